@@ -1,0 +1,83 @@
+"""The ``harness`` command: one module a verb, imported only when that verb is used."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from typing import Any
+
+import click
+
+import harness
+from harness.errors import ExitCode, HarnessError
+
+VERBS: dict[str, str] = {
+    "submit": "train, package, evaluate and sign one run (or several seeds)",
+    "verify": "check signatures, schema, chain and arithmetic of records",
+    "rerun": "repeat a recorded run from scratch and compare",
+    "report": "tables and an HTML page from records",
+    "check": "check public record folders, claims and byte counts",
+    "data": "fetch, build and inspect data sets",
+    "keys": "make, list, trust, revoke and rotate signing keys",
+    "doctor": "show what this machine offers: isolation layers, packages, GPUs",
+}
+
+EXIT_CODES = "Exit codes: 0 good, 1 a rule is broken, 2 wrong usage, 3 could not check, 130 interrupted."
+
+
+class LazyGroup(click.Group):
+    """A group that imports ``harness.cli.<verb>`` when the verb is asked for, so that help starts fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Verbs in the order of a run."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The click command of a verb, or ``None`` for an unknown one."""
+        if cmd_name not in VERBS:
+            return None
+        command: Any = importlib.import_module(f"harness.cli.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs from the table above, without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.command(cls=LazyGroup, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(harness.__version__, prog_name="harness")
+def main() -> None:
+    """The referee of Parameter Golf: it owns the clock, the data, the byte counts, the score and the signature."""
+
+
+def run(argv: list[str] | None = None) -> None:
+    """Run the command line and exit. Failures end in one message on stderr and the exit code of their kind."""
+    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        code = main.main(args=arguments, prog_name="harness", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = ExitCode.USAGE
+    except (click.Abort, KeyboardInterrupt):
+        print("harness: interrupted; nothing half-written was kept.", file=sys.stderr)
+        code = ExitCode.INTERRUPTED
+    except HarnessError as error:
+        _print_failure(error, as_json="--json" in arguments)
+        code = error.exit_code
+    except OSError as error:
+        place = f" ({error.filename})" if error.filename else ""
+        message = f"{error.strerror or error}{place}"
+        print(f"harness: ERROR: {message}", file=sys.stderr)
+        code = ExitCode.COULD_NOT_CHECK
+    sys.exit(code if isinstance(code, int) else ExitCode.GOOD)
+
+
+def _print_failure(error: HarnessError, *, as_json: bool) -> None:
+    if as_json:
+        rule = getattr(error, "rule", None)
+        print(json.dumps({"verdict": error.label, "rule": rule, "message": error.message, "remedy": error.remedy}))
+    text = str(error)
+    print(f"harness: {text}" if " FAIL: " in text else f"harness: {error.label}: {text}", file=sys.stderr)

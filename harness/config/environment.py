@@ -1,0 +1,58 @@
+"""The referee's own environment variables, ``GOLF_*``: typed, listed by ``--help``, unknown ones refused."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import platformdirs
+
+from harness.errors import UsageError
+
+PREFIX = "GOLF_"
+
+VARIABLES: dict[str, str] = {
+    "GOLF_CACHE_DIR": "folder of built data sets (default: the user's cache folder)",
+    "GOLF_KEYS_DIR": "folder of private signing keys (default: the user's configuration folder)",
+    "GOLF_RUNS_DIR": "folder of run files: sealed code, checkpoint, artifact, logs (default: .golf/runs)",
+    "GOLF_RECORDS_DIR": "folder of signed records (default: records)",
+    "GOLF_KEY_PASSPHRASE": "passphrase of the private signing key, where it has one",
+}
+
+
+def check_environment(environ: Mapping[str, str] | None = None) -> None:
+    """Refuse unknown ``GOLF_*`` variables. Raises ``UsageError`` that names the variable and the nearest known one."""
+    for name in os.environ if environ is None else environ:
+        if name.startswith(PREFIX) and name not in VARIABLES:
+            near = difflib.get_close_matches(name, VARIABLES, n=1)
+            hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(VARIABLES)}."
+            raise UsageError(f"unknown environment variable {name}.", remedy=hint)
+
+
+def cache_dir() -> Path:
+    """Folder of built data sets."""
+    return _folder("GOLF_CACHE_DIR", Path(platformdirs.user_cache_dir("parameter-golf")))
+
+
+def keys_dir() -> Path:
+    """Folder of private signing keys; outside any repository by default."""
+    return _folder("GOLF_KEYS_DIR", Path(platformdirs.user_config_dir("parameter-golf")) / "keys")
+
+
+def runs_dir() -> Path:
+    """Folder of run files."""
+    return _folder("GOLF_RUNS_DIR", Path(".golf") / "runs")
+
+
+def records_dir() -> Path:
+    """Folder of signed records."""
+    return _folder("GOLF_RECORDS_DIR", Path("records"))
+
+
+def _folder(name: str, default: Path) -> Path:
+    value = os.environ.get(name)
+    if value is not None and not value.strip():
+        raise UsageError(f"{name} is empty.", remedy=f"Unset it, or set it to a folder: {VARIABLES[name]}.")
+    return Path(value).expanduser().absolute() if value else default.absolute()

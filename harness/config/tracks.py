@@ -1,0 +1,102 @@
+"""Tracks: every limit and every reading of a disputed rule, as data in ``harness/tracks/*.toml``."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import resources
+from typing import Literal
+
+import msgspec
+
+from harness.errors import UsageError
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Limits of one run. Names end in their unit: ``_s`` seconds, ``_bytes`` decimal bytes, ``_tokens`` tokens."""
+
+    describe_s: float
+    setup_s: float
+    train_s: float
+    package_s: float
+    warmup_s: float
+    eval_s: float
+    artifact_bytes: int
+    unpacked_bytes: int
+    checkpoint_bytes: int
+    memory_bytes: int
+    processes: int
+    message_s: float
+    chunk_tokens: int
+    state_bytes: int
+
+
+class Hardware(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the track runs on. ``gpus`` is also the number of ranks; 0 means one CPU rank."""
+
+    cpu_cores: int
+    gpus: int
+
+
+class AuditPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How much the referee audits.
+
+    chunks, positions: audited chunks and positions in all
+    tolerance_nats:    largest allowed difference of a log-probability
+    floor_bpb:         scores under it are held for review
+    diagnostic_tokens: tokens scored for the two diagnostic stages (float model, packed model); 0 means all
+    """
+
+    chunks: int
+    positions: int
+    tolerance_nats: float
+    floor_bpb: float
+    diagnostic_tokens: int
+
+
+class Readings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The readings of unsettled rules that this track uses (public rules A1 to A3)."""
+
+    package_counts_in: Literal["eval", "train", "none"]
+    train_clock: Literal["strict", "tolerate_200ms"]
+    code_bytes: Literal["bundle", "raw"]
+
+
+class Track(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One track: its data set, limits, hardware, audits and readings."""
+
+    name: str
+    title: str
+    official: bool
+    dataset: str
+    vocab_size: int
+    limits: Limits
+    hardware: Hardware
+    audit: AuditPlan
+    readings: Readings
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the track's canonical JSON (sorted keys)."""
+        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()
+
+    @property
+    def ranks(self) -> int:
+        """Number of worker processes in training and evaluation."""
+        return max(1, self.hardware.gpus)
+
+
+def track_names() -> list[str]:
+    """Names of all tracks that ship with the referee."""
+    folder = resources.files("harness").joinpath("tracks")
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def load_track(name: str) -> Track:
+    """Read the track called ``name``. Raises ``UsageError`` for an unknown name or a malformed file."""
+    if name not in track_names():
+        raise UsageError(f"unknown track {name!r}.", remedy=f"Tracks: {', '.join(track_names())}.")
+    text = resources.files("harness").joinpath("tracks", f"{name}.toml").read_bytes()
+    try:
+        return msgspec.toml.decode(text, type=Track)
+    except msgspec.DecodeError as error:
+        raise UsageError(f"harness/tracks/{name}.toml: {error}.") from error

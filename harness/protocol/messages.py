@@ -1,0 +1,86 @@
+"""The fixed-size messages between referee and worker: 512 bytes, no pickle, no length that the peer chooses.
+
+Layout, little-endian: magic ``GOLF`` (4 bytes), version u16, kind u16, sequence u32, rank u32,
+four int64 ``a b c d``, two float64 ``x y``, then UTF-8 text padded with zero bytes to 512.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+MESSAGE_BYTES = 512
+VERSION = 1
+_MAGIC = b"GOLF"
+_HEADER = struct.Struct("<4sHHIIqqqqdd")
+TEXT_BYTES = MESSAGE_BYTES - _HEADER.size
+
+
+class Kind(IntEnum):
+    """Meaning of a message and of its fields. Names ending in nothing are sent by the worker unless noted."""
+
+    # any phase, worker to referee
+    READY = 1  # set-up or warm-up finished
+    PROGRESS = 2  # a: step, b: tokens, x: fraction 0..1, y: loss (nan where there is none), text: what is going on
+    DONE = 3  # the phase's output files are complete
+    FAILED = 4  # text: the reason, one sentence for people
+    # referee to worker
+    START = 16  # train: the clock starts; a: start, monotonic ns; b: number of shards, their descriptors ride along
+    STOP = 17  # no more work; leave
+    # evaluation, worker to referee
+    HELLO = 32  # a: state bytes, b: chunk tokens, c: vocabulary size, d: logits element code, x: slab rows
+    LOGITS = 33  # a: first row, b: rows now in the logits buffer
+    ADAPTED = 34  # adapt() returned
+    LOADED = 35  # load_state() returned
+    # evaluation, referee to worker
+    BUFFERS = 48  # a: chunk tokens, b: slab rows; descriptors: inputs, targets, logits, state
+    SCORE = 49  # a: chunk index, b: tokens in it; the inputs are in their buffer
+    NEXT = 50  # the slab was read; write the next one
+    ADAPT = 51  # a: chunk index, b: tokens; committed, the targets are in their buffer
+    LOAD_STATE = 52  # the state buffer was filled from outside
+
+
+class MessageError(ValueError):
+    """Bytes that are no message of this protocol; the text says which field is wrong."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message. Integers are int64, ``x`` and ``y`` float64, ``text`` at most ``TEXT_BYTES`` of UTF-8."""
+
+    kind: Kind
+    a: int = 0
+    b: int = 0
+    c: int = 0
+    d: int = 0
+    x: float = 0.0
+    y: float = 0.0
+    text: str = ""
+    rank: int = 0
+    sequence: int = 0
+
+    def encode(self) -> bytes:
+        """The 512 bytes of this message. Text beyond its room is cut at a character boundary."""
+        text = self.text.encode("utf-8", "replace")[:TEXT_BYTES].decode("utf-8", "ignore").encode()
+        head = _HEADER.pack(
+            _MAGIC, VERSION, self.kind, self.sequence, self.rank, self.a, self.b, self.c, self.d, self.x, self.y
+        )
+        return head + text.ljust(TEXT_BYTES, b"\0")
+
+
+def decode(data: bytes) -> Message:
+    """Read one message. Raises ``MessageError`` for anything that ``encode`` would not have written."""
+    if len(data) != MESSAGE_BYTES:
+        raise MessageError(f"a message is {MESSAGE_BYTES} bytes, found {len(data)}")
+    magic, version, kind, sequence, rank, a, b, c, d, x, y = _HEADER.unpack_from(data)
+    if magic != _MAGIC:
+        raise MessageError(f"magic is {magic!r}, wanted {_MAGIC!r}")
+    if version != VERSION:
+        raise MessageError(f"version is {version}, wanted {VERSION}")
+    try:
+        known = Kind(kind)
+    except ValueError:
+        raise MessageError(f"unknown kind {kind}") from None
+    text = data[_HEADER.size :].split(b"\0", 1)[0].decode("utf-8", "replace")
+    return Message(known, a, b, c, d, x, y, text, rank, sequence)

@@ -1,0 +1,75 @@
+"""The interface that a submission's evaluation implements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import torch
+
+Stage = Literal["float", "packed", "final"]
+
+
+@dataclass(frozen=True)
+class EvalContext:
+    """What the referee tells an evaluation process.
+
+    stage: "float"   score the checkpoint in ``checkpoint_dir``, no adaptation (diagnostic before quantisation)
+           "packed"  score the artifact's ``model_file``, no adaptation (diagnostic after quantisation)
+           "final"   score ``model_file`` with adaptation: the stage that counts
+    vocab_size:  rows of the distribution
+    eval_s:      seconds of the eval clock left when scoring starts
+    total_targets: number of targets that will be scored
+    rank, world_size: this process among its peers
+    """
+
+    stage: Stage
+    model_file: Path | None
+    checkpoint_dir: Path | None
+    vocab_size: int
+    eval_s: float
+    total_targets: int
+    rank: int
+    world_size: int
+
+
+class Predictor(Protocol):
+    """A model that predicts a stream chunk by chunk and may adapt to what was already scored.
+
+    The stream is flat: chunk c holds inputs ``tokens[s : s + n]``, and its targets are ``tokens[s + 1 : s + n + 1]``.
+    Every tensor that changes during evaluation (adapted weights, optimiser moments, recurrent state, caches, counters)
+    is listed by ``state()``; the referee owns that memory and audits replicas that start from copies of it.
+    """
+
+    chunk_tokens: int
+    slab_rows: int
+    logits_dtype: torch.dtype
+
+    def state(self) -> Mapping[str, torch.Tensor]:
+        """All mutable tensors by name, with their initial values. Names, shapes and dtypes never change."""
+        ...
+
+    def bind_state(self, buffers: Mapping[str, torch.Tensor]) -> None:
+        """Use these tensors (same names, shapes, dtypes; values already copied) in place of the own ones."""
+        ...
+
+    def load_state(self) -> None:
+        """The bound buffers were filled from outside: drop anything derived from their old values."""
+        ...
+
+    def warm_up(self) -> None:
+        """Compile and touch kernels on random tokens. The bound state is restored by the caller afterwards."""
+        ...
+
+    def score(self, inputs: torch.Tensor) -> Iterable[torch.Tensor]:
+        """Yield logits of ``inputs`` (int64, shape (n,)) in row order, in slabs of at most ``slab_rows`` rows.
+
+        Each slab is (rows, vocab_size) in ``logits_dtype``; the rows add up to n.
+        """
+        ...
+
+    def adapt(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:
+        """Learn from a chunk whose score is committed. Both int64, shape (n,). Not called after the last chunk."""
+        ...

@@ -1,0 +1,153 @@
+"""The predicate of a run record, version 1: what one refereed run found.
+
+Every number a rerun or a reviewer needs is here; derived numbers (bpb, sums, verdicts) follow from the raw ones and
+``harness verify`` recomputes them. Times are seconds since the run began unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from harness.rules import Finding
+
+PREDICATE_TYPE = "https://parameter-golf.example/run-record/v1"
+
+
+class TrackInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The track: its name, the digest of its file's content and the readings of disputed rules in force."""
+
+    name: str
+    digest: str
+    official: bool
+    readings: dict[str, str]
+
+
+class SubmissionInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What was run. ``config`` and ``parameters`` are the submission's own declaration, recorded as such."""
+
+    name: str
+    code_digest: str
+    files: dict[str, str]
+    config: dict[str, str | int | float | bool | None]
+    config_digest: str
+    parameters: int
+    seed: int
+
+
+class DataInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The data set, by digest of each file (SHA-256), and the size of its validation side."""
+
+    name: str
+    fingerprint: str
+    files: dict[str, str]
+    val_documents: int
+    val_targets: int
+    val_bytes: int
+    train_tokens: int
+
+
+class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The machine that ran it, without anything that identifies its owner."""
+
+    system: str
+    kernel: str
+    cpu: str
+    cpu_cores: int
+    memory_bytes: int
+    gpus: list[str]
+    python: str
+    packages: dict[str, str]
+
+
+class SpanEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One span of the referee's ledger; ``budget`` names the budget it counts in ("" for none)."""
+
+    name: str
+    start_s: float
+    seconds: float
+    limit_s: float | None
+    budget: str
+
+
+class BudgetEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One budget: the sum of the spans that count in it, against its limit."""
+
+    name: str
+    used_s: float
+    limit_s: float
+
+
+class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Bytes that count against the cap (code, model), and the code's size before bundling for information."""
+
+    code_bytes: int
+    code_raw_bytes: int
+    model_bytes: int
+    total_bytes: int
+    cap_bytes: int
+
+
+class Score(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One pass over the validation stream: summed nats, scored targets, raw bytes, and bpb that follows."""
+
+    stage: Literal["float", "packed", "final"]
+    nats: float
+    targets: int
+    bytes: int
+    bpb: float
+    whole_set: bool
+    seconds: float
+
+
+class AuditResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One audit: what it drew, what it found, and the bound that follows.
+
+    k:          independent draws; leaks at more than a fraction f of positions escape with probability <= (1 - f)^k
+    worst_nats: largest difference seen in a log-probability; tolerance_nats: the largest allowed
+    entropy:    hex of the randomness it drew after the submission was sealed
+    """
+
+    name: str
+    rule: str
+    verdict: str
+    k: int
+    worst_nats: float
+    tolerance_nats: float
+    entropy: str
+    message: str
+
+
+class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole record of one run.
+
+    kind:          "refereed", or "self-reported" for scripts that score themselves
+    intent:        digest of the signed intent that announced the run
+    predecessor:   digest of the record before this one in the folder's chain, "" for the first
+    isolation:     layer -> "in force" or "missing: reason"
+    baselines_bpb: what the same validation text costs under simple methods
+    running_bpb:   [targets so far, bpb so far] points of the final stage
+    """
+
+    run_id: str
+    kind: Literal["refereed", "self-reported"]
+    harness_version: str
+    started_at: str
+    track: TrackInfo
+    submission: SubmissionInfo
+    data: DataInfo
+    machine: Machine
+    isolation: dict[str, str]
+    spans: list[SpanEntry]
+    budgets: list[BudgetEntry]
+    sizes: Sizes
+    scores: list[Score]
+    baselines_bpb: dict[str, float]
+    running_bpb: list[tuple[int, float]]
+    loss_curve: list[tuple[int, float]]
+    audits: list[AuditResult]
+    findings: list[Finding]
+    artifact_digest: str
+    intent: str
+    predecessor: str

@@ -1,0 +1,83 @@
+"""The rule catalogue: one id ties rule text, enforcing code, verdict and breaking test together.
+
+``catalogue/*.toml`` holds the texts. Code names an id as a plain string through :func:`rule`, which refuses
+unknown ids, and reports what it saw as a :class:`Finding`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from functools import cache
+from importlib import resources
+
+import msgspec
+
+from harness.errors import UsageError
+
+
+class Verdict(StrEnum):
+    """What a check concluded.
+
+    PASS: the rule holds. WARN: a disputed reading. FAIL: the rule is broken.
+    ERROR: could not be checked. UNKNOWN: cannot be known from what was given.
+    """
+
+    PASS = "PASS"
+    WARN = "WARN"
+    FAIL = "FAIL"
+    ERROR = "ERROR"
+    UNKNOWN = "UNKNOWN"
+
+
+class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One rule: ``id``, a ``title`` of a few words, its ``text``, where it comes from, and who enforces it.
+
+    source:      section of the public rules or issue number
+    enforced_by: "construction" (cannot be broken), "measurement", "audit" (with a bound) or "reading" (of a folder)
+    remedy:      what an author changes to comply
+    """
+
+    id: str
+    title: str
+    text: str
+    source: str
+    enforced_by: str
+    remedy: str = ""
+
+
+class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One verdict on one rule: where, what was found, what was wanted, and the way out."""
+
+    rule: str
+    verdict: Verdict
+    message: str
+    where: str = ""
+    found: str = ""
+    wanted: str = ""
+    remedy: str = ""
+
+
+class _Catalogue(msgspec.Struct, forbid_unknown_fields=True):
+    rule: list[Rule]
+
+
+@cache
+def catalogue() -> dict[str, Rule]:
+    """All rules by id, in file order. Raises ``UsageError`` when an id stands twice."""
+    rules: dict[str, Rule] = {}
+    for entry in sorted(resources.files(__name__).joinpath("catalogue").iterdir(), key=lambda p: p.name):
+        if not entry.name.endswith(".toml"):
+            continue
+        for item in msgspec.toml.decode(entry.read_bytes(), type=_Catalogue).rule:
+            if item.id in rules:
+                raise UsageError(f"rule {item.id} stands twice in the catalogue ({entry.name}).")
+            rules[item.id] = item
+    return rules
+
+
+def rule(rule_id: str) -> Rule:
+    """The rule with this id. Raises ``UsageError`` for an unknown id."""
+    try:
+        return catalogue()[rule_id]
+    except KeyError:
+        raise UsageError(f"unknown rule id {rule_id!r}.", remedy="`harness check --explain` lists the ids.") from None
