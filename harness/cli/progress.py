@@ -1,0 +1,124 @@
+"""Progress for people: a bar with ETA on a terminal, plain lines elsewhere. All of it goes to stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+PLAIN_INTERVAL_S = 5.0
+
+
+def printable(text: str, limit: int = 200) -> str:
+    """``text`` on one line without control characters, at most ``limit`` characters: fit for a terminal."""
+    clean = "".join(c if c.isprintable() else " " for c in text)
+    return clean if len(clean) <= limit else clean[: limit - 1] + "…"
+
+
+class Stage:
+    """One running stage. ``update`` says how far it is, in the unit of ``total``."""
+
+    def update(self, done: float, text: str = "") -> None:
+        """Report ``done`` of the stage's total and a few words on what is going on."""
+
+
+class Reporter:
+    """Where stages and notes are shown. This base shows nothing: it serves ``--json`` and tests."""
+
+    @contextmanager
+    def stage(self, title: str, total: float | None, unit: str = "") -> Iterator[Stage]:
+        """A stage of ``total`` units (``None``: unknown) for the duration of the ``with`` block."""
+        yield Stage()
+
+    def note(self, text: str) -> None:
+        """One line that stays."""
+
+
+Silent = Reporter
+
+
+class _BarStage(Stage):
+    def __init__(self, bar: Progress, task: TaskID) -> None:
+        self._bar, self._task = bar, task
+
+    def update(self, done: float, text: str = "") -> None:
+        self._bar.update(self._task, completed=done, text=printable(text))
+
+
+class BarReporter(Reporter):
+    """A bar a stage, for terminals."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._console = Console(file=stream or sys.stderr, highlight=False)
+
+    @contextmanager
+    def stage(self, title: str, total: float | None, unit: str = "") -> Iterator[Stage]:
+        """Draw one bar with elapsed time and ETA."""
+        columns = (
+            TextColumn("{task.description:<22}", markup=False),
+            BarColumn(bar_width=28),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[text]}", markup=False),
+        )
+        with Progress(*columns, console=self._console) as bar:
+            task = bar.add_task(printable(title, 40), total=total, text="")
+            yield _BarStage(bar, task)
+            if total is not None:
+                bar.update(task, completed=total)
+
+    def note(self, text: str) -> None:
+        """Print a line above the bars."""
+        self._console.print(Text(printable(text, 400)))
+
+
+class _LineStage(Stage):
+    def __init__(self, stream: TextIO, title: str, total: float | None, unit: str) -> None:
+        self._stream, self._title, self._total, self._unit = stream, title, total, unit
+        self._start = self._last = time.monotonic()
+
+    def update(self, done: float, text: str = "") -> None:
+        now = time.monotonic()
+        if now - self._last < PLAIN_INTERVAL_S:
+            return
+        self._last = now
+        elapsed = now - self._start
+        part = f"{done:.0f}" if self._total is None else f"{done:.0f}/{self._total:.0f}"
+        eta = ""
+        if self._total is not None and 0 < done <= self._total:
+            eta = f", ETA {elapsed * (self._total - done) / done:.0f} s"
+        tail = f"  {printable(text)}" if text else ""
+        print(f"{self._title}: {part} {self._unit}, {elapsed:.0f} s{eta}{tail}", file=self._stream, flush=True)
+
+
+class LineReporter(Reporter):
+    """Plain lines at most every five seconds, for logs and pipes."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+
+    @contextmanager
+    def stage(self, title: str, total: float | None, unit: str = "") -> Iterator[Stage]:
+        """Print when the stage starts and ends, and now and then in between."""
+        start = time.monotonic()
+        print(f"{title} …", file=self._stream, flush=True)
+        yield _LineStage(self._stream, title, total, unit)
+        print(f"{title}: done in {time.monotonic() - start:.1f} s", file=self._stream, flush=True)
+
+    def note(self, text: str) -> None:
+        """Print one line."""
+        print(printable(text, 400), file=self._stream, flush=True)
+
+
+def make_reporter(*, silent: bool = False) -> Reporter:
+    """The reporter that fits this standard error: bars on a terminal, lines elsewhere, nothing when ``silent``."""
+    if silent:
+        return Silent()
+    return BarReporter() if sys.stderr.isatty() else LineReporter()
