@@ -1,0 +1,70 @@
+# The two commands most people need: `make submit SEED=1337` and `make test`. `make help` lists the rest.
+# Variables on the command line (SEED, TRACK, SUBMISSION, TTT_EPOCHS, …) reach the commands as environment variables.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CONSTRAINTS ?= constraints.txt
+CONSTRAINT_FLAG := $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+RUN_STAMP := $(VENV)/.installed
+DEV_STAMP := $(VENV)/.installed-dev
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev submit verify rerun report check test test-slow test-gpu zoo bench bench-gpu lint format clean
+
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(RUN_STAMP): pyproject.toml $(CONSTRAINTS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; $(PYTHON) is older. Try: make PYTHON=python3.12 …" >&2; exit 3; }
+	@echo "Setting up $(VENV) (once; most of the time goes into downloads) …"
+	@$(PYTHON) -m venv $(VENV) || { echo "python venv is missing; on Debian: apt-get install python3-venv" >&2; exit 3; }
+	@$(PIP) $(CONSTRAINT_FLAG) -e .
+	@touch $@
+
+$(DEV_STAMP): $(RUN_STAMP)
+	@$(PIP) $(CONSTRAINT_FLAG) -e '.[dev]'
+	@touch $@
+
+setup: $(RUN_STAMP) ## Create the virtual environment
+
+setup-dev: $(DEV_STAMP) ## … with the tools that tests and checks need
+
+submit: $(RUN_STAMP) ## Train, package, evaluate, sign: SEED=1337 [TRACK=smoke] [SEEDS="1 2 3"] [SUBMISSION=folder]
+	@$(BIN)/harness submit
+
+verify: $(RUN_STAMP) ## Verify every record in records/
+	@$(BIN)/harness verify
+
+rerun: $(RUN_STAMP) ## Repeat a recorded run and compare: RECORD=records/runs/….json
+	@$(BIN)/harness rerun $(RECORD)
+
+report: $(RUN_STAMP) ## Tables, Markdown and one HTML page from records/
+	@$(BIN)/harness report
+
+check: $(RUN_STAMP) ## Check a public record folder: FOLDER=path
+	@$(BIN)/harness check folder $(FOLDER)
+
+test: $(DEV_STAMP) ## The test suite (under 10 minutes on two cores)
+	@$(BIN)/python -m pytest -m "not gpu and not slow"
+
+test-slow: $(DEV_STAMP) ## Longer tests
+	@$(BIN)/python -m pytest -m "slow and not gpu" --timeout=1800
+
+test-gpu: $(DEV_STAMP) ## Tests that need a CUDA GPU
+	@$(BIN)/python -m pytest -m gpu --timeout=1800
+
+lint: $(DEV_STAMP) ## Lint, format check, types, import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(DEV_STAMP) ## Format the code
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean: ## Remove the environment, run files and caches (records stay)
+	rm -rf $(VENV) .golf build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
