@@ -1,0 +1,82 @@
+"""The command line: help, exit codes, one message a failure."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from harness.cli.main import VERBS, main, run
+from harness.errors import CouldNotCheck, ExitCode, RuleBroken, UsageError
+
+
+def exit_code_of(monkeypatch, error, arguments=("verify",)):
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(main, "main", fail)
+    with pytest.raises(SystemExit) as exit_:
+        run(list(arguments))
+    return exit_.value.code
+
+
+def test_help_lists_every_verb_and_the_exit_codes(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        run(["--help"])
+    assert exit_.value.code == 0
+    text = capsys.readouterr().out
+    assert all(verb in text for verb in VERBS)
+    assert "1 a rule is broken" in " ".join(text.split())
+
+
+@pytest.mark.parametrize("verb", list(VERBS))
+def test_each_verb_has_help_and_json(verb, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        run([verb, "--help"])
+    assert exit_.value.code == 0
+    text = capsys.readouterr().out
+    command = main.get_command(None, verb)
+    subcommands = getattr(command, "commands", None) or getattr(command, "list_commands", lambda _: [])(None)
+    assert "--json" in text or subcommands
+
+
+def test_an_unknown_verb_is_wrong_usage(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        run(["trian"])
+    assert exit_.value.code == ExitCode.USAGE
+    assert "trian" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (RuleBroken("A3-ARTIFACT-BYTES", "artifact is 2 bytes, cap 1.", remedy="Prune."), ExitCode.RULE_BROKEN),
+        (UsageError("SEED is 'x'."), ExitCode.USAGE),
+        (CouldNotCheck("no network."), ExitCode.COULD_NOT_CHECK),
+        (KeyboardInterrupt(), ExitCode.INTERRUPTED),
+        (OSError(28, "No space left on device", "model.bin"), ExitCode.COULD_NOT_CHECK),
+    ],
+)
+def test_every_failure_ends_in_one_line_and_its_exit_code(monkeypatch, capsys, error, code):
+    assert exit_code_of(monkeypatch, error) == code
+    err = capsys.readouterr().err
+    assert len(err.strip().splitlines()) == 1
+    assert "Traceback" not in err
+
+
+def test_a_broken_rule_is_named_in_json(monkeypatch, capsys):
+    error = RuleBroken("A3-ARTIFACT-BYTES", "artifact is 2 bytes, cap 1.", remedy="Prune.")
+    exit_code_of(monkeypatch, error, ("submit", "--json"))
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["rule"] == "A3-ARTIFACT-BYTES"
+    assert answer["remedy"] == "Prune."
+
+
+def test_help_imports_neither_torch_nor_scipy():
+    code = (
+        "import sys\n"
+        "from harness.cli.main import run\n"
+        "try:\n    run(['--help'])\nexcept SystemExit:\n    pass\n"
+        "sys.exit(any(m in sys.modules for m in ('torch', 'scipy', 'matplotlib')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
