@@ -20,6 +20,7 @@ VERBS: dict[str, str] = {
     "check": "check public record folders, claims and byte counts",
     "data": "fetch, build and inspect data sets",
     "keys": "make, list, trust, revoke and rotate signing keys",
+    "new": "start a submission of your own from a minimal legal one",
     "doctor": "show what this machine offers: isolation layers, packages, GPUs",
 }
 

@@ -1,0 +1,51 @@
+"""``harness new``: a minimal legal submission to start from."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+from importlib import resources
+from pathlib import Path
+
+import click
+
+from harness.errors import UsageError
+
+NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
+
+
+@click.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print the folder and its files as JSON.")
+def command(name: str, as_json: bool) -> None:
+    """Make the folder NAME with a minimal legal submission: an adaptive bigram model.
+
+    It is complete: `make submit SUBMISSION=NAME` trains, packages, evaluates and signs it as it is.
+    """
+    folder = create(name, Path.cwd())
+    files = sorted(path.name for path in folder.iterdir())
+    if as_json:
+        click.echo(json.dumps({"folder": str(folder), "files": files}))
+        return
+    click.echo(f"{folder} holds {', '.join(files)}.")
+    click.echo(f"Run it:  make submit SUBMISSION={name}   (or: harness submit --submission {name})")
+    click.echo("Then start with eval_entry.py: the predictor. harness/protocol/README.md explains each call.")
+
+
+def create(name: str, parent: Path) -> Path:
+    """Write the template as ``parent / name``, whole or not at all. Raises ``UsageError`` for a bad or taken name."""
+    if not NAME.fullmatch(name):
+        raise UsageError(f"name is {name!r}; wanted lower-case letters, digits, '_' or '-', starting with a letter.")
+    target = parent / name
+    if target.exists():
+        raise UsageError(f"{target} exists already.", remedy="Choose another name, or remove it first.")
+    with tempfile.TemporaryDirectory(dir=parent, prefix=f".{name}-") as scratch:
+        draft = Path(scratch) / name
+        with resources.as_file(resources.files("harness").joinpath("template")) as template:
+            shutil.copytree(template, draft, ignore=shutil.ignore_patterns("__pycache__"))
+        manifest = draft / "submission.toml"
+        manifest.write_text(manifest.read_text().replace('name = "bigram"', f'name = "{name}"'))
+        draft.rename(target)
+    return target

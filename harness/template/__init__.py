@@ -1,0 +1,1 @@
+"""A minimal legal submission: an adaptive bigram model."""

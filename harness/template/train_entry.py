@@ -1,0 +1,29 @@
+"""Phase 1: count pairs of neighbouring tokens in the train shards, under the referee's clock."""
+
+import os
+
+import numpy as np
+
+from harness.protocol.session import TrainSession
+
+HEADER_BYTES = 1024  # 256 int32 before the uint16 tokens
+
+
+def main() -> None:
+    """Count, then write the checkpoint."""
+    session = TrainSession.connect()
+    size = session.vocab_size
+    counts = np.zeros(size * size, np.int64)
+    shards = session.ready()
+    for index, shard in enumerate(shards):
+        with os.fdopen(os.dup(shard.fd), "rb") as file:
+            tokens = np.memmap(file, np.dtype("<u2"), "r", HEADER_BYTES, (shard.tokens,))
+            pairs = tokens[:-1].astype(np.int64) * size + tokens[1:]
+            counts += np.bincount(pairs, minlength=size * size)
+        session.progress(step=index + 1, fraction=(index + 1) / len(shards), text="counting")
+    np.save(session.output_dir / "counts.npy", counts)
+    session.done()
+
+
+if __name__ == "__main__":
+    main()
