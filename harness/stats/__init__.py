@@ -1,0 +1,33 @@
+"""Statistics over seeds: every estimator by its name, every margin with its unit, by scipy.
+
+aggregate(records) -> SeedStatistics      several seeds of one thing; refuses a mixed pool, naming the field
+compare(candidate, baseline, Margin(0.005, "nats/token")) -> Comparison
+summarise(values) -> Summary               mean, sample and population deviation, t interval
+welch(candidate, baseline, margin=…), paired(…), power(…), seeds_needed(…)
+"""
+
+from harness.stats.compare import TestResult, paired, power, seeds_needed, welch
+from harness.stats.seeds import Comparison, SeedStatistics, Worst, aggregate, compare, describe_pools, pools
+from harness.stats.summary import Summary, summarise
+from harness.stats.units import Margin, Text, from_bpb, to_bpb
+
+__all__ = [
+    "Comparison",
+    "Margin",
+    "SeedStatistics",
+    "Summary",
+    "TestResult",
+    "Text",
+    "Worst",
+    "aggregate",
+    "compare",
+    "describe_pools",
+    "from_bpb",
+    "paired",
+    "pools",
+    "power",
+    "seeds_needed",
+    "summarise",
+    "to_bpb",
+    "welch",
+]

@@ -1,0 +1,90 @@
+"""``harness verify``: is every record what it says it is?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.errors import CouldNotCheck, ExitCode
+
+if TYPE_CHECKING:
+    from harness.record.verify import EntryReport, VerifyReport
+
+EPILOG = """\b
+Checks, in this order: envelope and schema (R2), signature (R1), chain (R3), intents (R5), arithmetic (R4),
+caps and clocks of the run itself (A1 to A3), statistics over seeds.
+
+\b
+Examples:
+  harness verify                         every record in records/
+  harness verify records/runs/X.json     one record, with the chain around it
+  harness verify --junit verify.xml      for CI
+
+Exit codes: 0 good (warnings included), 1 a record fails, 2 wrong usage, 3 could not check."""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--trust", type=click.Path(path_type=Path), help="Folder of accepted public keys, instead of records/keys."
+)
+@click.option("--integrity-only", is_flag=True, help="Judge the records alone, not what they say against their runs.")
+@click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="Write the findings as JUnit XML here.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def command(
+    paths: tuple[Path, ...], trust: Path | None, integrity_only: bool, junit: Path | None, as_json: bool
+) -> int:
+    """Verify signed records: all of records/, or the folders and files PATHS."""
+    from harness.config.environment import records_dir
+    from harness.record.render import NOTHING_YET, render_json, render_text, write_junit
+    from harness.record.verify import exit_code_of, verify_folder
+
+    given = paths or (records_dir(),)
+    if not paths and not given[0].exists():
+        click.echo(NOTHING_YET.format(given[0]))
+        return ExitCode.GOOD
+    reports: list[tuple[VerifyReport, tuple[EntryReport, ...]]] = []
+    for root, files in _by_folder(given).items():
+        report = verify_folder(root, trust=trust, judge_runs=not integrity_only)
+        reports.append((report, _selected(report, files)))
+    if junit is not None:
+        write_junit(reports, junit)
+    click.echo(render_json(reports) if as_json else render_text(reports))
+    return max(
+        (exit_code_of(report.findings_of(chosen)) for report, chosen in reports), key=_gravity, default=ExitCode.GOOD
+    )
+
+
+def _gravity(code: ExitCode) -> int:
+    return (ExitCode.GOOD, ExitCode.COULD_NOT_CHECK, ExitCode.RULE_BROKEN).index(code)
+
+
+def _by_folder(paths: tuple[Path, ...]) -> dict[Path, set[Path] | None]:
+    """Records folder -> the files asked for in it; ``None`` for all of them."""
+    folders: dict[Path, set[Path] | None] = {}
+    for path in paths:
+        if path.is_dir():
+            folders[path] = None
+            continue
+        root = path.absolute().parent.parent
+        if not path.is_file() or not (root / "keys").is_dir():
+            raise CouldNotCheck(
+                f"{path} is not a record in a records folder (keys/ beside runs/).",
+                remedy="Put it into one, or name a file that exists: its keys and its chain are judged with it.",
+            )
+        chosen = folders.setdefault(root, set())
+        if chosen is not None:
+            chosen.add(path.absolute())
+    return folders
+
+
+def _selected(report: VerifyReport, files: set[Path] | None) -> tuple[EntryReport, ...]:
+    if files is None:
+        return report.entries
+    chosen = tuple(entry for entry in report.entries if entry.path.absolute() in files)
+    if len(chosen) != len(files):
+        names = ", ".join(sorted(str(path) for path in files - {entry.path.absolute() for entry in chosen}))
+        raise CouldNotCheck(f"{names}: not under runs/, intents/, reviews/ or heads/ of its records folder.")
+    return chosen

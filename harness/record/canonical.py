@@ -1,0 +1,122 @@
+"""Bytes and digests: canonical JSON (RFC 8785), SHA-256, times as text, strict reading, atomic writing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+import msgspec
+import rfc8785
+
+from harness.errors import CouldNotCheck
+
+MAX_FILE_BYTES = 16_000_000
+HEX64 = re.compile(r"[0-9a-f]{64}")
+_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+
+
+def canonical_bytes(value: object) -> bytes:
+    """The one RFC 8785 form of JSON data or of a msgspec struct.
+
+    Raises ``ValueError`` for what JSON cannot carry exactly: NaN, infinities, integers above 2^53, other types.
+    """
+    try:
+        return rfc8785.dumps(msgspec.to_builtins(value))
+    except (rfc8785.CanonicalizationError, TypeError) as error:
+        raise ValueError(f"no canonical JSON form: {error}") from error
+
+
+def canonical_digest(value: object) -> str:
+    """SHA-256, as 64 hex digits, of :func:`canonical_bytes`."""
+    return hashlib.sha256(canonical_bytes(value)).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256, as 64 hex digits, of a file's content."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def utc_now() -> str:
+    """The time in UTC to the second: "2026-11-24T17:00:00Z"."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_utc(text: str) -> datetime:
+    """The time that :func:`utc_now` wrote. Raises ``ValueError`` for any other form."""
+    if not _UTC.fullmatch(text):
+        raise ValueError(f"time {text!r} is not of the form 2026-11-24T17:00:00Z")
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+
+
+def strict_json(data: bytes) -> Any:
+    """Parse JSON, refusing what parsers disagree on: equal keys in one object, NaN and infinities, wrong UTF-8.
+
+    Raises ``ValueError`` with the reason.
+    """
+    try:
+        return json.loads(data.decode("utf-8"), object_pairs_hook=_object, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("JSON is nested too deeply") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"key {twice!r} stands twice in one object")
+    return result
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not JSON")
+
+
+def read_bounded(path: Path) -> bytes:
+    """A file's bytes. Raises ``CouldNotCheck`` when it cannot be read or is larger than any record may be."""
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise CouldNotCheck(f"{path} cannot be read: {error.strerror}.") from error
+    if len(data) > MAX_FILE_BYTES:
+        raise CouldNotCheck(f"{path} is larger than {MAX_FILE_BYTES:,} bytes; no record is.")
+    return data
+
+
+def write_atomic(path: Path, data: bytes, *, replace: bool, mode: int = 0o644) -> None:
+    """Write ``data`` completely or not at all: temporary file, fsync, then rename, or link when not to ``replace``.
+
+    Raises ``FileExistsError`` when the name is taken and ``replace`` is false.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
+    partial = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fchmod(stream.fileno(), mode)
+            os.fsync(stream.fileno())
+        if replace:
+            partial.replace(path)
+        else:
+            path.hardlink_to(partial)
+    finally:
+        partial.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,149 @@
+"""A verification as a table, as JSON and as JUnit XML."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from xml.etree import ElementTree as xml
+
+import msgspec
+from tabulate import tabulate
+
+from harness.record.canonical import write_atomic
+from harness.record.figures import final_score
+from harness.record.verify import EntryReport, VerifyReport, exit_code_of, worst
+from harness.rules import Finding, Verdict, rule
+
+NOTHING_YET = "{} holds no records yet; there is nothing to verify. `make submit SEED=1337` makes one."
+
+Reports = Sequence[tuple[VerifyReport, tuple[EntryReport, ...]]]
+
+
+def render_text(reports: Reports) -> str:
+    """One table a folder: every run record, everything that did not pass, and one closing sentence."""
+    return "\n\n".join(_folder_text(report, chosen) for report, chosen in reports)
+
+
+def _folder_text(report: VerifyReport, chosen: tuple[EntryReport, ...]) -> str:
+    records = [entry for entry in chosen if entry.name.startswith("runs/")]
+    if not report.entries and not report.folder:
+        return (
+            f"{report.records_dir} holds no records yet; there is nothing to verify. `make submit SEED=1337` makes one."
+        )
+    parts = [tabulate([_row(entry) for entry in records], headers=_HEADERS, disable_numparse=True)] if records else []
+    notes = [_note(finding) for finding in report.findings_of(chosen) if finding.verdict is not Verdict.PASS]
+    if notes:
+        parts.append("\n".join(notes))
+    parts += _statistics(report) if len(records) == len(report.records) else []
+    parts.append(_summary(report, chosen, len(records)))
+    return "\n\n".join(parts)
+
+
+_HEADERS = ("record", "signer", "track", "seed", "bpb", "bytes", "verdict")
+
+
+def _row(entry: EntryReport) -> tuple[str, ...]:
+    record = entry.record
+    if record is None or entry.entry is None:
+        return (printable(entry.name), "", "", "", "", "", entry.verdict.value)
+    final = final_score(record)
+    return (
+        printable(entry.name),
+        printable(entry.entry.signer[:12]),
+        printable(record.track.name),
+        str(record.submission.seed),
+        f"{final.bpb:.4f}" if final else "",
+        f"{record.sizes.total_bytes:,}",
+        entry.verdict.value,
+    )
+
+
+def _note(finding: Finding) -> str:
+    text = f"{finding.rule} {finding.verdict.value}: {finding.where}: {finding.message}."
+    if finding.verdict is Verdict.FAIL and finding.remedy:
+        text += f" {finding.remedy}"
+    return printable(text, 1000)
+
+
+def _summary(report: VerifyReport, chosen: tuple[EntryReport, ...], records: int) -> str:
+    counts = Counter(entry.verdict for entry in chosen)
+    verdict = worst(report.findings_of(chosen))
+    words = {
+        Verdict.PASS: "good",
+        Verdict.WARN: "good, with warnings",
+        Verdict.FAIL: "FAILED",
+        Verdict.ERROR: "NOT CHECKED",
+    }
+    tally = ", ".join(f"{counts[v]} {v.value}" for v in Verdict if counts[v])
+    return (
+        f"{records} record(s) among {len(chosen)} signed file(s) in {report.records_dir}: {words[verdict]} ({tally})."
+    )
+
+
+def _statistics(report: VerifyReport) -> list[str]:
+    from harness.stats import describe_pools
+
+    records = [entry.record for entry in report.records if entry.record and entry.verdict is not Verdict.FAIL]
+    return describe_pools(records)
+
+
+def render_json(reports: Reports) -> str:
+    """The same as one JSON document: verdict, exit code, every file, every finding."""
+    folders = [
+        {
+            "records_dir": str(report.records_dir),
+            "verdict": worst(report.findings_of(chosen)).value,
+            "exit_code": int(exit_code_of(report.findings_of(chosen))),
+            "files": [
+                {
+                    "file": entry.name,
+                    "digest": entry.entry.digest if entry.entry else None,
+                    "verdict": entry.verdict.value,
+                    "findings": msgspec.to_builtins(entry.findings),
+                }
+                for entry in chosen
+            ],
+            "folder_findings": msgspec.to_builtins(report.folder),
+        }
+        for report, chosen in reports
+    ]
+    return json.dumps({"folders": folders}, indent=2)
+
+
+def write_junit(reports: Reports, path: Path) -> None:
+    """JUnit XML: a test case for each rule on each file; FAIL is a failure, ERROR an error, the rest passes."""
+    root = xml.Element("testsuites", name="harness verify")
+    for report, chosen in reports:
+        groups = [(entry.name, entry.findings) for entry in chosen]
+        if report.folder:
+            groups.append(("folder", report.folder))
+        for name, findings in groups:
+            failures = sum(f.verdict is Verdict.FAIL for f in findings)
+            errors = sum(f.verdict is Verdict.ERROR for f in findings)
+            counts = {"tests": str(len(findings)), "failures": str(failures), "errors": str(errors)}
+            suite = xml.SubElement(root, "testsuite", {"name": printable(name), **counts})
+            for case in _cases(name, findings):
+                suite.append(case)
+    write_atomic(path.absolute(), xml.tostring(root, encoding="utf-8", xml_declaration=True), replace=True)
+
+
+def _cases(name: str, findings: Sequence[Finding]) -> Iterator[xml.Element]:
+    for finding in findings:
+        title = f"{finding.rule} {rule(finding.rule).title}"
+        case = xml.Element("testcase", classname=printable(name), name=title)
+        message = printable(finding.message, 1000)
+        if finding.verdict in (Verdict.FAIL, Verdict.ERROR):
+            tag = "failure" if finding.verdict is Verdict.FAIL else "error"
+            xml.SubElement(case, tag, message=message, type=finding.rule).text = message
+        elif finding.verdict is not Verdict.PASS:
+            xml.SubElement(case, "system-out").text = f"{finding.verdict.value}: {message}"
+        yield case
+
+
+def printable(text: str, limit: int = 200) -> str:
+    """``text`` on one line without control or format characters, fit for a terminal and for XML."""
+    clean = "".join(" " if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") else c for c in text)
+    return clean if len(clean) <= limit else clean[: limit - 1] + "…"

@@ -1,0 +1,143 @@
+"""in-toto Statements v1 (https://in-toto.io/Statement/v1) around the predicates of this project, and their files.
+
+One kind of entry a folder: the folder, the predicate type and the msgspec struct that types the predicate belong
+together in :data:`KINDS`. The typed decoding here is the schema check: ``run.v1.schema.json`` is generated from the
+same structs and a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from harness.record import dsse
+from harness.record.canonical import canonical_bytes, parse_utc, read_bounded, strict_json
+from harness.record.entries import HEAD_TYPE, INTENT_TYPE, REVIEW_TYPE, Head, Intent, Review
+from harness.record.predicate import PREDICATE_TYPE, RunRecord
+
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+MODEL_NAME = "artifact/model.bin"
+CODE_NAME = "artifact/code.bundle"
+
+Predicate = RunRecord | Intent | Review | Head
+ChainPredicate = RunRecord | Intent | Review
+
+KINDS: dict[str, tuple[str, type[Predicate]]] = {
+    "runs": (PREDICATE_TYPE, RunRecord),
+    "intents": (INTENT_TYPE, Intent),
+    "reviews": (REVIEW_TYPE, Review),
+    "heads": (HEAD_TYPE, Head),
+}
+CHAIN_FOLDERS = ("intents", "runs", "reviews")
+_NAME_PART = re.compile(r"[A-Za-z0-9_.]{1,64}")
+
+
+class MalformedEntry(ValueError):
+    """A file that is no well-formed entry of its folder; the message says why."""
+
+
+class Subject(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a statement is about: a name and its digest by algorithm."""
+
+    name: str
+    digest: dict[str, str]
+
+
+class _Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    kind: str = msgspec.field(name="_type")
+    subject: list[Subject]
+    predicate_type: str = msgspec.field(name="predicateType")
+    predicate: msgspec.Raw
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One well-formed file of a records folder. ``digest`` is the SHA-256 of the signed payload."""
+
+    folder: str
+    digest: str
+    envelope: dsse.Envelope
+    subjects: dict[str, str]
+    predicate: Predicate
+
+    @property
+    def signer(self) -> str:
+        """Key id that the envelope claims; proved only by checking the signature."""
+        return self.envelope.signatures[0].keyid
+
+
+def subjects_of(predicate: Predicate) -> dict[str, str]:
+    """What an entry is about, name -> SHA-256 hex: for a run its artifact, code bundle and data files."""
+    if isinstance(predicate, RunRecord):
+        files = {f"data/{predicate.data.name}/{name}": digest for name, digest in predicate.data.files.items()}
+        return {MODEL_NAME: predicate.artifact_digest, CODE_NAME: predicate.submission.code_digest, **files}
+    if isinstance(predicate, Intent):
+        return {CODE_NAME: predicate.code_digest}
+    if isinstance(predicate, Review):
+        return {"record": predicate.record}
+    return {"entry": predicate.newest}
+
+
+def encode_statement(folder: str, predicate: Predicate) -> bytes:
+    """The payload to sign. Raises ``ValueError`` for figures that JSON can't carry, such as NaN."""
+    document = {
+        "_type": STATEMENT_TYPE,
+        "subject": [{"name": n, "digest": {"sha256": d}} for n, d in sorted(subjects_of(predicate).items())],
+        "predicateType": KINDS[folder][0],
+        "predicate": msgspec.to_builtins(predicate),
+    }
+    return canonical_bytes(document)
+
+
+def file_name(predicate: Predicate, digest: str) -> str:
+    """The one name an entry's file has: time, track, seed and digest prefix, all from its own content."""
+    if isinstance(predicate, RunRecord):
+        return _name(predicate.started_at, digest, predicate.track.name, predicate.submission.seed)
+    if isinstance(predicate, Intent):
+        return _name(predicate.announced_at, digest, predicate.track, predicate.seed)
+    if isinstance(predicate, Review):
+        return _name(predicate.reviewed_at, digest)
+    raise TypeError("a chain head is named after its signer")
+
+
+def _name(time: str, digest: str, *parts: str | int) -> str:
+    stamp = parse_utc(time).strftime("%Y%m%dT%H%M%SZ")
+    for part in parts:
+        if not _NAME_PART.fullmatch(str(part)):
+            raise ValueError(f"{part!r} can't stand in a file name")
+    return "-".join([stamp, *map(str, parts), digest[:8]]) + ".json"
+
+
+def read_entry(path: Path, folder: str) -> Entry:
+    """Read and type-check one file. Raises :class:`MalformedEntry`, or ``CouldNotCheck`` when it can't be read."""
+    try:
+        envelope = dsse.decode(read_bounded(path))
+        if envelope.payload_type != dsse.PAYLOAD_TYPE:
+            raise MalformedEntry(f"payload type is {envelope.payload_type!r}; wanted {dsse.PAYLOAD_TYPE!r}")
+        strict_json(envelope.payload)
+        statement = msgspec.json.decode(envelope.payload, type=_Statement)
+        wanted, kind = KINDS[folder]
+        if statement.kind != STATEMENT_TYPE or statement.predicate_type != wanted:
+            raise MalformedEntry(
+                f"holds {statement.predicate_type!r} in {statement.kind!r}; wanted {wanted!r} in {STATEMENT_TYPE!r}"
+            )
+        predicate = msgspec.json.decode(statement.predicate, type=kind)
+    except MalformedEntry:
+        raise
+    except (ValueError, msgspec.DecodeError) as error:
+        raise MalformedEntry(str(error)) from error
+    digest = hashlib.sha256(envelope.payload).hexdigest()
+    return Entry(folder, digest, envelope, _digests(statement.subject), predicate)
+
+
+def _digests(subjects: list[Subject]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for subject in subjects:
+        if subject.name in found or set(subject.digest) != {"sha256"}:
+            raise MalformedEntry(f"subject {subject.name!r} stands twice or has other digests than one sha256")
+        found[subject.name] = subject.digest["sha256"]
+    return found

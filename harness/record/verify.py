@@ -1,0 +1,212 @@
+"""Level 1 verification, offline: signatures, schema, chain, intents, arithmetic, caps; every record, every time.
+
+What is not covered: whether the raw figures were measured honestly (levels 2 and 3 score the artifact again and
+repeat the run), and a chain cut back together with its head (see :mod:`harness.record.chain`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from harness.errors import CouldNotCheck, ExitCode
+from harness.record import dsse
+from harness.record.chain import Link, check_chains
+from harness.record.entries import Intent, Review
+from harness.record.figures import check_figures, check_track, run_verdicts
+from harness.record.keys import PublicKey, load_trust, signing_problem
+from harness.record.predicate import RunRecord
+from harness.record.statement import (
+    CHAIN_FOLDERS,
+    Entry,
+    MalformedEntry,
+    Predicate,
+    file_name,
+    read_entry,
+    subjects_of,
+)
+from harness.record.store import locked
+from harness.rules import Finding, Verdict
+
+SEVERITY = (Verdict.FAIL, Verdict.ERROR, Verdict.WARN, Verdict.UNKNOWN, Verdict.PASS)
+"""Worst first."""
+
+
+def worst(findings: Sequence[Finding]) -> Verdict:
+    """The worst verdict among ``findings``; PASS when there are none."""
+    verdicts = {finding.verdict for finding in findings}
+    return next((verdict for verdict in SEVERITY if verdict in verdicts), Verdict.PASS)
+
+
+def exit_code_of(findings: Sequence[Finding]) -> ExitCode:
+    """0 pass or warn, 1 something failed, 3 something could not be checked."""
+    codes = {Verdict.FAIL: ExitCode.RULE_BROKEN, Verdict.ERROR: ExitCode.COULD_NOT_CHECK}
+    return codes.get(worst(findings), ExitCode.GOOD)
+
+
+@dataclass(frozen=True)
+class EntryReport:
+    """What was found about one file. ``name`` is relative to the records folder; ``entry``: ``None`` if unreadable."""
+
+    name: str
+    path: Path
+    entry: Entry | None
+    findings: tuple[Finding, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst verdict on this file."""
+        return worst(self.findings)
+
+    @property
+    def record(self) -> RunRecord | None:
+        """The run record in the file, where it holds one."""
+        predicate = self.entry.predicate if self.entry else None
+        return predicate if isinstance(predicate, RunRecord) else None
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What was found in a records folder: by file, and about the folder (keys, heads)."""
+
+    records_dir: Path
+    entries: tuple[EntryReport, ...]
+    folder: tuple[Finding, ...] = field(default=())
+
+    @property
+    def records(self) -> tuple[EntryReport, ...]:
+        """The files under ``runs/``."""
+        return tuple(report for report in self.entries if report.name.startswith("runs/"))
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """All findings, those of single files with the file in ``where``."""
+        return (*(finding for report in self.entries for finding in report.findings), *self.folder)
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst verdict of all."""
+        return worst(self.findings)
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """0 pass or warn, 1 something failed, 3 something could not be checked."""
+        return exit_code_of(self.findings)
+
+    def findings_of(self, chosen: tuple[EntryReport, ...]) -> tuple[Finding, ...]:
+        """Findings on ``chosen`` files, and those about the folder as a whole."""
+        return (*(finding for report in chosen for finding in report.findings), *self.folder)
+
+
+def verify_folder(records_dir: Path, *, trust: Path | None = None, judge_runs: bool = True) -> VerifyReport:
+    """Verify every entry of a records folder.
+
+    trust:      folder of accepted public keys; the records folder's own ``keys/`` by default
+    judge_runs: also report what a record says against its own run (a cap missed, an audit failed)
+    Raises ``CouldNotCheck`` when the folder can't be opened.
+    """
+    if not records_dir.is_dir():
+        raise CouldNotCheck(f"{records_dir} is no folder.", remedy="Give the folder that holds runs/ and keys/.")
+    with locked(records_dir, shared=True):
+        return _verify(records_dir, trust or records_dir / "keys", judge_runs=judge_runs)
+
+
+def _verify(records_dir: Path, trust: Path, *, judge_runs: bool) -> VerifyReport:
+    keys, bad = load_trust(trust)
+    folder = [Finding("R1-SIGNATURE", Verdict.FAIL, text, where=path.name) for path, text in bad.items()]
+    judged = [
+        judge_file(path, name, keys, judge_runs=judge_runs)
+        for name in (*CHAIN_FOLDERS, "heads")
+        for path in sorted((records_dir / name).glob("*.json"))
+    ]
+    sound = [Link(r.path, r.entry) for r in judged if r.entry and not _forged(r)]
+    links = [link for link in sound if link.entry.folder != "heads"]
+    chain = check_chains(links, [link for link in sound if link.entry.folder == "heads"], records_dir)
+    return VerifyReport(records_dir, tuple(_with_chain(judged, chain)), tuple(folder + _homeless(judged, chain)))
+
+
+def _forged(report: EntryReport) -> bool:
+    return any(f.rule in ("R1-SIGNATURE", "R2-SCHEMA") and f.verdict is Verdict.FAIL for f in report.findings)
+
+
+def _with_chain(judged: list[EntryReport], chain: list[Finding]) -> Iterator[EntryReport]:
+    by_file: dict[str, list[Finding]] = {}
+    for finding in chain:
+        by_file.setdefault(finding.where, []).append(finding)
+    for report in judged:
+        extra = by_file.get(report.name, [])
+        if not extra and report.entry and not _forged(report) and report.entry.folder != "heads":
+            extra = [Finding("R3-CHAIN", Verdict.PASS, "stands in its signer's chain", where=report.name)]
+        yield replace(report, findings=(*report.findings, *extra))
+
+
+def _homeless(judged: list[EntryReport], chain: list[Finding]) -> list[Finding]:
+    names = {report.name for report in judged}
+    return [finding for finding in chain if finding.where not in names]
+
+
+def judge_file(path: Path, folder: str, keys: dict[str, PublicKey], *, judge_runs: bool = True) -> EntryReport:
+    """Everything that one file shows by itself."""
+    name = f"{folder}/{path.name}"
+    entry: Entry | None = None
+    try:
+        entry = read_entry(path, folder)
+    except MalformedEntry as error:
+        found = [Finding("R2-SCHEMA", Verdict.FAIL, str(error), where=name)]
+    except CouldNotCheck as error:
+        found = [Finding("R2-SCHEMA", Verdict.ERROR, str(error), where=name)]
+    else:
+        found = [Finding("R2-SCHEMA", Verdict.PASS, "follows its schema"), *_signatures(entry, keys)]
+        found += _identity(entry, path)
+        if isinstance(entry.predicate, RunRecord):
+            found += check_figures(entry.predicate) + check_track(entry.predicate)
+            found += run_verdicts(entry.predicate) if judge_runs else []
+    return EntryReport(name, path, entry, tuple(_placed(found, name)))
+
+
+def _placed(findings: list[Finding], name: str) -> Iterator[Finding]:
+    for f in findings:
+        where = name if not f.where or f.where == name else f"{name}: {f.where}"
+        yield Finding(f.rule, f.verdict, f.message, where, f.found, f.wanted, f.remedy)
+
+
+def _signatures(entry: Entry, keys: dict[str, PublicKey]) -> Iterator[Finding]:
+    dated = _dated(entry.predicate)
+    for signature in entry.envelope.signatures:
+        key = keys.get(signature.keyid)
+        if key is None:
+            problem = f"signed by the unknown key {signature.keyid[:16]}, which is not in the trust list"
+        elif not dsse.is_signed_by(entry.envelope, signature, key.loaded()):
+            problem = f"the signature under key {signature.keyid[:16]} does not fit the content"
+        else:
+            try:
+                problem = signing_problem(key, dated)
+            except ValueError as error:
+                problem = str(error)
+        if problem:
+            yield Finding("R1-SIGNATURE", Verdict.FAIL, problem)
+        else:
+            yield Finding("R1-SIGNATURE", Verdict.PASS, f"signed by {signature.keyid[:16]}")
+    if len(entry.envelope.signatures) > 1:
+        yield Finding("R1-SIGNATURE", Verdict.FAIL, "carries several signatures; further ones belong into reviews/")
+
+
+def _dated(predicate: Predicate) -> str:
+    if isinstance(predicate, RunRecord):
+        return predicate.started_at
+    if isinstance(predicate, Intent):
+        return predicate.announced_at
+    return predicate.reviewed_at if isinstance(predicate, Review) else ""
+
+
+def _identity(entry: Entry, path: Path) -> Iterator[Finding]:
+    if entry.subjects != subjects_of(entry.predicate):
+        yield Finding("R2-SCHEMA", Verdict.FAIL, "subjects are not the artifact, code and data that the record names")
+    try:
+        wanted = f"{entry.signer}.json" if entry.folder == "heads" else file_name(entry.predicate, entry.digest)
+    except ValueError as error:
+        yield Finding("R2-SCHEMA", Verdict.FAIL, str(error))
+        return
+    if path.name != wanted:
+        yield Finding("R3-CHAIN", Verdict.FAIL, f"is called {path.name}; its content is called {wanted}")

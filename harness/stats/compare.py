@@ -1,0 +1,132 @@
+"""Is the candidate better than the baseline by more than a margin? One-sided Welch and paired t tests, and power.
+
+Lower scores are better. The null hypothesis is mean(candidate) >= mean(baseline) - margin; a small p speaks against
+it. The statistic has the sign of candidate - baseline, so an improvement is negative (as in public #1019: -11.834).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from harness.errors import UsageError
+from harness.stats.summary import summarise
+
+MAX_SEEDS = 1000
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """One test. ``difference`` = mean(candidate) - mean(baseline), in the values' unit, like ``margin``."""
+
+    test: Literal["welch", "paired"]
+    statistic: float
+    df: float
+    p: float
+    difference: float
+    margin: float
+    n_candidate: int
+    n_baseline: int
+
+    def beats(self, alpha: float = 0.01) -> bool:
+        """Whether the candidate is better by more than the margin at level ``alpha`` (public rule: p < 0.01)."""
+        return self.p < alpha
+
+
+def welch(candidate: Sequence[float], baseline: Sequence[float], *, margin: float = 0.0) -> TestResult:
+    """One-sided Welch test (unequal variances, sample deviations; Welch 1947, by scipy).
+
+    Raises ``UsageError`` for fewer than two values a side, or when neither side has any spread.
+    """
+    from scipy import stats
+
+    new, old = _values("candidate", candidate), _values("baseline", baseline)
+    if np.ptp(new) == 0 and np.ptp(old) == 0:
+        raise UsageError(
+            "neither set has any spread, so no t test applies.", remedy="Use seeds that make a difference."
+        )
+    result = stats.ttest_ind(new + margin, old, equal_var=False, alternative="less")
+    return TestResult(
+        "welch",
+        float(result.statistic),
+        float(result.df),
+        float(result.pvalue),
+        float(new.mean() - old.mean()),
+        margin,
+        len(new),
+        len(old),
+    )
+
+
+def paired(candidate: Mapping[int, float], baseline: Mapping[int, float], *, margin: float = 0.0) -> TestResult:
+    """One-sided paired t test over the seeds that both sides have; the arguments map seed to score.
+
+    Raises ``UsageError`` unless both have the same seeds, at least two, and their differences have some spread.
+    """
+    from scipy import stats
+
+    if set(candidate) != set(baseline):
+        odd = sorted(set(candidate) ^ set(baseline))
+        raise UsageError(f"a paired test needs the same seeds on both sides; these stand on one only: {odd}.")
+    seeds = sorted(candidate)
+    new, old = _values("candidate", [candidate[s] for s in seeds]), _values("baseline", [baseline[s] for s in seeds])
+    if np.ptp(new - old) == 0:
+        raise UsageError("all paired differences are equal, so no t test applies.")
+    result = stats.ttest_rel(new + margin, old, alternative="less")
+    return TestResult(
+        "paired",
+        float(result.statistic),
+        float(result.df),
+        float(result.pvalue),
+        float((new - old).mean()),
+        margin,
+        len(new),
+        len(old),
+    )
+
+
+def power(improvement: float, candidate_std: float, baseline_std: float, n: int, *, alpha: float = 0.01) -> float:
+    """Probability that :func:`welch` with ``n`` seeds a side gives p < ``alpha``.
+
+    improvement: true mean(baseline) - mean(candidate) - margin, in the unit of the (sample) deviations
+    Source: noncentral t with Welch's degrees of freedom at the given deviations; both are > 0 in sum, n >= 2.
+    """
+    from scipy import stats
+
+    variances = candidate_std**2, baseline_std**2
+    if n < 2 or not sum(variances) > 0 or not 0 < alpha < 1:
+        raise UsageError("power needs at least two seeds a side, some spread, and a level between 0 and 1.")
+    df = (n - 1) * sum(variances) ** 2 / (variances[0] ** 2 + variances[1] ** 2)
+    effect = improvement / math.sqrt(sum(variances) / n)
+    return float(stats.nct.sf(stats.t.ppf(1 - alpha, df), df, effect))
+
+
+def seeds_needed(
+    improvement: float, candidate_std: float, baseline_std: float, *, alpha: float = 0.01, wanted: float = 0.8
+) -> int | None:
+    """Smallest number of seeds a side at which :func:`power` reaches ``wanted``; ``None`` above :data:`MAX_SEEDS`.
+
+    ``None`` also stands for an improvement that is zero or negative: no number of seeds shows it.
+    """
+    if improvement <= 0:
+        return None
+    low, high = 2, MAX_SEEDS
+    if power(improvement, candidate_std, baseline_std, high, alpha=alpha) < wanted:
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        if power(improvement, candidate_std, baseline_std, middle, alpha=alpha) >= wanted:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def _values(name: str, values: Sequence[float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    if len(values) < 2:
+        raise UsageError(f"the {name} has {len(values)} value(s); a t test needs at least two.")
+    return np.asarray(summarise(values).values, dtype=np.float64)

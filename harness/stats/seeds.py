@@ -1,0 +1,203 @@
+"""Several seeds of one code, configuration, data set and track, as one result; anything else is refused."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.errors import UsageError
+from harness.record.predicate import RunRecord, Score
+from harness.stats.compare import TestResult, paired, seeds_needed, welch
+from harness.stats.summary import Summary, summarise
+from harness.stats.units import Margin, Text, to_bpb
+
+
+@dataclass(frozen=True)
+class Worst:
+    """The seed that comes nearest to a limit; ``value`` and ``limit`` share a unit (bytes or seconds)."""
+
+    seed: int
+    value: float
+    limit: float
+
+
+@dataclass(frozen=True)
+class SeedStatistics:
+    """What several seeds of one thing gave. ``stages`` holds bpb by stage; ``bpb`` is the final stage's."""
+
+    submission: str
+    track: str
+    code_digest: str
+    config_digest: str
+    seeds: tuple[int, ...]
+    text: Text
+    bpb: Summary
+    nats_per_token: Summary
+    stages: dict[str, Summary]
+    total_bytes: Summary
+    worst_bytes: Worst
+    worst_clocks: dict[str, Worst]
+
+    @property
+    def by_seed(self) -> dict[int, float]:
+        """Seed -> final bpb."""
+        return dict(zip(self.seeds, self.bpb.values, strict=True))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A candidate against a baseline: the margin in bpb, the tests, and the seeds a side that power 0.8 would need.
+
+    ``paired`` is ``None`` when the two sides do not have the same seeds; ``needed`` when no number of seeds would do.
+    """
+
+    margin: Margin
+    margin_bpb: float
+    welch: TestResult
+    paired: TestResult | None
+    needed: int | None
+
+
+def pool_fields(record: RunRecord) -> dict[str, str]:
+    """What records must share to be pooled."""
+    return {
+        "track": f"{record.track.name} {record.track.digest}",
+        "submission": record.submission.name,
+        "code": record.submission.code_digest,
+        "config": record.submission.config_digest,
+        "data": f"{record.data.name} {record.data.fingerprint}",
+        "kind": record.kind,
+    }
+
+
+def aggregate(records: Sequence[RunRecord], *, confidence: float = 0.95) -> SeedStatistics:
+    """Pool the records of several seeds.
+
+    Raises ``UsageError`` that names the field when two records differ in track, submission, code, configuration, data
+    or kind; when a seed stands twice; when a record has no final score over the whole set; or when none is given.
+    """
+    if not records:
+        raise UsageError("statistics need at least one record.")
+    ordered = sorted(records, key=lambda record: record.submission.seed)
+    for record in ordered[1:]:
+        _refuse_difference(ordered[0], record)
+    seeds = tuple(record.submission.seed for record in ordered)
+    twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
+    if twice:
+        raise UsageError(f"seed {twice[0]} stands twice in one pool.", remedy="Give one record a seed.")
+    finals = [_final(record) for record in ordered]
+    first = ordered[0]
+    return SeedStatistics(
+        submission=first.submission.name,
+        track=first.track.name,
+        code_digest=first.submission.code_digest,
+        config_digest=first.submission.config_digest,
+        seeds=seeds,
+        text=Text(finals[0].targets, finals[0].bytes),
+        bpb=summarise([score.bpb for score in finals], confidence=confidence),
+        nats_per_token=summarise([score.nats / score.targets for score in finals], confidence=confidence),
+        stages=_stages(ordered, confidence),
+        total_bytes=summarise([record.sizes.total_bytes for record in ordered], confidence=confidence),
+        worst_bytes=_worst([(r.submission.seed, r.sizes.total_bytes, r.sizes.cap_bytes) for r in ordered]),
+        worst_clocks=_worst_clocks(ordered),
+    )
+
+
+def compare(candidate: SeedStatistics, baseline: SeedStatistics, margin: Margin) -> Comparison:
+    """Test whether ``candidate`` beats ``baseline`` by more than ``margin``, both on the same text.
+
+    A margin in nats per token is taken at the text's own tokens. Raises ``UsageError`` for different texts or tracks.
+    """
+    if candidate.track != baseline.track or candidate.text != baseline.text:
+        raise UsageError(
+            f"candidate ({candidate.track}, {candidate.text}) and baseline ({baseline.track}, {baseline.text}) differ "
+            "in track or text.",
+            remedy="Compare records of one track and data set.",
+        )
+    margin_bpb = to_bpb(margin.value, margin.unit, candidate.text)
+    same = set(candidate.seeds) == set(baseline.seeds)
+    result = welch(candidate.bpb.values, baseline.bpb.values, margin=margin_bpb)
+    needed = seeds_needed(
+        -result.difference - margin_bpb, candidate.bpb.sample_std or 0.0, baseline.bpb.sample_std or 0.0
+    )
+    pairs = paired(candidate.by_seed, baseline.by_seed, margin=margin_bpb) if same else None
+    return Comparison(margin, margin_bpb, result, pairs, needed)
+
+
+def pools(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
+    """Records grouped into what :func:`aggregate` takes; of a repeated seed the first by time counts."""
+    groups: dict[tuple[str, ...], dict[int, RunRecord]] = defaultdict(dict)
+    for record in sorted(records, key=lambda record: record.started_at):
+        groups[tuple(pool_fields(record).values())].setdefault(record.submission.seed, record)
+    return [list(group.values()) for group in groups.values()]
+
+
+def describe_pools(records: Sequence[RunRecord]) -> list[str]:
+    """One line for each pool of two or more seeds: mean, both deviations by name, interval, worst bytes."""
+    return [_describe(aggregate(pool)) for pool in pools(records) if len(pool) > 1]
+
+
+def _describe(found: SeedStatistics) -> str:
+    bpb, seeds = found.bpb, ", ".join(map(str, found.seeds))
+    return (
+        f"{found.submission} on {found.track}, code {found.code_digest[:12]}, seeds {seeds}: "
+        f"bpb mean {bpb.mean:.5f}, sample std {bpb.sample_std:.5f} (population std {bpb.population_std:.5f}), "
+        f"{bpb.confidence:.0%} interval [{bpb.low:.5f}, {bpb.high:.5f}]; "
+        f"largest artifact {found.worst_bytes.value:,.0f} of {found.worst_bytes.limit:,.0f} bytes "
+        f"(seed {found.worst_bytes.seed})"
+    )
+
+
+def _refuse_difference(first: RunRecord, other: RunRecord) -> None:
+    ours, theirs = pool_fields(first), pool_fields(other)
+    for name, value in ours.items():
+        if theirs[name] == value:
+            continue
+        detail = f"{_short(value)} (seed {first.submission.seed}) against {_short(theirs[name])}"
+        if name == "config":
+            detail = _config_difference(first, other) or detail
+        raise UsageError(
+            f"records can't be pooled: {name} differs: {detail} (seed {other.submission.seed}).",
+            remedy="Pool only seeds of the same track, code, configuration and data.",
+        )
+
+
+def _short(value: str) -> str:
+    return " ".join(word[:12] if len(word) == 64 else word for word in value.split(" "))
+
+
+def _config_difference(first: RunRecord, other: RunRecord) -> str:
+    a, b = first.submission.config, other.submission.config
+    names = sorted(name for name in a.keys() | b.keys() if a.get(name) != b.get(name) or (name in a) != (name in b))
+    shown = [f"{name}: {a.get(name, 'unset')!r} against {b.get(name, 'unset')!r}" for name in names]
+    return ", ".join(shown)
+
+
+def _final(record: RunRecord) -> Score:
+    for score in record.scores:
+        if score.stage == "final" and score.whole_set:
+            return score
+    raise UsageError(f"record {record.run_id} has no final score over the whole validation set.")
+
+
+def _stages(records: Sequence[RunRecord], confidence: float) -> dict[str, Summary]:
+    values: dict[str, list[float]] = defaultdict(list)
+    for record in records:
+        for score in record.scores:
+            values[score.stage].append(score.bpb)
+    return {
+        stage: summarise(found, confidence=confidence) for stage, found in values.items() if len(found) == len(records)
+    }
+
+
+def _worst(entries: Sequence[tuple[int, float, float]]) -> Worst:
+    return Worst(*max(entries, key=lambda entry: entry[1] / entry[2] if entry[2] else float("inf")))
+
+
+def _worst_clocks(records: Sequence[RunRecord]) -> dict[str, Worst]:
+    clocks: dict[str, list[tuple[int, float, float]]] = defaultdict(list)
+    for record in records:
+        for budget in record.budgets:
+            clocks[budget.name].append((record.submission.seed, budget.used_s, budget.limit_s))
+    return {name: _worst(entries) for name, entries in clocks.items()}

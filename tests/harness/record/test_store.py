@@ -1,0 +1,132 @@
+"""Signing and storing: what verifies afterwards, and what is refused before anything is signed."""
+
+import multiprocessing
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+from record_samples import make_artifact, make_intent, make_record, store_run
+
+from harness.errors import CouldNotCheck, ExitCode, RuleBroken
+from harness.record import announce, load_record, load_records, sign_and_store, verify_folder
+from harness.rules import Verdict
+
+
+def test_a_stored_run_verifies_and_reads_back(tmp_path: Path):
+    stored = store_run(tmp_path)
+    report = verify_folder(tmp_path / "records")
+    assert report.exit_code == ExitCode.GOOD
+    assert report.verdict is Verdict.PASS
+    assert [entry.path for entry in report.records] == [stored.path]
+    assert load_record(stored.path) == stored
+    assert stored.path.name.startswith("20261124T170000Z-smoke-1337-" + stored.digest[:8])
+
+
+def test_an_empty_folder_verifies(tmp_path: Path):
+    assert verify_folder(tmp_path).exit_code == ExitCode.GOOD
+
+
+def test_a_missing_folder_is_said_so(tmp_path: Path):
+    with pytest.raises(CouldNotCheck, match="no folder"):
+        verify_folder(tmp_path / "nothing")
+
+
+def test_each_entry_names_the_one_before(tmp_path: Path):
+    first, second = store_run(tmp_path, 1), store_run(tmp_path, 2)
+    assert first.record.predecessor == first.record.intent
+    assert second.record.predecessor == second.record.intent
+    assert {stored.digest for stored in load_records(tmp_path / "records")} == {first.digest, second.digest}
+
+
+@pytest.mark.rule("R5-INTENT")
+def test_an_unannounced_run_is_not_signed(tmp_path: Path):
+    artifact = make_artifact(tmp_path / "artifact", 1)
+    record = make_record(artifact, 1, intent="0" * 64)
+    with pytest.raises(RuleBroken, match="R5-INTENT"):
+        sign_and_store(record, artifact, tmp_path / "records", tmp_path / "keys")
+    assert not list((tmp_path / "records").glob("runs/*"))
+
+
+@pytest.mark.rule("R5-INTENT")
+@pytest.mark.parametrize("field", ["seed", "config_digest", "code_digest"])
+def test_a_run_that_differs_from_its_intent_is_not_signed(tmp_path: Path, field: str):
+    artifact = make_artifact(tmp_path / "artifact", 1)
+    record = make_record(artifact, 1)
+    other = {"seed": 2, "config_digest": "1" * 64, "code_digest": "2" * 64}[field]
+    intent = msgspec.structs.replace(make_intent(record), **{field: other})
+    digest = announce(intent, tmp_path / "records", tmp_path / "keys")
+    with pytest.raises(RuleBroken, match=field.replace("_", " ")):
+        sign_and_store(
+            msgspec.structs.replace(record, intent=digest), artifact, tmp_path / "records", tmp_path / "keys"
+        )
+
+
+@pytest.mark.rule("R5-INTENT")
+def test_one_intent_takes_one_result(tmp_path: Path):
+    stored = store_run(tmp_path)
+    artifact = tmp_path / "artifacts" / "a-1337"
+    again = msgspec.structs.replace(stored.record, started_at="2026-11-24T18:00:00Z", predecessor="")
+    with pytest.raises(RuleBroken, match="has a result already"):
+        sign_and_store(again, artifact, tmp_path / "records", tmp_path / "keys")
+
+
+@pytest.mark.parametrize("name", ["model.bin", "code.bundle"])
+def test_an_exchanged_artifact_is_not_signed(tmp_path: Path, name: str):
+    artifact = make_artifact(tmp_path / "artifact", 1)
+    record = make_record(artifact, 1)
+    digest = announce(make_intent(record), tmp_path / "records", tmp_path / "keys")
+    (artifact / name).write_bytes(b"something else")
+    with pytest.raises(CouldNotCheck, match=name):
+        sign_and_store(
+            msgspec.structs.replace(record, intent=digest), artifact, tmp_path / "records", tmp_path / "keys"
+        )
+
+
+def test_nan_is_not_signed(tmp_path: Path):
+    artifact = make_artifact(tmp_path / "artifact", 1)
+    record = make_record(artifact, 1, loss_curve=[(1, float("nan"))])
+    digest = announce(make_intent(record), tmp_path / "records", tmp_path / "keys")
+    with pytest.raises(CouldNotCheck, match="can't be recorded"):
+        sign_and_store(
+            msgspec.structs.replace(record, intent=digest), artifact, tmp_path / "records", tmp_path / "keys"
+        )
+    assert not list((tmp_path / "records").glob("runs/*"))
+
+
+def _writer(root: Path, seeds: range) -> None:
+    for seed in seeds:
+        store_run(root, seed, name=f"p{os.getpid()}")
+
+
+@pytest.mark.rule("R3-CHAIN")
+def test_concurrent_writers_do_not_fork_the_chain(tmp_path: Path):
+    store_run(tmp_path, 0)
+    context = multiprocessing.get_context("fork")
+    writers = [context.Process(target=_writer, args=(tmp_path, range(n, n + 5))) for n in (10, 20, 30)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(60)
+        assert writer.exitcode == 0
+    report = verify_folder(tmp_path / "records")
+    assert len(report.records) == 16
+    assert report.verdict is Verdict.PASS, [f for f in report.findings if f.verdict is not Verdict.PASS]
+
+
+def test_an_interrupted_write_is_healed_by_the_next(tmp_path: Path):
+    store_run(tmp_path, 1)
+    head = next((tmp_path / "records" / "heads").iterdir())
+    old = head.read_bytes()
+    store_run(tmp_path, 2)
+    head.write_bytes(old)
+    assert verify_folder(tmp_path / "records").verdict is Verdict.WARN
+    store_run(tmp_path, 3)
+    assert verify_folder(tmp_path / "records").verdict is Verdict.PASS
+
+
+def test_nothing_is_appended_to_a_chain_cut_short(tmp_path: Path):
+    store_run(tmp_path, 1)
+    store_run(tmp_path, 2).path.unlink()
+    with pytest.raises(CouldNotCheck, match="not in the folder"):
+        store_run(tmp_path, 3)
