@@ -1,0 +1,106 @@
+"""Tests and power against definitions worked out here in plain float64, and against simulation."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from harness.errors import UsageError
+from harness.stats import Margin, Text, paired, power, seeds_needed, summarise, welch
+
+scores = st.floats(0.5, 3.0, allow_nan=False)
+
+
+@settings(deadline=None)
+@given(st.lists(scores, min_size=2, max_size=8, unique=True))
+def test_deviations_match_their_definitions(values):
+    found = summarise(values)
+    mean = math.fsum(values) / len(values)
+    squares = math.fsum((value - mean) ** 2 for value in values)
+    assert found.mean == pytest.approx(mean, rel=1e-15)
+    assert found.sample_std == pytest.approx(math.sqrt(squares / (len(values) - 1)), rel=1e-9)
+    assert found.population_std == pytest.approx(math.sqrt(squares / len(values)), rel=1e-9)
+    assert found.low < found.mean < found.high
+
+
+def test_the_interval_is_the_tabled_one():
+    found = summarise([1.0, 2.0, 3.0])
+    # With two degrees of freedom the t quantile has a closed form: c·√(2 / (1 - c²)) at confidence c.
+    assert found.high - found.mean == pytest.approx(0.95 * math.sqrt(2 / (1 - 0.95**2)) / math.sqrt(3), rel=1e-12)
+
+
+def test_one_value_has_no_sample_deviation():
+    found = summarise([1.5])
+    assert (found.sample_std, found.low, found.high, found.population_std) == (None, None, None, 0.0)
+
+
+@pytest.mark.parametrize("values", [[], [1.0, float("nan")], [float("inf")]])
+def test_values_without_statistics_are_refused(values):
+    with pytest.raises(UsageError):
+        summarise(values)
+
+
+def test_welch_statistic_and_degrees_match_the_formula():
+    new, old = [1.00, 1.02, 1.05, 1.01], [1.10, 1.04, 1.07]
+    a, b = np.var(new, ddof=1) / 4, np.var(old, ddof=1) / 3
+    result = welch(new, old, margin=0.01)
+    assert result.statistic == pytest.approx((np.mean(new) + 0.01 - np.mean(old)) / math.sqrt(a + b), rel=1e-12)
+    assert result.df == pytest.approx((a + b) ** 2 / (a**2 / 3 + b**2 / 2), rel=1e-12)
+
+
+@settings(deadline=None)
+@given(st.lists(scores, min_size=2, max_size=5, unique=True), st.lists(scores, min_size=2, max_size=5, unique=True))
+def test_a_larger_margin_never_helps_the_candidate(new, old):
+    assert welch(new, old, margin=0.1).p >= welch(new, old).p
+
+
+def test_pairing_removes_the_spread_that_seeds_share():
+    baseline = {1: 1.00, 2: 1.10, 3: 1.20}
+    candidate = {3: 1.189, 1: 0.990, 2: 1.091}
+    assert paired(candidate, baseline).p < 0.01 < welch(list(candidate.values()), list(baseline.values())).p
+    differences = np.array([-0.010, -0.009, -0.011])
+    expected = differences.mean() / (differences.std(ddof=1) / math.sqrt(3))
+    assert paired(candidate, baseline).statistic == pytest.approx(expected, rel=1e-9)
+
+
+def test_pairing_needs_the_same_seeds():
+    with pytest.raises(UsageError, match=r"\[2, 3\]"):
+        paired({1: 1.0, 2: 1.1}, {1: 1.0, 3: 1.1})
+
+
+def test_no_spread_and_too_few_values_are_refused():
+    with pytest.raises(UsageError, match="neither set has any spread"):
+        welch([1.0, 1.0], [1.1, 1.1])
+    with pytest.raises(UsageError, match="baseline has 1 value"):
+        welch([1.0, 1.1], [1.2])
+
+
+def test_power_matches_simulation():
+    generator = np.random.default_rng(7)
+    n, runs = 4, 4000
+    new = generator.normal(-0.9, 0.4, (runs, n))
+    old = generator.normal(0.0, 0.4, (runs, n))
+    found = np.mean(stats.ttest_ind(new, old, axis=1, equal_var=False, alternative="less").pvalue < 0.05)
+    # The binomial error of 4,000 runs is under 0.008; Welch's estimated degrees of freedom add about as much.
+    assert power(0.9, 0.4, 0.4, n, alpha=0.05) == pytest.approx(found, abs=0.03)
+
+
+def test_seeds_needed_is_the_first_number_that_reaches_the_power():
+    n = seeds_needed(0.001, 0.0007, 0.0005)
+    assert power(0.001, 0.0007, 0.0005, n) >= 0.8 > power(0.001, 0.0007, 0.0005, n - 1)
+    assert seeds_needed(0.0, 0.1, 0.1) is None
+    assert seeds_needed(1e-9, 0.1, 0.1) is None
+
+
+@pytest.mark.parametrize(("value", "unit"), [(-0.1, "bpb"), (float("nan"), "bpb"), (0.1, "nats")])
+def test_a_margin_without_sense_is_refused(value, unit):
+    with pytest.raises(UsageError, match="margin"):
+        Margin(value, unit)
+
+
+def test_an_empty_text_is_refused():
+    with pytest.raises(UsageError):
+        Text(0, 5)

@@ -1,0 +1,64 @@
+"""The statistics give what public records of the challenge published, from the per-seed scores they published."""
+
+import pytest
+
+from harness.stats import Text, from_bpb, summarise, to_bpb, welch
+
+# Per-seed bpb of public pull requests.
+PR549 = [1.11922988, 1.12002032, 1.11888882]
+PR1019 = [1.11508120, 1.11437394, 1.11475014]
+PR1493 = [1.08079, 1.08103, 1.08118]
+PR1514 = [1.07928348, 1.07996676, 1.08024795]
+PR1736 = [1.06610, 1.06473, 1.06563]
+PR1769_REPORTED = [1.06356801, 1.0641313, 1.06466993, 1.06509678, 1.06516558]
+PR1769_LEFT_OUT = [1.06540571, 1.06534272]
+PR549_LOSS, PR1019_LOSS = 1.89002068, [1.88276292, 1.88156874, 1.88220393]
+
+
+def test_1019_against_549_in_nats():
+    ratio = summarise(PR1019_LOSS).mean / summarise(PR1019).mean
+    result = welch(PR1019_LOSS, [bpb * ratio for bpb in PR549])
+    assert result.statistic == pytest.approx(-11.834, abs=5e-4)
+    assert result.df == pytest.approx(3.306, abs=5e-4)
+    assert result.difference == pytest.approx(-0.00784215, abs=2e-7)
+
+
+def test_1019_barely_passes_with_the_margin_of_0_005_nats_a_token():
+    margin = to_bpb(0.005, "nats/token", Text(62_021_632, 151_079_964))
+    result = welch(PR1019, PR549, margin=margin)
+    assert result.p == pytest.approx(0.0095, abs=5e-5)
+    assert result.beats(0.01)
+
+
+def test_1514_against_1493():
+    result = welch(PR1514, PR1493)
+    assert round(result.p, 3) == 0.020
+    margin = to_bpb(0.005, "nats/token", Text(40_540_160, 151_078_222))
+    assert welch(PR1514, PR1493, margin=margin).p == pytest.approx(0.95, abs=5e-3)
+
+
+def test_1769_against_1736_with_five_seeds_and_with_all_seven():
+    assert round(welch(PR1769_REPORTED, PR1736).p, 3) == 0.063
+    assert round(welch(PR1769_REPORTED + PR1769_LEFT_OUT, PR1736).p, 3) == 0.106
+
+
+def test_1890_quoted_the_population_deviation():
+    found = summarise([1.1441, 1.1460, 1.1468])
+    assert round(found.population_std, 4) == 0.0011
+    assert round(found.sample_std, 4) == 0.0014
+    size = summarise([15_930_191, 15_961_203, 15_975_083])
+    assert (round(size.mean), round(size.population_std), round(size.sample_std)) == (15_955_492, 18_767, 22_984)
+
+
+@pytest.mark.parametrize(
+    ("unit", "text", "bpb"),
+    [
+        ("nats/token", Text(62_021_632, 151_079_964), 0.00296),
+        ("nats/token", Text(40_540_160, 151_078_222), 0.00194),
+        ("nats/byte", Text(40_540_160, 151_078_222), 0.00721),
+        ("bpb", Text(1, 1), 0.005),
+    ],
+)
+def test_three_readings_of_0_005_nats(unit, text, bpb):
+    assert round(to_bpb(0.005, unit, text), 5) == bpb
+    assert from_bpb(to_bpb(0.005, unit, text), unit, text) == pytest.approx(0.005, rel=1e-14)

@@ -1,0 +1,130 @@
+"""Pooling seeds: what is pooled, what is refused, and which field is named."""
+
+import math
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from harness.config.tracks import load_track
+from harness.errors import UsageError
+from harness.record import canonical_digest
+from harness.record.predicate import (
+    BudgetEntry,
+    DataInfo,
+    Machine,
+    RunRecord,
+    Score,
+    Sizes,
+    SubmissionInfo,
+    TrackInfo,
+)
+from harness.stats import Margin, aggregate, compare, describe_pools, pools
+
+
+def record(seed: int, nats: float, *, config=None, size: int = 900, train_s: float = 80.0) -> RunRecord:
+    track = load_track("smoke")
+    config = config or {"MATRIX_LR": 0.025}
+    return RunRecord(
+        run_id=f"run-{seed}",
+        kind="refereed",
+        harness_version="0.1.0",
+        started_at=f"2026-11-24T17:00:{seed % 60:02d}Z",
+        track=TrackInfo("smoke", track.digest, False, {}),
+        submission=SubmissionInfo("sample", "c" * 64, {}, config, canonical_digest(config), 10, seed),
+        data=DataInfo("sotu", "d" * 64, {}, 24, 4000, 9000, 100),
+        machine=Machine("Linux", "6", "cpu", 2, 1, [], "3.11", {}),
+        isolation={},
+        spans=[],
+        budgets=[BudgetEntry("train", train_s, 90.0)],
+        sizes=Sizes(100, 300, size - 100, size, 1000),
+        scores=[Score("final", nats, 4000, 9000, nats / math.log(2) / 9000, True, 1.0)],
+        baselines_bpb={},
+        running_bpb=[],
+        loss_curve=[],
+        audits=[],
+        findings=[],
+        artifact_digest="a" * 64,
+        intent="",
+        predecessor="",
+    )
+
+
+def test_three_seeds_are_summed_up_with_the_worst_bytes_and_clock():
+    found = aggregate([record(42, 12010.0, size=950), record(1337, 12000.0, train_s=89.0), record(2025, 12020.0)])
+    assert found.seeds == (42, 1337, 2025)
+    assert found.bpb.mean == pytest.approx(12010.0 / 9000 / math.log(2), rel=1e-14)
+    assert found.nats_per_token.sample_std == pytest.approx(10.0 / 4000, rel=1e-9)
+    assert (found.worst_bytes.seed, found.worst_bytes.value, found.worst_bytes.limit) == (42, 950, 1000)
+    assert (found.worst_clocks["train"].seed, found.worst_clocks["train"].value) == (1337, 89.0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"config": {"MATRIX_LR": 0.02}}, r"config differs: MATRIX_LR: 0\.025 against 0\.02"),
+        ({"config": {"MATRIX_LR": 0.025, "MORE": 1}}, "MORE: 'unset' against 1"),
+    ],
+)
+def test_another_configuration_is_refused_naming_the_key(changed, named):
+    with pytest.raises(UsageError, match=named):
+        aggregate([record(1, 12000.0), record(2, 12000.0, **changed)])
+
+
+@pytest.mark.parametrize("field", ["track", "submission", "code", "data", "kind"])
+def test_another_origin_is_refused_naming_the_field(field):
+    first, other = record(1, 12000.0), record(2, 12000.0)
+    replace = msgspec.structs.replace
+    other = {
+        "track": lambda: replace(other, track=replace(other.track, digest="e" * 64)),
+        "submission": lambda: replace(other, submission=replace(other.submission, name="another")),
+        "code": lambda: replace(other, submission=replace(other.submission, code_digest="e" * 64)),
+        "data": lambda: replace(other, data=replace(other.data, fingerprint="e" * 64)),
+        "kind": lambda: replace(other, kind="self-reported"),
+    }[field]()
+    with pytest.raises(UsageError, match=f"{field} differs"):
+        aggregate([first, other])
+
+
+def test_a_seed_that_stands_twice_is_refused():
+    with pytest.raises(UsageError, match="seed 7 stands twice"):
+        aggregate([record(7, 12000.0), record(7, 11990.0)])
+
+
+def test_no_records_and_partial_scores_are_refused():
+    with pytest.raises(UsageError, match="at least one"):
+        aggregate([])
+    partial = record(1, 12000.0)
+    scores = [msgspec.structs.replace(partial.scores[0], whole_set=False)]
+    with pytest.raises(UsageError, match="whole validation set"):
+        aggregate([msgspec.structs.replace(partial, scores=scores)])
+
+
+def test_a_candidate_is_compared_with_margin_pairs_and_seeds_needed():
+    baseline = aggregate([record(s, 12000.0 + d) for s, d in ((1, 0.0), (2, 12.0), (3, -9.0))])
+    better = aggregate([record(s, 11900.0 + d) for s, d in ((1, 1.0), (2, 12.0), (3, -8.0))])
+    found = compare(better, baseline, Margin(0.005, "nats/token"))
+    assert found.margin_bpb == pytest.approx(0.005 * 4000 / 9000 / math.log(2), rel=1e-14)
+    assert found.welch.beats(0.01)
+    assert found.paired is not None
+    assert found.paired.p < found.welch.p
+    assert found.needed is not None
+    assert found.needed <= 4
+
+
+def test_different_texts_are_not_compared():
+    one = aggregate([record(1, 12000.0), record(2, 12001.0)])
+    shorter = record(1, 12000.0)
+    score = msgspec.structs.replace(shorter.scores[0], targets=3999)
+    other = aggregate([msgspec.structs.replace(shorter, scores=[score])])
+    with pytest.raises(UsageError, match="differ in track or text"):
+        compare(other, one, Margin(0.0, "bpb"))
+
+
+def test_pools_keep_the_first_result_of_a_seed(tmp_path: Path):
+    first, repeat, second = record(1, 12000.0), record(1, 11000.0), record(2, 12010.0)
+    repeat = msgspec.structs.replace(repeat, started_at="2026-11-25T00:00:00Z")
+    assert pools([repeat, second, first]) == [[first, second]]
+    (line,) = describe_pools([repeat, second, first])
+    assert "sample std" in line
+    assert "population std" in line
