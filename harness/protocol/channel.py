@@ -1,0 +1,100 @@
+"""A bounded channel between referee and worker: whole 512-byte messages over a SOCK_SEQPACKET pair, with descriptors.
+
+Every wait has a deadline. The peer can neither choose a length nor make a read return half a message.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import time
+
+from harness.protocol.messages import MESSAGE_BYTES, Message, MessageError, decode
+
+MAX_DESCRIPTORS = 250
+
+
+class ChannelClosed(ConnectionError):
+    """The peer is gone: its end of the channel is closed."""
+
+
+class ChannelTimeout(TimeoutError):
+    """No message came in time."""
+
+
+class Channel:
+    """One end of the pair. Not thread-safe: one owner reads and writes."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._socket.setblocking(False)
+
+    @classmethod
+    def pair(cls) -> tuple[Channel, socket.socket]:
+        """The referee's end as a channel, and the worker's end as a plain socket to be inherited."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        return cls(ours), theirs
+
+    @classmethod
+    def from_descriptor(cls, descriptor: int) -> Channel:
+        """The worker's end, from an inherited descriptor."""
+        return cls(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, descriptor))
+
+    def fileno(self) -> int:
+        """Descriptor for ``select``."""
+        return self._socket.fileno()
+
+    def send(self, message: Message, fds: tuple[int, ...] = (), timeout_s: float = 10.0) -> None:
+        """Send one message, descriptors riding along. Raises ``ChannelClosed`` or ``ChannelTimeout``."""
+        data = message.encode()
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                if fds:
+                    socket.send_fds(self._socket, [data], list(fds))
+                else:
+                    self._socket.send(data)
+                return
+            except (BlockingIOError, InterruptedError):
+                self._wait(select.POLLOUT, deadline)
+            except OSError as error:
+                raise ChannelClosed(f"the peer is gone ({error.strerror}).") from error
+
+    def receive(self, timeout_s: float) -> tuple[Message, list[int]]:
+        """The next message and the descriptors that came with it.
+
+        Raises ``ChannelTimeout`` after ``timeout_s`` seconds, ``ChannelClosed`` when the peer is gone, and
+        ``MessageError`` when what came is no message; descriptors that came with it are closed then.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                data, fds, _, _ = socket.recv_fds(self._socket, MESSAGE_BYTES + 1, MAX_DESCRIPTORS)
+            except (BlockingIOError, InterruptedError):
+                self._wait(select.POLLIN, deadline)
+                continue
+            except OSError as error:
+                raise ChannelClosed(f"the peer is gone ({error.strerror}).") from error
+            if not data:
+                raise ChannelClosed("the peer closed its end.")
+            try:
+                return decode(data), fds
+            except MessageError:
+                for fd in fds:
+                    os.close(fd)
+                raise
+
+    def close(self) -> None:
+        """Close this end; safe to call twice."""
+        with contextlib.suppress(OSError):
+            self._socket.close()
+
+    def _wait(self, event: int, deadline: float) -> None:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise ChannelTimeout("no answer in time.")
+        poll = select.poll()
+        poll.register(self._socket, event)
+        poll.poll(max(1, int(left * 1000)))
