@@ -1,60 +1,35 @@
-"""Signing keys (private, outside the repository) and the trust list (public, in ``records/keys``).
+"""Private signing keys, outside the repository: Ed25519, made on first use.
 
 A private key is PKCS#8 PEM ``<keys_dir>/<keyid>.pem``, mode 0600, under a passphrase where ``GOLF_KEY_PASSPHRASE`` is
-set; ``<keys_dir>/active`` names the one that signs. A key id is the SHA-256 of the public key's DER form, so a
-public key can't be exchanged under the same name. Who may change ``records/keys`` decides who is trusted.
+set; ``<keys_dir>/active`` names the one that signs.
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 from cryptography.hazmat.primitives import serialization as ser
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from harness.errors import CouldNotCheck, UsageError
-from harness.record.canonical import (
-    HEX64,
-    canonical_bytes,
-    parse_utc,
-    read_bounded,
-    strict_json,
-    utc_now,
-    write_atomic,
+from harness.errors import CouldNotCheck
+from harness.record.canonical import HEX64, read_bounded, utc_now, write_atomic
+from harness.record.dsse import pae
+from harness.record.trust import (
+    ROTATION_TYPE,
+    PublicKey,
+    key_id,
+    load_public,
+    public_path,
+    signing_problem,
+    store_public,
 )
 
 PASSPHRASE = "GOLF_KEY_PASSPHRASE"
 ACTIVE = "active"
-
-
-class PublicKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One entry of the trust list.
-
-    status:     trusted; retired (its records stay good, it signs no new ones); revoked (nothing it signed counts)
-    public:     base64 of the 32 raw bytes
-    not_before, not_after: validity window, compared with the date in what is signed; "" for open
-    replaces:   key id of the key this one took over from, and that key's signature over this one's id; or ""
-    """
-
-    keyid: str
-    owner: str
-    status: Literal["trusted", "retired", "revoked"]
-    public: str
-    not_before: str = ""
-    not_after: str = ""
-    reason: str = ""
-    replaces: str = ""
-    endorsement: str = ""
-
-    def loaded(self) -> Ed25519PublicKey:
-        """The key for verification."""
-        return Ed25519PublicKey.from_public_bytes(base64.b64decode(self.public, validate=True))
 
 
 @dataclass(frozen=True)
@@ -63,12 +38,6 @@ class SigningKey:
 
     keyid: str
     private: Ed25519PrivateKey
-
-
-def key_id(key: Ed25519PublicKey) -> str:
-    """SHA-256 hex of the key's SubjectPublicKeyInfo in DER."""
-    der = key.public_bytes(ser.Encoding.DER, ser.PublicFormat.SubjectPublicKeyInfo)
-    return hashlib.sha256(der).hexdigest()
 
 
 def open_signing_key(keys_dir: Path, records_dir: Path) -> SigningKey:
@@ -156,65 +125,20 @@ def describe_key(key: SigningKey, *, owner: str = "") -> PublicKey:
     return PublicKey(keyid=key.keyid, owner=owner, status="trusted", public=public)
 
 
-def public_path(records_dir: Path, keyid: str) -> Path:
-    """Where the public half of a key is listed."""
-    return records_dir / "keys" / f"{keyid}.json"
-
-
-def store_public(records_dir: Path, key: PublicKey) -> Path:
-    """Write one entry of the trust list."""
-    path = public_path(records_dir, key.keyid)
-    write_atomic(path, encode_public(key), replace=True)
-    return path
-
-
-def encode_public(key: PublicKey) -> bytes:
-    """The one byte string that stands for this entry in a file."""
-    return canonical_bytes(key) + b"\n"
-
-
-def load_public(path: Path) -> PublicKey:
-    """Read one entry of the trust list. Raises ``UsageError`` that names the file and what is wrong with it."""
-    data = read_bounded(path)
-    try:
-        key = msgspec.convert(strict_json(data), PublicKey)
-        actual = key_id(key.loaded())
-        start, end = (parse_utc(t) if t else None for t in (key.not_before, key.not_after))
-    except (ValueError, msgspec.ValidationError) as error:
-        raise UsageError(f"{path} is no public key entry: {error}.", remedy="Restore it, or remove it.") from error
-    if actual != key.keyid or path.name != f"{key.keyid}.json":
-        raise UsageError(f"{path} holds the key {actual}, not the one it claims.", remedy="Restore it, or remove it.")
-    if encode_public(key) != data:
-        raise UsageError(f"{path} is not in canonical form: it was edited.", remedy="Use `harness keys` to change it.")
-    if start and end and end < start:
-        raise UsageError(f"{path}: not_after lies before not_before.", remedy="Use `harness keys trust` to set it.")
-    return key
-
-
-def load_trust(folder: Path) -> tuple[dict[str, PublicKey], dict[Path, str]]:
-    """All public keys in ``folder`` by id, and what is wrong with each file that is none."""
-    keys: dict[str, PublicKey] = {}
-    bad: dict[Path, str] = {}
-    for path in sorted(folder.glob("*.json")):
-        try:
-            key = load_public(path)
-        except (UsageError, CouldNotCheck) as error:
-            bad[path] = str(error)
-        else:
-            keys[key.keyid] = key
-    return keys, bad
-
-
-def signing_problem(key: PublicKey, at: str) -> str:
-    """Why ``key`` may not sign something dated ``at`` ("" where it carries no date); "" when it may."""
-    if key.status == "revoked":
-        return f"key {key.keyid[:16]} is revoked ({key.reason or 'no reason given'}); nothing it signed counts"
-    if not at:
-        return ""
-    moment = parse_utc(at)
-    if key.not_before and moment < parse_utc(key.not_before):
-        return f"key {key.keyid[:16]} is valid from {key.not_before} on, and this is dated {at}"
-    if key.not_after and moment > parse_utc(key.not_after):
-        word = "retired" if key.status == "retired" else "expired"
-        return f"key {key.keyid[:16]} {word} at {key.not_after}, and this is dated {at}"
-    return ""
+def rotate_key(keys_dir: Path, records_dir: Path, *, owner: str = "") -> tuple[PublicKey, PublicKey]:
+    """Make a new active key that the old one endorses, and retire the old one. Returns (old, new) as listed."""
+    old = load_private(keys_dir, read_active(keys_dir))
+    listed = public_path(records_dir, old.keyid)
+    before = load_public(listed) if listed.exists() else describe_key(old)
+    if before.status == "revoked":
+        raise CouldNotCheck(f"key {old.keyid[:16]} is revoked; it can't endorse another.", remedy="`harness keys new`.")
+    new = create_key(keys_dir)
+    endorsement = base64.b64encode(old.private.sign(pae(ROTATION_TYPE, new.keyid.encode()))).decode()
+    after = msgspec.structs.replace(
+        describe_key(new, owner=owner or before.owner), replaces=old.keyid, endorsement=endorsement
+    )
+    now = utc_now()
+    retired = msgspec.structs.replace(before, status="retired", not_after=min(before.not_after or now, now))
+    store_public(records_dir, after)
+    store_public(records_dir, retired)
+    return retired, after

@@ -15,7 +15,6 @@ from harness.record import dsse
 from harness.record.chain import Link, check_chains
 from harness.record.entries import Intent, Review
 from harness.record.figures import check_figures, check_track, run_verdicts
-from harness.record.keys import PublicKey, load_trust, signing_problem
 from harness.record.predicate import RunRecord
 from harness.record.statement import (
     CHAIN_FOLDERS,
@@ -27,6 +26,7 @@ from harness.record.statement import (
     subjects_of,
 )
 from harness.record.store import locked
+from harness.record.trust import PublicKey, load_trust, signing_problem
 from harness.rules import Finding, Verdict
 
 SEVERITY = (Verdict.FAIL, Verdict.ERROR, Verdict.WARN, Verdict.UNKNOWN, Verdict.PASS)

@@ -1,0 +1,133 @@
+"""``harness keys``: private keys that sign, and the list of public keys that are trusted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.errors import CouldNotCheck, UsageError
+
+if TYPE_CHECKING:
+    from harness.record.trust import PublicKey
+
+EPILOG = """\b
+Private keys lie in GOLF_KEYS_DIR (default: the user's configuration folder), mode 0600; with GOLF_KEY_PASSPHRASE set,
+new ones are encrypted. Public keys of accepted signers lie in records/keys; who may change that folder decides who is
+trusted.
+
+Exit codes: 0 good, 2 wrong usage, 3 could not check."""
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+@click.group(epilog=EPILOG)
+def command() -> None:
+    """Make, list, trust, revoke and rotate signing keys."""
+
+
+@command.command()
+@click.option("--owner", default="", help="A name to show beside the key; anything you like.")
+@json_option
+def new(owner: str, as_json: bool) -> None:
+    """Make a new private key, let it be the one that signs, and list its public half."""
+    from harness.config.environment import keys_dir, records_dir
+    from harness.record.keys import create_key, describe_key
+    from harness.record.trust import store_public
+
+    key = describe_key(create_key(keys_dir()), owner=owner)
+    path = store_public(records_dir(), key)
+    _show([key], as_json, f"Key {key.keyid} signs from now on; its public half is {path}.")
+
+
+@command.command("list")
+@json_option
+def list_(as_json: bool) -> None:
+    """List the trusted keys, and which of them this machine signs with."""
+    from tabulate import tabulate
+
+    from harness.config.environment import keys_dir, records_dir
+    from harness.record.keys import ACTIVE, read_active
+    from harness.record.render import printable
+    from harness.record.trust import load_trust
+
+    keys, bad = load_trust(records_dir() / "keys")
+    active = read_active(keys_dir()) if (keys_dir() / ACTIVE).exists() else ""
+    rows = [
+        (
+            key.keyid[:16],
+            printable(key.owner, 30),
+            key.status,
+            key.not_before or "open",
+            key.not_after or "open",
+            "signs here" if key.keyid == active else "",
+            printable(key.reason, 40),
+        )
+        for key in keys.values()
+    ]
+    table = tabulate(rows, headers=("key", "owner", "status", "from", "until", "", "reason"), disable_numparse=True)
+    _show(list(keys.values()), as_json, table if rows else "No key is listed yet; the first signed run adds one.")
+    if bad:
+        raise CouldNotCheck(" ".join(bad.values()))
+
+
+@command.command()
+@click.argument("key")
+@click.option("--owner", help="A name to show beside the key.")
+@click.option("--from", "not_before", help="Start of the window, such as 2026-11-24T00:00:00Z.")
+@click.option("--until", "not_after", help="End of the window; what is dated later does not count.")
+@json_option
+def trust(key: str, owner: str | None, not_before: str | None, not_after: str | None, as_json: bool) -> None:
+    """Accept KEY (a public key file, or the id of a listed key) and set its window."""
+    from harness.config.environment import records_dir
+    from harness.record.trust import load_public, trust_key
+
+    known = load_public(Path(key)) if Path(key).is_file() else _find(key)
+    listed = trust_key(records_dir(), known, owner=owner, not_before=not_before, not_after=not_after)
+    window = f"from {listed.not_before or 'any time'} until {listed.not_after or 'further notice'}"
+    _show([listed], as_json, f"Key {listed.keyid} is trusted {window}.")
+
+
+@command.command()
+@click.argument("key")
+@click.option("--reason", required=True, help="Why; shown with every record that no longer counts.")
+@json_option
+def revoke(key: str, reason: str, as_json: bool) -> None:
+    """Revoke KEY (the start of its id): nothing it signed counts any more."""
+    from harness.config.environment import records_dir
+    from harness.record.trust import revoke_key
+
+    listed = revoke_key(records_dir(), _find(key), reason)
+    _show([listed], as_json, f"Key {listed.keyid} is revoked: {reason}.")
+
+
+@command.command()
+@click.option("--owner", default="", help="A name for the new key; the old one's by default.")
+@json_option
+def rotate(owner: str, as_json: bool) -> None:
+    """Replace the key that signs here: the old one endorses the new one and retires; its records stay good."""
+    from harness.config.environment import keys_dir, records_dir
+    from harness.record.keys import rotate_key
+
+    old, made = rotate_key(keys_dir(), records_dir(), owner=owner)
+    _show([made], as_json, f"Key {made.keyid} signs from now on; {old.keyid[:16]} retired at {old.not_after}.")
+
+
+def _find(start: str) -> PublicKey:
+    from harness.config.environment import records_dir
+    from harness.record.trust import load_trust
+
+    keys, _ = load_trust(records_dir() / "keys")
+    found = [key for keyid, key in keys.items() if keyid.startswith(start.lower())] if start else []
+    if len(found) != 1:
+        known = ", ".join(keyid[:16] for keyid in keys) or "none"
+        raise UsageError(f"{start!r} is the start of {len(found)} listed keys, wanted one.", remedy=f"Listed: {known}.")
+    return found[0]
+
+
+def _show(keys: list[PublicKey], as_json: bool, text: str) -> None:
+    import msgspec
+
+    click.echo(json.dumps(msgspec.to_builtins(keys), indent=2) if as_json else text)

@@ -1,0 +1,86 @@
+"""The committed JSON Schema, the structs and the reader agree on what a record is."""
+
+import copy
+import math
+from pathlib import Path
+
+import jsonschema
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from record_samples import make_artifact, make_intent, make_record
+
+from harness.record.entries import Review
+from harness.record.schema import FILES, schema_document, schema_path, schema_text
+from harness.record.statement import KINDS
+
+
+@pytest.mark.rule("R2-SCHEMA")
+@pytest.mark.parametrize("folder", FILES)
+def test_the_committed_schema_is_the_one_of_the_structs(folder: str):
+    assert schema_path(folder).read_text() == schema_text(folder), "run: python -m harness.record.schema"
+    jsonschema.Draft202012Validator.check_schema(schema_document(folder))
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory) -> dict[str, dict]:
+    artifact = make_artifact(Path(tmp_path_factory.mktemp("artifact")), 1)
+    record = make_record(artifact, 1)
+    review = Review("0" * 64, 3, "same", "2026-11-24T17:00:00Z", "1" * 64, 1.5, 2, 0.5, 0.0, "0.1.0", "cpu", [], "")
+    predicates = {"runs": record, "intents": make_intent(record), "reviews": review}
+    return {folder: msgspec.json.decode(msgspec.json.encode(predicate)) for folder, predicate in predicates.items()}
+
+
+def places(value, here=()):
+    yield here
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, child in children:
+        yield from places(child, (*here, key))
+
+
+def changed(sample, place, change):
+    result = copy.deepcopy(sample)
+    target = result
+    for key in place[:-1]:
+        target = target[key]
+    if change == "remove":
+        del target[place[-1]]
+    elif change == "add":
+        inner = target[place[-1]]
+        if isinstance(inner, dict):
+            inner["unheard_of"] = 1
+        elif isinstance(inner, list):
+            inner.append({"unheard_of": 1})
+    else:
+        target[place[-1]] = change
+    return result
+
+
+def accepts(folder: str, sample) -> bool:
+    try:
+        msgspec.json.decode(msgspec.json.encode(sample), type=KINDS[folder][1])
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+@pytest.mark.rule("R2-SCHEMA")
+@pytest.mark.parametrize("folder", FILES)
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_schema_and_reader_accept_the_same_documents(folder: str, samples, data):
+    sample = samples[folder]
+    place = data.draw(st.sampled_from([p for p in places(sample) if p]))
+    change = data.draw(st.sampled_from(["remove", "add", None, True, "text", -1, 2.5, [], {}]))
+    document = changed(sample, place, change)
+    validator = jsonschema.Draft202012Validator(schema_document(folder))
+    assert validator.is_valid(sample)
+    assert accepts(folder, document) == validator.is_valid(document)
+
+
+def test_figures_survive_the_canonical_form(tmp_path: Path):
+    from harness.record.canonical import canonical_bytes
+
+    record = make_record(make_artifact(tmp_path, 1), 1, nats=math.nextafter(12000.0, 13000.0))
+    assert msgspec.json.decode(canonical_bytes(record), type=KINDS["runs"][1]) == record
