@@ -1,142 +1,184 @@
-"""The worker's side of evaluation: build a predictor, bind its state to the referee's memory, answer its calls.
+"""The eval worker: builds a submission's ``Predictor`` and answers the referee until it says STOP.
 
-Order of messages: HELLO → BUFFERS → (bind, warm up, restore) READY → START → {SCORE → LOGITS/NEXT … → ADAPT → ADAPTED}…
-→ STOP; a replica gets LOAD_STATE → LOADED in place of START's first chunk.
+The referee owns all shared memory. It reveals inputs, reads logits slab by slab, and hands over targets only when the
+chunk's score is committed; this loop merely obeys, and nothing depends on its honesty.
 """
 
 from __future__ import annotations
 
-import mmap
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
-from typing import cast
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast, get_args
 
 import torch
 
-from harness.protocol.channel import Channel, ChannelClosed
+from harness.protocol.channel import Channel, ChannelClosed, ChannelTimeout
+from harness.protocol.environment import CellEnvironment
+from harness.protocol.layout import LOGITS_DTYPES, logits_code, map_tensor, state_bytes, state_views
 from harness.protocol.messages import Kind, Message
 from harness.protocol.predictor import EvalContext, Predictor, Stage
 
-ALIGNMENT = 64
-LOGITS_DTYPES = {0: torch.float32, 1: torch.bfloat16, 2: torch.float16}
-WAIT_FOR_REFEREE_S = 3600.0
+IDLE_LIMIT_S = 24 * 3600.0
+
+
+class ProtocolError(RuntimeError):
+    """The predictor broke its contract, or the referee spoke out of turn; the text says how."""
 
 
 def serve_predictor(build: Callable[[EvalContext], Predictor]) -> None:
-    """Run the evaluation worker with the predictor that ``build`` returns, until the referee says STOP."""
-    channel = Channel.from_descriptor(int(os.environ["GOLF_CHANNEL_FD"]))
+    """Run the whole eval phase of this process: build, bind, warm up, then score and adapt on command.
+
+    Any exception ends in one FAILED message with a readable sentence, a traceback in the log and exit code 1.
+    """
+    environment = CellEnvironment.read("eval")
+    channel = environment.open_channel()
     try:
-        _Worker(channel, build(context_from_environment())).run()
-    except ChannelClosed:
-        sys.exit(1)
+        worker = EvalWorker(channel, build(eval_context(environment)), environment)
+        worker.prepare()
+        worker.serve()
+    except (ChannelClosed, ChannelTimeout):
+        raise SystemExit(1) from None
     except Exception as error:
         traceback.print_exc()
-        channel.send(Message(Kind.FAILED, text=f"{type(error).__name__}: {error}"))
-        sys.exit(1)
+        sys.stderr.flush()
+        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        channel.send(Message(Kind.FAILED, text=" ".join(reason.split()), rank=environment.rank))
+        raise SystemExit(1) from None
 
 
-def context_from_environment() -> EvalContext:
-    """What the referee told this process."""
-    env = os.environ
-    model, checkpoint = env.get("GOLF_MODEL_FILE"), env.get("GOLF_CHECKPOINT_DIR")
+def eval_context(environment: CellEnvironment) -> EvalContext:
+    """What the predictor is told, from the cell's environment."""
+    if environment.stage not in get_args(Stage):
+        raise ProtocolError(f"GOLF_STAGE is {environment.stage!r}; wanted one of {', '.join(get_args(Stage))}.")
     return EvalContext(
-        stage=cast(Stage, env["GOLF_STAGE"]),
-        model_file=Path(model) if model else None,
-        checkpoint_dir=Path(checkpoint) if checkpoint else None,
-        vocab_size=int(env["GOLF_VOCAB_SIZE"]),
-        eval_s=float(env["GOLF_LIMIT_S"]),
-        total_targets=int(env["GOLF_TOTAL_TARGETS"]),
-        rank=int(env["RANK"]),
-        world_size=int(env["WORLD_SIZE"]),
+        stage=cast(Stage, environment.stage),
+        model_file=environment.model_file,
+        checkpoint_dir=environment.checkpoint_dir,
+        vocab_size=environment.vocab_size,
+        eval_s=environment.limit_s,
+        total_targets=environment.total_targets,
+        rank=environment.rank,
+        world_size=environment.world_size,
     )
 
 
-def state_layout(state: Mapping[str, torch.Tensor]) -> tuple[dict[str, int], int]:
-    """Offset of each tensor in the state buffer, 64-byte aligned in the order given, and the buffer's size in bytes."""
-    offsets, at = {}, 0
-    for name, tensor in state.items():
-        offsets[name] = at
-        at += -(-tensor.numel() * tensor.element_size() // ALIGNMENT) * ALIGNMENT
-    return offsets, at
+@dataclass(frozen=True)
+class Buffers:
+    """The referee's memory as this process sees it: int64 (chunk,), int64 (chunk,), logits (slab, vocabulary)."""
+
+    inputs: torch.Tensor
+    targets: torch.Tensor
+    logits: torch.Tensor
 
 
-class _Worker:
-    def __init__(self, channel: Channel, predictor: Predictor) -> None:
+class EvalWorker:
+    """One predictor and its channel. ``prepare`` once, then ``serve`` until STOP."""
+
+    def __init__(self, channel: Channel, predictor: Predictor, environment: CellEnvironment) -> None:
         self._channel = channel
         self._predictor = predictor
+        self._rank = environment.rank
+        self._vocab_size = environment.vocab_size
+        self._buffers: Buffers | None = None
 
-    def run(self) -> None:
-        self._bind()
-        self._predictor.warm_up()
-        self._restore()
-        self._channel.send(Message(Kind.READY))
-        handlers = {Kind.SCORE: self._score, Kind.ADAPT: self._adapt, Kind.LOAD_STATE: self._load}
-        while True:
-            message, _ = self._channel.receive(WAIT_FOR_REFEREE_S)
-            if message.kind is Kind.STOP:
-                return
-            if message.kind is not Kind.START:
-                handlers[message.kind](message)
-
-    def _bind(self) -> None:
-        own = dict(self._predictor.state())
-        offsets, total = state_layout(own)
-        codes = {dtype: code for code, dtype in LOGITS_DTYPES.items()}
-        code = codes[self._predictor.logits_dtype]
-        vocab = int(os.environ["GOLF_VOCAB_SIZE"])
-        p = self._predictor
-        self._channel.send(Message(Kind.HELLO, a=total, b=p.chunk_tokens, c=vocab, d=code, x=float(p.slab_rows)))
-        message, fds = self._channel.receive(WAIT_FOR_REFEREE_S)
-        if message.kind is not Kind.BUFFERS:
-            raise RuntimeError(f"wanted BUFFERS, got {message.kind.name}")
-        inputs, targets, logits, state = (_map(fd) for fd in fds)
-        self._inputs = torch.frombuffer(inputs, dtype=torch.int64)
-        self._targets = torch.frombuffer(targets, dtype=torch.int64)
-        self._logits = torch.frombuffer(logits, dtype=p.logits_dtype).view(-1, vocab)
-        self._bound = {name: _view(state, offsets[name], tensor) for name, tensor in own.items()}
-        self._initial = {name: tensor.detach().clone() for name, tensor in own.items()}
-        self._restore()
-        p.bind_state(self._bound)
-
-    def _restore(self) -> None:
+    def prepare(self) -> None:
+        """HELLO, take the buffers, bind the state, warm up, put the state back, READY."""
+        predictor = self._predictor
+        initial = dict(predictor.state())
+        size = state_bytes(initial)
+        self._send(
+            Kind.HELLO,
+            size,
+            predictor.chunk_tokens,
+            self._vocab_size,
+            logits_code(predictor.logits_dtype),
+            x=float(predictor.slab_rows),
+        )
+        message, fds = self._channel.receive(IDLE_LIMIT_S)
+        if message.kind is not Kind.BUFFERS or len(fds) != 4:
+            raise ProtocolError(f"wanted BUFFERS with 4 descriptors, found {message.kind.name} with {len(fds)}.")
+        inputs, targets, logits, state = fds
+        self._buffers = Buffers(
+            map_tensor(inputs, torch.int64, (message.a,)),
+            map_tensor(targets, torch.int64, (message.a,)),
+            map_tensor(logits, LOGITS_DTYPES[logits_code(predictor.logits_dtype)], (message.b, self._vocab_size)),
+        )
+        blob = map_tensor(state, torch.uint8, (size,))
+        for fd in fds:
+            os.close(fd)  # the mappings stay
+        views = state_views(initial, blob)
         with torch.no_grad():
-            for name, tensor in self._bound.items():
-                tensor.copy_(self._initial[name])
-        self._predictor.load_state()
+            for name, view in views.items():
+                view.copy_(initial[name].detach())
+        predictor.bind_state(views)
+        before = blob.clone()
+        predictor.warm_up()
+        blob.copy_(before)
+        predictor.load_state()
+        self._send(Kind.READY)
 
-    def _score(self, message: Message) -> None:
-        row = 0
-        slabs: Iterable[torch.Tensor] = self._predictor.score(self._inputs[: message.b].clone())
-        for slab in slabs:
-            rows = slab.shape[0]
-            self._logits[:rows].copy_(slab.detach())
-            self._channel.send(Message(Kind.LOGITS, a=row, b=rows))
-            row += rows
-            answer, _ = self._channel.receive(WAIT_FOR_REFEREE_S)
-            if answer.kind is not Kind.NEXT:
-                raise RuntimeError(f"wanted NEXT, got {answer.kind.name}")
+    def serve(self) -> None:
+        """Obey SCORE, ADAPT and LOAD_STATE until STOP."""
+        message = self._receive()
+        while message.kind is not Kind.STOP:
+            if message.kind is Kind.SCORE:
+                message = self._score(message.b)
+                continue
+            if message.kind is Kind.ADAPT:
+                buffers = self._mapped()
+                self._predictor.adapt(buffers.inputs[: message.b].clone(), buffers.targets[: message.b].clone())
+                self._send(Kind.ADAPTED, message.a)
+            elif message.kind is Kind.LOAD_STATE:
+                self._predictor.load_state()
+                self._send(Kind.LOADED)
+            elif message.kind is not Kind.START:
+                raise ProtocolError(f"the referee said {message.kind.name} out of turn.")
+            message = self._receive()
 
-    def _adapt(self, message: Message) -> None:
-        self._predictor.adapt(self._inputs[: message.b].clone(), self._targets[: message.b].clone())
-        self._channel.send(Message(Kind.ADAPTED, a=message.a))
+    def _score(self, count: int) -> Message:
+        """Stream the logits of one chunk; the next command is the result.
 
-    def _load(self, message: Message) -> None:
-        self._predictor.load_state()
-        self._channel.send(Message(Kind.LOADED))
+        One slab lies in the buffer at a time, but the next is computed while the referee reads it. A command other
+        than NEXT means that the referee has seen enough of this chunk.
+        """
+        buffers, row = self._mapped(), 0
+        with torch.no_grad():
+            slabs = iter(self._predictor.score(buffers.inputs[:count].clone()))
+            for slab in slabs:
+                if row:
+                    message = self._receive()
+                    if message.kind is not Kind.NEXT:
+                        return message
+                rows = self._check_slab(slab, count - row)
+                buffers.logits[:rows].copy_(slab.detach())
+                self._send(Kind.LOGITS, row, rows)
+                row += rows
+        if row != count:
+            raise ProtocolError(f"score() gave {row:,} rows for a chunk of {count:,}; one row a token is wanted.")
+        return self._receive()
 
+    def _check_slab(self, slab: torch.Tensor, left: int) -> int:
+        most = min(left, self._mapped().logits.shape[0])
+        if slab.ndim != 2 or slab.shape[1] != self._vocab_size or not 1 <= slab.shape[0] <= most:
+            raise ProtocolError(
+                f"score() yielded a slab of shape {tuple(slab.shape)}; "
+                f"wanted 1 to {most:,} rows of {self._vocab_size:,} columns."
+            )
+        return slab.shape[0]
 
-def _map(fd: int) -> mmap.mmap:
-    size = os.fstat(fd).st_size
-    mapped = mmap.mmap(fd, size)
-    os.close(fd)
-    return mapped
+    def _mapped(self) -> Buffers:
+        if self._buffers is None:
+            raise ProtocolError("no buffers yet: prepare() comes first.")
+        return self._buffers
 
+    def _send(self, kind: Kind, a: int = 0, b: int = 0, c: int = 0, d: int = 0, x: float = 0.0) -> None:
+        self._channel.send(Message(kind, a, b, c, d, x, rank=self._rank))
 
-def _view(buffer: mmap.mmap, offset: int, like: torch.Tensor) -> torch.Tensor:
-    if like.numel() == 0:
-        return like.detach().clone()
-    flat = torch.frombuffer(buffer, dtype=like.dtype, count=like.numel(), offset=offset)
-    return flat.view(like.shape)
+    def _receive(self) -> Message:
+        message, fds = self._channel.receive(IDLE_LIMIT_S)
+        for fd in fds:
+            os.close(fd)
+        return message

@@ -1,7 +1,7 @@
-"""What the describe, train and package processes of a submission talk through.
+"""Sessions: how a submission's describe, train and package modules talk to the referee.
 
-The referee starts each process with an inherited channel and a few ``GOLF_*`` variables; a session reads them once.
-A session never decides anything: clocks, limits and verdicts are the referee's. See ``README.md`` beside this file.
+Each module makes one session with ``connect()``, reads what it needs from its properties, and ends with ``done()`` or
+``fail("one sentence")``. Evaluation has no session: see :func:`harness.protocol.serve.serve_predictor`.
 """
 
 from __future__ import annotations
@@ -9,26 +9,34 @@ from __future__ import annotations
 import json
 import math
 import os
-import sys
+import struct
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, Self
+from typing import NoReturn, TypeVar
 
-from harness.protocol.channel import Channel
+from harness.protocol.channel import Channel, ChannelClosed, ChannelTimeout
+from harness.protocol.environment import CellEnvironment
 from harness.protocol.messages import Kind, Message
 
 PROGRESS_INTERVAL_S = 0.25
-WAIT_FOR_REFEREE_S = 3600.0
+START_WAIT_S = 3600.0
+DESCRIPTION_FILE = "description.json"
+MODEL_FILE = "model.bin"
+SHARD_MAGIC = 20240520
 SHARD_HEADER_BYTES = 1024
+_SHARD_HEAD = struct.Struct("<3i")
 
 Scalar = str | int | float | bool | None
+_Session = TypeVar("_Session", bound="Session")
 
 
 @dataclass(frozen=True)
 class ShardFile:
-    """One open train shard: a read-only descriptor, its number of tokens and its name (for messages only)."""
+    """An open train shard: a header of 1,024 bytes, then ``tokens`` little-endian uint16.
+
+    fd is read-only, its offset belongs to this rank alone; name is for messages, like ``shard-000003``.
+    """
 
     fd: int
     tokens: int
@@ -36,112 +44,201 @@ class ShardFile:
 
 
 class Session:
-    """What all phases share: identity, limits, progress, and the two ways to end."""
+    """What every phase has in common. Use one of the subclasses."""
 
-    def __init__(self, channel: Channel) -> None:
+    phase = ""
+
+    def __init__(self, environment: CellEnvironment, channel: Channel) -> None:
+        self.environment = environment
         self._channel = channel
+        self._started_ns: int | None = None
         self._last_progress = -math.inf
-        self._start_ns = time.monotonic_ns()
-        self.rank = _integer("RANK")
-        self.local_rank = _integer("LOCAL_RANK")
-        self.world_size = _integer("WORLD_SIZE")
-        self.seed = _integer("SEED")
-        self.track = os.environ["GOLF_TRACK"]
-        self.vocab_size = _integer("GOLF_VOCAB_SIZE")
-        self.cpu_cores = _integer("GOLF_CPU_CORES")
-        self.gpus = _integer("GOLF_GPUS")
-        self.limit_s = float(os.environ["GOLF_LIMIT_S"])
-        self.output_dir = Path(os.environ["GOLF_OUTPUT_DIR"])
 
     @classmethod
-    def connect(cls) -> Self:
-        """The session of this process. Exits with one sentence when it was not started by the referee."""
-        descriptor = os.environ.get("GOLF_CHANNEL_FD")
-        if descriptor is None:
-            sys.exit("This program is started by the referee: use `harness submit`.")
-        return cls(Channel.from_descriptor(int(descriptor)))
+    def connect(cls: type[_Session]) -> _Session:
+        """Join the phase. Raises ``NotInACell`` outside the referee's cells."""
+        environment = CellEnvironment.read(cls.phase)
+        return cls(environment, environment.open_channel())
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return self.environment.seed
+
+    @property
+    def track(self) -> str:
+        """Name of the track."""
+        return self.environment.track
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids."""
+        return self.environment.vocab_size
+
+    @property
+    def rank(self) -> int:
+        """This process among ``world_size``."""
+        return self.environment.rank
+
+    @property
+    def local_rank(self) -> int:
+        """This process on its host; also the index of its GPU."""
+        return self.environment.local_rank
+
+    @property
+    def world_size(self) -> int:
+        """Number of processes in the phase."""
+        return self.environment.world_size
+
+    @property
+    def cpu_cores(self) -> int:
+        """Cores that the track grants."""
+        return self.environment.cpu_cores
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that the track grants; 0 on a CPU track."""
+        return self.environment.gpus
+
+    @property
+    def limit_s(self) -> float:
+        """Seconds of the phase's clock."""
+        return self.environment.limit_s
+
+    @property
+    def output_dir(self) -> Path:
+        """Where this phase writes; everything else on the disk is read-only or hidden."""
+        if self.environment.output_dir is None:
+            raise RuntimeError("the referee named no output folder.")
+        return self.environment.output_dir
 
     def elapsed_s(self) -> float:
-        """Seconds of the running span, on the clock that the referee uses too."""
-        return (time.monotonic_ns() - self._start_ns) / 1e9
+        """Seconds on the referee's clock since START; 0 before it."""
+        if self._started_ns is None:
+            return 0.0
+        return (time.monotonic_ns() - self._started_ns) / 1e9
 
     def remaining_s(self) -> float:
-        """Seconds until the referee ends the span; negative when it is over."""
+        """Seconds left on the referee's clock; negative when it has run out."""
         return self.limit_s - self.elapsed_s()
 
     def progress(
-        self, *, step: int = 0, tokens: int = 0, fraction: float = math.nan, loss: float = math.nan, text: str = ""
+        self,
+        *,
+        step: int = 0,
+        tokens: int = 0,
+        fraction: float = math.nan,
+        loss: float = math.nan,
+        text: str = "",
     ) -> None:
-        """Tell people how far the work is. Cheap to call every step; sent at most four times a second."""
+        """Tell people how far the phase is. Cheap: at most four messages a second leave, and none ever blocks.
+
+        fraction is of the phase, 0 to 1; loss in nats a token. Rank 0's loss becomes the curve in the record.
+        """
         now = time.monotonic()
         if now - self._last_progress < PROGRESS_INTERVAL_S:
             return
         self._last_progress = now
-        self._send(Message(Kind.PROGRESS, a=step, b=tokens, x=fraction, y=loss, text=text))
+        message = Message(Kind.PROGRESS, step, tokens, x=fraction, y=loss, text=text, rank=self.rank)
+        try:
+            self._channel.send(message, timeout_s=0.0)
+        except ChannelTimeout:
+            return  # the referee is busy; progress is for people only
 
     def done(self) -> None:
-        """Say that this rank's work and files are complete."""
-        self._send(Message(Kind.DONE))
+        """The phase's output is complete on disk. Every rank calls it once, and then leaves."""
+        _sync_files(self.environment.output_dir if self.rank == 0 else None)
+        self._channel.send(Message(Kind.DONE, rank=self.rank))
 
     def fail(self, reason: str) -> NoReturn:
-        """End this rank with one sentence for people."""
-        self._send(Message(Kind.FAILED, text=reason))
-        sys.exit(1)
+        """Tell the referee in one sentence why this phase cannot succeed, and exit with code 1."""
+        try:
+            self._channel.send(Message(Kind.FAILED, text=reason, rank=self.rank))
+        except (ChannelClosed, ChannelTimeout):
+            print(reason, flush=True)
+        raise SystemExit(1)
 
-    def _send(self, message: Message) -> None:
-        self._channel.send(message)
+    def _await_start(self) -> list[int]:
+        """Wait for START; the descriptors that ride along, in several messages where there are many."""
+        message, fds = self._channel.receive(START_WAIT_S)
+        while message.kind is Kind.START and len(fds) < message.b:
+            message, more = self._channel.receive(START_WAIT_S)
+            fds += more
+        if message.kind is not Kind.START:
+            raise SystemExit(f"the referee said {message.kind.name} in place of START.")
+        self._started_ns = message.a
+        return fds
 
 
 class DescribeSession(Session):
-    """Phase 0: check the configuration and declare it, before any data is touched."""
+    """Phase 0: check the configuration and declare it, before anything costs time."""
 
-    def publish(self, config: Mapping[str, Scalar], parameters: int) -> None:
-        """Declare the configuration (plain scalars by name) and the number of parameters."""
-        text = json.dumps({"config": dict(config), "parameters": parameters}, sort_keys=True, allow_nan=False)
-        write_whole(self.output_dir / "description.json", text.encode())
+    phase = "describe"
+
+    def publish(self, config: dict[str, Scalar], parameters: int) -> None:
+        """Declare the configuration in force and the number of parameters; both go into the record.
+
+        Raises ``ValueError`` for a value that is no string, integer, finite float, boolean or ``None``.
+        """
+        for name, value in config.items():
+            if not isinstance(value, Scalar) or (isinstance(value, float) and not math.isfinite(value)):
+                raise ValueError(f"config[{name!r}] is {value!r}; wanted a string, integer, finite float or boolean.")
+        text = json.dumps({"config": config, "parameters": parameters}, allow_nan=False, sort_keys=True)
+        (self.output_dir / DESCRIPTION_FILE).write_text(text, encoding="utf-8")
 
 
 class TrainSession(Session):
-    """Phase 1. Before ``ready()`` no data is readable and time counts as set-up; after it the train clock runs."""
+    """Phase 1. Between ``connect`` and ``ready`` no data exist: compile and autotune on synthetic tokens there."""
 
-    def __init__(self, channel: Channel) -> None:
-        super().__init__(channel)
-        self.setup_s = float(os.environ["GOLF_SETUP_S"])
+    phase = "train"
+
+    @property
+    def setup_s(self) -> float:
+        """Seconds that set-up may take."""
+        return self.environment.setup_s
 
     def ready(self) -> list[ShardFile]:
-        """End the set-up, wait for the other ranks and the start, and take the train shards, all of them, in order."""
-        self._send(Message(Kind.READY))
-        message, fds = self._channel.receive(WAIT_FOR_REFEREE_S)
-        if message.kind is not Kind.START or len(fds) != message.b:
-            sys.exit("the referee sent something else than the start of training.")
-        self._start_ns = message.a
-        names = json.loads(os.environ["GOLF_SHARD_NAMES"])
-        return [ShardFile(fd, shard_tokens(fd), name) for fd, name in zip(fds, names, strict=True)]
+        """End of set-up: wait until all ranks are ready; the clock starts and the train shards are handed over."""
+        self._channel.send(Message(Kind.READY, rank=self.rank))
+        fds = self._await_start()
+        return [ShardFile(fd, _token_count(fd), f"shard-{index:06d}") for index, fd in enumerate(fds)]
 
 
 class PackageSession(Session):
-    """Phase 2: checkpoint in, ``model.bin`` out; no data."""
+    """Phase 2: checkpoint to ``output_dir/model.bin``. No data are readable."""
 
-    def __init__(self, channel: Channel) -> None:
-        super().__init__(channel)
-        self.checkpoint_dir = Path(os.environ["GOLF_CHECKPOINT_DIR"])
-        self.model_budget_bytes = _integer("GOLF_MODEL_BUDGET_BYTES")
+    phase = "package"
 
+    def __init__(self, environment: CellEnvironment, channel: Channel) -> None:
+        super().__init__(environment, channel)
+        self._await_start()
 
-def shard_tokens(fd: int) -> int:
-    """Number of tokens by the shard's header (third little-endian int32)."""
-    return int.from_bytes(os.pread(fd, 4, 8), "little")
+    @property
+    def checkpoint_dir(self) -> Path:
+        """What the train phase left in its output folder; read-only."""
+        if self.environment.checkpoint_dir is None:
+            raise RuntimeError("the referee named no checkpoint folder.")
+        return self.environment.checkpoint_dir
 
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file completely or not at all."""
-    partial = path.with_name(f".partial-{path.name}")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    @property
+    def model_budget_bytes(self) -> int:
+        """Largest ``model.bin``: the cap less the counted code."""
+        return self.environment.model_budget_bytes
 
 
-def _integer(name: str) -> int:
-    return int(os.environ[name])
+def _token_count(fd: int) -> int:
+    head = os.pread(fd, _SHARD_HEAD.size, 0)
+    magic, version, tokens = map(int, _SHARD_HEAD.unpack(head)) if len(head) == _SHARD_HEAD.size else (0, 0, 0)
+    if magic != SHARD_MAGIC or version != 1 or tokens < 0:
+        raise ValueError(f"descriptor {fd} is no shard of version 1 (magic {magic}, version {version}).")
+    return tokens
+
+
+def _sync_files(folder: Path | None) -> None:
+    """Put the output on the disk, so that DONE means complete."""
+    if folder is None:
+        return
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not path.is_symlink():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())

@@ -1,0 +1,78 @@
+"""What a cell's environment variables say, read once and typed; shared by the sessions and the eval worker."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.protocol.channel import Channel
+
+
+class NotInACell(RuntimeError):
+    """The process was not started by the referee, or not for this phase."""
+
+
+@dataclass(frozen=True)
+class CellEnvironment:
+    """One rank's view of its phase. Times in seconds, sizes in bytes; a path is ``None`` where the phase has none."""
+
+    phase: str
+    stage: str
+    track: str
+    seed: int
+    rank: int
+    local_rank: int
+    world_size: int
+    vocab_size: int
+    cpu_cores: int
+    gpus: int
+    limit_s: float
+    setup_s: float
+    total_targets: int
+    model_budget_bytes: int
+    output_dir: Path | None
+    checkpoint_dir: Path | None
+    model_file: Path | None
+    channel_fd: int
+
+    @classmethod
+    def read(cls, phase: str, environ: Mapping[str, str] | None = None) -> CellEnvironment:
+        """Read ``environ`` (default: the process's own). Raises ``NotInACell`` when it is not one of ``phase``."""
+        env = os.environ if environ is None else environ
+        found = env.get("GOLF_PHASE")
+        if found != phase:
+            raise NotInACell(
+                f"this module serves the {phase} phase, and GOLF_PHASE is {found!r}. "
+                "The referee starts it: `make submit`, or `harness submit --submission FOLDER`."
+            )
+        return cls(
+            phase=phase,
+            stage=env.get("GOLF_STAGE", ""),
+            track=env["GOLF_TRACK"],
+            seed=int(env["SEED"]),
+            rank=int(env["RANK"]),
+            local_rank=int(env["LOCAL_RANK"]),
+            world_size=int(env["WORLD_SIZE"]),
+            vocab_size=int(env["GOLF_VOCAB_SIZE"]),
+            cpu_cores=int(env["GOLF_CPU_CORES"]),
+            gpus=int(env["GOLF_GPUS"]),
+            limit_s=float(env["GOLF_LIMIT_S"]),
+            setup_s=float(env.get("GOLF_SETUP_S", "0")),
+            total_targets=int(env.get("GOLF_TOTAL_TARGETS", "0")),
+            model_budget_bytes=int(env.get("GOLF_MODEL_BUDGET_BYTES", "0")),
+            output_dir=_path(env, "GOLF_OUTPUT_DIR"),
+            checkpoint_dir=_path(env, "GOLF_CHECKPOINT_DIR"),
+            model_file=_path(env, "GOLF_MODEL_FILE"),
+            channel_fd=int(env["GOLF_CHANNEL_FD"]),
+        )
+
+    def open_channel(self) -> Channel:
+        """The worker's end of the channel to the referee."""
+        return Channel.from_descriptor(self.channel_fd)
+
+
+def _path(env: Mapping[str, str], name: str) -> Path | None:
+    value = env.get(name)
+    return Path(value) if value else None

@@ -1,0 +1,48 @@
+"""How tensors and shapes lie in the shared buffers: the same arithmetic on both sides, no names on the wire."""
+
+from __future__ import annotations
+
+import math
+import mmap
+from collections.abc import Mapping
+
+import torch
+
+ALIGNMENT = 64
+LOGITS_DTYPES: tuple[torch.dtype, ...] = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def logits_code(dtype: torch.dtype) -> int:
+    """The code of a logits dtype in HELLO. Raises ``ValueError`` for one that the protocol does not carry."""
+    if dtype not in LOGITS_DTYPES:
+        raise ValueError(f"logits_dtype is {dtype}; wanted one of {', '.join(map(str, LOGITS_DTYPES))}.")
+    return LOGITS_DTYPES.index(dtype)
+
+
+def state_bytes(tensors: Mapping[str, torch.Tensor]) -> int:
+    """Bytes of the state blob: the tensors in the mapping's order, each from a multiple of 64 bytes on."""
+    return sum(_aligned(t.numel() * t.element_size()) for t in tensors.values())
+
+
+def state_views(tensors: Mapping[str, torch.Tensor], blob: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Views into ``blob`` (uint8, shape (state_bytes,)) with the names, shapes and dtypes of ``tensors``."""
+    views, at = {}, 0
+    for name, tensor in tensors.items():
+        size = tensor.numel() * tensor.element_size()
+        views[name] = blob[at : at + size].view(tensor.dtype).view(tensor.shape)
+        at += _aligned(size)
+    return views
+
+
+def map_tensor(fd: int, dtype: torch.dtype, shape: tuple[int, ...], *, writable: bool = True) -> torch.Tensor:
+    """A tensor over the shared memory behind ``fd``, without a copy. A shape of no elements maps nothing."""
+    count = math.prod(shape)
+    if count == 0:
+        return torch.empty(shape, dtype=dtype)
+    access = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
+    memory = mmap.mmap(fd, count * dtype.itemsize, mmap.MAP_SHARED, access)
+    return torch.frombuffer(memory, dtype=dtype, count=count).view(shape)
+
+
+def _aligned(size: int) -> int:
+    return (size + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
