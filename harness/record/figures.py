@@ -8,7 +8,6 @@ signature, a second scoring of the artifact and a rerun are for.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator
@@ -81,7 +80,7 @@ def final_score(record: RunRecord) -> Score | None:
 def _running(record: RunRecord) -> Iterator[str]:
     for name, points in (("running_bpb", record.running_bpb), ("loss_curve", record.loss_curve)):
         places = [place for place, _ in points]
-        if any(b <= a for a, b in itertools.pairwise(places)):
+        if places != sorted(set(places)):
             yield f"{name} does not run forward"
     final = final_score(record)
     if final and record.running_bpb:
