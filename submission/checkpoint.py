@@ -1,0 +1,51 @@
+"""The checkpoint between training and packaging: ``model.safetensors`` (float32) and ``config.json``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from harness.protocol.session import write_whole
+
+from .config import Config, as_scalars
+from .model.hybrid import Hybrid, build_model
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is missing, damaged, or of another configuration."""
+
+
+def save_checkpoint(folder: Path, weights: dict[str, Tensor], config: Config) -> None:
+    """Write both files, each whole or not at all."""
+    write_whole(folder / WEIGHTS, save({name: t.detach().float().cpu().contiguous() for name, t in weights.items()}))
+    write_whole(folder / CONFIG, json.dumps(as_scalars(config), sort_keys=True, indent=1).encode())
+
+
+def load_checkpoint(folder: Path, config: Config) -> Hybrid:
+    """The model of a checkpoint, in evaluation mode on the CPU. Raises ``CheckpointError`` with the reason."""
+    try:
+        stored = json.loads((folder / CONFIG).read_text())
+        weights = load_file(folder / WEIGHTS)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(f"{folder} holds no usable checkpoint: {error}") from error
+    differing = [name for name, value in shape_settings(config).items() if stored.get(name) != value]
+    if differing:
+        raise CheckpointError(f"the checkpoint was trained with another {', '.join(differing)}.")
+    if not all(bool(torch.isfinite(t).all()) for t in weights.values()):
+        raise CheckpointError("the checkpoint holds NaN or infinite weights.")
+    model = build_model(config)
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def shape_settings(config: Config) -> dict[str, str | int | float | bool | None]:
+    """The settings that decide a model's tensors."""
+    prefixes = ("VOCAB_SIZE", "NUM_", "MODEL_DIM", "MLP_MULT", "MAMBA3_", "LOGIT_SOFTCAP", "ROPE_BASE")
+    return {name: value for name, value in as_scalars(config).items() if name.startswith(prefixes)}

@@ -1,0 +1,232 @@
+"""The configuration surface: one frozen dataclass, filled from a preset and overridden by environment variables.
+
+``python -m submission.config --help`` lists every variable with its meaning, unit and default.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import sys
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
+
+PRESETS = Path(__file__).parent / "presets"
+PRESET_OF_TRACK = {"smoke": "smoke"}
+DEFAULT_PRESET = "pr1890"
+PREFIXES = (
+    "TTT_", "QUANT_", "GPTQ_", "MUON_", "EVAL_", "MAMBA3_", "TRAIN_", "WARMDOWN_", "EMA_", "LATE_QAT_", "LOGIT_",
+    "QK_GAIN_", "TIED_EMBED_", "NUM_LAYERS", "NUM_ATTN", "MATRIX_LR", "SCALAR_LR", "EMBED_LR", "USE_GPTQ", "USE_LZMA",
+)  # fmt: skip
+
+
+class ConfigError(ValueError):
+    """The configuration is not usable; the text lists every fault found."""
+
+
+def _var(
+    meaning: str, *, unit: str = "", low: float | None = None, high: float | None = None, choices: Any = None
+) -> Any:
+    return field(metadata={"meaning": meaning, "unit": unit, "low": low, "high": high, "choices": choices})
+
+
+@dataclass(frozen=True)
+class Config:
+    """Every number of a run. Field ``x_y`` is the variable ``X_Y``; defaults come from a preset file."""
+
+    recipe: str = _var("name of the preset", choices=("smoke", "pr1890"))
+    # model
+    vocab_size: int = _var("rows of the embedding", unit="tokens", low=2, high=65536)
+    num_layers: int = _var("blocks", low=1, high=64)
+    num_attn_layers: int = _var("attention blocks, spread evenly; the others are Mamba-3", low=0, high=63)
+    model_dim: int = _var("residual width", low=16)
+    num_heads: int = _var("query heads", low=1)
+    num_kv_heads: int = _var("key and value heads; divides NUM_HEADS", low=1)
+    mlp_mult: float = _var("MLP width over MODEL_DIM", low=0.25)
+    mamba3_d_state: int = _var("state width of a Mamba-3 head", low=2)
+    mamba3_expand: int = _var("inner width of Mamba-3 over MODEL_DIM", low=1)
+    mamba3_headdim: int = _var("width of a Mamba-3 head", low=1)
+    mamba3_chunk_size: int = _var("chunk of the scan; does not change results", unit="tokens", low=1)
+    mamba3_rope_fraction: float = _var("part of the state that rotates", choices=(0.5, 1.0))
+    rope_base: float = _var("base of the rotary embedding in attention", low=1)
+    qk_gain_init: float = _var("initial gain of each query head", low=0)
+    logit_softcap: float = _var("logits are bounded by this", low=1)
+    tied_embed_init_std: float = _var("standard deviation of the initial embedding", low=0)
+    # training
+    iterations: int = _var("optimiser steps; 0 means until the clock ends", unit="steps", low=0)
+    train_seq_len: int = _var("window length", unit="tokens", low=2)
+    train_batch_tokens: int = _var("tokens of one step over all ranks", unit="tokens", low=2)
+    train_micro_batch: int = _var("windows of one forward pass on a rank", unit="windows", low=1)
+    train_clock_margin_s: float = _var("seconds kept free at the end of the train clock", unit="s", low=0)
+    warmdown_iters: int = _var("steps of the final fall of the learning rate", unit="steps", low=0)
+    warmdown_shape: str = _var("shape of that fall", choices=("linear", "cosine"))
+    matrix_lr: float = _var("learning rate of Muon on matrices", low=0)
+    muon_momentum: float = _var("momentum of Muon", low=0, high=0.9999)
+    muon_momentum_warmup_start: float = _var("momentum of Muon at step 0", low=0, high=0.9999)
+    muon_momentum_warmup_steps: int = _var("steps until full momentum", unit="steps", low=0)
+    muon_backend_steps: int = _var("Newton-Schulz steps", low=1, high=20)
+    muon_eq_r: bool = _var("normalise rows before Newton-Schulz (MuonEq-R)")
+    weight_decay: float = _var("decoupled decay of matrices", low=0)
+    embed_lr: float = _var("Adam's learning rate for the embedding", low=0)
+    scalar_lr: float = _var("Adam's learning rate for small tensors", low=0)
+    ema_decay: float = _var("decay of the averaged weights that are kept", low=0, high=0.99999)
+    late_qat_threshold: float = _var("fake quantisation starts when the multiplier falls under this; 0 = never", low=0)
+    # packaging
+    quant_bits: int = _var("bits of matrices", unit="bits", low=2, high=8)
+    quant_bits_embed: int = _var("bits of the embedding", unit="bits", low=2, high=8)
+    quant_bits_ssm_dynamics: int = _var("bits of the dd_dt and dd_A rows", unit="bits", low=2, high=8)
+    use_gptq: bool = _var("GPTQ with self-generated calibration; off: percentile search")
+    gptq_num_seqs: int = _var("calibration sequences", low=1)
+    gptq_seq_len: int = _var("length of a calibration sequence", unit="tokens", low=2)
+    use_lzma: bool = _var("compress the model file")
+    # evaluation
+    eval_seq_len: int = _var("window length in evaluation", unit="tokens", low=2)
+    eval_overlap: int = _var("context tokens re-read before each window", unit="tokens", low=0)
+    eval_temp: float = _var("logits are divided by this, fixed before the first token", low=0.1, high=10)
+    ttt_epochs: int = _var("passes of test-time training over a scored chunk; 0 = none", unit="epochs", low=0, high=64)
+    ttt_lr: float = _var("SGD learning rate of test-time training", low=0)
+    ttt_momentum: float = _var("its momentum, kept over chunks", low=0, high=0.9999)
+    ttt_grad_clip: float = _var("clip of the gradient's norm; 0 = none", low=0)
+    ttt_chunk_windows: int = _var("windows of a chunk", unit="windows", low=1)
+    ttt_batch_windows: int = _var("windows of one adaptation step; a chunk is one epoch of such steps", low=1)
+
+    @property
+    def inner_dim(self) -> int:
+        """Width inside a Mamba-3 block."""
+        return self.mamba3_expand * self.model_dim
+
+    @property
+    def mamba_heads(self) -> int:
+        """Heads of a Mamba-3 block."""
+        return self.inner_dim // self.mamba3_headdim
+
+    @property
+    def rotation_angles(self) -> int:
+        """Angles of a Mamba-3 head."""
+        return int(self.mamba3_d_state * self.mamba3_rope_fraction) // 2
+
+    @property
+    def mlp_dim(self) -> int:
+        """Hidden width of the MLP."""
+        return int(self.mlp_mult * self.model_dim)
+
+    @property
+    def attention_layers(self) -> tuple[int, ...]:
+        """Indices of the attention blocks: round(k · layers / (attention + 1))."""
+        parts = self.num_attn_layers + 1
+        return tuple(round(k * self.num_layers / parts) for k in range(1, parts))
+
+
+def variables() -> dict[str, dataclasses.Field[Any]]:
+    """Environment variable → field, in the order of the class."""
+    return {f.name.upper(): f for f in dataclasses.fields(Config)}
+
+
+def load_config(environ: Mapping[str, str], track: str) -> Config:
+    """The configuration of a track's preset with the environment's overrides, checked as a whole.
+
+    Raises ``ConfigError`` that lists every malformed, unknown or contradictory value at once.
+    """
+    faults: list[str] = []
+    values = _preset(environ.get("RECIPE", PRESET_OF_TRACK.get(track, DEFAULT_PRESET)))
+    hints = get_type_hints(Config)
+    for name, item in variables().items():
+        if name in environ:
+            try:
+                values[item.name] = _parse(environ[name], hints[item.name])
+            except ValueError:
+                faults.append(f"{name} is {environ[name]!r}; wanted {_wanted(hints[item.name])}.")
+    faults += _unknown(environ)
+    if not faults:
+        config = Config(**values)
+        faults = _out_of_range(config) + _contradictions(config)
+    if faults:
+        raise ConfigError(" ".join(faults))
+    return config
+
+
+def as_scalars(config: Config) -> dict[str, str | int | float | bool | None]:
+    """The configuration by variable name, for the record."""
+    return {item.name.upper(): getattr(config, item.name) for item in dataclasses.fields(config)}
+
+
+def _preset(name: str) -> dict[str, Any]:
+    path = PRESETS / f"{name}.toml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.toml")))
+        raise ConfigError(f"RECIPE is {name!r}; known: {known}.")
+    values: dict[str, Any] = tomllib.loads(path.read_text())
+    return {"recipe": name} | values
+
+
+def _parse(text: str, kind: type) -> Any:
+    if kind is bool:
+        if text not in ("0", "1"):
+            raise ValueError(text)
+        return text == "1"
+    if kind is float and not (text.strip() and float(text) - float(text) == 0):
+        raise ValueError(text)
+    return kind(text)
+
+
+def _wanted(kind: type) -> str:
+    return {bool: "0 or 1", int: "a whole number", float: "a finite number"}.get(kind, "text")
+
+
+def _unknown(environ: Mapping[str, str]) -> list[str]:
+    known = variables()
+    faults = []
+    for name in environ:
+        if name not in known and name.startswith(PREFIXES):
+            near = difflib.get_close_matches(name, known, n=1)
+            faults.append(f"unknown variable {name}" + (f"; did you mean {near[0]}?" if near else "."))
+    return faults
+
+
+def _out_of_range(config: Config) -> list[str]:
+    faults = []
+    for name, item in variables().items():
+        value, rule = getattr(config, item.name), item.metadata
+        if rule["choices"] is not None and value not in rule["choices"]:
+            faults.append(f"{name} is {value!r}; wanted one of {', '.join(map(str, rule['choices']))}.")
+        if rule["low"] is not None and value < rule["low"]:
+            faults.append(f"{name} is {value}; wanted at least {rule['low']}.")
+        if rule["high"] is not None and value > rule["high"]:
+            faults.append(f"{name} is {value}; wanted at most {rule['high']}.")
+    return faults
+
+
+def _contradictions(c: Config) -> list[str]:
+    checks = (
+        (c.num_attn_layers < c.num_layers, "NUM_ATTN_LAYERS must be under NUM_LAYERS."),
+        (len(set(c.attention_layers)) == c.num_attn_layers, "NUM_ATTN_LAYERS do not fit evenly into NUM_LAYERS."),
+        (c.num_heads % c.num_kv_heads == 0, "NUM_KV_HEADS must divide NUM_HEADS."),
+        (c.model_dim % (2 * c.num_heads) == 0, "MODEL_DIM must be an even multiple of NUM_HEADS."),
+        (c.inner_dim % c.mamba3_headdim == 0, "MAMBA3_HEADDIM must divide MAMBA3_EXPAND · MODEL_DIM."),
+        (c.train_batch_tokens % c.train_seq_len == 0, "TRAIN_SEQ_LEN must divide TRAIN_BATCH_TOKENS."),
+        (c.eval_overlap < c.eval_seq_len, "EVAL_OVERLAP must be under EVAL_SEQ_LEN."),
+        (c.iterations == 0 or c.warmdown_iters <= c.iterations, "WARMDOWN_ITERS must not exceed ITERATIONS."),
+    )
+    return [text for holds, text in checks if not holds]
+
+
+def help_text(preset: str) -> str:
+    """Every variable with meaning, unit and its default in ``preset``."""
+    values = _preset(preset)
+    lines = [f"Environment variables of the submission, with the defaults of the preset {preset!r}:", ""]
+    for name, item in variables().items():
+        value = int(values[item.name]) if isinstance(values[item.name], bool) else values[item.name]
+        unit = f" [{item.metadata['unit']}]" if item.metadata["unit"] else ""
+        lines.append(f"  {name + '=' + str(value):<34} {item.metadata['meaning']}{unit}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    try:
+        print(help_text(os.environ.get("RECIPE", "smoke")))
+    except ConfigError as error:
+        sys.exit(str(error))

@@ -1,0 +1,1 @@
+"""The hybrid model: Mamba-3 and attention mixers in one residual stream."""

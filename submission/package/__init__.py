@@ -1,0 +1,1 @@
+"""Checkpoint → artifact: calibration, quantisation, fitting under the cap, writing."""

@@ -1,0 +1,1 @@
+"""The Mamba-3 SISO recurrence: the definition (``sequential``) and the fast chunked form (``chunked``)."""
