@@ -184,7 +184,7 @@ class DescribeSession(Session):
             if not isinstance(value, Scalar) or (isinstance(value, float) and not math.isfinite(value)):
                 raise ValueError(f"config[{name!r}] is {value!r}; wanted a string, integer, finite float or boolean.")
         text = json.dumps({"config": config, "parameters": parameters}, allow_nan=False, sort_keys=True)
-        (self.output_dir / DESCRIPTION_FILE).write_text(text, encoding="utf-8")
+        write_whole(self.output_dir / DESCRIPTION_FILE, text.encode())
 
 
 class TrainSession(Session):
@@ -224,6 +224,16 @@ class PackageSession(Session):
     def model_budget_bytes(self) -> int:
         """Largest ``model.bin``: the cap less the counted code."""
         return self.environment.model_budget_bytes
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file completely or not at all: temporary file, fsync, rename."""
+    partial = path.with_name(f".partial-{path.name}")
+    with partial.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
 
 
 def _token_count(fd: int) -> int:

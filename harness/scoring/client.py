@@ -1,0 +1,215 @@
+"""The referee's side of one eval worker: every answer is checked and every wait is bounded [S3-PROTOCOL].
+
+Stands in the way of: wrong shapes, wrong order, silence, death. Does not judge values: :mod:`harness.scoring.nll` does.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from harness.protocol.channel import Channel, ChannelClosed, ChannelTimeout
+from harness.protocol.layout import LOGITS_DTYPES
+from harness.protocol.messages import Kind, Message, MessageError
+from harness.scoring.buffers import EvalBuffers, eval_buffers
+
+MAX_SLAB_BYTES = 1 << 30
+
+
+class WorkerFailure(Exception):
+    """The worker broke the protocol, said that it failed, or is gone; the text says which, for people."""
+
+
+class OutOfTime(Exception):
+    """The clock of the span ran out while the referee waited for the worker."""
+
+
+@dataclass(frozen=True)
+class Hello:
+    """What a worker declares before it gets memory; checked against the track's limits."""
+
+    state_bytes: int
+    chunk_tokens: int
+    slab_rows: int
+    logits_dtype: torch.dtype
+
+
+@dataclass(frozen=True)
+class WorkerLimits:
+    """What a worker may ask for, and how long one answer may take."""
+
+    vocab_size: int
+    chunk_tokens: int
+    state_bytes: int
+    message_s: float
+
+
+class EvalClient:
+    """Drive one worker. Set ``deadline_ns`` (monotonic) before each span; use as a context manager for its memory."""
+
+    def __init__(self, channel: Channel, limits: WorkerLimits) -> None:
+        self._channel = channel
+        self._limits = limits
+        self._memory = ExitStack()
+        self._buffers: EvalBuffers | None = None
+        self._private = torch.empty(0)
+        self.deadline_ns: int | None = None
+
+    def __enter__(self) -> EvalClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._memory.close()
+
+    @property
+    def buffers(self) -> EvalBuffers:
+        """The shared memory; there is none before ``prepare``."""
+        if self._buffers is None:
+            raise RuntimeError("prepare() comes first.")
+        return self._buffers
+
+    def prepare(self) -> Hello:
+        """Take HELLO, hand over memory, wait until the worker has warmed up."""
+        hello = self._check_hello(self._expect(Kind.HELLO, patient=True))
+        self._buffers = self._memory.enter_context(
+            eval_buffers(
+                chunk_tokens=hello.chunk_tokens,
+                slab_rows=hello.slab_rows,
+                vocab_size=self._limits.vocab_size,
+                logits_dtype=hello.logits_dtype,
+                state_bytes=hello.state_bytes,
+            )
+        )
+        self._private = torch.empty_like(self._buffers.logits)
+        self._send(Message(Kind.BUFFERS, hello.chunk_tokens, hello.slab_rows), self._buffers.descriptors)
+        self._expect(Kind.READY, patient=True)
+        return hello
+
+    def start(self) -> None:
+        """Say that the clock runs, and have the worker take over the state as it lies in the buffer."""
+        self._send(Message(Kind.START, time.monotonic_ns()))
+        self.load_state()
+
+    def load_state(self, blob: torch.Tensor | None = None) -> None:
+        """Put ``blob`` into the state buffer (default: leave it as it is) and tell the worker."""
+        if blob is not None:
+            self.buffers.state.copy_(blob)
+        self._send(Message(Kind.LOAD_STATE))
+        self._expect(Kind.LOADED)
+
+    def copy_state(self) -> torch.Tensor:
+        """A private copy of the state as it is now."""
+        return self.buffers.state.clone()
+
+    def score(self, chunk: int, inputs: npt.NDArray[np.int64]) -> Iterator[tuple[int, torch.Tensor]]:
+        """Reveal ``inputs``; yield (first row, logits) slab by slab until every row came.
+
+        Each slab is a private copy, so the worker cannot show one thing to the score and another to the audits; the
+        next slab overwrites it. Leave the loop early when no more rows are needed: the next command ends the chunk.
+        """
+        count, row = len(inputs), 0
+        self.buffers.inputs[:count].copy_(torch.from_numpy(np.ascontiguousarray(inputs, np.int64)))
+        self._send(Message(Kind.SCORE, chunk, count))
+        while True:
+            message = self._expect(Kind.LOGITS)
+            rows = message.b
+            if message.a != row or not 1 <= rows <= min(count - row, self.buffers.logits.shape[0]):
+                raise WorkerFailure(
+                    f"it sent rows {message.a} to {message.a + rows} of a chunk of {count}, wanted {row} on"
+                )
+            yield row, self._private[:rows].copy_(self.buffers.logits[:rows])
+            row += rows
+            if row == count:
+                return
+            self._send(Message(Kind.NEXT))
+
+    def adapt(self, chunk: int, targets: npt.NDArray[np.int64]) -> None:
+        """Hand over the targets of a committed chunk and wait until the worker has learnt from them."""
+        self.buffers.targets[: len(targets)].copy_(torch.from_numpy(np.ascontiguousarray(targets, np.int64)))
+        self._send(Message(Kind.ADAPT, chunk, len(targets)))
+        self._expect(Kind.ADAPTED)
+
+    def stop(self) -> None:
+        """Tell the worker to leave."""
+        self._send(Message(Kind.STOP))
+
+    def _check_hello(self, message: Message) -> Hello:
+        limits = self._limits
+        slab_rows = int(message.x) if 1 <= message.x < 2**31 else 0
+        wrong = [
+            (not 0 <= message.a <= limits.state_bytes, f"{message.a:,} bytes of state, limit {limits.state_bytes:,}"),
+            (
+                not 1 <= message.b <= limits.chunk_tokens,
+                f"chunks of {message.b:,} tokens, limit {limits.chunk_tokens:,}",
+            ),
+            (message.c != limits.vocab_size, f"a vocabulary of {message.c:,}, the track's is {limits.vocab_size:,}"),
+            (not 0 <= message.d < len(LOGITS_DTYPES), f"logits code {message.d}"),
+            (slab_rows == 0, f"slabs of {message.x} rows"),
+        ]
+        for is_wrong, text in wrong:
+            if is_wrong:
+                raise WorkerFailure(f"it declares {text}")
+        dtype = LOGITS_DTYPES[message.d]
+        slab_rows = min(slab_rows, message.b)
+        if slab_rows * limits.vocab_size * dtype.itemsize > MAX_SLAB_BYTES:
+            raise WorkerFailure(f"it declares slabs of {slab_rows:,} rows, more than {MAX_SLAB_BYTES:,} bytes")
+        return Hello(message.a, message.b, slab_rows, dtype)
+
+    def _send(self, message: Message, descriptors: tuple[int, ...] = ()) -> None:
+        try:
+            self._channel.send(message, descriptors, timeout_s=self._patience(patient=False))
+        except ChannelTimeout:
+            self._check_clock()
+            raise WorkerFailure("it does not read its messages") from None
+        except ChannelClosed:
+            self._raise_parting_words()
+
+    def _expect(self, kind: Kind, *, patient: bool = False) -> Message:
+        """The next message of ``kind``; progress is skipped. ``patient``: only the span's deadline limits the wait."""
+        until = time.monotonic() + self._patience(patient)
+        while True:
+            try:
+                message, fds = self._channel.receive(max(0.0, until - time.monotonic()))
+            except ChannelTimeout:
+                self._check_clock()
+                raise WorkerFailure(
+                    f"no {kind.name} within {self._limits.message_s:g} s: the worker is silent"
+                ) from None
+            except ChannelClosed:
+                raise WorkerFailure(f"its process ended while {kind.name} was awaited") from None
+            except MessageError as error:
+                raise WorkerFailure(f"it sent what is no message: {error}") from None
+            for fd in fds:
+                os.close(fd)
+            if fds:
+                raise WorkerFailure("it sent descriptors, which no worker may")
+            if message.kind is Kind.FAILED:
+                raise WorkerFailure(f"it says: {message.text}")
+            if message.kind is kind:
+                self._check_clock()
+                return message
+            if message.kind is not Kind.PROGRESS:
+                raise WorkerFailure(f"it sent {message.kind.name} where {kind.name} was awaited")
+
+    def _raise_parting_words(self) -> None:
+        """The channel is closed: show the reason that the worker left in it, if any."""
+        self._expect(Kind.FAILED)
+
+    def _patience(self, patient: bool) -> float:
+        left = float("inf") if self.deadline_ns is None else (self.deadline_ns - time.monotonic_ns()) / 1e9
+        most = 24 * 3600.0 if patient else self._limits.message_s
+        return max(0.0, min(left, most))
+
+    def _check_clock(self) -> None:
+        if self.deadline_ns is not None and time.monotonic_ns() >= self.deadline_ns:
+            raise OutOfTime

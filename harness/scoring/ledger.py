@@ -1,0 +1,106 @@
+"""The score ledger: what is committed stays, in order, once [C3-SCORE-BEFORE-UPDATE, C4-SINGLE-PASS, C4-COVERAGE].
+
+A chunk's targets can be had from the ledger only, and only after that chunk's nats are committed to it. So an order
+that breaks C3 cannot be written down in the loop.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import numpy.typing as npt
+
+RUNNING_POINTS = 200
+
+
+class OutOfOrder(RuntimeError):
+    """The referee itself tried to score out of order, twice, or to reveal targets before their score: a bug."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The validation stream: target i is ``tokens[i + 1]`` and spells ``target_bytes[i]`` raw bytes.
+
+    tokens: integer (N,); target_bytes: integer (N - 1,); targets: how many are scored, from the front
+    """
+
+    tokens: npt.NDArray[np.int64]
+    target_bytes: npt.NDArray[np.int64]
+    targets: int
+
+    def chunks(self, chunk_tokens: int) -> list[tuple[int, int]]:
+        """(first input, number of inputs) of each chunk, left to right, the tail included."""
+        return [(s, min(chunk_tokens, self.targets - s)) for s in range(0, self.targets, chunk_tokens)]
+
+    def inputs(self, start: int, count: int) -> npt.NDArray[np.int64]:
+        """Inputs of a chunk."""
+        return self.tokens[start : start + count]
+
+
+class ScoreLedger:
+    """Committed nats, one float64 a target, left to right; written to ``file`` a line a chunk as they come."""
+
+    def __init__(self, stream: Stream, file: Path | None = None) -> None:
+        self._stream = stream
+        self._nats = np.empty(stream.targets, np.float64)
+        self._committed = 0
+        self._running = 0.0
+        self._running_bytes = 0
+        self._points: list[tuple[int, float]] = []
+        self._file: IO[str] | None = file.open("x", encoding="utf-8") if file else None
+        self._opened = time.monotonic()
+
+    @property
+    def committed(self) -> int:
+        """Targets committed so far."""
+        return self._committed
+
+    def referee_targets(self, start: int, count: int) -> npt.NDArray[np.int64]:
+        """The targets for the referee's own NLL. Never handed to a worker."""
+        return self._stream.tokens[start + 1 : start + 1 + count]
+
+    def commit(self, chunk: int, start: int, nats: npt.NDArray[np.float64]) -> None:
+        """Fix the score of one chunk for good. Raises ``OutOfOrder`` unless it follows what is committed."""
+        end = start + len(nats)
+        if start != self._committed or end > self._stream.targets:
+            raise OutOfOrder(f"chunk {chunk} covers targets {start} to {end}; {self._committed} are committed.")
+        self._nats[start:end] = nats
+        self._committed = end
+        total, n_bytes = math.fsum(nats), int(self._stream.target_bytes[start:end].sum())
+        self._running += total
+        self._running_bytes += n_bytes
+        if self._running_bytes:
+            self._points.append((end, self._running / math.log(2) / self._running_bytes))
+        if self._file:
+            elapsed = round(time.monotonic() - self._opened, 6)
+            line = {"chunk": chunk, "first": start, "targets": len(nats), "nats": total, "bytes": n_bytes, "s": elapsed}
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+
+    def targets(self, start: int, count: int) -> npt.NDArray[np.int64]:
+        """Targets for the worker. Raises ``OutOfOrder`` for any that is not committed yet."""
+        if start + count > self._committed:
+            raise OutOfOrder(f"targets {start} to {start + count} are asked for; {self._committed} are committed.")
+        return self._stream.tokens[start + 1 : start + 1 + count]
+
+    def totals(self) -> tuple[float, int, int]:
+        """(nats, targets, bytes) of all that is committed. The sum of nats is exact, so chunking cannot move it."""
+        nats = math.fsum(self._nats[: self._committed].tolist())
+        return nats, self._committed, int(self._stream.target_bytes[: self._committed].sum())
+
+    def running_bpb(self) -> list[tuple[int, float]]:
+        """At most 200 points (targets so far, bpb so far), the last one included."""
+        step = max(1, math.ceil(len(self._points) / RUNNING_POINTS))
+        return self._points[::-1][::step][::-1]
+
+    def close(self) -> None:
+        """Close the file; safe to call twice."""
+        if self._file:
+            self._file.close()
+            self._file = None
