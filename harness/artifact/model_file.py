@@ -1,0 +1,88 @@
+"""Judges a model file without running anything in it [A3-CONTAINER].
+
+Covered: size before reading, the container's own bounds (sizes, names, digest, bombs), sections that are pickles,
+archives, native binaries, byte code or Python source.
+Not covered: numbers that a submission's own code interprets as instructions. They are counted like every other byte.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import stat
+from pathlib import Path
+
+from harness.errors import RuleBroken
+from harness.protocol.container import ContainerError, read_container
+
+RULE = "A3-CONTAINER"
+_REMEDY = "Write the model with harness.protocol.container; keep code in the submission's folder, where it is counted."
+_SOURCE_LIMIT_BYTES = 1_000_000
+_MAGIC_NUMBERS: tuple[tuple[bytes, str], ...] = (
+    (b"\x7fELF", "a native binary (ELF)"),
+    (b"MZ", "a native binary (PE)"),
+    (b"\xcf\xfa\xed\xfe", "a native binary (Mach-O)"),
+    (b"PK\x03\x04", "a ZIP archive, as torch.save writes it"),
+    (b"\x00asm", "a WebAssembly module"),
+    (b"#!", "a script"),
+)
+_PICKLE_HEADS = tuple(bytes([0x80, version]) for version in range(2, 6))
+
+
+def read_model_file(path: Path, *, max_bytes: int, max_unpacked_bytes: int) -> bytes:
+    """The bytes of the model file, when it is a sound container. Raises ``RuleBroken`` (A3-CONTAINER) otherwise.
+
+    max_bytes bounds what is read; a larger file is left to the count of bytes, so give it room beyond the cap.
+    """
+    data = _read_bounded(path, max_bytes)
+    try:
+        sections = read_container(data, max_unpacked_bytes=max_unpacked_bytes)
+    except ContainerError as error:
+        raise RuleBroken(RULE, f"{path.name} is no sound container: {error}", remedy=_REMEDY) from error
+    for name, section in sections.items():
+        kind = executable_kind(section)
+        if kind:
+            raise RuleBroken(RULE, f"section {name!r} of {path.name} is {kind}.", remedy=_REMEDY)
+    return data
+
+
+def executable_kind(section: bytes) -> str:
+    """What kind of executable content ``section`` is, in words; empty for plain data."""
+    for magic, words in _MAGIC_NUMBERS:
+        if section.startswith(magic):
+            return words
+    if section.startswith(_PICKLE_HEADS) and section.endswith(b"."):
+        return "a pickle"
+    if len(section) > 16 and section[2:4] == b"\r\n" and section[0] < 0x20 + 0xE0 and section[4:8] == bytes(4):
+        return "Python byte code"
+    return "Python source" if _is_python(section) else ""
+
+
+def _is_python(section: bytes) -> bool:
+    """Whether the text parses as a program that defines or imports something; plain numbers and words do not."""
+    if not 0 < len(section) <= _SOURCE_LIMIT_BYTES or b"\0" in section:
+        return False
+    try:
+        tree = ast.parse(section.decode("utf-8"))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    telling = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Call, ast.Lambda)
+    return any(isinstance(node, telling) for node in ast.walk(tree))
+
+
+def _read_bounded(path: Path, max_bytes: int) -> bytes:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        raise RuleBroken(
+            RULE, f"the package phase left no readable {path.name} ({error.strerror}).", remedy=_REMEDY
+        ) from error
+    with os.fdopen(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise RuleBroken(RULE, f"{path.name} is no regular file.", remedy=_REMEDY)
+        data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise RuleBroken(
+            "A3-ARTIFACT-BYTES", f"{path.name} is over {max_bytes:,} bytes.", remedy="Prune more, or compress better."
+        )
+    return data

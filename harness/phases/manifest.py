@@ -1,0 +1,71 @@
+"""``submission.toml``: what a submission says about itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import msgspec
+
+from harness.errors import UsageError
+
+MANIFEST_FILE = "submission.toml"
+_MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
+_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
+_RESERVED = frozenset(
+    {"PATH", "HOME", "TMPDIR", "LANG", "SEED", "RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+    | {"OMP_NUM_THREADS", "MKL_NUM_THREADS", "IFS", "ENV", "BASH_ENV", "SHELL", "USER"}
+)
+_RESERVED_PREFIXES = ("GOLF_", "LD_", "PYTHON", "GLIBC_", "MALLOC_", "CUDA_VISIBLE", "NVIDIA_")
+
+
+class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The module of each phase, inside the package ``submission``."""
+
+    describe: str
+    train: str
+    package: str
+    eval: str
+
+
+class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``accept``: names of the environment variables that reach the submission."""
+
+    accept: tuple[str, ...] = ()
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    name: str
+    entry: Entry
+    env: Environment = Environment()
+
+
+def read_manifest(files: Mapping[str, bytes], where: str) -> Manifest:
+    """The manifest among a submission's ``files``. Raises ``UsageError`` that names the field."""
+    if MANIFEST_FILE not in files:
+        raise UsageError(f"{where} has no {MANIFEST_FILE}.", remedy="`harness new FOLDER` writes a minimal submission.")
+    try:
+        manifest = msgspec.toml.decode(files[MANIFEST_FILE], type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{where}/{MANIFEST_FILE}: {error}.", remedy="See harness/protocol/README.md.") from error
+    if not 1 <= len(manifest.name) <= 80 or not manifest.name.isprintable():
+        raise UsageError(f"{where}/{MANIFEST_FILE}: name must be 1 to 80 printable characters.")
+    for phase, module in msgspec.structs.asdict(manifest.entry).items():
+        _check_module(files, where, phase, module)
+    for name in manifest.env.accept:
+        if not _VARIABLE.fullmatch(name) or name in _RESERVED or name.startswith(_RESERVED_PREFIXES):
+            raise UsageError(
+                f"{where}/{MANIFEST_FILE}: [env] accept names {name[:80]!r}, which is reserved or malformed.",
+                remedy="Use upper-case names of the submission's own settings.",
+            )
+    return manifest
+
+
+def _check_module(files: Mapping[str, bytes], where: str, phase: str, module: str) -> None:
+    if not _MODULE.fullmatch(module):
+        raise UsageError(f"{where}/{MANIFEST_FILE}: [entry] {phase} = {module[:80]!r} is no module name.")
+    path = module.replace(".", "/")
+    if f"{path}.py" not in files and f"{path}/__main__.py" not in files:
+        raise UsageError(f"{where}/{MANIFEST_FILE}: [entry] {phase} = {module!r}, but {path}.py is not in the folder.")
