@@ -35,7 +35,7 @@ def pack_code(files: dict[str, bytes]) -> bytes:
 
 
 def unpack_code(bundle: bytes, target: Path) -> None:
-    """Write the files of ``bundle`` below ``target``, a fresh folder, read-only. Raises ``CouldNotCheck`` if damaged."""
+    """Write the files of ``bundle`` below ``target``, read-only. Raises ``CouldNotCheck`` when it is damaged."""
     try:
         files = read_container(bundle, max_unpacked_bytes=MAX_CODE_BYTES + 1_000_000)
     except ContainerError as error:

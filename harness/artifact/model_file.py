@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import os
+import pickletools
 import stat
 from pathlib import Path
 
@@ -20,13 +21,14 @@ _REMEDY = "Write the model with harness.protocol.container; keep code in the sub
 _SOURCE_LIMIT_BYTES = 1_000_000
 _MAGIC_NUMBERS: tuple[tuple[bytes, str], ...] = (
     (b"\x7fELF", "a native binary (ELF)"),
-    (b"MZ", "a native binary (PE)"),
     (b"\xcf\xfa\xed\xfe", "a native binary (Mach-O)"),
     (b"PK\x03\x04", "a ZIP archive, as torch.save writes it"),
     (b"\x00asm", "a WebAssembly module"),
-    (b"#!", "a script"),
+    (b"#!/", "a script"),
 )
-_PICKLE_HEADS = tuple(bytes([0x80, version]) for version in range(2, 6))
+_TELLING_OPCODES = frozenset(
+    {"PROTO", "GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "REDUCE", "BUILD"}
+)
 
 
 def read_model_file(path: Path, *, max_bytes: int, max_unpacked_bytes: int) -> bytes:
@@ -51,11 +53,24 @@ def executable_kind(section: bytes) -> str:
     for magic, words in _MAGIC_NUMBERS:
         if section.startswith(magic):
             return words
-    if section.startswith(_PICKLE_HEADS) and section.endswith(b"."):
-        return "a pickle"
-    if len(section) > 16 and section[2:4] == b"\r\n" and section[0] < 0x20 + 0xE0 and section[4:8] == bytes(4):
+    if section[:2] == b"MZ" and b"PE\0\0" in section[:1024]:
+        return "a native binary (PE)"
+    if len(section) > 16 and section[2:4] == b"\r\n" and section[4:8] == bytes(4):
         return "Python byte code"
+    if _is_pickle(section):
+        return "a pickle"
     return "Python source" if _is_python(section) else ""
+
+
+def _is_pickle(section: bytes) -> bool:
+    """Whether the bytes are a whole pickle that names itself one or calls something; nothing is executed."""
+    telling = False
+    try:
+        for opcode, _, _ in pickletools.genops(section):
+            telling = telling or opcode.name in _TELLING_OPCODES
+    except Exception:  # genops raises many kinds for bytes that are no pickle
+        return False
+    return telling
 
 
 def _is_python(section: bytes) -> bool:
