@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.record.entries import Head, Intent, Review
+from harness.record.entries import Head, Intent
 from harness.record.predicate import RunRecord
 from harness.record.statement import Entry
 from harness.record.store import intent_mismatch
@@ -75,7 +75,6 @@ class _Chain:
         yield from self._end()
         yield from self._intents()
         yield from self._repeats()
-        yield from self._reviews()
 
     def _name(self, link: Link) -> str:
         return link.path.relative_to(self.root).as_posix()
@@ -185,13 +184,6 @@ class _Chain:
                     "the seed has no effect, or a result was copied"
                 )
                 yield self._finding("R3-CHAIN", Verdict.WARN, link, text)
-
-    def _reviews(self) -> Iterator[Finding]:
-        for link in self.by_digest.values():
-            review = link.entry.predicate
-            if isinstance(review, Review) and review.outcome == "different":
-                text = f"a reviewer's level-{review.level} check of record {review.record[:16]}… came out different"
-                yield self._finding("R3-CHAIN", Verdict.FAIL, link, text)
 
     def _records(self) -> Iterator[tuple[Link, RunRecord]]:
         for link in self.by_digest.values():

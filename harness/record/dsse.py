@@ -8,7 +8,6 @@ envelope, so that one changed byte in a file, white space included, is always se
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from dataclasses import dataclass
 
@@ -83,7 +82,7 @@ def decode(data: bytes) -> Envelope:
     try:
         signatures = tuple(Signature(_text(s["keyid"]), _base64(s["sig"])) for s in document["signatures"])
         envelope = Envelope(_base64(document["payload"]), signatures, _text(document["payloadType"]))
-    except (KeyError, TypeError, binascii.Error) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise EnvelopeError(f"not a DSSE envelope: {type(error).__name__}: {error}") from error
     if not signatures:
         raise EnvelopeError("the envelope carries no signature")

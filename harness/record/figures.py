@@ -37,16 +37,20 @@ def bits_per_byte(nats: float, n_bytes: int) -> float:
 
 
 def check_figures(record: RunRecord) -> list[Finding]:
-    """Everything wrong inside one record; one passing R4-ARITHMETIC finding when nothing is."""
-    problems = [*_arithmetic(record), *_limits(record), *_coverage(record), *_isolation(record)]
-    if not any(f.rule == "R4-ARITHMETIC" for f in problems):
-        problems.append(Finding("R4-ARITHMETIC", Verdict.PASS, "derived figures and verdicts follow from the raw ones"))
-    return problems
+    """Everything in a record that does not follow from its raw figures; one passing R4-ARITHMETIC when all does."""
+    problems = list(_arithmetic(record))
+    return problems or [Finding("R4-ARITHMETIC", Verdict.PASS, "derived figures and verdicts follow from the raw ones")]
 
 
-def run_verdicts(record: RunRecord) -> list[Finding]:
-    """What the record says against its own run: every verdict that is not a pass."""
-    return [finding for finding in record.findings if finding.verdict is not Verdict.PASS]
+def check_run(record: RunRecord) -> list[Finding]:
+    """What speaks against the run itself: rules that the figures break, and the record's own verdicts that don't pass."""
+    broken = _broken_rules(record)
+    rules = {finding.rule for finding in broken}
+    return broken + [f for f in record.findings if f.verdict is not Verdict.PASS and f.rule not in rules]
+
+
+def _broken_rules(record: RunRecord) -> list[Finding]:
+    return [*_limits(record), *_coverage(record), *_isolation(record)]
 
 
 def _arithmetic(record: RunRecord) -> Iterator[Finding]:
@@ -135,16 +139,13 @@ def _within(audit: AuditResult) -> bool:
 
 
 def _verdicts(record: RunRecord) -> Iterator[str]:
-    broken = {"A3-ARTIFACT-BYTES": record.sizes.total_bytes > record.sizes.cap_bytes}
-    for budget in record.budgets:
-        if budget.name in CLOCK_RULES:
-            broken[CLOCK_RULES[budget.name]] = over_limit(record, budget)
-    for finding in record.findings:
-        is_broken = broken.get(finding.rule)
-        if is_broken and finding.verdict == Verdict.PASS:
-            yield f"{finding.rule} is given as PASS, but the figures break it"
-        if finding.rule == "A3-ARTIFACT-BYTES" and is_broken is False and finding.verdict == Verdict.FAIL:
-            yield "A3-ARTIFACT-BYTES is given as FAIL, but the artifact is within the cap"
+    given = {finding.rule: finding.verdict for finding in record.findings}
+    broken = {finding.rule: finding.message for finding in _broken_rules(record)}
+    for rule_id, message in broken.items():
+        if given.get(rule_id) != Verdict.FAIL:
+            yield f"{rule_id} is given as {given.get(rule_id, 'no verdict')}, but {message}"
+    if given.get("A3-ARTIFACT-BYTES") == Verdict.FAIL and "A3-ARTIFACT-BYTES" not in broken:
+        yield "A3-ARTIFACT-BYTES is given as FAIL, but the artifact is within the cap"
 
 
 def _digests(record: RunRecord) -> Iterator[str]:

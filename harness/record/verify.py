@@ -16,8 +16,9 @@ from harness.errors import CouldNotCheck, ExitCode
 from harness.record import dsse
 from harness.record.chain import Link, check_chains
 from harness.record.entries import Intent, Review
-from harness.record.figures import check_figures, check_track, run_verdicts
+from harness.record.figures import check_figures, check_run, check_track
 from harness.record.predicate import RunRecord
+from harness.record.reviews import check_reviews
 from harness.record.statement import (
     CHAIN_FOLDERS,
     Entry,
@@ -134,6 +135,7 @@ def _verify(records_dir: Path, trust: Path, *, judge_runs: bool) -> VerifyReport
     sound = [Link(r.path, r.entry) for r in judged if r.entry and not _forged(r)]
     links = [link for link in sound if link.entry.folder != "heads"]
     chain = check_chains(links, [link for link in sound if link.entry.folder == "heads"], records_dir)
+    chain += check_reviews(links, records_dir)
     return VerifyReport(records_dir, tuple(_with_chain(judged, chain)), tuple(folder + _homeless(judged, chain)))
 
 
@@ -147,8 +149,13 @@ def _with_chain(judged: list[EntryReport], chain: list[Finding]) -> Iterator[Ent
         by_file.setdefault(finding.where, []).append(finding)
     for report in judged:
         extra = by_file.get(report.name, [])
-        if not extra and report.entry and not _forged(report) and report.entry.folder != "heads":
-            extra = [Finding("R3-CHAIN", Verdict.PASS, "stands in its signer's chain", where=report.name)]
+        if (
+            not any(finding.rule == "R3-CHAIN" for finding in extra)
+            and report.entry
+            and not _forged(report)
+            and report.entry.folder != "heads"
+        ):
+            extra = [*extra, Finding("R3-CHAIN", Verdict.PASS, "stands in its signer's chain", where=report.name)]
         yield replace(report, findings=(*report.findings, *extra))
 
 
@@ -172,7 +179,7 @@ def judge_file(path: Path, folder: str, keys: dict[str, PublicKey], *, judge_run
         found += _identity(entry, path)
         if isinstance(entry.predicate, RunRecord):
             found += check_figures(entry.predicate) + check_track(entry.predicate)
-            found += run_verdicts(entry.predicate) if judge_runs else []
+            found += check_run(entry.predicate) if judge_runs else []
     return EntryReport(name, path, entry, tuple(_placed(found, name)))
 
 

@@ -1,0 +1,97 @@
+"""Our envelopes against the DSSE specification's vectors and against an independent implementation."""
+
+import base64
+import json
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
+from securesystemslib import dsse as other_dsse
+from securesystemslib.exceptions import VerificationError
+from securesystemslib.signer import CryptoSigner, SSlibKey
+
+from harness.record import dsse
+
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+THEIR_KEY = SSlibKey.from_crypto(KEY.public_key(), keyid="k1")
+
+
+def test_the_specification_vector():
+    assert dsse.pae("http://example.com/HelloWorld", b"hello world") == (
+        b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
+    )
+
+
+def test_lengths_count_bytes_and_not_characters():
+    assert dsse.pae("tü", "ä".encode()) == b"DSSEv1 3 t\xc3\xbc 2 \xc3\xa4"
+
+
+@given(st.binary(max_size=200), st.text(max_size=20).filter(lambda t: "\ud800" not in t))
+def test_pae_agrees_with_securesystemslib(payload: bytes, kind: str):
+    assert dsse.pae(kind, payload) == other_dsse.Envelope(payload, kind, {}).pae()
+
+
+@given(st.binary(max_size=200))
+def test_securesystemslib_verifies_ours_and_we_verify_theirs(payload: bytes):
+    ours = json.loads(dsse.encode(dsse.sign(payload, "k1", KEY)))
+    other_dsse.Envelope.from_dict(ours).verify([THEIR_KEY], 1)
+    theirs = other_dsse.Envelope(payload, dsse.PAYLOAD_TYPE, {})
+    theirs.sign(CryptoSigner(KEY, THEIR_KEY))
+    document = json.dumps(theirs.to_dict(), sort_keys=True, separators=(",", ":")).encode() + b"\n"
+    envelope = dsse.decode(document)
+    assert envelope.payload == payload
+    assert dsse.is_signed_by(envelope, envelope.signatures[0], KEY.public_key())
+
+
+def test_both_refuse_a_changed_payload():
+    envelope = dsse.sign(b"payload", "k1", KEY)
+    forged = dsse.Envelope(b"Payload", envelope.signatures)
+    assert not dsse.is_signed_by(forged, forged.signatures[0], KEY.public_key())
+    with pytest.raises(VerificationError):
+        other_dsse.Envelope.from_dict(json.loads(dsse.encode(forged))).verify([THEIR_KEY], 1)
+
+
+def test_a_changed_payload_type_breaks_the_signature():
+    envelope = dsse.sign(b"payload", "k1", KEY)
+    forged = dsse.Envelope(b"payload", envelope.signatures, "text/plain")
+    assert not dsse.is_signed_by(forged, forged.signatures[0], KEY.public_key())
+
+
+@given(st.binary(max_size=100), st.text(max_size=10).filter(lambda t: t.isprintable()))
+def test_encoding_is_reversed_by_decoding(payload: bytes, keyid: str):
+    envelope = dsse.sign(payload, keyid, KEY)
+    assert dsse.decode(dsse.encode(envelope)) == envelope
+
+
+@given(st.binary(max_size=300))
+def test_rubbish_is_refused(data: bytes):
+    with pytest.raises(dsse.EnvelopeError):
+        dsse.decode(data)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda d: d.update(signatures=[]), "no signature"),
+        (lambda d: d.update(more=1), "canonical"),
+        (lambda d: d.pop("payload"), "payload"),
+        (lambda d: d.update(payload=5), "int"),
+        (lambda d: d.update(payload="é"), "envelope"),
+        (lambda d: d["signatures"][0].update(sig="!"), "envelope"),
+        (lambda d: d.update(payload=base64.b64encode(b"ab").decode().rstrip("=")), "envelope"),
+    ],
+    ids=["unsigned", "more-fields", "no-payload", "payload-number", "not-ascii", "bad-base64", "no-padding"],
+)
+def test_a_malformed_envelope_is_refused_with_its_reason(change, reason):
+    document = json.loads(dsse.encode(dsse.sign(b"ab", "k1", KEY)))
+    change(document)
+    with pytest.raises(dsse.EnvelopeError, match=reason):
+        dsse.decode(json.dumps(document, sort_keys=True, separators=(",", ":")).encode() + b"\n")
+
+
+def test_equal_keys_and_deep_nesting_are_refused():
+    with pytest.raises(dsse.EnvelopeError, match="twice"):
+        dsse.decode(b'{"payload":"","payload":"","payloadType":"","signatures":[]}\n')
+    with pytest.raises(dsse.EnvelopeError):
+        dsse.decode(b"[" * 100_000)

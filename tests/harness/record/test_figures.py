@@ -1,0 +1,150 @@
+"""Figures that don't follow from each other are caught, even under a good signature."""
+
+import math
+from pathlib import Path
+
+import msgspec
+import pytest
+from record_samples import digest_of, make_artifact, make_record, make_score
+
+from harness.record.figures import bits_per_byte, check_figures, check_run, check_track
+from harness.record.predicate import AuditResult, BudgetEntry, RunRecord, SpanEntry
+from harness.rules import Finding, Verdict
+
+replace = msgspec.structs.replace
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> RunRecord:
+    return make_record(make_artifact(tmp_path, 1), 1, intent=digest_of("intent"))
+
+
+def problems(record: RunRecord) -> list[tuple[str, str]]:
+    return [
+        (f.rule, f.message)
+        for f in check_figures(record) + check_track(record) + check_run(record)
+        if f.verdict is Verdict.FAIL
+    ]
+
+
+def test_an_honest_record_has_no_problem(record: RunRecord):
+    assert problems(record) == []
+    assert [(f.rule, f.verdict) for f in check_figures(record)] == [("R4-ARITHMETIC", Verdict.PASS)]
+
+
+def test_bpb_is_nats_over_ln2_and_bytes():
+    assert bits_per_byte(9000 * math.log(2), 9000) == pytest.approx(1.0, rel=1e-15)
+
+
+@pytest.mark.parametrize(("nats", "n_bytes"), [(1.0, 0), (-1.0, 5), (float("nan"), 5), (float("inf"), 5)])
+def test_bpb_of_nothing_is_refused(nats, n_bytes):
+    with pytest.raises(ValueError, match="no bpb"):
+        bits_per_byte(nats, n_bytes)
+
+
+def scores(record: RunRecord, **changes):
+    return [*record.scores[:2], replace(record.scores[2], **changes)]
+
+
+ARITHMETIC = {
+    "bpb": (lambda r: {"scores": scores(r, bpb=r.scores[2].bpb * (1 + 1e-9))}, "bpb is given as"),
+    "no-bytes": (lambda r: {"scores": scores(r, bytes=0)}, "no bpb from"),
+    "no-final": (lambda r: {"scores": r.scores[:2], "running_bpb": []}, "wanted one score a stage"),
+    "two-finals": (lambda r: {"scores": [*r.scores, r.scores[2]]}, "wanted one score a stage"),
+    "running-backwards": (lambda r: {"running_bpb": r.running_bpb[::-1]}, "does not run forward"),
+    "running-end": (lambda r: {"running_bpb": [(4000, 1.0)]}, "running_bpb ends at"),
+    "total": (lambda r: {"sizes": replace(r.sizes, total_bytes=5)}, "total is given as 5 bytes"),
+    "negative-size": (lambda r: {"sizes": replace(r.sizes, code_bytes=-1)}, "a size is negative"),
+    "negative-span": (lambda r: {"spans": [SpanEntry("x", 0, -1.0, None, ""), *r.spans]}, "negative time"),
+    "budget-sum": (lambda r: {"budgets": [BudgetEntry("train", 60.0, 90.0), r.budgets[1]]}, "its spans sum to 88.25"),
+    "budget-unstated": (lambda r: {"budgets": r.budgets[1:]}, "budget 'train', which the record does not state"),
+    "budget-twice": (lambda r: {"budgets": [*r.budgets, r.budgets[0]]}, "stands twice"),
+    "audit": (
+        lambda r: {"audits": [AuditResult("a", "C1-CAUSAL", "PASS", 8, 0.5, 1e-4, "", "")]},
+        "over its tolerance",
+    ),
+    "audit-hidden": (
+        lambda r: {"audits": [AuditResult("a", "C1-CAUSAL", "FAIL", 8, 0.5, 1e-4, "", "")]},
+        "audit a failed, but C1-CAUSAL is given as PASS",
+    ),
+    "config": (
+        lambda r: {"submission": replace(r.submission, config={"NUM_LAYERS": 5})},
+        "the configuration gives",
+    ),
+    "digest": (lambda r: {"artifact_digest": "abc"}, "artifact_digest is 'abc'"),
+    "time": (lambda r: {"started_at": "yesterday"}, "started_at"),
+    "track-limit": (lambda r: {"budgets": [BudgetEntry("train", 88.25, 600.0), r.budgets[1]]}, "not what track smoke"),
+    "track-cap": (lambda r: {"sizes": replace(r.sizes, cap_bytes=2_000_000)}, "cap 2,000,000 bytes is not what track"),
+    "track-data": (lambda r: {"data": replace(r.data, name="other")}, "data set other is not what track"),
+}
+
+
+@pytest.mark.rule("R4-ARITHMETIC")
+@pytest.mark.parametrize("case", ARITHMETIC)
+def test_a_figure_that_does_not_follow_is_caught(record: RunRecord, case: str):
+    change, message = ARITHMETIC[case]
+    found = problems(replace(record, **change(record)))
+    assert any(rule == "R4-ARITHMETIC" and message in text for rule, text in found), found
+
+
+@pytest.mark.rule("A3-ARTIFACT-BYTES")
+def test_an_artifact_over_the_cap_is_caught_with_its_excess(record: RunRecord):
+    size = record.sizes.code_bytes
+    sizes = replace(record.sizes, model_bytes=1_000_000, total_bytes=1_000_000 + size)
+    found = dict(problems(replace(record, sizes=sizes)))
+    assert f"({size:,} over)" in found["A3-ARTIFACT-BYTES"]
+    assert "A3-ARTIFACT-BYTES is given as PASS, but artifact is" in found["R4-ARITHMETIC"]
+
+
+@pytest.mark.rule("A1-TRAIN-CLOCK")
+@pytest.mark.parametrize(("reading", "broken"), [("strict", True), ("tolerate_200ms", False)])
+def test_training_over_the_clock_is_judged_by_the_track_reading(record: RunRecord, reading: str, broken: bool):
+    spans = [replace(s, seconds=90.1) if s.name == "train" else s for s in record.spans]
+    late = replace(
+        record,
+        spans=spans,
+        budgets=[BudgetEntry("train", 90.1, 90.0), record.budgets[1]],
+        track=replace(record.track, readings={"train_clock": reading}),
+        findings=[],
+    )
+    assert ("A1-TRAIN-CLOCK" in dict(problems(late))) == broken
+
+
+@pytest.mark.rule("A2-EVAL-CLOCK")
+def test_evaluation_over_the_clock_is_caught(record: RunRecord):
+    spans = [replace(s, seconds=121.0) if s.name == "eval" else s for s in record.spans]
+    late = replace(record, spans=spans, budgets=[record.budgets[0], BudgetEntry("eval", 125.5, 120.0)])
+    assert "used 125.500 s, limit 120.0 s" in dict(problems(late))["A2-EVAL-CLOCK"]
+
+
+@pytest.mark.rule("C4-COVERAGE")
+def test_a_dropped_tail_is_caught(record: RunRecord):
+    short = [*record.scores[:2], make_score("final", 12000.5, targets=3990)]
+    found = dict(problems(replace(record, scores=short, running_bpb=[])))
+    assert "scored 3,990 targets of 4,000" in found["C4-COVERAGE"]
+
+
+@pytest.mark.rule("A7-BYTES")
+def test_another_denominator_is_caught(record: RunRecord):
+    other = [*record.scores[:2], make_score("final", 12000.5, n_bytes=9001)]
+    assert "A7-BYTES" in dict(problems(replace(record, scores=other, running_bpb=[])))
+
+
+@pytest.mark.rule("S1-ISOLATION")
+def test_an_official_track_without_isolation_is_caught(record: RunRecord):
+    bare = replace(record, track=replace(record.track, official=True), isolation={"landlock": "missing: old kernel"})
+    assert "landlock" in dict(problems(bare))["S1-ISOLATION"]
+
+
+def test_a_track_that_changed_since_is_a_warning(record: RunRecord):
+    changed = replace(record, track=replace(record.track, digest=digest_of("old")))
+    (found,) = check_track(changed)
+    assert found.verdict is Verdict.WARN
+    assert "has changed since" in found.message
+    (found,) = check_track(replace(record, track=replace(record.track, name="gone")))
+    assert "not shipped" in found.message
+
+
+def test_what_a_record_says_against_its_own_run_is_passed_on(record: RunRecord):
+    finding = Finding("C1-CAUSAL", Verdict.FAIL, "a leak")
+    assert check_run(replace(record, findings=[*record.findings, finding])) == [finding]

@@ -1,0 +1,181 @@
+"""Keys: made once, kept private, and unlike causes of distrust told apart."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from cryptography.hazmat.primitives import serialization
+from record_samples import store_run
+
+from harness.errors import CouldNotCheck, UsageError
+from harness.record import open_signing_key, verify_folder
+from harness.record.keys import create_key, describe_key, rotate_key
+from harness.record.trust import load_public, load_trust, public_path, revoke_key, store_public, trust_key
+from harness.rules import Verdict
+
+replace = msgspec.structs.replace
+
+
+@pytest.fixture(autouse=True)
+def _no_passphrase(monkeypatch):
+    monkeypatch.delenv("GOLF_KEY_PASSPHRASE", raising=False)
+
+
+def listed(records: Path):
+    (path,) = (records / "keys").iterdir()
+    return load_public(path)
+
+
+def failures(records: Path) -> str:
+    report = verify_folder(records)
+    return "\n".join(f.message for f in report.findings if f.verdict is Verdict.FAIL and f.rule == "R1-SIGNATURE")
+
+
+def test_the_first_use_makes_a_private_key_that_only_its_owner_reads(tmp_path: Path):
+    key = open_signing_key(tmp_path / "keys", tmp_path / "records")
+    path = tmp_path / "keys" / f"{key.keyid}.pem"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "keys").stat().st_mode & 0o777 == 0o700
+    assert listed(tmp_path / "records").keyid == key.keyid
+    assert open_signing_key(tmp_path / "keys", tmp_path / "records").keyid == key.keyid
+
+
+def test_a_private_key_that_others_can_read_is_refused_with_the_remedy(tmp_path: Path):
+    key = open_signing_key(tmp_path / "keys", tmp_path / "records")
+    path = tmp_path / "keys" / f"{key.keyid}.pem"
+    path.chmod(0o644)
+    with pytest.raises(CouldNotCheck, match=r"mode 0644; wanted 0600. chmod 600"):
+        open_signing_key(tmp_path / "keys", tmp_path / "records")
+
+
+def test_a_passphrase_encrypts_and_is_asked_for(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("GOLF_KEY_PASSPHRASE", "correct horse")
+    key = open_signing_key(tmp_path / "keys", tmp_path / "records")
+    pem = (tmp_path / "keys" / f"{key.keyid}.pem").read_bytes()
+    assert b"ENCRYPTED" in pem
+    with pytest.raises(TypeError):
+        serialization.load_pem_private_key(pem, None)
+    assert open_signing_key(tmp_path / "keys", tmp_path / "records").keyid == key.keyid
+    monkeypatch.setenv("GOLF_KEY_PASSPHRASE", "wrong")
+    with pytest.raises(CouldNotCheck, match="does not open with the passphrase"):
+        open_signing_key(tmp_path / "keys", tmp_path / "records")
+    monkeypatch.delenv("GOLF_KEY_PASSPHRASE")
+    with pytest.raises(CouldNotCheck, match="has a passphrase"):
+        open_signing_key(tmp_path / "keys", tmp_path / "records")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(b"rubbish", "no PKCS#8 PEM key"), (None, "missing")], ids=["rubbish", "missing"]
+)
+def test_a_damaged_private_key_is_named(tmp_path: Path, content, reason):
+    key = open_signing_key(tmp_path / "keys", tmp_path / "records")
+    path = tmp_path / "keys" / f"{key.keyid}.pem"
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    with pytest.raises(CouldNotCheck, match=reason) as caught:
+        open_signing_key(tmp_path / "keys", tmp_path / "records")
+    assert str(path) in str(caught.value)
+
+
+def test_a_foreign_key_under_the_name_is_refused(tmp_path: Path):
+    key = open_signing_key(tmp_path / "keys", tmp_path / "records")
+    other = create_key(tmp_path / "other")
+    (tmp_path / "other" / f"{other.keyid}.pem").replace(tmp_path / "keys" / f"{key.keyid}.pem")
+    with pytest.raises(CouldNotCheck, match="not the Ed25519 key that its name says"):
+        open_signing_key(tmp_path / "keys", tmp_path / "records")
+
+
+@pytest.mark.rule("R1-SIGNATURE")
+def test_unknown_expired_early_and_revoked_keys_have_different_messages(tmp_path: Path):
+    store_run(tmp_path)
+    records = tmp_path / "records"
+    assert failures(records) == ""
+    key = listed(records)
+    store_public(records, replace(key, not_after="2026-01-01T00:00:00Z"))
+    assert "expired at 2026-01-01T00:00:00Z" in failures(records)
+    store_public(records, replace(key, not_before="2027-01-01T00:00:00Z"))
+    assert "is valid from 2027-01-01T00:00:00Z on" in failures(records)
+    revoke_key(records, key, "laptop stolen")
+    assert "is revoked (laptop stolen)" in failures(records)
+    public_path(records, key.keyid).unlink()
+    assert "unknown key" in failures(records)
+
+
+def test_a_revoked_key_does_not_sign_and_is_not_trusted_again(tmp_path: Path):
+    store_run(tmp_path)
+    records = tmp_path / "records"
+    revoke_key(records, listed(records), "lost")
+    with pytest.raises(CouldNotCheck, match="revoked"):
+        store_run(tmp_path, 2)
+    with pytest.raises(UsageError, match="revoked and stays so"):
+        trust_key(records, listed(records), owner=None, not_before=None, not_after=None)
+
+
+def test_after_a_rotation_old_records_stay_good_and_new_ones_have_the_new_key(tmp_path: Path):
+    records = tmp_path / "records"
+    first = store_run(tmp_path, 1)
+    old, new = rotate_key(tmp_path / "keys", records)
+    # The sample's date lies before the rotation or after it, whatever the clock says: set the window around it.
+    store_public(records, replace(old, not_after="2026-11-24T17:30:00Z"))
+    second = store_run(tmp_path, 2, started_at="2026-11-24T18:00:00Z")
+    assert (first.signer, second.signer) == (old.keyid, new.keyid)
+    assert failures(records) == ""
+    assert new.replaces == old.keyid
+    store_public(records, replace(old, not_after="2026-11-24T16:00:00Z"))
+    assert "retired at 2026-11-24T16:00:00Z" in failures(records)
+
+
+def test_a_successor_that_the_old_key_did_not_endorse_is_caught(tmp_path: Path):
+    records = tmp_path / "records"
+    key = open_signing_key(tmp_path / "keys", records)
+    usurper = describe_key(create_key(tmp_path / "other"))
+    store_public(records, replace(usurper, replaces=key.keyid, endorsement="AAAA"))
+    keys, bad = load_trust(records / "keys")
+    assert set(keys) == {key.keyid}
+    assert "has not signed that" in next(iter(bad.values()))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda text: text.replace("trusted", "adored"), "adored"),
+        (lambda text: text.replace("{", "{ ", 1), "canonical"),
+        (lambda text: text[:-40], "no public key entry"),
+    ],
+    ids=["status", "white-space", "cut"],
+)
+def test_an_edited_trust_entry_is_named(tmp_path: Path, change, reason):
+    records = tmp_path / "records"
+    open_signing_key(tmp_path / "keys", records)
+    (path,) = (records / "keys").iterdir()
+    path.write_text(change(path.read_text()))
+    with pytest.raises(UsageError, match=reason) as caught:
+        load_public(path)
+    assert str(path) in str(caught.value)
+    assert verify_folder(records).verdict is Verdict.FAIL
+
+
+def test_a_trust_list_elsewhere_decides_instead(tmp_path: Path):
+    store_run(tmp_path)
+    (tmp_path / "mine").mkdir()
+    assert verify_folder(tmp_path / "records", trust=tmp_path / "mine").verdict is Verdict.FAIL
+    (path,) = (tmp_path / "records" / "keys").iterdir()
+    (tmp_path / "mine" / path.name).write_bytes(path.read_bytes())
+    assert verify_folder(tmp_path / "records", trust=tmp_path / "mine").verdict is Verdict.PASS
+
+
+def test_a_window_that_ends_before_it_starts_is_refused(tmp_path: Path):
+    open_signing_key(tmp_path / "keys", tmp_path / "records")
+    key = listed(tmp_path / "records")
+    with pytest.raises(UsageError, match="ends"):
+        trust_key(
+            tmp_path / "records",
+            key,
+            owner="A",
+            not_before="2027-01-01T00:00:00Z",
+            not_after="2026-01-01T00:00:00Z",
+        )
+    with pytest.raises(UsageError, match="form"):
+        trust_key(tmp_path / "records", key, owner=None, not_before="soon", not_after=None)

@@ -1,0 +1,321 @@
+"""Whoever changes anything in a records folder is found out, and the file is named."""
+
+import base64
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from record_samples import make_artifact, make_intent, make_record, store_run
+
+from harness.errors import ExitCode
+from harness.record import announce, dsse, sign_and_store, verify_folder
+from harness.record.keys import create_key, describe_key, load_private, read_active
+from harness.record.statement import encode_statement, read_entry
+from harness.record.trust import store_public
+from harness.rules import Finding, Verdict
+
+SETTINGS = settings(
+    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+FOLDERS = ("runs", "intents", "heads")
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("honest")
+    for seed in (1, 2, 3):
+        store_run(root, seed, nats=12000.0 + seed)
+    return root
+
+
+@pytest.fixture
+def folder(honest: Path, tmp_path: Path) -> Path:
+    shutil.copytree(honest, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "records"
+
+
+def failures(folder: Path) -> list[Finding]:
+    report = verify_folder(folder)
+    found = [finding for finding in report.findings if finding.verdict is Verdict.FAIL]
+    assert bool(found) == (report.exit_code == ExitCode.RULE_BROKEN)
+    return found
+
+
+def signed_files(folder: Path) -> list[Path]:
+    return sorted(path for name in FOLDERS for path in (folder / name).iterdir())
+
+
+def names(found: list[Finding]) -> set[str]:
+    return {finding.where for finding in found}
+
+
+def test_the_honest_folder_passes(folder: Path):
+    assert failures(folder) == []
+
+
+@pytest.mark.rule("R1-SIGNATURE")
+@SETTINGS
+@given(data=st.data())
+def test_one_changed_byte_in_any_file_is_caught_and_named(folder: Path, data):
+    path = data.draw(st.sampled_from(signed_files(folder)))
+    original = path.read_bytes()
+    place = data.draw(st.integers(0, len(original) - 1))
+    value = data.draw(st.integers(0, 255).filter(lambda byte: byte != original[place]))
+    path.write_bytes(original[:place] + bytes([value]) + original[place + 1 :])
+    try:
+        found = failures(folder)
+    finally:
+        path.write_bytes(original)
+    assert any(path.name in finding.where for finding in found)
+
+
+@SETTINGS
+@given(data=st.data())
+def test_one_byte_more_or_less_is_caught(folder: Path, data):
+    path = data.draw(st.sampled_from(signed_files(folder)))
+    original = path.read_bytes()
+    place = data.draw(st.integers(0, len(original) - 1))
+    more = data.draw(st.sampled_from([b"", b" ", b"\n", b"\x00"]))
+    changed = original[:place] + more + original[place + (0 if more else 1) :]
+    path.write_bytes(changed)
+    try:
+        found = failures(folder)
+    finally:
+        path.write_bytes(original)
+    assert any(path.name in finding.where for finding in found)
+
+
+@pytest.mark.rule("R2-SCHEMA")
+@pytest.mark.parametrize("indent", [None, 2])
+def test_the_same_envelope_in_other_json_is_refused(folder: Path, indent):
+    path = next((folder / "runs").iterdir())
+    path.write_text(json.dumps(json.loads(path.read_bytes()), indent=indent))
+    (found,) = [f for f in failures(folder) if f.rule == "R2-SCHEMA"]
+    assert found.where == f"runs/{path.name}"
+    assert "canonical" in found.message
+
+
+def leaves(value, here=()):
+    if isinstance(value, dict):
+        for key, child in value.items():
+            yield from leaves(child, (*here, key))
+    elif isinstance(value, list):
+        for index, child in enumerate(value):
+            yield from leaves(child, (*here, index))
+    else:
+        yield here
+
+
+def rewrite_payload(path: Path, change) -> None:
+    """Change the payload and encode the envelope properly again, with the old signature."""
+    envelope = dsse.decode(path.read_bytes())
+    document = json.loads(envelope.payload)
+    change(document)
+    payload = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+    path.write_bytes(dsse.encode(dsse.Envelope(payload, envelope.signatures)))
+
+
+@pytest.mark.rule("R1-SIGNATURE")
+@SETTINGS
+@given(data=st.data())
+def test_any_changed_field_is_caught_and_named(folder: Path, data):
+    path = data.draw(st.sampled_from(signed_files(folder)))
+    original = path.read_bytes()
+    place = data.draw(st.sampled_from(list(leaves(json.loads(dsse.decode(original).payload)))))
+
+    def change(document):
+        target = document
+        for key in place[:-1]:
+            target = target[key]
+        old = target[place[-1]]
+        target[place[-1]] = f"{old}x" if isinstance(old, str) else not old if isinstance(old, bool) else (old or 0) + 1
+
+    rewrite_payload(path, change)
+    try:
+        found = failures(folder)
+    finally:
+        path.write_bytes(original)
+    assert any(f.where.endswith(path.name) and f.rule in ("R1-SIGNATURE", "R2-SCHEMA") for f in found)
+
+
+@pytest.mark.rule("R3-CHAIN")
+@pytest.mark.parametrize("kind", FOLDERS)
+def test_a_renamed_file_is_caught(folder: Path, kind: str):
+    path = sorted((folder / kind).iterdir())[0]
+    path.rename(path.with_name(path.name.replace("2", "3", 1) if kind != "heads" else "0" * 64 + ".json"))
+    assert any(kind in finding.where for finding in failures(folder))
+
+
+@pytest.mark.rule("R3-CHAIN")
+@pytest.mark.parametrize("kind", ["runs", "intents"])
+def test_two_files_with_exchanged_names_are_caught(folder: Path, kind: str):
+    first, second = sorted((folder / kind).iterdir())[:2]
+    content = first.read_bytes(), second.read_bytes()
+    first.write_bytes(content[1])
+    second.write_bytes(content[0])
+    assert {f"{kind}/{first.name}", f"{kind}/{second.name}"} <= names(failures(folder))
+
+
+@pytest.mark.rule("R3-CHAIN")
+def test_any_removed_file_is_caught(folder: Path):
+    for path in sorted(folder.rglob("*.json")):
+        content = path.read_bytes()
+        path.unlink()
+        assert failures(folder), path
+        path.write_bytes(content)
+    assert failures(folder) == []
+
+
+@pytest.mark.rule("R3-CHAIN")
+def test_a_chain_cut_short_is_caught_by_its_head(folder: Path):
+    last = max((folder / "runs").iterdir(), key=lambda path: read_entry(path, "runs").predicate.submission.seed)
+    last.unlink()
+    (found,) = [f for f in failures(folder) if "cut short" in f.message]
+    assert found.where.startswith("heads/")
+
+
+@pytest.mark.rule("R3-CHAIN")
+def test_one_record_in_two_files_is_caught(folder: Path):
+    path = next((folder / "runs").iterdir())
+    shutil.copy(path, path.with_name("20270101T000000Z-smoke-9-00000000.json"))
+    found = failures(folder)
+    assert any("one digest, two files" in finding.message for finding in found)
+    assert any("is called" in finding.message for finding in found)
+
+
+@pytest.mark.rule("R5-INTENT")
+def test_a_record_replayed_from_another_folder_is_caught(folder: Path, tmp_path: Path):
+    other = store_run(tmp_path / "other", 9)
+    shutil.copy(other.path, folder / "runs" / other.path.name)
+    for key in (tmp_path / "other" / "records" / "keys").iterdir():
+        shutil.copy(key, folder / "keys" / key.name)
+    rules = {f.rule for f in failures(folder) if other.path.name in f.where}
+    assert rules == {"R3-CHAIN", "R5-INTENT"}
+
+
+def signer(folder: Path):
+    keys_dir = folder.parent / "keys"
+    return load_private(keys_dir, read_active(keys_dir))
+
+
+def resign(folder: Path, path: Path, kind: str, predicate) -> None:
+    """What a signer could do with his own key: sign other content and put it in place of the old file."""
+    key = signer(folder)
+    path.write_bytes(dsse.encode(dsse.sign(encode_statement(kind, predicate), key.keyid, key.private)))
+
+
+@pytest.mark.rule("R3-CHAIN")
+def test_a_record_that_its_own_signer_rewrote_is_caught(folder: Path):
+    path = next(p for p in (folder / "runs").iterdir() if "-smoke-2-" in p.name)
+    record = read_entry(path, "runs").predicate
+    resign(folder, path, "runs", msgspec.structs.replace(record, harness_version="9"))
+    assert "R3-CHAIN" in {finding.rule for finding in failures(folder)}
+
+
+@pytest.mark.rule("R3-CHAIN")
+def test_a_fork_is_caught(folder: Path):
+    key = signer(folder)
+    intent = read_entry(next((folder / "intents").iterdir()), "intents").predicate
+    payload = encode_statement("intents", msgspec.structs.replace(intent, run_id="another"))
+    envelope = dsse.sign(payload, key.keyid, key.private)
+    digest = hashlib.sha256(payload).hexdigest()
+    (folder / "intents" / f"20261124T165959Z-smoke-{intent.seed}-{digest[:8]}.json").write_bytes(dsse.encode(envelope))
+    assert any("forks the chain" in finding.message for finding in failures(folder))
+
+
+@pytest.mark.rule("R1-SIGNATURE")
+def test_an_unknown_key_is_caught(folder: Path):
+    for key in (folder / "keys").iterdir():
+        key.unlink()
+    assert all("unknown key" in f.message for f in failures(folder) if f.rule == "R1-SIGNATURE")
+    assert failures(folder)
+
+
+@pytest.mark.rule("R1-SIGNATURE")
+@SETTINGS
+@given(data=st.data())
+def test_a_changed_public_key_is_caught_and_named(folder: Path, data):
+    (path,) = (folder / "keys").iterdir()
+    original = path.read_bytes()
+    entry = json.loads(original)
+    field = data.draw(st.sampled_from(["keyid", "public"]))
+    place = data.draw(st.integers(0, len(entry[field]) - 1))
+    letter = data.draw(st.sampled_from("0123456789abcdef").filter(lambda c: c != entry[field][place]))
+    entry[field] = entry[field][:place] + letter + entry[field][place + 1 :]
+    path.write_bytes(json.dumps(entry, sort_keys=True, separators=(",", ":")).encode() + b"\n")
+    try:
+        found = failures(folder)
+    finally:
+        path.write_bytes(original)
+    assert path.name in names(found)
+
+
+@pytest.mark.rule("R1-SIGNATURE")
+def test_a_signature_under_another_trusted_key_is_caught(folder: Path, tmp_path: Path):
+    other = create_key(tmp_path / "other-keys")
+    store_public(folder, describe_key(other))
+    path = next((folder / "runs").iterdir())
+    envelope = dsse.decode(path.read_bytes())
+    path.write_bytes(
+        dsse.encode(dsse.Envelope(envelope.payload, (dsse.Signature(other.keyid, envelope.signatures[0].value),)))
+    )
+    assert any("does not fit" in finding.message and path.name in finding.where for finding in failures(folder))
+
+
+@pytest.mark.rule("R1-SIGNATURE")
+def test_a_second_signature_smuggled_into_an_envelope_is_caught(folder: Path):
+    path = next((folder / "runs").iterdir())
+    envelope = dsse.decode(path.read_bytes())
+    path.write_bytes(dsse.encode(dsse.Envelope(envelope.payload, envelope.signatures * 2)))
+    assert any("several signatures" in finding.message for finding in failures(folder))
+
+
+@pytest.mark.rule("R5-INTENT")
+def test_an_intent_without_a_result_is_reported_with_best_of_n(tmp_path: Path):
+    store_run(tmp_path, 1)
+    record = make_record(make_artifact(tmp_path / "artifacts" / "lost", 2), 2)
+    announce(make_intent(record), tmp_path / "records", tmp_path / "keys")
+    report = verify_folder(tmp_path / "records")
+    (found,) = [f for f in report.findings if f.verdict is Verdict.WARN]
+    assert "seed 2 was announced and has no result; 1 of 2" in found.message
+    assert report.exit_code == ExitCode.GOOD
+
+
+@pytest.mark.rule("R3-CHAIN")
+def test_a_seed_run_twice_is_reported(tmp_path: Path):
+    store_run(tmp_path, 1)
+    store_run(tmp_path, 1, name="again", started_at="2026-11-24T18:00:00Z")
+    messages = [f.message for f in verify_folder(tmp_path / "records").findings if f.verdict is Verdict.WARN]
+    assert any("repeats seed 1" in message and "another artifact" in message for message in messages)
+
+
+@pytest.mark.rule("R3-CHAIN")
+def test_one_artifact_under_two_seeds_is_reported(tmp_path: Path):
+    store_run(tmp_path, 1)
+    artifact = tmp_path / "artifacts" / "a-1"
+    record = make_record(artifact, 2)
+    digest = announce(make_intent(record), tmp_path / "records", tmp_path / "keys")
+    sign_and_store(msgspec.structs.replace(record, intent=digest), artifact, tmp_path / "records", tmp_path / "keys")
+    messages = [f.message for f in verify_folder(tmp_path / "records").findings if f.verdict is Verdict.WARN]
+    assert any("trained with seed 1" in message for message in messages)
+
+
+def test_ambiguous_json_is_refused_even_when_signed(folder: Path):
+    path = next((folder / "intents").iterdir())
+    key = signer(folder)
+    payload = dsse.decode(path.read_bytes()).payload.replace(b'"seed":', b'"seed":0,"seed":', 1)
+    path.write_bytes(dsse.encode(dsse.sign(payload, key.keyid, key.private)))
+    assert any("stands twice" in finding.message for finding in failures(folder))
+
+
+def test_the_base64_of_a_payload_has_one_form(folder: Path):
+    path = next((folder / "runs").iterdir())
+    document = json.loads(path.read_bytes())
+    document["payload"] = base64.urlsafe_b64encode(base64.b64decode(document["payload"])).decode() + "===="
+    path.write_bytes(json.dumps(document, sort_keys=True, separators=(",", ":")).encode() + b"\n")
+    assert any(path.name in finding.where for finding in failures(folder))

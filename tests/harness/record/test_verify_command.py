@@ -1,0 +1,179 @@
+"""``harness verify`` and ``harness keys`` as people and CI call them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import jsonschema
+import msgspec
+import pytest
+from junitparser import JUnitXml
+from record_samples import make_artifact, make_intent, make_record, store_run
+
+from harness.cli.main import run
+from harness.record import announce, sign_and_store
+from harness.record.predicate import BudgetEntry
+from harness.record.schema import schema_document
+from harness.record.statement import read_entry
+from harness.rules import Finding, Verdict
+
+
+@pytest.fixture(autouse=True)
+def _folders(monkeypatch, tmp_path: Path):
+    monkeypatch.setenv("GOLF_KEYS_DIR", str(tmp_path / "keys"))
+    monkeypatch.setenv("GOLF_RECORDS_DIR", str(tmp_path / "records"))
+    monkeypatch.delenv("GOLF_KEY_PASSPHRASE", raising=False)
+
+
+@pytest.fixture
+def call(capsys):
+    def call(*arguments: object) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as ended:
+            run([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out + captured.err
+
+    return call
+
+
+def break_file(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[:200] + bytes([content[200] ^ 1]) + content[201:])
+
+
+def test_no_records_is_good_and_said_in_a_sentence(call, tmp_path: Path):
+    assert call("verify") == (0, f"{tmp_path / 'records'} holds no records yet; there is nothing to verify. "
+                                 "`make submit SEED=1337` makes one.\n")  # fmt: skip
+
+
+def test_good_records_give_a_table_statistics_and_zero(call, tmp_path: Path):
+    for seed in (1, 2, 3):
+        store_run(tmp_path, seed, nats=12000.0 + seed)
+    code, text = call("verify")
+    assert code == 0
+    assert "3 record(s) among 7 signed file(s)" in text
+    assert "sample std" in text
+
+
+def test_a_broken_record_gives_one_and_is_named_with_the_reason(call, tmp_path: Path):
+    store_run(tmp_path, 1)
+    broken = store_run(tmp_path, 2).path
+    break_file(broken)
+    code, text = call("verify")
+    assert code == 1
+    assert f"R2-SCHEMA FAIL: runs/{broken.name}" in text or f"R1-SIGNATURE FAIL: runs/{broken.name}" in text
+
+
+def test_one_file_is_judged_with_its_chain_and_without_its_neighbours_faults(call, tmp_path: Path):
+    good, broken = store_run(tmp_path, 1).path, store_run(tmp_path, 2).path
+    good_intent = tmp_path / "records" / "intents"
+    break_file(broken)
+    assert call("verify", broken)[0] == 1
+    code, text = call("verify", good)
+    assert (code, broken.name in text) == (0, False), text
+    assert len(list(good_intent.iterdir())) == 2
+
+
+@pytest.mark.parametrize("name", ["nothing.json", "alone.json"])
+def test_a_file_outside_a_records_folder_could_not_be_checked(call, tmp_path: Path, name: str):
+    (tmp_path / "alone.json").write_text("{}")
+    code, text = call("verify", tmp_path / name)
+    assert code == 3
+    assert name in text
+
+
+def test_an_unreadable_record_could_not_be_checked(call, tmp_path: Path):
+    path = store_run(tmp_path, 1).path
+    path.unlink()
+    path.mkdir()
+    code, text = call("verify", "--integrity-only", path.parent.parent)
+    assert code != 0
+    assert f"R2-SCHEMA ERROR: runs/{path.name}" in text
+
+
+def over_time(tmp_path: Path):
+    artifact = make_artifact(tmp_path / "artifacts" / "late", 5)
+    record = make_record(artifact, 5)
+    spans = [msgspec.structs.replace(s, seconds=95.0) if s.name == "train" else s for s in record.spans]
+    findings = [Finding("A1-TRAIN-CLOCK", Verdict.FAIL, "95 s of 90 s"), *record.findings[1:]]
+    budgets = [BudgetEntry("train", 95.0, 90.0), record.budgets[1]]
+    digest = announce(make_intent(record), tmp_path / "records", tmp_path / "keys")
+    late = msgspec.structs.replace(record, spans=spans, findings=findings, budgets=budgets, intent=digest)
+    return sign_and_store(late, artifact, tmp_path / "records", tmp_path / "keys")
+
+
+@pytest.mark.rule("A1-TRAIN-CLOCK")
+def test_an_honest_record_of_a_run_that_broke_a_rule_fails_unless_only_records_are_judged(call, tmp_path: Path):
+    over_time(tmp_path)
+    code, text = call("verify")
+    assert code == 1
+    assert "A1-TRAIN-CLOCK FAIL" in text
+    assert call("verify", "--integrity-only")[0] == 0
+
+
+def test_json_holds_every_finding(call, tmp_path: Path):
+    stored = store_run(tmp_path)
+    code, text = call("verify", "--json")
+    (folder,) = json.loads(text)["folders"]
+    assert (code, folder["exit_code"], folder["verdict"]) == (0, 0, "PASS")
+    (run_file,) = [entry for entry in folder["files"] if entry["file"].startswith("runs/")]
+    assert run_file["digest"] == stored.digest
+    assert {finding["rule"] for finding in run_file["findings"]} >= {"R1-SIGNATURE", "R2-SCHEMA", "R3-CHAIN"}
+
+
+def test_junit_is_read_by_other_tools(call, tmp_path: Path):
+    store_run(tmp_path, 1)
+    break_file(store_run(tmp_path, 2).path)
+    assert call("verify", "--junit", tmp_path / "out" / "verify.xml")[0] == 1
+    parsed = JUnitXml.fromfile(str(tmp_path / "out" / "verify.xml"))
+    ElementTree.parse(tmp_path / "out" / "verify.xml")
+    assert sum(suite.failures for suite in parsed) >= 1
+    assert sum(suite.tests for suite in parsed) > 5
+
+
+@pytest.mark.rule("R2-SCHEMA")
+def test_a_stored_predicate_passes_the_published_schema(tmp_path: Path):
+    entry = read_entry(store_run(tmp_path).path, "runs")
+    predicate = json.loads(entry.envelope.payload)["predicate"]
+    jsonschema.Draft202012Validator(schema_document("runs")).validate(predicate)
+
+
+def test_verifying_needs_neither_torch_nor_numpy():
+    code = (
+        "import sys, harness.record, harness.cli.verify; sys.exit(bool({'torch', 'numpy', 'scipy'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_keys_are_made_listed_revoked_and_rotated(call, tmp_path: Path):
+    assert call("keys", "list") == (0, "No key is listed yet; the first signed run adds one.\n")
+    assert call("keys", "new", "--owner", "Ada")[0] == 0
+    first = json.loads(call("keys", "list", "--json")[1])[0]
+    assert first["owner"] == "Ada"
+    assert call("keys", "rotate")[0] == 0
+    keys = {key["keyid"]: key for key in json.loads(call("keys", "list", "--json")[1])}
+    assert keys[first["keyid"]]["status"] == "retired"
+    assert call("keys", "revoke", first["keyid"][:12], "--reason", "lost")[0] == 0
+    code, text = call("keys", "list")
+    assert code == 0
+    assert "revoked" in text
+    assert "signs here" in text
+
+
+def test_a_key_that_is_not_listed_is_a_usage_error(call, tmp_path: Path):
+    call("keys", "new")
+    code, text = call("keys", "revoke", "zzzz", "--reason", "x")
+    assert code == 2
+    assert "'zzzz'" in text
+
+
+def test_a_key_from_another_folder_is_trusted_with_a_window(call, tmp_path: Path, monkeypatch):
+    call("keys", "new")
+    (path,) = (tmp_path / "records" / "keys").iterdir()
+    monkeypatch.setenv("GOLF_RECORDS_DIR", str(tmp_path / "mine"))
+    code, text = call("keys", "trust", path, "--owner", "Bo", "--until", "2027-01-01T00:00:00Z")
+    assert code == 0
+    assert "until 2027-01-01T00:00:00Z" in text
+    assert json.loads(call("keys", "list", "--json")[1])[0]["not_after"] == "2027-01-01T00:00:00Z"
