@@ -75,7 +75,6 @@ ARITHMETIC = {
     "time": (lambda r: {"started_at": "yesterday"}, "started_at"),
     "track-limit": (lambda r: {"budgets": [BudgetEntry("train", 88.25, 600.0), r.budgets[1]]}, "not what track smoke"),
     "track-cap": (lambda r: {"sizes": replace(r.sizes, cap_bytes=2_000_000)}, "cap 2,000,000 bytes is not what track"),
-    "track-data": (lambda r: {"data": replace(r.data, name="other")}, "data set other is not what track"),
 }
 
 
@@ -143,6 +142,12 @@ def test_a_track_that_changed_since_is_a_warning(record: RunRecord):
     assert "has changed since" in found.message
     (found,) = check_track(replace(record, track=replace(record.track, name="gone")))
     assert "not shipped" in found.message
+
+
+def test_another_data_set_than_the_tracks_is_a_warning(record: RunRecord):
+    (found,) = check_track(replace(record, data=replace(record.data, name="other")))
+    assert found.verdict is Verdict.WARN
+    assert "not comparable" in found.message
 
 
 def test_what_a_record_says_against_its_own_run_is_passed_on(record: RunRecord):

@@ -1,0 +1,232 @@
+"""Level 3: the same run again, the verdict on it, and the reviewer's counter-signature."""
+
+import hashlib
+import json
+import sys
+import types
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import pytest
+from record_samples import make_artifact, make_intent, make_record, make_score, store_run
+
+from harness.artifact.bundle import pack_code, read_folder
+from harness.cli.main import run
+from harness.errors import UsageError
+from harness.record import StoredRecord, announce, canonical_digest, countersign, sign_and_store, verify_folder
+from harness.record.predicate import RunRecord, SubmissionInfo
+from harness.record.reproduce import (
+    DEFAULT_TOLERANCE_BPB,
+    check_code,
+    compare_runs,
+    environment_for,
+    make_review,
+    seed_tolerance,
+)
+from harness.rules import Verdict
+
+replace = msgspec.structs.replace
+MANIFEST = """name = "sample"
+[entry]
+describe = "entry"
+train = "entry"
+package = "entry"
+eval = "entry"
+[env]
+accept = ["NUM_LAYERS", "MATRIX_LR", "MUON_EQ_R", "SHAPE", "NOTHING", "OTHER"]
+"""
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> RunRecord:
+    return make_record(make_artifact(tmp_path / "artifact", 1), 1)
+
+
+def rescored(record: RunRecord, nats: float, **changes) -> RunRecord:
+    return replace(record, scores=[*record.scores[:2], make_score("final", nats)], **changes)
+
+
+def elsewhere(record: RunRecord) -> RunRecord:
+    return replace(record, machine=replace(record.machine, cpu="another CPU"))
+
+
+def test_the_same_bits_are_the_same(record: RunRecord):
+    found = compare_runs(record, replace(record, run_id="again"), 0.0)
+    assert (found.outcome, found.reproduced) == ("same", True)
+
+
+def test_on_the_same_cpu_the_last_bit_counts_whatever_the_tolerance(record: RunRecord):
+    found = compare_runs(record, rescored(record, 12000.5000001), 1.0)
+    assert (found.outcome, found.reproduced, found.tolerance_bpb) == ("different", False, 0.0)
+
+
+@pytest.mark.parametrize(("nats", "outcome"), [(12001.0, "within-tolerance"), (12100.0, "different")])
+def test_on_another_machine_the_tolerance_counts(record: RunRecord, nats: float, outcome: str):
+    found = compare_runs(record, elsewhere(rescored(record, nats, artifact_digest="9" * 64)), 0.002)
+    assert found.outcome == outcome
+    assert any("processor: a CPU recorded, another CPU now" in line for line in found.lines)
+
+
+def test_on_gpus_the_tolerance_counts(record: RunRecord):
+    gpu = replace(record, machine=replace(record.machine, gpus=["H100"]))
+    assert compare_runs(gpu, rescored(gpu, 12001.0), 0.002).outcome == "within-tolerance"
+
+
+def test_a_run_of_something_else_proves_nothing(record: RunRecord):
+    with pytest.raises(UsageError, match="seed"):
+        compare_runs(record, replace(record, submission=replace(record.submission, seed=2)), 0.0)
+
+
+def test_the_tolerance_comes_from_the_seeds_of_the_same_pool(tmp_path: Path):
+    artifact = make_artifact(tmp_path / "artifact", 1)
+    runs = [make_record(artifact, seed, nats=nats) for seed, nats in ((1, 12000.0), (2, 12010.0), (3, 12020.0))]
+    expected = 3 * 10.0 / 9000 / 0.6931471805599453
+    assert seed_tolerance(runs[0], runs) == pytest.approx(expected, rel=1e-9)
+    assert seed_tolerance(runs[0], runs[:2]) == DEFAULT_TOLERANCE_BPB
+
+
+def test_the_recorded_configuration_replaces_that_of_the_environment(record: RunRecord):
+    accepted = ["NUM_LAYERS", "MATRIX_LR", "MUON_EQ_R", "SHAPE", "NOTHING", "OTHER"]
+    environ = {"PATH": "/bin", "NUM_LAYERS": "9", "OTHER": "left over"}
+    assert environment_for(record, accepted, environ) == {
+        "PATH": "/bin",
+        "NUM_LAYERS": "4",
+        "MATRIX_LR": "0.025",
+        "MUON_EQ_R": "1",
+        "SHAPE": "linear",
+    }
+
+
+def test_other_code_is_refused_naming_the_files(record: RunRecord):
+    with pytest.raises(UsageError, match=r"files that differ: a\.py, b\.py"):
+        check_code(record, "0" * 64, {"a.py": "1" * 64, "b.py": "2" * 64})
+
+
+@pytest.fixture
+def submission(tmp_path: Path) -> Path:
+    folder = tmp_path / "submission"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "entry.py").write_text("print('hello')\n")
+    (folder / "submission.toml").write_text(MANIFEST)
+    return folder
+
+
+@pytest.fixture
+def stored(tmp_path: Path, submission: Path) -> StoredRecord:
+    bundle = pack_code(read_folder(submission))
+    artifact = make_artifact(tmp_path / "artifact", 7)
+    (artifact / "code.bundle").write_bytes(bundle)
+    record = make_record(artifact, 7)
+    files = {name: hashlib.sha256(data).hexdigest() for name, data in read_folder(submission).items()}
+    config = record.submission.config
+    record = replace(
+        record,
+        submission=SubmissionInfo(
+            "sample", hashlib.sha256(bundle).hexdigest(), files, config, canonical_digest(config), 5, 7
+        ),
+    )
+    digest = announce(make_intent(record), tmp_path / "records", tmp_path / "keys")
+    return sign_and_store(replace(record, intent=digest), artifact, tmp_path / "records", tmp_path / "keys")
+
+
+@dataclass
+class Outcome:
+    record: RunRecord
+    path: None
+    run_dir: Path
+
+
+@pytest.fixture
+def rerun(monkeypatch, tmp_path: Path, capsys):
+    """Call the command with a stand-in for the run itself; returns (exit code, output, the run's arguments)."""
+    monkeypatch.setenv("GOLF_KEYS_DIR", str(tmp_path / "keys"))
+
+    def call(again: RunRecord | None, *arguments: object):
+        seen: dict = {}
+
+        def submit_run(**given):
+            seen.update(given)
+            seen["files"] = sorted(path.name for path in given["submission_dir"].iterdir())
+            return Outcome(again, None, tmp_path)
+
+        stand_in = types.ModuleType("harness.phases.submit")
+        stand_in.submit_run = submit_run
+        monkeypatch.setitem(sys.modules, "harness.phases.submit", stand_in)
+        with pytest.raises(SystemExit) as ended:
+            run(["rerun", *map(str, arguments)])
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out + captured.err, seen
+
+    return call
+
+
+def test_a_repeated_run_is_compared_and_signed(stored, submission, rerun, tmp_path: Path):
+    code, text, seen = rerun(stored.record, stored.path, "--code", submission, "--sign", "--note", "own laptop")
+    assert code == 0
+    assert "REPRODUCED: the same to the bit." in text
+    assert (seen["seed"], seen["track_name"], seen["dataset_name"], seen["sign"]) == (7, "smoke", "sotu", False)
+    assert seen["environ"]["MATRIX_LR"] == "0.025"
+    report = verify_folder(tmp_path / "records")
+    assert report.verdict is Verdict.PASS
+    assert any("reviewed at level 3" in f.message and "the record's own signer" in f.message for f in report.findings)
+
+
+def test_the_code_bundle_is_enough(stored, rerun, tmp_path: Path):
+    code, _, seen = rerun(stored.record, stored.path, "--code", tmp_path / "artifact" / "code.bundle")
+    assert code == 0
+    assert seen["files"] == ["__init__.py", "entry.py", "submission.toml"]
+
+
+def test_another_result_is_not_reproduced(stored, submission, rerun):
+    code, text, _ = rerun(rescored(stored.record, 12500.0), stored.path, "--code", submission, "--json")
+    assert code == 1
+    assert json.loads(text)["comparison"]["outcome"] == "different"
+
+
+def test_changed_code_is_refused_before_anything_runs(stored, submission, rerun):
+    (submission / "entry.py").write_text("print('other')\n")
+    code, text, seen = rerun(None, stored.path, "--code", submission)
+    assert (code, seen) == (2, {})
+    assert "files that differ: entry.py" in text
+
+
+def test_a_forged_record_is_not_repeated(stored, submission, rerun):
+    content = stored.path.read_bytes()
+    stored.path.write_bytes(content[:100] + bytes([content[100] ^ 1]) + content[101:])
+    code, text, seen = rerun(None, stored.path, "--code", submission)
+    assert (code, seen) == (1, {})
+    assert "FAIL" in text
+
+
+@pytest.mark.rule("R6-REPRODUCED")
+def test_a_review_that_came_out_different_fails_the_record(stored, tmp_path: Path):
+    again = rescored(stored.record, 12500.0)
+    review = make_review(stored.digest, again, compare_runs(stored.record, again, 0.0), "wrong")
+    countersign(review, tmp_path / "records", tmp_path / "reviewer")
+    report = verify_folder(tmp_path / "records")
+    (found,) = [f for f in report.findings if f.verdict is Verdict.FAIL]
+    assert (found.rule, found.where) == ("R6-REPRODUCED", f"runs/{stored.path.name}")
+
+
+@pytest.mark.rule("R6-REPRODUCED")
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"outcome": "same"}, "says 'same'; its figures"), ({"bpb": 1.0}, "bpb is given as 1.0")],
+)
+def test_a_review_whose_outcome_does_not_follow_from_its_figures_fails(stored, tmp_path: Path, changes, message):
+    again = rescored(stored.record, 12500.0)
+    review = make_review(stored.digest, again, compare_runs(stored.record, again, 0.0), "")
+    countersign(replace(review, **changes), tmp_path / "records", tmp_path / "reviewer")
+    (found,) = [f for f in verify_folder(tmp_path / "records").findings if f.verdict is Verdict.FAIL]
+    assert message in found.message
+    assert found.where.startswith("reviews/")
+
+
+def test_a_review_of_a_record_elsewhere_is_a_warning(stored, tmp_path: Path):
+    other = store_run(tmp_path / "other", 1)
+    review = make_review(other.digest, other.record, compare_runs(other.record, other.record, 0.0), "")
+    countersign(review, tmp_path / "records", tmp_path / "reviewer")
+    (found,) = [f for f in verify_folder(tmp_path / "records").findings if f.verdict is Verdict.WARN]
+    assert "not in this folder" in found.message
