@@ -92,7 +92,6 @@ class Config:
     ttt_momentum: float = _var("its momentum, kept over chunks", low=0, high=0.9999)
     ttt_grad_clip: float = _var("clip of the gradient's norm; 0 = none", low=0)
     ttt_chunk_windows: int = _var("windows of a chunk", unit="windows", low=1)
-    ttt_batch_windows: int = _var("windows of one adaptation step; a chunk is one epoch of such steps", low=1)
 
     @property
     def inner_dim(self) -> int:

@@ -1,0 +1,1 @@
+"""Evaluation: the packed model as a predictor that adapts to what is already scored."""
