@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
-from harness.errors import CouldNotCheck, ExitCode
+from harness.errors import CouldNotCheck, ExitCode, UsageError
 
 if TYPE_CHECKING:
     from harness.record.verify import EntryReport, VerifyReport
@@ -21,6 +23,7 @@ Examples:
   harness verify                         every record in records/
   harness verify records/runs/X.json     one record, with the chain around it
   harness verify --junit verify.xml      for CI
+  harness verify records/runs/X.json --artifact DIR      with the artifact at hand
 
 Exit codes: 0 good (warnings included), 1 a record fails, 2 wrong usage, 3 could not check."""
 
@@ -32,9 +35,20 @@ Exit codes: 0 good (warnings included), 1 a record fails, 2 wrong usage, 3 could
 )
 @click.option("--integrity-only", is_flag=True, help="Judge the records alone, not what they say against their runs.")
 @click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="Write the findings as JUnit XML here.")
+@click.option(
+    "--artifact",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Level 2: also check model.bin and code.bundle in DIR against the one record given.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def command(
-    paths: tuple[Path, ...], trust: Path | None, integrity_only: bool, junit: Path | None, as_json: bool
+    paths: tuple[Path, ...],
+    trust: Path | None,
+    integrity_only: bool,
+    junit: Path | None,
+    artifact: Path | None,
+    as_json: bool,
 ) -> int:
     """Verify signed records: all of records/, or the folders and files PATHS."""
     from harness.config.environment import records_dir
@@ -49,12 +63,29 @@ def command(
     for root, files in _by_folder(given).items():
         report = verify_folder(root, trust=trust, judge_runs=not integrity_only)
         reports.append((report, _selected(report, files)))
+    if artifact is not None:
+        reports = [_with_artifact(reports, artifact)]
     if junit is not None:
         write_junit(reports, junit)
     click.echo(render_json(reports) if as_json else render_text(reports))
     return max(
         (exit_code_of(report.findings_of(chosen)) for report, chosen in reports), key=_gravity, default=ExitCode.GOOD
     )
+
+
+def _with_artifact(
+    reports: list[tuple[VerifyReport, tuple[EntryReport, ...]]], artifact: Path
+) -> tuple[VerifyReport, tuple[EntryReport, ...]]:
+    from harness.record.artifact import check_artifact_files
+
+    chosen = [entry for _, entries in reports for entry in entries if entry.record]
+    if len(chosen) != 1 or chosen[0].record is None:
+        raise UsageError(
+            f"--artifact belongs to one record; {len(chosen)} are given.", remedy="Name that record's file."
+        )
+    found = check_artifact_files(chosen[0].record, artifact)
+    placed = (msgspec.structs.replace(finding, where=chosen[0].name) for finding in found)
+    return reports[0][0], (replace(chosen[0], findings=(*chosen[0].findings, *placed)),)
 
 
 def _gravity(code: ExitCode) -> int:

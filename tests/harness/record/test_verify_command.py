@@ -177,3 +177,15 @@ def test_a_key_from_another_folder_is_trusted_with_a_window(call, tmp_path: Path
     assert code == 0
     assert "until 2027-01-01T00:00:00Z" in text
     assert json.loads(call("keys", "list", "--json")[1])[0]["not_after"] == "2027-01-01T00:00:00Z"
+
+
+@pytest.mark.rule("A3-CONTAINER")
+def test_an_exchanged_artifact_fails_its_record(call, tmp_path: Path):
+    stored = store_run(tmp_path, 1)
+    code, text = call("verify", stored.path, "--artifact", tmp_path / "artifacts" / "a-1")
+    assert code == 1
+    assert "A3-CONTAINER FAIL" in text
+    store_run(tmp_path, 2)
+    code, text = call("verify", "--artifact", tmp_path / "artifacts" / "a-1")
+    assert code == 2
+    assert "2 are given" in text
