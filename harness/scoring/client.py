@@ -61,6 +61,7 @@ class EvalClient:
         self._memory = ExitStack()
         self._buffers: EvalBuffers | None = None
         self._private = torch.empty(0)
+        self._hello: Hello | None = None
         self.deadline_ns: int | None = None
 
     def __enter__(self) -> EvalClient:
@@ -78,9 +79,16 @@ class EvalClient:
             raise RuntimeError("prepare() comes first.")
         return self._buffers
 
+    @property
+    def hello(self) -> Hello:
+        """What the worker declared; nothing before ``prepare``."""
+        if self._hello is None:
+            raise RuntimeError("prepare() comes first.")
+        return self._hello
+
     def prepare(self) -> Hello:
         """Take HELLO, hand over memory, wait until the worker has warmed up."""
-        hello = self._check_hello(self._expect(Kind.HELLO, patient=True))
+        hello = self._hello = self._check_hello(self._expect(Kind.HELLO, patient=True))
         self._buffers = self._memory.enter_context(
             eval_buffers(
                 chunk_tokens=hello.chunk_tokens,

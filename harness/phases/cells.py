@@ -1,0 +1,107 @@
+"""Starts the cells of a run: the command line, the environment and the policy of each phase."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import harness
+from harness.phases.context import RunContext
+from harness.sandbox.cell import Cell, CellSpec
+from harness.sandbox.policy import SandboxPolicy
+
+_HARNESS = Path(harness.__file__).resolve().parent
+BOOTSTRAP = _HARNESS / "protocol" / "bootstrap.py"
+
+
+@contextmanager
+def phase_cell(
+    context: RunContext,
+    phase: str,
+    *,
+    module: str,
+    limit_s: float,
+    code_root: Path | None = None,
+    name: str = "",
+    ranks: int = 1,
+    read: tuple[Path, ...] = (),
+    write: tuple[Path, ...] = (),
+    extra: Mapping[str, str] | None = None,
+) -> Iterator[Cell]:
+    """A running cell of ``phase``. At the end everything in it is killed and the kill is noted in the context.
+
+    code_root: sealed code to run (default: the run's); read, write: what the cell may touch beyond that code
+    extra:     further ``GOLF_*`` variables of the phase
+    """
+    track, root, title = context.track, code_root or context.sealed.root, name or phase
+    log_file = context.log_file(title)
+    log_file.parent.mkdir(exist_ok=True)
+    spec = CellSpec(
+        name=title,
+        argv=(sys.executable, "-I", "-B", str(BOOTSTRAP), str(root), module),
+        env=_environment(context, phase, limit_s, ranks) | dict(extra or {}),
+        rank_env=_rank_environments(ranks),
+        policy=SandboxPolicy(
+            read=(root, _HARNESS / "__init__.py", _HARNESS / "protocol", *read),
+            write=write,
+            network="loopback" if phase == "train" and ranks > 1 else "none",
+            devices=gpu_devices() if track.hardware.gpus else (),
+            memory_bytes=track.limits.memory_bytes,
+            file_bytes=track.limits.checkpoint_bytes,
+            processes=track.limits.processes,
+        ),
+        log_file=log_file,
+    )
+    with Cell(spec, strict=track.official) as cell:
+        try:
+            cell.start()
+            context.note_isolation(cell.layers)
+            yield cell
+        finally:
+            context.kills.append((title, cell.kill(f"{title} is over")))
+
+
+def gpu_devices() -> tuple[Path, ...]:
+    """Device nodes that a CUDA process opens."""
+    return tuple(sorted(Path("/dev").glob("nvidia*")))
+
+
+def _environment(context: RunContext, phase: str, limit_s: float, ranks: int) -> dict[str, str]:
+    track = context.track
+    threads = str(max(1, track.hardware.cpu_cores // ranks))
+    accepted = {name: context.environ[name] for name in context.sealed.manifest.env.accept if name in context.environ}
+    return accepted | {
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        "SEED": str(context.seed),
+        "GOLF_PHASE": phase,
+        "GOLF_TRACK": track.name,
+        "GOLF_VOCAB_SIZE": str(track.vocab_size),
+        "GOLF_LIMIT_S": repr(limit_s),
+        "GOLF_CPU_CORES": str(track.hardware.cpu_cores),
+        "GOLF_GPUS": str(track.hardware.gpus),
+    }
+
+
+def _rank_environments(ranks: int) -> tuple[dict[str, str], ...]:
+    port = str(_free_port()) if ranks > 1 else "0"
+    return tuple(
+        {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": str(ranks),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
+        }
+        for rank in range(ranks)
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port

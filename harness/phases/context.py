@@ -1,0 +1,59 @@
+"""What all phases of one run share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.cli.progress import Reporter
+from harness.clock.spans import Ledger
+from harness.config.tracks import Track
+from harness.phases.seal import SealedSubmission
+from harness.sandbox.cell import KillReport
+
+LOSS_POINTS = 200
+
+
+@dataclass
+class RunContext:
+    """One run: what is fixed, and what the phases add to it.
+
+    isolation: layer -> state, the weaker one where phases differ
+    kills:     how each cell ended, in the order of the phases
+    """
+
+    track: Track
+    seed: int
+    run_dir: Path
+    sealed: SealedSubmission
+    environ: Mapping[str, str]
+    progress: Reporter
+    clock: Ledger
+    isolation: dict[str, str] = field(default_factory=dict)
+    kills: list[tuple[str, KillReport]] = field(default_factory=list)
+
+    @property
+    def artifact_dir(self) -> Path:
+        """Where the counted files lie: ``code.bundle`` and ``model.bin``."""
+        return self.run_dir / "artifact"
+
+    @property
+    def checkpoint_dir(self) -> Path:
+        """What the train phase wrote."""
+        return self.run_dir / "checkpoint"
+
+    @property
+    def closure_dir(self) -> Path:
+        """The folder that packed and final evaluation and replicas start from: the counted files, nothing else."""
+        return self.run_dir / "closure"
+
+    def log_file(self, cell: str) -> Path:
+        """Log of one cell: its standard output and error."""
+        return self.run_dir / "logs" / f"{cell}.log"
+
+    def note_isolation(self, layers: Mapping[str, str]) -> None:
+        """Remember the layers of a cell; one that was missing once counts as missing."""
+        for layer, state in layers.items():
+            if self.isolation.get(layer, "in force") == "in force":
+                self.isolation[layer] = state

@@ -1,0 +1,94 @@
+"""Waiting for the ranks of a cell, and turning what went wrong into one message for people."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from harness.cli.progress import printable
+from harness.errors import RuleBroken
+from harness.phases.context import RunContext
+from harness.protocol.channel import ChannelClosed, ChannelTimeout
+from harness.protocol.messages import Kind, Message, MessageError
+from harness.sandbox.cell import Cell
+
+LOG_TAIL_BYTES = 4096
+LOG_TAIL_LINES = 8
+REASON_CHARACTERS = 400
+
+
+class PhaseFailed(Exception):
+    """A rank said that it failed, broke the protocol, or ended; the text says which rank and why."""
+
+
+class PhaseTimeout(Exception):
+    """The deadline passed before every rank had answered."""
+
+
+def await_all(
+    cell: Cell, wanted: Kind, deadline_ns: int, on_progress: Callable[[int, Message], None] = lambda *_: None
+) -> None:
+    """Wait until every rank sent ``wanted``. Raises ``PhaseFailed`` or ``PhaseTimeout``."""
+    waiting = dict(enumerate(cell.channels))
+    while waiting:
+        left = (deadline_ns - time.monotonic_ns()) / 1e9
+        if left <= 0:
+            raise PhaseTimeout
+        poll = select.poll()
+        ranks = {channel.fileno(): rank for rank, channel in waiting.items()}
+        for descriptor in ranks:
+            poll.register(descriptor, select.POLLIN)
+        for descriptor, _ in poll.poll(max(1, int(left * 1000))):
+            rank = ranks[descriptor]
+            try:
+                message, fds = waiting[rank].receive(0.0)
+            except ChannelTimeout:
+                continue
+            except ChannelClosed:
+                raise PhaseFailed(_ended(cell, rank)) from None
+            except MessageError as error:
+                raise PhaseFailed(f"rank {rank} sent what is no message: {error}") from None
+            for fd in fds:
+                os.close(fd)
+            if message.kind is wanted:
+                del waiting[rank]
+            elif message.kind is Kind.PROGRESS:
+                on_progress(rank, message)
+            elif message.kind is Kind.FAILED:
+                raise PhaseFailed(f"rank {rank} says: {printable(message.text, REASON_CHARACTERS)}")
+            else:
+                raise PhaseFailed(f"rank {rank} sent {message.kind.name} where {wanted.name} was awaited")
+
+
+def failure(context: RunContext, cell: str, reason: str, *, rule: str = "S3-PROTOCOL", remedy: str = "") -> RuleBroken:
+    """The error that ends a run in ``cell``: the worker's own reason, then the last lines of its log."""
+    log = context.log_file(cell)
+    tail = log_tail(log)
+    shown = f" Last lines of {log}:\n{tail}" if tail else f" Its log, {log}, is empty."
+    return RuleBroken(rule, f"{cell}: {reason.rstrip('.')}.{shown}", remedy=remedy)
+
+
+def log_tail(log: Path) -> str:
+    """The last lines of a log, printable and indented; empty when there is nothing to show."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    shown = [printable(line) for line in lines if line.strip()]
+    return "\n".join(f"    {line}" for line in shown[-LOG_TAIL_LINES:])
+
+
+def _ended(cell: Cell, rank: int) -> str:
+    until = time.monotonic() + 1.0  # the channel closes a moment before the process is gone
+    while (code := cell.exit_codes()[rank]) is None and time.monotonic() < until:
+        time.sleep(0.01)
+    if code is None:
+        return f"rank {rank} closed its channel"
+    if code < 0:
+        return f"rank {rank} was killed by signal {-code}"
+    return f"rank {rank} ended with exit code {code} before it was done"

@@ -1,0 +1,137 @@
+"""Phase 3: one pass over the validation stream, driven by the referee."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from harness.errors import RuleBroken
+from harness.phases.cells import phase_cell
+from harness.phases.context import RunContext
+from harness.phases.conversation import failure
+from harness.protocol.predictor import Stage
+from harness.protocol.session import MODEL_FILE
+from harness.record.predicate import Score
+from harness.sandbox.cell import Cell
+from harness.scoring.client import EvalClient, OutOfTime, WorkerFailure, WorkerLimits
+from harness.scoring.ledger import ScoreLedger, Stream
+from harness.scoring.loop import BrokenLogits, score_stream
+from harness.scoring.sample import Keeper, draw_sample
+
+A2_EVAL_CLOCK = "A2-EVAL-CLOCK"
+C2_NORMALISED = "C2-NORMALISED"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The result of one pass. ``keeper`` and ``chunks`` serve the audits of the final stage."""
+
+    score: Score
+    running_bpb: list[tuple[int, float]]
+    keeper: Keeper
+    chunks: list[tuple[int, int]]
+
+
+def evaluate(context: RunContext, stage: Stage, stream: Stream, *, limit_s: float, whole_set: bool) -> Evaluation:
+    """Score ``stream`` with the model of ``stage``; only the final stage adapts, is audited and counts in the budget.
+
+    Raises ``RuleBroken``: A2-EVAL-CLOCK, S3-PROTOCOL, or C2-NORMALISED for logits that are not finite.
+    """
+    final = stage == "final"
+    with eval_cell(context, stage, stage, limit_s=limit_s, targets=stream.targets) as (cell, client):
+        warm_up(context, client, cell, stage, span="warmup" if final else f"warmup {stage}")
+        chunks = stream.chunks(client.hello.chunk_tokens)
+        audit = context.track.audit
+        keeper = Keeper(draw_sample(chunks, most_chunks=audit.chunks, positions=audit.positions))
+        ledger = ScoreLedger(stream, context.run_dir / "ledger.jsonl" if final else None)
+        with (
+            context.progress.stage(f"eval {stage}", stream.targets, "targets") as shown,
+            context.clock.span("eval" if final else f"eval {stage}", limit_s=limit_s, budget="eval" * final) as span,
+            failures_named(context, stage, cell, client, span.deadline_ns, limit_s),
+        ):
+            started = time.monotonic()
+            client.start()
+            score_stream(
+                client,
+                stream,
+                ledger,
+                chunk_tokens=client.hello.chunk_tokens,
+                adapt=final,
+                witness=keeper if final else None,
+                committed=lambda done: shown.update(done),
+            )
+            seconds = time.monotonic() - started
+            client.stop()
+        ledger.close()
+    nats, targets, n_bytes = ledger.totals()
+    bpb = nats / (math.log(2) * n_bytes)
+    score = Score(stage, nats, targets, n_bytes, bpb, whole_set, round(seconds, 6))
+    return Evaluation(score, ledger.running_bpb(), keeper, chunks)
+
+
+@contextmanager
+def eval_cell(
+    context: RunContext, stage: Stage, name: str, *, limit_s: float, targets: int
+) -> Iterator[tuple[Cell, EvalClient]]:
+    """A cell that runs the eval module of ``stage``, and the client that drives it. Replicas use the final stage.
+
+    Packed and final stages see the closure alone: code from the counted bundle, and the counted model file.
+    """
+    track = context.track
+    if stage == "float":
+        root, readable, extra = (
+            context.sealed.root,
+            context.checkpoint_dir,
+            {"GOLF_CHECKPOINT_DIR": str(context.checkpoint_dir)},
+        )
+    else:
+        model = context.closure_dir / MODEL_FILE
+        root, readable, extra = context.closure_dir / "code", model, {"GOLF_MODEL_FILE": str(model)}
+    limits = WorkerLimits(track.vocab_size, track.limits.chunk_tokens, track.limits.state_bytes, track.limits.message_s)
+    with (
+        phase_cell(
+            context,
+            "eval",
+            name=name,
+            module=context.sealed.manifest.entry.eval,
+            limit_s=limit_s,
+            code_root=root,
+            read=(readable,),
+            extra=extra | {"GOLF_STAGE": stage, "GOLF_TOTAL_TARGETS": str(targets)},
+        ) as cell,
+        EvalClient(cell.channels[0], limits) as client,
+    ):
+        yield cell, client
+
+
+def warm_up(context: RunContext, client: EvalClient, cell: Cell, name: str, *, span: str) -> None:
+    """The warm-up span: load, compile, touch kernels on random tokens. Its own limit, no budget."""
+    limit_s = context.track.limits.warmup_s
+    with (
+        context.progress.stage(span, limit_s, "s"),
+        context.clock.span(span, limit_s=limit_s) as clock,
+        failures_named(context, name, cell, client, clock.deadline_ns, limit_s),
+    ):
+        client.prepare()
+
+
+@contextmanager
+def failures_named(
+    context: RunContext, name: str, cell: Cell, client: EvalClient, deadline_ns: int, limit_s: float
+) -> Iterator[None]:
+    """Give the client its deadline, and turn its failures into a rule's verdict with the worker's own reason."""
+    client.deadline_ns = deadline_ns
+    try:
+        yield
+    except OutOfTime:
+        late = cell.kill("the limit", deadline_ns)
+        reason = f"not done after {limit_s:.1f} s (everything was killed {late.overshoot_ns / 1e6:.0f} ms after)"
+        remedy = "Use fewer adaptation epochs, or smaller steps."
+        raise failure(context, name, reason, rule=A2_EVAL_CLOCK, remedy=remedy) from None
+    except WorkerFailure as error:
+        raise failure(context, name, str(error)) from None
+    except BrokenLogits as error:
+        raise RuleBroken(C2_NORMALISED, f"{name}: {error}.", remedy="Return finite logits for every entry.") from None

@@ -1,0 +1,200 @@
+"""One run: describe → train → package → eval (float, packed, final) → audit → unsigned record.
+
+A broken rule that leaves a score is a finding in the record. Whatever ends the run without a score raises, after every
+process is dead and what is half-written is gone; the logs stay.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import harness
+from harness.cli.progress import Reporter
+from harness.clock.spans import Ledger
+from harness.config.tracks import Track
+from harness.data import Dataset, load_validation
+from harness.phases.audit import audit
+from harness.phases.context import RunContext
+from harness.phases.describe import describe
+from harness.phases.evaluate import evaluate
+from harness.phases.machine import describe_machine
+from harness.phases.package import package
+from harness.phases.seal import seal_submission
+from harness.phases.train import train
+from harness.phases.verdicts import all_findings
+from harness.protocol.predictor import Stage
+from harness.protocol.session import Scalar
+from harness.record.canonical import canonical_digest
+from harness.record.predicate import DataInfo, RunRecord, Score, SubmissionInfo, TrackInfo
+from harness.scoring.ledger import Stream
+
+WORK_FOLDERS = ("code", "description", "checkpoint", "package", "artifact", "closure")
+WORK_FILES = ("code.bundle", "ledger.jsonl")
+
+
+@dataclass(frozen=True)
+class Described:
+    """A sealed submission that accepted its configuration. ``context`` carries the run's clock on."""
+
+    context: RunContext
+    name: str
+    code_digest: str
+    config: dict[str, Scalar]
+    parameters: int
+    started_at: str
+
+
+def describe_submission(
+    *,
+    submission_dir: Path,
+    track: Track,
+    seed: int,
+    run_dir: Path,
+    environ: Mapping[str, str],
+    progress: Reporter,
+) -> Described:
+    """Seal the folder and run the describe phase: everything that must be known before a run is announced.
+
+    Raises ``UsageError`` for a folder that is no submission or a configuration that it refuses.
+    """
+    with nothing_half_written(run_dir):
+        started_at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        sealed = seal_submission(submission_dir, run_dir)
+        context = RunContext(track, seed, run_dir, sealed, environ, progress, Ledger())
+        config, parameters = describe(context)
+        return Described(context, sealed.manifest.name, sealed.code_digest, config, parameters, started_at)
+
+
+def run_submission(*, described: Described, dataset: Dataset, intent_digest: str, predecessor: str) -> RunRecord:
+    """Run every phase of a described submission and return its unsigned record.
+
+    Raises ``RuleBroken`` or ``CouldNotCheck`` when the run ends without a score.
+    """
+    with nothing_half_written(described.context.run_dir):
+        return _run(described, dataset, intent_digest, predecessor)
+
+
+@contextmanager
+def nothing_half_written(run_dir: Path) -> Iterator[None]:
+    """Remove a run's files, but not its logs, when the block fails or is interrupted."""
+    try:
+        yield
+    except BaseException:
+        for name in WORK_FOLDERS:
+            _remove(run_dir / name)
+        for name in WORK_FILES:
+            (run_dir / name).unlink(missing_ok=True)
+        raise
+
+
+def _run(described: Described, dataset: Dataset, intent_digest: str, predecessor: str) -> RunRecord:
+    context = described.context
+    track, clock, limits = context.track, context.clock, context.track.limits
+    loss_curve = train(context, dataset.train_shards)
+    counts_in = track.readings.package_counts_in
+    budget = "" if counts_in == "none" else counts_in
+    left_s = {"eval": limits.eval_s, "train": limits.train_s - _used(context, "train"), "none": limits.package_s}
+    sizes = package(context, limit_s=min(limits.package_s, left_s[counts_in]), budget=budget)
+    validation = load_validation(dataset)
+    val_targets = len(validation.tokens) - 1
+    eval_s = limits.eval_s - _used(context, "eval")
+
+    def stream(targets: int) -> Stream:
+        return Stream(validation.tokens, validation.target_bytes, targets)
+
+    scores: list[Score] = []
+    diagnostic = min(val_targets, track.audit.diagnostic_tokens or val_targets)
+    stages: tuple[Stage, ...] = ("float", "packed")
+    for stage in stages:
+        whole = diagnostic == val_targets
+        scores.append(evaluate(context, stage, stream(diagnostic), limit_s=limits.eval_s, whole_set=whole).score)
+    final = evaluate(context, "final", stream(val_targets), limit_s=eval_s, whole_set=True)
+    scores.append(final.score)
+    audits = audit(context, final, stream(val_targets), limit_s=eval_s)
+    spans, budgets = clock.entries(), clock.budgets(track)
+    return RunRecord(
+        run_id=context.run_dir.name,
+        kind="refereed",
+        harness_version=harness.__version__,
+        started_at=described.started_at,
+        track=TrackInfo(track.name, track.digest, track.official, _readings(track)),
+        submission=_submission_info(described),
+        data=_data_info(dataset, val_targets),
+        machine=describe_machine(),
+        isolation=dict(sorted(context.isolation.items())),
+        spans=spans,
+        budgets=budgets,
+        sizes=sizes,
+        scores=scores,
+        baselines_bpb=dict(dataset.baselines_bpb),
+        running_bpb=final.running_bpb,
+        loss_curve=loss_curve,
+        audits=audits,
+        findings=all_findings(
+            context,
+            spans=spans,
+            budgets=budgets,
+            sizes=sizes,
+            final=final.score,
+            audits=audits,
+            constant=final.keeper.is_constant(),
+            disjoint=dataset.disjoint,
+            val_targets=val_targets,
+            val_bytes=dataset.val_bytes,
+        ),
+        artifact_digest=hashlib.sha256((context.artifact_dir / "model.bin").read_bytes()).hexdigest(),
+        intent=intent_digest,
+        predecessor=predecessor,
+    )
+
+
+def _used(context: RunContext, budget: str) -> float:
+    return sum(span.seconds for span in context.clock.entries() if span.budget == budget)
+
+
+def _readings(track: Track) -> dict[str, str]:
+    readings = track.readings
+    return {
+        "package_counts_in": readings.package_counts_in,
+        "train_clock": readings.train_clock,
+        "code_bytes": readings.code_bytes,
+    }
+
+
+def _submission_info(described: Described) -> SubmissionInfo:
+    return SubmissionInfo(
+        name=described.name,
+        code_digest=described.code_digest,
+        files=described.context.sealed.files,
+        config=described.config,
+        config_digest=canonical_digest(described.config),
+        parameters=described.parameters,
+        seed=described.context.seed,
+    )
+
+
+def _data_info(dataset: Dataset, val_targets: int) -> DataInfo:
+    return DataInfo(
+        name=dataset.name,
+        fingerprint=dataset.fingerprint,
+        files=dict(dataset.files),
+        val_documents=dataset.val_documents,
+        val_targets=val_targets,
+        val_bytes=dataset.val_bytes,
+        train_tokens=dataset.train_tokens,
+    )
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder of read-only files; a refusal is not hidden, for what stays might be taken for a result."""
+    if not folder.exists():
+        return
+    for path in (folder, *(p for p in folder.rglob("*") if p.is_dir() and not p.is_symlink())):
+        path.chmod(0o700)
+    shutil.rmtree(folder)

@@ -1,0 +1,116 @@
+"""One finding a rule, from what the phases measured."""
+
+from __future__ import annotations
+
+from harness.artifact.count import judge_sizes
+from harness.phases.context import RunContext
+from harness.record.predicate import AuditResult, BudgetEntry, Score, Sizes, SpanEntry
+from harness.rules import Finding, Verdict
+from harness.scoring.audit import audit_findings
+
+IN_FORCE = "in force"
+FILE_LAYERS = ("landlock",)
+NETWORK_LAYERS = ("seccomp", "netns")
+
+
+def clock_findings(context: RunContext, spans: list[SpanEntry], budgets: list[BudgetEntry]) -> list[Finding]:
+    """A1 and A2 from the ledger; a run that overran was killed, so this is where measured time meets its limit."""
+    train_s = sum(span.seconds for span in spans if span.budget == "train")
+    limit = context.track.limits.train_s
+    over = train_s - limit
+    tolerant = context.track.readings.train_clock == "tolerate_200ms"
+    verdict = Verdict.PASS if over <= 0 else Verdict.WARN if tolerant and over <= 0.2 else Verdict.FAIL
+    findings = [Finding("A1-TRAIN-CLOCK", verdict, f"{train_s:.3f} s of {limit:g} s.")]
+    for budget in budgets:
+        if budget.name == "eval":
+            fits = budget.used_s <= budget.limit_s
+            text = f"{budget.used_s:.3f} s of {budget.limit_s:g} s, packaging {_reading(context)}."
+            findings.append(Finding("A2-EVAL-CLOCK", Verdict.PASS if fits else Verdict.FAIL, text))
+    return findings
+
+
+def _reading(context: RunContext) -> str:
+    counted = context.track.readings.package_counts_in
+    return "counted in it" if counted == "eval" else f"counted in {counted}"
+
+
+def isolation_findings(context: RunContext) -> list[Finding]:
+    """S1, S2 and the rules that the sandbox enforces by construction, as far as its layers were in force."""
+    missing = sorted(layer for layer, state in context.isolation.items() if state != IN_FORCE)
+    in_force = sorted(layer for layer, state in context.isolation.items() if state == IN_FORCE)
+    survivors = sum(report.survivors for _, report in context.kills)
+    slowest_ms = max((report.overshoot_ns for _, report in context.kills), default=0) / 1e6
+    files = not set(missing) & set(FILE_LAYERS)
+    network = bool(set(in_force) & set(NETWORK_LAYERS))
+    return [
+        Finding(
+            "S1-ISOLATION",
+            Verdict.WARN if missing else Verdict.PASS,
+            f"missing: {', '.join(missing)}." if missing else f"in force: {', '.join(in_force)}.",
+        ),
+        Finding(
+            "S2-NO-SURVIVORS",
+            Verdict.FAIL if survivors else Verdict.PASS,
+            f"{survivors} processes outlived {len(context.kills)} cells; slowest end {slowest_ms:.0f} ms.",
+        ),
+        _held("A1-SETUP-NO-DATA", files, "shards are opened by the referee after READY of every rank."),
+        _held("A4-TRAIN-NO-VAL", files, "no validation file is readable in training."),
+        _held("A4-EVAL-NO-DATA", files, "packaging and evaluation can open no data file."),
+        _held("A4-NO-NETWORK", network, "no network in packaging and evaluation."),
+    ]
+
+
+def _held(rule: str, enforced: bool, text: str) -> Finding:
+    if enforced:
+        return Finding(rule, Verdict.PASS, text)
+    return Finding(rule, Verdict.WARN, f"a layer that enforces it is missing here; {text}")
+
+
+def score_findings(score: Score, *, val_targets: int, val_bytes: int) -> list[Finding]:
+    """What holds by construction of the loop, with the counts that prove it, and the two byte rules."""
+    whole = score.targets == val_targets
+    exact = score.bytes == val_bytes
+    return [
+        Finding("C2-NORMALISED", Verdict.PASS, "log-softmax over the whole vocabulary, float64, by the referee."),
+        Finding("C3-SCORE-BEFORE-UPDATE", Verdict.PASS, "targets left the ledger only after their commit."),
+        Finding("C4-SINGLE-PASS", Verdict.PASS, f"{score.targets:,} targets, one committed term each."),
+        Finding(
+            "C4-COVERAGE",
+            Verdict.PASS if whole else Verdict.FAIL,
+            f"{score.targets:,} of {val_targets:,} targets scored, the tail included.",
+        ),
+        Finding("A7-BPB", Verdict.PASS, f"{score.nats:.6f} nats over {score.bytes:,} raw bytes."),
+        Finding(
+            "A7-BYTES",
+            Verdict.PASS if exact else Verdict.FAIL,
+            f"the byte ledger sums to {score.bytes:,}, the documents hold {val_bytes:,}.",
+        ),
+    ]
+
+
+def all_findings(
+    context: RunContext,
+    *,
+    spans: list[SpanEntry],
+    budgets: list[BudgetEntry],
+    sizes: Sizes,
+    final: Score,
+    audits: list[AuditResult],
+    constant: bool,
+    disjoint: Finding,
+    val_targets: int,
+    val_bytes: int,
+) -> list[Finding]:
+    """Every finding of a refereed run, in the order of the rule catalogue."""
+    findings = [
+        *clock_findings(context, spans, budgets),
+        judge_sizes(sizes),
+        Finding("A3-CONTAINER", Verdict.PASS, "a sound container without pickles, archives, binaries or source."),
+        Finding("A3-NO-UNCOUNTED-CODE", Verdict.PASS, "evaluation ran from code.bundle and model.bin alone."),
+        disjoint,
+        *isolation_findings(context),
+        *score_findings(final, val_targets=val_targets, val_bytes=val_bytes),
+        Finding("S3-PROTOCOL", Verdict.PASS, "every answer came in order, in shape and in time."),
+        *audit_findings(audits, bpb=final.bpb, floor_bpb=context.track.audit.floor_bpb, constant=constant),
+    ]
+    return sorted(findings, key=lambda finding: finding.rule)

@@ -1,0 +1,118 @@
+"""Turns what the replicas answered into audit results and findings, each with its bound and its tolerance."""
+
+from __future__ import annotations
+
+import torch
+
+from harness.record.predicate import AuditResult
+from harness.rules import Finding, Verdict
+from harness.scoring.replay import Place, Replay, nats_apart
+from harness.scoring.sample import AuditSample, KeptChunk
+
+Worst = tuple[float, Place | None]
+
+
+def judge_replays(
+    sample: AuditSample,
+    kept: dict[int, KeptChunk],
+    first: Replay,
+    second: Replay,
+    *,
+    starts: dict[int, int],
+    tolerance_nats: float,
+) -> list[AuditResult]:
+    """The three audits C1-CAUSAL, S4-STATE-DECLARED and S5-DETERMINISM.
+
+    starts: first target of each sampled chunk, so that messages name places in the stream
+    """
+    original = {(chunk, row): logits for chunk, keep in kept.items() for row, logits in keep.logits.items()}
+    agree = _worst({place: nats_apart(first.true[place], second.true[place]) for place in original})
+    declared = _worst({place: nats_apart(first.true[place], original[place]) for place in original})
+    causal = _worst(_causal_differences(original, first, second))
+
+    def result(name: str, rule: str, worst: Worst, k: int, passed: str, failed: str) -> AuditResult:
+        nats, place = worst
+        good = nats <= tolerance_nats
+        where = "" if good or place is None else f" Worst at target {starts[place[0]] + place[1]:,}: {nats:.3g} nats."
+        verdict = Verdict.PASS if good else Verdict.FAIL
+        text = passed if good else failed + where
+        capped = min(nats, 1e9)  # JSON knows no infinity
+        return AuditResult(name, rule, verdict.value, k, capped, tolerance_nats, sample.entropy, text)
+
+    k, chunks = sample.positions, len(sample.rows)
+    bound = (
+        f"{k} positions in {chunks} chunks, each with a random future; a leak at more than a fraction f of positions "
+        f"escapes with probability at most (1 - f)^{k}, one confined to a fraction f of chunks with (1 - f)^{chunks}."
+    )
+    return [
+        result("causality", "C1-CAUSAL", causal, k, bound, "Logits change with inputs behind their position."),
+        result(
+            "declared state",
+            "S4-STATE-DECLARED",
+            declared,
+            k,
+            f"A fresh replica with the kept state reproduces {k} rows.",
+            "A fresh replica with the kept state and the same inputs gives other logits than the run did.",
+        ),
+        result(
+            "determinism",
+            "S5-DETERMINISM",
+            agree,
+            k,
+            f"Two fresh replicas agree on {k} rows.",
+            "Two fresh replicas with the same state and inputs give different logits.",
+        ),
+    ]
+
+
+def replica_lost(sample: AuditSample, tolerance_nats: float, reason: str) -> list[AuditResult]:
+    """The results when a replica could not repeat what the run did: the state is not all there is [S4]."""
+    lost = f"A fresh replica cannot repeat what the run did: {reason}"
+    rest = "Not checked: a replica failed."
+    texts = (
+        ("causality", "C1-CAUSAL", Verdict.ERROR, rest),
+        ("declared state", "S4-STATE-DECLARED", Verdict.FAIL, lost),
+        ("determinism", "S5-DETERMINISM", Verdict.ERROR, rest),
+    )
+    return [
+        AuditResult(name, rule, verdict.value, 0, 0.0, tolerance_nats, sample.entropy, text)
+        for name, rule, verdict, text in texts
+    ]
+
+
+def audit_findings(results: list[AuditResult], *, bpb: float, floor_bpb: float, constant: bool) -> list[Finding]:
+    """One finding an audit, and S6-PLAUSIBLE from the score and the kept rows."""
+    findings = [
+        Finding(
+            result.rule,
+            Verdict(result.verdict),
+            f"{result.message} Worst difference {result.worst_nats:.3g} nats, tolerance {result.tolerance_nats:g}.",
+        )
+        for result in results
+    ]
+    if bpb < floor_bpb:
+        text = f"bpb {bpb:.4f} is under the floor of {floor_bpb:g}: held for review."
+        remedy = "Show where the gain comes from; a reviewer decides."
+        findings.append(Finding("S6-PLAUSIBLE", Verdict.FAIL, text, found=f"{bpb:.4f}", remedy=remedy))
+    elif constant:
+        findings.append(Finding("S6-PLAUSIBLE", Verdict.WARN, "the predictor is constant: it ignores its inputs."))
+    else:
+        findings.append(Finding("S6-PLAUSIBLE", Verdict.PASS, f"bpb {bpb:.4f} is above the floor of {floor_bpb:g}."))
+    return findings
+
+
+def _causal_differences(original: dict[Place, torch.Tensor], first: Replay, second: Replay) -> dict[Place, float]:
+    """At each audited place the largest difference that another future made, at the cut and at rows before it.
+
+    A truncated replica may run kernels of another shape, so there the rounding of the logits' own type is allowed for.
+    """
+    apart = {place: max(nats_apart(first.cut[place], original[place]), first.earlier[place]) for place in first.cut}
+    for place, logits in second.truncated.items():
+        rounding = 4 * torch.finfo(logits.dtype).eps * float(logits.abs().max())
+        apart[place] = max(apart[place], nats_apart(logits, original[place]) - rounding)
+    return apart
+
+
+def _worst(apart: dict[Place, float]) -> Worst:
+    place = max(apart, key=lambda at: apart[at], default=None)
+    return (0.0, None) if place is None else (apart[place], place)
