@@ -34,7 +34,11 @@ def _folder_text(report: VerifyReport, chosen: tuple[EntryReport, ...]) -> str:
             f"{report.records_dir} holds no records yet; there is nothing to verify. `make submit SEED=1337` makes one."
         )
     parts = [tabulate([_row(entry) for entry in records], headers=_HEADERS, disable_numparse=True)] if records else []
-    notes = [_note(finding) for finding in report.findings_of(chosen) if finding.verdict is not Verdict.PASS]
+    notes = [
+        _note(finding)
+        for finding in report.findings_of(chosen)
+        if finding.verdict is not Verdict.PASS or finding.rule == "R6-REPRODUCED"
+    ]
     if notes:
         parts.append("\n".join(notes))
     parts += _statistics(report) if len(records) == len(report.records) else []

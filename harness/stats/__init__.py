@@ -7,7 +7,8 @@ welch(candidate, baseline, margin=…), paired(…), power(…), seeds_needed(�
 """
 
 from harness.stats.compare import TestResult, paired, power, seeds_needed, welch
-from harness.stats.seeds import Comparison, SeedStatistics, Worst, aggregate, compare, describe_pools, pools
+from harness.stats.describe import describe, describe_comparison, describe_pools, parse_margin
+from harness.stats.seeds import Comparison, SeedStatistics, Worst, aggregate, compare, pools
 from harness.stats.summary import Summary, summarise
 from harness.stats.units import Margin, Text, from_bpb, to_bpb
 
@@ -21,9 +22,12 @@ __all__ = [
     "Worst",
     "aggregate",
     "compare",
+    "describe",
+    "describe_comparison",
     "describe_pools",
     "from_bpb",
     "paired",
+    "parse_margin",
     "pools",
     "power",
     "seeds_needed",

@@ -133,22 +133,6 @@ def pools(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
     return [list(group.values()) for group in groups.values()]
 
 
-def describe_pools(records: Sequence[RunRecord]) -> list[str]:
-    """One line for each pool of two or more seeds: mean, both deviations by name, interval, worst bytes."""
-    return [_describe(aggregate(pool)) for pool in pools(records) if len(pool) > 1]
-
-
-def _describe(found: SeedStatistics) -> str:
-    bpb, seeds = found.bpb, ", ".join(map(str, found.seeds))
-    return (
-        f"{found.submission} on {found.track}, code {found.code_digest[:12]}, seeds {seeds}: "
-        f"bpb mean {bpb.mean:.5f}, sample std {bpb.sample_std:.5f} (population std {bpb.population_std:.5f}), "
-        f"{bpb.confidence:.0%} interval [{bpb.low:.5f}, {bpb.high:.5f}]; "
-        f"largest artifact {found.worst_bytes.value:,.0f} of {found.worst_bytes.limit:,.0f} bytes "
-        f"(seed {found.worst_bytes.seed})"
-    )
-
-
 def _refuse_difference(first: RunRecord, other: RunRecord) -> None:
     ours, theirs = pool_fields(first), pool_fields(other)
     for name, value in ours.items():

@@ -189,3 +189,20 @@ def test_an_exchanged_artifact_fails_its_record(call, tmp_path: Path):
     code, text = call("verify", "--artifact", tmp_path / "artifacts" / "a-1")
     assert code == 2
     assert "2 are given" in text
+
+
+def test_records_are_tested_against_a_baseline_folder(call, tmp_path: Path):
+    for seed, extra in ((1, 0.0), (2, 12.0), (3, -9.0)):
+        store_run(tmp_path / "old", seed, nats=12000.0 + extra, started_at="2026-11-24T17:00:00Z")
+        store_run(tmp_path, seed, nats=11900.0 + extra + seed)
+    code, text = call("verify", "--baseline", tmp_path / "old" / "records", "--margin", "0.005 nats/token")
+    assert code == 0
+    assert "one-sided welch test" in text
+    assert "beats the baseline" in text
+    assert call("verify", "--baseline", tmp_path / "old" / "records", "--margin", "0.005")[0] == 2
+
+
+def test_rescoring_needs_the_artifact(call):
+    code, text = call("verify", "--rescore")
+    assert code == 2
+    assert "--artifact" in text
