@@ -86,9 +86,11 @@ def command(
         reports = [_with_artifact(reports, artifact, rescore=rescore, silent=as_json)]
     if junit is not None:
         write_junit(reports, junit)
-    click.echo(render_json(reports) if as_json else render_text(reports))
-    if baseline is not None and not as_json:
-        click.echo("\n" + "\n".join(_compared(reports, baseline, margin)))
+    comparison = _compared(reports, baseline, margin) if baseline is not None else []
+    if as_json:
+        click.echo(render_json(reports, comparison))
+    else:
+        click.echo("\n".join([render_text(reports), *([""] if comparison else []), *comparison]))
     return max(
         (exit_code_of(report.findings_of(chosen)) for report, chosen in reports), key=_gravity, default=ExitCode.GOOD
     )

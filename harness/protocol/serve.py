@@ -34,7 +34,11 @@ def serve_predictor(build: Callable[[EvalContext], Predictor]) -> None:
     Any exception ends in one FAILED message with a readable sentence, a traceback in the log and exit code 1.
     """
     environment = CellEnvironment.read("eval")
-    channel = environment.open_channel()
+    serve_on(environment.open_channel(), environment, build)
+
+
+def serve_on(channel: Channel, environment: CellEnvironment, build: Callable[[EvalContext], Predictor]) -> None:
+    """The same on a given channel. Raises ``SystemExit(1)`` when it ended in a failure."""
     try:
         worker = EvalWorker(channel, build(eval_context(environment)), environment)
         worker.prepare()

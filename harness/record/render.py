@@ -94,8 +94,8 @@ def _statistics(report: VerifyReport) -> list[str]:
     return describe_pools(records)
 
 
-def render_json(reports: Reports) -> str:
-    """The same as one JSON document: verdict, exit code, every file, every finding."""
+def render_json(reports: Reports, comparison: Sequence[str] = ()) -> str:
+    """The same as one JSON document: verdict, exit code, every file, every finding; ``comparison`` as lines."""
     folders = [
         {
             "records_dir": str(report.records_dir),
@@ -114,7 +114,7 @@ def render_json(reports: Reports) -> str:
         }
         for report, chosen in reports
     ]
-    return json.dumps({"folders": folders}, indent=2)
+    return json.dumps({"folders": folders, "comparison": list(comparison)}, indent=2)
 
 
 def write_junit(reports: Reports, path: Path) -> None:

@@ -37,6 +37,7 @@ from harness.record.statement import (
     read_entry,
 )
 
+LOCK_FILE = ".lock"
 LOCK_TIMEOUT_S = 60.0
 REMEDY = "`harness verify` shows the state of the folder."
 
@@ -121,10 +122,21 @@ def check_artifact(record: RunRecord, artifact: Path) -> None:
 
 @contextmanager
 def locked(records_dir: Path, *, shared: bool = False) -> Iterator[None]:
-    """Hold the folder: alone for writing, or ``shared`` for reading. Raises ``CouldNotCheck`` after a minute."""
-    if not shared:
+    """Hold the folder: alone for writing, or ``shared`` for reading. Raises ``CouldNotCheck`` after a minute.
+
+    The lock is a file and not the folder itself, because network file systems lock only what is open for writing.
+    A reader of a folder without a lock file, or without the right to open it, goes ahead: nobody writes there.
+    """
+    path = records_dir / LOCK_FILE
+    if shared:
+        try:
+            handle = os.open(path, os.O_RDONLY)
+        except (FileNotFoundError, PermissionError):
+            yield
+            return
+    else:
         records_dir.mkdir(parents=True, exist_ok=True)
-    handle = os.open(records_dir, os.O_RDONLY | os.O_DIRECTORY)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         _lock(handle, records_dir, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
@@ -224,9 +236,13 @@ def _check_announced(record: RunRecord, records_dir: Path, key: SigningKey) -> N
     differing = intent_mismatch(intent, record)
     if differing:
         raise RuleBroken("R5-INTENT", f"the run differs from its signed intent in {', '.join(differing)}.")
-    for stored in load_records(records_dir):
-        if stored.record.intent == record.intent:
-            raise RuleBroken("R5-INTENT", f"this intent has a result already: {stored.path}.")
+    for path in sorted((records_dir / "runs").glob("*.json")):
+        try:
+            earlier = read_entry(path, "runs").predicate
+        except MalformedEntry:
+            continue  # somebody else's damage must not cost this run its signature; verifying names it
+        if isinstance(earlier, RunRecord) and earlier.intent == record.intent:
+            raise RuleBroken("R5-INTENT", f"this intent has a result already: {path}.")
 
 
 def _find_intent(records_dir: Path, digest: str, key: SigningKey) -> Intent:

@@ -110,7 +110,8 @@ class HybridPredictor:
         first: float | None = None
         logits, self._scored = self._scored, None
         for _ in range(epochs):
-            loss = F.cross_entropy(self._logits(inputs, True) if logits is None else logits, targets)
+            with torch.enable_grad():
+                loss = F.cross_entropy(self._logits(inputs, True) if logits is None else logits, targets)
             logits, value = None, float(loss.detach())
             first = value if first is None else first
             if not value <= first + EXPLOSION:  # also catches NaN

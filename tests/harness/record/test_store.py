@@ -10,6 +10,7 @@ from record_samples import make_artifact, make_intent, make_record, store_run
 
 from harness.errors import CouldNotCheck, ExitCode, RuleBroken
 from harness.record import announce, load_record, load_records, sign_and_store, verify_folder
+from harness.record.store import locked
 from harness.rules import Verdict
 
 
@@ -130,3 +131,30 @@ def test_nothing_is_appended_to_a_chain_cut_short(tmp_path: Path):
     store_run(tmp_path, 2).path.unlink()
     with pytest.raises(CouldNotCheck, match="not in the folder"):
         store_run(tmp_path, 3)
+
+
+def test_a_neighbours_damage_does_not_cost_a_run_its_signature(tmp_path: Path):
+    store_run(tmp_path / "other", 9, records=tmp_path / "records").path.write_bytes(b"damaged")
+    store_run(tmp_path, 1)
+    assert len(verify_folder(tmp_path / "records").records) == 2
+
+
+def test_an_unwritable_folder_is_named_and_nothing_is_left(tmp_path: Path, monkeypatch):
+    store_run(tmp_path, 1)
+    before = sorted(path for path in (tmp_path / "records").rglob("*"))
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        store_run(tmp_path, 2)
+    assert sorted(path for path in (tmp_path / "records").rglob("*")) == before
+
+
+def test_a_writer_waits_for_a_reader_and_gives_up_with_a_message(tmp_path: Path, monkeypatch):
+    store_run(tmp_path, 1)
+    monkeypatch.setattr("harness.record.store.LOCK_TIMEOUT_S", 0.05)
+    with locked(tmp_path / "records", shared=True), pytest.raises(CouldNotCheck, match="stayed locked"):
+        store_run(tmp_path, 2)
+    assert verify_folder(tmp_path / "records").verdict is Verdict.PASS

@@ -319,3 +319,14 @@ def test_the_base64_of_a_payload_has_one_form(folder: Path):
     document["payload"] = base64.urlsafe_b64encode(base64.b64decode(document["payload"])).decode() + "===="
     path.write_bytes(json.dumps(document, sort_keys=True, separators=(",", ":")).encode() + b"\n")
     assert any(path.name in finding.where for finding in failures(folder))
+
+
+@pytest.mark.rule("R2-SCHEMA")
+def test_subjects_that_are_not_the_recorded_artifact_are_caught_even_when_signed(folder: Path):
+    path = next((folder / "runs").iterdir())
+    key = signer(folder)
+    document = json.loads(dsse.decode(path.read_bytes()).payload)
+    document["subject"][1]["digest"]["sha256"] = "0" * 64
+    payload = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+    path.write_bytes(dsse.encode(dsse.sign(payload, key.keyid, key.private)))
+    assert any("subjects are not" in finding.message and path.name in finding.where for finding in failures(folder))

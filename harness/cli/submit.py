@@ -1,0 +1,73 @@
+"""``harness submit``: the main job."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from harness.phases.submit import RunOutcome
+
+
+@click.command(
+    epilog="The submission's own variables (TTT_EPOCHS, MATRIX_LR, …) are read from the environment; "
+    "`python -m submission.config --help` lists them. Exit codes: 0 good, 1 a rule is broken, 2 wrong usage, "
+    "3 could not check."
+)
+@click.option("--seed", envvar="SEED", metavar="N", help="Seed of the run (default 1337). [env: SEED]")
+@click.option("--seeds", envvar="SEEDS", metavar='"N N …"', help="Several seeds, one run each. [env: SEEDS]")
+@click.option("--track", envvar="TRACK", default="smoke", show_default=True, help="Track. [env: TRACK]")
+@click.option("--data", envvar="DATA", metavar="SET", help="Data set instead of the track's own. [env: DATA]")
+@click.option(
+    "--submission", envvar="SUBMISSION", default="submission", show_default=True, help="Its folder. [env: SUBMISSION]"
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the record (or one a seed) as JSON; no progress.")
+def command(seed: str | None, seeds: str | None, track: str, data: str | None, submission: str, as_json: bool) -> None:
+    """Train, package, evaluate, audit and sign one run, under the referee's clocks.
+
+    Results of the first command: a table on the screen and a signed record in records/runs.
+
+    \b
+    harness submit --seed 1337
+    harness submit --seeds "1337 42 2025"      three runs, then mean, deviation and interval
+    harness submit --submission mine           a folder made by `harness new mine`
+    """
+    import msgspec
+
+    from harness.cli.progress import make_reporter
+    from harness.cli.summary import render_summary
+    from harness.config.environment import records_dir
+    from harness.errors import ExitCode, UsageError
+    from harness.phases.submit import parse_seed, submit_seeds
+
+    if seed and seeds:
+        raise UsageError(f"both SEED ({seed}) and SEEDS ({seeds}) are set.", remedy="Set one of them.")
+    numbers = [parse_seed(text) for text in (seeds.split() if seeds else [seed or "1337"])]
+    if not numbers or len(set(numbers)) != len(numbers):
+        raise UsageError(f"SEEDS is {seeds!r}; wanted different whole numbers, separated by spaces.")
+
+    def show(outcome: RunOutcome) -> None:
+        if as_json:
+            click.echo(msgspec.json.encode(outcome.record).decode())
+        else:
+            click.echo("\n" + render_summary(outcome.record, path=outcome.path, artifact=outcome.run_dir / "artifact"))
+
+    outcomes = submit_seeds(
+        submission_dir=Path(submission),
+        track_name=track,
+        dataset_name=data,
+        seeds=numbers,
+        environ=dict(os.environ),
+        records_dir=records_dir(),
+        progress=make_reporter(silent=as_json),
+        finished=show,
+    )
+    if len(outcomes) > 1 and not as_json:
+        from harness.cli.summary import render_statistics
+
+        click.echo("\n" + render_statistics([outcome.record for outcome in outcomes]))
+    if any(outcome.broken for outcome in outcomes):
+        raise SystemExit(ExitCode.RULE_BROKEN)

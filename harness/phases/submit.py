@@ -1,0 +1,170 @@
+"""One run from a submission folder to a signed record: what ``make submit`` does for each seed.
+
+Order: lock → track, environment → data → seal, describe → signed intent → train, package, eval, audit → signed record.
+The intent is stored before training starts, so a run that is never reported stays visible (rule R5-INTENT).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from harness.cli.progress import Reporter
+from harness.config.environment import cache_dir, check_environment, keys_dir, runs_dir
+from harness.config.tracks import Track, load_track
+from harness.data import Dataset, open_dataset
+from harness.errors import CouldNotCheck, UsageError
+from harness.phases.run import Described, describe_submission, run_submission
+from harness.record import Intent, announce, canonical_digest, open_signing_key, sign_and_store, utc_now
+from harness.record.predicate import RunRecord
+from harness.rules import Verdict
+
+MAX_SEED = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """A finished run: the record, where its signed form lies (``None`` when unsigned), and its folder of files."""
+
+    record: RunRecord
+    path: Path | None
+    run_dir: Path
+
+    @property
+    def broken(self) -> bool:
+        """Whether a rule is broken."""
+        return any(finding.verdict is Verdict.FAIL for finding in self.record.findings)
+
+
+def parse_seed(text: str) -> int:
+    """The seed as an integer in [0, 2^31 - 1]. Raises ``UsageError`` that shows what was given."""
+    digits = text.strip()
+    if not (digits.isascii() and digits.isdigit()) or len(digits) > 10 or int(digits) > MAX_SEED:
+        raise UsageError(
+            f"SEED is {text!r}; wanted a whole number from 0 to {MAX_SEED}.", remedy="Example: make submit SEED=1337."
+        )
+    return int(digits)
+
+
+def submit_seeds(
+    *,
+    submission_dir: Path,
+    track_name: str,
+    dataset_name: str | None,
+    seeds: list[int],
+    environ: Mapping[str, str],
+    records_dir: Path,
+    progress: Reporter,
+    finished: Callable[[RunOutcome], None],
+) -> list[RunOutcome]:
+    """Run each seed in turn; ``finished`` is called after each, so that a later failure loses no earlier result."""
+    outcomes = []
+    for seed in seeds:
+        outcome = submit_run(
+            submission_dir=submission_dir,
+            track_name=track_name,
+            dataset_name=dataset_name,
+            seed=seed,
+            environ=environ,
+            records_dir=records_dir,
+            progress=progress,
+        )
+        finished(outcome)
+        outcomes.append(outcome)
+    return outcomes
+
+
+def submit_run(
+    *,
+    submission_dir: Path,
+    track_name: str,
+    seed: int,
+    environ: Mapping[str, str],
+    records_dir: Path,
+    progress: Reporter,
+    dataset_name: str | None = None,
+    sign: bool = True,
+) -> RunOutcome:
+    """One refereed run. ``sign=False`` (a reviewer's rerun) announces and stores nothing.
+
+    Raises ``UsageError`` before anything starts, ``RuleBroken`` or ``CouldNotCheck`` when the run ends without a score.
+    """
+    check_environment(environ)
+    track = load_track(track_name)
+    with exclusive_run():
+        if sign:
+            open_signing_key(keys_dir(), records_dir)  # a wrong mode or passphrase must stop the run before training
+        dataset = open_dataset(dataset_name or track.dataset, cache_dir() / "datasets", progress)
+        run_dir = new_run_dir(track.name, seed)
+        described = describe_submission(
+            submission_dir=submission_dir, track=track, seed=seed, run_dir=run_dir, environ=environ, progress=progress
+        )
+        intent = announce(_intent(run_dir, track, described, dataset, seed), records_dir, keys_dir()) if sign else ""
+        record = run_submission(
+            described=described,
+            track=track,
+            seed=seed,
+            run_dir=run_dir,
+            dataset=dataset,
+            environ=environ,
+            progress=progress,
+            intent_digest=intent,
+            predecessor="",
+        )
+        if not sign:
+            return RunOutcome(record, None, run_dir)
+        stored = sign_and_store(record, run_dir / "artifact", records_dir, keys_dir())
+    return RunOutcome(stored.record, stored.path, run_dir)
+
+
+@contextmanager
+def exclusive_run() -> Iterator[None]:
+    """Hold the machine for one run at a time: two at once would spoil each other's clocks."""
+    folder = cache_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "run.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise CouldNotCheck(
+            f"another run holds {folder / 'run.lock'}; two runs at once would spoil each other's clocks.",
+            remedy="Wait until it has finished, then start this one.",
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def new_run_dir(track_name: str, seed: int) -> Path:
+    """Create a fresh, private run folder whose name nobody else has."""
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    base = runs_dir()
+    base.mkdir(parents=True, exist_ok=True)
+    while True:
+        path = base / f"{stamp}-{track_name}-{seed}-{os.urandom(3).hex()}"
+        try:
+            path.mkdir(mode=0o700)
+        except FileExistsError:
+            continue
+        return path
+
+
+def _intent(run_dir: Path, track: Track, described: Described, dataset: Dataset, seed: int) -> Intent:
+    return Intent(
+        run_id=run_dir.name,
+        announced_at=utc_now(),
+        track=track.name,
+        track_digest=track.digest,
+        submission=described.name,
+        code_digest=described.code_digest,
+        config_digest=canonical_digest(described.config),
+        data_fingerprint=dataset.fingerprint,
+        seed=seed,
+    )

@@ -1,0 +1,76 @@
+"""The score ledger: order, single pass, coverage, and sums that no chunking can move."""
+
+import json
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.scoring.ledger import OutOfOrder, ScoreLedger, Stream
+
+
+def make_stream(targets=100):
+    return Stream(np.arange(targets + 1), np.arange(targets) % 5, targets)
+
+
+@pytest.mark.rule("C3-SCORE-BEFORE-UPDATE")
+def test_c3_targets_cannot_be_had_before_their_commit():
+    ledger = ScoreLedger(make_stream())
+    ledger.commit(0, 0, np.ones(10))
+    assert ledger.targets(0, 10).tolist() == list(range(1, 11))
+    with pytest.raises(OutOfOrder):
+        ledger.targets(0, 11)
+
+
+@pytest.mark.rule("C4-SINGLE-PASS")
+@pytest.mark.parametrize(("start", "count"), [(0, 10), (5, 10), (11, 10), (10, 91)])
+def test_c4_nothing_is_committed_twice_out_of_order_or_beyond_the_end(start, count):
+    ledger = ScoreLedger(make_stream())
+    ledger.commit(0, 0, np.ones(10))
+    with pytest.raises(OutOfOrder):
+        ledger.commit(1, start, np.ones(count))
+    assert ledger.committed == 10
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    nats=st.lists(st.floats(0, 50, allow_nan=False), min_size=1, max_size=200),
+    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=5),
+)
+def test_the_sum_is_exact_whatever_the_chunks(nats, sizes):
+    stream = make_stream(len(nats))
+    ledger, at, chunk = ScoreLedger(stream), 0, 0
+    while at < len(nats):
+        size = min(sizes[chunk % len(sizes)], len(nats) - at)
+        ledger.commit(chunk, at, np.array(nats[at : at + size]))
+        at, chunk = at + size, chunk + 1
+    total, targets, n_bytes = ledger.totals()
+    assert total == float(sum(map(Fraction, nats)))
+    assert (targets, n_bytes) == (len(nats), int(stream.target_bytes.sum()))
+
+
+@pytest.mark.rule("C4-COVERAGE")
+@given(targets=st.integers(1, 500), chunk=st.integers(1, 600))
+def test_c4_chunks_cover_every_target_once_with_the_tail(targets, chunk):
+    seen = [i for start, count in make_stream(targets).chunks(chunk) for i in range(start, start + count)]
+    assert seen == list(range(targets))
+
+
+@pytest.mark.rule("A7-BPB")
+def test_a7_running_score_ends_at_the_score_and_is_written_as_it_comes(tmp_path):
+    stream = make_stream(1000)
+    ledger = ScoreLedger(stream, tmp_path / "ledger.jsonl")
+    for chunk in range(500):
+        ledger.commit(chunk, 2 * chunk, np.array([1.5, 0.25]))
+        assert len((tmp_path / "ledger.jsonl").read_text().splitlines()) == chunk + 1
+    points = ledger.running_bpb()
+    nats, targets, n_bytes = ledger.totals()
+    assert len(points) <= 200
+    assert points[-1][0] == targets == 1000
+    assert points[-1][1] == pytest.approx(nats / math.log(2) / n_bytes, rel=1e-12)
+    first = json.loads((tmp_path / "ledger.jsonl").read_text().splitlines()[0])
+    assert (first["chunk"], first["first"], first["targets"], first["nats"]) == (0, 0, 2, 1.75)
+    ledger.close()

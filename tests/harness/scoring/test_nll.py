@@ -1,0 +1,50 @@
+"""The referee's NLL against an independent float64 reference, and its refusals."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import logsumexp
+
+from harness.scoring.nll import NotFinite, token_nats
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=st.integers(1, 70), vocabulary=st.integers(1, 3000), scale=st.sampled_from([0.0, 1.0, 30.0, 900.0]))
+def test_nats_equal_a_float64_reference(rows, vocabulary, scale):
+    random = np.random.default_rng(rows * 7919 + vocabulary)
+    logits = (random.standard_normal((rows, vocabulary)) * scale).astype(np.float32)
+    targets = random.integers(0, vocabulary, rows)
+    wide = logits.astype(np.float64)
+    wanted = logsumexp(wide, axis=1) - wide[np.arange(rows), targets]
+    found = token_nats(torch.from_numpy(logits), torch.from_numpy(targets)).numpy()
+    np.testing.assert_allclose(found, wanted, rtol=1e-13, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_each_logits_type_is_widened_before_the_softmax(dtype):
+    logits = torch.randn(300, 1024, generator=torch.Generator().manual_seed(1)).to(dtype)
+    targets = torch.arange(300) % 1024
+    wanted = torch.nn.functional.cross_entropy(logits.double(), targets, reduction="none")
+    torch.testing.assert_close(token_nats(logits, targets), wanted, rtol=0, atol=1e-12)
+
+
+@pytest.mark.rule("C2-NORMALISED")
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf], ids=str)
+@pytest.mark.parametrize("column", [0, 5], ids=["at_the_target", "elsewhere"])
+def test_a_logit_that_is_not_finite_is_refused_with_its_row(value, column):
+    logits = torch.zeros(500, 8)
+    logits[321, column] = value
+    with pytest.raises(NotFinite) as refused:
+        token_nats(logits, torch.zeros(500, dtype=torch.int64))
+    assert refused.value.row == 321
+
+
+def test_the_input_is_left_as_it_was():
+    logits = torch.randn(50, 64)
+    before = logits.clone()
+    token_nats(logits, torch.zeros(50, dtype=torch.int64))
+    assert torch.equal(logits, before)

@@ -1,0 +1,165 @@
+"""A referee around a predictor in a thread: the real messages, buffers, loop and audits, without processes.
+
+Each worker gets ``build`` called anew. Give it a ``build`` that makes fresh globals (see ``fresh_build``) where a
+predictor must not share memory with its replicas.
+"""
+
+import runpy
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from harness.errors import RuleBroken
+from harness.protocol.channel import Channel
+from harness.protocol.environment import CellEnvironment
+from harness.protocol.serve import serve_on
+from harness.record.predicate import AuditResult
+from harness.rules import Finding, Verdict
+from harness.scoring.audit import audit_findings, judge_replays
+from harness.scoring.client import EvalClient, OutOfTime, WorkerFailure, WorkerLimits
+from harness.scoring.ledger import ScoreLedger, Stream
+from harness.scoring.loop import BrokenLogits, score_stream
+from harness.scoring.replay import replay_cuts, replay_truth
+from harness.scoring.sample import Keeper, draw_sample
+
+
+def cell_environment(vocab_size: int, total_targets: int = 0, stage: str = "final") -> CellEnvironment:
+    return CellEnvironment(
+        phase="eval",
+        stage=stage,
+        track="smoke",
+        seed=1,
+        rank=0,
+        local_rank=0,
+        world_size=1,
+        vocab_size=vocab_size,
+        cpu_cores=1,
+        gpus=0,
+        limit_s=60.0,
+        setup_s=0.0,
+        total_targets=total_targets,
+        model_budget_bytes=0,
+        output_dir=None,
+        checkpoint_dir=None,
+        model_file=None,
+        channel_fd=-1,
+    )
+
+
+class Worker:
+    """An eval worker in a thread, and the referee's client of it."""
+
+    def __init__(self, build: Callable, vocab_size: int, *, targets: int = 0, message_s: float = 20.0) -> None:
+        channel, theirs = Channel.pair()
+        environment = cell_environment(vocab_size, targets)
+        self._thread = threading.Thread(target=self._serve, args=(Channel(theirs), environment, build), daemon=True)
+        self._channel = channel
+        self.client = EvalClient(channel, WorkerLimits(vocab_size, 1 << 20, 1 << 30, message_s))
+
+    def _serve(self, channel: Channel, environment: CellEnvironment, build: Callable) -> None:
+        try:
+            serve_on(channel, environment, build)
+        except SystemExit:
+            pass
+        finally:
+            channel.close()
+
+    def __enter__(self) -> EvalClient:
+        self._thread.start()
+        return self.client.__enter__()
+
+    def __exit__(self, *error) -> None:
+        self.client.__exit__(*error)
+        self._channel.close()
+        self._thread.join(timeout=10)
+
+
+@dataclass
+class Outcome:
+    """What the referee concludes: a rule that ended the run, or a score with findings."""
+
+    ended_by: str = ""
+    reason: str = ""
+    bpb: float = float("nan")
+    nats: float = float("nan")
+    targets: int = 0
+    audits: list[AuditResult] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def broken(self) -> set[str]:
+        ended = {self.ended_by} if self.ended_by else set()
+        return ended | {f.rule for f in self.findings if f.verdict is Verdict.FAIL}
+
+
+def referee(
+    build: Callable,
+    stream: Stream,
+    vocab_size: int,
+    *,
+    chunks: int = 8,
+    positions: int = 64,
+    tolerance_nats: float = 1e-4,
+    floor_bpb: float = 0.9,
+) -> Outcome:
+    """Score ``stream`` and audit the predictor as the final stage does."""
+    torch.set_num_threads(1)
+    try:
+        keeper, ledger, spans = _score(build, stream, vocab_size, chunks, positions)
+        replays = []
+        for replay in (replay_cuts, replay_truth):
+            with Worker(build, vocab_size, targets=stream.targets) as client:
+                client.prepare()
+                client.start()
+                replays.append(replay(client, stream, spans, keeper.sample, keeper.kept))
+                client.stop()
+    except WorkerFailure as error:
+        return Outcome("S3-PROTOCOL", str(error))
+    except OutOfTime:
+        return Outcome("A2-EVAL-CLOCK")
+    except BrokenLogits as error:
+        return Outcome("C2-NORMALISED", str(error))
+    except RuleBroken as error:
+        return Outcome(error.rule, error.message)
+    starts = {chunk: spans[chunk][0] for chunk in keeper.sample.rows}
+    audits = judge_replays(keeper.sample, keeper.kept, *replays, starts=starts, tolerance_nats=tolerance_nats)
+    nats, targets, n_bytes = ledger.totals()
+    bpb = nats / np.log(2) / n_bytes
+    findings = audit_findings(audits, bpb=bpb, floor_bpb=floor_bpb, constant=keeper.is_constant())
+    return Outcome(bpb=bpb, nats=nats, targets=targets, audits=audits, findings=findings)
+
+
+def _score(build: Callable, stream: Stream, vocab_size: int, chunks: int, positions: int):
+    with Worker(build, vocab_size, targets=stream.targets) as client:
+        client.prepare()
+        size = client.hello.chunk_tokens
+        spans = stream.chunks(size)
+        keeper = Keeper(draw_sample(spans, most_chunks=chunks, positions=positions))
+        ledger = ScoreLedger(stream)
+        client.start()
+        score_stream(client, stream, ledger, chunk_tokens=size, adapt=True, witness=keeper)
+        client.stop()
+    return keeper, ledger, spans
+
+
+def fresh_build(source: Path, name: str = "build") -> Callable:
+    """A ``build`` that runs the file anew for each worker, so that module globals are not shared between them."""
+
+    def build(context):
+        return runpy.run_path(str(source))[name](context)
+
+    return build
+
+
+def markov_stream(vocab_size: int = 32, targets: int = 4000, seed: int = 0) -> Stream:
+    """A stream with structure: each token has two likely successors. Three bytes a target."""
+    random = np.random.default_rng(seed)
+    successors = random.integers(0, vocab_size, (vocab_size, 2))
+    tokens = np.zeros(targets + 1, np.int64)
+    for i in range(1, targets + 1):
+        tokens[i] = successors[tokens[i - 1], random.integers(2)] if random.random() < 0.9 else random.integers(vocab_size)
+    return Stream(tokens, np.full(targets, 3, np.int64), targets)

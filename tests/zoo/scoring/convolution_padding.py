@@ -1,0 +1,25 @@
+"""A short convolution padded on both sides instead of on the left."""
+
+import torch
+from zoo_models import WIDTH, Stateless, weights
+
+RULE = "C1-CAUSAL"
+
+
+def build(context, *, left, right):
+    embed, head = weights(context.vocab_size, WIDTH), weights(WIDTH, context.vocab_size, seed=1)
+    kernel = weights(WIDTH, WIDTH, 3, seed=2)
+
+    def logits(inputs):
+        x = torch.nn.functional.pad(embed[inputs].T[None], (left, right))
+        return torch.nn.functional.conv1d(x, kernel)[0].T @ head
+
+    return Stateless(logits)
+
+
+def cheat(context):
+    return build(context, left=1, right=1)
+
+
+def honest(context):
+    return build(context, left=2, right=0)

@@ -1,0 +1,38 @@
+"""Random masks from the process's own generator; the twin draws them from a seed in its state."""
+
+import torch
+from zoo_models import Stateless, weights
+
+RULE = "S5-DETERMINISM"
+
+
+class Honest(Stateless):
+    def __init__(self, size, reseed):
+        super().__init__(self.noisy)
+        self.table, self.reseed = weights(size, size), reseed
+        self.draws = torch.zeros(1, dtype=torch.int64)
+
+    def state(self):
+        return {"draws": self.draws}
+
+    def bind_state(self, buffers):
+        self.draws = buffers["draws"]
+
+    def noisy(self, inputs):
+        generator = torch.Generator()
+        if self.reseed:
+            generator.manual_seed(int(self.draws))
+        else:
+            generator.seed()
+        return self.table[inputs] * (torch.rand(self.table.shape[1], generator=generator) > 0.1)
+
+    def adapt(self, inputs, targets):
+        self.draws += 1
+
+
+def cheat(context):
+    return Honest(context.vocab_size, reseed=False)
+
+
+def honest(context):
+    return Honest(context.vocab_size, reseed=True)
