@@ -66,8 +66,8 @@ def command(seed: str | None, seeds: str | None, track: str, data: str | None, s
         finished=show,
     )
     if len(outcomes) > 1 and not as_json:
-        from harness.cli.summary import render_statistics
+        from harness.stats.describe import describe_pools
 
-        click.echo("\n" + render_statistics([outcome.record for outcome in outcomes]))
+        click.echo("\n" + "\n".join(describe_pools([outcome.record for outcome in outcomes])))
     if any(outcome.broken for outcome in outcomes):
         raise SystemExit(ExitCode.RULE_BROKEN)

@@ -106,17 +106,7 @@ def submit_run(
             submission_dir=submission_dir, track=track, seed=seed, run_dir=run_dir, environ=environ, progress=progress
         )
         intent = announce(_intent(run_dir, track, described, dataset, seed), records_dir, keys_dir()) if sign else ""
-        record = run_submission(
-            described=described,
-            track=track,
-            seed=seed,
-            run_dir=run_dir,
-            dataset=dataset,
-            environ=environ,
-            progress=progress,
-            intent_digest=intent,
-            predecessor="",
-        )
+        record = run_submission(described=described, dataset=dataset, intent_digest=intent, predecessor="")
         if not sign:
             return RunOutcome(record, None, run_dir)
         stored = sign_and_store(record, run_dir / "artifact", records_dir, keys_dir())

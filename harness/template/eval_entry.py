@@ -40,7 +40,7 @@ class Bigram:
         """Logits are log-probabilities here, (rows, vocabulary)."""
         unigram = self.counts.sum(0) + 1.0
         unigram = unigram / unigram.sum()
-        for rows in inputs.split(self.slab_rows):
+        for rows in torch.split(inputs, self.slab_rows):
             pairs = self.counts[rows]
             bigram = pairs / pairs.sum(1, keepdim=True).clamp_min(1.0)
             yield (self.weight * bigram + (1 - self.weight) * unigram).log()

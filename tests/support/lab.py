@@ -161,5 +161,7 @@ def markov_stream(vocab_size: int = 32, targets: int = 4000, seed: int = 0) -> S
     successors = random.integers(0, vocab_size, (vocab_size, 2))
     tokens = np.zeros(targets + 1, np.int64)
     for i in range(1, targets + 1):
-        tokens[i] = successors[tokens[i - 1], random.integers(2)] if random.random() < 0.9 else random.integers(vocab_size)
+        tokens[i] = (
+            successors[tokens[i - 1], random.integers(2)] if random.random() < 0.9 else random.integers(vocab_size)
+        )
     return Stream(tokens, np.full(targets, 3, np.int64), targets)

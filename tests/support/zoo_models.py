@@ -8,7 +8,7 @@ CHUNK_TOKENS, SLAB_ROWS, WIDTH = 256, 64, 16
 
 
 class Stateless:
-    """Logits of a whole chunk from a function of its inputs, (n,) -> (n, vocabulary); nothing changes, nothing adapts."""
+    """Logits of a chunk from a function of its inputs, (n,) -> (n, vocabulary); nothing changes, nothing adapts."""
 
     chunk_tokens = CHUNK_TOKENS
     slab_rows = SLAB_ROWS

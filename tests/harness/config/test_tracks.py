@@ -41,7 +41,7 @@ def test_an_unknown_track_names_the_known_ones():
 def test_an_unknown_golf_variable_is_refused_with_the_nearest_name():
     with pytest.raises(UsageError, match="GOLF_CACHE_DIR"):
         check_environment({"GOLF_CACHE_DIRS": "/x"})
-    check_environment({name: "x" for name in VARIABLES} | {"HOME": "/root"})
+    check_environment(dict.fromkeys(VARIABLES, "x") | {"HOME": "/root"})
 
 
 def test_an_empty_folder_variable_is_refused(monkeypatch):

@@ -1,4 +1,4 @@
-"""Stores the first future it sees of each chunk and peeks into that one later, hoping to meet the true one in an audit."""
+"""Stores the first future it sees of each chunk and peeks into that one later, hoping to meet the true one again."""
 
 from zoo_models import Bigram
 
