@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.fleet import fleet_options, run_fleet
 from harness.errors import CouldNotCheck, ExitCode, RuleBroken, UsageError
 
 if TYPE_CHECKING:
+    from harness.fleet.queue import Job, Queue
     from harness.phases.submit import RunOutcome
     from harness.record import StoredRecord
     from harness.record.reproduce import Comparison
@@ -30,20 +33,41 @@ Examples:
   harness rerun records/runs/X.json
   harness rerun records/runs/X.json --code run/artifact/code.bundle
   harness rerun records/runs/X.json --sign       add your counter-signature to records/reviews
+  harness rerun records/runs/*.json --on local   a queue of reruns; --on slurm or ray for a cluster
 
 Exit codes: 0 reproduced, 1 not reproduced or the record itself fails, 2 wrong usage, 3 could not check."""
 
 
 @click.command(epilog=EPILOG)
-@click.argument("record", type=click.Path(path_type=Path))
+@click.argument("records", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option("--code", type=click.Path(path_type=Path), default=Path("submission"), show_default=True,
               help="The submission's folder, or a code.bundle.")  # fmt: skip
 @click.option("--tolerance", type=click.FloatRange(min=0), metavar="BPB", help="Largest difference that still agrees.")
 @click.option("--sign", is_flag=True, help="Sign the result and add it to records/reviews.")
 @click.option("--note", default="", help="A sentence to put into the signed review.")
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON; no progress.")
-def command(record: Path, code: Path, tolerance: float | None, sign: bool, note: str, as_json: bool) -> int:
-    """Repeat the run of RECORD and compare: the same to the bit, within tolerance, or not."""
+@fleet_options
+def command(
+    records: tuple[Path, ...],
+    code: Path,
+    tolerance: float | None,
+    sign: bool,
+    note: str,
+    as_json: bool,
+    on: str | None,
+    **fleet: Any,
+) -> int:
+    """Repeat the run of each of RECORDS and compare: the same to the bit, within tolerance, or not."""
+    if on is not None or len(records) > 1:
+        if sign:
+            raise UsageError("--sign works on one record at a time.", remedy="Sign after the fleet has finished.")
+        return run_fleet(
+            lambda queue: _jobs(queue, records, code, tolerance), on=on or "local", as_json=as_json, **fleet
+        )
+    return _rerun(records[0], code, tolerance, sign, note, as_json=as_json)
+
+
+def _rerun(record: Path, code: Path, tolerance: float | None, sign: bool, note: str, *, as_json: bool) -> int:
     from harness.config.environment import keys_dir
     from harness.record import countersign, load_records
     from harness.record.reproduce import compare_runs, make_review, seed_tolerance
@@ -59,6 +83,29 @@ def command(record: Path, code: Path, tolerance: float | None, sign: bool, note:
         review = countersign(make_review(stored.digest, outcome.record, comparison, note), records_dir, keys_dir())
     _show(stored, outcome, comparison, review, as_json=as_json)
     return ExitCode.GOOD if comparison.reproduced else ExitCode.RULE_BROKEN
+
+
+def _jobs(queue: Queue, records: tuple[Path, ...], code: Path, tolerance: float | None) -> list[Job]:
+    """One job a record that passes level 1, with the GPUs that its track needs."""
+    from harness.config.tracks import load_track
+
+    jobs = []
+    for path in records:
+        stored = _trusted(path)
+        argv = [
+            sys.executable,
+            "-m",
+            "harness",
+            "rerun",
+            str(path.absolute()),
+            "--code",
+            str(code.absolute()),
+            "--json",
+        ]
+        argv += [] if tolerance is None else ["--tolerance", repr(tolerance)]
+        gpus = load_track(stored.record.track.name).hardware.gpus
+        jobs.append(queue.add(argv, folder=Path.cwd(), gpus=gpus, title=f"rerun {path.stem}"))
+    return jobs
 
 
 def _trusted(path: Path) -> StoredRecord:

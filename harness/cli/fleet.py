@@ -1,0 +1,86 @@
+"""What ``harness rerun --on`` and ``harness submit --on`` share: fill a queue, drive it, print the folded report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from harness.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from harness.fleet.queue import Job, Queue
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def fleet_options(command: _Command) -> _Command:
+    """The options of a fleet, for a click command."""
+    options = (
+        click.option("--on", metavar="ENGINE", help="Run as a queue of jobs on: local, slurm or ray."),
+        click.option("--queue", "queue_dir", type=click.Path(path_type=Path), default=Path(".golf/fleet"),
+                     show_default=True, help="The queue's folder, shared by all hosts. Start again to resume."),
+        click.option("--workers", type=click.IntRange(1), default=1, show_default=True,
+                     help="Runs at once with --on local."),
+        click.option("--attempts", type=click.IntRange(1), default=3, show_default=True,
+                     help="Starts of a job before it is given up."),
+        click.option("--engine-option", "engine_options", multiple=True, metavar="KEY=VALUE",
+                     help="For the engine: slurm partition=gpu, time=60, …; ray address=auto, cpus=2."),
+    )  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def run_fleet(
+    fill: Callable[[Queue], Sequence[Job]],
+    *,
+    on: str,
+    queue_dir: Path,
+    workers: int,
+    attempts: int,
+    engine_options: Sequence[str],
+    as_json: bool,
+) -> ExitCode:
+    """Add the jobs, run them on the engine, print one report. Returns the gravest exit code."""
+    import msgspec
+
+    from harness.cli.progress import make_reporter
+    from harness.fleet.driver import drive
+    from harness.fleet.engines import make_engine
+    from harness.fleet.fold import exit_code, fold, machine_spread, render
+    from harness.fleet.queue import Queue
+
+    queue = Queue(queue_dir.absolute())
+    jobs = fill(queue)
+    engine = make_engine(on, queue, slots=workers, options=_options(engine_options))
+    reporter = make_reporter(silent=as_json)
+    try:
+        with reporter.stage(f"{len(jobs)} runs on {on}", len(jobs), "runs") as stage:
+
+            def changed(done: int, words: str) -> None:
+                stage.update(done, words)
+                reporter.note(words)
+
+            outcomes = drive(queue, jobs, engine, attempts=attempts, changed=changed)
+    finally:
+        engine.close()
+    rows = fold(queue, outcomes)
+    if as_json:
+        click.echo(json.dumps({"jobs": msgspec.to_builtins(rows), "machines": machine_spread(rows)}, indent=2))
+    else:
+        click.echo(render(rows))
+    return exit_code(outcomes)
+
+
+def _options(pairs: Sequence[str]) -> dict[str, str]:
+    options = {}
+    for pair in pairs:
+        name, separator, value = pair.partition("=")
+        if not separator or not name.isidentifier():
+            raise UsageError(f"--engine-option is {pair!r}; wanted KEY=VALUE.")
+        options[name] = value
+    return options

@@ -1,0 +1,93 @@
+"""The driver: start what has no result, watch, start again what died, until every job has one or used its attempts.
+
+It can be killed at any instant and started again on the same queue: results stay, and a job that still runs
+somewhere holds its lock, so it is awaited and not started twice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.fleet.engines import Engine
+from harness.fleet.queue import Job, Queue, Result
+
+POLL_S = 0.2
+SETTLE_S = 2.0
+"""How long a job whose worker is gone is given for its result to appear on a slow file system."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A job and its result; ``None`` when every attempt failed."""
+
+    job: Job
+    result: Result | None
+
+
+class _Watched:
+    """One job under way: the engine's handle, and since when its worker is gone."""
+
+    def __init__(self, handle: Any) -> None:
+        self.handle = handle
+        self.gone_since: float | None = None
+
+
+def drive(
+    queue: Queue,
+    jobs: Sequence[Job],
+    engine: Engine,
+    *,
+    attempts: int,
+    changed: Callable[[int, str], None] = lambda *_: None,
+) -> list[Outcome]:
+    """Run ``jobs`` until each has a result or was started ``attempts`` times by this driver.
+
+    changed: called with the number of finished jobs and a few words whenever something happened
+    """
+    waiting, watched = list(jobs), dict[str, _Watched]()
+    started = dict.fromkeys((job.id for job in jobs), 0)
+    finished: dict[str, Outcome] = {}
+
+    def finish(job: Job, result: Result | None, words: str) -> None:
+        finished[job.id] = Outcome(job, result)
+        watched.pop(job.id, None)
+        changed(len(finished), f"{job.title}: {words}")
+
+    while len(finished) < len(started):
+        for job in list(waiting):
+            result = queue.result(job)
+            if result is not None:
+                waiting.remove(job)
+                finish(job, result, f"exit code {result.exit_code} on {result.host}")
+            elif not queue.is_running(job) and engine.room(job):
+                waiting.remove(job)
+                watched[job.id] = _Watched(engine.start(job))
+                started[job.id] += 1
+        for job in jobs:
+            if job.id in watched and _is_over(queue, job, watched[job.id], engine):
+                result = queue.result(job)
+                if result is not None:
+                    finish(job, result, f"exit code {result.exit_code} on {result.host}")
+                elif started[job.id] >= attempts:
+                    finish(job, None, f"no result after {started[job.id]} attempts")
+                else:
+                    del watched[job.id]
+                    waiting.append(job)
+                    changed(len(finished), f"{job.title}: attempt {started[job.id]} gave no result, again")
+        time.sleep(POLL_S)
+    return [finished[job.id] for job in jobs]
+
+
+def _is_over(queue: Queue, job: Job, watch: _Watched, engine: Engine) -> bool:
+    """Whether a started job has its result, or neither its worker nor another one runs any more."""
+    alive = engine.alive(watch.handle)
+    if queue.result(job) is not None and not alive:
+        return True
+    if alive or queue.is_running(job):
+        watch.gone_since = None
+        return False
+    watch.gone_since = watch.gone_since or time.monotonic()
+    return time.monotonic() - watch.gone_since >= SETTLE_S

@@ -1,0 +1,113 @@
+"""One report from a fleet's results: every job, and the spread between and within machines."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from tabulate import tabulate
+
+from harness.cli.progress import printable
+from harness.errors import ExitCode
+from harness.fleet.driver import Outcome
+from harness.fleet.queue import Queue
+from harness.fleet.worker import describe_attempt
+
+
+class _Comparison(msgspec.Struct):
+    outcome: str
+    difference_bpb: float
+    tolerance_bpb: float
+
+
+class _Rerun(msgspec.Struct):
+    comparison: _Comparison
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One job: its verdict in a word, the difference to its record, where it ran and how long."""
+
+    job: str
+    title: str
+    verdict: str
+    difference_bpb: float | None
+    host: str
+    machine: str
+    seconds: float | None
+    attempts: int
+    note: str
+
+
+def fold(queue: Queue, outcomes: Sequence[Outcome]) -> list[Row]:
+    """One row a job, in the order of ``outcomes``."""
+    return [_row(queue, outcome) for outcome in outcomes]
+
+
+def exit_code(outcomes: Sequence[Outcome]) -> ExitCode:
+    """The gravest: a broken rule, then a job that could not run, then wrong usage."""
+    codes = {outcome.result.exit_code if outcome.result else int(ExitCode.COULD_NOT_CHECK) for outcome in outcomes}
+    order = (ExitCode.RULE_BROKEN, ExitCode.COULD_NOT_CHECK, ExitCode.USAGE)
+    return next((code for code in order if code in codes), ExitCode.GOOD)
+
+
+def render(rows: Sequence[Row]) -> str:
+    """A table of jobs, then one line a kind of machine."""
+    table = [
+        (
+            printable(row.title, 46),
+            row.verdict,
+            "" if row.difference_bpb is None else f"{row.difference_bpb:+.6f}",
+            printable(row.host, 20),
+            "" if row.seconds is None else f"{row.seconds:.0f}",
+            str(row.attempts),
+            printable(row.note, 60),
+        )
+        for row in rows
+    ]
+    headers = ("job", "verdict", "Δ bpb", "host", "seconds", "attempts", "")
+    text = tabulate(table, headers=headers, disable_numparse=True)
+    return "\n".join([text, "", *machine_spread(rows)])
+
+
+def machine_spread(rows: Sequence[Row]) -> list[str]:
+    """For each kind of machine: runs, mean difference, sample deviation; then the range of the machines' means."""
+    groups: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        if row.difference_bpb is not None:
+            groups[row.machine].append(row.difference_bpb)
+    lines = []
+    for machine, values in sorted(groups.items()):
+        deviation = f", sample std {statistics.stdev(values):.6f}" if len(values) > 1 else ""
+        lines.append(f"{printable(machine, 60)}: {len(values)} runs, mean Δ {statistics.fmean(values):+.6f}{deviation}")
+    if len(groups) > 1:
+        means = [statistics.fmean(values) for values in groups.values()]
+        lines.append(f"between machines: means differ by up to {max(means) - min(means):.6f} bpb")
+    return lines
+
+
+def _row(queue: Queue, outcome: Outcome) -> Row:
+    job, result = outcome.job, outcome.result
+    tries = queue.attempts(job)
+    if result is None:
+        note = describe_attempt(tries[-1]) if tries else "never started"
+        return Row(job.id, job.title, "NO RESULT", None, "", "", None, len(tries), note)
+    verdict, difference = _verdict(result.exit_code, result.output)
+    return Row(
+        job.id, job.title, verdict, difference, result.host, result.machine, result.seconds, len(tries), _words(result)
+    )
+
+
+def _verdict(code: int, output: msgspec.Raw) -> tuple[str, float | None]:
+    try:
+        comparison = msgspec.json.decode(output, type=_Rerun).comparison
+    except msgspec.ValidationError:
+        return {0: "PASS", 1: "FAIL", 2: "ERROR"}[code], None
+    return comparison.outcome, comparison.difference_bpb
+
+
+def _words(result: Any) -> str:
+    document = msgspec.json.decode(result.output)
+    return str(document.get("message", "")) if isinstance(document, dict) else ""

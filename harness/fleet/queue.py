@@ -1,0 +1,182 @@
+"""The queue: a folder of jobs, locks, attempts, results and logs.
+
+Layout::
+
+    jobs/<id>.json              what to run
+    locks/<id>                  held (flock) by the worker that runs it
+    attempts/<id>.<n>.json      every start: host, process, and how it ended
+    results/<id>.json           exactly one, published by link(2)
+    logs/<id>.<n>.log           output of each attempt
+
+Covered: killed workers, lost nodes, a killed driver, jobs started twice, clocks that differ (none is compared).
+Not covered: a shared file system that neither honours ``flock`` between hosts nor ``link``; then use one host.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from harness.errors import CouldNotCheck, UsageError
+from harness.record.canonical import write_atomic
+
+FOLDERS = ("jobs", "locks", "attempts", "results", "logs")
+MAX_FILE_BYTES = 16_000_000
+_ID = re.compile(r"[0-9a-z][0-9a-z-]{0,79}")
+_Struct = TypeVar("_Struct", bound=msgspec.Struct)
+
+
+class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One command that prints a JSON document and ends with an exit code of ``harness``.
+
+    argv:   the whole command line, such as (python, "-m", "harness", "rerun", "records/runs/X.json", "--json")
+    folder: working folder of the run
+    gpus:   GPUs it needs for itself alone
+    title:  a few words for tables
+    """
+
+    id: str
+    argv: tuple[str, ...]
+    folder: str
+    gpus: int
+    title: str
+
+
+class Attempt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One start of a job. ``exit_code`` is ``None`` while it runs, and for ever when its worker was killed."""
+
+    job: str
+    number: int
+    host: str
+    pid: int
+    gpus: str
+    exit_code: int | None = None
+    reason: str = ""
+
+
+class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a job gave: exit code 0 or 1 (a verdict) or 2 (it can never run), and the JSON that it printed."""
+
+    job: str
+    attempt: int
+    host: str
+    machine: str
+    seconds: float
+    exit_code: int
+    output: msgspec.Raw
+
+
+class Queue:
+    """A queue folder. Any number of drivers and workers may use it at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in FOLDERS:
+            (folder / name).mkdir(parents=True, exist_ok=True)
+
+    def add(self, argv: Sequence[str], *, folder: Path, gpus: int, title: str) -> Job:
+        """Add a job. The id follows from what it runs, so adding it again is the same job."""
+        text = msgspec.json.encode([list(argv), str(folder), gpus])
+        stem = re.sub(r"[^0-9a-z]+", "-", title.lower()).strip("-")[:50]
+        job = Job(f"{stem}-{hashlib.sha256(text).hexdigest()[:12]}".strip("-"), tuple(argv), str(folder), gpus, title)
+        path = self.folder / "jobs" / f"{job.id}.json"
+        if not path.exists():
+            write_atomic(path, msgspec.json.encode(job), replace=True)
+        return job
+
+    def jobs(self) -> list[Job]:
+        """All jobs, by id."""
+        return [self.job(path.stem) for path in sorted((self.folder / "jobs").glob("*.json"))]
+
+    def job(self, job_id: str) -> Job:
+        """The job with this id. Raises ``UsageError`` when there is none."""
+        path = self.folder / "jobs" / f"{job_id}.json"
+        if not _ID.fullmatch(job_id) or not path.is_file():
+            raise UsageError(f"{self.folder} has no job {job_id!r}.")
+        return _read(path, Job)
+
+    def result(self, job: Job) -> Result | None:
+        """The job's one result, or ``None``."""
+        path = self._result_path(job)
+        return _read(path, Result) if path.exists() else None
+
+    def publish(self, result: Result) -> bool:
+        """Make ``result`` the job's one result. False when another attempt was first; nothing changes then."""
+        path = self.folder / "results" / f"{result.job}.json"
+        try:
+            write_atomic(path, msgspec.json.encode(result), replace=False)
+        except FileExistsError:
+            return False
+        return True
+
+    def new_attempt(self, job: Job, host: str, gpus: str) -> Attempt:
+        """Write down that an attempt starts here; its number is the next that nobody took."""
+        number = self.attempts_of(job) + 1
+        while True:
+            attempt = Attempt(job.id, number, host, os.getpid(), gpus)
+            try:
+                write_atomic(self._attempt_path(attempt), msgspec.json.encode(attempt), replace=False)
+            except FileExistsError:
+                number += 1
+            else:
+                return attempt
+
+    def end_attempt(self, attempt: Attempt, exit_code: int, reason: str) -> None:
+        """Write down how an attempt ended."""
+        ended = msgspec.structs.replace(attempt, exit_code=exit_code, reason=reason)
+        write_atomic(self._attempt_path(attempt), msgspec.json.encode(ended), replace=True)
+
+    def attempts(self, job: Job) -> list[Attempt]:
+        """Every start of a job, by number."""
+        paths = (self.folder / "attempts").glob(f"{job.id}.*.json")
+        return sorted((_read(path, Attempt) for path in paths), key=lambda attempt: attempt.number)
+
+    def attempts_of(self, job: Job) -> int:
+        """How often a job was started."""
+        return len(list((self.folder / "attempts").glob(f"{job.id}.*.json")))
+
+    def log_file(self, attempt: Attempt) -> Path:
+        """Where an attempt's output goes."""
+        return self.folder / "logs" / f"{attempt.job}.{attempt.number}.log"
+
+    @contextmanager
+    def running(self, job: Job) -> Iterator[bool]:
+        """Hold the job's lock for the block. Yields False when another worker holds it."""
+        handle = os.open(self.folder / "locks" / job.id, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+        finally:
+            os.close(handle)
+
+    def is_running(self, job: Job) -> bool:
+        """Whether a worker, on any host, holds the job."""
+        with self.running(job) as free:
+            return not free
+
+    def _result_path(self, job: Job) -> Path:
+        return self.folder / "results" / f"{job.id}.json"
+
+    def _attempt_path(self, attempt: Attempt) -> Path:
+        return self.folder / "attempts" / f"{attempt.job}.{attempt.number}.json"
+
+
+def _read(path: Path, kind: type[_Struct]) -> _Struct:
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise CouldNotCheck(f"{path} is over {MAX_FILE_BYTES:,} bytes.", remedy="Remove the queue folder.")
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except msgspec.DecodeError as error:
+        raise CouldNotCheck(f"{path} is damaged: {error}.", remedy="Remove this file; the job runs again.") from error

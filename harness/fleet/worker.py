@@ -1,0 +1,104 @@
+"""One worker: ``python -m harness.fleet.worker QUEUE_FOLDER JOB`` runs a job once and publishes its result."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from harness.fleet.queue import Attempt, Job, Queue, Result
+
+FINAL_CODES = frozenset({0, 1, 2})
+MAX_OUTPUT_BYTES = 8_000_000
+REASON_CHARACTERS = 300
+_PR_SET_PDEATHSIG = 1
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the job. 0: its result stands (from this attempt or another). 3: this attempt gave none."""
+    arguments = sys.argv[1:] if argv is None else argv
+    queue = Queue(Path(arguments[0]))
+    job = queue.job(arguments[1])
+    with queue.running(job) as mine:
+        if not mine or queue.result(job) is not None:
+            return 0
+        return _run(queue, job)
+
+
+def _run(queue: Queue, job: Job) -> int:
+    host = socket.gethostname()
+    attempt = queue.new_attempt(job, host, os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+    started = time.monotonic()
+    code, output = _run_command(job, queue.log_file(attempt))
+    document = _document(output)
+    if code in FINAL_CODES and document is not None:
+        seconds = round(time.monotonic() - started, 3)
+        result = Result(job.id, attempt.number, host, _machine(), seconds, code, document)
+        published = queue.publish(result)
+        queue.end_attempt(attempt, code, "" if published else "another attempt was first")
+        return 0
+    queue.end_attempt(attempt, code, _reason(code, queue.log_file(attempt)))
+    return 3
+
+
+def _run_command(job: Job, log: Path) -> tuple[int, bytes]:
+    """The job's command in a child that dies with this worker. Returns its exit code and what it printed."""
+    libc = ctypes.CDLL(None)
+
+    def die_with_parent() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+    with log.open("wb") as errors:
+        child = subprocess.Popen(
+            list(job.argv),
+            cwd=job.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            preexec_fn=die_with_parent,
+        )
+        assert child.stdout is not None
+        output = child.stdout.read(MAX_OUTPUT_BYTES + 1)
+        if len(output) > MAX_OUTPUT_BYTES:
+            child.kill()
+        return child.wait(), output
+
+
+def _document(output: bytes) -> msgspec.Raw | None:
+    try:
+        msgspec.json.decode(output)
+    except msgspec.DecodeError:
+        return None
+    return msgspec.Raw(output.strip())
+
+
+def _reason(code: int, log: Path) -> str:
+    ended = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return f"{ended}: {lines[-1] if lines else 'no output'}"[:REASON_CHARACTERS]
+
+
+def _machine() -> str:
+    """What kind of machine this is, in words; results are grouped by it."""
+    from harness.phases.machine import describe_machine
+
+    machine = describe_machine()
+    gpus = f"{len(machine.gpus)}× {machine.gpus[0]}, " if machine.gpus else ""
+    return f"{gpus}{machine.cpu}, {machine.cpu_cores} cores"
+
+
+def describe_attempt(attempt: Attempt) -> str:
+    """One attempt in words."""
+    state = "running or killed" if attempt.exit_code is None else attempt.reason or f"exit code {attempt.exit_code}"
+    return f"attempt {attempt.number} on {attempt.host}: {state}"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

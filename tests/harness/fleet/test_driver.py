@@ -1,0 +1,173 @@
+"""Exactly one result a job, whatever dies: workers, the driver, jobs started twice."""
+
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from fleet_jobs import counted, ran
+
+from harness.errors import ExitCode, UsageError
+from harness.fleet.driver import drive
+from harness.fleet.engines import LocalEngine, make_engine, worker_command
+from harness.fleet.fold import exit_code, fold, render
+from harness.fleet.queue import Queue
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> Queue:
+    return Queue(tmp_path / "queue")
+
+
+def run_local(queue: Queue, jobs, *, slots: int = 2, gpus: tuple[str, ...] = (), attempts: int = 3):
+    engine = LocalEngine(queue, slots, gpus)
+    try:
+        return drive(queue, jobs, engine, attempts=attempts)
+    finally:
+        engine.close()
+
+
+def test_every_job_runs_once_and_the_gravest_code_counts(queue: Queue, tmp_path: Path):
+    log = tmp_path / "ran"
+    jobs = [counted(queue, log, f"job{i}", code=1 if i == 2 else 0) for i in range(4)]
+    outcomes = run_local(queue, jobs)
+    assert sorted(ran(log)) == ["job0", "job1", "job2", "job3"]
+    assert exit_code(outcomes) is ExitCode.RULE_BROKEN
+    assert "job2" in render(fold(queue, outcomes))
+
+
+def test_a_job_that_cannot_run_is_tried_again_and_then_given_up(queue: Queue, tmp_path: Path):
+    log = tmp_path / "ran"
+    outcomes = run_local(queue, [counted(queue, log, "bad", code=3)], attempts=2)
+    assert ran(log) == ["bad", "bad"]
+    assert outcomes[0].result is None
+    assert exit_code(outcomes) is ExitCode.COULD_NOT_CHECK
+    assert "NO RESULT" in render(fold(queue, outcomes))
+
+
+def test_a_job_started_twice_runs_once(queue: Queue, tmp_path: Path):
+    log = tmp_path / "ran"
+    job = counted(queue, log, "once", wait=0.5)
+    workers = [subprocess.Popen(worker_command(queue, job)) for _ in range(3)]
+    assert {worker.wait() for worker in workers} == {0}
+    assert ran(log) == ["once"]
+    assert len(queue.attempts(job)) == 1
+
+
+def test_results_of_an_earlier_driver_are_not_run_again(queue: Queue, tmp_path: Path):
+    log = tmp_path / "ran"
+    jobs = [counted(queue, log, f"job{i}") for i in range(3)]
+    run_local(queue, jobs[:2])
+    outcomes = run_local(queue, jobs)
+    assert sorted(ran(log)) == ["job0", "job1", "job2"]
+    assert all(outcome.result for outcome in outcomes)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_workers_killed_at_random_points_lose_nothing_and_count_nothing_twice(queue: Queue, tmp_path: Path, seed: int):
+    log, chance = tmp_path / "ran", random.Random(seed)
+    jobs = [counted(queue, log, f"job{i}", wait=0.3) for i in range(4)]
+    engine, stop = LocalEngine(queue, 2, ()), threading.Event()
+
+    def killer() -> None:
+        for _ in range(4):
+            if stop.wait(chance.uniform(0.05, 0.6)):
+                return
+            for process in list(engine._running)[:1]:
+                process.kill()
+
+    thread = threading.Thread(target=killer)
+    thread.start()
+    try:
+        outcomes = drive(queue, jobs, engine, attempts=10)
+    finally:
+        stop.set()
+        thread.join()
+        engine.close()
+    assert all(outcome.result is not None for outcome in outcomes)
+    assert len(list((queue.folder / "results").iterdir())) == 4
+    assert set(ran(log)) == {"job0", "job1", "job2", "job3"}
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from harness.fleet.driver import drive
+from harness.fleet.engines import LocalEngine
+from harness.fleet.queue import Queue
+queue = Queue(Path(sys.argv[1]))
+drive(queue, queue.jobs(), LocalEngine(queue, 2, ()), attempts=5)
+"""
+
+
+@pytest.mark.parametrize("delay", [0.4, 1.0])
+def test_a_killed_driver_resumes_where_it_was(queue: Queue, tmp_path: Path, delay: float):
+    log = tmp_path / "ran"
+    jobs = [counted(queue, log, f"job{i}", wait=0.5) for i in range(4)]
+    driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(queue.folder)])
+    time.sleep(delay)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    outcomes = run_local(queue, jobs)
+    assert all(outcome.result for outcome in outcomes)
+    assert sorted(ran(log)) == ["job0", "job1", "job2", "job3"]
+
+
+def test_a_killed_worker_takes_its_command_with_it(queue: Queue, tmp_path: Path):
+    log = tmp_path / "ran"
+    job = counted(queue, log, "slow", wait=2.0)
+    worker = subprocess.Popen(worker_command(queue, job))
+    until = time.monotonic() + 10
+    while not queue.attempts(job) and time.monotonic() < until:
+        time.sleep(0.02)
+    worker.kill()
+    worker.wait()
+    time.sleep(2.5)
+    assert ran(log) == []
+    assert queue.result(job) is None
+
+
+def test_gpus_are_given_exclusively(queue: Queue, tmp_path: Path):
+    seen = tmp_path / "seen"
+    text = (
+        "import json,os,time; g=os.environ['CUDA_VISIBLE_DEVICES']; "
+        f"open({str(seen)!r},'a').write(f'+{{g}} '); time.sleep(0.5); open({str(seen)!r},'a').write(f'-{{g}} '); "
+        "print(json.dumps({}))"
+    )
+    jobs = [
+        queue.add([sys.executable, "-c", text + f"#{i}"], folder=tmp_path, gpus=1, title=f"gpu job {i}")
+        for i in range(4)
+    ]
+    run_local(queue, jobs, slots=4, gpus=("0", "1"))
+    held: set[str] = set()
+    for event in seen.read_text().split():
+        if event[0] == "+":
+            assert event[1:] not in held
+            held.add(event[1:])
+        else:
+            held.remove(event[1:])
+    assert {attempt.gpus for job in jobs for attempt in queue.attempts(job)} == {"0", "1"}
+
+
+def test_a_job_with_more_gpus_than_there_are_is_refused(queue: Queue, tmp_path: Path):
+    job = counted(queue, tmp_path / "ran", "big", gpus=8)
+    with pytest.raises(UsageError, match="needs 8 GPUs"):
+        run_local(queue, [job], gpus=("0",))
+
+
+def test_an_unknown_engine_and_option_are_named(queue: Queue):
+    with pytest.raises(UsageError, match="wanted one of local, slurm, ray"):
+        make_engine("cloud", queue, slots=1, options={})
+    with pytest.raises(UsageError, match="partition"):
+        make_engine("ray", queue, slots=1, options={"partition": "x"})
+
+
+def test_output_that_is_no_json_is_no_result(queue: Queue, tmp_path: Path):
+    job = queue.add([sys.executable, "-c", "print('rubbish')"], folder=tmp_path, gpus=0, title="rubbish")
+    outcomes = run_local(queue, [job], attempts=1)
+    assert outcomes[0].result is None
+    assert list((queue.folder / "results").iterdir()) == []

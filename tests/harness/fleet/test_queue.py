@@ -1,0 +1,86 @@
+"""One result a job: publishing, attempts, locks, damaged files."""
+
+import multiprocessing
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.errors import CouldNotCheck, UsageError
+from harness.fleet.queue import Job, Queue, Result
+
+
+def make_job(queue: Queue, title: str = "a job") -> Job:
+    return queue.add(["true"], folder=Path("/"), gpus=0, title=title)
+
+
+def make_result(job: Job, attempt: int) -> Result:
+    return Result(job.id, attempt, "host", "machine", 1.0, 0, msgspec.Raw(b'{"ok":1}'))
+
+
+def test_adding_a_job_twice_is_one_job(tmp_path: Path):
+    queue = Queue(tmp_path)
+    assert make_job(queue) == make_job(queue)
+    assert len(queue.jobs()) == 1
+
+
+def test_the_first_result_stands(tmp_path: Path):
+    queue = Queue(tmp_path)
+    job = make_job(queue)
+    assert queue.publish(make_result(job, 1))
+    assert not queue.publish(make_result(job, 2))
+    found = queue.result(job)
+    assert found is not None
+    assert found.attempt == 1
+
+
+def _publish(folder: str, number: int) -> None:
+    queue = Queue(Path(folder))
+    queue.publish(make_result(queue.jobs()[0], number))
+
+
+def test_many_workers_publish_at_once_and_one_wins(tmp_path: Path):
+    queue = Queue(tmp_path)
+    job = make_job(queue)
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=_publish, args=(str(tmp_path), number)) for number in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert queue.result(job) is not None
+    assert [path.name for path in (tmp_path / "results").iterdir()] == [f"{job.id}.json"]
+
+
+def test_attempt_numbers_are_never_shared(tmp_path: Path):
+    queue = Queue(tmp_path)
+    job = make_job(queue)
+    assert [queue.new_attempt(job, "host", "").number for _ in range(3)] == [1, 2, 3]
+    assert len(queue.attempts(job)) == 3
+
+
+def test_a_held_job_is_seen_as_running_and_is_free_afterwards(tmp_path: Path):
+    queue = Queue(tmp_path)
+    job = make_job(queue)
+    with queue.running(job) as mine:
+        assert mine
+        assert queue.is_running(job)
+    assert not queue.is_running(job)
+
+
+def test_an_unknown_or_hostile_job_id_is_refused(tmp_path: Path):
+    for name in ("nothing", "../jobs/x", ""):
+        with pytest.raises(UsageError, match="has no job"):
+            Queue(tmp_path).job(name)
+
+
+@given(damage=st.binary(max_size=40))
+@settings(max_examples=40, deadline=None)
+def test_a_damaged_result_is_named_and_never_taken_for_one(tmp_path_factory, damage: bytes):
+    queue = Queue(tmp_path_factory.mktemp("queue"))
+    job = make_job(queue)
+    (queue.folder / "results" / f"{job.id}.json").write_bytes(damage)
+    with pytest.raises(CouldNotCheck, match="is damaged"):
+        queue.result(job)
