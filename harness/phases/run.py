@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
+
 import harness
 from harness.cli.progress import Reporter
 from harness.clock.spans import Ledger
 from harness.config.tracks import Track
 from harness.data import Dataset, load_validation
 from harness.phases.audit import audit
+from harness.phases.conditions import MachineWatch, judge_conditions
 from harness.phases.context import RunContext
 from harness.phases.describe import describe
 from harness.phases.evaluate import evaluate
@@ -76,8 +79,13 @@ def run_submission(*, described: Described, dataset: Dataset, intent_digest: str
 
     Raises ``RuleBroken`` or ``CouldNotCheck`` when the run ends without a score.
     """
+    watch = MachineWatch(described.context.track.hardware.gpus)
     with nothing_half_written(described.context.run_dir):
-        return _run(described, dataset, intent_digest, predecessor)
+        with watch:
+            record = _run(described, dataset, intent_digest, predecessor)
+        assert watch.conditions is not None
+        findings = [*record.findings, judge_conditions(watch.conditions)]
+        return msgspec.structs.replace(record, conditions=watch.conditions, findings=findings)
 
 
 @contextmanager

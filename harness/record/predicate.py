@@ -61,6 +61,19 @@ class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     packages: dict[str, str]
 
 
+class Conditions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whether the run had the machine to itself. Shares are of all processors over the whole run, 0 to 1.
+
+    gpu_shared: other processes were on the GPUs when it started; gpu_limits: what slowed the GPUs at any time
+    """
+
+    foreign_cpu_share: float
+    stolen_cpu_share: float
+    cpu_throttle_events: int
+    gpu_shared: bool
+    gpu_limits: list[str]
+
+
 class SpanEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One span of the referee's ledger; ``budget`` names the budget it counts in ("" for none)."""
 
@@ -128,6 +141,7 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     isolation:     layer -> "in force" or "missing: reason"
     baselines_bpb: what the same validation text costs under simple methods
     running_bpb:   [targets so far, bpb so far] points of the final stage
+    conditions:    whether the run had its machine to itself; absent where nobody looked
     """
 
     run_id: str
@@ -151,3 +165,4 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     artifact_digest: str
     intent: str
     predecessor: str
+    conditions: Conditions | None = None

@@ -1,0 +1,126 @@
+"""Did the run have its machine to itself, at full speed? [S7-OWN-MACHINE]
+
+Covered: processor time of other processes, time stolen by a hypervisor, thermal throttling of processors and GPUs,
+other processes on the GPUs. Not covered: memory bandwidth, disks, and power caps that were set before the run.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+
+from harness.record.predicate import Conditions
+from harness.rules import Finding, Verdict, rule
+
+RULE = "S7-OWN-MACHINE"
+FOREIGN_SHARE = 0.05
+STOLEN_SHARE = 0.02
+GPU_INTERVAL_S = 10.0
+_SPEED_LIMITS = (
+    ("clocks_event_reasons.hw_thermal_slowdown", "thermal slowdown (hardware)"),
+    ("clocks_event_reasons.sw_thermal_slowdown", "thermal slowdown (driver)"),
+    ("clocks_event_reasons.hw_power_brake_slowdown", "power brake"),
+)
+
+
+class MachineWatch:
+    """Watches the machine for the duration of a ``with`` block; ``conditions`` holds the result afterwards."""
+
+    def __init__(self, gpus: int) -> None:
+        self._gpus = gpus
+        self._stop = threading.Event()
+        self._limits: set[str] = set()
+        self._thread = threading.Thread(target=self._watch_gpus, daemon=True)
+        self.conditions: Conditions | None = None
+
+    def __enter__(self) -> MachineWatch:
+        self._gpu_shared = bool(self._gpus) and bool(_nvidia_smi("--query-compute-apps=pid"))
+        self._started = time.monotonic()
+        self._before = (_processor_seconds(), _own_seconds(), _throttle_events())
+        if self._gpus:
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        if self._gpus:
+            self._thread.join()
+        (busy_before, stolen_before), own_before, throttled_before = self._before
+        busy, stolen = _processor_seconds()
+        room = (time.monotonic() - self._started) * (os.cpu_count() or 1)
+        foreign = busy - busy_before - (_own_seconds() - own_before)
+        self.conditions = Conditions(
+            foreign_cpu_share=round(min(1.0, max(0.0, foreign / room)), 4),
+            stolen_cpu_share=round(min(1.0, max(0.0, (stolen - stolen_before) / room)), 4),
+            cpu_throttle_events=max(0, _throttle_events() - throttled_before),
+            gpu_shared=self._gpu_shared,
+            gpu_limits=sorted(self._limits),
+        )
+
+    def _watch_gpus(self) -> None:
+        names = ",".join(name for name, _ in _SPEED_LIMITS)
+        while not self._stop.wait(GPU_INTERVAL_S):
+            for line in _nvidia_smi(f"--query-gpu={names}"):
+                for (_, words), state in zip(_SPEED_LIMITS, line.split(","), strict=False):
+                    if state.strip() == "Active":
+                        self._limits.add(words)
+
+
+def judge_conditions(conditions: Conditions) -> Finding:
+    """PASS, or WARN that names each thing that may have slowed the run."""
+    reasons = []
+    if conditions.foreign_cpu_share > FOREIGN_SHARE:
+        reasons.append(f"other processes took {conditions.foreign_cpu_share:.1%} of the processors")
+    if conditions.stolen_cpu_share > STOLEN_SHARE:
+        reasons.append(f"the hypervisor took {conditions.stolen_cpu_share:.1%} of the processors")
+    if conditions.cpu_throttle_events:
+        reasons.append(f"the processors were throttled {conditions.cpu_throttle_events} times")
+    if conditions.gpu_shared:
+        reasons.append("other processes were on the GPUs")
+    reasons += [f"GPU: {limit}" for limit in conditions.gpu_limits]
+    if not reasons:
+        return Finding(RULE, Verdict.PASS, f"{1 - conditions.foreign_cpu_share:.1%} of the machine was the run's own.")
+    return Finding(RULE, Verdict.WARN, f"{'; '.join(reasons)}.", remedy=rule(RULE).remedy)
+
+
+def _processor_seconds() -> tuple[float, float]:
+    """(busy, stolen) seconds of all processors since boot; zeros where the kernel does not say."""
+    try:
+        fields = [int(text) for text in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    except (OSError, ValueError, IndexError):
+        return 0.0, 0.0
+    tick = os.sysconf("SC_CLK_TCK")
+    user, nice, system, _, _, irq, softirq, stolen = fields
+    return (user + nice + system + irq + softirq) / tick, stolen / tick
+
+
+def _own_seconds() -> float:
+    """Processor seconds of this process and of all children that have ended."""
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def _throttle_events() -> int:
+    total = 0
+    for path in Path("/sys/devices/system/cpu").glob("cpu[0-9]*/thermal_throttle/core_throttle_count"):
+        try:
+            total += int(path.read_text())
+        except (OSError, ValueError):
+            continue
+    return total
+
+
+def _nvidia_smi(query: str) -> list[str]:
+    command = ["nvidia-smi", query, "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.strip() for line in answer.stdout.splitlines() if line.strip()]

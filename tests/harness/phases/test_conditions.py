@@ -1,0 +1,48 @@
+"""A run that shared its machine or was throttled says so."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from harness.phases.conditions import MachineWatch, judge_conditions
+from harness.record.predicate import Conditions
+from harness.rules import Verdict
+
+ALONE = {
+    "foreign_cpu_share": 0.0,
+    "stolen_cpu_share": 0.0,
+    "cpu_throttle_events": 0,
+    "gpu_shared": False,
+    "gpu_limits": [],
+}
+
+
+def test_a_run_alone_passes():
+    assert judge_conditions(Conditions(**ALONE)).verdict is Verdict.PASS
+
+
+@pytest.mark.rule("S7-OWN-MACHINE")
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"foreign_cpu_share": 0.4}, "other processes took 40.0%"),
+        ({"stolen_cpu_share": 0.1}, "hypervisor"),
+        ({"cpu_throttle_events": 3}, "throttled 3 times"),
+        ({"gpu_shared": True}, "on the GPUs"),
+        ({"gpu_limits": ["power brake"]}, "power brake"),
+    ],
+)
+def test_each_disturbance_is_named(change: dict, words: str):
+    finding = judge_conditions(Conditions(**(ALONE | change)))
+    assert finding.verdict is Verdict.WARN
+    assert words in finding.message
+
+
+def test_work_of_another_process_is_seen():
+    spin = "import time\nend=time.monotonic()+1.5\nwhile time.monotonic()<end: pass"
+    with subprocess.Popen([sys.executable, "-c", spin]), MachineWatch(gpus=0) as watch:
+        time.sleep(1.0)
+    assert watch.conditions is not None
+    assert watch.conditions.foreign_cpu_share > 0.1
