@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..config import Config
+from .attend import attend
 from .layers import orthogonal_linear, rms
 
 
@@ -42,34 +42,28 @@ class Attention(nn.Module):
         """(b, L, width) → (b, L, width) and the cache that includes these tokens."""
         b, length, _ = x.shape
         past = 0 if cache is None else cache.k.shape[2]
-        q = rms(self.q(x).view(b, length, self.heads, self.head_dim)).transpose(1, 2)
-        k = rms(self.k(x).view(b, length, self.kv_heads, self.head_dim)).transpose(1, 2)
-        v = self.v(x).view(b, length, self.kv_heads, self.head_dim).transpose(1, 2)
+        q = rms(self.q(x).view(b, length, self.heads, self.head_dim))
+        k = rms(self.k(x).view(b, length, self.kv_heads, self.head_dim))
+        v = self.v(x).view(b, length, self.kv_heads, self.head_dim)
         v = v * v.sigmoid()
         cos, sin = self._angles(past, length, x)
-        q = rotate_halves(q, cos, sin) * self.q_gain.to(q.dtype)[:, None, None]
-        k = rotate_halves(k, cos, sin)
+        q = rotate_halves(q, cos, sin) * self.q_gain.to(q.dtype)[:, None]
+        k = rotate_halves(k, cos, sin).to(v.dtype)
+        keys, values = k.transpose(1, 2), v.transpose(1, 2)
         if cache is not None:
-            k, v = torch.cat((cache.k, k), 2), torch.cat((cache.v, v), 2)
-        y = self._attend(q.to(v.dtype), k.to(v.dtype), v, past)
-        return self.out(y.transpose(1, 2).reshape(b, length, -1)), KVCache(k, v)
-
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, past: int) -> Tensor:
-        length = q.shape[2]
-        if past == 0:
-            return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
-        mask = torch.ones(length, past + length, dtype=torch.bool, device=q.device).tril(past)
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
+            keys, values = torch.cat((cache.k, keys), 2), torch.cat((cache.v, values), 2)
+        y = attend(q.to(v.dtype), keys.transpose(1, 2), values.transpose(1, 2))
+        return self.out(y.reshape(b, length, -1)), KVCache(keys, values)
 
     def _angles(self, start: int, length: int, like: Tensor) -> tuple[Tensor, Tensor]:
         dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
         half = self.head_dim // 2
         rates = self.rope_base ** (-torch.arange(half, device=like.device, dtype=dtype) / half)
         angles = torch.arange(start, start + length, device=like.device, dtype=dtype)[:, None] * rates
-        return angles.cos().to(like.dtype), angles.sin().to(like.dtype)
+        return angles.cos().to(like.dtype)[:, None], angles.sin().to(like.dtype)[:, None]
 
 
 def rotate_halves(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """RoPE that pairs component i with i + E/2; cos and sin are (L, E/2)."""
+    """RoPE that pairs component i with i + E/2; x is (b, L, heads, E), cos and sin are (L, 1, E/2)."""
     first, second = x.chunk(2, -1)
     return torch.cat((first * cos - second * sin, first * sin + second * cos), -1)

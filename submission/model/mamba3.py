@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from ..config import Config
 from ..scan.chunked import chunked_scan
-from ..scan.inputs import ScanInputs, ScanState
+from ..scan.inputs import ScanInputs, ScanState, zero_state
 from ..scan.sequential import sequential_scan
 from .layers import RMSNorm, orthogonal_linear
 
@@ -41,8 +41,8 @@ class Mamba3(nn.Module):
         super().__init__()
         self.heads, self.head_dim = config.mamba_heads, config.mamba3_headdim
         self.chunk = config.mamba3_chunk_size
-        split = in_proj_split(config)
-        self.sizes = [rows.stop - rows.start for rows in split.values()]
+        self.split = in_proj_split(config)
+        self.sizes = [rows.stop - rows.start for rows in self.split.values()]
         self.in_proj = orthogonal_linear(config.model_dim, sum(self.sizes))
         self.dt_bias = nn.Parameter(_initial_dt_bias(self.heads))
         self.B_bias = nn.Parameter(torch.ones(self.heads, 1, config.mamba3_d_state))
@@ -61,6 +61,10 @@ class Mamba3(nn.Module):
             y, new_state = chunked_scan(inputs, state, self.chunk)
         y = y.to(gate.dtype) * F.silu(gate)
         return self.out_proj(y.flatten(2)), new_state
+
+    def zero_state(self, batch: int, like: Tensor) -> ScanState:
+        """The state before the first token of ``batch`` sequences, with the device and dtype of ``like``."""
+        return zero_state(batch, self.heads, self.head_dim, len(self.B_norm.weight), self.sizes[-1], like)
 
     def scan_inputs(self, x: Tensor) -> tuple[ScanInputs, Tensor]:
         """Projection of ``x`` to the scan's inputs and the gate's logits z (b, L, H, P)."""

@@ -28,7 +28,8 @@ class ScanInputs(NamedTuple):
     """Per-token quantities, before rotation.
 
     q, k: (b, L, H, N) normalised and biased; v: (b, L, H, P); log_decay: a = A·dt <= 0, dt: step, lam: λ in (0, 1),
-    each (b, L, H); omega: angular velocity π·tanh(angles), (b, L, R), shared by the heads; d: (H,) skip weight.
+    each (b, L, H); omega: angular velocity π·tanh(angles), (b, L, R), shared by the heads; d: (H,) skip weight;
+    reset: (b, L) bool, True where a document starts: the state before that token counts as zero. None: nowhere.
     """
 
     q: Tensor
@@ -39,6 +40,7 @@ class ScanInputs(NamedTuple):
     lam: Tensor
     omega: Tensor
     d: Tensor
+    reset: Tensor | None = None
 
 
 def zero_state(batch: int, heads: int, width: int, state: int, angles: int, like: Tensor) -> ScanState:

@@ -25,7 +25,9 @@ def sequential_scan(inputs: ScanInputs, state: ScanState) -> tuple[Tensor, ScanS
 
 def scan_step(inputs: ScanInputs, t: int, state: ScanState) -> tuple[Tensor, ScanState]:
     """One token: y (b, H, P) and the new state."""
-    q, k, v, log_decay, dt, lam, omega, d = inputs
+    q, k, v, log_decay, dt, lam, omega, d, reset = inputs
+    if reset is not None:
+        state = ScanState(*(part.masked_fill(_like(reset[:, t], part), 0.0) for part in state))
     theta = (state.theta + omega[:, t, None] * dt[:, t, :, None]) % (2 * math.pi)
     key, query = rotate(k[:, t], theta), rotate(q[:, t], theta)
     decay = log_decay[:, t].exp()[..., None, None]
@@ -34,3 +36,8 @@ def scan_step(inputs: ScanInputs, t: int, state: ScanState) -> tuple[Tensor, Sca
     s = decay * (state.s + before) + now
     y = (s * query[..., None, :]).sum(-1) + d[:, None] * v[:, t]
     return y, ScanState(theta, s, key, v[:, t])
+
+
+def _like(mask: Tensor, part: Tensor) -> Tensor:
+    """(b,) with as many axes as ``part``."""
+    return mask.view(-1, *([1] * (part.dim() - 1)))

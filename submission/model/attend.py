@@ -1,0 +1,52 @@
+"""Causal attention by the best back end that is there: ``flash-attn`` where installed, else PyTorch's own kernels.
+
+Shapes: b batch, L new tokens, T = past + L all tokens, H query heads, K key/value heads (K divides H), E head width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+FLASH_DTYPES = (torch.float16, torch.bfloat16)
+
+
+@cache
+def flash_attention() -> Callable[..., Any] | None:
+    """``flash_attn_func``, or ``None`` where the package is missing or there is no CUDA device."""
+    if not torch.cuda.is_available() or find_spec("flash_attn") is None:
+        return None
+    function: Callable[..., Any] = import_module("flash_attn").flash_attn_func
+    return function
+
+
+def attention_backend(device: torch.device) -> str:
+    """Name of the back end that ``attend`` uses on ``device`` for 16-bit inputs."""
+    if device.type != "cuda":
+        return "sdpa"
+    return "sdpa-flash" if flash_attention() is None else "flash-attn"
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Token i of the L new ones sees the keys up to past + i. q: (b, L, H, E); k, v: (b, T, K, E) → (b, L, H, E)."""
+    flash = flash_attention()
+    if flash is not None and q.is_cuda and q.dtype in FLASH_DTYPES:
+        y: Tensor = flash(q, k, v, causal=True)  # its mask is aligned to the last key, as here
+        return y
+    q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+    length, total = q.shape[2], k.shape[2]
+    if length == total:
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+    elif length == 1:
+        y = F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+    else:
+        mask = torch.ones(length, total, dtype=torch.bool, device=q.device).tril(total - length)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
+    return y.transpose(1, 2)

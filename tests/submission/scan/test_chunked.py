@@ -1,0 +1,201 @@
+"""The chunked scan against the token-by-token definition, in float64. Bound 1e-10 unless a test says why not."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scan_inputs import angle_gap, piece, random_inputs, random_state, state_gap
+
+from submission.scan import chunked
+from submission.scan.chunked import chunked_scan
+from submission.scan.inputs import ScanInputs, ScanState, zero_state
+from submission.scan.sequential import sequential_scan
+
+BOUND = 1e-10
+
+
+def sizes(heads=3, width=4, state=6, angles=2):
+    return {"heads": heads, "width": width, "state": state, "angles": angles}
+
+
+def nothing(batch: int, inputs: ScanInputs) -> ScanState:
+    heads, width = inputs.v.shape[2:]
+    return zero_state(batch, heads, width, inputs.q.shape[-1], inputs.omega.shape[-1], inputs.v)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 3), st.integers(1, 70), st.integers(1, 4), st.integers(1, 9), st.integers(0, 10**6),
+    st.booleans(), st.booleans(), st.sampled_from([1, 3, 8, 16, 64]),
+)  # fmt: skip
+def test_chunked_is_sequential_for_any_shape_state_resets_and_chunk(b, length, h, p, seed, resets, carried, chunk):
+    inputs = random_inputs(b, length, h, p, 6, 1 + seed % 3, seed, resets=resets)
+    state = random_state(b, h, p, 6, 1 + seed % 3, seed + 1) if carried else None
+    y, end = chunked_scan(inputs, state, chunk)
+    want, want_end = sequential_scan(inputs, state or nothing(b, inputs))
+    assert (y - want).abs().max() < BOUND
+    assert state_gap(end, want_end) < BOUND
+
+
+@pytest.mark.parametrize("length", [1, 63, 64, 65, 1000])
+def test_long_and_ragged_lengths(length):
+    inputs = random_inputs(1, length, 2, 8, 16, 4, seed=length)
+    y, end = chunked_scan(inputs, None, 64)
+    want, want_end = sequential_scan(inputs, nothing(1, inputs))
+    assert (y - want).abs().max() < BOUND
+    assert state_gap(end, want_end) < BOUND
+
+
+def test_slow_decay_over_1500_tokens():
+    inputs = random_inputs(1, 1500, 2, 4, 8, 2, seed=5)
+    inputs = inputs._replace(dt=inputs.dt * 0.01, log_decay=-1e-4 * inputs.dt * 0.01)  # A at its floor
+    y, end = chunked_scan(inputs, None, 64)
+    want, want_end = sequential_scan(inputs, nothing(1, inputs))
+    assert (y - want).abs().max() < BOUND
+    assert state_gap(end, want_end) < BOUND
+
+
+@pytest.mark.parametrize("resets", [False, True])
+def test_a_sequence_may_be_cut_at_every_point(resets):
+    length = 50
+    inputs = random_inputs(2, length, 2, 3, 6, 2, seed=1, resets=resets)
+    for scan in (lambda x, s: chunked_scan(x, s, 8), lambda x, s: sequential_scan(x, s or nothing(2, x))):
+        whole, end = scan(inputs, None)
+        for cut in range(1, length):
+            first, state = scan(piece(inputs, 0, cut), None)
+            second, last = scan(piece(inputs, cut, length), state)
+            assert (torch.cat((first, second), 1) - whole).abs().max() < BOUND
+            assert state_gap(last, end) < BOUND
+
+
+def test_four_uneven_pieces():
+    inputs = random_inputs(1, 200, 2, 3, 6, 2, seed=2)
+    whole, end = chunked_scan(inputs, None, 16)
+    state, parts = None, []
+    for start, stop in ((0, 7), (7, 70), (70, 71), (71, 200)):
+        y, state = chunked_scan(piece(inputs, start, stop), state, 16)
+        parts.append(y)
+    assert (torch.cat(parts, 1) - whole).abs().max() < BOUND
+    assert state_gap(state, end) < BOUND
+
+
+def test_a_reset_is_a_new_sequence():
+    inputs = random_inputs(1, 60, 2, 3, 6, 2, seed=3)
+    reset = torch.zeros(1, 60, dtype=torch.bool)
+    reset[0, [20, 21, 45]] = True
+    y, end = chunked_scan(inputs._replace(reset=reset), random_state(1, 2, 3, 6, 2, 4), 16)
+    alone = [chunked_scan(piece(inputs, a, b), None, 16) for a, b in ((20, 21), (21, 45), (45, 60))]
+    assert (y[:, 20:] - torch.cat([part for part, _ in alone], 1)).abs().max() < BOUND
+    assert state_gap(end, alone[-1][1]) < BOUND
+
+
+def test_the_chunk_does_not_change_the_result():
+    inputs = random_inputs(1, 50, 2, 3, 6, 2, seed=6)
+    results = [chunked_scan(inputs, None, chunk)[0] for chunk in (1, 2, 8, 16, 32, 64, 256)]
+    assert max(float((y - results[0]).abs().max()) for y in results) < BOUND
+
+
+def test_the_zero_state_is_no_state():
+    inputs = random_inputs(2, 33, 2, 3, 6, 2, seed=7)
+    with_zero, end = chunked_scan(inputs, nothing(2, inputs), 16)
+    without, end_without = chunked_scan(inputs, None, 16)
+    assert torch.equal(with_zero, without)
+    assert all(torch.equal(a, b) for a, b in zip(end, end_without, strict=True))
+
+
+def _change_from(inputs: ScanInputs, t: int) -> ScanInputs:
+    other = random_inputs(*inputs.v.shape[:4], inputs.q.shape[-1], inputs.omega.shape[-1], seed=999)
+    parts = {
+        name: torch.cat((value[:, :t], getattr(other, name)[:, t:]), 1)
+        for name, value in inputs._asdict().items()
+        if name not in ("d", "reset")
+    }
+    return inputs._replace(**parts)
+
+
+def _leak(scan) -> float:
+    """Largest change before t when everything from t on changes."""
+    inputs = random_inputs(1, 40, 2, 3, 6, 2, seed=8)
+    before = scan(inputs)
+    return max(float((scan(_change_from(inputs, t))[:, :t] - before[:, :t]).abs().max()) for t in range(1, 40))
+
+
+def test_no_output_depends_on_a_later_input():
+    assert _leak(lambda x: chunked_scan(x, None, 16)[0]) < 1e-12
+    assert _leak(lambda x: sequential_scan(x, nothing(1, x))[0]) < 1e-12
+
+
+def test_the_causality_test_catches_the_look_ahead_weight_on_the_diagonal():
+    """The trap of the chunked form: s_t holds the next token's dt and λ, so it must stay off the diagonal."""
+
+    def trapped(inputs: ScanInputs) -> torch.Tensor:
+        y, _ = chunked_scan(inputs, None, 16)
+        beta = (1 - inputs.lam) * inputs.dt
+        ahead = torch.nn.functional.pad(beta[:, 1:], (0, 0, 0, 1))
+        return y + (ahead * (inputs.q * inputs.k).sum(-1))[..., None] * inputs.v  # q·k is free of the rotation
+
+    assert _leak(trapped) > 1e-4
+
+
+def test_the_gradient_of_an_output_at_later_inputs_is_zero():
+    inputs = random_inputs(1, 40, 2, 3, 6, 2, seed=9)
+    names = [name for name in inputs._fields if name not in ("d", "reset")]
+    leaves = [getattr(inputs, name).requires_grad_() for name in names]
+    y, _ = chunked_scan(inputs, None, 16)
+    for gradient in torch.autograd.grad(y[:, 20].sum(), leaves):
+        assert gradient[:, 21:].abs().max() == 0
+
+
+@pytest.mark.parametrize("resets", [False, True])
+def test_all_gradients_are_those_of_the_definition(resets):
+    """Through the output and the final state, into every input and the carried state."""
+    inputs = random_inputs(2, 37, 2, 3, 6, 2, seed=10, resets=resets)
+    state = random_state(2, 2, 3, 6, 2, seed=11)
+    names = [name for name in inputs._fields if name != "reset"]
+    leaves = [getattr(inputs, name).requires_grad_() for name in names] + [part.requires_grad_() for part in state]
+    weights = random_inputs(2, 37, 2, 3, 6, 2, seed=12)
+    end_weights = random_state(2, 2, 3, 6, 2, seed=13)
+
+    def gradients(scan):
+        y, end = scan(inputs, state)
+        loss = (y * weights.v).sum() + sum((a * b).sum() for a, b in zip(end, end_weights, strict=True))
+        return torch.autograd.grad(loss, leaves)
+
+    want = gradients(sequential_scan)
+    got = gradients(lambda x, s: chunked_scan(x, s, 8))
+    for name, a, b in zip([*names, *ScanState._fields], got, want, strict=True):
+        assert (a - b).norm() <= BOUND * max(float(b.norm()), 1.0), name
+
+
+def test_finite_differences_agree():
+    inputs = random_inputs(1, 5, 1, 2, 4, 1, seed=14)
+    names = [name for name in inputs._fields if name != "reset"]
+    leaves = tuple(getattr(inputs, name).requires_grad_() for name in names)
+    assert torch.autograd.gradcheck(lambda *x: chunked_scan(ScanInputs(*x), None, 2)[0], leaves, atol=1e-7)
+
+
+def test_float32_stays_close_to_float64_over_2048_tokens():
+    wide = random_inputs(1, 2048, 2, 16, 32, 8, seed=15)
+    narrow = ScanInputs(*(None if part is None else part.float() for part in wide))
+    y, end = chunked_scan(narrow, None, 64)
+    want, want_end = chunked_scan(ScanInputs(*(None if p is None else p.float().double() for p in wide)), None, 64)
+    assert (y - want).norm() / want.norm() < 1e-5
+    assert (end.s - want_end.s).norm() / want_end.s.norm() < 1e-4
+    assert angle_gap(end.theta.double(), want_end.theta) < 1e-3
+
+
+def test_masked_decay_has_finite_gradients_where_the_exponent_is_huge():
+    inputs = random_inputs(1, 32, 1, 2, 4, 1, seed=16)
+    log_decay = (inputs.log_decay * 1e4).requires_grad_()
+    y, _ = chunked_scan(inputs._replace(log_decay=log_decay), None, 32)
+    (gradient,) = torch.autograd.grad(y.sum(), [log_decay])
+    assert torch.isfinite(gradient).all()
+
+
+def test_angles_stay_within_one_turn():
+    inputs = random_inputs(1, 300, 2, 3, 6, 2, seed=17)
+    theta = chunked._angles(inputs.omega, inputs.dt, None, 64)
+    assert float(theta.min()) >= 0
+    assert float(theta.max()) <= 2 * math.pi
