@@ -80,4 +80,6 @@ def rule(rule_id: str) -> Rule:
     try:
         return catalogue()[rule_id]
     except KeyError:
-        raise UsageError(f"unknown rule id {rule_id!r}.", remedy="`harness check --explain` lists the ids.") from None
+        raise UsageError(
+            f"unknown rule id {rule_id!r}.", remedy="`harness check --explain list` lists the ids."
+        ) from None

@@ -1,0 +1,82 @@
+"""``harness check --explain``: a rule taught with why it matters and one example of our own, before and after.
+
+``examples/*.toml`` holds the lessons, one ``[[lesson]]`` a rule id.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+
+import msgspec
+
+from harness.errors import UsageError
+from harness.rules import Rule, catalogue
+
+
+class Lesson(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a rule is taught: ``why`` it matters, and text ``before`` (breaks it) and ``after`` (keeps it)."""
+
+    rule: str
+    why: str
+    before: str
+    after: str
+
+
+class _Lessons(msgspec.Struct, forbid_unknown_fields=True):
+    lesson: list[Lesson]
+
+
+@cache
+def lessons() -> dict[str, Lesson]:
+    """All lessons by rule id. Raises ``UsageError`` for an unknown rule or one taught twice."""
+    found: dict[str, Lesson] = {}
+    for entry in sorted(resources.files("harness.rules").joinpath("examples").iterdir(), key=lambda p: p.name):
+        if not entry.name.endswith(".toml"):
+            continue
+        for lesson in msgspec.toml.decode(entry.read_bytes(), type=_Lessons).lesson:
+            if lesson.rule not in catalogue() or lesson.rule in found:
+                problem = "is taught twice" if lesson.rule in found else "is not in the catalogue"
+                raise UsageError(f"harness/rules/examples/{entry.name}: rule {lesson.rule} {problem}.")
+            found[lesson.rule] = lesson
+    return found
+
+
+def matching(word: str) -> list[Rule]:
+    """The rule with the id ``word``, or all rules of a section such as "A3". Raises ``UsageError`` when none fits."""
+    wanted = word.strip().upper()
+    rules = catalogue()
+    if wanted in rules:
+        return [rules[wanted]]
+    section = [item for item in rules.values() if item.id.split("-")[0] == wanted]
+    if not section:
+        near = [item.id for item in rules.values() if wanted and wanted in item.id]
+        raise UsageError(
+            f"there is no rule {word!r}.",
+            remedy=f"Near it: {', '.join(near[:5])}." if near else "`harness check --explain list` lists the ids.",
+        )
+    return section
+
+
+def explain(item: Rule) -> str:
+    """One rule as plain text: id, text, source, how it is enforced, why, remedy, example."""
+    lesson = lessons().get(item.id)
+    parts = [
+        f"{item.id}  {item.title}",
+        "",
+        item.text,
+        "",
+        f"Source: {item.source}",
+        f"Enforced by: {item.enforced_by}",
+    ]
+    if lesson:
+        parts.append(f"Why it matters: {lesson.why}")
+    if item.remedy:
+        parts.append(f"Way out: {item.remedy}")
+    if lesson:
+        parts += ["", "Before:", _indented(lesson.before), "", "After:", _indented(lesson.after)]
+    return "\n".join(parts)
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}".rstrip() for line in text.strip("\n").splitlines())

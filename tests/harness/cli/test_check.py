@@ -1,0 +1,60 @@
+"""``harness check``: help without its parts, and rules that are taught."""
+
+import json
+
+import pytest
+
+from harness.cli.check import CHECKS
+from harness.cli.main import run
+from harness.errors import ExitCode
+from harness.rules import catalogue
+from harness.rules.teach import lessons
+
+
+def answer(capsys, *arguments):
+    with pytest.raises(SystemExit) as exit_:
+        run(["check", *arguments])
+    captured = capsys.readouterr()
+    return exit_.value.code, captured.out, captured.err
+
+
+def test_help_lists_the_checks_without_importing_them(capsys, monkeypatch):
+    monkeypatch.setattr("importlib.import_module", pytest.fail)
+    from click.testing import CliRunner
+
+    from harness.cli.check import command
+
+    result = CliRunner().invoke(command, ["--help"])
+    assert result.exit_code == 0
+    assert all(name in result.output for name in CHECKS)
+
+
+@pytest.mark.parametrize("rule_id", list(catalogue()))
+def test_every_rule_is_taught_with_text_source_reason_and_example(rule_id, capsys):
+    code, out, _ = answer(capsys, "--explain", rule_id)
+    item, lesson = catalogue()[rule_id], lessons()[rule_id]
+    assert code == 0
+    assert item.text in out
+    assert item.source in out
+    assert lesson.why in out
+    assert lesson.before.strip().splitlines()[0] in out
+    assert lesson.after.strip().splitlines()[0] in out
+    assert lesson.before != lesson.after
+
+
+def test_a_section_is_taught_whole(capsys):
+    _, out, _ = answer(capsys, "--explain", "a3")
+    assert all(item.id in out for item in catalogue().values() if item.id.startswith("A3-"))
+
+
+def test_the_list_and_the_json_name_every_rule(capsys):
+    _, out, _ = answer(capsys, "--explain", "list")
+    assert len(out.splitlines()) == len(catalogue())
+    _, out, _ = answer(capsys, "--explain", "list", "--json")
+    assert [item["id"] for item in json.loads(out)] == list(catalogue())
+
+
+def test_an_unknown_rule_is_wrong_usage_and_names_near_ones(capsys):
+    code, _, err = answer(capsys, "--explain", "ARTIFACT")
+    assert code == ExitCode.USAGE
+    assert "A3-ARTIFACT-BYTES" in err
