@@ -101,6 +101,7 @@ def submit_run(
         if sign:
             open_signing_key(keys_dir(), records_dir)  # a wrong mode or passphrase must stop the run before training
         dataset = open_dataset(dataset_name or track.dataset, cache_dir() / "datasets", progress)
+        dataset.require_vocab(track.vocab_size, f"track {track.name}")
         run_dir = new_run_dir(track.name, seed)
         described = describe_submission(
             submission_dir=submission_dir, track=track, seed=seed, run_dir=run_dir, environ=environ, progress=progress

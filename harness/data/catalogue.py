@@ -1,0 +1,56 @@
+"""Data sets by name: the embedded corpus, the published exports, or any built folder by path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.cli.progress import Reporter
+from harness.data.build import folder_lock
+from harness.data.dataset import MANIFEST, Dataset, open_folder
+from harness.errors import UsageError
+
+PUBLISHED = {f"fineweb_{variant}": variant for variant in ("sp1024", "sp4096", "sp8192", "byte260")}
+
+
+def open_dataset(name: str, folder: Path, progress: Reporter) -> Dataset:
+    """Open a data set and check its digests; ``sotu`` is built at its first use, a second use builds nothing.
+
+    name:   ``sotu``; ``fineweb_sp1024`` and its like once fetched; the name or the path of a set that was built
+    folder: where named data sets are kept
+    Raises ``UsageError`` for an unknown name, ``CouldNotCheck`` for a data set that is not there or is damaged.
+    """
+    if name == "sotu":
+        return _open_sotu(folder, progress)
+    if name in PUBLISHED:
+        return _open_published(name, folder, progress)
+    for path in (folder / name, Path(name).expanduser()):
+        if (path / MANIFEST).is_file():
+            return open_folder(path.absolute(), progress)
+    path = Path(name).expanduser()
+    if path.is_dir() or "/" in name:
+        raise UsageError(
+            f"{name} is no data set: it has no {MANIFEST}.", remedy="`harness data build` makes one; see its --help."
+        )
+    known = ", ".join(["sotu", *PUBLISHED])
+    raise UsageError(f"unknown data set {name!r}.", remedy=f"Known: {known}, or the path of a built folder.")
+
+
+def _open_sotu(folder: Path, progress: Reporter) -> Dataset:
+    from harness.data.sotu import NAME, build_sotu, recipe_digest
+
+    place = folder / f"{NAME}-{recipe_digest()[:12]}"
+    if not (place / MANIFEST).is_file():
+        with folder_lock(place):
+            if not (place / MANIFEST).is_file():
+                build_sotu(place, progress)
+    return open_folder(place, progress)
+
+
+def _open_published(name: str, folder: Path, progress: Reporter) -> Dataset:
+    place = folder / name
+    if not (place / MANIFEST).is_file():
+        raise UsageError(
+            f"data set {name} is not in {folder}.",
+            remedy=f"Fetch it: harness data fetch --variant {PUBLISHED[name]} --with-docs.",
+        )
+    return open_folder(place, progress)

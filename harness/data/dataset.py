@@ -1,0 +1,219 @@
+"""A built data set on disk: shards, byte ledger, tokenizer, and ``dataset.json``, which names each file's digest.
+
+``dataset.json`` is written last. A folder without it is no data set, and a file that differs from it is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from harness.cli.progress import Reporter
+from harness.data.shards import find_shards, join_values, read_head, sha256_file
+from harness.errors import CouldNotCheck, RuleBroken, UsageError
+from harness.protocol.session import write_whole
+from harness.rules import Finding
+
+MANIFEST = "dataset.json"
+VERIFIED = "verified.json"
+REBUILD = "Remove the folder and build or fetch it again."
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Content of ``dataset.json``. Digests are SHA-256; sizes in bytes are of raw UTF-8 text."""
+
+    version: int
+    name: str
+    source: dict[str, str]
+    tokenizer: str
+    vocab_size: int
+    bos_id: int
+    val_documents: int
+    val_bytes: int
+    val_tokens: int
+    train_documents: int
+    train_bytes: int | None
+    train_tokens: int
+    baselines_bpb: dict[str, float]
+    disjoint: Finding
+    files: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set whose files agree with their digests.
+
+    fingerprint: SHA-256 over the names and digests of all files; the same content has the same fingerprint anywhere
+    files:       file name → SHA-256
+    val_bytes:   raw UTF-8 bytes of the validation documents
+    """
+
+    name: str
+    folder: Path
+    fingerprint: str
+    files: Mapping[str, str]
+    train_shards: tuple[Path, ...]
+    val_documents: int
+    val_bytes: int
+    val_tokens: int
+    train_tokens: int
+    vocab_size: int
+    bos_id: int
+    tokenizer: Path
+    baselines_bpb: Mapping[str, float]
+    disjoint: Finding
+
+    def require_vocab(self, vocab_size: int, wanted_by: str) -> None:
+        """Refuse shards of another tokenizer than ``wanted_by`` (a track) asks for. Raises ``UsageError``."""
+        if self.vocab_size != vocab_size:
+            raise UsageError(
+                f"data set {self.name} has a vocabulary of {self.vocab_size:,}; {wanted_by} wants {vocab_size:,}: "
+                "wrong tokenizer for these shards.",
+                remedy=f"Choose another track or data set, or build one with a tokenizer of {vocab_size:,} pieces.",
+            )
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The validation stream.
+
+    tokens:       uint16 (N,), all documents with the BOS before each
+    target_bytes: unsigned (N - 1,), raw bytes that target ``tokens[i + 1]`` accounts for; 0 for BOS
+    """
+
+    tokens: npt.NDArray[np.uint16]
+    target_bytes: npt.NDArray[np.unsignedinteger]
+
+
+def fingerprint(files: Mapping[str, str]) -> str:
+    """SHA-256 over the sorted names and digests."""
+    return hashlib.sha256(json.dumps(dict(sorted(files.items()))).encode()).hexdigest()
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write ``dataset.json``; from now on the folder is a data set."""
+    text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
+    write_whole(folder / MANIFEST, text + b"\n")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """``dataset.json``. Raises ``CouldNotCheck`` when it is missing or malformed."""
+    path = folder / MANIFEST
+    try:
+        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except (FileNotFoundError, NotADirectoryError):
+        raise CouldNotCheck(
+            f"{folder} is no data set: it has no {MANIFEST}.", remedy="`harness data build` or `fetch` makes one."
+        ) from None
+    except msgspec.DecodeError as error:
+        raise CouldNotCheck(f"{path}: {error}.", remedy=REBUILD) from None
+    if manifest.version != 1:
+        raise CouldNotCheck(f"{path} is of version {manifest.version}; this referee knows version 1.", remedy=REBUILD)
+    strays = [name for name in manifest.files if Path(name).name != name or name.startswith(".")]
+    if strays:
+        raise CouldNotCheck(f"{path} names a file outside its folder: {strays[0]!r}.", remedy=REBUILD)
+    return manifest
+
+
+def open_folder(folder: Path, progress: Reporter) -> Dataset:
+    """Open a built data set: headers, sizes, digests.
+
+    A file whose size, time and inode are those of its last full check is not read again.
+    Raises ``CouldNotCheck`` for a missing, changed, truncated or foreign file.
+    """
+    manifest = read_manifest(folder)
+    _check_files(folder, manifest.files, progress)
+    train, val = find_shards(folder, "train"), find_shards(folder, "val")
+    ledger = find_shards(folder, "val_bytes")
+    unlisted = [p.name for p in (*train, *val, *ledger) if p.name not in manifest.files]
+    if unlisted:
+        raise CouldNotCheck(f"{folder / unlisted[0]} is not listed in {MANIFEST}.", remedy="Remove the foreign shard.")
+    counts = [sum(read_head(path)[1] for path in part) for part in (train, val, ledger)]
+    wanted = [manifest.train_tokens, manifest.val_tokens, manifest.val_tokens]
+    if counts != wanted:
+        raise CouldNotCheck(f"{folder}: shards hold {counts} values, {MANIFEST} says {wanted}.", remedy=REBUILD)
+    return Dataset(
+        name=manifest.name,
+        folder=folder,
+        fingerprint=fingerprint(manifest.files),
+        files=manifest.files,
+        train_shards=tuple(train),
+        val_documents=manifest.val_documents,
+        val_bytes=manifest.val_bytes,
+        val_tokens=manifest.val_tokens,
+        train_tokens=manifest.train_tokens,
+        vocab_size=manifest.vocab_size,
+        bos_id=manifest.bos_id,
+        tokenizer=folder / manifest.tokenizer,
+        baselines_bpb=manifest.baselines_bpb,
+        disjoint=manifest.disjoint,
+    )
+
+
+def load_validation(dataset: Dataset) -> Validation:
+    """The validation stream and its byte ledger, whose sum is proved against the raw size once more.
+
+    Raises ``RuleBroken`` (A7-BYTES) when the ledger does not sum to the documents' bytes, ``CouldNotCheck`` for a token
+    outside the vocabulary.
+    """
+    tokens = join_values(find_shards(dataset.folder, "val"))
+    ledger = join_values(find_shards(dataset.folder, "val_bytes"))
+    if len(tokens) < 2 or len(ledger) != len(tokens):
+        raise CouldNotCheck(
+            f"{dataset.folder}: {len(tokens):,} tokens, {len(ledger):,} ledger entries.", remedy=REBUILD
+        )
+    largest = int(tokens.max())
+    if largest >= dataset.vocab_size:
+        raise CouldNotCheck(
+            f"{dataset.folder}: the validation shards hold token {largest}, the tokenizer has {dataset.vocab_size:,}: "
+            "wrong tokenizer for these shards.",
+            remedy=REBUILD,
+        )
+    total = int(ledger[1:].sum(dtype=np.int64))
+    if total != dataset.val_bytes or ledger[0] != 0:
+        raise RuleBroken(
+            "A7-BYTES",
+            f"the byte ledger of {dataset.folder} sums to {total:,}; the documents hold {dataset.val_bytes:,} bytes.",
+            remedy=REBUILD,
+        )
+    return Validation(tokens.astype(np.uint16, copy=False), ledger[1:])
+
+
+def _check_files(folder: Path, files: Mapping[str, str], progress: Reporter) -> None:
+    stamp = folder / VERIFIED
+    try:
+        known = json.loads(stamp.read_text())
+    except (OSError, ValueError):
+        known = {}
+    states: dict[str, tuple[int, list[str | int]]] = {}
+    for name in files:
+        path = folder / name
+        if not path.is_file():
+            raise CouldNotCheck(f"{path} is missing.", remedy=REBUILD)
+        status = path.stat()
+        states[name] = status.st_size, [files[name], status.st_size, status.st_mtime_ns, status.st_ino]
+    todo = [name for name in files if not isinstance(known, dict) or known.get(name) != states[name][1]]
+    if not todo:
+        return
+    total, done = sum(states[name][0] for name in todo), 0
+    with progress.stage(f"digests of {folder.name}", total, "bytes") as stage:
+        for name in todo:
+            found = sha256_file(folder / name)
+            if found != files[name]:
+                raise CouldNotCheck(
+                    f"{folder / name} has changed: its sha256 is {found[:16]}…, wanted {files[name][:16]}….",
+                    remedy=REBUILD,
+                )
+            done += states[name][0]
+            stage.update(done, name)
+    try:
+        write_whole(stamp, json.dumps({name: state for name, (_, state) in states.items()}).encode())
+    except PermissionError:
+        return  # a read-only folder is checked in full each time
