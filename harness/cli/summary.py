@@ -88,7 +88,7 @@ def _verdicts(record: RunRecord) -> str:
 
 def _where(record: RunRecord, path: Path | None, artifact: Path | None) -> str:
     lines = []
-    missing = sorted(name for name, state in record.isolation.items() if state != "in force")
+    missing = sorted(name for name, state in record.isolation.items() if not state.startswith("in force"))
     if missing:
         lines.append(f"WARNING: isolation layers missing on this machine: {', '.join(missing)} (`harness doctor`).")
     if artifact is not None:

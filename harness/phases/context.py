@@ -10,7 +10,7 @@ from harness.cli.progress import Reporter
 from harness.clock.spans import Ledger
 from harness.config.tracks import Track
 from harness.phases.seal import SealedSubmission
-from harness.sandbox.cell import KillReport
+from harness.sandbox.cell import IN_FORCE, KillReport
 
 LOSS_POINTS = 200
 
@@ -53,7 +53,9 @@ class RunContext:
         return self.run_dir / "logs" / f"{cell}.log"
 
     def note_isolation(self, layers: Mapping[str, str]) -> None:
-        """Remember the layers of a cell; one that was missing once counts as missing."""
+        """Remember the layers of a cell; one that was missing once counts as missing, and is shown at once."""
         for layer, state in layers.items():
-            if self.isolation.get(layer, "in force") == "in force":
+            if self.isolation.get(layer, IN_FORCE).startswith(IN_FORCE):
                 self.isolation[layer] = state
+                if not state.startswith(IN_FORCE):
+                    self.progress.note(f"WARNING: isolation layer {layer} is {state}. `harness doctor` says more.")

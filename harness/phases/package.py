@@ -56,6 +56,7 @@ def package(context: RunContext, *, limit_s: float, budget: str) -> Sizes:
         try:
             cell.channels[0].send(Message(Kind.START, span.start_ns))
             await_all(cell, Kind.DONE, span.deadline_ns, report)
+            cell.stop()  # what it would do after its DONE would not be on the clock
         except PhaseTimeout:
             late = cell.kill("the package limit", span.deadline_ns)
             reason = f"not done after {limit_s:.1f} s (everything was killed {late.overshoot_ns / 1e6:.0f} ms after)"

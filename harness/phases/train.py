@@ -109,6 +109,7 @@ def _run_clock(context: RunContext, cell: Cell, shards: tuple[Path, ...], curve:
             for channel, descriptors in zip(cell.channels, opened, strict=True):
                 _start(channel, descriptors)
             await_all(cell, Kind.DONE, deadline_ns, heard)
+            cell.stop()  # what a rank would do after its DONE would not be on the clock
         except PhaseTimeout:
             late = cell.kill("the train limit", deadline_ns)
             reason = (

@@ -6,11 +6,11 @@ from harness.artifact.count import judge_sizes
 from harness.phases.context import RunContext
 from harness.record.predicate import AuditResult, BudgetEntry, Score, Sizes, SpanEntry
 from harness.rules import Finding, Verdict
+from harness.sandbox.cell import IN_FORCE
 from harness.scoring.audit import audit_findings
 
-IN_FORCE = "in force"
 FILE_LAYERS = ("landlock",)
-NETWORK_LAYERS = ("seccomp", "netns")
+NETWORK_LAYERS = ("network",)
 
 
 def clock_findings(context: RunContext, spans: list[SpanEntry], budgets: list[BudgetEntry]) -> list[Finding]:
@@ -36,8 +36,8 @@ def _reading(context: RunContext) -> str:
 
 def isolation_findings(context: RunContext) -> list[Finding]:
     """S1, S2 and the rules that the sandbox enforces by construction, as far as its layers were in force."""
-    missing = sorted(layer for layer, state in context.isolation.items() if state != IN_FORCE)
-    in_force = sorted(layer for layer, state in context.isolation.items() if state == IN_FORCE)
+    missing = sorted(layer for layer, state in context.isolation.items() if not state.startswith(IN_FORCE))
+    in_force = sorted(layer for layer, state in context.isolation.items() if state.startswith(IN_FORCE))
     survivors = sum(report.survivors for _, report in context.kills)
     slowest_ms = max((report.overshoot_ns for _, report in context.kills), default=0) / 1e6
     files = not set(missing) & set(FILE_LAYERS)

@@ -138,7 +138,7 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kind:          "refereed", or "self-reported" for scripts that score themselves
     intent:        digest of the signed intent that announced the run
     predecessor:   digest of the record before this one in the folder's chain, "" for the first
-    isolation:     layer -> "in force" or "missing: reason"
+    isolation:     layer -> "in force: how" or "missing: reason"
     baselines_bpb: what the same validation text costs under simple methods
     running_bpb:   [targets so far, bpb so far] points of the final stage
     conditions:    whether the run had its machine to itself; absent where nobody looked

@@ -8,6 +8,7 @@ running kernel has them.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import stat
 from collections.abc import Iterable
@@ -20,13 +21,14 @@ _PR_SET_NO_NEW_PRIVS = 38
 
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 _MAKE_AND_REMOVE = sum(1 << bit for bit in range(4, 13))  # remove and make, every kind of file
+_MAKE_DEVICES = (1 << 6) | (1 << 11)  # character and block devices
 REFER, TRUNCATE, IOCTL_DEV = 1 << 13, 1 << 14, 1 << 15
 _NET_BIND_TCP, _NET_CONNECT_TCP = 1 << 0, 1 << 1
 _SCOPE_ABSTRACT_UNIX, _SCOPE_SIGNAL = 1 << 0, 1 << 1
 
 READ = READ_FILE | READ_DIR
 RUN = READ | EXECUTE
-WRITE = READ | WRITE_FILE | _MAKE_AND_REMOVE | REFER | TRUNCATE
+WRITE = READ | WRITE_FILE | (_MAKE_AND_REMOVE & ~_MAKE_DEVICES) | REFER | TRUNCATE
 DEVICE = READ_FILE | WRITE_FILE | IOCTL_DEV
 _ON_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
 
@@ -59,7 +61,7 @@ def restrict_self(rules: Iterable[tuple[Path, int]], *, tcp: bool) -> str:
     """
     abi = abi_version()
     if abi == 0:
-        raise OSError("the kernel has no Landlock")
+        raise OSError(errno.ENOSYS, "the kernel has no Landlock")
     handled = _rights_of(abi)
     attributes = _RulesetAttr(
         handled,
@@ -76,7 +78,7 @@ def restrict_self(rules: Iterable[tuple[Path, int]], *, tcp: bool) -> str:
         _call(_RESTRICT_SELF, ruleset, 0)
     finally:
         os.close(ruleset)
-    return f"in force (ABI {abi})"
+    return f"in force: Landlock ABI {abi}"
 
 
 def _rights_of(abi: int) -> int:

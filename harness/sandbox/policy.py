@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,16 +31,20 @@ class SandboxPolicy:
     processes: int
 
 
-_SYSTEM = ("/usr", "/lib", "/lib64", "/lib32", "/bin", "/opt/cuda")
+_SYSTEM = ("/usr", "/lib", "/lib64", "/lib32", "/bin", "/sbin", "/opt/cuda")
 _FILES = (
     "/etc/ld.so.cache",
     "/etc/ld.so.conf",
     "/etc/ld.so.conf.d",
+    "/etc/alternatives",
+    "/etc/hosts",
+    "/etc/host.conf",
     "/etc/localtime",
     "/etc/nsswitch.conf",
     "/etc/passwd",
     "/etc/group",
     "/proc/cpuinfo",
+    "/proc/devices",
     "/proc/meminfo",
     "/proc/stat",
     "/proc/version",
@@ -49,22 +54,51 @@ _FILES = (
     "/proc/sys/vm",
     "/sys/devices/system/cpu",
     "/sys/devices/system/node",
+    "/sys/kernel/mm/transparent_hugepage",
 )
+_FILES_FOR_GPUS = ("/sys/bus/pci", "/sys/devices", "/sys/module", "/sys/class", "/etc/vulkan", "/etc/OpenCL")
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+_PATH = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/cuda/bin")
+_INHERITED = ("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "TZ")
+
+
+def landlock_rules(policy: SandboxPolicy, home: Path) -> list[tuple[str, str]]:
+    """The policy as (path, "read" | "run" | "write" | "device"), with what every Python process needs.
+
+    home: the cell's private temporary folder. Paths of the policy must exist; those of the system may be missing.
+    """
+    rules = [(path, "run") for path in _existing(*_SYSTEM, *interpreter_paths())]
+    rules += [(path, "read") for path in _existing(*_FILES, *(_FILES_FOR_GPUS if policy.devices else ()))]
+    rules += [(path, "device") for path in (*_existing(*_DEVICES), *policy.devices)]
+    rules += [(path, "read") for path in policy.read]
+    rules += [(path, "write") for path in (*policy.write, home)]
+    return [(str(path), kind) for path, kind in rules]
 
 
 def interpreter_paths() -> tuple[Path, ...]:
-    """Folders of this interpreter, its packages and the system's libraries: readable and executable in every cell."""
-    places = [Path(p) for p in (*_SYSTEM, sys.prefix, sys.base_prefix, sys.exec_prefix)]
-    places.append(Path(sys.executable).resolve().parent.parent)
-    return tuple(dict.fromkeys(path for path in places if path.exists()))
+    """Folders of this interpreter and its packages: readable and executable in every cell."""
+    places = [Path(place) for place in (sys.prefix, sys.base_prefix, sys.exec_prefix)]
+    return (*places, Path(sys.executable).resolve().parent.parent)
 
 
-def system_files() -> tuple[Path, ...]:
-    """Single files of the system that libraries read at start."""
-    return tuple(path for path in map(Path, _FILES) if path.exists())
+def cell_environment(home: Path) -> dict[str, str]:
+    """The variables that every cell has; nothing else of the referee's own environment reaches it."""
+    path = os.pathsep.join(
+        (str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin", "/usr/local/cuda/bin")
+    )
+    kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    return kept | {"PATH": path, "HOME": str(home), "TMPDIR": str(home), "LANG": "C.UTF-8"}
 
 
-def harmless_devices() -> tuple[Path, ...]:
-    """Device nodes that carry no state."""
-    return tuple(path for path in map(Path, _DEVICES) if path.exists())
+def resource_limits(policy: SandboxPolicy) -> dict[str, int]:
+    """The policy's limits by the names of ``resource``.
+
+    CUDA reserves hundreds of gigabytes of address space, so memory is not limited where GPUs are granted. The kernel
+    counts processes a user and does not count root's.
+    """
+    limits = {"RLIMIT_FSIZE": policy.file_bytes, "RLIMIT_NPROC": policy.processes, "RLIMIT_CORE": 0}
+    return limits if policy.devices else limits | {"RLIMIT_DATA": policy.memory_bytes}
+
+
+def _existing(*places: str | Path) -> tuple[Path, ...]:
+    return tuple(path for path in dict.fromkeys(map(Path, places)) if path.exists())

@@ -1,0 +1,214 @@
+"""Starts the processes of one cell: ``python -I -S -B launcher.py``, with the order as JSON on standard input.
+
+Two processes of ours stand between the referee and the ranks. The *supervisor* lives outside the sandbox; when the
+referee is gone, however it went, it kills the cell and wipes its temporary folder. The *first process* (PID 1 of the
+cell's namespace where there is one) restricts itself before any thread exists, so that all ranks share one Landlock
+domain, then starts the ranks, reaps and reports. Only the standard library is imported here: torch comes after exec.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import resource
+import select
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from harness.sandbox import landlock, namespaces, seccomp
+from harness.sandbox.processes import TERM_ALL, kill_tree
+
+CHANNEL_FD, CONTROL_FD = 3, 4  # of a rank; the second closes at its exec
+_ABOVE = 100
+_REAP_EVERY_MS = 100
+
+
+def main() -> None:
+    """Read the order, then supervise."""
+    order: dict[str, Any] = json.loads(sys.stdin.buffer.read())
+    control = socket.socket(fileno=order["control_fd"])
+    refused = namespaces.why_refused() if order["namespaces"] else "not asked for"
+    if not refused:
+        namespaces.enter()
+    namespaces.adopt_orphans()
+    go_reader, go_writer = os.pipe()
+    first = os.fork()
+    if first == 0:
+        os.close(go_writer)
+        os.close(order["lifeline_fd"])
+        first_process(order, control, go_reader, refused)
+    os.close(go_reader)
+    for descriptor in (*order["channel_fds"], order["log_fd"]):
+        os.close(descriptor)
+    pidfd = os.pidfd_open(first)
+    socket.send_fds(control, [json.dumps({"first": first}).encode()], [pidfd])
+    control.close()
+    os.write(go_writer, b"g")
+    _supervise(order, pidfd, namespaced=not refused)
+
+
+def _supervise(order: dict[str, Any], pidfd: int, *, namespaced: bool) -> NoReturn:
+    """Wait for the end of the cell or of the referee, whichever comes first.
+
+    Without a namespace the cell's orphans become this process's children, so it stays until the referee lets go.
+    """
+    poll = select.poll()
+    poll.register(order["lifeline_fd"], select.POLLIN)
+    if namespaced:
+        poll.register(pidfd, select.POLLIN)
+    while not (ended := [descriptor for descriptor, _ in poll.poll(_REAP_EVERY_MS)]):
+        for _ in _ended_children():
+            pass
+    if order["lifeline_fd"] in ended:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        if not namespaced:
+            kill_tree(os.getpid())
+        for _ in _ended_children(block=True):
+            pass
+        shutil.rmtree(order["home"], ignore_errors=True)
+    os._exit(0)
+
+
+def first_process(order: dict[str, Any], control: socket.socket, go: int, refused: str) -> NoReturn:
+    """Restrict this process, start the ranks, then reap and report until killed."""
+    try:
+        namespaces.die_with_parent()
+        if os.read(go, 1) != b"g":
+            os._exit(1)
+        os.close(go)
+        os.setsid()
+        null = os.open("/dev/null", os.O_RDWR)
+        layers = _restrict(order, refused)
+        control.send(json.dumps({"layers": layers}).encode())
+        ranks = {_start_rank(order, rank, control, null, refused): rank for rank in range(len(order["rank_env"]))}
+        for descriptor in (*order["channel_fds"], order["log_fd"]):
+            os.close(descriptor)
+        namespaces.hide_memory()
+        control.send(json.dumps({"started": len(ranks)}).encode())
+        _reap(control, ranks, namespaced=not refused)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            control.send(json.dumps({"failed": f"{type(error).__name__}: {error}"[:400]}).encode())
+        os._exit(1)
+
+
+def _restrict(order: dict[str, Any], refused: str) -> dict[str, str]:
+    """Apply every layer to this process; layer -> "in force: how" or "missing: why"."""
+    mounts: list[Path] = []
+    if not refused:
+        mounts = namespaces.private_mounts()
+        namespaces.loopback_up()
+    namespaces.drop_capabilities()
+    namespaces.forbid_new_privileges()
+    layers = {
+        "hard_kill": "in force: PID namespace" if not refused else f"in force: subreaper and /proc walk ({refused})",
+        "rlimits": _set_limits(order["limits"]),
+    }
+    rights = {"read": landlock.READ, "run": landlock.RUN, "write": landlock.WRITE, "device": landlock.DEVICE}
+    rules = [(Path(path), rights[kind]) for path, kind in order["rules"]]
+    rules += [(path, landlock.READ if path == Path("/proc") else landlock.WRITE) for path in mounts]
+    loopback = bool(order["loopback"])
+    try:
+        layers["landlock"] = landlock.restrict_self(rules, tcp=loopback)
+    except OSError as error:
+        layers["landlock"] = f"missing: {error.strerror or error}"
+    try:
+        layers["seccomp"] = seccomp.restrict_self(loopback=loopback)
+    except OSError as error:
+        layers["seccomp"] = f"missing: {error.strerror or error}"
+    layers["network"] = _network(layers["seccomp"], refused, loopback)
+    layers["no_new_privs"] = "in force" if namespaces.has_no_new_privs() else "missing: the kernel did not set it"
+    return layers
+
+
+def _network(filtered: str, refused: str, loopback: bool) -> str:
+    if not refused:
+        return (
+            "in force: a network namespace with its own loopback" if loopback else "in force: empty network namespace"
+        )
+    if filtered.startswith("in force") and not loopback:
+        return "in force: seccomp refuses every socket"
+    return f"missing: no network namespace ({refused})"
+
+
+def _set_limits(limits: dict[str, int]) -> str:
+    for name, value in limits.items():
+        kind = getattr(resource, name)
+        hard = resource.getrlimit(kind)[1]
+        wanted = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (wanted, wanted))
+    return "in force: " + ", ".join(sorted(name.removeprefix("RLIMIT_").lower() for name in limits))
+
+
+def _start_rank(order: dict[str, Any], rank: int, control: socket.socket, null: int, refused: str) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        if refused:
+            namespaces.die_with_parent()
+        os.setpgid(0, 0)
+        log, channel = order["log_fd"], order["channel_fds"][rank]
+        sources = [fcntl.fcntl(fd, fcntl.F_DUPFD, _ABOVE) for fd in (null, log, log, channel, control.fileno())]
+        for target, source in enumerate(sources):
+            os.dup2(source, target, inheritable=target != CONTROL_FD)
+        os.closerange(CONTROL_FD + 1, 1 << 20)
+        os.chdir(order["home"])
+        argv, own = order["argv"], order["rank_env"][rank]
+        os.execve(argv[0], argv, order["env"] | own | {"GOLF_CHANNEL_FD": str(CHANNEL_FD)})
+    except BaseException as error:
+        os.write(2, f"rank {rank} could not start: {error}\n".encode())
+    os._exit(127)
+
+
+def _reap(control: socket.socket, ranks: dict[int, int], *, namespaced: bool) -> NoReturn:
+    """Reap whatever ends and report the ranks' exit codes; on TERM_ALL, pass the signal on. Never returns by itself."""
+    wake_reader, wake_writer = os.pipe()
+    os.set_blocking(wake_reader, False)
+    os.set_blocking(wake_writer, False)
+    signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    poll = select.poll()
+    poll.register(wake_reader, select.POLLIN)
+    poll.register(control, select.POLLIN)
+    while True:
+        for pid, status in _ended_children():
+            if pid in ranks:
+                code = os.waitstatus_to_exitcode(status)
+                control.send(json.dumps({"rank": ranks[pid], "code": code}).encode())
+        ready = {descriptor for descriptor, _ in poll.poll()}
+        if wake_reader in ready:
+            with contextlib.suppress(BlockingIOError):
+                os.read(wake_reader, 4096)
+        if control.fileno() in ready:
+            command = control.recv(64)
+            if not command:
+                os._exit(0)  # the referee is gone; in a PID namespace everything goes with this process
+            if command == TERM_ALL and namespaced:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(-1, signal.SIGTERM)
+
+
+def _ended_children(*, block: bool = False) -> Iterator[tuple[int, int]]:
+    while True:
+        try:
+            pid, status = os.waitpid(-1, 0 if block else os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        yield pid, status
+
+
+if __name__ == "__main__":
+    main()
