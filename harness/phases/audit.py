@@ -12,7 +12,7 @@ from harness.phases.evaluate import Evaluation, eval_cell, failures_named
 from harness.record.predicate import AuditResult
 from harness.scoring.audit import judge_replays, replica_lost
 from harness.scoring.ledger import Stream
-from harness.scoring.replay import Replay, replay_cuts, replay_truth
+from harness.scoring.replay import Replay, Replayer
 
 REPLICAS = ("replica-1", "replica-2")
 
@@ -66,10 +66,10 @@ def _replay(
             )
             replicas.append((name, cell, client))
         replays = []
-        for (name, cell, client), replay in zip(replicas, (replay_cuts, replay_truth), strict=True):
+        for (name, cell, client), replay in zip(replicas, (Replayer.cuts, Replayer.truths), strict=True):
             with failures_named(context, name, cell, client, deadline_ns, allowed_s):
                 client.prepare()
                 client.start()
-                replays.append(replay(client, stream, chunks, sample, kept, step))
+                replays.append(replay(Replayer(client, stream, chunks, sample, kept, step)))
                 client.stop()
     return replays[0], replays[1]

@@ -17,7 +17,7 @@ from harness.protocol.session import MODEL_FILE
 from harness.record.predicate import Score
 from harness.sandbox.cell import Cell
 from harness.scoring.client import EvalClient, OutOfTime, WorkerFailure, WorkerLimits
-from harness.scoring.ledger import ScoreLedger, Stream
+from harness.scoring.ledger import Chunks, ScoreLedger, Stream
 from harness.scoring.loop import BrokenLogits, score_stream
 from harness.scoring.sample import Keeper, draw_sample
 
@@ -32,7 +32,7 @@ class Evaluation:
     score: Score
     running_bpb: list[tuple[int, float]]
     keeper: Keeper
-    chunks: list[tuple[int, int]]
+    chunks: Chunks
 
 
 def evaluate(context: RunContext, stage: Stage, stream: Stream, *, limit_s: float, whole_set: bool) -> Evaluation:
@@ -45,7 +45,9 @@ def evaluate(context: RunContext, stage: Stage, stream: Stream, *, limit_s: floa
         warm_up(context, client, cell, stage, span="warmup" if final else f"warmup {stage}")
         chunks = stream.chunks(client.hello.chunk_tokens)
         audit = context.track.audit
-        keeper = Keeper(draw_sample(chunks, most_chunks=audit.chunks, positions=audit.positions))
+        keeper = Keeper(draw_sample(chunks, most_chunks=audit.chunks, positions=audit.positions), chunks)
+        if final:
+            _reserve(context, keeper, client)
         ledger = ScoreLedger(stream, context.run_dir / "ledger.jsonl" if final else None)
         with (
             context.progress.stage(f"eval {stage}", stream.targets, "targets") as shown,
@@ -70,6 +72,19 @@ def evaluate(context: RunContext, stage: Stage, stream: Stream, *, limit_s: floa
     bpb = nats / (math.log(2) * n_bytes)
     score = Score(stage, nats, targets, n_bytes, bpb, whole_set, round(seconds, 6))
     return Evaluation(score, ledger.running_bpb(), keeper, chunks)
+
+
+def _reserve(context: RunContext, keeper: Keeper, client: EvalClient) -> None:
+    """Memory for the kept states, before the clock starts. Small chunks mean many copies, so they mean small states."""
+    limits, hello = context.track.limits, client.hello
+    most = limits.state_bytes * context.track.audit.chunks
+    if hello.state_bytes * len(keeper.sample.rows) > most:
+        reason = (
+            f"it declares {hello.state_bytes:,} bytes of state and chunks of {hello.chunk_tokens:,} tokens; auditing "
+            f"{keeper.sample.positions} positions takes {len(keeper.sample.rows)} copies, {most:,} bytes at most"
+        )
+        raise failure(context, "final", reason, remedy="Use larger chunks, or less state.")
+    keeper.reserve(client.buffers.state)
 
 
 @contextmanager

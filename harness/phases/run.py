@@ -151,7 +151,7 @@ def _run(described: Described, dataset: Dataset, intent_digest: str, predecessor
             sizes=sizes,
             final=final.score,
             audits=audits,
-            constant=final.keeper.is_constant(),
+            degenerate=final.keeper.degenerate(),
             disjoint=dataset.disjoint,
             val_targets=val_targets,
             val_bytes=dataset.val_bytes,

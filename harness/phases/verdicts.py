@@ -96,7 +96,7 @@ def all_findings(
     sizes: Sizes,
     final: Score,
     audits: list[AuditResult],
-    constant: bool,
+    degenerate: str,
     disjoint: Finding,
     val_targets: int,
     val_bytes: int,
@@ -111,6 +111,6 @@ def all_findings(
         *isolation_findings(context),
         *score_findings(final, val_targets=val_targets, val_bytes=val_bytes),
         Finding("S3-PROTOCOL", Verdict.PASS, "every answer came in order, in shape and in time."),
-        *audit_findings(audits, bpb=final.bpb, floor_bpb=context.track.audit.floor_bpb, constant=constant),
+        *audit_findings(audits, bpb=final.bpb, floor_bpb=context.track.audit.floor_bpb, degenerate=degenerate),
     ]
     return sorted(findings, key=lambda finding: finding.rule)

@@ -33,12 +33,14 @@ class Kind(IntEnum):
     LOGITS = 33  # a: first row, b: rows now in the logits buffer
     ADAPTED = 34  # adapt() returned
     LOADED = 35  # load_state() returned
+    SCORED = 36  # a: chunk index; score() is over and touches no buffer any more
     # evaluation, referee to worker
     BUFFERS = 48  # a: chunk tokens, b: slab rows; descriptors: inputs, targets, logits, state
     SCORE = 49  # a: chunk index, b: tokens in it; the inputs are in their buffer
     NEXT = 50  # the slab was read; write the next one
     ADAPT = 51  # a: chunk index, b: tokens; committed, the targets are in their buffer
     LOAD_STATE = 52  # the state buffer was filled from outside
+    ENOUGH = 53  # no more rows of this chunk are wanted; answer SCORED
 
 
 class MessageError(ValueError):

@@ -129,9 +129,9 @@ class EvalWorker:
         message = self._receive()
         while message.kind is not Kind.STOP:
             if message.kind is Kind.SCORE:
-                message = self._score(message.b)
-                continue
-            if message.kind is Kind.ADAPT:
+                self._score(message.b)
+                self._send(Kind.SCORED, message.a)
+            elif message.kind is Kind.ADAPT:
                 buffers = self._mapped()
                 self._predictor.adapt(buffers.inputs[: message.b].clone(), buffers.targets[: message.b].clone())
                 self._send(Kind.ADAPTED, message.a)
@@ -142,27 +142,29 @@ class EvalWorker:
                 raise ProtocolError(f"the referee said {message.kind.name} out of turn.")
             message = self._receive()
 
-    def _score(self, count: int) -> Message:
-        """Stream the logits of one chunk; the next command is the result.
+    def _score(self, count: int) -> None:
+        """Stream the logits of one chunk, until its rows are complete or the referee has seen enough.
 
-        One slab lies in the buffer at a time, but the next is computed while the referee reads it. A command other
-        than NEXT means that the referee has seen enough of this chunk.
+        One slab lies in the buffer at a time, but the next is computed while the referee reads it. ``score()`` has
+        ended when this returns, so whatever it does to the state behind its last slab is done too.
         """
         buffers, row = self._mapped(), 0
         with torch.no_grad():
-            slabs = iter(self._predictor.score(buffers.inputs[:count].clone()))
-            for slab in slabs:
-                if row:
-                    message = self._receive()
-                    if message.kind is not Kind.NEXT:
-                        return message
+            for slab in self._predictor.score(buffers.inputs[:count].clone()):
                 rows = self._check_slab(slab, count - row)
+                if row and not self._more_wanted():
+                    return
                 buffers.logits[:rows].copy_(slab.detach())
                 self._send(Kind.LOGITS, row, rows)
                 row += rows
         if row != count:
             raise ProtocolError(f"score() gave {row:,} rows for a chunk of {count:,}; one row a token is wanted.")
-        return self._receive()
+
+    def _more_wanted(self) -> bool:
+        message = self._receive()
+        if message.kind not in (Kind.NEXT, Kind.ENOUGH):
+            raise ProtocolError(f"the referee said {message.kind.name} while a chunk was scored.")
+        return message.kind is Kind.NEXT
 
     def _check_slab(self, slab: torch.Tensor, left: int) -> int:
         most = min(left, self._mapped().logits.shape[0])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from harness.record.predicate import AuditResult
 from harness.rules import Finding, Verdict
-from harness.scoring.replay import Place, Replay, nats_apart
+from harness.scoring.replay import Nats, Place, Replay, nats_apart
 from harness.scoring.sample import AuditSample, KeptChunk
 
 Worst = tuple[float, Place | None]
@@ -26,9 +27,19 @@ def judge_replays(
     starts: first target of each sampled chunk, so that messages name places in the stream
     """
     original = {(chunk, row): logits for chunk, keep in kept.items() for row, logits in keep.logits.items()}
-    agree = _worst({place: nats_apart(first.true[place], second.true[place]) for place in original})
-    declared = _worst({place: nats_apart(first.true[place], original[place]) for place in original})
+    committed = {chunk: keep.nats for chunk, keep in kept.items()}
+    agree = max(
+        _worst({place: nats_apart(first.true[place], second.true[place]) for place in original}),
+        _worst(_row_differences(first.nats, second.nats)),
+        key=lambda worst: worst[0],
+    )
+    declared = max(
+        _worst({place: nats_apart(first.true[place], original[place]) for place in original}),
+        _worst(_row_differences(first.nats, committed)),
+        key=lambda worst: worst[0],
+    )
     causal = _worst(_causal_differences(original, first, second))
+    rows = sum(map(len, committed.values()))
 
     def result(name: str, rule: str, worst: Worst, k: int, passed: str, failed: str) -> AuditResult:
         nats, place = worst
@@ -50,16 +61,16 @@ def judge_replays(
             "declared state",
             "S4-STATE-DECLARED",
             declared,
-            k,
-            f"A fresh replica with the kept state reproduces {k} rows.",
+            rows,
+            f"A fresh replica with the kept state reproduces the nats of {rows:,} targets, and {k} whole rows.",
             "A fresh replica with the kept state and the same inputs gives other logits than the run did.",
         ),
         result(
             "determinism",
             "S5-DETERMINISM",
             agree,
-            k,
-            f"Two fresh replicas agree on {k} rows.",
+            rows,
+            f"Two fresh replicas agree on the nats of {rows:,} targets, and on {k} whole rows.",
             "Two fresh replicas with the same state and inputs give different logits.",
         ),
     ]
@@ -80,7 +91,7 @@ def replica_lost(sample: AuditSample, tolerance_nats: float, reason: str) -> lis
     ]
 
 
-def audit_findings(results: list[AuditResult], *, bpb: float, floor_bpb: float, constant: bool) -> list[Finding]:
+def audit_findings(results: list[AuditResult], *, bpb: float, floor_bpb: float, degenerate: str) -> list[Finding]:
     """One finding an audit, and S6-PLAUSIBLE from the score and the kept rows."""
     findings = [
         Finding(
@@ -94,11 +105,22 @@ def audit_findings(results: list[AuditResult], *, bpb: float, floor_bpb: float, 
         text = f"bpb {bpb:.4f} is under the floor of {floor_bpb:g}: held for review."
         remedy = "Show where the gain comes from; a reviewer decides."
         findings.append(Finding("S6-PLAUSIBLE", Verdict.FAIL, text, found=f"{bpb:.4f}", remedy=remedy))
-    elif constant:
-        findings.append(Finding("S6-PLAUSIBLE", Verdict.WARN, "the predictor is constant: it ignores its inputs."))
+    elif degenerate:
+        findings.append(Finding("S6-PLAUSIBLE", Verdict.WARN, f"the predictor is degenerate: {degenerate}."))
     else:
         findings.append(Finding("S6-PLAUSIBLE", Verdict.PASS, f"bpb {bpb:.4f} is above the floor of {floor_bpb:g}."))
     return findings
+
+
+def _row_differences(one: dict[int, Nats], other: dict[int, Nats]) -> dict[Place, float]:
+    """For each chunk its worst row: where it is, and the difference in nats."""
+    apart = {}
+    for chunk, nats in one.items():
+        with np.errstate(invalid="ignore"):
+            rows = np.nan_to_num(np.abs(nats - other[chunk]), nan=np.inf, posinf=np.inf)
+        row = int(rows.argmax())
+        apart[chunk, row] = float(rows[row])
+    return apart
 
 
 def _causal_differences(original: dict[Place, torch.Tensor], first: Replay, second: Replay) -> dict[Place, float]:

@@ -11,17 +11,20 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from harness.cli.progress import printable
 from harness.protocol.channel import Channel, ChannelClosed, ChannelTimeout
 from harness.protocol.layout import LOGITS_DTYPES
 from harness.protocol.messages import Kind, Message, MessageError
 from harness.scoring.buffers import EvalBuffers, eval_buffers
 
 MAX_SLAB_BYTES = 1 << 30
+REASON_CHARACTERS = 400
 
 
 class WorkerFailure(Exception):
@@ -62,6 +65,7 @@ class EvalClient:
         self._buffers: EvalBuffers | None = None
         self._private = torch.empty(0)
         self._hello: Hello | None = None
+        self._enough = False
         self.deadline_ns: int | None = None
 
     def __enter__(self) -> EvalClient:
@@ -115,20 +119,23 @@ class EvalClient:
         self._send(Message(Kind.LOAD_STATE))
         self._expect(Kind.LOADED)
 
-    def copy_state(self) -> torch.Tensor:
-        """A private copy of the state as it is now."""
-        return self.buffers.state.clone()
+    def copy_state(self, place: torch.Tensor) -> None:
+        """Copy the state as it is now into ``place``, a private tensor of its shape on its device."""
+        place.copy_(self.buffers.state)
 
-    def score(self, chunk: int, inputs: npt.NDArray[np.int64]) -> Iterator[tuple[int, torch.Tensor]]:
+    def score(self, chunk: int, inputs: npt.NDArray[np.integer[Any]]) -> Iterator[tuple[int, torch.Tensor]]:
         """Reveal ``inputs``; yield (first row, logits) slab by slab until every row came.
 
         Each slab is a private copy, so the worker cannot show one thing to the score and another to the audits; the
-        next slab overwrites it. Leave the loop early when no more rows are needed: the next command ends the chunk.
+        next slab overwrites it. Call ``enough`` when no more rows are needed. When the loop is over the worker has left
+        ``score()``: a state that it carries forward behind its last slab is complete, and nothing that the
+        referee writes next meets a worker that still computes.
         """
         count, row = len(inputs), 0
         self.buffers.inputs[:count].copy_(torch.from_numpy(np.ascontiguousarray(inputs, np.int64)))
         self._send(Message(Kind.SCORE, chunk, count))
-        while True:
+        self._enough = False
+        while row < count and not self._enough:
             message = self._expect(Kind.LOGITS)
             rows = message.b
             if message.a != row or not 1 <= rows <= min(count - row, self.buffers.logits.shape[0]):
@@ -137,11 +144,15 @@ class EvalClient:
                 )
             yield row, self._private[:rows].copy_(self.buffers.logits[:rows])
             row += rows
-            if row == count:
-                return
-            self._send(Message(Kind.NEXT))
+            if row < count:
+                self._send(Message(Kind.ENOUGH if self._enough else Kind.NEXT))
+        self._expect(Kind.SCORED)
 
-    def adapt(self, chunk: int, targets: npt.NDArray[np.int64]) -> None:
+    def enough(self) -> None:
+        """No more rows of this chunk are needed: call it while ``score`` yields, and let the loop run out."""
+        self._enough = True
+
+    def adapt(self, chunk: int, targets: npt.NDArray[np.integer[Any]]) -> None:
         """Hand over the targets of a committed chunk and wait until the worker has learnt from them."""
         self.buffers.targets[: len(targets)].copy_(torch.from_numpy(np.ascontiguousarray(targets, np.int64)))
         self._send(Message(Kind.ADAPT, chunk, len(targets)))
@@ -187,7 +198,10 @@ class EvalClient:
         until = time.monotonic() + self._patience(patient)
         while True:
             try:
-                message, fds = self._channel.receive(max(0.0, until - time.monotonic()))
+                left = until - time.monotonic()
+                if left <= 0:  # a flood of progress must not stretch the wait
+                    raise ChannelTimeout
+                message, fds = self._channel.receive(left)
             except ChannelTimeout:
                 self._check_clock()
                 raise WorkerFailure(
@@ -202,7 +216,7 @@ class EvalClient:
             if fds:
                 raise WorkerFailure("it sent descriptors, which no worker may")
             if message.kind is Kind.FAILED:
-                raise WorkerFailure(f"it says: {message.text}")
+                raise WorkerFailure(f"it says: {printable(message.text, REASON_CHARACTERS)}")
             if message.kind is kind:
                 self._check_clock()
                 return message

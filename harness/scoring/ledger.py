@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -24,21 +25,42 @@ class OutOfOrder(RuntimeError):
 
 
 @dataclass(frozen=True)
+class Chunks(Sequence[tuple[int, int]]):
+    """Where the chunks lie, worked out when asked for: a worker that wants tiny chunks costs no memory."""
+
+    targets: int
+    chunk_tokens: int
+
+    def __len__(self) -> int:
+        return -(-self.targets // self.chunk_tokens)
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[int, int]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[tuple[int, int]]: ...
+    def __getitem__(self, index: int | slice) -> tuple[int, int] | list[tuple[int, int]]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        place = range(len(self))[index] * self.chunk_tokens
+        return place, min(self.chunk_tokens, self.targets - place)
+
+
+@dataclass(frozen=True)
 class Stream:
     """The validation stream: target i is ``tokens[i + 1]`` and spells ``target_bytes[i]`` raw bytes.
 
     tokens: integer (N,); target_bytes: integer (N - 1,); targets: how many are scored, from the front
     """
 
-    tokens: npt.NDArray[np.int64]
-    target_bytes: npt.NDArray[np.int64]
+    tokens: npt.NDArray[np.integer[Any]]
+    target_bytes: npt.NDArray[np.integer[Any]]
     targets: int
 
-    def chunks(self, chunk_tokens: int) -> list[tuple[int, int]]:
+    def chunks(self, chunk_tokens: int) -> Chunks:
         """(first input, number of inputs) of each chunk, left to right, the tail included."""
-        return [(s, min(chunk_tokens, self.targets - s)) for s in range(0, self.targets, chunk_tokens)]
+        return Chunks(self.targets, chunk_tokens)
 
-    def inputs(self, start: int, count: int) -> npt.NDArray[np.int64]:
+    def inputs(self, start: int, count: int) -> npt.NDArray[np.integer[Any]]:
         """Inputs of a chunk."""
         return self.tokens[start : start + count]
 
@@ -61,7 +83,7 @@ class ScoreLedger:
         """Targets committed so far."""
         return self._committed
 
-    def referee_targets(self, start: int, count: int) -> npt.NDArray[np.int64]:
+    def referee_targets(self, start: int, count: int) -> npt.NDArray[np.integer[Any]]:
         """The targets for the referee's own NLL. Never handed to a worker."""
         return self._stream.tokens[start + 1 : start + 1 + count]
 
@@ -83,7 +105,7 @@ class ScoreLedger:
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()
 
-    def targets(self, start: int, count: int) -> npt.NDArray[np.int64]:
+    def targets(self, start: int, count: int) -> npt.NDArray[np.integer[Any]]:
         """Targets for the worker. Raises ``OutOfOrder`` for any that is not committed yet."""
         if start + count > self._committed:
             raise OutOfOrder(f"targets {start} to {start + count} are asked for; {self._committed} are committed.")

@@ -18,14 +18,18 @@ class BrokenLogits(Exception):
 
 
 class Witness(Protocol):
-    """Keeps what the audits need later. It is told of every chunk, so that a worker cannot tell what is kept."""
+    """Keeps what the audits need later. It does the same work for every chunk: a worker cannot tell what is kept."""
 
-    def chunk_begins(self, chunk: int, state: torch.Tensor) -> None:
-        """``state`` is a private copy from before the chunk's inputs were revealed."""
+    def state_place(self, chunk: int) -> torch.Tensor:
+        """Private memory for the state as it is before the chunk's inputs are revealed."""
         ...
 
     def slab(self, chunk: int, first_row: int, logits: torch.Tensor) -> None:
         """``logits`` is the referee's private copy, overwritten by the next slab: copy what is kept."""
+        ...
+
+    def scored(self, chunk: int, nats: np.ndarray[tuple[int], np.dtype[np.float64]]) -> None:
+        """``nats`` of the whole chunk, as committed."""
         ...
 
 
@@ -47,9 +51,11 @@ def score_stream(
     chunks = stream.chunks(chunk_tokens)
     for index, (start, count) in enumerate(chunks):
         if witness:
-            witness.chunk_begins(index, client.copy_state())
+            client.copy_state(witness.state_place(index))
         nats = _score_chunk(client, stream, ledger, index, start, count, witness)
         ledger.commit(index, start, nats)
+        if witness:
+            witness.scored(index, nats)
         committed(ledger.committed)
         if adapt and index + 1 < len(chunks):
             client.adapt(index, ledger.targets(start, count))

@@ -4,13 +4,16 @@ Covered: whatever makes the original logits of an audited row depend on somethin
 before the chunk and the inputs up to that row. The replica never learns more than that before it has to reproduce the
 row: chunks and cuts come in ascending order, the future is random behind each cut, and a chunk's true inputs come last.
 So a predictor that notices the audit gains nothing; it would have to guess what its original answer was built from.
+With the true inputs every row of a kept chunk has to give the nats that were committed for it, not only audited rows.
 Not covered: leaks that change no audited row by more than the tolerance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,76 +21,102 @@ import torch
 
 from harness.scoring.client import EvalClient
 from harness.scoring.ledger import Stream
-from harness.scoring.nll import log_probabilities
+from harness.scoring.nll import NotFinite, log_probabilities, token_nats
 from harness.scoring.sample import AuditSample, KeptChunk
 
 REDRAWS = 30  # a token that covers a tenth of the text is then still in its old place once in 10^30
 
 Rows = dict[int, torch.Tensor]
 Place = tuple[int, int]
+Nats = npt.NDArray[np.float64]
 
 
 @dataclass
 class Replay:
-    """What one replica answered: logits by (chunk, row).
+    """What one replica answered: logits by (chunk, row), and the nats of whole chunks.
 
-    true: with the true inputs; cut: with a random future behind the row; truncated: without any future.
+    true: with the true inputs; nats: all rows of each chunk then, float64, infinite where logits were not finite
+    cut: with a random future behind the row; truncated: without any future
     earlier: largest difference of log-probabilities at audited rows before the cut, by (chunk, cut), in nats
     """
 
     true: dict[Place, torch.Tensor] = field(default_factory=dict)
+    nats: dict[int, Nats] = field(default_factory=dict)
     cut: dict[Place, torch.Tensor] = field(default_factory=dict)
     truncated: dict[Place, torch.Tensor] = field(default_factory=dict)
     earlier: dict[Place, float] = field(default_factory=dict)
 
 
-def replay_cuts(
-    client: EvalClient,
-    stream: Stream,
-    chunks: list[tuple[int, int]],
-    sample: AuditSample,
-    kept: dict[int, KeptChunk],
-    step: Callable[[], None] = lambda: None,
-) -> Replay:
-    """First replica: every audited row behind a random future, then the chunk's true inputs."""
-    replay = Replay()
-    random = np.random.Generator(np.random.PCG64([int.from_bytes(bytes.fromhex(sample.entropy), "little"), 1]))
-    for chunk, rows in sample.rows.items():
-        start, count = chunks[chunk]
-        true = stream.inputs(start, count)
-        for row in rows:
-            inputs = _with_random_future(true, row, stream, random)
-            answers = _answers(client, kept[chunk], chunk, inputs, [r for r in rows if r <= row])
-            replay.cut[chunk, row] = answers[row]
-            before = [nats_apart(answers[r], kept[chunk].logits[r]) for r in rows if r < row]
-            replay.earlier[chunk, row] = max(before, default=0.0)
-            step()
-        for row, logits in _answers(client, kept[chunk], chunk, true, list(rows)).items():
-            replay.true[chunk, row] = logits
-        step()
-    return replay
+class Replayer:
+    """One fresh replica, and what it is asked to repeat. ``step`` is called after each pass, for people."""
 
+    def __init__(
+        self,
+        client: EvalClient,
+        stream: Stream,
+        chunks: Sequence[tuple[int, int]],
+        sample: AuditSample,
+        kept: dict[int, KeptChunk],
+        step: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._client, self._stream, self._chunks = client, stream, chunks
+        self._sample, self._kept, self._step = sample, kept, step
+        self._replay = Replay()
 
-def replay_truth(
-    client: EvalClient,
-    stream: Stream,
-    chunks: list[tuple[int, int]],
-    sample: AuditSample,
-    kept: dict[int, KeptChunk],
-    step: Callable[[], None] = lambda: None,
-) -> Replay:
-    """Second replica: a true truncation at one audited row of each chunk, then the chunk's true inputs."""
-    replay = Replay()
-    for chunk, rows in sample.rows.items():
-        start, count = chunks[chunk]
-        true = stream.inputs(start, count)
-        row = rows[len(rows) // 2]
-        replay.truncated[chunk, row] = _answers(client, kept[chunk], chunk, true[: row + 1], [row])[row]
-        step()
-        for place, logits in _answers(client, kept[chunk], chunk, true, list(rows)).items():
-            replay.true[chunk, place] = logits
-        step()
-    return replay
+    def cuts(self) -> Replay:
+        """For the first replica: every audited row behind a random future, then the chunk's true inputs."""
+        random = np.random.Generator(np.random.PCG64([int.from_bytes(bytes.fromhex(self._sample.entropy), "little")]))
+        for chunk, rows in self._sample.rows.items():
+            true, kept = self._inputs(chunk), self._kept[chunk]
+            for row in rows:
+                inputs = _with_random_future(true, row, self._stream, random)
+                answers = self._rows(chunk, inputs, [r for r in rows if r <= row])
+                self._replay.cut[chunk, row] = answers[row]
+                before = [nats_apart(answers[r], kept.logits[r]) for r in rows if r < row]
+                self._replay.earlier[chunk, row] = max(before, default=0.0)
+                self._step()
+            self._truth(chunk)
+        return self._replay
+
+    def truths(self) -> Replay:
+        """For the second replica: a true truncation at one audited row of each chunk, then the chunk's true inputs."""
+        for chunk, rows in self._sample.rows.items():
+            row = rows[len(rows) // 2]
+            inputs = self._inputs(chunk)[: row + 1]
+            self._replay.truncated[chunk, row] = self._rows(chunk, inputs, [row])[row]
+            self._step()
+            self._truth(chunk)
+        return self._replay
+
+    def _truth(self, chunk: int) -> None:
+        start, count = self._chunks[chunk]
+        targets = torch.from_numpy(self._stream.tokens[start + 1 : start + 1 + count].astype(np.int64))
+        nats = np.full(count, np.inf)
+        self._client.load_state(self._kept[chunk].state)
+        for first, slab in self._client.score(chunk, self._inputs(chunk)):
+            end = first + slab.shape[0]
+            with contextlib.suppress(NotFinite):
+                nats[first:end] = token_nats(slab, targets[first:end].to(slab.device)).cpu().numpy()
+            for row in self._sample.rows[chunk]:
+                if first <= row < end:
+                    self._replay.true[chunk, row] = slab[row - first].clone()
+        self._replay.nats[chunk] = nats
+        self._step()
+
+    def _rows(self, chunk: int, inputs: npt.NDArray[np.integer[Any]], rows: list[int]) -> Rows:
+        """Load the kept state, reveal ``inputs``, and take the logits of ``rows``; later slabs are not asked for."""
+        self._client.load_state(self._kept[chunk].state)
+        answers: Rows = {}
+        for first, slab in self._client.score(chunk, inputs):
+            for row in rows:
+                if first <= row < first + slab.shape[0]:
+                    answers[row] = slab[row - first].clone()
+            if len(answers) == len(rows):
+                self._client.enough()
+        return answers
+
+    def _inputs(self, chunk: int) -> npt.NDArray[np.integer[Any]]:
+        return self._stream.inputs(*self._chunks[chunk])
 
 
 def nats_apart(one: torch.Tensor, other: torch.Tensor) -> float:
@@ -96,22 +125,9 @@ def nats_apart(one: torch.Tensor, other: torch.Tensor) -> float:
     return apart if apart == apart else float("inf")
 
 
-def _answers(client: EvalClient, kept: KeptChunk, chunk: int, inputs: npt.NDArray[np.int64], rows: list[int]) -> Rows:
-    """Load the kept state, reveal ``inputs``, and take the logits of ``rows``; later slabs are not waited for."""
-    client.load_state(kept.state)
-    answers: Rows = {}
-    for first, slab in client.score(chunk, inputs):
-        for row in rows:
-            if first <= row < first + slab.shape[0]:
-                answers[row] = slab[row - first].clone()
-        if len(answers) == len(rows):
-            break
-    return answers
-
-
 def _with_random_future(
-    true: npt.NDArray[np.int64], row: int, stream: Stream, random: np.random.Generator
-) -> npt.NDArray[np.int64]:
+    true: npt.NDArray[np.integer[Any]], row: int, stream: Stream, random: np.random.Generator
+) -> npt.NDArray[np.integer[Any]]:
     """The inputs with everything behind ``row`` drawn anew: tokens of the stream in no order, unlike the true ones.
 
     The first token behind the cut is the target of ``row``, so one that peeks at its target sees another one.

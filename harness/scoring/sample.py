@@ -1,19 +1,23 @@
 """What the audits look at: a secret sample of chunks and rows, and what the referee keeps of them during the run.
 
-The sample is drawn from the operating system's randomness after the submission is sealed. The referee copies the state
-before every chunk, kept or not, so that nothing the worker can observe depends on the sample.
+The sample is drawn from the operating system's randomness after the submission is sealed. The referee does the same
+work for every chunk (copies the state into memory that is ready, copies a few rows of logits) and then remembers only
+what the sample names, so that no delay tells a worker which chunks are kept.
 """
 
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 ENTROPY_BYTES = 32
+SPARE_PLACES = 3
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,7 @@ class AuditSample:
 
     rows: dict[int, tuple[int, ...]]
     entropy: str
+    rows_each: int
 
     @property
     def positions(self) -> int:
@@ -34,47 +39,83 @@ def draw_sample(
 ) -> AuditSample:
     """Draw ``most_chunks`` of the (start, count) ``chunks`` and at least ``positions`` rows over them.
 
-    All chunks and all rows are taken where there are fewer. ``entropy``: 32 bytes, drawn afresh when not given.
+    More chunks are drawn where they are too small to hold the positions; all chunks and rows where there are fewer.
+    ``entropy``: 32 bytes, drawn afresh when not given.
     """
     secret = entropy or os.urandom(ENTROPY_BYTES)
-    random = np.random.Generator(np.random.PCG64(int.from_bytes(secret, "little")))
-    counts = np.array([count for _, count in chunks])
-    chosen = np.sort(random.choice(len(chunks), size=min(most_chunks, len(chunks)), replace=False))
+    random = _generator(secret, 0)
+    longest = chunks[0][1] if chunks else 1
+    wanted = min(len(chunks), max(most_chunks, -(-positions // longest)))
+    chosen = np.sort(random.choice(len(chunks), size=wanted, replace=False, shuffle=False))
     each = -(-positions // max(1, len(chosen)))
-    rows = {}
-    for chunk in chosen.tolist():
-        drawn = random.choice(counts[chunk], size=min(each, counts[chunk]), replace=False)
-        rows[chunk] = tuple(sorted(drawn.tolist()))
-    return AuditSample(rows, secret.hex())
+    rows = {chunk: draw_rows(secret, chunk, chunks[chunk][1], each) for chunk in chosen.tolist()}
+    return AuditSample(rows, secret.hex(), each)
+
+
+def draw_rows(secret: bytes, chunk: int, count: int, each: int) -> tuple[int, ...]:
+    """The rows of ``chunk`` that are audited if it is: ``each`` of its ``count``, ascending."""
+    drawn = _generator(secret, 1 + chunk).choice(count, size=min(each, count), replace=False)
+    return tuple(sorted(drawn.tolist()))
+
+
+def _generator(secret: bytes, use: int) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64([int.from_bytes(secret, "little"), use]))
 
 
 @dataclass
 class KeptChunk:
-    """State before the chunk (uint8), and the original logits of its audited rows, (rows, vocabulary)."""
+    """State before the chunk (uint8), original logits of its audited rows, (rows, vocabulary), and all its nats."""
 
     state: torch.Tensor
     logits: dict[int, torch.Tensor] = field(default_factory=dict)
+    nats: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
 
 class Keeper:
     """The witness of the final evaluation: keeps what the sample names, and looks for degenerate predictions."""
 
-    def __init__(self, sample: AuditSample) -> None:
+    def __init__(self, sample: AuditSample, chunks: Sequence[tuple[int, int]]) -> None:
         self.sample = sample
         self.kept: dict[int, KeptChunk] = {}
+        self._chunks = chunks
+        self._places: deque[torch.Tensor] = deque()
+        self._now = KeptChunk(torch.empty(0))
+        self._rows: tuple[int, ...] = ()
 
-    def chunk_begins(self, chunk: int, state: torch.Tensor) -> None:
-        """Keep the state of a sampled chunk."""
-        if chunk in self.sample.rows:
-            self.kept[chunk] = KeptChunk(state)
+    def reserve(self, state: torch.Tensor) -> None:
+        """Allocate and touch memory for all copies of ``state``; call it before the clock starts."""
+        places = len(self.sample.rows) + SPARE_PLACES
+        self._places = deque(torch.ones_like(state) for _ in range(places))
+
+    def state_place(self, chunk: int) -> torch.Tensor:
+        """Memory for the state before ``chunk``: the one that was longest unused, whether it will be kept or not."""
+        place = self._places.popleft()
+        self._now = KeptChunk(place)
+        self._rows = draw_rows(bytes.fromhex(self.sample.entropy), chunk, self._chunks[chunk][1], self.sample.rows_each)
+        return place
 
     def slab(self, chunk: int, first_row: int, logits: torch.Tensor) -> None:
-        """Keep the sampled rows of this slab."""
-        for row in self.sample.rows.get(chunk, ()):
+        """Copy the rows of this slab that an audit of ``chunk`` would look at."""
+        for row in self._rows:
             if first_row <= row < first_row + logits.shape[0]:
-                self.kept[chunk].logits[row] = logits[row - first_row].clone()
+                self._now.logits[row] = logits[row - first_row].clone()
 
-    def is_constant(self) -> bool:
-        """Whether all kept rows are the same distribution: a predictor that does not look at its input."""
-        rows = [row for kept in self.kept.values() for row in kept.logits.values()]
-        return len(rows) > 1 and all(torch.equal(rows[0], row) for row in rows[1:])
+    def scored(self, chunk: int, nats: npt.NDArray[np.float64]) -> None:
+        """The chunk is over: remember it, or free its memory for a later one."""
+        if chunk in self.sample.rows:
+            self._now.nats = nats
+            self.kept[chunk] = self._now
+        else:
+            self._places.append(self._now.state)
+
+    def degenerate(self) -> str:
+        """In words, how the kept rows show a predictor that does not look at its inputs; empty when it does."""
+        chunks = [list(kept.logits.values()) for kept in self.kept.values() if len(kept.logits) > 1]
+        rows = [row for chunk in chunks for row in chunk]
+        if not rows or not all(torch.equal(chunk[0], row) for chunk in chunks for row in chunk[1:]):
+            return ""
+        if all(bool((row == row[0]).all()) for row in rows):
+            return "it gives every token the same probability"
+        if all(torch.equal(rows[0], row) for row in rows[1:]):
+            return "it predicts one distribution everywhere"
+        return "it predicts one distribution for all rows of a chunk"

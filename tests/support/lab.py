@@ -23,7 +23,7 @@ from harness.scoring.audit import audit_findings, judge_replays
 from harness.scoring.client import EvalClient, OutOfTime, WorkerFailure, WorkerLimits
 from harness.scoring.ledger import ScoreLedger, Stream
 from harness.scoring.loop import BrokenLogits, score_stream
-from harness.scoring.replay import replay_cuts, replay_truth
+from harness.scoring.replay import Replayer
 from harness.scoring.sample import Keeper, draw_sample
 
 
@@ -111,11 +111,11 @@ def referee(
     try:
         keeper, ledger, spans = _score(build, stream, vocab_size, chunks, positions)
         replays = []
-        for replay in (replay_cuts, replay_truth):
+        for replay in (Replayer.cuts, Replayer.truths):
             with Worker(build, vocab_size, targets=stream.targets) as client:
                 client.prepare()
                 client.start()
-                replays.append(replay(client, stream, spans, keeper.sample, keeper.kept))
+                replays.append(replay(Replayer(client, stream, spans, keeper.sample, keeper.kept)))
                 client.stop()
     except WorkerFailure as error:
         return Outcome("S3-PROTOCOL", str(error))
@@ -129,7 +129,7 @@ def referee(
     audits = judge_replays(keeper.sample, keeper.kept, *replays, starts=starts, tolerance_nats=tolerance_nats)
     nats, targets, n_bytes = ledger.totals()
     bpb = nats / np.log(2) / n_bytes
-    findings = audit_findings(audits, bpb=bpb, floor_bpb=floor_bpb, constant=keeper.is_constant())
+    findings = audit_findings(audits, bpb=bpb, floor_bpb=floor_bpb, degenerate=keeper.degenerate())
     return Outcome(bpb=bpb, nats=nats, targets=targets, audits=audits, findings=findings)
 
 
@@ -138,7 +138,8 @@ def _score(build: Callable, stream: Stream, vocab_size: int, chunks: int, positi
         client.prepare()
         size = client.hello.chunk_tokens
         spans = stream.chunks(size)
-        keeper = Keeper(draw_sample(spans, most_chunks=chunks, positions=positions))
+        keeper = Keeper(draw_sample(spans, most_chunks=chunks, positions=positions), spans)
+        keeper.reserve(client.buffers.state)
         ledger = ScoreLedger(stream)
         client.start()
         score_stream(client, stream, ledger, chunk_tokens=size, adapt=True, witness=keeper)
