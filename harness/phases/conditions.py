@@ -6,13 +6,16 @@ other processes on the GPUs. Not covered: memory bandwidth, disks, and power cap
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
-import resource
 import subprocess
 import threading
 import time
 from pathlib import Path
 from types import TracebackType
+
+import psutil
 
 from harness.record.predicate import Conditions
 from harness.rules import Finding, Verdict, rule
@@ -20,7 +23,8 @@ from harness.rules import Finding, Verdict, rule
 RULE = "S7-OWN-MACHINE"
 FOREIGN_SHARE = 0.05
 STOLEN_SHARE = 0.02
-GPU_INTERVAL_S = 10.0
+SAMPLE_INTERVAL_S = 1.0
+GPU_EVERY = 10
 _SPEED_LIMITS = (
     ("clocks_event_reasons.hw_thermal_slowdown", "thermal slowdown (hardware)"),
     ("clocks_event_reasons.sw_thermal_slowdown", "thermal slowdown (driver)"),
@@ -35,27 +39,27 @@ class MachineWatch:
         self._gpus = gpus
         self._stop = threading.Event()
         self._limits: set[str] = set()
-        self._thread = threading.Thread(target=self._watch_gpus, daemon=True)
+        self._own: dict[tuple[int, float], float] = {}
+        self._thread = threading.Thread(target=self._watch, daemon=True)
         self.conditions: Conditions | None = None
 
     def __enter__(self) -> MachineWatch:
         self._gpu_shared = bool(self._gpus) and bool(_nvidia_smi("--query-compute-apps=pid"))
         self._started = time.monotonic()
-        self._before = (_processor_seconds(), _own_seconds(), _throttle_events())
-        if self._gpus:
-            self._thread.start()
+        self._before = (_processor_seconds(), time.process_time(), _throttle_events())
+        self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        if self._gpus:
-            self._thread.join()
+        self._thread.join()
         (busy_before, stolen_before), own_before, throttled_before = self._before
         busy, stolen = _processor_seconds()
         room = (time.monotonic() - self._started) * (os.cpu_count() or 1)
-        foreign = busy - busy_before - (_own_seconds() - own_before)
+        own = time.process_time() - own_before + sum(self._own.values())
+        foreign = busy - busy_before - own
         self.conditions = Conditions(
             foreign_cpu_share=round(min(1.0, max(0.0, foreign / room)), 4),
             stolen_cpu_share=round(min(1.0, max(0.0, (stolen - stolen_before) / room)), 4),
@@ -64,13 +68,27 @@ class MachineWatch:
             gpu_limits=sorted(self._limits),
         )
 
-    def _watch_gpus(self) -> None:
+    def _watch(self) -> None:
+        for count in itertools.count():
+            self._sample_own()
+            if self._gpus and count % GPU_EVERY == 0:
+                self._sample_gpus()
+            if self._stop.wait(SAMPLE_INTERVAL_S):
+                return
+
+    def _sample_own(self) -> None:
+        """Processor seconds of everything this run started; the kernel forgets those of processes that are killed."""
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                used = process.cpu_times()
+                self._own[process.pid, process.create_time()] = used.user + used.system
+
+    def _sample_gpus(self) -> None:
         names = ",".join(name for name, _ in _SPEED_LIMITS)
-        while not self._stop.wait(GPU_INTERVAL_S):
-            for line in _nvidia_smi(f"--query-gpu={names}"):
-                for (_, words), state in zip(_SPEED_LIMITS, line.split(","), strict=False):
-                    if state.strip() == "Active":
-                        self._limits.add(words)
+        for line in _nvidia_smi(f"--query-gpu={names}"):
+            for (_, words), state in zip(_SPEED_LIMITS, line.split(","), strict=False):
+                if state.strip() == "Active":
+                    self._limits.add(words)
 
 
 def judge_conditions(conditions: Conditions) -> Finding:
@@ -99,12 +117,6 @@ def _processor_seconds() -> tuple[float, float]:
     tick = os.sysconf("SC_CLK_TCK")
     user, nice, system, _, _, irq, softirq, stolen = fields
     return (user + nice + system + irq + softirq) / tick, stolen / tick
-
-
-def _own_seconds() -> float:
-    """Processor seconds of this process and of all children that have ended."""
-    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def _throttle_events() -> int:

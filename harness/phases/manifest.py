@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 
@@ -29,9 +30,14 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``accept``: names of the environment variables that reach the submission."""
+    """``accept``: names of the environment variables that reach the submission.
+
+    namespace: beginnings of names that are the submission's own; a variable that starts so and is not accepted is
+    refused by name, so that a typing error stops the run
+    """
 
     accept: tuple[str, ...] = ()
+    namespace: tuple[str, ...] = ()
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,6 +67,22 @@ def read_manifest(files: Mapping[str, bytes], where: str) -> Manifest:
                 remedy="Use upper-case names of the submission's own settings.",
             )
     return manifest
+
+
+def check_variables(manifest: Manifest, environ: Mapping[str, str]) -> None:
+    """Refuse variables of the submission's namespace that it does not know. Raises ``UsageError`` naming each."""
+    known = manifest.env.accept
+    unknown = [name for name in environ if name.startswith(manifest.env.namespace) and name not in known]
+    if not manifest.env.namespace or not unknown:
+        return
+    hints = []
+    for name in sorted(unknown):
+        near = difflib.get_close_matches(name, known, n=1)
+        hints.append(f"{name} (did you mean {near[0]}?)" if near else name)
+    raise UsageError(
+        f"{manifest.name} knows no variable {', '.join(hints)}.",
+        remedy="Unset it; `python -m submission.config --help` lists the variables.",
+    )
 
 
 def _check_module(files: Mapping[str, bytes], where: str, phase: str, module: str) -> None:

@@ -27,6 +27,7 @@ from harness.phases.context import RunContext
 from harness.phases.describe import describe
 from harness.phases.evaluate import evaluate
 from harness.phases.machine import describe_machine
+from harness.phases.manifest import check_variables
 from harness.phases.package import package
 from harness.phases.seal import seal_submission
 from harness.phases.train import train
@@ -69,6 +70,7 @@ def describe_submission(
     with nothing_half_written(run_dir):
         started_at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         sealed = seal_submission(submission_dir, run_dir)
+        check_variables(sealed.manifest, environ)
         context = RunContext(track, seed, run_dir, sealed, environ, progress, Ledger())
         config, parameters = describe(context)
         return Described(context, sealed.manifest.name, sealed.code_digest, config, parameters, started_at)
