@@ -18,6 +18,7 @@ from typing import Any, get_type_hints
 PRESETS = Path(__file__).parent / "presets"
 PRESET_OF_TRACK = {"smoke": "smoke"}
 DEFAULT_PRESET = "pr1890"
+WEIGHT_ROLES = ("embedding", "mamba", "dynamics", "attention", "mlp", "small")
 PREFIXES = (
     "TTT_", "QUANT_", "GPTQ_", "MUON_", "EVAL_", "MAMBA3_", "TRAIN_", "WARMDOWN_", "EMA_", "LATE_QAT_", "LOGIT_",
     "QK_GAIN_", "TIED_EMBED_", "NUM_LAYERS", "NUM_ATTN", "MATRIX_LR", "SCALAR_LR", "EMBED_LR", "USE_GPTQ", "USE_LZMA",
@@ -85,13 +86,37 @@ class Config:
     use_lzma: bool = _var("compress the model file")
     # evaluation
     eval_seq_len: int = _var("window length in evaluation", unit="tokens", low=2)
-    eval_overlap: int = _var("context tokens re-read before each window", unit="tokens", low=0)
-    eval_temp: float = _var("logits are divided by this, fixed before the first token", low=0.1, high=10)
+    eval_mode: str = _var(
+        "context of a token: plain windows; EVAL_OVERLAP tokens before each; a new window every EVAL_STRIDE tokens; "
+        "or the state and EVAL_OVERLAP keys carried through the whole stream",
+        choices=("windows", "overlap", "sliding", "carry"),
+    )
+    eval_overlap: int = _var("context re-read before a window (overlap), or keys kept (carry)", unit="tokens", low=0)
+    eval_stride: int = _var("new tokens of a window (sliding)", unit="tokens", low=1)
+    eval_carry: str = _var(
+        "the carried state after weights changed: keep it, recompute it from the last window, or decay it",
+        choices=("keep", "recompute", "decay"),
+    )
+    eval_carry_decay: float = _var("factor of EVAL_CARRY=decay", low=0, high=1)
+    eval_temp: float = _var("final logits are divided by this, fixed before the first token", low=0.1, high=10)
+    eval_temp_lr: float = _var("rate at which log EVAL_TEMP learns from scored chunks; 0 = fixed", low=0, high=10)
+    eval_bias_lr: float = _var("rate at which a bias of each token learns from scored chunks; 0 = none", low=0)
     ttt_epochs: int = _var("passes of test-time training over a scored chunk; 0 = none", unit="epochs", low=0, high=64)
-    ttt_lr: float = _var("SGD learning rate of test-time training", low=0)
-    ttt_momentum: float = _var("its momentum, kept over chunks", low=0, high=0.9999)
+    ttt_chunk_windows: int = _var("windows of EVAL_SEQ_LEN new tokens in a chunk", unit="windows", low=1)
+    ttt_batch_windows: int = _var("windows of one step; 0 = the whole chunk", unit="windows", low=0)
+    ttt_optimiser: str = _var("momentum as it is, or orthogonalised for matrices", choices=("sgd", "muon"))
+    ttt_lr: float = _var("learning rate of test-time training", low=0)
+    ttt_lr_schedule: str = _var("its course over the stream", choices=("constant", "linear", "cosine"))
+    ttt_lr_end: float = _var("its last value over TTT_LR, unless constant", low=0)
+    ttt_embed_lr: float = _var("rate of the embedding over TTT_LR", low=0)
+    ttt_dynamics_lr: float = _var("rate of the dd_dt and dd_A rows and dt_bias over TTT_LR", low=0)
+    ttt_small_lr: float = _var("rate of scales, gains and biases over TTT_LR", low=0)
+    ttt_freeze: str = _var("roles that never move: embedding, mamba, dynamics, attention, mlp, small; by commas")
+    ttt_momentum: float = _var("its momentum", low=0, high=0.9999)
+    ttt_momentum_reset: bool = _var("forget the momentum at each chunk")
     ttt_grad_clip: float = _var("clip of the gradient's norm; 0 = none", low=0)
-    ttt_chunk_windows: int = _var("windows of a chunk", unit="windows", low=1)
+    ttt_ema: float = _var("score with weights averaged over steps with this decay; 0 = the newest", low=0, high=0.9999)
+    ttt_lora_rank: int = _var("adapt matrices by factors of this rank; 0 = in full", low=0)
 
     @property
     def inner_dim(self) -> int:
@@ -208,6 +233,9 @@ def _contradictions(c: Config) -> list[str]:
         (c.inner_dim % c.mamba3_headdim == 0, "MAMBA3_HEADDIM must divide MAMBA3_EXPAND · MODEL_DIM."),
         (c.train_batch_tokens % c.train_seq_len == 0, "TRAIN_SEQ_LEN must divide TRAIN_BATCH_TOKENS."),
         (c.eval_overlap < c.eval_seq_len, "EVAL_OVERLAP must be under EVAL_SEQ_LEN."),
+        (c.eval_stride <= c.eval_seq_len, "EVAL_STRIDE must not exceed EVAL_SEQ_LEN."),
+        (set(c.ttt_freeze.split(",")) <= {"", *WEIGHT_ROLES}, f"TTT_FREEZE knows {', '.join(WEIGHT_ROLES)}."),
+        (not (c.ttt_optimiser == "muon" and c.ttt_lora_rank), "TTT_OPTIMISER=muon does not go with TTT_LORA_RANK."),
         (c.iterations == 0 or c.warmdown_iters <= c.iterations, "WARMDOWN_ITERS must not exceed ITERATIONS."),
     )
     return [text for holds, text in checks if not holds]

@@ -1,48 +1,89 @@
-"""How many epochs the rest of the clock affords."""
+"""How much work a chunk gets, so that every token is scored inside the eval clock.
+
+Order of degradation, never reversed: one epoch fewer at a time, then no adaptation (frozen weights), then plain windows
+(no context before a window). The level in force is part of the declared state; only decisions are made here.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 
 RESERVE = 0.06  # share of the clock kept free
 
 
+@dataclass(frozen=True)
+class Plan:
+    """Work for one chunk: epochs of adaptation, and whether windows get context."""
+
+    epochs: int
+    context: bool
+
+    def __str__(self) -> str:
+        adapting = f"{self.epochs} epochs" if self.epochs else "frozen"
+        return adapting if self.context else f"{adapting}, plain windows"
+
+
+def plans(epochs: int, context: bool) -> list[Plan]:
+    """All levels, from the full plan to the cheapest."""
+    levels = [Plan(count, context) for count in range(epochs, -1, -1)]
+    return [*levels, Plan(0, False)] if context else levels
+
+
 class Pace:
-    """Measured seconds a token of scoring and of one epoch, against the eval clock."""
+    """Seconds a token of scoring and of one epoch, the latest chunks weighing most, against the eval clock."""
 
-    def __init__(self, eval_s: float, total_targets: int) -> None:
-        self._limit_s, self._total = eval_s, total_targets
-        self.restart()
-
-    def restart(self) -> None:
-        """Forget the measurements; the clock starts with the first scored chunk."""
+    def __init__(
+        self, eval_s: float, total_targets: int, levels: list[Plan], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._limit_s, self._total, self._levels, self._clock = eval_s, total_targets, levels, clock
         self._start: float | None = None
-        self._tokens = 0
-        self._score_s = self._epoch_s = 0.0
-        self._epoch_tokens = 0
-        self._last_tokens = 0
+        self._running = False
+        self._tokens = self._last_tokens = 0
+        self._score_rate = self._epoch_rate = 0.0  # seconds a token
+        self._plain_share = 1.0
 
-    def scored(self, seconds: float, tokens: int) -> None:
-        """A chunk of ``tokens`` took ``seconds`` to score."""
-        if self._start is None:
-            self._start = time.monotonic() - seconds
-        self._tokens += tokens
-        self._last_tokens = tokens
-        self._score_s += seconds
+    def now(self) -> float:
+        """The clock that the other methods measure with, in seconds."""
+        return self._clock()
 
-    def adapted(self, seconds: float, epochs: int) -> None:
-        """The last chunk's adaptation of ``epochs`` epochs took ``seconds``."""
-        self._epoch_s += seconds
-        self._epoch_tokens += epochs * self._last_tokens
+    def forget(self) -> None:
+        """Drop what was measured so far, because it held compilation."""
+        self._score_rate = self._epoch_rate = 0.0
 
-    def affordable_epochs(self, epochs: int) -> int:
-        """The most epochs, at most ``epochs``, with which the rest of the tokens fits into the rest of the clock."""
-        if self._start is None or not self._epoch_tokens:
-            return epochs
-        left_s = self._limit_s * (1 - RESERVE) - (time.monotonic() - self._start)
+    def restart(self, plain_share: float = 1.0) -> None:
+        """The clock starts with the next scored chunk; what the warm-up measured stays as a first guess.
+
+        plain_share: cost of scoring plain windows over that of the plan's own windows
+        """
+        self._running, self._start, self._tokens, self._plain_share = True, None, 0, plain_share
+
+    def scored(self, started: float, tokens: int) -> None:
+        """A chunk of ``tokens`` was scored from ``started`` until now."""
+        self._start = started if self._start is None else self._start
+        self._tokens, self._last_tokens = self._tokens + tokens, tokens
+        self._score_rate = self._blend(self._score_rate, (self._clock() - started) / tokens)
+
+    def adapted(self, started: float, epochs: int) -> None:
+        """The last chunk got ``epochs`` epochs from ``started`` until now."""
+        if epochs:
+            rate = (self._clock() - started) / (epochs * self._last_tokens)
+            self._epoch_rate = self._blend(self._epoch_rate, rate)
+
+    def affordable(self, level: int) -> int:
+        """The first level from ``level`` on with which the rest of the tokens fits into the rest of the clock."""
+        if not self._running or self._start is None:
+            return level
+        left_s = self._limit_s * (1 - RESERVE) - (self._clock() - self._start)
         left_tokens = max(0, self._total - self._tokens)
-        for_adapting = left_s - left_tokens * self._score_s / self._tokens
-        per_epoch = left_tokens * self._epoch_s / self._epoch_tokens
-        if per_epoch <= 0:
-            return epochs
-        return max(0, min(epochs, int(for_adapting / per_epoch)))
+        for candidate in range(level, len(self._levels)):
+            plan = self._levels[candidate]
+            scoring = self._score_rate * (self._plain_share if self._levels[0].context and not plan.context else 1.0)
+            if left_tokens * (scoring + plan.epochs * self._epoch_rate) <= left_s:
+                return candidate
+        return len(self._levels) - 1
+
+    @staticmethod
+    def _blend(old: float, new: float) -> float:
+        return new if old == 0.0 else 0.7 * old + 0.3 * new

@@ -1,0 +1,80 @@
+"""Several processes that evaluate one stream: windows are sharded inside a chunk, gradients summed, order unchanged.
+
+Rank 0 talks to the referee and tells the others what comes; they hold the same weights and take the same steps.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+class Order(IntEnum):
+    """What rank 0 tells the others to do next."""
+
+    STOP, SCORE, ADAPT, LOAD = range(4)
+
+
+class Ranks:
+    """This process among its peers; with one rank every method is the identity."""
+
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
+        self.rank, self.size = rank, size
+
+    def share(self, windows: Tensor) -> Tensor:
+        """This rank's windows of (n, …); n is a multiple of the number of ranks."""
+        each = len(windows) // self.size
+        return windows[self.rank * each : (self.rank + 1) * each]
+
+    def gather(self, share: Tensor) -> Tensor:
+        """All ranks' shares in order, on every rank."""
+        if self.size == 1:
+            return share
+        parts = [torch.empty_like(share) for _ in range(self.size)]
+        dist.all_gather(parts, share.contiguous())
+        return torch.cat(parts)
+
+    def sum_all(self, tensors: list[Tensor]) -> None:
+        """Sum each tensor over the ranks, in place, as one message a dtype."""
+        if self.size == 1:
+            return
+        for dtype in {t.dtype for t in tensors}:
+            same = [t for t in tensors if t.dtype == dtype]
+            flat = torch.cat([t.flatten() for t in same])
+            dist.all_reduce(flat)
+            for tensor, part in zip(same, torch.split(flat, [t.numel() for t in same]), strict=True):
+                tensor.copy_(part.view_as(tensor))
+
+    def from_first(self, tensor: Tensor) -> Tensor:
+        """Rank 0's values, in place, on every rank."""
+        if self.size > 1:
+            dist.broadcast(tensor, 0)
+        return tensor
+
+    def order(self, order: Order, tokens: Tensor | None = None) -> None:
+        """Rank 0: tell the others what comes, with int64 tokens (rows, n) where the order needs them."""
+        if self.size > 1:
+            shape = (0, 0) if tokens is None else (tokens.shape[0], tokens.shape[1])
+            head = torch.tensor([int(order), *shape])
+            dist.broadcast(head.to(self._device(tokens)), 0)
+            if tokens is not None:
+                dist.broadcast(tokens.contiguous(), 0)
+
+    def next_order(self, device: torch.device) -> tuple[Order, Tensor]:
+        """The other ranks: wait for an order. The tokens are empty where it has none."""
+        head = torch.zeros(3, dtype=torch.int64, device=device)
+        dist.broadcast(head, 0)
+        order, rows, count = head.tolist()
+        tokens = torch.zeros(rows, count, dtype=torch.int64, device=device)
+        if count:
+            dist.broadcast(tokens, 0)
+        return Order(order), tokens
+
+    @staticmethod
+    def _device(tokens: Tensor | None) -> torch.device:
+        if dist.get_backend() == "nccl":
+            return torch.device("cuda", torch.cuda.current_device())
+        return torch.device("cpu") if tokens is None else tokens.device

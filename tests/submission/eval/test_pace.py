@@ -1,0 +1,59 @@
+"""Degradation: the documented order, never back, and the rest always fits when it can."""
+
+from submission.eval.pace import Pace, plans
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.s = 0.0
+
+    def __call__(self) -> float:
+        return self.s
+
+
+def drive(limit_s: float, chunks: int, score_s: float, epoch_s: float, epochs: int, *, slow_from: int = 10**9):
+    """Levels after each chunk, and the time it all took; from ``slow_from`` on the machine is three times slower."""
+    clock, levels = Clock(), plans(epochs, True)
+    pace = Pace(limit_s, chunks * 100, levels, clock)
+    pace.restart(plain_share=0.5)
+    level, seen = 0, []
+    for chunk in range(chunks):
+        slow = 3.0 if chunk >= slow_from else 1.0
+        started = clock()
+        clock.s += slow * score_s * (1.0 if levels[level].context else 0.5)
+        pace.scored(started, 100)
+        started = clock()
+        clock.s += slow * epoch_s * levels[level].epochs
+        pace.adapted(started, levels[level].epochs)
+        level = pace.affordable(level)
+        seen.append(level)
+    return seen, clock()
+
+
+def test_the_order_is_fewer_epochs_then_frozen_then_plain_windows() -> None:
+    assert [str(p) for p in plans(2, True)] == ["2 epochs", "1 epochs", "frozen", "frozen, plain windows"]
+    assert [p.epochs for p in plans(0, False)] == [0]
+
+
+def test_enough_time_changes_nothing() -> None:
+    seen, _ = drive(1000.0, 20, 1.0, 1.0, 2)
+    assert set(seen) == {0}
+
+
+def test_a_short_clock_costs_epochs_and_still_ends_in_time() -> None:
+    seen, took = drive(50.0, 20, 1.0, 1.0, 2)
+    assert seen == sorted(seen)
+    assert seen[-1] > 0
+    assert took <= 50.0
+
+
+def test_a_machine_that_slows_down_freezes_the_weights() -> None:
+    seen, took = drive(80.0, 20, 1.0, 1.0, 2, slow_from=5)
+    assert seen == sorted(seen)
+    assert seen[-1] >= 2
+    assert took <= 80.0
+
+
+def test_when_nothing_fits_the_cheapest_level_is_taken() -> None:
+    seen, _ = drive(1.0, 20, 1.0, 1.0, 64)
+    assert seen[0] == len(plans(64, True)) - 1

@@ -1,0 +1,221 @@
+"""The predictor under the referee's protocol: modes, audits, rollback, fallback, deadline, odd sizes."""
+
+import copy
+import dataclasses
+import math
+
+import lab
+import pytest
+import small_models
+import torch
+
+from harness.protocol.predictor import EvalContext
+from submission.config import Config, ConfigError, load_config
+from submission.eval.predictor import CHUNK, FALLBACKS, LEVEL, UNDONE, HybridPredictor
+
+STREAM = lab.markov_stream(vocab_size=64, targets=700)
+
+
+def config(**changes: object) -> Config:
+    base = {"eval_seq_len": 32, "ttt_chunk_windows": 4, "eval_overlap": 8, "eval_stride": 12, "ttt_lr": 0.05}
+    return small_models.small_config(**(base | changes))
+
+
+def context(stage: str = "final", targets: int = 700, eval_s: float = 1e9) -> EvalContext:
+    return EvalContext(stage, None, None, 64, eval_s, targets, 0, 1)  # type: ignore[arg-type]
+
+
+def builder(settings: Config, hook=lambda predictor: None):
+    """A ``build`` that gives every worker the same float32 weights."""
+    model = small_models.lively_model(settings).float()
+
+    def build(told: EvalContext) -> HybridPredictor:
+        predictor = HybridPredictor(copy.deepcopy(model), settings, dataclasses.replace(told, eval_s=1e9))
+        hook(predictor)
+        return predictor
+
+    return build
+
+
+def predictor(settings: Config, **told: object) -> HybridPredictor:
+    made = HybridPredictor(small_models.lively_model(settings).float(), settings, context(**told))
+    made.bind_state({name: t.clone() for name, t in made.state().items()})
+    return made
+
+
+def rows(one: HybridPredictor, inputs: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        return torch.cat(list(one.score(inputs)))
+
+
+MODES = [
+    {"eval_mode": "windows"},
+    {"eval_mode": "overlap"},
+    {"eval_mode": "sliding"},
+    {"eval_mode": "carry"},
+    {"eval_mode": "carry", "eval_carry": "recompute"},
+    {"eval_mode": "carry", "eval_carry": "decay"},
+    {"ttt_batch_windows": 3, "ttt_lr_schedule": "cosine"},
+    {"ttt_ema": 0.5, "eval_mode": "overlap"},
+    {"ttt_lora_rank": 2},
+    {"ttt_optimiser": "muon", "ttt_lr": 0.005},
+    {"eval_bias_lr": 1.0, "eval_temp_lr": 0.3, "eval_temp": 0.9},
+    {"ttt_freeze": "embedding,dynamics", "ttt_small_lr": 3.0, "ttt_grad_clip": 0.5, "ttt_momentum_reset": True},
+    {"ttt_epochs": 0, "eval_mode": "carry"},
+]
+
+
+@pytest.mark.parametrize("changes", MODES, ids=[",".join(map(str, m.values())) for m in MODES])
+def test_every_mode_passes_the_audits(changes: dict[str, object]) -> None:
+    outcome = lab.referee(builder(config(**changes)), STREAM, 64, chunks=3, positions=12)
+    assert not outcome.broken - {"S6-PLAUSIBLE"}, (outcome.reason, outcome.findings)
+    assert outcome.targets == 700
+    assert math.isfinite(outcome.bpb)
+
+
+def test_adaptation_lowers_the_score() -> None:
+    still = lab.referee(builder(config(ttt_epochs=0)), STREAM, 64, chunks=1, positions=1)
+    moving = lab.referee(builder(config(ttt_epochs=2)), STREAM, 64, chunks=1, positions=1)
+    assert moving.bpb < still.bpb - 0.05
+
+
+def test_the_kept_scoring_pass_changes_nothing() -> None:
+    inputs, targets = torch.randint(64, (128,)), torch.randint(64, (128,))
+    kept, again = predictor(config()), predictor(config())
+    for one in (kept, again):
+        rows(one, inputs)
+    again.load_state()  # forgets the pass
+    for one in (kept, again):
+        one.adapt(inputs, targets)
+    for name, tensor in kept.state().items():
+        torch.testing.assert_close(tensor, again.state()[name], rtol=0, atol=1e-6, msg=name)
+
+
+def test_two_full_batch_epochs_are_the_seeds_method() -> None:
+    settings = config(ttt_lr=0.02)
+    one = predictor(settings)
+    model = small_models.lively_model(settings).float()
+    parameters = list(model.parameters())
+    optimiser = torch.optim.SGD(parameters, lr=0.02, momentum=0.9)
+    for _ in range(2):
+        inputs, targets = torch.randint(64, (128,)), torch.randint(64, (128,))
+        wanted = model(inputs.view(4, 32)).flatten(0, 1)
+        torch.testing.assert_close(rows(one, inputs), wanted.detach(), rtol=0, atol=2e-4)
+        one.adapt(inputs, targets)
+        for _ in range(2):
+            optimiser.zero_grad()
+            torch.nn.functional.cross_entropy(model(inputs.view(4, 32)).flatten(0, 1), targets).backward()
+            optimiser.step()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(one.state()[f"weight/{name}"], parameter.detach(), rtol=0, atol=1e-4, msg=name)
+
+
+def test_carry_reads_the_stream_as_one_sequence() -> None:
+    settings = config(eval_mode="carry", eval_overlap=31, ttt_epochs=0, num_attn_layers=0)
+    one = predictor(settings)
+    inputs = torch.randint(64, (256,))
+    found = torch.cat([rows(one, inputs[:128]), rows(one, inputs[128:])])
+    start = torch.full((1, 31), 1)
+    wanted = small_models.lively_model(settings).float()(torch.cat((start, inputs[None]), 1))[0, 31:]
+    torch.testing.assert_close(found, wanted.detach(), rtol=0, atol=2e-3)
+
+
+def test_carried_keys_stand_where_they_stood() -> None:
+    """With attention: a window after carried keys equals one forward pass over those keys' tokens and the window."""
+    settings = config(eval_mode="carry", eval_overlap=31, ttt_epochs=0, num_layers=2, num_attn_layers=1)
+    one = predictor(settings)
+    inputs = torch.randint(64, (64,))
+    found = rows(one, inputs)[:32]
+    wanted = small_models.lively_model(settings).float()(torch.cat((torch.full((1, 31), 1), inputs[None, :32]), 1))
+    torch.testing.assert_close(found, wanted[0, 31:].detach(), rtol=0, atol=1e-3)
+
+
+def test_temperature_divides_the_final_logits() -> None:
+    inputs = torch.randint(64, (40,))
+    plain, cool = predictor(config()), predictor(config(eval_temp=0.5))
+    torch.testing.assert_close(rows(cool, inputs), rows(plain, inputs) / 0.5)
+
+
+def test_an_explosion_is_undone_and_counted() -> None:
+    one = predictor(config(ttt_lr=1e4))
+    before = {name: t.clone() for name, t in one.state().items() if name.startswith("weight/")}
+    inputs = torch.randint(64, (128,))
+    rows(one, inputs)
+    one.adapt(inputs, inputs)
+    state = one.state()
+    assert int(state["control"][UNDONE]) == 1
+    assert int(state["control"][CHUNK]) == 1
+    assert all(torch.equal(state[name], value) for name, value in before.items())
+    assert all(int(t.count_nonzero()) == 0 for name, t in state.items() if name.startswith("momentum/"))
+
+
+def test_weights_that_are_nan_never_reach_the_score_and_heal() -> None:
+    one = predictor(config())
+    inputs = torch.randint(64, (128,))
+    wanted = rows(predictor(config(ttt_epochs=0)), inputs)
+    one.state()["weight/blocks.0.mlp.fc.weight"][0, 0] = float("nan")
+    torch.testing.assert_close(rows(one, inputs), wanted, rtol=0, atol=1e-5)
+    assert int(one.state()["control"][FALLBACKS]) == 1
+    one.adapt(inputs, inputs)
+    assert all(bool(torch.isfinite(t).all()) for t in one.state().values())
+    rows(one, inputs)
+    assert int(one.state()["control"][FALLBACKS]) == 1, "the adapted weights are sound again"
+
+
+def test_the_fallback_is_chosen_row_by_row() -> None:
+    """A row must not change because a later token makes the weights overflow: that would be a leak (C1)."""
+    one = predictor(config())
+    one.state()["weight/embedding.weight"][63] = float("inf")
+    inputs = torch.randint(63, (32,))
+    clean = rows(one, inputs)
+    poisoned = inputs.clone()
+    poisoned[20] = 63
+    assert torch.equal(rows(one, poisoned)[:20], clean[:20])
+
+
+def test_a_short_clock_is_obeyed_through_the_declared_state() -> None:
+    settings = config(eval_mode="overlap")
+    one = predictor(settings, eval_s=1e-3)
+    one.pace.restart(plain_share=0.5)
+    inputs = torch.randint(64, (128,))
+    rows(one, inputs)
+    one.adapt(inputs, inputs)
+    assert int(one.state()["control"][LEVEL]) == len(one.levels) - 1
+    weights = one.state()["weight/embedding.weight"].clone()
+    plain = rows(one, inputs)
+    one.adapt(inputs, inputs)
+    assert torch.equal(one.state()["weight/embedding.weight"], weights), "frozen"
+    twin = predictor(settings)
+    for name, tensor in twin.state().items():
+        tensor.copy_(one.state()[name])
+    twin.load_state()
+    assert torch.equal(rows(twin, inputs), plain), "a replica with the state needs no clock"
+
+
+def test_a_run_out_of_time_passes_the_audits() -> None:
+    build = builder(config(eval_mode="overlap"), lambda p: setattr(p.pace, "_limit_s", 1e-3))
+    outcome = lab.referee(build, STREAM, 64, chunks=4, positions=12)
+    assert not outcome.broken - {"S6-PLAUSIBLE"}, (outcome.reason, outcome.findings)
+
+
+@pytest.mark.parametrize("targets", [1, 31, 33, 127, 129])
+@pytest.mark.parametrize("mode", ["windows", "sliding", "carry"])
+def test_odd_sizes_are_scored_to_the_last_token(targets: int, mode: str) -> None:
+    stream = dataclasses.replace(STREAM, targets=targets)
+    outcome = lab.referee(builder(config(eval_mode=mode)), stream, 64, chunks=2, positions=4)
+    assert not outcome.broken - {"S6-PLAUSIBLE"}, (outcome.reason, outcome.findings)
+    assert outcome.targets == targets
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TTT_EPOCHS", "-1"), ("TTT_EPOCHS", "1000000"), ("TTT_EPOCHS", "two"), ("EVAL_MODE", "best"),
+        ("EVAL_TEMP", "0"),
+        ("TTT_FREEZE", "everything"), ("EVAL_OVERLAP", "256"), ("EVAL_STRIDE", "0"), ("EVAL_STRIDE", "257"),
+        ("TTT_LR", "nan"), ("TTT_EPOCH", "2"), ("TTT_CHUNK_WINDOWS", "0"),
+    ],
+)  # fmt: skip
+def test_absurd_values_are_refused_by_name(name: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=name):
+        load_config({name: value}, "smoke")
