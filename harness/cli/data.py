@@ -1,0 +1,174 @@
+"""``harness data``: fetch, build and inspect data sets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from harness.data.inspect import Inspection
+
+EPILOG = """\b
+Named data sets lie in GOLF_CACHE_DIR/datasets; `make submit DATA=name` (or a folder's path) uses one.
+sotu, the set of the smoke track, is built by itself at its first use.
+
+Exit codes: 0 good, 1 a verdict fails, 2 wrong usage, 3 could not check (network, disk, damaged file)."""
+
+BUILD_EPILOG = """\b
+Examples:
+  harness data build docs_selected.jsonl --tokenizer fineweb_1024_bpe.model --name fineweb_mine
+  harness data build part_00.jsonl.xz part_01.jsonl.xz --tokenizer my.model --val-docs 5000 --name bench
+  harness data build texts/ --train-tokenizer 1024 --val-docs 20 --name mine    a folder of .txt files
+  make submit DATA=bench TRACK=non_record_16mb"""
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON; no progress.")
+
+
+@click.group(epilog=EPILOG)
+def command() -> None:
+    """Fetch, build and inspect data sets."""
+
+
+@command.command(epilog=BUILD_EPILOG)
+@click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--tokenizer", metavar="FILE", help="A .model, .tiktoken or byte260 .json file, or the word byte260.")
+@click.option("--train-tokenizer", metavar="N", type=int, help="Train a BPE of N pieces on the train side instead.")
+@click.option("--case-operators", is_flag=True, help="Lower-case letters and write case as operators, losslessly.")
+@click.option("--val-docs", default=50_000, show_default=True, help="The first N documents are validation.")
+@click.option("--field", default="text", show_default=True, help="Key of the text in a JSON line.")
+@click.option("--name", default="mine", show_default=True, help="Name of the data set.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to build (default: NAME in the cache).")
+@click.option("--shard-tokens", default=100_000_000, show_default=True, help="Tokens a shard.")
+@click.option("--no-near", is_flag=True, help="Look for equal documents across the sides only, not for similar ones.")
+@json_option
+def build(
+    sources: tuple[Path, ...],
+    tokenizer: str | None,
+    train_tokenizer: int | None,
+    case_operators: bool,
+    val_docs: int,
+    field: str,
+    name: str,
+    out: Path | None,
+    shard_tokens: int,
+    no_near: bool,
+    as_json: bool,
+) -> None:
+    """Build a data set from JSON lines (.jsonl, .gz, .xz) or text files, in order, validation first."""
+    from harness.cli.progress import make_reporter
+    from harness.config.environment import cache_dir
+    from harness.data.dataset import open_folder
+    from harness.data.sources import BuildPlan, build_from_sources
+
+    plan = BuildPlan(
+        sources=sources,
+        tokenizer=tokenizer,
+        train_tokenizer=train_tokenizer,
+        case_operators=case_operators,
+        val_documents=val_docs,
+        field=field,
+        name=name,
+        shard_tokens=shard_tokens,
+        near=not no_near,
+    )
+    folder = (out or cache_dir() / "datasets" / name).absolute()
+    reporter = make_reporter(silent=as_json)
+    build_from_sources(plan, folder, reporter)
+    dataset = open_folder(folder, reporter)
+    result = {
+        "name": dataset.name,
+        "folder": str(folder),
+        "fingerprint": dataset.fingerprint,
+        "val_documents": dataset.val_documents,
+        "val_tokens": dataset.val_tokens,
+        "val_bytes": dataset.val_bytes,
+        "train_tokens": dataset.train_tokens,
+        "vocab_size": dataset.vocab_size,
+        "baselines_bpb": dict(dataset.baselines_bpb),
+        "disjoint": f"{dataset.disjoint.verdict}: {dataset.disjoint.message}",
+    }
+    _show(result, as_json)
+    if dataset.disjoint.verdict == "FAIL":
+        raise SystemExit(ExitCode.RULE_BROKEN)
+
+
+@command.command(epilog="Example: harness data inspect path/to/folder --tokenizer fineweb_1024_bpe.model")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--tokenizer", metavar="FILE", help="Tokenizer of the shards (a built data set knows its own).")
+@click.option("--no-digests", is_flag=True, help="Leave out the SHA-256 of each file.")
+@json_option
+def inspect(path: Path, tokenizer: str | None, no_digests: bool, as_json: bool) -> None:
+    """Show what the shard or folder PATH holds: header, tokens, documents, digest, first tokens, verdicts."""
+    import msgspec
+
+    from harness.cli.progress import make_reporter
+    from harness.data.inspect import inspect_path
+
+    if not path.exists():
+        raise UsageError(f"{path} does not exist.")
+    report = inspect_path(path, tokenizer, make_reporter(silent=as_json), digests=not no_digests)
+    click.echo(json.dumps(msgspec.to_builtins(report), indent=1) if as_json else _render(report))
+    if report.broken:
+        raise SystemExit(ExitCode.RULE_BROKEN)
+
+
+@command.command("list")
+@json_option
+def list_(as_json: bool) -> None:
+    """List the data sets in the cache."""
+    from tabulate import tabulate
+
+    from harness.config.environment import cache_dir
+    from harness.data.inspect import list_cached
+
+    folder = cache_dir() / "datasets"
+    rows = list_cached(folder)
+    if as_json:
+        click.echo(json.dumps([{"folder": f, "name": n, "state": s} for f, n, s in rows], indent=1))
+    else:
+        click.echo(tabulate(rows, headers=("folder", "data set", "holds")) if rows else "No data set is cached yet.")
+        click.echo(f"Folder: {folder}")
+
+
+def _show(result: dict[str, object], as_json: bool) -> None:
+    from tabulate import tabulate
+
+    if as_json:
+        click.echo(json.dumps(result, indent=1))
+        return
+    rows = []
+    for key, value in result.items():
+        if isinstance(value, dict):
+            rows += [(f"{key} {name}", f"{number:.6f}") for name, number in value.items()]
+        else:
+            rows.append((key, f"{value:,}" if isinstance(value, int) else str(value)))
+    click.echo(tabulate(rows, tablefmt="plain", disable_numparse=True))
+
+
+def _render(report: Inspection) -> str:
+    from tabulate import tabulate
+
+    from harness.cli.progress import printable
+
+    rows = [
+        (
+            s.file,
+            s.version,
+            f"{s.values:,}",
+            f"{s.documents:,}",
+            s.largest,
+            "" if s.sum is None else f"{s.sum:,}",
+            s.sha256[:16],
+        )
+        for s in report.shards
+    ]
+    headers = ("shard", "version", "values", "documents", "largest", "bytes", "sha256")
+    parts = [tabulate(rows, headers=headers, disable_numparse=True)]
+    parts += [f"{s.file}: {s.first}\n  {printable(s.text, 160)}" for s in report.shards if s.part != "val_bytes"][:4]
+    parts.append("\n".join(f"{f.verdict:<5} {printable(f.message)}" for f in report.findings))
+    return "\n\n".join(parts)

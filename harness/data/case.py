@@ -1,0 +1,117 @@
+"""Case operators: a lossless transform of the text before a tokenizer, with the raw bytes carried through it.
+
+Letters are written small, and private-use characters say where they were not: U+E001 before a word that began with a
+capital, U+E002 before a word in capitals, U+E003 before one capital inside a word, U+E004 before a source character that
+is itself one of the four. An operator accounts for no raw byte; every other character for those of its source.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from harness.data.tokenizers import Bytes, Encoded, Ids, PieceTable, Tokenizer, utf8
+
+TITLE, UPPER, CAPITAL, ESCAPE = "\ue001", "\ue002", "\ue003", "\ue004"
+OPERATORS = TITLE + UPPER + CAPITAL + ESCAPE
+TRANSFORM = "case operators"
+_PART = re.compile(rf"[^\W\d_]+|[{OPERATORS}]")
+
+
+def apply_operators(text: str) -> str:
+    """The text with case written as operators."""
+    return _PART.sub(lambda match: _write(match[0]), text)
+
+
+def undo_operators(text: str) -> str:
+    """The source text again. Unknown sequences pass through."""
+    out: list[str] = []
+    upper = False
+    characters = iter(text)
+    for character in characters:
+        if character == ESCAPE:
+            out.append(next(characters, ""))
+            upper = False
+        elif character in (TITLE, CAPITAL):
+            out.append(next(characters, "").upper())
+        elif character == UPPER:
+            upper = True
+        else:
+            upper = upper and _is_letter(character)
+            out.append(character.upper() if upper else character)
+    return "".join(out)
+
+
+def raw_offsets(text: str, written: str) -> Bytes:
+    """For each UTF-8 byte boundary of ``written`` the byte offset in ``text``, int64, never falling."""
+    sizes = _utf8_sizes(written)
+    operator = np.zeros(len(written), np.bool_)
+    escaped = False
+    for place in (match.start() for match in re.finditer(f"[{OPERATORS}]", written)):
+        if escaped and written[place - 1] == ESCAPE and operator[place - 1]:
+            continue
+        operator[place] = True
+        escaped = written[place] == ESCAPE
+    raw = np.zeros(len(written), np.int64)
+    raw[~operator] = _utf8_sizes(text)
+    starts = np.concatenate(([0], np.cumsum(raw)))
+    first = np.concatenate(([0], np.cumsum(sizes)))
+    character = np.repeat(np.arange(len(written)), sizes)
+    within = np.arange(first[-1]) - first[character]
+    return np.append(starts[character] + np.minimum(within, raw[character]), starts[-1])
+
+
+class CaseTokenizer(Tokenizer):
+    """A tokenizer behind the case operators. Its file is the inner tokenizer's."""
+
+    def __init__(self, inner: Tokenizer) -> None:
+        self.inner = inner
+        self.kind, self.name, self.file = inner.kind, inner.name, inner.file
+        self.vocab_size, self.bos_id = inner.vocab_size, inner.bos_id
+
+    def encode(self, texts: Sequence[str]) -> list[Encoded]:
+        """Ids of the written text, raw bytes of the source."""
+        written = [apply_operators(text) for text in texts]
+        pairs = zip(texts, written, self.inner.encode(written), strict=True)
+        return [self._account(text, other, *encoded) for text, other, encoded in pairs]
+
+    def decode(self, ids: Ids) -> bytes:
+        """The source text."""
+        return undo_operators(self.inner.decode(ids).decode(errors="replace")).encode()
+
+    def table(self) -> PieceTable:
+        """The inner tokenizer's table: it knows nothing of operators, and counts their bytes."""
+        return self.inner.table()
+
+    def _account(self, text: str, written: str, ids: Ids, sizes: Bytes) -> Encoded:
+        if len(ids) == 0:
+            return ids, sizes
+        cuts = raw_offsets(text, written)[np.cumsum(sizes)]
+        cuts[-1] = len(utf8(text))
+        return ids, np.diff(cuts, prepend=0)
+
+
+def _write(part: str) -> str:
+    if part in OPERATORS:
+        return ESCAPE + part
+    if all(map(_foldable, part)) and len(part) > 1:
+        return UPPER + part.lower()
+    if _foldable(part[0]) and not any(map(_foldable, part[1:])):
+        return TITLE + part[0].lower() + part[1:]
+    return "".join(CAPITAL + c.lower() if _foldable(c) else c for c in part)
+
+
+def _foldable(character: str) -> bool:
+    small = character.lower()
+    return small != character and len(small) == 1 and _is_letter(small) and small.upper() == character
+
+
+def _is_letter(character: str) -> bool:
+    return re.fullmatch(r"[^\W\d_]", character) is not None
+
+
+def _utf8_sizes(text: str) -> Bytes:
+    codes = np.frombuffer(text.encode("utf-32-le"), "<u4")
+    return 1 + (codes >= 0x80).astype(np.int64) + (codes >= 0x800) + (codes >= 0x10000)
