@@ -1,8 +1,8 @@
 """Case operators: a lossless transform of the text before a tokenizer, with the raw bytes carried through it.
 
 Letters are written small, and private-use characters say where they were not: U+E001 before a word that began with a
-capital, U+E002 before a word in capitals, U+E003 before one capital inside a word, U+E004 before a source character that
-is itself one of the four. An operator accounts for no raw byte; every other character for those of its source.
+capital, U+E002 before a word in capitals, U+E003 before one capital inside a word, U+E004 before a source character
+that is itself one of the four. An operator accounts for no raw byte; every other character for those of its source.
 """
 
 from __future__ import annotations

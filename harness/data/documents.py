@@ -7,6 +7,7 @@ import json
 import lzma
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import IO
 
@@ -40,10 +41,10 @@ class Documents:
         """The texts. Raises ``CouldNotCheck`` that names file and line for what is no document."""
         self._before = 0
         for path in self.files:
-            with path.open("rb") as file:
+            with path.open("rb") as file, _unpacked(path, file) as content:
                 self._open_file = file
                 try:
-                    yield from self._texts(path, file)
+                    yield from self._texts(path, content)
                 except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
                     raise CouldNotCheck(f"{path} is damaged or cut: {error}.", remedy="Fetch it again.") from None
                 finally:
@@ -54,13 +55,8 @@ class Documents:
         if not path.name.endswith(JSON_LINES):
             yield _decode(file.read(), str(path))
             return
-        lines: IO[bytes] = file
-        if path.suffix == ".xz":
-            lines = lzma.open(file)  # type: ignore[assignment]
-        elif path.suffix == ".gz":
-            lines = gzip.open(file)  # type: ignore[assignment]
         number = 0
-        while line := lines.readline(MOST_LINE_BYTES):
+        while line := file.readline(MOST_LINE_BYTES):
             number += 1
             yield self._text(line, f"{path}, line {number:,}")
 
@@ -79,6 +75,12 @@ class Documents:
         except CouldNotCheck as error:
             raise CouldNotCheck(f"{where}: {error.message}", remedy=error.remedy) from None
         return text
+
+
+def _unpacked(path: Path, file: IO[bytes]) -> AbstractContextManager[IO[bytes]]:
+    if path.suffix == ".xz":
+        return lzma.open(file)
+    return gzip.open(file) if path.suffix == ".gz" else nullcontext(file)  # type: ignore[return-value]
 
 
 def _expand(source: Path) -> list[Path]:

@@ -90,7 +90,7 @@ class ByteTokenizer(Tokenizer):
     offset = 4
 
     def __init__(self) -> None:
-        self.name, self.vocab_size, self.bos_id = "byte260", 260, 1
+        self.name, self.vocab_size, self.bos_id = "byte260.json", 260, 1
         config = {"pad_id": 0, "bos_id": 1, "eos_id": 2, "unk_id": 3, "byte_offset": 4, "byte_count": 256}
         content = {"tokenizer_type": "pure_byte", "config": config, "vocab_size": 260}
         self.file = (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
@@ -121,7 +121,13 @@ class TiktokenTokenizer(Tokenizer):
     pattern = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"  # GPT-2's split
 
     def __init__(self, file: bytes, name: str) -> None:
-        import tiktoken
+        try:
+            import tiktoken
+        except ModuleNotFoundError:
+            raise UsageError(
+                f"{name} needs the package tiktoken.",
+                remedy="Install it: pip install 'parameter-golf-referee[tiktoken]'.",
+            ) from None
 
         self.file, self.name = file, name
         ranks = _read_ranks(file, name)

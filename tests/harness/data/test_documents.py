@@ -1,0 +1,72 @@
+"""Documents come in order from every form of file; what is no document is named by file and line."""
+
+import gzip
+import json
+import lzma
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.data.documents import Documents
+from harness.errors import CouldNotCheck, UsageError
+
+TEXTS = ["one", "", "two\nlines", "NUL \x00 and 👩\u200d👩\u200d👧", "e\u0301"]
+
+
+def json_lines(texts):
+    return "".join(json.dumps({"id": i, "text": t}) + "\n" for i, t in enumerate(texts)).encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "pack"), [("a.jsonl", bytes), ("a.jsonl.gz", gzip.compress), ("a.jsonl.xz", lzma.compress)]
+)
+def test_packed_and_plain_json_lines_give_the_same_documents(tmp_path, name, pack):
+    (tmp_path / name).write_bytes(pack(json_lines(TEXTS)))
+    documents = Documents([tmp_path / name])
+    assert list(documents) == list(documents) == TEXTS
+    assert documents.position == documents.size
+
+
+def test_a_folder_gives_its_files_in_order(tmp_path):
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "2.txt").write_text("second")
+    (tmp_path / "a.txt").write_text("first")
+    (tmp_path / "notes.md").write_text("no")
+    assert list(Documents([tmp_path])) == ["first", "second"]
+    (tmp_path / "b" / "x.jsonl").write_bytes(json_lines(["third"]))
+    assert list(Documents([tmp_path])) == ["third"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.jsonl", b'{"text": "ok"}\n{"text": \n', "line 2 is no JSON"),
+        ("a.jsonl", b'{"txt": "ok"}\n', "line 1 has no text under 'text'"),
+        ("a.jsonl", b"[1]\n", "line 1 has no text"),
+        ("a.jsonl", b'{"text": "a\\ud800b"}\n', r"line 1: .*lone surrogate \(U\+D800 at character 1\)"),
+        ("a.jsonl", b"\n", "line 1 is no JSON"),
+        ("a.jsonl", b'{"text": "\xff"}\n', "line 1 is no JSON"),
+        ("a.jsonl.xz", lzma.compress(json_lines(TEXTS))[:-9], "damaged or cut"),
+        ("a.jsonl.gz", gzip.compress(json_lines(TEXTS))[:-9], "damaged or cut"),
+        ("a.jsonl.gz", b"plain", "damaged or cut"),
+        ("a.txt", b"caf\xe9", r"a\.txt is not UTF-8 \(byte 3\)"),
+    ],
+)
+def test_what_is_no_document_is_named(tmp_path, name, content, says):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CouldNotCheck, match=says):
+        list(Documents([tmp_path / name]))
+
+
+def test_a_missing_source_and_an_empty_folder_are_usage_errors(tmp_path):
+    for source in (tmp_path / "nothing.jsonl", tmp_path):
+        with pytest.raises(UsageError, match=source.name):
+            Documents([source])
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=5))
+def test_any_text_comes_back_from_json_lines(tmp_path_factory, texts):
+    path = tmp_path_factory.mktemp("any") / "a.jsonl"
+    path.write_bytes(json_lines(texts))
+    assert list(Documents([path])) == texts
