@@ -1,0 +1,1 @@
+"""The checks, one module a concern. Each takes a :class:`harness.public.record.Record` and adds findings to it."""

@@ -1,0 +1,210 @@
+"""The score: bytes implied, tokens covered, plausibility, and what the logs say about how it came about (A4 to A7)."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from harness.public.logs import RunLog, Score
+from harness.public.record import Record
+from harness.rules import Verdict
+
+WINDOWS = {
+    "sp1024": 62_021_632,
+    "sp1024, before the split was cut (#837)": 63_779_840,
+    "sp4096": 45_508_608,
+    "sp4096 (#1285)": 45_514_752,
+    "sp8192": 40_540_160,
+    "CaseOps sp8192": 47_851_520,
+    "byte260": 151_130_112,
+    "byte": 151_076_864,
+}
+LONGEST_WINDOW = 32_768
+LEGACY_BYTES = 155_769_746
+KNOWN_BAD = {
+    164_594_398: "CaseOps shards read without their byte sidecar (#2071, #2138)",
+    157_319_833: "byte-fallback tokens counted as three bytes (#1143, #1271)",
+    176_332_748: "a leading space counted twice (#1545, #1719)",
+}
+DOCUMENTS = 50_000
+
+
+def check(record: Record) -> None:
+    """Every log's figures."""
+    for log in record.logs:
+        _bytes(record, log)
+        _coverage(record, log)
+        _shards(record, log)
+        _marks(record, log)
+    _plausible(record)
+
+
+def implied_bytes(score: Score, tokens: float) -> tuple[float, float] | None:
+    """Least and most bytes that loss, bpb and token count allow, given how many digits are printed."""
+    if score.loss_text is None or score.bpb <= 0 or not score.loss:
+        return None
+    loss_half, bpb_half = (0.5 * 10.0 ** -_decimals(text) for text in (score.loss_text, score.bpb_text))
+    scale = tokens / math.log(2)
+    low = scale * max(score.loss - loss_half, 0) / (score.bpb + bpb_half)
+    return low, scale * (score.loss + loss_half) / max(score.bpb - bpb_half, 1e-9)
+
+
+def _decimals(text: str) -> int:
+    return len(text.split(".")[1]) if "." in text and "e" not in text else 0
+
+
+def _bytes(record: Record, log: RunLog) -> None:
+    rule, out = "A7-BYTES", record.out
+    scores = [s for s in log.passes if s.loss_text] or [s for s in log.curve if s.loss_text]
+    if log.val_tokens is None or not scores:
+        out.unknown(rule, "bytes can't be derived: no token count, or no loss beside the bpb.", file=log.file)
+        return
+    score = max(scores, key=lambda s: (len(s.bpb_text), s.line))
+    tokens = log.val_tokens.value
+    bounds = implied_bytes(score, tokens)
+    if bounds is None:
+        return
+    low, high = bounds
+    middle = round((low + high) / 2)
+    accepted = record.readings.byte_low, record.readings.byte_high
+    slack = LONGEST_WINDOW * middle / tokens if tokens else 0
+    text = f"{middle:,} bytes (+-{(high - low) / 2:,.0f})"
+    where = {"file": log.file, "line": score.line, "found": f"loss {score.loss_text}, bpb {score.bpb_text}, {tokens:,.0f} tokens"}
+    if low <= accepted[1] and high >= accepted[0] - slack:
+        out.passed(rule, f"the score implies {text}.", file=log.file, line=score.line, found=text)
+    elif abs(middle - LEGACY_BYTES) <= (high - low) / 2 + 60_000:
+        out.warn(rule, f"implies {text}: the validation split before it was cut (#837).", computed=text, **where)  # type: ignore[arg-type]
+    elif middle < accepted[0]:
+        remark = "fewer bytes than the text has: part of the split, or another text"
+        report = out.fail if middle < 0.99 * accepted[0] else out.warn
+        report("C4-COVERAGE", f"implies {text}: {remark}.", computed=text, remedy="Score the whole split.", **where)  # type: ignore[arg-type]
+    else:
+        cause = next((why for known, why in KNOWN_BAD.items() if abs(middle - known) < 300_000), "bytes are counted too often")
+        out.fail(
+            rule,
+            f"implies {text}, {middle / 151_078_000 - 1:+.2%} against the raw text: {cause}.",
+            computed=text,
+            remedy="Count the UTF-8 bytes of the raw documents; compare the table with decoded text.",
+            **where,  # type: ignore[arg-type]
+        )
+
+
+def _coverage(record: Record, log: RunLog) -> None:
+    rule, out = "C4-COVERAGE", record.out
+    if log.val_tokens is None:
+        out.unknown(rule, "the log states no validation token count.", file=log.file)
+        return
+    tokens, line = int(log.val_tokens.value), log.val_tokens.line
+    name = next((n for n, full in WINDOWS.items() if full - LONGEST_WINDOW <= tokens <= full + LONGEST_WINDOW), None)
+    for count in log.scored:
+        if abs(count.value - tokens) > LONGEST_WINDOW and count.value < tokens:
+            out.fail(
+                rule,
+                f"{count.label} is less than the split.",
+                file=log.file,
+                line=count.line,
+                found=f"{count.value:,.0f} tokens",
+                computed=f"val_tokens {tokens:,}",
+                remedy="Score every token.",
+            )
+    if log.documents and log.documents.value < DOCUMENTS:
+        out.fail(
+            rule,
+            "not all validation documents were evaluated.",
+            file=log.file,
+            line=log.documents.line,
+            found=f"{log.documents.value:,.0f} documents",
+            computed=f"{DOCUMENTS:,}",
+        )
+    for key in ("val_doc_fraction", "val_fraction", "eval_fraction"):
+        value, at = log.settings.get(key, ("", 0))
+        if re.fullmatch(r"0?\.\d+", value) and float(value) < 1:
+            out.fail(rule, f"{key} cuts the split.", file=log.file, line=at, found=value, computed="1.0")
+    if name:
+        out.passed(rule, f"the token count is that of {name}.", file=log.file, line=line, found=f"{tokens:,} tokens")
+    elif not out.failed(rule):
+        out.warn(
+            "A7-TOKENIZER",
+            "a token count of no known tokenizer: its bpb needs proof.",
+            file=log.file,
+            line=line,
+            found=f"{tokens:,} tokens",
+            computed=f"known: {', '.join(f'{n} {c:,}' for n, c in list(WINDOWS.items())[:6])}",
+            remedy="Show an exact byte check over all documents, or a byte sidecar.",
+        )
+
+
+def _shards(record: Record, log: RunLog) -> None:
+    rule, out = "A4-DISJOINT", record.out
+    caseops = any("caseops" in value for value, _ in log.settings.values())
+    if log.train_shards is not None and log.train_shards.value > 1_000:
+        report = out.fail if caseops else out.warn
+        report(
+            rule,
+            "the shard count of the local preparation that trains on validation documents 10,000 to 49,999 (#2127).",
+            file=log.file,
+            line=log.train_shards.line,
+            found=f"train_shards {log.train_shards.value:,.0f}",
+            computed="80 published CaseOps shards",
+            remedy="Use the published shards, or prepare with all 50,000 validation documents held out.",
+        )
+    elif log.train_shards is not None:
+        out.unknown(rule, "shard counts show nothing wrong; only the data could prove that the sets are disjoint.")
+    files, line = log.settings.get("train_files", ("", 0))
+    if re.search(r"(?:^|[/_])val(?:id)?[_*]", files.rsplit("/", 1)[-1]):
+        out.fail("A4-TRAIN-NO-VAL", "the train files are validation shards.", file=log.file, line=line, found=files)
+    elif files and "train" not in files.rsplit("/", 1)[-1]:
+        out.warn("A4-TRAIN-NO-VAL", "the pattern of train files also fits validation shards.", file=log.file, line=line, found=files)
+
+
+LOG_MARKS: tuple[tuple[str, str, Verdict, str], ...] = (
+    (r"pre[-_ ]?quant[-_ ]?ttt", "A6-PREQUANT-TTT", Verdict.FAIL, "adaptation on validation tokens before quantisation"),
+    (r"two[-_ ]pass|rescor", "C4-SINGLE-PASS", Verdict.WARN, "the log speaks of a second pass or rescoring"),
+    (r"\bppm", "C2-NORMALISED", Verdict.WARN, "a byte model is mixed in; such mixtures were not normalised over tokens (#1872)"),
+    (r"n-?gram[-_ ]?(?:cache|mix)", "C2-NORMALISED", Verdict.WARN, "an n-gram cache is mixed in"),
+    (r"\bslot\b", "C3-SCORE-BEFORE-UPDATE", Verdict.WARN, "SLOT optimises on the scored positions"),
+    (r"oracle", "C2-TARGET-GATE", Verdict.WARN, "the log speaks of an oracle"),
+    (r"force_stop_step", "A1-CLOCK-PATCHED", Verdict.WARN, "a fixed last step ignores the clock (#1908)"),
+)
+OFF = re.compile(r"[:=]\s*(?:false|0(?:\.0+)?|off|none|disabled|)\s*(?:$|\s)|\b(?:no|without|disabled)\b", re.IGNORECASE)
+GATE = re.compile(r"\b(within|word)_(?:gate|beta)[:=]\s*([\d.]+)")
+
+
+def _marks(record: Record, log: RunLog) -> None:
+    lines = [(mark.label, mark.line) for mark in log.marks]
+    lines += [(f"{key}: {value}", line) for key, (value, line) in log.settings.items()]
+    for text, line in lines:
+        for which, value in GATE.findall(text):
+            if float(value.rstrip(".") or 0) > 0:
+                record.out.fail(
+                    "C2-TARGET-GATE",
+                    f"the {which} expert of the n-gram tilt is on; it is gated by the realised token (#1420).",
+                    file=log.file,
+                    line=line,
+                    found=text,
+                    computed="0",
+                    remedy="Keep only the token expert.",
+                )
+        for pattern, rule, verdict, message in LOG_MARKS:
+            if re.search(pattern, text, re.IGNORECASE) and not OFF.search(text):
+                record.out.add(verdict, rule, f"{message}.", file=log.file, line=line, found=text, confidence="likely")
+
+
+def _plausible(record: Record) -> None:
+    rule, out, floor = "S6-PLAUSIBLE", record.out, record.readings.floor_bpb
+    low = [(log.file, log.final.line, log.final.bpb) for log in record.scored_logs if log.final and log.final.bpb < floor]
+    claimed = record.metadata.number("val_bpb") if record.metadata else None
+    if record.metadata and claimed is not None and claimed < floor:
+        low.append((record.json_file, record.metadata.line("val_bpb"), claimed))
+    for file, line, value in low:
+        out.fail(
+            rule,
+            "a score no known method reaches: held until it is proved.",
+            file=file,
+            line=line,
+            found=f"{value:g} bpb",
+            computed=f"floor {floor:g} bpb",
+            remedy="Show that every probability is normalised and that every byte is counted once.",
+        )
+    if not low and (claimed is not None or record.scored_logs):
+        out.passed(rule, f"no score is under {floor:g} bpb.")
