@@ -1,0 +1,223 @@
+"""Mean, deviation, test and margin as claimed, against what the logs give (A8)."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from statistics import fmean, pstdev, stdev
+
+from harness.public.checks.claims import common_passes
+from harness.public.readme import Stated
+from harness.public.record import Record, agrees
+
+BASELINE_KEYS = re.compile(r"(?:^|_)(?:base|baseline|prev|previous|sota|reference)\w*(?:bpb)|(?:bpb)\w*(?:base|baseline|sota)", re.IGNORECASE)
+BASELINE_TEXT = re.compile(r"\b(?:SOTA|baseline|beats?|previous|merged|threshold|PR #\d+|against)\b", re.IGNORECASE)
+
+
+def check(record: Record) -> None:
+    """All of the above, for the final scores of the logs."""
+    scores = final_scores(record)
+    if len(scores) < 2:
+        if record.official:
+            record.out.unknown("A8-TEST", "one score: no deviation, no test.")
+        return
+    _deviations(record, scores)
+    _means(record, scores)
+    _tests(record, scores)
+    _margin(record, scores)
+
+
+def final_scores(record: Record) -> list[float]:
+    """bpb of each log by the pass that the claim rests on, else by the last pass that all logs share."""
+    passes = common_passes(record)
+    claimed = record.metadata.number("val_bpb") if record.metadata else None
+    for scores in passes.values():
+        if claimed is not None and agrees(claimed, record.decimals(claimed), fmean(s.bpb for s in scores)):
+            return [score.bpb for score in scores]
+    return [score.bpb for score in next(iter(passes.values()), [])]
+
+
+def _claimed_stds(record: Record) -> Iterator[tuple[Stated, str, str]]:
+    meta, readme = record.metadata, record.readme
+    if meta is not None:
+        for name in ("val_bpb_std", "val_loss_std"):
+            value = meta.number(name)
+            if value is not None:
+                yield Stated(value, record.decimals(value), meta.line(name), name), record.json_file, name
+    if readme is not None:
+        for stated in readme.stds:
+            yield stated, record.readme_file, ""
+
+
+def _pools(record: Record) -> dict[str, list[float]]:
+    pools: dict[str, list[float]] = {}
+    for label, scores in common_passes(record).items():
+        pools[f"bpb of {label}"] = [score.bpb for score in scores]
+        losses = [score.loss for score in scores if score.loss is not None]
+        if len(losses) == len(scores):
+            pools[f"loss of {label}"] = losses
+    totals = [log.total.value for log in record.logs if log.total]
+    if len(totals) > 1:
+        pools["bytes"] = totals
+    return pools
+
+
+def _deviations(record: Record, scores: list[float]) -> None:
+    rule, out = "A8-STD", record.out
+    pools = _pools(record)
+    sample, population = stdev(scores), pstdev(scores)
+    both = f"sample {sample:.8f}, population {population:.8f}"
+    for stated, file, name in _claimed_stds(record):
+        wanted = {k: v for k, v in pools.items() if not name or ("loss" in name) == k.startswith("loss")}
+        if any(agrees(stated.value, stated.decimals, stdev(v)) for v in wanted.values()):
+            out.passed(rule, "the deviation is the sample deviation.", file=file, line=stated.line, found=stated.value)
+        elif any(agrees(stated.value, stated.decimals, pstdev(v)) for v in wanted.values()):
+            out.warn(
+                rule,
+                "the deviation is the population's (divided by n); a test over seeds needs the sample's (n - 1).",
+                file=file,
+                line=stated.line,
+                found=stated.value,
+                computed=both,
+                remedy="Quote the sample deviation.",
+            )
+        elif name or abs(stated.value - sample) < 0.005:
+            out.warn(
+                rule,
+                "the deviation is neither the sample's nor the population's of the logs.",
+                file=file,
+                line=stated.line,
+                found=stated.value,
+                computed=both,
+                remedy="Compute it from the logs.",
+            )
+
+
+def _means(record: Record, scores: list[float]) -> None:
+    rule, out = "A8-MEAN", record.out
+    if record.readme is None:
+        return
+    known = [fmean(values) for values in _pools(record).values()]
+    mean = fmean(scores)
+    for stated in record.readme.means[:6]:
+        if any(agrees(stated.value, stated.decimals, value) for value in known):
+            out.passed(rule, "the stated mean is that of the logs.", file=record.readme_file, line=stated.line, found=stated.value)
+        elif abs(stated.value - mean) < 0.003 and not re.search(r"PR #|SOTA|all \d+|previous|base", stated.text):
+            out.warn(
+                rule,
+                "the stated mean is not that of the logs.",
+                file=record.readme_file,
+                line=stated.line,
+                found=stated.value,
+                computed=f"{mean:.8f}",
+            )
+
+
+def baselines(record: Record, scores: list[float]) -> list[tuple[str, list[float]]]:
+    """What the folder compares itself with: a name and its scores (one, or one a seed), worse than its own mean."""
+    mean = fmean(scores)
+    found: list[tuple[str, list[float]]] = []
+    if record.metadata is not None:
+        for key, value in record.metadata.raw.items():
+            if BASELINE_KEYS.search(key) and "delta" not in key and isinstance(value, float) and mean < value < mean + 0.2:
+                found.append((f"{key} of {record.json_file}", [value]))
+    if record.readme is not None:
+        by_line: dict[int, list[Stated]] = {}
+        for stated in record.readme.scores:
+            by_line.setdefault(stated.line, []).append(stated)
+        for line, group in by_line.items():
+            worse = [s.value for s in group if s.value > mean and s.value < mean + 0.2]
+            where = f"{record.readme_file}:{line}"
+            if not worse or not BASELINE_TEXT.search(group[0].text):
+                continue
+            fine = [s.value for s in group if s.decimals >= 6 and min(abs(s.value - own) for own in scores) > 1e-7]
+            if len(fine) > 1 and min(fine) > mean - 0.05:
+                found.append((where, fine[:10]))
+            found += [(where, [value]) for value in dict.fromkeys(worse)]
+    return found[:40]
+
+
+def _tests(record: Record, scores: list[float]) -> None:
+    rule, out = "A8-TEST", record.out
+    claims = list(_claimed_tests(record))
+    if not claims:
+        return
+    candidates = list(_possible_tests(scores, baselines(record, scores)))
+    for stated, kind, file in claims:
+        match = next((c for c in candidates if agrees(abs(stated.value), stated.decimals, abs(c[1] if kind == "t" else c[2]))), None)
+        if match:
+            out.passed(rule, f"{kind} = {stated.value:g} is the {match[0]}.", file=file, line=stated.line, found=stated.value)
+        elif candidates:
+            nearest = min(candidates, key=lambda c: abs(abs(c[1] if kind == "t" else c[2]) - abs(stated.value)))
+            out.warn(
+                rule,
+                f"{kind} = {stated.value:g} follows from none of the tests that the folder's numbers allow.",
+                file=file,
+                line=stated.line,
+                found=stated.value,
+                computed=f"{nearest[0]}: t = {nearest[1]:.3f}, p = {nearest[2]:.4g}",
+                remedy="Name test, baseline and seeds.",
+            )
+        else:
+            out.unknown(rule, f"{kind} = {stated.value:g} can't be computed: the baseline's scores are not in the folder.", file=file)
+
+
+def _claimed_tests(record: Record) -> Iterator[tuple[Stated, str, str]]:
+    meta, readme = record.metadata, record.readme
+    if meta is not None:
+        for name, kind in (("t_statistic", "t"), ("p_value", "p")):
+            value = meta.number(name)
+            if value is not None:
+                yield Stated(value, record.decimals(value), meta.line(name), name), kind, record.json_file
+    if readme is not None:
+        yield from ((stated, "t", record.readme_file) for stated in readme.t_values[:4])
+        yield from ((stated, "p", record.readme_file) for stated in readme.p_values[:4])
+
+
+def _possible_tests(scores: list[float], found: list[tuple[str, list[float]]]) -> Iterator[tuple[str, float, float]]:
+    from scipy import stats
+
+    from harness.stats.compare import welch
+
+    deviation = stdev(scores)
+    if deviation <= 0:
+        return
+    for where, values in found:
+        if len(values) > 1:
+            result = welch(scores, values)
+            yield f"one-sided Welch test against the {len(values)} scores at {where}", result.statistic, result.p
+            yield f"two-sided Welch test against {where}", result.statistic, min(1.0, 2 * min(result.p, 1 - result.p))
+            t = float(stats.ttest_ind(scores, values).statistic)
+            yield f"Student test against {where}", t, float(stats.t.cdf(t, len(scores) + len(values) - 2))
+        else:
+            t = (fmean(scores) - values[0]) / (deviation / math.sqrt(len(scores)))
+            p = float(stats.t.cdf(t, len(scores) - 1))
+            yield f"one-sample test against {values[0]:g} ({where})", t, p
+            yield f"two-sided one-sample test against {values[0]:g} ({where})", t, 2 * min(p, 1 - p)
+
+
+def _margin(record: Record, scores: list[float]) -> None:
+    rule, out, readings = "A8-MARGIN", record.out, record.readings
+    if not record.official:
+        return
+    single = [(where, values[0]) for where, values in baselines(record, scores) if len(values) == 1]
+    log = next((log for log in record.scored_logs if log.val_tokens and log.final and log.final.loss), None)
+    if not single or log is None or log.final is None or log.final.loss is None:
+        out.unknown(rule, "the folder states no score of the record that it beats.", remedy="Name it, or give --against FOLDER.")
+        return
+    where, base = min(single, key=lambda item: item[1])
+    gain = base - fmean(scores)
+    per_token, per_byte = gain * log.final.loss / log.final.bpb, gain * math.log(2)
+    readings_text = f"{per_token:.5f} nats/token, {per_byte:.5f} nats/byte, {gain:.5f} bpb"
+    chosen = {"nats/token": per_token, "nats/byte": per_byte, "bpb": gain}[readings.margin_unit]
+    if chosen >= readings.margin_nats:
+        out.passed(rule, f"beats {base:g} ({where}) by {readings_text}.", found=readings_text)
+    else:
+        out.warn(
+            rule,
+            f"beats {base:g} ({where}) by less than {readings.margin_nats:g} {readings.margin_unit}.",
+            found=readings_text,
+            computed=f"wanted {readings.margin_nats:g} {readings.margin_unit}",
+            remedy="Claim it as a systems change, or improve further.",
+        )
