@@ -1,0 +1,74 @@
+"""``harness check folder``: public record folders, judged as data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+EPILOG = """\b
+Reads README.md, submission.json, logs and code as data; nothing is executed or imported. Verdicts: FAIL a rule is
+broken, WARN doubtful or a disputed reading, UNKNOWN can't be known from the folder, PASS.
+
+\b
+Examples:
+  harness check folder records/track_10min_16mb/2026-03-17_NaiveBaseline
+  harness check folder records/track_*/*/                     a summary of many, worst first
+  harness check folder NEW --against PREDECESSOR              Welch test with and without the margin
+  harness check folder NEW --reading eval_clock=sum --reading code_bytes=shipped
+  harness check folder NEW --json > before.json; harness check folder NEW --baseline before.json
+  harness check folder NEW --sarif out.sarif --junit out.xml --annotations
+
+Exit codes: 0 good (warnings included), 1 a rule is broken, 2 wrong usage, 3 could not check."""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON (schema: harness/public/report.schema.json).")
+@click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="Write JUnit XML here.")
+@click.option("--sarif", type=click.Path(path_type=Path, dir_okay=False), help="Write SARIF 2.1.0 here.")
+@click.option("--annotations", is_flag=True, help="Print GitHub workflow annotations instead of text.")
+@click.option("--baseline", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="Show and judge only what this earlier --json output lacks.")
+@click.option("--against", type=click.Path(path_type=Path, file_okay=False, exists=True), help="The record folder that is to be beaten.")
+@click.option("--reading", "settings", multiple=True, metavar="NAME=VALUE", help="Another reading of a disputed rule; --reading help lists them.")
+@click.option("--all", "show_all", is_flag=True, help="Show PASS and UNKNOWN as well.")
+def command(
+    paths: tuple[Path, ...],
+    as_json: bool,
+    junit: Path | None,
+    sarif: Path | None,
+    annotations: bool,
+    baseline: Path | None,
+    against: Path | None,
+    settings: tuple[str, ...],
+    show_all: bool,
+) -> int:
+    """Check the public record folders PATHS."""
+    from harness.public import render
+    from harness.public.check import check_folders
+    from harness.public.findings import exit_code_of
+    from harness.public.readings import Readings, with_settings
+
+    if "help" in settings:
+        click.echo(Readings.__doc__)
+        return 0
+    readings = with_settings(settings)
+    known = render.read_baseline(baseline) if baseline else None
+    reports = list(check_folders(paths, readings, against))
+    if known is not None:
+        reports = [render.only_new(report, known) for report in reports]
+    if junit is not None:
+        from harness.public.junit import write_junit
+
+        write_junit(reports, junit)
+    if sarif is not None:
+        from harness.public.sarif import write_sarif
+
+        write_sarif(reports, sarif)
+    if as_json:
+        click.echo(render.as_json(reports, readings))
+    elif annotations:
+        click.echo(render.as_annotations(reports))
+    else:
+        click.echo(render.as_text(reports, show_all=show_all))
+    return exit_code_of(reports)
