@@ -24,13 +24,29 @@ Exit codes: 0 good (warnings included), 1 a rule is broken, 2 wrong usage, 3 cou
 
 @click.command(epilog=EPILOG)
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON (schema: harness/public/report.schema.json).")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print everything as JSON (schema: harness/public/report.schema.json)."
+)
 @click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="Write JUnit XML here.")
 @click.option("--sarif", type=click.Path(path_type=Path, dir_okay=False), help="Write SARIF 2.1.0 here.")
 @click.option("--annotations", is_flag=True, help="Print GitHub workflow annotations instead of text.")
-@click.option("--baseline", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="Show and judge only what this earlier --json output lacks.")
-@click.option("--against", type=click.Path(path_type=Path, file_okay=False, exists=True), help="The record folder that is to be beaten.")
-@click.option("--reading", "settings", multiple=True, metavar="NAME=VALUE", help="Another reading of a disputed rule; --reading help lists them.")
+@click.option(
+    "--baseline",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Show and judge only what this earlier --json output lacks.",
+)
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="The record folder that is to be beaten.",
+)
+@click.option(
+    "--reading",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Another reading of a disputed rule; --reading help lists them.",
+)
 @click.option("--all", "show_all", is_flag=True, help="Show PASS and UNKNOWN as well.")
 def command(
     paths: tuple[Path, ...],

@@ -90,7 +90,9 @@ class Folder:
 def open_folder(path: Path, readings: Readings, out: Findings) -> Folder:
     """Walk the folder. Raises ``UsageError`` when it is not a folder."""
     if not path.is_dir():
-        raise UsageError(f"{path} is not a folder.", remedy="Give record folders, such as records/track_…/2026-04-01_X.")
+        raise UsageError(
+            f"{path} is not a folder.", remedy="Give record folders, such as records/track_…/2026-04-01_X."
+        )
     folder = Folder(path, {}, deadline=time.monotonic() + FOLDER_SECONDS)
     _walk(folder, out)
     if LISTING in folder.sizes:
@@ -173,8 +175,8 @@ def _read_listing(folder: Folder, readings: Readings, out: Findings) -> None:
     elif absent:
         out.unknown(
             "A9-FILES",
-            f"an excerpt: {LISTING} lists {len(absent)} file(s) that are not here ({', '.join(absent[:6])}); what needs "
-            "them can't be known.",
+            f"an excerpt: {LISTING} lists {len(absent)} file(s) that are not here ({', '.join(absent[:6])}); what "
+            "needs them can't be known.",
             file=LISTING,
             remedy="Check the whole folder, or set --reading excerpt=refuse.",
         )

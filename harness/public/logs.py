@@ -1,6 +1,6 @@
 """Run logs of the public challenge and its relatives, read line by line into what they say.
 
-Tolerant of time stamps, rank prefixes, terminal colours, CRLF, embedded source, cut ends and bad UTF-8. Every pattern is
+Tolerant of time stamps, rank prefixes, terminal colours, CRLF, embedded source, cut ends and bad UTF-8. Patterns are
 anchored and free of nested repeats, and lines are cut at :data:`MAX_LINE` characters, so time is linear in the size.
 """
 
@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 MAX_LINE = 1_000
 MAX_KEPT = 400
+RAW_MODEL_BYTES = 4e7
+"""An unlabelled total from this size on is the uncompressed model's."""
 NUMBER = r"([0-9]+(?:\.[0-9]+)?(?:e-?[0-9]+)?)"
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]{0,20}[A-Za-z]")
@@ -56,7 +58,9 @@ WORLD = re.compile(r"\bworld_size:\s*(\d+)")
 KEY_VALUE = re.compile(r"[A-Za-z]\w{0,60}:\S{1,200}")
 INDENTED = re.compile(r"  ([a-z_]\w{0,60}):\s?(.{0,300})$")
 SOURCE_MARK = re.compile(r"""log0?\(|print\(|f["']|["']\)$|^\s*(?:def|class|import|from|return|if|for|with)\b.*[:(]""")
-DIAGNOSTIC = re.compile(r"diagnostic|pre[-_ ]?quant|post[-_ ]ema|^step\b|^ttt?_?(?:chunk|progress)|^ttp\b|running", re.I)
+DIAGNOSTIC = re.compile(
+    r"diagnostic|pre[-_ ]?quant|post[-_ ]ema|^step\b|^ttt?_?(?:chunk|progress)|^ttp\b|running", re.I
+)
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,8 @@ class RunLog:
     def total(self) -> Count | None:
         """The submission's size: the last labelled total; the unlabelled one is the uncompressed model's."""
         labelled = [item for item in self.totals if item.label]
-        return (labelled or [t for t in self.totals if t.value < 4e7] or [None])[-1]
+        chosen = labelled or [item for item in self.totals if item.value < RAW_MODEL_BYTES]
+        return chosen[-1] if chosen else None
 
     @property
     def by_label(self) -> dict[str, Score]:
@@ -138,8 +143,8 @@ class RunLog:
 
 
 MARKS = re.compile(
-    r"(pre[-_ ]?quant[-_ ]?ttt|\bslot\b|\bppm|n-?gram[-_ ]?(?:cache|mix)|two[-_ ]pass|rescor|within_(?:gate|beta)|word_(?:gate|beta)"
-    r"|oracle|force_stop_step)",
+    r"(pre[-_ ]?quant[-_ ]?ttt|\bslot\b|\bppm|n-?gram[-_ ]?(?:cache|mix)|two[-_ ]pass|rescor"
+    r"|within_(?:gate|beta)|word_(?:gate|beta)|oracle|force_stop_step)",
     re.IGNORECASE,
 )
 

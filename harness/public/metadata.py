@@ -6,7 +6,7 @@ import json
 import math
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 SPELLINGS: dict[str, tuple[str, ...]] = {
     "name": ("name", "run_name", "title"),
@@ -82,7 +82,7 @@ class Metadata:
         return "\n".join(str(value) for value in self.raw.values() if isinstance(value, str))
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[int | float]:
     """A finite JSON number (booleans are none)."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 

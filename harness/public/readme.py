@@ -9,6 +9,7 @@ MAX_LINES = 3_000
 MAX_LINE = 1_500
 CELL_NUMBER = re.compile(r"([~≈]?)\s*([-−+]?\d[\d,]*(?:\.\d+)?)")
 HEADLINE = re.compile(r"val[\\_ ]{1,3}bpb\W{1,6}(\d\.\d{3,10})", re.IGNORECASE)
+OTHER_SCORE = re.compile(r"pre[-_ ]?(?:quant|ttt)|standard|baseline|\bPR\b|\|", re.IGNORECASE)
 MEAN_NEAR = re.compile(r"mean[^\n|]{0,40}?[ :=*`(](\d\.\d{3,10})", re.IGNORECASE)
 STD_NEAR = re.compile(r"\bstd(?:ev|dev)?\b[ :=~≈*`]{0,6}(0\.\d{2,10})|±\s*(0\.\d{2,10})", re.IGNORECASE)
 T_NEAR = re.compile(r"\bt(?:-statistic)?\W{1,5}([-−]?\d+\.\d+)")
@@ -54,7 +55,7 @@ class Readme:
 
     text: str
     tables: list[SeedTable] = field(default_factory=list)
-    headline: Stated | None = None
+    headlines: list[Stated] = field(default_factory=list)
     means: list[Stated] = field(default_factory=list)
     stds: list[Stated] = field(default_factory=list)
     t_values: list[Stated] = field(default_factory=list)
@@ -84,8 +85,8 @@ def _take_prose(found: Readme, line: str, number: int) -> None:
         if len(found.scores) < 400:
             found.scores.append(_stated(value, number, line))
     headline = HEADLINE.search(line)
-    if headline and found.headline is None and number <= 60:
-        found.headline = _stated(headline[1], number, line)
+    if headline and len(found.headlines) < 20 and not OTHER_SCORE.search(line):
+        found.headlines.append(_stated(headline[1], number, line))
     for pattern, target in ((MEAN_NEAR, found.means), (T_NEAR, found.t_values)):
         hit = pattern.search(line)
         if hit and len(target) < 20:
@@ -144,5 +145,5 @@ def _cell(text: str) -> Cell | None:
         return None
     digits = hit[2].replace(",", "").replace("−", "-")
     rest = plain[hit.end() :].strip().lower()
-    rough = bool(hit[1]) or rest.startswith(("m", "k", "~")) and not rest.startswith(("ms", "mean"))
+    rough = bool(hit[1]) or (rest.startswith(("m", "k", "~")) and not rest.startswith(("ms", "mean")))
     return Cell(hit[2], float(digits), len(digits.split(".")[1]) if "." in digits else 0, rough)

@@ -76,7 +76,9 @@ def load_record(path: Path, readings: Readings) -> Record:
 
 def _load_json(record: Record) -> None:
     top = [name for name in record.folder.sizes if name.endswith(".json") and "/" not in name]
-    chosen = next((n for n in top if n == "submission.json"), next((n for n in top if n.startswith("submission")), None))
+    chosen = next(
+        (n for n in top if n == "submission.json"), next((n for n in top if n.startswith("submission")), None)
+    )
     if chosen is None:
         return
     data = record.folder.read(chosen, record.out, limit=2 << 20)
@@ -123,7 +125,11 @@ def _load_code(record: Record) -> None:
 def _load_logs(record: Record) -> None:
     seen: set[str] = set()
     names = sorted(
-        (n for n in record.folder.names if n.endswith(LOG_ENDINGS) and not n.lower().startswith(("requirements", "readme"))),
+        (
+            n
+            for n in record.folder.names
+            if n.endswith(LOG_ENDINGS) and not n.lower().startswith(("requirements", "readme"))
+        ),
         key=lambda n: (seed_of_name(n) is None, "/" in n, n),
     )
     for name in names[:MAX_LOGS]:

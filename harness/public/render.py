@@ -58,7 +58,14 @@ def _entry(item: Found, width: int) -> list[str]:
         body.append(f"Way out: {plain(item.remedy)}")
     if item.verdict in SHOWN:
         body.append(f"Why: {why(item.rule)}")
-    return [head, *(wrapped for text in body for wrapped in textwrap.wrap(text, width - 10, initial_indent=" " * 10, subsequent_indent=" " * 10))]
+    return [
+        head,
+        *(
+            wrapped
+            for text in body
+            for wrapped in textwrap.wrap(text, width - 10, initial_indent=" " * 10, subsequent_indent=" " * 10)
+        ),
+    ]
 
 
 def why(rule_id: str) -> str:
@@ -71,7 +78,9 @@ def why(rule_id: str) -> str:
 
 def summary(reports: list[FolderReport]) -> str:
     """A table over folders: gravest first, then most findings, then by name."""
-    ranked = sorted(reports, key=lambda r: (ORDER.index(r.verdict), -r.count(Verdict.FAIL), -r.count(Verdict.WARN), r.folder))
+    ranked = sorted(
+        reports, key=lambda r: (ORDER.index(r.verdict), -r.count(Verdict.FAIL), -r.count(Verdict.WARN), r.folder)
+    )
     header = ("verdict", "FAIL", "WARN", "UNKN", "claimed", "logged", "seeds", "bytes", "train s", "eval s", "folder")
     rows = [header]
     for report in ranked:
@@ -92,7 +101,13 @@ def summary(reports: list[FolderReport]) -> str:
             )
         )
     widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
-    lines = ["  ".join(cell.ljust(w) if i in (0, 10) else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))) for row in rows]
+    lines = [
+        "  ".join(
+            cell.ljust(w) if i in (0, 10) else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -154,8 +169,12 @@ def as_annotations(reports: list[FolderReport]) -> str:
             if item.verdict in level:
                 path = _escaped(plain(f"{report.folder.rstrip('/')}/{item.file}".rstrip("/")), properties=True)
                 line = f",line={item.line}" if item.line else ""
-                values = "; ".join(f"{n} {plain(v)}" for n, v in (("found", item.found), ("computed", item.computed)) if v)
-                text = " ".join(part for part in (plain(item.message), f"({values})" if values else "", plain(item.remedy)) if part)
+                values = "; ".join(
+                    f"{n} {plain(v)}" for n, v in (("found", item.found), ("computed", item.computed)) if v
+                )
+                text = " ".join(
+                    part for part in (plain(item.message), f"({values})" if values else "", plain(item.remedy)) if part
+                )
                 lines.append(f"::{level[item.verdict]} file={path}{line},title={item.rule}::{_escaped(text)}")
     return "\n".join(lines)
 

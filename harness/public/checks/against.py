@@ -1,4 +1,4 @@
-"""The folder against the record folder that it claims to beat: one-sided Welch test with and without the margin (A8)."""
+"""The folder against the record that it claims to beat: one-sided Welch test with and without the margin (A8)."""
 
 from __future__ import annotations
 
@@ -36,6 +36,8 @@ def check_against(record: Record, path: Path) -> None:
     if strict.beats(readings.alpha):
         record.out.passed("A8-TEST", f"beats {path.name} by more than the margin.", found=figures)
     elif plain.beats(readings.alpha):
-        record.out.warn("A8-TEST", f"beats {path.name}, but not by the margin.", found=figures, remedy="Add seeds or improve.")
+        record.out.warn(
+            "A8-TEST", f"beats {path.name}, but not by the margin.", found=figures, remedy="Add seeds or improve."
+        )
     else:
         record.out.warn("A8-TEST", f"not shown to beat {path.name}.", found=figures, remedy="Add seeds or improve.")

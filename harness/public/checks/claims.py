@@ -32,6 +32,16 @@ def common_passes(record: Record) -> dict[str, list[Score]]:
     return {label: [log.by_label[label] for log in logs] for label in reversed(shared)}
 
 
+def claimed_pass(record: Record) -> str:
+    """Label of the pass whose mean over the logs is claimed; empty when there is none."""
+    claimed = record.metadata.number("val_bpb") if record.metadata else None
+    if claimed is None:
+        return ""
+    decimals = record.decimals(claimed)
+    means = {label: fmean(s.bpb for s in scores) for label, scores in common_passes(record).items()}
+    return next((label for label, mean in means.items() if agrees(claimed, decimals, mean)), "")
+
+
 def _score(record: Record) -> None:
     rule, out, meta = "A9-SCORE-MATCH", record.out, record.metadata
     claimed = meta.number("val_bpb") if meta else None
@@ -42,10 +52,10 @@ def _score(record: Record) -> None:
         return
     decimals, where, line = record.decimals(claimed), record.json_file, meta.line("val_bpb")
     passes = common_passes(record)
-    chosen = next((label for label, scores in passes.items() if agrees(claimed, decimals, fmean(s.bpb for s in scores))), None)
+    chosen = claimed_pass(record)
     finals = [log.final for log in record.scored_logs if log.final]
     mean = fmean(score.bpb for score in finals)
-    if chosen is not None:
+    if chosen:
         scores = passes[chosen]
         kind = f"the mean over {len(scores)} seeds" if len(scores) > 1 else "the score"
         out.passed(rule, f"the claim is {kind} of the pass {chosen}.", file=where, line=line, found=claimed)
@@ -82,7 +92,9 @@ def _score(record: Record) -> None:
 
 
 def _unsupported(record: Record, claimed: float, decimals: int, mean: float) -> None:
-    diagnostics = [(log, s) for log in record.logs for s in log.passes + log.curve if agrees(claimed, decimals, s.bpb)]
+    diagnostics = [
+        (log, s) for log in record.logs for s in log.passes + log.curve[-1:] if agrees(claimed, decimals, s.bpb)
+    ]
     incomplete = bool(record.absent_logs) or _seeds_without_log(record)
     assert record.metadata is not None
     evidence = {
@@ -220,7 +232,10 @@ def _cell_problem(log: RunLog, header: str, cell: Cell) -> str | None:
     plain = re.sub(r"\W+", " ", header)
     if re.search(r"\b(?:gain|delta|diff|gap|vs)\b", plain):
         return None
-    if re.search(r"\b(?:bpb|sliding|loss|nats)\b", plain.replace("val_bpb", "bpb").replace("val_loss", "loss")) and cell.decimals >= 3:
+    if (
+        re.search(r"\b(?:bpb|sliding|loss|nats)\b", plain.replace("val_bpb", "bpb").replace("val_loss", "loss"))
+        and cell.decimals >= 3
+    ):
         known = [s.bpb for s in log.passes + log.curve] + [s.loss for s in log.passes + log.curve if s.loss]
         near = min(known, key=lambda x: abs(x - cell.value), default=None)
         if near is not None and not any(agrees(cell.value, cell.decimals, x) for x in known):
@@ -231,7 +246,11 @@ def _cell_problem(log: RunLog, header: str, cell: Cell) -> str | None:
     elif re.search(r"artifact|total|submission", plain) and cell.value > 1e6 and log.total:
         if int(cell.value) not in {int(item.value) for item in log.totals}:
             return f"{int(log.total.value):,}"
-    elif re.fullmatch(r"train (?:ms|time ms)", plain.strip()) and log.stop and abs(cell.value - log.stop.value * 1000) > 10:
+    elif (
+        re.fullmatch(r"train (?:ms|time ms)", plain.strip())
+        and log.stop
+        and abs(cell.value - log.stop.value * 1000) > 10
+    ):
         return f"{log.stop.value * 1000:,.0f} ms"
     return None
 
@@ -259,13 +278,16 @@ def _summary(record: Record, table: SeedTable) -> None:
 def _headline(record: Record) -> None:
     readme, meta = record.readme, record.metadata
     claimed = meta.number("val_bpb") if meta else None
-    if readme is None or readme.headline is None or meta is None or claimed is None:
+    if readme is None or not readme.headlines or meta is None or claimed is None:
         return
-    stated = readme.headline
-    if agrees(stated.value, min(stated.decimals, record.decimals(claimed)), claimed):
-        record.out.passed("A9-README-MATCH", "README and JSON claim the same score.", file=record.readme_file, line=stated.line)
-        return
-    logged = [s.bpb for log in record.logs for s in log.passes + log.curve]
+    decimals = record.decimals(claimed)
+    for stated in readme.headlines:
+        if agrees(stated.value, min(stated.decimals, decimals), claimed):
+            message = "README and JSON claim the same score."
+            record.out.passed("A9-README-MATCH", message, file=record.readme_file, line=stated.line)
+            return
+    stated = readme.headlines[0]
+    logged = [s.bpb for log in record.logs for s in log.passes]
     known = any(agrees(stated.value, stated.decimals, value) for value in logged)
     record.out.warn(
         "A9-README-MATCH",
@@ -291,7 +313,9 @@ def _sizes(record: Record) -> None:
         binary = any(abs(value / 2**20 - stated.value) <= half for value in [*totals, *models])
         record.out.warn(
             "A9-README-MATCH",
-            "a size in binary megabytes (MiB) is called MB; the cap is decimal." if binary else "a size that no log gives.",
+            "a size in binary megabytes (MiB) is called MB; the cap is decimal."
+            if binary
+            else "a size that no log gives.",
             file=record.readme_file,
             line=stated.line,
             found=f"{stated.value:g} MB",
@@ -315,7 +339,13 @@ def _parameters(record: Record) -> None:
             remedy="Run every seed with the shipped script.",
         )
     elif counts and type(stated) is int and stated not in counts:
-        out.warn(rule, "the JSON's parameter count is not the logs'.", file=record.json_file, found=f"{stated:,}", computed=f"{next(iter(counts)):,}")
+        out.warn(
+            rule,
+            "the JSON's parameter count is not the logs'.",
+            file=record.json_file,
+            found=f"{stated:,}",
+            computed=f"{next(iter(counts)):,}",
+        )
     elif counts:
         out.passed(rule, f"{next(iter(counts)):,} parameters in every log that states them.")
     else:

@@ -65,7 +65,9 @@ def _calibration(record: Record, log: RunLog) -> None:
     text = " ".join(item.label for item in log.calibrations + log.hessians)
     first = (log.calibrations + log.hessians)[0]
     if OWN_TEXT.search(text):
-        out.passed(rule, "calibrated on text that the model wrote itself.", file=log.file, line=first.line, found=first.label)
+        out.passed(
+            rule, "calibrated on text that the model wrote itself.", file=log.file, line=first.line, found=first.label
+        )
         return
     loop = log.stop or log.longest_train
     seconds = sum(item.value for item in log.hessians)
@@ -77,7 +79,9 @@ def _calibration(record: Record, log: RunLog) -> None:
     figures = f"loop {loop.value:.1f} s + Hessians {seconds:.1f} s = {total:.1f} s, reserve {reserve:g} s"
     where = {"file": log.file, "line": (log.hessians or log.calibrations)[0].line}
     if not log.hessians and reserve >= 1 and loop.value + reserve <= record.readings.train_cap_s + 1:
-        out.passed(rule, f"a reserve of {reserve:g} s was kept; the calibration's own time is not logged.", file=log.file)
+        out.passed(
+            rule, f"a reserve of {reserve:g} s was kept; the calibration's own time is not logged.", file=log.file
+        )
     elif total <= record.readings.train_cap_s and (log.hessians or reserve):
         out.passed(rule, f"training and calibration fit: {figures}.", **where)  # type: ignore[arg-type]
     elif reserve == 0 and loop.value > record.readings.train_cap_s - 1 and TRAIN_TEXT.search(text):
@@ -135,7 +139,7 @@ def _eval(record: Record, log: RunLog) -> None:
 
 
 def eval_readings(log: RunLog) -> tuple[float, float, float, int] | None:
-    """Seconds of the last pass, of all passes, of all with compile warm-up; and a line. ``None`` when nothing is timed."""
+    """Seconds of the last pass, of all passes, of all with warm-up; and a line. ``None`` when nothing is timed."""
     final = log.final
     spans: list[Count] = []
     for item in log.eval_times:

@@ -4,14 +4,30 @@ from __future__ import annotations
 
 import re
 
+from harness.public.checks.claims import claimed_pass
 from harness.public.logs import RunLog, seed_of_name
 from harness.public.metadata import disclosed_scores
 from harness.public.record import Record
 
-PER_RUN = {"seed", "run_id", "logfile", "log_file", "rank", "local_rank", "is_main_process", "device", "ttt_eval_batches"}
+PER_RUN = {
+    "seed",
+    "run_id",
+    "logfile",
+    "log_file",
+    "rank",
+    "local_rank",
+    "is_main_process",
+    "device",
+    "ttt_eval_batches",
+}
 PLACES = re.compile(r"(?:dir|path|files|file|root|tokenizer|dataset|cache|prefix|pattern)s?$")
-HARMLESS = re.compile(r"(?:log_every|log_interval|val_loss_every|save|checkpoint|verbose|wandb|artifact|output|train_shards|xsa)")
-SELECTED = re.compile(r"\bbest (\d+|two|three|five) (?:seeds )?(?:out )?of (\d+|\w+)\b|\b(\d+)-best\b|lowest[- ]val_bpb|seeds with lowest", re.IGNORECASE)
+HARMLESS = re.compile(
+    r"(?:log_every|log_interval|val_loss_every|save|checkpoint|verbose|wandb|artifact|output|train_shards|xsa)"
+)
+SELECTED = re.compile(
+    r"\bbest (\d+|two|three|five) (?:seeds )?(?:out )?of \w+\b|\b(\d+)-best\b|lowest[- ]val_bpb|seeds with lowest",
+    re.IGNORECASE,
+)
 BEST = re.compile(r"(?:submitted|reported)\W{1,4}seed \d+ \(best\)", re.IGNORECASE)
 
 
@@ -37,11 +53,11 @@ def _same_config(record: Record) -> None:
             if a == b or PLACES.search(key):
                 continue
             equal = False
-            mild = HARMLESS.search(key) is not None
+            mild = HARMLESS.search(key) is not None or (key.startswith("ttt_") and "ttt" not in claimed_pass(record))
             report = out.warn if mild else out.fail
             report(
                 rule,
-                f"{key} differs between seeds" + (" (it should not change the result)." if mild else "."),
+                f"{key} differs between seeds" + (" (it should not change the claimed score)." if mild else "."),
                 file=other.file,
                 line=line_b,
                 found=f"{key} = {b}",
@@ -51,7 +67,13 @@ def _same_config(record: Record) -> None:
         lone = sorted((set(first.settings) ^ set(other.settings)) - PER_RUN)
         if lone and min(len(first.settings), len(other.settings)) > 40:
             equal = False
-            out.warn(rule, "some settings are printed in one log only.", file=other.file, found=", ".join(lone[:8]), computed=first.file)
+            out.warn(
+                rule,
+                "some settings are printed in one log only.",
+                file=other.file,
+                found=", ".join(lone[:8]),
+                computed=first.file,
+            )
     if equal:
         out.passed(rule, f"{len(logs)} logs have equal settings, apart from seed and places.")
 
@@ -96,7 +118,9 @@ def _seed_names(record: Record) -> None:
     twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
     if twice:
         files = ", ".join(log.file for log in record.logs if log.seed == twice[0])
-        record.out.warn("A8-SEEDS", f"seed {twice[0]} has several different logs.", found=files, remedy="Say which one counts.")
+        record.out.warn(
+            "A8-SEEDS", f"seed {twice[0]} has several different logs.", found=files, remedy="Say which one counts."
+        )
 
 
 def _seed_set(record: Record) -> None:
@@ -123,10 +147,23 @@ def _seed_set(record: Record) -> None:
             )
         unseen = sorted(claimed - logged)
         if unseen and record.logs and len(record.logs) >= 1 and logged:
-            out.warn(rule, f"no log of seed(s) {', '.join(map(str, unseen))}.", file=record.json_file, line=meta.line("seeds"), found=sorted(claimed), computed=f"logs of {sorted(logged)}")
+            out.warn(
+                rule,
+                f"no log of seed(s) {', '.join(map(str, unseen))}.",
+                file=record.json_file,
+                line=meta.line("seeds"),
+                found=sorted(claimed),
+                computed=f"logs of {sorted(logged)}",
+            )
         extra = sorted(logged - claimed) if claimed and not (claimed - logged) else []
         if extra and len(claimed) > 1:
-            out.warn(rule, f"logs of seeds that are not claimed: {', '.join(map(str, extra))}.", file=record.json_file, found=sorted(claimed), computed=sorted(logged))
+            out.warn(
+                rule,
+                f"logs of seeds that are not claimed: {', '.join(map(str, extra))}.",
+                file=record.json_file,
+                found=sorted(claimed),
+                computed=sorted(logged),
+            )
     _prose(record)
     number = max(len(logged), len(claimed), len(record.logs) + len(record.absent_logs))
     if record.official and 0 < number < record.readings.min_seeds:

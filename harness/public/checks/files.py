@@ -30,7 +30,9 @@ def _required_files(record: Record) -> None:
     if not record.readme_file and not any(n.lower().startswith("readme") for n in record.folder.names):
         out.fail("A9-FILES", "README.md is missing.", found="no README", remedy="Describe method, command and results.")
     if not record.json_file:
-        out.fail("A9-FILES", "submission.json is missing.", found="no JSON", remedy="Add name, github_id, val_bpb, date.")
+        out.fail(
+            "A9-FILES", "submission.json is missing.", found="no JSON", remedy="Add name, github_id, val_bpb, date."
+        )
     elif record.json_file != "submission.json":
         out.warn("A9-FILES", "the metadata file is not called submission.json.", file=record.json_file)
     if record.main_code is None:
@@ -52,7 +54,9 @@ def _fields(record: Record) -> None:
     for name in FIELDS_NEEDED:
         if meta.values.get(name) in (None, "", []):
             retracted = name == "val_bpb" and any("retract" in key for key in meta.raw)
-            problem = "retracted by its author: no score is claimed" if retracted else f"no {name}, in any known spelling"
+            problem = (
+                "retracted by its author: no score is claimed" if retracted else f"no {name}, in any known spelling"
+            )
             out.add(
                 Verdict.WARN if retracted else Verdict.FAIL,
                 "A9-METADATA",
@@ -74,7 +78,13 @@ def _fields(record: Record) -> None:
         out.warn("A9-METADATA", f"missing: {', '.join(missing)}.", file=record.json_file, found=", ".join(missing))
     for name in ("val_bpb", "val_loss", "bytes_total"):
         if name in meta.values and meta.number(name) is None:
-            out.fail("A9-METADATA", f"{name} is no number.", file=record.json_file, line=meta.line(name), found=shown(meta.values[name]))
+            out.fail(
+                "A9-METADATA",
+                f"{name} is no number.",
+                file=record.json_file,
+                line=meta.line(name),
+                found=shown(meta.values[name]),
+            )
     _loss_is_loss(record)
     if len(out.items) == before:
         out.passed("A9-METADATA", "the fields are there, with the usual names and types.", file=record.json_file)

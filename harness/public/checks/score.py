@@ -69,7 +69,11 @@ def _bytes(record: Record, log: RunLog) -> None:
     accepted = record.readings.byte_low, record.readings.byte_high
     slack = LONGEST_WINDOW * middle / tokens if tokens else 0
     text = f"{middle:,} bytes (+-{(high - low) / 2:,.0f})"
-    where = {"file": log.file, "line": score.line, "found": f"loss {score.loss_text}, bpb {score.bpb_text}, {tokens:,.0f} tokens"}
+    where = {
+        "file": log.file,
+        "line": score.line,
+        "found": f"loss {score.loss_text}, bpb {score.bpb_text}, {tokens:,.0f} tokens",
+    }
     if low <= accepted[1] and high >= accepted[0] - slack:
         out.passed(rule, f"the score implies {text}.", file=log.file, line=score.line, found=text)
     elif abs(middle - LEGACY_BYTES) <= (high - low) / 2 + 60_000:
@@ -79,7 +83,9 @@ def _bytes(record: Record, log: RunLog) -> None:
         report = out.fail if middle < 0.99 * accepted[0] else out.warn
         report("C4-COVERAGE", f"implies {text}: {remark}.", computed=text, remedy="Score the whole split.", **where)  # type: ignore[arg-type]
     else:
-        cause = next((why for known, why in KNOWN_BAD.items() if abs(middle - known) < 300_000), "bytes are counted too often")
+        cause = next(
+            (why for known, why in KNOWN_BAD.items() if abs(middle - known) < 300_000), "bytes are counted too often"
+        )
         out.fail(
             rule,
             f"implies {text}, {middle / 151_078_000 - 1:+.2%} against the raw text: {cause}.",
@@ -154,19 +160,37 @@ def _shards(record: Record, log: RunLog) -> None:
     if re.search(r"(?:^|[/_])val(?:id)?[_*]", files.rsplit("/", 1)[-1]):
         out.fail("A4-TRAIN-NO-VAL", "the train files are validation shards.", file=log.file, line=line, found=files)
     elif files and "train" not in files.rsplit("/", 1)[-1]:
-        out.warn("A4-TRAIN-NO-VAL", "the pattern of train files also fits validation shards.", file=log.file, line=line, found=files)
+        out.warn(
+            "A4-TRAIN-NO-VAL",
+            "the pattern of train files also fits validation shards.",
+            file=log.file,
+            line=line,
+            found=files,
+        )
 
 
 LOG_MARKS: tuple[tuple[str, str, Verdict, str], ...] = (
-    (r"pre[-_ ]?quant[-_ ]?ttt", "A6-PREQUANT-TTT", Verdict.FAIL, "adaptation on validation tokens before quantisation"),
+    (
+        r"pre[-_ ]?quant[-_ ]?ttt",
+        "A6-PREQUANT-TTT",
+        Verdict.FAIL,
+        "adaptation on validation tokens before quantisation",
+    ),
     (r"two[-_ ]pass|rescor", "C4-SINGLE-PASS", Verdict.WARN, "the log speaks of a second pass or rescoring"),
-    (r"\bppm", "C2-NORMALISED", Verdict.WARN, "a byte model is mixed in; such mixtures were not normalised over tokens (#1872)"),
+    (
+        r"\bppm",
+        "C2-NORMALISED",
+        Verdict.WARN,
+        "a byte model is mixed in; such mixtures were not normalised over tokens (#1872)",
+    ),
     (r"n-?gram[-_ ]?(?:cache|mix)", "C2-NORMALISED", Verdict.WARN, "an n-gram cache is mixed in"),
     (r"\bslot\b", "C3-SCORE-BEFORE-UPDATE", Verdict.WARN, "SLOT optimises on the scored positions"),
     (r"oracle", "C2-TARGET-GATE", Verdict.WARN, "the log speaks of an oracle"),
     (r"force_stop_step", "A1-CLOCK-PATCHED", Verdict.WARN, "a fixed last step ignores the clock (#1908)"),
 )
-OFF = re.compile(r"[:=]\s*(?:false|0(?:\.0+)?|off|none|disabled|)\s*(?:$|\s)|\b(?:no|without|disabled)\b", re.IGNORECASE)
+OFF = re.compile(
+    r"[:=]\s*(?:false|0(?:\.0+)?|off|none|disabled|)\s*(?:$|\s)|\b(?:no|without|disabled)\b", re.IGNORECASE
+)
 GATE = re.compile(r"\b(within|word)_(?:gate|beta)[:=]\s*([\d.]+)")
 
 
@@ -192,7 +216,9 @@ def _marks(record: Record, log: RunLog) -> None:
 
 def _plausible(record: Record) -> None:
     rule, out, floor = "S6-PLAUSIBLE", record.out, record.readings.floor_bpb
-    low = [(log.file, log.final.line, log.final.bpb) for log in record.scored_logs if log.final and log.final.bpb < floor]
+    low = [
+        (log.file, log.final.line, log.final.bpb) for log in record.scored_logs if log.final and log.final.bpb < floor
+    ]
     claimed = record.metadata.number("val_bpb") if record.metadata else None
     if record.metadata and claimed is not None and claimed < floor:
         low.append((record.json_file, record.metadata.line("val_bpb"), claimed))

@@ -1,4 +1,4 @@
-"""Artifact bytes: every seed's total, the code that ships against the code that was counted, what the JSON claims (A3)."""
+"""Artifact bytes: each seed's total, the code that ships against the code that was counted, the JSON's claim (A3)."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ def _artifact(record: Record, log: RunLog) -> int | None:
             remedy="Prune or quantise more; the largest seed decides.",
         )
     else:
-        out.passed(rule, f"{cap - value:,} bytes under the cap.", file=log.file, line=total.line, found=f"{value:,} bytes")
+        out.passed(
+            rule, f"{cap - value:,} bytes under the cap.", file=log.file, line=total.line, found=f"{value:,} bytes"
+        )
     return value
 
 
@@ -63,9 +65,8 @@ def model_and_code(log: RunLog) -> tuple[Count | None, Count | None]:
         for code in reversed(log.codes):
             if total and int(model.value + code.value) == int(total.value):
                 return model, code
-    model = labelled[-1] if labelled else None
     counted = [code for code in log.codes if code.label != "uncompressed"] or log.codes
-    return model, counted[-1] if counted else None
+    return (labelled[-1] if labelled else None), (counted[-1] if counted else None)
 
 
 def _code_bytes(record: Record) -> None:
@@ -76,7 +77,9 @@ def _code_bytes(record: Record) -> None:
     if not shipped:
         return
     plain = {log.file: [c for c in log.codes if c.label != "compressed"] for log in record.logs}
-    differing = [(log, codes[-1]) for log in record.logs if (codes := plain[log.file]) and int(codes[-1].value) != shipped]
+    differing = [
+        (log, codes[-1]) for log in record.logs if (codes := plain[log.file]) and int(codes[-1].value) != shipped
+    ]
     for log, code in differing[:1]:
         gap = shipped - int(code.value)
         others = f" (and {len(differing) - 1} more log(s))" if len(differing) > 1 else ""
@@ -109,7 +112,8 @@ def _shipped_total(record: Record, shipped: int) -> None:
     log, model, total = max(over, key=lambda item: item[2])
     counted_compressed = any(code.label == "compressed" for code in log.codes)
     strict = record.readings.code_bytes == "shipped" or not counted_compressed
-    message = f"model plus the shipped script is {total - cap:,} bytes over the cap in {len(over)} of {len(record.logs)} log(s)"
+    count = f"{len(over)} of {len(record.logs)} log(s)"
+    message = f"model plus the shipped script is {total - cap:,} bytes over the cap in {count}"
     remark = "; the log counts a compressed copy that isn't shipped" if counted_compressed else ""
     report = out.fail if strict else out.warn
     report(
@@ -131,7 +135,14 @@ def _claimed(record: Record, totals: dict[str, int]) -> None:
     cap, line = record.readings.artifact_cap_bytes, meta.line("bytes_total")
     where, shown = record.json_file, f"{claimed:,.0f}"
     if claimed > cap:
-        out.fail("A3-ARTIFACT-BYTES", "the claimed size is over the cap.", file=where, line=line, found=shown, computed=f"{cap:,}")
+        out.fail(
+            "A3-ARTIFACT-BYTES",
+            "the claimed size is over the cap.",
+            file=where,
+            line=line,
+            found=shown,
+            computed=f"{cap:,}",
+        )
     if not totals:
         out.unknown(rule, "no log states a size to compare the claim with.")
         return
@@ -143,7 +154,14 @@ def _claimed(record: Record, totals: dict[str, int]) -> None:
         remark = "one seed's size, not the largest"
         out.warn(rule, f"the claim is {remark}.", file=where, line=line, found=shown, computed=f"{largest:,}")
     elif abs(claimed - fmean(values)) < 1:
-        out.warn(rule, "the claim is the mean over seeds; the largest decides.", file=where, line=line, found=shown, computed=f"{largest:,}")
+        out.warn(
+            rule,
+            "the claim is the mean over seeds; the largest decides.",
+            file=where,
+            line=line,
+            found=shown,
+            computed=f"{largest:,}",
+        )
     else:
         out.warn(
             rule,

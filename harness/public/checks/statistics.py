@@ -7,12 +7,15 @@ import re
 from collections.abc import Iterator
 from statistics import fmean, pstdev, stdev
 
-from harness.public.checks.claims import common_passes
+from harness.public.checks.claims import claimed_pass, common_passes
 from harness.public.readme import Stated
 from harness.public.record import Record, agrees
 
-BASELINE_KEYS = re.compile(r"(?:^|_)(?:base|baseline|prev|previous|sota|reference)\w*(?:bpb)|(?:bpb)\w*(?:base|baseline|sota)", re.IGNORECASE)
+BASELINE_KEYS = re.compile(
+    r"(?:^|_)(?:base|baseline|prev|previous|sota|reference)\w*(?:bpb)|(?:bpb)\w*(?:base|baseline|sota)", re.IGNORECASE
+)
 BASELINE_TEXT = re.compile(r"\b(?:SOTA|baseline|beats?|previous|merged|threshold|PR #\d+|against)\b", re.IGNORECASE)
+OTHER_POOL = re.compile(r"\ball \d+\b|\b\d+ runs\b", re.IGNORECASE)
 
 
 def check(record: Record) -> None:
@@ -31,11 +34,8 @@ def check(record: Record) -> None:
 def final_scores(record: Record) -> list[float]:
     """bpb of each log by the pass that the claim rests on, else by the last pass that all logs share."""
     passes = common_passes(record)
-    claimed = record.metadata.number("val_bpb") if record.metadata else None
-    for scores in passes.values():
-        if claimed is not None and agrees(claimed, record.decimals(claimed), fmean(s.bpb for s in scores)):
-            return [score.bpb for score in scores]
-    return [score.bpb for score in next(iter(passes.values()), [])]
+    scores = passes.get(claimed_pass(record)) or next(iter(passes.values()), [])
+    return [score.bpb for score in scores]
 
 
 def _claimed_stds(record: Record) -> Iterator[tuple[Stated, str, str]]:
@@ -47,6 +47,8 @@ def _claimed_stds(record: Record) -> Iterator[tuple[Stated, str, str]]:
                 yield Stated(value, record.decimals(value), meta.line(name), name), record.json_file, name
     if readme is not None:
         for stated in readme.stds:
+            if stated.value == 0 or OTHER_POOL.search(stated.text):
+                continue
             yield stated, record.readme_file, ""
 
 
@@ -102,8 +104,18 @@ def _means(record: Record, scores: list[float]) -> None:
     mean = fmean(scores)
     for stated in record.readme.means[:6]:
         if any(agrees(stated.value, stated.decimals, value) for value in known):
-            out.passed(rule, "the stated mean is that of the logs.", file=record.readme_file, line=stated.line, found=stated.value)
-        elif abs(stated.value - mean) < 0.003 and not re.search(r"PR #|SOTA|all \d+|previous|base", stated.text):
+            out.passed(
+                rule,
+                "the stated mean is that of the logs.",
+                file=record.readme_file,
+                line=stated.line,
+                found=stated.value,
+            )
+        elif (
+            abs(stated.value - mean) < 0.003
+            and not re.search(r"PR #|SOTA|previous|base", stated.text)
+            and not OTHER_POOL.search(stated.text)
+        ):
             out.warn(
                 rule,
                 "the stated mean is not that of the logs.",
@@ -117,21 +129,28 @@ def _means(record: Record, scores: list[float]) -> None:
 def baselines(record: Record, scores: list[float]) -> list[tuple[str, list[float]]]:
     """What the folder compares itself with: a name and its scores (one, or one a seed), worse than its own mean."""
     mean = fmean(scores)
+    own = [s.bpb for log in record.logs for s in log.passes + log.curve] + [mean]
     found: list[tuple[str, list[float]]] = []
     if record.metadata is not None:
         for key, value in record.metadata.raw.items():
-            if BASELINE_KEYS.search(key) and "delta" not in key and isinstance(value, float) and mean < value < mean + 0.2:
+            if (
+                BASELINE_KEYS.search(key)
+                and "delta" not in key
+                and isinstance(value, float)
+                and mean < value < mean + 0.2
+            ):
                 found.append((f"{key} of {record.json_file}", [value]))
     if record.readme is not None:
         by_line: dict[int, list[Stated]] = {}
         for stated in record.readme.scores:
             by_line.setdefault(stated.line, []).append(stated)
         for line, group in by_line.items():
-            worse = [s.value for s in group if s.value > mean and s.value < mean + 0.2]
+            others = [s for s in group if not any(agrees(s.value, s.decimals, value) for value in own)]
+            worse = [s.value for s in others if mean < s.value < mean + 0.2 and not OTHER_POOL.search(s.text)]
             where = f"{record.readme_file}:{line}"
             if not worse or not BASELINE_TEXT.search(group[0].text):
                 continue
-            fine = [s.value for s in group if s.decimals >= 6 and min(abs(s.value - own) for own in scores) > 1e-7]
+            fine = [s.value for s in others if s.decimals >= 6]
             if len(fine) > 1 and min(fine) > mean - 0.05:
                 found.append((where, fine[:10]))
             found += [(where, [value]) for value in dict.fromkeys(worse)]
@@ -145,9 +164,14 @@ def _tests(record: Record, scores: list[float]) -> None:
         return
     candidates = list(_possible_tests(scores, baselines(record, scores)))
     for stated, kind, file in claims:
-        match = next((c for c in candidates if agrees(abs(stated.value), stated.decimals, abs(c[1] if kind == "t" else c[2]))), None)
+        match = next(
+            (c for c in candidates if agrees(abs(stated.value), stated.decimals, abs(c[1] if kind == "t" else c[2]))),
+            None,
+        )
         if match:
-            out.passed(rule, f"{kind} = {stated.value:g} is the {match[0]}.", file=file, line=stated.line, found=stated.value)
+            out.passed(
+                rule, f"{kind} = {stated.value:g} is the {match[0]}.", file=file, line=stated.line, found=stated.value
+            )
         elif candidates:
             nearest = min(candidates, key=lambda c: abs(abs(c[1] if kind == "t" else c[2]) - abs(stated.value)))
             out.warn(
@@ -160,7 +184,11 @@ def _tests(record: Record, scores: list[float]) -> None:
                 remedy="Name test, baseline and seeds.",
             )
         else:
-            out.unknown(rule, f"{kind} = {stated.value:g} can't be computed: the baseline's scores are not in the folder.", file=file)
+            out.unknown(
+                rule,
+                f"{kind} = {stated.value:g} can't be computed: the baseline's scores are not in the folder.",
+                file=file,
+            )
 
 
 def _claimed_tests(record: Record) -> Iterator[tuple[Stated, str, str]]:
@@ -204,9 +232,12 @@ def _margin(record: Record, scores: list[float]) -> None:
     single = [(where, values[0]) for where, values in baselines(record, scores) if len(values) == 1]
     log = next((log for log in record.scored_logs if log.val_tokens and log.final and log.final.loss), None)
     if not single or log is None or log.final is None or log.final.loss is None:
-        out.unknown(rule, "the folder states no score of the record that it beats.", remedy="Name it, or give --against FOLDER.")
+        out.unknown(
+            rule, "the folder states no score of the record that it beats.", remedy="Name it, or give --against FOLDER."
+        )
         return
-    where, base = min(single, key=lambda item: item[1])
+    stated = [item for item in single if item[0].endswith(record.json_file)] or single
+    where, base = min(stated, key=lambda item: item[1])
     gain = base - fmean(scores)
     per_token, per_byte = gain * log.final.loss / log.final.bpb, gain * math.log(2)
     readings_text = f"{per_token:.5f} nats/token, {per_byte:.5f} nats/byte, {gain:.5f} bpb"
