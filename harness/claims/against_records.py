@@ -1,0 +1,105 @@
+"""The same figures against signed records: what the text says of each seed, and its headline mean and deviation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from harness.claims.claim import Claim, disputed, failed, passed, unknown
+from harness.claims.document import Document
+from harness.claims.judge import judge_mean, judge_std
+from harness.claims.quantity import NUMBER, Quantity, read_quantities
+from harness.claims.tables import Row, Table
+from harness.record.predicate import RunRecord
+
+NEAR = 0.2
+_HEADLINE = re.compile(
+    rf"({NUMBER})\s*(?:bpb|MB|bytes)?\s*(?:total )?\((\d+)-seed mean(?:[^()]*?std\D{{0,4}}({NUMBER}))?[^()]*\)",
+    re.IGNORECASE,
+)
+
+
+def check_against_records(text: str, records: Sequence[RunRecord]) -> list[Claim]:
+    """What ``text`` says about runs that ``records`` (one pool of seeds) hold."""
+    document = Document(text)
+    by_seed = {record.submission.seed: record for record in records}
+    claims = [claim for table in document.tables for claim in _table(table, by_seed)]
+    claims += _headlines(document, records)
+    return sorted(claims, key=lambda claim: claim.line)
+
+
+def figures_of(record: RunRecord) -> dict[str, float]:
+    """What a record says that a text may repeat: name -> value in bpb, nats per token or bytes."""
+    figures: dict[str, float] = {}
+    for score in record.scores:
+        figures[f"{score.stage} bpb"] = score.bpb
+        if score.targets:
+            figures[f"{score.stage} nats/token"] = score.nats / score.targets
+    sizes = record.sizes
+    return figures | {
+        "total bytes": sizes.total_bytes,
+        "model bytes": sizes.model_bytes,
+        "code bytes": sizes.code_bytes,
+    }
+
+
+def _table(table: Table, by_seed: dict[int, RunRecord]) -> Iterator[Claim]:
+    shown = {row.seed for row in table.seed_rows}
+    if not shown:
+        return
+    for row in table.seed_rows:
+        record = by_seed.get(row.seed if row.seed is not None else -1)
+        if record is None:
+            text = f"no record of seed {row.label}"
+            yield unknown(row.line, row.label, "recorded run", text, row.label)
+            continue
+        for column in range(len(row.cells)):
+            yield from _cell(table, row, column, record)
+    left_out = sorted(set(by_seed) - {seed for seed in shown if seed is not None})
+    if left_out and shown & set(by_seed):
+        names = ", ".join(map(str, left_out))
+        text = f"the records hold seed {names} as well, which the table leaves out"
+        yield disputed(table.line, "table of seeds", "all seeds shown", text, f"{len(shown)} seeds", names)
+
+
+def _cell(table: Table, row: Row, column: int, record: RunRecord) -> Iterator[Claim]:
+    value, kind = row.value(column), table.kind(column)
+    if value is None or kind not in ("bpb", "nats", "bytes"):
+        return
+    suffix = {"bpb": " bpb", "nats": " nats/token", "bytes": " bytes"}[kind]
+    figures = {name: figure for name, figure in figures_of(record).items() if name.endswith(suffix)}
+    name, figure = min(figures.items(), key=lambda item: abs(item[1] - value.value))
+    what = f"{table.name(column)} of seed {row.label}"
+    right = value.like(figure)
+    if value.admits(figure, figure):
+        yield passed(row.line, f"{row.label} {value.text}", what, f"recorded as {name}", value.text)
+    elif abs(figure - value.value) <= NEAR * abs(figure):
+        text = f"the record's nearest figure is {name} {right}"
+        yield failed(row.line, f"{row.label} {value.text}", what, text, value.text, right)
+
+
+def _headlines(document: Document, records: Sequence[RunRecord]) -> Iterator[Claim]:
+    for line in document.lines:
+        for match in _HEADLINE.finditer(line.text):
+            claimed = read_quantities(match[0])[0]
+            values = _recorded(claimed, records)
+            if len(values) < 2:
+                continue
+            yield judge_mean(claimed, values, line.number, match[0], "mean over the records")
+            if int(match[2]) != len(values):
+                text = f"the records hold {len(values)} seeds"
+                yield disputed(line.number, match[0], "number of seeds", text, match[2], str(len(values)))
+            if match[3]:
+                deviation = read_quantities(match[3])[0]
+                yield judge_std(deviation, values, line.number, match[0], "std over the records", match[0])
+
+
+def _recorded(claimed: Quantity, records: Sequence[RunRecord]) -> list[Quantity]:
+    if claimed.kind == "bytes":
+        return [_exactly(float(record.sizes.total_bytes), "bytes") for record in records]
+    finals = [score.bpb for record in records for score in record.scores if score.stage == "final"]
+    return [_exactly(value, "bpb") for value in finals] if claimed.kind in ("", "bpb") and claimed.step < 0.1 else []
+
+
+def _exactly(value: float, kind: str) -> Quantity:
+    return Quantity(repr(value), value, 0.0, 0.0, kind, "", signed=False, about=False, whole=False)

@@ -1,0 +1,63 @@
+"""Totals of bytes: code + model = submission, as logs and READMEs list them one a line or one a table row."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from harness.claims.claim import Claim, failed, passed
+from harness.claims.document import Document
+from harness.claims.quantity import Quantity, read_one, read_quantities
+from harness.claims.tables import plain
+
+WINDOW_LINES = 8
+_LABELS = {
+    "code": re.compile(r"\bcode size\b|\bcode bytes\b|\bbytes_code\b|^code\b", re.IGNORECASE),
+    "model": re.compile(r"compressed (?:artifact|model)|serialized model|model bytes|\bmodel\.bin|^model\b", re.I),
+    "total": re.compile(r"total submission|submission size|bytes_total|^total\b", re.IGNORECASE),
+}
+
+
+@dataclass(frozen=True)
+class _Entry:
+    line: int
+    label: str
+    kind: str
+    value: Quantity
+
+
+def check_bytes(document: Document) -> Iterator[Claim]:
+    """Each stated total of bytes whose code and model stand close by."""
+    entries = list(_entries(document))
+    for total in (entry for entry in entries if entry.kind == "total"):
+        near = [entry for entry in entries if abs(entry.line - total.line) <= WINDOW_LINES]
+        models = [entry for entry in near if entry.kind == "model"]
+        codes = [entry for entry in near if entry.kind == "code"]
+        if len(codes) != 1 or not models:
+            continue
+        sums = [(model.value.value + codes[0].value.value, model) for model in models]
+        right, _ = min(sums, key=lambda pair: abs(pair[0] - total.value.value))
+        if abs(right - total.value.value) > 0.05 * total.value.value:
+            continue
+        what, text = "total = code + model", f"code + model = {right:,.0f} bytes"
+        if right == total.value.value:
+            yield passed(total.line, total.label, what, text, total.value.text)
+        else:
+            yield failed(total.line, total.label, what, text, total.value.text, f"{right:,.0f}")
+
+
+def _entries(document: Document) -> Iterator[_Entry]:
+    for number, raw in enumerate(document.raw, 1):
+        cells = [plain(cell) for cell in raw.strip().strip("|").split("|")]
+        if len(cells) == 2 and (value := read_one(cells[1])):
+            label = cells[0]
+        else:
+            label = re.sub(r"^[-*\s]+", "", plain(raw))
+            values = [q for q in read_quantities(label) if q.whole and q.value >= 1000]
+            if len(values) != 1:
+                continue
+            value = values[0]
+        kind = next((kind for kind, pattern in _LABELS.items() if pattern.search(label.split(":")[0])), "")
+        if kind and value.whole:
+            yield _Entry(number, label, kind, value)

@@ -1,0 +1,91 @@
+"""``harness check claims``: do a text's numbers follow from each other, and from the records?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.errors import CouldNotCheck, ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from harness.claims import Claim
+    from harness.record.predicate import RunRecord
+
+MAX_TEXT_BYTES = 2_000_000
+EPILOG = """\b
+What is recomputed: rows of means and deviations, headline figures ("1.1456 bpb (3-seed mean, std 0.0011)"), sizes and
+caps, differences and improvements, seeds quoted again, one figure in two units, totals of bytes, and the sizes of a
+Mamba-3 block from its configuration. Numbers are taken as printed: a claim holds when some unrounded inputs give it.
+
+\b
+Four words: WRONG, the text contradicts itself; DISPUTED, it holds only under a reading that it should name (such as
+the population deviation); holds; not checkable, the text does not give the inputs.
+
+\b
+Examples:
+  harness check claims README.md
+  harness check claims pull-request.txt --records records      also against signed records
+  harness check claims *.md --problems                         only what is wrong or disputed
+  harness check claims README.md --json
+
+Exit codes: 0 nothing wrong (disputed claims included), 1 a claim is wrong, 2 wrong usage, 3 could not check."""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--records", type=click.Path(path_type=Path), metavar="DIR", help="Also compare with these records.")
+@click.option("--problems", is_flag=True, help="Show only what is wrong or disputed.")
+@click.option("--json", "as_json", is_flag=True, help="Print every claim as JSON.")
+def command(files: tuple[Path, ...], records: Path | None, problems: bool, as_json: bool) -> int:
+    """Recompute the numbers that texts claim (FILES: Markdown or plain text)."""
+    from harness.claims.render import claims_document, claims_json, render_claims
+    from harness.rules import Verdict
+
+    found = {path: _claims(path, records) for path in files}
+    if as_json:
+        click.echo(claims_json([claims_document(str(path), claims) for path, claims in found.items()]))
+    else:
+        blocks = [render_claims(str(path), claims, every=not problems) for path, claims in found.items()]
+        click.echo("\n\n".join(blocks))
+    wrong = any(claim.verdict is Verdict.FAIL for claims in found.values() for claim in claims)
+    return ExitCode.RULE_BROKEN if wrong else ExitCode.GOOD
+
+
+def _claims(path: Path, records: Path | None) -> list[Claim]:
+    from harness.claims import check_text
+
+    text = _read(path)
+    claims = check_text(text)
+    if records is not None:
+        from harness.claims.against_records import check_against_records
+
+        claims += check_against_records(text, _pool(records))
+    return claims
+
+
+def _read(path: Path) -> str:
+    if not path.is_file():
+        raise UsageError(f"{path} is no file.", remedy="Give a Markdown or text file.")
+    with path.open("rb") as stream:
+        data = stream.read(MAX_TEXT_BYTES + 1)
+    if len(data) > MAX_TEXT_BYTES:
+        raise CouldNotCheck(f"{path} is larger than {MAX_TEXT_BYTES:,} bytes; no README is.")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise CouldNotCheck(f"{path} is not UTF-8 text (byte {error.start:,}).", remedy="Convert it first.") from error
+
+
+def _pool(records: Path) -> list[RunRecord]:
+    """The largest pool of seeds among the records that verify."""
+    from harness.record import verify_folder
+    from harness.rules import Verdict
+    from harness.stats import pools
+
+    report = verify_folder(records, judge_runs=False)
+    sound = [entry.record for entry in report.records if entry.record and entry.verdict is not Verdict.FAIL]
+    if not sound:
+        raise CouldNotCheck(f"{records} holds no record that verifies.", remedy=f"See `harness verify {records}`.")
+    return max(pools(sound), key=len)
