@@ -6,12 +6,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONSTRAINTS ?= constraints.txt
 CONSTRAINT_FLAG := $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
+CONTAINERFILE ?= Containerfile
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 RUN_STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev submit verify rerun report check test test-slow test-gpu zoo bench bench-gpu lint format clean
+.PHONY: help setup setup-dev submit verify rerun report check test test-slow test-gpu zoo bench bench-gpu lint format wheel image clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +66,15 @@ lint: $(DEV_STAMP) ## Lint, format check, types, import contracts
 format: $(DEV_STAMP) ## Format the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+wheel: $(DEV_STAMP) ## Build the wheel in dist/: it gives the harness command anywhere
+	@$(BIN)/python -m pip wheel --quiet --no-deps -w dist .
+	@ls dist/*.whl
+
+image: ## Build a container image with the CPU set-up; CONTAINERFILE=Containerfile.cuda for GPUs
+	@tool=$$(command -v podman || command -v buildah || command -v docker) || \
+	  { echo "No container engine here. Install podman, buildah or docker." >&2; exit 3; }; \
+	$$tool build -f $(CONTAINERFILE) -t golf $(IMAGE_FLAGS) .
 
 clean: ## Remove the environment, run files and caches (records stay)
 	rm -rf $(VENV) .golf build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

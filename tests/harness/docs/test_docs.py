@@ -1,0 +1,88 @@
+"""Every code block of the documentation: Python runs, commands and their options exist, links lead somewhere."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+import torch
+
+from harness.cli.main import main
+
+ROOT = Path(__file__).parents[3]
+PAGES = sorted(
+    path
+    for path in [*ROOT.glob("*.md"), *(ROOT / "harness").rglob("*.md"), *(ROOT / "submission").rglob("*.md")]
+    if ".venv" not in path.parts
+)
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+MAKE_TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def blocks(language: str) -> Iterator[tuple[str, str]]:
+    for page in PAGES:
+        for number, (kind, text) in enumerate(BLOCK.findall(page.read_text())):
+            if kind == language:
+                yield f"{page.relative_to(ROOT)}#{number}", text
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    for place, text in blocks("console"):
+        for line in text.splitlines():
+            if line.startswith("$ "):
+                yield place, line[2:].split(" > ")[0].split("  #")[0]
+
+
+@pytest.mark.parametrize(("place", "line"), [pytest.param(p, c, id=f"{p}: {c}") for p, c in commands()])
+def test_a_command_and_its_options_exist(place: str, line: str):
+    words = shlex.split(line)
+    if words[0] == "make":
+        assert {word for word in words[1:] if "=" not in word} <= MAKE_TARGETS
+    elif words[0] == "harness":
+        command, rest = resolve(words[1:])
+        known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        used = {word.split("=")[0] for word in rest if word.startswith("--")}
+        assert used <= known | {"--help"}, f"{command.name} knows {sorted(known)}"
+    else:
+        assert words[0].split("/")[-1] in {"git", "cd", "pip", "python", "podman"}
+
+
+def resolve(words: list[str]) -> tuple[click.Command, list[str]]:
+    command: click.Command = main
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        found = command.get_command(click.Context(command), words[0])
+        assert found is not None, f"harness has no command {words[0]}"
+        command, words = found, words[1:]
+    return command, words
+
+
+@pytest.mark.parametrize(("place", "text"), [pytest.param(p, t, id=p) for p, t in blocks("python")])
+def test_a_python_block_runs(place: str, text: str):
+    exec(compile(text, place, "exec"), {"__name__": "documentation"})
+
+
+def test_the_trigram_of_the_guide_keeps_the_rules():
+    text = next(text for place, text in blocks("python") if "predictor.md" in place)
+    names: dict = {"__name__": "documentation"}
+    exec(compile(text, "predictor.md", "exec"), names)
+    generator = torch.Generator().manual_seed(1)
+    tokens = torch.randint(0, 32, (401,), generator=generator)
+    used, fresh = names["Trigram"](32), names["Trigram"](32)
+    first = torch.cat(list(used.score(tokens[:200])))
+    used.adapt(tokens[:200], tokens[1:201])
+    fresh.bind_state({name: tensor.clone() for name, tensor in used.state().items()})
+    other = tokens[200:400].clone()
+    other[100:] = torch.randint(0, 32, (100,), generator=generator)
+    rows = torch.cat(list(used.score(tokens[200:400])))
+    assert torch.equal(torch.cat(list(fresh.score(other)))[:100], rows[:100])
+    assert torch.allclose(first.exp().sum(1), torch.ones(200))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path):
+    for target in LINK.findall(page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
