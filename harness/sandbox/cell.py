@@ -108,6 +108,7 @@ class Cell:
                 channel.close()
             if self._control is not None:
                 self._control.close()
+                self._control = None
             if self._first_fd >= 0:
                 os.close(self._first_fd)
                 self._first_fd = -1

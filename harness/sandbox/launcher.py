@@ -90,10 +90,10 @@ def first_process(order: dict[str, Any], control: socket.socket, go: int, refuse
         null = os.open("/dev/null", os.O_RDWR)
         layers = _restrict(order, refused)
         control.send(json.dumps({"layers": layers}).encode())
+        namespaces.hide_memory()
         ranks = {_start_rank(order, rank, control, null, refused): rank for rank in range(len(order["rank_env"]))}
         for descriptor in (*order["channel_fds"], order["log_fd"]):
             os.close(descriptor)
-        namespaces.hide_memory()
         control.send(json.dumps({"started": len(ranks)}).encode())
         _reap(control, ranks, namespaced=not refused)
     except BaseException as error:
@@ -177,7 +177,8 @@ def _reap(control: socket.socket, ranks: dict[int, int], *, namespaced: bool) ->
     os.set_blocking(wake_reader, False)
     os.set_blocking(wake_writer, False)
     signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
+    for number in (signal.SIGCHLD, signal.SIGTERM):  # TERM is for the ranks; their reaper stays
+        signal.signal(number, lambda *_: None)
     poll = select.poll()
     poll.register(wake_reader, select.POLLIN)
     poll.register(control, select.POLLIN)

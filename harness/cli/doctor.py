@@ -1,0 +1,189 @@
+"""``harness doctor``: what this machine offers, and the command that brings what it lacks."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+import click
+
+DISTRIBUTION = "parameter-golf-referee"
+RECOMMENDED_DISK_BYTES = 20_000_000_000
+_PIP = f"{sys.executable} -m pip install"
+_KERNEL = "Boot Linux 5.13 or newer with Landlock: add lsm=landlock to the front of the kernel's lsm= list."
+_LAYER_REMEDIES = {
+    "landlock": _KERNEL,
+    "seccomp": "Boot a kernel with CONFIG_SECCOMP_FILTER, on x86_64 or aarch64.",
+    "network": "Allow unprivileged user namespaces (see hard_kill).",
+    "hard_kill": "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0 user.max_user_namespaces=10000",
+}
+
+State = Literal["ok", "missing", "note"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at. "missing" makes the command fail, "note" does not; ``remedy`` is what to do."""
+
+    area: str
+    name: str
+    state: State
+    found: str
+    remedy: str = ""
+
+
+@click.command(epilog="Exit codes: 0 everything needed is there, 3 something is missing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the checks as JSON.")
+def command(as_json: bool) -> None:
+    """Show which isolation layers, packages and GPUs this machine has, each missing one with its remedy.
+
+    \b
+    harness doctor
+    harness doctor --json | jq '.checks[] | select(.state != "ok")'
+    """
+    from harness.errors import ExitCode
+
+    checks = [*system_checks(), *isolation_checks(), *package_checks(), *gpu_checks()]
+    missing = [check for check in checks if check.state == "missing"]
+    if as_json:
+        click.echo(json.dumps({"ok": not missing, "checks": [asdict(check) for check in checks]}, indent=1))
+    else:
+        click.echo(render(checks))
+    if missing:
+        raise SystemExit(ExitCode.COULD_NOT_CHECK)
+
+
+def render(checks: list[Check]) -> str:
+    """The checks as a table, then what to do about those that are not ok."""
+    from tabulate import tabulate
+
+    rows = [(check.area, check.name, check.state, check.found) for check in checks]
+    parts = [tabulate(rows, headers=("area", "what", "state", "found"), tablefmt="simple", disable_numparse=True)]
+    todo = [check for check in checks if check.state != "ok" and check.remedy]
+    if todo:
+        parts.append("\n".join(f"{check.state:<7}  {check.name}: {check.remedy}" for check in todo))
+    missing = sum(check.state == "missing" for check in checks)
+    parts.append(f"{missing} needed things are missing." if missing else "Everything that is needed is here.")
+    return "\n\n".join(parts)
+
+
+def system_checks() -> Iterator[Check]:
+    """Interpreter, kernel, processor, memory and disk."""
+    import psutil
+
+    from harness.config.environment import runs_dir
+
+    version = platform.python_version()
+    good = sys.version_info >= (3, 11)
+    yield Check(
+        "system", "Python", "ok" if good else "missing", version, "" if good else "make PYTHON=python3.12 setup"
+    )
+    linux = platform.system() == "Linux"
+    remedy = "" if linux else "Use Linux; the sandbox is made of its kernel's parts."
+    yield Check("system", "kernel", "ok" if linux else "missing", f"{platform.system()} {platform.release()}", remedy)
+    cores, memory = len(os.sched_getaffinity(0)), psutil.virtual_memory().total
+    yield Check("system", "processor", "ok", f"{cores} cores, {memory / 1e9:.1f} GB of memory")
+    place = runs_dir()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    enough = free >= RECOMMENDED_DISK_BYTES
+    yield Check(
+        "system",
+        "disk",
+        "ok" if enough else "note",
+        f"{free / 1e9:.1f} GB free for runs",
+        "" if enough else f"Set GOLF_RUNS_DIR to a disk with {RECOMMENDED_DISK_BYTES / 1e9:.0f} GB free.",
+    )
+
+
+def isolation_checks() -> Iterator[Check]:
+    """Each layer, tried in a real cell that does nothing."""
+    from harness.errors import HarnessError
+    from harness.sandbox.cell import IN_FORCE, Cell, CellSpec
+    from harness.sandbox.policy import SandboxPolicy
+
+    with tempfile.TemporaryDirectory(prefix="golf-doctor-") as scratch:
+        log = Path(scratch) / "log"
+        policy = SandboxPolicy((), (), "none", (), 1_000_000_000, 1_000_000, 4096)
+        spec = CellSpec("doctor", (sys.executable, "-I", "-S", "-c", "pass"), {}, ({},), policy, log)
+        try:
+            with Cell(spec, strict=False) as cell:
+                cell.start()
+                layers = dict(cell.layers)
+        except (HarnessError, OSError) as error:
+            yield Check("isolation", "cell", "missing", str(error), _KERNEL)
+            return
+    for layer, found in sorted(layers.items()):
+        state: State = "ok" if found.startswith(IN_FORCE) else "missing"
+        if layer == "hard_kill" and "subreaper" in found:
+            state = "note"
+        yield Check("isolation", layer, state, found, "" if state == "ok" else _LAYER_REMEDIES.get(layer, ""))
+
+
+def package_checks() -> Iterator[Check]:
+    """The packages that this distribution asks for; those of the extra ``gpu`` are only noted."""
+    from packaging.requirements import Requirement
+
+    try:
+        requirements = [Requirement(text) for text in metadata.requires(DISTRIBUTION) or ()]
+    except metadata.PackageNotFoundError:
+        yield Check("packages", DISTRIBUTION, "missing", "not installed", f"{_PIP} -e .")
+        return
+    for requirement in requirements:
+        extra = "" if requirement.marker is None or requirement.marker.evaluate({"extra": ""}) else "gpu"
+        if extra and not (requirement.marker and requirement.marker.evaluate({"extra": extra})):
+            continue
+        wanted = f"{requirement.name}{requirement.specifier}"
+        try:
+            version = metadata.version(requirement.name)
+        except metadata.PackageNotFoundError:
+            state: State = "note" if extra else "missing"
+            why = " (fast kernels on a GPU; the pure torch path works without)" if extra else ""
+            yield Check("packages", requirement.name, state, f"not installed{why}", f"{_PIP} '{wanted}'")
+            continue
+        fits = requirement.specifier.contains(version, prereleases=True)
+        found = version if fits else f"{version}, wanted {requirement.specifier}"
+        yield Check(
+            "packages", requirement.name, "ok" if fits else "missing", found, "" if fits else f"{_PIP} '{wanted}'"
+        )
+
+
+def gpu_checks() -> Iterator[Check]:
+    """GPUs as the driver lists them, and whether torch can use them. Without a GPU the CPU tracks still run."""
+    query = ["nvidia-smi", "--query-gpu=index,name,memory.total,driver_version", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        nodes = sorted(Path("/dev").glob("nvidia[0-9]*"))
+        found = f"{len(nodes)} device nodes, but nvidia-smi does not answer" if nodes else "none: CPU tracks only"
+        remedy = (
+            "Install the NVIDIA driver's tools (Debian, Ubuntu: sudo apt-get install nvidia-utils-XXX, XXX the driver)."
+        )
+        yield Check("GPUs", "NVIDIA", "note", found, remedy if nodes else "")
+        return
+    for line in filter(None, map(str.strip, answer.splitlines())):
+        yield Check("GPUs", f"GPU {line.split(',')[0]}", "ok", line.split(",", 1)[1].strip())
+    code = "import torch; print(torch.version.cuda, torch.cuda.is_available())"
+    try:
+        probe = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+        usable, text = probe.stdout.split()[-1] == "True", f"CUDA {probe.stdout.split()[0]}"
+    except (OSError, subprocess.SubprocessError, IndexError):
+        usable, text = False, "torch does not start"
+    remedy = "" if usable else f"{_PIP} --force-reinstall torch   (a build with CUDA that fits the driver)"
+    yield Check("GPUs", "torch", "ok" if usable else "missing", text, remedy)
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    found = compiler or "no C compiler; Triton needs one"
+    yield Check(
+        "GPUs", "compiler", "ok" if compiler else "missing", found, "" if compiler else "sudo apt-get install gcc"
+    )

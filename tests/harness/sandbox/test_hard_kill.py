@@ -1,0 +1,160 @@
+"""The hard kill: whatever a phase started is dead when the referee says so, and also when the referee itself is."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from cells import WAYS, running, spec, wait_for
+
+from harness.errors import RuleBroken
+from harness.sandbox import cell as cell_module
+from harness.sandbox.cell import Cell
+from harness.sandbox.processes import descendants
+
+ways = pytest.mark.parametrize("namespaced", WAYS.values(), ids=WAYS)
+
+HEAD = "import os, signal, sys, time\nsleep = lambda: [time.sleep(1) for _ in range(600)]\n"
+DEFIANT = {
+    "forked": "os.fork() or sleep()\nsleep()",
+    "forked twice, parent gone": "if os.fork() == 0:\n    if os.fork(): os._exit(0)\n    sleep()\nsleep()",
+    "a session of its own": "if os.fork() == 0:\n    os.setsid(); sleep()\nsleep()",
+    "a daemon": (
+        "if os.fork() == 0:\n    os.setsid()\n    if os.fork(): os._exit(0)\n    os.closerange(0, 9); sleep()\nsleep()"
+    ),
+    "deaf to TERM": "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nos.fork()\nsleep()",
+    "busy": "os.fork()\nwhile True: pass",
+    "stopped": "if os.fork() == 0: os.kill(os.getpid(), signal.SIGSTOP)\nos.fork(); sleep()",
+    "forks when told to end": (
+        "signal.signal(signal.SIGTERM, lambda *_: [os.fork() for _ in range(4)] and sleep())\nsleep()"
+    ),
+    "forks all the time": (
+        "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+        "while True:\n"
+        "    if os.fork() == 0:\n        time.sleep(0.05); os.setsid()\n"
+        "    else:\n        time.sleep(0.05); os._exit(0)"
+    ),
+}
+
+
+def marked(program: str) -> tuple[str, str]:
+    """The program with a mark in its command line, by which its processes can be found from outside."""
+    mark = f"golf-mark-{os.getpid()}-{random.getrandbits(48):x}"
+    return f"{HEAD}{program}\n# {mark}", mark
+
+
+def alive(mark: str) -> list[int]:
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark.encode() in (folder / "cmdline").read_bytes() and " Z " not in (folder / "stat").read_text():
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return found
+
+
+@ways
+@pytest.mark.rule("S2-NO-SURVIVORS")
+@pytest.mark.parametrize("name", DEFIANT)
+def test_nothing_survives_the_kill(name: str, namespaced: bool, tmp_path: Path):
+    program, mark = marked(DEFIANT[name])
+    with running(program, tmp_path / "log", namespaced=namespaced) as cell:
+        wait_for(lambda: alive(mark))
+        time.sleep(0.15)
+        report = cell.kill("the limit", time.monotonic_ns())
+        assert alive(mark) == []
+        assert report.survivors == 0
+        assert report.method == ("PID namespace" if namespaced else "subreaper and /proc walk")
+        assert report.overshoot_ns > 0
+
+
+@ways
+def test_term_comes_first_and_a_second_kill_gives_the_first_report(namespaced: bool, tmp_path: Path):
+    program, mark = marked("signal.signal(signal.SIGTERM, lambda *_: os.write(1, b'goodbye') and os._exit(0))\nsleep()")
+    with running(program, tmp_path / "log", namespaced=namespaced) as cell:
+        wait_for(lambda: alive(mark))
+        time.sleep(0.2)
+        first = cell.kill("the limit", time.monotonic_ns())
+        assert cell.kill("again") is first
+    assert "goodbye" in (tmp_path / "log").read_text()
+
+
+@ways
+def test_a_phase_that_is_over_gets_no_grace(namespaced: bool, tmp_path: Path):
+    program, mark = marked("signal.signal(signal.SIGTERM, lambda *_: os.write(1, b'one more thing'))\nsleep()")
+    with running(program, tmp_path / "log", namespaced=namespaced) as cell:
+        wait_for(lambda: alive(mark))
+        cell.stop()
+        wait_for(lambda: not alive(mark))
+    assert "one more" not in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize("name", ["a daemon", "deaf to TERM", "forked twice, parent gone"])
+def test_a_cell_without_a_namespace_cannot_outlive_its_supervisor(name: str, tmp_path: Path):
+    """The same user may kill a supervisor from outside; what it left behind is found all the same."""
+    program, mark = marked(DEFIANT[name])
+    with running(program, tmp_path / "log", namespaced=False) as cell:
+        wait_for(lambda: alive(mark))
+        time.sleep(0.15)
+        os.kill(cell._supervisor.pid, signal.SIGKILL)
+        report = cell.kill("the limit", time.monotonic_ns())
+        assert report.survivors == 0
+        assert wait_for(lambda: alive(mark) == [])
+
+
+REFEREE = """
+import sys, time
+sys.path[:0] = [{root!r}, {support!r}]
+from pathlib import Path
+from cells import running
+with running({program!r}, Path({log!r}), namespaced={namespaced}) as cell:
+    print(cell.home, flush=True)
+    time.sleep(60)
+"""
+
+
+@ways
+@pytest.mark.rule("S2-NO-SURVIVORS")
+@pytest.mark.parametrize("seed", range(3))
+def test_a_referee_that_is_killed_takes_its_cell_along(seed: int, namespaced: bool, tmp_path: Path):
+    program, mark = marked(DEFIANT[random.Random(seed).choice(["a daemon", "deaf to TERM", "stopped"])])
+    root, support = str(Path(cell_module.__file__).parents[2]), str(Path(__file__).parents[2] / "support")
+    source = REFEREE.format(
+        root=root, support=support, program=program, log=str(tmp_path / "log"), namespaced=namespaced
+    )
+    source_file = tmp_path / "referee.py"
+    source_file.write_text(source)
+    command = [sys.executable, str(source_file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as referee:
+        home = Path(referee.stdout.readline().strip())
+        assert home.is_dir()
+        time.sleep(random.Random(seed + 10).uniform(0, 0.3))
+        left = descendants(referee.pid)
+        referee.kill()
+        referee.wait()
+    assert left
+    wait_for(lambda: alive(mark) == [])
+    wait_for(lambda: not home.exists())
+
+
+def test_a_strict_cell_refuses_to_start_where_a_layer_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    program, mark = marked("sleep()")
+    real = Cell._note
+
+    def without_landlock(self, message):
+        if "layers" in message:
+            message["layers"]["landlock"] = "missing: the kernel has no Landlock"
+        real(self, message)
+
+    monkeypatch.setattr(Cell, "_note", without_landlock)
+    with Cell(spec(program, tmp_path / "log"), strict=True) as cell, pytest.raises(RuleBroken) as caught:
+        cell.start()
+    assert caught.value.rule == "S1-ISOLATION"
+    assert "landlock" in str(caught.value)
+    assert "harness doctor" in caught.value.remedy
+    assert alive(mark) == []

@@ -1,0 +1,246 @@
+"""Each layer shown by attacks that fail, and by what an honest phase needs that works."""
+
+import json
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from cells import WAYS, attempts, run_in_cell, running, wait_for
+
+ways = pytest.mark.parametrize("namespaced", WAYS.values(), ids=WAYS)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "cell.log"
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Path:
+    """Data, keys, records and code as they lie on a participant's disk."""
+    root = tmp_path / "house"
+    for name in ("data/val.bin", "keys/secret", "records/run.json", "code/model.py", "out/.keep"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+    (root / "code" / "link.bin").symlink_to(root / "data" / "val.bin")
+    return root
+
+
+@ways
+@pytest.mark.rule("S1-ISOLATION")
+def test_files_outside_the_policy_are_neither_read_nor_written(house: Path, log: Path, namespaced: bool):
+    actions = {
+        "own code": f"open('{house}/code/model.py').read()",
+        "own output": f"open('{house}/out/model', 'w').write('x')",
+        "own temporary file": "open(os.environ['TMPDIR'] + '/t', 'w').write('x')",
+        "val by path": f"open('{house}/data/val.bin').read()",
+        "val by a link in the code": f"open('{house}/code/link.bin').read()",
+        "val by glob": f"os.listdir('{house}/data')",
+        "val by a new link": f"os.symlink('{house}/data/val.bin', '{house}/out/l') or open('{house}/out/l').read()",
+        "val by a hard link": f"os.link('{house}/data/val.bin', '{house}/out/hard')",
+        "keys": f"open('{house}/keys/secret').read()",
+        "records read": f"open('{house}/records/run.json').read()",
+        "records": f"open('{house}/records/run.json', 'a').write('x')",
+        "new record": f"open('{house}/records/other.json', 'w')",
+        "code": f"open('{house}/code/model.py', 'a').write('x')",
+        "code removed": f"os.unlink('{house}/code/model.py')",
+        "code moved": f"os.rename('{house}/code/model.py', '{house}/out/model.py')",
+        "code cut": f"os.truncate('{house}/code/model.py', 0)",
+        "root's file": "open('/etc/shadow').read()",
+        "elsewhere": "open('/tmp/golf-escape', 'w')",
+        "a device": "os.mknod(os.environ['TMPDIR'] + '/mem', 0o20600, os.makedev(1, 1))",
+    }
+    found = attempts(
+        actions,
+        log,
+        namespaced=namespaced,
+        before="import os",
+        read=(house / "code",),
+        write=(house / "out",),
+    )
+    allowed = {name for name, result in found.items() if result.startswith("done")}
+    assert allowed == {"own code", "own output", "own temporary file"}, found
+    assert (house / "code" / "model.py").read_text() == "code/model.py"
+
+
+@ways
+@pytest.mark.rule("A4-NO-NETWORK")
+def test_no_socket_of_any_family_without_a_network(log: Path, namespaced: bool):
+    families = ("AF_INET", "AF_INET6", "AF_UNIX", "AF_NETLINK", "AF_PACKET", "AF_VSOCK", "AF_ALG")
+    actions = {name: f"socket.socket(socket.{name}, socket.SOCK_DGRAM)" for name in families}
+    found = attempts(actions, log, namespaced=namespaced, before="import socket")
+    assert not [name for name, result in found.items() if result.startswith("done")], found
+
+
+def test_ranks_meet_on_a_loopback_of_their_own(log: Path):
+    program = (
+        "import os, socket, time\n"
+        "if os.environ['RANK'] == '0':\n"
+        "    s = socket.create_server(('127.0.0.1', 29511)); print('got', s.accept()[0].recv(9))\n"
+        "else:\n"
+        "    for _ in range(200):\n"
+        "        try:\n            c = socket.create_connection(('127.0.0.1', 29511)); break\n"
+        "        except OSError: time.sleep(0.05)\n"
+        "    c.send(b'hello')\n"
+    )
+    ended = run_in_cell(program, log, ranks=2, network="loopback")
+    assert ended.codes == [0, 0], ended.text
+    assert "got b'hello'" in ended.text
+
+
+@pytest.mark.rule("A4-NO-NETWORK")
+def test_a_loopback_of_its_own_reaches_no_server_of_the_machine(log: Path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        found = attempts(
+            {
+                "the machine's loopback": f"socket.create_connection(('127.0.0.1', {port}), 2)",
+                "the world": "socket.create_connection(('192.0.2.1', 53), 2)",
+                "the world by UDP": "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('192.0.2.1', 53))",
+                "raw packets": "socket.socket(socket.AF_INET, socket.SOCK_RAW, 1)",
+            },
+            log,
+            before="import socket",
+            network="loopback",
+        )
+    assert not [name for name, result in found.items() if result.startswith("done")], found
+
+
+@ways
+@pytest.mark.rule("S1-ISOLATION")
+def test_calls_that_no_phase_needs_are_refused(log: Path, namespaced: bool):
+    before = (
+        "import ctypes, os, errno\n"
+        "libc = ctypes.CDLL(None, use_errno=True)\n"
+        "def call(*a):\n"
+        "    if libc.syscall(*a) < 0: raise OSError(ctypes.get_errno(), 'refused')\n"
+    )
+    calls = {
+        "ptrace": (101, 16, 1, 0, 0),
+        "process_vm_readv": (310, 1, 0, 0, 0, 0, 0),
+        "keyctl": (250, 0, -3, 0),
+        "bpf": (321, 0, 0, 0),
+        "unshare": (272, 0x10000000),
+        "mount": (165, 0, 0, 0, 0, 0),
+        "clone into a namespace": (56, 0x10000011, 0, 0, 0, 0),
+        "io_uring": (425, 1, 0),
+        "shmget": (29, 0, 4096, 0o1600),
+        "setting the clock": (227, 0, 0),
+        "userfaultfd": (323, 0),
+        "x32 call table": (0x40000000 + 39,),
+    }
+    found = attempts(
+        {name: f"call{numbers}" for name, numbers in calls.items()}, log, namespaced=namespaced, before=before
+    )
+    assert set(found.values()) == {"refused: PermissionError"}, found
+
+
+@ways
+def test_nothing_is_inherited_but_the_channel(log: Path, namespaced: bool, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
+    secret = os.open("/etc/passwd", os.O_RDONLY)
+    os.set_inheritable(secret, True)
+    program = (
+        "import os, json\n"
+        "fds = []\n"
+        "for fd in range(4096):\n"
+        "    try: os.fstat(fd); fds.append(fd)\n"
+        "    except OSError: pass\n"
+        "print('RESULTS' + json.dumps([fds, dict(os.environ)]))"
+    )
+    try:
+        ended = run_in_cell(program, log, namespaced=namespaced, env={"GOLF_PHASE": "eval"})
+    finally:
+        os.close(secret)
+    fds, environment = json.loads(ended.text.split("RESULTS")[1])
+    assert fds == [0, 1, 2, 3]
+    known = {"PATH", "HOME", "TMPDIR", "LANG", "LC_CTYPE", "RANK", "GOLF_PHASE", "GOLF_CHANNEL_FD"}
+    inherited = {"LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "TZ"}
+    assert set(environment) <= known | inherited
+    assert environment["GOLF_CHANNEL_FD"] == "3"
+
+
+@ways
+def test_the_temporary_folder_is_private_and_wiped(log: Path, namespaced: bool):
+    program = "import os; open(os.environ['HOME'] + '/note', 'w').write('for the next phase')"
+    ended = run_in_cell(program, log, namespaced=namespaced)
+    assert ended.codes == [0]
+    assert not ended.home.exists()
+
+
+def test_shared_memory_does_not_reach_the_next_phase_or_the_machine(log: Path):
+    program = "open('/dev/shm/golf-note', 'w').write('for the next phase'); print('written')"
+    ended = run_in_cell(program, log)
+    assert "written" in ended.text
+    assert not Path("/dev/shm/golf-note").exists()
+    found = attempts({"note": "open('/dev/shm/golf-note').read()"}, log.with_name("second.log"))
+    assert found["note"].startswith("refused")
+
+
+def test_other_processes_are_out_of_sight_and_reach(log: Path):
+    referee = os.getpid()
+    found = attempts(
+        {
+            "signal": f"os.kill({referee}, 0)",
+            "its files": f"os.listdir('/proc/{referee}/fd')",
+            "the first process's memory": "open('/proc/1/mem', 'r+b')",
+            "the first process's files": "os.readlink('/proc/1/fd/1')",
+            "its own": "len(os.listdir('/proc/self/fd')) > 0",
+        },
+        log,
+        before="import os",
+    )
+    assert {name for name, result in found.items() if result.startswith("done")} == {"its own"}, found
+
+
+def test_no_signal_leaves_a_cell_without_a_namespace_either(log: Path):
+    found = attempts({"signal": f"os.kill({os.getpid()}, 0)"}, log, namespaced=False, before="import os")
+    assert found["signal"].startswith("refused"), "Landlock scopes signals from ABI 6 on"
+
+
+@ways
+def test_a_memory_limit_ends_in_a_memory_error(log: Path, namespaced: bool):
+    found = attempts({"big": "len(bytearray(500_000_000))"}, log, namespaced=namespaced, memory_bytes=200_000_000)
+    assert found["big"] == "refused: MemoryError"
+
+
+@ways
+def test_a_file_cannot_grow_past_its_limit(house: Path, log: Path, namespaced: bool):
+    big = f"{house}/out/big"
+    action = f"open('{big}', 'wb', 0).write(bytes(3_000_000)) + open('{big}', 'ab', 0).write(b'x')"
+    found = attempts({"big": action}, log, namespaced=namespaced, write=(house / "out",), file_bytes=2_000_000)
+    assert found["big"].startswith("refused: OSError")
+    assert (house / "out" / "big").stat().st_size <= 2_000_000
+
+
+def test_no_rights_are_left_even_for_root(log: Path):
+    ended = run_in_cell("print(open('/proc/self/status').read())", log)
+    status = dict(line.split(":\t", 1) for line in ended.text.splitlines() if ":\t" in line)
+    assert status["NoNewPrivs"] == "1"
+    assert {int(status[name], 16) for name in ("CapPrm", "CapEff", "CapBnd", "CapInh", "CapAmb")} == {0}
+    assert status["Seccomp"] == "2"
+
+
+def test_the_log_and_the_exit_code_of_each_rank_come_back(log: Path):
+    program = "import os, sys; print('rank', os.environ['RANK']); sys.exit(3 * int(os.environ['RANK']))"
+    ended = run_in_cell(program, log, ranks=3)
+    assert ended.codes == [0, 3, 6]
+    assert sorted(ended.text.split("\n")) == ["", "rank 0", "rank 1", "rank 2"]
+
+
+def test_every_layer_of_this_machine_is_named(log: Path):
+    with running("pass", log) as cell:
+        wait_for(lambda: cell.exit_codes() == [0])
+        assert set(cell.layers) == {
+            "descriptors",
+            "environment",
+            "hard_kill",
+            "landlock",
+            "network",
+            "no_new_privs",
+            "private_tmp",
+            "rlimits",
+            "seccomp",
+        }
+        assert all(state.startswith(("in force", "missing: ")) for state in cell.layers.values())

@@ -1,0 +1,91 @@
+"""Small programs in a cell, for tests of the sandbox: what a program printed, and how its cell ended."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.sandbox.cell import Cell, CellSpec
+from harness.sandbox.policy import SandboxPolicy
+
+WAYS = {"pid-namespace": True, "subreaper": False}
+
+
+def policy(**changes) -> SandboxPolicy:
+    base = {
+        "read": (),
+        "write": (),
+        "network": "none",
+        "devices": (),
+        "memory_bytes": 2_000_000_000,
+        "file_bytes": 50_000_000,
+        "processes": 4096,
+    }
+    return SandboxPolicy(**(base | changes))
+
+
+def spec(program: str, log: Path, *, ranks: int = 1, env: dict[str, str] | None = None, **changes) -> CellSpec:
+    return CellSpec(
+        name="attack",
+        argv=(sys.executable, "-I", "-S", "-c", program),
+        env=env or {},
+        rank_env=tuple({"RANK": str(rank)} for rank in range(ranks)),
+        policy=policy(**changes),
+        log_file=log,
+    )
+
+
+@contextmanager
+def running(program: str, log: Path, *, namespaced: bool = True, **changes) -> Iterator[Cell]:
+    with Cell(spec(program, log, **changes), strict=False, namespaced=namespaced) as cell:
+        cell.start()
+        yield cell
+
+
+def wait_for(check, limit_s: float = 20.0):
+    """The first true value of ``check``, asked again and again; fails after the limit."""
+    until = time.monotonic() + limit_s
+    while time.monotonic() < until:
+        if value := check():
+            return value
+        time.sleep(0.01)
+    raise AssertionError("it did not happen in time")
+
+
+@dataclass(frozen=True)
+class Ended:
+    codes: list[int | None]
+    text: str
+    home: Path
+
+
+def run_in_cell(program: str, log: Path, *, namespaced: bool = True, **changes) -> Ended:
+    """Run ``program`` to its end in a cell."""
+    with running(program, log, namespaced=namespaced, **changes) as cell:
+        wait_for(lambda: None not in cell.exit_codes())
+        home = cell.home
+    return Ended(cell.exit_codes(), log.read_text(errors="replace"), home)
+
+
+ATTEMPTS = """
+import json
+results = {}
+def attempt(name, action):
+    try:
+        results[name] = "done: %r" % (action(),)
+    except BaseException as error:
+        results[name] = "refused: %s" % type(error).__name__
+"""
+
+
+def attempts(actions: dict[str, str], log: Path, *, namespaced: bool = True, before: str = "", **changes) -> dict:
+    """Try each named expression in a cell; name -> "done: value" or "refused: error"."""
+    lines = [ATTEMPTS, before]
+    lines += [f"attempt({name!r}, lambda: {expression})" for name, expression in actions.items()]
+    lines.append('print("RESULTS" + json.dumps(results), flush=True)')
+    ended = run_in_cell("\n".join(lines), log, namespaced=namespaced, **changes)
+    assert ended.codes == [0], ended.text
+    return json.loads(ended.text.split("RESULTS")[1])
