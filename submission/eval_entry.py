@@ -16,9 +16,11 @@ def build(context: EvalContext) -> Predictor:
     """The predictor of this stage."""
     config = load_config(os.environ, os.environ["GOLF_TRACK"])
     torch.set_num_threads(int(os.environ["GOLF_CPU_CORES"]))
-    torch.use_deterministic_algorithms(True)
+    gpus = int(os.environ["GOLF_GPUS"])
+    torch.use_deterministic_algorithms(not gpus)
     torch.manual_seed(int(os.environ["SEED"]))
-    return HybridPredictor(load_model(context, config), config, context)
+    device = torch.device("cuda", context.rank) if gpus else torch.device("cpu")
+    return HybridPredictor(load_model(context, config).to(device), config, context)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from harness.protocol.predictor import Stage
 from harness.protocol.session import MODEL_FILE
 from harness.record.predicate import Score
 from harness.sandbox.cell import Cell
+from harness.scoring.buffers import shared_device
 from harness.scoring.client import EvalClient, OutOfTime, WorkerFailure, WorkerLimits
 from harness.scoring.ledger import Chunks, ScoreLedger, Stream
 from harness.scoring.loop import BrokenLogits, score_stream
@@ -105,7 +106,13 @@ def eval_cell(
     else:
         model = context.closure_dir / MODEL_FILE
         root, readable, extra = context.closure_dir / "code", model, {"GOLF_MODEL_FILE": str(model)}
-    limits = WorkerLimits(track.vocab_size, track.limits.chunk_tokens, track.limits.state_bytes, track.limits.message_s)
+    limits = WorkerLimits(
+        track.vocab_size,
+        track.limits.chunk_tokens,
+        track.limits.state_bytes,
+        track.limits.message_s,
+        device=shared_device() if track.hardware.gpus else None,
+    )
     with (
         phase_cell(
             context,

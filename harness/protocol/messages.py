@@ -29,13 +29,15 @@ class Kind(IntEnum):
     START = 16  # train: the clock starts; a: start, monotonic ns; b: number of shards, their descriptors ride along
     STOP = 17  # no more work; leave
     # evaluation, worker to referee
-    HELLO = 32  # a: state bytes, b: chunk tokens, c: vocabulary size, d: logits element code, x: slab rows
+    HELLO = (
+        32  # a: state bytes, b: chunk tokens, c: vocabulary size, d: logits element code, x: slab rows, y: 1: on a GPU
+    )
     LOGITS = 33  # a: first row, b: rows now in the logits buffer
     ADAPTED = 34  # adapt() returned
     LOADED = 35  # load_state() returned
     SCORED = 36  # a: chunk index; score() is over and touches no buffer any more
     # evaluation, referee to worker
-    BUFFERS = 48  # a: chunk tokens, b: slab rows; descriptors: inputs, targets, logits, state
+    BUFFERS = 48  # a: chunk tokens, b: slab rows, c: CUDA device + 1; descriptors: inputs, targets, logits, state
     SCORE = 49  # a: chunk index, b: tokens in it; the inputs are in their buffer
     NEXT = 50  # the slab was read; write the next one
     ADAPT = 51  # a: chunk index, b: tokens; committed, the targets are in their buffer

@@ -41,6 +41,9 @@ class Predictor(Protocol):
     The stream is flat: chunk c holds inputs ``tokens[s : s + n]``, and its targets are ``tokens[s + 1 : s + n + 1]``.
     Every tensor that changes during evaluation (adapted weights, optimiser moments, recurrent state, caches, counters)
     is listed by ``state()``; the referee owns that memory and audits replicas that start from copies of it.
+
+    Where all state lies on a CUDA device the referee's buffers do too, if it can share device memory; then inputs and
+    targets come there. Otherwise they come in host memory, and a state tensor elsewhere is copied after each call.
     """
 
     chunk_tokens: int

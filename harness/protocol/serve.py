@@ -6,6 +6,7 @@ chunk's score is committed; this loop merely obeys, and nothing depends on its h
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import traceback
@@ -16,6 +17,7 @@ from typing import cast, get_args
 import torch
 
 from harness.protocol.channel import Channel, ChannelClosed, ChannelTimeout
+from harness.protocol.device_memory import attach, settle
 from harness.protocol.environment import CellEnvironment
 from harness.protocol.layout import LOGITS_DTYPES, logits_code, map_tensor, state_bytes, state_views
 from harness.protocol.messages import Kind, Message
@@ -71,11 +73,13 @@ def eval_context(environment: CellEnvironment) -> EvalContext:
 
 @dataclass(frozen=True)
 class Buffers:
-    """The referee's memory as this process sees it: int64 (chunk,), int64 (chunk,), logits (slab, vocabulary)."""
+    """The referee's memory as this process sees it: shapes as in ``EvalBuffers``; ``device`` None: the host."""
 
     inputs: torch.Tensor
     targets: torch.Tensor
     logits: torch.Tensor
+    state: torch.Tensor
+    device: int | None
 
 
 class EvalWorker:
@@ -87,12 +91,30 @@ class EvalWorker:
         self._rank = environment.rank
         self._vocab_size = environment.vocab_size
         self._buffers: Buffers | None = None
+        self._mirrored: list[tuple[torch.Tensor, torch.Tensor]] = []  # (buffer, the predictor's own tensor)
 
     def prepare(self) -> None:
         """HELLO, take the buffers, bind the state, warm up, put the state back, READY."""
         predictor = self._predictor
-        initial = dict(predictor.state())
-        size = state_bytes(initial)
+        initial = {name: tensor.detach() for name, tensor in predictor.state().items()}
+        buffers = self._buffers = self._exchange(initial)
+        views = state_views(initial, buffers.state)
+        for name, view in views.items():
+            view.copy_(initial[name])
+        bound = {n: view if view.device == initial[n].device else initial[n].clone() for n, view in views.items()}
+        self._mirrored = [(views[name], own) for name, own in bound.items() if own is not views[name]]
+        predictor.bind_state(bound)
+        before = buffers.state.clone()
+        predictor.warm_up()
+        buffers.state.copy_(before)
+        self._load_state()
+        self._send(Kind.READY)
+
+    def _exchange(self, initial: dict[str, torch.Tensor]) -> Buffers:
+        """HELLO, and the referee's memory in return: on the GPU if all state is there and the referee can."""
+        predictor, size = self._predictor, state_bytes(initial)
+        dtype = LOGITS_DTYPES[logits_code(predictor.logits_dtype)]
+        on_device = bool(initial) and all(tensor.is_cuda for tensor in initial.values())
         self._send(
             Kind.HELLO,
             size,
@@ -100,29 +122,24 @@ class EvalWorker:
             self._vocab_size,
             logits_code(predictor.logits_dtype),
             x=float(predictor.slab_rows),
+            y=float(on_device),
         )
         message, fds = self._channel.receive(IDLE_LIMIT_S)
         if message.kind is not Kind.BUFFERS or len(fds) != 4:
             raise ProtocolError(f"wanted BUFFERS with 4 descriptors, found {message.kind.name} with {len(fds)}.")
-        inputs, targets, logits, state = fds
-        self._buffers = Buffers(
-            map_tensor(inputs, torch.int64, (message.a,)),
-            map_tensor(targets, torch.int64, (message.a,)),
-            map_tensor(logits, LOGITS_DTYPES[logits_code(predictor.logits_dtype)], (message.b, self._vocab_size)),
+        device = message.c - 1 if message.c else None
+        shapes = (
+            (torch.int64, (message.a,)),
+            (torch.int64, (message.a,)),
+            (dtype, (message.b, self._vocab_size)),
+            (torch.uint8, (size,)),
         )
-        blob = map_tensor(state, torch.uint8, (size,))
+        inputs, targets, logits, state = (
+            _shared_tensor(fd, *shape, device) for fd, shape in zip(fds, shapes, strict=True)
+        )
         for fd in fds:
             os.close(fd)  # the mappings stay
-        views = state_views(initial, blob)
-        with torch.no_grad():
-            for name, view in views.items():
-                view.copy_(initial[name].detach())
-        predictor.bind_state(views)
-        before = blob.clone()
-        predictor.warm_up()
-        blob.copy_(before)
-        predictor.load_state()
-        self._send(Kind.READY)
+        return Buffers(inputs, targets, logits, state, device)
 
     def serve(self) -> None:
         """Obey SCORE, ADAPT and LOAD_STATE until STOP."""
@@ -130,13 +147,15 @@ class EvalWorker:
         while message.kind is not Kind.STOP:
             if message.kind is Kind.SCORE:
                 self._score(message.b)
+                self._publish_state()
                 self._send(Kind.SCORED, message.a)
             elif message.kind is Kind.ADAPT:
                 buffers = self._mapped()
                 self._predictor.adapt(buffers.inputs[: message.b].clone(), buffers.targets[: message.b].clone())
+                self._publish_state()
                 self._send(Kind.ADAPTED, message.a)
             elif message.kind is Kind.LOAD_STATE:
-                self._predictor.load_state()
+                self._load_state()
                 self._send(Kind.LOADED)
             elif message.kind is not Kind.START:
                 raise ProtocolError(f"the referee said {message.kind.name} out of turn.")
@@ -155,10 +174,23 @@ class EvalWorker:
                 if row and not self._more_wanted():
                     return
                 buffers.logits[:rows].copy_(slab.detach())
+                settle(buffers.device)
                 self._send(Kind.LOGITS, row, rows)
                 row += rows
         if row != count:
             raise ProtocolError(f"score() gave {row:,} rows for a chunk of {count:,}; one row a token is wanted.")
+
+    def _publish_state(self) -> None:
+        """What the predictor did to its state is in the referee's memory when this returns."""
+        for buffer, own in self._mirrored:
+            buffer.copy_(own)
+        settle(self._mapped().device)
+
+    def _load_state(self) -> None:
+        for buffer, own in self._mirrored:
+            own.copy_(buffer)
+        self._predictor.load_state()
+        settle(self._mapped().device)
 
     def _more_wanted(self) -> bool:
         message = self._receive()
@@ -180,11 +212,17 @@ class EvalWorker:
             raise ProtocolError("no buffers yet: prepare() comes first.")
         return self._buffers
 
-    def _send(self, kind: Kind, a: int = 0, b: int = 0, c: int = 0, d: int = 0, x: float = 0.0) -> None:
-        self._channel.send(Message(kind, a, b, c, d, x, rank=self._rank))
+    def _send(self, kind: Kind, a: int = 0, b: int = 0, c: int = 0, d: int = 0, x: float = 0.0, y: float = 0.0) -> None:
+        self._channel.send(Message(kind, a, b, c, d, x, y, rank=self._rank))
 
     def _receive(self) -> Message:
         message, fds = self._channel.receive(IDLE_LIMIT_S)
         for fd in fds:
             os.close(fd)
         return message
+
+
+def _shared_tensor(fd: int, dtype: torch.dtype, shape: tuple[int, ...], device: int | None) -> torch.Tensor:
+    if device is None:
+        return map_tensor(fd, dtype, shape)
+    return attach(fd, dtype.itemsize * math.prod(shape), device).tensor(dtype, shape)

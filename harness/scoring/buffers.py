@@ -1,7 +1,8 @@
-"""Shared memory of the referee: sealed memory files that a worker maps but can neither shrink nor grow.
+"""Shared memory of the referee: sealed memory files, or on a GPU memory of the device that is shared by descriptor.
 
 A worker may write into any of them at any time, so the referee copies what it reads before it uses it, and keeps its
-own tokens. Without the seals a worker could truncate a file and kill the referee with SIGBUS.
+own tokens. Without the seals a worker could truncate a file and kill the referee with SIGBUS; device memory has
+no size to change.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
 
+from harness.protocol import device_memory
 from harness.protocol.layout import map_tensor
 
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
@@ -24,6 +26,7 @@ class EvalBuffers:
     """The four shared buffers, as the referee sees them, and their descriptors in the order of BUFFERS.
 
     inputs, targets: int64 (chunk_tokens,); logits: (slab_rows, vocabulary); state: uint8 (state_bytes,)
+    device: index of the CUDA device that they are on, ``None`` for host memory
     """
 
     inputs: torch.Tensor
@@ -31,31 +34,59 @@ class EvalBuffers:
     logits: torch.Tensor
     state: torch.Tensor
     descriptors: tuple[int, int, int, int]
+    device: int | None
 
 
 @contextmanager
 def eval_buffers(
-    *, chunk_tokens: int, slab_rows: int, vocab_size: int, logits_dtype: torch.dtype, state_bytes: int
+    *,
+    chunk_tokens: int,
+    slab_rows: int,
+    vocab_size: int,
+    logits_dtype: torch.dtype,
+    state_bytes: int,
+    device: int | None = None,
 ) -> Iterator[EvalBuffers]:
-    """Allocate the buffers of one evaluation. Descriptors are closed at the end; the memory goes with its last view."""
+    """Allocate the buffers of one evaluation, zeroed.
+
+    Descriptors are closed at the end. Host memory goes with its last view; device memory at the end, views or not.
+    """
     shapes: tuple[tuple[torch.dtype, tuple[int, ...]], ...] = (
         (torch.int64, (chunk_tokens,)),
         (torch.int64, (chunk_tokens,)),
         (logits_dtype, (slab_rows, vocab_size)),
         (torch.uint8, (state_bytes,)),
     )
-    descriptors: list[int] = []
-    try:
-        tensors = []
+    with ExitStack() as stack:
+        descriptors, tensors = [], []
         for name, (dtype, shape) in zip(("inputs", "targets", "logits", "state"), shapes, strict=True):
-            descriptors.append(_memory_file(name, dtype.itemsize * torch.Size(shape).numel()))
-            tensors.append(map_tensor(descriptors[-1], dtype, shape))
+            size = dtype.itemsize * torch.Size(shape).numel()
+            if device is None:
+                descriptor = _memory_file(name, size)
+                stack.callback(os.close, descriptor)
+                tensors.append(map_tensor(descriptor, dtype, shape))
+            else:
+                memory, descriptor = device_memory.allocate(size, device)
+                stack.callback(memory.close)
+                stack.callback(os.close, descriptor)
+                tensors.append(memory.tensor(dtype, shape))
+            descriptors.append(descriptor)
         inputs, targets, logits, state = tensors
         first, second, third, fourth = descriptors
-        yield EvalBuffers(inputs, targets, logits, state, (first, second, third, fourth))
-    finally:
-        for fd in descriptors:
-            os.close(fd)
+        yield EvalBuffers(inputs, targets, logits, state, (first, second, third, fourth), device)
+
+
+def shared_device() -> int | None:
+    """The CUDA device whose memory the referee can share with a worker; ``None`` where there is none."""
+    if not torch.cuda.is_available():
+        return None
+    try:
+        memory, descriptor = device_memory.allocate(1, 0)
+    except device_memory.DeviceMemoryError:
+        return None
+    os.close(descriptor)
+    memory.close()
+    return 0
 
 
 def _memory_file(name: str, size: int) -> int:

@@ -19,6 +19,7 @@ import torch
 
 from harness.cli.progress import printable
 from harness.protocol.channel import Channel, ChannelClosed, ChannelTimeout
+from harness.protocol.device_memory import settle
 from harness.protocol.layout import LOGITS_DTYPES
 from harness.protocol.messages import Kind, Message, MessageError
 from harness.scoring.buffers import EvalBuffers, eval_buffers
@@ -43,16 +44,21 @@ class Hello:
     chunk_tokens: int
     slab_rows: int
     logits_dtype: torch.dtype
+    on_device: bool
 
 
 @dataclass(frozen=True)
 class WorkerLimits:
-    """What a worker may ask for, and how long one answer may take."""
+    """What a worker may ask for, and how long one answer may take.
+
+    device: CUDA device whose memory it gets if it wants that; ``None``: host memory only
+    """
 
     vocab_size: int
     chunk_tokens: int
     state_bytes: int
     message_s: float
+    device: int | None = None
 
 
 class EvalClient:
@@ -100,10 +106,15 @@ class EvalClient:
                 vocab_size=self._limits.vocab_size,
                 logits_dtype=hello.logits_dtype,
                 state_bytes=hello.state_bytes,
+                device=self._limits.device if hello.on_device else None,
             )
         )
         self._private = torch.empty_like(self._buffers.logits)
-        self._send(Message(Kind.BUFFERS, hello.chunk_tokens, hello.slab_rows), self._buffers.descriptors)
+        device = self._buffers.device
+        self._send(
+            Message(Kind.BUFFERS, hello.chunk_tokens, hello.slab_rows, 0 if device is None else 1 + device),
+            self._buffers.descriptors,
+        )
         self._expect(Kind.READY, patient=True)
         return hello
 
@@ -116,12 +127,14 @@ class EvalClient:
         """Put ``blob`` into the state buffer (default: leave it as it is) and tell the worker."""
         if blob is not None:
             self.buffers.state.copy_(blob)
+            settle(self.buffers.device)
         self._send(Message(Kind.LOAD_STATE))
         self._expect(Kind.LOADED)
 
     def copy_state(self, place: torch.Tensor) -> None:
         """Copy the state as it is now into ``place``, a private tensor of its shape on its device."""
         place.copy_(self.buffers.state)
+        settle(self.buffers.device)
 
     def score(self, chunk: int, inputs: npt.NDArray[np.integer[Any]]) -> Iterator[tuple[int, torch.Tensor]]:
         """Reveal ``inputs``; yield (first row, logits) slab by slab until every row came.
@@ -133,6 +146,7 @@ class EvalClient:
         """
         count, row = len(inputs), 0
         self.buffers.inputs[:count].copy_(torch.from_numpy(np.ascontiguousarray(inputs, np.int64)))
+        settle(self.buffers.device)
         self._send(Message(Kind.SCORE, chunk, count))
         self._enough = False
         while row < count and not self._enough:
@@ -142,7 +156,9 @@ class EvalClient:
                 raise WorkerFailure(
                     f"it sent rows {message.a} to {message.a + rows} of a chunk of {count}, wanted {row} on"
                 )
-            yield row, self._private[:rows].copy_(self.buffers.logits[:rows])
+            private = self._private[:rows].copy_(self.buffers.logits[:rows])
+            settle(self.buffers.device)
+            yield row, private
             row += rows
             if row < count:
                 self._send(Message(Kind.ENOUGH if self._enough else Kind.NEXT))
@@ -155,6 +171,7 @@ class EvalClient:
     def adapt(self, chunk: int, targets: npt.NDArray[np.integer[Any]]) -> None:
         """Hand over the targets of a committed chunk and wait until the worker has learnt from them."""
         self.buffers.targets[: len(targets)].copy_(torch.from_numpy(np.ascontiguousarray(targets, np.int64)))
+        settle(self.buffers.device)
         self._send(Message(Kind.ADAPT, chunk, len(targets)))
         self._expect(Kind.ADAPTED)
 
@@ -182,7 +199,7 @@ class EvalClient:
         slab_rows = min(slab_rows, message.b)
         if slab_rows * limits.vocab_size * dtype.itemsize > MAX_SLAB_BYTES:
             raise WorkerFailure(f"it declares slabs of {slab_rows:,} rows, more than {MAX_SLAB_BYTES:,} bytes")
-        return Hello(message.a, message.b, slab_rows, dtype)
+        return Hello(message.a, message.b, slab_rows, dtype, message.y == 1.0)
 
     def _send(self, message: Message, descriptors: tuple[int, ...] = ()) -> None:
         try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from harness.scoring import nll_device
+
 BLOCK_ELEMENTS = 1 << 18  # float64 elements of one block: 2 MiB, so that its passes stay in a core's cache
 
 
@@ -20,10 +22,13 @@ def token_nats(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
     logits:  (rows, vocabulary), any float dtype, in memory that nobody else writes to
     targets: int64, (rows,), each in [0, vocabulary)
-    Error:   absolute, under 1e-12 nats for |logit| <= 1e3. Raises ``NotFinite`` for NaN and infinities.
+    Error:   absolute, under 1e-12 nats for |logit| <= 1e3 on a CPU; on a GPU see :mod:`harness.scoring.nll_device`.
+    Raises ``NotFinite`` for NaN and infinities.
     >>> round(token_nats(torch.zeros(1, 4), torch.tensor([2])).item(), 6)
     1.386294
     """
+    if logits.is_cuda:
+        return _on_device(logits, targets)
     rows, vocabulary = logits.shape
     block_rows = max(1, BLOCK_ELEMENTS // vocabulary)
     block = torch.empty((min(block_rows, rows), vocabulary), dtype=torch.float64, device=logits.device)
@@ -38,6 +43,13 @@ def token_nats(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         chosen = private.gather(1, targets[start:end, None])[:, 0]
         normaliser = private.sub_(high[:, None]).exp_().sum(1).log_().add_(high)
         nats[start:end] = normaliser.sub_(chosen)
+    return nats
+
+
+def _on_device(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    nats, bad = nll_device.kernel()(logits, targets.to(logits.device))
+    if bad.any():
+        raise NotFinite(int(bad.nonzero()[0]))
     return nats
 
 

@@ -116,6 +116,7 @@ class HybridPredictor:
         Row by row, because the choice may depend on inputs up to that row only.
         """
         started = self.pace.now()
+        inputs = inputs.to(self.device)
         self.ranks.order(Order.SCORE, inputs[None])
         rows, embedding = self._score_rows(inputs)
         for start in range(0, len(inputs), self.slab_rows):
@@ -128,6 +129,7 @@ class HybridPredictor:
     def adapt(self, inputs: Tensor, targets: Tensor) -> None:
         """Learn from the scored chunk; undo it when the loss explodes; take a cheaper level when time runs short."""
         started = self.pace.now()
+        inputs, targets = inputs.to(self.device), targets.to(self.device)
         self.ranks.order(Order.ADAPT, torch.stack((inputs, targets)))
         plan = self._plan()
         good = self._adapt(inputs, targets)

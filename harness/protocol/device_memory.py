@@ -1,0 +1,155 @@
+"""GPU memory that two processes share by a file descriptor: CUDA's virtual memory management, by ctypes on libcuda.
+
+The referee allocates and exports; the descriptor rides along with BUFFERS like that of a memory file, and the worker
+maps it. Unlike the older ``cudaIpc`` handles this needs neither a common PID namespace nor a peer that keeps a block of
+an allocator alive, and nothing is pickled. The worker can neither resize nor free the referee's mapping. PyTorch's
+allocator is not involved, so its ``expandable_segments`` setting does not matter.
+
+Source: CUDA Driver API, "Virtual Memory Management", and CUDA Programming Guide, "Inter Process Communication" there.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Callable
+from functools import cache
+
+import torch
+
+_PINNED, _POSIX_DESCRIPTOR, _ON_DEVICE, _READ_WRITE, _MINIMUM = 1, 1, 1, 3, 0
+
+
+class DeviceMemoryError(RuntimeError):
+    """The driver refused; the text names the call and its reason."""
+
+
+class _Location(ctypes.Structure):
+    _fields_ = (("type", ctypes.c_int), ("id", ctypes.c_int))
+
+
+class _Properties(ctypes.Structure):
+    _fields_ = (
+        ("type", ctypes.c_int),
+        ("handle_types", ctypes.c_int),
+        ("location", _Location),
+        ("windows_metadata", ctypes.c_void_p),
+        ("flags", ctypes.c_ubyte * 8),
+    )
+
+
+class _Access(ctypes.Structure):
+    _fields_ = (("location", _Location), ("flags", ctypes.c_int))
+
+
+class DeviceMemory:
+    """A mapping of ``size`` bytes on a CUDA device. Views keep this object alive; ``close`` is the owner's business."""
+
+    def __init__(self, handle: int, size: int, device: int) -> None:
+        self.size, self.device, self._handle = size, device, handle
+        address = ctypes.c_uint64()
+        _call("cuMemAddressReserve", ctypes.byref(address), _size(size), _size(0), ctypes.c_uint64(0), _flags())
+        self.address = address.value
+        _call("cuMemMap", address, _size(size), _size(0), ctypes.c_uint64(handle), _flags())
+        access = _Access(_Location(_ON_DEVICE, device), _READ_WRITE)
+        _call("cuMemSetAccess", address, _size(size), ctypes.byref(access), _size(1))
+
+    def tensor(self, dtype: torch.dtype, shape: tuple[int, ...]) -> torch.Tensor:
+        """A view of the first elements, without a copy. A shape of no elements maps nothing."""
+        device = torch.device("cuda", self.device)
+        count = math.prod(shape)
+        if count == 0:
+            return torch.empty(shape, dtype=dtype, device=device)
+        raw = torch.as_tensor(_Bytes(self, count * dtype.itemsize), device=device)
+        return raw.view(dtype).view(shape)
+
+    def close(self) -> None:
+        """Unmap and release; no view may be used afterwards. Safe to call twice."""
+        if self.address:
+            torch.cuda.synchronize(self.device)
+            address, self.address = ctypes.c_uint64(self.address), 0
+            _call("cuMemUnmap", address, _size(self.size))
+            _call("cuMemAddressFree", address, _size(self.size))
+            _call("cuMemRelease", ctypes.c_uint64(self._handle))
+
+
+class _Bytes:
+    """What ``torch.as_tensor`` needs to see a mapping as uint8."""
+
+    def __init__(self, memory: DeviceMemory, count: int) -> None:
+        self._memory = memory
+        self.__cuda_array_interface__ = {
+            "shape": (count,), "typestr": "|u1", "data": (memory.address, False), "version": 3, "strides": None,
+        }  # fmt: skip
+
+
+def allocate(size: int, device: int) -> tuple[DeviceMemory, int]:
+    """At least ``size`` bytes, zeroed, and a descriptor that exports them; the caller closes both."""
+    _make_current(device)
+    whole = _whole(size, device)
+    handle, descriptor = ctypes.c_uint64(), ctypes.c_int(-1)
+    _call("cuMemCreate", ctypes.byref(handle), _size(whole), ctypes.byref(_properties(device)), _flags())
+    _call("cuMemExportToShareableHandle", ctypes.byref(descriptor), handle, _POSIX_DESCRIPTOR, _flags())
+    memory = DeviceMemory(handle.value, whole, device)
+    memory.tensor(torch.uint8, (whole,)).zero_()
+    torch.cuda.synchronize(device)
+    return memory, descriptor.value
+
+
+def attach(descriptor: int, size: int, device: int) -> DeviceMemory:
+    """Map what ``allocate(size, device)`` exported. The descriptor stays the caller's."""
+    _make_current(device)
+    handle = ctypes.c_uint64()
+    imported = ctypes.c_void_p(descriptor)  # the driver takes the descriptor's value in place of a pointer
+    _call("cuMemImportFromShareableHandle", ctypes.byref(handle), imported, _POSIX_DESCRIPTOR)
+    return DeviceMemory(handle.value, _whole(size, device), device)
+
+
+def settle(device: int | None) -> None:
+    """Wait until this process's work on the device is done, so that the peer sees it. Nothing for host memory."""
+    if device is not None:
+        torch.cuda.current_stream(device).synchronize()
+
+
+@cache
+def _whole(size: int, device: int) -> int:
+    """``size`` rounded up to the device's granularity, at least one granule; the same on both sides."""
+    granule = ctypes.c_size_t()
+    _call("cuMemGetAllocationGranularity", ctypes.byref(granule), ctypes.byref(_properties(device)), _MINIMUM)
+    return max(1, -(-size // granule.value)) * granule.value
+
+
+def _properties(device: int) -> _Properties:
+    return _Properties(_PINNED, _POSIX_DESCRIPTOR, _Location(_ON_DEVICE, device), None, (ctypes.c_ubyte * 8)())
+
+
+def _make_current(device: int) -> None:
+    torch.cuda.set_device(device)
+    torch.empty(1, device=torch.device("cuda", device))  # makes PyTorch's context the current one of this thread
+
+
+def _size(value: int) -> ctypes.c_size_t:
+    return ctypes.c_size_t(value)
+
+
+def _flags() -> ctypes.c_uint64:
+    return ctypes.c_uint64(0)
+
+
+@cache
+def _driver() -> ctypes.CDLL:
+    try:
+        return ctypes.CDLL("libcuda.so.1")
+    except OSError as error:
+        raise DeviceMemoryError(f"the CUDA driver cannot be loaded: {error}") from None
+
+
+def _call(name: str, *arguments: object) -> None:
+    driver = _driver()
+    function: Callable[..., int] = getattr(driver, name)
+    code = function(*arguments)
+    if code:
+        text = ctypes.c_char_p()
+        driver.cuGetErrorString(code, ctypes.byref(text))
+        reason = text.value.decode() if text.value else "unknown error"
+        raise DeviceMemoryError(f"{name} failed: {reason} ({code}).")

@@ -1,0 +1,47 @@
+"""Device memory crosses a process boundary by descriptor: what one side writes the other reads, and sizes hold."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from harness.protocol import device_memory
+from harness.protocol.device_memory import DeviceMemoryError
+
+CHILD = """
+import sys, torch
+from harness.protocol.device_memory import attach
+tensor = attach(int(sys.argv[1]), 4000, 0).tensor(torch.int32, (1000,))
+assert tensor.sum().item() == 499500, tensor
+tensor.mul_(2)
+torch.cuda.synchronize()
+"""
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_a_child_sees_and_changes_the_parents_memory() -> None:
+    memory, descriptor = device_memory.allocate(4000, 0)
+    try:
+        tensor = memory.tensor(torch.int32, (1000,))
+        assert int(tensor.count_nonzero()) == 0
+        tensor.copy_(torch.arange(1000))
+        device_memory.settle(0)
+        subprocess.run([sys.executable, "-c", CHILD, str(descriptor)], pass_fds=[descriptor], check=True, timeout=120)
+        assert torch.equal(tensor.cpu(), 2 * torch.arange(1000, dtype=torch.int32))
+    finally:
+        os.close(descriptor)
+        memory.close()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without CUDA")
+def test_without_a_driver_the_reason_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    device_memory._driver.cache_clear()
+    with pytest.raises(DeviceMemoryError, match="driver cannot be loaded"):
+        device_memory._call("cuInit", 0)
+
+
+def test_settle_needs_no_gpu_for_host_memory() -> None:
+    device_memory.settle(None)
