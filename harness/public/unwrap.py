@@ -65,13 +65,11 @@ def unwrap(source: str) -> Unwrapped:
     found = Unwrapped(source, None)
     try:
         found.tree = parse(source)
-        while found.layers < MAX_LAYERS:
-            inner = _inner(found)
-            if inner is None:
-                return found
+        while (inner := _inner(found)) is not None:
+            if found.layers == MAX_LAYERS:
+                raise OpaqueError(f"more than {MAX_LAYERS} layers of exec")
             found.source, found.tree = inner, parse(inner)
             found.layers += 1
-        raise OpaqueError(f"more than {MAX_LAYERS} layers of exec")
     except OpaqueError as error:
         found.opaque = str(error)
     return found

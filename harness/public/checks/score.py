@@ -189,7 +189,7 @@ LOG_MARKS: tuple[tuple[str, str, Verdict, str], ...] = (
     (r"force_stop_step", "A1-CLOCK-PATCHED", Verdict.WARN, "a fixed last step ignores the clock (#1908)"),
 )
 OFF = re.compile(
-    r"[:=]\s*(?:false|0(?:\.0+)?|off|none|disabled|)\s*(?:$|\s)|\b(?:no|without|disabled)\b", re.IGNORECASE
+    r"[:=]\s*$|[:=]\s*(?:false|0(?:\.0+)?|off|none|disabled)(?=\s|,|$)|\b(?:no|without|disabled)\b", re.IGNORECASE
 )
 GATE = re.compile(r"\b(within|word)_(?:gate|beta)[:=]\s*([\d.]+)")
 

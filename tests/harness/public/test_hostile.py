@@ -1,0 +1,162 @@
+"""Folders that want to hurt the reader: bounded time and memory, one clear message, nothing raw on the terminal."""
+
+import json
+import os
+import time
+from contextlib import suppress
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from public_folders import PublicFolder
+
+from harness.cli.check_folder import command
+from harness.public.check import check_folder
+from harness.public.files import HEAD_BYTES, MAX_ENTRIES, TAIL_BYTES
+from harness.public.jsonin import JsonProblem, parse_json
+from harness.public.logs import parse_log
+from harness.public.readme import read_readme
+from harness.rules import Verdict
+
+
+def named(report, rule, verdict=Verdict.FAIL):
+    return [item for item in report.findings if item.rule == rule and item.verdict is verdict]
+
+
+@pytest.mark.rule("A9-PLAIN-FILES")
+def test_links_pipes_and_loops_are_named_and_not_followed(tmp_path):
+    secret = tmp_path / "secret.log"
+    secret.write_text("step:1/2 train_loss:1.0 SECRET")
+    folder = PublicFolder().write(tmp_path)
+    (folder / "train_seed9.log").symlink_to(secret)
+    (folder / "loop").symlink_to(folder)
+    os.mkfifo(folder / "train_pipe.log")
+    report = check_folder(folder)
+    assert {item.file for item in named(report, "A9-PLAIN-FILES")} == {"train_seed9.log", "loop", "train_pipe.log"}
+    assert "SECRET" not in str(report)
+
+
+@pytest.mark.rule("A9-PLAIN-FILES")
+def test_endless_folders_are_cut(tmp_path):
+    folder = PublicFolder().write(tmp_path)
+    for i in range(MAX_ENTRIES + 10):
+        (folder / f"f{i}").touch()
+    assert "more than" in named(check_folder(folder), "A9-PLAIN-FILES")[0].message
+
+
+def test_deep_trees_are_cut(tmp_path):
+    folder = PublicFolder().write(tmp_path)
+    (folder / "/".join("d" * 30)).mkdir(parents=True)
+    assert "deeper" in named(check_folder(folder), "A9-PLAIN-FILES")[0].message
+
+
+@pytest.mark.rule("A9-READABLE")
+def test_a_log_of_two_gigabytes_is_read_at_both_ends(tmp_path):
+    folder = PublicFolder().write(tmp_path)
+    log = folder / "train_seed1.log"
+    text = log.read_bytes()
+    middle = text.index(b"stopping_early")
+    with log.open("wb") as stream:
+        stream.write(text[:middle])
+        stream.truncate(2 << 30)
+        stream.seek(0, os.SEEK_END)
+        stream.write(b"\n" + text[middle:])
+    report = check_folder(folder)
+    found = named(report, "A9-READABLE", Verdict.WARN)
+    assert found[0].file == "train_seed1.log"
+    assert f"{HEAD_BYTES + TAIL_BYTES:,}"[:4] in found[0].message
+    assert named(report, "A9-SCORE-MATCH", Verdict.PASS)
+
+
+BAD_JSON = {
+    "deep": b"[" * 100_000 + b"]" * 100_000,
+    "nan": b'{"val_bpb": NaN}',
+    "digits": b'{"val_bpb": ' + b"9" * 5000 + b"}",
+    "utf8": b'{"name": "\xff"}',
+    "list": b"[]",
+    "large": b" " * (1 << 20) + b"{}",
+    "cut": b'{"name": "x',
+}
+
+
+@pytest.mark.rule("A9-JSON")
+@pytest.mark.parametrize("data", list(BAD_JSON.values()), ids=list(BAD_JSON))
+def test_bad_json_is_one_finding(tmp_path, data):
+    folder = PublicFolder(files={"submission.json": data}).write(tmp_path)
+    assert len(named(check_folder(folder), "A9-JSON")) == 1
+
+
+def test_overflowing_numbers_are_no_numbers(tmp_path):
+    folder = PublicFolder(files={"submission.json": b'{"val_bpb": 1e999, "name": "x", "github_id": "y"}'}).write(
+        tmp_path
+    )
+    assert named(check_folder(folder), "A9-METADATA")
+
+
+EVIL = "\x1b]0;owned\x07\x1b[31mred\u202egnp.exe [click](javascript:alert(1)) ::error::x\r\n::warning file=a::b"
+
+
+def test_nothing_raw_reaches_terminal_json_or_annotations(tmp_path):
+    folder = PublicFolder(metadata={"date": EVIL, "name": EVIL}).write(tmp_path)
+    for flag in ("--all", "--json", "--annotations"):
+        out = CliRunner().invoke(command, [str(folder), flag]).output
+        assert not any(c in out for c in "\x1b\x07\u202e\r")
+        assert not any(
+            line.startswith("::error::x") or line.startswith("::warning file=a") for line in out.splitlines()
+        )
+    sarif = tmp_path / "out.sarif"
+    CliRunner().invoke(command, [str(folder), "--sarif", str(sarif)])
+    text = sarif.read_text()
+    assert "\x1b" not in text
+    assert "[click](" not in json.dumps(json.loads(text), ensure_ascii=False).replace("\\\\[", "")
+
+
+def test_file_names_with_escapes_are_made_harmless(tmp_path):
+    folder = PublicFolder().write(tmp_path)
+    (folder / "\x1b[2Jx.log").symlink_to("/etc/passwd")
+    assert "\x1b" not in CliRunner().invoke(command, [str(folder)]).output
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"a" * 2_000_000,
+        b"val_loss:" * 200_000,
+        b"1/1 " * 300_000,
+        (b"[rank0]: " * 50_000) + b"val_bpb",
+        b" \t" * 500_000,
+    ],
+    ids=["letters", "keys", "steps", "prefixes", "blanks"],
+)
+def test_lines_made_for_slow_patterns_take_linear_time(line):
+    began = time.process_time()
+    parse_log("x.log", b"\n".join([line[:20_000]] * 100) + b"\n" + line)
+    read_readme(b"| seed | " + line + b"\n|---|---|\n" + line)
+    assert time.process_time() - began < 20
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.binary(max_size=400))
+def test_any_bytes_are_a_log_a_readme_or_bad_json(data):
+    parse_log("train_seed1.log", data)
+    read_readme(data)
+    with suppress(JsonProblem):
+        parse_json(data)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 4000), st.binary(min_size=1, max_size=8))
+def test_damaged_logs_are_still_read(place, noise):
+    text = PublicFolder().seeds[0].log("modern").encode()
+    place %= len(text)
+    parse_log("train_seed1.log", text[:place] + noise + text[place + len(noise) :])
+
+
+def test_a_missing_folder_is_wrong_usage(capsys):
+    from harness.cli.main import run
+
+    with pytest.raises(SystemExit) as exit_:
+        run(["check", "folder", "/nonexistent/folder"])
+    assert exit_.value.code == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
