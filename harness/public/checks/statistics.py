@@ -129,7 +129,7 @@ def _means(record: Record, scores: list[float]) -> None:
 def baselines(record: Record, scores: list[float]) -> list[tuple[str, list[float]]]:
     """What the folder compares itself with: a name and its scores (one, or one a seed), worse than its own mean."""
     mean = fmean(scores)
-    own = [s.bpb for log in record.logs for s in log.passes + log.curve] + [mean]
+    every = [s.bpb for log in record.logs for s in log.passes + log.curve]
     found: list[tuple[str, list[float]]] = []
     if record.metadata is not None:
         for key, value in record.metadata.raw.items():
@@ -145,7 +145,11 @@ def baselines(record: Record, scores: list[float]) -> list[tuple[str, list[float
         for stated in record.readme.scores:
             by_line.setdefault(stated.line, []).append(stated)
         for line, group in by_line.items():
-            others = [s for s in group if not any(agrees(s.value, s.decimals, value) for value in own)]
+            others = [
+                s
+                for s in group
+                if not any(agrees(s.value, s.decimals, v) for v in [mean, *scores, *(every if s.decimals > 4 else [])])
+            ]
             worse = [s.value for s in others if mean < s.value < mean + 0.2 and not OTHER_POOL.search(s.text)]
             where = f"{record.readme_file}:{line}"
             if not worse or not BASELINE_TEXT.search(group[0].text):
