@@ -21,7 +21,7 @@ FIELDS = ("verdict", "rule", "file", "line", "found", "computed")
 
 
 def data_folder() -> Path | None:
-    """The real folders: ``$PUBLIC_RECORDS``, else ``../shared/public-records`` beside the project; ``None`` if absent."""
+    """The real folders: ``$PUBLIC_RECORDS``, else ``../shared/public-records``; ``None`` if absent."""
     given = os.environ.get("PUBLIC_RECORDS")
     candidates = [Path(given)] if given else [ROOT.parent / "shared/public-records"]
     return next((path for path in candidates if path.is_dir()), None)

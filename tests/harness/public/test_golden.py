@@ -1,7 +1,6 @@
 """The 25 real folders: every finding as it was judged, with a comment on each FAIL and WARN."""
 
 import pytest
-
 from public_golden import COMMENTED, FIELDS, GOLDEN, data_folder, folders, load, result
 
 DATA = data_folder()
