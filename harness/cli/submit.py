@@ -24,8 +24,24 @@ if TYPE_CHECKING:
 @click.option(
     "--submission", envvar="SUBMISSION", default="submission", show_default=True, help="Its folder. [env: SUBMISSION]"
 )
+@click.option(
+    "--resume",
+    envvar="RESUME",
+    is_flag=False,
+    flag_value="newest",
+    metavar="[RUN]",
+    help="Go on with an interrupted run whose training ended (default: the newest). [env: RESUME]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the record (or one a seed) as JSON; no progress.")
-def command(seed: str | None, seeds: str | None, track: str, data: str | None, submission: str, as_json: bool) -> None:
+def command(
+    seed: str | None,
+    seeds: str | None,
+    track: str,
+    data: str | None,
+    submission: str,
+    resume: str | None,
+    as_json: bool,
+) -> None:
     """Train, package, evaluate, audit and sign one run, under the referee's clocks.
 
     Results of the first command: a table on the screen and a signed record in records/runs.
@@ -34,6 +50,7 @@ def command(seed: str | None, seeds: str | None, track: str, data: str | None, s
     harness submit --seed 1337
     harness submit --seeds "1337 42 2025"      three runs, then mean, deviation and interval
     harness submit --submission mine           a folder made by `harness new mine`
+    harness submit --resume                    after a crash or a full disk: go on behind the training
     """
     import msgspec
 
@@ -55,6 +72,12 @@ def command(seed: str | None, seeds: str | None, track: str, data: str | None, s
         else:
             click.echo("\n" + render_summary(outcome.record, path=outcome.path, artifact=outcome.run_dir / "artifact"))
 
+    if resume is not None:
+        from harness.phases.resume import resume_run
+
+        outcome = resume_run(resume, records_dir=records_dir(), progress=make_reporter(silent=as_json))
+        show(outcome)
+        raise SystemExit(ExitCode.RULE_BROKEN if outcome.broken else ExitCode.GOOD)
     outcomes = submit_seeds(
         submission_dir=Path(submission),
         track_name=track,

@@ -7,7 +7,7 @@ that nobody can trust: the run is void then.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -18,6 +18,7 @@ from harness.record.predicate import BudgetEntry, SpanEntry
 SUSPEND_TOLERANCE_S = 0.05
 CALENDAR_TOLERANCE_S = 5.0
 FAR_NS = 2**62
+IDLE_FROM_NS = 10_000_000  # a shorter pause between two spans is not listed
 
 
 @dataclass
@@ -50,59 +51,92 @@ class Clocks:
     calendar: Callable[[], int] = time.time_ns
 
 
-class Ledger:
-    """All spans of one run, in order."""
+@dataclass(frozen=True)
+class _Instant:
+    """All three clocks, read together."""
 
-    def __init__(self, clocks: Clocks | None = None) -> None:
+    monotonic: int
+    boottime: int
+    calendar: int
+
+
+class Ledger:
+    """All spans of one run, in order.
+
+    earlier: spans of the same run before the referee was interrupted; new ones come after them
+    """
+
+    def __init__(self, clocks: Clocks | None = None, earlier: Sequence[SpanEntry] = ()) -> None:
         self._clocks = clocks or Clocks()
-        self._origin_ns = self._clocks.monotonic()
+        self._earlier = list(earlier)
         self._spans: list[Span] = []
+        self._last = self._read()
+        self._origin_ns = self._last.monotonic
 
     @contextmanager
     def span(self, name: str, limit_s: float | None = None, budget: str = "") -> Iterator[Span]:
         """Time the ``with`` block. ``budget`` is "train", "eval" or "" for none.
 
-        Raises ``CouldNotCheck`` at its end when the machine slept or its calendar jumped meanwhile.
+        Raises ``CouldNotCheck`` at its start or end when the machine slept or its calendar jumped since the last one.
         """
-        clocks = self._clocks
-        boot, calendar = clocks.boottime(), clocks.calendar()
-        span = Span(name, limit_s, budget, clocks.monotonic())
+        self._check(f"before {name!r}")
+        started = self._last
+        span = Span(name, limit_s, budget, self._clocks.monotonic())
         try:
             yield span
         finally:
-            span.end_ns = clocks.monotonic()
+            span.end_ns = self._clocks.monotonic()
             self._spans.append(span)
-        slept_s = (clocks.boottime() - boot) / 1e9 - span.seconds
-        jumped_s = (clocks.calendar() - calendar) / 1e9 - span.seconds - max(0.0, slept_s)
+        self._last = started  # spans that ran inside this one were looked at by themselves
+        self._check(f"during {name!r}")
+
+    def _read(self) -> _Instant:
+        return _Instant(self._clocks.monotonic(), self._clocks.boottime(), self._clocks.calendar())
+
+    def _check(self, when: str) -> None:
+        """Refuse a machine that slept, or whose calendar was set, since the last look."""
+        before, self._last = self._last, self._read()
+        passed_s = (self._last.monotonic - before.monotonic) / 1e9
+        slept_s = (self._last.boottime - before.boottime) / 1e9 - passed_s
+        jumped_s = (self._last.calendar - before.calendar) / 1e9 - passed_s - max(0.0, slept_s)
         if slept_s > SUSPEND_TOLERANCE_S:
             raise CouldNotCheck(
-                f"the machine slept {slept_s:.1f} s during {name!r}; its clocks are void.",
+                f"the machine slept {slept_s:.1f} s {when}; its clocks are void.",
                 remedy="Keep the machine awake and run again.",
             )
         if abs(jumped_s) > CALENDAR_TOLERANCE_S:
             raise CouldNotCheck(
-                f"the machine's calendar jumped by {jumped_s:+.1f} s during {name!r}; its clocks are void.",
+                f"the machine's calendar jumped by {jumped_s:+.1f} s {when}; its clocks are void.",
                 remedy="Let time synchronisation settle and run again.",
             )
 
     def entries(self) -> list[SpanEntry]:
-        """The ended spans by start, in seconds since the ledger was opened."""
-        ordered = sorted(self._spans, key=lambda span: span.start_ns)
-        return [
-            SpanEntry(
-                name=span.name,
-                start_s=(span.start_ns - self._origin_ns) / 1e9,
-                seconds=span.seconds,
-                limit_s=span.limit_s,
-                budget=span.budget,
-            )
-            for span in ordered
-        ]
+        """The ended spans by start, in seconds since the ledger was opened, with the idle time between them.
+
+        A run that was resumed has a span ``resumed`` of no length where the referee came back.
+        """
+        offset_s = max((entry.start_s + entry.seconds for entry in self._earlier), default=0.0)
+        found = list(self._earlier)
+        if self._earlier:
+            found.append(SpanEntry("resumed", offset_s, 0.0, None, ""))
+        free_ns = self._origin_ns
+        for span in sorted(self._spans, key=lambda span: span.start_ns):
+            if span.start_ns - free_ns > IDLE_FROM_NS:
+                found.append(self._entry("idle", free_ns, span.start_ns, offset_s))
+            found.append(self._entry(span.name, span.start_ns, span.end_ns, offset_s, span.limit_s, span.budget))
+            free_ns = max(free_ns, span.end_ns)
+        return found
+
+    def _entry(
+        self, name: str, start_ns: int, end_ns: int, offset_s: float, limit_s: float | None = None, budget: str = ""
+    ) -> SpanEntry:
+        start_s = offset_s + (start_ns - self._origin_ns) / 1e9
+        return SpanEntry(name, start_s, (end_ns - start_ns) / 1e9, limit_s, budget)
 
     def budgets(self, track: Track) -> list[BudgetEntry]:
         """Seconds used of the train and eval budgets, as the sum of the spans that count in each."""
         limits = {"train": track.limits.train_s, "eval": track.limits.eval_s}
         return [
-            BudgetEntry(name, sum(span.seconds for span in self._spans if span.budget == name), limit)
+            BudgetEntry(name, sum(entry.seconds for entry in self.entries() if entry.budget == name), limit)
             for name, limit in limits.items()
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from harness.sandbox.cell import Cell
 LOG_TAIL_BYTES = 4096
 LOG_TAIL_LINES = 8
 REASON_CHARACTERS = 400
+MEMORY_SIGNS = ("MemoryError", "not enough memory", "can't allocate memory", "std::bad_alloc", "OutOfMemoryError")
 
 
 class PhaseFailed(Exception):
@@ -31,7 +33,15 @@ class PhaseTimeout(Exception):
 def await_all(
     cell: Cell, wanted: Kind, deadline_ns: int, on_progress: Callable[[int, Message], None] = lambda *_: None
 ) -> None:
-    """Wait until every rank sent ``wanted``. Raises ``PhaseFailed`` or ``PhaseTimeout``."""
+    """Wait until every rank sent ``wanted``; at the deadline the cell is killed.
+
+    Raises ``PhaseFailed`` or ``PhaseTimeout``.
+    """
+    with cell.armed(deadline_ns):
+        _await_all(cell, wanted, deadline_ns, on_progress)
+
+
+def _await_all(cell: Cell, wanted: Kind, deadline_ns: int, on_progress: Callable[[int, Message], None]) -> None:
     waiting = dict(enumerate(cell.channels))
     while waiting:
         left = (deadline_ns - time.monotonic_ns()) / 1e9
@@ -48,6 +58,8 @@ def await_all(
             except ChannelTimeout:
                 continue
             except ChannelClosed:
+                if time.monotonic_ns() >= deadline_ns:
+                    raise PhaseTimeout from None
                 raise PhaseFailed(_ended(cell, rank)) from None
             except MessageError as error:
                 raise PhaseFailed(f"rank {rank} sent what is no message: {error}") from None
@@ -68,7 +80,16 @@ def failure(context: RunContext, cell: str, reason: str, *, rule: str = "S3-PROT
     log = context.log_file(cell)
     tail = log_tail(log)
     shown = f" Last lines of {log}:\n{tail}" if tail else f" Its log, {log}, is empty."
+    if any(sign in tail for sign in MEMORY_SIGNS):
+        remedy = f"It ran out of memory: {_memory(context)}. Use smaller batches, chunks or slabs. {remedy}".strip()
     return RuleBroken(rule, f"{cell}: {reason.rstrip('.')}.{shown}", remedy=remedy)
+
+
+def _memory(context: RunContext) -> str:
+    track = context.track
+    if track.hardware.gpus:
+        return "host and GPU memory are the machine's own"
+    return f"track {track.name} allows {track.limits.memory_bytes:,} bytes a process"
 
 
 def log_tail(log: Path) -> str:
@@ -90,5 +111,6 @@ def _ended(cell: Cell, rank: int) -> str:
     if code is None:
         return f"rank {rank} closed its channel"
     if code < 0:
-        return f"rank {rank} was killed by signal {-code}"
+        memory = " (the kernel does that when the machine's memory runs out)" if code == -signal.SIGKILL else ""
+        return f"rank {rank} was killed by signal {-code}{memory}"
     return f"rank {rank} ended with exit code {code} before it was done"

@@ -147,13 +147,14 @@ def failures_named(
     """Give the client its deadline, and turn its failures into a rule's verdict with the worker's own reason."""
     client.deadline_ns = deadline_ns
     try:
-        yield
-    except OutOfTime:
+        with cell.armed(deadline_ns):
+            yield
+    except (OutOfTime, WorkerFailure) as error:
+        if isinstance(error, WorkerFailure) and time.monotonic_ns() < deadline_ns:
+            raise failure(context, name, str(error)) from None
         late = cell.kill("the limit", deadline_ns)
         reason = f"not done after {limit_s:.1f} s (everything was killed {late.overshoot_ns / 1e6:.0f} ms after)"
         remedy = "Use fewer adaptation epochs, or smaller steps."
         raise failure(context, name, reason, rule=A2_EVAL_CLOCK, remedy=remedy) from None
-    except WorkerFailure as error:
-        raise failure(context, name, str(error)) from None
     except BrokenLogits as error:
         raise RuleBroken(C2_NORMALISED, f"{name}: {error}.", remedy="Return finite logits for every entry.") from None

@@ -6,6 +6,7 @@ process is dead and what is half-written is gone; the logs stay.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import shutil
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,7 @@ from harness.cli.progress import Reporter
 from harness.clock.spans import Ledger
 from harness.config.tracks import Track
 from harness.data import Dataset, load_validation
+from harness.errors import CouldNotCheck, RuleBroken
 from harness.phases.audit import audit
 from harness.phases.conditions import MachineWatch, judge_conditions
 from harness.phases.context import RunContext
@@ -31,6 +33,8 @@ from harness.phases.manifest import check_variables
 from harness.phases.package import package
 from harness.phases.seal import seal_submission
 from harness.phases.train import train
+from harness.phases.trained import FILE_NAME as TRAINED
+from harness.phases.trained import KEPT, Trained, checkpoint_digests, forget, remember
 from harness.phases.verdicts import all_findings
 from harness.protocol.predictor import Stage
 from harness.protocol.session import Scalar
@@ -76,15 +80,24 @@ def describe_submission(
         return Described(context, sealed.manifest.name, sealed.code_digest, config, parameters, started_at)
 
 
-def run_submission(*, described: Described, dataset: Dataset, intent_digest: str, predecessor: str) -> RunRecord:
+def run_submission(
+    *,
+    described: Described,
+    dataset: Dataset,
+    intent_digest: str,
+    predecessor: str,
+    loss_curve: list[tuple[int, float]] | None = None,
+) -> RunRecord:
     """Run every phase of a described submission and return its unsigned record.
 
+    loss_curve: of a training that is over already, when a run is resumed
     Raises ``RuleBroken`` or ``CouldNotCheck`` when the run ends without a score.
     """
     watch = MachineWatch(described.context.track.hardware.gpus)
     with nothing_half_written(described.context.run_dir):
         with watch:
-            record = _run(described, dataset, intent_digest, predecessor)
+            curve = _train(described, dataset, intent_digest) if loss_curve is None else loss_curve
+            record = _run(described, dataset, intent_digest, predecessor, curve)
         assert watch.conditions is not None
         findings = [*record.findings, judge_conditions(watch.conditions)]
         return msgspec.structs.replace(record, conditions=watch.conditions, findings=findings)
@@ -92,21 +105,70 @@ def run_submission(*, described: Described, dataset: Dataset, intent_digest: str
 
 @contextmanager
 def nothing_half_written(run_dir: Path) -> Iterator[None]:
-    """Remove a run's files, but not its logs, when the block fails or is interrupted."""
+    """Remove a run's files, but not its logs, when the block fails or is interrupted.
+
+    A whole checkpoint stays for ``--resume``, unless the run broke a rule. Raises ``CouldNotCheck`` for a full disk.
+    """
     try:
         yield
-    except BaseException:
-        for name in WORK_FOLDERS:
-            _remove(run_dir / name)
-        for name in WORK_FILES:
-            (run_dir / name).unlink(missing_ok=True)
+    except BaseException as error:
+        if isinstance(error, RuleBroken):
+            forget(run_dir)
+        clear_after_training(run_dir, everything=not (run_dir / TRAINED).exists())
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise CouldNotCheck(
+                f"the disk of {run_dir} is full; nothing half-written was kept.",
+                remedy="Free some space, or set GOLF_RUNS_DIR to another disk, and run again.",
+            ) from error
         raise
 
 
-def _run(described: Described, dataset: Dataset, intent_digest: str, predecessor: str) -> RunRecord:
+def clear_after_training(run_dir: Path, *, everything: bool = False) -> None:
+    """Remove what the phases after training wrote, or ``everything`` but the logs."""
+    for name in (*WORK_FOLDERS, *WORK_FILES):
+        if everything or name not in KEPT:
+            remove_tree(run_dir / name)
+
+
+def _train(described: Described, dataset: Dataset, intent_digest: str) -> list[tuple[int, float]]:
+    """Train, and remember that it ended whole, when the run was announced."""
+    context = described.context
+    curve = train(context, dataset.train_shards)
+    if intent_digest:
+        accepted = context.sealed.manifest.env.accept
+        trained = Trained(
+            track=context.track.name,
+            track_digest=context.track.digest,
+            dataset=dataset.name,
+            data_fingerprint=dataset.fingerprint,
+            seed=context.seed,
+            intent=intent_digest,
+            name=described.name,
+            code_digest=described.code_digest,
+            config=described.config,
+            parameters=described.parameters,
+            started_at=described.started_at,
+            environ={name: value for name, value in context.environ.items() if name in accepted},
+            machine=describe_machine(),
+            checkpoint=checkpoint_digests(context),
+            loss_curve=curve,
+            spans=context.clock.entries(),
+            isolation=context.isolation,
+            kills=context.kills,
+        )
+        remember(context.run_dir, trained)
+    return curve
+
+
+def _run(
+    described: Described,
+    dataset: Dataset,
+    intent_digest: str,
+    predecessor: str,
+    loss_curve: list[tuple[int, float]],
+) -> RunRecord:
     context = described.context
     track, clock, limits = context.track, context.clock, context.track.limits
-    loss_curve = train(context, dataset.train_shards)
     counts_in = track.readings.package_counts_in
     budget = "" if counts_in == "none" else counts_in
     left_s = {"eval": limits.eval_s, "train": limits.train_s - _used(context, "train"), "none": limits.package_s}
@@ -201,9 +263,10 @@ def _data_info(dataset: Dataset, val_targets: int) -> DataInfo:
     )
 
 
-def _remove(folder: Path) -> None:
-    """Remove a folder of read-only files; a refusal is not hidden, for what stays might be taken for a result."""
-    if not folder.exists():
+def remove_tree(folder: Path) -> None:
+    """Remove a file or a folder of read-only files; a refusal is not hidden: what stays might be taken for a result."""
+    if not folder.is_dir():
+        folder.unlink(missing_ok=True)
         return
     for path in (folder, *(p for p in folder.rglob("*") if p.is_dir() and not p.is_symlink())):
         path.chmod(0o700)

@@ -7,11 +7,13 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.artifact.bundle import pack_code, read_folder, unpack_code
+from harness.artifact.bundle import MAX_CODE_BYTES, pack_code, read_folder, unpack_code
 from harness.errors import UsageError
 from harness.phases.manifest import Manifest, read_manifest
+from harness.protocol.container import read_container
 
 PACKAGE = "submission"
+_NAMES_BYTES = 1_000_000  # room for the names in a bundle
 
 
 @dataclass(frozen=True)
@@ -44,17 +46,26 @@ def seal_submission(submission_dir: Path, run_dir: Path) -> SealedSubmission:
     if "__init__.py" not in files:
         raise UsageError(f"{submission_dir} has no __init__.py, so it is no package.", remedy="Add an empty one.")
     bundle = pack_code(files)
-    path = run_dir / "code.bundle"
-    with path.open("xb") as file:
+    with (run_dir / "code.bundle").open("xb") as file:
         file.write(bundle)
         file.flush()
         os.fsync(file.fileno())
-    root = run_dir / "code"
-    unpack_sealed(bundle, root)
+    return _unpacked(run_dir, bundle, manifest, files)
+
+
+def reopen_sealed(run_dir: Path) -> SealedSubmission:
+    """The sealed code of an interrupted run, unpacked anew from its bundle; ``code`` must not exist."""
+    bundle = (run_dir / "code.bundle").read_bytes()
+    files = read_container(bundle, max_unpacked_bytes=MAX_CODE_BYTES + _NAMES_BYTES)
+    return _unpacked(run_dir, bundle, read_manifest(files, "code.bundle"), files)
+
+
+def _unpacked(run_dir: Path, bundle: bytes, manifest: Manifest, files: dict[str, bytes]) -> SealedSubmission:
+    unpack_sealed(bundle, run_dir / "code")
     return SealedSubmission(
         manifest=manifest,
-        root=root,
-        bundle=path,
+        root=run_dir / "code",
+        bundle=run_dir / "code.bundle",
         bundle_bytes=len(bundle),
         raw_bytes=sum(map(len, files.values())),
         code_digest=hashlib.sha256(bundle).hexdigest(),

@@ -21,6 +21,7 @@ from harness.config.tracks import Track, load_track
 from harness.data import Dataset, open_dataset
 from harness.errors import CouldNotCheck, UsageError
 from harness.phases.run import Described, describe_submission, run_submission
+from harness.phases.trained import forget
 from harness.record import Intent, announce, canonical_digest, open_signing_key, sign_and_store, utc_now
 from harness.record.predicate import RunRecord
 from harness.rules import Verdict
@@ -111,6 +112,7 @@ def submit_run(
         if not sign:
             return RunOutcome(record, None, run_dir)
         stored = sign_and_store(record, run_dir / "artifact", records_dir, keys_dir())
+        forget(run_dir)
     return RunOutcome(stored.record, stored.path, run_dir)
 
 

@@ -3,35 +3,41 @@
 from __future__ import annotations
 
 from harness.artifact.count import judge_sizes
+from harness.clock.readings import A1_TRAIN_CLOCK, A2_EVAL_CLOCK, read_clock
 from harness.phases.context import RunContext
 from harness.record.predicate import AuditResult, BudgetEntry, Score, Sizes, SpanEntry
 from harness.rules import Finding, Verdict
 from harness.sandbox.cell import IN_FORCE
 from harness.scoring.audit import audit_findings
 
+TOLERANCE_S = 0.2  # of the reading "tolerate_200ms"
 FILE_LAYERS = ("landlock",)
 NETWORK_LAYERS = ("network",)
 
 
 def clock_findings(context: RunContext, spans: list[SpanEntry], budgets: list[BudgetEntry]) -> list[Finding]:
-    """A1 and A2 from the ledger; a run that overran was killed, so this is where measured time meets its limit."""
-    train_s = sum(span.seconds for span in spans if span.budget == "train")
-    limit = context.track.limits.train_s
-    over = train_s - limit
+    """A1 and A2 from the ledger; a run that overran was killed, so this is where measured time meets its limit.
+
+    The track's reading decides. One that keeps it but overruns a stricter published reading is a WARN.
+    """
     tolerant = context.track.readings.train_clock == "tolerate_200ms"
-    verdict = Verdict.PASS if over <= 0 else Verdict.WARN if tolerant and over <= 0.2 else Verdict.FAIL
-    findings = [Finding("A1-TRAIN-CLOCK", verdict, f"{train_s:.3f} s of {limit:g} s.")]
+    findings = []
     for budget in budgets:
-        if budget.name == "eval":
-            fits = budget.used_s <= budget.limit_s
-            text = f"{budget.used_s:.3f} s of {budget.limit_s:g} s, packaging {_reading(context)}."
-            findings.append(Finding("A2-EVAL-CLOCK", Verdict.PASS if fits else Verdict.FAIL, text))
+        rule = A1_TRAIN_CLOCK if budget.name == "train" else A2_EVAL_CLOCK
+        over = budget.used_s - budget.limit_s
+        others = read_clock(rule, spans)
+        tight = over > 0 or any(seconds > budget.limit_s for _, seconds in others)
+        forgiven = budget.name == "train" and tolerant and over <= TOLERANCE_S
+        verdict = Verdict.FAIL if over > 0 and not forgiven else Verdict.WARN if tight else Verdict.PASS
+        shown = ", ".join(f"{reading.name} {seconds:.3f} s" for reading, seconds in others)
+        text = f"{budget.used_s:.3f} s of {budget.limit_s:g} s{_reading(context, budget.name)}. By reading: {shown}."
+        findings.append(Finding(rule, verdict, text))
     return findings
 
 
-def _reading(context: RunContext) -> str:
+def _reading(context: RunContext, budget: str) -> str:
     counted = context.track.readings.package_counts_in
-    return "counted in it" if counted == "eval" else f"counted in {counted}"
+    return ", packaging counted in it" if counted == budget else ""
 
 
 def isolation_findings(context: RunContext) -> list[Finding]:

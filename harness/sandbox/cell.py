@@ -17,8 +17,10 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -93,6 +95,7 @@ class Cell:
         self._codes: list[int | None] = [None] * len(spec.rank_env)
         self._older_children: set[int] = set()
         self._report: KillReport | None = None
+        self._lock = threading.RLock()  # a clock may kill while the referee asks for exit codes
 
     def __enter__(self) -> Cell:
         self._home = Path(tempfile.mkdtemp(prefix="golf-cell-"))
@@ -158,12 +161,13 @@ class Cell:
 
     def exit_codes(self) -> list[int | None]:
         """Exit code of each rank as far as it ended; -N for one that signal N ended."""
-        while self._control is not None:
-            message = self._hear(0.0)
-            if message is None:
-                break
-            self._note(message)
-        return list(self._codes)
+        with self._lock:
+            while self._control is not None:
+                message = self._hear(0.0)
+                if message is None:
+                    break
+                self._note(message)
+            return list(self._codes)
 
     def stop(self) -> None:
         """Send KILL to everything in the cell without waiting: no instruction of it runs on after its clock."""
@@ -175,13 +179,37 @@ class Cell:
         elif self._supervisor is not None:
             signal_all(descendants(self._supervisor.pid), signal.SIGKILL)
 
+    @contextmanager
+    def armed(self, deadline_ns: int) -> Iterator[None]:
+        """Kill everything at the deadline by a clock of its own, also when the referee is busy elsewhere then.
+
+        The block sees closed channels from then on, and ``kill`` gives the report.
+        """
+        over = threading.Event()
+
+        def watch() -> None:
+            if not over.wait(max(0.0, (deadline_ns - time.monotonic_ns()) / 1e9)):
+                self.kill("the limit", deadline_ns)
+
+        thread = threading.Thread(target=watch, name=f"clock of {self.spec.name}", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
     def kill(self, reason: str, deadline_ns: int | None = None) -> KillReport:
         """End everything in the cell and wait until it is dead; a second call gives the first report again.
 
         deadline_ns: monotonic time of the limit that was missed; then TERM and a grace of 30 ms come before KILL.
         """
-        if self._report is not None:
+        with self._lock:
+            if self._report is None:
+                self._report = self._kill(reason, deadline_ns)
             return self._report
+
+    def _kill(self, reason: str, deadline_ns: int | None) -> KillReport:
         since_ns = time.monotonic_ns() if deadline_ns is None else deadline_ns
         self.exit_codes()
         survivors = 0
@@ -193,8 +221,7 @@ class Cell:
         method = "PID namespace" if self._in_namespace() else "subreaper and /proc walk"
         self.exit_codes()
         self._codes = [_KILLED if code is None and self._supervisor is not None else code for code in self._codes]
-        self._report = KillReport(reason, max(0, ended_ns - since_ns), survivors, method)
-        return self._report
+        return KillReport(reason, max(0, ended_ns - since_ns), survivors, method)
 
     def _order(self, control: int, lifeline: int, log: int, channels: list[int]) -> bytes:
         spec = self.spec

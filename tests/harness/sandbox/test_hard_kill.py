@@ -158,3 +158,27 @@ def test_a_strict_cell_refuses_to_start_where_a_layer_is_missing(tmp_path: Path,
     assert "landlock" in str(caught.value)
     assert "harness doctor" in caught.value.remedy
     assert alive(mark) == []
+
+
+@ways
+@pytest.mark.rule("S2-NO-SURVIVORS")
+def test_the_clock_kills_while_the_referee_is_busy_elsewhere(namespaced: bool, tmp_path: Path):
+    program, mark = marked(DEFIANT["deaf to TERM"])
+    with running(program, tmp_path / "log", namespaced=namespaced) as cell:
+        wait_for(lambda: alive(mark))
+        deadline_ns = time.monotonic_ns() + 200_000_000
+        with cell.armed(deadline_ns):
+            wait_for(lambda: not alive(mark))  # nobody calls kill here
+        assert time.monotonic_ns() > deadline_ns
+        report = cell.kill("asked afterwards", deadline_ns)
+        assert report.reason == "the limit"
+        assert report.survivors == 0
+
+
+def test_a_clock_that_did_not_run_out_kills_nobody(tmp_path: Path):
+    program, mark = marked("sleep()")
+    with running(program, tmp_path / "log") as cell:
+        wait_for(lambda: alive(mark))
+        with cell.armed(time.monotonic_ns() + 10**12):
+            pass
+        assert alive(mark)

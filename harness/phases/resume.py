@@ -1,0 +1,107 @@
+"""``harness submit --resume``: go on from a whole checkpoint after the referee was interrupted, or say why not.
+
+Covered: a referee that was killed, a full disk, a power cut after training. Not covered: a phase that broke a rule, and
+training itself: a clock that stopped in the middle can't be trusted any more, so such a run starts again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from harness.cli.progress import Reporter
+from harness.clock.spans import Ledger
+from harness.config.environment import cache_dir, keys_dir, runs_dir
+from harness.config.tracks import Track, load_track
+from harness.data import Dataset, open_dataset
+from harness.errors import CouldNotCheck, UsageError
+from harness.phases.context import RunContext
+from harness.phases.machine import describe_machine
+from harness.phases.run import Described, clear_after_training, remove_tree, run_submission
+from harness.phases.seal import reopen_sealed
+from harness.phases.submit import RunOutcome, exclusive_run
+from harness.phases.trained import FILE_NAME, Trained, checkpoint_digests, forget, recall
+from harness.record import load_records, open_signing_key, sign_and_store
+
+NEWEST = "newest"
+_AGAIN = "Start again with `make submit`."
+
+
+def resume_run(run: str, *, records_dir: Path, progress: Reporter) -> RunOutcome:
+    """Continue the run called ``run`` (its id, its folder, or "newest") after its training.
+
+    Raises ``UsageError`` for an unknown run, ``CouldNotCheck`` with the reason when something is not sound any more.
+    """
+    run_dir = find_run(run)
+    with exclusive_run():
+        trained = recall(run_dir)
+        track = load_track(trained.track)
+        open_signing_key(keys_dir(), records_dir)
+        dataset = open_dataset(trained.dataset, cache_dir() / "datasets", progress)
+        _refuse_changes(trained, track, dataset, records_dir)
+        described = _reopen(run_dir, trained, track, progress)
+        progress.note(f"{run_dir.name}: training ended whole; going on with packaging")
+        record = run_submission(
+            described=described,
+            dataset=dataset,
+            intent_digest=trained.intent,
+            predecessor="",
+            loss_curve=trained.loss_curve,
+        )
+        stored = sign_and_store(record, run_dir / "artifact", records_dir, keys_dir())
+        forget(run_dir)
+    return RunOutcome(stored.record, stored.path, run_dir)
+
+
+def find_run(run: str) -> Path:
+    """The folder of a run. Raises ``UsageError`` when there is none."""
+    base = runs_dir()
+    if run not in ("", "1", NEWEST):
+        for path in (base / run, Path(run)):
+            if path.is_dir():
+                return path.absolute()
+        raise UsageError(f"there is no run {run!r} in {base}.", remedy="Name a folder of it, or leave the name out.")
+    folders = sorted(path for path in base.glob("*") if path.is_dir())
+    whole = [path for path in folders if (path / FILE_NAME).is_file()]
+    if not folders:
+        raise UsageError(f"there is no run in {base}.", remedy="`make submit` starts one.")
+    return (whole or folders)[-1]
+
+
+def _refuse_changes(trained: Trained, track: Track, dataset: Dataset, records_dir: Path) -> None:
+    machine = describe_machine()
+    differences = {
+        "the track": track.digest != trained.track_digest,
+        "the data set": dataset.fingerprint != trained.data_fingerprint,
+        "the processor": machine.cpu != trained.machine.cpu,
+        "the list of GPUs": machine.gpus != trained.machine.gpus,
+        "a package or Python": (machine.python, machine.packages) != (trained.machine.python, trained.machine.packages),
+    }
+    changed = [name for name, differs in differences.items() if differs]
+    if changed:
+        raise CouldNotCheck(f"since the training {' and '.join(changed)} changed.", remedy=_AGAIN)
+    for stored in load_records(records_dir):
+        if stored.record.intent == trained.intent:
+            raise CouldNotCheck(f"the run has its result already: {stored.path}.", remedy="`harness verify` checks it.")
+
+
+def _reopen(run_dir: Path, trained: Trained, track: Track, progress: Reporter) -> Described:
+    bundle = run_dir / "code.bundle"
+    if not bundle.is_file() or hashlib.sha256(bundle.read_bytes()).hexdigest() != trained.code_digest:
+        raise CouldNotCheck(f"{bundle} is not the code that was announced.", remedy=_AGAIN)
+    clear_after_training(run_dir)
+    remove_tree(run_dir / "code")
+    context = RunContext(
+        track,
+        trained.seed,
+        run_dir,
+        reopen_sealed(run_dir),
+        trained.environ,
+        progress,
+        Ledger(earlier=trained.spans),
+        dict(trained.isolation),
+        list(trained.kills),
+    )
+    if checkpoint_digests(context) != trained.checkpoint:
+        raise CouldNotCheck(f"{context.checkpoint_dir} is not as training left it.", remedy=_AGAIN)
+    return Described(context, trained.name, trained.code_digest, trained.config, trained.parameters, trained.started_at)
