@@ -52,6 +52,8 @@ def _judge(
     inside = paren["inside"] if paren else ""
     attached = f"{inside} {_PLUS_MINUS.match(after.strip()) or ''}"
     is_mean = bool(_PLAIN_MEAN.search(inside) or _MEAN_BEFORE.search(all_before[-60:]))
+    if re.search(r"interval|\bCI\b|range", all_before[-60:], re.IGNORECASE):
+        return
     spread = _spread(after, inside)
     if not is_mean and spread is None:
         if kind == "bytes":

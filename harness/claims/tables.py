@@ -103,6 +103,8 @@ class Table:
         units = {value.kind for value in values} - {""}
         if len(units) == 1 and units != {"percent"}:
             return units.pop()
+        if re.search(r"\bbpb\b|val_bpb", name):
+            return "bpb"
         if re.search(r"ms/step|step_avg|\bms\b|time|\(s\)|seconds", name):
             return "seconds"
         if re.search(r"loss|nats", name):

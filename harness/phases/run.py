@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 import harness
+from harness.artifact.roles import bytes_by_role
 from harness.cli.progress import Reporter
 from harness.clock.spans import Ledger
 from harness.config.tracks import Track
@@ -190,6 +191,7 @@ def _run(
     scores.append(final.score)
     audits = audit(context, final, stream(val_targets), limit_s=eval_s)
     spans, budgets = clock.entries(), clock.budgets(track)
+    model = (context.artifact_dir / "model.bin").read_bytes()
     return RunRecord(
         run_id=context.run_dir.name,
         kind="refereed",
@@ -220,9 +222,10 @@ def _run(
             val_targets=val_targets,
             val_bytes=dataset.val_bytes,
         ),
-        artifact_digest=hashlib.sha256((context.artifact_dir / "model.bin").read_bytes()).hexdigest(),
+        artifact_digest=hashlib.sha256(model).hexdigest(),
         intent=intent_digest,
         predecessor=predecessor,
+        model_sections=bytes_by_role(model, max_unpacked_bytes=limits.unpacked_bytes),
     )
 
 

@@ -166,3 +166,4 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     intent: str
     predecessor: str
     conditions: Conditions | None = None
+    model_sections: dict[str, int] = {}

@@ -49,7 +49,8 @@ class SeedStatistics:
 class Comparison:
     """A candidate against a baseline: the margin in bpb, the tests, and the seeds a side that power 0.8 would need.
 
-    ``paired`` is ``None`` when the two sides do not have the same seeds; ``needed`` when no number of seeds would do.
+    ``paired`` is ``None`` when the two sides do not have the same seeds, or differ by the same in each; ``needed`` when
+    no number of seeds would do.
     """
 
     margin: Margin
@@ -121,7 +122,8 @@ def compare(candidate: SeedStatistics, baseline: SeedStatistics, margin: Margin)
     needed = seeds_needed(
         -result.difference - margin_bpb, candidate.bpb.sample_std or 0.0, baseline.bpb.sample_std or 0.0
     )
-    pairs = paired(candidate.by_seed, baseline.by_seed, margin=margin_bpb) if same else None
+    differences = {candidate.by_seed[seed] - baseline.by_seed[seed] for seed in candidate.seeds} if same else set()
+    pairs = paired(candidate.by_seed, baseline.by_seed, margin=margin_bpb) if len(differences) > 1 else None
     return Comparison(margin, margin_bpb, result, pairs, needed)
 
 

@@ -1,0 +1,105 @@
+"""What a report shows, as plain numbers: taken from records, before any drawing or wording."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.errors import UsageError
+from harness.record.predicate import RunRecord
+from harness.record.store import StoredRecord
+from harness.rules import Finding, Verdict
+from harness.stats import SeedStatistics, aggregate
+from harness.stats.seeds import pool_fields
+
+STAGES = {"float": "before quantisation", "packed": "after quantisation", "final": "after test-time training"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One record and what was found about it; ``verdict`` covers signature, chain, arithmetic and its own findings."""
+
+    stored: StoredRecord
+    verdict: Verdict
+    findings: tuple[Finding, ...]
+
+    @property
+    def record(self) -> RunRecord:
+        """The record itself."""
+        return self.stored.record
+
+    @property
+    def seed(self) -> int:
+        """Its seed."""
+        return self.record.submission.seed
+
+    @property
+    def stages(self) -> list[tuple[str, float]]:
+        """[stage in words, bpb], in the order of a run. Stages over a part of the set say so."""
+        scores = {score.stage: score for score in self.record.scores}
+        found = []
+        for stage, words in STAGES.items():
+            if stage in scores:
+                score = scores[stage]
+                part = "" if score.whole_set else f" (first {score.targets:,} targets)"
+                found.append((words + part, score.bpb))
+        return found
+
+    @property
+    def final(self) -> float | None:
+        """The final bpb."""
+        return next((score.bpb for score in self.record.scores if score.stage == "final"), None)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Runs that differ in nothing but the seed, and their statistics (``None`` without a final score)."""
+
+    runs: tuple[Run, ...]
+    statistics: SeedStatistics | None
+
+    @property
+    def title(self) -> str:
+        """Submission and track."""
+        record = self.runs[0].record
+        return f"{record.submission.name} on track {record.track.name}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything in one report; ``folder_findings`` are about keys, heads and chains."""
+
+    pools: tuple[Pool, ...]
+    folder_findings: tuple[Finding, ...]
+    comparison: tuple[str, ...] = ()
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """All runs, pool after pool."""
+        return tuple(run for pool in self.pools for run in pool.runs)
+
+
+def pool_runs(runs: Sequence[Run]) -> tuple[Pool, ...]:
+    """Group runs by everything but the seed. Runs that fail do not
+    count in statistics; of a seed that was run twice the first by time counts."""
+    groups: dict[tuple[str, ...], list[Run]] = {}
+    for run in sorted(runs, key=lambda run: run.record.started_at):
+        groups.setdefault(tuple(pool_fields(run.record).values()), []).append(run)
+    return tuple(
+        Pool(tuple(sorted(group, key=lambda run: run.seed)), _statistics(_once(group))) for group in groups.values()
+    )
+
+
+def _once(group: Sequence[Run]) -> list[RunRecord]:
+    by_seed: dict[int, RunRecord] = {}
+    for run in group:
+        if run.verdict is not Verdict.FAIL:
+            by_seed.setdefault(run.seed, run.record)
+    return list(by_seed.values())
+
+
+def _statistics(records: Sequence[RunRecord]) -> SeedStatistics | None:
+    try:
+        return aggregate(records)
+    except UsageError:
+        return None

@@ -1,0 +1,141 @@
+"""Reports as text, Markdown, JSON and HTML: right figures, hostile text defused, failing records marked."""
+
+import json
+import xml.etree.ElementTree as xml
+from dataclasses import replace
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+from report_samples import store_three_seeds
+
+from harness.artifact.roles import bytes_by_role
+from harness.claims import check_text
+from harness.cli.report import command
+from harness.errors import CouldNotCheck
+from harness.protocol.container import write_container
+from harness.record.predicate import SubmissionInfo
+from harness.report import collect, render_markdown, render_page, render_terminal
+from harness.report.svg import curve, seed_dots, timeline, waterfall
+from harness.rules import Verdict
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    root = tmp_path_factory.mktemp("report")
+    store_three_seeds(root)
+    return root / "records"
+
+
+def test_the_terminal_table_shows_each_seed_and_both_deviations_by_name(records):
+    text = render_terminal(collect([records]))
+    assert all(f"\n{seed} " in text for seed in ("42", "1337", "2025"))
+    assert "sample std 0.01" in text
+    assert "population std 0.00" in text
+
+
+def test_the_markdown_passes_the_check_of_claims(records):
+    claims = check_text(render_markdown(collect([records])))
+    assert {claim.verdict for claim in claims} == {Verdict.PASS}
+    said = {claim.what for claim in claims}
+    assert {"mean of bpb after test-time training", "sample std of bpb after quantisation"} <= said
+
+
+def test_one_record_and_several_folders_make_a_report(records, tmp_path):
+    file = next((records / "runs").glob("*-42-*.json"))
+    assert [run.seed for run in collect([file]).runs] == [42]
+    store_three_seeds(tmp_path)
+    assert len(collect([records, tmp_path / "records"]).runs) == 6
+
+
+def test_nothing_to_report_says_how_to_make_a_record(tmp_path):
+    with pytest.raises(CouldNotCheck, match="make submit"):
+        collect([tmp_path])
+
+
+def test_hostile_text_in_a_record_stays_text(tmp_path):
+    hostile = "<script>alert(1)</script>\"'&|[x](javascript:y)\u202e"
+    (stored, *_) = store_three_seeds(tmp_path / "plain")
+    run = stored.record.submission
+    config = dict(run.config)
+    submission = SubmissionInfo(hostile, run.code_digest, run.files, config, run.config_digest, 1, run.seed)
+    report = collect([tmp_path / "plain" / "records"])
+    changed = msgspec.structs.replace(stored.record, submission=submission, model_sections={hostile: 5})
+    pool = report.pools[0]
+    runs = (replace(pool.runs[0], stored=replace(pool.runs[0].stored, record=changed)), *pool.runs[1:])
+    hostile_report = replace(report, pools=(replace(pool, runs=runs),))
+    page, markdown = render_page(hostile_report), render_markdown(hostile_report)
+    assert "<script" not in page
+    assert "\u202e" not in page + markdown
+    assert "<script" not in markdown
+    assert "\\[x\\](javascript" in markdown
+
+
+def test_a_failing_record_is_marked_and_left_out_of_the_statistics(tmp_path):
+    store_three_seeds(tmp_path)
+    path = next((tmp_path / "records" / "runs").glob("*-42-*.json"))
+    damaged = path.with_name("20261124T170000Z-smoke-42-00000000.json")
+    path.rename(damaged)
+    report = collect([tmp_path / "records"])
+    assert {run.seed: run.verdict.value for run in report.runs}[42] == "FAIL"
+    assert report.pools[0].statistics.seeds == (1337, 2025)
+    result = CliRunner().invoke(
+        command, [str(tmp_path / "records"), "--out", str(tmp_path / "out")], standalone_mode=False
+    )
+    assert result.return_value == 1
+
+
+def test_the_command_writes_both_files_and_json(records, tmp_path):
+    arguments = [
+        str(records),
+        "--out",
+        str(tmp_path),
+        "--baseline",
+        str(records),
+        "--margin",
+        "0.005 nats/token",
+        "--json",
+    ]
+    result = CliRunner().invoke(command, arguments, standalone_mode=False)
+    document = json.loads(result.output)
+    assert result.return_value == 0
+    assert [run["seed"] for run in document["pools"][0]["runs"]] == [42, 1337, 2025]
+    assert any("margin 0.005 nats/token" in line for line in document["comparison"])
+    page = (tmp_path / "report.html").read_text()
+    assert "http://" not in page.replace("http://www.w3.org/2000/svg", "")
+    assert "https://" not in page
+    assert (tmp_path / "report.md").read_text().startswith("## sample on track smoke: 1.92")
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 10**7), st.floats(-1e6, 1e6)), min_size=1, max_size=30, unique_by=lambda p: p[0])
+)
+def test_any_curve_is_drawn_inside_its_frame(points):
+    picture = xml.fromstring(curve(sorted(points), "t", "x", "y"))
+    line = picture.find("{http://www.w3.org/2000/svg}polyline").attrib["points"]
+    for pair in line.split():
+        x, y = map(float, pair.split(","))
+        assert 0 <= x <= 480
+        assert 0 <= y <= 240
+
+
+@given(st.text(max_size=60), st.floats(0.1, 9), st.floats(0.1, 9))
+def test_any_name_keeps_the_drawing_well_formed(name, a, b):
+    safe = "".join(c for c in name if c.isprintable())
+    for picture in (
+        waterfall([(safe, a), ("x", b)], safe),
+        timeline([(safe, 0, a, b), (safe, a, b, None)], safe),
+        seed_dots([(1, a), (2, b)], (a + b) / 2, None, None, safe),
+    ):
+        xml.fromstring(picture)
+
+
+def test_bytes_by_role_are_those_of_the_sections():
+    sections = {"codes/blocks.0.mlp.up": b"1234", "codes/blocks.7.mlp.down": b"12", "header.json": b"{}"}
+    sections |= {f"a{i:02d}" + "x" * i: b"7" for i in range(30)}
+    found = bytes_by_role(write_container(None, sections, codec="lzma"), max_unpacked_bytes=10_000)
+    assert found["codes/blocks/mlp"] == 6
+    assert sum(found.values()) == sum(map(len, sections.values()))
+    assert len(found) == 25
