@@ -12,6 +12,7 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import sentencepiece
 
 from harness.data.tokenizers import Bytes, Encoded, Ids, PieceTable, Tokenizer, utf8
@@ -36,7 +37,7 @@ class SentencePieceTokenizer(Tokenizer):
         if self.bos_id < 0:
             raise UsageError(f"{name} has no BOS piece; the shard format needs one before each document.")
         ids = range(self.vocab_size)
-        self._byte = np.array([self._model.is_byte(i) for i in ids])
+        self._byte = np.array([bool(self._model.is_byte(i)) for i in ids])
         self._control = np.array([self._model.is_control(i) for i in ids])
         self._unknown = np.array([self._model.is_unknown(i) for i in ids])
         self._unused = np.array([self._model.is_unused(i) for i in ids])
@@ -64,6 +65,11 @@ class SentencePieceTokenizer(Tokenizer):
         space = np.array([piece.startswith(SPACE) for piece in self._pieces]) & ~boundary & ~self._byte
         sizes = np.array([len(piece.removeprefix(SPACE).encode()) for piece in self._pieces], np.int64)
         return PieceTable(np.where(boundary, 0, np.where(self._byte, 1, sizes)), space, boundary)
+
+    @property
+    def byte_pieces(self) -> npt.NDArray[np.bool_]:
+        """Which ids are byte-fallback pieces, (vocab,)."""
+        return self._byte
 
     def normalise(self, text: str) -> tuple[bytes, Bytes]:
         """The text that the model sees (U+2581 for spaces), and the raw offset of each of its bytes and of its end."""

@@ -1,0 +1,181 @@
+"""Every raw byte is accounted for once, whatever text and tokenizer; plain ``len(doc.encode())`` is the judge."""
+
+import base64
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sentencepiece
+from corpus import documents, small_dataset, trained
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from harness.cli.progress import Silent
+from harness.data import load_validation, open_dataset
+from harness.data.audit import compare_table, round_trip
+from harness.data.case import CaseTokenizer
+from harness.data.spm import SentencePieceTokenizer
+from harness.data.tokenizers import ByteTokenizer, TiktokenTokenizer
+from harness.errors import CouldNotCheck
+
+PUBLISHED = Path(__file__).parents[4] / "tokenizers" / "fineweb_8192_bpe.model"
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
+AWKWARD = st.text("aé½ﬁ …\u00a0\t\n\u2581\u200d\u0301👩日\x00 ₂Å", max_size=40)
+
+
+@cache
+def model(**options) -> SentencePieceTokenizer:
+    out = BytesIO()
+    lines = [line for text in documents(40) for line in text.splitlines() if line]
+    settings = {
+        "vocab_size": 320,
+        "model_type": "bpe",
+        "byte_fallback": True,
+        "hard_vocab_limit": False,
+        "minloglevel": 2,
+    }
+    settings |= {"pad_id": 0, "bos_id": 1, "eos_id": 2, "unk_id": 3, "add_dummy_prefix": False} | options
+    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(lines), model_writer=out, **settings)
+    return SentencePieceTokenizer(out.getvalue(), "test.model")
+
+
+def tiktoken_small():
+    pytest.importorskip("tiktoken")
+    ranks = [*(bytes([b]) for b in range(256)), b" t", b"th", b"the", b" the"]
+    return TiktokenTokenizer(b"".join(base64.b64encode(t) + b" %d\n" % i for i, t in enumerate(ranks)), "t.tiktoken")
+
+
+TOKENIZERS = {
+    "bpe": trained,
+    "unigram": lambda: model(model_type="unigram"),
+    "unigram without fallback": lambda: model(model_type="unigram", byte_fallback=False, vocab_size=200),
+    "dummy prefix": lambda: model(add_dummy_prefix=True),
+    "extra spaces kept": lambda: model(remove_extra_whitespaces=False),
+    "identity": lambda: model(normalization_rule_name="identity"),
+    "case folding": lambda: model(normalization_rule_name="nmt_nfkc_cf"),
+    "suffix spaces": lambda: model(treat_whitespace_as_suffix=True),
+    "byte260": ByteTokenizer,
+    "tiktoken": tiktoken_small,
+    "case operators": lambda: CaseTokenizer(trained()),
+}
+
+
+@pytest.mark.rule("A7-BYTES")
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_a7_tokens_of_any_text_account_for_each_raw_byte_once(name):
+    tokenizer = TOKENIZERS[name]()
+
+    @settings(max_examples=60, deadline=None)
+    @given(TEXT | AWKWARD)
+    @example("")
+    @example("  \n lead and trail \u00a0\n")
+    @example("\x00")
+    @example("👩\u200d👩\u200d👧 e\u0301 ½ ﬁ Ⅷ …")
+    def holds(text):
+        (ids, sizes), *_ = tokenizer.encode([text])
+        assert len(ids) == len(sizes)
+        assert (sizes >= 0).all()
+        assert int(sizes.sum()) == (len(text.encode()) if len(ids) else 0)
+
+    holds()
+
+
+@pytest.mark.skipif(not PUBLISHED.exists(), reason="the published 8,192-piece tokenizer is not beside the project")
+@settings(max_examples=200, deadline=None)
+@given(TEXT | AWKWARD)
+def test_a_published_tokenizer_accounts_for_each_byte(text):
+    tokenizer = SentencePieceTokenizer(PUBLISHED.read_bytes(), "published")
+    ids, sizes = tokenizer.encode([text])[0]
+    assert int(sizes.sum()) == (len(text.encode()) if len(ids) else 0)
+
+
+@pytest.mark.parametrize("text", ["x", "a" * 10_000_000, " " * 9_999_999 + "x", "½" * 1_000_000])
+def test_one_byte_and_ten_megabyte_documents(text):
+    ids, sizes = ByteTokenizer().encode([text])[0]
+    assert int(sizes.sum()) == len(ids) == len(text.encode())
+
+
+def test_a_token_may_account_for_more_than_65535_bytes(tmp_path):
+    texts = [*documents(3), "start" + " " * 200_000 + "end"]
+    dataset = open_dataset(str(small_dataset(tmp_path / "s", val=texts)), tmp_path, Silent())
+    sizes = load_validation(dataset).target_bytes
+    assert int(sizes.sum()) == sum(len(t.encode()) for t in texts)
+    assert int(sizes.max()) >= 200_000
+
+
+@pytest.mark.parametrize("shard_tokens", [2, 3, 7, 61, 10_000])
+def test_shards_cut_at_any_boundary_hold_the_same_stream(tmp_path, shard_tokens):
+    texts = ["", "½ the  house\n", "\n" * 3, "x", "日本 of"]
+    dataset = open_dataset(
+        str(small_dataset(tmp_path / "s", val=texts, train=["the senate"], shard_tokens=shard_tokens)),
+        tmp_path,
+        Silent(),
+    )
+    validation = load_validation(dataset)
+    wanted = np.concatenate([np.concatenate(([1], ids)) for ids, _ in trained().encode(texts)])
+    assert validation.tokens.tolist() == wanted.tolist()
+    assert int(validation.target_bytes.sum()) == sum(len(t.encode()) for t in texts)
+
+
+def test_offsets_agree_with_the_surfaces_that_the_encoder_reports():
+    """An independent way to the same cuts, at every place where a character is not split between tokens."""
+    tokenizer = trained()
+    processor = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.file)
+    for text in documents(12):
+        _, sizes = tokenizer.encode([text])[0]
+        ends = np.cumsum(sizes)
+        pieces = processor.encode(text.encode(), return_type="proto").pieces
+        plain = [p.surface.isascii() and p.end > p.begin and not processor.is_byte(p.id) for p in pieces]
+        places = [i for i in range(len(pieces) - 1) if plain[i] and plain[i + 1]]
+        assert len(places) > 20
+        assert [int(ends[i]) for i in places] == [pieces[i].end for i in places]
+
+
+def test_unchanged_characters_in_fallback_pieces_weigh_one_byte_each():
+    _, sizes = trained().encode(["漢字"])[0]
+    assert sizes.tolist() == [1] * 6
+
+
+def test_lone_surrogates_are_refused_by_every_tokenizer():
+    for tokenizer in (trained(), ByteTokenizer(), tiktoken_small()):
+        with pytest.raises(CouldNotCheck, match="lone surrogate"):
+            tokenizer.encode(["a\ud800"])
+
+
+@pytest.mark.parametrize("with_raw", [True, False])
+def test_every_difference_between_table_and_ledger_has_a_cause(tmp_path, with_raw):
+    texts = [*documents(7), "  lead\n\n two  spaces ½ … ﬁ \u00a0\u00a0 end  ", "日本"]
+    dataset = open_dataset(str(small_dataset(tmp_path / "s", val=texts)), tmp_path, Silent())
+    validation = load_validation(dataset)
+    raw = "".join(texts).encode() if with_raw else None
+    for window in (0, 64):
+        found = compare_table(validation.tokens, validation.target_bytes, trained(), raw, window=window)
+        assert found.table_bytes - found.exact_bytes == sum(d.bytes for d in found.differences)
+        assert found.exact_bytes == dataset.val_bytes
+    by_cause = {d.cause: d for d in found.differences}
+    assert by_cause["tail"].bytes < 0
+    assert by_cause["tail"].targets == (len(validation.tokens) - 1) % 64
+    assert by_cause["space handling"].bytes < 0
+    assert by_cause["normalisation"].targets > 0
+
+
+def test_clean_text_needs_no_cause():
+    ids, sizes = trained().encode(["the house of the senate"])[0]
+    tokens = np.concatenate(([1], ids))
+    found = compare_table(tokens, sizes, trained(), b"the house of the senate")
+    assert found.table_bytes == found.exact_bytes == 23
+    assert all(d.targets == d.bytes == 0 for d in found.differences)
+
+
+def test_round_trips_are_lossless_normalised_or_lossy():
+    clean, odd = ["the house", "a b"], ["the house", "e\u0301 … ½"]
+    assert round_trip(clean, trained()).finding("t").verdict == "PASS"
+    assert round_trip(odd, ByteTokenizer()).finding("t").verdict == "PASS"
+    finding = round_trip(odd, trained()).finding("t")
+    assert (finding.verdict, finding.where) == ("WARN", "document 1, byte 0")
+    finding = round_trip(["the", "The House"], TOKENIZERS["case folding"]()).finding("t")
+    assert (finding.verdict, finding.where) == ("FAIL", "document 1, byte 0")
+    assert "case is folded" in finding.message
+    assert round_trip(["The House OF"], CaseTokenizer(trained())).finding("t").verdict == "PASS"
