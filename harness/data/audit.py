@@ -120,7 +120,7 @@ def _causes(
 
 
 def judge_space_marker(tokenizer: Tokenizer, found: Comparison) -> Finding | None:
-    """FAIL for a SentencePiece vocabulary without U+2581: the table counts each space as three fallback bytes (#755)."""
+    """FAIL for a SentencePiece vocabulary without U+2581: the table counts each space as three bytes (#755)."""
     if tokenizer.kind != "sentencepiece" or tokenizer.table().space.any():
         return None
     share = 100 * (found.table_bytes / max(1, found.exact_bytes) - 1)
@@ -189,7 +189,7 @@ def round_trip(documents: Iterable[str], tokenizer: Tokenizer) -> Loss:
                 first = (
                     count,
                     _first_difference(raw, decoded),
-                    _how(text, expected, decoded) if worse else "NFKC and white space",
+                    _how(expected, decoded) if worse else "NFKC and white space",
                 )
             lossy += worse
         count += 1
@@ -202,7 +202,7 @@ def _first_difference(one: bytes, other: bytes) -> int:
     return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
-def _how(text: str, expected: str, decoded: bytes) -> str:
+def _how(expected: str, decoded: bytes) -> str:
     found = decoded.decode(errors="replace")
     if found.casefold() == expected.casefold():
         return "case is folded: not reversible to the source bytes"
