@@ -57,6 +57,12 @@ test-slow: $(DEV_STAMP) ## Longer tests
 test-gpu: $(DEV_STAMP) ## Tests that need a CUDA GPU
 	@$(BIN)/python -m pytest -m gpu --timeout=1800
 
+zoo: $(DEV_STAMP) ## Every cheat of the zoo and its honest twin, as a table
+	@PYTHONPATH=.:tests/support $(BIN)/python tests/zoo/table.py
+
+bench: $(DEV_STAMP) ## Speed as ratios within one run: [BENCH_FLAGS=--json]
+	@PYTHONPATH=. $(BIN)/python tests/bench/run.py $(BENCH_FLAGS)
+
 lint: $(DEV_STAMP) ## Lint, format check, types, import contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .

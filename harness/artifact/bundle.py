@@ -42,9 +42,12 @@ def unpack_code(bundle: bytes, target: Path) -> None:
         raise CouldNotCheck(f"the code bundle is damaged: {error}") from error
     for name, data in files.items():
         path = target / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-        path.chmod(0o444)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+            path.chmod(0o444)
+        except OSError as error:
+            raise CouldNotCheck(f"the code bundle's file {name} cannot be unpacked: {error.strerror}.") from error
     for folder, _, _ in os.walk(target, topdown=False):
         Path(folder).chmod(0o555)
 

@@ -92,9 +92,10 @@ def _read_bounded(path: Path, max_bytes: int) -> bytes:
         raise RuleBroken(
             RULE, f"the package phase left no readable {path.name} ({error.strerror}).", remedy=_REMEDY
         ) from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise RuleBroken(RULE, f"{path.name} is no regular file.", remedy=_REMEDY)
     with os.fdopen(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise RuleBroken(RULE, f"{path.name} is no regular file.", remedy=_REMEDY)
         data = file.read(max_bytes + 1)
     if len(data) > max_bytes:
         raise RuleBroken(

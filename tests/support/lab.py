@@ -62,7 +62,7 @@ class Worker:
 
     def _serve(self, channel: Channel, environment: CellEnvironment, build: Callable) -> None:
         try:
-            serve_on(channel, environment, build)
+            getattr(build, "serve", serve_on)(channel, environment, build)
         except SystemExit:
             pass
         finally:
@@ -91,9 +91,10 @@ class Outcome:
     findings: list[Finding] = field(default_factory=list)
 
     @property
-    def broken(self) -> set[str]:
+    def fired(self) -> set[str]:
+        """Rules that ended the run, failed or warn."""
         ended = {self.ended_by} if self.ended_by else set()
-        return ended | {f.rule for f in self.findings if f.verdict is Verdict.FAIL}
+        return ended | {f.rule for f in self.findings if f.verdict in (Verdict.FAIL, Verdict.WARN)}
 
 
 def referee(
@@ -105,14 +106,15 @@ def referee(
     positions: int = 64,
     tolerance_nats: float = 1e-4,
     floor_bpb: float = 0.9,
+    message_s: float = 20.0,
 ) -> Outcome:
     """Score ``stream`` and audit the predictor as the final stage does."""
     torch.set_num_threads(1)
     try:
-        keeper, ledger, spans = _score(build, stream, vocab_size, chunks, positions)
+        keeper, ledger, spans = _score(build, stream, vocab_size, chunks, positions, message_s)
         replays = []
         for replay in (Replayer.cuts, Replayer.truths):
-            with Worker(build, vocab_size, targets=stream.targets) as client:
+            with Worker(build, vocab_size, targets=stream.targets, message_s=message_s) as client:
                 client.prepare()
                 client.start()
                 replays.append(replay(Replayer(client, stream, spans, keeper.sample, keeper.kept)))
@@ -133,8 +135,8 @@ def referee(
     return Outcome(bpb=bpb, nats=nats, targets=targets, audits=audits, findings=findings)
 
 
-def _score(build: Callable, stream: Stream, vocab_size: int, chunks: int, positions: int):
-    with Worker(build, vocab_size, targets=stream.targets) as client:
+def _score(build: Callable, stream: Stream, vocab_size: int, chunks: int, positions: int, message_s: float):
+    with Worker(build, vocab_size, targets=stream.targets, message_s=message_s) as client:
         client.prepare()
         size = client.hello.chunk_tokens
         spans = stream.chunks(size)
@@ -148,11 +150,17 @@ def _score(build: Callable, stream: Stream, vocab_size: int, chunks: int, positi
 
 
 def fresh_build(source: Path, name: str = "build") -> Callable:
-    """A ``build`` that runs the file anew for each worker, so that module globals are not shared between them."""
+    """A ``build`` that runs the file anew for each worker, so that module globals are not shared between them.
+
+    A file with a function ``serve_<name>(channel, environment, build)`` brings a worker of its own, which may lie.
+    """
 
     def build(context):
         return runpy.run_path(str(source))[name](context)
 
+    own = runpy.run_path(str(source)).get(f"serve_{name}")
+    if own:
+        build.serve = own
     return build
 
 

@@ -1,4 +1,7 @@
-"""Each cheat of ``scoring/`` is caught by the rule it breaks, and its honest twin passes every audit."""
+"""Each cheat of ``scoring/`` is caught by the rule it breaks, and its honest twin passes every audit.
+
+A case whose rule holds by construction says ``GAINS_NOTHING``: the cheat's score is no better than its twin's.
+"""
 
 import runpy
 from pathlib import Path
@@ -10,19 +13,36 @@ VOCAB = 32
 CASES = sorted((Path(__file__).parent / "scoring").glob("*.py"))
 
 
-def meet(case: Path, animal: str) -> Outcome:
-    return referee(fresh_build(case, animal), markov_stream(VOCAB), VOCAB, positions=32, floor_bpb=0.3)
+def meet_scoring(case: Path, animal: str) -> Outcome:
+    names = runpy.run_path(str(case))
+    return referee(
+        fresh_build(case, animal),
+        markov_stream(VOCAB, targets=names.get("TARGETS", 4000)),
+        VOCAB,
+        positions=32,
+        floor_bpb=0.3,
+        message_s=names.get("MESSAGE_S", 20.0),
+    )
+
+
+def caught(case: Path) -> tuple[str, str, bool]:
+    """(rule expected, rule that fired in words, whether that is right) of a cheat."""
+    names = runpy.run_path(str(case))
+    rule, outcome = names["RULE"], meet_scoring(case, "cheat")
+    if names.get("GAINS_NOTHING"):
+        useless = outcome.bpb >= meet_scoring(case, "honest").bpb - 1e-6
+        return rule, f"{rule}: gains nothing" if useless else "nothing", useless
+    return rule, ", ".join(sorted(outcome.fired)) or "nothing", rule in outcome.fired
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda p: p.stem)
 def test_cheat_is_caught_by_its_rule(case):
-    rule = runpy.run_path(str(case))["RULE"]
-    outcome = meet(case, "cheat")
-    assert rule in outcome.broken, f"fired: {outcome.broken or 'nothing'} {outcome.reason}"
+    rule, fired, right = caught(case)
+    assert right, f"wanted {rule}, fired: {fired}"
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda p: p.stem)
 def test_honest_twin_passes(case):
-    outcome = meet(case, "honest")
-    assert not outcome.broken, f"{outcome.broken} {outcome.reason} {[f.message for f in outcome.findings]}"
-    assert outcome.targets == 4000
+    outcome = meet_scoring(case, "honest")
+    assert not outcome.fired, f"{outcome.fired} {outcome.reason} {[f.message for f in outcome.findings]}"
+    assert outcome.targets == runpy.run_path(str(case)).get("TARGETS", 4000)

@@ -1,0 +1,129 @@
+"""The referee's overhead on a CPU: a predictor scored through the protocol against the same one scored in one process.
+
+In one process the submission computes its own float64 log-softmax, as the referee does. The predictor is a small
+network of the smoke track's size: vocabulary 1,024, about 1 ms of matrix work for 64 rows on one core.
+"""
+
+import math
+import multiprocessing
+import os
+import socket
+
+import numpy as np
+import torch
+from ratios import Ratio, paired, seconds
+
+from harness.protocol.channel import Channel
+from harness.protocol.environment import CellEnvironment
+from harness.protocol.serve import serve_on
+from harness.scoring.client import EvalClient, WorkerLimits
+from harness.scoring.ledger import ScoreLedger, Stream
+from harness.scoring.loop import score_stream
+from harness.scoring.nll import token_nats
+from harness.scoring.sample import Keeper, draw_sample
+
+VOCAB, WIDTH, CHUNK, SLAB, CHUNKS = 1024, 1024, 4096, 512, 4
+
+
+class Network:
+    """An adaptive-looking network: 8 layers over each row, and a state of 4 MB that changes with each chunk."""
+
+    chunk_tokens, slab_rows, logits_dtype = CHUNK, SLAB, torch.float32
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.embed = torch.randn(VOCAB, WIDTH, generator=generator) / WIDTH**0.5
+        self.layers = [torch.randn(WIDTH, WIDTH, generator=generator) / WIDTH**0.5 for _ in range(8)]
+        self.bias = torch.zeros(VOCAB, WIDTH)
+
+    def state(self):
+        return {"bias": self.bias}
+
+    def bind_state(self, buffers):
+        self.bias = buffers["bias"]
+
+    def load_state(self):
+        pass
+
+    def warm_up(self):
+        for _ in self.score(torch.zeros(CHUNK, dtype=torch.int64)):
+            pass
+
+    def score(self, inputs):
+        for part in inputs.split(SLAB):
+            x = self.embed[part] + self.bias[part]
+            for layer in self.layers:
+                x = torch.tanh(x @ layer)
+            yield x @ self.embed.T
+
+    def adapt(self, inputs, targets):
+        self.bias[targets] *= 0.99
+
+
+def stream() -> Stream:
+    tokens = np.random.default_rng(0).integers(0, VOCAB, CHUNKS * CHUNK + 1).astype(np.uint16)
+    return Stream(tokens, np.ones(CHUNKS * CHUNK, np.uint8), CHUNKS * CHUNK)
+
+
+def alone(text: Stream, model: Network) -> float:
+    """Seconds to score the stream in this process; returns after checking that the sum is finite."""
+
+    def work():
+        total = 0.0
+        tokens = torch.from_numpy(text.tokens.astype(np.int64))
+        for start in range(0, text.targets, CHUNK):
+            inputs, targets, row = tokens[start : start + CHUNK], tokens[start + 1 : start + CHUNK + 1], 0
+            with torch.no_grad():
+                for slab in model.score(inputs):
+                    total += float(token_nats(slab, targets[row : row + len(slab)]).sum())
+                    row += len(slab)
+                model.adapt(inputs, targets)
+        if not math.isfinite(total):
+            raise RuntimeError("the sum is not finite")
+
+    return seconds(work)
+
+
+def worker(descriptor: int) -> None:
+    torch.set_num_threads(1)
+    environment = CellEnvironment(
+        phase="eval", stage="final", track="bench", seed=1, rank=0, local_rank=0, world_size=1, vocab_size=VOCAB,
+        cpu_cores=1, gpus=0, limit_s=600.0, setup_s=0.0, total_targets=CHUNKS * CHUNK, model_budget_bytes=0,
+        output_dir=None, checkpoint_dir=None, model_file=None, channel_fd=descriptor,
+    )  # fmt: skip
+    serve_on(Channel.from_descriptor(descriptor), environment, lambda _: Network())
+
+
+def refereed(text: Stream, client: EvalClient) -> float:
+    """Seconds to score the stream through the protocol, copies for the audits included."""
+    chunks = text.chunks(CHUNK)
+    keeper = Keeper(draw_sample(chunks, most_chunks=2, positions=16), chunks)
+    keeper.reserve(client.buffers.state)
+    ledger = ScoreLedger(text)
+    return seconds(lambda: score_stream(client, text, ledger, chunk_tokens=CHUNK, adapt=True, witness=keeper))
+
+
+def measure() -> list[Ratio]:
+    torch.set_num_threads(1)
+    text, model = stream(), Network()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    os.set_inheritable(theirs.fileno(), True)
+    process = multiprocessing.get_context("fork").Process(target=worker, args=(theirs.fileno(),), daemon=True)
+    process.start()
+    theirs.close()
+    with EvalClient(Channel(ours), WorkerLimits(VOCAB, CHUNK, 1 << 30, 120.0)) as client:
+        client.prepare()
+        client.start()
+        alone(text, model)
+        refereed(text, client)
+        ratio = paired(
+            "refereed ÷ in one process, CPU",
+            lambda: refereed(text, client),
+            lambda: alone(text, model),
+            pairs=7,
+            limit=1.10,
+            note=f"V {VOCAB:,}, chunks of {CHUNK:,}, 1 thread each",
+        )
+        client.stop()
+    process.join(10)
+    return [ratio]

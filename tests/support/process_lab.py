@@ -1,0 +1,165 @@
+"""Runs a small submission of the zoo through the real phases, in real cells, as far as its case needs.
+
+A case is a file of ``tests/zoo/processes``. It becomes the module ``animal`` of the submission in ``tests/zoo/base``,
+whose entries call ``animal.cheat`` or ``animal.honest`` at the place that the case names.
+"""
+
+import runpy
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from lab import markov_stream
+
+from harness.artifact.count import judge_sizes
+from harness.cli.progress import Reporter
+from harness.clock.spans import Ledger
+from harness.config.tracks import Track, load_track
+from harness.errors import HarnessError
+from harness.phases.audit import audit
+from harness.phases.context import RunContext
+from harness.phases.describe import describe
+from harness.phases.evaluate import evaluate
+from harness.phases.package import package
+from harness.phases.seal import seal_submission
+from harness.phases.train import train
+from harness.rules import Finding, Verdict
+from harness.scoring.audit import audit_findings
+from harness.scoring.ledger import Stream
+
+BASE = Path(__file__).parents[1] / "zoo" / "base"
+VOCAB = 32
+ORDER = ("describe", "train", "package", "eval", "audit")
+CANARY = "canary-of-the-validation-set"
+
+
+@dataclass
+class Met:
+    """How a run ended: rules that fired, what the cells' kernel refused, what got through, and words for people."""
+
+    fired: set[str] = field(default_factory=set)
+    refused: list[str] = field(default_factory=list)
+    got_in: list[str] = field(default_factory=list)
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A cheat and its twin. rule: what has to stop it; until: the last phase that runs; limits: of the track."""
+
+    path: Path
+    rule: str
+    until: str
+    limits: dict[str, float]
+    by_refusal: bool
+    text: str
+
+    @classmethod
+    def read(cls, path: Path) -> "Case":
+        names = runpy.run_path(str(path))
+        return cls(
+            path,
+            names["RULE"],
+            names["UNTIL"],
+            names.get("LIMITS", {}),
+            names.get("BY_REFUSAL", False),
+            names["__doc__"].splitlines()[0],
+        )
+
+
+def zoo_track(limits: dict[str, float]) -> Track:
+    smoke = load_track("smoke")
+    ours = {"describe_s": 60.0, "train_s": 60.0, "message_s": 30.0, "artifact_bytes": 100_000, "chunk_tokens": 512}
+    ours |= {"unpacked_bytes": 1_000_000, "checkpoint_bytes": 2_000_000} | limits
+    plan = msgspec.structs.replace(smoke.audit, chunks=2, positions=8, floor_bpb=0.1)
+    return msgspec.structs.replace(
+        smoke, vocab_size=VOCAB, limits=msgspec.structs.replace(smoke.limits, **ours), audit=plan
+    )
+
+
+def write_shard(path: Path, tokens: np.ndarray) -> Path:
+    head = np.zeros(256, np.int32)
+    head[:3] = 20240520, 1, len(tokens)
+    path.write_bytes(head.tobytes() + tokens.astype("<u2").tobytes())
+    return path
+
+
+def meet(case: Case, animal: str, folder: Path) -> Met:
+    """Run one animal. ``folder`` is empty and stays behind for a look at the logs."""
+    data = folder / "data"
+    data.mkdir()
+    stream = markov_stream(VOCAB, targets=1500)
+    shard = write_shard(data / "tiny_train_000000.bin", stream.tokens)
+    (data / "tiny_val_000000.bin").write_text(CANARY)
+    (folder / "keys").mkdir()
+    (folder / "keys" / "private.pem").write_text(CANARY)
+    submission = folder / "submission"
+    shutil.copytree(BASE, submission, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copyfile(case.path, submission / "animal.py")
+    (submission / "which.py").write_text(f'WHICH = "{animal}"\n')
+    run_dir = folder / "run"
+    run_dir.mkdir()
+    environ = {"ZOO_DATA": str(data), "ZOO_SHARED": str(folder / "shared"), "ZOO_KEYS": str(folder / "keys")}
+    (folder / "shared").mkdir()
+    met = Met()
+    context = None
+    try:
+        sealed = seal_submission(submission, run_dir)
+        context = RunContext(zoo_track(case.limits), 1, run_dir, sealed, environ, Reporter(), Ledger())
+        with (data / "tiny_val_000000.bin").open("rb"):  # so there is an open file of it to be found
+            findings = _run(context, case.until, shard, stream)
+        met.fired = {f.rule for f in findings if f.verdict in (Verdict.FAIL, Verdict.WARN)}
+    except HarnessError as error:
+        met.fired = {getattr(error, "rule", error.label)}
+        met.reason = str(error)
+    _look_at_logs(run_dir, met)
+    if context is not None:
+        _look_for_survivors(context, run_dir, met)
+    return met
+
+
+def _run(context: RunContext, until: str, shard: Path, stream: Stream) -> list[Finding]:
+    last = ORDER.index(until)
+    describe(context)
+    if last < ORDER.index("train"):
+        return []
+    train(context, (shard,))
+    if last < ORDER.index("package"):
+        return []
+    sizes = package(context, limit_s=context.track.limits.package_s, budget="eval")
+    findings = [judge_sizes(sizes)]
+    if last < ORDER.index("eval"):
+        return findings
+    final = evaluate(context, "final", stream, limit_s=context.track.limits.eval_s, whole_set=True)
+    if last < ORDER.index("audit"):
+        return findings
+    audits = audit(context, final, stream, limit_s=context.track.limits.eval_s)
+    degenerate = final.keeper.degenerate()
+    return findings + audit_findings(audits, bpb=final.score.bpb, floor_bpb=0.1, degenerate=degenerate)
+
+
+def _look_at_logs(run_dir: Path, met: Met) -> None:
+    for log in sorted(run_dir.glob("logs/*.log")):
+        for line in log.read_text("utf-8", "replace").splitlines():
+            if line.startswith("zoo refused "):
+                met.refused.append(f"{log.stem}: {line.removeprefix('zoo refused ')}")
+            elif line.startswith("zoo got in "):
+                met.got_in.append(f"{log.stem}: {line.removeprefix('zoo got in ')}")
+
+
+def _look_for_survivors(context: RunContext, run_dir: Path, met: Met) -> None:
+    """A daemon writes its heart beat into the checkpoint folder: does it still beat, and does the report know?"""
+    if sum(report.survivors for _, report in context.kills):
+        met.got_in.append("the kill report counts survivors")
+    beat = run_dir / "checkpoint" / "beat"
+    if not beat.exists():
+        return
+    before = beat.stat().st_size
+    time.sleep(0.3)
+    if beat.stat().st_size > before:
+        met.got_in.append("a process outlived its phase")
+    else:
+        met.refused.append("it was dead when its phase was over")

@@ -1,0 +1,20 @@
+"""Opens the validation shard in evaluation; the twin opens its model."""
+
+import os
+from pathlib import Path
+
+RULE, PLACE, UNTIL = "A4-EVAL-NO-DATA", "build", "eval"
+BY_REFUSAL = True
+
+
+def cheat(context):
+    from .visit import attempt
+
+    attempt("the validation shard", Path(os.environ["ZOO_DATA"], "tiny_val_000000.bin").read_bytes)
+
+
+def honest(context):
+    from .visit import attempt
+
+    if attempt("its model", context.model_file.read_bytes) is None:
+        raise RuntimeError("what is allowed was refused")

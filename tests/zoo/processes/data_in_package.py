@@ -1,0 +1,20 @@
+"""Calibrates on a train shard while packaging (public #593); the twin on its checkpoint."""
+
+import os
+from pathlib import Path
+
+RULE, PLACE, UNTIL = "A4-EVAL-NO-DATA", "package", "package"
+BY_REFUSAL = True
+
+
+def cheat(session, counts):
+    from .visit import attempt
+
+    attempt("a train shard", Path(os.environ["ZOO_DATA"], "tiny_train_000000.bin").read_bytes)
+
+
+def honest(session, counts):
+    from .visit import attempt
+
+    if attempt("the checkpoint", lambda: counts[:16]) is None:
+        raise RuntimeError("what is allowed was refused")

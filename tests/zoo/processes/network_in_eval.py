@@ -1,0 +1,20 @@
+"""Sends a datagram in evaluation; the twin uses a pipe."""
+
+import os
+import socket
+
+RULE, PLACE, UNTIL = "A4-NO-NETWORK", "build", "eval"
+BY_REFUSAL = True
+
+
+def cheat(context):
+    from .visit import attempt
+
+    attempt("UDP", lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"x", ("127.0.0.1", 9)))
+
+
+def honest(context):
+    from .visit import attempt
+
+    if attempt("a pipe", os.pipe) is None:
+        raise RuntimeError("what is allowed was refused")

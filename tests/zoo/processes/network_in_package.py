@@ -1,0 +1,20 @@
+"""Connects to a server while packaging; the twin uses a pipe."""
+
+import os
+import socket
+
+RULE, PLACE, UNTIL = "A4-NO-NETWORK", "package", "package"
+BY_REFUSAL = True
+
+
+def cheat(session, counts):
+    from .visit import attempt
+
+    attempt("the network", lambda: socket.create_connection(("127.0.0.1", 80), 1))
+
+
+def honest(session, counts):
+    from .visit import attempt
+
+    if attempt("a pipe", os.pipe) is None:
+        raise RuntimeError("what is allowed was refused")

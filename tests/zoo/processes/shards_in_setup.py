@@ -1,0 +1,20 @@
+"""Opens the train shard during set-up, before the clock; the twin reads its own code then."""
+
+import os
+from pathlib import Path
+
+RULE, PLACE, UNTIL = "A1-SETUP-NO-DATA", "setup", "train"
+BY_REFUSAL = True
+
+
+def cheat(session):
+    from .visit import attempt
+
+    attempt("a train shard", Path(os.environ["ZOO_DATA"], "tiny_train_000000.bin").read_bytes)
+
+
+def honest(session):
+    from .visit import attempt
+
+    if attempt("its own code", Path(__file__).read_bytes) is None:
+        raise RuntimeError("what is allowed was refused")

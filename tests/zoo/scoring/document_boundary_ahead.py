@@ -1,0 +1,25 @@
+"""Resets at the boundary of the next document, one token early, so the boundary can be seen coming (public #1797)."""
+
+import torch
+from zoo_models import Stateless, weights
+
+RULE = "C1-CAUSAL"
+BOUNDARY = 1
+
+
+def build(context, *, ahead):
+    table = weights(context.vocab_size, context.vocab_size)
+
+    def logits(inputs):
+        starts = torch.roll(inputs, -ahead) == BOUNDARY
+        return torch.where(starts[:, None], 0.0, table[inputs])
+
+    return Stateless(logits)
+
+
+def cheat(context):
+    return build(context, ahead=1)
+
+
+def honest(context):
+    return build(context, ahead=0)

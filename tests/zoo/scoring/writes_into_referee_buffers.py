@@ -1,0 +1,37 @@
+"""Writes into inputs, targets and logits while the referee reads: its copies count, so this gains nothing."""
+
+import torch
+from zoo_models import Stateless, weights
+
+from harness.protocol.serve import EvalWorker, eval_context
+
+RULE = "C3-SCORE-BEFORE-UPDATE"
+GAINS_NOTHING = True
+
+
+class Scribbler(EvalWorker):
+    def _score(self, count):
+        super()._score(count)
+        buffers = self._mapped()
+        buffers.inputs.fill_(0)
+        buffers.targets.fill_(0)
+        buffers.logits.fill_(0)
+        buffers.logits[:, 0] = 50
+
+
+def serve_cheat(channel, environment, build):
+    worker = Scribbler(channel, build(eval_context(environment)), environment)
+    try:
+        worker.prepare()
+        worker.serve()
+    except OSError:
+        pass
+
+
+def cheat(context):
+    torch.manual_seed(0)
+    table = weights(context.vocab_size, context.vocab_size)
+    return Stateless(lambda inputs: table[inputs])
+
+
+honest = cheat
