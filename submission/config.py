@@ -93,6 +93,7 @@ class Config:
     )
     eval_overlap: int = _var("context re-read before a window (overlap), or keys kept (carry)", unit="tokens", low=0)
     eval_stride: int = _var("new tokens of a window (sliding)", unit="tokens", low=1)
+    eval_pass_windows: int = _var("windows of one forward pass on a rank; 0 = all", unit="windows", low=0)
     eval_carry: str = _var(
         "the carried state after weights changed: keep it, recompute it from the last window, or decay it",
         choices=("keep", "recompute", "decay"),

@@ -23,6 +23,7 @@ from harness.protocol.device_memory import settle
 from harness.protocol.layout import LOGITS_DTYPES
 from harness.protocol.messages import Kind, Message, MessageError
 from harness.scoring.buffers import EvalBuffers, eval_buffers
+from harness.scoring.nll import token_nats
 
 MAX_SLAB_BYTES = 1 << 30
 REASON_CHARACTERS = 400
@@ -115,6 +116,9 @@ class EvalClient:
             Message(Kind.BUFFERS, hello.chunk_tokens, hello.slab_rows, 0 if device is None else 1 + device),
             self._buffers.descriptors,
         )
+        if device is not None:  # compiles what the score needs, while the worker does the same
+            zeros = torch.zeros(len(self._private), dtype=torch.int64)
+            token_nats(self._private.zero_(), zeros)
         self._expect(Kind.READY, patient=True)
         return hello
 

@@ -36,9 +36,11 @@ LOSS_SLAB_ROWS = 8192
 
 @dataclass
 class Reading:
-    """What scoring leaves for adaptation: the rows (n, length, D) of this rank, and the states around windows."""
+    """What scoring leaves for adaptation: rows (n, length, D) of this rank with their graph, a part a forward pass, and
+    the states around windows.
+    """
 
-    hidden: Tensor | None
+    hidden: list[Tensor]
     states: list[ModelState]
 
 
@@ -73,6 +75,8 @@ class HybridPredictor:
             self._carried = tuple(type(p)(*(t.contiguous().clone() for t in p)) for p in start)
             self._first_carried = tuple(type(p)(*(t.clone() for t in p)) for p in self._carried)
         self._reading: Reading | None = None
+        self.keeps_graph = True
+        self._pass_windows = config.eval_pass_windows or self.chunk_tokens
 
     def state(self) -> Mapping[str, Tensor]:
         """Control counters, context and calibration; with adaptation also every weight that moves, and its momentum."""
@@ -101,7 +105,13 @@ class HybridPredictor:
         tokens = torch.randint(self.config.vocab_size, (self.chunk_tokens + 1,), generator=generator).to(self.device)
         before = [t.clone() for t in self.state().values()]
         full, cheapest = 0, len(self.levels) - 1
-        self._rehearse(tokens, full)
+        try:
+            self._rehearse(tokens, full)
+        except torch.OutOfMemoryError:
+            self.keeps_graph = False  # the same result, from a second forward pass
+            print("no room to keep a chunk's graph: the first epoch reads it again", file=sys.stderr)
+            self._reading = None
+            self._rehearse(tokens, full)
         self._rehearse(tokens, cheapest)
         cheap_s = self._rehearse(tokens, cheapest)
         self.pace.forget()
@@ -214,7 +224,7 @@ class HybridPredictor:
         finally:
             for name, parameter in self.model.named_parameters():
                 parameter.data = own[name]
-        return torch.where(finite[:, None], rows, packed), Reading(None, reading.states)
+        return torch.where(finite[:, None], rows, packed), Reading([], reading.states)
 
     def _rows(self, inputs: Tensor, plan: Plan, start: ModelState | None = None) -> tuple[Tensor, Reading]:
         """Hidden rows of the chunk's tokens, and what they came from."""
@@ -224,12 +234,12 @@ class HybridPredictor:
                 parts, states = carry.read_stream(
                     self._read, windows, start or self._carried, self._keys, self.config.rope_base
                 )
-            return torch.cat(parts, 1)[0, : len(inputs)], Reading(None, states)
+            return torch.cat(parts, 1)[0, : len(inputs)], Reading([], states)
         cut = self.cut if plan.context else self._plain
         windows = self.ranks.share(self._padded(inputs, cut))
-        hidden, _ = self._read(windows, None)
-        rows = new_positions(self.ranks.gather(hidden.detach()), cut, len(inputs))
-        return rows, Reading(hidden if hidden.requires_grad else None, [])
+        parts = [self._read(part, None)[0] for part in torch.split(windows, self._pass_windows)]
+        rows = new_positions(self.ranks.gather(torch.cat([part.detach() for part in parts])), cut, len(inputs))
+        return rows, Reading(parts if parts[0].requires_grad else [], [])
 
     def _adapt(self, inputs: Tensor, targets: Tensor) -> bool:
         """All steps of one chunk, then the context moves on. False when they were undone."""
@@ -270,15 +280,15 @@ class HybridPredictor:
     def _loss(self, windows: Tensor, goals: Tensor, starts: list[ModelState] | None) -> Tensor:
         """Summed loss of a few windows over all ranks, nats."""
         state = self._mine(carry.stacked(starts)) if starts else None
-        total = self._summed_loss(self._read(self.ranks.share(windows), state)[0], goals)
+        total = self._summed_loss(self._read(self.ranks.share(windows), state)[0], self.ranks.share(goals))
         self.ranks.sum_all([total])
         return total
 
     def _summed_loss(self, hidden: Tensor, goals: Tensor) -> Tensor:
         matrix, cap = self.model.embedding.weight, self.config.logit_softcap
-        rows, mine = self._for_loss(hidden).flatten(0, 1), self.ranks.share(goals).flatten()
+        rows = self._for_loss(hidden).flatten(0, 1)
         loss: Tensor = HeadLoss.apply(  # type: ignore[no-untyped-call]
-            rows, matrix, mine, cap, LOSS_SLAB_ROWS, self._slab_loss
+            rows, matrix, goals.flatten(), cap, LOSS_SLAB_ROWS, self._slab_loss
         )
         return loss
 
@@ -286,17 +296,31 @@ class HybridPredictor:
         self, adapter: Adapter, windows: Tensor, goals: Tensor, starts: list[ModelState] | None, rate: float
     ) -> None:
         """One step on these windows, sharded over the ranks; the scoring pass serves the first one where it can."""
-        kept = self._reading.hidden if self._reading else None
-        if self._reading:
-            self._reading.hidden = None
-        with torch.enable_grad():
-            state = self._mine(carry.stacked(starts)) if starts else None
-            hidden = self._read(self.ranks.share(windows), state)[0] if kept is None else kept
-            loss = self._summed_loss(hidden, goals)
-        gradients = list(torch.autograd.grad(loss, list(adapter.parameters.values())))
+        kept, parameters = self._kept_parts(), list(adapter.parameters.values())
+        parts = torch.split(self.ranks.share(windows), self._pass_windows)
+        state = self._mine(carry.stacked(starts)) if starts else None
+        gradients: list[Tensor] = []
+        at = 0
+        for index, (part, mine) in enumerate(
+            zip(parts, torch.split(self.ranks.share(goals), self._pass_windows), strict=True)
+        ):
+            with torch.enable_grad():
+                hidden = kept[index] if kept else self._read(part, _windows_of(state, at, len(part)))[0]
+                loss = self._summed_loss(hidden, mine)
+            added = list(torch.autograd.grad(loss, parameters))
+            gradients = list(torch._foreach_add(gradients, added)) if gradients else added
+            kept[index : index + 1] = [hidden.detach()] if kept else []  # frees the graph
+            at += len(part)
         self.ranks.sum_all(gradients)
         torch._foreach_div_(gradients, (goals != IGNORED).sum().clamp(min=1))
         adapter.step(dict(zip(adapter.parameters, gradients, strict=True)), rate)
+
+    def _kept_parts(self) -> list[Tensor]:
+        """The scoring pass with its graph, for one use."""
+        parts = self._reading.hidden if self._reading else []
+        if self._reading:
+            self._reading.hidden = []
+        return parts
 
     def _calibrate(self, inputs: Tensor, targets: Tensor, plan: Plan) -> None:
         """Let temperature and bias learn from the chunk as the scoring weights of the next one see it."""
@@ -367,7 +391,7 @@ class HybridPredictor:
     def _reusable(self) -> bool:
         """Whether a step takes the whole chunk as it was scored and with the same weights."""
         averages = self.adapter is not None and self.adapter.averages
-        return not self._carries and self.config.ttt_batch_windows == 0 and not averages
+        return self.keeps_graph and not self._carries and self.config.ttt_batch_windows == 0 and not averages
 
     def _autocast(self) -> AbstractContextManager[object]:
         return torch.autocast("cuda", torch.bfloat16) if self._on_gpu else nullcontext()
@@ -380,3 +404,10 @@ class HybridPredictor:
 def _cut(config: Config) -> Cut:
     overlap = {"overlap": config.eval_overlap, "sliding": config.eval_seq_len - config.eval_stride}
     return Cut(config.eval_seq_len, overlap.get(config.eval_mode, 0))
+
+
+def _windows_of(state: ModelState | None, start: int, count: int) -> ModelState | None:
+    """The states of some windows of a batch."""
+    if state is None:
+        return None
+    return tuple(type(part)(*(tensor[start : start + count] for tensor in part)) for part in state)

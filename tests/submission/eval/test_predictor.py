@@ -58,6 +58,8 @@ MODES = [
     {"ttt_batch_windows": 3, "ttt_lr_schedule": "cosine"},
     {"ttt_ema": 0.5, "eval_mode": "overlap"},
     {"ttt_lora_rank": 2},
+    {"eval_pass_windows": 3},
+    {"eval_mode": "carry", "eval_pass_windows": 3},
     {"ttt_optimiser": "muon", "ttt_lr": 0.005},
     {"eval_bias_lr": 1.0, "eval_temp_lr": 0.3, "eval_temp": 0.9},
     {"ttt_freeze": "embedding,dynamics", "ttt_small_lr": 3.0, "ttt_grad_clip": 0.5, "ttt_momentum_reset": True},
@@ -219,3 +221,13 @@ def test_odd_sizes_are_scored_to_the_last_token(targets: int, mode: str) -> None
 def test_absurd_values_are_refused_by_name(name: str, value: str) -> None:
     with pytest.raises(ConfigError, match=name):
         load_config({name: value}, "smoke")
+
+
+def test_smaller_forward_passes_take_the_same_step() -> None:
+    inputs, targets = torch.randint(64, (128,)), torch.randint(64, (128,))
+    whole, parts = predictor(config()), predictor(config(eval_pass_windows=3))
+    for one in (whole, parts):
+        rows(one, inputs)
+        one.adapt(inputs, targets)
+    for name, tensor in whole.state().items():
+        torch.testing.assert_close(tensor, parts.state()[name], rtol=0, atol=1e-5, msg=name)
