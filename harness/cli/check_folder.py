@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from harness.errors import UsageError
+
 EPILOG = """\b
 Reads README.md, submission.json, logs and code as data; nothing is executed or imported. Verdicts: FAIL a rule is
 broken, WARN doubtful or a disputed reading, UNKNOWN can't be known from the folder, PASS.
@@ -17,13 +19,14 @@ Examples:
   harness check folder NEW --against PREDECESSOR              Welch test with and without the margin
   harness check folder NEW --reading eval_clock=sum --reading code_bytes=shipped
   harness check folder NEW --json > before.json; harness check folder NEW --baseline before.json
+  harness check folder --changed-from origin/main             what a pull request adds
   harness check folder NEW --sarif out.sarif --junit out.xml --annotations
 
 Exit codes: 0 good (warnings included), 1 a rule is broken, 2 wrong usage, 3 could not check."""
 
 
 @click.command(epilog=EPILOG)
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--json", "as_json", is_flag=True, help="Print everything as JSON (schema: harness/public/report.schema.json)."
 )
@@ -47,6 +50,8 @@ Exit codes: 0 good (warnings included), 1 a rule is broken, 2 wrong usage, 3 cou
     metavar="NAME=VALUE",
     help="Another reading of a disputed rule; --reading help lists them.",
 )
+@click.option("--changed-from", metavar="REVISION", help="Check the record folders that HEAD adds to this revision.")
+@click.option("--staged", "is_staged", is_flag=True, help="Check the record folders with staged changes.")
 @click.option("--all", "show_all", is_flag=True, help="Show PASS and UNKNOWN as well.")
 def command(
     paths: tuple[Path, ...],
@@ -57,6 +62,8 @@ def command(
     baseline: Path | None,
     against: Path | None,
     settings: tuple[str, ...],
+    changed_from: str | None,
+    is_staged: bool,
     show_all: bool,
 ) -> int:
     """Check the public record folders PATHS."""
@@ -68,9 +75,25 @@ def command(
     if "help" in settings:
         click.echo(Readings.__doc__)
         return 0
+    if bool(paths) + bool(changed_from) + is_staged != 1:
+        raise UsageError(
+            "give PATHS, or --changed-from REVISION, or --staged.", remedy="See harness check folder --help."
+        )
+    change = None
+    if changed_from or is_staged:
+        from harness.public.changes import changed_since, staged
+
+        change = changed_since(changed_from, Path()) if changed_from else staged(Path())
+        paths = change.folders
+        if not paths and not as_json:
+            click.echo("no record folder is in the change.", err=True)
     readings = with_settings(settings)
     known = render.read_baseline(baseline) if baseline else None
     reports = list(check_folders(paths, readings, against))
+    if change is not None and changed_from:
+        from harness.public.changes import judge_change
+
+        reports = judge_change(reports, change)
     if known is not None:
         reports = [render.only_new(report, known) for report in reports]
     if junit is not None:
