@@ -14,6 +14,7 @@ import lzma
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 MAX_OUTPUT = 4 << 20
@@ -50,6 +51,11 @@ class Unwrapped:
     executes: list[str] = field(default_factory=list)
     opaque: str = ""
     line: int = 0
+
+    @cached_property
+    def nodes(self) -> list[ast.AST]:
+        """Every node of the innermost source, gathered once."""
+        return [] if self.tree is None else list(ast.walk(self.tree))
 
 
 def parse(source: str) -> ast.Module:

@@ -67,13 +67,13 @@ def _reach(record: Record) -> dict[str, Unwrapped]:
             continue
         if name.endswith(".py"):
             waiting += [n.removeprefix("./") for n in script.executes]
-            waiting += _local_imports(record, script.tree)
+            waiting += _local_imports(record, script)
     return reached
 
 
-def _local_imports(record: Record, tree: ast.Module) -> list[str]:
+def _local_imports(record: Record, script: Unwrapped) -> list[str]:
     names: list[str] = []
-    for node in ast.walk(tree):
+    for node in script.nodes:
         modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom):
             modules = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names if node.module)]

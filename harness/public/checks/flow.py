@@ -12,6 +12,7 @@ from harness.public.unwrap import Unwrapped
 
 VAL = re.compile(r"^(?:val|valid|validation|eval)_?(?:tokens?|data|x|y|ids|batch|seqs?|docs|stream)\w*$")
 DATA = re.compile(r"^(?:tokens?|data|x|y|inputs?|targets?|ids|batch|seqs?|docs|stream)(?:_\w+)?$")
+TRAINS = re.compile(r"\bbackward\b|\bautograd\b")
 WARM = re.compile(r"warm|compile|dummy", re.IGNORECASE)
 SCORING = re.compile(r"(?:loss|nll|bits|nats|bpb)_?(?:sum|total|acc\w*)?$|^total_(?:loss|nll|bits|nats)$")
 EVALUATES = re.compile(r"(?:^|_)(?:eval|score|evaluate|validate)(?:_|$)")
@@ -32,12 +33,14 @@ def scan(record: Record, name: str, script: Unwrapped) -> None:
     """Judge every function of the innermost source, and how scores are chosen."""
     assert script.tree is not None
     inside = script.layers > 0
-    given = _called_with_validation(script.tree)
-    nodes = [node for node in ast.walk(script.tree) if isinstance(node, ast.FunctionDef)]
-    for item in (_summary(node, given.get(node.name, "")) for node in nodes):
+    training = [number for number, line in enumerate(script.source.splitlines(), 1) if TRAINS.search(line)]
+    functions = [node for node in script.nodes if isinstance(node, ast.FunctionDef)]
+    trained = [f for f in functions if any(f.lineno <= line <= (f.end_lineno or f.lineno) for line in training)]
+    given = _called_with_validation(script.nodes, {node.name for node in trained})
+    for item in (_summary(node, given.get(node.name, "")) for node in trained):
         if item.val and item.backward:
             _training(record, name, item, inside)
-    _choices(record, name, script.tree, inside)
+    _choices(record, name, script.nodes, inside)
 
 
 def _summary(node: ast.FunctionDef, given: str) -> _Function:
@@ -108,14 +111,13 @@ def _accumulates(node: ast.FunctionDef, start: int) -> bool:
     return False
 
 
-def _called_with_validation(tree: ast.Module) -> dict[str, str]:
+def _called_with_validation(nodes: list[ast.AST], functions: set[str]) -> dict[str, str]:
     tainted: dict[str, str] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call):
-            function = dotted(node.func).rsplit(".", 1)[-1]
+    for node in nodes if functions else ():
+        if isinstance(node, ast.Call) and (function := dotted(node.func).rsplit(".", 1)[-1]) in functions:
             values = [*node.args, *(keyword.value for keyword in node.keywords)]
             hit = next((n for value in values for n in sorted(names_in(value)) if VAL.match(n)), "")
-            if hit and function:
+            if hit:
                 tainted.setdefault(function, hit)
     return tainted
 
@@ -159,8 +161,8 @@ def _training(record: Record, name: str, item: _Function, inside: bool) -> None:
         )
 
 
-def _choices(record: Record, name: str, tree: ast.Module, inside: bool) -> None:
-    for node in ast.walk(tree):
+def _choices(record: Record, name: str, nodes: list[ast.AST], inside: bool) -> None:
+    for node in nodes:
         line = 0 if inside else getattr(node, "lineno", 0)
         if isinstance(node, ast.Call) and dotted(node.func) == "min" and len(node.args) > 1:
             scores = [n for arg in node.args for n in names_in(arg) if re.search(r"bpb|val_loss", n)]

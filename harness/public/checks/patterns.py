@@ -47,7 +47,7 @@ def scan(record: Record, name: str, script: Unwrapped) -> None:
     """Look through every node of a script's innermost source once."""
     assert script.tree is not None
     inside = script.layers > 0
-    for node in ast.walk(script.tree):
+    for node in script.nodes:
         line = 0 if inside else getattr(node, "lineno", 0)
         if isinstance(node, ast.Import | ast.ImportFrom):
             _imports(record, name, node, line)
