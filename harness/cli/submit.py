@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     metavar="[RUN]",
     help="Go on with an interrupted run whose training ended (default: the newest). [env: RESUME]",
 )
+@click.option(
+    "--again", envvar="AGAIN", is_flag=True, help="Run every seed of SEEDS, also one that has its record. [env: AGAIN]"
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the record (or one a seed) as JSON; no progress.")
 def command(
     seed: str | None,
@@ -40,6 +43,7 @@ def command(
     data: str | None,
     submission: str,
     resume: str | None,
+    again: bool,
     as_json: bool,
 ) -> None:
     """Train, package, evaluate, audit and sign one run, under the referee's clocks.
@@ -48,7 +52,8 @@ def command(
 
     \b
     harness submit --seed 1337
-    harness submit --seeds "1337 42 2025"      three runs, then mean, deviation and interval
+    harness submit --seeds "1337 42 2025"      three runs, then mean, deviation and interval; called again, it runs
+                                               only the seeds that have no record yet
     harness submit --submission mine           a folder made by `harness new mine`
     harness submit --resume                    after a crash or a full disk: go on behind the training
     """
@@ -58,7 +63,8 @@ def command(
     from harness.cli.summary import render_summary
     from harness.config.environment import records_dir
     from harness.errors import ExitCode, UsageError
-    from harness.phases.submit import parse_seed, submit_seeds
+    from harness.phases.seeds import submit_seeds
+    from harness.phases.submit import parse_seed
 
     if seed and seeds:
         raise UsageError(f"both SEED ({seed}) and SEEDS ({seeds}) are set.", remedy="Set one of them.")
@@ -87,10 +93,12 @@ def command(
         records_dir=records_dir(),
         progress=make_reporter(silent=as_json),
         finished=show,
+        again=again,
     )
     if len(outcomes) > 1 and not as_json:
         from harness.stats.describe import describe_pools
 
-        click.echo("\n" + "\n".join(describe_pools([outcome.record for outcome in outcomes])))
+        records = [outcome.record for outcome in outcomes]
+        click.echo("\n" + "\n".join(describe_pools(records)) + "\n`make report` draws them.")
     if any(outcome.broken for outcome in outcomes):
         raise SystemExit(ExitCode.RULE_BROKEN)

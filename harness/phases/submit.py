@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,34 +51,6 @@ def parse_seed(text: str) -> int:
             f"SEED is {text!r}; wanted a whole number from 0 to {MAX_SEED}.", remedy="Example: make submit SEED=1337."
         )
     return int(digits)
-
-
-def submit_seeds(
-    *,
-    submission_dir: Path,
-    track_name: str,
-    dataset_name: str | None,
-    seeds: list[int],
-    environ: Mapping[str, str],
-    records_dir: Path,
-    progress: Reporter,
-    finished: Callable[[RunOutcome], None],
-) -> list[RunOutcome]:
-    """Run each seed in turn; ``finished`` is called after each, so that a later failure loses no earlier result."""
-    outcomes = []
-    for seed in seeds:
-        outcome = submit_run(
-            submission_dir=submission_dir,
-            track_name=track_name,
-            dataset_name=dataset_name,
-            seed=seed,
-            environ=environ,
-            records_dir=records_dir,
-            progress=progress,
-        )
-        finished(outcome)
-        outcomes.append(outcome)
-    return outcomes
 
 
 def submit_run(
