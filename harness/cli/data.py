@@ -34,6 +34,42 @@ def command() -> None:
     """Fetch, build and inspect data sets."""
 
 
+FETCH_EPILOG = """\b
+Examples:
+  harness data fetch --variant sp1024 --train-shards 1     to look at
+  harness data fetch --variant sp8192 --with-docs          to train and score: make submit DATA=fineweb_sp8192
+An interrupted fetch goes on where it stopped. MATCHED_FINEWEB_REPO_ID and MATCHED_FINEWEB_REMOTE_ROOT_PREFIX choose
+another repository and folder in it; HF_TOKEN opens a private one."""
+
+
+@command.command(epilog=FETCH_EPILOG)
+@click.option("--variant", required=True, help="sp1024, sp4096, sp8192 or byte260.")
+@click.option("--train-shards", type=int, metavar="N", help="Only the first N train shards (default: all).")
+@click.option("--with-docs", is_flag=True, help="The documents too: they make the byte ledger, without which no score.")
+@click.option("--revision", help="Branch, tag or commit (default: main, or that of a started fetch).")
+@json_option
+def fetch(variant: str, train_shards: int | None, with_docs: bool, revision: str | None, as_json: bool) -> None:
+    """Fetch a published export from the hub, at a pinned revision, every file checked."""
+    from harness.cli.progress import make_reporter
+    from harness.config.environment import cache_dir
+    from harness.data.fetch import FetchPlan
+    from harness.data.fetch import fetch as fetch_files
+
+    plan = FetchPlan.from_environment(variant, train_shards, with_docs, revision)
+    folder = (cache_dir() / "datasets" / f"fineweb_{variant}").absolute()
+    record = fetch_files(plan, folder, make_reporter(silent=as_json))
+    result: dict[str, object] = {
+        "folder": str(folder),
+        "repository": record.repo,
+        "revision": record.revision,
+        "files": len(record.files),
+        "bytes": sum(file.size for file in record.files),
+    }
+    _show(result, as_json)
+    if not with_docs:
+        click.echo("No byte ledger without the documents: add --with-docs before a run is scored on it.", err=True)
+
+
 @command.command(epilog=BUILD_EPILOG)
 @click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--tokenizer", metavar="FILE", help="A .model, .tiktoken or byte260 .json file, or the word byte260.")

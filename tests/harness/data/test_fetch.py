@@ -1,0 +1,221 @@
+"""Fetching from a hub with faults: what comes out is whole and right, or one message and no data set."""
+
+import json
+import shutil
+
+import pytest
+from click.testing import CliRunner
+from corpus import documents, small_dataset, trained
+from hub_server import Hub
+
+from harness.cli.data import command
+from harness.cli.progress import Silent
+from harness.data import fetch as fetching
+from harness.data import load_validation, open_dataset
+from harness.data.build import folder_lock
+from harness.data.fetch import FetchPlan, fetch
+from harness.errors import CouldNotCheck, UsageError
+
+REPO = "someone/export"
+BASE = "datasets/datasets/fineweb10B_sp1024"
+VAL = f"{BASE}/fineweb_val_000000.bin"
+TRAIN = f"{BASE}/fineweb_train_000000.bin"
+VAL_DOCS = documents(6)
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory):
+    """The files of a repository with an export of two train shards."""
+    folder = small_dataset(
+        tmp_path_factory.mktemp("export") / "x", val=VAL_DOCS, train=documents(30, 100), shard_tokens=10**6
+    )
+    train = (folder / "small_train_000000.bin").read_bytes()
+    manifest = {
+        "datasets": [{"name": "fineweb10B_sp1024", "tokenizer_name": "t", "stats": {"files_train": 2, "files_val": 1}}],
+        "tokenizers": [{"name": "t", "model_path": "tokenizers/fineweb_1024_bpe.model"}],
+    }
+    docs = "".join(json.dumps({"text": text}) + "\n" for text in [*VAL_DOCS, *documents(30, 100)])
+    return {
+        "datasets/manifest.json": json.dumps(manifest).encode(),
+        VAL: (folder / "small_val_000000.bin").read_bytes(),
+        TRAIN: train,
+        f"{BASE}/fineweb_train_000001.bin": train,
+        "datasets/tokenizers/fineweb_1024_bpe.model": trained().file,
+        "datasets/docs_selected.jsonl": docs.encode(),
+    }
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch):
+    monkeypatch.setattr(fetching, "pause_s", lambda: 0.01)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 2)
+
+
+@pytest.fixture
+def hub(export):
+    with Hub(REPO, export) as running:
+        yield running
+
+
+def plan(hub, **options):
+    return FetchPlan("sp1024", repo=REPO, endpoint=hub.endpoint, **options)
+
+
+def get(hub, tmp_path, **options):
+    folder = tmp_path / "fineweb_sp1024"
+    return folder, fetch(plan(hub, **options), folder, Silent())
+
+
+def names(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.rule("A7-BYTES")
+def test_a_fetched_export_with_documents_is_a_data_set_with_an_exact_ledger(hub, tmp_path):
+    _, record = get(hub, tmp_path, with_docs=True)
+    dataset = open_dataset("fineweb_sp1024", tmp_path, Silent())
+    raw = sum(len(text.encode()) for text in VAL_DOCS)
+    assert int(load_validation(dataset).target_bytes.sum()) == dataset.val_bytes == raw
+    assert len(dataset.train_shards) == 2
+    assert dataset.disjoint.verdict == "PASS"
+    assert record.revision == hub.sha
+
+
+def test_without_documents_there_are_shards_but_no_data_set(hub, tmp_path):
+    folder, record = get(hub, tmp_path, train_shards=1)
+    assert names(folder) == {
+        "manifest.json",
+        "fetch.json",
+        "fineweb_val_000000.bin",
+        "fineweb_train_000000.bin",
+        "fineweb_1024_bpe.model",
+    }
+    assert json.loads((folder / "fetch.json").read_text())["revision"] == record.revision == hub.sha
+    with pytest.raises(UsageError, match="--with-docs"):
+        open_dataset("fineweb_sp1024", tmp_path, Silent())
+
+
+@pytest.mark.parametrize("faults", [["cut"], ["cut", "cut"], [503], [503, 429, 500], ["wrong"], ["slow"]], ids=str)
+def test_passing_faults_are_survived(hub, tmp_path, faults):
+    hub.faults[TRAIN] = list(faults)
+    folder, _ = get(hub, tmp_path)
+    assert (folder / "fineweb_train_000000.bin").read_bytes() == hub.files[TRAIN]
+    assert not hub.faults[TRAIN]
+
+
+def test_the_api_may_be_busy_too(hub, tmp_path):
+    hub.api_faults = [503, 429]
+    get(hub, tmp_path, train_shards=0)
+    assert not hub.api_faults
+
+
+def test_a_cut_transfer_goes_on_where_it_stopped(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 256)
+    hub.faults[TRAIN] = ["cut"]
+    get(hub, tmp_path)
+    assert any(path == TRAIN and asked for path, asked in hub.gets)
+
+
+@pytest.mark.parametrize(
+    ("faults", "says"), [(["wrong"] * 9, "in two downloads"), ([503] * 99, "could not be fetched in 5 tries")]
+)
+def test_lasting_faults_end_in_one_message_and_the_next_try_goes_on(hub, tmp_path, faults, says):
+    hub.faults[TRAIN] = list(faults)
+    with pytest.raises(CouldNotCheck, match=says):
+        get(hub, tmp_path)
+    assert not (tmp_path / "fineweb_sp1024").exists()
+    hub.faults.clear()
+    hub.gets.clear()
+    folder, _ = get(hub, tmp_path)
+    assert VAL not in [path for path, _ in hub.gets]
+    assert (folder / "fineweb_train_000000.bin").read_bytes() == hub.files[TRAIN]
+
+
+def test_a_second_fetch_takes_nothing_again_and_more_shards_only_those(hub, tmp_path):
+    get(hub, tmp_path, train_shards=1)
+    hub.gets.clear()
+    get(hub, tmp_path, train_shards=1)
+    assert hub.gets == []
+    folder, _ = get(hub, tmp_path, train_shards=2)
+    assert [path for path, _ in hub.gets] == [f"{BASE}/fineweb_train_000001.bin"]
+    assert (folder / "fineweb_train_000000.bin").exists()
+
+
+def test_a_manifest_that_changes_under_a_pinned_revision_is_refused(hub, tmp_path):
+    hub.faults[TRAIN] = [503] * 99
+    with pytest.raises(CouldNotCheck):
+        get(hub, tmp_path)
+    hub.faults.clear()
+    changed = json.loads(hub.files["datasets/manifest.json"])
+    changed["note"] = "changed"
+    hub.files["datasets/manifest.json"] = json.dumps(changed).encode()
+    with pytest.raises(CouldNotCheck, match="is not the one that this fetch began with"):
+        get(hub, tmp_path)
+    assert not (tmp_path / "fineweb_sp1024").exists()
+
+
+def test_digests_of_the_manifest_win_over_the_bytes(hub, tmp_path):
+    content = json.loads(hub.files["datasets/manifest.json"])
+    content["datasets"][0]["sha256"] = {VAL: "0" * 64}
+    hub.files["datasets/manifest.json"] = json.dumps(content).encode()
+    with pytest.raises(CouldNotCheck, match="different digests"):
+        get(hub, tmp_path)
+
+
+def test_documents_of_another_export_are_refused(hub, tmp_path):
+    hub.files["datasets/docs_selected.jsonl"] = b"".join(
+        json.dumps({"text": t}).encode() + b"\n" for t in documents(9, 50)
+    )
+    with pytest.raises(CouldNotCheck, match="document 0 of docs_selected"):
+        get(hub, tmp_path, with_docs=True)
+    assert not (tmp_path / "fineweb_sp1024").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda files: files.pop(TRAIN), "lacks .*fineweb_train_000000.bin"),
+        (lambda files: files.pop("datasets/manifest.json"), "lacks datasets/manifest.json"),
+        (lambda files: files.update({"datasets/manifest.json": b"[]"}), "does not describe fineweb10B_sp1024"),
+    ],
+)
+def test_an_incomplete_repository_is_named(hub, tmp_path, change, says):
+    change(hub.files)
+    with pytest.raises(CouldNotCheck, match=says):
+        get(hub, tmp_path)
+
+
+def test_a_missing_repository_a_full_disk_and_a_second_run_are_one_message_each(hub, tmp_path, monkeypatch):
+    with pytest.raises(CouldNotCheck, match="someone/else: revision main is not there"):
+        fetch(FetchPlan("sp1024", repo="someone/else", endpoint=hub.endpoint), tmp_path / "x", Silent())
+    with folder_lock(tmp_path / "fineweb_sp1024"), pytest.raises(CouldNotCheck, match="another process"):
+        get(hub, tmp_path)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(CouldNotCheck, match="1,000 bytes free"):
+        get(hub, tmp_path)
+
+
+def test_no_network_is_one_message(tmp_path):
+    with pytest.raises(CouldNotCheck, match=r"could not be fetched in 5 tries.*"):
+        fetch(FetchPlan("sp1024", repo=REPO, endpoint="http://127.0.0.1:9"), tmp_path / "x", Silent())
+
+
+def test_the_command_reads_the_public_overrides(hub, tmp_path, monkeypatch):
+    monkeypatch.setenv("MATCHED_FINEWEB_REPO_ID", REPO)
+    monkeypatch.setenv("MATCHED_FINEWEB_REMOTE_ROOT_PREFIX", "other")
+    monkeypatch.setenv("GOLF_CACHE_DIR", str(tmp_path))
+    hub.files = {path.replace("datasets/", "other/", 1): content for path, content in hub.files.items()}
+    original = FetchPlan.from_environment
+    monkeypatch.setattr(
+        FetchPlan, "from_environment", lambda *a: FetchPlan(**(vars(original(*a)) | {"endpoint": hub.endpoint}))
+    )
+    result = CliRunner().invoke(command, ["fetch", "--variant", "sp1024", "--with-docs", "--json"])
+    assert json.loads(result.stdout)["revision"] == hub.sha
+    assert open_dataset("fineweb_sp1024", tmp_path / "datasets", Silent()).name == "fineweb_sp1024"
+
+
+@pytest.mark.parametrize("options", [("sp99", None), ("sp1024", -1)])
+def test_wrong_options_are_usage_errors(options):
+    with pytest.raises(UsageError):
+        FetchPlan.from_environment(*options, False, None)
