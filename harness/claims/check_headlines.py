@@ -167,6 +167,6 @@ def _headline_size(document: Document, line: Line, claimed: Quantity, before: st
             f"one seed's size; the mean is {mean.value:,.0f} and the worst, which decides the cap, {worst.value:,.0f}"
         )
         yield disputed(line.number, here, what, f"{text} bytes", claimed.text, claimed.like(worst.value))
-    elif not claimed.about:
+    else:
         text = f"no seed's size; the mean is {mean.value:,.0f}, the worst {worst.value:,.0f} bytes"
-        yield disputed(line.number, here, what, text, claimed.text, claimed.like(worst.value))
+        yield failed(line.number, here, what, text, claimed.text, claimed.like(worst.value))

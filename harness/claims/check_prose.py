@@ -85,14 +85,49 @@ def _difference(document: Document, line: Line, claimed: Quantity, text: str) ->
         message = f"{pair[0].text.strip()} against {pair[1].text.strip()} gives it"
         yield passed(line.number, here, "difference", message, claimed.text)
         return
-    headline = _headline(document, claimed.kind)
-    if _TOWARDS.search(around) and len(foreign) == 1 and headline and claimed.kind == "bpb":
-        span = _gap(foreign[0], headline.mean.low, headline.mean.high)
-        right = size.like(sum(span) / 2)
-        message = f"{foreign[0].text.strip()} against the mean of {headline.name} gives {right}"
-        yield failed(line.number, here, "difference", message, claimed.text, right)
+    forced = _must_be(document, line, claimed, text)
+    if forced is not None:
+        low, high, words = forced
+        right = size.like((low + high) / 2)
+        message = f"{words} gives {right}"
+        if size.admits(low, high):
+            yield passed(line.number, here, "difference", message, claimed.text)
+        else:
+            yield failed(line.number, here, "difference", message, claimed.text, right)
         return
     yield unknown(line.number, here, "difference", "what it is taken between is not in this text", claimed.text)
+
+
+def _must_be(document: Document, line: Line, claimed: Quantity, text: str) -> tuple[float, float, str] | None:
+    """The range that a difference must lie in, and between what, where the words leave no choice; else ``None``."""
+    before, after = line.text[: claimed.start], line.text[claimed.end :]
+    scores = [q for q in read_quantities(text) if q.kind == claimed.kind and q.value > 0.3 and not q.signed]
+    fine = [score for score in scores if score.step <= claimed.step * 1.5]
+    if len(fine) == 2 and re.search(
+        r"(?:delta|difference|Δ)\W*(?:[-−\d.]+ (?:nats|bpb) ?\(?)?$", before, re.IGNORECASE
+    ):
+        return (*_gap(fine[0], fine[1].low, fine[1].high), f"{fine[0].text.strip()} against {fine[1].text.strip()}")
+    headline = _headline(document, claimed.kind)
+    rival = _rival(document, before, after, text, claimed)
+    if headline is None or rival is None:
+        return None
+    words = f"{rival.text.strip()} against the mean of {headline.name}"
+    return (*_gap(rival, headline.mean.low, headline.mean.high), words)
+
+
+def _rival(document: Document, before: str, after: str, text: str, claimed: Quantity) -> Quantity | None:
+    """The other submission's score that a difference in bpb is taken against."""
+    if claimed.kind != "bpb":
+        return None
+    behind = re.search(rf"\(({NUMBER})[^()]*\)\s*by\s*$", before)
+    ahead = re.match(rf"[^.;]{{0,60}}?\b(?:vs\.?|over|against|than)\s+PR #\d+\)?\s*\(({NUMBER})", after, re.IGNORECASE)
+    if behind or ahead:
+        found = read_quantities((behind or ahead)[1])  # type: ignore[index]
+        return found[0] if 0.3 < found[0].value < 10 else None
+    around = before[-25:] + after[:35]
+    scores = _foreign_scores(document, text, "bpb") or _scores_of_others(document)
+    different = {score.value: score for score in scores}
+    return scores[0] if _TOWARDS.search(around) and len(different) == 1 else None
 
 
 def _mean_difference(document: Document, line: Line, claimed: Quantity, here: str) -> Iterator[Claim]:
