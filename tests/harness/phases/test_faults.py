@@ -1,0 +1,237 @@
+"""A referee that dies, a disk that is full, memory that runs out, a second run: no false record, and a way on."""
+
+import errno
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import tiny_run
+from cells import wait_for
+from filelock import FileLock
+
+from harness.config.tracks import load_track
+from harness.errors import CouldNotCheck, RuleBroken, UsageError
+from harness.phases.conversation import failure
+from harness.phases.run import nothing_half_written
+from harness.phases.submit import exclusive_run
+from harness.record import verify_folder
+from harness.record.canonical import write_atomic
+from harness.rules import Verdict
+
+PROGRAM = Path(tiny_run.__file__)
+
+
+def start_referee(house: Path, *arguments: str) -> subprocess.Popen:
+    paths = os.pathsep.join([str(PROGRAM.parents[2]), str(PROGRAM.parent)])
+    command = [sys.executable, str(PROGRAM), str(house), *arguments]
+    return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": paths}, stderr=(house / "stderr").open("ab"))
+
+
+def cell_processes(house: Path) -> list[str]:
+    """Command lines of living processes that run code of this house's runs."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            dead = " Z " in (folder / "stat").read_text()
+        except OSError:
+            continue
+        if f"{house}/runs" in line and not dead:
+            found.append(line)
+    return found
+
+
+def stored(house: Path, kind: str) -> list[Path]:
+    return [path for path in (house / "records" / kind).glob("*") if path.is_file()]
+
+
+def assert_nothing_false(house: Path) -> None:
+    """Whatever lies in the records folder is whole and signed, and no result came out of the interrupted run."""
+    assert not stored(house, "runs")
+    assert not [path for path in (house / "records").rglob("*") if "partial" in path.name or path.suffix == ".tmp"]
+    if stored(house, "intents"):
+        assert verify_folder(house / "records").verdict in (Verdict.PASS, Verdict.WARN)
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A house whose referee was killed -9 right after training."""
+    house = tmp_path_factory.mktemp("interrupted") / "house"
+    tiny_run.make_house(house)
+    with start_referee(house) as referee:
+        wait_for(lambda: list(house.glob("runs/*/trained.json")) or referee.poll() is not None, 60)
+        referee.kill()
+        referee.wait()
+    assert list(house.glob("runs/*/trained.json")), (house / "stderr").read_text()
+    return house
+
+
+@pytest.fixture
+def house(interrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the interrupted house that a test may change."""
+    copy = tmp_path / "house"
+    shutil.copytree(interrupted, copy, symlinks=True)
+    tiny_run.use_house(copy, monkeypatch.setattr, monkeypatch.setenv)
+    return copy
+
+
+@pytest.mark.rule("S2-NO-SURVIVORS")
+def test_a_killed_referee_leaves_no_process_and_no_false_record(interrupted: Path):
+    wait_for(lambda: not cell_processes(interrupted))
+    assert len(stored(interrupted, "intents")) == 1
+    assert_nothing_false(interrupted)
+
+
+@pytest.mark.rule("R5-INTENT")
+def test_a_run_is_resumed_after_its_training_and_only_once(house: Path):
+    outcome = tiny_run.resume_tiny(house)
+    record = outcome.record
+    assert outcome.path is not None
+    names = [span.name for span in record.spans]
+    assert names.index("train") < names.index("resumed") < names.index("package")
+    assert [span.name for span in record.spans if span.budget == "train"] == ["train"]
+    assert {budget.name for budget in record.budgets if budget.used_s > 0} == {"train", "eval"}
+    assert record.loss_curve is not None
+    assert verify_folder(house / "records").verdict in (Verdict.PASS, Verdict.WARN)
+    with pytest.raises(CouldNotCheck, match="nothing sound to continue"):
+        tiny_run.resume_tiny(house, outcome.run_dir.name)
+
+
+def change_json(path: Path, **changes) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+CHANGES = {
+    "checkpoint": (lambda run: next((run / "checkpoint").iterdir()).write_bytes(b"better"), "not as training left it"),
+    "another file": (lambda run: (run / "checkpoint" / "more").write_bytes(b"x"), "not as training left it"),
+    "code": (lambda run: (run / "code.bundle").write_bytes(b"other"), "not the code that was announced"),
+    "track": (lambda run: change_json(run / "trained.json", track_digest="00"), "the track changed"),
+    "data": (lambda run: change_json(run / "trained.json", data_fingerprint="00"), "the data set changed"),
+    "cut short": (lambda run: (run / "trained.json").write_bytes(b'{"track": "smo'), "is damaged"),
+    "no training": (lambda run: (run / "trained.json").unlink(), "its training did not end"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_is_not_sound_any_more_is_not_resumed_and_says_why(name: str, house: Path):
+    change, words = CHANGES[name]
+    (run_dir,) = (house / "runs").iterdir()
+    change(run_dir)
+    with pytest.raises(CouldNotCheck, match=words):
+        tiny_run.resume_tiny(house)
+    assert_nothing_false(house)
+
+
+def test_an_unknown_run_is_refused(house: Path):
+    with pytest.raises(UsageError, match="no run 'other'"):
+        tiny_run.resume_tiny(house, "other")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(6))
+def test_a_referee_killed_at_any_instant_leaves_nothing_behind(seed: int, tmp_path: Path):
+    house = tmp_path / "house"
+    tiny_run.make_house(house)
+    with start_referee(house) as referee:
+        time.sleep(random.Random(seed).uniform(1.0, 12.0))
+        referee.kill()
+        referee.wait()
+    wait_for(lambda: not cell_processes(house))
+    results = stored(house, "runs")
+    if results:  # it was over by then: the record must be a whole one
+        assert verify_folder(house / "records").verdict in (Verdict.PASS, Verdict.WARN)
+    else:
+        assert_nothing_false(house)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_one_clear_message_and_nothing_half_written(number: int, tmp_path: Path):
+    def fill() -> None:
+        with nothing_half_written(tmp_path):
+            (tmp_path / "artifact").mkdir()
+            (tmp_path / "artifact" / "model.bin").write_bytes(b"half")
+            raise OSError(number, os.strerror(number))
+
+    with pytest.raises(CouldNotCheck, match=r"disk .* is full") as caught:
+        fill()
+    assert "GOLF_RUNS_DIR" in caught.value.remedy
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_broken_rule_after_training_leaves_nothing_to_resume(tmp_path: Path):
+    def overrun() -> None:
+        with nothing_half_written(tmp_path):
+            (tmp_path / "checkpoint").mkdir()
+            (tmp_path / "trained.json").write_text("{}")
+            raise RuleBroken("A2-EVAL-CLOCK", "late")
+
+    with pytest.raises(RuleBroken):
+        overrun()
+    assert list(tmp_path.iterdir()) == []
+
+
+FULL = """
+import ctypes, sys
+from pathlib import Path
+from harness.record.canonical import write_atomic
+from harness.sandbox import namespaces
+namespaces.enter()
+folder = Path(sys.argv[1])
+if ctypes.CDLL(None).mount(b"tmpfs", str(folder).encode(), b"tmpfs", 0, b"size=256k"):
+    sys.exit("no tmpfs")
+write_atomic(folder / "first.json", b"1" * 100_000, replace=False)
+try:
+    write_atomic(folder / "second.json", b"2" * 300_000, replace=False)
+except OSError as error:
+    print("refused", error.errno, sorted(path.name for path in folder.iterdir()))
+"""
+
+
+def test_a_record_is_not_half_written_on_a_disk_that_is_really_full(tmp_path: Path):
+    environment = os.environ | {"PYTHONPATH": str(PROGRAM.parents[2])}
+    answer = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, env=environment, check=False
+    )
+    if answer.returncode != 0 and ("no tmpfs" in answer.stderr or "unshare" in answer.stderr):
+        pytest.skip("no user namespaces on this machine")
+    assert answer.stdout.split(" ", 2)[:2] == ["refused", str(errno.ENOSPC)], answer.stderr
+    assert "['first.json']" in answer.stdout
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_atomic(tmp_path / "record.json", b"old", replace=True)
+
+    def broken(*_):
+        raise OSError(errno.EIO, "a broken disk")
+
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(OSError, match="broken disk"):
+        write_atomic(tmp_path / "record.json", b"new", replace=True)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
+
+
+@pytest.mark.parametrize(
+    "line", ["MemoryError", "RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory"]
+)
+def test_a_phase_out_of_memory_is_told_the_limit(line: str, tmp_path: Path):
+    track = load_track("smoke")
+    context = SimpleNamespace(track=track, log_file=lambda cell: tmp_path / f"{cell}.log")
+    (tmp_path / "train.log").write_text(f"Traceback (most recent call last):\n  File x\n{line}\n")
+    error = failure(context, "train", "rank 0 ended with exit code 1 before it was done")
+    assert "out of memory" in error.remedy
+    assert f"{track.limits.memory_bytes:,} bytes a process" in error.remedy
+
+
+def test_a_second_run_waits_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GOLF_CACHE_DIR", str(tmp_path))
+    with FileLock(tmp_path / "run.lock"), pytest.raises(CouldNotCheck, match="another run holds"), exclusive_run():
+        pass
+    with exclusive_run():
+        pass

@@ -1,0 +1,87 @@
+"""A whole refereed run in seconds: the template on a made-up data set. Also a program: ``tiny_run.py HOUSE``."""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from harness.cli.new import create
+from harness.cli.progress import Silent
+from harness.data import Dataset
+from harness.data.shards import shard_name, write_shard
+from harness.phases import resume, submit
+from harness.rules import Finding, Verdict
+
+VOCAB = 1024
+
+
+def make_house(house: Path) -> None:
+    """Data, and a submission from the template, below ``house``."""
+    data = house / "data"
+    data.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for part, count in (("train", 60_000), ("val", 3_000)):
+        tokens = np.minimum(random.geometric(0.02, count), VOCAB - 1).astype(np.uint16)
+        tokens[0] = 1
+        write_shard(data / shard_name("tiny", part, 0), tokens)
+    create("mini", house)
+
+
+def tiny_dataset(house: Path) -> Dataset:
+    folder = house / "data"
+    return Dataset(
+        name="tiny",
+        folder=folder,
+        fingerprint="ab" * 32,
+        files={"val.bin": "cd" * 32},
+        train_shards=tuple(sorted(folder.glob("*train*"))),
+        val_documents=1,
+        val_bytes=3 * 2_999,
+        val_tokens=3_000,
+        train_tokens=60_000,
+        vocab_size=VOCAB,
+        bos_id=1,
+        tokenizer=folder / "tokenizer.model",
+        baselines_bpb={},
+        disjoint=Finding("A4-DISJOINT", Verdict.PASS, "made up."),
+    )
+
+
+def use_house(house: Path, set_attribute, set_variable) -> None:
+    """Point the referee to ``house``."""
+    from harness.data import Validation
+    from harness.phases import run
+
+    def load_validation(_):
+        from harness.data.shards import join_values
+
+        tokens = np.asarray(join_values(sorted((house / "data").glob("*val*"))), np.uint16)
+        return Validation(tokens, np.full(len(tokens) - 1, 3, np.uint8))
+
+    for module in (submit, resume):
+        set_attribute(module, "open_dataset", lambda *_: tiny_dataset(house))
+    set_attribute(run, "load_validation", load_validation)
+    for name in ("CACHE", "KEYS", "RUNS", "RECORDS"):
+        set_variable(f"GOLF_{name}_DIR", str(house / name.lower()))
+
+
+def run_tiny(house: Path, seed: int = 1) -> submit.RunOutcome:
+    return submit.submit_run(
+        submission_dir=house / "mini",
+        track_name="smoke",
+        seed=seed,
+        environ={},
+        records_dir=house / "records",
+        progress=Silent(),
+    )
+
+
+def resume_tiny(house: Path, run: str = "newest") -> submit.RunOutcome:
+    return resume.resume_run(run, records_dir=house / "records", progress=Silent())
+
+
+if __name__ == "__main__":
+    place = Path(sys.argv[1])
+    use_house(place, setattr, os.environ.__setitem__)
+    run_tiny(place)
