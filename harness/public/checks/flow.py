@@ -46,9 +46,12 @@ def scan(record: Record, name: str, script: Unwrapped) -> None:
 def _summary(node: ast.FunctionDef, given: str) -> _Function:
     """``given`` names validation tokens that a caller hands over to one of the parameters."""
     found = _Function(node)
-    tainted = _tainted(node, bool(given))
+    inner = list(ast.walk(node))
+    tainted = _tainted(node, inner, bool(given))
+    if not tainted:
+        return found
     found.val = given or next((n for n in sorted(tainted) if VAL.match(n)), "")
-    for item in ast.walk(node):
+    for item in inner:
         if not isinstance(item, ast.Call):
             continue
         function, line = dotted(item.func), item.lineno
@@ -62,14 +65,15 @@ def _summary(node: ast.FunctionDef, given: str) -> _Function:
     return found
 
 
-def _tainted(node: ast.FunctionDef, parameters: bool) -> set[str]:
+def _tainted(node: ast.FunctionDef, inner: list[ast.AST], parameters: bool) -> set[str]:
     """Names whose values come from validation tokens; results of scoring functions and of ``len`` do not."""
-    tainted = {n for n in names_in(node) if VAL.match(n)}
+    names = {n.id if isinstance(n, ast.Name) else n.attr for n in inner if isinstance(n, ast.Name | ast.Attribute)}
+    tainted = {n for n in names if VAL.match(n)}
     tainted |= {arg.arg for arg in [*node.args.args, *node.args.kwonlyargs] if VAL.match(arg.arg)}
     if parameters:
         tainted |= {arg.arg for arg in node.args.args if DATA.search(arg.arg)}
-    for _ in range(3):
-        for item in ast.walk(node):
+    for _ in range(3 if tainted else 0):
+        for item in inner:
             if isinstance(item, ast.Assign | ast.AugAssign | ast.AnnAssign | ast.For) and (
                 source := item.iter if isinstance(item, ast.For) else item.value
             ):
