@@ -30,6 +30,7 @@ PASS_LINE = re.compile(
 BPB_ONLY = re.compile(r"(?P<name>(?:final|quantized|legal)[\w.+-]{0,60})[ :]+(?:stride:\d+ )?val_bpb[:=]\s*" + NUMBER)
 STEP_LINE = re.compile(r"(?:step[: ]\s*)?(\d+)/(\d+)\s+(train|val)_loss:\s*" + NUMBER)
 TRAIN_TIME = re.compile(r"train_time:\s*" + NUMBER + r"(ms|m|s)\b")
+ANY_BPB = re.compile(r"bpb[a-z_]{0,20}[:= ]{1,3}([0-9]\.[0-9]{5,10})\b")
 VAL_BPB = re.compile(r"val_bpb:\s*" + NUMBER)
 STOP_LINE = re.compile(r"stopping_early: (\w+)\s+train_time:\s*(\d+)ms\s+step:\s*(\d+)")
 TOTAL_LINE = re.compile(r"Total submission size(?: (\S+))?: (\d+) bytes")
@@ -51,8 +52,8 @@ SEED_INSIDE = re.compile(r"\bseed[:=](\d+)\b")
 VAL_TOKENS = re.compile(r"val[_ ]tokens:\s*(\d+)|val_loader:.*\btokens:(\d+)")
 SHARDS = re.compile(r"\btrain_shards:\s*(\d+)")
 PARAMETERS = re.compile(r"model_params:\s*([\d,]+)|\btotal: ([\d,]+) params\b")
-SCORED = re.compile(r"\b(n_tok|scored_tokens|tokens_scored|target_tokens|scored|eval_tokens)[=:]\s*(\d{5,})")
-DOCUMENTS = re.compile(r"\b(?:total_docs|docs):\s*(\d+)")
+SCORED = re.compile(r"\b(n_tok|scored_tokens|tokens_scored|target_tokens|eval_tokens)[=:]\s*(\d{5,})")
+DOCUMENTS = re.compile(r"\btotal_docs:\s*(\d+)|^ttt_lora:docs:(\d+)")
 GPU_LINE = re.compile(r"\|\s+\d+\s+(NVIDIA [\w ]{3,40}?)\s{2,}")
 WORLD = re.compile(r"\bworld_size:\s*(\d+)")
 KEY_VALUE = re.compile(r"[A-Za-z]\w{0,60}:\S{1,200}")
@@ -121,6 +122,8 @@ class RunLog:
     gpus: list[str] = field(default_factory=list)
     world: int | None = None
     settings: dict[str, tuple[str, int]] = field(default_factory=dict)
+    block: bool = False
+    figures: list[Count] = field(default_factory=list)
     marks: list[Count] = field(default_factory=list)
 
     @property
@@ -155,7 +158,7 @@ def parse_log(name: str, data: bytes) -> RunLog:
     in_block = False
     for number, line in _lines(data):
         if line.startswith("Hyperparameters:"):
-            in_block = True
+            in_block = log.block = True
             continue
         if in_block:
             pair = INDENTED.match(line)
@@ -203,7 +206,7 @@ def _take_line(log: RunLog, line: str, number: int) -> None:
     if step:
         _take_step(log, line, number, step)
         return
-    if "val_bpb" in line and "{" not in line and not SOURCE_MARK.search(line):
+    if "bpb" in line and "{" not in line and not SOURCE_MARK.search(line):
         _take_pass(log, line, number)
     if line[:1] == "|":
         gpu = GPU_LINE.match(line)
@@ -235,6 +238,10 @@ def _take_pass(log: RunLog, line: str, number: int) -> None:
     found = PASS_LINE.match(line)
     bare = None if found else BPB_ONLY.match(line)
     hit = found or bare
+    if hit is None:
+        other = ANY_BPB.search(line)
+        if other and len(log.figures) < 10 * MAX_KEPT:
+            log.figures.append(Count(line[:80], float(other[1]), number))
     if hit is None or len(log.passes) >= MAX_KEPT:
         return
     label = " ".join(hit["name"].split())
@@ -303,17 +310,27 @@ def _take_data(log: RunLog, line: str, number: int) -> None:
             digits = next(group for group in found.groups() if group)
             setattr(log, name, Count(name, int(digits.replace(",", "")[:18]), number))
     scored = SCORED.search(line)
-    if scored and len(log.scored) < 40:
-        log.scored.append(Count(scored[1], int(scored[2][:18]), number))
+    if scored:
+        _keep_largest(log.scored, Count(scored[1], int(scored[2][:18]), number))
     documents = DOCUMENTS.search(line)
     if documents and log.documents is None and "ttt" in line:
-        log.documents = Count("documents", int(documents[1][:18]), number)
+        log.documents = Count("documents", int((documents[1] or documents[2])[:18]), number)
     world = WORLD.search(line)
     if world:
         log.world = int(world[1][:6])
     mark = MARKS.search(line)
     if mark and len(log.marks) < 60:
         log.marks.append(Count(line[:160], 0, number))
+
+
+def _keep_largest(counts: list[Count], new: Count) -> None:
+    """Running counts end at the largest: one entry a label."""
+    old = next((count for count in counts if count.label == new.label), None)
+    if old is None:
+        if len(counts) < 20:
+            counts.append(new)
+    elif new.value > old.value:
+        counts[counts.index(old)] = new
 
 
 def _take_pairs(log: RunLog, line: str, number: int) -> None:

@@ -104,7 +104,10 @@ def _unsupported(record: Record, claimed: float, decimals: int, mean: float) -> 
         "computed": f"mean of the final scores {mean:.8f}",
         "remedy": "Claim the mean over the logs that are shipped.",
     }
-    if diagnostics:
+    if _on_other_lines(record, claimed, decimals):
+        message = "the claim stands on lines of a form that isn't known; which pass made it can't be told."
+        record.out.warn("A9-SCORE-MATCH", message, **evidence)  # type: ignore[arg-type]
+    elif diagnostics:
         log, score = diagnostics[0]
         message = f"the claim is a diagnostic figure ({score.label} in {log.file}), not a final score."
         record.out.fail("A9-SCORE-MATCH", message, **evidence)  # type: ignore[arg-type]
@@ -112,6 +115,21 @@ def _unsupported(record: Record, claimed: float, decimals: int, mean: float) -> 
         record.out.warn("A9-SCORE-MATCH", "the claim rests on seeds whose logs are not here.", **evidence)  # type: ignore[arg-type]
     else:
         record.out.fail("A9-SCORE-MATCH", "the claimed score stands in no log.", **evidence)  # type: ignore[arg-type]
+
+
+def _on_other_lines(record: Record, claimed: float, decimals: int) -> bool:
+    """Whether lines that are no known scoring pass give the claim: itself, or each seed's part of the mean."""
+    assert record.metadata is not None
+    if decimals >= 5 and any(agrees(claimed, decimals, f.value) for log in record.logs for f in log.figures):
+        return True
+    results = record.metadata.results
+    scores = {log.seed: results[log.seed].numbers.get("val_bpb") for log in record.logs if log.seed in results}
+    if not scores or any(score is None for score in scores.values()):
+        return False
+    mean = fmean(score for score in scores.values() if score is not None)
+    return agrees(claimed, decimals, mean) and all(
+        any(agrees(scores[log.seed] or 0, 5, f.value) for f in log.figures) for log in record.logs if log.seed in scores
+    )
 
 
 def _seeds_without_log(record: Record) -> bool:
@@ -191,6 +209,7 @@ def _disagrees(record: Record, log: RunLog, key: str, value: float) -> str | Non
     if key in ("val_bpb", "val_loss"):
         known = [s.bpb if key == "val_bpb" else s.loss for s in log.by_label.values()]
         figures = [x for x in known if x is not None]
+        figures += [f.value for f in log.figures] if key == "val_bpb" and decimals >= 5 else []
         if figures and not any(agrees(value, decimals, x) for x in figures):
             return f"{figures[-1]:g}"
     elif key in STEPS_OF_SEED and log.last_step is not None and int(value) != log.last_step:

@@ -21,8 +21,13 @@ PER_RUN = {
     "ttt_eval_batches",
 }
 PLACES = re.compile(r"(?:dir|path|files|file|root|tokenizer|dataset|cache|prefix|pattern)s?$")
+OF_THE_RUN = re.compile(r"(?:^|_)(?:time|host|hostname|date|uuid|hash|commit|port|master|device|gpu|pid|node)(?:_|$)")
+KNOWN_SETTING = re.compile(
+    r"(?:^|_)(?:lr|wd|decay|layers|dim|heads|mlp|mult|momentum|batch|tokens|len|iterations|iters|warmdown|vocab|qat|rank"
+    r"|epochs|bits|clip|softcap|size)(?:_|$)"
+)
 HARMLESS = re.compile(
-    r"(?:log_every|log_interval|val_loss_every|save|checkpoint|verbose|wandb|artifact|output|train_shards|xsa)"
+    r"(?:log_every|log_interval|val_loss_every|^val_batch|^eval_|reserve_seconds|save|checkpoint|verbose|wandb|artifact|output|train_shards|xsa)"
 )
 SELECTED = re.compile(
     r"\bbest (\d+|two|three|five) (?:seeds )?(?:out )?of \w+\b|\b(\d+)-best\b|lowest[- ]val_bpb|seeds with lowest",
@@ -50,10 +55,14 @@ def _same_config(record: Record) -> None:
     for other in logs[1:]:
         for key in sorted(set(first.settings) & set(other.settings) - PER_RUN):
             (a, line_a), (b, line_b) = first.settings[key], other.settings[key]
-            if a == b or PLACES.search(key):
+            if a == b or PLACES.search(key) or OF_THE_RUN.search(key):
                 continue
             equal = False
-            mild = HARMLESS.search(key) is not None or (key.startswith("ttt_") and "ttt" not in claimed_pass(record))
+            mild = (
+                HARMLESS.search(key) is not None
+                or not (first.block or KNOWN_SETTING.search(key))
+                or (key.startswith("ttt_") and "ttt" not in claimed_pass(record))
+            )
             report = out.warn if mild else out.fail
             report(
                 rule,
@@ -105,7 +114,10 @@ def _seed_names(record: Record) -> None:
         named = seed_of_name(log.file)
         if named is not None and log.seed is not None and named != log.seed:
             line = log.settings.get("seed", ("", 0))[1]
-            record.out.fail(
+            claimed = set(record.metadata.seeds) if record.metadata else set()
+            misleads = named in claimed and log.seed not in claimed
+            report = record.out.fail if misleads else record.out.warn
+            report(
                 "A8-SEEDS",
                 "the file name states another seed than the run used.",
                 file=log.file,

@@ -54,45 +54,63 @@ def _decimals(text: str) -> int:
 
 
 def _bytes(record: Record, log: RunLog) -> None:
-    rule, out = "A7-BYTES", record.out
-    scores = [s for s in log.passes if s.loss_text] or [s for s in log.curve if s.loss_text]
+    scores = [s for s in log.passes if s.loss_text] or [s for s in log.curve if s.loss_text][-1:]
     if log.val_tokens is None or not scores:
-        out.unknown(rule, "bytes can't be derived: no token count, or no loss beside the bpb.", file=log.file)
+        record.out.unknown(
+            "A7-BYTES", "bytes can't be derived: no token count, or no loss beside the bpb.", file=log.file
+        )
         return
-    score = max(scores, key=lambda s: (len(s.bpb_text), s.line))
-    tokens = log.val_tokens.value
+    final = log.final if log.final and log.final.loss_text else max(scores, key=lambda s: (len(s.bpb_text), s.line))
+    for score in scores:
+        if score is final or not _accepted(record, score, log.val_tokens.value):
+            _judge_bytes(record, log, score, decides=score is final)
+
+
+def _accepted(record: Record, score: Score, tokens: float) -> bool:
+    bounds = implied_bytes(score, tokens)
+    if bounds is None:
+        return True
+    slack = LONGEST_WINDOW * bounds[1] / tokens if tokens else 0
+    return bounds[0] <= record.readings.byte_high and bounds[1] >= record.readings.byte_low - slack
+
+
+def _judge_bytes(record: Record, log: RunLog, score: Score, *, decides: bool) -> None:
+    """``decides``: the log's last pass; another pass with other bytes is a WARN."""
+    rule, out = "A7-BYTES", record.out
+    tokens = log.val_tokens.value if log.val_tokens else 0
     bounds = implied_bytes(score, tokens)
     if bounds is None:
         return
     low, high = bounds
-    middle = round((low + high) / 2)
-    accepted = record.readings.byte_low, record.readings.byte_high
-    slack = LONGEST_WINDOW * middle / tokens if tokens else 0
+    middle, least = round((low + high) / 2), record.readings.byte_low
     text = f"{middle:,} bytes (+-{(high - low) / 2:,.0f})"
-    where = {
-        "file": log.file,
-        "line": score.line,
-        "found": f"loss {score.loss_text}, bpb {score.bpb_text}, {tokens:,.0f} tokens",
-    }
-    if low <= accepted[1] and high >= accepted[0] - slack:
+    found = f"loss {score.loss_text}, bpb {score.bpb_text}, {tokens:,.0f} tokens"
+    if _accepted(record, score, tokens):
         out.passed(rule, f"the score implies {text}.", file=log.file, line=score.line, found=text)
-    elif abs(middle - LEGACY_BYTES) <= (high - low) / 2 + 60_000:
-        out.warn(rule, f"implies {text}: the validation split before it was cut (#837).", computed=text, **where)  # type: ignore[arg-type]
-    elif middle < accepted[0]:
-        remark = "fewer bytes than the text has: part of the split, or another text"
-        report = out.fail if middle < 0.99 * accepted[0] else out.warn
-        report("C4-COVERAGE", f"implies {text}: {remark}.", computed=text, remedy="Score the whole split.", **where)  # type: ignore[arg-type]
+        return
+    verdict, remedy = Verdict.FAIL, "Count the UTF-8 bytes of the raw documents; compare the table with decoded text."
+    if abs(middle - LEGACY_BYTES) <= (high - low) / 2 + 60_000:
+        verdict, cause, remedy = Verdict.WARN, "the validation split before it was cut (#837)", ""
+    elif middle < least:
+        rule, remedy = "C4-COVERAGE", "Score the whole split."
+        cause = "fewer bytes than the text has: part of the split, or another text"
+        verdict = Verdict.FAIL if middle < 0.99 * least else Verdict.WARN
     else:
-        cause = next(
-            (why for known, why in KNOWN_BAD.items() if abs(middle - known) < 300_000), "bytes are counted too often"
+        why = next(
+            (why for known, why in KNOWN_BAD.items() if abs(middle - known) < 300_000), "bytes counted too often"
         )
-        out.fail(
-            rule,
-            f"implies {text}, {middle / 151_078_000 - 1:+.2%} against the raw text: {cause}.",
-            computed=text,
-            remedy="Count the UTF-8 bytes of the raw documents; compare the table with decoded text.",
-            **where,  # type: ignore[arg-type]
-        )
+        cause = f"{middle / 151_078_000 - 1:+.2%} against the raw text: {why}"
+    message = f"{score.label} implies {text}: {cause}."
+    out.add(
+        verdict if decides else Verdict.WARN,
+        rule,
+        message,
+        file=log.file,
+        line=score.line,
+        found=found,
+        computed=text,
+        remedy=remedy,
+    )
 
 
 def _coverage(record: Record, log: RunLog) -> None:
@@ -103,7 +121,8 @@ def _coverage(record: Record, log: RunLog) -> None:
     tokens, line = int(log.val_tokens.value), log.val_tokens.line
     name = next((n for n, full in WINDOWS.items() if full - LONGEST_WINDOW <= tokens <= full + LONGEST_WINDOW), None)
     for count in log.scored:
-        if abs(count.value - tokens) > LONGEST_WINDOW and count.value < tokens:
+        shares = [count.value * ranks for ranks in {1, log.world or 8}]
+        if all(tokens - share > 8 * LONGEST_WINDOW for share in shares):
             out.fail(
                 rule,
                 f"{count.label} is less than the split.",
@@ -113,7 +132,7 @@ def _coverage(record: Record, log: RunLog) -> None:
                 computed=f"val_tokens {tokens:,}",
                 remedy="Score every token.",
             )
-    if log.documents and log.documents.value < DOCUMENTS:
+    if log.documents and log.documents.value not in (DOCUMENTS, DOCUMENTS // 8) and log.documents.value < DOCUMENTS:
         out.fail(
             rule,
             "not all validation documents were evaluated.",
@@ -189,14 +208,16 @@ LOG_MARKS: tuple[tuple[str, str, Verdict, str], ...] = (
     (r"force_stop_step", "A1-CLOCK-PATCHED", Verdict.WARN, "a fixed last step ignores the clock (#1908)"),
 )
 OFF = re.compile(
-    r"[:=]\s*$|[:=]\s*(?:false|0(?:\.0+)?|off|none|disabled)(?=\s|,|$)|\b(?:no|without|disabled)\b", re.IGNORECASE
+    r"[:=]\s*$|[:=]\s*(?:false|0(?:\.0+)?|off|none|disabled)(?=\s|,|$)|\b(?:no|without|disabled|skip(?:ped|ping)?)\b",
+    re.IGNORECASE,
 )
+SWITCH = re.compile(r"(?:enabled|epochs|_mode|_gate|_beta|_step)$|^use_|^(?:slot|ppm|prequant_ttt)$")
 GATE = re.compile(r"\b(within|word)_(?:gate|beta)[:=]\s*([\d.]+)")
 
 
 def _marks(record: Record, log: RunLog) -> None:
     lines = [(mark.label, mark.line) for mark in log.marks]
-    lines += [(f"{key}: {value}", line) for key, (value, line) in log.settings.items()]
+    lines += [(f"{key}: {value}", line) for key, (value, line) in log.settings.items() if SWITCH.search(key)]
     for text, line in lines:
         for which, value in GATE.findall(text):
             if float(value.rstrip(".") or 0) > 0:

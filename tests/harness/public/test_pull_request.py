@@ -142,3 +142,23 @@ def test_the_workflow_runs_the_same_script_and_installs_only_real_dependencies()
     )
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     assert all(any(entry.startswith(name) for entry in declared) for name in installed)
+
+
+def test_the_check_imports_only_what_the_workflow_installs(tmp_path):
+    """Beside the packages that the workflow names: numpy, which scipy needs, and what they ship inside."""
+    workflow = (ROOT / ".github/workflows/check-records.yml").read_text()
+    line = next(line for line in workflow.splitlines() if "pip install" in line)
+    allowed = {*line.split("constraints.txt ")[1].split(), "numpy"}
+    old = PublicFolder(name="2026-04-01_Old").write(tmp_path)
+    new = PublicFolder().write(tmp_path)
+    code = (
+        "import sys\nfrom harness.cli.main import run\n"
+        f"try:\n    run(['check', 'folder', {str(new)!r}, '--against', {str(old)!r}, '--json', "
+        f"'--sarif', {str(tmp_path / 's')!r}, '--junit', {str(tmp_path / 'j')!r}])\nexcept SystemExit:\n    pass\n"
+        "from importlib.metadata import packages_distributions\n"
+        "known = packages_distributions()\n"
+        "print(*{d for m in sys.modules if '.' not in m for d in known.get(m, [])}, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    inside = {"parameter-golf-referee", "cffi", "charset-normalizer", "typing_extensions", "setuptools"}
+    assert set(done.stderr.split()) - inside <= allowed

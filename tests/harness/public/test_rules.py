@@ -161,7 +161,7 @@ def test_evidence_has_file_line_value_and_computed_value(tmp_path):
 
 
 def test_a_seed_in_the_name_that_is_not_the_runs_is_caught(tmp_path):
-    folder = PublicFolder()
+    folder = PublicFolder(metadata={"seeds": [1, 3, 7]})
     folder.files["train_seed2.log"] = None
     other = PublicFolder().seeds[1]
     other.code_bytes = len(SCRIPT)
