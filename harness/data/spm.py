@@ -104,8 +104,9 @@ def refine(offsets: Bytes, normal_bytes: int) -> Bytes:
     are dealt out left to right, one raw byte each, and the last takes what is left: so byte-fallback pieces of an
     unchanged character account for one byte each, and joined spaces count with the piece that shows them.
     """
-    starts = np.flatnonzero(np.diff(offsets, prepend=-1))
-    chunk = np.cumsum(np.diff(offsets, prepend=-1) != 0) - 1
+    begins = np.diff(offsets, prepend=-1) != 0
+    starts = np.flatnonzero(begins)
+    chunk = np.cumsum(begins) - 1
     within = np.arange(normal_bytes + 1) - starts[chunk]
     next_start = np.append(offsets[starts[1:]], offsets[-1])
     refined: Bytes = np.minimum(offsets + within, next_start[chunk])

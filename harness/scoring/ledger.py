@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, overload
 
@@ -18,6 +19,16 @@ import numpy as np
 import numpy.typing as npt
 
 RUNNING_POINTS = 200
+SUM_BLOCK = 65_536
+
+
+def exact_sum(nats: npt.NDArray[np.float64]) -> float:
+    """The sum, rounded once: no order, chunking or number of GPUs moves it.
+
+    Source: Shewchuk's partials (``math.fsum``), fed block by block so that no list of all values is made.
+    """
+    blocks = (nats[at : at + SUM_BLOCK].tolist() for at in range(0, len(nats), SUM_BLOCK))
+    return math.fsum(chain.from_iterable(blocks))
 
 
 class OutOfOrder(RuntimeError):
@@ -94,7 +105,7 @@ class ScoreLedger:
             raise OutOfOrder(f"chunk {chunk} covers targets {start} to {end}; {self._committed} are committed.")
         self._nats[start:end] = nats
         self._committed = end
-        total, n_bytes = math.fsum(nats), int(self._stream.target_bytes[start:end].sum())
+        total, n_bytes = exact_sum(nats), int(self._stream.target_bytes[start:end].sum(dtype=np.int64))
         self._running += total
         self._running_bytes += n_bytes
         if self._running_bytes:
@@ -113,8 +124,8 @@ class ScoreLedger:
 
     def totals(self) -> tuple[float, int, int]:
         """(nats, targets, bytes) of all that is committed. The sum of nats is exact, so chunking cannot move it."""
-        nats = math.fsum(self._nats[: self._committed].tolist())
-        return nats, self._committed, int(self._stream.target_bytes[: self._committed].sum())
+        nats = exact_sum(self._nats[: self._committed])
+        return nats, self._committed, int(self._stream.target_bytes[: self._committed].sum(dtype=np.int64))
 
     def running_bpb(self) -> list[tuple[int, float]]:
         """At most 200 points (targets so far, bpb so far), the last one included."""
