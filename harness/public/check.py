@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 
 from harness.errors import HarnessError
-from harness.public.checks import claims, clock, code, config, files, score, size, statistics
+from harness.public.checks import claims, clock, code, config, consistency, files, score, size, statistics
 from harness.public.checks.against import check_against
 from harness.public.findings import ORDER, Findings, FolderReport, Found
 from harness.public.readings import Readings
@@ -23,6 +23,7 @@ CHECKS: tuple[Callable[[Record], None], ...] = (
     config.check,
     statistics.check,
     code.check,
+    consistency.check,
 )
 FEW = 6
 """Up to this many folders are checked in this process: starting others would take longer."""

@@ -115,6 +115,8 @@ CASES = [
         Verdict.WARN,
         PublicFolder(files={"README.md": "val_bpb: 1.0805\n\n| Seed | BPB |\n|---|---|\n| 1 | 1.0831 |\n"}),
     ),
+    ("A9-JSON-MATCH", Verdict.WARN, PublicFolder(metadata={"steps_mean": 5088})),
+    ("A9-JSON-MATCH", Verdict.WARN, PublicFolder(metadata={"compliance": {"five_seeds": True}})),
     ("A9-README-MATCH", Verdict.WARN, PublicFolder(files={"README.md": "# val_bpb 1.0777\n"})),
     ("A9-MODEL-MATCH", Verdict.FAIL, broken_seed(parameters=21_800_000)),
     (
@@ -230,3 +232,10 @@ def test_implied_bytes_are_exact_to_the_printed_digits():
     low, high = implied_bytes(Score("x", 1, "1.08000000", f"{loss:.8f}"), 40_540_160)
     assert low <= BYTES <= high
     assert high - low < 5
+
+
+def test_a_ticked_box_against_a_broken_rule_is_named(tmp_path):
+    folder = broken_seed(train_ms=601_153)
+    folder.metadata["compliance"] = {"train_under_600s": True, "artifact_under_16mb": True, "eval_under_600s": False}
+    found = [item for item in findings(tmp_path, folder, "A9-JSON-MATCH") if item.verdict is Verdict.WARN]
+    assert [item.computed for item in found] == ["A1-TRAIN-CLOCK FAIL"]

@@ -1,0 +1,79 @@
+"""The JSON against itself: means and extremes of its own seed results, and boxes ticked against what was found (A9)."""
+
+from __future__ import annotations
+
+import re
+from statistics import fmean
+
+from harness.public.record import Record, agrees
+from harness.rules import Verdict
+
+AGGREGATE = re.compile(r"(?P<head>\w+)_(?P<kind>mean|avg|max|min)$|(?P<kind2>mean|max|min)_(?P<head2>\w+)$")
+BOXES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (r"train\w*_(?:under|within|le)_?600|train_under_10", ("A1-TRAIN-CLOCK",)),
+    (r"eval_(?:under|within)", ("A2-EVAL-CLOCK",)),
+    (r"artifact_(?:under|within)|under_16_?mb", ("A3-ARTIFACT-BYTES",)),
+    (r"no_pre_?quant_ttt", ("A6-PREQUANT-TTT",)),
+    (r"score_first", ("C3-SCORE-BEFORE-UPDATE", "A6-PREQUANT-TTT")),
+    (r"no_network|no_external", ("A4-NO-NETWORK",)),
+    (r"full_val|full_validation", ("C4-COVERAGE",)),
+    (r"single_pass|no_rescor|no_two_pass", ("C4-SINGLE-PASS",)),
+)
+COUNTED = {"two": 2, "three": 3, "five": 5, "3": 3, "5": 5}
+
+
+def check(record: Record) -> None:
+    """Both; runs after the other checks, whose findings the boxes are compared with."""
+    if record.metadata is not None:
+        _aggregates(record)
+        _boxes(record)
+
+
+def _aggregates(record: Record) -> None:
+    meta = record.metadata
+    assert meta is not None
+    for key, value in meta.raw.items():
+        hit = AGGREGATE.fullmatch(key)
+        if hit is None or not isinstance(value, int | float) or isinstance(value, bool):
+            continue
+        head, kind = hit["head"] or hit["head2"], hit["kind"] or hit["kind2"]
+        numbers = [result.numbers[head] for result in meta.results.values() if head in result.numbers]
+        if len(numbers) < 2 or len(numbers) != len(meta.results):
+            continue
+        computed = {"max": max, "min": min}.get(kind, fmean)(numbers)
+        decimals = record.decimals(float(value)) if isinstance(value, float) else 0
+        if not agrees(float(value), decimals, computed):
+            record.out.warn(
+                "A9-JSON-MATCH",
+                f"{key} is not the {kind} of the seeds' {head}.",
+                file=record.json_file,
+                line=meta.lines.get(key, 0),
+                found=f"{value:,}",
+                computed=f"{computed:,.8g}" if decimals else f"{computed:,.1f}",
+                remedy="Compute it from the seed results.",
+            )
+
+
+def _boxes(record: Record) -> None:
+    meta, out = record.metadata, record.out
+    assert meta is not None
+    boxes = meta.raw.get("compliance")
+    if not isinstance(boxes, dict):
+        return
+    broken = {item.rule for item in out.items if item.verdict is Verdict.FAIL}
+    for key, value in list(boxes.items())[:60]:
+        if value is not True:
+            continue
+        rules = next((rules for pattern, rules in BOXES if re.search(pattern, str(key))), ())
+        against = [rule for rule in rules if rule in broken]
+        seeds = re.fullmatch(r"(two|three|five|\d)_seeds?", str(key))
+        few = bool(seeds and record.logs and len(record.logs) < COUNTED.get(seeds[1], 0))
+        if against or few:
+            out.warn(
+                "A9-JSON-MATCH",
+                f"the box {str(key)[:60]!r} is ticked, and the folder says otherwise.",
+                file=record.json_file,
+                line=meta.lines.get(str(key), 0),
+                found="true",
+                computed=f"{against[0]} FAIL" if against else f"{len(record.logs)} log(s)",
+            )
