@@ -1,0 +1,46 @@
+"""One rank of a sharded evaluation, started by ``test_ranks``: rank 0 drives, the others follow."""
+
+import json
+import sys
+from pathlib import Path
+
+import small_models
+import torch
+import torch.distributed as dist
+
+from harness.protocol.predictor import EvalContext
+from submission.eval.predictor import HybridPredictor
+from submission.eval.ranks import Ranks
+
+
+def run(rank: int, size: int, store: str, changes: dict[str, object], result: Path, targets: int) -> None:
+    torch.set_num_threads(1)
+    if size > 1:
+        dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=size)
+    base = {"eval_seq_len": 32, "ttt_chunk_windows": 4, "eval_overlap": 8, "eval_stride": 12, "ttt_lr": 0.05}
+    config = small_models.small_config(**(base | changes))
+    told = EvalContext("final", None, None, 64, 1e9, targets, rank, size)
+    one = HybridPredictor(small_models.lively_model(config).float(), config, told, Ranks(rank, size))
+    if rank:
+        one.follow()
+    else:
+        torch.save(drive(one, targets), result)
+        one.stop()
+    if size > 1:
+        dist.destroy_process_group()
+
+
+def drive(one: HybridPredictor, targets: int) -> dict[str, torch.Tensor]:
+    """Score and adapt ``targets`` tokens; every logit, and the state at the end."""
+    tokens = torch.randint(64, (targets + 1,), generator=torch.Generator().manual_seed(9))
+    one.load_state()
+    logits = []
+    for start in range(0, targets, 128):
+        end = min(start + 128, targets)
+        logits += list(one.score(tokens[start:end]))
+        one.adapt(tokens[start:end], tokens[start + 1 : end + 1])
+    return {name: t.clone() for name, t in one.state().items()} | {"logits": torch.cat(logits).detach()}
+
+
+if __name__ == "__main__":
+    run(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], json.loads(sys.argv[4]), Path(sys.argv[5]), int(sys.argv[6]))
