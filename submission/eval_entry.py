@@ -3,6 +3,7 @@
 import os
 
 import torch
+import torch.distributed as dist
 
 from harness.protocol.predictor import EvalContext, Predictor
 from harness.protocol.serve import serve_predictor
@@ -19,7 +20,11 @@ def build(context: EvalContext) -> Predictor:
     gpus = int(os.environ["GOLF_GPUS"])
     torch.use_deterministic_algorithms(not gpus)
     torch.manual_seed(int(os.environ["SEED"]))
+    if gpus:
+        torch.cuda.set_device(context.rank)
     device = torch.device("cuda", context.rank) if gpus else torch.device("cpu")
+    if context.world_size > 1:
+        dist.init_process_group("nccl" if gpus else "gloo")
     return HybridPredictor(load_model(context, config).to(device), config, context)
 
 

@@ -47,7 +47,7 @@ def phase_cell(
         policy=SandboxPolicy(
             read=(root, _HARNESS / "__init__.py", _HARNESS / "protocol", *read),
             write=write,
-            network="loopback" if phase == "train" and ranks > 1 else "none",
+            network="loopback" if ranks > 1 else "none",
             devices=gpu_devices() if track.hardware.gpus else (),
             memory_bytes=track.limits.memory_bytes,
             file_bytes=track.limits.checkpoint_bytes,

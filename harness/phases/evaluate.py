@@ -121,6 +121,7 @@ def eval_cell(
             module=context.sealed.manifest.entry.eval,
             limit_s=limit_s,
             code_root=root,
+            ranks=track.ranks if context.sealed.manifest.eval_ranks == "all" else 1,
             read=(readable,),
             extra=extra | {"GOLF_STAGE": stage, "GOLF_TOTAL_TARGETS": str(targets)},
         ) as cell,

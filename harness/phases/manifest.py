@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 
@@ -41,11 +42,15 @@ class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The whole file."""
+    """The whole file.
+
+    eval_ranks: processes of an evaluation: one, or as many as the track has GPUs
+    """
 
     name: str
     entry: Entry
     env: Environment = Environment()
+    eval_ranks: Literal["one", "all"] = "one"
 
 
 def read_manifest(files: Mapping[str, bytes], where: str) -> Manifest:

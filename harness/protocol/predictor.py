@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 
@@ -75,4 +75,17 @@ class Predictor(Protocol):
 
     def adapt(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:
         """Learn from a chunk whose score is committed. Both int64, shape (n,). Not called after the last chunk."""
+        ...
+
+
+@runtime_checkable
+class ShardedPredictor(Protocol):
+    """What a predictor of several ranks has besides. Rank 0 is driven by the referee and drives the others."""
+
+    def follow(self) -> None:
+        """Ranks other than 0: obey rank 0 until it stops. All that they know comes from it."""
+        ...
+
+    def stop(self) -> None:
+        """Rank 0, at the end: let the others leave ``follow``."""
         ...

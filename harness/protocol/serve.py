@@ -21,7 +21,7 @@ from harness.protocol.device_memory import attach, settle
 from harness.protocol.environment import CellEnvironment
 from harness.protocol.layout import LOGITS_DTYPES, logits_code, map_tensor, state_bytes, state_views
 from harness.protocol.messages import Kind, Message
-from harness.protocol.predictor import EvalContext, Predictor, Stage
+from harness.protocol.predictor import EvalContext, Predictor, ShardedPredictor, Stage
 
 IDLE_LIMIT_S = 24 * 3600.0
 
@@ -42,9 +42,15 @@ def serve_predictor(build: Callable[[EvalContext], Predictor]) -> None:
 def serve_on(channel: Channel, environment: CellEnvironment, build: Callable[[EvalContext], Predictor]) -> None:
     """The same on a given channel. Raises ``SystemExit(1)`` when it ended in a failure."""
     try:
-        worker = EvalWorker(channel, build(eval_context(environment)), environment)
+        predictor = build(eval_context(environment))
+        if environment.rank:
+            _follow(predictor)
+            return
+        worker = EvalWorker(channel, predictor, environment)
         worker.prepare()
         worker.serve()
+        if environment.world_size > 1:
+            _sharded(predictor).stop()
     except (ChannelClosed, ChannelTimeout):
         raise SystemExit(1) from None
     except Exception as error:
@@ -53,6 +59,17 @@ def serve_on(channel: Channel, environment: CellEnvironment, build: Callable[[Ev
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         channel.send(Message(Kind.FAILED, text=" ".join(reason.split()), rank=environment.rank))
         raise SystemExit(1) from None
+
+
+def _follow(predictor: Predictor) -> None:
+    """A rank other than 0 has no say in the protocol: it does what rank 0 tells it, and has no buffers."""
+    _sharded(predictor).follow()
+
+
+def _sharded(predictor: Predictor) -> ShardedPredictor:
+    if not isinstance(predictor, ShardedPredictor):
+        raise ProtocolError('eval_ranks = "all" wants a predictor with follow() and stop().')
+    return predictor
 
 
 def eval_context(environment: CellEnvironment) -> EvalContext:

@@ -4,8 +4,8 @@
     python tests/bench/bench_eval_modes.py DATASET_FOLDER MODEL.bin --only windows --only carry --tokens 65536
     python tests/bench/bench_eval_modes.py DATASET_FOLDER MODEL.bin --row "my idea:TTT_LR=0.02,EVAL_MODE=carry"
 
-DATASET_FOLDER is a built data set (`harness data list` shows where). Several models (seeds) give mean and sample standard
-deviation of the difference to the first row. The score is the referee's (same chunks, same nats), without audits.
+DATASET_FOLDER is a built data set (`harness data list` shows where). Several models (seeds) give mean and sample
+standard deviation of the difference to the first row. Scored as the referee does (same chunks and nats), not audited.
 """
 
 import argparse
@@ -66,7 +66,7 @@ def main() -> None:
     rows = {name: ROWS[name] for name in options.only or ROWS}
     rows |= {name: dict(p.split("=") for p in sets.split(",")) for name, sets in (r.split(":") for r in options.row)}
     scores: dict[str, list[tuple[float, float]]] = {}
-    print(f"| variant | bpb | to the first row, mBPB | s | tokens/s |\n| --- | ---: | ---: | ---: | ---: |", flush=True)
+    print("| variant | bpb | to the first row, mBPB | s | tokens/s |\n| --- | ---: | ---: | ---: | ---: |", flush=True)
     for name, changes in rows.items():
         scores[name] = [evaluate(options, model, changes) for model in options.model]
         print(line(name, scores[name], next(iter(scores.values())), options.tokens), flush=True)

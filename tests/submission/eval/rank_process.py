@@ -1,14 +1,18 @@
 """One rank of a sharded evaluation, started by ``test_ranks``: rank 0 drives, the others follow."""
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
 
+import lab
 import small_models
 import torch
 import torch.distributed as dist
 
+from harness.protocol.channel import Channel
 from harness.protocol.predictor import EvalContext
+from harness.protocol.serve import serve_on
 from submission.eval.predictor import HybridPredictor
 from submission.eval.ranks import Ranks
 
@@ -21,7 +25,11 @@ def run(rank: int, size: int, store: str, changes: dict[str, object], result: Pa
     config = small_models.small_config(**(base | changes))
     told = EvalContext("final", None, None, 64, 1e9, targets, rank, size)
     one = HybridPredictor(small_models.lively_model(config).float(), config, told, Ranks(rank, size))
-    if rank:
+    if result.name == "refereed":
+        environment = dataclasses.replace(lab.cell_environment(64, targets), rank=rank, world_size=size)
+        channel = Channel.from_descriptor(int(sys.argv[7])) if rank == 0 else Channel.pair()[0]
+        serve_on(channel, environment, lambda _: one)
+    elif rank:
         one.follow()
     else:
         torch.save(drive(one, targets), result)
