@@ -33,7 +33,7 @@ setup: $(RUN_STAMP) ## Create the virtual environment
 
 setup-dev: $(DEV_STAMP) ## … with the tools that tests and checks need
 
-submit: $(RUN_STAMP) ## Train, package, evaluate, sign: SEED=1337 [TRACK=smoke] [SEEDS="1 2 3"] [SUBMISSION=folder]
+submit: $(RUN_STAMP) ## Train, package, evaluate, sign: SEED=1337 [TRACK=smoke] [SEEDS="1 2 3"] [SUBMISSION=folder] [RESUME=newest]
 	@$(BIN)/harness submit
 
 verify: $(RUN_STAMP) ## Verify every record in records/

@@ -43,7 +43,7 @@ def phase_cell(
         name=title,
         argv=(sys.executable, "-I", "-B", str(BOOTSTRAP), str(root), module),
         env=_environment(context, phase, limit_s, ranks) | dict(extra or {}),
-        rank_env=_rank_environments(ranks),
+        rank_env=rank_environments(ranks),
         policy=SandboxPolicy(
             read=(root, _HARNESS / "__init__.py", _HARNESS / "protocol", *read),
             write=write,
@@ -86,7 +86,8 @@ def _environment(context: RunContext, phase: str, limit_s: float, ranks: int) ->
     }
 
 
-def _rank_environments(ranks: int) -> tuple[dict[str, str], ...]:
+def rank_environments(ranks: int) -> tuple[dict[str, str], ...]:
+    """The variables of each rank, with a port of the loopback for their rendezvous."""
     port = str(_free_port()) if ranks > 1 else "0"
     return tuple(
         {
@@ -95,6 +96,8 @@ def _rank_environments(ranks: int) -> tuple[dict[str, str], ...]:
             "WORLD_SIZE": str(ranks),
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": port,
+            "GLOO_SOCKET_IFNAME": "lo",
+            "NCCL_SOCKET_IFNAME": "lo",
         }
         for rank in range(ranks)
     )

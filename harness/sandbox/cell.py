@@ -212,12 +212,11 @@ class Cell:
     def _kill(self, reason: str, deadline_ns: int | None) -> KillReport:
         since_ns = time.monotonic_ns() if deadline_ns is None else deadline_ns
         self.exit_codes()
-        survivors = 0
+        survivors, ended_ns = 0, time.monotonic_ns()
         if self._supervisor is not None:
             if deadline_ns is not None:
                 self._ask_to_end()
-            survivors = self._kill_all(self._supervisor)
-        ended_ns = time.monotonic_ns()
+            survivors, ended_ns = self._kill_all(self._supervisor)
         method = "PID namespace" if self._in_namespace() else "subreaper and /proc walk"
         self.exit_codes()
         self._codes = [_KILLED if code is None and self._supervisor is not None else code for code in self._codes]
@@ -314,14 +313,15 @@ class Cell:
         while None in self.exit_codes() and time.monotonic() < until:
             time.sleep(0.002)
 
-    def _kill_all(self, supervisor: subprocess.Popen[bytes]) -> int:
-        """KILL, then the proof; the number of survivors."""
+    def _kill_all(self, supervisor: subprocess.Popen[bytes]) -> tuple[int, int]:
+        """KILL, then the proof: the number of survivors, and when the last process was seen dead."""
         self.stop()
         if self._in_namespace():
             dead = self._await_first()
             survivors = 0 if dead else len(descendants(supervisor.pid))
         else:
             survivors = kill_tree(supervisor.pid)
+        ended_ns = time.monotonic_ns()
         self._cut_lifeline()
         try:
             supervisor.wait(DEATH_LIMIT_S)
@@ -329,7 +329,8 @@ class Cell:
             supervisor.kill()
             supervisor.wait()
         self._launchers.discard(supervisor.pid)
-        return survivors + self._kill_strays()
+        strays = self._kill_strays()
+        return survivors + strays, time.monotonic_ns() if strays else ended_ns
 
     def _await_first(self) -> bool:
         """Whether the first process ended in time; the kernel lets it end only after all others of its namespace."""

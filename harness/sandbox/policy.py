@@ -56,7 +56,14 @@ _FILES = (
     "/sys/devices/system/node",
     "/sys/kernel/mm/transparent_hugepage",
 )
-_FILES_FOR_GPUS = ("/sys/bus/pci", "/sys/devices", "/sys/module", "/sys/class", "/etc/vulkan", "/etc/OpenCL")
+_HARDWARE = (  # what CUDA, NCCL and Gloo look up about GPUs, links and interfaces
+    "/sys/bus/pci",
+    "/sys/devices",
+    "/sys/module",
+    "/sys/class",
+    "/etc/vulkan",
+    "/etc/OpenCL",
+)
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _PATH = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/cuda/bin")
 _INHERITED = ("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "TZ")
@@ -68,7 +75,10 @@ def landlock_rules(policy: SandboxPolicy, home: Path) -> list[tuple[str, str]]:
     home: the cell's private temporary folder. Paths of the policy must exist; those of the system may be missing.
     """
     rules = [(path, "run") for path in _existing(*_SYSTEM, *interpreter_paths())]
-    rules += [(path, "read") for path in _existing(*_FILES, *(_FILES_FOR_GPUS if policy.devices else ()))]
+    rules += [
+        (path, "read")
+        for path in _existing(*_FILES, *(_HARDWARE if policy.devices or policy.network == "loopback" else ()))
+    ]
     rules += [(path, "device") for path in (*_existing(*_DEVICES), *policy.devices)]
     rules += [(path, "read") for path in policy.read]
     rules += [(path, "write") for path in (*policy.write, home)]

@@ -3,10 +3,14 @@
 import json
 import os
 import socket
+import sys
 from pathlib import Path
 
 import pytest
-from cells import WAYS, attempts, run_in_cell, running, wait_for
+from cells import WAYS, attempts, policy, run_in_cell, running, wait_for
+
+from harness.phases.cells import rank_environments
+from harness.sandbox.cell import Cell, CellSpec
 
 ways = pytest.mark.parametrize("namespaced", WAYS.values(), ids=WAYS)
 
@@ -87,6 +91,24 @@ def test_ranks_meet_on_a_loopback_of_their_own(log: Path):
     ended = run_in_cell(program, log, ranks=2, network="loopback")
     assert ended.codes == [0, 0], ended.text
     assert "got b'hello'" in ended.text
+
+
+def test_ranks_reduce_with_torch_distributed(log: Path):
+    program = (
+        "import torch, torch.distributed as d\n"
+        "d.init_process_group('gloo')\n"
+        "x = torch.ones(2) * (d.get_rank() + 1)\n"
+        "d.all_reduce(x)\n"
+        "print('sum', x.tolist(), flush=True)\n"
+        "d.destroy_process_group()\n"
+    )
+    limits = policy(network="loopback", memory_bytes=6_000_000_000)
+    command = (sys.executable, "-I", "-B", "-c", program)
+    with Cell(CellSpec("ranks", command, {}, rank_environments(2), limits, log), strict=False) as cell:
+        cell.start()
+        wait_for(lambda: None not in cell.exit_codes(), 120)
+        assert cell.exit_codes() == [0, 0], log.read_text()
+    assert log.read_text().count("sum [3.0, 3.0]") == 2
 
 
 @pytest.mark.rule("A4-NO-NETWORK")
