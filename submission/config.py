@@ -39,7 +39,7 @@ def _var(
 class Config:
     """Every number of a run. Field ``x_y`` is the variable ``X_Y``; defaults come from a preset file."""
 
-    recipe: str = _var("name of the preset", choices=("smoke", "pr1890"))
+    recipe: str = _var("name of the preset", choices=("smoke", "pr1890", "best"))
     # model
     vocab_size: int = _var("rows of the embedding", unit="tokens", low=2, high=65536)
     num_layers: int = _var("blocks", low=1, high=64)
@@ -53,6 +53,7 @@ class Config:
     mamba3_headdim: int = _var("width of a Mamba-3 head", low=1)
     mamba3_chunk_size: int = _var("chunk of the scan; does not change results", unit="tokens", low=1)
     mamba3_rope_fraction: float = _var("part of the state that rotates", choices=(0.5, 1.0))
+    mamba3_backend: str = _var("scan: auto, or one by name", choices=("auto", "chunked", "fused", "release"))
     rope_base: float = _var("base of the rotary embedding in attention", low=1)
     qk_gain_init: float = _var("initial gain of each query head", low=0)
     logit_softcap: float = _var("logits are bounded by this", low=1)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..config import Config
 from .attend import attend
-from .layers import orthogonal_linear, rms
+from .layers import Linear, rms
 
 
 class KVCache(NamedTuple):
@@ -30,16 +30,15 @@ class Attention(nn.Module):
         self.heads, self.kv_heads = config.num_heads, config.num_kv_heads
         self.head_dim = config.model_dim // config.num_heads
         width, kv_width = config.model_dim, self.kv_heads * self.head_dim
-        self.q = orthogonal_linear(width, width)
-        self.k = orthogonal_linear(width, kv_width)
-        self.v = orthogonal_linear(width, kv_width)
-        self.out = nn.Linear(width, width, bias=False)
-        nn.init.zeros_(self.out.weight)
+        self.q = Linear(width, width)
+        self.k = Linear(width, kv_width)
+        self.v = Linear(width, kv_width)
+        self.out = Linear(width, width, zero=True)
         self.q_gain = nn.Parameter(torch.full((self.heads,), config.qk_gain_init))
         self.rope_base = config.rope_base
 
-    def forward(self, x: Tensor, cache: KVCache | None = None) -> tuple[Tensor, KVCache]:
-        """(b, L, width) → (b, L, width) and the cache that includes these tokens."""
+    def forward(self, x: Tensor, cache: KVCache | None = None, carry: bool = True) -> tuple[Tensor, KVCache | None]:
+        """(b, L, width) → (b, L, width) and, where ``carry``, the cache that includes these tokens."""
         b, length, _ = x.shape
         past = 0 if cache is None else cache.k.shape[2]
         q = rms(self.q(x).view(b, length, self.heads, self.head_dim))
@@ -53,7 +52,7 @@ class Attention(nn.Module):
         if cache is not None:
             keys, values = torch.cat((cache.k, keys), 2), torch.cat((cache.v, values), 2)
         y = attend(q.to(v.dtype), keys.transpose(1, 2), values.transpose(1, 2))
-        return self.out(y.reshape(b, length, -1)), KVCache(keys, values)
+        return self.out(y.reshape(b, length, -1)), KVCache(keys, values) if carry else None
 
     def _angles(self, start: int, length: int, like: Tensor) -> tuple[Tensor, Tensor]:
         dtype = torch.float64 if like.dtype == torch.float64 else torch.float32

@@ -26,11 +26,13 @@ class Block(nn.Module):
         self.mixer_scale = nn.Parameter(torch.ones(width))
         self.mlp_scale = nn.Parameter(torch.ones(width))
 
-    def forward(self, x: Tensor, x0: Tensor, state: ScanState | KVCache | None) -> tuple[Tensor, ScanState | KVCache]:
-        """(b, L, width) → (b, L, width) and the mixer's new state."""
+    def forward(
+        self, x: Tensor, x0: Tensor, state: ScanState | KVCache | None, carry: bool = True
+    ) -> tuple[Tensor, ScanState | KVCache | None]:
+        """(b, L, width) → (b, L, width) and, where ``carry``, the mixer's new state."""
         mix = self.mix.to(x.dtype)
         x = mix[0] * x + mix[1] * x0
-        mixed, new_state = self.mixer(rms(x), state)
+        mixed, new_state = self.mixer(rms(x), state, carry)
         x = x + self.mixer_scale.to(x.dtype) * mixed
         x = x + self.mlp_scale.to(x.dtype) * self.mlp(rms(x))
         return x, new_state
@@ -42,6 +44,7 @@ class Hybrid(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
+        self.narrow = True  # False keeps float32 on a GPU, for comparisons
         self.embedding = nn.Embedding(config.vocab_size, config.model_dim)
         if not self.embedding.weight.is_meta:
             nn.init.normal_(self.embedding.weight, std=config.tied_embed_init_std)
@@ -51,7 +54,7 @@ class Hybrid(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits of every position, each from the tokens up to it; the state starts at zero."""
-        return self.forward_with_state(tokens, None)[0]
+        return self.logits(self.stream(tokens))
 
     def forward_with_state(self, tokens: Tensor, state: ModelState | None) -> tuple[Tensor, ModelState]:
         """Logits and the state after the last token, so that a sequence may be cut anywhere."""
@@ -60,18 +63,35 @@ class Hybrid(nn.Module):
 
     def hidden(self, tokens: Tensor, state: ModelState | None = None) -> tuple[Tensor, ModelState]:
         """The normalised stream before the head, (b, L, width), and the new state."""
-        x0 = rms(self.embedding(tokens))
+        hidden, new_state = self._run(tokens, state, True)
+        return hidden, tuple(part for part in new_state if part is not None)
+
+    def stream(self, tokens: Tensor) -> Tensor:
+        """``hidden`` from the zero state, without the state after the last token: for training."""
+        return self._run(tokens, None, False)[0]
+
+    def _run(
+        self, tokens: Tensor, state: ModelState | None, carry: bool
+    ) -> tuple[Tensor, list[ScanState | KVCache | None]]:
+        x0 = rms(self.embedding(tokens).to(self.stream_dtype))
         x = x0
         stack: list[Tensor] = []
-        new_state: list[ScanState | KVCache] = []
+        new_state: list[ScanState | KVCache | None] = []
         for index, block in enumerate(self.blocks):
             if self.skips <= index < 2 * self.skips:
                 x = x + self.skip_weights[index - self.skips].to(x.dtype) * stack.pop()
-            x, block_state = block(x, x0, None if state is None else state[index])
+            x, block_state = block(x, x0, None if state is None else state[index], carry)
             new_state.append(block_state)
             if index < self.skips:
                 stack.append(x)
-        return rms(x), tuple(new_state)
+        return rms(x), new_state
+
+    @property
+    def stream_dtype(self) -> torch.dtype:
+        """What the stream is computed in: bfloat16 on a GPU for float32 weights, else the weights' own dtype."""
+        weight = self.embedding.weight
+        narrow = self.narrow and weight.is_cuda and weight.dtype == torch.float32
+        return torch.bfloat16 if narrow else weight.dtype
 
     def logits(self, hidden: Tensor) -> Tensor:
         """cap · tanh(h Eᵀ / cap)."""

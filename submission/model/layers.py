@@ -25,12 +25,33 @@ def rms(x: Tensor) -> Tensor:
     return F.rms_norm(x, (x.shape[-1],))
 
 
-def orthogonal_linear(inputs: int, outputs: int) -> nn.Linear:
-    """A linear layer without bias, orthogonal at the start (gain 1)."""
-    layer = nn.Linear(inputs, outputs, bias=False)
-    if not layer.weight.is_meta:
-        nn.init.orthogonal_(layer.weight)
-    return layer
+class Linear(nn.Linear):
+    """A linear layer without bias that computes in the input's dtype, whatever its weight is stored in.
+
+    It starts orthogonal (gain 1), or at zero.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, zero: bool = False) -> None:
+        super().__init__(inputs, outputs, bias=False)
+        if not self.weight.is_meta:
+            _ = nn.init.zeros_(self.weight) if zero else nn.init.orthogonal_(self.weight)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(…, inputs) → (…, outputs)."""
+        return F.linear(input, self.weight.to(input.dtype))
+
+
+class TwoPartLinear(Linear):
+    """A linear layer whose first ``first`` outputs come as a tensor of their own: no copy to take them apart."""
+
+    def __init__(self, inputs: int, outputs: int, first: int) -> None:
+        super().__init__(inputs, outputs)
+        self.first = first
+
+    def forward(self, input: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """(…, inputs) → (…, first) and (…, outputs - first)."""
+        weight = self.weight.to(input.dtype)
+        return F.linear(input, weight[: self.first]), F.linear(input, weight[self.first :])
 
 
 class MLP(nn.Module):
@@ -38,9 +59,8 @@ class MLP(nn.Module):
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.fc = orthogonal_linear(width, hidden)
-        self.proj = nn.Linear(hidden, width, bias=False)
-        nn.init.zeros_(self.proj.weight)
+        self.fc = Linear(width, hidden)
+        self.proj = Linear(hidden, width, zero=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, L, width) → the same shape."""

@@ -13,9 +13,11 @@ from torch.nn import functional as F
 
 from ..config import Config
 from ..scan.chunked import chunked_scan
+from ..scan.fused import fused_scan, usable
 from ..scan.inputs import ScanInputs, ScanState, zero_state
+from ..scan.release import ReleaseInputs, release_scan
 from ..scan.sequential import sequential_scan
-from .layers import RMSNorm, orthogonal_linear
+from .layers import Linear, RMSNorm, TwoPartLinear
 
 DT_MIN, DT_MAX, DT_INIT_FLOOR, A_FLOOR = 1e-3, 0.1, 1e-4, 1e-4
 
@@ -40,27 +42,58 @@ class Mamba3(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.heads, self.head_dim = config.mamba_heads, config.mamba3_headdim
-        self.chunk = config.mamba3_chunk_size
+        self.chunk, self.backend = config.mamba3_chunk_size, config.mamba3_backend
+        self._kernels_fit = usable(self.heads, self.head_dim, config.mamba3_d_state, config.rotation_angles)
         self.split = in_proj_split(config)
         self.sizes = [rows.stop - rows.start for rows in self.split.values()]
-        self.in_proj = orthogonal_linear(config.model_dim, sum(self.sizes))
+        self.in_proj = TwoPartLinear(config.model_dim, sum(self.sizes), sum(self.sizes[:2]))
         self.dt_bias = nn.Parameter(_initial_dt_bias(self.heads))
         self.B_bias = nn.Parameter(torch.ones(self.heads, 1, config.mamba3_d_state))
         self.C_bias = nn.Parameter(torch.ones(self.heads, 1, config.mamba3_d_state))
         self.B_norm = RMSNorm(config.mamba3_d_state)
         self.C_norm = RMSNorm(config.mamba3_d_state)
         self.D = nn.Parameter(torch.ones(self.heads))
-        self.out_proj = orthogonal_linear(config.inner_dim, config.model_dim)
+        self.out_proj = Linear(config.inner_dim, config.model_dim)
 
-    def forward(self, x: Tensor, state: ScanState | None = None) -> tuple[Tensor, ScanState]:
-        """(b, L, width) → (b, L, width) and the state after the last token."""
-        inputs, gate = self.scan_inputs(x)
+    def forward(self, x: Tensor, state: ScanState | None = None, carry: bool = True) -> tuple[Tensor, ScanState | None]:
+        """(b, L, width) → (b, L, width) and, where ``carry``, the state after the last token."""
+        new_state: ScanState | None
         if x.shape[1] == 1 and state is not None:
+            inputs, gate = self.scan_inputs(x)
             y, new_state = sequential_scan(inputs, state)
+            y = (y.to(gate.dtype) * F.silu(gate)).flatten(2)
+        elif self.backend_for(x) == "fused":
+            y, new_state = self._fused(x, state, carry)
+        elif self.backend_for(x) == "release":
+            y, new_state = self._release(x, state, carry)
         else:
+            inputs, gate = self.scan_inputs(x)
             y, new_state = chunked_scan(inputs, state, self.chunk)
-        y = y.to(gate.dtype) * F.silu(gate)
-        return self.out_proj(y.flatten(2)), new_state
+            y = (y.to(gate.dtype) * F.silu(gate)).flatten(2)
+        return self.out_proj(y), new_state
+
+    def backend_for(self, x: Tensor) -> str:
+        """The scan that ``forward`` runs on ``x``: the Triton kernels need a GPU, their sizes and 16-bit inputs."""
+        if self.backend != "auto":
+            return self.backend
+        return "fused" if x.is_cuda and x.dtype == torch.bfloat16 and self._kernels_fit else "chunked"
+
+    def _fused(self, x: Tensor, state: ScanState | None, carry: bool) -> tuple[Tensor, ScanState | None]:
+        zv, rest = self.in_proj(x)
+        inputs = self._quantities(*rest.split(self.sizes[2:], -1), v=zv)
+        return fused_scan(inputs, zv, (self.C_bias[:, 0], self.B_bias[:, 0]), state, carry)
+
+    def _release(self, x: Tensor, state: ScanState | None, carry: bool) -> tuple[Tensor, ScanState | None]:
+        zv, rest = self.in_proj(x)
+        z, v = zv.chunk(2, -1)
+        key, query, dd_dt, dd_a, trap, angles = rest.split(self.sizes[2:], -1)
+        q, k, _, log_decay, dt, _, _, d, _ = self._quantities(key, query, dd_dt, dd_a, trap, angles, v=v)
+        z, v = (part.unflatten(-1, (self.heads, self.head_dim)) for part in (z, v))
+        inputs = ReleaseInputs(
+            q[:, :, None], k[:, :, None], v, z, log_decay, dt, trap, angles, self.C_bias[:, 0], self.B_bias[:, 0], d
+        )
+        y, new_state = release_scan(inputs, state, carry)
+        return y.flatten(2).to(x.dtype), new_state
 
     def zero_state(self, batch: int, like: Tensor) -> ScanState:
         """The state before the first token of ``batch`` sequences, with the device and dtype of ``like``."""
@@ -68,21 +101,29 @@ class Mamba3(nn.Module):
 
     def scan_inputs(self, x: Tensor) -> tuple[ScanInputs, Tensor]:
         """Projection of ``x`` to the scan's inputs and the gate's logits z (b, L, H, P)."""
-        z, v, key, query, dd_dt, dd_a, trap, angles = self.in_proj(x).split(self.sizes, -1)
-        wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+        zv, rest = self.in_proj(x)
+        z, v = zv.chunk(2, -1)
+        inputs = self._quantities(*rest.split(self.sizes[2:], -1), v=v.unflatten(-1, (self.heads, self.head_dim)))
+        q, k = self._heads(inputs.q, self.C_bias).to(v.dtype), self._heads(inputs.k, self.B_bias).to(v.dtype)
+        return inputs._replace(q=q, k=k), z.unflatten(-1, (self.heads, self.head_dim))
+
+    def _quantities(
+        self, key: Tensor, query: Tensor, dd_dt: Tensor, dd_a: Tensor, trap: Tensor, angles: Tensor, *, v: Tensor
+    ) -> ScanInputs:
+        """The scan's inputs from their logits; q and k normed, (b, L, N), without bias and not spread over heads."""
+        wide = torch.float64 if v.dtype == torch.float64 else torch.float32
         dt = F.softplus(dd_dt.to(wide) + self.dt_bias)
         a = (-F.softplus(dd_a.to(wide))).clamp(max=-A_FLOOR)
-        inputs = ScanInputs(
-            q=self._heads(self.C_norm(query), self.C_bias).to(v.dtype),
-            k=self._heads(self.B_norm(key), self.B_bias).to(v.dtype),
-            v=v.unflatten(-1, (self.heads, self.head_dim)),
+        return ScanInputs(
+            q=self.C_norm(query).to(v.dtype),
+            k=self.B_norm(key).to(v.dtype),
+            v=v,
             log_decay=a * dt,
             dt=dt,
             lam=trap.to(wide).sigmoid(),
             omega=math.pi * angles.to(wide).tanh(),
-            d=self.D.to(v.dtype),
+            d=self.D.to(wide),
         )
-        return inputs, z.unflatten(-1, (self.heads, self.head_dim))
 
     def _heads(self, x: Tensor, bias: Tensor) -> Tensor:
         """One group's (b, L, N) spread to the heads, plus each head's bias: (b, L, H, N)."""

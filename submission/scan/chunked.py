@@ -33,7 +33,7 @@ def chunked_scan(inputs: ScanInputs, state: ScanState | None, chunk: int) -> tup
     if reset is not None:
         theta = _restarted(theta, reset, None if state is None else state.theta)
     k, q = rotate(k, theta), rotate(q, theta)
-    diagonal = (gamma * (q * k).sum(-1) + d)[..., None] * v
+    diagonal = (gamma * (q * k).sum(-1) + d).to(v.dtype)[..., None] * v
     q_c, v_c = _chunks(q, pad, chunk), _chunks(v, pad, chunk)
     k_c = _chunks(k * weight[..., None].to(k.dtype), pad, chunk)
     decay = _chunks(log_decay[..., None], pad, chunk)[..., 0].cumsum(-1)  # (b, H, C, Q)

@@ -30,6 +30,17 @@ def _wrap(theta):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
+def _cos_sin(theta):  # type: ignore[no-untyped-def]
+    """cos and sin by polynomials in half the angle, off by less than 1e-6; the library's slow path costs registers."""
+    turns = theta * 0.15915494309189535
+    t = 2 * (turns - tl.floor(turns + 0.5))  # half turns in [-1, 1)
+    u = t * t
+    sin_half = t * ((((((-3.43182925e-06) * u + 0.000160254691) * u - 0.0046816578) * u + 0.0796926037) * u - 0.645964096) * u + 1.57079633)
+    cos_half = (((((-2.38245355e-05) * u + 0.000917723882) * u - 0.0208626875) * u + 0.253669322) * u - 1.23370053) * u + 1
+    return 1 - 2 * sin_half * sin_half, 2 * sin_half * cos_half
+
+
+@triton.jit
 def _pairs(x, Q: tl.constexpr, N: tl.constexpr):  # type: ignore[no-untyped-def]
     """Even and odd components of (Q, N)."""
     return tl.split(tl.reshape(x, (Q, N // 2, 2)))
@@ -44,7 +55,7 @@ def _joined(even, odd, Q: tl.constexpr, N: tl.constexpr):  # type: ignore[no-unt
 @triton.jit
 def scan_forward(  # type: ignore[no-untyped-def]
     q_ptr, k_ptr, v_ptr, z_ptr, a_ptr, dt_ptr, g_ptr, s_ptr, omega_ptr, q_bias_ptr, k_bias_ptr, d_ptr,
-    start_ptr, theta0_ptr, y_ptr, states_ptr, thetas_ptr, end_ptr, theta_end_ptr,
+    start_ptr, theta0_ptr, y_ptr, plain_ptr, states_ptr, thetas_ptr, end_ptr, theta_end_ptr,
     length, stride_vb, stride_vl, stride_zb, stride_zl,
     H: tl.constexpr, P: tl.constexpr, N: tl.constexpr, R: tl.constexpr, Q: tl.constexpr, HAS_STATE: tl.constexpr,
     KEEP: tl.constexpr,
@@ -60,7 +71,7 @@ def scan_forward(  # type: ignore[no-untyped-def]
     omega_ptr += batch * length * R
     v_ptr += batch * stride_vb + head * P
     z_ptr += batch * stride_zb + head * P
-    y_ptr += (batch * length * H + head) * P
+    out = (batch * length * H + head) * P
     q_bias = tl.load(q_bias_ptr + head * N + n)
     k_bias = tl.load(k_bias_ptr + head * N + n)
     skip = tl.load(d_ptr + head)
@@ -82,7 +93,7 @@ def scan_forward(  # type: ignore[no-untyped-def]
         s = tl.load(s_ptr + lane * length + rows, mask=valid, other=0.0)
         _, theta, turned = _rotation(omega_ptr, dt, theta0, rows, pair, length, R)
         theta0 = _wrap(theta0 + turned)
-        cos, sin = tl.cos(_wrap(theta)), tl.sin(_wrap(theta))
+        cos, sin = _cos_sin(theta)
         grid = rows[:, None] * N + n[None, :]
         q = tl.load(q_ptr + grid, mask=valid[:, None], other=0.0).to(tl.float32) + q_bias[None, :]
         k = tl.load(k_ptr + grid, mask=valid[:, None], other=0.0).to(tl.float32) + k_bias[None, :]
@@ -99,8 +110,11 @@ def scan_forward(  # type: ignore[no-untyped-def]
         y = tl.exp(c)[:, None] * tl.dot(q_r, state.to(v.dtype))
         y = tl.dot(weights.to(v.dtype), v, y) + diagonal[:, None] * v.to(tl.float32)
         z = tl.load(z_ptr + rows[:, None] * stride_zl + p[None, :], mask=valid[:, None], other=0.0).to(tl.float32)
+        at = out + rows[:, None] * (H * P) + p[None, :]
+        if KEEP:
+            tl.store(plain_ptr + at, y.to(plain_ptr.dtype.element_ty), mask=valid[:, None])
         y = y * z * tl.sigmoid(z)
-        tl.store(y_ptr + rows[:, None] * (H * P) + p[None, :], y.to(y_ptr.dtype.element_ty), mask=valid[:, None])
+        tl.store(y_ptr + at, y.to(y_ptr.dtype.element_ty), mask=valid[:, None])
         ahead = (v.to(tl.float32) * (s * tl.exp(total - c))[:, None]).to(v.dtype)
         state = tl.exp(total) * state + tl.dot(tl.trans(k_r), ahead)
     tl.store(end_ptr + lane * N * P + tile, state)
@@ -108,137 +122,202 @@ def scan_forward(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def scan_backward(  # type: ignore[no-untyped-def]
-    q_ptr, k_ptr, v_ptr, z_ptr, a_ptr, dt_ptr, g_ptr, s_ptr, omega_ptr, q_bias_ptr, k_bias_ptr, d_ptr,
-    states_ptr, thetas_ptr, dy_ptr, dend_ptr, dtheta_end_ptr,
-    dq_ptr, dk_ptr, dzv_ptr, da_ptr, ddt_ptr, dg_ptr, ds_ptr, domega_ptr, dq_bias_ptr, dk_bias_ptr, dd_ptr,
-    dstart_ptr, dtheta0_ptr,
-    length, stride_vb, stride_vl, stride_zb, stride_zl,
+def state_backward(  # type: ignore[no-untyped-def]
+    q_ptr, z_ptr, a_ptr, dt_ptr, omega_ptr, q_bias_ptr, thetas_ptr, dy_ptr, dend_ptr, dstates_ptr, dstart_ptr,
+    length, stride_zb, stride_zl,
     H: tl.constexpr, P: tl.constexpr, N: tl.constexpr, R: tl.constexpr, Q: tl.constexpr, HAS_STATE: tl.constexpr,
 ):  # fmt: skip
-    """Gradients; dq, dk (b, L, H, N) and domega (b, L, H, R) are a head's share, dq_bias, dk_bias, dd a sequence's."""
+    """The only serial part: gradients of the states after each chunk, (b, H, C, N, P), from the last chunk to the first."""
     head, batch = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
     lane = batch * H + head
     n, p, pair, i = tl.arange(0, N), tl.arange(0, P), tl.arange(0, N // 2), tl.arange(0, Q)
     tile = n[:, None] * P + p[None, :]
     chunks = tl.cdiv(length, Q)
     q_ptr += batch * length * N
-    k_ptr += batch * length * N
     omega_ptr += batch * length * R
-    v_ptr += batch * stride_vb + head * P
     z_ptr += batch * stride_zb + head * P
-    own = batch * length * H + head  # row of this head in tensors (b, L, H, …)
+    dy_ptr += (batch * length * H + head) * P
     q_bias = tl.load(q_bias_ptr + head * N + n)
-    k_bias = tl.load(k_bias_ptr + head * N + n)
-    skip = tl.load(d_ptr + head)
     if HAS_STATE:
         dstate = tl.load(dend_ptr + lane * N * P + tile).to(tl.float32)
-        dangle = tl.load(dtheta_end_ptr + lane * R + pair, mask=pair < R, other=0.0)
     else:
         dstate = tl.zeros((N, P), tl.float32)
-        dangle = tl.zeros((N // 2,), tl.float32)
-    dq_bias = tl.zeros((N,), tl.float32)
-    dk_bias = tl.zeros((N,), tl.float32)
-    dskip = tl.zeros((Q,), tl.float32)
     for back in range(chunks):
         chunk = chunks - 1 - back
         rows = chunk * Q + i
         valid = rows < length
+        at = (lane * chunks + chunk) * N * P + tile
+        tl.store(dstates_ptr + at, dstate.to(dstates_ptr.dtype.element_ty))
         a = tl.load(a_ptr + lane * length + rows, mask=valid, other=0.0)
         dt = tl.load(dt_ptr + lane * length + rows, mask=valid, other=0.0)
-        g = tl.load(g_ptr + lane * length + rows, mask=valid, other=0.0)
-        s = tl.load(s_ptr + lane * length + rows, mask=valid, other=0.0)
         theta0 = tl.load(thetas_ptr + (lane * chunks + chunk) * R + pair, mask=pair < R, other=0.0)
-        omega, theta, _ = _rotation(omega_ptr, dt, theta0, rows, pair, length, R)
-        cos, sin = tl.cos(_wrap(theta)), tl.sin(_wrap(theta))
-        grid = rows[:, None] * N + n[None, :]
-        q = tl.load(q_ptr + grid, mask=valid[:, None], other=0.0).to(tl.float32) + q_bias[None, :]
-        k = tl.load(k_ptr + grid, mask=valid[:, None], other=0.0).to(tl.float32) + k_bias[None, :]
-        kappa = tl.sum(q * k, 1)
-        q_even, q_odd = _pairs(q, Q, N)
-        k_even, k_odd = _pairs(k, Q, N)
-        v = tl.load(v_ptr + rows[:, None] * stride_vl + p[None, :], mask=valid[:, None], other=0.0)
-        q_r = _joined(q_even * cos - q_odd * sin, q_even * sin + q_odd * cos, Q, N).to(v.dtype)
-        k_r = _joined(k_even * cos - k_odd * sin, k_even * sin + k_odd * cos, Q, N).to(v.dtype)
-        state = tl.load(states_ptr + (lane * chunks + chunk) * N * P + tile).to(v.dtype)
-        c = tl.cumsum(a, 0)
-        total = tl.sum(a, 0)
-        lower = i[:, None] > i[None, :]
-        between = tl.where(lower, tl.exp(tl.minimum(c[:, None] - c[None, :], 0.0)), 0.0)
-        scores = tl.dot(q_r, tl.trans(k_r)) * between
-        weights = (scores * s[None, :]).to(v.dtype)
-        # the output once more, for the gate and for the decays
-        core = tl.exp(c)[:, None] * tl.dot(q_r, state)
-        core = tl.dot(weights, v, core)
-        wide_v = v.to(tl.float32)
+        _, theta, _ = _rotation(omega_ptr, dt, theta0, rows, pair, length, R)
+        cos, sin = _cos_sin(theta)
+        q = tl.load(q_ptr + rows[:, None] * N + n[None, :], mask=valid[:, None], other=0.0).to(tl.float32)
+        q_even, q_odd = _pairs(q + q_bias[None, :], Q, N)
         z = tl.load(z_ptr + rows[:, None] * stride_zl + p[None, :], mask=valid[:, None], other=0.0).to(tl.float32)
-        dy_at = own * P + rows[:, None] * (H * P) + p[None, :]
-        dzv_at = batch * length * (2 * H * P) + head * P + rows[:, None] * (2 * H * P) + p[None, :]
-        dout = tl.load(dy_ptr + dy_at, mask=valid[:, None], other=0.0).to(tl.float32)
-        gate = tl.sigmoid(z)
-        diagonal = g * kappa + skip
-        dz = dout * (core + diagonal[:, None] * wide_v) * gate * (1 + z * (1 - gate))
-        tl.store(dzv_ptr + dzv_at, dz.to(dzv_ptr.dtype.element_ty), mask=valid[:, None])
-        dy = dout * z * gate
-        dc = tl.sum(dy * core, 1)
-        dot_v = tl.sum(dy * wide_v, 1)
-        dskip += dot_v
-        dkappa = g * dot_v
-        narrow_dy = dy.to(v.dtype)
-        # inside the chunk
-        dweights = tl.dot(narrow_dy, tl.trans(v))
-        ds = tl.sum(dweights * scores, 0)
-        dc -= ds * s
-        dscores = (dweights * between * s[None, :]).to(v.dtype)
-        scaled_dy = (dy * tl.exp(c)[:, None]).to(v.dtype)
-        dq_r = tl.dot(scaled_dy, tl.trans(state))
-        dq_r = tl.dot(dscores, k_r, dq_r) + dkappa[:, None] * k_r.to(tl.float32)
-        # through the state after the chunk
-        to_end = tl.exp(total - c)
-        narrow_dstate = dstate.to(v.dtype)
-        through = tl.dot(k_r, narrow_dstate)
-        pulled = tl.sum(through * wide_v, 1) * to_end
-        ds += pulled
-        dc -= pulled * s
-        dtotal = tl.sum(pulled * s, 0) + tl.exp(total) * tl.sum(dstate * state.to(tl.float32))
-        reach = s * to_end
-        dv = through * reach[:, None] + diagonal[:, None] * dy
-        dv = tl.dot(tl.trans(weights), narrow_dy, dv)
-        tl.store(dzv_ptr + dzv_at + H * P, dv.to(dzv_ptr.dtype.element_ty), mask=valid[:, None])
-        dk_r = tl.dot((wide_v * reach[:, None]).to(v.dtype), tl.trans(narrow_dstate))
-        dk_r = tl.dot(tl.trans(dscores), q_r, dk_r) + dkappa[:, None] * q_r.to(tl.float32)
-        dstate = tl.exp(total) * dstate + tl.dot(tl.trans(q_r), scaled_dy)
-        # back through the rotation
-        dq_even, dq_odd = _pairs(dq_r, Q, N)
-        dk_even, dk_odd = _pairs(dk_r, Q, N)
-        turned_q_even, turned_q_odd = _pairs(q_r.to(tl.float32), Q, N)
-        turned_k_even, turned_k_odd = _pairs(k_r.to(tl.float32), Q, N)
-        dtheta = dq_odd * turned_q_even - dq_even * turned_q_odd + dk_odd * turned_k_even - dk_even * turned_k_odd
-        dq = _joined(dq_even * cos + dq_odd * sin, dq_odd * cos - dq_even * sin, Q, N)
-        dk = _joined(dk_even * cos + dk_odd * sin, dk_odd * cos - dk_even * sin, Q, N)
-        dq = tl.where(valid[:, None], dq, 0.0)
-        dk = tl.where(valid[:, None], dk, 0.0)
-        dq_bias += tl.sum(dq, 0)
-        dk_bias += tl.sum(dk, 0)
-        dq_at = own * N + rows[:, None] * (H * N) + n[None, :]
-        tl.store(dq_ptr + dq_at, dq.to(dq_ptr.dtype.element_ty), mask=valid[:, None])
-        tl.store(dk_ptr + dq_at, dk.to(dk_ptr.dtype.element_ty), mask=valid[:, None])
-        dtheta = tl.where(valid[:, None], dtheta, 0.0)
-        whole = tl.sum(dtheta, 0)
-        dstep = dangle[None, :] + whole[None, :] - tl.cumsum(dtheta, 0) + dtheta
-        dangle += whole
-        turning = valid[:, None] & (pair[None, :] < R)
-        domega_at = own * R + rows[:, None] * (H * R) + pair[None, :]
-        tl.store(domega_ptr + domega_at, (dstep * dt[:, None]).to(domega_ptr.dtype.element_ty), mask=turning)
-        scalars = lane * length + rows
-        tl.store(ddt_ptr + scalars, tl.sum(dstep * omega, 1), mask=valid)
-        dc = tl.where(valid, dc, 0.0)
-        tl.store(da_ptr + scalars, dtotal + tl.sum(dc, 0) - tl.cumsum(dc, 0) + dc, mask=valid)
-        tl.store(dg_ptr + scalars, kappa * dot_v, mask=valid)
-        tl.store(ds_ptr + scalars, ds, mask=valid)
-    tl.store(dq_bias_ptr + lane * N + n, dq_bias)
-    tl.store(dk_bias_ptr + lane * N + n, dk_bias)
-    tl.store(dd_ptr + lane, tl.sum(dskip, 0))
+        dout = tl.load(dy_ptr + rows[:, None] * (H * P) + p[None, :], mask=valid[:, None], other=0.0)
+        q_r = _joined(q_even * cos - q_odd * sin, q_even * sin + q_odd * cos, Q, N).to(dout.dtype)
+        scaled_dy = dout.to(tl.float32) * z * tl.sigmoid(z) * tl.exp(tl.cumsum(a, 0))[:, None]
+        dstate = tl.exp(tl.sum(a, 0)) * dstate + tl.dot(tl.trans(q_r), scaled_dy.to(dout.dtype))
     if HAS_STATE:
         tl.store(dstart_ptr + lane * N * P + tile, dstate)
-        tl.store(dtheta0_ptr + lane * R + pair, dangle, mask=pair < R)
+
+
+@triton.jit
+def query_key_backward(  # type: ignore[no-untyped-def]
+    q_ptr, k_ptr, v_ptr, z_ptr, a_ptr, dt_ptr, g_ptr, s_ptr, omega_ptr, q_bias_ptr, k_bias_ptr,
+    states_ptr, thetas_ptr, dy_ptr, dstates_ptr,
+    dq_ptr, dk_ptr, ddt_ptr, domega_ptr, dthetas_ptr, dtotals_ptr, dq_bias_ptr, dk_bias_ptr,
+    length, stride_vb, stride_vl, stride_zb, stride_zl,
+    H: tl.constexpr, P: tl.constexpr, N: tl.constexpr, R: tl.constexpr, Q: tl.constexpr,
+):  # fmt: skip
+    """Gradients of one chunk's queries, keys, angles, from the states around it.
+
+    dq, dk (b, L, H, N) and domega (b, L, H, R) are a head's share; dq_bias, dk_bias (b, H, C, N) a chunk's. Angles turn
+    all later tokens: domega and ddt hold this chunk's part, dthetas (b, H, C, R) its sum. dtotals (b, H, C): what the
+    chunk's whole decay does to the state.
+    """
+    head, chunk = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
+    batch = tl.program_id(2).to(tl.int64)
+    lane = batch * H + head
+    n, p, pair, i = tl.arange(0, N), tl.arange(0, P), tl.arange(0, N // 2), tl.arange(0, Q)
+    tile = n[:, None] * P + p[None, :]
+    here = lane * tl.cdiv(length, Q) + chunk
+    rows = chunk * Q + i
+    valid = rows < length
+    scalars = lane * length + rows
+    own = batch * length * H + head  # row of this head in tensors (b, L, H, …)
+    dy_at = own * P + rows[:, None] * (H * P) + p[None, :]
+    a = tl.load(a_ptr + scalars, mask=valid, other=0.0)
+    dt = tl.load(dt_ptr + scalars, mask=valid, other=0.0)
+    g = tl.load(g_ptr + scalars, mask=valid, other=0.0)
+    s = tl.load(s_ptr + scalars, mask=valid, other=0.0)
+    c = tl.cumsum(a, 0)
+    total = tl.sum(a, 0)
+    v = tl.load(v_ptr + batch * stride_vb + head * P + rows[:, None] * stride_vl + p[None, :],
+                mask=valid[:, None], other=0.0)  # fmt: skip
+    z = tl.load(z_ptr + batch * stride_zb + head * P + rows[:, None] * stride_zl + p[None, :],
+                mask=valid[:, None], other=0.0).to(tl.float32)  # fmt: skip
+    dout = tl.load(dy_ptr + dy_at, mask=valid[:, None], other=0.0).to(tl.float32)
+    gate = tl.sigmoid(z)
+    wide_dy = dout * z * gate
+    dkappa = g * tl.sum(wide_dy * v.to(tl.float32), 1)
+    dy = wide_dy.to(v.dtype)
+    between = tl.where(i[:, None] > i[None, :], tl.exp(tl.minimum(c[:, None] - c[None, :], 0.0)) * s[None, :], 0.0)
+    dscores = (tl.dot(dy, tl.trans(v)) * between).to(v.dtype)
+    theta0 = tl.load(thetas_ptr + here * R + pair, mask=pair < R, other=0.0)
+    omega, theta, _ = _rotation(omega_ptr + batch * length * R, dt, theta0, rows, pair, length, R)
+    cos, sin = _cos_sin(theta)
+    grid = batch * length * N + rows[:, None] * N + n[None, :]
+    q = tl.load(q_ptr + grid, mask=valid[:, None], other=0.0).to(tl.float32)
+    q += tl.load(q_bias_ptr + head * N + n)[None, :]
+    k = tl.load(k_ptr + grid, mask=valid[:, None], other=0.0).to(tl.float32)
+    k += tl.load(k_bias_ptr + head * N + n)[None, :]
+    q_even, q_odd = _pairs(q, Q, N)
+    k_even, k_odd = _pairs(k, Q, N)
+    q_r = _joined(q_even * cos - q_odd * sin, q_even * sin + q_odd * cos, Q, N).to(v.dtype)
+    k_r = _joined(k_even * cos - k_odd * sin, k_even * sin + k_odd * cos, Q, N).to(v.dtype)
+    dq_at = own * N + rows[:, None] * (H * N) + n[None, :]
+    state = tl.load(states_ptr + here * N * P + tile)
+    dq_r = tl.dot(dy, tl.trans(state)) * tl.exp(c)[:, None]
+    dq_r = tl.dot(dscores, k_r, dq_r) + dkappa[:, None] * k_r.to(tl.float32)
+    dq_even, dq_odd = _pairs(dq_r, Q, N)
+    even, odd = _pairs(q_r.to(tl.float32), Q, N)
+    dtheta = dq_odd * even - dq_even * odd
+    dq = _joined(dq_even * cos + dq_odd * sin, dq_odd * cos - dq_even * sin, Q, N)
+    tl.store(dq_ptr + dq_at, dq.to(dq_ptr.dtype.element_ty), mask=valid[:, None])
+    tl.store(dq_bias_ptr + here * N + n, tl.sum(tl.where(valid[:, None], dq, 0.0), 0))
+    dstate = tl.load(dstates_ptr + here * N * P + tile)
+    tl.store(dtotals_ptr + here, tl.exp(total) * tl.sum(dstate.to(tl.float32) * state.to(tl.float32)))
+    dk_r = tl.dot(v, tl.trans(dstate)) * (s * tl.exp(total - c))[:, None]
+    dk_r = tl.dot(tl.trans(dscores), q_r, dk_r) + dkappa[:, None] * q_r.to(tl.float32)
+    dk_even, dk_odd = _pairs(dk_r, Q, N)
+    even, odd = _pairs(k_r.to(tl.float32), Q, N)
+    dtheta += dk_odd * even - dk_even * odd
+    dk = _joined(dk_even * cos + dk_odd * sin, dk_odd * cos - dk_even * sin, Q, N)
+    tl.store(dk_ptr + dq_at, dk.to(dk_ptr.dtype.element_ty), mask=valid[:, None])
+    tl.store(dk_bias_ptr + here * N + n, tl.sum(tl.where(valid[:, None], dk, 0.0), 0))
+    dtheta = tl.where(valid[:, None], dtheta, 0.0)
+    whole = tl.sum(dtheta, 0)
+    tl.store(dthetas_ptr + here * R + pair, whole, mask=pair < R)
+    dstep = whole[None, :] - tl.cumsum(dtheta, 0) + dtheta
+    domega_at = own * R + rows[:, None] * (H * R) + pair[None, :]
+    turning = valid[:, None] & (pair[None, :] < R)
+    tl.store(domega_ptr + domega_at, (dstep * dt[:, None]).to(domega_ptr.dtype.element_ty), mask=turning)
+    tl.store(ddt_ptr + scalars, tl.sum(dstep * omega, 1), mask=valid)
+
+
+@triton.jit
+def value_backward(  # type: ignore[no-untyped-def]
+    q_ptr, k_ptr, v_ptr, z_ptr, a_ptr, dt_ptr, g_ptr, s_ptr, omega_ptr, q_bias_ptr, k_bias_ptr, d_ptr,
+    plain_ptr, thetas_ptr, dy_ptr, dstates_ptr, dtotals_ptr,
+    dzv_ptr, da_ptr, dg_ptr, ds_ptr, dd_ptr,
+    length, stride_vb, stride_vl, stride_zb, stride_zl,
+    H: tl.constexpr, P: tl.constexpr, N: tl.constexpr, R: tl.constexpr, Q: tl.constexpr,
+):  # fmt: skip
+    """Gradients of one chunk's values, gate, decays, weights and (b, H, C) its share of the skip's."""
+    head, chunk = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
+    batch = tl.program_id(2).to(tl.int64)
+    lane = batch * H + head
+    n, p, pair, i = tl.arange(0, N), tl.arange(0, P), tl.arange(0, N // 2), tl.arange(0, Q)
+    tile = n[:, None] * P + p[None, :]
+    here = lane * tl.cdiv(length, Q) + chunk
+    rows = chunk * Q + i
+    valid = rows < length
+    scalars = lane * length + rows
+    own = batch * length * H + head  # row of this head in tensors (b, L, H, …)
+    dy_at = own * P + rows[:, None] * (H * P) + p[None, :]
+    a = tl.load(a_ptr + scalars, mask=valid, other=0.0)
+    dt = tl.load(dt_ptr + scalars, mask=valid, other=0.0)
+    g = tl.load(g_ptr + scalars, mask=valid, other=0.0)
+    s = tl.load(s_ptr + scalars, mask=valid, other=0.0)
+    c = tl.cumsum(a, 0)
+    total = tl.sum(a, 0)
+    theta0 = tl.load(thetas_ptr + here * R + pair, mask=pair < R, other=0.0)
+    _, theta, _ = _rotation(omega_ptr + batch * length * R, dt, theta0, rows, pair, length, R)
+    cos, sin = _cos_sin(theta)
+    grid = batch * length * N + rows[:, None] * N + n[None, :]
+    q = tl.load(q_ptr + grid, mask=valid[:, None], other=0.0).to(tl.float32)
+    q += tl.load(q_bias_ptr + head * N + n)[None, :]
+    k = tl.load(k_ptr + grid, mask=valid[:, None], other=0.0).to(tl.float32)
+    k += tl.load(k_bias_ptr + head * N + n)[None, :]
+    q_even, q_odd = _pairs(q, Q, N)
+    k_even, k_odd = _pairs(k, Q, N)
+    q_r = _joined(q_even * cos - q_odd * sin, q_even * sin + q_odd * cos, Q, N).to(v_ptr.dtype.element_ty)
+    k_r = _joined(k_even * cos - k_odd * sin, k_even * sin + k_odd * cos, Q, N).to(v_ptr.dtype.element_ty)
+    kappa = tl.sum(q * k, 1)
+    scores = tl.dot(q_r, tl.trans(k_r))
+    scores *= tl.where(i[:, None] > i[None, :], tl.exp(tl.minimum(c[:, None] - c[None, :], 0.0)), 0.0)
+    dstate = tl.load(dstates_ptr + here * N * P + tile)
+    through = tl.dot(k_r, dstate)
+    # the gate; loaded late, or the registers run out
+    v = tl.load(v_ptr + batch * stride_vb + head * P + rows[:, None] * stride_vl + p[None, :],
+                mask=valid[:, None], other=0.0)  # fmt: skip
+    z = tl.load(z_ptr + batch * stride_zb + head * P + rows[:, None] * stride_zl + p[None, :],
+                mask=valid[:, None], other=0.0).to(tl.float32)  # fmt: skip
+    dout = tl.load(dy_ptr + dy_at, mask=valid[:, None], other=0.0).to(tl.float32)
+    gate = tl.sigmoid(z)
+    dzv_at = batch * length * (2 * H * P) + head * P + rows[:, None] * (2 * H * P) + p[None, :]
+    plain = tl.load(plain_ptr + dy_at, mask=valid[:, None], other=0.0).to(tl.float32)
+    dz = dout * plain * gate * (1 + z * (1 - gate))
+    tl.store(dzv_ptr + dzv_at, dz.to(dzv_ptr.dtype.element_ty), mask=valid[:, None])
+    wide_v = v.to(tl.float32)
+    wide_dy = dout * z * gate
+    dot_v = tl.sum(wide_dy * wide_v, 1)
+    diagonal = g * kappa + tl.load(d_ptr + head)
+    dc = tl.sum(wide_dy * plain, 1) - diagonal * dot_v
+    tl.store(dd_ptr + here, tl.sum(dot_v, 0))
+    tl.store(dg_ptr + scalars, kappa * dot_v, mask=valid)
+    dy = wide_dy.to(v.dtype)
+    # through the state after the chunk, then inside the chunk
+    to_end = tl.exp(total - c)
+    pulled = tl.sum(through * wide_v, 1) * to_end
+    dv = through * (s * to_end)[:, None] + diagonal[:, None] * wide_dy
+    dv = tl.dot(tl.trans((scores * s[None, :]).to(v.dtype)), dy, dv)
+    tl.store(dzv_ptr + dzv_at + H * P, dv.to(dzv_ptr.dtype.element_ty), mask=valid[:, None])
+    ds = tl.sum(tl.dot(dy, tl.trans(v)) * scores, 0) + pulled
+    tl.store(ds_ptr + scalars, ds, mask=valid)
+    dc = tl.where(valid, dc - ds * s, 0.0)
+    dtotal = tl.sum(pulled * s, 0) + tl.load(dtotals_ptr + here)
+    tl.store(da_ptr + scalars, dtotal + tl.sum(dc, 0) - tl.cumsum(dc, 0) + dc, mask=valid)

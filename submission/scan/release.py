@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from functools import cache
 from importlib import import_module
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -97,8 +98,13 @@ def _bounded(configs: list[Any], triton: Any) -> list[Any]:
     return [triton.Config(blocks, num_warps=w, num_stages=s) for w in WARPS for s in STAGES]
 
 
+@cache
+def _installed() -> ModuleSpec | None:
+    return find_spec(PACKAGE)
+
+
 def _module(name: str) -> ModuleType:
-    spec = find_spec(PACKAGE)
+    spec = _installed()
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError("mamba-ssm is not installed; install the extra `gpu` or set MAMBA3_BACKEND=auto.")
     root = Path(spec.submodule_search_locations[0])
@@ -106,6 +112,7 @@ def _module(name: str) -> ModuleType:
         full = PACKAGE + folder
         if full not in sys.modules:
             package = ModuleType(full)
+            package.__spec__ = ModuleSpec(full, None, is_package=True)
             package.__path__ = [str(root.joinpath(*folder.split(".")[1:]))]
             sys.modules[full] = package
     return import_module(f"{PACKAGE}.ops.triton.mamba3.{name}")

@@ -34,7 +34,7 @@ def scan_step(inputs: ScanInputs, t: int, state: ScanState) -> tuple[Tensor, Sca
     before = (((1 - lam[:, t]) * dt[:, t])[..., None] * state.v)[..., None] * state.k[..., None, :]
     now = ((lam[:, t] * dt[:, t])[..., None] * v[:, t])[..., None] * key[..., None, :]
     s = decay * (state.s + before) + now
-    y = (s * query[..., None, :]).sum(-1) + d[:, None] * v[:, t]
+    y = (s * query[..., None, :]).sum(-1) + d.to(v.dtype)[:, None] * v[:, t]
     return y, ScanState(theta, s, key, v[:, t])
 
 

@@ -29,7 +29,7 @@ def orthogonalise(g: Tensor, steps: int, row_normalise: bool) -> Tensor:
     a, b, c = COEFFICIENTS
     for _ in range(steps):
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     result: Tensor = (x.mT if tall else x).to(g.dtype)
     return result
 
@@ -54,8 +54,8 @@ class Muon:
             update = self._orthogonal(grads.lerp(buffer, momentum))
             rows, columns = group[0].shape
             scale = -self.lr * lr_scale * max(1.0, rows / columns) ** 0.5
-            for parameter, direction in zip(group, update.unbind(0), strict=True):
-                parameter.mul_(1 - self.lr * lr_scale * self.weight_decay).add_(direction, alpha=scale)
+            torch._foreach_mul_(group, 1 - self.lr * lr_scale * self.weight_decay)
+            torch._foreach_add_(group, list(update.unbind(0)), alpha=scale)
 
     def reset(self) -> None:
         """Forget the momentum, after a warm-up on synthetic tokens."""

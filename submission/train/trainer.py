@@ -1,0 +1,144 @@
+"""One rank's model, optimisers and averaged weights, and the step that ties them together."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from ..config import Config
+from ..model.attend import prefer_cudnn
+from ..model.hybrid import Hybrid, build_model
+from .loss import softcap_loss
+from .muon import Muon
+from .qat import QuantisedWeights
+
+ROLES = ("embedding", "in_proj", "out_proj", "mlp", "attention", "small")
+
+
+class Trainer:
+    """Model, optimisers and averaged weights of one rank. On a GPU forward and backward are one compiled graph."""
+
+    def __init__(self, config: Config, device: torch.device, seed: int, world_size: int) -> None:
+        torch.manual_seed(seed)
+        if device.type == "cuda":
+            prefer_cudnn()
+        self.config, self.device, self.world_size = config, device, world_size
+        self.model: Hybrid = build_model(config).to(device)
+        matrices, small = split_parameters(self.model)
+        self.muon = Muon(
+            matrices,
+            lr=config.matrix_lr,
+            weight_decay=config.weight_decay,
+            steps=config.muon_backend_steps,
+            row_normalise=config.muon_eq_r,
+        )
+        groups = [
+            {"params": [self.model.embedding.weight], "lr": config.embed_lr, "base_lr": config.embed_lr},
+            {"params": small, "lr": config.scalar_lr, "base_lr": config.scalar_lr},
+        ]
+        self.adam = torch.optim.Adam(groups, betas=(0.9, 0.95), eps=1e-8, fused=device.type == "cuda")
+        self.qat = QuantisedWeights(self.model, config)
+        self.average = [p.detach().clone() for p in self.model.parameters()]
+        compiled = device.type == "cuda" and config.mamba3_backend != "release"
+        self._loss = torch.compile(self._plain_loss, fullgraph=True, dynamic=False) if compiled else self._plain_loss
+        self.windows = config.train_batch_tokens // config.train_seq_len // world_size
+
+    def step(self, batch: Tensor, lr_scale: float, momentum: float, quantised: bool) -> Tensor:
+        """One optimiser step on this rank's windows (n, length + 1). Returns the mean loss over all ranks, nats.
+
+        The gradients stay readable until the next step.
+        """
+        self.model.zero_grad(set_to_none=True)
+        batch = batch.to(self.device, non_blocking=True)
+        total = torch.zeros((), device=self.device)
+        with self.qat.in_place(quantised):
+            for part in torch.split(batch, self.config.train_micro_batch):
+                loss = self._loss(part) * (len(part) / len(batch))
+                loss.backward()
+                total += loss.detach()
+        self._average_gradients(total)
+        for group in self.adam.param_groups:
+            group["lr"] = group["base_lr"] * lr_scale
+        self.adam.step()
+        self.muon.step(lr_scale, momentum)
+        with torch.no_grad():
+            torch._foreach_lerp_(self.average, list(self.model.parameters()), 1 - self.config.ema_decay)
+        return total
+
+    def gradient_norms(self) -> dict[str, Tensor]:
+        """Norm of the last step's gradient by role, still on the device."""
+        squares = {role: torch.zeros((), device=self.device) for role in ROLES}
+        for name, parameter in self.model.named_parameters():
+            if parameter.grad is not None:
+                squares[role_of(name)] += parameter.grad.square().sum()
+        return {role: square.sqrt() for role, square in squares.items()}
+
+    @torch.no_grad()
+    def held_out_loss(self, windows: Tensor) -> float:
+        """Mean loss on the held-out slice of the train set."""
+        parts = torch.split(windows.to(self.device), self.config.train_micro_batch)
+        return sum(float(self._loss(part)) * len(part) for part in parts) / len(windows)
+
+    def warm_up(self, held_out_windows: int) -> None:
+        """Run everything that the clock will see on synthetic tokens, then restore: nothing compiles inside it."""
+        c = self.config
+        start = [p.detach().clone() for p in self.model.parameters()]
+        tokens = torch.randint(c.vocab_size, (max(self.windows, held_out_windows), c.train_seq_len + 1))
+        for quantised in (False, True):
+            self.step(tokens[: self.windows], 0.0, 0.0, quantised)
+        if held_out_windows:
+            self.held_out_loss(tokens[:held_out_windows])
+        self.gradient_norms()
+        with torch.no_grad():
+            for parameter, average, value in zip(self.model.parameters(), self.average, start, strict=True):
+                parameter.copy_(value)
+                average.copy_(value)
+        self.model.zero_grad(set_to_none=True)
+        self.adam.state.clear()
+        self.muon.reset()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def averaged_weights(self) -> dict[str, Tensor]:
+        """The averaged weights by name: what is kept."""
+        names = [name for name, _ in self.model.named_parameters()]
+        return dict(zip(names, self.average, strict=True))
+
+    def _plain_loss(self, windows: Tensor) -> Tensor:
+        hidden = self.model.stream(windows[:, :-1]).flatten(0, 1)
+        targets = windows[:, 1:].flatten()
+        return softcap_loss(hidden, self.model.embedding.weight, targets, self.config.logit_softcap)
+
+    def _average_gradients(self, total: Tensor) -> None:
+        if self.world_size == 1:
+            return
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        flat = torch.cat([g.flatten() for g in gradients] + [total.view(1).to(gradients[0].dtype)])
+        dist.all_reduce(flat)
+        flat /= self.world_size
+        pieces = flat.split([g.numel() for g in gradients] + [1])
+        torch._foreach_copy_(gradients, [piece.view_as(g) for piece, g in zip(pieces, gradients, strict=False)])
+        total.copy_(flat[-1])
+
+
+def split_parameters(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """(matrices of linear layers, for Muon; small tensors, for Adam); the embedding is in neither."""
+    linear = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    matrices: list[Tensor] = [p for name, p in model.named_parameters() if name in linear]
+    small: list[Tensor] = [
+        p for name, p in model.named_parameters() if name not in linear and name != "embedding.weight"
+    ]
+    return matrices, small
+
+
+def role_of(name: str) -> str:
+    """The part of the model that a parameter belongs to, one of ``ROLES``."""
+    if name == "embedding.weight":
+        return "embedding"
+    if ".mlp." in name:
+        return "mlp"
+    for role in ("in_proj", "out_proj"):
+        if name.endswith(f"{role}.weight"):
+            return role
+    return "attention" if name.endswith((".q.weight", ".k.weight", ".v.weight", ".out.weight")) else "small"
