@@ -59,7 +59,7 @@ def fused_scan(inputs: ScanInputs, zv: Tensor, biases: tuple[Tensor, Tensor], st
     if not carry:
         return y, None
     last_k = rotate(k[:, -1, None].float() + biases[1], theta_end)
-    last_v = zv[:, -1].unflatten(-1, (2, heads, width))[:, 1]
+    last_v = zv[:, -1].view(-1, 2, heads, width)[:, 1]
     return y, ScanState(theta_end, end.mT, last_k, last_v)
 
 

@@ -1,3 +1,4 @@
+# mypy: disable-error-code="untyped-decorator,no-untyped-def"
 """Triton kernels of the Mamba-3 scan: rotation, scan, skip and gate in one pass, forward and backward.
 
 One program runs one head of one sequence, chunk after chunk. Queries and keys are biased and rotated in registers, so
@@ -15,7 +16,7 @@ import triton.language as tl
 
 
 @triton.jit
-def _rotation(omega_ptr, dt, theta0, rows, pairs, length, angles: tl.constexpr):  # type: ignore[no-untyped-def]
+def _rotation(omega_ptr, dt, theta0, rows, pairs, length, angles: tl.constexpr):
     """Angular velocities and angles of a chunk's pairs, (Q, N/2) float32; pairs from ``angles`` on do not turn."""
     inside = (rows[:, None] < length) & (pairs[None, :] < angles)
     omega = tl.load(omega_ptr + rows[:, None] * angles + pairs[None, :], mask=inside, other=0.0)
@@ -24,36 +25,45 @@ def _rotation(omega_ptr, dt, theta0, rows, pairs, length, angles: tl.constexpr):
 
 
 @triton.jit
-def _wrap(theta):  # type: ignore[no-untyped-def]
+def _wrap(theta):
     """Modulo 2π."""
     return theta - 6.283185307179586 * tl.floor(theta * 0.15915494309189535)
 
 
 @triton.jit
-def _cos_sin(theta):  # type: ignore[no-untyped-def]
+def _cos_sin(theta):
     """cos and sin by polynomials in half the angle, off by less than 1e-6; the library's slow path costs registers."""
     turns = theta * 0.15915494309189535
     t = 2 * (turns - tl.floor(turns + 0.5))  # half turns in [-1, 1)
     u = t * t
-    sin_half = t * ((((((-3.43182925e-06) * u + 0.000160254691) * u - 0.0046816578) * u + 0.0796926037) * u - 0.645964096) * u + 1.57079633)
-    cos_half = (((((-2.38245355e-05) * u + 0.000917723882) * u - 0.0208626875) * u + 0.253669322) * u - 1.23370053) * u + 1
+    sin_half = u * -3.43182925e-06 + 0.000160254691
+    sin_half = u * sin_half - 0.0046816578
+    sin_half = u * sin_half + 0.0796926037
+    sin_half = u * sin_half - 0.645964096
+    sin_half = u * sin_half + 1.57079633
+    sin_half = sin_half * t
+    cos_half = u * -2.38245355e-05 + 0.000917723882
+    cos_half = u * cos_half - 0.0208626875
+    cos_half = u * cos_half + 0.253669322
+    cos_half = u * cos_half - 1.23370053
+    cos_half = u * cos_half + 1
     return 1 - 2 * sin_half * sin_half, 2 * sin_half * cos_half
 
 
 @triton.jit
-def _pairs(x, Q: tl.constexpr, N: tl.constexpr):  # type: ignore[no-untyped-def]
+def _pairs(x, Q: tl.constexpr, N: tl.constexpr):
     """Even and odd components of (Q, N)."""
     return tl.split(tl.reshape(x, (Q, N // 2, 2)))
 
 
 @triton.jit
-def _joined(even, odd, Q: tl.constexpr, N: tl.constexpr):  # type: ignore[no-untyped-def]
+def _joined(even, odd, Q: tl.constexpr, N: tl.constexpr):
     """(Q, N) from its even and odd components."""
     return tl.reshape(tl.join(even, odd), (Q, N))
 
 
 @triton.jit
-def scan_forward(  # type: ignore[no-untyped-def]
+def scan_forward(
     q_ptr, k_ptr, v_ptr, z_ptr, a_ptr, dt_ptr, g_ptr, s_ptr, omega_ptr, q_bias_ptr, k_bias_ptr, d_ptr,
     start_ptr, theta0_ptr, y_ptr, plain_ptr, states_ptr, thetas_ptr, end_ptr, theta_end_ptr,
     length, stride_vb, stride_vl, stride_zb, stride_zl,
@@ -122,12 +132,12 @@ def scan_forward(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def state_backward(  # type: ignore[no-untyped-def]
+def state_backward(
     q_ptr, z_ptr, a_ptr, dt_ptr, omega_ptr, q_bias_ptr, thetas_ptr, dy_ptr, dend_ptr, dstates_ptr, dstart_ptr,
     length, stride_zb, stride_zl,
     H: tl.constexpr, P: tl.constexpr, N: tl.constexpr, R: tl.constexpr, Q: tl.constexpr, HAS_STATE: tl.constexpr,
 ):  # fmt: skip
-    """The only serial part: gradients of the states after each chunk, (b, H, C, N, P), from the last chunk to the first."""
+    """The only serial part: gradients of the states after each chunk, (b, H, C, N, P), from the last to the first."""
     head, batch = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
     lane = batch * H + head
     n, p, pair, i = tl.arange(0, N), tl.arange(0, P), tl.arange(0, N // 2), tl.arange(0, Q)
@@ -138,10 +148,9 @@ def state_backward(  # type: ignore[no-untyped-def]
     z_ptr += batch * stride_zb + head * P
     dy_ptr += (batch * length * H + head) * P
     q_bias = tl.load(q_bias_ptr + head * N + n)
+    dstate = tl.zeros((N, P), tl.float32)
     if HAS_STATE:
-        dstate = tl.load(dend_ptr + lane * N * P + tile).to(tl.float32)
-    else:
-        dstate = tl.zeros((N, P), tl.float32)
+        dstate += tl.load(dend_ptr + lane * N * P + tile).to(tl.float32)
     for back in range(chunks):
         chunk = chunks - 1 - back
         rows = chunk * Q + i
@@ -165,7 +174,7 @@ def state_backward(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def query_key_backward(  # type: ignore[no-untyped-def]
+def query_key_backward(
     q_ptr, k_ptr, v_ptr, z_ptr, a_ptr, dt_ptr, g_ptr, s_ptr, omega_ptr, q_bias_ptr, k_bias_ptr,
     states_ptr, thetas_ptr, dy_ptr, dstates_ptr,
     dq_ptr, dk_ptr, ddt_ptr, domega_ptr, dthetas_ptr, dtotals_ptr, dq_bias_ptr, dk_bias_ptr,
@@ -249,7 +258,7 @@ def query_key_backward(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def value_backward(  # type: ignore[no-untyped-def]
+def value_backward(
     q_ptr, k_ptr, v_ptr, z_ptr, a_ptr, dt_ptr, g_ptr, s_ptr, omega_ptr, q_bias_ptr, k_bias_ptr, d_ptr,
     plain_ptr, thetas_ptr, dy_ptr, dstates_ptr, dtotals_ptr,
     dzv_ptr, da_ptr, dg_ptr, ds_ptr, dd_ptr,

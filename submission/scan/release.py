@@ -34,7 +34,7 @@ WARPS, STAGES = (4, 8), (1, 2)
 
 
 class ReleaseInputs(NamedTuple):
-    """As in ``ScanInputs``, but q and k (b, L, 1, N) normed without bias, trap (b, L, H) and angles (b, L, R) logits."""
+    """As ``ScanInputs``, but q and k (b, L, 1, N) normed without bias; trap (b, L, H) and angles (b, L, R) logits."""
 
     q: Tensor
     k: Tensor
@@ -54,7 +54,7 @@ def usable() -> bool:
     return find_spec("triton") is not None and find_spec(PACKAGE) is not None
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def release_scan(inputs: ReleaseInputs, state: ScanState | None, carry: bool) -> tuple[Tensor, ScanState | None]:
     """y (b, L, H, P) bf16, gated, and the state after the last token where ``carry``.
 

@@ -55,7 +55,7 @@ class Trainer:
         with self.qat.in_place(quantised):
             for part in torch.split(batch, self.config.train_micro_batch):
                 loss = self._loss(part) * (len(part) / len(batch))
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 total += loss.detach()
         self._average_gradients(total)
         for group in self.adam.param_groups:
@@ -117,7 +117,7 @@ class Trainer:
         flat = torch.cat([g.flatten() for g in gradients] + [total.view(1).to(gradients[0].dtype)])
         dist.all_reduce(flat)
         flat /= self.world_size
-        pieces = flat.split([g.numel() for g in gradients] + [1])
+        pieces = torch.split(flat, [g.numel() for g in gradients] + [1])
         torch._foreach_copy_(gradients, [piece.view_as(g) for piece, g in zip(pieces, gradients, strict=False)])
         total.copy_(flat[-1])
 
