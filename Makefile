@@ -12,7 +12,7 @@ RUN_STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev submit verify rerun report check test test-slow test-gpu zoo bench bench-gpu lint format wheel image clean
+.PHONY: help setup setup-dev submit smoke-set verify rerun report check test test-slow test-gpu zoo bench bench-gpu lint format wheel image clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,8 +42,12 @@ verify: $(RUN_STAMP) ## Verify every record in records/
 rerun: $(RUN_STAMP) ## Repeat a recorded run and compare: RECORD=records/runs/….json
 	@$(BIN)/harness rerun $(RECORD)
 
-report: $(RUN_STAMP) ## Tables, Markdown and one HTML page from records/
+report: $(RUN_STAMP) ## Tables, Markdown and one HTML page from records/: [OUT=folder] [BASELINE=folder MARGIN="0.005 nats/token"]
 	@$(BIN)/harness report
+
+smoke-set: $(RUN_STAMP) ## The committed set: three seeds of the smoke track and their report, all into records/
+	@SEEDS="1337 42 2025" TRACK=smoke $(BIN)/harness submit
+	@OUT=records/report $(BIN)/harness report
 
 check: $(RUN_STAMP) ## Check a public record folder: FOLDER=path
 	@$(BIN)/harness check folder $(FOLDER)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from harness.claims.claim import Claim, disputed, failed, passed, unknown
@@ -54,7 +55,7 @@ def _table(table: Table, by_seed: dict[int, RunRecord]) -> Iterator[Claim]:
             yield unknown(row.line, row.label, "recorded run", text, row.label)
             continue
         for column in range(len(row.cells)):
-            yield from _cell(table, row, column, record)
+            yield from _cell(table, row, column, record, _meaning(table, column, by_seed))
     left_out = sorted(set(by_seed) - {seed for seed in shown if seed is not None})
     if left_out and shown & set(by_seed):
         names = ", ".join(map(str, left_out))
@@ -62,19 +63,35 @@ def _table(table: Table, by_seed: dict[int, RunRecord]) -> Iterator[Claim]:
         yield disputed(table.line, "table of seeds", "all seeds shown", text, f"{len(shown)} seeds", names)
 
 
-def _cell(table: Table, row: Row, column: int, record: RunRecord) -> Iterator[Claim]:
-    value, kind = row.value(column), table.kind(column)
-    if value is None or kind not in ("bpb", "nats", "bytes"):
+def _figures(record: RunRecord, kind: str) -> dict[str, float]:
+    suffix = {"bpb": " bpb", "nats": " nats/token", "bytes": " bytes"}.get(kind, "?")
+    return {name: figure for name, figure in figures_of(record).items() if name.endswith(suffix)}
+
+
+def _meaning(table: Table, column: int, by_seed: dict[int, RunRecord]) -> str:
+    """The recorded figure that the column shows, as most of its seeds tell; "" when none of them does."""
+    hits: Counter[str] = Counter()
+    for row in table.seed_rows:
+        value, record = row.value(column), by_seed.get(row.seed if row.seed is not None else -1)
+        if value is not None and record is not None:
+            hits.update(n for n, f in _figures(record, table.kind(column)).items() if value.admits(f, f))
+    return hits.most_common(1)[0][0] if hits else ""
+
+
+def _cell(table: Table, row: Row, column: int, record: RunRecord, meaning: str) -> Iterator[Claim]:
+    value = row.value(column)
+    figures = _figures(record, table.kind(column))
+    if value is None or not figures:
         return
-    suffix = {"bpb": " bpb", "nats": " nats/token", "bytes": " bytes"}[kind]
-    figures = {name: figure for name, figure in figures_of(record).items() if name.endswith(suffix)}
-    name, figure = min(figures.items(), key=lambda item: abs(item[1] - value.value))
+    nearest = min(figures, key=lambda name: abs(figures[name] - value.value))
+    name = meaning if meaning in figures else nearest
+    figure = figures[name]
     what = f"{table.name(column)} of seed {row.label}"
     right = value.like(figure)
     if value.admits(figure, figure):
         yield passed(row.line, f"{row.label} {value.text}", what, f"recorded as {name}", value.text)
     elif abs(figure - value.value) <= NEAR * abs(figure):
-        text = f"the record's nearest figure is {name} {right}"
+        text = f"recorded is {name} {right}"
         yield failed(row.line, f"{row.label} {value.text}", what, text, value.text, right)
 
 

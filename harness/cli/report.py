@@ -26,12 +26,13 @@ Exit codes: 0 good (warnings included), 1 a record fails, 2 wrong usage, 3 could
 
 @click.command(epilog=EPILOG)
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path(".golf") / "report",
-              show_default=True, help="Folder for report.html and report.md.")  # fmt: skip
+@click.option("--out", envvar="OUT", type=click.Path(path_type=Path, file_okay=False), show_default=True,
+              default=Path(".golf") / "report", help="Folder for report.html and report.md. [env: OUT]")  # fmt: skip
 @click.option("--trust", type=click.Path(path_type=Path), help="Folder of accepted public keys.")
-@click.option("--baseline", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR",
-              help="Also test the records (one pool of seeds) against this records folder.")  # fmt: skip
-@click.option("--margin", default="0 bpb", show_default=True, help='"0.005 nats/token", "… nats/byte" or "… bpb".')
+@click.option("--baseline", envvar="BASELINE", type=click.Path(path_type=Path, exists=True, file_okay=False),
+              metavar="DIR", help="Also test the records (one pool) against this folder. [env: BASELINE]")  # fmt: skip
+@click.option("--margin", envvar="MARGIN", default="0 bpb", show_default=True,
+              help='"0.005 nats/token", "… nats/byte" or "… bpb". [env: MARGIN]')  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON; the files are written all the same.")
 def command(
     paths: tuple[Path, ...], out: Path, trust: Path | None, baseline: Path | None, margin: str, as_json: bool

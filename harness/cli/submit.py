@@ -10,6 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from harness.phases.submit import RunOutcome
+    from harness.record.predicate import RunRecord
 
 
 @click.command(
@@ -35,7 +36,12 @@ if TYPE_CHECKING:
 @click.option(
     "--again", envvar="AGAIN", is_flag=True, help="Run every seed of SEEDS, also one that has its record. [env: AGAIN]"
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the record (or one a seed) as JSON; no progress.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print the record as JSON; of several seeds those that ran, then the statistics. No progress.",
+)
 def command(
     seed: str | None,
     seeds: str | None,
@@ -95,10 +101,21 @@ def command(
         finished=show,
         again=again,
     )
-    if len(outcomes) > 1 and not as_json:
-        from harness.stats.describe import describe_pools
-
-        records = [outcome.record for outcome in outcomes]
-        click.echo("\n" + "\n".join(describe_pools(records)) + "\n`make report` draws them.")
+    if len(outcomes) > 1:
+        _show_together([outcome.record for outcome in outcomes], as_json=as_json)
     if any(outcome.broken for outcome in outcomes):
         raise SystemExit(ExitCode.RULE_BROKEN)
+
+
+def _show_together(records: list[RunRecord], *, as_json: bool) -> None:
+    """Statistics over the seeds: sentences, or one more JSON document."""
+    from harness.stats import aggregate, describe_pools, pools
+
+    if not as_json:
+        click.echo("\n" + "\n".join(describe_pools(records)) + "\n`make report` draws them.")
+        return
+    import dataclasses
+    import json
+
+    found = [dataclasses.asdict(aggregate(pool)) for pool in pools(records) if len(pool) > 1]
+    click.echo(json.dumps({"seeds": [record.submission.seed for record in records], "statistics": found}))

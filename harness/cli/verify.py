@@ -41,12 +41,17 @@ Exit codes: 0 good (warnings included), 1 a record fails, 2 wrong usage, 3 could
 @click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="Write the findings as JUnit XML here.")
 @click.option(
     "--baseline",
+    envvar="BASELINE",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     metavar="DIR",
-    help="Also test the records (one pool of seeds) against this records folder.",
+    help="Also test the records (one pool of seeds) against this records folder. [env: BASELINE]",
 )
 @click.option(
-    "--margin", default="0 bpb", show_default=True, help='By how much: "0.005 nats/token", "… nats/byte", "… bpb".'
+    "--margin",
+    envvar="MARGIN",
+    default="0 bpb",
+    show_default=True,
+    help='By how much: "0.005 nats/token", "… nats/byte", "… bpb".',
 )
 @click.option(
     "--artifact",
