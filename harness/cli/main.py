@@ -14,6 +14,7 @@ from harness.errors import ExitCode, HarnessError
 
 VERBS: dict[str, str] = {
     "submit": "train, package, evaluate and sign one run (or several seeds)",
+    "script": "run a train_gpt.py-style script that scores itself; its score is self-reported",
     "verify": "check signatures, schema, chain and arithmetic of records",
     "rerun": "repeat a recorded run from scratch and compare",
     "report": "tables and an HTML page from records",

@@ -28,6 +28,8 @@ BASELINES = {
 def render_summary(record: RunRecord, *, path: Path | None, artifact: Path | None) -> str:
     """The whole summary as plain text. ``path`` is the signed record, ``artifact`` the folder of the packed files."""
     title = f"{record.submission.name} on track {record.track.name}, seed {record.submission.seed}"
+    if record.kind == "self-reported":
+        title += ": the score is the script's own word"
     parts = [
         printable(title),
         _scores(record),

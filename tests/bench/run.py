@@ -27,6 +27,8 @@ def main() -> int:
     sys.path.insert(0, str(folder))
     rows = []
     for path in sorted(folder.glob("bench_*.py")):
+        if path.stem.endswith("_gpu"):  # these have their own commands
+            continue
         if options.names and path.stem.removeprefix("bench_") not in options.names:
             continue
         print(f"{path.stem} …", file=sys.stderr, flush=True)

@@ -6,8 +6,7 @@ import pytest
 from process_lab import Case, meet
 
 CASES = [Case.read(path) for path in sorted((Path(__file__).parent / "processes").glob("*.py"))]
-ALWAYS = {"val_by_path", "shards_in_setup", "data_in_package", "network_in_package", "daemon", "deaf_to_term"}
-ALWAYS |= {"path_traversal", "huge_message", "data_in_eval"}
+ALWAYS = {"val_by_path", "shards_in_setup", "daemon", "deaf_to_term", "path_traversal", "huge_message"}
 
 
 def cases():

@@ -74,12 +74,14 @@ def test_a_hostile_description_is_refused(tmp_path, text):
         read(tmp_path, text.encode())
 
 
-@pytest.mark.parametrize("make", ["link", "fifo", "missing"])
+@pytest.mark.parametrize("make", ["link", "fifo", "folder", "missing"])
 def test_what_is_no_file_is_refused(tmp_path, make):
     path = tmp_path / "description.json"
     if make == "link":
         path.symlink_to("/etc/hostname")
     elif make == "fifo":
         os.mkfifo(path)
+    elif make == "folder":
+        path.mkdir()
     with pytest.raises(ValueError, match=r"description\.json"):
         read_description(path)

@@ -1,0 +1,55 @@
+"""``harness script``: an unmodified ``train_gpt.py``-style script behind the referee's sandbox, clock and cap."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command(epilog="Exit codes: 0 good, 1 a rule is broken, 2 wrong usage, 3 could not check.")
+@click.argument("script", type=click.Path(path_type=Path))
+@click.option("--seed", envvar="SEED", default="1337", show_default=True, metavar="N", help="Seed. [env: SEED]")
+@click.option("--track", envvar="TRACK", default="smoke", show_default=True, help="Track. [env: TRACK]")
+@click.option("--data", envvar="DATA", metavar="SET", help="Data set instead of the track's own. [env: DATA]")
+@click.option("--artifact", default="*.ptz", show_default=True, metavar="GLOB", help="The packed model that it writes.")
+@click.option("--env", "pairs", multiple=True, metavar="NAME=VALUE", help="A variable for the script; repeatable.")
+@click.option("--json", "as_json", is_flag=True, help="Print the record as JSON; no progress.")
+def command(
+    script: Path, seed: str, track: str, data: str | None, artifact: str, pairs: tuple[str, ...], as_json: bool
+) -> None:
+    """Run a script that trains, packs and scores itself. Its score is recorded as self-reported.
+
+    The script gets DATA_PATH, TOKENIZER_PATH, VOCAB_SIZE, SEED, MAX_WALLCLOCK_SECONDS and the variables of torchrun,
+    works in an empty folder, and has no network. The referee measures time and bytes; it cannot vouch for the score.
+
+    \b
+    harness script train_gpt.py --env ITERATIONS=200
+    """
+    import msgspec
+
+    from harness.cli.progress import make_reporter
+    from harness.cli.summary import render_summary
+    from harness.config.environment import records_dir
+    from harness.errors import ExitCode, UsageError
+    from harness.phases.submit import parse_seed
+    from harness.phases.submit_script import submit_script
+
+    variables = dict(pair.partition("=")[::2] for pair in pairs)
+    if any("=" not in pair or not pair.partition("=")[0].isidentifier() for pair in pairs):
+        raise UsageError(f"--env is {pairs!r}; wanted NAME=VALUE.")
+    stored = submit_script(
+        script=script,
+        track_name=track,
+        dataset_name=data,
+        seed=parse_seed(seed),
+        artifact=artifact,
+        variables=variables,
+        records_dir=records_dir(),
+        progress=make_reporter(silent=as_json),
+    )
+    if as_json:
+        click.echo(msgspec.json.encode(stored.record).decode())
+    else:
+        click.echo(render_summary(stored.record, path=stored.path, artifact=stored.run_dir / "artifact"))
+    raise SystemExit(ExitCode.RULE_BROKEN if stored.broken else ExitCode.GOOD)
