@@ -1,8 +1,8 @@
 """Runs an unmodified script in the style of the public ``train_gpt.py``: it trains, packs and scores itself.
 
 Enforced: the sandbox (no network beyond loopback between ranks, no files but its own and the data), the clock over the
-whole script, the cap on script and packed model. Not enforced: anything about the score. The script reads the validation
-shards, so the record's kind, its name and every finding on the score say *self-reported*.
+whole script, the cap on script and packed model. Not enforced: anything about the score. The script reads
+validation shards, so the record's kind, its name and every finding on the score say *self-reported*.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -39,7 +40,7 @@ from harness.rules import Finding, Verdict
 from harness.sandbox.cell import IN_FORCE, Cell, CellSpec
 from harness.sandbox.policy import SandboxPolicy
 
-LABEL = "self-reported"
+LABEL: Literal["self-reported"] = "self-reported"
 POLL_S = 0.05
 MAX_LOG_BYTES = 50_000_000
 SCORE_RULES = ("C1-CAUSAL", "C2-NORMALISED", "C3-SCORE-BEFORE-UPDATE", "C4-SINGLE-PASS", "C4-COVERAGE", "A7-BPB")
@@ -98,11 +99,8 @@ def run_script(
     Raises ``RuleBroken``: A1-TRAIN-CLOCK when it runs out of time, S3-PROTOCOL when it fails or prints no score,
     A3-ARTIFACT-BYTES when it leaves no packed model.
     """
-    started_at, clock, watch = (
-        datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        Ledger(),
-        MachineWatch(track.hardware.gpus),
-    )
+    started_at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    clock, watch = Ledger(), MachineWatch(track.hardware.gpus)
     work, log = run_dir / "work", run_dir / "logs" / "script.log"
     work.mkdir()
     log.parent.mkdir(exist_ok=True)

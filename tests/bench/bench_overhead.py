@@ -120,7 +120,7 @@ def measure() -> list[Ratio]:
             "refereed ÷ in one process, CPU",
             lambda: refereed(text, client),
             lambda: alone(text, model),
-            pairs=5,
+            pairs=9,
             limit=1.10,
             note=f"V {VOCAB:,}, chunks of {CHUNK:,}, 1 thread each",
         )
