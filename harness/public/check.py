@@ -13,6 +13,7 @@ from harness.public.checks.against import check_against
 from harness.public.findings import ORDER, Findings, FolderReport, Found
 from harness.public.readings import Readings
 from harness.public.record import Record, load_record
+from harness.rules import Verdict
 
 CHECKS: tuple[Callable[[Record], None], ...] = (
     files.check,
@@ -36,10 +37,22 @@ def check_folder(path: Path, readings: Readings | None = None, against: Path | N
     """
     record = load_record(path, readings or Readings())
     for check in CHECKS:
-        check(record)
+        _run(check, record)
     if against is not None:
         check_against(record, against)
     return FolderReport(str(path), record.track, ordered(record.out), facts_of(record))
+
+
+def _run(check: Callable[[Record], None], record: Record) -> None:
+    """One check. What it can't digest is an ERROR of this folder, not the end of all others."""
+    try:
+        check(record)
+    except HarnessError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        name = check.__module__.rsplit(".", 1)[-1]
+        message = f"the check of {name} broke off: {type(error).__name__}: {str(error)[:120]}."
+        record.out.add(Verdict.ERROR, "A9-READABLE", message, remedy="Please report this with the folder.")
 
 
 def check_folders(paths: Sequence[Path], readings: Readings, against: Path | None = None) -> Iterator[FolderReport]:

@@ -14,7 +14,7 @@ MAX_LINE = 1_000
 MAX_KEPT = 400
 RAW_MODEL_BYTES = 4e7
 """An unlabelled total from this size on is the uncompressed model's."""
-NUMBER = r"([0-9]+(?:\.[0-9]+)?(?:e-?[0-9]+)?)"
+NUMBER = r"([0-9]{1,15}(?:\.[0-9]{1,15})?(?:e-?[0-9]{1,2})?)(?![0-9])"
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]{0,20}[A-Za-z]")
 PREFIX = re.compile(
@@ -28,20 +28,20 @@ PASS_LINE = re.compile(
     + NUMBER
 )
 BPB_ONLY = re.compile(r"(?P<name>(?:final|quantized|legal)[\w.+-]{0,60})[ :]+(?:stride:\d+ )?val_bpb[:=]\s*" + NUMBER)
-STEP_LINE = re.compile(r"(?:step[: ]\s*)?(\d+)/(\d+)\s+(train|val)_loss:\s*" + NUMBER)
+STEP_LINE = re.compile(r"(?:step[: ]\s*)?(\d{1,15})/(\d{1,15})\s+(train|val)_loss:\s*" + NUMBER)
 TRAIN_TIME = re.compile(r"train_time:\s*" + NUMBER + r"(ms|m|s)\b")
 ANY_BPB = re.compile(r"bpb[a-z_]{0,20}[:= ]{1,3}([0-9]\.[0-9]{5,10})\b")
 VAL_BPB = re.compile(r"val_bpb:\s*" + NUMBER)
-STOP_LINE = re.compile(r"stopping_early: (\w+)\s+train_time:\s*(\d+)ms\s+step:\s*(\d+)")
-TOTAL_LINE = re.compile(r"Total submission size(?: (\S+))?: (\d+) bytes")
-TOTAL_TAIL = re.compile(r"\bTotal submission: (\d+) bytes")
-BUDGET_LINE = re.compile(r"budget:\s*(\d+)/16000000\b")
-ARTIFACT_LINE = re.compile(r"artifact_bytes:\s*(\d+)")
-MODEL_LINE = re.compile(r"Serialized model(?: (\S+))?: (\d+) bytes")
-MODEL_TAIL = re.compile(r"(\S+) model: (\d+) bytes")
-CODE_LINE = re.compile(r"\bCode(?: size)?(?: \((\w+)\))?: (\d+) bytes")
+STOP_LINE = re.compile(r"stopping_early: (\w+)\s+train_time:\s*(\d{1,18})ms\s+step:\s*(\d{1,15})")
+TOTAL_LINE = re.compile(r"Total submission size(?: (\S+))?: (\d{1,18}) bytes")
+TOTAL_TAIL = re.compile(r"\bTotal submission: (\d{1,18}) bytes")
+BUDGET_LINE = re.compile(r"budget:\s*(\d{1,18})/16000000\b")
+ARTIFACT_LINE = re.compile(r"artifact_bytes:\s*(\d{1,18})")
+MODEL_LINE = re.compile(r"Serialized model(?: (\S+))?: (\d{1,18}) bytes")
+MODEL_TAIL = re.compile(r"(\S+) model: (\d{1,18}) bytes")
+CODE_LINE = re.compile(r"\bCode(?: size)?(?: \((\w+)\))?: (\d{1,18}) bytes")
 EVAL_TIME = re.compile(r"(?:total_)?eval_time[:=]\s*" + NUMBER + r"\s*(ms|s)\b")
-PASS_TIME = re.compile(r"\btime:(\d+)ms")
+PASS_TIME = re.compile(r"\btime:(\d{1,18})ms")
 WARMUP_LINE = re.compile(r"compile warmup done \(" + NUMBER + r"s\)")
 EXTRA_LINE = re.compile(r"(\w+:precompute)\b.*\belapsed=" + NUMBER + "s")
 RESERVE_LINE = re.compile(r"gptq:reserving " + NUMBER + r"(ms|s)")

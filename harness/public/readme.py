@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 MAX_LINES = 3_000
 MAX_LINE = 1_500
-CELL_NUMBER = re.compile(r"([~≈]?)\s*([-−+]?\d[\d,]*(?:\.\d+)?)")
+CELL_NUMBER = re.compile(r"([~≈]?)\s*([-−+]?\d[\d,]{0,20}(?:\.\d{1,15})?)")
 HEADLINE = re.compile(r"val[\\_ ]{1,3}bpb\W{1,6}(\d\.\d{3,10})", re.IGNORECASE)
 OTHER_SCORE = re.compile(r"pre[-_ ]?(?:quant|ttt)|standard|baseline|\bPR\b|\|", re.IGNORECASE)
 MEAN_NEAR = re.compile(r"mean[^\n|]{0,40}?[ :=*`(](\d\.\d{3,10})", re.IGNORECASE)
 STD_NEAR = re.compile(r"\bstd(?:ev|dev)?\b[ :=~≈*`]{0,6}(0\.\d{2,10})|±\s*(0\.\d{2,10})", re.IGNORECASE)
 T_NEAR = re.compile(r"\bt(?:-statistic)?\W{1,5}([-−]?\d+\.\d+)")
-P_NEAR = re.compile(r"\bp(?:-value)?\s*(=|<<|<|≈|of)\s*`?\*{0,2}(0\.\d+|\d(?:\.\d+)?e-\d+)")
+P_NEAR = re.compile(r"\bp(?:-value)?\s*(=|<<|<|≈|of)\s*`?\*{0,2}(0\.\d+|\d(?:\.\d+)?e-\d{1,3})")
 SIZE_NEAR = re.compile(r"[~≈]?\s*(1[0-9]\.\d{1,3})\s?MB\b")
 
 

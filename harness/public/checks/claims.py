@@ -142,7 +142,7 @@ def _scorer(record: Record, label: str, claimed: float) -> None:
     later = [
         (log, log.final)
         for log in record.scored_logs
-        if log.final and log.final.label != label and log.final.bpb != log.by_label[label].bpb
+        if log.final and label in log.by_label and log.final.bpb != log.by_label[label].bpb
     ]
     if later:
         log, score = later[0]

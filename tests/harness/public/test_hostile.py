@@ -160,3 +160,42 @@ def test_a_missing_folder_is_wrong_usage(capsys):
         run(["check", "folder", "/nonexistent/folder"])
     assert exit_.value.code == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+KEYS = ["val_bpb", "val_loss", "seeds", "seed_results", "bytes_total", "date", "track", "compliance", "val_bpb_std"]
+ODD = st.sampled_from(
+    [None, "", [], {}, -1, 0, 1e308, True, "x", [1, "a", None], {"1": None, "2": {"val_bpb": "x"}}, 10**25]
+)
+CUTS = st.tuples(
+    st.integers(0, 10**6), st.integers(0, 40), st.sampled_from([b"", b"9" * 40, b"1e999", b"nan", b"|", b"\xff", b"0."])
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(["modern", "classic", "ternary"]),
+    st.dictionaries(st.sampled_from(KEYS), ODD),
+    st.lists(CUTS, max_size=12),
+)
+def test_damaged_folders_are_judged_without_an_error(tmp_path_factory, family, metadata, cuts):
+    folder = PublicFolder(family, metadata=metadata).write(tmp_path_factory.mktemp("damaged"))
+    files = sorted(path for path in folder.iterdir() if path.suffix != ".py")
+    for place, length, new in cuts:
+        path = files[place % len(files)]
+        data = path.read_bytes()
+        place %= len(data) + 1
+        path.write_bytes(data[:place] + new + data[place + length :])
+    assert check_folder(folder).count(Verdict.ERROR) == 0
+
+
+def test_a_check_that_breaks_off_is_an_error_of_its_folder_alone(tmp_path, monkeypatch):
+    import harness.public.check as module
+
+    def breaks(record):
+        raise KeyError("odd")
+
+    monkeypatch.setattr(module, "CHECKS", (breaks, *module.CHECKS))
+    report = check_folder(PublicFolder().write(tmp_path))
+    assert report.verdict is Verdict.ERROR
+    assert named(report, "A9-READABLE", Verdict.ERROR)[0].message.startswith("the check of")
+    assert named(report, "A9-SCORE-MATCH", Verdict.PASS)
