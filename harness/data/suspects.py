@@ -16,6 +16,9 @@ from harness.data.tokenizers import Bytes, Tokenizer
 from harness.rules import Finding, Verdict
 
 
+MOST_ROUNDING = 2e-3
+
+
 class Suspect(msgspec.Struct, frozen=True):
     """One way to count, and its total over the claimed targets."""
 
@@ -74,6 +77,9 @@ def judge_total(claimed: float, tolerance: float, ways: list[Suspect]) -> Findin
     near = [way for way in ways if abs(way.bytes - claimed) <= tolerance]
     text = f"{claimed:,.0f} bytes claimed, {exact:,} are exact ({share:+.2f} %)"
     legal = next((way for way in near if way.legal), None)
+    if legal and tolerance > MOST_ROUNDING * exact:
+        text += f", rounding ± {tolerance:,.0f}: too few digits to tell"
+        return Finding("A7-BYTES", Verdict.UNKNOWN, f"{text}; give five or more.")
     if legal:
         verdict = Verdict.PASS if legal.name in ("exact", "raw-documents") else Verdict.WARN
         return Finding("A7-BYTES", verdict, f"{text}: {legal.explanation}.", found=legal.name)

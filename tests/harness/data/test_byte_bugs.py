@@ -230,6 +230,15 @@ def test_known_wrong_totals_are_named_from_the_claim_alone(total, tokens, name):
     assert name in named(findings)
 
 
+def test_a_claim_with_too_few_digits_is_not_called_good(folder):
+    code, findings = check("--val-loss", "2.4", "--val-bpb", "0.9", "--val-tokens", 40_540_160)
+    assert (code, [f["verdict"] for f in findings]) == (0, ["PASS", "UNKNOWN"])
+    tokens = stream(folder)
+    bpb = 2.5 * (len(tokens) - 1) / math.log(2) / sum(len(t.encode()) for t in DOCS)
+    findings = check(folder, "--val-loss", "2.5", "--val-bpb", f"{bpb:.8f}", "--val-tokens", len(tokens) - 1)[1]
+    assert any(f["verdict"] == "UNKNOWN" and "too few digits" in f["message"] for f in findings)
+
+
 def test_b25_two_denominators_in_one_log():
     same = judge_denominators(("2.5000", "1.3000", 1000), ("2.4000", "1.2480", 1000))
     other = judge_denominators(("2.5000", "1.3000", 1000), ("2.5000", "1.1932", 1000))

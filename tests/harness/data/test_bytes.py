@@ -98,6 +98,14 @@ def test_one_byte_and_ten_megabyte_documents(text):
     assert int(sizes.sum()) == len(ids) == len(text.encode())
 
 
+@pytest.mark.slow
+def test_a_ten_megabyte_document_through_a_trained_tokenizer():
+    text = "\n".join(documents(300)) * 60
+    ids, sizes = trained().encode([text[:10_000_000]])[0]
+    assert len(ids) > 1_000_000
+    assert int(sizes.sum()) == len(text[:10_000_000].encode())
+
+
 def test_a_token_may_account_for_more_than_65535_bytes(tmp_path):
     texts = [*documents(3), "start" + " " * 200_000 + "end"]
     dataset = open_dataset(str(small_dataset(tmp_path / "s", val=texts)), tmp_path, Silent())
