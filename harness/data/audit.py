@@ -69,7 +69,7 @@ def compare_table(
         by_cause["tail"] = [len(exact) - scored, -int(exact[scored:].sum())]
     differs = np.flatnonzero(counted[:scored] != exact[:scored])
     starts = np.concatenate(([0], np.cumsum(exact)))
-    is_fallback = _fallback(tokenizer)
+    is_fallback = fallback_pieces(tokenizer)
     for place in differs:
         target, previous = int(tokens[place + 1]), int(tokens[place])
         missing = int(counted[place] - exact[place])
@@ -85,7 +85,8 @@ def compare_table(
     return Comparison(len(exact), total, int(counted[:scored].sum()), at_bpb, differences)
 
 
-def _fallback(tokenizer: Tokenizer) -> npt.NDArray[np.bool_]:
+def fallback_pieces(tokenizer: Tokenizer) -> npt.NDArray[np.bool_]:
+    """Which ids are byte-fallback pieces, (vocab,); none outside SentencePiece."""
     inner = tokenizer.inner if isinstance(tokenizer, CaseTokenizer) else tokenizer
     return inner.byte_pieces if isinstance(inner, SentencePieceTokenizer) else np.zeros(inner.vocab_size, np.bool_)
 

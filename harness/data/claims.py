@@ -12,7 +12,7 @@ from typing import NamedTuple
 from harness.rules import Finding, Verdict
 
 FLOOR, CEILING = 151_060_000, 151_090_000
-SETTINGS_FLOOR = 32_768 * 4.0  # bytes of the longest window seen in public: what a dropped tail can cost
+LONGEST_TAIL = 32_768 * 4  # bytes of the longest window seen in public: what a dropped tail can cost
 
 
 class Variant(NamedTuple):
@@ -116,7 +116,7 @@ def _denominator(total: float, slack: float, val_tokens: int) -> Finding:
         return Finding("A7-BYTES", Verdict.PASS, f"{text}: the published split.")
     if abs(total - LEGACY[0]) <= slack + 10_000 and val_tokens == LEGACY[1]:
         return Finding("A7-BYTES", Verdict.WARN, f"{text}: the older validation set of #837.")
-    if FLOOR - SETTINGS_FLOOR - slack <= total < FLOOR:
+    if FLOOR - LONGEST_TAIL - slack <= total < FLOOR:
         return Finding("A7-BYTES", Verdict.WARN, f"{text}: within one long window of the published split.")
     for known, name, explanation in KNOWN_BAD:
         if abs(total / known - 1) <= NEAR:

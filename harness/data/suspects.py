@@ -10,11 +10,10 @@ import math
 import msgspec
 import numpy as np
 
-from harness.data.audit import Tokens, _fallback
-from harness.data.case import OPERATORS
+from harness.data.audit import Tokens, fallback_pieces
+from harness.data.case import OPERATORS, CaseTokenizer
 from harness.data.tokenizers import Bytes, Tokenizer
 from harness.rules import Finding, Verdict
-
 
 MOST_ROUNDING = 2e-3
 
@@ -35,7 +34,7 @@ def suspects(tokens: Tokens, target_bytes: Bytes, tokenizer: Tokenizer, raw_byte
     exact, public = int(target_bytes.sum(dtype=np.int64)), int(table.target_bytes(tokens).sum())
     spaces = int(table.space[target].sum())
     after_bos = int((table.space[target] & table.boundary[before]).sum())
-    fallback = int(_fallback(tokenizer)[target].sum())
+    fallback = int(fallback_pieces(tokenizer)[target].sum())
     documents = int((target == tokenizer.bos_id).sum())
     marks = _operators(tokens, tokenizer)
     found = [
@@ -126,7 +125,5 @@ def _operators(tokens: Tokens, tokenizer: Tokenizer) -> int:
 
 def tokenizer_text(tokens: Tokens, tokenizer: Tokenizer) -> str:
     """The stream as the vocabulary spells it, operators and all."""
-    from harness.data.case import CaseTokenizer
-
     inner = tokenizer.inner if isinstance(tokenizer, CaseTokenizer) else tokenizer
     return inner.decode(np.asarray(tokens[1:], np.int64)).decode(errors="replace")
