@@ -1,4 +1,4 @@
-"""One run: describe → train → package → eval (float, packed, final) → audit → unsigned record.
+"""One run: describe → train → package → eval (final, then float and packed) → audit → unsigned record.
 
 A broken rule that leaves a score is a finding in the record. Whatever ends the run without a score raises, after every
 process is dead and what is half-written is gone; the logs stay.
@@ -181,13 +181,14 @@ def _run(
     def stream(targets: int) -> Stream:
         return Stream(validation.tokens, validation.target_bytes, targets)
 
+    # The score that counts comes first: no process of the submission has seen a validation token before it.
+    final = evaluate(context, "final", stream(val_targets), limit_s=eval_s, whole_set=True)
     scores: list[Score] = []
     diagnostic = min(val_targets, track.audit.diagnostic_tokens or val_targets)
     stages: tuple[Stage, ...] = ("float", "packed")
     for stage in stages:
         whole = diagnostic == val_targets
         scores.append(evaluate(context, stage, stream(diagnostic), limit_s=limits.eval_s, whole_set=whole).score)
-    final = evaluate(context, "final", stream(val_targets), limit_s=eval_s, whole_set=True)
     scores.append(final.score)
     audits = audit(context, final, stream(val_targets), limit_s=eval_s)
     spans, budgets = clock.entries(), clock.budgets(track)
