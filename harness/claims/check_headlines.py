@@ -24,9 +24,14 @@ _COUNTED = re.compile(
 _PLAIN_MEAN = re.compile(r"\b(?:mean|average|avg)\b", re.IGNORECASE)
 _PAREN = re.compile(r"^\s*(?:BPB|nats|bytes)?\s*(?:[A-Za-z+-]+\s){0,2}?(?:[A-Za-z+-]+\s*)?\((?P<inside>[^()]*)\)",
                     re.IGNORECASE)  # fmt: skip
-_MEAN_BEFORE = re.compile(r"\bmean\b[^.;|]{0,45}$", re.IGNORECASE)
-_STD = re.compile(rf"\b(?:sample |population |pop\.? )?(?:std|stdev|sd|σ)\b[\s:=*`~]*({NUMBER})", re.IGNORECASE)
-_PLUS_MINUS = re.compile(rf"(?:±|\+/-)\s*({NUMBER})\s*(mBPB|KB|MB|KiB|MiB|B|bytes|bpb|nats)?", re.IGNORECASE)
+_MEAN_BEFORE = re.compile(r"\b(?:mean|average|avg)\b[^.;|/\d]{0,45}$", re.IGNORECASE)
+_MEAN_AFTER = re.compile(r"^[\s*`]*(?:mean|average|avg)\b(?! of (?:the )?(?:best|lowest))", re.IGNORECASE)
+_STD = re.compile(
+    r"\b(?:sample |population |pop\.? )?(?:std|stdev|sd|standard deviation|σ)\b(?: is| of)?"
+    rf"[\s:=*`~]*({NUMBER})\s*(mBPB|bytes|KiB|MiB|KB|MB|bpb|nats|B(?!\w))?",
+    re.IGNORECASE,
+)
+_PLUS_MINUS = re.compile(rf"(?:±|\+/-)\s*({NUMBER})\s*(mBPB|bytes|KiB|MiB|KB|MB|bpb|nats|B(?!\w))?", re.IGNORECASE)
 _WORDS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7}
 
 
@@ -51,7 +56,7 @@ def _judge(
     paren = _PAREN.match(after)
     inside = paren["inside"] if paren else ""
     attached = f"{inside} {_PLUS_MINUS.match(after.strip()) or ''}"
-    is_mean = bool(_PLAIN_MEAN.search(inside) or _MEAN_BEFORE.search(all_before[-60:]))
+    is_mean = bool(_PLAIN_MEAN.search(inside) or _MEAN_BEFORE.search(all_before[-60:]) or _MEAN_AFTER.match(after))
     if re.search(r"interval|\bCI\b|range", all_before[-60:], re.IGNORECASE):
         return
     spread = _spread(after, inside)
@@ -63,7 +68,7 @@ def _judge(
     if _about_others(all_before):
         yield unknown(line.number, here, "mean of another submission", "its seeds are not in this text", claimed.text)
         return
-    column = _column(document, claimed)
+    column = _column(document, claimed, all_before[-50:])
     if column is None:
         what = f"mean {_label(kind)} over seeds"
         yield unknown(line.number, here, what, "no table of seeds in this text gives it", claimed.text)
@@ -96,11 +101,11 @@ def _against_column(
 
 
 def _spread(after: str, inside: str) -> Quantity | None:
-    match = _STD.search(inside)
-    if match:
-        return read_quantities(match[1])[0]
+    """The deviation that goes with a figure: in the parenthesis behind it, after ±, or named a few words later."""
+    nearby = re.split(r"[|(;]|\.\s", after[:60])[0]
     plus = _PLUS_MINUS.match(after.lstrip(" *`").removeprefix("total").strip())
-    return read_quantities(f"{plus[1]} {plus[2] or ''}".strip())[0] if plus else None
+    match = _STD.search(inside) or plus or _STD.search(nearby)
+    return read_quantities(f"{match[1]} {match[2] or ''}".strip())[0] if match else None
 
 
 def _kind_from_words(quantity: Quantity, before: str, after: str) -> str:
@@ -122,15 +127,20 @@ def _about_others(before: str) -> bool:
     return bool(OTHERS.search(sentence[-70:]))
 
 
-def _column(document: Document, claimed: Quantity) -> Column | None:
-    """The column a headline is about: of its kind and near it, the one that fits it, else the nearest."""
+def _column(document: Document, claimed: Quantity, before: str) -> Column | None:
+    """The column a headline is about: of its kind and near it. The one that fits it; else the one that the words
+    before it name; else one whose seed it repeats; else the final one; else the nearest."""
     near = [
         column
         for column in document.of_kind(claimed.kind)
         if abs(column.mean.value - claimed.value) <= NEAR * abs(column.mean.value)
     ]
     fitting = [column for column in near if claimed.admits(column.mean.low, column.mean.high)]
-    return min(fitting or near, key=lambda column: abs(column.mean.value - claimed.value), default=None)
+    named = [column for column in near if column.name.lower() in before.lower()]
+    repeated = [column for column in near if any(claimed.admits(v.low, v.high) for v in column.values)]
+    final = [column for column in near if column is document.final_column(claimed.kind)]
+    chosen = fitting or named or repeated or final or near
+    return min(chosen, key=lambda column: abs(column.mean.value - claimed.value), default=None)
 
 
 def _seed_count(text: str) -> int | None:
@@ -153,7 +163,7 @@ def _headline_size(document: Document, line: Line, claimed: Quantity, before: st
     """A size in a headline ("| ~15.95 MB |") without "mean": the mean or the worst seed may stand there."""
     if "|" not in line.text or re.search(r"[≤<]|cap|limit|under|GB", f"{before[-12:]}{after[:12]}", re.IGNORECASE):
         return
-    column = _column(document, claimed)
+    column = _column(document, claimed, before)
     if column is None:
         return
     here, what = quote(line.text, claimed), f"size ({column.name})"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import combinations
 
 from harness.claims.claim import Claim, disputed, failed, passed, unknown
-from harness.claims.document import Column, Document, Line, quote
+from harness.claims.document import Document, Line, quote
 from harness.claims.quantity import NUMBER, SIGN, UNIT, Quantity, read_quantities
 
 CAP_BYTES = 16_000_000
@@ -107,7 +107,7 @@ def _must_be(document: Document, line: Line, claimed: Quantity, text: str) -> tu
         r"(?:delta|difference|Δ)\W*(?:[-−\d.]+ (?:nats|bpb) ?\(?)?$", before, re.IGNORECASE
     ):
         return (*_gap(fine[0], fine[1].low, fine[1].high), f"{fine[0].text.strip()} against {fine[1].text.strip()}")
-    headline = _headline(document, claimed.kind)
+    headline = document.final_column(claimed.kind)
     rival = _rival(document, before, after, text, claimed)
     if headline is None or rival is None:
         return None
@@ -180,13 +180,6 @@ def _is_own(document: Document, quantity: Quantity, kind: str) -> bool:
         quantity.admits(c.mean.low, c.mean.high) or any(quantity.admits(v.low, v.high) for v in c.values)
         for c in document.of_kind(kind)
     )
-
-
-def _headline(document: Document, kind: str) -> Column | None:
-    columns = document.of_kind(kind)
-    final = [c for c in columns if re.search(r"ttt|sliding|final|post", c.name, re.IGNORECASE)]
-    chosen = final or columns
-    return chosen[-1] if chosen else None
 
 
 def _pair_in_text(scores: list[Quantity], size: Quantity) -> tuple[Quantity, Quantity] | None:
@@ -297,7 +290,7 @@ def _caps(document: Document, line: Line) -> Iterator[Claim]:
 
 def _all_beat(document: Document, line: Line) -> Iterator[Claim]:
     match = _BEAT_ALL.search(line.text)
-    column = _headline(document, "bpb")
+    column = document.final_column("bpb")
     if not match or column is None:
         return
     rival = re.compile(rf"#{match[1]}\b[^\d#]{{0,12}}({NUMBER})")

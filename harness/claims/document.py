@@ -88,6 +88,13 @@ class Document:
         """Columns that hold ``kind``."""
         return [column for column in self.columns if column.kind == kind]
 
+    def final_column(self, kind: str) -> Column | None:
+        """The column that a headline of this kind speaks of: after test-time training or sliding, else the last."""
+        columns = self.of_kind(kind)
+        final = [c for c in columns if re.search(r"ttt|sliding|final|post|test-time", c.name, re.IGNORECASE)]
+        chosen = final or columns
+        return chosen[-1] if chosen else None
+
 
 def _columns(table: Table) -> Iterator[Column]:
     for index in range(max((len(row.cells) for row in table.seed_rows), default=0)):

@@ -36,7 +36,9 @@ def _which_one(claimed: Quantity, values: Sequence[Quantity]) -> str:
 
 
 def _exact(value: float, claimed: Quantity) -> str:
-    return f"{value:,.0f} bytes ({claimed.like(value)})" if claimed.kind == "bytes" else claimed.like(value)
+    if claimed.kind == "bytes" and claimed.step > 1:
+        return f"{value:,.0f} bytes ({claimed.like(value)})"
+    return claimed.like(value)
 
 
 def judge_std(

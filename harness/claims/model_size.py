@@ -17,6 +17,11 @@ from harness.claims.quantity import read_quantities
 ROPE_FRACTION = 0.5
 """Mamba-3 turns the first half of the state pairwise: one angle a pair."""
 _OF_ROWS = re.compile(r"(\d+) of (\d[\d,]*)(?: rows)?(?=[^.;]*(?:per|SSM|block|in_proj)|\))", re.IGNORECASE)
+_IN_PROJ = re.compile(
+    r"in_proj\b[^.;]{0,50}?\b(?P<a>\d{1,3},\d{3}|\d{3,6}) (?:output )?rows"
+    r"|in_proj\b[^.;]{0,30}?(?P<d1>\d{2,5})\s*(?:→|->)\s*(?P<b>\d{3,6})"
+    r"|in_proj\b[^.;]{0,30}?[(\[](?P<c>\d{3,6}), ?(?P<d2>\d{2,5})[)\]]"
+)
 _PARAMS = re.compile(
     r"(~?\s?\d[\d,.]*\s?[MK]?)\s*(?:model )?param(?:eter)?s?\b|param(?:eter)?s?[\s:=|*]+(\d[\d,.]*\s?M?)", re.IGNORECASE
 )
@@ -81,6 +86,7 @@ def check_model_size(document: Document) -> Iterator[Claim]:
         return
     for line in document.lines:
         yield from _rows(document, line, block)
+        yield from _whole_projection(line, block)
         yield from _parameters(line, block, text)
 
 
@@ -122,6 +128,20 @@ def _rows(document: Document, line: Line, block: Mamba3) -> Iterator[Claim]:
                 yield passed(line.number, here, what, f"{block.heads} heads each: {part}", match[1])
             else:
                 yield failed(line.number, here, what, f"{block.heads} heads each: {part}", match[1], str(part))
+
+
+def _whole_projection(line: Line, block: Mamba3) -> Iterator[Claim]:
+    """ "in_proj has 2240 rows", "in_proj: 512 → 2240", "in_proj.weight (2240, 512)"."""
+    for match in _IN_PROJ.finditer(line.text):
+        width = match["d1"] or match["d2"]
+        if re.search(r"\d+ of \d", match[0]) or (width and int(width) != block.dim):
+            continue
+        claimed = match["a"] or match["b"] or match["c"]
+        text = " + ".join(f"{name} {rows}" for name, rows in block.split.items()) + f" = {block.rows}"
+        if int(claimed.replace(",", "")) == block.rows:
+            yield passed(line.number, match[0], "rows of in_proj", text, claimed)
+        else:
+            yield failed(line.number, match[0], "rows of in_proj", text, claimed, str(block.rows))
 
 
 def _block_sums(document: Document) -> Iterator[Claim]:

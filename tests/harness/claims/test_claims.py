@@ -71,6 +71,43 @@ def test_each_changed_number_is_found_with_line_and_right_value(old, new, right)
     assert any(claim.verdict is Verdict.FAIL and right in claim.right for claim in found), found
 
 
+TABLE = """| Seed | Pre | val_bpb | bytes |
+|---|---|---|---|
+| 1 | 1.1389 | 1.1441 | 15,930,191 |
+| 2 | 1.1462 | 1.1460 | 15,961,203 |
+| 3 | 1.1495 | 1.1468 | 15,975,083 |
+
+"""
+SENTENCES = [
+    ("Mean 1.1456, std 0.0014 over 3 seeds.", "1.1456", "1.1476", "1.1456"),
+    ("Mean 1.1456, std 0.0014 over 3 seeds.", "0.0014", "0.0024", "0.0014"),
+    ("Average: 1.1456 BPB", "1.1456", "1.1416", "1.1456"),
+    ("val_bpb = 1.1456 (mean of 3 seeds)", "1.1456", "1.1441", "1.1456"),
+    ("We get 1.1456±0.0014 bpb (n=3).", "0.0014", "0.0019", "0.0014"),
+    ("Artifact: 15,955,492 bytes mean / 15,975,083 bytes max", "15,955,492", "15,955,592", "15,955,492"),
+    ("Artifact: 15,955,492 bytes mean / 15,975,083 bytes max", "15,975,083", "15,975,183", "15,975,083"),
+    ("The largest artifact uses 99.8% of the 16 MB cap.", "99.8", "98.8", "99.8"),
+    ("This improves on 1.1473 by 0.0017 bpb.", "0.0017", "0.0027", "0.0017"),
+    ("Best seed: 1.1441 (seed 1). Worst seed: 1.1468.", "1.1468", "1.1478", "1.1468"),
+    ("Spread: 0.0027 bpb.", "0.0027", "0.0037", "0.0027"),
+    ("Headroom: 24,917 bytes under the cap.", "24,917", "34,917", "24,917"),
+    ("The mean size is 15.96 MB and the standard deviation is 22,984 bytes.", "22,984", "18,852", "22,984"),
+    ("From 1.1473 → 1.1456 (-0.0017).", "-0.0017", "-0.0027", "-0.0017"),
+    ("All seeds beat PR #9 (1.1473).", "1.1473", "1.1463", "1.1468"),
+    ("Mamba-3 (d_model=512, d_state=64, expand=2, headdim=64): in_proj has 2240 rows", "2240", "2232", "2240"),
+]
+
+
+@pytest.mark.parametrize(
+    ("sentence", "old", "new", "right"), SENTENCES, ids=[f"{text[:30]} {new}" for text, _, new, _ in SENTENCES]
+)
+def test_sentences_about_seeds_hold_as_written_and_fail_when_changed(sentence, old, new, right):
+    good = check_text(TABLE + sentence)
+    assert {claim.verdict for claim in good} == {Verdict.PASS}
+    found = [claim for claim in problems(TABLE + sentence.replace(old, new)) if claim.verdict is Verdict.FAIL]
+    assert any(claim.line == 7 and right in claim.right for claim in found), found
+
+
 def test_megabytes_that_are_mebibytes_are_named():
     (claim,) = problems("Artifact size: 15,878,809 bytes (15.1 MB)")
     assert (claim.verdict, claim.right) == (Verdict.WARN, "15.9 MB")
