@@ -1,0 +1,93 @@
+"""The referee's side of a worker that says anything at all: a WorkerFailure or the deadline, nothing else."""
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.protocol.channel import Channel
+from harness.protocol.messages import Kind, Message
+from harness.scoring.client import EvalClient, OutOfTime, WorkerFailure, WorkerLimits
+
+INT64 = st.integers(-(2**63), 2**63 - 1)
+SMALL = st.integers(-2, 70)
+LIMITS = WorkerLimits(vocab_size=8, chunk_tokens=64, state_bytes=1 << 16, message_s=0.05)
+HELLO = Message(Kind.HELLO, 0, 16, 8, 0, x=16.0)
+
+
+def hello_of(a, b, c, d, x):
+    return Message(Kind.HELLO, a, b, c, d, x=x)
+
+
+MESSAGES = st.builds(
+    Message, st.sampled_from(list(Kind)), SMALL | INT64, SMALL | INT64, INT64, INT64, st.floats(), st.floats()
+)
+
+
+@given(
+    st.builds(
+        hello_of, SMALL | INT64, SMALL | INT64, st.just(8) | INT64, st.integers(-1, 3), st.floats() | st.just(4.0)
+    )
+)
+@settings(max_examples=200, deadline=None)
+def test_any_hello_is_within_the_limits_or_a_failure(hello):
+    channel, end = Channel.pair()
+    other = Channel(end)
+    other.send(hello)
+    other.send(Message(Kind.READY))
+    with EvalClient(channel, LIMITS) as client:
+        try:
+            found = client.prepare()
+        except WorkerFailure:
+            return
+        finally:
+            channel.close()
+            other.close()
+    assert 0 <= found.state_bytes <= LIMITS.state_bytes
+    assert 1 <= found.slab_rows <= found.chunk_tokens <= LIMITS.chunk_tokens
+
+
+@given(st.lists(MESSAGES.map(Message.encode) | st.binary(min_size=1, max_size=600), max_size=6))
+@settings(max_examples=60, deadline=None)
+@pytest.mark.rule("S3-PROTOCOL")
+def test_any_answers_to_a_chunk_end_in_rows_or_a_failure(answers):
+    channel, end = Channel.pair()
+    end.send(HELLO.encode())
+    end.send(Message(Kind.READY).encode())
+    with EvalClient(channel, LIMITS) as client:
+        client.prepare()
+        for answer in answers:
+            end.send(answer)
+        end.close()
+        rows = 0
+        try:
+            for first, slab in client.score(0, np.zeros(16, np.int64)):
+                assert first == rows
+                rows += len(slab)
+        except WorkerFailure:
+            return
+        finally:
+            channel.close()
+    assert rows == 16
+
+
+def test_the_deadline_ends_a_wait_for_a_silent_worker_and_a_flood():
+    channel, end = Channel.pair()
+    with EvalClient(channel, WorkerLimits(8, 64, 1 << 16, 60.0)) as client:
+        client.deadline_ns = time.monotonic_ns() + 50_000_000
+        with pytest.raises(OutOfTime):
+            client.prepare()
+        for _ in range(10):
+            end.send(Message(Kind.PROGRESS).encode())
+        with pytest.raises(OutOfTime):
+            client.prepare()
+
+
+def test_words_of_a_worker_are_printable():
+    channel, end = Channel.pair()
+    end.send(Message(Kind.FAILED, text="\x1b[31mred\nline").encode())
+    with EvalClient(channel, LIMITS) as client, pytest.raises(WorkerFailure) as caught:
+        client.prepare()
+    assert str(caught.value).isprintable()
