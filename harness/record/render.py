@@ -66,7 +66,7 @@ def _row(entry: EntryReport) -> tuple[str, ...]:
 
 
 def _note(finding: Finding) -> str:
-    text = f"{finding.rule} {finding.verdict.value}: {finding.where}: {finding.message}."
+    text = f"{finding.rule} {finding.verdict.value}: {finding.where}: {finding.message.rstrip('.')}."
     if finding.verdict is Verdict.FAIL and finding.remedy:
         text += f" {finding.remedy}"
     return printable(text, 1000)

@@ -16,6 +16,9 @@ from harness.report.figures import Pool, Report, Run
 from harness.report.svg import byte_bars, curve, seed_dots, thin, timeline, waterfall
 from harness.rules import rule
 
+IDLE = "idle"
+"""The ledger's name for the time between spans."""
+
 
 def render_page(report: Report) -> str:
     """The page as text. Everything that comes from a record is escaped."""
@@ -47,7 +50,8 @@ def pool_drawing(pool: Pool) -> Markup | None:
 def run_drawings(run: Run) -> list[tuple[str, Markup]]:
     """[caption, drawing] of one run; a drawing whose figures the record does not hold is left out."""
     record, seed = run.record, f"seed {run.seed}"
-    spans = [(span.name, span.start_s, span.seconds, span.limit_s) for span in record.spans]
+    spans = [(span.name, span.start_s, span.seconds, span.limit_s) for span in record.spans if span.name != IDLE]
+    idle_s = sum(span.seconds for span in record.spans if span.name == IDLE)
     makers: list[tuple[str, bool, Callable[[], str]]] = [
         ("bpb by stage", bool(run.stages), lambda: waterfall(run.stages, f"bpb by stage, {seed}")),
         (
@@ -55,7 +59,7 @@ def run_drawings(run: Run) -> list[tuple[str, Markup]]:
             bool(record.running_bpb),
             lambda: curve(thin(record.running_bpb), f"Running bpb, {seed}", "targets scored", "bpb so far"),
         ),
-        ("Clock spans against their limits", bool(spans), lambda: timeline(spans, f"Clock spans, {seed}")),
+        ("Clock spans against their limits", bool(spans), lambda: timeline(spans, idle_s, f"Clock spans, {seed}")),
         ("Bytes by role", True, lambda: byte_bars(*_bytes(run), title=f"Bytes by role, {seed}")),
         (
             "Training loss",

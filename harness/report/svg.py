@@ -95,8 +95,11 @@ def curve(points: Sequence[tuple[float, float]], title: str, x_name: str, y_name
     return drawing(body, bottom + 46, title, words)
 
 
-def timeline(spans: Sequence[tuple[str, float, float, float | None]], title: str) -> str:
-    """Spans (name, start, seconds, limit): a bar a span on one clock; its limit is the outline behind it."""
+def timeline(spans: Sequence[tuple[str, float, float, float | None]], idle_s: float, title: str) -> str:
+    """Spans (name, start, seconds, limit): a bar a span on one clock; its limit is the outline behind it.
+
+    idle_s: seconds between the spans, told in words
+    """
     end = max(start + max(seconds, limit or 0.0) for _, start, seconds, limit in spans)
     scale = (WIDTH - 2 * MARGIN) / end if end > 0 else 1.0
     body, y = [], 4.0
@@ -109,7 +112,14 @@ def timeline(spans: Sequence[tuple[str, float, float, float | None]], title: str
         over = limit is not None and seconds > limit
         body.append(rectangle(x, y + 17, seconds * scale, 13, "bar over" if over else "bar"))
         y += 37
-    body.append(text_at(MARGIN, y + 10, f"one clock, 0 to {end:.0f} s; outlines are limits", kind="note"))
+    body.append(
+        text_at(
+            MARGIN,
+            y + 10,
+            f"one clock, 0 to {end:.0f} s, {idle_s:.1f} s idle between; outlines are limits",
+            kind="note",
+        )
+    )
     words = "; ".join(f"{n}: {s:.1f} s" + (f" of {q:.0f} s" if q is not None else "") for n, _, s, q in spans)
     return drawing(body, y + 18, title, words)
 

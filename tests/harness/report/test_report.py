@@ -126,7 +126,7 @@ def test_any_name_keeps_the_drawing_well_formed(name, a, b):
     safe = "".join(c for c in name if c.isprintable())
     for picture in (
         waterfall([(safe, a), ("x", b)], safe),
-        timeline([(safe, 0, a, b), (safe, a, b, None)], safe),
+        timeline([(safe, 0, a, b), (safe, a, b, None)], 0.5, safe),
         seed_dots([(1, a), (2, b)], (a + b) / 2, None, None, safe),
     ):
         xml.fromstring(picture)
