@@ -170,10 +170,17 @@ def _append(
         path = records_dir / folder / file_name(linked, digest)
     except ValueError as error:
         raise CouldNotCheck(f"this run's figures can't be recorded: {error}.") from error
+    if not head_path(records_dir, key.keyid).exists():  # else a kill before the first head would leave an entry without
+        _write_head(Head(newest="", entries=0), records_dir, key)
     write_atomic(path, dsse.encode(dsse.sign(payload, key.keyid, key.private)), replace=False)
-    head = encode_statement("heads", Head(newest=digest, entries=tip.entries + 1))
-    write_atomic(head_path(records_dir, key.keyid), dsse.encode(dsse.sign(head, key.keyid, key.private)), replace=True)
+    _write_head(Head(newest=digest, entries=tip.entries + 1), records_dir, key)
     return path, digest, linked
+
+
+def _write_head(head: Head, records_dir: Path, key: SigningKey) -> None:
+    payload = encode_statement("heads", head)
+    signed = dsse.encode(dsse.sign(payload, key.keyid, key.private))
+    write_atomic(head_path(records_dir, key.keyid), signed, replace=True)
 
 
 def head_path(records_dir: Path, keyid: str) -> Path:
@@ -195,7 +202,7 @@ def find_tip(records_dir: Path, key: SigningKey) -> Tip:
     head = _own(path, "heads", key).predicate
     assert isinstance(head, Head)
     newest, entries = head.newest, head.entries
-    if newest not in known:
+    if newest not in known and (newest, entries) != ("", 0):  # a head before the first entry names none
         raise CouldNotCheck(f"{path} names the entry {newest[:16]}…, which is not in the folder.", remedy=REMEDY)
     while newest in successors:
         following = successors[newest]

@@ -75,10 +75,8 @@ def landlock_rules(policy: SandboxPolicy, home: Path) -> list[tuple[str, str]]:
     home: the cell's private temporary folder. Paths of the policy must exist; those of the system may be missing.
     """
     rules = [(path, "run") for path in _existing(*_SYSTEM, *interpreter_paths())]
-    rules += [
-        (path, "read")
-        for path in _existing(*_FILES, *(_HARDWARE if policy.devices or policy.network == "loopback" else ()))
-    ]
+    hardware = _HARDWARE if policy.devices or policy.network == "loopback" else ()
+    rules += [(path, "read") for path in _existing(*_FILES, *hardware)]
     rules += [(path, "device") for path in (*_existing(*_DEVICES), *policy.devices)]
     rules += [(path, "read") for path in policy.read]
     rules += [(path, "write") for path in (*policy.write, home)]
