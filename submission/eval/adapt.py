@@ -6,6 +6,7 @@ Everything that outlives a chunk is in ``state()``. Nothing here reads a value b
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping
 
 import torch
@@ -126,6 +127,7 @@ class Adapter:
         moments = [self._momentum[name] for name in directions]
         torch._foreach_mul_(moments, config.ttt_momentum)
         torch._foreach_add_(moments, list(directions.values()))
+        updates = self._updates()
         for name, parameter in self.parameters.items():
             if name in self._factors:
                 b, a = self._factors[name]
@@ -133,7 +135,7 @@ class Adapter:
                 a.sub_(self._momentum[f"{name}/a"], alpha=rate)
                 parameter.copy_(torch.addmm(self._start[f"weight/{name}"], b, a))
             else:
-                parameter.sub_(self._update(name) * (rate * self._rates[name]))
+                parameter.sub_(updates[name] * (rate * self._rates[name]))
         if self._average:
             torch._foreach_lerp_(list(self._average.values()), list(self._weights.values()), 1 - config.ttt_ema)
 
@@ -147,19 +149,18 @@ class Adapter:
                 directions[name] = gradient
         return directions
 
-    def _update(self, name: str) -> Tensor:
-        """The momentum; for matrices of blocks orthogonalised where TTT_OPTIMISER=muon."""
-        moment = self._momentum[name]
-        if (
-            self.config.ttt_optimiser == "muon"
-            and moment.dim() == 2
-            and name.startswith("blocks.")
-            and min(moment.shape) > 2
-        ):
-            rows, columns = moment.shape
-            direction: Tensor = orthogonalise(moment[None], MUON_STEPS, True)[0] * max(1.0, rows / columns) ** 0.5
-            return direction
-        return moment
+    def _updates(self) -> dict[str, Tensor]:
+        """The momentum; with TTT_OPTIMISER=muon orthogonalised for the blocks' matrices, those of one shape at once."""
+        updates = dict(self._momentum)
+        if self.config.ttt_optimiser == "muon":
+            by_shape: dict[torch.Size, list[str]] = defaultdict(list)
+            for name, moment in self._momentum.items():
+                if name.startswith("blocks.") and moment.dim() == 2 and min(moment.shape) > 2:
+                    by_shape[moment.shape].append(name)
+            for (rows, columns), names in by_shape.items():
+                directions = orthogonalise(torch.stack([updates[n] for n in names]), MUON_STEPS, True)
+                updates |= zip(names, directions * max(1.0, rows / columns) ** 0.5, strict=True)
+        return updates
 
 
 def _new_factors(parameter: Tensor, rank: int) -> tuple[Tensor, Tensor]:

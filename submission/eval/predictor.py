@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor
 from harness.protocol.predictor import EvalContext
 
 from ..config import Config
+from ..model.attend import prefer_cudnn
 from ..model.hybrid import Hybrid, ModelState
 from . import carry
 from .adapt import Adapter, learning_rate
@@ -65,7 +65,10 @@ class HybridPredictor:
         self.calibration = Calibration(config, like)
         self._control = torch.zeros(4, dtype=torch.int64, device=self.device)
         self._context = torch.full((self.cut.overlap,), BOS, device=self.device)
-        self._compiled = torch.compile(model.hidden, dynamic=False) if self._on_gpu else model.hidden
+        if self._on_gpu:
+            prefer_cudnn()
+        self._stream = torch.compile(model.stream, dynamic=False) if self._on_gpu else model.stream
+        self._hidden = torch.compile(model.hidden, dynamic=False) if self._on_gpu else model.hidden
         self._slab_loss = torch.compile(slab_loss, dynamic=False) if self._on_gpu else slab_loss
         self._keys = config.eval_overlap
         self._carried: ModelState = ()
@@ -363,8 +366,8 @@ class HybridPredictor:
         return states + states[-1:] * (count - len(states))
 
     def _read(self, windows: Tensor, state: ModelState | None) -> tuple[Tensor, ModelState]:
-        with self._autocast():
-            return self._compiled(windows, state)
+        """Hidden states (n, length, D) and the state after each window; no state where none is carried."""
+        return self._hidden(windows, state) if self._carries else (self._stream(windows), ())
 
     def _for_loss(self, hidden: Tensor) -> Tensor:
         return hidden.bfloat16() if self._on_gpu else hidden
@@ -392,9 +395,6 @@ class HybridPredictor:
         """Whether a step takes the whole chunk as it was scored and with the same weights."""
         averages = self.adapter is not None and self.adapter.averages
         return self.keeps_graph and not self._carries and self.config.ttt_batch_windows == 0 and not averages
-
-    def _autocast(self) -> AbstractContextManager[object]:
-        return torch.autocast("cuda", torch.bfloat16) if self._on_gpu else nullcontext()
 
     def _wait(self) -> None:
         if self._on_gpu:

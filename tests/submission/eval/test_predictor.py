@@ -70,7 +70,7 @@ MODES = [
 @pytest.mark.parametrize("changes", MODES, ids=[",".join(map(str, m.values())) for m in MODES])
 def test_every_mode_passes_the_audits(changes: dict[str, object]) -> None:
     outcome = lab.referee(builder(config(**changes)), STREAM, 64, chunks=3, positions=12)
-    assert not outcome.broken - {"S6-PLAUSIBLE"}, (outcome.reason, outcome.findings)
+    assert not outcome.fired - {"S6-PLAUSIBLE"}, (outcome.reason, outcome.findings)
     assert outcome.targets == 700
     assert math.isfinite(outcome.bpb)
 
@@ -197,7 +197,7 @@ def test_a_short_clock_is_obeyed_through_the_declared_state() -> None:
 def test_a_run_out_of_time_passes_the_audits() -> None:
     build = builder(config(eval_mode="overlap"), lambda p: setattr(p.pace, "_limit_s", 1e-3))
     outcome = lab.referee(build, STREAM, 64, chunks=4, positions=12)
-    assert not outcome.broken - {"S6-PLAUSIBLE"}, (outcome.reason, outcome.findings)
+    assert not outcome.fired - {"S6-PLAUSIBLE"}, (outcome.reason, outcome.findings)
 
 
 @pytest.mark.parametrize("targets", [1, 31, 33, 127, 129])
@@ -205,7 +205,7 @@ def test_a_run_out_of_time_passes_the_audits() -> None:
 def test_odd_sizes_are_scored_to_the_last_token(targets: int, mode: str) -> None:
     stream = dataclasses.replace(STREAM, targets=targets)
     outcome = lab.referee(builder(config(eval_mode=mode)), stream, 64, chunks=2, positions=4)
-    assert not outcome.broken - {"S6-PLAUSIBLE"}, (outcome.reason, outcome.findings)
+    assert not outcome.fired - {"S6-PLAUSIBLE"}, (outcome.reason, outcome.findings)
     assert outcome.targets == targets
 
 
