@@ -186,7 +186,8 @@ def _preset(name: str) -> dict[str, Any]:
         known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.toml")))
         raise ConfigError(f"RECIPE is {name!r}; known: {known}.")
     values: dict[str, Any] = tomllib.loads(path.read_text())
-    return {"recipe": name} | values
+    base = values.pop("base", None)  # a preset may state only what it changes in another
+    return ({} if base is None else _preset(base)) | values | {"recipe": name}
 
 
 def _parse(text: str, kind: type) -> Any:
