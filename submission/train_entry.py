@@ -20,6 +20,8 @@ def main() -> None:
         device = torch.device("cuda", session.local_rank) if session.gpus else torch.device("cpu")
         if session.gpus:
             torch.cuda.set_device(device)
+            if not torch.cuda.is_bf16_supported():
+                session.fail(f"{torch.cuda.get_device_name(device)} has no bfloat16; this submission needs it.")
         else:
             torch.set_num_threads(max(1, session.cpu_cores // session.world_size))
             torch.use_deterministic_algorithms(True)
@@ -29,7 +31,7 @@ def main() -> None:
     except (ConfigError, Diverged, ShardError) as error:
         session.fail(str(error))
     except torch.OutOfMemoryError:
-        session.fail("out of memory: lower TRAIN_MICRO_BATCH.")
+        session.fail(f"out of GPU memory at TRAIN_MICRO_BATCH={config.train_micro_batch} windows; lower it.")
     session.done()
 
 

@@ -1,0 +1,90 @@
+"""The step: bit-equal for equal seeds, a warm-up that leaves no trace, telemetry, and a loss that diverges."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+import torch
+from small_models import small_config
+from torch import Tensor
+
+from submission.model.hybrid import build_model
+from submission.train.loop import Diverged, run_steps
+from submission.train.loss import softcap_loss
+from submission.train.trainer import Trainer, role_of
+
+CONFIG = small_config(train_batch_tokens=256, train_seq_len=32, train_micro_batch=4, iterations=25, warmdown_iters=10)
+
+
+class Clock:
+    """A session without a referee: time stands still."""
+
+    limit_s, rank, world_size, seed = 90.0, 0, 1, 1
+
+    def elapsed_s(self) -> float:
+        return 1e-3
+
+    def remaining_s(self) -> float:
+        return self.limit_s
+
+    def progress(self, **shown: object) -> None:
+        pass
+
+
+def batches(seed: int) -> Iterator[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        yield torch.randint(64, (8, 33), generator=generator)
+
+
+def train(seed: int, *, warm: bool = True) -> tuple[dict[str, Tensor], list[dict]]:
+    trainer = Trainer(CONFIG, torch.device("cpu"), seed, 1)
+    if warm:
+        trainer.warm_up(2)
+    lines = list(run_steps(Clock(), trainer, batches(seed), next(batches(9))[:4]))
+    return trainer.averaged_weights(), lines
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_equal_seeds_give_equal_bits_and_another_seed_others():
+    first, second, other = train(1)[0], train(1)[0], train(2)[0]
+    assert same(first, second)
+    assert not same(first, other)
+
+
+def test_the_warm_up_leaves_no_trace():
+    assert same(train(1, warm=True)[0], train(1, warm=False)[0])
+
+
+def test_telemetry_has_a_line_a_step_with_gradient_norms_by_role():
+    lines = train(1)[1]
+    assert [line["step"] for line in lines] == list(range(1, 26))
+    assert lines[-1]["tokens"] == 25 * 256
+    assert {"loss", "lr", "s", "tokens_per_s"} <= set(lines[0])
+    assert lines[19]["grad_norm/mlp"] > 0
+    json.dumps(lines)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_the_last_good_step():
+    trainer = Trainer(CONFIG, torch.device("cpu"), 1, 1)
+    with torch.no_grad():
+        trainer.model.blocks[0].mix.fill_(float("nan"))
+    with pytest.raises(Diverged, match="step 0 was the last good one"):
+        list(run_steps(Clock(), trainer, batches(1), next(batches(9))[:0]))
+
+
+def test_every_parameter_has_a_role():
+    names = [name for name, _ in build_model(CONFIG).named_parameters()]
+    assert {role_of(name) for name in names} == {"embedding", "in_proj", "out_proj", "mlp", "attention", "small"}
+
+
+def test_the_loss_is_the_cross_entropy_of_soft_capped_logits():
+    g = torch.Generator().manual_seed(1)
+    hidden, weight = (torch.randn(n, 8, generator=g, dtype=torch.float64) * 4 for n in (5, 11))
+    targets = torch.tensor([0, 3, 10, 10, 7])
+    logits = 3 * torch.tanh(hidden @ weight.T / 3)
+    want = (logits.logsumexp(1) - logits[torch.arange(5), targets]).mean()
+    assert abs(float(softcap_loss(hidden, weight, targets, 3.0) - want)) < 1e-12
