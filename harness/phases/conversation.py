@@ -65,6 +65,8 @@ def _await_all(cell: Cell, wanted: Kind, deadline_ns: int, on_progress: Callable
                 raise PhaseFailed(f"rank {rank} sent what is no message: {error}") from None
             for fd in fds:
                 os.close(fd)
+            if time.monotonic_ns() >= deadline_ns:  # said in the grace after TERM: too late
+                raise PhaseTimeout
             if message.kind is wanted:
                 del waiting[rank]
             elif message.kind is Kind.PROGRESS:

@@ -6,7 +6,7 @@ import pytest
 from process_lab import Case, meet
 
 CASES = [Case.read(path) for path in sorted((Path(__file__).parent / "processes").glob("*.py"))]
-ALWAYS = {"val_by_path", "shards_in_setup", "daemon", "deaf_to_term", "path_traversal", "huge_message"}
+ALWAYS = {"val_by_path", "shards_in_setup", "daemon", "saves_in_the_grace", "path_traversal", "huge_message"}
 
 
 def cases():
