@@ -21,7 +21,14 @@ def run(rank: int, size: int, store: str, changes: dict[str, object], result: Pa
     torch.set_num_threads(1)
     if size > 1:
         dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=size)
-    base = {"eval_seq_len": 32, "ttt_chunk_windows": 4, "eval_overlap": 8, "eval_stride": 12, "ttt_lr": 0.05}
+    base = {
+        "ttt_batch_windows": 0,
+        "eval_seq_len": 32,
+        "ttt_chunk_windows": 4,
+        "eval_overlap": 8,
+        "eval_stride": 12,
+        "ttt_lr": 0.05,
+    }
     config = small_models.small_config(**(base | changes))
     told = EvalContext("final", None, None, 64, 1e9, targets, rank, size)
     one = HybridPredictor(small_models.lively_model(config).float(), config, told, Ranks(rank, size))

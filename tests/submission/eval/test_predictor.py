@@ -17,7 +17,14 @@ STREAM = lab.markov_stream(vocab_size=64, targets=700)
 
 
 def config(**changes: object) -> Config:
-    base = {"eval_seq_len": 32, "ttt_chunk_windows": 4, "eval_overlap": 8, "eval_stride": 12, "ttt_lr": 0.05}
+    base = {
+        "ttt_batch_windows": 0,
+        "eval_seq_len": 32,
+        "ttt_chunk_windows": 4,
+        "eval_overlap": 8,
+        "eval_stride": 12,
+        "ttt_lr": 0.05,
+    }
     return small_models.small_config(**(base | changes))
 
 
