@@ -57,25 +57,23 @@ def main() -> None:
 
 
 def _supervise(order: dict[str, Any], pidfd: int, *, namespaced: bool) -> NoReturn:
-    """Wait for the end of the cell or of the referee, whichever comes first.
+    """Wait until the referee lets go of its lifeline, by its own will or by its death; then end and wipe everything.
 
-    Without a namespace the cell's orphans become this process's children, so it stays until the referee lets go.
+    The end of the cell alone is no reason to leave: without a namespace its orphans are this process's children, and
+    a referee that was killed must find nobody who left before the folder was wiped.
     """
     poll = select.poll()
     poll.register(order["lifeline_fd"], select.POLLIN)
-    if namespaced:
-        poll.register(pidfd, select.POLLIN)
-    while not (ended := [descriptor for descriptor, _ in poll.poll(_REAP_EVERY_MS)]):
+    while not poll.poll(_REAP_EVERY_MS):
         for _ in _ended_children():
             pass
-    if order["lifeline_fd"] in ended:
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        if not namespaced:
-            kill_tree(os.getpid())
-        for _ in _ended_children(block=True):
-            pass
-        shutil.rmtree(order["home"], ignore_errors=True)
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    if not namespaced:
+        kill_tree(os.getpid())
+    for _ in _ended_children(block=True):
+        pass
+    shutil.rmtree(order["home"], ignore_errors=True)
     os._exit(0)
 
 
