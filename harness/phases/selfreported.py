@@ -227,7 +227,7 @@ def _parse(log: Path) -> RunLog:
 
 
 def _claimed_score(found: RunLog, dataset: Dataset, clock: Ledger, log: Path) -> Score:
-    """The last score that the script printed. Its nats follow from its bpb over the data set's bytes."""
+    """The last score that the script printed, for the whole set as it claims; its nats follow from bpb and bytes."""
     claim = found.final
     if claim is None or not 0 <= claim.bpb < 100:
         raise RuleBroken(
@@ -237,7 +237,7 @@ def _claimed_score(found: RunLog, dataset: Dataset, clock: Ledger, log: Path) ->
         )
     nats = claim.bpb * math.log(2) * dataset.val_bytes
     seconds = clock.entries()[-1].seconds
-    return Score("final", nats, dataset.val_tokens - 1, dataset.val_bytes, claim.bpb, False, round(seconds, 6))
+    return Score("final", nats, dataset.val_tokens - 1, dataset.val_bytes, claim.bpb, True, round(seconds, 6))
 
 
 def _submission(script: Script, seed: int) -> SubmissionInfo:
