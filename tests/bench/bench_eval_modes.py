@@ -25,6 +25,7 @@ from submission.eval.load import load_model
 from submission.eval.predictor import HybridPredictor
 
 HEADER_BYTES = 1024
+SEEDS_METHOD = {"EVAL_MODE": "windows", "TTT_BATCH_WINDOWS": "0", "TTT_OPTIMISER": "sgd", "TTT_LR": "0.01"}
 ROWS = {
     "seed's method": {},
     "frozen": {"TTT_EPOCHS": "0"},
@@ -83,7 +84,7 @@ def line(name: str, found: list[tuple[float, float]], first: list[tuple[float, f
 
 def evaluate(options: argparse.Namespace, model_file: Path, changes: dict[str, str]) -> tuple[float, float]:
     """(bits per byte, seconds) of the first ``options.tokens`` targets."""
-    config = load_config({"RECIPE": options.recipe} | changes, "smoke")
+    config = load_config({"RECIPE": options.recipe} | SEEDS_METHOD | changes, "smoke")
     tokens, n_bytes = read(options.dataset, options.tokens)
     context = EvalContext("final", model_file, None, config.vocab_size, 1e9, len(n_bytes), 0, 1)
     torch.manual_seed(0)
