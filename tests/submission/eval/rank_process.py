@@ -22,6 +22,7 @@ def run(rank: int, size: int, store: str, changes: dict[str, object], result: Pa
     if size > 1:
         dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=size)
     base = {
+        "ttt_optimiser": "sgd",
         "ttt_batch_windows": 0,
         "eval_seq_len": 32,
         "ttt_chunk_windows": 4,

@@ -18,6 +18,7 @@ STREAM = lab.markov_stream(vocab_size=64, targets=700)
 
 def config(**changes: object) -> Config:
     base = {
+        "ttt_optimiser": "sgd",
         "ttt_batch_windows": 0,
         "eval_seq_len": 32,
         "ttt_chunk_windows": 4,
