@@ -1,70 +1,155 @@
-"""Calibration data from the model itself: sampled sequences, and the Hessian of each layer's inputs from them.
+"""Calibration: tokens that the model writes itself, and what they say about every matrix.
 
-No data set is readable while packaging, so the model writes its own text with the recurrent step and the key/value
-cache: every new token costs one step, not a pass over the whole prefix.
+No data set is readable while packaging. The model samples its own text with one recurrent step a token (on a GPU as a
+replayed CUDA graph). From the text follow, streaming, the second moment of every layer's input (GPTQ's Hessian) and
+the mean squared gradient of every output (the other Kronecker factor of the Fisher matrix, Martens & Grosse 2015).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from ..model.hybrid import Hybrid, ModelState
+from ..model.decode import Decoder
+from ..model.hybrid import Hybrid
+from ..model.mamba3 import Mamba3
 
 TEMPERATURE = 0.8
+REPORT_EVERY = 64
+EMBEDDING = "embedding.weight"
+
+
+@dataclass
+class Statistics:
+    """By matrix name: hessians (in, in) = mean of x xᵀ; gradients (out,) = mean squared gradient of each output.
+
+    Gradients are of the summed loss of labels drawn from the model. The embedding's entries cover both its sides.
+    """
+
+    hessians: dict[str, Tensor] = field(default_factory=dict)
+    gradients: dict[str, Tensor] = field(default_factory=dict)
 
 
 @torch.no_grad()
 def sample_sequences(
-    model: Hybrid, count: int, length: int, generator: torch.Generator, progress: Callable[[float], None]
+    model: Hybrid, count: int, length: int, seed: int, progress: Callable[[float], None]
 ) -> Tensor:
-    """``count`` sequences of ``length`` tokens, int64: first token uniform, then at temperature 0.8."""
+    """``count`` sequences of ``length`` tokens, int64 (count, length): first token uniform, then temperature 0.8."""
     device = model.embedding.weight.device
-    tokens = torch.empty(count, length, dtype=torch.int64)
-    tokens[:, 0] = torch.randint(model.config.vocab_size, (count,), generator=generator)
-    state: ModelState | None = None
+    generator = torch.Generator(device).manual_seed(seed)
+    decoder = Decoder(model, count, length)
+    out = torch.empty(count, length, dtype=torch.int64, device=device)
+    out[:, 0] = torch.randint(model.config.vocab_size, (count,), generator=generator, device=device)
+
+    def advance() -> None:
+        last = out.index_select(1, decoder.position)[:, 0]
+        weights = (decoder.step(last).float() / TEMPERATURE).softmax(-1)
+        race = torch.empty_like(weights).exponential_(generator=None if device.type == "cuda" else generator)
+        out.index_copy_(1, decoder.position, (weights / race).argmax(-1, keepdim=True))
+
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+        advance = _captured(advance, decoder, out)
     for t in range(1, length):
-        logits, state = model.forward_with_state(tokens[:, t - 1 : t].to(device), state)
-        probabilities = (logits[:, -1].float() / TEMPERATURE).softmax(-1).cpu()
-        tokens[:, t] = torch.multinomial(probabilities, 1, generator=generator)[:, 0]
-        progress(t / length)
-    return tokens
+        advance()
+        if t % REPORT_EVERY == 0:
+            progress(t / length)
+    return out.cpu()
 
 
-@torch.no_grad()
-def input_hessians(model: Hybrid, sequences: Tensor, batch: int) -> dict[str, Tensor]:
-    """X Xᵀ / n of the inputs of every linear layer, and of the head under the embedding's name; float32 (in, in).
+def _captured(advance: Callable[[], None], decoder: Decoder, out: Tensor) -> Callable[[], None]:
+    """``advance`` as a CUDA graph, with the decoder back at its start."""
+    first = out[:, 0].clone()
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(2):
+            advance()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    decoder.reset()
+    with torch.cuda.graph(graph):
+        advance()
+    decoder.reset()
+    out[:, 0] = first
+    return graph.replay
 
-    Streaming: no activation outlives its batch.
-    """
-    hessians: dict[str, Tensor] = {}
+
+def measure(model: Hybrid, sequences: Tensor, batch: int, seed: int, progress: Callable[[float], None]) -> Statistics:
+    """Second moments and gradients over ``sequences`` (n, length), ``batch`` at a time; no activation outlives its batch."""
     device = model.embedding.weight.device
-
-    def add(name: str, inputs: Tensor) -> None:
-        rows = inputs.flatten(0, -2).float()
-        gram = rows.T @ rows / len(sequences)
-        hessians[name] = hessians[name] + gram if name in hessians else gram
-
-    with _watch_inputs(model, add):
-        for part in torch.split(sequences, batch):
+    generator = torch.Generator(device).manual_seed(seed)
+    sums = Statistics()
+    for module in model.modules():
+        if isinstance(module, Mamba3) and hasattr(module, "backend"):
+            module.backend = "chunked"  # the fused kernels bypass the layers that are watched
+    parts = torch.split(sequences, batch)
+    with _watched(model, sums):
+        for index, part in enumerate(parts):
             hidden, _ = model.hidden(part.to(device))
-            add("embedding.weight", hidden)
-    return hessians
+            logits = model.logits(hidden).flatten(0, 1).float()
+            probabilities = logits.detach().softmax(-1)
+            labels = torch.multinomial(probabilities, 1, generator=generator)[:, 0]
+            loss = F.cross_entropy(logits, labels, reduction="sum")
+            torch.autograd.grad(loss, [model.embedding.weight])
+            _add_head(sums, hidden.detach().flatten(0, 1).float(), logits.detach(), probabilities, model)
+            progress((index + 1) / len(parts))
+    positions = sequences.numel()
+    for table in (sums.hessians, sums.gradients):
+        for name in table:
+            table[name] /= positions
+    _join_embedding(sums, model)
+    return sums
+
+
+def _add(table: dict[str, Tensor], name: str, value: Tensor) -> None:
+    table[name] = table[name] + value if name in table else value
+
+
+def _add_head(sums: Statistics, hidden: Tensor, logits: Tensor, probabilities: Tensor, model: Hybrid) -> None:
+    """The embedding as head: exact Fisher diagonal p(1 - p) of the logits before the soft cap, a row a token."""
+    _add(sums.hessians, EMBEDDING, hidden.T @ hidden)
+    slope = 1 - (logits / model.config.logit_softcap).square()
+    _add(sums.gradients, EMBEDDING, (probabilities * (1 - probabilities) * slope.square()).sum(0))
+
+
+def _join_embedding(sums: Statistics, model: Hybrid) -> None:
+    """Add the input side: a row read with frequency f adds f·(mean gradient²)·I, nearly in proportion to its head side."""
+    energy = sums.gradients.pop("embedding.input").mean()
+    head = sums.gradients[EMBEDDING]
+    hessian = sums.hessians[EMBEDDING]
+    identity = torch.eye(len(hessian), device=hessian.device)
+    sums.hessians[EMBEDDING] = hessian + identity * (energy / head.sum().clamp_min(1e-30))
 
 
 @contextmanager
-def _watch_inputs(model: nn.Module, add: Callable[[str, Tensor], None]) -> Iterator[None]:
-    def watcher(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        return lambda _module, inputs: add(f"{name}.weight", inputs[0])
+def _watched(model: nn.Module, sums: Statistics) -> Iterator[None]:
+    def linear(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def seen(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            rows = inputs[0].detach().flatten(0, -2).float()
+            _add(sums.hessians, f"{name}.weight", rows.T @ rows)
+            output.register_hook(
+                lambda g: _add(sums.gradients, f"{name}.weight", g.float().flatten(0, -2).square().sum(0))
+            )
 
-    handles = [
-        module.register_forward_pre_hook(watcher(name))
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear)
-    ]
+        return seen
+
+    def looked_up(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        output.register_hook(
+            lambda g: _add(sums.gradients, "embedding.input", g.float().flatten(0, -2).square().sum(0))
+        )
+
+    handles = []
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+            handles.append(module.register_forward_hook(linear(name)))
+        elif isinstance(module, nn.Embedding):
+            handles.append(module.register_forward_hook(looked_up))
     try:
         yield
     finally:

@@ -1,10 +1,12 @@
-"""GPTQ (Frantar et al., 2022) with a bit width for each row, and percentile search where there is no Hessian.
+"""GPTQ (Frantar et al., 2022): columns are rounded one by one and each error is spread over the columns still to come.
 
-Columns are rounded one by one, those with the largest Hessian diagonal first, and each rounding error is spread over
-the columns not yet rounded, so that the layer's output on the calibration data changes least.
+Two grids share one sweep: rows of given bits (a scale a row, clipped), and the rate–distortion grid (a step a row and
+a column, rate in the rounding decision). Percentile search is what is left where there is no Hessian.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -21,16 +23,30 @@ class NotQuantisable(ValueError):
     """A weight or a Hessian that no damping makes usable."""
 
 
+@dataclass(frozen=True)
+class Factor:
+    """order: columns by falling Hessian diagonal (C,); upper: U with (damped H)⁻¹ = UᵀU in that order (C, C)."""
+
+    order: Tensor
+    upper: Tensor
+
+    def column_weight(self) -> Tensor:
+        """1/U_jj² in the original order (C,): the squared error's price in column j once later columns make up for it."""
+        weight = torch.empty_like(self.upper[0])
+        weight[self.order] = self.upper.diagonal() ** -2
+        return weight
+
+
 def clipped_scales(weight: Tensor, bits: Tensor, column_weight: Tensor | None = None) -> Tensor:
     """Row scales from the clip quantile with the least squared rounding error, chosen row by row.
 
     column_weight: importance of each column (a Hessian's diagonal); ``None`` counts all columns alike.
     """
-    magnitude = weight.abs().float()
+    magnitude = weight.abs().float().sort(dim=1).values
     best_error = torch.full((len(weight),), float("inf"), device=weight.device)
     best = row_scales(weight, bits)
     for quantile in QUANTILES:
-        clip = torch.quantile(magnitude, quantile, dim=1)
+        clip = magnitude[:, max(0, round(quantile * magnitude.shape[1]) - 1)]
         scales = row_scales(weight, bits, clip)
         error = (quantise(weight, scales, bits).float() * scales[:, None] - weight.float()).square()
         total = error.sum(1) if column_weight is None else error @ column_weight
@@ -41,46 +57,85 @@ def clipped_scales(weight: Tensor, bits: Tensor, column_weight: Tensor | None = 
 
 
 def percentile_quantise(weight: Tensor, bits: Tensor) -> tuple[Tensor, Tensor]:
-    """Nearest rounding on the best clip: integers int8 (rows, columns) and scales (rows,)."""
+    """Nearest rounding on the best clip: integers int16 (R, C) and scales (R,). Raises ``NotQuantisable``."""
+    check_finite(weight)
     scales = clipped_scales(weight, bits)
-    return quantise(weight, scales, bits), scales
+    return quantise(weight, scales, bits).short(), scales
 
 
 def gptq_quantise(weight: Tensor, bits: Tensor, hessian: Tensor) -> tuple[Tensor, Tensor]:
-    """Integers int8 (rows, columns) and scales (rows,) that keep ``weight @ inputs``. Raises ``NotQuantisable``."""
-    if not (torch.isfinite(weight).all() and torch.isfinite(hessian).all()):
-        raise NotQuantisable("a weight or its calibration data holds NaN or infinity.")
-    diagonal = hessian.diagonal().clone()
-    scales = clipped_scales(weight, bits, diagonal)
-    order = diagonal.argsort(descending=True, stable=True)
-    work = weight.float()[:, order].clone()
-    work[:, diagonal[order] == 0] = 0  # a dead input: its weight never matters
-    inverse = _inverse_factor(hessian.float()[order][:, order])
+    """Integers int16 (R, C) and scales (R,) that keep ``weight @ inputs``. Raises ``NotQuantisable``."""
+    check_finite(weight, hessian)
+    dead = hessian.diagonal() <= 0
+    scales = clipped_scales(weight, bits, hessian.diagonal())
+    work = weight.float().masked_fill(dead, 0.0)  # a dead input's weight never matters
     qmax = qmax_of(bits).to(weight.device)
+    one = torch.ones(weight.shape[1], device=weight.device)
+    codes = sweep(work[None], [factorise(hessian)], scales[None], one[None], qmax[None], None)
+    return codes[0], scales
+
+
+def check_finite(*tensors: Tensor) -> None:
+    """Raises ``NotQuantisable`` for NaN or infinity."""
+    if not all(bool(torch.isfinite(t).all()) for t in tensors):
+        raise NotQuantisable("a weight or its calibration data holds NaN or infinity.")
+
+
+def sweep(
+    weights: Tensor, factors: list[Factor], rows: Tensor, columns: Tensor, qmax: Tensor, reluctance: Tensor | None
+) -> Tensor:
+    """Integers int16 (n, R, C) of ``n`` matrices of one shape, with step rows·columns.
+
+    weights (n, R, C), rows (n, R), columns (n, C): float32; qmax (n, R). reluctance (n, R, C): an integer q is lowered
+    by one towards zero when that costs less than (2q - 1)·reluctance in units of squared steps; ``None``: never.
+    """
+    order = torch.stack([f.order for f in factors])
+    upper = torch.stack([f.upper for f in factors])
+    work = _permuted(weights, order)
+    lower_by = None if reluctance is None else _permuted(reluctance, order)
+    steps = columns.gather(1, order)[:, None] * rows[..., None]
+    width = work.shape[2]
     codes = torch.empty_like(work)
-    for start in range(0, work.shape[1], BLOCK):
-        end = min(start + BLOCK, work.shape[1])
-        errors = torch.empty_like(work[:, start:end])
+    for start in range(0, width, BLOCK):
+        end = min(start + BLOCK, width)
+        errors = torch.empty_like(work[..., start:end])
         for i in range(start, end):
-            column = (work[:, i] / scales).round().clamp(-qmax, qmax)
-            codes[:, i] = column
-            errors[:, i - start] = (work[:, i] - column * scales) / inverse[i, i]
-            work[:, i + 1 : end] -= torch.outer(errors[:, i - start], inverse[i, i + 1 : end])
-        work[:, end:] -= errors @ inverse[start:end, end:]
-    return codes[:, order.argsort()].to(torch.int8), scales
+            step = steps[..., i]
+            scaled = work[..., i] / step
+            q = scaled.round()
+            if lower_by is not None:
+                size = q.abs()
+                gain = (2 * size - 1) * lower_by[..., i] - (2 * scaled.abs() - 2 * size + 1)
+                q = torch.where((gain > 0) & (size > 0), q - q.sign(), q)
+            q = torch.minimum(torch.maximum(q, -qmax), qmax)
+            codes[..., i] = q
+            error = (work[..., i] - q * step) / upper[:, i, i, None]
+            errors[..., i - start] = error
+            work[..., i + 1 : end] -= error[..., None] * upper[:, None, i, i + 1 : end]
+        work[..., end:] -= errors @ upper[:, start:end, end:]
+    inverse = order.argsort(dim=1)[:, None].expand_as(codes)
+    return codes.gather(2, inverse).to(torch.int16)
 
 
-def _inverse_factor(hessian: Tensor) -> Tensor:
-    """Upper Cholesky factor of the inverse of the damped Hessian; more damping until it exists."""
-    size = len(hessian)
-    mean = hessian.diagonal().mean().clamp_min(1e-12)
-    identity = torch.eye(size, device=hessian.device)
+def factorise(hessian: Tensor) -> Factor:
+    """Order of the columns and factor of the damped Hessian's inverse; more damping until it exists.
+
+    Raises ``NotQuantisable`` for NaN, infinity, or a matrix that no damping makes positive.
+    """
+    check_finite(hessian)
+    order = hessian.diagonal().argsort(descending=True, stable=True)
+    wide = hessian.double()[order][:, order]
+    mean = wide.diagonal().mean().clamp_min(1e-12)
+    identity = torch.eye(len(wide), device=wide.device, dtype=wide.dtype)
     for attempt in range(MAX_DAMPING_STEPS):
-        damped = hessian + identity * (mean * DAMPING * 4.0**attempt)
-        factor, info = torch.linalg.cholesky_ex(damped)
+        factor, info = torch.linalg.cholesky_ex(wide + identity * (mean * DAMPING * 4.0**attempt))
         if int(info) == 0:
             upper, info = torch.linalg.cholesky_ex(torch.cholesky_inverse(factor), upper=True)
             if int(info) == 0 and bool(torch.isfinite(upper).all()):
-                result: Tensor = upper
-                return result
+                return Factor(order, upper.float())
     raise NotQuantisable("a layer's Hessian stays singular under any damping.")
+
+
+def _permuted(matrices: Tensor, order: Tensor) -> Tensor:
+    """A copy of (n, R, C) with each matrix's columns in its own order (n, C)."""
+    return matrices.gather(2, order[:, None].expand_as(matrices)).clone()

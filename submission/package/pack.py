@@ -1,70 +1,169 @@
-"""Checkpoint to model file: calibrate, quantise every matrix, fit under the budget."""
+"""Checkpoint to model file: calibrate, quantise every matrix, fit under the budget, report."""
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from harness.protocol.session import PackageSession, write_whole
 
-from ..checkpoint import load_checkpoint
+from ..checkpoint import load_calibration, load_checkpoint
 from ..config import Config
 from ..model.hybrid import Hybrid
-from .calibrate import input_hessians, sample_sequences
-from .fit import fit_to_budget
-from .gptq import gptq_quantise, percentile_quantise
+from .calibrate import Statistics, measure, sample_sequences
+from .fit import CLOSE_ENOUGH, DoesNotFit, fit_to_budget
+from .gptq import check_finite, gptq_quantise, percentile_quantise
 from .grid import is_quantised, row_bits
-from .packed import PackedModel
+from .packed import Matrix, PackedModel
+from .rate import RatePlan, fit_rate
 
-CALIBRATION_BATCH = 8
+CALIBRATION_TOKENS = 8192  # of one pass
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class Package:
+    """The file, its model, and the report: figures by name, plain numbers and tables."""
+
+    data: bytes
+    packed: PackedModel
+    report: dict[str, object]
 
 
 def package(session: PackageSession, config: Config, device: torch.device) -> None:
-    """Write ``model.bin`` and print a report of each layer's error. Raises the errors of its parts."""
+    """Write ``model.bin``; print the report as one JSON line and store it. Raises the errors of its parts."""
     model = load_checkpoint(session.checkpoint_dir, config).to(device)
+    made = package_model(
+        model,
+        config,
+        session.model_budget_bytes,
+        session.seed,
+        lambda: load_calibration(session.checkpoint_dir, config.vocab_size),
+        lambda part, text: session.progress(fraction=part, text=text),
+    )
+    write_whole(session.output_dir / "model.bin", made.data)
+    print(json.dumps(made.report, sort_keys=True))
+
+
+def package_model(
+    model: Hybrid,
+    config: Config,
+    budget_bytes: int,
+    seed: int,
+    train_tokens: Callable[[], Tensor],
+    progress: Progress,
+) -> Package:
+    """Quantise ``model`` into at most ``budget_bytes``. Equal inputs give equal bytes on a CPU."""
+    started = time.monotonic()
+    seconds: dict[str, float] = {}
 
     def step(low: float, high: float, text: str) -> Callable[[float], None]:
-        return lambda part: session.progress(fraction=low + part * (high - low), text=text)
+        seconds[text] = round(time.monotonic() - started, 2)
+        return lambda part: progress(low + part * (high - low), text)
 
-    hessians: dict[str, Tensor] = {}
-    if config.use_gptq:
-        generator = torch.Generator().manual_seed(session.seed)
-        count, length = config.gptq_num_seqs, config.gptq_seq_len
-        sequences = sample_sequences(model, count, length, generator, step(0, 0.4, "writing calibration text"))
-        hessians = input_hessians(model, sequences, CALIBRATION_BATCH)
-    packed, report = quantise_model(model, config, hessians, step(0.4, 0.8, "quantising"))
-    importance = {name: hessian.diagonal().cpu() for name, hessian in hessians.items()}
-    fit = fit_to_budget(packed, importance, config, session.model_budget_bytes, step(0.8, 1.0, "fitting"))
-    report["pruned"], report["pruning_candidates"] = fit.pruned, fit.candidates
-    write_whole(session.output_dir / "model.bin", fit.data)
-    print(json.dumps(report, sort_keys=True))
+    statistics = Statistics()
+    if config.use_gptq or config.quant_rd:
+        tokens = calibration_tokens(model, config, seed, train_tokens, step(0, 0.4, "writing calibration text"))
+        batch = max(1, CALIBRATION_TOKENS // tokens.shape[1])
+        statistics = measure(model, tokens, batch, seed, step(0.4, 0.5, "measuring layers"))
+    if config.quant_rd:
+        made = _by_rate(model, config, statistics, budget_bytes, step(0.5, 1.0, "quantising to the budget"))
+    else:
+        made = _by_bits(model, config, statistics, budget_bytes, step)
+    seconds["done"] = round(time.monotonic() - started, 2)
+    made.report["started_at_s"] = seconds
+    made.report["bytes"], made.report["budget_bytes"] = len(made.data), budget_bytes
+    return made
 
 
-def quantise_model(
-    model: Hybrid, config: Config, hessians: dict[str, Tensor], progress: Callable[[float], None]
+def calibration_tokens(
+    model: Hybrid, config: Config, seed: int, train_tokens: Callable[[], Tensor], progress: Callable[[float], None]
+) -> Tensor:
+    """Tokens (n, length), int64, by CALIBRATION_SOURCE."""
+    count, length = config.gptq_num_seqs, config.gptq_seq_len
+    if config.calibration_source == "self":
+        return sample_sequences(model, count, length, seed, progress)
+    if config.calibration_source == "random":
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randint(config.vocab_size, (count, length), generator=generator)
+    return train_tokens()
+
+
+def quantisable(model: Hybrid) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Matrices that become integers, and the other tensors as float32 on the CPU."""
+    matrices = {n: p.detach() for n, p in model.named_parameters() if is_quantised(n, p.shape)}
+    small = {n: p.detach().float().cpu() for n, p in model.named_parameters() if n not in matrices}
+    check_finite(*matrices.values(), *small.values())
+    return matrices, small
+
+
+def _by_rate(
+    model: Hybrid, config: Config, statistics: Statistics, budget_bytes: int, progress: Callable[[float], None]
+) -> Package:
+    matrices, small = quantisable(model)
+    plan = RatePlan(matrices, statistics, config)
+    ceiling = plan.count * config.quant_bits // 8  # a model finer than QUANT_BITS on average is of no use
+
+    def encode(trial: dict[str, Matrix]) -> bytes:
+        return PackedModel({name: m.cpu() for name, m in trial.items()}, small).to_bytes(config)
+
+    try:
+        data, best = fit_rate(plan, encode, min(budget_bytes, ceiling), CLOSE_ENOUGH, progress)
+    except ValueError as error:
+        raise DoesNotFit(f"{error}; the budget is {budget_bytes:,}. Make the model smaller.") from error
+    losses = plan.predicted_loss(best, statistics)
+    report: dict[str, object] = {
+        "expected_loss_nats": sum(losses.values()),
+        "expected_loss_nats_by_matrix": losses,
+        "delta": next(m.steps.delta for m in best.values() if m.steps),
+        "fits_to": "budget" if budget_bytes <= ceiling else "QUANT_BITS",
+    }
+    return Package(data, PackedModel({n: m.cpu() for n, m in best.items()}, small), report)
+
+
+def _by_bits(
+    model: Hybrid,
+    config: Config,
+    statistics: Statistics,
+    budget_bytes: int,
+    step: Callable[[float, float, str], Callable[[float], None]],
+) -> Package:
+    packed, errors = quantise_rows(model, config, statistics, step(0.5, 0.8, "quantising"))
+    importance = {name: hessian.diagonal().cpu() for name, hessian in statistics.hessians.items()}
+    fit = fit_to_budget(packed, importance, config, budget_bytes, step(0.8, 1.0, "pruning to the budget"))
+    report: dict[str, object] = {
+        "error_over_plain_rounding": errors,
+        "pruned": fit.pruned,
+        "pruning_candidates": fit.candidates,
+        "pruning_price": fit.price,
+    }
+    return Package(fit.data, fit.packed, report)
+
+
+def quantise_rows(
+    model: Hybrid, config: Config, statistics: Statistics, progress: Callable[[float], None]
 ) -> tuple[PackedModel, dict[str, float]]:
-    """The packed model, and for each matrix the output error of GPTQ over that of plain rounding."""
-    packed = PackedModel({}, {}, {})
-    report: dict[str, float] = {}
-    parameters = dict(model.named_parameters())
-    for index, (name, parameter) in enumerate(parameters.items()):
-        weight = parameter.detach()
-        if not is_quantised(name, weight.shape):
-            packed.small[name] = weight.float().cpu()
-            continue
+    """The model on rows of given bits, and each matrix's output error over that of plain rounding to nearest."""
+    matrices, small = quantisable(model)
+    packed = PackedModel({}, small)
+    errors: dict[str, float] = {}
+    for index, (name, weight) in enumerate(matrices.items()):
         bits = row_bits(name, weight.shape, config).to(weight.device)
-        hessian = hessians.get(name)
-        plain_codes, plain_scales = percentile_quantise(weight, bits)
-        codes, scales = (plain_codes, plain_scales) if hessian is None else gptq_quantise(weight, bits, hessian)
+        codes, scales = plain = percentile_quantise(weight, bits)
+        hessian = statistics.hessians.get(name) if config.use_gptq else None
         if hessian is not None:
-            plain = _output_error(weight, plain_codes, plain_scales, hessian)
-            report[name] = _output_error(weight, codes, scales, hessian) / max(plain, 1e-30)
-        packed.codes[name], packed.scales[name] = codes.cpu(), scales.cpu()
-        progress((index + 1) / len(parameters))
-    return packed, report
+            codes, scales = gptq_quantise(weight, bits, hessian)
+            errors[name] = _output_error(weight, codes, scales, hessian) / max(
+                _output_error(weight, *plain, hessian), 1e-30
+            )
+        packed.matrices[name] = Matrix(codes.cpu(), scales.cpu(), None)
+        progress((index + 1) / len(matrices))
+    return packed, errors
 
 
 def _output_error(weight: Tensor, codes: Tensor, scales: Tensor, hessian: Tensor) -> float:

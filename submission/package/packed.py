@@ -1,4 +1,4 @@
-"""The packed model: integers and scales by tensor, the small tensors as floats, and the file they make.
+"""The packed model: integers and steps by tensor, the small tensors as floats, and the file they make.
 
 ``submission/ARTIFACT.md`` documents the file.
 """
@@ -6,6 +6,9 @@
 from __future__ import annotations
 
 import json
+import math
+import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,70 +19,207 @@ from harness.protocol.container import ContainerError, read_container, write_con
 
 from ..config import Config
 from ..model.hybrid import Hybrid
+from .coder import CoderError
+from .contexts import ROLES, row_groups, side_classes
 from .grid import is_quantised
+from .stream import pack_arrays, pack_codes, read_arrays, read_codes
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+META_BOUND = 4_000_000  # bytes of tables and small tensors beyond the model's own small tensors
+_DELTA = struct.Struct("<d")
+_ROW_CLASS, _COLUMN_CLASS, _ROW_STEP, _COLUMN_STEP = (k * len(ROLES) for k in range(4))
 
 
 class ArtifactError(ValueError):
     """A model file that is damaged, of another version or of another configuration."""
 
 
+@dataclass(frozen=True)
+class Steps:
+    """Step of integer (i, j): delta · 2^(rows_i/4) · 2^(columns_j/4); exponents int64 (R,) and (C,)."""
+
+    delta: float
+    rows: Tensor
+    columns: Tensor
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """codes: int16 (R, C), with either scales, float32 (R,) that are exact in float16, or steps."""
+
+    codes: Tensor
+    scales: Tensor | None
+    steps: Steps | None
+
+    def weight(self) -> Tensor:
+        """Float32 (R, C)."""
+        if self.scales is not None:
+            return self.codes.float() * self.scales[:, None]
+        if self.steps is None:
+            raise ValueError("a matrix has neither scales nor steps.")
+        rows = self.steps.delta * power_of_quarter(self.steps.rows)
+        return self.codes.float() * rows[:, None] * power_of_quarter(self.steps.columns)
+
+    def cpu(self) -> Matrix:
+        """The same on the CPU."""
+        steps = self.steps and Steps(self.steps.delta, self.steps.rows.cpu(), self.steps.columns.cpu())
+        return Matrix(self.codes.cpu(), None if self.scales is None else self.scales.cpu(), steps)
+
+
+def power_of_quarter(exponents: Tensor) -> Tensor:
+    """2^(e/4), computed in float64 and rounded to float32."""
+    return torch.exp2(exponents.double() / 4).float()
+
+
 @dataclass
 class PackedModel:
-    """codes: int8 (rows, columns) and scales: float32 (rows,) by tensor name; small: the other tensors, float32."""
+    """matrices by tensor name; small: the other tensors, float32."""
 
-    codes: dict[str, Tensor]
-    scales: dict[str, Tensor]
+    matrices: dict[str, Matrix]
     small: dict[str, Tensor]
 
     def weights(self) -> dict[str, Tensor]:
         """All tensors as float32, ready for ``load_state_dict``."""
-        wide = {name: self.codes[name].float() * self.scales[name][:, None] for name in self.codes}
-        return wide | self.small
+        return {name: matrix.weight() for name, matrix in self.matrices.items()} | self.small
 
     def to_bytes(self, config: Config) -> bytes:
-        """The model file. Equal models give equal bytes."""
-        header = {"version": FORMAT_VERSION, "vocab_size": config.vocab_size, "recipe": config.recipe}
-        sections = {"header.json": json.dumps(header, sort_keys=True).encode()}
-        for name, codes in self.codes.items():
-            sections[f"codes/{name}"] = codes.numpy().astype(np.int8).tobytes()
-            sections[f"scales/{name}"] = self.scales[name].numpy().astype("<f2").tobytes()
+        """The model file, by CODER. Equal models give equal bytes."""
+        stepped = any(m.steps is not None for m in self.matrices.values())
+        header = {"version": FORMAT_VERSION, "vocab_size": config.vocab_size, "coder": config.coder, "steps": stepped}
+        meta = {"header.json": json.dumps(header, sort_keys=True).encode()}
         for name, tensor in self.small.items():
-            sections[f"small/{name}"] = tensor.numpy().astype(_small_dtype(tensor)).tobytes()
-        return write_container(None, sections, codec="lzma" if config.use_lzma else "none")
+            meta[f"small/{name}"] = tensor.numpy().astype(_small_dtype(tensor)).tobytes()
+        for name, matrix in self.matrices.items():
+            if matrix.scales is not None:
+                meta[f"scales/{name}"] = matrix.scales.numpy().astype("<f2").tobytes()
+            elif matrix.steps is not None:
+                meta["delta"] = _DELTA.pack(matrix.steps.delta)
+        if config.coder == "lzma":
+            return write_container(None, meta | self._plain(stepped), codec="lzma" if config.use_lzma else "none")
+        coded = self._coded(stepped, config)
+        meta |= {name: coded.pop(name) for name in ("tables", "side.tables")}
+        return write_container(None, coded | {"meta": write_container(None, meta, codec="lzma")}, codec="none")
+
+    def _plain(self, stepped: bool) -> dict[str, bytes]:
+        sections = {}
+        for name, matrix in self.matrices.items():
+            sections[f"codes/{name}"] = matrix.codes.numpy().astype("<i2" if stepped else "i1").tobytes()
+            if matrix.steps is not None:
+                exponents = torch.cat((matrix.steps.rows, matrix.steps.columns))
+                sections[f"steps/{name}"] = exponents.numpy().astype("<i2").tobytes()
+        return sections
+
+    def _coded(self, stepped: bool, config: Config) -> dict[str, bytes]:
+        groups = [row_groups(name, len(m.codes), config) for name, m in self.matrices.items()]
+        sides = [side_classes(m.codes) for m in self.matrices.values()]
+        arrays = []
+        for group, (rows, columns), matrix in zip(groups, sides, self.matrices.values(), strict=True):
+            role = int(group[0])
+            arrays += [(_ROW_CLASS + role, rows), (_COLUMN_CLASS + role, columns)]
+            if matrix.steps is not None:
+                arrays += [(_ROW_STEP + role, matrix.steps.rows), (_COLUMN_STEP + role, matrix.steps.columns)]
+        tables, stream = pack_arrays(arrays)
+        sections = pack_codes([m.codes for m in self.matrices.values()], sides, groups)
+        return sections | {"side.tables": tables, "side": stream}
 
 
 def load_packed(data: bytes, config: Config) -> PackedModel:
     """Read a model file. Every size is checked against the configuration. Raises ``ArtifactError``."""
     with torch.device("meta"):
         shapes = {name: p.shape for name, p in Hybrid(config).named_parameters()}
-    bound = 65536 + sum(4 * shape.numel() + 2 * shape[0] for shape in shapes.values())
+    bound = 65536 + sum(4 * shape.numel() + 8 * (shape[0] + shape[-1]) for shape in shapes.values()) + META_BOUND
     try:
         sections = read_container(data, max_unpacked_bytes=bound)
+        if "meta" in sections:
+            sections |= read_container(sections.pop("meta"), max_unpacked_bytes=bound)
         header = json.loads(sections.pop("header.json"))
-    except (ContainerError, KeyError, ValueError) as error:
-        raise ArtifactError(f"the model file is not usable: {error}") from error
-    _check_header(header, config)
-    packed = PackedModel({}, {}, {})
+        return _load(sections, _checked_header(header, config), shapes, config)
+    except (ContainerError, CoderError, KeyError, struct.error, UnicodeDecodeError, json.JSONDecodeError) as error:
+        reason = f"section {error} is missing." if isinstance(error, KeyError) else str(error)
+        raise ArtifactError(f"the model file is not usable: {reason}") from error
+
+
+def _load(
+    sections: dict[str, bytes], header: Mapping[str, object], shapes: Mapping[str, torch.Size], config: Config
+) -> PackedModel:
+    matrices = {name: shape for name, shape in shapes.items() if is_quantised(name, shape)}
+    read = _read_plain if header["coder"] == "lzma" else _read_coded
+    codes, exponents = read(sections, matrices, bool(header["steps"]), config)
+    packed = PackedModel({}, {})
+    delta = _delta(sections.pop("delta")) if header["steps"] else 0.0
     for name, shape in shapes.items():
-        if is_quantised(name, shape):
-            packed.codes[name] = _take(sections, f"codes/{name}", "int8", shape)
-            packed.scales[name] = _take(sections, f"scales/{name}", "<f2", shape[:1]).float()
-        else:
+        if name not in matrices:
             like = torch.empty(shape, device="meta")
             packed.small[name] = _take(sections, f"small/{name}", _small_dtype(like), shape).float()
+        elif header["steps"]:
+            rows, columns = exponents[name]
+            if max(int(rows.abs().max()), int(columns.abs().max())) > 400:
+                raise ArtifactError(f"the steps of {name} are out of range.")
+            packed.matrices[name] = Matrix(codes[name], None, Steps(delta, rows, columns))
+        else:
+            scales = _take(sections, f"scales/{name}", "<f2", shape[:1]).float()
+            packed.matrices[name] = Matrix(codes[name], scales, None)
     if sections:
         raise ArtifactError(f"the model file has sections nobody asked for: {', '.join(sorted(sections)[:3])}.")
+    if not all(bool(torch.isfinite(t).all()) for t in packed.weights().values()):
+        raise ArtifactError("the model file holds NaN or infinite weights.")
     return packed
 
 
-def _check_header(header: object, config: Config) -> None:
+_Codes = dict[str, Tensor]
+_Exponents = dict[str, tuple[Tensor, Tensor]]
+
+
+def _read_plain(
+    sections: dict[str, bytes], matrices: Mapping[str, torch.Size], stepped: bool, config: Config
+) -> tuple[_Codes, _Exponents]:
+    codes: _Codes = {}
+    exponents: _Exponents = {}
+    for name, shape in matrices.items():
+        codes[name] = _take(sections, f"codes/{name}", "<i2" if stepped else "i1", shape).to(torch.int16)
+        if stepped:
+            both = _take(sections, f"steps/{name}", "<i2", torch.Size((sum(shape),))).long()
+            exponents[name] = both[: shape[0]], both[shape[0] :]
+    return codes, exponents
+
+
+def _read_coded(
+    sections: dict[str, bytes], matrices: Mapping[str, torch.Size], stepped: bool, config: Config
+) -> tuple[_Codes, _Exponents]:
+    groups = [row_groups(name, shape[0], config) for name, shape in matrices.items()]
+    kinds = (_ROW_CLASS, _COLUMN_CLASS, _ROW_STEP, _COLUMN_STEP)[: 4 if stepped else 2]
+    wanted = [
+        (kind + int(group[0]), shape[position % 2])
+        for group, shape in zip(groups, matrices.values(), strict=True)
+        for position, kind in enumerate(kinds)
+    ]
+    arrays = read_arrays(sections.pop("side.tables"), sections.pop("side"), wanted)
+    each = len(kinds)
+    sides = [(arrays[i], arrays[i + 1]) for i in range(0, len(arrays), each)]
+    coded = {name: sections.pop(name) for name in ("tables", "codes", "raw")}
+    codes = read_codes(coded, list(matrices.values()), sides, groups)
+    pairs = [(arrays[i + 2], arrays[i + 3]) for i in range(0, len(arrays), each)] if stepped else []
+    return dict(zip(matrices, codes, strict=True)), dict(zip(matrices, pairs, strict=stepped))
+
+
+def _checked_header(header: object, config: Config) -> Mapping[str, object]:
     if not isinstance(header, dict) or header.get("version") != FORMAT_VERSION:
         found = header.get("version") if isinstance(header, dict) else None
-        raise ArtifactError(f"the model file has format version {found}; this code reads {FORMAT_VERSION}.")
+        newer = isinstance(found, int) and found > FORMAT_VERSION
+        remedy = "Use the code that wrote it." if newer else "Package the checkpoint again."
+        raise ArtifactError(f"the model file has format version {found}; this code reads {FORMAT_VERSION}. {remedy}")
     if header.get("vocab_size") != config.vocab_size:
         raise ArtifactError(f"the model file has {header.get('vocab_size')} tokens; VOCAB_SIZE is {config.vocab_size}.")
+    if header.get("coder") not in ("lzma", "range") or not isinstance(header.get("steps"), bool):
+        raise ArtifactError(f"the model file names an unknown coder {header.get('coder')!r}.")
+    return header
+
+
+def _delta(data: bytes) -> float:
+    value = float(_DELTA.unpack(data)[0])
+    if not 0 < value < math.inf:
+        raise ArtifactError("the model file's step is no positive number.")
+    return value
 
 
 def _take(sections: dict[str, bytes], name: str, dtype: str, shape: torch.Size) -> Tensor:
@@ -88,7 +228,7 @@ def _take(sections: dict[str, bytes], name: str, dtype: str, shape: torch.Size) 
     if data is None or len(data) != wanted:
         found = "nothing" if data is None else f"{len(data):,} bytes"
         raise ArtifactError(f"section {name} holds {found}; the configuration asks for {wanted:,} bytes.")
-    return torch.from_numpy(np.frombuffer(data, dtype).reshape(shape).copy())
+    return torch.from_numpy(np.frombuffer(data, dtype).reshape(tuple(shape)).copy())
 
 
 def _small_dtype(tensor: Tensor) -> str:

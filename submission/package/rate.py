@@ -1,0 +1,150 @@
+"""Rate–distortion quantisation: steps from measured sensitivity, rate in the rounding, one multiplier for the file size.
+
+An error e in row i of a matrix raises the loss by about ½·w_i·eᵀHe (w: mean squared gradient of the output, H: second
+moment of the input). In GPTQ's sweep column j has the price h_j = 1/U_jj². For a given rate the least loss is where
+all integers cost alike: step_ij = Δ/√(w_i·h_j), with one Δ for the whole model. The Lagrangian is Δ itself: it is moved
+until the file lands on the budget. Roles, rows and columns get their bits from this and need no table of widths.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..config import Config
+from .calibrate import Statistics
+from .contexts import LIMIT, entropy_bits, row_groups
+from .gptq import Factor, check_finite, factorise, sweep
+from .packed import Matrix, Steps, power_of_quarter
+
+FLOOR = 1e-2  # an output's measured sensitivity counts at least this part of its matrix's mean
+RELUCTANCE = math.log(2) / 6  # squared steps a bit: the slope of Δ²/12 where all integers have the same step
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What does not depend on Δ, for one matrix: exponents of its steps at Δ = 1, int64, and what the sweep needs."""
+
+    weight: Tensor
+    factor: Factor
+    rows: Tensor
+    columns: Tensor
+    spread: Tensor
+
+
+class RatePlan:
+    """All matrices of a model, ready to be quantised at any Δ."""
+
+    def __init__(self, weights: Mapping[str, Tensor], statistics: Statistics, config: Config) -> None:
+        self._plans = {name: _plan(w, statistics, name) for name, w in weights.items()}
+        device = next(iter(weights.values())).device
+        self._groups = {name: row_groups(name, len(w), config).to(device) for name, w in weights.items()}
+        self._shapes: dict[torch.Size, list[str]] = defaultdict(list)
+        for name, weight in weights.items():
+            self._shapes[weight.shape].append(name)
+        self.count = sum(w.numel() for w in weights.values())
+
+    def quantise(self, log_delta: float) -> dict[str, Matrix]:
+        """Integers and steps at Δ = 2^log_delta, on the weights' device."""
+        delta = 2.0**log_delta
+        out: dict[str, Matrix] = {}
+        for names in self._shapes.values():
+            plans = [self._plans[name] for name in names]
+            rows = torch.stack([delta * power_of_quarter(p.rows) for p in plans])
+            columns = torch.stack([power_of_quarter(p.columns) for p in plans])
+            spread = torch.stack([p.spread for p in plans]) / delta
+            reluctance = RELUCTANCE / (2 * math.log(2)) / spread.square().clamp_min(1e-6)
+            limit = torch.full_like(rows, LIMIT)
+            weights = torch.stack([p.weight for p in plans])
+            codes = sweep(weights, [p.factor for p in plans], rows, columns, limit, reluctance)
+            for name, code, plan in zip(names, codes, plans, strict=True):
+                out[name] = Matrix(code, None, Steps(delta, plan.rows, plan.columns))
+        return {name: out[name] for name in self._plans}
+
+    def entropy_bytes(self, matrices: Mapping[str, Matrix]) -> float:
+        """Bytes of all integers at the coder's own conditional entropy."""
+        return entropy_bits({n: m.codes for n, m in matrices.items()}, self._groups) / 8
+
+    def predicted_loss(self, matrices: Mapping[str, Matrix], statistics: Statistics) -> dict[str, float]:
+        """½·Σ w_i eᵢᵀHeᵢ of each matrix: nats a token that its error is expected to cost."""
+        losses = {}
+        for name, matrix in matrices.items():
+            error = matrix.weight() - self._plans[name].weight
+            rows = ((error @ statistics.hessians[name]) * error).sum(1)
+            losses[name] = 0.5 * float(rows @ statistics.gradients[name])
+        return losses
+
+    def first_guess(self, bits: float) -> float:
+        """log₂Δ at which a Gaussian of each weight's spread takes ``bits`` on average."""
+        total = sum(float(p.spread.clamp_min(1e-12).log2().sum()) for p in self._plans.values())
+        return total / self.count - (bits - 0.5 * math.log2(2 * math.pi * math.e))
+
+
+def fit_rate(
+    plan: RatePlan,
+    encode: Callable[[dict[str, Matrix]], bytes],
+    budget_bytes: int,
+    close: float,
+    progress: Callable[[float], None],
+) -> tuple[bytes, dict[str, Matrix]]:
+    """The file of the finest model that fits, within ``close`` (a part) under the budget where Δ allows it.
+
+    The entropy prices a trial; the coder's own size corrects the price. Raises ``ValueError`` with the nearest size.
+    """
+    target = budget_bytes * (1 - close / 2)
+    log_delta, overhead = plan.first_guess(8 * target / plan.count), 0.0
+    best: tuple[bytes, dict[str, Matrix]] | None = None
+    smallest = math.inf
+    for attempt in range(6):
+        log_delta = _solve(plan, log_delta, target - overhead, budget_bytes * close / 8)
+        matrices = plan.quantise(log_delta)
+        data = encode(matrices)
+        progress((attempt + 1) / 6)
+        smallest = min(smallest, len(data))
+        if len(data) <= budget_bytes and (best is None or len(data) > len(best[0])):
+            best = data, matrices
+        if budget_bytes * (1 - close) <= len(data) <= budget_bytes:
+            break
+        overhead = len(data) - plan.entropy_bytes(matrices)
+        if target <= overhead:
+            break
+    if best is None:
+        raise ValueError(f"the nearest size that the coder reaches is {int(smallest):,} bytes")
+    return best
+
+
+def _solve(plan: RatePlan, log_delta: float, target: float, tolerance: float) -> float:
+    """log₂Δ whose entropy is ``target`` bytes, by steps of the known slope (a bit a weight an octave) and secants."""
+    slope = -plan.count / 8
+    before: tuple[float, float] | None = None
+    for _ in range(10):
+        excess = plan.entropy_bytes(plan.quantise(log_delta)) - target
+        if abs(excess) <= tolerance:
+            break
+        if before is not None and before[0] != log_delta and excess != before[1]:
+            slope = min(-plan.count / 80, (excess - before[1]) / (log_delta - before[0]))
+        before = log_delta, excess
+        log_delta -= max(-4.0, min(4.0, excess / slope))
+    return log_delta
+
+
+def _plan(weight: Tensor, statistics: Statistics, name: str) -> Plan:
+    hessian, gradient = statistics.hessians[name], statistics.gradients[name]
+    wide = weight.float()
+    check_finite(wide, hessian, gradient)
+    factor = factorise(hessian)
+    row_price = gradient.clamp_min(FLOOR * float(gradient.mean())).clamp_min(1e-20)
+    rows, columns = _exponents(row_price), _exponents(factor.column_weight())
+    step = power_of_quarter(rows)[:, None] * power_of_quarter(columns)
+    row_spread = wide.square().mean(1).sqrt()
+    column_spread = (wide / row_spread.clamp_min(1e-20)[:, None]).square().mean(0).sqrt()
+    return Plan(wide, factor, rows, columns, row_spread[:, None] * column_spread / step)
+
+
+def _exponents(price: Tensor) -> Tensor:
+    return (-2 * price.double().log2()).round().long()
