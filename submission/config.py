@@ -22,6 +22,7 @@ WEIGHT_ROLES = ("embedding", "mamba", "dynamics", "attention", "mlp", "small")
 PREFIXES = (
     "TTT_", "QUANT_", "GPTQ_", "MUON_", "EVAL_", "MAMBA3_", "TRAIN_", "WARMDOWN_", "EMA_", "LATE_QAT_", "LOGIT_",
     "QK_GAIN_", "TIED_EMBED_", "NUM_LAYERS", "NUM_ATTN", "MATRIX_LR", "SCALAR_LR", "EMBED_LR", "USE_GPTQ", "USE_LZMA",
+    "CALIBRATION_", "CODER",
 )  # fmt: skip
 
 
@@ -84,6 +85,9 @@ class Config:
     use_gptq: bool = _var("GPTQ with self-generated calibration; off: percentile search")
     gptq_num_seqs: int = _var("calibration sequences", low=1)
     gptq_seq_len: int = _var("length of a calibration sequence", unit="tokens", low=2)
+    quant_rd: bool = _var("steps from measured sensitivity and rate; QUANT_BITS then bounds the mean of all weights")
+    calibration_source: str = _var("tokens for calibration", choices=("self", "random", "train"))
+    coder: str = _var("coder of the model file's integers", choices=("lzma", "range"))
     use_lzma: bool = _var("compress the model file")
     # evaluation
     eval_seq_len: int = _var("window length in evaluation", unit="tokens", low=2)

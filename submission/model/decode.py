@@ -6,7 +6,7 @@ The Mamba-3 blocks carry (θ, S, k, v); attention writes into caches of the full
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from ..scan.inputs import ScanState, rotate
 from .attention import Attention, rotate_halves
-from .hybrid import Hybrid
+from .hybrid import Block, Hybrid
 from .layers import rms
 from .mamba3 import Mamba3
 
@@ -36,7 +36,7 @@ class Decoder:
         self._places = torch.arange(length, device=device)
         like = model.embedding.weight.detach().new_empty(0)
         self._states: list[ScanState | Cache] = []
-        for block in model.blocks:
+        for block in self._blocks():
             mixer = block.mixer
             if isinstance(mixer, Mamba3):
                 self._states.append(mixer.zero_state(batch, like))
@@ -58,21 +58,24 @@ class Decoder:
         x0 = rms(model.embedding(tokens))
         x = x0
         stack: list[Tensor] = []
-        for index, block in enumerate(model.blocks):
+        for index, block in enumerate(self._blocks()):
             if model.skips <= index < 2 * model.skips:
                 x = x + model.skip_weights[index - model.skips] * stack.pop()
             x = block.mix[0] * x + block.mix[1] * x0
             state = self._states[index]
             if isinstance(state, Cache):
-                mixed = self._attend(block.mixer, rms(x), state)
+                mixed = self._attend(cast(Attention, block.mixer), rms(x), state)
             else:
-                mixed = _scan(block.mixer, rms(x), state)
+                mixed = _scan(cast(Mamba3, block.mixer), rms(x), state)
             x = x + block.mixer_scale * mixed
             x = x + block.mlp_scale * block.mlp(rms(x))
             if index < model.skips:
                 stack.append(x)
         self.position += 1
         return model.logits(rms(x))
+
+    def _blocks(self) -> list[Block]:
+        return [cast(Block, block) for block in self.model.blocks]
 
     def _attend(self, layer: Attention, x: Tensor, cache: Cache) -> Tensor:
         b, width = layer.kv_heads, layer.head_dim

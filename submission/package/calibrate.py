@@ -36,9 +36,7 @@ class Statistics:
 
 
 @torch.no_grad()
-def sample_sequences(
-    model: Hybrid, count: int, length: int, seed: int, progress: Callable[[float], None]
-) -> Tensor:
+def sample_sequences(model: Hybrid, count: int, length: int, seed: int, progress: Callable[[float], None]) -> Tensor:
     """``count`` sequences of ``length`` tokens, int64 (count, length): first token uniform, then temperature 0.8."""
     device = model.embedding.weight.device
     generator = torch.Generator(device).manual_seed(seed)
@@ -65,7 +63,7 @@ def sample_sequences(
 def _captured(advance: Callable[[], None], decoder: Decoder, out: Tensor) -> Callable[[], None]:
     """``advance`` as a CUDA graph, with the decoder back at its start."""
     first = out[:, 0].clone()
-    stream = torch.cuda.Stream()
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         for _ in range(2):
@@ -81,13 +79,13 @@ def _captured(advance: Callable[[], None], decoder: Decoder, out: Tensor) -> Cal
 
 
 def measure(model: Hybrid, sequences: Tensor, batch: int, seed: int, progress: Callable[[float], None]) -> Statistics:
-    """Second moments and gradients over ``sequences`` (n, length), ``batch`` at a time; no activation outlives its batch."""
+    """Second moments and gradients over ``sequences`` (n, length), ``batch`` at a time; nothing outlives its pass."""
     device = model.embedding.weight.device
     generator = torch.Generator(device).manual_seed(seed)
     sums = Statistics()
     for module in model.modules():
-        if isinstance(module, Mamba3) and hasattr(module, "backend"):
-            module.backend = "chunked"  # the fused kernels bypass the layers that are watched
+        if isinstance(module, Mamba3):
+            setattr(module, "backend", "chunked")  # noqa: B010 - fused kernels bypass the layers that are watched
     parts = torch.split(sequences, batch)
     with _watched(model, sums):
         for index, part in enumerate(parts):
@@ -103,7 +101,7 @@ def measure(model: Hybrid, sequences: Tensor, batch: int, seed: int, progress: C
     for table in (sums.hessians, sums.gradients):
         for name in table:
             table[name] /= positions
-    _join_embedding(sums, model)
+    _join_embedding(sums)
     return sums
 
 
@@ -118,8 +116,8 @@ def _add_head(sums: Statistics, hidden: Tensor, logits: Tensor, probabilities: T
     _add(sums.gradients, EMBEDDING, (probabilities * (1 - probabilities) * slope.square()).sum(0))
 
 
-def _join_embedding(sums: Statistics, model: Hybrid) -> None:
-    """Add the input side: a row read with frequency f adds f·(mean gradient²)·I, nearly in proportion to its head side."""
+def _join_embedding(sums: Statistics) -> None:
+    """Add the input side: a row read with frequency f adds f·(mean gradient²)·I, nearly in proportion to its head's."""
     energy = sums.gradients.pop("embedding.input").mean()
     head = sums.gradients[EMBEDDING]
     hessian = sums.hessians[EMBEDDING]
@@ -130,24 +128,20 @@ def _join_embedding(sums: Statistics, model: Hybrid) -> None:
 @contextmanager
 def _watched(model: nn.Module, sums: Statistics) -> Iterator[None]:
     def linear(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def seen(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        def seen(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             rows = inputs[0].detach().flatten(0, -2).float()
-            _add(sums.hessians, f"{name}.weight", rows.T @ rows)
-            output.register_hook(
-                lambda g: _add(sums.gradients, f"{name}.weight", g.float().flatten(0, -2).square().sum(0))
-            )
+            _add(sums.hessians, name, rows.T @ rows)
+            _watch_gradient(output, sums, name)
 
         return seen
 
-    def looked_up(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        output.register_hook(
-            lambda g: _add(sums.gradients, "embedding.input", g.float().flatten(0, -2).square().sum(0))
-        )
+    def looked_up(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        _watch_gradient(output, sums, "embedding.input")
 
     handles = []
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):
-            handles.append(module.register_forward_hook(linear(name)))
+            handles.append(module.register_forward_hook(linear(f"{name}.weight")))
         elif isinstance(module, nn.Embedding):
             handles.append(module.register_forward_hook(looked_up))
     try:
@@ -155,3 +149,10 @@ def _watched(model: nn.Module, sums: Statistics) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _watch_gradient(output: Tensor, sums: Statistics, name: str) -> None:
+    def seen(gradient: Tensor) -> None:
+        _add(sums.gradients, name, gradient.float().flatten(0, -2).square().sum(0))
+
+    output.register_hook(seen)  # type: ignore[no-untyped-call]

@@ -9,6 +9,7 @@ Stream, little-endian: u16 lanes, u32 final state of each lane, then u16 words i
 from __future__ import annotations
 
 import math
+import struct
 
 import numpy as np
 import numpy.typing as npt
@@ -49,7 +50,7 @@ def encode(symbols: npt.NDArray[np.integer], contexts: npt.NDArray[np.integer], 
         quotient = state // frequency
         state[:] = (quotient << np.uint64(PRECISION)) + (state - quotient * frequency) + start
     body = np.concatenate([np.empty(0, np.uint16), *reversed(words)])
-    return np.uint16(lanes).astype("<u2").tobytes() + states.astype("<u4").tobytes() + body.astype("<u2").tobytes()
+    return b"".join((struct.pack("<H", lanes), states.astype("<u4").tobytes(), body.astype("<u2").tobytes()))
 
 
 def decode(data: bytes, contexts: npt.NDArray[np.integer], frequencies: Ints) -> npt.NDArray[np.uint16]:

@@ -31,7 +31,7 @@ class Factor:
     upper: Tensor
 
     def column_weight(self) -> Tensor:
-        """1/U_jj² in the original order (C,): the squared error's price in column j once later columns make up for it."""
+        """1/U_jj² in the original order (C,): price of a squared error in column j once later ones make up for it."""
         weight = torch.empty_like(self.upper[0])
         weight[self.order] = self.upper.diagonal() ** -2
         return weight

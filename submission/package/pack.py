@@ -59,6 +59,7 @@ def package_model(
     progress: Progress,
 ) -> Package:
     """Quantise ``model`` into at most ``budget_bytes``. Equal inputs give equal bytes on a CPU."""
+    quantisable(model)  # refuses NaN and infinity before any time is spent
     started = time.monotonic()
     seconds: dict[str, float] = {}
 

@@ -171,7 +171,7 @@ _Exponents = dict[str, tuple[Tensor, Tensor]]
 
 
 def _read_plain(
-    sections: dict[str, bytes], matrices: Mapping[str, torch.Size], stepped: bool, config: Config
+    sections: dict[str, bytes], matrices: Mapping[str, torch.Size], stepped: bool, _config: Config
 ) -> tuple[_Codes, _Exponents]:
     codes: _Codes = {}
     exponents: _Exponents = {}

@@ -1,4 +1,4 @@
-"""Rate–distortion quantisation: steps from measured sensitivity, rate in the rounding, one multiplier for the file size.
+"""Rate–distortion quantisation: steps from measured sensitivity, rate in the rounding, one multiplier for the size.
 
 An error e in row i of a matrix raises the loss by about ½·w_i·eᵀHe (w: mean squared gradient of the output, H: second
 moment of the input). In GPTQ's sweep column j has the price h_j = 1/U_jj². For a given rate the least loss is where
@@ -23,18 +23,29 @@ from .gptq import Factor, check_finite, factorise, sweep
 from .packed import Matrix, Steps, power_of_quarter
 
 FLOOR = 1e-2  # an output's measured sensitivity counts at least this part of its matrix's mean
+HEADROOM = 1.5  # room for the errors that the sweep adds to a weight
 RELUCTANCE = math.log(2) / 6  # squared steps a bit: the slope of Δ²/12 where all integers have the same step
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What does not depend on Δ, for one matrix: exponents of its steps at Δ = 1, int64, and what the sweep needs."""
+    """What does not depend on Δ, for one matrix (R, C).
+
+    rows (R,), columns (C,): exponents of the steps in quarter octaves, int64; spread (R, C): predicted deviation of a
+    weight in steps at Δ = 1; largest (R,): largest weight of each row in steps of its columns.
+    """
 
     weight: Tensor
     factor: Factor
     rows: Tensor
     columns: Tensor
     spread: Tensor
+    largest: Tensor
+
+    def rows_at(self, delta: float) -> Tensor:
+        """Row exponents, raised where a weight (with room for what the sweep adds) would leave ±LIMIT."""
+        needed = (4 * torch.log2(self.largest.double() * HEADROOM / (delta * LIMIT))).ceil().long()
+        return torch.maximum(self.rows, needed)
 
 
 class RatePlan:
@@ -55,15 +66,16 @@ class RatePlan:
         out: dict[str, Matrix] = {}
         for names in self._shapes.values():
             plans = [self._plans[name] for name in names]
-            rows = torch.stack([delta * power_of_quarter(p.rows) for p in plans])
+            exponents = [p.rows_at(delta) for p in plans]
+            rows = torch.stack([delta * power_of_quarter(e) for e in exponents])
             columns = torch.stack([power_of_quarter(p.columns) for p in plans])
             spread = torch.stack([p.spread for p in plans]) / delta
             reluctance = RELUCTANCE / (2 * math.log(2)) / spread.square().clamp_min(1e-6)
             limit = torch.full_like(rows, LIMIT)
             weights = torch.stack([p.weight for p in plans])
             codes = sweep(weights, [p.factor for p in plans], rows, columns, limit, reluctance)
-            for name, code, plan in zip(names, codes, plans, strict=True):
-                out[name] = Matrix(code, None, Steps(delta, plan.rows, plan.columns))
+            for name, code, plan, kept in zip(names, codes, plans, exponents, strict=True):
+                out[name] = Matrix(code, None, Steps(delta, kept, plan.columns))
         return {name: out[name] for name in self._plans}
 
     def entropy_bytes(self, matrices: Mapping[str, Matrix]) -> float:
@@ -143,7 +155,8 @@ def _plan(weight: Tensor, statistics: Statistics, name: str) -> Plan:
     step = power_of_quarter(rows)[:, None] * power_of_quarter(columns)
     row_spread = wide.square().mean(1).sqrt()
     column_spread = (wide / row_spread.clamp_min(1e-20)[:, None]).square().mean(0).sqrt()
-    return Plan(wide, factor, rows, columns, row_spread[:, None] * column_spread / step)
+    largest = (wide.abs() / power_of_quarter(columns)).amax(1).clamp_min(1e-20)
+    return Plan(wide, factor, rows, columns, row_spread[:, None] * column_spread / step, largest)
 
 
 def _exponents(price: Tensor) -> Tensor:

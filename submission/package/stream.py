@@ -95,7 +95,7 @@ def _rows(groups: Ints, classes: Ints, known: Tables) -> npt.NDArray[np.int32]:
     row = np.full(256 * 256, -1, np.int32)
     for (group, kind), index in known.row.items():
         row[group * 256 + kind] = index
-    rows = row[groups * 256 + classes]
+    rows: npt.NDArray[np.int32] = row[groups * 256 + classes]
     if rows.size and int(rows.min()) < 0:
         raise CoderError("a context has no frequency table.")
     return rows

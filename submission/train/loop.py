@@ -45,7 +45,8 @@ def train(session: TrainSession, config: Config, device: torch.device) -> None:
         for line in run_steps(session, trainer, batches, windows.held_out(HELD_OUT_WINDOWS)):
             telemetry.write(json.dumps(line) + "\n")
     if session.rank == 0:
-        save_checkpoint(session.output_dir, trainer.averaged_weights(), config)
+        kept = windows.held_out(config.gptq_num_seqs)[:, :-1] if config.calibration_source == "train" else None
+        save_checkpoint(session.output_dir, trainer.averaged_weights(), config, kept)
 
 
 def backends(trainer: Trainer) -> dict[str, str]:

@@ -1,0 +1,178 @@
+"""Checkpoint to model file and back: budget, determinism, damage, sources of calibration."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from small_models import lively_model, small_config
+
+from harness.protocol.container import read_container, write_container
+from submission.checkpoint import CheckpointError, load_calibration, save_checkpoint
+from submission.config import Config
+from submission.model.decode import Decoder
+from submission.package.calibrate import measure, sample_sequences
+from submission.package.fit import DoesNotFit
+from submission.package.gptq import NotQuantisable
+from submission.package.pack import Package, package_model
+from submission.package.packed import ArtifactError, load_packed
+
+CONFIG = small_config(gptq_num_seqs=4, gptq_seq_len=48)
+
+
+def made(config: Config = CONFIG, budget: int = 10**6, tokens: torch.Tensor | None = None) -> Package:
+    model = lively_model(config).float()
+
+    def kept() -> torch.Tensor:
+        if tokens is None:
+            raise AssertionError("train tokens were not asked for")
+        return tokens
+
+    return package_model(model, config, budget, 7, kept, lambda part, text: None)
+
+
+@pytest.fixture(scope="module")
+def ours() -> Package:
+    return made()
+
+
+def test_decoding_step_by_step_equals_the_whole_pass() -> None:
+    model = lively_model(CONFIG)
+    tokens = torch.randint(64, (3, 20), generator=torch.Generator().manual_seed(0))
+    decoder = Decoder(model, 3, 20)
+    for _ in range(2):
+        stepped = torch.stack([decoder.step(tokens[:, t]) for t in range(20)], 1)
+        torch.testing.assert_close(stepped, model(tokens), rtol=0, atol=1e-10)
+        decoder.reset()
+
+
+def test_sampling_follows_the_seed() -> None:
+    model = lively_model(CONFIG)
+    one, same, other = (sample_sequences(model, 4, 32, seed, lambda part: None) for seed in (1, 1, 2))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    assert int(one.max()) < 64
+
+
+def test_statistics_equal_the_definition_and_do_not_depend_on_the_batch() -> None:
+    model = lively_model(CONFIG)
+    tokens = torch.randint(64, (4, 16), generator=torch.Generator().manual_seed(0))
+    whole, parts = (measure(model, tokens, batch, 0, lambda part: None) for batch in (4, 1))
+    for name, hessian in whole.hessians.items():
+        torch.testing.assert_close(hessian, parts.hessians[name], rtol=1e-4, atol=1e-6) if name != (
+            "embedding.weight"
+        ) else None
+    seen = []
+    handle = model.blocks[0].mlp.fc.register_forward_pre_hook(lambda _, x: seen.append(x[0].detach()))
+    model(tokens)
+    handle.remove()
+    rows = seen[0].flatten(0, 1)
+    torch.testing.assert_close(
+        whole.hessians["blocks.0.mlp.fc.weight"].double(), rows.T @ rows / len(rows), rtol=1e-4, atol=1e-5
+    )
+    assert all(bool((g >= 0).all()) for g in whole.gradients.values())
+    assert set(whole.gradients) == set(whole.hessians)
+
+
+@pytest.mark.parametrize("changes", [{}, {"coder": "lzma"}, {"quant_rd": False}, {"quant_rd": False, "coder": "lzma"}])
+def test_the_file_comes_back_close_to_the_model_and_equal_to_the_bit(changes: dict[str, object]) -> None:
+    config = dataclasses.replace(CONFIG, **({"quant_bits": 8} | changes))
+    first, second = made(config), made(config)
+    assert first.data == second.data
+    weights = load_packed(first.data, config).weights()
+    for name, value in lively_model(config).float().named_parameters():
+        close = torch.nn.functional.cosine_similarity(weights[name].flatten(), value.flatten(), 0)
+        assert close > 0.9, name
+        assert torch.equal(first.packed.weights()[name], weights[name]) or value.dim() == 2
+
+
+def test_the_rate_distortion_file_lands_on_its_budget(ours: Package) -> None:
+    budget = len(ours.data) * 3 // 4
+    smaller = made(budget=budget)
+    assert 0.99 * budget <= len(smaller.data) <= budget
+    expected = [float(str(p.report["expected_loss_nats"])) for p in (ours, smaller)]
+    assert expected[1] > expected[0]
+
+
+def test_pruning_lands_on_its_budget_and_says_what_it_cost() -> None:
+    config = dataclasses.replace(CONFIG, quant_rd=False, coder="lzma")
+    whole = made(config)
+    budget = len(whole.data) - 400
+    fitted = made(config, budget)
+    assert 0.99 * budget <= len(fitted.data) <= budget
+    assert 0 < int(str(fitted.report["pruned"])) < int(str(fitted.report["pruning_candidates"]))
+
+
+@pytest.mark.parametrize("rd", [True, False])
+def test_a_budget_out_of_reach_names_the_nearest_size(rd: bool) -> None:
+    with pytest.raises(DoesNotFit, match=r"[0-9,]+ bytes.*budget is 900"):
+        made(dataclasses.replace(CONFIG, quant_rd=rd), 900)
+
+
+def test_nan_weights_are_refused() -> None:
+    model = lively_model(CONFIG).float()
+    with torch.no_grad():
+        model.blocks[1].mlp.fc.weight[0, 0] = float("nan")
+    config = dataclasses.replace(CONFIG, calibration_source="random")
+    with pytest.raises(NotQuantisable, match="NaN or infinity"):
+        package_model(model, config, 10**6, 7, lambda: torch.zeros(1), lambda part, text: None)
+
+
+@pytest.mark.parametrize("source", ["random", "train"])
+def test_other_calibration_sources(source: str, ours: Package) -> None:
+    tokens = torch.randint(64, (4, 48), generator=torch.Generator().manual_seed(5))
+    other = made(dataclasses.replace(CONFIG, calibration_source=source), tokens=tokens)
+    assert other.data != ours.data
+    load_packed(other.data, CONFIG)
+
+
+def test_train_tokens_travel_in_the_checkpoint(tmp_path: Path) -> None:
+    weights = dict(lively_model(CONFIG).named_parameters())
+    save_checkpoint(tmp_path, weights, CONFIG)
+    with pytest.raises(CheckpointError, match="no calibration tokens"):
+        load_calibration(tmp_path, 64)
+    tokens = torch.arange(12).view(2, 6)
+    save_checkpoint(tmp_path, weights, CONFIG, tokens)
+    assert torch.equal(load_calibration(tmp_path, 64), tokens)
+    with pytest.raises(CheckpointError, match="no table of tokens"):
+        load_calibration(tmp_path, 8)
+
+
+def test_every_flip_and_truncation_is_refused(ours: Package) -> None:
+    for at in range(0, len(ours.data), 37):
+        broken = ours.data[:at] + bytes([ours.data[at] ^ (1 << at % 8)]) + ours.data[at + 1 :]
+        with pytest.raises(ArtifactError):
+            load_packed(broken, CONFIG)
+        with pytest.raises(ArtifactError):
+            load_packed(ours.data[:at], CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"version": 3}, "format version 3; this code reads 2. Use the code that wrote it"),
+        ({"version": 1}, "Package the checkpoint again"),
+        ({"vocab_size": 65}, "65 tokens; VOCAB_SIZE is 64"),
+        ({"coder": "zip"}, "unknown coder"),
+    ],
+)
+def test_other_headers_are_named(ours: Package, changes: dict[str, object], message: str) -> None:
+    import json
+
+    outer = read_container(ours.data, max_unpacked_bytes=10**7)
+    meta = read_container(outer["meta"], max_unpacked_bytes=10**7)
+    meta["header.json"] = json.dumps(json.loads(meta["header.json"]) | changes).encode()
+    outer["meta"] = write_container(None, meta, codec="lzma")
+    with pytest.raises(ArtifactError, match=message):
+        load_packed(write_container(None, outer, codec="none"), CONFIG)
+
+
+def test_sections_that_are_missing_short_or_unknown_are_named(ours: Package) -> None:
+    outer = read_container(ours.data, max_unpacked_bytes=10**7)
+    for broken, message in (
+        ({k: v for k, v in outer.items() if k != "codes"}, "codes"),
+        (outer | {"codes": outer["codes"][:-2]}, "stream"),
+        (outer | {"extra": b"1"}, "nobody asked for"),
+    ):
+        with pytest.raises(ArtifactError, match=message):
+            load_packed(write_container(None, broken, codec="none"), CONFIG)
