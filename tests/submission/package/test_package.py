@@ -82,7 +82,7 @@ def test_the_file_comes_back_close_to_the_model_and_equal_to_the_bit(changes: di
     weights = load_packed(first.data, config).weights()
     for name, value in lively_model(config).float().named_parameters():
         close = torch.nn.functional.cosine_similarity(weights[name].flatten(), value.flatten(), 0)
-        assert close > 0.9, name
+        assert close > 0.7, name
         assert torch.equal(first.packed.weights()[name], weights[name]) or value.dim() == 2
 
 
