@@ -17,11 +17,10 @@ from torch.nn import functional as F
 
 from ..model.decode import Decoder
 from ..model.hybrid import Hybrid
-from ..model.mamba3 import Mamba3
 
 TEMPERATURE = 0.8
 REPORT_EVERY = 64
-EMBEDDING = "embedding.weight"
+EMBEDDING, INPUT = "embedding.weight", "embedding input"
 
 
 @dataclass
@@ -83,9 +82,6 @@ def measure(model: Hybrid, sequences: Tensor, batch: int, seed: int, progress: C
     device = model.embedding.weight.device
     generator = torch.Generator(device).manual_seed(seed)
     sums = Statistics()
-    for module in model.modules():
-        if isinstance(module, Mamba3):
-            module.backend = "chunked"  # the fused kernels bypass the layers that are watched
     parts = torch.split(sequences, batch)
     with _watched(model, sums):
         for index, part in enumerate(parts):
@@ -118,7 +114,7 @@ def _add_head(sums: Statistics, hidden: Tensor, logits: Tensor, probabilities: T
 
 def _join_embedding(sums: Statistics) -> None:
     """Add the input side: a row read with frequency f adds f·(mean gradient²)·I, nearly in proportion to its head's."""
-    energy = sums.gradients.pop("embedding.input").mean()
+    energy = sums.gradients.pop(INPUT).mean()
     head = sums.gradients[EMBEDDING]
     hessian = sums.hessians[EMBEDDING]
     identity = torch.eye(len(hessian), device=hessian.device)
@@ -127,16 +123,19 @@ def _join_embedding(sums: Statistics) -> None:
 
 @contextmanager
 def _watched(model: nn.Module, sums: Statistics) -> Iterator[None]:
-    def linear(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def seen(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def linear(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor | tuple[Tensor, ...]], None]:
+        def seen(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]) -> None:
             rows = inputs[0].detach().flatten(0, -2).float()
             _add(sums.hessians, name, rows.T @ rows)
-            _watch_gradient(output, sums, name)
+            parts = output if isinstance(output, tuple) else (output,)  # in_proj hands over its rows in parts
+            kept = sums.gradients.setdefault(name, rows.new_zeros(sum(part.shape[-1] for part in parts)))
+            for part, place in zip(parts, torch.split(kept, [part.shape[-1] for part in parts]), strict=True):
+                _watch_gradient(part, place)
 
         return seen
 
     def looked_up(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        _watch_gradient(output, sums, "embedding.input")
+        _watch_gradient(output, sums.gradients.setdefault(INPUT, output.new_zeros(output.shape[-1]).float()))
 
     handles = []
     for name, module in model.named_modules():
@@ -151,8 +150,10 @@ def _watched(model: nn.Module, sums: Statistics) -> Iterator[None]:
             handle.remove()
 
 
-def _watch_gradient(output: Tensor, sums: Statistics, name: str) -> None:
+def _watch_gradient(output: Tensor, total: Tensor) -> None:
+    """Add the squared gradients of ``output`` (…, width) to ``total`` (width,)."""
+
     def seen(gradient: Tensor) -> None:
-        _add(sums.gradients, name, gradient.float().flatten(0, -2).square().sum(0))
+        total.add_(gradient.float().flatten(0, -2).square().sum(0))
 
     output.register_hook(seen)  # type: ignore[no-untyped-call]
