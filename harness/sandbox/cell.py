@@ -235,7 +235,6 @@ class Cell:
             "rank_env": [dict(env) for env in spec.rank_env],
             "home": str(self.home),
             "loopback": spec.policy.network == "loopback",
-            "gpus": bool(spec.policy.devices),
             "rules": landlock_rules(spec.policy, self.home),
             "limits": resource_limits(spec.policy),
         }

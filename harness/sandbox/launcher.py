@@ -121,7 +121,7 @@ def _restrict(order: dict[str, Any], refused: str) -> dict[str, str]:
     except OSError as error:
         layers["landlock"] = f"missing: {error.strerror or error}"
     try:
-        layers["seccomp"] = seccomp.restrict_self(loopback=loopback, gpus=bool(order["gpus"]))
+        layers["seccomp"] = seccomp.restrict_self(loopback=loopback)
     except OSError as error:
         layers["seccomp"] = f"missing: {error.strerror or error}"
     layers["network"] = _network(layers["seccomp"], refused, loopback)

@@ -41,14 +41,12 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "mq_open": (240, 180), "mq_unlink": (241, 181),
 }  # fmt: skip
 SPECIAL: dict[str, tuple[int, int]] = {"socket": (41, 198), "clone": (56, 220), "clone3": (435, 435)}
-LOCAL_SOCKETS: dict[str, tuple[int, int]] = {"connect": (42, 203), "bind": (49, 200)}
 _ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 _X32_BIT = 0x40000000
 _NEW_NAMESPACES = 0x7E020000  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
 
 _LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-_AT_NUMBER, _AT_ARCHITECTURE, _AT_ARGUMENT, _AT_SECOND_ARGUMENT = 0, 4, 16, 24
-_DATAGRAM_BIT = 2  # set in SOCK_DGRAM and SOCK_RAW, not in SOCK_STREAM and SOCK_SEQPACKET
+_AT_NUMBER, _AT_ARCHITECTURE, _AT_ARGUMENT = 0, 4, 16
 _ALLOW, _ERRNO, _KILL_PROCESS = 0x7FFF0000, 0x00050000, 0x80000000
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _MODE_FILTER = 38, 22, 2
 
@@ -65,12 +63,8 @@ def families(*, loopback: bool) -> tuple[int, ...]:
     return (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK) if loopback else ()
 
 
-def build_filter(machine: str, *, loopback: bool, gpus: bool = False) -> bytes:
-    """The filter as BPF instructions. Raises ``OSError`` for an architecture that it has no numbers for.
-
-    gpus: CUDA gives up where it cannot make the local socket on which it looks for a multi-process server. So it may
-    make one that needs a connection, and finds that there is nothing to connect to.
-    """
+def build_filter(machine: str, *, loopback: bool) -> bytes:
+    """The filter as BPF instructions. Raises ``OSError`` for an architecture that it has no numbers for."""
     if machine not in _ARCHITECTURES:
         raise OSError(errno.ENOSYS, f"no system call numbers for {machine}")
     column, architecture = _ARCHITECTURES[machine]
@@ -96,36 +90,20 @@ def build_filter(machine: str, *, loopback: bool, gpus: bool = False) -> bytes:
         _step(_RETURN, refuse),
         _step(_RETURN, _ALLOW),
     ]
-    if gpus and not loopback:
-        connect, bind = (LOCAL_SOCKETS[name][column] for name in ("connect", "bind"))
-        code += [
-            _step(_JUMP_EQUAL, connect, 0, 1),
-            _step(_RETURN, _ERRNO | errno.ENOENT),
-            _step(_JUMP_EQUAL, bind, 0, 1),
-            _step(_RETURN, refuse),
-        ]
     allowed = families(loopback=loopback)
     code += [_step(_JUMP_EQUAL, SPECIAL["socket"][column], 1, 0), _step(_RETURN, _ALLOW), _step(_LOAD, _AT_ARGUMENT)]
     for family in allowed:
         code += [_step(_JUMP_EQUAL, int(family), 0, 1), _step(_RETURN, _ALLOW)]
-    if gpus and not loopback:
-        code += [
-            _step(_JUMP_EQUAL, int(socket.AF_UNIX), 0, 3),
-            _step(_LOAD, _AT_SECOND_ARGUMENT),
-            _step(_JUMP_ANY_BIT, _DATAGRAM_BIT, 1, 0),
-            _step(_RETURN, _ALLOW),
-        ]
     code.append(_step(_RETURN, refuse))
     return b"".join(code)
 
 
-def restrict_self(*, loopback: bool, gpus: bool) -> str:
+def restrict_self(*, loopback: bool) -> str:
     """Load the filter for this thread and all it starts; returns what is in force. Raises ``OSError`` when refused.
 
-    loopback: allow Internet sockets, for a cell whose network namespace has nothing but loopback; gpus: see
-    :func:`build_filter`
+    loopback: allow Internet sockets, for a cell whose network namespace has nothing but loopback.
     """
-    code = build_filter(platform.machine(), loopback=loopback, gpus=gpus)
+    code = build_filter(platform.machine(), loopback=loopback)
     buffer = ctypes.create_string_buffer(code, len(code))
     program = _Program(len(code) // 8, ctypes.cast(buffer, ctypes.c_void_p))
     libc = ctypes.CDLL(None, use_errno=True)
@@ -133,7 +111,7 @@ def restrict_self(*, loopback: bool, gpus: bool) -> str:
         _PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(program), 0, 0
     ):
         raise OSError(ctypes.get_errno(), "the kernel refused the seccomp filter")
-    sockets = "sockets for a rendezvous only" if loopback else "no connections" if gpus else "no sockets"
+    sockets = "sockets for a rendezvous only" if loopback else "no sockets"
     return f"in force: {len(REFUSED)} calls refused, {sockets}"
 
 
