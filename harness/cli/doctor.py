@@ -167,9 +167,7 @@ def gpu_checks() -> Iterator[Check]:
     except (OSError, subprocess.SubprocessError):
         nodes = sorted(Path("/dev").glob("nvidia[0-9]*"))
         found = f"{len(nodes)} device nodes, but nvidia-smi does not answer" if nodes else "none: CPU tracks only"
-        remedy = (
-            "Install the NVIDIA driver's tools (Debian, Ubuntu: sudo apt-get install nvidia-utils-XXX, XXX the driver)."
-        )
+        remedy = "Install the NVIDIA driver's tools (Debian, Ubuntu: sudo apt-get install nvidia-utils-N for driver N)."
         yield Check("GPUs", "NVIDIA", "note", found, remedy if nodes else "")
         return
     for line in filter(None, map(str.strip, answer.splitlines())):
