@@ -68,8 +68,10 @@ class Replayer:
         random = np.random.Generator(np.random.PCG64([int.from_bytes(bytes.fromhex(self._sample.entropy), "little")]))
         for chunk, rows in self._sample.rows.items():
             true, kept = self._inputs(chunk), self._kept[chunk]
-            for row in rows:
+            for place, row in enumerate(rows):
                 inputs = _with_random_future(true, row, self._stream, random)
+                if place % 2:
+                    _open_a_document(inputs, true, row, self._stream)
                 answers = self._rows(chunk, inputs, [r for r in rows if r <= row])
                 self._replay.cut[chunk, row] = answers[row]
                 before = [nats_apart(answers[r], kept.logits[r]) for r in rows if r < row]
@@ -138,3 +140,15 @@ def _with_random_future(
         inputs[places] = random.choice(stream.tokens, size=len(places))
         places = places[inputs[places] == true[places]]
     return inputs
+
+
+def _open_a_document(
+    inputs: npt.NDArray[np.integer[Any]], true: npt.NDArray[np.integer[Any]], row: int, stream: Stream
+) -> None:
+    """Start a document right behind ``row`` where in truth none starts: too rare in a random future to rely on.
+
+    Every stream begins with the token that starts its documents. A predictor that resets one token early shows here.
+    """
+    first = stream.tokens[0]
+    if row + 1 < len(true) and true[row + 1] != first:
+        inputs[row + 1] = first

@@ -4,7 +4,7 @@ import torch
 from zoo_models import Stateless, weights
 
 RULE = "C1-CAUSAL"
-BOUNDARY = 1
+BOUNDARY = 0  # the token that a stream begins with starts its documents
 
 
 def build(context, *, ahead):
