@@ -2,41 +2,61 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from dataclasses import dataclass
+import statistics
+from collections import deque
+from dataclasses import dataclass, field
 
 from ..config import Config
+
+PACE_STEPS = 20  # the median of so many step times is the pace, so that a slow step moves nothing
+PACE_NEEDS = 5
+LATEST_FALL = 0.5  # a run by steps is given to the clock when only so much of its fall can still be done
 
 
 @dataclass
 class Schedule:
     """Multiplier by step and by the referee's clock.
 
-    With ITERATIONS set the fall is by step, so that equal seeds give equal bits; the clock only guards: if the machine
-    is too slow for the steps, the fall starts earlier and ``by_clock`` says that the run is not reproducible.
-    With ITERATIONS = 0 the fall is by the clock alone: over the last WARMDOWN_ITERS average step times.
+    With ITERATIONS set the fall is by step, so that equal seeds give equal bits. The clock only guards: when half the
+    fall cannot be done any more, the multiplier goes linearly to zero in the time that is left, and ``by_clock`` says
+    that the run is not reproducible. A slow start or a pause that later steps make good changes nothing.
+    With ITERATIONS = 0 the fall is by the clock alone: over the time of WARMDOWN_ITERS steps at the present pace.
     """
 
     config: Config
     by_clock: bool = False
+    _starts: deque[float] = field(default_factory=lambda: deque(maxlen=PACE_STEPS + 1))
+    _fall: tuple[float, float] | None = None
 
     def multiplier(self, step: int, elapsed_s: float, remaining_s: float) -> float:
-        """Factor in [0, 1] for this step; 0 means stop."""
+        """Factor in [0, 1] for this step, called once before each; 0 means stop."""
         c = self.config
         remaining_s -= c.train_clock_margin_s
-        by_step = 1.0
-        if c.iterations:
-            by_step = (c.iterations - step) / max(1, c.warmdown_iters)
-        by_clock = math.inf
-        if step >= 2:
-            by_clock = remaining_s / (elapsed_s / step * max(1, c.warmdown_iters))
-        elif remaining_s <= 0:
-            by_clock = 0.0
-        left = min(by_step, by_clock)
-        if c.iterations and by_clock < min(by_step, 1.0):
+        self._starts.append(elapsed_s)
+        warmdown = max(1, c.warmdown_iters)
+        planned = min(warmdown, c.iterations - step) if c.iterations else warmdown
+        possible = remaining_s / pace_s if (pace_s := self._pace_s()) else warmdown
+        left = planned / warmdown
+        if not c.iterations:
+            left = min(1.0, possible / warmdown)
+        elif planned > 0 and self._fall is None and possible < LATEST_FALL * planned:
+            self._fall = (left, remaining_s)
+        if self._fall is not None:
             self.by_clock = True
-        left = min(1.0, max(0.0, left))
+            height, over_s = self._fall
+            left = height * remaining_s / over_s if over_s > 0 else 0.0
+        if remaining_s <= 0:
+            self.by_clock, left = c.iterations > step, 0.0
+        left = max(0.0, left)
         return left if c.warmdown_shape == "linear" else 0.5 - 0.5 * math.cos(math.pi * left)
+
+    def _pace_s(self) -> float:
+        """Seconds a step takes now; 0 while too few are known."""
+        starts = list(self._starts)
+        times = [after - before for before, after in itertools.pairwise(starts)]
+        return statistics.median(times) if len(times) >= PACE_NEEDS else 0.0
 
     def momentum(self, step: int) -> float:
         """Muon's momentum at this step."""
