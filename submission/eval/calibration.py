@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from ..config import Config
-from .head import capped_logits
-from .windows import IGNORED
+from ..model.hybrid import capped_logits
+from ..train.loss import IGNORED
+
+SLAB_ROWS = 8192
 
 
 class Calibration:
@@ -44,15 +46,15 @@ class Calibration:
         return scaled + self._bias.to(capped.dtype) if len(self._bias) else scaled
 
     @torch.no_grad()
-    def learn(self, hidden: Tensor, embedding: Tensor, targets: Tensor, slab_rows: int) -> None:
+    def learn(self, hidden: Tensor, embedding: Tensor, targets: Tensor) -> None:
         """One step down the mean loss of (rows, D) hidden states that were scored. IGNORED targets count zero."""
         if not self._learns:
             return
         counted = (targets != IGNORED).to(self._log_temp.dtype)
         by_bias, by_temp = torch.zeros_like(self._bias), torch.zeros_like(self._log_temp)
         scale = torch.exp(-self._log_temp)
-        for start in range(0, len(hidden), slab_rows):
-            rows = slice(start, start + slab_rows)
+        for start in range(0, len(hidden), SLAB_ROWS):
+            rows = slice(start, start + SLAB_ROWS)
             capped = capped_logits(hidden[rows], embedding, self.config.logit_softcap).to(scale.dtype)
             error = torch.softmax(capped * scale + (self._bias if len(self._bias) else 0.0), 1)
             chosen = targets[rows].clamp(min=0)[:, None]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-IGNORED = -100
+from ..train.loss import IGNORED
 
 
 class Cut(NamedTuple):

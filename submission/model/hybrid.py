@@ -94,9 +94,13 @@ class Hybrid(nn.Module):
         return torch.bfloat16 if narrow else weight.dtype
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """cap · tanh(h Eᵀ / cap)."""
-        cap = self.config.logit_softcap
-        return cap * torch.tanh(hidden @ self.embedding.weight.to(hidden.dtype).T / cap)
+        """Soft-capped logits of the tied head."""
+        return capped_logits(hidden, self.embedding.weight, self.config.logit_softcap)
+
+
+def capped_logits(hidden: Tensor, embedding: Tensor, cap: float) -> Tensor:
+    """cap · tanh(h Eᵀ / cap), (…, V) in the dtype of ``hidden``."""
+    return cap * torch.tanh(hidden @ embedding.to(hidden.dtype).T / cap)
 
 
 def build_model(config: Config) -> Hybrid:

@@ -10,15 +10,18 @@ from torch import Tensor
 WARPS = 8
 
 
-def losses_and_gradients(logits: Tensor, targets: Tensor, losses: Tensor, cap: float, scale: float) -> None:
-    """logits (n, V), raw, become ``scale`` times the gradient of each row's loss; losses (n,) float32 are written."""
+def losses_and_gradients(logits: Tensor, targets: Tensor, losses: Tensor, cap: float) -> None:
+    """logits (n, V), raw, become the gradient of each row's loss; losses (n,) float32 are written.
+
+    A negative target counts nothing: loss and gradient of its row are zero.
+    """
     n, vocab = logits.shape
     block = triton.next_power_of_2(vocab)
-    _row[(n,)](logits, targets, losses, cap, scale, vocab, BLOCK=block, num_warps=WARPS)
+    _row[(n,)](logits, targets, losses, cap, vocab, BLOCK=block, num_warps=WARPS)
 
 
 @triton.jit
-def _row(logits_ptr, targets_ptr, losses_ptr, cap, scale, vocab, BLOCK: tl.constexpr):
+def _row(logits_ptr, targets_ptr, losses_ptr, cap, vocab, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, BLOCK)
     inside = column < vocab
@@ -29,7 +32,8 @@ def _row(logits_ptr, targets_ptr, losses_ptr, cap, scale, vocab, BLOCK: tl.const
     power = tl.exp(capped - largest)
     total = tl.sum(power, 0)
     target = tl.load(targets_ptr + row)
+    counted = tl.where(target < 0, 0.0, 1.0)
     hit = column == target
-    tl.store(losses_ptr + row, tl.log(total) + largest - tl.sum(tl.where(hit, capped, 0.0), 0))
-    gradient = (power / total - tl.where(hit, 1.0, 0.0)) * (1 - squashed * squashed) * scale
+    tl.store(losses_ptr + row, (tl.log(total) + largest - tl.sum(tl.where(hit, capped, 0.0), 0)) * counted)
+    gradient = (power / total - tl.where(hit, 1.0, 0.0)) * (1 - squashed * squashed) * counted
     tl.store(logits_ptr + row * vocab + column, gradient.to(logits_ptr.dtype.element_ty), mask=inside)

@@ -108,7 +108,7 @@ class Trainer:
     def _plain_loss(self, windows: Tensor) -> Tensor:
         hidden = self.model.stream(windows[:, :-1]).flatten(0, 1)
         targets = windows[:, 1:].flatten()
-        return softcap_loss(hidden, self.model.embedding.weight, targets, self.config.logit_softcap)
+        return softcap_loss(hidden, self.model.embedding.weight, targets, self.config.logit_softcap) / len(targets)
 
     def _average_gradients(self, total: Tensor) -> None:
         if self.world_size == 1:

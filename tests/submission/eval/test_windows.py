@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from submission.eval.windows import IGNORED, Cut, cut_targets, cut_windows, new_positions
+from submission.eval.windows import Cut, cut_targets, cut_windows, new_positions
+from submission.train.loss import IGNORED
 
 
 @given(st.integers(2, 9), st.data())

@@ -1,0 +1,172 @@
+"""Reading a chunk: the hidden rows of its tokens, each with the context that EVAL_MODE gives, and what goes on from it.
+
+What goes on to the next chunk (the last tokens, or the carried state) is in ``state()``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..config import Config
+from ..model.attend import prefer_cudnn
+from ..model.hybrid import Hybrid, ModelState
+from . import carry
+from .pace import Plan
+from .ranks import Ranks
+from .windows import Cut, cut_targets, cut_windows, new_positions
+
+BOS = 1
+
+
+@dataclass
+class Reading:
+    """What scoring leaves for adaptation: rows (n, length, D) of this rank with their graph, a part a forward pass, and
+    the states around windows.
+    """
+
+    hidden: list[Tensor]
+    states: list[ModelState]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A chunk to learn from: windows and targets (n, length), and in carry mode the state before each window."""
+
+    windows: Tensor
+    goals: Tensor
+    starts: list[ModelState]
+
+    def __getitem__(self, rows: slice) -> Lesson:
+        return Lesson(self.windows[rows], self.goals[rows], self.starts[rows])
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+
+class Reader:
+    """Forward passes over windows, sharded over the ranks; on a GPU compiled, with the same shapes for every chunk."""
+
+    def __init__(self, model: Hybrid, config: Config, ranks: Ranks) -> None:
+        self.model, self.config, self.ranks = model, config, ranks
+        self.device = model.embedding.weight.device
+        self._on_gpu = model.embedding.weight.is_cuda
+        self._chunk_tokens = config.eval_seq_len * config.ttt_chunk_windows
+        self.cut, self._plain = _cut(config), Cut(config.eval_seq_len, 0)
+        self.carries = config.eval_mode == "carry"
+        self._context = torch.full((self.cut.overlap,), BOS, device=self.device)
+        if self._on_gpu:
+            prefer_cudnn()
+        self._stream = torch.compile(model.stream, dynamic=False) if self._on_gpu else model.stream
+        self._hidden = torch.compile(model.hidden, dynamic=False) if self._on_gpu else model.hidden
+        self._keys = config.eval_overlap
+        self._carried: ModelState = ()
+        if self.carries:
+            with torch.no_grad():
+                start = carry.initial_state(self.read, self._keys, BOS, config.rope_base, self.device)
+            self._carried = tuple(type(p)(*(t.contiguous().clone() for t in p)) for p in start)
+            self._first_carried = tuple(type(p)(*(t.clone() for t in p)) for p in self._carried)
+
+    @property
+    def has_context(self) -> bool:
+        """Whether windows get more than their own tokens."""
+        return self.carries or self.cut.overlap > 0
+
+    def state(self) -> dict[str, Tensor]:
+        """The tokens before the chunk, and in carry mode the state of the model there."""
+        return {"context": self._context} | carry.named(self._carried)
+
+    def bind(self, buffers: Mapping[str, Tensor]) -> None:
+        """Use these tensors from now on."""
+        self._context = buffers["context"]
+        self._carried = carry.from_named(buffers, self._carried)
+
+    def sound_start(self) -> ModelState:
+        """The carried state, or the one before the stream if it is not finite; empty where none is carried."""
+        sound = all(bool(torch.isfinite(t).all()) for part in self._carried for t in part)
+        return self._carried if sound else self._first_carried
+
+    def rows(self, inputs: Tensor, plan: Plan, start: ModelState = ()) -> tuple[Tensor, Reading]:
+        """Hidden rows (t, D) of the chunk's tokens on every rank, and what they came from; ``start``: state to begin with."""
+        if self.carries and plan.context:
+            windows = cut_windows(self._context, inputs, self._plain)
+            with torch.no_grad():
+                parts, states = carry.read_stream(
+                    self.read, windows, start or self._carried, self._keys, self.config.rope_base
+                )
+            return torch.cat(parts, 1)[0, : len(inputs)], Reading([], states)
+        cut = self.cut if plan.context else self._plain
+        windows = cut_windows(self._context, inputs, cut, self._window_count(len(inputs), cut))
+        parts = [self.read(part, None)[0] for part in self.passes(self.ranks.share(windows))]
+        rows = new_positions(self.ranks.gather(torch.cat([part.detach() for part in parts])), cut, len(inputs))
+        return rows, Reading(parts if parts[0].requires_grad else [], [])
+
+    def lesson(self, inputs: Tensor, targets: Tensor, plan: Plan, reading: Reading | None) -> Lesson:
+        """The windows of a scored chunk with their targets; ``reading`` saves reading it again for the states."""
+        cut = self._plain if self.carries else self.cut
+        count = self._window_count(len(inputs), cut)
+        windows, goals = cut_windows(self._context, inputs, cut, count), cut_targets(targets, cut, count)
+        return Lesson(windows, goals, self._window_states(inputs, plan, count, reading) if self.carries else [])
+
+    def step_windows(self, windows: int) -> int:
+        """Windows of one step over all ranks, of a chunk that has ``windows``."""
+        step = self.config.ttt_batch_windows or windows
+        return min(windows, step + -step % self.ranks.size)
+
+    def passes(self, windows: Tensor) -> tuple[Tensor, ...]:
+        """This rank's windows, or what belongs to them, in parts of one forward pass.
+
+        By default a pass holds the windows of a step, so that scoring, steps and probe have one shape.
+        """
+        step = self.config.ttt_batch_windows
+        each = self.config.eval_pass_windows or -(-step // self.ranks.size) or len(windows)
+        return torch.split(windows, each)
+
+    def read(self, windows: Tensor, state: ModelState | None) -> tuple[Tensor, ModelState]:
+        """Hidden states (n, length, D) and the state after each window; no state where none is carried."""
+        return self._hidden(windows, state) if self.carries else (self._stream(windows), ())
+
+    def advance(self, inputs: Tensor, reading: Reading | None, adapted: bool) -> None:
+        """Move the context behind the chunk; ``adapted``: the weights changed, and EVAL_CARRY says what then."""
+        if len(self._context):
+            self._context.copy_(torch.cat((self._context, inputs))[-len(self._context) :])
+        if not self.carries:
+            return
+        states = self._states(inputs, Plan(0, True), reading)
+        new = states[-1]
+        if adapted and self.config.eval_carry == "recompute":
+            with torch.no_grad():
+                windows = cut_windows(self._context, inputs, self._plain)[-1:]
+                _, again = carry.read_stream(self.read, windows, states[-2], self._keys, self.config.rope_base)
+            new = again[-1]
+        elif adapted and self.config.eval_carry == "decay":
+            new = carry.decayed(new, self.config.eval_carry_decay)
+        for part, values in zip(self._carried, new, strict=True):
+            for buffer, value in zip(part, values, strict=True):
+                buffer.copy_(value)
+
+    def _window_states(self, inputs: Tensor, plan: Plan, count: int, reading: Reading | None) -> list[ModelState]:
+        """The state before each of ``count`` windows; windows of filling take the last one."""
+        states = self._states(inputs, Plan(plan.epochs, True), reading)[:-1]
+        return states + states[-1:] * (count - len(states))
+
+    def _states(self, inputs: Tensor, plan: Plan, reading: Reading | None) -> list[ModelState]:
+        if reading and reading.states:
+            return reading.states
+        with torch.no_grad():
+            return self.rows(inputs, plan)[1].states
+
+    def _window_count(self, tokens: int, cut: Cut) -> int:
+        """Windows of a chunk: on a GPU always those of a full one, so that the tail needs no other kernels."""
+        count = cut.count(self._chunk_tokens if self._on_gpu else tokens)
+        step = max(self.ranks.size, self.config.ttt_batch_windows)
+        step += -step % self.ranks.size
+        return count + -count % step
+
+
+def _cut(config: Config) -> Cut:
+    overlap = {"overlap": config.eval_overlap, "sliding": config.eval_seq_len - config.eval_stride}
+    return Cut(config.eval_seq_len, overlap.get(config.eval_mode, 0))
