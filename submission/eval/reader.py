@@ -90,7 +90,7 @@ class Reader:
         return self._carried if sound else self._first_carried
 
     def rows(self, inputs: Tensor, plan: Plan, start: ModelState = ()) -> tuple[Tensor, Reading]:
-        """Hidden rows (t, D) of the chunk's tokens on every rank, and what they came from; ``start``: state to begin with."""
+        """Hidden rows (t, D) of the chunk on every rank, and what they came from; ``start``: where to begin instead."""
         if self.carries and plan.context:
             windows = cut_windows(self._context, inputs, self._plain)
             with torch.no_grad():
