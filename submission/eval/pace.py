@@ -1,7 +1,9 @@
 """How much work a chunk gets, so that every token is scored inside the eval clock.
 
-Order of degradation, never reversed: one epoch fewer at a time, then no adaptation (frozen weights), then plain windows
-(no context before a window). The level in force is part of the declared state; only decisions are made here.
+Order of degradation: one epoch fewer at a time, then no adaptation (frozen weights), then plain windows (no context
+before a window). After each chunk the fullest level that fits is taken again, so a machine that was busy for a while
+costs a few chunks their epochs and no more. The level in force is part of the declared state; only decisions are made
+here.
 """
 
 from __future__ import annotations
@@ -59,11 +61,11 @@ class Pace:
         """
         self._running, self._start, self._tokens, self._plain_share = True, None, 0, plain_share
 
-    def scored(self, started: float, tokens: int) -> None:
-        """A chunk of ``tokens`` was scored from ``started`` until now."""
+    def scored(self, started: float, tokens: int, plan: Plan) -> None:
+        """A chunk of ``tokens`` was scored under ``plan`` from ``started`` until now."""
         self._start = started if self._start is None else self._start
         self._tokens, self._last_tokens = self._tokens + tokens, tokens
-        self._score_rate = self._blend(self._score_rate, (self._clock() - started) / tokens)
+        self._score_rate = self._blend(self._score_rate, (self._clock() - started) / tokens / self._share(plan))
 
     def adapted(self, started: float, epochs: int) -> None:
         """The last chunk got ``epochs`` epochs from ``started`` until now."""
@@ -71,18 +73,20 @@ class Pace:
             rate = (self._clock() - started) / (epochs * self._last_tokens)
             self._epoch_rate = self._blend(self._epoch_rate, rate)
 
-    def affordable(self, level: int) -> int:
-        """The first level from ``level`` on with which the rest of the tokens fits into the rest of the clock."""
+    def affordable(self) -> int:
+        """The fullest level with which the rest of the tokens fits into the rest of the clock; the last if none does."""
         if not self._running or self._start is None:
-            return level
+            return 0
         left_s = self._limit_s * (1 - RESERVE) - (self._clock() - self._start)
         left_tokens = max(0, self._total - self._tokens)
-        for candidate in range(level, len(self._levels)):
-            plan = self._levels[candidate]
-            scoring = self._score_rate * (self._plain_share if self._levels[0].context and not plan.context else 1.0)
-            if left_tokens * (scoring + plan.epochs * self._epoch_rate) <= left_s:
-                return candidate
+        for level, plan in enumerate(self._levels):
+            if left_tokens * (self._score_rate * self._share(plan) + plan.epochs * self._epoch_rate) <= left_s:
+                return level
         return len(self._levels) - 1
+
+    def _share(self, plan: Plan) -> float:
+        """Cost of scoring under ``plan`` over that of the full plan."""
+        return self._plain_share if self._levels[0].context and not plan.context else 1.0
 
     @staticmethod
     def _blend(old: float, new: float) -> float:

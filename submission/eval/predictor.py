@@ -106,10 +106,10 @@ class HybridPredictor:
             yield self.calibration.logits(part.to(self.logits_dtype) if self._on_gpu else part, embedding).to(
                 self.logits_dtype
             )
-        self.pace.scored(started, len(inputs))
+        self.pace.scored(started, len(inputs), self._plan())
 
     def adapt(self, inputs: Tensor, targets: Tensor) -> None:
-        """Learn from the scored chunk; undo it when the loss explodes; take a cheaper level when time runs short."""
+        """Learn from the scored chunk; undo it when the loss explodes; take the fullest level that the clock allows."""
         started = self.pace.now()
         inputs, targets = inputs.to(self.device), targets.to(self.device)
         self.ranks.order(Order.ADAPT, torch.stack((inputs, targets)))
@@ -118,10 +118,10 @@ class HybridPredictor:
         if not good:
             print(f"the loss exploded; adaptation {int(self._control[UNDONE])} was undone", file=sys.stderr)
         self.pace.adapted(started, plan.epochs)
-        level = self.pace.affordable(int(self._control[LEVEL]))
+        level = self.pace.affordable()
         if level != int(self._control[LEVEL]):
             self._control[LEVEL] = level
-            print(f"time runs short: from now on {self.levels[level]}", file=sys.stderr)
+            print(f"the clock allows from now on: {self.levels[level]}", file=sys.stderr)
         self.ranks.from_first(self._control)
 
     def follow(self) -> None:
