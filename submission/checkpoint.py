@@ -54,13 +54,24 @@ def load_checkpoint(folder: Path, config: Config) -> Hybrid:
         weights = load_file(folder / WEIGHTS)
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{folder} holds no usable checkpoint: {error}") from error
-    differing = [name for name, value in shape_settings(config).items() if stored.get(name) != value]
+    if not isinstance(stored, dict):
+        raise CheckpointError(f"{folder} holds no usable checkpoint: {CONFIG} is no JSON object.")
+    wanted = shape_settings(config)
+    differing = [
+        f"{name}={stored.get(name)} (here {value})" for name, value in wanted.items() if stored.get(name) != value
+    ]
     if differing:
-        raise CheckpointError(f"the checkpoint was trained with another {', '.join(differing)}.")
+        raise CheckpointError(
+            f"the checkpoint in {folder} was trained with {', '.join(differing)}; train again, or set these back."
+        )
     if not all(bool(torch.isfinite(t).all()) for t in weights.values()):
-        raise CheckpointError("the checkpoint holds NaN or infinite weights.")
+        raise CheckpointError(f"the checkpoint in {folder} holds NaN or infinite weights; train again.")
     model = build_model(config)
-    model.load_state_dict(weights)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip()
+        raise CheckpointError(f"the tensors in {folder} are not those of its own {CONFIG}: {first}") from error
     return model.eval()
 
 

@@ -17,9 +17,6 @@ def main() -> None:
         session.fail(str(error))
     if config.vocab_size != session.vocab_size:
         session.fail(f"VOCAB_SIZE is {config.vocab_size}; the track's data set has {session.vocab_size} tokens.")
-    windows = config.train_batch_tokens // config.train_seq_len
-    if windows % session.world_size:
-        session.fail(f"{session.world_size} ranks do not divide a step of {windows} windows; see TRAIN_BATCH_TOKENS.")
     session.publish(as_scalars(config), parameter_count(config))
     session.done()
 

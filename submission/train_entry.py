@@ -3,36 +3,43 @@
 import os
 
 import torch
-import torch.distributed as dist
 
 from harness.protocol.session import TrainSession
 
-from .config import ConfigError, load_config
-from .train.batches import ShardError
-from .train.loop import Diverged, train
+from .config import load_config
+from .preflight import NotUsable, preflight
+from .train.failure import end_run
+from .train.group import join
+from .train.loop import train
 
 
 def main() -> None:
     """Pick the device, join the other ranks, train."""
     session = TrainSession.connect()
+    config = None
     try:
         config = load_config(os.environ, session.track)
-        device = torch.device("cuda", session.local_rank) if session.gpus else torch.device("cpu")
-        if session.gpus:
-            torch.cuda.set_device(device)
-            if not torch.cuda.is_bf16_supported():
-                session.fail(f"{torch.cuda.get_device_name(device)} has no bfloat16; this submission needs it.")
-        else:
-            torch.set_num_threads(max(1, session.cpu_cores // session.world_size))
-            torch.use_deterministic_algorithms(True)
-        if session.world_size > 1:
-            dist.init_process_group("nccl" if session.gpus else "gloo")
+        device = prepare_device(session)
+        preflight(config, device, session.track, session.world_size)
+        join(session.world_size, device)
         train(session, config, device)
-    except (ConfigError, Diverged, ShardError) as error:
-        session.fail(str(error))
-    except torch.OutOfMemoryError:
-        session.fail(f"out of GPU memory at TRAIN_MICRO_BATCH={config.train_micro_batch} windows; lower it.")
+    except Exception as error:  # whatever it is, this rank must say it before the others see it gone
+        end_run(session, error, config)
     session.done()
+
+
+def prepare_device(session: TrainSession) -> torch.device:
+    """This rank's device, with the process set up for it."""
+    if session.gpus:
+        if not torch.cuda.is_available():
+            raise NotUsable(f"track {session.track} runs on {session.gpus} GPU(s), and PyTorch finds none here.")
+        device = torch.device("cuda", session.local_rank)
+        torch.cuda.set_device(device)
+        return device
+    torch.set_num_threads(max(1, session.cpu_cores // session.world_size))
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing here reads it
+    return torch.device("cpu")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Iterator
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from harness.protocol.session import TrainSession
@@ -18,6 +17,7 @@ from ..config import Config
 from ..model.attend import attention_backend
 from ..model.mamba3 import Mamba3
 from .batches import Windows, map_shard
+from .group import agree
 from .schedule import Schedule
 from .trainer import Trainer
 
@@ -66,7 +66,7 @@ def run_steps(session: TrainSession, trainer: Trainer, batches: Iterator[Tensor]
     unread: deque[tuple[Line, Tensor, dict[str, Tensor]]] = deque()
     step = 0
     while True:
-        multiplier = _agreed(schedule.multiplier(step, session.elapsed_s(), session.remaining_s()), trainer)
+        multiplier = agree(schedule.multiplier(step, session.elapsed_s(), session.remaining_s()), trainer.device)
         if multiplier <= 0 or (config.iterations and step >= config.iterations):
             break
         quantised = multiplier < config.late_qat_threshold
@@ -109,12 +109,3 @@ def _report(session: TrainSession, config: Config, step: int, tokens: int, loss:
     note = "; slow machine: the clock ends this run, it is not reproducible" if schedule.by_clock else ""
     text = f"step {step}, loss {loss:.3f}, {tokens / max(elapsed, 1e-9):,.0f} tokens/s{note}"
     session.progress(step=step, tokens=tokens, fraction=min(1.0, fraction), loss=loss, text=text)
-
-
-def _agreed(multiplier: float, trainer: Trainer) -> float:
-    """Rank 0's multiplier, so that all ranks stop at the same step."""
-    if trainer.world_size == 1:
-        return multiplier
-    value = torch.tensor([multiplier], dtype=torch.float64, device=trainer.device)
-    dist.broadcast(value, 0)
-    return float(value)

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections import defaultdict
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
+
+from .group import gather_from_ranks, own_rank, world_size
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
@@ -63,15 +64,13 @@ class Muon:
             buffer.zero_()
 
     def _orthogonal(self, batch: Tensor) -> Tensor:
-        if not (dist.is_initialized() and dist.get_world_size() > 1):
+        world, rank = world_size(), own_rank()
+        if world == 1:
             return orthogonalise(batch, self.steps, self.row_normalise)
-        world, rank = dist.get_world_size(), dist.get_rank()
         each = -(-len(batch) // world)
         padded = torch.cat((batch, batch.new_zeros(each * world - len(batch), *batch.shape[1:])))
         mine = orthogonalise(padded[rank * each : (rank + 1) * each], self.steps, self.row_normalise)
-        parts = [torch.empty_like(mine) for _ in range(world)]
-        dist.all_gather(parts, mine.contiguous())
-        return torch.cat(parts)[: len(batch)]
+        return gather_from_ranks(mine)[: len(batch)]
 
 
 def _gradient(parameter: Tensor) -> Tensor:

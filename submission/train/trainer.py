@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..config import Config
 from ..model.attend import prefer_cudnn
 from ..model.hybrid import Hybrid, build_model
+from .group import sum_over_ranks
 from .loss import softcap_loss
 from .muon import Muon
 from .qat import QuantisedWeights
@@ -115,7 +115,7 @@ class Trainer:
             return
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         flat = torch.cat([g.flatten() for g in gradients] + [total.view(1).to(gradients[0].dtype)])
-        dist.all_reduce(flat)
+        sum_over_ranks(flat)
         flat /= self.world_size
         pieces = torch.split(flat, [g.numel() for g in gradients] + [1])
         torch._foreach_copy_(gradients, [piece.view_as(g) for piece, g in zip(pieces, gradients, strict=False)])

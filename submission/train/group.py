@@ -1,0 +1,69 @@
+"""The ranks of a run as one group: collectives that say plainly that another rank is gone.
+
+When a rank dies, the others only see a broken connection. They must not be heard first, so ``LostRank`` tells this
+apart from an error of one's own (``failure`` then waits before it speaks).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+class LostRank(RuntimeError):
+    """Another rank of the group is gone."""
+
+
+def join(world_size: int, device: torch.device) -> None:
+    """Meet the other ranks at the address in the environment; nothing to do for one rank. Raises ``LostRank``."""
+    if world_size > 1:
+        with _others():
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+
+
+def world_size() -> int:
+    """Ranks in the group; 1 where none was joined."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def own_rank() -> int:
+    """This process in the group; 0 where none was joined."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def sum_over_ranks(value: Tensor) -> None:
+    """Replace ``value`` by its sum over all ranks. Raises ``LostRank``."""
+    with _others():
+        dist.all_reduce(value)
+
+
+def gather_from_ranks(mine: Tensor) -> Tensor:
+    """All ranks' tensors of one shape (n, …) as one, (ranks · n, …), in their order. Raises ``LostRank``."""
+    parts = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
+    with _others():
+        dist.all_gather(parts, mine.contiguous())
+    return torch.cat(parts)
+
+
+def agree(value: float, device: torch.device) -> float:
+    """Rank 0's value, on all ranks. Raises ``LostRank``."""
+    if world_size() == 1:
+        return value
+    shared = torch.tensor([value], dtype=torch.float64, device=device)
+    with _others():
+        dist.broadcast(shared, 0)
+    return float(shared)
+
+
+@contextmanager
+def _others() -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:  # Gloo has no class of its own for it; NCCL's and the store's are RuntimeErrors too
+        raise LostRank(str(error).strip().splitlines()[0]) from error

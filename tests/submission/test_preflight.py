@@ -1,0 +1,95 @@
+"""Each thing that a machine may lack ends in one message with its remedy, before anything is compiled."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from small_models import small_config
+
+from submission import preflight as checks
+from submission.config import ConfigError, load_config
+from submission.preflight import NotUsable, check_kernel_cache, check_kernels, check_precision, preflight
+from submission.scan import fused, release
+
+REFERENCE = load_config({"RECIPE": "pr1890"}, "10min_16mb")
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def triton(monkeypatch):
+    """Kernels as if Triton were installed."""
+    monkeypatch.setattr(fused, "TRITON", True)
+
+
+@pytest.mark.parametrize("world", [1, 2, 4, 8, 256])
+def test_a_world_size_that_divides_the_step_is_taken(world):
+    preflight(REFERENCE, CPU, "10min_16mb", world)
+
+
+@pytest.mark.parametrize("world", [3, 7, 512])
+def test_a_world_size_that_does_not_divide_the_step_names_a_batch_that_does(world):
+    with pytest.raises(ConfigError, match=f"256 windows .* does not divide among {world} ranks") as caught:
+        preflight(REFERENCE, CPU, "10min_16mb", world)
+    tokens = int(str(caught.value).split("TRAIN_BATCH_TOKENS=")[1].split()[0])
+    preflight(dataclasses.replace(REFERENCE, train_batch_tokens=tokens), CPU, "10min_16mb", world)
+
+
+def test_a_gpu_without_bfloat16_is_named(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Tesla T4")
+    with pytest.raises(NotUsable, match=r"Tesla T4 has no bfloat16 .* compute capability 8\.0"):
+        check_precision(torch.device("cuda", 0))
+
+
+@pytest.mark.parametrize("track", checks.OFFICIAL_TRACKS)
+def test_an_official_track_does_not_fall_back_silently(track, monkeypatch):
+    monkeypatch.setattr(fused, "TRITON", False)
+    with pytest.raises(
+        NotUsable, match=rf"official track {track} needs .* Triton is not installed .*MAMBA3_BACKEND=chunked"
+    ):
+        check_kernels(REFERENCE, track)
+    check_kernels(REFERENCE, "one_gpu_120s")
+    check_kernels(dataclasses.replace(REFERENCE, mamba3_backend="chunked"), track)
+
+
+def test_official_tracks_are_the_referees():
+    from harness.config.tracks import load_track, track_names
+
+    assert set(checks.OFFICIAL_TRACKS) == {name for name in track_names() if load_track(name).official}
+
+
+def test_sizes_that_the_kernels_do_not_take_are_named(triton):
+    with pytest.raises(NotUsable, match="MAMBA3_HEADDIM and MAMBA3_D_STATE must be powers of two"):
+        check_kernels(small_config(mamba3_headdim=8), "10min_16mb")
+    check_kernels(REFERENCE, "10min_16mb")
+
+
+@pytest.mark.parametrize(("backend", "reason"), [("fused", "Triton is not installed"), ("release", "mamba-ssm")])
+def test_a_back_end_that_was_asked_for_must_be_there_on_any_track(backend, reason, monkeypatch):
+    monkeypatch.setattr(fused, "TRITON", False)
+    monkeypatch.setattr(release, "usable", lambda: False)
+    with pytest.raises(NotUsable, match=f"MAMBA3_BACKEND={backend} needs .*{reason}"):
+        check_kernels(dataclasses.replace(REFERENCE, mamba3_backend=backend), "one_gpu_120s")
+
+
+@pytest.mark.parametrize("variable", ["TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR"])
+def test_a_kernel_cache_that_takes_no_file_is_named_with_its_variable(variable, tmp_path, monkeypatch):
+    for name in ("TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    check_kernel_cache()
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv(variable, str(tmp_path / "file" / "cache"))
+    with pytest.raises(NotUsable, match=rf"file/cache, is not writable .*; set {variable} "):
+        check_kernel_cache()
+
+
+def test_a_full_disk_is_told(tmp_path, monkeypatch):
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("this system has no /dev/full")
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    with full.open("wb", buffering=0) as file:
+        monkeypatch.setattr(checks.tempfile, "NamedTemporaryFile", lambda **_: file)
+        with pytest.raises(NotUsable, match="No space left on device"):
+            check_kernel_cache()

@@ -1,0 +1,67 @@
+"""A rank that dies ends the run with its own error, not with the others' broken connections: cells, gloo, 3 ranks."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from process_lab import write_shard
+
+from harness.cli.progress import Reporter
+from harness.clock.spans import Ledger
+from harness.config.tracks import load_track
+from harness.phases.cells import phase_cell
+from harness.phases.context import RunContext
+from harness.phases.conversation import PhaseFailed, await_all
+from harness.phases.seal import seal_submission
+from harness.protocol.messages import Kind, Message
+
+ROOT = Path(__file__).resolve().parents[3]
+RANKS, VICTIM = 3, 1
+SMALL = {
+    "MODEL_DIM": "32", "MAMBA3_HEADDIM": "16", "MAMBA3_D_STATE": "16", "NUM_LAYERS": "2", "TRAIN_SEQ_LEN": "32",
+    "TRAIN_BATCH_TOKENS": "192", "ITERATIONS": "0", "WARMDOWN_ITERS": "10",
+}  # fmt: skip
+Progress = Callable[[int, Message], None]
+
+
+def failure(folder: Path, bad_tokens: np.ndarray | None = None, on_progress: Progress = lambda *_: None) -> str:
+    """How the referee words the end of a training run in which only the victim's shard is bad."""
+    run_dir, checkpoint = folder / "run", folder / "run" / "checkpoint"
+    run_dir.mkdir()
+    context = RunContext(
+        load_track("smoke"), 1, run_dir, seal_submission(ROOT / "submission", run_dir), SMALL, Reporter(), Ledger()
+    )
+    checkpoint.mkdir()
+    tokens = np.random.default_rng(1).integers(0, 1024, 20_000)
+    with phase_cell(
+        context, "train", module="train_entry", limit_s=60.0, ranks=RANKS, write=(checkpoint,),
+        extra={"GOLF_OUTPUT_DIR": str(checkpoint), "GOLF_SETUP_S": "60.0"},
+    ) as cell:  # fmt: skip
+        deadline = time.monotonic_ns() + 150_000_000_000
+        await_all(cell, Kind.READY, deadline)
+        for rank, channel in enumerate(cell.channels):
+            bad = bad_tokens is not None and rank == VICTIM
+            shard = write_shard(folder / f"{rank}.bin", bad_tokens if bad else tokens)
+            with shard.open("rb") as file:
+                channel.send(Message(Kind.START, time.monotonic_ns(), 1), (file.fileno(),))
+        with pytest.raises(PhaseFailed) as caught:
+            await_all(cell, Kind.DONE, deadline, on_progress)
+    return str(caught.value)
+
+
+def test_a_rank_with_a_bad_shard_is_heard_and_not_those_that_wait_for_it(tmp_path):
+    said = failure(tmp_path, np.full(20_000, 1024))
+    assert said == f"rank {VICTIM} says: shard-000000 holds token 1024; VOCAB_SIZE is 1024."
+
+
+def test_a_rank_that_is_killed_is_named_and_not_those_that_lose_it(tmp_path):
+    """The victim's mapped shard loses its bytes while it trains: the kernel ends the process with a bus error."""
+
+    def truncate(rank: int, message: Message) -> None:
+        if rank == VICTIM:
+            os.truncate(tmp_path / f"{VICTIM}.bin", 1024)
+
+    assert failure(tmp_path, on_progress=truncate) == f"rank {VICTIM} was killed by signal 7"
