@@ -74,7 +74,7 @@ class Pace:
             self._epoch_rate = self._blend(self._epoch_rate, rate)
 
     def affordable(self) -> int:
-        """The fullest level with which the rest of the tokens fits into the rest of the clock; the last if none does."""
+        """The fullest level with which the other tokens fit into the rest of the clock; the last if none does."""
         if not self._running or self._start is None:
             return 0
         left_s = self._limit_s * (1 - RESERVE) - (self._clock() - self._start)
