@@ -86,7 +86,7 @@ def _rerun(record: Path, code: Path, tolerance: float | None, sign: bool, note: 
 
 
 def _jobs(queue: Queue, records: tuple[Path, ...], code: Path, tolerance: float | None) -> list[Job]:
-    """One job a record that passes level 1, with the GPUs that its track needs."""
+    """One job a record that passes level 1, with the GPUs and cores that its track needs."""
     from harness.config.tracks import load_track
 
     jobs = []
@@ -103,8 +103,9 @@ def _jobs(queue: Queue, records: tuple[Path, ...], code: Path, tolerance: float 
             "--json",
         ]
         argv += [] if tolerance is None else ["--tolerance", repr(tolerance)]
-        gpus = load_track(stored.record.track.name).hardware.gpus
-        jobs.append(queue.add(argv, folder=Path.cwd(), gpus=gpus, title=f"rerun {path.stem}"))
+        needs = load_track(stored.record.track.name).hardware
+        title = f"rerun {path.stem}"
+        jobs.append(queue.add(argv, folder=Path.cwd(), gpus=needs.gpus, cores=needs.cpu_cores, title=title))
     return jobs
 
 

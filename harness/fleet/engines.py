@@ -1,6 +1,6 @@
 """Engines: where workers start. Each only starts a command and says whether it still runs; results are files.
 
-``local``  processes on this machine, as many at once as it has room for; GPUs are given exclusively
+``local``  processes on this machine, as many at once as it has room for; GPUs and cores are given exclusively
 ``slurm``  jobs of a Slurm cluster, by submitit (extra ``fleet``)
 ``ray``    tasks of a Ray cluster, by ray (extra ``fleet``)
 """
@@ -17,8 +17,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
+from harness.config.tracks import Hardware
 from harness.errors import CouldNotCheck, UsageError
 from harness.fleet.queue import Job, Queue
+from harness.phases.machine import gpu_indices, visible_gpus
+from harness.phases.reserve import share_of_cores
 
 NAMES = ("local", "slurm", "ray")
 STOP_GRACE_S = 5.0
@@ -47,35 +50,42 @@ def worker_command(queue: Queue, job: Job) -> list[str]:
 
 
 class LocalEngine:
-    """A pool on this machine. ``slots``: runs at once; ``gpus``: indices that may be given out."""
+    """A pool on this machine. ``slots``: runs at once; ``gpus``: indices that may be given out; ``cores``: in all."""
 
-    def __init__(self, queue: Queue, slots: int, gpus: tuple[str, ...]) -> None:
-        self._queue, self._slots, self._free = queue, slots, list(gpus)
-        self._running: dict[subprocess.Popen[bytes], list[str]] = {}
+    def __init__(self, queue: Queue, slots: int, gpus: tuple[str, ...], cores: int = 1) -> None:
+        self._queue, self._slots, self._free, self._cores = queue, slots, list(gpus), cores
+        self._all_gpus = len(gpu_indices())
+        self._running: dict[subprocess.Popen[bytes], tuple[list[str], int]] = {}
 
     def room(self, job: Job) -> bool:
-        """Whether a slot and the job's GPUs are free. Raises ``UsageError`` when they never can be."""
-        held = sum(len(gpus) for gpus in self._running.values())
+        """Whether a slot, the job's GPUs and its cores are free. Raises ``UsageError`` when they never can be."""
+        held = sum(len(gpus) for gpus, _ in self._running.values())
         if job.gpus > len(self._free) + held:
             raise UsageError(
                 f"{job.title} needs {job.gpus} GPUs; this machine has {len(self._free) + held}.",
                 remedy="Use --on slurm or --on ray.",
             )
-        return len(self._running) < self._slots and job.gpus <= len(self._free)
+        cores = self._share(job) + sum(cores for _, cores in self._running.values())
+        return len(self._running) < self._slots and job.gpus <= len(self._free) and cores <= self._cores
 
     def start(self, job: Job) -> subprocess.Popen[bytes]:
         """Start a worker that sees its own GPUs and no others."""
         given, self._free = self._free[: job.gpus], self._free[job.gpus :]
         environ = dict(os.environ) | {"CUDA_VISIBLE_DEVICES": ",".join(given)}
         process = subprocess.Popen(worker_command(self._queue, job), env=environ, start_new_session=True)
-        self._running[process] = given
+        self._running[process] = given, self._share(job)
         return process
 
+    def _share(self, job: Job) -> int:
+        """The cores that the job's run will reserve."""
+        return share_of_cores(Hardware(job.cores, job.gpus), cores=self._cores, gpus=self._all_gpus)
+
     def alive(self, handle: subprocess.Popen[bytes]) -> bool:
-        """Whether the process runs; takes back its GPUs when it does not."""
+        """Whether the process runs; takes back its GPUs and cores when it does not."""
         if handle.poll() is None:
             return True
-        self._free += self._running.pop(handle, [])
+        gpus, _ = self._running.pop(handle, ([], 0))
+        self._free += gpus
         return False
 
     def close(self) -> None:
@@ -110,10 +120,11 @@ class SlurmEngine:
         return True
 
     def start(self, job: Job) -> Any:
-        """Submit a worker; Slurm gives GPUs exclusively."""
+        """Submit a worker; Slurm gives GPUs and cores exclusively."""
         options: dict[str, Any] = {"timeout_min": SLURM_MINUTES}
         options |= {"slurm_" + name: value for name, value in self._options.items()}
         options |= {"name": f"golf-{job.id}"[:60], "gpus_per_node": job.gpus, "tasks_per_node": 1, "nodes": 1}
+        options |= {"cpus_per_task": job.cores} if job.cores else {}
         self._executor.update_parameters(**options)
         function = self._submitit.helpers.CommandFunction(
             worker_command(self._queue, job), verbose=False, cwd=Path.cwd()
@@ -137,18 +148,23 @@ class RayEngine:
     """Tasks of a Ray cluster (``address`` as ray.init takes it; empty: a cluster of this machine alone)."""
 
     def __init__(self, queue: Queue, options: Mapping[str, str]) -> None:
+        cpus = options.get("cpus", "")
+        if cpus and not cpus.isdigit():
+            raise UsageError(f"cpus is {cpus!r}; wanted a whole number of processor cores.")
         self._queue, self._ray = queue, _import("ray")
         address = options.get("address") or None
         self._ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, include_dashboard=False)
-        self._cpus = float(options.get("cpus", "1"))
+        self._cpus = cpus
+        self._largest_node = max(float(node["Resources"].get("CPU", 1)) for node in self._ray.nodes())
 
     def room(self, job: Job) -> bool:
         """Ray has a queue of its own."""
         return True
 
     def start(self, job: Job) -> Any:
-        """Start a task; Ray gives GPUs exclusively. Ray's own retries are off: the driver counts attempts."""
-        task = self._ray.remote(num_cpus=self._cpus, num_gpus=job.gpus, max_retries=0)(_call)
+        """Start a task; Ray gives GPUs and cores exclusively. Its own retries are off: the driver counts attempts."""
+        cpus = float(self._cpus) if self._cpus else min(float(job.cores or 1), self._largest_node)
+        task = self._ray.remote(num_cpus=cpus, num_gpus=job.gpus, max_retries=0)(_call)
         return task.remote(worker_command(self._queue, job))
 
     def alive(self, handle: Any) -> bool:
@@ -166,7 +182,7 @@ def make_engine(name: str, queue: Queue, *, slots: int, options: Mapping[str, st
     if name == "local":
         if options:
             raise UsageError(f"--on local takes no option {', '.join(options)}.", remedy="Use --workers.")
-        return LocalEngine(queue, slots, local_gpus())
+        return LocalEngine(queue, slots, visible_gpus(), len(os.sched_getaffinity(0)))
     if name == "slurm":
         return SlurmEngine(queue, options)
     if name == "ray":
@@ -175,16 +191,6 @@ def make_engine(name: str, queue: Queue, *, slots: int, options: Mapping[str, st
             raise UsageError(f"--on ray takes address and cpus, not {', '.join(sorted(unknown))}.")
         return RayEngine(queue, options)
     raise UsageError(f"--on is {name!r}; wanted one of {', '.join(NAMES)}.")
-
-
-def local_gpus() -> tuple[str, ...]:
-    """Indices of this machine's GPUs, or of those that CUDA_VISIBLE_DEVICES leaves."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return tuple(part for part in visible.split(",") if part.strip())
-    from harness.phases.machine import describe_machine
-
-    return tuple(str(index) for index in range(len(describe_machine().gpus)))
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:

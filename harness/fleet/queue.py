@@ -41,6 +41,7 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     folder: working folder of the run
     gpus:   GPUs it needs for itself alone
     title:  a few words for tables
+    cores:  processor cores it wants for itself alone; 0 takes no account of them
     """
 
     id: str
@@ -48,6 +49,7 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     folder: str
     gpus: int
     title: str
+    cores: int = 0
 
 
 class Attempt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -82,11 +84,12 @@ class Queue:
         for name in FOLDERS:
             (folder / name).mkdir(parents=True, exist_ok=True)
 
-    def add(self, argv: Sequence[str], *, folder: Path, gpus: int, title: str) -> Job:
+    def add(self, argv: Sequence[str], *, folder: Path, gpus: int, title: str, cores: int = 0) -> Job:
         """Add a job. The id follows from what it runs, so adding it again is the same job."""
         text = msgspec.json.encode([list(argv), str(folder), gpus])
         stem = re.sub(r"[^0-9a-z]+", "-", title.lower()).strip("-")[:50]
-        job = Job(f"{stem}-{hashlib.sha256(text).hexdigest()[:12]}".strip("-"), tuple(argv), str(folder), gpus, title)
+        job_id = f"{stem}-{hashlib.sha256(text).hexdigest()[:12]}".strip("-")
+        job = Job(job_id, tuple(argv), str(folder), gpus, title, cores)
         path = self.folder / "jobs" / f"{job.id}.json"
         if not path.exists():
             write_atomic(path, msgspec.json.encode(job), replace=True)

@@ -1,7 +1,7 @@
 """Did the run have its machine to itself, at full speed? [S7-OWN-MACHINE]
 
 Covered: processor time of other processes, time stolen by a hypervisor, thermal throttling of processors and GPUs,
-other processes on the GPUs. Not covered: memory bandwidth, disks, and power caps that were set before the run.
+other processes on the run's GPUs. Not covered: memory bandwidth, disks, and power caps that were set before the run.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import subprocess
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
 import psutil
 
+from harness.phases.machine import nvidia_smi
 from harness.record.predicate import Conditions
 from harness.rules import Finding, Verdict, rule
 
@@ -33,10 +34,13 @@ _SPEED_LIMITS = (
 
 
 class MachineWatch:
-    """Watches the machine for the duration of a ``with`` block; ``conditions`` holds the result afterwards."""
+    """Watches the machine for the duration of a ``with`` block; ``conditions`` holds the result afterwards.
 
-    def __init__(self, gpus: int) -> None:
-        self._gpus = gpus
+    gpus: the GPUs of the run, by index or UUID
+    """
+
+    def __init__(self, gpus: Sequence[str]) -> None:
+        self._gpus = ["-i", ",".join(gpus)] if gpus else []
         self._stop = threading.Event()
         self._limits: set[str] = set()
         self._own: dict[tuple[int, float], float] = {}
@@ -44,7 +48,7 @@ class MachineWatch:
         self.conditions: Conditions | None = None
 
     def __enter__(self) -> MachineWatch:
-        self._gpu_shared = bool(self._gpus) and bool(_nvidia_smi("--query-compute-apps=pid"))
+        self._gpu_shared = bool(self._gpus) and bool(nvidia_smi("--query-compute-apps=pid", *self._gpus))
         self._started = time.monotonic()
         self._before = (_processor_seconds(), time.process_time(), _throttle_events())
         self._thread.start()
@@ -85,7 +89,7 @@ class MachineWatch:
 
     def _sample_gpus(self) -> None:
         names = ",".join(name for name, _ in _SPEED_LIMITS)
-        for line in _nvidia_smi(f"--query-gpu={names}"):
+        for line in nvidia_smi(f"--query-gpu={names}", *self._gpus):
             for (_, words), state in zip(_SPEED_LIMITS, line.split(","), strict=False):
                 if state.strip() == "Active":
                     self._limits.add(words)
@@ -127,12 +131,3 @@ def _throttle_events() -> int:
         except (OSError, ValueError):
             continue
     return total
-
-
-def _nvidia_smi(query: str) -> list[str]:
-    command = ["nvidia-smi", query, "--format=csv,noheader"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [line.strip() for line in answer.stdout.splitlines() if line.strip()]

@@ -23,10 +23,44 @@ def describe_machine() -> Machine:
         cpu=_cpu_name(),
         cpu_cores=len(os.sched_getaffinity(0)),
         memory_bytes=psutil.virtual_memory().total,
-        gpus=_gpus(),
+        gpus=nvidia_smi("--query-gpu=name,memory.total"),
         python=platform.python_version(),
         packages=_versions(),
     )
+
+
+def gpu_indices() -> dict[str, str]:
+    """UUID -> index of every GPU of the machine, as nvidia-smi numbers them; empty without a driver."""
+    rows = (line.split(",") for line in nvidia_smi("--query-gpu=index,uuid"))
+    return {uuid.strip(): index.strip() for index, uuid in rows}
+
+
+def visible_gpus() -> tuple[str, ...]:
+    """Indices of this machine's GPUs, or of those that CUDA_VISIBLE_DEVICES leaves; a name that nobody knows stays."""
+    visible, machine = os.environ.get("CUDA_VISIBLE_DEVICES"), gpu_indices()
+    if visible is None:
+        return tuple(machine.values())
+    return tuple(_gpu_index(name.strip(), machine) for name in visible.split(",") if name.strip())
+
+
+def _gpu_index(name: str, machine: dict[str, str]) -> str:
+    """CUDA takes indices and beginnings of UUIDs."""
+    if not name.startswith("GPU-"):
+        return name
+    return next((index for uuid, index in machine.items() if uuid.startswith(name)), name)
+
+
+def nvidia_smi(query: str, *options: str) -> list[str]:
+    """The lines that nvidia-smi answers to ``query``; none where it is missing or does not answer.
+
+    Asked of nvidia-smi, so that the referee makes no CUDA context for it.
+    """
+    command = ["nvidia-smi", *options, query, "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.strip() for line in answer.stdout.splitlines() if line.strip()]
 
 
 def _cpu_name() -> str:
@@ -37,16 +71,6 @@ def _cpu_name() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
-
-
-def _gpus() -> list[str]:
-    """Names and memory of the GPUs; asked of nvidia-smi, so that the referee makes no CUDA context for it."""
-    command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [line.strip() for line in answer.stdout.splitlines() if line.strip()]
 
 
 def _versions() -> dict[str, str]:

@@ -23,8 +23,8 @@ from harness.errors import CouldNotCheck
 from harness.phases.context import RunContext
 from harness.phases.evaluate import eval_cell, failures_named, warm_up
 from harness.phases.manifest import read_manifest
+from harness.phases.reserve import reserved
 from harness.phases.seal import SealedSubmission, unpack_sealed
-from harness.phases.submit import exclusive_run
 from harness.protocol.container import read_container
 from harness.record.predicate import RunRecord
 from harness.record.reproduce import environment_for
@@ -48,7 +48,7 @@ def rescore(record: RunRecord, artifact: Path, environ: Mapping[str, str], progr
         raise CouldNotCheck(f"track {track.name} has changed since the record.", remedy="Use the record's version.")
     if not record.running_bpb:
         raise CouldNotCheck("the record holds no running score to compare with.")
-    with exclusive_run():
+    with reserved(track.hardware):
         dataset = _dataset(record, progress)
         runs_dir().mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="rescore-", dir=runs_dir()) as scratch:

@@ -17,9 +17,10 @@ from harness.data import Dataset, open_dataset
 from harness.errors import CouldNotCheck, UsageError
 from harness.phases.context import RunContext
 from harness.phases.machine import describe_machine
+from harness.phases.reserve import going_on, reserved
 from harness.phases.run import Described, clear_after_training, remove_tree, run_submission
 from harness.phases.seal import reopen_sealed
-from harness.phases.submit import RunOutcome, exclusive_run
+from harness.phases.submit import RunOutcome
 from harness.phases.trained import FILE_NAME, Trained, checkpoint_digests, forget, recall
 from harness.record import load_records, open_signing_key, sign_and_store
 
@@ -30,26 +31,32 @@ _AGAIN = "Start again with `make submit`."
 def resume_run(run: str, *, records_dir: Path, progress: Reporter) -> RunOutcome:
     """Continue the run called ``run`` (its id, its folder, or "newest") after its training.
 
-    Raises ``UsageError`` for an unknown run, ``CouldNotCheck`` with the reason when something is not sound any more.
+    Raises ``UsageError`` for a run that is unknown or still goes on, ``CouldNotCheck`` with the reason when something
+    is not sound any more.
     """
     run_dir = find_run(run)
-    with exclusive_run():
+    with going_on(run_dir):
         trained = recall(run_dir)
         track = load_track(trained.track)
-        open_signing_key(keys_dir(), records_dir)
-        dataset = open_dataset(trained.dataset, cache_dir() / "datasets", progress)
-        _refuse_changes(trained, track, dataset, records_dir)
-        described = _reopen(run_dir, trained, track, progress)
-        progress.note(f"{run_dir.name}: training ended whole; going on with packaging")
-        record = run_submission(
-            described=described,
-            dataset=dataset,
-            intent_digest=trained.intent,
-            predecessor="",
-            loss_curve=trained.loss_curve,
-        )
-        stored = sign_and_store(record, run_dir / "artifact", records_dir, keys_dir())
-        forget(run_dir)
+        with reserved(track.hardware):
+            return _go_on(run_dir, trained, track, records_dir, progress)
+
+
+def _go_on(run_dir: Path, trained: Trained, track: Track, records_dir: Path, progress: Reporter) -> RunOutcome:
+    open_signing_key(keys_dir(), records_dir)
+    dataset = open_dataset(trained.dataset, cache_dir() / "datasets", progress)
+    _refuse_changes(trained, track, dataset, records_dir)
+    described = _reopen(run_dir, trained, track, progress)
+    progress.note(f"{run_dir.name}: training ended whole; going on with packaging")
+    record = run_submission(
+        described=described,
+        dataset=dataset,
+        intent_digest=trained.intent,
+        predecessor="",
+        loss_curve=trained.loss_curve,
+    )
+    stored = sign_and_store(record, run_dir / "artifact", records_dir, keys_dir())
+    forget(run_dir)
     return RunOutcome(stored.record, stored.path, run_dir)
 
 

@@ -32,6 +32,7 @@ from harness.phases.evaluate import evaluate
 from harness.phases.machine import describe_machine
 from harness.phases.manifest import check_variables
 from harness.phases.package import package
+from harness.phases.reserve import run_gpus
 from harness.phases.seal import seal_submission
 from harness.phases.train import train
 from harness.phases.trained import FILE_NAME as TRAINED
@@ -94,7 +95,7 @@ def run_submission(
     loss_curve: of a training that is over already, when a run is resumed
     Raises ``RuleBroken`` or ``CouldNotCheck`` when the run ends without a score.
     """
-    watch = MachineWatch(described.context.track.hardware.gpus)
+    watch = MachineWatch(run_gpus(described.context.track.hardware))
     with nothing_half_written(described.context.run_dir):
         with watch:
             curve = _train(described, dataset, intent_digest) if loss_curve is None else loss_curve

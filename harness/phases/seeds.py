@@ -17,9 +17,10 @@ from harness.config.environment import cache_dir, check_environment, runs_dir
 from harness.config.tracks import load_track
 from harness.data import open_dataset
 from harness.errors import CouldNotCheck
+from harness.phases.reserve import reserved
 from harness.phases.resume import resume_run
 from harness.phases.run import describe_submission
-from harness.phases.submit import RunOutcome, exclusive_run, new_run_dir, submit_run
+from harness.phases.submit import RunOutcome, new_run_dir, submit_run
 from harness.phases.trained import FILE_NAME, recall
 from harness.record import canonical_digest, verify_folder
 from harness.record.predicate import RunRecord
@@ -126,7 +127,7 @@ def _identify(
     """The identity that a run would have now: the describe phase in a folder of its own, which is removed again."""
     check_environment(environ)
     track = load_track(track_name)
-    with exclusive_run():
+    with reserved(track.hardware):
         dataset = open_dataset(dataset_name or track.dataset, cache_dir() / "datasets", progress)
         folder = new_run_dir(track.name, seed)
         try:

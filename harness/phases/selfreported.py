@@ -33,6 +33,7 @@ from harness.phases.cells import gpu_devices, rank_environments
 from harness.phases.conditions import MachineWatch, judge_conditions
 from harness.phases.conversation import log_tail
 from harness.phases.machine import describe_machine
+from harness.phases.reserve import run_gpus
 from harness.public.logs import RunLog, parse_log
 from harness.record.canonical import canonical_digest
 from harness.record.predicate import DataInfo, RunRecord, Score, Sizes, SubmissionInfo, TrackInfo
@@ -100,7 +101,7 @@ def run_script(
     A3-ARTIFACT-BYTES when it leaves no packed model.
     """
     started_at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    clock, watch = Ledger(), MachineWatch(track.hardware.gpus)
+    clock, watch = Ledger(), MachineWatch(run_gpus(track.hardware))
     work, log = run_dir / "work", run_dir / "logs" / "script.log"
     work.mkdir()
     log.parent.mkdir(exist_ok=True)

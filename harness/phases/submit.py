@@ -1,6 +1,6 @@
 """One run from a submission folder to a signed record: what ``make submit`` does for each seed.
 
-Order: lock → track, environment → data → seal, describe → signed intent → train, package, eval, audit → signed record.
+Order: environment, track → reservation → data → seal, describe → signed intent → phases, audits → signed record.
 The intent is stored before training starts, so a run that is never reported stays visible (rule R5-INTENT).
 """
 
@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from harness.cli.progress import Reporter
 from harness.config.environment import cache_dir, check_environment, keys_dir, runs_dir
 from harness.config.tracks import Track, load_track
 from harness.data import Dataset, open_dataset
-from harness.errors import CouldNotCheck, UsageError
+from harness.errors import UsageError
+from harness.phases.reserve import going_on, reserved
 from harness.phases.run import Described, describe_submission, run_submission
 from harness.phases.trained import forget
 from harness.record import Intent, announce, canonical_digest, open_signing_key, sign_and_store, utc_now
@@ -70,41 +68,29 @@ def submit_run(
     """
     check_environment(environ)
     track = load_track(track_name)
-    with exclusive_run():
+    with reserved(track.hardware):
         if sign:
             open_signing_key(keys_dir(), records_dir)  # a wrong mode or passphrase must stop the run before training
         dataset = open_dataset(dataset_name or track.dataset, cache_dir() / "datasets", progress)
         dataset.require_vocab(track.vocab_size, f"track {track.name}")
         run_dir = new_run_dir(track.name, seed)
-        described = describe_submission(
-            submission_dir=submission_dir, track=track, seed=seed, run_dir=run_dir, environ=environ, progress=progress
-        )
-        intent = announce(_intent(run_dir, track, described, dataset, seed), records_dir, keys_dir()) if sign else ""
-        record = run_submission(described=described, dataset=dataset, intent_digest=intent, predecessor="")
-        if not sign:
-            return RunOutcome(record, None, run_dir)
-        stored = sign_and_store(record, run_dir / "artifact", records_dir, keys_dir())
-        forget(run_dir)
+        with going_on(run_dir):
+            described = describe_submission(
+                submission_dir=submission_dir,
+                track=track,
+                seed=seed,
+                run_dir=run_dir,
+                environ=environ,
+                progress=progress,
+            )
+            intent = _intent(run_dir, track, described, dataset, seed)
+            digest = announce(intent, records_dir, keys_dir()) if sign else ""
+            record = run_submission(described=described, dataset=dataset, intent_digest=digest, predecessor="")
+            if not sign:
+                return RunOutcome(record, None, run_dir)
+            stored = sign_and_store(record, run_dir / "artifact", records_dir, keys_dir())
+            forget(run_dir)
     return RunOutcome(stored.record, stored.path, run_dir)
-
-
-@contextmanager
-def exclusive_run() -> Iterator[None]:
-    """Hold the machine for one run at a time: two at once would spoil each other's clocks."""
-    folder = cache_dir()
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "run.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise CouldNotCheck(
-            f"another run holds {folder / 'run.lock'}; two runs at once would spoil each other's clocks.",
-            remedy="Wait until it has finished, then start this one.",
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def new_run_dir(track_name: str, seed: int) -> Path:

@@ -9,8 +9,9 @@ from harness.cli.progress import Reporter
 from harness.config.environment import cache_dir, keys_dir
 from harness.config.tracks import load_track
 from harness.data import open_dataset
+from harness.phases.reserve import reserved
 from harness.phases.selfreported import LABEL, run_script, seal_script
-from harness.phases.submit import RunOutcome, exclusive_run, new_run_dir
+from harness.phases.submit import RunOutcome, new_run_dir
 from harness.record import Intent, announce, canonical_digest, open_signing_key, sign_and_store, utc_now
 
 
@@ -27,7 +28,7 @@ def submit_script(
 ) -> RunOutcome:
     """Announce, run, sign. Raises ``UsageError`` before anything starts, else what ``run_script`` raises."""
     track = load_track(track_name)
-    with exclusive_run():
+    with reserved(track.hardware):
         open_signing_key(keys_dir(), records_dir)
         dataset = open_dataset(dataset_name or track.dataset, cache_dir() / "datasets", progress)
         dataset.require_vocab(track.vocab_size, f"track {track.name}")

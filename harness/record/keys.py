@@ -47,7 +47,7 @@ def open_signing_key(keys_dir: Path, records_dir: Path) -> SigningKey:
     list has revoked, retired or let expire.
     """
     pointer = keys_dir / ACTIVE
-    key = load_private(keys_dir, read_active(keys_dir)) if pointer.exists() else create_key(keys_dir)
+    key = load_private(keys_dir, read_active(keys_dir)) if pointer.exists() else _first_key(keys_dir)
     listed = public_path(records_dir, key.keyid)
     if not listed.exists():
         store_public(records_dir, describe_key(key))
@@ -57,8 +57,25 @@ def open_signing_key(keys_dir: Path, records_dir: Path) -> SigningKey:
     return key
 
 
+def _first_key(keys_dir: Path) -> SigningKey:
+    """Make the first key; of two runs that start at the same time one makes it and both use it."""
+    key = _write_key(keys_dir)
+    try:
+        write_atomic(keys_dir / ACTIVE, f"{key.keyid}\n".encode(), replace=False, mode=0o600)
+    except FileExistsError:
+        (keys_dir / f"{key.keyid}.pem").unlink()
+        return load_private(keys_dir, read_active(keys_dir))
+    return key
+
+
 def create_key(keys_dir: Path) -> SigningKey:
     """Make a new private key and let it be the active one."""
+    key = _write_key(keys_dir)
+    write_atomic(keys_dir / ACTIVE, f"{key.keyid}\n".encode(), replace=True, mode=0o600)
+    return key
+
+
+def _write_key(keys_dir: Path) -> SigningKey:
     _private_folder(keys_dir)
     private = Ed25519PrivateKey.generate()
     key = SigningKey(key_id(private.public_key()), private)
@@ -68,7 +85,6 @@ def create_key(keys_dir: Path) -> SigningKey:
         protection = ser.BestAvailableEncryption(passphrase.encode())
     pem = private.private_bytes(ser.Encoding.PEM, ser.PrivateFormat.PKCS8, protection)
     write_atomic(keys_dir / f"{key.keyid}.pem", pem, replace=False, mode=0o600)
-    write_atomic(keys_dir / ACTIVE, f"{key.keyid}\n".encode(), replace=True, mode=0o600)
     return key
 
 

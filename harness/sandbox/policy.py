@@ -66,7 +66,7 @@ _HARDWARE = (  # what CUDA, NCCL and Gloo look up about GPUs, links and interfac
 )
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _PATH = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/cuda/bin")
-_INHERITED = ("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "TZ")
+_INHERITED = ("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CUDA_HOME", "TZ")
 
 
 def landlock_rules(policy: SandboxPolicy, home: Path) -> list[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """Exactly one result a job, whatever dies: workers, the driver, jobs started twice."""
 
+import os
 import random
 import signal
 import subprocess
@@ -151,6 +152,31 @@ def test_gpus_are_given_exclusively(queue: Queue, tmp_path: Path):
         else:
             held.remove(event[1:])
     assert {attempt.gpus for job in jobs for attempt in queue.attempts(job)} == {"0", "1"}
+
+
+RESERVING = """
+import json, sys, time
+from harness.config.tracks import Hardware
+from harness.phases.reserve import reserved
+with reserved(Hardware(int(sys.argv[1]), 0)):
+    time.sleep(0.4)
+    print(json.dumps({}))
+"""
+
+
+def test_a_pool_starts_no_run_that_would_find_its_cores_taken(queue: Queue, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("GOLF_CACHE_DIR", str(tmp_path / "cache"))
+    cores = len(os.sched_getaffinity(0))
+    jobs = []
+    for number, wanted in enumerate([cores, 1, 1, cores]):
+        command = [sys.executable, "-c", RESERVING, str(wanted), str(number)]
+        jobs.append(queue.add(command, folder=Path.cwd(), gpus=0, cores=wanted, title=f"run {number}"))
+    engine = make_engine("local", queue, slots=4, options={})
+    try:
+        outcomes = drive(queue, jobs, engine, attempts=1)
+    finally:
+        engine.close()
+    assert [outcome.result is not None for outcome in outcomes] == [True] * 4
 
 
 def test_a_job_with_more_gpus_than_there_are_is_refused(queue: Queue, tmp_path: Path):

@@ -15,13 +15,11 @@ from types import SimpleNamespace
 import pytest
 import tiny_run
 from cells import wait_for
-from filelock import FileLock
 
 from harness.config.tracks import load_track
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
 from harness.phases.conversation import failure
 from harness.phases.run import nothing_half_written
-from harness.phases.submit import exclusive_run
 from harness.record import Intent, announce, open_signing_key, store, verify_folder
 from harness.record.canonical import write_atomic
 from harness.rules import Verdict
@@ -258,11 +256,3 @@ def test_a_phase_out_of_memory_is_told_the_limit(line: str, tmp_path: Path):
     error = failure(context, "train", "rank 0 ended with exit code 1 before it was done")
     assert "out of memory" in error.remedy
     assert f"{track.limits.memory_bytes:,} bytes a process" in error.remedy
-
-
-def test_a_second_run_waits_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("GOLF_CACHE_DIR", str(tmp_path))
-    with FileLock(tmp_path / "run.lock"), pytest.raises(CouldNotCheck, match="another run holds"), exclusive_run():
-        pass
-    with exclusive_run():
-        pass

@@ -1,5 +1,7 @@
 """Keys: made once, kept private, and unlike causes of distrust told apart."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -179,3 +181,16 @@ def test_a_window_that_ends_before_it_starts_is_refused(tmp_path: Path):
         )
     with pytest.raises(UsageError, match="form"):
         trust_key(tmp_path / "records", key, owner=None, not_before="soon", not_after=None)
+
+
+def test_two_runs_that_start_together_sign_with_one_key(tmp_path: Path):
+    together = threading.Barrier(4)
+
+    def first_use(_: int) -> str:
+        together.wait()
+        return open_signing_key(tmp_path / "keys", tmp_path / "records").keyid
+
+    with ThreadPoolExecutor(4) as pool:
+        used = set(pool.map(first_use, range(4)))
+    assert {path.stem for path in (tmp_path / "keys").glob("*.pem")} == used
+    assert used == {listed(tmp_path / "records").keyid}

@@ -178,7 +178,7 @@ def test_nothing_is_inherited_but_the_channel(log: Path, namespaced: bool, monke
     fds, environment = json.loads(ended.text.split("RESULTS")[1])
     assert fds == [0, 1, 2, 3]
     known = {"PATH", "HOME", "TMPDIR", "LANG", "LC_CTYPE", "RANK", "GOLF_PHASE", "GOLF_CHANNEL_FD"}
-    inherited = {"LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "TZ"}
+    inherited = {"LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CUDA_HOME", "TZ"}
     assert set(environment) <= known | inherited
     assert environment["GOLF_CHANNEL_FD"] == "3"
 

@@ -1,0 +1,132 @@
+"""A run reserves its GPUs and processor cores, so that several runs share one machine without sharing any part of it.
+
+Covered: runs of one cache folder on one host; a reservation ends with its process, however that ends. Not covered: work
+that asks nobody, and what all runs of a machine share (memory bandwidth, disk, power): S7-OWN-MACHINE tells of both.
+Cores are counted, not pinned: the kernel places the threads.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from harness.config.environment import cache_dir
+from harness.config.tracks import Hardware
+from harness.errors import CouldNotCheck, UsageError
+from harness.phases.machine import gpu_indices, visible_gpus
+
+TURN_S = 30.0
+"""How long others may need to take or give back what they reserve; it is a matter of milliseconds."""
+
+
+@contextmanager
+def reserved(hardware: Hardware) -> Iterator[None]:
+    """Hold what a track's run needs for the block: its GPUs, and its cores or as many as there are.
+
+    Inside the block CUDA shows the run's GPUs and no others. Raises ``CouldNotCheck`` when another run holds a part.
+    """
+    folder = cache_dir() / "reserved" / socket.gethostname()
+    folder.mkdir(parents=True, exist_ok=True)
+    gpus = run_gpus(hardware)
+    with ExitStack() as held:
+        with _turn(folder):
+            _take_gpus(folder, gpus, held)
+            _take_cores(folder, hardware, held)
+        if gpus:
+            held.enter_context(_showing(gpus))
+        yield
+
+
+@contextmanager
+def going_on(run_dir: Path) -> Iterator[None]:
+    """Hold a run's folder while the run goes on. Raises ``UsageError`` when it goes on in another process."""
+    with ExitStack() as held:
+        if not _take(run_dir / "run.lock", held):
+            raise UsageError(f"{run_dir.name} still goes on in another process.", remedy="Wait until it has ended.")
+        yield
+
+
+def run_gpus(hardware: Hardware) -> tuple[str, ...]:
+    """The GPUs that a run uses: the first visible ones, as many as its track asks for."""
+    return visible_gpus()[: hardware.gpus]
+
+
+def share_of_cores(hardware: Hardware, *, cores: int, gpus: int) -> int:
+    """How many of a machine's ``cores`` a run reserves: what its track asks for, at most its GPUs' part of them.
+
+    >>> share_of_cores(Hardware(cpu_cores=16, gpus=1), cores=64, gpus=8)
+    8
+    """
+    part = max(1, cores * hardware.gpus // gpus) if hardware.gpus and gpus else cores
+    return min(hardware.cpu_cores, part, cores)
+
+
+@contextmanager
+def _turn(folder: Path) -> Iterator[None]:
+    """One run at a time looks for free parts; else two could take half each and both give up."""
+    lock = FileLock(folder / "turn.lock")
+    try:
+        lock.acquire(timeout=TURN_S)
+    except Timeout:
+        raise CouldNotCheck(
+            f"{folder / 'turn.lock'} was held for {TURN_S:g} s by another run that is starting.",
+            remedy="If no run is starting, stop the process that holds the file (`fuser` names it).",
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _take_gpus(folder: Path, gpus: tuple[str, ...], held: ExitStack) -> None:
+    for gpu in gpus:
+        if not _take(folder / f"gpu-{gpu}.lock", held):
+            raise CouldNotCheck(
+                f"GPU {gpu} is taken by another run ({folder / f'gpu-{gpu}.lock'}).",
+                remedy="Wait until that run has finished, or name free GPUs in CUDA_VISIBLE_DEVICES.",
+            )
+
+
+def _take_cores(folder: Path, hardware: Hardware, held: ExitStack) -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    wanted = share_of_cores(hardware, cores=len(cores), gpus=len(gpu_indices()) if hardware.gpus else 0)
+    taken = 0
+    for core in cores:
+        taken += taken < wanted and _take(folder / f"core-{core}.lock", held)
+    if taken < wanted:
+        raise CouldNotCheck(
+            f"the run needs {wanted} processor cores for itself; {taken} of {len(cores)} are free, other runs hold the "
+            f"rest ({folder}).",
+            remedy="Wait until one of them has finished: two runs on the same cores would spoil each other's clocks.",
+        )
+
+
+def _take(path: Path, held: ExitStack) -> bool:
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    held.callback(lock.release)
+    return True
+
+
+@contextmanager
+def _showing(gpus: tuple[str, ...]) -> Iterator[None]:
+    """Referee and cells see ``gpus`` only, numbered as nvidia-smi numbers them."""
+    ours = {"CUDA_VISIBLE_DEVICES": ",".join(gpus), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    before = {name: os.environ.get(name) for name in ours}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
