@@ -34,7 +34,8 @@ from harness.phases.conditions import MachineWatch, judge_conditions
 from harness.phases.conversation import log_tail
 from harness.phases.machine import describe_machine
 from harness.phases.reserve import run_gpus
-from harness.public.logs import RunLog, parse_log
+from harness.public.logs import parse_log
+from harness.public.runlog import RunLog
 from harness.record.canonical import canonical_digest
 from harness.record.predicate import DataInfo, RunRecord, Score, Sizes, SubmissionInfo, TrackInfo
 from harness.rules import Finding, Verdict

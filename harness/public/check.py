@@ -8,7 +8,19 @@ from pathlib import Path
 from statistics import fmean
 
 from harness.errors import HarnessError
-from harness.public.checks import claims, clock, code, config, consistency, files, score, size, statistics
+from harness.public.checks import (
+    claims,
+    clock,
+    code,
+    config,
+    consistency,
+    files,
+    readmefigures,
+    score,
+    seedfigures,
+    size,
+    statistics,
+)
 from harness.public.checks.against import check_against
 from harness.public.findings import ORDER, Findings, FolderReport, Found
 from harness.public.readings import Readings
@@ -21,6 +33,8 @@ CHECKS: tuple[Callable[[Record], None], ...] = (
     size.check,
     score.check,
     claims.check,
+    seedfigures.check,
+    readmefigures.check,
     config.check,
     statistics.check,
     code.check,

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+
+from harness.public.runlog import Count, RunLog, Score, seed_of_name
 
 MAX_LINE = 1_000
 MAX_KEPT = 400
-RAW_MODEL_BYTES = 4e7
-"""An unlabelled total from this size on is the uncompressed model's."""
 NUMBER = r"([0-9]{1,15}(?:\.[0-9]{1,15})?(?:e-?[0-9]{1,2})?)(?![0-9])"
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]{0,20}[A-Za-z]")
@@ -64,87 +63,6 @@ DIAGNOSTIC = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Score:
-    """One scoring pass: loss in nats a token (``None`` when not printed), bpb, as printed, and its time in seconds."""
-
-    label: str
-    line: int
-    bpb_text: str
-    loss_text: str | None = None
-    eval_s: float | None = None
-    diagnostic: bool = False
-
-    @property
-    def bpb(self) -> float:
-        """Bits per byte."""
-        return float(self.bpb_text)
-
-    @property
-    def loss(self) -> float | None:
-        """Nats per token."""
-        return None if self.loss_text is None else float(self.loss_text)
-
-
-@dataclass(frozen=True)
-class Count:
-    """A number that a line states, under a label."""
-
-    label: str
-    value: float
-    line: int
-
-
-@dataclass
-class RunLog:
-    """What one log says. Times are in seconds, sizes in bytes; ``None`` or empty where it says nothing."""
-
-    file: str
-    seed: int | None = None
-    passes: list[Score] = field(default_factory=list)
-    curve: list[Score] = field(default_factory=list)
-    last_step: int | None = None
-    stop: Count | None = None
-    longest_train: Count | None = None
-    totals: list[Count] = field(default_factory=list)
-    models: list[Count] = field(default_factory=list)
-    codes: list[Count] = field(default_factory=list)
-    eval_times: list[Count] = field(default_factory=list)
-    warmups: list[Count] = field(default_factory=list)
-    reserve: Count | None = None
-    hessians: list[Count] = field(default_factory=list)
-    calibrations: list[Count] = field(default_factory=list)
-    val_tokens: Count | None = None
-    train_shards: Count | None = None
-    parameters: Count | None = None
-    scored: list[Count] = field(default_factory=list)
-    documents: Count | None = None
-    gpus: list[str] = field(default_factory=list)
-    world: int | None = None
-    settings: dict[str, tuple[str, int]] = field(default_factory=dict)
-    block: bool = False
-    figures: list[Count] = field(default_factory=list)
-    marks: list[Count] = field(default_factory=list)
-
-    @property
-    def final(self) -> Score | None:
-        """The last pass that counts, with the most digits printed for it."""
-        counting = [score for score in self.passes if not score.diagnostic]
-        return counting[-1] if counting else None
-
-    @property
-    def total(self) -> Count | None:
-        """The submission's size: the last labelled total; the unlabelled one is the uncompressed model's."""
-        labelled = [item for item in self.totals if item.label]
-        chosen = labelled or [item for item in self.totals if item.value < RAW_MODEL_BYTES]
-        return chosen[-1] if chosen else None
-
-    @property
-    def by_label(self) -> dict[str, Score]:
-        """Counting passes by label, ``_exact`` folded in."""
-        return {score.label: score for score in self.passes if not score.diagnostic}
-
-
 MARKS = re.compile(
     r"(pre[-_ ]?quant[-_ ]?ttt|\bslot\b|\bppm|n-?gram[-_ ]?(?:cache|mix)|two[-_ ]pass|rescor"
     r"|within_(?:gate|beta)|word_(?:gate|beta)|oracle|force_stop_step)",
@@ -173,12 +91,6 @@ def parse_log(name: str, data: bytes) -> RunLog:
         log.seed = seed_of_name(name)
     log.passes = _merged(log.passes)
     return log
-
-
-def seed_of_name(name: str) -> int | None:
-    """The seed that a file name states, such as ``train_seed42.log``."""
-    found = re.search(r"seed[_-]?(\d{1,10})", name, re.IGNORECASE)
-    return int(found[1]) if found else None
 
 
 def looks_like_log(data: bytes) -> bool:

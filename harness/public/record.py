@@ -10,10 +10,11 @@ from pathlib import Path
 from harness.public.files import Folder, open_folder
 from harness.public.findings import Findings
 from harness.public.jsonin import JsonProblem, parse_json
-from harness.public.logs import RunLog, looks_like_log, parse_log, seed_of_name
+from harness.public.logs import looks_like_log, parse_log
 from harness.public.metadata import Metadata, digits_of, read_metadata
 from harness.public.readings import Readings
 from harness.public.readme import Readme, read_readme
+from harness.public.runlog import RunLog, seed_of_name
 
 MAX_LOGS = 40
 MAX_CODE_FILES = 24

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from harness.public.logs import Count, RunLog
 from harness.public.record import Record
+from harness.public.runlog import Count, RunLog
 from harness.rules import Verdict
 
 OWN_TEXT = re.compile(r"self|autoregress|\bar\b|random|synthetic|generated", re.IGNORECASE)

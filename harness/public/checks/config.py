@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 from harness.public.checks.claims import claimed_pass
-from harness.public.logs import RunLog, seed_of_name
 from harness.public.metadata import disclosed_scores
 from harness.public.record import Record
+from harness.public.runlog import RunLog, seed_of_name
 
 PER_RUN = {
     "seed",
@@ -40,6 +40,7 @@ def check(record: Record) -> None:
     """All of the above."""
     _same_config(record)
     _same_code(record)
+    _same_model(record)
     _seed_names(record)
     _seed_set(record)
 
@@ -107,6 +108,35 @@ def _same_code(record: Record) -> None:
         )
     elif sizes and len(record.logs) > 1:
         out.passed(rule, f"every log counted a script of {next(iter(sizes)):,} bytes.")
+
+
+def _same_model(record: Record) -> None:
+    counts = {int(log.parameters.value): log for log in record.logs if log.parameters}
+    rule, out = "A9-MODEL-MATCH", record.out
+    stated = record.metadata.raw.get("model_params") if record.metadata else None
+    if len(counts) > 1:
+        (first, log), (second, other) = list(counts.items())[:2]
+        out.fail(
+            rule,
+            "the logs are of different models.",
+            file=other.file,
+            line=other.parameters.line if other.parameters else 0,
+            found=f"{second:,} parameters",
+            computed=f"{first:,} in {log.file}",
+            remedy="Run every seed with the shipped script.",
+        )
+    elif counts and type(stated) is int and stated not in counts:
+        out.warn(
+            rule,
+            "the JSON's parameter count is not the logs'.",
+            file=record.json_file,
+            found=f"{stated:,}",
+            computed=f"{next(iter(counts)):,}",
+        )
+    elif counts:
+        out.passed(rule, f"{next(iter(counts)):,} parameters in every log that states them.")
+    else:
+        out.unknown(rule, "no log states a parameter count.")
 
 
 def _seed_names(record: Record) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import re
 
-from harness.public.logs import RunLog, Score
 from harness.public.record import Record
+from harness.public.runlog import RunLog, Score
 from harness.rules import Verdict
 
 WINDOWS = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from statistics import fmean
 
-from harness.public.logs import Count, RunLog
 from harness.public.record import Record
+from harness.public.runlog import Count, RunLog
 
 LIKE = 64
 """Code sizes that differ by at most this many bytes are the same script with a line changed."""

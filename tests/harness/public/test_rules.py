@@ -226,7 +226,7 @@ def test_an_excerpt_leaves_unknown_what_its_listing_only_names(tmp_path):
 
 def test_implied_bytes_are_exact_to_the_printed_digits():
     from harness.public.checks.score import implied_bytes
-    from harness.public.logs import Score
+    from harness.public.runlog import Score
 
     loss = loss_of(1.08, 40_540_160)
     low, high = implied_bytes(Score("x", 1, "1.08000000", f"{loss:.8f}"), 40_540_160)
