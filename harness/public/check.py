@@ -15,10 +15,13 @@ from harness.public.checks import (
     config,
     consistency,
     files,
+    marks,
+    readmefacts,
     readmefigures,
     score,
     seedfigures,
     size,
+    stated,
     statistics,
 )
 from harness.public.checks.against import check_against
@@ -32,11 +35,14 @@ CHECKS: tuple[Callable[[Record], None], ...] = (
     clock.check,
     size.check,
     score.check,
+    marks.check,
+    stated.check,
     claims.check,
     seedfigures.check,
     readmefigures.check,
     config.check,
     statistics.check,
+    readmefacts.check,
     code.check,
     consistency.check,
 )

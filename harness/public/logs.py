@@ -65,9 +65,13 @@ DIAGNOSTIC = re.compile(
 
 MARKS = re.compile(
     r"(pre[-_ ]?quant[-_ ]?ttt|\bslot\b|\bppm|n-?gram[-_ ]?(?:cache|mix)|two[-_ ]pass|rescor"
-    r"|within_(?:gate|beta)|word_(?:gate|beta)|oracle|force_stop_step)",
+    r"|within_(?:gate|beta)|word_(?:gate|beta)|oracle|force_stop_step"
+    r"|paid[_ ]prefix|\b16777216\b)",
     re.IGNORECASE,
 )
+
+
+ADAPTS = re.compile(r"\s{0,8}[a-z]{0,20}_?ttt[a-z]{0,20}[:_ ] ?(?:start|epoch|begin)", re.IGNORECASE)
 
 
 def parse_log(name: str, data: bytes) -> RunLog:
@@ -230,6 +234,8 @@ def _take_data(log: RunLog, line: str, number: int) -> None:
     world = WORLD.search(line)
     if world:
         log.world = int(world[1][:6])
+    if len(log.adaptations) < 20 and ADAPTS.match(line):
+        log.adaptations.append(Count(line[:160], 0, number))
     mark = MARKS.search(line)
     if mark and len(log.marks) < 60:
         log.marks.append(Count(line[:160], 0, number))

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
 SPELLINGS: dict[str, tuple[str, ...]] = {
-    "name": ("name", "run_name", "title"),
-    "author": ("author", "authors"),
+    "name": ("name", "run_name", "title", "submission_name", "record_name"),
+    "author": ("author", "authors", "submitter"),
     "github_id": ("github_id", "github", "github_username"),
     "date": ("date", "created", "timestamp"),
     "track": ("track",),
@@ -32,10 +32,14 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
     "t_statistic": ("t_statistic", "t_stat", "welch_t"),
 }
 SEED_FIELDS = ("seed_results", "seeds", "per_seed", "results", "runs")
+HOLDERS = ("results", "result", "metrics", "summary", "scores")
+"""Objects in which some folders keep the fields that others write at the top."""
+OTHER_RUNS = re.compile(r"supersed|old|prev|prior|base|ablat|other|extra|reject|fail|diagnos|vs_|delta", re.IGNORECASE)
 BYTES_OF_SEED = ("artifact_bytes", "bytes_total", "total_bytes", "artifact_size_bytes", "bytes")
-STEPS_OF_SEED = ("steps", "step_stop", "train_steps", "step")
-TRAIN_OF_SEED = ("train_time_s", "train_time_ms", "wallclock_seconds", "train_seconds")
-EVAL_OF_SEED = ("eval_time_s", "eval_time_ms", "eval_time", "ttt_time_ms", "ttt_time_s")
+STEPS_OF_SEED = ("steps", "step_stop", "stop_step", "train_steps", "step")
+TRAIN_OF_SEED = ("train_time_s", "train_time_ms", "train_wallclock_ms", "wallclock_seconds", "train_seconds")
+EVAL_OF_SEED = ("eval_time_s", "eval_time_ms", "eval_time", "ttt_time_ms", "ttt_time_s", "ttt_eval_ms")
+SEED_KEY = re.compile(r"(?:seed[_ -]?)?(\d{1,10})")
 DATE = re.compile(r"\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?")
 
 
@@ -99,11 +103,11 @@ def digits_of(value: float, text: str) -> int:
 def read_metadata(raw: dict[str, Any], text: str) -> Metadata:
     """Put the parsed JSON into one form; ``text`` is the file, for line numbers."""
     found = Metadata(raw, _key_lines(text))
+    holders = [raw, *(raw[name] for name in HOLDERS if isinstance(raw.get(name), dict))]
     for name, keys in SPELLINGS.items():
-        for key in keys:
-            if raw.get(key) is not None:
-                found.values[name], found.spelt[name] = raw[key], key
-                break
+        hit = next(((place, key) for place in holders for key in keys if place.get(key) is not None), None)
+        if hit is not None:
+            found.values[name], found.spelt[name] = hit[0][hit[1]], hit[1]
     _read_seeds(found)
     return found
 
@@ -118,11 +122,11 @@ def _key_lines(text: str) -> dict[str, int]:
 
 def _read_seeds(found: Metadata) -> None:
     raw = found.raw
-    for name in SEED_FIELDS:
-        value = raw.get(name)
+    nested = [raw[name] for name in HOLDERS if isinstance(raw.get(name), dict)]
+    for name, value in [*((name, raw.get(name)) for name in SEED_FIELDS), *_further_tables([raw, *nested])]:
         if isinstance(value, dict):
             for key, item in value.items():
-                digits = re.fullmatch(r"(?:seed[_ -]?)?(\d{1,10})", str(key))
+                digits = SEED_KEY.fullmatch(str(key))
                 if digits and isinstance(item, dict | float | int):
                     numbers = item if isinstance(item, dict) else {"val_bpb": item}
                     kept = {str(k): float(v) for k, v in numbers.items() if is_number(v)}
@@ -139,6 +143,19 @@ def _read_seeds(found: Metadata) -> None:
         found.seeds = tuple(found.results)
     elif type(raw.get("seed")) is int:
         found.seeds = (raw["seed"],)
+
+
+def _further_tables(places: list[dict[str, Any]]) -> list[tuple[str, Any]]:
+    """Objects under any other name whose keys are all seeds, such as ``val_bpb_seeds``."""
+    return [
+        (name, value)
+        for place in places
+        for name, value in place.items()
+        if isinstance(value, dict)
+        and len(value) > 1
+        and not OTHER_RUNS.search(name)
+        and all(SEED_KEY.fullmatch(str(key)) for key in value)
+    ]
 
 
 def disclosed_scores(raw: dict[str, Any]) -> dict[int, float]:

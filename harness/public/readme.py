@@ -97,9 +97,10 @@ def _take_prose(found: Readme, line: str, number: int) -> None:
     p = P_NEAR.search(line)
     if p and p[1] in "=≈of" and len(found.p_values) < 10:
         found.p_values.append(_stated(p[2], number, line))
-    size = SIZE_NEAR.search(line)
-    if size and len(found.sizes) < 10 and (number <= 12 or re.search(r"artifact|submission", line, re.IGNORECASE)):
-        found.sizes.append(_stated(size[1], number, line))
+    if number <= 12 or re.search(r"artifact|submission", line, re.IGNORECASE):
+        found.sizes += [
+            _stated(size[1], number, line) for size in list(SIZE_NEAR.finditer(line))[:8] if len(found.sizes) < 40
+        ]
 
 
 def _cells(line: str) -> list[str]:

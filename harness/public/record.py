@@ -100,7 +100,9 @@ def _load_json(record: Record) -> None:
 
 
 def _load_readme(record: Record) -> None:
-    names = [n for n in record.folder.sizes if n.lower() in ("readme.md", "readme.txt", "readme")]
+    here = sorted(record.folder.sizes)
+    names = [n for n in here if n.lower() in ("readme.md", "readme.txt", "readme")]
+    names += [n for n in here if re.fullmatch(r"[^/]*readme[^/]*\.md", n, re.IGNORECASE)]
     if names:
         record.readme_file = names[0]
         data = record.folder.read(names[0], record.out, limit=1 << 20)

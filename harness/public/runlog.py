@@ -70,6 +70,7 @@ class RunLog:
     block: bool = False
     figures: list[Count] = field(default_factory=list)
     marks: list[Count] = field(default_factory=list)
+    adaptations: list[Count] = field(default_factory=list)
 
     @property
     def final(self) -> Score | None:

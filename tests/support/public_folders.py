@@ -59,6 +59,9 @@ class Seed:
     settings: dict[str, object] = field(default_factory=dict)
     extra: list[str] = field(default_factory=list)
     after: list[str] = field(default_factory=list)
+    early: list[str] = field(default_factory=list)
+    curve_bpb: float | None = None
+    unscored: int = 0
     shards: int = 80
     parameters: int = 35_943_512
     gpu: str = "NVIDIA H100 80GB HBM3"
@@ -73,7 +76,8 @@ class Seed:
 
     def _modern(self) -> list[str]:
         settings = {"matrix_lr": 0.02, "num_layers": 11, "run_id": f"r{self.seed}", "seed": self.seed} | self.settings
-        loss, total = loss_of(self.bpb, self.tokens, self.n_bytes), self.model_bytes + (self.code_bytes or 0)
+        loss = loss_of(self.bpb, self.tokens - self.unscored, self.n_bytes)
+        total, curve = self.model_bytes + (self.code_bytes or 0), self.curve_bpb or self.bpb + 0.004
         return [
             *self._head(),
             "Hyperparameters:",
@@ -87,9 +91,10 @@ class Seed:
                 else []
             ),
             "500/20000 train_loss: 3.2568 train_time: 0.8m tok/s: 8234914",
-            f"5000/20000 val_loss: {loss + 0.01:.4f} val_bpb: {self.bpb + 0.004:.4f}",
+            f"5000/20000 val_loss: {loss * curve / self.bpb:.4f} val_bpb: {curve:.4f}",
             f"stopping_early: wallclock_cap train_time: {self.train_ms}ms step: 5000/20000",
             f"pre-quantization post-ema val_loss:{loss + 0.01:.8f} val_bpb:{self.bpb + 0.004:.8f} eval_time:5580ms",
+            *self.early,
             "Serialized model: 135409136 bytes",
             f"Code size: {self.code_bytes} bytes",
             "GPTQ:collecting Hessians from calibration data...",

@@ -124,8 +124,10 @@ def _on_other_lines(record: Record, claimed: float, decimals: int) -> bool:
 
 
 def _seeds_without_log(record: Record) -> bool:
-    seeds = record.metadata.seeds if record.metadata else ()
-    return bool(set(seeds) - {log.seed for log in record.logs})
+    seeds = set(record.metadata.seeds) if record.metadata else set()
+    if record.readme is not None:
+        seeds |= {seed for table in record.readme.tables for seed in table.rows}
+    return bool(seeds - {log.seed for log in record.logs})
 
 
 def _scorer(record: Record, label: str, claimed: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 
-from harness.public.checks import flow, patterns
+from harness.public.checks import flow, patterns, scoring
 from harness.public.checks.size import model_and_code
 from harness.public.record import Record
 from harness.public.unwrap import Unwrapped, unwrap
@@ -28,6 +28,7 @@ def check(record: Record) -> None:
             continue
         patterns.scan(record, name, script)
         flow.scan(record, name, script)
+        scoring.scan(record, name, script)
     for name, data in record.code.items():
         if name.endswith(".py") and name not in reached:
             patterns.scan_preparation(record, name, data.decode("utf-8", "replace"))

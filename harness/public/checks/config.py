@@ -29,11 +29,6 @@ KNOWN_SETTING = re.compile(
 HARMLESS = re.compile(
     r"(?:log_every|log_interval|val_loss_every|^val_batch|^eval_|reserve_seconds|save|checkpoint|verbose|wandb|artifact|output|train_shards|xsa)"
 )
-SELECTED = re.compile(
-    r"\bbest (\d+|two|three|five) (?:seeds )?(?:out )?of \w+\b|\b(\d+)-best\b|lowest[- ]val_bpb|seeds with lowest",
-    re.IGNORECASE,
-)
-BEST = re.compile(r"(?:submitted|reported)\W{1,4}seed \d+ \(best\)", re.IGNORECASE)
 
 
 def check(record: Record) -> None:
@@ -206,7 +201,6 @@ def _seed_set(record: Record) -> None:
                 found=sorted(claimed),
                 computed=sorted(logged),
             )
-    _prose(record)
     number = max(len(logged), len(claimed), len(record.logs) + len(record.absent_logs))
     if record.official and 0 < number < record.readings.min_seeds:
         out.warn(
@@ -218,23 +212,3 @@ def _seed_set(record: Record) -> None:
         )
     if len(out.items) == before and logged and not out.failed(rule):
         out.passed(rule, f"{len(logged)} seeds are claimed and logged.", found=sorted(logged))
-
-
-def _prose(record: Record) -> None:
-    texts = [(record.readme_file, record.readme.text)] if record.readme else []
-    if record.metadata:
-        texts.append((record.json_file, record.metadata.prose))
-    for file, text in texts:
-        for number, line in enumerate(text.splitlines(), 1):
-            hit = SELECTED.search(line) or BEST.search(line)
-            if hit:
-                record.out.warn(
-                    "A8-SEEDS",
-                    "the text says that runs were chosen by their score.",
-                    file=file,
-                    line=number if file == record.readme_file else 0,
-                    found=line.strip()[:160],
-                    remedy="Report all runs.",
-                    confidence="likely",
-                )
-                break

@@ -26,6 +26,8 @@ def check(record: Record) -> None:
     """Both; runs after the other checks, whose findings the boxes are compared with."""
     if record.metadata is not None:
         _aggregates(record)
+        for name in ("val_bpb", "val_loss"):
+            _own_mean(record, name)
         _boxes(record)
 
 
@@ -52,6 +54,33 @@ def _aggregates(record: Record) -> None:
                 computed=f"{computed:,.8g}" if decimals else f"{computed:,.1f}",
                 remedy="Compute it from the seed results.",
             )
+
+
+def _own_mean(record: Record, name: str) -> None:
+    """The claim against the JSON's own seed results, when these are of the same seeds."""
+    meta, out = record.metadata, record.out
+    assert meta is not None
+    claimed = meta.number(name)
+    numbers = {seed: result.numbers[name] for seed, result in meta.results.items() if name in result.numbers}
+    if claimed is None or len(numbers) < 2 or len(numbers) != len(meta.results):
+        return
+    decimals, mean = record.decimals(claimed), fmean(numbers.values())
+    if agrees(claimed, decimals, mean):
+        return
+    one = next((seed for seed, value in numbers.items() if agrees(claimed, decimals, value)), None)
+    kind = "best" if one is not None and numbers[one] == min(numbers.values()) else "chosen"
+    but = "" if one is None else f" but that of the {kind} seed, {one}"
+    if one is not None and any(i.rule == "A9-SCORE-MATCH" and i.verdict is Verdict.WARN for i in out.items):
+        return
+    out.warn(
+        "A9-JSON-MATCH",
+        f"{name} is not the mean of the seeds' {name}{but}.",
+        file=record.json_file,
+        line=meta.line(name),
+        found=f"{claimed:.10g}",
+        computed=f"mean of {len(numbers)} seed results {mean:.{max(decimals, 4)}f}",
+        remedy="Claim the mean over all seeds, computed by script.",
+    )
 
 
 def _boxes(record: Record) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from pathlib import PurePath
 
@@ -12,6 +13,7 @@ from harness.rules import Verdict
 FIELDS_NEEDED = ("name", "github_id", "val_bpb")
 FIELDS_WANTED = ("author", "date", "bytes_total")
 DAYS_APART = 10
+PLACEHOLDER = re.compile(r"[_<\[{ ]*(?:fill|todo|tbd|fixme|your[_ -])", re.IGNORECASE)
 
 
 def check(record: Record) -> None:
@@ -27,7 +29,9 @@ def check(record: Record) -> None:
 
 def _required_files(record: Record) -> None:
     out, before = record.out, len(record.out.items)
-    if not record.readme_file and not any(n.lower().startswith("readme") for n in record.folder.names):
+    if record.readme_file and not record.readme_file.lower().startswith("readme"):
+        out.warn("A9-FILES", "the README is not called README.md.", file=record.readme_file)
+    elif not record.readme_file and not any(n.lower().startswith("readme") for n in record.folder.names):
         out.fail("A9-FILES", "README.md is missing.", found="no README", remedy="Describe method, command and results.")
     if not record.json_file:
         out.fail(
@@ -64,6 +68,15 @@ def _fields(record: Record) -> None:
                 file=record.json_file,
                 found=shown(meta.raw.get(name)),
                 remedy=f'Add "{name}".',
+            )
+        elif PLACEHOLDER.match(str(meta.values[name])):
+            out.fail(
+                "A9-METADATA",
+                f"{name} still holds a placeholder.",
+                file=record.json_file,
+                line=meta.line(name),
+                found=shown(meta.values[name]),
+                remedy="Fill it in.",
             )
         elif meta.spelt[name] != name:
             out.warn(

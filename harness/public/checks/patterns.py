@@ -59,6 +59,7 @@ def scan(record: Record, name: str, script: Unwrapped) -> None:
             _blob(record, name, len(node.value), line)
     _byte_table(record, name, script.source)
     _smear(record, name, script.source)
+    _paid_prefix(record, name, script.source)
     scan_preparation(record, name, script.source)
 
 
@@ -201,6 +202,20 @@ def _blob(record: Record, name: str, size: int, line: int) -> None:
         remedy="Say what it is; stored validation text is forbidden.",
         confidence="hint",
     )
+
+
+def _paid_prefix(record: Record, name: str, source: str) -> None:
+    hit = re.search(r"paid[-_ ]?prefix", source, re.IGNORECASE)
+    if hit:
+        record.out.warn(
+            "A4-PAID-PREFIX",
+            "the script can read stored validation text, which the rules ban by name.",
+            file=name,
+            line=source.count("\n", 0, hit.start()) + 1,
+            found=source[hit.start() : hit.start() + 80].splitlines()[0],
+            remedy="Take it out.",
+            confidence="likely",
+        )
 
 
 def _byte_table(record: Record, name: str, source: str) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from statistics import fmean
 
-from harness.public.readme import Cell, SeedTable
+from harness.public.readme import Cell, SeedTable, Stated
 from harness.public.record import Record, agrees
 from harness.public.runlog import RunLog
+
+OTHER_RECORD = re.compile(r"PR\W{0,2}#?\d|#\d{2,}|/pull/|\bSOTA\b|baseline|previous", re.IGNORECASE)
+"""A line that compares with another record: its figures need not be this folder's."""
 
 
 def check(record: Record) -> None:
@@ -49,6 +52,8 @@ def _cell_problem(log: RunLog, header: str, cell: Cell) -> str | None:
         and cell.decimals >= 3
     ):
         known = [s.bpb for s in log.passes + log.curve] + [s.loss for s in log.passes + log.curve if s.loss]
+        if "bpb" in plain:
+            known = [score.bpb for score in log.passes + log.curve]
         near = min(known, key=lambda x: abs(x - cell.value), default=None)
         if near is not None and not any(agrees(cell.value, cell.decimals, x) for x in known):
             return f"nearest {near:g}"
@@ -111,17 +116,25 @@ def _headline(record: Record) -> None:
     )
 
 
+def _is_size(stated: Stated, value: float) -> bool:
+    return abs(value / 1e6 - stated.value) <= 1.02 * 10.0**-stated.decimals
+
+
 def _sizes(record: Record) -> None:
     assert record.readme is not None
     totals = [log.total.value for log in record.logs if log.total]
     if not totals:
         return
+    logged = {log.seed for log in record.logs}
+    elsewhere = {line for table in record.readme.tables for seed, line in table.row_lines.items() if seed not in logged}
     figures = {"smallest": min(totals), "mean": fmean(totals), "largest": max(totals)}
     models = [item.value for log in record.logs for item in log.models if item.label]
-    for stated in record.readme.sizes[:4]:
-        unit, half = 1e6, 1.02 * 10.0**-stated.decimals
-        if any(abs(value / unit - stated.value) <= half for value in [*totals, *figures.values(), *models]):
+    known = [*totals, *figures.values(), *models]
+    fitting = {s.line for s in record.readme.sizes if any(_is_size(s, value) for value in known)}
+    for stated in record.readme.sizes[:20]:
+        if stated.line in fitting | elsewhere or OTHER_RECORD.search(stated.text):
             continue
+        unit, half = 1e6, 1.02 * 10.0**-stated.decimals
         binary = any(abs(value / 2**20 - stated.value) <= half for value in [*totals, *models])
         record.out.warn(
             "A9-README-MATCH",

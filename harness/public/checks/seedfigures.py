@@ -1,39 +1,71 @@
-"""Each seed's figures in the JSON against the seed's log (A9)."""
+"""Figures in the JSON against the logs, seed by seed and for the whole record, and against the caps (A9)."""
 
 from __future__ import annotations
 
-from harness.public.metadata import EVAL_OF_SEED, STEPS_OF_SEED, TRAIN_OF_SEED
+import re
+from collections.abc import Iterator
+from statistics import fmean
+
+from harness.public.metadata import (
+    BYTES_OF_SEED,
+    EVAL_OF_SEED,
+    STEPS_OF_SEED,
+    TRAIN_OF_SEED,
+    SeedResult,
+    is_number,
+)
 from harness.public.record import Record, agrees
 from harness.public.runlog import RunLog
 
+NOT_A_SCORE = re.compile(
+    r"std|delta|gain|gap|diff|recover|improve|drop|penalty|base|sota|prev|vs|threshold|target|margin|per_|nats", re.I
+)
+
 
 def check(record: Record) -> None:
-    """Scores, steps and times of every seed that has a log."""
-    meta, out = record.metadata, record.out
-    if meta is None or not meta.results:
+    """Scores, steps and times of every seed that has a log; the record's own figures; caps."""
+    if record.metadata is None:
         return
-    clean = True
+    if record.metadata.results:
+        _seeds(record)
+        _caps(record)
+    _whole(record)
+
+
+def _seeds(record: Record) -> None:
+    meta, out, clean = record.metadata, record.out, True
+    assert meta is not None
     for log in record.scored_logs:
         result = meta.results.get(log.seed) if log.seed is not None else None
-        if result is None:
-            continue
-        line = meta.lines.get(str(log.seed), 0)
-        for key, value in result.numbers.items():
+        for key, value in result.numbers.items() if result else ():
             problem = _disagrees(record, log, key, value)
-            if problem is not None:
-                clean = False
-                report = out.fail if key == "val_bpb" else out.warn
-                report(
-                    "A9-SCORE-MATCH" if key == "val_bpb" else "A9-JSON-MATCH",
-                    f"seed {log.seed}: {key} is not what the log says.",
-                    file=record.json_file,
-                    line=line,
-                    found=f"{value:g}" if abs(value) < 1e5 else f"{value:,.0f}",
-                    computed=f"{problem} in {log.file}",
-                    remedy="Copy the figures from the log by script.",
-                )
+            if problem is None:
+                continue
+            clean = False
+            report = out.fail if key == "val_bpb" else out.warn
+            report(
+                "A9-SCORE-MATCH" if key == "val_bpb" else "A9-JSON-MATCH",
+                f"seed {log.seed}: {key} is not what the log says.",
+                file=record.json_file,
+                line=meta.lines.get(str(log.seed), 0),
+                found=_shown(value),
+                computed=f"{problem} in {log.file}",
+                remedy="Copy the figures from the log by script.",
+            )
     if clean and record.scored_logs:
         out.passed("A9-JSON-MATCH", "each seed's figures agree with its log.", file=record.json_file)
+
+
+def _shown(value: float) -> str:
+    return f"{value:g}" if abs(value) < 1e5 else f"{value:,.0f}"
+
+
+def _is_score(key: str, decimals: int) -> bool:
+    return "bpb" in key and decimals >= 4 and not NOT_A_SCORE.search(key)
+
+
+def _scores(log: RunLog) -> list[float]:
+    return [score.bpb for score in log.passes + log.curve] + [figure.value for figure in log.figures]
 
 
 def _disagrees(record: Record, log: RunLog, key: str, value: float) -> str | None:
@@ -44,16 +76,96 @@ def _disagrees(record: Record, log: RunLog, key: str, value: float) -> str | Non
         figures += [f.value for f in log.figures] if key == "val_bpb" and decimals >= 5 else []
         if figures and not any(agrees(value, decimals, x) for x in figures):
             return f"{figures[-1]:g}"
+    elif _is_score(key, decimals):
+        known_scores = _scores(log)
+        if known_scores and not any(agrees(value, min(decimals, 4), x) for x in known_scores):
+            return f"nearest {min(known_scores, key=lambda x: abs(x - value)):g}"
     elif key in STEPS_OF_SEED and log.last_step is not None and int(value) != log.last_step:
         return f"{log.last_step:,} steps"
     elif key in TRAIN_OF_SEED and (log.stop or log.longest_train):
         spent = (log.stop or log.longest_train).value  # type: ignore[union-attr]
-        seconds = value / 1000 if key.endswith("_ms") else value
-        if abs(seconds - spent) > max(0.011, 1.02 * 10.0**-decimals):
+        if abs(_seconds(key, value) - spent) > max(0.011, 1.02 * 10.0**-decimals):
             return f"{spent:.3f} s"
     elif key in EVAL_OF_SEED:
-        seconds = value / 1000 if key.endswith("_ms") else value
         times = [c.value for c in log.eval_times] + [s.eval_s for s in log.passes if s.eval_s]
+        seconds = _seconds(key, value)
         if times and min(abs(seconds - t) for t in times) > 1.0 and abs(seconds - sum(times)) > 5:
             return f"{times[-1]:.1f} s"
     return None
+
+
+def _seconds(key: str, value: float) -> float:
+    return value / 1000 if key.endswith("_ms") else value
+
+
+def _caps(record: Record) -> None:
+    """Caps by the JSON's own figures, for seeds whose log isn't here to say it."""
+    meta = record.metadata
+    assert meta is not None
+    logged = {log.seed for log in record.logs}
+    for result in meta.results.values():
+        if result.seed in logged:
+            continue
+        for rule, found, cap, unit in _over(record, result):
+            record.out.fail(
+                rule,
+                f"seed {result.seed} is over the cap by the JSON's own figure.",
+                file=record.json_file,
+                line=meta.lines.get(str(result.seed), 0),
+                found=f"{found:,.{0 if unit == 'bytes' else 3}f} {unit}",
+                computed=f"cap {cap:,.0f} {unit}",
+                remedy="Every seed must fit." if unit == "bytes" else "Repeat the run within the cap.",
+            )
+
+
+def _over(record: Record, result: SeedResult) -> Iterator[tuple[str, float, float, str]]:
+    readings = record.readings
+    size, train, spent = (result.first(keys) for keys in (BYTES_OF_SEED, TRAIN_OF_SEED, EVAL_OF_SEED))
+    if size and size[1] > readings.artifact_cap_bytes:
+        yield "A3-ARTIFACT-BYTES", size[1], readings.artifact_cap_bytes, "bytes"
+    if not record.official:
+        return
+    if train and _seconds(*train) > readings.train_cap_s + readings.train_overshoot_s + 1e-9:
+        yield "A1-TRAIN-CLOCK", _seconds(*train), readings.train_cap_s, "s"
+    if spent and _seconds(*spent) > readings.eval_cap_s:
+        yield "A2-EVAL-CLOCK", _seconds(*spent), readings.eval_cap_s, "s"
+
+
+def _whole(record: Record) -> None:
+    """Figures beside the claim: other scores, steps, the model's bytes. Any log, or their mean, may give them."""
+    meta = record.metadata
+    assert meta is not None
+    if not record.scored_logs or record.absent_logs or set(meta.seeds) - {log.seed for log in record.logs}:
+        return
+    for key, value in meta.raw.items():
+        if is_number(value) and key not in meta.spelt.values() and (near := _unknown(record, key, float(value))):
+            record.out.warn(
+                "A9-JSON-MATCH",
+                f"{key} is not what the logs say.",
+                file=record.json_file,
+                line=meta.lines.get(key, 0),
+                found=_shown(float(value)),
+                computed=near,
+                remedy="Copy the figures from the log by script.",
+            )
+
+
+def _unknown(record: Record, key: str, value: float) -> str:
+    """What the logs say instead; empty when they say the same, or nothing of the kind."""
+    decimals = record.decimals(value)
+    if _is_score(key, decimals):
+        lists = [_scores(log) for log in record.logs]
+        known = [x for scores in lists for x in scores]
+        means = [fmean(group) for group in zip(*([s.bpb for s in log.passes] for log in record.logs), strict=False)]
+        means += [fmean(log.curve[-1].bpb for log in record.logs)] if all(log.curve for log in record.logs) else []
+        if known and not any(agrees(value, min(decimals, 4), x) for x in [*known, *means]):
+            return f"nearest {min(known, key=lambda x: abs(x - value)):g}"
+    elif key in STEPS_OF_SEED and float(value).is_integer():
+        steps = {log.last_step for log in record.logs if log.last_step is not None}
+        if steps and int(value) not in steps and not min(steps) <= value <= max(steps):
+            return f"steps {', '.join(f'{step:,}' for step in sorted(steps)[:5])}"
+    elif re.match(r"(?:bytes_model|model_bytes)", key):
+        models = {int(item.value) for log in record.logs for item in log.models}
+        if models and int(value) not in models and not min(models) <= value <= max(models):
+            return f"models {', '.join(f'{model:,}' for model in sorted(models)[:5])} bytes"
+    return ""

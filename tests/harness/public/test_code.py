@@ -181,3 +181,72 @@ def test_a_script_that_executes_a_larger_file_is_over_the_cap(tmp_path):
     found = [item for item in report.findings if item.rule == "A3-NO-UNCOUNTED-CODE"]
     assert found[0].verdict is Verdict.FAIL
     assert "real.py" in found[0].message
+
+
+LAST_EPOCH = """
+def adapt(model, val_tokens, optimiser, args):
+    loss_sum = 0.0
+    for epoch in range(args.ttt_epochs):
+        for chunk in val_tokens.split(256):
+            per_token = model(chunk)
+            if epoch == args.ttt_epochs - 1:
+                with torch.no_grad():
+                    loss_sum += per_token.sum()
+            per_token.mean().backward()
+            optimiser.step()
+    return loss_sum
+"""
+SLOT = """
+def eval_slot(model, windows):
+    total_nll = 0.0
+    for x, y in windows:
+        hidden = model.body(x).detach()
+        delta = torch.zeros(1, 1, 8, requires_grad=True)
+        fit = torch.optim.AdamW([delta], lr=0.1)
+        for _ in range(4):
+            F.cross_entropy(model.head(hidden + delta), y).backward()
+            fit.step()
+        with torch.no_grad():
+            total_nll += F.cross_entropy(model.head(hidden + delta), y)
+    return total_nll
+"""
+HASHED = """
+def score(tokens, at, p_model, ctx_table, full_table, mask, prime):
+    ctx_hash = hash_of(tokens, at)
+    tgt = tokens[at]
+    full_key = (ctx_hash ^ (tgt * prime)) & mask
+    p_ngram = np.minimum(full_table[full_key], ctx_table[ctx_hash & mask]) / ctx_table[ctx_hash & mask]
+    return -np.log(0.8 * p_model + 0.2 * p_ngram)
+"""
+BETTER = "\ndef nats(plain_nll, mixed_nll):\n    return torch.minimum(plain_nll, mixed_nll)\n"
+PREFIX = "\nPREFIX = os.environ.get('PAID_PREFIX_FILE', '')\n"
+
+
+@pytest.mark.parametrize(
+    ("rule", "code", "at"),
+    [
+        ("C3-SCORE-BEFORE-UPDATE", LAST_EPOCH, "if epoch"),
+        ("C3-SCORE-BEFORE-UPDATE", SLOT, "AdamW"),
+        ("C2-NORMALISED", HASHED, "full_key ="),
+        ("C2-TARGET-GATE", BETTER, "minimum"),
+        ("A4-PAID-PREFIX", PREFIX, "PREFIX"),
+    ],
+    ids=["last-epoch", "slot", "hash", "better", "prefix"],
+)
+def test_ways_of_scoring_that_know_the_answer_are_named(tmp_path, rule, code, at):
+    found = found_in(tmp_path, SCRIPT + code, rule)
+    assert at in (SCRIPT + code).splitlines()[found[0].line - 1]
+
+
+HARMLESS = {
+    "every-epoch": LAST_EPOCH.replace("if epoch == args.ttt_epochs - 1:", "if epoch == 0:"),
+    "adapter": SLOT.replace("[delta]", "adapter.parameters()"),
+    "embedding": "\ndef bigram(t):\n    return torch.bitwise_xor(36313 * t[1:], 27191 * t[:-1]) % 2048\n",
+    "clipped": "\ndef clip(train_loss, loss_cap):\n    return torch.minimum(train_loss, loss_cap)\n",
+}
+
+
+@pytest.mark.parametrize("code", list(HARMLESS.values()), ids=list(HARMLESS))
+def test_code_that_only_looks_alike_is_left_alone(tmp_path, code):
+    for rule in ("C2-NORMALISED", "C2-TARGET-GATE", "C3-SCORE-BEFORE-UPDATE"):
+        assert not found_in(tmp_path / rule, SCRIPT + code, rule)

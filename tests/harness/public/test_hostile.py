@@ -153,6 +153,15 @@ def test_damaged_logs_are_still_read(place, noise):
     parse_log("train_seed1.log", text[:place] + noise + text[place + len(noise) :])
 
 
+@pytest.mark.parametrize(
+    "number", ["1e999", "9" * 500, "0." + "1" * 500, "1" + ",000" * 200, "1e-999", "9" * 41 + "e99"]
+)
+def test_numbers_beyond_reason_in_a_readme_end_no_check(tmp_path, number):
+    text = f"# x\n\nval_bpb: {number} (3-seed mean, std {number})\n\n| Seed | bpb | Gain |\n|---|---|---|\n"
+    text += "".join(f"| {seed} | {number} | {number} bytes |\n" for seed in (1, 2, 3))
+    assert check_folder(PublicFolder(files={"README.md": text}).write(tmp_path)).count(Verdict.ERROR) == 0
+
+
 def test_a_missing_folder_is_wrong_usage(capsys):
     from harness.cli.main import run
 
