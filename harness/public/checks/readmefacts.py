@@ -22,6 +22,8 @@ BYTES = re.compile(r"^\W*(\d{1,3}(?:,\d{3})+|\d{3,9})\W*(?:bytes|B)?\b\W*(?:\(|$
 SCORE = re.compile(r"^\W*(\d\.\d{4,10})\b")
 FILE_SIZE = re.compile(r"`([\w./-]{3,80})`[^`\n]{0,60}?\(([\d,]{3,11}) bytes\)")
 NEAR = 0.05
+MAX_TEXT = 200_000
+"""Characters of a README whose arithmetic is checked; real ones have well under 50,000."""
 
 
 def _totals(log: RunLog) -> list[float]:
@@ -147,7 +149,7 @@ def _arithmetic(record: Record) -> None:
     """What the README gets wrong about its own numbers, unless another check has named the line already."""
     assert record.readme is not None
     named = {i.line for i in record.out.items if i.file == record.readme_file and i.verdict is not Verdict.PASS}
-    for claim in check_text(record.readme.text):
+    for claim in check_text(record.readme.text[:MAX_TEXT]):
         if claim.verdict is Verdict.FAIL and claim.line not in named:
             record.out.warn(
                 RULE,
