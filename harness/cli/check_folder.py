@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from harness.public.findings import FolderReport
+
+MANY = 6
+"""Beyond so many folders a terminal gets a bar."""
 
 EPILOG = """\b
 Reads README.md, submission.json, logs and code as data; nothing is executed or imported. Verdicts: FAIL a rule is
@@ -89,7 +98,7 @@ def command(
             click.echo("no record folder is in the change.", err=True)
     readings = with_settings(settings)
     known = render.read_baseline(baseline) if baseline else None
-    reports = list(check_folders(paths, readings, against))
+    reports = _with_progress(check_folders(paths, readings, against), len(paths))
     if change is not None and changed_from:
         from harness.public.changes import judge_change
 
@@ -111,3 +120,17 @@ def command(
     else:
         click.echo(render.as_text(reports, show_all=show_all))
     return exit_code_of(reports)
+
+
+def _with_progress(reports: Iterator[FolderReport], total: int) -> list[FolderReport]:
+    """All reports. A terminal sees how far it is; pipes and few folders see nothing, and import nothing for it."""
+    if total <= MANY or not sys.stderr.isatty():
+        return list(reports)
+    from harness.cli.progress import make_reporter
+
+    done: list[FolderReport] = []
+    with make_reporter().stage("check folders", total, "folders") as stage:
+        for report in reports:
+            done.append(report)
+            stage.update(len(done), f"{len(done)} of {total}: {Path(report.folder).name}")
+    return done

@@ -2,6 +2,9 @@
 
 import json
 import os
+import stat
+import subprocess
+import sys
 import time
 from contextlib import suppress
 
@@ -13,9 +16,11 @@ from public_folders import PublicFolder
 
 from harness.cli.check_folder import command
 from harness.public.check import check_folder
-from harness.public.files import HEAD_BYTES, MAX_ENTRIES, TAIL_BYTES
+from harness.public.files import HEAD_BYTES, MAX_ENTRIES, TAIL_BYTES, open_folder
+from harness.public.findings import Findings
 from harness.public.jsonin import JsonProblem, parse_json
 from harness.public.logs import parse_log
+from harness.public.readings import Readings
 from harness.public.readme import read_readme
 from harness.rules import Verdict
 
@@ -45,6 +50,45 @@ def test_endless_folders_are_cut(tmp_path):
     assert "more than" in named(check_folder(folder), "A9-PLAIN-FILES")[0].message
 
 
+@pytest.mark.slow
+@pytest.mark.rule("A9-PLAIN-FILES")
+def test_a_million_files_are_not_listed(tmp_path):
+    folder = PublicFolder().write(tmp_path)
+    crowd = folder / "crowd"
+    crowd.mkdir()
+    place = os.open(crowd, os.O_RDONLY)
+    for i in range(1_000_000):
+        os.close(os.open(f"f{i}.log", os.O_CREAT | os.O_WRONLY, dir_fd=place))
+    os.close(place)
+    code, peak = bounded_run(folder)
+    assert (code, peak < 300 << 20) == (1, True)
+
+
+@pytest.mark.rule("A9-PLAIN-FILES")
+@pytest.mark.parametrize("make", [stat.S_IFCHR, stat.S_IFBLK, stat.S_IFSOCK], ids=["character", "block", "socket"])
+def test_devices_and_sockets_are_named_and_not_opened(tmp_path, make):
+    folder = PublicFolder().write(tmp_path)
+    try:
+        os.mknod(folder / "train_seed9.log", make | 0o644, os.makedev(1, 5))
+    except PermissionError:
+        pytest.skip("devices can't be made here")
+    found = named(check_folder(folder), "A9-PLAIN-FILES")
+    assert [item.file for item in found] == ["train_seed9.log"]
+
+
+@pytest.mark.parametrize("other", ["pipe", "link", "folder", "gone"])
+def test_a_file_that_is_exchanged_after_the_listing_is_not_followed(tmp_path, other):
+    secret = tmp_path / "secret"
+    secret.write_text("SECRET")
+    folder, out = PublicFolder().write(tmp_path), Findings()
+    listed = open_folder(folder, Readings(), out)
+    log = folder / "train_seed1.log"
+    log.unlink()
+    {"pipe": lambda: os.mkfifo(log), "link": lambda: log.symlink_to(secret), "folder": log.mkdir, "gone": int}[other]()
+    assert listed.read("train_seed1.log", out) is None
+    assert [item.rule for item in out.items] == ["A9-PLAIN-FILES"]
+
+
 def test_deep_trees_are_cut(tmp_path):
     folder = PublicFolder().write(tmp_path)
     (folder / "/".join("d" * 30)).mkdir(parents=True)
@@ -67,6 +111,31 @@ def test_a_log_of_two_gigabytes_is_read_at_both_ends(tmp_path):
     assert found[0].file == "train_seed1.log"
     assert f"{HEAD_BYTES + TAIL_BYTES:,}"[:4] in found[0].message
     assert named(report, "A9-SCORE-MATCH", Verdict.PASS)
+
+
+def bounded_run(folder):
+    """Exit code of the command in one GiB of address space, and its peak of resident memory in bytes."""
+    code = (
+        "import resource, sys\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))\n"
+        "from harness.cli.main import run\n"
+        f"try:\n    run(['check', 'folder', {str(folder)!r}])\n"
+        "except SystemExit as end:\n"
+        "    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)\n    raise\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    return done.returncode, int(done.stderr.split()[-1]) << 10
+
+
+def test_logs_of_two_gigabytes_fit_a_small_memory(tmp_path):
+    folder = PublicFolder().write(tmp_path)
+    for i in range(20):
+        with (folder / f"train_seed{i + 10}.log").open("wb") as log:
+            log.write(b"step:1/2 train_loss:1.0\n")
+            log.truncate((2 << 30) + i)
+    code, peak = bounded_run(folder)
+    assert code in (0, 1)
+    assert peak < 500 << 20
 
 
 BAD_JSON = {

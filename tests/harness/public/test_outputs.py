@@ -1,6 +1,7 @@
 """What the command prints and writes: text, summary, JSON by its schema, JUnit, SARIF, annotations, baseline."""
 
 import json
+import os
 import subprocess
 import sys
 from importlib import resources
@@ -123,6 +124,21 @@ def test_several_processes_give_the_same_as_one(tmp_path):
     many = json.loads(run(*paths, "--json").output)["folders"]
     assert [f["folder"] for f in many] == paths
     assert json.loads(run(paths[3], "--json").output)["folders"][0]["findings"] == many[3]["findings"]
+
+
+def test_many_folders_show_progress_on_a_terminal_and_none_in_a_pipe(tmp_path):
+    paths = [str(PublicFolder(name=f"2026-04-05_{i}").write(tmp_path)) for i in range(8)]
+    command_line = [sys.executable, "-m", "harness", "check", "folder", "--json", *paths]
+    master, slave = os.openpty()
+    terminal = subprocess.run(command_line, stdout=subprocess.PIPE, stderr=slave, text=True, check=False)
+    os.close(slave)
+    shown = os.read(master, 1 << 20).decode()
+    os.close(master)
+    assert "check folders" in shown
+    assert "8 of 8" in shown
+    pipe = subprocess.run(command_line, capture_output=True, text=True, check=False)
+    assert (pipe.stderr, pipe.stdout) == ("", terminal.stdout)
+    assert len(json.loads(pipe.stdout)["folders"]) == 8
 
 
 def test_neither_torch_nor_numpy_nor_scipy_is_imported(folders):
