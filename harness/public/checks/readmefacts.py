@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from harness.claims import check_text
 from harness.public.checks.readmefigures import OTHER_RECORD
 from harness.public.record import Record, agrees
 from harness.public.runlog import RunLog
@@ -147,6 +146,8 @@ def _file_sizes(record: Record, lines: list[str]) -> None:
 
 def _arithmetic(record: Record) -> None:
     """What the README gets wrong about its own numbers, unless another check has named the line already."""
+    from harness.claims import check_text
+
     assert record.readme is not None
     named = {i.line for i in record.out.items if i.file == record.readme_file and i.verdict is not Verdict.PASS}
     for claim in check_text(record.readme.text[:MAX_TEXT]):
