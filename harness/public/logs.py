@@ -66,7 +66,7 @@ DIAGNOSTIC = re.compile(
 MARKS = re.compile(
     r"(pre[-_ ]?quant[-_ ]?ttt|\bslot\b|\bppm|n-?gram[-_ ]?(?:cache|mix)|two[-_ ]pass|rescor"
     r"|within_(?:gate|beta)|word_(?:gate|beta)|oracle|force_stop_step"
-    r"|paid[_ ]prefix|\b16777216\b)",
+    r"|paid[_ ]prefix|\b16777216\b|temp_search|best_temp|ttt[ _]temp|final_temped)",
     re.IGNORECASE,
 )
 

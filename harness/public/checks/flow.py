@@ -11,6 +11,8 @@ from harness.public.record import Record
 from harness.public.unwrap import Unwrapped
 
 VAL = re.compile(r"^(?:val|valid|validation|eval)_?(?:tokens?|data|x|y|ids|batch|seqs?|docs|stream)\w*$")
+NUMBERS = re.compile(r"_(?:size|len|length|count|every|stride|files?|pattern|path|frac\w*|batch_seqs|batch_tokens)$")
+"""Endings of settings, such as ``eval_seq_len`` and ``val_batch_tokens``: named like validation data, and none."""
 DATA = re.compile(r"^(?:tokens?|data|x|y|inputs?|targets?|ids|batch|seqs?|docs|stream)(?:_\w+)?$")
 TRAINS = re.compile(r"\bbackward\b|\bautograd\b")
 WARM = re.compile(r"warm|compile|dummy", re.IGNORECASE)
@@ -27,6 +29,10 @@ class _Function:
     backward: int = 0
     scored: int = 0
     random: bool = False
+
+
+def _is_val(name: str) -> bool:
+    return bool(VAL.match(name)) and not NUMBERS.search(name)
 
 
 def scan(record: Record, name: str, script: Unwrapped) -> None:
@@ -50,7 +56,7 @@ def _summary(node: ast.FunctionDef, given: str) -> _Function:
     tainted = _tainted(node, inner, bool(given))
     if not tainted:
         return found
-    found.val = given or next((n for n in sorted(tainted) if VAL.match(n)), "")
+    found.val = given or next((n for n in sorted(tainted) if _is_val(n)), "")
     for item in inner:
         if not isinstance(item, ast.Call):
             continue
@@ -68,8 +74,8 @@ def _summary(node: ast.FunctionDef, given: str) -> _Function:
 def _tainted(node: ast.FunctionDef, inner: list[ast.AST], parameters: bool) -> set[str]:
     """Names whose values come from validation tokens; results of scoring functions and of ``len`` do not."""
     names = {n.id if isinstance(n, ast.Name) else n.attr for n in inner if isinstance(n, ast.Name | ast.Attribute)}
-    tainted = {n for n in names if VAL.match(n)}
-    tainted |= {arg.arg for arg in [*node.args.args, *node.args.kwonlyargs] if VAL.match(arg.arg)}
+    tainted = {n for n in names if _is_val(n)}
+    tainted |= {arg.arg for arg in [*node.args.args, *node.args.kwonlyargs] if _is_val(arg.arg)}
     if parameters:
         tainted |= {arg.arg for arg in node.args.args if DATA.search(arg.arg)}
     for _ in range(3 if tainted else 0):
@@ -120,7 +126,7 @@ def _called_with_validation(nodes: list[ast.AST], functions: set[str]) -> dict[s
     for node in nodes if functions else ():
         if isinstance(node, ast.Call) and (function := dotted(node.func).rsplit(".", 1)[-1]) in functions:
             values = [*node.args, *(keyword.value for keyword in node.keywords)]
-            hit = next((n for value in values for n in sorted(names_in(value)) if VAL.match(n)), "")
+            hit = next((n for value in values for n in sorted(names_in(value)) if _is_val(n)), "")
             if hit:
                 tainted.setdefault(function, hit)
     return tainted

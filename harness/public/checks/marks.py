@@ -26,6 +26,12 @@ LOG_MARKS: tuple[tuple[str, str, Verdict, str], ...] = (
     (r"\bslot\b", "C3-SCORE-BEFORE-UPDATE", Verdict.WARN, "SLOT optimises on the scored positions"),
     (r"oracle", "C2-TARGET-GATE", Verdict.WARN, "the log speaks of an oracle"),
     (r"force_stop_step", "A1-CLOCK-PATCHED", Verdict.WARN, "a fixed last step ignores the clock (#1908)"),
+    (
+        r"temp_search|best_temp|final_temped|ttt[ _]temp(?:erature)?[:=]\s*(?!1(?:\.0+)?\s*$)\d",
+        "C4-SINGLE-PASS",
+        Verdict.WARN,
+        "scores are taken at a temperature; it must be fixed before the first of these tokens is scored (#991)",
+    ),
     (r"paid[_ ]prefix", "A4-PAID-PREFIX", Verdict.FAIL, "validation text is stored in the artifact"),
     (
         r"\b16777216\b",

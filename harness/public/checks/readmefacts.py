@@ -20,6 +20,7 @@ ENTRY = re.compile(r"^\s*[-*]\s+([^:|]{2,60}):\s+(.{1,80})$")
 BYTES = re.compile(r"^\W*(\d{1,3}(?:,\d{3})+|\d{3,9})\W*(?:bytes|B)?\b\W*(?:\(|$)")
 SCORE = re.compile(r"^\W*(\d\.\d{4,10})\b")
 FILE_SIZE = re.compile(r"`([\w./-]{3,80})`[^`\n]{0,60}?\(([\d,]{3,11}) bytes\)")
+MILLIONS = re.compile(r"\b(\d{1,3}(?:\.\d{1,3})?)\s?M\b(?= (?:total |trainable |model )?param)", re.IGNORECASE)
 NEAR = 0.05
 MAX_TEXT = 200_000
 """Characters of a README whose arithmetic is checked; real ones have well under 50,000."""
@@ -75,6 +76,7 @@ def check(record: Record) -> None:
     lines = readme.text.splitlines()
     if record.scored_logs and not _incomplete(record):
         _facts(record, lines)
+    _parameters_stated(record, lines)
     _file_sizes(record, lines)
     _arithmetic(record)
 
@@ -126,6 +128,27 @@ def _facts(record: Record, lines: list[str]) -> None:
 
 def _same(stated: float, decimals: int, known: float) -> bool:
     return agrees(stated, decimals, known) if decimals else stated == known
+
+
+def _parameters_stated(record: Record, lines: list[str]) -> None:
+    """ "26.5M parameters" against the models of the logs: a log of another model is no evidence (#86)."""
+    known = [log.parameters.value / 1e6 for log in record.logs if log.parameters]
+    for number, line in enumerate(lines, 1):
+        stated = [float(value) for value in MILLIONS.findall(line)]
+        if not known or not stated or OTHER_RECORD.search(line):
+            continue
+        if all(abs(value - x) > 0.05 * x for value in stated for x in known):
+            record.out.warn(
+                "A9-MODEL-MATCH",
+                "the README tells of a model of another size than the logs.",
+                file=record.readme_file,
+                line=number,
+                found=f"{', '.join(f'{value:g}M' for value in stated)} parameters",
+                computed=f"{', '.join(sorted({f'{x:.1f}M' for x in known}))} in the logs",
+                remedy="Ship the logs of the model that is claimed.",
+                confidence="likely",
+            )
+            return
 
 
 def _file_sizes(record: Record, lines: list[str]) -> None:

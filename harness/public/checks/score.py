@@ -193,6 +193,17 @@ def _shards(record: Record, log: RunLog) -> None:
             computed="80 published CaseOps shards",
             remedy="Use the published shards, or prepare with all 50,000 validation documents held out.",
         )
+    elif log.train_shards is not None and log.train_shards.value <= 1 and record.official:
+        out.warn(
+            "A4-TRAIN-NO-VAL",
+            "the run saw one training shard, as many as the validation split has; it may be that one (#44).",
+            file=log.file,
+            line=log.train_shards.line,
+            found=f"train_shards {log.train_shards.value:,.0f}",
+            computed="80 published training shards",
+            remedy="Train on the train shards, and let the log name the files.",
+            confidence="hint",
+        )
     elif log.train_shards is not None:
         out.unknown(rule, "shard counts show nothing wrong; only the data could prove that the sets are disjoint.")
     files, line = log.settings.get("train_files", ("", 0))

@@ -139,7 +139,7 @@ def _target_in_hash(record: Record, name: str, nodes: list[ast.AST], inside: boo
         call = node.value.func if isinstance(node.value, ast.Call) else None
         hashes = mixes and any(HASH.search(n) for n in names)
         hashes |= call is not None and any(
-            isinstance(n, ast.Call) and "hash" in dotted(n.func) for n in ast.walk(node.value)
+            isinstance(n, ast.Call) and re.search(r"hash(?!lib)", dotted(n.func)) for n in ast.walk(node.value)
         )
         if hashes and any(TARGET.search(n) for n in names_in(node.value)):
             _warn(

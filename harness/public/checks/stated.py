@@ -58,6 +58,12 @@ METHODS: tuple[tuple[re.Pattern[str], str, Verdict, str], ...] = (
         "a byte model (PPM), not normalised over tokens",
     ),
     (
+        re.compile(r"\bcase-?fold|\blower-?cased? (?:tokeni[sz]er|text|vocab)", re.IGNORECASE),
+        "A7-TOKENIZER",
+        Verdict.WARN,
+        "text changed before it is tokenised, which can't be undone (#1578)",
+    ),
+    (
         re.compile(r"\btwo[- ]pass\b|\brescor", re.IGNORECASE),
         "C4-SINGLE-PASS",
         Verdict.WARN,

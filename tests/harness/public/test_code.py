@@ -134,6 +134,10 @@ def test_score_first_adaptation_and_the_training_loop_are_left_alone(tmp_path):
         assert not found_in(tmp_path / rule, SCRIPT + SCORE_FIRST, rule)
 
 
+def test_settings_named_like_validation_data_are_none(tmp_path):
+    assert not found_in(tmp_path, SCRIPT + LOOP, "A6-PREQUANT-TTT")
+
+
 @pytest.mark.rule("C3-SCORE-BEFORE-UPDATE")
 def test_training_above_the_score_is_named(tmp_path):
     lines = SCORE_FIRST.splitlines()
@@ -238,7 +242,15 @@ def test_ways_of_scoring_that_know_the_answer_are_named(tmp_path, rule, code, at
     assert at in (SCRIPT + code).splitlines()[found[0].line - 1]
 
 
+LOOP = """
+def train(args, loader, model):
+    longest = max(args.train_seq_len, args.eval_seq_len)
+    batch_tokens = args.val_batch_tokens // 8
+    x, y = loader.next_batch(batch_tokens, longest)
+    model(x, y).backward()
+"""
 HARMLESS = {
+    "digest": "\ndef digest(target_file):\n    return hashlib.sha256(target_file.read_bytes()).hexdigest()\n",
     "every-epoch": LAST_EPOCH.replace("if epoch == args.ttt_epochs - 1:", "if epoch == 0:"),
     "adapter": SLOT.replace("[delta]", "adapter.parameters()"),
     "embedding": "\ndef bigram(t):\n    return torch.bitwise_xor(36313 * t[1:], 27191 * t[:-1]) % 2048\n",

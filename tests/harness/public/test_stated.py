@@ -35,6 +35,7 @@ METHODS = [
     ("C2-NORMALISED", Verdict.WARN, "Adaptive N-gram Cache (2->7 backoff)"),
     ("C2-NORMALISED", Verdict.WARN, "PPM mixture over bytes"),
     ("C3-SCORE-BEFORE-UPDATE", Verdict.WARN, "Muon + SLOT at evaluation"),
+    ("A7-TOKENIZER", Verdict.WARN, "SP8192 on casefolded text"),
     ("C4-SINGLE-PASS", Verdict.WARN, "Two-pass evaluation with a full cache"),
 ]
 
@@ -154,6 +155,21 @@ def test_sizes_of_other_records_are_not_held_against_a_folder(tmp_path):
         "\nThe artifact of PR #164 has 15.4 MB.\n"
     )
     assert not grave(tmp_path, PublicFolder(files={"README.md": text}), "A9-README-MATCH")
+
+
+@pytest.mark.parametrize(("size", "fits"), [("35.9M", True), ("36M", True), ("26.5M", False)])
+def test_a_model_of_another_size_than_the_logs_is_named(tmp_path, size, fits):
+    text = (
+        readme() + f"\nEleven layers, {size} parameters. PR #1 had 21.8M parameters.\n\nA wider one, {size} params.\n"
+    )
+    folder = PublicFolder(files={"README.md": text})
+    assert [i.line for i in grave(tmp_path, folder, "A9-MODEL-MATCH")] == ([] if fits else [len(text.splitlines())])
+
+
+def test_a_temperature_of_one_is_none(tmp_path):
+    folder = PublicFolder()
+    folder.seeds[0].extra = ["TTT temperature: 1.0"]
+    assert not grave(tmp_path, folder, "C4-SINGLE-PASS")
 
 
 def test_a_readme_under_another_name_is_read_and_warned_about(tmp_path):
