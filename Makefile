@@ -64,7 +64,7 @@ test-gpu: $(DEV_STAMP) ## Tests that need a CUDA GPU
 zoo: $(DEV_STAMP) ## Every cheat of the zoo and its honest twin, as a table
 	@PYTHONPATH=.:tests/support $(BIN)/python tests/zoo/table.py
 
-bench: $(DEV_STAMP) ## Speed as ratios within one run: [BENCH_FLAGS=--json]
+bench: $(DEV_STAMP) ## Speed as ratios within one run, and a few figures: [BENCH_FLAGS=--json]
 	@PYTHONPATH=. $(BIN)/python tests/bench/run.py $(BENCH_FLAGS)
 
 lint: $(DEV_STAMP) ## Lint, format check, types, import contracts

@@ -52,7 +52,7 @@ def fetch(variant: str, train_shards: int | None, with_docs: bool, revision: str
     """Fetch a published export from the hub, at a pinned revision, every file checked."""
     from harness.cli.progress import make_reporter
     from harness.config.environment import cache_dir
-    from harness.data.fetch import FetchPlan
+    from harness.data.export import FetchPlan
     from harness.data.fetch import fetch as fetch_files
 
     plan = FetchPlan.from_environment(variant, train_shards, with_docs, revision)

@@ -1,6 +1,6 @@
 """Documents and a tokenizer to a data set: shards, byte ledger, baselines, overlap audit, manifest.
 
-One pass over the documents, in order; memory holds one batch of text and one shard of tokens.
+One pass over the documents, in order; memory holds a few batches of text and one shard of tokens.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from harness.cli.progress import Reporter
 from harness.data.baselines import TextSizes, baselines_bpb
 from harness.data.dataset import MANIFEST, Manifest, write_manifest
+from harness.data.encoding import encode_documents
 from harness.data.overlap import OverlapAudit
 from harness.data.shards import shard_name, write_shard
 from harness.data.tokenizers import Encoded, Tokenizer
@@ -25,7 +26,6 @@ from harness.errors import CouldNotCheck
 from harness.protocol.session import write_whole
 
 SHARD_TOKENS = 100_000_000
-BATCH_CHARACTERS = 4_000_000
 SHOW_EVERY = 16
 
 
@@ -150,11 +150,10 @@ def build_dataset(
 
 
 def _encode_side(side: Side, documents: Iterable[str], tokenizer: Tokenizer) -> Iterator[bytes]:
-    for batch in batches(documents):
-        for text, encoded in zip(batch, tokenizer.encode(batch), strict=True):
-            raw = text.encode()
-            side.add(tokenizer.bos_id, len(raw), encoded)
-            yield raw
+    for text, encoded in encode_documents(documents, tokenizer):
+        raw = text.encode()
+        side.add(tokenizer.bos_id, len(raw), encoded)
+        yield raw
 
 
 def _finish(
@@ -193,20 +192,6 @@ def _finish(
             files={**val.files, **train.files, tokenizer.name: tokenizer.digest},
         ),
     )
-
-
-def batches(documents: Iterable[str]) -> Iterator[list[str]]:
-    """Documents in lists of about 4 million characters."""
-    batch: list[str] = []
-    size = 0
-    for text in documents:
-        batch.append(text)
-        size += len(text)
-        if size >= BATCH_CHARACTERS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
 
 
 @contextmanager

@@ -13,9 +13,9 @@ import numpy as np
 
 from harness.cli.progress import Reporter, Stage
 from harness.data.audit import Comparison, Tokens, compare_table, judge_space_marker, round_trip
-from harness.data.build import batches
 from harness.data.dataset import MANIFEST, read_manifest
 from harness.data.documents import Documents
+from harness.data.encoding import encode_documents
 from harness.data.overlap import OverlapAudit
 from harness.data.shards import find_shards, join_values, map_values
 from harness.data.sources import dataset_tokenizer
@@ -134,13 +134,12 @@ def _against_documents(
     sizes: list[Bytes] = []
     owed = 0
     with progress.stage("tokenize documents again", len(texts), "documents") as stage:
-        for batch in batches(texts):
-            for text, (own, amounts) in zip(batch, tokenizer.encode(batch), strict=True):
-                ids.append(own)
-                if len(amounts):
-                    amounts[0] += owed
-                owed = 0 if len(amounts) else owed + len(text.encode())
-                sizes.append(amounts)
+        for text, (own, amounts) in encode_documents(texts, tokenizer):
+            ids.append(own)
+            if len(amounts):
+                amounts[0] += owed
+            owed = 0 if len(amounts) else owed + len(text.encode())
+            sizes.append(amounts)
             stage.update(len(ids))
     findings = [round_trip(texts, tokenizer).finding(tokenizer.name)]
     missing = _missing(ids, tokens, starts)

@@ -10,16 +10,17 @@ import numpy as np
 from harness.cli.progress import Reporter
 from harness.data.audit import Tokens
 from harness.data.baselines import baselines_bpb, compressed_sizes
-from harness.data.build import batches
 from harness.data.check import shard_overlap
 from harness.data.dataset import Manifest, write_manifest
 from harness.data.documents import Documents
-from harness.data.fetch import DOCS, FetchRecord
+from harness.data.encoding import encode_documents
+from harness.data.export import DOCS, FetchRecord
 from harness.data.shards import find_shards, join_values, map_values, sha256_file, write_shard
 from harness.data.tokenizers import Tokenizer, load_tokenizer
 from harness.errors import CouldNotCheck
 
 COUNT_BLOCK = 1 << 24
+SHOW_EVERY = 256
 
 
 def complete(folder: Path, record: FetchRecord, progress: Reporter) -> None:
@@ -74,23 +75,23 @@ def complete(folder: Path, record: FetchRecord, progress: Reporter) -> None:
 def _ledger(
     folder: Path, tokens: Tokens, tokenizer: Tokenizer, documents: int, progress: Reporter
 ) -> tuple[Tokens, int]:
-    ledger = np.zeros(len(tokens), np.int64)
+    ledger = np.zeros(len(tokens), np.uint32)
     at = raw_bytes = owed = seen = 0
     with progress.stage("byte ledger", documents, "documents") as stage:
-        for batch in batches(islice(Documents([folder / DOCS]), documents)):
-            for text, (ids, sizes) in zip(batch, tokenizer.encode(batch), strict=True):
-                end = at + 1 + len(ids)
-                if end > len(tokens) or tokens[at] != tokenizer.bos_id or not np.array_equal(tokens[at + 1 : end], ids):
-                    raise CouldNotCheck(
-                        f"document {seen:,} of {DOCS} is not what the validation shards hold from token {at:,} on.",
-                        remedy="The export's documents and shards do not belong together; try another revision.",
-                    )
-                if len(ids):
-                    sizes[0] += owed
-                owed = 0 if len(ids) else owed + len(text.encode())
-                ledger[at + 1 : end] = sizes
-                at, seen, raw_bytes = end, seen + 1, raw_bytes + len(text.encode())
-            stage.update(seen)
+        for text, (ids, sizes) in encode_documents(islice(Documents([folder / DOCS]), documents), tokenizer):
+            size, end = len(text.encode()), at + 1 + len(ids)
+            if end > len(tokens) or tokens[at] != tokenizer.bos_id or not np.array_equal(tokens[at + 1 : end], ids):
+                raise CouldNotCheck(
+                    f"document {seen:,} of {DOCS} is not what the validation shards hold from token {at:,} on.",
+                    remedy="The export's documents and shards do not belong together; try another revision.",
+                )
+            if len(ids):
+                sizes[0] += owed
+            owed = 0 if len(ids) else owed + size
+            ledger[at + 1 : end] = sizes
+            at, seen, raw_bytes = end, seen + 1, raw_bytes + size
+            if seen % SHOW_EVERY == 0:
+                stage.update(seen)
     if at != len(tokens) or owed:
         raise CouldNotCheck(f"{DOCS} ends after {seen:,} documents; the validation shards hold {documents:,}.")
     return ledger, raw_bytes

@@ -1,13 +1,17 @@
-"""What a benchmark reports: a ratio, its spread and its target."""
+"""What a benchmark reports: a ratio or a figure with its unit, its spread and its target."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """low, high: smallest and largest of the pairs; limit: target; at_most: which side of it is good."""
+    """low, high: smallest and largest of the pairs; limit: target; at_most: which side of it is good.
+
+    unit: "" for a ratio; a figure with a unit says something only of a machine with nothing else to do
+    """
 
     name: str
     value: float
@@ -16,6 +20,7 @@ class Ratio:
     limit: float | None
     at_most: bool
     note: str
+    unit: str = ""
 
     @property
     def met(self) -> bool | None:
@@ -28,8 +33,12 @@ class Ratio:
         return {True: "met", False: "MISSED", None: ""}[self.met]
 
     @property
+    def value_text(self) -> str:
+        return f"{self.value:.3f}" if not self.unit else f"{self.value:,.0f} {self.unit}"
+
+    @property
     def spread_text(self) -> str:
-        return f"{self.low:.3f}–{self.high:.3f}"
+        return f"{self.low:.3f}–{self.high:.3f}" if not self.unit else f"{self.low:,.0f}–{self.high:,.0f}"
 
     @property
     def limit_text(self) -> str:
@@ -55,3 +64,9 @@ def paired(
         above.append(one())
     ratios = [a / b for a, b in zip(above, below, strict=True)]
     return Ratio(name, min(above) / min(below), min(ratios), max(ratios), limit, True, f"{note}; {pairs} pairs")
+
+
+def peak_bytes() -> int:
+    """The most memory that this process ever held, mapped files included."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])

@@ -1,8 +1,9 @@
-"""``make bench``: runs every ``bench_*.py`` beside it and prints one table of ratios.
+"""``make bench``: runs every ``bench_*.py`` beside it and prints one table.
 
 A benchmark is a file with ``measure() -> list[Ratio]``. It compares two things in one process on one machine, so that a
-slow machine slows both; ``limit`` is the target of the project. A missed target is printed as missed, and fails only
-with ``--strict``. ``--json`` prints the rows as JSON; names on the command line choose benchmarks.
+slow machine slows both; a few targets are figures with a unit instead, which need a quiet machine. ``limit`` is the
+target of the project. A missed target is printed as missed, and fails only with ``--strict``. ``--json`` prints the
+rows as JSON; names on the command line choose benchmarks.
 """
 
 import argparse
@@ -37,10 +38,10 @@ def main() -> int:
         print(json.dumps({"machine": machine(), "ratios": [asdict(row) | {"met": row.met} for row in rows]}, indent=1))
     else:
         print(machine())
-        table = [(r.name, f"{r.value:.3f}", r.spread_text, r.limit_text, r.verdict, r.note) for r in rows]
+        table = [(r.name, r.value_text, r.spread_text, r.limit_text, r.verdict, r.note) for r in rows]
         print(
             tabulate(
-                table, ("what", "ratio", "spread", "target", "", "conditions"), maxcolwidths=[40, 8, 16, 10, 8, 50]
+                table, ("what", "value", "spread", "target", "", "conditions"), maxcolwidths=[40, 14, 16, 10, 8, 50]
             )
         )
     return int(options.strict and not all(row.met in (True, None) for row in rows))

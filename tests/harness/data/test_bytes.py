@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from harness.cli.progress import Silent
-from harness.data import load_validation, open_dataset
+from harness.data import encoding, load_validation, open_dataset
 from harness.data.audit import compare_table, round_trip
 from harness.data.case import CaseTokenizer
 from harness.data.spm import SentencePieceTokenizer
@@ -188,3 +188,21 @@ def test_round_trips_are_lossless_normalised_or_lossy():
     assert (finding.verdict, finding.where) == ("FAIL", "document 1, byte 0")
     assert "case is folded" in finding.message
     assert round_trip(["The House OF"], CaseTokenizer(trained())).finding("t").verdict == "PASS"
+
+
+def test_documents_come_encoded_in_their_order_however_they_are_batched(monkeypatch):
+    texts = ["", *documents(30), "½ the  house\n", ""]
+    wanted = [(ids.tolist(), sizes.tolist()) for ids, sizes in trained().encode(texts)]
+    for characters in (1, 500, 10**9):
+        monkeypatch.setattr(encoding, "BATCH_CHARACTERS", characters)
+        found = list(encoding.encode_documents(iter(texts), trained()))
+        assert [text for text, _ in found] == texts
+        assert [(ids.tolist(), sizes.tolist()) for _, (ids, sizes) in found] == wanted
+
+
+def test_a_document_that_cannot_be_counted_ends_the_encoding_at_its_turn(monkeypatch):
+    monkeypatch.setattr(encoding, "BATCH_CHARACTERS", 1)
+    encoded = encoding.encode_documents(["one", "two", "a\ud800", "four"], trained())
+    assert [next(encoded)[0], next(encoded)[0]] == ["one", "two"]
+    with pytest.raises(CouldNotCheck, match="lone surrogate"):
+        next(encoded)

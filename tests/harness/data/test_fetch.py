@@ -10,10 +10,11 @@ from hub_server import Hub
 
 from harness.cli.data import command
 from harness.cli.progress import Silent
-from harness.data import fetch as fetching
+from harness.data import hub as asking
 from harness.data import load_validation, open_dataset
 from harness.data.build import folder_lock
-from harness.data.fetch import FetchPlan, fetch
+from harness.data.export import FetchPlan
+from harness.data.fetch import fetch
 from harness.errors import CouldNotCheck, UsageError
 
 REPO = "someone/export"
@@ -47,7 +48,7 @@ def export(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch):
-    monkeypatch.setattr(fetching, "pause_s", lambda: 0.01)
+    monkeypatch.setattr(asking, "pause_s", lambda: 0.01)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 2)
 
 

@@ -1,0 +1,104 @@
+"""Level 1 verification against bare parsing and signature checks of the same files; records a second by themselves."""
+
+import hashlib
+import itertools
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import msgspec
+from ratios import Ratio, paired, seconds
+
+from harness.record import dsse, verify_folder
+from harness.record.entries import Head
+from harness.record.keys import open_signing_key
+from harness.record.statement import encode_statement, file_name
+from harness.rules import Finding, Verdict
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "harness" / "record"))
+from record_samples import make_artifact, make_intent, make_record
+
+RECORDS = 1000
+POINTS = 190
+
+
+def measure() -> list[Ratio]:
+    with tempfile.TemporaryDirectory(prefix="golf-bench-") as scratch:
+        folder = Path(scratch) / "records"
+        key = open_signing_key(Path(scratch) / "keys", folder)
+        size = _fill(folder, key, make_artifact(Path(scratch) / "artifact", 1))
+        took = []
+
+        def verify() -> float:
+            took.append(seconds(lambda: _passes(folder)))
+            return took[-1]
+
+        note = f"{RECORDS:,} records of {size / 1e3:.0f} kB, their intents and the chain"
+        ratio = paired(
+            "verify / parse and check signatures", verify, lambda: _bare(folder, key), pairs=3, limit=None, note=note
+        )
+    rates = sorted(RECORDS / once for once in took)
+    return [ratio, Ratio("verify", rates[-1], rates[0], rates[-1], 500, False, f"{note}; best of 3", "records/s")]
+
+
+def _passes(folder: Path) -> None:
+    report = verify_folder(folder)
+    assert (report.verdict, len(report.records)) == (Verdict.PASS, RECORDS)
+
+
+def _bare(folder: Path, key) -> float:
+    """Read each file, take its JSON apart, check its signature, and nothing else."""
+    public = key.private.public_key()
+
+    def work() -> None:
+        for path in itertools.chain(folder.glob("runs/*.json"), folder.glob("intents/*.json")):
+            envelope = dsse.decode(path.read_bytes())
+            msgspec.json.decode(envelope.payload)
+            assert dsse.is_signed_by(envelope, envelope.signatures[0], public)
+
+    return seconds(work)
+
+
+def _fill(folder: Path, key, artifact: Path) -> int:
+    """A sound chain of records as large as those of real runs, written without waiting for the disk; bytes of one."""
+    newest, size = "", 0
+    for seed in range(RECORDS):
+        record = _life_size(make_record(artifact, seed))
+        intent = msgspec.structs.replace(make_intent(record), predecessor=newest)
+        newest, _ = _write(folder, "intents", intent, key)
+        record = msgspec.structs.replace(record, intent=newest, predecessor=newest)
+        newest, size = _write(folder, "runs", record, key)
+    payload = encode_statement("heads", Head(newest=newest, entries=2 * RECORDS))
+    path = folder / "heads" / f"{key.keyid}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(dsse.encode(dsse.sign(payload, key.keyid, key.private)))
+    return size
+
+
+def _life_size(record):
+    """As many points, findings and file digests as a run of the smoke track has."""
+    final = record.scores[-1]
+    running = [(targets, 1.9) for targets in range(20, 20 * POINTS, 20)]
+    files = {f"model/part_{i}.py": hashlib.sha256(b"%d" % i).hexdigest() for i in range(60)}
+    findings = [Finding(f.rule, f.verdict, f.message + " as seen." * 10) for f in record.findings * 8]
+    return msgspec.structs.replace(
+        record,
+        artifact_digest=hashlib.sha256(b"model %d" % record.submission.seed).hexdigest(),
+        running_bpb=[*running, (final.targets, final.bpb)],
+        loss_curve=[(step, 4.2) for step in range(1, POINTS)],
+        findings=findings,
+        submission=msgspec.structs.replace(record.submission, files=files),
+    )
+
+
+def _write(folder: Path, kind: str, predicate, key) -> tuple[str, int]:
+    payload = encode_statement(kind, predicate)
+    digest = hashlib.sha256(payload).hexdigest()
+    path = folder / kind / file_name(predicate, digest)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return digest, path.write_bytes(dsse.encode(dsse.sign(payload, key.keyid, key.private)))
+
+
+if __name__ == "__main__":
+    print(json.dumps([msgspec.to_builtins(row) for row in measure()]))
