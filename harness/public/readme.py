@@ -113,24 +113,31 @@ def _take_tables(found: Readme, lines: list[str]) -> None:
         header = lines[index]
         if header.lstrip().startswith("|") and re.fullmatch(r"[\s|:-]{3,}", lines[index + 1] or ""):
             columns = [cell.strip("*` ").lower() for cell in _cells(header)]
-            if columns and columns[0].startswith("seed"):
-                index = _take_rows(found, lines, index, columns)
+            at = (
+                0
+                if columns and columns[0].startswith("seed")
+                else next((i for i, name in enumerate(columns) if name == "seed"), -1)
+            )
+            if at >= 0:
+                index = _take_rows(found, lines, index, columns, at)
                 continue
         index += 1
 
 
-def _take_rows(found: Readme, lines: list[str], start: int, columns: list[str]) -> int:
+def _take_rows(found: Readme, lines: list[str], start: int, columns: list[str], at: int) -> int:
+    """The rows below a header whose column ``at`` holds the seeds. Returns the line behind the table."""
     table = SeedTable(start + 1, columns)
     index = start + 2
     while index < len(lines) and lines[index].lstrip().startswith("|"):
         cells = _cells(lines[index])
-        numbers = {i: cell for i, text in enumerate(cells) if i and (cell := _cell(text)) is not None}
-        name = cells[0].strip("*` ").lower() if cells else ""
+        numbers = {i: cell for i, text in enumerate(cells) if i and i != at and (cell := _cell(text)) is not None}
+        label = cells[0].strip("*` ").lower() if cells else ""
+        name = cells[at].strip("*` ").lower() if at < len(cells) else ""
         if re.fullmatch(r"(?:seed )?\d{1,10}", name):
             seed = int(name.split()[-1])
             table.rows[seed], table.row_lines[seed] = numbers, index + 1
-        elif name.startswith(("mean", "avg", "average", "std", "stdev")):
-            key = "std" if name.startswith("std") else "mean"
+        elif label.startswith(("mean", "avg", "average", "std", "stdev")):
+            key = "std" if label.startswith("std") else "mean"
             table.summary.setdefault(key, numbers)
             table.summary_lines.setdefault(key, index + 1)
         index += 1

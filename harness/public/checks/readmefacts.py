@@ -52,12 +52,13 @@ def _scores(log: RunLog) -> list[float]:
 
 FACTS: tuple[tuple[str, re.Pattern[str], Callable[[RunLog], list[float]]], ...] = (
     (
-        r"total (?:submission|artifact)(?: size| bytes)?|submission size|total (?:size|bytes)|artifact(?: size)?",
+        r"(?:total )?submission(?: size| bytes)(?: [\w+/-]{3,24})?|total (?:artifact|submission|size|bytes)"
+        r"|artifact(?: size| bytes)?",
         BYTES,
         _totals,
     ),
     (
-        r"compressed (?:artifact|model)(?: size)?|model bytes|(?:serialized|quanti[sz]ed) model(?: size)?",
+        r"compressed (?:artifact|model)(?: size)?|model bytes|(?:serialized|quanti[sz]ed) model(?: [\w+/-]{3,24})?",
         BYTES,
         _models,
     ),
@@ -134,8 +135,8 @@ def _parameters_stated(record: Record, lines: list[str]) -> None:
     """ "26.5M parameters" against the models of the logs: a log of another model is no evidence (#86)."""
     known = [log.parameters.value / 1e6 for log in record.logs if log.parameters]
     for number, line in enumerate(lines, 1):
-        stated = [float(value) for value in MILLIONS.findall(line)]
-        if not known or not stated or OTHER_RECORD.search(line):
+        stated = [value for value in map(float, MILLIONS.findall(line)) if known and 0.5 < value / known[0] < 2]
+        if not stated or OTHER_RECORD.search(line):
             continue
         if all(abs(value - x) > 0.05 * x for value in stated for x in known):
             record.out.warn(

@@ -20,6 +20,7 @@ WINDOWS = {
     "byte": 151_076_864,
 }
 LONGEST_WINDOW = 32_768
+SUBSET = re.compile(r"subset_?tokens$|(?:eval|val|score)_?max_?tokens$|max_(?:eval|val|scored)_tokens$")
 LARGEST_GAIN = 0.06
 """bpb between the end of training and the last pass; above it, the way of scoring has to be explained."""
 LEGACY_BYTES = 155_769_746
@@ -165,6 +166,17 @@ def _coverage(record: Record, log: RunLog) -> None:
         value, at = log.settings.get(key, ("", 0))
         if re.fullmatch(r"0?\.\d+", value) and float(value) < 1:
             out.fail(rule, f"{key} cuts the split.", file=log.file, line=at, found=value, computed="1.0")
+    for key, (value, at) in log.settings.items():
+        if SUBSET.search(key) and value.isdigit() and 0 < int(value[:18]) < 0.99 * tokens:
+            out.fail(
+                rule,
+                f"{key} scores a part of the split.",
+                file=log.file,
+                line=at,
+                found=f"{int(value[:18]):,} tokens",
+                computed=f"val_tokens {tokens:,}",
+                remedy="Score every token.",
+            )
     if name:
         out.passed(rule, f"the token count is that of {name}.", file=log.file, line=line, found=f"{tokens:,} tokens")
     elif not out.failed(rule):

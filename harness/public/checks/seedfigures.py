@@ -18,7 +18,8 @@ from harness.public.record import Record, agrees
 from harness.public.runlog import RunLog
 
 NOT_A_SCORE = re.compile(
-    r"std|delta|gain|gap|diff|recover|improve|drop|penalty|base|sota|prev|vs|threshold|target|margin|per_|nats", re.I
+    r"std|delta|gain|gap|diff|recover|improve|drop|penalty|base|sota|prev|vs|leader|best|merged|public|threshold|target|margin|per_|nats",
+    re.I,
 )
 
 

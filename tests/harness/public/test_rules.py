@@ -58,6 +58,7 @@ CASES = [
     ("A3-ARTIFACT-BYTES", Verdict.WARN, broken_seed(extra=["submission_limit_16mb:True limit_bytes:16777216"])),
     ("A4-TRAIN-NO-VAL", Verdict.WARN, broken_seed(shards=1)),
     ("C4-SINGLE-PASS", Verdict.WARN, broken_seed(extra=["TTT temperature: 0.98"])),
+    ("C4-COVERAGE", Verdict.FAIL, broken_seed(settings={"ppm_subset_tokens": 3_000_000})),
     ("C4-SINGLE-PASS", Verdict.WARN, broken_seed(extra=["temp_search: best_temp=0.97"])),
     ("S6-PLAUSIBLE", Verdict.WARN, broken_seed(curve_bpb=1.1600)),
     ("C4-COVERAGE", Verdict.WARN, broken_seed(unscored=50_000)),

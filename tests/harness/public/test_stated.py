@@ -159,17 +159,28 @@ def test_sizes_of_other_records_are_not_held_against_a_folder(tmp_path):
 
 @pytest.mark.parametrize(("size", "fits"), [("35.9M", True), ("36M", True), ("26.5M", False)])
 def test_a_model_of_another_size_than_the_logs_is_named(tmp_path, size, fits):
-    text = (
-        readme() + f"\nEleven layers, {size} parameters. PR #1 had 21.8M parameters.\n\nA wider one, {size} params.\n"
-    )
+    text = readme() + "\nPR #1 had 21.8M parameters.\n\nTwo layers add 4.4M parameters.\n\n"
+    text += f"A wider one, {size} params.\n"
     folder = PublicFolder(files={"README.md": text})
     assert [i.line for i in grave(tmp_path, folder, "A9-MODEL-MATCH")] == ([] if fits else [len(text.splitlines())])
+
+
+def test_a_subset_in_the_run_command_is_named(tmp_path):
+    text = readme() + "\n    PPM_ORDER=5 PPM_SUBSET_TOKENS=3000000 torchrun train_gpt.py\n"
+    assert grave(tmp_path, PublicFolder(files={"README.md": text}), "C4-COVERAGE")
 
 
 def test_a_temperature_of_one_is_none(tmp_path):
     folder = PublicFolder()
     folder.seeds[0].extra = ["TTT temperature: 1.0"]
     assert not grave(tmp_path, folder, "C4-SINGLE-PASS")
+
+
+def test_a_column_of_seeds_may_stand_anywhere(tmp_path):
+    text = "# Made up\n\n| Run ID | Seed | Exact val_bpb |\n|---|---:|---:|\n"
+    text += "| `r1` | 1 | 1.0801 |\n| `r2` | 2 | 1.0888 |\n| **mean** | | 1.0845 |\n"
+    found = grave(tmp_path, PublicFolder(files={"README.md": text}), "A9-README-MATCH")
+    assert [(i.line, i.found) for i in found] == [(6, "1.0888")]
 
 
 def test_a_readme_under_another_name_is_read_and_warned_about(tmp_path):
