@@ -1,10 +1,12 @@
-"""Table of ablations of packaging for a checkpoint: what each choice costs in nats a token and in bytes.
+"""Table of ablations of packaging for checkpoints: what each choice costs in nats a token and in bytes.
 
-    python -m submission.package.ablate CHECKPOINT SHARD --preset best --budget 15950000 --seeds 1337 42 2025
-    python -m submission.package.ablate CHECKPOINT SHARD --preset smoke --budget 150000 --only rd "rd, random tokens"
+    python -m submission.package.ablate SHARD CHECKPOINT --preset best --budget 15950000 --seeds 1337 42 2025
+    python -m submission.package.ablate SHARD A B C --budget 150000 --only rd "rd, random tokens"
+    python -m submission.package.ablate SHARD A B C --without-qat D E F --budget 150000
 
 SHARD is a token shard (1,024 bytes of header, then uint16). The loss is that of the model without adaptation, over the
-first --windows windows; its difference to the float weights is what quantisation lost. Runs on the GPU where one is.
+first --windows windows; "lost" is its difference to the same checkpoint's float weights. --without-qat: checkpoints of
+the same seeds that were trained with LATE_QAT_THRESHOLD=0; rows that name QAT use them. Runs on the GPU where one is.
 """
 
 from __future__ import annotations
@@ -19,128 +21,149 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..checkpoint import CheckpointError, load_calibration, load_checkpoint
 from ..config import Config, ConfigError, load_config
 from ..model.hybrid import Hybrid
 from .fit import DoesNotFit
 from .gptq import NotQuantisable
+from .loss import mean_loss, read_windows
 from .pack import package_model
 from .packed import load_packed
 from .report import Row, table
 
+RATE = {"quant_rd": True, "coder": "range", "quant_bits": 8}
 SEED_STYLE = {"quant_rd": False, "quant_bits": 6, "quant_bits_embed": 8, "quant_bits_ssm_dynamics": 8, "coder": "lzma"}
 ABLATIONS: dict[str, dict[str, object]] = {
-    "rd": {"quant_rd": True, "coder": "range", "quant_bits": 8},
-    "rd, random tokens": {"quant_rd": True, "coder": "range", "quant_bits": 8, "calibration_source": "random"},
-    "rd, train tokens": {"quant_rd": True, "coder": "range", "quant_bits": 8, "calibration_source": "train"},
-    "rd, LZMA": {"quant_rd": True, "coder": "lzma", "quant_bits": 8},
+    "rd": RATE,
+    "rd, random tokens": RATE | {"calibration_source": "random"},
+    "rd, train tokens": RATE | {"calibration_source": "train"},
+    "rd, LZMA": RATE | {"coder": "lzma"},
+    "rd, trained without QAT": RATE,
     "INT6, LZMA": SEED_STYLE,
     "INT6, range coder": SEED_STYLE | {"coder": "range"},
+    "INT6, no pruning": SEED_STYLE,
+    "INT6, trained without QAT": SEED_STYLE,
     "INT6, dynamics INT6": SEED_STYLE | {"quant_bits_ssm_dynamics": 6},
     "INT6, percentile search": SEED_STYLE | {"use_gptq": False},
     "INT6, random tokens": SEED_STYLE | {"calibration_source": "random"},
-    "INT5, LZMA": SEED_STYLE | {"quant_bits": 5},
     "INT6, embedding INT6": SEED_STYLE | {"quant_bits_embed": 6},
+    "INT5, LZMA": SEED_STYLE | {"quant_bits": 5},
+    "INT7, LZMA": SEED_STYLE | {"quant_bits": 7},
+    "INT8, LZMA": SEED_STYLE | {"quant_bits": 8},
 }
+WITHOUT_QAT = {"rd, trained without QAT", "INT6, trained without QAT"}
+UNBOUND = {"INT6, no pruning"}  # as large as it comes out
+NO_BUDGET = 1 << 40
 
 
-@torch.no_grad()
-def mean_loss(model: Hybrid, windows: Tensor) -> float:
-    """Nats a token of windows (n, length + 1), each from the zero state."""
-    device = model.embedding.weight.device
-    parts = torch.split(windows, max(1, 16384 // windows.shape[1]))
-    total = 0.0
-    for part in parts:
-        tokens = part.to(device)
-        logits = model(tokens[:, :-1]).flatten(0, 1).float()
-        total += float(F.cross_entropy(logits, tokens[:, 1:].flatten(), reduction="sum"))
-    return total / (windows.numel() - len(windows))
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A checkpoint ready to be packed: its folder, model, windows to measure on and their loss before packing."""
+
+    folder: Path
+    model: Hybrid
+    windows: Tensor
+    loss: float
 
 
-def ablate(model: Hybrid, config: Config, windows: Tensor, checkpoint: Path, name: str, budget: int, seed: int) -> Row:
-    """One row: bytes, loss over the float weights, seconds; ``lost`` is NaN where the model cannot be packed."""
+def open_case(folder: Path, config: Config, windows: Tensor) -> Case:
+    """Load and measure a checkpoint. Raises ``CheckpointError``."""
+    model = load_checkpoint(folder, config).to("cuda" if torch.cuda.is_available() else "cpu")
+    return Case(folder, model, windows, mean_loss(model, windows))
+
+
+def ablate(case: Case, config: Config, name: str, budget: int, seed: int) -> Row:
+    """One row: bytes, loss, loss over the float weights, seconds; NaN where the model cannot be packed."""
     chosen = dataclasses.replace(config, **ABLATIONS[name])  # type: ignore[arg-type]
+    row: Row = {"ablation": name, "model": case.folder.name, "seed": seed}
     started = time.monotonic()
     try:
         made = package_model(
-            copy.deepcopy(model),
+            copy.deepcopy(case.model),
             chosen,
-            budget,
+            NO_BUDGET if name in UNBOUND else budget,
             seed,
-            lambda: load_calibration(checkpoint, config.vocab_size),
+            lambda: load_calibration(case.folder, config.vocab_size),
             lambda _part, _text: None,
         )
     except (CheckpointError, DoesNotFit, NotQuantisable) as error:
-        return {"seed": seed, "bytes": 0, "lost mnats": math.nan, "pruned": 0, "s": 0.0, "note": str(error)}
+        return row | {"bytes": 0, "nats": math.nan, "lost mnats": math.nan, "pruned": 0, "s": 0.0, "note": str(error)}
     seconds = time.monotonic() - started
-    packed = copy.deepcopy(model)
+    packed = copy.deepcopy(case.model)
     packed.load_state_dict(load_packed(made.data, chosen).weights())
-    lost = mean_loss(packed, windows) - mean_loss(model, windows)
-    pruned = int(str(made.report.get("pruned", 0)))
-    row: Row = {"seed": seed, "bytes": len(made.data), "lost mnats": round(1e3 * lost, 3)}
-    return row | {"pruned": pruned, "s": round(seconds, 1), "note": ""}
-
-
-def read_windows(shard: Path, count: int, length: int) -> Tensor:
-    """The first windows of a shard, int64 (n, length + 1). Raises ``ValueError`` when it has not one."""
-    tokens = np.fromfile(shard, "<u2", count=count * length + 1, offset=1024)
-    count = min(count, (len(tokens) - 1) // length)
-    if count < 1:
-        raise ValueError(f"{shard} holds not one window of {length:,} tokens.")
-    starts = np.arange(count) * length
-    return torch.from_numpy(np.stack([tokens[s : s + length + 1] for s in starts]).astype(np.int64))
+    loss = mean_loss(packed, case.windows)
+    row |= {"bytes": len(made.data), "nats": round(loss, 6), "lost mnats": round(1e3 * (loss - case.loss), 3)}
+    return row | {"pruned": int(str(made.report.get("pruned", 0))), "s": round(seconds, 1), "note": ""}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the table. Returns 0, or 2 when an input is not usable."""
-    parser = argparse.ArgumentParser(prog="python -m submission.package.ablate", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("shard", type=Path)
-    parser.add_argument("--preset", default="smoke", help="RECIPE of the checkpoint")
-    parser.add_argument("--budget", type=int, required=True, help="bytes of model.bin")
-    parser.add_argument("--windows", type=int, default=256)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1337])
-    parser.add_argument("--only", nargs="+", choices=list(ABLATIONS), default=list(ABLATIONS))
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    chosen = parser.parse_args(arguments)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    chosen = _parser().parse_args(arguments)
     try:
-        config = load_config({"RECIPE": chosen.preset}, chosen.preset)
-        model = load_checkpoint(chosen.checkpoint, config).to(device)
+        settings = dict(pair.split("=", 1) for pair in chosen.set)
+        config = load_config({"RECIPE": chosen.preset} | settings, chosen.preset)
         windows = read_windows(chosen.shard, chosen.windows, config.eval_seq_len)
+        cases = [open_case(folder, config, windows) for folder in chosen.checkpoints]
+        without = [open_case(folder, config, windows) for folder in chosen.without_qat]
     except (ConfigError, CheckpointError, OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
     rows: list[Row] = []
     for name in chosen.only:
-        for seed in chosen.seeds:
-            row: Row = {"ablation": name}
-            row |= ablate(model, config, windows, chosen.checkpoint, name, chosen.budget, seed)
-            rows.append(row)
-            print(json.dumps(row) if chosen.json else f"  {name}, seed {seed}: {row['lost mnats']} mnats", flush=True)
+        for case in without if name in WITHOUT_QAT else cases:
+            for seed in chosen.seeds:
+                row = ablate(case, config, name, chosen.budget, seed)
+                rows.append(row)
+                said = f"  {name}, {case.folder.name}, seed {seed}: {row['lost mnats']} mnats, {row['bytes']:,} bytes"
+                print(json.dumps(row) if chosen.json else said, flush=True)
     if not chosen.json:
-        print("\n" + table(_summary(rows)))
+        print("\n" + table(summary(rows)))
     return 0
 
 
-def _summary(rows: list[Row]) -> list[Row]:
-    """One line an ablation: mean and sample deviation over seeds."""
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m submission.package.ablate", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("shard", type=Path)
+    parser.add_argument("checkpoints", type=Path, nargs="+")
+    parser.add_argument("--without-qat", type=Path, nargs="+", default=[])
+    parser.add_argument("--preset", default="smoke", help="RECIPE of the checkpoints")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="VARIABLE=VALUE", help="settings they were trained with"
+    )
+    parser.add_argument("--budget", type=int, required=True, help="bytes of model.bin")
+    parser.add_argument("--windows", type=int, default=256)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1337], help="seeds of the calibration text")
+    parser.add_argument("--only", nargs="+", choices=list(ABLATIONS), default=list(ABLATIONS))
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    return parser
+
+
+def summary(rows: list[Row]) -> list[Row]:
+    """One line an ablation: mean and sample deviation over checkpoints and seeds; the note of one that failed.
+
+    "to the first" is the mean difference in mnats of the packed losses to the first ablation's, pair by pair.
+    """
     out: list[Row] = []
-    for name in dict.fromkeys(str(row["ablation"]) for row in rows):
+    names = list(dict.fromkeys(str(row["ablation"]) for row in rows))
+    first = [float(row["nats"]) for row in rows if row["ablation"] == names[0]]
+    for name in names:
         own = [row for row in rows if row["ablation"] == name]
-        lost = [float(row["lost mnats"]) for row in own]
-        deviation = round(statistics.stdev(lost), 3) if len(lost) > 1 else "-"
-        mean = round(statistics.fmean(lost), 3)
-        largest = max(int(row["bytes"]) for row in own)
-        line: Row = {"ablation": name, "lost mnats": mean, "sd": deviation, "largest bytes": largest}
-        out.append(line | {key: own[0][key] for key in ("pruned", "s", "note")})
+        lost, nats = ([float(row[key]) for row in own] for key in ("lost mnats", "nats"))
+        paired = [1e3 * (a - b) for a, b in zip(nats, first, strict=False)]
+        line: Row = {"ablation": name, "nats": round(statistics.fmean(nats), 4)}
+        line |= {"lost mnats": round(statistics.fmean(lost), 2), "sd": _deviation(lost)}
+        line |= {"to the first": round(statistics.fmean(paired), 2), "its sd": _deviation(paired)}
+        line |= {"largest bytes": max(int(row["bytes"]) for row in own), "pruned": max(int(r["pruned"]) for r in own)}
+        out.append(line | {"s": max(float(row["s"]) for row in own), "note": max(str(row["note"]) for row in own)})
     return out
+
+
+def _deviation(values: list[float]) -> float | str:
+    return round(statistics.stdev(values), 2) if len(values) > 1 else "-"
 
 
 if __name__ == "__main__":

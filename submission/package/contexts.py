@@ -8,7 +8,7 @@ Everything here runs on torch so that the fit can price a quantisation on the GP
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -80,32 +80,37 @@ def clamp_rare(classes: Tensor, groups: Tensor) -> Tensor:
 
 def entropy_bits(codes: Mapping[str, Tensor], groups: Mapping[str, Tensor]) -> float:
     """Bits of all integers under their own contexts' empirical distributions, with the raw bits and side classes."""
-    kept = {name: side_classes(c) for name, c in codes.items()}
-    classes = torch.cat([predicted(*kept[name]).flatten() for name in codes])
+    sides = [side_classes(c) for c in codes.values()]
+    side = sum(_entropy_of(part) for pair in sides for part in pair)
+    return float(integer_bits(codes, groups, sides).sum()) + side
+
+
+def integer_bits(
+    codes: Mapping[str, Tensor], groups: Mapping[str, Tensor], sides: Sequence[tuple[Tensor, Tensor]]
+) -> Tensor:
+    """Bits of each role's integers, float64 (roles,): ``entropy_bits`` without the side classes ``sides``."""
+    classes = torch.cat([predicted(rows, columns).flatten() for rows, columns in sides])
     group = torch.cat([groups[name][:, None].expand_as(c).flatten() for name, c in codes.items()])
     classes = clamp_rare(classes, group)
     shift = raw_bits(classes)
     symbols = (torch.cat([c.flatten() for c in codes.values()]).long() >> shift) + LIMIT + 1
-    context = group * (HIGHEST - LOWEST + 1) + classes
-    counts = torch.bincount(context * (2 * LIMIT + 2) + symbols, minlength=1).double()
-    counts = torch.nn.functional.pad(counts, (0, -len(counts) % (2 * LIMIT + 2))).view(-1, 2 * LIMIT + 2)
-    side = sum(_entropy_of(part) for pair in kept.values() for part in pair)
-    return _plogp(counts) + float(shift.sum()) + side
+    kinds, width = HIGHEST - LOWEST + 1, 2 * LIMIT + 2
+    context = group * kinds + classes
+    counts = torch.bincount(context * width + symbols, minlength=len(ROLES) * kinds * width).double()
+    bits = _plogp(counts.view(-1, width)).view(len(ROLES), kinds).sum(1)
+    return bits + torch.bincount(group, weights=shift.double(), minlength=len(ROLES))
 
 
-def _plogp(counts: Tensor) -> float:
+def _plogp(counts: Tensor) -> Tensor:
+    """Bits of each row's symbols under that row's own distribution."""
     total = counts.sum(1)
-    return float((torch.special.xlogy(total, total).sum() - torch.special.xlogy(counts, counts).sum()) / math.log(2))
+    nats: Tensor = torch.special.xlogy(total, total) - torch.special.xlogy(counts, counts).sum(1)
+    return nats / math.log(2)
 
 
 def _entropy_of(values: Tensor) -> float:
-    return _plogp(torch.unique(values, return_counts=True)[1][None].double())
+    return float(_plogp(torch.unique(values, return_counts=True)[1][None].double()))
 
 
 def _quarter_octaves(spread: Tensor) -> Tensor:
     return (4 * torch.log2(spread.clamp(min=2.0**-16))).round().long().clamp(-64, 63)
-
-
-def total_size(shapes: Iterable[torch.Size]) -> int:
-    """Integers of all shapes."""
-    return sum(shape.numel() for shape in shapes)

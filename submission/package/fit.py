@@ -1,13 +1,14 @@
 """Fit a model of given row bits under the byte budget: the cheapest ±1 values become 0, only as many as needed.
 
-The rate–distortion packer needs none of this; it is what the recipe of pull request #1890 does.
+The rate–distortion packer needs none of this; it is what the recipe of pull request #1890 does. A full encoding is the
+costly part (LZMA takes most of a minute for 25 million integers), so the entropy of each matrix's integers prices a
+count of pruned values, and each encoding corrects that price.
 """
 
 from __future__ import annotations
 
-import os
+import math
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +18,8 @@ from ..config import Config
 from .packed import Matrix, PackedModel
 
 CLOSE_ENOUGH = 0.001
-ROUNDS = 8
+ENCODINGS = 10
+LEAST_SAVING = 0.05  # bits that a pruned value counts as saving at least
 
 
 class DoesNotFit(ValueError):
@@ -26,13 +28,14 @@ class DoesNotFit(ValueError):
 
 @dataclass(frozen=True)
 class Fit:
-    """The file and its model; how many ±1 values were given up of how many, and their summed price."""
+    """The file and its model; how many ±1 values were given up of how many; their summed price; files written."""
 
     data: bytes
     packed: PackedModel
     pruned: int
     candidates: int
     price: float
+    encodings: int
 
 
 def fit_to_budget(
@@ -45,73 +48,121 @@ def fit_to_budget(
     """Prune to at most ``budget_bytes``, within 0.1 % below it where pruning is needed at all.
 
     The price of a value is scale² · importance of its column (the Hessian's diagonal): the squared error of the
-    layer's output. Several counts are tried at once, one a core. Raises ``DoesNotFit`` with the smallest size.
+    layer's output. Values go in order of price over bits saved. Raises ``DoesNotFit`` with the smallest size.
     """
-    data = packed.to_bytes(config)
-    names, places, price = _candidates(packed, importance)
-    total = len(price)
-    if len(data) <= budget_bytes:
-        return Fit(data, packed, 0, total, 0.0)
-    order = price.argsort(stable=True)
-    places = places[order]
-    spent = price[order].double().cumsum(0)
-
-    def tried(count: int) -> Fit:
-        model = _pruned(packed, names, places[:count])
-        return Fit(model.to_bytes(config), model, count, total, float(spent[count - 1]) if count else 0.0)
-
-    best = tried(total)
-    if len(best.data) > budget_bytes:
-        raise DoesNotFit(
-            f"the model needs {len(best.data):,} bytes with every ±1 value pruned; the budget is {budget_bytes:,}. "
-            "Lower QUANT_BITS, set QUANT_RD=1, or make the model smaller."
-        )
-    low, low_size = 0, len(data)
-    cores = max(1, min(8, os.cpu_count() or 1))
-    for attempt in range(ROUNDS):
-        if len(best.data) >= budget_bytes * (1 - CLOSE_ENOUGH) or best.pruned - low <= 1:
+    order = PruningOrder(packed, importance)
+    total = len(order.price)
+    target = budget_bytes * (1 - CLOSE_ENOUGH / 2)
+    low, high = -1, total  # the largest count known to be too few, the smallest known or hoped to be enough
+    count = 0 if order.entropy_bytes(0) <= budget_bytes else order.solve(target, 1.0)
+    best: tuple[bytes, PackedModel, int] | None = None
+    encodings = 0
+    while encodings < ENCODINGS or best is None:
+        model = order.pruned(count)
+        data = model.to_bytes(config)
+        encodings += 1
+        progress(encodings / ENCODINGS)
+        if len(data) <= budget_bytes:
+            high = count
+            if best is None or len(data) > len(best[0]):
+                best = data, model, count
+            if count == 0 or len(data) >= budget_bytes * (1 - CLOSE_ENOUGH):
+                break
+        elif count == total:
+            raise DoesNotFit(
+                f"the model needs {len(data):,} bytes with every ±1 value pruned; the budget is {budget_bytes:,}. "
+                "Lower QUANT_BITS, set QUANT_RD=1, or make the model smaller."
+            )
+        else:
+            low = count
+        if high - low <= 1 and best is not None:
             break
-        with ThreadPoolExecutor(cores) as pool:
-            trials = list(pool.map(tried, _counts(low, low_size, best, budget_bytes, cores)))
-        for fit in sorted(trials, key=lambda f: f.pruned):
-            if len(fit.data) > budget_bytes:
-                low, low_size = fit.pruned, len(fit.data)
-            elif len(fit.data) > len(best.data):
-                best = fit
-        progress((attempt + 1) / ROUNDS)
-    return best
+        wanted = order.solve(target, len(data) / order.entropy_bytes(count))
+        last = best is None and encodings >= ENCODINGS - 1
+        count = total if last else min(max(wanted, low + 1), high if best is None else high - 1)
+    data, model, count = best
+    return Fit(data, model, count, total, float(order.price[:count].sum()), encodings)
 
 
-def _counts(low: int, low_size: int, high: Fit, budget: int, many: int) -> list[int]:
-    """Counts between both ends, close around where a straight line meets the budget."""
-    span = high.pruned - low
-    at = low + span * (low_size - budget) / max(1, low_size - len(high.data))
-    width = span / (2 * many)
-    counts = {round(at + width * (i - (many - 1) / 2 + 0.25)) for i in range(many)}
-    return sorted({min(high.pruned - 1, max(low + 1, count)) for count in counts})
+class PruningOrder:
+    """All ±1 values of a model in the order in which they are given up.
+
+    price (n,): float64, squared error of each in that order.
+    """
+
+    def __init__(self, packed: PackedModel, importance: Mapping[str, Tensor]) -> None:
+        self._packed = packed
+        self._names = sorted(packed.matrices)
+        self._flat = torch.cat([packed.matrices[name].codes.flatten() for name in self._names])
+        self._kinds: list[Tensor] = []  # of each matrix: counts of the integers' values, zero and ±1 first
+        prices, savings, places, owners = [], [], [], []
+        at = 0
+        for index, name in enumerate(self._names):
+            codes = packed.matrices[name].codes
+            counts = _counts(codes)
+            self._kinds.append(counts)
+            rows, columns = torch.nonzero(codes.abs() == 1, as_tuple=True)
+            prices.append(_price(packed.matrices[name], name, importance, rows, columns))
+            saving = torch.log2(counts[:1].clamp(min=1) / counts[1:3].clamp(min=1)).clamp(min=LEAST_SAVING)
+            sign = (codes[rows, columns] < 0).long()
+            savings.append(saving[sign])
+            places.append(at + rows * codes.shape[1] + columns)
+            owners.append(2 * index + sign)
+            at += codes.numel()
+        price = torch.cat(prices).double()
+        order = (price / torch.cat(savings)).argsort(stable=True)
+        self.price = price[order]
+        self._places = torch.cat(places)[order]
+        owner = torch.cat(owners)[order]
+        by_owner = owner.argsort(stable=True)  # ranks in the order, owner by owner, rising within each
+        ends = torch.bincount(owner, minlength=2 * len(self._names)).cumsum(0)[:-1]
+        self._ranks = torch.tensor_split(by_owner, ends)
+
+    def pruned(self, count: int) -> PackedModel:
+        """The model without its first ``count`` values."""
+        flat = self._flat.clone()
+        flat[self._places[:count]] = 0
+        sizes = [self._packed.matrices[name].codes.numel() for name in self._names]
+        kept = dict(zip(self._names, torch.split(flat, sizes), strict=True))
+        matrices = {
+            name: Matrix(kept[name].view_as(matrix.codes), matrix.scales, None)
+            for name, matrix in self._packed.matrices.items()
+        }
+        return PackedModel(matrices, self._packed.small)
+
+    def entropy_bytes(self, count: int) -> float:
+        """Bytes of all integers, each at the entropy of its matrix, after ``count`` values were pruned."""
+        bits = 0.0
+        for index, counts in enumerate(self._kinds):
+            gone = [int(torch.searchsorted(self._ranks[2 * index + sign], count)) for sign in (0, 1)]
+            left = counts.clone()
+            left[0] += sum(gone)
+            left[1] -= gone[0]
+            left[2] -= gone[1]
+            bits += float(torch.special.xlogy(left.sum(), left.sum()) - torch.special.xlogy(left, left).sum())
+        return bits / (8 * math.log(2))
+
+    def solve(self, target: float, factor: float) -> int:
+        """Least count whose entropy, times ``factor``, is at most ``target`` bytes; all values where none is."""
+        low, high = 0, len(self.price)
+        while low < high:
+            middle = (low + high) // 2
+            if self.entropy_bytes(middle) * factor <= target:
+                high = middle
+            else:
+                low = middle + 1
+        return low
 
 
-def _candidates(packed: PackedModel, importance: Mapping[str, Tensor]) -> tuple[list[str], Tensor, Tensor]:
-    """Names of the tensors, then position (tensor, flat index) and price of every ±1 value."""
-    names = sorted(packed.matrices)
-    places, prices = [], []
-    for index, name in enumerate(names):
-        matrix = packed.matrices[name]
-        scales = matrix.scales
-        if scales is None:
-            raise ValueError(f"{name} is on the rate-distortion grid; it is fitted by its step.")
-        rows, columns = torch.nonzero(matrix.codes.abs() == 1, as_tuple=True)
-        weight = importance.get(name, torch.ones(matrix.codes.shape[1]))
-        prices.append(scales[rows].square() * weight[columns])
-        places.append(torch.stack((torch.full_like(rows, index), rows * matrix.codes.shape[1] + columns), 1))
-    return names, torch.cat(places), torch.cat(prices)
+def _counts(codes: Tensor) -> Tensor:
+    """How often 0, 1, -1 and each other integer occurs, float64."""
+    wide = codes.flatten().long()
+    tally = torch.bincount(torch.where(wide > 0, 2 * wide - 1, -2 * wide), minlength=3)
+    return tally.double()
 
 
-def _pruned(packed: PackedModel, names: list[str], picked: Tensor) -> PackedModel:
-    matrices = {}
-    for index, name in enumerate(names):
-        matrix = packed.matrices[name]
-        flat = matrix.codes.flatten().clone()
-        flat[picked[picked[:, 0] == index, 1]] = 0
-        matrices[name] = Matrix(flat.view_as(matrix.codes), matrix.scales, None)
-    return PackedModel({name: matrices[name] for name in packed.matrices}, packed.small)
+def _price(packed: Matrix, name: str, importance: Mapping[str, Tensor], rows: Tensor, columns: Tensor) -> Tensor:
+    if packed.scales is None:
+        raise ValueError(f"{name} is on the rate-distortion grid; it is fitted by its step.")
+    weight = importance.get(name, torch.ones(packed.codes.shape[1]))
+    return packed.scales[rows].square() * weight[columns]

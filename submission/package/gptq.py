@@ -6,6 +6,7 @@ a column, rate in the rounding decision). Percentile search is what is left wher
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -65,14 +66,21 @@ def percentile_quantise(weight: Tensor, bits: Tensor) -> tuple[Tensor, Tensor]:
 
 def gptq_quantise(weight: Tensor, bits: Tensor, hessian: Tensor) -> tuple[Tensor, Tensor]:
     """Integers int16 (R, C) and scales (R,) that keep ``weight @ inputs``. Raises ``NotQuantisable``."""
-    check_finite(weight, hessian)
-    dead = hessian.diagonal() <= 0
-    scales = clipped_scales(weight, bits, hessian.diagonal())
-    work = weight.float().masked_fill(dead, 0.0)  # a dead input's weight never matters
-    qmax = qmax_of(bits).to(weight.device)
-    one = torch.ones(weight.shape[1], device=weight.device)
-    codes = sweep(work[None], [factorise(hessian)], scales[None], one[None], qmax[None], None)
-    return codes[0], scales
+    return gptq_quantise_all([weight], [bits], [hessian])[0]
+
+
+def gptq_quantise_all(
+    weights: Sequence[Tensor], bits: Sequence[Tensor], hessians: Sequence[Tensor]
+) -> list[tuple[Tensor, Tensor]]:
+    """``gptq_quantise`` of matrices of one shape in one sweep: on a GPU a sweep costs its launches, not its sums."""
+    check_finite(*weights, *hessians)
+    scales = [clipped_scales(w, b, h.diagonal()) for w, b, h in zip(weights, bits, hessians, strict=True)]
+    dead = torch.stack([h.diagonal() <= 0 for h in hessians])  # a dead input's weight never matters
+    work = torch.stack(tuple(weights)).float().masked_fill(dead[:, None], 0.0)
+    qmax = torch.stack([qmax_of(b) for b in bits]).to(work.device)
+    ones = torch.ones(len(work), work.shape[2], device=work.device)
+    codes = sweep(work, [factorise(h) for h in hessians], torch.stack(scales), ones, qmax, None)
+    return list(zip(codes, scales, strict=True))
 
 
 def check_finite(*tensors: Tensor) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,11 +14,11 @@ from torch import Tensor
 from harness.protocol.session import PackageSession, write_whole
 
 from ..checkpoint import load_calibration, load_checkpoint
-from ..config import Config
+from ..config import Config, ConfigError
 from ..model.hybrid import Hybrid
 from .calibrate import Statistics, measure, sample_sequences
 from .fit import CLOSE_ENOUGH, DoesNotFit, fit_to_budget
-from .gptq import check_finite, gptq_quantise, percentile_quantise
+from .gptq import check_finite, gptq_quantise_all, percentile_quantise
 from .grid import is_quantised, row_bits
 from .packed import Matrix, PackedModel
 from .rate import RatePlan, fit_rate
@@ -36,7 +37,9 @@ class Package:
 
 
 def package(session: PackageSession, config: Config, device: torch.device) -> None:
-    """Write ``model.bin``; print the report as one JSON line and store it. Raises the errors of its parts."""
+    """Write ``model.bin`` and print the report as one JSON line. Raises the errors of its parts."""
+    if config.vocab_size != session.vocab_size:
+        raise ConfigError(f"VOCAB_SIZE is {config.vocab_size}; the track's data set has {session.vocab_size} tokens.")
     model = load_checkpoint(session.checkpoint_dir, config).to(device)
     made = package_model(
         model,
@@ -142,6 +145,7 @@ def _by_bits(
         "pruned": fit.pruned,
         "pruning_candidates": fit.candidates,
         "pruning_price": fit.price,
+        "encodings": fit.encodings,
     }
     return Package(fit.data, fit.packed, report)
 
@@ -151,20 +155,23 @@ def quantise_rows(
 ) -> tuple[PackedModel, dict[str, float]]:
     """The model on rows of given bits, and each matrix's output error over that of plain rounding to nearest."""
     matrices, small = quantisable(model)
-    packed = PackedModel({}, small)
+    bits = {name: row_bits(name, w.shape, config).to(w.device) for name, w in matrices.items()}
+    made = {name: percentile_quantise(w, bits[name]) for name, w in matrices.items()}
     errors: dict[str, float] = {}
-    for index, (name, weight) in enumerate(matrices.items()):
-        bits = row_bits(name, weight.shape, config).to(weight.device)
-        codes, scales = plain = percentile_quantise(weight, bits)
-        hessian = statistics.hessians.get(name) if config.use_gptq else None
-        if hessian is not None:
-            codes, scales = gptq_quantise(weight, bits, hessian)
-            errors[name] = _output_error(weight, codes, scales, hessian) / max(
-                _output_error(weight, *plain, hessian), 1e-30
-            )
-        packed.matrices[name] = Matrix(codes.cpu(), scales.cpu(), None)
-        progress((index + 1) / len(matrices))
-    return packed, errors
+    shapes: dict[torch.Size, list[str]] = defaultdict(list)
+    for name, weight in matrices.items():
+        if config.use_gptq and name in statistics.hessians:
+            shapes[weight.shape].append(name)
+    for index, names in enumerate(shapes.values()):
+        hessians = [statistics.hessians[name] for name in names]
+        swept = gptq_quantise_all([matrices[n] for n in names], [bits[n] for n in names], hessians)
+        for name, hessian, better in zip(names, hessians, swept, strict=True):
+            plain = _output_error(matrices[name], *made[name], hessian)
+            errors[name] = _output_error(matrices[name], *better, hessian) / max(plain, 1e-30)
+            made[name] = better
+        progress((index + 1) / len(shapes))
+    packed = {name: Matrix(codes.cpu(), scales.cpu(), None) for name, (codes, scales) in made.items()}
+    return PackedModel(packed, small), errors
 
 
 def _output_error(weight: Tensor, codes: Tensor, scales: Tensor, hessian: Tensor) -> float:

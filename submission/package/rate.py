@@ -24,6 +24,8 @@ from .packed import Matrix, Steps, power_of_quarter
 
 FLOOR = 1e-2  # an output's measured sensitivity counts at least this part of its matrix's mean
 HEADROOM = 1.5  # room for the errors that the sweep adds to a weight
+ENCODINGS = 10
+ALL_ZERO = 20  # octaves over a step as wide as the weights: nothing is left
 RELUCTANCE = math.log(2) / 6  # squared steps a bit: the slope of Δ²/12 where all integers have the same step
 
 
@@ -46,6 +48,15 @@ class Plan:
         """Row exponents, raised where a weight (with room for what the sweep adds) would leave ±LIMIT."""
         needed = (4 * torch.log2(self.largest.double() * HEADROOM / (delta * LIMIT))).ceil().long()
         return torch.maximum(self.rows, needed)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The model at one Δ and the bytes of its integers at the coder's own conditional entropy."""
+
+    log_delta: float
+    matrices: dict[str, Matrix]
+    entropy: float
 
 
 class RatePlan:
@@ -82,6 +93,11 @@ class RatePlan:
         """Bytes of all integers at the coder's own conditional entropy."""
         return entropy_bits({n: m.codes for n, m in matrices.items()}, self._groups) / 8
 
+    def trial(self, log_delta: float) -> Trial:
+        """The model at Δ = 2^log_delta with its price."""
+        matrices = self.quantise(log_delta)
+        return Trial(log_delta, matrices, self.entropy_bytes(matrices))
+
     def predicted_loss(self, matrices: Mapping[str, Matrix], statistics: Statistics) -> dict[str, float]:
         """½·Σ w_i eᵢᵀHeᵢ of each matrix: nats a token that its error is expected to cost."""
         losses = {}
@@ -109,40 +125,48 @@ def fit_rate(
     The entropy prices a trial; the coder's own size corrects the price. Raises ``ValueError`` with the nearest size.
     """
     target = budget_bytes * (1 - close / 2)
-    log_delta, overhead = plan.first_guess(8 * target / plan.count), 0.0
+    guess = plan.first_guess(8 * target / plan.count)
+    trial = _solve(plan, plan.trial(guess), target, budget_bytes * close / 8)
+    too_fine, fits = -math.inf, math.inf  # log₂Δ known to be over the budget, and known to be under it
     best: tuple[bytes, dict[str, Matrix]] | None = None
-    smallest = math.inf
-    for attempt in range(6):
-        log_delta = _solve(plan, log_delta, target - overhead, budget_bytes * close / 8)
-        matrices = plan.quantise(log_delta)
-        data = encode(matrices)
-        progress((attempt + 1) / 6)
-        smallest = min(smallest, len(data))
-        if len(data) <= budget_bytes and (best is None or len(data) > len(best[0])):
-            best = data, matrices
-        if budget_bytes * (1 - close) <= len(data) <= budget_bytes:
-            break
-        overhead = len(data) - plan.entropy_bytes(matrices)
-        if target <= overhead:
-            break
+    for attempt in range(ENCODINGS):
+        data = encode(trial.matrices)
+        progress((attempt + 1) / ENCODINGS)
+        if len(data) > budget_bytes:
+            too_fine = max(too_fine, trial.log_delta)
+        else:
+            fits = min(fits, trial.log_delta)
+            if best is None or len(data) > len(best[0]):
+                best = data, trial.matrices
+            if len(data) >= budget_bytes * (1 - close):
+                break
+        overhead = len(data) - trial.entropy
+        if target <= overhead and math.isinf(fits):  # is there a size that fits at all?
+            fits = plan.first_guess(0) + ALL_ZERO
+            smallest = len(encode(plan.quantise(fits)))
+            if smallest > budget_bytes:
+                raise ValueError(f"the nearest size is {smallest:,} bytes, with all integers zero")
+        trial = _solve(plan, trial, max(target - overhead, trial.entropy / 4), budget_bytes * close / 8)
+        if not too_fine < trial.log_delta < fits:
+            trial = plan.trial((max(too_fine, trial.log_delta - 1) + min(fits, trial.log_delta + 1)) / 2)
     if best is None:
-        raise ValueError(f"the nearest size that the coder reaches is {int(smallest):,} bytes")
+        raise ValueError(f"no step that fits was found in {ENCODINGS} files")
     return best
 
 
-def _solve(plan: RatePlan, log_delta: float, target: float, tolerance: float) -> float:
-    """log₂Δ whose entropy is ``target`` bytes, by steps of the known slope (a bit a weight an octave) and secants."""
+def _solve(plan: RatePlan, trial: Trial, target: float, tolerance: float) -> Trial:
+    """The trial whose entropy is ``target`` bytes, by the known slope (a bit a weight an octave), then secants."""
     slope = -plan.count / 8
-    before: tuple[float, float] | None = None
     for _ in range(10):
-        excess = plan.entropy_bytes(plan.quantise(log_delta)) - target
+        excess = trial.entropy - target
         if abs(excess) <= tolerance:
             break
-        if before is not None and before[0] != log_delta and excess != before[1]:
-            slope = min(-plan.count / 80, (excess - before[1]) / (log_delta - before[0]))
-        before = log_delta, excess
-        log_delta -= max(-4.0, min(4.0, excess / slope))
-    return log_delta
+        before = trial
+        trial = plan.trial(before.log_delta - max(-4.0, min(4.0, excess / slope)))
+        if trial.entropy != before.entropy:
+            secant = (trial.entropy - before.entropy) / (trial.log_delta - before.log_delta)
+            slope = min(-plan.count / 80, secant)
+    return trial
 
 
 def _plan(weight: Tensor, statistics: Statistics, name: str) -> Plan:

@@ -1,10 +1,13 @@
 """Where the bytes of a model file go, by role; and whether Mamba-3's matrices compress worse because of their rows.
 
     python -m submission.package.report model.bin --preset smoke [--json]
+    python -m submission.package.report model.bin --checkpoint FOLDER --shard val.bin --windows 64
 
 Raw bits are those of a fixed width for the integers' range; H0 is the entropy of a role's integers without context;
-coded is the conditional entropy under the coder's contexts. `rows` repeats the packing of each in_proj with its rows
-shuffled, coded role by role, and with all rows brought to one spread before they are rounded.
+coded is what the file's own coder takes (range: the conditional entropy under its contexts; LZMA: of the role alone).
+A code.bundle beside the model file is a row of its own. With a checkpoint and a shard of tokens, each role alone is
+quantised: "lost" is what that costs in millinats a token, "share" its part of the sum over all roles. The second table
+repeats the packing of each matrix with its rows shuffled, coded role by role, and with all rows at one spread.
 """
 
 from __future__ import annotations
@@ -19,39 +22,99 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from harness.protocol.container import read_container
+
+from ..checkpoint import CheckpointError, load_checkpoint
 from ..config import Config, ConfigError, load_config
-from .contexts import entropy_bits, role_rows, row_groups
+from ..model.hybrid import Hybrid
+from .contexts import ROLES, integer_bits, role_rows, row_groups, side_classes
+from .loss import mean_loss, read_windows
 from .packed import ArtifactError, PackedModel, load_packed
 
 Row = dict[str, float | int | str]
+_SIDE = ("scales/", "steps/", "side", "delta")
+_MAX_BODY = 1 << 30
 
 
-def by_role(packed: PackedModel, config: Config) -> list[Row]:
+def by_role(packed: PackedModel, config: Config, coder: str) -> list[Row]:
     """One row a role: integers, raw bits, H0, LZMA and coded bits each, share of zeros, coded bytes."""
+    codes = {name: matrix.codes for name, matrix in packed.matrices.items()}
+    groups = {name: row_groups(name, len(c), config) for name, c in codes.items()}
+    conditional = integer_bits(codes, groups, [side_classes(c) for c in codes.values()])
     parts: dict[str, list[Tensor]] = {}
-    coded: dict[str, float] = {}
-    for name, matrix in packed.matrices.items():
-        for role, rows in role_rows(name, len(matrix.codes), config).items():
-            codes = matrix.codes[rows]
-            parts.setdefault(role, []).append(codes.flatten())
-            bits = entropy_bits({name: codes}, {name: row_groups(name, len(matrix.codes), config)[rows]})
-            coded[role] = coded.get(role, 0.0) + bits
+    for name, matrix in codes.items():
+        for role, rows in role_rows(name, len(matrix), config).items():
+            parts.setdefault(role, []).append(matrix[rows].flatten())
     out: list[Row] = []
     for role, pieces in parts.items():
         values = torch.cat(pieces)
+        plain = 8 * _lzma(values)
+        bits = plain if coder == "lzma" else float(conditional[ROLES.index(role)])
         out.append(
             {
                 "role": role,
                 "integers": len(values),
                 "raw bits": math.ceil(math.log2(2 * int(values.abs().max()) + 1)),
                 "H0": round(_h0(values), 3),
-                "LZMA": round(8 * _lzma(values) / len(values), 3),
-                "coded": round(coded[role] / len(values), 3),
+                "LZMA": round(plain / len(values), 3),
+                "coded": round(bits / len(values), 3),
                 "zeros": round(float((values == 0).float().mean()), 3),
-                "bytes": round(coded[role] / 8),
+                "bytes": round(bits / 8),
             }
         )
     return out
+
+
+def coder_of(data: bytes) -> str:
+    """The coder that wrote a model file."""
+    return "range" if "meta" in read_container(data, max_unpacked_bytes=_MAX_BODY) else "lzma"
+
+
+def other_bytes(data: bytes, roles: list[Row], code: int | None) -> list[Row]:
+    """Rows for what is no integer: scales or steps with the classes, frequency tables, small tensors, rest; code.
+
+    Parts that are compressed together share those bytes in proportion to what each takes alone.
+    """
+    outer = read_container(data, max_unpacked_bytes=_MAX_BODY)
+    meta = read_container(outer.pop("meta"), max_unpacked_bytes=_MAX_BODY) if "meta" in outer else outer
+    groups = {"scales": _SIDE, "tables": ("tables",), "small tensors": ("small/",)}
+    sizes: dict[str, int] = {}
+    for row, prefixes in groups.items():
+        together = b"".join(meta[n] for n in sorted(meta) if n.startswith(prefixes))
+        apart = sum(len(part) for name, part in outer.items() if meta is not outer and name.startswith(prefixes))
+        sizes[row] = apart + (len(lzma.compress(together, format=lzma.FORMAT_ALONE)) if together else 0)
+    rest = len(data) - sum(int(row["bytes"]) for row in roles) - sum(sizes.values())
+    rows: list[Row] = [{"role": row, "bytes": size} for row, size in sizes.items()]
+    rows.append({"role": "heads and rounding", "bytes": rest})
+    return rows + ([] if code is None else [{"role": "code", "bytes": code}])
+
+
+def quality(
+    model: Hybrid, packed: PackedModel, config: Config, windows: Tensor, roles: list[Row], others: list[Row]
+) -> float:
+    """Add columns "lost mnats" and "share": each role alone at its stored values. Returns mnats lost by all at once."""
+    floats = {name: p.detach().clone() for name, p in model.named_parameters()}
+    whole = mean_loss(model, windows)
+    lost: dict[str, float] = {}
+    for role in (str(row["role"]) for row in roles):
+        changed = dict(floats)
+        for name, matrix in packed.matrices.items():
+            rows = role_rows(name, len(matrix.codes), config).get(role)
+            if rows is not None:
+                changed[name] = floats[name].clone()
+                changed[name][rows] = matrix.weight()[rows]
+        model.load_state_dict(changed)
+        lost[role] = 1e3 * (mean_loss(model, windows) - whole)
+    model.load_state_dict(floats | packed.small)
+    lost["small tensors"] = 1e3 * (mean_loss(model, windows) - whole)
+    model.load_state_dict(packed.weights())
+    together = 1e3 * (mean_loss(model, windows) - whole)
+    model.load_state_dict(floats)
+    for row in roles + others:
+        if str(row["role"]) in lost:
+            row["lost mnats"] = round(lost[str(row["role"])], 3)
+            row["share"] = round(lost[str(row["role"])] / sum(lost.values()), 3)
+    return together
 
 
 def rows_experiment(packed: PackedModel, config: Config, seed: int = 0) -> list[Row]:
@@ -87,15 +150,19 @@ def rows_experiment(packed: PackedModel, config: Config, seed: int = 0) -> list[
 
 
 def table(rows: list[Row]) -> str:
-    """Plain aligned columns."""
+    """Plain aligned columns; a row may lack some of the first row's."""
     heads = list(rows[0])
-    cells = [heads] + [[f"{row[h]:,}" if isinstance(row[h], int) else str(row[h]) for h in heads] for row in rows]
+    cells = [heads] + [[_cell(row.get(h, "")) for h in heads] for row in rows]
     widths = [max(len(line[i]) for line in cells) for i in range(len(heads))]
     lines = []
     for line in cells:
         first, *others = (cell.rjust(width) for cell, width in zip(line, widths, strict=True))
         lines.append("  ".join((first.strip().ljust(widths[0]), *others)))
     return "\n".join(lines)
+
+
+def _cell(value: float | int | str) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _h0(values: Tensor) -> float:
@@ -111,27 +178,43 @@ def _lzma(codes: Tensor) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print both tables. Returns 0, or 2 when the file or the preset is not usable."""
+    """Print both tables. Returns 0, or 2 when an input is not usable."""
     parser = argparse.ArgumentParser(prog="python -m submission.package.report", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("model", type=Path, help="model.bin of a run")
     parser.add_argument("--preset", default="smoke", help="RECIPE that the run used")
+    parser.add_argument("--set", nargs="+", default=[], metavar="VARIABLE=VALUE", help="settings that the run changed")
+    parser.add_argument("--checkpoint", type=Path, help="the float weights, for the share of quality")
+    parser.add_argument("--shard", type=Path, help="tokens to measure the loss on; goes with --checkpoint")
+    parser.add_argument("--windows", type=int, default=64)
     parser.add_argument("--json", action="store_true", help="print JSON")
     chosen = parser.parse_args(arguments)
+    if (chosen.checkpoint is None) != (chosen.shard is None):
+        parser.error("--checkpoint and --shard go together.")
     try:
-        config = load_config({"RECIPE": chosen.preset}, chosen.preset)
+        settings = dict(pair.split("=", 1) for pair in chosen.set)
+        config = load_config({"RECIPE": chosen.preset} | settings, chosen.preset)
         data = chosen.model.read_bytes()
         packed = load_packed(data, config)
-    except (OSError, ConfigError, ArtifactError) as error:
+        code = chosen.model.with_name("code.bundle")
+        roles = by_role(packed, config, coder_of(data))
+        others = other_bytes(data, roles, code.stat().st_size if code.is_file() else None)
+        together = None
+        if chosen.checkpoint is not None:
+            windows = read_windows(chosen.shard, chosen.windows, config.eval_seq_len)
+            together = quality(load_checkpoint(chosen.checkpoint, config), packed, config, windows, roles, others)
+    except (OSError, ConfigError, CheckpointError, ArtifactError, ValueError) as error:
         print(f"{chosen.model}: {error}", file=sys.stderr)
         return 2
-    roles, rows = by_role(packed, config), rows_experiment(packed, config)
+    rows = rows_experiment(packed, config)
     if chosen.json:
-        print(json.dumps({"bytes": len(data), "roles": roles, "rows": rows}, indent=1))
+        shown = {"bytes": len(data), "roles": roles + others, "rows": rows, "lost mnats together": together}
+        print(json.dumps(shown, indent=1))
         return 0
-    rest = len(data) - sum(int(row["bytes"]) for row in roles)
-    print(f"{chosen.model}: {len(data):,} bytes; {rest:,} of them tables, small tensors, scales and head\n")
-    print(table(roles), "\n")
+    print(f"{chosen.model}: {len(data):,} bytes\n")
+    print(table(roles + others), "\n")
+    if together is not None:
+        print(f"All at once lose {together:.3f} mnats a token.\n")
     print(table(rows))
     return 0
 

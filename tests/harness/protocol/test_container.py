@@ -35,6 +35,15 @@ def test_what_is_written_comes_back_and_equal_sections_give_equal_bytes(sections
     assert write_container(None, dict(reversed(sections.items())), codec=codec) == data
 
 
+def test_a_body_of_several_blocks_is_one_stream_that_does_not_depend_on_the_cores(monkeypatch):
+    sections = {"a": bytes(range(251)) * 9_000, "b": bytes(3_000_001), "c": b"end"}
+    data = write_container(None, sections, codec="lzma")
+    assert len(data) < 20_000
+    assert read_container(data, max_unpacked_bytes=6_000_000) == sections
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0})
+    assert write_container(None, sections, codec="lzma") == data
+
+
 @given(st.binary(max_size=400))
 def test_any_bytes_end_in_a_container_error(data):
     with pytest.raises(ContainerError):

@@ -12,7 +12,9 @@ from submission.checkpoint import save_checkpoint
 from submission.config import load_config
 from submission.model.hybrid import build_model
 from submission.package import ablate, report
+from submission.package.loss import mean_loss, read_windows
 from submission.package.pack import package_model
+from submission.package.packed import load_packed
 
 SMOKE = load_config({"RECIPE": "smoke"}, "smoke")
 
@@ -31,27 +33,65 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_ablations_are_measured_and_summed_up(smoke: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shard = str(smoke / "shard.bin")
     only = ["--only", "INT6, percentile search", "rd, train tokens"]
-    code = ablate.main([str(smoke), shard, "--budget", "400000", "--windows", "2", *only])
+    code = ablate.main([shard, str(smoke), "--budget", "400000", "--windows", "2", *only])
     out = capsys.readouterr().out
     assert code == 0
     assert "INT6, percentile search" in out
     assert "CALIBRATION_SOURCE=train" in out  # the checkpoint has no train tokens, and the row says so
-    assert ablate.main([str(smoke / "none"), shard, "--budget", "1"]) == 2
+    assert ablate.main([shard, str(smoke / "none"), "--budget", "1"]) == 2
 
 
-def test_the_report_adds_up(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_rows_of_qat_and_pruning_take_their_own_models_and_budgets(
+    smoke: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = small_config(gptq_num_seqs=2, gptq_seq_len=32, quant_bits=8)
+    torch.manual_seed(1)
+    save_checkpoint(tmp_path, dict(build_model(SMOKE).named_parameters()), SMOKE)
+    names = ["INT6, no pruning", "INT6, LZMA", "INT6, trained without QAT"]
+    arguments = [str(smoke / "shard.bin"), str(smoke), "--without-qat", str(tmp_path), "--windows", "2", "--json"]
+    short = ["--set", "GPTQ_NUM_SEQS=2", "GPTQ_SEQ_LEN=16", "--only"]
+    assert ablate.main([*arguments, "--budget", "1", *short, names[0]]) == 0
+    budget = json.loads(capsys.readouterr().out)["bytes"] * 49 // 50
+    assert ablate.main([*arguments, "--budget", str(budget), *short, *names]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    by_name = {row["ablation"]: row for row in rows}
+    assert list(by_name) == names
+    assert by_name["INT6, no pruning"]["pruned"] == 0 < by_name["INT6, LZMA"]["pruned"]
+    assert by_name["INT6, no pruning"]["bytes"] > budget >= by_name["INT6, LZMA"]["bytes"]
+    assert by_name["INT6, trained without QAT"]["model"] == tmp_path.name
+    lines = ablate.summary(rows)
+    assert lines[0]["to the first"] == 0
+    assert lines[1]["to the first"] == pytest.approx(1e3 * (rows[1]["nats"] - rows[0]["nats"]), abs=0.01)
+
+
+@pytest.mark.parametrize("coder", ["range", "lzma"])
+def test_the_report_adds_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, coder: str
+) -> None:
+    config = small_config(gptq_num_seqs=2, gptq_seq_len=32, quant_bits=8, coder=coder)
     monkeypatch.setattr(report, "load_config", lambda environ, track: config)
-    made = package_model(
-        lively_model(config).float(), config, 10**6, 1, lambda: torch.zeros(1), lambda part, text: None
-    )
+    model = lively_model(config).float()
+    save_checkpoint(tmp_path, dict(model.named_parameters()), config)
+    (tmp_path / "shard.bin").write_bytes(bytes(1024) + (np.arange(600) % 64).astype("<u2").tobytes())
+    made = package_model(model, config, 10**6, 1, lambda: torch.zeros(1), lambda part, text: None)
     (tmp_path / "model.bin").write_bytes(made.data)
-    assert report.main([str(tmp_path / "model.bin"), "--json"]) == 0
+    (tmp_path / "code.bundle").write_bytes(bytes(321))
+    measured = ["--checkpoint", str(tmp_path), "--shard", str(tmp_path / "shard.bin"), "--windows", "2"]
+    assert report.main([str(tmp_path / "model.bin"), "--json", *measured]) == 0
     shown = json.loads(capsys.readouterr().out)
-    assert sum(row["integers"] for row in shown["roles"]) == sum(m.codes.numel() for m in made.packed.matrices.values())
-    assert 0 < sum(row["bytes"] for row in shown["roles"]) < shown["bytes"] == len(made.data)
+    roles = {row["role"]: row for row in shown["roles"]}
+    integers = sum(row.get("integers", 0) for row in shown["roles"])
+    assert integers == sum(m.codes.numel() for m in made.packed.matrices.values())
+    assert roles["code"]["bytes"] == 321
+    assert sum(row["bytes"] for row in shown["roles"]) == shown["bytes"] + 321 == len(made.data) + 321
+    assert roles["scales"]["bytes"] > 0 < roles["small tensors"]["bytes"]
+    assert sum(row.get("share", 0) for row in shown["roles"]) == pytest.approx(1, abs=0.02)
+    whole = shown["lost mnats together"]
+    packed = load_packed(made.data, config)
+    windows = read_windows(tmp_path / "shard.bin", 2, config.eval_seq_len)
+    before = mean_loss(model, windows)
+    model.load_state_dict(packed.weights())
+    assert whole == pytest.approx(1e3 * (mean_loss(model, windows) - before), abs=1e-3)
     assert {"shuffled rows", "role by role", "equal spreads"} <= set(shown["rows"][0])
     (tmp_path / "model.bin").write_bytes(made.data[:-1])
     assert report.main([str(tmp_path / "model.bin")]) == 2
+    assert report.main([str(tmp_path / "none.bin")]) == 2

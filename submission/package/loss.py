@@ -1,0 +1,37 @@
+"""The loss of a model on windows of a token shard: what the tables of ablations and of roles measure quality by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..model.hybrid import Hybrid
+
+TOKENS = 16384  # of one pass
+HEADER_BYTES = 1024
+
+
+@torch.no_grad()
+def mean_loss(model: Hybrid, windows: Tensor) -> float:
+    """Nats a token of windows (n, length + 1), each from the zero state."""
+    device = model.embedding.weight.device
+    total = 0.0
+    for part in torch.split(windows, max(1, TOKENS // windows.shape[1])):
+        tokens = part.to(device)
+        logits = model(tokens[:, :-1]).flatten(0, 1).float()
+        total += float(F.cross_entropy(logits, tokens[:, 1:].flatten(), reduction="sum"))
+    return total / (windows.numel() - len(windows))
+
+
+def read_windows(shard: Path, count: int, length: int) -> Tensor:
+    """The first windows of a shard, int64 (n, length + 1). Raises ``ValueError`` when it has not one."""
+    tokens = np.fromfile(shard, "<u2", count=count * length + 1, offset=HEADER_BYTES)
+    count = min(count, (len(tokens) - 1) // length)
+    if count < 1:
+        raise ValueError(f"{shard} holds not one window of {length:,} tokens.")
+    starts = np.arange(count) * length
+    return torch.from_numpy(np.stack([tokens[s : s + length + 1] for s in starts]).astype(np.int64))
