@@ -24,6 +24,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from harness.protocol.session import write_whole
+
 from ..checkpoint import CheckpointError, load_calibration, load_checkpoint
 from ..config import Config, ConfigError, load_config
 from ..model.hybrid import Hybrid
@@ -75,8 +77,11 @@ def open_case(folder: Path, config: Config, windows: Tensor) -> Case:
     return Case(folder, model, windows, mean_loss(model, windows))
 
 
-def ablate(case: Case, config: Config, name: str, budget: int, seed: int) -> Row:
-    """One row: bytes, loss, loss over the float weights, seconds; NaN where the model cannot be packed."""
+def ablate(case: Case, config: Config, name: str, budget: int, seed: int, keep: Path | None = None) -> Row:
+    """One row: bytes, loss, loss over the float weights, seconds; NaN where the model cannot be packed.
+
+    keep: folder for the model file, named after the row.
+    """
     chosen = dataclasses.replace(config, **ABLATIONS[name])  # type: ignore[arg-type]
     row: Row = {"ablation": name, "model": case.folder.name, "seed": seed}
     started = time.monotonic()
@@ -92,6 +97,9 @@ def ablate(case: Case, config: Config, name: str, budget: int, seed: int) -> Row
     except (CheckpointError, DoesNotFit, NotQuantisable) as error:
         return row | {"bytes": 0, "nats": math.nan, "lost mnats": math.nan, "pruned": 0, "s": 0.0, "note": str(error)}
     seconds = time.monotonic() - started
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+        write_whole(keep / f"{name} {case.folder.name} {seed}.bin".replace(", ", "-").replace(" ", "-"), made.data)
     packed = copy.deepcopy(case.model)
     packed.load_state_dict(load_packed(made.data, chosen).weights())
     loss = mean_loss(packed, case.windows)
@@ -115,7 +123,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name in chosen.only:
         for case in without if name in WITHOUT_QAT else cases:
             for seed in chosen.seeds:
-                row = ablate(case, config, name, chosen.budget, seed)
+                row = ablate(case, config, name, chosen.budget, seed, chosen.keep)
                 rows.append(row)
                 said = f"  {name}, {case.folder.name}, seed {seed}: {row['lost mnats']} mnats, {row['bytes']:,} bytes"
                 print(json.dumps(row) if chosen.json else said, flush=True)
@@ -138,6 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--windows", type=int, default=256)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1337], help="seeds of the calibration text")
     parser.add_argument("--only", nargs="+", choices=list(ABLATIONS), default=list(ABLATIONS))
+    parser.add_argument("--keep", type=Path, help="folder to keep the model files in")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     return parser
 

@@ -51,9 +51,11 @@ def test_rows_of_qat_and_pruning_take_their_own_models_and_budgets(
     short = ["--set", "GPTQ_NUM_SEQS=2", "GPTQ_SEQ_LEN=16", "--only"]
     assert ablate.main([*arguments, "--budget", "1", *short, names[0]]) == 0
     budget = json.loads(capsys.readouterr().out)["bytes"] * 49 // 50
-    assert ablate.main([*arguments, "--budget", str(budget), *short, *names]) == 0
+    kept = tmp_path / "kept"
+    assert ablate.main([*arguments, "--keep", str(kept), "--budget", str(budget), *short, *names]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     by_name = {row["ablation"]: row for row in rows}
+    assert sorted(f.stat().st_size for f in kept.iterdir()) == sorted(row["bytes"] for row in rows)
     assert list(by_name) == names
     assert by_name["INT6, no pruning"]["pruned"] == 0 < by_name["INT6, LZMA"]["pruned"]
     assert by_name["INT6, no pruning"]["bytes"] > budget >= by_name["INT6, LZMA"]["bytes"]
