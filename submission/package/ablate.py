@@ -5,8 +5,9 @@
     python -m submission.package.ablate SHARD A B C --without-qat D E F --budget 150000
 
 SHARD is a token shard (1,024 bytes of header, then uint16). The loss is that of the model without adaptation, over the
-first --windows windows; "lost" is its difference to the same checkpoint's float weights. --without-qat: checkpoints of
-the same seeds that were trained with LATE_QAT_THRESHOLD=0; rows that name QAT use them. Runs on the GPU where one is.
+first --windows windows, and in bpb where the shard's byte ledger lies beside it; "lost" is its difference to the same
+checkpoint's float weights. --without-qat: checkpoints of the same seeds that were trained with LATE_QAT_THRESHOLD=0;
+rows that name QAT use them. Runs on the GPU where one is.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from ..config import Config, ConfigError, load_config
 from ..model.hybrid import Hybrid
 from .fit import DoesNotFit
 from .gptq import NotQuantisable
-from .loss import mean_loss, read_windows
+from .loss import bytes_per_token, mean_loss, read_windows
 from .pack import package_model
 from .packed import load_packed
 from .report import Row, table
@@ -69,12 +70,13 @@ class Case:
     model: Hybrid
     windows: Tensor
     loss: float
+    bytes_per_token: float
 
 
-def open_case(folder: Path, config: Config, windows: Tensor) -> Case:
+def open_case(folder: Path, config: Config, windows: Tensor, bytes_per_token: float) -> Case:
     """Load and measure a checkpoint. Raises ``CheckpointError``."""
     model = load_checkpoint(folder, config).to("cuda" if torch.cuda.is_available() else "cpu")
-    return Case(folder, model, windows, mean_loss(model, windows))
+    return Case(folder, model, windows, mean_loss(model, windows), bytes_per_token)
 
 
 def ablate(case: Case, config: Config, name: str, budget: int, seed: int, keep: Path | None = None) -> Row:
@@ -95,7 +97,8 @@ def ablate(case: Case, config: Config, name: str, budget: int, seed: int, keep: 
             lambda _part, _text: None,
         )
     except (CheckpointError, DoesNotFit, NotQuantisable) as error:
-        return row | {"bytes": 0, "nats": math.nan, "lost mnats": math.nan, "pruned": 0, "s": 0.0, "note": str(error)}
+        unknown: Row = dict.fromkeys(("nats", "bpb", "lost mnats"), math.nan)
+        return row | unknown | {"bytes": 0, "pruned": 0, "s": 0.0, "note": str(error)}
     seconds = time.monotonic() - started
     if keep is not None:
         keep.mkdir(parents=True, exist_ok=True)
@@ -104,6 +107,7 @@ def ablate(case: Case, config: Config, name: str, budget: int, seed: int, keep: 
     packed.load_state_dict(load_packed(made.data, chosen).weights())
     loss = mean_loss(packed, case.windows)
     row |= {"bytes": len(made.data), "nats": round(loss, 6), "lost mnats": round(1e3 * (loss - case.loss), 3)}
+    row["bpb"] = round(loss / math.log(2) / case.bytes_per_token, 6)
     return row | {"pruned": int(str(made.report.get("pruned", 0))), "s": round(seconds, 1), "note": ""}
 
 
@@ -114,8 +118,9 @@ def main(arguments: list[str] | None = None) -> int:
         settings = dict(pair.split("=", 1) for pair in chosen.set)
         config = load_config({"RECIPE": chosen.preset} | settings, chosen.preset)
         windows = read_windows(chosen.shard, chosen.windows, config.eval_seq_len)
-        cases = [open_case(folder, config, windows) for folder in chosen.checkpoints]
-        without = [open_case(folder, config, windows) for folder in chosen.without_qat]
+        size = bytes_per_token(chosen.shard, windows)
+        cases = [open_case(folder, config, windows, size) for folder in chosen.checkpoints]
+        without = [open_case(folder, config, windows, size) for folder in chosen.without_qat]
     except (ConfigError, CheckpointError, OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -164,6 +169,7 @@ def summary(rows: list[Row]) -> list[Row]:
         lost, nats = ([float(row[key]) for row in own] for key in ("lost mnats", "nats"))
         paired = [1e3 * (a - b) for a, b in zip(nats, first, strict=False)]
         line: Row = {"ablation": name, "nats": round(statistics.fmean(nats), 4)}
+        line["bpb"] = round(statistics.fmean(float(row["bpb"]) for row in own), 4)
         line |= {"lost mnats": round(statistics.fmean(lost), 2), "sd": _deviation(lost)}
         line |= {"to the first": round(statistics.fmean(paired), 2), "its sd": _deviation(paired)}
         line |= {"largest bytes": max(int(row["bytes"]) for row in own), "pruned": max(int(r["pruned"]) for r in own)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -35,3 +36,16 @@ def read_windows(shard: Path, count: int, length: int) -> Tensor:
         raise ValueError(f"{shard} holds not one window of {length:,} tokens.")
     starts = np.arange(count) * length
     return torch.from_numpy(np.stack([tokens[s : s + length + 1] for s in starts]).astype(np.int64))
+
+
+def bytes_per_token(shard: Path, windows: Tensor) -> float:
+    """Mean raw bytes of the targets of the first ``windows``, from the ledger beside a ``…_val_…`` shard; NaN without.
+
+    A loss in nats a token over ln 2 and over this is bits per byte.
+    """
+    ledger = shard.with_name(shard.name.replace("_val_", "_val_bytes_"))
+    if ledger == shard or not ledger.is_file():
+        return math.nan
+    targets = windows.numel() - len(windows)
+    counts = np.fromfile(ledger, "<u2", count=targets, offset=HEADER_BYTES + 2)  # the first token is no target
+    return float(counts.sum(dtype=np.int64)) / targets

@@ -26,12 +26,13 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("smoke")
     save_checkpoint(folder, dict(model.named_parameters()), SMOKE)
     shard = np.random.default_rng(0).integers(0, 1024, 2000).astype("<u2")
-    (folder / "shard.bin").write_bytes(bytes(1024) + shard.tobytes())
+    (folder / "shard_val_0.bin").write_bytes(bytes(1024) + shard.tobytes())
+    (folder / "shard_val_bytes_0.bin").write_bytes(bytes(1024) + np.full(2000, 3, "<u2").tobytes())
     return folder
 
 
 def test_ablations_are_measured_and_summed_up(smoke: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shard = str(smoke / "shard.bin")
+    shard = str(smoke / "shard_val_0.bin")
     only = ["--only", "INT6, percentile search", "rd, train tokens"]
     code = ablate.main([shard, str(smoke), "--budget", "400000", "--windows", "2", *only])
     out = capsys.readouterr().out
@@ -47,7 +48,7 @@ def test_rows_of_qat_and_pruning_take_their_own_models_and_budgets(
     torch.manual_seed(1)
     save_checkpoint(tmp_path, dict(build_model(SMOKE).named_parameters()), SMOKE)
     names = ["INT6, no pruning", "INT6, LZMA", "INT6, trained without QAT"]
-    arguments = [str(smoke / "shard.bin"), str(smoke), "--without-qat", str(tmp_path), "--windows", "2", "--json"]
+    arguments = [str(smoke / "shard_val_0.bin"), str(smoke), "--without-qat", str(tmp_path), "--windows", "2", "--json"]
     short = ["--set", "GPTQ_NUM_SEQS=2", "GPTQ_SEQ_LEN=16", "--only"]
     assert ablate.main([*arguments, "--budget", "1", *short, names[0]]) == 0
     budget = json.loads(capsys.readouterr().out)["bytes"] * 49 // 50
@@ -60,6 +61,7 @@ def test_rows_of_qat_and_pruning_take_their_own_models_and_budgets(
     assert by_name["INT6, no pruning"]["pruned"] == 0 < by_name["INT6, LZMA"]["pruned"]
     assert by_name["INT6, no pruning"]["bytes"] > budget >= by_name["INT6, LZMA"]["bytes"]
     assert by_name["INT6, trained without QAT"]["model"] == tmp_path.name
+    assert all(row["bpb"] == pytest.approx(row["nats"] / np.log(2) / 3, rel=1e-5) for row in rows)
     lines = ablate.summary(rows)
     assert lines[0]["to the first"] == 0
     assert lines[1]["to the first"] == pytest.approx(1e3 * (rows[1]["nats"] - rows[0]["nats"]), abs=0.01)
