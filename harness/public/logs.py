@@ -46,6 +46,7 @@ EXTRA_LINE = re.compile(r"(\w+:precompute)\b.*\belapsed=" + NUMBER + "s")
 RESERVE_LINE = re.compile(r"gptq:reserving " + NUMBER + r"(ms|s)")
 HESSIAN_LINE = re.compile(r"gptq:\s*(?:collected|calibrated)\b.{0,80}?\bin " + NUMBER + "s", re.IGNORECASE)
 CALIBRATION_LINE = re.compile(r"gptq:.*(?:calibrat|hessian)", re.IGNORECASE)
+NO_CALIBRATION = re.compile(r"\b(?:without|no|not|skip\w*|disabled|off|0 (?:layers|hessians))\b", re.IGNORECASE)
 SEED_LINE = re.compile(r"\s*(?:random_)?seed[:=] ?(\d+)\s*$")
 SEED_INSIDE = re.compile(r"\bseed[:=](\d+)\b")
 VAL_TOKENS = re.compile(r"val[_ ]tokens:\s*(\d+)|val_loader:.*\btokens:(\d+)")
@@ -204,7 +205,7 @@ def _take_clocks(log: RunLog, line: str, number: int) -> None:
     extra = EXTRA_LINE.match(line)
     if extra:
         log.eval_times.append(Count(extra[1], float(extra[2]), number))
-    if line[:4].lower() != "gptq":
+    if line[:4].lower() != "gptq" or NO_CALIBRATION.search(line):
         return
     reserve = RESERVE_LINE.match(line)
     if reserve:

@@ -94,10 +94,15 @@ def _calibration(record: Record, log: RunLog) -> None:
             **where,  # type: ignore[arg-type]
         )
     else:
+        what = "training plus calibration exceed the cap"
+        if not log.hessians:
+            what = (
+                "calibration begins when the budget is used up, without a reserve; the log tells neither time nor data"
+            )
         out.add(
             Verdict(record.readings.calibration),
             rule,
-            f"training plus calibration exceed the cap: {figures}.",
+            f"{what}: {figures}.",
             found=figures,
             computed=f"cap {record.readings.train_cap_s:g} s",
             remedy="Reserve more seconds before the stop, or calibrate on self-generated text.",

@@ -28,8 +28,8 @@ def test_a_clean_folder_of_each_log_family_has_neither_fail_nor_warn(tmp_path, f
     assert report.facts["largest_bytes"] == 15_900_000 + len(SCRIPT)
 
 
-def broken_seed(**changes):
-    folder = PublicFolder()
+def broken_seed(family="modern", **changes):
+    folder = PublicFolder(family)
     for name, value in changes.items():
         setattr(folder.seeds[1], name, value)
     return folder
@@ -48,6 +48,7 @@ CASES = [
         Verdict.FAIL,
         broken_seed(train_ms=599_990, reserve_s=0, extra=["gptq:calibrating (training data)"]),
     ),
+    ("A1-CALIBRATION", Verdict.WARN, broken_seed("classic", train_ms=599_990, extra=["gptq:calibrating 9 batches"])),
     ("A1-HARDWARE", Verdict.WARN, broken_seed(gpu="NVIDIA H200")),
     ("A1-CLOCK-PATCHED", Verdict.FAIL, with_script("\ntime.perf_counter = lambda: 0.0\n")),
     ("A1-CLOCK-PATCHED", Verdict.FAIL, with_script("\nsetattr(torch.cuda, 'synchronize', lambda: None)\n")),
@@ -163,6 +164,20 @@ def test_a_broken_folder_is_named_by_its_rule(tmp_path, rule, verdict, folder):
     assert verdict in {item.verdict for item in found}
     grave = next(item for item in found if item.verdict is verdict)
     assert grave.message.endswith(".")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "gptq:using post-training int6 quantization without train-data calibration",
+        "gptq:SKIPPED (SKIP_GPTQ=1), no Hessians",
+        "gptq:calibrated 0 layers in 0.0s",
+    ],
+)
+def test_a_log_that_says_there_was_no_calibration_is_believed(tmp_path, line):
+    folder = PublicFolder("classic")
+    folder.seeds[0].train_ms, folder.seeds[0].extra = 599_990, [line]
+    assert verdicts(tmp_path, folder, "A1-CALIBRATION") <= {Verdict.PASS}
 
 
 def test_evidence_has_file_line_value_and_computed_value(tmp_path):
