@@ -19,8 +19,12 @@ PER_RUN = {
     "is_main_process",
     "device",
     "ttt_eval_batches",
+    "batch_stride",
 }
 PLACES = re.compile(r"(?:dir|path|files|file|root|tokenizer|dataset|cache|prefix|pattern)s?$")
+NAMES = re.compile(
+    r"(?:^|_)(?:run|exp|experiment|job|log|trial|wandb)_?(?:name|tag|id|group)?$|(?:^|_)(?:tag|suffix|note|comment)s?$"
+)
 OF_THE_RUN = re.compile(r"(?:^|_)(?:time|host|hostname|date|uuid|hash|commit|port|master|device|gpu|pid|node)(?:_|$)")
 KNOWN_SETTING = re.compile(
     r"(?:^|_)(?:lr|wd|decay|layers|dim|heads|mlp|mult|momentum|batch|tokens|len|iterations|iters|warmdown|vocab|qat|rank"
@@ -51,7 +55,7 @@ def _same_config(record: Record) -> None:
     for other in logs[1:]:
         for key in sorted(set(first.settings) & set(other.settings) - PER_RUN):
             (a, line_a), (b, line_b) = first.settings[key], other.settings[key]
-            if a == b or PLACES.search(key) or OF_THE_RUN.search(key):
+            if a == b or PLACES.search(key) or OF_THE_RUN.search(key) or NAMES.search(key):
                 continue
             equal = False
             mild = (

@@ -44,6 +44,8 @@ def _aggregates(record: Record) -> None:
             continue
         computed = {"max": max, "min": min}.get(kind, fmean)(numbers)
         decimals = record.decimals(float(value)) if isinstance(value, float) else 0
+        if any(not number.is_integer() for number in numbers):
+            decimals = min(decimals, _shared_decimals(record, numbers))
         if not agrees(float(value), decimals, computed):
             record.out.warn(
                 "A9-JSON-MATCH",
@@ -56,6 +58,11 @@ def _aggregates(record: Record) -> None:
             )
 
 
+def _shared_decimals(record: Record, numbers: list[float]) -> int:
+    """Decimals of the most exactly written of the numbers: trailing zeros are dropped, so the others have as many."""
+    return max(record.decimals(number) for number in numbers)
+
+
 def _own_mean(record: Record, name: str) -> None:
     """The claim against the JSON's own seed results, when these are of the same seeds."""
     meta, out = record.metadata, record.out
@@ -64,7 +71,8 @@ def _own_mean(record: Record, name: str) -> None:
     numbers = {seed: result.numbers[name] for seed, result in meta.results.items() if name in result.numbers}
     if claimed is None or len(numbers) < 2 or len(numbers) != len(meta.results):
         return
-    decimals, mean = record.decimals(claimed), fmean(numbers.values())
+    mean = fmean(numbers.values())
+    decimals = min(record.decimals(claimed), _shared_decimals(record, list(numbers.values())))
     if agrees(claimed, decimals, mean):
         return
     one = next((seed for seed, value in numbers.items() if agrees(claimed, decimals, value)), None)

@@ -166,6 +166,18 @@ def test_a_broken_folder_is_named_by_its_rule(tmp_path, rule, verdict, folder):
     assert grave.message.endswith(".")
 
 
+def test_what_follows_from_the_seed_or_names_the_run_may_differ(tmp_path):
+    folder = PublicFolder()
+    for run, stride in zip(folder.seeds, (47, 63, 51), strict=True):
+        run.settings = {
+            "batch_stride": stride,
+            "experiment_name": f"x{run.seed}",
+            "wandb_group": run.seed,
+            "tag": stride,
+        }
+    assert verdicts(tmp_path, folder, "A8-SAME-CONFIG") == {Verdict.PASS}
+
+
 @pytest.mark.parametrize(
     "line",
     [

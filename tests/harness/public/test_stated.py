@@ -80,6 +80,13 @@ def test_the_score_of_the_best_seed_beside_its_own_seed_results_is_named(tmp_pat
     assert any("best seed, 1" in i.message for i in found)
 
 
+def test_seed_results_rounded_more_than_their_mean_are_no_contradiction(tmp_path):
+    results = {"1": {"val_loss": 2.7931}, "2": {"val_loss": 2.8001}, "3": {"val_loss": 2.8002}}
+    right, wrong = (metadata(val_loss=loss, val_loss_mean=loss, seed_results=results) for loss in (2.79784, 2.79821))
+    assert not [i for i in grave(tmp_path / "right", right, "A9-JSON-MATCH") if "mean of" in i.message]
+    assert [i for i in grave(tmp_path / "wrong", wrong, "A9-JSON-MATCH") if "mean of" in i.message]
+
+
 def test_a_seed_over_the_cap_by_the_jsons_own_figure_fails_without_its_log(tmp_path):
     results = {"7": {"artifact_bytes": 16_453_242, "train_wallclock_ms": 602_048, "eval_time_s": 610.5}}
     report = check_folder(metadata(seed_results=results).write(tmp_path))
