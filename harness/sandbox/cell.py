@@ -29,7 +29,7 @@ from typing import Any
 from harness.errors import CouldNotCheck, RuleBroken
 from harness.protocol.channel import Channel
 from harness.sandbox import namespaces
-from harness.sandbox.policy import SandboxPolicy, cell_environment, landlock_rules, resource_limits
+from harness.sandbox.policy import STRICT, Relaxation, SandboxPolicy, cell_environment, landlock_rules, resource_limits
 from harness.sandbox.processes import TERM_ALL, children_of_all, descendants, kill_tree, signal_all
 
 S1_ISOLATION = "S1-ISOLATION"
@@ -48,6 +48,7 @@ class CellSpec:
 
     argv, env: command and environment of every rank; rank_env: what each rank has beyond that, one mapping a rank
     log_file:  takes standard output and error of all ranks, appended
+    relaxed:   what is left off to find a fault; a strict cell does not start with anything left off
     """
 
     name: str
@@ -56,6 +57,7 @@ class CellSpec:
     rank_env: tuple[Mapping[str, str], ...]
     policy: SandboxPolicy
     log_file: Path
+    relaxed: Relaxation = STRICT
 
 
 @dataclass(frozen=True)
@@ -223,18 +225,24 @@ class Cell:
         return KillReport(reason, max(0, ended_ns - since_ns), survivors, method)
 
     def _order(self, control: int, lifeline: int, log: int, channels: list[int]) -> bytes:
-        spec = self.spec
+        spec, relaxed = self.spec, self.spec.relaxed
+        own = cell_environment(self.home)
+        environment = dict(os.environ) | own if "environment" in relaxed.layers else own
         order: dict[str, Any] = {
             "control_fd": control,
             "lifeline_fd": lifeline,
             "log_fd": log,
             "channel_fds": channels,
-            "namespaces": self._namespaced,
+            "namespaces": self._namespaced and "namespaces" not in relaxed.layers,
             "argv": list(spec.argv),
-            "env": cell_environment(self.home) | dict(spec.env),
+            "env": environment | dict(spec.env),
             "rank_env": [dict(env) for env in spec.rank_env],
             "home": str(self.home),
             "loopback": spec.policy.network == "loopback",
+            "gpus": bool(spec.policy.devices),
+            "layers_off": sorted(relaxed.layers),
+            "relaxed_paths": relaxed.paths,
+            "relaxed_calls": sorted(relaxed.calls),
             "rules": landlock_rules(spec.policy, self.home),
             "limits": resource_limits(spec.policy),
         }

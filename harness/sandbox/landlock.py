@@ -29,7 +29,8 @@ _SCOPE_ABSTRACT_UNIX, _SCOPE_SIGNAL = 1 << 0, 1 << 1
 READ = READ_FILE | READ_DIR
 RUN = READ | EXECUTE
 WRITE = READ | WRITE_FILE | (_MAKE_AND_REMOVE & ~_MAKE_DEVICES) | REFER | TRUNCATE
-DEVICE = READ_FILE | WRITE_FILE | IOCTL_DEV
+DEVICE = READ | WRITE_FILE | IOCTL_DEV
+NAME_THREADS = READ | WRITE_FILE  # for /proc/self/task: CUDA gives up where it cannot name a thread of its own
 _ON_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -53,32 +54,43 @@ def abi_version() -> int:
     return max(0, int(_libc.syscall(_CREATE_RULESET, None, 0, _CREATE_VERSION)))
 
 
-def restrict_self(rules: Iterable[tuple[Path, int]], *, tcp: bool) -> str:
-    """Restrict this thread and all it starts to ``rules`` (path, rights) for ever. Returns what is in force.
+def scope_self() -> str:
+    """Keep signals and abstract sockets of this thread and all it starts among them. Returns what is in force.
 
-    tcp: whether TCP stays allowed; without it bind and connect are refused where the ABI can (4 and newer).
-    Raises ``OSError`` when the kernel refuses.
+    One scope for all ranks of a cell, made before the first is started; files are each rank's own (``restrict_self``).
+    Kernels before ABI 6 have no scopes. Raises ``OSError`` when the kernel has no Landlock or refuses.
     """
     abi = abi_version()
     if abi == 0:
         raise OSError(errno.ENOSYS, "the kernel has no Landlock")
-    handled = _rights_of(abi)
-    attributes = _RulesetAttr(
-        handled,
-        (_NET_BIND_TCP | _NET_CONNECT_TCP) if abi >= 4 and not tcp else 0,
-        (_SCOPE_ABSTRACT_UNIX | _SCOPE_SIGNAL) if abi >= 6 else 0,
-    )
+    if abi >= 6:
+        _restrict(_RulesetAttr(0, 0, _SCOPE_ABSTRACT_UNIX | _SCOPE_SIGNAL), abi, ())
+    return f"in force: Landlock ABI {abi}"
+
+
+def restrict_self(rules: Iterable[tuple[Path, int]], *, tcp: bool) -> None:
+    """Restrict this thread and all it starts to ``rules`` (path, rights) for ever.
+
+    Rules hold for files, not for names: ``/proc/self`` is the folder of the process that calls this, and of no other.
+    tcp: whether TCP stays allowed; without it bind and connect are refused where the ABI can (4 and newer).
+    Raises ``OSError`` when the kernel refuses.
+    """
+    abi = abi_version()
+    network = (_NET_BIND_TCP | _NET_CONNECT_TCP) if abi >= 4 and not tcp else 0
+    _restrict(_RulesetAttr(_rights_of(abi), network, 0), abi, rules)
+
+
+def _restrict(attributes: _RulesetAttr, abi: int, rules: Iterable[tuple[Path, int]]) -> None:
     size = 24 if abi >= 6 else 16 if abi >= 4 else 8
     ruleset = _call(_CREATE_RULESET, ctypes.byref(attributes), size, 0)
     try:
         for path, rights in rules:
-            _allow(ruleset, path, rights & handled)
+            _allow(ruleset, path, rights & attributes.handled_access_fs)
         if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
             raise OSError(ctypes.get_errno(), "no_new_privs was refused")
         _call(_RESTRICT_SELF, ruleset, 0)
     finally:
         os.close(ruleset)
-    return f"in force: Landlock ABI {abi}"
 
 
 def _rights_of(abi: int) -> int:

@@ -2,8 +2,8 @@
 
 Two processes of ours stand between the referee and the ranks. The *supervisor* lives outside the sandbox; when the
 referee is gone, however it went, it kills the cell and wipes its temporary folder. The *first process* (PID 1 of the
-cell's namespace where there is one) restricts itself before any thread exists, so that all ranks share one Landlock
-domain, then starts the ranks, reaps and reports. Only the standard library is imported here: torch comes after exec.
+cell's namespace where there is one) restricts itself before any thread exists, so that all ranks share its layers, then
+starts the ranks, reaps and reports. Only the standard library is imported here: torch comes after exec.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import contextlib
 import fcntl
 import json
 import os
-import resource
 import select
 import shutil
 import signal
@@ -24,8 +23,9 @@ from typing import Any, NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from harness.sandbox import landlock, namespaces, seccomp
+from harness.sandbox import namespaces
 from harness.sandbox.processes import TERM_ALL, kill_tree
+from harness.sandbox.restrict import Rules, restrict_cell, restrict_files
 
 CHANNEL_FD, CONTROL_FD = 3, 4  # of a rank; the second closes at its exec
 _ABOVE = 100
@@ -86,10 +86,13 @@ def first_process(order: dict[str, Any], control: socket.socket, go: int, refuse
         os.close(go)
         os.setsid()
         null = os.open("/dev/null", os.O_RDWR)
-        layers = _restrict(order, refused)
+        layers, rules = restrict_cell(order, refused)
         control.send(json.dumps({"layers": layers}).encode())
         namespaces.hide_memory()
-        ranks = {_start_rank(order, rank, control, null, refused): rank for rank in range(len(order["rank_env"]))}
+        ranks = {
+            _start_rank(order, rank, control, null, refused, rules): rank for rank in range(len(order["rank_env"]))
+        }
+        restrict_files(order, rules)
         for descriptor in (*order["channel_fds"], order["log_fd"]):
             os.close(descriptor)
         control.send(json.dumps({"started": len(ranks)}).encode())
@@ -100,55 +103,9 @@ def first_process(order: dict[str, Any], control: socket.socket, go: int, refuse
         os._exit(1)
 
 
-def _restrict(order: dict[str, Any], refused: str) -> dict[str, str]:
-    """Apply every layer to this process; layer -> "in force: how" or "missing: why"."""
-    mounts: list[Path] = []
-    if not refused:
-        mounts = namespaces.private_mounts()
-        namespaces.loopback_up()
-    namespaces.drop_capabilities()
-    namespaces.forbid_new_privileges()
-    layers = {
-        "hard_kill": "in force: PID namespace" if not refused else f"in force: subreaper and /proc walk ({refused})",
-        "rlimits": _set_limits(order["limits"]),
-    }
-    rights = {"read": landlock.READ, "run": landlock.RUN, "write": landlock.WRITE, "device": landlock.DEVICE}
-    rules = [(Path(path), rights[kind]) for path, kind in order["rules"]]
-    rules += [(path, landlock.READ if path == Path("/proc") else landlock.WRITE) for path in mounts]
-    loopback = bool(order["loopback"])
-    try:
-        layers["landlock"] = landlock.restrict_self(rules, tcp=loopback)
-    except OSError as error:
-        layers["landlock"] = f"missing: {error.strerror or error}"
-    try:
-        layers["seccomp"] = seccomp.restrict_self(loopback=loopback)
-    except OSError as error:
-        layers["seccomp"] = f"missing: {error.strerror or error}"
-    layers["network"] = _network(layers["seccomp"], refused, loopback)
-    layers["no_new_privs"] = "in force" if namespaces.has_no_new_privs() else "missing: the kernel did not set it"
-    return layers
-
-
-def _network(filtered: str, refused: str, loopback: bool) -> str:
-    if not refused:
-        return (
-            "in force: a network namespace with its own loopback" if loopback else "in force: empty network namespace"
-        )
-    if filtered.startswith("in force") and not loopback:
-        return "in force: seccomp refuses every socket"
-    return f"missing: no network namespace ({refused})"
-
-
-def _set_limits(limits: dict[str, int]) -> str:
-    for name, value in limits.items():
-        kind = getattr(resource, name)
-        hard = resource.getrlimit(kind)[1]
-        wanted = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(kind, (wanted, wanted))
-    return "in force: " + ", ".join(sorted(name.removeprefix("RLIMIT_").lower() for name in limits))
-
-
-def _start_rank(order: dict[str, Any], rank: int, control: socket.socket, null: int, refused: str) -> int:
+def _start_rank(
+    order: dict[str, Any], rank: int, control: socket.socket, null: int, refused: str, rules: Rules | None
+) -> int:
     pid = os.fork()
     if pid:
         return pid
@@ -161,6 +118,7 @@ def _start_rank(order: dict[str, Any], rank: int, control: socket.socket, null: 
         for target, source in enumerate(sources):
             os.dup2(source, target, inheritable=target != CONTROL_FD)
         os.closerange(CONTROL_FD + 1, 1 << 20)
+        restrict_files(order, rules)
         os.chdir(order["home"])
         argv, own = order["argv"], order["rank_env"][rank]
         os.execve(argv[0], argv, order["env"] | own | {"GOLF_CHANNEL_FD": str(CHANNEL_FD)})

@@ -51,10 +51,16 @@ def enter() -> None:
     User and group stay the ones they were; nobody else exists in the user namespace.
     """
     user, group = os.getuid(), os.getgid()
-    _check(_libc.unshare(_ALL), "unshare")
+    check(_libc.unshare(_ALL), "unshare")
     for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
         Path(f"/proc/self/{name}").write_text(text)
-    _check(_libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None), "a private mount tree")
+    check(_libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None), "a private mount tree")
+
+
+def own_mount_tree() -> None:
+    """A mount tree apart from the supervisor's, which goes on to see, and to wipe, the cell's folder."""
+    check(_libc.unshare(_NEWNS), "unshare")
+    check(_libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None), "a private mount tree")
 
 
 def private_mounts() -> list[Path]:
@@ -80,22 +86,22 @@ def drop_capabilities() -> None:
     for capability in range(64):
         _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
     header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
-    _check(_libc.capset(header, bytes(24)), "capset")
+    check(_libc.capset(header, bytes(24)), "capset")
 
 
 def die_with_parent() -> None:
     """Ask the kernel to kill this process when the thread that made it ends."""
-    _check(_libc.prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0), "PDEATHSIG")
+    check(_libc.prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0), "PDEATHSIG")
 
 
 def adopt_orphans() -> None:
     """Become the parent of every descendant whose own parent ends."""
-    _check(_libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "subreaper")
+    check(_libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "subreaper")
 
 
 def forbid_new_privileges() -> None:
     """No exec may gain rights any more: set-user-id programs run as this user."""
-    _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
+    check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
 
 
 def has_no_new_privs() -> bool:
@@ -106,10 +112,11 @@ def has_no_new_privs() -> bool:
 def hide_memory() -> None:
     """Keep other processes of this user from looking into this one."""
     with contextlib.suppress(OSError):
-        _check(_libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0), "dumpable")
+        check(_libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0), "dumpable")
 
 
-def _check(result: int, what: str) -> None:
+def check(result: int, what: str) -> None:
+    """Raise ``OSError`` with the C library's error number unless ``result`` is 0."""
     if result != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{what}: {os.strerror(number)}")

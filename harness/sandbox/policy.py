@@ -49,7 +49,6 @@ _FILES = (
     "/proc/stat",
     "/proc/version",
     "/proc/filesystems",
-    "/proc/driver/nvidia",
     "/proc/sys/kernel/osrelease",
     "/proc/sys/vm",
     "/sys/devices/system/cpu",
@@ -57,7 +56,10 @@ _FILES = (
     "/sys/kernel/mm/transparent_hugepage",
 )
 _HARDWARE = (  # what CUDA, NCCL and Gloo look up about GPUs, links and interfaces
+    "/proc/driver",
+    "/proc/modules",
     "/sys/bus/pci",
+    "/sys/dev",
     "/sys/devices",
     "/sys/module",
     "/sys/class",
@@ -67,6 +69,28 @@ _HARDWARE = (  # what CUDA, NCCL and Gloo look up about GPUs, links and interfac
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _PATH = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/cuda/bin")
 _INHERITED = ("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CUDA_HOME", "TZ")
+_FABRIC = (  # a machine whose GPUs are shared may forbid multicast on their links; a cell must not undo that
+    "NCCL_NVLS_ENABLE",
+    "TORCH_SYMM_MEM_DISABLE_MULTICAST",
+    "NVSHMEM_DISABLE_NVLS",
+)
+
+
+@dataclass(frozen=True)
+class Relaxation:
+    """What a cell leaves off to find out which layer or rule a program cannot live with; never used for a run.
+
+    layers: names of layers, or of "namespaces", "capabilities", "private_root" and "environment"
+    paths:  further Landlock rules, as path and rights
+    calls:  system calls that the filter lets through
+    """
+
+    layers: frozenset[str] = frozenset()
+    paths: tuple[tuple[str, int], ...] = ()
+    calls: frozenset[str] = frozenset()
+
+
+STRICT = Relaxation()
 
 
 def landlock_rules(policy: SandboxPolicy, home: Path) -> list[tuple[str, str]]:
@@ -78,6 +102,9 @@ def landlock_rules(policy: SandboxPolicy, home: Path) -> list[tuple[str, str]]:
     hardware = _HARDWARE if policy.devices or policy.network == "loopback" else ()
     rules += [(path, "read") for path in _existing(*_FILES, *hardware)]
     rules += [(path, "device") for path in (*_existing(*_DEVICES), *policy.devices)]
+    rules += [(path, "run") for path in _existing(*_library_folders())]
+    rules += [(Path("/proc/self"), "read")]
+    rules += [(Path("/proc/self/task"), "name threads")] if policy.devices else []
     rules += [(path, "read") for path in policy.read]
     rules += [(path, "write") for path in (*policy.write, home)]
     return [(str(path), kind) for path, kind in rules]
@@ -89,12 +116,17 @@ def interpreter_paths() -> tuple[Path, ...]:
     return (*places, Path(sys.executable).resolve().parent.parent)
 
 
+def _library_folders() -> tuple[str, ...]:
+    """Where the user's loader looks as well: on many machines the GPU driver's libraries lie there."""
+    return tuple(place for place in os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if place.startswith("/"))
+
+
 def cell_environment(home: Path) -> dict[str, str]:
     """The variables that every cell has; nothing else of the referee's own environment reaches it."""
     path = os.pathsep.join(
         (str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin", "/usr/local/cuda/bin")
     )
-    kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    kept = {name: os.environ[name] for name in (*_INHERITED, *_FABRIC) if name in os.environ}
     return kept | {"PATH": path, "HOME": str(home), "TMPDIR": str(home), "LANG": "C.UTF-8"}
 
 

@@ -14,6 +14,7 @@ import errno
 import platform
 import socket
 import struct
+from collections.abc import Collection
 
 # name: (x86_64, aarch64); None where the architecture has no such call
 REFUSED: dict[str, tuple[int | None, int | None]] = {
@@ -40,13 +41,18 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "msgrcv": (70, 188), "msgctl": (71, 187), "semget": (64, 190), "semop": (65, 193), "semctl": (66, 191),
     "mq_open": (240, 180), "mq_unlink": (241, 181),
 }  # fmt: skip
-SPECIAL: dict[str, tuple[int, int]] = {"socket": (41, 198), "clone": (56, 220), "clone3": (435, 435)}
+SPECIAL: dict[str, tuple[int, int]] = {
+    "socket": (41, 198), "socketpair": (53, 199), "clone": (56, 220), "clone3": (435, 435),
+}  # fmt: skip
+# how one process reaches another's socket; without a network refused also to sockets that were made before the filter
+CONNECTING: dict[str, tuple[int, int]] = {"connect": (42, 203), "accept": (43, 202), "accept4": (288, 242)}
 _ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 _X32_BIT = 0x40000000
 _NEW_NAMESPACES = 0x7E020000  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
 
 _LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-_AT_NUMBER, _AT_ARCHITECTURE, _AT_ARGUMENT = 0, 4, 16
+_AT_NUMBER, _AT_ARCHITECTURE, _AT_FIRST, _AT_SECOND = 0, 4, 16, 24
+_DATAGRAM_BIT = 2  # in SOCK_DGRAM and SOCK_RAW, not in SOCK_STREAM and SOCK_SEQPACKET
 _ALLOW, _ERRNO, _KILL_PROCESS = 0x7FFF0000, 0x00050000, 0x80000000
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _MODE_FILTER = 38, 22, 2
 
@@ -63,8 +69,13 @@ def families(*, loopback: bool) -> tuple[int, ...]:
     return (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK) if loopback else ()
 
 
-def build_filter(machine: str, *, loopback: bool) -> bytes:
-    """The filter as BPF instructions. Raises ``OSError`` for an architecture that it has no numbers for."""
+def build_filter(machine: str, *, loopback: bool, gpus: bool = False, allow: Collection[str] = ()) -> bytes:
+    """The filter as BPF instructions. Raises ``OSError`` for an architecture that it has no numbers for.
+
+    loopback: sockets of the rendezvous families, in a network namespace that has nothing but loopback
+    gpus:     local sockets that are bound but never connected: CUDA gives up where it cannot offer one
+    allow:    names of calls that are let through, to find out which of them a program cannot do without
+    """
     if machine not in _ARCHITECTURES:
         raise OSError(errno.ENOSYS, f"no system call numbers for {machine}")
     column, architecture = _ARCHITECTURES[machine]
@@ -77,33 +88,35 @@ def build_filter(machine: str, *, loopback: bool) -> bytes:
         _step(_JUMP_AT_LEAST, _X32_BIT, 0, 1),
         _step(_RETURN, refuse),
     ]
-    for numbers in REFUSED.values():
+    refused = REFUSED if loopback else REFUSED | CONNECTING
+    for name, numbers in refused.items():
         number = numbers[column]
-        if number is not None:
-            code += [_step(_JUMP_EQUAL, number, 0, 1), _step(_RETURN, refuse)]
-    code += [  # flags of clone3 lie in memory, out of the filter's sight; libraries fall back to clone
-        _step(_JUMP_EQUAL, SPECIAL["clone3"][column], 0, 1),
-        _step(_RETURN, absent),
-        _step(_JUMP_EQUAL, SPECIAL["clone"][column], 0, 4),
-        _step(_LOAD, _AT_ARGUMENT),
-        _step(_JUMP_ANY_BIT, _NEW_NAMESPACES, 0, 1),
-        _step(_RETURN, refuse),
-        _step(_RETURN, _ALLOW),
-    ]
-    allowed = families(loopback=loopback)
-    code += [_step(_JUMP_EQUAL, SPECIAL["socket"][column], 1, 0), _step(_RETURN, _ALLOW), _step(_LOAD, _AT_ARGUMENT)]
-    for family in allowed:
-        code += [_step(_JUMP_EQUAL, int(family), 0, 1), _step(_RETURN, _ALLOW)]
-    code.append(_step(_RETURN, refuse))
+        if number is not None and name not in allow:
+            code += _when(number, [_step(_RETURN, refuse)])
+    if "clone3" not in allow:  # its flags lie in memory, out of the filter's sight; libraries fall back to clone
+        code += _when(SPECIAL["clone3"][column], [_step(_RETURN, absent)])
+    clone = [_step(_LOAD, _AT_FIRST), _step(_JUMP_ANY_BIT, _NEW_NAMESPACES, 0, 1), _step(_RETURN, refuse)]
+    if "clone" not in allow:
+        code += _when(SPECIAL["clone"][column], [*clone, _step(_RETURN, _ALLOW)])
+    if "socketpair" not in allow and not loopback:  # one end of a datagram pair can send to any address
+        code += _when(SPECIAL["socketpair"][column], [*_unless_datagram(), _step(_RETURN, refuse)])
+    if "socket" not in allow:
+        sockets = [_step(_LOAD, _AT_FIRST)]
+        for family in families(loopback=loopback):
+            sockets += [_step(_JUMP_EQUAL, int(family), 0, 1), _step(_RETURN, _ALLOW)]
+        if gpus and not loopback:
+            sockets += _when(int(socket.AF_UNIX), _unless_datagram())
+        code += _when(SPECIAL["socket"][column], [*sockets, _step(_RETURN, refuse)])
+    code.append(_step(_RETURN, _ALLOW))
     return b"".join(code)
 
 
-def restrict_self(*, loopback: bool) -> str:
+def restrict_self(*, loopback: bool, gpus: bool, allow: Collection[str] = ()) -> str:
     """Load the filter for this thread and all it starts; returns what is in force. Raises ``OSError`` when refused.
 
-    loopback: allow Internet sockets, for a cell whose network namespace has nothing but loopback.
+    loopback, gpus, allow: as of :func:`build_filter`
     """
-    code = build_filter(platform.machine(), loopback=loopback)
+    code = build_filter(platform.machine(), loopback=loopback, gpus=gpus, allow=allow)
     buffer = ctypes.create_string_buffer(code, len(code))
     program = _Program(len(code) // 8, ctypes.cast(buffer, ctypes.c_void_p))
     libc = ctypes.CDLL(None, use_errno=True)
@@ -111,8 +124,18 @@ def restrict_self(*, loopback: bool) -> str:
         _PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(program), 0, 0
     ):
         raise OSError(ctypes.get_errno(), "the kernel refused the seccomp filter")
-    sockets = "sockets for a rendezvous only" if loopback else "no sockets"
+    sockets = "sockets for a rendezvous only" if loopback else "no connections" if gpus else "no sockets"
     return f"in force: {len(REFUSED)} calls refused, {sockets}"
+
+
+def _when(value: int, then: list[bytes]) -> list[bytes]:
+    """``then`` where the loaded word equals ``value``, else what follows."""
+    return [_step(_JUMP_EQUAL, value, 0, len(then)), *then]
+
+
+def _unless_datagram() -> list[bytes]:
+    """Allow a socket whose type needs a connection; falls through for datagrams."""
+    return [_step(_LOAD, _AT_SECOND), _step(_JUMP_ANY_BIT, _DATAGRAM_BIT, 1, 0), _step(_RETURN, _ALLOW)]
 
 
 def _step(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:

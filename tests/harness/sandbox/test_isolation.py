@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,104 @@ def test_a_loopback_of_its_own_reaches_no_server_of_the_machine(log: Path):
     assert not [name for name, result in found.items() if result.startswith("done")], found
 
 
+@pytest.fixture
+def doorman(tmp_path: Path) -> Iterator[Path]:
+    """Socket files of the machine's own services, as a container engine or a desktop leaves them."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream, socket.socket(socket.AF_UNIX, 2) as datagrams:
+        stream.bind(str(tmp_path / "stream"))
+        stream.listen()
+        datagrams.bind(str(tmp_path / "datagrams"))
+        yield tmp_path
+
+
+REACH_OUT = {
+    "connect": "socket.socket(socket.AF_UNIX, socket.SOCK_STREAM).connect('{}/stream')",
+    "send": "socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b'x', '{}/datagrams')",
+    "send from a pair": "socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)[0].sendto(b'x', '{}/datagrams')",
+    "turn a pair": "socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)[0].connect('{}/datagrams')",
+}
+
+
+@ways
+@pytest.mark.parametrize("devices", [(), (Path("/dev/null"),)], ids=["cpu", "gpu"])
+@pytest.mark.rule("A4-NO-NETWORK")
+def test_no_service_of_the_machine_is_reached_by_its_socket_file(
+    doorman: Path, log: Path, namespaced: bool, devices: tuple[Path, ...]
+):
+    actions = {name: text.format(doorman) for name, text in REACH_OUT.items()}
+    found = attempts(actions, log, namespaced=namespaced, before="import socket", devices=devices)
+    assert not [name for name, result in found.items() if result.startswith("done")], found
+
+
+@pytest.mark.rule("A4-NO-NETWORK")
+def test_ranks_that_may_connect_find_no_socket_file_of_the_machine(doorman: Path, log: Path):
+    actions = {name: text.format(doorman) for name, text in REACH_OUT.items()}
+    found = attempts(actions, log, before="import socket", network="loopback")
+    assert set(found.values()) == {"refused: FileNotFoundError"}, found
+
+
+def test_a_cell_sees_the_paths_of_its_policy_and_no_others(house: Path, log: Path):
+    actions = {
+        "root": "sorted(os.listdir('/')) and os.stat('/').st_mode",
+        "val": f"os.stat('{house}/data/val.bin')",
+        "user accounts' secrets": "os.stat('/etc/shadow')",
+        "own code": f"os.stat('{house}/code/model.py')",
+        "dangling": f"os.stat('{house}/code/link.bin')",
+        "a way through a link": "os.stat('/proc/self/exe').st_size > 0",
+    }
+    found = attempts(actions, log, before="import os", read=(house / "code",))
+    allowed = {name for name, result in found.items() if result.startswith("done")}
+    assert allowed == {"own code", "a way through a link"}, found
+
+
+@ways
+def test_a_cell_with_gpus_gets_what_cuda_asks_for_and_no_more(log: Path, namespaced: bool):
+    """CUDA names a thread of its own by a file of /proc, and offers a local socket that nobody need use."""
+    other = "[p for p in os.listdir('/proc') if p.isdigit() and int(p) != os.getpid()][0]"
+    actions = {
+        "name a thread": "open('/proc/self/task/%d/comm' % threading.get_native_id(), 'r+').write('cuda')",
+        "offer": "s.bind(chr(0) + 'cuda-uvmfd-1-%d' % os.getpid()) or s.listen()",
+        "accept": "s.accept()",
+        "meet itself": "socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET).connect(s.getsockname())",
+        "Internet": "socket.socket(socket.AF_INET, socket.SOCK_STREAM)",
+        "a sibling's name": f"open('/proc/%s/comm' % {other}, 'r+').write('x')",
+        "the kernel's settings": "open('/proc/sys/vm/drop_caches', 'r+')",
+        "the kernel's core handler": "open('/proc/sys/kernel/core_pattern', 'r+')",
+        "its own memory file": "open('/proc/self/mem', 'r+b')",
+        "keys of the console": "open('/proc/sysrq-trigger', 'w')",
+    }
+    before = (
+        "import os, socket, threading\ns = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\ns.setblocking(False)"
+    )
+    found = attempts(actions, log, namespaced=namespaced, before=before, devices=(Path("/dev/null"),))
+    allowed = {name for name, result in found.items() if result.startswith("done")}
+    assert allowed == {"name a thread", "offer"}, found
+    assert found["accept"] == "refused: PermissionError"
+
+
+@ways
+def test_ranks_signal_each_other_and_keep_their_files_apart(log: Path, namespaced: bool):
+    program = (
+        "import os, signal, time\n"
+        "got = []\n"
+        "signal.signal(signal.SIGUSR1, lambda *_: got.append(1))\n"
+        f"note = '/dev/shm/ready-' if {namespaced} else os.environ['TMPDIR'] + '/ready-'\n"
+        "mine = int(os.environ['RANK'])\n"
+        "open(note + 'part%d' % mine, 'w').write(str(os.getpid()))\n"
+        "os.rename(note + 'part%d' % mine, note + str(mine))\n"
+        "while not os.path.exists(note + str(1 - mine)): time.sleep(0.01)\n"
+        "other = int(open(note + str(1 - mine)).read())\n"
+        "os.kill(other, signal.SIGUSR1)\n"
+        "try: open('/proc/%d/task/%d/comm' % (other, other), 'r+').write('x'); print('written')\n"
+        "except OSError: print('apart')\n"
+        "while not got: time.sleep(0.01)\n"
+        "print('signalled', flush=True)"
+    )
+    ended = run_in_cell(program, log, ranks=2, namespaced=namespaced, devices=(Path("/dev/null"),))
+    assert ended.codes == [0, 0], ended.text
+    assert sorted(ended.text.split()) == ["apart", "apart", "signalled", "signalled"]
+
+
 @ways
 @pytest.mark.rule("S1-ISOLATION")
 def test_calls_that_no_phase_needs_are_refused(log: Path, namespaced: bool):
@@ -179,6 +278,7 @@ def test_nothing_is_inherited_but_the_channel(log: Path, namespaced: bool, monke
     assert fds == [0, 1, 2, 3]
     known = {"PATH", "HOME", "TMPDIR", "LANG", "LC_CTYPE", "RANK", "GOLF_PHASE", "GOLF_CHANNEL_FD"}
     inherited = {"LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CUDA_HOME", "TZ"}
+    inherited |= {"NCCL_NVLS_ENABLE", "TORCH_SYMM_MEM_DISABLE_MULTICAST", "NVSHMEM_DISABLE_NVLS"}
     assert set(environment) <= known | inherited
     assert environment["GOLF_CHANNEL_FD"] == "3"
 

@@ -1,0 +1,137 @@
+"""A root folder of a cell's own: its mount namespace holds the paths of the policy and nothing else.
+
+Landlock refuses to open what is not named, but neither hides that it is there nor keeps a process from connecting to a
+socket that lies in a folder (a container engine's, a desktop's, an agent's). What is not mounted has no sockets.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.sandbox.namespaces import check
+
+_STAGE = Path("/dev/shm")
+_PROC, _SHARED_MEMORY = Path("/proc"), Path("/dev/shm")
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT, _MS_BIND, _MS_REC = 1, 2, 4, 8, 32, 0x1000, 0x4000
+_MNT_DETACH = 2
+_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
+_MOST_LINKS = 40
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass
+class Layout:
+    """What the new root holds: real paths to be bound, and the symbolic links on the way to them."""
+
+    real: set[Path] = field(default_factory=set)
+    links: dict[Path, str] = field(default_factory=dict)
+
+
+def layout(paths: Iterable[Path]) -> Layout:
+    """Real paths and links that make every one of ``paths`` resolve as it does now; missing paths are left out.
+
+    Raises ``OSError`` for a path whose links go in circles.
+    """
+    found = Layout()
+    for path in paths:
+        if path.exists():
+            found.real.add(_follow(path, found.links))
+    found.real = {path for path in found.real if not _below(path, found.real)}
+    found.links = {link: text for link, text in found.links.items() if not _below(link, found.real)}
+    return found
+
+
+def enter(paths: Iterable[Path]) -> list[Path]:
+    """Make a root of ``paths`` with a /proc and /dev/shm of its own, change to it, and return those of the two it got.
+
+    In the first process of the namespaces, with its capabilities. A kernel that refuses a fresh /proc (where a
+    container hides parts of it) leaves the machine's. Raises ``OSError`` where anything else is refused; then the old
+    root is still there.
+    """
+    wanted = layout(path for path in paths if not _is_special(path))
+    _mount(b"tmpfs", _STAGE, b"tmpfs", _MS_NOSUID | _MS_NODEV, b"mode=755")
+    try:
+        for path in sorted(wanted.real):
+            target = _inside(path)
+            if path.is_dir():
+                target.mkdir(parents=True, exist_ok=True)
+            else:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.touch()
+            _mount(os.fsencode(path), target, None, _MS_BIND | _MS_REC)
+        for link, text in wanted.links.items():
+            _inside(link).parent.mkdir(parents=True, exist_ok=True)
+            _inside(link).symlink_to(text)
+        own = _fresh_mounts()
+        _mount(None, _STAGE, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
+        _change_root()
+    except OSError:
+        _libc.umount2(os.fsencode(_STAGE), _MNT_DETACH)
+        raise
+    return own
+
+
+def _fresh_mounts() -> list[Path]:
+    flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+    for place in (_PROC, _SHARED_MEMORY):
+        _inside(place).mkdir(parents=True, exist_ok=True)
+    _mount(b"tmpfs", _inside(_SHARED_MEMORY), b"tmpfs", flags)
+    try:
+        _mount(b"proc", _inside(_PROC), b"proc", flags)
+    except OSError:
+        _mount(os.fsencode(_PROC), _inside(_PROC), None, _MS_BIND | _MS_REC)
+        return [_SHARED_MEMORY]
+    return [_PROC, _SHARED_MEMORY]
+
+
+def _change_root() -> None:
+    os.chdir(_STAGE)
+    number = _PIVOT_ROOT[os.uname().machine]
+    check(_libc.syscall(number, b".", b"."), "pivot_root")
+    check(_libc.umount2(b".", _MNT_DETACH), "leaving the old root")
+    os.chdir("/")
+
+
+def _follow(path: Path, links: dict[Path, str]) -> Path:
+    """The real path of ``path``; every symbolic link on the way goes to ``links``."""
+    at, rest, followed = Path("/"), list(path.parts[1:]), 0
+    while rest:
+        part = rest.pop(0)
+        if part == "..":
+            at = at.parent
+            continue
+        step = at / part
+        if not step.is_symlink():
+            at = step
+            continue
+        followed += 1
+        if followed > _MOST_LINKS:
+            raise OSError(f"{path}: its links go in circles")
+        text = str(step.readlink())
+        links[step] = text
+        target = Path(text)
+        if target.is_absolute():
+            at = Path("/")
+        rest = [part for part in target.parts if part != "/"] + rest
+    return at
+
+
+def _below(path: Path, others: set[Path]) -> bool:
+    return any(parent in others for parent in path.parents)
+
+
+def _is_special(path: Path) -> bool:
+    return any(path == place or place in path.parents for place in (_PROC, _SHARED_MEMORY))
+
+
+def _inside(path: Path) -> Path:
+    return _STAGE / path.relative_to("/")
+
+
+def _mount(source: bytes | None, target: Path, kind: bytes | None, flags: int, data: bytes | None = None) -> None:
+    check(_libc.mount(source, os.fsencode(target), kind, flags, data), f"mounting {target}")
