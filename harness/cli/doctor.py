@@ -44,15 +44,19 @@ class Check:
 
 @click.command(epilog="Exit codes: 0 everything needed is there, 3 something is missing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the checks as JSON.")
-def command(as_json: bool) -> None:
+@click.option("--gpu", is_flag=True, help="Start CUDA behind each layer, and name the rule that keeps it out (1 min).")
+def command(as_json: bool, gpu: bool) -> None:
     """Show which isolation layers, packages and GPUs this machine has, each missing one with its remedy.
 
     \b
     harness doctor
     harness doctor --json | jq '.checks[] | select(.state != "ok")'
+    harness doctor --gpu
     """
     from harness.errors import ExitCode
 
+    if gpu:
+        raise SystemExit(_search(as_json))
     checks = [*system_checks(), *isolation_checks(), *package_checks(), *gpu_checks()]
     missing = [check for check in checks if check.state == "missing"]
     if as_json:
@@ -61,6 +65,26 @@ def command(as_json: bool) -> None:
         click.echo(render(checks))
     if missing:
         raise SystemExit(ExitCode.COULD_NOT_CHECK)
+
+
+def _search(as_json: bool) -> int:
+    """What ``--gpu`` prints; returns the exit code."""
+    from tabulate import tabulate
+
+    from harness.cli import doctor_gpu
+    from harness.errors import ExitCode
+
+    if not doctor_gpu.gpu_devices():
+        raise click.UsageError("--gpu: this machine has no /dev/nvidia* (see `harness doctor`).")
+    found = doctor_gpu.diagnose_gpu(doctor_gpu.gpu_probe())
+    if as_json:
+        click.echo(json.dumps({"ok": found.works, "gpu": doctor_gpu.as_json(found)}, indent=1))
+    else:
+        headers = ("tried", "CUDA", "seconds", "said")
+        click.echo(tabulate(doctor_gpu.rows(found), headers=headers, tablefmt="simple", disable_numparse=True))
+        facts = "\n".join(f"{name}: {text}" for name, text in doctor_gpu.machine_facts().items())
+        click.echo(f"\n{facts}\n\n{doctor_gpu.conclusion(found)}")
+    return 0 if found.works else ExitCode.COULD_NOT_CHECK
 
 
 def render(checks: list[Check]) -> str:
@@ -180,8 +204,22 @@ def gpu_checks() -> Iterator[Check]:
         usable, text = False, "torch does not start"
     remedy = "" if usable else f"{_PIP} --force-reinstall torch   (a build with CUDA that fits the driver)"
     yield Check("GPUs", "torch", "ok" if usable else "missing", text, remedy)
+    yield from _cell_checks()
     compiler = shutil.which("gcc") or shutil.which("cc")
     found = compiler or "no C compiler; Triton needs one"
     yield Check(
         "GPUs", "compiler", "ok" if compiler else "missing", found, "" if compiler else "sudo apt-get install gcc"
     )
+
+
+def _cell_checks() -> Iterator[Check]:
+    from harness.cli.doctor_gpu import gpu_probe, missing_nodes
+    from harness.sandbox.diagnose import try_once
+    from harness.sandbox.policy import STRICT
+
+    if missing := missing_nodes():
+        remedy = "Start the driver once outside: sudo nvidia-modprobe -u -c=0"
+        yield Check("GPUs", "device nodes", "missing", f"no {', '.join(missing)}", remedy)
+    outcome = try_once(gpu_probe(), "", STRICT)
+    remedy = "" if outcome.works else "harness doctor --gpu   (names the rule that keeps CUDA out)"
+    yield Check("GPUs", "CUDA in a cell", "ok" if outcome.works else "missing", outcome.said, remedy)

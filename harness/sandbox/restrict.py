@@ -32,6 +32,8 @@ def restrict_cell(order: dict[str, Any], refused: str) -> tuple[dict[str, str], 
     """
     off = set(order["layers_off"])
     rules = [(Path(path), _RIGHTS[kind]) for path, kind in order["rules"]]
+    relaxed = [(Path(path), rights) for path, rights in order["relaxed_paths"]]
+    rules += [(path, rights) for path, rights in relaxed if _of_this_process(path) or path.exists()]
     mounts: list[Path] = []
     shared_root = "no mount namespace"
     if not refused:
@@ -45,7 +47,6 @@ def restrict_cell(order: dict[str, Any], refused: str) -> tuple[dict[str, str], 
     layers = {"hard_kill": "in force: PID namespace" if not refused else _no_namespace(refused)}
     layers["rlimits"] = LEFT_OFF if "rlimits" in off else _set_limits(order["limits"])
     rules += [(path, landlock.READ if path == Path("/proc") else landlock.WRITE) for path in mounts]
-    rules += [(Path(path), rights) for path, rights in order["relaxed_paths"]]
     loopback = bool(order["loopback"])
     layers["landlock"] = LEFT_OFF if "landlock" in off else _scope()
     layers["seccomp"] = LEFT_OFF if "seccomp" in off else _filter(order, loopback)

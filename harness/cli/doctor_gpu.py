@@ -1,0 +1,131 @@
+"""``harness doctor --gpu``: does CUDA start in a cell, and if not, which rule keeps it out?"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from harness.phases.cells import gpu_devices
+from harness.sandbox.diagnose import Diagnosis, Probe, diagnose, try_once
+from harness.sandbox.policy import STRICT, SandboxPolicy
+
+SEARCH_S = 45.0
+_NODES = ("/dev/nvidiactl", "/dev/nvidia-uvm")
+_CUDA = """
+import ctypes, sys
+try:
+    cuda = ctypes.CDLL("libcuda.so.1")
+except OSError as error:
+    sys.exit("libcuda.so.1 does not load: %s" % error)
+def call(name, *arguments):
+    code = getattr(cuda, name)(*arguments)
+    if code:
+        text = ctypes.c_char_p()
+        cuda.cuGetErrorName(code, ctypes.byref(text))
+        sys.exit("%s: error %d %s" % (name, code, (text.value or b"").decode()))
+count, version = ctypes.c_int(), ctypes.c_int()
+call("cuInit", 0)
+call("cuDeviceGetCount", ctypes.byref(count))
+call("cuDriverGetVersion", ctypes.byref(version))
+if not count.value:
+    sys.exit("CUDA starts and finds no device")
+print("%d devices, CUDA %d.%d" % (count.value, version.value // 1000, version.value % 1000 // 10))
+"""
+_MEMORY = """
+context, place = ctypes.c_void_p(), ctypes.c_void_p()
+call("cuDevicePrimaryCtxRetain", ctypes.byref(context), 0)
+call("cuCtxSetCurrent", context)
+call("cuMemAlloc_v2", ctypes.byref(place), ctypes.c_size_t(1 << 20))
+call("cuMemsetD8_v2", place, ctypes.c_ubyte(7), ctypes.c_size_t(1 << 20))
+answer = (ctypes.c_ubyte * 16)()
+call("cuMemcpyDtoH_v2", answer, place, ctypes.c_size_t(16))
+if bytes(answer) != bytes([7]) * 16:
+    sys.exit("memory of the GPU came back changed")
+print("a context, and 1 MiB of memory written and read")
+"""
+_TORCH = (
+    "import torch; x = torch.ones(256, 256, device='cuda'); torch.cuda.synchronize(); "
+    "assert (x @ x).sum().item() == 256**3; print('torch', torch.__version__, torch.cuda.get_device_name())"
+)
+_CHILD = "import subprocess, sys; sys.exit(subprocess.run([sys.executable, '-I', '-S', '-c', sys.argv[1]]).returncode)"
+
+
+def gpu_probe() -> Probe:
+    """Start CUDA by the driver's own library, as every framework does first."""
+    return Probe((sys.executable, "-I", "-S", "-c", _CUDA), _policy())
+
+
+def diagnose_gpu(probe: Probe) -> Diagnosis:
+    """The search for ``probe``; where it works, further rows try memory, torch and a child process."""
+    with devices_open():
+        found = diagnose(probe, budget_s=SEARCH_S)
+        if found.works:
+            found.outcomes += [try_once(further, what, STRICT) for what, further in _further()]
+    return found
+
+
+def rows(found: Diagnosis) -> list[tuple[str, str, str, str]]:
+    """The table: what was tried, whether it worked, seconds, what it said."""
+    return [
+        (outcome.what, "works" if outcome.works else "fails", f"{outcome.seconds:.2f}", outcome.said)
+        for outcome in found.outcomes
+    ]
+
+
+def conclusion(found: Diagnosis) -> str:
+    """What the rows mean, in words."""
+    if found.works:
+        return "CUDA starts in a cell, with every layer in force."
+    if not found.culprits:
+        return f"CUDA does not start in a cell: {found.stopped}."
+    lines = [f"CUDA starts in a cell when these are left off{'' if found.proven else ' (not proven together)'}:"]
+    lines += [f"  {culprit.layer}: {culprit.rule}" for culprit in found.culprits]
+    return "\n".join([*lines, *([f"{found.stopped}."] if found.stopped else [])])
+
+
+def as_json(found: Diagnosis) -> dict[str, Any]:
+    """Everything for ``--json``: attempts, culprits, and facts about the machine that a report of a fault needs."""
+    return asdict(found) | {"works": found.works, "machine": machine_facts()}
+
+
+def machine_facts() -> dict[str, str]:
+    """Kernel, driver and device nodes, as far as they can be read."""
+    facts = {"kernel": os.uname().release, "user": f"uid {os.getuid()}"}
+    for name, path in (("driver", "/proc/driver/nvidia/version"), ("parameters", "/proc/driver/nvidia/params")):
+        with contextlib.suppress(OSError):
+            facts[name] = Path(path).read_text(errors="replace").strip()[:2000]
+    nodes = [f"{path} {oct(path.stat().st_mode)}" for path in gpu_devices()]
+    return facts | {"nodes": ", ".join(nodes) or "none", "missing nodes": ", ".join(missing_nodes()) or "none"}
+
+
+def missing_nodes() -> list[str]:
+    """Device nodes that CUDA needs and a cell, which may run no set-user-id helper, cannot make."""
+    return [node for node in _NODES if not Path(node).exists()]
+
+
+@contextmanager
+def devices_open() -> Iterator[None]:
+    """Hold the GPUs open, so that the driver need not wake them for every probe."""
+    with contextlib.ExitStack() as held:
+        for node in gpu_devices():
+            with contextlib.suppress(OSError):
+                if node.name.removeprefix("nvidia").isdigit():
+                    held.callback(os.close, os.open(node, os.O_RDWR | os.O_CLOEXEC))
+        yield
+
+
+def _policy() -> SandboxPolicy:
+    return SandboxPolicy((), (), "none", gpu_devices(), 0, 10**9, 4096)
+
+
+def _further() -> Iterator[tuple[str, Probe]]:
+    python, policy = (sys.executable, "-I", "-S", "-c"), _policy()
+    yield "all layers: memory on the GPU", Probe((*python, _CUDA + _MEMORY), policy)
+    yield "all layers: a child of the rank (it may fail)", Probe((*python, _CHILD, _CUDA), policy)
+    yield "all layers: torch", Probe((sys.executable, "-I", "-B", "-c", _TORCH), policy, 60.0)

@@ -1,0 +1,76 @@
+"""``doctor --gpu`` without a GPU: a stand-in plays CUDA, which needs a file of /proc and a system call."""
+
+import json
+import sys
+
+import pytest
+from cells import policy
+from click.testing import CliRunner
+
+from harness.cli import doctor, doctor_gpu
+from harness.cli.doctor import command
+from harness.sandbox.diagnose import Culprit, Diagnosis, Outcome, Probe
+
+OFFERS_A_SOCKET = (
+    "import socket; socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET).bind(chr(0) + 'x'); print('2 devices')"
+)
+
+
+def stand_in(program: str) -> Probe:
+    return Probe((sys.executable, "-I", "-S", "-c", program), policy())
+
+
+@pytest.fixture
+def with_gpu(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    monkeypatch.setattr(doctor_gpu, "gpu_devices", lambda: (doctor_gpu.Path("/dev/null"),))
+    return monkeypatch
+
+
+def test_the_rule_that_keeps_cuda_out_is_named(with_gpu):
+    with_gpu.setattr(doctor_gpu, "gpu_probe", lambda: stand_in(OFFERS_A_SOCKET))
+    result = CliRunner().invoke(command, ["--gpu", "--json"])
+    answer = json.loads(result.output)
+    assert result.exit_code == 3
+    assert answer["ok"] is False
+    assert answer["gpu"]["culprits"] == [{"layer": "seccomp", "rule": "system call socket"}]
+    assert answer["gpu"]["proven"]
+    assert answer["gpu"]["machine"]["kernel"]
+
+
+def test_a_gpu_that_works_is_tried_further(with_gpu):
+    with_gpu.setattr(doctor_gpu, "gpu_probe", lambda: stand_in("print('2 devices')"))
+    with_gpu.setattr(doctor_gpu, "_further", lambda: [("all layers: torch", stand_in("print('torch 9')"))])
+    result = CliRunner().invoke(command, ["--gpu"])
+    assert result.exit_code == 0, result.output
+    assert "torch 9" in result.output
+    assert "CUDA starts in a cell, with every layer in force." in result.output
+
+
+def test_without_a_gpu_the_option_says_so():
+    result = CliRunner().invoke(command, ["--gpu"])
+    assert result.exit_code == 2
+    assert "no /dev/nvidia*" in result.output
+
+
+def test_the_real_probe_says_what_is_missing(with_gpu):
+    outcome = doctor_gpu.try_once(doctor_gpu.gpu_probe(), "", doctor_gpu.STRICT)
+    assert not outcome.works
+    assert outcome.said.startswith("libcuda.so.1 does not load")
+
+
+def test_a_search_that_ran_out_says_so():
+    found = Diagnosis([Outcome("all layers", False, 1.0, "cuInit: error 304")], [Culprit("landlock", "below /")])
+    found.stopped = "the time was used up"
+    text = doctor_gpu.conclusion(found)
+    assert "not proven" in text
+    assert "landlock: below /" in text
+    assert text.endswith("the time was used up.")
+
+
+def test_the_table_of_doctor_tries_cuda_in_a_cell(with_gpu):
+    with_gpu.setattr(doctor_gpu, "gpu_probe", lambda: stand_in("raise SystemExit('cuInit: error 304')"))
+    checks = {check.name: check for check in doctor._cell_checks()}
+    assert checks["CUDA in a cell"].state == "missing"
+    assert checks["CUDA in a cell"].found == "cuInit: error 304"
+    assert "harness doctor --gpu" in checks["CUDA in a cell"].remedy
+    assert "nvidia-modprobe" in checks["device nodes"].remedy
