@@ -73,8 +73,9 @@ def _search(as_json: bool) -> int:
 
     from harness.cli import doctor_gpu
     from harness.errors import ExitCode
+    from harness.phases.cells import gpu_devices
 
-    if not doctor_gpu.gpu_devices():
+    if not gpu_devices():
         raise click.UsageError("--gpu: this machine has no /dev/nvidia* (see `harness doctor`).")
     found = doctor_gpu.diagnose_gpu(doctor_gpu.gpu_probe())
     if as_json:
@@ -134,8 +135,9 @@ def system_checks() -> Iterator[Check]:
 def isolation_checks() -> Iterator[Check]:
     """Each layer, tried in a real cell that does nothing."""
     from harness.errors import HarnessError
-    from harness.sandbox.cell import IN_FORCE, Cell, CellSpec
+    from harness.sandbox.cell import IN_FORCE, Cell
     from harness.sandbox.policy import SandboxPolicy
+    from harness.sandbox.spec import CellSpec
 
     with tempfile.TemporaryDirectory(prefix="golf-doctor-") as scratch:
         log = Path(scratch) / "log"

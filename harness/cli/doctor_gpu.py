@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from harness.phases.cells import gpu_devices
+from harness.phases.cells import gpu_devices, rank_environments
 from harness.sandbox.diagnose import Diagnosis, Probe, diagnose, try_once
 from harness.sandbox.policy import STRICT, SandboxPolicy
 
@@ -52,6 +52,15 @@ print("a context, and 1 MiB of memory written and read")
 _TORCH = (
     "import torch; x = torch.ones(256, 256, device='cuda'); torch.cuda.synchronize(); "
     "assert (x @ x).sum().item() == 256**3; print('torch', torch.__version__, torch.cuda.get_device_name())"
+)
+_COMPILE = (
+    "import torch; f = torch.compile(lambda x: torch.tanh(x) * 2 + 1); x = torch.ones(4096, device='cuda'); "
+    "assert torch.allclose(f(x), torch.tanh(x) * 2 + 1); print('torch.compile made a kernel')"
+)
+_NCCL = (
+    "import os, torch, torch.distributed as d; torch.cuda.set_device(int(os.environ['LOCAL_RANK'])); "
+    "d.init_process_group('nccl'); x = torch.ones(1, device='cuda'); d.all_reduce(x); torch.cuda.synchronize(); "
+    "assert x.item() == d.get_world_size(); d.destroy_process_group(); print('ranks that met:', int(x.item()))"
 )
 _CHILD = "import subprocess, sys; sys.exit(subprocess.run([sys.executable, '-I', '-S', '-c', sys.argv[1]]).returncode)"
 
@@ -115,17 +124,29 @@ def devices_open() -> Iterator[None]:
     with contextlib.ExitStack() as held:
         for node in gpu_devices():
             with contextlib.suppress(OSError):
-                if node.name.removeprefix("nvidia").isdigit():
+                if _is_gpu(node):
                     held.callback(os.close, os.open(node, os.O_RDWR | os.O_CLOEXEC))
         yield
 
 
-def _policy() -> SandboxPolicy:
-    return SandboxPolicy((), (), "none", gpu_devices(), 0, 10**9, 4096)
+def _policy(network: Literal["none", "loopback"] = "none") -> SandboxPolicy:
+    return SandboxPolicy((), (), network, gpu_devices(), 0, 10**9, 4096)
+
+
+def _is_gpu(node: Path) -> bool:
+    return node.name.removeprefix("nvidia").isdigit()
 
 
 def _further() -> Iterator[tuple[str, Probe]]:
-    python, policy = (sys.executable, "-I", "-S", "-c"), _policy()
-    yield "all layers: memory on the GPU", Probe((*python, _CUDA + _MEMORY), policy)
-    yield "all layers: a child of the rank (it may fail)", Probe((*python, _CHILD, _CUDA), policy)
-    yield "all layers: torch", Probe((sys.executable, "-I", "-B", "-c", _TORCH), policy, 60.0)
+    """What comes after cuInit: some seconds each, and behind all layers alone."""
+    bare, full = (sys.executable, "-I", "-S", "-c"), (sys.executable, "-I", "-B", "-c")
+    policy = _policy()
+    yield "all layers: memory on the GPU", Probe((*bare, _CUDA + _MEMORY), policy)
+    yield "all layers: a child of the rank (it may fail)", Probe((*bare, _CHILD, _CUDA), policy)
+    yield "all layers: torch", Probe((*full, _TORCH), policy, 60.0)
+    yield "all layers: torch.compile", Probe((*full, _COMPILE), policy, 90.0)
+    if (gpus := sum(map(_is_gpu, gpu_devices()))) > 1:
+        yield (
+            f"all layers: NCCL, {gpus} ranks",
+            Probe((*full, _NCCL), _policy("loopback"), 90.0, rank_environments(gpus)),
+        )

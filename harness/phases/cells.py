@@ -10,8 +10,9 @@ from pathlib import Path
 
 import harness
 from harness.phases.context import RunContext
-from harness.sandbox.cell import Cell, CellSpec
+from harness.sandbox.cell import Cell
 from harness.sandbox.policy import SandboxPolicy
+from harness.sandbox.spec import CellSpec
 
 _HARNESS = Path(harness.__file__).resolve().parent
 BOOTSTRAP = _HARNESS / "protocol" / "bootstrap.py"

@@ -10,7 +10,8 @@ from harness.cli.progress import Reporter
 from harness.clock.spans import Ledger
 from harness.config.tracks import Track
 from harness.phases.seal import SealedSubmission
-from harness.sandbox.cell import IN_FORCE, KillReport
+from harness.sandbox.cell import IN_FORCE
+from harness.sandbox.spec import KillReport
 
 LOSS_POINTS = 200
 

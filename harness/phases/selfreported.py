@@ -39,8 +39,9 @@ from harness.public.runlog import RunLog
 from harness.record.canonical import canonical_digest
 from harness.record.predicate import DataInfo, RunRecord, Score, Sizes, SubmissionInfo, TrackInfo
 from harness.rules import Finding, Verdict
-from harness.sandbox.cell import IN_FORCE, Cell, CellSpec
+from harness.sandbox.cell import IN_FORCE, Cell
 from harness.sandbox.policy import SandboxPolicy
+from harness.sandbox.spec import CellSpec
 
 LABEL: Literal["self-reported"] = "self-reported"
 POLL_S = 0.05

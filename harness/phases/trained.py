@@ -15,7 +15,7 @@ from harness.phases.context import RunContext
 from harness.record import file_digest
 from harness.record.canonical import write_atomic
 from harness.record.predicate import Machine, SpanEntry
-from harness.sandbox.cell import KillReport
+from harness.sandbox.spec import KillReport
 
 FILE_NAME = "trained.json"
 KEPT = ("code", "checkpoint", "code.bundle")

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from harness.errors import HarnessError
 from harness.sandbox import landlock, seccomp
-from harness.sandbox.cell import Cell, CellSpec
+from harness.sandbox.cell import Cell
 from harness.sandbox.policy import Relaxation, SandboxPolicy
+from harness.sandbox.spec import CellSpec
 
 LAYERS = (
     "no_new_privs",
@@ -42,6 +44,7 @@ _FIRST_SUSPECTS = ("socket", "connect", "accept", "accept4", "socketpair", "clon
 _POLL_S = 0.005
 _SAID_CHARACTERS = 300
 
+Rule = tuple[str, int]
 T = TypeVar("T")
 
 
@@ -49,12 +52,13 @@ T = TypeVar("T")
 class Probe:
     """A program to be tried. It works when it ends with 0 in time; its last line says what it found.
 
-    argv: command line; policy: what its cell may do; limit_s: its time
+    argv: command line; policy: what its cell may do; limit_s: its time; rank_env: variables of each rank
     """
 
     argv: tuple[str, ...]
     policy: SandboxPolicy
     limit_s: float = 10.0
+    rank_env: tuple[Mapping[str, str], ...] = ({},)
 
 
 @dataclass(frozen=True)
@@ -122,19 +126,19 @@ def try_once(probe: Probe, what: str, relaxed: Relaxation) -> Outcome:
     since = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="golf-probe-") as scratch:
         log = Path(scratch) / "log"
-        spec = CellSpec("probe", probe.argv, {}, ({},), probe.policy, log, relaxed)
+        spec = CellSpec("probe", probe.argv, {}, probe.rank_env, probe.policy, log, relaxed)
         try:
             with Cell(spec, strict=False) as cell:
                 cell.start()
                 until = time.monotonic() + probe.limit_s
-                while (code := cell.exit_codes()[0]) is None and time.monotonic() < until:
+                while None in (codes := cell.exit_codes()) and time.monotonic() < until:
                     time.sleep(_POLL_S)
         except (HarnessError, OSError) as error:
             return Outcome(what, False, time.monotonic() - since, f"no cell: {error}"[:_SAID_CHARACTERS])
         lines = log.read_text(errors="replace").split("\n")
     said = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    said = f"no end within {probe.limit_s:g} s. {said}" if code is None else said or f"exit code {code}"
-    return Outcome(what, code == 0, time.monotonic() - since, said[:_SAID_CHARACTERS])
+    said = f"no end within {probe.limit_s:g} s. {said}" if None in codes else said or f"exit codes {codes}"
+    return Outcome(what, not any(code != 0 for code in codes), time.monotonic() - since, said[:_SAID_CHARACTERS])
 
 
 def smallest(candidates: Sequence[T], works: Callable[[list[T]], bool]) -> list[T]:
@@ -189,6 +193,8 @@ class _Search:
         kept = off - ({"landlock", "private_root"} if paths else set()) - ({"seccomp"} if calls else set())
         relaxed = Relaxation(kept, tuple(paths), frozenset(calls))
         self.found.proven = self.note("all layers, less the rules named", relaxed)
+        if self.found.proven and paths:  # what Landlock names is then mounted as well
+            self.found.culprits = [culprit for culprit in self.found.culprits if culprit.layer != "private_root"]
 
     def _replace(self, layer: str, rules: Iterable[str]) -> None:
         kept = [culprit for culprit in self.found.culprits if culprit.layer != layer]
@@ -197,7 +203,10 @@ class _Search:
     def _calls(self, off: frozenset[str]) -> list[str]:
         names = sorted(seccomp.REFUSED | seccomp.SPECIAL | seccomp.CONNECTING)
         names.sort(key=lambda name: name not in _FIRST_SUSPECTS)
-        works = lambda allowed: self.works(Relaxation(off, calls=frozenset(allowed)))  # noqa: E731 - a search's question
+
+        def works(allowed: list[str]) -> bool:
+            return self.works(Relaxation(off, calls=frozenset(allowed)))
+
         if not works(names):
             self._replace("seccomp", ["the filter itself, whatever it lets through (no_new_privs comes with it)"])
             return []
@@ -208,30 +217,35 @@ class _Search:
     def _paths(self, off: frozenset[str]) -> list[tuple[str, int]]:
         """Folders are searched from the root down, all rights at once; then the rights of each that is left."""
         off |= {"private_root"}
-        works = lambda rules: self.works(Relaxation(off, paths=tuple(sorted(rules))))  # noqa: E731 - a search's question
-        rules = [("/", _EVERY_RIGHT)]
+
+        def works(rules: Iterable[Rule], others: Iterable[Rule] = ()) -> bool:
+            return self.works(Relaxation(off, paths=tuple(sorted({*rules, *others}))))
+
+        rules, done = [("/", _EVERY_RIGHT)], list[Rule]()
         if not works(rules):
             self._replace("landlock", ["not a matter of files: its scopes, TCP, or no_new_privs that comes with it"])
             return []
-        done: list[tuple[str, int]] = []
         while rules:
-            self._replace("landlock", [f"below {path}" for path, _ in (*rules, *done)])
-            path, _ = rules.pop(0)
+            self._replace("landlock", [f"some right below {path}" for path, _ in (*rules, *done)])
+            rule = rules.pop(0)
             others = [*rules, *done]
-            below = [(child, _EVERY_RIGHT) for child in _children(path)]
-            if below and works([*below, *others]):
-                rules += smallest(below, lambda some, others=others: works([*some, *others]))  # type: ignore[misc]
+            below = [(child, _EVERY_RIGHT) for child in _children(rule[0])]
+            if below and works(below, others):
+                rules += smallest(below, partial(works, others=others))
             else:
-                done.append((path, _EVERY_RIGHT))
-        for path, _ in tuple(done):
-            others = [rule for rule in done if rule[0] != path]
-            names = smallest(
-                list(_RIGHTS),
-                lambda some, path=path, others=others: works([(path, _bits(some)), *others]),  # type: ignore[misc]
-            )
-            done = [*others, (path, _bits(names))]
-            self._replace("landlock", [f"{_names(rights)} below {place}" for place, rights in done])
+                done.append(rule)
+        for rule in tuple(done):
+            done.remove(rule)
+            single = [(rule[0], bits) for bits in _RIGHTS.values()]
+            rights = smallest(single, partial(_merged, works, others=tuple(done)))
+            done.append((rule[0], sum(bits for _, bits in rights)))
+            self._replace("landlock", [f"{_names(bits)} below {path}" for path, bits in done])
         return done
+
+
+def _merged(works: Callable[..., bool], rules: list[Rule], others: tuple[Rule, ...]) -> bool:
+    """Ask for several rights on one path as the one rule that Landlock takes."""
+    return works([(rules[0][0], sum(bits for _, bits in rules))], others)
 
 
 def _children(path: str) -> list[str]:
@@ -246,10 +260,6 @@ def _children(path: str) -> list[str]:
     own = ["/proc/self"] if path == "/proc" else []
     numbers = path.startswith("/proc")
     return own + [str(child) for child in inside if not child.is_symlink() and not (numbers and child.name.isdigit())]
-
-
-def _bits(names: Iterable[str]) -> int:
-    return sum(_RIGHTS[name] for name in names)
 
 
 def _names(rights: int) -> str:

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.sandbox.cell import Cell, CellSpec
+from harness.sandbox.cell import Cell
 from harness.sandbox.policy import SandboxPolicy
+from harness.sandbox.spec import CellSpec
 
 WAYS = {"pid-namespace": True, "subreaper": False}
 

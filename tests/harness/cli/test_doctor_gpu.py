@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 from cells import policy
@@ -9,6 +10,7 @@ from click.testing import CliRunner
 
 from harness.cli import doctor, doctor_gpu
 from harness.cli.doctor import command
+from harness.phases import cells
 from harness.sandbox.diagnose import Culprit, Diagnosis, Outcome, Probe
 
 OFFERS_A_SOCKET = (
@@ -22,7 +24,8 @@ def stand_in(program: str) -> Probe:
 
 @pytest.fixture
 def with_gpu(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    monkeypatch.setattr(doctor_gpu, "gpu_devices", lambda: (doctor_gpu.Path("/dev/null"),))
+    for module in (cells, doctor_gpu):
+        monkeypatch.setattr(module, "gpu_devices", lambda: (Path("/dev/null"),))
     return monkeypatch
 
 

@@ -8,7 +8,10 @@ from cells import policy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.sandbox.diagnose import LAYERS, Culprit, Probe, diagnose, smallest
+from harness.sandbox.cell import Cell
+from harness.sandbox.diagnose import LAYERS, Culprit, Probe, diagnose, smallest, try_once
+from harness.sandbox.policy import STRICT, Relaxation
+from harness.sandbox.spec import CellSpec
 
 NAMES_A_THREAD = "open('/proc/self/task/%d/comm' % threading.get_native_id(), 'r+').write('cuda')"
 OFFERS_A_SOCKET = "s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.bind(chr(0) + 'golf-%d' % os.getpid())"
@@ -47,8 +50,7 @@ def test_a_file_that_is_not_mounted_either_is_named(tmp_path: Path):
     firmware = tmp_path / "firmware.bin"
     firmware.write_text("x")
     found = diagnose(probe(f"open({str(firmware)!r}).read()"), budget_s=300)
-    assert Culprit("landlock", f"read_file below {firmware}") in found.culprits
-    assert {culprit.layer for culprit in found.culprits} <= {"landlock", "private_root"}
+    assert found.culprits == [Culprit("landlock", f"read_file below {firmware}")]
     assert found.proven
 
 
@@ -71,6 +73,21 @@ def test_a_probe_that_hangs_is_ended_and_so_is_the_search():
     assert found.outcomes[0].said == "no end within 0.5 s. waiting"
     stopped = diagnose(probe(OFFERS_A_SOCKET), budget_s=0.0)
     assert "used up" in stopped.stopped
+
+
+def test_a_probe_of_several_ranks_works_when_all_of_them_do():
+    command = (sys.executable, "-I", "-S", "-c", "import os; raise SystemExit(int(os.environ['RANK']) // 2)")
+    two, three = ({"RANK": "0"}, {"RANK": "1"}), ({"RANK": "0"}, {"RANK": "1"}, {"RANK": "2"})
+    assert try_once(Probe(command, policy(), 10.0, two), "two", STRICT).works
+    outcome = try_once(Probe(command, policy(), 10.0, three), "three", STRICT)
+    assert not outcome.works
+    assert outcome.said == "exit codes [0, 0, 1]"
+
+
+def test_a_run_s_cell_leaves_nothing_off(tmp_path: Path):
+    relaxed = CellSpec("run", ("/bin/true",), {}, ({},), policy(), tmp_path / "log", Relaxation(frozenset({"seccomp"})))
+    with pytest.raises(ValueError, match="leaves nothing off"):
+        Cell(relaxed, strict=True)
 
 
 @given(st.sets(st.integers(0, 40), min_size=1, max_size=5), st.integers(41, 60))

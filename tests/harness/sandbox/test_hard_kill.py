@@ -101,7 +101,7 @@ def test_a_cell_without_a_namespace_cannot_outlive_its_supervisor(name: str, tmp
     with running(program, tmp_path / "log", namespaced=False) as cell:
         wait_for(lambda: alive(mark))
         time.sleep(0.15)
-        os.kill(cell._supervisor.pid, signal.SIGKILL)
+        os.kill(cell._supervised.pid, signal.SIGKILL)
         report = cell.kill("the limit", time.monotonic_ns())
         assert report.survivors == 0
         assert wait_for(lambda: alive(mark) == [])

@@ -11,7 +11,8 @@ import pytest
 from cells import WAYS, attempts, policy, run_in_cell, running, wait_for
 
 from harness.phases.cells import rank_environments
-from harness.sandbox.cell import Cell, CellSpec
+from harness.sandbox.cell import Cell
+from harness.sandbox.spec import CellSpec
 
 ways = pytest.mark.parametrize("namespaced", WAYS.values(), ids=WAYS)
 

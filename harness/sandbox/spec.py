@@ -1,0 +1,84 @@
+"""What a cell is to be, and how it ended, as data."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.sandbox.policy import STRICT, Relaxation, SandboxPolicy, cell_environment, landlock_rules, resource_limits
+
+
+@dataclass(frozen=True)
+class CellSpec:
+    """One cell to be started.
+
+    argv, env: command and environment of every rank; rank_env: what each rank has beyond that, one mapping a rank
+    log_file:  takes standard output and error of all ranks, appended
+    relaxed:   what is left off to find a fault; a strict cell does not start with anything left off
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    rank_env: tuple[Mapping[str, str], ...]
+    policy: SandboxPolicy
+    log_file: Path
+    relaxed: Relaxation = STRICT
+
+
+@dataclass(frozen=True)
+class KillReport:
+    """How a cell ended.
+
+    overshoot_ns: from the deadline (without one: from the call) until the last process was dead
+    survivors:    processes still alive when the referee gave up waiting; 0 is the only good number
+    method:       "PID namespace", or "subreaper and /proc walk"
+    """
+
+    reason: str
+    overshoot_ns: int
+    survivors: int
+    method: str
+
+
+@dataclass(frozen=True)
+class Inherited:
+    """Descriptors that the launcher gets from the referee: for control, life, log, and a channel for each rank."""
+
+    control: int
+    lifeline: int
+    log: int
+    channels: tuple[int, ...]
+
+    @property
+    def all(self) -> tuple[int, ...]:
+        """In no particular order."""
+        return (self.control, self.lifeline, self.log, *self.channels)
+
+
+def launcher_order(spec: CellSpec, home: Path, descriptors: Inherited, *, namespaced: bool) -> bytes:
+    """All that the launcher needs to know, as JSON; ``home`` is the cell's private folder."""
+    relaxed, own = spec.relaxed, cell_environment(home)
+    environment = dict(os.environ) | own if "environment" in relaxed.layers else own
+    order = {
+        "control_fd": descriptors.control,
+        "lifeline_fd": descriptors.lifeline,
+        "log_fd": descriptors.log,
+        "channel_fds": descriptors.channels,
+        "namespaces": namespaced and "namespaces" not in relaxed.layers,
+        "argv": spec.argv,
+        "env": environment | dict(spec.env),
+        "rank_env": [dict(env) for env in spec.rank_env],
+        "home": str(home),
+        "loopback": spec.policy.network == "loopback",
+        "gpus": bool(spec.policy.devices),
+        "layers_off": sorted(relaxed.layers),
+        "relaxed_paths": relaxed.paths,
+        "relaxed_calls": sorted(relaxed.calls),
+        "rules": landlock_rules(spec.policy, home),
+        "limits": resource_limits(spec.policy),
+    }
+    return json.dumps(order).encode()

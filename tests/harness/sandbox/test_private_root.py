@@ -1,0 +1,37 @@
+"""What a private root has to hold: found without making one."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.sandbox.private_root import layout
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    for name in ("usr/lib/libc", "opt/venv/bin/python3", "work/data/val", "work/code/model"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "lib").symlink_to("usr/lib")
+    (tmp_path / "venv").symlink_to(tmp_path / "opt" / "venv")
+    (tmp_path / "opt" / "venv" / "bin" / "python").symlink_to("../../../usr/lib/libc")
+    return tmp_path
+
+
+def test_links_on_the_way_are_kept_and_folders_hold_what_lies_below(disk: Path):
+    found = layout([disk / "lib", disk / "usr", disk / "venv" / "bin" / "python3", disk / "work" / "code"])
+    assert found.real == {disk / "usr", disk / "opt" / "venv" / "bin" / "python3", disk / "work" / "code"}
+    assert found.links == {disk / "lib": "usr/lib", disk / "venv": str(disk / "opt" / "venv")}
+
+
+def test_a_link_to_a_link_brings_both_and_their_target(disk: Path):
+    found = layout([disk / "venv" / "bin" / "python"])
+    assert found.real == {disk / "usr" / "lib" / "libc"}
+    assert set(found.links) == {disk / "venv", disk / "opt" / "venv" / "bin" / "python"}
+
+
+def test_what_is_missing_or_goes_in_circles_is_left_out(disk: Path):
+    (disk / "round").symlink_to(disk / "round")
+    found = layout([disk / "no-such-file", disk / "round", disk / "usr" / "lib" / "libc"])
+    assert found.real == {disk / "usr" / "lib" / "libc"}
+    assert found.links == {}
