@@ -92,6 +92,7 @@ def first_process(order: dict[str, Any], control: socket.socket, go: int, refuse
         ranks = {
             _start_rank(order, rank, control, null, refused, rules): rank for rank in range(len(order["rank_env"]))
         }
+        _hold_folders(list(ranks))
         restrict_files(order, rules)
         for descriptor in (*order["channel_fds"], order["log_fd"]):
             os.close(descriptor)
@@ -125,6 +126,13 @@ def _start_rank(
     except BaseException as error:
         os.write(2, f"rank {rank} could not start: {error}\n".encode())
     os._exit(127)
+
+
+def _hold_folders(ranks: list[int]) -> None:
+    """Hold each rank's folder of /proc open for good: one that the kernel forgets and makes anew has no rule."""
+    for pid in ranks:
+        with contextlib.suppress(OSError):
+            os.open(f"/proc/{pid}/task", os.O_PATH | os.O_CLOEXEC)
 
 
 def _reap(control: socket.socket, ranks: dict[int, int], *, namespaced: bool) -> NoReturn:
