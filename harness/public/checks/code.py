@@ -26,6 +26,9 @@ def check(record: Record) -> None:
     for name, script in reached.items():
         if script.tree is None:
             continue
+        if record.folder.late():
+            record.out.unknown("A3-CODE-BYTES", "not looked at: the folder's time is used up.", file=name)
+            continue
         patterns.scan(record, name, script)
         flow.scan(record, name, script)
         scoring.scan(record, name, script)

@@ -17,6 +17,8 @@ DATA = re.compile(r"^(?:tokens?|data|x|y|inputs?|targets?|ids|batch|seqs?|docs|s
 TRAINS = re.compile(r"\bbackward\b|\bautograd\b")
 WARM = re.compile(r"warm|compile|dummy", re.IGNORECASE)
 SCORING = re.compile(r"(?:loss|nll|bits|nats|bpb)_?(?:sum|total|acc\w*)?$|^total_(?:loss|nll|bits|nats)$")
+MAX_FUNCTIONS = 60
+"""Training functions looked at in a script; real ones have a handful."""
 EVALUATES = re.compile(r"(?:^|_)(?:eval|score|evaluate|validate)(?:_|$)")
 
 
@@ -43,10 +45,24 @@ def scan(record: Record, name: str, script: Unwrapped) -> None:
     functions = [node for node in script.nodes if isinstance(node, ast.FunctionDef)]
     trained = [f for f in functions if any(f.lineno <= line <= (f.end_lineno or f.lineno) for line in training)]
     given = _called_with_validation(script.nodes, {node.name for node in trained})
-    for item in (_summary(node, given.get(node.name, "")) for node in trained):
-        if item.val and item.backward:
+    for item in (_summary(node, given.get(node.name, "")) for node in trained[:MAX_FUNCTIONS]):
+        if item.val and item.backward and (item.scored or not _scored_by_callers(item.node.name, functions)):
             _training(record, name, item, inside)
     _choices(record, name, script.nodes, inside)
+
+
+def _scored_by_callers(name: str, functions: list[ast.FunctionDef]) -> bool:
+    """Whether every function that calls ``name`` adds to a sum of losses without gradients before it does."""
+    found = False
+    for node in functions:
+        lines = [n.lineno for n in ast.walk(node) if isinstance(n, ast.Call) and dotted(n.func) == name]
+        if not lines:
+            continue
+        found = True
+        scored = _accumulating(list(ast.walk(node)))
+        if min(scored, default=min(lines)) >= min(lines):
+            return False
+    return found
 
 
 def _summary(node: ast.FunctionDef, given: str) -> _Function:
@@ -66,8 +82,7 @@ def _summary(node: ast.FunctionDef, given: str) -> _Function:
             if used & tainted and (not found.backward or line < found.backward):
                 found.backward = line
         found.random |= function.endswith(("randint", "rand_tokens", "random_tokens"))
-        if function.endswith(("inference_mode", "no_grad")) and _accumulates(node, line):
-            found.scored = min(found.scored or line, line)
+    found.scored = min(_accumulating(inner), default=0)
     return found
 
 
@@ -101,24 +116,31 @@ def _only_measures(value: ast.expr) -> bool:
     )
 
 
-def _accumulates(node: ast.FunctionDef, start: int) -> bool:
-    """Whether a ``with`` block that begins at ``start`` adds something to a sum of losses."""
-    for item in ast.walk(node):
-        if isinstance(item, ast.With) and item.lineno == start:
-            for inner in ast.walk(item):
-                if (
-                    isinstance(inner, ast.AugAssign)
-                    and isinstance(inner.op, ast.Add)
-                    and SCORING.search(dotted(inner.target).rsplit(".", 1)[-1])
-                ):
-                    return True
-                if isinstance(inner, ast.Call) and re.search(r"accum|score|add_$", dotted(inner.func)):
-                    return True
-                if isinstance(inner, ast.Assign) and any(
-                    SCORING.search(dotted(t).rsplit(".", 1)[-1]) for t in inner.targets
-                ):
-                    return True
-    return False
+def _accumulating(nodes: list[ast.AST]) -> set[int]:
+    """First lines of the ``with`` blocks without gradients that add something to a sum of losses."""
+    return {
+        item.lineno
+        for item in nodes
+        if isinstance(item, ast.With)
+        and any(
+            isinstance(part, ast.Name | ast.Attribute) and dotted(part).endswith(("inference_mode", "no_grad"))
+            for context in item.items
+            for part in ast.walk(context.context_expr)
+        )
+        and any(_adds(inner) for statement in item.body for inner in ast.walk(statement))
+    }
+
+
+def _adds(node: ast.AST) -> bool:
+    if isinstance(node, ast.AugAssign):
+        return isinstance(node.op, ast.Add) and _is_sum(node.target)
+    if isinstance(node, ast.Assign):
+        return any(_is_sum(target) for target in node.targets)
+    return isinstance(node, ast.Call) and re.search(r"accum|score|add_$", dotted(node.func)) is not None
+
+
+def _is_sum(target: ast.expr) -> bool:
+    return SCORING.search(dotted(target).rsplit(".", 1)[-1]) is not None
 
 
 def _called_with_validation(nodes: list[ast.AST], functions: set[str]) -> dict[str, str]:

@@ -31,10 +31,12 @@ def scan(record: Record, name: str, script: Unwrapped) -> None:
 
 def _walk(node: ast.AST) -> Iterator[ast.AST]:
     """The function's own nodes, without those of functions inside it."""
-    for child in ast.iter_child_nodes(node):
-        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            yield child
-            yield from _walk(child)
+    waiting = [node]
+    while waiting:
+        for child in ast.iter_child_nodes(waiting.pop()):
+            if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                yield child
+                waiting.append(child)
 
 
 def _trains(nodes: list[ast.AST]) -> bool:

@@ -134,6 +134,30 @@ def test_score_first_adaptation_and_the_training_loop_are_left_alone(tmp_path):
         assert not found_in(tmp_path / rule, SCRIPT + SCORE_FIRST, rule)
 
 
+GLOBAL_STEPS = """
+def steps_on_prefix(model, val_tokens, optimiser):
+    for chunk in val_tokens.split(32768):
+        model(chunk).backward()
+        optimiser.step()
+
+
+def phased(model, val_tokens, optimiser):
+    loss_sum = 0.0
+    for part in val_tokens.split(100_000):
+        with torch.no_grad():
+            loss_sum += model(part)
+        steps_on_prefix(model, part, optimiser)
+    return loss_sum
+"""
+
+
+def test_a_helper_that_trains_on_what_its_caller_has_scored_is_left_alone(tmp_path):
+    assert not found_in(tmp_path / "after", SCRIPT + GLOBAL_STEPS, "A6-PREQUANT-TTT")
+    call = "        steps_on_prefix(model, part, optimiser)\n"
+    before = GLOBAL_STEPS.replace(call, "").replace("        with torch", call + "        with torch")
+    assert found_in(tmp_path / "before", SCRIPT + before, "A6-PREQUANT-TTT")
+
+
 def test_settings_named_like_validation_data_are_none(tmp_path):
     assert not found_in(tmp_path, SCRIPT + LOOP, "A6-PREQUANT-TTT")
 

@@ -205,6 +205,25 @@ def test_lines_made_for_slow_patterns_take_linear_time(line):
     assert time.process_time() - began < 20
 
 
+SLOW_SCRIPTS = {
+    "functions": "\n".join(
+        f"def f{i}(val_tokens):\n    model(val_tokens).backward()\n    f{i + 1}(val_tokens)" for i in range(4_000)
+    ),
+    "withs": "def f(val_tokens):\n"
+    + "    with torch.no_grad():\n        z = 1\n" * 8_000
+    + "    val_tokens.backward()",
+    "ifs": "def f(val_tokens):\n" + "    if epoch == n - 1: z = 1\n" * 9_000 + "    val_tokens.backward()",
+    "hashes": "\n".join(f"k{i} = hash_a ^ (b * {i})" for i in range(15_000)),
+}
+
+
+@pytest.mark.parametrize("script", list(SLOW_SCRIPTS.values()), ids=list(SLOW_SCRIPTS))
+def test_scripts_made_for_slow_checks_take_linear_time(tmp_path, script):
+    began = time.process_time()
+    assert check_folder(PublicFolder(script=script).write(tmp_path)).count(Verdict.ERROR) == 0
+    assert time.process_time() - began < 20
+
+
 @settings(max_examples=80, deadline=None)
 @given(st.binary(max_size=400))
 def test_any_bytes_are_a_log_a_readme_or_bad_json(data):
