@@ -11,8 +11,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+import click
+
 from harness.phases.cells import gpu_devices, rank_environments
-from harness.sandbox.diagnose import Diagnosis, Probe, diagnose, try_once
+from harness.sandbox.diagnose import Diagnosis, Outcome, Probe, diagnose, try_once
 from harness.sandbox.policy import STRICT, SandboxPolicy
 
 SEARCH_S = 45.0
@@ -71,12 +73,21 @@ def gpu_probe() -> Probe:
 
 
 def diagnose_gpu(probe: Probe) -> Diagnosis:
-    """The search for ``probe``; where it works, further rows try memory, torch and a child process."""
+    """The search for ``probe``; where it works, further rows try memory, torch and a child process.
+
+    Each attempt is shown on standard error as it ends, so that a search that is cut off has said something.
+    """
     with devices_open():
-        found = diagnose(probe, budget_s=SEARCH_S)
-        if found.works:
-            found.outcomes += [try_once(further, what, STRICT) for what, further in _further()]
+        found = diagnose(probe, budget_s=SEARCH_S, tell=_show)
+        for what, further in _further() if found.works else ():
+            found.outcomes.append(try_once(further, what, STRICT))
+            _show(found.outcomes[-1])
     return found
+
+
+def _show(outcome: Outcome) -> None:
+    text = "works" if outcome.works else "fails"
+    click.echo(f"{text}  {outcome.seconds:5.2f} s  {outcome.what}: {outcome.said}", err=True)
 
 
 def rows(found: Diagnosis) -> list[tuple[str, str, str, str]]:

@@ -102,9 +102,12 @@ class OutOfTime(Exception):
     """The time for the whole search is used up."""
 
 
-def diagnose(probe: Probe, *, budget_s: float = 55.0) -> Diagnosis:
-    """Try ``probe`` behind no layer, all of them and each alone; where all is too much, search for what to blame."""
-    search = _Search(probe, time.monotonic() + budget_s)
+def diagnose(probe: Probe, *, budget_s: float = 55.0, tell: Callable[[Outcome], None] = lambda _: None) -> Diagnosis:
+    """Try ``probe`` behind no layer, all of them and each alone; where all is too much, search for what to blame.
+
+    tell: is called with every attempt as it ends, those of the search included
+    """
+    search = _Search(probe, time.monotonic() + budget_s, tell)
     found = search.found
     try:
         if not search.note("no layer", Relaxation(frozenset(LAYERS))):
@@ -160,28 +163,32 @@ def smallest(candidates: Sequence[T], works: Callable[[list[T]], bool]) -> list[
 class _Search:
     """One search: the probe, its time, what was tried, and what is known so far."""
 
-    def __init__(self, probe: Probe, until: float) -> None:
+    def __init__(self, probe: Probe, until: float, tell: Callable[[Outcome], None]) -> None:
         self.found = Diagnosis()
+        self._tell = tell
         self._probe = probe
         self._until = until
         self._known: dict[Relaxation, bool] = {}
 
     def note(self, what: str, relaxed: Relaxation) -> bool:
         """Try once and keep the outcome for the table."""
-        if time.monotonic() > self._until:
-            raise OutOfTime
-        outcome = try_once(self._probe, what, relaxed)
+        outcome = self._try(what, relaxed)
         self.found.outcomes.append(outcome)
-        self._known[relaxed] = outcome.works
         return outcome.works
 
     def works(self, relaxed: Relaxation) -> bool:
         """Try once, without a row of its own."""
         if relaxed not in self._known:
-            if time.monotonic() > self._until:
-                raise OutOfTime
-            self._known[relaxed] = try_once(self._probe, "", relaxed).works
+            self._try(f"without {_in_words(relaxed)}", relaxed)
         return self._known[relaxed]
+
+    def _try(self, what: str, relaxed: Relaxation) -> Outcome:
+        if time.monotonic() > self._until:
+            raise OutOfTime
+        outcome = try_once(self._probe, what, relaxed)
+        self._known[relaxed] = outcome.works
+        self._tell(outcome)
+        return outcome
 
     def blame(self) -> None:
         """Name the smallest set of layers, then of rules of Landlock and of the filter, that must go."""
@@ -260,6 +267,12 @@ def _children(path: str) -> list[str]:
     own = ["/proc/self"] if path == "/proc" else []
     numbers = path.startswith("/proc")
     return own + [str(child) for child in inside if not child.is_symlink() and not (numbers and child.name.isdigit())]
+
+
+def _in_words(relaxed: Relaxation) -> str:
+    """What is left off, cut short where it is much."""
+    names = [*sorted(relaxed.layers), *(path for path, _ in relaxed.paths), *sorted(relaxed.calls)]
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 
 def _names(rights: int) -> str:

@@ -32,8 +32,9 @@ def with_gpu(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 def test_the_rule_that_keeps_cuda_out_is_named(with_gpu):
     with_gpu.setattr(doctor_gpu, "gpu_probe", lambda: stand_in(OFFERS_A_SOCKET))
     result = CliRunner().invoke(command, ["--gpu", "--json"])
-    answer = json.loads(result.output)
+    answer = json.loads(result.stdout)
     assert result.exit_code == 3
+    assert "seccomp alone: PermissionError" in result.stderr
     assert answer["ok"] is False
     assert answer["gpu"]["culprits"] == [{"layer": "seccomp", "rule": "system call socket"}]
     assert answer["gpu"]["proven"]
