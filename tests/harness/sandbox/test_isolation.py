@@ -207,6 +207,25 @@ def test_a_cell_with_gpus_gets_what_cuda_asks_for_and_no_more(log: Path, namespa
 
 
 @ways
+def test_ranks_with_a_loopback_meet_at_abstract_sockets(log: Path, namespaced: bool):
+    """As NCCL and CUDA do, to hand memory from rank to rank."""
+    program = (
+        "import os, socket, time\n"
+        "d, s = (socket.socket(socket.AF_UNIX, kind) for kind in (socket.SOCK_DGRAM, socket.SOCK_SEQPACKET))\n"
+        f"name = chr(0) + 'golf-{os.getpid()}-'\n"
+        "if os.environ['RANK'] == '0':\n"
+        "    d.bind(name + 'd'); s.bind(name + 's'); s.listen()\n"
+        "    print(s.accept()[0].recv(9), d.recv(9))\n"
+        "else:\n"
+        "    while s.connect_ex(name + 's'): time.sleep(0.01)\n"
+        "    s.send(b'stream'); d.sendto(b'letter', name + 'd')\n"
+    )
+    ended = run_in_cell(program, log, ranks=2, namespaced=namespaced, network="loopback")
+    assert ended.codes == [0, 0], ended.text
+    assert "b'stream' b'letter'" in ended.text
+
+
+@ways
 @pytest.mark.slow
 @pytest.mark.skipif(not os.access("/proc/sys/vm/drop_caches", os.W_OK), reason="only root may empty the caches")
 def test_a_rank_names_threads_also_when_the_kernel_ran_short_of_memory(log: Path, namespaced: bool):
