@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import combinations
 
 from harness.claims.claim import Claim, failed, passed
 from harness.claims.document import Document
@@ -28,7 +29,7 @@ class _Entry:
 
 
 def check_bytes(document: Document) -> Iterator[Claim]:
-    """Each stated total of bytes whose code and model stand close by."""
+    """Each stated total of bytes whose code and model stand close by; further parts may stand there too."""
     entries = list(_entries(document))
     for total in (entry for entry in entries if entry.kind == "total"):
         near = [entry for entry in entries if abs(entry.line - total.line) <= WINDOW_LINES]
@@ -43,8 +44,17 @@ def check_bytes(document: Document) -> Iterator[Claim]:
         what, text = "total = code + model", f"code + model = {right:,.0f} bytes"
         if right == total.value.value:
             yield passed(total.line, total.label, what, text, total.value.text)
+        elif more := _further_parts(total.value.value - right, [entry for entry in near if entry.kind == "other"]):
+            names = " + ".join(entry.label.split(":")[0].strip() for entry in more)
+            yield passed(total.line, total.label, what, f"with {names} it is {total.value.text}", total.value.text)
         else:
             yield failed(total.line, total.label, what, text, total.value.text, f"{right:,.0f}")
+
+
+def _further_parts(missing: float, others: list[_Entry]) -> tuple[_Entry, ...]:
+    """One to three further sizes listed close by that make up what code and model leave, to the byte."""
+    chosen = (group for n in (1, 2, 3) for group in combinations(others, n))
+    return next((group for group in chosen if sum(entry.value.value for entry in group) == missing), ())
 
 
 def _entries(document: Document) -> Iterator[_Entry]:
@@ -58,6 +68,6 @@ def _entries(document: Document) -> Iterator[_Entry]:
             if len(values) != 1:
                 continue
             value = values[0]
-        kind = next((kind for kind, pattern in _LABELS.items() if pattern.search(label.split(":")[0])), "")
-        if kind and value.whole:
+        kind = next((kind for kind, pattern in _LABELS.items() if pattern.search(label.split(":")[0])), "other")
+        if value.whole:
             yield _Entry(number, label, kind, value)

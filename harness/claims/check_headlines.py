@@ -10,7 +10,7 @@ from harness.claims.claim import Claim, disputed, failed, passed, unknown
 from harness.claims.document import OTHERS, Column, Document, Line, quote
 from harness.claims.judge import judge_mean, judge_std
 from harness.claims.quantity import NUMBER, Quantity, read_quantities
-from harness.claims.spread import mean_of
+from harness.claims.spread import mean_of, std_of
 
 NEAR = 0.05
 """A claimed mean within 5 % of a column of seeds is about that column; one further off is about something else."""
@@ -24,20 +24,22 @@ _COUNTED = re.compile(
 _PLAIN_MEAN = re.compile(r"\b(?:mean|average|avg)\b", re.IGNORECASE)
 _PAREN = re.compile(r"^\s*(?:BPB|nats|bytes)?\s*(?:[A-Za-z+-]+\s){0,2}?(?:[A-Za-z+-]+\s*)?\((?P<inside>[^()]*)\)",
                     re.IGNORECASE)  # fmt: skip
-_MEAN_BEFORE = re.compile(r"\b(?:mean|average|avg)\b[^.;|/\d]{0,45}$", re.IGNORECASE)
+_MEAN_BEFORE = re.compile(r"\b(?:mean|average|avg)(?:\b|_)[^.;|/\d]{0,45}$", re.IGNORECASE)
 _MEAN_AFTER = re.compile(r"^[\s*`]*(?:mean|average|avg)\b(?! of (?:the )?(?:best|lowest))", re.IGNORECASE)
 _STD = re.compile(
-    r"\b(?:sample |population |pop\.? )?(?:std|stdev|sd|standard deviation|σ)\b(?: is| of)?"
+    r"\b(?:sample |population |pop\.? )?(?:std|stdev|stddev|std\.? dev|sd|standard deviation|σ)\b(?: is| of)?"
     rf"[\s:=*`~]*({NUMBER})\s*(mBPB|bytes|KiB|MiB|KB|MB|bpb|nats|B(?!\w))?",
     re.IGNORECASE,
 )
 _PLUS_MINUS = re.compile(rf"(?:±|\+/-)\s*({NUMBER})\s*(mBPB|bytes|KiB|MiB|KB|MB|bpb|nats|B(?!\w))?", re.IGNORECASE)
+_STD_ALONE = re.compile(rf"^\W*(?:[A-Za-z_]+ )?{_STD.pattern}\W*$", re.IGNORECASE)
 _WORDS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7}
 
 
 def check_headlines(document: Document) -> Iterator[Claim]:
     """Figures in prose that speak for several seeds, and headline sizes."""
     for line in document.lines:
+        yield from _std_alone(document, line)
         previous_end = 0
         for quantity in line.quantities:
             before, after = line.text[previous_end : quantity.start], line.text[quantity.end :]
@@ -98,6 +100,26 @@ def _against_column(
     yield judge_mean(claimed, values, line.number, here, what)
     if spread is not None:
         yield judge_std(spread, values, line.number, here, f"std of {column.name}", f"{attached} {context[-40:]}")
+
+
+def _std_alone(document: Document, line: Line) -> Iterator[Claim]:
+    """ "sample stddev: 0.0018" on a line of its own: of the column of seeds that it fits, or that alone is near it."""
+    match = _STD_ALONE.match(line.text)
+    if not match:
+        return
+    claimed = read_quantities(f"{match[1]} {match[2] or ''}".strip())[0]
+    columns = [c for c in document.columns if c.kind in ((claimed.kind,) if claimed.kind else ("bpb", "nats", "bytes"))]
+    near = [c for c in columns if std_of(c.values, sample=True).low <= 3 * claimed.value]
+    near = [c for c in near if claimed.value <= 3 * std_of(c.values, sample=True).high]
+    fitting = [c for c in near if _fits_std(claimed, c)]
+    chosen = fitting or near
+    if len(chosen) == 1 or fitting:
+        yield judge_std(claimed, chosen[-1].values, line.number, line.text, f"std of {chosen[-1].name}", line.text)
+
+
+def _fits_std(claimed: Quantity, column: Column) -> bool:
+    found = (std_of(column.values, sample=True), std_of(column.values, sample=False))
+    return any(claimed.admits(std.low, std.high) for std in found)
 
 
 def _spread(after: str, inside: str) -> Quantity | None:

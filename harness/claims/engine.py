@@ -5,13 +5,14 @@ from __future__ import annotations
 from harness.claims.check_bytes import check_bytes
 from harness.claims.check_extremes import check_extremes
 from harness.claims.check_headlines import check_headlines
+from harness.claims.check_parts import check_parts
 from harness.claims.check_prose import check_prose
 from harness.claims.check_tables import check_tables
 from harness.claims.claim import ORDER, Claim
 from harness.claims.document import Document
 from harness.claims.model_size import check_model_size
 
-CHECKS = (check_tables, check_headlines, check_extremes, check_prose, check_bytes, check_model_size)
+CHECKS = (check_tables, check_headlines, check_extremes, check_prose, check_parts, check_bytes, check_model_size)
 
 
 def check_text(text: str) -> list[Claim]:

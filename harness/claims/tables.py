@@ -139,7 +139,7 @@ def read_tables(lines: Sequence[str]) -> list[Table]:
         used |= set(range(start, start + len(block)))
     tables += [table for table in _plain_tables(lines, used) if table.rows]
     tables += _seed_lists(lines, used)
-    return sorted((_upright(table) for table in tables), key=lambda table: table.line)
+    return sorted((_upright(_seed_first(table)) for table in tables), key=lambda table: table.line)
 
 
 def _markdown_blocks(lines: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
@@ -259,6 +259,25 @@ def _seed_lists(lines: Sequence[str], used: set[int]) -> Iterator[Table]:
             if names:
                 yield Table(block[0][0], "seed", tuple(names), rows)
         block = []
+
+
+def _seed_first(table: Table) -> Table:
+    """Put a column called "seed" first, where it labels the rows; rows of means keep their label."""
+    at = next((i for i, name in enumerate(table.header) if re.fullmatch(r"seeds?", name.strip(), re.IGNORECASE)), None)
+    if at is None or re.match(r"seed", table.corner, re.IGNORECASE):
+        return table
+    rows = []
+    for row in table.rows:
+        seed = _cell(row, at)
+        if not _SEED.match(seed):
+            rows.append(row)
+            continue
+        cells = list(row.cells)
+        cells[at] = row.label
+        rows.append(Row(row.line, seed, tuple(cells)))
+    header = list(table.header)
+    header[at] = table.corner
+    return Table(table.line, "seed", tuple(header), tuple(rows))
 
 
 def _upright(table: Table) -> Table:

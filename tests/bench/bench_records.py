@@ -80,8 +80,8 @@ def _life_size(record):
     """As many points, findings and file digests as a run of the smoke track has."""
     final = record.scores[-1]
     running = [(targets, 1.9) for targets in range(20, 20 * POINTS, 20)]
-    files = {f"model/part_{i}.py": hashlib.sha256(b"%d" % i).hexdigest() for i in range(60)}
-    findings = [Finding(f.rule, f.verdict, f.message + " as seen." * 10) for f in record.findings * 8]
+    files = {f"model/part_{i}.py": hashlib.sha256(b"%d" % i).hexdigest() for i in range(100)}
+    findings = [Finding(f.rule, f.verdict, f.message + " as seen." * 20) for f in record.findings * 8]
     return msgspec.structs.replace(
         record,
         artifact_digest=hashlib.sha256(b"model %d" % record.submission.seed).hexdigest(),

@@ -250,3 +250,63 @@ def test_the_pull_request_1890():
     right = {(c.line, c.claimed) for c in claims if c.verdict is Verdict.PASS}
     assert {(33, "1.1449"), (33, "1.1456"), (33, "15,955,492 B"), (36, "1.1441"), (48, "25.16M")} <= right
     assert (27, "−1.7 mBPB") in right
+
+
+BY_RUN = """| Run | Seed | bpb | Total bytes |
+|---|---:|---:|---:|
+| `first` | 7 | 1.20010 | 15,100,000 |
+| `second` | 8 | 1.20030 | 15,200,000 |
+| `third` | 9 | 1.20080 | 15,300,000 |
+| mean | | 1.20040 | |
+
+- mean_val_bpb: `1.20040`
+- sample stddev: `0.00036`
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "right"),
+    [
+        ("mean_val_bpb: `1.20040`", "mean_val_bpb: `1.20030`", 8, "1.20040"),
+        ("stddev: `0.00036`", "stddev: `0.00056`", 9, "0.00036"),
+        ("| mean | | 1.20040", "| mean | | 1.20050", 6, "1.20040"),
+    ],
+)
+def test_a_seed_column_anywhere_labels_the_rows(old, new, line, right):
+    assert problems(BY_RUN) == []
+    held = {claim.line for claim in check_text(BY_RUN) if claim.verdict is Verdict.PASS}
+    assert held >= {6, 8, 9}
+    (claim,) = problems(BY_RUN.replace(old, new))
+    assert (claim.line, claim.right.strip()) == (line, right)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "value"),
+    [
+        ("15,300,000 bytes (code: 50,000 + model: 15,250,000)", "15,310,000 bytes (code: 50,000 + model: 15,250,000)",
+         "15,300,000 bytes"),
+        ("~5.8B train tokens (7,412 steps x 786,432 tokens/step)", "~5.5B train tokens (7,412 steps x 786,432 tokens)",
+         "5.8B"),
+        ("15.3 MB (0.1 MB + 15.2 MB)", "15.9 MB (0.1 MB + 15.2 MB)", "15.3 MB"),
+    ],
+)  # fmt: skip
+def test_parts_in_parentheses_give_the_figure(right, wrong, value):
+    (held,) = check_text(right)
+    assert held.verdict is Verdict.PASS
+    (claim,) = problems(wrong)
+    assert claim.right == value
+
+
+@pytest.mark.parametrize(
+    "text", ["16 MB (int6 + zstd-22)", "27 layers (12 + 13)", "2,000 steps (500 warm-up + 3 GPUs)"]
+)
+def test_what_is_no_sum_raises_no_alarm(text):
+    assert check_text(text) == []
+
+
+def test_a_total_may_have_a_further_part():
+    text = "Model bytes: 15,000,000\nPrefix bytes: 240,256\nCode bytes: 83,592\nTotal bytes: {}\n"
+    (held,) = check_text(text.format("15,323,848"))
+    assert held.verdict is Verdict.PASS
+    (claim,) = problems(text.format("15,323,849"))
+    assert (claim.line, claim.verdict) == (4, Verdict.FAIL)
