@@ -196,7 +196,6 @@ class Cell:
             self.layers = dict(message["layers"]) | {
                 "descriptors": "in force: all but the channel are closed",
                 "environment": "in force: an allow-list",
-                "private_tmp": "in force: wiped at the end",
             }
             if self._supervised is not None:
                 self._supervised.namespaced = self.layers["hard_kill"].startswith("in force: PID namespace")

@@ -51,6 +51,8 @@ def restrict_cell(order: dict[str, Any], refused: str) -> tuple[dict[str, str], 
     layers["landlock"] = LEFT_OFF if "landlock" in off else _scope()
     layers["seccomp"] = LEFT_OFF if "seccomp" in off else _filter(order, loopback)
     layers["network"] = _network(layers["seccomp"], refused, shared_root, loopback)
+    root = f"in the machine's root ({shared_root})" if shared_root else "in a root of its own"
+    layers["private_tmp"] = f"in force: wiped at the end, {root}"
     layers["no_new_privs"] = "in force" if namespaces.has_no_new_privs() else "missing: the kernel did not set it"
     return layers, rules if layers["landlock"].startswith("in force") else None
 

@@ -405,3 +405,5 @@ def test_every_layer_of_this_machine_is_named(log: Path):
             "seccomp",
         }
         assert all(state.startswith(("in force", "missing: ")) for state in cell.layers.values())
+        if cell.layers["hard_kill"] == "in force: PID namespace":
+            assert cell.layers["private_tmp"].endswith("in a root of its own")
