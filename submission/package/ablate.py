@@ -178,7 +178,8 @@ def summary(rows: list[Row]) -> list[Row]:
 
 
 def _deviation(values: list[float]) -> float | str:
-    return round(statistics.stdev(values), 2) if len(values) > 1 else "-"
+    known = [value for value in values if math.isfinite(value)]
+    return round(statistics.stdev(known), 2) if len(known) > 1 else "-"
 
 
 if __name__ == "__main__":

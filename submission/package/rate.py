@@ -24,7 +24,8 @@ from .packed import Matrix, Steps, power_of_quarter
 
 FLOOR = 1e-2  # an output's measured sensitivity counts at least this part of its matrix's mean
 HEADROOM = 1.5  # room for the errors that the sweep adds to a weight
-ENCODINGS = 10
+ENCODINGS = 8
+FINEST = 1e-4  # octaves of Δ: about 0.002 % of the size
 ALL_ZERO = 20  # octaves over a step as wide as the weights: nothing is left
 RELUCTANCE = math.log(2) / 6  # squared steps a bit: the slope of Δ²/12 where all integers have the same step
 
@@ -140,6 +141,8 @@ def fit_rate(
                 best = data, trial.matrices
             if len(data) >= budget_bytes * (1 - close):
                 break
+        if fits - too_fine < FINEST:
+            break
         overhead = len(data) - trial.entropy
         if target <= overhead and math.isinf(fits):  # is there a size that fits at all?
             fits = plan.first_guess(0) + ALL_ZERO
@@ -159,10 +162,11 @@ def _solve(plan: RatePlan, trial: Trial, target: float, tolerance: float) -> Tri
     slope = -plan.count / 8
     for _ in range(10):
         excess = trial.entropy - target
-        if abs(excess) <= tolerance:
+        change = max(-4.0, min(4.0, excess / slope))
+        if abs(excess) <= tolerance or abs(change) < FINEST:
             break
         before = trial
-        trial = plan.trial(before.log_delta - max(-4.0, min(4.0, excess / slope)))
+        trial = plan.trial(before.log_delta - change)
         if trial.entropy != before.entropy:
             secant = (trial.entropy - before.entropy) / (trial.log_delta - before.log_delta)
             slope = min(-plan.count / 80, secant)

@@ -1,6 +1,7 @@
 """The size report and the table of ablations, through their commands."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,9 @@ def test_rows_of_qat_and_pruning_take_their_own_models_and_budgets(
     assert by_name["INT6, no pruning"]["bytes"] > budget >= by_name["INT6, LZMA"]["bytes"]
     assert by_name["INT6, trained without QAT"]["model"] == tmp_path.name
     assert all(row["bpb"] == pytest.approx(row["nats"] / np.log(2) / 3, rel=1e-5) for row in rows)
-    lines = ablate.summary(rows)
+    lines = ablate.summary([*rows, *(2 * [rows[2] | {"nats": math.nan, "lost mnats": math.nan, "note": "why"}])])
+    assert lines[2]["sd"] == "-"
+    assert lines[2]["note"] == "why"
     assert lines[0]["to the first"] == 0
     assert lines[1]["to the first"] == pytest.approx(1e3 * (rows[1]["nats"] - rows[0]["nats"]), abs=0.01)
 
