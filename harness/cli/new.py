@@ -31,13 +31,17 @@ def command(name: str, as_json: bool) -> None:
         return
     click.echo(f"{folder} holds {', '.join(files)}.")
     click.echo(f"Run it:  make submit SUBMISSION={name}   (or: harness submit --submission {name})")
-    click.echo("Then start with eval_entry.py: the predictor. harness/protocol/README.md explains each call.")
+    protocol = resources.files("harness").joinpath("protocol", "README.md")
+    click.echo(f"Then start with eval_entry.py: the predictor. {protocol} explains each call.")
 
 
 def create(name: str, parent: Path) -> Path:
     """Write the template as ``parent / name``, whole or not at all. Raises ``UsageError`` for a bad or taken name."""
     if not NAME.fullmatch(name):
-        raise UsageError(f"name is {name!r}; wanted lower-case letters, digits, '_' or '-', starting with a letter.")
+        raise UsageError(
+            f"name is {name!r}; wanted lower-case letters, digits, '_' or '-', starting with a letter.",
+            remedy="Example: harness new mine.",
+        )
     target = parent / name
     if target.exists():
         raise UsageError(f"{target} exists already.", remedy="Choose another name, or remove it first.")

@@ -1,9 +1,22 @@
-"""``harness new`` writes a whole submission, or nothing."""
+"""``harness new`` writes a whole submission, or nothing; ``submit`` takes it as it is."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+from tiny_run import make_house, use_house
 
+from harness.cli.main import main
 from harness.cli.new import create
 from harness.errors import UsageError
+from harness.record import load_records, verify_folder
+from harness.rules import Verdict
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_the_folder_is_complete_and_carries_the_name(tmp_path):
@@ -26,3 +39,46 @@ def test_an_existing_folder_is_left_alone(tmp_path):
     with pytest.raises(UsageError, match="exists already"):
         create("mine", tmp_path)
     assert list((tmp_path / "mine").iterdir()) == []
+
+
+def test_submit_takes_a_new_submission_as_it_is_and_signs_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    make_house(tmp_path)
+    use_house(tmp_path, monkeypatch.setattr, monkeypatch.setenv)
+    monkeypatch.chdir(tmp_path)
+    assert CliRunner().invoke(main, ["new", "mine"]).exit_code == 0
+    done = CliRunner().invoke(main, ["submit", "--submission", "mine", "--seed", "7"])
+    assert done.exit_code == 0, done.output
+    (stored,) = load_records(tmp_path / "records")
+    assert (stored.record.submission.name, stored.record.submission.seed) == ("mine", 7)
+    (entry,) = verify_folder(tmp_path / "records").records
+    assert not [finding for finding in entry.findings if finding.verdict in (Verdict.FAIL, Verdict.ERROR)]
+
+
+def test_the_tests_of_a_new_submission_pass(tmp_path: Path):
+    create("mine", tmp_path)
+    environ = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "mine"]
+    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("value", ["abc", "1.5"])
+def test_a_new_submission_names_the_variable_that_it_refuses(tmp_path: Path, monkeypatch, value: str):
+    make_house(tmp_path)
+    use_house(tmp_path, monkeypatch.setattr, monkeypatch.setenv)
+    monkeypatch.setenv("BIGRAM_WEIGHT", value)
+    done = CliRunner().invoke(main, ["submit", "--submission", str(tmp_path / "mini")])
+    assert isinstance(done.exception, UsageError)
+    assert f"BIGRAM_WEIGHT is {value}; wanted a number between 0 and 1" in str(done.exception)
+    assert load_records(tmp_path / "records") == []
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_hands_its_variables_to_the_command(tmp_path: Path):
+    harness, stamp = tmp_path / "harness", tmp_path / "installed"
+    harness.write_text('#!/bin/sh\necho "$1 $SUBMISSION $SEED $TRACK"\n')
+    harness.chmod(0o755)
+    stamp.touch()
+    variables = ["SUBMISSION=mine", "SEED=5", "TRACK=smoke", f"BIN={tmp_path}", f"RUN_STAMP={stamp}"]
+    done = subprocess.run(["make", "submit", *variables], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "submit mine 5 smoke\n"
