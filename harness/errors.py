@@ -29,7 +29,7 @@ class HarnessError(Exception):
     exit_code: ExitCode = ExitCode.COULD_NOT_CHECK
     label: str = "ERROR"
 
-    def __init__(self, message: str, *, remedy: str = "") -> None:
+    def __init__(self, message: str, *, remedy: str) -> None:
         super().__init__(message)
         self.message = message
         self.remedy = remedy
@@ -44,7 +44,7 @@ class RuleBroken(HarnessError):
     exit_code = ExitCode.RULE_BROKEN
     label = "FAIL"
 
-    def __init__(self, rule: str, message: str, *, remedy: str = "") -> None:
+    def __init__(self, rule: str, message: str, *, remedy: str) -> None:
         super().__init__(message, remedy=remedy)
         self.rule = rule
 

@@ -39,7 +39,9 @@ def unpack_code(bundle: bytes, target: Path) -> None:
     try:
         files = read_container(bundle, max_unpacked_bytes=MAX_CODE_BYTES + 1_000_000)
     except ContainerError as error:
-        raise CouldNotCheck(f"the code bundle is damaged: {error}") from error
+        raise CouldNotCheck(
+            f"the code.bundle is damaged: {error}", remedy="Take the run's own artifact/code.bundle."
+        ) from error
     for name, data in files.items():
         path = target / name
         try:
@@ -47,7 +49,10 @@ def unpack_code(bundle: bytes, target: Path) -> None:
             path.write_bytes(data)
             path.chmod(0o444)
         except OSError as error:
-            raise CouldNotCheck(f"the code bundle's file {name} cannot be unpacked: {error.strerror}.") from error
+            raise CouldNotCheck(
+                f"{name} of the code.bundle cannot be written to {path}: {error.strerror}.",
+                remedy="Free space there, or set GOLF_RUNS_DIR to another disk.",
+            ) from error
     for folder, _, _ in os.walk(target, topdown=False):
         Path(folder).chmod(0o555)
 

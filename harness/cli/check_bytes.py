@@ -67,7 +67,10 @@ def command(
             claimed = implied_bytes(float(val_loss), float(val_bpb), val_tokens)
             tolerance = rounding(val_loss, val_bpb, claimed)
         except ValueError as error:
-            raise UsageError(f"the claim is no claim: {error}.") from None
+            raise UsageError(
+                f"these three numbers can't belong together: {error}.",
+                remedy="Give nats a token, bits a byte and the number of tokens, as the log prints them.",
+            ) from None
     elif val_loss is not None or val_bpb is not None:
         raise UsageError("a claim needs --val-loss, --val-bpb and --val-tokens.", remedy="Give all three.")
     if folder is None:
@@ -90,7 +93,7 @@ def command(
             near=near,
         )
         if not folder.is_dir():
-            raise UsageError(f"{folder} is no folder.")
+            raise UsageError(f"{folder} is no folder.", remedy="Give the folder that holds the .bin shards.")
         report = check_bytes(plan, make_reporter(silent=as_json))
     _show(report.findings, report.comparison, as_json)
     if any(finding.verdict == "FAIL" for finding in report.findings):

@@ -71,7 +71,9 @@ def _read(path: Path) -> str:
     with path.open("rb") as stream:
         data = stream.read(MAX_TEXT_BYTES + 1)
     if len(data) > MAX_TEXT_BYTES:
-        raise CouldNotCheck(f"{path} is larger than {MAX_TEXT_BYTES:,} bytes; no README is.")
+        raise CouldNotCheck(
+            f"{path} is larger than {MAX_TEXT_BYTES:,} bytes; no README is.", remedy="Give a Markdown or text file."
+        )
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:

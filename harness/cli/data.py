@@ -146,7 +146,7 @@ def inspect(path: Path, tokenizer: str | None, no_digests: bool, as_json: bool) 
     from harness.data.inspect import inspect_path
 
     if not path.exists():
-        raise UsageError(f"{path} does not exist.")
+        raise UsageError(f"{path} does not exist.", remedy="Give a shard, a folder of shards, or a built data set.")
     report = inspect_path(path, tokenizer, make_reporter(silent=as_json), digests=not no_digests)
     click.echo(json.dumps(msgspec.to_builtins(report), indent=1) if as_json else _render(report))
     if report.broken:

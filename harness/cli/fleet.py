@@ -81,6 +81,8 @@ def _options(pairs: Sequence[str]) -> dict[str, str]:
     for pair in pairs:
         name, separator, value = pair.partition("=")
         if not separator or not name.isidentifier():
-            raise UsageError(f"--engine-option is {pair!r}; wanted KEY=VALUE.")
+            raise UsageError(
+                f"--engine-option is {pair!r}; wanted KEY=VALUE.", remedy="Example: --engine-option partition=gpu."
+            )
         options[name] = value
     return options

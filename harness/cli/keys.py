@@ -70,7 +70,7 @@ def list_(as_json: bool) -> None:
     table = tabulate(rows, headers=("key", "owner", "status", "from", "until", "", "reason"), disable_numparse=True)
     _show(list(keys.values()), as_json, table if rows else "No key is listed yet; the first signed run adds one.")
     if bad:
-        raise CouldNotCheck(" ".join(bad.values()))
+        raise CouldNotCheck(" ".join(bad.values()), remedy="")  # each has its own
 
 
 @command.command()

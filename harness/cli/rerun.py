@@ -119,7 +119,9 @@ def _trusted(path: Path) -> StoredRecord:
     report = verify_folder(path.absolute().parent.parent, judge_runs=False)
     found = [entry for entry in report.records if entry.path == path.absolute()]
     if not found:
-        raise CouldNotCheck(f"{path} does not lie in runs/ of a records folder.", remedy="Put it into one.")
+        raise CouldNotCheck(
+            f"{path} does not lie in runs/ of a records folder (with keys/ beside it).", remedy="Put it into one."
+        )
     for finding in found[0].findings:
         if finding.verdict is Verdict.FAIL:
             raise RuleBroken(finding.rule, f"{path}: {finding.message}.", remedy="A record that fails is not repeated.")
@@ -163,7 +165,10 @@ def _code_folder(code: Path) -> Iterator[tuple[Path, str, dict[str, bytes]]]:
             unpack_code(bundle, folder)
             yield folder, _sha256(bundle), read_folder(folder)
     else:
-        raise UsageError(f"--code is {str(code)!r}, which is neither a folder nor a code.bundle.")
+        raise UsageError(
+            f"--code is {str(code)!r}, which is neither a folder nor a code.bundle.",
+            remedy="Give the submission's folder, or artifact/code.bundle of the run.",
+        )
 
 
 def _sha256(data: bytes) -> str:

@@ -37,7 +37,7 @@ def command(
 
     variables = dict(pair.partition("=")[::2] for pair in pairs)
     if any("=" not in pair or not pair.partition("=")[0].isidentifier() for pair in pairs):
-        raise UsageError(f"--env is {pairs!r}; wanted NAME=VALUE.")
+        raise UsageError(f"--env is {pairs!r}; wanted NAME=VALUE.", remedy="Example: --env ITERATIONS=200.")
     stored = submit_script(
         script=script,
         track_name=track,

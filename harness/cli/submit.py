@@ -76,7 +76,10 @@ def command(
         raise UsageError(f"both SEED ({seed}) and SEEDS ({seeds}) are set.", remedy="Set one of them.")
     numbers = [parse_seed(text) for text in (seeds.split() if seeds else [seed or "1337"])]
     if not numbers or len(set(numbers)) != len(numbers):
-        raise UsageError(f"SEEDS is {seeds!r}; wanted different whole numbers, separated by spaces.")
+        raise UsageError(
+            f"SEEDS is {seeds!r}; wanted different whole numbers, separated by spaces.",
+            remedy='Example: make submit SEEDS="1337 42 2025".',
+        )
 
     def show(outcome: RunOutcome) -> None:
         if as_json:

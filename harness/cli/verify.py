@@ -109,7 +109,11 @@ def _compared(reports: list[tuple[VerifyReport, tuple[EntryReport, ...]]], basel
     sides = ([e for _, chosen in reports for e in chosen if e.record], [e for e in old.records if e.record])
     for entry in (*sides[0], *sides[1]):
         if entry.verdict is Verdict.FAIL:
-            raise RuleBroken("R4-ARITHMETIC", f"{entry.path} fails, so it has no place in a comparison.")
+            raise RuleBroken(
+                "R4-ARITHMETIC",
+                f"{entry.path} fails, so it has no place in a comparison.",
+                remedy="`harness verify` on that file says why; leave it out.",
+            )
     candidate, before = ([entry.record for entry in side if entry.record] for side in sides)
     return describe_comparison(candidate, before, parse_margin(margin))
 
@@ -168,5 +172,8 @@ def _selected(report: VerifyReport, files: set[Path] | None) -> tuple[EntryRepor
     chosen = tuple(entry for entry in report.entries if entry.path.absolute() in files)
     if len(chosen) != len(files):
         names = ", ".join(sorted(str(path) for path in files - {entry.path.absolute() for entry in chosen}))
-        raise CouldNotCheck(f"{names}: not under runs/, intents/, reviews/ or heads/ of its records folder.")
+        raise CouldNotCheck(
+            f"{names}: not under runs/, intents/, reviews/ or heads/ of its records folder.",
+            remedy="Put it there; keys and chain are judged with it.",
+        )
     return chosen

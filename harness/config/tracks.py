@@ -99,4 +99,6 @@ def load_track(name: str) -> Track:
     try:
         return msgspec.toml.decode(text, type=Track)
     except msgspec.DecodeError as error:
-        raise UsageError(f"harness/tracks/{name}.toml: {error}.") from error
+        raise UsageError(
+            f"harness/tracks/{name}.toml: {error}.", remedy="Correct the field; the other tracks show the form."
+        ) from error

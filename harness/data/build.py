@@ -77,7 +77,9 @@ class Side:
             return sizes
         if int(sizes.sum()) != raw_bytes or int(sizes.min()) < 0:
             raise CouldNotCheck(
-                f"{self.part} document {self.documents - 1}: {int(sizes.sum()):,} of {raw_bytes:,} bytes."
+                f"the tokens of {self.part} document {self.documents - 1} account for {int(sizes.sum()):,} of its "
+                f"{raw_bytes:,} bytes.",
+                remedy="Its bytes can't be counted with this tokenizer: use another one, or take the document out.",
             )
         sizes[0] += self._owed
         self._owed = 0
@@ -127,7 +129,10 @@ def build_dataset(
     near:              look for near-duplicates across the sides too, not only for equal documents
     """
     if tokenizer.vocab_size > 2**16:
-        raise CouldNotCheck(f"{tokenizer.name} has {tokenizer.vocab_size:,} ids; the shard format holds 65,536.")
+        raise CouldNotCheck(
+            f"{tokenizer.name} has {tokenizer.vocab_size:,} ids; a token of a shard has 16 bits, room for 65,536.",
+            remedy="Use a smaller tokenizer.",
+        )
     with new_folder(folder) as partial:
         sides = [
             Side(prefix, part, partial, shard_tokens, part == "val", tokenizer.vocab_size) for part in ("val", "train")

@@ -87,11 +87,13 @@ def _expand(source: Path) -> list[Path]:
     if source.is_file():
         return [source]
     if not source.is_dir():
-        raise UsageError(f"{source} is neither a file nor a folder.")
+        raise UsageError(f"{source} is neither a file nor a folder.", remedy="Give a file or a folder of documents.")
     files = sorted(path for path in source.rglob("*") if path.is_file())
     found = [path for path in files if path.name.endswith(JSON_LINES)] or [p for p in files if p.suffix == ".txt"]
     if not found:
-        raise UsageError(f"{source} holds neither {', '.join(JSON_LINES)} nor .txt files.")
+        raise UsageError(
+            f"{source} holds neither {', '.join(JSON_LINES)} nor .txt files.", remedy="Give JSON lines or text files."
+        )
     return found
 
 

@@ -50,7 +50,10 @@ class FetchPlan:
         if variant not in VARIANTS:
             raise UsageError(f"unknown variant {variant!r}.", remedy=f"Variants: {', '.join(VARIANTS)}.")
         if train_shards is not None and train_shards < 0:
-            raise UsageError(f"--train-shards is {train_shards}; wanted 0 or more.")
+            raise UsageError(
+                f"--train-shards is {train_shards}; wanted 0 or more.",
+                remedy="0 fetches validation only; leave it out for all.",
+            )
         return FetchPlan(
             variant=variant,
             train_shards=train_shards,
@@ -109,10 +112,13 @@ def _wanted_paths(plan: FetchPlan, manifest: Path) -> tuple[list[str], dict[str,
             f"the manifest of {plan.repo} does not describe {name}.", remedy="Check the repository and its prefix."
         ) from None
     if not models or vals < 1:
-        raise CouldNotCheck(f"the manifest of {plan.repo} lists no tokenizer file or no validation shard of {name}.")
+        raise CouldNotCheck(
+            f"the manifest of {plan.repo} lists no tokenizer file or no validation shard of {name}.",
+            remedy="Choose another variant or revision.",
+        )
     asked = trains if plan.train_shards is None else plan.train_shards
     if asked > trains:
-        raise UsageError(f"--train-shards is {asked}; {name} has {trains}.")
+        raise UsageError(f"--train-shards is {asked}; {name} has {trains}.", remedy="Ask for at most that many.")
     base = _join(plan.prefix, "datasets", name)
     paths = [f"{base}/fineweb_val_{i:06d}.bin" for i in range(vals)]
     paths += [f"{base}/fineweb_train_{i:06d}.bin" for i in range(asked)]

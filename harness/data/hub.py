@@ -52,7 +52,10 @@ class Hub:
         api = HfApi(endpoint=self.endpoint)
         found = _patiently(f"{self.repo}: revision {wanted}", lambda: api.dataset_info(self.repo, revision=wanted).sha)
         if not found:
-            raise CouldNotCheck(f"{self.repo} names no commit for revision {wanted}.")
+            raise CouldNotCheck(
+                f"{self.repo} names no commit for revision {wanted}.",
+                remedy="Give a branch, tag or commit of it: --revision.",
+            )
         return found
 
     def describe(self, revision: str, paths: Sequence[str]) -> list[FileInfo]:

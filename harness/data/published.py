@@ -93,7 +93,10 @@ def _ledger(
             if seen % SHOW_EVERY == 0:
                 stage.update(seen)
     if at != len(tokens) or owed:
-        raise CouldNotCheck(f"{DOCS} ends after {seen:,} documents; the validation shards hold {documents:,}.")
+        raise CouldNotCheck(
+            f"{DOCS} ends after {seen:,} documents; the validation shards hold {documents:,}.",
+            remedy="Fetch documents and shards of one revision.",
+        )
     return ledger, raw_bytes
 
 
@@ -103,6 +106,9 @@ def _counts(path: Path, vocab_size: int) -> Tokens:
     for at in range(0, len(values), COUNT_BLOCK):
         counted = np.bincount(values[at : at + COUNT_BLOCK], minlength=vocab_size)
         if len(counted) > vocab_size:
-            raise CouldNotCheck(f"{path} holds token {len(counted) - 1}: wrong tokenizer for these shards.")
+            raise CouldNotCheck(
+                f"{path} holds token {len(counted) - 1}: wrong tokenizer for these shards.",
+                remedy="Fetch shards and tokenizer of one variant.",
+            )
         total += counted
     return total

@@ -68,7 +68,11 @@ def build_sotu(folder: Path, progress: Reporter) -> None:
     for side, wanted in ((validation, VALIDATION), (train, TRAIN)):
         found = len(side), sum(s.file_bytes for s in side)
         if found != wanted:
-            raise CouldNotCheck(f"{REQUIREMENT} holds {found} documents and bytes on a side, {wanted} wanted.")
+            raise CouldNotCheck(
+                f"a side of {REQUIREMENT} holds {found[0]:,} documents with {found[1]:,} bytes; "
+                f"wanted {wanted[0]:,} with {wanted[1]:,}.",
+                remedy="Do not use this file: it is not the one this data set is made of.",
+            )
     with progress.stage(f"tokenizer of {VOCAB_SIZE:,}", None):
         lines = [line for speech in train for line in speech.text.splitlines() if line.strip()]
         tokenizer = SentencePieceTokenizer(train_bpe(lines, VOCAB_SIZE), f"{NAME}_{VOCAB_SIZE}_bpe.model")

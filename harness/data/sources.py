@@ -38,7 +38,10 @@ class BuildPlan:
         if (self.tokenizer is None) == (self.train_tokenizer is None):
             raise UsageError("the tokenizer is not clear.", remedy="Give one of --tokenizer and --train-tokenizer.")
         if self.val_documents < 1 or self.shard_tokens < 2:
-            raise UsageError("--val-docs must be at least 1, --shard-tokens at least 2.")
+            raise UsageError(
+                f"--val-docs is {self.val_documents}, --shard-tokens {self.shard_tokens}; wanted at least 1 and 2.",
+                remedy="Raise them.",
+            )
         if not self.name.replace("-", "").replace("_", "").replace(".", "").isalnum() or self.name.startswith("."):
             raise UsageError(f"{self.name!r} is no name for files.", remedy="Use letters, digits, - and _.")
 
@@ -82,7 +85,10 @@ def _tokenizer(plan: BuildPlan, documents: Documents, progress: Reporter) -> Tok
             try:
                 tokenizer = SentencePieceTokenizer(train_bpe(lines, size), f"{plan.name}_{size}_bpe.model")
             except (RuntimeError, OSError) as error:
-                raise UsageError(f"a tokenizer of {size:,} pieces cannot be trained: {error}.") from None
+                raise UsageError(
+                    f"a tokenizer of {size:,} pieces cannot be trained: {error}.",
+                    remedy="Ask for fewer pieces, or give more text.",
+                ) from None
     return CaseTokenizer(tokenizer) if plan.case_operators else tokenizer
 
 

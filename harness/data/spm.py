@@ -35,7 +35,10 @@ class SentencePieceTokenizer(Tokenizer):
             raise UsageError(f"{name} is no SentencePiece model.", remedy="Give the tokenizer's .model file.") from None
         self.vocab_size, self.bos_id = int(self._model.get_piece_size()), int(self._model.bos_id())
         if self.bos_id < 0:
-            raise UsageError(f"{name} has no BOS piece; the shard format needs one before each document.")
+            raise UsageError(
+                f"{name} has no BOS piece; the shard format needs one before each document.",
+                remedy="Train the tokenizer with a BOS piece (bos_id 1).",
+            )
         ids = range(self.vocab_size)
         self._byte = np.array([bool(self._model.is_byte(i)) for i in ids])
         self._control = np.array([self._model.is_control(i) for i in ids])
@@ -91,7 +94,10 @@ class SentencePieceTokenizer(Tokenizer):
         """The slow way, for unknown pieces, whose length only the encoder knows: each piece's own surface."""
         pieces = self._model.encode(text.encode(), return_type="proto").pieces
         if [piece.id for piece in pieces] != ids.tolist():
-            raise CouldNotCheck(f"{self.name} encodes a document in two ways; its bytes cannot be told.")
+            raise CouldNotCheck(
+                f"{self.name} encodes a document in one way as ids and in another as text, so its bytes can't be told.",
+                remedy="Use a tokenizer without unknown pieces (byte_fallback).",
+            )
         cuts = np.array([piece.end for piece in pieces], np.int64)
         cuts[-1] = len(raw)
         return np.diff(cuts, prepend=0)

@@ -166,9 +166,15 @@ def _read_ranks(file: bytes, name: str) -> dict[bytes, int]:
         pairs = [line.split() for line in file.splitlines() if line]
         ranks = {base64.b64decode(token, validate=True): int(rank) for token, rank in pairs}
     except (ValueError, binascii.Error):
-        raise UsageError(f"{name} is no tiktoken rank file (lines of base64 and rank).") from None
+        raise UsageError(
+            f"{name} is no tiktoken rank file (lines of base64 and rank).",
+            remedy="Give the vocabulary file as tiktoken publishes it.",
+        ) from None
     if len({bytes([b]) for b in range(256)} - set(ranks)):
-        raise UsageError(f"{name} lacks some of the 256 single bytes: it could not encode every text.")
+        raise UsageError(
+            f"{name} lacks some of the 256 single bytes: it could not encode every text.",
+            remedy="Use a vocabulary with all single bytes.",
+        )
     return ranks
 
 

@@ -150,7 +150,10 @@ class RayEngine:
     def __init__(self, queue: Queue, options: Mapping[str, str]) -> None:
         cpus = options.get("cpus", "")
         if cpus and not cpus.isdigit():
-            raise UsageError(f"cpus is {cpus!r}; wanted a whole number of processor cores.")
+            raise UsageError(
+                f"cpus is {cpus!r}; wanted a whole number of processor cores.",
+                remedy="Example: --engine-option cpus=2.",
+            )
         self._queue, self._ray = queue, _import("ray")
         address = options.get("address") or None
         self._ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, include_dashboard=False)
@@ -188,9 +191,11 @@ def make_engine(name: str, queue: Queue, *, slots: int, options: Mapping[str, st
     if name == "ray":
         unknown = set(options) - {"address", "cpus"}
         if unknown:
-            raise UsageError(f"--on ray takes address and cpus, not {', '.join(sorted(unknown))}.")
+            raise UsageError(
+                f"--on ray takes address and cpus, not {', '.join(sorted(unknown))}.", remedy="Leave the others out."
+            )
         return RayEngine(queue, options)
-    raise UsageError(f"--on is {name!r}; wanted one of {', '.join(NAMES)}.")
+    raise UsageError(f"--on is {name!r}; wanted one of {', '.join(NAMES)}.", remedy="Example: --on local.")
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:

@@ -103,7 +103,9 @@ class Queue:
         """The job with this id. Raises ``UsageError`` when there is none."""
         path = self.folder / "jobs" / f"{job_id}.json"
         if not _ID.fullmatch(job_id) or not path.is_file():
-            raise UsageError(f"{self.folder} has no job {job_id!r}.")
+            raise UsageError(
+                f"the queue {self.folder} has no job {job_id!r}.", remedy="`ls QUEUE/jobs` shows its jobs."
+            )
         return _read(path, Job)
 
     def result(self, job: Job) -> Result | None:

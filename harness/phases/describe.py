@@ -43,11 +43,19 @@ def describe(context: RunContext) -> tuple[dict[str, Scalar], int]:
         try:
             await_all(cell, Kind.DONE, span.deadline_ns)
         except PhaseTimeout:
-            raise failure(context, "describe", f"no answer within {limit_s:g} s") from None
+            raise failure(
+                context,
+                "describe",
+                f"no answer within {limit_s:g} s",
+                remedy="Only read the configuration here; build the model in training.",
+            ) from None
         except PhaseFailed as error:
             if " says: " in str(error):
                 reason = str(error).split(" says: ", 1)[1]
-                raise UsageError(f"{context.sealed.manifest.name} refuses its configuration: {reason}") from None
+                raise UsageError(
+                    f"{context.sealed.manifest.name} refuses its configuration: {reason}",
+                    remedy="Correct the variable; `make submit` hands on what the environment holds.",
+                ) from None
             raise failure(context, "describe", str(error)) from None
     try:
         return read_description(output / DESCRIPTION_FILE)

@@ -62,7 +62,9 @@ def read_manifest(files: Mapping[str, bytes], where: str) -> Manifest:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{where}/{MANIFEST_FILE}: {error}.", remedy="See harness/protocol/README.md.") from error
     if not 1 <= len(manifest.name) <= 80 or not manifest.name.isprintable():
-        raise UsageError(f"{where}/{MANIFEST_FILE}: name must be 1 to 80 printable characters.")
+        raise UsageError(
+            f"{where}/{MANIFEST_FILE}: name must be 1 to 80 printable characters.", remedy='Set name = "…" at its head.'
+        )
     for phase, module in msgspec.structs.asdict(manifest.entry).items():
         _check_module(files, where, phase, module)
     for name in manifest.env.accept:
@@ -86,13 +88,19 @@ def check_variables(manifest: Manifest, environ: Mapping[str, str]) -> None:
         hints.append(f"{name} (did you mean {near[0]}?)" if near else name)
     raise UsageError(
         f"{manifest.name} knows no variable {', '.join(hints)}.",
-        remedy="Unset it; `python -m submission.config --help` lists the variables.",
+        remedy="Unset it, or correct its name: [env] accept in the submission's submission.toml lists all of them.",
     )
 
 
 def _check_module(files: Mapping[str, bytes], where: str, phase: str, module: str) -> None:
     if not _MODULE.fullmatch(module):
-        raise UsageError(f"{where}/{MANIFEST_FILE}: [entry] {phase} = {module[:80]!r} is no module name.")
+        raise UsageError(
+            f"{where}/{MANIFEST_FILE}: [entry] {phase} = {module[:80]!r} is no module name.",
+            remedy="Name a module of the folder without .py, such as train_entry.",
+        )
     path = module.replace(".", "/")
     if f"{path}.py" not in files and f"{path}/__main__.py" not in files:
-        raise UsageError(f"{where}/{MANIFEST_FILE}: [entry] {phase} = {module!r}, but {path}.py is not in the folder.")
+        raise UsageError(
+            f"{where}/{MANIFEST_FILE}: [entry] {phase} = {module!r}, but {path}.py is not in the folder.",
+            remedy="Add the file, or correct the entry.",
+        )

@@ -47,7 +47,10 @@ def rescore(record: RunRecord, artifact: Path, environ: Mapping[str, str], progr
     if track.digest != record.track.digest:
         raise CouldNotCheck(f"track {track.name} has changed since the record.", remedy="Use the record's version.")
     if not record.running_bpb:
-        raise CouldNotCheck("the record holds no running score to compare with.")
+        raise CouldNotCheck(
+            f"record {record.run_id} holds no running score to compare with.",
+            remedy="Leave --rescore out; `harness rerun` repeats the whole run.",
+        )
     with reserved(track.hardware):
         dataset = _dataset(record, progress)
         runs_dir().mkdir(parents=True, exist_ok=True)

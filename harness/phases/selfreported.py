@@ -202,7 +202,9 @@ def _await_end(cell: Cell, track: Track, clock: Ledger, progress: Reporter, log:
     if any(codes):
         code = next(code for code in codes if code)
         raise RuleBroken(
-            "S3-PROTOCOL", f"the script ended with exit code {code}. Last lines of {log}:\n{log_tail(log)}"
+            "S3-PROTOCOL",
+            f"the script ended with exit code {code}. Last lines of {log}:\n{log_tail(log)}",
+            remedy="Mend the script; it must end with exit code 0.",
         )
 
 

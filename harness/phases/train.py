@@ -160,6 +160,8 @@ def _check_checkpoint(context: RunContext) -> None:
     for folder, _, names in os.walk(context.checkpoint_dir):
         total += sum((Path(folder) / name).lstat().st_size for name in names)
     if total > limit:
-        raise failure(context, "train", f"the checkpoint is {total:,} bytes; at most {limit:,} are allowed")
+        reason = f"the checkpoint is {total:,} bytes; at most {limit:,} are allowed"
+        raise failure(context, "train", reason, remedy="Save what packaging needs, without the optimiser's state.")
     if total == 0:
-        raise failure(context, "train", "it left no checkpoint in its output folder")
+        reason = "it left no checkpoint in its output folder"
+        raise failure(context, "train", reason, remedy="Write it below TrainSession.output_dir before done().")

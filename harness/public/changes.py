@@ -26,7 +26,9 @@ class Change:
 def changed_since(base: str, repository: Path) -> Change:
     """What HEAD has that ``base`` has not. Raises ``CouldNotCheck`` when git can't tell."""
     if base.startswith("-"):
-        raise CouldNotCheck(f"{plain(base)!r} is no git revision.")
+        raise CouldNotCheck(
+            f"{plain(base)!r} is no git revision.", remedy="Give a branch, tag or commit, such as origin/main."
+        )
     return _change(["diff", "--name-only", "-z", "--no-renames", f"{base}...HEAD"], repository)
 
 
@@ -48,7 +50,10 @@ def _git(arguments: list[str], repository: Path) -> str:
     try:
         done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise CouldNotCheck(f"git can't be run: {error}.") from error
+        raise CouldNotCheck(
+            f"git {arguments[0]} could not be run in {repository}: {error}.",
+            remedy="Install git, or name the folders instead of --changed-from or --staged.",
+        ) from error
     if done.returncode:
         reason = plain(done.stderr.decode("utf-8", "replace").strip())
         raise CouldNotCheck(f"git {arguments[0]}: {reason}", remedy="Fetch the whole history (fetch-depth: 0).")

@@ -59,4 +59,7 @@ def with_settings(settings: tuple[str, ...]) -> Readings:
     try:
         return msgspec.convert(values, Readings, strict=False)
     except msgspec.ValidationError as error:
-        raise UsageError(f"--reading: {error}.") from error
+        raise UsageError(
+            f"--reading {' '.join(settings)}: {error}.",
+            remedy="`harness check folder --reading help` lists names and values.",
+        ) from error

@@ -99,9 +99,13 @@ def read_bounded(path: Path) -> bytes:
         with path.open("rb") as stream:
             data = stream.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise CouldNotCheck(f"{path} cannot be read: {error.strerror}.") from error
+        raise CouldNotCheck(
+            f"{path} cannot be read: {error.strerror}.", remedy="Check its name and its permissions."
+        ) from error
     if len(data) > MAX_FILE_BYTES:
-        raise CouldNotCheck(f"{path} is larger than {MAX_FILE_BYTES:,} bytes; no record is.")
+        raise CouldNotCheck(
+            f"{path} is larger than {MAX_FILE_BYTES:,} bytes; no record is.", remedy="Name a record, not its artifact."
+        )
     return data
 
 

@@ -84,7 +84,10 @@ def compare_runs(record: RunRecord, again: RunRecord, tolerance_bpb: float) -> C
     _refuse_other_run(record, again)
     old, new = final_score(record), final_score(again)
     if old is None or new is None:
-        raise UsageError("a record without a final score can't be compared.")
+        raise UsageError(
+            f"the {'record' if old is None else 'repetition'} has no final score, so there is nothing to compare.",
+            remedy="Compare runs that were scored to their end.",
+        )
     same = (record.artifact_digest, old.nats, old.bytes) == (again.artifact_digest, new.nats, new.bytes)
     difference = new.bpb - old.bpb
     machines = machine_differences(record, again)
@@ -110,7 +113,10 @@ def _refuse_other_run(record: RunRecord, again: RunRecord) -> None:
     }
     wrong = [name for name, (recorded, now) in pairs.items() if recorded != now]
     if wrong:
-        raise UsageError(f"the repetition differs from the record in its {', '.join(wrong)}, so it proves nothing.")
+        raise UsageError(
+            f"the repetition differs from the record in its {', '.join(wrong)}, so it proves nothing.",
+            remedy="Repeat with the record's track, code and data: `harness rerun RECORD` takes them from it.",
+        )
 
 
 def machine_differences(record: RunRecord, again: RunRecord) -> list[str]:
@@ -131,7 +137,10 @@ def make_review(record_digest: str, again: RunRecord, comparison: Comparison, no
     """The review to sign about ``record_digest``, from the repetition's own figures."""
     final = final_score(again)
     if final is None:
-        raise UsageError("a repetition without a final score is no review.")
+        raise UsageError(
+            "a repetition without a final score is no review.",
+            remedy="Repeat the run; sign when it was scored to its end.",
+        )
     return Review(
         record=record_digest,
         level=3,

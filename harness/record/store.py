@@ -116,7 +116,8 @@ def check_artifact(record: RunRecord, artifact: Path) -> None:
         if found != digest or size not in (None, length):
             raise CouldNotCheck(
                 f"{path} is not the file of this record: {length:,} bytes with SHA-256 {found[:16]}…; "
-                f"wanted {digest[:16]}…" + (f" with {size:,} bytes." if size is not None else ".")
+                f"wanted {digest[:16]}…" + (f" with {size:,} bytes." if size is not None else "."),
+                remedy="Give the artifact folder of this run.",
             )
 
 
@@ -151,9 +152,15 @@ def _lock(handle: int, folder: Path, kind: int) -> None:
             fcntl.flock(handle, kind | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise CouldNotCheck(f"{folder} can't be locked: {error.strerror}.") from error
+                raise CouldNotCheck(
+                    f"{folder} can't be locked: {error.strerror}.",
+                    remedy="Put the records on a file system with locks: GOLF_RECORDS_DIR.",
+                ) from error
             if time.monotonic() > deadline:
-                raise CouldNotCheck(f"{folder} stayed locked by another process for {LOCK_TIMEOUT_S:.0f} s.") from error
+                raise CouldNotCheck(
+                    f"{folder} stayed locked by another process for {LOCK_TIMEOUT_S:.0f} s.",
+                    remedy="Wait until that process has ended, then sign again.",
+                ) from error
             time.sleep(0.02)
         else:
             return
@@ -169,7 +176,10 @@ def _append(
         digest = hashlib.sha256(payload).hexdigest()
         path = records_dir / folder / file_name(linked, digest)
     except ValueError as error:
-        raise CouldNotCheck(f"this run's figures can't be recorded: {error}.") from error
+        raise CouldNotCheck(
+            f"the entry can't be recorded in {records_dir / folder}: {error}.",
+            remedy="A figure is not finite or too large; the run's log shows where it comes from.",
+        ) from error
     if not head_path(records_dir, key.keyid).exists():  # else a kill before the first head would leave an entry without
         _write_head(Head(newest="", entries=0), records_dir, key)
     write_atomic(path, dsse.encode(dsse.sign(payload, key.keyid, key.private)), replace=False)
@@ -242,14 +252,22 @@ def _check_announced(record: RunRecord, records_dir: Path, key: SigningKey) -> N
     intent = _find_intent(records_dir, record.intent, key)
     differing = intent_mismatch(intent, record)
     if differing:
-        raise RuleBroken("R5-INTENT", f"the run differs from its signed intent in {', '.join(differing)}.")
+        raise RuleBroken(
+            "R5-INTENT",
+            f"the run differs from its signed intent in {', '.join(differing)}.",
+            remedy="Announce and run it again: make submit.",
+        )
     for path in sorted((records_dir / "runs").glob("*.json")):
         try:
             earlier = read_entry(path, "runs").predicate
         except MalformedEntry:
             continue  # somebody else's damage must not cost this run its signature; verifying names it
         if isinstance(earlier, RunRecord) and earlier.intent == record.intent:
-            raise RuleBroken("R5-INTENT", f"this intent has a result already: {path}.")
+            raise RuleBroken(
+                "R5-INTENT",
+                f"this intent has a result already: {path}.",
+                remedy="A run has one result: make submit announces another.",
+            )
 
 
 def _find_intent(records_dir: Path, digest: str, key: SigningKey) -> Intent:
@@ -257,7 +275,11 @@ def _find_intent(records_dir: Path, digest: str, key: SigningKey) -> Intent:
         entry = _own(path, "intents", key)
         if entry.digest == digest and isinstance(entry.predicate, Intent):
             return entry.predicate
-    raise RuleBroken("R5-INTENT", f"no signed intent {digest[:16]}… announces this run in {records_dir}.")
+    raise RuleBroken(
+        "R5-INTENT",
+        f"no signed intent {digest[:16]}… announces this run in {records_dir}.",
+        remedy="Keep records/intents with the records, and sign with the key that announced.",
+    )
 
 
 def intent_mismatch(intent: Intent, record: RunRecord) -> list[str]:

@@ -148,9 +148,12 @@ def trust_key(
     try:
         start, end = (parse_utc(text) if text else None for text in (changed.not_before, changed.not_after))
     except ValueError as error:
-        raise UsageError(f"{error}.") from error
+        raise UsageError(f"{error}.", remedy="Give a time like 2026-11-24T17:00:00Z.") from error
     if start and end and end < start:
-        raise UsageError(f"the window ends ({changed.not_after}) before it starts ({changed.not_before}).")
+        raise UsageError(
+            f"the window ends ({changed.not_after}) before it starts ({changed.not_before}).",
+            remedy="Set --from before --until.",
+        )
     store_public(records_dir, changed)
     return changed
 

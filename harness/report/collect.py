@@ -64,5 +64,9 @@ def _compared(runs: Sequence[Run], baseline: Path, margin: str) -> list[str]:
     before = collect([baseline]).runs
     for run in (*runs, *before):
         if run.verdict is Verdict.FAIL:
-            raise RuleBroken("R4-ARITHMETIC", f"{run.stored.path} fails, so it has no place in a comparison.")
+            raise RuleBroken(
+                "R4-ARITHMETIC",
+                f"{run.stored.path} fails, so it has no place in a comparison.",
+                remedy="`harness verify` on that file says why; leave it out.",
+            )
     return describe_comparison([run.record for run in runs], [run.record for run in before], parse_margin(margin))

@@ -70,7 +70,10 @@ def catalogue() -> dict[str, Rule]:
             continue
         for item in msgspec.toml.decode(entry.read_bytes(), type=_Catalogue).rule:
             if item.id in rules:
-                raise UsageError(f"rule {item.id} stands twice in the catalogue ({entry.name}).")
+                raise UsageError(
+                    f"rule {item.id} stands twice in the catalogue ({entry.name}).",
+                    remedy="Give each rule one entry in harness/rules/catalogue.",
+                )
             rules[item.id] = item
     return rules
 

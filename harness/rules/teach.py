@@ -37,7 +37,10 @@ def lessons() -> dict[str, Lesson]:
         for lesson in msgspec.toml.decode(entry.read_bytes(), type=_Lessons).lesson:
             if lesson.rule not in catalogue() or lesson.rule in found:
                 problem = "is taught twice" if lesson.rule in found else "is not in the catalogue"
-                raise UsageError(f"harness/rules/examples/{entry.name}: rule {lesson.rule} {problem}.")
+                raise UsageError(
+                    f"harness/rules/examples/{entry.name}: rule {lesson.rule} {problem}.",
+                    remedy="Give each rule of the catalogue one lesson.",
+                )
             found[lesson.rule] = lesson
     return found
 

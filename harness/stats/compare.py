@@ -71,11 +71,17 @@ def paired(candidate: Mapping[int, float], baseline: Mapping[int, float], *, mar
 
     if set(candidate) != set(baseline):
         odd = sorted(set(candidate) ^ set(baseline))
-        raise UsageError(f"a paired test needs the same seeds on both sides; these stand on one only: {odd}.")
+        raise UsageError(
+            f"a paired test needs the same seeds on both sides; on one side only: {', '.join(map(str, odd))}.",
+            remedy="Run the missing seeds, or compare without pairs.",
+        )
     seeds = sorted(candidate)
     new, old = _values("candidate", [candidate[s] for s in seeds]), _values("baseline", [baseline[s] for s in seeds])
     if np.ptp(new - old) == 0:
-        raise UsageError("all paired differences are equal, so no t test applies.")
+        raise UsageError(
+            "all paired differences are equal, so no t test applies.",
+            remedy="Compare without pairs, or use seeds that make a difference.",
+        )
     result = stats.ttest_rel(new + margin, old, alternative="less")
     return TestResult(
         "paired",
@@ -99,7 +105,10 @@ def power(improvement: float, candidate_std: float, baseline_std: float, n: int,
 
     variances = candidate_std**2, baseline_std**2
     if n < 2 or not sum(variances) > 0 or not 0 < alpha < 1:
-        raise UsageError("power needs at least two seeds a side, some spread, and a level between 0 and 1.")
+        raise UsageError(
+            "power needs at least two seeds a side, some spread, and a level between 0 and 1.",
+            remedy="Add seeds, or choose a level such as 0.05.",
+        )
     df = (n - 1) * sum(variances) ** 2 / (variances[0] ** 2 + variances[1] ** 2)
     effect = improvement / math.sqrt(sum(variances) / n)
     return float(stats.nct.sf(stats.t.ppf(1 - alpha, df), df, effect))
@@ -128,5 +137,8 @@ def seeds_needed(
 
 def _values(name: str, values: Sequence[float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     if len(values) < 2:
-        raise UsageError(f"the {name} has {len(values)} value(s); a t test needs at least two.")
+        raise UsageError(
+            f"the {name} has {len(values)} value(s); a t test needs at least two.",
+            remedy='Add seeds: make submit SEEDS="1 2 3".',
+        )
     return np.asarray(summarise(values).values, dtype=np.float64)

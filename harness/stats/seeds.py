@@ -79,7 +79,7 @@ def aggregate(records: Sequence[RunRecord], *, confidence: float = 0.95) -> Seed
     or kind; when a seed stands twice; when a record has no final score over the whole set; or when none is given.
     """
     if not records:
-        raise UsageError("statistics need at least one record.")
+        raise UsageError("statistics need at least one record.", remedy="`make submit SEED=1337` makes a record.")
     ordered = sorted(records, key=lambda record: record.submission.seed)
     for record in ordered[1:]:
         _refuse_difference(ordered[0], record)
@@ -164,7 +164,10 @@ def _final(record: RunRecord) -> Score:
     for score in record.scores:
         if score.stage == "final" and score.whole_set:
             return score
-    raise UsageError(f"record {record.run_id} has no final score over the whole validation set.")
+    raise UsageError(
+        f"record {record.run_id} has no final score over the whole validation set.",
+        remedy="Leave it out of the statistics.",
+    )
 
 
 def _stages(records: Sequence[RunRecord], confidence: float) -> dict[str, Summary]:

@@ -39,9 +39,14 @@ def summarise(values: Sequence[float], *, confidence: float = 0.95) -> Summary:
     Source: t interval, mean ± t(n - 1) · s / √n. Sums are exact (``math.fsum``). Raises ``UsageError`` otherwise.
     """
     if not values or not all(math.isfinite(value) for value in values):
-        raise UsageError(f"statistics need at least one value and only finite ones; found {list(values)}.")
+        raise UsageError(
+            f"statistics need at least one value and only finite ones; found {list(values)}.",
+            remedy="Leave out records without a score.",
+        )
     if not 0 < confidence < 1:
-        raise UsageError(f"confidence is {confidence!r}; wanted a number between 0 and 1, such as 0.95.")
+        raise UsageError(
+            f"confidence is {confidence!r}; wanted a number between 0 and 1, such as 0.95.", remedy="Use 0.95."
+        )
     floats = tuple(float(value) for value in values)
     mean = math.fsum(floats) / len(floats)
     population = statistics.pstdev(floats)

@@ -24,7 +24,10 @@ class Text:
 
     def __post_init__(self) -> None:
         if self.targets < 1 or self.n_bytes < 1:
-            raise UsageError(f"a text of {self.targets} targets and {self.n_bytes} bytes has no score.")
+            raise UsageError(
+                f"a text of {self.targets} targets and {self.n_bytes} bytes has no score; both must be 1 or more.",
+                remedy="Compare records with a final score.",
+            )
 
 
 @dataclass(frozen=True)
@@ -36,9 +39,15 @@ class Margin:
 
     def __post_init__(self) -> None:
         if self.unit not in UNITS:
-            raise UsageError(f"margin in {self.unit!r}; wanted one of {', '.join(UNITS)}.")
+            raise UsageError(
+                f"margin in {self.unit!r}; wanted one of {', '.join(UNITS)}.",
+                remedy='Give number and unit: "0.005 nats/token".',
+            )
         if not math.isfinite(self.value) or self.value < 0:
-            raise UsageError(f"margin is {self.value!r} {self.unit}; wanted a finite number, not negative.")
+            raise UsageError(
+                f"margin is {self.value!r} {self.unit}; wanted a finite number, not negative.",
+                remedy='Give number and unit: "0.005 nats/token".',
+            )
 
 
 def to_bpb(value: float, unit: Unit, text: Text) -> float:

@@ -19,10 +19,16 @@ def check_against(record: Record, path: Path) -> None:
 
     new, old = final_scores(record), final_scores(load_record(path, record.readings))
     if len(new) < 2 or len(old) < 2:
-        raise UsageError(f"--against needs two scores a side; found {len(new)} and {len(old)}.")
+        raise UsageError(
+            f"--against needs two scores a side; found {len(new)} and {len(old)}.",
+            remedy="Give folders with logs of two seeds or more.",
+        )
     log = next((log for log in record.scored_logs if log.val_tokens and log.final and log.final.loss), None)
     if log is None or log.final is None or log.val_tokens is None or not log.final.loss:
-        raise UsageError("--against needs a log with val_tokens, loss and bpb, to turn the margin into bpb.")
+        raise UsageError(
+            "--against needs a log with val_tokens, loss and bpb, to turn the margin into bpb.",
+            remedy="Ship the logs as the script printed them.",
+        )
     tokens = int(log.val_tokens.value)
     n_bytes = round(log.final.loss / 0.6931471805599453 * tokens / log.final.bpb)
     readings = record.readings

@@ -1,6 +1,7 @@
 """The command line: help, exit codes, one message a failure."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -51,8 +52,8 @@ def test_an_unknown_verb_is_wrong_usage(capsys):
     ("error", "code"),
     [
         (RuleBroken("A3-ARTIFACT-BYTES", "artifact is 2 bytes, cap 1.", remedy="Prune."), ExitCode.RULE_BROKEN),
-        (UsageError("SEED is 'x'."), ExitCode.USAGE),
-        (CouldNotCheck("no network."), ExitCode.COULD_NOT_CHECK),
+        (UsageError("SEED is 'x'.", remedy="Example: SEED=1."), ExitCode.USAGE),
+        (CouldNotCheck("no network.", remedy="Connect."), ExitCode.COULD_NOT_CHECK),
         (KeyboardInterrupt(), ExitCode.INTERRUPTED),
         (OSError(28, "No space left on device", "model.bin"), ExitCode.COULD_NOT_CHECK),
     ],
@@ -80,3 +81,23 @@ def test_help_imports_neither_torch_nor_scipy():
         "sys.exit(any(m in sys.modules for m in ('torch', 'scipy', 'matplotlib')))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [("harness sc", {"script"}), ("harness submit --see", {"--seed", "--seeds"}), ("harness check fol", {"folder"})],
+)
+def test_the_shell_completes_verbs_and_options(words: str, offered: set[str]):
+    asked = {"_HARNESS_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+    done = subprocess.run(
+        [sys.executable, "-m", "harness"], env=os.environ | asked, capture_output=True, text=True, check=False
+    )
+    assert {line.removeprefix("plain,") for line in done.stdout.split()} == offered
+
+
+def test_the_shell_gets_its_completion_script():
+    asked = {"_HARNESS_COMPLETE": "bash_source"}
+    done = subprocess.run(
+        [sys.executable, "-m", "harness"], env=os.environ | asked, capture_output=True, text=True, check=False
+    )
+    assert "complete -o nosort -F _harness_completion harness" in done.stdout

@@ -199,7 +199,7 @@ def test_a_broken_rule_after_training_leaves_nothing_to_resume(tmp_path: Path):
         with nothing_half_written(tmp_path):
             (tmp_path / "checkpoint").mkdir()
             (tmp_path / "trained.json").write_text("{}")
-            raise RuleBroken("A2-EVAL-CLOCK", "late")
+            raise RuleBroken("A2-EVAL-CLOCK", "late", remedy="Adapt less.")
 
     with pytest.raises(RuleBroken):
         overrun()

@@ -38,7 +38,7 @@ def submit(tmp_path: Path, monkeypatch):
 
         def resume_run(run, **_):
             if not can_resume:
-                raise CouldNotCheck("the processor changed.")
+                raise CouldNotCheck("the processor changed.", remedy="Start again.")
             resumed.append(run)
             return outcome(int(run.split("-")[1]))
 

@@ -85,7 +85,7 @@ def test_a_foreign_key_under_the_name_is_refused(tmp_path: Path):
     key = open_signing_key(tmp_path / "keys", tmp_path / "records")
     other = create_key(tmp_path / "other")
     (tmp_path / "other" / f"{other.keyid}.pem").replace(tmp_path / "keys" / f"{key.keyid}.pem")
-    with pytest.raises(CouldNotCheck, match="not the Ed25519 key that its name says"):
+    with pytest.raises(CouldNotCheck, match="not the Ed25519 key whose id is its name"):
         open_signing_key(tmp_path / "keys", tmp_path / "records")
 
 
