@@ -8,16 +8,25 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.config.environment import VARIABLES
+
 if TYPE_CHECKING:
     from harness.phases.submit import RunOutcome
     from harness.record.predicate import RunRecord
 
 
-@click.command(
-    epilog="The submission's own variables (TTT_EPOCHS, MATRIX_LR, …) are read from the environment; "
-    "`python -m submission.config --help` lists them. Exit codes: 0 good, 1 a rule is broken, 2 wrong usage, "
-    "3 could not check."
-)
+_FOLDERS = "\n".join(f"{name:<20} {meaning}" for name, meaning in VARIABLES.items())
+EPILOG = f"""\b
+The referee's variables:
+{_FOLDERS}
+
+The submission's own variables (TTT_EPOCHS, MATRIX_LR, …) are read from the environment; `python -m submission.config
+--help` lists them.
+
+Exit codes: 0 good, 1 a rule is broken, 2 wrong usage, 3 could not check."""
+
+
+@click.command(epilog=EPILOG)
 @click.option("--seed", envvar="SEED", metavar="N", help="Seed of the run (default 1337). [env: SEED]")
 @click.option("--seeds", envvar="SEEDS", metavar='"N N …"', help="Several seeds, one run each. [env: SEEDS]")
 @click.option("--track", envvar="TRACK", default="smoke", show_default=True, help="Track. [env: TRACK]")

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from harness.cli.main import VERBS, main, run
+from harness.config.environment import VARIABLES
 from harness.errors import CouldNotCheck, ExitCode, RuleBroken, UsageError
 
 
@@ -101,3 +102,10 @@ def test_the_shell_gets_its_completion_script():
         [sys.executable, "-m", "harness"], env=os.environ | asked, capture_output=True, text=True, check=False
     )
     assert "complete -o nosort -F _harness_completion harness" in done.stdout
+
+
+def test_help_of_submit_lists_the_referees_variables(capsys):
+    with pytest.raises(SystemExit):
+        run(["submit", "--help"])
+    text = capsys.readouterr().out
+    assert [name for name in VARIABLES if name not in text] == []
