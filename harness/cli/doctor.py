@@ -25,7 +25,8 @@ _LAYER_REMEDIES = {
     "landlock": _KERNEL,
     "seccomp": "Boot a kernel with CONFIG_SECCOMP_FILTER, on x86_64 or aarch64.",
     "network": "Allow unprivileged user namespaces (see hard_kill).",
-    "hard_kill": "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0 user.max_user_namespaces=10000",
+    "hard_kill": "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0 user.max_user_namespaces=10000"
+    "   (in a container: start it with --security-opt seccomp=unconfined)",
 }
 
 State = Literal["ok", "missing", "note"]

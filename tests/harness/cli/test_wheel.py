@@ -1,0 +1,24 @@
+"""What the installed package needs besides code travels in the wheel."""
+
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+NOT_SHIPPED = {".sh"}
+"""Scripts of a workflow, which runs them from a checkout."""
+
+
+def test_every_data_file_of_the_referee_is_in_the_wheel():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    package = ROOT / "harness"
+    shipped = {
+        path for pattern in project["tool"]["setuptools"]["package-data"]["harness"] for path in package.glob(pattern)
+    }
+    files = {path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    assert {path for path in files - shipped if path.suffix not in {".py", *NOT_SHIPPED}} == {package / "py.typed"}
+
+
+def test_the_command_of_the_wheel_is_the_harness():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    module, function = project["project"]["scripts"]["harness"].split(":")
+    assert callable(getattr(__import__(module, fromlist=[function]), function))
