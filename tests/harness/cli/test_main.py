@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -40,6 +41,39 @@ def test_each_verb_has_help_and_json(verb, capsys):
     command = main.get_command(None, verb)
     subcommands = getattr(command, "commands", None) or getattr(command, "list_commands", lambda _: [])(None)
     assert "--json" in text or subcommands
+
+
+def every_command():
+    """Each verb, and each word under it."""
+    for verb in VERBS:
+        command = main.get_command(None, verb)
+        words = command.list_commands(None) if hasattr(command, "list_commands") else []
+        yield from ([verb, word] for word in words)
+        if not words:
+            yield [verb]
+
+
+@pytest.mark.parametrize("words", list(every_command()), ids=" ".join)
+def test_a_wrong_option_is_wrong_usage_in_every_command(words, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        run([*words, "--no-such-option"])
+    assert exit_.value.code == ExitCode.USAGE
+    assert "--no-such-option" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "new"])
+def test_every_command_states_the_same_exit_codes(verb, capsys):
+    with pytest.raises(SystemExit):
+        run([verb, "--help"])
+    stated = re.search(r"Exit codes:(.*)", " ".join(capsys.readouterr().out.split()))[1]
+    meanings = {
+        "0": "good|nothing|everything|reproduced",
+        "1": "a |not ",
+        "2": "wrong usage",
+        "3": "could not|something",
+    }
+    for code, meaning in re.findall(r"\b(\d) ((?:[^,]|,(?! \d))+)", stated):
+        assert re.match(meanings[code], meaning), (code, meaning)
 
 
 def test_an_unknown_verb_is_wrong_usage(capsys):
