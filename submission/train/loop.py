@@ -34,7 +34,8 @@ class Diverged(RuntimeError):
 
 def train(session: TrainSession, config: Config, device: torch.device) -> None:
     """Train under the session's clock and leave a checkpoint. Raises ``Diverged``, ``ShardError``."""
-    trainer = Trainer(config, device, session.seed, session.world_size)
+    threads = 1 if device.type == "cuda" else max(1, session.cpu_cores // session.world_size)
+    trainer = Trainer(config, device, session.seed, session.world_size, threads)
     print(json.dumps({"backends": backends(trainer)}), flush=True)
     trainer.warm_up(HELD_OUT_WINDOWS)
     torch.manual_seed(session.seed)

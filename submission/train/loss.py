@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 IGNORED = -100  # a target that does not count
-SLAB_ELEMENTS = 1 << 27  # logits of one slab: 256 MiB in 16 bits
+SLAB_ELEMENTS = {"cuda": 1 << 27, "cpu": 1 << 18}  # logits of one slab: 256 MiB in 16 bits; 1 MiB in 32, for a cache
 
 
 def softcap_loss(hidden: Tensor, weight: Tensor, targets: Tensor, cap: float) -> Tensor:
@@ -32,7 +32,7 @@ def _softcap_loss(hidden: Tensor, weight: Tensor, targets: Tensor, cap: float) -
     losses = hidden.new_empty(len(hidden), dtype=wide)
     dhidden = torch.empty_like(hidden)
     dweight = torch.zeros_like(weight, dtype=wide)
-    rows = max(1, SLAB_ELEMENTS // len(weight))
+    rows = max(1, SLAB_ELEMENTS[hidden.device.type] // len(weight))
     for start in range(0, len(hidden), rows):
         part = hidden[start : start + rows]
         logits = part @ matrix.T

@@ -12,6 +12,7 @@ from .group import sum_over_ranks
 from .loss import softcap_loss
 from .muon import Muon
 from .qat import QuantisedWeights
+from .shares import Shares
 
 ROLES = ("embedding", "in_proj", "out_proj", "mlp", "attention", "small")
 
@@ -19,7 +20,8 @@ ROLES = ("embedding", "in_proj", "out_proj", "mlp", "attention", "small")
 class Trainer:
     """Model, optimisers and averaged weights of one rank. On a GPU forward and backward are one compiled graph."""
 
-    def __init__(self, config: Config, device: torch.device, seed: int, world_size: int) -> None:
+    def __init__(self, config: Config, device: torch.device, seed: int, world_size: int, threads: int = 1) -> None:
+        """threads: on a CPU, how many share the windows of a micro-batch."""
         torch.manual_seed(seed)
         if device.type == "cuda":
             prefer_cudnn()
@@ -42,6 +44,7 @@ class Trainer:
         self.average = [p.detach().clone() for p in self.model.parameters()]
         compiled = device.type == "cuda" and config.mamba3_backend != "release"
         self._loss = torch.compile(self._plain_loss, fullgraph=True, dynamic=False) if compiled else self._plain_loss
+        self._shares = Shares(self._loss, list(self.model.parameters()), threads) if threads > 1 else None
         self.windows = config.train_batch_tokens // config.train_seq_len // world_size
 
     def step(self, batch: Tensor, lr_scale: float, momentum: float, quantised: bool) -> Tensor:
@@ -54,9 +57,7 @@ class Trainer:
         total = torch.zeros((), device=self.device)
         with self.qat.in_place(quantised):
             for part in torch.split(batch, self.config.train_micro_batch):
-                loss = self._loss(part) * (len(part) / len(batch))
-                loss.backward()  # type: ignore[no-untyped-call]
-                total += loss.detach()
+                total += self._accumulate(part, len(part) / len(batch))
         self._average_gradients(total)
         for group in self.adam.param_groups:
             group["lr"] = group["base_lr"] * lr_scale
@@ -109,6 +110,13 @@ class Trainer:
         hidden = self.model.stream(windows[:, :-1]).flatten(0, 1)
         targets = windows[:, 1:].flatten()
         return softcap_loss(hidden, self.model.embedding.weight, targets, self.config.logit_softcap) / len(targets)
+
+    def _accumulate(self, windows: Tensor, weight: float) -> Tensor:
+        if self._shares is not None:
+            return self._shares.accumulate(windows, weight)
+        loss = self._loss(windows) * weight
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
 
     def _average_gradients(self, total: Tensor) -> None:
         if self.world_size == 1:
