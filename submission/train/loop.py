@@ -19,35 +19,65 @@ from ..model.mamba3 import Mamba3
 from .batches import Windows, map_shard
 from .group import agree
 from .schedule import Schedule
+from .telemetry import Line, Telemetry
 from .trainer import Trainer
 
 HELD_OUT_WINDOWS = 32
 HELD_OUT_EVERY = 200
 NORMS_EVERY = 20
-
-Line = dict[str, float | str]
+LOST_STEPS, LOST_MARGIN = 50, 1.0  # steps, nats
 
 
 class Diverged(RuntimeError):
-    """The loss is not finite any more."""
+    """The loss is not finite any more, or has long been worse than a guess."""
+
+
+class LossWatch:
+    """Ends a run whose loss is lost: not finite, or above that of a uniform guess for ``LOST_STEPS`` steps on end."""
+
+    def __init__(self, vocab_size: int) -> None:
+        self._guess = math.log(vocab_size) + LOST_MARGIN
+        self._last_good = 0
+
+    def see(self, step: int, loss: float) -> None:
+        """Take one step's loss, nats a token. Raises ``Diverged`` with the last good step and what to lower."""
+        if math.isfinite(loss) and loss <= self._guess:
+            self._last_good = step
+            return
+        if math.isfinite(loss) and step - self._last_good < LOST_STEPS:
+            return
+        what = (
+            f"has been above {self._guess:.2f}, worse than a guess, since then" if math.isfinite(loss) else f"is {loss}"
+        )
+        raise Diverged(
+            f"training diverged: step {self._last_good} was the last good one; at step {step} the loss {what}. Lower "
+            "MATRIX_LR, EMBED_LR or SCALAR_LR."
+        )
 
 
 def train(session: TrainSession, config: Config, device: torch.device) -> None:
     """Train under the session's clock and leave a checkpoint. Raises ``Diverged``, ``ShardError``."""
     threads = 1 if device.type == "cuda" else max(1, session.cpu_cores // session.world_size)
     trainer = Trainer(config, device, session.seed, session.world_size, threads)
-    print(json.dumps({"backends": backends(trainer)}), flush=True)
+    print(json.dumps({"backends": backends(trainer)}), flush=True)  # before anything can go wrong
     trainer.warm_up(HELD_OUT_WINDOWS)
+    telemetry = Telemetry(config, device, session.world_size, backends(trainer))
     torch.manual_seed(session.seed)
     shards = [map_shard(shard, config.vocab_size) for shard in session.ready()]
     windows = Windows(shards, config.train_seq_len, session.seed)
     batches = windows.batches(config.train_batch_tokens // config.train_seq_len, session.rank, session.world_size)
-    with (session.output_dir / f"telemetry-{session.rank}.jsonl").open("w") as telemetry:
-        for line in run_steps(session, trainer, batches, windows.held_out(HELD_OUT_WINDOWS)):
-            telemetry.write(json.dumps(line) + "\n")
+    held_out = filled_up(windows.held_out(HELD_OUT_WINDOWS), HELD_OUT_WINDOWS)
+    with telemetry.open(session.output_dir, session.rank):
+        for line in run_steps(session, trainer, batches, held_out):
+            telemetry.step(line)
     if session.rank == 0:
         kept = windows.held_out(config.gptq_num_seqs)[:, :-1] if config.calibration_source == "train" else None
         save_checkpoint(session.output_dir, trainer.averaged_weights(), config, kept)
+
+
+def filled_up(windows: Tensor, count: int) -> Tensor:
+    """``count`` windows, some of them again where there are fewer: another number would be compiled on the clock."""
+    return windows[torch.arange(count) % len(windows)] if len(windows) else windows
 
 
 def backends(trainer: Trainer) -> dict[str, str]:
@@ -64,6 +94,7 @@ def run_steps(session: TrainSession, trainer: Trainer, batches: Iterator[Tensor]
     A step's loss is read after the next step is on its way, so that the GPU never waits for Python.
     """
     config, schedule = trainer.config, Schedule(trainer.config)
+    watch = LossWatch(config.vocab_size)
     unread: deque[tuple[Line, Tensor, dict[str, Tensor]]] = deque()
     step = 0
     while True:
@@ -78,27 +109,27 @@ def run_steps(session: TrainSession, trainer: Trainer, batches: Iterator[Tensor]
             line["held_out_loss"] = trainer.held_out_loss(held_out)
         unread.append((line, loss, trainer.gradient_norms() if step % NORMS_EVERY == 0 else {}))
         if len(unread) > 1 or trainer.device.type == "cpu":
-            yield _read(session, trainer, schedule, *unread.popleft())
+            yield _read(session, trainer, schedule, watch, *unread.popleft())
     while unread:
-        yield _read(session, trainer, schedule, *unread.popleft())
+        yield _read(session, trainer, schedule, watch, *unread.popleft())
 
 
 def _read(
-    session: TrainSession, trainer: Trainer, schedule: Schedule, line: Line, loss: Tensor, norms: dict[str, Tensor]
+    session: TrainSession,
+    trainer: Trainer,
+    schedule: Schedule,
+    watch: LossWatch,
+    line: Line,
+    loss: Tensor,
+    norms: dict[str, Tensor],
 ) -> Line:
     """Complete a step's line of telemetry and show it."""
     step, tokens = int(line["step"]), int(line["tokens"])
     value = float(loss)
-    if not math.isfinite(value):
-        raise Diverged(
-            f"the loss became {value} at step {step}; step {step - 1} was the last good one. Lower MATRIX_LR, EMBED_LR "
-            "or SCALAR_LR."
-        )
+    watch.see(step, value)
     elapsed = session.elapsed_s()
     line |= {"loss": value, "s": round(elapsed, 3), "tokens_per_s": round(tokens / max(elapsed, 1e-9))}
     line |= {f"grad_norm/{role}": float(norm) for role, norm in norms.items()}
-    if trainer.device.type == "cuda":
-        line["memory_bytes"] = torch.cuda.max_memory_allocated()
     _report(session, trainer.config, step, tokens, value, schedule)
     return line
 

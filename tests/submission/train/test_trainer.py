@@ -71,7 +71,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_the_last_good_step():
     trainer = Trainer(CONFIG, torch.device("cpu"), 1, 1)
     with torch.no_grad():
         trainer.model.blocks[0].mix.fill_(float("nan"))
-    with pytest.raises(Diverged, match="step 0 was the last good one"):
+    with pytest.raises(Diverged, match="step 0 was the last good one; at step 1 the loss is nan"):
         list(run_steps(Clock(), trainer, batches(1), next(batches(9))[:0]))
 
 
