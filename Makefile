@@ -67,6 +67,10 @@ zoo: $(DEV_STAMP) ## Every cheat of the zoo and its honest twin, as a table
 bench: $(DEV_STAMP) ## Speed as ratios within one run, and a few figures: [BENCH_FLAGS=--json]
 	@PYTHONPATH=. $(BIN)/python tests/bench/run.py $(BENCH_FLAGS)
 
+bench-gpu: $(DEV_STAMP) ## Speed of training and evaluation on one GPU, as ratios within one run: [BENCH_FLAGS="--recipe best"]
+	@$(BIN)/python tests/bench/bench_train_gpu.py $(BENCH_FLAGS)
+	@$(BIN)/python tests/bench/bench_eval_gpu.py $(BENCH_FLAGS)
+
 lint: $(DEV_STAMP) ## Lint, format check, types, import contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .

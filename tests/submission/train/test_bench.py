@@ -1,0 +1,91 @@
+"""The benchmarks of training run at tiny size on a CPU and report what they promise."""
+
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from submission.train.speed import compiled_graphs
+
+ROOT = Path(__file__).resolve().parents[3]
+BENCH = ROOT / "tests" / "bench"
+SCRIPT = BENCH / "bench_train_gpu.py"
+TINY = {
+    "TRAIN_BATCH_TOKENS": "256", "TRAIN_SEQ_LEN": "64", "NUM_LAYERS": "2", "MODEL_DIM": "32", "MAMBA3_HEADDIM": "16",
+}  # fmt: skip
+
+
+def test_the_gpu_benchmark_runs_on_a_cpu_and_sorts_all_of_a_steps_time():
+    changes = [argument for name, value in TINY.items() for argument in ("--env", f"{name}={value}")]
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), "--device", "cpu", "--recipe", "smoke", "--steps", "2", *changes],
+        capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["tokens_a_step"] == 256
+    assert told["tokens_per_s"] == pytest.approx(256 / told["step_s"]["median"], rel=0.01)
+    assert told["mfu"] == pytest.approx(told["tflops_a_rank"] / told["product_tflops"], rel=0.5, abs=2e-3)
+    assert told["over_plain"] == pytest.approx(told["tokens_per_s"] / told["plain"]["tokens_per_s"], abs=1e-3)
+    assert told["recompiles_in_clock"] == 0
+    assert sum(told["parts"].values()) == pytest.approx(1, abs=1e-2)
+    assert told["parts"]["matrix products"] > 0
+
+
+def test_the_gpu_benchmark_refuses_a_wrong_setting_with_its_name():
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), "--device", "cpu", "--env", "NUM_LAYERZ=2"],
+        capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == "unknown variable NUM_LAYERZ; did you mean NUM_LAYERS?\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("nvjet_hsh_128x256_64x4_2x1_v_bz_coopA_TNT", "matrix products"),
+        ("sm90_xmma_gemm_bf16bf16_bf16f32_f32_nt_n", "matrix products"),
+        ("cudnn_generated_fort_native_sdpa_sm90_flash_bprop", "attention"),
+        ("scan_forward", "scan forward"),
+        ("query_key_backward", "scan backward"),
+        ("value_backward", "scan backward"),
+        ("_row", "loss"),
+        ("triton_red_fused__fused_rms_norm_add_mul_3", "pointwise, norms and the rest"),
+        ("ncclDevKernel_AllReduce_Sum_bf16_RING_LL", "collectives"),
+        ("aten::bmm", "matrix products"),
+    ],
+)
+def test_kernels_and_operators_have_a_part(name, part, monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCH))
+    assert runpy.run_path(str(BENCH / "train_parts.py"))["part_of"](name) == part
+
+
+def test_the_cpu_benchmark_checks_that_both_steps_agree_and_gives_their_ratio(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCH))
+    names = runpy.run_path(str(BENCH / "bench_train.py"))
+    module = names["measure"].__globals__
+    monkeypatch.setitem(module, "STEPS", 1)
+    monkeypatch.setitem(module, "PAIRS", 1)
+    threads = torch.get_num_threads()
+    try:
+        ratio, mfu = names["measure"]()
+    finally:
+        torch.set_num_threads(threads)
+    assert 0 < ratio.value < 100
+    assert 0 < mfu.value < 1
+    assert "tokens/s" in ratio.note
+
+
+def test_a_graph_that_is_compiled_again_is_counted():
+    twice = torch.compile(lambda x: x * 2, backend="eager", dynamic=False)
+    twice(torch.ones(3))
+    before = compiled_graphs()
+    twice(torch.ones(3))
+    assert compiled_graphs() == before
+    twice(torch.ones(4))
+    assert compiled_graphs() == before + 1
