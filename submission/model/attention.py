@@ -37,8 +37,10 @@ class Attention(nn.Module):
         self.q_gain = nn.Parameter(torch.full((self.heads,), config.qk_gain_init))
         self.rope_base = config.rope_base
 
-    def forward(self, x: Tensor, cache: KVCache | None = None, carry: bool = True) -> tuple[Tensor, KVCache | None]:
-        """(b, L, width) → (b, L, width) and, where ``carry``, the cache that includes these tokens."""
+    def forward(
+        self, x: Tensor, cache: KVCache | None = None, carry: bool = True, scale: Tensor | None = None
+    ) -> tuple[Tensor, KVCache | None]:
+        """(b, L, width) → (b, L, width) · ``scale`` (width,) and, where ``carry``, the cache with these tokens."""
         b, length, _ = x.shape
         past = 0 if cache is None else cache.k.shape[2]
         q = rms(self.q(x).view(b, length, self.heads, self.head_dim))
@@ -52,7 +54,7 @@ class Attention(nn.Module):
         if cache is not None:
             keys, values = torch.cat((cache.k, keys), 2), torch.cat((cache.v, values), 2)
         y = attend(q.to(v.dtype), keys.transpose(1, 2), values.transpose(1, 2))
-        return self.out(y.reshape(b, length, -1)), KVCache(keys, values) if carry else None
+        return self.out(y.reshape(b, length, -1), scale), KVCache(keys, values) if carry else None
 
     def _angles(self, start: int, length: int, like: Tensor) -> tuple[Tensor, Tensor]:
         dtype = torch.float64 if like.dtype == torch.float64 else torch.float32

@@ -43,6 +43,7 @@ class Mamba3(nn.Module):
         super().__init__()
         self.heads, self.head_dim = config.mamba_heads, config.mamba3_headdim
         self.chunk, self.backend = config.mamba3_chunk_size, config.mamba3_backend
+        self.halves = config.mamba3_backward == "halves"
         self._kernels_fit = usable(self.heads, self.head_dim, config.mamba3_d_state, config.rotation_angles)
         self.split = in_proj_split(config)
         self.sizes = [rows.stop - rows.start for rows in self.split.values()]
@@ -55,8 +56,10 @@ class Mamba3(nn.Module):
         self.D = nn.Parameter(torch.ones(self.heads))
         self.out_proj = Linear(config.inner_dim, config.model_dim)
 
-    def forward(self, x: Tensor, state: ScanState | None = None, carry: bool = True) -> tuple[Tensor, ScanState | None]:
-        """(b, L, width) → (b, L, width) and, where ``carry``, the state after the last token."""
+    def forward(
+        self, x: Tensor, state: ScanState | None = None, carry: bool = True, scale: Tensor | None = None
+    ) -> tuple[Tensor, ScanState | None]:
+        """(b, L, width) → (b, L, width) · ``scale`` (width,) and, where ``carry``, the state after the last token."""
         new_state: ScanState | None
         if x.shape[1] == 1 and state is not None:
             inputs, gate = self.scan_inputs(x)
@@ -70,7 +73,7 @@ class Mamba3(nn.Module):
             inputs, gate = self.scan_inputs(x)
             y, new_state = chunked_scan(inputs, state, self.chunk)
             y = (y.to(gate.dtype) * F.silu(gate)).flatten(2)
-        return self.out_proj(y), new_state
+        return self.out_proj(y, scale), new_state
 
     def backend_for(self, x: Tensor) -> str:
         """The scan that ``forward`` runs on ``x``: the Triton kernels need a GPU, their sizes and 16-bit inputs."""
@@ -81,7 +84,7 @@ class Mamba3(nn.Module):
     def _fused(self, x: Tensor, state: ScanState | None, carry: bool) -> tuple[Tensor, ScanState | None]:
         zv, rest = self.in_proj(x)
         inputs = self._quantities(*rest.split(self.sizes[2:], -1), v=zv)
-        return fused_scan(inputs, zv, (self.C_bias[:, 0], self.B_bias[:, 0]), state, carry)
+        return fused_scan(inputs, zv, (self.C_bias[:, 0], self.B_bias[:, 0]), state, carry, self.halves)
 
     def _release(self, x: Tensor, state: ScanState | None, carry: bool) -> tuple[Tensor, ScanState | None]:
         zv, rest = self.in_proj(x)

@@ -29,14 +29,16 @@ def usable(heads: int, width: int, state: int, angles: int) -> bool:
     return powers and heads > 0 and 0 < angles <= state // 2 and TRITON
 
 
-def fused_scan(inputs: ScanInputs, zv: Tensor, biases: tuple[Tensor, Tensor], state: ScanState | None, carry: bool) -> (
-    tuple[Tensor, ScanState | None]
-):  # fmt: skip
+def fused_scan(
+    inputs: ScanInputs, zv: Tensor, biases: tuple[Tensor, Tensor], state: ScanState | None, carry: bool,
+    halves: bool = False,
+) -> tuple[Tensor, ScanState | None]:  # fmt: skip
     """Scan, skip and gate.
 
     inputs: ``q`` and ``k`` (b, L, N) are normed and neither biased nor spread over heads; ``v`` is not read
     zv:     (b, L, 2·H·P), the gate's logits and the values; biases: of q and of k, (H, N) float32
     carry:  whether the state after the last token is wanted, with gradients through it
+    halves: backward kernels with even and odd components in tiles of their own; state width 32 or more
     Returns y (b, L, H·P), gated, and the state. At resets the state keeps its old frame of rotation, which changes no
     output.
     """
@@ -54,7 +56,7 @@ def fused_scan(inputs: ScanInputs, zv: Tensor, biases: tuple[Tensor, Tensor], st
         theta = state.theta.float()
     by_head = [x.float().mT.contiguous() for x in (log_decay, dt, gamma, weight)]
     y, end, theta_end, *_ = torch.ops.golf.siso_scan(
-        q, k, zv, *by_head, omega.float(), *biases, d.float(), start, theta, torch.is_grad_enabled(), carry
+        q, k, zv, *by_head, omega.float(), *biases, d.float(), start, theta, torch.is_grad_enabled(), carry, halves
     )
     if not carry:
         return y, None
@@ -67,6 +69,7 @@ def fused_scan(inputs: ScanInputs, zv: Tensor, biases: tuple[Tensor, Tensor], st
 def siso_scan(
     q: Tensor, k: Tensor, zv: Tensor, a: Tensor, dt: Tensor, gamma: Tensor, weight: Tensor, omega: Tensor,
     q_bias: Tensor, k_bias: Tensor, d: Tensor, start: Tensor | None, theta: Tensor | None, keep: bool, carry: bool,
+    halves: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """y, state (b, H, N, P) and angle (b, H, R) at the end; where ``keep`` also y without its gate, and states and
     angles at the start of each chunk."""
@@ -89,7 +92,7 @@ def siso_scan(
 
 
 @siso_scan.register_fake
-def _(q, k, zv, a, dt, gamma, weight, omega, q_bias, k_bias, d, start, theta, keep, carry):  # type: ignore[no-untyped-def]
+def _(q, k, zv, a, dt, gamma, weight, omega, q_bias, k_bias, d, start, theta, keep, carry, halves):  # type: ignore[no-untyped-def]
     return _outputs(q, zv, omega, d, keep)
 
 
@@ -112,13 +115,18 @@ def _outputs(q: Tensor, zv: Tensor, omega: Tensor, d: Tensor, keep: bool) -> tup
 def siso_scan_backward(
     dy: Tensor, dend: Tensor | None, q: Tensor, k: Tensor, zv: Tensor, a: Tensor, dt: Tensor,
     gamma: Tensor, weight: Tensor, omega: Tensor, q_bias: Tensor, k_bias: Tensor, d: Tensor, plain: Tensor,
-    states: Tensor, thetas: Tensor,
+    states: Tensor, thetas: Tensor, halves: bool,
 ) -> tuple[
     Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor
 ]:  # fmt: skip
-    """Gradients, still one share a head (dq, dk, domega) or a chunk (the biases', d's and the angles')."""
-    from . import kernels
+    """Gradients, still one share a head (dq, dk, domega) or a chunk (the biases', d's and the angles').
 
+    halves: even components of dq, dk and of the biases' shares come first, then the odd ones.
+    """
+    from . import halves as in_halves
+    from . import kernels as joined
+
+    kernels: Any = in_halves if halves else joined
     grads = _gradients(q, zv, a, omega, q_bias, d)
     dq, dk, dzv, da, ddt, dgamma, dweight, domega, dthetas, dq_bias, dk_bias, dd, dstart = grads
     b, length, n = q.shape
@@ -147,7 +155,7 @@ def siso_scan_backward(
 
 
 @siso_scan_backward.register_fake
-def _(dy, dend, q, k, zv, a, dt, gamma, weight, omega, q_bias, k_bias, d, plain, states, thetas):  # type: ignore[no-untyped-def]
+def _(dy, dend, q, k, zv, a, dt, gamma, weight, omega, q_bias, k_bias, d, plain, states, thetas, halves):  # type: ignore[no-untyped-def]
     return _gradients(q, zv, a, omega, q_bias, d)
 
 
@@ -171,7 +179,7 @@ def _gradients(q: Tensor, zv: Tensor, a: Tensor, omega: Tensor, q_bias: Tensor, 
 
 
 def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, start, _theta, _keep, ctx.carry = inputs
+    *tensors, start, _theta, _keep, ctx.carry, ctx.halves = inputs
     ctx.has_state = start is not None
     ctx.save_for_backward(*tensors, *output[3:])
 
@@ -181,7 +189,7 @@ def _backward(ctx: Any, dy: Tensor, dend: Tensor, dtheta_end: Tensor, *_unused: 
     q, a, dt, omega = saved[0], saved[3], saved[4], saved[7]
     through = ctx.carry or ctx.has_state
     dq, dk, dzv, da, ddt, dgamma, dweight, domega, dthetas, dq_bias, dk_bias, dd, dstart = (
-        torch.ops.golf.siso_scan_backward(dy, dend if through else None, *saved)
+        torch.ops.golf.siso_scan_backward(dy, dend if through else None, *saved, ctx.halves)
     )
     # every angle turns all later tokens: what later chunks (and the end) ask of it
     later = dthetas.sum(2, keepdim=True) - dthetas.cumsum(2)
@@ -191,11 +199,20 @@ def _backward(ctx: Any, dy: Tensor, dend: Tensor, dtheta_end: Tensor, *_unused: 
     ddt = ddt + (later * omega[:, None]).sum(-1)
     domega = domega.sum(2, dtype=torch.float32) + (later * dt[..., None]).sum(1)
     dtheta = dthetas.sum(2) + dtheta_end if ctx.has_state else None
+    dq, dk = (part.sum(2, dtype=torch.float32).to(q.dtype) for part in (dq, dk))
+    dq_bias, dk_bias = (part.sum((0, 2)) for part in (dq_bias, dk_bias))
+    if ctx.halves:
+        dq, dk, dq_bias, dk_bias = (_interleaved(part) for part in (dq, dk, dq_bias, dk_bias))
     return (
-        dq.sum(2, dtype=torch.float32).to(q.dtype), dk.sum(2, dtype=torch.float32).to(q.dtype), dzv,
-        da, ddt, dgamma, dweight, domega.to(omega.dtype), dq_bias.sum((0, 2)), dk_bias.sum((0, 2)), dd.sum((0, 2)),
-        dstart if ctx.has_state else None, dtheta, None, None,
+        dq, dk, dzv, da, ddt, dgamma, dweight, domega.to(omega.dtype), dq_bias, dk_bias, dd.sum((0, 2)),
+        dstart if ctx.has_state else None, dtheta, None, None, None,
     )  # fmt: skip
+
+
+def _interleaved(x: Tensor) -> Tensor:
+    """(…, N) with the even components first → in their order."""
+    even, odd = x.chunk(2, -1)
+    return torch.stack((even, odd), -1).flatten(-2)
 
 
 siso_scan.register_autograd(_backward, setup_context=_keep_for_backward)

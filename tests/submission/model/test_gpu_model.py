@@ -1,0 +1,152 @@
+"""The reference model on a GPU: causal as a whole, resets through compiled kernels, loss, step and warm-up.
+
+References are computed on the same device by the chunked scan, in float64 where a bound is about rounding.
+"""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from submission.config import load_config
+from submission.model.hybrid import build_model
+from submission.preflight import preflight
+from submission.scan.chunked import chunked_scan
+from submission.scan.fused import fused_scan
+from submission.scan.inputs import ScanInputs
+from submission.train.loss import softcap_loss
+from submission.train.speed import compiled_graphs
+from submission.train.trainer import Trainer
+
+DEVICE = torch.device("cuda")
+ROUNDING = 1e-2  # norm-relative: bf16 operands and outputs
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+
+
+def reference(**changes: object):
+    return dataclasses.replace(load_config({"RECIPE": "pr1890"}, "non_record_16mb"), **changes)
+
+
+def relative(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float(((a.double() - b.double()).norm() / b.double().norm()).detach())
+
+
+def lively(config):
+    """Every weight matters: matrices that start at zero are random here."""
+    torch.manual_seed(1)
+    model = build_model(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.abs().max() == 0:
+                parameter.add_(0.03 * torch.randn_like(parameter))
+        model.embedding.weight.normal_(std=0.5)
+    return model.to(DEVICE)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_one_future_token_changes_nothing_before_it(compiled):
+    model = lively(reference())
+    run = torch.compile(model.stream, fullgraph=True, dynamic=False) if compiled else model.stream
+    tokens = torch.randint(8192, (2, 300), generator=torch.Generator().manual_seed(2)).to(DEVICE)
+    with torch.no_grad():
+        before = run(tokens).float()
+        for t in (1, 63, 64, 65, 131, 299):
+            changed = tokens.clone()
+            changed[:, t] = (changed[:, t] + 1) % 8192
+            after = run(changed).float()
+            assert relative(after[:, :t], before[:, :t]) < 1e-3, t
+            assert relative(after[:, t], before[:, t]) > 1e-2, t
+
+
+@pytest.mark.parametrize("halves", [False, True])
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("length", [64, 200, 1000])
+def test_resets_through_the_kernels_equal_the_float64_scan(compiled, length, halves):
+    b, h, p, n, r = 2, 4, 64, 64, 16
+    g = torch.Generator().manual_seed(length)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=g).bfloat16()
+
+    leaves = [
+        normal(b, length, n), normal(b, length, n), normal(b, length, 2 * h * p), normal(b, length, h) - 2,
+        normal(b, length, h), normal(b, length, h), normal(b, length, r), normal(h, n), normal(h, n), normal(h),
+    ]  # fmt: skip
+    weight = normal(b, length, h * p).to(DEVICE)
+    reset = (torch.rand(b, length, generator=g) < 0.03).to(DEVICE)
+    reset[:, length // 2] = True
+
+    def run(wide: bool, leaves: list[torch.Tensor]) -> torch.Tensor:
+        q, k, zv, step, decay, trap, angles, q_bias, k_bias, d = leaves
+        dtype = torch.float64 if wide else torch.float32
+        step, decay, trap, angles, q_bias, k_bias, d = (
+            x.to(dtype) for x in (step, decay, trap, angles, q_bias, k_bias, d)
+        )
+        dt = F.softplus(step)
+        rest = (-F.softplus(decay) * dt, dt, trap.sigmoid(), math.pi * angles.tanh(), d, reset)
+        if not wide:
+            return fused_scan(ScanInputs(q, k, zv, *rest), zv, (q_bias, k_bias), None, False, halves)[0]
+        z, v = zv.view(b, length, 2, h, p).unbind(2)
+        y, _ = chunked_scan(ScanInputs(q[:, :, None] + q_bias, k[:, :, None] + k_bias, v, *rest), None, 64)
+        return (y * F.silu(z)).flatten(2)
+
+    kernels = torch.compile(run, fullgraph=True, dynamic=False) if compiled else run
+    results = []
+    for wide, function in ((True, run), (False, kernels)):
+        own = [leaf.to(DEVICE, torch.float64 if wide else torch.bfloat16).requires_grad_() for leaf in leaves]
+        y = function(wide, own)
+        results.append((y, torch.autograd.grad((y * weight.to(y.dtype)).sum(), own)))
+    (want, want_gradients), (got, gradients) = results
+    assert relative(got, want) < ROUNDING
+    for a, b_ in zip(gradients, want_gradients, strict=True):
+        assert relative(a, b_) < 3 * ROUNDING
+
+
+@pytest.mark.parametrize("vocab", [1000, 8192])
+def test_the_fused_loss_and_its_gradients(vocab):
+    g = torch.Generator().manual_seed(3)
+    hidden, weight = (torch.randn(n, 512, generator=g).bfloat16() for n in (700, vocab))
+    targets = torch.randint(vocab, (700,), generator=g).to(DEVICE)
+    results = []
+    for dtype in (torch.float64, torch.bfloat16):
+        a, b = (x.to(DEVICE, dtype).requires_grad_() for x in (hidden, weight))
+        if dtype == torch.float64:
+            loss = F.cross_entropy(30 * torch.tanh(a @ b.T / 30), targets, reduction="sum")
+        else:
+            loss = softcap_loss(a, b, targets, 30.0)
+        results.append((loss, torch.autograd.grad(loss, [a, b])))
+    (want, want_gradients), (got, gradients) = results
+    assert relative(got, want) < 1e-3
+    assert all(relative(x, y) < ROUNDING for x, y in zip(gradients, want_gradients, strict=True))
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"train_fold_scales": True}, {"mamba3_backward": "halves"}], ids=["as it is", "folded", "halves"]
+)
+def test_compiled_steps_follow_the_plain_ones_and_nothing_compiles_after_the_warm_up(changes):
+    config = reference(
+        train_seq_len=256, train_batch_tokens=4 * 256, train_micro_batch=2, num_layers=4, num_attn_layers=1,
+        **changes,
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(4)
+    batches = [torch.randint(8192, (4, 257), generator=generator) for _ in range(6)]
+    plain = Trainer(dataclasses.replace(config, mamba3_backend="chunked"), torch.device("cpu"), 1, 1)
+    want = [float(plain.step(batch, 1.0, 0.9, at > 3)) for at, batch in enumerate(batches)]
+    trainer = Trainer(config, DEVICE, 1, 1)
+    trainer.warm_up(2)
+    graphs = compiled_graphs()
+    got = [float(trainer.step(batch, 1.0, 0.9, at > 3)) for at, batch in enumerate(batches)]
+    trainer.held_out_loss(batches[0][:2])
+    assert compiled_graphs() == graphs
+    assert got[:2] == pytest.approx(want[:2], rel=5e-3)
+    assert got == pytest.approx(want, rel=5e-2)
+    assert got[3] < got[0]
+
+
+def test_this_machine_passes_the_checks_of_an_official_track():
+    preflight(reference(), DEVICE, "non_record_16mb", 1)
