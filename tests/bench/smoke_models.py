@@ -34,7 +34,7 @@ def open_windows(folder: Path, config: Config, seed: int) -> Windows:
 
 def train(folder: Path, out: Path, config: Config, seed: int) -> None:
     """Train all steps of ``config`` and write the checkpoint ``out``."""
-    trainer, schedule = Trainer(config, torch.device("cpu"), seed, 1), Schedule(config)
+    trainer, schedule = Trainer(config, torch.device("cpu"), seed, 1, torch.get_num_threads()), Schedule(config)
     torch.manual_seed(seed)
     windows = open_windows(folder, config, seed)
     batches = windows.batches(config.train_batch_tokens // config.train_seq_len, 0, 1)
