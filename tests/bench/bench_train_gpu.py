@@ -26,7 +26,7 @@ sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
 
 from train_parts import profiled  # noqa: E402
 
-from submission.config import Config, ConfigError, load_config  # noqa: E402
+from submission.config import Config, ConfigError, load_config, variables  # noqa: E402
 from submission.preflight import NotUsable, preflight  # noqa: E402
 from submission.train.group import join  # noqa: E402
 from submission.train.loop import backends  # noqa: E402
@@ -41,7 +41,12 @@ from submission.train.trainer import Trainer  # noqa: E402
 
 def main() -> None:
     options = parse()
-    config = load_config(dict(pair.split("=", 1) for pair in options.env) | {"RECIPE": options.recipe}, "bench")
+    changes = dict(pair.split("=", 1) for pair in options.env)
+    if unknown := changes.keys() - variables():
+        raise ConfigError(
+            f"--env names {', '.join(sorted(unknown))}; `python -m submission.config` lists the variables."
+        )
+    config = load_config(changes | {"RECIPE": options.recipe}, "bench")
     world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
     device = torch.device("cuda", rank) if options.device == "cuda" else torch.device("cpu")
     if device.type == "cuda":

@@ -59,7 +59,8 @@ cases = [
     worst(1, 130, 2, 32, 16, 8, carried=True, resets=False),
     worst(1, 200, 2, 16, 32, 16, carried=False, resets=True),
     worst(2, 100, 3, 16, 32, 8, carried=False, resets=False, halves=True),
-    worst(1, 131, 2, 32, 64, 16, carried=True, resets=True, halves=True),
+    worst(1, 131, 2, 32, 64, 16, carried=True, resets=False, halves=True),
+    worst(1, 71, 2, 16, 32, 16, carried=False, resets=True, halves=True),
 ]
 print(cases)
 sys.exit(max(cases) > BOUND)
