@@ -66,7 +66,8 @@ def waterfall(stages: Sequence[tuple[str, float]], title: str) -> str:
 
 
 def curve(points: Sequence[tuple[float, float]], title: str, x_name: str, y_name: str) -> str:
-    """A line through ``points``; at least one. The vertical range leaves out the first steep tenth when that helps."""
+    """A line through ``points``; at least one. The vertical range is that of the last nine tenths: a steeper beginning
+    enters from the edge, and the note says where it began."""
     left, top, right, bottom = 58.0, 12.0, WIDTH - MARGIN, 190.0
     xs = [x for x, _ in points]
     ys = [y for _, y in points]
@@ -77,7 +78,7 @@ def curve(points: Sequence[tuple[float, float]], title: str, x_name: str, y_name
     first, last = xs[0], xs[-1] if xs[-1] > xs[0] else xs[0] + 1
 
     def place(x: float, y: float) -> tuple[float, float]:
-        part = min(max((y - low) / (high - low), 0.0), 1.0)
+        part = (y - low) / (high - low)
         return left + (right - left) * (x - first) / (last - first), bottom - (bottom - top) * part
 
     body = []
@@ -88,11 +89,23 @@ def curve(points: Sequence[tuple[float, float]], title: str, x_name: str, y_name
         x = place(tick, low)[0]
         anchor = "end" if x > right - 20 else "middle"
         body.append(text_at(x, bottom + 18, _short(tick), anchor=anchor, kind="value"))
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(x, y) for x, y in points))
+    shown = _entering(points, low, high)
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(x, y) for x, y in shown))
     body.append(f'<polyline points="{path}" class="curve"/>')
-    body.append(text_at(left, bottom + 38, f"{x_name} → ; up: {y_name}; last {ys[-1]:.4f}", kind="note"))
+    ends = f"{ys[0]:.4f} to {ys[-1]:.4f}"
+    body.append(text_at(MARGIN, bottom + 38, f"across {x_name}, up {y_name}; {ends}", kind="note"))
     words = f"{y_name} over {x_name}: from {ys[0]:.4f} at {xs[0]:,.0f} to {ys[-1]:.4f} at {xs[-1]:,.0f}"
     return drawing(body, bottom + 46, title, words)
+
+
+def _entering(points: Sequence[tuple[float, float]], low: float, high: float) -> Sequence[tuple[float, float]]:
+    """The points after the last one outside [low, high], and before them where the line crosses its edge."""
+    outside = [i for i, (_, y) in enumerate(points) if not low <= y <= high]
+    if not outside:
+        return points
+    (x, y), (next_x, next_y) = points[outside[-1]], points[outside[-1] + 1]
+    edge = high if y > high else low
+    return [(x + (next_x - x) * (edge - y) / (next_y - y), edge), *points[outside[-1] + 1 :]]
 
 
 def timeline(spans: Sequence[tuple[str, float, float, float | None]], idle_s: float, title: str) -> str:

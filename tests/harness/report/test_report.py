@@ -121,6 +121,17 @@ def test_any_curve_is_drawn_inside_its_frame(points):
         assert 0 <= y <= 240
 
 
+def test_a_steep_beginning_enters_from_the_edge_and_is_told():
+    points = [(0, 50.0), (1, 9.0), *((step, 4.0 - step / 20) for step in range(2, 40))]
+    picture = xml.fromstring(curve(points, "t", "steps", "loss"))
+    line = picture.find("{http://www.w3.org/2000/svg}polyline").attrib["points"]
+    heights = [float(pair.split(",")[1]) for pair in line.split()]
+    assert heights == sorted(heights)
+    assert heights.count(heights[0]) <= 2
+    assert float(line.split(",")[0]) > 58 + 362 * 3 / 39
+    assert any("50.0000 to 2.0500" in (text.text or "") for text in picture.iter())
+
+
 @given(st.text(max_size=60), st.floats(0.1, 9), st.floats(0.1, 9))
 def test_any_name_keeps_the_drawing_well_formed(name, a, b):
     safe = "".join(c for c in name if c.isprintable())
