@@ -91,15 +91,13 @@ def _body(sections: Mapping[str, bytes]) -> bytes:
 
 
 def _compress(body: bytes) -> bytes:
-    """One LZMA2 stream; bodies of several blocks are compressed block by block on all cores.
+    """One LZMA2 stream, compressed block by block on all cores.
 
     A stream is a run of chunks and a zero byte, and a block's first chunk resets dictionary and state: so the chunks of
     all blocks, one after another, are a stream. Blocks do not depend on the machine, hence neither do the bytes.
     """
     blocks = [body[at : at + _BLOCK] for at in range(0, len(body), _BLOCK)]
-    if len(blocks) <= 1:
-        return lzma.compress(body, format=lzma.FORMAT_RAW, filters=_FILTERS)
-    filters = [_FILTERS[0] | {"dict_size": _BLOCK}]  # an encoder takes twelve times its dictionary in memory
+    filters = [_FILTERS[0] | {"dict_size": _BLOCK}]  # an encoder takes and clears twelve times its dictionary
     with ThreadPoolExecutor(min(len(blocks), len(os.sched_getaffinity(0)))) as pool:
         parts = pool.map(lambda block: lzma.compress(block, format=lzma.FORMAT_RAW, filters=filters), blocks)
         return b"".join(part[:-1] for part in parts) + b"\0"
