@@ -15,6 +15,7 @@ from harness.data import load_validation, open_dataset
 from harness.data.build import folder_lock
 from harness.data.export import FetchPlan
 from harness.data.fetch import fetch
+from harness.data.tokenizers import ByteTokenizer
 from harness.errors import CouldNotCheck, UsageError
 
 REPO = "someone/export"
@@ -220,3 +221,28 @@ def test_the_command_reads_the_public_overrides(hub, tmp_path, monkeypatch):
 def test_wrong_options_are_usage_errors(options):
     with pytest.raises(UsageError):
         FetchPlan.from_environment(*options, False, None)
+
+
+@pytest.mark.rule("A7-BYTES")
+def test_the_byte_export_is_fetched_with_its_tokenizer_of_json(tmp_path):
+    tokenizer = ByteTokenizer()
+    built = small_dataset(tmp_path / "x", val=VAL_DOCS, train=documents(5, 100), tokenizer=tokenizer)
+    base = "datasets/datasets/fineweb10B_byte260"
+    val, train = (sorted(built.glob(f"small_{part}_0*.bin")) for part in ("val", "train"))
+    stats = {"files_train": len(train), "files_val": len(val)}
+    manifest = {
+        "datasets": [{"name": "fineweb10B_byte260", "tokenizer_name": "b", "stats": stats}],
+        "tokenizers": [{"name": "b", "path": "tokenizers/fineweb_pure_byte_260.json"}],
+    }
+    files = {f"{base}/{path.name.replace('small', 'fineweb')}": path.read_bytes() for path in (*val, *train)}
+    files |= {
+        "datasets/manifest.json": json.dumps(manifest).encode(),
+        "datasets/tokenizers/fineweb_pure_byte_260.json": tokenizer.file,
+        "datasets/docs_selected.jsonl": "".join(json.dumps({"text": text}) + "\n" for text in VAL_DOCS).encode(),
+    }
+    with Hub(REPO, files) as hub:
+        plan = FetchPlan("byte260", with_docs=True, repo=REPO, endpoint=hub.endpoint)
+        fetch(plan, tmp_path / "fineweb_byte260", Silent())
+    dataset = open_dataset("fineweb_byte260", tmp_path, Silent())
+    assert dataset.val_bytes == sum(len(text.encode()) for text in VAL_DOCS)
+    assert dataset.vocab_size == 260
