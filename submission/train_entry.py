@@ -32,7 +32,10 @@ def prepare_device(session: TrainSession) -> torch.device:
     """This rank's device, with the process set up for it."""
     if session.gpus:
         if not torch.cuda.is_available():
-            raise NotUsable(f"track {session.track} runs on {session.gpus} GPU(s), and PyTorch finds none here.")
+            raise NotUsable(
+                f"track {session.track} runs on {session.gpus} GPU(s), and PyTorch finds none here: "
+                "`harness doctor` says what is missing; TRACK=smoke needs none."
+            )
         device = torch.device("cuda", session.local_rank)
         torch.cuda.set_device(device)
         return device

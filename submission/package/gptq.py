@@ -86,7 +86,9 @@ def gptq_quantise_all(
 def check_finite(*tensors: Tensor) -> None:
     """Raises ``NotQuantisable`` for NaN or infinity."""
     if not all(bool(torch.isfinite(t).all()) for t in tensors):
-        raise NotQuantisable("a weight or its calibration data holds NaN or infinity.")
+        raise NotQuantisable(
+            "a weight or its calibration data holds NaN or infinity: train again with a lower MATRIX_LR."
+        )
 
 
 def sweep(
@@ -141,7 +143,7 @@ def factorise(hessian: Tensor) -> Factor:
             upper, info = torch.linalg.cholesky_ex(torch.cholesky_inverse(factor), upper=True)
             if int(info) == 0 and bool(torch.isfinite(upper).all()):
                 return Factor(order, upper.float())
-    raise NotQuantisable("a layer's Hessian stays singular under any damping.")
+    raise NotQuantisable("a layer's Hessian stays singular under any damping; USE_GPTQ=0 packs without it.")
 
 
 def _permuted(matrices: Tensor, order: Tensor) -> Tensor:
