@@ -10,7 +10,7 @@ from harness.cli.new import create
 from harness.cli.progress import Silent
 from harness.data import Dataset
 from harness.data.shards import shard_name, write_shard
-from harness.phases import resume, submit
+from harness.phases import rescore, resume, submit
 from harness.rules import Finding, Verdict
 
 VOCAB = 1024
@@ -59,9 +59,10 @@ def use_house(house: Path, set_attribute, set_variable) -> None:
         tokens = np.asarray(join_values(sorted((house / "data").glob("*val*"))), np.uint16)
         return Validation(tokens, np.full(len(tokens) - 1, 3, np.uint8))
 
-    for module in (submit, resume):
+    for module in (submit, resume, rescore):
         set_attribute(module, "open_dataset", lambda *_: tiny_dataset(house))
-    set_attribute(run, "load_validation", load_validation)
+    for module in (run, rescore):
+        set_attribute(module, "load_validation", load_validation)
     for name in ("CACHE", "KEYS", "RUNS", "RECORDS"):
         set_variable(f"GOLF_{name}_DIR", str(house / name.lower()))
 
