@@ -112,6 +112,10 @@ class Config:
     eval_temp: float = _var("final logits are divided by this, fixed before the first token", low=0.1, high=10)
     eval_temp_lr: float = _var("rate at which log EVAL_TEMP learns from scored chunks; 0 = fixed", low=0, high=10)
     eval_bias_lr: float = _var("rate at which a bias of each token learns from scored chunks; 0 = none", low=0)
+    eval_cache_orders: str = _var(
+        "numbers of tokens that look up their successors in what was scored, ascending, by commas; empty = no cache"
+    )
+    eval_cache_slots: int = _var("contexts that the cache remembers, of each number", low=1, high=1 << 26)
     ttt_epochs: int = _var("passes of test-time training over a scored chunk; 0 = none", unit="epochs", low=0, high=64)
     ttt_chunk_windows: int = _var("windows of EVAL_SEQ_LEN new tokens in a chunk", unit="windows", low=1)
     ttt_batch_windows: int = _var("windows of one step; 0 = the whole chunk", unit="windows", low=0)
@@ -184,6 +188,20 @@ def load_config(environ: Mapping[str, str], track: str) -> Config:
     return config
 
 
+def cache_orders(config: Config) -> tuple[int, ...]:
+    """EVAL_CACHE_ORDERS as numbers."""
+    return _orders(config.eval_cache_orders) or ()
+
+
+def _orders(text: str) -> tuple[int, ...] | None:
+    """Ascending numbers from 1 to 32, by commas; ``None`` for anything else."""
+    try:
+        orders = tuple(int(part) for part in text.split(",") if text)
+    except ValueError:
+        return None
+    return orders if sorted(set(orders)) == list(orders) and all(1 <= n <= 32 for n in orders) else None
+
+
 def as_scalars(config: Config) -> dict[str, str | int | float | bool | None]:
     """The configuration by variable name, for the record."""
     return {item.name.upper(): getattr(config, item.name) for item in dataclasses.fields(config)}
@@ -246,6 +264,7 @@ def _contradictions(c: Config) -> list[str]:
         (c.mamba3_backward == "joined" or c.mamba3_d_state >= 32, "MAMBA3_BACKWARD=halves needs MAMBA3_D_STATE >= 32."),
         (c.train_batch_tokens % c.train_seq_len == 0, "TRAIN_SEQ_LEN must divide TRAIN_BATCH_TOKENS."),
         (c.eval_overlap < c.eval_seq_len, "EVAL_OVERLAP must be under EVAL_SEQ_LEN."),
+        (_orders(c.eval_cache_orders) is not None, "EVAL_CACHE_ORDERS must be ascending numbers from 1 to 32."),
         (c.eval_stride <= c.eval_seq_len, "EVAL_STRIDE must not exceed EVAL_SEQ_LEN."),
         (set(c.ttt_freeze.split(",")) <= {"", *WEIGHT_ROLES}, f"TTT_FREEZE knows {', '.join(WEIGHT_ROLES)}."),
         (not (c.ttt_optimiser == "muon" and c.ttt_lora_rank), "TTT_OPTIMISER=muon does not go with TTT_LORA_RANK."),

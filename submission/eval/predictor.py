@@ -8,6 +8,7 @@ counters first and read from there, so a replica that starts from a copied state
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -18,6 +19,7 @@ from harness.protocol.predictor import EvalContext
 from ..config import Config
 from ..model.hybrid import Hybrid
 from .adapt import Adapter, learning_rate
+from .cache import Candidates, SuccessorCache, Used
 from .calibration import Calibration
 from .learner import Learner
 from .pace import Pace, Plan, plans
@@ -47,13 +49,18 @@ class HybridPredictor:
         self.pace = Pace(context.eval_s, context.total_targets, self.levels)
         self._chunks = max(1, -(-context.total_targets // self.chunk_tokens))
         self.calibration = Calibration(config, like)
+        self.cache: SuccessorCache | None = None
+        if context.stage == "final" and config.eval_cache_orders:
+            self.cache = SuccessorCache(config, self.device)
         self._control = torch.zeros(4, dtype=torch.int64, device=self.device)
         self._reading: Reading | None = None
+        self._used: list[Used] = []  # what the cache did to the rows of the chunk
         self.keeps_graph = True
 
     def state(self) -> Mapping[str, Tensor]:
-        """Control counters, context and calibration; with adaptation also every weight that moves, and its momentum."""
+        """Control counters, context, calibration, cache; with adaptation every weight that moves, and its momentum."""
         state = {"control": self._control} | self.reader.state() | self.calibration.state()
+        state |= self.cache.state() if self.cache else {}
         return state | (self.learner.adapter.state() if self.learner else {})
 
     def bind_state(self, buffers: Mapping[str, Tensor]) -> None:
@@ -61,13 +68,15 @@ class HybridPredictor:
         self._control = buffers["control"]
         self.reader.bind(buffers)
         self.calibration.bind(buffers)
+        if self.cache:
+            self.cache.bind(buffers)
         if self.learner:
             self.learner.adapter.bind(buffers)
         self._reading = None
 
     def load_state(self) -> None:
         """Forget what an earlier scoring pass left: it belongs to other weights. The other ranks get the new state."""
-        self._reading = None
+        self._reading, self._used = None, []
         self.ranks.order(Order.LOAD)
         self._spread_state()
 
@@ -101,17 +110,28 @@ class HybridPredictor:
         inputs = inputs.to(self.device)
         self.ranks.order(Order.SCORE, inputs[None])
         rows, embedding = self._score_rows(inputs)
+        used: list[list[Used]]
+        offered = self.cache.candidates(inputs) if self.cache else []
+        self._used, used = [], []
         for start in range(0, len(inputs), self.slab_rows):
-            part = rows[start : start + self.slab_rows]
-            yield self.calibration.logits(part.to(self.logits_dtype) if self._on_gpu else part, embedding).to(
-                self.logits_dtype
-            )
+            mine = slice(start, start + self.slab_rows)
+            part = rows[mine].to(self.logits_dtype) if self._on_gpu else rows[mine]
+            logits = self.calibration.logits(part, embedding).to(self.logits_dtype)
+            if self.cache:
+                used.append(self.cache.mix(logits, [Candidates(*(field[mine] for field in one)) for one in offered]))
+            yield logits
+        self._used = [Used(*map(torch.cat, zip(*parts, strict=True))) for parts in zip(*used, strict=True)]
         self.pace.scored(started, len(inputs), self._plan())
 
     def adapt(self, inputs: Tensor, targets: Tensor) -> None:
         """Learn from the scored chunk; undo it when the loss explodes; take the fullest level that the clock allows."""
         started = self.pace.now()
         inputs, targets = inputs.to(self.device), targets.to(self.device)
+        if self.cache:
+            if not self._used:  # the state was loaded after the score
+                deque(self.score(inputs), 0)
+            self.cache.learn(inputs, targets, self._used)
+            self._used = []
         self.ranks.order(Order.ADAPT, torch.stack((inputs, targets)))
         plan = self._plan()
         good = self._adapt(inputs, targets)
@@ -158,7 +178,7 @@ class HybridPredictor:
             if self._on_gpu:
                 torch.cuda.synchronize(self.device)
         seconds = self.pace.now() - started
-        if self.learner:
+        if self.learner or self.cache:
             self.adapt(tokens[:-1], tokens[1:])
         return seconds
 
@@ -212,7 +232,8 @@ class HybridPredictor:
             good = bool(verdict)
             self.learner.adapter.use_average(True)
         self._calibrate(inputs, targets, plan)
-        self.reader.advance(inputs, reading, adapted=self.learner is not None)
+        if self.learner:
+            self.reader.advance(inputs, reading, adapted=True)
         self._control[CHUNK] += 1
         return good
 

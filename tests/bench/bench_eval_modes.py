@@ -2,7 +2,7 @@
 
     python tests/bench/bench_eval_modes.py DATASET_FOLDER MODEL.bin [MODEL.bin ...]
     python tests/bench/bench_eval_modes.py DATASET_FOLDER MODEL.bin --only windows --only carry --tokens 65536
-    python tests/bench/bench_eval_modes.py DATASET_FOLDER MODEL.bin --row "my idea:TTT_LR=0.02,EVAL_MODE=carry"
+    python tests/bench/bench_eval_modes.py DATASET_FOLDER MODEL.bin --row "my idea:TTT_LR=0.02;EVAL_MODE=carry"
 
 DATASET_FOLDER is a built data set (`harness data list` shows where). Several models (seeds) give mean and sample
 standard deviation of the difference to the first row. Scored as the referee does (same chunks and nats), not audited.
@@ -25,7 +25,12 @@ from submission.eval.load import load_model
 from submission.eval.predictor import HybridPredictor
 
 HEADER_BYTES = 1024
-SEEDS_METHOD = {"EVAL_MODE": "windows", "TTT_BATCH_WINDOWS": "0", "TTT_OPTIMISER": "sgd", "TTT_LR": "0.01"}
+SEEDS_METHOD = {
+    "EVAL_MODE": "windows", "TTT_BATCH_WINDOWS": "0", "TTT_OPTIMISER": "sgd", "TTT_LR": "0.01",
+    "EVAL_CACHE_ORDERS": "",
+}  # fmt: skip
+ORDERS = {"EVAL_CACHE_ORDERS": "1,2,3,4,6"}
+MUON = {"TTT_OPTIMISER": "muon", "TTT_LR": "0.003", "TTT_BATCH_WINDOWS": "4"}
 ROWS = {
     "seed's method": {},
     "frozen": {"TTT_EPOCHS": "0"},
@@ -57,6 +62,14 @@ ROWS = {
     "Muon 0.003": {"TTT_OPTIMISER": "muon", "TTT_LR": "0.003"},
     "bias 1": {"EVAL_BIAS_LR": "1"},
     "temperature learns": {"EVAL_TEMP_LR": "0.1"},
+    "frozen, cache": {"TTT_EPOCHS": "0"} | ORDERS,
+    "cache": ORDERS,
+    "cache of orders 2 and 4": {"EVAL_CACHE_ORDERS": "2,4"},
+    "4 windows a step, overlap": {"TTT_BATCH_WINDOWS": "4", "EVAL_MODE": "overlap"},
+    "4 windows a step, overlap, cache (recipe best)": {"TTT_BATCH_WINDOWS": "4", "EVAL_MODE": "overlap"} | ORDERS,
+    "Muon 0.003, 4 windows a step": MUON,
+    "Muon 0.003, 4 windows a step, cache (smoke)": MUON | ORDERS,
+    "Muon 0.003, 4 windows a step, overlap, cache": MUON | ORDERS | {"EVAL_MODE": "overlap"},
     "windows twice as long": {"EVAL_SEQ_LEN": "512", "TTT_CHUNK_WINDOWS": "8", "EVAL_OVERLAP": "0"},
 }
 
@@ -65,12 +78,13 @@ def main() -> None:
     options = parse()
     torch.set_num_threads(options.threads)
     rows = {name: ROWS[name] for name in options.only or ROWS}
-    rows |= {name: dict(p.split("=") for p in sets.split(",")) for name, sets in (r.split(":") for r in options.row)}
+    rows |= {name: dict(p.split("=") for p in sets.split(";")) for name, sets in (r.split(":") for r in options.row)}
     scores: dict[str, list[tuple[float, float]]] = {}
+    tokens = len(read(options.dataset, options.tokens)[1])
     print("| variant | bpb | to the first row, mBPB | s | tokens/s |\n| --- | ---: | ---: | ---: | ---: |", flush=True)
     for name, changes in rows.items():
         scores[name] = [evaluate(options, model, changes) for model in options.model]
-        print(line(name, scores[name], next(iter(scores.values())), options.tokens), flush=True)
+        print(line(name, scores[name], next(iter(scores.values())), tokens), flush=True)
     if options.json:
         options.json.write_text(json.dumps(scores, indent=1))
 
@@ -125,7 +139,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, default=1 << 40, help="targets to score; all by default")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", action="append", choices=list(ROWS), help="a row of the table; may be repeated")
-    parser.add_argument("--row", action="append", default=[], metavar="NAME:VAR=VALUE,…", help="a row of your own")
+    parser.add_argument("--row", action="append", default=[], metavar="NAME:VAR=VALUE;…", help="a row of your own")
     parser.add_argument("--json", type=Path, help="write bpb and seconds of each model here")
     return parser.parse_args()
 

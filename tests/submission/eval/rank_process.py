@@ -23,6 +23,8 @@ def run(rank: int, size: int, store: str, changes: dict[str, object], result: Pa
         dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=size)
     base = {
         "ttt_optimiser": "sgd",
+        "eval_cache_orders": "1,3",
+        "eval_cache_slots": 512,
         "ttt_batch_windows": 0,
         "eval_seq_len": 32,
         "ttt_chunk_windows": 4,
