@@ -77,10 +77,16 @@ def load_checkpoint(folder: Path, config: Config) -> Hybrid:
 
 def shape_settings(config: Config) -> dict[str, str | int | float | bool | None]:
     """The settings that decide a model's tensors."""
-    prefixes = ("VOCAB_SIZE", "NUM_", "MODEL_DIM", "MLP_MULT", "MAMBA3_", "LOGIT_SOFTCAP", "ROPE_BASE")
-    how = (
-        "MAMBA3_BACKEND",
-        "MAMBA3_BACKWARD",
-        "MAMBA3_CHUNK_SIZE",
-    )  # how the scan is computed, not what is in the model
+    prefixes = (
+        "VOCAB_SIZE",
+        "NUM_",
+        "MODEL_DIM",
+        "MLP_MULT",
+        "MAMBA3_",
+        "LOGIT_SOFTCAP",
+        "ROPE_BASE",
+        "DOCUMENT_RESET",
+    )
+    # how the scan is computed, not what is in the model
+    how = ("MAMBA3_BACKEND", "MAMBA3_BACKWARD", "MAMBA3_CHUNK_SIZE")
     return {n: value for n, value in as_scalars(config).items() if n.startswith(prefixes) and n not in how}

@@ -18,11 +18,12 @@ from typing import Any, get_type_hints
 PRESETS = Path(__file__).parent / "presets"
 PRESET_OF_TRACK = {"smoke": "smoke"}
 DEFAULT_PRESET = "pr1890"
+BOS = 1  # the token that opens each document
 WEIGHT_ROLES = ("embedding", "mamba", "dynamics", "attention", "mlp", "small")
 PREFIXES = (
     "TTT_", "QUANT_", "GPTQ_", "MUON_", "EVAL_", "MAMBA3_", "TRAIN_", "WARMDOWN_", "EMA_", "LATE_QAT_", "LOGIT_",
     "QK_GAIN_", "TIED_EMBED_", "NUM_LAYERS", "NUM_ATTN", "MATRIX_LR", "SCALAR_LR", "EMBED_LR", "USE_GPTQ", "USE_LZMA",
-    "CALIBRATION_", "CODER",
+    "CALIBRATION_", "CODER", "DOCUMENT_",
 )  # fmt: skip
 
 
@@ -59,6 +60,7 @@ class Config:
         "Triton kernels of the scan's backward pass: rotated pairs joined in one tile, or in halves",
         choices=("joined", "halves"),
     )
+    document_reset: bool = _var("state and attention begin anew at each document start, in training and evaluation")
     rope_base: float = _var("base of the rotary embedding in attention", low=1)
     qk_gain_init: float = _var("initial gain of each query head", low=0)
     logit_softcap: float = _var("logits are bounded by this", low=1)
@@ -268,6 +270,7 @@ def _contradictions(c: Config) -> list[str]:
         (c.eval_stride <= c.eval_seq_len, "EVAL_STRIDE must not exceed EVAL_SEQ_LEN."),
         (set(c.ttt_freeze.split(",")) <= {"", *WEIGHT_ROLES}, f"TTT_FREEZE knows {', '.join(WEIGHT_ROLES)}."),
         (not (c.ttt_optimiser == "muon" and c.ttt_lora_rank), "TTT_OPTIMISER=muon does not go with TTT_LORA_RANK."),
+        (not (c.document_reset and c.mamba3_backend == "release"), "MAMBA3_BACKEND=release knows no DOCUMENT_RESET."),
         (c.iterations == 0 or c.warmdown_iters <= c.iterations, "WARMDOWN_ITERS must not exceed ITERATIONS."),
     )
     return [text for holds, text in checks if not holds]

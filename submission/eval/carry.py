@@ -28,7 +28,11 @@ def _trim(cache: KVCache, keys: int, read: int, rope_base: float) -> KVCache:
     half = k.shape[-1] // 2
     wide = torch.float64 if k.dtype == torch.float64 else torch.float32
     angles = -read * rope_base ** (-torch.arange(half, device=k.device, dtype=wide) / half)
-    return KVCache(rotate_halves(k.to(wide), angles.cos(), angles.sin()).to(k.dtype), v)
+    return KVCache(
+        rotate_halves(k.to(wide), angles.cos(), angles.sin()).to(k.dtype),
+        v,
+        cache.document[:, max(0, cache.document.shape[1] - keys) :],
+    )
 
 
 def initial_state(read: Read, keys: int, bos: int, rope_base: float, device: torch.device) -> ModelState:

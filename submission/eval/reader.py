@@ -11,15 +11,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..config import Config
+from ..config import BOS, Config
 from ..model.attend import prefer_cudnn
 from ..model.hybrid import Hybrid, ModelState
 from . import carry
 from .pace import Plan
 from .ranks import Ranks
 from .windows import Cut, cut_targets, cut_windows, new_positions
-
-BOS = 1
 
 
 @dataclass

@@ -40,14 +40,21 @@ def prefer_cudnn() -> None:
     torch.backends.cuda.enable_cudnn_sdp(True)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Token i of the L new ones sees the keys up to past + i. q: (b, L, H, E); k, v: (b, T, K, E) → (b, L, H, E)."""
-    if _FLASH is not None and q.is_cuda and q.dtype in FLASH_DTYPES:
+def attend(q: Tensor, k: Tensor, v: Tensor, document: Tensor | None = None) -> Tensor:
+    """Token i of the L new ones sees the keys up to past + i. q: (b, L, H, E); k, v: (b, T, K, E) → (b, L, H, E).
+
+    document: (b, T) numbers of documents; then it sees only keys of its own
+    """
+    if document is None and _FLASH is not None and q.is_cuda and q.dtype in FLASH_DTYPES:
         y: Tensor = _FLASH(q, k, v, causal=True)  # its mask is aligned to the last key, as here
         return y
     q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
     length, total = q.shape[2], k.shape[2]
-    if length == total:
+    if document is not None:
+        causal = torch.ones(length, total, dtype=torch.bool, device=q.device).tril(total - length)
+        same = document[:, total - length :, None] == document[:, None]
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=(causal & same)[:, None], enable_gqa=True)
+    elif length == total:
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
     elif length == 1:
         y = F.scaled_dot_product_attention(q, k, v, enable_gqa=True)

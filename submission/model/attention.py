@@ -16,10 +16,15 @@ from .layers import Linear, rms
 
 
 class KVCache(NamedTuple):
-    """Keys (already rotated) and values of all earlier tokens: (b, K, T, E) each."""
+    """Keys (already rotated) and values of all earlier tokens: (b, K, T, E) each.
+
+    document: int32 (b, T), 0 for tokens of the document of the last one, -1 for the one before, …; (b, 0) where
+    attention does not end at documents
+    """
 
     k: Tensor
     v: Tensor
+    document: Tensor
 
 
 class Attention(nn.Module):
@@ -38,9 +43,17 @@ class Attention(nn.Module):
         self.rope_base = config.rope_base
 
     def forward(
-        self, x: Tensor, cache: KVCache | None = None, carry: bool = True, scale: Tensor | None = None
+        self,
+        x: Tensor,
+        cache: KVCache | None = None,
+        carry: bool = True,
+        scale: Tensor | None = None,
+        starts: Tensor | None = None,
     ) -> tuple[Tensor, KVCache | None]:
-        """(b, L, width) → (b, L, width) · ``scale`` (width,) and, where ``carry``, the cache with these tokens."""
+        """(b, L, width) → (b, L, width) · ``scale`` (width,) and, where ``carry``, the cache with these tokens.
+
+        starts: (b, L) bool, the first tokens of documents, before which nothing is seen; None: attention sees all
+        """
         b, length, _ = x.shape
         past = 0 if cache is None else cache.k.shape[2]
         q = rms(self.q(x).view(b, length, self.heads, self.head_dim))
@@ -53,8 +66,13 @@ class Attention(nn.Module):
         keys, values = k.transpose(1, 2), v.transpose(1, 2)
         if cache is not None:
             keys, values = torch.cat((cache.k, keys), 2), torch.cat((cache.v, values), 2)
-        y = attend(q.to(v.dtype), keys.transpose(1, 2), values.transpose(1, 2))
-        return self.out(y.reshape(b, length, -1), scale), KVCache(keys, values) if carry else None
+        document = x.new_zeros(b, 0, dtype=torch.int32)
+        if starts is not None:
+            own = starts.cumsum(1, dtype=torch.int32)
+            document = own if cache is None else torch.cat((cache.document, own), 1)
+        y = attend(q.to(v.dtype), keys.transpose(1, 2), values.transpose(1, 2), None if starts is None else document)
+        new_cache = KVCache(keys, values, document - document[:, -1:]) if carry else None
+        return self.out(y.reshape(b, length, -1), scale), new_cache
 
     def _angles(self, start: int, length: int, like: Tensor) -> tuple[Tensor, Tensor]:
         dtype = torch.float64 if like.dtype == torch.float64 else torch.float32

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..config import BOS
 from ..scan.inputs import ScanState, rotate
 from .attention import Attention, rotate_halves
 from .hybrid import Block, Hybrid
@@ -34,6 +35,9 @@ class Decoder:
         device = model.embedding.weight.device
         self.position = torch.zeros(1, dtype=torch.int64, device=device)
         self._places = torch.arange(length, device=device)
+        self._start = torch.zeros(
+            batch, 1, 1, 1, dtype=torch.int64, device=device
+        )  # of the document, where that counts
         like = model.embedding.weight.detach().new_empty(0)
         self._states: list[ScanState | Cache] = []
         for block in self._blocks():
@@ -47,6 +51,7 @@ class Decoder:
     def reset(self) -> None:
         """Back to the start of the sequences."""
         self.position.zero_()
+        self._start.zero_()
         for state in self._states:
             for part in state:
                 part.zero_()
@@ -55,6 +60,8 @@ class Decoder:
     def step(self, tokens: Tensor) -> Tensor:
         """Logits (b, V) after ``tokens`` (b,), the next ones of all sequences."""
         model = self.model
+        if model.config.document_reset:
+            self._begin(tokens == BOS)
         x0 = rms(model.embedding(tokens))
         x = x0
         stack: list[Tensor] = []
@@ -74,6 +81,14 @@ class Decoder:
         self.position += 1
         return model.logits(rms(x))
 
+    def _begin(self, starts: Tensor) -> None:
+        """A new document where ``starts`` (b,): nothing before this token is seen."""
+        self._start.copy_(torch.where(starts[:, None, None, None], self.position, self._start))
+        for state in self._states:
+            if isinstance(state, ScanState):
+                for part in state:
+                    part.masked_fill_(starts.view(-1, *([1] * (part.dim() - 1))), 0.0)
+
     def _blocks(self) -> list[Block]:
         return [cast(Block, block) for block in self.model.blocks]
 
@@ -89,7 +104,8 @@ class Decoder:
         cache.k.index_copy_(2, self.position, rotate_halves(k, cos, sin))
         cache.v.index_copy_(2, self.position, v * v.sigmoid())
         scores = (rotate_halves(q, cos, sin) * gain) @ cache.k.mT / math.sqrt(width)
-        weights = scores.masked_fill(self._places > self.position, -math.inf).softmax(-1)
+        hidden = (self._places > self.position) | (self._places < self._start)
+        weights = scores.masked_fill(hidden, -math.inf).softmax(-1)
         out: Tensor = layer.out((weights @ cache.v).reshape(len(x), -1))
         return out
 

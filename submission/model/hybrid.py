@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ..config import Config
+from ..config import BOS, Config
 from ..scan.inputs import ScanState
 from .attention import Attention, KVCache
 from .layers import MLP, rms
@@ -30,16 +30,16 @@ class Block(nn.Module):
         self.folded = False
 
     def forward(
-        self, x: Tensor, x0: Tensor, state: ScanState | KVCache | None, carry: bool = True
+        self, x: Tensor, x0: Tensor, state: ScanState | KVCache | None, carry: bool = True, starts: Tensor | None = None
     ) -> tuple[Tensor, ScanState | KVCache | None]:
-        """(b, L, width) → (b, L, width) and, where ``carry``, the mixer's new state."""
+        """(b, L, width) → (b, L, width) and, where ``carry``, the mixer's new state. starts: as in the mixers."""
         mix = self.mix.to(x.dtype)
         x = mix[0] * x + mix[1] * x0
         if self.folded:
-            mixed, new_state = self.mixer(rms(x), state, carry, self.mixer_scale)
+            mixed, new_state = self.mixer(rms(x), state, carry, self.mixer_scale, starts)
             x = x + mixed
             return x + self.mlp(rms(x), self.mlp_scale), new_state
-        mixed, new_state = self.mixer(rms(x), state, carry)
+        mixed, new_state = self.mixer(rms(x), state, carry, starts=starts)
         x = x + self.mixer_scale.to(x.dtype) * mixed
         x = x + self.mlp_scale.to(x.dtype) * self.mlp(rms(x))
         return x, new_state
@@ -89,6 +89,7 @@ class Hybrid(nn.Module):
     def _run(
         self, tokens: Tensor, state: ModelState | None, carry: bool
     ) -> tuple[Tensor, list[ScanState | KVCache | None]]:
+        starts = tokens == BOS if self.config.document_reset else None
         x0 = rms(self.embedding(tokens).to(self.stream_dtype))
         x = x0
         stack: list[Tensor] = []
@@ -96,7 +97,7 @@ class Hybrid(nn.Module):
         for index, block in enumerate(self.blocks):
             if self.skips <= index < 2 * self.skips:
                 x = x + self.skip_weights[index - self.skips].to(x.dtype) * stack.pop()
-            x, block_state = block(x, x0, None if state is None else state[index], carry)
+            x, block_state = block(x, x0, None if state is None else state[index], carry, starts)
             new_state.append(block_state)
             if index < self.skips:
                 stack.append(x)

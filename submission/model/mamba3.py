@@ -57,21 +57,29 @@ class Mamba3(nn.Module):
         self.out_proj = Linear(config.inner_dim, config.model_dim)
 
     def forward(
-        self, x: Tensor, state: ScanState | None = None, carry: bool = True, scale: Tensor | None = None
+        self,
+        x: Tensor,
+        state: ScanState | None = None,
+        carry: bool = True,
+        scale: Tensor | None = None,
+        starts: Tensor | None = None,
     ) -> tuple[Tensor, ScanState | None]:
-        """(b, L, width) → (b, L, width) · ``scale`` (width,) and, where ``carry``, the state after the last token."""
+        """(b, L, width) → (b, L, width) · ``scale`` (width,) and, where ``carry``, the state after the last token.
+
+        starts: (b, L) bool, tokens before which the state counts as zero; None: nowhere
+        """
         new_state: ScanState | None
         if x.shape[1] == 1 and state is not None:
             inputs, gate = self.scan_inputs(x)
-            y, new_state = sequential_scan(inputs, state)
+            y, new_state = sequential_scan(inputs._replace(reset=starts), state)
             y = (y.to(gate.dtype) * F.silu(gate)).flatten(2)
         elif self.backend_for(x) == "fused":
-            y, new_state = self._fused(x, state, carry)
+            y, new_state = self._fused(x, state, carry, starts)
         elif self.backend_for(x) == "release":
             y, new_state = self._release(x, state, carry)
         else:
             inputs, gate = self.scan_inputs(x)
-            y, new_state = chunked_scan(inputs, state, self.chunk)
+            y, new_state = chunked_scan(inputs._replace(reset=starts), state, self.chunk)
             y = (y.to(gate.dtype) * F.silu(gate)).flatten(2)
         return self.out_proj(y, scale), new_state
 
@@ -81,9 +89,11 @@ class Mamba3(nn.Module):
             return self.backend
         return "fused" if x.is_cuda and x.dtype == torch.bfloat16 and self._kernels_fit else "chunked"
 
-    def _fused(self, x: Tensor, state: ScanState | None, carry: bool) -> tuple[Tensor, ScanState | None]:
+    def _fused(
+        self, x: Tensor, state: ScanState | None, carry: bool, starts: Tensor | None
+    ) -> tuple[Tensor, ScanState | None]:
         zv, rest = self.in_proj(x)
-        inputs = self._quantities(*rest.split(self.sizes[2:], -1), v=zv)
+        inputs = self._quantities(*rest.split(self.sizes[2:], -1), v=zv)._replace(reset=starts)
         return fused_scan(inputs, zv, (self.C_bias[:, 0], self.B_bias[:, 0]), state, carry, self.halves)
 
     def _release(self, x: Tensor, state: ScanState | None, carry: bool) -> tuple[Tensor, ScanState | None]:

@@ -73,6 +73,8 @@ MODES = [
     {"eval_bias_lr": 1.0, "eval_temp_lr": 0.3, "eval_temp": 0.9},
     {"ttt_freeze": "embedding,dynamics", "ttt_small_lr": 3.0, "ttt_grad_clip": 0.5, "ttt_momentum_reset": True},
     {"ttt_epochs": 0, "eval_mode": "carry"},
+    {"document_reset": True, "eval_mode": "overlap"},
+    {"document_reset": True, "eval_mode": "carry"},
     {"eval_cache_orders": "1,2,3"},
     {"eval_cache_orders": "1,2", "eval_cache_slots": 5, "ttt_epochs": 0},
 ]

@@ -1,0 +1,77 @@
+"""DOCUMENT_RESET: nothing before a document's first token is seen, however the sequence is read."""
+
+import dataclasses
+
+import pytest
+import torch
+from small_models import lively_model, small_config
+
+from submission.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from submission.config import BOS, ConfigError, load_config
+from submission.model.decode import Decoder
+from submission.model.hybrid import Hybrid
+
+BOUND = 1e-9
+STARTS = (0, 5, 6, 19)
+
+
+def documents() -> torch.Tensor:
+    """(2, 30) tokens; in the first row documents start at STARTS, in the second at 11 only."""
+    tokens = torch.randint(2, 64, (2, 30), generator=torch.Generator().manual_seed(5))
+    tokens[0, list(STARTS)] = BOS
+    tokens[1, 11] = BOS
+    return tokens
+
+
+@pytest.fixture(scope="module")
+def model() -> Hybrid:
+    return lively_model(small_config(document_reset=True))
+
+
+@torch.no_grad()
+def test_a_document_is_read_as_if_it_stood_alone(model: Hybrid) -> None:
+    tokens = documents()
+    whole = model(tokens)
+    for start, end in zip(STARTS, (*STARTS[1:], 30), strict=True):
+        assert (whole[0, start:end] - model(tokens[:1, start:end])[0]).abs().max() < BOUND
+    assert (whole[1, 11:] - model(tokens[1:, 11:])[0]).abs().max() < BOUND
+
+
+@torch.no_grad()
+def test_without_it_the_past_is_seen(model: Hybrid) -> None:
+    other = lively_model(small_config())
+    tokens = documents()
+    assert (other(tokens)[0, 6:19] - other(tokens[:1, 6:19])[0]).abs().max() > 1e-3
+    assert (other(tokens)[1, :11] - model(tokens)[1, :11]).abs().max() < BOUND, "the same model otherwise"
+
+
+@torch.no_grad()
+def test_documents_end_wherever_the_sequence_is_cut(model: Hybrid) -> None:
+    tokens = documents()
+    whole = model(tokens)
+    for cut in range(1, 30):
+        first, state = model.forward_with_state(tokens[:, :cut], None)
+        second, _ = model.forward_with_state(tokens[:, cut:], state)
+        assert (torch.cat((first, second), 1) - whole).abs().max() < BOUND, cut
+
+
+@torch.no_grad()
+def test_decoding_begins_anew_too(model: Hybrid) -> None:
+    tokens = documents()
+    whole, decoder = model(tokens), Decoder(model, 2, 30)
+    for _ in range(2):
+        rows = torch.stack([decoder.step(tokens[:, t]) for t in range(30)], 1)
+        assert (rows - whole).abs().max() < BOUND
+        decoder.reset()
+
+
+def test_a_model_trained_without_is_not_used_with_it(tmp_path) -> None:
+    config = small_config()
+    save_checkpoint(tmp_path, dict(lively_model(config).named_parameters()), config)
+    with pytest.raises(CheckpointError, match="DOCUMENT_RESET"):
+        load_checkpoint(tmp_path, dataclasses.replace(config, document_reset=True))
+
+
+def test_a_back_end_that_cannot_is_refused() -> None:
+    with pytest.raises(ConfigError, match="DOCUMENT_RESET"):
+        load_config({"DOCUMENT_RESET": "1", "MAMBA3_BACKEND": "release"}, "smoke")
