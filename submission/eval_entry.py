@@ -16,7 +16,7 @@ from .eval.predictor import HybridPredictor
 def build(context: EvalContext) -> Predictor:
     """The predictor of this stage."""
     config = load_config(os.environ, os.environ["GOLF_TRACK"])
-    torch.set_num_threads(int(os.environ["GOLF_CPU_CORES"]))
+    torch.set_num_threads(max(1, int(os.environ["GOLF_CPU_CORES"]) // context.world_size))
     gpus = int(os.environ["GOLF_GPUS"])
     torch.use_deterministic_algorithms(not gpus)
     torch.manual_seed(int(os.environ["SEED"]))

@@ -33,7 +33,16 @@ SLAB_BYTES = 1 << 29  # of logits that leave at once
 class HybridPredictor:
     """Scores a chunk of TTT_CHUNK_WINDOWS · EVAL_SEQ_LEN tokens; adapts for TTT_EPOCHS passes over it."""
 
-    def __init__(self, model: Hybrid, config: Config, context: EvalContext, ranks: Ranks | None = None) -> None:
+    def __init__(
+        self,
+        model: Hybrid,
+        config: Config,
+        context: EvalContext,
+        ranks: Ranks | None = None,
+        *,
+        compiled: bool | None = None,
+    ) -> None:
+        """``compiled``: whether forward passes are compiled graphs of fixed shapes; by default on a GPU."""
         self.model, self.config, self.ranks = model, config, ranks or Ranks(context.rank, context.world_size)
         like = model.embedding.weight.detach()
         self.device, self._on_gpu = like.device, like.is_cuda
@@ -41,7 +50,7 @@ class HybridPredictor:
         self.chunk_tokens = config.eval_seq_len * config.ttt_chunk_windows
         self.slab_rows = min(self.chunk_tokens, SLAB_BYTES // (config.vocab_size * self.logits_dtype.itemsize))
         self._packed = {name: p.detach().clone() for name, p in model.named_parameters()}
-        self.reader = Reader(model, config, self.ranks)
+        self.reader = Reader(model, config, self.ranks, compiled=self._on_gpu if compiled is None else compiled)
         self.learner: Learner | None = None
         if context.stage == "final" and config.ttt_epochs > 0:
             self.learner = Learner(Adapter(model, config), self.reader, config)

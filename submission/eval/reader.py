@@ -46,20 +46,19 @@ class Lesson:
 
 
 class Reader:
-    """Forward passes over windows, sharded over the ranks; on a GPU compiled, with the same shapes for every chunk."""
+    """Forward passes over windows, sharded over the ranks; ``compiled`` ones have the same shapes for every chunk."""
 
-    def __init__(self, model: Hybrid, config: Config, ranks: Ranks) -> None:
+    def __init__(self, model: Hybrid, config: Config, ranks: Ranks, *, compiled: bool) -> None:
         self.model, self.config, self.ranks = model, config, ranks
-        self.device = model.embedding.weight.device
-        self._on_gpu = model.embedding.weight.is_cuda
+        self.device, self._fixed = model.embedding.weight.device, compiled
         self._chunk_tokens = config.eval_seq_len * config.ttt_chunk_windows
         self.cut, self._plain = _cut(config), Cut(config.eval_seq_len, 0)
         self.carries = config.eval_mode == "carry"
         self._context = torch.full((self.cut.overlap,), BOS, device=self.device)
-        if self._on_gpu:
+        if self.device.type == "cuda":
             prefer_cudnn()
-        self._stream = torch.compile(model.stream, dynamic=False) if self._on_gpu else model.stream
-        self._hidden = torch.compile(model.hidden, dynamic=False) if self._on_gpu else model.hidden
+        self._stream = torch.compile(model.stream, dynamic=False) if compiled else model.stream
+        self._hidden = torch.compile(model.hidden, dynamic=False) if compiled else model.hidden
         self._keys = config.eval_overlap
         self._carried: ModelState = ()
         if self.carries:
@@ -158,8 +157,8 @@ class Reader:
             return self.rows(inputs, plan)[1].states
 
     def _window_count(self, tokens: int, cut: Cut) -> int:
-        """Windows of a chunk: on a GPU always those of a full one, so that the tail needs no other kernels."""
-        count = cut.count(self._chunk_tokens if self._on_gpu else tokens)
+        """Windows of a chunk: if compiled always those of a full one, so that the tail needs no other kernels."""
+        count = cut.count(self._chunk_tokens if self._fixed else tokens)
         step = max(self.ranks.size, self.config.ttt_batch_windows)
         step += -step % self.ranks.size
         return count + -count % step

@@ -35,7 +35,7 @@ def cut_windows(context: Tensor, tokens: Tensor, cut: Cut, windows: int = 0) -> 
     missing = max(windows, cut.count(len(tokens))) * cut.stride - len(tokens)
     before = context[len(context) - cut.overlap :]
     stream = torch.cat((before, tokens, tokens.new_zeros(missing)))
-    return stream.unfold(0, cut.length, cut.stride)
+    return stream.unfold(0, cut.length, cut.stride).contiguous()  # one layout, so that one compiled graph serves all
 
 
 def cut_targets(targets: Tensor, cut: Cut, windows: int = 0) -> Tensor:
