@@ -111,9 +111,7 @@ def in_process(options: argparse.Namespace, config: Config) -> None:
     graphs = int(counters["stats"]["unique_graphs"])
     plans = {}
     for level, plan in enumerate(predictor.levels):
-        predictor.state()["control"][LEVEL] = level
-        predictor.load_state()
-        plans[str(plan)] = timed_chunks(options, config, predictor)
+        plans[str(plan)] = timed_chunks(options, config, predictor, level)
     full = next(iter(plans.values()))
     print(
         json.dumps(
@@ -131,13 +129,14 @@ def in_process(options: argparse.Namespace, config: Config) -> None:
     )
 
 
-def timed_chunks(options: argparse.Namespace, config: Config, predictor: HybridPredictor) -> dict:
-    """Medians over the chunks after the first WARM_CHUNKS, in seconds."""
+def timed_chunks(options: argparse.Namespace, config: Config, predictor: HybridPredictor, level: int) -> dict:
+    """Medians over the chunks after the first WARM_CHUNKS, in seconds; the plan is taken by its level in the state."""
     tokens = torch.from_numpy(stream(options, config).tokens).to(options.device)
     size, score_s, adapt_s, nats = predictor.chunk_tokens, [], [], 0.0
     for chunk in range(options.chunks + WARM_CHUNKS):
         inputs = tokens[chunk * size : (chunk + 1) * size]
         targets = tokens[chunk * size + 1 : (chunk + 1) * size + 1]
+        predictor.state()["control"][LEVEL] = level
         wait(options)
         started, row = time.monotonic(), 0
         with torch.no_grad():
