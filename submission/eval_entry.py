@@ -9,12 +9,14 @@ from harness.protocol.predictor import EvalContext, Predictor
 from harness.protocol.serve import serve_predictor
 
 from .config import load_config
+from .eval.compile_cache import use_compile_cache
 from .eval.load import load_model
 from .eval.predictor import HybridPredictor
 
 
 def build(context: EvalContext) -> Predictor:
     """The predictor of this stage."""
+    use_compile_cache(context.rank)
     config = load_config(os.environ, os.environ["GOLF_TRACK"])
     torch.set_num_threads(max(1, int(os.environ["GOLF_CPU_CORES"]) // context.world_size))
     gpus = int(os.environ["GOLF_GPUS"])

@@ -28,7 +28,7 @@ class ClockReading:
 
 
 _EVALUATIONS = ("eval float", "eval packed", "eval")
-_WARM_UPS = ("warmup float", "warmup packed", "warmup")
+_WARM_UPS = ("warmup compile", "warmup float", "warmup packed", "warmup")
 READINGS = (
     ClockReading(A1_TRAIN_CLOCK, "training loop", ("train",), "root train_gpt.py"),
     ClockReading(A1_TRAIN_CLOCK, "loop and packaging", ("train", "package"), "#1001, #1004, #1047"),

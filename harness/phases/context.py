@@ -49,6 +49,11 @@ class RunContext:
         """The folder that packed and final evaluation and replicas start from: the counted files, nothing else."""
         return self.run_dir / "closure"
 
+    @property
+    def compile_cache_dir(self) -> Path:
+        """What the compiling cell left for the evaluation's other cells; missing where the manifest wants none."""
+        return self.run_dir / "compile-cache"
+
     def log_file(self, cell: str) -> Path:
         """Log of one cell: its standard output and error."""
         return self.run_dir / "logs" / f"{cell}.log"

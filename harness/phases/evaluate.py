@@ -24,6 +24,7 @@ from harness.scoring.sample import Keeper, draw_sample
 
 A2_EVAL_CLOCK = "A2-EVAL-CLOCK"
 C2_NORMALISED = "C2-NORMALISED"
+COMPILE = "compile"
 
 
 @dataclass(frozen=True)
@@ -88,24 +89,42 @@ def _reserve(context: RunContext, keeper: Keeper, client: EvalClient) -> None:
     keeper.reserve(client.buffers.state)
 
 
+def compile_once(context: RunContext, *, limit_s: float, targets: int) -> None:
+    """Let a cell of its own warm up, and keep what its compiler wrote for every later cell of the evaluation.
+
+    It starts from the closure like the final stage and is killed before it has seen a token of the stream. So what it
+    leaves follows from the counted files, and hands nothing on that they do not hold. Nothing of it is read here.
+    """
+    wanted = context.sealed.manifest.compile_cache
+    if wanted == "never" or (wanted == "gpu" and not context.track.hardware.gpus):
+        return
+    context.compile_cache_dir.mkdir()
+    with eval_cell(context, "final", COMPILE, limit_s=limit_s, targets=targets, fills_cache=True) as (cell, client):
+        warm_up(context, client, cell, COMPILE, span=f"warmup {COMPILE}")
+
+
 @contextmanager
 def eval_cell(
-    context: RunContext, stage: Stage, name: str, *, limit_s: float, targets: int
+    context: RunContext, stage: Stage, name: str, *, limit_s: float, targets: int, fills_cache: bool = False
 ) -> Iterator[tuple[Cell, EvalClient]]:
     """A cell that runs the eval module of ``stage``, and the client that drives it. Replicas use the final stage.
 
-    Packed and final stages see the closure alone: code from the counted bundle, and the counted model file.
+    Packed and final stages see the closure alone: code from the counted bundle, and the counted model file; and what
+    ``compile_once`` made from these two, which only its own cell (``fills_cache``) may write.
     """
     track = context.track
     if stage == "float":
-        root, readable, extra = (
-            context.sealed.root,
-            context.checkpoint_dir,
-            {"GOLF_CHECKPOINT_DIR": str(context.checkpoint_dir)},
-        )
+        root, readable = context.sealed.root, [context.checkpoint_dir]
+        extra = {"GOLF_CHECKPOINT_DIR": str(context.checkpoint_dir)}
     else:
         model = context.closure_dir / MODEL_FILE
-        root, readable, extra = context.closure_dir / "code", model, {"GOLF_MODEL_FILE": str(model)}
+        root, readable, extra = context.closure_dir / "code", [model], {"GOLF_MODEL_FILE": str(model)}
+    cache = context.compile_cache_dir
+    if fills_cache:
+        extra["GOLF_COMPILE_CACHE_OUT"] = str(cache)
+    elif cache.is_dir():
+        readable.append(cache)
+        extra["GOLF_COMPILE_CACHE"] = str(cache)
     limits = WorkerLimits(
         track.vocab_size,
         track.limits.chunk_tokens,
@@ -122,7 +141,8 @@ def eval_cell(
             limit_s=limit_s,
             code_root=root,
             ranks=track.ranks if context.sealed.manifest.eval_ranks == "all" else 1,
-            read=(readable,),
+            read=tuple(readable),
+            write=(cache,) if fills_cache else (),
             extra=extra | {"GOLF_STAGE": stage, "GOLF_TOTAL_TARGETS": str(targets)},
         ) as cell,
         EvalClient(cell.channels[0], limits) as client,

@@ -45,12 +45,14 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file.
 
     eval_ranks: processes of an evaluation: one, or as many as the track has GPUs
+    compile_cache: tracks on which one cell compiles for all cells of the evaluation; "gpu": those with GPUs
     """
 
     name: str
     entry: Entry
     env: Environment = Environment()
     eval_ranks: Literal["one", "all"] = "one"
+    compile_cache: Literal["never", "gpu", "always"] = "never"
 
 
 def read_manifest(files: Mapping[str, bytes], where: str) -> Manifest:

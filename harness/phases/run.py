@@ -28,7 +28,7 @@ from harness.phases.audit import audit
 from harness.phases.conditions import MachineWatch, judge_conditions
 from harness.phases.context import RunContext
 from harness.phases.describe import describe
-from harness.phases.evaluate import evaluate
+from harness.phases.evaluate import compile_once, evaluate
 from harness.phases.machine import describe_machine
 from harness.phases.manifest import check_variables
 from harness.phases.package import package
@@ -44,7 +44,7 @@ from harness.record.canonical import canonical_digest
 from harness.record.predicate import DataInfo, RunRecord, Score, SubmissionInfo, TrackInfo
 from harness.scoring.ledger import Stream
 
-WORK_FOLDERS = ("code", "description", "checkpoint", "package", "artifact", "closure")
+WORK_FOLDERS = ("code", "description", "checkpoint", "package", "artifact", "closure", "compile-cache")
 WORK_FILES = ("code.bundle", "ledger.jsonl")
 
 
@@ -183,6 +183,7 @@ def _run(
         return Stream(validation.tokens, validation.target_bytes, targets)
 
     # The score that counts comes first: no process of the submission has seen a validation token before it.
+    compile_once(context, limit_s=eval_s, targets=val_targets)
     final = evaluate(context, "final", stream(val_targets), limit_s=eval_s, whole_set=True)
     scores: list[Score] = []
     diagnostic = min(val_targets, track.audit.diagnostic_tokens or val_targets)

@@ -94,6 +94,13 @@ def score_findings(score: Score, *, val_targets: int, val_bytes: int) -> list[Fi
     ]
 
 
+def _closure_finding(context: RunContext) -> Finding:
+    text = "evaluation ran from code.bundle and model.bin alone"
+    if context.compile_cache_dir.is_dir():
+        text += ", and a compile cache made from these two before any token was seen"
+    return Finding("A3-NO-UNCOUNTED-CODE", Verdict.PASS, f"{text}.")
+
+
 def all_findings(
     context: RunContext,
     *,
@@ -112,7 +119,7 @@ def all_findings(
         *clock_findings(context, spans, budgets),
         judge_sizes(sizes),
         Finding("A3-CONTAINER", Verdict.PASS, "a sound container without pickles, archives, binaries or source."),
-        Finding("A3-NO-UNCOUNTED-CODE", Verdict.PASS, "evaluation ran from code.bundle and model.bin alone."),
+        _closure_finding(context),
         disjoint,
         *isolation_findings(context),
         *score_findings(final, val_targets=val_targets, val_bytes=val_bytes),

@@ -1,0 +1,23 @@
+"""Compiled kernels that an earlier cell of the same evaluation left: each later cell starts from a copy of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+
+def use_compile_cache(rank: int) -> None:
+    """Point the compilers of PyTorch and Triton to the cache, before they are first used; nothing where there is none.
+
+    The compiling cell fills the folder that the referee keeps. Later ones may only read it, so each rank copies it.
+    """
+    if "GOLF_COMPILE_CACHE_OUT" in os.environ:
+        folder = Path(os.environ["GOLF_COMPILE_CACHE_OUT"])
+    elif "GOLF_COMPILE_CACHE" in os.environ:
+        folder = Path(os.environ["TMPDIR"]) / f"compile-cache-{rank}"
+        shutil.copytree(os.environ["GOLF_COMPILE_CACHE"], folder)
+    else:
+        return
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "inductor")
+    os.environ["TRITON_CACHE_DIR"] = str(folder / "triton")

@@ -1,0 +1,55 @@
+"""One cell compiles for all: it sees what the final stage starts from and no token, and the others may only read."""
+
+from pathlib import Path
+
+import pytest
+import tiny_run
+
+from harness.errors import UsageError
+from harness.phases.manifest import read_manifest
+
+LATER = ("final", "float", "packed", "replica-1", "replica-2")
+WARM_UP = """
+        import os
+        from pathlib import Path
+
+        if "GOLF_COMPILE_CACHE_OUT" in os.environ:
+            print("CACHE: stage", os.environ["GOLF_STAGE"], flush=True)
+            Path(os.environ["GOLF_COMPILE_CACHE_OUT"], "kernel").write_text("compiled")
+            return
+        folder = Path(os.environ["GOLF_COMPILE_CACHE"])
+        try:
+            (folder / "message").write_text("to a later cell")
+            written = True
+        except OSError:
+            written = False
+        print("CACHE:", (folder / "kernel").read_text(), written, flush=True)
+"""
+
+
+def test_every_later_cell_reads_what_the_compiling_cell_left(tmp_path: Path, monkeypatch) -> None:
+    house = tmp_path / "house"
+    tiny_run.make_house(house)
+    tiny_run.use_house(house, monkeypatch.setattr, monkeypatch.setenv)
+    entry, manifest = house / "mini" / "eval_entry.py", house / "mini" / "submission.toml"
+    nothing = '        """Nothing to compile."""\n'
+    assert nothing in entry.read_text()
+    entry.write_text(entry.read_text().replace(nothing, nothing + WARM_UP))
+    manifest.write_text(manifest.read_text().replace("\n[entry]", 'compile_cache = "always"\n\n[entry]'))
+    record = tiny_run.run_tiny(house).record
+    logs = next((house / "runs").glob("*/logs"))
+    assert "CACHE: stage final\n" in (logs / "compile.log").read_text()
+    can_write = not record.isolation["landlock"].startswith("in force")
+    for cell in LATER:
+        assert f"CACHE: compiled {can_write}\n" in (logs / f"{cell}.log").read_text(), cell
+    names = [span.name for span in record.spans]
+    assert names.index("warmup compile") < names.index("eval"), "nothing of the stream was revealed before"
+    assert next(s.budget for s in record.spans if s.name == "warmup compile") == ""
+    (found,) = [f for f in record.findings if f.rule == "A3-NO-UNCOUNTED-CODE"]
+    assert "a compile cache made from these two" in found.message
+
+
+def test_another_word_is_refused() -> None:
+    toml = b'name = "x"\ncompile_cache = "sometimes"\n[entry]\ndescribe="a"\ntrain="a"\npackage="a"\neval="a"\n'
+    with pytest.raises(UsageError, match="compile_cache"):
+        read_manifest({"submission.toml": toml, "a.py": b""}, "x")
