@@ -222,6 +222,14 @@ def test_odd_sizes_are_scored_to_the_last_token(targets: int, mode: str) -> None
     assert outcome.targets == targets
 
 
+def test_one_document_longer_than_everything_is_scored_to_its_end() -> None:
+    tokens = torch.randint(2, 64, (301,), generator=torch.Generator().manual_seed(6)).numpy()
+    stream = dataclasses.replace(STREAM, tokens=tokens, target_bytes=STREAM.target_bytes[:300], targets=300)
+    outcome = lab.referee(builder(config(document_reset=True, eval_mode="carry")), stream, 64, chunks=2, positions=4)
+    assert not outcome.fired - {"S6-PLAUSIBLE"}, (outcome.reason, outcome.findings)
+    assert outcome.targets == 300
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
