@@ -26,7 +26,7 @@ def definition(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor
 
 @pytest.mark.parametrize("rows", [1, 5, 23, 100])
 def test_loss_and_gradients_equal_the_definition_in_slabs_of_any_size(rows, monkeypatch):
-    monkeypatch.setattr(loss_module, "SLAB_ELEMENTS", rows * 17)
+    monkeypatch.setattr(loss_module, "SLAB_ELEMENTS", {"cpu": rows * 17})
     hidden, weight, targets = data(torch.float64)
     found, wanted = softcap_loss(hidden, weight, targets, CAP), definition(hidden, weight, targets)
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
