@@ -12,7 +12,7 @@ import click
 from harness.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from harness.fleet.queue import Job, Queue
+    from harness.fleet.queue import Job, Queue, Result
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -44,8 +44,12 @@ def run_fleet(
     attempts: int,
     engine_options: Sequence[str],
     as_json: bool,
+    together: Callable[[list[Result]], tuple[str, dict[str, Any]]] = lambda _: ("", {}),
 ) -> ExitCode:
-    """Add the jobs, run them on the engine, print one report. Returns the gravest exit code."""
+    """Add the jobs, run them on the engine, print one report. Returns the gravest exit code.
+
+    together: what all results say as one: a text for people, fields for JSON
+    """
     import msgspec
 
     from harness.cli.progress import make_reporter
@@ -69,10 +73,12 @@ def run_fleet(
     finally:
         engine.close()
     rows = fold(queue, outcomes)
+    text, fields = together([outcome.result for outcome in outcomes if outcome.result is not None])
     if as_json:
-        click.echo(json.dumps({"jobs": msgspec.to_builtins(rows), "machines": machine_spread(rows)}, indent=2))
+        document = {"jobs": msgspec.to_builtins(rows), "machines": machine_spread(rows)}
+        click.echo(json.dumps(document | fields, indent=2))
     else:
-        click.echo(render(rows))
+        click.echo(render(rows) + text)
     return exit_code(outcomes)
 
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.config.environment import VARIABLES
+from harness.cli.fleet import fleet_options, run_fleet
+from harness.config.environment import PREFIX, VARIABLES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.fleet.queue import Job, Queue, Result
     from harness.phases.submit import RunOutcome
     from harness.record.predicate import RunRecord
 
@@ -45,12 +51,14 @@ Exit codes: 0 good, 1 a rule is broken, 2 wrong usage, 3 could not check."""
 @click.option(
     "--again", envvar="AGAIN", is_flag=True, help="Run every seed of SEEDS, also one that has its record. [env: AGAIN]"
 )
+@click.option("--once", is_flag=True, help="Take the record that a single seed already has, as SEEDS does.")
 @click.option(
     "--json",
     "as_json",
     is_flag=True,
     help="Print the record as JSON; of several seeds those that ran, then the statistics. No progress.",
 )
+@fleet_options
 def command(
     seed: str | None,
     seeds: str | None,
@@ -59,7 +67,10 @@ def command(
     submission: str,
     resume: str | None,
     again: bool,
+    once: bool,
     as_json: bool,
+    on: str | None,
+    **fleet: Any,
 ) -> None:
     """Train, package, evaluate, audit and sign one run, under the referee's clocks.
 
@@ -69,6 +80,7 @@ def command(
     harness submit --seed 1337
     harness submit --seeds "1337 42 2025"      three runs, then mean, deviation and interval; called again, it runs
                                                only the seeds that have no record yet
+    harness submit --seeds "1 2 3" --on slurm  each seed is a job of a queue; --on local or ray as well
     harness submit --submission mine           a folder made by `harness new mine`
     harness submit --resume                    after a crash or a full disk: go on behind the training
     """
@@ -88,6 +100,21 @@ def command(
         raise UsageError(
             f"SEEDS is {seeds!r}; wanted different whole numbers, separated by spaces.",
             remedy='Example: make submit SEEDS="1337 42 2025".',
+        )
+
+    if on is not None:
+        if resume is not None or again:
+            raise UsageError(
+                "--on goes with neither --resume nor --again.", remedy="A fleet runs the seeds that have no record yet."
+            )
+        raise SystemExit(
+            run_fleet(
+                lambda queue: _jobs(queue, numbers, track, data, submission),
+                on=on,
+                as_json=as_json,
+                together=_fleet_together,
+                **fleet,
+            )
         )
 
     def show(outcome: RunOutcome) -> None:
@@ -111,7 +138,7 @@ def command(
         records_dir=records_dir(),
         progress=make_reporter(silent=as_json),
         finished=show,
-        again=again,
+        again=again or (len(numbers) == 1 and not once),
     )
     if len(outcomes) > 1:
         _show_together([outcome.record for outcome in outcomes], as_json=as_json)
@@ -119,15 +146,61 @@ def command(
         raise SystemExit(ExitCode.RULE_BROKEN)
 
 
+def _jobs(queue: Queue, seeds: Sequence[int], track: str, data: str | None, submission: str) -> list[Job]:
+    """One job a seed. What its command line does not say goes with it as variables, but never a passphrase."""
+    from harness.artifact.bundle import read_folder
+    from harness.config.environment import check_environment
+    from harness.config.tracks import load_track
+    from harness.phases.manifest import check_variables, read_manifest
+
+    check_environment()
+    manifest = read_manifest(read_folder(Path(submission)), submission)
+    check_variables(manifest, os.environ)
+    needs = load_track(track).hardware
+    handed = {*manifest.env.accept, *VARIABLES} - {f"{PREFIX}KEY_PASSPHRASE"}
+    variables = [f"{name}={os.environ[name]}" for name in sorted(handed & set(os.environ))]
+    options = ["--track", track, "--submission", str(Path(submission).absolute()), *(["--data", data] if data else [])]
+    jobs = []
+    for seed in seeds:
+        argv = ["env", *variables, sys.executable, "-m", "harness", "submit", "--once", "--json"]
+        argv += ["--seed", str(seed), *options]
+        title = f"submit {track} seed {seed}"
+        jobs.append(queue.add(argv, folder=Path.cwd(), gpus=needs.gpus, cores=needs.cpu_cores, title=title))
+    return jobs
+
+
+def _fleet_together(results: list[Result]) -> tuple[str, dict[str, Any]]:
+    """Statistics over the records that a fleet's jobs printed."""
+    import msgspec
+
+    from harness.record.predicate import RunRecord
+
+    records = []
+    for result in results:
+        with contextlib.suppress(msgspec.ValidationError):  # a run that ended before its record printed an error
+            records.append(msgspec.json.decode(result.output, type=RunRecord))
+    if not records:
+        return "", {}
+    return "\n\n" + _sentences(records), _statistics(records)
+
+
 def _show_together(records: list[RunRecord], *, as_json: bool) -> None:
     """Statistics over the seeds: sentences, or one more JSON document."""
-    from harness.stats import aggregate, describe_pools, pools
-
-    if not as_json:
-        click.echo("\n" + "\n".join(describe_pools(records)) + "\n`make report` draws them.")
-        return
-    import dataclasses
     import json
 
+    click.echo(json.dumps(_statistics(records)) if as_json else "\n" + _sentences(records))
+
+
+def _sentences(records: list[RunRecord]) -> str:
+    from harness.stats import describe_pools
+
+    return "\n".join(describe_pools(records)) + "\n`make report` draws them."
+
+
+def _statistics(records: list[RunRecord]) -> dict[str, Any]:
+    import dataclasses
+
+    from harness.stats import aggregate, pools
+
     found = [dataclasses.asdict(aggregate(pool)) for pool in pools(records) if len(pool) > 1]
-    click.echo(json.dumps({"seeds": [record.submission.seed for record in records], "statistics": found}))
+    return {"seeds": [record.submission.seed for record in records], "statistics": found}

@@ -51,11 +51,11 @@ def submit_seeds(
 ) -> list[RunOutcome]:
     """Run each seed in turn; ``finished`` is called after each run, so that a later failure loses no earlier result.
 
-    again: run every seed, also one that has a record. A single seed is always run.
+    again: run every seed, also one that has a record
     """
     done: dict[int, RunOutcome] = {}
     broken_off: dict[int, str] = {}
-    if len(seeds) > 1 and not again:
+    if not again:
         found = _earlier(records_dir, seeds)
         if found or _interrupted(seeds):
             identity = _identify(submission_dir, track_name, dataset_name, seeds[0], environ, progress)

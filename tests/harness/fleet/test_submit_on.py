@@ -1,0 +1,76 @@
+"""Seeds as jobs of a queue: every seed runs once with the variables of its command, and the report is one."""
+
+import json
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from harness.cli.main import main
+from harness.cli.new import create
+from harness.errors import UsageError
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "record"))
+from record_samples import make_artifact, make_record
+
+RUNNER = """#!/bin/sh
+echo "$@" >> {log}
+for word; do case "$before" in --seed) seed=$word;; esac; before=$word; done
+cat {folder}/$seed.json
+"""
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Call submit with a stand-in for the command that each job runs; returns (result, command lines that ran)."""
+    create("mine", tmp_path)
+    for seed in (1, 2, 3):
+        record = make_record(make_artifact(tmp_path / "sample", 0), seed)
+        (tmp_path / f"{seed}.json").write_bytes(msgspec.json.encode(record))
+    tools, log = tmp_path / "tools", tmp_path / "ran"
+    tools.mkdir()
+    (tools / "env").write_text(RUNNER.format(log=log, folder=tmp_path))
+    (tools / "env").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tools), prepend=":")
+    monkeypatch.setenv("GOLF_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+    def call(*options: str):
+        arguments = ["submit", "--submission", "mine", "--on", "local", "--queue", str(tmp_path / "queue"), *options]
+        result = CliRunner().invoke(main, arguments)
+        return result, log.read_text().splitlines() if log.exists() else []
+
+    return call
+
+
+def test_each_seed_is_a_job_that_runs_once_and_the_statistics_are_one(fleet):
+    result, ran = fleet("--seeds", "1 2 3", "--json")
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert [job["verdict"] for job in document["jobs"]] == ["PASS"] * 3
+    assert document["seeds"] == [1, 2, 3]
+    assert document["statistics"][0]["seeds"] == [1, 2, 3]
+    assert len(ran) == 3
+    result, ran = fleet("--seeds", "1 2 3")
+    assert "submit smoke seed 2" in result.output
+    assert "sample std" in result.output or "standard deviation" in result.output
+    assert len(ran) == 3
+
+
+def test_a_job_takes_the_variables_along_but_no_passphrase(fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("BIGRAM_WEIGHT", "0.25")
+    monkeypatch.setenv("GOLF_KEY_PASSPHRASE", "whisper")
+    result, (line,) = fleet("--seed", "1")
+    assert result.exit_code == 0, result.output
+    assert "BIGRAM_WEIGHT=0.25" in line
+    assert f"GOLF_CACHE_DIR={tmp_path / 'cache'}" in line
+    assert "--once" in line
+    assert not [path for path in (tmp_path / "queue").rglob("*") if path.is_file() and b"whisper" in path.read_bytes()]
+
+
+def test_resume_and_again_are_for_one_machine(fleet):
+    result, _ = fleet("--seeds", "1 2", "--again")
+    assert isinstance(result.exception, UsageError)
+    assert "--on goes with neither" in str(result.exception)
