@@ -12,6 +12,7 @@ import msgspec
 from harness.errors import UsageError
 
 MANIFEST_FILE = "submission.toml"
+LIKELY, NEAR = 0.6, 0.88  # how alike a name must be to be suggested, and to be taken for a typing error (difflib)
 _MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 _RESERVED = frozenset(
@@ -33,8 +34,8 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``accept``: names of the environment variables that reach the submission.
 
-    namespace: beginnings of names that are the submission's own; a variable that starts so and is not accepted is
-    refused by name, so that a typing error stops the run
+    namespace: beginnings of names that are the submission's own. A variable that starts so and is not accepted is
+    refused by name, like one that differs from an accepted name by a letter or two: a typing error stops the run
     """
 
     accept: tuple[str, ...] = ()
@@ -79,19 +80,22 @@ def read_manifest(files: Mapping[str, bytes], where: str) -> Manifest:
 
 
 def check_variables(manifest: Manifest, environ: Mapping[str, str]) -> None:
-    """Refuse variables of the submission's namespace that it does not know. Raises ``UsageError`` naming each."""
+    """Refuse variables that the submission does not know but seems to be meant by. Raises ``UsageError`` naming each.
+
+    Meant are names of its namespace, and names that differ from an accepted one by a letter or two.
+    """
     known = manifest.env.accept
-    unknown = [name for name in environ if name.startswith(manifest.env.namespace) and name not in known]
-    if not manifest.env.namespace or not unknown:
-        return
     hints = []
-    for name in sorted(unknown):
-        near = difflib.get_close_matches(name, known, n=1)
-        hints.append(f"{name} (did you mean {near[0]}?)" if near else name)
-    raise UsageError(
-        f"{manifest.name} knows no variable {', '.join(hints)}.",
-        remedy="Unset it, or correct its name: [env] accept in the submission's submission.toml lists all of them.",
-    )
+    for name in sorted(set(environ) - set(known)):
+        own = bool(manifest.env.namespace) and name.startswith(manifest.env.namespace)
+        near = difflib.get_close_matches(name, known, n=1, cutoff=LIKELY if own else NEAR)
+        if near or own:
+            hints.append(f"{name} (did you mean {near[0]}?)" if near else name)
+    if hints:
+        raise UsageError(
+            f"{manifest.name} knows no variable {', '.join(hints)}.",
+            remedy="Unset it, or correct its name: [env] accept in the submission's submission.toml lists all of them.",
+        )
 
 
 def _check_module(files: Mapping[str, bytes], where: str, phase: str, module: str) -> None:
