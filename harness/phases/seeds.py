@@ -1,8 +1,8 @@
 """Several seeds as one job: ``make submit SEEDS="1337 42 2025"`` runs what is missing and goes on with what broke off.
 
-A seed that has a record which verifies, of the same track, code, configuration and data, is not run again, whether its
-run was good or broke a rule: running it until it looks better would be a choice among results. A seed whose training
-ended in an interrupted run goes on from there.
+A seed that has a record of ours which verifies, of the same track, code, configuration and data, is not run again,
+whether its run was good or broke a rule: running it until it looks better would be a choice among results. A seed whose
+training ended in an interrupted run goes on from there.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.cli.progress import Reporter
-from harness.config.environment import cache_dir, check_environment, runs_dir
+from harness.config.environment import cache_dir, check_environment, keys_dir, runs_dir
 from harness.config.tracks import load_track
 from harness.data import open_dataset
 from harness.errors import CouldNotCheck
@@ -84,11 +84,19 @@ def submit_seeds(
 
 
 def _earlier(records_dir: Path, seeds: Sequence[int]) -> list[tuple[int, RunOutcome]]:
-    """Sound records of these seeds, the newest first, so that the first of a seed that was repeated ends up last."""
+    """Sound records of these seeds under a key that is here, the newest first.
+
+    So the first of a seed that was repeated ends up last. Somebody else's record of a seed does not stand for ours.
+    """
     if not records_dir.is_dir():
         return []
     report = verify_folder(records_dir, judge_runs=False)
-    sound = [(entry.path, entry.record) for entry in report.records if entry.verdict is not Verdict.FAIL]
+    own = {path.stem for path in keys_dir().glob("*.pem")}
+    sound = [
+        (entry.path, entry.record)
+        for entry in report.records
+        if entry.verdict is not Verdict.FAIL and entry.entry is not None and entry.entry.signer in own
+    ]
     return [
         (record.submission.seed, RunOutcome(record, path, runs_dir() / record.run_id))
         for path, record in reversed(sound)

@@ -20,6 +20,7 @@ from record_samples import make_artifact, make_record, store_run
 def submit(tmp_path: Path, monkeypatch):
     """Call the job with a stand-in for single runs; returns (seeds that ran, resumed runs, outcomes)."""
     monkeypatch.setenv("GOLF_RUNS_DIR", str(tmp_path / "runs"))
+    monkeypatch.setenv("GOLF_KEYS_DIR", str(tmp_path / "keys"))
     sample = make_record(make_artifact(tmp_path / "sample", 0), 0)
 
     def call(seeds, *, code="", can_resume=True, **options):
@@ -75,6 +76,12 @@ def test_another_code_and_a_wish_run_all(submit, tmp_path: Path):
     assert submit([1, 2], code="0" * 64)[0] == [1, 2]
     assert submit([1, 2], again=True)[0] == [1, 2]
     assert submit([1])[0] == []
+
+
+def test_somebody_elses_record_of_a_seed_does_not_stand_for_ours(submit, tmp_path: Path):
+    store_run(tmp_path / "theirs", 1, records=tmp_path / "records")
+    store_run(tmp_path, 2)
+    assert submit([1, 2])[0] == [1]
 
 
 def test_a_damaged_record_does_not_count_as_done(submit, tmp_path: Path):
