@@ -81,5 +81,7 @@ def test_make_hands_its_variables_to_the_command(tmp_path: Path):
     harness.chmod(0o755)
     stamp.touch()
     variables = ["SUBMISSION=mine", "SEED=5", "TRACK=smoke", f"BIN={tmp_path}", f"RUN_STAMP={stamp}"]
-    done = subprocess.run(["make", "submit", *variables], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["make", "--no-print-directory", "submit", *variables], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert done.stdout == "submit mine 5 smoke\n"
