@@ -7,6 +7,7 @@ socket that lies in a folder (a container engine's, a desktop's, an agent's). Wh
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -87,7 +88,9 @@ def _fresh_mounts() -> list[Path]:
 
 def _change_root() -> None:
     os.chdir(_STAGE)
-    number = _PIVOT_ROOT[os.uname().machine]
+    number = _PIVOT_ROOT.get(os.uname().machine)
+    if number is None:
+        raise OSError(errno.ENOSYS, f"pivot_root has no known number on {os.uname().machine}")
     check(_libc.syscall(number, b".", b"."), "pivot_root")
     check(_libc.umount2(b".", _MNT_DETACH), "leaving the old root")
     os.chdir("/")

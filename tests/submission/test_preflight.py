@@ -92,8 +92,6 @@ def test_a_kernel_cache_that_takes_no_file_is_named_with_its_variable(variable, 
 
 def test_a_full_disk_is_told(tmp_path, monkeypatch):
     full = Path("/dev/full")
-    if not full.exists():
-        pytest.skip("this system has no /dev/full")
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     with full.open("wb", buffering=0) as file:
         monkeypatch.setattr(checks.tempfile, "NamedTemporaryFile", lambda **_: file)

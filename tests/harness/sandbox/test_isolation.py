@@ -2,17 +2,10 @@
 
 import json
 import os
-import socket
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cells import WAYS, attempts, policy, run_in_cell, running, wait_for
-
-from harness.phases.cells import rank_environments
-from harness.sandbox.cell import Cell
-from harness.sandbox.spec import CellSpec
+from cells import WAYS, attempts, run_in_cell, running, wait_for
 
 ways = pytest.mark.parametrize("namespaced", WAYS.values(), ids=WAYS)
 
@@ -70,103 +63,6 @@ def test_files_outside_the_policy_are_neither_read_nor_written(house: Path, log:
     assert (house / "code" / "model.py").read_text() == "code/model.py"
 
 
-@ways
-@pytest.mark.rule("A4-NO-NETWORK")
-def test_no_socket_of_any_family_without_a_network(log: Path, namespaced: bool):
-    families = ("AF_INET", "AF_INET6", "AF_UNIX", "AF_NETLINK", "AF_PACKET", "AF_VSOCK", "AF_ALG")
-    actions = {name: f"socket.socket(socket.{name}, socket.SOCK_DGRAM)" for name in families}
-    found = attempts(actions, log, namespaced=namespaced, before="import socket")
-    assert not [name for name, result in found.items() if result.startswith("done")], found
-
-
-def test_ranks_meet_on_a_loopback_of_their_own(log: Path):
-    program = (
-        "import os, socket, time\n"
-        "if os.environ['RANK'] == '0':\n"
-        "    s = socket.create_server(('127.0.0.1', 29511)); print('got', s.accept()[0].recv(9))\n"
-        "else:\n"
-        "    for _ in range(200):\n"
-        "        try:\n            c = socket.create_connection(('127.0.0.1', 29511)); break\n"
-        "        except OSError: time.sleep(0.05)\n"
-        "    c.send(b'hello')\n"
-    )
-    ended = run_in_cell(program, log, ranks=2, network="loopback")
-    assert ended.codes == [0, 0], ended.text
-    assert "got b'hello'" in ended.text
-
-
-def test_ranks_reduce_with_torch_distributed(log: Path):
-    program = (
-        "import torch, torch.distributed as d\n"
-        "d.init_process_group('gloo')\n"
-        "x = torch.ones(2) * (d.get_rank() + 1)\n"
-        "d.all_reduce(x)\n"
-        "print('sum', x.tolist(), flush=True)\n"
-        "d.destroy_process_group()\n"
-    )
-    limits = policy(network="loopback", memory_bytes=6_000_000_000)
-    command = (sys.executable, "-I", "-B", "-c", program)
-    with Cell(CellSpec("ranks", command, {}, rank_environments(2), limits, log), strict=False) as cell:
-        cell.start()
-        wait_for(lambda: None not in cell.exit_codes(), 120)
-        assert cell.exit_codes() == [0, 0], log.read_text()
-    assert log.read_text().count("sum [3.0, 3.0]") == 2
-
-
-@pytest.mark.rule("A4-NO-NETWORK")
-def test_a_loopback_of_its_own_reaches_no_server_of_the_machine(log: Path):
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        found = attempts(
-            {
-                "the machine's loopback": f"socket.create_connection(('127.0.0.1', {port}), 2)",
-                "the world": "socket.create_connection(('192.0.2.1', 53), 2)",
-                "the world by UDP": "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('192.0.2.1', 53))",
-                "raw packets": "socket.socket(socket.AF_INET, socket.SOCK_RAW, 1)",
-            },
-            log,
-            before="import socket",
-            network="loopback",
-        )
-    assert not [name for name, result in found.items() if result.startswith("done")], found
-
-
-@pytest.fixture
-def doorman(tmp_path: Path) -> Iterator[Path]:
-    """Socket files of the machine's own services, as a container engine or a desktop leaves them."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream, socket.socket(socket.AF_UNIX, 2) as datagrams:
-        stream.bind(str(tmp_path / "stream"))
-        stream.listen()
-        datagrams.bind(str(tmp_path / "datagrams"))
-        yield tmp_path
-
-
-REACH_OUT = {
-    "connect": "socket.socket(socket.AF_UNIX, socket.SOCK_STREAM).connect('{}/stream')",
-    "send": "socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b'x', '{}/datagrams')",
-    "send from a pair": "socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)[0].sendto(b'x', '{}/datagrams')",
-    "turn a pair": "socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)[0].connect('{}/datagrams')",
-}
-
-
-@ways
-@pytest.mark.parametrize("devices", [(), (Path("/dev/null"),)], ids=["cpu", "gpu"])
-@pytest.mark.rule("A4-NO-NETWORK")
-def test_no_service_of_the_machine_is_reached_by_its_socket_file(
-    doorman: Path, log: Path, namespaced: bool, devices: tuple[Path, ...]
-):
-    actions = {name: text.format(doorman) for name, text in REACH_OUT.items()}
-    found = attempts(actions, log, namespaced=namespaced, before="import socket", devices=devices)
-    assert not [name for name, result in found.items() if result.startswith("done")], found
-
-
-@pytest.mark.rule("A4-NO-NETWORK")
-def test_ranks_that_may_connect_find_no_socket_file_of_the_machine(doorman: Path, log: Path):
-    actions = {name: text.format(doorman) for name, text in REACH_OUT.items()}
-    found = attempts(actions, log, before="import socket", network="loopback")
-    assert set(found.values()) == {"refused: FileNotFoundError"}, found
-
-
 def test_a_cell_sees_the_paths_of_its_policy_and_no_others(house: Path, log: Path):
     actions = {
         "root": "sorted(os.listdir('/')) and os.stat('/').st_mode",
@@ -204,25 +100,6 @@ def test_a_cell_with_gpus_gets_what_cuda_asks_for_and_no_more(log: Path, namespa
     allowed = {name for name, result in found.items() if result.startswith("done")}
     assert allowed == {"name a thread", "offer"}, found
     assert found["accept"] == "refused: PermissionError"
-
-
-@ways
-def test_ranks_with_a_loopback_meet_at_abstract_sockets(log: Path, namespaced: bool):
-    """As NCCL and CUDA do, to hand memory from rank to rank."""
-    program = (
-        "import os, socket, time\n"
-        "d, s = (socket.socket(socket.AF_UNIX, kind) for kind in (socket.SOCK_DGRAM, socket.SOCK_SEQPACKET))\n"
-        f"name = chr(0) + 'golf-{os.getpid()}-'\n"
-        "if os.environ['RANK'] == '0':\n"
-        "    d.bind(name + 'd'); s.bind(name + 's'); s.listen()\n"
-        "    print(s.accept()[0].recv(9), d.recv(9))\n"
-        "else:\n"
-        "    while s.connect_ex(name + 's'): time.sleep(0.01)\n"
-        "    s.send(b'stream'); d.sendto(b'letter', name + 'd')\n"
-    )
-    ended = run_in_cell(program, log, ranks=2, namespaced=namespaced, network="loopback")
-    assert ended.codes == [0, 0], ended.text
-    assert "b'stream' b'letter'" in ended.text
 
 
 @ways

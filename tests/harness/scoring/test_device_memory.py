@@ -21,7 +21,6 @@ torch.cuda.synchronize()
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_a_child_sees_and_changes_the_parents_memory() -> None:
     memory, descriptor = device_memory.allocate(4000, 0)
     try:

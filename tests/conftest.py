@@ -1,0 +1,14 @@
+"""Tests marked ``gpu`` need a CUDA device; elsewhere they say so."""
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device: `make test-gpu` is for machines with one"))
