@@ -30,7 +30,8 @@ READ = READ_FILE | READ_DIR
 RUN = READ | EXECUTE
 WRITE = READ | WRITE_FILE | (_MAKE_AND_REMOVE & ~_MAKE_DEVICES) | REFER | TRUNCATE
 DEVICE = READ | WRITE_FILE | IOCTL_DEV
-NAME_THREADS = READ | WRITE_FILE  # for /proc/self/task: CUDA gives up where it cannot name a thread of its own
+# for /proc/self/task: CUDA opens a thread's name with fopen(…, "w") and gives up where it may not
+NAME_THREADS = READ | WRITE_FILE | TRUNCATE
 _ON_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -64,7 +65,8 @@ def scope_self() -> str:
     if abi == 0:
         raise OSError(errno.ENOSYS, "the kernel has no Landlock")
     if abi >= 6:
-        _restrict(_RulesetAttr(0, 0, _SCOPE_ABSTRACT_UNIX | _SCOPE_SIGNAL), abi, ())
+        # every ruleset refuses moves between folders unless it allows them (EXDEV); those are for the ranks' own rules
+        _restrict(_RulesetAttr(REFER, 0, _SCOPE_ABSTRACT_UNIX | _SCOPE_SIGNAL), abi, [(Path("/"), REFER)])
     return f"in force: Landlock ABI {abi}"
 
 

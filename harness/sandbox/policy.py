@@ -121,12 +121,14 @@ def _library_folders() -> tuple[str, ...]:
     return tuple(place for place in os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if place.startswith("/"))
 
 
-def cell_environment(home: Path) -> dict[str, str]:
+def cell_environment(home: Path, gpus: bool) -> dict[str, str]:
     """The variables that every cell has; nothing else of the referee's own environment reaches it."""
     path = os.pathsep.join(
         (str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin", "/usr/local/cuda/bin")
     )
     kept = {name: os.environ[name] for name in (*_INHERITED, *_FABRIC) if name in os.environ}
+    # only a rank may start CUDA, but its compiler's child processes, too, ask whether there is a GPU
+    kept |= {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"} if gpus else {}
     return kept | {"PATH": path, "HOME": str(home), "TMPDIR": str(home), "LANG": "C.UTF-8"}
 
 

@@ -61,7 +61,7 @@ class Inherited:
 
 def launcher_order(spec: CellSpec, home: Path, descriptors: Inherited, *, namespaced: bool) -> bytes:
     """All that the launcher needs to know, as JSON; ``home`` is the cell's private folder."""
-    relaxed, own = spec.relaxed, cell_environment(home)
+    relaxed, own = spec.relaxed, cell_environment(home, bool(spec.policy.devices))
     environment = dict(os.environ) | own if "environment" in relaxed.layers else own
     order = {
         "control_fd": descriptors.control,
