@@ -129,6 +129,9 @@ class Config:
     ttt_dynamics_lr: float = _var("rate of the dd_dt and dd_A rows and dt_bias over TTT_LR", low=0)
     ttt_small_lr: float = _var("rate of scales, gains and biases over TTT_LR", low=0)
     ttt_freeze: str = _var("roles that never move: embedding, mamba, dynamics, attention, mlp, small; by commas")
+    ttt_from_block: int = _var(
+        "first block that adapts: no gradient goes further back, nor into the input side of the embedding", low=0
+    )
     ttt_momentum: float = _var("its momentum", low=0, high=0.9999)
     ttt_momentum_reset: bool = _var("forget the momentum at each chunk")
     ttt_grad_clip: float = _var("clip of the gradient's norm; 0 = none", low=0)
@@ -269,6 +272,7 @@ def _contradictions(c: Config) -> list[str]:
         (_orders(c.eval_cache_orders) is not None, "EVAL_CACHE_ORDERS must be ascending numbers from 1 to 32."),
         (c.eval_stride <= c.eval_seq_len, "EVAL_STRIDE must not exceed EVAL_SEQ_LEN."),
         (set(c.ttt_freeze.split(",")) <= {"", *WEIGHT_ROLES}, f"TTT_FREEZE knows {', '.join(WEIGHT_ROLES)}."),
+        (c.ttt_from_block < c.num_layers, "TTT_FROM_BLOCK must be under NUM_LAYERS; TTT_EPOCHS=0 adapts nothing."),
         (not (c.ttt_optimiser == "muon" and c.ttt_lora_rank), "TTT_OPTIMISER=muon does not go with TTT_LORA_RANK."),
         (not (c.document_reset and c.mamba3_backend == "release"), "MAMBA3_BACKEND=release knows no DOCUMENT_RESET."),
         (c.iterations == 0 or c.warmdown_iters <= c.iterations, "WARMDOWN_ITERS must not exceed ITERATIONS."),

@@ -6,6 +6,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..config import BOS, Config
 from ..scan.inputs import ScanState
@@ -52,6 +53,7 @@ class Hybrid(nn.Module):
         super().__init__()
         self.config = config
         self.narrow = True  # False keeps float32 on a GPU, for comparisons
+        self.fixed_inputs = False  # True: no gradient into the embedding's input side
         self.embedding = nn.Embedding(config.vocab_size, config.model_dim)
         if not self.embedding.weight.is_meta:
             nn.init.normal_(self.embedding.weight, std=config.tied_embed_init_std)
@@ -90,7 +92,8 @@ class Hybrid(nn.Module):
         self, tokens: Tensor, state: ModelState | None, carry: bool
     ) -> tuple[Tensor, list[ScanState | KVCache | None]]:
         starts = tokens == BOS if self.config.document_reset else None
-        x0 = rms(self.embedding(tokens).to(self.stream_dtype))
+        weight = self.embedding.weight.detach() if self.fixed_inputs else self.embedding.weight
+        x0 = rms(F.embedding(tokens, weight).to(self.stream_dtype))
         x = x0
         stack: list[Tensor] = []
         new_state: list[ScanState | KVCache | None] = []

@@ -72,6 +72,7 @@ MODES = [
     {"ttt_optimiser": "muon", "ttt_lr": 0.005},
     {"eval_bias_lr": 1.0, "eval_temp_lr": 0.3, "eval_temp": 0.9},
     {"ttt_freeze": "embedding,dynamics", "ttt_small_lr": 3.0, "ttt_grad_clip": 0.5, "ttt_momentum_reset": True},
+    {"ttt_from_block": 1, "eval_mode": "overlap"},
     {"ttt_epochs": 0, "eval_mode": "carry"},
     {"document_reset": True, "eval_mode": "overlap"},
     {"document_reset": True, "eval_mode": "carry"},
@@ -123,6 +124,25 @@ def test_two_full_batch_epochs_are_the_seeds_method() -> None:
             optimiser.step()
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(one.state()[f"weight/{name}"], parameter.detach(), rtol=0, atol=1e-4, msg=name)
+
+
+def test_late_blocks_learn_as_if_all_did_and_early_ones_stay() -> None:
+    inputs, targets = torch.randint(64, (128,)), torch.randint(64, (128,))
+    whole, late = predictor(config(ttt_epochs=1)), predictor(config(ttt_epochs=1, ttt_from_block=2))
+    before = {name: p.detach().clone() for name, p in late.model.named_parameters()}
+    for one in (whole, late):
+        rows(one, inputs)
+        one.adapt(inputs, targets)
+    early = ("blocks.0.", "blocks.1.")
+    for name, parameter in late.model.named_parameters():
+        if name.startswith(early):
+            assert torch.equal(parameter, before[name]), name
+            assert f"weight/{name}" not in late.state()
+        elif name != "embedding.weight":  # its input side counts in one and not in the other
+            wanted = whole.state()[f"weight/{name}"]
+            torch.testing.assert_close(late.state()[f"weight/{name}"], wanted, rtol=0, atol=1e-6, msg=name)
+    moved = (late.state()["weight/embedding.weight"] - before["embedding.weight"]).abs().amax()
+    assert moved > 0
 
 
 def test_carry_reads_the_stream_as_one_sequence() -> None:
