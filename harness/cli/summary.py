@@ -16,6 +16,7 @@ STAGES = {
     "packed": "after quantisation and packing",
     "final": "after test-time training (the score)",
 }
+SELF_REPORTED_LABEL = "as the script printed it (the score)"
 BASELINES = {
     "uniform_bytes": "uniform bytes",
     "uniform_tokens": "uniform tokens",
@@ -28,7 +29,7 @@ BASELINES = {
 def render_summary(record: RunRecord, *, path: Path | None, artifact: Path | None) -> str:
     """The whole summary as plain text. ``path`` is the signed record, ``artifact`` the folder of the packed files."""
     title = f"{record.submission.name} on track {record.track.name}, seed {record.submission.seed}"
-    if record.kind == "self-reported":
+    if _self_reported(record):
         title += ": the score is the script's own word"
     parts = [
         printable(title),
@@ -41,11 +42,15 @@ def render_summary(record: RunRecord, *, path: Path | None, artifact: Path | Non
     return "\n\n".join(parts)
 
 
+def _self_reported(record: RunRecord) -> bool:
+    return record.kind == "self-reported"
+
+
 def _scores(record: RunRecord) -> str:
     rows: list[tuple[str, str, str, str]] = []
     for score in record.scores:
         scope = "whole set" if score.whole_set else f"first {score.targets:,} targets"
-        label = STAGES[score.stage]
+        label = SELF_REPORTED_LABEL if _self_reported(record) else STAGES[score.stage]
         rows.append((label, f"{score.bpb:.4f}", _tokens_per_nat(score), f"{scope}, {score.seconds:.1f} s"))
     for key, bpb in sorted(record.baselines_bpb.items(), key=lambda item: item[1]):
         rows.append((f"  for scale: {BASELINES.get(key, printable(key, 40))}", f"{bpb:.4f}", "", ""))
@@ -59,9 +64,14 @@ def _tokens_per_nat(score: Score) -> str:
 def _sizes(record: RunRecord) -> str:
     sizes = record.sizes
     share = 100 * sizes.total_bytes / sizes.cap_bytes
-    rows = [
-        ("code (bundle)", f"{sizes.code_bytes:,}", f"{sizes.code_raw_bytes:,} bytes before bundling"),
-        ("model", f"{sizes.model_bytes:,}", f"{record.submission.parameters:,} parameters (declared)"),
+    if _self_reported(record):
+        rows = [("code (script)", f"{sizes.code_bytes:,}", ""), ("model", f"{sizes.model_bytes:,}", "")]
+    else:
+        rows = [
+            ("code (bundle)", f"{sizes.code_bytes:,}", f"{sizes.code_raw_bytes:,} bytes before bundling"),
+            ("model", f"{sizes.model_bytes:,}", f"{record.submission.parameters:,} parameters (declared)"),
+        ]
+    rows += [
         ("total", f"{sizes.total_bytes:,}", f"{share:.2f} % of the cap of {sizes.cap_bytes:,}"),
     ]
     return _table(rows, ("artifact", "bytes", ""))
@@ -74,7 +84,8 @@ def _spans(record: RunRecord) -> str:
     rows: list[tuple[str, str, str, str]] = [
         (span.name, f"{span.seconds:.2f}", limit(span), span.budget) for span in record.spans
     ]
-    rows += [(f"budget: {b.name}", f"{b.used_s:.2f}", f"{b.limit_s:.1f}", "") for b in record.budgets]
+    if not _self_reported(record):  # a script's time is one span, which counts in neither budget
+        rows += [(f"budget: {b.name}", f"{b.used_s:.2f}", f"{b.limit_s:.1f}", "") for b in record.budgets]
     return _table(rows, ("clock span", "seconds", "limit", "counts in"))
 
 

@@ -34,6 +34,7 @@ from harness.phases.conditions import MachineWatch, judge_conditions
 from harness.phases.conversation import log_tail
 from harness.phases.machine import describe_machine
 from harness.phases.reserve import run_gpus
+from harness.phases.script_inputs import link_shards, refuse_own, script_variables
 from harness.public.logs import parse_log
 from harness.public.runlog import RunLog
 from harness.record.canonical import canonical_digest
@@ -74,7 +75,8 @@ class Script:
 
 
 def seal_script(script: Path, run_dir: Path, *, artifact: str, variables: Mapping[str, str]) -> Script:
-    """Copy the script, read-only, into the run's folder. Raises ``UsageError`` when there is none."""
+    """Copy the script, read-only, into the run's folder. Raises ``UsageError`` for no script or a foreign variable."""
+    refuse_own(variables)
     if script.is_symlink() or not script.is_file():
         raise UsageError(f"{script} is no regular file.", remedy="Name a script: harness script train_gpt.py.")
     data = script.read_bytes()
@@ -104,10 +106,11 @@ def run_script(
     """
     started_at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     clock, watch = Ledger(), MachineWatch(run_gpus(track.hardware))
-    work, log = run_dir / "work", run_dir / "logs" / "script.log"
+    work, data, log = run_dir / "work", run_dir / "data", run_dir / "logs" / "script.log"
     work.mkdir()
+    link_shards(dataset, data)
     log.parent.mkdir(exist_ok=True)
-    with watch, Cell(_spec(script, track, dataset, seed, work, log), strict=track.official) as cell:
+    with watch, Cell(_spec(script, track, dataset, seed, work, data, log), strict=track.official) as cell:
         cell.start()
         _await_end(cell, track, clock, progress, log)
         killed = cell.kill("the script is over")
@@ -153,25 +156,14 @@ def limit_s(track: Track) -> float:
     return track.limits.setup_s + track.limits.train_s + track.limits.warmup_s + track.limits.eval_s
 
 
-def _spec(script: Script, track: Track, dataset: Dataset, seed: int, work: Path, log: Path) -> CellSpec:
-    threads = str(max(1, track.hardware.cpu_cores // track.ranks))
-    own = {
-        "DATA_PATH": str(dataset.folder),
-        "TOKENIZER_PATH": str(dataset.tokenizer),
-        "VOCAB_SIZE": str(dataset.vocab_size),
-        "MAX_WALLCLOCK_SECONDS": f"{track.limits.train_s:g}",
-        "SEED": str(seed),
-        "RUN_ID": LABEL,
-        "OMP_NUM_THREADS": threads,
-        "PYTHONUNBUFFERED": "1",
-    }
+def _spec(script: Script, track: Track, dataset: Dataset, seed: int, work: Path, data: Path, log: Path) -> CellSpec:
     return CellSpec(
         name="script",
         argv=(sys.executable, "-B", "-c", _START, str(work), str(script.path)),
-        env=dict(script.variables) | own,
+        env=dict(script.variables) | script_variables(track, dataset, seed, data),
         rank_env=rank_environments(track.ranks),
         policy=SandboxPolicy(
-            read=(script.path.parent, dataset.folder),
+            read=(script.path.parent, data, dataset.folder),
             write=(work,),
             network="loopback" if track.ranks > 1 else "none",
             devices=gpu_devices() if track.hardware.gpus else (),

@@ -2,8 +2,7 @@
 
 import msgspec
 import pytest
-from lab import markov_stream
-from process_lab import VOCAB, write_shard, zoo_track
+from process_lab import VOCAB, zoo_track
 
 from harness.cli.progress import Reporter
 from harness.cli.summary import render_summary
@@ -16,8 +15,10 @@ SCRIPT = """
 import glob, os, sys, time
 from pathlib import Path
 
-shards = glob.glob(os.path.join(os.environ["DATA_PATH"], "tiny_train_*.bin"))
-assert shards and os.environ["VOCAB_SIZE"] == "32" and os.environ["SEED"] == "7" and os.environ["RANK"] == "0"
+for part in "train", "val":
+    (shard,) = glob.glob(os.path.join(os.environ["DATA_PATH"], f"fineweb_{{part}}_*.bin"))
+    assert Path(shard).read_bytes().endswith(part.encode())
+assert os.environ["VOCAB_SIZE"] == "32" and os.environ["SEED"] == "7" and os.environ["RANK"] == "0"
 print("seed: 7")
 Path("final_model.int8.ptz").write_bytes(bytes(int(os.environ.get("MODEL_BYTES", "1000"))))
 {act}
@@ -28,14 +29,16 @@ print("final_int8_zlib_roundtrip_exact val_loss:2.07944154 val_bpb:1.23456789")
 
 def dataset(folder):
     folder.mkdir()
-    shard = write_shard(folder / "tiny_train_000000.bin", markov_stream(VOCAB, targets=500).tokens)
+    shards = {part: folder / f"tiny_{part}_000000.bin" for part in ("train", "val", "val_bytes")}
+    for part, path in shards.items():
+        path.write_bytes(b"shard " + part.encode())
     (folder / "tokenizer.model").write_bytes(b"")
     return Dataset(
         name="tiny",
         folder=folder,
         fingerprint="0" * 64,
         files={},
-        train_shards=(shard,),
+        train_shards=(shards["train"],),
         val_documents=1,
         val_bytes=1500,
         val_tokens=501,
@@ -77,7 +80,10 @@ def test_the_score_is_taken_from_the_script_and_labelled_everywhere(tmp_path):
     assert record.sizes.code_bytes == len((tmp_path / "train_gpt.py").read_bytes())
     assert verdict(record, "C1-CAUSAL") is Verdict.UNKNOWN
     assert "self-reported" in record.submission.name
-    assert "the script's own word" in render_summary(record, path=None, artifact=None)
+    summary = render_summary(record, path=None, artifact=None)
+    assert "the script's own word" in summary
+    assert "test-time training" not in summary
+    assert "budget" not in summary
     assert msgspec.json.decode(msgspec.json.encode(record), type=type(record)) == record
 
 
@@ -114,3 +120,10 @@ def test_what_is_broken_ends_in_a_rule(tmp_path, act, rule):
 def test_what_is_no_script_is_refused(tmp_path):
     with pytest.raises(UsageError, match="no regular file"):
         seal_script(tmp_path / "missing.py", tmp_path, artifact="*", variables={})
+
+
+@pytest.mark.parametrize("name", ["SEED", "DATA_PATH", "WORLD_SIZE", "MAX_WALLCLOCK_SECONDS"])
+def test_a_variable_that_the_referee_sets_is_not_lost_without_a_word(tmp_path, name):
+    with pytest.raises(UsageError, match=f"the referee sets {name}"):
+        run(tmp_path, variables={name: "3"})
+    assert not (tmp_path / "run" / "code").exists()
