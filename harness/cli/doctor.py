@@ -29,6 +29,8 @@ _LAYER_REMEDIES = {
     "   (in a container: start it with --security-opt seccomp=unconfined)",
 }
 
+_UNCOVER = "Needed for GPUs only: start the container with --security-opt unmask=ALL (podman)"
+
 State = Literal["ok", "missing", "note"]
 
 
@@ -138,6 +140,7 @@ def isolation_checks() -> Iterator[Check]:
     from harness.errors import HarnessError
     from harness.sandbox.cell import IN_FORCE, Cell
     from harness.sandbox.policy import SandboxPolicy
+    from harness.sandbox.restrict import FOREIGN_PROC
     from harness.sandbox.spec import CellSpec
 
     with tempfile.TemporaryDirectory(prefix="golf-doctor-") as scratch:
@@ -153,9 +156,12 @@ def isolation_checks() -> Iterator[Check]:
             return
     for layer, found in sorted(layers.items()):
         state: State = "ok" if found.startswith(IN_FORCE) else "missing"
+        remedy = "" if state == "ok" else _LAYER_REMEDIES.get(layer, "")
         if layer == "hard_kill" and "subreaper" in found:
-            state = "note"
-        yield Check("isolation", layer, state, found, "" if state == "ok" else _LAYER_REMEDIES.get(layer, ""))
+            state, remedy = "note", _LAYER_REMEDIES[layer]
+        if FOREIGN_PROC in found:
+            state, remedy = "note", _UNCOVER
+        yield Check("isolation", layer, state, found, remedy)
 
 
 def package_checks() -> Iterator[Check]:

@@ -50,10 +50,12 @@ def _run(queue: Queue, job: Job) -> int:
 
 def _run_command(job: Job, log: Path) -> tuple[int, bytes]:
     """The job's command in a child that dies with this worker. Returns its exit code and what it printed."""
-    libc = ctypes.CDLL(None)
+    libc, worker = ctypes.CDLL(None), os.getpid()
 
     def die_with_parent() -> None:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != worker:  # it was killed before the line above, and no signal will come
+            os._exit(1)
 
     with log.open("wb") as errors:
         child = subprocess.Popen(

@@ -13,6 +13,7 @@ from typing import Any
 from harness.sandbox import landlock, namespaces, private_root, seccomp
 
 LEFT_OFF = "missing: left off to find a fault"
+FOREIGN_PROC = "with the machine's /proc, as the kernel refuses another where parts of it are covered"
 Rules = list[tuple[Path, int]]
 _RIGHTS = {
     "read": landlock.READ,
@@ -44,7 +45,7 @@ def restrict_cell(order: dict[str, Any], refused: str) -> tuple[dict[str, str], 
         namespaces.drop_capabilities()
     if "no_new_privs" not in off:
         namespaces.forbid_new_privileges()
-    layers = {"hard_kill": "in force: PID namespace" if not refused else _no_namespace(refused)}
+    layers = {"hard_kill": _hard_kill(refused, mounts)}
     layers["rlimits"] = LEFT_OFF if "rlimits" in off else _set_limits(order["limits"])
     rules += [(path, landlock.READ if path == Path("/proc") else landlock.WRITE) for path in mounts]
     loopback = bool(order["loopback"])
@@ -95,8 +96,10 @@ def _filter(order: dict[str, Any], loopback: bool) -> str:
         return f"missing: {error.strerror or error}"
 
 
-def _no_namespace(refused: str) -> str:
-    return f"in force: subreaper and /proc walk ({refused})"
+def _hard_kill(refused: str, mounts: list[Path]) -> str:
+    if refused:
+        return f"in force: subreaper and /proc walk ({refused})"
+    return "in force: PID namespace" if Path("/proc") in mounts else f"in force: PID namespace, {FOREIGN_PROC}"
 
 
 def _network(filtered: str, refused: str, shared_root: str, loopback: bool) -> str:

@@ -2,14 +2,17 @@
 
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from harness.sandbox.cell import Cell
 from harness.sandbox.policy import SandboxPolicy
+from harness.sandbox.restrict import FOREIGN_PROC
 from harness.sandbox.spec import CellSpec
 
 WAYS = {"pid-namespace": True, "subreaper": False}
@@ -44,6 +47,13 @@ def running(program: str, log: Path, *, namespaced: bool = True, **changes) -> I
     with Cell(spec(program, log, **changes), strict=False, namespaced=namespaced) as cell:
         cell.start()
         yield cell
+
+
+@cache
+def has_own_proc() -> bool:
+    """Whether a cell gets a /proc of its own here; where a container's engine covers parts of /proc it does not."""
+    with tempfile.TemporaryDirectory() as folder, running("pass", Path(folder) / "log") as cell:
+        return FOREIGN_PROC not in cell.layers["hard_kill"]
 
 
 def wait_for(check, limit_s: float = 20.0):

@@ -2,10 +2,12 @@
 
 import json
 import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cells import WAYS, attempts, run_in_cell, running, wait_for
+from cells import WAYS, attempts, has_own_proc, run_in_cell, running, wait_for
 
 ways = pytest.mark.parametrize("namespaced", WAYS.values(), ids=WAYS)
 
@@ -99,7 +101,7 @@ def test_a_cell_with_gpus_gets_what_cuda_asks_for_and_no_more(log: Path, namespa
     )
     found = attempts(actions, log, namespaced=namespaced, before=before, devices=(Path("/dev/null"),))
     allowed = {name for name, result in found.items() if result.startswith("done")}
-    assert allowed == {"name a thread", "offer"}, found
+    assert allowed == {"offer"} | ({"name a thread"} if has_own_proc() or not namespaced else set()), found
     assert found["accept"] == "refused: PermissionError"
 
 
@@ -217,12 +219,23 @@ def test_shared_memory_does_not_reach_the_next_phase_or_the_machine(log: Path):
     assert found["note"].startswith("refused")
 
 
-def test_other_processes_are_out_of_sight_and_reach(log: Path):
-    referee = os.getpid()
+@pytest.fixture
+def outsider() -> Iterator[int]:
+    """Number of a process of this user that no process of a cell shares: in a container numbers are low outside too."""
+    sleepers = [subprocess.Popen(["sleep", "60"])]
+    while sleepers[-1].pid <= 64:
+        sleepers.append(subprocess.Popen(["sleep", "60"]))
+    yield sleepers[-1].pid
+    for sleeper in sleepers:
+        sleeper.kill()
+        sleeper.wait()
+
+
+def test_other_processes_are_out_of_sight_and_reach(log: Path, outsider: int):
     found = attempts(
         {
-            "signal": f"os.kill({referee}, 0)",
-            "its files": f"os.listdir('/proc/{referee}/fd')",
+            "signal": f"os.kill({outsider}, 0)",
+            "its files": f"os.listdir('/proc/{outsider}/fd')",
             "the first process's memory": "open('/proc/1/mem', 'r+b')",
             "the first process's files": "os.readlink('/proc/1/fd/1')",
             "its own": "len(os.listdir('/proc/self/fd')) > 0",
@@ -283,5 +296,5 @@ def test_every_layer_of_this_machine_is_named(log: Path):
             "seccomp",
         }
         assert all(state.startswith(("in force", "missing: ")) for state in cell.layers.values())
-        if cell.layers["hard_kill"] == "in force: PID namespace":
+        if cell.layers["hard_kill"].startswith("in force: PID namespace"):
             assert cell.layers["private_tmp"].endswith("in a root of its own")
