@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from harness.cli.program import program
 from harness.errors import UsageError
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
@@ -30,7 +31,9 @@ def command(name: str, as_json: bool) -> None:
         click.echo(json.dumps({"folder": str(folder), "files": files}))
         return
     click.echo(f"{folder} holds {', '.join(files)}.")
-    click.echo(f"Run it:  make submit SUBMISSION={name}   (or: harness submit --submission {name})")
+    click.echo(
+        f"Run it:  {program()} submit --submission {name}   (in the repository also: make submit SUBMISSION={name})"
+    )
     protocol = resources.files("harness").joinpath("protocol", "README.md")
     click.echo(f"Then start with eval_entry.py: the predictor. {protocol} explains each call.")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from harness.cli.program import from_here, program
 from harness.cli.progress import printable
 from harness.record.predicate import RunRecord, Score, SpanEntry
 from harness.rules import Verdict, rule
@@ -105,18 +106,13 @@ def _where(record: RunRecord, path: Path | None, artifact: Path | None) -> str:
     if missing:
         lines.append(f"WARNING: isolation layers missing on this machine: {', '.join(missing)} (`harness doctor`).")
     if artifact is not None:
-        lines.append(f"artifact: {_from_here(artifact)}")
+        lines.append(f"artifact: {from_here(artifact)}")
     if path is not None:
-        lines.append(f"record:   {_from_here(path)}")
-        lines.append(f"verify:   harness verify {_from_here(path)}   (all records: make verify)")
+        lines.append(f"record:   {from_here(path)}")
+        lines.append(f"verify:   {program()} verify {from_here(path)}   (all records: leave out the name)")
     return "\n".join(lines)
 
 
 def _table(rows: Iterable[tuple[str, ...]], headers: tuple[str, ...]) -> str:
     right = tuple("right" if h in {"bpb", "nats/token", "bytes", "seconds", "limit"} else "left" for h in headers)
     return tabulate(list(rows), headers=headers, tablefmt="simple", colalign=right, disable_numparse=True)
-
-
-def _from_here(path: Path) -> Path:
-    """The path as one would type it: relative where it lies below the working folder."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -47,7 +47,7 @@ def test_a_command_and_its_options_exist(place: str, line: str):
         used = {word.split("=")[0] for word in rest if word.startswith("--")}
         assert used <= known | {"--help"}, f"{command.name} knows {sorted(known)}"
     else:
-        assert words[0].split("/")[-1] in {"git", "cd", "pip", "python", "podman"}
+        assert words[0].split("/")[-1] in {"git", "cd", "pip", "podman", "python", "source"}
 
 
 def resolve(words: list[str]) -> tuple[click.Command, list[str]]:
