@@ -5,7 +5,8 @@
     python tests/bench/bench_eval_modes.py DATASET_FOLDER MODEL.bin --row "my idea:TTT_LR=0.02;EVAL_MODE=carry"
 
 DATASET_FOLDER is a built data set (`harness data list` shows where). Several models (seeds) give mean and sample
-standard deviation of the difference to the first row. Scored as the referee does (same chunks and nats), not audited.
+standard deviation of the difference to the first row. Scored as the referee does (same chunks and nats), not audited;
+`refereed_modes.py` scores them in the referee's own cells.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from eval_modes import ROWS, SEEDS_METHOD
 
 from harness.protocol.predictor import EvalContext
 from harness.scoring.nll import token_nats
@@ -25,54 +27,6 @@ from submission.eval.load import load_model
 from submission.eval.predictor import HybridPredictor
 
 HEADER_BYTES = 1024
-SEEDS_METHOD = {
-    "EVAL_MODE": "windows", "TTT_BATCH_WINDOWS": "0", "TTT_OPTIMISER": "sgd", "TTT_LR": "0.01",
-    "EVAL_CACHE_ORDERS": "",
-}  # fmt: skip
-ORDERS = {"EVAL_CACHE_ORDERS": "1,2,3,4,6"}
-MUON = {"TTT_OPTIMISER": "muon", "TTT_LR": "0.003", "TTT_BATCH_WINDOWS": "4"}
-ROWS = {
-    "seed's method": {},
-    "frozen": {"TTT_EPOCHS": "0"},
-    "1 epoch": {"TTT_EPOCHS": "1"},
-    "3 epochs": {"TTT_EPOCHS": "3"},
-    "frozen, overlap": {"TTT_EPOCHS": "0", "EVAL_MODE": "overlap"},
-    "frozen, sliding": {"TTT_EPOCHS": "0", "EVAL_MODE": "sliding"},
-    "frozen, carry": {"TTT_EPOCHS": "0", "EVAL_MODE": "carry"},
-    "frozen, EVAL_TEMP 0.9": {"TTT_EPOCHS": "0", "EVAL_TEMP": "0.9"},
-    "overlap": {"EVAL_MODE": "overlap"},
-    "sliding": {"EVAL_MODE": "sliding"},
-    "carry, keep": {"EVAL_MODE": "carry"},
-    "carry, recompute": {"EVAL_MODE": "carry", "EVAL_CARRY": "recompute"},
-    "carry, decay 0.5": {"EVAL_MODE": "carry", "EVAL_CARRY": "decay"},
-    "lr x3": {"TTT_LR": "0.03"},
-    "lr x10": {"TTT_LR": "0.1"},
-    "lr x10, linear to 0.1": {"TTT_LR": "0.1", "TTT_LR_SCHEDULE": "linear"},
-    "lr x10, clip 1": {"TTT_LR": "0.1", "TTT_GRAD_CLIP": "1"},
-    "4 windows a step": {"TTT_BATCH_WINDOWS": "4"},
-    "chunk of 4 windows": {"TTT_CHUNK_WINDOWS": "4"},
-    "momentum reset": {"TTT_MOMENTUM_RESET": "1"},
-    "momentum 0": {"TTT_MOMENTUM": "0", "TTT_LR": "0.1"},
-    "average 0.5": {"TTT_EMA": "0.5"},
-    "dynamics frozen": {"TTT_FREEZE": "dynamics"},
-    "embedding frozen": {"TTT_FREEZE": "embedding"},
-    "small x3": {"TTT_SMALL_LR": "3"},
-    "the last two blocks": {"TTT_FROM_BLOCK": "2"},
-    "LoRA 4, lr x10": {"TTT_LORA_RANK": "4", "TTT_LR": "0.1"},
-    "Muon 0.001": {"TTT_OPTIMISER": "muon", "TTT_LR": "0.001"},
-    "Muon 0.003": {"TTT_OPTIMISER": "muon", "TTT_LR": "0.003"},
-    "bias 1": {"EVAL_BIAS_LR": "1"},
-    "temperature learns": {"EVAL_TEMP_LR": "0.1"},
-    "frozen, cache": {"TTT_EPOCHS": "0"} | ORDERS,
-    "cache": ORDERS,
-    "cache of orders 2 and 4": {"EVAL_CACHE_ORDERS": "2,4"},
-    "4 windows a step, overlap": {"TTT_BATCH_WINDOWS": "4", "EVAL_MODE": "overlap"},
-    "4 windows a step, overlap, cache (recipe best)": {"TTT_BATCH_WINDOWS": "4", "EVAL_MODE": "overlap"} | ORDERS,
-    "Muon 0.003, 4 windows a step": MUON,
-    "Muon 0.003, 4 windows a step, cache (smoke)": MUON | ORDERS,
-    "Muon 0.003, 4 windows a step, overlap, cache": MUON | ORDERS | {"EVAL_MODE": "overlap"},
-    "windows twice as long": {"EVAL_SEQ_LEN": "512", "TTT_CHUNK_WINDOWS": "8", "EVAL_OVERLAP": "0"},
-}
 
 
 def main() -> None:
