@@ -174,7 +174,7 @@ def failures_named(
         if isinstance(error, WorkerFailure) and time.monotonic_ns() < deadline_ns:
             raise failure(context, name, str(error)) from None
         late = cell.kill("the limit", deadline_ns)
-        reason = f"not done after {limit_s:.1f} s (everything was killed {late.overshoot_ns / 1e6:.0f} ms after)"
+        reason = f"not done after {limit_s:.1f} s (everything was stopped {late.stop_ms:.0f} ms after)"
         remedy = "Use fewer adaptation epochs, or smaller steps."
         raise failure(context, name, reason, rule=A2_EVAL_CLOCK, remedy=remedy) from None
     except BrokenLogits as error:

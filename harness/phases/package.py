@@ -59,7 +59,7 @@ def package(context: RunContext, *, limit_s: float, budget: str) -> Sizes:
             cell.stop()  # what it would do after its DONE would not be on the clock
         except PhaseTimeout:
             late = cell.kill("the package limit", span.deadline_ns)
-            reason = f"not done after {limit_s:.1f} s (everything was killed {late.overshoot_ns / 1e6:.0f} ms after)"
+            reason = f"not done after {limit_s:.1f} s (everything was stopped {late.stop_ms:.0f} ms after)"
             rule = "A1-TRAIN-CLOCK" if budget == "train" else "A2-EVAL-CLOCK"
             raise failure(context, "package", reason, rule=rule, remedy="Package faster.") from None
         except (PhaseFailed, OSError) as error:

@@ -183,8 +183,8 @@ def _await_end(cell: Cell, track: Track, clock: Ledger, progress: Reporter, log:
                 late = cell.kill("the limit of the script", span.deadline_ns)
                 raise RuleBroken(
                     "A1-TRAIN-CLOCK",
-                    f"the script had not ended after {limit:g} s (everything was killed "
-                    f"{late.overshoot_ns / 1e6:.0f} ms after). Last lines of {log}:\n{log_tail(log)}",
+                    f"the script had not ended after {limit:g} s (everything was stopped "
+                    f"{late.stop_ms:.0f} ms after). Last lines of {log}:\n{log_tail(log)}",
                     remedy="MAX_WALLCLOCK_SECONDS holds the track's limit for training.",
                 )
             if any(codes):

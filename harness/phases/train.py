@@ -81,7 +81,7 @@ def _set_up(context: RunContext, cell: Cell) -> None:
             await_all(cell, Kind.READY, span.deadline_ns, _reporter(stage, limit_s))
         except PhaseTimeout:
             late = cell.kill("the set-up limit", span.deadline_ns)
-            reason = f"set-up took longer than {limit_s:g} s (killed {late.overshoot_ns / 1e6:.0f} ms after)"
+            reason = f"set-up took longer than {limit_s:g} s (stopped {late.stop_ms:.0f} ms after)"
             raise failure(
                 context, "train", reason, rule=A1_TRAIN_CLOCK, remedy="Compile less before ready()."
             ) from None
@@ -112,9 +112,7 @@ def _run_clock(context: RunContext, cell: Cell, shards: tuple[Path, ...], curve:
             cell.stop()  # what a rank would do after its DONE would not be on the clock
         except PhaseTimeout:
             late = cell.kill("the train limit", deadline_ns)
-            reason = (
-                f"not done after {limit_s:g} s (everything was killed {late.overshoot_ns / 1e6:.0f} ms after the limit)"
-            )
+            reason = f"not done after {limit_s:g} s (everything was stopped {late.stop_ms:.0f} ms after the limit)"
             remedy = "Stop earlier: session.remaining_s() tells how long is left."
             raise failure(context, "train", reason, rule=A1_TRAIN_CLOCK, remedy=remedy) from None
         except (PhaseFailed, OSError) as error:

@@ -45,7 +45,8 @@ def isolation_findings(context: RunContext) -> list[Finding]:
     missing = sorted(layer for layer, state in context.isolation.items() if not state.startswith(IN_FORCE))
     in_force = sorted(layer for layer, state in context.isolation.items() if state.startswith(IN_FORCE))
     survivors = sum(report.survivors for _, report in context.kills)
-    slowest_ms = max((report.overshoot_ns for _, report in context.kills), default=0) / 1e6
+    stop_ms = max((report.stop_ms for _, report in context.kills), default=0.0)
+    gone_ms = max((report.overshoot_ns for _, report in context.kills), default=0) / 1e6
     files = not set(missing) & set(FILE_LAYERS)
     network = bool(set(in_force) & set(NETWORK_LAYERS))
     return [
@@ -57,7 +58,8 @@ def isolation_findings(context: RunContext) -> list[Finding]:
         Finding(
             "S2-NO-SURVIVORS",
             Verdict.FAIL if survivors else Verdict.PASS,
-            f"{survivors} processes outlived {len(context.kills)} cells; slowest end {slowest_ms:.0f} ms.",
+            f"{survivors} processes outlived {len(context.kills)} cells; "
+            f"slowest stop {stop_ms:.0f} ms, all gone after {gone_ms:.0f} ms.",
         ),
         _held("A1-SETUP-NO-DATA", files, "shards are opened by the referee after READY of every rank."),
         _held("A4-TRAIN-NO-VAL", files, "no validation file is readable in training."),

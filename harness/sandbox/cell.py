@@ -24,6 +24,7 @@ from typing import Any
 from harness.errors import CouldNotCheck, RuleBroken
 from harness.protocol.channel import Channel
 from harness.sandbox.policy import STRICT
+from harness.sandbox.processes import Ending, StopWatch
 from harness.sandbox.spec import CellSpec, Inherited, KillReport, launcher_order
 from harness.sandbox.supervised import Supervised
 
@@ -139,15 +140,16 @@ class Cell:
     def _kill(self, reason: str, deadline_ns: int | None) -> KillReport:
         since_ns = time.monotonic_ns() if deadline_ns is None else deadline_ns
         self.exit_codes()
-        supervised, survivors, ended_ns = self._supervised, 0, time.monotonic_ns()
+        supervised, ending = self._supervised, Ending.now(0, StopWatch())
         if supervised is not None:
             if deadline_ns is not None:
                 self._grant_grace(supervised, deadline_ns)
-            survivors, ended_ns = supervised.kill_all()
+            ending = supervised.kill_all()
             self.exit_codes()
             self._codes = [_KILLED if code is None else code for code in self._codes]
         method = "PID namespace" if supervised is not None and supervised.namespaced else "subreaper and /proc walk"
-        return KillReport(reason, max(0, ended_ns - since_ns), survivors, method)
+        stopped_ns, ended_ns = (max(0, at_ns - since_ns) for at_ns in (ending.stopped_ns, ending.ended_ns))
+        return KillReport(reason, ended_ns, ending.survivors, method, stopped_ns)
 
     def _grant_grace(self, supervised: Supervised, deadline_ns: int) -> None:
         """TERM to all, then the grace from the deadline on, cut short when all ranks are gone."""

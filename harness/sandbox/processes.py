@@ -10,21 +10,53 @@ import contextlib
 import os
 import signal
 import time
-from pathlib import Path
+from dataclasses import dataclass
 
 TERM_ALL = b"TERM"  # the referee's word to the first process of a cell
 _PATIENCE_S = 5.0
+_STATE, _PARENT, _FLAGS, _THREADS = 0, 1, 6, 17  # among the fields of /proc/PID/stat that follow the name
+_DEAD = (b"Z", b"X")
+_EXITING = 0x4  # PF_EXITING: inside the kernel's exit, from which no thread returns to its program
 
 
 def children_of_all() -> dict[int, list[int]]:
-    """Parent -> children, for every process that is not a zombie."""
+    """Parent -> children, for every process that is not a zombie; one whose first thread alone ended is none."""
     found: dict[int, list[int]] = {}
     for name in filter(str.isdigit, os.listdir("/proc")):  # noqa: PTH208 - quick, in the middle of a kill
         with contextlib.suppress(OSError, ValueError):
-            after_name = Path("/proc", name, "stat").read_bytes().rpartition(b")")[2].split()
-            if after_name[0] not in (b"Z", b"X"):
-                found.setdefault(int(after_name[1]), []).append(int(name))
+            fields = _fields(f"/proc/{name}/stat")
+            if fields[_STATE] not in _DEAD or int(fields[_THREADS]) > 1:
+                found.setdefault(int(fields[_PARENT]), []).append(int(name))
     return found
+
+
+def can_run(pids: list[int]) -> bool:
+    """Whether a thread of these processes may still run an instruction of its program.
+
+    None that is dead or on its way out can. Waiting in the kernel or being stopped is no end: only what is known to be
+    over counts as over.
+    """
+    return any(_thread_can_run(f"/proc/{pid}/task/{name}/stat") for pid in pids for name in _threads(pid))
+
+
+def _threads(pid: int) -> list[str]:
+    try:
+        return os.listdir(f"/proc/{pid}/task")  # noqa: PTH208 - quick, in the middle of a kill
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def _thread_can_run(stat: str) -> bool:
+    try:
+        fields = _fields(stat)
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return fields[_STATE] not in _DEAD and not int(fields[_FLAGS]) & _EXITING
+
+
+def _fields(stat: str) -> list[bytes]:
+    with open(stat, "rb", buffering=0) as file:  # noqa: PTH123 - quick, in the middle of a kill
+        return file.read().rpartition(b")")[2].split()
 
 
 def descendants(root: int) -> list[int]:
@@ -44,13 +76,56 @@ def signal_all(pids: list[int], number: int) -> None:
             os.kill(pid, number)
 
 
-def kill_tree(root: int) -> int:
-    """Kill every descendant of ``root``; the number still alive after five seconds (0 when all are dead)."""
+@dataclass
+class StopWatch:
+    """When the processes of a cell stopped for good, from looks at them.
+
+    stopped_ns: end (monotonic) of the first look from which on none found a thread that can run; 0 while less than two
+                looks agree, for a process could be started behind a single one
+    """
+
+    stopped_ns: int = 0
+    _since_ns: int = 0
+
+    def look(self, pids: list[int]) -> None:
+        """Look at all processes that are left."""
+        if can_run(pids):
+            self._since_ns = self.stopped_ns = 0
+        elif self._since_ns:
+            self.stopped_ns = self._since_ns
+        else:
+            self._since_ns = time.monotonic_ns()
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a kill went: what is left after the wait for it, and times (monotonic, ns).
+
+    stopped_ns: from then on no thread ran an instruction of its program; not before the end where that is not known
+    ended_ns:   all was dead and reaped, or the wait was given up
+    """
+
+    survivors: int
+    stopped_ns: int
+    ended_ns: int
+
+    @classmethod
+    def now(cls, survivors: int, watch: StopWatch) -> Ending:
+        """It is over, or given up; what was not seen to stop before stopped now."""
+        ended_ns = time.monotonic_ns()
+        return cls(survivors, watch.stopped_ns if watch.stopped_ns and not survivors else ended_ns, ended_ns)
+
+
+def kill_tree(root: int) -> Ending:
+    """Kill every descendant of ``root``, and give up after five seconds."""
     until = time.monotonic() + _PATIENCE_S
+    watch = StopWatch()
     while alive := descendants(root):
         if time.monotonic() > until:
-            return len(alive)
+            return Ending.now(len(alive), watch)
         signal_all(alive, signal.SIGSTOP)
-        signal_all(descendants(root), signal.SIGKILL)
+        alive = descendants(root)
+        signal_all(alive, signal.SIGKILL)
+        watch.look(alive)
         time.sleep(0.001)
-    return 0
+    return Ending.now(0, watch)

@@ -33,15 +33,26 @@ class CellSpec:
 class KillReport:
     """How a cell ended.
 
-    overshoot_ns: from the deadline (without one: from the call) until the last process was dead
+    Times count from the deadline, without one from the call. The stop is what fairness asks for; the driver of a GPU
+    takes a while longer to give its memory back.
+
+    overshoot_ns: until the last process was dead and reaped
     survivors:    processes still alive when the referee gave up waiting; 0 is the only good number
     method:       "PID namespace", or "subreaper and /proc walk"
+    stopped_ns:   until no thread could run an instruction of its program any more; ``None`` in what was written before
+                  this was measured
     """
 
     reason: str
     overshoot_ns: int
     survivors: int
     method: str
+    stopped_ns: int | None = None
+
+    @property
+    def stop_ms(self) -> float:
+        """The stop in milliseconds; the overshoot, which is never less, where only that is known."""
+        return (self.overshoot_ns if self.stopped_ns is None else self.stopped_ns) / 1e6
 
 
 @dataclass(frozen=True)

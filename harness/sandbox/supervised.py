@@ -18,9 +18,18 @@ from pathlib import Path
 from typing import Any
 
 from harness.sandbox import namespaces
-from harness.sandbox.processes import TERM_ALL, children_of_all, descendants, kill_tree, signal_all
+from harness.sandbox.processes import (
+    TERM_ALL,
+    Ending,
+    StopWatch,
+    children_of_all,
+    descendants,
+    kill_tree,
+    signal_all,
+)
 
 DEATH_LIMIT_S = 5.0
+_LOOK_EVERY_MS = 1
 _LAUNCHER = Path(__file__).resolve().with_name("launcher.py")
 _MESSAGE_BYTES = 65536
 
@@ -95,14 +104,10 @@ class Supervised:
         else:
             signal_all(descendants(self.pid), signal.SIGKILL)
 
-    def kill_all(self) -> tuple[int, int]:
-        """KILL, then the proof: the number of survivors, and when (monotonic, ns) the last process was seen dead."""
+    def kill_all(self) -> Ending:
+        """KILL, then the proof that nothing is left, with the times of its stop and its end."""
         self.stop()
-        if self.namespaced:
-            survivors = 0 if self._await_first() else len(descendants(self.pid))
-        else:
-            survivors = kill_tree(self.pid)
-        ended_ns = time.monotonic_ns()
+        ending = self._await_first() if self.namespaced else kill_tree(self.pid)
         self._cut_lifeline()
         try:
             self._process.wait(DEATH_LIMIT_S)
@@ -110,8 +115,7 @@ class Supervised:
             self._process.kill()
             self._process.wait()
         self._launchers.discard(self.pid)
-        strays = self._kill_strays()
-        return survivors + strays, time.monotonic_ns() if strays else ended_ns
+        return ending if self.namespaced else self._kill_strays(ending)
 
     def close(self) -> None:
         """Give up the descriptors; after ``kill_all``."""
@@ -121,16 +125,25 @@ class Supervised:
             os.close(self._first_fd)
             self._first_fd = -1
 
-    def _await_first(self) -> bool:
-        """Whether the first process ended in time; the kernel lets it end only after all others of its namespace."""
+    def _await_first(self) -> Ending:
+        """Wait for the first process; the kernel lets it end only after all others of its namespace are reaped.
+
+        A process that holds a GPU takes long to be reaped: the driver tears its context down inside its exit. So the
+        stop is looked for meanwhile.
+        """
         poll = select.poll()
         poll.register(self._first_fd, select.POLLIN)
-        return bool(poll.poll(int(DEATH_LIMIT_S * 1000)))
+        until = time.monotonic() + DEATH_LIMIT_S
+        watch = StopWatch()
+        while not poll.poll(_LOOK_EVERY_MS):
+            left = descendants(self.pid)
+            if time.monotonic() > until:
+                return Ending.now(len(left), watch)
+            watch.look(left)
+        return Ending.now(0, watch)
 
-    def _kill_strays(self) -> int:
+    def _kill_strays(self, ending: Ending) -> Ending:
         """Without a namespace a cell can kill its supervisor; what it left then comes to the referee as a child."""
-        if self.namespaced:
-            return 0
         until = time.monotonic() + DEATH_LIMIT_S
         while strays := [
             pid
@@ -138,14 +151,15 @@ class Supervised:
             if pid not in self._older_children and pid not in self._launchers
         ]:
             if time.monotonic() > until:
-                return len(strays)
+                return Ending.now(ending.survivors + len(strays), StopWatch())
             for pid in strays:
                 kill_tree(pid)
             signal_all(strays, signal.SIGKILL)
             for pid in strays:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)
-        return 0
+            ending = Ending.now(ending.survivors, StopWatch())
+        return ending
 
     def _cut_lifeline(self) -> None:
         if self._lifeline >= 0:

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from harness.config.tracks import load_track
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
 from harness.phases.conversation import failure
 from harness.phases.run import nothing_half_written
+from harness.phases.trained import recall
 from harness.record import Intent, announce, open_signing_key, store, verify_folder
 from harness.record.canonical import write_atomic
 from harness.rules import Verdict
@@ -97,6 +99,9 @@ def test_a_run_is_resumed_after_its_training_and_only_once(house: Path):
     assert [span.name for span in record.spans if span.budget == "train"] == ["train"]
     assert {budget.name for budget in record.budgets if budget.used_s > 0} == {"train", "eval"}
     assert record.loss_curve is not None
+    (ends,) = [finding.message for finding in record.findings if finding.rule == "S2-NO-SURVIVORS"]
+    stop_ms, gone_ms = map(int, re.search(r"slowest stop (\d+) ms, all gone after (\d+) ms", ends).groups())
+    assert stop_ms <= gone_ms
     assert verify_folder(house / "records").verdict in (Verdict.PASS, Verdict.WARN)
     with pytest.raises(CouldNotCheck, match="nothing sound to continue"):
         tiny_run.resume_tiny(house, outcome.run_dir.name)
@@ -104,6 +109,14 @@ def test_a_run_is_resumed_after_its_training_and_only_once(house: Path):
 
 def change_json(path: Path, **changes) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_a_run_of_a_version_that_measured_no_stop_is_not_lost(house: Path):
+    (run,) = house.glob("runs/*")
+    kills = json.loads((run / "trained.json").read_text())["kills"]
+    assert all(report.pop("stopped_ns") <= report["overshoot_ns"] for _, report in kills)
+    change_json(run / "trained.json", kills=kills)
+    assert [report.stop_ms for _, report in recall(run).kills] == [end["overshoot_ns"] / 1e6 for _, end in kills]
 
 
 CHANGES = {
