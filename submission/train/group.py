@@ -19,10 +19,14 @@ class LostRank(RuntimeError):
 
 
 def join(world_size: int, device: torch.device) -> None:
-    """Meet the other ranks at the address in the environment; nothing to do for one rank. Raises ``LostRank``."""
+    """Meet the other ranks at the address in the environment; nothing to do for one rank. Raises ``LostRank``.
+
+    On a GPU tensors there go through NCCL and tensors of the host through Gloo: a number that only Python needs then
+    waits for no kernel.
+    """
     if world_size > 1:
         with _others():
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+            dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
 
 
 def world_size() -> int:
@@ -43,17 +47,17 @@ def sum_over_ranks(value: Tensor) -> None:
 
 def gather_from_ranks(mine: Tensor) -> Tensor:
     """All ranks' tensors of one shape (n, …) as one, (ranks · n, …), in their order. Raises ``LostRank``."""
-    parts = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
+    whole = mine.new_empty(world_size() * len(mine), *mine.shape[1:])
     with _others():
-        dist.all_gather(parts, mine.contiguous())
-    return torch.cat(parts)
+        dist.all_gather_into_tensor(whole, mine.contiguous())
+    return whole
 
 
-def agree(value: float, device: torch.device) -> float:
-    """Rank 0's value, on all ranks. Raises ``LostRank``."""
+def agree(value: float) -> float:
+    """Rank 0's value, on all ranks; it stays on the host, so no rank waits for its GPU. Raises ``LostRank``."""
     if world_size() == 1:
         return value
-    shared = torch.tensor([value], dtype=torch.float64, device=device)
+    shared = torch.tensor([value], dtype=torch.float64)
     with _others():
         dist.broadcast(shared, 0)
     return float(shared)

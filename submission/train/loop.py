@@ -18,6 +18,7 @@ from ..model.attend import attention_backend
 from ..model.mamba3 import Mamba3
 from .batches import Windows, map_shard
 from .group import agree
+from .readback import Readback
 from .schedule import Schedule
 from .telemetry import Line, Telemetry
 from .trainer import Trainer
@@ -93,22 +94,25 @@ def run_steps(session: TrainSession, trainer: Trainer, batches: Iterator[Tensor]
 
     A step's loss is read after the next step is on its way, so that the GPU never waits for Python.
     """
-    config, schedule = trainer.config, Schedule(trainer.config)
-    watch = LossWatch(config.vocab_size)
-    unread: deque[tuple[Line, Tensor, dict[str, Tensor]]] = deque()
+    config, behind = trainer.config, 0 if trainer.device.type == "cpu" else 1
+    schedule, watch = Schedule(config, behind), LossWatch(config.vocab_size)
+    unread: deque[tuple[Line, Readback]] = deque()
     step = 0
     while True:
-        multiplier = agree(schedule.multiplier(step, session.elapsed_s(), session.remaining_s()), trainer.device)
+        multiplier = agree(schedule.multiplier(step, session.elapsed_s(), session.remaining_s()))
         if multiplier <= 0 or (config.iterations and step >= config.iterations):
             break
         quantised = multiplier < config.late_qat_threshold
         loss = trainer.step(next(batches), multiplier, schedule.momentum(step), quantised)
         step += 1
         line: Line = {"step": step, "tokens": step * config.train_batch_tokens, "lr": multiplier}
+        numbers = {"loss": loss}
         if len(held_out) and step % HELD_OUT_EVERY == 0:
-            line["held_out_loss"] = trainer.held_out_loss(held_out)
-        unread.append((line, loss, trainer.gradient_norms() if step % NORMS_EVERY == 0 else {}))
-        if len(unread) > 1 or trainer.device.type == "cpu":
+            numbers["held_out_loss"] = trainer.held_out_loss(held_out)
+        if step % NORMS_EVERY == 0:
+            numbers |= {f"grad_norm/{role}": norm for role, norm in trainer.gradient_norms().items()}
+        unread.append((line, Readback(numbers)))
+        if len(unread) > behind:
             yield _read(session, trainer, schedule, watch, *unread.popleft())
     while unread:
         yield _read(session, trainer, schedule, watch, *unread.popleft())
@@ -120,17 +124,15 @@ def _read(
     schedule: Schedule,
     watch: LossWatch,
     line: Line,
-    loss: Tensor,
-    norms: dict[str, Tensor],
+    numbers: Readback,
 ) -> Line:
     """Complete a step's line of telemetry and show it."""
     step, tokens = int(line["step"]), int(line["tokens"])
-    value = float(loss)
-    watch.see(step, value)
+    values = numbers.read()
+    watch.see(step, values["loss"])
     elapsed = session.elapsed_s()
-    line |= {"loss": value, "s": round(elapsed, 3), "tokens_per_s": round(tokens / max(elapsed, 1e-9))}
-    line |= {f"grad_norm/{role}": float(norm) for role, norm in norms.items()}
-    _report(session, trainer.config, step, tokens, value, schedule)
+    line |= values | {"s": round(elapsed, 3), "tokens_per_s": round(tokens / max(elapsed, 1e-9))}
+    _report(session, trainer.config, step, tokens, values["loss"], schedule)
     return line
 
 

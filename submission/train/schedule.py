@@ -23,9 +23,11 @@ class Schedule:
     fall cannot be done any more, the multiplier goes linearly to zero in the time that is left, and ``by_clock`` says
     that the run is not reproducible. A slow start or a pause that later steps make good changes nothing.
     With ITERATIONS = 0 the fall is by the clock alone: over the time of WARMDOWN_ITERS steps at the present pace.
+    ``behind`` says how many steps the device still has to do when the host asks for the next; their time is spent.
     """
 
     config: Config
+    behind: int = 0
     by_clock: bool = False
     _starts: deque[float] = field(default_factory=lambda: deque(maxlen=PACE_STEPS + 1))
     _fall: tuple[float, float] | None = None
@@ -33,11 +35,12 @@ class Schedule:
     def multiplier(self, step: int, elapsed_s: float, remaining_s: float) -> float:
         """Factor in [0, 1] for this step, called once before each; 0 means stop."""
         c = self.config
-        remaining_s -= c.train_clock_margin_s
         self._starts.append(elapsed_s)
+        pace_s = self._pace_s()
+        remaining_s -= c.train_clock_margin_s + self.behind * pace_s
         warmdown = max(1, c.warmdown_iters)
         planned = min(warmdown, c.iterations - step) if c.iterations else warmdown
-        possible = remaining_s / pace_s if (pace_s := self._pace_s()) else warmdown
+        possible = remaining_s / pace_s if pace_s else warmdown
         left = planned / warmdown
         if not c.iterations:
             left = min(1.0, possible / warmdown)

@@ -52,6 +52,8 @@ class Trainer:
     def step(self, batch: Tensor, lr_scale: float, momentum: float, quantised: bool) -> Tensor:
         """One optimiser step on this rank's windows (n, length + 1). Returns the mean loss over all ranks, nats.
 
+        Each rank's loss counts one part in ``world_size``, so that sums over the ranks are means.
+
         The gradients stay readable until the next step.
         """
         self.model.zero_grad(set_to_none=True)
@@ -59,8 +61,9 @@ class Trainer:
         total = torch.zeros((), device=self.device)
         with self.qat.in_place(quantised):
             for part in torch.split(batch, self.config.train_micro_batch):
-                total += self._accumulate(part, len(part) / len(batch))
-        self._average_gradients(total)
+                total += self._accumulate(part, len(part) / len(batch) / self.world_size)
+        if self.world_size > 1:
+            self._sum_gradients(total)
         for group in self.adam.param_groups:
             group["lr"] = group["base_lr"] * lr_scale
         self.adam.step()
@@ -71,17 +74,17 @@ class Trainer:
 
     def gradient_norms(self) -> dict[str, Tensor]:
         """Norm of the last step's gradient by role, still on the device."""
-        squares = {role: torch.zeros((), device=self.device) for role in ROLES}
-        for name, parameter in self.model.named_parameters():
-            if parameter.grad is not None:
-                squares[role_of(name)] += parameter.grad.square().sum()
-        return {role: square.sqrt() for role, square in squares.items()}
+        graded = [(role_of(n), p.grad) for n, p in self.model.named_parameters() if p.grad is not None]
+        norms: dict[str, list[Tensor]] = {role: [torch.zeros((), device=self.device)] for role in ROLES}
+        for (role, _), norm in zip(graded, torch._foreach_norm([gradient for _, gradient in graded]), strict=True):
+            norms[role].append(norm)
+        return {role: torch.stack(parts).norm() for role, parts in norms.items()}
 
     @torch.no_grad()
-    def held_out_loss(self, windows: Tensor) -> float:
-        """Mean loss on the held-out slice of the train set."""
+    def held_out_loss(self, windows: Tensor) -> Tensor:
+        """Mean loss on the held-out slice of the train set, shape (), still on the device."""
         parts = torch.split(windows.to(self.device), self.config.train_micro_batch)
-        return sum(float(self._loss(part)) * len(part) for part in parts) / len(windows)
+        return torch.stack([self._loss(part) * (len(part) / len(windows)) for part in parts]).sum()
 
     def warm_up(self, held_out_windows: int) -> None:
         """Run everything that the clock will see on synthetic tokens, then restore: nothing compiles inside it."""
@@ -120,16 +123,15 @@ class Trainer:
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
-    def _average_gradients(self, total: Tensor) -> None:
-        if self.world_size == 1:
-            return
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        flat = torch.cat([g.flatten() for g in gradients] + [total.view(1).to(gradients[0].dtype)])
+    def _sum_gradients(self, total: Tensor) -> None:
+        """Add up gradients and loss over the ranks as one message; the gradients become views of it."""
+        graded = [(p, p.grad) for p in self.model.parameters() if p.grad is not None]
+        flat = torch.cat([g.flatten() for _, g in graded] + [total.view(1)])
         sum_over_ranks(flat)
-        flat /= self.world_size
-        pieces = torch.split(flat, [g.numel() for g in gradients] + [1])
-        torch._foreach_copy_(gradients, [piece.view_as(g) for piece, g in zip(pieces, gradients, strict=False)])
-        total.copy_(flat[-1])
+        *pieces, loss = torch.split(flat, [g.numel() for _, g in graded] + [1])
+        for (parameter, gradient), piece in zip(graded, pieces, strict=True):
+            parameter.grad = piece.view_as(gradient)
+        total.copy_(loss[0])
 
 
 def split_parameters(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:

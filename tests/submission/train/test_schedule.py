@@ -10,11 +10,11 @@ from submission.train.schedule import Schedule
 LIMIT_S, MARGIN_S = 90.0, 4.0
 
 
-def run(step_seconds, **changes) -> tuple[list[float], float, Schedule]:
+def run(step_seconds, behind: int = 0, **changes) -> tuple[list[float], float, Schedule]:
     """(multipliers, seconds at the end, the schedule) of a run whose step ``i`` takes ``step_seconds(i)``."""
     changes = {"iterations": 480, "warmdown_iters": 280, "train_clock_margin_s": MARGIN_S} | changes
     config = small_config(**changes)
-    schedule, now, multipliers = Schedule(config), 0.0, []
+    schedule, now, multipliers = Schedule(config, behind), 0.0, []
     while True:
         multiplier = schedule.multiplier(len(multipliers), now, LIMIT_S - now)
         if multiplier <= 0 or (config.iterations and len(multipliers) >= config.iterations):
@@ -64,3 +64,10 @@ def test_without_iterations_the_fall_takes_the_time_of_warmdown_steps_whatever_t
     assert multipliers[: -len(falling)] == [1.0] * (len(multipliers) - len(falling))
     assert falling == sorted(falling, reverse=True)
     assert end == pytest.approx(LIMIT_S - MARGIN_S, abs=0.2)
+
+
+def test_a_step_that_the_device_still_has_to_do_ends_within_the_clock():
+    """The host asks for a step while the device is one behind: when the last one was asked for, two are left."""
+    seconds = 0.7
+    _, asked_at, _ = run(lambda i: seconds, behind=1, iterations=0, warmdown_iters=20)
+    assert LIMIT_S - MARGIN_S - 2 * seconds <= asked_at <= LIMIT_S - MARGIN_S
