@@ -1,19 +1,25 @@
 """Several ranks over gloo, started by torchrun, train as one process does."""
 
 import json
+import multiprocessing
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from submission.train.group import LostRank, agree, join, sum_over_ranks
+from submission.train.owners import balanced
 
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = ROOT / "tests" / "support" / "gloo_training.py"
 
 
-def losses(world: int, folder: Path) -> list[list[float]]:
-    """The losses that each rank saw."""
+def trained(world: int, folder: Path) -> list[dict]:
+    """What each rank saw."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}", str(SCRIPT)]
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests" / "support")]), "OMP_NUM_THREADS": "1",
@@ -24,12 +30,55 @@ def losses(world: int, folder: Path) -> list[list[float]]:
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
-    return losses(1, tmp_path_factory.mktemp("alone"))[0]
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    return trained(1, tmp_path_factory.mktemp("alone"))[0]
 
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_ranks_reach_the_losses_of_a_single_process(world, alone, tmp_path):
     """Float32 sums in another order; six steps, the last two with quantised weights."""
-    for mine in losses(world, tmp_path):
-        assert mine == pytest.approx(alone, rel=2e-4)
+    ranks = trained(world, tmp_path)
+    for mine in ranks:
+        assert mine["losses"] == pytest.approx(alone["losses"], rel=2e-4)
+        assert mine["agreed"] == alone["agreed"] == 0.1
+    assert len({mine["weights"] for mine in ranks}) == 1
+
+
+def leave(rank: int, store: str) -> None:
+    """Three ranks agree twice; rank 2 is gone before the second time."""
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "3", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": store}
+    join(3, torch.device("cpu"))
+    agree(1.0)
+    if rank == 2:
+        os._exit(7)
+    try:
+        for _ in range(100):
+            agree(1.0)
+            sum_over_ranks(torch.ones(4))
+    except LostRank:
+        os._exit(5)
+    os._exit(0)
+
+
+def test_ranks_that_lose_another_say_so():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    context = multiprocessing.get_context("spawn")
+    ranks = [context.Process(target=leave, args=(rank, port)) for rank in range(3)]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join(timeout=100)
+    assert [process.exitcode for process in ranks] == [5, 5, 7]
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 8, 40])
+def test_work_is_dealt_out_by_what_it_costs(ranks):
+    """Every piece has an owner, and the fullest rank has no more than 4/3 of what the best deal could reach."""
+    costs = [7] * 7 + [9] * 5 + [3] * 5 + [1] * 4 + [2] * 11
+    owners = balanced(costs, ranks)
+    assert len(owners) == len(costs)
+    assert set(owners) <= set(range(ranks))
+    load = [sum(cost for cost, owner in zip(costs, owners, strict=True) if owner == rank) for rank in range(ranks)]
+    assert max(load) <= 4 / 3 * max(max(costs), -(-sum(costs) // ranks))
