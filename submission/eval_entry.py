@@ -3,7 +3,6 @@
 import os
 
 import torch
-import torch.distributed as dist
 
 from harness.protocol.predictor import EvalContext, Predictor
 from harness.protocol.serve import serve_predictor
@@ -12,6 +11,7 @@ from .config import load_config
 from .eval.compile_cache import use_compile_cache
 from .eval.load import load_model
 from .eval.predictor import HybridPredictor
+from .train.group import join
 
 
 def build(context: EvalContext) -> Predictor:
@@ -25,8 +25,7 @@ def build(context: EvalContext) -> Predictor:
     if gpus:
         torch.cuda.set_device(context.rank)
     device = torch.device("cuda", context.rank) if gpus else torch.device("cpu")
-    if context.world_size > 1:
-        dist.init_process_group("nccl" if gpus else "gloo")
+    join(context.world_size, device)
     return HybridPredictor(load_model(context, config).to(device), config, context)
 
 

@@ -1,6 +1,7 @@
 """Several processes that evaluate one stream: windows are sharded inside a chunk, gradients summed, order unchanged.
 
 Rank 0 talks to the referee and tells the others what comes; they hold the same weights and take the same steps.
+What comes is told from host to host, so that the others launch it while their GPUs still work.
 """
 
 from __future__ import annotations
@@ -33,20 +34,20 @@ class Ranks:
         """All ranks' shares in order, on every rank."""
         if self.size == 1:
             return share
-        parts = [torch.empty_like(share) for _ in range(self.size)]
-        dist.all_gather(parts, share.contiguous())
-        return torch.cat(parts)
+        whole = share.new_empty(self.size * len(share), *share.shape[1:])
+        dist.all_gather_into_tensor(whole, share.contiguous())
+        return whole
 
     def sum_all(self, tensors: list[Tensor]) -> None:
         """Sum each tensor over the ranks, in place, as one message a dtype."""
         if self.size == 1:
             return
-        for dtype in {t.dtype for t in tensors}:
+        for dtype in dict.fromkeys(t.dtype for t in tensors):  # in one order on all ranks
             same = [t for t in tensors if t.dtype == dtype]
             flat = torch.cat([t.flatten() for t in same])
             dist.all_reduce(flat)
-            for tensor, part in zip(same, torch.split(flat, [t.numel() for t in same]), strict=True):
-                tensor.copy_(part.view_as(tensor))
+            parts = torch.split(flat, [t.numel() for t in same])
+            torch._foreach_copy_(same, [part.view_as(tensor) for tensor, part in zip(same, parts, strict=True)])
 
     def from_first(self, tensor: Tensor) -> Tensor:
         """Rank 0's values, in place, on every rank."""
@@ -58,23 +59,16 @@ class Ranks:
         """Rank 0: tell the others what comes, with int64 tokens (rows, n) where the order needs them."""
         if self.size > 1:
             shape = (0, 0) if tokens is None else (tokens.shape[0], tokens.shape[1])
-            head = torch.tensor([int(order), *shape])
-            dist.broadcast(head.to(self._device(tokens)), 0)
+            dist.broadcast(torch.tensor([int(order), *shape]), 0)
             if tokens is not None:
                 dist.broadcast(tokens.contiguous(), 0)
 
     def next_order(self, device: torch.device) -> tuple[Order, Tensor]:
         """The other ranks: wait for an order. The tokens are empty where it has none."""
-        head = torch.zeros(3, dtype=torch.int64, device=device)
+        head = torch.zeros(3, dtype=torch.int64)
         dist.broadcast(head, 0)
         order, rows, count = head.tolist()
         tokens = torch.zeros(rows, count, dtype=torch.int64, device=device)
         if count:
             dist.broadcast(tokens, 0)
         return Order(order), tokens
-
-    @staticmethod
-    def _device(tokens: Tensor | None) -> torch.device:
-        if dist.get_backend() == "nccl":
-            return torch.device("cuda", torch.cuda.current_device())
-        return torch.device("cpu") if tokens is None else tokens.device
