@@ -46,6 +46,14 @@ def test_a_command_and_its_options_exist(place: str, line: str):
         known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
         used = {word.split("=")[0] for word in rest if word.startswith("--")}
         assert used <= known | {"--help"}, f"{command.name} knows {sorted(known)}"
+        given, left, _ = command.make_parser(click.Context(command)).parse_args(
+            [word for word in rest if word != "--help"]
+        )
+        assert not left, f"{command.name} takes no {left}"
+        positional = [
+            str(given.get(parameter.name)) for parameter in command.params if isinstance(parameter, click.Argument)
+        ]
+        assert not re.search(r"'[\d.]+'", " ".join(positional)), "a number after an option that takes none"
     else:
         assert words[0].split("/")[-1] in {"git", "cd", "pip", "podman", "python", "source"}
 
