@@ -12,6 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ..train.group import gather_from_ranks
+
 
 class Order(IntEnum):
     """What rank 0 tells the others to do next."""
@@ -34,9 +36,7 @@ class Ranks:
         """All ranks' shares in order, on every rank."""
         if self.size == 1:
             return share
-        whole = share.new_empty(self.size * len(share), *share.shape[1:])
-        dist.all_gather_into_tensor(whole, share.contiguous())
-        return whole
+        return gather_from_ranks(share)
 
     def sum_all(self, tensors: list[Tensor]) -> None:
         """Sum each tensor over the ranks, in place, as one message a dtype."""

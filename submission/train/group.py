@@ -13,6 +13,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+# PyTorch 2.13 renamed it and warns at each use of the old name.
+_all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+
 
 class LostRank(RuntimeError):
     """Another rank of the group is gone."""
@@ -49,7 +52,7 @@ def gather_from_ranks(mine: Tensor) -> Tensor:
     """All ranks' tensors of one shape (n, …) as one, (ranks · n, …), in their order. Raises ``LostRank``."""
     whole = mine.new_empty(world_size() * len(mine), *mine.shape[1:])
     with _others():
-        dist.all_gather_into_tensor(whole, mine.contiguous())
+        _all_gather(whole, mine.contiguous())
     return whole
 
 

@@ -7,13 +7,14 @@ import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
+COLLECTIVES = "collectives"
 PARTS = (  # the first pattern that fits decides
     ("scan backward", r"state_backward|query_key_backward|value_backward|siso_scan_backward"),
     ("scan forward", r"scan_forward|siso_scan"),
     ("attention", r"flash|fmha|attention|sdpa"),
     ("loss", r"^_row|softmax|nll|cross_entropy"),
     ("optimiser", r"multi_tensor|foreach|adam|lerp"),
-    ("collectives", r"nccl|gloo|c10d"),
+    (COLLECTIVES, r"nccl|gloo|c10d"),
     ("matrix products", r"gemm|nvjet|cutlass|xmma|cublas|addmm|baddbmm|::mm|::bmm"),
     ("copies and fills", r"memcpy|memset|copy_|::cat|fill|zero"),
 )

@@ -1,6 +1,7 @@
 """The benchmarks of training run at tiny size on a CPU and report what they promise."""
 
 import json
+import os
 import runpy
 import subprocess
 import sys
@@ -34,6 +35,20 @@ def test_the_gpu_benchmark_runs_on_a_cpu_and_sorts_all_of_a_steps_time():
     assert told["recompiles_in_clock"] == 0
     assert sum(told["parts"].values()) == pytest.approx(1, abs=1e-2)
     assert told["parts"]["matrix products"] > 0
+
+
+def test_the_gpu_benchmark_compares_numbers_of_ranks():
+    changes = [argument for name, value in TINY.items() for argument in ("--env", f"{name}={value}")]
+    ranks = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*ranks, str(SCRIPT), "--device", "cpu", "--recipe", "smoke", "--steps", "1", *changes],
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["ranks"] == 2
+    assert told["in_a_row"]["tokens_per_s"] == pytest.approx(256 / told["in_a_row"]["step_s"], rel=0.01)
+    assert told["collectives"] == told["parts"]["collectives"] > 0
 
 
 def test_the_gpu_benchmark_refuses_a_wrong_setting_with_its_name():
