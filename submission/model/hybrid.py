@@ -6,7 +6,6 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..config import BOS, Config
 from ..scan.inputs import ScanState
@@ -92,8 +91,8 @@ class Hybrid(nn.Module):
         self, tokens: Tensor, state: ModelState | None, carry: bool
     ) -> tuple[Tensor, list[ScanState | KVCache | None]]:
         starts = tokens == BOS if self.config.document_reset else None
-        weight = self.embedding.weight.detach() if self.fixed_inputs else self.embedding.weight
-        x0 = rms(F.embedding(tokens, weight).to(self.stream_dtype))
+        inputs = self.embedding(tokens)  # by the module: packaging watches its output
+        x0 = rms((inputs.detach() if self.fixed_inputs else inputs).to(self.stream_dtype))
         x = x0
         stack: list[Tensor] = []
         new_state: list[ScanState | KVCache | None] = []
