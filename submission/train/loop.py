@@ -67,7 +67,7 @@ def train(session: TrainSession, config: Config, device: torch.device) -> None:
     shards = [map_shard(shard, config.vocab_size) for shard in session.ready()]
     windows = Windows(shards, config.train_seq_len, session.seed)
     batches = windows.batches(config.train_batch_tokens // config.train_seq_len, session.rank, session.world_size)
-    held_out = filled_up(windows.held_out(HELD_OUT_WINDOWS), HELD_OUT_WINDOWS)
+    held_out = filled_up(windows.held_out(HELD_OUT_WINDOWS), HELD_OUT_WINDOWS).to(device)
     with telemetry.open(session.output_dir, session.rank):
         for line in run_steps(session, trainer, batches, held_out):
             telemetry.step(line)
