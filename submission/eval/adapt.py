@@ -55,6 +55,10 @@ class Adapter:
                     self._momentum[f"{name}/{part}"] = torch.zeros_like(factor)
             else:
                 self._momentum[name] = torch.zeros_like(p.detach())
+        self._by_rate: dict[float, list[str]] = defaultdict(list)  # those that one multiplier moves as they are
+        for name, multiplier in self._rates.items():
+            if name not in self._factors and not isinstance(multiplier, Tensor):
+                self._by_rate[multiplier].append(name)
         self._average = {n: p.detach().clone() for n, p in self.parameters.items()} if config.ttt_ema else {}
         self._weights: dict[str, Tensor] = {name: p.data for name, p in self.parameters.items()}
         self._start = {name: t.clone() for name, t in self.state().items()}
@@ -93,7 +97,10 @@ class Adapter:
 
     def snapshot(self) -> list[Tensor]:
         """Copies of everything a step changes, to undo with ``restore_unless``."""
-        return [t.clone() for t in self.state().values()]
+        state = list(self.state().values())
+        copies = [torch.empty_like(t) for t in state]
+        torch._foreach_copy_(copies, state)
+        return copies
 
     @torch.no_grad()
     def restore_unless(self, good: Tensor, snapshot: list[Tensor]) -> Tensor:
@@ -102,18 +109,22 @@ class Adapter:
         A weight that is not finite counts as not good, whatever the losses said. Stays on the device.
         """
         state = self.state()
-        good = good & torch.stack([torch.isfinite(t).all() for t in state.values()]).all()
-        for (name, now), before in zip(state.items(), snapshot, strict=True):
-            now.copy_(torch.where(good, now, torch.zeros_like(before) if name.startswith("momentum/") else before))
+        good = good & _all_finite(list(state.values()))
+        zero = torch.zeros((), device=good.device)
+        kept = [
+            torch.where(good, now, zero if name.startswith("momentum/") else before)
+            for (name, now), before in zip(state.items(), snapshot, strict=True)
+        ]
+        torch._foreach_copy_(list(state.values()), kept)
         return good
 
     @torch.no_grad()
     def begin_chunk(self) -> None:
         """Weights that are not finite go back to the packed ones; momentum goes where TTT_MOMENTUM_RESET says so."""
         state = self.state()
-        healthy = torch.stack([torch.isfinite(t).all() for t in state.values()]).all()
-        for name, tensor in state.items():
-            tensor.copy_(torch.where(healthy, tensor, self._start[name]))
+        healthy = _all_finite(list(state.values()))
+        kept = [torch.where(healthy, tensor, self._start[name]) for name, tensor in state.items()]
+        torch._foreach_copy_(list(state.values()), kept)
         if self.config.ttt_momentum_reset:
             torch._foreach_zero_(list(self._momentum.values()))
 
@@ -135,8 +146,11 @@ class Adapter:
                 b.sub_(rate * self._rates[name] * self._momentum[f"{name}/b"])
                 a.sub_(self._momentum[f"{name}/a"], alpha=rate)
                 parameter.copy_(torch.addmm(self._start[f"weight/{name}"], b, a))
-            else:
+            elif isinstance(self._rates[name], Tensor):
                 parameter.sub_(updates[name] * (rate * self._rates[name]))
+        for multiplier, names in self._by_rate.items():
+            scaled = torch._foreach_mul([updates[name] for name in names], rate * multiplier)
+            torch._foreach_sub_([self.parameters[name] for name in names], scaled)
         if self._average:
             torch._foreach_lerp_(list(self._average.values()), list(self._weights.values()), 1 - config.ttt_ema)
 
@@ -162,6 +176,11 @@ class Adapter:
                 directions = orthogonalise(torch.stack([updates[n] for n in names]), MUON_STEPS, True)
                 updates |= zip(names, directions * max(1.0, rows / columns) ** 0.5, strict=True)
         return updates
+
+
+def _all_finite(tensors: list[Tensor]) -> Tensor:
+    """Bool (): whether no tensor holds an infinity or NaN; the largest magnitudes tell."""
+    return torch.isfinite(torch.stack(torch._foreach_norm(tensors, math.inf))).all()
 
 
 def _new_factors(parameter: Tensor, rank: int) -> tuple[Tensor, Tensor]:
