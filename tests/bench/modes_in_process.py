@@ -1,8 +1,8 @@
 """Every way to evaluate one packed model, by the submission's own predictor: bits per byte, seconds, tokens a second.
 
-    python tests/bench/bench_eval_modes.py DATASET_FOLDER MODEL.bin [MODEL.bin ...]
-    python tests/bench/bench_eval_modes.py DATASET_FOLDER MODEL.bin --only windows --only carry --tokens 65536
-    python tests/bench/bench_eval_modes.py DATASET_FOLDER MODEL.bin --row "my idea:TTT_LR=0.02;EVAL_MODE=carry"
+    python tests/bench/modes_in_process.py DATASET_FOLDER MODEL.bin [MODEL.bin ...]
+    python tests/bench/modes_in_process.py DATASET_FOLDER MODEL.bin --only windows --only carry --tokens 65536
+    python tests/bench/modes_in_process.py DATASET_FOLDER MODEL.bin --row "my idea:TTT_LR=0.02;EVAL_MODE=carry"
 
 DATASET_FOLDER is a built data set (`harness data list` shows where). Several models (seeds) give mean and sample
 standard deviation of the difference to the first row. Scored as the referee does (same chunks and nats), not audited;
