@@ -57,7 +57,7 @@ class Config:
     mamba3_rope_fraction: float = _var("part of the state that rotates", choices=(0.5, 1.0))
     mamba3_backend: str = _var("scan: auto, or one by name", choices=("auto", "chunked", "fused", "release"))
     mamba3_backward: str = _var(
-        "Triton kernels of the scan's backward pass: rotated pairs joined in one tile, or in halves",
+        "the scan's backward pass: rotates queries and keys again, or keeps them from the forward pass, in halves",
         choices=("joined", "halves"),
     )
     document_reset: bool = _var("state and attention begin anew at each document start, in training and evaluation")

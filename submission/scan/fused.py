@@ -70,12 +70,12 @@ def siso_scan(
     q: Tensor, k: Tensor, zv: Tensor, a: Tensor, dt: Tensor, gamma: Tensor, weight: Tensor, omega: Tensor,
     q_bias: Tensor, k_bias: Tensor, d: Tensor, start: Tensor | None, theta: Tensor | None, keep: bool, carry: bool,
     halves: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """y, state (b, H, N, P) and angle (b, H, R) at the end; where ``keep`` also y without its gate, and states and
-    angles at the start of each chunk."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """y, state (b, H, N, P) and angle (b, H, R) at the end; where ``keep`` also y without its gate, states and angles
+    at the start of each chunk, and with ``halves`` the biased, rotated queries and keys (b, H, L, N)."""
     from . import kernels
 
-    y, end, theta_end, plain, states, thetas = _outputs(q, zv, omega, d, keep)
+    y, end, theta_end, plain, states, thetas, q_turned, k_turned = _outputs(q, zv, omega, d, keep, halves)
     b, length, n = q.shape
     heads = len(d)
     width = zv.shape[-1] // (2 * heads)
@@ -84,19 +84,20 @@ def siso_scan(
     kernels.scan_forward[(heads, b)](
         q, k, v, z, a, dt, gamma, weight, omega, q_bias.contiguous(), k_bias.contiguous(), d,
         end if start is None else start.contiguous(), theta_end if theta is None else theta.contiguous(),
-        y, plain, states, thetas, end, theta_end, length, v.stride(0), v.stride(1), z.stride(0), z.stride(1),
+        y, plain, states, thetas, q_turned, k_turned, end, theta_end,
+        length, v.stride(0), v.stride(1), z.stride(0), z.stride(1),
         H=heads, P=width, N=n, R=omega.shape[-1], Q=CHUNK, HAS_STATE=start is not None, KEEP=keep,
-        **FORWARD,
+        KEEP_TURNED=keep and halves, **FORWARD,
     )  # fmt: skip
-    return y, end, theta_end, plain, states, thetas
+    return y, end, theta_end, plain, states, thetas, q_turned, k_turned
 
 
 @siso_scan.register_fake
 def _(q, k, zv, a, dt, gamma, weight, omega, q_bias, k_bias, d, start, theta, keep, carry, halves):  # type: ignore[no-untyped-def]
-    return _outputs(q, zv, omega, d, keep)
+    return _outputs(q, zv, omega, d, keep, halves)
 
 
-def _outputs(q: Tensor, zv: Tensor, omega: Tensor, d: Tensor, keep: bool) -> tuple[Any, ...]:
+def _outputs(q: Tensor, zv: Tensor, omega: Tensor, d: Tensor, keep: bool, halves: bool) -> tuple[Any, ...]:
     b, length, n = q.shape
     heads, r = d.shape[0], omega.shape[-1]
     width = zv.shape[-1] // (2 * heads)
@@ -108,6 +109,7 @@ def _outputs(q: Tensor, zv: Tensor, omega: Tensor, d: Tensor, keep: bool) -> tup
         zv.new_empty(b, length if keep else 0, heads * width),
         zv.new_empty(b, heads, chunks, n, width),
         omega.new_empty(b, heads, chunks, r),
+        *(zv.new_empty(b, heads, length if keep and halves else 0, n) for _ in range(2)),
     )
 
 
@@ -115,7 +117,7 @@ def _outputs(q: Tensor, zv: Tensor, omega: Tensor, d: Tensor, keep: bool) -> tup
 def siso_scan_backward(
     dy: Tensor, dend: Tensor | None, q: Tensor, k: Tensor, zv: Tensor, a: Tensor, dt: Tensor,
     gamma: Tensor, weight: Tensor, omega: Tensor, q_bias: Tensor, k_bias: Tensor, d: Tensor, plain: Tensor,
-    states: Tensor, thetas: Tensor, halves: bool,
+    states: Tensor, thetas: Tensor, q_turned: Tensor, k_turned: Tensor, halves: bool,
 ) -> tuple[
     Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor
 ]:  # fmt: skip
@@ -124,9 +126,8 @@ def siso_scan_backward(
     halves: even components of dq, dk and of the biases' shares come first, then the odd ones.
     """
     from . import halves as in_halves
-    from . import kernels as joined
+    from . import kernels
 
-    kernels: Any = in_halves if halves else joined
     grads = _gradients(q, zv, a, omega, q_bias, d)
     dq, dk, dzv, da, ddt, dgamma, dweight, domega, dthetas, dq_bias, dk_bias, dd, dstart = grads
     b, length, n = q.shape
@@ -135,27 +136,45 @@ def siso_scan_backward(
     q, k, zv, omega, dy = q.contiguous(), k.contiguous(), zv.contiguous(), omega.contiguous(), dy.contiguous()
     z, v = zv[..., :inner], zv[..., inner:]
     q_bias, k_bias = q_bias.contiguous(), k_bias.contiguous()
-    sizes = {"H": heads, "P": inner // heads, "N": n, "R": omega.shape[-1], "Q": CHUNK}
+    sizes = {"H": heads, "P": inner // heads, "N": n, "Q": CHUNK}
+    angles = {"R": omega.shape[-1]}
     dstates = torch.empty_like(states)
-    kernels.state_backward[(heads, b)](
-        q, z, a, dt, omega, q_bias, thetas, dy, dstart if dend is None else dend.contiguous(), dstates, dstart,
-        length, z.stride(0), z.stride(1), HAS_STATE=dend is not None, **sizes, **STATE_BACKWARD,
-    )  # fmt: skip
+    last = dstart if dend is None else dend.contiguous()
     per_chunk, strides = (heads, states.shape[2], b), (v.stride(0), v.stride(1), z.stride(0), z.stride(1))
     dtotals = torch.empty_like(dd)
+    of_states = {"HAS_STATE": dend is not None, **sizes, **STATE_BACKWARD}
+    if halves:
+        in_halves.state_backward[(heads, b)](
+            q_turned, z, a, dy, last, dstates, dstart, length, z.stride(0), z.stride(1), **of_states,
+        )  # fmt: skip
+        in_halves.query_key_backward[per_chunk](
+            q_turned, k_turned, v, z, a, dt, gamma, weight, omega, states, thetas, dy, dstates,
+            dq, dk, ddt, domega, dthetas, dtotals, dq_bias, dk_bias, length, *strides, **sizes, **angles,
+            **QUERY_KEY_BACKWARD,
+        )  # fmt: skip
+        in_halves.value_backward[per_chunk](
+            q_turned, k_turned, v, z, a, gamma, weight, d, plain, dy, dstates, dtotals,
+            dzv, da, dgamma, dweight, dd, length, *strides, **sizes, **VALUE_BACKWARD,
+        )  # fmt: skip
+        return grads
+    kernels.state_backward[(heads, b)](
+        q, z, a, dt, omega, q_bias, thetas, dy, last, dstates, dstart,
+        length, z.stride(0), z.stride(1), **of_states, **angles,
+    )  # fmt: skip
     kernels.query_key_backward[per_chunk](
         q, k, v, z, a, dt, gamma, weight, omega, q_bias, k_bias, states, thetas, dy, dstates,
-        dq, dk, ddt, domega, dthetas, dtotals, dq_bias, dk_bias, length, *strides, **sizes, **QUERY_KEY_BACKWARD,
+        dq, dk, ddt, domega, dthetas, dtotals, dq_bias, dk_bias, length, *strides, **sizes, **angles,
+        **QUERY_KEY_BACKWARD,
     )  # fmt: skip
     kernels.value_backward[per_chunk](
         q, k, v, z, a, dt, gamma, weight, omega, q_bias, k_bias, d, plain, thetas, dy, dstates, dtotals,
-        dzv, da, dgamma, dweight, dd, length, *strides, **sizes, **VALUE_BACKWARD,
+        dzv, da, dgamma, dweight, dd, length, *strides, **sizes, **angles, **VALUE_BACKWARD,
     )  # fmt: skip
     return grads
 
 
 @siso_scan_backward.register_fake
-def _(dy, dend, q, k, zv, a, dt, gamma, weight, omega, q_bias, k_bias, d, plain, states, thetas, halves):  # type: ignore[no-untyped-def]
+def _(dy, dend, q, k, zv, a, dt, gamma, weight, omega, q_bias, k_bias, d, *_saved):  # type: ignore[no-untyped-def]
     return _gradients(q, zv, a, omega, q_bias, d)
 
 

@@ -1,10 +1,10 @@
 # mypy: disable-error-code="untyped-decorator,no-untyped-def"
-"""The backward kernels once more, with even and odd components of queries, keys and states in tiles of their own.
+"""The backward kernels once more, from queries and keys that the forward pass left biased and rotated.
 
-Rotation acts on pairs (2i, 2i+1). In ``kernels`` a tile (Q, N) is split into its pairs and joined again around every
-rotation, which moves data between threads; here both halves are loaded apart, each product over N becomes two over
-N/2, and nothing is ever joined. N/2 is at least 16, the least that a product takes. Notation as in ``kernels``;
-what is stored over N (dq, dk and the shares of the biases) has all even components first, then the odd ones.
+They lie (b, H, L, N) with all even components first, then the odd ones: a product over N does not mind, as long as the
+states' rows stand in the same order (``_rows_of_states``). So no kernel but the one that turns gradients back computes
+an angle, and none splits or joins pairs. N/2 is at least 16, the least that a product takes. Notation as in
+``kernels``; what is stored over N (dq, dk and the shares of the biases) has all even components first as well.
 """
 
 from __future__ import annotations
@@ -16,70 +16,47 @@ from .kernels import _cos_sin, _rotation
 
 
 @triton.jit
-def _halves(ptr, rows, valid, even, bias_ptr, N: tl.constexpr):
-    """Even and odd components of rows of (…, N), biased: two of (Q, N/2), float32."""
-    at = rows[:, None] * N + even[None, :]
-    first = tl.load(ptr + at, mask=valid[:, None], other=0.0).to(tl.float32) + tl.load(bias_ptr + even)[None, :]
-    second = tl.load(ptr + at + 1, mask=valid[:, None], other=0.0).to(tl.float32)
-    return first, second + tl.load(bias_ptr + even + 1)[None, :]
-
-
-@triton.jit
-def _turned(even, odd, cos, sin, dtype: tl.constexpr):
-    """Both halves after the rotation, in ``dtype``."""
-    return (even * cos - odd * sin).to(dtype), (even * sin + odd * cos).to(dtype)
+def _rows_of_states(n, N: tl.constexpr):
+    """Where rows 0, 1, … of a tile stand in a state: the even rows, then the odd ones."""
+    return tl.where(n < N // 2, 2 * n, 2 * n - N + 1)
 
 
 @triton.jit
 def state_backward(
-    q_ptr, z_ptr, a_ptr, dt_ptr, omega_ptr, q_bias_ptr, thetas_ptr, dy_ptr, dend_ptr, dstates_ptr, dstart_ptr,
+    q_ptr, z_ptr, a_ptr, dy_ptr, dend_ptr, dstates_ptr, dstart_ptr,
     length, stride_zb, stride_zl,
-    H: tl.constexpr, P: tl.constexpr, N: tl.constexpr, R: tl.constexpr, Q: tl.constexpr, HAS_STATE: tl.constexpr,
+    H: tl.constexpr, P: tl.constexpr, N: tl.constexpr, Q: tl.constexpr, HAS_STATE: tl.constexpr,
 ):  # fmt: skip
     """As ``kernels.state_backward``: gradients of the states after each chunk, from the last to the first."""
     head, batch = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
     lane = batch * H + head
-    p, pair, i = tl.arange(0, P), tl.arange(0, N // 2), tl.arange(0, Q)
-    even = 2 * pair
-    tile = even[:, None] * P + p[None, :]
+    n, p, i = tl.arange(0, N), tl.arange(0, P), tl.arange(0, Q)
+    tile = _rows_of_states(n, N)[:, None] * P + p[None, :]
     chunks = tl.cdiv(length, Q)
-    q_ptr += batch * length * N
-    omega_ptr += batch * length * R
+    q_ptr += lane * length * N
     z_ptr += batch * stride_zb + head * P
     dy_ptr += (batch * length * H + head) * P
-    dstate_e = tl.zeros((N // 2, P), tl.float32)
-    dstate_o = tl.zeros((N // 2, P), tl.float32)
+    dstate = tl.zeros((N, P), tl.float32)
     if HAS_STATE:
-        dstate_e += tl.load(dend_ptr + lane * N * P + tile).to(tl.float32)
-        dstate_o += tl.load(dend_ptr + lane * N * P + tile + P).to(tl.float32)
+        dstate += tl.load(dend_ptr + lane * N * P + tile).to(tl.float32)
     for back in range(chunks):
         chunk = chunks - 1 - back
         rows = chunk * Q + i
         valid = rows < length
-        at = (lane * chunks + chunk) * N * P + tile
-        tl.store(dstates_ptr + at, dstate_e.to(dstates_ptr.dtype.element_ty))
-        tl.store(dstates_ptr + at + P, dstate_o.to(dstates_ptr.dtype.element_ty))
+        tl.store(dstates_ptr + (lane * chunks + chunk) * N * P + tile, dstate.to(dstates_ptr.dtype.element_ty))
         a = tl.load(a_ptr + lane * length + rows, mask=valid, other=0.0)
-        dt = tl.load(dt_ptr + lane * length + rows, mask=valid, other=0.0)
-        theta0 = tl.load(thetas_ptr + (lane * chunks + chunk) * R + pair, mask=pair < R, other=0.0)
-        _, theta, _ = _rotation(omega_ptr, dt, theta0, rows, pair, length, R)
-        cos, sin = _cos_sin(theta)
+        q = tl.load(q_ptr + rows[:, None] * N + n[None, :], mask=valid[:, None], other=0.0)
         z = tl.load(z_ptr + rows[:, None] * stride_zl + p[None, :], mask=valid[:, None], other=0.0).to(tl.float32)
         dout = tl.load(dy_ptr + rows[:, None] * (H * P) + p[None, :], mask=valid[:, None], other=0.0)
-        q_e, q_o = _halves(q_ptr, rows, valid, even, q_bias_ptr + head * N, N)
-        q_e, q_o = _turned(q_e, q_o, cos, sin, dout.dtype)
-        scaled_dy = (dout.to(tl.float32) * z * tl.sigmoid(z) * tl.exp(tl.cumsum(a, 0))[:, None]).to(dout.dtype)
-        through = tl.exp(tl.sum(a, 0))
-        dstate_e = through * dstate_e + tl.dot(tl.trans(q_e), scaled_dy)
-        dstate_o = through * dstate_o + tl.dot(tl.trans(q_o), scaled_dy)
+        scaled_dy = dout.to(tl.float32) * z * tl.sigmoid(z) * tl.exp(tl.cumsum(a, 0))[:, None]
+        dstate = tl.exp(tl.sum(a, 0)) * dstate + tl.dot(tl.trans(q), scaled_dy.to(dout.dtype))
     if HAS_STATE:
-        tl.store(dstart_ptr + lane * N * P + tile, dstate_e)
-        tl.store(dstart_ptr + lane * N * P + tile + P, dstate_o)
+        tl.store(dstart_ptr + lane * N * P + tile, dstate)
 
 
 @triton.jit
 def query_key_backward(
-    q_ptr, k_ptr, v_ptr, z_ptr, a_ptr, dt_ptr, g_ptr, s_ptr, omega_ptr, q_bias_ptr, k_bias_ptr,
+    q_ptr, k_ptr, v_ptr, z_ptr, a_ptr, dt_ptr, g_ptr, s_ptr, omega_ptr,
     states_ptr, thetas_ptr, dy_ptr, dstates_ptr,
     dq_ptr, dk_ptr, ddt_ptr, domega_ptr, dthetas_ptr, dtotals_ptr, dq_bias_ptr, dk_bias_ptr,
     length, stride_vb, stride_vl, stride_zb, stride_zl,
@@ -90,8 +67,7 @@ def query_key_backward(
     batch = tl.program_id(2).to(tl.int64)
     lane = batch * H + head
     p, pair, i = tl.arange(0, P), tl.arange(0, N // 2), tl.arange(0, Q)
-    even = 2 * pair
-    tile = even[:, None] * P + p[None, :]
+    tile = 2 * pair[:, None] * P + p[None, :]
     here = lane * tl.cdiv(length, Q) + chunk
     rows = chunk * Q + i
     valid = rows < length
@@ -113,13 +89,11 @@ def query_key_backward(
     dy = wide_dy.to(v.dtype)
     between = tl.where(i[:, None] > i[None, :], tl.exp(tl.minimum(c[:, None] - c[None, :], 0.0)) * s[None, :], 0.0)
     dscores = (tl.dot(dy, tl.trans(v)) * between).to(v.dtype)
-    theta0 = tl.load(thetas_ptr + here * R + pair, mask=pair < R, other=0.0)
-    omega, theta, _ = _rotation(omega_ptr + batch * length * R, dt, theta0, rows, pair, length, R)
-    cos, sin = _cos_sin(theta)
-    q_e, q_o = _halves(q_ptr + batch * length * N, rows, valid, even, q_bias_ptr + head * N, N)
-    k_e, k_o = _halves(k_ptr + batch * length * N, rows, valid, even, k_bias_ptr + head * N, N)
-    q_e, q_o = _turned(q_e, q_o, cos, sin, v.dtype)
-    k_e, k_o = _turned(k_e, k_o, cos, sin, v.dtype)
+    turned = scalars[:, None] * N + pair[None, :]
+    q_e = tl.load(q_ptr + turned, mask=valid[:, None], other=0.0)
+    q_o = tl.load(q_ptr + turned + N // 2, mask=valid[:, None], other=0.0)
+    k_e = tl.load(k_ptr + turned, mask=valid[:, None], other=0.0)
+    k_o = tl.load(k_ptr + turned + N // 2, mask=valid[:, None], other=0.0)
     state_e = tl.load(states_ptr + here * N * P + tile)
     state_o = tl.load(states_ptr + here * N * P + tile + P)
     dstate_e = tl.load(dstates_ptr + here * N * P + tile)
@@ -136,6 +110,9 @@ def query_key_backward(
     dk_o = tl.dot(turned_ds, q_o, tl.dot(v, tl.trans(dstate_o)) * to_end) + dkappa * q_o.to(tl.float32)
     dtheta = dq_o * q_e.to(tl.float32) - dq_e * q_o.to(tl.float32)
     dtheta += dk_o * k_e.to(tl.float32) - dk_e * k_o.to(tl.float32)
+    theta0 = tl.load(thetas_ptr + here * R + pair, mask=pair < R, other=0.0)
+    omega, theta, _ = _rotation(omega_ptr + batch * length * R, dt, theta0, rows, pair, length, R)
+    cos, sin = _cos_sin(theta)
     out = own * N + rows[:, None] * (H * N) + pair[None, :]
     _store_turned_back(dq_ptr + out, dq_bias_ptr + here * N + pair, dq_e, dq_o, cos, sin, valid, N)
     _store_turned_back(dk_ptr + out, dk_bias_ptr + here * N + pair, dk_e, dk_o, cos, sin, valid, N)
@@ -162,44 +139,33 @@ def _store_turned_back(ptr, bias_ptr, even, odd, cos, sin, valid, N: tl.constexp
 
 @triton.jit
 def value_backward(
-    q_ptr, k_ptr, v_ptr, z_ptr, a_ptr, dt_ptr, g_ptr, s_ptr, omega_ptr, q_bias_ptr, k_bias_ptr, d_ptr,
-    plain_ptr, thetas_ptr, dy_ptr, dstates_ptr, dtotals_ptr,
+    q_ptr, k_ptr, v_ptr, z_ptr, a_ptr, g_ptr, s_ptr, d_ptr, plain_ptr, dy_ptr, dstates_ptr, dtotals_ptr,
     dzv_ptr, da_ptr, dg_ptr, ds_ptr, dd_ptr,
     length, stride_vb, stride_vl, stride_zb, stride_zl,
-    H: tl.constexpr, P: tl.constexpr, N: tl.constexpr, R: tl.constexpr, Q: tl.constexpr,
+    H: tl.constexpr, P: tl.constexpr, N: tl.constexpr, Q: tl.constexpr,
 ):  # fmt: skip
     """As ``kernels.value_backward``: gradients of one chunk's values, gate, decays, weights and skip."""
     head, chunk = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
     batch = tl.program_id(2).to(tl.int64)
     lane = batch * H + head
-    p, pair, i = tl.arange(0, P), tl.arange(0, N // 2), tl.arange(0, Q)
-    even = 2 * pair
-    tile = even[:, None] * P + p[None, :]
+    n, p, i = tl.arange(0, N), tl.arange(0, P), tl.arange(0, Q)
     here = lane * tl.cdiv(length, Q) + chunk
     rows = chunk * Q + i
     valid = rows < length
     scalars = lane * length + rows
-    dtype: tl.constexpr = v_ptr.dtype.element_ty
     dy_at = (batch * length * H + head) * P + rows[:, None] * (H * P) + p[None, :]
     a = tl.load(a_ptr + scalars, mask=valid, other=0.0)
-    dt = tl.load(dt_ptr + scalars, mask=valid, other=0.0)
     g = tl.load(g_ptr + scalars, mask=valid, other=0.0)
     s = tl.load(s_ptr + scalars, mask=valid, other=0.0)
     c = tl.cumsum(a, 0)
     total = tl.sum(a, 0)
-    theta0 = tl.load(thetas_ptr + here * R + pair, mask=pair < R, other=0.0)
-    _, theta, _ = _rotation(omega_ptr + batch * length * R, dt, theta0, rows, pair, length, R)
-    cos, sin = _cos_sin(theta)
-    q_e, q_o = _halves(q_ptr + batch * length * N, rows, valid, even, q_bias_ptr + head * N, N)
-    k_e, k_o = _halves(k_ptr + batch * length * N, rows, valid, even, k_bias_ptr + head * N, N)
-    kappa = tl.sum(q_e * k_e + q_o * k_o, 1)
-    q_e, q_o = _turned(q_e, q_o, cos, sin, dtype)
-    k_e, k_o = _turned(k_e, k_o, cos, sin, dtype)
-    scores = tl.dot(q_o, tl.trans(k_o), tl.dot(q_e, tl.trans(k_e)))
+    q = tl.load(q_ptr + scalars[:, None] * N + n[None, :], mask=valid[:, None], other=0.0)
+    k = tl.load(k_ptr + scalars[:, None] * N + n[None, :], mask=valid[:, None], other=0.0)
+    kappa = tl.sum(q.to(tl.float32) * k.to(tl.float32), 1)  # the rotation does not change it
+    scores = tl.dot(q, tl.trans(k))
     scores *= tl.where(i[:, None] > i[None, :], tl.exp(tl.minimum(c[:, None] - c[None, :], 0.0)), 0.0)
-    dstate_e = tl.load(dstates_ptr + here * N * P + tile)
-    dstate_o = tl.load(dstates_ptr + here * N * P + tile + P)
-    through = tl.dot(k_o, dstate_o, tl.dot(k_e, dstate_e))
+    tile = _rows_of_states(n, N)[:, None] * P + p[None, :]
+    through = tl.dot(k, tl.load(dstates_ptr + here * N * P + tile))
     # the gate; loaded late, or the registers run out
     v = tl.load(v_ptr + batch * stride_vb + head * P + rows[:, None] * stride_vl + p[None, :],
                 mask=valid[:, None], other=0.0)  # fmt: skip
