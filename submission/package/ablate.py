@@ -20,6 +20,8 @@ import math
 import statistics
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -30,10 +32,11 @@ from harness.protocol.session import write_whole
 from ..checkpoint import CheckpointError, load_calibration, load_checkpoint
 from ..config import Config, ConfigError, load_config
 from ..model.hybrid import Hybrid
+from .calibrate import Statistics
 from .fit import DoesNotFit
 from .gptq import NotQuantisable
 from .loss import bytes_per_token, mean_loss, read_windows
-from .pack import package_model
+from .pack import calibrate, package_model
 from .packed import load_packed
 from .report import Row, table
 
@@ -71,6 +74,15 @@ class Case:
     windows: Tensor
     loss: float
     bytes_per_token: float
+    statistics: dict[tuple[str, int], Statistics] = dataclasses.field(default_factory=dict)
+
+    def calibrated(self, config: Config, seed: int) -> Statistics:
+        """What the calibration tokens of a source and seed say: measured once for all rows."""
+        key = (config.calibration_source, seed)
+        if key not in self.statistics:
+            tokens = partial(load_calibration, self.folder, config.vocab_size)
+            self.statistics[key] = calibrate(copy.deepcopy(self.model), config, seed, tokens, _unseen)
+        return self.statistics[key]
 
 
 def open_case(folder: Path, config: Config, windows: Tensor, bytes_per_token: float) -> Case:
@@ -93,8 +105,9 @@ def ablate(case: Case, config: Config, name: str, budget: int, seed: int, keep: 
             chosen,
             NO_BUDGET if name in UNBOUND else budget,
             seed,
-            lambda: load_calibration(case.folder, config.vocab_size),
+            partial(load_calibration, case.folder, config.vocab_size),
             lambda _part, _text: None,
+            case.calibrated(chosen, seed) if chosen.use_gptq or chosen.quant_rd else None,
         )
     except (CheckpointError, DoesNotFit, NotQuantisable) as error:
         unknown: Row = dict.fromkeys(("nats", "bpb", "lost mnats"), math.nan)
@@ -109,6 +122,10 @@ def ablate(case: Case, config: Config, name: str, budget: int, seed: int, keep: 
     row |= {"bytes": len(made.data), "nats": round(loss, 6), "lost mnats": round(1e3 * (loss - case.loss), 3)}
     row["bpb"] = round(loss / math.log(2) / case.bytes_per_token, 6)
     return row | {"pruned": int(str(made.report.get("pruned", 0))), "s": round(seconds, 1), "note": ""}
+
+
+def _unseen(_low: float, _high: float, _text: str) -> Callable[[float], None]:
+    return lambda _part: None
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -60,8 +60,12 @@ def package_model(
     seed: int,
     train_tokens: Callable[[], Tensor],
     progress: Progress,
+    statistics: Statistics | None = None,
 ) -> Package:
-    """Quantise ``model`` into at most ``budget_bytes``. Equal inputs give equal bytes on a CPU."""
+    """Quantise ``model`` into at most ``budget_bytes``. Equal inputs give equal bytes on a CPU.
+
+    statistics: of ``model``, where they were measured before
+    """
     quantisable(model)  # refuses NaN and infinity before any time is spent
     started = time.monotonic()
     seconds: dict[str, float] = {}
@@ -70,11 +74,10 @@ def package_model(
         seconds[text] = round(time.monotonic() - started, 2)
         return lambda part: progress(low + part * (high - low), text)
 
-    statistics = Statistics()
-    if config.use_gptq or config.quant_rd:
-        tokens = calibration_tokens(model, config, seed, train_tokens, step(0, 0.4, "writing calibration text"))
-        batch = max(1, CALIBRATION_TOKENS // tokens.shape[1])
-        statistics = measure(model, tokens, batch, seed, step(0.4, 0.5, "measuring layers"))
+    if statistics is None:
+        statistics = Statistics()
+        if config.use_gptq or config.quant_rd:
+            statistics = calibrate(model, config, seed, train_tokens, step)
     if config.quant_rd:
         made = _by_rate(model, config, statistics, budget_bytes, step(0.5, 1.0, "quantising to the budget"))
     else:
@@ -83,6 +86,19 @@ def package_model(
     made.report["started_at_s"] = seconds
     made.report["bytes"], made.report["budget_bytes"] = len(made.data), budget_bytes
     return made
+
+
+def calibrate(
+    model: Hybrid,
+    config: Config,
+    seed: int,
+    train_tokens: Callable[[], Tensor],
+    step: Callable[[float, float, str], Callable[[float], None]],
+) -> Statistics:
+    """What the calibration tokens say about every matrix. step: announces a part of the work (``package_model``)."""
+    tokens = calibration_tokens(model, config, seed, train_tokens, step(0, 0.4, "writing calibration text"))
+    batch = max(1, CALIBRATION_TOKENS // tokens.shape[1])
+    return measure(model, tokens, batch, seed, step(0.4, 0.5, "measuring layers"))
 
 
 def calibration_tokens(

@@ -83,15 +83,15 @@ class Muon:
         for index, parameter in enumerate(self._parameters):
             rows, columns = parameter.shape
             self._by_factor[max(1.0, rows / columns) ** 0.5].append(index)
-        self._momentum = parameters[0].detach().new_zeros(sum(p.numel() for p in self._own))
+        self.momentum = parameters[0].detach().new_zeros(sum(p.numel() for p in self._own))
 
     @torch.no_grad()
     def step(self, lr_scale: float, momentum: float) -> None:
         """Apply one update from the parameters' gradients (already averaged over ranks)."""
         gradients = {id(p): _gradient(p) for p in self._parameters}
-        direction = torch.cat([self._momentum[:0], *(gradients[id(p)].flatten() for p in self._own)])
-        self._momentum.lerp_(direction, 1 - momentum)
-        direction.lerp_(self._momentum, momentum)
+        direction = torch.cat([self.momentum[:0], *(gradients[id(p)].flatten() for p in self._own)])
+        self.momentum.lerp_(direction, 1 - momentum)
+        direction.lerp_(self.momentum, momentum)
         updates = self._updates(direction)
         rate = self.lr * lr_scale
         torch._foreach_mul_(self._parameters, 1 - rate * self.weight_decay)
@@ -101,7 +101,7 @@ class Muon:
 
     def reset(self) -> None:
         """Forget the momentum, after a warm-up on synthetic tokens."""
-        self._momentum.zero_()
+        self.momentum.zero_()
 
     def _updates(self, direction: Tensor) -> list[Tensor]:
         """The orthogonalised update of each matrix of all ranks, from the directions of this rank's own."""

@@ -106,6 +106,11 @@ class Trainer:
         if self.device.type == "cuda":
             torch.cuda.synchronize()
 
+    def moving(self) -> list[Tensor]:
+        """Every tensor that a step changes."""
+        adam = [value for state in self.adam.state.values() for value in state.values() if isinstance(value, Tensor)]
+        return [*self.model.parameters(), *self.average, *adam, self.muon.momentum]
+
     def averaged_weights(self) -> dict[str, Tensor]:
         """The averaged weights by name: what is kept."""
         names = [name for name, _ in self.model.named_parameters()]
