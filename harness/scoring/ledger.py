@@ -105,7 +105,8 @@ class ScoreLedger:
             raise OutOfOrder(f"chunk {chunk} covers targets {start} to {end}; {self._committed} are committed.")
         self._nats[start:end] = nats
         self._committed = end
-        total, n_bytes = exact_sum(nats), int(self._stream.target_bytes[start:end].sum(dtype=np.int64))
+        # on the way to the next chunk a plain sum will do; the final score sums exactly (``totals``)
+        total, n_bytes = float(nats.sum()), int(self._stream.target_bytes[start:end].sum(dtype=np.int64))
         self._running += total
         self._running_bytes += n_bytes
         if self._running_bytes:

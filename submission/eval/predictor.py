@@ -27,7 +27,7 @@ from .ranks import Order, Ranks
 from .reader import Reader, Reading
 
 LEVEL, CHUNK, UNDONE, FALLBACKS = range(4)  # places in the control counters
-SLAB_BYTES = 1 << 29  # of logits that leave at once
+SLAB_BYTES = 1 << 30  # of logits that leave at once; the referee takes no more
 
 
 class HybridPredictor:

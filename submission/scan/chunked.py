@@ -32,7 +32,7 @@ def chunked_scan(inputs: ScanInputs, state: ScanState | None, chunk: int) -> tup
     theta = _angles(omega, dt, None if state is None else state.theta, chunk)
     if reset is not None:
         theta = _restarted(theta, reset, None if state is None else state.theta)
-    k, q = rotate(k, theta), rotate(q, theta)
+    k, q = rotate(k, theta).to(v.dtype), rotate(q, theta).to(v.dtype)
     diagonal = (gamma * (q * k).sum(-1) + d).to(v.dtype)[..., None] * v
     q_c, v_c = _chunks(q, pad, chunk), _chunks(v, pad, chunk)
     k_c = _chunks(k * weight[..., None].to(k.dtype), pad, chunk)

@@ -66,6 +66,7 @@ def main() -> None:
     if world > 1:
         dist.destroy_process_group()
     else:
+        print(json.dumps(result), file=sys.stderr, flush=True)  # in case the next measurement does not end
         result["plain"] = measure_plain(config, device, options)
         result["over_plain"] = round(result["tokens_per_s"] / result["plain"]["tokens_per_s"], 3)
     if rank == 0:

@@ -186,6 +186,17 @@ def test_float32_stays_close_to_float64_over_2048_tokens():
     assert angle_gap(end.theta.double(), want_end.theta) < 1e-3
 
 
+def test_16_bit_queries_keys_and_values_give_16_bit_outputs():
+    """As on a GPU without the kernels: steps, decays and angles in float32, the rest in bfloat16."""
+    exact = random_inputs(2, 300, 2, 8, 16, 4, seed=11)
+    narrow = {name: getattr(exact, name).bfloat16() for name in ("q", "k", "v")}
+    rest = {name: getattr(exact, name).float() for name in ("log_decay", "dt", "lam", "omega", "d")}
+    y, _ = chunked_scan(exact._replace(**narrow, **rest), None, 64)
+    want, _ = sequential_scan(exact, nothing(2, exact))
+    assert y.dtype == torch.bfloat16
+    assert (y.double() - want).norm() / want.norm() < 2e-2
+
+
 def test_masked_decay_has_finite_gradients_where_the_exponent_is_huge():
     inputs = random_inputs(1, 32, 1, 2, 4, 1, seed=16)
     log_decay = (inputs.log_decay * 1e4).requires_grad_()
