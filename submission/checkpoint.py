@@ -88,5 +88,5 @@ def shape_settings(config: Config) -> dict[str, str | int | float | bool | None]
         "DOCUMENT_RESET",
     )
     # how the scan is computed, not what is in the model
-    how = ("MAMBA3_BACKEND", "MAMBA3_BACKWARD", "MAMBA3_CHUNK_SIZE")
+    how = ("MAMBA3_BACKEND", "MAMBA3_CHUNK_SIZE")
     return {n: value for n, value in as_scalars(config).items() if n.startswith(prefixes) and n not in how}

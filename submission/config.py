@@ -56,10 +56,6 @@ class Config:
     mamba3_chunk_size: int = _var("chunk of the scan; does not change results", unit="tokens", low=1)
     mamba3_rope_fraction: float = _var("part of the state that rotates", choices=(0.5, 1.0))
     mamba3_backend: str = _var("scan: auto, or one by name", choices=("auto", "chunked", "fused", "release"))
-    mamba3_backward: str = _var(
-        "the scan's backward pass: rotates queries and keys again, or keeps them from the forward pass, in halves",
-        choices=("joined", "halves"),
-    )
     document_reset: bool = _var("state and attention begin anew at each document start, in training and evaluation")
     rope_base: float = _var("base of the rotary embedding in attention", low=1)
     qk_gain_init: float = _var("initial gain of each query head", low=0)
@@ -70,7 +66,6 @@ class Config:
     train_seq_len: int = _var("window length", unit="tokens", low=2)
     train_batch_tokens: int = _var("tokens of one step over all ranks", unit="tokens", low=2)
     train_micro_batch: int = _var("windows of one forward pass on a rank", unit="windows", low=1)
-    train_fold_scales: bool = _var("training multiplies the blocks' output scales into their matrices")
     train_clock_margin_s: float = _var("seconds kept free at the end of the train clock", unit="s", low=0)
     warmdown_iters: int = _var("steps of the final fall of the learning rate", unit="steps", low=0)
     warmdown_shape: str = _var("shape of that fall", choices=("linear", "cosine"))
@@ -266,7 +261,6 @@ def _contradictions(c: Config) -> list[str]:
         (c.num_heads % c.num_kv_heads == 0, "NUM_KV_HEADS must divide NUM_HEADS."),
         (c.model_dim % (2 * c.num_heads) == 0, "MODEL_DIM must be an even multiple of NUM_HEADS."),
         (c.inner_dim % c.mamba3_headdim == 0, "MAMBA3_HEADDIM must divide MAMBA3_EXPAND · MODEL_DIM."),
-        (c.mamba3_backward == "joined" or c.mamba3_d_state >= 32, "MAMBA3_BACKWARD=halves needs MAMBA3_D_STATE >= 32."),
         (c.train_batch_tokens % c.train_seq_len == 0, "TRAIN_SEQ_LEN must divide TRAIN_BATCH_TOKENS."),
         (c.eval_overlap < c.eval_seq_len, "EVAL_OVERLAP must be under EVAL_SEQ_LEN."),
         (_orders(c.eval_cache_orders) is not None, "EVAL_CACHE_ORDERS must be ascending numbers from 1 to 32."),

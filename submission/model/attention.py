@@ -47,10 +47,9 @@ class Attention(nn.Module):
         x: Tensor,
         cache: KVCache | None = None,
         carry: bool = True,
-        scale: Tensor | None = None,
         starts: Tensor | None = None,
     ) -> tuple[Tensor, KVCache | None]:
-        """(b, L, width) → (b, L, width) · ``scale`` (width,) and, where ``carry``, the cache with these tokens.
+        """(b, L, width) → (b, L, width) and, where ``carry``, the cache with these tokens.
 
         starts: (b, L) bool, the first tokens of documents, before which nothing is seen; None: attention sees all
         """
@@ -72,7 +71,7 @@ class Attention(nn.Module):
             document = own if cache is None else torch.cat((cache.document, own), 1)
         y = attend(q.to(v.dtype), keys.transpose(1, 2), values.transpose(1, 2), None if starts is None else document)
         new_cache = KVCache(keys, values, document - document[:, -1:]) if carry else None
-        return self.out(y.reshape(b, length, -1), scale), new_cache
+        return self.out(y.reshape(b, length, -1)), new_cache
 
     def _angles(self, start: int, length: int, like: Tensor) -> tuple[Tensor, Tensor]:
         dtype = torch.float64 if like.dtype == torch.float64 else torch.float32

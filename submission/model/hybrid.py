@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 
@@ -27,7 +25,6 @@ class Block(nn.Module):
         self.mix = nn.Parameter(torch.stack((torch.ones(width), torch.zeros(width))))
         self.mixer_scale = nn.Parameter(torch.ones(width))
         self.mlp_scale = nn.Parameter(torch.ones(width))
-        self.folded = False
 
     def forward(
         self, x: Tensor, x0: Tensor, state: ScanState | KVCache | None, carry: bool = True, starts: Tensor | None = None
@@ -35,11 +32,7 @@ class Block(nn.Module):
         """(b, L, width) → (b, L, width) and, where ``carry``, the mixer's new state. starts: as in the mixers."""
         mix = self.mix.to(x.dtype)
         x = mix[0] * x + mix[1] * x0
-        if self.folded:
-            mixed, new_state = self.mixer(rms(x), state, carry, self.mixer_scale, starts)
-            x = x + mixed
-            return x + self.mlp(rms(x), self.mlp_scale), new_state
-        mixed, new_state = self.mixer(rms(x), state, carry, starts=starts)
+        mixed, new_state = self.mixer(rms(x), state, carry, starts)
         x = x + self.mixer_scale.to(x.dtype) * mixed
         x = x + self.mlp_scale.to(x.dtype) * self.mlp(rms(x))
         return x, new_state
@@ -59,15 +52,6 @@ class Hybrid(nn.Module):
         self.blocks = nn.ModuleList(Block(config, index) for index in range(config.num_layers))
         self.skips = config.num_layers // 2
         self.skip_weights = nn.Parameter(torch.ones(self.skips, config.model_dim))
-
-    def fold_scales(self) -> None:
-        """From now on multiply the blocks' output scales into their matrices and not into the stream.
-
-        The same function and gradients up to rounding, with fewer passes over (b, L, width): a scale's gradient comes
-        out of its matrix's. Outputs of the layers are scaled then, so whoever watches them leaves it off.
-        """
-        for block in self.blocks:
-            cast(Block, block).folded = True
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits of every position, each from the tokens up to it; the state starts at zero."""

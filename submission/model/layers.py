@@ -36,10 +36,9 @@ class Linear(nn.Linear):
         if not self.weight.is_meta:
             _ = nn.init.zeros_(self.weight) if zero else nn.init.orthogonal_(self.weight)
 
-    def forward(self, input: Tensor, scale: Tensor | None = None) -> Tensor:
-        """(…, inputs) → (…, outputs); each output times its ``scale`` (outputs,), multiplied into the weight."""
-        weight = self.weight if scale is None else self.weight * scale[:, None]
-        return F.linear(input, weight.to(input.dtype))
+    def forward(self, input: Tensor) -> Tensor:
+        """(…, inputs) → (…, outputs)."""
+        return F.linear(input, self.weight.to(input.dtype))
 
 
 class TwoPartLinear(Linear):
@@ -49,7 +48,7 @@ class TwoPartLinear(Linear):
         super().__init__(inputs, outputs)
         self.first = first
 
-    def forward(self, input: Tensor, scale: None = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def forward(self, input: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """(…, inputs) → (…, first) and (…, outputs - first)."""
         weight = self.weight.to(input.dtype)
         return F.linear(input, weight[: self.first]), F.linear(input, weight[self.first :])
@@ -63,7 +62,7 @@ class MLP(nn.Module):
         self.fc = Linear(width, hidden)
         self.proj = Linear(hidden, width, zero=True)
 
-    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
-        """(b, L, width) → the same shape, times ``scale`` (width,)."""
-        out: Tensor = self.proj(F.leaky_relu(self.fc(x), 0.5).square(), scale)
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, L, width) → the same shape."""
+        out: Tensor = self.proj(F.leaky_relu(self.fc(x), 0.5).square())
         return out

@@ -43,7 +43,6 @@ class Mamba3(nn.Module):
         super().__init__()
         self.heads, self.head_dim = config.mamba_heads, config.mamba3_headdim
         self.chunk, self.backend = config.mamba3_chunk_size, config.mamba3_backend
-        self.halves = config.mamba3_backward == "halves"
         self._kernels_fit = usable(self.heads, self.head_dim, config.mamba3_d_state, config.rotation_angles)
         self.split = in_proj_split(config)
         self.sizes = [rows.stop - rows.start for rows in self.split.values()]
@@ -61,10 +60,9 @@ class Mamba3(nn.Module):
         x: Tensor,
         state: ScanState | None = None,
         carry: bool = True,
-        scale: Tensor | None = None,
         starts: Tensor | None = None,
     ) -> tuple[Tensor, ScanState | None]:
-        """(b, L, width) → (b, L, width) · ``scale`` (width,) and, where ``carry``, the state after the last token.
+        """(b, L, width) → (b, L, width) and, where ``carry``, the state after the last token.
 
         starts: (b, L) bool, tokens before which the state counts as zero; None: nowhere
         """
@@ -81,7 +79,7 @@ class Mamba3(nn.Module):
             inputs, gate = self.scan_inputs(x)
             y, new_state = chunked_scan(inputs._replace(reset=starts), state, self.chunk)
             y = (y.to(gate.dtype) * F.silu(gate)).flatten(2)
-        return self.out_proj(y, scale), new_state
+        return self.out_proj(y), new_state
 
     def backend_for(self, x: Tensor) -> str:
         """The scan that ``forward`` runs on ``x``: the Triton kernels need a GPU, their sizes and 16-bit inputs."""
@@ -94,7 +92,7 @@ class Mamba3(nn.Module):
     ) -> tuple[Tensor, ScanState | None]:
         zv, rest = self.in_proj(x)
         inputs = self._quantities(*rest.split(self.sizes[2:], -1), v=zv)._replace(reset=starts)
-        return fused_scan(inputs, zv, (self.C_bias[:, 0], self.B_bias[:, 0]), state, carry, self.halves)
+        return fused_scan(inputs, zv, (self.C_bias[:, 0], self.B_bias[:, 0]), state, carry)
 
     def _release(self, x: Tensor, state: ScanState | None, carry: bool) -> tuple[Tensor, ScanState | None]:
         zv, rest = self.in_proj(x)

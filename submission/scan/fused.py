@@ -29,16 +29,14 @@ def usable(heads: int, width: int, state: int, angles: int) -> bool:
     return powers and heads > 0 and 0 < angles <= state // 2 and TRITON
 
 
-def fused_scan(
-    inputs: ScanInputs, zv: Tensor, biases: tuple[Tensor, Tensor], state: ScanState | None, carry: bool,
-    halves: bool = False,
-) -> tuple[Tensor, ScanState | None]:  # fmt: skip
+def fused_scan(inputs: ScanInputs, zv: Tensor, biases: tuple[Tensor, Tensor], state: ScanState | None, carry: bool) -> (
+    tuple[Tensor, ScanState | None]
+):  # fmt: skip
     """Scan, skip and gate.
 
     inputs: ``q`` and ``k`` (b, L, N) are normed and neither biased nor spread over heads; ``v`` is not read
     zv:     (b, L, 2·H·P), the gate's logits and the values; biases: of q and of k, (H, N) float32
     carry:  whether the state after the last token is wanted, with gradients through it
-    halves: backward kernels with even and odd components in tiles of their own; state width 32 or more
     Returns y (b, L, H·P), gated, and the state. At resets the state keeps its old frame of rotation, which changes no
     output.
     """
@@ -56,7 +54,7 @@ def fused_scan(
         theta = state.theta.float()
     by_head = [x.float().mT.contiguous() for x in (log_decay, dt, gamma, weight)]
     y, end, theta_end, *_ = torch.ops.golf.siso_scan(
-        q, k, zv, *by_head, omega.float(), *biases, d.float(), start, theta, torch.is_grad_enabled(), carry, halves
+        q, k, zv, *by_head, omega.float(), *biases, d.float(), start, theta, torch.is_grad_enabled(), carry
     )
     if not carry:
         return y, None
@@ -69,13 +67,12 @@ def fused_scan(
 def siso_scan(
     q: Tensor, k: Tensor, zv: Tensor, a: Tensor, dt: Tensor, gamma: Tensor, weight: Tensor, omega: Tensor,
     q_bias: Tensor, k_bias: Tensor, d: Tensor, start: Tensor | None, theta: Tensor | None, keep: bool, carry: bool,
-    halves: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """y, state (b, H, N, P) and angle (b, H, R) at the end; where ``keep`` also y without its gate, states and angles
-    at the start of each chunk, and with ``halves`` the biased, rotated queries and keys (b, H, L, N)."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """y, state (b, H, N, P) and angle (b, H, R) at the end; where ``keep`` also y without its gate, and states and
+    angles at the start of each chunk."""
     from . import kernels
 
-    y, end, theta_end, plain, states, thetas, q_turned, k_turned = _outputs(q, zv, omega, d, keep, halves)
+    y, end, theta_end, plain, states, thetas = _outputs(q, zv, omega, d, keep)
     b, length, n = q.shape
     heads = len(d)
     width = zv.shape[-1] // (2 * heads)
@@ -84,20 +81,19 @@ def siso_scan(
     kernels.scan_forward[(heads, b)](
         q, k, v, z, a, dt, gamma, weight, omega, q_bias.contiguous(), k_bias.contiguous(), d,
         end if start is None else start.contiguous(), theta_end if theta is None else theta.contiguous(),
-        y, plain, states, thetas, q_turned, k_turned, end, theta_end,
-        length, v.stride(0), v.stride(1), z.stride(0), z.stride(1),
+        y, plain, states, thetas, end, theta_end, length, v.stride(0), v.stride(1), z.stride(0), z.stride(1),
         H=heads, P=width, N=n, R=omega.shape[-1], Q=CHUNK, HAS_STATE=start is not None, KEEP=keep,
-        KEEP_TURNED=keep and halves, **FORWARD,
+        **FORWARD,
     )  # fmt: skip
-    return y, end, theta_end, plain, states, thetas, q_turned, k_turned
+    return y, end, theta_end, plain, states, thetas
 
 
 @siso_scan.register_fake
-def _(q, k, zv, a, dt, gamma, weight, omega, q_bias, k_bias, d, start, theta, keep, carry, halves):  # type: ignore[no-untyped-def]
-    return _outputs(q, zv, omega, d, keep, halves)
+def _(q, k, zv, a, dt, gamma, weight, omega, q_bias, k_bias, d, start, theta, keep, carry):  # type: ignore[no-untyped-def]
+    return _outputs(q, zv, omega, d, keep)
 
 
-def _outputs(q: Tensor, zv: Tensor, omega: Tensor, d: Tensor, keep: bool, halves: bool) -> tuple[Any, ...]:
+def _outputs(q: Tensor, zv: Tensor, omega: Tensor, d: Tensor, keep: bool) -> tuple[Any, ...]:
     b, length, n = q.shape
     heads, r = d.shape[0], omega.shape[-1]
     width = zv.shape[-1] // (2 * heads)
@@ -109,7 +105,6 @@ def _outputs(q: Tensor, zv: Tensor, omega: Tensor, d: Tensor, keep: bool, halves
         zv.new_empty(b, length if keep else 0, heads * width),
         zv.new_empty(b, heads, chunks, n, width),
         omega.new_empty(b, heads, chunks, r),
-        *(zv.new_empty(b, heads, length if keep and halves else 0, n) for _ in range(2)),
     )
 
 
@@ -117,15 +112,11 @@ def _outputs(q: Tensor, zv: Tensor, omega: Tensor, d: Tensor, keep: bool, halves
 def siso_scan_backward(
     dy: Tensor, dend: Tensor | None, q: Tensor, k: Tensor, zv: Tensor, a: Tensor, dt: Tensor,
     gamma: Tensor, weight: Tensor, omega: Tensor, q_bias: Tensor, k_bias: Tensor, d: Tensor, plain: Tensor,
-    states: Tensor, thetas: Tensor, q_turned: Tensor, k_turned: Tensor, halves: bool,
+    states: Tensor, thetas: Tensor,
 ) -> tuple[
     Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor
 ]:  # fmt: skip
-    """Gradients, still one share a head (dq, dk, domega) or a chunk (the biases', d's and the angles').
-
-    halves: even components of dq, dk and of the biases' shares come first, then the odd ones.
-    """
-    from . import halves as in_halves
+    """Gradients, still one share a head (dq, dk, domega) or a chunk (the biases', d's and the angles')."""
     from . import kernels
 
     grads = _gradients(q, zv, a, omega, q_bias, d)
@@ -136,45 +127,27 @@ def siso_scan_backward(
     q, k, zv, omega, dy = q.contiguous(), k.contiguous(), zv.contiguous(), omega.contiguous(), dy.contiguous()
     z, v = zv[..., :inner], zv[..., inner:]
     q_bias, k_bias = q_bias.contiguous(), k_bias.contiguous()
-    sizes = {"H": heads, "P": inner // heads, "N": n, "Q": CHUNK}
-    angles = {"R": omega.shape[-1]}
+    sizes = {"H": heads, "P": inner // heads, "N": n, "R": omega.shape[-1], "Q": CHUNK}
     dstates = torch.empty_like(states)
-    last = dstart if dend is None else dend.contiguous()
+    kernels.state_backward[(heads, b)](
+        q, z, a, dt, omega, q_bias, thetas, dy, dstart if dend is None else dend.contiguous(), dstates, dstart,
+        length, z.stride(0), z.stride(1), HAS_STATE=dend is not None, **sizes, **STATE_BACKWARD,
+    )  # fmt: skip
     per_chunk, strides = (heads, states.shape[2], b), (v.stride(0), v.stride(1), z.stride(0), z.stride(1))
     dtotals = torch.empty_like(dd)
-    of_states = {"HAS_STATE": dend is not None, **sizes, **STATE_BACKWARD}
-    if halves:
-        in_halves.state_backward[(heads, b)](
-            q_turned, z, a, dy, last, dstates, dstart, length, z.stride(0), z.stride(1), **of_states,
-        )  # fmt: skip
-        in_halves.query_key_backward[per_chunk](
-            q_turned, k_turned, v, z, a, dt, gamma, weight, omega, states, thetas, dy, dstates,
-            dq, dk, ddt, domega, dthetas, dtotals, dq_bias, dk_bias, length, *strides, **sizes, **angles,
-            **QUERY_KEY_BACKWARD,
-        )  # fmt: skip
-        in_halves.value_backward[per_chunk](
-            q_turned, k_turned, v, z, a, gamma, weight, d, plain, dy, dstates, dtotals,
-            dzv, da, dgamma, dweight, dd, length, *strides, **sizes, **VALUE_BACKWARD,
-        )  # fmt: skip
-        return grads
-    kernels.state_backward[(heads, b)](
-        q, z, a, dt, omega, q_bias, thetas, dy, last, dstates, dstart,
-        length, z.stride(0), z.stride(1), **of_states, **angles,
-    )  # fmt: skip
     kernels.query_key_backward[per_chunk](
         q, k, v, z, a, dt, gamma, weight, omega, q_bias, k_bias, states, thetas, dy, dstates,
-        dq, dk, ddt, domega, dthetas, dtotals, dq_bias, dk_bias, length, *strides, **sizes, **angles,
-        **QUERY_KEY_BACKWARD,
+        dq, dk, ddt, domega, dthetas, dtotals, dq_bias, dk_bias, length, *strides, **sizes, **QUERY_KEY_BACKWARD,
     )  # fmt: skip
     kernels.value_backward[per_chunk](
         q, k, v, z, a, dt, gamma, weight, omega, q_bias, k_bias, d, plain, thetas, dy, dstates, dtotals,
-        dzv, da, dgamma, dweight, dd, length, *strides, **sizes, **angles, **VALUE_BACKWARD,
+        dzv, da, dgamma, dweight, dd, length, *strides, **sizes, **VALUE_BACKWARD,
     )  # fmt: skip
     return grads
 
 
 @siso_scan_backward.register_fake
-def _(dy, dend, q, k, zv, a, dt, gamma, weight, omega, q_bias, k_bias, d, *_saved):  # type: ignore[no-untyped-def]
+def _(dy, dend, q, k, zv, a, dt, gamma, weight, omega, q_bias, k_bias, d, plain, states, thetas):  # type: ignore[no-untyped-def]
     return _gradients(q, zv, a, omega, q_bias, d)
 
 
@@ -198,7 +171,7 @@ def _gradients(q: Tensor, zv: Tensor, a: Tensor, omega: Tensor, q_bias: Tensor, 
 
 
 def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, start, _theta, _keep, ctx.carry, ctx.halves = inputs
+    *tensors, start, _theta, _keep, ctx.carry = inputs
     ctx.has_state = start is not None
     ctx.save_for_backward(*tensors, *output[3:])
 
@@ -208,7 +181,7 @@ def _backward(ctx: Any, dy: Tensor, dend: Tensor, dtheta_end: Tensor, *_unused: 
     q, a, dt, omega = saved[0], saved[3], saved[4], saved[7]
     through = ctx.carry or ctx.has_state
     dq, dk, dzv, da, ddt, dgamma, dweight, domega, dthetas, dq_bias, dk_bias, dd, dstart = (
-        torch.ops.golf.siso_scan_backward(dy, dend if through else None, *saved, ctx.halves)
+        torch.ops.golf.siso_scan_backward(dy, dend if through else None, *saved)
     )
     # every angle turns all later tokens: what later chunks (and the end) ask of it
     later = dthetas.sum(2, keepdim=True) - dthetas.cumsum(2)
@@ -218,20 +191,11 @@ def _backward(ctx: Any, dy: Tensor, dend: Tensor, dtheta_end: Tensor, *_unused: 
     ddt = ddt + (later * omega[:, None]).sum(-1)
     domega = domega.sum(2, dtype=torch.float32) + (later * dt[..., None]).sum(1)
     dtheta = dthetas.sum(2) + dtheta_end if ctx.has_state else None
-    dq, dk = (part.sum(2, dtype=torch.float32).to(q.dtype) for part in (dq, dk))
-    dq_bias, dk_bias = (part.sum((0, 2)) for part in (dq_bias, dk_bias))
-    if ctx.halves:
-        dq, dk, dq_bias, dk_bias = (_interleaved(part) for part in (dq, dk, dq_bias, dk_bias))
     return (
-        dq, dk, dzv, da, ddt, dgamma, dweight, domega.to(omega.dtype), dq_bias, dk_bias, dd.sum((0, 2)),
-        dstart if ctx.has_state else None, dtheta, None, None, None,
+        dq.sum(2, dtype=torch.float32).to(q.dtype), dk.sum(2, dtype=torch.float32).to(q.dtype), dzv,
+        da, ddt, dgamma, dweight, domega.to(omega.dtype), dq_bias.sum((0, 2)), dk_bias.sum((0, 2)), dd.sum((0, 2)),
+        dstart if ctx.has_state else None, dtheta, None, None,
     )  # fmt: skip
-
-
-def _interleaved(x: Tensor) -> Tensor:
-    """(…, N) with the even components first → in their order."""
-    even, odd = x.chunk(2, -1)
-    return torch.stack((even, odd), -1).flatten(-2)
 
 
 siso_scan.register_autograd(_backward, setup_context=_keep_for_backward)

@@ -65,15 +65,12 @@ def _joined(even, odd, Q: tl.constexpr, N: tl.constexpr):
 @triton.jit
 def scan_forward(
     q_ptr, k_ptr, v_ptr, z_ptr, a_ptr, dt_ptr, g_ptr, s_ptr, omega_ptr, q_bias_ptr, k_bias_ptr, d_ptr,
-    start_ptr, theta0_ptr, y_ptr, plain_ptr, states_ptr, thetas_ptr, q_turned_ptr, k_turned_ptr, end_ptr, theta_end_ptr,
+    start_ptr, theta0_ptr, y_ptr, plain_ptr, states_ptr, thetas_ptr, end_ptr, theta_end_ptr,
     length, stride_vb, stride_vl, stride_zb, stride_zl,
     H: tl.constexpr, P: tl.constexpr, N: tl.constexpr, R: tl.constexpr, Q: tl.constexpr, HAS_STATE: tl.constexpr,
-    KEEP: tl.constexpr, KEEP_TURNED: tl.constexpr,
+    KEEP: tl.constexpr,
 ):  # fmt: skip
-    """q, k (b, L, N); v, z strided (b, L, H, P); a, dt, g, s (b, H, L); omega (b, L, R); states (b, H, C, N, P).
-
-    KEEP_TURNED: leave biased and rotated queries and keys, (b, H, L, N), even components first, for ``halves``.
-    """
+    """q, k (b, L, N); v, z strided (b, L, H, P); a, dt, g, s (b, H, L); omega (b, L, R); states (b, H, C, N, P)."""
     head, batch = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
     lane = batch * H + head
     n, p, pair, i = tl.arange(0, N), tl.arange(0, P), tl.arange(0, N // 2), tl.arange(0, Q)
@@ -114,16 +111,8 @@ def scan_forward(
         q_even, q_odd = _pairs(q, Q, N)
         k_even, k_odd = _pairs(k, Q, N)
         v = tl.load(v_ptr + rows[:, None] * stride_vl + p[None, :], mask=valid[:, None], other=0.0)
-        q_even, q_odd = q_even * cos - q_odd * sin, q_even * sin + q_odd * cos
-        k_even, k_odd = k_even * cos - k_odd * sin, k_even * sin + k_odd * cos
-        if KEEP_TURNED:
-            first = (lane * length + rows)[:, None] * N + pair[None, :]
-            tl.store(q_turned_ptr + first, q_even.to(q_turned_ptr.dtype.element_ty), mask=valid[:, None])
-            tl.store(q_turned_ptr + first + N // 2, q_odd.to(q_turned_ptr.dtype.element_ty), mask=valid[:, None])
-            tl.store(k_turned_ptr + first, k_even.to(k_turned_ptr.dtype.element_ty), mask=valid[:, None])
-            tl.store(k_turned_ptr + first + N // 2, k_odd.to(k_turned_ptr.dtype.element_ty), mask=valid[:, None])
-        q_r = _joined(q_even, q_odd, Q, N).to(v.dtype)
-        k_r = _joined(k_even, k_odd, Q, N).to(v.dtype)
+        q_r = _joined(q_even * cos - q_odd * sin, q_even * sin + q_odd * cos, Q, N).to(v.dtype)
+        k_r = _joined(k_even * cos - k_odd * sin, k_even * sin + k_odd * cos, Q, N).to(v.dtype)
         c = tl.cumsum(a, 0)
         total = tl.sum(a, 0)
         between = tl.exp(tl.minimum(c[:, None] - c[None, :], 0.0)) * s[None, :]

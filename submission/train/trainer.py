@@ -27,8 +27,6 @@ class Trainer:
             prefer_cudnn()
         self.config, self.device, self.world_size = config, device, world_size
         self.model: Hybrid = build_model(config).to(device)
-        if config.train_fold_scales:
-            self.model.fold_scales()
         matrices, small = split_parameters(self.model)
         self.muon = Muon(
             matrices,

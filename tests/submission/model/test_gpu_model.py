@@ -60,10 +60,9 @@ def test_one_future_token_changes_nothing_before_it(compiled):
             assert relative(after[:, t], before[:, t]) > 1e-2, t
 
 
-@pytest.mark.parametrize("halves", [False, True])
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("length", [64, 200, 1000])
-def test_resets_through_the_kernels_equal_the_float64_scan(compiled, length, halves):
+def test_resets_through_the_kernels_equal_the_float64_scan(compiled, length):
     b, h, p, n, r = 2, 4, 64, 64, 16
     g = torch.Generator().manual_seed(length)
 
@@ -87,7 +86,7 @@ def test_resets_through_the_kernels_equal_the_float64_scan(compiled, length, hal
         dt = F.softplus(step)
         rest = (-F.softplus(decay) * dt, dt, trap.sigmoid(), math.pi * angles.tanh(), d, reset)
         if not wide:
-            return fused_scan(ScanInputs(q, k, zv, *rest), zv, (q_bias, k_bias), None, False, halves)[0]
+            return fused_scan(ScanInputs(q, k, zv, *rest), zv, (q_bias, k_bias), None, False)[0]
         z, v = zv.view(b, length, 2, h, p).unbind(2)
         y, _ = chunked_scan(ScanInputs(q[:, :, None] + q_bias, k[:, :, None] + k_bias, v, *rest), None, 64)
         return (y * F.silu(z)).flatten(2)
@@ -122,13 +121,9 @@ def test_the_fused_loss_and_its_gradients(vocab):
     assert all(relative(x, y) < ROUNDING for x, y in zip(gradients, want_gradients, strict=True))
 
 
-@pytest.mark.parametrize(
-    "changes", [{}, {"train_fold_scales": True}, {"mamba3_backward": "halves"}], ids=["as it is", "folded", "halves"]
-)
-def test_compiled_steps_follow_the_plain_ones_and_nothing_compiles_after_the_warm_up(changes):
+def test_compiled_steps_follow_the_plain_ones_and_nothing_compiles_after_the_warm_up():
     config = reference(
         train_seq_len=256, train_batch_tokens=4 * 256, train_micro_batch=2, num_layers=4, num_attn_layers=1,
-        **changes,
     )  # fmt: skip
     generator = torch.Generator().manual_seed(4)
     batches = [torch.randint(8192, (4, 257), generator=generator) for _ in range(6)]

@@ -1,7 +1,5 @@
 """Threads that share a batch give the loss and the gradients of the whole, and the same bits each time."""
 
-import dataclasses
-
 import pytest
 import torch
 from small_models import lively_model, small_config
@@ -46,17 +44,6 @@ def test_threads_train_as_one_does_and_repeat_themselves_bit_by_bit():
     assert two == pytest.approx(one, rel=2e-4)
     assert two == again
     assert all(torch.equal(a, b) for a, b in zip(weights, weights_again, strict=True))
-
-
-def test_folded_scales_train_as_unfolded_ones():
-    generator = torch.Generator().manual_seed(3)
-    batches = [torch.randint(64, (7, 33), generator=generator) for _ in range(6)]
-    losses = []
-    for folded in (False, True):
-        trainer = Trainer(dataclasses.replace(CONFIG, train_fold_scales=folded), torch.device("cpu"), 1, 1)
-        losses.append([float(trainer.step(batch, 1.0, 0.9, at > 3)) for at, batch in enumerate(batches)])
-    assert losses[0] != losses[1]
-    assert losses[1] == pytest.approx(losses[0], rel=2e-4)
 
 
 def test_an_error_in_a_thread_comes_out():
