@@ -33,9 +33,11 @@ def test_the_committed_records_verify(committed: Path):
     assert [f for f in verify_folder(committed).findings if f.verdict in (Verdict.FAIL, Verdict.ERROR)] == []
 
 
-def test_the_committed_records_are_three_seeds_of_one_thing(committed: Path):
-    (pool,) = pools([run.record for run in collect([committed]).runs])
-    assert sorted(record.submission.seed for record in pool) == [42, 1337, 2025]
+def test_the_committed_records_are_three_seeds_on_a_cpu_and_a_run_on_a_gpu(committed: Path):
+    found = {pool[0].track.name: pool for pool in pools([run.record for run in collect([committed]).runs])}
+    assert sorted(record.submission.seed for record in found.pop("smoke")) == [42, 1337, 2025]
+    ((run,),) = found.values()
+    assert (run.track.name, run.submission.seed, len(run.machine.gpus)) == ("one_gpu_120s", 1337, 1)
 
 
 def test_the_committed_report_is_the_one_of_the_records(committed: Path):
