@@ -27,9 +27,7 @@ def main() -> int:
     folder = Path(__file__).parent
     sys.path.insert(0, str(folder))
     rows = []
-    for path in sorted(folder.glob("bench_*.py")):
-        if path.stem.endswith("_gpu"):  # these have their own commands
-            continue
+    for path in benchmarks(folder):
         if options.names and path.stem.removeprefix("bench_") not in options.names:
             continue
         print(f"{path.stem} …", file=sys.stderr, flush=True)
@@ -45,6 +43,11 @@ def main() -> int:
             )
         )
     return int(options.strict and not all(row.met in (True, None) for row in rows))
+
+
+def benchmarks(folder: Path) -> list[Path]:
+    """The files that are run; those for a GPU have a command of their own."""
+    return [path for path in sorted(folder.glob("bench_*.py")) if not path.stem.endswith("_gpu")]
 
 
 def machine() -> str:
