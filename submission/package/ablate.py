@@ -7,7 +7,7 @@
 SHARD is a token shard (1,024 bytes of header, then uint16). The loss is that of the model without adaptation, over the
 first --windows windows, and in bpb where the shard's byte ledger lies beside it; "lost" is its difference to the same
 checkpoint's float weights. --without-qat: checkpoints of the same seeds that were trained with LATE_QAT_THRESHOLD=0;
-rows that name QAT use them. Runs on the GPU where one is.
+rows that name QAT use them. Runs on the GPU where one is. "s" is quantising and fitting: rows share their calibration.
 """
 
 from __future__ import annotations
@@ -98,8 +98,9 @@ def ablate(case: Case, config: Config, name: str, budget: int, seed: int, keep: 
     """
     chosen = dataclasses.replace(config, **ABLATIONS[name])  # type: ignore[arg-type]
     row: Row = {"ablation": name, "model": case.folder.name, "seed": seed}
-    started = time.monotonic()
     try:
+        statistics = case.calibrated(chosen, seed) if chosen.use_gptq or chosen.quant_rd else None
+        started = time.monotonic()
         made = package_model(
             copy.deepcopy(case.model),
             chosen,
@@ -107,7 +108,7 @@ def ablate(case: Case, config: Config, name: str, budget: int, seed: int, keep: 
             seed,
             partial(load_calibration, case.folder, config.vocab_size),
             lambda _part, _text: None,
-            case.calibrated(chosen, seed) if chosen.use_gptq or chosen.quant_rd else None,
+            statistics,
         )
     except (CheckpointError, DoesNotFit, NotQuantisable) as error:
         unknown: Row = dict.fromkeys(("nats", "bpb", "lost mnats"), math.nan)

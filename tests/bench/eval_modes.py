@@ -32,7 +32,7 @@ ROWS = {
     "dynamics frozen": {"TTT_FREEZE": "dynamics"},
     "embedding frozen": {"TTT_FREEZE": "embedding"},
     "small x3": {"TTT_SMALL_LR": "3"},
-    "the last two blocks": {"TTT_FROM_BLOCK": "2"},
+    "from block 2 on": {"TTT_FROM_BLOCK": "2"},
     "LoRA 4, lr x10": {"TTT_LORA_RANK": "4", "TTT_LR": "0.1"},
     "Muon 0.001": {"TTT_OPTIMISER": "muon", "TTT_LR": "0.001"},
     "Muon 0.003": {"TTT_OPTIMISER": "muon", "TTT_LR": "0.003"},
