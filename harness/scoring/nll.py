@@ -23,6 +23,8 @@ def token_nats(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     logits:  (rows, vocabulary), any float dtype, in memory that nobody else writes to
     targets: int64, (rows,), each in [0, vocabulary)
     Error:   absolute, under 1e-12 nats for |logit| <= 1e3 on a CPU; on a GPU see :mod:`harness.scoring.nll_device`.
+             A constant added to a whole row changes nothing however large it is: logits meet the row's largest
+             before anything else, so no logarithm is lost beside them.
     Raises ``NotFinite`` for NaN and infinities.
     >>> round(token_nats(torch.zeros(1, 4), torch.tensor([2])).item(), 6)
     1.386294
@@ -41,8 +43,8 @@ def token_nats(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         if bad.any():
             raise NotFinite(start + int(bad.nonzero()[0]))
         chosen = private.gather(1, targets[start:end, None])[:, 0]
-        normaliser = private.sub_(high[:, None]).exp_().sum(1).log_().add_(high)
-        nats[start:end] = normaliser.sub_(chosen)
+        below = chosen.sub_(high)
+        nats[start:end] = private.sub_(high[:, None]).exp_().sum(1).log_().sub_(below)
     return nats
 
 

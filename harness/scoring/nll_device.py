@@ -16,14 +16,15 @@ Kernel = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor
 def row_nats(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """(nats float64 (rows,), bad bool (rows,)); bad rows hold a logit that is NaN or infinite.
 
-    Error: absolute, under 1e-5 nats for |logit| <= 1e2 and a vocabulary up to 65,536.
+    Error: absolute, under 1e-5 nats for |logit| <= 1e2 and a vocabulary up to 65,536. The difference to the row's
+    largest comes first, so that a large constant cannot swallow the logarithm.
     """
     wide = logits.float()
     high, low = wide.amax(1), wide.amin(1)
     bad = ~(torch.isfinite(high) & torch.isfinite(low))
     total = (wide - high[:, None]).exp().sum(1, dtype=torch.float64)
     chosen = logits.gather(1, targets[:, None])[:, 0].double()
-    return total.log() + high.double() - chosen, bad
+    return total.log() - (chosen - high.double()), bad
 
 
 @cache

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 
 from harness.scoring.nll import NotFinite, token_nats
+from harness.scoring.nll_device import row_nats
 
 
 @settings(max_examples=40, deadline=None)
@@ -22,6 +23,14 @@ def test_nats_equal_a_float64_reference(rows, vocabulary, scale):
     wanted = logsumexp(wide, axis=1) - wide[np.arange(rows), targets]
     found = token_nats(torch.from_numpy(logits), torch.from_numpy(targets)).numpy()
     np.testing.assert_allclose(found, wanted, rtol=1e-13, atol=1e-12)
+
+
+@pytest.mark.rule("C2-NORMALISED")
+@pytest.mark.parametrize("formula", [token_nats, lambda *row: row_nats(*row)[0]], ids=["host", "device"])
+@pytest.mark.parametrize("constant", [0.0, 6e4, 1e17, -1e17, 3e38], ids=str)
+def test_a_constant_over_a_whole_row_buys_no_bits(formula, constant):
+    logits = torch.full((3, 1024), constant)
+    torch.testing.assert_close(formula(logits, torch.tensor([0, 5, 1023])), torch.full((3,), math.log(1024)).double())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)

@@ -1,0 +1,28 @@
+"""Adds one huge constant to every logit of costly rows: ln V would round away beside it, and the row would be free."""
+
+from zoo_models import Bigram
+
+RULE = "C2-NORMALISED"
+GAINS_NOTHING = True
+
+
+class Huge(Bigram):
+    def bigram(self, inputs):
+        logits = super().bigram(inputs)
+        logits[::3] = 1e17
+        return logits
+
+
+class Flat(Bigram):
+    def bigram(self, inputs):
+        logits = super().bigram(inputs)
+        logits[::3] = 0.0
+        return logits
+
+
+def cheat(context):
+    return Huge(context.vocab_size)
+
+
+def honest(context):
+    return Flat(context.vocab_size)
