@@ -1,3 +1,5 @@
+import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -70,6 +72,40 @@ def test_a_suspend_or_a_set_calendar_voids_the_run(when: str, clock: str, words:
     with pytest.raises(CouldNotCheck, match=words) as caught:
         train_while(machine, ledger, clock if when == "during" else "")
     assert when in caught.value.message
+
+
+@pytest.mark.parametrize("between", ["boottime", "calendar"])
+@pytest.mark.parametrize("pause_s", [0.06, 8.0])
+def test_a_referee_that_waits_between_two_clocks_did_not_sleep(between: str, pause_s: float):
+    machine, pauses = FakeMachine(), [pause_s]
+    clocks = machine.clocks
+
+    def after_a_pause(read: Callable[[], int]) -> int:
+        machine.work(pauses.pop() if pauses else 0.0)
+        return read()
+
+    def calendar() -> int:
+        return after_a_pause(clocks.calendar) if between == "calendar" else clocks.calendar()
+
+    def boottime() -> int:
+        return after_a_pause(clocks.boottime) if between == "boottime" else clocks.boottime()
+
+    ledger = Ledger(Clocks(clocks.monotonic, boottime, calendar))
+    for _ in range(2):
+        pauses.append(pause_s)
+        train_while(machine, ledger, "")
+    assert [entry.seconds for entry in ledger.entries() if entry.name == "train"] == [1.0, 1.0]
+
+
+def test_a_machine_that_never_reads_its_clocks_at_once_is_judged_by_the_narrowest_reading():
+    machine, pauses = FakeMachine(), itertools.cycle([0.2, 0.004, 0.09])
+    clocks = machine.clocks
+
+    def boottime() -> int:
+        machine.work(next(pauses))
+        return clocks.boottime()
+
+    train_while(machine, Ledger(Clocks(clocks.monotonic, boottime, clocks.calendar)), "")
 
 
 def test_a_slowly_adjusted_calendar_is_no_jump():
