@@ -48,12 +48,17 @@ class Met:
 
 @dataclass(frozen=True)
 class Case:
-    """A cheat and its twin. rule: what has to stop it; until: the last phase that runs; limits: of the track."""
+    """A cheat and its twin. rule: what has to stop it; until: the last phase that runs.
+
+    limits: of the track, for the cheat that overruns them; its twin has the zoo's ordinary ones, which no busy machine
+    overruns, or ``twin_limits``
+    """
 
     path: Path
     rule: str
     until: str
     limits: dict[str, float]
+    twin_limits: dict[str, float]
     by_refusal: bool
     text: str
 
@@ -65,6 +70,7 @@ class Case:
             names["RULE"],
             names["UNTIL"],
             names.get("LIMITS", {}),
+            names.get("TWIN_LIMITS", {}),
             names.get("BY_REFUSAL", False),
             names["__doc__"].splitlines()[0],
         )
@@ -108,7 +114,8 @@ def meet(case: Case, animal: str, folder: Path) -> Met:
     context = None
     try:
         sealed = seal_submission(submission, run_dir)
-        context = RunContext(zoo_track(case.limits), 1, run_dir, sealed, environ, Reporter(), Ledger())
+        limits = case.limits if animal == "cheat" else case.twin_limits
+        context = RunContext(zoo_track(limits), 1, run_dir, sealed, environ, Reporter(), Ledger())
         with (data / "tiny_val_000000.bin").open("rb"):  # so there is an open file of it to be found
             findings = _run(context, case.until, shard, stream)
         met.fired = {f.rule for f in findings if f.verdict in (Verdict.FAIL, Verdict.WARN)}

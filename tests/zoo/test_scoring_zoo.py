@@ -21,7 +21,7 @@ def meet_scoring(case: Path, animal: str) -> Outcome:
         VOCAB,
         positions=32,
         floor_bpb=0.3,
-        message_s=names.get("MESSAGE_S", 20.0),
+        message_s=names.get("CHEAT_MESSAGE_S", 20.0) if animal == "cheat" else 20.0,
     )
 
 

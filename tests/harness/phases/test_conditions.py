@@ -1,5 +1,6 @@
 """A run that shared its machine or was throttled says so."""
 
+import os
 import subprocess
 import sys
 import time
@@ -43,7 +44,7 @@ def test_each_disturbance_is_named(change: dict, words: str):
 def test_work_that_is_not_the_runs_own_is_seen(monkeypatch):
     spin = "import time\nend=time.monotonic()+1.5\nwhile time.monotonic()<end: pass"
     monkeypatch.setattr("psutil.Process.children", lambda *_, **__: [])  # as if somebody else had started it
-    with subprocess.Popen([sys.executable, "-c", spin]), MachineWatch(gpus=0) as foreign:
+    with subprocess.Popen([sys.executable, "-c", spin]), MachineWatch(gpus=()) as foreign:
         time.sleep(1.3)
     assert foreign.conditions is not None
-    assert foreign.conditions.foreign_cpu_share > 0.1
+    assert foreign.conditions.foreign_cpu_share * (os.cpu_count() or 1) > 0.2  # of one processor

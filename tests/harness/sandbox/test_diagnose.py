@@ -71,8 +71,8 @@ def test_what_fails_outside_is_not_the_sandbox_s_fault():
 
 
 def test_a_probe_that_hangs_is_ended_and_so_is_the_search():
-    found = diagnose(probe("print('waiting', flush=True)", "time.sleep(600)", limit_s=0.5))
-    assert found.outcomes[0].said == "no end within 0.5 s. waiting"
+    found = diagnose(probe("print('waiting', flush=True)", "time.sleep(600)", limit_s=5.0))
+    assert found.outcomes[0].said == "no end within 5 s. waiting"
     stopped = diagnose(probe(OFFERS_A_SOCKET), budget_s=0.0)
     assert "used up" in stopped.stopped
 

@@ -4,6 +4,7 @@ import time
 
 RULE, PLACE, UNTIL = "A1-TRAIN-CLOCK", "train", "train"
 LIMITS = {"train_s": 2.0}
+TWIN_LIMITS = {"train_s": 12.0}
 
 
 def cheat(session, shards):
@@ -14,5 +15,5 @@ def cheat(session, shards):
 
 
 def honest(session, shards):
-    while session.remaining_s() > 1:
+    while session.remaining_s() > 10:
         time.sleep(0.05)

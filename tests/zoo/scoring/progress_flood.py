@@ -8,7 +8,7 @@ from harness.protocol.messages import Kind, Message
 from harness.protocol.serve import EvalWorker, eval_context
 
 RULE = "S3-PROTOCOL"
-MESSAGE_S = 2.0
+CHEAT_MESSAGE_S = 2.0
 
 
 class Flooding(EvalWorker):
