@@ -69,14 +69,17 @@ def command(
 
 def _rerun(record: Path, code: Path, tolerance: float | None, sign: bool, note: str, *, as_json: bool) -> int:
     from harness.config.environment import keys_dir
-    from harness.record import countersign, load_records
+    from harness.record import countersign, load_records, open_signing_key
     from harness.record.reproduce import compare_runs, make_review, seed_tolerance
 
     stored = _trusted(record)
     records_dir = record.absolute().parent.parent
+    if tolerance is None:  # before the repetition, like all that may fail
+        others = load_records(records_dir, skipped=lambda text: click.echo(f"warning: {text}", err=True))
+        tolerance = seed_tolerance(stored.record, [other.record for other in others])
+    if sign:
+        open_signing_key(keys_dir(), records_dir)
     outcome = _repeat(stored, code, records_dir, as_json=as_json)
-    if tolerance is None:
-        tolerance = seed_tolerance(stored.record, [other.record for other in load_records(records_dir)])
     comparison = compare_runs(stored.record, outcome.record, tolerance)
     review = None
     if sign:

@@ -22,7 +22,7 @@ from harness.phases.run import Described, clear_after_training, remove_tree, run
 from harness.phases.seal import reopen_sealed
 from harness.phases.submit import RunOutcome
 from harness.phases.trained import FILE_NAME, Trained, checkpoint_digests, forget, recall
-from harness.record import load_records, open_signing_key, sign_and_store
+from harness.record import check_announcer, load_records, sign_and_store
 
 NEWEST = "newest"
 _AGAIN = "Start again with `make submit`."
@@ -43,9 +43,9 @@ def resume_run(run: str, *, records_dir: Path, progress: Reporter) -> RunOutcome
 
 
 def _go_on(run_dir: Path, trained: Trained, track: Track, records_dir: Path, progress: Reporter) -> RunOutcome:
-    open_signing_key(keys_dir(), records_dir)
+    check_announcer(trained.intent, trained.started_at, records_dir, keys_dir())
     dataset = open_dataset(trained.dataset, cache_dir() / "datasets", progress)
-    _refuse_changes(trained, track, dataset, records_dir)
+    _refuse_changes(trained, track, dataset, records_dir, progress)
     described = _reopen(run_dir, trained, track, progress)
     progress.note(f"{run_dir.name}: training ended whole; going on with packaging")
     record = run_submission(
@@ -75,7 +75,7 @@ def find_run(run: str) -> Path:
     return (whole or folders)[-1]
 
 
-def _refuse_changes(trained: Trained, track: Track, dataset: Dataset, records_dir: Path) -> None:
+def _refuse_changes(trained: Trained, track: Track, dataset: Dataset, records_dir: Path, progress: Reporter) -> None:
     machine = describe_machine()
     differences = {
         "the track": track.digest != trained.track_digest,
@@ -87,7 +87,7 @@ def _refuse_changes(trained: Trained, track: Track, dataset: Dataset, records_di
     changed = [name for name, differs in differences.items() if differs]
     if changed:
         raise CouldNotCheck(f"since the training {' and '.join(changed)} changed.", remedy=_AGAIN)
-    for stored in load_records(records_dir):
+    for stored in load_records(records_dir, skipped=progress.note):
         if stored.record.intent == trained.intent:
             raise CouldNotCheck(f"the run has its result already: {stored.path}.", remedy="`harness verify` checks it.")
 

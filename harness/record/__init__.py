@@ -20,8 +20,10 @@ The public functions; each opens the records folder under a lock, so concurrent 
         Returns ``StoredRecord(path, digest, record)``; ``record`` is as stored.
     load_record(path: Path) -> StoredRecord
         Read one record without judging signatures, for reports. Raises ``CouldNotCheck`` on a malformed file.
-    load_records(records_dir: Path) -> list[StoredRecord]
-        All records under ``runs/`` by time.
+    load_records(records_dir: Path, *, skipped: Callable[[str], None]) -> list[StoredRecord]
+        All records under ``runs/`` by time, without the malformed ones: ``skipped`` is told of each.
+    check_announcer(intent: str, started_at: str, records_dir: Path, keys_dir: Path) -> None
+        Whether ``sign_and_store`` will find the intent and its key. Call it before a run is resumed.
     verify_folder(records_dir: Path, *, trust: Path | None = None) -> VerifyReport
         Level 1, offline. ``report.records[i].findings``, ``report.exit_code``, ``report.verdict``.
     open_signing_key(keys_dir: Path, records_dir: Path) -> SigningKey
@@ -42,7 +44,15 @@ A record's *digest* is the SHA-256 of its signed payload (the in-toto Statement)
 from harness.record.canonical import canonical_digest, file_digest, utc_now
 from harness.record.entries import Intent, Review
 from harness.record.keys import SigningKey, open_signing_key
-from harness.record.store import StoredRecord, announce, countersign, load_record, load_records, sign_and_store
+from harness.record.store import (
+    StoredRecord,
+    announce,
+    check_announcer,
+    countersign,
+    load_record,
+    load_records,
+    sign_and_store,
+)
 from harness.record.verify import VerifyReport, verify_folder
 
 __all__ = [
@@ -53,6 +63,7 @@ __all__ = [
     "VerifyReport",
     "announce",
     "canonical_digest",
+    "check_announcer",
     "countersign",
     "file_digest",
     "load_record",

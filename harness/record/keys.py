@@ -18,11 +18,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from harness.errors import CouldNotCheck
 from harness.record.canonical import HEX64, read_bounded, utc_now, write_atomic
 from harness.record.dsse import pae
+from harness.record.lock import locked
 from harness.record.trust import (
     ROTATION_TYPE,
     PublicKey,
     key_id,
     load_public,
+    load_trust,
     public_path,
     signing_problem,
     store_public,
@@ -48,10 +50,15 @@ def open_signing_key(keys_dir: Path, records_dir: Path) -> SigningKey:
     """
     pointer = keys_dir / ACTIVE
     key = load_private(keys_dir, read_active(keys_dir)) if pointer.exists() else _first_key(keys_dir)
+    return open_listed(key, records_dir, utc_now())
+
+
+def open_listed(key: SigningKey, records_dir: Path, at: str) -> SigningKey:
+    """``key``, listed, if it may sign what is dated ``at``; else ``CouldNotCheck`` with the reason."""
     listed = public_path(records_dir, key.keyid)
     if not listed.exists():
         store_public(records_dir, describe_key(key))
-    problem = signing_problem(load_public(listed), utc_now())
+    problem = signing_problem(load_public(listed), at)
     if problem:
         raise CouldNotCheck(f"the signing key can't be used: {problem}.", remedy="`harness keys rotate` makes another.")
     return key
@@ -71,8 +78,12 @@ def _first_key(keys_dir: Path) -> SigningKey:
 def create_key(keys_dir: Path) -> SigningKey:
     """Make a new private key and let it be the active one."""
     key = _write_key(keys_dir)
-    write_atomic(keys_dir / ACTIVE, f"{key.keyid}\n".encode(), replace=True, mode=0o600)
+    _activate(keys_dir, key.keyid)
     return key
+
+
+def _activate(keys_dir: Path, keyid: str) -> None:
+    write_atomic(keys_dir / ACTIVE, f"{keyid}\n".encode(), replace=True, mode=0o600)
 
 
 def _write_key(keys_dir: Path) -> SigningKey:
@@ -145,19 +156,39 @@ def describe_key(key: SigningKey, *, owner: str = "") -> PublicKey:
 
 
 def rotate_key(keys_dir: Path, records_dir: Path, *, owner: str = "") -> tuple[PublicKey, PublicKey]:
-    """Make a new active key that the old one endorses, and retire the old one. Returns (old, new) as listed."""
-    old = load_private(keys_dir, read_active(keys_dir))
-    listed = public_path(records_dir, old.keyid)
-    before = load_public(listed) if listed.exists() else describe_key(old)
-    if before.status == "revoked":
-        raise CouldNotCheck(f"key {old.keyid[:16]} is revoked; it can't endorse another.", remedy="`harness keys new`.")
-    new = create_key(keys_dir)
-    endorsement = base64.b64encode(old.private.sign(pae(ROTATION_TYPE, new.keyid.encode()))).decode()
-    after = msgspec.structs.replace(
-        describe_key(new, owner=owner or before.owner), replaces=old.keyid, endorsement=endorsement
-    )
-    now = utc_now()
-    retired = msgspec.structs.replace(before, status="retired", not_after=min(before.not_after or now, now))
-    store_public(records_dir, after)
-    store_public(records_dir, retired)
+    """Let a new key that the old one endorses be the active one, and retire the old one. Returns (old, new) as listed.
+
+    Runs that are under way still get their results signed by the old key. A rotation that was killed leaves the old key
+    in use, or one that only another rotation replaces; that one goes on where it was killed.
+    """
+    with locked(records_dir):
+        old = load_private(keys_dir, read_active(keys_dir))
+        listed = public_path(records_dir, old.keyid)
+        before = load_public(listed) if listed.exists() else describe_key(old)
+        if before.status == "revoked":
+            reason = f"key {old.keyid[:16]} is revoked; it can't endorse another."
+            raise CouldNotCheck(reason, remedy="`harness keys new`.")
+        after = _unfinished_successor(old, keys_dir, records_dir) or _endorsed(_write_key(keys_dir), old)
+        after = msgspec.structs.replace(after, owner=owner or after.owner or before.owner)
+        now = utc_now()
+        retired = msgspec.structs.replace(before, status="retired", not_after=min(before.not_after or now, now))
+        store_public(records_dir, after)  # both are listed before the new one can sign anything
+        store_public(records_dir, retired)
+        _activate(keys_dir, after.keyid)
     return retired, after
+
+
+def _endorsed(new: SigningKey, old: SigningKey) -> PublicKey:
+    signature = old.private.sign(pae(ROTATION_TYPE, new.keyid.encode()))
+    return msgspec.structs.replace(
+        describe_key(new), replaces=old.keyid, endorsement=base64.b64encode(signature).decode()
+    )
+
+
+def _unfinished_successor(old: SigningKey, keys_dir: Path, records_dir: Path) -> PublicKey | None:
+    """The key that a killed rotation has listed, and whose private half is here, while ``old`` is still active."""
+    listed, _ = load_trust(records_dir / "keys")
+    for key in listed.values():
+        if key.replaces == old.keyid and key.status == "trusted" and (keys_dir / f"{key.keyid}.pem").exists():
+            return key
+    return None

@@ -7,14 +7,9 @@ into one folder without a conflict. A head, signed anew with each entry, makes a
 from __future__ import annotations
 
 import base64
-import errno
-import fcntl
 import hashlib
 import json
-import os
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +19,8 @@ from harness.errors import CouldNotCheck, RuleBroken
 from harness.record import dsse
 from harness.record.canonical import file_digest, write_atomic
 from harness.record.entries import Head, Intent, Review
-from harness.record.keys import SigningKey, open_signing_key
+from harness.record.keys import SigningKey, load_private, open_listed, open_signing_key
+from harness.record.lock import locked
 from harness.record.predicate import RunRecord
 from harness.record.statement import (
     CHAIN_FOLDERS,
@@ -37,8 +33,6 @@ from harness.record.statement import (
     read_entry,
 )
 
-LOCK_FILE = ".lock"
-LOCK_TIMEOUT_S = 60.0
 REMEDY = "`harness verify` shows the state of the folder."
 
 
@@ -62,21 +56,22 @@ class Tip:
 
 def announce(intent: Intent, records_dir: Path, keys_dir: Path) -> str:
     """Sign and append an intent before its run. Returns its digest, for ``RunRecord.intent``."""
-    key = open_signing_key(keys_dir, records_dir)
     with locked(records_dir):
+        key = open_signing_key(keys_dir, records_dir)
         return _append("intents", intent, records_dir, key)[1]
 
 
 def sign_and_store(record: RunRecord, artifact: Path, records_dir: Path, keys_dir: Path) -> StoredRecord:
     """Sign and append a run's record. ``artifact``: folder of ``model.bin`` and ``code.bundle``.
 
-    Raises ``CouldNotCheck`` when the artifact is not the one the record describes, and ``RuleBroken`` (R5-INTENT)
-    when the run was not announced by this signer, or has a record already.
+    The key that announced the run signs its result, also when another became the active one meanwhile.
+    Raises ``CouldNotCheck`` when the artifact is not the one the record describes or that key can't sign, and
+    ``RuleBroken`` (R5-INTENT) when the run was not announced, or has a record already.
     """
-    key = open_signing_key(keys_dir, records_dir)
     check_artifact(record, artifact)
     with locked(records_dir):
-        _check_announced(record, records_dir, key)
+        intent, key = _announced(record.intent, record.started_at, records_dir, keys_dir)
+        _check_announced(record, intent, records_dir)
         path, digest, stored = _append("runs", record, records_dir, key)
     assert isinstance(stored, RunRecord)
     return StoredRecord(path, digest, stored, key.keyid)
@@ -84,8 +79,8 @@ def sign_and_store(record: RunRecord, artifact: Path, records_dir: Path, keys_di
 
 def countersign(review: Review, records_dir: Path, keys_dir: Path) -> Path:
     """Sign and append a review of a record in this folder. Returns the review's file."""
-    key = open_signing_key(keys_dir, records_dir)
     with locked(records_dir):
+        key = open_signing_key(keys_dir, records_dir)
         return _append("reviews", review, records_dir, key)[0]
 
 
@@ -99,9 +94,24 @@ def load_record(path: Path) -> StoredRecord:
     return StoredRecord(path, entry.digest, entry.predicate, entry.signer)
 
 
-def load_records(records_dir: Path) -> list[StoredRecord]:
-    """Every record of a folder, by time, without judging them."""
-    return [load_record(path) for path in sorted((records_dir / "runs").glob("*.json"))]
+def load_records(records_dir: Path, *, skipped: Callable[[str], None]) -> list[StoredRecord]:
+    """Every readable record of a folder, by time, without judging them.
+
+    skipped: called with a sentence for each file that is left out; one that somebody damaged must cost nobody a run
+    """
+    records = []
+    for path in sorted((records_dir / "runs").glob("*.json")):
+        try:
+            records.append(load_record(path))
+        except CouldNotCheck as error:
+            skipped(f"{path.name} is left out: {error.message} {error.remedy}")
+    return records
+
+
+def check_announcer(intent: str, started_at: str, records_dir: Path, keys_dir: Path) -> None:
+    """Raise what :func:`sign_and_store` would for a run with this intent, as far as it lies with the key."""
+    with locked(records_dir, shared=True):
+        _announced(intent, started_at, records_dir, keys_dir)
 
 
 def check_artifact(record: RunRecord, artifact: Path) -> None:
@@ -119,51 +129,6 @@ def check_artifact(record: RunRecord, artifact: Path) -> None:
                 f"wanted {digest[:16]}…" + (f" with {size:,} bytes." if size is not None else "."),
                 remedy="Give the artifact folder of this run.",
             )
-
-
-@contextmanager
-def locked(records_dir: Path, *, shared: bool = False) -> Iterator[None]:
-    """Hold the folder: alone for writing, or ``shared`` for reading. Raises ``CouldNotCheck`` after a minute.
-
-    The lock is a file and not the folder itself, because network file systems lock only what is open for writing.
-    A reader of a folder without a lock file, or without the right to open it, goes ahead: nobody writes there.
-    """
-    path = records_dir / LOCK_FILE
-    if shared:
-        try:
-            handle = os.open(path, os.O_RDONLY)
-        except (FileNotFoundError, PermissionError):
-            yield
-            return
-    else:
-        records_dir.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        _lock(handle, records_dir, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _lock(handle: int, folder: Path, kind: int) -> None:
-    deadline = time.monotonic() + LOCK_TIMEOUT_S
-    while True:
-        try:
-            fcntl.flock(handle, kind | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise CouldNotCheck(
-                    f"{folder} can't be locked: {error.strerror}.",
-                    remedy="Put the records on a file system with locks: GOLF_RECORDS_DIR.",
-                ) from error
-            if time.monotonic() > deadline:
-                raise CouldNotCheck(
-                    f"{folder} stayed locked by another process for {LOCK_TIMEOUT_S:.0f} s.",
-                    remedy="Wait until that process has ended, then sign again.",
-                ) from error
-            time.sleep(0.02)
-        else:
-            return
 
 
 def _append(
@@ -243,13 +208,12 @@ def _links(records_dir: Path, keyid: str) -> tuple[dict[str, Path], set[str]]:
                 payload = base64.b64decode(envelope["payload"])
                 successors[json.loads(payload)["predicate"]["predecessor"]] = path
                 known.add(hashlib.sha256(payload).hexdigest())
-            except (ValueError, KeyError, TypeError, IndexError):
+            except (OSError, ValueError, KeyError, TypeError, IndexError):
                 continue
     return successors, known
 
 
-def _check_announced(record: RunRecord, records_dir: Path, key: SigningKey) -> None:
-    intent = _find_intent(records_dir, record.intent, key)
+def _check_announced(record: RunRecord, intent: Intent, records_dir: Path) -> None:
     differing = intent_mismatch(intent, record)
     if differing:
         raise RuleBroken(
@@ -260,7 +224,7 @@ def _check_announced(record: RunRecord, records_dir: Path, key: SigningKey) -> N
     for path in sorted((records_dir / "runs").glob("*.json")):
         try:
             earlier = read_entry(path, "runs").predicate
-        except MalformedEntry:
+        except (MalformedEntry, CouldNotCheck):
             continue  # somebody else's damage must not cost this run its signature; verifying names it
         if isinstance(earlier, RunRecord) and earlier.intent == record.intent:
             raise RuleBroken(
@@ -270,15 +234,37 @@ def _check_announced(record: RunRecord, records_dir: Path, key: SigningKey) -> N
             )
 
 
-def _find_intent(records_dir: Path, digest: str, key: SigningKey) -> Intent:
+def _announced(digest: str, started_at: str, records_dir: Path, keys_dir: Path) -> tuple[Intent, SigningKey]:
+    """A run's intent, and the key that signed it: the one that signs the result, for one chain holds both.
+
+    The key may have been rotated or have expired since; what counts is that it might sign when the run started, which
+    is the date that verification compares with its window.
+    """
+    path, entry = _find_intent(records_dir, digest)
+    signer = entry.signer
+    if not (keys_dir / f"{signer}.pem").exists():
+        raise CouldNotCheck(
+            f"the run was announced under key {signer[:16]} ({path}); its private half is not in {keys_dir}.",
+            remedy="Restore it there, or set GOLF_KEYS_DIR to its folder: that key has to sign the result.",
+        )
+    key = open_listed(load_private(keys_dir, signer), records_dir, started_at)
+    intent = _own(path, "intents", key).predicate
+    assert isinstance(intent, Intent)
+    return intent, key
+
+
+def _find_intent(records_dir: Path, digest: str) -> tuple[Path, Entry]:
     for path in sorted((records_dir / "intents").glob(f"*-{digest[:8]}.json")):
-        entry = _own(path, "intents", key)
-        if entry.digest == digest and isinstance(entry.predicate, Intent):
-            return entry.predicate
+        try:
+            entry = read_entry(path, "intents")
+        except MalformedEntry as error:
+            raise CouldNotCheck(f"{path} is damaged: {error}.", remedy=REMEDY) from error
+        if entry.digest == digest:
+            return path, entry
     raise RuleBroken(
         "R5-INTENT",
         f"no signed intent {digest[:16]}… announces this run in {records_dir}.",
-        remedy="Keep records/intents with the records, and sign with the key that announced.",
+        remedy="Keep records/intents with the records.",
     )
 
 
@@ -302,6 +288,7 @@ __all__ = [
     "StoredRecord",
     "Tip",
     "announce",
+    "check_announcer",
     "check_artifact",
     "countersign",
     "find_tip",
@@ -309,6 +296,5 @@ __all__ = [
     "intent_mismatch",
     "load_record",
     "load_records",
-    "locked",
     "sign_and_store",
 ]

@@ -5,7 +5,10 @@ change ``records/keys`` decides who is trusted: review changes there as you revi
 
     trusted   signs now                       unknown   not in the list: nothing counts
     retired   its records stay good, it       expired   dated after the end of its window
-              signs no new ones (rotation)    revoked   nothing it signed counts, whatever the date
+              announces no runs (rotation)    revoked   nothing it signed counts, whatever the date
+
+A record is dated by the start of its run. So the key that announced a run signs its result even if it was retired or
+expired meanwhile.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from harness.errors import CouldNotCheck, UsageError
 from harness.record.canonical import canonical_bytes, parse_utc, read_bounded, strict_json, write_atomic
 from harness.record.dsse import pae
+from harness.record.lock import locked
 
 ROTATION_TYPE = "application/vnd.parameter-golf.key-rotation"
 
@@ -30,7 +34,7 @@ ROTATION_TYPE = "application/vnd.parameter-golf.key-rotation"
 class PublicKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One entry of the trust list.
 
-    status:     trusted; retired (its records stay good, it signs no new ones); revoked (nothing it signed counts)
+    status:     trusted; retired (its records stay good, it announces no runs); revoked (nothing it signed counts)
     public:     base64 of the 32 raw bytes
     not_before, not_after: validity window, compared with the date in what is signed; "" for open
     replaces:   id of the key this one took over from, "" for none
@@ -140,6 +144,15 @@ def trust_key(
     records_dir: Path, key: PublicKey, *, owner: str | None, not_before: str | None, not_after: str | None
 ) -> PublicKey:
     """List ``key`` as trusted; ``None`` keeps what it says. Raises ``UsageError`` for a bad window or a revoked key."""
+    with locked(records_dir):
+        changed = _with_window(records_dir, key, owner, not_before, not_after)
+        store_public(records_dir, changed)
+    return changed
+
+
+def _with_window(
+    records_dir: Path, key: PublicKey, owner: str | None, not_before: str | None, not_after: str | None
+) -> PublicKey:
     listed = public_path(records_dir, key.keyid)
     if key.status == "revoked" or (listed.exists() and load_public(listed).status == "revoked"):
         raise UsageError(f"key {key.keyid[:16]} is revoked and stays so.", remedy="Let its owner make a new one.")
@@ -154,12 +167,14 @@ def trust_key(
             f"the window ends ({changed.not_after}) before it starts ({changed.not_before}).",
             remedy="Set --from before --until.",
         )
-    store_public(records_dir, changed)
     return changed
 
 
 def revoke_key(records_dir: Path, key: PublicKey, reason: str) -> PublicKey:
     """List ``key`` as revoked for ``reason``."""
-    changed = msgspec.structs.replace(key, status="revoked", reason=reason)
-    store_public(records_dir, changed)
+    with locked(records_dir):
+        listed = public_path(records_dir, key.keyid)
+        now = load_public(listed) if listed.exists() else key
+        changed = msgspec.structs.replace(now, status="revoked", reason=reason)
+        store_public(records_dir, changed)
     return changed

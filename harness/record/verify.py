@@ -17,6 +17,7 @@ from harness.record import dsse
 from harness.record.chain import Link, check_chains
 from harness.record.entries import Intent, Review
 from harness.record.figures import check_figures, check_run, check_track
+from harness.record.lock import locked
 from harness.record.predicate import RunRecord
 from harness.record.reviews import check_reviews
 from harness.record.statement import (
@@ -28,7 +29,6 @@ from harness.record.statement import (
     read_entry,
     subjects_of,
 )
-from harness.record.store import locked
 from harness.record.trust import PublicKey, load_trust, signing_problem
 from harness.rules import Finding, Verdict
 

@@ -22,8 +22,9 @@ from harness.errors import CouldNotCheck, RuleBroken, UsageError
 from harness.phases.conversation import failure
 from harness.phases.run import nothing_half_written
 from harness.phases.trained import recall
-from harness.record import Intent, announce, open_signing_key, store, verify_folder
+from harness.record import Intent, announce, load_record, open_signing_key, store, verify_folder
 from harness.record.canonical import write_atomic
+from harness.record.keys import rotate_key
 from harness.rules import Verdict
 
 PROGRAM = Path(tiny_run.__file__)
@@ -87,6 +88,25 @@ def test_a_killed_referee_leaves_no_process_and_no_false_record(interrupted: Pat
     wait_for(lambda: not cell_processes(interrupted))
     assert len(stored(interrupted, "intents")) == 1
     assert_nothing_false(interrupted)
+
+
+@pytest.mark.slow
+def test_neither_a_new_key_nor_somebody_s_damaged_record_keeps_a_run_from_going_on(house: Path):
+    (house / "records" / "runs").mkdir(exist_ok=True)
+    (house / "records" / "runs" / "20260101T000000Z-smoke-1-00000000.json").write_bytes(b"damaged")
+    old, _ = rotate_key(house / "keys", house / "records")
+    outcome = tiny_run.resume_tiny(house)
+    assert load_record(outcome.path).signer == old.keyid
+    failed = {f.where for f in verify_folder(house / "records").findings if f.verdict is Verdict.FAIL}
+    assert failed == {"runs/20260101T000000Z-smoke-1-00000000.json"}
+
+
+def test_a_run_whose_key_is_gone_is_not_resumed_to_an_end_without_a_signature(house: Path):
+    for path in (house / "keys").glob("*.pem"):
+        path.unlink()
+    with pytest.raises(CouldNotCheck, match="private half is not in"):
+        tiny_run.resume_tiny(house)
+    assert recall(next(house.glob("runs/*")))
 
 
 @pytest.mark.rule("R5-INTENT")

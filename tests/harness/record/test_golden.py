@@ -20,7 +20,7 @@ def test_golden_records_still_verify(version: str):
 
 
 def test_a_golden_record_still_reads_as_it_did():
-    first = load_records(GOLDEN / "v1")[0]
+    first = load_records(GOLDEN / "v1", skipped=pytest.fail)[0]
     assert first.digest.startswith(first.path.stem.rpartition("-")[2])
     assert first.record.submission.config["MATRIX_LR"] == 0.025
     assert {score.stage for score in first.record.scores} == {"float", "packed", "final"}

@@ -2,16 +2,19 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
 import pytest
 from cryptography.hazmat.primitives import serialization
-from record_samples import store_run
+from record_samples import make_artifact, make_intent, make_record, store_run
 
 from harness.errors import CouldNotCheck, UsageError
-from harness.record import open_signing_key, verify_folder
-from harness.record.keys import create_key, describe_key, rotate_key
+from harness.record import announce, open_signing_key, sign_and_store, utc_now, verify_folder
+from harness.record.canonical import write_atomic
+from harness.record.keys import create_key, describe_key, read_active, rotate_key
+from harness.record.predicate import RunRecord
 from harness.record.trust import load_public, load_trust, public_path, revoke_key, store_public, trust_key
 from harness.rules import Verdict
 
@@ -127,6 +130,93 @@ def test_after_a_rotation_old_records_stay_good_and_new_ones_have_the_new_key(tm
     assert new.replaces == old.keyid
     store_public(records, replace(old, not_after="2026-11-24T16:00:00Z"))
     assert "retired at 2026-11-24T16:00:00Z" in failures(records)
+
+
+def announced(root: Path, started_at: str) -> tuple[RunRecord, Path]:
+    """A run that was announced and goes on: its record to be, and its artifact."""
+    artifact = make_artifact(root / "artifact", 1)
+    record = make_record(artifact, 1, started_at=started_at)
+    digest = announce(make_intent(record, record.started_at), root / "records", root / "keys")
+    return replace(record, intent=digest), artifact
+
+
+CHANGES_OF_THE_KEY = {
+    "rotated": lambda keys, records: rotate_key(keys, records),
+    "rotated twice": lambda keys, records: (rotate_key(keys, records), rotate_key(keys, records)),
+    "a new one": lambda keys, _: create_key(keys),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES_OF_THE_KEY)
+def test_a_run_under_way_is_signed_by_the_key_that_announced_it(tmp_path: Path, name: str):
+    keys, records = tmp_path / "keys", tmp_path / "records"
+    record, artifact = announced(tmp_path, utc_now())
+    announcing = read_active(keys)
+    CHANGES_OF_THE_KEY[name](keys, records)
+    assert sign_and_store(record, artifact, records, keys).signer == announcing
+    assert store_run(tmp_path, 2, started_at=utc_now()).signer == read_active(keys) != announcing
+    assert failures(records) == ""
+    assert verify_folder(records).verdict is Verdict.PASS
+
+
+def test_a_run_that_began_in_the_window_is_signed_after_it_and_none_begins_then(tmp_path: Path):
+    keys, records = tmp_path / "keys", tmp_path / "records"
+    an_hour_ago = (datetime.now(UTC) - timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    record, artifact = announced(tmp_path, an_hour_ago)
+    store_public(records, replace(listed(records), not_after=an_hour_ago))
+    stored = sign_and_store(record, artifact, records, keys)
+    assert failures(records) == ""
+    with pytest.raises(CouldNotCheck, match="expired"):
+        announce(make_intent(record, utc_now()), records, keys)
+    with pytest.raises(CouldNotCheck, match="expired"):
+        sign_and_store(replace(stored.record, started_at=utc_now(), predecessor=""), artifact, records, keys)
+
+
+def test_a_key_that_was_revoked_or_is_gone_signs_no_result_whatever_its_date(tmp_path: Path):
+    keys, records = tmp_path / "keys", tmp_path / "records"
+    record, artifact = announced(tmp_path, utc_now())
+    old, _ = rotate_key(keys, records)
+    private = keys / f"{old.keyid}.pem"
+    private.rename(tmp_path / "elsewhere")
+    with pytest.raises(CouldNotCheck, match="private half is not in"):
+        sign_and_store(record, artifact, records, keys)
+    (tmp_path / "elsewhere").rename(private)
+    revoke_key(records, old, "lost")
+    with pytest.raises(CouldNotCheck, match="revoked"):
+        sign_and_store(record, artifact, records, keys)
+    assert not list((records / "runs").glob("*"))
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("writes", range(4))
+def test_a_rotation_that_is_killed_loses_no_endorsement(tmp_path: Path, monkeypatch, writes: int):
+    keys, records = tmp_path / "keys", tmp_path / "records"
+    before = store_run(tmp_path, 1, started_at=utc_now())
+    left = [None] * writes
+
+    def dying(*arguments, **options):
+        if not left:
+            raise Killed
+        left.pop()
+        write_atomic(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("harness.record.keys.write_atomic", dying)
+        patch.setattr("harness.record.trust.write_atomic", dying)
+        with pytest.raises(Killed):
+            rotate_key(keys, records, owner="Ada")
+    assert read_active(keys) == before.signer
+    assert failures(records) == ""
+    old, new = rotate_key(keys, records)
+    assert (old.keyid, new.replaces, read_active(keys)) == (before.signer, before.signer, new.keyid)
+    trusted, bad = load_trust(records / "keys")
+    assert {key.keyid: key.status for key in trusted.values()} == {old.keyid: "retired", new.keyid: "trusted"}
+    assert not bad
+    assert store_run(tmp_path, 2, started_at=utc_now()).signer == new.keyid
+    assert failures(records) == ""
 
 
 def test_a_successor_that_the_old_key_did_not_endorse_is_caught(tmp_path: Path):

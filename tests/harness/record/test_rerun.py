@@ -200,6 +200,25 @@ def test_a_forged_record_is_not_repeated(stored, submission, rerun):
     assert "FAIL" in text
 
 
+def test_a_damaged_record_of_somebody_else_costs_no_repetition_and_is_named(stored, submission, rerun, tmp_path: Path):
+    foreign = store_run(tmp_path / "other", 9, records=tmp_path / "records").path
+    foreign.write_bytes(b"damaged")
+    code, text, _ = rerun(stored.record, stored.path, "--code", submission)
+    assert code == 0
+    assert "REPRODUCED" in text
+    assert f"warning: {foreign.name} is left out" in text
+    with pytest.raises(SystemExit) as ended:
+        run(["verify", str(tmp_path / "records")])
+    assert ended.value.code == 1
+
+
+def test_a_key_that_can_not_sign_is_found_before_the_repetition(stored, submission, rerun, tmp_path: Path):
+    next((tmp_path / "keys").glob("*.pem")).chmod(0o644)
+    code, text, seen = rerun(stored.record, stored.path, "--code", submission, "--sign")
+    assert (code, seen) == (3, {})
+    assert "chmod 600" in text
+
+
 @pytest.mark.rule("R6-REPRODUCED")
 def test_a_review_that_came_out_different_fails_the_record(stored, tmp_path: Path):
     again = rescored(stored.record, 12500.0)

@@ -10,7 +10,7 @@ from record_samples import make_artifact, make_intent, make_record, store_run
 
 from harness.errors import CouldNotCheck, ExitCode, RuleBroken
 from harness.record import announce, load_record, load_records, sign_and_store, verify_folder
-from harness.record.store import locked
+from harness.record.lock import locked
 from harness.rules import Verdict
 
 
@@ -37,7 +37,10 @@ def test_each_entry_names_the_one_before(tmp_path: Path):
     first, second = store_run(tmp_path, 1), store_run(tmp_path, 2)
     assert first.record.predecessor == first.record.intent
     assert second.record.predecessor == second.record.intent
-    assert {stored.digest for stored in load_records(tmp_path / "records")} == {first.digest, second.digest}
+    assert {stored.digest for stored in load_records(tmp_path / "records", skipped=pytest.fail)} == {
+        first.digest,
+        second.digest,
+    }
 
 
 @pytest.mark.rule("R5-INTENT")
@@ -134,9 +137,23 @@ def test_nothing_is_appended_to_a_chain_cut_short(tmp_path: Path):
 
 
 def test_a_neighbours_damage_does_not_cost_a_run_its_signature(tmp_path: Path):
-    store_run(tmp_path / "other", 9, records=tmp_path / "records").path.write_bytes(b"damaged")
+    damaged = store_run(tmp_path / "other", 9, records=tmp_path / "records").path
+    damaged.write_bytes(b"damaged")
+    whole = store_run(tmp_path, 1)
+    report = verify_folder(tmp_path / "records")
+    assert len(report.records) == 2
+    assert report.exit_code == ExitCode.RULE_BROKEN
+    said = []
+    assert [stored.path for stored in load_records(tmp_path / "records", skipped=said.append)] == [whole.path]
+    assert [text.split()[0] for text in said] == [damaged.name]
+
+
+def test_nor_does_a_neighbours_file_that_can_not_be_read(tmp_path: Path):
+    damaged = store_run(tmp_path / "other", 9, records=tmp_path / "records").path
+    damaged.unlink()
+    damaged.symlink_to("nowhere")  # as a file that is kept elsewhere and was not fetched
     store_run(tmp_path, 1)
-    assert len(verify_folder(tmp_path / "records").records) == 2
+    assert verify_folder(tmp_path / "records").exit_code != ExitCode.GOOD
 
 
 def test_an_unwritable_folder_is_named_and_nothing_is_left(tmp_path: Path, monkeypatch):
@@ -154,7 +171,7 @@ def test_an_unwritable_folder_is_named_and_nothing_is_left(tmp_path: Path, monke
 
 def test_a_writer_waits_for_a_reader_and_gives_up_with_a_message(tmp_path: Path, monkeypatch):
     store_run(tmp_path, 1)
-    monkeypatch.setattr("harness.record.store.LOCK_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("harness.record.lock.LOCK_TIMEOUT_S", 0.05)
     with locked(tmp_path / "records", shared=True), pytest.raises(CouldNotCheck, match="stayed locked"):
         store_run(tmp_path, 2)
     assert verify_folder(tmp_path / "records").verdict is Verdict.PASS
