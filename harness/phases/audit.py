@@ -12,7 +12,8 @@ from harness.phases.evaluate import Evaluation, eval_cell, failures_named
 from harness.record.predicate import AuditResult
 from harness.scoring.audit import judge_replays, replica_lost
 from harness.scoring.ledger import Stream
-from harness.scoring.replay import Replay, Replayer
+from harness.scoring.replay import Replay, Replayer, gain_sample
+from harness.scoring.sample import GainSample
 
 REPLICAS = ("replica-1", "replica-2")
 
@@ -23,7 +24,9 @@ def audit(context: RunContext, evaluation: Evaluation, stream: Stream, *, limit_
     limit_s is what the final evaluation was told, so that a replica cannot tell itself from it by its environment.
     """
     sample, kept = evaluation.keeper.sample, evaluation.keeper.kept
-    steps = sample.positions + 3 * len(sample.rows)
+    gains = gain_sample(sample, kept, stream, evaluation.chunks)
+    cuts = sum(len({*rows, *gains.rows.get(chunk, ())}) for chunk, rows in sample.rows.items())
+    steps = cuts + 3 * len(sample.rows)
     allowed_s = context.track.limits.warmup_s + max(600.0, 10 * evaluation.score.seconds)
     with context.clock.span("audit"), context.progress.stage("audit", steps, "replays") as shown:
         done = 0
@@ -34,7 +37,7 @@ def audit(context: RunContext, evaluation: Evaluation, stream: Stream, *, limit_
             shown.update(done)
 
         try:
-            first, second = _replay(context, evaluation, stream, limit_s, allowed_s, step)
+            first, second = _replay(context, evaluation, stream, gains, limit_s, allowed_s, step)
         except RuleBroken as error:
             return replica_lost(sample, context.track.audit.tolerance_nats, error.message)
     return judge_replays(
@@ -42,6 +45,7 @@ def audit(context: RunContext, evaluation: Evaluation, stream: Stream, *, limit_
         kept,
         first,
         second,
+        gains=gains,
         starts={chunk: evaluation.chunks[chunk][0] for chunk in sample.rows},
         tolerance_nats=context.track.audit.tolerance_nats,
     )
@@ -51,6 +55,7 @@ def _replay(
     context: RunContext,
     evaluation: Evaluation,
     stream: Stream,
+    gains: GainSample,
     limit_s: float,
     allowed_s: float,
     step: Callable[[], None],
@@ -70,6 +75,6 @@ def _replay(
             with failures_named(context, name, cell, client, deadline_ns, allowed_s):
                 client.prepare()
                 client.start()
-                replays.append(replay(Replayer(client, stream, chunks, sample, kept, step)))
+                replays.append(replay(Replayer(client, stream, chunks, sample, kept, gains, step)))
                 client.stop()
     return replays[0], replays[1]

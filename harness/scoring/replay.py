@@ -5,7 +5,8 @@ before the chunk and the inputs up to that row. The replica never learns more th
 row: chunks and cuts come in ascending order, the future is random behind each cut, and a chunk's true inputs come last.
 So a predictor that notices the audit gains nothing; it would have to guess what its original answer was built from.
 With the true inputs every row of a kept chunk has to give the nats that were committed for it, not only audited rows.
-Not covered: leaks that change no audited row by more than the tolerance.
+Rows drawn by gain are compared by their target's nats; so are all others, for their mean: a small leak everywhere shows
+there. Not covered: leaks that stay under both tolerances.
 """
 
 from __future__ import annotations
@@ -22,13 +23,12 @@ import torch
 from harness.scoring.client import EvalClient
 from harness.scoring.ledger import Stream
 from harness.scoring.nll import NotFinite, log_probabilities, token_nats
-from harness.scoring.sample import AuditSample, KeptChunk
+from harness.scoring.sample import AuditSample, GainSample, KeptChunk, Nats, draw_by_gain
 
 REDRAWS = 30  # a token that covers a tenth of the text is then still in its old place once in 10^30
 
 Rows = dict[int, torch.Tensor]
 Place = tuple[int, int]
-Nats = npt.NDArray[np.float64]
 
 
 @dataclass
@@ -38,6 +38,7 @@ class Replay:
     true: with the true inputs; nats: all rows of each chunk then, float64, infinite where logits were not finite
     cut: with a random future behind the row; truncated: without any future
     earlier: largest difference of log-probabilities at audited rows before the cut, by (chunk, cut), in nats
+    dearer: by how many nats a target costs more than was committed once its future is random, at all cuts
     """
 
     true: dict[Place, torch.Tensor] = field(default_factory=dict)
@@ -45,6 +46,7 @@ class Replay:
     cut: dict[Place, torch.Tensor] = field(default_factory=dict)
     truncated: dict[Place, torch.Tensor] = field(default_factory=dict)
     earlier: dict[Place, float] = field(default_factory=dict)
+    dearer: dict[Place, float] = field(default_factory=dict)
 
 
 class Replayer:
@@ -57,28 +59,39 @@ class Replayer:
         chunks: Sequence[tuple[int, int]],
         sample: AuditSample,
         kept: dict[int, KeptChunk],
+        gains: GainSample,
         step: Callable[[], None] = lambda: None,
     ) -> None:
         self._client, self._stream, self._chunks = client, stream, chunks
-        self._sample, self._kept, self._step = sample, kept, step
+        self._sample, self._kept, self._gains, self._step = sample, kept, gains, step
         self._replay = Replay()
 
     def cuts(self) -> Replay:
         """For the first replica: every audited row behind a random future, then the chunk's true inputs."""
         random = np.random.Generator(np.random.PCG64([int.from_bytes(bytes.fromhex(self._sample.entropy), "little")]))
         for chunk, rows in self._sample.rows.items():
-            true, kept = self._inputs(chunk), self._kept[chunk]
-            for place, row in enumerate(rows):
+            true = self._inputs(chunk)
+            for place, row in enumerate(sorted({*rows, *self._gains.rows.get(chunk, ())})):
                 inputs = _with_random_future(true, row, self._stream, random)
                 if place % 2:
                     _open_a_document(inputs, true, row, self._stream)
-                answers = self._rows(chunk, inputs, [r for r in rows if r <= row])
-                self._replay.cut[chunk, row] = answers[row]
-                before = [nats_apart(answers[r], kept.logits[r]) for r in rows if r < row]
-                self._replay.earlier[chunk, row] = max(before, default=0.0)
+                self._cut(chunk, row, inputs)
                 self._step()
             self._truth(chunk)
         return self._replay
+
+    def _cut(self, chunk: int, row: int, inputs: npt.NDArray[np.integer[Any]]) -> None:
+        """Compare ``row`` and the audited rows before it with what the run gave, while inputs behind it are random."""
+        kept, before = self._kept[chunk], [r for r in self._sample.rows[chunk] if r < row]
+        answers = self._rows(chunk, inputs, [*before, row])
+        if row in self._sample.rows[chunk]:
+            self._replay.cut[chunk, row] = answers[row]
+        apart = [nats_apart(answers[r], kept.logits[r]) for r in before]
+        self._replay.earlier[chunk, row] = max(apart, default=0.0)
+        target = int(self._stream.tokens[self._chunks[chunk][0] + row + 1])
+        now = -float(log_probabilities(answers[row])[target])
+        dearer = now - float(kept.nats[row])
+        self._replay.dearer[chunk, row] = dearer if dearer == dearer else float("inf")
 
     def truths(self) -> Replay:
         """For the second replica: a true truncation at one audited row of each chunk, then the chunk's true inputs."""
@@ -119,6 +132,19 @@ class Replayer:
 
     def _inputs(self, chunk: int) -> npt.NDArray[np.integer[Any]]:
         return self._stream.inputs(*self._chunks[chunk])
+
+
+def gain_sample(
+    sample: AuditSample, kept: dict[int, KeptChunk], stream: Stream, chunks: Sequence[tuple[int, int]]
+) -> GainSample:
+    """Rows that gain most over the frequency of their targets in the stream, from the kept chunks."""
+    targets = stream.tokens[1 : stream.targets + 1]
+    counts = np.bincount(targets)
+    with np.errstate(divide="ignore"):
+        surprise = np.log(len(targets)) - np.log(counts)
+    nats = {chunk: keep.nats for chunk, keep in kept.items()}
+    starts = {chunk: chunks[chunk][0] for chunk in kept}
+    return draw_by_gain(sample, nats, {c: surprise[targets[at : at + len(nats[c])]] for c, at in starts.items()})
 
 
 def nats_apart(one: torch.Tensor, other: torch.Tensor) -> float:

@@ -3,13 +3,17 @@
 The sample is drawn from the operating system's randomness after the submission is sealed. The referee does the same
 work for every chunk (copies the state into memory that is ready, copies a few rows of logits) and then remembers only
 what the sample names, so that no delay tells a worker which chunks are kept.
+
+Rows drawn evenly bound how many rows can leak, not what a leak is worth: one that peeks at the few costliest targets
+alone would slip through. So as many rows again are drawn in the kept chunks when the run is over, each as likely as it
+is much cheaper than the target's frequency alone explains. Of them the committed nats are compared.
 """
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,6 +22,8 @@ import torch
 
 ENTROPY_BYTES = 32
 SPARE_PLACES = 3
+Nats = npt.NDArray[np.float64]
+_BY_GAIN = 1 << 40  # the use of the entropy for draws by gain; 0 is the chunks, 1 + chunk the rows of a chunk
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,45 @@ def draw_rows(secret: bytes, chunk: int, count: int, each: int) -> tuple[int, ..
     return tuple(sorted(drawn.tolist()))
 
 
+@dataclass(frozen=True)
+class GainSample:
+    """Rows of kept chunks drawn by what their targets gain over their frequency.
+
+    rows:  chunk -> rows, ascending, each once; draws: how many were drawn, repeats included
+    nats:  mean gain of all rows of the kept chunks, rows that gain nothing as 0: nats a token
+    """
+
+    rows: dict[int, tuple[int, ...]]
+    draws: int
+    nats: float
+
+    def bound_nats(self, escape: float = 0.05) -> float:
+        """The smallest part of ``nats`` whose rows are all missed with a probability of at most ``escape``."""
+        return self.nats * (1.0 - escape ** (1.0 / self.draws)) if self.draws else 0.0
+
+
+def draw_by_gain(sample: AuditSample, nats: Mapping[int, Nats], surprise: Mapping[int, Nats]) -> GainSample:
+    """As many draws as ``sample`` has positions, with replacement, each row with a chance in proportion to its gain.
+
+    nats:     chunk -> committed nats of all its rows, float64 (n,)
+    surprise: chunk -> what each target costs by its frequency in the stream, nats, float64 (n,)
+    """
+    gains = {chunk: np.maximum(surprise[chunk] - nats[chunk], 0.0) for chunk in sorted(nats)}
+    flat = np.concatenate([np.empty(0), *gains.values()])
+    total = float(flat.sum())
+    if not total > 0:
+        return GainSample({}, 0, 0.0)
+    random = _generator(bytes.fromhex(sample.entropy), _BY_GAIN)
+    drawn = np.unique(random.choice(len(flat), size=sample.positions, p=flat / total))
+    rows: dict[int, tuple[int, ...]] = {}
+    first = 0
+    for chunk, gain in gains.items():
+        here = drawn[(drawn >= first) & (drawn < first + len(gain))] - first
+        rows |= {chunk: tuple(here.tolist())} if len(here) else {}
+        first += len(gain)
+    return GainSample(rows, sample.positions, total / len(flat))
+
+
 def _generator(secret: bytes, use: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64([int.from_bytes(secret, "little"), use]))
 
@@ -68,7 +113,7 @@ class KeptChunk:
 
     state: torch.Tensor
     logits: dict[int, torch.Tensor] = field(default_factory=dict)
-    nats: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    nats: Nats = field(default_factory=lambda: np.empty(0))
 
 
 class Keeper:
@@ -100,7 +145,7 @@ class Keeper:
             if first_row <= row < first_row + logits.shape[0]:
                 self._now.logits[row] = logits[row - first_row].clone()
 
-    def scored(self, chunk: int, nats: npt.NDArray[np.float64]) -> None:
+    def scored(self, chunk: int, nats: Nats) -> None:
         """The chunk is over: remember it, or free its memory for a later one."""
         if chunk in self.sample.rows:
             self._now.nats = nats

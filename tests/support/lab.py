@@ -23,7 +23,7 @@ from harness.scoring.audit import audit_findings, judge_replays
 from harness.scoring.client import EvalClient, OutOfTime, WorkerFailure, WorkerLimits
 from harness.scoring.ledger import ScoreLedger, Stream
 from harness.scoring.loop import BrokenLogits, score_stream
-from harness.scoring.replay import Replayer
+from harness.scoring.replay import Replayer, gain_sample
 from harness.scoring.sample import Keeper, draw_sample
 
 
@@ -112,12 +112,12 @@ def referee(
     torch.set_num_threads(1)
     try:
         keeper, ledger, spans = _score(build, stream, vocab_size, chunks, positions, message_s)
-        replays = []
+        replays, gains = [], gain_sample(keeper.sample, keeper.kept, stream, spans)
         for replay in (Replayer.cuts, Replayer.truths):
             with Worker(build, vocab_size, targets=stream.targets, message_s=message_s) as client:
                 client.prepare()
                 client.start()
-                replays.append(replay(Replayer(client, stream, spans, keeper.sample, keeper.kept)))
+                replays.append(replay(Replayer(client, stream, spans, keeper.sample, keeper.kept, gains)))
                 client.stop()
     except WorkerFailure as error:
         return Outcome("S3-PROTOCOL", str(error))
@@ -128,7 +128,9 @@ def referee(
     except RuleBroken as error:
         return Outcome(error.rule, error.message)
     starts = {chunk: spans[chunk][0] for chunk in keeper.sample.rows}
-    audits = judge_replays(keeper.sample, keeper.kept, *replays, starts=starts, tolerance_nats=tolerance_nats)
+    audits = judge_replays(
+        keeper.sample, keeper.kept, *replays, gains=gains, starts=starts, tolerance_nats=tolerance_nats
+    )
     nats, targets, n_bytes = ledger.totals()
     bpb = nats / np.log(2) / n_bytes
     findings = audit_findings(audits, bpb=bpb, floor_bpb=floor_bpb, degenerate=keeper.degenerate())

@@ -20,6 +20,7 @@ def meet_scoring(case: Path, animal: str) -> Outcome:
         markov_stream(VOCAB, targets=names.get("TARGETS", 4000)),
         VOCAB,
         positions=32,
+        tolerance_nats=names.get("TOLERANCE_NATS", 1e-4),
         floor_bpb=0.3,
         message_s=names.get("CHEAT_MESSAGE_S", 20.0) if animal == "cheat" else 20.0,
     )

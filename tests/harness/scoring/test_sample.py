@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.scoring.ledger import Stream
-from harness.scoring.sample import Keeper, draw_rows, draw_sample
+from harness.scoring.sample import AuditSample, Keeper, draw_by_gain, draw_rows, draw_sample
 
 
 def chunks_of(targets, size):
@@ -46,6 +46,32 @@ def test_two_draws_differ_and_one_is_repeatable_from_its_entropy():
 @given(st.integers(0, 999))
 def test_a_chunk_that_is_not_kept_has_rows_too(chunk):
     assert len(draw_rows(bytes(32), chunk, 100, 8)) == 8
+
+
+def by_gain(nats, positions=64, surprise=5.0, entropy=bytes(32)):
+    rows = {chunk: np.asarray(values, np.float64) for chunk, values in nats.items()}
+    sample = AuditSample({next(iter(rows)): tuple(range(positions))}, entropy.hex(), positions)
+    return draw_by_gain(sample, rows, {chunk: np.full(len(values), surprise) for chunk, values in rows.items()})
+
+
+def test_rows_are_drawn_in_proportion_to_what_they_gain():
+    few, many = np.full(1000, 4.99), np.full(1000, 5.0)
+    few[::100] = 0.0  # 10 rows of 2,000 hold 50 of 59.9 nats
+    hits = [by_gain({3: few, 7: many}, entropy=bytes([i]) * 32).rows for i in range(40)]
+    assert all(set(rows) == {3} for rows in hits)
+    dear = [sum(row % 100 == 0 for row in rows[3]) for rows in hits]
+    assert all(count >= 8 for count in dear)
+
+
+def test_a_run_that_gains_nothing_over_frequency_has_no_such_rows():
+    drawn = by_gain({0: [6.0, 9.0, 5.0]})
+    assert (drawn.rows, drawn.draws, drawn.bound_nats()) == ({}, 0, 0.0)
+
+
+def test_the_bound_is_the_leak_that_all_draws_miss_once_in_twenty():
+    drawn = by_gain({0: np.full(500, 1.0)})
+    assert drawn.nats == pytest.approx(4.0)
+    assert (1 - drawn.bound_nats() / drawn.nats) ** drawn.draws == pytest.approx(0.05)
 
 
 def keep(rows_of, chunks=6, size=10):
