@@ -19,6 +19,8 @@ from harness.sandbox.cell import Cell
 LOG_TAIL_BYTES = 4096
 LOG_TAIL_LINES = 8
 REASON_CHARACTERS = 400
+KILLED = "was killed by signal"
+LESS_MEMORY = "use smaller batches, chunks or slabs"
 MEMORY_SIGNS = ("MemoryError", "not enough memory", "can't allocate memory", "std::bad_alloc", "OutOfMemoryError")
 
 
@@ -27,7 +29,7 @@ class PhaseFailed(Exception):
 
 
 class PhaseTimeout(Exception):
-    """The deadline passed before every rank had answered."""
+    """The deadline passed before every rank had answered; the text says who was late, empty if that tells nothing."""
 
 
 def await_all(
@@ -42,11 +44,15 @@ def await_all(
 
 
 def _await_all(cell: Cell, wanted: Kind, deadline_ns: int, on_progress: Callable[[int, Message], None]) -> None:
-    waiting = dict(enumerate(cell.channels))
+    waiting, unheard = dict(enumerate(cell.channels)), set(range(len(cell.channels)))
+
+    def timeout() -> PhaseTimeout:
+        return PhaseTimeout(late_ranks(sorted(unheard), sorted(waiting), len(cell.channels)))
+
     while waiting:
         left = (deadline_ns - time.monotonic_ns()) / 1e9
         if left <= 0:
-            raise PhaseTimeout
+            raise timeout()
         poll = select.poll()
         ranks = {channel.fileno(): rank for rank, channel in waiting.items()}
         for descriptor in ranks:
@@ -59,14 +65,15 @@ def _await_all(cell: Cell, wanted: Kind, deadline_ns: int, on_progress: Callable
                 continue
             except ChannelClosed:
                 if time.monotonic_ns() >= deadline_ns:
-                    raise PhaseTimeout from None
-                raise PhaseFailed(_ended(cell, rank)) from None
+                    raise timeout() from None
+                raise PhaseFailed(how_it_ended(cell, rank)) from None
             except MessageError as error:
                 raise PhaseFailed(f"rank {rank} sent what is no message: {error}") from None
             for fd in fds:
                 os.close(fd)
             if time.monotonic_ns() >= deadline_ns:  # said in the grace after TERM: too late
-                raise PhaseTimeout
+                raise timeout()
+            unheard.discard(rank)
             if message.kind is wanted:
                 del waiting[rank]
             elif message.kind is Kind.PROGRESS:
@@ -82,8 +89,10 @@ def failure(context: RunContext, cell: str, reason: str, *, rule: str = "S3-PROT
     log = context.log_file(cell)
     tail = log_tail(log)
     shown = f" Last lines of {log}:\n{tail}" if tail else f" Its log, {log}, is empty."
-    if any(sign in tail for sign in MEMORY_SIGNS):
-        remedy = f"It ran out of memory: {_memory(context)}. Use smaller batches, chunks or slabs. {remedy}".strip()
+    if any(sign in text for sign in MEMORY_SIGNS for text in (tail, reason)):
+        remedy = f"It ran out of memory: {_memory(context)}. {LESS_MEMORY.capitalize()}. {remedy}".strip()
+    elif not remedy and KILLED in reason:
+        remedy = f"`dmesg` says whether the kernel did it for want of memory; then {LESS_MEMORY}."
     return RuleBroken(rule, f"{cell}: {reason.rstrip('.')}.{shown}", remedy=remedy)
 
 
@@ -106,7 +115,19 @@ def log_tail(log: Path) -> str:
     return "\n".join(f"    {line}" for line in shown[-LOG_TAIL_LINES:])
 
 
-def _ended(cell: Cell, rank: int) -> str:
+def late_ranks(unheard: list[int], waiting: list[int], ranks: int) -> str:
+    """Whom a phase of several ranks waited for in vain, where that is not all of them; begins with a separator."""
+    if 0 < len(unheard) < ranks:
+        return f"; {_named(unheard)} never connected: it did not start, or is slow before it connects"
+    return f"; {_named(waiting)} had not answered" if 0 < len(waiting) < ranks else ""
+
+
+def _named(ranks: list[int]) -> str:
+    return f"rank{'s' * (len(ranks) > 1)} {', '.join(map(str, ranks))}"
+
+
+def how_it_ended(cell: Cell, rank: int) -> str:
+    """What became of a rank that closed its channel without a word."""
     until = time.monotonic() + 1.0  # the channel closes a moment before the process is gone
     while (code := cell.exit_codes()[rank]) is None and time.monotonic() < until:
         time.sleep(0.01)
@@ -114,5 +135,5 @@ def _ended(cell: Cell, rank: int) -> str:
         return f"rank {rank} closed its channel"
     if code < 0:
         memory = " (the kernel does that when the machine's memory runs out)" if code == -signal.SIGKILL else ""
-        return f"rank {rank} was killed by signal {-code}{memory}"
+        return f"rank {rank} {KILLED} {-code}{memory}"
     return f"rank {rank} ended with exit code {code} before it was done"

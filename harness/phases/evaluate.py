@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from harness.errors import RuleBroken
 from harness.phases.cells import phase_cell
 from harness.phases.context import RunContext
-from harness.phases.conversation import failure
+from harness.phases.conversation import failure, how_it_ended, late_ranks
 from harness.protocol.predictor import Stage
 from harness.protocol.session import MODEL_FILE
 from harness.record.predicate import Score
 from harness.sandbox.cell import Cell
 from harness.scoring.buffers import shared_device
-from harness.scoring.client import EvalClient, OutOfTime, WorkerFailure, WorkerLimits
+from harness.scoring.client import EvalClient, OutOfTime, RankGone, WorkerFailure, WorkerLimits
 from harness.scoring.ledger import Chunks, ScoreLedger, Stream
 from harness.scoring.loop import BrokenLogits, score_stream
 from harness.scoring.sample import Keeper, draw_sample
@@ -145,7 +145,7 @@ def eval_cell(
             write=(cache,) if fills_cache else (),
             extra=extra | {"GOLF_STAGE": stage, "GOLF_TOTAL_TARGETS": str(targets)},
         ) as cell,
-        EvalClient(cell.channels[0], limits) as client,
+        EvalClient(cell.channels[0], limits, cell.channels[1:]) as client,
     ):
         yield cell, client
 
@@ -156,26 +156,41 @@ def warm_up(context: RunContext, client: EvalClient, cell: Cell, name: str, *, s
     with (
         context.progress.stage(span, limit_s, "s"),
         context.clock.span(span, limit_s=limit_s) as clock,
-        failures_named(context, name, cell, client, clock.deadline_ns, limit_s),
+        failures_named(context, name, cell, client, clock.deadline_ns, limit_s, "Load and compile less in warm_up()."),
     ):
         client.prepare()
 
 
 @contextmanager
 def failures_named(
-    context: RunContext, name: str, cell: Cell, client: EvalClient, deadline_ns: int, limit_s: float
+    context: RunContext,
+    name: str,
+    cell: Cell,
+    client: EvalClient,
+    deadline_ns: int,
+    limit_s: float,
+    remedy: str = "Use fewer adaptation epochs, or smaller steps.",
 ) -> Iterator[None]:
-    """Give the client its deadline, and turn its failures into a rule's verdict with the worker's own reason."""
+    """Give the client its deadline, and turn its failures into a rule's verdict with the worker's own reason.
+
+    remedy: what helps when the deadline is missed
+    """
     client.deadline_ns = deadline_ns
     try:
         with cell.armed(deadline_ns):
             yield
     except (OutOfTime, WorkerFailure) as error:
         if isinstance(error, WorkerFailure) and time.monotonic_ns() < deadline_ns:
-            raise failure(context, name, str(error)) from None
+            raise failure(context, name, _how_it_failed(cell, error)) from None
         late = cell.kill("the limit", deadline_ns)
-        reason = f"not done after {limit_s:.1f} s (everything was stopped {late.stop_ms:.0f} ms after)"
-        remedy = "Use fewer adaptation epochs, or smaller steps."
+        whom = late_ranks(client.unheard(), [], len(cell.channels))
+        reason = f"not done after {limit_s:.1f} s (everything was stopped {late.stop_ms:.0f} ms after){whom}"
         raise failure(context, name, reason, rule=A2_EVAL_CLOCK, remedy=remedy) from None
     except BrokenLogits as error:
         raise RuleBroken(C2_NORMALISED, f"{name}: {error}.", remedy="Return finite logits for every entry.") from None
+
+
+def _how_it_failed(cell: Cell, error: WorkerFailure) -> str:
+    if isinstance(error, RankGone):
+        return f"{how_it_ended(cell, error.rank)}; {error.awaited} was awaited"
+    return str(error)

@@ -79,12 +79,11 @@ def _set_up(context: RunContext, cell: Cell) -> None:
     ):
         try:
             await_all(cell, Kind.READY, span.deadline_ns, _reporter(stage, limit_s))
-        except PhaseTimeout:
+        except PhaseTimeout as error:
             late = cell.kill("the set-up limit", span.deadline_ns)
-            reason = f"set-up took longer than {limit_s:g} s (stopped {late.stop_ms:.0f} ms after)"
-            raise failure(
-                context, "train", reason, rule=A1_TRAIN_CLOCK, remedy="Compile less before ready()."
-            ) from None
+            reason = f"set-up took longer than {limit_s:g} s (stopped {late.stop_ms:.0f} ms after){error}"
+            remedy = "Compile less before ready()."
+            raise failure(context, "train", reason, rule=A1_TRAIN_CLOCK, remedy=remedy) from None
         except PhaseFailed as error:
             raise failure(context, "train", f"in set-up, {error}") from None
 
@@ -110,9 +109,11 @@ def _run_clock(context: RunContext, cell: Cell, shards: tuple[Path, ...], curve:
                 _start(channel, descriptors)
             await_all(cell, Kind.DONE, deadline_ns, heard)
             cell.stop()  # what a rank would do after its DONE would not be on the clock
-        except PhaseTimeout:
+        except PhaseTimeout as error:
             late = cell.kill("the train limit", deadline_ns)
-            reason = f"not done after {limit_s:g} s (everything was stopped {late.stop_ms:.0f} ms after the limit)"
+            reason = (
+                f"not done after {limit_s:g} s (everything was stopped {late.stop_ms:.0f} ms after the limit){error}"
+            )
             remedy = "Stop earlier: session.remaining_s() tells how long is left."
             raise failure(context, "train", reason, rule=A1_TRAIN_CLOCK, remedy=remedy) from None
         except (PhaseFailed, OSError) as error:

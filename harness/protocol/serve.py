@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from harness.protocol.environment import CellEnvironment
 from harness.protocol.layout import LOGITS_DTYPES, logits_code, map_tensor, state_bytes, state_views
 from harness.protocol.messages import Kind, Message
 from harness.protocol.predictor import EvalContext, Predictor, ShardedPredictor, Stage
+from harness.protocol.ranks import LOST_RANK_WAIT_S, LostRank, report_start
 
 IDLE_LIMIT_S = 24 * 3600.0
 
@@ -40,8 +42,12 @@ def serve_predictor(build: Callable[[EvalContext], Predictor]) -> None:
 
 
 def serve_on(channel: Channel, environment: CellEnvironment, build: Callable[[EvalContext], Predictor]) -> None:
-    """The same on a given channel. Raises ``SystemExit(1)`` when it ended in a failure."""
+    """The same on a given channel. Raises ``SystemExit(1)`` when it ended in a failure.
+
+    A rank that only lost another one lets that one speak first.
+    """
     try:
+        report_start(channel, environment.rank, environment.world_size)
         predictor = build(eval_context(environment))
         if environment.rank:
             _follow(predictor)
@@ -54,9 +60,12 @@ def serve_on(channel: Channel, environment: CellEnvironment, build: Callable[[Ev
     except (ChannelClosed, ChannelTimeout):
         raise SystemExit(1) from None
     except Exception as error:
+        if isinstance(error, LostRank):
+            time.sleep(LOST_RANK_WAIT_S)
         traceback.print_exc()
         sys.stderr.flush()
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        reason = str(error) if isinstance(error, LostRank) else reason
         channel.send(Message(Kind.FAILED, text=" ".join(reason.split()), rank=environment.rank))
         raise SystemExit(1) from None
 

@@ -18,6 +18,7 @@ from typing import NoReturn, TypeVar
 from harness.protocol.channel import Channel, ChannelClosed, ChannelTimeout
 from harness.protocol.environment import CellEnvironment
 from harness.protocol.messages import Kind, Message
+from harness.protocol.ranks import report_start
 
 PROGRESS_INTERVAL_S = 0.25
 START_WAIT_S = 3600.0
@@ -58,7 +59,9 @@ class Session:
     def connect(cls: type[_Session]) -> _Session:
         """Join the phase. Raises ``NotInACell`` outside the referee's cells."""
         environment = CellEnvironment.read(cls.phase)
-        return cls(environment, environment.open_channel())
+        channel = environment.open_channel()
+        report_start(channel, environment.rank, environment.world_size)
+        return cls(environment, channel)
 
     @property
     def seed(self) -> int:

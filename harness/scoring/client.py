@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -24,6 +24,7 @@ from harness.protocol.layout import LOGITS_DTYPES
 from harness.protocol.messages import Kind, Message, MessageError
 from harness.scoring.buffers import EvalBuffers, eval_buffers
 from harness.scoring.nll import token_nats
+from harness.scoring.peers import Peers
 
 MAX_SLAB_BYTES = 1 << 30
 REASON_CHARACTERS = 400
@@ -31,6 +32,14 @@ REASON_CHARACTERS = 400
 
 class WorkerFailure(Exception):
     """The worker broke the protocol, said that it failed, or is gone; the text says which, for people."""
+
+
+class RankGone(WorkerFailure):
+    """A process of the worker ended without a word; ``rank`` says whose."""
+
+    def __init__(self, rank: int, awaited: str) -> None:
+        super().__init__(f"rank {rank} ended while {awaited} was awaited")
+        self.rank, self.awaited = rank, awaited
 
 
 class OutOfTime(Exception):
@@ -65,8 +74,11 @@ class WorkerLimits:
 class EvalClient:
     """Drive one worker. Set ``deadline_ns`` (monotonic) before each span; use as a context manager for its memory."""
 
-    def __init__(self, channel: Channel, limits: WorkerLimits) -> None:
+    def __init__(self, channel: Channel, limits: WorkerLimits, others: Sequence[Channel] = ()) -> None:
+        """channel: of rank 0, which gives every answer; others: of the other ranks, whose end ends the worker."""
         self._channel = channel
+        self._peers = Peers(others)
+        self._heard = False
         self._limits = limits
         self._memory = ExitStack()
         self._buffers: EvalBuffers | None = None
@@ -96,6 +108,11 @@ class EvalClient:
         if self._hello is None:
             raise RuntimeError("prepare() comes first.")
         return self._hello
+
+    def unheard(self) -> list[int]:
+        """The ranks that never said anything."""
+        self._peers.listen()
+        return [*([] if self._heard else [0]), *sorted(self._peers.unheard)]
 
     def prepare(self) -> Hello:
         """Take HELLO, hand over memory, wait until the worker has warmed up."""
@@ -219,17 +236,14 @@ class EvalClient:
         until = time.monotonic() + self._patience(patient)
         while True:
             try:
-                left = until - time.monotonic()
-                if left <= 0:  # a flood of progress must not stretch the wait
-                    raise ChannelTimeout
-                message, fds = self._channel.receive(left)
+                message, fds = self._receive(until, kind)
             except ChannelTimeout:
                 self._check_clock()
                 raise WorkerFailure(
                     f"no {kind.name} within {self._limits.message_s:g} s: the worker is silent"
                 ) from None
             except ChannelClosed:
-                raise WorkerFailure(f"its process ended while {kind.name} was awaited") from None
+                raise RankGone(0, kind.name) from None
             except MessageError as error:
                 raise WorkerFailure(f"it sent what is no message: {error}") from None
             for fd in fds:
@@ -237,12 +251,40 @@ class EvalClient:
             if fds:
                 raise WorkerFailure("it sent descriptors, which no worker may")
             if message.kind is Kind.FAILED:
+                self._blame_another(kind, without_words=True)
                 raise WorkerFailure(f"it says: {printable(message.text, REASON_CHARACTERS)}")
             if message.kind is kind:
                 self._check_clock()
                 return message
             if message.kind is not Kind.PROGRESS:
                 raise WorkerFailure(f"it sent {message.kind.name} where {kind.name} was awaited")
+
+    def _receive(self, until: float, awaited: Kind) -> tuple[Message, list[int]]:
+        """The next message of rank 0, unless another rank ends before it comes."""
+        while True:
+            left = until - time.monotonic()
+            if left <= 0:  # a flood of progress must not stretch the wait
+                raise ChannelTimeout
+            try:
+                received = self._channel.receive(0.0)
+            except ChannelTimeout:
+                self._blame_another(awaited)
+                self._peers.wait(self._channel, left)
+            else:
+                self._heard = True
+                return received
+
+    def _blame_another(self, awaited: Kind, *, without_words: bool = False) -> None:
+        """Raise ``WorkerFailure`` if another rank is gone; ``without_words``: only if it left no reason."""
+        self._peers.listen()
+        rank = self._peers.first_ended()
+        if rank is None:
+            return
+        words = self._peers.ended[rank]
+        if words is None:
+            raise RankGone(rank, awaited.name)
+        if not without_words:
+            raise WorkerFailure(f"rank {rank} {printable(words, REASON_CHARACTERS)}")
 
     def _raise_parting_words(self) -> None:
         """The channel is closed: show the reason that the worker left in it, if any."""

@@ -9,10 +9,9 @@ from __future__ import annotations
 from enum import IntEnum
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
-from ..train.group import gather_from_ranks
+from ..train.group import from_first_rank, gather_from_ranks, sum_over_ranks
 
 
 class Order(IntEnum):
@@ -45,30 +44,30 @@ class Ranks:
         for dtype in dict.fromkeys(t.dtype for t in tensors):  # in one order on all ranks
             same = [t for t in tensors if t.dtype == dtype]
             flat = torch.cat([t.flatten() for t in same])
-            dist.all_reduce(flat)
+            sum_over_ranks(flat)
             parts = torch.split(flat, [t.numel() for t in same])
             torch._foreach_copy_(same, [part.view_as(tensor) for tensor, part in zip(same, parts, strict=True)])
 
     def from_first(self, tensor: Tensor) -> Tensor:
         """Rank 0's values, in place, on every rank."""
         if self.size > 1:
-            dist.broadcast(tensor, 0)
+            from_first_rank(tensor)
         return tensor
 
     def order(self, order: Order, tokens: Tensor | None = None) -> None:
         """Rank 0: tell the others what comes, with int64 tokens (rows, n) where the order needs them."""
         if self.size > 1:
             shape = (0, 0) if tokens is None else (tokens.shape[0], tokens.shape[1])
-            dist.broadcast(torch.tensor([int(order), *shape]), 0)
+            from_first_rank(torch.tensor([int(order), *shape]))
             if tokens is not None:
-                dist.broadcast(tokens.contiguous(), 0)
+                from_first_rank(tokens.contiguous())
 
     def next_order(self, device: torch.device) -> tuple[Order, Tensor]:
         """The other ranks: wait for an order. The tokens are empty where it has none."""
         head = torch.zeros(3, dtype=torch.int64)
-        dist.broadcast(head, 0)
+        from_first_rank(head)
         order, rows, count = head.tolist()
         tokens = torch.zeros(rows, count, dtype=torch.int64, device=device)
         if count:
-            dist.broadcast(tokens, 0)
+            from_first_rank(tokens)
         return Order(order), tokens

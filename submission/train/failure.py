@@ -9,16 +9,15 @@ from typing import NoReturn
 
 import torch
 
+from harness.protocol.ranks import LOST_RANK_WAIT_S, LostRank
 from harness.protocol.session import TrainSession
 
 from ..config import Config, ConfigError
 from ..preflight import NotUsable
 from .batches import ShardError
-from .group import LostRank
 from .loop import Diverged
 
-LOST_RANK_WAIT_S = 10.0  # the referee ends all ranks as soon as it hears of the one that failed
-EXPECTED = (ConfigError, NotUsable, ShardError, Diverged)
+EXPECTED = (ConfigError, NotUsable, ShardError, Diverged, LostRank)
 HOST_MEMORY_SIGNS = ("not enough memory", "can't allocate memory", "bad_alloc")
 
 
@@ -28,8 +27,6 @@ def explain(error: Exception, config: Config | None) -> str:
         return str(error)
     if config is not None and is_out_of_memory(error):
         return out_of_memory(config, gpu=isinstance(error, torch.OutOfMemoryError))
-    if isinstance(error, LostRank):
-        return f"lost touch with another rank, which gave no reason of its own ({error})."
     return f"{type(error).__name__}: {error}"
 
 
@@ -58,9 +55,9 @@ def out_of_memory(config: Config, *, gpu: bool) -> str:
 
 def end_run(session: TrainSession, error: Exception, config: Config | None) -> NoReturn:
     """Tell the referee and leave with code 1. A rank that only lost another one lets that one speak first."""
-    if not isinstance(error, EXPECTED):
-        traceback.print_exception(error)
-        sys.stderr.flush()
     if isinstance(error, LostRank):
         time.sleep(LOST_RANK_WAIT_S)
+    elif not isinstance(error, EXPECTED):
+        traceback.print_exception(error)
+        sys.stderr.flush()
     session.fail(explain(error, config))

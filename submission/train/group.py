@@ -1,7 +1,8 @@
 """The ranks of a run as one group: collectives that say plainly that another rank is gone.
 
-When a rank dies, the others only see a broken connection. They must not be heard first, so ``LostRank`` tells this
-apart from an error of one's own (``failure`` then waits before it speaks).
+When a rank dies, the others only see a broken connection. They must not be heard first, so the protocol's ``LostRank``
+tells this apart from an error of one's own: who raises it waits before it speaks. With NCCL the others see nothing and
+wait; the referee ends them when it hears of the first.
 """
 
 from __future__ import annotations
@@ -13,12 +14,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from harness.protocol.ranks import LostRank
+
 # PyTorch 2.13 renamed it and warns at each use of the old name.
 _all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
-
-
-class LostRank(RuntimeError):
-    """Another rank of the group is gone."""
 
 
 def join(world_size: int, device: torch.device) -> None:
@@ -56,13 +55,18 @@ def gather_from_ranks(mine: Tensor) -> Tensor:
     return whole
 
 
+def from_first_rank(value: Tensor) -> None:
+    """Replace ``value`` by rank 0's. Raises ``LostRank``."""
+    with _others():
+        dist.broadcast(value, 0)
+
+
 def agree(value: float) -> float:
     """Rank 0's value, on all ranks; it stays on the host, so no rank waits for its GPU. Raises ``LostRank``."""
     if world_size() == 1:
         return value
     shared = torch.tensor([value], dtype=torch.float64)
-    with _others():
-        dist.broadcast(shared, 0)
+    from_first_rank(shared)
     return float(shared)
 
 

@@ -11,6 +11,7 @@ from harness.cli.progress import Silent
 from harness.data import Dataset
 from harness.data.shards import shard_name, write_shard
 from harness.phases import rescore, resume, submit
+from harness.record import verify_folder
 from harness.rules import Finding, Verdict
 
 VOCAB = 1024
@@ -80,6 +81,31 @@ def run_tiny(house: Path, seed: int = 1) -> submit.RunOutcome:
 
 def resume_tiny(house: Path, run: str = "newest") -> submit.RunOutcome:
     return resume.resume_run(run, records_dir=house / "records", progress=Silent())
+
+
+def cell_processes(house: Path) -> list[str]:
+    """Command lines of living processes that run code of this house's runs."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            dead = " Z " in (folder / "stat").read_text()
+        except OSError:
+            continue
+        if f"{house}/runs" in line and not dead:
+            found.append(line)
+    return found
+
+
+def stored(house: Path, kind: str) -> list[Path]:
+    return [path for path in (house / "records" / kind).glob("*") if path.is_file()]
+
+
+def assert_nothing_false(house: Path) -> None:
+    """Whatever lies in the records folder is whole and signed, and no result came out of the interrupted run."""
+    assert not stored(house, "runs")
+    if stored(house, "intents"):
+        assert verify_folder(house / "records").verdict in (Verdict.PASS, Verdict.WARN)
 
 
 if __name__ == "__main__":

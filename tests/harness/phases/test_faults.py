@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import pytest
 import tiny_run
 from cells import wait_for
+from tiny_run import assert_nothing_false, cell_processes, stored
 
 from harness.config.tracks import load_track
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
@@ -34,31 +35,6 @@ def start_referee(house: Path, *arguments: str) -> subprocess.Popen:
     paths = os.pathsep.join([str(PROGRAM.parents[2]), str(PROGRAM.parent)])
     command = [sys.executable, str(PROGRAM), str(house), *arguments]
     return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": paths}, stderr=(house / "stderr").open("ab"))
-
-
-def cell_processes(house: Path) -> list[str]:
-    """Command lines of living processes that run code of this house's runs."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            dead = " Z " in (folder / "stat").read_text()
-        except OSError:
-            continue
-        if f"{house}/runs" in line and not dead:
-            found.append(line)
-    return found
-
-
-def stored(house: Path, kind: str) -> list[Path]:
-    return [path for path in (house / "records" / kind).glob("*") if path.is_file()]
-
-
-def assert_nothing_false(house: Path) -> None:
-    """Whatever lies in the records folder is whole and signed, and no result came out of the interrupted run."""
-    assert not stored(house, "runs")
-    if stored(house, "intents"):
-        assert verify_folder(house / "records").verdict in (Verdict.PASS, Verdict.WARN)
 
 
 @pytest.fixture(scope="module")

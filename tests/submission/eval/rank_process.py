@@ -37,7 +37,8 @@ def run(rank: int, size: int, store: str, changes: dict[str, object], result: Pa
     one = HybridPredictor(small_models.lively_model(config).float(), config, told, Ranks(rank, size))
     if result.name == "refereed":
         environment = dataclasses.replace(lab.cell_environment(64, targets), rank=rank, world_size=size)
-        channel = Channel.from_descriptor(int(sys.argv[7])) if rank == 0 else Channel.pair()[0]
+        own, _kept = Channel.pair()
+        channel = Channel.from_descriptor(int(sys.argv[7])) if rank == 0 else own
         serve_on(channel, environment, lambda _: one)
     elif rank:
         one.follow()

@@ -6,9 +6,9 @@ import pytest
 import torch
 from small_models import small_config
 
+from harness.protocol.ranks import LostRank
 from submission.train import failure
 from submission.train.failure import end_run, explain
-from submission.train.group import LostRank
 
 CONFIG = small_config(train_micro_batch=8, train_seq_len=32)
 

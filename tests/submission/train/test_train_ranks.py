@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from submission.train.group import LostRank, agree, join, sum_over_ranks
+from harness.protocol.ranks import LostRank
+from submission.train.group import agree, join, sum_over_ranks
 from submission.train.owners import balanced
 
 ROOT = Path(__file__).resolve().parents[3]

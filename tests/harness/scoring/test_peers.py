@@ -1,0 +1,84 @@
+"""Other ranks than the one that answers: their end is noticed while rank 0 is silent, and blamed on the right one."""
+
+import pytest
+
+from harness.protocol.channel import Channel
+from harness.protocol.messages import Kind, Message
+from harness.scoring.client import EvalClient, RankGone, WorkerFailure, WorkerLimits
+
+LIMITS = WorkerLimits(vocab_size=8, chunk_tokens=64, state_bytes=1 << 16, message_s=20.0)
+
+
+class Ranks:
+    """Three ranks, played by a test; the referee waits for HELLO."""
+
+    def __init__(self):
+        pairs = [Channel.pair() for _ in range(3)]
+        self.channels = [channel for channel, _ in pairs]
+        self.ends = [end for _, end in pairs]
+        self.client = EvalClient(self.channels[0], LIMITS, self.channels[1:])
+
+    def say(self, rank: int, kind: Kind, text: str = "") -> None:
+        self.ends[rank].send(Message(kind, text=text, rank=rank).encode())
+
+    def failure(self) -> WorkerFailure:
+        with pytest.raises(WorkerFailure) as caught:
+            self.client.prepare()
+        return caught.value
+
+
+@pytest.fixture
+def ranks():
+    made = Ranks()
+    yield made
+    for one in (*made.channels, *made.ends):
+        one.close()
+
+
+@pytest.mark.rule("S3-PROTOCOL")
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_a_rank_that_ends_without_a_word_ends_the_evaluation(ranks, rank):
+    ranks.ends[rank].close()
+    error = ranks.failure()
+    assert isinstance(error, RankGone)
+    assert (error.rank, error.awaited) == (rank, "HELLO")
+
+
+@pytest.mark.rule("S3-PROTOCOL")
+def test_the_words_of_another_rank_are_heard(ranks):
+    ranks.say(1, Kind.PROGRESS)
+    ranks.say(1, Kind.FAILED, "no memory\x1b[31m")
+    assert str(ranks.failure()).startswith("rank 1 says: no memory")
+
+
+def test_rank_0_that_lost_another_is_not_believed(ranks):
+    ranks.say(0, Kind.FAILED, "connection closed by peer")
+    ranks.say(2, Kind.FAILED, "connection closed by peer")
+    ranks.ends[1].close()
+    assert ranks.failure().rank == 1
+
+
+def test_rank_0_is_believed_when_the_others_only_lost_it(ranks):
+    ranks.say(0, Kind.FAILED, "no such file")
+    ranks.say(1, Kind.FAILED, "connection closed by peer")
+    assert str(ranks.failure()) == "it says: no such file"
+
+
+@pytest.mark.rule("S3-PROTOCOL")
+def test_other_ranks_have_no_say(ranks):
+    ranks.say(2, Kind.HELLO)
+    assert str(ranks.failure()) == "rank 2 sent HELLO, and has no say"
+
+
+def test_bytes_that_are_no_message_end_it_too(ranks):
+    ranks.ends[2].send(b"hello")
+    assert "rank 2 sent what is no message" in str(ranks.failure())
+
+
+def test_ranks_that_never_came_are_known(ranks):
+    assert ranks.client.unheard() == [0, 1, 2]
+    ranks.say(1, Kind.PROGRESS, "started")
+    assert ranks.client.unheard() == [0, 2]
+    ranks.say(0, Kind.FAILED, "x")
+    ranks.failure()
+    assert ranks.client.unheard() == [2]
