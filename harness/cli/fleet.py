@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
-from collections.abc import Callable, Sequence
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from harness.errors import ExitCode, UsageError
+from harness.errors import CouldNotCheck, ExitCode, UsageError
 
 if TYPE_CHECKING:
     from harness.fleet.queue import Job, Queue, Result
@@ -80,6 +84,31 @@ def run_fleet(
     else:
         click.echo(render(rows) + text)
     return exit_code(outcomes)
+
+
+def keep_code(queue: Queue, files: Mapping[str, bytes]) -> tuple[str, Path]:
+    """Copy a submission's ``files`` into the queue, under the digest of their bundle. Returns (digest, folder).
+
+    Raises ``CouldNotCheck`` when the folder of that name holds something else.
+    """
+    from harness.artifact.bundle import pack_code, read_folder
+
+    digest = hashlib.sha256(pack_code(dict(files))).hexdigest()
+    place = queue.folder / "code" / digest[:16]
+    place.parent.mkdir(exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=place.parent))
+    try:
+        partial.chmod(0o755)
+        for name, data in files.items():
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
+            (partial / name).write_bytes(data)
+        with contextlib.suppress(OSError):  # it is there already; whether whole is looked at below
+            partial.rename(place)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    if not place.is_dir() or read_folder(place) != files:
+        raise CouldNotCheck(f"{place} does not hold the code it is named after.", remedy="Remove that folder.")
+    return digest, place
 
 
 def _options(pairs: Sequence[str]) -> dict[str, str]:

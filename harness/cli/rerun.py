@@ -90,8 +90,11 @@ def _rerun(record: Path, code: Path, tolerance: float | None, sign: bool, note: 
 
 def _jobs(queue: Queue, records: tuple[Path, ...], code: Path, tolerance: float | None) -> list[Job]:
     """One job a record that passes level 1, with the GPUs and cores that its track needs."""
+    import harness
     from harness.config.tracks import load_track
 
+    with _code_folder(code) as (_, digest, _):
+        common = {"code": digest, "harness": harness.__version__}
     jobs = []
     for path in records:
         stored = _trusted(path)
@@ -106,9 +109,18 @@ def _jobs(queue: Queue, records: tuple[Path, ...], code: Path, tolerance: float 
             "--json",
         ]
         argv += [] if tolerance is None else ["--tolerance", repr(tolerance)]
-        needs = load_track(stored.record.track.name).hardware
-        title = f"rerun {path.stem}"
-        jobs.append(queue.add(argv, folder=Path.cwd(), gpus=needs.gpus, cores=needs.cpu_cores, title=title))
+        track = load_track(stored.record.track.name)
+        inputs = common | {"record": stored.digest, "track": track.digest}
+        jobs.append(
+            queue.add(
+                argv,
+                folder=Path.cwd(),
+                gpus=track.hardware.gpus,
+                cores=track.hardware.cpu_cores,
+                title=f"rerun {path.stem}",
+                inputs=inputs,
+            )
+        )
     return jobs
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.fleet import fleet_options, run_fleet
+from harness.cli.fleet import fleet_options, keep_code, run_fleet
 from harness.config.environment import PREFIX, VARIABLES
 
 if TYPE_CHECKING:
@@ -147,25 +147,41 @@ def command(
 
 
 def _jobs(queue: Queue, seeds: Sequence[int], track: str, data: str | None, submission: str) -> list[Job]:
-    """One job a seed. What its command line does not say goes with it as variables, but never a passphrase."""
+    """One job a seed. What its command line does not say goes with it as variables, but never a passphrase.
+
+    The jobs run a copy of the code as it is now, whatever becomes of the folder until they start.
+    """
+    import harness
     from harness.artifact.bundle import read_folder
-    from harness.config.environment import check_environment
+    from harness.config.environment import cache_dir, check_environment
     from harness.config.tracks import load_track
+    from harness.data import stated_fingerprint
     from harness.phases.manifest import check_variables, read_manifest
 
     check_environment()
-    manifest = read_manifest(read_folder(Path(submission)), submission)
+    files = read_folder(Path(submission))
+    manifest = read_manifest(files, submission)
     check_variables(manifest, os.environ)
-    needs = load_track(track).hardware
+    terms = load_track(track)
+    digest, code = keep_code(queue, files)
+    inputs = {
+        "code": digest,
+        "data": stated_fingerprint(data or terms.dataset, cache_dir() / "datasets"),
+        "harness": harness.__version__,
+        "track": terms.digest,
+    }
     handed = {*manifest.env.accept, *VARIABLES} - {f"{PREFIX}KEY_PASSPHRASE"}
     variables = [f"{name}={os.environ[name]}" for name in sorted(handed & set(os.environ))]
-    options = ["--track", track, "--submission", str(Path(submission).absolute()), *(["--data", data] if data else [])]
+    options = ["--track", track, "--submission", str(code), *(["--data", data] if data else [])]
     jobs = []
     for seed in seeds:
         argv = ["env", *variables, sys.executable, "-m", "harness", "submit", "--once", "--json"]
         argv += ["--seed", str(seed), *options]
         title = f"submit {track} seed {seed}"
-        jobs.append(queue.add(argv, folder=Path.cwd(), gpus=needs.gpus, cores=needs.cpu_cores, title=title))
+        needs = terms.hardware
+        jobs.append(
+            queue.add(argv, folder=Path.cwd(), gpus=needs.gpus, cores=needs.cpu_cores, title=title, inputs=inputs)
+        )
     return jobs
 
 

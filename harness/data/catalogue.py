@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harness.cli.progress import Reporter
 from harness.data.build import folder_lock
-from harness.data.dataset import MANIFEST, Dataset, open_folder
+from harness.data.dataset import MANIFEST, Dataset, fingerprint, open_folder, read_manifest
 from harness.errors import UsageError
 
 PUBLISHED = {f"fineweb_{variant}": variant for variant in ("sp1024", "sp4096", "sp8192", "byte260")}
@@ -33,6 +33,22 @@ def open_dataset(name: str, folder: Path, progress: Reporter) -> Dataset:
         )
     known = ", ".join(["sotu", *PUBLISHED])
     raise UsageError(f"unknown data set {name!r}.", remedy=f"Known: {known}, or the path of a built folder.")
+
+
+def stated_fingerprint(name: str, folder: Path) -> str:
+    """What tells the content of the set that :func:`open_dataset` would open from any other, without reading it.
+
+    That is the fingerprint its ``dataset.json`` states, or the digest of the recipe of ``sotu``, which may not be built
+    yet; "" where this host has no such set. Raises ``CouldNotCheck`` for a malformed ``dataset.json``.
+    """
+    from harness.data.sotu import recipe_digest
+
+    if name == "sotu":
+        return recipe_digest()
+    for path in (folder / name, Path(name).expanduser()):
+        if (path / MANIFEST).is_file():
+            return fingerprint(read_manifest(path).files)
+    return ""
 
 
 def _open_sotu(folder: Path, progress: Reporter) -> Dataset:

@@ -48,7 +48,7 @@ def fold(queue: Queue, outcomes: Sequence[Outcome]) -> list[Row]:
 
 def exit_code(outcomes: Sequence[Outcome]) -> ExitCode:
     """The gravest: a broken rule, then a job that could not run, then wrong usage."""
-    codes = {outcome.result.exit_code if outcome.result else int(ExitCode.COULD_NOT_CHECK) for outcome in outcomes}
+    codes = {outcome.exit_code for outcome in outcomes}
     order = (ExitCode.RULE_BROKEN, ExitCode.COULD_NOT_CHECK, ExitCode.USAGE)
     return next((code for code in order if code in codes), ExitCode.GOOD)
 
@@ -93,7 +93,8 @@ def _row(queue: Queue, outcome: Outcome) -> Row:
     tries = queue.attempts(job)
     if result is None:
         note = describe_attempt(tries[-1]) if tries else "never started"
-        return Row(job.id, job.title, "NO RESULT", None, "", "", None, len(tries), note)
+        verdict = "ERROR" if outcome.exit_code == ExitCode.USAGE else "NO RESULT"
+        return Row(job.id, job.title, verdict, None, "", "", None, len(tries), note)
     verdict, difference = _verdict(result.exit_code, result.output)
     return Row(
         job.id, job.title, verdict, difference, result.host, result.machine, result.seconds, len(tries), _words(result)
@@ -104,7 +105,7 @@ def _verdict(code: int, output: msgspec.Raw) -> tuple[str, float | None]:
     try:
         comparison = msgspec.json.decode(output, type=_Rerun).comparison
     except msgspec.ValidationError:
-        return {0: "PASS", 1: "FAIL", 2: "ERROR"}[code], None
+        return {0: "PASS", 1: "FAIL"}[code], None
     return comparison.outcome, comparison.difference_bpb
 
 

@@ -18,7 +18,7 @@ import fcntl
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -42,6 +42,7 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gpus:   GPUs it needs for itself alone
     title:  a few words for tables
     cores:  processor cores it wants for itself alone; 0 takes no account of them
+    inputs: what it reads that its command line doesn't say, such as code and data, by digest or version
     """
 
     id: str
@@ -50,6 +51,7 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gpus: int
     title: str
     cores: int = 0
+    inputs: dict[str, str] = {}
 
 
 class Attempt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -65,7 +67,7 @@ class Attempt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a job gave: exit code 0 or 1 (a verdict) or 2 (it can never run), and the JSON that it printed."""
+    """What a job gave: exit code 0 or 1 (a verdict), and the JSON that it printed."""
 
     job: str
     attempt: int
@@ -84,12 +86,22 @@ class Queue:
         for name in FOLDERS:
             (folder / name).mkdir(parents=True, exist_ok=True)
 
-    def add(self, argv: Sequence[str], *, folder: Path, gpus: int, title: str, cores: int = 0) -> Job:
-        """Add a job. The id follows from what it runs, so adding it again is the same job."""
-        text = msgspec.json.encode([list(argv), str(folder), gpus])
+    def add(
+        self,
+        argv: Sequence[str],
+        *,
+        folder: Path,
+        gpus: int,
+        title: str,
+        cores: int = 0,
+        inputs: Mapping[str, str] | None = None,
+    ) -> Job:
+        """Add a job. The id follows from what it runs on what inputs, so adding it again is the same job."""
+        read = dict(sorted((inputs or {}).items()))
+        text = msgspec.json.encode([list(argv), str(folder), gpus, read])
         stem = re.sub(r"[^0-9a-z]+", "-", title.lower()).strip("-")[:50]
         job_id = f"{stem}-{hashlib.sha256(text).hexdigest()[:12]}".strip("-")
-        job = Job(job_id, tuple(argv), str(folder), gpus, title, cores)
+        job = Job(job_id, tuple(argv), str(folder), gpus, title, cores, read)
         path = self.folder / "jobs" / f"{job.id}.json"
         if not path.exists():
             write_atomic(path, msgspec.json.encode(job), replace=True)

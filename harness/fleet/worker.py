@@ -15,7 +15,7 @@ import msgspec
 
 from harness.fleet.queue import Attempt, Job, Queue, Result
 
-FINAL_CODES = frozenset({0, 1, 2})
+FINAL_CODES = frozenset({0, 1})
 MAX_OUTPUT_BYTES = 8_000_000
 REASON_CHARACTERS = 300
 _PR_SET_PDEATHSIG = 1
@@ -44,7 +44,7 @@ def _run(queue: Queue, job: Job) -> int:
         published = queue.publish(result)
         queue.end_attempt(attempt, code, "" if published else "another attempt was first")
         return 0
-    queue.end_attempt(attempt, code, _reason(code, queue.log_file(attempt)))
+    queue.end_attempt(attempt, code, _reason(code, document, queue.log_file(attempt)))
     return 3
 
 
@@ -81,7 +81,10 @@ def _document(output: bytes) -> msgspec.Raw | None:
     return msgspec.Raw(output.strip())
 
 
-def _reason(code: int, log: Path) -> str:
+def _reason(code: int, document: msgspec.Raw | None, log: Path) -> str:
+    printed = None if document is None else msgspec.json.decode(document)
+    if isinstance(printed, dict) and "message" in printed:
+        return str(printed["message"])[:REASON_CHARACTERS]
     ended = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return f"{ended}: {lines[-1] if lines else 'no output'}"[:REASON_CHARACTERS]

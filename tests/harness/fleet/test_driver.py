@@ -50,6 +50,24 @@ def test_a_job_that_cannot_run_is_tried_again_and_then_given_up(queue: Queue, tm
     assert "NO RESULT" in render(fold(queue, outcomes))
 
 
+def test_wrong_usage_is_no_result_and_is_tried_once_a_drive(queue: Queue, tmp_path: Path):
+    code, log = tmp_path / "code.py", tmp_path / "ran"
+    head = f"import json; open({str(log)!r}, 'a').write('ran ')\n"
+    code.write_text(head + "print(json.dumps({'message': 'wrong checkout'})); raise SystemExit(2)")
+    job = queue.add([sys.executable, str(code)], folder=tmp_path, gpus=0, title="a job")
+    for drives in (1, 2):
+        outcomes = run_local(queue, [job])
+        assert exit_code(outcomes) is ExitCode.USAGE
+        (row,) = fold(queue, outcomes)
+        assert (row.verdict, row.attempts) == ("ERROR", drives)
+        assert "wrong checkout" in row.note
+        assert queue.result(job) is None
+    code.write_text(head + "print(json.dumps({'ok': 1}))")
+    (outcome,) = run_local(queue, [job])
+    assert outcome.result is not None
+    assert ran(log) == ["ran"] * 3
+
+
 def test_a_job_started_twice_runs_once(queue: Queue, tmp_path: Path):
     log = tmp_path / "ran"
     job = counted(queue, log, "once", wait=0.5)

@@ -26,6 +26,16 @@ def test_adding_a_job_twice_is_one_job(tmp_path: Path):
     assert len(queue.jobs()) == 1
 
 
+@pytest.mark.parametrize("name", ["code", "data", "harness"])
+def test_other_inputs_are_another_job(tmp_path: Path, name: str):
+    queue, inputs = Queue(tmp_path), {"code": "1", "data": "2", "harness": "3"}
+    first = queue.add(["true"], folder=Path("/"), gpus=0, title="a job", inputs=inputs)
+    again = queue.add(["true"], folder=Path("/"), gpus=0, title="a job", inputs=dict(reversed(inputs.items())))
+    other = queue.add(["true"], folder=Path("/"), gpus=0, title="a job", inputs=inputs | {name: "other"})
+    assert first.id == again.id != other.id
+    assert queue.job(other.id).inputs[name] == "other"
+
+
 def test_the_first_result_stands(tmp_path: Path):
     queue = Queue(tmp_path)
     job = make_job(queue)

@@ -10,7 +10,9 @@ from click.testing import CliRunner
 
 from harness.cli.main import main
 from harness.cli.new import create
-from harness.errors import UsageError
+from harness.data.dataset import Manifest, write_manifest
+from harness.errors import CouldNotCheck, UsageError
+from harness.rules import Finding, Verdict
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "record"))
 from record_samples import make_artifact, make_record
@@ -20,6 +22,26 @@ echo "$@" >> {log}
 for word; do case "$before" in --seed) seed=$word;; esac; before=$word; done
 cat {folder}/$seed.json
 """
+
+
+def manifest_of(digest: str) -> Manifest:
+    return Manifest(
+        version=1,
+        name="small",
+        source={},
+        tokenizer="tokenizer.model",
+        vocab_size=1024,
+        bos_id=1,
+        val_documents=1,
+        val_bytes=1,
+        val_tokens=1,
+        train_documents=1,
+        train_bytes=1,
+        train_tokens=1,
+        baselines_bpb={},
+        disjoint=Finding("A4-DISJOINT", Verdict.PASS, "made up."),
+        files={"small_train_000000.bin": digest},
+    )
 
 
 @pytest.fixture
@@ -68,6 +90,41 @@ def test_a_job_takes_the_variables_along_but_no_passphrase(fleet, tmp_path: Path
     assert f"GOLF_CACHE_DIR={tmp_path / 'cache'}" in line
     assert "--once" in line
     assert not [path for path in (tmp_path / "queue").rglob("*") if path.is_file() and b"whisper" in path.read_bytes()]
+
+
+def test_changed_code_data_or_track_is_another_job_and_the_job_keeps_its_code(fleet, tmp_path: Path, monkeypatch):
+    data = tmp_path / "data"
+    data.mkdir()
+    write_manifest(data, manifest_of("1" * 64))
+    counts = []
+
+    def run() -> Path:
+        result, ran = fleet("--seed", "1", "--data", str(data))
+        assert result.exit_code == 0, result.output
+        counts.append(len(ran))
+        return Path(ran[-1].split("--submission ")[1].split()[0])
+
+    first, source = run(), tmp_path / "mine" / "train_entry.py"
+    assert run() == first
+    before = source.read_bytes()
+    source.write_bytes(before + b"# changed\n")
+    second = run()
+    assert (first / "train_entry.py").read_bytes() == before
+    assert (second / "train_entry.py").read_bytes() == source.read_bytes() != before
+    write_manifest(data, manifest_of("2" * 64))
+    assert run() == second
+    monkeypatch.setattr("harness.__version__", "99")
+    run()
+    assert counts == [1, 1, 2, 3, 4]
+
+
+def test_code_in_the_queue_that_was_changed_is_not_run(fleet, tmp_path: Path):
+    _, (line,) = fleet("--seed", "1")
+    (Path(line.split("--submission ")[1].split()[0]) / "train_entry.py").write_text("other")
+    result, ran = fleet("--seed", "2")
+    assert isinstance(result.exception, CouldNotCheck)
+    assert "does not hold the code" in str(result.exception)
+    assert len(ran) == 1
 
 
 def test_resume_and_again_are_for_one_machine(fleet):

@@ -192,6 +192,20 @@ def test_changed_code_is_refused_before_anything_runs(stored, submission, rerun)
     assert "files that differ: entry.py" in text
 
 
+def test_a_fleet_s_rerun_of_other_code_is_refused_each_time_and_stored_never(stored, submission, tmp_path: Path):
+    (submission / "entry.py").write_text("print('other')\n")
+    queue = tmp_path / "queue"
+    command = ["rerun", str(stored.path), "--code", str(submission), "--on", "local", "--queue", str(queue)]
+    for _ in range(2):
+        with pytest.raises(SystemExit) as ended:
+            run(command)
+        assert ended.value.code == 2
+    assert list((queue / "results").iterdir()) == []
+    (job,) = (queue / "jobs").iterdir()
+    assert len(list((queue / "attempts").iterdir())) == 2
+    assert json.loads(job.read_bytes())["inputs"]["record"] == stored.digest
+
+
 def test_a_forged_record_is_not_repeated(stored, submission, rerun):
     content = stored.path.read_bytes()
     stored.path.write_bytes(content[:100] + bytes([content[100] ^ 1]) + content[101:])
