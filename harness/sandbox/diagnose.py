@@ -208,7 +208,7 @@ class _Search:
         self.found.culprits = kept + [Culprit(layer, rule) for rule in rules]
 
     def _calls(self, off: frozenset[str]) -> list[str]:
-        names = sorted(seccomp.REFUSED | seccomp.SPECIAL | seccomp.CONNECTING)
+        names = list(seccomp.names())
         names.sort(key=lambda name: name not in _FIRST_SUSPECTS)
 
         def works(allowed: list[str]) -> bool:

@@ -1,7 +1,9 @@
 """A root folder of a cell's own: its mount namespace holds the paths of the policy and nothing else.
 
 Landlock refuses to open what is not named, but neither hides that it is there nor keeps a process from connecting to a
-socket that lies in a folder (a container engine's, a desktop's, an agent's). What is not mounted has no sockets.
+socket that lies in a folder (a container engine's, a desktop's, an agent's). What is not mounted has no sockets. Nor
+does it keep an owner from setting times, modes and attributes of files that may only be read, or reading from setting
+the time of the last access: what a later cell would find there. So all but the writable folders is mounted read-only.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +22,7 @@ _STAGE = Path("/dev/shm")
 _PROC, _SHARED_MEMORY = Path("/proc"), Path("/dev/shm")
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT, _MS_BIND, _MS_REC = 1, 2, 4, 8, 32, 0x1000, 0x4000
 _MNT_DETACH = 2
+_MOUNT_SETATTR, _AT_FDCWD, _AT_RECURSIVE, _MOUNT_ATTR_RDONLY = 442, -100, 0x8000, 1
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -26,45 +30,48 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass
 class Layout:
-    """What the new root holds: real paths to be bound, and the symbolic links on the way to them."""
+    """What the new root holds: real paths to be bound, and the symbolic links on the way to them.
+
+    real: read-only, with what lies below them; writable: on top of these
+    """
 
     real: set[Path] = field(default_factory=set)
+    writable: set[Path] = field(default_factory=set)
     links: dict[Path, str] = field(default_factory=dict)
 
 
-def layout(paths: Iterable[Path]) -> Layout:
-    """Real paths and links that make every one of ``paths`` resolve as it does now; what leads nowhere is left out."""
+def layout(paths: Iterable[Path], writable: Iterable[Path] = ()) -> Layout:
+    """Real paths and links that make all ``paths`` and ``writable`` resolve as now; what leads nowhere is left out."""
     found = Layout()
-    for path in paths:
-        if path.exists():
-            found.real.add(_follow(path, found.links))
-    found.real = {path for path in found.real if not _below(path, found.real)}
-    found.links = {link: text for link, text in found.links.items() if not _below(link, found.real)}
+    for wanted, real in ((paths, found.real), (writable, found.writable)):
+        real.update(_follow(path, found.links) for path in wanted if path.exists())
+    found.writable = {path for path in found.writable if not _below(path, found.writable)}
+    found.real = {path for path in found.real - found.writable if not _below(path, found.real | found.writable)}
+    bound = found.real | found.writable
+    found.links = {link: text for link, text in found.links.items() if not _below(link, bound)}
     return found
 
 
-def enter(paths: Iterable[Path]) -> list[Path]:
+def enter(paths: Iterable[Path], writable: Iterable[Path]) -> list[Path]:
     """Make a root of ``paths`` with a /proc and /dev/shm of its own, change to it, and return those of the two it got.
 
+    paths: read-only, ``writable`` those that are not; a /proc of the cell's own stays writable if one lies in it
     In the first process of the namespaces, with its capabilities. A kernel that refuses a fresh /proc (where a
     container hides parts of it) leaves the machine's. Raises ``OSError`` where anything else is refused; then the old
     root is still there.
     """
-    wanted = layout(path for path in paths if not _is_special(path))
+    paths, writable = list(paths), list(writable)
+    wanted = layout(
+        (path for path in paths if not _is_special(path)), (path for path in writable if not _is_special(path))
+    )
     _mount(b"tmpfs", _STAGE, b"tmpfs", _MS_NOSUID | _MS_NODEV, b"mode=755")
     try:
-        for path in sorted(wanted.real):
-            target = _inside(path)
-            if path.is_dir():
-                target.mkdir(parents=True, exist_ok=True)
-            else:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.touch()
-            _mount(os.fsencode(path), target, None, _MS_BIND | _MS_REC)
+        for path in (*sorted(wanted.real), *sorted(wanted.writable)):  # the latter may lie below the former
+            _bind(path, read_only=path in wanted.real)
         for link, text in wanted.links.items():
             _inside(link).parent.mkdir(parents=True, exist_ok=True)
             _inside(link).symlink_to(text)
-        own = _fresh_mounts()
+        own = _fresh_mounts(read_only=not any(_PROC in path.parents for path in writable))
         _mount(None, _STAGE, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
         _change_root()
     except OSError:
@@ -73,7 +80,29 @@ def enter(paths: Iterable[Path]) -> list[Path]:
     return own
 
 
-def _fresh_mounts() -> list[Path]:
+def _bind(path: Path, *, read_only: bool) -> None:
+    target = _inside(path)
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            target.mkdir()
+        else:
+            target.touch()
+    _mount(os.fsencode(path), target, None, _MS_BIND | _MS_REC)
+    if read_only:
+        _set_read_only(target)
+
+
+def _set_read_only(target: Path) -> None:
+    """Also what is mounted below; other flags stay, of which some are locked. Devices can still be written to."""
+    attributes = struct.pack("=QQQQ", _MOUNT_ATTR_RDONLY, 0, 0, 0)
+    answer = _libc.syscall(
+        _MOUNT_SETATTR, _AT_FDCWD, os.fsencode(target), _AT_RECURSIVE, attributes, ctypes.c_size_t(len(attributes))
+    )
+    check(answer, f"read-only {target}")
+
+
+def _fresh_mounts(*, read_only: bool) -> list[Path]:
     flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
     for place in (_PROC, _SHARED_MEMORY):
         _inside(place).mkdir(parents=True, exist_ok=True)
@@ -81,8 +110,10 @@ def _fresh_mounts() -> list[Path]:
     try:
         _mount(b"proc", _inside(_PROC), b"proc", flags)
     except OSError:
-        _mount(os.fsencode(_PROC), _inside(_PROC), None, _MS_BIND | _MS_REC)
+        _bind(_PROC, read_only=True)
         return [_SHARED_MEMORY]
+    if read_only:
+        _set_read_only(_inside(_PROC))
     return [_PROC, _SHARED_MEMORY]
 
 

@@ -77,7 +77,8 @@ def _private_root(rules: Rules, off: set[str]) -> tuple[list[Path], str]:
     if "private_root" in off:
         return namespaces.private_mounts(), LEFT_OFF
     try:
-        return private_root.enter(path for path, _ in rules), ""
+        writable = {path for path, rights in rules if rights & landlock.WRITE_FILE and rights != landlock.DEVICE}
+        return private_root.enter((path for path, _ in rules), writable), ""
     except OSError as error:
         return namespaces.private_mounts(), str(error)
 

@@ -4,7 +4,13 @@ Own code, because the kept binding needs libseccomp on the machine and a stock m
 list for classic BPF; the tests compare its numbers with those of libseccomp.
 
 Covered: other processes' memory, kernel interfaces, mounts and namespaces, clock setting, io_uring, System V and POSIX
-queues, sockets by family, foreign call tables (x32, 32-bit). Not covered: files (Landlock) and signals (PID namespace).
+queues, sockets by family, foreign call tables (x32, 32-bit); and what Landlock leaves to everybody who may open a file:
+its attributes and times, and what of it the machine keeps in memory. A note left there would outlive a cell. Not
+covered: the contents of files (Landlock) and signals (PID namespace).
+
+Some answers are no refusals. Copying a file copies its mode and times too (``shutil.copytree``, a compiler's cache), so
+those calls answer as if done. Advice may always be ignored. Where callers try another way on a certain error, they get
+that one. Calls that are newer than this list answer as on a kernel without them.
 """
 
 from __future__ import annotations
@@ -15,6 +21,7 @@ import platform
 import socket
 import struct
 from collections.abc import Collection
+from dataclasses import dataclass
 
 # name: (x86_64, aarch64); None where the architecture has no such call
 REFUSED: dict[str, tuple[int | None, int | None]] = {
@@ -29,7 +36,8 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "fanotify_init": (300, 262), "iopl": (172, None), "ioperm": (173, None),
     # namespaces, mounts, other roots
     "mount": (165, 40), "umount2": (166, 39), "pivot_root": (155, 41), "chroot": (161, 51), "unshare": (272, 97),
-    "setns": (308, 268), "move_mount": (429, 429), "open_tree": (428, 428), "fsopen": (430, 430),
+    "setns": (308, 268), "move_mount": (429, 429), "open_tree": (428, 428), "open_tree_attr": (467, 467),
+    "fsopen": (430, 430),
     "fsconfig": (431, 431), "fsmount": (432, 432), "fspick": (433, 433), "mount_setattr": (442, 442),
     "open_by_handle_at": (304, 265), "name_to_handle_at": (303, 264),
     # clocks
@@ -40,7 +48,56 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "shmget": (29, 194), "shmat": (30, 196), "shmctl": (31, 195), "msgget": (68, 186), "msgsnd": (69, 189),
     "msgrcv": (70, 188), "msgctl": (71, 187), "semget": (64, 190), "semop": (65, 193), "semctl": (66, 191),
     "mq_open": (240, 180), "mq_unlink": (241, 181),
+    # owners of files
+    "chown": (92, None), "lchown": (94, None), "fchown": (93, 55), "fchownat": (260, 54),
 }  # fmt: skip
+# answered with another error number than EPERM; 0: as if done
+ANSWERED: dict[int, dict[str, tuple[int | None, int | None]]] = {
+    # attributes that anybody who owns a file may leave at it
+    errno.EOPNOTSUPP: {
+        "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7), "setxattrat": (463, 463),
+        "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16), "removexattrat": (466, 466),
+        "file_setattr": (469, 469),
+    },
+    # modes and times; advice on what to keep in memory
+    0: {
+        "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452),
+        "utime": (132, None), "utimes": (235, None), "futimesat": (261, None), "utimensat": (280, 88),
+        "fadvise64": (221, 223), "readahead": (187, 213),
+    },
+    # what of a file is in memory
+    errno.ENOSYS: {"mincore": (27, 232), "cachestat": (451, 451)},
+}  # fmt: skip
+# what an argument (its place, from 0) may not be: values of it, a mask before them, and the answer to those
+_F_SET_RW_HINT, _F_SET_FILE_RW_HINT = 1036, 1038
+_MADV_COLD, _MADV_PAGEOUT = 20, 21
+_IOCTL_KIND, _IOCTL_OF_FILES = 0xFF00, (ord("f") << 8, ord("v") << 8, ord("X") << 8, 0x9400)
+
+
+@dataclass(frozen=True)
+class ByArgument:
+    """A call that is answered by one of its arguments.
+
+    numbers: as above; place: of the argument, from 0; mask: is laid over it before it is compared
+    values:  are answered with ``number``, an error; with ``others`` every other value is
+    """
+
+    numbers: tuple[int, int]
+    place: int
+    values: tuple[int, ...]
+    number: int
+    mask: int = 0
+    others: bool = False
+
+
+FILTERED = {
+    "madvise": ByArgument((28, 233), 2, (_MADV_COLD, _MADV_PAGEOUT), errno.EINVAL),  # turns pages of files out
+    "fcntl": ByArgument((72, 25), 1, (_F_SET_RW_HINT, _F_SET_FILE_RW_HINT), errno.EINVAL),  # stays with the file
+    "ioctl": ByArgument((16, 29), 1, _IOCTL_OF_FILES, errno.ENOTTY, mask=_IOCTL_KIND),  # flags, versions, verity
+    # RWF_NOWAIT tells what is in memory; no flag is all that anybody needs
+    "preadv2": ByArgument((327, 286), 5, (0,), errno.EOPNOTSUPP, others=True),
+    "pwritev2": ByArgument((328, 287), 5, (0,), errno.EOPNOTSUPP, others=True),
+}
 SPECIAL: dict[str, tuple[int, int]] = {
     "socket": (41, 198), "socketpair": (53, 199), "clone": (56, 220), "clone3": (435, 435),
 }  # fmt: skip
@@ -48,9 +105,10 @@ SPECIAL: dict[str, tuple[int, int]] = {
 CONNECTING: dict[str, tuple[int, int]] = {"connect": (42, 203), "accept": (43, 202), "accept4": (288, 242)}
 _ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 _X32_BIT = 0x40000000
+_FIRST_UNKNOWN = 470  # on both architectures; x86_64 has a second set of x32's calls at 512
 _NEW_NAMESPACES = 0x7E020000  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
 
-_LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_ANY_BIT, _AND, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
 _AT_NUMBER, _AT_ARCHITECTURE, _AT_FIRST, _AT_SECOND = 0, 4, 16, 24
 _DATAGRAM_BIT = 2  # in SOCK_DGRAM and SOCK_RAW, not in SOCK_STREAM and SOCK_SEQPACKET
 _ALLOW, _ERRNO, _KILL_PROCESS = 0x7FFF0000, 0x00050000, 0x80000000
@@ -59,6 +117,12 @@ _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _MODE_FILTER = 38, 22, 2
 
 class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
+
+
+def names() -> tuple[str, ...]:
+    """Every call that the filter may answer in the kernel's place, in order; what ``allow`` may hold."""
+    answered = [name for calls in ANSWERED.values() for name in calls]
+    return tuple(sorted({*REFUSED, *answered, *FILTERED, *SPECIAL, *CONNECTING}))
 
 
 def families(*, loopback: bool) -> tuple[int, ...]:
@@ -87,12 +151,21 @@ def build_filter(machine: str, *, loopback: bool, gpus: bool = False, allow: Col
         _step(_LOAD, _AT_NUMBER),
         _step(_JUMP_AT_LEAST, _X32_BIT, 0, 1),
         _step(_RETURN, refuse),
+        _step(_JUMP_AT_LEAST, _FIRST_UNKNOWN, 0, 1),
+        _step(_RETURN, absent),
     ]
     refused = REFUSED if loopback else REFUSED | CONNECTING
     for name, numbers in refused.items():
         number = numbers[column]
         if number is not None and name not in allow:
             code += _when(number, [_step(_RETURN, refuse)])
+    for answer, calls in ANSWERED.items():
+        for name, numbers in calls.items():
+            if (number := numbers[column]) is not None and name not in allow:
+                code += _when(number, [_step(_RETURN, _ERRNO | answer)])
+    for name, rule in FILTERED.items():
+        if name not in allow:
+            code += _when(rule.numbers[column], _by_argument(rule))
     if "clone3" not in allow:  # its flags lie in memory, out of the filter's sight; libraries fall back to clone
         code += _when(SPECIAL["clone3"][column], [_step(_RETURN, absent)])
     clone = [_step(_LOAD, _AT_FIRST), _step(_JUMP_ANY_BIT, _NEW_NAMESPACES, 0, 1), _step(_RETURN, refuse)]
@@ -125,12 +198,24 @@ def restrict_self(*, loopback: bool, gpus: bool, allow: Collection[str] = ()) ->
     ):
         raise OSError(ctypes.get_errno(), "the kernel refused the seccomp filter")
     sockets = "sockets for a rendezvous only" if loopback else "no connections" if gpus else "no sockets"
-    return f"in force: {len(REFUSED)} calls refused, {sockets}"
+    return f"in force: {len(REFUSED) + sum(map(len, ANSWERED.values()))} calls refused, {sockets}"
 
 
 def _when(value: int, then: list[bytes]) -> list[bytes]:
     """``then`` where the loaded word equals ``value``, else what follows."""
     return [_step(_JUMP_EQUAL, value, 0, len(then)), *then]
+
+
+def _by_argument(rule: ByArgument) -> list[bytes]:
+    """Return as ``rule`` says."""
+    answer, otherwise = _step(_RETURN, _ERRNO | rule.number), _step(_RETURN, _ALLOW)
+    if rule.others:
+        answer, otherwise = otherwise, answer
+    steps = [_step(_LOAD, _AT_FIRST + 8 * rule.place)]
+    steps += [_step(_AND, rule.mask)] if rule.mask else []
+    for value in rule.values:
+        steps += _when(value, [answer])
+    return [*steps, otherwise]
 
 
 def _unless_datagram() -> list[bytes]:

@@ -32,13 +32,13 @@ def test_a_program_that_lives_in_a_cell_has_no_culprits():
 
 
 def test_a_file_and_a_system_call_are_named_together():
-    """What CUDA does, in a cell without GPUs."""
+    """What CUDA does, in a cell without GPUs, whose root has a read-only /proc."""
     if not has_own_proc():
         pytest.skip("a cell has no /proc of its own here, as parts of /proc are covered (see harness doctor)")
     found = diagnose(probe(NAMES_A_THREAD, OFFERS_A_SOCKET), budget_s=300)
     assert not found.works
     alone = {outcome.what for outcome in found.outcomes if not outcome.works}
-    assert alone == {"all layers", "landlock alone", "seccomp alone"}
+    assert alone == {"all layers", "landlock alone", "seccomp alone", "private_root alone"}
     assert set(found.culprits) == {
         Culprit("landlock", "write_file below /proc/self/task"),
         Culprit("seccomp", "system call socket"),

@@ -30,6 +30,18 @@ def test_a_link_to_a_link_brings_both_and_their_target(disk: Path):
     assert set(found.links) == {disk / "venv", disk / "opt" / "venv" / "bin" / "python"}
 
 
+def test_a_writable_folder_below_one_that_is_read_lies_on_top_of_it(disk: Path):
+    found = layout([disk / "work", disk / "work" / "data" / "val", disk / "usr"], [disk / "work" / "data"])
+    assert found.real == {disk / "work", disk / "usr"}
+    assert found.writable == {disk / "work" / "data"}
+
+
+def test_what_lies_in_a_writable_folder_is_writable_with_it(disk: Path):
+    found = layout([disk / "work" / "data" / "val", disk / "work" / "code"], [disk / "work" / "data"])
+    assert found.real == {disk / "work" / "code"}
+    assert found.writable == {disk / "work" / "data"}
+
+
 def test_what_is_missing_or_goes_in_circles_is_left_out(disk: Path):
     (disk / "round").symlink_to(disk / "round")
     found = layout([disk / "no-such-file", disk / "round", disk / "usr" / "lib" / "libc"])

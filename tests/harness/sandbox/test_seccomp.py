@@ -10,11 +10,31 @@ from harness.sandbox import seccomp
 
 MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 ALLOW, PERM, NOSYS, KILL = 0x7FFF0000, 0x00050001, 0x00050026, 0x80000000
+DONE, UNSUPPORTED, INVALID, NOTTY = 0x00050000, 0x0005005F, 0x00050016, 0x00050019
+# name: arguments that are answered, and how; arguments that are not
+BY_ARGUMENT = {
+    "madvise": (((0, 0, 20), (0, 0, 21)), INVALID, ((0, 0, 4), (0, 0, 8), (0, 0, 14))),
+    "fcntl": (((0, 1036), (0, 1038)), INVALID, ((0, 3), (0, 1030), (0, 1035), (0, 1037))),
+    "ioctl": (
+        ((0, 0x40086602), (0, 0x401C5820), (0, 0x40087602), (0, 0x40806685), (0, 0x40049409)),
+        NOTTY,
+        ((0, 0x5421), (0, 0x541B), (0, 0xC020462A), (0, 0x30000001), (0, 0x27)),
+    ),
+    "preadv2": (((0, 0, 0, 0, 0, 8), (0, 0, 0, 0, 0, 1)), UNSUPPORTED, ((0, 0, 0, 0, 0, 0),)),
+    "pwritev2": (((0, 0, 0, 0, 0, 16),), UNSUPPORTED, ((0, 0, 0, 0, 0, 0),)),
+}
 
 
-def run(code: bytes, number: int, architecture: int, first: int = 0, second: int = 0) -> int:
+def every_call() -> dict[str, tuple[int | None, int | None]]:
+    answered = {name: numbers for calls in seccomp.ANSWERED.values() for name, numbers in calls.items()}
+    by_argument = {name: rule.numbers for name, rule in seccomp.FILTERED.items()}
+    return seccomp.REFUSED | answered | by_argument | seccomp.SPECIAL | seccomp.CONNECTING
+
+
+def run(code: bytes, number: int, architecture: int, *arguments: int) -> int:
     """What the kernel would conclude: an independent reading of classic BPF."""
-    data = struct.pack("=IIQ6Q", number & 0xFFFFFFFF, architecture, 0, first, second, 0, 0, 0, 0)
+    six = (*arguments, 0, 0, 0, 0, 0, 0)[:6]
+    data = struct.pack("=IIQ6Q", number & 0xFFFFFFFF, architecture, 0, *six)
     steps, at, held = list(struct.iter_unpack("=HBBI", code)), 0, 0
     while True:
         kind, yes, no, value = steps[at]
@@ -23,6 +43,8 @@ def run(code: bytes, number: int, architecture: int, first: int = 0, second: int
             held = struct.unpack_from("=I", data, value)[0]
         elif kind == 0x06:
             return value
+        elif kind == 0x54:
+            held &= value
         else:
             true = {0x15: held == value, 0x35: held >= value, 0x45: bool(held & value)}[kind]
             at += yes if true else no
@@ -33,7 +55,7 @@ def test_numbers_are_those_of_libseccomp(machine: str):
     pyseccomp = pytest.importorskip("pyseccomp", exc_type=(ImportError, RuntimeError))
     column = MACHINES[machine][0]
     arch = {"x86_64": pyseccomp.Arch.X86_64, "aarch64": pyseccomp.Arch.AARCH64}[machine]
-    for name, numbers in (seccomp.REFUSED | seccomp.SPECIAL | seccomp.CONNECTING).items():
+    for name, numbers in every_call().items():
         known = pyseccomp.resolve_syscall(arch, name)
         if known >= 0 or numbers[column] is None:
             assert (numbers[column] if numbers[column] is not None else -1) == max(known, -1), name
@@ -46,11 +68,14 @@ def test_the_filter_decides_as_its_table_says(machine: str, loopback: bool, gpus
     column, architecture = MACHINES[machine]
     code = seccomp.build_filter(machine, loopback=loopback, gpus=gpus)
     table = seccomp.REFUSED if loopback else seccomp.REFUSED | seccomp.CONNECTING
-    refused = {numbers[column] for numbers in table.values()}
+    wanted = dict.fromkeys((numbers[column] for numbers in table.values()), PERM)
+    for answer, calls in seccomp.ANSWERED.items():
+        wanted |= dict.fromkeys((numbers[column] for numbers in calls.values()), DONE + answer)
     special = {numbers[column] for numbers in seccomp.SPECIAL.values()}
-    for number in range(600):
-        if number not in special:
-            assert run(code, number, architecture) == (PERM if number in refused else ALLOW), number
+    for number in set(range(470)) - special:
+        assert run(code, number, architecture) == wanted.get(number, ALLOW), number
+    for number in (*range(470, 600), 0x3FFFFFFF):
+        assert run(code, number, architecture) == NOSYS, number
     made, pair, clone, clone3 = (seccomp.SPECIAL[name][column] for name in ("socket", "socketpair", "clone", "clone3"))
     for family, kind in itertools.product(range(64), (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET)):
         local = gpus and family == socket.AF_UNIX and kind != socket.SOCK_DGRAM
@@ -69,13 +94,25 @@ def test_the_filter_decides_as_its_table_says(machine: str, loopback: bool, gpus
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-@pytest.mark.parametrize("name", sorted(seccomp.REFUSED | seccomp.SPECIAL | seccomp.CONNECTING))
+@pytest.mark.parametrize("name", seccomp.FILTERED)
+def test_a_call_is_answered_by_its_argument(machine: str, name: str):
+    column, architecture = MACHINES[machine]
+    code = seccomp.build_filter(machine, loopback=False)
+    number = seccomp.FILTERED[name].numbers[column]
+    answered, answer, allowed = BY_ARGUMENT[name]
+    assert {run(code, number, architecture, *arguments) for arguments in answered} == {answer}
+    assert {run(code, number, architecture, *arguments) for arguments in allowed} == {ALLOW}
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("name", seccomp.names())
 def test_a_call_that_is_let_through_is_the_only_one(machine: str, name: str):
     column, architecture = MACHINES[machine]
     code = seccomp.build_filter(machine, loopback=False, allow={name})
-    for other, numbers in (seccomp.REFUSED | seccomp.SPECIAL | seccomp.CONNECTING).items():
+    for other, numbers in every_call().items():
         if (number := numbers[column]) is not None:
-            answer = run(code, number, architecture, 0x20000, socket.SOCK_DGRAM)
+            arguments = BY_ARGUMENT[other][0][0] if other in BY_ARGUMENT else (0x20000, socket.SOCK_DGRAM)
+            answer = run(code, number, architecture, *arguments)
             assert (answer == ALLOW) == (other == name), other
 
 
