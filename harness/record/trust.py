@@ -53,7 +53,15 @@ class PublicKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def loaded(self) -> Ed25519PublicKey:
         """The key for verification."""
-        return Ed25519PublicKey.from_public_bytes(base64.b64decode(self.public, validate=True))
+        return Ed25519PublicKey.from_public_bytes(_one_base64(self.public))
+
+
+def _one_base64(text: str) -> bytes:
+    """What ``text`` stands for. Raises ``ValueError`` unless it is the one way to write it: spare bits are 0."""
+    data = base64.b64decode(text, validate=True)
+    if base64.b64encode(data).decode() != text:
+        raise ValueError("its base64 has spare bits that are not 0")
+    return data
 
 
 def key_id(key: Ed25519PublicKey) -> str:
@@ -119,7 +127,7 @@ def load_trust(folder: Path) -> tuple[dict[str, PublicKey], dict[Path, str]]:
 
 def _is_endorsed(key: PublicKey, older: PublicKey) -> bool:
     try:
-        older.loaded().verify(base64.b64decode(key.endorsement), pae(ROTATION_TYPE, key.keyid.encode()))
+        older.loaded().verify(_one_base64(key.endorsement), pae(ROTATION_TYPE, key.keyid.encode()))
     except (InvalidSignature, ValueError):
         return False
     return True

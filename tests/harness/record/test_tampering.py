@@ -256,6 +256,18 @@ def test_a_changed_public_key_is_caught_and_named(folder: Path, data):
 
 
 @pytest.mark.rule("R1-SIGNATURE")
+@pytest.mark.parametrize("spare", [1, 2, 3])
+def test_a_public_key_has_one_spelling(folder: Path, spare: int):
+    (path,) = (folder / "keys").iterdir()
+    entry = json.loads(path.read_bytes())
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    last = alphabet.index(entry["public"][42])  # of its 6 bits 4 belong to the key
+    entry["public"] = entry["public"][:42] + alphabet[last ^ spare] + "="
+    path.write_bytes(json.dumps(entry, sort_keys=True, separators=(",", ":")).encode() + b"\n")
+    assert path.name in names(failures(folder))
+
+
+@pytest.mark.rule("R1-SIGNATURE")
 def test_a_signature_under_another_trusted_key_is_caught(folder: Path, tmp_path: Path):
     other = create_key(tmp_path / "other-keys")
     store_public(folder, describe_key(other))
