@@ -29,6 +29,7 @@ from harness.protocol.container import read_container
 from harness.record.predicate import RunRecord
 from harness.record.reproduce import environment_for
 from harness.rules import Finding, Verdict
+from harness.scoring.audit import MEAN_NATS
 from harness.scoring.ledger import ScoreLedger, Stream
 from harness.scoring.loop import score_stream
 
@@ -61,7 +62,7 @@ def rescore(record: RunRecord, artifact: Path, environ: Mapping[str, str], progr
             context = RunContext(track, record.submission.seed, run_dir, sealed, own, progress, Ledger())
             targets = secrets.choice(record.running_bpb)[0]
             found = _score_front(context, record, dataset, targets)
-    return _judge(record, dict(found), track.audit.tolerance_nats)
+    return _judge(record, dict(found), min(track.audit.tolerance_nats, MEAN_NATS))
 
 
 def _dataset(record: RunRecord, progress: Reporter) -> Dataset:
@@ -119,7 +120,7 @@ def _score_front(context: RunContext, record: RunRecord, dataset: Dataset, targe
 
 
 def _judge(record: RunRecord, found: dict[int, float], tolerance_nats: float) -> Finding:
-    """Compare at every point that both have. The tolerance is the audits': nats a token, turned into bpb."""
+    """Compare at every point that both have. The tolerance is the audits' for a mean: nats a token, turned into bpb."""
     final = next(score for score in record.scores if score.stage == "final")
     tolerance = tolerance_nats * final.targets / final.bytes / math.log(2)
     pairs = [(place, bpb, found[place]) for place, bpb in record.running_bpb if place in found]
