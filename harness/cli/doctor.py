@@ -205,6 +205,7 @@ def gpu_checks() -> Iterator[Check]:
         return
     for line in filter(None, map(str.strip, answer.splitlines())):
         yield Check("GPUs", f"GPU {line.split(',')[0]}", "ok", line.split(",", 1)[1].strip())
+    yield from _track_checks()
     code = "import torch; print(torch.version.cuda, torch.cuda.is_available())"
     try:
         probe = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
@@ -219,6 +220,20 @@ def gpu_checks() -> Iterator[Check]:
     yield Check(
         "GPUs", "compiler", "ok" if compiler else "missing", found, "" if compiler else "sudo apt-get install gcc"
     )
+
+
+def _track_checks() -> Iterator[Check]:
+    """Whether there are the GPUs that each track wants, as far as CUDA_VISIBLE_DEVICES shows them."""
+    from harness.config.tracks import load_track, track_names
+    from harness.phases.machine import gpu_names, usable_gpus
+
+    gpus = usable_gpus()
+    for name in track_names():
+        hardware = load_track(name).hardware
+        if hardware.gpus:
+            here = hardware.fitting(gpu_names(gpus)) if hardware.gpu_model else len(gpus)
+            found = f"wants {hardware.gpus}× {hardware.gpu_model or 'any GPU'}, {here} here"
+            yield Check("GPUs", f"track {name}", "ok" if here >= hardware.gpus else "note", found)
 
 
 def _cell_checks() -> Iterator[Check]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from importlib import resources
 from typing import Literal
 
@@ -30,11 +31,20 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     state_bytes: int
 
 
-class Hardware(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the track runs on. ``gpus`` is also the number of ranks; 0 means one CPU rank."""
+class Hardware(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What the track runs on. ``gpus`` is also the number of ranks; 0 means one CPU rank.
+
+    gpu_model: part of the name that nvidia-smi gives the GPUs on which times compare; "": any. A track without it keeps
+    the digest that it had before there was this field.
+    """
 
     cpu_cores: int
     gpus: int
+    gpu_model: str = ""
+
+    def fitting(self, gpus: Sequence[str]) -> int:
+        """How many of the GPUs of these names are of the track's model."""
+        return sum(self.gpu_model in name for name in gpus)
 
 
 class AuditPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -41,6 +43,17 @@ def visible_gpus() -> tuple[str, ...]:
     if visible is None:
         return tuple(machine.values())
     return tuple(_gpu_index(name.strip(), machine) for name in visible.split(",") if name.strip())
+
+
+def usable_gpus() -> tuple[str, ...]:
+    """The visible GPUs up to the first that is not there: CUDA shows none behind it. Parts of a GPU (MIG) count."""
+    known = set(gpu_indices().values())
+    return tuple(itertools.takewhile(lambda gpu: gpu in known or gpu.startswith("MIG-"), visible_gpus()))
+
+
+def gpu_names(gpus: Sequence[str]) -> list[str]:
+    """The names of ``gpus`` (indices or UUIDs) as far as nvidia-smi tells them."""
+    return nvidia_smi("--query-gpu=name", "-i", ",".join(gpus)) if gpus else []
 
 
 def _gpu_index(name: str, machine: dict[str, str]) -> str:

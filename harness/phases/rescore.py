@@ -52,7 +52,7 @@ def rescore(record: RunRecord, artifact: Path, environ: Mapping[str, str], progr
             f"record {record.run_id} holds no running score to compare with.",
             remedy="Leave --rescore out; `harness rerun` repeats the whole run.",
         )
-    with reserved(track.hardware):
+    with reserved(track.hardware, f"track {track.name}"):
         dataset = _dataset(record, progress)
         runs_dir().mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="rescore-", dir=runs_dir()) as scratch:

@@ -18,18 +18,21 @@ from filelock import FileLock, Timeout
 from harness.config.environment import cache_dir
 from harness.config.tracks import Hardware
 from harness.errors import CouldNotCheck, UsageError
-from harness.phases.machine import gpu_indices, visible_gpus
+from harness.phases.machine import gpu_indices, usable_gpus, visible_gpus
 
 TURN_S = 30.0
 """How long others may need to take or give back what they reserve; it is a matter of milliseconds."""
 
 
 @contextmanager
-def reserved(hardware: Hardware) -> Iterator[None]:
+def reserved(hardware: Hardware, wanted_by: str = "the run") -> Iterator[None]:
     """Hold what a track's run needs for the block: its GPUs, and its cores or as many as there are.
 
-    Inside the block CUDA shows the run's GPUs and no others. Raises ``CouldNotCheck`` when another run holds a part.
+    wanted_by: words for the message, such as "track smoke"
+    Inside the block CUDA shows the run's GPUs and no others. Raises ``CouldNotCheck`` when there are fewer GPUs than
+    wanted, or another run holds a part.
     """
+    _require_gpus(hardware, wanted_by)
     folder = cache_dir() / "reserved" / socket.gethostname()
     folder.mkdir(parents=True, exist_ok=True)
     gpus = run_gpus(hardware)
@@ -64,6 +67,21 @@ def share_of_cores(hardware: Hardware, *, cores: int, gpus: int) -> int:
     """
     part = max(1, cores * hardware.gpus // gpus) if hardware.gpus and gpus else cores
     return min(hardware.cpu_cores, part, cores)
+
+
+def _require_gpus(hardware: Hardware, wanted_by: str) -> None:
+    """A rank without its GPU would fail in training, when the run is announced already."""
+    here = usable_gpus()
+    if len(here) >= hardware.gpus:
+        return
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    limited = "" if visible is None else f" with CUDA_VISIBLE_DEVICES={visible!r}"
+    model = f" ({hardware.gpu_model})" if hardware.gpu_model else ""
+    raise CouldNotCheck(
+        f"{wanted_by} wants {hardware.gpus} GPUs{model}; nvidia-smi shows {len(here)} here{limited}.",
+        remedy=f"Use a machine with {hardware.gpus} GPUs, all of them visible, or another track; `harness doctor` "
+        "shows what is here.",
+    )
 
 
 @contextmanager

@@ -38,7 +38,7 @@ def resume_run(run: str, *, records_dir: Path, progress: Reporter) -> RunOutcome
     with going_on(run_dir):
         trained = recall(run_dir)
         track = load_track(trained.track)
-        with reserved(track.hardware):
+        with reserved(track.hardware, f"track {track.name}"):
             return _go_on(run_dir, trained, track, records_dir, progress)
 
 

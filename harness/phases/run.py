@@ -29,7 +29,7 @@ from harness.phases.conditions import MachineWatch, judge_conditions
 from harness.phases.context import RunContext
 from harness.phases.describe import describe
 from harness.phases.evaluate import compile_once, evaluate
-from harness.phases.machine import describe_machine
+from harness.phases.machine import describe_machine, gpu_names
 from harness.phases.manifest import check_variables
 from harness.phases.package import package
 from harness.phases.reserve import run_gpus
@@ -37,7 +37,7 @@ from harness.phases.seal import seal_submission
 from harness.phases.train import train
 from harness.phases.trained import FILE_NAME as TRAINED
 from harness.phases.trained import KEPT, Trained, checkpoint_digests, forget, remember
-from harness.phases.verdicts import all_findings
+from harness.phases.verdicts import all_findings, hardware_findings
 from harness.protocol.predictor import Stage
 from harness.protocol.session import Scalar
 from harness.record.canonical import canonical_digest
@@ -95,13 +95,16 @@ def run_submission(
     loss_curve: of a training that is over already, when a run is resumed
     Raises ``RuleBroken`` or ``CouldNotCheck`` when the run ends without a score.
     """
-    watch = MachineWatch(run_gpus(described.context.track.hardware))
+    hardware = described.context.track.hardware
+    gpus = run_gpus(hardware)
+    watch, names = MachineWatch(gpus), gpu_names(gpus)
     with nothing_half_written(described.context.run_dir):
         with watch:
             curve = _train(described, dataset, intent_digest) if loss_curve is None else loss_curve
             record = _run(described, dataset, intent_digest, predecessor, curve)
         assert watch.conditions is not None
-        findings = [*record.findings, judge_conditions(watch.conditions)]
+        findings = [*record.findings, judge_conditions(watch.conditions), *hardware_findings(hardware, names)]
+        findings.sort(key=lambda finding: finding.rule)
         return msgspec.structs.replace(record, conditions=watch.conditions, findings=findings)
 
 

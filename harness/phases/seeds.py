@@ -135,7 +135,7 @@ def _identify(
     """The identity that a run would have now: the describe phase in a folder of its own, which is removed again."""
     check_environment(environ)
     track = load_track(track_name)
-    with reserved(track.hardware):
+    with reserved(track.hardware, f"track {track.name}"):
         dataset = open_dataset(dataset_name or track.dataset, cache_dir() / "datasets", progress)
         folder = new_run_dir(track.name, seed)
         try:

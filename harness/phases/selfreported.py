@@ -32,9 +32,10 @@ from harness.errors import RuleBroken, UsageError
 from harness.phases.cells import gpu_devices, rank_environments
 from harness.phases.conditions import MachineWatch, judge_conditions
 from harness.phases.conversation import log_tail
-from harness.phases.machine import describe_machine
+from harness.phases.machine import describe_machine, gpu_names
 from harness.phases.reserve import run_gpus
 from harness.phases.script_inputs import link_shards, refuse_own, script_variables
+from harness.phases.verdicts import hardware_findings
 from harness.public.logs import parse_log
 from harness.public.runlog import RunLog
 from harness.record.canonical import canonical_digest
@@ -105,7 +106,8 @@ def run_script(
     A3-ARTIFACT-BYTES when it leaves no packed model.
     """
     started_at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    clock, watch = Ledger(), MachineWatch(run_gpus(track.hardware))
+    gpus = run_gpus(track.hardware)
+    clock, watch, names = Ledger(), MachineWatch(gpus), gpu_names(gpus)
     work, data, log = run_dir / "work", run_dir / "data", run_dir / "logs" / "script.log"
     work.mkdir()
     link_shards(dataset, data)
@@ -120,6 +122,7 @@ def run_script(
     sizes = artifact_sizes(track, bundle_bytes=script.raw_bytes, raw_bytes=script.raw_bytes, model_bytes=len(model))
     score = _claimed_score(_parse(log), dataset, clock, log)
     findings = _findings(track, clock, sizes, cell.layers, killed.survivors)
+    findings += hardware_findings(track.hardware, names)
     return RunRecord(
         run_id=run_dir.name,
         kind=LABEL,

@@ -68,7 +68,7 @@ def submit_run(
     """
     check_environment(environ)
     track = load_track(track_name)
-    with reserved(track.hardware):
+    with reserved(track.hardware, f"track {track.name}"):
         if sign:
             open_signing_key(keys_dir(), records_dir)  # a wrong mode or passphrase must stop the run before training
         dataset = open_dataset(dataset_name or track.dataset, cache_dir() / "datasets", progress)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 from harness.artifact.count import judge_sizes
 from harness.clock.readings import A1_TRAIN_CLOCK, A2_EVAL_CLOCK, read_clock
+from harness.config.tracks import Hardware
 from harness.phases.context import RunContext
 from harness.record.predicate import AuditResult, BudgetEntry, Score, Sizes, SpanEntry
-from harness.rules import Finding, Verdict
+from harness.rules import Finding, Verdict, rule
 from harness.sandbox.cell import IN_FORCE
 from harness.scoring.audit import audit_findings
 
+A1_HARDWARE = "A1-HARDWARE"
 TOLERANCE_S = 0.2  # of the reading "tolerate_200ms"
 FILE_LAYERS = ("landlock",)
 NETWORK_LAYERS = ("network",)
@@ -23,21 +28,34 @@ def clock_findings(context: RunContext, spans: list[SpanEntry], budgets: list[Bu
     tolerant = context.track.readings.train_clock == "tolerate_200ms"
     findings = []
     for budget in budgets:
-        rule = A1_TRAIN_CLOCK if budget.name == "train" else A2_EVAL_CLOCK
+        rule_id = A1_TRAIN_CLOCK if budget.name == "train" else A2_EVAL_CLOCK
         over = budget.used_s - budget.limit_s
-        others = read_clock(rule, spans)
+        others = read_clock(rule_id, spans)
         tight = over > 0 or any(seconds > budget.limit_s for _, seconds in others)
         forgiven = budget.name == "train" and tolerant and over <= TOLERANCE_S
         verdict = Verdict.FAIL if over > 0 and not forgiven else Verdict.WARN if tight else Verdict.PASS
         shown = ", ".join(f"{reading.name} {seconds:.3f} s" for reading, seconds in others)
         text = f"{budget.used_s:.3f} s of {budget.limit_s:g} s{_reading(context, budget.name)}. By reading: {shown}."
-        findings.append(Finding(rule, verdict, text))
+        findings.append(Finding(rule_id, verdict, text))
     return findings
 
 
 def _reading(context: RunContext, budget: str) -> str:
     counted = context.track.readings.package_counts_in
     return ", packaging counted in it" if counted == budget else ""
+
+
+def hardware_findings(hardware: Hardware, gpus: Sequence[str]) -> list[Finding]:
+    """A1-HARDWARE of a track that names a GPU model: WARN unless all GPUs of the run, by name, are of it."""
+    if not hardware.gpu_model:
+        return []
+    counted = Counter(gpus)
+    shown = ", ".join(f"{count}× {name}" for name, count in counted.items()) or "no GPU that nvidia-smi names"
+    wanted = f"{hardware.gpus}× {hardware.gpu_model}"
+    if len(gpus) == hardware.fitting(gpus) == hardware.gpus:
+        return [Finding(A1_HARDWARE, Verdict.PASS, f"{shown}.")]
+    text = f"ran on {shown}; the track is for {wanted}: its times don't compare with the track's."
+    return [Finding(A1_HARDWARE, Verdict.WARN, text, found=shown, wanted=wanted, remedy=rule(A1_HARDWARE).remedy)]
 
 
 def isolation_findings(context: RunContext) -> list[Finding]:
@@ -68,10 +86,10 @@ def isolation_findings(context: RunContext) -> list[Finding]:
     ]
 
 
-def _held(rule: str, enforced: bool, text: str) -> Finding:
+def _held(rule_id: str, enforced: bool, text: str) -> Finding:
     if enforced:
-        return Finding(rule, Verdict.PASS, text)
-    return Finding(rule, Verdict.WARN, f"a layer that enforces it is missing here; {text}")
+        return Finding(rule_id, Verdict.PASS, text)
+    return Finding(rule_id, Verdict.WARN, f"a layer that enforces it is missing here; {text}")
 
 
 def score_findings(score: Score, *, val_targets: int, val_bytes: int) -> list[Finding]:

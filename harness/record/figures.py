@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 
-from harness.config.tracks import Track, load_track, track_names
+from harness.config.tracks import Hardware, Track, load_track, track_names
 from harness.errors import UsageError
 from harness.record.canonical import HEX64, canonical_digest, parse_utc
 from harness.record.predicate import AuditResult, BudgetEntry, RunRecord, Score
@@ -221,6 +221,15 @@ def _shipped(name: str) -> Track | None:
         return None
 
 
+def _claimed_hardware(record: RunRecord, hardware: Hardware) -> str:
+    """What a record of other GPUs than the track's says of them, unless it warns of it or says that it broke a rule."""
+    fitting = hardware.fitting(record.machine.gpus)
+    given = {finding.verdict for finding in record.findings if finding.rule == "A1-HARDWARE"}
+    if not hardware.gpu_model or fitting >= hardware.gpus or given & {Verdict.WARN, Verdict.FAIL}:
+        return ""
+    return f"a machine with {fitting} GPUs of the model {hardware.gpu_model} without a warning of A1-HARDWARE"
+
+
 def check_track(record: RunRecord) -> list[Finding]:
     """The record's limits against the track of that name as shipped now: WARN when the track changed since."""
     track = _shipped(record.track.name)
@@ -236,6 +245,8 @@ def check_track(record: RunRecord) -> list[Finding]:
         wrong.append(f"cap {record.sizes.cap_bytes:,} bytes")
     if record.track.official != track.official:
         wrong.append(f"official {record.track.official}")
+    if track.official and (claim := _claimed_hardware(record, track.hardware)):
+        wrong.append(claim)
     found = [Finding("R4-ARITHMETIC", Verdict.FAIL, f"{text} is not what track {track.name} says") for text in wrong]
     if record.data.name != track.dataset:
         message = f"data set {record.data.name} instead of the track's {track.dataset}: not comparable with the track"

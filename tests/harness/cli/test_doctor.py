@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 from click.testing import CliRunner
 
@@ -41,6 +42,21 @@ def test_a_missing_piece_makes_the_command_fail_and_says_what_to_do(monkeypatch)
     result = CliRunner().invoke(command, [])
     assert result.exit_code == 3
     assert "landlock: Boot another kernel." in result.output
+
+
+def test_each_track_of_gpus_is_told_whether_they_are_here(monkeypatch):
+    def run(command, **_):
+        lines = {"index,uuid": "0, GPU-a\n1, GPU-b", "name": "NVIDIA H100 PCIe\nNVIDIA H100 PCIe"}
+        asked = [word.removeprefix("--query-gpu=") for word in command if word.startswith("--query-gpu=")]
+        return SimpleNamespace(stdout=lines.get(asked[0], "0, NVIDIA H100 PCIe, 1 MiB, 1") if asked else "12.8 True")
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(doctor.subprocess, "run", run)
+    monkeypatch.setattr(doctor, "_cell_checks", list)
+    found = {check.name: (check.state, check.found) for check in doctor.gpu_checks()}
+    assert found["track 10min_16mb"] == ("note", "wants 8× H100 80GB HBM3, 0 here")
+    assert found["track one_gpu_120s"] == ("ok", "wants 1× any GPU, 2 here")
+    assert "track smoke" not in found
 
 
 def test_a_machine_without_gpus_is_told_so_and_passes(monkeypatch):

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.config.tracks import Hardware
+from harness.cli.new import create
+from harness.cli.progress import Silent
+from harness.config.tracks import Hardware, load_track
 from harness.errors import CouldNotCheck, UsageError
 from harness.phases import reserve
 from harness.phases.reserve import going_on, reserved, run_gpus, share_of_cores
+from harness.phases.submit import submit_run
 
 UUIDS = {f"GPU-{letter * 8}": str(index) for index, letter in enumerate("abcd")}
 
@@ -56,6 +59,52 @@ def test_a_run_without_gpus_touches_no_setting_of_theirs(monkeypatch: pytest.Mon
     with reserved(Hardware(cpu_cores=2, gpus=0)):
         assert os.environ["CUDA_VISIBLE_DEVICES"] == "1,2"
     assert run_gpus(Hardware(cpu_cores=2, gpus=0)) == ()
+
+
+@pytest.mark.rule("A1-HARDWARE")
+@pytest.mark.parametrize(
+    ("visible", "words"),
+    [
+        (None, "shows 4 here"),
+        ("", "shows 0 here with CUDA_VISIBLE_DEVICES=''"),
+        ("3,1", "shows 2 here with CUDA_VISIBLE_DEVICES='3,1'"),
+        ("0,1,2,3,4,5,6,7", "shows 4 here"),
+        ("7,0,1,2,3", "shows 0 here"),
+    ],
+)
+def test_a_run_with_too_few_gpus_does_not_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, visible, words: str):
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    hardware = load_track("10min_16mb").hardware
+    with pytest.raises(CouldNotCheck) as caught, reserved(hardware, "track 10min_16mb"):
+        pass
+    assert f"track 10min_16mb wants 8 GPUs (H100 80GB HBM3); nvidia-smi {words}" in caught.value.message
+    assert "8 GPUs" in caught.value.remedy
+    assert not (tmp_path / "reserved").exists()
+
+
+def test_parts_of_a_gpu_count_as_gpus(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-11111111,MIG-22222222")
+    with reserved(Hardware(cpu_cores=1, gpus=2)):
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "MIG-11111111,MIG-22222222"
+
+
+@pytest.mark.rule("A1-HARDWARE")
+@pytest.mark.parametrize("track", ["10min_16mb", "non_record_16mb", "one_gpu_120s"])
+def test_too_few_gpus_are_found_before_the_run_is_announced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, track):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    for name in ("KEYS", "RUNS", "RECORDS"):
+        monkeypatch.setenv(f"GOLF_{name}_DIR", str(tmp_path / name.lower()))
+    with pytest.raises(CouldNotCheck, match=f"track {track} wants"):
+        submit_run(
+            submission_dir=create("mine", tmp_path),
+            track_name=track,
+            seed=1,
+            environ={},
+            records_dir=tmp_path / "records",
+            progress=Silent(),
+        )
+    assert {path.name for path in tmp_path.iterdir()} == {"mine"}
 
 
 def test_cores_are_counted_and_a_run_that_finds_too_few_takes_none():

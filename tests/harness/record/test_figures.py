@@ -7,8 +7,9 @@ import msgspec
 import pytest
 from record_samples import digest_of, make_artifact, make_record, make_score
 
+from harness.config.tracks import load_track
 from harness.record.figures import bits_per_byte, check_figures, check_run, check_track
-from harness.record.predicate import AuditResult, BudgetEntry, RunRecord, SpanEntry
+from harness.record.predicate import AuditResult, BudgetEntry, RunRecord, SpanEntry, TrackInfo
 from harness.rules import Finding, Verdict
 
 replace = msgspec.structs.replace
@@ -153,3 +154,34 @@ def test_another_data_set_than_the_tracks_is_a_warning(record: RunRecord):
 def test_what_a_record_says_against_its_own_run_is_passed_on(record: RunRecord):
     finding = Finding("C1-CAUSAL", Verdict.FAIL, "a leak")
     assert check_run(replace(record, findings=[*record.findings, finding])) == [finding]
+
+
+SXM, H200 = "NVIDIA H100 80GB HBM3", "NVIDIA H200"
+
+
+@pytest.mark.rule("A1-HARDWARE")
+@pytest.mark.parametrize(
+    ("gpus", "findings", "broken"),
+    [
+        ([SXM] * 8, ["PASS"], False),
+        ([SXM] * 8 + [H200], ["PASS"], False),
+        ([H200] * 8, ["WARN"], False),
+        ([H200] * 8, ["PASS"], True),
+        ([H200] * 8, [], True),
+        ([SXM] * 4, ["PASS"], True),
+        ([], [], True),
+    ],
+)
+def test_a_record_that_passes_on_other_gpus_does_not_verify(
+    tmp_path: Path, gpus: list[str], findings: list[str], broken: bool
+):
+    track = load_track("10min_16mb")
+    record = make_record(
+        make_artifact(tmp_path, 1),
+        1,
+        track=TrackInfo(track.name, track.digest, True, {}),
+        findings=[Finding("A1-HARDWARE", Verdict(word), "made up") for word in findings],
+    )
+    record = replace(record, machine=replace(record.machine, gpus=[f"{gpu}, 81559 MiB" for gpu in gpus]))
+    messages = [f.message for f in check_track(record) if f.verdict is Verdict.FAIL]
+    assert any("without a warning of A1-HARDWARE" in message for message in messages) is broken
