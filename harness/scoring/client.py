@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -157,19 +157,26 @@ class EvalClient:
         place.copy_(self.buffers.state)
         settle(self.buffers.device)
 
-    def score(self, chunk: int, inputs: npt.NDArray[np.integer[Any]]) -> Iterator[tuple[int, torch.Tensor]]:
-        """Reveal ``inputs``; yield (first row, logits) slab by slab until every row came.
+    def upload(self, tokens: npt.NDArray[np.integer[Any]]) -> torch.Tensor:
+        """Tokens as int64 (n,) in private memory where the buffers are: do it while the worker computes."""
+        return torch.from_numpy(tokens.astype(np.int64)).to(self.buffers.inputs.device)
+
+    def score(self, chunk: int, inputs: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
+        """Reveal ``inputs`` now; then yield (first row, logits) slab by slab until every row came.
 
         Each slab is a private copy, so the worker cannot show one thing to the score and another to the audits; the
         next slab overwrites it. Call ``enough`` when no more rows are needed. When the loop is over the worker has left
         ``score()``: a state that it carries forward behind its last slab is complete, and nothing that the
         referee writes next meets a worker that still computes.
         """
-        count, row = len(inputs), 0
-        self.buffers.inputs[:count].copy_(torch.from_numpy(np.ascontiguousarray(inputs, np.int64)))
+        self.buffers.inputs[: len(inputs)].copy_(inputs)
         settle(self.buffers.device)
-        self._send(Message(Kind.SCORE, chunk, count))
+        self._send(Message(Kind.SCORE, chunk, len(inputs)))
         self._enough = False
+        return self._slabs(len(inputs))
+
+    def _slabs(self, count: int) -> Iterator[tuple[int, torch.Tensor]]:
+        row = 0
         while row < count and not self._enough:
             message = self._expect(Kind.LOGITS)
             rows = message.b
@@ -189,11 +196,15 @@ class EvalClient:
         """No more rows of this chunk are needed: call it while ``score`` yields, and let the loop run out."""
         self._enough = True
 
-    def adapt(self, chunk: int, targets: npt.NDArray[np.integer[Any]]) -> None:
-        """Hand over the targets of a committed chunk and wait until the worker has learnt from them."""
-        self.buffers.targets[: len(targets)].copy_(torch.from_numpy(np.ascontiguousarray(targets, np.int64)))
+    def adapt(self, chunk: int, targets: torch.Tensor, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Hand over the targets of a committed chunk, int64 (n,); do ``meanwhile``; wait until the worker has learnt.
+
+        What ``meanwhile`` does costs the worker no time.
+        """
+        self.buffers.targets[: len(targets)].copy_(targets)
         settle(self.buffers.device)
         self._send(Message(Kind.ADAPT, chunk, len(targets)))
+        meanwhile()
         self._expect(Kind.ADAPTED)
 
     def stop(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -17,9 +17,14 @@ from typing import IO, Any, overload
 
 import numpy as np
 import numpy.typing as npt
+import torch
+
+from harness.scoring.nll import token_nats
 
 RUNNING_POINTS = 200
 SUM_BLOCK = 65_536
+
+Tokens = npt.NDArray[np.integer[Any]]
 
 
 def exact_sum(nats: npt.NDArray[np.float64]) -> float:
@@ -29,6 +34,11 @@ def exact_sum(nats: npt.NDArray[np.float64]) -> float:
     """
     blocks = (nats[at : at + SUM_BLOCK].tolist() for at in range(0, len(nats), SUM_BLOCK))
     return math.fsum(chain.from_iterable(blocks))
+
+
+def as_int64(tokens: Tokens) -> torch.Tensor:
+    """A copy on the host, int64 (n,)."""
+    return torch.from_numpy(tokens.astype(np.int64))
 
 
 class OutOfOrder(RuntimeError):
@@ -63,7 +73,7 @@ class Stream:
     tokens: integer (N,); target_bytes: integer (N - 1,); targets: how many are scored, from the front
     """
 
-    tokens: npt.NDArray[np.integer[Any]]
+    tokens: Tokens
     target_bytes: npt.NDArray[np.integer[Any]]
     targets: int
 
@@ -71,13 +81,30 @@ class Stream:
         """(first input, number of inputs) of each chunk, left to right, the tail included."""
         return Chunks(self.targets, chunk_tokens)
 
-    def inputs(self, start: int, count: int) -> npt.NDArray[np.integer[Any]]:
+    def inputs(self, start: int, count: int) -> Tokens:
         """Inputs of a chunk."""
         return self.tokens[start : start + count]
 
 
+class SealedTargets:
+    """Targets of one chunk on the device where they are compared: scored at any time, handed out once committed."""
+
+    def __init__(self, ledger: ScoreLedger, end: int, values: torch.Tensor) -> None:
+        self._ledger, self._end, self._values = ledger, end, values
+
+    def nats(self, row: int, logits: torch.Tensor) -> torch.Tensor:
+        """-ln p of the targets from ``row`` on under ``logits`` (rows, vocabulary). Raises ``NotFinite``."""
+        return token_nats(logits, self._values[row : row + len(logits)])
+
+    def open(self) -> torch.Tensor:
+        """The targets, int64 (n,), for the worker. Raises ``OutOfOrder`` until the chunk's score is committed."""
+        if self._end > self._ledger.committed:
+            raise OutOfOrder(f"targets up to {self._end} are asked for; {self._ledger.committed} are committed.")
+        return self._values
+
+
 class ScoreLedger:
-    """Committed nats, one float64 a target, left to right; written to ``file`` a line a chunk as they come."""
+    """Committed nats, one float64 a target, left to right; written to ``file`` a line a chunk by ``write_down``."""
 
     def __init__(self, stream: Stream, file: Path | None = None) -> None:
         self._stream = stream
@@ -86,6 +113,7 @@ class ScoreLedger:
         self._running = 0.0
         self._running_bytes = 0
         self._points: list[tuple[int, float]] = []
+        self._pending: list[tuple[int, int, int, float]] = []  # chunk, first and last target, seconds
         self._file: IO[str] | None = file.open("x", encoding="utf-8") if file else None
         self._opened = time.monotonic()
 
@@ -94,9 +122,9 @@ class ScoreLedger:
         """Targets committed so far."""
         return self._committed
 
-    def referee_targets(self, start: int, count: int) -> npt.NDArray[np.integer[Any]]:
-        """The targets for the referee's own NLL. Never handed to a worker."""
-        return self._stream.tokens[start + 1 : start + 1 + count]
+    def seal(self, start: int, count: int, place: Callable[[Tokens], torch.Tensor] = as_int64) -> SealedTargets:
+        """Targets for the referee's own NLL, put where it is computed by ``place``."""
+        return SealedTargets(self, start + count, place(self._stream.tokens[start + 1 : start + 1 + count]))
 
     def commit(self, chunk: int, start: int, nats: npt.NDArray[np.float64]) -> None:
         """Fix the score of one chunk for good. Raises ``OutOfOrder`` unless it follows what is committed."""
@@ -105,23 +133,23 @@ class ScoreLedger:
             raise OutOfOrder(f"chunk {chunk} covers targets {start} to {end}; {self._committed} are committed.")
         self._nats[start:end] = nats
         self._committed = end
-        # on the way to the next chunk a plain sum will do; the final score sums exactly (``totals``)
-        total, n_bytes = float(nats.sum()), int(self._stream.target_bytes[start:end].sum(dtype=np.int64))
-        self._running += total
-        self._running_bytes += n_bytes
-        if self._running_bytes:
-            self._points.append((end, self._running / math.log(2) / self._running_bytes))
-        if self._file:
-            elapsed = round(time.monotonic() - self._opened, 6)
-            line = {"chunk": chunk, "first": start, "targets": len(nats), "nats": total, "bytes": n_bytes, "s": elapsed}
-            self._file.write(json.dumps(line) + "\n")
-            self._file.flush()
+        self._pending.append((chunk, start, end, time.monotonic() - self._opened))
 
-    def targets(self, start: int, count: int) -> npt.NDArray[np.integer[Any]]:
-        """Targets for the worker. Raises ``OutOfOrder`` for any that is not committed yet."""
-        if start + count > self._committed:
-            raise OutOfOrder(f"targets {start} to {start + count} are asked for; {self._committed} are committed.")
-        return self._stream.tokens[start + 1 : start + 1 + count]
+    def write_down(self) -> None:
+        """Sum what was committed since the last call, and write it to the file. The worker need not wait for it."""
+        for chunk, start, end, seconds in self._pending:
+            # on the way to the next chunk a plain sum will do; the final score sums exactly (``totals``)
+            total = float(self._nats[start:end].sum())
+            n_bytes = int(self._stream.target_bytes[start:end].sum(dtype=np.int64))
+            self._running += total
+            self._running_bytes += n_bytes
+            if self._running_bytes:
+                self._points.append((end, self._running / math.log(2) / self._running_bytes))
+            if self._file:
+                line = {"chunk": chunk, "first": start, "targets": end - start, "nats": total, "bytes": n_bytes}
+                self._file.write(json.dumps(line | {"s": round(seconds, 6)}) + "\n")
+                self._file.flush()
+        self._pending.clear()
 
     def totals(self) -> tuple[float, int, int]:
         """(nats, targets, bytes) of all that is committed. The sum of nats is exact, so chunking cannot move it."""
@@ -130,11 +158,13 @@ class ScoreLedger:
 
     def running_bpb(self) -> list[tuple[int, float]]:
         """At most 200 points (targets so far, bpb so far), the last one included."""
+        self.write_down()
         step = max(1, math.ceil(len(self._points) / RUNNING_POINTS))
         return self._points[::-1][::step][::-1]
 
     def close(self) -> None:
-        """Close the file; safe to call twice."""
+        """Write down what is left and close the file; safe to call twice."""
         if self._file:
+            self.write_down()
             self._file.close()
             self._file = None

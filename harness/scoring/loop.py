@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
-import numpy as np
 import torch
 
 from harness.scoring.client import EvalClient
-from harness.scoring.ledger import ScoreLedger, Stream
-from harness.scoring.nll import NotFinite, token_nats
+from harness.scoring.ledger import ScoreLedger, SealedTargets, Stream
+from harness.scoring.nll import NotFinite
+from harness.scoring.sample import Nats
 
 
 class BrokenLogits(Exception):
@@ -28,7 +28,7 @@ class Witness(Protocol):
         """``logits`` is the referee's private copy, overwritten by the next slab: copy what is kept."""
         ...
 
-    def scored(self, chunk: int, nats: np.ndarray[tuple[int], np.dtype[np.float64]]) -> None:
+    def scored(self, chunk: int, nats: Nats) -> None:
         """``nats`` of the whole chunk, as committed."""
         ...
 
@@ -46,39 +46,53 @@ def score_stream(
     """Score every target of ``stream`` once, left to right, and let the worker adapt to what is committed.
 
     ``committed`` is told the number of targets committed so far, after each chunk. The last chunk is not adapted to.
+    What the next chunk does not wait for (sums, files, its inputs) happens while the worker learns.
     Raises ``BrokenLogits``, or what the client raises.
     """
     chunks = stream.chunks(chunk_tokens)
+    inputs = client.upload(stream.inputs(*chunks[0]))
+    place = witness.state_place(0) if witness else None
     for index, (start, count) in enumerate(chunks):
-        if witness:
-            client.copy_state(witness.state_place(index))
-        nats = _score_chunk(client, stream, ledger, index, start, count, witness)
+        last = index + 1 == len(chunks)
+        if place is not None:
+            client.copy_state(place)
+        slabs = client.score(index, inputs)
+        targets = ledger.seal(start, count, client.upload)
+        nats = _nats_of(slabs, targets, index, start, count, witness)
         ledger.commit(index, start, nats)
-        if witness:
-            witness.scored(index, nats)
-        committed(ledger.committed)
-        if adapt and index + 1 < len(chunks):
-            client.adapt(index, ledger.targets(start, count))
+
+        def aside(index: int = index, last: bool = last, nats: Nats = nats) -> None:
+            nonlocal inputs, place
+            ledger.write_down()
+            if witness:
+                witness.scored(index, nats)
+            committed(ledger.committed)
+            if not last:
+                inputs = client.upload(stream.inputs(*chunks[index + 1]))
+                place = witness.state_place(index + 1) if witness else None
+
+        if adapt and not last:
+            client.adapt(index, targets.open(), meanwhile=aside)
+        else:
+            aside()
 
 
-def _score_chunk(
-    client: EvalClient,
-    stream: Stream,
-    ledger: ScoreLedger,
+def _nats_of(
+    slabs: Iterator[tuple[int, torch.Tensor]],
+    targets: SealedTargets,
     index: int,
     start: int,
     count: int,
     witness: Witness | None,
-) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    targets = torch.from_numpy(ledger.referee_targets(start, count).astype(np.int64))
+) -> Nats:
+    """The chunk's nats as its logits come, slab by slab, float64 (count,)."""
     nats = torch.empty(count, dtype=torch.float64)
-    for row, slab in client.score(index, stream.inputs(start, count)):
-        end = row + slab.shape[0]
+    for row, slab in slabs:
         try:
-            nats[row:end] = token_nats(slab, targets[row:end])
+            nats[row : row + len(slab)] = targets.nats(row, slab)
         except NotFinite as error:
             raise BrokenLogits(f"the logits for target {start + row + error.row:,} are NaN or infinite") from None
         if witness:
             witness.slab(index, row, slab)
-    result: np.ndarray[tuple[int], np.dtype[np.float64]] = nats.numpy()
+    result: Nats = nats.numpy()
     return result

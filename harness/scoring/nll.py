@@ -18,7 +18,7 @@ class NotFinite(ValueError):
 
 
 def token_nats(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """-ln p(target) of each row, in nats, float64, shape (rows,) [C2-NORMALISED].
+    """-ln p(target) of each row, in nats, float64, shape (rows,), on the host [C2-NORMALISED].
 
     logits:  (rows, vocabulary), any float dtype, in memory that nobody else writes to
     targets: int64, (rows,), each in [0, vocabulary)
@@ -50,6 +50,8 @@ def token_nats(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 def _on_device(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     nats, bad = nll_device.kernel()(logits, targets.to(logits.device))
+    nats = torch.where(bad, torch.nan, nats).cpu()  # one transfer tells both
+    bad = nats.isnan()
     if bad.any():
         raise NotFinite(int(bad.nonzero()[0]))
     return nats

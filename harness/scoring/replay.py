@@ -108,7 +108,7 @@ class Replayer:
         targets = torch.from_numpy(self._stream.tokens[start + 1 : start + 1 + count].astype(np.int64))
         nats = np.full(count, np.inf)
         self._client.load_state(self._kept[chunk].state)
-        for first, slab in self._client.score(chunk, self._inputs(chunk)):
+        for first, slab in self._client.score(chunk, self._client.upload(self._inputs(chunk))):
             end = first + slab.shape[0]
             with contextlib.suppress(NotFinite):
                 nats[first:end] = token_nats(slab, targets[first:end].to(slab.device)).cpu().numpy()
@@ -122,7 +122,7 @@ class Replayer:
         """Load the kept state, reveal ``inputs``, and take the logits of ``rows``; later slabs are not asked for."""
         self._client.load_state(self._kept[chunk].state)
         answers: Rows = {}
-        for first, slab in self._client.score(chunk, inputs):
+        for first, slab in self._client.score(chunk, self._client.upload(inputs)):
             for row in rows:
                 if first <= row < first + slab.shape[0]:
                     answers[row] = slab[row - first].clone()

@@ -2,8 +2,8 @@
 
 import time
 
-import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -63,7 +63,7 @@ def test_any_answers_to_a_chunk_end_in_rows_or_a_failure(answers):
         end.close()
         rows = 0
         try:
-            for first, slab in client.score(0, np.zeros(16, np.int64)):
+            for first, slab in client.score(0, torch.zeros(16, dtype=torch.int64)):
                 assert first == rows
                 rows += len(slab)
         except WorkerFailure:

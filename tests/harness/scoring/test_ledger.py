@@ -19,10 +19,13 @@ def make_stream(targets=100):
 @pytest.mark.rule("C3-SCORE-BEFORE-UPDATE")
 def test_c3_targets_cannot_be_had_before_their_commit():
     ledger = ScoreLedger(make_stream())
-    ledger.commit(0, 0, np.ones(10))
-    assert ledger.targets(0, 10).tolist() == list(range(1, 11))
+    first, longer = ledger.seal(0, 10), ledger.seal(0, 11)
     with pytest.raises(OutOfOrder):
-        ledger.targets(0, 11)
+        first.open()
+    ledger.commit(0, 0, np.ones(10))
+    assert first.open().tolist() == list(range(1, 11))
+    with pytest.raises(OutOfOrder):
+        longer.open()
 
 
 @pytest.mark.rule("C4-SINGLE-PASS")
@@ -65,6 +68,7 @@ def test_a7_running_score_ends_at_the_score_and_is_written_as_it_comes(tmp_path)
     ledger = ScoreLedger(stream, tmp_path / "ledger.jsonl")
     for chunk in range(500):
         ledger.commit(chunk, 2 * chunk, np.array([1.5, 0.25]))
+        ledger.write_down()
         assert len((tmp_path / "ledger.jsonl").read_text().splitlines()) == chunk + 1
     points = ledger.running_bpb()
     nats, targets, n_bytes = ledger.totals()
@@ -74,6 +78,14 @@ def test_a7_running_score_ends_at_the_score_and_is_written_as_it_comes(tmp_path)
     first = json.loads((tmp_path / "ledger.jsonl").read_text().splitlines()[0])
     assert (first["chunk"], first["first"], first["targets"], first["nats"]) == (0, 0, 2, 1.75)
     ledger.close()
+
+
+def test_what_is_committed_stands_in_the_file_at_the_latest_when_it_is_closed(tmp_path):
+    ledger = ScoreLedger(make_stream(), tmp_path / "ledger.jsonl")
+    ledger.commit(0, 0, np.ones(10))
+    ledger.commit(1, 10, np.ones(10))
+    ledger.close()
+    assert [json.loads(line)["chunk"] for line in (tmp_path / "ledger.jsonl").read_text().splitlines()] == [0, 1]
 
 
 @pytest.mark.rule("A7-BPB")
