@@ -128,7 +128,7 @@ def _named(ranks: list[int]) -> str:
 
 def how_it_ended(cell: Cell, rank: int) -> str:
     """What became of a rank that closed its channel without a word."""
-    until = time.monotonic() + 1.0  # the channel closes a moment before the process is gone
+    until = time.monotonic() + 10.0  # the channel closes before the process is gone: on a busy machine seconds before
     while (code := cell.exit_codes()[rank]) is None and time.monotonic() < until:
         time.sleep(0.01)
     if code is None:
