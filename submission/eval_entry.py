@@ -11,7 +11,7 @@ from .config import load_config
 from .eval.compile_cache import use_compile_cache
 from .eval.load import load_model
 from .eval.predictor import HybridPredictor
-from .train.group import join
+from .train.group import join, leave
 
 
 def build(context: EvalContext) -> Predictor:
@@ -31,3 +31,4 @@ def build(context: EvalContext) -> Predictor:
 
 if __name__ == "__main__":
     serve_predictor(build)
+    leave()

@@ -9,7 +9,7 @@ from harness.protocol.session import TrainSession
 from .config import load_config
 from .preflight import NotUsable, preflight
 from .train.failure import end_run
-from .train.group import join
+from .train.group import join, leave
 from .train.loop import train
 
 
@@ -26,14 +26,16 @@ def main() -> None:
     except Exception as error:  # whatever it is, this rank must say it before the others see it gone
         end_run(session, error, config)
     session.done()
+    leave()
 
 
 def prepare_device(session: TrainSession) -> torch.device:
     """This rank's device, with the process set up for it."""
     if session.gpus:
-        if not torch.cuda.is_available():
+        found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if found < session.world_size:
             raise NotUsable(
-                f"track {session.track} runs on {session.gpus} GPU(s), and PyTorch finds none here: "
+                f"track {session.track} runs on {session.gpus} GPU(s), and PyTorch finds {found or 'none'} here: "
                 "`harness doctor` says what is missing; TRACK=smoke needs none."
             )
         device = torch.device("cuda", session.local_rank)

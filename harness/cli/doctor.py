@@ -47,7 +47,11 @@ class Check:
 
 @click.command(epilog="Exit codes: 0 everything needed is there, 3 something is missing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the checks as JSON.")
-@click.option("--gpu", is_flag=True, help="Start CUDA behind each layer, and name the rule that keeps it out (1 min).")
+@click.option(
+    "--gpu",
+    is_flag=True,
+    help="Start CUDA, and NCCL on two GPUs, in a cell; name the rule that keeps them out.",
+)
 def command(as_json: bool, gpu: bool) -> None:
     """Show which isolation layers, packages and GPUs this machine has, each missing one with its remedy.
 
@@ -80,15 +84,24 @@ def _search(as_json: bool) -> int:
 
     if not gpu_devices():
         raise click.UsageError("--gpu: this machine has no /dev/nvidia* (see `harness doctor`).")
-    found = doctor_gpu.diagnose_gpu(doctor_gpu.gpu_probe())
+    found = {"CUDA": doctor_gpu.diagnose_gpu(doctor_gpu.gpu_probe())}
+    ranks = doctor_gpu.nccl_probe() if found["CUDA"].works else None
+    if ranks:
+        found["NCCL"] = doctor_gpu.diagnose_nccl(ranks)
+    works = all(diagnosis.works for diagnosis in found.values())
     if as_json:
-        click.echo(json.dumps({"ok": found.works, "gpu": doctor_gpu.as_json(found)}, indent=1))
+        names = {"CUDA": "gpu", "NCCL": "nccl"}
+        parts = {names[what]: doctor_gpu.as_json(diagnosis) for what, diagnosis in found.items()}
+        click.echo(json.dumps({"ok": works} | parts, indent=1))
     else:
-        headers = ("tried", "CUDA", "seconds", "said")
-        click.echo(tabulate(doctor_gpu.rows(found), headers=headers, tablefmt="simple", disable_numparse=True))
-        facts = "\n".join(f"{name}: {text}" for name, text in doctor_gpu.machine_facts().items())
-        click.echo(f"\n{facts}\n\n{doctor_gpu.conclusion(found)}")
-    return 0 if found.works else ExitCode.COULD_NOT_CHECK
+        for what, diagnosis in found.items():
+            headers = ("tried", what, "seconds", "said")
+            rows = doctor_gpu.rows(diagnosis)
+            click.echo(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True) + "\n")
+        facts = [f"{name}: {text}" for name, text in doctor_gpu.machine_facts().items()]
+        said = [doctor_gpu.conclusion(diagnosis, what) for what, diagnosis in found.items()]
+        click.echo("\n".join([*facts, "", *said]))
+    return 0 if works else ExitCode.COULD_NOT_CHECK
 
 
 def render(checks: list[Check]) -> str:
@@ -237,13 +250,15 @@ def _track_checks() -> Iterator[Check]:
 
 
 def _cell_checks() -> Iterator[Check]:
-    from harness.cli.doctor_gpu import gpu_probe, missing_nodes
+    from harness.cli.doctor_gpu import gpu_probe, missing_nodes, nccl_probe
     from harness.sandbox.diagnose import try_once
     from harness.sandbox.policy import STRICT
 
     if missing := missing_nodes():
         remedy = "Start the driver once outside: sudo nvidia-modprobe -u -c=0"
         yield Check("GPUs", "device nodes", "missing", f"no {', '.join(missing)}", remedy)
-    outcome = try_once(gpu_probe(), "", STRICT)
-    remedy = "" if outcome.works else "harness doctor --gpu   (names the rule that keeps CUDA out)"
-    yield Check("GPUs", "CUDA in a cell", "ok" if outcome.works else "missing", outcome.said, remedy)
+    for what, probe in (("CUDA", gpu_probe()), ("NCCL", nccl_probe())):
+        if probe:
+            outcome = try_once(probe, "", STRICT)
+            remedy = "" if outcome.works else f"harness doctor --gpu   (names the rule that keeps {what} out)"
+            yield Check("GPUs", f"{what} in a cell", "ok" if outcome.works else "missing", outcome.said, remedy)

@@ -14,10 +14,11 @@ from typing import Any, Literal
 import click
 
 from harness.phases.cells import gpu_devices, rank_environments
-from harness.sandbox.diagnose import Diagnosis, Outcome, Probe, diagnose, try_once
+from harness.sandbox.diagnose import ALL_LAYERS, Diagnosis, Outcome, Probe, diagnose, try_once
 from harness.sandbox.policy import STRICT, SandboxPolicy
 
 SEARCH_S = 45.0
+NCCL_SEARCH_S = 420.0  # each attempt starts PyTorch twice
 _NODES = ("/dev/nvidiactl", "/dev/nvidia-uvm")
 _CUDA = """
 import ctypes, sys
@@ -59,17 +60,36 @@ _COMPILE = (
     "import torch; f = torch.compile(lambda x: torch.tanh(x) * 2 + 1); x = torch.ones(4096, device='cuda'); "
     "assert torch.allclose(f(x), torch.tanh(x) * 2 + 1); print('torch.compile made a kernel')"
 )
-_NCCL = (
-    "import os, torch, torch.distributed as d; torch.cuda.set_device(int(os.environ['LOCAL_RANK'])); "
-    "d.init_process_group('nccl'); x = torch.ones(1, device='cuda'); d.all_reduce(x); torch.cuda.synchronize(); "
-    "assert x.item() == d.get_world_size(); d.destroy_process_group(); print('ranks that met:', int(x.item()))"
-)
+_NCCL = """
+import os, re
+os.environ |= {"NCCL_DEBUG": "INFO", "NCCL_DEBUG_FILE": "nccl.%p"}
+import torch
+import torch.distributed as ranks
+device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+torch.cuda.set_device(device)
+ranks.init_process_group("nccl", device_id=device)
+x = torch.ones(1 << 20, device=device)
+ranks.all_reduce(x)
+if x.sum().item() != len(x) * ranks.get_world_size():
+    raise SystemExit("NCCL gave a wrong sum")
+with open("nccl.%d" % os.getpid()) as log:
+    ways = sorted(set(re.findall(r" via (\\S+)", log.read())))
+print("%d ranks summed up, connected by %s" % (ranks.get_world_size(), ", ".join(ways) or "what NCCL does not say"))
+ranks.destroy_process_group()
+"""
 _CHILD = "import subprocess, sys; sys.exit(subprocess.run([sys.executable, '-I', '-S', '-c', sys.argv[1]]).returncode)"
 
 
 def gpu_probe() -> Probe:
     """Start CUDA by the driver's own library, as every framework does first."""
     return Probe((sys.executable, "-I", "-S", "-c", _CUDA), _policy())
+
+
+def nccl_probe() -> Probe | None:
+    """Sum over two ranks by NCCL, each with a GPU; ``None`` where there are not two."""
+    if sum(map(_is_gpu, gpu_devices())) < 2:
+        return None
+    return Probe((sys.executable, "-I", "-B", "-c", _NCCL), _policy("loopback"), 90.0, rank_environments(2))
 
 
 def diagnose_gpu(probe: Probe) -> Diagnosis:
@@ -85,6 +105,16 @@ def diagnose_gpu(probe: Probe) -> Diagnosis:
     return found
 
 
+def diagnose_nccl(probe: Probe) -> Diagnosis:
+    """Several ranks behind all layers; only where that fails the search for what to blame."""
+    with devices_open():
+        outcome = try_once(probe, ALL_LAYERS, STRICT)
+        _show(outcome)
+        if outcome.works:
+            return Diagnosis([outcome])
+        return diagnose(probe, budget_s=NCCL_SEARCH_S, tell=_show)
+
+
 def _show(outcome: Outcome) -> None:
     text = "works" if outcome.works else "fails"
     click.echo(f"{text}  {outcome.seconds:5.2f} s  {outcome.what}: {outcome.said}", err=True)
@@ -98,13 +128,13 @@ def rows(found: Diagnosis) -> list[tuple[str, str, str, str]]:
     ]
 
 
-def conclusion(found: Diagnosis) -> str:
+def conclusion(found: Diagnosis, what: str = "CUDA") -> str:
     """What the rows mean, in words."""
     if found.works:
-        return "CUDA starts in a cell, with every layer in force."
+        return f"{what} starts in a cell, with every layer in force."
     if not found.culprits:
-        return f"CUDA does not start in a cell: {found.stopped}."
-    lines = [f"CUDA starts in a cell when these are left off{'' if found.proven else ' (not proven together)'}:"]
+        return f"{what} does not start in a cell: {found.stopped}."
+    lines = [f"{what} starts in a cell when these are left off{'' if found.proven else ' (not proven together)'}:"]
     lines += [f"  {culprit.layer}: {culprit.rule}" for culprit in found.culprits]
     return "\n".join([*lines, *([f"{found.stopped}."] if found.stopped else [])])
 
@@ -156,8 +186,3 @@ def _further() -> Iterator[tuple[str, Probe]]:
     yield "all layers: a child of the rank (it may fail)", Probe((*bare, _CHILD, _CUDA), policy)
     yield "all layers: torch", Probe((*full, _TORCH), policy, 60.0)
     yield "all layers: torch.compile", Probe((*full, _COMPILE), policy, 90.0)
-    if (gpus := sum(map(_is_gpu, gpu_devices()))) > 1:
-        yield (
-            f"all layers: NCCL, {gpus} ranks",
-            Probe((*full, _NCCL), _policy("loopback"), 90.0, rank_environments(gpus)),
-        )

@@ -14,6 +14,12 @@ from harness.sandbox.cell import Cell
 from harness.sandbox.policy import SandboxPolicy
 from harness.sandbox.spec import CellSpec
 
+_NCCL = {  # it sees the machine's adapters in /sys and its plug-ins in /usr, and a cell may use none of them
+    "NCCL_SOCKET_IFNAME": "lo",
+    "NCCL_IB_DISABLE": "1",
+    "NCCL_NET_PLUGIN": "none",
+    "NCCL_DEBUG": "WARN",
+}
 _HARNESS = Path(harness.__file__).resolve().parent
 BOOTSTRAP = _HARNESS / "protocol" / "bootstrap.py"
 
@@ -77,6 +83,7 @@ def _environment(context: RunContext, phase: str, limit_s: float, ranks: int) ->
     return accepted | {
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
+        "TORCHINDUCTOR_COMPILE_THREADS": threads,
         "SEED": str(context.seed),
         "GOLF_PHASE": phase,
         "GOLF_TRACK": track.name,
@@ -98,7 +105,7 @@ def rank_environments(ranks: int) -> tuple[dict[str, str], ...]:
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": port,
             "GLOO_SOCKET_IFNAME": "lo",
-            "NCCL_SOCKET_IFNAME": "lo",
+            **_NCCL,
         }
         for rank in range(ranks)
     )

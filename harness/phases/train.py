@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
+import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +21,7 @@ from harness.protocol.messages import Kind, Message
 from harness.sandbox.cell import Cell
 
 A1_TRAIN_CLOCK = "A1-TRAIN-CLOCK"
+OTHER_DESCRIPTORS = 256  # channels, logs, libraries
 TOLERANCE_S = 0.2  # of the reading "tolerate_200ms"
 
 
@@ -124,6 +127,7 @@ def _run_clock(context: RunContext, cell: Cell, shards: tuple[Path, ...], curve:
 def _open_shards(shards: tuple[Path, ...], ranks: int) -> Iterator[list[list[int]]]:
     """The shards, opened anew for each rank so that file offsets are not shared."""
     opened: list[list[int]] = []
+    _allow_descriptors(len(shards) * ranks + OTHER_DESCRIPTORS)
     try:
         for _ in range(ranks):
             opened.append([])
@@ -132,9 +136,24 @@ def _open_shards(shards: tuple[Path, ...], ranks: int) -> Iterator[list[list[int
         yield opened
     except FileNotFoundError as error:
         raise CouldNotCheck(f"train shard {error.filename} is gone.", remedy="`harness data build` makes it.") from None
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        raise CouldNotCheck(
+            f"{len(shards)} train shards for {ranks} ranks are more open files than this system allows.",
+            remedy="Raise the hard limit of open files (`ulimit -Hn`), or build larger shards.",
+        ) from None
     finally:
         for fd in (fd for descriptors in opened for fd in descriptors):
             os.close(fd)
+
+
+def _allow_descriptors(wanted: int) -> None:
+    """Raise this process's soft limit of open files, often 1,024, as far as the hard one allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 def _start(channel: Channel, descriptors: list[int]) -> None:

@@ -41,6 +41,7 @@ _RIGHTS = {
     "make and remove": landlock.WRITE & ~(landlock.READ | landlock.WRITE_FILE | landlock.TRUNCATE),
 }
 _FIRST_SUSPECTS = ("socket", "connect", "accept", "accept4", "socketpair", "clone3", "userfaultfd", "process_vm_readv")
+ALL_LAYERS = "all layers"
 _POLL_S = 0.005
 _SAID_CHARACTERS = 300
 
@@ -95,7 +96,7 @@ class Diagnosis:
     @property
     def works(self) -> bool:
         """Whether the program works behind all layers."""
-        return any(outcome.what == "all layers" and outcome.works for outcome in self.outcomes)
+        return any(outcome.what == ALL_LAYERS and outcome.works for outcome in self.outcomes)
 
 
 class OutOfTime(Exception):
@@ -113,7 +114,7 @@ def diagnose(probe: Probe, *, budget_s: float = 55.0, tell: Callable[[Outcome], 
         if not search.note("no layer", Relaxation(frozenset(LAYERS))):
             found.stopped = "it does not work outside the sandbox either"
             return found
-        search.note("all layers", Relaxation())
+        search.note(ALL_LAYERS, Relaxation())
         for layer in LAYERS:
             others = frozenset(LAYERS) - {layer} - ({"namespaces"} if layer == "private_root" else set())
             search.note(f"{layer} alone", Relaxation(others))

@@ -69,11 +69,11 @@ _HARDWARE = (  # what CUDA, NCCL and Gloo look up about GPUs, links and interfac
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _PATH = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/cuda/bin")
 _INHERITED = ("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CUDA_HOME", "TZ")
-_FABRIC = (  # a machine whose GPUs are shared may forbid multicast on their links; a cell must not undo that
-    "NCCL_NVLS_ENABLE",
-    "TORCH_SYMM_MEM_DISABLE_MULTICAST",
-    "NVSHMEM_DISABLE_NVLS",
-)
+_FABRIC = {  # multicast on the GPUs' links is off unless the user asks for it: a program that uses it can harm others
+    "NCCL_NVLS_ENABLE": "0",
+    "TORCH_SYMM_MEM_DISABLE_MULTICAST": "1",
+    "NVSHMEM_DISABLE_NVLS": "1",
+}
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,8 @@ def cell_environment(home: Path, gpus: bool) -> dict[str, str]:
     path = os.pathsep.join(
         (str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin", "/usr/local/cuda/bin")
     )
-    kept = {name: os.environ[name] for name in (*_INHERITED, *_FABRIC) if name in os.environ}
+    kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    kept |= {name: os.environ.get(name, value) for name, value in _FABRIC.items()} if gpus else {}
     # only a rank may start CUDA, but its compiler's child processes, too, ask whether there is a GPU
     kept |= {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"} if gpus else {}
     return kept | {"PATH": path, "HOME": str(home), "TMPDIR": str(home), "LANG": "C.UTF-8"}

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 
 TERM_ALL = b"TERM"  # the referee's word to the first process of a cell
-_PATIENCE_S = 5.0
+_PATIENCE_S = 30.0  # as in ``supervised``
 _STATE, _PARENT, _FLAGS, _THREADS = 0, 1, 6, 17  # among the fields of /proc/PID/stat that follow the name
 _DEAD = (b"Z", b"X")
 _EXITING = 0x4  # PF_EXITING: inside the kernel's exit, from which no thread returns to its program
@@ -117,7 +117,7 @@ class Ending:
 
 
 def kill_tree(root: int) -> Ending:
-    """Kill every descendant of ``root``, and give up after five seconds."""
+    """Kill every descendant of ``root``, and give up after half a minute."""
     until = time.monotonic() + _PATIENCE_S
     watch = StopWatch()
     while alive := descendants(root):

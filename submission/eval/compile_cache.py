@@ -10,13 +10,16 @@ from pathlib import Path
 def use_compile_cache(rank: int) -> None:
     """Point the compilers of PyTorch and Triton to the cache, before they are first used; nothing where there is none.
 
-    The compiling cell fills the folder that the referee keeps. Later ones may only read it, so each rank copies it.
+    The compiling cell fills the folder that the referee keeps. Later ones may only read it, so each rank copies its
+    part; graphs of another rank's device would be of no use to it.
     """
+    own = f"rank-{rank}"
     if "GOLF_COMPILE_CACHE_OUT" in os.environ:
-        folder = Path(os.environ["GOLF_COMPILE_CACHE_OUT"])
+        folder = Path(os.environ["GOLF_COMPILE_CACHE_OUT"]) / own
+        folder.mkdir()
     elif "GOLF_COMPILE_CACHE" in os.environ:
         folder = Path(os.environ["TMPDIR"]) / f"compile-cache-{rank}"
-        shutil.copytree(os.environ["GOLF_COMPILE_CACHE"], folder)
+        shutil.copytree(Path(os.environ["GOLF_COMPILE_CACHE"]) / own, folder)
     else:
         return
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "inductor")

@@ -98,6 +98,8 @@ class HybridPredictor:
         try:
             self._rehearse(tokens, full)
         except torch.OutOfMemoryError:
+            if self.ranks.size > 1:  # the others are in the middle of this pass and would take the next order for it
+                raise
             self.keeps_graph = False  # the same result, from a second forward pass
             print("no room to keep a chunk's graph: the first epoch reads it again", file=sys.stderr)
             self._reading = None

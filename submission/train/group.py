@@ -8,7 +8,8 @@ wait; the referee ends them when it hears of the first.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -16,19 +17,52 @@ from torch import Tensor
 
 from harness.protocol.ranks import LostRank
 
+from ..preflight import NotUsable
+
+# The referee's clocks end what waits in vain. PyTorch's own limit of ten or thirty minutes would end the ranks of a
+# replica that waits for its turn.
+PATIENCE = timedelta(hours=24)
+LOST_BY_NCCL = "remote process exited"
 # PyTorch 2.13 renamed it and warns at each use of the old name.
 _all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 
 
 def join(world_size: int, device: torch.device) -> None:
-    """Meet the other ranks at the address in the environment; nothing to do for one rank. Raises ``LostRank``.
+    """Meet the other ranks at the address in the environment; nothing to do for one rank.
 
     On a GPU tensors there go through NCCL and tensors of the host through Gloo: a number that only Python needs then
-    waits for no kernel.
+    waits for no kernel. NCCL connects here, before anything is compiled. Raises ``LostRank``, and ``NotUsable`` where
+    NCCL cannot connect.
     """
-    if world_size > 1:
-        with _others():
-            dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    if world_size == 1:
+        return
+    with _others():
+        if device.type != "cuda":
+            dist.init_process_group("gloo", timeout=PATIENCE)
+            return
+        try:
+            dist.init_process_group("cpu:gloo,cuda:nccl", timeout=PATIENCE, device_id=device)
+        except dist.DistBackendError as error:
+            if LOST_BY_NCCL in str(error):
+                raise
+            raise NotUsable(
+                f"NCCL cannot connect the {world_size} GPUs: {_lines(error)[-1]}. `harness doctor --gpu` tries it in a "
+                "cell and names the rule that keeps it out."
+            ) from error
+
+
+def leave() -> None:
+    """Part from the other ranks, after the last word to the referee: it stands in no clock's way.
+
+    Another GPU may still read from this one's memory, so nobody leaves before all devices are idle.
+    """
+    if not dist.is_initialized():
+        return
+    with suppress(RuntimeError):  # the others may be gone already
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            torch.cuda.synchronize()
+        dist.all_reduce(torch.zeros(1))
+    dist.destroy_process_group()
 
 
 def world_size() -> int:
@@ -74,7 +108,12 @@ def agree(value: float) -> float:
 def _others() -> Iterator[None]:
     try:
         yield
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, NotUsable):
         raise
     except RuntimeError as error:  # Gloo has no class of its own for it; NCCL's and the store's are RuntimeErrors too
-        raise LostRank(str(error).strip().splitlines()[0]) from error
+        raise LostRank(_lines(error)[-1 if isinstance(error, dist.DistBackendError) else 0]) from error
+
+
+def _lines(error: Exception) -> list[str]:
+    """What it says; NCCL's own reason is the last line, Gloo's the first."""
+    return str(error).strip().splitlines() or [type(error).__name__]

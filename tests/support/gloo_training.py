@@ -7,10 +7,9 @@ import sys
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from small_models import small_config
 
-from submission.train.group import agree, join, own_rank, world_size
+from submission.train.group import agree, join, leave, own_rank, world_size
 from submission.train.trainer import Trainer
 
 torch.set_num_threads(1)
@@ -27,5 +26,4 @@ for step in range(6):
 digest = hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in trainer.model.parameters()))
 seen = {"losses": losses, "agreed": agree(0.1 + rank), "weights": digest.hexdigest()}
 (Path(sys.argv[1]) / f"{rank}.json").write_text(json.dumps(seen))
-if world > 1:
-    dist.destroy_process_group()
+leave()

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,51 @@ def test_a_gpu_that_works_is_tried_further(with_gpu):
     assert result.exit_code == 0, result.output
     assert "torch 9" in result.output
     assert "CUDA starts in a cell, with every layer in force." in result.output
+
+
+NEEDS_SHARED_MEMORY = (
+    "import ctypes, os; code = ctypes.CDLL(None).shmget(1, 4096, 0o1600); "
+    "print('2 ranks summed up' if code >= 0 else 'no System V memory'); raise SystemExit(code < 0)"
+)
+
+
+def two_ranks(program: str) -> Probe:
+    return replace(stand_in(program), policy=policy(network="loopback"), rank_env=cells.rank_environments(2))
+
+
+def test_the_rule_that_keeps_ranks_apart_is_named(with_gpu):
+    with_gpu.setattr(doctor_gpu, "gpu_probe", lambda: stand_in("print('2 devices')"))
+    with_gpu.setattr(doctor_gpu, "_further", lambda: [])
+    with_gpu.setattr(doctor_gpu, "nccl_probe", lambda: two_ranks(NEEDS_SHARED_MEMORY))
+    result = CliRunner().invoke(command, ["--gpu", "--json"])
+    answer = json.loads(result.stdout)
+    assert result.exit_code == 3
+    assert answer["ok"] is False
+    assert answer["gpu"]["works"]
+    assert answer["nccl"]["culprits"] == [{"layer": "seccomp", "rule": "system call shmget"}]
+
+
+def test_ranks_that_meet_are_tried_once(with_gpu):
+    with_gpu.setattr(doctor_gpu, "gpu_probe", lambda: stand_in("print('2 devices')"))
+    with_gpu.setattr(doctor_gpu, "_further", lambda: [])
+    with_gpu.setattr(doctor_gpu, "nccl_probe", lambda: two_ranks("print('2 ranks summed up, connected by P2P')"))
+    result = CliRunner().invoke(command, ["--gpu"])
+    assert result.exit_code == 0, result.output
+    assert "connected by P2P" in result.stdout
+    assert "NCCL starts in a cell, with every layer in force." in result.stdout
+    assert "NCCL does not" not in result.stdout
+
+
+def test_nccl_is_tried_where_there_are_two_gpus(monkeypatch: pytest.MonkeyPatch):
+    for count in range(3):
+        nodes = tuple(Path(f"/dev/nvidia{index}") for index in range(count))
+        monkeypatch.setattr(doctor_gpu, "gpu_devices", lambda nodes=nodes: (*nodes, Path("/dev/nvidiactl")))
+        probe = doctor_gpu.nccl_probe()
+        assert (probe is not None) == (count == 2)
+    assert probe is not None
+    assert [rank["RANK"] for rank in probe.rank_env] == ["0", "1"]
+    assert probe.policy.network == "loopback"
+    compile(probe.argv[-1], "probe", "exec")
 
 
 def test_without_a_gpu_the_option_says_so():

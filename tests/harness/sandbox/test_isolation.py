@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from cells import WAYS, attempts, has_own_proc, run_in_cell, running, wait_for
 
+from harness.sandbox.policy import cell_environment
+
 ways = pytest.mark.parametrize("namespaced", WAYS.values(), ids=WAYS)
 
 
@@ -197,9 +199,17 @@ def test_nothing_is_inherited_but_the_channel(log: Path, namespaced: bool, monke
     assert fds == [0, 1, 2, 3]
     known = {"PATH", "HOME", "TMPDIR", "LANG", "LC_CTYPE", "RANK", "GOLF_PHASE", "GOLF_CHANNEL_FD"}
     inherited = {"LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CUDA_HOME", "TZ"}
-    inherited |= {"NCCL_NVLS_ENABLE", "TORCH_SYMM_MEM_DISABLE_MULTICAST", "NVSHMEM_DISABLE_NVLS"}
     assert set(environment) <= known | inherited
     assert environment["GOLF_CHANNEL_FD"] == "3"
+
+
+def test_multicast_on_the_links_of_gpus_is_off_unless_it_is_asked_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("NVSHMEM_DISABLE_NVLS", raising=False)
+    monkeypatch.setenv("NCCL_NVLS_ENABLE", "1")
+    environment = cell_environment(Path("/home"), gpus=True)
+    assert environment["NVSHMEM_DISABLE_NVLS"] == environment["TORCH_SYMM_MEM_DISABLE_MULTICAST"] == "1"
+    assert environment["NCCL_NVLS_ENABLE"] == "1"
+    assert "NCCL_NVLS_ENABLE" not in cell_environment(Path("/home"), gpus=False)
 
 
 @ways

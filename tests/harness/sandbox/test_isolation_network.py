@@ -64,6 +64,67 @@ def test_ranks_reduce_with_torch_distributed(log: Path):
     assert log.read_text().count("sum [3.0, 3.0]") == 2
 
 
+AS_NCCL_DOES = """
+import mmap, os, socket, sys, tempfile, threading, time
+rank, other = int(os.environ["RANK"]), 1 - int(os.environ["RANK"])
+def meet():  # the rendezvous: TCP on the interface that is named
+    assert "lo" in [name for _, name in socket.if_nameindex()]
+    if rank == 0:
+        with socket.create_server(("127.0.0.1", int(os.environ["MASTER_PORT"]))) as server:
+            return server.accept()[0]
+    for _ in range(500):
+        try:
+            return socket.create_connection(("127.0.0.1", int(os.environ["MASTER_PORT"])))
+        except OSError:
+            time.sleep(0.02)
+line = meet()
+def together():
+    line.sendall(b"x")
+    assert line.recv(1) == b"x"
+# memory of a GPU is handed over as a descriptor, by datagram to an abstract local address
+box = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+box.bind("\\0tmp/nccl-socket-%d-7" % rank)
+together()
+memory = os.memfd_create("memory")
+os.write(memory, b"from %d" % rank)
+rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, memory.to_bytes(4, sys.byteorder))
+box.sendmsg([b"head"], [rights], 0, "\\0tmp/nccl-socket-%d-7" % other)
+_, (got,), _, _ = socket.recv_fds(box, 16, 1)
+assert os.pread(got, 16, 0) == b"from %d" % other
+# memory of the host lies in a file of /dev/shm that the peer opens by its name
+if rank == 0:
+    file, name = tempfile.mkstemp(prefix="nccl-", dir="/dev/shm")
+    os.posix_fallocate(file, 0, 1 << 20)
+    line.sendall(name.encode().ljust(64))
+    seen = mmap.mmap(file, 1 << 20)
+    together()
+    assert seen[:4] == b"peer"
+else:
+    seen = mmap.mmap(os.open(line.recv(64).decode().strip(), os.O_RDWR), 1 << 20)
+    seen[:4] = b"peer"
+    together()
+# who is on this host, and its topology
+assert os.readlink("/proc/self/ns/mnt") and os.readlink("/proc/self/ns/uts")
+assert os.listdir("/sys/class/net") and os.listdir("/sys/devices/system/node") and os.listdir("/sys/bus/pci")
+os.sched_setaffinity(0, os.sched_getaffinity(0))
+open("/proc/self/task/%d/comm" % threading.get_native_id(), "w").write("NCCL proxy")
+print("all of it", flush=True)
+"""
+
+
+def test_ranks_with_gpus_may_do_what_nccl_does_between_them(log: Path):
+    """A stand-in for NCCL, after its sources (sockets, shared memory, topology): without GPUs it does not start."""
+    limits = policy(network="loopback", devices=(Path("/dev/null"),))
+    command = (sys.executable, "-I", "-S", "-c", AS_NCCL_DOES)
+    with Cell(CellSpec("ranks", command, {}, rank_environments(2), limits, log), strict=False) as cell:
+        cell.start()
+        if not cell.layers["hard_kill"].startswith("in force: PID namespace"):
+            pytest.skip("without namespaces /dev/shm is the machine's, and no cell may write there")
+        wait_for(lambda: None not in cell.exit_codes(), 60)
+        assert cell.exit_codes() == [0, 0], log.read_text()
+    assert log.read_text().count("all of it") == 2
+
+
 @pytest.mark.rule("A4-NO-NETWORK")
 def test_a_loopback_of_its_own_reaches_no_server_of_the_machine(log: Path):
     with socket.create_server(("127.0.0.1", 0)) as server:

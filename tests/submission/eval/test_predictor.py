@@ -272,3 +272,28 @@ def test_smaller_forward_passes_take_the_same_step() -> None:
         one.adapt(inputs, targets)
     for name, tensor in whole.state().items():
         torch.testing.assert_close(tensor, parts.state()[name], rtol=0, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_warm_up_without_room_for_graphs_goes_on_alone_but_not_among_others(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other ranks are in the middle of the pass that failed here; what comes next would meet it half-way."""
+    made = predictor(config())
+    made.ranks.size = size
+    rehearse, levels = made._rehearse, []
+
+    def crowded(tokens: torch.Tensor, level: int) -> float:
+        levels.append(level)
+        if made.keeps_graph:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return rehearse(tokens, level)
+
+    monkeypatch.setattr(made, "_rehearse", crowded)
+    if size > 1:
+        with pytest.raises(torch.OutOfMemoryError):
+            made.warm_up()
+        assert levels == [0]
+    else:
+        made.warm_up()
+        assert not made.keeps_graph

@@ -6,13 +6,15 @@ import os
 import socket
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
 
 from harness.protocol.ranks import LostRank
-from submission.train.group import agree, join, sum_over_ranks
+from submission.preflight import NotUsable
+from submission.train.group import agree, join, leave, sum_over_ranks
 from submission.train.owners import balanced
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -45,7 +47,7 @@ def test_ranks_reach_the_losses_of_a_single_process(world, alone, tmp_path):
     assert len({mine["weights"] for mine in ranks}) == 1
 
 
-def leave(rank: int, store: str) -> None:
+def desert(rank: int, store: str) -> None:
     """Three ranks agree twice; rank 2 is gone before the second time."""
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "3", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": store}
     join(3, torch.device("cpu"))
@@ -66,7 +68,7 @@ def test_ranks_that_lose_another_say_so():
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     context = multiprocessing.get_context("spawn")
-    ranks = [context.Process(target=leave, args=(rank, port)) for rank in range(3)]
+    ranks = [context.Process(target=desert, args=(rank, port)) for rank in range(3)]
     for process in ranks:
         process.start()
     for process in ranks:
@@ -83,3 +85,35 @@ def test_work_is_dealt_out_by_what_it_costs(ranks):
     assert set(owners) <= set(range(ranks))
     load = [sum(cost for cost, owner in zip(costs, owners, strict=True) if owner == rank) for rank in range(ranks)]
     assert max(load) <= 4 / 3 * max(max(costs), -(-sum(costs) // ranks))
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "told"),
+    [
+        (
+            "NCCL error in: init.cpp, unhandled system error\nLast error:\nno /dev/shm",
+            NotUsable,
+            "no /dev/shm. `harness",
+        ),
+        ("NCCL error\nncclRemoteError: a remote process exited or there was a network error", LostRank, "lost touch"),
+    ],
+)
+def test_an_nccl_that_cannot_connect_says_why(said, kind, told, monkeypatch):
+    asked = {}
+
+    def refuse(backend, **options):
+        asked.update(options, backend=backend)
+        raise torch.distributed.DistBackendError(said)
+
+    monkeypatch.setattr(torch.distributed, "init_process_group", refuse)
+    with pytest.raises(kind, match=told):
+        join(2, torch.device("cuda", 1))
+    assert asked["backend"] == "cpu:gloo,cuda:nccl"
+    assert asked["device_id"] == torch.device("cuda", 1)
+    assert asked["timeout"] > timedelta(hours=2), "a replica waits for its turn"
+
+
+def test_a_process_alone_joins_nobody_and_leaves_nobody():
+    join(1, torch.device("cpu"))
+    leave()
+    assert not torch.distributed.is_initialized()
