@@ -1,9 +1,9 @@
 """How much work a chunk gets, so that every token is scored inside the eval clock.
 
-Order of degradation: one epoch fewer at a time, then no adaptation (frozen weights), then plain windows (no context
-before a window). After each chunk the fullest level that fits is taken again, so a machine that was busy for a while
-costs a few chunks their epochs and no more. The level in force is part of the declared state; only decisions are made
-here.
+Order of degradation: one epoch fewer at a time, then no adaptation (frozen weights), then, where windows re-read
+tokens before their own, plain windows without. After each chunk the fullest level that fits is taken again, so a
+machine that was busy for a while costs a few chunks their epochs and no more. The level in force is part of the
+declared state; only decisions are made here.
 """
 
 from __future__ import annotations
@@ -17,24 +17,26 @@ RESERVE = 0.06  # share of the clock kept free
 
 @dataclass(frozen=True)
 class Plan:
-    """Work for one chunk: epochs of adaptation, and whether windows get context."""
+    """Work for one chunk: epochs of adaptation; ``plain``: windows re-read nothing, though the full plan's do."""
 
     epochs: int
-    context: bool
+    plain: bool = False
 
     def __str__(self) -> str:
         adapting = f"{self.epochs} epochs" if self.epochs else "frozen"
-        return adapting if self.context else f"{adapting}, plain windows"
+        return f"{adapting}, plain windows" if self.plain else adapting
 
 
-def plans(epochs: int, context: bool) -> list[Plan]:
-    """All levels, from the full plan to the cheapest."""
-    levels = [Plan(count, context) for count in range(epochs, -1, -1)]
-    return [*levels, Plan(0, False)] if context else levels
+def plans(epochs: int, overlaps: bool) -> list[Plan]:
+    """All levels, from the full plan to the cheapest. overlaps: windows re-read tokens, so plain ones cost less."""
+    levels = [Plan(count) for count in range(epochs, -1, -1)]
+    return [*levels, Plan(0, plain=True)] if overlaps else levels
 
 
 class Pace:
-    """Seconds a token of scoring and of one epoch, the latest chunks weighing most, against the eval clock."""
+    """Seconds a token of scoring, of one epoch and of the rest of ``adapt`` (cache, calibration, context), the latest
+    chunks weighing most, against the eval clock.
+    """
 
     def __init__(
         self, eval_s: float, total_targets: int, levels: list[Plan], clock: Callable[[], float] = time.monotonic
@@ -43,7 +45,8 @@ class Pace:
         self._start: float | None = None
         self._running = False
         self._tokens = self._last_tokens = 0
-        self._score_rate = self._epoch_rate = 0.0  # seconds a token
+        self._score_rate = self._epoch_rate = self._rest_rate = 0.0  # seconds a token
+        self._learning_s, self._epochs = 0.0, 0  # of the last chunk
         self._plain_share = 1.0
 
     def now(self) -> float:
@@ -52,7 +55,7 @@ class Pace:
 
     def forget(self) -> None:
         """Drop what was measured so far, because it held compilation."""
-        self._score_rate = self._epoch_rate = 0.0
+        self._score_rate = self._epoch_rate = self._rest_rate = 0.0
 
     def restart(self, plain_share: float = 1.0) -> None:
         """The clock starts with the next scored chunk; what the warm-up measured stays as a first guess.
@@ -67,26 +70,36 @@ class Pace:
         self._tokens, self._last_tokens = self._tokens + tokens, tokens
         self._score_rate = self._blend(self._score_rate, (self._clock() - started) / tokens / self._share(plan))
 
-    def adapted(self, started: float, epochs: int) -> None:
-        """The last chunk got ``epochs`` epochs from ``started`` until now."""
-        if epochs:
-            rate = (self._clock() - started) / (epochs * self._last_tokens)
-            self._epoch_rate = self._blend(self._epoch_rate, rate)
+    def learnt(self, started: float, epochs: int) -> None:
+        """The last scored chunk got ``epochs`` epochs from ``started`` until now."""
+        self._learning_s, self._epochs = self._clock() - started, epochs
 
-    def affordable(self) -> int:
-        """The fullest level with which the other tokens fit into the rest of the clock; the last if none does."""
+    def adapted(self, started: float) -> None:
+        """The last scored chunk was adapted to from ``started`` until now, ``learnt`` included."""
+        rest_s = self._clock() - started - self._learning_s
+        self._rest_rate = self._blend(self._rest_rate, rest_s / self._last_tokens)
+        if self._epochs:
+            self._epoch_rate = self._blend(self._epoch_rate, self._learning_s / (self._epochs * self._last_tokens))
+        self._learning_s, self._epochs = 0.0, 0
+
+    def affordable(self, level: int) -> int:
+        """The fullest level with which the other tokens fit into the rest of the clock; the last if none does.
+
+        level: the one in force, which stays until the clock runs
+        """
         if not self._running or self._start is None:
-            return 0
+            return level
         left_s = self._limit_s * (1 - RESERVE) - (self._clock() - self._start)
         left_tokens = max(0, self._total - self._tokens)
-        for level, plan in enumerate(self._levels):
-            if left_tokens * (self._score_rate * self._share(plan) + plan.epochs * self._epoch_rate) <= left_s:
-                return level
+        for fullest, plan in enumerate(self._levels):
+            token_s = self._score_rate * self._share(plan) + plan.epochs * self._epoch_rate + self._rest_rate
+            if left_tokens * token_s <= left_s:
+                return fullest
         return len(self._levels) - 1
 
     def _share(self, plan: Plan) -> float:
         """Cost of scoring under ``plan`` over that of the full plan."""
-        return self._plain_share if self._levels[0].context and not plan.context else 1.0
+        return self._plain_share if plan.plain else 1.0
 
     @staticmethod
     def _blend(old: float, new: float) -> float:

@@ -49,17 +49,18 @@ class HybridPredictor:
         self.logits_dtype = torch.float16 if self._on_gpu else torch.float32
         self.chunk_tokens = config.eval_seq_len * config.ttt_chunk_windows
         self.slab_rows = min(self.chunk_tokens, SLAB_BYTES // (config.vocab_size * self.logits_dtype.itemsize))
+        self._final = context.stage == "final"  # only then the referee calls ``adapt``
         self._packed = {name: p.detach().clone() for name, p in model.named_parameters()}
         self.reader = Reader(model, config, self.ranks, compiled=self._on_gpu if compiled is None else compiled)
         self.learner: Learner | None = None
-        if context.stage == "final" and config.ttt_epochs > 0:
+        if self._final and config.ttt_epochs > 0:
             self.learner = Learner(Adapter(model, config), self.reader, config)
-        self.levels = plans(config.ttt_epochs if self.learner else 0, self.reader.has_context)
+        self.levels = plans(config.ttt_epochs if self.learner else 0, self.reader.overlaps)
         self.pace = Pace(context.eval_s, context.total_targets, self.levels)
         self._chunks = max(1, -(-context.total_targets // self.chunk_tokens))
         self.calibration = Calibration(config, like)
         self.cache: SuccessorCache | None = None
-        if context.stage == "final" and config.eval_cache_orders:
+        if self._final and config.eval_cache_orders:
             self.cache = SuccessorCache(config, self.device)
         self._control = torch.zeros(4, dtype=torch.int64, device=self.device)
         self._reading: Reading | None = None
@@ -90,11 +91,13 @@ class HybridPredictor:
         self._spread_state()
 
     def warm_up(self) -> None:
-        """Score and adapt random tokens at the full and at the cheapest level: once to compile, once to time."""
+        """Score and adapt random tokens at each level that reads other windows or without gradients, to compile all
+        that a chunk may need, rows that are not finite included; then once more at the ends, to time them.
+        """
         generator = torch.Generator().manual_seed(0)
         tokens = torch.randint(self.config.vocab_size, (self.chunk_tokens + 1,), generator=generator).to(self.device)
         before = [t.clone() for t in self.state().values()]
-        full, cheapest = 0, len(self.levels) - 1
+        full, frozen, cheapest = 0, self.levels.index(Plan(0)), len(self.levels) - 1
         try:
             self._rehearse(tokens, full)
         except torch.OutOfMemoryError:
@@ -104,7 +107,8 @@ class HybridPredictor:
             print("no room to keep a chunk's graph: the first epoch reads it again", file=sys.stderr)
             self._reading = None
             self._rehearse(tokens, full)
-        self._rehearse(tokens, cheapest)
+        for level in sorted({frozen, cheapest} - {full}):
+            self._rehearse(tokens, level)
         cheap_s = self._rehearse(tokens, cheapest)
         self.pace.forget()
         full_s = self._rehearse(tokens, full)
@@ -139,18 +143,19 @@ class HybridPredictor:
         started = self.pace.now()
         inputs, targets = inputs.to(self.device), targets.to(self.device)
         if self.cache:
-            if not self._used:  # the state was loaded after the score
+            if not self._used:  # the state was loaded after the score, and counts it already
+                control = self._control.clone()
                 deque(self.score(inputs), 0)
+                self._control.copy_(control)
             self.cache.learn(inputs, targets, self._used)
             self._used = []
         self.ranks.order(Order.ADAPT, torch.stack((inputs, targets)))
-        plan = self._plan()
-        good = self._adapt(inputs, targets)
-        if not good:
+        if not self._adapt(inputs, targets):
             print(f"the loss exploded; adaptation {int(self._control[UNDONE])} was undone", file=sys.stderr)
-        self.pace.adapted(started, plan.epochs)
-        level = self.pace.affordable()
-        if level != int(self._control[LEVEL]):
+        before = int(self._control[LEVEL])  # on a GPU this waits, so that the pace measures the work too
+        self.pace.adapted(started)
+        level = self.pace.affordable(before)
+        if level != before:
             self._control[LEVEL] = level
             print(f"the clock allows from now on: {self.levels[level]}", file=sys.stderr)
         self.ranks.from_first(self._control)
@@ -189,7 +194,7 @@ class HybridPredictor:
             if self._on_gpu:
                 torch.cuda.synchronize(self.device)
         seconds = self.pace.now() - started
-        if self.learner or self.cache:
+        if self._final:
             self.adapt(tokens[:-1], tokens[1:])
         return seconds
 
@@ -213,7 +218,7 @@ class HybridPredictor:
             print("rows were not finite; the packed weights score them", file=sys.stderr)
             rows, reading = self._with_packed_rows(inputs, plan, rows, finite)
         self._reading = reading
-        if not self.learner:
+        if not self._final:
             self.reader.advance(inputs, reading, adapted=False)
         return rows.detach(), embedding
 
@@ -236,15 +241,16 @@ class HybridPredictor:
         reading, self._reading = self._reading, None
         if self.learner and plan.epochs:
             self.learner.adapter.use_average(False)
-            lesson = self.reader.lesson(inputs, targets, plan, reading)
+            started = self.pace.now()
+            lesson = self.reader.lesson(inputs, targets, reading)
             rate = learning_rate(self.config, int(self._control[CHUNK]), self._chunks)
             verdict = self.learner.learn(lesson, plan.epochs, rate, reading)
             self._control[UNDONE] += (~verdict).long()
             good = bool(verdict)
+            self.pace.learnt(started, plan.epochs)
             self.learner.adapter.use_average(True)
         self._calibrate(inputs, targets, plan)
-        if self.learner:
-            self.reader.advance(inputs, reading, adapted=True)
+        self.reader.advance(inputs, reading, adapted=bool(plan.epochs) and good)
         self._control[CHUNK] += 1
         return good
 

@@ -68,9 +68,9 @@ class Reader:
             self._first_carried = tuple(type(p)(*(t.clone() for t in p)) for p in self._carried)
 
     @property
-    def has_context(self) -> bool:
-        """Whether windows get more than their own tokens."""
-        return self.carries or self.cut.overlap > 0
+    def overlaps(self) -> bool:
+        """Whether windows re-read tokens before their own."""
+        return self.cut.overlap > 0
 
     def state(self) -> dict[str, Tensor]:
         """The tokens before the chunk, and in carry mode the state of the model there."""
@@ -88,25 +88,24 @@ class Reader:
 
     def rows(self, inputs: Tensor, plan: Plan, start: ModelState = ()) -> tuple[Tensor, Reading]:
         """Hidden rows (t, D) of the chunk on every rank, and what they came from; ``start``: where to begin instead."""
-        if self.carries and plan.context:
+        if self.carries:
             windows = cut_windows(self._context, inputs, self._plain)
             with torch.no_grad():
                 parts, states = carry.read_stream(
                     self.read, windows, start or self._carried, self._keys, self.config.rope_base
                 )
             return torch.cat(parts, 1)[0, : len(inputs)], Reading([], states)
-        cut = self.cut if plan.context else self._plain
+        cut = self._plain if plan.plain else self.cut
         windows = cut_windows(self._context, inputs, cut, self._window_count(len(inputs), cut))
         parts = [self.read(part, None)[0] for part in self.passes(self.ranks.share(windows))]
         rows = new_positions(self.ranks.gather(torch.cat([part.detach() for part in parts])), cut, len(inputs))
         return rows, Reading(parts if parts[0].requires_grad else [], [])
 
-    def lesson(self, inputs: Tensor, targets: Tensor, plan: Plan, reading: Reading | None) -> Lesson:
+    def lesson(self, inputs: Tensor, targets: Tensor, reading: Reading | None) -> Lesson:
         """The windows of a scored chunk with their targets; ``reading`` saves reading it again for the states."""
-        cut = self._plain if self.carries else self.cut
-        count = self._window_count(len(inputs), cut)
+        cut, count = self.cut, self._window_count(len(inputs), self.cut)
         windows, goals = cut_windows(self._context, inputs, cut, count), cut_targets(targets, cut, count)
-        return Lesson(windows, goals, self._window_states(inputs, plan, count, reading) if self.carries else [])
+        return Lesson(windows, goals, self._window_states(inputs, count, reading) if self.carries else [])
 
     def step_windows(self, windows: int) -> int:
         """Windows of one step over all ranks, of a chunk that has ``windows``."""
@@ -132,7 +131,7 @@ class Reader:
             self._context.copy_(torch.cat((self._context, inputs))[-len(self._context) :])
         if not self.carries:
             return
-        states = self._states(inputs, Plan(0, True), reading)
+        states = self._states(inputs, reading)
         new = states[-1]
         if adapted and self.config.eval_carry == "recompute":
             with torch.no_grad():
@@ -145,16 +144,16 @@ class Reader:
             for buffer, value in zip(part, values, strict=True):
                 buffer.copy_(value)
 
-    def _window_states(self, inputs: Tensor, plan: Plan, count: int, reading: Reading | None) -> list[ModelState]:
+    def _window_states(self, inputs: Tensor, count: int, reading: Reading | None) -> list[ModelState]:
         """The state before each of ``count`` windows; windows of filling take the last one."""
-        states = self._states(inputs, Plan(plan.epochs, True), reading)[:-1]
+        states = self._states(inputs, reading)[:-1]
         return states + states[-1:] * (count - len(states))
 
-    def _states(self, inputs: Tensor, plan: Plan, reading: Reading | None) -> list[ModelState]:
+    def _states(self, inputs: Tensor, reading: Reading | None) -> list[ModelState]:
         if reading and reading.states:
             return reading.states
         with torch.no_grad():
-            return self.rows(inputs, plan)[1].states
+            return self.rows(inputs, Plan(0))[1].states
 
     def _window_count(self, tokens: int, cut: Cut) -> int:
         """Windows of a chunk: if compiled always those of a full one, so that the tail needs no other kernels."""

@@ -1,11 +1,12 @@
 """How often evaluation compiles: counted by the compiler itself, with a back end that runs the graphs as they are."""
 
+import pytest
 import small_models
 import torch
 from torch._dynamo.utils import counters
 
 from harness.protocol.predictor import EvalContext
-from submission.eval.predictor import HybridPredictor
+from submission.eval.predictor import FALLBACKS, LEVEL, HybridPredictor
 
 COMPILE = torch.compile
 
@@ -15,7 +16,7 @@ def eagerly(function, **options):
 
 
 def graphs_of_warm_up(stage: str, monkeypatch, **changes: object) -> int:
-    """Graphs after a warm-up; further chunks and the tail must need no more."""
+    """Graphs after a warm-up; further chunks, the tail, every level and the packed weights must need no more."""
     monkeypatch.setattr(torch, "compile", eagerly)
     config = small_models.small_config(
         num_layers=2, num_attn_layers=1, eval_seq_len=16, ttt_chunk_windows=8, eval_cache_slots=64, **changes
@@ -28,11 +29,20 @@ def graphs_of_warm_up(stage: str, monkeypatch, **changes: object) -> int:
     one.warm_up()
     graphs = int(counters["stats"]["unique_graphs"])
     tokens = torch.randint(64, (321,), generator=torch.Generator().manual_seed(1))
-    for start, end in ((0, 128), (128, 256), (256, 320)):
-        with torch.no_grad():
-            assert sum(map(len, one.score(tokens[start:end]))) == end - start
-        one.adapt(tokens[start:end], tokens[start + 1 : end + 1])
-    assert int(counters["stats"]["unique_graphs"]) == graphs, "a chunk after the warm-up compiled"
+    weight = one.model.blocks[0].mlp.fc.weight
+    for level, plan in enumerate(one.levels):
+        for start, end, broken in ((0, 128, False), (128, 256, True), (256, 320, False)):
+            one.state()["control"][LEVEL] = level
+            sound = weight[0, 0].item()
+            weight.data[0, 0] = float("nan") if broken else sound
+            with torch.no_grad():
+                assert sum(map(len, one.score(tokens[start:end]))) == end - start
+            weight.data[0, 0] = sound
+            if stage == "final":
+                one.adapt(tokens[start:end], tokens[start + 1 : end + 1])
+            found = int(counters["stats"]["unique_graphs"])
+            assert found == graphs, f"{plan}, {'broken' if broken else 'sound'} weights: compiled after the warm-up"
+    assert int(one.state()["control"][FALLBACKS]) == len(one.levels)
     return graphs
 
 
@@ -44,3 +54,15 @@ def test_steps_smaller_than_a_chunk_need_one_graph_without_and_one_with_gradient
 
 def test_full_batches_need_one_more_for_the_probe(monkeypatch) -> None:
     assert graphs_of_warm_up("final", monkeypatch, eval_stride=8, eval_overlap=0, ttt_batch_windows=0) == 3
+
+
+@pytest.mark.parametrize("mode", ["overlap", "sliding"])
+def test_full_batches_that_overlap_need_one_more_for_plain_windows(mode: str, monkeypatch) -> None:
+    changes = {"eval_mode": mode, "eval_overlap": 4, "eval_stride": 8, "ttt_batch_windows": 0}
+    assert graphs_of_warm_up("final", monkeypatch, **changes) == 4
+
+
+@pytest.mark.parametrize("batch", [0, 2])
+def test_a_carried_state_needs_no_graph_after_the_warm_up(batch: int, monkeypatch) -> None:
+    changes = {"eval_mode": "carry", "eval_overlap": 4, "eval_stride": 8, "ttt_batch_windows": batch}
+    assert graphs_of_warm_up("final", monkeypatch, eval_carry="recompute", **changes) <= 4

@@ -11,8 +11,20 @@ class Clock:
         return self.s
 
 
-def drive(limit_s: float, chunks: int, score_s: float, epoch_s: float, epochs: int, *, slow: range = range(0)):
-    """Levels after each chunk, and the time it all took; in the chunks ``slow`` the machine is three times slower."""
+def drive(
+    limit_s: float,
+    chunks: int,
+    score_s: float,
+    epoch_s: float,
+    epochs: int,
+    *,
+    slow: range = range(0),
+    rest_s: float = 0,
+):
+    """Levels after each chunk, and the time it all took; in the chunks ``slow`` the machine is three times slower.
+
+    rest_s: what ``adapt`` takes at every level besides its epochs
+    """
     clock, levels = Clock(), plans(epochs, True)
     pace = Pace(limit_s, chunks * 100, levels, clock)
     pace.restart(plain_share=0.5)
@@ -20,18 +32,23 @@ def drive(limit_s: float, chunks: int, score_s: float, epoch_s: float, epochs: i
     for chunk in range(chunks):
         factor = 3.0 if chunk in slow else 1.0
         started = clock()
-        clock.s += factor * score_s * (1.0 if levels[level].context else 0.5)
+        clock.s += factor * score_s * (0.5 if levels[level].plain else 1.0)
         pace.scored(started, 100, levels[level])
         started = clock()
-        clock.s += factor * epoch_s * levels[level].epochs
-        pace.adapted(started, levels[level].epochs)
-        level = pace.affordable()
+        clock.s += factor * rest_s
+        if levels[level].epochs:
+            begun = clock()
+            clock.s += factor * epoch_s * levels[level].epochs
+            pace.learnt(begun, levels[level].epochs)
+        pace.adapted(started)
+        level = pace.affordable(level)
         seen.append(level)
     return seen, clock()
 
 
 def test_the_order_is_fewer_epochs_then_frozen_then_plain_windows() -> None:
     assert [str(p) for p in plans(2, True)] == ["2 epochs", "1 epochs", "frozen", "frozen, plain windows"]
+    assert [str(p) for p in plans(1, False)] == ["1 epochs", "frozen"]
     assert [p.epochs for p in plans(0, False)] == [0]
 
 
@@ -62,3 +79,15 @@ def test_a_machine_that_was_busy_for_a_while_adapts_again() -> None:
 def test_when_nothing_fits_the_cheapest_level_is_taken() -> None:
     seen, _ = drive(1.0, 20, 1.0, 1.0, 64)
     assert seen[0] == len(plans(64, True)) - 1
+
+
+def test_what_adapting_costs_without_epochs_counts_too() -> None:
+    seen, took = drive(44.0, 20, 1.0, 1.0, 0, rest_s=1.0)
+    assert set(seen) == {0}, "40 s of work fit into 44 s less the reserve"
+    seen, took = drive(36.0, 20, 1.0, 1.0, 0, rest_s=1.0)
+    assert max(seen) == 1, "20 s of scoring would fit, with 20 s of the rest they do not"
+    assert took <= 36.0
+
+
+def test_the_level_stays_until_the_clock_runs() -> None:
+    assert Pace(1e9, 100, plans(2, True), Clock()).affordable(2) == 2

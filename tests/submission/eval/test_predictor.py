@@ -149,7 +149,9 @@ def test_carry_reads_the_stream_as_one_sequence() -> None:
     settings = config(eval_mode="carry", eval_overlap=31, ttt_epochs=0, num_attn_layers=0)
     one = predictor(settings)
     inputs = torch.randint(64, (256,))
-    found = torch.cat([rows(one, inputs[:128]), rows(one, inputs[128:])])
+    first = rows(one, inputs[:128])
+    one.adapt(inputs[:128], inputs[1:129])
+    found = torch.cat([first, rows(one, inputs[128:])])
     start = torch.full((1, 31), 1)
     wanted = small_models.lively_model(settings).float()(torch.cat((start, inputs[None]), 1))[0, 31:]
     torch.testing.assert_close(found, wanted.detach(), rtol=0, atol=2e-3)
@@ -227,10 +229,71 @@ def test_a_short_clock_is_obeyed_through_the_declared_state() -> None:
     assert torch.equal(rows(twin, inputs), plain), "a replica with the state needs no clock"
 
 
-def test_a_run_out_of_time_passes_the_audits() -> None:
-    build = builder(config(eval_mode="overlap"), lambda p: setattr(p.pace, "_limit_s", 1e-3))
+@pytest.mark.parametrize("mode", ["overlap", "carry"])
+def test_a_run_out_of_time_passes_the_audits(mode: str) -> None:
+    build = builder(config(eval_mode=mode), lambda p: setattr(p.pace, "_limit_s", 1e-3))
     outcome = lab.referee(build, STREAM, 64, chunks=4, positions=12)
     assert not outcome.fired - {"S6-PLAUSIBLE"}, (outcome.reason, outcome.findings)
+
+
+def test_without_time_a_carried_state_goes_on_as_with_frozen_weights() -> None:
+    """Plain windows would cost more there: the state must be read in any case."""
+    late, frozen = predictor(config(eval_mode="carry")), predictor(config(eval_mode="carry", ttt_epochs=0))
+    assert [str(plan) for plan in late.levels] == ["2 epochs", "1 epochs", "frozen"]
+    late.state()["control"][LEVEL] = len(late.levels) - 1
+    for _ in range(2):
+        inputs = torch.randint(64, (128,))
+        assert torch.equal(rows(late, inputs), rows(frozen, inputs))
+        for one in (late, frozen):
+            one.adapt(inputs, inputs)
+
+
+@pytest.mark.parametrize("changes", [{"ttt_epochs": 0}, {"ttt_lr": 1e4}], ids=["frozen", "undone"])
+@pytest.mark.parametrize("carry", ["decay", "recompute"])
+def test_weights_that_did_not_change_leave_the_carried_state_alone(carry: str, changes: dict[str, object]) -> None:
+    keep, other = (predictor(config(eval_mode="carry", eval_carry=way, **changes)) for way in ("keep", carry))
+    inputs = torch.randint(64, (128,))
+    for one in (keep, other):
+        rows(one, inputs)
+        one.adapt(inputs, inputs)
+        assert int(one.state()["control"][UNDONE]) == ("ttt_lr" in changes)
+    for name, tensor in keep.state().items():
+        assert torch.equal(tensor, other.state()[name]), name
+
+
+@pytest.mark.parametrize("reloaded", [False, True])
+@pytest.mark.parametrize("mode", ["overlap", "sliding", "carry"])
+def test_the_bias_of_frozen_weights_learns_from_the_rows_that_were_scored(mode: str, reloaded: bool) -> None:
+    one = predictor(config(eval_mode=mode, ttt_epochs=0, eval_bias_lr=1.0, eval_cache_orders=""))
+    bias = torch.zeros(64)
+    for _ in range(2):
+        inputs, targets = torch.randint(64, (128,)), torch.randint(64, (128,))
+        probabilities = rows(one, inputs).double().softmax(1)
+        bias -= (probabilities - torch.nn.functional.one_hot(targets, 64)).mean(0).float()
+        if reloaded:
+            one.load_state()
+        one.adapt(inputs, targets)
+        torch.testing.assert_close(one.state()["calibration/bias"], bias, rtol=0, atol=1e-6)
+
+
+def test_a_replica_that_learns_a_chunk_that_another_scored_has_its_state() -> None:
+    changes = {"eval_mode": "overlap", "ttt_epochs": 0, "eval_cache_orders": "1,2"}
+    one, replica = predictor(config(**changes)), predictor(config(**changes))
+    for _ in range(2):
+        inputs, targets = torch.randint(64, (128,)), torch.randint(64, (128,))
+        rows(one, inputs)
+        for name, tensor in replica.state().items():
+            tensor.copy_(one.state()[name])
+        replica.load_state()
+        for each in (one, replica):
+            each.adapt(inputs, targets)
+        for name, tensor in one.state().items():
+            assert torch.equal(tensor, replica.state()[name]), name
+
+
+def test_the_warm_up_says_nothing_of_levels(capsys) -> None:
+    predictor(config(eval_mode="overlap")).warm_up()
+    assert "clock" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("targets", [1, 31, 33, 127, 129])
