@@ -92,7 +92,9 @@ def failure(context: RunContext, cell: str, reason: str, *, rule: str = "S3-PROT
     if any(sign in text for sign in MEMORY_SIGNS for text in (tail, reason)):
         remedy = f"It ran out of memory: {_memory(context)}. {LESS_MEMORY.capitalize()}. {remedy}".strip()
     elif not remedy and KILLED in reason:
-        remedy = f"`dmesg` says whether the kernel did it for want of memory; then {LESS_MEMORY}."
+        by_kernel = f"`dmesg` says whether the kernel did it for want of memory; then {LESS_MEMORY}."
+        crashed = "Native code crashed: the log, or `dmesg`, says where; the same seed repeats it if it is no accident."
+        remedy = by_kernel if f"{KILLED} {int(signal.SIGKILL)}" in reason else crashed
     return RuleBroken(rule, f"{cell}: {reason.rstrip('.')}.{shown}", remedy=remedy)
 
 

@@ -94,6 +94,14 @@ def test_a_rank_that_is_killed_in_training_is_named(house: Path):
     assert "dmesg" in error.remedy
 
 
+def test_a_rank_that_crashes_is_not_told_to_save_memory(house: Path):
+    with_train(house, "os.kill(os.getpid(), signal.SIGABRT)")
+    error = end_of(house)
+    assert error.message.startswith(f"train: in set-up, rank 1 {KILLED} 6")
+    assert "crashed" in error.remedy
+    assert "memory" not in error.remedy
+
+
 def test_a_rank_that_runs_out_of_memory_in_training_is_told_the_limit(house: Path):
     with_train(house, HOG)
     error = end_of(house)
