@@ -1,6 +1,13 @@
-"""Tests marked ``gpu`` need a CUDA device; elsewhere they say so."""
+"""What holds for all tests: hypothesis measures no time, and ``gpu`` tests say so where there is no CUDA device."""
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# By default an example that takes 200 ms fails its test, and so does a pause of a busy machine.
+settings.register_profile(
+    "untimed", parent=settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

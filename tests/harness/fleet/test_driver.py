@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from cells import wait_for
 from fleet_jobs import counted, ran
 
 from harness.errors import ExitCode, UsageError
@@ -137,17 +138,29 @@ def test_a_killed_driver_resumes_where_it_was(queue: Queue, tmp_path: Path, dela
     assert sorted(ran(log)) == ["job0", "job1", "job2", "job3"]
 
 
-def test_a_killed_worker_takes_its_command_with_it(queue: Queue, tmp_path: Path):
-    log = tmp_path / "ran"
-    job = counted(queue, log, "slow", wait=2.0)
+def processes_of(folder: Path) -> list[str]:
+    """Command lines of living processes that name ``folder``."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            line, dead = (place / "cmdline").read_bytes(), " Z " in (place / "stat").read_text()
+        except OSError:
+            continue
+        if str(folder).encode() in line and not dead:
+            found.append(line.decode())
+    return found
+
+
+@pytest.mark.parametrize("when", ["its attempt is written", "its command runs"])
+def test_a_killed_worker_takes_its_command_with_it(queue: Queue, tmp_path: Path, when: str):
+    text = f"import time; open({str(tmp_path / 'runs')!r}, 'w').close(); time.sleep(600)"
+    job = queue.add([sys.executable, "-c", text], folder=tmp_path, gpus=0, title="slow")
     worker = subprocess.Popen(worker_command(queue, job))
-    until = time.monotonic() + 10
-    while not queue.attempts(job) and time.monotonic() < until:
-        time.sleep(0.02)
+    begun = {"its attempt is written": lambda: queue.attempts(job), "its command runs": (tmp_path / "runs").exists}
+    wait_for(begun[when])
     worker.kill()
     worker.wait()
-    time.sleep(2.5)
-    assert ran(log) == []
+    wait_for(lambda: not processes_of(tmp_path))
     assert queue.result(job) is None
 
 
