@@ -52,7 +52,7 @@ def load_checkpoint(folder: Path, config: Config) -> Hybrid:
     try:
         stored = json.loads((folder / CONFIG).read_text())
         weights = load_file(folder / WEIGHTS)
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
         raise CheckpointError(f"{folder} holds no usable checkpoint: {error}") from error
     if not isinstance(stored, dict):
         raise CheckpointError(f"{folder} holds no usable checkpoint: {CONFIG} is no JSON object.")

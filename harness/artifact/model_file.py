@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import os
 import pickletools
+import re
 import stat
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from harness.protocol.container import ContainerError, read_container
 RULE = "A3-CONTAINER"
 _REMEDY = "Write the model with harness.protocol.container; keep code in the submission's folder, where it is counted."
 _SOURCE_LIMIT_BYTES = 1_000_000
+_GAP = r"(?:[ \t\f]|\\\r?\n)*+"
+_CHAIN = re.compile(rf"(?:\.{_GAP}\w++{_GAP}){{200}}")
 _MAGIC_NUMBERS: tuple[tuple[bytes, str], ...] = (
     (b"\x7fELF", "a native binary (ELF)"),
     (b"\xcf\xfa\xed\xfe", "a native binary (Mach-O)"),
@@ -74,11 +77,18 @@ def _is_pickle(section: bytes) -> bool:
 
 
 def _is_python(section: bytes) -> bool:
-    """Whether the text parses as a program that defines or imports something; plain numbers and words do not."""
+    """Whether the text parses as a program that defines or imports something; plain numbers and words do not.
+
+    A dotted name of 200 parts and more is no program's: the parser keeps every beginning of one that is imported, so
+    that the memory of `import a.a.a…` grows with the square of its length.
+    """
     if not 0 < len(section) <= _SOURCE_LIMIT_BYTES or b"\0" in section:
         return False
     try:
-        tree = ast.parse(section.decode("utf-8"))
+        text = section.decode("utf-8")
+        if _CHAIN.search(text):
+            return False
+        tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
     telling = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Call, ast.Lambda)

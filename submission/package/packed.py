@@ -22,12 +22,13 @@ from ..model.hybrid import Hybrid
 from .coder import CoderError
 from .contexts import ROLES, row_groups, side_classes
 from .grid import is_quantised
-from .stream import pack_arrays, pack_codes, read_arrays, read_codes
+from .stream import SIDE_KINDS, pack_arrays, pack_codes, read_arrays, read_codes
 
 FORMAT_VERSION = 2
 META_BOUND = 4_000_000  # bytes of tables and small tensors beyond the model's own small tensors
 _DELTA = struct.Struct("<d")
-_ROW_CLASS, _COLUMN_CLASS, _ROW_STEP, _COLUMN_STEP = (k * len(ROLES) for k in range(4))
+MAX_HEADER_BYTES = 1024
+_ROW_CLASS, _COLUMN_CLASS, _ROW_STEP, _COLUMN_STEP = (k * len(ROLES) for k in range(SIDE_KINDS))
 
 
 class ArtifactError(ValueError):
@@ -132,9 +133,9 @@ def load_packed(data: bytes, config: Config) -> PackedModel:
         sections = read_container(data, max_unpacked_bytes=bound)
         if "meta" in sections:
             sections |= read_container(sections.pop("meta"), max_unpacked_bytes=bound)
-        header = json.loads(sections.pop("header.json"))
+        header = _read_header(sections.pop("header.json"))
         return _load(sections, _checked_header(header, config), shapes, config)
-    except (ContainerError, CoderError, KeyError, struct.error, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ContainerError, CoderError, KeyError, struct.error) as error:
         reason = f"section {error} is missing." if isinstance(error, KeyError) else str(error)
         raise ArtifactError(f"the model file is not usable: {reason}") from error
 
@@ -200,6 +201,17 @@ def _read_coded(
     codes = read_codes(coded, list(matrices.values()), sides, groups)
     pairs = [(arrays[i + 2], arrays[i + 3]) for i in range(0, len(arrays), each)] if stepped else []
     return dict(zip(matrices, codes, strict=True)), dict(zip(matrices, pairs, strict=stepped))
+
+
+def _read_header(data: bytes) -> object:
+    if len(data) > MAX_HEADER_BYTES:
+        raise ArtifactError(
+            f"the model file's header.json has {len(data):,} bytes; at most {MAX_HEADER_BYTES:,} are read."
+        )
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, a number of thousands of digits, deep nesting
+        raise ArtifactError(f"the model file's header.json cannot be read: {error}") from error
 
 
 def _checked_header(header: object, config: Config) -> Mapping[str, object]:

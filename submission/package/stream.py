@@ -14,23 +14,25 @@ import torch
 from torch import Tensor
 
 from .coder import CoderError, Ints, decode, encode
-from .contexts import clamp_rare, predicted, raw_bits
+from .contexts import HIGHEST, LOWEST, ROLES, clamp_rare, predicted, raw_bits
 from .tables import Key, Tables, pack_tables, read_tables
 
 Sections = dict[str, bytes]
+SIDE_KINDS = 4  # classes and steps, of rows and of columns
+_SIDE, _CODES = (SIDE_KINDS * len(ROLES), 1), (len(ROLES), HIGHEST - LOWEST + 1)  # groups and classes of the tables
 
 
 def pack_arrays(arrays: Sequence[tuple[int, Tensor]]) -> tuple[bytes, bytes]:
-    """Tables and stream of small integer arrays, each under one distribution a group (0 to 255)."""
+    """Tables and stream of small integer arrays, each under one distribution a group (under SIDE_KINDS · roles)."""
     groups = np.concatenate([np.full(a.numel(), group) for group, a in arrays])
     values = np.concatenate([a.numpy().astype(np.int64).ravel() for _, a in arrays])
-    return _pack(values, groups, np.zeros_like(groups))
+    return _pack(values, groups, np.zeros_like(groups), _SIDE)
 
 
 def read_arrays(tables: bytes, stream: bytes, wanted: Sequence[tuple[int, int]]) -> list[Tensor]:
     """Arrays of (group, length) as ``pack_arrays`` packed them. Raises ``CoderError``."""
     groups = np.concatenate([np.full(length, group) for group, length in wanted])
-    values = _read(tables, stream, groups, np.zeros_like(groups))
+    values = _read(read_tables(tables, *_SIDE), stream, groups, np.zeros_like(groups))
     ends = np.cumsum([length for _, length in wanted])[:-1]
     return [torch.from_numpy(part.copy()) for part in np.split(values, ends)]
 
@@ -41,7 +43,7 @@ def pack_codes(codes: Sequence[Tensor], sides: Sequence[tuple[Tensor, Tensor]], 
     values = torch.cat([c.flatten() for c in codes]).long()
     classes = clamp_rare(classes, group)
     shift = raw_bits(classes)
-    tables, stream = _pack((values >> shift).numpy(), group.numpy(), classes.numpy())
+    tables, stream = _pack((values >> shift).numpy(), group.numpy(), classes.numpy(), _CODES)
     low = values & ((1 << shift) - 1)
     return {"tables": tables, "codes": stream, "raw": _pack_low(low.numpy(), shift.numpy())}
 
@@ -54,9 +56,9 @@ def read_codes(
 ) -> list[Tensor]:
     """The integers, int16 (R, C) each. Raises ``CoderError``."""
     classes, group = _contexts(sides, groups)
-    known = read_tables(sections["tables"]).row
-    classes = torch.from_numpy(_clamp_known(classes.numpy(), group.numpy(), known))
-    high = torch.from_numpy(_read(sections["tables"], sections["codes"], group.numpy(), classes.numpy()))
+    known = read_tables(sections["tables"], *_CODES)
+    classes = torch.from_numpy(_clamp_known(classes.numpy(), group.numpy(), known.row))
+    high = torch.from_numpy(_read(known, sections["codes"], group.numpy(), classes.numpy()))
     shift = raw_bits(classes)
     values = (high << shift) + torch.from_numpy(_read_low(sections["raw"], shift.numpy()))
     if values.numel() and int(values.abs().max()) > 32767:
@@ -71,7 +73,7 @@ def _contexts(sides: Sequence[tuple[Tensor, Tensor]], groups: Sequence[Tensor]) 
     return classes, group
 
 
-def _pack(values: Ints, groups: Ints, classes: Ints) -> tuple[bytes, bytes]:
+def _pack(values: Ints, groups: Ints, classes: Ints, contexts: tuple[int, int]) -> tuple[bytes, bytes]:
     kinds = groups * 256 + classes
     seen = np.bincount(kinds, minlength=256 * 256) > 0  # by counting: sorting 25 million keys takes seconds
     keys = np.flatnonzero(seen)
@@ -84,12 +86,11 @@ def _pack(values: Ints, groups: Ints, classes: Ints) -> tuple[bytes, bytes]:
         used = np.flatnonzero(row)
         tables[int(key) // 256, int(key) % 256] = (low + int(used[0]), row[used[0] : used[-1] + 1])
     packed = pack_tables(tables)
-    known = read_tables(packed)
+    known = read_tables(packed, *contexts)
     return packed, encode(values - known.offset, _rows(groups, classes, known), known.frequencies)
 
 
-def _read(tables: bytes, stream: bytes, groups: Ints, classes: Ints) -> Ints:
-    known = read_tables(tables)
+def _read(known: Tables, stream: bytes, groups: Ints, classes: Ints) -> Ints:
     symbols = decode(stream, _rows(groups, classes, known), known.frequencies)
     return symbols.astype(np.int64) + known.offset
 

@@ -20,6 +20,7 @@ _COUNT, _ENTRY = struct.Struct("<H"), struct.Struct("<BBhH")
 _EIGHTHS = (65536, 71468, 77936, 84990, 92682, 101070, 110218, 120194)  # round(2^16 · 2^(i/8))
 MAX_LEVEL = 8 * PRECISION + 1
 MAX_SYMBOL = 4096
+MAX_CELLS = 1 << 22  # tables · alphabet: what a file's few bytes can make a reader allocate
 
 Key = tuple[int, int]
 
@@ -44,19 +45,31 @@ def pack_tables(counts: Mapping[Key, tuple[int, Ints]]) -> bytes:
     return b"".join(head + levels)
 
 
-def read_tables(data: bytes) -> Tables:
-    """Parse and normalise. Raises ``CoderError``; nothing larger than the file's own promise is allocated before."""
+def read_tables(data: bytes, groups: int, classes: int) -> Tables:
+    """Parse and normalise tables of groups and classes under those numbers. Raises ``CoderError``.
+
+    Frequencies are a rectangle, so two tables of one symbol each can ask for thousands of columns: number of tables,
+    keys and the rectangle's size are checked before it is allocated (at most 32 MiB).
+    """
     (count,) = _COUNT.unpack_from(data) if len(data) >= 2 else (0,)
+    if count > groups * classes:
+        raise CoderError(f"{count:,} frequency tables; the format has {groups * classes:,} contexts.")
     at = _COUNT.size + count * _ENTRY.size
     if not count or len(data) < at:
         raise CoderError("the frequency tables are cut short.")
     entries = [_ENTRY.unpack_from(data, _COUNT.size + i * _ENTRY.size) for i in range(count)]
     if at + sum(length for *_, length in entries) != len(data):
         raise CoderError("the frequency tables' sizes do not add up.")
+    if len({(group, kind) for group, kind, *_ in entries}) != count:
+        raise CoderError("a frequency table stands twice.")
+    if any(group >= groups or kind >= classes for group, kind, *_ in entries):
+        raise CoderError("a frequency table is of no context that the format has.")
     if any(length == 0 or first < -MAX_SYMBOL or first + length > MAX_SYMBOL for *_, first, length in entries):
         raise CoderError("a frequency table leaves the range of symbols.")
     offset = min(first for *_, first, _ in entries)
     alphabet = max(first + length for *_, first, length in entries) - offset
+    if count * alphabet > MAX_CELLS:
+        raise CoderError(f"{count:,} frequency tables over {alphabet:,} symbols are more than an encoder writes.")
     frequencies = np.zeros((count, alphabet), np.int64)
     row: dict[Key, int] = {}
     for index, (group, kind, first, length) in enumerate(entries):
@@ -64,8 +77,6 @@ def read_tables(data: bytes) -> Tables:
         frequencies[index, first - offset : first - offset + length] = _normalise(levels)
         row[group, kind] = index
         at += length
-    if len(row) != count:
-        raise CoderError("a frequency table stands twice.")
     return Tables(row, offset, frequencies)
 
 

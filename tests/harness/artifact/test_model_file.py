@@ -2,8 +2,10 @@
 
 import os
 import pickle
+import tracemalloc
 
 import pytest
+from address_space import at_most_more
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -30,6 +32,34 @@ def test_any_file_is_a_model_or_a_broken_rule(tmp_path_factory, data):
 @settings(max_examples=200, deadline=None)
 def test_any_section_is_judged_without_an_exception(data):
     assert isinstance(executable_kind(data), str)
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        b"[" * 200_000,
+        b'{"version": ' + b"9" * 5_000 + b"}",
+        b"-" * 200_000 + b"1",
+        b"not " * 100_000 + b"a",
+        b"I" + b"9" * 5_000 + b"\n.",
+        b"\x80\x02L" + b"9" * 5_000 + b"L\n.",
+        b"import a" + b".a" * 300_000,
+        b"from a" + b" . \\\n a" * 90_000 + b" import b",
+    ],
+    ids=["nested", "digits", "signs", "words", "pickled digits", "pickled long", "dotted", "dotted with gaps"],
+)
+def test_nesting_long_numbers_and_long_names_end_in_a_judgement(section):
+    """A parser's quadratic memory would fill the referee's machine."""
+    tracemalloc.start()
+    with at_most_more(2048):
+        assert executable_kind(section) == ""
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 512 << 20
+
+
+def test_a_short_dotted_import_is_still_source():
+    assert executable_kind(b"import os.path as p\nfrom a.b.c import d\n" + b"x = a.b\n" * 300) == "Python source"
 
 
 @pytest.mark.parametrize("make", ["missing", "link", "fifo", "folder"])

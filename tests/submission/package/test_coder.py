@@ -1,5 +1,8 @@
 """The range coder and its tables: exact round trips, size at the entropy, damaged input refused."""
 
+import struct
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -17,7 +20,7 @@ from submission.package.tables import pack_tables, read_tables
 def test_any_symbols_under_any_tables_come_back(seed: int, count: int, contexts: int, alphabet: int) -> None:
     random = np.random.default_rng(seed)
     counts = {(0, c): (-3, random.integers(0, 50, alphabet) + (np.arange(alphabet) == 0)) for c in range(contexts)}
-    tables = read_tables(pack_tables(counts))
+    tables = read_tables(pack_tables(counts), 1, contexts)
     assert (tables.frequencies.sum(1) == TOTAL).all()
     context = random.integers(0, contexts, count)
     symbols = np.array([random.choice(np.flatnonzero(tables.frequencies[c])) for c in context])
@@ -50,7 +53,7 @@ def test_arrays_come_back() -> None:
 
 
 def test_every_truncation_and_flip_of_a_stream_is_refused_or_changes_symbols_only() -> None:
-    tables = read_tables(pack_tables({(0, 0): (0, np.array([5, 1, 1, 9]))}))
+    tables = read_tables(pack_tables({(0, 0): (0, np.array([5, 1, 1, 9]))}), 1, 1)
     context = np.zeros(300, np.int64)
     symbols = np.random.default_rng(0).choice(4, 300, p=[5 / 16, 1 / 16, 1 / 16, 9 / 16])
     data = encode(symbols, context, tables.frequencies)
@@ -69,9 +72,52 @@ def test_every_truncation_and_flip_of_a_stream_is_refused_or_changes_symbols_onl
 @given(st.binary(max_size=60))
 def test_arbitrary_bytes_as_tables_are_refused_or_sum_up(data: bytes) -> None:
     try:
-        assert (read_tables(data).frequencies.sum(1) == TOTAL).all()
+        assert (read_tables(data, 64, 64).frequencies.sum(1) == TOTAL).all()
     except CoderError:
         return
+
+
+ENTRIES = st.tuples(st.integers(0, 255), st.integers(0, 255), st.integers(-4096, 4095), st.integers(1, 3))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(ENTRIES, min_size=1, max_size=4), st.sampled_from([0, 3, 960, 1000, 3000, 65_000]), st.booleans())
+def test_no_well_formed_tables_take_much_memory(head: list[tuple[int, ...]], more: int, known: bool) -> None:
+    """Two tables far apart make every other one wide: what is allocated is measured, refused or read."""
+    entries = [(g % 16, k % 61, *rest) for g, k, *rest in head] if known else head
+    entries = entries + [(i // 61 % 256, i % 61, 0, 1) for i in range(more)]
+    data = struct.pack("<H", len(entries)) + b"".join(struct.pack("<BBhH", *entry) for entry in entries)
+    data += bytes([1]) * sum(length for *_, length in entries)
+    tracemalloc.start()
+    try:
+        assert (read_tables(data, 16, 61).frequencies.sum(1) == TOTAL).all()
+    except CoderError:
+        pass
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 100 << 20
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ([(0, 0, 0, 1)] * 2, "stands twice"),
+        ([(16, 0, 0, 1)], "no context"),
+        ([(0, 61, 0, 1)], "no context"),
+        ([(i // 61, i % 61, 4095 * (i % 2), 1) for i in range(976)], None),
+        ([(i // 61, i % 61, -4096 + 8191 * (i % 2), 1) for i in range(976)], "more than an encoder writes"),
+        ([(i // 61, i % 61, 0, 1) for i in range(977)], "977 frequency tables; the format has 976 contexts"),
+    ],
+)
+def test_tables_are_bounded_by_the_contexts_of_the_format(entries: list[tuple[int, ...]], message: str | None) -> None:
+    data = struct.pack("<H", len(entries)) + b"".join(struct.pack("<BBhH", *entry) for entry in entries)
+    data += bytes([1]) * len(entries)
+    if message is None:
+        assert read_tables(data, 16, 61).frequencies.shape == (976, 4096)
+        return
+    with pytest.raises(CoderError, match=message):
+        read_tables(data, 16, 61)
 
 
 def test_a_symbol_without_frequency_is_refused() -> None:

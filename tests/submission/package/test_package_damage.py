@@ -1,11 +1,14 @@
 """Damaged model files: every byte, every cut, and damage under a checksum that was made to fit again."""
 
 import dataclasses
+import functools
+import struct
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
+from address_space import at_most_more
 from small_models import lively_model, small_config
 
 from harness.protocol.container import ContainerError, read_container, write_container
@@ -19,6 +22,7 @@ HEAD = 53  # bytes before the body
 BOUND = 10**8
 
 
+@functools.cache
 def file_of(config: Config, trained: bool = False) -> bytes:
     torch.manual_seed(0)
     model = build_model(config) if trained else lively_model(config)
@@ -79,6 +83,27 @@ def test_every_flip_and_cut_of_a_file_of_the_smoke_size_is_refused() -> None:
     assert survivors(data) == []
 
 
+def hostile_headers() -> dict[str, bytes]:
+    """Texts that a JSON parser answers with other errors than its own."""
+    return {
+        "deep": b"[" * 900,
+        "deeper": b"[" * 200_000,
+        "digits": b'{"version": ' + b"9" * 900 + b"}",
+        "more digits": b'{"version": ' + b"9" * 5_000 + b"}",
+        "exponent": b'{"version": 1e999}',
+        "no UTF-8": b'{"version": "\xff"}',
+        "NaN": b'{"version": NaN}',
+        "long": b'{"coder": "' + b"x" * 100_000 + b'"}',
+    }
+
+
+def wide_tables(count: int) -> bytes:
+    """Tables of one symbol each, the first two at the ends of the range."""
+    first = (-4096, 4095, *[0] * (count - 2))
+    entries = [struct.pack("<BBhH", i // 256, i % 256, at, 1) for i, at in enumerate(first)]
+    return struct.pack("<H", count) + b"".join(entries) + bytes([1]) * count
+
+
 def resealed(config: Config, data: bytes, change: Callable[[dict[str, bytes]], None]) -> bytes:
     """The file with its sections changed and all checksums made to fit."""
     outer = read_container(data, max_unpacked_bytes=BOUND)
@@ -96,7 +121,8 @@ def test_damage_under_a_fitting_checksum_is_refused_or_gives_a_whole_model(small
     shapes = {name: p.shape for name, p in lively_model(config).named_parameters()}
     random = np.random.default_rng(5)
     outcomes = {"refused": 0, "read": 0}
-    for trial in range(120):
+    headers, tables = list(hostile_headers().values()), [wide_tables(n) for n in (40, 64, 900, 3000, 65535)]
+    for trial in range(150):
 
         def change(sections: dict[str, bytes], trial: int = trial) -> None:
             name = sorted(sections)[trial % len(sections)]
@@ -105,6 +131,11 @@ def test_damage_under_a_fitting_checksum_is_refused_or_gives_a_whole_model(small
                 return
             at = int(random.integers(len(section)))
             kind = int(random.integers(4))
+            if trial % 5 == 4:  # what random bytes do not hit: sections that are well formed and hostile
+                sections["header.json" if trial % 2 else "side.tables"] = (
+                    headers[trial // 10 % len(headers)] if trial % 2 else tables[trial // 10 % len(tables)]
+                )
+                return
             if kind == 0:
                 del section[at:]
             elif kind == 1:
@@ -113,8 +144,10 @@ def test_damage_under_a_fitting_checksum_is_refused_or_gives_a_whole_model(small
                 section[at] ^= 1 << int(random.integers(8))
             sections[name] = bytes(section)
 
+        broken = resealed(config, data, change)
         try:
-            weights = load_packed(resealed(config, data, change), config).weights()
+            with at_most_more(512):
+                weights = load_packed(broken, config).weights()
         except ArtifactError:
             outcomes["refused"] += 1
             continue
@@ -122,6 +155,24 @@ def test_damage_under_a_fitting_checksum_is_refused_or_gives_a_whole_model(small
         assert all(bool(torch.isfinite(w).all()) for w in weights.values())
         outcomes["read"] += 1
     assert min(outcomes.values()) > 0
+
+
+@pytest.mark.parametrize("kind", hostile_headers())
+def test_a_hostile_header_ends_in_one_sentence(small: tuple[bytes, Config], kind: str) -> None:
+    data, config = small
+    broken = resealed(config, data, lambda sections: sections.update({"header.json": hostile_headers()[kind]}))
+    with pytest.raises(ArtifactError) as caught:
+        load_packed(broken, config)
+    assert len(str(caught.value)) < 1200
+
+
+@pytest.mark.parametrize("name", ["side.tables", "tables"])
+def test_few_bytes_of_tables_do_not_take_gigabytes(name: str) -> None:
+    data = file_of(CONFIG)
+    for count in (3000, 65535):
+        broken = resealed(CONFIG, data, lambda s, count=count: s.update({name: wide_tables(count)}))
+        with at_most_more(128), pytest.raises(ArtifactError, match="frequency tables; the format has"):
+            load_packed(broken, CONFIG)
 
 
 def test_a_promise_of_a_huge_body_is_refused_before_it_is_unpacked(small: tuple[bytes, Config]) -> None:
