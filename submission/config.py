@@ -53,7 +53,11 @@ class Config:
     mamba3_d_state: int = _var("state width of a Mamba-3 head", low=2)
     mamba3_expand: int = _var("inner width of Mamba-3 over MODEL_DIM", low=1)
     mamba3_headdim: int = _var("width of a Mamba-3 head", low=1)
-    mamba3_chunk_size: int = _var("chunk of the scan; does not change results", unit="tokens", low=1)
+    mamba3_chunk_size: int = _var(
+        "chunk of the scan with MAMBA3_BACKEND=chunked; fused and release always take 64. Does not change results",
+        unit="tokens",
+        low=1,
+    )
     mamba3_rope_fraction: float = _var("part of the state that rotates", choices=(0.5, 1.0))
     mamba3_backend: str = _var("scan: auto, or one by name", choices=("auto", "chunked", "fused", "release"))
     document_reset: bool = _var("state and attention begin anew at each document start, in training and evaluation")
@@ -81,16 +85,23 @@ class Config:
     ema_decay: float = _var("decay of the averaged weights that are kept", low=0, high=0.99999)
     late_qat_threshold: float = _var("fake quantisation starts when the multiplier falls under this; 0 = never", low=0)
     # packaging
-    quant_bits: int = _var("bits of matrices", unit="bits", low=2, high=8)
-    quant_bits_embed: int = _var("bits of the embedding", unit="bits", low=2, high=8)
-    quant_bits_ssm_dynamics: int = _var("bits of the dd_dt and dd_A rows", unit="bits", low=2, high=8)
-    use_gptq: bool = _var("GPTQ with self-generated calibration; off: percentile search")
+    quant_bits: int = _var("bits of matrices in late QAT and, with QUANT_RD=0, in the file", unit="bits", low=2, high=8)
+    quant_bits_embed: int = _var(
+        "the same of the embedding; QUANT_RD=1 chooses by rate, so only QAT uses it", unit="bits", low=2, high=8
+    )
+    quant_bits_ssm_dynamics: int = _var(
+        "the same of the dd_dt and dd_A rows; QUANT_RD=1 chooses by rate, so only QAT uses it",
+        unit="bits",
+        low=2,
+        high=8,
+    )
+    use_gptq: bool = _var("with QUANT_RD=0: GPTQ on calibration text; off: percentile search. QUANT_RD=1 ignores it")
     gptq_num_seqs: int = _var("calibration sequences", low=1)
     gptq_seq_len: int = _var("length of a calibration sequence", unit="tokens", low=2)
     quant_rd: bool = _var("steps from measured sensitivity and rate; QUANT_BITS then bounds the mean of all weights")
     calibration_source: str = _var("tokens for calibration", choices=("self", "random", "train"))
     coder: str = _var("coder of the model file's integers", choices=("lzma", "range"))
-    use_lzma: bool = _var("compress the model file")
+    use_lzma: bool = _var("with CODER=lzma: compress the model file; CODER=range ignores it")
     # evaluation
     eval_seq_len: int = _var("window length in evaluation", unit="tokens", low=2)
     eval_mode: str = _var(

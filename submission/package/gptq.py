@@ -16,7 +16,8 @@ from .grid import qmax_of, quantise, row_scales
 
 BLOCK = 128
 DAMPING = 0.01
-QUANTILES = (0.999, 0.9995, 0.9999, 0.99999, 1.0)
+QUANTILES = (0.999, 0.9995, 0.9999, 0.99999, 1.0)  # clips that are tried where there is a Hessian
+PERCENTILES = (0.999, 0.9995, 0.9999, 0.99995, 0.99999, 0.999999, 1.0)  # … and where there is none
 MAX_DAMPING_STEPS = 12
 
 
@@ -38,16 +39,21 @@ class Factor:
         return weight
 
 
-def clipped_scales(weight: Tensor, bits: Tensor, column_weight: Tensor | None = None) -> Tensor:
+def clipped_scales(
+    weight: Tensor, bits: Tensor, quantiles: Sequence[float], column_weight: Tensor | None = None
+) -> Tensor:
     """Row scales from the clip quantile with the least squared rounding error, chosen row by row.
+
+    A quantile between two magnitudes is interpolated, as ``torch.quantile`` does: a row of 512 has no magnitude of its
+    own between its two largest, where all these quantiles but the last lie. The floor of a scale (``grid.row_scales``)
+    stays: rows whose largest magnitude is under 1 have no choice.
 
     column_weight: importance of each column (a Hessian's diagonal); ``None`` counts all columns alike.
     """
-    magnitude = weight.abs().float().sort(dim=1).values
+    clips = row_quantiles(weight.abs().float(), quantiles)
     best_error = torch.full((len(weight),), float("inf"), device=weight.device)
     best = row_scales(weight, bits)
-    for quantile in QUANTILES:
-        clip = magnitude[:, max(0, round(quantile * magnitude.shape[1]) - 1)]
+    for clip in clips:
         scales = row_scales(weight, bits, clip)
         error = (quantise(weight, scales, bits).float() * scales[:, None] - weight.float()).square()
         total = error.sum(1) if column_weight is None else error @ column_weight
@@ -57,10 +63,21 @@ def clipped_scales(weight: Tensor, bits: Tensor, column_weight: Tensor | None = 
     return best
 
 
+def row_quantiles(magnitude: Tensor, quantiles: Sequence[float]) -> Tensor:
+    """Each quantile of each row of (R, C), linear between neighbours: (quantiles, R)."""
+    columns = magnitude.shape[1]
+    place = torch.tensor(quantiles, dtype=torch.float64) * (columns - 1)
+    low = place.floor().long()
+    part = (place - low).float().to(magnitude.device)
+    ordered = magnitude.sort(dim=1).values
+    below, above = ordered[:, low], ordered[:, (low + 1).clamp(max=columns - 1)]
+    return torch.lerp(below, above, part.expand_as(below)).mT
+
+
 def percentile_quantise(weight: Tensor, bits: Tensor) -> tuple[Tensor, Tensor]:
     """Nearest rounding on the best clip: integers int16 (R, C) and scales (R,). Raises ``NotQuantisable``."""
     check_finite(weight)
-    scales = clipped_scales(weight, bits)
+    scales = clipped_scales(weight, bits, PERCENTILES)
     return quantise(weight, scales, bits).short(), scales
 
 
@@ -74,7 +91,7 @@ def gptq_quantise_all(
 ) -> list[tuple[Tensor, Tensor]]:
     """``gptq_quantise`` of matrices of one shape in one sweep: on a GPU a sweep costs its launches, not its sums."""
     check_finite(*weights, *hessians)
-    scales = [clipped_scales(w, b, h.diagonal()) for w, b, h in zip(weights, bits, hessians, strict=True)]
+    scales = [clipped_scales(w, b, QUANTILES, h.diagonal()) for w, b, h in zip(weights, bits, hessians, strict=True)]
     dead = torch.stack([h.diagonal() <= 0 for h in hessians])  # a dead input's weight never matters
     work = torch.stack(tuple(weights)).float().masked_fill(dead[:, None], 0.0)
     qmax = torch.stack([qmax_of(b) for b in bits]).to(work.device)
@@ -143,7 +160,9 @@ def factorise(hessian: Tensor) -> Factor:
             upper, info = torch.linalg.cholesky_ex(torch.cholesky_inverse(factor), upper=True)
             if int(info) == 0 and bool(torch.isfinite(upper).all()):
                 return Factor(order, upper.float())
-    raise NotQuantisable("a layer's Hessian stays singular under any damping; USE_GPTQ=0 packs without it.")
+    raise NotQuantisable(
+        "a layer's Hessian stays singular under any damping; QUANT_RD=0 with USE_GPTQ=0 packs without Hessians."
+    )
 
 
 def _permuted(matrices: Tensor, order: Tensor) -> Tensor:

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from submission.package.gptq import NotQuantisable, factorise, gptq_quantise, percentile_quantise, sweep
+from submission.package.gptq import (
+    PERCENTILES,
+    QUANTILES,
+    NotQuantisable,
+    factorise,
+    gptq_quantise,
+    percentile_quantise,
+    row_quantiles,
+    sweep,
+)
 from submission.package.grid import fake_quantise, qmax_of, row_scales
 
 
@@ -105,3 +114,58 @@ def test_nan_and_infinity_are_refused(value: float) -> None:
     hessian[0, 0] = value
     with pytest.raises(NotQuantisable, match="NaN or infinity"):
         gptq_quantise(weight, torch.full((24,), 6), hessian)
+
+
+def heavy_tailed(columns: int, rows: int = 48) -> np.ndarray:
+    """Student's t with three degrees of freedom: a few weights of each row are many times the others."""
+    return np.random.default_rng(columns).standard_t(3, (rows, columns))
+
+
+def squared_error(weight: np.ndarray, scales: np.ndarray, qmax: int) -> np.ndarray:
+    """Of nearest rounding, row by row, in float64."""
+    codes = np.clip(np.round(weight / scales[:, None]), -qmax, qmax)
+    return np.asarray(((codes * scales[:, None] - weight) ** 2).sum(1))
+
+
+@pytest.mark.parametrize("columns", [64, 128, 512, 1536])
+@pytest.mark.parametrize("quantiles", [QUANTILES, PERCENTILES])
+def test_every_clip_that_is_tried_is_another_one(columns: int, quantiles: tuple[float, ...]) -> None:
+    magnitude = torch.from_numpy(np.abs(heavy_tailed(columns))).float()
+    clips = row_quantiles(magnitude, quantiles)
+    assert bool((clips.diff(dim=0) > 0).all())
+    wanted = np.quantile(magnitude.double().numpy(), quantiles, axis=1)
+    np.testing.assert_allclose(clips.numpy(), wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("bits", "qmax"), [(4, 7), (6, 31), (8, 127)])
+@pytest.mark.parametrize("columns", [64, 512, 1536])
+def test_the_clip_is_never_worse_than_the_maximum_and_better_on_heavy_tails(columns: int, bits: int, qmax: int) -> None:
+    weight = heavy_tailed(columns)
+    widths = torch.full((len(weight),), bits)
+    largest = row_scales(torch.from_numpy(weight), widths).double().numpy()
+    _, scales = percentile_quantise(torch.from_numpy(weight), widths)
+    plain, clipped = squared_error(weight, largest, qmax), squared_error(weight, scales.double().numpy(), qmax)
+    assert (clipped <= plain * (1 + 1e-4)).all()
+    if bits < 8 and columns > 64:
+        assert clipped.sum() < 0.99 * plain.sum()
+        assert (scales.double().numpy() < largest).mean() > 0.3
+
+
+def test_gptq_weighs_the_clip_by_the_hessian() -> None:
+    """Where the outliers' input matters most, nothing is clipped; where it hardly matters, all rows are."""
+    weight = torch.randn(48, 512, generator=torch.Generator().manual_seed(0))
+    weight[:, 9] = 8
+    bits, kept = torch.full((len(weight),), 6), []
+    for importance in (1e4, 1e-4):
+        diagonal = torch.ones(512)
+        diagonal[9] = importance
+        _, scales = gptq_quantise(weight, bits, torch.diag(diagonal))
+        kept.append(float((scales == row_scales(weight, bits)).float().mean()))
+    assert kept[0] == 1
+    assert kept[1] == 0
+
+
+def test_a_hessian_that_no_damping_helps_names_settings_that_need_none() -> None:
+    weight, hessian = layer()
+    with pytest.raises(NotQuantisable, match="QUANT_RD=0 with USE_GPTQ=0 packs without Hessians"):
+        gptq_quantise(weight, torch.full((24,), 6), hessian - 100 * torch.eye(40))

@@ -10,11 +10,11 @@ import torch
 from small_models import lively_model, small_config
 
 from submission.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from submission.config import ConfigError
+from submission.config import Config, ConfigError
 from submission.model.hybrid import Hybrid
 from submission.package.fit import DoesNotFit
 from submission.package.gptq import NotQuantisable
-from submission.package.pack import Package, package, package_model
+from submission.package.pack import Package, calibrate, package, package_model
 from submission.package.packed import load_packed
 
 CONFIG = small_config(gptq_num_seqs=2, gptq_seq_len=16)
@@ -117,3 +117,20 @@ def test_the_file_and_the_report_are_written(tmp_path: Path, capsys: pytest.Capt
     assert all(ratio > 0 for ratio in report["error_over_plain_rounding"].values())
     model = load_checkpoint(tmp_path, BY_BITS)
     assert set(load_packed(data, BY_BITS).weights()) == {name for name, _ in model.named_parameters()}
+
+
+@pytest.mark.parametrize("rd", [True, False])
+def test_the_remedy_for_a_singular_hessian_packs(rd: bool) -> None:
+    config = dataclasses.replace(CONFIG, quant_rd=rd)
+    model = lively_model(config).float()
+
+    def made(chosen: Config) -> Package:
+        return package_model(model, chosen, 10**6, 7, lambda: torch.zeros(1), lambda part, text: None, bad)
+
+    bad = calibrate(model, config, 7, lambda: torch.zeros(1), lambda low, high, text: lambda part: None)
+    name = "blocks.1.mlp.fc.weight"
+    bad.hessians[name] -= 100 * torch.eye(len(bad.hessians[name]))
+    with pytest.raises(NotQuantisable, match="QUANT_RD=0 with USE_GPTQ=0"):
+        made(config)
+    remedied = dataclasses.replace(config, quant_rd=False, use_gptq=False)
+    assert load_packed(made(remedied).data, remedied).weights()
