@@ -42,7 +42,9 @@ def load_calibration(folder: Path, vocab_size: int) -> Tensor:
     except (OSError, KeyError, SafetensorError) as error:
         reason = f"{folder} holds no calibration tokens ({error}); train with CALIBRATION_SOURCE=train, or use self."
         raise CheckpointError(reason) from error
-    if tokens.dim() != 2 or not tokens.numel() or not 0 <= int(tokens.min()) <= int(tokens.max()) < vocab_size:
+    if not tokens.numel():
+        raise CheckpointError(f"{folder} holds a calibration table without a token; train again.")
+    if tokens.dim() != 2 or not 0 <= int(tokens.min()) <= int(tokens.max()) < vocab_size:
         raise CheckpointError(f"the calibration tokens in {folder} are no table of tokens under {vocab_size:,}.")
     return tokens
 

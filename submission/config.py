@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 import sys
 import tomllib
@@ -15,16 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from harness.protocol.environment import misspelt
+
 PRESETS = Path(__file__).parent / "presets"
+MANIFEST = Path(__file__).parent / "submission.toml"
 PRESET_OF_TRACK = {"smoke": "smoke"}
 DEFAULT_PRESET = "pr1890"
 BOS = 1  # the token that opens each document
 WEIGHT_ROLES = ("embedding", "mamba", "dynamics", "attention", "mlp", "small")
-PREFIXES = (
-    "TTT_", "QUANT_", "GPTQ_", "MUON_", "EVAL_", "MAMBA3_", "TRAIN_", "WARMDOWN_", "EMA_", "LATE_QAT_", "LOGIT_",
-    "QK_GAIN_", "TIED_EMBED_", "NUM_LAYERS", "NUM_ATTN", "MATRIX_LR", "SCALAR_LR", "EMBED_LR", "USE_GPTQ", "USE_LZMA",
-    "CALIBRATION_", "CODER", "DOCUMENT_",
-)  # fmt: skip
 
 
 class ConfigError(ValueError):
@@ -44,7 +41,7 @@ class Config:
     recipe: str = _var("name of the preset", choices=("smoke", "pr1890", "best"))
     # model
     vocab_size: int = _var("rows of the embedding", unit="tokens", low=2, high=65536)
-    num_layers: int = _var("blocks", low=1, high=64)
+    num_layers: int = _var("blocks", low=2, high=64)
     num_attn_layers: int = _var("attention blocks, spread evenly; the others are Mamba-3", low=0, high=63)
     model_dim: int = _var("residual width", low=16)
     num_heads: int = _var("query heads", low=1)
@@ -243,13 +240,10 @@ def _wanted(kind: type) -> str:
 
 
 def _unknown(environ: Mapping[str, str]) -> list[str]:
-    known = variables()
-    faults = []
-    for name in environ:
-        if name not in known and name.startswith(PREFIXES):
-            near = difflib.get_close_matches(name, known, n=1)
-            faults.append(f"unknown variable {name}" + (f"; did you mean {near[0]}?" if near else "."))
-    return faults
+    """As the referee does before a run: by the manifest's namespace, and by likeness to a known name."""
+    namespace = tuple(tomllib.loads(MANIFEST.read_text())["env"]["namespace"])
+    found = misspelt(environ, variables(), namespace)
+    return [f"unknown variable {n}" + (f"; did you mean {meant}?" if meant else ".") for n, meant in found.items()]
 
 
 def _out_of_range(config: Config) -> list[str]:
@@ -272,6 +266,10 @@ def _contradictions(c: Config) -> list[str]:
         (c.num_heads % c.num_kv_heads == 0, "NUM_KV_HEADS must divide NUM_HEADS."),
         (c.model_dim % (2 * c.num_heads) == 0, "MODEL_DIM must be an even multiple of NUM_HEADS."),
         (c.inner_dim % c.mamba3_headdim == 0, "MAMBA3_HEADDIM must divide MAMBA3_EXPAND · MODEL_DIM."),
+        (
+            c.rotation_angles > 0,
+            "MAMBA3_D_STATE times MAMBA3_ROPE_FRACTION must be at least 2: one angle rotates a pair.",
+        ),
         (c.train_batch_tokens % c.train_seq_len == 0, "TRAIN_SEQ_LEN must divide TRAIN_BATCH_TOKENS."),
         (c.eval_overlap < c.eval_seq_len, "EVAL_OVERLAP must be under EVAL_SEQ_LEN."),
         (_orders(c.eval_cache_orders) is not None, "EVAL_CACHE_ORDERS must be ascending numbers from 1 to 32."),

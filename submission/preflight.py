@@ -12,6 +12,7 @@ from .config import Config, ConfigError
 from .scan import fused, release
 
 OFFICIAL_TRACKS = ("10min_16mb", "non_record_16mb")
+GPU_BACKENDS = ("fused", "release")
 PROBE_BYTES = 1 << 16
 
 
@@ -22,6 +23,11 @@ class NotUsable(RuntimeError):
 def preflight(config: Config, device: torch.device, track: str, world_size: int) -> None:
     """All checks of training. Raises ``ConfigError`` or ``NotUsable``."""
     check_world_size(config, world_size)
+    if device.type != "cuda" and config.mamba3_backend in GPU_BACKENDS:
+        raise NotUsable(
+            f"MAMBA3_BACKEND={config.mamba3_backend} runs on a GPU alone, and track {track} has none: set "
+            "MAMBA3_BACKEND=auto or chunked."
+        )
     if device.type == "cuda":
         check_precision(device)
         check_kernels(config, track)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from typing import Literal
@@ -10,9 +9,9 @@ from typing import Literal
 import msgspec
 
 from harness.errors import UsageError
+from harness.protocol.environment import misspelt
 
 MANIFEST_FILE = "submission.toml"
-LIKELY, NEAR = 0.6, 0.88  # how alike a name must be to be suggested, and to be taken for a typing error (difflib)
 _MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 _RESERVED = frozenset(
@@ -84,13 +83,8 @@ def check_variables(manifest: Manifest, environ: Mapping[str, str]) -> None:
 
     Meant are names of its namespace, and names that differ from an accepted one by a letter or two.
     """
-    known = manifest.env.accept
-    hints = []
-    for name in sorted(set(environ) - set(known)):
-        own = bool(manifest.env.namespace) and name.startswith(manifest.env.namespace)
-        near = difflib.get_close_matches(name, known, n=1, cutoff=LIKELY if own else NEAR)
-        if near or own:
-            hints.append(f"{name} (did you mean {near[0]}?)" if near else name)
+    found = misspelt(environ, manifest.env.accept, manifest.env.namespace)
+    hints = [f"{name} (did you mean {meant}?)" if meant else name for name, meant in found.items()]
     if hints:
         raise UsageError(
             f"{manifest.name} knows no variable {', '.join(hints)}.",

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.protocol.channel import Channel
+
+LIKELY, NEAR = 0.6, 0.88  # how alike a name must be to be suggested, and to be taken for a typing error (difflib)
+
+
+def misspelt(environ: Mapping[str, str], known: Collection[str], namespace: tuple[str, ...]) -> dict[str, str]:
+    """Variables of ``environ`` that are not ``known`` and seem to be meant by it → the likeliest known name, or "".
+
+    Meant are names that begin with one of ``namespace``, and any name that differs from a known one by a letter or two.
+    """
+    meant = {}
+    for name in sorted(set(environ) - set(known)):
+        own = bool(namespace) and name.startswith(namespace)
+        near = difflib.get_close_matches(name, known, n=1, cutoff=LIKELY if own else NEAR)
+        if near or own:
+            meant[name] = near[0] if near else ""
+    return meant
 
 
 class NotInACell(RuntimeError):

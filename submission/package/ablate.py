@@ -2,12 +2,14 @@
 
     python -m submission.package.ablate SHARD CHECKPOINT --preset best --budget 15950000 --seeds 1337 42 2025
     python -m submission.package.ablate SHARD A B C --budget 150000 --only rd "rd, random tokens"
-    python -m submission.package.ablate SHARD A B C --without-qat D E F --budget 150000
+    python -m submission.package.ablate SHARD A B C --without-qat D E F --int6-qat G H I --budget 150000
 
 SHARD is a token shard (1,024 bytes of header, then uint16). The loss is that of the model without adaptation, over the
 first --windows windows, and in bpb where the shard's byte ledger lies beside it; "lost" is its difference to the same
 checkpoint's float weights. --without-qat: checkpoints of the same seeds that were trained with LATE_QAT_THRESHOLD=0;
-rows that name QAT use them. Runs on the GPU where one is. "s" is quantising and fitting: rows share their calibration.
+rows that name QAT use them. --int6-qat: checkpoints of the same seeds whose late QAT had QUANT_BITS=6; the other INT6
+rows use them, for a model of QUANT_BITS=8 (`best`) was trained for another grid. Runs on the GPU where one is. "s" is
+quantising and fitting: rows share their calibration.
 """
 
 from __future__ import annotations
@@ -139,12 +141,13 @@ def main(arguments: list[str] | None = None) -> int:
         size = bytes_per_token(chosen.shard, windows)
         cases = [open_case(folder, config, windows, size) for folder in chosen.checkpoints]
         without = [open_case(folder, config, windows, size) for folder in chosen.without_qat]
+        int6 = [open_case(folder, config, windows, size) for folder in chosen.int6_qat]
     except (ConfigError, CheckpointError, OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
     rows: list[Row] = []
     for name in chosen.only:
-        for case in without if name in WITHOUT_QAT else cases:
+        for case in without if name in WITHOUT_QAT else int6 or cases if ABLATIONS[name]["quant_bits"] == 6 else cases:
             for seed in chosen.seeds:
                 row = ablate(case, config, name, chosen.budget, seed, chosen.keep)
                 rows.append(row)
@@ -161,6 +164,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("shard", type=Path)
     parser.add_argument("checkpoints", type=Path, nargs="+")
     parser.add_argument("--without-qat", type=Path, nargs="+", default=[])
+    parser.add_argument("--int6-qat", type=Path, nargs="+", default=[], help="checkpoints for the INT6 rows")
     parser.add_argument("--preset", default="smoke", help="RECIPE of the checkpoints")
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="VARIABLE=VALUE", help="settings they were trained with"

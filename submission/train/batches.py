@@ -89,9 +89,22 @@ class Windows:
 
     def held_out(self, windows: int) -> Tensor:
         """The first windows of the held-out slice, int64 (at most ``windows``, length + 1); may be empty."""
-        count = min(windows, max(0, (len(self._held_out) - 1) // self._length))
-        rows = [self._held_out[i * self._length : (i + 1) * self._length + 1] for i in range(count)]
-        return torch.from_numpy(np.array(rows, dtype=np.int64).reshape(count, self._length + 1))
+        return self._first_held_out(windows, self._length, self._length + 1)
+
+    def calibration(self, count: int, length: int) -> Tensor:
+        """The first sequences of the held-out slice, int64 (at most ``count``, ``length``). Raises ``ShardError``."""
+        sequences = self._first_held_out(count, length, length)
+        if not len(sequences):
+            raise ShardError(
+                f"the held-out end of the train shards has {len(self._held_out):,} tokens: not one calibration "
+                f"sequence of {length:,}. Lower GPTQ_SEQ_LEN, or set CALIBRATION_SOURCE=self."
+            )
+        return sequences
+
+    def _first_held_out(self, count: int, step: int, width: int) -> Tensor:
+        count = min(count, max(0, (len(self._held_out) - (width - step)) // step))
+        rows = [self._held_out[i * step : i * step + width] for i in range(count)]
+        return torch.from_numpy(np.array(rows, dtype=np.int64).reshape(count, width))
 
     def _gather(self, chosen: npt.NDArray[np.int64]) -> Tensor:
         """Copy windows into one batch: widened on the way, no copy in between."""

@@ -67,12 +67,14 @@ def train(session: TrainSession, config: Config, device: torch.device) -> None:
     shards = [map_shard(shard, config.vocab_size) for shard in session.ready()]
     windows = Windows(shards, config.train_seq_len, session.seed)
     batches = windows.batches(config.train_batch_tokens // config.train_seq_len, session.rank, session.world_size)
+    kept = (
+        windows.calibration(config.gptq_num_seqs, config.gptq_seq_len) if config.calibration_source == "train" else None
+    )
     held_out = filled_up(windows.held_out(HELD_OUT_WINDOWS), HELD_OUT_WINDOWS).to(device)
     with telemetry.open(session.output_dir, session.rank):
         for line in run_steps(session, trainer, batches, held_out):
             telemetry.step(line)
     if session.rank == 0:
-        kept = windows.held_out(config.gptq_num_seqs)[:, :-1] if config.calibration_source == "train" else None
         save_checkpoint(session.output_dir, trainer.averaged_weights(), config, kept)
 
 

@@ -2,14 +2,18 @@
 
     python tests/bench/train_models.py DATASET_FOLDER OUT --seeds 1337 42 2025
     python tests/bench/train_models.py DATASET_FOLDER OUT --name wide --set MLP_MULT=4 --seeds 1337 42 2025
-    python tests/bench/train_models.py DATASET_FOLDER OUT --recipe best --set ITERATIONS=1150 --also-without-qat
+    python tests/bench/train_models.py DATASET_FOLDER OUT --recipe best --set ITERATIONS=1150 --also-without-qat \\
+        --also-qat-bits 6
 
 DATASET_FOLDER is a built data set (`harness data list` shows where). Checkpoints lie in OUT/NAME-SEED. The steps are
 those of the submission's own training phase; on a CPU a run of the same seed and threads leaves the same weights.
-With --also-without-qat the steps after late QAT has begun are taken a second time without it, into OUT/NAME-noqat-SEED.
+With --also-without-qat the steps after late QAT has begun are taken a second time without it, into OUT/NAME-noqat-SEED;
+with --also-qat-bits N with QUANT_BITS=N, into OUT/NAME-qatN-SEED: `best` has QUANT_BITS=8, so models that are to be
+packed at 6 bits need their own.
 """
 
 import argparse
+import dataclasses
 import os
 import time
 from collections.abc import Iterable
@@ -21,6 +25,7 @@ from harness.protocol.session import SHARD_HEADER_BYTES, ShardFile
 from submission.checkpoint import save_checkpoint
 from submission.config import Config, load_config
 from submission.train.batches import Windows, map_shard
+from submission.train.qat import QuantisedWeights
 from submission.train.schedule import Schedule
 from submission.train.trainer import Trainer
 
@@ -46,9 +51,10 @@ class Run:
         self.windows = open_windows(folder, config, seed)
         self.before_qat: tuple[int, list[torch.Tensor]] | None = None
 
-    def steps(self, name: str, first: int, qat: bool) -> None:
-        """Take the steps from ``first`` on."""
+    def steps(self, name: str, first: int, variant: Config) -> None:
+        """Take the steps from ``first`` on with the late QAT of ``variant``."""
         config, schedule = self.config, Schedule(self.config)
+        self.trainer.qat = QuantisedWeights(self.trainer.model, variant)
         each = config.train_batch_tokens // config.train_seq_len
         batches = self.windows.batches(each, 0, 1, first * each)
         began = time.monotonic()
@@ -56,10 +62,10 @@ class Run:
             multiplier = schedule.multiplier(step, 0.001 * step, 1e9)
             if step < first:
                 continue
-            quantised = multiplier < config.late_qat_threshold
-            if quantised and self.before_qat is None:
+            if multiplier < config.late_qat_threshold and self.before_qat is None:
                 self.before_qat = (step, [t.detach().clone() for t in self.trainer.moving()])
-            loss = self.trainer.step(next(batches), multiplier, schedule.momentum(step), quantised and qat)
+            quantised = multiplier < variant.late_qat_threshold
+            loss = self.trainer.step(next(batches), multiplier, schedule.momentum(step), quantised)
             if step % 40 == 0 or step == config.iterations - 1:
                 print(f"  {name}: step {step}, loss {float(loss):.3f}, {time.monotonic() - began:.0f} s", flush=True)
 
@@ -73,16 +79,22 @@ class Run:
                 tensor.copy_(value)
         return step
 
-    def save(self, out: Path) -> None:
+    def save(self, out: Path, variant: Config) -> None:
         """Write the averaged weights as a checkpoint."""
         out.mkdir(parents=True, exist_ok=True)
-        kept = self.windows.held_out(self.config.gptq_num_seqs)[:, :-1]
-        save_checkpoint(out, self.trainer.averaged_weights(), self.config, kept)
+        kept = self.windows.calibration(variant.gptq_num_seqs, variant.gptq_seq_len)
+        save_checkpoint(out, self.trainer.averaged_weights(), variant, kept)
 
 
 def settings(pairs: Iterable[str]) -> dict[str, str]:
     """VARIABLE=VALUE words as an environment."""
     return dict(pair.split("=", 1) for pair in pairs)
+
+
+def variants(config: Config, without_qat: bool, bits: int | None) -> dict[str, Config]:
+    """The configurations of the further checkpoints, by the part of their names."""
+    out = {"noqat": dataclasses.replace(config, late_qat_threshold=0.0)} if without_qat else {}
+    return out if bits is None else out | {f"qat{bits}": dataclasses.replace(config, quant_bits=bits)}
 
 
 def main() -> None:
@@ -94,16 +106,20 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1337])
     parser.add_argument("--set", nargs="+", default=[], metavar="VARIABLE=VALUE")
     parser.add_argument("--also-without-qat", action="store_true", help="a second checkpoint a seed, without late QAT")
+    parser.add_argument(
+        "--also-qat-bits", type=int, metavar="BITS", help="a further one, with late QAT of so many bits"
+    )
     chosen = parser.parse_args()
     torch.use_deterministic_algorithms(not torch.cuda.is_available())
     config = load_config(settings(chosen.set) | {"RECIPE": chosen.recipe}, chosen.recipe)
     for seed in chosen.seeds:
         run = Run(chosen.dataset, config, seed)
-        run.steps(f"{chosen.name}-{seed}", 0, True)
-        run.save(chosen.out / f"{chosen.name}-{seed}")
-        if chosen.also_without_qat:
-            run.steps(f"{chosen.name}-noqat-{seed}", run.back_to_qat(), False)
-            run.save(chosen.out / f"{chosen.name}-noqat-{seed}")
+        run.steps(f"{chosen.name}-{seed}", 0, config)
+        run.save(chosen.out / f"{chosen.name}-{seed}", config)
+        for kind, variant in variants(config, chosen.also_without_qat, chosen.also_qat_bits).items():
+            name = f"{chosen.name}-{kind}-{seed}"
+            run.steps(name, run.back_to_qat(), variant)
+            run.save(chosen.out / name, variant)
 
 
 if __name__ == "__main__":

@@ -91,3 +91,11 @@ def test_a_full_disk_is_told(tmp_path, monkeypatch):
         monkeypatch.setattr(checks.tempfile, "NamedTemporaryFile", lambda **_: file)
         with pytest.raises(NotUsable, match="No space left on device"):
             check_kernel_cache()
+
+
+@pytest.mark.parametrize("backend", ["fused", "release"])
+def test_a_back_end_of_the_gpu_is_refused_on_a_cpu_track(backend):
+    with pytest.raises(NotUsable, match=f"MAMBA3_BACKEND={backend} runs on a GPU alone, .* smoke has none: set .*auto"):
+        preflight(small_config(mamba3_backend=backend), CPU, "smoke", 1)
+    for other in ("auto", "chunked"):
+        preflight(small_config(mamba3_backend=other), CPU, "smoke", 1)

@@ -43,6 +43,29 @@ def test_ablations_are_measured_and_summed_up(smoke: Path, capsys: pytest.Captur
     assert ablate.main([shard, str(smoke / "none"), "--budget", "1"]) == 2
 
 
+def test_int6_rows_use_the_models_whose_qat_was_for_six_bits(smoke: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    others = {name: smoke / name for name in ("qat6", "noqat")}
+    for folder in others.values():
+        folder.mkdir()
+        save_checkpoint(folder, dict(build_model(SMOKE).named_parameters()), SMOKE)
+    only = ["--only", "INT6, percentile search", "INT6, trained without QAT", "INT8, LZMA", "--windows", "1", "--json"]
+    command = [
+        str(smoke / "shard_val_0.bin"),
+        str(smoke),
+        "--budget",
+        "1",
+        "--set",
+        "GPTQ_NUM_SEQS=1",
+        "GPTQ_SEQ_LEN=4",
+    ]
+    extra = ["--without-qat", str(others["noqat"]), "--int6-qat", str(others["qat6"])]
+    used = []
+    for more in (extra, extra[:2]):
+        assert ablate.main([*command, *more, *only]) == 0
+        used.append([json.loads(line)["model"] for line in capsys.readouterr().out.splitlines()])
+    assert used == [["qat6", "noqat", smoke.name], [smoke.name, "noqat", smoke.name]]
+
+
 def test_rows_of_qat_and_pruning_take_their_own_models_and_budgets(
     smoke: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
