@@ -10,6 +10,7 @@ from pathlib import Path
 
 import harness
 from harness.phases.context import RunContext
+from harness.phases.manifest import accepted_variables
 from harness.sandbox.cell import Cell
 from harness.sandbox.policy import SandboxPolicy
 from harness.sandbox.spec import CellSpec
@@ -79,8 +80,7 @@ def gpu_devices() -> tuple[Path, ...]:
 def _environment(context: RunContext, phase: str, limit_s: float, ranks: int) -> dict[str, str]:
     track = context.track
     threads = str(max(1, track.hardware.cpu_cores // ranks))
-    accepted = {name: context.environ[name] for name in context.sealed.manifest.env.accept if name in context.environ}
-    return accepted | {
+    return accepted_variables(context.sealed.manifest, context.environ) | {
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
         "TORCHINDUCTOR_COMPILE_THREADS": threads,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
 
-from harness.errors import UsageError
+from harness.errors import RuleBroken, UsageError
 from harness.protocol.environment import misspelt
 
 MANIFEST_FILE = "submission.toml"
+MAX_SETTINGS_BYTES = 4096  # a configuration of 80 variables takes a third of it; model data would need far more
 _MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 _RESERVED = frozenset(
@@ -78,11 +80,36 @@ def read_manifest(files: Mapping[str, bytes], where: str) -> Manifest:
     return manifest
 
 
+def accepted_variables(manifest: Manifest, environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables of ``environ`` that reach the submission, in every phase.
+
+    Raises ``RuleBroken`` A3-NO-UNCOUNTED-CODE where they hold more than settings: what evaluation needs is in the
+    counted files, and no cap sees a variable.
+    """
+    found = {name: environ[name] for name in manifest.env.accept if name in environ}
+    if (size := settings_bytes(found)) > MAX_SETTINGS_BYTES:
+        largest = max(found, key=lambda name: len(os.fsencode(found[name])))
+        raise RuleBroken(
+            "A3-NO-UNCOUNTED-CODE",
+            f"the variables that {manifest.name} accepts hold {size:,} bytes, names and values; {MAX_SETTINGS_BYTES:,} "
+            f"at most. The largest is {largest}.",
+            remedy="Keep data in the model file, and settings in the submission's own files.",
+        )
+    return found
+
+
+def settings_bytes(variables: Mapping[str, str]) -> int:
+    """Names and values together."""
+    return sum(len(os.fsencode(name)) + len(os.fsencode(value)) for name, value in variables.items())
+
+
 def check_variables(manifest: Manifest, environ: Mapping[str, str]) -> None:
     """Refuse variables that the submission does not know but seems to be meant by. Raises ``UsageError`` naming each.
 
-    Meant are names of its namespace, and names that differ from an accepted one by a letter or two.
+    Meant are names of its namespace, and names that differ from an accepted one by a letter or two. Raises
+    ``RuleBroken`` for accepted ones that hold too much.
     """
+    accepted_variables(manifest, environ)
     found = misspelt(environ, manifest.env.accept, manifest.env.namespace)
     hints = [f"{name} (did you mean {meant}?)" if meant else name for name, meant in found.items()]
     if hints:

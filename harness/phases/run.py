@@ -30,7 +30,7 @@ from harness.phases.context import RunContext
 from harness.phases.describe import describe
 from harness.phases.evaluate import compile_once, evaluate
 from harness.phases.machine import describe_machine, gpu_names
-from harness.phases.manifest import check_variables
+from harness.phases.manifest import accepted_variables, check_variables
 from harness.phases.package import package
 from harness.phases.reserve import run_gpus
 from harness.phases.seal import seal_submission
@@ -140,7 +140,6 @@ def _train(described: Described, dataset: Dataset, intent_digest: str) -> list[t
     context = described.context
     curve = train(context, dataset.train_shards)
     if intent_digest:
-        accepted = context.sealed.manifest.env.accept
         trained = Trained(
             track=context.track.name,
             track_digest=context.track.digest,
@@ -153,7 +152,7 @@ def _train(described: Described, dataset: Dataset, intent_digest: str) -> list[t
             config=described.config,
             parameters=described.parameters,
             started_at=described.started_at,
-            environ={name: value for name, value in context.environ.items() if name in accepted},
+            environ=accepted_variables(context.sealed.manifest, context.environ),
             machine=describe_machine(),
             checkpoint=checkpoint_digests(context),
             loss_curve=curve,

@@ -9,6 +9,7 @@ from harness.artifact.count import judge_sizes
 from harness.clock.readings import A1_TRAIN_CLOCK, A2_EVAL_CLOCK, read_clock
 from harness.config.tracks import Hardware
 from harness.phases.context import RunContext
+from harness.phases.manifest import accepted_variables, settings_bytes
 from harness.record.predicate import AuditResult, BudgetEntry, Score, Sizes, SpanEntry
 from harness.rules import Finding, Verdict, rule
 from harness.sandbox.cell import IN_FORCE
@@ -118,6 +119,8 @@ def _closure_finding(context: RunContext) -> Finding:
     text = "evaluation ran from code.bundle and model.bin alone"
     if context.compile_cache_dir.is_dir():
         text += ", and a compile cache made from these two before any token was seen"
+    if settings := accepted_variables(context.sealed.manifest, context.environ):
+        text += f"; {settings_bytes(settings):,} bytes of variables were set: {', '.join(sorted(settings))}"
     return Finding("A3-NO-UNCOUNTED-CODE", Verdict.PASS, f"{text}.")
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from harness.errors import UsageError
+
 
 @dataclass(frozen=True)
 class SandboxPolicy:
@@ -68,6 +70,7 @@ _HARDWARE = (  # what CUDA, NCCL and Gloo look up about GPUs, links and interfac
 )
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _PATH = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/cuda/bin")
+_MAX_INHERITED = 4096  # characters: paths and names, no data
 _INHERITED = ("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CUDA_HOME", "TZ")
 _FABRIC = {  # multicast on the GPUs' links is off unless the user asks for it: a program that uses it can harm others
     "NCCL_NVLS_ENABLE": "0",
@@ -122,12 +125,21 @@ def _library_folders() -> tuple[str, ...]:
 
 
 def cell_environment(home: Path, gpus: bool) -> dict[str, str]:
-    """The variables that every cell has; nothing else of the referee's own environment reaches it."""
+    """The variables that every cell has; nothing else of the referee's own environment reaches it.
+
+    Raises ``UsageError`` for an inherited one that is too long to be what its name says.
+    """
     path = os.pathsep.join(
         (str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin", "/usr/local/cuda/bin")
     )
     kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     kept |= {name: os.environ.get(name, value) for name, value in _FABRIC.items()} if gpus else {}
+    for name, value in kept.items():
+        if len(value) > _MAX_INHERITED:
+            raise UsageError(
+                f"the environment variable {name} is {len(value):,} characters long; {_MAX_INHERITED:,} at most.",
+                remedy=f"Shorten or unset {name}: a cell inherits it.",
+            )
     # only a rank may start CUDA, but its compiler's child processes, too, ask whether there is a GPU
     kept |= {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"} if gpus else {}
     return kept | {"PATH": path, "HOME": str(home), "TMPDIR": str(home), "LANG": "C.UTF-8"}

@@ -52,6 +52,7 @@ class Case:
 
     limits: of the track, for the cheat that overruns them; its twin has the zoo's ordinary ones, which no busy machine
     overruns, or ``twin_limits``
+    environ: animal -> variables that its user sets beyond the usual
     """
 
     path: Path
@@ -61,6 +62,7 @@ class Case:
     twin_limits: dict[str, float]
     by_refusal: bool
     text: str
+    environ: dict[str, dict[str, str]]
 
     @classmethod
     def read(cls, path: Path) -> "Case":
@@ -73,6 +75,7 @@ class Case:
             names.get("TWIN_LIMITS", {}),
             names.get("BY_REFUSAL", False),
             names["__doc__"].splitlines()[0],
+            names.get("ENVIRON", {}),
         )
 
 
@@ -109,6 +112,7 @@ def meet(case: Case, animal: str, folder: Path) -> Met:
     run_dir = folder / "run"
     run_dir.mkdir()
     environ = {"ZOO_DATA": str(data), "ZOO_SHARED": str(folder / "shared"), "ZOO_KEYS": str(folder / "keys")}
+    environ |= case.environ.get(animal, {})
     (folder / "shared").mkdir()
     met = Met()
     context = None

@@ -68,12 +68,12 @@ def use_house(house: Path, set_attribute, set_variable) -> None:
         set_variable(f"GOLF_{name}_DIR", str(house / name.lower()))
 
 
-def run_tiny(house: Path, seed: int = 1) -> submit.RunOutcome:
+def run_tiny(house: Path, seed: int = 1, environ: dict[str, str] | None = None) -> submit.RunOutcome:
     return submit.submit_run(
         submission_dir=house / "mini",
         track_name="smoke",
         seed=seed,
-        environ={},
+        environ=environ or {},
         records_dir=house / "records",
         progress=Silent(),
     )

@@ -36,7 +36,7 @@ def test_every_later_cell_reads_what_the_compiling_cell_left(tmp_path: Path, mon
     assert nothing in entry.read_text()
     entry.write_text(entry.read_text().replace(nothing, nothing + WARM_UP))
     manifest.write_text(manifest.read_text().replace("\n[entry]", 'compile_cache = "always"\n\n[entry]'))
-    record = tiny_run.run_tiny(house).record
+    record = tiny_run.run_tiny(house, environ={"BIGRAM_WEIGHT": "0.7", "HOME": "/root"}).record
     logs = next((house / "runs").glob("*/logs"))
     assert "CACHE: stage final\n" in (logs / "compile.log").read_text()
     can_write = not record.isolation["landlock"].startswith("in force")
@@ -47,6 +47,7 @@ def test_every_later_cell_reads_what_the_compiling_cell_left(tmp_path: Path, mon
     assert next(s.budget for s in record.spans if s.name == "warmup compile") == ""
     (found,) = [f for f in record.findings if f.rule == "A3-NO-UNCOUNTED-CODE"]
     assert "a compile cache made from these two" in found.message
+    assert "16 bytes of variables were set: BIGRAM_WEIGHT" in found.message
 
 
 def test_another_word_is_refused() -> None:
