@@ -10,10 +10,11 @@ import contextlib
 import os
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 TERM_ALL = b"TERM"  # the referee's word to the first process of a cell
-_PATIENCE_S = 30.0  # as in ``supervised``
+STOP_LIMIT_S = 30.0  # for the last thread to stop: one that waits in a driver answers no signal meanwhile
+GONE_LIMIT_S = 120.0  # from then on, for the kernel to take back what the processes held: seconds for many gigabytes
 _STATE, _PARENT, _FLAGS, _THREADS = 0, 1, 6, 17  # among the fields of /proc/PID/stat that follow the name
 _DEAD = (b"Z", b"X")
 _EXITING = 0x4  # PF_EXITING: inside the kernel's exit, from which no thread returns to its program
@@ -86,6 +87,16 @@ class StopWatch:
 
     stopped_ns: int = 0
     _since_ns: int = 0
+    _begun_ns: int = field(default_factory=time.monotonic_ns)
+
+    def over(self) -> bool:
+        """Whether to wait no longer.
+
+        What can still run has had its time; what can't is given much more, for it does no harm and a large memory is
+        slow to go.
+        """
+        since_ns, limit_s = (self._since_ns, GONE_LIMIT_S) if self._since_ns else (self._begun_ns, STOP_LIMIT_S)
+        return time.monotonic_ns() > since_ns + limit_s * 1e9
 
     def look(self, pids: list[int]) -> None:
         """Look at all processes that are left."""
@@ -99,7 +110,7 @@ class StopWatch:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a kill went: what is left after the wait for it, and times (monotonic, ns).
+    """How a kill went: what can still run after the wait for it, and times (monotonic, ns).
 
     stopped_ns: from then on no thread ran an instruction of its program; not before the end where that is not known
     ended_ns:   all was dead and reaped, or the wait was given up
@@ -110,6 +121,11 @@ class Ending:
     ended_ns: int
 
     @classmethod
+    def given_up(cls, left: list[int], watch: StopWatch) -> Ending:
+        """The wait was too long; of the processes that are ``left``, those survive that can still run."""
+        return cls.now(sum(can_run([pid]) for pid in left), watch)
+
+    @classmethod
     def now(cls, survivors: int, watch: StopWatch) -> Ending:
         """It is over, or given up; what was not seen to stop before stopped now."""
         ended_ns = time.monotonic_ns()
@@ -117,15 +133,14 @@ class Ending:
 
 
 def kill_tree(root: int) -> Ending:
-    """Kill every descendant of ``root``, and give up after half a minute."""
-    until = time.monotonic() + _PATIENCE_S
+    """Kill every descendant of ``root``; give up when some go on running, or are not gone, for far too long."""
     watch = StopWatch()
     while alive := descendants(root):
-        if time.monotonic() > until:
-            return Ending.now(len(alive), watch)
         signal_all(alive, signal.SIGSTOP)
         alive = descendants(root)
         signal_all(alive, signal.SIGKILL)
         watch.look(alive)
+        if watch.over():
+            return Ending.given_up(alive, watch)
         time.sleep(0.001)
     return Ending.now(0, watch)

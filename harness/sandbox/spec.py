@@ -37,7 +37,7 @@ class KillReport:
     takes a while longer to give its memory back.
 
     overshoot_ns: until the last process was dead and reaped
-    survivors:    processes still alive when the referee gave up waiting; 0 is the only good number
+    survivors:    processes that could still run when the referee gave up waiting; 0 is the only good number
     method:       "PID namespace", or "subreaper and /proc walk"
     stopped_ns:   until no thread could run an instruction of its program any more; ``None`` in what was written before
                   this was measured

@@ -13,7 +13,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from harness.sandbox.processes import (
     signal_all,
 )
 
-DEATH_LIMIT_S = 30.0  # the driver tears down the contexts of eight GPUs one after the other
+SUPERVISOR_LIMIT_S = 30.0
 _LOOK_EVERY_MS = 1
 _LAUNCHER = Path(__file__).resolve().with_name("launcher.py")
 _MESSAGE_BYTES = 65536
@@ -110,7 +109,7 @@ class Supervised:
         ending = self._await_first() if self.namespaced else kill_tree(self.pid)
         self._cut_lifeline()
         try:
-            self._process.wait(DEATH_LIMIT_S)
+            self._process.wait(SUPERVISOR_LIMIT_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -128,36 +127,37 @@ class Supervised:
     def _await_first(self) -> Ending:
         """Wait for the first process; the kernel lets it end only after all others of its namespace are reaped.
 
-        A process that holds a GPU takes long to be reaped: the driver tears its context down inside its exit. So the
-        stop is looked for meanwhile.
+        A process that holds a GPU or much memory takes long to be reaped: inside its exit the driver tears its context
+        down, and the kernel takes back page after page. So the stop is looked for meanwhile.
         """
         poll = select.poll()
         poll.register(self._first_fd, select.POLLIN)
-        until = time.monotonic() + DEATH_LIMIT_S
         watch = StopWatch()
         while not poll.poll(_LOOK_EVERY_MS):
             left = descendants(self.pid)
-            if time.monotonic() > until:
-                return Ending.now(len(left), watch)
             watch.look(left)
+            if watch.over():
+                return Ending.given_up(left, watch)
         return Ending.now(0, watch)
 
     def _kill_strays(self, ending: Ending) -> Ending:
         """Without a namespace a cell can kill its supervisor; what it left then comes to the referee as a child."""
-        until = time.monotonic() + DEATH_LIMIT_S
+        watch = StopWatch()
         while strays := [
             pid
             for pid in children_of_all().get(os.getpid(), ())
             if pid not in self._older_children and pid not in self._launchers
         ]:
-            if time.monotonic() > until:
-                return Ending.now(ending.survivors + len(strays), StopWatch())
+            if watch.over():
+                left = Ending.given_up(strays, watch)
+                return Ending.now(ending.survivors + left.survivors, StopWatch())
             for pid in strays:
                 kill_tree(pid)
             signal_all(strays, signal.SIGKILL)
             for pid in strays:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)
+            watch.look(strays)
             ending = Ending.now(ending.survivors, StopWatch())
         return ending
 

@@ -13,6 +13,7 @@ from cells import WAYS, running, spec, wait_for
 
 from harness.errors import RuleBroken
 from harness.sandbox import cell as cell_module
+from harness.sandbox import processes
 from harness.sandbox.cell import Cell
 from harness.sandbox.processes import descendants
 
@@ -107,6 +108,43 @@ def test_a_phase_that_is_over_gets_no_grace(namespaced: bool, tmp_path: Path):
         cell.stop()
         wait_for(lambda: not alive(mark))
     assert "one more" not in (tmp_path / "log").read_text()
+
+
+HOLDS_A_NAMESPACE = """
+import ctypes, os, sys, time
+NEWUSER, NEWPID = 0x10000000, 0x20000000
+if ctypes.CDLL(None, use_errno=True).setns(os.pidfd_open(int(sys.argv[1])), NEWUSER | NEWPID):
+    sys.exit(os.strerror(ctypes.get_errno()))
+child = os.fork()
+if child == 0:
+    time.sleep(600)
+print("inside", flush=True)
+os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+time.sleep(1)
+os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.rule("S2-NO-SURVIVORS")
+def test_an_end_that_is_slow_in_the_kernel_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The kernel holds the first process in its exit while a dead process of the namespace is not reaped.
+
+    So does a large memory, or a driver; here somebody outside holds a process for a while.
+    """
+    monkeypatch.setattr(processes, "STOP_LIMIT_S", 0.3)
+    program, mark = marked("sleep()")
+    with running(program, tmp_path / "log") as cell:
+        if not cell.layers["hard_kill"].startswith("in force: PID namespace"):
+            pytest.skip("no PID namespace here")
+        (rank,) = wait_for(lambda: alive(mark))
+        command = [sys.executable, "-I", "-S", "-c", HOLDS_A_NAMESPACE, str(rank)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+            assert holder.stdout.readline() == "inside\n"
+            report = cell.kill("the phase is over")
+            assert descendants(cell._supervised.pid) == []
+        assert alive(mark) == []
+        assert report.survivors == 0
+        assert report.stopped_ns < report.overshoot_ns
 
 
 @pytest.mark.parametrize("name", ["a daemon", "deaf to TERM", "forked twice, parent gone"])

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from cells import wait_for
 
-from harness.sandbox.processes import Ending, StopWatch, can_run, descendants
+from harness.sandbox import processes
+from harness.sandbox.processes import Ending, StopWatch, can_run, descendants, kill_tree
 
 SLEEPS = "import time; time.sleep(600)"
 FIRST_THREAD_ENDS = """
@@ -87,3 +88,30 @@ def test_where_something_survives_nothing_counts_as_stopped_earlier(sleeper: sub
     watch.look([sleeper.pid])
     ending = Ending.now(1, watch)
     assert watch.stopped_ns < ending.stopped_ns == ending.ended_ns
+
+
+@pytest.mark.rule("S2-NO-SURVIVORS")
+def test_what_can_run_no_more_is_waited_for_and_is_no_survivor(
+    sleeper: subprocess.Popen, monkeypatch: pytest.MonkeyPatch
+):
+    """A process whose memory is slow to go stays in the kernel's exit: here one that is seen again and again."""
+    kill_unreaped(sleeper)
+    looks = iter([[sleeper.pid]] * 20)
+    monkeypatch.setattr(processes, "STOP_LIMIT_S", 0.0)
+    monkeypatch.setattr(processes, "descendants", lambda _: next(looks, []))
+    ending = kill_tree(os.getpid())
+    assert ending.survivors == 0
+    assert next(looks, None) is None, "it was not waited for"
+    monkeypatch.setattr(processes, "GONE_LIMIT_S", 0.0)
+    monkeypatch.setattr(processes, "descendants", lambda _: [sleeper.pid])
+    assert kill_tree(os.getpid()).survivors == 0, "it was waited for without end"
+
+
+@pytest.mark.rule("S2-NO-SURVIVORS")
+def test_what_goes_on_running_is_a_survivor(sleeper: subprocess.Popen, monkeypatch: pytest.MonkeyPatch):
+    with start(SLEEPS) as other:
+        kill_unreaped(other)
+        monkeypatch.setattr(processes, "STOP_LIMIT_S", 0.0)
+        monkeypatch.setattr(processes, "descendants", lambda _: [sleeper.pid, other.pid])
+        monkeypatch.setattr(processes, "signal_all", lambda *_: None)
+        assert kill_tree(os.getpid()).survivors == 1
