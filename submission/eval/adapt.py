@@ -42,7 +42,7 @@ class Adapter:
         }  # fmt: skip
         frozen = frozenset(filter(None, (role.strip() for role in config.ttt_freeze.split(","))))
         by_name = rates(model, multipliers, frozen, config.ttt_from_block)
-        model.fixed_inputs = config.ttt_from_block > 0
+        model.first_learning_block = config.ttt_from_block
         self._rates = {n: r for n, r in by_name.items() if isinstance(r, Tensor) or r > 0}
         parameters = dict(model.named_parameters())
         self.parameters = {name: parameters[name] for name in self._rates}

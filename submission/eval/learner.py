@@ -25,7 +25,7 @@ class Learner:
     @property
     def reuses_scoring(self) -> bool:
         """Whether the first step takes the whole chunk as it was scored, with the weights that scored it."""
-        return not self.reader.carries and self.config.ttt_batch_windows == 0 and not self.adapter.averages
+        return not self.reader.carries and self.reader.batch == 0 and not self.adapter.averages
 
     def learn(self, lesson: Lesson, epochs: int, rate: float, reading: Reading | None) -> Tensor:
         """All steps of one chunk. Bool (), on the device: whether they stand; undone if a probe became much worse.
@@ -36,7 +36,7 @@ class Learner:
         adapter.begin_chunk()
         snapshot = adapter.snapshot()
         per_step = reader.step_windows(len(lesson))
-        probe = lesson[: per_step if self.config.ttt_batch_windows else reader.ranks.size]
+        probe = lesson[: per_step if reader.batch else reader.ranks.size]
         before = self._loss(probe)
         kept = reading.hidden if reading else []
         for _ in range(epochs):

@@ -21,6 +21,7 @@ from ..model.hybrid import Hybrid
 from .adapt import Adapter, learning_rate
 from .cache import Candidates, SuccessorCache, Used
 from .calibration import Calibration
+from .fallback import sound_rows
 from .learner import Learner
 from .pace import Pace, Plan, plans
 from .ranks import Order, Ranks
@@ -54,7 +55,8 @@ class HybridPredictor:
         self.reader = Reader(model, config, self.ranks, compiled=self._on_gpu if compiled is None else compiled)
         self.learner: Learner | None = None
         if self._final and config.ttt_epochs > 0:
-            self.learner = Learner(Adapter(model, config), self.reader, config)
+            adapter = Adapter(model, config)
+            self.learner = Learner(adapter, self.reader, config) if adapter.parameters else None
         self.levels = plans(config.ttt_epochs if self.learner else 0, self.reader.overlaps)
         self.pace = Pace(context.eval_s, context.total_targets, self.levels)
         self._chunks = max(1, -(-context.total_targets // self.chunk_tokens))
@@ -117,10 +119,7 @@ class HybridPredictor:
         self.pace.restart(plain_share=min(1.0, cheap_s / full_s))
 
     def score(self, inputs: Tensor) -> Iterator[Tensor]:
-        """Final logits in slabs. A row that is not finite comes from the packed weights instead, row by row.
-
-        Row by row, because the choice may depend on inputs up to that row only.
-        """
+        """Final logits in slabs; where the weights fail, from there on, they are those of the packed weights."""
         started = self.pace.now()
         inputs = inputs.to(self.device)
         self.ranks.order(Order.SCORE, inputs[None])
@@ -212,28 +211,29 @@ class HybridPredictor:
             rows, reading = self.reader.rows(inputs, plan)
         embedding = self.model.embedding.weight.detach()
         embedding = torch.where(torch.isfinite(embedding).all(), embedding, self._packed["embedding.weight"])
-        finite = torch.isfinite(rows).all(1)
-        if not bool(finite.all()):
+        if not bool(torch.isfinite(rows).all()):
             self._control[FALLBACKS] += 1
-            print("rows were not finite; the packed weights score them", file=sys.stderr)
-            rows, reading = self._with_packed_rows(inputs, plan, rows, finite)
+            print("rows were not finite; the packed weights score from there on", file=sys.stderr)
+            rows, reading = self._with_packed_rows(inputs, plan)
         self._reading = reading
         if not self._final:
             self.reader.advance(inputs, reading, adapted=False)
         return rows.detach(), embedding
 
-    def _with_packed_rows(self, inputs: Tensor, plan: Plan, rows: Tensor, finite: Tensor) -> tuple[Tensor, Reading]:
+    @torch.no_grad()
+    def _with_packed_rows(self, inputs: Tensor, plan: Plan) -> tuple[Tensor, Reading]:
+        """Rows of the weights in force up to the first that they cannot give, of the packed ones from there on."""
+        rows = sound_rows(lambda tokens: self.reader.rows(tokens, plan)[0], inputs)
         own = {name: p.data for name, p in self.model.named_parameters()}
         start = self.reader.sound_start()
         try:
             for name, parameter in self.model.named_parameters():
                 parameter.data = self._packed[name]
-            with torch.no_grad():
-                packed, reading = self.reader.rows(inputs, plan, start)
+            packed, reading = self.reader.rows(inputs, plan, start)
         finally:
             for name, parameter in self.model.named_parameters():
                 parameter.data = own[name]
-        return torch.where(finite[:, None], rows, packed), Reading([], reading.states)
+        return torch.cat((rows, packed[len(rows) :])), Reading([], reading.states)
 
     def _adapt(self, inputs: Tensor, targets: Tensor) -> bool:
         """All steps of one chunk, then the context moves on. False when they were undone."""

@@ -53,6 +53,8 @@ class Reader:
         self.device, self._fixed = model.embedding.weight.device, compiled
         self._chunk_tokens = config.eval_seq_len * config.ttt_chunk_windows
         self.cut, self._plain = _cut(config), Cut(config.eval_seq_len, 0)
+        smaller = config.ttt_batch_windows < self.cut.count(self._chunk_tokens)
+        self.batch = config.ttt_batch_windows if smaller else 0  # windows of one step; 0: the whole chunk
         self.carries = config.eval_mode == "carry"
         self._context = torch.full((self.cut.overlap,), BOS, device=self.device)
         if self.device.type == "cuda":
@@ -109,7 +111,7 @@ class Reader:
 
     def step_windows(self, windows: int) -> int:
         """Windows of one step over all ranks, of a chunk that has ``windows``."""
-        step = self.config.ttt_batch_windows or windows
+        step = self.batch or windows
         return min(windows, step + -step % self.ranks.size)
 
     def passes(self, windows: Tensor) -> tuple[Tensor, ...]:
@@ -117,8 +119,7 @@ class Reader:
 
         By default a pass holds the windows of a step, so that scoring, steps and probe have one shape.
         """
-        step = self.config.ttt_batch_windows
-        each = self.config.eval_pass_windows or -(-step // self.ranks.size) or len(windows)
+        each = self.config.eval_pass_windows or -(-self.batch // self.ranks.size) or len(windows)
         return torch.split(windows, each)
 
     def read(self, windows: Tensor, state: ModelState | None) -> tuple[Tensor, ModelState]:
@@ -156,9 +157,9 @@ class Reader:
             return self.rows(inputs, Plan(0))[1].states
 
     def _window_count(self, tokens: int, cut: Cut) -> int:
-        """Windows of a chunk: if compiled always those of a full one, so that the tail needs no other kernels."""
+        """Windows of a chunk, filled up to whole steps; if compiled those of a full one: its tail compiles nothing."""
         count = cut.count(self._chunk_tokens if self._fixed else tokens)
-        step = max(self.ranks.size, self.config.ttt_batch_windows)
+        step = max(self.ranks.size, self.batch)
         step += -step % self.ranks.size
         return count + -count % step
 

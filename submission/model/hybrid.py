@@ -45,7 +45,7 @@ class Hybrid(nn.Module):
         super().__init__()
         self.config = config
         self.narrow = True  # False keeps float32 on a GPU, for comparisons
-        self.fixed_inputs = False  # True: no gradient into the embedding's input side
+        self.first_learning_block = 0  # above 0: no gradient reaches what comes before it, nor the embedding's inputs
         self.embedding = nn.Embedding(config.vocab_size, config.model_dim)
         if not self.embedding.weight.is_meta:
             nn.init.normal_(self.embedding.weight, std=config.tied_embed_init_std)
@@ -76,13 +76,15 @@ class Hybrid(nn.Module):
     ) -> tuple[Tensor, list[ScanState | KVCache | None]]:
         starts = tokens == BOS if self.config.document_reset else None
         inputs = self.embedding(tokens)  # by the module: packaging watches its output
-        x0 = rms((inputs.detach() if self.fixed_inputs else inputs).to(self.stream_dtype))
+        x0 = rms((inputs.detach() if self.first_learning_block else inputs).to(self.stream_dtype))
         x = x0
         stack: list[Tensor] = []
         new_state: list[ScanState | KVCache | None] = []
         for index, block in enumerate(self.blocks):
             if self.skips <= index < 2 * self.skips:
-                x = x + self.skip_weights[index - self.skips].to(x.dtype) * stack.pop()
+                weight = self.skip_weights[index - self.skips]
+                weight = weight if index >= self.first_learning_block else weight.detach()
+                x = x + weight.to(x.dtype) * stack.pop()
             x, block_state = block(x, x0, None if state is None else state[index], carry, starts)
             new_state.append(block_state)
             if index < self.skips:

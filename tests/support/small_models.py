@@ -20,7 +20,7 @@ def lively_model(config: Config, seed: int = 1) -> Hybrid:
     model = build_model(config).double()
     with torch.no_grad():
         for parameter in model.parameters():
-            if parameter.abs().max() == 0 or parameter.dim() == 1:
+            if parameter.dim() == 1 or not parameter.any():
                 parameter.add_(0.3 * torch.randn_like(parameter))
         model.embedding.weight.normal_(std=0.5)
     return model

@@ -145,6 +145,74 @@ def test_late_blocks_learn_as_if_all_did_and_early_ones_stay() -> None:
     assert moved > 0
 
 
+@pytest.mark.parametrize("from_block", [3, 4, 6])
+def test_no_gradient_goes_further_back_than_the_first_block_that_adapts(from_block: int) -> None:
+    """Seven blocks, skip weights before blocks 3, 4 and 5: those before the first that adapts must not lead further."""
+    one = predictor(config(num_layers=7, num_attn_layers=2, ttt_from_block=from_block))
+    inputs = torch.randint(64, (128,))
+    skips = one.model.skip_weights.detach().clone()
+    reached = [False] * 7
+    for index, block in enumerate(one.model.blocks):
+
+        def watch(_module: object, _inputs: object, outputs: tuple[torch.Tensor, object], index: int = index) -> None:
+            reached[index] = outputs[0].requires_grad
+
+        block.register_forward_hook(watch)
+    rows(one, inputs)
+    assert reached == [index >= from_block for index in range(7)]
+    one.adapt(inputs, inputs)
+    moved = (one.model.skip_weights.detach() - skips).abs().amax(1)
+    assert [bool(change) for change in moved] == [3 + row >= from_block for row in range(3)]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ttt_freeze": "embedding,mamba,dynamics,attention,mlp,small"},
+        {"ttt_freeze": "embedding,mamba,dynamics,attention,mlp", "ttt_small_lr": 0.0},
+    ],
+)
+def test_without_a_weight_that_moves_a_run_is_frozen(changes: dict[str, object]) -> None:
+    one, frozen = predictor(config(**changes)), predictor(config(ttt_epochs=0))
+    assert one.state().keys() == frozen.state().keys()
+    for _ in range(2):
+        inputs = torch.randint(64, (128,))
+        assert torch.equal(rows(one, inputs), rows(frozen, inputs))
+        for each in (one, frozen):
+            each.adapt(inputs, inputs)
+
+
+def test_a_single_block_has_no_skips_and_adapts() -> None:
+    one = predictor(config(num_layers=1, num_attn_layers=0))
+    inputs = torch.randint(64, (128,))
+    before = rows(one, inputs)
+    one.adapt(inputs, inputs)
+    assert int(one.state()["control"][UNDONE]) == 0
+    assert not torch.equal(rows(one, inputs), before)
+
+
+@pytest.mark.parametrize("mode", ["windows", "sliding"])
+def test_a_step_larger_than_the_chunk_is_the_chunk(mode: str) -> None:
+    whole, larger = (predictor(config(eval_mode=mode, ttt_batch_windows=batch)) for batch in (0, 100))
+    inputs, targets = torch.randint(64, (128,)), torch.randint(64, (128,))
+    tokens = 0
+
+    def count(_module: object, given: tuple[torch.Tensor, ...]) -> None:
+        nonlocal tokens
+        tokens += given[0].numel()
+
+    read = []
+    for one in (whole, larger):
+        one.model.embedding.register_forward_pre_hook(count)
+        tokens = 0
+        rows(one, inputs)
+        one.adapt(inputs, targets)
+        read.append(tokens)
+    assert read[0] == read[1]
+    for name, tensor in whole.state().items():
+        assert torch.equal(tensor, larger.state()[name]), name
+
+
 def test_carry_reads_the_stream_as_one_sequence() -> None:
     settings = config(eval_mode="carry", eval_overlap=31, ttt_epochs=0, num_attn_layers=0)
     one = predictor(settings)
@@ -199,15 +267,41 @@ def test_weights_that_are_nan_never_reach_the_score_and_heal() -> None:
     assert int(one.state()["control"][FALLBACKS]) == 1, "the adapted weights are sound again"
 
 
-def test_the_fallback_is_chosen_row_by_row() -> None:
+def infinite_embedding(weights: dict[str, torch.Tensor]) -> None:
+    weights["embedding.weight"][63] = float("inf")
+
+
+def overflow_of_finite_weights(weights: dict[str, torch.Tensor]) -> None:
+    """Only token 63 has channel 0, and there the first MLP overflows."""
+    weights["embedding.weight"][:, 0] = 0
+    weights["embedding.weight"][63] = torch.eye(len(weights["embedding.weight"][63]))[0]
+    weights["blocks.0.mixer_scale"][0] = 0
+    weights["blocks.0.mlp.fc.weight"][:, 0] = 1e30
+
+
+@pytest.mark.parametrize("damage", [infinite_embedding, overflow_of_finite_weights])
+@pytest.mark.parametrize("mode", ["windows", "overlap", "carry"])
+@pytest.mark.parametrize("position", [0, 20, 23, 70])
+def test_the_fallback_knows_nothing_of_later_tokens(position: int, mode: str, damage) -> None:
     """A row must not change because a later token makes the weights overflow: that would be a leak (C1)."""
-    one = predictor(config())
-    one.state()["weight/embedding.weight"][63] = float("inf")
-    inputs = torch.randint(63, (32,))
-    clean = rows(one, inputs)
+    one = predictor(config(eval_mode=mode))
+    generator = torch.Generator().manual_seed(position)
+    first, inputs = torch.randint(63, (2, 128), generator=generator)
+    rows(one, first)
+    one.adapt(first, first)  # the weights in force are no longer the packed ones
+    packed = predictor(config(eval_mode=mode))
+    for name, tensor in packed.reader.state().items():
+        tensor.copy_(one.state()[name])
+    damage({n.removeprefix("weight/"): t for n, t in one.state().items() if n.startswith("weight/")})
     poisoned = inputs.clone()
-    poisoned[20] = 63
-    assert torch.equal(rows(one, poisoned)[:20], clean[:20])
+    poisoned[position] = 63
+    clean, found, other = rows(one, inputs), rows(one, poisoned), rows(packed, poisoned)
+    assert int(one.state()["control"][FALLBACKS]) == 1
+    assert torch.equal(found[:position], clean[:position])
+    assert (clean - rows(packed, inputs)).abs().amax() > 0.1
+    if damage is overflow_of_finite_weights:  # the head's matrix is packed in whole or not at all
+        other = packed.calibration.logits(packed._score_rows(poisoned)[0], one.model.embedding.weight).detach()
+    torch.testing.assert_close(found[position:], other[position:], rtol=0, atol=1e-5)
 
 
 def test_a_short_clock_is_obeyed_through_the_declared_state() -> None:
