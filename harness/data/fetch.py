@@ -15,7 +15,7 @@ from harness.data.build import folder_lock
 from harness.data.dataset import MANIFEST
 from harness.data.export import FETCHED, FetchPlan, FetchRecord, plan_files
 from harness.data.hub import PARTS, Hub
-from harness.errors import CouldNotCheck
+from harness.errors import CouldNotCheck, UsageError
 
 DISK_MARGIN_BYTES = 256_000_000
 
@@ -24,10 +24,11 @@ def fetch(plan: FetchPlan, folder: Path, progress: Reporter) -> FetchRecord:
     """Fetch into ``folder``; what is there already and right is not fetched again.
 
     Raises ``CouldNotCheck`` for no network, a wrong digest, too little disk, a manifest that changed or lacks the
-    variant.
+    variant; ``UsageError`` for a fetch without documents into a folder that holds a data set made with them.
     """
     partial = folder.parent / f".partial-{folder.name}"
     with folder_lock(folder):
+        _keep_complete(plan, folder)
         partial.mkdir(parents=True, exist_ok=True)
         _link_existing(folder, partial)
         record = plan_files(plan, partial)
@@ -40,6 +41,15 @@ def fetch(plan: FetchPlan, folder: Path, progress: Reporter) -> FetchRecord:
             complete(partial, record, progress)
         _swap(partial, folder)
     return record
+
+
+def _keep_complete(plan: FetchPlan, folder: Path) -> None:
+    """A fetch without documents would sweep away the ledger and ``dataset.json`` that an earlier one made of them."""
+    if not plan.with_docs and (folder / MANIFEST).is_file():
+        raise UsageError(
+            f"{folder} holds a complete data set; a fetch without documents would take its byte ledger and {MANIFEST}.",
+            remedy="Add --with-docs to change its shards, or remove the folder first.",
+        )
 
 
 def _check_disk(record: FetchRecord, partial: Path) -> None:

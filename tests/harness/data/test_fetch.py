@@ -97,6 +97,18 @@ def test_without_documents_there_are_shards_but_no_data_set(hub, tmp_path):
         open_dataset("fineweb_sp1024", tmp_path, Silent())
 
 
+def test_a_fetch_without_documents_leaves_a_complete_data_set_alone(hub, tmp_path):
+    folder, _ = get(hub, tmp_path, with_docs=True)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(UsageError, match="holds a complete data set") as refused:
+        get(hub, tmp_path, train_shards=1)
+    assert "--with-docs" in str(refused.value.remedy)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert open_dataset("fineweb_sp1024", tmp_path, Silent()).name == "fineweb_sp1024"
+    get(hub, tmp_path, with_docs=True)
+    assert names(folder) == before.keys()
+
+
 @pytest.mark.parametrize("faults", [["cut"], ["cut", "cut"], [503], [503, 429, 500], ["wrong"], ["slow"]], ids=str)
 def test_passing_faults_are_survived(hub, tmp_path, faults):
     hub.faults[TRAIN] = list(faults)

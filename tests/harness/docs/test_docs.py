@@ -58,6 +58,13 @@ def test_a_command_and_its_options_exist(place: str, line: str):
         assert words[0].split("/")[-1] in {"git", "cd", "pip", "podman", "python", "source"}
 
 
+def test_a_guide_that_fetches_an_export_to_run_on_fetches_its_documents():
+    guides = [text for _, text in blocks("console") if "harness data fetch" in text and "make submit" in text]
+    assert guides
+    for line in "".join(guides).splitlines():
+        assert "harness data fetch" not in line or "--with-docs" in line, f"no dataset.json comes of: {line}"
+
+
 def resolve(words: list[str]) -> tuple[click.Command, list[str]]:
     command: click.Command = main
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
