@@ -46,8 +46,8 @@ def judge_std(
 ) -> Claim:
     """A standard deviation: the sample one (n - 1) unless ``context`` names the population one.
 
-    A claim that holds only for the population deviation is disputed unless it says so: the tests over seeds need the
-    sample one. A claim that holds only for unrounded inputs that nobody printed is disputed as well.
+    A claim that some unrounded inputs give as the sample deviation holds. One that only the population deviation gives
+    is disputed unless it says so: the tests over seeds need the sample one.
     """
     sample, population = std_of(values, sample=True), std_of(values, sample=False)
     both = f"sample {claimed.like(sample.value)}, population {claimed.like(population.value)}"
@@ -58,11 +58,11 @@ def judge_std(
     if not by_name and claimed.admits(sample.value, sample.value):
         return passed(line, quote, what, f"sample deviation ({both})", claimed.text)
     by_other_name = bool(NAMED_SAMPLE.search(context))
+    if claimed.admits(sample.low, sample.high):
+        return passed(line, quote, what, f"sample deviation of unrounded values ({both} as printed)", claimed.text)
     if claimed.admits(population.value, population.value) and not by_other_name:
         text = f"this is the population deviation; the sample one is {right} ({both})"
         return disputed(line, quote, what, text, claimed.text, right)
-    if claimed.admits(sample.low, sample.high):
-        return passed(line, quote, what, f"sample deviation of unrounded values ({both} as printed)", claimed.text)
     if claimed.admits(population.low, population.high) and not by_other_name:
         text = (
             f"the printed values do not give it ({both}); only the population deviation of unrounded values could "

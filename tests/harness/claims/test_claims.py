@@ -129,6 +129,15 @@ def test_the_deviation_is_the_sample_one_unless_the_text_names_the_other(row, ve
     assert [claim.verdict for claim in check_text(text)] == [verdict]
 
 
+def test_a_deviation_of_unrounded_seeds_is_the_sample_one_before_it_is_the_population_one():
+    exact = [1.11181, 1.11266, 1.11211]
+    assert (statistics.stdev(exact) < 0.00045, f"{statistics.pstdev(exact):.4f}") == (True, "0.0004")
+    rows = "".join(f"| {seed} | {value:.4f} |\n" for seed, value in enumerate(exact, 1))
+    claims = check_text(f"bpb 1.1122 (3-seed mean, std 0.0004)\n\n| Seed | bpb |\n|---|---|\n{rows}")
+    assert {claim.verdict for claim in claims} == {Verdict.PASS}
+    assert any("sample deviation of unrounded values (sample 0.0005, population 0.0004" in c.message for c in claims)
+
+
 def test_a_mean_of_the_best_seeds_is_disputed():
     rows = "".join(f"| {seed} | 1.{2000 + seed} |\n" for seed in range(1, 8))
     text = f"bpb 1.2003 (5-seed mean)\n\n| seed | bpb |\n|---|---|\n{rows}"
