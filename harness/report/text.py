@@ -47,7 +47,7 @@ def _markdown(report: Report) -> Iterator[str]:
         header, rows = _table(pool)
         found = pool.statistics
         title = escape_markdown(pool.title)
-        yield f"## {title}" + (f": {found.bpb.mean:.4f} bpb ({len(found.seeds)}-seed mean)" if found else "")
+        yield f"## {title}" + (f": {found.bpb.mean:.4f} bpb ({_over(found)})" if found else "")
         yield ""
         yield from _markdown_table([header, *rows, *(_aggregate_rows(found, pool) if found else [])])
         yield ""
@@ -60,6 +60,10 @@ def _markdown(report: Report) -> Iterator[str]:
         yield from (f"- {escape_markdown(line)}" for line in report.comparison)
         yield ""
     yield from (f"- **{f.verdict.value}** {f.rule}: {escape_markdown(f.message)}" for f in report.folder_findings)
+
+
+def _over(found: SeedStatistics) -> str:
+    return "one seed" if len(found.seeds) == 1 else f"{len(found.seeds)}-seed mean"
 
 
 def _markdown_table(rows: list[list[str]]) -> Iterator[str]:
@@ -85,15 +89,15 @@ def _row(run: Run, stages: int, budgets: list[str]) -> list[str]:
 
 
 def _aggregate_rows(found: SeedStatistics, pool: Pool) -> Iterator[list[str]]:
+    """Mean and deviations; none of one seed, whose row says it all and which has no spread to speak of."""
     stages = [found.stages[name] for name in ("float", "packed", "final") if name in found.stages]
-    if len(stages) != len(pool.runs[0].stages):
+    if len(found.seeds) == 1 or len(stages) != len(pool.runs[0].stages):
         return
     blank = [""] * len(pool.runs[0].record.budgets)
     yield ["Mean", *(f"{s.mean:.4f}" for s in stages), f"{found.total_bytes.mean:,.0f}", *blank, ""]
     for words, name in (("Sample std", "sample_std"), ("Population std", "population_std")):
         values = [getattr(summary, name) for summary in (*stages, found.total_bytes)]
-        if all(value is not None for value in values):
-            yield [words, *(f"{value:.4f}" for value in values[:-1]), f"{values[-1]:,.0f}", *blank, ""]
+        yield [words, *(f"{value:.4f}" for value in values[:-1]), f"{values[-1]:,.0f}", *blank, ""]
 
 
 def _facts(found: SeedStatistics) -> Iterator[str]:

@@ -21,7 +21,8 @@ def describe_pools(records: Sequence[RunRecord]) -> list[str]:
 
 def describe(found: SeedStatistics) -> str:
     """Mean, both deviations by name, interval, largest artifact, slowest clocks."""
-    bpb, seeds = found.bpb, ", ".join(map(str, found.seeds))
+    bpb = found.bpb
+    seeds = f"{'seed' if bpb.n == 1 else 'seeds'} {', '.join(map(str, found.seeds))}"
     spread = "one seed: no deviation, no interval"
     if bpb.sample_std is not None and bpb.low is not None and bpb.high is not None:
         spread = (
@@ -33,7 +34,7 @@ def describe(found: SeedStatistics) -> str:
         for name, worst in found.worst_clocks.items()
     )
     return (
-        f"{found.submission} on {found.track}, code {found.code_digest[:12]}, seeds {seeds}: "
+        f"{found.submission} on {found.track}, code {found.code_digest[:12]}, {seeds}: "
         f"bpb mean {bpb.mean:.5f}, {spread}; largest artifact {found.worst_bytes.value:,.0f} of "
         f"{found.worst_bytes.limit:,.0f} bytes (seed {found.worst_bytes.seed}){clocks}"
     )

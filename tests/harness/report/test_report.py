@@ -1,6 +1,7 @@
 """Reports as text, Markdown, JSON and HTML: right figures, hostile text defused, failing records marked."""
 
 import json
+import re
 import xml.etree.ElementTree as xml
 from dataclasses import replace
 
@@ -48,6 +49,16 @@ def test_one_record_and_several_folders_make_a_report(records, tmp_path):
     assert [run.seed for run in collect([file]).runs] == [42]
     store_three_seeds(tmp_path)
     assert len(collect([records, tmp_path / "records"]).runs) == 6
+
+
+def test_one_seed_has_a_score_and_neither_mean_nor_deviation(records):
+    report = collect([next((records / "runs").glob("*-42-*.json"))])
+    markdown, page = render_markdown(report), render_page(report)
+    assert markdown.splitlines()[0].endswith("bpb (one seed)")
+    assert [line.split("|")[1].strip() for line in markdown.splitlines() if line.startswith("| ")] == ["seed", "42"]
+    assert not re.search(r"\bstd\b|deviation|\bmean\b", markdown, re.IGNORECASE)
+    assert "<dt>Score</dt>" in page
+    assert not re.search("<dt>Mean</dt>|standard deviation|Final bpb by seed", page)
 
 
 def test_nothing_to_report_says_how_to_make_a_record(tmp_path):
