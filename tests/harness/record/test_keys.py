@@ -194,7 +194,8 @@ class Killed(BaseException):
 @pytest.mark.parametrize("writes", range(4))
 def test_a_rotation_that_is_killed_loses_no_endorsement(tmp_path: Path, monkeypatch, writes: int):
     keys, records = tmp_path / "keys", tmp_path / "records"
-    before = store_run(tmp_path, 1, started_at=utc_now())
+    record, artifact = announced(tmp_path, utc_now())
+    before = sign_and_store(record, artifact, records, keys)
     left = [None] * writes
 
     def dying(*arguments, **options):
