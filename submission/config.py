@@ -93,7 +93,7 @@ class Config:
         high=8,
     )
     use_gptq: bool = _var("with QUANT_RD=0: GPTQ on calibration text; off: percentile search. QUANT_RD=1 ignores it")
-    gptq_num_seqs: int = _var("calibration sequences", low=1)
+    gptq_num_seqs: int = _var("calibration sequences; fewer where CALIBRATION_SOURCE=train holds out less", low=1)
     gptq_seq_len: int = _var("length of a calibration sequence", unit="tokens", low=2)
     quant_rd: bool = _var("steps from measured sensitivity and rate; QUANT_BITS then bounds the mean of all weights")
     calibration_source: str = _var("tokens for calibration", choices=("self", "random", "train"))
