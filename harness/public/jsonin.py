@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from harness.public.figures import Figure
+
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
 
@@ -14,7 +16,7 @@ class JsonProblem(ValueError):
 
 
 def parse_json(data: bytes) -> Any:
-    """The value that ``data`` spells. Raises :class:`JsonProblem`."""
+    """The value that ``data`` spells, its fractions as :class:`Figure`. Raises :class:`JsonProblem`."""
     if len(data) > MAX_BYTES:
         raise JsonProblem(f"the file has {len(data):,} bytes; at most {MAX_BYTES:,} are read.")
     try:
@@ -24,7 +26,9 @@ def parse_json(data: bytes) -> Any:
     if _depth(text) > MAX_DEPTH:
         raise JsonProblem(f"nested deeper than {MAX_DEPTH} levels.")
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_integer)
+        return json.loads(
+            text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_integer, parse_float=Figure
+        )
     except JsonProblem:
         raise
     except (ValueError, RecursionError) as error:

@@ -8,6 +8,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
+from harness.public.figures import Figure, figure
+
 SPELLINGS: dict[str, tuple[str, ...]] = {
     "name": ("name", "run_name", "title", "submission_name", "record_name"),
     "author": ("author", "authors", "submitter"),
@@ -48,9 +50,9 @@ class SeedResult:
     """What the JSON says of one seed; ``numbers`` maps its keys to finite numbers."""
 
     seed: int
-    numbers: dict[str, float]
+    numbers: dict[str, Figure]
 
-    def first(self, keys: tuple[str, ...]) -> tuple[str, float] | None:
+    def first(self, keys: tuple[str, ...]) -> tuple[str, Figure] | None:
         """The first of ``keys`` that stands here, with its value."""
         return next(((key, self.numbers[key]) for key in keys if key in self.numbers), None)
 
@@ -66,10 +68,10 @@ class Metadata:
     seeds: tuple[int, ...] = ()
     results: dict[int, SeedResult] = field(default_factory=dict)
 
-    def number(self, name: str) -> float | None:
-        """A field as a finite number, or ``None``."""
+    def number(self, name: str) -> Figure | None:
+        """A field as a finite number with its spelling, or ``None``."""
         value = self.values.get(name)
-        return float(value) if is_number(value) else None
+        return figure(value) if is_number(value) else None
 
     def text(self, name: str) -> str:
         """A field as text, empty when it is missing or no text."""
@@ -89,15 +91,6 @@ class Metadata:
 def is_number(value: object) -> TypeGuard[int | float]:
     """A finite JSON number (booleans are none)."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def digits_of(value: float, text: str) -> int:
-    """Number of decimals with which ``value`` is written in the JSON text."""
-    for found in re.finditer(r"-?\d+\.(\d+)", text):
-        if float(found[0]) == value:
-            return len(found[1])
-    shown = repr(value)
-    return len(shown.split(".")[1]) if "." in shown and "e" not in shown else 0
 
 
 def read_metadata(raw: dict[str, Any], text: str) -> Metadata:
@@ -129,12 +122,12 @@ def _read_seeds(found: Metadata) -> None:
                 digits = SEED_KEY.fullmatch(str(key))
                 if digits and isinstance(item, dict | float | int):
                     numbers = item if isinstance(item, dict) else {"val_bpb": item}
-                    kept = {str(k): float(v) for k, v in numbers.items() if is_number(v)}
+                    kept = {str(k): figure(v) for k, v in numbers.items() if is_number(v)}
                     found.results.setdefault(int(digits[1]), SeedResult(int(digits[1]), kept))
         elif isinstance(value, list) and name != "seeds":
             for item in value:
                 if isinstance(item, dict) and type(item.get("seed")) is int:
-                    kept = {str(k): float(v) for k, v in item.items() if is_number(v) and k != "seed"}
+                    kept = {str(k): figure(v) for k, v in item.items() if is_number(v) and k != "seed"}
                     found.results.setdefault(item["seed"], SeedResult(item["seed"], kept))
     listed = raw.get("seeds")
     if isinstance(listed, list):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from harness.public.figures import decimals_of
+
 MAX_LINES = 3_000
 MAX_LINE = 1_500
 CELL_NUMBER = re.compile(r"([~≈]?)\s*([-−+]?\d[\d,]{0,20}(?:\.\d{1,15})?)")
@@ -12,7 +14,7 @@ HEADLINE = re.compile(r"val[\\_ ]{1,3}bpb\W{1,6}(\d\.\d{3,10})", re.IGNORECASE)
 OTHER_SCORE = re.compile(r"pre[-_ ]?(?:quant|ttt)|standard|baseline|\bPR\b|\|", re.IGNORECASE)
 MEAN_NEAR = re.compile(r"mean[^\n|]{0,40}?[ :=*`(](\d\.\d{3,10})", re.IGNORECASE)
 STD_NEAR = re.compile(r"\bstd(?:ev|dev)?\b[ :=~≈*`]{0,6}(0\.\d{2,10})|±\s*(0\.\d{2,10})", re.IGNORECASE)
-T_NEAR = re.compile(r"\bt(?:-statistic)?\W{1,5}([-−]?\d+\.\d+)")
+T_NEAR = re.compile(r"\bt(?:-statistic)?[^\w\-−]{1,5}([-−]?\d+\.\d+)")
 P_NEAR = re.compile(r"\bp(?:-value)?\s*(=|<<|<|≈|of)\s*`?\*{0,2}(0\.\d+|\d(?:\.\d+)?e-\d{1,3})")
 SIZE_NEAR = re.compile(r"[~≈]?\s*(1[0-9]\.\d{1,3})\s?MB\b")
 
@@ -76,8 +78,7 @@ def read_readme(data: bytes) -> Readme:
 
 def _stated(text: str, line: int, context: str) -> Stated:
     plain = text.replace("−", "-")
-    decimals = len(plain.split(".")[1]) if "." in plain and "e" not in plain else 0
-    return Stated(float(plain), decimals, line, context.strip()[:160])
+    return Stated(float(plain), decimals_of(plain), line, context.strip()[:160])
 
 
 def _take_prose(found: Readme, line: str, number: int) -> None:
@@ -154,4 +155,4 @@ def _cell(text: str) -> Cell | None:
     digits = hit[2].replace(",", "").replace("−", "-")
     rest = plain[hit.end() :].strip().lower()
     rough = bool(hit[1]) or (rest.startswith(("m", "k", "~")) and not rest.startswith(("ms", "mean")))
-    return Cell(hit[2], float(digits), len(digits.split(".")[1]) if "." in digits else 0, rough)
+    return Cell(hit[2], float(digits), decimals_of(digits), rough)

@@ -11,7 +11,7 @@ from harness.public.files import Folder, open_folder
 from harness.public.findings import Findings
 from harness.public.jsonin import JsonProblem, parse_json
 from harness.public.logs import looks_like_log, parse_log
-from harness.public.metadata import Metadata, digits_of, read_metadata
+from harness.public.metadata import Metadata, read_metadata
 from harness.public.readings import Readings
 from harness.public.readme import Readme, read_readme
 from harness.public.runlog import RunLog, seed_of_name
@@ -33,7 +33,6 @@ class Record:
     out: Findings
     metadata: Metadata | None = None
     json_file: str = ""
-    json_text: str = ""
     readme: Readme | None = None
     readme_file: str = ""
     logs: list[RunLog] = field(default_factory=list)
@@ -51,15 +50,6 @@ class Record:
     def scored_logs(self) -> list[RunLog]:
         """Logs with a final score."""
         return [log for log in self.logs if log.final]
-
-    def decimals(self, value: float) -> int:
-        """Decimals with which the JSON writes a number."""
-        return digits_of(value, self.json_text)
-
-
-def agrees(claimed: float, decimals: int, computed: float) -> bool:
-    """Whether ``claimed``, printed with ``decimals``, can be ``computed``, rounded or cut."""
-    return abs(claimed - computed) <= 1.02 * 10.0 ** -min(decimals, 8) + 1e-12
 
 
 def load_record(path: Path, readings: Readings) -> Record:
@@ -94,8 +84,7 @@ def _load_json(record: Record) -> None:
     if not isinstance(raw, dict):
         record.out.fail("A9-JSON", "the file holds no JSON object.", file=chosen, found=type(raw).__name__)
         return
-    record.json_text = data.decode("utf-8-sig", "replace")
-    record.metadata = read_metadata(raw, record.json_text)
+    record.metadata = read_metadata(raw, data.decode("utf-8-sig", "replace"))
     record.out.passed("A9-JSON", "one JSON object, each key once.", file=chosen)
 
 

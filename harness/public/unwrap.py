@@ -21,6 +21,9 @@ MAX_OUTPUT = 4 << 20
 MAX_LAYERS = 4
 MAX_DICTIONARY = 64 << 20
 MEMORY = 160 << 20
+MAX_NODES = 20_000
+MAX_WORK = 64 << 20
+"""Bytes and characters that evaluating one script may produce, all layers together."""
 DECODERS: dict[str, Callable[[Any], bytes]] = {
     "base64.b85decode": base64.b85decode,
     "base64.b64decode": base64.b64decode,
@@ -66,24 +69,48 @@ def parse(source: str) -> ast.Module:
         raise OpaqueError(f"not parseable Python: {str(error)[:120] or type(error).__name__}") from error
 
 
-def unwrap(source: str) -> Unwrapped:
-    """Follow ``exec`` shims to the innermost source. Never raises and never runs anything."""
+@dataclass
+class _Budget:
+    """What is left for all layers of one script: expressions, and bytes that they produce."""
+
+    late: Callable[[], bool]
+    nodes: int = MAX_NODES
+    work: int = MAX_WORK
+
+    def spend(self, *, work: int = 0) -> None:
+        """One expression. Raises :class:`OpaqueError` when nodes, bytes or time are used up."""
+        self.nodes -= 1
+        self.work -= work
+        if self.nodes < 0 or self.work < 0:
+            raise OpaqueError("the expression grows beyond bounds when it is evaluated")
+        if self.nodes % 64 == 0 and self.late():
+            raise OpaqueError("the folder's time is used up")
+
+
+def unwrap(source: str, late: Callable[[], bool] = lambda: False) -> Unwrapped:
+    """Follow ``exec`` shims to the innermost source. Never raises and never runs anything.
+
+    late: whether the time for the folder is used up; asked again and again
+    """
     found = Unwrapped(source, None)
+    budget = _Budget(late)
     try:
         found.tree = parse(source)
-        while (inner := _inner(found)) is not None:
+        while (inner := _inner(found, budget)) is not None:
             if found.layers == MAX_LAYERS:
                 raise OpaqueError(f"more than {MAX_LAYERS} layers of exec")
             found.source, found.tree = inner, parse(inner)
             found.layers += 1
     except OpaqueError as error:
         found.opaque = str(error)
+    except RecursionError:
+        found.opaque = "the expression nests too deeply"
     return found
 
 
-def _inner(found: Unwrapped) -> str | None:
+def _inner(found: Unwrapped, budget: _Budget) -> str | None:
     assert found.tree is not None
-    scope = _Scope()
+    scope = _Scope(budget)
     for statement in found.tree.body:
         scope.learn(statement)
         call = statement.value if isinstance(statement, ast.Expr) else None
@@ -103,7 +130,11 @@ def _inner(found: Unwrapped) -> str | None:
             found.executes.append(name)
             continue
         value = scope.value(argument)
-        return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+        if not isinstance(value, str | bytes):
+            raise OpaqueError("exec of something that is no text")
+        if len(value) > MAX_OUTPUT:
+            raise OpaqueError(f"exec of more than {MAX_OUTPUT:,} characters")
+        return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
     return None
 
 
@@ -120,7 +151,8 @@ def _opened(node: ast.expr) -> str:
 class _Scope:
     """Names of the module so far: constants and imported modules."""
 
-    def __init__(self) -> None:
+    def __init__(self, budget: _Budget) -> None:
+        self.budget = budget
         self.modules: dict[str, str] = {}
         self.nodes: dict[str, ast.expr] = {}
         self.depth = 0
@@ -142,7 +174,9 @@ class _Scope:
         try:
             if self.depth > 40:
                 raise OpaqueError("the expression nests too deeply")
-            return self._value(node)
+            value = self._value(node)
+            self.budget.spend(work=len(value) if isinstance(value, str | bytes) else 0)
+            return value
         finally:
             self.depth -= 1
 
@@ -154,7 +188,10 @@ class _Scope:
         if isinstance(node, ast.List | ast.Tuple) and len(node.elts) < 20:
             return [self.value(item) for item in node.elts]
         if isinstance(node, ast.Dict) and len(node.keys) < 20:
-            return {self.value(k): self.value(v) for k, v in zip(node.keys, node.values, strict=True) if k is not None}
+            keys = [self.value(key) for key in node.keys if key is not None]
+            if len(keys) < len(node.keys) or not all(isinstance(key, str | int) for key in keys):
+                raise OpaqueError("a table whose keys are no plain words")
+            return {key: self.value(item) for key, item in zip(keys, node.values, strict=True)}
         if isinstance(node, ast.Attribute) and self.path(node).split(".")[-1] in LZMA_NAMES:
             return LZMA_NAMES[node.attr]
         if isinstance(node, ast.Call):
@@ -198,14 +235,14 @@ class _Scope:
             return value.decode("utf-8", "replace")
         if function.attr == "encode" and isinstance(value, str):
             return value.encode("utf-8", "replace")
-        if (
-            function.attr == "replace"
-            and len(arguments) == 2
-            and len(value) < MAX_OUTPUT
-            and all(len(a) <= 16 for a in arguments)
-        ):
-            return value.replace(*arguments)
-        return value.strip(*arguments[:1])
+        if not all(isinstance(item, type(value)) for item in arguments):
+            raise OpaqueError("exec of a text whose change can't be told")
+        if function.attr == "strip" and len(arguments) < 2:
+            return value.strip(*arguments)
+        bounded = len(value) <= MAX_OUTPUT and all(len(item) <= 16 for item in arguments)
+        if function.attr != "replace" or len(arguments) != 2 or not bounded:
+            raise OpaqueError("exec of a text whose change can't be told")
+        return value.replace(*arguments)
 
 
 def _decoded(decoder: Callable[[Any], bytes], value: Any) -> bytes:

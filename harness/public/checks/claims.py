@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from statistics import fmean
 
-from harness.public.record import Record, agrees
+from harness.public.figures import Figure, agrees
+from harness.public.record import Record
 from harness.public.runlog import Score
+
+ENOUGH = 4
+"""Decimals that a score needs: with fewer, a rounded claim may be better than its logs by more than a record's gain."""
 
 
 def check(record: Record) -> None:
@@ -28,9 +32,33 @@ def claimed_pass(record: Record) -> str:
     claimed = record.metadata.number("val_bpb") if record.metadata else None
     if claimed is None:
         return ""
-    decimals = record.decimals(claimed)
-    means = {label: fmean(s.bpb for s in scores) for label, scores in common_passes(record).items()}
-    return next((label for label, mean in means.items() if agrees(claimed, decimals, mean)), "")
+    passes = common_passes(record)
+    return next((label for label, scores in passes.items() if _is_mean(claimed, scores)), "")
+
+
+def _is_mean(claimed: Figure, scores: list[Score]) -> bool:
+    return any(is_score(claimed, mean) for mean in _means(claimed, scores))
+
+
+def _means(claimed: Figure, scores: list[Score]) -> tuple[float, float]:
+    """The mean over seeds, and what it is when each seed's score is rounded to the claim's decimals first."""
+    decimals = max(claimed.decimals, ENOUGH)
+    return fmean(score.bpb for score in scores), fmean(round(score.bpb, decimals) for score in scores)
+
+
+def is_score(claimed: Figure, logged: float) -> bool:
+    """Whether the claim is what a log says. A claim of few decimals must be its rounding; none is cut."""
+    return _matches(claimed, logged) or too_few_decimals(claimed, logged)
+
+
+def _matches(claimed: Figure, logged: float) -> bool:
+    return agrees(claimed, max(claimed.decimals, ENOUGH), logged)
+
+
+def too_few_decimals(claimed: Figure, logged: float) -> bool:
+    """Whether the claim is ``logged``, but only because it is rounded to fewer than :data:`ENOUGH` decimals."""
+    rounds = claimed.decimals < ENOUGH and abs(claimed - logged) <= 0.5 * 10.0**-claimed.decimals
+    return rounds and not _matches(claimed, logged)
 
 
 def _score(record: Record) -> None:
@@ -41,7 +69,7 @@ def _score(record: Record) -> None:
     if not record.scored_logs:
         out.unknown(rule, "no log has a final score to compare the claim with.", file=record.json_file)
         return
-    decimals, where, line = record.decimals(claimed), record.json_file, meta.line("val_bpb")
+    where, line = record.json_file, meta.line("val_bpb")
     passes = common_passes(record)
     chosen = claimed_pass(record)
     finals = [log.final for log in record.scored_logs if log.final]
@@ -49,10 +77,21 @@ def _score(record: Record) -> None:
     if chosen:
         scores = passes[chosen]
         kind = f"the mean over {len(scores)} seeds" if len(scores) > 1 else "the score"
-        out.passed(rule, f"the claim is {kind} of the pass {chosen}.", file=where, line=line, found=claimed)
+        if not any(_matches(claimed, mean) for mean in _means(claimed, scores)):
+            out.warn(
+                rule,
+                f"the claim has too few decimals to be compared: {kind} of the pass {chosen} rounds to it.",
+                file=where,
+                line=line,
+                found=claimed.text,
+                computed=f"{fmean(score.bpb for score in scores):.8f}",
+                remedy=f"Claim the score with at least {ENOUGH} decimals.",
+            )
+        else:
+            out.passed(rule, f"the claim is {kind} of the pass {chosen}.", file=where, line=line, found=claimed)
         _scorer(record, chosen, claimed)
         return
-    single = [(log, s) for log in record.logs for s in log.by_label.values() if agrees(claimed, decimals, s.bpb)]
+    single = [(log, s) for log in record.logs for s in log.by_label.values() if is_score(claimed, s.bpb)]
     ended = [(log, s) for log, s in single if log.final is s]
     if ended and len(record.scored_logs) > 1:
         log, _ = ended[0]
@@ -79,13 +118,11 @@ def _score(record: Record) -> None:
             remedy="Claim what the final artifact scored.",
         )
     else:
-        _unsupported(record, claimed, decimals, mean)
+        _unsupported(record, claimed, mean)
 
 
-def _unsupported(record: Record, claimed: float, decimals: int, mean: float) -> None:
-    diagnostics = [
-        (log, s) for log in record.logs for s in log.passes + log.curve[-1:] if agrees(claimed, decimals, s.bpb)
-    ]
+def _unsupported(record: Record, claimed: Figure, mean: float) -> None:
+    diagnostics = [(log, s) for log in record.logs for s in log.passes + log.curve[-1:] if is_score(claimed, s.bpb)]
     incomplete = bool(record.absent_logs) or _seeds_without_log(record)
     assert record.metadata is not None
     evidence = {
@@ -95,7 +132,7 @@ def _unsupported(record: Record, claimed: float, decimals: int, mean: float) -> 
         "computed": f"mean of the final scores {mean:.8f}",
         "remedy": "Claim the mean over the logs that are shipped.",
     }
-    if _on_other_lines(record, claimed, decimals):
+    if _on_other_lines(record, claimed):
         message = "the claim stands on lines of a form that isn't known; which pass made it can't be told."
         record.out.warn("A9-SCORE-MATCH", message, **evidence)  # type: ignore[arg-type]
     elif diagnostics:
@@ -108,17 +145,19 @@ def _unsupported(record: Record, claimed: float, decimals: int, mean: float) -> 
         record.out.fail("A9-SCORE-MATCH", "the claimed score stands in no log.", **evidence)  # type: ignore[arg-type]
 
 
-def _on_other_lines(record: Record, claimed: float, decimals: int) -> bool:
+def _on_other_lines(record: Record, claimed: Figure) -> bool:
     """Whether lines that are no known scoring pass give the claim: itself, or each seed's part of the mean."""
     assert record.metadata is not None
-    if decimals >= 5 and any(agrees(claimed, decimals, f.value) for log in record.logs for f in log.figures):
+    if claimed.decimals >= 5 and any(
+        agrees(claimed, claimed.decimals, f.value) for log in record.logs for f in log.figures
+    ):
         return True
     results = record.metadata.results
     scores = {log.seed: results[log.seed].numbers.get("val_bpb") for log in record.logs if log.seed in results}
     if not scores or any(score is None for score in scores.values()):
         return False
     mean = fmean(score for score in scores.values() if score is not None)
-    return agrees(claimed, decimals, mean) and all(
+    return is_score(claimed, mean) and all(
         any(agrees(scores[log.seed] or 0, 5, f.value) for f in log.figures) for log in record.logs if log.seed in scores
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from harness.public.checks.claims import claimed_pass
 from harness.public.record import Record
 from harness.public.runlog import Count, RunLog
 from harness.rules import Verdict
@@ -112,7 +113,7 @@ def _calibration(record: Record, log: RunLog) -> None:
 
 def _eval(record: Record, log: RunLog) -> None:
     rule, out, cap = "A2-EVAL-CLOCK", record.out, record.readings.eval_cap_s
-    readings = eval_readings(log)
+    readings = eval_readings(log, claimed_pass(record))
     if readings is None:
         out.unknown(rule, "the log states no evaluation time.", file=log.file)
         return
@@ -143,9 +144,13 @@ def _eval(record: Record, log: RunLog) -> None:
         out.passed(rule, "evaluation fits in all three readings.", file=log.file, line=line, found=figures)
 
 
-def eval_readings(log: RunLog) -> tuple[float, float, float, int] | None:
-    """Seconds of the last pass, of all passes, of all with warm-up; and a line. ``None`` when nothing is timed."""
-    final = log.final
+def eval_readings(log: RunLog, label: str) -> tuple[float, float, float, int] | None:
+    """Seconds of the pass that the claim rests on, of all passes, of all with warm-up; and a line.
+
+    label: the claimed pass; where the log has none of that name, the last pass stands in
+    Returns ``None`` when nothing is timed.
+    """
+    final = log.by_label.get(label, log.final)
     spans: list[Count] = []
     for item in log.eval_times:
         if not any(abs(item.value - other.value) < 0.06 for other in spans):

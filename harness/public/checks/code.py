@@ -63,7 +63,7 @@ def _reach(record: Record) -> dict[str, Unwrapped]:
         name = waiting.pop()
         if name in reached or name not in record.code:
             continue
-        script = unwrap(record.code[name].decode("utf-8", "replace"))
+        script = unwrap(record.code[name].decode("utf-8", "replace"), record.folder.late)
         reached[name] = script
         if script.opaque:
             record.out.unknown("A3-CODE-BYTES", f"the code can't be read: {script.opaque}.", file=name)

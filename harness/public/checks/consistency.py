@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from statistics import fmean
 
-from harness.public.record import Record, agrees
+from harness.public.figures import FINEST, Figure, agrees, figure
+from harness.public.record import Record
 from harness.rules import Verdict
 
 AGGREGATE = re.compile(r"(?P<head>\w+)_(?P<kind>mean|avg|max|min)$|(?P<kind2>mean|max|min)_(?P<head2>\w+)$")
@@ -38,15 +40,15 @@ def _aggregates(record: Record) -> None:
         hit = AGGREGATE.fullmatch(key)
         if hit is None or not isinstance(value, int | float) or isinstance(value, bool):
             continue
+        if record.folder.late():
+            return
         head, kind = hit["head"] or hit["head2"], hit["kind"] or hit["kind2"]
         numbers = [result.numbers[head] for result in meta.results.values() if head in result.numbers]
         if len(numbers) < 2 or len(numbers) != len(meta.results):
             continue
         computed = {"max": max, "min": min}.get(kind, fmean)(numbers)
-        decimals = record.decimals(float(value)) if isinstance(value, float) else 0
-        if any(not number.is_integer() for number in numbers):
-            decimals = min(decimals, _shared_decimals(record, numbers))
-        if not agrees(float(value), decimals, computed):
+        decimals = figure(value).decimals
+        if not agrees(value, decimals, computed, _printed(numbers)):
             record.out.warn(
                 "A9-JSON-MATCH",
                 f"{key} is not the {kind} of the seeds' {head}.",
@@ -58,9 +60,10 @@ def _aggregates(record: Record) -> None:
             )
 
 
-def _shared_decimals(record: Record, numbers: list[float]) -> int:
-    """Decimals of the most exactly written of the numbers: trailing zeros are dropped, so the others have as many."""
-    return max(record.decimals(number) for number in numbers)
+def _printed(numbers: Iterable[Figure]) -> int:
+    """Decimals of the most exactly written of the numbers: trailing zeros are dropped, so the others have as many.
+    Whole numbers are exact."""
+    return max(number.decimals for number in numbers) or FINEST
 
 
 def _own_mean(record: Record, name: str) -> None:
@@ -72,10 +75,10 @@ def _own_mean(record: Record, name: str) -> None:
     if claimed is None or len(numbers) < 2 or len(numbers) != len(meta.results):
         return
     mean = fmean(numbers.values())
-    decimals = min(record.decimals(claimed), _shared_decimals(record, list(numbers.values())))
-    if agrees(claimed, decimals, mean):
+    decimals, printed = claimed.decimals, _printed(numbers.values())
+    if agrees(claimed, decimals, mean, printed):
         return
-    one = next((seed for seed, value in numbers.items() if agrees(claimed, decimals, value)), None)
+    one = next((seed for seed, value in numbers.items() if agrees(claimed, decimals, value, printed)), None)
     kind = "best" if one is not None and numbers[one] == min(numbers.values()) else "chosen"
     but = "" if one is None else f" but that of the {kind} seed, {one}"
     if one is not None and any(i.rule == "A9-SCORE-MATCH" and i.verdict is Verdict.WARN for i in out.items):

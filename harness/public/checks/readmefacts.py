@@ -10,7 +10,8 @@ import re
 from collections.abc import Callable, Iterator
 
 from harness.public.checks.readmefigures import OTHER_RECORD
-from harness.public.record import Record, agrees
+from harness.public.figures import agrees, decimals_of
+from harness.public.record import Record
 from harness.public.runlog import RunLog
 from harness.rules import Verdict
 
@@ -110,7 +111,7 @@ def _facts(record: Record, lines: list[str]) -> None:
                 continue
             known = [x for log in record.logs for x in figures(log)]
             stated = float(value[1].replace(",", ""))
-            decimals = len(value[1].split(".")[1]) if "." in value[1] else 0
+            decimals = decimals_of(value[1])
             near = min(known, key=lambda x: abs(x - stated), default=None)
             if near is None or any(_same(stated, decimals, x) for x in known) or abs(near - stated) > NEAR * near:
                 break

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from statistics import fmean
 
+from harness.public.figures import agrees
 from harness.public.readme import Cell, SeedTable, Stated
-from harness.public.record import Record, agrees
+from harness.public.record import Record
 from harness.public.runlog import RunLog
 
 OTHER_RECORD = re.compile(r"PR\W{0,2}#?\d|#\d{2,}|/pull/|\bSOTA\b|baseline|previous", re.IGNORECASE)
@@ -97,9 +98,8 @@ def _headline(record: Record) -> None:
     claimed = meta.number("val_bpb") if meta else None
     if readme is None or not readme.headlines or meta is None or claimed is None:
         return
-    decimals = record.decimals(claimed)
     for stated in readme.headlines:
-        if agrees(stated.value, min(stated.decimals, decimals), claimed):
+        if agrees(stated.value, stated.decimals, claimed, claimed.decimals):
             message = "README and JSON claim the same score."
             record.out.passed("A9-README-MATCH", message, file=record.readme_file, line=stated.line)
             return

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from statistics import fmean
 
+from harness.public.checks.claims import ENOUGH, too_few_decimals
+from harness.public.figures import Figure, agrees, figure
 from harness.public.metadata import (
     BYTES_OF_SEED,
     EVAL_OF_SEED,
@@ -14,9 +16,11 @@ from harness.public.metadata import (
     SeedResult,
     is_number,
 )
-from harness.public.record import Record, agrees
+from harness.public.record import Record
 from harness.public.runlog import RunLog
 
+SHORT = 4
+"""Decimals of a score on a log's progress lines."""
 NOT_A_SCORE = re.compile(
     r"std|delta|gain|gap|diff|recover|improve|drop|penalty|base|sota|prev|vs|leader|best|merged|public|threshold|target|margin|per_|nats",
     re.I,
@@ -38,12 +42,16 @@ def _seeds(record: Record) -> None:
     assert meta is not None
     for log in record.scored_logs:
         result = meta.results.get(log.seed) if log.seed is not None else None
+        scores = _scores(log)
         for key, value in result.numbers.items() if result else ():
-            problem = _disagrees(record, log, key, value)
+            if record.folder.late():
+                return
+            problem = _disagrees(log, scores, key, value)
             if problem is None:
                 continue
             clean = False
-            report = out.fail if key == "val_bpb" else out.warn
+            rough = any(too_few_decimals(value, score.bpb) for score in log.by_label.values())
+            report = out.fail if key == "val_bpb" and not rough else out.warn
             report(
                 "A9-SCORE-MATCH" if key == "val_bpb" else "A9-JSON-MATCH",
                 f"seed {log.seed}: {key} is not what the log says.",
@@ -69,18 +77,17 @@ def _scores(log: RunLog) -> list[float]:
     return [score.bpb for score in log.passes + log.curve] + [figure.value for figure in log.figures]
 
 
-def _disagrees(record: Record, log: RunLog, key: str, value: float) -> str | None:
-    decimals = record.decimals(value)
+def _disagrees(log: RunLog, scores: list[float], key: str, value: Figure) -> str | None:
+    decimals = value.decimals
     if key in ("val_bpb", "val_loss"):
         known = [s.bpb if key == "val_bpb" else s.loss for s in log.by_label.values()]
         figures = [x for x in known if x is not None]
         figures += [f.value for f in log.figures] if key == "val_bpb" and decimals >= 5 else []
-        if figures and not any(agrees(value, decimals, x) for x in figures):
+        if figures and not any(agrees(value, max(decimals, ENOUGH), x) for x in figures):
             return f"{figures[-1]:g}"
     elif _is_score(key, decimals):
-        known_scores = _scores(log)
-        if known_scores and not any(agrees(value, min(decimals, 4), x) for x in known_scores):
-            return f"nearest {min(known_scores, key=lambda x: abs(x - value)):g}"
+        if scores and not any(agrees(value, decimals, x, SHORT) for x in scores):
+            return f"nearest {min(scores, key=lambda x: abs(x - value)):g}"
     elif key in STEPS_OF_SEED and log.last_step is not None and int(value) != log.last_step:
         return f"{log.last_step:,} steps"
     elif key in TRAIN_OF_SEED and (log.stop or log.longest_train):
@@ -138,30 +145,39 @@ def _whole(record: Record) -> None:
     assert meta is not None
     if not record.scored_logs or record.absent_logs or set(meta.seeds) - {log.seed for log in record.logs}:
         return
+    scores = _all_scores(record)
     for key, value in meta.raw.items():
-        if is_number(value) and key not in meta.spelt.values() and (near := _unknown(record, key, float(value))):
+        if record.folder.late():
+            return
+        if (
+            is_number(value)
+            and key not in meta.spelt.values()
+            and (near := _unknown(record, scores, key, figure(value)))
+        ):
             record.out.warn(
                 "A9-JSON-MATCH",
                 f"{key} is not what the logs say.",
                 file=record.json_file,
                 line=meta.lines.get(key, 0),
-                found=_shown(float(value)),
+                found=_shown(value),
                 computed=near,
                 remedy="Copy the figures from the log by script.",
             )
 
 
-def _unknown(record: Record, key: str, value: float) -> str:
+def _all_scores(record: Record) -> list[float]:
+    """Every score of every log, and the means over the logs of passes and of the last validation."""
+    means = [fmean(group) for group in zip(*([s.bpb for s in log.passes] for log in record.logs), strict=False)]
+    means += [fmean(log.curve[-1].bpb for log in record.logs)] if all(log.curve for log in record.logs) else []
+    return [score for log in record.logs for score in _scores(log)] + means
+
+
+def _unknown(record: Record, scores: list[float], key: str, value: Figure) -> str:
     """What the logs say instead; empty when they say the same, or nothing of the kind."""
-    decimals = record.decimals(value)
-    if _is_score(key, decimals):
-        lists = [_scores(log) for log in record.logs]
-        known = [x for scores in lists for x in scores]
-        means = [fmean(group) for group in zip(*([s.bpb for s in log.passes] for log in record.logs), strict=False)]
-        means += [fmean(log.curve[-1].bpb for log in record.logs)] if all(log.curve for log in record.logs) else []
-        if known and not any(agrees(value, min(decimals, 4), x) for x in [*known, *means]):
-            return f"nearest {min(known, key=lambda x: abs(x - value)):g}"
-    elif key in STEPS_OF_SEED and float(value).is_integer():
+    if _is_score(key, value.decimals):
+        if scores and not any(agrees(value, value.decimals, x, SHORT) for x in scores):
+            return f"nearest {min(scores, key=lambda x: abs(x - value)):g}"
+    elif key in STEPS_OF_SEED and value.is_integer():
         steps = {log.last_step for log in record.logs if log.last_step is not None}
         if steps and int(value) not in steps and not min(steps) <= value <= max(steps):
             return f"steps {', '.join(f'{step:,}' for step in sorted(steps)[:5])}"

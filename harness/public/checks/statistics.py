@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from statistics import fmean, pstdev, stdev
 
 from harness.public.checks.claims import claimed_pass, common_passes
+from harness.public.figures import agrees, fits, significant
 from harness.public.readme import Stated
-from harness.public.record import Record, agrees
+from harness.public.record import Record
 
 BASELINE_KEYS = re.compile(
     r"(?:^|_)(?:base|baseline|prev|previous|sota|reference)\w*(?:bpb)|(?:bpb)\w*(?:base|baseline|sota)", re.IGNORECASE
@@ -44,7 +45,7 @@ def _claimed_stds(record: Record) -> Iterator[tuple[Stated, str, str]]:
         for name in ("val_bpb_std", "val_loss_std"):
             value = meta.number(name)
             if value is not None:
-                yield Stated(value, record.decimals(value), meta.line(name), name), record.json_file, name
+                yield Stated(value, value.decimals, meta.line(name), name), record.json_file, name
     if readme is not None:
         for stated in readme.stds:
             if stated.value == 0 or OTHER_POOL.search(stated.text):
@@ -168,16 +169,28 @@ def _tests(record: Record, scores: list[float]) -> None:
         return
     candidates = list(_possible_tests(scores, baselines(record, scores)))
     for stated, kind, file in claims:
-        match = next(
-            (c for c in candidates if agrees(abs(stated.value), stated.decimals, abs(c[1] if kind == "t" else c[2]))),
-            None,
-        )
-        if match:
+        match = next((c for c in candidates if fits(stated.value, stated.decimals, _of(c, kind))), None)
+        other_sign = next((c for c in candidates if fits(-stated.value, stated.decimals, _of(c, kind))), None)
+        if match and kind == "p" and significant(stated.value, stated.decimals) < 2:
+            out.unknown(
+                rule,
+                f"p = {stated.value:g} has one digit: the {match[0]} rounds to it, and so may others.",
+                file=file,
+                remedy="State p with two significant digits or more.",
+            )
+        elif match is None and kind == "t" and other_sign:
+            out.unknown(
+                rule,
+                f"t = {stated.value:g} has the size of the {other_sign[0]}, whose t is {other_sign[1]:.3f}.",
+                file=file,
+                remedy="Subtract the baseline from the record: a better record has a negative t.",
+            )
+        elif match:
             out.passed(
                 rule, f"{kind} = {stated.value:g} is the {match[0]}.", file=file, line=stated.line, found=stated.value
             )
         elif candidates:
-            nearest = min(candidates, key=lambda c: abs(abs(c[1] if kind == "t" else c[2]) - abs(stated.value)))
+            nearest = min(candidates, key=lambda c: abs(_of(c, kind) - stated.value))
             out.warn(
                 rule,
                 f"{kind} = {stated.value:g} follows from none of the tests that the folder's numbers allow.",
@@ -195,13 +208,17 @@ def _tests(record: Record, scores: list[float]) -> None:
             )
 
 
+def _of(test: tuple[str, float, float], kind: str) -> float:
+    return test[1] if kind == "t" else test[2]
+
+
 def _claimed_tests(record: Record) -> Iterator[tuple[Stated, str, str]]:
     meta, readme = record.metadata, record.readme
     if meta is not None:
         for name, kind in (("t_statistic", "t"), ("p_value", "p")):
             value = meta.number(name)
             if value is not None:
-                yield Stated(value, record.decimals(value), meta.line(name), name), kind, record.json_file
+                yield Stated(value, value.decimals, meta.line(name), name), kind, record.json_file
     if readme is not None:
         yield from ((stated, "t", record.readme_file) for stated in readme.t_values[:4])
         yield from ((stated, "p", record.readme_file) for stated in readme.p_values[:4])

@@ -3,6 +3,7 @@
 import base64
 import bz2
 import lzma
+import tracemalloc
 import zlib
 
 import pytest
@@ -80,6 +81,36 @@ HOSTILE = [
 def test_hostile_source_ends_in_a_reason(script):
     found = unwrap(script)
     assert found.opaque or found.tree is not None
+
+
+def doubling(levels):
+    """A script of a few hundred bytes whose text would have 19 ** levels characters."""
+    lists = [f"a{i}=[{','.join([f'a{i + 1}'] * 19)}]" for i in range(levels)]
+    return "\n".join([f"a{levels}='x'", *lists, "exec(a0)"])
+
+
+GROWING = {
+    "lists": doubling(9),
+    "replaced": f"a={'y' * 300_000!r}\nb=a.replace('y','yyyyyyyyyyyyyyyy')\nexec(b)",
+    "keys": "exec({[1]: 2})",
+    "strip": "exec('x'.strip(1))",
+    "chain": "exec(a" + ".b" * 3_000 + "(1))",
+    "list": "exec(['print(1)'])",
+}
+
+
+@pytest.mark.parametrize("script", list(GROWING.values()), ids=list(GROWING))
+def test_an_expression_that_grows_or_makes_no_sense_is_opaque(script):
+    tracemalloc.start()
+    found = unwrap(script)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.opaque
+    assert peak < 128 << 20
+
+
+def test_unwrapping_stops_when_the_time_of_the_folder_is_used_up():
+    assert "time" in unwrap(doubling(9), late=lambda: True).opaque
 
 
 @settings(max_examples=60, deadline=None)
