@@ -35,7 +35,12 @@ Exit codes: 0 nothing wrong (disputed claims included), 1 a claim is wrong, 2 wr
 
 @click.command(epilog=EPILOG)
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--records", type=click.Path(path_type=Path), metavar="DIR", help="Also compare with these records.")
+@click.option(
+    "--records",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Also compare with these records: each table with the runs named above it, or that fit it best.",
+)
 @click.option("--problems", is_flag=True, help="Show only what is wrong or disputed.")
 @click.option("--json", "as_json", is_flag=True, help="Print every claim as JSON.")
 def command(files: tuple[Path, ...], records: Path | None, problems: bool, as_json: bool) -> int:
@@ -61,7 +66,7 @@ def _claims(path: Path, records: Path | None) -> list[Claim]:
     if records is not None:
         from harness.claims.against_records import check_against_records
 
-        claims += check_against_records(text, _pool(records))
+        claims += check_against_records(text, _sound(records))
     return claims
 
 
@@ -80,14 +85,13 @@ def _read(path: Path) -> str:
         raise CouldNotCheck(f"{path} is not UTF-8 text (byte {error.start:,}).", remedy="Convert it first.") from error
 
 
-def _pool(records: Path) -> list[RunRecord]:
-    """The largest pool of seeds among the records that verify."""
+def _sound(records: Path) -> list[RunRecord]:
+    """The records that verify."""
     from harness.record import verify_folder
     from harness.rules import Verdict
-    from harness.stats import pools
 
     report = verify_folder(records, judge_runs=False)
     sound = [entry.record for entry in report.records if entry.record and entry.verdict is not Verdict.FAIL]
     if not sound:
         raise CouldNotCheck(f"{records} holds no record that verifies.", remedy=f"See `harness verify {records}`.")
-    return max(pools(sound), key=len)
+    return sound
