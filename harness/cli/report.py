@@ -28,14 +28,14 @@ Exit codes: 0 good (warnings included), 1 a record fails, 2 wrong usage, 3 could
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--out", envvar="OUT", type=click.Path(path_type=Path, file_okay=False), show_default=True,
               default=Path(".golf") / "report", help="Folder for report.html and report.md. [env: OUT]")  # fmt: skip
-@click.option("--trust", type=click.Path(path_type=Path), help="Folder of accepted public keys.")
+@click.option("--trust", type=click.Path(path_type=Path), help="Folder of accepted public keys, for the baseline too.")
 @click.option("--baseline", envvar="BASELINE", type=click.Path(path_type=Path, exists=True, file_okay=False),
               metavar="DIR", help="Also test the records (one pool) against this folder. [env: BASELINE]")  # fmt: skip
-@click.option("--margin", envvar="MARGIN", default="0 bpb", show_default=True,
-              help='"0.005 nats/token", "… nats/byte" or "… bpb". [env: MARGIN]')  # fmt: skip
+@click.option("--margin", envvar="MARGIN", metavar="MARGIN",
+              help='"0.005 nats/token" (official tracks), "… nats/byte" or "… bpb". [env: MARGIN]')  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON; the files are written all the same.")
 def command(
-    paths: tuple[Path, ...], out: Path, trust: Path | None, baseline: Path | None, margin: str, as_json: bool
+    paths: tuple[Path, ...], out: Path, trust: Path | None, baseline: Path | None, margin: str | None, as_json: bool
 ) -> int:
     """Report on signed records: all of records/, or the folders and files PATHS."""
     from harness.config.environment import records_dir

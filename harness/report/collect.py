@@ -14,11 +14,12 @@ from harness.stats import describe_comparison, parse_margin
 
 
 def collect(
-    paths: Sequence[Path], *, trust: Path | None = None, baseline: Path | None = None, margin: str = "0 bpb"
+    paths: Sequence[Path], *, trust: Path | None = None, baseline: Path | None = None, margin: str | None = None
 ) -> Report:
     """Records in ``paths`` (records folders, or single files under ``runs/`` of one), grouped by what they ran.
 
-    baseline, margin: also compare the one pool that ``paths`` hold with this folder's
+    trust: folder of accepted keys, for the baseline too
+    baseline, margin: also compare the one pool that ``paths`` hold with this folder's; the track has a default margin
     Raises ``CouldNotCheck`` when nothing is found or a file is no record.
     """
     runs: list[Run] = []
@@ -34,7 +35,7 @@ def collect(
             f"no record in {', '.join(str(path) for path in paths)}.",
             remedy="`make submit SEED=1337` makes one; or name a folder that holds runs/.",
         )
-    return Report(pool_runs(runs), tuple(folder), tuple(_compared(runs, baseline, margin)) if baseline else ())
+    return Report(pool_runs(runs), tuple(folder), tuple(_compared(runs, baseline, trust, margin)) if baseline else ())
 
 
 def _run(entry: EntryReport) -> Run:
@@ -60,8 +61,8 @@ def _folders(paths: Sequence[Path]) -> dict[Path, set[Path] | None]:
     return folders
 
 
-def _compared(runs: Sequence[Run], baseline: Path, margin: str) -> list[str]:
-    before = collect([baseline]).runs
+def _compared(runs: Sequence[Run], baseline: Path, trust: Path | None, margin: str | None) -> list[str]:
+    before = collect([baseline], trust=trust).runs
     for run in (*runs, *before):
         if run.verdict is Verdict.FAIL:
             raise RuleBroken(
@@ -69,4 +70,5 @@ def _compared(runs: Sequence[Run], baseline: Path, margin: str) -> list[str]:
                 f"{run.stored.path} fails, so it has no place in a comparison.",
                 remedy="`harness verify` on that file says why; leave it out.",
             )
-    return describe_comparison([run.record for run in runs], [run.record for run in before], parse_margin(margin))
+    chosen = None if margin is None else parse_margin(margin)
+    return describe_comparison([run.record for run in runs], [run.record for run in before], chosen)

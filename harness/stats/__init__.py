@@ -3,10 +3,10 @@
 aggregate(records) -> SeedStatistics      several seeds of one thing; refuses a mixed pool, naming the field
 compare(candidate, baseline, Margin(0.005, "nats/token")) -> Comparison
 summarise(values) -> Summary               mean, sample and population deviation, t interval
-welch(candidate, baseline, margin=…), paired(…), power(…), seeds_needed(…)
+welch(candidate, baseline, margin=…), paired(…), power(…), seeds_needed(…), paired_power(…), pairs_needed(…)
 """
 
-from harness.stats.compare import TestResult, paired, power, seeds_needed, welch
+from harness.stats.compare import TestResult, paired, paired_power, pairs_needed, power, seeds_needed, welch
 from harness.stats.describe import describe, describe_comparison, describe_pools, parse_margin
 from harness.stats.seeds import Comparison, SeedStatistics, Worst, aggregate, compare, pools
 from harness.stats.summary import Summary, summarise
@@ -27,6 +27,8 @@ __all__ = [
     "describe_pools",
     "from_bpb",
     "paired",
+    "paired_power",
+    "pairs_needed",
     "parse_margin",
     "pools",
     "power",

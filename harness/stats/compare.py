@@ -7,7 +7,7 @@ it. The statistic has the sign of candidate - baseline, so an improvement is neg
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -101,17 +101,34 @@ def power(improvement: float, candidate_std: float, baseline_std: float, n: int,
     improvement: true mean(baseline) - mean(candidate) - margin, in the unit of the (sample) deviations
     Source: noncentral t with Welch's degrees of freedom at the given deviations; both are > 0 in sum, n >= 2.
     """
+    variances = candidate_std**2, baseline_std**2
+    _refuse_powerless(sum(variances), n, alpha)
+    df = (n - 1) * sum(variances) ** 2 / (variances[0] ** 2 + variances[1] ** 2)
+    return _power(improvement / math.sqrt(sum(variances) / n), df, alpha)
+
+
+def paired_power(improvement: float, difference_std: float, n: int, *, alpha: float = 0.01) -> float:
+    """Probability that :func:`paired` with ``n`` seeds gives p < ``alpha``.
+
+    difference_std: (sample) deviation of the paired differences, > 0; n >= 2; the rest as in :func:`power`
+    Source: noncentral t with n - 1 degrees of freedom.
+    """
+    _refuse_powerless(difference_std**2, n, alpha)
+    return _power(improvement / (difference_std / math.sqrt(n)), n - 1, alpha)
+
+
+def _power(effect: float, df: float, alpha: float) -> float:
     from scipy import stats
 
-    variances = candidate_std**2, baseline_std**2
-    if n < 2 or not sum(variances) > 0 or not 0 < alpha < 1:
+    return float(stats.nct.sf(stats.t.ppf(1 - alpha, df), df, effect))
+
+
+def _refuse_powerless(variance: float, n: int, alpha: float) -> None:
+    if n < 2 or not variance > 0 or not 0 < alpha < 1:
         raise UsageError(
             "power needs at least two seeds a side, some spread, and a level between 0 and 1.",
             remedy="Add seeds, or choose a level such as 0.05.",
         )
-    df = (n - 1) * sum(variances) ** 2 / (variances[0] ** 2 + variances[1] ** 2)
-    effect = improvement / math.sqrt(sum(variances) / n)
-    return float(stats.nct.sf(stats.t.ppf(1 - alpha, df), df, effect))
 
 
 def seeds_needed(
@@ -123,12 +140,23 @@ def seeds_needed(
     """
     if improvement <= 0:
         return None
+    return _smallest(lambda n: power(improvement, candidate_std, baseline_std, n, alpha=alpha), wanted)
+
+
+def pairs_needed(improvement: float, difference_std: float, *, alpha: float = 0.01, wanted: float = 0.8) -> int | None:
+    """The same for :func:`paired_power`: the number of seeds that both sides have."""
+    if improvement <= 0:
+        return None
+    return _smallest(lambda n: paired_power(improvement, difference_std, n, alpha=alpha), wanted)
+
+
+def _smallest(reached: Callable[[int], float], wanted: float) -> int | None:
     low, high = 2, MAX_SEEDS
-    if power(improvement, candidate_std, baseline_std, high, alpha=alpha) < wanted:
+    if reached(high) < wanted:
         return None
     while low < high:
         middle = (low + high) // 2
-        if power(improvement, candidate_std, baseline_std, middle, alpha=alpha) >= wanted:
+        if reached(middle) >= wanted:
             high = middle
         else:
             low = middle + 1

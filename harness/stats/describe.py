@@ -6,12 +6,15 @@ from collections.abc import Sequence
 
 from harness.errors import UsageError
 from harness.record.predicate import RunRecord
-from harness.stats.compare import TestResult
+from harness.stats.compare import MAX_SEEDS, TestResult
 from harness.stats.seeds import Comparison, SeedStatistics, aggregate, compare, pools
 from harness.stats.units import UNITS, Margin, from_bpb
 
 ALPHA = 0.01
 """The public rule: an improvement is shown at p < 0.01."""
+CHALLENGE_MARGIN = Margin(0.005, "nats/token")
+"""The public rule asks for 0.005 nats; a token's is the reading that submissions use most (rules, A8)."""
+OTHER_MARGIN = '"0.005 nats/token", "… nats/byte" or "… bpb"'
 
 
 def describe_pools(records: Sequence[RunRecord]) -> list[str]:
@@ -40,18 +43,29 @@ def describe(found: SeedStatistics) -> str:
     )
 
 
-def describe_comparison(records: Sequence[RunRecord], baseline: Sequence[RunRecord], margin: Margin) -> list[str]:
-    """The candidate's pool against the baseline's. Raises ``UsageError`` unless each side is one pool."""
+def default_margin(official: bool) -> Margin:
+    """The margin where none is given: the challenge's for its own tracks, none for others."""
+    return CHALLENGE_MARGIN if official else Margin(0.0, "bpb")
+
+
+def describe_comparison(
+    records: Sequence[RunRecord], baseline: Sequence[RunRecord], margin: Margin | None = None
+) -> list[str]:
+    """The candidate's pool against the baseline's; without a ``margin`` :func:`default_margin` counts.
+
+    Raises ``UsageError`` unless each side is one pool and both are comparable.
+    """
     old = aggregate(baseline)
     new = aggregate(records)
-    found = compare(new, old, margin)
-    lines = [f"candidate: {describe(new)}", f"baseline:  {describe(old)}", _difference(found, new)]
-    lines += [_test(result) for result in (found.welch, found.paired) if result]
-    if found.needed is None:
-        lines.append("power: the observed improvement does not exceed the margin, so no number of seeds would show it")
-    else:
-        lines.append(f"power: {found.needed} seeds a side would show it at p < {ALPHA} with probability 0.8")
-    return lines
+    found = compare(new, old, margin or default_margin(new.official))
+    lines = [f"candidate: {describe(new)}", f"baseline:  {describe(old)}"]
+    if new.origin["kind"] != old.origin["kind"]:
+        lines.append(
+            f"mind: the candidate's scores are {new.origin['kind']}, the baseline's {old.origin['kind']}: "
+            "what is self-reported was not scored by the referee"
+        )
+    source = "" if margin else f" (the default of this track; set another one with --margin {OTHER_MARGIN})"
+    return [*lines, _difference(found, new) + source, *_tests(found), f"power: {_power(found)}"]
 
 
 def _difference(found: Comparison, new: SeedStatistics) -> str:
@@ -63,12 +77,26 @@ def _difference(found: Comparison, new: SeedStatistics) -> str:
     )
 
 
-def _test(result: TestResult) -> str:
-    verdict = "beats the baseline by more than the margin" if result.beats(ALPHA) else "does not show it"
-    return (
-        f"one-sided {result.test} test: t = {result.statistic:.3f}, df = {result.df:.3f}, p = {result.p:.4f}: "
-        f"{verdict} (p < {ALPHA})"
-    )
+def _tests(found: Comparison) -> list[str]:
+    """The deciding test with its verdict; Welch's figures, which public records quote, without one beside it."""
+    deciding = found.deciding
+    why = "the same seeds on both sides" if found.paired else "no pairs of seeds, or no spread between them"
+    verdict = "beats the baseline" if deciding.beats(ALPHA) else "does not show that it beats the baseline"
+    lines = [f"deciding test: {_figures(deciding)} ({why}): {verdict} by more than the margin (p < {ALPHA})"]
+    return lines if deciding is found.welch else [*lines, f"for information: {_figures(found.welch)}"]
+
+
+def _figures(result: TestResult) -> str:
+    return f"one-sided {result.test} test: t = {result.statistic:.3f}, df = {result.df:.3f}, p = {result.p:.3g}"
+
+
+def _power(found: Comparison) -> str:
+    if found.improvement <= 0:
+        return "the observed improvement does not exceed the margin, so no number of seeds would show it"
+    if found.needed is None:
+        return f"more than {MAX_SEEDS:,} seeds a side would be needed to show the observed improvement"
+    seeds = f"{found.needed} seeds a side would show the observed improvement"
+    return f"{seeds} by the {found.deciding.test} test at p < {ALPHA} with probability 0.8"
 
 
 def parse_margin(text: str) -> Margin:

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 
 from harness.errors import UsageError
 from harness.record.predicate import RunRecord, Score
-from harness.stats.compare import TestResult, paired, seeds_needed, welch
+from harness.stats.compare import TestResult, paired, pairs_needed, seeds_needed, welch
 from harness.stats.summary import Summary, summarise
 from harness.stats.units import Margin, Text, to_bpb
+
+ROUNDING_BPB = 1e-12
+"""Differences of scores that vary by less than this are all equal: what is left is floating-point rounding."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +27,15 @@ class Worst:
 
 @dataclass(frozen=True)
 class SeedStatistics:
-    """What several seeds of one thing gave. ``stages`` holds bpb by stage; ``bpb`` is the final stage's."""
+    """What several seeds of one thing gave. ``stages`` holds bpb by stage; ``bpb`` is the final stage's.
+
+    ``origin`` is what all its records share: see :func:`pool_fields`.
+    """
 
     submission: str
     track: str
+    official: bool
+    origin: dict[str, str]
     code_digest: str
     config_digest: str
     seeds: tuple[int, ...]
@@ -49,15 +57,22 @@ class SeedStatistics:
 class Comparison:
     """A candidate against a baseline: the margin in bpb, the tests, and the seeds a side that power 0.8 would need.
 
-    ``paired`` is ``None`` when the two sides do not have the same seeds, or differ by the same in each; ``needed`` when
-    no number of seeds would do.
+    paired:      ``None`` when the two sides do not have the same seeds, or differ by the same in each
+    improvement: mean(baseline) - mean(candidate) - margin, in bpb
+    needed:      seeds a side for :attr:`deciding`; ``None`` where ``improvement`` <= 0 or more than ``MAX_SEEDS`` are
     """
 
     margin: Margin
     margin_bpb: float
     welch: TestResult
     paired: TestResult | None
+    improvement: float
     needed: int | None
+
+    @property
+    def deciding(self) -> TestResult:
+        """The one test whose p counts: the paired one where there is one, as it takes out what seeds share."""
+        return self.paired or self.welch
 
 
 def pool_fields(record: RunRecord) -> dict[str, str]:
@@ -92,6 +107,8 @@ def aggregate(records: Sequence[RunRecord], *, confidence: float = 0.95) -> Seed
     return SeedStatistics(
         submission=first.submission.name,
         track=first.track.name,
+        official=first.track.official,
+        origin=pool_fields(first),
         code_digest=first.submission.code_digest,
         config_digest=first.submission.config_digest,
         seeds=seeds,
@@ -108,23 +125,38 @@ def aggregate(records: Sequence[RunRecord], *, confidence: float = 0.95) -> Seed
 def compare(candidate: SeedStatistics, baseline: SeedStatistics, margin: Margin) -> Comparison:
     """Test whether ``candidate`` beats ``baseline`` by more than ``margin``, both on the same text.
 
-    A margin in nats per token is taken at the text's own tokens. Raises ``UsageError`` for different texts or tracks.
+    A margin in nats per token is taken at the text's own tokens. Raises ``UsageError`` for different texts, data or
+    tracks, naming what differs. Code, configuration and submission differ by nature; ``kind`` may, and is to be told.
     """
-    if candidate.track != baseline.track or candidate.text != baseline.text:
+    for name in ("track", "data"):
+        if candidate.origin[name] != baseline.origin[name]:
+            raise UsageError(
+                f"candidate and baseline can't be compared: {name} differs: {_short(candidate.origin[name])} against "
+                f"{_short(baseline.origin[name])}.",
+                remedy="Compare records of one track, with the same limits, and one data set.",
+            )
+    if candidate.text != baseline.text:
         raise UsageError(
-            f"candidate ({candidate.track}, {candidate.text}) and baseline ({baseline.track}, {baseline.text}) differ "
-            "in track or text.",
+            f"candidate ({candidate.text}) and baseline ({baseline.text}) differ in the text that was scored.",
             remedy="Compare records of one track and data set.",
         )
     margin_bpb = to_bpb(margin.value, margin.unit, candidate.text)
-    same = set(candidate.seeds) == set(baseline.seeds)
     result = welch(candidate.bpb.values, baseline.bpb.values, margin=margin_bpb)
-    needed = seeds_needed(
-        -result.difference - margin_bpb, candidate.bpb.sample_std or 0.0, baseline.bpb.sample_std or 0.0
-    )
-    differences = {candidate.by_seed[seed] - baseline.by_seed[seed] for seed in candidate.seeds} if same else set()
-    pairs = paired(candidate.by_seed, baseline.by_seed, margin=margin_bpb) if len(differences) > 1 else None
-    return Comparison(margin, margin_bpb, result, pairs, needed)
+    improvement = -result.difference - margin_bpb
+    spread = _spread_of_differences(candidate, baseline)
+    if spread is None:
+        deviations = candidate.bpb.sample_std or 0.0, baseline.bpb.sample_std or 0.0
+        return Comparison(margin, margin_bpb, result, None, improvement, seeds_needed(improvement, *deviations))
+    pairs = paired(candidate.by_seed, baseline.by_seed, margin=margin_bpb)
+    return Comparison(margin, margin_bpb, result, pairs, improvement, pairs_needed(improvement, spread))
+
+
+def _spread_of_differences(candidate: SeedStatistics, baseline: SeedStatistics) -> float | None:
+    """Sample deviation of the differences by seed; ``None`` for other seeds, or for none beyond rounding."""
+    if set(candidate.seeds) != set(baseline.seeds) or len(candidate.seeds) < 2:
+        return None
+    found = summarise([candidate.by_seed[seed] - baseline.by_seed[seed] for seed in candidate.seeds]).sample_std
+    return found if found is not None and found > ROUNDING_BPB else None
 
 
 def pools(records: Sequence[RunRecord]) -> list[list[RunRecord]]:

@@ -202,6 +202,24 @@ def test_records_are_tested_against_a_baseline_folder(call, tmp_path: Path):
     assert call("verify", "--baseline", tmp_path / "old" / "records", "--margin", "0.005")[0] == 2
 
 
+@pytest.mark.parametrize("command", ["verify", "report"])
+def test_the_list_of_trusted_keys_counts_for_the_baseline_too(call, tmp_path: Path, command: str, monkeypatch):
+    monkeypatch.setenv("OUT", str(tmp_path / "out"))
+    old, mine = tmp_path / "old" / "records", tmp_path / "mine"
+    mine.mkdir()
+    for seed, extra in ((1, 0.0), (2, 12.0)):
+        store_run(tmp_path / "old", seed, nats=12000.0 + extra, started_at="2026-11-24T17:00:00Z")
+        store_run(tmp_path, seed, nats=11900.0 + extra + seed)
+    for path in (tmp_path / "records" / "keys").iterdir():
+        (mine / path.name).write_bytes(path.read_bytes())
+    code, text = call(command, "--trust", mine, "--baseline", old)
+    assert (code, "has no place in a comparison" in text) == (1, True)
+    for path in (old / "keys").iterdir():
+        (mine / path.name).write_bytes(path.read_bytes())
+    code, text = call(command, "--trust", mine, "--baseline", old)
+    assert (code, "deciding test" in text) == (0, True)
+
+
 def test_rescoring_needs_the_artifact(call):
     code, text = call("verify", "--rescore")
     assert code == 2

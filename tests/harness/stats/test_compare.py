@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from harness.errors import UsageError
-from harness.stats import Margin, Text, paired, power, seeds_needed, summarise, welch
+from harness.stats import (
+    Margin,
+    Text,
+    paired,
+    paired_power,
+    pairs_needed,
+    power,
+    seeds_needed,
+    summarise,
+    welch,
+)
 
 scores = st.floats(0.5, 3.0, allow_nan=False)
 
@@ -86,6 +96,16 @@ def test_power_matches_simulation():
     found = np.mean(stats.ttest_ind(new, old, axis=1, equal_var=False, alternative="less").pvalue < 0.05)
     # The binomial error of 4,000 runs is under 0.008; Welch's estimated degrees of freedom add about as much.
     assert power(0.9, 0.4, 0.4, n, alpha=0.05) == pytest.approx(found, abs=0.03)
+
+
+def test_power_of_pairs_matches_simulation():
+    n, runs = 4, 4000
+    differences = np.random.default_rng(8).normal(-0.6, 0.4, (runs, n))
+    found = np.mean(stats.ttest_1samp(differences, 0.0, axis=1, alternative="less").pvalue < 0.05)
+    assert paired_power(0.6, 0.4, n, alpha=0.05) == pytest.approx(found, abs=0.03)
+    needed = pairs_needed(0.001, 0.0007)
+    assert paired_power(0.001, 0.0007, needed) >= 0.8 > paired_power(0.001, 0.0007, needed - 1)
+    assert (pairs_needed(0.0, 0.1), pairs_needed(1e-9, 0.1)) == (None, None)
 
 
 def test_seeds_needed_is_the_first_number_that_reaches_the_power():

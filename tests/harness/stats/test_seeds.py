@@ -108,6 +108,7 @@ def test_a_candidate_is_compared_with_margin_pairs_and_seeds_needed():
     assert found.welch.beats(0.01)
     assert found.paired is not None
     assert found.paired.p < found.welch.p
+    assert found.deciding is found.paired
     assert found.needed is not None
     assert found.needed <= 4
 
@@ -117,7 +118,7 @@ def test_different_texts_are_not_compared():
     shorter = record(1, 12000.0)
     score = msgspec.structs.replace(shorter.scores[0], targets=3999)
     other = aggregate([msgspec.structs.replace(shorter, scores=[score])])
-    with pytest.raises(UsageError, match="differ in track or text"):
+    with pytest.raises(UsageError, match="differ in the text"):
         compare(other, one, Margin(0.0, "bpb"))
 
 
