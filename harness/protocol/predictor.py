@@ -79,6 +79,19 @@ class Predictor(Protocol):
 
 
 @runtime_checkable
+class LogitsWriter(Protocol):
+    """What a predictor has besides that spares the copy of its logits, which at a large vocabulary is not cheap."""
+
+    def bind_logits(self, buffer: torch.Tensor) -> None:
+        """The memory that the referee reads, (slab_rows, vocab_size) in ``logits_dtype``.
+
+        ``score()`` may write a slab into its first rows and yield them; it is asked for the next slab when the referee
+        has read them. Behind its last slab it writes nothing there.
+        """
+        ...
+
+
+@runtime_checkable
 class ShardedPredictor(Protocol):
     """What a predictor of several ranks has besides. Rank 0 is driven by the referee and drives the others."""
 

@@ -22,7 +22,7 @@ from harness.protocol.device_memory import attach, settle
 from harness.protocol.environment import CellEnvironment
 from harness.protocol.layout import LOGITS_DTYPES, logits_code, map_tensor, state_bytes, state_views
 from harness.protocol.messages import Kind, Message
-from harness.protocol.predictor import EvalContext, Predictor, ShardedPredictor, Stage
+from harness.protocol.predictor import EvalContext, LogitsWriter, Predictor, ShardedPredictor, Stage
 from harness.protocol.ranks import LOST_RANK_WAIT_S, LostRank, report_start
 
 IDLE_LIMIT_S = 24 * 3600.0
@@ -130,6 +130,8 @@ class EvalWorker:
         bound = {n: view if view.device == initial[n].device else initial[n].clone() for n, view in views.items()}
         self._mirrored = [(views[name], own) for name, own in bound.items() if own is not views[name]]
         predictor.bind_state(bound)
+        if isinstance(predictor, LogitsWriter):
+            predictor.bind_logits(buffers.logits)
         before = buffers.state.clone()
         predictor.warm_up()
         buffers.state.copy_(before)
@@ -190,19 +192,25 @@ class EvalWorker:
     def _score(self, count: int) -> None:
         """Stream the logits of one chunk, until its rows are complete or the referee has seen enough.
 
-        One slab lies in the buffer at a time, but the next is computed while the referee reads it. ``score()`` has
-        ended when this returns, so whatever it does to the state behind its last slab is done too.
+        One slab lies in the buffer at a time. The next is computed while the referee reads it, unless ``score()``
+        writes into the buffer itself: then it goes on when the referee has read. ``score()`` has ended when this
+        returns, so whatever it does to the state behind its last slab is done too.
         """
-        buffers, row = self._mapped(), 0
+        buffers, row, may_write = self._mapped(), 0, True
         with torch.no_grad():
             for slab in self._predictor.score(buffers.inputs[:count].clone()):
                 rows = self._check_slab(slab, count - row)
-                if row and not self._more_wanted():
+                if not (may_write or self._more_wanted()):
                     return
-                buffers.logits[:rows].copy_(slab.detach())
+                in_place = slab.data_ptr() == buffers.logits.data_ptr()
+                if not in_place:
+                    buffers.logits[:rows].copy_(slab.detach())
                 settle(buffers.device)
                 self._send(Kind.LOGITS, row, rows)
                 row += rows
+                may_write = in_place and row < count
+                if may_write and not self._more_wanted():
+                    return
         if row != count:
             raise ProtocolError(f"score() gave {row:,} rows for a chunk of {count:,}; one row a token is wanted.")
 

@@ -37,13 +37,13 @@ class Calibration:
         if self._learns:
             self._log_temp, self._bias = buffers["calibration/log_temp"], buffers["calibration/bias"]
 
-    def logits(self, hidden: Tensor, embedding: Tensor) -> Tensor:
-        """Final logits (rows, V) of hidden rows, in their dtype."""
-        capped = capped_logits(hidden, embedding, self.config.logit_softcap)
+    def logits(self, hidden: Tensor, embedding: Tensor, out: Tensor | None = None) -> Tensor:
+        """Final logits (rows, V) of hidden rows, in their dtype; written into ``out`` if given."""
+        capped = capped_logits(hidden, embedding, self.config.logit_softcap, out)
         if not self._learns and self.config.eval_temp == 1.0:
             return capped
-        scaled = capped * torch.exp(-self._log_temp).to(capped.dtype)
-        return scaled + self._bias.to(capped.dtype) if len(self._bias) else scaled
+        scaled = torch.mul(capped, torch.exp(-self._log_temp).to(capped.dtype), out=out)
+        return torch.add(scaled, self._bias.to(capped.dtype), out=out) if len(self._bias) else scaled
 
     @torch.no_grad()
     def learn(self, hidden: Tensor, embedding: Tensor, targets: Tensor) -> None:

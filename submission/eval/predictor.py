@@ -66,6 +66,7 @@ class HybridPredictor:
             self.cache = SuccessorCache(config, self.device)
         self._control = torch.zeros(4, dtype=torch.int64, device=self.device)
         self._reading: Reading | None = None
+        self._logits: Tensor | None = None
         self._used: list[Used] = []  # what the cache did to the rows of the chunk
         self.keeps_graph = True
 
@@ -85,6 +86,10 @@ class HybridPredictor:
         if self.learner:
             self.learner.adapter.bind(buffers)
         self._reading = None
+
+    def bind_logits(self, buffer: Tensor) -> None:
+        """Write slabs straight into the referee's memory."""
+        self._logits = buffer
 
     def load_state(self) -> None:
         """Forget what an earlier scoring pass left: it belongs to other weights. The other ranks get the new state."""
@@ -130,7 +135,8 @@ class HybridPredictor:
         for start in range(0, len(inputs), self.slab_rows):
             mine = slice(start, start + self.slab_rows)
             part = rows[mine].to(self.logits_dtype) if self._on_gpu else rows[mine]
-            logits = self.calibration.logits(part, embedding).to(self.logits_dtype)
+            place = None if self._logits is None else self._logits[: len(part)]
+            logits = self.calibration.logits(part, embedding, place)
             if self.cache:
                 used.append(self.cache.mix(logits, [Candidates(*(field[mine] for field in one)) for one in offered]))
             yield logits

@@ -103,9 +103,9 @@ class Hybrid(nn.Module):
         return capped_logits(hidden, self.embedding.weight, self.config.logit_softcap)
 
 
-def capped_logits(hidden: Tensor, embedding: Tensor, cap: float) -> Tensor:
-    """cap · tanh(h Eᵀ / cap), (…, V) in the dtype of ``hidden``."""
-    return cap * torch.tanh(hidden @ embedding.to(hidden.dtype).T / cap)
+def capped_logits(hidden: Tensor, embedding: Tensor, cap: float, out: Tensor | None = None) -> Tensor:
+    """cap · tanh(h Eᵀ / cap), (…, V) in the dtype of ``hidden``; written into ``out`` if given."""
+    return torch.mul(torch.tanh(hidden @ embedding.to(hidden.dtype).T / cap), cap, out=out)
 
 
 def build_model(config: Config) -> Hybrid:

@@ -241,6 +241,27 @@ def test_temperature_divides_the_final_logits() -> None:
     torch.testing.assert_close(rows(cool, inputs), rows(plain, inputs) / 0.5)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"eval_temp": 0.8}, {"eval_bias_lr": 1.0, "eval_temp_lr": 0.1}, {"eval_cache_orders": "1,2"}],
+    ids=lambda changes: next(iter(changes), "plain"),
+)
+def test_logits_written_into_the_referees_memory_are_those_of_a_tensor_of_ones_own(changes: dict[str, object]) -> None:
+    one, other = predictor(config(**changes)), predictor(config(**changes))
+    one.slab_rows = other.slab_rows = 48
+    buffer = torch.full((48, 64), 7.0)
+    one.bind_logits(buffer)
+    tokens = torch.from_numpy(STREAM.tokens.astype("int64"))
+    for start in (0, 128):
+        inputs, targets = tokens[start : start + 128], tokens[start + 1 : start + 129]
+        with torch.no_grad():
+            for mine, its in zip(one.score(inputs), other.score(inputs), strict=True):
+                assert mine.data_ptr() == buffer.data_ptr()
+                assert torch.equal(mine, its)
+            one.adapt(inputs, targets)
+            other.adapt(inputs, targets)
+
+
 def test_an_explosion_is_undone_and_counted() -> None:
     one = predictor(config(ttt_lr=1e4))
     before = {name: t.clone() for name, t in one.state().items() if name.startswith("weight/")}
