@@ -192,23 +192,23 @@ class EvalWorker:
     def _score(self, count: int) -> None:
         """Stream the logits of one chunk, until its rows are complete or the referee has seen enough.
 
-        One slab lies in the buffer at a time. The next is computed while the referee reads it, unless ``score()``
-        writes into the buffer itself: then it goes on when the referee has read. ``score()`` has ended when this
+        One slab lies in the buffer at a time. The next is computed while the referee reads it, unless ``score()`` may
+        write into the buffer itself: then it goes on when the referee has read. ``score()`` has ended when this
         returns, so whatever it does to the state behind its last slab is done too.
         """
         buffers, row, may_write = self._mapped(), 0, True
+        writes = isinstance(self._predictor, LogitsWriter)
         with torch.no_grad():
             for slab in self._predictor.score(buffers.inputs[:count].clone()):
                 rows = self._check_slab(slab, count - row)
                 if not (may_write or self._more_wanted()):
                     return
-                in_place = slab.data_ptr() == buffers.logits.data_ptr()
-                if not in_place:
+                if slab.data_ptr() != buffers.logits.data_ptr():
                     buffers.logits[:rows].copy_(slab.detach())
                 settle(buffers.device)
                 self._send(Kind.LOGITS, row, rows)
                 row += rows
-                may_write = in_place and row < count
+                may_write = writes and row < count
                 if may_write and not self._more_wanted():
                     return
         if row != count:
