@@ -94,8 +94,8 @@ def command(
 
         change = changed_since(changed_from, Path()) if changed_from else staged(Path())
         paths = change.folders
-        if not paths and not as_json:
-            click.echo("no record folder is in the change.", err=True)
+        if not (paths or change.others or change.altered) and not as_json:
+            click.echo("nothing is in the change.", err=True)
     readings = with_settings(settings)
     known = render.read_baseline(baseline) if baseline else None
     reports = _with_progress(check_folders(paths, readings, against), len(paths))

@@ -12,6 +12,8 @@ from harness.rules import Verdict
 
 ORDER = (Verdict.FAIL, Verdict.ERROR, Verdict.WARN, Verdict.UNKNOWN, Verdict.PASS)
 """Verdicts, gravest first."""
+FACTS = ("claimed_bpb", "logged_mean_bpb", "seeds", "largest_bytes", "longest_train_s", "longest_eval_s")
+"""Names of a report's main figures."""
 
 
 class Found(msgspec.Struct, frozen=True, omit_defaults=True):

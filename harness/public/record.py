@@ -138,7 +138,19 @@ def _load_logs(record: Record) -> None:
     record.logs.sort(key=lambda log: log.file)
 
 
+def parent_of(path: Path) -> str:
+    """Name of the folder that ``path`` lies in."""
+    return path.resolve().parent.name
+
+
 def _track_of(record: Record, path: Path) -> str:
+    """The folder decides; the author's own word counts only where the folder lies in no track."""
     stated = record.metadata.text("track") if record.metadata else ""
-    words = re.sub(r"[^a-z0-9]+", "_", f"{stated} {path.absolute().parent.name}".lower())
+    parent = parent_of(path)
+    return track_named(parent if parent.startswith("track_") else stated)
+
+
+def track_named(text: str) -> str:
+    """The track that a folder's name or a JSON field means."""
+    words = re.sub(r"[^a-z0-9]+", "_", text.lower())
     return NON_RECORD if "non_record" in words or "unlimited" in words else RECORD

@@ -7,7 +7,7 @@ from datetime import date
 from pathlib import PurePath
 
 from harness.public.metadata import DATE, shown
-from harness.public.record import RECORD, Record
+from harness.public.record import RECORD, Record, parent_of, track_named
 from harness.rules import Verdict
 
 FIELDS_NEEDED = ("name", "github_id", "val_bpb")
@@ -162,19 +162,22 @@ def _parsed(text: str) -> date | None:
 def _track(record: Record) -> None:
     meta = record.metadata
     assert meta is not None
-    stated = meta.text("track")
-    parent = record.folder.root.absolute().parent.name
-    if stated and parent.startswith("track_") and ("non" in stated) != ("non" in parent):
-        record.out.warn(
+    stated, parent = meta.text("track"), parent_of(record.folder.root)
+    contradicts = stated and parent.startswith("track_") and track_named(stated) != record.track
+    if contradicts:
+        report = record.out.fail if record.official else record.out.warn
+        report(
             "A9-TRACK",
-            "the track in the JSON is not the folder's.",
+            f"the track in the JSON is not the folder's; judged as {record.track}.",
             file=record.json_file,
             line=meta.line("track"),
             found=stated,
             computed=parent,
+            remedy="Correct the field, or move the folder to the track that it states.",
         )
     else:
-        record.out.passed("A9-TRACK", f"judged as {record.track}.", file=record.json_file, found=stated or parent)
+        by = "" if parent.startswith("track_") else ", by its own word: it lies in no track's folder"
+        record.out.passed("A9-TRACK", f"judged as {record.track}{by}.", file=record.json_file, found=stated or parent)
 
 
 def _logs_whole(record: Record) -> None:

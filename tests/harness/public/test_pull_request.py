@@ -2,13 +2,17 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from public_folders import PublicFolder
+
+from harness.cli.check_folder import command
 
 ROOT = Path(__file__).parents[3]
 SCRIPT = ROOT / "harness/public/check_pull_request.sh"
@@ -72,6 +76,58 @@ def test_a_pull_request_with_more_than_its_folder_is_refused(repository, other):
     done = dry_run(repository)
     assert done.returncode == 1
     assert "A9-ONE-FOLDER" in done.stdout
+
+
+BEFORE = "records/track_10min_16mb/2026-03-01_Before"
+ALONE = {
+    "edits": lambda r: (r / BEFORE / "README.md").write_text("changed"),
+    "deletes one file": lambda r: (r / BEFORE / "train_seed1.log").unlink(),
+    "deletes all": lambda r: shutil.rmtree(r / BEFORE),
+    "adds to it": lambda r: (r / BEFORE / "notes.md").write_text("x"),
+    "adds below it": lambda r: PublicFolder(track="track_x").write(r / BEFORE),
+    "no folder": lambda r: (r / "records/track_10min_16mb/README.md").write_text("x"),
+    "other code": lambda r: (r / "train_gpt.py").write_text("x = 1"),
+}
+
+
+@pytest.mark.rule("A9-ONE-FOLDER")
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside a new folder"])
+@pytest.mark.parametrize("change", list(ALONE.values()), ids=list(ALONE))
+def test_the_records_of_others_are_left_alone(repository, monkeypatch, change, beside):
+    if beside:
+        PublicFolder().write(repository / "records")
+    change(repository)
+    commit(repository)
+    monkeypatch.chdir(repository)
+    done = CliRunner().invoke(command, ["--changed-from", "main", "--json"], standalone_mode=False)
+    report = json.loads(done.output)
+    found = [item for folder in report["folders"] for item in folder["findings"] if item["rule"] == "A9-ONE-FOLDER"]
+    assert {item["verdict"] for item in found} == {"FAIL"}
+    assert done.return_value == 1
+
+
+@pytest.mark.rule("A9-ONE-FOLDER")
+def test_a_pull_request_that_only_deletes_is_refused_in_every_output(repository):
+    shutil.rmtree(repository / BEFORE)
+    commit(repository)
+    done = dry_run(repository, GITHUB_ACTIONS="true")
+    assert done.returncode == 1
+    assert "::error file=./records/track_10min_16mb/2026-03-01_Before/" in done.stdout
+    sarif = json.loads((repository / "out/report.sarif").read_text())
+    assert [result["ruleId"] for result in sarif["runs"][0]["results"]] == ["A9-ONE-FOLDER"]
+
+
+@pytest.mark.rule("A9-ONE-FOLDER")
+def test_a_folder_that_the_base_got_meanwhile_is_not_added_again(repository):
+    PublicFolder().write(repository / "records")
+    commit(repository)
+    git(repository, "checkout", "-q", "main")
+    PublicFolder(files={"notes.md": "of another author"}).write(repository / "records")
+    commit(repository)
+    git(repository, "checkout", "-q", "change")
+    done = dry_run(repository)
+    assert done.returncode == 1
+    assert "the base has already" in " ".join(done.stdout.split())
 
 
 def test_on_the_runner_it_annotates_and_writes_the_summary(repository, tmp_path):

@@ -111,7 +111,8 @@ CASES = [
     ("A9-METADATA", Verdict.FAIL, PublicFolder(metadata={"val_loss": 1.0805})),
     ("A9-METADATA", Verdict.WARN, PublicFolder(metadata={"date": "5 April"})),
     ("A9-METADATA", Verdict.WARN, PublicFolder(metadata={"val_bpb": None, "val_bpb_retracted": 1.07})),
-    ("A9-TRACK", Verdict.WARN, PublicFolder(metadata={"track": "non_record_16mb"})),
+    ("A9-TRACK", Verdict.FAIL, PublicFolder(metadata={"track": "non_record_16mb"})),
+    ("A9-TRACK", Verdict.WARN, PublicFolder(track="track_non_record_16mb")),
     (
         "A9-LOG",
         Verdict.WARN,
@@ -246,6 +247,25 @@ def test_the_non_record_track_has_no_clocks(tmp_path):
     folder.track = "track_non_record_16mb"
     folder.metadata["track"] = "non-record-unlimited-compute-16mb"
     assert verdicts(tmp_path, folder, "A1-TRAIN-CLOCK") == {Verdict.PASS}
+
+
+@pytest.mark.rule("A9-TRACK")
+@pytest.mark.parametrize("word", ["non_record_16mb", "unlimited", "NON-RECORD"])
+def test_the_authors_word_does_not_switch_off_the_caps_of_the_folder(tmp_path, word):
+    folder = broken_seed(train_ms=986_000, eval_ms=900_000)
+    folder.metadata["track"] = word
+    report = check_folder(folder.write(tmp_path))
+    failed = {item.rule for item in report.findings if item.verdict is Verdict.FAIL}
+    assert {"A1-TRAIN-CLOCK", "A2-EVAL-CLOCK", "A9-TRACK"} <= failed
+    assert report.track == "10min_16mb"
+
+
+def test_outside_of_any_track_the_authors_word_counts_and_is_named(tmp_path):
+    folder = broken_seed(train_ms=986_000)
+    folder.track, folder.metadata["track"] = "somewhere", "non_record_16mb"
+    report = check_folder(folder.write(tmp_path))
+    assert report.track == "non_record_16mb"
+    assert any("its own word" in item.message for item in report.findings if item.rule == "A9-TRACK")
 
 
 def test_an_excerpt_leaves_unknown_what_its_listing_only_names(tmp_path):
