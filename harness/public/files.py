@@ -1,10 +1,12 @@
 """The files of a folder, read as data within bounds: no link is followed, no device opened, nothing read without end.
 
-A folder may be an excerpt: ``FILES.json`` then lists size and SHA-256 of the original files, by path.
+A folder may be an excerpt: ``FILES.json`` then lists size and SHA-256 of the original files, by path. What is here is
+hashed and judged as it is here: the listing is its author's word and only tells of what is not here.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import stat
@@ -23,6 +25,7 @@ HEAD_BYTES, TAIL_BYTES = 6 << 20, 2 << 20
 FOLDER_BYTES = 64 << 20
 FOLDER_SECONDS = 20.0
 LISTING = "FILES.json"
+TEXTS = (".md", ".log", ".txt", ".out")
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -36,28 +39,28 @@ class Listed:
 
 @dataclass
 class Folder:
-    """The plain files of one folder by relative path -> size in bytes, and what an excerpt lists."""
+    """The plain files of one folder by relative path -> size in bytes, and what an excerpt lists.
+
+    unlike: files that are here with another size or digest than the listing's
+    """
 
     root: Path
     sizes: dict[str, int]
     listing: dict[str, Listed] = field(default_factory=dict)
+    unlike: list[str] = field(default_factory=list)
     deadline: float = 0.0
     budget: int = FOLDER_BYTES
 
     def size_of(self, name: str) -> int | None:
-        """Size of the original file: from the excerpt's listing, else as it lies here; ``None`` when there is none."""
-        if name in self.listing:
-            return self.listing[name].size
-        return self.sizes.get(name)
+        """Size of the file as it lies here, else from the excerpt's listing; ``None`` when there is none."""
+        if name in self.sizes:
+            return self.sizes[name]
+        return self.listing[name].size if name in self.listing else None
 
     @property
     def names(self) -> list[str]:
         """Every file that the original folder has, here or listed."""
         return sorted(set(self.sizes) | set(self.listing))
-
-    def shortened(self, name: str) -> bool:
-        """Whether the file here is an excerpt of the original."""
-        return name in self.listing and self.listing[name].size != self.sizes.get(name)
 
     def late(self) -> bool:
         """Whether this folder has used up its time."""
@@ -162,17 +165,19 @@ def _read_listing(folder: Folder, readings: Readings, out: Findings) -> None:
         return
     if not isinstance(found, dict) or not found:
         return
+    listing: dict[str, Listed] = {}
     for name, item in found.items():
-        if not (isinstance(item, dict) and set(item) == {"bytes", "sha256"}):
+        if not (isinstance(item, dict) and set(item) == {"bytes", "sha256"} and _can_be_a_name(name)):
             return
         if type(item["bytes"]) is not int or not DIGEST.fullmatch(str(item["sha256"])):
             return
-        folder.listing[name] = Listed(item["bytes"], str(item["sha256"]))
+        listing[name] = Listed(item["bytes"], str(item["sha256"]))
     del folder.sizes[LISTING]
-    absent = sorted(set(folder.listing) - set(folder.sizes))
     if readings.excerpt == "refuse":
-        folder.listing = {}
-    elif absent:
+        return
+    folder.listing = listing
+    absent = sorted(set(folder.listing) - set(folder.sizes))
+    if absent:
         out.unknown(
             "A9-FILES",
             f"an excerpt: {LISTING} lists {len(absent)} file(s) that are not here ({', '.join(absent[:6])}); what "
@@ -180,3 +185,51 @@ def _read_listing(folder: Folder, readings: Readings, out: Findings) -> None:
             file=LISTING,
             remedy="Check the whole folder, or set --reading excerpt=refuse.",
         )
+    _compare(folder, out)
+
+
+def _can_be_a_name(name: str) -> bool:
+    try:
+        return bool(os.fsencode(name))
+    except UnicodeEncodeError:
+        return False
+
+
+def _compare(folder: Folder, out: Findings) -> None:
+    """Size and digest of every listed file that is here. Texts may be cut in an excerpt; code and metadata may not."""
+    hashed = 0
+    for name in sorted(set(folder.listing) & set(folder.sizes)):
+        listed, size = folder.listing[name], folder.sizes[name]
+        if listed.size == size and (hashed + size > FOLDER_BYTES or folder.late()):
+            out.warn("A9-READABLE", "not compared with its listed digest: too large.", file=name)
+        elif listed.size != size or _digest(folder.root / name) != listed.sha256:
+            folder.unlike.append(name)
+        hashed += size if listed.size == size else 0
+    cut = [name for name in folder.unlike if name.endswith(TEXTS) and folder.sizes[name] < folder.listing[name].size]
+    for name in folder.unlike:
+        if name not in cut:
+            listed = folder.listing[name]
+            out.fail(
+                "A9-FILES",
+                f"the file is not the one that {LISTING} lists; it is judged as it is here.",
+                file=name,
+                found=f"{folder.sizes[name]:,} bytes",
+                computed=f"{listed.size:,} bytes, SHA-256 {listed.sha256[:16]}…",
+                remedy=f"Leave {LISTING} out: it is for excerpts of a folder.",
+            )
+    if cut:
+        out.unknown(
+            "A9-FILES",
+            f"an excerpt: {len(cut)} text(s) are shorter here than {LISTING} says ({', '.join(cut[:6])}); they are "
+            "judged as they are here.",
+            file=LISTING,
+        )
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a plain file; empty when it can't be read."""
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:
+        return ""

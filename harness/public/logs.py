@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from harness.public.runlog import Count, RunLog, Score, seed_of_name
+from harness.public.figures import decimals_of
+from harness.public.runlog import Count, RunLog, Score, Scorings, base_label, seed_of_name
 
 MAX_LINE = 1_000
 MAX_KEPT = 400
@@ -46,7 +47,11 @@ EXTRA_LINE = re.compile(r"(\w+:precompute)\b.*\belapsed=" + NUMBER + "s")
 RESERVE_LINE = re.compile(r"gptq:reserving " + NUMBER + r"(ms|s)")
 HESSIAN_LINE = re.compile(r"gptq:\s*(?:collected|calibrated)\b.{0,80}?\bin " + NUMBER + "s", re.IGNORECASE)
 CALIBRATION_LINE = re.compile(r"gptq:.*(?:calibrat|hessian)", re.IGNORECASE)
-NO_CALIBRATION = re.compile(r"\b(?:without|no|not|skip\w*|disabled|off|0 (?:layers|hessians))\b", re.IGNORECASE)
+NO_CALIBRATION = re.compile(
+    r"\b(?:without|no|not|skip\w*)\b[\w -]{0,24}(?:calibrat|hessian)|gptq:\s*(?:skip\w*|disabled|off)\b"
+    r"|(?:calibrat\w*|hessians?)[ :=]{1,3}(?:skipped|disabled|off|none)\b|\b0 (?:layers|hessians)\b",
+    re.IGNORECASE,
+)
 SEED_LINE = re.compile(r"\s*(?:random_)?seed[:=] ?(\d+)\s*$")
 SEED_INSIDE = re.compile(r"\bseed[:=](\d+)\b")
 VAL_TOKENS = re.compile(r"val[_ ]tokens:\s*(\d+)|val_loader:.*\btokens:(\d+)")
@@ -94,6 +99,7 @@ def parse_log(name: str, data: bytes) -> RunLog:
         _take_line(log, line, number)
     if log.seed is None:
         log.seed = seed_of_name(name)
+    log.rescored = _rescored(log.passes)
     log.passes = _merged(log.passes)
     return log
 
@@ -267,14 +273,37 @@ def _seconds(number: str, unit: str) -> float:
 
 
 def _merged(passes: list[Score]) -> list[Score]:
-    """``X`` and ``X_exact`` as one pass: the digits of the longer, the time of whichever printed it."""
+    """``X`` and ``X_exact`` as one pass: the digits of the longer, the time of whichever printed it. Of a pass that was
+    scored again, the last; :func:`_rescored` tells of the first."""
     merged: dict[str, Score] = {}
     for score in passes:
         label = score.label.removesuffix("_exact")
         before = merged.pop(label, None)
-        exact = score
-        if before and before.bpb_text.startswith(score.bpb_text[:5]) and len(before.bpb_text) > len(score.bpb_text):
-            exact = before
-        seconds = score.eval_s if score.eval_s is not None else (before.eval_s if before else None)
+        again = before is not None and _same(before, score)
+        exact = before if before and again and len(before.bpb_text) > len(score.bpb_text) else score
+        seconds = before.eval_s if before and again and score.eval_s is None else score.eval_s
         merged[label] = Score(label, exact.line, exact.bpb_text, exact.loss_text, seconds, exact.diagnostic)
     return list(merged.values())
+
+
+def _rescored(passes: list[Score]) -> dict[str, Scorings]:
+    """Passes that count and were scored more than once with different values, by :func:`base_label`."""
+    found: dict[str, Scorings] = {}
+    for score in passes:
+        base = base_label(score.label.removesuffix("_exact"))
+        before = found.get(base)
+        if score.diagnostic:
+            continue
+        if before is None:
+            found[base] = Scorings(score, score, 1)
+        elif not _same(before.last, score):
+            found[base] = Scorings(before.first, score, before.number + 1)
+        elif len(score.bpb_text) > len(before.last.bpb_text):
+            found[base] = Scorings(score if before.number == 1 else before.first, score, before.number)
+    return {base: scorings for base, scorings in found.items() if scorings.number > 1}
+
+
+def _same(one: Score, other: Score) -> bool:
+    """Whether two lines can print one score with different digits."""
+    decimals = min(decimals_of(one.bpb_text), decimals_of(other.bpb_text))
+    return abs(one.bpb - other.bpb) <= 1.02 * 10.0**-decimals

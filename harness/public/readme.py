@@ -16,6 +16,7 @@ MEAN_NEAR = re.compile(r"mean[^\n|]{0,40}?[ :=*`(](\d\.\d{3,10})", re.IGNORECASE
 STD_NEAR = re.compile(r"\bstd(?:ev|dev)?\b[ :=~≈*`]{0,6}(0\.\d{2,10})|±\s*(0\.\d{2,10})", re.IGNORECASE)
 T_NEAR = re.compile(r"\bt(?:-statistic)?[^\w\-−]{1,5}([-−]?\d+\.\d+)")
 P_NEAR = re.compile(r"\bp(?:-value)?\s*(=|<<|<|≈|of)\s*`?\*{0,2}(0\.\d+|\d(?:\.\d+)?e-\d{1,3})")
+SUMMARY = re.compile(r"mean|avg|average|std|standard dev|s\.?d\.?(?:\W|$)|σ")
 SIZE_NEAR = re.compile(r"[~≈]?\s*(1[0-9]\.\d{1,3})\s?MB\b")
 
 
@@ -137,8 +138,8 @@ def _take_rows(found: Readme, lines: list[str], start: int, columns: list[str], 
         if re.fullmatch(r"(?:seed )?\d{1,10}", name):
             seed = int(name.split()[-1])
             table.rows[seed], table.row_lines[seed] = numbers, index + 1
-        elif label.startswith(("mean", "avg", "average", "std", "stdev")):
-            key = "std" if label.startswith("std") else "mean"
+        elif SUMMARY.match(label):
+            key = "mean" if label.startswith(("mean", "avg", "average")) else "std"
             table.summary.setdefault(key, numbers)
             table.summary_lines.setdefault(key, index + 1)
         index += 1

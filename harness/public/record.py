@@ -108,7 +108,7 @@ def _load_code(record: Record) -> None:
     )
     first = [record.main_code] if record.main_code else []
     for name in (first + [n for n in names if n != record.main_code])[:MAX_CODE_FILES]:
-        if record.folder.sizes.get(name) and not record.folder.shortened(name):
+        if record.folder.sizes.get(name):
             data = record.folder.read(name, record.out, limit=CODE_BYTES)
             if data is not None:
                 record.code[name] = data

@@ -40,6 +40,15 @@ class Count:
     line: int
 
 
+@dataclass(frozen=True)
+class Scorings:
+    """A pass that was scored more than once, with different values: the first, the last, and how many."""
+
+    first: Score
+    last: Score
+    number: int
+
+
 @dataclass
 class RunLog:
     """What one log says. Times are in seconds, sizes in bytes; ``None`` or empty where it says nothing."""
@@ -47,6 +56,7 @@ class RunLog:
     file: str
     seed: int | None = None
     passes: list[Score] = field(default_factory=list)
+    rescored: dict[str, Scorings] = field(default_factory=dict)
     curve: list[Score] = field(default_factory=list)
     last_step: int | None = None
     stop: Count | None = None
@@ -89,6 +99,11 @@ class RunLog:
     def by_label(self) -> dict[str, Score]:
         """Counting passes by label, ``_exact`` folded in."""
         return {score.label: score for score in self.passes if not score.diagnostic}
+
+
+def base_label(label: str) -> str:
+    """A pass without the number of its epoch or repetition: ``legal_ttt epoch 3`` is ``legal_ttt`` again."""
+    return re.sub(r"[ _-]*(?:epoch|pass|round|iter|repeat)[ _-]?\d{1,6}$", "", label, flags=re.IGNORECASE) or label
 
 
 def seed_of_name(name: str) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -71,7 +72,8 @@ def _result(report: FolderReport, item: Found, index: int) -> dict[str, Any]:
 
 def _uri(folder: str, file: str) -> str:
     path = f"{folder.rstrip('/')}/{file or 'submission.json'}"
-    return quote(path.removeprefix("./"), safe="/") if not path.startswith("/") else "file://" + quote(path, safe="/")
+    uri = quote(os.fsencode(path.removeprefix("./")), safe="/")
+    return f"file://{uri}" if path.startswith("/") else uri
 
 
 def _no_markdown(text: str) -> str:

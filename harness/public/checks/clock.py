@@ -9,8 +9,10 @@ from harness.public.record import Record
 from harness.public.runlog import Count, RunLog
 from harness.rules import Verdict
 
-OWN_TEXT = re.compile(r"self|autoregress|\bar\b|random|synthetic|generated", re.IGNORECASE)
+OWN_TEXT = re.compile(r"(?i:\bself[-_ ]?gen|\bautoregressive|\brandom[-_ ]tokens?\b)|\bAR\b")
+"""Text that the model writes itself, or none at all. "Random batches" are batches of the training data."""
 TRAIN_TEXT = re.compile(r"train", re.IGNORECASE)
+NOT_TRAIN_TEXT = re.compile(r"\b(?:post|after|no|not|without)[-_ ]?(?:any |the )?train\w*", re.IGNORECASE)
 
 
 def check(record: Record) -> None:
@@ -65,7 +67,8 @@ def _calibration(record: Record, log: RunLog) -> None:
         return
     text = " ".join(item.label for item in log.calibrations + log.hessians)
     first = (log.calibrations + log.hessians)[0]
-    if OWN_TEXT.search(text):
+    trained_on = TRAIN_TEXT.search(NOT_TRAIN_TEXT.sub("", text))
+    if OWN_TEXT.search(text) and not trained_on:
         out.passed(
             rule, "calibrated on text that the model wrote itself.", file=log.file, line=first.line, found=first.label
         )
@@ -85,7 +88,7 @@ def _calibration(record: Record, log: RunLog) -> None:
         )
     elif total <= record.readings.train_cap_s and (log.hessians or reserve):
         out.passed(rule, f"training and calibration fit: {figures}.", **where)  # type: ignore[arg-type]
-    elif reserve == 0 and loop.value > record.readings.train_cap_s - 1 and TRAIN_TEXT.search(text):
+    elif reserve == 0 and loop.value > record.readings.train_cap_s - 1 and trained_on:
         out.fail(
             rule,
             f"calibration on training data after the whole budget was trained away: {figures}.",

@@ -41,8 +41,13 @@ LOG_MARKS: tuple[tuple[str, str, Verdict, str], ...] = (
     ),
 )
 OFF = re.compile(
-    r"[:=]\s*$|[:=]\s*(?:false|0(?:\.0+)?|off|none|disabled)(?=\s|,|$)|\b(?:no|without|disabled|skip(?:ped|ping)?)\b",
+    r"\w*\s*(?:[:=]\s*$|(?:[:=]\s*|\s(?:(?:is|was)\s)?)(?:(?:enabled|epochs|steps|mode)\s*[:=]\s*)?"
+    r"(?:false|0(?:\.0+)?|off|none|disabled|skip(?:ped|ping)?)(?=[\s,;)]|$))",
     re.IGNORECASE,
+)
+"""What stands behind a mark that is switched off: the rest of its key, and the value of that key alone."""
+DENIED = re.compile(
+    r"(?:^|[^a-z])(?:no|not|without|skip(?:ped|ping)?|disabled)[-_ ]{1,3}(?:(?:any|the|a) )?$", re.IGNORECASE
 )
 SWITCH = re.compile(r"(?:enabled|epochs|_mode|_gate|_beta|_step)$|^use_|^(?:slot|ppm|prequant_ttt)$")
 GATE = re.compile(r"\b(within|word)_(?:gate|beta)[:=]\s*([\d.]+)")
@@ -75,15 +80,21 @@ def _gates(record: Record, log: RunLog, lines: list[tuple[str, int]]) -> None:
 
 def _methods(record: Record, log: RunLog, lines: list[tuple[str, int]]) -> None:
     for pattern, rule, verdict, message in LOG_MARKS:
-        hits = sorted(
-            (line, text) for text, line in lines if re.search(pattern, text, re.IGNORECASE) and not OFF.search(text)
-        )
+        hits = sorted((line, text) for text, line in lines if _is_on(pattern, text))
         if hits:
             line, text = hits[0]
             more = f" ({len(hits)} lines say so)" if len(hits) > 1 else ""
             record.out.add(
                 verdict, rule, f"{message}{more}.", file=log.file, line=line, found=text, confidence="likely"
             )
+
+
+def _is_on(pattern: str, text: str) -> bool:
+    """Whether the line names the method and neither denies it nor gives it a value that switches it off."""
+    return any(
+        not OFF.match(text, hit.end()) and not DENIED.search(text[: hit.start()])
+        for hit in re.finditer(pattern, text, re.IGNORECASE)
+    )
 
 
 def _before_packing(record: Record, log: RunLog) -> None:

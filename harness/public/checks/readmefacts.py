@@ -156,7 +156,8 @@ def _parameters_stated(record: Record, lines: list[str]) -> None:
 def _file_sizes(record: Record, lines: list[str]) -> None:
     for number, line in enumerate(lines, 1):
         for name, digits in FILE_SIZE.findall(line)[:4]:
-            size = record.folder.size_of(name)
+            listed = record.folder.listing.get(name)
+            size = listed.size if listed else record.folder.size_of(name)
             if size and size != int(digits.replace(",", "")):
                 record.out.warn(
                     RULE,

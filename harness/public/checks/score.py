@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import re
 
+from harness.public.checks.claims import claimed_pass
 from harness.public.record import Record
-from harness.public.runlog import RunLog, Score
+from harness.public.runlog import RunLog, Score, base_label
 from harness.rules import Verdict
 
 WINDOWS = {
@@ -39,6 +40,7 @@ def check(record: Record) -> None:
         _coverage(record, log)
         _shards(record, log)
         _gain(record, log)
+        _single_pass(record, log)
     _plausible(record)
 
 
@@ -250,6 +252,25 @@ def _gain(record: Record, log: RunLog) -> None:
             computed=f"after training {base.bpb:g} (line {base.line})",
             remedy="Show that each token is scored once, before it is trained on, from a normalised distribution.",
             confidence="likely",
+        )
+
+
+def _single_pass(record: Record, log: RunLog) -> None:
+    """A pass that was scored again: the first score is the one that counts, whatever was reported."""
+    decides = {base_label(label) for label in (claimed_pass(record), log.final.label if log.final else "") if label}
+    for base, scorings in log.rescored.items():
+        first, last = scorings.first, scorings.last
+        chosen = base in decides and last.bpb < first.bpb
+        report = record.out.fail if chosen else record.out.warn
+        report(
+            "C4-SINGLE-PASS",
+            f"the pass {base} was scored {scorings.number} times with different results"
+            + (", and the later, better score is the reported one." if chosen else "."),
+            file=log.file,
+            line=last.line,
+            found=f"last {last.bpb:g}",
+            computed=f"first {first.bpb:g} (line {first.line})",
+            remedy="Score every token once, and report that score.",
         )
 
 

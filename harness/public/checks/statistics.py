@@ -8,14 +8,16 @@ from collections.abc import Iterator
 from statistics import fmean, pstdev, stdev
 
 from harness.public.checks.claims import claimed_pass, common_passes
-from harness.public.figures import agrees, fits, significant
-from harness.public.readme import Stated
+from harness.public.figures import FINEST, agrees, fits, significant
+from harness.public.readme import Cell, SeedTable, Stated
 from harness.public.record import Record
 
 BASELINE_KEYS = re.compile(
     r"(?:^|_)(?:base|baseline|prev|previous|sota|reference)\w*(?:bpb)|(?:bpb)\w*(?:base|baseline|sota)", re.IGNORECASE
 )
 BASELINE_TEXT = re.compile(r"\b(?:SOTA|baseline|beats?|previous|merged|threshold|PR #\d+|against)\b", re.IGNORECASE)
+OF_SCORES = re.compile(r"bpb|loss|nats")
+NO_SCORE = re.compile(r"gain|delta|diff|gap|\bvs\b|[δΔ]")
 OTHER_POOL = re.compile(r"\ball \d+\b|\b\d+ runs\b", re.IGNORECASE)
 
 
@@ -39,18 +41,37 @@ def final_scores(record: Record) -> list[float]:
     return [score.bpb for score in scores]
 
 
-def _claimed_stds(record: Record) -> Iterator[tuple[Stated, str, str]]:
+def _is_deviation(stated: Stated, pool: list[float], printed: int) -> bool:
+    deviations = (stdev(pool), pstdev(pool))
+    return any(agrees(stated.value, stated.decimals, deviation, printed) for deviation in deviations)
+
+
+def _claimed_stds(record: Record) -> Iterator[tuple[Stated, str, str, list[Cell]]]:
+    """A stated deviation, its file, "val_loss_std" or "val_bpb_std" when it says of what, and the rows above it."""
     meta, readme = record.metadata, record.readme
     if meta is not None:
         for name in ("val_bpb_std", "val_loss_std"):
             value = meta.number(name)
             if value is not None:
-                yield Stated(value, value.decimals, meta.line(name), name), record.json_file, name
+                yield Stated(value, value.decimals, meta.line(name), name), record.json_file, name, []
     if readme is not None:
         for stated in readme.stds:
             if stated.value == 0 or OTHER_POOL.search(stated.text):
                 continue
-            yield stated, record.readme_file, ""
+            yield stated, record.readme_file, "", []
+        for table in readme.tables:
+            yield from _table_stds(record, table)
+
+
+def _table_stds(record: Record, table: SeedTable) -> Iterator[tuple[Stated, str, str, list[Cell]]]:
+    line = table.summary_lines.get("std", 0)
+    for column, cell in table.summary.get("std", {}).items():
+        header = table.columns[column] if column < len(table.columns) else ""
+        rows = [row[column] for row in table.rows.values() if column in row]
+        if OF_SCORES.search(header) and not (cell.rough or NO_SCORE.search(header) or len(rows) < len(table.rows)):
+            name = "val_bpb_std" if "bpb" in header else "val_loss_std"
+            if len(rows) > 1:
+                yield Stated(cell.value, cell.decimals, line, header), record.readme_file, name, rows
 
 
 def _pools(record: Record) -> dict[str, list[float]]:
@@ -69,13 +90,19 @@ def _pools(record: Record) -> dict[str, list[float]]:
 def _deviations(record: Record, scores: list[float]) -> None:
     rule, out = "A8-STD", record.out
     pools = _pools(record)
-    sample, population = stdev(scores), pstdev(scores)
-    both = f"sample {sample:.8f}, population {population:.8f}"
-    for stated, file, name in _claimed_stds(record):
-        wanted = {k: v for k, v in pools.items() if not name or ("loss" in name) == k.startswith("loss")}
-        if any(agrees(stated.value, stated.decimals, stdev(v)) for v in wanted.values()):
+    for stated, file, name, rows in _claimed_stds(record):
+        wanted = [v for k, v in pools.items() if not name or ("loss" in name) == k.startswith("loss")]
+        # The logs decide; a table's own rows, which are rounded, only where no pass of the logs fits.
+        printed = min((cell.decimals for cell in rows), default=FINEST)
+        own = [cell.value for cell in rows]
+        of_logs = [pool for pool in wanted if _is_deviation(stated, pool, FINEST)]
+        chosen, digits = (of_logs, FINEST) if of_logs or not own else ([own], printed)
+        nearest = own or scores
+        sample, population = stdev(nearest), pstdev(nearest)
+        both = f"sample {sample:.8f}, population {population:.8f}"
+        if any(agrees(stated.value, stated.decimals, stdev(pool), digits) for pool in chosen):
             out.passed(rule, "the deviation is the sample deviation.", file=file, line=stated.line, found=stated.value)
-        elif any(agrees(stated.value, stated.decimals, pstdev(v)) for v in wanted.values()):
+        elif any(agrees(stated.value, stated.decimals, pstdev(pool), digits) for pool in chosen):
             out.warn(
                 rule,
                 "the deviation is the population's (divided by n); a test over seeds needs the sample's (n - 1).",

@@ -187,6 +187,18 @@ def test_file_names_with_escapes_are_made_harmless(tmp_path):
     assert "\x1b" not in CliRunner().invoke(command, [str(folder)]).output
 
 
+def test_a_file_name_that_is_no_text_is_reported_in_every_form(tmp_path):
+    folder = PublicFolder().write(tmp_path)
+    (folder / os.fsdecode(b"x\xff.log")).write_text("step:1/2 train_loss:1.0 val_bpb:1.0")
+    sarif, junit = tmp_path / "o.sarif", tmp_path / "o.xml"
+    for form in ("--all", "--json", "--annotations"):
+        done = CliRunner().invoke(command, [str(folder), form, "--sarif", str(sarif), "--junit", str(junit)])
+        assert not done.exception
+        done.output.encode()
+    assert "x%FF.log" in sarif.read_text()
+    assert "x?.log" in junit.read_text()
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -1,5 +1,6 @@
 """Each rule with a made-up folder that breaks it, and clean folders that break none."""
 
+import hashlib
 import json
 
 import pytest
@@ -247,6 +248,164 @@ def test_the_non_record_track_has_no_clocks(tmp_path):
     folder.track = "track_non_record_16mb"
     folder.metadata["track"] = "non-record-unlimited-compute-16mb"
     assert verdicts(tmp_path, folder, "A1-TRAIN-CLOCK") == {Verdict.PASS}
+
+
+def scored_again(bpb, label="quantized_sliding_window", seconds=300_000):
+    """Every seed's pass once more, under the same name or another, as much better or worse as ``bpb`` says."""
+    folder = PublicFolder(metadata={"seed_results": {}})
+    for run in folder.seeds:
+        score, tokens = run.bpb + bpb, run.tokens
+        run.after = [f"{label} val_loss:{loss_of(score, tokens):.8f} val_bpb:{score:.8f} eval_time:{seconds}ms"]
+    return folder
+
+
+@pytest.mark.rule("C4-SINGLE-PASS")
+@pytest.mark.parametrize(
+    ("change", "label", "verdict"),
+    [
+        (-0.02, "quantized_sliding_window", Verdict.FAIL),
+        (-0.02, "quantized_sliding_window epoch 2", Verdict.FAIL),
+        (-0.02, "quantized_sliding_window_pass2", Verdict.FAIL),
+        (0.02, "quantized_sliding_window", Verdict.WARN),
+        (0.0, "quantized_sliding_window", None),
+        (0.02, "quantized", None),
+    ],
+)
+def test_a_pass_that_is_scored_again_is_compared_with_the_first(tmp_path, change, label, verdict):
+    folder = scored_again(change, label)
+    folder.metadata["val_bpb"] = round(1.0805 + change, 4)
+    found = findings(tmp_path, folder, "C4-SINGLE-PASS")
+    assert {item.verdict for item in found} == ({verdict} if verdict else set())
+    assert all("1.08" in item.computed for item in found)
+
+
+@pytest.mark.rule("A2-EVAL-CLOCK")
+def test_the_clock_is_that_of_the_claimed_pass_and_not_of_the_last(tmp_path):
+    folder = scored_again(0.02, "quantized", seconds=5_000)
+    for run in folder.seeds:
+        run.eval_ms = 650_000
+    assert verdicts(tmp_path, folder, "A2-EVAL-CLOCK") == {Verdict.FAIL}
+
+
+def test_the_summary_compares_the_claim_with_the_claimed_pass(tmp_path):
+    report = check_folder(scored_again(0.09, "quantized").write(tmp_path))
+    assert report.facts["logged_mean_bpb"] == report.facts["claimed_bpb"] == pytest.approx(1.0805)
+
+
+CALIBRATIONS = {
+    "gptq:calibrating with 64 random batches (training data)": Verdict.FAIL,
+    "gptq:calibrating with 64 synthetic splits of the train shards": Verdict.FAIL,
+    "gptq:calibrating on train text, no reserve": Verdict.FAIL,
+    "gptq:calibrating with 64 random tokens": Verdict.PASS,
+    "gptq:collected hessians for 68 layers (AR self-gen)": Verdict.PASS,
+    "gptq:calibrating on self-generated text, no training data": Verdict.PASS,
+    "gptq:calibrating after a bar of random noise": Verdict.WARN,
+}
+
+
+@pytest.mark.rule("A1-CALIBRATION")
+@pytest.mark.parametrize(("line", "verdict"), CALIBRATIONS.items(), ids=list(CALIBRATIONS))
+def test_only_text_of_the_model_itself_is_free_to_calibrate_on(tmp_path, line, verdict):
+    folder = PublicFolder("classic")
+    folder.seeds[0].train_ms, folder.seeds[0].extra = 599_990, [line]
+    assert verdicts(tmp_path, folder, "A1-CALIBRATION") == {verdict}
+
+
+PREQUANT = {
+    "prequant_ttt:start epochs=21 wd:0": Verdict.FAIL,
+    "prequant_ttt:start without weight decay": Verdict.FAIL,
+    "pre-quant TTT enabled:1 skip_first:0": Verdict.FAIL,
+    "prequant_ttt_lr:0 prequant_ttt_epochs:21": Verdict.FAIL,
+    "prequant_ttt: 0": None,
+    "prequant_ttt_enabled: False": None,
+    "prequant_ttt: epochs=0": None,
+    "eval: no pre-quant TTT": None,
+    "eval: pre-quant TTT skipped": None,
+    "prequant_ttt:": None,
+}
+
+
+@pytest.mark.rule("A6-PREQUANT-TTT")
+@pytest.mark.parametrize(("line", "verdict"), PREQUANT.items(), ids=list(PREQUANT))
+def test_a_mark_is_off_by_its_own_value_alone(tmp_path, line, verdict):
+    found = verdicts(tmp_path, broken_seed(extra=[line]), "A6-PREQUANT-TTT")
+    assert found == ({verdict} if verdict else set())
+
+
+def listed(folder, **changes):
+    """A listing of the folder as it is, some of its entries changed."""
+    entries = {}
+    for path in folder.iterdir():
+        data = path.read_bytes()
+        entries[path.name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} | changes.get(
+            path.stem, {}
+        )
+    (folder / "FILES.json").write_text(json.dumps(entries))
+    return [
+        item for item in check_folder(folder).findings if item.rule == "A9-FILES" and item.verdict is not Verdict.PASS
+    ]
+
+
+@pytest.mark.rule("A9-FILES")
+def test_a_listing_that_tells_the_truth_changes_nothing(tmp_path):
+    assert listed(PublicFolder().write(tmp_path)) == []
+
+
+@pytest.mark.rule("A9-FILES")
+@pytest.mark.parametrize(
+    "change", [{"bytes": 5}, {"bytes": 5_000_000}, {"sha256": "0" * 64}], ids=["less", "more", "sum"]
+)
+@pytest.mark.parametrize("name", ["train_gpt", "submission"])
+def test_a_listing_that_disowns_code_or_metadata_is_named(tmp_path, name, change):
+    found = listed(PublicFolder().write(tmp_path), **{name: change})
+    assert [(item.verdict, item.file.split(".")[0]) for item in found] == [(Verdict.FAIL, name)]
+
+
+def test_an_excerpt_may_cut_texts_and_says_so(tmp_path):
+    found = listed(PublicFolder().write(tmp_path), README={"bytes": 90_000}, train_seed1={"bytes": 90_000})
+    assert [item.verdict for item in found] == [Verdict.UNKNOWN]
+    assert "README.md, train_seed1.log" in found[0].message
+
+
+@pytest.mark.rule("A1-CLOCK-PATCHED")
+@pytest.mark.parametrize("change", [{"bytes": 5}, {"sha256": "0" * 64}], ids=["size", "digest"])
+def test_code_that_is_here_is_read_and_sized_whatever_the_listing_says(tmp_path, change):
+    folder = with_script("\ntime.perf_counter = lambda: 0.0\n").write(tmp_path)
+    assert listed(folder, train_gpt=change)
+    report = check_folder(folder)
+    assert any(item.rule == "A1-CLOCK-PATCHED" and item.verdict is Verdict.FAIL for item in report.findings)
+    assert any(item.rule == "A3-CODE-BYTES" and item.verdict is Verdict.PASS for item in report.findings)
+
+
+@pytest.mark.parametrize("name", ["\ud800.py", ""])
+def test_a_listing_of_names_that_no_file_can_have_is_none(tmp_path, name):
+    folder = PublicFolder().write(tmp_path)
+    entry = {"bytes": 1, "sha256": "0" * 64}
+    (folder / "FILES.json").write_text(json.dumps({"train_gpt.py": entry, name: entry}))
+    assert check_folder(folder).count(Verdict.FAIL) == 0
+
+
+TABLE = "val_bpb: 1.0805\n\n| Seed | Pre | BPB |\n|---|---|---|\n{}| **Std** | | {} |\n"
+ROWS = "| 1 | x | 1.0801 |\n| 2 | x | 1.0809 |\n| 3 | x | 1.0805 |\n"
+OTHERS = "| 7 | x | 1.0711 |\n| 8 | x | 1.0721 |\n| 9 | x | 1.0701 |\n"
+
+
+@pytest.mark.rule("A8-STD")
+@pytest.mark.parametrize(
+    ("rows", "std", "verdict"),
+    [
+        (ROWS, "0.00040", Verdict.PASS),
+        (ROWS, "**0.00033**", Verdict.WARN),
+        (ROWS, "0.00021", Verdict.WARN),
+        (OTHERS, "0.00100", Verdict.PASS),
+        (OTHERS, "0.00050", Verdict.WARN),
+        (ROWS, "~0.0003", None),
+    ],
+)
+def test_a_deviation_in_a_row_of_a_table_is_judged(tmp_path, rows, std, verdict):
+    """Sample deviation of the seeds 0.0004, population 0.000327."""
+    folder = PublicFolder(metadata={"val_bpb_std": None}, files={"README.md": TABLE.format(rows, std)})
+    assert verdicts(tmp_path, folder, "A8-STD") == ({verdict} if verdict else set())
 
 
 @pytest.mark.rule("A9-TRACK")
