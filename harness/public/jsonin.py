@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 from harness.public.figures import Figure
@@ -15,8 +16,11 @@ class JsonProblem(ValueError):
     """The text is not acceptable JSON; the message says why in one sentence."""
 
 
-def parse_json(data: bytes) -> Any:
-    """The value that ``data`` spells, its fractions as :class:`Figure`. Raises :class:`JsonProblem`."""
+def parse_json(data: bytes, *, longest_key: int = 4_096) -> Any:
+    """The value that ``data`` spells, its fractions as :class:`Figure`. Raises :class:`JsonProblem`.
+
+    longest_key: characters that a key may have; patterns are searched in keys
+    """
     if len(data) > MAX_BYTES:
         raise JsonProblem(f"the file has {len(data):,} bytes; at most {MAX_BYTES:,} are read.")
     try:
@@ -27,7 +31,11 @@ def parse_json(data: bytes) -> Any:
         raise JsonProblem(f"nested deeper than {MAX_DEPTH} levels.")
     try:
         return json.loads(
-            text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_integer, parse_float=Figure
+            text,
+            object_pairs_hook=partial(_unique, longest_key),
+            parse_constant=_no_constant,
+            parse_int=_integer,
+            parse_float=Figure,
         )
     except JsonProblem:
         raise
@@ -56,9 +64,11 @@ def _depth(text: str) -> int:
     return deepest
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique(longest_key: int, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
+        if len(key) > longest_key:
+            raise JsonProblem(f"a key of {len(key):,} characters; at most {longest_key:,} are read.")
         if key in found:
             raise JsonProblem(f"the key {key[:60]!r} stands twice; readers keep different ones.")
         found[key] = value

@@ -17,6 +17,7 @@ from harness.public.readme import Readme, read_readme
 from harness.public.runlog import RunLog, seed_of_name
 
 MAX_LOGS = 40
+LONGEST_KEY = 200
 MAX_CODE_FILES = 24
 CODE_BYTES = 1 << 20
 LOG_ENDINGS = (".log", ".txt", ".out")
@@ -77,7 +78,7 @@ def _load_json(record: Record) -> None:
         return
     record.json_file = chosen
     try:
-        raw = parse_json(data)
+        raw = parse_json(data, longest_key=LONGEST_KEY)
     except JsonProblem as problem:
         record.out.fail("A9-JSON", str(problem), file=chosen, remedy="Write one JSON object in UTF-8, each key once.")
         return

@@ -36,6 +36,10 @@ def check(record: Record) -> None:
 def _aggregates(record: Record) -> None:
     meta = record.metadata
     assert meta is not None
+    of_seeds: dict[str, list[Figure]] = {}
+    for result in meta.results.values():
+        for key, number in result.numbers.items():
+            of_seeds.setdefault(key, []).append(number)
     for key, value in meta.raw.items():
         hit = AGGREGATE.fullmatch(key)
         if hit is None or not isinstance(value, int | float) or isinstance(value, bool):
@@ -43,7 +47,7 @@ def _aggregates(record: Record) -> None:
         if record.folder.late():
             return
         head, kind = hit["head"] or hit["head2"], hit["kind"] or hit["kind2"]
-        numbers = [result.numbers[head] for result in meta.results.values() if head in result.numbers]
+        numbers = of_seeds.get(head, [])
         if len(numbers) < 2 or len(numbers) != len(meta.results):
             continue
         computed = {"max": max, "min": min}.get(kind, fmean)(numbers)

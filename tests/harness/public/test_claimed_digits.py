@@ -130,6 +130,27 @@ def test_checks_that_the_time_does_not_suffice_for_are_an_error(tmp_path, monkey
     assert "statistics" in left[0].message
 
 
+@pytest.mark.rule("A9-READABLE")
+def test_a_last_check_that_runs_out_of_time_is_no_pass(tmp_path, monkeypatch):
+    import harness.public.check as module
+
+    def slow(record):
+        record.folder.deadline = 0.0
+
+    monkeypatch.setattr(module, "CHECKS", (slow,))
+    assert check_folder(PublicFolder().write(tmp_path)).verdict is Verdict.ERROR
+
+
+@pytest.mark.rule("A9-JSON-MATCH")
+def test_means_of_many_seeds_take_linear_time(tmp_path):
+    many: dict[str, object] = {f"x_{i}_mean": 1.5 for i in range(14_000)}
+    many["seed_results"] = {str(i): {f"x_{i}": 1.5} for i in range(14_000)}
+    folder = PublicFolder(metadata=many).write(tmp_path)
+    began = time.process_time()
+    check_folder(folder)
+    assert time.process_time() - began < 10
+
+
 def test_a_figure_is_a_float():
     assert Figure("1.50") == 1.5
     assert json.dumps(Figure("1.50")) == "1.5"

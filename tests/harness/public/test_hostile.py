@@ -146,6 +146,8 @@ BAD_JSON = {
     "list": b"[]",
     "large": b" " * (1 << 20) + b"{}",
     "cut": b'{"name": "x',
+    "key": b'{"' + b"base_" * 50_000 + b'": 1.5}',
+    "inner key": b'{"compliance": {"' + b"train" * 50_000 + b'": true}}',
 }
 
 
