@@ -24,6 +24,7 @@ from typing import Any
 from harness.errors import CouldNotCheck, RuleBroken
 from harness.protocol.channel import Channel
 from harness.sandbox.policy import STRICT
+from harness.sandbox.private_root import SHARED_MEMORY
 from harness.sandbox.processes import Ending, StopWatch
 from harness.sandbox.spec import CellSpec, Inherited, KillReport, launcher_order
 from harness.sandbox.supervised import Supervised
@@ -56,8 +57,19 @@ class Cell:
         self._lock = threading.RLock()  # a clock may kill while the referee asks for exit codes
 
     def __enter__(self) -> Cell:
+        self._refuse_hidden_folders()
         self._home = Path(tempfile.mkdtemp(prefix="golf-cell-"))
         return self
+
+    def _refuse_hidden_folders(self) -> None:
+        """A cell has a /dev/shm of its own, so what lies in the machine's is not there for it."""
+        policy = self.spec.policy
+        for path in (Path(tempfile.gettempdir()), *policy.read, *policy.write):
+            if self._namespaced and SHARED_MEMORY in path.resolve().parents:
+                raise CouldNotCheck(
+                    f"{self.spec.name}: {path} lies in the machine's {SHARED_MEMORY}; a cell sees its own only.",
+                    remedy="Set TMPDIR, or the GOLF_… variable of that folder, to a place elsewhere.",
+                )
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None

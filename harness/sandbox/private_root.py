@@ -19,7 +19,7 @@ from pathlib import Path
 from harness.sandbox.namespaces import check
 
 _STAGE = Path("/dev/shm")
-_PROC, _SHARED_MEMORY = Path("/proc"), Path("/dev/shm")
+_PROC, SHARED_MEMORY = Path("/proc"), Path("/dev/shm")
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT, _MS_BIND, _MS_REC = 1, 2, 4, 8, 32, 0x1000, 0x4000
 _MNT_DETACH = 2
 _MOUNT_SETATTR, _AT_FDCWD, _AT_RECURSIVE, _MOUNT_ATTR_RDONLY = 442, -100, 0x8000, 1
@@ -104,17 +104,17 @@ def _set_read_only(target: Path) -> None:
 
 def _fresh_mounts(*, read_only: bool) -> list[Path]:
     flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
-    for place in (_PROC, _SHARED_MEMORY):
+    for place in (_PROC, SHARED_MEMORY):
         _inside(place).mkdir(parents=True, exist_ok=True)
-    _mount(b"tmpfs", _inside(_SHARED_MEMORY), b"tmpfs", flags)
+    _mount(b"tmpfs", _inside(SHARED_MEMORY), b"tmpfs", flags)
     try:
         _mount(b"proc", _inside(_PROC), b"proc", flags)
     except OSError:
         _bind(_PROC, read_only=True)
-        return [_SHARED_MEMORY]
+        return [SHARED_MEMORY]
     if read_only:
         _set_read_only(_inside(_PROC))
-    return [_PROC, _SHARED_MEMORY]
+    return [_PROC, SHARED_MEMORY]
 
 
 def _change_root() -> None:
@@ -153,7 +153,7 @@ def _below(path: Path, others: set[Path]) -> bool:
 
 
 def _is_special(path: Path) -> bool:
-    return any(path == place or place in path.parents for place in (_PROC, _SHARED_MEMORY))
+    return any(path == place or place in path.parents for place in (_PROC, SHARED_MEMORY))
 
 
 def _inside(path: Path) -> Path:

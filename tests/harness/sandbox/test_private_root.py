@@ -1,9 +1,14 @@
 """What a private root has to hold: found without making one."""
 
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
+from cells import spec
 
+from harness.errors import CouldNotCheck
+from harness.sandbox.cell import Cell
 from harness.sandbox.private_root import layout
 
 
@@ -47,3 +52,18 @@ def test_what_is_missing_or_goes_in_circles_is_left_out(disk: Path):
     found = layout([disk / "no-such-file", disk / "round", disk / "usr" / "lib" / "libc"])
     assert found.real == {disk / "usr" / "lib" / "libc"}
     assert found.links == {}
+
+
+@pytest.mark.parametrize("variable", ["TMPDIR", "write"])
+def test_a_folder_in_shared_memory_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str):
+    if not os.access("/dev/shm", os.W_OK):
+        pytest.skip("/dev/shm cannot be written here")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        if variable == "TMPDIR":
+            monkeypatch.setattr(tempfile, "tempdir", folder)
+        write = (Path(folder),) if variable == "write" else ()
+        with pytest.raises(CouldNotCheck, match="the machine's /dev/shm") as refused:
+            Cell(spec("", tmp_path / "log", write=write), strict=False).__enter__()
+        assert folder in str(refused.value)
+        assert "TMPDIR" in refused.value.remedy
+        assert os.listdir(folder) == []
