@@ -30,9 +30,10 @@ class _Entry:
 
 def check_bytes(document: Document) -> Iterator[Claim]:
     """Each stated total of bytes whose code and model stand close by; further parts may stand there too."""
-    entries = list(_entries(document))
-    for total in (entry for entry in entries if entry.kind == "total"):
-        near = [entry for entry in entries if abs(entry.line - total.line) <= WINDOW_LINES]
+    entries = {entry.line: entry for entry in _entries(document)}
+    for total in (entry for entry in entries.values() if entry.kind == "total"):
+        window = range(total.line - WINDOW_LINES, total.line + WINDOW_LINES + 1)
+        near = [entries[number] for number in window if number in entries]
         models = [entry for entry in near if entry.kind == "model"]
         codes = [entry for entry in near if entry.kind == "code"]
         if len(codes) != 1 or not models:

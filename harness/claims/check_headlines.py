@@ -10,12 +10,14 @@ from harness.claims.claim import Claim, disputed, failed, passed, unknown
 from harness.claims.document import OTHERS, Column, Document, Line, quote
 from harness.claims.judge import judge_mean, judge_std
 from harness.claims.quantity import NUMBER, Quantity, read_quantities
-from harness.claims.spread import mean_of, std_of
+from harness.claims.spread import mean_of
 
 NEAR = 0.05
 """A claimed mean within 5 % of a column of seeds is about that column; one further off is about something else."""
 SMALLEST_SCORE = 0.2
 """Below it a number of bpb or nats is a difference and no score."""
+NEARBY = 200
+"""Characters before a number that may say what it is; the words looked for stand within 70."""
 _COUNTED = re.compile(
     r"(?P<n>\d+)[- ]seeds?\b[^)|;]*?\b(?:mean|avg|average)\b"
     r"|\b(?:mean|average) (?:of|over|across) (?:all |the )?(?P<m>\d+|two|three|four|five|six|seven) (?:seeds|runs)",
@@ -44,7 +46,8 @@ def check_headlines(document: Document) -> Iterator[Claim]:
         for quantity in line.quantities:
             before, after = line.text[previous_end : quantity.start], line.text[quantity.end :]
             previous_end = quantity.end
-            yield from _judge(document, line, quantity, line.text[: quantity.start], before, after)
+            yield from _judge(document, line, quantity, line.text[max(0, quantity.start - NEARBY) : quantity.start],
+                              before, after)  # fmt: skip
 
 
 def _judge(
@@ -109,8 +112,8 @@ def _std_alone(document: Document, line: Line) -> Iterator[Claim]:
         return
     claimed = read_quantities(f"{match[1]} {match[2] or ''}".strip())[0]
     columns = [c for c in document.columns if c.kind in ((claimed.kind,) if claimed.kind else ("bpb", "nats", "bytes"))]
-    near = [c for c in columns if std_of(c.values, sample=True).low <= 3 * claimed.value]
-    near = [c for c in near if claimed.value <= 3 * std_of(c.values, sample=True).high]
+    near = [c for c in columns if c.sample_std.low <= 3 * claimed.value]
+    near = [c for c in near if claimed.value <= 3 * c.sample_std.high]
     fitting = [c for c in near if _fits_std(claimed, c)]
     chosen = fitting or near
     if len(chosen) == 1 or fitting:
@@ -118,8 +121,7 @@ def _std_alone(document: Document, line: Line) -> Iterator[Claim]:
 
 
 def _fits_std(claimed: Quantity, column: Column) -> bool:
-    found = (std_of(column.values, sample=True), std_of(column.values, sample=False))
-    return any(claimed.admits(std.low, std.high) for std in found)
+    return any(claimed.admits(std.low, std.high) for std in (column.sample_std, column.population_std))
 
 
 def _spread(after: str, inside: str) -> Quantity | None:

@@ -12,7 +12,7 @@ from harness.claims.quantity import NUMBER, UNIT, Quantity, read_quantities
 NEAR = 0.2
 """Parts that miss the figure by more than this are no parts of it."""
 SMALLEST_COUNT = 1000
-_SUM = re.compile(rf"(?<![\w.#])(~?\s?{NUMBER}\s?(?:{UNIT})?)[\s`*]*\(([^()]*\+[^()]*)\)", re.IGNORECASE)
+_SUM = re.compile(rf"(?<![\w.#])(~?\s?{NUMBER}\s?(?:{UNIT})?)[\s`*]*\(([^()+]*\+[^()]*)\)", re.IGNORECASE)
 _TOKENS = re.compile(
     rf"(?<![\w.])(?P<about>~|≈)?\s?(?P<number>{NUMBER})\s?(?P<scale>B|billion|M|million)?\s+(?:train(?:ing)? )?tokens"
     rf"[^()\d]{{0,30}}\((?P<steps>{NUMBER}) steps?\s*[x×*·]\s*(?P<batch>{NUMBER})[^()]*\)",

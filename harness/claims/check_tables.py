@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterator
+from itertools import permutations
 
-from harness.claims.claim import Claim, disputed, failed, passed
+from harness.claims.claim import LEFT_OUT, Claim, disputed, failed, passed, unknown
 from harness.claims.document import Column, Document
 from harness.claims.judge import judge_mean, judge_std
 from harness.claims.quantity import Quantity, read_one, read_quantities
@@ -14,6 +15,8 @@ from harness.claims.tables import Row, Table
 
 DIFFERENCE = re.compile(r"gain|delta|Δ|diff|improvement|change\b|gap", re.IGNORECASE)
 _WITH_STD = re.compile(r"(?:±|\+/-|\(?\s*(?:sample |population )?std\.?[\s:=~]*)", re.IGNORECASE)
+MAX_WIDTH = 20
+"""Columns of a table whose differences are looked for: each pair of columns is tried. Public READMEs have up to 9."""
 SAME_TEXT = 3e-4
 """Relative room for bpb / nats: evaluations of one text may leave out a tail shorter than a window."""
 
@@ -72,9 +75,14 @@ def _second_number(cell: str, first: Quantity) -> Quantity | None:
 
 def _difference_columns(table: Table) -> Iterator[Claim]:
     """A gain or delta column is the difference of two others in its row: which two, most rows decide."""
-    for index, name in enumerate(table.header):
-        if not DIFFERENCE.search(name) or not table.seed_rows:
-            continue
+    claimed_in = [(index, name) for index, name in enumerate(table.header) if DIFFERENCE.search(name)]
+    if not claimed_in or not table.seed_rows:
+        return
+    if _width(table) > MAX_WIDTH:
+        words = f"a table of {_width(table)} columns; differences are looked for in tables of up to {MAX_WIDTH}"
+        yield unknown(table.line, words, LEFT_OUT, words)
+        return
+    for index, name in claimed_in:
         rows = [row for row in table.rows if not row.aggregate.endswith("std") and row.value(index)]
         pair = _difference_pair(table, rows, index)
         if pair is None:
@@ -92,18 +100,20 @@ def _difference_columns(table: Table) -> Iterator[Claim]:
                 yield failed(row.line, where, what, f"the row gives {right}", claimed.text, right)
 
 
+def _width(table: Table) -> int:
+    return max((len(row.cells) for row in table.rows), default=0)
+
+
 def _difference_pair(table: Table, rows: list[Row], index: int) -> tuple[int, int] | None:
-    width = max((len(row.cells) for row in rows), default=0)
     best: tuple[int, tuple[int, int]] | None = None
-    for a in range(width):
-        for b in range(width):
-            if len({a, b, index}) < 3 or not table.kind(a) or table.kind(a) != table.kind(b):
-                continue
-            found = [_difference(row, index, a, b) for row in rows]
-            hits = sum(claimed is not None and claimed.admits(low, high) for claimed, low, high in found)
-            total = sum(claimed is not None for claimed, _, _ in found)
-            if total > 1 and 3 * hits >= 2 * total and (best is None or hits > best[0]):
-                best = hits, (a, b)
+    for a, b in permutations(range(_width(table)), 2):
+        if index in (a, b) or not table.kind(a) or table.kind(a) != table.kind(b):
+            continue
+        found = [_difference(row, index, a, b) for row in rows]
+        hits = sum(claimed is not None and claimed.admits(low, high) for claimed, low, high in found)
+        total = sum(claimed is not None for claimed, _, _ in found)
+        if total > 1 and 3 * hits >= 2 * total and (best is None or hits > best[0]):
+            best = hits, (a, b)
     return best[1] if best else None
 
 

@@ -6,6 +6,8 @@ import msgspec
 
 from harness.rules import Verdict
 
+LEFT_OUT = "limit of what is read"
+"""What a claim is about that only says that a part of the text was not checked."""
 ORDER = (Verdict.FAIL, Verdict.WARN, Verdict.PASS, Verdict.UNKNOWN)
 
 

@@ -84,10 +84,11 @@ def check_model_size(document: Document) -> Iterator[Claim]:
     block = read_configuration(text)
     if block is None:
         return
+    counted = _counted(block, text)
     for line in document.lines:
         yield from _rows(document, line, block)
         yield from _whole_projection(line, block)
-        yield from _parameters(line, block, text)
+        yield from _parameters(line, counted)
 
 
 def read_configuration(text: str) -> Mamba3 | None:
@@ -157,19 +158,25 @@ def _block_sums(document: Document) -> Iterator[Claim]:
             yield failed(line.number, blocks[0], "number of layers", text, layers[1], str(total))
 
 
-def _parameters(line: Line, block: Mamba3, text: str) -> Iterator[Claim]:
+def _counted(block: Mamba3, text: str) -> int | None:
+    """All parameters of the hybrid that the text describes; ``None`` where it leaves too much open."""
     blocks = _BLOCKS.search(text)
     vocab = re.search(r"VOCAB_SIZE\s*=\s*(\d+)|\bSP(\d{4,5})\b", text)
     mlp = re.search(r"mlp_mult\s*=\s*(\d+)|MLP\s*(\d+)x", text, re.IGNORECASE)
     if not blocks or not vocab or not mlp:
-        return
-    counted = hybrid_parameters(
+        return None
+    return hybrid_parameters(
         block,
         ssm=int(blocks[1]),
         attention=int(blocks[2]),
         vocab=int(vocab[1] or vocab[2]),
         mlp_mult=int(mlp[1] or mlp[2]),
     )
+
+
+def _parameters(line: Line, counted: int | None) -> Iterator[Claim]:
+    if counted is None:
+        return
     for match in _PARAMS.finditer(line.text):
         claimed = read_quantities((match[1] or match[2]).strip())
         if not claimed or claimed[0].value < 1e6:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from harness.claims.claim import ORDER, Claim
+from harness.claims.claim import LEFT_OUT, ORDER, Claim
 from harness.record.render import printable
 from harness.rules import Verdict
 
@@ -30,11 +30,16 @@ def tally(claims: Sequence[Claim]) -> str:
 
 
 def render_claims(name: str, claims: Sequence[Claim], *, every: bool = True) -> str:
-    """One block a verdict, worst first, one claim a line with its line number. ``every`` also shows what holds."""
+    """One block a verdict, worst first, one claim a line with its line number. ``every`` also shows what holds.
+
+    What was not read is always shown.
+    """
     lines = [f"{printable(name)}: {tally(claims)}"]
     for verdict in ORDER:
         chosen = [claim for claim in claims if claim.verdict is verdict]
-        if not chosen or (not every and verdict in (Verdict.PASS, Verdict.UNKNOWN)):
+        if not every and verdict in (Verdict.PASS, Verdict.UNKNOWN):
+            chosen = [claim for claim in chosen if claim.what == LEFT_OUT]
+        if not chosen:
             continue
         lines += ["", WORDS[verdict]]
         for claim in chosen:

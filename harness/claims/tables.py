@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from harness.claims.quantity import QUANTITY, Quantity, read_one
 
@@ -64,7 +65,11 @@ class Row:
 
     def value(self, column: int) -> Quantity | None:
         """The number that the cell begins with."""
-        return read_one(self.cells[column]) if column < len(self.cells) else None
+        return self._values[column] if column < len(self.cells) else None
+
+    @cached_property
+    def _values(self) -> tuple[Quantity | None, ...]:
+        return tuple(read_one(cell) for cell in self.cells)
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ class Table:
     header: tuple[str, ...]
     rows: tuple[Row, ...]
 
-    @property
+    @cached_property
     def seed_rows(self) -> tuple[Row, ...]:
         """Rows that are about one seed each; empty unless the table says that it is about seeds or runs."""
         rows = tuple(row for row in self.rows if row.seed is not None and not row.aggregate)
@@ -98,6 +103,15 @@ class Table:
 
     def kind(self, column: int) -> str:
         """What the column holds: bpb, nats, bytes, seconds, count, or ""."""
+        if column not in self._kinds:
+            self._kinds[column] = self._find_kind(column)
+        return self._kinds[column]
+
+    @cached_property
+    def _kinds(self) -> dict[int, str]:
+        return {}
+
+    def _find_kind(self, column: int) -> str:
         name = self.name(column).lower()
         values = [value for row in self.seed_rows if (value := row.value(column)) is not None]
         units = {value.kind for value in values} - {""}

@@ -24,6 +24,9 @@ Four words: WRONG, the text contradicts itself; DISPUTED, it holds only under a 
 the population deviation); holds; not checkable, the text does not give the inputs.
 
 \b
+Of a very long text (200,000 characters, 10,000 lines, 3,000 numbers) the beginning is read; what was not is named.
+
+\b
 Examples:
   harness check claims README.md
   harness check claims pull-request.txt --records records      also against signed records

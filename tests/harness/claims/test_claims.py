@@ -2,6 +2,7 @@
 
 import re
 import statistics
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.claims import check_text
+from harness.claims.claim import LEFT_OUT
 from harness.claims.model_size import Mamba3, hybrid_parameters
 from harness.claims.quantity import read_one, read_quantities
+from harness.claims.render import render_claims
 from harness.claims.spread import std_of
 from harness.rules import Verdict
 
@@ -319,3 +322,48 @@ def test_a_total_may_have_a_further_part():
     assert held.verdict is Verdict.PASS
     (claim,) = problems(text.format("15,323,849"))
     assert (claim.line, claim.verdict) == (4, Verdict.FAIL)
+
+
+def left_out(text):
+    return {claim.line: claim.message for claim in check_text(text) if claim.what == LEFT_OUT}
+
+
+DENSE = [" ".join(f"improve {1 + i % 9000 / 10000:.4f} by 0.{j:04d} bpb" for j in range(25)) for i in range(600)]
+
+
+@pytest.mark.parametrize(
+    ("more", "line", "says"),
+    [
+        ("\n".join(DENSE), 20, "a paragraph of"),
+        ("\n\n".join(DENSE), 26, "more than 100 differences"),
+        ("\n".join(DENSE), 79, "first 3,000 numbers"),
+        ("word " * 1000, 20, "5,000 characters"),
+        ("\n" * 10_000, 10_001, "first 10,000 lines"),
+        ("words of no number in a longer line\n" * 10_000, 5_553, "first 200,000 characters"),
+    ],
+)
+def test_what_is_too_much_to_check_is_named_and_the_rest_is_checked(more, line, says):
+    text = f"{RIGHT}\n{more}"
+    assert says in left_out(text)[line]
+    assert left_out(RIGHT) == {}
+    expected = check_text(RIGHT)
+    assert [claim for claim in check_text(text) if claim in expected] == expected
+    shown = render_claims("README.md", check_text(text), every=False)
+    assert says in shown
+    assert "holds\n" not in shown
+
+
+def test_wide_tables_and_many_columns_are_named():
+    header = "| seed |" + " bpb | gain |" * 15
+    rows = "\n".join(f"| {seed} |" + " 1.1000 | 0.1000 |" * 15 for seed in (1, 2, 3))
+    table = f"{header}\n{re.sub('[^|]+', '---', header)}\n{rows}\n| mean |" + " 1.1 | 0.1 |" * 15
+    assert "a table of 30 columns" in left_out(table)[1]
+    assert "120 columns of seeds" in " ".join(left_out("\n\n".join([table] * 4)).values())
+
+
+@given(st.lists(st.floats(1.0, 1.001), min_size=2, max_size=6), st.integers(2, 5))
+@settings(max_examples=40, deadline=None)
+def test_the_largest_deviation_is_that_of_the_worst_corner(values, digits):
+    printed = [read_one(f"{value:.{digits}f}") for value in values]
+    corners = product(*((p.low, p.high) for p in printed))
+    assert std_of(printed, sample=False).high == pytest.approx(max(map(statistics.pstdev, corners)), rel=1e-9)
