@@ -81,6 +81,7 @@ def _table(table: Table, by_seed: PoolOfSeeds) -> Iterator[Claim]:
     shown = {row.seed for row in table.seed_rows}
     if not shown:
         return
+    meanings = [_meaning(table, column, by_seed) for column in range(max(len(row.cells) for row in table.seed_rows))]
     for row in table.seed_rows:
         record = by_seed.get(row.seed if row.seed is not None else -1)
         if record is None:
@@ -88,7 +89,7 @@ def _table(table: Table, by_seed: PoolOfSeeds) -> Iterator[Claim]:
             yield unknown(row.line, row.label, "recorded run", text, row.label)
             continue
         for column in range(len(row.cells)):
-            yield from _cell(table, row, column, record, _meaning(table, column, by_seed))
+            yield from _cell(table, row, column, record, meanings[column])
     left_out = sorted(set(by_seed) - {seed for seed in shown if seed is not None})
     if left_out and shown & set(by_seed):
         names = ", ".join(map(str, left_out))
