@@ -64,6 +64,18 @@ class Pool:
         record = self.runs[0].record
         return f"{record.submission.name} on track {record.track.name}"
 
+    @property
+    def stages(self) -> list[str]:
+        """The stages in words that any run has, in the order of a run: the columns of a table of the pool."""
+        found = {words for run in self.runs for words, _ in run.stages}
+        order = list(STAGES.values())
+        return sorted(found, key=lambda words: (order.index(words.partition(" (first")[0]), words))
+
+    @property
+    def budgets(self) -> list[str]:
+        """The budgets that any run has."""
+        return list(dict.fromkeys(budget.name for run in self.runs for budget in run.record.budgets))
+
 
 @dataclass(frozen=True)
 class Report:

@@ -9,7 +9,7 @@ from tabulate import tabulate
 
 from harness.record.canonical import write_atomic
 from harness.record.render import printable
-from harness.report.figures import Pool, Report, Run
+from harness.report.figures import STAGES, Pool, Report, Run
 from harness.rules import Verdict
 from harness.stats import SeedStatistics, describe
 
@@ -74,30 +74,33 @@ def _markdown_table(rows: list[list[str]]) -> Iterator[str]:
 
 
 def _table(pool: Pool) -> tuple[list[str], list[list[str]]]:
-    first = pool.runs[0]
-    budgets = [budget.name for budget in first.record.budgets]
-    header = ["seed", *(f"bpb {words}" for words, _ in first.stages), "bytes", *(f"{b} s" for b in budgets), "verdict"]
-    return header, [_row(run, len(first.stages), budgets) for run in pool.runs]
+    header = ["seed", *(f"bpb {words}" for words in pool.stages), "bytes", *(f"{b} s" for b in pool.budgets), "verdict"]
+    return header, [_row(run, pool) for run in pool.runs]
 
 
-def _row(run: Run, stages: int, budgets: list[str]) -> list[str]:
-    scores = [f"{bpb:.4f}" for _, bpb in run.stages][:stages]
+def _row(run: Run, pool: Pool) -> list[str]:
+    scores = {words: f"{bpb:.4f}" for words, bpb in run.stages}
     used = {budget.name: f"{budget.used_s:.1f}" for budget in run.record.budgets}
     total = f"{run.record.sizes.total_bytes:,}"
-    filled = scores + [""] * (stages - len(scores))
-    return [str(run.seed), *filled, total, *(used.get(name, "") for name in budgets), run.verdict.value]
+    cells = [*(scores.get(words, "") for words in pool.stages), total, *(used.get(name, "") for name in pool.budgets)]
+    return [str(run.seed), *cells, run.verdict.value]
 
 
 def _aggregate_rows(found: SeedStatistics, pool: Pool) -> Iterator[list[str]]:
-    """Mean and deviations; none of one seed, whose row says it all and which has no spread to speak of."""
-    stages = [found.stages[name] for name in ("float", "packed", "final") if name in found.stages]
-    if len(found.seeds) == 1 or len(stages) != len(pool.runs[0].stages):
+    """Mean and deviations; none of one seed, whose row says it all and which has no spread to speak of.
+
+    A stage that not every run has gets no figures.
+    """
+    if len(found.seeds) == 1:
         return
-    blank = [""] * len(pool.runs[0].record.budgets)
-    yield ["Mean", *(f"{s.mean:.4f}" for s in stages), f"{found.total_bytes.mean:,.0f}", *blank, ""]
-    for words, name in (("Sample std", "sample_std"), ("Population std", "population_std")):
-        values = [getattr(summary, name) for summary in (*stages, found.total_bytes)]
-        yield [words, *(f"{value:.4f}" for value in values[:-1]), f"{values[-1]:,.0f}", *blank, ""]
+    in_all = set.intersection(*({words for words, _ in run.stages} for run in pool.runs))
+    ids = {words: stage for stage, words in STAGES.items()}
+    stages = [found.stages.get(ids.get(words.partition(" (first")[0], "")) if words in in_all else None
+              for words in pool.stages]  # fmt: skip
+    blank = [""] * (len(pool.budgets) + 1)
+    for label, name in (("Mean", "mean"), ("Sample std", "sample_std"), ("Population std", "population_std")):
+        scores = ["" if summary is None else f"{getattr(summary, name):.4f}" for summary in stages]
+        yield [label, *scores, f"{getattr(found.total_bytes, name):,.0f}", *blank]
 
 
 def _facts(found: SeedStatistics) -> Iterator[str]:

@@ -19,6 +19,7 @@ from harness.errors import CouldNotCheck
 from harness.protocol.container import write_container
 from harness.record.predicate import SubmissionInfo
 from harness.report import collect, render_markdown, render_page, render_terminal
+from harness.report.figures import pool_runs
 from harness.report.svg import curve, seed_dots, timeline, waterfall
 from harness.rules import Verdict
 
@@ -59,6 +60,27 @@ def test_one_seed_has_a_score_and_neither_mean_nor_deviation(records):
     assert not re.search(r"\bstd\b|deviation|\bmean\b", markdown, re.IGNORECASE)
     assert "<dt>Score</dt>" in page
     assert not re.search("<dt>Mean</dt>|standard deviation|Final bpb by seed", page)
+
+
+def test_a_run_without_a_stage_leaves_that_cell_empty(records):
+    report = collect([records])
+    first, *others = report.pools[0].runs
+    scores = [score for score in first.record.scores if score.stage == "final"]
+    short = replace(first, stored=replace(first.stored, record=msgspec.structs.replace(first.record, scores=scores)))
+    (pool,) = pool_runs([short, *others])
+    mixed = replace(report, pools=(pool,))
+    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in render_markdown(mixed).splitlines()
+             if line.startswith("| ")]  # fmt: skip
+    final, before = table[0].index("bpb after test-time training"), table[0].index("bpb before quantisation")
+    rows = {row[0]: row for row in table}
+    assert (rows[str(first.seed)][before], rows["Mean"][before]) == ("", "")
+    for run in pool.runs:
+        assert rows[str(run.seed)][final] == f"{run.final:.4f}"
+    assert rows["Mean"][final] == f"{pool.statistics.bpb.mean:.4f}"
+    page = re.search(r"<thead>.*?</tbody>", render_page(mixed), re.DOTALL)[0]
+    cells = [re.findall(r"<t[hd][^>]*>([^<]*)", row) for row in re.findall(r"<tr>.*?</tr>", page, re.DOTALL)]
+    assert {len(row) for row in cells} == {len(table[0])}
+    assert [row[final] for row in cells[1:]] == [f"{run.final:.4f}" for run in pool.runs]
 
 
 def test_nothing_to_report_says_how_to_make_a_record(tmp_path):
