@@ -2,8 +2,9 @@
 
 Order of degradation: one epoch fewer at a time, then no adaptation (frozen weights), then, where windows re-read
 tokens before their own, plain windows without. After each chunk the fullest level that fits is taken again, so a
-machine that was busy for a while costs a few chunks their epochs and no more. The level in force is part of the
-declared state; only decisions are made here.
+machine that was busy for a while costs a few chunks their epochs and no more. The first guesses rest on a warm-up and
+a chunk or two, so they are doubted as long as it is not too late to act on them: a run must not depend on their noise.
+The level in force is part of the declared state; only decisions are made here.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 RESERVE = 0.06  # share of the clock kept free
+FIRST_DOUBT = 0.25  # by which the guess after one chunk may exceed the rest of the clock; after n chunks 1/n of it
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Pace:
         self._limit_s, self._total, self._levels, self._clock = eval_s, total_targets, levels, clock
         self._start: float | None = None
         self._running = False
-        self._tokens = self._last_tokens = 0
+        self._tokens = self._last_tokens = self._chunks = 0
         self._score_rate = self._epoch_rate = self._rest_rate = 0.0  # seconds a token
         self._learning_s, self._epochs = 0.0, 0  # of the last chunk
         self._plain_share = 1.0
@@ -62,12 +64,13 @@ class Pace:
 
         plain_share: cost of scoring plain windows over that of the plan's own windows
         """
-        self._running, self._start, self._tokens, self._plain_share = True, None, 0, plain_share
+        self._running, self._start, self._tokens, self._chunks = True, None, 0, 0
+        self._plain_share = plain_share
 
     def scored(self, started: float, tokens: int, plan: Plan) -> None:
         """A chunk of ``tokens`` was scored under ``plan`` from ``started`` until now."""
         self._start = started if self._start is None else self._start
-        self._tokens, self._last_tokens = self._tokens + tokens, tokens
+        self._tokens, self._last_tokens, self._chunks = self._tokens + tokens, tokens, self._chunks + 1
         self._score_rate = self._blend(self._score_rate, (self._clock() - started) / tokens / self._share(plan))
 
     def learnt(self, started: float, epochs: int) -> None:
@@ -91,11 +94,18 @@ class Pace:
             return level
         left_s = self._limit_s * (1 - RESERVE) - (self._clock() - self._start)
         left_tokens = max(0, self._total - self._tokens)
+        next_tokens = min(left_tokens, self._last_tokens)
+        cheapest_s = (left_tokens - next_tokens) * self._token_s(self._levels[-1])
         for fullest, plan in enumerate(self._levels):
-            token_s = self._score_rate * self._share(plan) + plan.epochs * self._epoch_rate + self._rest_rate
-            if left_tokens * token_s <= left_s:
+            token_s = self._token_s(plan)
+            likely = left_tokens * token_s <= left_s * (1 + FIRST_DOUBT / self._chunks)
+            if likely and next_tokens * token_s + cheapest_s <= left_s:  # else there is no way back after it
                 return fullest
         return len(self._levels) - 1
+
+    def _token_s(self, plan: Plan) -> float:
+        """Seconds a token costs under ``plan``."""
+        return self._score_rate * self._share(plan) + plan.epochs * self._epoch_rate + self._rest_rate
 
     def _share(self, plan: Plan) -> float:
         """Cost of scoring under ``plan`` over that of the full plan."""

@@ -20,13 +20,19 @@ def drive(
     *,
     slow: range = range(0),
     rest_s: float = 0,
+    guess: float = 0.0,
 ):
     """Levels after each chunk, and the time it all took; in the chunks ``slow`` the machine is three times slower.
 
     rest_s: what ``adapt`` takes at every level besides its epochs
+    guess:  what the warm-up measures over what is true; 0 for no warm-up
     """
     clock, levels = Clock(), plans(epochs, True)
     pace = Pace(limit_s, chunks * 100, levels, clock)
+    if guess:
+        pace.scored(clock() - guess * score_s, 100, levels[0])
+        pace.learnt(clock() - guess * epoch_s * epochs, epochs)
+        pace.adapted(clock() - guess * (epoch_s * epochs + rest_s))
     pace.restart(plain_share=0.5)
     level, seen = 0, []
     for chunk in range(chunks):
@@ -55,6 +61,18 @@ def test_the_order_is_fewer_epochs_then_frozen_then_plain_windows() -> None:
 def test_enough_time_changes_nothing() -> None:
     seen, _ = drive(1000.0, 20, 1.0, 1.0, 2)
     assert set(seen) == {0}
+
+
+def test_a_slow_warm_up_costs_no_chunk_its_epochs() -> None:
+    seen, took = drive(68.0, 20, 1.0, 1.0, 2, guess=1.2)  # 60 s are needed, 64 s may be used, 72 s were guessed
+    assert set(seen) == {0}
+    assert took <= 64.0
+
+
+def test_two_chunks_too_many_for_the_clock_still_end_in_time() -> None:
+    for limit_s in (3.0, 4.0, 5.0, 6.0, 7.0):
+        _, took = drive(limit_s, 3, 1.0, 1.0, 2)
+        assert took <= max(limit_s, 5.0)  # the first chunk gets the full plan: 3 s, and the two others need 1 s each
 
 
 def test_a_short_clock_costs_epochs_and_still_ends_in_time() -> None:
