@@ -27,6 +27,7 @@ WARM_UP = """
 """
 
 
+@pytest.mark.slow  # a whole run with its audits
 def test_every_later_cell_reads_what_the_compiling_cell_left(tmp_path: Path, monkeypatch) -> None:
     house = tmp_path / "house"
     tiny_run.make_house(house)

@@ -192,6 +192,7 @@ def test_changed_code_is_refused_before_anything_runs(stored, submission, rerun)
     assert "files that differ: entry.py" in text
 
 
+@pytest.mark.slow  # three starts of the referee
 def test_a_fleet_s_rerun_of_other_code_is_refused_each_time_and_stored_never(stored, submission, tmp_path: Path):
     (submission / "entry.py").write_text("print('other')\n")
     queue = tmp_path / "queue"

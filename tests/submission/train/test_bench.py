@@ -38,6 +38,7 @@ def test_the_gpu_benchmark_runs_on_a_cpu_and_sorts_all_of_a_steps_time():
     assert told["parts"]["matrix products"] > 0
 
 
+@pytest.mark.slow  # two runs of several ranks
 def test_the_gpu_benchmark_compares_numbers_of_ranks():
     changes = [argument for name, value in TINY.items() for argument in ("--env", f"{name}={value}")]
     ranks = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
