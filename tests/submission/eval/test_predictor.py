@@ -1,6 +1,5 @@
-"""The predictor under the referee's protocol: modes, audits, rollback, fallback, deadline, odd sizes."""
+"""The predictor under the referee's protocol: modes, adaptation, calibration, odd sizes and settings."""
 
-import copy
 import dataclasses
 import math
 
@@ -8,54 +7,10 @@ import lab
 import pytest
 import small_models
 import torch
+from predictors import STREAM, builder, config, predictor, rows
 
-from harness.protocol.predictor import EvalContext
-from submission.config import Config, ConfigError, load_config
-from submission.eval.predictor import CHUNK, FALLBACKS, LEVEL, UNDONE, HybridPredictor
-
-STREAM = lab.markov_stream(vocab_size=64, targets=700)
-
-
-def config(**changes: object) -> Config:
-    base = {
-        "ttt_optimiser": "sgd",
-        "eval_cache_orders": "",
-        "ttt_batch_windows": 0,
-        "eval_seq_len": 32,
-        "ttt_chunk_windows": 4,
-        "eval_overlap": 8,
-        "eval_stride": 12,
-        "ttt_lr": 0.05,
-    }
-    return small_models.small_config(**(base | changes))
-
-
-def context(stage: str = "final", targets: int = 700, eval_s: float = 1e9) -> EvalContext:
-    return EvalContext(stage, None, None, 64, eval_s, targets, 0, 1)  # type: ignore[arg-type]
-
-
-def builder(settings: Config, hook=lambda predictor: None):
-    """A ``build`` that gives every worker the same float32 weights."""
-    model = small_models.lively_model(settings).float()
-
-    def build(told: EvalContext) -> HybridPredictor:
-        predictor = HybridPredictor(copy.deepcopy(model), settings, dataclasses.replace(told, eval_s=1e9))
-        hook(predictor)
-        return predictor
-
-    return build
-
-
-def predictor(settings: Config, **told: object) -> HybridPredictor:
-    made = HybridPredictor(small_models.lively_model(settings).float(), settings, context(**told))
-    made.bind_state({name: t.clone() for name, t in made.state().items()})
-    return made
-
-
-def rows(one: HybridPredictor, inputs: torch.Tensor) -> torch.Tensor:
-    with torch.no_grad():
-        return torch.cat(list(one.score(inputs)))
-
+from submission.config import ConfigError, load_config
+from submission.eval.predictor import UNDONE
 
 MODES = [
     {"eval_mode": "windows"},
@@ -262,155 +217,6 @@ def test_logits_written_into_the_referees_memory_are_those_of_a_tensor_of_ones_o
             other.adapt(inputs, targets)
 
 
-def test_an_explosion_is_undone_and_counted() -> None:
-    one = predictor(config(ttt_lr=1e4))
-    before = {name: t.clone() for name, t in one.state().items() if name.startswith("weight/")}
-    inputs = torch.randint(64, (128,))
-    rows(one, inputs)
-    one.adapt(inputs, inputs)
-    state = one.state()
-    assert int(state["control"][UNDONE]) == 1
-    assert int(state["control"][CHUNK]) == 1
-    assert all(torch.equal(state[name], value) for name, value in before.items())
-    assert all(int(t.count_nonzero()) == 0 for name, t in state.items() if name.startswith("momentum/"))
-
-
-def test_weights_that_are_nan_never_reach_the_score_and_heal() -> None:
-    one = predictor(config())
-    inputs = torch.randint(64, (128,))
-    wanted = rows(predictor(config(ttt_epochs=0)), inputs)
-    one.state()["weight/blocks.0.mlp.fc.weight"][0, 0] = float("nan")
-    torch.testing.assert_close(rows(one, inputs), wanted, rtol=0, atol=1e-5)
-    assert int(one.state()["control"][FALLBACKS]) == 1
-    one.adapt(inputs, inputs)
-    assert all(bool(torch.isfinite(t).all()) for t in one.state().values())
-    rows(one, inputs)
-    assert int(one.state()["control"][FALLBACKS]) == 1, "the adapted weights are sound again"
-
-
-def infinite_embedding(weights: dict[str, torch.Tensor]) -> None:
-    weights["embedding.weight"][63] = float("inf")
-
-
-def overflow_of_finite_weights(weights: dict[str, torch.Tensor]) -> None:
-    """Only token 63 has channel 0, and there the first MLP overflows."""
-    weights["embedding.weight"][:, 0] = 0
-    weights["embedding.weight"][63] = torch.eye(len(weights["embedding.weight"][63]))[0]
-    weights["blocks.0.mixer_scale"][0] = 0
-    weights["blocks.0.mlp.fc.weight"][:, 0] = 1e30
-
-
-@pytest.mark.parametrize("damage", [infinite_embedding, overflow_of_finite_weights])
-@pytest.mark.parametrize("mode", ["windows", "overlap", "carry"])
-@pytest.mark.parametrize("position", [0, 20, 23, 70])
-def test_the_fallback_knows_nothing_of_later_tokens(position: int, mode: str, damage) -> None:
-    """A row must not change because a later token makes the weights overflow: that would be a leak (C1)."""
-    one = predictor(config(eval_mode=mode))
-    generator = torch.Generator().manual_seed(position)
-    first, inputs = torch.randint(63, (2, 128), generator=generator)
-    rows(one, first)
-    one.adapt(first, first)  # the weights in force are no longer the packed ones
-    packed = predictor(config(eval_mode=mode))
-    for name, tensor in packed.reader.state().items():
-        tensor.copy_(one.state()[name])
-    damage({n.removeprefix("weight/"): t for n, t in one.state().items() if n.startswith("weight/")})
-    poisoned = inputs.clone()
-    poisoned[position] = 63
-    clean, found, other = rows(one, inputs), rows(one, poisoned), rows(packed, poisoned)
-    assert int(one.state()["control"][FALLBACKS]) == 1
-    assert torch.equal(found[:position], clean[:position])
-    assert (clean - rows(packed, inputs)).abs().amax() > 0.1
-    if damage is overflow_of_finite_weights:  # the head's matrix is packed in whole or not at all
-        other = packed.calibration.logits(packed._score_rows(poisoned)[0], one.model.embedding.weight).detach()
-    torch.testing.assert_close(found[position:], other[position:], rtol=0, atol=1e-5)
-
-
-def test_a_short_clock_is_obeyed_through_the_declared_state() -> None:
-    settings = config(eval_mode="overlap")
-    one = predictor(settings, eval_s=1e-3)
-    one.pace.restart(plain_share=0.5)
-    inputs = torch.randint(64, (128,))
-    rows(one, inputs)
-    one.adapt(inputs, inputs)
-    assert int(one.state()["control"][LEVEL]) == len(one.levels) - 1
-    weights = one.state()["weight/embedding.weight"].clone()
-    plain = rows(one, inputs)
-    one.adapt(inputs, inputs)
-    assert torch.equal(one.state()["weight/embedding.weight"], weights), "frozen"
-    twin = predictor(settings)
-    for name, tensor in twin.state().items():
-        tensor.copy_(one.state()[name])
-    twin.load_state()
-    assert torch.equal(rows(twin, inputs), plain), "a replica with the state needs no clock"
-
-
-@pytest.mark.parametrize("mode", ["overlap", "carry"])
-def test_a_run_out_of_time_passes_the_audits(mode: str) -> None:
-    build = builder(config(eval_mode=mode), lambda p: setattr(p.pace, "_limit_s", 1e-3))
-    outcome = lab.referee(build, STREAM, 64, chunks=4, positions=12)
-    assert not outcome.fired - {"S6-PLAUSIBLE"}, (outcome.reason, outcome.findings)
-
-
-def test_without_time_a_carried_state_goes_on_as_with_frozen_weights() -> None:
-    """Plain windows would cost more there: the state must be read in any case."""
-    late, frozen = predictor(config(eval_mode="carry")), predictor(config(eval_mode="carry", ttt_epochs=0))
-    assert [str(plan) for plan in late.levels] == ["2 epochs", "1 epochs", "frozen"]
-    late.state()["control"][LEVEL] = len(late.levels) - 1
-    for _ in range(2):
-        inputs = torch.randint(64, (128,))
-        assert torch.equal(rows(late, inputs), rows(frozen, inputs))
-        for one in (late, frozen):
-            one.adapt(inputs, inputs)
-
-
-@pytest.mark.parametrize("changes", [{"ttt_epochs": 0}, {"ttt_lr": 1e4}], ids=["frozen", "undone"])
-@pytest.mark.parametrize("carry", ["decay", "recompute"])
-def test_weights_that_did_not_change_leave_the_carried_state_alone(carry: str, changes: dict[str, object]) -> None:
-    keep, other = (predictor(config(eval_mode="carry", eval_carry=way, **changes)) for way in ("keep", carry))
-    inputs = torch.randint(64, (128,))
-    for one in (keep, other):
-        rows(one, inputs)
-        one.adapt(inputs, inputs)
-        assert int(one.state()["control"][UNDONE]) == ("ttt_lr" in changes)
-    for name, tensor in keep.state().items():
-        assert torch.equal(tensor, other.state()[name]), name
-
-
-@pytest.mark.parametrize("reloaded", [False, True])
-@pytest.mark.parametrize("mode", ["overlap", "sliding", "carry"])
-def test_the_bias_of_frozen_weights_learns_from_the_rows_that_were_scored(mode: str, reloaded: bool) -> None:
-    one = predictor(config(eval_mode=mode, ttt_epochs=0, eval_bias_lr=1.0, eval_cache_orders=""))
-    bias = torch.zeros(64)
-    for _ in range(2):
-        inputs, targets = torch.randint(64, (128,)), torch.randint(64, (128,))
-        probabilities = rows(one, inputs).double().softmax(1)
-        bias -= (probabilities - torch.nn.functional.one_hot(targets, 64)).mean(0).float()
-        if reloaded:
-            one.load_state()
-        one.adapt(inputs, targets)
-        torch.testing.assert_close(one.state()["calibration/bias"], bias, rtol=0, atol=1e-6)
-
-
-def test_a_replica_that_learns_a_chunk_that_another_scored_has_its_state() -> None:
-    changes = {"eval_mode": "overlap", "ttt_epochs": 0, "eval_cache_orders": "1,2"}
-    one, replica = predictor(config(**changes)), predictor(config(**changes))
-    for _ in range(2):
-        inputs, targets = torch.randint(64, (128,)), torch.randint(64, (128,))
-        rows(one, inputs)
-        for name, tensor in replica.state().items():
-            tensor.copy_(one.state()[name])
-        replica.load_state()
-        for each in (one, replica):
-            each.adapt(inputs, targets)
-        for name, tensor in one.state().items():
-            assert torch.equal(tensor, replica.state()[name]), name
-
-
-def test_the_warm_up_says_nothing_of_levels(capsys) -> None:
-    predictor(config(eval_mode="overlap")).warm_up()
-    assert "clock" not in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("targets", [1, 31, 33, 127, 129])
 @pytest.mark.parametrize("mode", ["windows", "sliding", "carry"])
 def test_odd_sizes_are_scored_to_the_last_token(targets: int, mode: str) -> None:
@@ -450,28 +256,3 @@ def test_smaller_forward_passes_take_the_same_step() -> None:
         one.adapt(inputs, targets)
     for name, tensor in whole.state().items():
         torch.testing.assert_close(tensor, parts.state()[name], rtol=0, atol=1e-5, msg=name)
-
-
-@pytest.mark.parametrize("size", [1, 2])
-def test_a_warm_up_without_room_for_graphs_goes_on_alone_but_not_among_others(
-    size: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Other ranks are in the middle of the pass that failed here; what comes next would meet it half-way."""
-    made = predictor(config())
-    made.ranks.size = size
-    rehearse, levels = made._rehearse, []
-
-    def crowded(tokens: torch.Tensor, level: int) -> float:
-        levels.append(level)
-        if made.keeps_graph:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return rehearse(tokens, level)
-
-    monkeypatch.setattr(made, "_rehearse", crowded)
-    if size > 1:
-        with pytest.raises(torch.OutOfMemoryError):
-            made.warm_up()
-        assert levels == [0]
-    else:
-        made.warm_up()
-        assert not made.keeps_graph
