@@ -51,12 +51,12 @@ class Config:
     mamba3_expand: int = _var("inner width of Mamba-3 over MODEL_DIM", low=1)
     mamba3_headdim: int = _var("width of a Mamba-3 head", low=1)
     mamba3_chunk_size: int = _var(
-        "chunk of the scan with MAMBA3_BACKEND=chunked; fused and release always take 64. Does not change results",
+        "chunk of the scan with MAMBA3_BACKEND=chunked; fused always takes 64. Does not change results",
         unit="tokens",
         low=1,
     )
     mamba3_rope_fraction: float = _var("part of the state that rotates", choices=(0.5, 1.0))
-    mamba3_backend: str = _var("scan: auto, or one by name", choices=("auto", "chunked", "fused", "release"))
+    mamba3_backend: str = _var("scan: auto, or one by name", choices=("auto", "chunked", "fused"))
     document_reset: bool = _var("state and attention begin anew at each document start, in training and evaluation")
     rope_base: float = _var("base of the rotary embedding in attention", low=1)
     qk_gain_init: float = _var("initial gain of each query head", low=0)
@@ -277,7 +277,6 @@ def _contradictions(c: Config) -> list[str]:
         (set(c.ttt_freeze.split(",")) <= {"", *WEIGHT_ROLES}, f"TTT_FREEZE knows {', '.join(WEIGHT_ROLES)}."),
         (c.ttt_from_block < c.num_layers, "TTT_FROM_BLOCK must be under NUM_LAYERS; TTT_EPOCHS=0 adapts nothing."),
         (not (c.ttt_optimiser == "muon" and c.ttt_lora_rank), "TTT_OPTIMISER=muon does not go with TTT_LORA_RANK."),
-        (not (c.document_reset and c.mamba3_backend == "release"), "MAMBA3_BACKEND=release knows no DOCUMENT_RESET."),
         (c.iterations == 0 or c.warmdown_iters <= c.iterations, "WARMDOWN_ITERS must not exceed ITERATIONS."),
     )
     return [text for holds, text in checks if not holds]

@@ -9,10 +9,9 @@ from pathlib import Path
 import torch
 
 from .config import Config, ConfigError
-from .scan import fused, release
+from .scan import fused
 
 OFFICIAL_TRACKS = ("10min_16mb", "non_record_16mb")
-GPU_BACKENDS = ("fused", "release")
 PROBE_BYTES = 1 << 16
 
 
@@ -23,10 +22,9 @@ class NotUsable(RuntimeError):
 def preflight(config: Config, device: torch.device, track: str, world_size: int) -> None:
     """All checks of training. Raises ``ConfigError`` or ``NotUsable``."""
     check_world_size(config, world_size)
-    if device.type != "cuda" and config.mamba3_backend in GPU_BACKENDS:
+    if device.type != "cuda" and config.mamba3_backend == "fused":
         raise NotUsable(
-            f"MAMBA3_BACKEND={config.mamba3_backend} runs on a GPU alone, and track {track} has none: set "
-            "MAMBA3_BACKEND=auto or chunked."
+            f"MAMBA3_BACKEND=fused runs on a GPU alone, and track {track} has none: set MAMBA3_BACKEND=auto or chunked."
         )
     if device.type == "cuda":
         check_precision(device)
@@ -57,12 +55,10 @@ def check_precision(device: torch.device) -> None:
 
 def check_kernels(config: Config, track: str) -> None:
     """A named back end must be there; ``auto`` may not fall back on an official track. Raises ``NotUsable``."""
-    missing = {"fused": missing_kernels(config), "release": _missing_release(), "chunked": ""}
-    if config.mamba3_backend != "auto":
-        reason, wanted = missing[config.mamba3_backend], f"MAMBA3_BACKEND={config.mamba3_backend}"
-    else:
-        reason, wanted = missing["fused"] if track in OFFICIAL_TRACKS else "", f"the official track {track}"
-    if reason:
+    asked = config.mamba3_backend == "fused"
+    wanted = "MAMBA3_BACKEND=fused" if asked else f"the official track {track}"
+    needed = asked or (config.mamba3_backend == "auto" and track in OFFICIAL_TRACKS)
+    if needed and (reason := missing_kernels(config)):
         raise NotUsable(
             f"{wanted} needs the scan's Triton kernels: {reason}; or set MAMBA3_BACKEND=chunked, which is several "
             "times slower."
@@ -77,10 +73,6 @@ def missing_kernels(config: Config) -> str:
     if not fused.usable(*sizes):
         return "MAMBA3_HEADDIM and MAMBA3_D_STATE must be powers of two from 16 on"
     return ""
-
-
-def _missing_release() -> str:
-    return "" if release.usable() else "mamba-ssm and Triton are not both installed (the extra `gpu` names them)"
 
 
 def check_kernel_cache() -> None:

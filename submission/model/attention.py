@@ -59,7 +59,7 @@ class Attention(nn.Module):
         k = rms(self.k(x).view(b, length, self.kv_heads, self.head_dim))
         v = self.v(x).view(b, length, self.kv_heads, self.head_dim)
         v = v * v.sigmoid()
-        cos, sin = self._angles(past, length, x)
+        cos, sin = rotary_table(past, length, self.head_dim // 2, self.rope_base, x.detach())
         q = rotate_halves(q, cos, sin) * self.q_gain.to(q.dtype)[:, None]
         k = rotate_halves(k, cos, sin).to(v.dtype)
         keys, values = k.transpose(1, 2), v.transpose(1, 2)
@@ -73,12 +73,22 @@ class Attention(nn.Module):
         new_cache = KVCache(keys, values, document - document[:, -1:]) if carry else None
         return self.out(y.reshape(b, length, -1)), new_cache
 
-    def _angles(self, start: int, length: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
-        half = self.head_dim // 2
-        rates = self.rope_base ** (-torch.arange(half, device=like.device, dtype=dtype) / half)
-        angles = torch.arange(start, start + length, device=like.device, dtype=dtype)[:, None] * rates
-        return angles.cos().to(like.dtype)[:, None], angles.sin().to(like.dtype)[:, None]
+
+@torch.library.custom_op("golf::rotary_table", mutates_args=())
+def rotary_table(start: int, length: int, half: int, base: float, like: Tensor) -> Tensor:
+    """cos and sin (2, L, 1, E/2) of positions from ``start``, in the dtype of ``like``.
+
+    An operator of its own: the compiler would compute every angle again wherever it is used, forward and backward.
+    """
+    dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
+    rates = base ** (-torch.arange(half, device=like.device, dtype=dtype) / half)
+    angles = torch.arange(start, start + length, device=like.device, dtype=dtype)[:, None, None] * rates
+    return torch.stack((angles.cos(), angles.sin())).to(like.dtype)
+
+
+@rotary_table.register_fake
+def _(_start: int, length: int, half: int, _base: float, like: Tensor) -> Tensor:
+    return like.new_empty(2, length, 1, half)
 
 
 def rotate_halves(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -15,7 +15,6 @@ from ..config import Config
 from ..scan.chunked import chunked_scan
 from ..scan.fused import fused_scan, usable
 from ..scan.inputs import ScanInputs, ScanState, zero_state
-from ..scan.release import ReleaseInputs, release_scan
 from ..scan.sequential import sequential_scan
 from .layers import Linear, RMSNorm, TwoPartLinear
 
@@ -73,8 +72,6 @@ class Mamba3(nn.Module):
             y = (y.to(gate.dtype) * F.silu(gate)).flatten(2)
         elif self.backend_for(x) == "fused":
             y, new_state = self._fused(x, state, carry, starts)
-        elif self.backend_for(x) == "release":
-            y, new_state = self._release(x, state, carry)
         else:
             inputs, gate = self.scan_inputs(x)
             y, new_state = chunked_scan(inputs._replace(reset=starts), state, self.chunk)
@@ -93,18 +90,6 @@ class Mamba3(nn.Module):
         zv, rest = self.in_proj(x)
         inputs = self._quantities(*rest.split(self.sizes[2:], -1), v=zv)._replace(reset=starts)
         return fused_scan(inputs, zv, (self.C_bias[:, 0], self.B_bias[:, 0]), state, carry)
-
-    def _release(self, x: Tensor, state: ScanState | None, carry: bool) -> tuple[Tensor, ScanState | None]:
-        zv, rest = self.in_proj(x)
-        z, v = zv.chunk(2, -1)
-        key, query, dd_dt, dd_a, trap, angles = rest.split(self.sizes[2:], -1)
-        q, k, _, log_decay, dt, _, _, d, _ = self._quantities(key, query, dd_dt, dd_a, trap, angles, v=v)
-        z, v = (part.unflatten(-1, (self.heads, self.head_dim)) for part in (z, v))
-        inputs = ReleaseInputs(
-            q[:, :, None], k[:, :, None], v, z, log_decay, dt, trap, angles, self.C_bias[:, 0], self.B_bias[:, 0], d
-        )
-        y, new_state = release_scan(inputs, state, carry)
-        return y.flatten(2).to(x.dtype), new_state
 
     def zero_state(self, batch: int, like: Tensor) -> ScanState:
         """The state before the first token of ``batch`` sequences, with the device and dtype of ``like``."""

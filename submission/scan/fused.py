@@ -5,28 +5,33 @@ Everything that is cheap stays outside, in PyTorch, where the compiler fuses it:
 
 from __future__ import annotations
 
+import math
 from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .inputs import ScanInputs, ScanState, rotate
 
 TRITON = find_spec("triton") is not None
-CHUNK = 64
+CHUNK, TURN = 64, 16  # tokens of a step of the scan; of a program of the rotation
+EVERY = 4  # chunks after which the gradients of angles are added up anew
 RESET_LOG_DECAY = -40.0  # e^-40 is nothing beside float32's 6e-8, and sums of a few keep six digits
-# launch options, chosen once on an H100 at d_state 64, headdim 64 (README: Kernels): no autotuning at run time
-FORWARD = {"num_warps": 4, "num_stages": 1}
+# launch options, chosen once on an H200 at d_state 64, headdim 64 (LOG.md): no autotuning at run time
+ROTATE_FORWARD = {"num_warps": 1, "num_stages": 1, "maxnreg": 128}
+ROTATE_BACKWARD = {"num_warps": 1, "num_stages": 1, "maxnreg": 168}
+FORWARD = {"num_warps": 4, "num_stages": 3}
 STATE_BACKWARD = {"num_warps": 4, "num_stages": 2}
-QUERY_KEY_BACKWARD = {"num_warps": 4, "num_stages": 1}
-VALUE_BACKWARD = {"num_warps": 4, "num_stages": 1}
+BACKWARD = {"num_warps": 4, "num_stages": 1}
+GATE_BACKWARD = {"num_warps": 4, "num_stages": 1}
 
 
 def usable(heads: int, width: int, state: int, angles: int) -> bool:
-    """Whether the kernels exist here and take these sizes: powers of two from 16 on."""
+    """Whether the kernels exist here and take these sizes: powers of two from 16 on; half or all of the state turns."""
     powers = all(size >= 16 and size & (size - 1) == 0 for size in (width, state))
-    return powers and heads > 0 and 0 < angles <= state // 2 and TRITON
+    return powers and heads > 0 and angles in (state // 4, state // 2) and TRITON
 
 
 def fused_scan(inputs: ScanInputs, zv: Tensor, biases: tuple[Tensor, Tensor], state: ScanState | None, carry: bool) -> (
@@ -41,23 +46,33 @@ def fused_scan(inputs: ScanInputs, zv: Tensor, biases: tuple[Tensor, Tensor], st
     output.
     """
     q, k, _, log_decay, dt, lam, omega, d, reset = inputs
-    heads = d.shape[0]
+    heads, length = d.shape[0], q.shape[1]
     width = zv.shape[-1] // (2 * heads)
     gamma, beta = lam * dt, (1 - lam) * dt
     if reset is not None:
         beta = beta.masked_fill(reset[..., None], 0.0)
         log_decay = log_decay.masked_fill(reset[..., None], RESET_LOG_DECAY)
-    weight = gamma + torch.nn.functional.pad(beta[:, 1:], (0, 0, 0, 1))
-    start = theta = None
+    weight = gamma + F.pad(beta[:, 1:], (0, 0, 0, 1))
+    start = None
     if state is not None:
         start = (state.s + (beta[:, 0, :, None] * state.v)[..., None] * state.k[..., None, :]).mT.float()
-        theta = state.theta.float()
-    by_head = [x.float().mT.contiguous() for x in (log_decay, dt, gamma, weight)]
-    y, end, theta_end, *_ = torch.ops.golf.siso_scan(
-        q, k, zv, *by_head, omega.float(), *biases, d.float(), start, theta, torch.is_grad_enabled(), carry
+    a, dt, gamma, weight = (x.float().mT.contiguous() for x in (log_decay, dt, gamma, weight))
+    omega = omega.float()
+    # angles where the rotation's programs start, (b, H, L / TURN, R); summed in float64, so that no length loses digits
+    pad = -length % TURN
+    shape = (len(q), -1, TURN, omega.shape[-1])
+    steps = F.pad(omega, (0, 0, 0, pad)).view(shape)[:, None] * F.pad(dt, (0, pad)).view(len(q), heads, -1, TURN, 1)
+    steps = steps.sum(3).double()
+    ends = steps.cumsum(2)
+    if state is not None:
+        ends = ends + state.theta[:, :, None]
+    thetas = ((ends - steps) % (2 * math.pi)).float()
+    y, end, *_ = torch.ops.golf.siso_scan(
+        q, k, zv, a, dt, gamma, weight, omega, *biases, d.float(), thetas, start, torch.is_grad_enabled(), carry
     )
     if not carry:
         return y, None
+    theta_end = (ends[:, :, -1] % (2 * math.pi)).float()
     last_k = rotate(k[:, -1, None].float() + biases[1], theta_end)
     last_v = zv[:, -1].view(-1, 2, heads, width)[:, 1]
     return y, ScanState(theta_end, end.mT, last_k, last_v)
@@ -66,136 +81,133 @@ def fused_scan(inputs: ScanInputs, zv: Tensor, biases: tuple[Tensor, Tensor], st
 @torch.library.custom_op("golf::siso_scan", mutates_args=())
 def siso_scan(
     q: Tensor, k: Tensor, zv: Tensor, a: Tensor, dt: Tensor, gamma: Tensor, weight: Tensor, omega: Tensor,
-    q_bias: Tensor, k_bias: Tensor, d: Tensor, start: Tensor | None, theta: Tensor | None, keep: bool, carry: bool,
+    q_bias: Tensor, k_bias: Tensor, d: Tensor, thetas: Tensor, start: Tensor | None, keep: bool, carry: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """y, state (b, H, N, P) and angle (b, H, R) at the end; where ``keep`` also y without its gate, and states and
-    angles at the start of each chunk."""
+    """y, state (b, H, N, P) at the end; where ``keep`` also y without its gate, states at the start of each chunk, and
+    rotated queries and keys (b, H, L, N)."""
     from . import kernels
 
-    y, end, theta_end, plain, states, thetas = _outputs(q, zv, omega, d, keep)
+    y, end, plain, states, *rotated = outputs = _outputs(q, zv, omega, d, keep)
     b, length, n = q.shape
-    heads = len(d)
-    width = zv.shape[-1] // (2 * heads)
-    q, k, zv, omega = q.contiguous(), k.contiguous(), zv.contiguous(), omega.contiguous()
-    z, v = zv[..., : heads * width], zv[..., heads * width :]
-    kernels.scan_forward[(heads, b)](
-        q, k, v, z, a, dt, gamma, weight, omega, q_bias.contiguous(), k_bias.contiguous(), d,
-        end if start is None else start.contiguous(), theta_end if theta is None else theta.contiguous(),
-        y, plain, states, thetas, end, theta_end, length, v.stride(0), v.stride(1), z.stride(0), z.stride(1),
-        H=heads, P=width, N=n, R=omega.shape[-1], Q=CHUNK, HAS_STATE=start is not None, KEEP=keep,
-        **FORWARD,
+    heads, inner = len(d), zv.shape[-1] // 2
+    zv, q_bias, k_bias, thetas = zv.contiguous(), q_bias.contiguous(), k_bias.contiguous(), thetas.contiguous()
+    if not keep:
+        rotated = [q.new_empty(b, heads, length, n) for _ in range(2)]
+    kernels.rotate_forward[(thetas.shape[2], b)](
+        q.contiguous(), k.contiguous(), omega.contiguous(), dt, q_bias, k_bias, thetas, *rotated, length,
+        H=heads, N=n, R=omega.shape[-1], Q=TURN, **ROTATE_FORWARD,
     )  # fmt: skip
-    return y, end, theta_end, plain, states, thetas
+    z, v = zv[..., :inner], zv[..., inner:]
+    kernels.scan_forward[(heads, b)](
+        *rotated, v, z, a, gamma, weight, d, end if start is None else start.contiguous(), y, plain, states, end,
+        length, v.stride(0), v.stride(1), z.stride(0), z.stride(1),
+        H=heads, P=inner // heads, N=n, Q=CHUNK, HAS_STATE=start is not None, KEEP=keep, **FORWARD,
+    )  # fmt: skip
+    return outputs
 
 
 @siso_scan.register_fake
-def _(q, k, zv, a, dt, gamma, weight, omega, q_bias, k_bias, d, start, theta, keep, carry):  # type: ignore[no-untyped-def]
+def _(q, k, zv, a, dt, gamma, weight, omega, q_bias, k_bias, d, thetas, start, keep, carry):  # type: ignore[no-untyped-def]
     return _outputs(q, zv, omega, d, keep)
 
 
 def _outputs(q: Tensor, zv: Tensor, omega: Tensor, d: Tensor, keep: bool) -> tuple[Any, ...]:
     b, length, n = q.shape
-    heads, r = d.shape[0], omega.shape[-1]
-    width = zv.shape[-1] // (2 * heads)
-    chunks = -(-length // CHUNK) if keep else 0
+    heads, inner = len(d), zv.shape[-1] // 2
+    kept = length if keep else 0
     return (
-        zv.new_empty(b, length, heads * width),
-        omega.new_empty(b, heads, n, width),
-        omega.new_empty(b, heads, r),
-        zv.new_empty(b, length if keep else 0, heads * width),
-        zv.new_empty(b, heads, chunks, n, width),
-        omega.new_empty(b, heads, chunks, r),
+        zv.new_empty(b, length, inner),
+        omega.new_empty(b, heads, n, inner // heads),
+        zv.new_empty(b, kept, inner),
+        zv.new_empty(b, heads, -(-kept // CHUNK), n, inner // heads),
+        zv.new_empty(b, heads, kept, n),
+        zv.new_empty(b, heads, kept, n),
     )
 
 
 @torch.library.custom_op("golf::siso_scan_backward", mutates_args=())
 def siso_scan_backward(
     dy: Tensor, dend: Tensor | None, q: Tensor, k: Tensor, zv: Tensor, a: Tensor, dt: Tensor,
-    gamma: Tensor, weight: Tensor, omega: Tensor, q_bias: Tensor, k_bias: Tensor, d: Tensor, plain: Tensor,
-    states: Tensor, thetas: Tensor,
+    gamma: Tensor, weight: Tensor, omega: Tensor, q_bias: Tensor, k_bias: Tensor, d: Tensor, thetas: Tensor,
+    end: Tensor, plain: Tensor, states: Tensor, q_rotated: Tensor, k_rotated: Tensor,
 ) -> tuple[
     Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor
 ]:  # fmt: skip
-    """Gradients, still one share a head (dq, dk, domega) or a chunk (the biases', d's and the angles')."""
+    """Gradients in the order of the inputs; the biases' are still one share a chunk, d's one a chunk."""
     from . import kernels
 
-    grads = _gradients(q, zv, a, omega, q_bias, d)
-    dq, dk, dzv, da, ddt, dgamma, dweight, domega, dthetas, dq_bias, dk_bias, dd, dstart = grads
+    grads = _gradients(q, zv, a, omega, q_bias, thetas)
+    dq, dk, dzv, da, ddt, dgamma, dweight, domega, dq_bias, dk_bias, dd, dthetas, dstart = grads
     b, length, n = q.shape
-    heads = len(d)
-    inner = zv.shape[-1] // 2
-    q, k, zv, omega, dy = q.contiguous(), k.contiguous(), zv.contiguous(), omega.contiguous(), dy.contiguous()
+    heads, inner = len(d), zv.shape[-1] // 2
+    zv, q_bias, k_bias, thetas = zv.contiguous(), q_bias.contiguous(), k_bias.contiguous(), thetas.contiguous()
     z, v = zv[..., :inner], zv[..., inner:]
-    q_bias, k_bias = q_bias.contiguous(), k_bias.contiguous()
-    sizes = {"H": heads, "P": inner // heads, "N": n, "R": omega.shape[-1], "Q": CHUNK}
-    dstates = torch.empty_like(states)
+    sizes = {"H": heads, "P": inner // heads, "Q": CHUNK}
+    dplain, dot = torch.empty_like(plain), torch.empty_like(a)
+    per_chunk = (heads, states.shape[2], b)
+    kernels.gate_backward[(states.shape[2], heads, b)](
+        z, plain, dy.contiguous(), dzv, dplain, dot, length, z.stride(0), z.stride(1), **sizes, **GATE_BACKWARD
+    )
+    dstates, turns = torch.empty_like(states), a.new_empty(b, heads, -(-states.shape[2] // EVERY) + 1, n)
     kernels.state_backward[(heads, b)](
-        q, z, a, dt, omega, q_bias, thetas, dy, dstart if dend is None else dend.contiguous(), dstates, dstart,
-        length, z.stride(0), z.stride(1), HAS_STATE=dend is not None, **sizes, **STATE_BACKWARD,
+        q_rotated, a, dplain, states, end, dstart if dend is None else dend.contiguous(), dstates, dstart, turns,
+        length,
+        N=n, EVERY=EVERY, HAS_STATE=dend is not None, **sizes, **STATE_BACKWARD,
     )  # fmt: skip
-    per_chunk, strides = (heads, states.shape[2], b), (v.stride(0), v.stride(1), z.stride(0), z.stride(1))
-    dtotals = torch.empty_like(dd)
-    kernels.query_key_backward[per_chunk](
-        q, k, v, z, a, dt, gamma, weight, omega, q_bias, k_bias, states, thetas, dy, dstates,
-        dq, dk, ddt, domega, dthetas, dtotals, dq_bias, dk_bias, length, *strides, **sizes, **QUERY_KEY_BACKWARD,
+    dq_rotated, dk_rotated = torch.empty_like(q_rotated), torch.empty_like(k_rotated)
+    kernels.chunk_backward[per_chunk](
+        q_rotated, k_rotated, v, a, gamma, weight, d, states, dstates, dplain, dot,
+        dq_rotated, dk_rotated, dzv[..., inner:], da, dgamma, dweight, dd, length, v.stride(0), v.stride(1),
+        N=n, **sizes, **BACKWARD,
     )  # fmt: skip
-    kernels.value_backward[per_chunk](
-        q, k, v, z, a, dt, gamma, weight, omega, q_bias, k_bias, d, plain, thetas, dy, dstates, dtotals,
-        dzv, da, dgamma, dweight, dd, length, *strides, **sizes, **VALUE_BACKWARD,
+    kernels.rotate_backward[(thetas.shape[2], b)](
+        q.contiguous(), k.contiguous(), omega.contiguous(), dt, q_bias, k_bias, thetas, dq_rotated, dk_rotated,
+        dq, dk, ddt, domega, dthetas, dq_bias, dk_bias, length,
+        H=heads, N=n, R=omega.shape[-1], Q=TURN, **ROTATE_BACKWARD,
     )  # fmt: skip
+    # dq and dk are rounded to 16 bits, and sums of their angles over a long sequence would keep what that costs: every
+    # few chunks the sum is taken from the states instead
+    pairs, stretch = turns.view(b, heads, -1, n // 2, 2)[..., : omega.shape[-1], :], EVERY * CHUNK // TURN
+    whole = (pairs[..., 1] - pairs[..., 0]).diff(dim=2)
+    within = F.pad(dthetas, (0, 0, 0, -thetas.shape[2] % stretch)).view(b, heads, -1, stretch, omega.shape[-1]).sum(3)
+    dthetas[:, :, ::stretch] += whole - within
     return grads
 
 
 @siso_scan_backward.register_fake
-def _(dy, dend, q, k, zv, a, dt, gamma, weight, omega, q_bias, k_bias, d, plain, states, thetas):  # type: ignore[no-untyped-def]
-    return _gradients(q, zv, a, omega, q_bias, d)
+def _(dy, dend, q, k, zv, a, dt, gamma, weight, omega, q_bias, k_bias, d, thetas, end, plain, states, q_r, k_r):  # type: ignore[no-untyped-def]
+    return _gradients(q, zv, a, omega, q_bias, thetas)
 
 
-def _gradients(q: Tensor, zv: Tensor, a: Tensor, omega: Tensor, q_bias: Tensor, d: Tensor) -> tuple[Any, ...]:
-    b, length, n = q.shape
-    heads, r = d.shape[0], omega.shape[-1]
-    width = zv.shape[-1] // (2 * heads)
-    chunks = -(-length // CHUNK)
+def _gradients(q: Tensor, zv: Tensor, a: Tensor, omega: Tensor, q_bias: Tensor, thetas: Tensor) -> tuple[Any, ...]:
+    b, heads, turns, _ = thetas.shape
+    n = q.shape[-1]
+
+    def like(x: Tensor) -> Tensor:
+        return torch.empty_like(x, memory_format=torch.contiguous_format)
+
     return (
-        zv.new_empty(b, length, heads, n),
-        zv.new_empty(b, length, heads, n),
-        torch.empty_like(zv, memory_format=torch.contiguous_format),
-        *(torch.empty_like(a) for _ in range(4)),
-        zv.new_empty(b, length, heads, r),
-        omega.new_empty(b, heads, chunks, r),
-        q_bias.new_empty(b, heads, chunks, n),
-        q_bias.new_empty(b, heads, chunks, n),
-        q_bias.new_empty(b, heads, chunks),
-        omega.new_empty(b, heads, n, width),
+        *(like(x) for x in (q, q, zv, a, a, a, a, omega)),
+        q_bias.new_empty(b, turns, heads, n),
+        q_bias.new_empty(b, turns, heads, n),
+        q_bias.new_empty(b, heads, -(-q.shape[1] // CHUNK)),
+        like(thetas),
+        omega.new_empty(b, heads, n, zv.shape[-1] // (2 * heads)),
     )
 
 
 def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, start, _theta, _keep, ctx.carry = inputs
+    *tensors, start, _keep, ctx.carry = inputs
     ctx.has_state = start is not None
-    ctx.save_for_backward(*tensors, *output[3:])
+    ctx.save_for_backward(*tensors, *output[1:])
 
 
-def _backward(ctx: Any, dy: Tensor, dend: Tensor, dtheta_end: Tensor, *_unused: Tensor) -> tuple[Tensor | None, ...]:
-    saved = ctx.saved_tensors
-    q, a, dt, omega = saved[0], saved[3], saved[4], saved[7]
-    through = ctx.carry or ctx.has_state
-    dq, dk, dzv, da, ddt, dgamma, dweight, domega, dthetas, dq_bias, dk_bias, dd, dstart = (
-        torch.ops.golf.siso_scan_backward(dy, dend if through else None, *saved)
+def _backward(ctx: Any, dy: Tensor, dend: Tensor, *_unused: Tensor) -> tuple[Tensor | None, ...]:
+    *grads, dq_bias, dk_bias, dd, dthetas, dstart = torch.ops.golf.siso_scan_backward(
+        dy, dend if ctx.carry or ctx.has_state else None, *ctx.saved_tensors
     )
-    # every angle turns all later tokens: what later chunks (and the end) ask of it
-    later = dthetas.sum(2, keepdim=True) - dthetas.cumsum(2)
-    if through:
-        later = later + dtheta_end[:, :, None]
-    later = later.repeat_interleave(CHUNK, 2)[:, :, : a.shape[2]]  # (b, H, L, R)
-    ddt = ddt + (later * omega[:, None]).sum(-1)
-    domega = domega.sum(2, dtype=torch.float32) + (later * dt[..., None]).sum(1)
-    dtheta = dthetas.sum(2) + dtheta_end if ctx.has_state else None
-    return (
-        dq.sum(2, dtype=torch.float32).to(q.dtype), dk.sum(2, dtype=torch.float32).to(q.dtype), dzv,
-        da, ddt, dgamma, dweight, domega.to(omega.dtype), dq_bias.sum((0, 2)), dk_bias.sum((0, 2)), dd.sum((0, 2)),
-        dstart if ctx.has_state else None, dtheta, None, None,
-    )  # fmt: skip
+    dstart = dstart if ctx.has_state else None
+    return (*grads, dq_bias.sum((0, 1)), dk_bias.sum((0, 1)), dd.sum((0, 2)), dthetas, dstart, None, None)
 
 
 siso_scan.register_autograd(_backward, setup_context=_keep_for_backward)

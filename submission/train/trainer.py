@@ -42,7 +42,7 @@ class Trainer:
         self.adam = torch.optim.Adam(groups, betas=(0.9, 0.95), eps=1e-8, fused=device.type == "cuda")
         self.qat = QuantisedWeights(self.model, config)
         self.average = [p.detach().clone() for p in self.model.parameters()]
-        compiled = device.type == "cuda" and config.mamba3_backend != "release"
+        compiled = device.type == "cuda"
         self._loss = torch.compile(self._plain_loss, fullgraph=True, dynamic=False) if compiled else self._plain_loss
         self._shares = Shares(self._loss, list(self.model.parameters()), threads) if threads > 1 else None
         self.windows = config.train_batch_tokens // config.train_seq_len // world_size

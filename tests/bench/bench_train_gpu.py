@@ -29,6 +29,7 @@ import torch.distributed as dist
 
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
 
+from scan_release import scan_against_release  # noqa: E402
 from train_parts import COLLECTIVES, profiled  # noqa: E402
 
 from submission.config import Config, ConfigError, load_config, variables  # noqa: E402
@@ -68,6 +69,8 @@ def main() -> None:
     else:
         print(json.dumps(result), file=sys.stderr, flush=True)  # in case the next measurement does not end
         result["plain"] = measure_plain(config, device, options)
+        if device.type == "cuda":
+            result["scan"] = scan_against_release(config, config.train_micro_batch)
         result["over_plain"] = round(result["tokens_per_s"] / result["plain"]["tokens_per_s"], 3)
     if rank == 0:
         print(json.dumps(result, indent=1))

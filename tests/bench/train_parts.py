@@ -9,8 +9,9 @@ from torch.profiler import ProfilerActivity, profile
 
 COLLECTIVES = "collectives"
 PARTS = (  # the first pattern that fits decides
-    ("scan backward", r"state_backward|query_key_backward|value_backward|siso_scan_backward"),
-    ("scan forward", r"scan_forward|siso_scan"),
+    ("scan backward", r"(state|chunk|gate|rotate)_backward|siso_scan_backward"),
+    ("scan forward", r"(scan|rotate)_forward|siso_scan"),
+    ("compiled pointwise and norms", r"^triton_"),
     ("attention", r"flash|fmha|attention|sdpa"),
     ("loss", r"^_row|softmax|nll|cross_entropy"),
     ("optimiser", r"multi_tensor|foreach|adam|lerp"),

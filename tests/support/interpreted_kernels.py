@@ -54,8 +54,8 @@ def worst(b: int, length: int, h: int, p: int, n: int, r: int, *, carried: bool,
 
 cases = [
     worst(2, 100, 3, 16, 32, 8, carried=False, resets=False),
-    worst(1, 130, 2, 32, 16, 8, carried=True, resets=False),
-    worst(1, 200, 2, 16, 32, 16, carried=False, resets=True),
+    worst(1, 330, 2, 32, 16, 8, carried=True, resets=False),
+    worst(1, 330, 2, 16, 32, 16, carried=False, resets=True),
 ]
 print(cases)
 sys.exit(max(cases) > BOUND)

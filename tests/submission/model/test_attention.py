@@ -6,7 +6,7 @@ import torch
 from small_models import small_config
 
 from submission.model.attend import attend, attention_backend
-from submission.model.attention import Attention, rotate_halves
+from submission.model.attention import Attention, rotary_table, rotate_halves
 
 
 def plain_attention(q, k, v):
@@ -35,7 +35,7 @@ def test_rotary_scores_depend_on_the_distance_alone():
     attention = Attention(small_config()).double()
     x = torch.randn(1, 1, 1, attention.head_dim, dtype=torch.float64)
     like = torch.zeros((), dtype=torch.float64)
-    cos, sin = attention._angles(0, 60, like)
+    cos, sin = rotary_table(0, 60, attention.head_dim // 2, attention.rope_base, like)
     turned = rotate_halves(x.expand(1, 60, 1, -1), cos, sin)[0, :, 0]
     scores = turned @ turned.T
     for distance in (1, 5, 17):

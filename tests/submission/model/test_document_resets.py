@@ -7,7 +7,7 @@ import torch
 from small_models import lively_model, small_config
 
 from submission.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from submission.config import BOS, ConfigError, load_config
+from submission.config import BOS
 from submission.model.decode import Decoder
 from submission.model.hybrid import Hybrid
 
@@ -70,8 +70,3 @@ def test_a_model_trained_without_is_not_used_with_it(tmp_path) -> None:
     save_checkpoint(tmp_path, dict(lively_model(config).named_parameters()), config)
     with pytest.raises(CheckpointError, match="DOCUMENT_RESET"):
         load_checkpoint(tmp_path, dataclasses.replace(config, document_reset=True))
-
-
-def test_a_back_end_that_cannot_is_refused() -> None:
-    with pytest.raises(ConfigError, match="DOCUMENT_RESET"):
-        load_config({"DOCUMENT_RESET": "1", "MAMBA3_BACKEND": "release"}, "smoke")
