@@ -1,6 +1,6 @@
 """Causal attention by the best back end that is there: ``flash-attn`` where installed, else PyTorch's own kernels.
 
-Shapes: b batch, L new tokens, T = past + L all tokens, H query heads, K key/value heads (K divides H), E head width.
+Shapes: b batch, L tokens, H query heads, K key/value heads (K divides H), E head width.
 """
 
 from __future__ import annotations
@@ -41,24 +41,17 @@ def prefer_cudnn() -> None:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, document: Tensor | None = None) -> Tensor:
-    """Token i of the L new ones sees the keys up to past + i. q: (b, L, H, E); k, v: (b, T, K, E) → (b, L, H, E).
+    """Each token sees the keys up to its own. q: (b, L, H, E); k, v: (b, L, K, E) → (b, L, H, E).
 
-    document: (b, T) numbers of documents; then it sees only keys of its own
+    document: (b, L) numbers of documents; then it sees only keys of its own
     """
     if document is None and _FLASH is not None and q.is_cuda and q.dtype in FLASH_DTYPES:
-        y: Tensor = _FLASH(q, k, v, causal=True)  # its mask is aligned to the last key, as here
+        y: Tensor = _FLASH(q, k, v, causal=True)
         return y
     q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
-    length, total = q.shape[2], k.shape[2]
-    if document is not None:
-        causal = torch.ones(length, total, dtype=torch.bool, device=q.device).tril(total - length)
-        same = document[:, total - length :, None] == document[:, None]
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=(causal & same)[:, None], enable_gqa=True)
-    elif length == total:
+    if document is None:
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
-    elif length == 1:
-        y = F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
     else:
-        mask = torch.ones(length, total, dtype=torch.bool, device=q.device).tril(total - length)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
+        mask = (document[:, :, None] == document[:, None]).tril()
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None], enable_gqa=True)
     return y.transpose(1, 2)

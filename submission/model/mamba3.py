@@ -16,7 +16,6 @@ from ..scan.chunked import chunked_scan
 from ..scan.fused import fused_scan, usable
 from ..scan.inputs import ScanInputs, ScanState, zero_state
 from ..scan.release import ReleaseInputs, release_scan
-from ..scan.sequential import sequential_scan
 from .layers import Linear, RMSNorm, TwoPartLinear
 
 DT_MIN, DT_MAX, DT_INIT_FLOOR, A_FLOOR = 1e-3, 0.1, 1e-4, 1e-4
@@ -37,7 +36,7 @@ def in_proj_split(config: Config) -> dict[str, slice]:
 
 
 class Mamba3(nn.Module):
-    """The mixer of one block; ``forward`` carries its state in and out."""
+    """The mixer of one block."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -55,31 +54,22 @@ class Mamba3(nn.Module):
         self.D = nn.Parameter(torch.ones(self.heads))
         self.out_proj = Linear(config.inner_dim, config.model_dim)
 
-    def forward(
-        self,
-        x: Tensor,
-        state: ScanState | None = None,
-        carry: bool = True,
-        starts: Tensor | None = None,
-    ) -> tuple[Tensor, ScanState | None]:
-        """(b, L, width) → (b, L, width) and, where ``carry``, the state after the last token.
+    def forward(self, x: Tensor, starts: Tensor | None = None) -> Tensor:
+        """(b, L, width) → (b, L, width).
 
         starts: (b, L) bool, tokens before which the state counts as zero; None: nowhere
         """
-        new_state: ScanState | None
-        if x.shape[1] == 1 and state is not None:
-            inputs, gate = self.scan_inputs(x)
-            y, new_state = sequential_scan(inputs._replace(reset=starts), state)
-            y = (y.to(gate.dtype) * F.silu(gate)).flatten(2)
-        elif self.backend_for(x) == "fused":
-            y, new_state = self._fused(x, state, carry, starts)
-        elif self.backend_for(x) == "release":
-            y, new_state = self._release(x, state, carry)
+        backend = self.backend_for(x)
+        if backend == "fused":
+            y = self._fused(x, starts)
+        elif backend == "release":
+            y = self._release(x)
         else:
             inputs, gate = self.scan_inputs(x)
-            y, new_state = chunked_scan(inputs._replace(reset=starts), state, self.chunk)
+            y, _ = chunked_scan(inputs._replace(reset=starts), None, self.chunk)
             y = (y.to(gate.dtype) * F.silu(gate)).flatten(2)
-        return self.out_proj(y), new_state
+        out: Tensor = self.out_proj(y)
+        return out
 
     def backend_for(self, x: Tensor) -> str:
         """The scan that ``forward`` runs on ``x``: the Triton kernels need a GPU, their sizes and 16-bit inputs."""
@@ -87,14 +77,13 @@ class Mamba3(nn.Module):
             return self.backend
         return "fused" if x.is_cuda and x.dtype == torch.bfloat16 and self._kernels_fit else "chunked"
 
-    def _fused(
-        self, x: Tensor, state: ScanState | None, carry: bool, starts: Tensor | None
-    ) -> tuple[Tensor, ScanState | None]:
+    def _fused(self, x: Tensor, starts: Tensor | None) -> Tensor:
         zv, rest = self.in_proj(x)
         inputs = self._quantities(*rest.split(self.sizes[2:], -1), v=zv)._replace(reset=starts)
-        return fused_scan(inputs, zv, (self.C_bias[:, 0], self.B_bias[:, 0]), state, carry)
+        y, _ = fused_scan(inputs, zv, (self.C_bias[:, 0], self.B_bias[:, 0]), None, False)
+        return y
 
-    def _release(self, x: Tensor, state: ScanState | None, carry: bool) -> tuple[Tensor, ScanState | None]:
+    def _release(self, x: Tensor) -> Tensor:
         zv, rest = self.in_proj(x)
         z, v = zv.chunk(2, -1)
         key, query, dd_dt, dd_a, trap, angles = rest.split(self.sizes[2:], -1)
@@ -103,8 +92,9 @@ class Mamba3(nn.Module):
         inputs = ReleaseInputs(
             q[:, :, None], k[:, :, None], v, z, log_decay, dt, trap, angles, self.C_bias[:, 0], self.B_bias[:, 0], d
         )
-        y, new_state = release_scan(inputs, state, carry)
-        return y.flatten(2).to(x.dtype), new_state
+        y, _ = release_scan(inputs, None, False)
+        out: Tensor = y.flatten(2).to(x.dtype)
+        return out
 
     def zero_state(self, batch: int, like: Tensor) -> ScanState:
         """The state before the first token of ``batch`` sequences, with the device and dtype of ``like``."""
