@@ -21,8 +21,8 @@ SHORT_TAIL = 330
 
 
 def test_three_ranks_equal_one(tmp_path: Path) -> None:
-    """Seven overlapping windows a chunk, three a step: neither divides among the ranks."""
-    changes = {"eval_mode": "overlap", "ttt_batch_windows": 4}
+    """Overlapping windows, three a step; the tail has too few for all ranks."""
+    changes = {"eval_mode": "overlap", "ttt_batch_windows": 3}
     one, several = (evaluate(changes, size, SHORT_TAIL, tmp_path) for size in (1, 3))
     assert one.keys() == several.keys()
     for name, tensor in one.items():
@@ -43,7 +43,7 @@ def test_the_referee_drives_rank_0_and_the_others_follow(tmp_path: Path) -> None
                 ledger = ScoreLedger(stream)
                 score_stream(client, stream, ledger, chunk_tokens=client.hello.chunk_tokens, adapt=True)
                 client.stop()
-            assert [process.wait(timeout=60) for process in ranks] == [0] * size
+            assert [process.wait(timeout=280) for process in ranks] == [0] * size
         finally:
             for process in ranks:
                 process.kill()
@@ -54,7 +54,7 @@ def test_the_referee_drives_rank_0_and_the_others_follow(tmp_path: Path) -> None
 def evaluate(changes: dict[str, object], size: int, targets: int, folder: Path) -> dict[str, torch.Tensor]:
     ranks = start(changes, size, targets, folder / str(size), "result.pt")
     try:
-        assert [process.wait(timeout=120) for process in ranks] == [0] * size
+        assert [process.wait(timeout=280) for process in ranks] == [0] * size
     finally:
         for process in ranks:
             process.kill()
