@@ -12,7 +12,7 @@ RUN_STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev submit smoke-set verify rerun report check test test-slow test-gpu zoo bench bench-gpu lint format wheel image clean
+.PHONY: help setup setup-dev submit smoke-set seed-table verify rerun report check test test-slow test-gpu zoo bench bench-gpu lint format wheel image clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ report: $(RUN_STAMP) ## Tables, Markdown and one HTML page from records/: [OUT=f
 smoke-set: $(RUN_STAMP) ## The committed set: three seeds of the smoke track and their report, all into records/
 	@SEEDS="1337 42 2025" TRACK=smoke $(BIN)/harness submit
 	@OUT=records/report $(BIN)/harness report
+
+seed-table: $(RUN_STAMP) ## The claims of pull request 1890 against signed runs: [SEEDS="1337 42 2025", which runs what is missing]
+	@PYTHONPATH=. $(BIN)/python tests/bench/seed_table.py $(if $(SEEDS),--run $(SEEDS)) $(if $(OUT),--out $(OUT)/seed.md)
 
 check: $(RUN_STAMP) ## Check a public record folder: FOLDER=path
 	@$(BIN)/harness check folder $(FOLDER)

@@ -1,7 +1,4 @@
-"""The checkpoint between training and packaging: ``model.safetensors`` (float32) and ``config.json``.
-
-With CALIBRATION_SOURCE=train also ``calibration.safetensors``: train tokens kept inside the train clock.
-"""
+"""The checkpoint between training and packaging: ``model.safetensors`` (float32) and ``config.json``."""
 
 from __future__ import annotations
 
@@ -18,35 +15,17 @@ from harness.protocol.session import write_whole
 from .config import Config, as_scalars
 from .model.hybrid import Hybrid, build_model
 
-WEIGHTS, CONFIG, CALIBRATION = "model.safetensors", "config.json", "calibration.safetensors"
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 
 class CheckpointError(ValueError):
     """A checkpoint that is missing, damaged, or of another configuration."""
 
 
-def save_checkpoint(
-    folder: Path, weights: dict[str, Tensor], config: Config, calibration: Tensor | None = None
-) -> None:
-    """Write the files, each whole or not at all. calibration: train tokens (n, length), if packaging is to use them."""
+def save_checkpoint(folder: Path, weights: dict[str, Tensor], config: Config) -> None:
+    """Write the files, each whole or not at all."""
     write_whole(folder / WEIGHTS, save({name: t.detach().float().cpu().contiguous() for name, t in weights.items()}))
     write_whole(folder / CONFIG, json.dumps(as_scalars(config), sort_keys=True, indent=1).encode())
-    if calibration is not None:
-        write_whole(folder / CALIBRATION, save({"tokens": calibration.to(torch.int32).cpu().contiguous()}))
-
-
-def load_calibration(folder: Path, vocab_size: int) -> Tensor:
-    """Train tokens (n, length), int64. Raises ``CheckpointError`` when the checkpoint has none, or of other tokens."""
-    try:
-        tokens = load_file(folder / CALIBRATION)["tokens"].long()
-    except (OSError, KeyError, SafetensorError) as error:
-        reason = f"{folder} holds no calibration tokens ({error}); train with CALIBRATION_SOURCE=train, or use self."
-        raise CheckpointError(reason) from error
-    if not tokens.numel():
-        raise CheckpointError(f"{folder} holds a calibration table without a token; train again.")
-    if tokens.dim() != 2 or not 0 <= int(tokens.min()) <= int(tokens.max()) < vocab_size:
-        raise CheckpointError(f"the calibration tokens in {folder} are no table of tokens under {vocab_size:,}.")
-    return tokens
 
 
 def load_checkpoint(folder: Path, config: Config) -> Hybrid:
@@ -89,6 +68,5 @@ def shape_settings(config: Config) -> dict[str, str | int | float | bool | None]
         "ROPE_BASE",
         "DOCUMENT_RESET",
     )
-    # how the scan is computed, not what is in the model
-    how = ("MAMBA3_BACKEND", "MAMBA3_CHUNK_SIZE")
+    how = ("MAMBA3_BACKEND", "MAMBA3_CHUNK_SIZE")  # the scan is computed
     return {n: value for n, value in as_scalars(config).items() if n.startswith(prefixes) and n not in how}

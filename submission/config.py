@@ -1,11 +1,9 @@
-"""The configuration surface: one frozen dataclass, filled from a preset and overridden by environment variables.
-
-``python -m submission.config --help`` lists every variable with its meaning, unit and default.
-"""
+"""The configuration: a frozen dataclass, filled from a preset and overridden by the environment (VARIABLES.md)."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import sys
 import tomllib
@@ -17,129 +15,92 @@ from typing import Any, get_type_hints
 from harness.protocol.environment import misspelt
 
 PRESETS = Path(__file__).parent / "presets"
+SIZES = PRESETS / "sizes"
 MANIFEST = Path(__file__).parent / "submission.toml"
 PRESET_OF_TRACK = {"smoke": "smoke"}
 DEFAULT_PRESET = "pr1890"
 BOS = 1  # the token that opens each document
-WEIGHT_ROLES = ("embedding", "mamba", "dynamics", "attention", "mlp", "small")
 
 
 class ConfigError(ValueError):
     """The configuration is not usable; the text lists every fault found."""
 
 
-def _var(
-    meaning: str, *, unit: str = "", low: float | None = None, high: float | None = None, choices: Any = None
-) -> Any:
-    return field(metadata={"meaning": meaning, "unit": unit, "low": low, "high": high, "choices": choices})
+def _within(low: float, high: float = math.inf) -> Any:
+    return field(metadata={"low": low, "high": high})
 
 
-@dataclass(frozen=True)
+def _among(*choices: object) -> Any:
+    return field(metadata={"choices": choices})
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """Every number of a run. Field ``x_y`` is the variable ``X_Y``; defaults come from a preset file."""
 
-    recipe: str = _var("name of the preset", choices=("smoke", "pr1890", "best"))
+    recipe: str
     # model
-    vocab_size: int = _var("rows of the embedding", unit="tokens", low=2, high=65536)
-    num_layers: int = _var("blocks", low=2, high=64)
-    num_attn_layers: int = _var("attention blocks, spread evenly; the others are Mamba-3", low=0, high=63)
-    model_dim: int = _var("residual width", low=16)
-    num_heads: int = _var("query heads", low=1)
-    num_kv_heads: int = _var("key and value heads; divides NUM_HEADS", low=1)
-    mlp_mult: float = _var("MLP width over MODEL_DIM", low=0.25)
-    mamba3_d_state: int = _var("state width of a Mamba-3 head", low=2)
-    mamba3_expand: int = _var("inner width of Mamba-3 over MODEL_DIM", low=1)
-    mamba3_headdim: int = _var("width of a Mamba-3 head", low=1)
-    mamba3_chunk_size: int = _var(
-        "chunk of the scan with MAMBA3_BACKEND=chunked; fused always takes 64. Does not change results",
-        unit="tokens",
-        low=1,
-    )
-    mamba3_rope_fraction: float = _var("part of the state that rotates", choices=(0.5, 1.0))
-    mamba3_backend: str = _var("scan: auto, or one by name", choices=("auto", "chunked", "fused"))
-    document_reset: bool = _var("state and attention begin anew at each document start, in training and evaluation")
-    rope_base: float = _var("base of the rotary embedding in attention", low=1)
-    qk_gain_init: float = _var("initial gain of each query head", low=0)
-    logit_softcap: float = _var("logits are bounded by this", low=1)
-    tied_embed_init_std: float = _var("standard deviation of the initial embedding", low=0)
+    vocab_size: int = _within(2, 65536)
+    num_layers: int = _within(2, 64)
+    num_attn_layers: int = _within(0, 63)
+    model_dim: int = _within(16)
+    num_heads: int = _within(1)
+    num_kv_heads: int = _within(1)
+    mlp_mult: float = _within(0.25)
+    mamba3_d_state: int = _within(2)
+    mamba3_expand: int = _within(1)
+    mamba3_headdim: int = _within(1)
+    mamba3_chunk_size: int = _within(1)
+    mamba3_rope_fraction: float = _among(0.5, 1.0)
+    mamba3_backend: str = _among("auto", "chunked", "fused")
+    document_reset: bool
+    rope_base: float = _within(1)
+    qk_gain_init: float = _within(0)
+    logit_softcap: float = _within(1)
+    tied_embed_init_std: float = _within(0)
     # training
-    iterations: int = _var("optimiser steps; 0 means until the clock ends", unit="steps", low=0)
-    train_seq_len: int = _var("window length", unit="tokens", low=2)
-    train_batch_tokens: int = _var("tokens of one step over all ranks", unit="tokens", low=2)
-    train_micro_batch: int = _var("windows of one forward pass on a rank", unit="windows", low=1)
-    train_clock_margin_s: float = _var("seconds kept free at the end of the train clock", unit="s", low=0)
-    warmdown_iters: int = _var("steps of the final fall of the learning rate", unit="steps", low=0)
-    warmdown_shape: str = _var("shape of that fall", choices=("linear", "cosine"))
-    matrix_lr: float = _var("learning rate of Muon on matrices", low=0)
-    muon_momentum: float = _var("momentum of Muon", low=0, high=0.9999)
-    muon_momentum_warmup_start: float = _var("momentum of Muon at step 0", low=0, high=0.9999)
-    muon_momentum_warmup_steps: int = _var("steps until full momentum", unit="steps", low=0)
-    muon_backend_steps: int = _var("Newton-Schulz steps", low=1, high=20)
-    muon_eq_r: bool = _var("normalise rows before Newton-Schulz (MuonEq-R)")
-    weight_decay: float = _var("decoupled decay of matrices", low=0)
-    embed_lr: float = _var("Adam's learning rate for the embedding", low=0)
-    scalar_lr: float = _var("Adam's learning rate for small tensors", low=0)
-    ema_decay: float = _var("decay of the averaged weights that are kept", low=0, high=0.99999)
-    late_qat_threshold: float = _var("fake quantisation starts when the multiplier falls under this; 0 = never", low=0)
+    iterations: int = _within(0)
+    train_seq_len: int = _within(2)
+    train_batch_tokens: int = _within(2)
+    train_micro_batch: int = _within(1)
+    train_clock_margin_s: float = _within(0)
+    warmdown_iters: int = _within(0)
+    warmdown_shape: str = _among("linear")
+    matrix_lr: float = _within(0)
+    muon_momentum: float = _within(0, 0.9999)
+    muon_momentum_warmup_start: float = _within(0, 0.9999)
+    muon_momentum_warmup_steps: int = _within(0)
+    muon_backend_steps: int = _within(1, 20)
+    muon_eq_r: bool
+    weight_decay: float = _within(0)
+    embed_lr: float = _within(0)
+    scalar_lr: float = _within(0)
+    ema_decay: float = _within(0, 0.99999)
+    late_qat_threshold: float = _within(0)
     # packaging
-    quant_bits: int = _var("bits of matrices in late QAT and, with QUANT_RD=0, in the file", unit="bits", low=2, high=8)
-    quant_bits_embed: int = _var(
-        "the same of the embedding; QUANT_RD=1 chooses by rate, so only QAT uses it", unit="bits", low=2, high=8
-    )
-    quant_bits_ssm_dynamics: int = _var(
-        "the same of the dd_dt and dd_A rows; QUANT_RD=1 chooses by rate, so only QAT uses it",
-        unit="bits",
-        low=2,
-        high=8,
-    )
-    use_gptq: bool = _var("with QUANT_RD=0: GPTQ on calibration text; off: percentile search. QUANT_RD=1 ignores it")
-    gptq_num_seqs: int = _var("calibration sequences; fewer where CALIBRATION_SOURCE=train holds out less", low=1)
-    gptq_seq_len: int = _var("length of a calibration sequence", unit="tokens", low=2)
-    quant_rd: bool = _var("steps from measured sensitivity and rate; QUANT_BITS then bounds the mean of all weights")
-    calibration_source: str = _var("tokens for calibration", choices=("self", "random", "train"))
-    coder: str = _var("coder of the model file's integers", choices=("lzma", "range"))
-    use_lzma: bool = _var("with CODER=lzma: compress the model file; CODER=range ignores it")
-    # evaluation
-    eval_seq_len: int = _var("window length in evaluation", unit="tokens", low=2)
-    eval_mode: str = _var(
-        "context of a token: plain windows; EVAL_OVERLAP tokens before each; a new window every EVAL_STRIDE tokens; "
-        "or the state and EVAL_OVERLAP keys carried through the whole stream",
-        choices=("windows", "overlap", "sliding", "carry"),
-    )
-    eval_overlap: int = _var("context re-read before a window (overlap), or keys kept (carry)", unit="tokens", low=0)
-    eval_stride: int = _var("new tokens of a window (sliding)", unit="tokens", low=1)
-    eval_pass_windows: int = _var("windows of one forward pass on a rank; 0 = all", unit="windows", low=0)
-    eval_carry: str = _var(
-        "the carried state after weights changed: keep it, recompute it from the last window, or decay it",
-        choices=("keep", "recompute", "decay"),
-    )
-    eval_carry_decay: float = _var("factor of EVAL_CARRY=decay", low=0, high=1)
-    eval_temp: float = _var("final logits are divided by this, fixed before the first token", low=0.1, high=10)
-    eval_temp_lr: float = _var("rate at which log EVAL_TEMP learns from scored chunks; 0 = fixed", low=0, high=10)
-    eval_bias_lr: float = _var("rate at which a bias of each token learns from scored chunks; 0 = none", low=0)
-    eval_cache_orders: str = _var(
-        "numbers of tokens that look up their successors in what was scored, ascending, by commas; empty = no cache"
-    )
-    eval_cache_slots: int = _var("contexts that the cache remembers, of each number", low=1, high=1 << 26)
-    ttt_epochs: int = _var("passes of test-time training over a scored chunk; 0 = none", unit="epochs", low=0, high=64)
-    ttt_chunk_windows: int = _var("windows of EVAL_SEQ_LEN new tokens in a chunk", unit="windows", low=1)
-    ttt_batch_windows: int = _var("windows of one step; 0 = the whole chunk", unit="windows", low=0)
-    ttt_optimiser: str = _var("momentum as it is, or orthogonalised for matrices", choices=("sgd", "muon"))
-    ttt_lr: float = _var("learning rate of test-time training", low=0)
-    ttt_lr_schedule: str = _var("its course over the stream", choices=("constant", "linear", "cosine"))
-    ttt_lr_end: float = _var("its last value over TTT_LR, unless constant", low=0)
-    ttt_embed_lr: float = _var("rate of the embedding over TTT_LR", low=0)
-    ttt_dynamics_lr: float = _var("rate of the dd_dt and dd_A rows and dt_bias over TTT_LR", low=0)
-    ttt_small_lr: float = _var("rate of scales, gains and biases over TTT_LR", low=0)
-    ttt_freeze: str = _var("roles that never move: embedding, mamba, dynamics, attention, mlp, small; by commas")
-    ttt_from_block: int = _var(
-        "first block that adapts: no gradient goes further back, nor into the input side of the embedding", low=0
-    )
-    ttt_momentum: float = _var("its momentum", low=0, high=0.9999)
-    ttt_momentum_reset: bool = _var("forget the momentum at each chunk")
-    ttt_grad_clip: float = _var("clip of the gradient's norm; 0 = none", low=0)
-    ttt_ema: float = _var("score with weights averaged over steps with this decay; 0 = the newest", low=0, high=0.9999)
-    ttt_lora_rank: int = _var("adapt matrices by factors of this rank; 0 = in full", low=0)
+    quant_bits: int = _within(2, 8)
+    quant_bits_embed: int = _within(2, 8)
+    quant_bits_ssm_dynamics: int = _within(2, 8)
+    use_gptq: bool
+    gptq_num_seqs: int = _within(1)
+    gptq_seq_len: int = _within(2)
+    quant_rd: bool
+    calibration_source: str = _among("self", "random")
+    use_lzma: bool
+    # evaluation and test-time training
+    eval_seq_len: int = _within(2)
+    eval_mode: str = _among("windows", "overlap")
+    eval_overlap: int = _within(0)
+    eval_pass_windows: int = _within(0)
+    eval_temp: float = _within(0.1, 10)
+    eval_cache_orders: str
+    eval_cache_slots: int = _within(1, 1 << 26)
+    ttt_epochs: int = _within(0, 64)
+    ttt_chunk_windows: int = _within(1)
+    ttt_batch_windows: int = _within(0)
+    ttt_optimiser: str = _among("sgd", "muon")
+    ttt_lr: float = _within(0)
+    ttt_momentum: float = _within(0, 0.9999)
 
     @property
     def inner_dim(self) -> int:
@@ -174,13 +135,22 @@ def variables() -> dict[str, dataclasses.Field[Any]]:
 
 
 def load_config(environ: Mapping[str, str], track: str) -> Config:
-    """The configuration of a track's preset with the environment's overrides, checked as a whole.
+    """``resolve`` without its notes."""
+    return resolve(environ, track)[0]
 
-    Raises ``ConfigError`` that lists every malformed, unknown or contradictory value at once.
+
+def resolve(environ: Mapping[str, str], track: str) -> tuple[Config, list[str]]:
+    """The recipe's method at the track's size, with the environment's overrides; and notes on what could not act.
+
+    The vocabulary is that of the data set, which the referee names in GOLF_VOCAB_SIZE. Raises ``ConfigError`` that
+    lists every malformed, unknown or contradictory value at once.
     """
     faults: list[str] = []
-    values = _preset(environ.get("RECIPE", PRESET_OF_TRACK.get(track, DEFAULT_PRESET)))
-    hints = get_type_hints(Config)
+    recipe = environ.get("RECIPE", PRESET_OF_TRACK.get(track, DEFAULT_PRESET))
+    values = before = preset(recipe)
+    replaced = {name: value for name, value in size_of(track).items() if values[name] != value}
+    own, hints = values | replaced, get_type_hints(Config)
+    values = dict(own)
     for name, item in variables().items():
         if name in environ:
             try:
@@ -188,12 +158,61 @@ def load_config(environ: Mapping[str, str], track: str) -> Config:
             except ValueError:
                 faults.append(f"{name} is {environ[name]!r}; wanted {_wanted(hints[item.name])}.")
     faults += _unknown(environ)
-    if not faults:
-        config = Config(**values)
-        faults = _out_of_range(config) + _contradictions(config)
     if faults:
         raise ConfigError(" ".join(faults))
-    return config
+    notes = _fit_to_track(values, own, environ)
+    sizes = [f"{n.upper()}={own[n]} ({before[n]})" for n in replaced if n.upper() not in environ]
+    for part in (sizes[:10], sizes[10:]):  # a note has room for so many
+        notes += [f"the size of track {track} in place of {recipe}'s (in brackets): {', '.join(part)}"] if part else []
+    config = Config(**values)
+    faults = _out_of_range(config) + _contradictions(config)
+    if faults:
+        raise ConfigError(" ".join(faults))
+    return config, notes + _idle(config, environ)
+
+
+def size_of(track: str) -> dict[str, Any]:
+    """Settings that a track decides instead of the recipe; empty for those of full size."""
+    path = SIZES / f"{track}.toml"
+    return tomllib.loads(path.read_text()) if path.is_file() else {}
+
+
+def _fit_to_track(values: dict[str, Any], own: Mapping[str, Any], environ: Mapping[str, str]) -> list[str]:
+    """Put back what was asked for and cannot be on this track or data set, in place; what was put back, in words."""
+    notes = []
+
+    def put_back(name: str, value: Any, why: str) -> None:
+        if name.upper() in environ:
+            notes.append(f"{name.upper()}={values[name]} cannot act here ({why}): it is {value}")
+        values[name] = value
+
+    vocabulary = int(environ.get("GOLF_VOCAB_SIZE", 0))
+    if vocabulary and values["vocab_size"] != vocabulary:
+        put_back("vocab_size", vocabulary, f"the data set has {vocabulary:,} tokens")
+    if values["train_batch_tokens"] < values["train_seq_len"] != own["train_seq_len"]:
+        put_back("train_seq_len", own["train_seq_len"], f"a step has {values['train_batch_tokens']:,} tokens")
+    if 0 < values["iterations"] < values["warmdown_iters"] != own["warmdown_iters"] <= values["iterations"]:
+        put_back("warmdown_iters", own["warmdown_iters"], f"there are {values['iterations']:,} steps")
+    if values["eval_mode"] == "overlap" and values["eval_overlap"] >= values["eval_seq_len"] > own["eval_overlap"]:
+        put_back("eval_overlap", own["eval_overlap"], f"a window has {values['eval_seq_len']:,} tokens")
+    return notes
+
+
+def _idle(c: Config, environ: Mapping[str, str]) -> list[str]:
+    """Variables of ``environ`` that do nothing in the modes chosen, and why."""
+    frozen = c.ttt_epochs == 0
+    cases = (
+        ("USE_GPTQ USE_LZMA", c.quant_rd, "with QUANT_RD=1"),
+        ("QUANT_BITS_EMBED QUANT_BITS_SSM_DYNAMICS", c.quant_rd, "with QUANT_RD=1, but in late QAT"),
+        ("EVAL_OVERLAP", c.eval_mode == "windows", "with EVAL_MODE=windows"),
+        ("EVAL_CACHE_SLOTS", not c.eval_cache_orders, "without EVAL_CACHE_ORDERS"),
+        ("EVAL_TEMP", not frozen, "unless TTT_EPOCHS=0, as in the source"),
+        ("TTT_BATCH_WINDOWS TTT_OPTIMISER TTT_LR TTT_MOMENTUM", frozen, "with TTT_EPOCHS=0"),
+    )
+    idle = (
+        (", ".join(name for name in names.split() if name in environ), when) for names, holds, when in cases if holds
+    )
+    return [f"{names}: no effect {when}" for names, when in idle if names]
 
 
 def cache_orders(config: Config) -> tuple[int, ...]:
@@ -215,14 +234,14 @@ def as_scalars(config: Config) -> dict[str, str | int | float | bool | None]:
     return {item.name.upper(): getattr(config, item.name) for item in dataclasses.fields(config)}
 
 
-def _preset(name: str) -> dict[str, Any]:
-    path = PRESETS / f"{name}.toml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.toml")))
-        raise ConfigError(f"RECIPE is {name!r}; known: {known}.")
-    values: dict[str, Any] = tomllib.loads(path.read_text())
-    base = values.pop("base", None)  # a preset may state only what it changes in another
-    return ({} if base is None else _preset(base)) | values | {"recipe": name}
+def preset(name: str) -> dict[str, Any]:
+    """The settings of a recipe: those of its ``base``, at its ``size``, with its own. Raises ``ConfigError``."""
+    known = sorted(path.stem for path in PRESETS.glob("*.toml"))
+    if name not in known:
+        raise ConfigError(f"RECIPE is {name!r}; known: {', '.join(known)}.")
+    values: dict[str, Any] = tomllib.loads((PRESETS / f"{name}.toml").read_text())
+    base, size = values.pop("base", None), values.pop("size", "")
+    return ({} if base is None else preset(base)) | size_of(size) | values | {"recipe": name}
 
 
 def _parse(text: str, kind: type) -> Any:
@@ -240,22 +259,21 @@ def _wanted(kind: type) -> str:
 
 
 def _unknown(environ: Mapping[str, str]) -> list[str]:
-    """As the referee does before a run: by the manifest's namespace, and by likeness to a known name."""
-    namespace = tuple(tomllib.loads(MANIFEST.read_text())["env"]["namespace"])
-    found = misspelt(environ, variables(), namespace)
-    return [f"unknown variable {n}" + (f"; did you mean {meant}?" if meant else ".") for n, meant in found.items()]
+    """As the referee does before a run: by the manifest's namespace and hints, and by likeness to a known name."""
+    manifest = tomllib.loads(MANIFEST.read_text())["env"]
+    found = misspelt(environ, variables(), tuple(manifest["namespace"]), manifest["hints"])
+    return [f"unknown variable {name}" + (f"; {help}" if help else ".") for name, help in found.items()]
 
 
 def _out_of_range(config: Config) -> list[str]:
     faults = []
     for name, item in variables().items():
         value, rule = getattr(config, item.name), item.metadata
-        if rule["choices"] is not None and value not in rule["choices"]:
+        if value not in rule.get("choices", (value,)):
             faults.append(f"{name} is {value!r}; wanted one of {', '.join(map(str, rule['choices']))}.")
-        if rule["low"] is not None and value < rule["low"]:
-            faults.append(f"{name} is {value}; wanted at least {rule['low']}.")
-        if rule["high"] is not None and value > rule["high"]:
-            faults.append(f"{name} is {value}; wanted at most {rule['high']}.")
+        if "low" in rule and not rule["low"] <= value <= rule["high"]:
+            bound = f"least {rule['low']}" if value < rule["low"] else f"most {rule['high']}"
+            faults.append(f"{name} is {value}; wanted at {bound}.")
     return faults
 
 
@@ -271,30 +289,34 @@ def _contradictions(c: Config) -> list[str]:
             "MAMBA3_D_STATE times MAMBA3_ROPE_FRACTION must be at least 2: one angle rotates a pair.",
         ),
         (c.train_batch_tokens % c.train_seq_len == 0, "TRAIN_SEQ_LEN must divide TRAIN_BATCH_TOKENS."),
-        (c.eval_overlap < c.eval_seq_len, "EVAL_OVERLAP must be under EVAL_SEQ_LEN."),
+        (
+            c.eval_mode == "windows" or c.eval_overlap < c.eval_seq_len,
+            "EVAL_OVERLAP must be under EVAL_SEQ_LEN.",
+        ),
         (_orders(c.eval_cache_orders) is not None, "EVAL_CACHE_ORDERS must be ascending numbers from 1 to 32."),
-        (c.eval_stride <= c.eval_seq_len, "EVAL_STRIDE must not exceed EVAL_SEQ_LEN."),
-        (set(c.ttt_freeze.split(",")) <= {"", *WEIGHT_ROLES}, f"TTT_FREEZE knows {', '.join(WEIGHT_ROLES)}."),
-        (c.ttt_from_block < c.num_layers, "TTT_FROM_BLOCK must be under NUM_LAYERS; TTT_EPOCHS=0 adapts nothing."),
-        (not (c.ttt_optimiser == "muon" and c.ttt_lora_rank), "TTT_OPTIMISER=muon does not go with TTT_LORA_RANK."),
         (c.iterations == 0 or c.warmdown_iters <= c.iterations, "WARMDOWN_ITERS must not exceed ITERATIONS."),
     )
     return [text for holds, text in checks if not holds]
 
 
-def help_text(preset: str) -> str:
-    """Every variable with meaning, unit and its default in ``preset``."""
-    values = _preset(preset)
-    lines = [f"Environment variables of the submission, with the defaults of the preset {preset!r}:", ""]
+def help_text(recipe: str, track: str) -> str:
+    """Every variable with its meaning and default; for a track whose size differs, what it replaces."""
+    own, sizes = preset(recipe), size_of(track)
+    cells = (
+        line.strip("| ").split(" | ") for line in (Path(__file__).parent / "VARIABLES.md").read_text().splitlines()
+    )
+    meanings = {row[0].strip("`"): row[1] for row in cells if len(row) == 2}
+    lines = [f"Environment variables of the submission, with the defaults of {recipe!r} on track {track!r}:", ""]
     for name, item in variables().items():
-        value = int(values[item.name]) if isinstance(values[item.name], bool) else values[item.name]
-        unit = f" [{item.metadata['unit']}]" if item.metadata["unit"] else ""
-        lines.append(f"  {name + '=' + str(value):<34} {item.metadata['meaning']}{unit}")
+        before, value = own[item.name], (own | sizes)[item.name]
+        shown = f"{name}={int(value) if isinstance(value, bool) else value}"
+        lines.append(f"  {shown:<34} {meanings[name]}" + (f" ({before} at full size)" if value != before else ""))
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
     try:
-        print(help_text(os.environ.get("RECIPE", "smoke")))
+        chosen = os.environ.get("TRACK", "smoke")
+        print(help_text(os.environ.get("RECIPE", PRESET_OF_TRACK.get(chosen, DEFAULT_PRESET)), chosen))
     except ConfigError as error:
         sys.exit(str(error))

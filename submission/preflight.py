@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from pathlib import Path
-
 import torch
 
 from .config import Config, ConfigError
 from .scan import fused
 
 OFFICIAL_TRACKS = ("10min_16mb", "non_record_16mb")
-PROBE_BYTES = 1 << 16
 
 
 class NotUsable(RuntimeError):
@@ -29,7 +24,6 @@ def preflight(config: Config, device: torch.device, track: str, world_size: int)
     if device.type == "cuda":
         check_precision(device)
         check_kernels(config, track)
-        check_kernel_cache()
 
 
 def check_world_size(config: Config, world_size: int) -> None:
@@ -73,26 +67,3 @@ def missing_kernels(config: Config) -> str:
     if not fused.usable(*sizes):
         return "MAMBA3_HEADDIM and MAMBA3_D_STATE must be powers of two from 16 on"
     return ""
-
-
-def check_kernel_cache() -> None:
-    """Compiled kernels are written to disk. Raises ``NotUsable`` for a folder that takes no file."""
-    for variable, folder in kernel_caches().items():
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=folder, prefix=".writable-") as file:
-                file.write(bytes(PROBE_BYTES))
-        except OSError as error:
-            raise NotUsable(
-                f"the cache of compiled kernels, {folder}, is not writable ({error.strerror or error}); set {variable} "
-                "to a folder that is, or free space there."
-            ) from error
-
-
-def kernel_caches() -> dict[str, Path]:
-    """Environment variable → folder that Triton and PyTorch's compiler write to, as both choose them."""
-    home = Path(os.environ.get("TRITON_HOME", Path.home()))
-    return {
-        "TRITON_CACHE_DIR": Path(os.environ.get("TRITON_CACHE_DIR", home / ".triton" / "cache")),
-        "TORCHINDUCTOR_CACHE_DIR": Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR", tempfile.gettempdir())),
-    }

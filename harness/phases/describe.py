@@ -17,6 +17,7 @@ from harness.protocol.session import DESCRIPTION_FILE, Scalar
 
 MAX_DESCRIPTION_BYTES = 100_000
 MAX_ENTRIES = 1000
+MAX_NOTES = 20
 _SAFE_INTEGER = 2**53
 
 
@@ -58,20 +59,26 @@ def describe(context: RunContext) -> tuple[dict[str, Scalar], int]:
                 ) from None
             raise failure(context, "describe", str(error)) from None
     try:
-        return read_description(output / DESCRIPTION_FILE)
+        config, parameters, notes = read_description(output / DESCRIPTION_FILE)
     except ValueError as error:
         raise failure(context, "describe", str(error)) from None
+    for note in notes:
+        context.progress.note(f"{context.sealed.manifest.name} says: {note}")
+    return config, parameters
 
 
-def read_description(path: Path) -> tuple[dict[str, Scalar], int]:
-    """Read what a submission published. Raises ``ValueError`` for anything but plain scalars within bounds."""
+def read_description(path: Path) -> tuple[dict[str, Scalar], int, list[str]]:
+    """What a submission published: configuration, number of parameters, notes.
+
+    Raises ``ValueError`` for anything but plain scalars within bounds.
+    """
     data = _read(path)
     try:
         content = json.loads(data, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path.name} is no plain JSON ({error})") from None
-    if not isinstance(content, dict) or set(content) != {"config", "parameters"}:
-        raise ValueError(f"{path.name} must hold config and parameters, nothing else")
+    if not isinstance(content, dict) or set(content) - {"notes"} != {"config", "parameters"}:
+        raise ValueError(f"{path.name} must hold config, parameters and perhaps notes, nothing else")
     config, parameters = content["config"], content["parameters"]
     if not isinstance(config, dict) or len(config) > MAX_ENTRIES:
         raise ValueError(f"config in {path.name} must be an object of at most {MAX_ENTRIES:,} entries")
@@ -80,7 +87,10 @@ def read_description(path: Path) -> tuple[dict[str, Scalar], int]:
             raise ValueError(f"config entry {name[:80]!r} in {path.name} is no plain scalar")
     if not isinstance(parameters, int) or isinstance(parameters, bool) or not 0 <= parameters < _SAFE_INTEGER:
         raise ValueError(f"parameters in {path.name} must be a whole number, 0 or more")
-    return config, parameters
+    notes = content.get("notes", [])
+    if not isinstance(notes, list) or len(notes) > MAX_NOTES or not all(isinstance(note, str) for note in notes):
+        raise ValueError(f"notes in {path.name} must be at most {MAX_NOTES} lines of text")
+    return config, parameters, notes
 
 
 def _is_plain(value: object) -> bool:

@@ -37,10 +37,12 @@ class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     namespace: beginnings of names that are the submission's own. A variable that starts so and is not accepted is
     refused by name, like one that differs from an accepted name by a letter or two: a typing error stops the run
+    hints: names that are not accepted, such as those of another script → what to do instead, in a few words
     """
 
     accept: tuple[str, ...] = ()
     namespace: tuple[str, ...] = ()
+    hints: dict[str, str] = {}
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -106,12 +108,12 @@ def settings_bytes(variables: Mapping[str, str]) -> int:
 def check_variables(manifest: Manifest, environ: Mapping[str, str]) -> None:
     """Refuse variables that the submission does not know but seems to be meant by. Raises ``UsageError`` naming each.
 
-    Meant are names of its namespace, and names that differ from an accepted one by a letter or two. Raises
+    Meant are names of its namespace and hints, and names that differ from an accepted one by a letter or two. Raises
     ``RuleBroken`` for accepted ones that hold too much.
     """
     accepted_variables(manifest, environ)
-    found = misspelt(environ, manifest.env.accept, manifest.env.namespace)
-    hints = [f"{name} (did you mean {meant}?)" if meant else name for name, meant in found.items()]
+    found = misspelt(environ, manifest.env.accept, manifest.env.namespace, manifest.env.hints)
+    hints = [f"{name} ({help})" if help else name for name, help in found.items()]
     if hints:
         raise UsageError(
             f"{manifest.name} knows no variable {', '.join(hints)}.",

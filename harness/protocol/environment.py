@@ -13,17 +13,20 @@ from harness.protocol.channel import Channel
 LIKELY, NEAR = 0.6, 0.88  # how alike a name must be to be suggested, and to be taken for a typing error (difflib)
 
 
-def misspelt(environ: Mapping[str, str], known: Collection[str], namespace: tuple[str, ...]) -> dict[str, str]:
-    """Variables of ``environ`` that are not ``known`` and seem to be meant by it → the likeliest known name, or "".
+def misspelt(
+    environ: Mapping[str, str], known: Collection[str], namespace: tuple[str, ...], hints: Mapping[str, str]
+) -> dict[str, str]:
+    """Variables of ``environ`` that are not ``known`` and seem to be meant by it → a few words of help, or "".
 
-    Meant are names that begin with one of ``namespace``, and any name that differs from a known one by a letter or two.
+    Meant are names in ``hints``, which has the words; names that begin with one of ``namespace``; and any name that
+    differs from a known one by a letter or two.
     """
     meant = {}
     for name in sorted(set(environ) - set(known)):
         own = bool(namespace) and name.startswith(namespace)
         near = difflib.get_close_matches(name, known, n=1, cutoff=LIKELY if own else NEAR)
-        if near or own:
-            meant[name] = near[0] if near else ""
+        if name in hints or near or own:
+            meant[name] = hints.get(name) or (f"did you mean {near[0]}?" if near else "")
     return meant
 
 

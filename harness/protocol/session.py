@@ -11,6 +11,7 @@ import math
 import os
 import struct
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, TypeVar
@@ -178,15 +179,19 @@ class DescribeSession(Session):
 
     phase = "describe"
 
-    def publish(self, config: dict[str, Scalar], parameters: int) -> None:
+    def publish(self, config: dict[str, Scalar], parameters: int, notes: Sequence[str] = ()) -> None:
         """Declare the configuration in force and the number of parameters; both go into the record.
+
+        notes: lines for whoever started the run, such as settings that have no effect; they are only shown
 
         Raises ``ValueError`` for a value that is no string, integer, finite float, boolean or ``None``.
         """
         for name, value in config.items():
             if not isinstance(value, Scalar) or (isinstance(value, float) and not math.isfinite(value)):
                 raise ValueError(f"config[{name!r}] is {value!r}; wanted a string, integer, finite float or boolean.")
-        text = json.dumps({"config": config, "parameters": parameters}, allow_nan=False, sort_keys=True)
+        text = json.dumps(
+            {"config": config, "parameters": parameters, "notes": list(notes)}, allow_nan=False, sort_keys=True
+        )
         write_whole(self.output_dir / DESCRIPTION_FILE, text.encode())
 
 

@@ -1,1 +1,0 @@
-"""Evaluation: the packed model as a predictor that adapts to what is already scored."""

@@ -1,10 +1,4 @@
-"""What followed the last tokens when they stood together before: a cache of scored tokens, mixed into the distribution.
-
-For each order n in EVAL_CACHE_ORDERS a table keeps, by a hash of n tokens, the token that came last behind them, how
-often in a row it did, and the token that came before it. One after the other, lower orders first, these candidates get
-probability λ more and everything (1 − λ) times what it had. λ depends on order, run and the candidate's probability so
-far; it is the share of past rows that the candidate explains (EM, one step a scored chunk), the same within a chunk. So
-every row stays one distribution over the whole vocabulary, and a candidate that does not help gets no weight.
+"""A cache of scored tokens, mixed into the distribution: what followed the last tokens before (DESIGN.md).
 
 A row may use tokens of its own chunk, up to its own; what is learnt from targets waits for ``learn``.
 """

@@ -10,8 +10,7 @@ from pathlib import Path
 def use_compile_cache(rank: int) -> None:
     """Point the compilers of PyTorch and Triton to the cache, before they are first used; nothing where there is none.
 
-    The compiling cell fills the folder that the referee keeps. Later ones may only read it, so each rank copies its
-    part; graphs of another rank's device would be of no use to it.
+    Later cells than the one that compiles may only read the folder, so each rank copies its own part.
     """
     own = f"rank-{rank}"
     if "GOLF_COMPILE_CACHE_OUT" in os.environ:

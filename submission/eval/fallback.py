@@ -11,10 +11,8 @@ from torch import Tensor
 def sound_rows(read: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
     """Rows (k, D) up to the first that its own past makes infinite or NaN; k is 0 where the weights fail everywhere.
 
-    One number that is not finite reaches rows before its token too: a masked product adds 0 · NaN. Which rows of a
-    chunk come out finite therefore depends on later tokens, and may decide nothing. Here a row is asked with its own
-    token repeated in place of all that follow, so the answer knows nothing of them. Row 0 first, then by halves: about
-    log₂ n passes.
+    A masked product adds 0 · NaN, so which rows of a chunk come out finite depends on later tokens, and may decide
+    nothing. Here a row is asked with its own token in place of all that follow. Row 0 first, then by halves.
 
     read: tokens (n,) → rows (n, D)
     """

@@ -1,8 +1,4 @@
-"""Several processes that evaluate one stream: windows are sharded inside a chunk, gradients summed, order unchanged.
-
-Rank 0 talks to the referee and tells the others what comes; they hold the same weights and take the same steps.
-What comes is told from host to host, so that the others launch it while their GPUs still work.
-"""
+"""Several processes that evaluate one stream: windows of a chunk are sharded, gradients summed; rank 0 leads."""
 
 from __future__ import annotations
 

@@ -29,8 +29,8 @@ class Cut(NamedTuple):
 def cut_windows(context: Tensor, tokens: Tensor, cut: Cut, windows: int = 0) -> Tensor:
     """Windows (n, length) over ``tokens``, int64 (t,), each preceded by ``cut.overlap`` tokens before its own.
 
-    context: the tokens just before the chunk, int64, at least ``cut.overlap`` of them. The last window is filled up
-    with zeros at its end, which no earlier position can see. ``windows``: at least so many, the further ones all zero.
+    context: at least ``cut.overlap`` tokens just before the chunk, int64; windows: at least so many. Zeros fill up the
+    last window at its end, which no earlier position can see.
     """
     missing = max(windows, cut.count(len(tokens))) * cut.stride - len(tokens)
     before = context[len(context) - cut.overlap :]

@@ -1,7 +1,4 @@
-"""One token at a time with state of fixed shape: what a CUDA graph can replay.
-
-The Mamba-3 blocks carry (θ, S, k, v); attention writes into caches of the full length and masks what is not there yet.
-"""
+"""One token at a time with state of fixed shape: what a CUDA graph can replay."""
 
 from __future__ import annotations
 

@@ -6,12 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from ..config import BOS, Config
-from ..scan.inputs import ScanState
-from .attention import Attention, KVCache
+from .attention import Attention
 from .layers import MLP, rms
 from .mamba3 import Mamba3
-
-ModelState = tuple[ScanState | KVCache, ...]
 
 
 class Block(nn.Module):
@@ -26,16 +23,13 @@ class Block(nn.Module):
         self.mixer_scale = nn.Parameter(torch.ones(width))
         self.mlp_scale = nn.Parameter(torch.ones(width))
 
-    def forward(
-        self, x: Tensor, x0: Tensor, state: ScanState | KVCache | None, carry: bool = True, starts: Tensor | None = None
-    ) -> tuple[Tensor, ScanState | KVCache | None]:
-        """(b, L, width) → (b, L, width) and, where ``carry``, the mixer's new state. starts: as in the mixers."""
+    def forward(self, x: Tensor, x0: Tensor, starts: Tensor | None) -> Tensor:
+        """(b, L, width) → (b, L, width); starts: as in the mixers."""
         mix = self.mix.to(x.dtype)
         x = mix[0] * x + mix[1] * x0
-        mixed, new_state = self.mixer(rms(x), state, carry, starts)
-        x = x + self.mixer_scale.to(x.dtype) * mixed
-        x = x + self.mlp_scale.to(x.dtype) * self.mlp(rms(x))
-        return x, new_state
+        x = x + self.mixer_scale.to(x.dtype) * self.mixer(rms(x), starts)
+        out: Tensor = x + self.mlp_scale.to(x.dtype) * self.mlp(rms(x))
+        return out
 
 
 class Hybrid(nn.Module):
@@ -44,8 +38,6 @@ class Hybrid(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.narrow = True  # False keeps float32 on a GPU, for comparisons
-        self.first_learning_block = 0  # above 0: no gradient reaches what comes before it, nor the embedding's inputs
         self.embedding = nn.Embedding(config.vocab_size, config.model_dim)
         if not self.embedding.weight.is_meta:
             nn.init.normal_(self.embedding.weight, std=config.tied_embed_init_std)
@@ -57,46 +49,25 @@ class Hybrid(nn.Module):
         """Logits of every position, each from the tokens up to it; the state starts at zero."""
         return self.logits(self.stream(tokens))
 
-    def forward_with_state(self, tokens: Tensor, state: ModelState | None) -> tuple[Tensor, ModelState]:
-        """Logits and the state after the last token, so that a sequence may be cut anywhere."""
-        hidden, new_state = self.hidden(tokens, state)
-        return self.logits(hidden), new_state
-
-    def hidden(self, tokens: Tensor, state: ModelState | None = None) -> tuple[Tensor, ModelState]:
-        """The normalised stream before the head, (b, L, width), and the new state."""
-        hidden, new_state = self._run(tokens, state, True)
-        return hidden, tuple(part for part in new_state if part is not None)
-
     def stream(self, tokens: Tensor) -> Tensor:
-        """``hidden`` from the zero state, without the state after the last token: for training."""
-        return self._run(tokens, None, False)[0]
-
-    def _run(
-        self, tokens: Tensor, state: ModelState | None, carry: bool
-    ) -> tuple[Tensor, list[ScanState | KVCache | None]]:
+        """The normalised stream before the head, (b, L, width)."""
         starts = tokens == BOS if self.config.document_reset else None
-        inputs = self.embedding(tokens)  # by the module: packaging watches its output
-        x0 = rms((inputs.detach() if self.first_learning_block else inputs).to(self.stream_dtype))
+        x0 = rms(self.embedding(tokens).to(self.stream_dtype))  # by the module: packaging watches its output
         x = x0
         stack: list[Tensor] = []
-        new_state: list[ScanState | KVCache | None] = []
         for index, block in enumerate(self.blocks):
             if self.skips <= index < 2 * self.skips:
-                weight = self.skip_weights[index - self.skips]
-                weight = weight if index >= self.first_learning_block else weight.detach()
-                x = x + weight.to(x.dtype) * stack.pop()
-            x, block_state = block(x, x0, None if state is None else state[index], carry, starts)
-            new_state.append(block_state)
+                x = x + self.skip_weights[index - self.skips].to(x.dtype) * stack.pop()
+            x = block(x, x0, starts)
             if index < self.skips:
                 stack.append(x)
-        return rms(x), new_state
+        return rms(x)
 
     @property
     def stream_dtype(self) -> torch.dtype:
         """What the stream is computed in: bfloat16 on a GPU for float32 weights, else the weights' own dtype."""
         weight = self.embedding.weight
-        narrow = self.narrow and weight.is_cuda and weight.dtype == torch.float32
-        return torch.bfloat16 if narrow else weight.dtype
+        return torch.bfloat16 if weight.is_cuda and weight.dtype == torch.float32 else weight.dtype
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Soft-capped logits of the tied head."""

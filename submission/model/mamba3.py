@@ -15,7 +15,6 @@ from ..config import Config
 from ..scan.chunked import chunked_scan
 from ..scan.fused import fused_scan, usable
 from ..scan.inputs import ScanInputs, ScanState, zero_state
-from ..scan.sequential import sequential_scan
 from .layers import Linear, RMSNorm, TwoPartLinear
 
 DT_MIN, DT_MAX, DT_INIT_FLOOR, A_FLOOR = 1e-3, 0.1, 1e-4, 1e-4
@@ -36,7 +35,7 @@ def in_proj_split(config: Config) -> dict[str, slice]:
 
 
 class Mamba3(nn.Module):
-    """The mixer of one block; ``forward`` carries its state in and out."""
+    """The mixer of one block."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -54,29 +53,19 @@ class Mamba3(nn.Module):
         self.D = nn.Parameter(torch.ones(self.heads))
         self.out_proj = Linear(config.inner_dim, config.model_dim)
 
-    def forward(
-        self,
-        x: Tensor,
-        state: ScanState | None = None,
-        carry: bool = True,
-        starts: Tensor | None = None,
-    ) -> tuple[Tensor, ScanState | None]:
-        """(b, L, width) → (b, L, width) and, where ``carry``, the state after the last token.
+    def forward(self, x: Tensor, starts: Tensor | None = None) -> Tensor:
+        """(b, L, width) → (b, L, width).
 
         starts: (b, L) bool, tokens before which the state counts as zero; None: nowhere
         """
-        new_state: ScanState | None
-        if x.shape[1] == 1 and state is not None:
-            inputs, gate = self.scan_inputs(x)
-            y, new_state = sequential_scan(inputs._replace(reset=starts), state)
-            y = (y.to(gate.dtype) * F.silu(gate)).flatten(2)
-        elif self.backend_for(x) == "fused":
-            y, new_state = self._fused(x, state, carry, starts)
+        if self.backend_for(x) == "fused":
+            y = self._fused(x, starts)
         else:
             inputs, gate = self.scan_inputs(x)
-            y, new_state = chunked_scan(inputs._replace(reset=starts), state, self.chunk)
+            y, _ = chunked_scan(inputs._replace(reset=starts), None, self.chunk)
             y = (y.to(gate.dtype) * F.silu(gate)).flatten(2)
-        return self.out_proj(y), new_state
+        out: Tensor = self.out_proj(y)
+        return out
 
     def backend_for(self, x: Tensor) -> str:
         """The scan that ``forward`` runs on ``x``: the Triton kernels need a GPU, their sizes and 16-bit inputs."""
@@ -84,12 +73,10 @@ class Mamba3(nn.Module):
             return self.backend
         return "fused" if x.is_cuda and x.dtype == torch.bfloat16 and self._kernels_fit else "chunked"
 
-    def _fused(
-        self, x: Tensor, state: ScanState | None, carry: bool, starts: Tensor | None
-    ) -> tuple[Tensor, ScanState | None]:
+    def _fused(self, x: Tensor, starts: Tensor | None) -> Tensor:
         zv, rest = self.in_proj(x)
         inputs = self._quantities(*rest.split(self.sizes[2:], -1), v=zv)._replace(reset=starts)
-        return fused_scan(inputs, zv, (self.C_bias[:, 0], self.B_bias[:, 0]), state, carry)
+        return fused_scan(inputs, zv, (self.C_bias[:, 0], self.B_bias[:, 0]))
 
     def zero_state(self, batch: int, like: Tensor) -> ScanState:
         """The state before the first token of ``batch`` sequences, with the device and dtype of ``like``."""

@@ -1,1 +1,0 @@
-"""Checkpoint → artifact: calibration, quantisation, fitting under the cap, writing."""

@@ -1,9 +1,4 @@
-"""Calibration: tokens that the model writes itself, and what they say about every matrix.
-
-No data set is readable while packaging. The model samples its own text with one recurrent step a token (on a GPU as a
-replayed CUDA graph). From the text follow, streaming, the second moment of every layer's input (GPTQ's Hessian) and
-the mean squared gradient of every output (the other Kronecker factor of the Fisher matrix, Martens & Grosse 2015).
-"""
+"""Calibration: tokens that the model writes itself, and what they say about every matrix (DESIGN.md)."""
 
 from __future__ import annotations
 
@@ -85,7 +80,7 @@ def measure(model: Hybrid, sequences: Tensor, batch: int, seed: int, progress: C
     parts = torch.split(sequences, batch)
     with _watched(model, sums):
         for index, part in enumerate(parts):
-            hidden, _ = model.hidden(part.to(device))
+            hidden = model.stream(part.to(device))
             logits = model.logits(hidden).flatten(0, 1).float()
             probabilities = logits.detach().softmax(-1)
             labels = torch.multinomial(probabilities, 1, generator=generator)[:, 0]

@@ -1,10 +1,4 @@
-"""A range coder: static asymmetric numeral systems (rANS, Duda 2013) over interleaved lanes, vectorised by numpy.
-
-Integers only, so that encoder and decoder agree to the bit on every machine. Symbol t belongs to lane t mod lanes.
-A lane's state is in [2^16, 2^32); frequencies of a context sum to 2^PRECISION; renormalisation moves 16 bits.
-
-Stream, little-endian: u16 lanes, u32 final state of each lane, then u16 words in the order in which they are read.
-"""
+"""A range coder: static asymmetric numeral systems (rANS, Duda 2013) over interleaved lanes, by numpy (ARTIFACT.md)."""
 
 from __future__ import annotations
 

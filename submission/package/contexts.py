@@ -1,8 +1,6 @@
-"""Contexts of the weight coder: the spread that a row and a column predict for each integer, within its role.
+"""Contexts of the coder: the spread that a row and a column predict for each integer (ARTIFACT.md).
 
-A row's class and a column's class are its root mean square in quarter octaves, sent as side information; their sum
-predicts an integer's standard deviation. Integers whose predicted deviation is 32 or more send their lowest bits raw.
-Everything here runs on torch so that the fit can price a quantisation on the GPU.
+On torch, so that the fit can price a quantisation on the GPU.
 """
 
 from __future__ import annotations

@@ -1,9 +1,4 @@
-"""Fit a model of given row bits under the byte budget: the cheapest ±1 values become 0, only as many as needed.
-
-The rate–distortion packer needs none of this; it is what the recipe of pull request #1890 does. A full encoding is the
-costly part (LZMA takes 14 s of CPU for 25 million integers), so the entropy of each matrix's integers prices a
-count of pruned values, and each encoding corrects that price.
-"""
+"""Fit a model of given row bits under the byte budget: the cheapest ±1 values become 0, only as many as needed."""
 
 from __future__ import annotations
 
@@ -29,13 +24,12 @@ class DoesNotFit(ValueError):
 
 @dataclass(frozen=True)
 class Fit:
-    """The file and its model; how many ±1 values were given up of how many; their summed price; files written."""
+    """The file and its model; how many ±1 values were given up of how many; files written."""
 
     data: bytes
     packed: PackedModel
     pruned: int
     candidates: int
-    price: float
     encodings: int
 
 
@@ -48,8 +42,8 @@ def fit_to_budget(
 ) -> Fit:
     """Prune to at most ``budget_bytes``, within 0.1 % below it where pruning is needed at all.
 
-    The price of a value is scale² · importance of its column (the Hessian's diagonal): the squared error of the
-    layer's output. Values go in order of price over bits saved. Raises ``DoesNotFit`` with the smallest size.
+    Values go in order of price (scale² · the Hessian's diagonal: the layer's squared error) over bits saved. Raises
+    ``DoesNotFit`` with the smallest size.
     """
     order = PruningOrder(packed, importance)
     total = len(order.price)
@@ -82,7 +76,7 @@ def fit_to_budget(
         last = best is None and encodings >= ENCODINGS - 1
         count = total if last else min(max(wanted, low + 1), high if best is None else high - 1)
     data, model, count = best
-    return Fit(data, model, count, total, float(order.price[:count].sum()), encodings)
+    return Fit(data, model, count, total, encodings)
 
 
 class PruningOrder:

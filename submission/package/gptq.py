@@ -1,8 +1,4 @@
-"""GPTQ (Frantar et al., 2022): columns are rounded one by one and each error is spread over the columns still to come.
-
-Two grids share one sweep: rows of given bits (a scale a row, clipped), and the rate–distortion grid (a step a row and
-a column, rate in the rounding decision). Percentile search is what is left where there is no Hessian.
-"""
+"""GPTQ (Frantar et al., 2022) on rows of given bits and on the rate–distortion grid; percentile search without it."""
 
 from __future__ import annotations
 
@@ -44,11 +40,8 @@ def clipped_scales(
 ) -> Tensor:
     """Row scales from the clip quantile with the least squared rounding error, chosen row by row.
 
-    A quantile between two magnitudes is interpolated, as ``torch.quantile`` does: a row of 512 has no magnitude of its
-    own between its two largest, where all these quantiles but the last lie. The floor of a scale (``grid.row_scales``)
-    stays: rows whose largest magnitude is under 1 have no choice.
-
-    column_weight: importance of each column (a Hessian's diagonal); ``None`` counts all columns alike.
+    Quantiles are interpolated: in a row of 512 all of them but the last lie between the two largest magnitudes.
+    column_weight: importance of each column (a Hessian's diagonal).
     """
     clips = row_quantiles(weight.abs().float(), quantiles)
     best_error = torch.full((len(weight),), float("inf"), device=weight.device)

@@ -1,8 +1,6 @@
-"""The quantisation grid: bits of each row, scale of each row, rounding. Late QAT and the packer use this one module.
+"""Bits and scale of each row, and rounding; late QAT and the packer share them.
 
-A row of b bits holds integers in [-qmax, qmax] with qmax = 2^(b-1) - 1 and one float16 scale. The scale's floor is
-1/qmax *of that row's own width*: a floor of 1/127 for 6-bit rows spreads small rows over all levels and inflates the
-compressed size (the bug that pull request #1890 describes).
+A scale's floor is 1/qmax of its row's own width: 1/127 for 6-bit rows is the bug that pull request #1890 describes.
 """
 
 from __future__ import annotations
@@ -52,9 +50,6 @@ def quantise(weight: Tensor, scales: Tensor, bits: Tensor) -> Tensor:
 
 
 def fake_quantise(weight: Tensor, bits: Tensor) -> Tensor:
-    """The values that the packer's plain rounding would store, in ``weight``'s dtype.
-
-    The gradient is straight-through when the caller evaluates the loss at these values and applies it to ``weight``.
-    """
+    """The values that the packer's plain rounding would store, in ``weight``'s dtype."""
     scales = row_scales(weight, bits)
     return (quantise(weight, scales, bits).float() * scales[:, None]).to(weight.dtype)

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from harness.protocol.session import PackageSession, write_whole
 
-from ..checkpoint import load_calibration, load_checkpoint
-from ..config import Config, ConfigError
+from ..checkpoint import load_checkpoint
+from ..config import Config
 from ..model.hybrid import Hybrid
 from .calibrate import Statistics, measure, sample_sequences
 from .fit import CLOSE_ENOUGH, DoesNotFit, fit_to_budget
@@ -38,15 +38,12 @@ class Package:
 
 def package(session: PackageSession, config: Config, device: torch.device) -> None:
     """Write ``model.bin`` and print the report as one JSON line. Raises the errors of its parts."""
-    if config.vocab_size != session.vocab_size:
-        raise ConfigError(f"VOCAB_SIZE is {config.vocab_size}; the track's data set has {session.vocab_size} tokens.")
     model = load_checkpoint(session.checkpoint_dir, config).to(device)
     made = package_model(
         model,
         config,
         session.model_budget_bytes,
         session.seed,
-        lambda: load_calibration(session.checkpoint_dir, config.vocab_size),
         lambda part, text: session.progress(fraction=part, text=text),
     )
     write_whole(session.output_dir / "model.bin", made.data)
@@ -58,7 +55,6 @@ def package_model(
     config: Config,
     budget_bytes: int,
     seed: int,
-    train_tokens: Callable[[], Tensor],
     progress: Progress,
     statistics: Statistics | None = None,
 ) -> Package:
@@ -75,9 +71,7 @@ def package_model(
         return lambda part: progress(low + part * (high - low), text)
 
     if statistics is None:
-        statistics = Statistics()
-        if config.use_gptq or config.quant_rd:
-            statistics = calibrate(model, config, seed, train_tokens, step)
+        statistics = calibrate(model, config, seed, step)
     if config.quant_rd:
         made = _by_rate(model, config, statistics, budget_bytes, step(0.5, 1.0, "quantising to the budget"))
     else:
@@ -92,26 +86,20 @@ def calibrate(
     model: Hybrid,
     config: Config,
     seed: int,
-    train_tokens: Callable[[], Tensor],
     step: Callable[[float, float, str], Callable[[float], None]],
 ) -> Statistics:
     """What the calibration tokens say about every matrix. step: announces a part of the work (``package_model``)."""
-    tokens = calibration_tokens(model, config, seed, train_tokens, step(0, 0.4, "writing calibration text"))
+    tokens = calibration_tokens(model, config, seed, step(0, 0.4, "writing calibration text"))
     batch = max(1, CALIBRATION_TOKENS // tokens.shape[1])
     return measure(model, tokens, batch, seed, step(0.4, 0.5, "measuring layers"))
 
 
-def calibration_tokens(
-    model: Hybrid, config: Config, seed: int, train_tokens: Callable[[], Tensor], progress: Callable[[float], None]
-) -> Tensor:
+def calibration_tokens(model: Hybrid, config: Config, seed: int, progress: Callable[[float], None]) -> Tensor:
     """Tokens (n, length), int64, by CALIBRATION_SOURCE."""
     count, length = config.gptq_num_seqs, config.gptq_seq_len
     if config.calibration_source == "self":
         return sample_sequences(model, count, length, seed, progress)
-    if config.calibration_source == "random":
-        generator = torch.Generator().manual_seed(seed)
-        return torch.randint(config.vocab_size, (count, length), generator=generator)
-    return train_tokens()
+    return torch.randint(config.vocab_size, (count, length), generator=torch.Generator().manual_seed(seed))
 
 
 def quantisable(model: Hybrid) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -136,10 +124,7 @@ def _by_rate(
         data, best = fit_rate(plan, encode, min(budget_bytes, ceiling), CLOSE_ENOUGH, progress)
     except ValueError as error:
         raise DoesNotFit(f"{error}; the budget is {budget_bytes:,}. Make the model smaller.") from error
-    losses = plan.predicted_loss(best, statistics)
     report: dict[str, object] = {
-        "expected_loss_nats": sum(losses.values()),
-        "expected_loss_nats_by_matrix": losses,
         "delta": next(m.steps.delta for m in best.values() if m.steps),
         "fits_to": "budget" if budget_bytes <= ceiling else "QUANT_BITS",
     }
@@ -153,14 +138,12 @@ def _by_bits(
     budget_bytes: int,
     step: Callable[[float, float, str], Callable[[float], None]],
 ) -> Package:
-    packed, errors = quantise_rows(model, config, statistics, step(0.5, 0.8, "quantising"))
+    packed = quantise_rows(model, config, statistics, step(0.5, 0.8, "quantising"))
     importance = {name: hessian.diagonal().cpu() for name, hessian in statistics.hessians.items()}
     fit = fit_to_budget(packed, importance, config, budget_bytes, step(0.8, 1.0, "pruning to the budget"))
     report: dict[str, object] = {
-        "error_over_plain_rounding": errors,
         "pruned": fit.pruned,
         "pruning_candidates": fit.candidates,
-        "pruning_price": fit.price,
         "encodings": fit.encodings,
     }
     return Package(fit.data, fit.packed, report)
@@ -168,32 +151,23 @@ def _by_bits(
 
 def quantise_rows(
     model: Hybrid, config: Config, statistics: Statistics, progress: Callable[[float], None]
-) -> tuple[PackedModel, dict[str, float]]:
-    """The model on rows of given bits, and each matrix's output error over that of plain rounding to nearest."""
+) -> PackedModel:
+    """The model on rows of given bits: by GPTQ with USE_GPTQ, else by percentile search."""
     matrices, small = quantisable(model)
     bits = {name: row_bits(name, w.shape, config).to(w.device) for name, w in matrices.items()}
-    made = {name: percentile_quantise(w, bits[name]) for name, w in matrices.items()}
-    errors: dict[str, float] = {}
+    made: dict[str, tuple[Tensor, Tensor]] = {}
     shapes: dict[torch.Size, list[str]] = defaultdict(list)
     for name, weight in matrices.items():
-        if config.use_gptq and name in statistics.hessians:
+        if config.use_gptq:
             shapes[weight.shape].append(name)
+        else:
+            made[name] = percentile_quantise(weight, bits[name])
     for index, names in enumerate(shapes.values()):
         hessians = [statistics.hessians[name] for name in names]
         swept = gptq_quantise_all([matrices[n] for n in names], [bits[n] for n in names], hessians)
-        for name, hessian, better in zip(names, hessians, swept, strict=True):
-            plain = _output_error(matrices[name], *made[name], hessian)
-            errors[name] = _output_error(matrices[name], *better, hessian) / max(plain, 1e-30)
-            made[name] = better
+        made |= zip(names, swept, strict=True)
         progress((index + 1) / len(shapes))
-    packed = {name: Matrix(codes.cpu(), scales.cpu(), None) for name, (codes, scales) in made.items()}
-    return PackedModel(packed, small), errors
-
-
-def _output_error(weight: Tensor, codes: Tensor, scales: Tensor, hessian: Tensor) -> float:
-    """Mean squared change of the layer's output on the calibration data: tr(E H Eᵀ)."""
-    error = codes.float() * scales[:, None] - weight.float()
-    return float(((error @ hessian) * error).sum())
+    return PackedModel({name: Matrix(made[name][0].cpu(), made[name][1].cpu(), None) for name in matrices}, small)
 
 
 def default_device(gpus: int) -> torch.device:

@@ -28,7 +28,8 @@ FORMAT_VERSION = 2
 META_BOUND = 4_000_000  # bytes of tables and small tensors beyond the model's own small tensors
 _DELTA = struct.Struct("<d")
 MAX_HEADER_BYTES = 1024
-_ROW_CLASS, _COLUMN_CLASS, _ROW_STEP, _COLUMN_STEP = (k * len(ROLES) for k in range(SIDE_KINDS))
+_SIDE_KINDS = tuple(k * len(ROLES) for k in range(SIDE_KINDS))  # classes and steps, of rows and of columns
+CODERS = {False: "lzma", True: "range"}  # by whether there are steps
 
 
 class ArtifactError(ValueError):
@@ -84,41 +85,37 @@ class PackedModel:
         return {name: matrix.weight() for name, matrix in self.matrices.items()} | self.small
 
     def to_bytes(self, config: Config) -> bytes:
-        """The model file, by CODER. Equal models give equal bytes."""
+        """The model file: rows of given bits by LZMA, the rate–distortion grid by range coder."""
         stepped = any(m.steps is not None for m in self.matrices.values())
-        header = {"version": FORMAT_VERSION, "vocab_size": config.vocab_size, "coder": config.coder, "steps": stepped}
+        header = {
+            "version": FORMAT_VERSION,
+            "vocab_size": config.vocab_size,
+            "coder": CODERS[stepped],
+            "steps": stepped,
+        }
         meta = {"header.json": json.dumps(header, sort_keys=True).encode()}
         for name, tensor in self.small.items():
-            meta[f"small/{name}"] = tensor.numpy().astype(_small_dtype(tensor)).tobytes()
+            meta[f"small/{name}"] = tensor.numpy().astype(_small_dtype(name, tensor.shape)).tobytes()
         for name, matrix in self.matrices.items():
             if matrix.scales is not None:
                 meta[f"scales/{name}"] = matrix.scales.numpy().astype("<f2").tobytes()
+                meta[f"codes/{name}"] = matrix.codes.numpy().astype("i1").tobytes()
             elif matrix.steps is not None:
                 meta["delta"] = _DELTA.pack(matrix.steps.delta)
-        if config.coder == "lzma":
-            return write_container(None, meta | self._plain(stepped), codec="lzma" if config.use_lzma else "none")
-        coded = self._coded(stepped, config)
+        if not stepped:
+            return write_container(None, meta, codec="lzma" if config.use_lzma else "none")
+        coded = self._coded(config)
         meta |= {name: coded.pop(name) for name in ("tables", "side.tables")}
         return write_container(None, coded | {"meta": write_container(None, meta, codec="lzma")}, codec="none")
 
-    def _plain(self, stepped: bool) -> dict[str, bytes]:
-        sections = {}
-        for name, matrix in self.matrices.items():
-            sections[f"codes/{name}"] = matrix.codes.numpy().astype("<i2" if stepped else "i1").tobytes()
-            if matrix.steps is not None:
-                exponents = torch.cat((matrix.steps.rows, matrix.steps.columns))
-                sections[f"steps/{name}"] = exponents.numpy().astype("<i2").tobytes()
-        return sections
-
-    def _coded(self, stepped: bool, config: Config) -> dict[str, bytes]:
+    def _coded(self, config: Config) -> dict[str, bytes]:
         groups = [row_groups(name, len(m.codes), config) for name, m in self.matrices.items()]
         sides = [side_classes(m.codes) for m in self.matrices.values()]
         arrays = []
-        for group, (rows, columns), matrix in zip(groups, sides, self.matrices.values(), strict=True):
-            role = int(group[0])
-            arrays += [(_ROW_CLASS + role, rows), (_COLUMN_CLASS + role, columns)]
-            if matrix.steps is not None:
-                arrays += [(_ROW_STEP + role, matrix.steps.rows), (_COLUMN_STEP + role, matrix.steps.columns)]
+        for group, side, matrix in zip(groups, sides, self.matrices.values(), strict=True):
+            assert matrix.steps is not None
+            parts = (*side, matrix.steps.rows, matrix.steps.columns)
+            arrays += [(kind + int(group[0]), part) for kind, part in zip(_SIDE_KINDS, parts, strict=True)]
         tables, stream = pack_arrays(arrays)
         sections = pack_codes([m.codes for m in self.matrices.values()], sides, groups)
         return sections | {"side.tables": tables, "side": stream}
@@ -144,22 +141,20 @@ def _load(
     sections: dict[str, bytes], header: Mapping[str, object], shapes: Mapping[str, torch.Size], config: Config
 ) -> PackedModel:
     matrices = {name: shape for name, shape in shapes.items() if is_quantised(name, shape)}
-    read = _read_plain if header["coder"] == "lzma" else _read_coded
-    codes, exponents = read(sections, matrices, bool(header["steps"]), config)
+    coded = _read_coded(sections, matrices, config) if header["steps"] else {}
     packed = PackedModel({}, {})
     delta = _delta(sections.pop("delta")) if header["steps"] else 0.0
     for name, shape in shapes.items():
         if name not in matrices:
-            like = torch.empty(shape, device="meta")
-            packed.small[name] = _take(sections, f"small/{name}", _small_dtype(like), shape).float()
+            packed.small[name] = _take(sections, f"small/{name}", _small_dtype(name, shape), shape).float()
         elif header["steps"]:
-            rows, columns = exponents[name]
+            codes, rows, columns = coded[name]
             if max(int(rows.abs().max()), int(columns.abs().max())) > 400:
                 raise ArtifactError(f"the steps of {name} are out of range.")
-            packed.matrices[name] = Matrix(codes[name], None, Steps(delta, rows, columns))
+            packed.matrices[name] = Matrix(codes, None, Steps(delta, rows, columns))
         else:
-            scales = _take(sections, f"scales/{name}", "<f2", shape[:1]).float()
-            packed.matrices[name] = Matrix(codes[name], scales, None)
+            codes = _take(sections, f"codes/{name}", "i1", shape).to(torch.int16)
+            packed.matrices[name] = Matrix(codes, _take(sections, f"scales/{name}", "<f2", shape[:1]).float(), None)
     if sections:
         raise ArtifactError(f"the model file has sections nobody asked for: {', '.join(sorted(sections)[:3])}.")
     if not all(bool(torch.isfinite(t).all()) for t in packed.weights().values()):
@@ -167,40 +162,21 @@ def _load(
     return packed
 
 
-_Codes = dict[str, Tensor]
-_Exponents = dict[str, tuple[Tensor, Tensor]]
-
-
-def _read_plain(
-    sections: dict[str, bytes], matrices: Mapping[str, torch.Size], stepped: bool, _config: Config
-) -> tuple[_Codes, _Exponents]:
-    codes: _Codes = {}
-    exponents: _Exponents = {}
-    for name, shape in matrices.items():
-        codes[name] = _take(sections, f"codes/{name}", "<i2" if stepped else "i1", shape).to(torch.int16)
-        if stepped:
-            both = _take(sections, f"steps/{name}", "<i2", torch.Size((sum(shape),))).long()
-            exponents[name] = both[: shape[0]], both[shape[0] :]
-    return codes, exponents
-
-
 def _read_coded(
-    sections: dict[str, bytes], matrices: Mapping[str, torch.Size], stepped: bool, config: Config
-) -> tuple[_Codes, _Exponents]:
+    sections: dict[str, bytes], matrices: Mapping[str, torch.Size], config: Config
+) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
+    """Integers and exponents of rows and columns, by name."""
     groups = [row_groups(name, shape[0], config) for name, shape in matrices.items()]
-    kinds = (_ROW_CLASS, _COLUMN_CLASS, _ROW_STEP, _COLUMN_STEP)[: 4 if stepped else 2]
     wanted = [
         (kind + int(group[0]), shape[position % 2])
         for group, shape in zip(groups, matrices.values(), strict=True)
-        for position, kind in enumerate(kinds)
+        for position, kind in enumerate(_SIDE_KINDS)
     ]
-    arrays = read_arrays(sections.pop("side.tables"), sections.pop("side"), wanted)
-    each = len(kinds)
-    sides = [(arrays[i], arrays[i + 1]) for i in range(0, len(arrays), each)]
+    arrays = iter(read_arrays(sections.pop("side.tables"), sections.pop("side"), wanted))
+    parts = list(zip(arrays, arrays, arrays, arrays, strict=True))
     coded = {name: sections.pop(name) for name in ("tables", "codes", "raw")}
-    codes = read_codes(coded, list(matrices.values()), sides, groups)
-    pairs = [(arrays[i + 2], arrays[i + 3]) for i in range(0, len(arrays), each)] if stepped else []
-    return dict(zip(matrices, codes, strict=True)), dict(zip(matrices, pairs, strict=stepped))
+    codes = read_codes(coded, list(matrices.values()), [side[:2] for side in parts], groups)
+    return {name: (c, *side[2:]) for name, c, side in zip(matrices, codes, parts, strict=True)}
 
 
 def _read_header(data: bytes) -> object:
@@ -222,8 +198,11 @@ def _checked_header(header: object, config: Config) -> Mapping[str, object]:
         raise ArtifactError(f"the model file has format version {found}; this code reads {FORMAT_VERSION}. {remedy}")
     if header.get("vocab_size") != config.vocab_size:
         raise ArtifactError(f"the model file has {header.get('vocab_size')} tokens; VOCAB_SIZE is {config.vocab_size}.")
-    if header.get("coder") not in ("lzma", "range") or not isinstance(header.get("steps"), bool):
-        raise ArtifactError(f"the model file names an unknown coder {header.get('coder')!r}.")
+    steps = header.get("steps")
+    if not isinstance(steps, bool) or header.get("coder") != CODERS[steps]:
+        raise ArtifactError(
+            f"the model file names coder {header.get('coder')!r} and steps {steps!r}, which do not go together."
+        )
     return header
 
 
@@ -243,6 +222,6 @@ def _take(sections: dict[str, bytes], name: str, dtype: str, shape: torch.Size) 
     return torch.from_numpy(np.frombuffer(data, dtype).reshape(tuple(shape)).copy())
 
 
-def _small_dtype(tensor: Tensor) -> str:
-    """Matrices as float16, control vectors as float32."""
-    return "<f2" if tensor.dim() == 2 and tensor.shape[0] > 2 else "<f4"
+def _small_dtype(name: str, shape: torch.Size) -> str:
+    """Matrices of layers as float16; scales, gains, biases and skip weights as float32."""
+    return "<f2" if name.endswith(".weight") and len(shape) == 2 else "<f4"

@@ -1,10 +1,4 @@
-"""Rate–distortion quantisation: steps from measured sensitivity, rate in the rounding, one multiplier for the size.
-
-An error e in row i of a matrix raises the loss by about ½·w_i·eᵀHe (w: mean squared gradient of the output, H: second
-moment of the input). In GPTQ's sweep column j has the price h_j = 1/U_jj². For a given rate the least loss is where
-all integers cost alike: step_ij = Δ/√(w_i·h_j), with one Δ for the whole model. The Lagrangian is Δ itself: it is moved
-until the file lands on the budget. Roles, rows and columns get their bits from this and need no table of widths.
-"""
+"""Rate–distortion quantisation: steps from sensitivity, rate in the rounding, one Δ for the size (DESIGN.md)."""
 
 from __future__ import annotations
 
@@ -98,15 +92,6 @@ class RatePlan:
         """The model at Δ = 2^log_delta with its price."""
         matrices = self.quantise(log_delta)
         return Trial(log_delta, matrices, self.entropy_bytes(matrices))
-
-    def predicted_loss(self, matrices: Mapping[str, Matrix], statistics: Statistics) -> dict[str, float]:
-        """½·Σ w_i eᵢᵀHeᵢ of each matrix: nats a token that its error is expected to cost."""
-        losses = {}
-        for name, matrix in matrices.items():
-            error = matrix.weight() - self._plans[name].weight
-            rows = ((error @ statistics.hessians[name]) * error).sum(1)
-            losses[name] = 0.5 * float(rows @ statistics.gradients[name])
-        return losses
 
     def first_guess(self, bits: float) -> float:
         """log₂Δ at which a Gaussian of each weight's spread takes ``bits`` on average."""

@@ -1,8 +1,4 @@
-"""Integers ↔ coded sections: side information first (classes, steps), then the integers under their contexts.
-
-Sections: ``side.tables`` and ``side`` for the small integer arrays, one group an array kind; ``tables`` and ``codes``
-for the integers; ``raw`` for the lowest bits of widely spread ones, most significant bit first.
-"""
+"""Integers ↔ coded sections, side information first (ARTIFACT.md)."""
 
 from __future__ import annotations
 

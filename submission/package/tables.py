@@ -1,10 +1,4 @@
-"""Frequency tables: counts → one byte a symbol → frequencies that sum to 2^14, by integer arithmetic alone.
-
-A byte is a level: 0 for a symbol that never occurs, else 1 + 8·log2 of its weight, so that a level is an eighth of an
-octave: the tables cost one byte a symbol and the rounding about 0.0005 bits a symbol.
-
-Layout, little-endian: u16 number of tables; for each u8 group, u8 class, i16 first symbol, u16 levels; then all levels.
-"""
+"""Frequency tables: counts → one byte a symbol → frequencies that sum to 2^14, by integers alone (ARTIFACT.md)."""
 
 from __future__ import annotations
 
@@ -48,8 +42,7 @@ def pack_tables(counts: Mapping[Key, tuple[int, Ints]]) -> bytes:
 def read_tables(data: bytes, groups: int, classes: int) -> Tables:
     """Parse and normalise tables of groups and classes under those numbers. Raises ``CoderError``.
 
-    Frequencies are a rectangle, so two tables of one symbol each can ask for thousands of columns: number of tables,
-    keys and the rectangle's size are checked before it is allocated (at most 32 MiB).
+    Two tables of one symbol each can ask for thousands of columns, so all sizes are checked before they are allocated.
     """
     (count,) = _COUNT.unpack_from(data) if len(data) >= 2 else (0,)
     if count > groups * classes:

@@ -165,9 +165,9 @@ def rotate_backward(
 
 @triton.jit
 def scan_forward(
-    q_ptr, k_ptr, v_ptr, z_ptr, a_ptr, g_ptr, s_ptr, d_ptr, start_ptr, y_ptr, plain_ptr, states_ptr, end_ptr,
+    q_ptr, k_ptr, v_ptr, z_ptr, a_ptr, g_ptr, s_ptr, d_ptr, y_ptr, plain_ptr, states_ptr,
     length, stride_vb, stride_vl, stride_zb, stride_zl,
-    H: tl.constexpr, P: tl.constexpr, N: tl.constexpr, Q: tl.constexpr, HAS_STATE: tl.constexpr, KEEP: tl.constexpr,
+    H: tl.constexpr, P: tl.constexpr, N: tl.constexpr, Q: tl.constexpr, KEEP: tl.constexpr,
 ):  # fmt: skip
     """q, k (b, H, L, N); v, z strided (b, L, H, P); a, g, s (b, H, L)
     → y, plain (b, L, H, P), states (b, H, C, N, P)."""
@@ -188,8 +188,6 @@ def scan_forward(
     states_ptr += lane * chunks * N * P
     skip = tl.load(d_ptr + head)
     state = tl.zeros((N, P), tl.float32)
-    if HAS_STATE:
-        state += tl.load(start_ptr + lane * N * P + tile)
     for chunk in range(chunks):
         rows = chunk * Q + i
         valid = rows < length
@@ -218,7 +216,6 @@ def scan_forward(
         tl.store(y_ptr + out, (y * z * tl.sigmoid(z)).to(y_ptr.dtype.element_ty), mask=inside)
         ahead = (v.to(tl.float32) * (s * tl.exp(total - c))[:, None]).to(v.dtype)
         state = tl.dot(tl.trans(k), ahead, tl.exp(total) * state)
-    tl.store(end_ptr + lane * N * P + tile, state)
 
 
 @triton.jit
@@ -249,14 +246,14 @@ def gate_backward(
 
 @triton.jit
 def state_backward(
-    q_ptr, a_ptr, dy_ptr, states_ptr, end_ptr, dend_ptr, dstates_ptr, dstart_ptr, turns_ptr, length,
-    H: tl.constexpr, P: tl.constexpr, N: tl.constexpr, Q: tl.constexpr, EVERY: tl.constexpr, HAS_STATE: tl.constexpr,
+    q_ptr, a_ptr, dy_ptr, states_ptr, dstates_ptr, turns_ptr, length,
+    H: tl.constexpr, P: tl.constexpr, N: tl.constexpr, Q: tl.constexpr, EVERY: tl.constexpr,
 ):  # fmt: skip
     """The only serial part: gradients of the states after each chunk, (b, H, C, N, P), from the last to the first.
 
-    turns (b, H, ⌈C / EVERY⌉ + 1, N): before every EVERY-th chunk and at the end, the gradient of row n times the other
-    row of its pair. To turn all that comes later by an angle is to turn the state back by it, so that the differences
-    in a pair are what the later angles' gradients add up to.
+    turns (b, H, ⌈C / EVERY⌉, N): before every EVERY-th chunk, the gradient of row n times the other row of its pair. To
+    turn all that comes later by an angle is to turn the state back by it, so that the differences in a pair are what
+    the later angles' gradients add up to.
     """
     head, batch = tl.program_id(0), tl.program_id(1).to(tl.int64)
     lane = batch * H + head
@@ -268,14 +265,8 @@ def state_backward(
     dy_ptr += (batch * length * H + head) * P
     states_ptr += lane * chunks * N * P
     dstates_ptr += lane * chunks * N * P
-    marks = tl.cdiv(chunks, EVERY)
-    turns_ptr += lane * (marks + 1) * N + n
+    turns_ptr += lane * tl.cdiv(chunks, EVERY) * N + n
     dstate = tl.zeros((N, P), tl.float32)
-    if HAS_STATE:
-        dstate += tl.load(dend_ptr + lane * N * P + tile)
-        tl.store(turns_ptr + marks * N, tl.sum(tl.load(end_ptr + lane * N * P + partners) * dstate, 1))
-    else:
-        tl.store(turns_ptr + marks * N, tl.zeros((N,), tl.float32))
     for back in range(chunks):
         chunk = chunks - 1 - back
         rows = chunk * Q + i
@@ -290,8 +281,6 @@ def state_backward(
         if chunk % EVERY == 0:
             partner = tl.load(states_ptr + chunk * (N * P) + partners).to(tl.float32)
             tl.store(turns_ptr + (chunk // EVERY) * N, tl.sum(partner * dstate, 1))
-    if HAS_STATE:
-        tl.store(dstart_ptr + lane * N * P + tile, dstate)
 
 
 @triton.jit

@@ -1,8 +1,4 @@
-"""Windows of the train shards in a seeded random order, without copying the shards.
-
-Every window is used once before any is used twice. The order depends on the seed alone; rank r of w takes every w-th
-window, so any world size sees the same windows in the same step, and a run can go on at any position.
-"""
+"""Windows of the train shards in a seeded random order, without copying the shards: every window once an epoch."""
 
 from __future__ import annotations
 
@@ -48,8 +44,8 @@ def map_shard(shard: ShardFile, vocab_size: int) -> Tokens:
 class Windows:
     """Batches of windows over all shards as one stream, and a held-out slice at its end for the loss during training.
 
-    Opening costs the same for any size: the order is computed window by window from the seed, never stored. Targets at
-    the stream's end that do not fill a window are left out.
+    Rank r of w takes every w-th window, so any world size sees the same windows in a step. The last, partial window is
+    left out.
     """
 
     def __init__(self, shards: Sequence[Tokens], length: int, seed: int) -> None:
@@ -68,7 +64,7 @@ class Windows:
         """Endless batches, int64 (windows / world_size, length + 1), made ahead by a thread.
 
         windows:  windows a step, over all ranks
-        position: windows already used by all ranks; a run that stopped after n steps goes on at ``n * windows``
+        position: windows already used by all ranks
         """
         return prefetch(self._batches(windows, rank, world_size, position))
 
@@ -89,22 +85,10 @@ class Windows:
 
     def held_out(self, windows: int) -> Tensor:
         """The first windows of the held-out slice, int64 (at most ``windows``, length + 1); may be empty."""
-        return self._first_held_out(windows, self._length, self._length + 1)
-
-    def calibration(self, count: int, length: int) -> Tensor:
-        """The first sequences of the held-out slice, int64 (at most ``count``, ``length``). Raises ``ShardError``."""
-        sequences = self._first_held_out(count, length, length)
-        if not len(sequences):
-            raise ShardError(
-                f"the held-out end of the train shards has {len(self._held_out):,} tokens: not one calibration "
-                f"sequence of {length:,}. Lower GPTQ_SEQ_LEN, or set CALIBRATION_SOURCE=self."
-            )
-        return sequences
-
-    def _first_held_out(self, count: int, step: int, width: int) -> Tensor:
-        count = min(count, max(0, (len(self._held_out) - (width - step)) // step))
-        rows = [self._held_out[i * step : i * step + width] for i in range(count)]
-        return torch.from_numpy(np.array(rows, dtype=np.int64).reshape(count, width))
+        length = self._length
+        count = min(windows, max(0, (len(self._held_out) - 1) // length))
+        rows = [self._held_out[i * length : (i + 1) * length + 1] for i in range(count)]
+        return torch.from_numpy(np.array(rows, dtype=np.int64).reshape(count, length + 1))
 
     def _gather(self, chosen: npt.NDArray[np.int64]) -> Tensor:
         """Copy windows into one batch: widened on the way, no copy in between."""
@@ -130,8 +114,7 @@ class Windows:
 def permuted(places: npt.NDArray[np.int64], count: int, key: tuple[int, int]) -> npt.NDArray[np.int64]:
     """The images of ``places`` under a keyed permutation of [0, count), without storing it.
 
-    Source: a Feistel network of eight rounds over the next even power of two; an image outside the range is sent
-    through again until it falls inside (cycle walking), which keeps it a permutation.
+    Source: a Feistel network of eight rounds over the next even power of two, with cycle walking.
     """
     half = np.uint64(max(1, -(-(count - 1).bit_length() // 2)))
     mask = (np.uint64(1) << half) - np.uint64(1)

@@ -1,9 +1,4 @@
-"""The ranks of a run as one group: collectives that say plainly that another rank is gone.
-
-When a rank dies, the others only see a broken connection. They must not be heard first, so the protocol's ``LostRank``
-tells this apart from an error of one's own: who raises it waits before it speaks. With NCCL the others see nothing and
-wait; the referee ends them when it hears of the first.
-"""
+"""The ranks of a run as one group: collectives that tell a lost rank (``LostRank``) from an error of one's own."""
 
 from __future__ import annotations
 
@@ -30,9 +25,8 @@ _all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_t
 def join(world_size: int, device: torch.device) -> None:
     """Meet the other ranks at the address in the environment; nothing to do for one rank.
 
-    On a GPU tensors there go through NCCL and tensors of the host through Gloo: a number that only Python needs then
-    waits for no kernel. NCCL connects here, before anything is compiled. Raises ``LostRank``, and ``NotUsable`` where
-    NCCL cannot connect.
+    Tensors of a GPU go through NCCL, those of the host through Gloo, so that a number for Python waits for no kernel.
+    NCCL connects here, before anything compiles. Raises ``LostRank``, and ``NotUsable`` where NCCL cannot connect.
     """
     if world_size == 1:
         return
@@ -52,9 +46,9 @@ def join(world_size: int, device: torch.device) -> None:
 
 
 def leave() -> None:
-    """Part from the other ranks, after the last word to the referee: it stands in no clock's way.
+    """Part from the other ranks, after the last word to the referee, and when all devices are idle.
 
-    Another GPU may still read from this one's memory, so nobody leaves before all devices are idle.
+    Another GPU may still read from this one's memory.
     """
     if not dist.is_initialized():
         return

@@ -25,7 +25,6 @@ from .trainer import Trainer
 
 HELD_OUT_WINDOWS = 32
 HELD_OUT_EVERY = 200
-NORMS_EVERY = 20
 LOST_STEPS, LOST_MARGIN = 50, 1.0  # steps, nats
 
 
@@ -67,15 +66,12 @@ def train(session: TrainSession, config: Config, device: torch.device) -> None:
     shards = [map_shard(shard, config.vocab_size) for shard in session.ready()]
     windows = Windows(shards, config.train_seq_len, session.seed)
     batches = windows.batches(config.train_batch_tokens // config.train_seq_len, session.rank, session.world_size)
-    kept = (
-        windows.calibration(config.gptq_num_seqs, config.gptq_seq_len) if config.calibration_source == "train" else None
-    )
     held_out = filled_up(windows.held_out(HELD_OUT_WINDOWS), HELD_OUT_WINDOWS).to(device)
     with telemetry.open(session.output_dir, session.rank):
         for line in run_steps(session, trainer, batches, held_out):
             telemetry.step(line)
     if session.rank == 0:
-        save_checkpoint(session.output_dir, trainer.averaged_weights(), config, kept)
+        save_checkpoint(session.output_dir, trainer.averaged_weights(), config)
 
 
 def filled_up(windows: Tensor, count: int) -> Tensor:
@@ -111,8 +107,6 @@ def run_steps(session: TrainSession, trainer: Trainer, batches: Iterator[Tensor]
         numbers = {"loss": loss}
         if len(held_out) and step % HELD_OUT_EVERY == 0:
             numbers["held_out_loss"] = trainer.held_out_loss(held_out)
-        if step % NORMS_EVERY == 0:
-            numbers |= {f"grad_norm/{role}": norm for role, norm in trainer.gradient_norms().items()}
         unread.append((line, Readback(numbers)))
         if len(unread) > behind:
             yield _read(session, trainer, schedule, watch, *unread.popleft())

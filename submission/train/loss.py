@@ -1,7 +1,6 @@
 """Linear head, soft cap and cross-entropy in one: the logits of all tokens never exist together.
 
-The gradients are computed in the forward pass, a slab of tokens at a time: a slab's logits are turned into their
-gradient in place, on a GPU by one Triton kernel, which reads and writes them once. Training and evaluation use it.
+The gradients come with the forward pass, a slab of tokens at a time: a slab's logits become their gradient in place.
 """
 
 from __future__ import annotations

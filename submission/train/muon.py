@@ -65,8 +65,8 @@ class Batch:
 class Muon:
     """Nesterov momentum and orthogonalised updates; matrices of one shape are updated in one batch.
 
-    Each rank holds the momentum of its own matrices and orthogonalises those; matrices are dealt out by what they cost.
-    The results come together as one message, in the dtype that they were computed in. Join the ranks before.
+    Matrices are dealt out to the ranks by what they cost; the results come together as one message, in the dtype that
+    they were computed in. Join the ranks before.
     """
 
     def __init__(self, parameters: list[Tensor], *, lr: float, weight_decay: float, steps: int, row_normalise: bool):

@@ -6,7 +6,7 @@ from __future__ import annotations
 def balanced(costs: list[int], ranks: int) -> list[int]:
     """The rank of each piece of work: the dearest first, each to the rank with the least so far.
 
-    Source: Graham's rule of the longest processing time; the fullest rank has at most 4/3 of the best possible.
+    Source: Graham's rule of the longest processing time.
     """
     load, owner = [0] * ranks, [0] * len(costs)
     for index in sorted(range(len(costs)), key=lambda i: -costs[i]):

@@ -1,8 +1,4 @@
-"""Late quantisation-aware training by exchange: forward and backward see quantised weights, the update the masters.
-
-This is the straight-through estimator without touching the graph, so nothing recompiles when it is switched on; both
-sides of the tied embedding see it.
-"""
+"""Late QAT by exchange: forward and backward see quantised weights, the update the masters; nothing recompiles."""
 
 from __future__ import annotations
 

@@ -9,8 +9,7 @@ from torch import Tensor
 class Readback:
     """Scalars by name, copied as soon as the device has them.
 
-    ``float(tensor)`` would wait for everything that was queued on the device until then, the next step as well, and the
-    device would stand idle while Python launches the one after it. Reading here waits for these numbers alone.
+    ``float(tensor)`` would wait for all that is queued on the device, the next step as well; reading here does not.
     """
 
     def __init__(self, values: dict[str, Tensor]) -> None:

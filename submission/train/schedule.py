@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import statistics
 from collections import deque
 from dataclasses import dataclass, field
@@ -17,13 +16,10 @@ LATEST_FALL = 0.5  # a run by steps is given to the clock when only so much of i
 
 @dataclass
 class Schedule:
-    """Multiplier by step and by the referee's clock.
+    """Multiplier by step and by the referee's clock (DESIGN.md).
 
-    With ITERATIONS set the fall is by step, so that equal seeds give equal bits. The clock only guards: when half the
-    fall cannot be done any more, the multiplier goes linearly to zero in the time that is left, and ``by_clock`` says
-    that the run is not reproducible. A slow start or a pause that later steps make good changes nothing.
-    With ITERATIONS = 0 the fall is by the clock alone: over the time of WARMDOWN_ITERS steps at the present pace.
-    ``behind`` says how many steps the device still has to do when the host asks for the next; their time is spent.
+    by_clock: the clock took over from the steps, so the run is not reproducible; behind: steps that the device still
+    has to do when the host asks for the next, whose time is spent.
     """
 
     config: Config
@@ -52,8 +48,7 @@ class Schedule:
             left = height * remaining_s / over_s if over_s > 0 else 0.0
         if remaining_s <= 0:
             self.by_clock, left = c.iterations > step, 0.0
-        left = max(0.0, left)
-        return left if c.warmdown_shape == "linear" else 0.5 - 0.5 * math.cos(math.pi * left)
+        return max(0.0, left)
 
     def _pace_s(self) -> float:
         """Seconds a step takes now; 0 while too few are known."""

@@ -1,8 +1,4 @@
-"""Forward and backward on a CPU: each core takes its own windows, since most operators are too small to be spread.
-
-Each share runs in a thread of its own with operators of one thread, and gradients are added in the order of the shares,
-so the bits depend on the number of shares alone.
-"""
+"""Forward and backward on a CPU: each core takes its own windows; the bits depend on the number of cores alone."""
 
 from __future__ import annotations
 

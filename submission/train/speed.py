@@ -18,9 +18,7 @@ PRODUCT_RUNS = 5
 def training_flops_per_token(config: Config) -> int:
     """Floating-point operations of one token's forward and backward pass, at ``train_seq_len``.
 
-    6 for each weight of a matrix (the tied embedding counts once, as the head); causal attention sees half the window
-    on average; a scan head updates and reads its state. Norms, gates and anything computed again are left out, as is
-    usual for the utilisation of a model's FLOPs (PaLM, appendix B).
+    Counted as usual (PaLM, appendix B): nothing for norms, gates and what is computed again.
     """
     attention = config.num_attn_layers * 2 * config.train_seq_len * config.model_dim
     state = config.mamba_heads * config.mamba3_d_state * config.mamba3_headdim

@@ -1,7 +1,4 @@
-"""Telemetry of a run as JSON lines: a first line that says what runs, one line a step, a last line that sums up.
-
-``python -m submission.train.tensorboard FILE FOLDER`` shows the same in TensorBoard.
-"""
+"""Telemetry of a run as JSON lines: a first line that says what runs, one line a step, a last line that sums up."""
 
 from __future__ import annotations
 
@@ -22,8 +19,7 @@ Line = dict[str, Any]
 class Telemetry:
     """Writes ``telemetry-RANK.jsonl``; use it as a context. Made before the clock starts: it measures the device once.
 
-    Units: ``s`` seconds on the clock, ``loss`` nats a token, ``memory_bytes`` the peak so far, ``mfu`` the model's
-    FLOP/s over what a large product reaches on this device (``product_flops``), a rank.
+    ``loss`` in nats a token, ``memory_bytes`` at peak, ``mfu`` a rank over ``product_flops``.
     """
 
     def __init__(self, config: Config, device: torch.device, world_size: int, backends: dict[str, str]) -> None:

@@ -14,8 +14,6 @@ from .muon import Muon
 from .qat import QuantisedWeights
 from .shares import Shares
 
-ROLES = ("embedding", "in_proj", "out_proj", "mlp", "attention", "small")
-
 
 class Trainer:
     """Model, optimisers and averaged weights of one rank. On a GPU forward and backward are one compiled graph."""
@@ -51,8 +49,6 @@ class Trainer:
         """One optimiser step on this rank's windows (n, length + 1). Returns the mean loss over all ranks, nats.
 
         Each rank's loss counts one part in ``world_size``, so that sums over the ranks are means.
-
-        The gradients stay readable until the next step.
         """
         self.model.zero_grad(set_to_none=True)
         batch = batch.to(self.device, non_blocking=True)
@@ -70,14 +66,6 @@ class Trainer:
             torch._foreach_lerp_(self.average, list(self.model.parameters()), 1 - self.config.ema_decay)
         return total
 
-    def gradient_norms(self) -> dict[str, Tensor]:
-        """Norm of the last step's gradient by role, still on the device."""
-        graded = [(role_of(n), p.grad) for n, p in self.model.named_parameters() if p.grad is not None]
-        norms: dict[str, list[Tensor]] = {role: [torch.zeros((), device=self.device)] for role in ROLES}
-        for (role, _), norm in zip(graded, torch._foreach_norm([gradient for _, gradient in graded]), strict=True):
-            norms[role].append(norm)
-        return {role: torch.stack(parts).norm() for role, parts in norms.items()}
-
     @torch.no_grad()
     def held_out_loss(self, windows: Tensor) -> Tensor:
         """Mean loss on the held-out slice of the train set, shape (), still on the device."""
@@ -93,7 +81,6 @@ class Trainer:
             self.step(tokens[: self.windows], 0.0, 0.0, quantised)
         if held_out_windows:
             self.held_out_loss(tokens[:held_out_windows])
-        self.gradient_norms()
         with torch.no_grad():
             for parameter, average, value in zip(self.model.parameters(), self.average, start, strict=True):
                 parameter.copy_(value)
@@ -103,11 +90,6 @@ class Trainer:
         self.muon.reset()
         if self.device.type == "cuda":
             torch.cuda.synchronize()
-
-    def moving(self) -> list[Tensor]:
-        """Every tensor that a step changes."""
-        adam = [value for state in self.adam.state.values() for value in state.values() if isinstance(value, Tensor)]
-        return [*self.model.parameters(), *self.average, *adam, self.muon.momentum]
 
     def averaged_weights(self) -> dict[str, Tensor]:
         """The averaged weights by name: what is kept."""
@@ -145,15 +127,3 @@ def split_parameters(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
         p for name, p in model.named_parameters() if name not in linear and name != "embedding.weight"
     ]
     return matrices, small
-
-
-def role_of(name: str) -> str:
-    """The part of the model that a parameter belongs to, one of ``ROLES``."""
-    if name == "embedding.weight":
-        return "embedding"
-    if ".mlp." in name:
-        return "mlp"
-    for role in ("in_proj", "out_proj"):
-        if name.endswith(f"{role}.weight"):
-            return role
-    return "attention" if name.endswith((".q.weight", ".k.weight", ".v.weight", ".out.weight")) else "small"

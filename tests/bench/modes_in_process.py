@@ -1,8 +1,8 @@
 """Every way to evaluate one packed model, by the submission's own predictor: bits per byte, seconds, tokens a second.
 
     python tests/bench/modes_in_process.py DATASET_FOLDER MODEL.bin [MODEL.bin ...]
-    python tests/bench/modes_in_process.py DATASET_FOLDER MODEL.bin --only windows --only carry --tokens 65536
-    python tests/bench/modes_in_process.py DATASET_FOLDER MODEL.bin --row "my idea:TTT_LR=0.02;EVAL_MODE=carry"
+    python tests/bench/modes_in_process.py DATASET_FOLDER MODEL.bin --only frozen --only overlap --tokens 65536
+    python tests/bench/modes_in_process.py DATASET_FOLDER MODEL.bin --row "my idea:TTT_LR=0.02;EVAL_MODE=overlap"
 
 DATASET_FOLDER is a built data set (`harness data list` shows where). Several models (seeds) give mean and sample
 standard deviation of the difference to the first row. Scored as the referee does (same chunks and nats), not audited;
@@ -53,7 +53,7 @@ def line(name: str, found: list[tuple[float, float]], first: list[tuple[float, f
 
 def evaluate(options: argparse.Namespace, model_file: Path, changes: dict[str, str]) -> tuple[float, float]:
     """(bits per byte, seconds) of the first ``options.tokens`` targets."""
-    config = load_config({"RECIPE": options.recipe} | SEEDS_METHOD | changes, "smoke")
+    config = load_config({"RECIPE": options.recipe} | SEEDS_METHOD | changes, options.recipe)
     tokens, n_bytes = read(options.dataset, options.tokens)
     context = EvalContext("final", model_file, None, config.vocab_size, 1e9, len(n_bytes), 0, 1)
     torch.manual_seed(0)

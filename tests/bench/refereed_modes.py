@@ -1,7 +1,7 @@
 """One table: every way to evaluate, each scored by the referee in the eval cell of a run, on its clock.
 
     python tests/bench/refereed_modes.py RUN [RUN ...] --data SET --track one_gpu_120s --recipe best \\
-        --row "base:" --row "2 epochs:TTT_EPOCHS=2;TTT_LR=0.02" --mode "frozen, carry" --json lines.jsonl
+        --row "base:" --row "2 epochs:TTT_EPOCHS=2;TTT_LR=0.02" --mode "frozen, overlap" --json lines.jsonl
     python tests/bench/refereed_modes.py --merge lines.jsonl others.jsonl --baseline base
 
 RUN is the folder of a finished run (GOLF_RUNS_DIR/RUN_ID): its artifact/model.bin is scored, with the seed in its name.

@@ -69,7 +69,7 @@ def _fused(*leaves: Tensor) -> Tensor:
     a, dt = _quantities(decay, step)
     omega = math.pi * angles.float().tanh()
     inputs = ScanInputs(q, k, zv, a, dt, trap.float().sigmoid(), omega, d)
-    return fused_scan(inputs, zv, (q_bias, k_bias), None, False)[0]
+    return fused_scan(inputs, zv, (q_bias, k_bias))
 
 
 def _release(*leaves: Tensor) -> Tensor:

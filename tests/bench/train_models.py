@@ -1,4 +1,4 @@
-"""Train models without referee and clock: one checkpoint a seed, for `submission.package.ablate` and its like.
+"""Train models without referee and clock: one checkpoint a seed, for `ablate.py` and its like.
 
     python tests/bench/train_models.py DATASET_FOLDER OUT --seeds 1337 42 2025
     python tests/bench/train_models.py DATASET_FOLDER OUT --name wide --set MLP_MULT=4 --seeds 1337 42 2025
@@ -39,6 +39,12 @@ def open_windows(folder: Path, config: Config, seed: int) -> Windows:
     return Windows(shards, config.train_seq_len, seed)
 
 
+def moving(trainer: Trainer) -> list[torch.Tensor]:
+    """Every tensor that a step changes."""
+    adam = [v for state in trainer.adam.state.values() for v in state.values() if isinstance(v, torch.Tensor)]
+    return [*trainer.model.parameters(), *trainer.average, *adam, trainer.muon.momentum]
+
+
 class Run:
     """One seed's training, which can go back to where late QAT began."""
 
@@ -63,7 +69,7 @@ class Run:
             if step < first:
                 continue
             if multiplier < config.late_qat_threshold and self.before_qat is None:
-                self.before_qat = (step, [t.detach().clone() for t in self.trainer.moving()])
+                self.before_qat = (step, [t.detach().clone() for t in moving(self.trainer)])
             quantised = multiplier < variant.late_qat_threshold
             loss = self.trainer.step(next(batches), multiplier, schedule.momentum(step), quantised)
             if step % 40 == 0 or step == config.iterations - 1:
@@ -75,15 +81,14 @@ class Run:
             raise ValueError("no step was quantised: LATE_QAT_THRESHOLD is 0, or the run is too short.")
         step, kept = self.before_qat
         with torch.no_grad():
-            for tensor, value in zip(self.trainer.moving(), kept, strict=True):
+            for tensor, value in zip(moving(self.trainer), kept, strict=True):
                 tensor.copy_(value)
         return step
 
     def save(self, out: Path, variant: Config) -> None:
         """Write the averaged weights as a checkpoint."""
         out.mkdir(parents=True, exist_ok=True)
-        kept = self.windows.calibration(variant.gptq_num_seqs, variant.gptq_seq_len)
-        save_checkpoint(out, self.trainer.averaged_weights(), variant, kept)
+        save_checkpoint(out, self.trainer.averaged_weights(), variant)
 
 
 def settings(pairs: Iterable[str]) -> dict[str, str]:

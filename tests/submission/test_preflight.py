@@ -1,7 +1,6 @@
 """Each thing that a machine may lack ends in one message with its remedy, before anything is compiled."""
 
 import dataclasses
-from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +8,7 @@ from small_models import small_config
 
 from submission import preflight as checks
 from submission.config import ConfigError, load_config
-from submission.preflight import NotUsable, check_kernel_cache, check_kernels, check_precision, preflight
+from submission.preflight import NotUsable, check_kernels, check_precision, preflight
 from submission.scan import fused
 
 REFERENCE = load_config({"RECIPE": "pr1890"}, "10min_16mb")
@@ -69,26 +68,6 @@ def test_kernels_that_were_asked_for_must_be_there_on_any_track(monkeypatch):
     monkeypatch.setattr(fused, "TRITON", False)
     with pytest.raises(NotUsable, match=r"MAMBA3_BACKEND=fused needs .*Triton is not installed"):
         check_kernels(dataclasses.replace(REFERENCE, mamba3_backend="fused"), "one_gpu_120s")
-
-
-@pytest.mark.parametrize("variable", ["TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR"])
-def test_a_kernel_cache_that_takes_no_file_is_named_with_its_variable(variable, tmp_path, monkeypatch):
-    for name in ("TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR"):
-        monkeypatch.setenv(name, str(tmp_path / name))
-    check_kernel_cache()
-    (tmp_path / "file").write_text("no folder")
-    monkeypatch.setenv(variable, str(tmp_path / "file" / "cache"))
-    with pytest.raises(NotUsable, match=rf"file/cache, is not writable .*; set {variable} "):
-        check_kernel_cache()
-
-
-def test_a_full_disk_is_told(tmp_path, monkeypatch):
-    full = Path("/dev/full")
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    with full.open("wb", buffering=0) as file:
-        monkeypatch.setattr(checks.tempfile, "NamedTemporaryFile", lambda **_: file)
-        with pytest.raises(NotUsable, match="No space left on device"):
-            check_kernel_cache()
 
 
 def test_the_kernels_are_refused_on_a_cpu_track():

@@ -9,12 +9,12 @@ from torch.nn import functional as F
 
 from submission.scan.chunked import chunked_scan
 from submission.scan.fused import fused_scan
-from submission.scan.inputs import ScanInputs, ScanState
+from submission.scan.inputs import ScanInputs
 
 BOUND = 2e-5
 
 
-def worst(b: int, length: int, h: int, p: int, n: int, r: int, *, carried: bool, resets: bool) -> float:
+def worst(b: int, length: int, h: int, p: int, n: int, r: int, resets: bool = False) -> float:
     """Largest norm-relative difference over the output and the gradients of everything."""
     g = torch.Generator().manual_seed(length)
 
@@ -25,37 +25,30 @@ def worst(b: int, length: int, h: int, p: int, n: int, r: int, *, carried: bool,
         normal(b, length, n), normal(b, length, n), normal(b, length, 2 * h * p), normal(b, length, h) - 2,
         normal(b, length, h), normal(b, length, h), normal(b, length, r), normal(h, n), normal(h, n), normal(h),
     ]  # fmt: skip
-    start = [normal(b, h, r), normal(b, h, p, n), normal(b, h, n), normal(b, h, p)] if carried else []
-    end_weights = [normal(b, h, r), normal(b, h, p, n), normal(b, h, n), normal(b, h, p)]
     out_weight = normal(b, length, h * p)
     reset = torch.rand(b, length, generator=g) < 0.03 if resets else None
 
     def run(dtype: torch.dtype, fused: bool) -> list[Tensor]:
         parts = [leaf.to(dtype).requires_grad_() for leaf in leaves]
         q, k, zv, step, decay, trap, angles, q_bias, k_bias, d = parts
-        first = [part.to(dtype).requires_grad_() for part in start]
-        state = ScanState(*first) if carried else None
         dt = F.softplus(step)
         rest = (-F.softplus(decay) * dt, dt, trap.sigmoid(), math.pi * angles.tanh(), d, reset)
         if fused:
-            y, end = fused_scan(ScanInputs(q, k, zv, *rest), zv, (q_bias, k_bias), state, carried)
+            y = fused_scan(ScanInputs(q, k, zv, *rest), zv, (q_bias, k_bias))
         else:
             z, v = zv.view(b, length, 2, h, p).unbind(2)
-            y, end = chunked_scan(ScanInputs(q[:, :, None] + q_bias, k[:, :, None] + k_bias, v, *rest), state, 64)
+            y, _ = chunked_scan(ScanInputs(q[:, :, None] + q_bias, k[:, :, None] + k_bias, v, *rest), None, 64)
             y = (y * F.silu(z)).flatten(2)
-        loss = (y * out_weight).sum()
-        if carried:
-            loss = loss + sum((a * w).sum() for a, w in zip(end, end_weights, strict=True))
-        return [y, *torch.autograd.grad(loss, parts + first)]
+        return [y, *torch.autograd.grad((y * out_weight).sum(), parts)]
 
     pairs = zip(run(torch.float32, True), run(torch.float64, False), strict=True)
     return max(float(((a.double() - b).norm() / b.norm()).detach()) for a, b in pairs)
 
 
 cases = [
-    worst(2, 100, 3, 16, 32, 8, carried=False, resets=False),
-    worst(1, 330, 2, 32, 16, 8, carried=True, resets=False),
-    worst(1, 330, 2, 16, 32, 16, carried=False, resets=True),
+    worst(2, 100, 3, 16, 32, 8),
+    worst(1, 330, 2, 32, 16, 8),
+    worst(1, 330, 2, 16, 32, 16, resets=True),
 ]
 print(cases)
 sys.exit(max(cases) > BOUND)

@@ -22,7 +22,6 @@ def config(**changes: object) -> Config:
         "eval_seq_len": 32,
         "ttt_chunk_windows": 4,
         "eval_overlap": 8,
-        "eval_stride": 12,
         "ttt_lr": 0.05,
     }
     return small_models.small_config(**(base | changes))

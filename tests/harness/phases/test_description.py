@@ -26,11 +26,11 @@ def read(folder, data: bytes):
     return read_description(path)
 
 
-@given(st.dictionaries(NAME, PLAIN, max_size=4), st.integers(0, 2**53 - 1))
+@given(st.dictionaries(NAME, PLAIN, max_size=4), st.integers(0, 2**53 - 1), st.none() | st.lists(NAME, max_size=2))
 @settings(max_examples=60, deadline=None)
-def test_what_a_session_publishes_is_read(tmp_path_factory, config, parameters):
-    data = json.dumps({"config": config, "parameters": parameters}).encode()
-    assert read(tmp_path_factory.getbasetemp(), data) == (config, parameters)
+def test_what_a_session_publishes_is_read(tmp_path_factory, config, parameters, notes):
+    told = {"config": config, "parameters": parameters} | ({} if notes is None else {"notes": notes})
+    assert read(tmp_path_factory.getbasetemp(), json.dumps(told).encode()) == (config, parameters, notes or [])
 
 
 @given(st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()))
@@ -44,7 +44,7 @@ def test_anything_is_a_description_or_a_value_error(tmp_path_factory, data):
 @settings(max_examples=200, deadline=None)
 def test_any_values_in_the_right_frame_are_plain_or_refused(tmp_path_factory, config, parameters):
     try:
-        found, count = read(
+        found, count, _ = read(
             tmp_path_factory.getbasetemp(), json.dumps({"config": config, "parameters": parameters}).encode()
         )
     except ValueError:
@@ -62,11 +62,13 @@ def test_any_values_in_the_right_frame_are_plain_or_refused(tmp_path_factory, co
         '{"config": {"a": "\\u001b[31m"}, "parameters": 1}',
         '{"config": {}, "parameters": true}',
         '{"config": {}, "parameters": -1}',
+        '{"config": {}, "parameters": 1, "notes": [1]}',
+        '{"config": {}, "parameters": 1, "notes": [' + '"a",' * 20 + '"a"]}',
         "[" * 50_000,
         " " * 100_001,
         '{"config": {"a": ' + "9" * 5000 + '}, "parameters": 1}',
     ],
-    ids=["twice", "nan", "inf", "escape", "bool", "negative", "deep", "long", "digits"],
+    ids=["twice", "nan", "inf", "escape", "bool", "negative", "note", "many notes", "deep", "long", "digits"],
 )
 @pytest.mark.rule("S3-PROTOCOL")
 def test_a_hostile_description_is_refused(tmp_path, text):

@@ -33,6 +33,21 @@ def test_a_typing_error_is_named_with_what_was_meant(manifest, name: str, meant:
         check_variables(manifest, {name: "1", "HOME": "/root"})
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("TIED_EMBED_LR", "it is EMBED_LR here"),
+        ("MUON_WD", "it is WEIGHT_DECAY here"),
+        ("GRAD_CLIP_NORM", "not clipped"),
+        ("WARMUP_STEPS", "MUON_MOMENTUM_WARMUP_STEPS"),
+        ("SWA_ENABLED", "EMA_DECAY"),
+    ],
+)
+def test_a_name_of_another_script_is_told_what_it_is_here(manifest, name: str, words: str):
+    with pytest.raises(UsageError, match=rf"{name} \([^)]*{words}"):
+        check_variables(manifest, {name: "1"})
+
+
 def test_a_name_of_the_namespace_is_refused_without_a_likeness(manifest):
     with pytest.raises(UsageError, match="MUON_QQQQQQQQQQQQQQQQQQQQ"):
         check_variables(manifest, {"MUON_QQQQQQQQQQQQQQQQQQQQ": "1"})
@@ -60,7 +75,7 @@ def test_variables_hold_settings_and_no_weights(manifest):
     room = MAX_SETTINGS_BYTES - len("RECIPE")
     fits = {"RECIPE": "é" * (room // 2), "OTHERS": "x" * 10**6}
     assert accepted_variables(manifest, fits) == {"RECIPE": fits["RECIPE"]}
-    for sets in ({"RECIPE": "é" * (room // 2) + "x"}, dict.fromkeys(manifest.env.accept, "x" * 50)):
+    for sets in ({"RECIPE": "é" * (room // 2) + "x"}, dict.fromkeys(manifest.env.accept, "x" * 80)):
         with pytest.raises(RuleBroken, match=r"hold .* bytes, names and values; 4,096 at most") as caught:
             check_variables(manifest, sets)
         assert caught.value.rule == "A3-NO-UNCOUNTED-CODE"

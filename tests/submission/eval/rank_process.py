@@ -29,7 +29,6 @@ def run(rank: int, size: int, store: str, changes: dict[str, object], result: Pa
         "eval_seq_len": 32,
         "ttt_chunk_windows": 4,
         "eval_overlap": 8,
-        "eval_stride": 12,
         "ttt_lr": 0.05,
     }
     config = small_models.small_config(**(base | changes))

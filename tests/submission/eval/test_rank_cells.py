@@ -23,8 +23,8 @@ from submission.package.pack import package_model
 ROOT = Path(__file__).parents[3]
 SMALL = {
     "MODEL_DIM": "32", "NUM_LAYERS": "2", "MAMBA3_HEADDIM": "16", "MAMBA3_D_STATE": "16", "USE_GPTQ": "0",
-    "QUANT_RD": "0", "CODER": "lzma", "EVAL_SEQ_LEN": "64", "EVAL_MODE": "overlap", "EVAL_OVERLAP": "16",
-    "EVAL_STRIDE": "32", "TTT_CHUNK_WINDOWS": "6", "EVAL_CACHE_SLOTS": "512",
+    "QUANT_RD": "0", "EVAL_SEQ_LEN": "64", "EVAL_MODE": "overlap", "EVAL_OVERLAP": "16",
+    "TTT_CHUNK_WINDOWS": "6", "EVAL_CACHE_SLOTS": "512",
 }  # fmt: skip
 
 
@@ -38,7 +38,7 @@ def ready_to_evaluate(submission: Path, tmp_path: Path) -> RunContext:
     """A run whose training and packaging are over: a small model with random weights, sealed with its code."""
     config = load_config(SMALL, "smoke")
     torch.manual_seed(0)
-    made = package_model(build_model(config), config, 1_000_000, 1, lambda: None, lambda *_: None)  # type: ignore
+    made = package_model(build_model(config), config, 1_000_000, 1, lambda *_: None)
     sealed = seal_submission(submission, tmp_path)
     unpack_sealed(sealed.bundle.read_bytes(), tmp_path / "closure" / "code")
     (tmp_path / "closure" / "model.bin").write_bytes(made.data)

@@ -1,4 +1,4 @@
-"""Two and three processes give what one gives: windows are sharded, gradients summed, the order of chunks unchanged."""
+"""Several processes give what one gives: windows are sharded, gradients summed, the order of chunks unchanged."""
 
 import json
 import os
@@ -18,16 +18,12 @@ from harness.scoring.loop import score_stream
 ROOT = Path(__file__).parents[3]
 SCRIPT = Path(__file__).parent / "rank_process.py"
 SHORT_TAIL = 330
-CASES = [
-    pytest.param({"eval_mode": "overlap"}, 2, SHORT_TAIL, id="overlap-2"),
-    pytest.param({"ttt_batch_windows": 3, "eval_bias_lr": 1.0}, 3, SHORT_TAIL, id="batches-3"),
-    pytest.param({"eval_mode": "carry"}, 2, SHORT_TAIL, id="carry-2", marks=pytest.mark.slow),
-]
 
 
-@pytest.mark.parametrize(("changes", "size", "targets"), CASES)
-def test_several_ranks_equal_one(changes: dict[str, object], size: int, targets: int, tmp_path: Path) -> None:
-    one, several = evaluate(changes, 1, targets, tmp_path), evaluate(changes, size, targets, tmp_path)
+def test_three_ranks_equal_one(tmp_path: Path) -> None:
+    """Overlapping windows, three a step; the tail has too few for all ranks."""
+    changes = {"eval_mode": "overlap", "ttt_batch_windows": 3}
+    one, several = (evaluate(changes, size, SHORT_TAIL, tmp_path) for size in (1, 3))
     assert one.keys() == several.keys()
     for name, tensor in one.items():
         torch.testing.assert_close(several[name], tensor, rtol=1e-4, atol=2e-4, msg=name)
@@ -47,7 +43,7 @@ def test_the_referee_drives_rank_0_and_the_others_follow(tmp_path: Path) -> None
                 ledger = ScoreLedger(stream)
                 score_stream(client, stream, ledger, chunk_tokens=client.hello.chunk_tokens, adapt=True)
                 client.stop()
-            assert [process.wait(timeout=60) for process in ranks] == [0] * size
+            assert [process.wait(timeout=280) for process in ranks] == [0] * size
         finally:
             for process in ranks:
                 process.kill()
@@ -58,7 +54,7 @@ def test_the_referee_drives_rank_0_and_the_others_follow(tmp_path: Path) -> None
 def evaluate(changes: dict[str, object], size: int, targets: int, folder: Path) -> dict[str, torch.Tensor]:
     ranks = start(changes, size, targets, folder / str(size), "result.pt")
     try:
-        assert [process.wait(timeout=120) for process in ranks] == [0] * size
+        assert [process.wait(timeout=280) for process in ranks] == [0] * size
     finally:
         for process in ranks:
             process.kill()

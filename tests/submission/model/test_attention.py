@@ -12,30 +12,29 @@ from submission.model.attention import Attention, rotary_table, rotate_halves
 def plain_attention(q, k, v):
     """Softmax of q·k / √E over the keys up to each query; heads in groups."""
     _, length, heads, width = q.shape
-    past, group = k.shape[1] - length, heads // k.shape[2]
+    group = heads // k.shape[2]
     out = torch.zeros_like(q)
     for i in range(length):
         for h in range(heads):
-            seen = slice(0, past + i + 1)
+            seen = slice(0, i + 1)
             scores = (k[:, seen, h // group] * q[:, i, None, h]).sum(-1) / math.sqrt(width)
             out[:, i, h] = (scores.softmax(-1)[..., None] * v[:, seen, h // group]).sum(1)
     return out
 
 
-def test_grouped_causal_attention_with_any_number_of_earlier_keys():
+def test_grouped_causal_attention():
     g = torch.Generator().manual_seed(1)
-    for past in (0, 1, 7):
-        for length in (1, 2, 9):
-            q = torch.randn(2, length, 4, 8, generator=g, dtype=torch.float64)
-            k, v = (torch.randn(2, past + length, 2, 8, generator=g, dtype=torch.float64) for _ in range(2))
-            assert (attend(q, k, v) - plain_attention(q, k, v)).abs().max() < 1e-12
+    for length in (1, 2, 9):
+        q = torch.randn(2, length, 4, 8, generator=g, dtype=torch.float64)
+        k, v = (torch.randn(2, length, 2, 8, generator=g, dtype=torch.float64) for _ in range(2))
+        assert (attend(q, k, v) - plain_attention(q, k, v)).abs().max() < 1e-12
 
 
 def test_rotary_scores_depend_on_the_distance_alone():
     attention = Attention(small_config()).double()
     x = torch.randn(1, 1, 1, attention.head_dim, dtype=torch.float64)
     like = torch.zeros((), dtype=torch.float64)
-    cos, sin = rotary_table(0, 60, attention.head_dim // 2, attention.rope_base, like)
+    cos, sin = rotary_table(60, attention.head_dim // 2, attention.rope_base, like)
     turned = rotate_halves(x.expand(1, 60, 1, -1), cos, sin)[0, :, 0]
     scores = turned @ turned.T
     for distance in (1, 5, 17):

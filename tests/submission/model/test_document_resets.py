@@ -46,16 +46,6 @@ def test_without_it_the_past_is_seen(model: Hybrid) -> None:
 
 
 @torch.no_grad()
-def test_documents_end_wherever_the_sequence_is_cut(model: Hybrid) -> None:
-    tokens = documents()
-    whole = model(tokens)
-    for cut in range(1, 30):
-        first, state = model.forward_with_state(tokens[:, :cut], None)
-        second, _ = model.forward_with_state(tokens[:, cut:], state)
-        assert (torch.cat((first, second), 1) - whole).abs().max() < BOUND, cut
-
-
-@torch.no_grad()
 def test_decoding_begins_anew_too(model: Hybrid) -> None:
     tokens = documents()
     whole, decoder = model(tokens), Decoder(model, 2, 30)

@@ -86,7 +86,7 @@ def test_resets_through_the_kernels_equal_the_float64_scan(compiled, length):
         dt = F.softplus(step)
         rest = (-F.softplus(decay) * dt, dt, trap.sigmoid(), math.pi * angles.tanh(), d, reset)
         if not wide:
-            return fused_scan(ScanInputs(q, k, zv, *rest), zv, (q_bias, k_bias), None, False)[0]
+            return fused_scan(ScanInputs(q, k, zv, *rest), zv, (q_bias, k_bias))
         z, v = zv.view(b, length, 2, h, p).unbind(2)
         y, _ = chunked_scan(ScanInputs(q[:, :, None] + q_bias, k[:, :, None] + k_bias, v, *rest), None, 64)
         return (y * F.silu(z)).flatten(2)

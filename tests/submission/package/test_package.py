@@ -1,14 +1,12 @@
 """Checkpoint to model file and back: budget, determinism, damage, sources of calibration."""
 
 import dataclasses
-from pathlib import Path
 
 import pytest
 import torch
 from small_models import lively_model, small_config
 
 from harness.protocol.container import read_container, write_container
-from submission.checkpoint import CheckpointError, load_calibration, save_checkpoint
 from submission.config import Config
 from submission.model.decode import Decoder
 from submission.package.calibrate import measure, sample_sequences
@@ -21,15 +19,8 @@ from submission.package.packed import ArtifactError, load_packed
 CONFIG = small_config(gptq_num_seqs=4, gptq_seq_len=48)
 
 
-def made(config: Config = CONFIG, budget: int = 10**6, tokens: torch.Tensor | None = None) -> Package:
-    model = lively_model(config).float()
-
-    def kept() -> torch.Tensor:
-        if tokens is None:
-            raise AssertionError("train tokens were not asked for")
-        return tokens
-
-    return package_model(model, config, budget, 7, kept, lambda part, text: None)
+def made(config: Config = CONFIG, budget: int = 10**6) -> Package:
+    return package_model(lively_model(config).float(), config, budget, 7, lambda part, text: None)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +66,7 @@ def test_statistics_equal_the_definition_and_do_not_depend_on_the_batch() -> Non
     assert set(whole.gradients) == set(whole.hessians)
 
 
-@pytest.mark.parametrize("changes", [{}, {"coder": "lzma"}, {"quant_rd": False}, {"quant_rd": False, "coder": "lzma"}])
+@pytest.mark.parametrize("changes", [{}, {"quant_rd": False}])
 def test_the_file_comes_back_close_to_the_model_and_equal_to_the_bit(changes: dict[str, object]) -> None:
     config = dataclasses.replace(CONFIG, **({"quant_bits": 8} | changes))
     first, second = made(config), made(config)
@@ -85,7 +76,7 @@ def test_the_file_comes_back_close_to_the_model_and_equal_to_the_bit(changes: di
         close = torch.nn.functional.cosine_similarity(weights[name].flatten(), value.flatten(), 0)
         assert close > 0.7, name
         wanted = first.packed.weights()[name]
-        stored_as_half = value.dim() == 2 and value.shape[0] > 2 and not is_quantised(name, value.shape)
+        stored_as_half = value.dim() == 2 and name.endswith(".weight") and not is_quantised(name, value.shape)
         assert torch.equal(wanted.half().float() if stored_as_half else wanted, weights[name]), name
 
 
@@ -93,12 +84,11 @@ def test_the_rate_distortion_file_lands_on_its_budget(ours: Package) -> None:
     budget = len(ours.data) * 3 // 4
     smaller = made(budget=budget)
     assert 0.99 * budget <= len(smaller.data) <= budget
-    expected = [float(str(p.report["expected_loss_nats"])) for p in (ours, smaller)]
-    assert expected[1] > expected[0]
+    assert float(str(smaller.report["delta"])) > float(str(ours.report["delta"]))
 
 
 def test_pruning_lands_on_its_budget_and_says_what_it_cost() -> None:
-    config = dataclasses.replace(CONFIG, quant_rd=False, coder="lzma")
+    config = dataclasses.replace(CONFIG, quant_rd=False)
     whole = made(config)
     budget = len(whole.data) - 400
     fitted = made(config, budget)
@@ -118,27 +108,13 @@ def test_nan_weights_are_refused() -> None:
         model.blocks[1].mlp.fc.weight[0, 0] = float("nan")
     config = dataclasses.replace(CONFIG, calibration_source="random")
     with pytest.raises(NotQuantisable, match="NaN or infinity"):
-        package_model(model, config, 10**6, 7, lambda: torch.zeros(1), lambda part, text: None)
+        package_model(model, config, 10**6, 7, lambda part, text: None)
 
 
-@pytest.mark.parametrize("source", ["random", "train"])
-def test_other_calibration_sources(source: str, ours: Package) -> None:
-    tokens = torch.randint(64, (4, 48), generator=torch.Generator().manual_seed(5))
-    other = made(dataclasses.replace(CONFIG, calibration_source=source), tokens=tokens)
+def test_random_tokens_calibrate_too(ours: Package) -> None:
+    other = made(dataclasses.replace(CONFIG, calibration_source="random"))
     assert other.data != ours.data
     load_packed(other.data, CONFIG)
-
-
-def test_train_tokens_travel_in_the_checkpoint(tmp_path: Path) -> None:
-    weights = dict(lively_model(CONFIG).named_parameters())
-    save_checkpoint(tmp_path, weights, CONFIG)
-    with pytest.raises(CheckpointError, match="no calibration tokens"):
-        load_calibration(tmp_path, 64)
-    tokens = torch.arange(12).view(2, 6)
-    save_checkpoint(tmp_path, weights, CONFIG, tokens)
-    assert torch.equal(load_calibration(tmp_path, 64), tokens)
-    with pytest.raises(CheckpointError, match="no table of tokens"):
-        load_calibration(tmp_path, 8)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +123,7 @@ def test_train_tokens_travel_in_the_checkpoint(tmp_path: Path) -> None:
         ({"version": 3}, "format version 3; this code reads 2. Use the code that wrote it"),
         ({"version": 1}, "Package the checkpoint again"),
         ({"vocab_size": 65}, "65 tokens; VOCAB_SIZE is 64"),
-        ({"coder": "zip"}, "unknown coder"),
+        ({"coder": "lzma"}, "do not go together"),
     ],
 )
 def test_other_headers_are_named(ours: Package, changes: dict[str, object], message: str) -> None:

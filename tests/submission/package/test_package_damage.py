@@ -26,12 +26,12 @@ BOUND = 10**8
 def file_of(config: Config, trained: bool = False) -> bytes:
     torch.manual_seed(0)
     model = build_model(config) if trained else lively_model(config)
-    return package_model(model.float(), config, 10**6, 1, lambda: torch.zeros(1), lambda part, text: None).data
+    return package_model(model.float(), config, 10**6, 1, lambda part, text: None).data
 
 
-@pytest.fixture(scope="module", params=["range", "lzma"])
+@pytest.fixture(scope="module", params=[True, False], ids=["range", "lzma"])
 def small(request: pytest.FixtureRequest) -> tuple[bytes, Config]:
-    config = dataclasses.replace(CONFIG, coder=request.param)
+    config = dataclasses.replace(CONFIG, quant_rd=request.param)
     return file_of(config), config
 
 

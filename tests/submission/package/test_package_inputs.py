@@ -10,7 +10,7 @@ import torch
 from small_models import lively_model, small_config
 
 from submission.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from submission.config import Config, ConfigError
+from submission.config import Config
 from submission.model.hybrid import Hybrid
 from submission.package.fit import DoesNotFit
 from submission.package.gptq import NotQuantisable
@@ -44,7 +44,7 @@ def packed(config: object, change: Callable[[Hybrid], None], budget: int = 10**6
     model = lively_model(config).float()
     with torch.no_grad():
         change(model)
-    return package_model(model, config, budget, 7, lambda: torch.zeros(1), lambda part, text: None)
+    return package_model(model, config, budget, 7, lambda part, text: None)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
@@ -85,9 +85,9 @@ def test_dead_inputs_of_a_layer_do_no_harm(config: object) -> None:
     assert torch.nn.functional.cosine_similarity(found[:, 20:].flatten(), wanted[:, 20:].flatten(), 0) > 0.9
 
 
-@pytest.mark.parametrize(("rd", "coder"), [(True, "range"), (False, "range"), (False, "lzma")])
-def test_the_named_nearest_size_is_within_reach(rd: bool, coder: str) -> None:
-    config = dataclasses.replace(CONFIG, quant_rd=rd, coder=coder)
+@pytest.mark.parametrize("rd", [True, False])
+def test_the_named_nearest_size_is_within_reach(rd: bool) -> None:
+    config = dataclasses.replace(CONFIG, quant_rd=rd)
     with pytest.raises(DoesNotFit, match=r"[0-9,]+ bytes.*budget is 900\.") as caught:
         packed(config, lambda model: None, 900)
     named = int(next(w for w in str(caught.value).split() if w.replace(",", "").isdigit()).replace(",", ""))
@@ -99,8 +99,6 @@ def test_another_vocabulary_is_refused_and_nothing_is_written(tmp_path: Path) ->
     out = tmp_path / "out"
     out.mkdir()
     session = Session(tmp_path, out, vocab_size=65)
-    with pytest.raises(ConfigError, match="VOCAB_SIZE is 64; the track's data set has 65 tokens"):
-        package(session, CONFIG, torch.device("cpu"))
     with pytest.raises(CheckpointError, match="VOCAB_SIZE=64"):
         package(session, dataclasses.replace(CONFIG, vocab_size=65), torch.device("cpu"))
     assert not list(out.iterdir())
@@ -114,7 +112,6 @@ def test_the_file_and_the_report_are_written(tmp_path: Path, capsys: pytest.Capt
     report = json.loads(capsys.readouterr().out)
     data = (out / "model.bin").read_bytes()
     assert report["bytes"] == len(data)
-    assert all(ratio > 0 for ratio in report["error_over_plain_rounding"].values())
     model = load_checkpoint(tmp_path, BY_BITS)
     assert set(load_packed(data, BY_BITS).weights()) == {name for name, _ in model.named_parameters()}
 
@@ -125,9 +122,9 @@ def test_the_remedy_for_a_singular_hessian_packs(rd: bool) -> None:
     model = lively_model(config).float()
 
     def made(chosen: Config) -> Package:
-        return package_model(model, chosen, 10**6, 7, lambda: torch.zeros(1), lambda part, text: None, bad)
+        return package_model(model, chosen, 10**6, 7, lambda part, text: None, bad)
 
-    bad = calibrate(model, config, 7, lambda: torch.zeros(1), lambda low, high, text: lambda part: None)
+    bad = calibrate(model, config, 7, lambda low, high, text: lambda part: None)
     name = "blocks.1.mlp.fc.weight"
     bad.hessians[name] -= 100 * torch.eye(len(bad.hessians[name]))
     with pytest.raises(NotQuantisable, match="QUANT_RD=0 with USE_GPTQ=0"):

@@ -5,7 +5,6 @@ A process interprets kernels or compiles them, for good; so the interpreted test
 
 import dataclasses
 import importlib.util
-import math
 import os
 import subprocess
 import sys
@@ -32,7 +31,7 @@ def relative(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("length", [64, 256, 1000])
+@pytest.mark.parametrize("length", [64, 256, 1000, 4096])
 def test_the_kernels_equal_the_float64_scan_within_bf16_rounding(length):
     from submission.config import load_config
     from submission.model.mamba3 import Mamba3
@@ -48,20 +47,10 @@ def test_the_kernels_equal_the_float64_scan_within_bf16_rounding(length):
             for parameter in (mixer.in_proj.weight, mixer.out_proj.weight):
                 parameter.copy_(parameter.bfloat16())
         inputs = (x.double() if dtype == torch.float64 else x).cuda().requires_grad_()
-        y, state = mixer(inputs)
-        loss = (y * weight.cuda().to(y.dtype)).sum()
-        results.append((y, state, torch.autograd.grad(loss, [inputs, *mixer.parameters()])))
-        if name == "fused":
-            cut = length // 2 + 3
-            with torch.no_grad():
-                first, middle = mixer(inputs[:, :cut])
-                second, _ = mixer(inputs[:, cut:], middle)
-            assert relative(torch.cat((first, second), 1), y) < GPU_BOUND
-    (want, want_state, want_gradients), (got, got_state, gradients) = results
+        y = mixer(inputs)
+        results.append((y, torch.autograd.grad((y * weight.cuda().to(y.dtype)).sum(), [inputs, *mixer.parameters()])))
+    (want, want_gradients), (got, gradients) = results
     assert relative(got, want) < GPU_BOUND
-    assert relative(got_state.s, want_state.s) < GPU_BOUND
-    gap = (got_state.theta.double() - want_state.theta) % (2 * math.pi)
-    assert float(torch.minimum(gap, 2 * math.pi - gap).max()) < 0.1
     for a, b in zip(gradients, want_gradients, strict=True):
         assert relative(a, b) < 3e-2
 
@@ -77,5 +66,5 @@ def test_no_output_of_the_kernels_depends_on_a_later_input():
     changed = x.clone()
     changed[:, 131] += 1
     with torch.no_grad():
-        before, after = mixer(x)[0], mixer(changed)[0]
+        before, after = mixer(x), mixer(changed)
     assert torch.equal(before[:, :131], after[:, :131])

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import show_telemetry as board
 import torch
 from small_models import small_config
 
@@ -13,14 +14,13 @@ from submission.config import load_config
 from submission.train.loop import LOST_STEPS, Diverged, LossWatch, filled_up
 from submission.train.speed import training_flops_per_token
 from submission.train.telemetry import Telemetry
-from submission.train.tensorboard import NotConvertible, convert
 
 CONFIG = small_config()
-ROOT = Path(__file__).resolve().parents[3]
+BENCH = Path(__file__).resolve().parents[3] / "tests" / "bench"
 
 
 def step_line(step: int) -> dict:
-    return {"step": step, "tokens": 64 * step, "loss": 4.0 - step, "tokens_per_s": 1000, "grad_norm/mlp": 0.5}
+    return {"step": step, "tokens": 64 * step, "loss": 4.0 - step, "tokens_per_s": 1000, "held_out_loss": 0.5}
 
 
 def write(folder: Path, *, fails: bool = False) -> list[dict]:
@@ -44,7 +44,7 @@ def test_the_first_line_says_what_runs_and_each_step_its_utilisation_and_memory(
     want = 1000 * head["flops_per_token"] / (2 * head["product_flops"])
     assert first["mfu"] == pytest.approx(want, abs=1e-4)
     assert 1e7 < first["memory_bytes"] < 1e11
-    assert first["grad_norm/mlp"] == 0.5
+    assert first["held_out_loss"] == 0.5
     assert last == {"ended": "complete", "graphs_compiled_in_clock": 0}
 
 
@@ -104,13 +104,13 @@ def test_tensorboard_shows_every_number_at_its_step(tmp_path):
     with source.open("a") as file:
         file.write('{"step": 3, "los')  # a killed run's last line
     done = subprocess.run(
-        [sys.executable, "-m", "submission.train.tensorboard", str(source), str(tmp_path / "board")],
-        cwd=ROOT, capture_output=True, text=True,
+        [sys.executable, str(BENCH / "show_telemetry.py"), str(source), str(tmp_path / "board")],
+        capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     events = EventAccumulator(str(tmp_path / "board")).Reload()
     assert [(e.step, e.value) for e in events.Scalars("loss")] == [(1, 3.0), (2, 2.0)]
-    assert {"mfu", "memory_bytes", "grad_norm/mlp", "tokens_per_s"} <= set(events.Tags()["scalars"])
+    assert {"mfu", "memory_bytes", "held_out_loss", "tokens_per_s"} <= set(events.Tags()["scalars"])
     assert f"{len(events.Tags()['scalars']) * 2} values written" in done.stdout
 
 
@@ -118,15 +118,12 @@ def test_tensorboard_shows_every_number_at_its_step(tmp_path):
     ("text", "says"), [("{}\n", "holds no step"), ("x\n{}\n", "line 1"), ("[]\n", "no JSON object")]
 )
 def test_a_file_that_is_no_telemetry_is_named(text, says, tmp_path, monkeypatch):
-    monkeypatch.setattr("submission.train.tensorboard.find_spec", lambda _: object())
+    monkeypatch.setattr(board, "find_spec", lambda _: object())
     (tmp_path / "a.jsonl").write_text(text)
-    with pytest.raises(NotConvertible, match=rf"{says}.*a\.jsonl|a\.jsonl.*{says}"):
-        convert(tmp_path / "a.jsonl", tmp_path / "board")
-    with pytest.raises(NotConvertible, match="not readable"):
-        convert(tmp_path / "none.jsonl", tmp_path / "board")
-
-
-def test_without_tensorboard_the_message_names_the_extra(tmp_path, monkeypatch):
-    monkeypatch.setattr("submission.train.tensorboard.find_spec", lambda _: None)
-    with pytest.raises(NotConvertible, match=r"parameter-golf-referee\[tensorboard\]"):
-        convert(tmp_path / "a.jsonl", tmp_path)
+    with pytest.raises(board.NotConvertible, match=rf"{says}.*a\.jsonl|a\.jsonl.*{says}"):
+        board.convert(tmp_path / "a.jsonl", tmp_path / "board")
+    with pytest.raises(board.NotConvertible, match="not readable"):
+        board.convert(tmp_path / "none.jsonl", tmp_path / "board")
+    monkeypatch.setattr(board, "find_spec", lambda _: None)
+    with pytest.raises(board.NotConvertible, match=r"parameter-golf-referee\[tensorboard\]"):
+        board.convert(tmp_path / "a.jsonl", tmp_path)

@@ -8,11 +8,10 @@ import torch
 from small_models import small_config
 from torch import Tensor
 
-from submission.model.hybrid import build_model
 from submission.train.loop import Diverged, run_steps
-from submission.train.trainer import Trainer, role_of
+from submission.train.trainer import Trainer
 
-CONFIG = small_config(train_batch_tokens=256, train_seq_len=32, train_micro_batch=4, iterations=25, warmdown_iters=10)
+CONFIG = small_config(train_batch_tokens=256, train_seq_len=32, train_micro_batch=4, iterations=12, warmdown_iters=8)
 
 
 class Clock:
@@ -58,12 +57,11 @@ def test_the_warm_up_leaves_no_trace():
     assert same(train(1, warm=True)[0], train(1, warm=False)[0])
 
 
-def test_telemetry_has_a_line_a_step_with_gradient_norms_by_role():
+def test_telemetry_has_a_line_a_step():
     lines = train(1)[1]
-    assert [line["step"] for line in lines] == list(range(1, 26))
-    assert lines[-1]["tokens"] == 25 * 256
+    assert [line["step"] for line in lines] == list(range(1, 13))
+    assert lines[-1]["tokens"] == 12 * 256
     assert {"loss", "lr", "s", "tokens_per_s"} <= set(lines[0])
-    assert lines[19]["grad_norm/mlp"] > 0
     json.dumps(lines)
 
 
@@ -73,8 +71,3 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_the_last_good_step():
         trainer.model.blocks[0].mix.fill_(float("nan"))
     with pytest.raises(Diverged, match="step 0 was the last good one; at step 1 the loss is nan"):
         list(run_steps(Clock(), trainer, batches(1), next(batches(9))[:0]))
-
-
-def test_every_parameter_has_a_role():
-    names = [name for name, _ in build_model(CONFIG).named_parameters()]
-    assert {role_of(name) for name in names} == {"embedding", "in_proj", "out_proj", "mlp", "attention", "small"}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..model.hybrid import Hybrid
+from submission.model.hybrid import Hybrid
 
 TOKENS = 16384  # of one pass
 HEADER_BYTES = 1024

@@ -1,8 +1,8 @@
 """Table of ablations of packaging for checkpoints: what each choice costs in nats a token and in bytes.
 
-    python -m submission.package.ablate SHARD CHECKPOINT --preset best --budget 15950000 --seeds 1337 42 2025
-    python -m submission.package.ablate SHARD A B C --budget 150000 --only rd "rd, random tokens"
-    python -m submission.package.ablate SHARD A B C --without-qat D E F --int6-qat G H I --budget 150000
+    python tests/bench/ablate.py SHARD CHECKPOINT --preset best --budget 15950000 --seeds 1337 42 2025
+    python tests/bench/ablate.py SHARD A B C --budget 150000 --only rd "rd, random tokens"
+    python tests/bench/ablate.py SHARD A B C --without-qat D E F --int6-qat G H I --budget 150000
 
 SHARD is a token shard (1,024 bytes of header, then uint16). The loss is that of the model without adaptation, over the
 first --windows windows, and in bpb where the shard's byte ledger lies beside it; "lost" is its difference to the same
@@ -23,35 +23,30 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import torch
+from packed_loss import bytes_per_token, mean_loss, read_windows
+from size_report import Row, table
 from torch import Tensor
 
 from harness.protocol.session import write_whole
+from submission.checkpoint import CheckpointError, load_checkpoint
+from submission.config import Config, ConfigError, load_config
+from submission.model.hybrid import Hybrid
+from submission.package.calibrate import Statistics
+from submission.package.fit import DoesNotFit
+from submission.package.gptq import NotQuantisable
+from submission.package.pack import calibrate, package_model
+from submission.package.packed import load_packed
 
-from ..checkpoint import CheckpointError, load_calibration, load_checkpoint
-from ..config import Config, ConfigError, load_config
-from ..model.hybrid import Hybrid
-from .calibrate import Statistics
-from .fit import DoesNotFit
-from .gptq import NotQuantisable
-from .loss import bytes_per_token, mean_loss, read_windows
-from .pack import calibrate, package_model
-from .packed import load_packed
-from .report import Row, table
-
-RATE = {"quant_rd": True, "coder": "range", "quant_bits": 8}
-SEED_STYLE = {"quant_rd": False, "quant_bits": 6, "quant_bits_embed": 8, "quant_bits_ssm_dynamics": 8, "coder": "lzma"}
+RATE = {"quant_rd": True, "quant_bits": 8}
+SEED_STYLE = {"quant_rd": False, "quant_bits": 6, "quant_bits_embed": 8, "quant_bits_ssm_dynamics": 8}
 ABLATIONS: dict[str, dict[str, object]] = {
     "rd": RATE,
     "rd, random tokens": RATE | {"calibration_source": "random"},
-    "rd, train tokens": RATE | {"calibration_source": "train"},
-    "rd, LZMA": RATE | {"coder": "lzma"},
     "rd, trained without QAT": RATE,
     "INT6, LZMA": SEED_STYLE,
-    "INT6, range coder": SEED_STYLE | {"coder": "range"},
     "INT6, no pruning": SEED_STYLE,
     "INT6, trained without QAT": SEED_STYLE,
     "INT6, dynamics INT6": SEED_STYLE | {"quant_bits_ssm_dynamics": 6},
@@ -82,8 +77,7 @@ class Case:
         """What the calibration tokens of a source and seed say: measured once for all rows."""
         key = (config.calibration_source, seed)
         if key not in self.statistics:
-            tokens = partial(load_calibration, self.folder, config.vocab_size)
-            self.statistics[key] = calibrate(copy.deepcopy(self.model), config, seed, tokens, _unseen)
+            self.statistics[key] = calibrate(copy.deepcopy(self.model), config, seed, _unseen)
         return self.statistics[key]
 
 
@@ -101,14 +95,13 @@ def ablate(case: Case, config: Config, name: str, budget: int, seed: int, keep: 
     chosen = dataclasses.replace(config, **ABLATIONS[name])  # type: ignore[arg-type]
     row: Row = {"ablation": name, "model": case.folder.name, "seed": seed}
     try:
-        statistics = case.calibrated(chosen, seed) if chosen.use_gptq or chosen.quant_rd else None
+        statistics = case.calibrated(chosen, seed)
         started = time.monotonic()
         made = package_model(
             copy.deepcopy(case.model),
             chosen,
             NO_BUDGET if name in UNBOUND else budget,
             seed,
-            partial(load_calibration, case.folder, config.vocab_size),
             lambda _part, _text: None,
             statistics,
         )
@@ -159,7 +152,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m submission.package.ablate", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python tests/bench/ablate.py", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("shard", type=Path)
     parser.add_argument("checkpoints", type=Path, nargs="+")

@@ -1,4 +1,4 @@
-"""A run's telemetry in TensorBoard: ``python -m submission.train.tensorboard TELEMETRY.jsonl FOLDER``.
+"""A run's telemetry in TensorBoard: ``python tests/bench/show_telemetry.py TELEMETRY.jsonl FOLDER``.
 
 It reads the JSON lines after (or during) a run, so that nothing of it stands on the clock. Extra ``tensorboard``.
 """

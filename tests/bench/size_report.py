@@ -1,7 +1,7 @@
 """Where the bytes of a model file go, by role; and whether Mamba-3's matrices compress worse because of their rows.
 
-    python -m submission.package.report model.bin --preset smoke [--json]
-    python -m submission.package.report model.bin --checkpoint FOLDER --shard val.bin --windows 64
+    python tests/bench/size_report.py model.bin --preset smoke [--json]
+    python tests/bench/size_report.py model.bin --checkpoint FOLDER --shard val.bin --windows 64
 
 Raw bits are those of a fixed width for the integers' range; H0 is the entropy of a role's integers without context;
 coded is what the file's own coder takes (range: the conditional entropy under its contexts; LZMA: of the role alone).
@@ -20,16 +20,15 @@ import sys
 from pathlib import Path
 
 import torch
+from packed_loss import mean_loss, read_windows
 from torch import Tensor
 
 from harness.protocol.container import read_container
-
-from ..checkpoint import CheckpointError, load_checkpoint
-from ..config import Config, ConfigError, load_config
-from ..model.hybrid import Hybrid
-from .contexts import ROLES, integer_bits, role_rows, row_groups, side_classes
-from .loss import mean_loss, read_windows
-from .packed import ArtifactError, PackedModel, load_packed
+from submission.checkpoint import CheckpointError, load_checkpoint
+from submission.config import Config, ConfigError, load_config
+from submission.model.hybrid import Hybrid
+from submission.package.contexts import ROLES, integer_bits, role_rows, row_groups, side_classes
+from submission.package.packed import ArtifactError, PackedModel, load_packed
 
 Row = dict[str, float | int | str]
 _SIDE = ("scales/", "steps/", "side", "delta")
@@ -185,7 +184,7 @@ def _lzma(codes: Tensor) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Print both tables. Returns 0, or 2 when an input is not usable."""
-    parser = argparse.ArgumentParser(prog="python -m submission.package.report", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python tests/bench/size_report.py", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("model", type=Path, help="model.bin of a run")
     parser.add_argument("--preset", default="smoke", help="RECIPE that the run used")
