@@ -68,15 +68,16 @@ def phase_cell(
             memory_bytes=track.limits.memory_bytes,
             file_bytes=track.limits.checkpoint_bytes,
             processes=track.limits.processes,
-            packages=_packages(context),
+            # what training or packaging reads counts when it reaches the model file; evaluation may read what it needs
+            packages=_packages(context) if phase == "eval" else None,
             tools=phase != "eval" or context.compiles,
             guarded=guarded_folders(context),
             cores=reserved_cores(),
         ),
         log_file=log_file,
     )
-    if phase == "eval":  # what is in memory when a cell starts says nothing about the cells before it
-        make_resident((*read, *(path for part in readable_runtime(context) for path in part.paths)))
+    if (extra or {}).get("GOLF_STAGE") == "final":  # what is in memory at the start tells nothing of earlier cells
+        make_resident(readable_runtime(context), (root, *read))
     with Cell(spec, strict=track.official) as cell:
         try:
             cell.start()

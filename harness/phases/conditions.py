@@ -27,7 +27,7 @@ RULE = "S7-OWN-MACHINE"
 FOREIGN_SHARE = 0.05
 STOLEN_SHARE = 0.02
 THROTTLED_SHARE = 0.01  # of the run's time
-_CGROUPS = Path("/sys/fs/cgroup")
+_CGROUPS, _OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 SAMPLE_INTERVAL_S = 1.0
 GPU_EVERY = 10
 _SPEED_LIMITS = (
@@ -55,7 +55,7 @@ class MachineWatch:
     def __enter__(self) -> MachineWatch:
         self._gpu_shared = bool(self._gpus) and bool(nvidia_smi("--query-compute-apps=pid", *self._gpus))
         self._started = time.monotonic()
-        self._before = (_processor_seconds(), time.process_time(), _throttle_events(), _quota_throttled_s())
+        self._before = (_processor_seconds(), time.process_time(), _throttle_events(), quota_throttled_s())
         self._thread.start()
         return self
 
@@ -76,7 +76,7 @@ class MachineWatch:
             cpu_throttle_events=max(0, _throttle_events() - throttled_before),
             gpu_shared=self._gpu_shared,
             gpu_limits=sorted(self._limits),
-            quota_throttled_s=round(max(0.0, _quota_throttled_s() - quota_before), 3),
+            quota_throttled_s=round(max(0.0, quota_throttled_s() - quota_before), 3),
             open_gpus=_open_gpus(self._count),
         )
         self.seconds = seconds
@@ -131,10 +131,10 @@ def _open_gpus(own: int) -> int:
     return nodes if 0 < own < nodes else 0
 
 
-def _quota_throttled_s() -> float:
+def quota_throttled_s() -> float:
     """Seconds for which the control groups of this process, or one above, were throttled; 0 where nobody says."""
     try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        lines = _OWN_GROUPS.read_text().splitlines()
     except OSError:
         return 0.0
     longest = 0.0

@@ -48,7 +48,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     eval_ranks: processes of an evaluation: one, or as many as the track has GPUs
     compile_cache: tracks on which one cell compiles for all cells of the evaluation; "gpu": those with GPUs
-    packages: installed distributions that its code imports beside torch, numpy and triton; a cell can read no others
+    packages: installed distributions that evaluation imports beside torch, numpy and triton; it can read no others
     """
 
     name: str

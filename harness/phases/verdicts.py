@@ -17,6 +17,9 @@ from harness.scoring.audit import audit_findings
 
 A1_HARDWARE = "A1-HARDWARE"
 TOLERANCE_S = 0.2  # of the reading "tolerate_200ms"
+KNOWN = frozenset(  # packages of code, not of text or weights
+    ("safetensors", "einops", "mamba-ssm", "flash-attn", "causal-conv1d", "flash-linear-attention")
+)
 LARGE_CACHE = 0.125  # of the cap; larger compile caches are shown to reviewers
 FILE_LAYERS = ("landlock", "guarded")
 NETWORK_LAYERS = ("network",)
@@ -141,7 +144,9 @@ def _closure_finding(context: RunContext, readable: list[ReadablePart]) -> Findi
         f". Uncounted, it could read {total / 1e6:,.1f} MB of the machine: {most}, {max(0, len(named) - 3)} parts more"
     )
     text += " (code with its comments and documentation strings; no manuals, no test data)"
-    if own := context.sealed.manifest.packages:
+    installed = {part.name.rpartition(" ")[0] for part in readable}
+    asked = [name for name in context.sealed.manifest.packages if name in installed]
+    if own := sorted(set(asked) - KNOWN):
         text += f". The submission asked for the packages {', '.join(own)}: a reviewer sees whether they are code"
     cap = context.track.limits.artifact_bytes
     if large := context.compiled_bytes > LARGE_CACHE * cap:

@@ -8,7 +8,9 @@ inside these files, comments and documentation strings included. :func:`inventor
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
+import mmap
 import os
 import platform
 import re
@@ -21,7 +23,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-from packaging.requirements import Requirement
+from packaging.requirements import InvalidRequirement, Requirement
 
 from harness.sandbox.elf import libraries_of
 
@@ -46,6 +48,8 @@ _OTHERS = re.compile(
 )  # languages with packages and texts of their own
 _LOCALES = ("/usr/lib/locale/C.utf8", "/usr/lib/locale/C.UTF-8")
 _BLOCK = 1 << 20
+_CACHESTAT = 451
+_libc = ctypes.CDLL(None, use_errno=True)
 TOOLS = "compilers, programs, drivers"
 
 
@@ -96,7 +100,9 @@ def _runtime(packages: tuple[str, ...] | None, tools: bool, gpus: bool, librarie
     needed = tuple(sorted(path for path in system if own.isdisjoint(path.parents)))
     parts.append(Part("system libraries", needed, mounts=needed))
     if tools:
-        places = _existing((*_TOOLS, *map(str, Path("/usr/local").glob("cuda*")), *([cuda] if cuda else [])))
+        places = _existing(
+            (*_TOOLS, *Path("/usr/local").glob("cuda*"), *_cuda_folders(Path(cuda or "/usr/local/cuda")))
+        )
         inside = tuple(path for place in places for path in _without_others(place))
         parts.append(Part(TOOLS, inside, mounts=inside))
     return tuple(parts)
@@ -145,7 +151,10 @@ def _packages(wanted: Iterable[str], tools: bool) -> Iterator[Part]:
 
 def _required(found: metadata.Distribution) -> Iterator[str]:
     for text in found.requires or ():
-        requirement = Requirement(text)
+        try:
+            requirement = Requirement(text)
+        except InvalidRequirement:  # written for an older installer
+            continue
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
             yield requirement.name
 
@@ -189,6 +198,12 @@ def _is_code(folder: str, name: str, tools: bool) -> bool:
     if folder in _TESTS and not name.endswith(".py"):
         return False
     return not name.startswith("_tkinter") and (tools or not name.endswith(_TEXT_FILES))
+
+
+def _cuda_folders(home: Path) -> tuple[Path, ...]:
+    """What belongs to CUDA in the folder that CUDA_HOME names; a home folder or a prefix may hold it too."""
+    names = ("bin", "include", "lib", "lib64", "nvvm", "targets") if (home / "bin" / "nvcc").exists() else ()
+    return tuple(home / name for name in names)
 
 
 def _without_others(place: Path) -> tuple[Path, ...]:
@@ -241,6 +256,8 @@ def _count(part: Part) -> Readable:
         for path in _files(place):
             try:
                 found = path.stat()
+                if not stat.S_ISREG(found.st_mode):
+                    continue
                 known = (found.st_dev, found.st_ino) in seen
                 seen.add((found.st_dev, found.st_ino))
                 compiled = path.suffix == ".pyc"
@@ -248,26 +265,36 @@ def _count(part: Part) -> Readable:
                 digest.update(f"{os.fspath(path)[above:]}\0{length}\0".encode("utf-8", "surrogateescape"))
                 size, files = size + (0 if known else found.st_size), files + (not known)
                 if not known and part.name != TOOLS:
-                    for count in _blocks(path, buffer):
-                        digest.update(b"" if compiled else memoryview(buffer)[:count])
+                    with path.open("rb", buffering=0) as file:
+                        while count := file.readinto(buffer):
+                            digest.update(b"" if compiled else memoryview(buffer)[:count])
             except OSError:  # a link that leads nowhere, a file that only root may read
                 continue
     return Readable(part.name, files, size, digest.hexdigest())
 
 
-def make_resident(paths: Iterable[Path]) -> None:
-    """Read files, and what lies below folders, so that the next reader finds them in memory like any other."""
+def make_resident(parts: tuple[Part, ...], paths: Iterable[Path]) -> None:
+    """Read what is not in memory yet of ``parts`` and of further ``paths``, so that the next reader finds all there."""
     buffer = bytearray(_BLOCK)
-    for place in paths:
-        for path in _files(place):
-            with contextlib.suppress(OSError):
-                for _ in _blocks(path, buffer):
+    for path in (*_all_files(parts), *(file for place in paths for file in map(os.fspath, _files(place)))):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                while not _is_resident(descriptor) and os.readv(descriptor, [buffer]):
                     pass
+            finally:
+                os.close(descriptor)
 
 
-def _blocks(path: Path, buffer: bytearray) -> Iterator[int]:
-    """Fill the buffer with block after block of a regular file."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
-        while stat.S_ISREG(os.fstat(descriptor).st_mode) and (count := file.readinto(buffer)):
-            yield count
+@cache
+def _all_files(parts: tuple[Part, ...]) -> tuple[str, ...]:
+    return tuple(os.fspath(file) for part in parts for path in part.paths for file in _files(path))
+
+
+def _is_resident(descriptor: int) -> bool:
+    """Whether all pages of a file are in memory; ``False`` where the kernel (before 6.5) does not say."""
+    answer = (ctypes.c_uint64 * 5)()  # pages in memory, and how many of them are dirty, written back, evicted
+    whole = (ctypes.c_uint64 * 2)(0, 0)
+    if _libc.syscall(_CACHESTAT, descriptor, whole, answer, 0):
+        return False
+    return answer[0] * mmap.PAGESIZE >= os.fstat(descriptor).st_size

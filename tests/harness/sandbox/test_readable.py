@@ -245,3 +245,17 @@ def test_a_cell_that_is_left_early_leaves_no_channel_waiting(log: Path):
     with running("pass", log, guarded={"home": (Path("/nonexistent"),)}) as cell:
         wait_for(lambda: None not in cell.exit_codes())
         assert cell.exit_codes() == [0]
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="no advice here")
+def test_what_was_turned_out_of_memory_is_read_again(tmp_path: Path):
+    file = tmp_path / "code" / "large.bin"
+    file.parent.mkdir()
+    file.write_bytes(bytes(3_000_000))
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())
+        os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        if runtime._is_resident(opened.fileno()):
+            pytest.skip("this file system keeps all in memory, or the kernel does not say")
+        runtime.make_resident((), (tmp_path / "code",))
+        assert runtime._is_resident(opened.fileno())
