@@ -13,6 +13,7 @@ from harness.phases.manifest import accepted_variables, settings_bytes
 from harness.record.predicate import AuditResult, BudgetEntry, ReadablePart, Score, Sizes, SpanEntry
 from harness.rules import Finding, Verdict, rule
 from harness.sandbox.cell import IN_FORCE
+from harness.sandbox.runtime import TOOLS
 from harness.scoring.audit import audit_findings
 
 A1_HARDWARE = "A1-HARDWARE"
@@ -143,7 +144,8 @@ def _closure_finding(context: RunContext, readable: list[ReadablePart]) -> Findi
     text += (
         f". Uncounted, it could read {total / 1e6:,.1f} MB of the machine: {most}, {max(0, len(named) - 3)} parts more"
     )
-    text += " (code with its comments and documentation strings; no manuals, no test data)"
+    tools = ", compilers and drivers" if any(part.name == TOOLS for part in readable) else "; no manuals, no test data"
+    text += f" (code with its comments and documentation strings{tools})"
     installed = {part.name.rpartition(" ")[0] for part in readable}
     asked = [name for name in context.sealed.manifest.packages if name in installed]
     if own := sorted(set(asked) - KNOWN):

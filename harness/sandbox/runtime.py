@@ -43,9 +43,8 @@ _TOOLS = (  # a compiler for generated kernels, programs that training starts, d
     *("/usr/local/bin", "/usr/local/lib", "/usr/local/lib64", "/usr/local/nvidia", "/opt/cuda"),
     *("/bin", "/sbin", "/lib", "/lib32", "/lib64"),
 )
-_OTHERS = re.compile(
-    r"(python|perl|ruby|node|R$|jvm|go$|rustlib|ghc)"
-)  # languages with packages and texts of their own
+# in folders of libraries: languages with packages and texts of their own
+_OTHERS = re.compile(r"(python|perl|ruby|node|R$|jvm|go$|rustlib|ghc)")
 _LOCALES = ("/usr/lib/locale/C.utf8", "/usr/lib/locale/C.UTF-8")
 _BLOCK = 1 << 20
 _CACHESTAT = 451
@@ -100,10 +99,12 @@ def _runtime(packages: tuple[str, ...] | None, tools: bool, gpus: bool, librarie
     needed = tuple(sorted(path for path in system if own.isdisjoint(path.parents)))
     parts.append(Part("system libraries", needed, mounts=needed))
     if tools:
-        places = _existing(
-            (*_TOOLS, *Path("/usr/local").glob("cuda*"), *_cuda_folders(Path(cuda or "/usr/local/cuda")))
+        places: tuple[str | Path, ...] = (
+            *_TOOLS,
+            *Path("/usr/local").glob("cuda*"),
+            *_cuda_folders(Path(cuda or "/usr/local/cuda")),
         )
-        inside = tuple(path for place in places for path in _without_others(place))
+        inside = tuple(path for place in _existing(places) for path in _without_others(place))
         parts.append(Part(TOOLS, inside, mounts=inside))
     return tuple(parts)
 
