@@ -47,7 +47,7 @@ _TOOLS = (  # a compiler for generated kernels, programs that training starts, d
 _OTHERS = re.compile(r"(python|perl|ruby|node|R$|jvm|go$|rustlib|ghc)")
 _LOCALES = ("/usr/lib/locale/C.utf8", "/usr/lib/locale/C.UTF-8")
 _BLOCK = 1 << 20
-_CACHESTAT = 451
+_CACHESTAT, _WHOLE_FILE = 451, (ctypes.c_uint64 * 2)(0, 0)
 _libc = ctypes.CDLL(None, use_errno=True)
 TOOLS = "compilers, programs, drivers"
 
@@ -277,25 +277,34 @@ def _count(part: Part) -> Readable:
 def make_resident(parts: tuple[Part, ...], paths: Iterable[Path]) -> None:
     """Read what is not in memory yet of ``parts`` and of further ``paths``, so that the next reader finds all there."""
     buffer = bytearray(_BLOCK)
-    for path in (*_all_files(parts), *(file for place in paths for file in map(os.fspath, _files(place)))):
+    for path, size in (*_all_files(parts), *_sizes(paths)):
         with contextlib.suppress(OSError):
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
-                while not _is_resident(descriptor) and os.readv(descriptor, [buffer]):
+                while not is_resident(descriptor, size) and os.readv(descriptor, [buffer]):
                     pass
             finally:
                 os.close(descriptor)
 
 
 @cache
-def _all_files(parts: tuple[Part, ...]) -> tuple[str, ...]:
-    return tuple(os.fspath(file) for part in parts for path in part.paths for file in _files(path))
+def _all_files(parts: tuple[Part, ...]) -> tuple[tuple[str, int], ...]:
+    return tuple(_sizes(path for part in parts for path in part.paths))
 
 
-def _is_resident(descriptor: int) -> bool:
+def _sizes(places: Iterable[Path]) -> Iterator[tuple[str, int]]:
+    """Regular files at or below ``places``, with their bytes."""
+    for place in places:
+        for file in _files(place):
+            with contextlib.suppress(OSError):
+                found = file.stat()
+                if stat.S_ISREG(found.st_mode):
+                    yield os.fspath(file), found.st_size
+
+
+def is_resident(descriptor: int, size: int) -> bool:
     """Whether all pages of a file are in memory; ``False`` where the kernel (before 6.5) does not say."""
     answer = (ctypes.c_uint64 * 5)()  # pages in memory, and how many of them are dirty, written back, evicted
-    whole = (ctypes.c_uint64 * 2)(0, 0)
-    if _libc.syscall(_CACHESTAT, descriptor, whole, answer, 0):
+    if _libc.syscall(_CACHESTAT, descriptor, _WHOLE_FILE, answer, 0):
         return False
-    return answer[0] * mmap.PAGESIZE >= os.fstat(descriptor).st_size
+    return int(answer[0]) * mmap.PAGESIZE >= size

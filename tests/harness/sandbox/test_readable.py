@@ -255,7 +255,7 @@ def test_what_was_turned_out_of_memory_is_read_again(tmp_path: Path):
     with file.open("rb") as opened:
         os.fsync(opened.fileno())
         os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        if runtime._is_resident(opened.fileno()):
+        if runtime.is_resident(opened.fileno(), 3_000_000):
             pytest.skip("this file system keeps all in memory, or the kernel does not say")
         runtime.make_resident((), (tmp_path / "code",))
-        assert runtime._is_resident(opened.fileno())
+        assert runtime.is_resident(opened.fileno(), 3_000_000)
