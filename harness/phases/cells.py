@@ -73,6 +73,7 @@ def phase_cell(
             tools=phase != "eval" or context.compiles,
             guarded=guarded_folders(context),
             cores=reserved_cores(),
+            counters=phase != "eval",
         ),
         log_file=log_file,
     )

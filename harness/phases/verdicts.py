@@ -130,7 +130,7 @@ def score_findings(score: Score, *, val_targets: int, val_bytes: int) -> list[Fi
     ]
 
 
-def _closure_finding(context: RunContext, readable: list[ReadablePart]) -> Finding:
+def closure_finding(context: RunContext, readable: list[ReadablePart]) -> Finding:
     """What evaluation ran from; and how much of the machine it could read besides, which no cap counts."""
     text = "evaluation ran from code.bundle and model.bin alone"
     if context.compile_cache_dir.is_dir():
@@ -175,7 +175,7 @@ def all_findings(
         *clock_findings(context, spans, budgets),
         judge_sizes(sizes),
         Finding("A3-CONTAINER", Verdict.PASS, "a sound container without pickles, archives, binaries or source."),
-        _closure_finding(context, readable),
+        closure_finding(context, readable),
         disjoint,
         *isolation_findings(context),
         *score_findings(final, val_targets=val_targets, val_bytes=val_bytes),

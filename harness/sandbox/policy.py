@@ -31,6 +31,7 @@ class SandboxPolicy:
     tools:        whether compilers and other programs of the system may be run; always with GPUs
     guarded:      name -> folders and files that no cell may read, and that each rank tries to open before it starts
     cores:        processors that it runs on, by number; empty: all
+    counters:     whether it sees how much the whole machine has done (forks, page faults, bytes written)
     """
 
     read: tuple[Path, ...]
@@ -44,6 +45,7 @@ class SandboxPolicy:
     tools: bool = False
     guarded: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     cores: tuple[int, ...] = ()
+    counters: bool = True
 
     @property
     def runtime(self) -> tuple[Part, ...]:
@@ -97,6 +99,26 @@ _FABRIC = {  # multicast on the GPUs' links is off unless the user asks for it: 
 }
 
 
+# what the machine counts since it booted: a cell drives a counter to a number of its choice, and a later one reads it
+_COUNTERS = (
+    *(
+        "stat",
+        "vmstat",
+        "loadavg",
+        "uptime",
+        "diskstats",
+        "interrupts",
+        "softirqs",
+        "schedstat",
+        "zoneinfo",
+        "buddyinfo",
+    ),
+    *("pagetypeinfo", "swaps", "locks", "pressure", "fs", "irq", "sys/fs/aio-nr", "sys/fs/dentry-state"),
+    *("sys/fs/file-nr", "sys/fs/inode-nr", "sys/fs/inode-state", "sys/kernel/pty/nr"),
+)
+_OF_NODES = ("vmstat", "numastat", "meminfo")
+
+
 @dataclass(frozen=True)
 class Relaxation:
     """What a cell leaves off to find out which layer or rule a program cannot live with; never used for a run.
@@ -136,6 +158,15 @@ def mounts(policy: SandboxPolicy) -> list[str]:
     """What a root of the cell's own holds beside the writable folders: few folders where the rules name many files."""
     runtime = [path for part in policy.runtime for path in part.mounts]
     return list(map(str, (*runtime, *_system_files(policy), *_existing(*_DEVICES), *policy.devices, *policy.read)))
+
+
+def covered(policy: SandboxPolicy) -> list[str]:
+    """Files and folders that are empty in a root of the cell's own; CUDA may look at the memory, so it sees that."""
+    if policy.counters:
+        return []
+    found = [Path("/proc", name) for name in (*_COUNTERS, *(() if policy.devices else ("meminfo",)))]
+    found += [path for name in _OF_NODES for path in Path("/sys/devices/system/node").glob(f"node*/{name}")]
+    return list(map(str, found))
 
 
 def _system_files(policy: SandboxPolicy) -> tuple[Path, ...]:

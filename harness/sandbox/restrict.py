@@ -45,7 +45,7 @@ def restrict_cell(order: dict[str, Any], refused: str) -> tuple[dict[str, str], 
         namespaces.own_mount_tree()
         writable = {Path(path) for path, rights in rules if rights & landlock.WRITE_FILE and rights != landlock.DEVICE}
         held = [*map(Path, order["mounts"]), *(Path(path) for path, _ in relaxed)]
-        mounts, shared_root = _private_root(held, writable, off)
+        mounts, shared_root = _private_root(held, writable, [*map(Path, order["covered"])], off)
         namespaces.loopback_up()
     if "capabilities" not in off:
         namespaces.drop_capabilities()
@@ -80,12 +80,12 @@ def _of_this_process(path: str) -> bool:
     return path.startswith("/proc/self")
 
 
-def _private_root(held: list[Path], writable: set[Path], off: set[str]) -> tuple[list[Path], str]:
+def _private_root(held: list[Path], writable: set[Path], covered: list[Path], off: set[str]) -> tuple[list[Path], str]:
     """The mounts that the cell has for itself, and why it still shares the machine's root (empty when it doesn't)."""
     if "private_root" in off:
         return namespaces.private_mounts(), LEFT_OFF
     try:
-        return private_root.enter(held, writable), ""
+        return private_root.enter(held, writable, covered), ""
     except OSError as error:
         return namespaces.private_mounts(), str(error)
 

@@ -13,6 +13,7 @@ from harness.sandbox.policy import (
     Relaxation,
     SandboxPolicy,
     cell_environment,
+    covered,
     landlock_rules,
     mounts,
     resource_limits,
@@ -100,6 +101,7 @@ def launcher_order(spec: CellSpec, home: Path, descriptors: Inherited, *, namesp
         "relaxed_calls": sorted(relaxed.calls),
         "rules": landlock_rules(spec.policy, home),
         "mounts": mounts(spec.policy),
+        "covered": covered(spec.policy),
         "guarded": [(name, str(path)) for name, paths in spec.policy.guarded.items() for path in paths],
         "limits": resource_limits(spec.policy),
     }
