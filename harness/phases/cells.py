@@ -128,7 +128,7 @@ def guarded_folders(context: RunContext | None = None) -> dict[str, tuple[Path, 
 
 
 def _to_be_tried(folder: Path) -> list[Path]:
-    """A folder that is there, and some files right in it: the largest ones of validation text first."""
+    """A folder that is there, and some files right in it, validation text first."""
     try:
         files = [path for path in itertools.islice(folder.iterdir(), 1000) if path.is_file()]
     except OSError:

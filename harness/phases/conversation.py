@@ -23,6 +23,7 @@ REASON_CHARACTERS = 400
 KILLED = "was killed by signal"
 LESS_MEMORY = "use smaller batches, chunks or slabs"
 NOT_IMPORTED = re.compile(r"No module named '(\w+)")
+ALL_PACKAGES = ("describe", "train", "package")  # cells that can import whatever is installed
 MEMORY_SIGNS = ("MemoryError", "not enough memory", "can't allocate memory", "std::bad_alloc", "OutOfMemoryError")
 
 
@@ -96,7 +97,7 @@ def failure(context: RunContext, cell: str, reason: str, *, rule: str = "S3-PROT
     shown = f" Last lines of {log}:\n{tail}" if tail else f" Its log, {log}, is empty."
     if any(sign in text for sign in MEMORY_SIGNS for text in (tail, reason)):
         remedy = f"It ran out of memory: {_memory(context)}. {LESS_MEMORY.capitalize()}. {remedy}".strip()
-    elif module := NOT_IMPORTED.search(tail):
+    elif cell not in ALL_PACKAGES and (module := NOT_IMPORTED.search(tail)):
         remedy = f'If {module[1]} is an installed package: name its distribution in submission.toml, packages = ["…"].'
     elif not remedy and KILLED in reason:
         by_kernel = f"`dmesg` says whether the kernel did it for want of memory; then {LESS_MEMORY}."

@@ -82,7 +82,7 @@ def isolation_findings(context: RunContext) -> list[Finding]:
     files = not set(missing) & set(FILE_LAYERS)
     network = bool(set(in_force) & set(NETWORK_LAYERS))
     tried = context.isolation.get("guarded", "in force: nothing was there to be tried")
-    seen = f"In {len(context.kills)} cells {tried.split(': ', 1)[1]}."
+    seen = f"In the last of {len(context.kills)} cells, as before, {tried.split(': ', 1)[1]}."
     return [
         Finding(
             "S1-ISOLATION",

@@ -223,9 +223,11 @@ class Cell:
             )
         files = sum(len(paths) for paths in guarded.values())
         names = ", ".join(sorted(guarded))
-        found = f"could open {', '.join(path for _, path in opened)}" if opened else ""
-        tried = f"in force: each rank tried to open {files} files and folders of {names}: all refused"
-        self.layers["guarded"] = f"missing: {found}" if opened else tried
+        tried = f"each rank tried to open {files} files and folders of {names}"
+        found = ", ".join(sorted({name for name, _ in opened}))  # no paths: the record holds these words
+        self.layers["guarded"] = (
+            f"missing: {tried}: some of {found} opened" if opened else f"in force: {tried}: all refused"
+        )
 
     def _note(self, message: dict[str, Any]) -> None:
         if "layers" in message:

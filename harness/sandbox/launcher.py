@@ -97,7 +97,7 @@ def first_process(order: dict[str, Any], control: socket.socket, go: int, refuse
             _start_rank(order, rank, control, null, refused, rules): rank for rank in range(len(order["rank_env"]))
         }
         _hold_folders(list(ranks))
-        restrict_files(order, rules)
+        restrict_files(order, None if rules is None else [])  # it reaps, and opens no file any more
         for descriptor in (*order["channel_fds"], order["log_fd"]):
             os.close(descriptor)
         control.send(json.dumps({"started": len(ranks)}).encode())

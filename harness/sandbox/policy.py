@@ -100,22 +100,29 @@ _FABRIC = {  # multicast on the GPUs' links is off unless the user asks for it: 
 
 
 # what the machine counts since it booted: a cell drives a counter to a number of its choice, and a later one reads it
-_COUNTERS = (
-    *(
-        "stat",
-        "vmstat",
-        "loadavg",
-        "uptime",
-        "diskstats",
-        "interrupts",
-        "softirqs",
-        "schedstat",
-        "zoneinfo",
-        "buddyinfo",
-    ),
-    *("pagetypeinfo", "swaps", "locks", "pressure", "fs", "irq", "sys/fs/aio-nr", "sys/fs/dentry-state"),
-    *("sys/fs/file-nr", "sys/fs/inode-nr", "sys/fs/inode-state", "sys/kernel/pty/nr"),
-)
+_COUNTERS = [
+    "stat",
+    "vmstat",
+    "loadavg",
+    "uptime",
+    "diskstats",
+    "interrupts",
+    "softirqs",
+    "schedstat",
+    "zoneinfo",
+    "buddyinfo",
+    "pagetypeinfo",
+    "swaps",
+    "locks",
+    "pressure",
+    "fs",
+    "irq",
+    "sys/fs/aio-nr",
+    "sys/fs/dentry-state",
+    "sys/fs/file-nr",
+    "sys/fs/inode-nr",
+    "sys/fs/inode-state",
+]
 _OF_NODES = ("vmstat", "numastat", "meminfo")
 
 
