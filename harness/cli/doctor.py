@@ -151,6 +151,7 @@ def system_checks() -> Iterator[Check]:
 def isolation_checks() -> Iterator[Check]:
     """Each layer, tried in a real cell that does nothing."""
     from harness.errors import HarnessError
+    from harness.phases.cells import guarded_folders
     from harness.sandbox.cell import IN_FORCE, Cell
     from harness.sandbox.policy import SandboxPolicy
     from harness.sandbox.restrict import FOREIGN_PROC
@@ -158,13 +159,18 @@ def isolation_checks() -> Iterator[Check]:
 
     with tempfile.TemporaryDirectory(prefix="golf-doctor-") as scratch:
         log = Path(scratch) / "log"
-        policy = SandboxPolicy((), (), "none", (), 1_000_000_000, 1_000_000, 4096)
+        policy = SandboxPolicy(
+            *((), (), "none", (), 1_000_000_000, 1_000_000, 4096), packages=None, tools=True, guarded=guarded_folders()
+        )
         spec = CellSpec("doctor", (sys.executable, "-I", "-S", "-c", "pass"), {}, ({},), policy, log)
         try:
             with Cell(spec, strict=False) as cell:
                 cell.start()
                 layers = dict(cell.layers)
-        except (HarnessError, OSError) as error:
+        except HarnessError as error:
+            yield Check("isolation", "cell", "missing", error.message, error.remedy)
+            return
+        except OSError as error:
             yield Check("isolation", "cell", "missing", str(error), _KERNEL)
             return
     for layer, found in sorted(layers.items()):

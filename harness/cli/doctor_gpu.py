@@ -171,7 +171,7 @@ def devices_open() -> Iterator[None]:
 
 
 def _policy(network: Literal["none", "loopback"] = "none") -> SandboxPolicy:
-    return SandboxPolicy((), (), network, gpu_devices(), 0, 10**9, 4096)
+    return SandboxPolicy((), (), network, gpu_devices(), 0, 10**9, 4096, packages=None)
 
 
 def _is_gpu(node: Path) -> bool:

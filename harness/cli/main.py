@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import signal
 import sys
 from typing import Any
 
@@ -11,6 +12,7 @@ import click
 
 import harness
 from harness.errors import ExitCode, HarnessError
+from harness.sandbox.processes import default_signals
 
 VERBS: dict[str, str] = {
     "submit": "train, package, evaluate and sign one run (or several seeds)",
@@ -58,6 +60,7 @@ def main() -> None:
 def run(argv: list[str] | None = None) -> None:
     """Run the command line and exit. Failures end in one message on stderr and the exit code of their kind."""
     arguments = sys.argv[1:] if argv is None else argv
+    default_signals(signal.SIGCHLD)  # a parent that ignores it would hide how every child ends
     try:
         code = main.main(args=arguments, prog_name="harness", standalone_mode=False)
     except click.ClickException as error:

@@ -17,6 +17,7 @@ STAGES = {
     "packed": "after quantisation and packing",
     "final": "after test-time training (the score)",
 }
+BEFORE_CLOCKS = {"setup": "set-up", "warmup compile": "compiling", "warmup": "warm-up"}
 SELF_REPORTED_LABEL = "as the script printed it (the score)"
 BASELINES = {
     "uniform_bytes": "uniform bytes",
@@ -53,6 +54,9 @@ def _scores(record: RunRecord) -> str:
         scope = "whole set" if score.whole_set else f"first {score.targets:,} targets"
         label = SELF_REPORTED_LABEL if _self_reported(record) else STAGES[score.stage]
         rows.append((label, f"{score.bpb:.4f}", _tokens_per_nat(score), f"{scope}, {score.seconds:.1f} s"))
+    if before := [span for span in record.spans if span.name in BEFORE_CLOCKS]:
+        times = ", ".join(f"{BEFORE_CLOCKS[span.name]} {span.seconds:.1f}" for span in before)
+        rows.append(("before the clocks, uncounted", "", "", f"{times} s"))
     for key, bpb in sorted(record.baselines_bpb.items(), key=lambda item: item[1]):
         rows.append((f"  for scale: {BASELINES.get(key, printable(key, 40))}", f"{bpb:.4f}", "", ""))
     return _table(rows, ("bits per byte of raw validation text", "bpb", "nats/token", "scope"))

@@ -14,6 +14,8 @@ from pathlib import Path
 import msgspec
 
 from harness.fleet.queue import Attempt, Job, Queue, Result
+from harness.rules import Verdict
+from harness.sandbox.processes import default_signals
 
 FINAL_CODES = frozenset({0, 1})
 MAX_OUTPUT_BYTES = 8_000_000
@@ -24,6 +26,7 @@ _PR_SET_PDEATHSIG = 1
 def main(argv: list[str] | None = None) -> int:
     """Run the job. 0: its result stands (from this attempt or another). 3: this attempt gave none."""
     arguments = sys.argv[1:] if argv is None else argv
+    default_signals(signal.SIGCHLD)  # where it is ignored, every command seems to end well
     queue = Queue(Path(arguments[0]))
     job = queue.job(arguments[1])
     with queue.running(job) as mine:
@@ -38,7 +41,7 @@ def _run(queue: Queue, job: Job) -> int:
     started = time.monotonic()
     code, output = _run_command(job, queue.log_file(attempt))
     document = _document(output)
-    if code in FINAL_CODES and document is not None:
+    if code in FINAL_CODES and document is not None and not _is_error(document):
         seconds = round(time.monotonic() - started, 3)
         result = Result(job.id, attempt.number, host, _machine(), seconds, code, document)
         published = queue.publish(result)
@@ -79,6 +82,12 @@ def _document(output: bytes) -> msgspec.Raw | None:
     except msgspec.DecodeError:
         return None
     return msgspec.Raw(output.strip())
+
+
+def _is_error(document: msgspec.Raw) -> bool:
+    """Whether the command printed that it could not check, whatever its exit code."""
+    printed = msgspec.json.decode(document)
+    return isinstance(printed, dict) and printed.get("verdict") == Verdict.ERROR.value
 
 
 def _reason(code: int, document: msgspec.Raw | None, log: Path) -> str:

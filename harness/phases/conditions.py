@@ -1,13 +1,15 @@
 """Did the run have its machine to itself, at full speed? [S7-OWN-MACHINE]
 
-Covered: processor time of other processes, time stolen by a hypervisor, thermal throttling of processors and GPUs,
-other processes on the run's GPUs. Not covered: memory bandwidth, disks, and power caps that were set before the run.
+Covered: processor time of other processes, time stolen by a hypervisor, quotas of control groups, thermal throttling of
+processors and GPUs, other processes on the run's GPUs. Not covered: memory bandwidth, disks, and power caps that were
+set before the run.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import os
 import threading
 import time
@@ -24,6 +26,8 @@ from harness.rules import Finding, Verdict, rule
 RULE = "S7-OWN-MACHINE"
 FOREIGN_SHARE = 0.05
 STOLEN_SHARE = 0.02
+THROTTLED_SHARE = 0.01  # of the run's time
+_CGROUPS, _OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 SAMPLE_INTERVAL_S = 1.0
 GPU_EVERY = 10
 _SPEED_LIMITS = (
@@ -41,6 +45,7 @@ class MachineWatch:
 
     def __init__(self, gpus: Sequence[str]) -> None:
         self._gpus = ["-i", ",".join(gpus)] if gpus else []
+        self._count = len(gpus)
         self._stop = threading.Event()
         self._limits: set[str] = set()
         self._own: dict[tuple[int, float], float] = {}
@@ -50,7 +55,7 @@ class MachineWatch:
     def __enter__(self) -> MachineWatch:
         self._gpu_shared = bool(self._gpus) and bool(nvidia_smi("--query-compute-apps=pid", *self._gpus))
         self._started = time.monotonic()
-        self._before = (_processor_seconds(), time.process_time(), _throttle_events())
+        self._before = (_processor_seconds(), time.process_time(), _throttle_events(), quota_throttled_s())
         self._thread.start()
         return self
 
@@ -59,9 +64,10 @@ class MachineWatch:
     ) -> None:
         self._stop.set()
         self._thread.join()
-        (busy_before, stolen_before), own_before, throttled_before = self._before
+        (busy_before, stolen_before), own_before, throttled_before, quota_before = self._before
         busy, stolen = _processor_seconds()
-        room = (time.monotonic() - self._started) * (os.cpu_count() or 1)
+        seconds = time.monotonic() - self._started
+        room = seconds * (os.cpu_count() or 1)
         own = time.process_time() - own_before + sum(self._own.values())
         foreign = busy - busy_before - own
         self.conditions = Conditions(
@@ -70,7 +76,10 @@ class MachineWatch:
             cpu_throttle_events=max(0, _throttle_events() - throttled_before),
             gpu_shared=self._gpu_shared,
             gpu_limits=sorted(self._limits),
+            quota_throttled_s=round(max(0.0, quota_throttled_s() - quota_before), 3),
+            open_gpus=_open_gpus(self._count),
         )
+        self.seconds = seconds
 
     def _watch(self) -> None:
         for count in itertools.count():
@@ -95,21 +104,58 @@ class MachineWatch:
                     self._limits.add(words)
 
 
-def judge_conditions(conditions: Conditions) -> Finding:
-    """PASS, or WARN that names each thing that may have slowed the run."""
+def judge_conditions(conditions: Conditions, seconds: float = math.inf) -> Finding:
+    """PASS, or WARN that names each thing that may have slowed the run, which took ``seconds``."""
     reasons = []
     if conditions.foreign_cpu_share > FOREIGN_SHARE:
         reasons.append(f"other processes took {conditions.foreign_cpu_share:.1%} of the processors")
     if conditions.stolen_cpu_share > STOLEN_SHARE:
         reasons.append(f"the hypervisor took {conditions.stolen_cpu_share:.1%} of the processors")
+    if conditions.quota_throttled_s > THROTTLED_SHARE * seconds:
+        reasons.append(f"a quota of its control group held it back for {conditions.quota_throttled_s:.1f} s")
     if conditions.cpu_throttle_events:
         reasons.append(f"the processors were throttled {conditions.cpu_throttle_events} times")
     if conditions.gpu_shared:
         reasons.append("other processes were on the GPUs")
     reasons += [f"GPU: {limit}" for limit in conditions.gpu_limits]
+    opened = f" Its cells could open {conditions.open_gpus} GPUs of the machine." if conditions.open_gpus else ""
     if not reasons:
-        return Finding(RULE, Verdict.PASS, f"{1 - conditions.foreign_cpu_share:.1%} of the machine was the run's own.")
-    return Finding(RULE, Verdict.WARN, f"{'; '.join(reasons)}.", remedy=rule(RULE).remedy)
+        own = f"{1 - conditions.foreign_cpu_share:.1%} of the machine was the run's own."
+        return Finding(RULE, Verdict.PASS, own + opened)
+    return Finding(RULE, Verdict.WARN, f"{'; '.join(reasons)}.{opened}", remedy=rule(RULE).remedy)
+
+
+def _open_gpus(own: int) -> int:
+    """GPUs with a device node, where the run has fewer; a cell may open all of them."""
+    nodes = len(list(Path("/dev").glob("nvidia[0-9]*")))
+    return nodes if 0 < own < nodes else 0
+
+
+def quota_throttled_s() -> float:
+    """Seconds for which the control groups of this process, or one above, were throttled; 0 where nobody says."""
+    try:
+        lines = _OWN_GROUPS.read_text().splitlines()
+    except OSError:
+        return 0.0
+    longest = 0.0
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        group = _CGROUPS / controllers / path.strip("/")
+        for folder in (group, *group.parents):
+            if folder.is_relative_to(_CGROUPS):
+                longest = max(longest, _throttled_s(folder / "cpu.stat"))
+    return longest
+
+
+def _throttled_s(file: Path) -> float:
+    """Of one group: version 2 counts microseconds, version 1 nanoseconds."""
+    try:
+        found = dict(line.split(" ", 1) for line in file.read_text().splitlines())
+        return int(found.get("throttled_usec", 0)) / 1e6 + int(found.get("throttled_time", 0)) / 1e9
+    except (OSError, ValueError):
+        return 0.0
 
 
 def _processor_seconds() -> tuple[float, float]:

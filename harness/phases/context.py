@@ -22,6 +22,8 @@ class RunContext:
 
     isolation: layer -> state, the weaker one where phases differ
     kills:     how each cell ended, in the order of the phases
+    data_dir:  folder of the data set, as soon as it is known
+    compiled_bytes: what the compile cache packs to
     """
 
     track: Track
@@ -33,6 +35,8 @@ class RunContext:
     clock: Ledger
     isolation: dict[str, str] = field(default_factory=dict)
     kills: list[tuple[str, KillReport]] = field(default_factory=list)
+    data_dir: Path | None = None
+    compiled_bytes: int = 0
 
     @property
     def artifact_dir(self) -> Path:
@@ -48,6 +52,12 @@ class RunContext:
     def closure_dir(self) -> Path:
         """The folder that packed and final evaluation and replicas start from: the counted files, nothing else."""
         return self.run_dir / "closure"
+
+    @property
+    def compiles(self) -> bool:
+        """Whether one cell of the evaluation compiles for the others: the submission asks for it on this track."""
+        wanted = self.sealed.manifest.compile_cache
+        return wanted == "always" or (wanted == "gpu" and self.track.hardware.gpus > 0)
 
     @property
     def compile_cache_dir(self) -> Path:

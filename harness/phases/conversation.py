@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import time
@@ -21,6 +22,8 @@ LOG_TAIL_LINES = 8
 REASON_CHARACTERS = 400
 KILLED = "was killed by signal"
 LESS_MEMORY = "use smaller batches, chunks or slabs"
+NOT_IMPORTED = re.compile(r"No module named '(\w+)")
+ALL_PACKAGES = ("describe", "train", "package")  # cells that can import whatever is installed
 MEMORY_SIGNS = ("MemoryError", "not enough memory", "can't allocate memory", "std::bad_alloc", "OutOfMemoryError")
 
 
@@ -87,10 +90,15 @@ def _await_all(cell: Cell, wanted: Kind, deadline_ns: int, on_progress: Callable
 def failure(context: RunContext, cell: str, reason: str, *, rule: str = "S3-PROTOCOL", remedy: str = "") -> RuleBroken:
     """The error that ends a run in ``cell``: the worker's own reason, then the last lines of its log."""
     log = context.log_file(cell)
-    tail = log_tail(log)
+    tail, most = log_tail(log), context.track.limits.checkpoint_bytes
+    if log.is_file() and log.stat().st_size >= most:
+        reason = f"{reason}; its log reached {most:,} bytes, the most that one file may take"
+        remedy = "Print less: what is printed beyond the limit ends the program."
     shown = f" Last lines of {log}:\n{tail}" if tail else f" Its log, {log}, is empty."
     if any(sign in text for sign in MEMORY_SIGNS for text in (tail, reason)):
         remedy = f"It ran out of memory: {_memory(context)}. {LESS_MEMORY.capitalize()}. {remedy}".strip()
+    elif cell not in ALL_PACKAGES and (module := NOT_IMPORTED.search(tail)):
+        remedy = f'If {module[1]} is an installed package: name its distribution in submission.toml, packages = ["…"].'
     elif not remedy and KILLED in reason:
         by_kernel = f"`dmesg` says whether the kernel did it for want of memory; then {LESS_MEMORY}."
         crashed = "Native code crashed: the log, or `dmesg`, says where; the same seed repeats it if it is no accident."

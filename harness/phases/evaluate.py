@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import lzma
 import math
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from harness.errors import RuleBroken
 from harness.phases.cells import phase_cell
@@ -25,6 +28,7 @@ from harness.scoring.sample import Keeper, draw_sample
 A2_EVAL_CLOCK = "A2-EVAL-CLOCK"
 C2_NORMALISED = "C2-NORMALISED"
 COMPILE = "compile"
+CACHE_SHARE = 0.5  # of the artifact's cap: the most that a compile cache may pack to
 
 
 @dataclass(frozen=True)
@@ -95,12 +99,38 @@ def compile_once(context: RunContext, *, limit_s: float, targets: int) -> None:
     It starts from the closure like the final stage and is killed before it has seen a token of the stream. So what it
     leaves follows from the counted files, and hands nothing on that they do not hold. Nothing of it is read here.
     """
-    wanted = context.sealed.manifest.compile_cache
-    if wanted == "never" or (wanted == "gpu" and not context.track.hardware.gpus):
+    if not context.compiles:
         return
     context.compile_cache_dir.mkdir()
     with eval_cell(context, "final", COMPILE, limit_s=limit_s, targets=targets, fills_cache=True) as (cell, client):
         warm_up(context, client, cell, COMPILE, span=f"warmup {COMPILE}")
+    context.compiled_bytes = _packed_bytes(context.compile_cache_dir)
+    most = int(CACHE_SHARE * context.track.limits.artifact_bytes)
+    if context.compiled_bytes > most:
+        raise RuleBroken(
+            "A3-NO-UNCOUNTED-CODE",
+            f"the compile cache packs to {context.compiled_bytes:,} bytes; at most {most:,}, {CACHE_SHARE:.0%} of the "
+            "artifact's cap, are taken for compiled code.",
+            remedy="Keep only what the compiler wrote; what the model needs is counted in model.bin.",
+        )
+
+
+def _packed_bytes(folder: Path) -> int:
+    """Size of a folder's names and files together, packed: what they say beyond what they repeat.
+
+    Compiled code packs to a fraction, and the copies of several ranks to nothing; trained numbers hardly pack.
+    """
+    packer = lzma.LZMACompressor(filters=[{"id": lzma.FILTER_LZMA2, "preset": 1, "dict_size": 1 << 26}])
+    size = 0
+    for path in sorted(folder.rglob("*")):
+        size += len(packer.compress(os.fsencode(path.relative_to(folder))))
+        if path.is_symlink():
+            size += len(packer.compress(os.fsencode(path.readlink())))
+        elif path.is_file():
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    size += len(packer.compress(block))
+    return size + len(packer.flush())
 
 
 @contextmanager

@@ -50,6 +50,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     eval_ranks: processes of an evaluation: one, or as many as the track has GPUs
     compile_cache: tracks on which one cell compiles for all cells of the evaluation; "gpu": those with GPUs
+    packages: installed distributions that evaluation imports beside torch, numpy and triton; it can read no others
     """
 
     name: str
@@ -57,6 +58,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     env: Environment = Environment()
     eval_ranks: Literal["one", "all"] = "one"
     compile_cache: Literal["never", "gpu", "always"] = "never"
+    packages: tuple[str, ...] = ()
 
 
 def read_manifest(files: Mapping[str, bytes], where: str) -> Manifest:

@@ -60,6 +60,7 @@ def rescore(record: RunRecord, artifact: Path, environ: Mapping[str, str], progr
             sealed = _sealed(artifact, run_dir)
             own = environment_for(record, sealed.manifest.env.accept, environ)
             context = RunContext(track, record.submission.seed, run_dir, sealed, own, progress, Ledger())
+            context.data_dir = dataset.folder
             targets = secrets.choice(record.running_bpb)[0]
             found = _score_front(context, record, dataset, targets)
     return _judge(record, dict(found), min(track.audit.tolerance_nats, MEAN_NATS))

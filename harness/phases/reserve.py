@@ -2,7 +2,7 @@
 
 Covered: runs of one cache folder on one host; a reservation ends with its process, however that ends. Not covered: work
 that asks nobody, and what all runs of a machine share (memory bandwidth, disk, power): S7-OWN-MACHINE tells of both.
-Cores are counted, not pinned: the kernel places the threads.
+Cells are pinned to the run's cores and can't undo that; the referee's own threads are not.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -20,6 +21,7 @@ from harness.config.tracks import Hardware
 from harness.errors import CouldNotCheck, UsageError
 from harness.phases.machine import gpu_indices, usable_gpus, visible_gpus
 
+_CORES: ContextVar[tuple[int, ...]] = ContextVar("cores", default=())
 TURN_S = 30.0
 """How long others may need to take or give back what they reserve; it is a matter of milliseconds."""
 
@@ -69,6 +71,21 @@ def share_of_cores(hardware: Hardware, *, cores: int, gpus: int) -> int:
     return min(hardware.cpu_cores, part, cores)
 
 
+def reserved_cores() -> tuple[int, ...]:
+    """The cores that this run holds; empty outside :func:`reserved`."""
+    return _CORES.get()
+
+
+def _thread_of_core(core: int) -> int:
+    """0 for the first hardware thread of a physical core, 1 for its second; whole cores are taken first."""
+    try:
+        text = Path(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list").read_text()
+        first, _, _ = text.replace("-", ",").partition(",")
+        return int(core != int(first))
+    except (OSError, ValueError):
+        return 0
+
+
 def _require_gpus(hardware: Hardware, wanted_by: str) -> None:
     """A rank without its GPU would fail in training, when the run is announced already."""
     here = usable_gpus()
@@ -111,17 +128,19 @@ def _take_gpus(folder: Path, gpus: tuple[str, ...], held: ExitStack) -> None:
 
 
 def _take_cores(folder: Path, hardware: Hardware, held: ExitStack) -> None:
-    cores = sorted(os.sched_getaffinity(0))
+    cores = sorted(os.sched_getaffinity(0), key=lambda core: (_thread_of_core(core), core))
     wanted = share_of_cores(hardware, cores=len(cores), gpus=len(gpu_indices()) if hardware.gpus else 0)
-    taken = 0
+    taken: list[int] = []
     for core in cores:
-        taken += taken < wanted and _take(folder / f"core-{core}.lock", held)
-    if taken < wanted:
+        if len(taken) < wanted and _take(folder / f"core-{core}.lock", held):
+            taken.append(core)
+    if len(taken) < wanted:
         raise CouldNotCheck(
-            f"the run needs {wanted} processor cores for itself; {taken} of {len(cores)} are free, other runs hold the "
-            f"rest ({folder}).",
+            f"the run needs {wanted} processor cores for itself; {len(taken)} of {len(cores)} are free, other runs "
+            f"hold the rest ({folder}).",
             remedy="Wait until one of them has finished: two runs on the same cores would spoil each other's clocks.",
         )
+    held.callback(_CORES.reset, _CORES.set(tuple(taken)))
 
 
 def _take(path: Path, held: ExitStack) -> bool:

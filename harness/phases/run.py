@@ -25,6 +25,7 @@ from harness.config.tracks import Track
 from harness.data import Dataset, load_validation
 from harness.errors import CouldNotCheck, RuleBroken
 from harness.phases.audit import audit
+from harness.phases.cells import readable_parts
 from harness.phases.conditions import MachineWatch, judge_conditions
 from harness.phases.context import RunContext
 from harness.phases.describe import describe
@@ -95,6 +96,7 @@ def run_submission(
     loss_curve: of a training that is over already, when a run is resumed
     Raises ``RuleBroken`` or ``CouldNotCheck`` when the run ends without a score.
     """
+    described.context.data_dir = dataset.folder
     hardware = described.context.track.hardware
     gpus = run_gpus(hardware)
     watch, names = MachineWatch(gpus), gpu_names(gpus)
@@ -103,7 +105,11 @@ def run_submission(
             curve = _train(described, dataset, intent_digest) if loss_curve is None else loss_curve
             record = _run(described, dataset, intent_digest, predecessor, curve)
         assert watch.conditions is not None
-        findings = [*record.findings, judge_conditions(watch.conditions), *hardware_findings(hardware, names)]
+        findings = [
+            *record.findings,
+            judge_conditions(watch.conditions, watch.seconds),
+            *hardware_findings(hardware, names),
+        ]
         findings.sort(key=lambda finding: finding.rule)
         return msgspec.structs.replace(record, conditions=watch.conditions, findings=findings)
 
@@ -196,6 +202,7 @@ def _run(
     scores.append(final.score)
     audits = audit(context, final, stream(val_targets), limit_s=eval_s)
     spans, budgets = clock.entries(), clock.budgets(track)
+    readable = readable_parts(context)
     model = (context.artifact_dir / "model.bin").read_bytes()
     return RunRecord(
         run_id=context.run_dir.name,
@@ -226,11 +233,13 @@ def _run(
             disjoint=dataset.disjoint,
             val_targets=val_targets,
             val_bytes=dataset.val_bytes,
+            readable=readable,
         ),
         artifact_digest=hashlib.sha256(model).hexdigest(),
         intent=intent_digest,
         predecessor=predecessor,
         model_sections=bytes_by_role(model, max_unpacked_bytes=limits.unpacked_bytes),
+        readable=readable,
     )
 
 

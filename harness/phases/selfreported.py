@@ -29,11 +29,11 @@ from harness.clock.spans import Ledger
 from harness.config.tracks import Track
 from harness.data import Dataset
 from harness.errors import RuleBroken, UsageError
-from harness.phases.cells import gpu_devices, rank_environments
+from harness.phases.cells import gpu_devices, guarded_folders, rank_environments
 from harness.phases.conditions import MachineWatch, judge_conditions
 from harness.phases.conversation import log_tail
 from harness.phases.machine import describe_machine, gpu_names
-from harness.phases.reserve import run_gpus
+from harness.phases.reserve import reserved_cores, run_gpus
 from harness.phases.script_inputs import link_shards, refuse_own, script_variables
 from harness.phases.verdicts import hardware_findings
 from harness.public.logs import parse_log
@@ -146,7 +146,7 @@ def run_script(
         running_bpb=[],
         loss_curve=[],
         audits=[],
-        findings=[*findings, dataset.disjoint, judge_conditions(watch.conditions)],
+        findings=[*findings, dataset.disjoint, judge_conditions(watch.conditions, watch.seconds)],
         artifact_digest=hashlib.sha256(model).hexdigest(),
         intent=intent_digest,
         predecessor="",
@@ -168,11 +168,15 @@ def _spec(script: Script, track: Track, dataset: Dataset, seed: int, work: Path,
         policy=SandboxPolicy(
             read=(script.path.parent, data, dataset.folder),
             write=(work,),
-            network="loopback" if track.ranks > 1 else "none",
+            network="loopback" if track.ranks > 1 else "local",
             devices=gpu_devices() if track.hardware.gpus else (),
             memory_bytes=track.limits.memory_bytes,
             file_bytes=track.limits.checkpoint_bytes,
             processes=track.limits.processes,
+            packages=None,
+            tools=True,
+            guarded=guarded_folders(),
+            cores=reserved_cores(),
         ),
         log_file=log,
     )

@@ -10,14 +10,19 @@ from harness.clock.readings import A1_TRAIN_CLOCK, A2_EVAL_CLOCK, read_clock
 from harness.config.tracks import Hardware
 from harness.phases.context import RunContext
 from harness.phases.manifest import accepted_variables, settings_bytes
-from harness.record.predicate import AuditResult, BudgetEntry, Score, Sizes, SpanEntry
+from harness.record.predicate import AuditResult, BudgetEntry, ReadablePart, Score, Sizes, SpanEntry
 from harness.rules import Finding, Verdict, rule
 from harness.sandbox.cell import IN_FORCE
+from harness.sandbox.runtime import TOOLS
 from harness.scoring.audit import audit_findings
 
 A1_HARDWARE = "A1-HARDWARE"
 TOLERANCE_S = 0.2  # of the reading "tolerate_200ms"
-FILE_LAYERS = ("landlock",)
+KNOWN = frozenset(  # packages of code, not of text or weights
+    ("safetensors", "einops", "mamba-ssm", "flash-attn", "causal-conv1d", "flash-linear-attention")
+)
+LARGE_CACHE = 0.125  # of the cap; larger compile caches are shown to reviewers
+FILE_LAYERS = ("landlock", "guarded")
 NETWORK_LAYERS = ("network",)
 
 
@@ -37,8 +42,16 @@ def clock_findings(context: RunContext, spans: list[SpanEntry], budgets: list[Bu
         verdict = Verdict.FAIL if over > 0 and not forgiven else Verdict.WARN if tight else Verdict.PASS
         shown = ", ".join(f"{reading.name} {seconds:.3f} s" for reading, seconds in others)
         text = f"{budget.used_s:.3f} s of {budget.limit_s:g} s{_reading(context, budget.name)}. By reading: {shown}."
+        text += f" Before the clock, uncounted: {_before_clock(spans, budget.name)}."
         findings.append(Finding(rule_id, verdict, text))
     return findings
+
+
+def _before_clock(spans: list[SpanEntry], budget: str) -> str:
+    """Set-up, compilation and warm-up, each with its limit."""
+    names = ("setup",) if budget == "train" else ("warmup compile", "warmup")
+    found = [span for span in spans if span.name in names]
+    return ", ".join(f"{span.name} {span.seconds:.1f} s of {span.limit_s or 0:g} s" for span in found) or "nothing"
 
 
 def _reading(context: RunContext, budget: str) -> str:
@@ -68,11 +81,13 @@ def isolation_findings(context: RunContext) -> list[Finding]:
     gone_ms = max((report.overshoot_ns for _, report in context.kills), default=0) / 1e6
     files = not set(missing) & set(FILE_LAYERS)
     network = bool(set(in_force) & set(NETWORK_LAYERS))
+    tried = context.isolation.get("guarded", "in force: nothing was there to be tried")
+    seen = f"In the last of {len(context.kills)} cells, as before, {tried.split(': ', 1)[1]}."
     return [
         Finding(
             "S1-ISOLATION",
             Verdict.WARN if missing else Verdict.PASS,
-            f"missing: {', '.join(missing)}." if missing else f"in force: {', '.join(in_force)}.",
+            f"missing: {', '.join(missing)}. {seen}" if missing else f"in force: {', '.join(in_force)}. {seen}",
         ),
         Finding(
             "S2-NO-SURVIVORS",
@@ -81,8 +96,8 @@ def isolation_findings(context: RunContext) -> list[Finding]:
             f"slowest stop {stop_ms:.0f} ms, all gone after {gone_ms:.0f} ms.",
         ),
         _held("A1-SETUP-NO-DATA", files, "shards are opened by the referee after READY of every rank."),
-        _held("A4-TRAIN-NO-VAL", files, "no validation file is readable in training."),
-        _held("A4-EVAL-NO-DATA", files, "packaging and evaluation can open no data file."),
+        _held("A4-TRAIN-NO-VAL", files, f"no validation file is readable in training. {seen}"),
+        _held("A4-EVAL-NO-DATA", files, f"packaging and evaluation can open no data file. {seen}"),
         _held("A4-NO-NETWORK", network, "no network in packaging and evaluation."),
     ]
 
@@ -115,13 +130,30 @@ def score_findings(score: Score, *, val_targets: int, val_bytes: int) -> list[Fi
     ]
 
 
-def _closure_finding(context: RunContext) -> Finding:
+def closure_finding(context: RunContext, readable: list[ReadablePart]) -> Finding:
+    """What evaluation ran from; and how much of the machine it could read besides, which no cap counts."""
     text = "evaluation ran from code.bundle and model.bin alone"
     if context.compile_cache_dir.is_dir():
-        text += ", and a compile cache made from these two before any token was seen"
+        text += ", and a compile cache made from these two before any token was seen "
+        text += f"({context.compiled_bytes:,} bytes packed)"
     if settings := accepted_variables(context.sealed.manifest, context.environ):
         text += f"; {settings_bytes(settings):,} bytes of variables were set: {', '.join(sorted(settings))}"
-    return Finding("A3-NO-UNCOUNTED-CODE", Verdict.PASS, f"{text}.")
+    named = sorted(readable, key=lambda part: -part.bytes)
+    most = ", ".join(f"{part.name} {part.bytes / 1e6:.1f} MB" for part in named[:3])
+    total = sum(part.bytes for part in readable)
+    text += (
+        f". Uncounted, it could read {total / 1e6:,.1f} MB of the machine: {most}, {max(0, len(named) - 3)} parts more"
+    )
+    tools = ", compilers and drivers" if any(part.name == TOOLS for part in readable) else "; no manuals, no test data"
+    text += f" (code with its comments and documentation strings{tools})"
+    installed = {part.name.rpartition(" ")[0] for part in readable}
+    asked = [name for name in context.sealed.manifest.packages if name in installed]
+    if own := sorted(set(asked) - KNOWN):
+        text += f". The submission asked for the packages {', '.join(own)}: a reviewer sees whether they are code"
+    cap = context.track.limits.artifact_bytes
+    if large := context.compiled_bytes > LARGE_CACHE * cap:
+        text += f". The cache is over {LARGE_CACHE:.0%} of the cap: a reviewer sees whether it is code"
+    return Finding("A3-NO-UNCOUNTED-CODE", Verdict.WARN if own or large else Verdict.PASS, f"{text}.")
 
 
 def all_findings(
@@ -136,13 +168,14 @@ def all_findings(
     disjoint: Finding,
     val_targets: int,
     val_bytes: int,
+    readable: list[ReadablePart],
 ) -> list[Finding]:
     """Every finding of a refereed run, in the order of the rule catalogue."""
     findings = [
         *clock_findings(context, spans, budgets),
         judge_sizes(sizes),
         Finding("A3-CONTAINER", Verdict.PASS, "a sound container without pickles, archives, binaries or source."),
-        _closure_finding(context),
+        closure_finding(context, readable),
         disjoint,
         *isolation_findings(context),
         *score_findings(final, val_targets=val_targets, val_bytes=val_bytes),

@@ -7,7 +7,18 @@ Usage, by the referee only: ``python -I -B bootstrap.py SEALED_ROOT MODULE``; th
 import importlib.util
 import runpy
 import sys
+from importlib.machinery import (
+    BYTECODE_SUFFIXES,
+    EXTENSION_SUFFIXES,
+    SOURCE_SUFFIXES,
+    ExtensionFileLoader,
+    FileFinder,
+    ModuleSpec,
+    SourceFileLoader,
+    SourcelessFileLoader,
+)
 from pathlib import Path
+from types import ModuleType
 
 
 def main() -> None:
@@ -16,6 +27,7 @@ def main() -> None:
     protocol = Path(__file__).resolve().parent
     load_package("harness", protocol.parent)
     load_package("harness.protocol", protocol)
+    hide_unreadable()
     sys.path.insert(0, sealed_root)
     sys.argv = [module]
     runpy.run_module(f"submission.{module}", run_name="__main__", alter_sys=True)
@@ -30,6 +42,34 @@ def load_package(name: str, folder: Path) -> None:
     assert spec.loader is not None
     sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules[name])
+
+
+class Readable(FileFinder):
+    """Finds what the usual finder finds, without packages that are installed, but that no cell may read.
+
+    Without a root folder of its own a cell sees their names; libraries that can do without a package try an import.
+    """
+
+    def find_spec(self, fullname: str, target: ModuleType | None = None) -> ModuleSpec | None:
+        """``None`` for a top-level module that can't be opened."""
+        spec = super().find_spec(fullname, target)
+        if spec is not None and spec.has_location and spec.origin is not None and "." not in fullname:
+            try:
+                Path(spec.origin).open("rb").close()
+            except PermissionError:
+                return None
+        return spec
+
+
+def hide_unreadable() -> None:
+    """Let :class:`Readable` look through all folders from now on."""
+    loaders = (
+        (ExtensionFileLoader, EXTENSION_SUFFIXES),
+        (SourceFileLoader, SOURCE_SUFFIXES),
+        (SourcelessFileLoader, BYTECODE_SUFFIXES),
+    )
+    sys.path_hooks.insert(0, Readable.path_hook(*loaders))
+    sys.path_importer_cache.clear()
 
 
 if __name__ == "__main__":

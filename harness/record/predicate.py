@@ -65,6 +65,8 @@ class Conditions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether the run had the machine to itself. Shares are of all processors over the whole run, 0 to 1.
 
     gpu_shared: other processes were on the GPUs when it started; gpu_limits: what slowed the GPUs at any time
+    quota_throttled_s: seconds for which a quota of a control group (a container's) held the run's processes back
+    open_gpus: GPUs whose device nodes the cells could open, where that is more than the run's own
     """
 
     foreign_cpu_share: float
@@ -72,6 +74,20 @@ class Conditions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cpu_throttle_events: int
     gpu_shared: bool
     gpu_limits: list[str]
+    quota_throttled_s: float = 0.0
+    open_gpus: int = 0
+
+
+class ReadablePart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One part of what a scored cell could read beside the counted files: an interpreter, a package, libraries.
+
+    digest: SHA-256 over names and contents, compiled copies left out; of the system's tools over names and sizes
+    """
+
+    name: str
+    files: int
+    bytes: int
+    digest: str
 
 
 class SpanEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -142,6 +158,7 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     baselines_bpb: what the same validation text costs under simple methods
     running_bpb:   [targets so far, bpb so far] points of the final stage
     conditions:    whether the run had its machine to itself; absent where nobody looked
+    readable:      what the scored cells could read of the machine, part by part; empty in older records
     """
 
     run_id: str
@@ -167,3 +184,4 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     predecessor: str
     conditions: Conditions | None = None
     model_sections: dict[str, int] = {}
+    readable: list[ReadablePart] = []

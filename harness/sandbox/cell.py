@@ -23,7 +23,7 @@ from typing import Any
 
 from harness.errors import CouldNotCheck, RuleBroken
 from harness.protocol.channel import Channel
-from harness.sandbox.policy import STRICT
+from harness.sandbox.policy import STRICT, refuse_low_limits
 from harness.sandbox.private_root import SHARED_MEMORY
 from harness.sandbox.processes import Ending, StopWatch
 from harness.sandbox.spec import CellSpec, Inherited, KillReport, launcher_order
@@ -53,10 +53,12 @@ class Cell:
         self._home: Path | None = None
         self._supervised: Supervised | None = None
         self._codes: list[int | None] = [None] * len(spec.rank_env)
+        self._opened: dict[int, list[tuple[str, str]]] = {}
         self._report: KillReport | None = None
         self._lock = threading.RLock()  # a clock may kill while the referee asks for exit codes
 
     def __enter__(self) -> Cell:
+        refuse_low_limits(self.spec.policy)
         self._refuse_hidden_folders()
         self._home = Path(tempfile.mkdtemp(prefix="golf-cell-"))
         return self
@@ -192,7 +194,7 @@ class Cell:
                 end.close()
 
     def _await_start(self, supervised: Supervised) -> None:
-        until = time.monotonic() + START_LIMIT_S
+        until, started = time.monotonic() + START_LIMIT_S, False
         while True:
             message = supervised.hear(max(0.0, until - time.monotonic()))
             if message is None or "failed" in message:
@@ -202,8 +204,30 @@ class Cell:
                     remedy=f"`harness doctor` tries each layer; see also {self.spec.log_file}.",
                 )
             self._note(message)
-            if "started" in message:
-                return
+            started |= "started" in message
+            tried = sum(rank in self._opened or code is not None for rank, code in enumerate(self._codes))
+            if started and tried == len(self._codes):
+                return self._judge_guarded()
+
+    def _judge_guarded(self) -> None:
+        """The layer of what no cell may read, by what the ranks could open. Raises ``CouldNotCheck`` for a hole."""
+        guarded = self.spec.policy.guarded
+        if not guarded:
+            return
+        opened = [place for places in self._opened.values() for place in places]
+        if opened and self.layers["landlock"].startswith(IN_FORCE):
+            name, path = opened[0]
+            raise CouldNotCheck(
+                f"{self.spec.name}: a cell could open {path} of {name}, though nothing grants it that.",
+                remedy=f"Move the folder of {name} (GOLF_{name.upper()}_DIR) to a place that no cell reads.",
+            )
+        files = sum(len(paths) for paths in guarded.values())
+        names = ", ".join(sorted(guarded))
+        tried = f"each rank tried to open {files} files and folders of {names}"
+        found = ", ".join(sorted({name for name, _ in opened}))  # no paths: the record holds these words
+        self.layers["guarded"] = (
+            f"missing: {tried}: some of {found} opened" if opened else f"in force: {tried}: all refused"
+        )
 
     def _note(self, message: dict[str, Any]) -> None:
         if "layers" in message:
@@ -213,5 +237,7 @@ class Cell:
             }
             if self._supervised is not None:
                 self._supervised.namespaced = self.layers["hard_kill"].startswith("in force: PID namespace")
+        elif "guarded" in message:
+            self._opened[message["guarded"]] = message["opened"]
         elif "rank" in message:
             self._codes[message["rank"]] = int(message["code"])

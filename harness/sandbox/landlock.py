@@ -12,7 +12,6 @@ import errno
 import os
 import stat
 from collections.abc import Iterable
-from pathlib import Path
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _CREATE_VERSION = 1
@@ -66,11 +65,11 @@ def scope_self() -> str:
         raise OSError(errno.ENOSYS, "the kernel has no Landlock")
     if abi >= 6:
         # every ruleset refuses moves between folders unless it allows them (EXDEV); those are for the ranks' own rules
-        _restrict(_RulesetAttr(REFER, 0, _SCOPE_ABSTRACT_UNIX | _SCOPE_SIGNAL), abi, [(Path("/"), REFER)])
+        _restrict(_RulesetAttr(REFER, 0, _SCOPE_ABSTRACT_UNIX | _SCOPE_SIGNAL), abi, [("/", REFER)])
     return f"in force: Landlock ABI {abi}"
 
 
-def restrict_self(rules: Iterable[tuple[Path, int]], *, tcp: bool) -> None:
+def restrict_self(rules: Iterable[tuple[str, int]], *, tcp: bool) -> None:
     """Restrict this thread and all it starts to ``rules`` (path, rights) for ever.
 
     Rules hold for files, not for names: ``/proc/self`` is the folder of the process that calls this, and of no other.
@@ -82,7 +81,7 @@ def restrict_self(rules: Iterable[tuple[Path, int]], *, tcp: bool) -> None:
     _restrict(_RulesetAttr(_rights_of(abi), network, 0), abi, rules)
 
 
-def _restrict(attributes: _RulesetAttr, abi: int, rules: Iterable[tuple[Path, int]]) -> None:
+def _restrict(attributes: _RulesetAttr, abi: int, rules: Iterable[tuple[str, int]]) -> None:
     size = 24 if abi >= 6 else 16 if abi >= 4 else 8
     ruleset = _call(_CREATE_RULESET, ctypes.byref(attributes), size, 0)
     try:
@@ -102,7 +101,7 @@ def _rights_of(abi: int) -> int:
     return rights
 
 
-def _allow(ruleset: int, path: Path, rights: int) -> None:
+def _allow(ruleset: int, path: str, rights: int) -> None:
     descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         if not stat.S_ISDIR(os.fstat(descriptor).st_mode):

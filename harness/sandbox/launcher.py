@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from harness.sandbox import namespaces
-from harness.sandbox.processes import TERM_ALL, kill_tree
+from harness.sandbox.processes import TERM_ALL, default_signals, kill_tree
 from harness.sandbox.restrict import Rules, restrict_cell, restrict_files
 
 CHANNEL_FD, CONTROL_FD = 3, 4  # of a rank; the second closes at its exec
@@ -34,7 +34,11 @@ _REAP_EVERY_MS = 100
 
 def main() -> None:
     """Read the order, then supervise."""
+    default_signals(*signal.valid_signals() - {signal.SIGPIPE})  # what others ignored or blocked would be inherited
     order: dict[str, Any] = json.loads(sys.stdin.buffer.read())
+    if order["cores"]:
+        with contextlib.suppress(OSError):  # they were taken from the machine meanwhile
+            os.sched_setaffinity(0, order["cores"])
     control = socket.socket(fileno=order["control_fd"])
     refused = namespaces.why_refused() if order["namespaces"] else "not asked for"
     if not refused:
@@ -93,7 +97,7 @@ def first_process(order: dict[str, Any], control: socket.socket, go: int, refuse
             _start_rank(order, rank, control, null, refused, rules): rank for rank in range(len(order["rank_env"]))
         }
         _hold_folders(list(ranks))
-        restrict_files(order, rules)
+        restrict_files(order, None if rules is None else [])  # it reaps, and opens no file any more
         for descriptor in (*order["channel_fds"], order["log_fd"]):
             os.close(descriptor)
         control.send(json.dumps({"started": len(ranks)}).encode())
@@ -120,12 +124,24 @@ def _start_rank(
             os.dup2(source, target, inheritable=target != CONTROL_FD)
         os.closerange(CONTROL_FD + 1, 1 << 20)
         restrict_files(order, rules)
+        _try_guarded(order["guarded"], rank)
         os.chdir(order["home"])
         argv, own = order["argv"], order["rank_env"][rank]
         os.execve(argv[0], argv, order["env"] | own | {"GOLF_CHANNEL_FD": str(CHANNEL_FD)})
     except BaseException as error:
         os.write(2, f"rank {rank} could not start: {error}\n".encode())
     os._exit(127)
+
+
+def _try_guarded(guarded: list[tuple[str, str]], rank: int) -> None:
+    """Try to open what no cell may read, with the rights of the program that comes next, and report what opened."""
+    opened = []
+    for name, path in guarded:
+        with contextlib.suppress(OSError):
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            opened.append((name, path))
+            os.close(descriptor)
+    os.write(CONTROL_FD, json.dumps({"guarded": rank, "opened": opened}).encode())
 
 
 def _hold_folders(ranks: list[int]) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from harness.errors import UsageError
+from harness.errors import CouldNotCheck, UsageError
+from harness.sandbox.runtime import PACKAGES, Part, runtime
 
 
 @dataclass(frozen=True)
@@ -17,23 +22,38 @@ class SandboxPolicy:
 
     read:         files and folders that may be read, beyond the interpreter and the system's libraries
     write:        folders that may be written too, beyond the cell's private temporary folder
-    network:      "none", or "loopback" for the rendezvous of several ranks
+    network:      "none", "local" for sockets among the cell's own processes, or "loopback" for several ranks
     devices:      device nodes that may be opened (GPUs)
     memory_bytes: private memory of one process (RLIMIT_DATA; not applied where GPUs are granted)
     file_bytes:   largest file that may be written
     processes:    processes and threads in the cell
+    packages:     distributions that may be imported, with what they require; ``None``: all that is installed
+    tools:        whether compilers and other programs of the system may be run; always with GPUs
+    guarded:      name -> folders and files that no cell may read, and that each rank tries to open before it starts
+    cores:        processors that it runs on, by number; empty: all
+    counters:     whether it sees how much the whole machine has done (forks, page faults, bytes written)
     """
 
     read: tuple[Path, ...]
     write: tuple[Path, ...]
-    network: Literal["none", "loopback"]
+    network: Literal["none", "local", "loopback"]
     devices: tuple[Path, ...]
     memory_bytes: int
     file_bytes: int
     processes: int
+    packages: tuple[str, ...] | None = PACKAGES
+    tools: bool = False
+    guarded: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    cores: tuple[int, ...] = ()
+    counters: bool = True
+
+    @property
+    def runtime(self) -> tuple[Part, ...]:
+        """What may be read so that Python, the packages and the tools run."""
+        gpus = bool(self.devices)
+        return runtime(self.packages, tools=self.tools or gpus, gpus=gpus)
 
 
-_SYSTEM = ("/usr", "/lib", "/lib64", "/lib32", "/bin", "/sbin", "/opt/cuda")
 _FILES = (
     "/etc/ld.so.cache",
     "/etc/ld.so.conf",
@@ -69,7 +89,7 @@ _HARDWARE = (  # what CUDA, NCCL and Gloo look up about GPUs, links and interfac
     "/etc/OpenCL",
 )
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
-_PATH = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/cuda/bin")
+LEAST_FILES, LEAST_THREADS, LEAST_CPU_S = 256, 128, 100_000  # what any cell needs: torch, its threads, their time
 _MAX_INHERITED = 4096  # characters: paths and names, no data
 _INHERITED = ("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CUDA_HOME", "TZ")
 _FABRIC = {  # multicast on the GPUs' links is off unless the user asks for it: a program that uses it can harm others
@@ -77,6 +97,33 @@ _FABRIC = {  # multicast on the GPUs' links is off unless the user asks for it: 
     "TORCH_SYMM_MEM_DISABLE_MULTICAST": "1",
     "NVSHMEM_DISABLE_NVLS": "1",
 }
+
+
+# what the machine counts since it booted: a cell drives a counter to a number of its choice, and a later one reads it
+_COUNTERS = [
+    "stat",
+    "vmstat",
+    "loadavg",
+    "uptime",
+    "diskstats",
+    "interrupts",
+    "softirqs",
+    "schedstat",
+    "zoneinfo",
+    "buddyinfo",
+    "pagetypeinfo",
+    "swaps",
+    "locks",
+    "pressure",
+    "fs",
+    "irq",
+    "sys/fs/aio-nr",
+    "sys/fs/dentry-state",
+    "sys/fs/file-nr",
+    "sys/fs/inode-nr",
+    "sys/fs/inode-state",
+]
+_OF_NODES = ("vmstat", "numastat", "meminfo")
 
 
 @dataclass(frozen=True)
@@ -97,31 +144,58 @@ STRICT = Relaxation()
 
 
 def landlock_rules(policy: SandboxPolicy, home: Path) -> list[tuple[str, str]]:
-    """The policy as (path, "read" | "run" | "write" | "device"), with what every Python process needs.
+    """The policy as (path, "read" | "run" | "list" | "write" | "device"), with what every Python process needs.
 
     home: the cell's private temporary folder. Paths of the policy must exist; those of the system may be missing.
+    Raises ``CouldNotCheck`` where a guarded folder lies in one that could be read.
     """
-    rules = [(path, "run") for path in _existing(*_SYSTEM, *interpreter_paths())]
-    hardware = _HARDWARE if policy.devices or policy.network == "loopback" else ()
-    rules += [(path, "read") for path in _existing(*_FILES, *hardware)]
+    _refuse_guarded(policy)
+    rules = [(path, "run") for part in policy.runtime for path in part.paths]
+    rules += [(path, "list") for part in policy.runtime for path in part.listed]
+    rules += [(path, "read") for path in policy.read]
+    rules += [(path, "read") for path in _system_files(policy)]
     rules += [(path, "device") for path in (*_existing(*_DEVICES), *policy.devices)]
-    rules += [(path, "run") for path in _existing(*_library_folders())]
     rules += [(Path("/proc/self"), "read")]
     rules += [(Path("/proc/self/task"), "name threads")] if policy.devices else []
-    rules += [(path, "read") for path in policy.read]
     rules += [(path, "write") for path in (*policy.write, home)]
     return [(str(path), kind) for path, kind in rules]
 
 
-def interpreter_paths() -> tuple[Path, ...]:
-    """Folders of this interpreter and its packages: readable and executable in every cell."""
-    places = [Path(place) for place in (sys.prefix, sys.base_prefix, sys.exec_prefix)]
-    return (*places, Path(sys.executable).resolve().parent.parent)
+def mounts(policy: SandboxPolicy) -> list[str]:
+    """What a root of the cell's own holds beside the writable folders: few folders where the rules name many files."""
+    runtime = [path for part in policy.runtime for path in part.mounts]
+    return list(map(str, (*runtime, *_system_files(policy), *_existing(*_DEVICES), *policy.devices, *policy.read)))
 
 
-def _library_folders() -> tuple[str, ...]:
-    """Where the user's loader looks as well: on many machines the GPU driver's libraries lie there."""
-    return tuple(place for place in os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if place.startswith("/"))
+def covered(policy: SandboxPolicy) -> list[str]:
+    """Files and folders that are empty in a root of the cell's own; CUDA may look at the memory, so it sees that."""
+    if policy.counters:
+        return []
+    found = [Path("/proc", name) for name in (*_COUNTERS, *(() if policy.devices else ("meminfo",)))]
+    found += [path for name in _OF_NODES for path in Path("/sys/devices/system/node").glob(f"node*/{name}")]
+    return list(map(str, found))
+
+
+def _system_files(policy: SandboxPolicy) -> tuple[Path, ...]:
+    return _existing(*_FILES, *(_HARDWARE if policy.devices or policy.network == "loopback" else ()))
+
+
+@cache
+def _real_places(parts: tuple[Part, ...]) -> dict[Path, Path]:
+    return {path.resolve(): path for part in parts for path in (*part.paths, *part.listed)}
+
+
+def _refuse_guarded(policy: SandboxPolicy) -> None:
+    places = _real_places(policy.runtime) | {path.resolve(): path for path in policy.read}
+    for name, paths in policy.guarded.items():
+        for path in paths:
+            real = path.resolve()
+            if found := next((place for place in (real, *real.parents) if place in places), None):
+                raise CouldNotCheck(
+                    f"{path} ({name}) lies in {places[found]}, which every cell may read.",
+                    remedy="Move one of them. GOLF_CACHE_DIR, GOLF_KEYS_DIR, GOLF_RECORDS_DIR, GOLF_RUNS_DIR and HOME "
+                    "name what no cell may read; LD_LIBRARY_PATH and the Python installation what each may.",
+                )
 
 
 def cell_environment(home: Path, gpus: bool) -> dict[str, str]:
@@ -149,10 +223,41 @@ def resource_limits(policy: SandboxPolicy) -> dict[str, int]:
     """The policy's limits by the names of ``resource``.
 
     CUDA reserves hundreds of gigabytes of address space, so memory is not limited where GPUs are granted. The kernel
-    counts processes a user and does not count root's.
+    counts the threads of a user, not of a cell, so those that run already are added; it does not count root's.
     """
-    limits = {"RLIMIT_FSIZE": policy.file_bytes, "RLIMIT_NPROC": policy.processes, "RLIMIT_CORE": 0}
+    limits = {"RLIMIT_FSIZE": policy.file_bytes, "RLIMIT_NPROC": policy.processes + threads_of_user(), "RLIMIT_CORE": 0}
     return limits if policy.devices else limits | {"RLIMIT_DATA": policy.memory_bytes}
+
+
+def refuse_low_limits(policy: SandboxPolicy) -> None:
+    """Raise ``CouldNotCheck`` where a limit that was set for the referee itself would end an honest cell."""
+    threads = threads_of_user() if os.getuid() else 0
+    wanted = {
+        "RLIMIT_NOFILE": (LEAST_FILES, "ulimit -n"),
+        "RLIMIT_FSIZE": (policy.file_bytes, "ulimit -f"),
+        "RLIMIT_NPROC": (threads + LEAST_THREADS if threads else 0, "ulimit -u"),
+        "RLIMIT_CPU": (LEAST_CPU_S, "ulimit -t"),
+        "RLIMIT_AS": (policy.memory_bytes, "ulimit -v"),
+        "RLIMIT_DATA": (policy.memory_bytes, "ulimit -d"),
+    }
+    for name, (least, command) in wanted.items():
+        hard = resource.getrlimit(getattr(resource, name))[1]
+        if hard != resource.RLIM_INFINITY and hard < least:
+            have = f"; {threads:,} threads of this user run already" if name == "RLIMIT_NPROC" else ""
+            raise CouldNotCheck(
+                f"this shell's limit {name} is {hard:,}, and a cell needs {least:,}{have}.",
+                remedy=f"Raise the hard limit ({command}; /etc/security/limits.conf, or the container's --ulimit).",
+            )
+
+
+def threads_of_user() -> int:
+    """Threads that this user runs already, as the kernel counts them; 0 where /proc does not say."""
+    user, count = os.getuid(), 0
+    for process in Path("/proc").glob("[0-9]*/task"):
+        with contextlib.suppress(OSError):
+            found = process.stat()
+            count += (found.st_nlink - 2) * (found.st_uid == user)
+    return count
 
 
 def _existing(*places: str | Path) -> tuple[Path, ...]:

@@ -52,10 +52,11 @@ def layout(paths: Iterable[Path], writable: Iterable[Path] = ()) -> Layout:
     return found
 
 
-def enter(paths: Iterable[Path], writable: Iterable[Path]) -> list[Path]:
+def enter(paths: Iterable[Path], writable: Iterable[Path], covered: Iterable[Path] = ()) -> list[Path]:
     """Make a root of ``paths`` with a /proc and /dev/shm of its own, change to it, and return those of the two it got.
 
-    paths: read-only, ``writable`` those that are not; a /proc of the cell's own stays writable if one lies in it
+    paths: read-only, ``writable`` those that are not; a /proc of the cell's own stays writable if one lies in it;
+    covered: what of them is empty instead
     In the first process of the namespaces, with its capabilities. A kernel that refuses a fresh /proc (where a
     container hides parts of it) leaves the machine's. Raises ``OSError`` where anything else is refused; then the old
     root is still there.
@@ -72,12 +73,22 @@ def enter(paths: Iterable[Path], writable: Iterable[Path]) -> list[Path]:
             _inside(link).parent.mkdir(parents=True, exist_ok=True)
             _inside(link).symlink_to(text)
         own = _fresh_mounts(read_only=not any(_PROC in path.parents for path in writable))
+        _cover(covered)
         _mount(None, _STAGE, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
         _change_root()
     except OSError:
         _libc.umount2(os.fsencode(_STAGE), _MNT_DETACH)
         raise
     return own
+
+
+def _cover(places: Iterable[Path]) -> None:
+    for place in places:
+        target = _inside(place)
+        if target.is_dir():
+            _mount(b"tmpfs", target, b"tmpfs", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC | _MS_RDONLY)
+        elif target.exists():
+            _mount(b"/dev/null", target, None, _MS_BIND)
 
 
 def _bind(path: Path, *, read_only: bool) -> None:

@@ -20,6 +20,18 @@ _DEAD = (b"Z", b"X")
 _EXITING = 0x4  # PF_EXITING: inside the kernel's exit, from which no thread returns to its program
 
 
+def default_signals(*numbers: int) -> None:
+    """Unblock every signal, and let these do what they do by default: both are inherited from whoever started this.
+
+    With SIGCHLD ignored the kernel forgets how a child ended, and every child seems to have succeeded.
+    """
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for number in numbers:
+        if number not in (signal.SIGKILL, signal.SIGSTOP):
+            with contextlib.suppress(OSError, ValueError):  # those of the C library
+                signal.signal(number, signal.SIG_DFL)
+
+
 def children_of_all() -> dict[int, list[int]]:
     """Parent -> children, for every process that is not a zombie; one whose first thread alone ended is none."""
     found: dict[int, list[int]] = {}

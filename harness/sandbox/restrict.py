@@ -12,12 +12,14 @@ from typing import Any
 
 from harness.sandbox import landlock, namespaces, private_root, seccomp
 
+MANY_FILES = 65_536
 LEFT_OFF = "missing: left off to find a fault"
 FOREIGN_PROC = "with the machine's /proc, as the kernel refuses another where parts of it are covered"
-Rules = list[tuple[Path, int]]
+Rules = list[tuple[str, int]]
 _RIGHTS = {
     "read": landlock.READ,
     "run": landlock.RUN,
+    "list": landlock.READ_DIR,
     "write": landlock.WRITE,
     "device": landlock.DEVICE,
     "name threads": landlock.NAME_THREADS,
@@ -32,14 +34,18 @@ def restrict_cell(order: dict[str, Any], refused: str) -> tuple[dict[str, str], 
     without Landlock.
     """
     off = set(order["layers_off"])
-    rules = [(Path(path), _RIGHTS[kind]) for path, kind in order["rules"]]
-    relaxed = [(Path(path), rights) for path, rights in order["relaxed_paths"]]
-    rules += [(path, rights) for path, rights in relaxed if _of_this_process(path) or path.exists()]
+    rules = [(path, _RIGHTS[kind]) for path, kind in order["rules"]]
+    relaxed = [
+        (path, rights) for path, rights in order["relaxed_paths"] if _of_this_process(path) or Path(path).exists()
+    ]
+    rules += relaxed
     mounts: list[Path] = []
     shared_root = "no mount namespace"
     if not refused:
         namespaces.own_mount_tree()
-        mounts, shared_root = _private_root(rules, off)
+        writable = {Path(path) for path, rights in rules if rights & landlock.WRITE_FILE and rights != landlock.DEVICE}
+        held = [*map(Path, order["mounts"]), *(Path(path) for path, _ in relaxed)]
+        mounts, shared_root = _private_root(held, writable, [*map(Path, order["covered"])], off)
         namespaces.loopback_up()
     if "capabilities" not in off:
         namespaces.drop_capabilities()
@@ -47,11 +53,13 @@ def restrict_cell(order: dict[str, Any], refused: str) -> tuple[dict[str, str], 
         namespaces.forbid_new_privileges()
     layers = {"hard_kill": _hard_kill(refused, mounts)}
     layers["rlimits"] = LEFT_OFF if "rlimits" in off else _set_limits(order["limits"])
-    rules += [(path, landlock.READ if path == Path("/proc") else landlock.WRITE) for path in mounts]
-    loopback = bool(order["loopback"])
+    rules += [(str(path), landlock.READ if path == Path("/proc") else landlock.WRITE) for path in mounts]
+    network = order["network"]
+    if network == "local" and (refused or shared_root):
+        network = "none"  # a socket that is connected could be one of the machine's
     layers["landlock"] = LEFT_OFF if "landlock" in off else _scope()
-    layers["seccomp"] = LEFT_OFF if "seccomp" in off else _filter(order, loopback)
-    layers["network"] = _network(layers["seccomp"], refused, shared_root, loopback)
+    layers["seccomp"] = LEFT_OFF if "seccomp" in off else _filter(order, network)
+    layers["network"] = _network(layers["seccomp"], refused, shared_root, network)
     root = f"in the machine's root ({shared_root})" if shared_root else "in a root of its own"
     layers["private_tmp"] = f"in force: wiped at the end, {root}"
     layers["no_new_privs"] = "in force" if namespaces.has_no_new_privs() else "missing: the kernel did not set it"
@@ -64,21 +72,20 @@ def restrict_files(order: dict[str, Any], rules: Rules | None) -> None:
     Raises ``OSError`` when a path is missing or the kernel refuses: then the process must not go on.
     """
     if rules is not None:
-        existing = [(path, rights) for path, rights in rules if not _of_this_process(path) or path.exists()]
-        landlock.restrict_self(existing, tcp=bool(order["loopback"]))
+        existing = [(path, rights) for path, rights in rules if not _of_this_process(path) or Path(path).exists()]
+        landlock.restrict_self(existing, tcp=order["network"] == "loopback")
 
 
-def _of_this_process(path: Path) -> bool:
-    return path.is_relative_to("/proc/self")
+def _of_this_process(path: str) -> bool:
+    return path.startswith("/proc/self")
 
 
-def _private_root(rules: Rules, off: set[str]) -> tuple[list[Path], str]:
+def _private_root(held: list[Path], writable: set[Path], covered: list[Path], off: set[str]) -> tuple[list[Path], str]:
     """The mounts that the cell has for itself, and why it still shares the machine's root (empty when it doesn't)."""
     if "private_root" in off:
         return namespaces.private_mounts(), LEFT_OFF
     try:
-        writable = {path for path, rights in rules if rights & landlock.WRITE_FILE and rights != landlock.DEVICE}
-        return private_root.enter((path for path, _ in rules), writable), ""
+        return private_root.enter(held, writable, covered), ""
     except OSError as error:
         return namespaces.private_mounts(), str(error)
 
@@ -90,9 +97,9 @@ def _scope() -> str:
         return f"missing: {error.strerror or error}"
 
 
-def _filter(order: dict[str, Any], loopback: bool) -> str:
+def _filter(order: dict[str, Any], network: str) -> str:
     try:
-        return seccomp.restrict_self(loopback=loopback, gpus=bool(order["gpus"]), allow=set(order["relaxed_calls"]))
+        return seccomp.restrict_self(network=network, gpus=bool(order["gpus"]), allow=set(order["relaxed_calls"]))
     except OSError as error:
         return f"missing: {error.strerror or error}"
 
@@ -103,11 +110,11 @@ def _hard_kill(refused: str, mounts: list[Path]) -> str:
     return "in force: PID namespace" if Path("/proc") in mounts else f"in force: PID namespace, {FOREIGN_PROC}"
 
 
-def _network(filtered: str, refused: str, shared_root: str, loopback: bool) -> str:
+def _network(filtered: str, refused: str, shared_root: str, network: str) -> str:
     """An empty network ends at the socket files of the machine, which a private root hides and the filter refuses."""
-    unconnected = filtered.startswith("in force") and not loopback
+    unconnected = filtered.startswith("in force") and network == "none"
     if not refused and (unconnected or not shared_root):
-        own = "a network namespace with its own loopback" if loopback else "empty network namespace"
+        own = "a network namespace with its own loopback" if network == "loopback" else "empty network namespace"
         return f"in force: {own}"
     if unconnected:
         return "in force: seccomp refuses every connection"
@@ -115,6 +122,10 @@ def _network(filtered: str, refused: str, shared_root: str, loopback: bool) -> s
 
 
 def _set_limits(limits: dict[str, int]) -> str:
+    """Set the cell's limits; soft ones that the referee's shell has beside them go up as far as they may."""
+    for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_AS, resource.RLIMIT_CPU):
+        soft, hard = resource.getrlimit(kind)
+        resource.setrlimit(kind, (max(soft, min(hard, MANY_FILES)) if kind == resource.RLIMIT_NOFILE else hard, hard))
     for name, value in limits.items():
         kind = getattr(resource, name)
         hard = resource.getrlimit(kind)[1]

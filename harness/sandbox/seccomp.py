@@ -9,8 +9,9 @@ its attributes and times, and what of it the machine keeps in memory. A note lef
 covered: the contents of files (Landlock) and signals (PID namespace).
 
 Some answers are no refusals. Copying a file copies its mode and times too (``shutil.copytree``, a compiler's cache), so
-those calls answer as if done. Advice may always be ignored. Where callers try another way on a certain error, they get
-that one. Calls that are newer than this list answer as on a kernel without them.
+those calls answer as if done. So do locks: a lock on a file that others may read is a note to them. Compilers' caches
+take locks, and rename whole files into place all the same. Advice may always be ignored. Where callers try another way
+on a certain error, they get that one. Calls that are newer than this list answer as on a kernel without them.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "perf_event_open": (298, 241), "userfaultfd": (323, 282), "kexec_load": (246, 104), "kexec_file_load": (320, 294),
     "init_module": (175, 105), "finit_module": (313, 273), "delete_module": (176, 106), "syslog": (103, 116),
     "quotactl": (179, 60), "acct": (163, 89), "swapon": (167, 224), "swapoff": (168, 225), "reboot": (169, 142),
-    "fanotify_init": (300, 262), "iopl": (172, None), "ioperm": (173, None),
+    "fanotify_init": (300, 262), "fanotify_mark": (301, 263), "iopl": (172, None), "ioperm": (173, None),
+    "quotactl_fd": (443, 443),
+    # what others do with a file: a process of another cell could be told so
+    "inotify_init": (253, None), "inotify_init1": (294, 26), "inotify_add_watch": (254, 27),
     # namespaces, mounts, other roots
     "mount": (165, 40), "umount2": (166, 39), "pivot_root": (155, 41), "chroot": (161, 51), "unshare": (272, 97),
     "setns": (308, 268), "move_mount": (429, 429), "open_tree": (428, 428), "open_tree_attr": (467, 467),
@@ -59,17 +63,20 @@ ANSWERED: dict[int, dict[str, tuple[int | None, int | None]]] = {
         "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16), "removexattrat": (466, 466),
         "file_setattr": (469, 469),
     },
-    # modes and times; advice on what to keep in memory
+    # modes and times; advice on what to keep in memory; locks, which a process of another cell could meet; the cores
     0: {
         "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452),
         "utime": (132, None), "utimes": (235, None), "futimesat": (261, None), "utimensat": (280, 88),
-        "fadvise64": (221, 223), "readahead": (187, 213),
+        "fadvise64": (221, 223), "readahead": (187, 213), "flock": (73, 32),
+        "sched_setaffinity": (203, 122),
     },
     # what of a file is in memory
     errno.ENOSYS: {"mincore": (27, 232), "cachestat": (451, 451)},
 }  # fmt: skip
 # what an argument (its place, from 0) may not be: values of it, a mask before them, and the answer to those
-_F_SET_RW_HINT, _F_SET_FILE_RW_HINT = 1036, 1038
+_SET_LOCK = (6, 7, 37, 38)  # F_SETLK, F_SETLKW and those of open files
+# descriptors, flags, pipes, seals, reading of hints; not leases, locks that are asked about, notices, owners of signals
+_F_USUAL = (0, 1, 2, 3, 4, 1027, 1030, 1031, 1032, 1033, 1034, 1035, 1037)
 _MADV_COLD, _MADV_PAGEOUT = 20, 21
 _IOCTL_KIND, _IOCTL_OF_FILES = 0xFF00, (ord("f") << 8, ord("v") << 8, ord("X") << 8, 0x9400)
 
@@ -80,6 +87,7 @@ class ByArgument:
 
     numbers: as above; place: of the argument, from 0; mask: is laid over it before it is compared
     values:  are answered with ``number``, an error; with ``others`` every other value is
+    done:    are answered as if done
     """
 
     numbers: tuple[int, int]
@@ -88,11 +96,13 @@ class ByArgument:
     number: int
     mask: int = 0
     others: bool = False
+    done: tuple[int, ...] = ()
 
 
 FILTERED = {
     "madvise": ByArgument((28, 233), 2, (_MADV_COLD, _MADV_PAGEOUT), errno.EINVAL),  # turns pages of files out
-    "fcntl": ByArgument((72, 25), 1, (_F_SET_RW_HINT, _F_SET_FILE_RW_HINT), errno.EINVAL),  # stays with the file
+    # locks and leases meet those of other processes, hints stay with the file
+    "fcntl": ByArgument((72, 25), 1, _F_USUAL, errno.EINVAL, others=True, done=_SET_LOCK),
     "ioctl": ByArgument((16, 29), 1, _IOCTL_OF_FILES, errno.ENOTTY, mask=_IOCTL_KIND),  # flags, versions, verity
     # RWF_NOWAIT tells what is in memory; no flag is all that anybody needs
     "preadv2": ByArgument((327, 286), 5, (0,), errno.EOPNOTSUPP, others=True),
@@ -125,18 +135,19 @@ def names() -> tuple[str, ...]:
     return tuple(sorted({*REFUSED, *answered, *FILTERED, *SPECIAL, *CONNECTING}))
 
 
-def families(*, loopback: bool) -> tuple[int, ...]:
-    """Socket families that stay: none, or those of a rendezvous of ranks in a network of their own.
+FAMILIES: dict[str, tuple[int, ...]] = {
+    "none": (),
+    "local": (socket.AF_UNIX,),
+    # netlink is how the C library lists the interfaces of the cell's own network
+    "loopback": (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK),
+}
 
-    Netlink is how the C library lists the interfaces of that network.
-    """
-    return (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK) if loopback else ()
 
-
-def build_filter(machine: str, *, loopback: bool, gpus: bool = False, allow: Collection[str] = ()) -> bytes:
+def build_filter(machine: str, *, network: str, gpus: bool = False, allow: Collection[str] = ()) -> bytes:
     """The filter as BPF instructions. Raises ``OSError`` for an architecture that it has no numbers for.
 
-    loopback: sockets of the rendezvous families, in a network namespace that has nothing but loopback
+    network: "none"; "local": sockets of the cell's own processes, in a root folder that holds no others; "loopback":
+             those of a rendezvous of ranks, in a network namespace that has nothing but loopback
     gpus:     local sockets that are bound but never connected: CUDA gives up where it cannot offer one
     allow:    names of calls that are let through, to find out which of them a program cannot do without
     """
@@ -154,7 +165,8 @@ def build_filter(machine: str, *, loopback: bool, gpus: bool = False, allow: Col
         _step(_JUMP_AT_LEAST, _FIRST_UNKNOWN, 0, 1),
         _step(_RETURN, absent),
     ]
-    refused = REFUSED if loopback else REFUSED | CONNECTING
+    alone = network == "none"
+    refused = REFUSED | CONNECTING if alone else REFUSED
     for name, numbers in refused.items():
         number = numbers[column]
         if number is not None and name not in allow:
@@ -171,25 +183,25 @@ def build_filter(machine: str, *, loopback: bool, gpus: bool = False, allow: Col
     clone = [_step(_LOAD, _AT_FIRST), _step(_JUMP_ANY_BIT, _NEW_NAMESPACES, 0, 1), _step(_RETURN, refuse)]
     if "clone" not in allow:
         code += _when(SPECIAL["clone"][column], [*clone, _step(_RETURN, _ALLOW)])
-    if "socketpair" not in allow and not loopback:  # one end of a datagram pair can send to any address
+    if "socketpair" not in allow and alone:  # one end of a datagram pair can send to any address
         code += _when(SPECIAL["socketpair"][column], [*_unless_datagram(), _step(_RETURN, refuse)])
     if "socket" not in allow:
         sockets = [_step(_LOAD, _AT_FIRST)]
-        for family in families(loopback=loopback):
+        for family in FAMILIES[network]:
             sockets += [_step(_JUMP_EQUAL, int(family), 0, 1), _step(_RETURN, _ALLOW)]
-        if gpus and not loopback:
+        if gpus and alone:
             sockets += _when(int(socket.AF_UNIX), _unless_datagram())
         code += _when(SPECIAL["socket"][column], [*sockets, _step(_RETURN, refuse)])
     code.append(_step(_RETURN, _ALLOW))
     return b"".join(code)
 
 
-def restrict_self(*, loopback: bool, gpus: bool, allow: Collection[str] = ()) -> str:
+def restrict_self(*, network: str, gpus: bool, allow: Collection[str] = ()) -> str:
     """Load the filter for this thread and all it starts; returns what is in force. Raises ``OSError`` when refused.
 
-    loopback, gpus, allow: as of :func:`build_filter`
+    network, gpus, allow: as of :func:`build_filter`
     """
-    code = build_filter(platform.machine(), loopback=loopback, gpus=gpus, allow=allow)
+    code = build_filter(platform.machine(), network=network, gpus=gpus, allow=allow)
     buffer = ctypes.create_string_buffer(code, len(code))
     program = _Program(len(code) // 8, ctypes.cast(buffer, ctypes.c_void_p))
     libc = ctypes.CDLL(None, use_errno=True)
@@ -197,7 +209,8 @@ def restrict_self(*, loopback: bool, gpus: bool, allow: Collection[str] = ()) ->
         _PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(program), 0, 0
     ):
         raise OSError(ctypes.get_errno(), "the kernel refused the seccomp filter")
-    sockets = "sockets for a rendezvous only" if loopback else "no connections" if gpus else "no sockets"
+    offered = "no connections" if gpus else "no sockets"
+    sockets = {"local": "local sockets only", "loopback": "sockets for a rendezvous only"}.get(network, offered)
     return f"in force: {len(REFUSED) + sum(map(len, ANSWERED.values()))} calls refused, {sockets}"
 
 
@@ -213,6 +226,8 @@ def _by_argument(rule: ByArgument) -> list[bytes]:
         answer, otherwise = otherwise, answer
     steps = [_step(_LOAD, _AT_FIRST + 8 * rule.place)]
     steps += [_step(_AND, rule.mask)] if rule.mask else []
+    for value in rule.done:
+        steps += _when(value, [_step(_RETURN, _ERRNO)])
     for value in rule.values:
         steps += _when(value, [answer])
     return [*steps, otherwise]

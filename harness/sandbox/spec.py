@@ -8,7 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.sandbox.policy import STRICT, Relaxation, SandboxPolicy, cell_environment, landlock_rules, resource_limits
+from harness.sandbox.policy import (
+    STRICT,
+    Relaxation,
+    SandboxPolicy,
+    cell_environment,
+    covered,
+    landlock_rules,
+    mounts,
+    resource_limits,
+)
 
 
 @dataclass(frozen=True)
@@ -84,12 +93,16 @@ def launcher_order(spec: CellSpec, home: Path, descriptors: Inherited, *, namesp
         "env": environment | dict(spec.env),
         "rank_env": [dict(env) for env in spec.rank_env],
         "home": str(home),
-        "loopback": spec.policy.network == "loopback",
+        "network": spec.policy.network,
+        "cores": spec.policy.cores,
         "gpus": bool(spec.policy.devices),
         "layers_off": sorted(relaxed.layers),
         "relaxed_paths": relaxed.paths,
         "relaxed_calls": sorted(relaxed.calls),
         "rules": landlock_rules(spec.policy, home),
+        "mounts": mounts(spec.policy),
+        "covered": covered(spec.policy),
+        "guarded": [(name, str(path)) for name, paths in spec.policy.guarded.items() for path in paths],
         "limits": resource_limits(spec.policy),
     }
     return json.dumps(order).encode()

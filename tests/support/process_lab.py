@@ -22,7 +22,7 @@ from harness.errors import HarnessError
 from harness.phases.audit import audit
 from harness.phases.context import RunContext
 from harness.phases.describe import describe
-from harness.phases.evaluate import evaluate
+from harness.phases.evaluate import compile_once, evaluate
 from harness.phases.package import package
 from harness.phases.seal import seal_submission
 from harness.phases.train import train
@@ -53,6 +53,7 @@ class Case:
     limits: of the track, for the cheat that overruns them; its twin has the zoo's ordinary ones, which no busy machine
     overruns, or ``twin_limits``
     environ: animal -> variables that its user sets beyond the usual
+    manifest: further lines of submission.toml
     """
 
     path: Path
@@ -63,6 +64,7 @@ class Case:
     by_refusal: bool
     text: str
     environ: dict[str, dict[str, str]]
+    manifest: str
 
     @classmethod
     def read(cls, path: Path) -> "Case":
@@ -76,6 +78,7 @@ class Case:
             names.get("BY_REFUSAL", False),
             names["__doc__"].splitlines()[0],
             names.get("ENVIRON", {}),
+            names.get("MANIFEST", ""),
         )
 
 
@@ -108,6 +111,8 @@ def meet(case: Case, animal: str, folder: Path) -> Met:
     submission = folder / "submission"
     shutil.copytree(BASE, submission, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copyfile(case.path, submission / "animal.py")
+    toml = submission / "submission.toml"
+    toml.write_text(f"{case.manifest}\n{toml.read_text()}")
     (submission / "which.py").write_text(f'WHICH = "{animal}"\n')
     run_dir = folder / "run"
     run_dir.mkdir()
@@ -120,6 +125,7 @@ def meet(case: Case, animal: str, folder: Path) -> Met:
         sealed = seal_submission(submission, run_dir)
         limits = case.limits if animal == "cheat" else case.twin_limits
         context = RunContext(zoo_track(limits), 1, run_dir, sealed, environ, Reporter(), Ledger())
+        context.data_dir = data
         with (data / "tiny_val_000000.bin").open("rb"):  # so there is an open file of it to be found
             findings = _run(context, case.until, shard, stream)
         met.fired = {f.rule for f in findings if f.verdict in (Verdict.FAIL, Verdict.WARN)}
@@ -144,6 +150,7 @@ def _run(context: RunContext, until: str, shard: Path, stream: Stream) -> list[F
     findings = [judge_sizes(sizes)]
     if last < ORDER.index("eval"):
         return findings
+    compile_once(context, limit_s=context.track.limits.eval_s, targets=stream.targets)
     final = evaluate(context, "final", stream, limit_s=context.track.limits.eval_s, whole_set=True)
     if last < ORDER.index("audit"):
         return findings

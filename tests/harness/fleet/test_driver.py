@@ -51,6 +51,15 @@ def test_a_job_that_cannot_run_is_tried_again_and_then_given_up(queue: Queue, tm
     assert "NO RESULT" in render(fold(queue, outcomes))
 
 
+def test_what_could_not_be_checked_is_no_result_whatever_its_exit_code(queue: Queue, tmp_path: Path):
+    """A parent that ignores SIGCHLD makes every exit code 0."""
+    code = 'print(\'{"verdict": "ERROR", "message": "no data"}\')'
+    job = queue.add([sys.executable, "-c", code], folder=tmp_path, gpus=0, title="a job")
+    outcomes = run_local(queue, [job], attempts=1)
+    assert outcomes[0].result is None
+    assert exit_code(outcomes) is ExitCode.COULD_NOT_CHECK
+
+
 def test_wrong_usage_is_no_result_and_is_tried_once_a_drive(queue: Queue, tmp_path: Path):
     code, log = tmp_path / "code.py", tmp_path / "ran"
     head = f"import json; open({str(log)!r}, 'a').write('ran ')\n"

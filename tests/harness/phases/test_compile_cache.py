@@ -1,12 +1,17 @@
 """One cell compiles for all: it sees what the final stage starts from and no token, and the others may only read."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tiny_run
 
+from harness.config.tracks import load_track
 from harness.errors import UsageError
 from harness.phases.manifest import read_manifest
+from harness.phases.verdicts import closure_finding
+from harness.record.predicate import ReadablePart
+from harness.rules import Verdict
 
 LATER = ("final", "float", "packed", "replica-1", "replica-2")
 WARM_UP = """
@@ -55,3 +60,28 @@ def test_another_word_is_refused() -> None:
     toml = b'name = "x"\ncompile_cache = "sometimes"\n[entry]\ndescribe="a"\ntrain="a"\npackage="a"\neval="a"\n'
     with pytest.raises(UsageError, match="compile_cache"):
         read_manifest({"submission.toml": toml, "a.py": b""}, "x")
+
+
+@pytest.mark.parametrize(
+    ("asked", "compiled", "verdict", "words"),
+    [
+        ((), 0, Verdict.PASS, "it could read 41.0 MB of the machine"),
+        (("safetensors", "not-installed"), 0, Verdict.PASS, "no manuals"),
+        (("texts-of-many",), 0, Verdict.WARN, "asked for the packages texts-of-many"),
+        ((), 200_000, Verdict.WARN, "over 12% of the cap"),
+    ],
+)
+def test_what_is_not_counted_is_told(tmp_path: Path, asked, compiled: int, verdict: Verdict, words: str) -> None:
+    manifest = SimpleNamespace(packages=asked, env=SimpleNamespace(accept=()))
+    context = SimpleNamespace(
+        compile_cache_dir=tmp_path,
+        compiled_bytes=compiled,
+        sealed=SimpleNamespace(manifest=manifest),
+        environ={},
+        track=load_track("smoke"),
+    )
+    parts = [ReadablePart("torch 2", 3, 40_000_000, ""), ReadablePart("safetensors 1", 1, 1_000_000, "")]
+    parts += [ReadablePart("texts-of-many 3", 1, 0, "")]
+    found = closure_finding(context, parts)
+    assert (found.rule, found.verdict) == ("A3-NO-UNCOUNTED-CODE", verdict)
+    assert words in found.message

@@ -265,3 +265,15 @@ def test_a_phase_out_of_memory_is_told_the_limit(line: str, tmp_path: Path):
     error = failure(context, "train", "rank 0 ended with exit code 1 before it was done")
     assert "out of memory" in error.remedy
     assert f"{track.limits.memory_bytes:,} bytes a process" in error.remedy
+
+
+def test_a_full_log_and_a_package_that_no_cell_reads_are_named(tmp_path: Path):
+    track = load_track("smoke")
+    context = SimpleNamespace(track=track, log_file=lambda cell: tmp_path / f"{cell}.log")
+    with (tmp_path / "train.log").open("wb") as log:
+        log.truncate(track.limits.checkpoint_bytes)
+    error = failure(context, "train", "rank 0 ended with exit code 1 before it was done")
+    assert f"its log reached {track.limits.checkpoint_bytes:,} bytes" in error.message
+    assert error.remedy.startswith("Print less")
+    (tmp_path / "final.log").write_text("ModuleNotFoundError: No module named 'scipy.stats'\n")
+    assert "If scipy is an installed package" in failure(context, "final", "rank 0 ended").remedy

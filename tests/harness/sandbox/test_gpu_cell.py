@@ -60,7 +60,7 @@ def gpu_cell(program: str, folder: Path, *, namespaced: bool) -> Iterator[Cell]:
     code = folder / "code"
     code.mkdir()
     (code / "program.py").write_text(program)
-    base = spec("", folder / "log", read=(code,), devices=gpu_devices(), file_bytes=1 << 30)
+    base = spec("", folder / "log", read=(code,), devices=gpu_devices(), file_bytes=1 << 30, packages=None)
     whole = replace(base, argv=(sys.executable, "-I", "-B", str(code / "program.py")))
     with Cell(whole, strict=False, namespaced=namespaced) as cell:
         cell.start()

@@ -14,7 +14,11 @@ DONE, UNSUPPORTED, INVALID, NOTTY = 0x00050000, 0x0005005F, 0x00050016, 0x000500
 # name: arguments that are answered, and how; arguments that are not
 BY_ARGUMENT = {
     "madvise": (((0, 0, 20), (0, 0, 21)), INVALID, ((0, 0, 4), (0, 0, 8), (0, 0, 14))),
-    "fcntl": (((0, 1036), (0, 1038)), INVALID, ((0, 3), (0, 1030), (0, 1035), (0, 1037))),
+    "fcntl": (
+        ((0, 1036), (0, 1038), (0, 1024), (0, 1025), (0, 1026), (0, 1040), (0, 5), (0, 36), (0, 8), (0, 10)),
+        INVALID,
+        ((0, 3), (0, 1030), (0, 1035), (0, 1037)),
+    ),
     "ioctl": (
         ((0, 0x40086602), (0, 0x401C5820), (0, 0x40087602), (0, 0x40806685), (0, 0x40049409)),
         NOTTY,
@@ -62,16 +66,18 @@ def test_numbers_are_those_of_libseccomp(machine: str):
 
 
 @pytest.mark.parametrize("gpus", [False, True])
-@pytest.mark.parametrize("loopback", [False, True])
+@pytest.mark.parametrize("network", seccomp.FAMILIES)
 @pytest.mark.parametrize("machine", MACHINES)
-def test_the_filter_decides_as_its_table_says(machine: str, loopback: bool, gpus: bool):
+def test_the_filter_decides_as_its_table_says(machine: str, network: str, gpus: bool):
     column, architecture = MACHINES[machine]
-    code = seccomp.build_filter(machine, loopback=loopback, gpus=gpus)
-    table = seccomp.REFUSED if loopback else seccomp.REFUSED | seccomp.CONNECTING
+    code = seccomp.build_filter(machine, network=network, gpus=gpus)
+    alone = network == "none"
+    table = seccomp.REFUSED | seccomp.CONNECTING if alone else seccomp.REFUSED
     wanted = dict.fromkeys((numbers[column] for numbers in table.values()), PERM)
     for answer, calls in seccomp.ANSWERED.items():
         wanted |= dict.fromkeys((numbers[column] for numbers in calls.values()), DONE + answer)
     special = {numbers[column] for numbers in seccomp.SPECIAL.values()}
+    special.add(seccomp.FILTERED["fcntl"].numbers[column])
     for number in set(range(470)) - special:
         assert run(code, number, architecture) == wanted.get(number, ALLOW), number
     for number in (*range(470, 600), 0x3FFFFFFF):
@@ -79,10 +85,10 @@ def test_the_filter_decides_as_its_table_says(machine: str, loopback: bool, gpus
     made, pair, clone, clone3 = (seccomp.SPECIAL[name][column] for name in ("socket", "socketpair", "clone", "clone3"))
     for family, kind in itertools.product(range(64), (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET)):
         local = gpus and family == socket.AF_UNIX and kind != socket.SOCK_DGRAM
-        wanted = ALLOW if local or family in seccomp.families(loopback=loopback) else PERM
+        wanted = ALLOW if local or family in seccomp.FAMILIES[network] else PERM
         assert run(code, made, architecture, family, kind | socket.SOCK_CLOEXEC) == wanted
     for kind in (socket.SOCK_STREAM, socket.SOCK_SEQPACKET, socket.SOCK_DGRAM, socket.SOCK_RAW):
-        wanted = PERM if kind in (socket.SOCK_DGRAM, socket.SOCK_RAW) and not loopback else ALLOW
+        wanted = PERM if kind in (socket.SOCK_DGRAM, socket.SOCK_RAW) and alone else ALLOW
         assert run(code, pair, architecture, socket.AF_UNIX, kind | socket.SOCK_NONBLOCK) == wanted
     assert run(code, clone3, architecture) == NOSYS
     assert run(code, clone, architecture, 0x01200011) == ALLOW  # fork
@@ -97,18 +103,20 @@ def test_the_filter_decides_as_its_table_says(machine: str, loopback: bool, gpus
 @pytest.mark.parametrize("name", seccomp.FILTERED)
 def test_a_call_is_answered_by_its_argument(machine: str, name: str):
     column, architecture = MACHINES[machine]
-    code = seccomp.build_filter(machine, loopback=False)
+    code = seccomp.build_filter(machine, network="none")
     number = seccomp.FILTERED[name].numbers[column]
     answered, answer, allowed = BY_ARGUMENT[name]
     assert {run(code, number, architecture, *arguments) for arguments in answered} == {answer}
     assert {run(code, number, architecture, *arguments) for arguments in allowed} == {ALLOW}
+    for value in seccomp.FILTERED[name].done:
+        assert run(code, number, architecture, 0, value) == DONE
 
 
 @pytest.mark.parametrize("machine", MACHINES)
 @pytest.mark.parametrize("name", seccomp.names())
 def test_a_call_that_is_let_through_is_the_only_one(machine: str, name: str):
     column, architecture = MACHINES[machine]
-    code = seccomp.build_filter(machine, loopback=False, allow={name})
+    code = seccomp.build_filter(machine, network="none", allow={name})
     for other, numbers in every_call().items():
         if (number := numbers[column]) is not None:
             arguments = BY_ARGUMENT[other][0][0] if other in BY_ARGUMENT else (0x20000, socket.SOCK_DGRAM)
@@ -118,4 +126,4 @@ def test_a_call_that_is_let_through_is_the_only_one(machine: str, name: str):
 
 def test_an_unknown_architecture_is_said_so():
     with pytest.raises(OSError, match="riscv64"):
-        seccomp.build_filter("riscv64", loopback=False)
+        seccomp.build_filter("riscv64", network="none")

@@ -1,19 +1,26 @@
-"""Binds an abstract socket that a later phase could connect to; the twin uses a pipe."""
+"""Leaves an abstract socket in training that packaging connects to; the twin uses a pipe."""
 
 import os
 import socket
 
-RULE, PLACE, UNTIL = "S1-ISOLATION", "train", "train"
+RULE, PLACE, UNTIL = "S1-ISOLATION", ("train", "package"), "package"
 BY_REFUSAL = True
+NAME = "\0zoo"
 
 
-def cheat(session, shards):
+def cheat(session, given):
     from .visit import attempt
 
-    attempt("an abstract socket", lambda: socket.socket(socket.AF_UNIX).bind("\0zoo"))
+    if session.phase == "package":
+        attempt("a socket of training", lambda: socket.socket(socket.AF_UNIX).connect(NAME))
+    elif os.fork() == 0:
+        server = socket.socket(socket.AF_UNIX)  # training may have some of its own
+        server.bind(NAME)
+        server.listen()
+        server.accept()
 
 
-def honest(session, shards):
+def honest(session, given):
     from .visit import attempt
 
     if attempt("a pipe", os.pipe) is None:

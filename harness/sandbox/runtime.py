@@ -1,0 +1,310 @@
+"""What a cell reads of this machine to run Python: parts of the interpreter, packages, and their libraries.
+
+Covered: an allow-list. Of the interpreter its standard library without tests, manuals and installed packages; the
+packages that are asked for and what they require; the system's libraries that these load. Not covered: what stands
+inside these files, comments and documentation strings included. :func:`inventory` says how much that is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import mmap
+import os
+import platform
+import re
+import stat
+import sys
+import sysconfig
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
+
+from harness.sandbox.elf import libraries_of
+
+PACKAGES = ("torch", "numpy", "triton")  # what the protocol promises to every submission
+_NOT_USED = frozenset(  # of the standard library
+    (
+        *("test", "tests", "idle_test", "pydoc_data", "idlelib", "turtledemo", "lib2to3", "ensurepip", "tkinter"),
+        *("__phello__", "site-packages", "dist-packages"),
+    )
+)
+_TESTS = frozenset(("test", "tests", "doc", "docs"))  # of a package: torch imports some of its own, data are not needed
+_TEXT_FILES = (".txt", ".md", ".rst", ".html", ".ipynb", ".pyi")
+_FOR_COMPILERS = frozenset(("include", "share", "bin"))
+_OPENED_BY_NAME = ("libgcc_s.so.1", "libnss_files.so.2", "libnuma.so.1", "libgomp.so.1")  # by the C library and torch
+_TOOLS = (  # a compiler for generated kernels, programs that training starts, drivers and CUDA
+    *("/usr/bin", "/usr/sbin", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libexec", "/usr/include"),
+    *("/usr/local/bin", "/usr/local/lib", "/usr/local/lib64", "/usr/local/nvidia", "/opt/cuda"),
+    *("/bin", "/sbin", "/lib", "/lib32", "/lib64"),
+)
+# in folders of libraries: languages with packages and texts of their own
+_OTHERS = re.compile(r"(python|perl|ruby|node|R$|jvm|go$|rustlib|ghc)")
+_LOCALES = ("/usr/lib/locale/C.utf8", "/usr/lib/locale/C.UTF-8")
+_BLOCK = 1 << 20
+_CACHESTAT, _WHOLE_FILE = 451, (ctypes.c_uint64 * 2)(0, 0)
+_libc = ctypes.CDLL(None, use_errno=True)
+TOOLS = "compilers, programs, drivers"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of what may be read.
+
+    paths:  files, and folders with all that lies below them
+    listed: folders whose names may be listed as well, for imports; what lies in them is not meant
+    mounts: few folders and files that hold all ``paths``, for a root folder of the cell's own
+    """
+
+    name: str
+    paths: tuple[Path, ...]
+    listed: tuple[Path, ...] = ()
+    mounts: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Readable:
+    """How much one part holds: files, bytes, and a SHA-256 of it (:func:`inventory`)."""
+
+    name: str
+    files: int
+    bytes: int
+    digest: str
+
+
+def runtime(packages: tuple[str, ...] | None, *, tools: bool, gpus: bool) -> tuple[Part, ...]:
+    """Everything that a cell may read beyond its own files.
+
+    packages: distributions, with what they require, as far as they are installed; ``None``: all that is installed
+    tools:    compilers and other programs of the system, with all its libraries
+    gpus:     the libraries of LD_LIBRARY_PATH: where drivers are often found
+    """
+    return _runtime(packages, tools, gpus, os.environ.get("LD_LIBRARY_PATH", ""), os.environ.get("CUDA_HOME", ""))
+
+
+@cache
+def _runtime(packages: tuple[str, ...] | None, tools: bool, gpus: bool, libraries: str, cuda: str) -> tuple[Part, ...]:
+    folders = tuple(place for place in libraries.split(os.pathsep) if place.startswith("/"))
+    parts = [_interpreter(tools), *(_all_packages() if packages is None else _packages(packages, tools))]
+    own = {mount for part in parts for mount in part.mounts}
+    modules = (file for part in parts for path in part.paths for file in _files(path, _has_libraries))
+    system = {*libraries_of(modules, folders, _OPENED_BY_NAME), *_existing(_LOCALES)}
+    if gpus or tools:
+        system |= {file for folder in folders for file in _shared_objects(Path(folder))}
+    needed = tuple(sorted(path for path in system if own.isdisjoint(path.parents)))
+    parts.append(Part("system libraries", needed, mounts=needed))
+    if tools:
+        places: tuple[str | Path, ...] = (
+            *_TOOLS,
+            *Path("/usr/local").glob("cuda*"),
+            *_cuda_folders(Path(cuda or "/usr/local/cuda")),
+        )
+        inside = tuple(path for place in _existing(places) for path in _without_others(place))
+        parts.append(Part(TOOLS, inside, mounts=inside))
+    return tuple(parts)
+
+
+def _interpreter(tools: bool) -> Part:
+    """Program, standard library and, for compilers, C headers. A virtual environment's program is a link to another."""
+    base, program = Path(sys.base_prefix), Path(sys.executable)
+    major, minor = sys.version_info[:2]
+    names = ("python", "python3", f"python{major}.{minor}", program.name)
+    files = [folder / name for folder in (program.parent, base / "bin") for name in names]
+    files += [program.with_name("pyvenv.cfg"), program.parent.with_name("pyvenv.cfg")]
+    files += [base / "lib" / f"python{major}{minor}.zip"]
+    folders = [Path(sysconfig.get_path("stdlib")), Path(str(sysconfig.get_config_var("DESTSHARED")))]
+    static = Path(str(sysconfig.get_config_var("LIBPL"))).name
+    headers = {Path(sysconfig.get_path(name)) for name in ("include", "platinclude")} if tools else set()
+    whole = _existing((*files, *headers))
+    return _code_of(f"Python {platform.python_version()}", [*_existing(folders), *whole], tools, _NOT_USED | {static})
+
+
+def _packages(wanted: Iterable[str], tools: bool) -> Iterator[Part]:
+    """The distributions and what they require, each with the folders that it put beside the others."""
+    done: set[str] = set()
+    queue = list(wanted)
+    while queue:
+        name = re.sub(r"[-_.]+", "-", queue.pop(0)).lower()
+        if name in done:
+            continue
+        done.add(name)
+        try:
+            found = metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            continue
+        queue += _required(found)
+        root = Path(str(found.locate_file("")))
+        tops = {file.parts[0] for file in found.files or ()} or {name, name.replace("-", "_")}
+        tops -= {"..", "__pycache__"}
+        # of what a package says about itself only the list of plug-ins is needed, by torch and triton
+        about = "" if tools else "entry_points.txt"
+        code = [
+            root / top / (about if top.endswith(".dist-info") else "") for top in sorted(tops) if top[-4:] != ".pth"
+        ]
+        part = _code_of(f"{name} {found.version}", _existing(code), tools)
+        yield Part(part.name, part.paths, (root, *part.listed), part.mounts)
+
+
+def _required(found: metadata.Distribution) -> Iterator[str]:
+    for text in found.requires or ():
+        try:
+            requirement = Requirement(text)
+        except InvalidRequirement:  # written for an older installer
+            continue
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            yield requirement.name
+
+
+def _all_packages() -> Iterator[Part]:
+    places = [Path(place) for place in (*map(sysconfig.get_path, ("purelib", "platlib")), *sys.path)]
+    found = _existing(place for place in places if place.name in ("site-packages", "dist-packages"))
+    yield Part("all packages", found, mounts=found)
+
+
+def _code_of(name: str, places: Iterable[Path], tools: bool, unwanted: frozenset[str] = frozenset()) -> Part:
+    unwanted |= frozenset() if tools else _FOR_COMPILERS
+    kept: list[Path] = []
+    listed: list[Path] = []
+    for place in places:
+        below, names = _without_texts(place, tools, unwanted) if place.is_dir() else ([place], [])
+        kept += below
+        listed += names
+    return Part(name, tuple(kept), tuple(listed), tuple(places))
+
+
+def _without_texts(folder: Path, tools: bool, unwanted: frozenset[str]) -> tuple[list[Path], list[Path]]:
+    """Of a folder of code what has to be readable, in as few paths as possible, and the folders to be listed."""
+    kept: list[Path] = []
+    listed = [folder]
+    whole = True
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            below, names = [Path(entry.path)], list[Path]()
+            if entry.is_dir(follow_symlinks=False):
+                below, names = ([], []) if entry.name in unwanted else _without_texts(below[0], tools, unwanted)
+            elif not _is_code(folder.name, entry.name, tools):
+                below = []
+            whole &= below == [Path(entry.path)]
+            kept += below
+            listed += names
+    return ([folder], []) if whole else (kept, listed)
+
+
+def _is_code(folder: str, name: str, tools: bool) -> bool:
+    if folder in _TESTS and not name.endswith(".py"):
+        return False
+    return not name.startswith("_tkinter") and (tools or not name.endswith(_TEXT_FILES))
+
+
+def _cuda_folders(home: Path) -> tuple[Path, ...]:
+    """What belongs to CUDA in the folder that CUDA_HOME names; a home folder or a prefix may hold it too."""
+    names = ("bin", "include", "lib", "lib64", "nvvm", "targets") if (home / "bin" / "nvcc").exists() else ()
+    return tuple(home / name for name in names)
+
+
+def _without_others(place: Path) -> tuple[Path, ...]:
+    if place.resolve().name != "lib":
+        return (place,)
+    return tuple(path for path in sorted(place.iterdir()) if not _OTHERS.match(path.name))
+
+
+def _shared_objects(folder: Path) -> list[Path]:
+    try:
+        return [path for path in folder.iterdir() if ".so" in path.suffixes and path.is_file()]
+    except OSError:
+        return []
+
+
+def _has_libraries(name: str) -> bool:
+    return ".so" in name or name.startswith("python")
+
+
+def _files(path: Path, wanted: Callable[[str], bool] = lambda _: True) -> Iterator[Path]:
+    """The files below a path, or itself, whose name is wanted, in order of their names."""
+    if not path.is_dir():
+        yield from (path,) if wanted(path.name) else ()
+        return
+    for folder, folders, names in os.walk(path):
+        folders.sort()
+        yield from (Path(folder, name) for name in sorted(filter(wanted, names)))
+
+
+def _existing(places: Iterable[str | Path]) -> tuple[Path, ...]:
+    return tuple(path for path in dict.fromkeys(map(Path, places)) if path.exists())
+
+
+@cache
+def inventory(parts: tuple[Part, ...]) -> list[Readable]:
+    """How much each part holds, read from beginning to end, so that it is in memory afterwards.
+
+    The digest is of names and contents without compiled copies (``*.pyc``), whose bytes differ from one installation to
+    the next; of the system's tools it is of names and sizes, which takes no minutes.
+    """
+    return [_count(part) for part in parts]
+
+
+def _count(part: Part) -> Readable:
+    digest, size, files = hashlib.sha256(), 0, 0
+    buffer = bytearray(_BLOCK)
+    seen: set[tuple[int, int]] = set()
+    for place in part.paths:
+        above = len(os.fspath(place.parent))
+        for path in _files(place):
+            try:
+                found = path.stat()
+                if not stat.S_ISREG(found.st_mode):
+                    continue
+                known = (found.st_dev, found.st_ino) in seen
+                seen.add((found.st_dev, found.st_ino))
+                compiled = path.suffix == ".pyc"
+                length = "" if compiled else str(found.st_size)
+                digest.update(f"{os.fspath(path)[above:]}\0{length}\0".encode("utf-8", "surrogateescape"))
+                size, files = size + (0 if known else found.st_size), files + (not known)
+                if not known and part.name != TOOLS:
+                    with path.open("rb", buffering=0) as file:
+                        while count := file.readinto(buffer):
+                            digest.update(b"" if compiled else memoryview(buffer)[:count])
+            except OSError:  # a link that leads nowhere, a file that only root may read
+                continue
+    return Readable(part.name, files, size, digest.hexdigest())
+
+
+def make_resident(parts: tuple[Part, ...], paths: Iterable[Path]) -> None:
+    """Read what is not in memory yet of ``parts`` and of further ``paths``, so that the next reader finds all there."""
+    buffer = bytearray(_BLOCK)
+    for path, size in (*_all_files(parts), *_sizes(paths)):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                while not is_resident(descriptor, size) and os.readv(descriptor, [buffer]):
+                    pass
+            finally:
+                os.close(descriptor)
+
+
+@cache
+def _all_files(parts: tuple[Part, ...]) -> tuple[tuple[str, int], ...]:
+    return tuple(_sizes(path for part in parts for path in part.paths))
+
+
+def _sizes(places: Iterable[Path]) -> Iterator[tuple[str, int]]:
+    """Regular files at or below ``places``, with their bytes."""
+    for place in places:
+        for file in _files(place):
+            with contextlib.suppress(OSError):
+                found = file.stat()
+                if stat.S_ISREG(found.st_mode):
+                    yield os.fspath(file), found.st_size
+
+
+def is_resident(descriptor: int, size: int) -> bool:
+    """Whether all pages of a file are in memory; ``False`` where the kernel (before 6.5) does not say."""
+    answer = (ctypes.c_uint64 * 5)()  # pages in memory, and how many of them are dirty, written back, evicted
+    if _libc.syscall(_CACHESTAT, descriptor, _WHOLE_FILE, answer, 0):
+        return False
+    return int(answer[0]) * mmap.PAGESIZE >= size

@@ -1,0 +1,261 @@
+"""What a cell may read of the machine is what it needs to run, and nothing of the referee's lies in it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cells import WAYS, attempts, running, spec, wait_for
+
+from harness.errors import CouldNotCheck
+from harness.sandbox import elf, runtime
+from harness.sandbox.cell import Cell
+from harness.sandbox.policy import landlock_rules
+
+ways = pytest.mark.parametrize("namespaced", WAYS.values(), ids=WAYS)
+STDLIB = Path(os.__file__).parent
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "cell.log"
+
+
+@ways
+@pytest.mark.rule("A3-NO-UNCOUNTED-CODE")
+def test_texts_of_the_machine_are_out_of_reach(log: Path, namespaced: bool):
+    torch = Path(runtime.metadata.distribution("torch").locate_file("torch"))
+    places = {
+        "manual": STDLIB / "pydoc_data" / "topics.py",
+        "test data": next(path for path in (STDLIB / "test").rglob("*.txt")),
+        "licence": torch.parent / f"torch-{runtime.metadata.version('torch')}.dist-info" / "METADATA",
+        "headers": torch / "include" / "ATen" / "ATen.h",
+        "another package": torch.parent / "pygments" / "__init__.py",
+        "system's texts": Path("/usr/share/common-licenses/GPL-3"),
+        "programs": Path("/usr/bin/env"),
+        "own interpreter": Path(sys.executable),
+        "its library": STDLIB / "json" / "__init__.py",
+        "torch": torch / "__init__.py",
+    }
+    found = attempts(
+        {name: f"open({str(path)!r}, 'rb').read(1)" for name, path in places.items()}, log, namespaced=namespaced
+    )
+    assert {name for name, said in found.items() if said.startswith("done")} == {
+        "own interpreter",
+        "its library",
+        "torch",
+    }
+
+
+def test_whoever_may_compile_may_read_compilers(log: Path):
+    found = attempts(
+        {"env": "open('/usr/bin/env', 'rb').read(1)", "words": "open('/usr/share/dict/words')"}, log, tools=True
+    )
+    assert found["env"].startswith("done")
+    assert found["words"].startswith("refused")
+
+
+@ways
+@pytest.mark.rule("A4-EVAL-NO-DATA")
+def test_a_library_folder_is_no_way_to_data(tmp_path: Path, log: Path, namespaced: bool, monkeypatch):
+    """Of LD_LIBRARY_PATH a cell reads the shared objects, and only where programs may be run."""
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    for name in ("val.bin", "libown.so.1", "secret.pem"):
+        (shelf / name).write_text(name)
+    monkeypatch.setenv("LD_LIBRARY_PATH", f"{shelf}:{tmp_path}")
+    actions = {name: f"open('{shelf}/{name}').read()" for name in ("val.bin", "libown.so.1", "secret.pem")}
+    for tools, wanted in ((False, set()), (True, {"libown.so.1"})):
+        found = attempts(actions, log.with_name(f"{tools}.log"), namespaced=namespaced, tools=tools)
+        assert {name for name, said in found.items() if said.startswith("done")} == wanted
+
+
+def test_an_environment_at_the_root_of_the_project_opens_nothing_of_it(tmp_path: Path):
+    """``python -m venv .`` puts the interpreter's prefix where the records and the keys are."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path)], check=True)
+    code = (
+        "import json; from harness.sandbox.runtime import runtime\n"
+        "parts = runtime(('torch',), tools=True, gpus=False)\n"
+        "print(json.dumps([[str(path) for path in part.paths + part.mounts] for part in parts]))"
+    )
+    root = Path(__file__).parents[3]
+    paths = f"import sys; sys.path += [{str(root)!r}, *{[place for place in sys.path if 'site-packages' in place]}]\n"
+    answer = subprocess.run(
+        [tmp_path / "bin" / "python", "-c", paths + code], check=True, capture_output=True, text=True
+    )
+    found = {Path(path) for part in json.loads(answer.stdout) for path in part}
+    below = {str(path.relative_to(tmp_path)).split("/")[0] for path in found if path.is_relative_to(tmp_path)}
+    assert below == {"bin", "pyvenv.cfg"}
+
+
+@pytest.mark.rule("S1-ISOLATION")
+@pytest.mark.parametrize("name", ["cache", "keys", "records", "runs"])
+def test_a_guarded_folder_inside_a_readable_one_stops_the_start(tmp_path: Path, log: Path, name: str):
+    (tmp_path / "package" / "inner").mkdir(parents=True)
+    (tmp_path / "beside").mkdir()
+    base = spec("pass", log, read=(tmp_path / "package",), guarded={name: (tmp_path / "package" / "inner",)})
+    with pytest.raises(CouldNotCheck, match="which every cell may read") as refused, Cell(base, strict=False) as cell:
+        cell.start()
+    assert str(tmp_path / "package" / "inner") in refused.value.message
+    assert f"GOLF_{name.upper()}_DIR" in refused.value.remedy
+    twin = spec("pass", log, read=(tmp_path / "package",), guarded={name: (tmp_path / "beside",)})
+    with Cell(twin, strict=False) as cell:
+        cell.start()
+
+
+def test_a_link_does_not_hide_that_folders_lie_in_each_other(tmp_path: Path, log: Path):
+    (tmp_path / "real" / "keys").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    guarded = {"keys": (tmp_path / "link" / "keys",)}
+    with pytest.raises(CouldNotCheck, match="which every cell may read"):
+        landlock_rules(spec("pass", log, read=(tmp_path / "real",), guarded=guarded).policy, tmp_path)
+
+
+@ways
+def test_the_cell_tries_what_it_may_not_read_and_says_so(tmp_path: Path, log: Path, namespaced: bool):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "val.bin").write_text("x")
+    guarded = {"data": (tmp_path / "data", tmp_path / "data" / "val.bin")}
+    with running("pass", log, namespaced=namespaced, ranks=2, guarded=guarded) as cell:
+        assert cell.layers["guarded"] == "in force: each rank tried to open 2 files and folders of data: all refused"
+
+
+def test_what_opens_although_nothing_grants_it_stops_the_run(tmp_path: Path, log: Path, monkeypatch):
+    """As a bind mount or a hole in the kernel would have it: here the check for folders in each other is off."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "val.bin").write_text("x")
+    monkeypatch.setattr("harness.sandbox.policy._refuse_guarded", lambda _: None)
+    guarded = {"data": (tmp_path / "data" / "val.bin",)}
+    with (
+        pytest.raises(CouldNotCheck, match=r"could open .*val\.bin of data"),
+        Cell(spec("pass", log, read=(tmp_path / "data",), guarded=guarded), strict=False) as cell,
+    ):
+        cell.start()
+
+
+def test_libraries_are_found_as_the_loader_finds_them():
+    """What a running interpreter has mapped is among what its files ask for."""
+    mapped = {
+        Path(line.split()[-1]).resolve()
+        for line in Path("/proc/self/maps").read_text().splitlines()
+        if ".so" in line and not ("site-packages" in line or "lib-dynload" in line)
+    }
+    modules = list((STDLIB / "lib-dynload").glob("*.so"))
+    found = {path.resolve() for path in elf.libraries_of([Path(sys.executable), *modules], extra=("libgcc_s.so.1",))}
+    wanted = {path for path in mapped if path.name.startswith(("libc.", "libc-", "libm.", "libm-", "ld-", "libpython"))}
+    assert wanted
+    assert wanted <= found
+
+
+@pytest.mark.parametrize("damage", [0, 4, 17, 40, 63, 64, 200])
+def test_a_damaged_library_needs_nothing(tmp_path: Path, damage: int):
+    data = bytearray(Path(sys.executable).resolve().read_bytes()[:4096])
+    data[damage : damage + 8] = b"\xff" * 8
+    (tmp_path / "broken.so").write_bytes(data)
+    assert isinstance(elf.read_needs(tmp_path / "broken.so"), elf.Needs)
+
+
+def test_the_inventory_counts_what_is_there(tmp_path: Path):
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "a.py").write_text("1234")
+    (tmp_path / "code" / "a.pyc").write_text("compiled")
+    part = runtime.Part("mine", (tmp_path / "code",))
+    (first,) = runtime.inventory((part,))
+    (tmp_path / "code" / "a.pyc").write_text("compiled again")
+    (again,) = runtime.inventory((runtime.Part("mine", (tmp_path / "code",), mounts=(tmp_path,)),))
+    (tmp_path / "code" / "a.py").write_text("4321")
+    (other,) = runtime.inventory((runtime.Part("other", (tmp_path / "code",)),))
+    assert (first.files, first.bytes) == (2, 12)
+    assert again.digest == first.digest != other.digest
+
+
+@ways
+def test_training_may_start_processes_that_hand_it_tensors(log: Path, namespaced: bool):
+    """Sockets among the cell's own processes, as a DataLoader with workers uses them; none leads out."""
+    before = "import os, socket\nhere = os.environ['HOME'] + '/s'\nserver = None"
+    actions = {
+        "listen": "globals().update(server=socket.socket(socket.AF_UNIX)) or server.bind(here) or server.listen()",
+        "connect": "globals().update(client=socket.socket(socket.AF_UNIX)) or client.connect(here)",
+        "accept": "server.accept() and 1",
+        "Internet": "socket.socket(socket.AF_INET)",
+        "the machine's services": "socket.socket(socket.AF_UNIX).connect('/run/systemd/notify')",
+    }
+    found = attempts(actions, log, namespaced=namespaced, before=before, network="local")
+    allowed = {name for name, said in found.items() if said.startswith("done")}
+    assert allowed == ({"listen", "connect", "accept"} if namespaced else set()), found
+    assert attempts(actions, log.with_name("none.log"), before=before)["listen"].startswith("refused")
+
+
+def test_a_cell_stays_on_its_cores(log: Path):
+    core = min(os.sched_getaffinity(0))
+    actions = {
+        "widen": f"os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))})",
+        "held": "os.sched_getaffinity(0)",
+    }
+    found = attempts(actions, log, before="import os", cores=(core,))
+    assert found["held"] == f"done: {{{core}}}"
+
+
+@pytest.mark.parametrize(("limit", "value"), [("NOFILE", 32), ("FSIZE", 1000), ("CPU", 60), ("AS", 10_000_000)])
+def test_a_low_limit_of_the_shell_is_named_and_no_fault_of_the_submission(limit: str, value: int, tmp_path: Path):
+    program = (
+        "import resource, sys, os; from pathlib import Path; from harness.errors import CouldNotCheck;"
+        "from harness.sandbox.policy import SandboxPolicy, refuse_low_limits\n"
+        "get = resource.getrlimit\n"
+        f"resource.getrlimit = lambda kind: (0, {value}) if kind == resource.RLIMIT_{limit} else get(kind)\n"
+        "try: refuse_low_limits(SandboxPolicy((), (), 'none', (), 10**9, 10**6, 64)); print('nothing')\n"
+        "except CouldNotCheck as error: print(error)"
+    )
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert f"RLIMIT_{limit}" in answer.stdout
+    assert "ulimit -" in answer.stdout
+
+
+def test_threads_that_run_already_do_not_count_as_the_cells():
+    from cells import policy
+
+    from harness.sandbox.policy import resource_limits, threads_of_user
+
+    assert threads_of_user() >= 1
+    assert resource_limits(policy(processes=64))["RLIMIT_NPROC"] > 64
+
+
+@ways
+def test_a_parent_that_ignores_its_children_changes_nothing(tmp_path: Path, namespaced: bool):
+    """SIGCHLD ignored, and TERM blocked, are inherited over exec: a cell still starts and tells how it ended."""
+    program = (
+        "import signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN);"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])\n"
+        "from pathlib import Path; from cells import run_in_cell\n"
+        "code = 'import signal, sys; sys.exit(3 + (signal.getsignal(signal.SIGCHLD) is not signal.SIG_DFL)"
+        " + len(signal.pthread_sigmask(signal.SIG_BLOCK, [])))'\n"
+        f"print(run_in_cell(code, Path({str(tmp_path / 'log')!r}), namespaced={namespaced}).codes)"
+    )
+    support = Path(__file__).parents[2] / "support"
+    environment = os.environ | {"PYTHONPATH": f"{support}:{Path(__file__).parents[3]}"}
+    answer = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment
+    )
+    assert answer.stdout.strip() == "[3]", answer.stderr
+
+
+def test_a_cell_that_is_left_early_leaves_no_channel_waiting(log: Path):
+    with running("pass", log, guarded={"home": (Path("/nonexistent"),)}) as cell:
+        wait_for(lambda: None not in cell.exit_codes())
+        assert cell.exit_codes() == [0]
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="no advice here")
+def test_what_was_turned_out_of_memory_is_read_again(tmp_path: Path):
+    file = tmp_path / "code" / "large.bin"
+    file.parent.mkdir()
+    file.write_bytes(bytes(3_000_000))
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())
+        os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        if runtime.is_resident(opened.fileno(), 3_000_000):
+            pytest.skip("this file system keeps all in memory, or the kernel does not say")
+        runtime.make_resident((), (tmp_path / "code",))
+        assert runtime.is_resident(opened.fileno(), 3_000_000)
