@@ -1,80 +1,102 @@
-"""Phase 4: fresh replicas replay what the referee kept of the final evaluation, in the referee's own time."""
+"""Phase 4: fresh replicas replay what the referee kept of the final evaluation, in the referee's own time.
+
+One draw a run: every place follows from a secret that was fixed when the submission was sealed, so a run that is
+resumed is audited at the same places. Whatever the worker does instead of an answer is a FAIL, not an error: it must
+not be able to ask for another try. Only what the kernel counts as want of memory is the machine's.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from pathlib import Path
 
-from harness.errors import RuleBroken
+from harness.errors import CouldNotCheck, RuleBroken
 from harness.phases.context import RunContext
 from harness.phases.evaluate import Evaluation, eval_cell, failures_named
 from harness.record.predicate import AuditResult
-from harness.scoring.audit import judge_replays, replica_lost
+from harness.scoring.audit import ROW_SHARE, judge_replays, replica_lost
 from harness.scoring.ledger import Stream
-from harness.scoring.replay import Replay, Replayer, gain_sample
-from harness.scoring.sample import GainSample
+from harness.scoring.replay import Original, Replay, Replayer
+from harness.scoring.sample import Nats, bigram_nats, draw_audits
 
-REPLICAS = ("replica-1", "replica-2")
+REPLICAS = (("replica-1", Replayer.cuts), ("replica-2", Replayer.truths))
+SLOWER = 10.0  # a replica may take so many times as long for a chunk as the run that counts, learning included
 
 
-def audit(context: RunContext, evaluation: Evaluation, stream: Stream, *, limit_s: float) -> list[AuditResult]:
-    """Replay the kept chunks on two replicas, started from the artifact alone like the evaluation itself.
+def audit(
+    context: RunContext, evaluation: Evaluation, stream: Stream, *, frozen: Nats, limit_s: float
+) -> list[AuditResult]:
+    """Replay on two replicas, started from the artifact alone like the evaluation itself, one after the other.
 
-    limit_s is what the final evaluation was told, so that a replica cannot tell itself from it by its environment.
+    frozen:  nats of the packed model without adaptation, of the first targets of ``stream``
+    limit_s: what the final evaluation was told, so that a replica cannot tell itself from it by its environment
     """
-    sample, kept = evaluation.keeper.sample, evaluation.keeper.kept
-    gains = gain_sample(sample, kept, stream, evaluation.chunks)
-    cuts = sum(len({*rows, *gains.rows.get(chunk, ())}) for chunk, rows in sample.rows.items())
-    steps = cuts + 3 * len(sample.rows)
-    allowed_s = context.track.limits.warmup_s + max(600.0, 10 * evaluation.score.seconds)
-    with context.clock.span("audit"), context.progress.stage("audit", steps, "replays") as shown:
-        done = 0
+    plan, keeper, killed = context.track.audit, evaluation.keeper, _killed_for_memory()
+    assert keeper is not None
+    with context.clock.span("audit"):
+        draws = draw_audits(
+            evaluation.nats,
+            bigram_nats(stream.tokens[: stream.targets + 1]),
+            frozen,
+            chunk_tokens=evaluation.hello.chunk_tokens,
+            escape_nats=ROW_SHARE * plan.escape_nats,
+            secret=keeper.sample.secret,
+        )
+        original = Original(stream, evaluation.chunks, evaluation.nats, keeper, draws)
+        steps = sum(map(len, original.cuts().values())) + 3 * len(keeper.sample.whole)
+        with context.progress.stage("audit", steps, "replays") as shown:
+            done = 0
 
-        def step() -> None:
-            nonlocal done
-            done += 1
-            shown.update(done)
+            def step() -> None:
+                nonlocal done
+                done += 1
+                shown.update(done)
 
-        try:
-            first, second = _replay(context, evaluation, stream, gains, limit_s, allowed_s, step)
-        except RuleBroken as error:
-            return replica_lost(sample, context.track.audit.tolerance_nats, error.message)
-    return judge_replays(
-        sample,
-        kept,
-        first,
-        second,
-        gains=gains,
-        starts={chunk: evaluation.chunks[chunk][0] for chunk in sample.rows},
-        tolerance_nats=context.track.audit.tolerance_nats,
-    )
+            chunk_s = evaluation.score.seconds / len(evaluation.chunks)
+            allowed_s = context.track.limits.warmup_s + max(600.0, SLOWER * steps * chunk_s)
+            try:
+                first, second = (
+                    _replay(context, evaluation, original, name, work, limit_s, allowed_s, step)
+                    for name, work in REPLICAS
+                )
+            except RuleBroken as error:
+                if _killed_for_memory() > killed:
+                    raise CouldNotCheck(
+                        f"the kernel killed processes for want of memory during the audits; {error.message}",
+                        remedy="Free some memory, then `harness submit --resume`: the draws stay the same.",
+                    ) from error
+                return replica_lost(original, plan.tolerance_nats, error.message)
+    return judge_replays(original, first, second, tolerance_nats=plan.tolerance_nats, escape_nats=plan.escape_nats)
 
 
 def _replay(
     context: RunContext,
     evaluation: Evaluation,
-    stream: Stream,
-    gains: GainSample,
+    original: Original,
+    name: str,
+    work: Callable[[Replayer], Replay],
     limit_s: float,
     allowed_s: float,
     step: Callable[[], None],
-) -> tuple[Replay, Replay]:
-    """Both replicas load side by side, then work one after the other, so that each has the machine to itself."""
-    sample, kept, chunks = evaluation.keeper.sample, evaluation.keeper.kept, evaluation.chunks
+) -> Replay:
+    """One replica, from its start to its end: the next one starts when nothing of it is left."""
     deadline_ns = time.monotonic_ns() + int(allowed_s * 1e9)
-    with ExitStack() as stack:
-        replicas = []
-        for name in REPLICAS:
-            cell, client = stack.enter_context(
-                eval_cell(context, "final", name, limit_s=limit_s, targets=stream.targets)
-            )
-            replicas.append((name, cell, client))
-        replays = []
-        for (name, cell, client), replay in zip(replicas, (Replayer.cuts, Replayer.truths), strict=True):
-            with failures_named(context, name, cell, client, deadline_ns, allowed_s):
-                client.prepare()
-                client.start()
-                replays.append(replay(Replayer(client, stream, chunks, sample, kept, gains, step)))
-                client.stop()
-    return replays[0], replays[1]
+    with (
+        eval_cell(context, "final", name, limit_s=limit_s, targets=original.stream.targets) as (cell, client),
+        failures_named(context, name, cell, client, deadline_ns, allowed_s),
+    ):
+        client.prepare(like=evaluation.hello)
+        client.start()
+        replay = work(Replayer(client, original, step))
+        client.stop()
+    return replay
+
+
+def _killed_for_memory() -> int:
+    """How many processes the kernel has killed for want of memory since it started; 0 where it does not say."""
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

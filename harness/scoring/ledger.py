@@ -122,6 +122,11 @@ class ScoreLedger:
         """Targets committed so far."""
         return self._committed
 
+    @property
+    def nats(self) -> npt.NDArray[np.float64]:
+        """What is committed, float64 (committed,)."""
+        return self._nats[: self._committed]
+
     def seal(self, start: int, count: int, place: Callable[[Tokens], torch.Tensor] = as_int64) -> SealedTargets:
         """Targets for the referee's own NLL, put where it is computed by ``place``."""
         return SealedTargets(self, start + count, place(self._stream.tokens[start + 1 : start + 1 + count]))
@@ -153,7 +158,7 @@ class ScoreLedger:
 
     def totals(self) -> tuple[float, int, int]:
         """(nats, targets, bytes) of all that is committed. The sum of nats is exact, so chunking cannot move it."""
-        nats = exact_sum(self._nats[: self._committed])
+        nats = exact_sum(self.nats)
         return nats, self._committed, int(self._stream.target_bytes[: self._committed].sum(dtype=np.int64))
 
     def running_bpb(self) -> list[tuple[int, float]]:
