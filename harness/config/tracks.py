@@ -64,7 +64,7 @@ class AuditPlan(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
     tolerance_nats: float
     floor_bpb: float
     diagnostic_tokens: int
-    escape_nats: float = 0.1
+    escape_nats: float = 0.15
 
 
 class Readings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

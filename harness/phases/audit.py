@@ -18,18 +18,18 @@ from harness.record.predicate import AuditResult
 from harness.scoring.audit import ROW_SHARE, judge_replays, replica_lost
 from harness.scoring.ledger import Stream
 from harness.scoring.replay import Original, Replay, Replayer
-from harness.scoring.sample import Nats, bigram_nats, draw_audits
+from harness.scoring.sample import draw_audits, frequency_nats
 
 REPLICAS = (("replica-1", Replayer.cuts), ("replica-2", Replayer.truths))
-SLOWER = 10.0  # a replica may take so many times as long for a chunk as the run that counts, learning included
+SLOWER = 5.0  # a replica may take so many times as long for a chunk as the packed model did
 
 
 def audit(
-    context: RunContext, evaluation: Evaluation, stream: Stream, *, frozen: Nats, limit_s: float
+    context: RunContext, evaluation: Evaluation, packed: Evaluation, stream: Stream, *, limit_s: float
 ) -> list[AuditResult]:
     """Replay on two replicas, started from the artifact alone like the evaluation itself, one after the other.
 
-    frozen:  nats of the packed model without adaptation, of the first targets of ``stream``
+    packed:  of the same model without adaptation, over the first targets of ``stream``
     limit_s: what the final evaluation was told, so that a replica cannot tell itself from it by its environment
     """
     plan, keeper, killed = context.track.audit, evaluation.keeper, _killed_for_memory()
@@ -37,8 +37,8 @@ def audit(
     with context.clock.span("audit"):
         draws = draw_audits(
             evaluation.nats,
-            bigram_nats(stream.tokens[: stream.targets + 1]),
-            frozen,
+            frequency_nats(stream.tokens[1 : stream.targets + 1]),
+            packed.nats,
             chunk_tokens=evaluation.hello.chunk_tokens,
             escape_nats=ROW_SHARE * plan.escape_nats,
             secret=keeper.sample.secret,
@@ -53,7 +53,7 @@ def audit(
                 done += 1
                 shown.update(done)
 
-            chunk_s = evaluation.score.seconds / len(evaluation.chunks)
+            chunk_s = packed.score.seconds / len(packed.chunks)
             allowed_s = context.track.limits.warmup_s + max(600.0, SLOWER * steps * chunk_s)
             try:
                 first, second = (

@@ -41,7 +41,7 @@ from harness.phases.verdicts import AUDITS, all_findings, hardware_findings
 from harness.protocol.predictor import Stage
 from harness.protocol.session import Scalar
 from harness.record.canonical import canonical_digest
-from harness.record.predicate import DataInfo, RunRecord, Score, SubmissionInfo, TrackInfo
+from harness.record.predicate import DataInfo, RunRecord, SubmissionInfo, TrackInfo
 from harness.scoring.ledger import Stream
 
 WORK_FOLDERS = ("code", "description", "checkpoint", "package", "artifact", "closure", "compile-cache")
@@ -191,17 +191,15 @@ def _run(
     # The score that counts comes first: no process of the submission has seen a validation token before it.
     compile_once(context, limit_s=eval_s, targets=val_targets)
     final = evaluate(context, "final", stream(val_targets), limit_s=eval_s, whole_set=True)
-    scores: list[Score] = []
     diagnostic = min(val_targets, track.audit.diagnostic_tokens or val_targets)
     stages: tuple[Stage, ...] = ("float", "packed")
-    for stage in stages:
-        whole = diagnostic == val_targets
-        found = evaluate(context, stage, stream(diagnostic), limit_s=limits.eval_s, whole_set=whole)
-        scores.append(found.score)
-        frozen = found.nats  # of the packed model, which comes last
-    scores.append(final.score)
+    before = [
+        evaluate(context, stage, stream(diagnostic), limit_s=limits.eval_s, whole_set=diagnostic == val_targets)
+        for stage in stages
+    ]
+    scores = [stage.score for stage in (*before, final)]
     update(context.run_dir, reached=AUDITS)
-    audits = audit(context, final, stream(val_targets), frozen=frozen, limit_s=eval_s)
+    audits = audit(context, final, before[-1], stream(val_targets), limit_s=eval_s)
     spans, budgets = clock.entries(), clock.budgets(track)
     model = (context.artifact_dir / "model.bin").read_bytes()
     return RunRecord(

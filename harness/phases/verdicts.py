@@ -133,7 +133,8 @@ def _with_resumes(context: RunContext, findings: list[Finding]) -> list[Finding]
     if not context.resumes:
         return findings
     audited = sum(f"in the {AUDITS}: " in resume for resume in context.resumes)
-    text = f" Resumed {len(context.resumes)} times, the audits had begun in {audited} of them."
+    told = "; ".join(context.resumes)
+    text = f" Resumed {len(context.resumes)} times, the audits had begun in {audited} of them: {told}."
     return [
         msgspec.structs.replace(
             finding,

@@ -11,7 +11,7 @@ import torch
 from harness.record.predicate import AuditResult
 from harness.rules import Finding, Verdict
 from harness.scoring.replay import Original, Replay, nats_apart
-from harness.scoring.sample import FLOOR_NATS, GainSample, Nats, Place
+from harness.scoring.sample import FLOOR_NATS, Draws, GainSample, Nats, Place
 
 MEAN_NATS = 1e-3  # a fifth of what a record has to gain: a mean over many rows is far steadier than one row
 ROW_SHARE, MEAN_SHARE = (
@@ -80,9 +80,9 @@ def judge_replays(
         by_gain,
         len(drawn),
         f"{draws.by_gain.draws} draws over all chunks by what targets can have gained ({draws.by_gain.nats:.2f} nats a "
-        f"token): leaks worth {escapes:.4f} nats a token in all, in whatever rows and chunks, escape with probability "
-        f"at most 5 %, where no honest score is taken to be more than {FLOOR_NATS:g} nats over both the committed one "
-        f"and a bigram's. {_frozen(draws.over_frozen)}{len(draws.outlier_chunks)} unusually cheap chunks.",
+        f"token; an honest score is at most {FLOOR_NATS:g} over the committed one or the frequency): leaks worth "
+        f"{escapes:.4f} nats a token in all, in whatever rows and chunks, escape with probability at most 5 %. "
+        f"{_others(draws)}",
         "Targets that gained much cost more once the inputs behind them are random.",
     )
     total = result(
@@ -137,13 +137,10 @@ def escaping_nats(by_gain: GainSample, tolerance_nats: float, allowed_nats: floa
     return by_gain.bound_nats() + small
 
 
-def _frozen(over: GainSample) -> str:
-    if not over.draws:
-        return "Also drawn: "
-    return (
-        f"Also drawn: {over.draws} by gain over the packed model without adaptation ({over.nats:.3f} nats a token, of "
-        f"which {over.bound_nats():.4f} can escape if that model leaks nothing), "
-    )
+def _others(draws: Draws) -> str:
+    over, chunks = draws.over_frozen, len(draws.outlier_chunks)
+    told = f"{over.draws} by gain over the packed model ({over.nats:.3f} nats a token)"
+    return f"Also drawn: {told}, and rows of {chunks} unusually cheap chunks."
 
 
 def rounding_nats(logits: torch.Tensor) -> float:

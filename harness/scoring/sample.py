@@ -5,8 +5,8 @@ before every chunk, so what to audit is drawn when the run is over and every sco
 
 - rows drawn evenly, compared over the whole vocabulary: how many rows, and how many chunks, can leak;
 - rows drawn by gain, over all chunks: what a leak is worth, however it hides. A row's weight is the most that a leak
-  can have gained there against a reference that no submission has a hand in (:func:`bigram_nats`), plus ``FLOOR_NATS``
-  for rows that are no cheaper than it;
+  can have gained there: an honest score is taken to be at most ``FLOOR_NATS`` over the committed one or over the
+  token's frequency, whichever is more. No submission has a hand in that;
 - rows drawn by what they gain over the packed model without adaptation: far sharper, but that score is the
   submission's own, so it comes on top and bounds nothing alone;
 - rows of chunks that are far cheaper than the others.
@@ -24,11 +24,10 @@ import numpy.typing as npt
 import torch
 
 ENTROPY_BYTES = 32
-FLOOR_NATS = 0.5  # what a leak may be worth at a row that is no cheaper than the reference, at least
+FLOOR_NATS = 1.0  # the weight of a row that is no cheaper than its frequency: a leak can still have lowered it to that
 ESCAPE = 0.05
 OUTLIERS, OUTLIER_ROWS, OUTLIER_SIGMAS = 16, 4, 4.0
 MOST_DRAWS = 20_000
-BIGRAM_PRIOR = 16.0  # tokens' worth of the plain frequency in each context
 Nats = npt.NDArray[np.float64]
 Place = tuple[int, int]
 _EVEN, _BY_GAIN, _OVER_FROZEN, _IN_OUTLIERS = 0, 1 << 40, 2 << 40, 3 << 40  # uses of the secret; 1 + chunk: its rows
@@ -67,17 +66,11 @@ def draw_rows(secret: bytes, chunk: int, count: int, each: int) -> tuple[int, ..
     return tuple(sorted(drawn.tolist()))
 
 
-def bigram_nats(tokens: npt.NDArray[np.integer[Any]]) -> Nats:
-    """What each target ``tokens[1:]`` costs by how often it follows its predecessor elsewhere in the stream, (n - 1,).
-
-    The place itself is left out of the counts, and a prior of ``BIGRAM_PRIOR`` tokens follows the plain frequency.
-    """
-    before, targets = tokens[:-1].astype(np.int64), tokens[1:].astype(np.int64)
-    size = int(tokens.max()) + 1
-    _, at, counts = np.unique(before * size + targets, return_inverse=True, return_counts=True)
-    frequency = np.bincount(targets, minlength=size)[targets] / len(targets)
-    together = counts[at] - 1 + BIGRAM_PRIOR * frequency
-    nats: Nats = -np.log(together / (np.bincount(before, minlength=size)[before] - 1 + BIGRAM_PRIOR))
+def frequency_nats(targets: npt.NDArray[np.integer[Any]]) -> Nats:
+    """What each target costs by how often it comes in the whole stream, float64 (n,)."""
+    counts = np.bincount(targets)
+    with np.errstate(divide="ignore"):
+        nats: Nats = (np.log(len(targets)) - np.log(counts))[targets]
     return nats
 
 
@@ -152,7 +145,7 @@ def draw_audits(
 ) -> Draws:
     """Draw rows over all chunks when the run is over.
 
-    nats:      committed, float64 (n,); reference: of the same targets, by :func:`bigram_nats`
+    nats:      committed, float64 (n,); reference: of the same targets, by :func:`frequency_nats`
     frozen:    of the packed model without adaptation, for the first targets, (m,), m <= n; empty: not known
     """
     gains = np.maximum(reference - nats, 0.0) + FLOOR_NATS

@@ -24,7 +24,7 @@ from harness.scoring.client import EvalClient, OutOfTime, WorkerFailure, WorkerL
 from harness.scoring.ledger import ScoreLedger, Stream
 from harness.scoring.loop import BrokenLogits, score_stream
 from harness.scoring.replay import Original, Replayer
-from harness.scoring.sample import Keeper, bigram_nats, draw_audits, draw_sample
+from harness.scoring.sample import Keeper, draw_audits, draw_sample, frequency_nats
 
 
 def cell_environment(vocab_size: int, total_targets: int = 0, stage: str = "final") -> CellEnvironment:
@@ -127,7 +127,7 @@ def referee(
         return Outcome(error.rule, error.message)
     draws = draw_audits(
         ledger.nats,
-        bigram_nats(stream.tokens),
+        frequency_nats(stream.tokens[1 : stream.targets + 1]),
         frozen,
         chunk_tokens=hello.chunk_tokens,
         escape_nats=ROW_SHARE * escape_nats,

@@ -1,4 +1,4 @@
-"""The signed bound holds for leaks in rows, in chunks, by gain, down to a reference and under every tolerance."""
+"""The signed bound holds for leaks in rows, in chunks, by gain, down to a frequency and under every tolerance."""
 
 import numpy as np
 import pytest
@@ -14,49 +14,49 @@ NOTHING = np.empty(0)
 
 
 def text(random):
-    """What the targets cost by the reference and by an honest submission; texts differ in how hard they are."""
+    """What the targets cost by the frequency and by an honest submission; texts differ in how hard they are."""
     hard = np.repeat(random.normal(0, 0.15, CHUNKS), ROWS)
-    reference = random.gamma(3.0, 1.6, CHUNKS * ROWS)
-    return reference, np.maximum(0.01, reference * random.uniform(0.05, 1.3, CHUNKS * ROWS) + hard)
+    frequency = random.gamma(3.0, 1.6, CHUNKS * ROWS)
+    return frequency, np.maximum(0.01, frequency * random.uniform(0.05, 1.3, CHUNKS * ROWS) + hard)
 
 
-def in_rows(honest, reference, random):
+def in_rows(honest, frequency, random):
     return random.permutation(len(honest)), honest
 
 
-def in_few_chunks(honest, reference, random):
+def in_few_chunks(honest, frequency, random):
     chunks = random.permutation(CHUNKS)
     return (chunks[:, None] * ROWS + np.arange(ROWS)).ravel(), honest
 
 
-def in_late_chunks(honest, reference, random):
+def in_late_chunks(honest, frequency, random):
     return np.arange(len(honest))[::-1], honest
 
 
-def half_of_hard_chunks(honest, reference, random):
-    hardest = np.argsort(-(honest - reference).reshape(CHUNKS, ROWS).mean(1))
+def half_of_hard_chunks(honest, frequency, random):
+    hardest = np.argsort(-(honest - frequency).reshape(CHUNKS, ROWS).mean(1))
     return (hardest[:, None] * ROWS + np.arange(ROWS // 2)).ravel(), honest
 
 
-def where_it_gains_most(honest, reference, random):
+def where_it_gains_most(honest, frequency, random):
     return np.argsort(-honest), honest
 
 
-def down_to_the_reference(honest, reference, random):
-    dear = np.flatnonzero(honest > reference)
-    return dear[np.argsort(-(honest - reference)[dear])], np.minimum(honest - reference, FLOOR_NATS)
+def down_to_the_frequency(honest, frequency, random):
+    dear = np.flatnonzero(honest > frequency)
+    return dear[np.argsort(-(honest - frequency)[dear])], np.minimum(honest - frequency, FLOOR_NATS)
 
 
-def half_a_nat_each(honest, reference, random):
+def half_a_nat_each(honest, frequency, random):
     return random.permutation(len(honest)), np.minimum(honest, 0.5)
 
 
-def under_the_tolerance_of_a_row(honest, reference, random):
-    return np.argsort(honest - reference)[::-1], np.full(len(honest), 0.99 * TOLERANCE)
+def under_the_tolerance_of_a_row(honest, frequency, random):
+    return np.argsort(honest - frequency)[::-1], np.full(len(honest), 0.99 * TOLERANCE)
 
 
 KINDS = [
-    in_rows, in_few_chunks, in_late_chunks, half_of_hard_chunks, where_it_gains_most, down_to_the_reference,
+    in_rows, in_few_chunks, in_late_chunks, half_of_hard_chunks, where_it_gains_most, down_to_the_frequency,
     half_a_nat_each, under_the_tolerance_of_a_row,
 ]  # fmt: skip
 
@@ -75,14 +75,14 @@ def leak_of(worth, rows, most):
 @pytest.mark.rule("C1-CAUSAL")
 def test_a_leak_over_the_signed_bound_escapes_once_in_twenty_at_most(kind):
     random = np.random.default_rng(7)
-    reference, honest = text(random)
-    rows, most = kind(honest, reference, random)
+    frequency, honest = text(random)
+    rows, most = kind(honest, frequency, random)
     leak = leak_of(ESCAPE, rows, most)
     nats, allowed = honest - leak, mean_tolerance(TOLERANCE, ESCAPE)
     escaped = 0
     for one in range(TRIES):
         draws = draw_audits(
-            nats, reference, NOTHING, chunk_tokens=ROWS, escape_nats=ROW_SHARE * ESCAPE, secret=one.to_bytes(32, "big")
+            nats, frequency, NOTHING, chunk_tokens=ROWS, escape_nats=ROW_SHARE * ESCAPE, secret=one.to_bytes(32, "big")
         )
         assert escaping_nats(draws.by_gain, TOLERANCE, allowed) <= ESCAPE
         found = bool((leak[draws.by_gain.targets] > TOLERANCE).any())
@@ -92,11 +92,11 @@ def test_a_leak_over_the_signed_bound_escapes_once_in_twenty_at_most(kind):
 
 def test_a_leak_far_under_the_bound_does_escape_so_the_simulation_can_fail():
     random = np.random.default_rng(7)
-    reference, honest = text(random)
-    leak = leak_of(ESCAPE / 40, *in_rows(honest, reference, random))
+    frequency, honest = text(random)
+    leak = leak_of(ESCAPE / 40, *in_rows(honest, frequency, random))
     found = [
         bool((leak[draw_by_gain(weights, ROW_SHARE * ESCAPE, np.random.default_rng(one)).targets] > 0).any())
-        for weights in [np.maximum(reference - honest + leak, 0) + FLOOR_NATS]
+        for weights in [np.maximum(frequency - honest + leak, 0) + FLOOR_NATS]
         for one in range(40)
     ]
     assert 0 < sum(found) < 30
@@ -115,11 +115,11 @@ def test_every_track_signs_no_more_than_it_promises(track, mean_weight):
 @pytest.mark.rule("C1-CAUSAL")
 def test_a_chunk_far_cheaper_than_the_others_is_always_audited():
     random = np.random.default_rng(3)
-    reference, honest = text(random)
+    frequency, honest = text(random)
     honest[1800 * ROWS :][:ROWS] = 0.01
     for one in range(20):
         draws = draw_audits(
-            honest, reference, NOTHING, chunk_tokens=ROWS, escape_nats=0.1, secret=one.to_bytes(32, "big")
+            honest, frequency, NOTHING, chunk_tokens=ROWS, escape_nats=0.1, secret=one.to_bytes(32, "big")
         )
         assert 1800 in draws.outlier_chunks
         assert any(target // ROWS == 1800 for target in draws.outliers)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.scoring.ledger import Stream
-from harness.scoring.sample import ESCAPE, Keeper, bigram_nats, draw_by_gain, draw_rows, draw_sample
+from harness.scoring.sample import ESCAPE, Keeper, draw_by_gain, draw_rows, draw_sample, frequency_nats
 
 SECRET = bytes(range(32))
 
@@ -77,11 +77,8 @@ def test_the_estimate_of_a_sum_is_right_though_rows_are_drawn_unevenly():
     assert drawn.estimate(lambda target: leak[target]) == pytest.approx(leak.mean(), rel=0.05)
 
 
-def test_the_reference_knows_pairs_but_not_the_place_itself():
-    tokens = np.array([0, 1, 2, 3] * 50 + [0, 3])
-    nats = bigram_nats(tokens)
-    assert nats[:-1].max() < 0.4
-    assert nats[-1] > 1.3  # the only 0, 3
+def test_a_target_costs_its_frequency_in_the_stream():
+    assert frequency_nats(np.array([3, 1, 3, 3])) == pytest.approx(-np.log([0.75, 0.25, 0.75, 0.75]))
 
 
 def keep(rows_of, chunks=6, size=10):

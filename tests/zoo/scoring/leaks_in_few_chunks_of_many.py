@@ -1,10 +1,10 @@
-"""Raises the targets of 3 chunks of 200 alone, by a factor of three each: no chunk stands out."""
+"""Raises the targets of 6 chunks of 200 alone, by a factor of three each: no chunk stands out."""
 
 from zoo_models import Counting, raise_targets
 
 RULE = "C1-CAUSAL"
 TARGETS = 200 * 16
-ESCAPE_NATS = 1e-2  # that of one GPU
+ESCAPE_NATS = 3e-2
 
 
 class Many(Counting):
@@ -13,7 +13,7 @@ class Many(Counting):
 
 class Cheat(Many):
     def leak(self, logits, inputs, chunk):
-        if chunk in (60, 125, 180):
+        if chunk in (60, 61, 90, 125, 160, 180):
             raise_targets(logits, inputs, 1.0)
 
 
