@@ -7,13 +7,14 @@ not be able to ask for another try. Only what the kernel counts as want of memor
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from harness.errors import CouldNotCheck, RuleBroken
 from harness.phases.context import RunContext
-from harness.phases.evaluate import Evaluation, eval_cell, failures_named
+from harness.phases.evaluate import A2_EVAL_CLOCK, Evaluation, eval_cell, failures_named
 from harness.record.predicate import AuditResult
 from harness.scoring.audit import ROW_SHARE, judge_replays, replica_lost
 from harness.scoring.ledger import Stream
@@ -32,7 +33,7 @@ def audit(
     packed:  of the same model without adaptation, over the first targets of ``stream``
     limit_s: what the final evaluation was told, so that a replica cannot tell itself from it by its environment
     """
-    plan, keeper, killed = context.track.audit, evaluation.keeper, _killed_for_memory()
+    plan, keeper = context.track.audit, evaluation.keeper
     assert keeper is not None
     with context.clock.span("audit"):
         draws = draw_audits(
@@ -61,11 +62,6 @@ def audit(
                     for name, work in REPLICAS
                 )
             except RuleBroken as error:
-                if _killed_for_memory() > killed:
-                    raise CouldNotCheck(
-                        f"the kernel killed processes for want of memory during the audits; {error.message}",
-                        remedy="Free some memory, then `harness submit --resume`: the draws stay the same.",
-                    ) from error
                 return replica_lost(original, plan.tolerance_nats, error.message)
     return judge_replays(original, first, second, tolerance_nats=plan.tolerance_nats, escape_nats=plan.escape_nats)
 
@@ -81,15 +77,22 @@ def _replay(
     step: Callable[[], None],
 ) -> Replay:
     """One replica, from its start to its end: the next one starts when nothing of it is left."""
-    deadline_ns = time.monotonic_ns() + int(allowed_s * 1e9)
-    with (
-        eval_cell(context, "final", name, limit_s=limit_s, targets=original.stream.targets) as (cell, client),
-        failures_named(context, name, cell, client, deadline_ns, allowed_s),
-    ):
-        client.prepare(like=evaluation.hello)
-        client.start()
-        replay = work(Replayer(client, original, step))
-        client.stop()
+    deadline_ns, killed = time.monotonic_ns() + int(allowed_s * 1e9), _killed_for_memory()
+    with eval_cell(context, "final", name, limit_s=limit_s, targets=original.stream.targets) as (cell, client):
+        try:
+            with failures_named(context, name, cell, client, deadline_ns, allowed_s):
+                client.prepare(like=evaluation.hello)
+                client.start()
+                replay = work(Replayer(client, original, step))
+                client.stop()
+        except RuleBroken as error:
+            gone = error.rule != A2_EVAL_CLOCK and -signal.SIGKILL in cell.exit_codes()  # killed, and not by us
+            if gone and _killed_for_memory() > killed:
+                raise CouldNotCheck(
+                    f"the kernel killed a replica for want of memory: {error.message}",
+                    remedy="Free some memory, then `harness submit --resume`: the draws stay the same.",
+                ) from error
+            raise
     return replay
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -34,11 +34,6 @@ def exact_sum(nats: npt.NDArray[np.float64]) -> float:
     """
     blocks = (nats[at : at + SUM_BLOCK].tolist() for at in range(0, len(nats), SUM_BLOCK))
     return math.fsum(chain.from_iterable(blocks))
-
-
-def as_int64(tokens: Tokens) -> torch.Tensor:
-    """A copy on the host, int64 (n,)."""
-    return torch.from_numpy(tokens.astype(np.int64))
 
 
 class OutOfOrder(RuntimeError):
@@ -87,7 +82,7 @@ class Stream:
 
 
 class SealedTargets:
-    """Targets of one chunk on the device where they are compared: scored at any time, handed out once committed."""
+    """Targets of one chunk, on the host: scored at any time, handed out once committed."""
 
     def __init__(self, ledger: ScoreLedger, end: int, values: torch.Tensor) -> None:
         self._ledger, self._end, self._values = ledger, end, values
@@ -127,9 +122,10 @@ class ScoreLedger:
         """What is committed, float64 (committed,)."""
         return self._nats[: self._committed]
 
-    def seal(self, start: int, count: int, place: Callable[[Tokens], torch.Tensor] = as_int64) -> SealedTargets:
-        """Targets for the referee's own NLL, put where it is computed by ``place``."""
-        return SealedTargets(self, start + count, place(self._stream.tokens[start + 1 : start + 1 + count]))
+    def seal(self, start: int, count: int) -> SealedTargets:
+        """Targets for the referee's own NLL."""
+        values = self._stream.tokens[start + 1 : start + 1 + count].astype(np.int64)
+        return SealedTargets(self, start + count, torch.from_numpy(values))
 
     def commit(self, chunk: int, start: int, nats: npt.NDArray[np.float64]) -> None:
         """Fix the score of one chunk for good. Raises ``OutOfOrder`` unless it follows what is committed."""

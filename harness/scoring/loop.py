@@ -59,7 +59,7 @@ def score_stream(
             client.copy_state(place)
         slabs = client.score(index, inputs)
         # 2. Receive: the logits of every row, turned into nats against targets that the worker has not seen.
-        targets = ledger.seal(start, count, client.upload)
+        targets = ledger.seal(start, count)
         nats = _nats_of(slabs, targets, index, start, count, witness)
         # 3. Commit: from here on the chunk's score cannot change.
         ledger.commit(index, start, nats)

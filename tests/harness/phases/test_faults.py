@@ -20,7 +20,7 @@ from tiny_run import assert_nothing_false, cell_processes, stored
 
 from harness.config.tracks import load_track
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
-from harness.phases import run
+from harness.phases import audit, run
 from harness.phases.conversation import failure
 from harness.phases.run import nothing_half_written
 from harness.phases.trained import recall
@@ -101,7 +101,7 @@ def test_a_run_is_resumed_after_its_training_and_only_once(house: Path, monkeypa
             tiny_run.resume_tiny(house)
     outcome = tiny_run.resume_tiny(house)
     record = outcome.record
-    assert {audit.entropy for audit in record.audits} == {secret.hex() for secret in secrets}
+    assert {result.entropy for result in record.audits} == {secret.hex() for secret in secrets}
     assert ["in the packaging or evaluation" in record.resumes[0], "in the audits: " in record.resumes[1]] == [True] * 2
     assert "kernel killed" in record.resumes[1]
     (causal,) = [finding for finding in record.findings if finding.rule == "C1-CAUSAL"]
@@ -155,18 +155,25 @@ def test_what_is_not_sound_any_more_is_not_resumed_and_says_why(name: str, house
 
 
 @pytest.mark.rule("S4-STATE-DECLARED")
-def test_a_replica_that_ends_itself_is_a_fail_in_the_record_and_nothing_to_resume(house: Path):
+def test_a_replica_that_dies_is_an_error_when_memory_ran_out_and_else_a_fail(house: Path, monkeypatch):
     """In the way of a cheat that hopes for other draws: only replicas have a state loaded a third time."""
     entry = house / "mini" / "eval_entry.py"
     text = entry.read_text().replace(
         '"""Nothing is derived from the counts between calls."""',
-        "import os\n        self.loads = getattr(self, 'loads', 0) + 1\n        self.loads == 3 and os._exit(0)",
+        "import os\n        self.loads = getattr(self, 'loads', 0) + 1\n"
+        "        self.loads == 3 and os.kill(os.getpid(), 9)",
     )
     entry.write_text(text)
-    outcome = tiny_run.run_tiny(house, seed=2)
+    with monkeypatch.context() as patch:
+        kills = iter(range(9))
+        patch.setattr(audit, "_killed_for_memory", lambda: next(kills))
+        with pytest.raises(CouldNotCheck, match="want of memory"):
+            tiny_run.run_tiny(house, seed=2)
+    outcome = tiny_run.resume_tiny(house)
     (state,) = [finding for finding in outcome.record.findings if finding.rule == "S4-STATE-DECLARED"]
     assert state.verdict is Verdict.FAIL
-    assert "ended with exit code 0" in state.message
+    assert "killed by signal 9" in state.message
+    assert "want of memory" in outcome.record.resumes[0]
     with pytest.raises(CouldNotCheck, match="nothing sound to continue"):
         tiny_run.resume_tiny(house, outcome.run_dir.name)
 

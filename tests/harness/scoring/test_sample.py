@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.scoring.ledger import Stream
+from harness.scoring.ledger import Chunks, Stream
 from harness.scoring.sample import ESCAPE, Keeper, draw_by_gain, draw_rows, draw_sample, frequency_nats
 
 SECRET = bytes(range(32))
@@ -31,7 +31,7 @@ def test_the_sample_holds_its_positions_or_all_there_are(targets, size, secret):
 
 
 def test_forty_million_chunks_are_sampled_without_listing_them():
-    sample = draw_sample(chunks_of(40_000_000, 1), whole=8, positions=64, secret=SECRET)
+    sample = draw_sample(Chunks(40_000_000, 1), whole=8, positions=64, secret=SECRET)
     assert sample.positions == 64
     assert max(sample.rows) < 40_000_000
 
