@@ -56,7 +56,7 @@ def evaluate(context: RunContext, stage: Stage, stream: Stream, *, limit_s: floa
     with eval_cell(context, stage, stage, limit_s=limit_s, targets=stream.targets) as (cell, client):
         warm_up(context, client, cell, stage, span="warmup" if final else f"warmup {stage}")
         hello, chunks = client.hello, stream.chunks(client.hello.chunk_tokens)
-        keeper = _keeper(context, chunks, client) if final else None
+        keeper = reserve_keeper(context, chunks, client) if final else None
         ledger = ScoreLedger(stream, context.run_dir / "ledger.jsonl" if final else None)
         with (
             context.progress.stage(f"eval {stage}", stream.targets, "targets") as shown,
@@ -84,7 +84,7 @@ def evaluate(context: RunContext, stage: Stage, stream: Stream, *, limit_s: floa
     return Evaluation(score, ledger.running_bpb(), ledger.nats, precision, chunks, hello, keeper)
 
 
-def _keeper(context: RunContext, chunks: Chunks, client: EvalClient) -> Keeper:
+def reserve_keeper(context: RunContext, chunks: Chunks, client: EvalClient) -> Keeper:
     """The audits' witness, with memory for the state before every chunk, before the clock starts.
 
     So state and number of chunks bound each other: a state that takes all memory leaves room for few chunks.

@@ -1,11 +1,19 @@
-"""What is allowed for rounding is bounded, whatever a logit is; C2 says what was computed in which precision."""
+"""Rounding is bounded whatever a logit is, C2 tells its precision, kept states fit or it is said who is at fault."""
 
+from types import SimpleNamespace
+
+import psutil
 import pytest
 import torch
 
+from harness.config.tracks import load_track
+from harness.errors import CouldNotCheck, RuleBroken
+from harness.phases.evaluate import reserve_keeper
 from harness.phases.verdicts import score_findings
 from harness.record.predicate import Score
 from harness.scoring.audit import rounding_nats
+from harness.scoring.client import Hello
+from harness.scoring.ledger import Chunks
 from harness.scoring.nll import PRECISION, token_nats
 from harness.scoring.nll_device import PRECISION as ON_DEVICE
 from harness.scoring.nll_device import row_nats
@@ -34,3 +42,24 @@ def test_c2_states_the_precision_of_the_path_that_ran():
         (found,) = [f for f in score_findings(score, precision, val_targets=1, val_bytes=1) if f.rule.startswith("C2")]
         assert precision in found.message
     assert ("float32" in PRECISION, "float32" in ON_DEVICE) == (False, True)
+
+
+def reserve(state_bytes, chunks, tmp_path):
+    track = load_track("smoke")
+    context = SimpleNamespace(track=track, audit_secret=bytes(32), log_file=lambda cell: tmp_path / cell)
+    hello = Hello(state_bytes, 16, 16, torch.float32, on_device=False)
+    client = SimpleNamespace(hello=hello, buffers=SimpleNamespace(state=torch.zeros(state_bytes, dtype=torch.uint8)))
+    return reserve_keeper(context, Chunks(16 * chunks, 16), client)
+
+
+def test_the_states_before_all_chunks_fit_into_the_track_or_the_submission_is_told(tmp_path):
+    assert reserve(1000, 50, tmp_path).states.shape == (50, 1000)
+    with pytest.raises(RuleBroken, match="the state before each, 8,000,000,000 bytes") as caught:
+        reserve(1000, 8_000_000, tmp_path)
+    assert "larger chunks, or less state" in caught.value.remedy
+
+
+def test_want_of_memory_for_kept_states_is_the_machine_s(tmp_path, monkeypatch):
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=10_000))
+    with pytest.raises(CouldNotCheck, match="10,000 bytes of memory free"):
+        reserve(1000, 50, tmp_path)
