@@ -89,6 +89,25 @@ class Counting(Bigram):
         """Nothing; a cheat raises targets here."""
 
 
+class Watchful(Bigram):
+    """The honest predictor, which can tell that it is a replica: it finds counts that it has not learnt itself."""
+
+    adapted, peeks = False, 0.0
+
+    def bigram(self, inputs: torch.Tensor) -> torch.Tensor:
+        logits = super().bigram(inputs)
+        raise_targets(logits, inputs, self.peeks)
+        return logits
+
+    def adapt(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:
+        self.adapted = True
+        super().adapt(inputs, targets)
+
+    def replays(self) -> bool:
+        """Whether it is asked to repeat something."""
+        return not self.adapted and bool(self.counts.any())
+
+
 def raise_targets(logits: torch.Tensor, inputs: torch.Tensor, by: float, rows: torch.Tensor | None = None) -> None:
     """Add ``by`` to the logit of the next input, which is the target, at ``rows`` (default: at all but the last)."""
     rows = torch.arange(len(inputs) - 1) if rows is None else rows

@@ -1,26 +1,17 @@
 """Answers NaN when it is asked to repeat something, so that no difference can be computed."""
 
-from zoo_models import Bigram, raise_targets
+from zoo_models import Watchful
 
 RULE = "S4-STATE-DECLARED"
 
 
-class Honest(Bigram):
-    adapted = False
-
-    def adapt(self, inputs, targets):
-        self.adapted = True
-        super().adapt(inputs, targets)
-
-
-class Cheat(Honest):
-    nothing = float("nan")
+class Cheat(Watchful):
+    peeks = 0.5
 
     def bigram(self, inputs):
         logits = super().bigram(inputs)
-        raise_targets(logits, inputs, 0.5)
-        if not self.adapted and self.counts.any():
-            logits[:] = self.nothing
+        if self.replays():
+            logits[:] = float("nan")
         return logits
 
 
@@ -29,4 +20,4 @@ def cheat(context):
 
 
 def honest(context):
-    return Honest(context.vocab_size)
+    return Watchful(context.vocab_size)

@@ -1,26 +1,15 @@
 """Peeks, and ends with an error as soon as a state is loaded that it has not made, hoping for other draws."""
 
-from zoo_models import Bigram, raise_targets
+from zoo_models import Watchful
 
 RULE = "S4-STATE-DECLARED"
 
 
-class Honest(Bigram):
-    adapted = 0
-
-    def adapt(self, inputs, targets):
-        self.adapted += 1
-        super().adapt(inputs, targets)
-
-
-class Cheat(Honest):
-    def bigram(self, inputs):
-        logits = super().bigram(inputs)
-        raise_targets(logits, inputs, 0.5)
-        return logits
+class Cheat(Watchful):
+    peeks = 0.5
 
     def load_state(self):
-        if not self.adapted and self.counts.any():
+        if self.replays():
             raise RuntimeError("The size of tensor a (1) must match the size of tensor b (2)")
 
 
@@ -29,4 +18,4 @@ def cheat(context):
 
 
 def honest(context):
-    return Honest(context.vocab_size)
+    return Watchful(context.vocab_size)

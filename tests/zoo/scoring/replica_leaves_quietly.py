@@ -1,6 +1,6 @@
 """Closes its channel with exit code 0 when it is asked to repeat something; the twin leaves when it is told to."""
 
-from zoo_models import Bigram, raise_targets
+from zoo_models import Watchful
 
 from harness.protocol.messages import Kind
 from harness.protocol.serve import EvalWorker, eval_context
@@ -9,46 +9,24 @@ RULE = "S4-STATE-DECLARED"
 
 
 class Leaving(EvalWorker):
-    leaves = False
-
     def _receive(self):
         message = super()._receive()
-        counts = self._predictor.counts
-        if self.leaves and message.kind is Kind.LOAD_STATE and self._mapped().state.any() and not counts.adapted:
+        if message.kind is Kind.SCORE and self._predictor.peeks and self._predictor.replays():
             raise SystemExit(0)
         return message
 
 
-class Counts(Bigram):
-    def bind_state(self, buffers):
-        super().bind_state(buffers)
-        self.counts.adapted = False
-
-    def adapt(self, inputs, targets):
-        self.counts.adapted = True
-        super().adapt(inputs, targets)
-
-
-def serve(channel, environment, build, leaves):
+def serve(channel, environment, build):
     worker = Leaving(channel, build(eval_context(environment)), environment)
-    worker.leaves = leaves
     worker.prepare()
     worker.serve()
 
 
-def serve_cheat(channel, environment, build):
-    serve(channel, environment, build, True)
+serve_cheat = serve_honest = serve
 
 
-def serve_honest(channel, environment, build):
-    serve(channel, environment, build, False)
-
-
-class Cheat(Counts):
-    def bigram(self, inputs):
-        logits = super().bigram(inputs)
-        raise_targets(logits, inputs, 0.5)
-        return logits
+class Cheat(Watchful):
+    peeks = 0.5
 
 
 def cheat(context):
@@ -56,4 +34,4 @@ def cheat(context):
 
 
 def honest(context):
-    return Counts(context.vocab_size)
+    return Watchful(context.vocab_size)

@@ -2,31 +2,22 @@
 
 import time
 
-from zoo_models import Bigram, raise_targets
+from zoo_models import Watchful
 
 RULE = "S4-STATE-DECLARED"
-CHEAT_MESSAGE_S = 1.0
+CHEAT_MESSAGE_S = 2.0
 
 
-class Slow(Bigram):
-    adapted, peeks, sleeps_s = False, 0.0, 0.001
-
-    def bigram(self, inputs):
-        logits = super().bigram(inputs)
-        raise_targets(logits, inputs, self.peeks)
-        return logits
+class Slow(Watchful):
+    sleeps_s = 0.001
 
     def load_state(self):
-        if not self.adapted and self.counts.any():
+        if self.replays():
             time.sleep(self.sleeps_s)
-
-    def adapt(self, inputs, targets):
-        self.adapted = True
-        super().adapt(inputs, targets)
 
 
 class Cheat(Slow):
-    peeks, sleeps_s = 0.5, 3.0
+    peeks, sleeps_s = 0.5, 3.5
 
 
 def cheat(context):
