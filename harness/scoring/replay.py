@@ -83,6 +83,7 @@ class Replayer:
         self._client, self._original, self._step = client, original, step
         self._sample, self._stream = original.keeper.sample, original.stream
         self._replay = Replay()
+        self._state: tuple[int, torch.Tensor] = (-1, torch.empty(0))
 
     def cuts(self) -> Replay:
         """For the first replica: every audited row behind a random future, then the whole chunks' true inputs."""
@@ -128,7 +129,7 @@ class Replayer:
         start, count = self._original.chunks[chunk]
         targets = torch.from_numpy(self._stream.tokens[start + 1 : start + 1 + count].astype(np.int64))
         nats = np.full(count, np.inf)
-        self._client.load_state(self._original.keeper.states[chunk])
+        self._load(chunk)
         for first, slab in self._client.score(chunk, self._client.upload(self._inputs(chunk))):
             end = first + slab.shape[0]
             with contextlib.suppress(NotFinite):
@@ -141,7 +142,7 @@ class Replayer:
 
     def _rows(self, chunk: int, inputs: npt.NDArray[np.integer[Any]], rows: list[int]) -> Rows:
         """Load the kept state, reveal ``inputs``, and take the logits of ``rows``; later slabs are not asked for."""
-        self._client.load_state(self._original.keeper.states[chunk])
+        self._load(chunk)
         answers: Rows = {}
         for first, slab in self._client.score(chunk, self._client.upload(inputs)):
             for row in rows:
@@ -150,6 +151,12 @@ class Replayer:
             if len(answers) == len(rows):
                 self._client.enough()
         return answers
+
+    def _load(self, chunk: int) -> None:
+        """Have the replica take over the kept state, which goes to its device once for all passes over the chunk."""
+        if self._state[0] != chunk:
+            self._state = chunk, self._original.keeper.states[chunk].to(self._client.buffers.state.device)
+        self._client.load_state(self._state[1])
 
     def _inputs(self, chunk: int) -> npt.NDArray[np.integer[Any]]:
         return self._stream.inputs(*self._original.chunks[chunk])
