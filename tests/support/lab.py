@@ -106,7 +106,7 @@ def referee(
     *,
     chunks: int = 8,
     positions: int = 64,
-    escape_nats: float = 0.1,
+    escape_nats: float = 0.3,
     tolerance_nats: float = 1e-4,
     floor_bpb: float = 0.9,
     message_s: float = 20.0,
