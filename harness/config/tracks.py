@@ -47,13 +47,16 @@ class Hardware(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
         return sum(self.gpu_model in name for name in gpus)
 
 
-class AuditPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class AuditPlan(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """How much the referee audits.
 
-    chunks, positions: audited chunks and positions in all
+    positions: rows drawn evenly, each in a chunk of its own where that goes, compared over the whole vocabulary
+    chunks:    how many of their chunks are replayed whole as well
     tolerance_nats:    largest allowed difference of a log-probability
     floor_bpb:         scores under it are held for review
     diagnostic_tokens: tokens scored for the two diagnostic stages (float model, packed model); 0 means all
+    escape_nats: leaks of more nats a token than this are missed with a probability of 5 % at most; the number of rows
+                 drawn by gain follows from it
     """
 
     chunks: int
@@ -61,6 +64,7 @@ class AuditPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tolerance_nats: float
     floor_bpb: float
     diagnostic_tokens: int
+    escape_nats: float = 0.15
 
 
 class Readings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,80 +1,105 @@
-"""Phase 4: fresh replicas replay what the referee kept of the final evaluation, in the referee's own time."""
+"""Phase 4: fresh replicas replay what the referee kept of the final evaluation, in the referee's own time.
+
+One draw a run: every place follows from a secret that was fixed when the submission was sealed, so a run that is
+resumed is audited at the same places. Whatever the worker does instead of an answer is a FAIL, not an error: it must
+not be able to ask for another try. Only what the kernel counts as want of memory is the machine's.
+"""
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from pathlib import Path
 
-from harness.errors import RuleBroken
+from harness.errors import CouldNotCheck, RuleBroken
 from harness.phases.context import RunContext
-from harness.phases.evaluate import Evaluation, eval_cell, failures_named
+from harness.phases.evaluate import A2_EVAL_CLOCK, Evaluation, eval_cell, failures_named
 from harness.record.predicate import AuditResult
-from harness.scoring.audit import judge_replays, replica_lost
+from harness.scoring.audit import ROW_SHARE, judge_replays, replica_lost
 from harness.scoring.ledger import Stream
-from harness.scoring.replay import Replay, Replayer, gain_sample
-from harness.scoring.sample import GainSample
+from harness.scoring.replay import Original, Replay, Replayer
+from harness.scoring.sample import draw_audits, frequency_nats
 
-REPLICAS = ("replica-1", "replica-2")
+REPLICAS = (("replica-1", Replayer.cuts), ("replica-2", Replayer.truths))
+SLOWER = 5.0  # a replica may take so many times as long for a chunk as the packed model did
 
 
-def audit(context: RunContext, evaluation: Evaluation, stream: Stream, *, limit_s: float) -> list[AuditResult]:
-    """Replay the kept chunks on two replicas, started from the artifact alone like the evaluation itself.
+def audit(
+    context: RunContext, evaluation: Evaluation, packed: Evaluation, stream: Stream, *, limit_s: float
+) -> list[AuditResult]:
+    """Replay on two replicas, started from the artifact alone like the evaluation itself, one after the other.
 
-    limit_s is what the final evaluation was told, so that a replica cannot tell itself from it by its environment.
+    packed:  of the same model without adaptation, over the first targets of ``stream``
+    limit_s: what the final evaluation was told, so that a replica cannot tell itself from it by its environment
     """
-    sample, kept = evaluation.keeper.sample, evaluation.keeper.kept
-    gains = gain_sample(sample, kept, stream, evaluation.chunks)
-    cuts = sum(len({*rows, *gains.rows.get(chunk, ())}) for chunk, rows in sample.rows.items())
-    steps = cuts + 3 * len(sample.rows)
-    allowed_s = context.track.limits.warmup_s + max(600.0, 10 * evaluation.score.seconds)
-    with context.clock.span("audit"), context.progress.stage("audit", steps, "replays") as shown:
-        done = 0
+    plan, keeper = context.track.audit, evaluation.keeper
+    assert keeper is not None
+    with context.clock.span("audit"):
+        draws = draw_audits(
+            evaluation.nats,
+            frequency_nats(stream.tokens[1 : stream.targets + 1]),
+            packed.nats,
+            chunk_tokens=evaluation.hello.chunk_tokens,
+            escape_nats=ROW_SHARE * plan.escape_nats,
+            secret=keeper.sample.secret,
+        )
+        original = Original(stream, evaluation.chunks, evaluation.nats, keeper, draws)
+        steps = sum(map(len, original.cuts().values())) + 3 * len(keeper.sample.whole)
+        with context.progress.stage("audit", steps, "replays") as shown:
+            done = 0
 
-        def step() -> None:
-            nonlocal done
-            done += 1
-            shown.update(done)
+            def step() -> None:
+                nonlocal done
+                done += 1
+                shown.update(done)
 
-        try:
-            first, second = _replay(context, evaluation, stream, gains, limit_s, allowed_s, step)
-        except RuleBroken as error:
-            return replica_lost(sample, context.track.audit.tolerance_nats, error.message)
-    return judge_replays(
-        sample,
-        kept,
-        first,
-        second,
-        gains=gains,
-        starts={chunk: evaluation.chunks[chunk][0] for chunk in sample.rows},
-        tolerance_nats=context.track.audit.tolerance_nats,
-    )
+            chunk_s = packed.score.seconds / len(packed.chunks)
+            allowed_s = context.track.limits.warmup_s + max(600.0, SLOWER * steps * chunk_s)
+            try:
+                first, second = (
+                    _replay(context, evaluation, original, name, work, limit_s, allowed_s, step)
+                    for name, work in REPLICAS
+                )
+            except RuleBroken as error:
+                return replica_lost(original, plan.tolerance_nats, error.message)
+    return judge_replays(original, first, second, tolerance_nats=plan.tolerance_nats, escape_nats=plan.escape_nats)
 
 
 def _replay(
     context: RunContext,
     evaluation: Evaluation,
-    stream: Stream,
-    gains: GainSample,
+    original: Original,
+    name: str,
+    work: Callable[[Replayer], Replay],
     limit_s: float,
     allowed_s: float,
     step: Callable[[], None],
-) -> tuple[Replay, Replay]:
-    """Both replicas load side by side, then work one after the other, so that each has the machine to itself."""
-    sample, kept, chunks = evaluation.keeper.sample, evaluation.keeper.kept, evaluation.chunks
-    deadline_ns = time.monotonic_ns() + int(allowed_s * 1e9)
-    with ExitStack() as stack:
-        replicas = []
-        for name in REPLICAS:
-            cell, client = stack.enter_context(
-                eval_cell(context, "final", name, limit_s=limit_s, targets=stream.targets)
-            )
-            replicas.append((name, cell, client))
-        replays = []
-        for (name, cell, client), replay in zip(replicas, (Replayer.cuts, Replayer.truths), strict=True):
+) -> Replay:
+    """One replica, from its start to its end: the next one starts when nothing of it is left."""
+    deadline_ns, killed = time.monotonic_ns() + int(allowed_s * 1e9), _killed_for_memory()
+    with eval_cell(context, "final", name, limit_s=limit_s, targets=original.stream.targets) as (cell, client):
+        try:
             with failures_named(context, name, cell, client, deadline_ns, allowed_s):
-                client.prepare()
+                client.prepare(like=evaluation.hello)
                 client.start()
-                replays.append(replay(Replayer(client, stream, chunks, sample, kept, gains, step)))
+                replay = work(Replayer(client, original, step))
                 client.stop()
-    return replays[0], replays[1]
+        except RuleBroken as error:
+            gone = error.rule != A2_EVAL_CLOCK and -signal.SIGKILL in cell.exit_codes()  # killed, and not by us
+            if gone and _killed_for_memory() > killed:
+                raise CouldNotCheck(
+                    f"the kernel killed a replica for want of memory: {error.message}",
+                    remedy="Free some memory, then `harness submit --resume`: the draws stay the same.",
+                ) from error
+            raise
+    return replay
+
+
+def _killed_for_memory() -> int:
+    """How many processes the kernel has killed for want of memory since it started; 0 where it does not say."""
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

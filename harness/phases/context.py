@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from harness.config.tracks import Track
 from harness.phases.seal import SealedSubmission
 from harness.sandbox.cell import IN_FORCE
 from harness.sandbox.spec import KillReport
+from harness.scoring.sample import ENTROPY_BYTES
 
 LOSS_POINTS = 200
 
@@ -24,6 +26,8 @@ class RunContext:
     kills:     how each cell ended, in the order of the phases
     data_dir:  folder of the data set, as soon as it is known
     compiled_bytes: what the compile cache packs to
+    audit_secret: what all draws of the audits follow from, fixed when the submission is sealed; no cell can read it
+    resumes:   for people, each time that the run went on after its training
     """
 
     track: Track
@@ -37,6 +41,8 @@ class RunContext:
     kills: list[tuple[str, KillReport]] = field(default_factory=list)
     data_dir: Path | None = None
     compiled_bytes: int = 0
+    audit_secret: bytes = field(default_factory=lambda: os.urandom(ENTROPY_BYTES), repr=False)
+    resumes: list[str] = field(default_factory=list)
 
     @property
     def artifact_dir(self) -> Path:

@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import RuleBroken
+import psutil
+
+from harness.errors import CouldNotCheck, RuleBroken
 from harness.phases.cells import phase_cell
 from harness.phases.context import RunContext
 from harness.phases.conversation import failure, how_it_ended, late_ranks
@@ -19,11 +21,12 @@ from harness.protocol.predictor import Stage
 from harness.protocol.session import MODEL_FILE
 from harness.record.predicate import Score
 from harness.sandbox.cell import Cell
+from harness.scoring import nll, nll_device
 from harness.scoring.buffers import shared_device
-from harness.scoring.client import EvalClient, OutOfTime, RankGone, WorkerFailure, WorkerLimits
+from harness.scoring.client import EvalClient, Hello, OutOfTime, RankGone, WorkerFailure, WorkerLimits
 from harness.scoring.ledger import Chunks, ScoreLedger, Stream
 from harness.scoring.loop import BrokenLogits, score_stream
-from harness.scoring.sample import Keeper, draw_sample
+from harness.scoring.sample import Keeper, Nats, draw_sample
 
 A2_EVAL_CLOCK = "A2-EVAL-CLOCK"
 C2_NORMALISED = "C2-NORMALISED"
@@ -33,12 +36,19 @@ CACHE_SHARE = 0.5  # of the artifact's cap: the most that a compile cache may pa
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The result of one pass. ``keeper`` and ``chunks`` serve the audits of the final stage."""
+    """The result of one pass.
+
+    nats:      committed, float64 (targets,); precision: in words, how the referee computed them
+    chunks, hello, keeper: serve the audits of the final stage; only that one has a keeper
+    """
 
     score: Score
     running_bpb: list[tuple[int, float]]
-    keeper: Keeper
+    nats: Nats
+    precision: str
     chunks: Chunks
+    hello: Hello
+    keeper: Keeper | None
 
 
 def evaluate(context: RunContext, stage: Stage, stream: Stream, *, limit_s: float, whole_set: bool) -> Evaluation:
@@ -49,11 +59,8 @@ def evaluate(context: RunContext, stage: Stage, stream: Stream, *, limit_s: floa
     final = stage == "final"
     with eval_cell(context, stage, stage, limit_s=limit_s, targets=stream.targets) as (cell, client):
         warm_up(context, client, cell, stage, span="warmup" if final else f"warmup {stage}")
-        chunks = stream.chunks(client.hello.chunk_tokens)
-        audit = context.track.audit
-        keeper = Keeper(draw_sample(chunks, most_chunks=audit.chunks, positions=audit.positions), chunks)
-        if final:
-            _reserve(context, keeper, client)
+        hello, chunks = client.hello, stream.chunks(client.hello.chunk_tokens)
+        keeper = reserve_keeper(context, chunks, client) if final else None
         ledger = ScoreLedger(stream, context.run_dir / "ledger.jsonl" if final else None)
         with (
             context.progress.stage(f"eval {stage}", stream.targets, "targets") as shown,
@@ -66,31 +73,43 @@ def evaluate(context: RunContext, stage: Stage, stream: Stream, *, limit_s: floa
                 client,
                 stream,
                 ledger,
-                chunk_tokens=client.hello.chunk_tokens,
+                chunk_tokens=hello.chunk_tokens,
                 adapt=final,
-                witness=keeper if final else None,
+                witness=keeper,
                 committed=lambda done: shown.update(done),
             )
             seconds = time.monotonic() - started
             client.stop()
         ledger.close()
+        precision = nll.PRECISION if client.buffers.device is None else nll_device.PRECISION
     nats, targets, n_bytes = ledger.totals()
     bpb = nats / (math.log(2) * n_bytes)
     score = Score(stage, nats, targets, n_bytes, bpb, whole_set, round(seconds, 6))
-    return Evaluation(score, ledger.running_bpb(), keeper, chunks)
+    return Evaluation(score, ledger.running_bpb(), ledger.nats, precision, chunks, hello, keeper)
 
 
-def _reserve(context: RunContext, keeper: Keeper, client: EvalClient) -> None:
-    """Memory for the kept states, before the clock starts. Small chunks mean many copies, so they mean small states."""
-    limits, hello = context.track.limits, client.hello
-    most = limits.state_bytes * context.track.audit.chunks
-    if hello.state_bytes * len(keeper.sample.rows) > most:
+def reserve_keeper(context: RunContext, chunks: Chunks, client: EvalClient) -> Keeper:
+    """The audits' witness, with memory for the state before every chunk, before the clock starts.
+
+    So state and number of chunks bound each other: a state that takes all memory leaves room for few chunks.
+    """
+    plan, state = context.track.audit, client.hello.state_bytes
+    needed, most = state * len(chunks), context.track.limits.memory_bytes
+    if needed > most:
         reason = (
-            f"it declares {hello.state_bytes:,} bytes of state and chunks of {hello.chunk_tokens:,} tokens; auditing "
-            f"{keeper.sample.positions} positions takes {len(keeper.sample.rows)} copies, {most:,} bytes at most"
+            f"it declares {state:,} bytes of state and {len(chunks):,} chunks of {client.hello.chunk_tokens:,} tokens; "
+            f"the referee keeps the state before each, {needed:,} bytes, and track {context.track.name} allows {most:,}"
         )
         raise failure(context, "final", reason, remedy="Use larger chunks, or less state.")
+    if needed > (free := psutil.virtual_memory().available):
+        raise CouldNotCheck(
+            f"the audits keep {needed:,} bytes of states, and this machine has {free:,} bytes of memory free.",
+            remedy="Free some memory, or use a machine with more.",
+        )
+    sample = draw_sample(chunks, whole=plan.chunks, positions=plan.positions, secret=context.audit_secret)
+    keeper = Keeper(sample, chunks)
     keeper.reserve(client.buffers.state)
+    return keeper
 
 
 def compile_once(context: RunContext, *, limit_s: float, targets: int) -> None:

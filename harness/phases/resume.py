@@ -21,8 +21,8 @@ from harness.phases.reserve import going_on, reserved
 from harness.phases.run import Described, clear_after_training, remove_tree, run_submission
 from harness.phases.seal import reopen_sealed
 from harness.phases.submit import RunOutcome
-from harness.phases.trained import FILE_NAME, Trained, checkpoint_digests, forget, recall
-from harness.record import check_announcer, load_records, sign_and_store
+from harness.phases.trained import BEFORE_AUDITS, FILE_NAME, Trained, checkpoint_digests, forget, recall, update
+from harness.record import check_announcer, load_records, sign_and_store, utc_now
 
 NEWEST = "newest"
 _AGAIN = "Start again with `make submit`."
@@ -46,7 +46,7 @@ def _go_on(run_dir: Path, trained: Trained, track: Track, records_dir: Path, pro
     check_announcer(trained.intent, trained.started_at, records_dir, keys_dir())
     dataset = open_dataset(trained.dataset, cache_dir() / "datasets", progress)
     _refuse_changes(trained, track, dataset, records_dir, progress)
-    described = _reopen(run_dir, trained, track, progress)
+    described = _reopen(run_dir, _counted(run_dir, trained), track, progress)
     progress.note(f"{run_dir.name}: training ended whole; going on with packaging")
     record = run_submission(
         described=described,
@@ -58,6 +58,14 @@ def _go_on(run_dir: Path, trained: Trained, track: Track, records_dir: Path, pro
     stored = sign_and_store(record, run_dir / "artifact", records_dir, keys_dir())
     forget(run_dir)
     return RunOutcome(stored.record, stored.path, run_dir)
+
+
+def _counted(run_dir: Path, trained: Trained) -> Trained:
+    """With one more resume, stored before anything is repeated: a run that dies again does not lose count."""
+    ended = trained.ended or "the referee ended without a word"
+    resumes = [*trained.resumes, f"{utc_now()}, in the {trained.reached}: {ended}"]
+    update(run_dir, resumes=resumes, reached=BEFORE_AUDITS, ended="")
+    return recall(run_dir)
 
 
 def find_run(run: str) -> Path:
@@ -108,6 +116,8 @@ def _reopen(run_dir: Path, trained: Trained, track: Track, progress: Reporter) -
         Ledger(earlier=trained.spans),
         dict(trained.isolation),
         list(trained.kills),
+        audit_secret=bytes.fromhex(trained.audit_secret),
+        resumes=trained.resumes,
     )
     if checkpoint_digests(context) != trained.checkpoint:
         raise CouldNotCheck(f"{context.checkpoint_dir} is not as training left it.", remedy=_AGAIN)

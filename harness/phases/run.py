@@ -10,7 +10,7 @@ import errno
 import hashlib
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,16 +37,17 @@ from harness.phases.reserve import run_gpus
 from harness.phases.seal import seal_submission
 from harness.phases.train import train
 from harness.phases.trained import FILE_NAME as TRAINED
-from harness.phases.trained import KEPT, Trained, checkpoint_digests, forget, remember
-from harness.phases.verdicts import all_findings, hardware_findings
+from harness.phases.trained import KEPT, Trained, checkpoint_digests, forget, remember, update
+from harness.phases.verdicts import AUDITS, all_findings, hardware_findings
 from harness.protocol.predictor import Stage
 from harness.protocol.session import Scalar
 from harness.record.canonical import canonical_digest
-from harness.record.predicate import DataInfo, RunRecord, Score, SubmissionInfo, TrackInfo
+from harness.record.predicate import DataInfo, RunRecord, SubmissionInfo, TrackInfo
 from harness.scoring.ledger import Stream
 
 WORK_FOLDERS = ("code", "description", "checkpoint", "package", "artifact", "closure", "compile-cache")
 WORK_FILES = ("code.bundle", "ledger.jsonl")
+REASON_CHARACTERS = 200
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,8 @@ def nothing_half_written(run_dir: Path) -> Iterator[None]:
     except BaseException as error:
         if isinstance(error, RuleBroken):
             forget(run_dir)
+        with suppress(OSError, CouldNotCheck):
+            update(run_dir, ended=f"{type(error).__name__}: {error}"[:REASON_CHARACTERS].rstrip(": "))
         clear_after_training(run_dir, everything=not (run_dir / TRAINED).exists())
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise CouldNotCheck(
@@ -165,6 +168,7 @@ def _train(described: Described, dataset: Dataset, intent_digest: str) -> list[t
             spans=context.clock.entries(),
             isolation=context.isolation,
             kills=context.kills,
+            audit_secret=context.audit_secret.hex(),
         )
         remember(context.run_dir, trained)
     return curve
@@ -193,14 +197,15 @@ def _run(
     # The score that counts comes first: no process of the submission has seen a validation token before it.
     compile_once(context, limit_s=eval_s, targets=val_targets)
     final = evaluate(context, "final", stream(val_targets), limit_s=eval_s, whole_set=True)
-    scores: list[Score] = []
     diagnostic = min(val_targets, track.audit.diagnostic_tokens or val_targets)
     stages: tuple[Stage, ...] = ("float", "packed")
-    for stage in stages:
-        whole = diagnostic == val_targets
-        scores.append(evaluate(context, stage, stream(diagnostic), limit_s=limits.eval_s, whole_set=whole).score)
-    scores.append(final.score)
-    audits = audit(context, final, stream(val_targets), limit_s=eval_s)
+    before = [
+        evaluate(context, stage, stream(diagnostic), limit_s=limits.eval_s, whole_set=diagnostic == val_targets)
+        for stage in stages
+    ]
+    scores = [stage.score for stage in (*before, final)]
+    update(context.run_dir, reached=AUDITS)
+    audits = audit(context, final, before[-1], stream(val_targets), limit_s=eval_s)
     spans, budgets = clock.entries(), clock.budgets(track)
     readable = readable_parts(context)
     model = (context.artifact_dir / "model.bin").read_bytes()
@@ -227,9 +232,8 @@ def _run(
             spans=spans,
             budgets=budgets,
             sizes=sizes,
-            final=final.score,
+            final=final,
             audits=audits,
-            degenerate=final.keeper.degenerate(),
             disjoint=dataset.disjoint,
             val_targets=val_targets,
             val_bytes=dataset.val_bytes,
@@ -240,6 +244,7 @@ def _run(
         predecessor=predecessor,
         model_sections=bytes_by_role(model, max_unpacked_bytes=limits.unpacked_bytes),
         readable=readable,
+        resumes=context.resumes,
     )
 
 

@@ -6,6 +6,7 @@ The intent is stored before training starts, so a run that is never reported sta
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Mapping
@@ -118,4 +119,5 @@ def _intent(run_dir: Path, track: Track, described: Described, dataset: Dataset,
         config_digest=canonical_digest(described.config),
         data_fingerprint=dataset.fingerprint,
         seed=seed,
+        audit_commitment=hashlib.sha256(described.context.audit_secret).hexdigest(),
     )

@@ -7,6 +7,7 @@ folder could forge it, as he could forge a record: he owns the key.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -18,11 +19,17 @@ from harness.record.predicate import Machine, SpanEntry
 from harness.sandbox.spec import KillReport
 
 FILE_NAME = "trained.json"
+BEFORE_AUDITS = "packaging or evaluation"
 KEPT = ("code", "checkpoint", "code.bundle")
 
 
 class Trained(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A run at the end of its training. Digests are SHA-256 in hex; ``checkpoint`` is relative path -> digest."""
+    """A run at the end of its training. Digests are SHA-256 in hex; ``checkpoint`` is relative path -> digest.
+
+    audit_secret: hex; with it a resumed run is audited at the same places
+    resumes:      one line for each time that the run went on, the oldest first
+    reached, ended: of the attempt that goes on or ended last: its phase, and the error that ended it
+    """
 
     track: str
     track_digest: str
@@ -42,6 +49,10 @@ class Trained(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     spans: list[SpanEntry]
     isolation: dict[str, str]
     kills: list[tuple[str, KillReport]]
+    audit_secret: str
+    resumes: list[str] = []
+    reached: str = BEFORE_AUDITS
+    ended: str = ""
 
 
 def remember(run_dir: Path, trained: Trained) -> None:
@@ -61,6 +72,12 @@ def recall(run_dir: Path) -> Trained:
         ) from None
     except msgspec.DecodeError as error:
         raise CouldNotCheck(f"{path} is damaged ({error}).", remedy="Start again with `make submit`.") from None
+
+
+def update(run_dir: Path, **changes: Any) -> None:
+    """Change fields of what is stored; nothing happens in a run that is not to be resumed."""
+    if (run_dir / FILE_NAME).exists():
+        remember(run_dir, msgspec.structs.replace(recall(run_dir), **changes))
 
 
 def forget(run_dir: Path) -> None:

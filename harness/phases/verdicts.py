@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+import msgspec
+
 from harness.artifact.count import judge_sizes
 from harness.clock.readings import A1_TRAIN_CLOCK, A2_EVAL_CLOCK, read_clock
 from harness.config.tracks import Hardware
 from harness.phases.context import RunContext
+from harness.phases.evaluate import Evaluation
 from harness.phases.manifest import accepted_variables, settings_bytes
 from harness.record.predicate import AuditResult, BudgetEntry, ReadablePart, Score, Sizes, SpanEntry
 from harness.rules import Finding, Verdict, rule
@@ -16,6 +19,7 @@ from harness.sandbox.cell import IN_FORCE
 from harness.sandbox.runtime import TOOLS
 from harness.scoring.audit import audit_findings
 
+AUDITS = "audits"
 A1_HARDWARE = "A1-HARDWARE"
 TOLERANCE_S = 0.2  # of the reading "tolerate_200ms"
 KNOWN = frozenset(  # packages of code, not of text or weights
@@ -108,12 +112,12 @@ def _held(rule_id: str, enforced: bool, text: str) -> Finding:
     return Finding(rule_id, Verdict.WARN, f"a layer that enforces it is missing here; {text}")
 
 
-def score_findings(score: Score, *, val_targets: int, val_bytes: int) -> list[Finding]:
+def score_findings(score: Score, precision: str, *, val_targets: int, val_bytes: int) -> list[Finding]:
     """What holds by construction of the loop, with the counts that prove it, and the two byte rules."""
     whole = score.targets == val_targets
     exact = score.bytes == val_bytes
     return [
-        Finding("C2-NORMALISED", Verdict.PASS, "log-softmax over the whole vocabulary, float64, by the referee."),
+        Finding("C2-NORMALISED", Verdict.PASS, f"log-softmax over the whole vocabulary, by the referee: {precision}."),
         Finding("C3-SCORE-BEFORE-UPDATE", Verdict.PASS, "targets left the ledger only after their commit."),
         Finding("C4-SINGLE-PASS", Verdict.PASS, f"{score.targets:,} targets, one committed term each."),
         Finding(
@@ -156,15 +160,33 @@ def closure_finding(context: RunContext, readable: list[ReadablePart]) -> Findin
     return Finding("A3-NO-UNCOUNTED-CODE", Verdict.WARN if own or large else Verdict.PASS, f"{text}.")
 
 
+def _with_resumes(context: RunContext, findings: list[Finding]) -> list[Finding]:
+    """C1 says how often the run went on, and is a WARN where audits had begun before: a cheat may have tried twice."""
+    if not context.resumes:
+        return findings
+    audited = sum(f"in the {AUDITS}: " in resume for resume in context.resumes)
+    told = "; ".join(context.resumes)
+    text = f" Resumed {len(context.resumes)} times, the audits had begun in {audited} of them: {told}."
+    return [
+        msgspec.structs.replace(
+            finding,
+            verdict=Verdict.WARN if audited and finding.verdict is Verdict.PASS else finding.verdict,
+            message=finding.message + text,
+        )
+        if finding.rule == "C1-CAUSAL"
+        else finding
+        for finding in findings
+    ]
+
+
 def all_findings(
     context: RunContext,
     *,
     spans: list[SpanEntry],
     budgets: list[BudgetEntry],
     sizes: Sizes,
-    final: Score,
+    final: Evaluation,
     audits: list[AuditResult],
-    degenerate: str,
     disjoint: Finding,
     val_targets: int,
     val_bytes: int,
@@ -178,8 +200,16 @@ def all_findings(
         closure_finding(context, readable),
         disjoint,
         *isolation_findings(context),
-        *score_findings(final, val_targets=val_targets, val_bytes=val_bytes),
+        *score_findings(final.score, final.precision, val_targets=val_targets, val_bytes=val_bytes),
         Finding("S3-PROTOCOL", Verdict.PASS, "every answer came in order, in shape and in time."),
-        *audit_findings(audits, bpb=final.bpb, floor_bpb=context.track.audit.floor_bpb, degenerate=degenerate),
+        *_with_resumes(
+            context,
+            audit_findings(
+                audits,
+                bpb=final.score.bpb,
+                floor_bpb=context.track.audit.floor_bpb,
+                degenerate=final.keeper.degenerate() if final.keeper else "",
+            ),
+        ),
     ]
     return sorted(findings, key=lambda finding: finding.rule)

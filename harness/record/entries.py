@@ -16,7 +16,10 @@ HEAD_TYPE = "https://parameter-golf.example/chain-head/v1"
 
 
 class Intent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The announcement of one run, signed before its training starts. Digests are SHA-256 in hex."""
+    """The announcement of one run, signed before its training starts. Digests are SHA-256 in hex.
+
+    audit_commitment: of the secret that the run's audits are drawn from; "" in runs of before there was one
+    """
 
     run_id: str
     announced_at: str
@@ -28,6 +31,7 @@ class Intent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     data_fingerprint: str
     seed: int
     predecessor: str = ""
+    audit_commitment: str = ""
 
 
 class Review(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -133,9 +133,10 @@ class Score(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class AuditResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One audit: what it drew, what it found, and the bound that follows.
 
-    k:          independent draws; leaks at more than a fraction f of positions escape with probability <= (1 - f)^k
+    k:          independent draws, or rows compared
     worst_nats: largest difference seen in a log-probability; tolerance_nats: the largest allowed
-    entropy:    hex of the randomness it drew after the submission was sealed
+    entropy:    hex of the secret that all draws follow from; its SHA-256 stands in the intent
+    bound_nats: leaks of more nats a token than this escape with a probability of at most 5 %; absent: no such bound
     """
 
     name: str
@@ -146,6 +147,7 @@ class AuditResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tolerance_nats: float
     entropy: str
     message: str
+    bound_nats: float | None = None
 
 
 class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -159,6 +161,7 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     running_bpb:   [targets so far, bpb so far] points of the final stage
     conditions:    whether the run had its machine to itself; absent where nobody looked
     readable:      what the scored cells could read of the machine, part by part; empty in older records
+    resumes:       for each time that the run went on after its training: when, how far it had come, and what ended it
     """
 
     run_id: str
@@ -185,3 +188,4 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     conditions: Conditions | None = None
     model_sections: dict[str, int] = {}
     readable: list[ReadablePart] = []
+    resumes: list[str] = []

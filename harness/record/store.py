@@ -280,7 +280,17 @@ def intent_mismatch(intent: Intent, record: RunRecord) -> list[str]:
         "data fingerprint": (intent.data_fingerprint, record.data.fingerprint),
         "seed": (intent.seed, record.submission.seed),
     }
-    return [name for name, (announced, ran) in pairs.items() if announced != ran]
+    differing = [name for name, (announced, ran) in pairs.items() if announced != ran]
+    if intent.audit_commitment and {_committed(audit.entropy) for audit in record.audits} != {intent.audit_commitment}:
+        differing.append("audit secret")
+    return differing
+
+
+def _committed(entropy: str) -> str:
+    try:
+        return hashlib.sha256(bytes.fromhex(entropy)).hexdigest()
+    except ValueError:
+        return ""
 
 
 __all__ = [

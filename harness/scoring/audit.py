@@ -2,91 +2,108 @@
 
 from __future__ import annotations
 
+import math
+
+import msgspec
 import numpy as np
 import torch
 
 from harness.record.predicate import AuditResult
 from harness.rules import Finding, Verdict
-from harness.scoring.replay import Place, Replay, nats_apart
-from harness.scoring.sample import AuditSample, GainSample, KeptChunk, Nats
+from harness.scoring.replay import Original, Replay, nats_apart
+from harness.scoring.sample import FLOOR_NATS, Draws, GainSample, Nats, Place
 
 MEAN_NATS = 1e-3  # a fifth of what a record has to gain: a mean over many rows is far steadier than one row
+ROW_SHARE, MEAN_SHARE = (
+    0.75,
+    0.125,
+)  # of what may escape: leaks over the tolerance of a row, the estimated sum of others
+ONE_SIDED = 1.645  # standard deviations that a normal value exceeds once in twenty
+LARGEST_LOGIT = 32.0  # whose rounding is allowed for: what lies farther from 0 moves no probability by its rounding
 Worst = tuple[float, Place | None]
 
 
 def judge_replays(
-    sample: AuditSample,
-    kept: dict[int, KeptChunk],
-    first: Replay,
-    second: Replay,
-    *,
-    gains: GainSample,
-    starts: dict[int, int],
-    tolerance_nats: float,
+    original: Original, first: Replay, second: Replay, *, tolerance_nats: float, escape_nats: float
 ) -> list[AuditResult]:
-    """The audits: three of C1-CAUSAL (rows drawn evenly, by gain, and the mean), S4-STATE-DECLARED, S5-DETERMINISM.
-
-    starts: first target of each sampled chunk, so that messages name places in the stream
-    """
-    original = {(chunk, row): logits for chunk, keep in kept.items() for row, logits in keep.logits.items()}
-    committed = {chunk: keep.nats for chunk, keep in kept.items()}
+    """The audits: three of C1-CAUSAL (even rows, rows by gain, estimated sum), S4-STATE-DECLARED, S5-DETERMINISM."""
+    sample, draws, logits = original.keeper.sample, original.draws, original.keeper.logits
+    whole = {(chunk, row) for chunk in sample.whole for row in sample.rows[chunk]}
+    committed = {
+        chunk: original.nats[start : start + count]
+        for chunk in sample.whole
+        for start, count in [original.chunks[chunk]]
+    }
     agree = max(
-        _worst({place: nats_apart(first.true[place], second.true[place]) for place in original}),
+        _worst({place: nats_apart(first.true[place], second.true[place]) for place in whole}),
         _worst(_row_differences(first.nats, second.nats)),
         key=lambda worst: worst[0],
     )
     declared = max(
-        _worst({place: nats_apart(first.true[place], original[place]) for place in original}),
+        _worst({place: nats_apart(first.true[place], logits[place]) for place in whole}),
         _worst(_row_differences(first.nats, committed)),
         key=lambda worst: worst[0],
     )
-    causal = _worst(_causal_differences(original, first, second))
-    by_gain = _worst({place: abs(first.dearer[place]) for place in _places(gains)})
-    mean = abs(float(np.mean(list(first.dearer.values())))) if first.dearer else 0.0
-    rows = sum(map(len, committed.values()))
+    causal = _worst(_causal_differences(logits, first, second))
+    drawn = {original.place(target) for target in draws.targets()}
+    by_gain = _worst({place: abs(first.dearer[place]) for place in drawn})
+    leak = draws.by_gain.estimate(lambda target: first.dearer[original.place(target)])
+    leak = abs(leak) if leak == leak else math.inf
+    allowed = mean_tolerance(tolerance_nats, escape_nats)
+    escapes = escaping_nats(draws.by_gain, tolerance_nats, allowed)
+    rows, k = sum(map(len, committed.values())), sample.positions
 
     def result(
         name: str, rule: str, worst: Worst, k: int, passed: str, failed: str, allowed: float = tolerance_nats
     ) -> AuditResult:
         nats, place = worst
         good = nats <= allowed
-        where = "" if good or place is None else f" Worst at target {starts[place[0]] + place[1]:,}: {nats:.3g} nats."
+        where = "" if good or place is None else f" Worst at target {original.target(place):,}: {nats:.3g} nats."
         verdict = Verdict.PASS if good else Verdict.FAIL
         text = passed if good else failed + where
         capped = min(nats, 1e9)  # JSON knows no infinity
-        return AuditResult(name, rule, verdict.value, k, capped, allowed, sample.entropy, text)
+        return AuditResult(name, rule, verdict.value, k, capped, allowed, sample.secret.hex(), text)
 
-    k, chunks = sample.positions, len(sample.rows)
-    bound = (
-        f"{k} positions in {chunks} chunks, each with a random future; a leak at more than a fraction f of positions "
-        f"escapes with probability at most (1 - f)^{k}, one confined to a fraction f of chunks with (1 - f)^{chunks}."
+    causality = result(
+        "causality",
+        "C1-CAUSAL",
+        causal,
+        k,
+        f"{k} positions in {len(sample.rows)} chunks drawn evenly, each with a random future: a leak at more than a "
+        f"fraction f of positions escapes with probability at most (1 - f)^{k}, one that fills more than a fraction f "
+        f"of chunks with (1 - f)^{len(sample.rows)}.",
+        "Logits change with inputs behind their position.",
+    )
+    costly = result(
+        "costly targets",
+        "C1-CAUSAL",
+        by_gain,
+        len(drawn),
+        f"{draws.by_gain.draws} draws over all chunks by what targets can have gained ({draws.by_gain.nats:.2f} nats a "
+        f"token; an honest score is at most {FLOOR_NATS:g} over the committed one or the frequency): leaks worth "
+        f"{escapes:.4f} nats a token in all, in whatever rows and chunks, escape with probability at most 5 %. "
+        f"{_others(draws)}",
+        "Targets that gained much cost more once the inputs behind them are random.",
+    )
+    total = result(
+        "sum of all leaks",
+        "C1-CAUSAL",
+        (leak, None),
+        draws.by_gain.draws,
+        f"By {draws.by_gain.draws} random futures the whole stream costs what was committed.",
+        "By random futures the whole stream costs something else than was committed, in nats a token.",
+        allowed,
     )
     return [
-        result("causality", "C1-CAUSAL", causal, k, bound, "Logits change with inputs behind their position."),
-        result(
-            "costly targets",
-            "C1-CAUSAL",
-            by_gain,
-            gains.draws,
-            f"{gains.draws} draws by what targets gain over their frequency ({gains.nats:.2f} nats a token): a leak "
-            f"that makes up {gains.bound_nats():.3f} nats a token of it escapes with probability at most 5 %.",
-            "Targets that gained much cost more once the inputs behind them are random.",
-        ),
-        result(
-            "mean of all cuts",
-            "C1-CAUSAL",
-            (mean, None),
-            len(first.dearer),
-            f"Over {len(first.dearer)} random futures targets cost on average what was committed.",
-            "With a random future targets cost on average something else than was committed.",
-            min(tolerance_nats, MEAN_NATS),
-        ),
+        causality,
+        msgspec.structs.replace(costly, bound_nats=escapes),
+        total,
         result(
             "declared state",
             "S4-STATE-DECLARED",
             declared,
             rows,
-            f"A fresh replica with the kept state reproduces the nats of {rows:,} targets, and {k} whole rows.",
+            f"A fresh replica with the kept state reproduces {rows:,} targets' nats and {len(whole)} whole rows.",
             "A fresh replica with the kept state and the same inputs gives other logits than the run did.",
         ),
         result(
@@ -94,25 +111,59 @@ def judge_replays(
             "S5-DETERMINISM",
             agree,
             rows,
-            f"Two fresh replicas agree on the nats of {rows:,} targets, and on {k} whole rows.",
+            f"Two fresh replicas agree on {rows:,} targets' nats and on {len(whole)} whole rows.",
             "Two fresh replicas with the same state and inputs give different logits.",
         ),
     ]
 
 
-def replica_lost(sample: AuditSample, tolerance_nats: float, reason: str) -> list[AuditResult]:
+def mean_tolerance(tolerance_nats: float, escape_nats: float) -> float:
+    """The largest estimate of all leaks together that passes, nats a token."""
+    return min(tolerance_nats, MEAN_NATS, MEAN_SHARE * escape_nats)
+
+
+def escaping_nats(by_gain: GainSample, tolerance_nats: float, allowed_nats: float) -> float:
+    """The leak, nats a token, above which a cheat is found with a probability of 95 % at least.
+
+    Rows that leak more than the tolerance are found one by one; if these make up more than ``by_gain.bound_nats``, a
+    draw hits one. Rows that leak less add up in the estimate. A leak l <= tolerance at a row of weight w >= FLOOR_NATS
+    has (l / w)^2 <= l / w * tolerance / FLOOR_NATS, so the estimate of a sum y has at most the variance
+    nats * tolerance / FLOOR_NATS * y / draws, and y is solved for.
+    """
+    if not by_gain.draws:
+        return 0.0
+    wide = ONE_SIDED * math.sqrt(by_gain.nats * tolerance_nats / FLOOR_NATS / by_gain.draws)
+    small = ((wide + math.sqrt(wide * wide + 4 * allowed_nats)) / 2) ** 2
+    return by_gain.bound_nats() + small
+
+
+def _others(draws: Draws) -> str:
+    over, chunks = draws.over_frozen, len(draws.outlier_chunks)
+    told = f"{over.draws} by gain over the packed model ({over.nats:.3f} nats a token)"
+    return f"Also drawn: {told}, and rows of {chunks} unusually cheap chunks."
+
+
+def rounding_nats(logits: torch.Tensor) -> float:
+    """What rounding to the logits' own type can move a log-probability by, when kernels of another shape ran.
+
+    Bounded, however large a logit is: a single one must not excuse all others.
+    """
+    return 4 * torch.finfo(logits.dtype).eps * min(float(logits.abs().max().nan_to_num(0.0)), LARGEST_LOGIT)
+
+
+def replica_lost(original: Original, tolerance_nats: float, reason: str) -> list[AuditResult]:
     """The results when a replica could not repeat what the run did: the state is not all there is [S4]."""
     lost = f"A fresh replica cannot repeat what the run did: {reason}"
     rest = "Not checked: a replica failed."
     texts = (
         ("causality", "C1-CAUSAL", Verdict.ERROR, rest),
         ("costly targets", "C1-CAUSAL", Verdict.ERROR, rest),
-        ("mean of all cuts", "C1-CAUSAL", Verdict.ERROR, rest),
+        ("sum of all leaks", "C1-CAUSAL", Verdict.ERROR, rest),
         ("declared state", "S4-STATE-DECLARED", Verdict.FAIL, lost),
         ("determinism", "S5-DETERMINISM", Verdict.ERROR, rest),
     )
     return [
-        AuditResult(name, rule, verdict.value, 0, 0.0, tolerance_nats, sample.entropy, text)
+        AuditResult(name, rule, verdict.value, 0, 0.0, tolerance_nats, original.keeper.sample.secret.hex(), text)
         for name, rule, verdict, text in texts
     ]
 
@@ -152,21 +203,13 @@ def _row_differences(one: dict[int, Nats], other: dict[int, Nats]) -> dict[Place
 
 
 def _causal_differences(original: dict[Place, torch.Tensor], first: Replay, second: Replay) -> dict[Place, float]:
-    """At each audited place the largest difference that another future made, at the cut and at rows before it.
-
-    A truncated replica may run kernels of another shape, so there the rounding of the logits' own type is allowed for.
-    """
+    """At each audited place the largest difference that another future made, at the cut and at even rows before it."""
     apart = dict(first.earlier)
     for place in first.cut:
         apart[place] = max(apart[place], nats_apart(first.cut[place], original[place]))
     for place, logits in second.truncated.items():
-        rounding = 4 * torch.finfo(logits.dtype).eps * float(logits.abs().max())
-        apart[place] = max(apart[place], nats_apart(logits, original[place]) - rounding)
+        apart[place] = max(apart[place], nats_apart(logits, original[place]) - rounding_nats(original[place]))
     return apart
-
-
-def _places(gains: GainSample) -> list[Place]:
-    return [(chunk, row) for chunk, rows in gains.rows.items() for row in rows]
 
 
 def _worst(apart: dict[Place, float]) -> Worst:

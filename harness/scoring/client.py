@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -55,6 +55,13 @@ class Hello:
     slab_rows: int
     logits_dtype: torch.dtype
     on_device: bool
+
+    def __str__(self) -> str:
+        where = "on a GPU" if self.on_device else "on the host"
+        return (
+            f"{self.state_bytes:,} bytes of state {where}, chunks of {self.chunk_tokens:,} tokens, slabs of "
+            f"{self.slab_rows:,} rows of {str(self.logits_dtype).removeprefix('torch.')}"
+        )
 
 
 @dataclass(frozen=True)
@@ -114,9 +121,14 @@ class EvalClient:
         self._peers.listen()
         return [*([] if self._heard else [0]), *sorted(self._peers.unheard)]
 
-    def prepare(self) -> Hello:
-        """Take HELLO, hand over memory, wait until the worker has warmed up."""
+    def prepare(self, like: Hello | None = None) -> Hello:
+        """Take HELLO, hand over memory, wait until the worker has warmed up.
+
+        like: what another worker of the same artifact declared; one that declares something else gets no memory
+        """
         hello = self._hello = self._check_hello(self._expect(Kind.HELLO, patient=True))
+        if like is not None and hello != like:
+            raise WorkerFailure(f"it declares {hello}, and in the run that counts {like}")
         self._buffers = self._memory.enter_context(
             eval_buffers(
                 chunk_tokens=hello.chunk_tokens,
@@ -196,15 +208,14 @@ class EvalClient:
         """No more rows of this chunk are needed: call it while ``score`` yields, and let the loop run out."""
         self._enough = True
 
-    def adapt(self, chunk: int, targets: torch.Tensor, meanwhile: Callable[[], None] = lambda: None) -> None:
-        """Hand over the targets of a committed chunk, int64 (n,); do ``meanwhile``; wait until the worker has learnt.
-
-        What ``meanwhile`` does costs the worker no time.
-        """
+    def hand_over(self, chunk: int, targets: torch.Tensor) -> None:
+        """Hand over the targets of a committed chunk, int64 (n,). Until ``await_adapted`` the caller's time is free."""
         self.buffers.targets[: len(targets)].copy_(targets)
         settle(self.buffers.device)
         self._send(Message(Kind.ADAPT, chunk, len(targets)))
-        meanwhile()
+
+    def await_adapted(self) -> None:
+        """Wait until the worker has learnt from what was handed over."""
         self._expect(Kind.ADAPTED)
 
     def stop(self) -> None:

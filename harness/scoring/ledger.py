@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -34,11 +34,6 @@ def exact_sum(nats: npt.NDArray[np.float64]) -> float:
     """
     blocks = (nats[at : at + SUM_BLOCK].tolist() for at in range(0, len(nats), SUM_BLOCK))
     return math.fsum(chain.from_iterable(blocks))
-
-
-def as_int64(tokens: Tokens) -> torch.Tensor:
-    """A copy on the host, int64 (n,)."""
-    return torch.from_numpy(tokens.astype(np.int64))
 
 
 class OutOfOrder(RuntimeError):
@@ -87,7 +82,7 @@ class Stream:
 
 
 class SealedTargets:
-    """Targets of one chunk on the device where they are compared: scored at any time, handed out once committed."""
+    """Targets of one chunk, on the host: scored at any time, handed out once committed."""
 
     def __init__(self, ledger: ScoreLedger, end: int, values: torch.Tensor) -> None:
         self._ledger, self._end, self._values = ledger, end, values
@@ -122,9 +117,15 @@ class ScoreLedger:
         """Targets committed so far."""
         return self._committed
 
-    def seal(self, start: int, count: int, place: Callable[[Tokens], torch.Tensor] = as_int64) -> SealedTargets:
-        """Targets for the referee's own NLL, put where it is computed by ``place``."""
-        return SealedTargets(self, start + count, place(self._stream.tokens[start + 1 : start + 1 + count]))
+    @property
+    def nats(self) -> npt.NDArray[np.float64]:
+        """What is committed, float64 (committed,)."""
+        return self._nats[: self._committed]
+
+    def seal(self, start: int, count: int) -> SealedTargets:
+        """Targets for the referee's own NLL."""
+        values = self._stream.tokens[start + 1 : start + 1 + count].astype(np.int64)
+        return SealedTargets(self, start + count, torch.from_numpy(values))
 
     def commit(self, chunk: int, start: int, nats: npt.NDArray[np.float64]) -> None:
         """Fix the score of one chunk for good. Raises ``OutOfOrder`` unless it follows what is committed."""
@@ -153,7 +154,7 @@ class ScoreLedger:
 
     def totals(self) -> tuple[float, int, int]:
         """(nats, targets, bytes) of all that is committed. The sum of nats is exact, so chunking cannot move it."""
-        nats = exact_sum(self._nats[: self._committed])
+        nats = exact_sum(self.nats)
         return nats, self._committed, int(self._stream.target_bytes[: self._committed].sum(dtype=np.int64))
 
     def running_bpb(self) -> list[tuple[int, float]]:

@@ -28,8 +28,8 @@ class Witness(Protocol):
         """``logits`` is the referee's private copy, overwritten by the next slab: copy what is kept."""
         ...
 
-    def scored(self, chunk: int, nats: Nats) -> None:
-        """``nats`` of the whole chunk, as committed."""
+    def scored(self, chunk: int) -> None:
+        """The chunk is committed."""
         ...
 
 
@@ -54,27 +54,33 @@ def score_stream(
     place = witness.state_place(0) if witness else None
     for index, (start, count) in enumerate(chunks):
         last = index + 1 == len(chunks)
+        # 1. Reveal: the inputs alone. The state before them is copied first, so nothing in it can know them.
         if place is not None:
             client.copy_state(place)
         slabs = client.score(index, inputs)
-        targets = ledger.seal(start, count, client.upload)
+        # 2. Receive: the logits of every row, turned into nats against targets that the worker has not seen.
+        targets = ledger.seal(start, count)
         nats = _nats_of(slabs, targets, index, start, count, witness)
+        # 3. Commit: from here on the chunk's score cannot change.
         ledger.commit(index, start, nats)
+        # 4. Hand over: ``open`` refuses targets that are not committed.
+        learns = adapt and not last
+        if learns:
+            client.hand_over(index, targets.open())
+        _keep_books(index, ledger, witness, committed)
+        if not last:
+            inputs = client.upload(stream.inputs(*chunks[index + 1]))
+            place = witness.state_place(index + 1) if witness else None
+        if learns:
+            client.await_adapted()
 
-        def aside(index: int = index, last: bool = last, nats: Nats = nats) -> None:
-            nonlocal inputs, place
-            ledger.write_down()
-            if witness:
-                witness.scored(index, nats)
-            committed(ledger.committed)
-            if not last:
-                inputs = client.upload(stream.inputs(*chunks[index + 1]))
-                place = witness.state_place(index + 1) if witness else None
 
-        if adapt and not last:
-            client.adapt(index, targets.open(), meanwhile=aside)
-        else:
-            aside()
+def _keep_books(index: int, ledger: ScoreLedger, witness: Witness | None, committed: Callable[[int], None]) -> None:
+    """What is left to do for a committed chunk, and costs the worker no time while it learns."""
+    ledger.write_down()
+    if witness:
+        witness.scored(index)
+    committed(ledger.committed)
 
 
 def _nats_of(

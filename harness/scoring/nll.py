@@ -6,6 +6,7 @@ import torch
 
 from harness.scoring import nll_device
 
+PRECISION = "float64"
 BLOCK_ELEMENTS = 1 << 18  # float64 elements of one block: 2 MiB, so that its passes stay in a core's cache
 
 

@@ -10,6 +10,9 @@ from functools import cache
 
 import torch
 
+PRECISION = (
+    "exponentials of differences to the largest logit in float32, their sum, its logarithm and the rest in float64"
+)
 Kernel = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 

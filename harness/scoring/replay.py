@@ -4,9 +4,8 @@ Covered: whatever makes the original logits of an audited row depend on somethin
 before the chunk and the inputs up to that row. The replica never learns more than that before it has to reproduce the
 row: chunks and cuts come in ascending order, the future is random behind each cut, and a chunk's true inputs come last.
 So a predictor that notices the audit gains nothing; it would have to guess what its original answer was built from.
-With the true inputs every row of a kept chunk has to give the nats that were committed for it, not only audited rows.
-Rows drawn by gain are compared by their target's nats; so are all others, for their mean: a small leak everywhere shows
-there. Not covered: leaks that stay under both tolerances.
+With the true inputs every row of a chunk that is replayed whole has to give the nats that were committed for it.
+Not covered: leaks that stay under the tolerance of one row and under that of the estimated sum of all rows.
 """
 
 from __future__ import annotations
@@ -23,12 +22,40 @@ import torch
 from harness.scoring.client import EvalClient
 from harness.scoring.ledger import Stream
 from harness.scoring.nll import NotFinite, log_probabilities, token_nats
-from harness.scoring.sample import AuditSample, GainSample, KeptChunk, Nats, draw_by_gain
+from harness.scoring.sample import Draws, Keeper, Nats, Place
 
 REDRAWS = 30  # a token that covers a tenth of the text is then still in its old place once in 10^30
 
 Rows = dict[int, torch.Tensor]
-Place = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Original:
+    """What the run that counts did, and where the audits look: everything that a replica has to repeat.
+
+    chunks: (start, count) of each; nats: committed, float64 (targets,)
+    """
+
+    stream: Stream
+    chunks: Sequence[tuple[int, int]]
+    nats: Nats
+    keeper: Keeper
+    draws: Draws
+
+    def place(self, target: int) -> Place:
+        """(chunk, row) of a target."""
+        return divmod(target, self.chunks[0][1])
+
+    def target(self, place: Place) -> int:
+        """The target of (chunk, row)."""
+        return self.chunks[place[0]][0] + place[1]
+
+    def cuts(self) -> dict[int, list[int]]:
+        """Chunk -> rows behind which the future is made random, both ascending."""
+        rows = {chunk: set(even) for chunk, even in self.keeper.sample.rows.items()}
+        for chunk, row in map(self.place, self.draws.targets()):
+            rows.setdefault(chunk, set()).add(row)
+        return {chunk: sorted(rows[chunk]) for chunk in sorted(rows)}
 
 
 @dataclass
@@ -37,7 +64,7 @@ class Replay:
 
     true: with the true inputs; nats: all rows of each chunk then, float64, infinite where logits were not finite
     cut: with a random future behind the row; truncated: without any future
-    earlier: largest difference of log-probabilities at audited rows before the cut, by (chunk, cut), in nats
+    earlier: largest difference of log-probabilities at even rows before the cut, by (chunk, cut), in nats
     dearer: by how many nats a target costs more than was committed once its future is random, at all cuts
     """
 
@@ -52,50 +79,45 @@ class Replay:
 class Replayer:
     """One fresh replica, and what it is asked to repeat. ``step`` is called after each pass, for people."""
 
-    def __init__(
-        self,
-        client: EvalClient,
-        stream: Stream,
-        chunks: Sequence[tuple[int, int]],
-        sample: AuditSample,
-        kept: dict[int, KeptChunk],
-        gains: GainSample,
-        step: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._client, self._stream, self._chunks = client, stream, chunks
-        self._sample, self._kept, self._gains, self._step = sample, kept, gains, step
+    def __init__(self, client: EvalClient, original: Original, step: Callable[[], None] = lambda: None) -> None:
+        self._client, self._original, self._step = client, original, step
+        self._sample, self._stream = original.keeper.sample, original.stream
         self._replay = Replay()
+        self._state: tuple[int, torch.Tensor] = (-1, torch.empty(0))
 
     def cuts(self) -> Replay:
-        """For the first replica: every audited row behind a random future, then the chunk's true inputs."""
-        random = np.random.Generator(np.random.PCG64([int.from_bytes(bytes.fromhex(self._sample.entropy), "little")]))
-        for chunk, rows in self._sample.rows.items():
+        """For the first replica: every audited row behind a random future, then the whole chunks' true inputs."""
+        random = np.random.Generator(np.random.PCG64(int.from_bytes(self._sample.secret, "little")))
+        for chunk, rows in self._original.cuts().items():
             true = self._inputs(chunk)
-            for place, row in enumerate(sorted({*rows, *self._gains.rows.get(chunk, ())})):
+            for place, row in enumerate(rows):
                 inputs = _with_random_future(true, row, self._stream, random)
-                if place % 2:
+                if (chunk + place) % 2:
                     _open_a_document(inputs, true, row, self._stream)
                 self._cut(chunk, row, inputs)
                 self._step()
-            self._truth(chunk)
+            if chunk in self._sample.whole:
+                self._truth(chunk)
         return self._replay
 
     def _cut(self, chunk: int, row: int, inputs: npt.NDArray[np.integer[Any]]) -> None:
-        """Compare ``row`` and the audited rows before it with what the run gave, while inputs behind it are random."""
-        kept, before = self._kept[chunk], [r for r in self._sample.rows[chunk] if r < row]
+        """Compare ``row`` and the even rows before it with what the run gave, while inputs behind it are random."""
+        even = self._sample.rows.get(chunk, ())
+        before = [r for r in even if r < row]
         answers = self._rows(chunk, inputs, [*before, row])
-        if row in self._sample.rows[chunk]:
+        if row in even:
             self._replay.cut[chunk, row] = answers[row]
-        apart = [nats_apart(answers[r], kept.logits[r]) for r in before]
+        apart = [nats_apart(answers[r], self._original.keeper.logits[chunk, r]) for r in before]
         self._replay.earlier[chunk, row] = max(apart, default=0.0)
-        target = int(self._stream.tokens[self._chunks[chunk][0] + row + 1])
-        now = -float(log_probabilities(answers[row])[target])
-        dearer = now - float(kept.nats[row])
+        at = self._original.target((chunk, row))
+        now = -float(log_probabilities(answers[row])[int(self._stream.tokens[at + 1])])
+        dearer = now - float(self._original.nats[at])
         self._replay.dearer[chunk, row] = dearer if dearer == dearer else float("inf")
 
     def truths(self) -> Replay:
-        """For the second replica: a true truncation at one audited row of each chunk, then the chunk's true inputs."""
-        for chunk, rows in self._sample.rows.items():
+        """For the second replica: a true truncation at one even row of each whole chunk, then its true inputs."""
+        for chunk in self._sample.whole:
+            rows = self._sample.rows[chunk]
             row = rows[len(rows) // 2]
             inputs = self._inputs(chunk)[: row + 1]
             self._replay.truncated[chunk, row] = self._rows(chunk, inputs, [row])[row]
@@ -104,10 +126,10 @@ class Replayer:
         return self._replay
 
     def _truth(self, chunk: int) -> None:
-        start, count = self._chunks[chunk]
+        start, count = self._original.chunks[chunk]
         targets = torch.from_numpy(self._stream.tokens[start + 1 : start + 1 + count].astype(np.int64))
         nats = np.full(count, np.inf)
-        self._client.load_state(self._kept[chunk].state)
+        self._load(chunk)
         for first, slab in self._client.score(chunk, self._client.upload(self._inputs(chunk))):
             end = first + slab.shape[0]
             with contextlib.suppress(NotFinite):
@@ -120,7 +142,7 @@ class Replayer:
 
     def _rows(self, chunk: int, inputs: npt.NDArray[np.integer[Any]], rows: list[int]) -> Rows:
         """Load the kept state, reveal ``inputs``, and take the logits of ``rows``; later slabs are not asked for."""
-        self._client.load_state(self._kept[chunk].state)
+        self._load(chunk)
         answers: Rows = {}
         for first, slab in self._client.score(chunk, self._client.upload(inputs)):
             for row in rows:
@@ -130,21 +152,14 @@ class Replayer:
                 self._client.enough()
         return answers
 
+    def _load(self, chunk: int) -> None:
+        """Have the replica take over the kept state, which goes to its device once for all passes over the chunk."""
+        if self._state[0] != chunk:
+            self._state = chunk, self._original.keeper.states[chunk].to(self._client.buffers.state.device)
+        self._client.load_state(self._state[1])
+
     def _inputs(self, chunk: int) -> npt.NDArray[np.integer[Any]]:
-        return self._stream.inputs(*self._chunks[chunk])
-
-
-def gain_sample(
-    sample: AuditSample, kept: dict[int, KeptChunk], stream: Stream, chunks: Sequence[tuple[int, int]]
-) -> GainSample:
-    """Rows that gain most over the frequency of their targets in the stream, from the kept chunks."""
-    targets = stream.tokens[1 : stream.targets + 1]
-    counts = np.bincount(targets)
-    with np.errstate(divide="ignore"):
-        surprise = np.log(len(targets)) - np.log(counts)
-    nats = {chunk: keep.nats for chunk, keep in kept.items()}
-    starts = {chunk: chunks[chunk][0] for chunk in kept}
-    return draw_by_gain(sample, nats, {c: surprise[targets[at : at + len(nats[c])]] for c, at in starts.items()})
+        return self._stream.inputs(*self._original.chunks[chunk])
 
 
 def nats_apart(one: torch.Tensor, other: torch.Tensor) -> float:

@@ -1,37 +1,45 @@
-"""What the audits look at: a secret sample of chunks and rows, and what the referee keeps of them during the run.
+"""What the audits look at: secret draws of rows over all chunks, and what the referee keeps of them during the run.
 
-The sample is drawn from the operating system's randomness after the submission is sealed. The referee does the same
-work for every chunk (copies the state into memory that is ready, copies a few rows of logits) and then remembers only
-what the sample names, so that no delay tells a worker which chunks are kept.
+All draws follow from one secret, fixed when the submission is sealed and unknown to it. The referee keeps the state
+before every chunk, so what to audit is drawn when the run is over and every score is known:
 
-Rows drawn evenly bound how many rows can leak, not what a leak is worth: one that peeks at the few costliest targets
-alone would slip through. So as many rows again are drawn in the kept chunks when the run is over, each as likely as it
-is much cheaper than the target's frequency alone explains. Of them the committed nats are compared.
+- rows drawn evenly, compared over the whole vocabulary: how many rows, and how many chunks, can leak;
+- rows drawn by gain, over all chunks: what a leak is worth, however it hides. A row's weight is the most that a leak
+  can have gained there: an honest score is taken to be at most ``FLOOR_NATS`` over the committed one or over the
+  token's frequency, whichever is more. No submission has a hand in that;
+- rows drawn by what they gain over the packed model without adaptation: far sharper, but that score is the
+  submission's own, so it comes on top and bounds nothing alone;
+- rows of chunks that are far cheaper than the others.
 """
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 ENTROPY_BYTES = 32
-SPARE_PLACES = 3
+FLOOR_NATS = 1.0  # the weight of a row that is no cheaper than its frequency: a leak can still have lowered it to that
+ESCAPE = 0.05
+OUTLIERS, OUTLIER_ROWS, OUTLIER_SIGMAS = 16, 4, 4.0
+MOST_DRAWS = 20_000
 Nats = npt.NDArray[np.float64]
-_BY_GAIN = 1 << 40  # the use of the entropy for draws by gain; 0 is the chunks, 1 + chunk the rows of a chunk
+Place = tuple[int, int]
+_EVEN, _BY_GAIN, _OVER_FROZEN, _IN_OUTLIERS = 0, 1 << 40, 2 << 40, 3 << 40  # uses of the secret; 1 + chunk: its rows
 
 
 @dataclass(frozen=True)
 class AuditSample:
-    """Chunks to keep, and in each the audited rows, ascending; ``entropy`` is hex and belongs in the record."""
+    """The even draw: audited rows of each drawn chunk, ascending, and the chunks that are replayed whole."""
 
     rows: dict[int, tuple[int, ...]]
-    entropy: str
+    whole: tuple[int, ...]
+    secret: bytes
     rows_each: int
 
     @property
@@ -40,22 +48,16 @@ class AuditSample:
         return sum(map(len, self.rows.values()))
 
 
-def draw_sample(
-    chunks: Sequence[tuple[int, int]], *, most_chunks: int, positions: int, entropy: bytes | None = None
-) -> AuditSample:
-    """Draw ``most_chunks`` of the (start, count) ``chunks`` and at least ``positions`` rows over them.
+def draw_sample(chunks: Sequence[tuple[int, int]], *, whole: int, positions: int, secret: bytes) -> AuditSample:
+    """Draw at least ``positions`` rows of the (start, count) ``chunks``, each in a chunk of its own where that goes.
 
-    More chunks are drawn where they are too small to hold the positions; all chunks and rows where there are fewer.
-    ``entropy``: 32 bytes, drawn afresh when not given.
+    whole: how many of these chunks are replayed whole; secret: 32 bytes
     """
-    secret = entropy or os.urandom(ENTROPY_BYTES)
-    random = _generator(secret, 0)
-    longest = chunks[0][1] if chunks else 1
-    wanted = min(len(chunks), max(most_chunks, -(-positions // longest)))
-    chosen = np.sort(random.choice(len(chunks), size=wanted, replace=False, shuffle=False))
+    random = _generator(secret, _EVEN)
+    chosen = random.choice(len(chunks), size=min(len(chunks), positions), replace=False)
     each = -(-positions // max(1, len(chosen)))
-    rows = {chunk: draw_rows(secret, chunk, chunks[chunk][1], each) for chunk in chosen.tolist()}
-    return AuditSample(rows, secret.hex(), each)
+    rows = {chunk: draw_rows(secret, chunk, chunks[chunk][1], each) for chunk in sorted(chosen.tolist())}
+    return AuditSample(rows, tuple(sorted(chosen[:whole].tolist())), secret, each)
 
 
 def draw_rows(secret: bytes, chunk: int, count: int, each: int) -> tuple[int, ...]:
@@ -64,100 +66,169 @@ def draw_rows(secret: bytes, chunk: int, count: int, each: int) -> tuple[int, ..
     return tuple(sorted(drawn.tolist()))
 
 
+def frequency_nats(targets: npt.NDArray[np.integer[Any]]) -> Nats:
+    """What each target costs by how often it comes in the whole stream, float64 (n,)."""
+    counts = np.bincount(targets)
+    with np.errstate(divide="ignore"):
+        nats: Nats = (np.log(len(targets)) - np.log(counts))[targets]
+    return nats
+
+
 @dataclass(frozen=True)
 class GainSample:
-    """Rows of kept chunks drawn by what their targets gain over their frequency.
+    """Targets drawn with replacement, each with a chance in proportion to its weight in nats.
 
-    rows:  chunk -> rows, ascending, each once; draws: how many were drawn, repeats included
-    nats:  mean gain of all rows of the kept chunks, rows that gain nothing as 0: nats a token
+    targets: the drawn places in the stream, int64, repeats included; weights: theirs, float64
+    nats:    mean weight over all targets of the stream
     """
 
-    rows: dict[int, tuple[int, ...]]
-    draws: int
+    targets: npt.NDArray[np.int64]
+    weights: Nats
     nats: float
 
-    def bound_nats(self, escape: float = 0.05) -> float:
-        """The smallest part of ``nats`` whose rows are all missed with a probability of at most ``escape``."""
-        return self.nats * (1.0 - escape ** (1.0 / self.draws)) if self.draws else 0.0
+    @property
+    def draws(self) -> int:
+        """How many were drawn."""
+        return len(self.targets)
+
+    def bound_nats(self) -> float:
+        """The smallest leak, nats a token, whose rows are all missed with a probability of at most ``ESCAPE``."""
+        return self.nats * (1.0 - ESCAPE ** (1.0 / self.draws)) if self.draws else 0.0
+
+    def estimate(self, dearer: Callable[[int], float]) -> float:
+        """Unbiased estimate of a sum over all targets, per target, from its value at the drawn ones.
+
+        Source: Hansen and Hurwitz (1943), sampling with unequal probabilities.
+        """
+        if not self.draws:
+            return 0.0
+        values = np.array([dearer(target) for target in self.targets.tolist()])
+        return float(self.nats * np.mean(values / self.weights))
 
 
-def draw_by_gain(sample: AuditSample, nats: Mapping[int, Nats], surprise: Mapping[int, Nats]) -> GainSample:
-    """As many draws as ``sample`` has positions, with replacement, each row with a chance in proportion to its gain.
+def draw_by_gain(weights: Nats, escape_nats: float, random: np.random.Generator, most: int = MOST_DRAWS) -> GainSample:
+    """As many draws as it takes for a leak of ``escape_nats`` a token to be missed with ``ESCAPE`` at most.
 
-    nats:     chunk -> committed nats of all its rows, float64 (n,)
-    surprise: chunk -> what each target costs by its frequency in the stream, nats, float64 (n,)
+    weights: the most that a leak can be worth at each target, float64 (n,), >= 0; most: draws, where that takes more
     """
-    gains = {chunk: np.maximum(surprise[chunk] - nats[chunk], 0.0) for chunk in sorted(nats)}
-    flat = np.concatenate([np.empty(0), *gains.values()])
-    total = float(flat.sum())
+    ends = np.cumsum(weights)
+    total = float(ends[-1]) if len(ends) else 0.0
     if not total > 0:
-        return GainSample({}, 0, 0.0)
-    random = _generator(bytes.fromhex(sample.entropy), _BY_GAIN)
-    drawn = np.unique(random.choice(len(flat), size=sample.positions, p=flat / total))
-    rows: dict[int, tuple[int, ...]] = {}
-    first = 0
-    for chunk, gain in gains.items():
-        here = drawn[(drawn >= first) & (drawn < first + len(gain))] - first
-        rows |= {chunk: tuple(here.tolist())} if len(here) else {}
-        first += len(gain)
-    return GainSample(rows, sample.positions, total / len(flat))
+        return GainSample(np.empty(0, np.int64), np.empty(0), 0.0)
+    mean = total / len(weights)
+    share = min(escape_nats / mean, 1.0)
+    draws = math.ceil(math.log(ESCAPE) / math.log1p(-share)) if share < 1.0 else 1
+    drawn = np.searchsorted(ends, random.random(min(draws, most)) * total, side="right")
+    targets = np.sort(np.minimum(drawn, len(weights) - 1))
+    return GainSample(targets, weights[targets], mean)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Everything that is audited beyond the even rows, as places in the stream.
+
+    by_gain: over the referee's reference; over_frozen: over the packed model; outliers: rows of cheap chunks
+    """
+
+    by_gain: GainSample
+    over_frozen: GainSample
+    outliers: tuple[int, ...]
+    outlier_chunks: tuple[int, ...]
+
+    def targets(self) -> set[int]:
+        """All drawn targets, each once."""
+        return {*self.by_gain.targets.tolist(), *self.over_frozen.targets.tolist(), *self.outliers}
+
+
+def draw_audits(
+    nats: Nats, reference: Nats, frozen: Nats, *, chunk_tokens: int, escape_nats: float, secret: bytes
+) -> Draws:
+    """Draw rows over all chunks when the run is over.
+
+    nats:      committed, float64 (n,); reference: of the same targets, by :func:`frequency_nats`
+    frozen:    of the packed model without adaptation, for the first targets, (m,), m <= n; empty: not known
+    """
+    gains = np.maximum(reference - nats, 0.0) + FLOOR_NATS
+    by_gain = draw_by_gain(gains, escape_nats, _generator(secret, _BY_GAIN))
+    over = np.maximum(frozen - nats[: len(frozen)], 0.0)
+    # how bad that model is lies in the submission's hand, and must not stretch the audits
+    over_frozen = draw_by_gain(over, escape_nats, _generator(secret, _OVER_FROZEN), by_gain.draws)
+    cheap = {*_cheap_chunks(nats - reference, chunk_tokens)} | {
+        *_cheap_chunks(nats[: len(over)] - frozen, chunk_tokens)
+    }
+    rows: list[int] = []
+    for chunk in sorted(cheap):
+        start = chunk * chunk_tokens
+        weights = gains[start : start + chunk_tokens]
+        random = _generator(secret, _IN_OUTLIERS + chunk)
+        rows += (start + random.choice(len(weights), OUTLIER_ROWS, p=weights / weights.sum())).tolist()
+    return Draws(by_gain, over_frozen, tuple(rows), tuple(sorted(cheap)))
+
+
+def _cheap_chunks(apart: Nats, chunk_tokens: int) -> list[int]:
+    """At most ``OUTLIERS`` whole chunks whose mean difference lies far under the others', the cheapest first."""
+    if len(apart) < 3 * chunk_tokens:
+        return []
+    means = np.add.reduceat(apart, np.arange(0, len(apart), chunk_tokens))
+    means /= np.diff(np.arange(0, len(apart) + chunk_tokens, chunk_tokens).clip(max=len(apart)))
+    middle = float(np.median(means))
+    spread = 1.4826 * float(np.median(np.abs(means - middle)))
+    order = np.argsort(means)[:OUTLIERS]
+    return [int(chunk) for chunk in order if means[chunk] < middle - OUTLIER_SIGMAS * spread]
 
 
 def _generator(secret: bytes, use: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64([int.from_bytes(secret, "little"), use]))
 
 
-@dataclass
-class KeptChunk:
-    """State before the chunk (uint8), original logits of its audited rows, (rows, vocabulary), and all its nats."""
-
-    state: torch.Tensor
-    logits: dict[int, torch.Tensor] = field(default_factory=dict)
-    nats: Nats = field(default_factory=lambda: np.empty(0))
-
-
 class Keeper:
-    """The witness of the final evaluation: keeps what the sample names, and looks for degenerate predictions."""
+    """The witness of the final evaluation: the state before each chunk, and the original logits of the even rows.
+
+    states: uint8 (chunks, state bytes) in host memory; logits: (vocabulary,) by (chunk, row)
+    """
 
     def __init__(self, sample: AuditSample, chunks: Sequence[tuple[int, int]]) -> None:
         self.sample = sample
-        self.kept: dict[int, KeptChunk] = {}
+        self.states = torch.empty(0)
+        self.logits: dict[Place, torch.Tensor] = {}
         self._chunks = chunks
-        self._places: deque[torch.Tensor] = deque()
-        self._now = KeptChunk(torch.empty(0))
+        self._device_place: torch.Tensor | None = None
         self._rows: tuple[int, ...] = ()
+        self._now: dict[Place, torch.Tensor] = {}
+        self._blind: bool | None = None  # to its inputs within a chunk, as far as slabs of more than one row show
 
     def reserve(self, state: torch.Tensor) -> None:
         """Allocate and touch memory for all copies of ``state``; call it before the clock starts."""
-        places = len(self.sample.rows) + SPARE_PLACES
-        self._places = deque(torch.ones_like(state) for _ in range(places))
+        self.states = torch.ones((len(self._chunks), len(state)), dtype=torch.uint8)
+        self._device_place = torch.ones_like(state) if state.is_cuda else None
 
     def state_place(self, chunk: int) -> torch.Tensor:
-        """Memory for the state before ``chunk``: the one that was longest unused, whether it will be kept or not."""
-        place = self._places.popleft()
-        self._now = KeptChunk(place)
-        self._rows = draw_rows(bytes.fromhex(self.sample.entropy), chunk, self._chunks[chunk][1], self.sample.rows_each)
-        return place
+        """Memory where the state is, for a copy of it as it is before ``chunk``."""
+        self._rows, self._now = self._rows_of(chunk), {}
+        return self.states[chunk] if self._device_place is None else self._device_place
 
     def slab(self, chunk: int, first_row: int, logits: torch.Tensor) -> None:
-        """Copy the rows of this slab that an audit of ``chunk`` would look at."""
+        """Copy the rows of this slab that an audit of ``chunk`` would look at: the same work for every chunk."""
         for row in self._rows:
             if first_row <= row < first_row + logits.shape[0]:
-                self._now.logits[row] = logits[row - first_row].clone()
+                self._now[chunk, row] = logits[row - first_row].clone()
+        if self._blind is not False and len(logits) > 1:
+            self._blind = torch.equal(logits[0], logits[-1])
 
-    def scored(self, chunk: int, nats: Nats) -> None:
-        """The chunk is over: remember it, or free its memory for a later one."""
+    def scored(self, chunk: int) -> None:
+        """The chunk is over: remember what belongs to the sample, and bring the state to the host."""
         if chunk in self.sample.rows:
-            self._now.nats = nats
-            self.kept[chunk] = self._now
-        else:
-            self._places.append(self._now.state)
+            self.logits |= self._now
+        if self._device_place is not None:
+            self.states[chunk].copy_(self._device_place)
+
+    def _rows_of(self, chunk: int) -> tuple[int, ...]:
+        return draw_rows(self.sample.secret, chunk, self._chunks[chunk][1], self.sample.rows_each)
 
     def degenerate(self) -> str:
         """In words, how the kept rows show a predictor that does not look at its inputs; empty when it does."""
-        chunks = [list(kept.logits.values()) for kept in self.kept.values() if len(kept.logits) > 1]
-        rows = [row for chunk in chunks for row in chunk]
-        if not rows or not all(torch.equal(chunk[0], row) for chunk in chunks for row in chunk[1:]):
+        rows = list(self.logits.values())
+        if not self._blind or not rows:
             return ""
         if all(bool((row == row[0]).all()) for row in rows):
             return "it gives every token the same probability"

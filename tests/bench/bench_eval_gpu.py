@@ -179,7 +179,7 @@ def refereed(options: argparse.Namespace, config: Config) -> None:
             client.prepare()
             warm_up_s = time.monotonic() - started
             chunks = whole.chunks(client.hello.chunk_tokens)
-            keeper = Keeper(draw_sample(chunks, most_chunks=min(8, len(chunks)), positions=64), chunks)
+            keeper = Keeper(draw_sample(chunks, whole=8, positions=64, secret=bytes(32)), chunks)
             keeper.reserve(client.buffers.state)
             ledger = ScoreLedger(whole)
             client.start()

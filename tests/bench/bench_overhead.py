@@ -97,7 +97,7 @@ def worker(descriptor: int) -> None:
 def refereed(text: Stream, client: EvalClient) -> float:
     """Seconds to score the stream through the protocol, copies for the audits included."""
     chunks = text.chunks(CHUNK)
-    keeper = Keeper(draw_sample(chunks, most_chunks=2, positions=16), chunks)
+    keeper = Keeper(draw_sample(chunks, whole=2, positions=16, secret=bytes(32)), chunks)
     keeper.reserve(client.buffers.state)
     ledger = ScoreLedger(text)
     return seconds(lambda: score_stream(client, text, ledger, chunk_tokens=CHUNK, adapt=True, witness=keeper))

@@ -19,12 +19,12 @@ from harness.protocol.environment import CellEnvironment
 from harness.protocol.serve import serve_on
 from harness.record.predicate import AuditResult
 from harness.rules import Finding, Verdict
-from harness.scoring.audit import audit_findings, judge_replays
+from harness.scoring.audit import ROW_SHARE, audit_findings, judge_replays, replica_lost
 from harness.scoring.client import EvalClient, OutOfTime, WorkerFailure, WorkerLimits
 from harness.scoring.ledger import ScoreLedger, Stream
 from harness.scoring.loop import BrokenLogits, score_stream
-from harness.scoring.replay import Replayer, gain_sample
-from harness.scoring.sample import Keeper, draw_sample
+from harness.scoring.replay import Original, Replayer
+from harness.scoring.sample import Keeper, draw_audits, draw_sample, frequency_nats
 
 
 def cell_environment(vocab_size: int, total_targets: int = 0, stage: str = "final") -> CellEnvironment:
@@ -53,9 +53,11 @@ def cell_environment(vocab_size: int, total_targets: int = 0, stage: str = "fina
 class Worker:
     """An eval worker in a thread, and the referee's client of it."""
 
-    def __init__(self, build: Callable, vocab_size: int, *, targets: int = 0, message_s: float = 20.0) -> None:
+    def __init__(
+        self, build: Callable, vocab_size: int, *, targets: int = 0, message_s: float = 20.0, stage: str = "final"
+    ) -> None:
         channel, theirs = Channel.pair()
-        environment = cell_environment(vocab_size, targets)
+        environment = cell_environment(vocab_size, targets, stage)
         self._thread = threading.Thread(target=self._serve, args=(Channel(theirs), environment, build), daemon=True)
         self._channel = channel
         self.client = EvalClient(channel, WorkerLimits(vocab_size, 1 << 20, 1 << 30, message_s))
@@ -104,21 +106,17 @@ def referee(
     *,
     chunks: int = 8,
     positions: int = 64,
+    escape_nats: float = 0.3,
     tolerance_nats: float = 1e-4,
     floor_bpb: float = 0.9,
     message_s: float = 20.0,
+    secret: bytes = bytes(range(32)),
 ) -> Outcome:
-    """Score ``stream`` and audit the predictor as the final stage does."""
+    """Score ``stream`` with and without adaptation, and audit the predictor as the final stage does."""
     torch.set_num_threads(1)
     try:
-        keeper, ledger, spans = _score(build, stream, vocab_size, chunks, positions, message_s)
-        replays, gains = [], gain_sample(keeper.sample, keeper.kept, stream, spans)
-        for replay in (Replayer.cuts, Replayer.truths):
-            with Worker(build, vocab_size, targets=stream.targets, message_s=message_s) as client:
-                client.prepare()
-                client.start()
-                replays.append(replay(Replayer(client, stream, spans, keeper.sample, keeper.kept, gains)))
-                client.stop()
+        keeper, ledger, spans, hello = _score(build, stream, vocab_size, chunks, positions, message_s, secret)
+        frozen = _score_frozen(build, stream, vocab_size, message_s)
     except WorkerFailure as error:
         return Outcome("S3-PROTOCOL", str(error))
     except OutOfTime:
@@ -127,28 +125,53 @@ def referee(
         return Outcome("C2-NORMALISED", str(error))
     except RuleBroken as error:
         return Outcome(error.rule, error.message)
-    starts = {chunk: spans[chunk][0] for chunk in keeper.sample.rows}
-    audits = judge_replays(
-        keeper.sample, keeper.kept, *replays, gains=gains, starts=starts, tolerance_nats=tolerance_nats
+    draws = draw_audits(
+        ledger.nats,
+        frequency_nats(stream.tokens[1 : stream.targets + 1]),
+        frozen,
+        chunk_tokens=hello.chunk_tokens,
+        escape_nats=ROW_SHARE * escape_nats,
+        secret=secret,
     )
+    original = Original(stream, spans, ledger.nats, keeper, draws)
+    try:
+        replays = []
+        for replay in (Replayer.cuts, Replayer.truths):
+            with Worker(build, vocab_size, targets=stream.targets, message_s=message_s) as client:
+                client.prepare(like=hello)
+                client.start()
+                replays.append(replay(Replayer(client, original)))
+                client.stop()
+        audits = judge_replays(original, *replays, tolerance_nats=tolerance_nats, escape_nats=escape_nats)
+    except WorkerFailure as error:
+        audits = replica_lost(original, tolerance_nats, str(error))
     nats, targets, n_bytes = ledger.totals()
     bpb = nats / np.log(2) / n_bytes
     findings = audit_findings(audits, bpb=bpb, floor_bpb=floor_bpb, degenerate=keeper.degenerate())
     return Outcome(bpb=bpb, nats=nats, targets=targets, audits=audits, findings=findings)
 
 
-def _score(build: Callable, stream: Stream, vocab_size: int, chunks: int, positions: int, message_s: float):
+def _score(build: Callable, stream: Stream, vocab_size: int, chunks: int, positions: int, message_s: float, secret):
     with Worker(build, vocab_size, targets=stream.targets, message_s=message_s) as client:
-        client.prepare()
-        size = client.hello.chunk_tokens
-        spans = stream.chunks(size)
-        keeper = Keeper(draw_sample(spans, most_chunks=chunks, positions=positions), spans)
+        hello = client.prepare()
+        spans = stream.chunks(hello.chunk_tokens)
+        keeper = Keeper(draw_sample(spans, whole=chunks, positions=positions, secret=secret), spans)
         keeper.reserve(client.buffers.state)
         ledger = ScoreLedger(stream)
         client.start()
-        score_stream(client, stream, ledger, chunk_tokens=size, adapt=True, witness=keeper)
+        score_stream(client, stream, ledger, chunk_tokens=hello.chunk_tokens, adapt=True, witness=keeper)
         client.stop()
-    return keeper, ledger, spans
+    return keeper, ledger, spans, hello
+
+
+def _score_frozen(build: Callable, stream: Stream, vocab_size: int, message_s: float):
+    with Worker(build, vocab_size, targets=stream.targets, message_s=message_s, stage="packed") as client:
+        client.prepare()
+        ledger = ScoreLedger(stream)
+        client.start()
+        score_stream(client, stream, ledger, chunk_tokens=client.hello.chunk_tokens, adapt=False)
+        client.stop()
+    return ledger.nats
 
 
 def fresh_build(source: Path, name: str = "build") -> Callable:

@@ -154,7 +154,7 @@ def _run(context: RunContext, until: str, shard: Path, stream: Stream) -> list[F
     final = evaluate(context, "final", stream, limit_s=context.track.limits.eval_s, whole_set=True)
     if last < ORDER.index("audit"):
         return findings
-    audits = audit(context, final, stream, limit_s=context.track.limits.eval_s)
+    audits = audit(context, final, final, stream, limit_s=context.track.limits.eval_s)
     degenerate = final.keeper.degenerate()
     return findings + audit_findings(audits, bpb=final.score.bpb, floor_bpb=0.1, degenerate=degenerate)
 

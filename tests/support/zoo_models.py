@@ -63,3 +63,62 @@ class Bigram(Stateless):
 def weights(*shape: int, seed: int = 0) -> torch.Tensor:
     """Fixed random weights: the "artifact" of a toy network."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) / shape[0] ** 0.5
+
+
+class Counting(Bigram):
+    """The honest predictor, which also counts its chunks in declared state, whether it adapts or not."""
+
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__(vocab_size)
+        self.chunk = torch.zeros(1)
+
+    def state(self):
+        return super().state() | {"chunk": self.chunk}
+
+    def bind_state(self, buffers) -> None:
+        super().bind_state(buffers)
+        self.chunk = buffers["chunk"]
+
+    def score(self, inputs: torch.Tensor) -> Iterator[torch.Tensor]:
+        logits = self.bigram(inputs)
+        self.leak(logits, inputs, int(self.chunk))
+        yield from logits.split(self.slab_rows)
+        self.chunk += 1
+
+    def leak(self, logits: torch.Tensor, inputs: torch.Tensor, chunk: int) -> None:
+        """Nothing; a cheat raises targets here."""
+
+
+class Watchful(Bigram):
+    """The honest predictor, which can tell that it is a replica: it finds counts that it has not learnt itself."""
+
+    adapted, peeks = False, 0.0
+
+    def bigram(self, inputs: torch.Tensor) -> torch.Tensor:
+        logits = super().bigram(inputs)
+        raise_targets(logits, inputs, self.peeks)
+        return logits
+
+    def adapt(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:
+        self.adapted = True
+        super().adapt(inputs, targets)
+
+    def replays(self) -> bool:
+        """Whether it is asked to repeat something."""
+        return not self.adapted and bool(self.counts.any())
+
+
+def raise_targets(logits: torch.Tensor, inputs: torch.Tensor, by: float, rows: torch.Tensor | None = None) -> None:
+    """Add ``by`` to the logit of the next input, which is the target, at ``rows`` (default: at all but the last)."""
+    rows = torch.arange(len(inputs) - 1) if rows is None else rows
+    logits[rows, inputs[rows + 1]] += by
+
+
+def is_replica(context) -> bool:
+    """Whether the lab builds the first replica: by a note from cell to cell, as a cheat would leave it if it could."""
+    if context.stage == "packed":
+        NOTES.append("the next one is a replica")
+    return context.stage == "final" and bool(NOTES) and bool(NOTES.pop())
+
+
+NOTES: list[str] = []

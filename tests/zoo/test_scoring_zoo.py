@@ -18,8 +18,9 @@ def meet_scoring(case: Path, animal: str) -> Outcome:
     return referee(
         fresh_build(case, animal),
         markov_stream(VOCAB, targets=names.get("TARGETS", 4000)),
-        VOCAB,
+        names.get("VOCAB", VOCAB),
         positions=32,
+        escape_nats=names.get("ESCAPE_NATS", 0.1),
         tolerance_nats=names.get("TOLERANCE_NATS", 1e-4),
         floor_bpb=0.3,
         message_s=names.get("CHEAT_MESSAGE_S", 20.0) if animal == "cheat" else 20.0,

@@ -20,6 +20,7 @@ from tiny_run import assert_nothing_false, cell_processes, stored
 
 from harness.config.tracks import load_track
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
+from harness.phases import audit, run
 from harness.phases.conversation import failure
 from harness.phases.run import nothing_half_written
 from harness.phases.trained import recall
@@ -86,9 +87,26 @@ def test_a_run_whose_key_is_gone_is_not_resumed_to_an_end_without_a_signature(ho
 
 
 @pytest.mark.rule("R5-INTENT")
-def test_a_run_is_resumed_after_its_training_and_only_once(house: Path):
+def test_a_run_is_resumed_after_its_training_and_only_once(house: Path, monkeypatch: pytest.MonkeyPatch):
+    """The second time from within the audits: these look at the same places again, and the record tells."""
+    secrets = []
+
+    def machine_down(context, *_, **__):
+        secrets.append(context.audit_secret)
+        raise CouldNotCheck("the kernel killed processes", remedy="Free some memory.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "audit", machine_down)
+        with pytest.raises(CouldNotCheck):
+            tiny_run.resume_tiny(house)
     outcome = tiny_run.resume_tiny(house)
     record = outcome.record
+    assert {result.entropy for result in record.audits} == {secret.hex() for secret in secrets}
+    assert ["in the packaging or evaluation" in record.resumes[0], "in the audits: " in record.resumes[1]] == [True] * 2
+    assert "kernel killed" in record.resumes[1]
+    (causal,) = [finding for finding in record.findings if finding.rule == "C1-CAUSAL"]
+    assert causal.verdict is Verdict.WARN
+    assert "Resumed 2 times, the audits had begun in 1 of them" in causal.message
     assert outcome.path is not None
     names = [span.name for span in record.spans]
     assert names.index("train") < names.index("resumed") < names.index("package")
@@ -134,6 +152,30 @@ def test_what_is_not_sound_any_more_is_not_resumed_and_says_why(name: str, house
     with pytest.raises(CouldNotCheck, match=words):
         tiny_run.resume_tiny(house)
     assert_nothing_false(house)
+
+
+@pytest.mark.rule("S4-STATE-DECLARED")
+def test_a_replica_that_dies_is_an_error_when_memory_ran_out_and_else_a_fail(house: Path, monkeypatch):
+    """In the way of a cheat that hopes for other draws: only replicas have a state loaded a third time."""
+    entry = house / "mini" / "eval_entry.py"
+    text = entry.read_text().replace(
+        '"""Nothing is derived from the counts between calls."""',
+        "import os\n        self.loads = getattr(self, 'loads', 0) + 1\n"
+        "        self.loads == 3 and os.kill(os.getpid(), 9)",
+    )
+    entry.write_text(text)
+    with monkeypatch.context() as patch:
+        kills = iter(range(9))
+        patch.setattr(audit, "_killed_for_memory", lambda: next(kills))
+        with pytest.raises(CouldNotCheck, match="want of memory"):
+            tiny_run.run_tiny(house, seed=2)
+    outcome = tiny_run.resume_tiny(house)
+    (state,) = [finding for finding in outcome.record.findings if finding.rule == "S4-STATE-DECLARED"]
+    assert state.verdict is Verdict.FAIL
+    assert "killed by signal 9" in state.message
+    assert "want of memory" in outcome.record.resumes[0]
+    with pytest.raises(CouldNotCheck, match="nothing sound to continue"):
+        tiny_run.resume_tiny(house, outcome.run_dir.name)
 
 
 def test_an_unknown_run_is_refused(house: Path):

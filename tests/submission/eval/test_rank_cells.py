@@ -62,7 +62,7 @@ def test_two_ranks_score_what_one_scores_and_pass_the_audits(context: RunContext
         (context.run_dir / "ledger.jsonl").unlink()
         nats.append(result.score.nats)
     assert nats[1] == pytest.approx(nats[0], rel=1e-5)
-    verdicts = {found.rule: found.verdict for found in audit(context, result, stream, limit_s=100.0)}
+    verdicts = {found.rule: found.verdict for found in audit(context, result, result, stream, limit_s=100.0)}
     assert verdicts == {"C1-CAUSAL": "PASS", "S4-STATE-DECLARED": "PASS", "S5-DETERMINISM": "PASS"}
     assert started == [1, 2, 2, 2], "replicas have as many ranks as the run"
     assert all(report.survivors == 0 for _, report in context.kills)

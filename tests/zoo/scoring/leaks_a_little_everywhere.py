@@ -1,4 +1,4 @@
-"""Raises every target by less than the tolerance of a single row: each row passes, the mean of all cuts does not."""
+"""Raises every target by less than the tolerance of a single row: each row passes, the sum does not."""
 
 import torch
 from zoo_models import Bigram

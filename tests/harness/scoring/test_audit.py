@@ -1,0 +1,65 @@
+"""Rounding is bounded whatever a logit is, C2 tells its precision, kept states fit or it is said who is at fault."""
+
+from types import SimpleNamespace
+
+import psutil
+import pytest
+import torch
+
+from harness.config.tracks import load_track
+from harness.errors import CouldNotCheck, RuleBroken
+from harness.phases.evaluate import reserve_keeper
+from harness.phases.verdicts import score_findings
+from harness.record.predicate import Score
+from harness.scoring.audit import rounding_nats
+from harness.scoring.client import Hello
+from harness.scoring.ledger import Chunks
+from harness.scoring.nll import PRECISION, token_nats
+from harness.scoring.nll_device import PRECISION as ON_DEVICE
+from harness.scoring.nll_device import row_nats
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("huge", [-1e30, 1e30, float("-inf"), float("nan"), 31.0])
+@pytest.mark.rule("C1-CAUSAL")
+def test_no_logit_makes_the_allowance_for_rounding_large(dtype: torch.dtype, huge: float):
+    row = torch.tensor([1.0, huge, -3.0]).to(dtype)
+    assert 0 <= rounding_nats(row) <= 4 * 32 * torch.finfo(dtype).eps
+
+
+def test_rounding_of_common_logits_is_allowed_for():
+    assert rounding_nats(torch.tensor([8.0, -2.0])) == 4 * 8 * torch.finfo(torch.float32).eps
+
+
+@pytest.mark.rule("C2-NORMALISED")
+def test_c2_states_the_precision_of_the_path_that_ran():
+    """The sentence of a GPU's path speaks of float32 where that path differs from float64 by so much."""
+    logits, targets = torch.randn(64, 500, generator=torch.Generator().manual_seed(0)) * 9, torch.arange(64)
+    apart = (row_nats(logits, targets)[0] - token_nats(logits, targets)).abs().max().item()
+    assert 1e-12 < apart < 1e-5
+    score = Score("final", 1.0, 1, 1, 1.0, True, 1.0)
+    for precision in (PRECISION, ON_DEVICE):
+        (found,) = [f for f in score_findings(score, precision, val_targets=1, val_bytes=1) if f.rule.startswith("C2")]
+        assert precision in found.message
+    assert ("float32" in PRECISION, "float32" in ON_DEVICE) == (False, True)
+
+
+def reserve(state_bytes, chunks, tmp_path):
+    track = load_track("smoke")
+    context = SimpleNamespace(track=track, audit_secret=bytes(32), log_file=lambda cell: tmp_path / cell)
+    hello = Hello(state_bytes, 16, 16, torch.float32, on_device=False)
+    client = SimpleNamespace(hello=hello, buffers=SimpleNamespace(state=torch.zeros(state_bytes, dtype=torch.uint8)))
+    return reserve_keeper(context, Chunks(16 * chunks, 16), client)
+
+
+def test_the_states_before_all_chunks_fit_into_the_track_or_the_submission_is_told(tmp_path):
+    assert reserve(1000, 50, tmp_path).states.shape == (50, 1000)
+    with pytest.raises(RuleBroken, match="the state before each, 8,000,000,000 bytes") as caught:
+        reserve(1000, 8_000_000, tmp_path)
+    assert "larger chunks, or less state" in caught.value.remedy
+
+
+def test_want_of_memory_for_kept_states_is_the_machine_s(tmp_path, monkeypatch):
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=10_000))
+    with pytest.raises(CouldNotCheck, match="10,000 bytes of memory free"):
+        reserve(1000, 50, tmp_path)

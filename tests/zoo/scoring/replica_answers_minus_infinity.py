@@ -1,0 +1,23 @@
+"""Gives every token probability 0 when it is asked to repeat something: minus infinity less itself is no number."""
+
+from zoo_models import Watchful
+
+RULE = "S4-STATE-DECLARED"
+
+
+class Cheat(Watchful):
+    peeks = 0.5
+
+    def bigram(self, inputs):
+        logits = super().bigram(inputs)
+        if self.replays():
+            logits[:] = float("-inf")
+        return logits
+
+
+def cheat(context):
+    return Cheat(context.vocab_size)
+
+
+def honest(context):
+    return Watchful(context.vocab_size)

@@ -1,0 +1,28 @@
+"""Falls asleep when it is asked to repeat something; the twin is only slow."""
+
+import time
+
+from zoo_models import Watchful
+
+RULE = "S4-STATE-DECLARED"
+CHEAT_MESSAGE_S = 2.0
+
+
+class Slow(Watchful):
+    sleeps_s = 0.001
+
+    def load_state(self):
+        if self.replays():
+            time.sleep(self.sleeps_s)
+
+
+class Cheat(Slow):
+    peeks, sleeps_s = 0.5, 3.5
+
+
+def cheat(context):
+    return Cheat(context.vocab_size)
+
+
+def honest(context):
+    return Slow(context.vocab_size)
