@@ -47,13 +47,14 @@ class Hardware(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
         return sum(self.gpu_model in name for name in gpus)
 
 
-class AuditPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How much the referee audits.
+class AuditPlan(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """How much the referee audits, and how far a repetition on another machine may differ.
 
     chunks, positions: audited chunks and positions in all
     tolerance_nats:    largest allowed difference of a log-probability
     floor_bpb:         scores under it are held for review
     diagnostic_tokens: tokens scored for the two diagnostic stages (float model, packed model); 0 means all
+    rerun_bpb:         largest difference in bpb between a record and its repetition where bits need not agree
     """
 
     chunks: int
@@ -61,6 +62,7 @@ class AuditPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tolerance_nats: float
     floor_bpb: float
     diagnostic_tokens: int
+    rerun_bpb: float = 0.002
 
 
 class Readings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

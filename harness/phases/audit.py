@@ -18,10 +18,12 @@ from harness.scoring.sample import GainSample
 REPLICAS = ("replica-1", "replica-2")
 
 
-def audit(context: RunContext, evaluation: Evaluation, stream: Stream, *, limit_s: float) -> list[AuditResult]:
+def audit(
+    context: RunContext, evaluation: Evaluation, stream: Stream, *, limit_s: float, told: int | None = None
+) -> list[AuditResult]:
     """Replay the kept chunks on two replicas, started from the artifact alone like the evaluation itself.
 
-    limit_s is what the final evaluation was told, so that a replica cannot tell itself from it by its environment.
+    limit_s, told: what the final evaluation was told, so that a replica cannot tell itself from it by its environment
     """
     sample, kept = evaluation.keeper.sample, evaluation.keeper.kept
     gains = gain_sample(sample, kept, stream, evaluation.chunks)
@@ -37,7 +39,8 @@ def audit(context: RunContext, evaluation: Evaluation, stream: Stream, *, limit_
             shown.update(done)
 
         try:
-            first, second = _replay(context, evaluation, stream, gains, limit_s, allowed_s, step)
+            targets = told or stream.targets
+            first, second = _replay(context, evaluation, stream, gains, limit_s, targets, allowed_s, step)
         except RuleBroken as error:
             return replica_lost(sample, context.track.audit.tolerance_nats, error.message)
     return judge_replays(
@@ -57,6 +60,7 @@ def _replay(
     stream: Stream,
     gains: GainSample,
     limit_s: float,
+    targets: int,
     allowed_s: float,
     step: Callable[[], None],
 ) -> tuple[Replay, Replay]:
@@ -66,9 +70,7 @@ def _replay(
     with ExitStack() as stack:
         replicas = []
         for name in REPLICAS:
-            cell, client = stack.enter_context(
-                eval_cell(context, "final", name, limit_s=limit_s, targets=stream.targets)
-            )
+            cell, client = stack.enter_context(eval_cell(context, "final", name, limit_s=limit_s, targets=targets))
             replicas.append((name, cell, client))
         replays = []
         for (name, cell, client), replay in zip(replicas, (Replayer.cuts, Replayer.truths), strict=True):

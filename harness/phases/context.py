@@ -10,6 +10,7 @@ from harness.cli.progress import Reporter
 from harness.clock.spans import Ledger
 from harness.config.tracks import Track
 from harness.phases.seal import SealedSubmission
+from harness.record.predicate import Training
 from harness.sandbox.cell import IN_FORCE
 from harness.sandbox.spec import KillReport
 
@@ -22,6 +23,7 @@ class RunContext:
 
     isolation: layer -> state, the weaker one where phases differ
     kills:     how each cell ended, in the order of the phases
+    training:  how training ended, once it did
     """
 
     track: Track
@@ -33,6 +35,7 @@ class RunContext:
     clock: Ledger
     isolation: dict[str, str] = field(default_factory=dict)
     kills: list[tuple[str, KillReport]] = field(default_factory=list)
+    training: Training | None = None
 
     @property
     def artifact_dir(self) -> Path:

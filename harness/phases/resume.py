@@ -108,6 +108,7 @@ def _reopen(run_dir: Path, trained: Trained, track: Track, progress: Reporter) -
         Ledger(earlier=trained.spans),
         dict(trained.isolation),
         list(trained.kills),
+        training=trained.training,
     )
     if checkpoint_digests(context) != trained.checkpoint:
         raise CouldNotCheck(f"{context.checkpoint_dir} is not as training left it.", remedy=_AGAIN)

@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 import harness
+from harness.artifact.bundle import read_folder
 from harness.artifact.roles import bytes_by_role
 from harness.cli.progress import Reporter
 from harness.clock.spans import Ledger
@@ -29,7 +30,7 @@ from harness.phases.conditions import MachineWatch, judge_conditions
 from harness.phases.context import RunContext
 from harness.phases.describe import describe
 from harness.phases.evaluate import compile_once, evaluate
-from harness.phases.machine import describe_machine, gpu_names
+from harness.phases.machine import describe_machine, describe_provenance, gpu_names
 from harness.phases.manifest import accepted_variables, check_variables
 from harness.phases.package import package
 from harness.phases.reserve import run_gpus
@@ -76,7 +77,7 @@ def describe_submission(
     with nothing_half_written(run_dir):
         started_at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         sealed = seal_submission(submission_dir, run_dir)
-        check_variables(sealed.manifest, environ)
+        check_variables(sealed.manifest, environ, read_folder(sealed.root))
         context = RunContext(track, seed, run_dir, sealed, environ, progress, Ledger())
         config, parameters = describe(context)
         return Described(context, sealed.manifest.name, sealed.code_digest, config, parameters, started_at)
@@ -105,7 +106,10 @@ def run_submission(
         assert watch.conditions is not None
         findings = [*record.findings, judge_conditions(watch.conditions), *hardware_findings(hardware, names)]
         findings.sort(key=lambda finding: finding.rule)
-        return msgspec.structs.replace(record, conditions=watch.conditions, findings=findings)
+        provenance, training = describe_provenance(), described.context.training
+        return msgspec.structs.replace(
+            record, conditions=watch.conditions, findings=findings, provenance=provenance, training=training
+        )
 
 
 @contextmanager
@@ -159,6 +163,7 @@ def _train(described: Described, dataset: Dataset, intent_digest: str) -> list[t
             spans=context.clock.entries(),
             isolation=context.isolation,
             kills=context.kills,
+            training=context.training,
         )
         remember(context.run_dir, trained)
     return curve

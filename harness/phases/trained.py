@@ -14,7 +14,7 @@ from harness.errors import CouldNotCheck
 from harness.phases.context import RunContext
 from harness.record import file_digest
 from harness.record.canonical import write_atomic
-from harness.record.predicate import Machine, SpanEntry
+from harness.record.predicate import Machine, SpanEntry, Training
 from harness.sandbox.spec import KillReport
 
 FILE_NAME = "trained.json"
@@ -42,6 +42,7 @@ class Trained(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     spans: list[SpanEntry]
     isolation: dict[str, str]
     kills: list[tuple[str, KillReport]]
+    training: Training | None = None
 
 
 def remember(run_dir: Path, trained: Trained) -> None:

@@ -9,27 +9,27 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.errors import CouldNotCheck, ExitCode
 from harness.record import dsse
-from harness.record.chain import Link, check_chains
-from harness.record.entries import Intent, Review
-from harness.record.figures import check_figures, check_run, check_track
+from harness.record.chain import Link, check_chains, check_copies
+from harness.record.figures import check_figures, check_names, check_run
 from harness.record.lock import locked
 from harness.record.predicate import RunRecord
 from harness.record.reviews import check_reviews
+from harness.record.schema import schema_problem
 from harness.record.statement import (
     CHAIN_FOLDERS,
     Entry,
     MalformedEntry,
-    Predicate,
+    date_of,
     file_name,
     read_entry,
     subjects_of,
 )
-from harness.record.trust import PublicKey, load_trust, signing_problem
+from harness.record.trust import Accepted, PublicKey, Role, accepted_keys, first_key, signing_problem
 from harness.rules import Finding, Verdict
 
 SEVERITY = (Verdict.FAIL, Verdict.ERROR, Verdict.WARN, Verdict.UNKNOWN, Verdict.PASS)
@@ -75,12 +75,17 @@ class VerifyReport:
 
     records_dir: Path
     entries: tuple[EntryReport, ...]
-    folder: tuple[Finding, ...] = field(default=())
+    folder: tuple[Finding, ...]
+    accepted: Accepted
 
     @property
     def records(self) -> tuple[EntryReport, ...]:
         """The files under ``runs/``."""
         return tuple(report for report in self.entries if report.name.startswith("runs/"))
+
+    def owner_of(self, report: EntryReport) -> str:
+        """The first key of the rotations that lead to the signer's: whose results belong together."""
+        return first_key(report.entry.signer, self.accepted.keys) if report.entry else ""
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -102,17 +107,20 @@ class VerifyReport:
         return (*(finding for report in chosen for finding in report.findings), *self.folder)
 
 
-def verify_folder(records_dir: Path, *, trust: Path | None = None, judge_runs: bool = True) -> VerifyReport:
+def verify_folder(
+    records_dir: Path, *, trust: Path | None = None, root: str = "", judge_runs: bool = True
+) -> VerifyReport:
     """Verify every entry of a records folder.
 
     trust:      folder of accepted public keys; the records folder's own ``keys/`` by default
+    root:       id of the key that the signed list of keys must go back to; "" for any
     judge_runs: also report what a record says against its own run (a cap missed, an audit failed)
     Raises ``CouldNotCheck`` when the folder can't be opened.
     """
     if not records_dir.is_dir():
         raise CouldNotCheck(f"{records_dir} is no folder.", remedy="Give the folder that holds runs/ and keys/.")
     with locked(records_dir, shared=True), _no_collection():
-        return _verify(records_dir, trust or records_dir / "keys", judge_runs=judge_runs)
+        return _verify(records_dir, accepted_keys(trust or records_dir / "keys", root), judge_runs=judge_runs)
 
 
 @contextmanager
@@ -127,16 +135,25 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _verify(records_dir: Path, trust: Path, *, judge_runs: bool) -> VerifyReport:
-    keys, bad = load_trust(trust)
-    folder = [Finding("R1-SIGNATURE", Verdict.FAIL, text, where=path.name) for path, text in bad.items()]
+def _verify(records_dir: Path, accepted: Accepted, *, judge_runs: bool) -> VerifyReport:
+    keys = accepted.keys
+    folder = [Finding("R1-SIGNATURE", Verdict.FAIL, text, where=path.name) for path, text in accepted.bad.items()]
     files = [(path, name) for name in (*CHAIN_FOLDERS, "heads") for path in sorted((records_dir / name).glob("*.json"))]
     judged = [judge_file(path, name, keys, judge_runs=judge_runs) for path, name in files]
     sound = [Link(r.path, r.entry) for r in judged if r.entry and not _forged(r)]
     links = [link for link in sound if link.entry.folder != "heads"]
     chain = check_chains(links, [link for link in sound if link.entry.folder == "heads"], records_dir)
-    chain += check_reviews(links, records_dir)
-    return VerifyReport(records_dir, tuple(_with_chain(judged, chain)), tuple(folder + _homeless(judged, chain)))
+    chain += [*check_copies(links, records_dir), *check_reviews(links, records_dir, accepted)]
+    folder += [*_undatable(links, accepted), *_homeless(judged, chain)]
+    return VerifyReport(records_dir, tuple(_with_chain(judged, chain)), tuple(folder), accepted)
+
+
+def _undatable(links: Sequence[Link], accepted: Accepted) -> Iterator[Finding]:
+    """A key that is retired can still sign: what it dated back before then, nothing in the folder tells apart."""
+    for keyid in sorted({link.entry.signer for link in links}):
+        if accepted.keys[keyid].status == "retired":
+            text = f"key {keyid[:16]} is retired; its dates are its own word, unless a timestamp or history backs them"
+            yield Finding("R1-SIGNATURE", Verdict.WARN, text)
 
 
 def _forged(report: EntryReport) -> bool:
@@ -175,11 +192,13 @@ def judge_file(path: Path, folder: str, keys: dict[str, PublicKey], *, judge_run
     except CouldNotCheck as error:
         found = [Finding("R2-SCHEMA", Verdict.ERROR, str(error), where=name)]
     else:
-        found = [Finding("R2-SCHEMA", Verdict.PASS, "follows its schema"), *_signatures(entry, keys)]
-        found += _identity(entry, path)
+        found = [*_schema(entry), *_signatures(entry, keys), *_identity(entry, path)]
         if isinstance(entry.predicate, RunRecord):
-            found += check_figures(entry.predicate) + check_track(entry.predicate)
-            found += check_run(entry.predicate) if judge_runs else []
+            try:
+                found += check_figures(entry.predicate) + check_names(entry.predicate)
+                found += check_run(entry.predicate) if judge_runs else []
+            except (ArithmeticError, ValueError) as error:  # one file with absurd figures must stop no other
+                found.append(Finding("R4-ARITHMETIC", Verdict.FAIL, f"its figures can't be computed with: {error}"))
     return EntryReport(name, path, entry, tuple(_placed(found, name)))
 
 
@@ -189,8 +208,16 @@ def _placed(findings: list[Finding], name: str) -> Iterator[Finding]:
         yield Finding(f.rule, f.verdict, f.message, where, f.found, f.wanted, f.remedy)
 
 
+def _schema(entry: Entry) -> Iterator[Finding]:
+    problem = schema_problem(entry)
+    if problem:
+        yield Finding("R2-SCHEMA", Verdict.FAIL, problem)
+    else:
+        yield Finding("R2-SCHEMA", Verdict.PASS, "follows its schema")
+
+
 def _signatures(entry: Entry, keys: dict[str, PublicKey]) -> Iterator[Finding]:
-    dated = _dated(entry.predicate)
+    dated, role = date_of(entry.predicate), _ROLES.get(entry.folder)
     for signature in entry.envelope.signatures:
         key = keys.get(signature.keyid)
         if key is None:
@@ -199,7 +226,7 @@ def _signatures(entry: Entry, keys: dict[str, PublicKey]) -> Iterator[Finding]:
             problem = f"the signature under key {signature.keyid[:16]} does not fit the content"
         else:
             try:
-                problem = signing_problem(key, dated)
+                problem = signing_problem(key, dated, role)
             except ValueError as error:
                 problem = str(error)
         if problem:
@@ -210,12 +237,7 @@ def _signatures(entry: Entry, keys: dict[str, PublicKey]) -> Iterator[Finding]:
         yield Finding("R1-SIGNATURE", Verdict.FAIL, "carries several signatures; further ones belong into reviews/")
 
 
-def _dated(predicate: Predicate) -> str:
-    if isinstance(predicate, RunRecord):
-        return predicate.started_at
-    if isinstance(predicate, Intent):
-        return predicate.announced_at
-    return predicate.reviewed_at if isinstance(predicate, Review) else ""
+_ROLES: dict[str, Role] = {"runs": "runner", "intents": "runner", "reviews": "reviewer"}
 
 
 def _identity(entry: Entry, path: Path) -> Iterator[Finding]:

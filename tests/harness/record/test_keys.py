@@ -156,7 +156,10 @@ def test_a_run_under_way_is_signed_by_the_key_that_announced_it(tmp_path: Path, 
     assert sign_and_store(record, artifact, records, keys).signer == announcing
     assert store_run(tmp_path, 2, started_at=utc_now()).signer == read_active(keys) != announcing
     assert failures(records) == ""
-    assert verify_folder(records).verdict is Verdict.PASS
+    found = verify_folder(records).findings
+    assert {f.verdict for f in found} <= {Verdict.PASS, Verdict.WARN}
+    dates = [f.message for f in found if "its dates are its own word" in f.message]
+    assert bool(dates) is (name != "a new one")
 
 
 def test_a_run_that_began_in_the_window_is_signed_after_it_and_none_begins_then(tmp_path: Path):
