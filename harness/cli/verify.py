@@ -41,6 +41,12 @@ Exit codes: 0 good (warnings included), 1 a record fails, 2 wrong usage, 3 could
     help="Folder of accepted public keys, instead of records/keys; for the baseline too.",
 )
 @click.option("--root", default="", metavar="KEY", help="The key that the signed list of keys must go back to.")
+@click.option("--history", is_flag=True, help="Also look into the folder's git history for what was taken back.")
+@click.option("--tsa", type=click.Path(path_type=Path), metavar="PEM",
+              help="Certificates of timestamp authorities: judge timestamps/ (RFC 3161) by them.")  # fmt: skip
+@click.option("--stamp", is_flag=True, help="Write an RFC 3161 request for the one file given, and say how to send it.")
+@click.option("--intents", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="Append-only list of announced runs to publish: add new ones, name those gone.")  # fmt: skip
 @click.option("--integrity-only", is_flag=True, help="Judge the records alone, not what they say against their runs.")
 @click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="Write the findings as JUnit XML here.")
 @click.option(
@@ -70,6 +76,10 @@ def command(
     paths: tuple[Path, ...],
     trust: Path | None,
     root: str,
+    history: bool,
+    tsa: Path | None,
+    stamp: bool,
+    intents: Path | None,
     integrity_only: bool,
     junit: Path | None,
     baseline: Path | None,
@@ -91,7 +101,16 @@ def command(
             raise CouldNotCheck(
                 f"{folder} holds no records.", remedy="Name another folder; `make submit SEED=1337` makes a record."
             )
-        reports.append((report, _selected(report, files)))
+        chosen = _selected(report, files)
+        reports.append((_witnessed(report, history=history, tsa=tsa), chosen))
+    if stamp:
+        return _request(reports)
+    if intents is not None:
+        from harness.record.witness import extend_log
+
+        (first, chosen), *others = reports
+        gone = tuple(extend_log([report for report, _ in reports], intents))
+        reports = [(replace(first, folder=(*first.folder, *gone)), chosen), *others]
     if artifact is not None or rescore:
         reports = [_with_artifact(reports, artifact, rescore=rescore, silent=as_json)]
     if junit is not None:
@@ -108,6 +127,28 @@ def command(
     return max(
         (exit_code_of(report.findings_of(chosen)) for report, chosen in reports), key=_gravity, default=ExitCode.GOOD
     )
+
+
+def _witnessed(report: VerifyReport, *, history: bool, tsa: Path | None) -> VerifyReport:
+    from harness.record.witness import check_history, check_stamps
+
+    found = [*(check_history(report.records_dir) if history else ()), *(check_stamps(report, tsa) if tsa else ())]
+    return replace(report, folder=(*report.folder, *found))
+
+
+def _request(reports: list[tuple[VerifyReport, tuple[EntryReport, ...]]]) -> ExitCode:
+    from harness.record.witness import request_stamp
+
+    chosen = [(report, entry) for report, entries in reports for entry in entries]
+    if len(chosen) != 1:
+        raise UsageError(f"--stamp takes one file; {len(chosen)} are given.", remedy="Name a record or an intent.")
+    request = request_stamp(chosen[0][0], chosen[0][1].path)
+    answer = request.with_suffix(".tsr")
+    click.echo(
+        f"request: {request}\nsend it: curl -H 'Content-Type: application/timestamp-query' --data-binary @{request} "
+        f"URL-OF-AN-AUTHORITY -o {answer}\nthen:    harness verify --tsa CERTIFICATES.pem"
+    )
+    return ExitCode.GOOD
 
 
 def _with_artifact(

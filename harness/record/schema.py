@@ -11,15 +11,17 @@ from __future__ import annotations
 import json
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from jsonschema import Draft202012Validator
 
 from harness.config.tracks import load_track, track_names
 from harness.record.known import KNOWN_FILE, Known, terms_of
 from harness.record.predicate import PREDICATE_TYPE
 from harness.record.statement import CHAIN_FOLDERS, KINDS, Entry
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 NAMES = {"runs": "run", "intents": "intent", "reviews": "review"}
@@ -53,6 +55,8 @@ def schema_text(document: dict[str, Any]) -> str:
 
 @cache
 def _validators() -> dict[str, Draft202012Validator]:
+    from jsonschema import Draft202012Validator
+
     documents = [json.loads(path.read_bytes()) for path in Path(__file__).parent.glob("*.schema.json")]
     return {document["$id"]: Draft202012Validator(document) for document in documents}
 

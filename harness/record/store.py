@@ -97,9 +97,9 @@ def _keep(record: RunRecord, artifact: Path, records_dir: Path) -> None:
 
 @contextmanager
 def gathered(record: RunRecord, records_dir: Path, given: Path | None) -> Iterator[Path]:
-    """A folder with the record's ``model.bin`` and ``code.bundle``, from ``given`` and from what the records keep."""
+    """A folder with the record's ``model.bin`` and ``code.bundle``: what ``given`` lacks, the records may keep."""
     wanted = {"code.bundle": record.submission.code_digest, "model.bin": record.artifact_digest}
-    if given is not None and all((given / name).is_file() for name in wanted):
+    if given is not None and (not given.is_dir() or all((given / name).is_file() for name in wanted)):
         yield given
         return
     with tempfile.TemporaryDirectory(prefix="golf-artifact-") as scratch:

@@ -309,7 +309,10 @@ def sign_list(records_dir: Path, signer: str, private: Ed25519PrivateKey, roots:
             ).hexdigest()
         new = TrustList(len(lists) + 1, utc_now(), previous, allowed, list(keys.values()))
         envelope = sign(canonical_bytes(new), signer, private, payload_type=LIST_TYPE)
-        _check_list(new, envelope, new.version, previous, before, "")
+        try:
+            _check_list(new, envelope, new.version, previous, before, "")
+        except ValueError as error:
+            raise UsageError(f"the list is not signed: {error}.", remedy="Restore the entry in keys/.") from error
         write_atomic(path, encode(envelope), replace=False)
     return path
 

@@ -7,6 +7,7 @@ repeat the run), and a chain cut back together with its head (see :mod:`harness.
 from __future__ import annotations
 
 import gc
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from harness.errors import CouldNotCheck, ExitCode
 from harness.record import dsse
+from harness.record.canonical import read_bounded
 from harness.record.chain import Link, check_chains, check_copies
 from harness.record.figures import check_figures, check_names, check_run
 from harness.record.lock import locked
@@ -144,8 +146,19 @@ def _verify(records_dir: Path, accepted: Accepted, *, judge_runs: bool) -> Verif
     links = [link for link in sound if link.entry.folder != "heads"]
     chain = check_chains(links, [link for link in sound if link.entry.folder == "heads"], records_dir)
     chain += [*check_copies(links, records_dir), *check_reviews(links, records_dir, accepted)]
-    folder += [*_undatable(links, accepted), *_homeless(judged, chain)]
+    folder += [*_undatable(links, accepted), *_kept(records_dir), *_homeless(judged, chain)]
     return VerifyReport(records_dir, tuple(_with_chain(judged, chain)), tuple(folder), accepted)
+
+
+def _kept(records_dir: Path) -> Iterator[Finding]:
+    """Files of artifacts are kept under their digest."""
+    for path in sorted((records_dir / "artifacts").glob("*")):
+        name = f"artifacts/{path.name}"
+        try:
+            if not path.name.startswith(".") and hashlib.sha256(read_bounded(path)).hexdigest() != path.name:
+                yield Finding("A3-CONTAINER", Verdict.FAIL, "is not the file whose digest is its name", where=name)
+        except CouldNotCheck as error:
+            yield Finding("A3-CONTAINER", Verdict.ERROR, str(error), where=name)
 
 
 def _undatable(links: Sequence[Link], accepted: Accepted) -> Iterator[Finding]:

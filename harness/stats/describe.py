@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
 from harness.record.predicate import RunRecord
-from harness.record.render import printable
-from harness.record.verify import EntryReport, VerifyReport
 from harness.rules import Verdict
 from harness.stats.compare import MAX_SEEDS, TestResult
 from harness.stats.seeds import Comparison, SeedStatistics, aggregate, compare, pools
 from harness.stats.units import UNITS, Margin, from_bpb
+
+if TYPE_CHECKING:
+    from harness.record.verify import EntryReport, VerifyReport
 
 ALPHA = 0.01
 """The public rule: an improvement is shown at p < 0.01."""
@@ -43,7 +45,7 @@ def counted_pools(report: VerifyReport, chosen: Sequence[EntryReport]) -> tuple[
         if entry.record is not None and entry.verdict is not Verdict.FAIL:
             owners.setdefault(report.owner_of(entry), []).append(entry.record)
         elif entry.name.startswith("runs/"):
-            left_out.append(f"left out: {printable(entry.name)}, which does not verify")
+            left_out.append(f"left out: {entry.name!r}, which does not verify")
     return [pool for records in owners.values() for pool in pools(records)], left_out
 
 

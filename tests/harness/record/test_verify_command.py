@@ -13,8 +13,9 @@ from junitparser import JUnitXml
 from record_samples import make_artifact, make_findings, make_intent, make_record, store_run
 
 from harness.cli.main import run
+from harness.config.tracks import load_track
 from harness.record import announce, sign_and_store
-from harness.record.predicate import BudgetEntry
+from harness.record.predicate import BudgetEntry, TrackInfo
 
 
 @pytest.fixture(autouse=True)
@@ -222,3 +223,30 @@ def test_rescoring_needs_the_artifact(call, tmp_path: Path):
     code, text = call("verify", stored.path, "--rescore")
     assert code == 3
     assert "no model.bin" in text
+
+
+def test_a_foreign_record_is_no_part_of_a_pool(call, tmp_path: Path):
+    for seed in (1, 2, 3):
+        store_run(tmp_path, seed, nats=12000.0 + seed)
+    foreign = store_run(tmp_path / "foreign", 9, nats=20000.0, records=tmp_path / "records").path
+    code, text = call("verify")
+    assert (code, "seeds 1, 2, 3: bpb mean 1.92391" in text) == (0, True), text
+    break_file(foreign)
+    code, text = call("verify")
+    assert (code, "seeds 1, 2, 3: bpb mean 1.92391" in text) == (1, True), text
+    code, text = call("verify", "--baseline", tmp_path / "records", "--margin", "0 bpb")
+    assert code == 1
+    assert f"left out: 'runs/{foreign.name}', which does not verify" in text
+    assert "p = 0.5" in text
+
+
+def test_records_of_several_tracks_are_compared_a_track_at_a_time(call, tmp_path: Path):
+    track = load_track("one_gpu_120s")
+    other = TrackInfo(track.name, track.digest, track.official, msgspec.to_builtins(track.readings))
+    for seed in (1, 2):
+        store_run(tmp_path, seed, nats=12000.0 + seed)
+        store_run(tmp_path, 10 + seed, nats=12000.0 + seed, track=other)
+    code, text = call("verify", "--integrity-only", "--baseline", tmp_path / "records")
+    assert text.count("deciding test") == 1, text  # the other one's limits are not its track's
+    code, text = call("verify", "--baseline", tmp_path / "records", "--track", "10min_16mb")
+    assert (code, "have no track 10min_16mb in common" in text) == (2, True)
