@@ -51,9 +51,10 @@ def list_(as_json: bool) -> None:
     from harness.config.environment import keys_dir, records_dir
     from harness.record.keys import ACTIVE, read_active
     from harness.record.render import printable
-    from harness.record.trust import load_trust
+    from harness.record.trust import accepted_keys
 
-    keys, bad = load_trust(records_dir() / "keys")
+    accepted = accepted_keys(records_dir() / "keys")
+    keys, bad = accepted.keys, accepted.bad
     active = read_active(keys_dir()) if (keys_dir() / ACTIVE).exists() else ""
     rows = [
         (
@@ -68,7 +69,8 @@ def list_(as_json: bool) -> None:
         for key in keys.values()
     ]
     table = tabulate(rows, headers=("key", "owner", "status", "from", "until", "", "reason"), disable_numparse=True)
-    _show(list(keys.values()), as_json, table if rows else "No key is listed yet; the first signed run adds one.")
+    shown = f"{table}\n\nKeys by {accepted.source}." if rows else "No key is listed yet; the first signed run adds one."
+    _show(list(keys.values()), as_json, shown)
     if bad:
         raise CouldNotCheck(" ".join(bad.values()), remedy="")  # each has its own
 

@@ -65,6 +65,10 @@ class AuditPlan(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
     rerun_bpb: float = 0.002
 
 
+TRAIN_TOLERANCE_S = 0.2
+"""What the reading ``train_clock = "tolerate_200ms"`` forgives."""
+
+
 class Readings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The readings of unsettled rules that this track uses (public rules A1 to A3)."""
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.cli.progress import Stage
+from harness.config.tracks import TRAIN_TOLERANCE_S
 from harness.errors import CouldNotCheck
 from harness.phases.cells import phase_cell
 from harness.phases.context import LOSS_POINTS, RunContext
@@ -25,7 +26,6 @@ from harness.sandbox.cell import Cell
 A1_TRAIN_CLOCK = "A1-TRAIN-CLOCK"
 ENDINGS: tuple[Literal["complete", "clock", ""], ...] = ("complete", "clock")
 OTHER_DESCRIPTORS = 256  # channels, logs, libraries
-TOLERANCE_S = 0.2  # of the reading "tolerate_200ms"
 
 
 def train(context: RunContext, shards: tuple[Path, ...]) -> list[tuple[int, float]]:
@@ -97,7 +97,7 @@ def _set_up(context: RunContext, cell: Cell) -> None:
 
 def _run_clock(context: RunContext, cell: Cell, shards: tuple[Path, ...], curve: LossCurve) -> None:
     limit_s = context.track.limits.train_s
-    grace_s = TOLERANCE_S if context.track.readings.train_clock == "tolerate_200ms" else 0.0
+    grace_s = TRAIN_TOLERANCE_S if context.track.readings.train_clock == "tolerate_200ms" else 0.0
     with (
         context.progress.stage("train", limit_s, "s") as stage,
         _open_shards(shards, len(cell.channels)) as opened,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from harness.artifact.count import judge_sizes
 from harness.clock.readings import A1_TRAIN_CLOCK, A2_EVAL_CLOCK, read_clock
-from harness.config.tracks import Hardware
+from harness.config.tracks import TRAIN_TOLERANCE_S, Hardware
 from harness.phases.context import RunContext
 from harness.phases.manifest import accepted_variables, settings_bytes
 from harness.record.predicate import AuditResult, BudgetEntry, Score, Sizes, SpanEntry
@@ -16,7 +16,6 @@ from harness.sandbox.cell import IN_FORCE
 from harness.scoring.audit import audit_findings
 
 A1_HARDWARE = "A1-HARDWARE"
-TOLERANCE_S = 0.2  # of the reading "tolerate_200ms"
 FILE_LAYERS = ("landlock",)
 NETWORK_LAYERS = ("network",)
 
@@ -33,7 +32,7 @@ def clock_findings(context: RunContext, spans: list[SpanEntry], budgets: list[Bu
         over = budget.used_s - budget.limit_s
         others = read_clock(rule_id, spans)
         tight = over > 0 or any(seconds > budget.limit_s for _, seconds in others)
-        forgiven = budget.name == "train" and tolerant and over <= TOLERANCE_S
+        forgiven = budget.name == "train" and tolerant and over <= TRAIN_TOLERANCE_S
         verdict = Verdict.FAIL if over > 0 and not forgiven else Verdict.WARN if tight else Verdict.PASS
         shown = ", ".join(f"{reading.name} {seconds:.3f} s" for reading, seconds in others)
         text = f"{budget.used_s:.3f} s of {budget.limit_s:g} s{_reading(context, budget.name)}. By reading: {shown}."

@@ -13,16 +13,15 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 
-from harness.config.tracks import load_track, track_names
+from harness.config.tracks import TRAIN_TOLERANCE_S, load_track, track_names
 from harness.record.canonical import HEX64, canonical_digest, parse_utc
-from harness.record.known import Terms, Text, known
+from harness.record.known import Terms, Text, known, terms_of
 from harness.record.predicate import AuditResult, BudgetEntry, RunRecord
 from harness.rules import Finding, Verdict, catalogue, rule
 
 RELATIVE = 1e-12
 SPAN_SLACK_S = 1e-6
 CLOCK_RULES = {"train": "A1-TRAIN-CLOCK", "eval": "A2-EVAL-CLOCK"}
-TOLERATED_TRAIN_S = 0.2
 AUDITED_RULES = ("C1-CAUSAL", "S4-STATE-DECLARED", "S5-DETERMINISM")
 SCORE_RULES = (*AUDITED_RULES, "C2-NORMALISED", "C3-SCORE-BEFORE-UPDATE", "C4-COVERAGE", "C4-SINGLE-PASS", "A7-BPB")
 REQUIRED_RULES = {
@@ -197,7 +196,7 @@ def _digests(record: RunRecord) -> Iterator[str]:
 def over_limit(record: RunRecord, budget: BudgetEntry) -> bool:
     """Whether a budget is overdrawn under the record's own reading of the clock rule."""
     tolerant = budget.name == "train" and record.track.readings.get("train_clock") == "tolerate_200ms"
-    return budget.used_s > budget.limit_s + (TOLERATED_TRAIN_S if tolerant else 0.0)
+    return budget.used_s > budget.limit_s + (TRAIN_TOLERANCE_S if tolerant else 0.0)
 
 
 def _limits(record: RunRecord) -> Iterator[Finding]:
@@ -247,7 +246,10 @@ def current_digest(name: str) -> str:
 
 def terms_for(record: RunRecord) -> Terms | None:
     """The terms of the track's version that the record names; ``None`` for one that nobody here knows."""
-    return known().tracks.get(record.track.name, {}).get(record.track.digest)
+    name, digest = record.track.name, record.track.digest
+    if digest == current_digest(name):
+        return terms_of(load_track(name))
+    return known().tracks.get(name, {}).get(digest)
 
 
 def check_names(record: RunRecord) -> list[Finding]:
@@ -260,7 +262,7 @@ def check_names(record: RunRecord) -> list[Finding]:
 
 def _track(record: RunRecord) -> Iterator[Finding]:
     name, digest = record.track.name, record.track.digest
-    if name not in known().tracks:
+    if name not in known().tracks and not current_digest(name):
         text = f"track {name!r} is not shipped with this version; its limits are the record's own word"
         yield Finding("R4-ARITHMETIC", Verdict.WARN, text)
         return

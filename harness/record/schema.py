@@ -17,7 +17,6 @@ import msgspec
 
 from harness.config.tracks import load_track, track_names
 from harness.record.known import KNOWN_FILE, Known, terms_of
-from harness.record.predicate import PREDICATE_TYPE
 from harness.record.statement import CHAIN_FOLDERS, KINDS, Entry
 
 if TYPE_CHECKING:
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 NAMES = {"runs": "run", "intents": "intent", "reviews": "review"}
+ADDED = {"required": ["provenance", "training"], "properties": {"provenance": {"type": "object"}}}
+"""What version 2 of a run record must hold beyond version 1; one struct reads both, so there it has defaults."""
 
 
 def schema_documents() -> dict[str, dict[str, Any]]:
@@ -33,11 +34,7 @@ def schema_documents() -> dict[str, dict[str, Any]]:
     for folder in CHAIN_FOLDERS:
         types, struct = KINDS[folder]
         for version, predicate_type in enumerate(types, start=1):
-            document = msgspec.json.schema(struct)
-            if predicate_type == PREDICATE_TYPE:  # one struct reads both versions, so there these two have defaults
-                definition = document["$defs"][struct.__name__]
-                definition["required"] += ("provenance", "training")
-                definition["properties"]["provenance"] = {"$ref": "#/$defs/Provenance"}
+            document = msgspec.json.schema(struct) if version == 1 else {"$ref": types[0], **ADDED}
             title = f"{NAMES[folder]}.v{version}"
             found[f"{title}.schema.json"] = {"$schema": DIALECT, "$id": predicate_type, "title": title, **document}
     return found
@@ -54,11 +51,14 @@ def schema_text(document: dict[str, Any]) -> str:
 
 
 @cache
-def _validators() -> dict[str, Draft202012Validator]:
+def validators() -> dict[str, Draft202012Validator]:
+    """Predicate type -> validator by the committed schema."""
     from jsonschema import Draft202012Validator
+    from referencing import Registry, Resource
 
     documents = [json.loads(path.read_bytes()) for path in Path(__file__).parent.glob("*.schema.json")]
-    return {document["$id"]: Draft202012Validator(document) for document in documents}
+    every = Registry().with_resources([(one["$id"], Resource.from_contents(one)) for one in documents])
+    return {one["$id"]: Draft202012Validator(one, registry=every) for one in documents}
 
 
 def schema_problem(entry: Entry) -> str:
@@ -68,7 +68,7 @@ def schema_problem(entry: Entry) -> str:
 
 @lru_cache(maxsize=256)
 def _problem(predicate_type: str, payload: bytes) -> str:
-    validator = _validators().get(predicate_type)
+    validator = validators().get(predicate_type)
     if validator is None:  # heads: a digest and a number
         return ""
     error = next(validator.iter_errors(json.loads(payload)["predicate"]), None)

@@ -19,7 +19,7 @@ from harness.record.canonical import read_bounded
 from harness.record.chain import Link, check_chains, check_copies
 from harness.record.figures import check_figures, check_names, check_run
 from harness.record.lock import locked
-from harness.record.predicate import RunRecord
+from harness.record.predicate import PREDICATE_TYPE_V1, RunRecord
 from harness.record.reviews import check_reviews
 from harness.record.schema import schema_problem
 from harness.record.statement import (
@@ -225,6 +225,9 @@ def _schema(entry: Entry) -> Iterator[Finding]:
     problem = schema_problem(entry)
     if problem:
         yield Finding("R2-SCHEMA", Verdict.FAIL, problem)
+    elif entry.predicate_type == PREDICATE_TYPE_V1:
+        text = "is of version 1, which does not say what referee and packages it was made with"
+        yield Finding("R2-SCHEMA", Verdict.WARN, text)
     else:
         yield Finding("R2-SCHEMA", Verdict.PASS, "follows its schema")
 

@@ -18,6 +18,8 @@ def test_golden_records_still_read_and_chain():
     assert len(report.records) == 3
     assert len(report.entries) > 6
     assert [f for f in report.findings if f.verdict is Verdict.FAIL and f.rule in FORMAT] == []
+    older = [f.where for f in report.findings if "is of version 1" in f.message and f.verdict is Verdict.WARN]
+    assert older == [entry.name for entry in report.records]
 
 
 def test_a_golden_record_still_reads_as_it_did():

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import sys
 import types
 from dataclasses import dataclass
@@ -15,7 +16,16 @@ from harness.artifact.bundle import pack_code, read_folder
 from harness.cli.main import run
 from harness.config.tracks import load_track
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
-from harness.record import StoredRecord, announce, canonical_digest, countersign, dsse, sign_and_store, verify_folder
+from harness.record import (
+    StoredRecord,
+    announce,
+    canonical_digest,
+    countersign,
+    dsse,
+    load_records,
+    sign_and_store,
+    verify_folder,
+)
 from harness.record.keys import describe_key, open_signing_key
 from harness.record.predicate import RunRecord, SubmissionInfo
 from harness.record.reproduce import (
@@ -28,6 +38,7 @@ from harness.record.reproduce import (
 from harness.record.trust import store_public
 from harness.rules import Verdict
 
+ROOT = Path(__file__).parents[3]
 replace = msgspec.structs.replace
 MANIFEST = """name = "sample"
 [entry]
@@ -232,8 +243,9 @@ def test_changed_code_is_refused_before_anything_runs(stored, submission, rerun)
 
 
 @pytest.mark.slow  # three starts of the referee
-def test_a_fleet_s_rerun_of_other_code_is_refused_each_time_and_stored_never(stored, submission, tmp_path: Path):
-    (submission / "entry.py").write_text("print('other')\n")
+def test_a_fleet_s_rerun_of_other_code_is_refused_each_time_and_stored_never(submission, tmp_path: Path):
+    committed = shutil.copytree(ROOT / "records", tmp_path / "records")  # the jobs know no made-up text
+    stored = load_records(committed, skipped=pytest.fail)[0]
     queue = tmp_path / "queue"
     command = ["rerun", str(stored.path), "--code", str(submission), "--on", "local", "--queue", str(queue)]
     for _ in range(2):

@@ -1,5 +1,6 @@
 """CALIBRATION_SOURCE=train: the checkpoint keeps sequences of GPTQ_SEQ_LEN, or the run says at once that it can't."""
 
+import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,3 +72,19 @@ def test_an_empty_table_is_told_from_one_of_other_tokens(tmp_path):
     save_checkpoint(tmp_path, build_model(CONFIG).state_dict(), CONFIG, torch.empty(0, 16))
     with pytest.raises(CheckpointError, match="without a token"):
         load_calibration(tmp_path, 64)
+
+
+class Hurried(Session):
+    """Its clock runs out after two steps."""
+
+    def remaining_s(self) -> float:
+        self.asked = getattr(self, "asked", 0) + 1
+        return self.limit_s if self.asked <= 2 else 0.0
+
+
+@pytest.mark.parametrize(("kind", "expected"), [(Session, (3, "complete")), (Hurried, (2, "clock"))])
+def test_training_says_whether_the_clock_left_steps_undone(tmp_path, kind, expected):
+    config = small_config(**{**vars(CONFIG), "iterations": 3, "gptq_seq_len": 8})
+    assert train(kind(tmp_path, 20_000), config, torch.device("cpu")) == expected
+    last = json.loads((tmp_path / "telemetry-0.jsonl").read_text().splitlines()[-1])
+    assert last["ended"] == expected[1]
