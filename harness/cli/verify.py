@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from harness.errors import CouldNotCheck, ExitCode, UsageError
+from harness.errors import ExitCode, UsageError
 from harness.rules import Verdict
 
 if TYPE_CHECKING:
@@ -92,17 +92,10 @@ def command(
     """Verify signed records: all of records/, or the folders and files PATHS."""
     from harness.config.environment import records_dir
     from harness.record.render import render_json, render_text, write_junit
-    from harness.record.verify import exit_code_of, verify_folder
+    from harness.record.verify import exit_code_of, verify_folder, verify_paths
 
-    reports: list[tuple[VerifyReport, tuple[EntryReport, ...]]] = []
-    for folder, files in _by_folder(paths or (records_dir(),)).items():
-        report = verify_folder(folder, trust=trust, root=root, judge_runs=not integrity_only)
-        if not report.entries and not report.folder:
-            raise CouldNotCheck(
-                f"{folder} holds no records.", remedy="Name another folder; `make submit SEED=1337` makes a record."
-            )
-        chosen = _selected(report, files)
-        reports.append((_witnessed(report, history=history, tsa=tsa), chosen))
+    found = verify_paths(paths or (records_dir(),), trust=trust, root=root, judge_runs=not integrity_only)
+    reports = [(_witnessed(report, history=history, tsa=tsa), chosen) for report, chosen in found]
     if stamp:
         return _request(reports)
     if intents is not None:
@@ -124,9 +117,7 @@ def command(
         click.echo(render_json(reports, comparison))
     else:
         click.echo("\n".join([render_text(reports), *([""] if comparison else []), *comparison]))
-    return max(
-        (exit_code_of(report.findings_of(chosen)) for report, chosen in reports), key=_gravity, default=ExitCode.GOOD
-    )
+    return exit_code_of([finding for report, chosen in reports for finding in report.findings_of(chosen)])
 
 
 def _witnessed(report: VerifyReport, *, history: bool, tsa: Path | None) -> VerifyReport:
@@ -179,41 +170,3 @@ def _rescored(record: RunRecord, artifact: Path, *, silent: bool) -> list[Findin
     from harness.phases.rescore import rescore
 
     return rescore(record, artifact, os.environ, make_reporter(silent=silent))
-
-
-def _gravity(code: ExitCode) -> int:
-    return (ExitCode.GOOD, ExitCode.COULD_NOT_CHECK, ExitCode.RULE_BROKEN).index(code)
-
-
-def _by_folder(paths: tuple[Path, ...]) -> dict[Path, set[Path] | None]:
-    """Records folder -> the files asked for in it; ``None`` for all of them."""
-    folders: dict[Path, set[Path] | None] = {}
-    for path in paths:
-        if path.is_dir():
-            folders[path] = None
-            continue
-        if not path.exists():
-            raise CouldNotCheck(f"{path} does not exist.", remedy="`make submit SEED=1337` makes a record.")
-        root = path.absolute().parent.parent
-        if not path.is_file() or not (root / "keys").is_dir():
-            raise CouldNotCheck(
-                f"{path} is not a record in a records folder (keys/ beside runs/).",
-                remedy="Put it into one, or name a file that exists: its keys and its chain are judged with it.",
-            )
-        chosen = folders.setdefault(root, set())
-        if chosen is not None:
-            chosen.add(path.absolute())
-    return folders
-
-
-def _selected(report: VerifyReport, files: set[Path] | None) -> tuple[EntryReport, ...]:
-    if files is None:
-        return report.entries
-    chosen = tuple(entry for entry in report.entries if entry.path.absolute() in files)
-    if len(chosen) != len(files):
-        names = ", ".join(sorted(str(path) for path in files - {entry.path.absolute() for entry in chosen}))
-        raise CouldNotCheck(
-            f"{names}: not under runs/, intents/, reviews/ or heads/ of its records folder.",
-            remedy="Put it there; keys and chain are judged with it.",
-        )
-    return chosen

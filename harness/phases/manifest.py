@@ -43,7 +43,7 @@ _SECRET_WORDS = frozenset(
 )
 _SECRET_VALUE = re.compile(
     r"(^|[\s,:=])(hf_|gh[oprsu]_|github_pat_|glpat-|sk-|xox[a-z]-|AKIA|eyJ|-----BEGIN)|"
-    r"(?<![A-Za-z0-9+=_-])(?=[A-Za-z+=_-]*[0-9])(?=[0-9+=_-]*[A-Za-z])[A-Za-z0-9+=_-]{20,}"
+    r"(?<![A-Za-z0-9+=])(?=[A-Za-z+=]*[0-9])(?=[0-9+=]*[A-Za-z])[A-Za-z0-9+=]{20,}"
 )
 _NUMBER = re.compile(r"[+-]?\d{0,12}\.?\d{0,20}([eE][+-]?\d{1,3})?")
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")

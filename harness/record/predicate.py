@@ -206,6 +206,11 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     training: Training | None = None
 
     @property
+    def artifact_files(self) -> dict[str, str]:
+        """The files of the artifact, by name, with their SHA-256."""
+        return {"model.bin": self.artifact_digest, "code.bundle": self.submission.code_digest}
+
+    @property
     def final(self) -> Score | None:
         """The score that counts, or ``None`` when the record holds none."""
         return next((score for score in self.scores if score.stage == "final"), None)

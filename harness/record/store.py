@@ -88,8 +88,7 @@ def kept_file(records_dir: Path, digest: str) -> Path:
 
 def _keep(record: RunRecord, artifact: Path, records_dir: Path) -> None:
     """Keep what a repetition from the folder alone needs: the code, and a model that is small."""
-    files = {"code.bundle": record.submission.code_digest, "model.bin": record.artifact_digest}
-    for name, digest in files.items():
+    for name, digest in record.artifact_files.items():
         path, data = kept_file(records_dir, digest), (artifact / name).read_bytes()
         if not path.exists() and (name == "code.bundle" or len(data) <= SMALL_MODEL_BYTES):
             write_atomic(path, data, replace=True)
@@ -98,7 +97,7 @@ def _keep(record: RunRecord, artifact: Path, records_dir: Path) -> None:
 @contextmanager
 def gathered(record: RunRecord, records_dir: Path, given: Path | None) -> Iterator[Path]:
     """A folder with the record's ``model.bin`` and ``code.bundle``: what ``given`` lacks, the records may keep."""
-    wanted = {"code.bundle": record.submission.code_digest, "model.bin": record.artifact_digest}
+    wanted = record.artifact_files
     if given is not None and (not given.is_dir() or all((given / name).is_file() for name in wanted)):
         yield given
         return
@@ -149,12 +148,9 @@ def check_announcer(intent: str, started_at: str, records_dir: Path, keys_dir: P
 
 def check_artifact(record: RunRecord, artifact: Path) -> None:
     """Raise ``CouldNotCheck`` unless the two files in ``artifact`` have the record's digests and sizes."""
-    wanted = {
-        "model.bin": (record.artifact_digest, record.sizes.model_bytes),
-        "code.bundle": (record.submission.code_digest, None),
-    }
-    for name, (digest, size) in wanted.items():
-        path = artifact / name
+    sizes = {"model.bin": record.sizes.model_bytes}
+    for name, digest in record.artifact_files.items():
+        path, size = artifact / name, sizes.get(name)
         found, length = file_digest(path), path.stat().st_size
         if found != digest or size not in (None, length):
             raise CouldNotCheck(

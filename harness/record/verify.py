@@ -125,6 +125,43 @@ def verify_folder(
         return _verify(records_dir, accepted_keys(trust or records_dir / "keys", root), judge_runs=judge_runs)
 
 
+def verify_paths(
+    paths: Sequence[Path], *, trust: Path | None = None, root: str = "", judge_runs: bool = True
+) -> list[tuple[VerifyReport, tuple[EntryReport, ...]]]:
+    """Verify records folders, and single files with the folder around them: each report, and what was asked for in it.
+
+    Raises ``CouldNotCheck`` for a path that does not exist, a file that lies in no records folder, and an empty folder.
+    """
+    folders: dict[Path, set[Path] | None] = {}
+    for path in paths:
+        around = path.absolute().parent.parent
+        if path.is_dir():
+            folders[path] = None
+        elif not path.exists():
+            raise CouldNotCheck(f"{path} does not exist.", remedy="`make submit SEED=1337` makes a record.")
+        elif not path.is_file() or not (around / "keys").is_dir():
+            raise CouldNotCheck(
+                f"{path} is not a record in a records folder (keys/ beside runs/).",
+                remedy="Put it into one: its keys and its chain are judged with it.",
+            )
+        elif (chosen := folders.setdefault(around, set())) is not None:
+            chosen.add(path.absolute())
+    found = []
+    for folder, files in folders.items():
+        report = verify_folder(folder, trust=trust, root=root, judge_runs=judge_runs)
+        if not report.entries and not report.folder:
+            remedy = "Name another folder; `make submit SEED=1337` makes a record."
+            raise CouldNotCheck(f"{folder} holds no records.", remedy=remedy)
+        entries = tuple(entry for entry in report.entries if files is None or entry.path.absolute() in files)
+        if files and (missing := files - {entry.path.absolute() for entry in entries}):
+            raise CouldNotCheck(
+                f"{', '.join(sorted(map(str, missing)))}: not under runs/, intents/, reviews/ or heads/ of its folder.",
+                remedy="Put it there; keys and chain are judged with it.",
+            )
+        found.append((report, entries))
+    return found
+
+
 @contextmanager
 def _no_collection() -> Iterator[None]:
     """Pause the cycle collector: no cycles arise here, and walking the growing result would cost a quarter more."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness.errors import CouldNotCheck
 from harness.record.store import StoredRecord
-from harness.record.verify import EntryReport, VerifyReport, verify_folder
+from harness.record.verify import verify_folder, verify_paths
 from harness.report.figures import Report, Run, pool_runs
 from harness.rules import Finding, Verdict
 from harness.stats import describe_against
@@ -24,13 +24,10 @@ def collect(
     """
     runs: list[Run] = []
     folder: list[Finding] = []
-    reports: list[tuple[VerifyReport, list[EntryReport]]] = []
-    for root, chosen in _folders(paths).items():
-        report = verify_folder(root, trust=trust)
+    reports = verify_paths(paths, trust=trust)
+    for report, entries in reports:
         folder += report.folder
-        entries = [entry for entry in report.records if chosen is None or entry.path.absolute() in chosen]
-        reports.append((report, entries))
-        for entry in entries:
+        for entry in (entry for entry in entries if entry.name.startswith("runs/")):
             if entry.entry is None or entry.record is None:
                 folder += [finding for finding in entry.findings if finding.verdict is not Verdict.PASS]
                 continue
@@ -46,17 +43,3 @@ def collect(
     if baseline:
         compared = describe_against(reports, verify_folder(baseline, trust=trust), margin=margin)
     return Report(pool_runs(runs), tuple(folder), tuple(compared))
-
-
-def _folders(paths: Sequence[Path]) -> dict[Path, set[Path] | None]:
-    folders: dict[Path, set[Path] | None] = {}
-    for path in paths:
-        if path.is_dir():
-            folders[path] = None
-            continue
-        if not path.is_file():
-            raise CouldNotCheck(f"{path} does not exist.", remedy="Give a records folder, or files in its runs/.")
-        chosen = folders.setdefault(path.absolute().parent.parent, set())
-        if chosen is not None:
-            chosen.add(path.absolute())
-    return folders
