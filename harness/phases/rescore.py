@@ -1,7 +1,8 @@
 """Level 2 of verification: score a random part of the validation set again, from the artifact alone; compare and audit.
 
 The part always starts at the front, because the predictor's state at a chunk follows from all chunks before it; its
-length is drawn at random among the points of the record's running score. What is not covered: the text behind it.
+length is drawn evenly over the text, up to the next point of the record's running score. What is not covered: the text
+behind it.
 """
 
 from __future__ import annotations
@@ -59,8 +60,14 @@ def rescore(record: RunRecord, artifact: Path, environ: Mapping[str, str], progr
             sealed = _sealed(artifact, run_dir)
             own = environment_for(record, sealed.manifest.env.accept, environ)
             context = RunContext(track, record.submission.seed, run_dir, sealed, own, progress, Ledger())
-            found, audits = _score_front(context, record, dataset, secrets.choice(record.running_bpb)[0])
+            found, audits = _score_front(context, record, dataset, drawn_part(record))
     return [_judge(record, dict(found), min(track.audit.tolerance_nats, MEAN_NATS)), *_audited(audits)]
+
+
+def drawn_part(record: RunRecord) -> int:
+    """A place drawn evenly over the text, up to the record's next point: its signer chose the points, not the draw."""
+    place = 1 + secrets.randbelow(max(1, record.data.val_targets))
+    return next((point for point, _ in record.running_bpb if point >= place), record.running_bpb[-1][0])
 
 
 def _audited(audits: list[AuditResult]) -> Iterator[Finding]:
@@ -103,7 +110,8 @@ def _score_front(
     """The running score up to ``targets``, and its audits. The worker is told what the run's own worker was: all
     targets, and the run's limit."""
     validation = load_validation(dataset)
-    limit_s = next((s.limit_s for s in record.spans if s.name == "eval" and s.limit_s), context.track.limits.eval_s)
+    most_s = context.track.limits.eval_s
+    limit_s = min(most_s, next((s.limit_s for s in record.spans if s.name == "eval" and s.limit_s), most_s))
     stream, told = Stream(validation.tokens, validation.target_bytes, targets), record.data.val_targets
     allowed_s = max(600.0, 4 * limit_s)
     compile_once(context, limit_s=limit_s, targets=told)

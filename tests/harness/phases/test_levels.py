@@ -10,9 +10,10 @@ import pytest
 import tiny_run
 
 from harness.cli.main import run
+from harness.phases.rescore import drawn_part
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "record"))
-from record_samples import make_audits
+from record_samples import make_artifact, make_audits, make_record
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +82,14 @@ def test_level_3_the_whole_run_again_gives_the_same_bits(call, finished):
     assert json.loads(text)["comparison"]["outcome"] == "same"
     code, text = call("verify", finished.record, "--json")
     assert (code, verdicts(text, "R6-REPRODUCED")) == (0, {"WARN"})  # by the record's own owner
+
+
+def test_level_2_draws_over_the_text_and_not_over_the_points_that_a_signer_chose(tmp_path: Path):
+    crowded = [(place, 1.9) for place in range(1, 200)] + [(4000, 1.9)]  # all but the last at the front
+    record = make_record(make_artifact(tmp_path, 1), 1, running_bpb=crowded)
+    drawn = [drawn_part(record) for _ in range(100)]
+    assert sum(place == 4000 for place in drawn) > 70  # 95 on average; a draw over the points would give 1 in 200
+    assert all(place in dict(crowded) for place in drawn)
 
 
 PEEK = """

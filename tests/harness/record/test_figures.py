@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from record_samples import digest_of, make_artifact, make_findings, make_record, make_score
 
+from harness.cli.summary import render_summary
 from harness.config.tracks import load_track
 from harness.record.figures import bits_per_byte, check_figures, check_names, check_run, current_digest
 from harness.record.known import known
@@ -212,6 +213,8 @@ def test_a_training_that_the_clock_cut_short_says_so(record: RunRecord, ended: s
         f.message for f in found
     ]
     assert bool(found) is warned
+    shown = render_summary(replace(record, training=Training(78, ended)), path=None, artifact=None)
+    assert ("the clock cut training short after 78 steps" in shown) is warned
 
 
 SXM, H200 = "NVIDIA H100 80GB HBM3", "NVIDIA H200"
