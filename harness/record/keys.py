@@ -206,11 +206,16 @@ def bind_key(keys_dir: Path, records_dir: Path, ssh_key: Path) -> PublicKey:
     key = open_signing_key(keys_dir, records_dir)
     command = ["ssh-keygen", "-Y", "sign", "-f", str(ssh_key), "-n", SSH_NAMESPACE]
     try:
-        signed = subprocess.run(command, input=ssh_statement(key.keyid), stdout=subprocess.PIPE, check=True).stdout
+        signed = subprocess.run(command, input=ssh_statement(key.keyid), capture_output=True, check=True).stdout
         public = subprocess.run(["ssh-keygen", "-y", "-f", str(ssh_key)], capture_output=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError) as error:
+        said = (
+            error.stderr.decode("utf-8", "replace").strip()
+            if isinstance(error, subprocess.CalledProcessError)
+            else error
+        )
         remedy = "Install OpenSSH, or name a private key that opens."
-        raise CouldNotCheck(f"{ssh_key} did not sign: {error}.", remedy=remedy) from error
+        raise CouldNotCheck(f"{ssh_key} did not sign: {said}.", remedy=remedy) from error
     with locked(records_dir):
         listed = load_public(public_path(records_dir, key.keyid))
         bound = msgspec.structs.replace(

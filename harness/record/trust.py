@@ -270,9 +270,11 @@ def _check_list(
     if before is None and root:
         roots = {keyid: public for keyid, public in roots.items() if keyid.startswith(root.lower())}
     signature = envelope.signatures[0]
-    public = Ed25519PublicKey.from_public_bytes(_one_base64(roots.get(signature.keyid, "")))
+    if signature.keyid not in roots:
+        raise ValueError(f"key {signature.keyid[:16]} signed it, which is not {'the root' if root else 'a root'}")
+    public = Ed25519PublicKey.from_public_bytes(_one_base64(roots[signature.keyid]))
     if key_id(public) != signature.keyid or not is_signed_by(envelope, signature, public):
-        raise ValueError("it carries no signature of a root")
+        raise ValueError("its signature does not fit its content")
     if envelope.payload_type != LIST_TYPE or (new.version, new.previous) != (number, previous):
         raise ValueError(
             f"it calls itself version {new.version}, and {number} is wanted, behind {previous[:12] or 'none'}"
