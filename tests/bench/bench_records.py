@@ -81,7 +81,7 @@ def _life_size(record):
     final = record.scores[-1]
     running = [(targets, 1.9) for targets in range(20, 20 * POINTS, 20)]
     files = {f"model/part_{i}.py": hashlib.sha256(b"%d" % i).hexdigest() for i in range(100)}
-    findings = [Finding(f.rule, f.verdict, f.message + " as seen." * 20) for f in record.findings * 8]
+    findings = [Finding(f.rule, f.verdict, f.message + " as seen." * 20) for f in record.findings]
     return msgspec.structs.replace(
         record,
         artifact_digest=hashlib.sha256(b"model %d" % record.submission.seed).hexdigest(),
