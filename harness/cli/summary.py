@@ -102,8 +102,6 @@ def _verdicts(record: RunRecord) -> str:
 
 def _where(record: RunRecord, path: Path | None, artifact: Path | None) -> str:
     lines = []
-    if record.training and record.training.ended == "clock":
-        lines.append(f"WARNING: the clock cut training short after {record.training.steps:,} steps.")
     missing = sorted(name for name, state in record.isolation.items() if not state.startswith("in force"))
     if missing:
         lines.append(f"WARNING: isolation layers missing on this machine: {', '.join(missing)} (`harness doctor`).")

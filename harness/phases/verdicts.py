@@ -33,9 +33,13 @@ def clock_findings(context: RunContext, spans: list[SpanEntry], budgets: list[Bu
         others = read_clock(rule_id, spans)
         tight = over > 0 or any(seconds > budget.limit_s for _, seconds in others)
         forgiven = budget.name == "train" and tolerant and over <= TRAIN_TOLERANCE_S
-        verdict = Verdict.FAIL if over > 0 and not forgiven else Verdict.WARN if tight else Verdict.PASS
+        training = context.training if budget.name == "train" else None
+        cut_short = training is not None and training.ended == "clock"
+        verdict = Verdict.FAIL if over > 0 and not forgiven else Verdict.WARN if tight or cut_short else Verdict.PASS
         shown = ", ".join(f"{reading.name} {seconds:.3f} s" for reading, seconds in others)
         text = f"{budget.used_s:.3f} s of {budget.limit_s:g} s{_reading(context, budget.name)}. By reading: {shown}."
+        if training and cut_short:
+            text += f" The clock cut training short after {training.steps:,} steps: another run may end elsewhere."
         findings.append(Finding(rule_id, verdict, text))
     return findings
 

@@ -60,15 +60,7 @@ def check_run(record: RunRecord) -> list[Finding]:
     if unknown:
         text = f"names {', '.join(repr(name[:40]) for name in unknown[:5])}, which this version knows no rule for"
         own.append(Finding("R7-COMPLETE", Verdict.WARN, text))
-    return [*check_complete(record), *broken, *_cut_short(record), *own]
-
-
-def _cut_short(record: RunRecord) -> Iterator[Finding]:
-    if record.training and record.training.ended == "clock":
-        text = (
-            f"the clock cut training short after {record.training.steps:,} steps: another run may end at another step"
-        )
-        yield Finding("A1-TRAIN-CLOCK", Verdict.WARN, text)
+    return [*check_complete(record), *broken, *own]
 
 
 def _broken_rules(record: RunRecord) -> list[Finding]:
@@ -165,6 +157,8 @@ def _verdicts(record: RunRecord) -> Iterator[str]:
     for rule_id, message in broken.items():
         if given.get(rule_id) != Verdict.FAIL:
             yield f"{rule_id} is given as {given.get(rule_id, 'no verdict')}, but {message}"
+    if record.training and record.training.ended == "clock" and given.get("A1-TRAIN-CLOCK") == Verdict.PASS:
+        yield f"A1-TRAIN-CLOCK is given as PASS, but the clock cut training short after {record.training.steps:,} steps"
     if given.get("A3-ARTIFACT-BYTES") == Verdict.FAIL and "A3-ARTIFACT-BYTES" not in broken:
         yield "A3-ARTIFACT-BYTES is given as FAIL, but the artifact is within the cap"
 

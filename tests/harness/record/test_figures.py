@@ -2,13 +2,14 @@
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 from record_samples import digest_of, make_artifact, make_findings, make_record, make_score
 
-from harness.cli.summary import render_summary
 from harness.config.tracks import load_track
+from harness.phases.verdicts import clock_findings
 from harness.record.figures import bits_per_byte, check_figures, check_names, check_run, current_digest
 from harness.record.known import known
 from harness.record.predicate import AuditResult, BudgetEntry, RunRecord, SpanEntry, TrackInfo, Training
@@ -206,15 +207,21 @@ def test_a_rule_of_a_later_version_is_a_warning(record: RunRecord):
     assert [(f.verdict, "'Z9-NEWER'" in f.message) for f in check_run(newer)] == [(Verdict.WARN, True)]
 
 
-@pytest.mark.parametrize(("ended", "warned"), [("clock", True), ("complete", False), ("", False)])
-def test_a_training_that_the_clock_cut_short_says_so(record: RunRecord, ended: str, warned: bool):
-    found = check_run(replace(record, training=Training(78, ended)))
-    assert [f.message for f in found if "cut training short after 78 steps" in f.message and f.verdict == "WARN"] == [
-        f.message for f in found
-    ]
-    assert bool(found) is warned
-    shown = render_summary(replace(record, training=Training(78, ended)), path=None, artifact=None)
-    assert ("the clock cut training short after 78 steps" in shown) is warned
+@pytest.mark.rule("A1-TRAIN-CLOCK")
+@pytest.mark.parametrize(
+    ("ended", "verdict", "caught"), [("clock", "PASS", True), ("clock", "WARN", False), ("complete", "PASS", False)]
+)
+def test_a_training_that_the_clock_cut_short_is_no_pass(record: RunRecord, ended: str, verdict: str, caught: bool):
+    cut = replace(record, training=Training(78, ended), findings=make_findings(A1_TRAIN_CLOCK=verdict))
+    assert any("the clock cut training short after 78 steps" in text for _, text in problems(cut)) is caught
+
+
+@pytest.mark.parametrize(("ended", "verdict"), [("clock", "WARN"), ("complete", "PASS")])
+def test_the_referee_says_that_the_clock_cut_training_short(ended: str, verdict: str):
+    context = SimpleNamespace(track=load_track("smoke"), training=Training(78, ended))
+    spans, budgets = [SpanEntry("train", 0.0, 60.0, 90.0, "train")], [BudgetEntry("train", 60.0, 90.0)]
+    (found,) = clock_findings(context, spans, budgets)
+    assert (found.verdict, "cut training short after 78 steps" in found.message) == (verdict, ended == "clock")
 
 
 SXM, H200 = "NVIDIA H100 80GB HBM3", "NVIDIA H200"
