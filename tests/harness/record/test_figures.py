@@ -178,8 +178,12 @@ INCOMPLETE = {
     "left-open": (lambda r: {"findings": make_findings(C1_CAUSAL="UNKNOWN")}, "no verdict on C1-CAUSAL"),
     "no-audits": (lambda r: {"audits": []}, "has no audit of C1-CAUSAL"),
     "one-audit-less": (lambda r: {"audits": r.audits[:2]}, "has no audit of S5-DETERMINISM"),
-    "few-positions": (lambda r: {"audits": [replace(a, k=8) for a in r.audits]}, "at fewer than 64 positions"),
-    "lax": (lambda r: {"audits": [replace(a, tolerance_nats=1.0) for a in r.audits]}, "with more than 0.0001 nats"),
+    "no-positions": (lambda r: {"audits": [*r.audits[:2], replace(r.audits[2], k=0)]}, "S5-DETERMINISM passed without"),
+    "few-positions": (
+        lambda r: {"audits": [replace(a, k=8) for a in r.audits]},
+        "passed without an audit of 32 positions",
+    ),
+    "lax": (lambda r: {"audits": [replace(a, tolerance_nats=1.0) for a in r.audits]}, "or more within 0.0001 nats"),
     "self-reported-pass": (lambda r: {"kind": "self-reported"}, "a script that scored itself can't pass A7-BPB"),
 }
 
