@@ -124,3 +124,11 @@ def test_under_its_own_prefix_a_submission_takes_any_word_that_is_no_secret():
     check_variables(manifest, {"MY_MODEL_TITLE": "warm and slow"}, files)
     with pytest.raises(UsageError, match="looks like a secret"):
         check_variables(manifest, {"MY_MODEL_TITLE": "ghp_abcdefghij"}, files)
+
+
+def test_the_settings_of_a_public_run_need_no_consent(manifest):
+    settings = (
+        "VOCAB_SIZE=8192 NUM_LAYERS=7 TRAIN_SEQ_LEN=4096 WARMDOWN_SHAPE=linear MUON_EQ_R=1 LATE_QAT_THRESHOLD=0.15 "
+        "USE_GPTQ=1 QUANT_BITS=6 EVAL_TEMP=0.9 TTT_EPOCHS=2 MUON_MOMENTUM=0.99 MATRIX_LR=0.025 RECIPE=pr1890"
+    )
+    check_variables(manifest, dict(setting.split("=") for setting in settings.split()), FILES)
