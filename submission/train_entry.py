@@ -16,16 +16,16 @@ from .train.loop import train
 def main() -> None:
     """Pick the device, join the other ranks, train."""
     session = TrainSession.connect()
-    config = None
+    config, steps, ended = None, 0, ""
     try:
         config = load_config(os.environ, session.track)
         device = prepare_device(session)
         preflight(config, device, session.track, session.world_size)
         join(session.world_size, device)
-        train(session, config, device)
+        steps, ended = train(session, config, device)
     except Exception as error:  # whatever it is, this rank must say it before the others see it gone
         end_run(session, error, config)
-    session.done()
+    session.done(steps=steps, ended=ended)
     leave()
 
 

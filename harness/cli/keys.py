@@ -11,7 +11,7 @@ import click
 from harness.errors import CouldNotCheck, UsageError
 
 if TYPE_CHECKING:
-    from harness.record.trust import PublicKey
+    from harness.record.trust import PublicKey, Role
 
 EPILOG = """\b
 Private keys lie in GOLF_KEYS_DIR (default: the user's configuration folder), mode 0600; with GOLF_KEY_PASSPHRASE set,
@@ -25,7 +25,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 
 @click.group(epilog=EPILOG)
 def command() -> None:
-    """Make, list, trust, revoke and rotate signing keys."""
+    """Make, list, trust, revoke, rotate and bind signing keys, and sign the list of them."""
 
 
 @command.command()
@@ -51,15 +51,16 @@ def list_(as_json: bool) -> None:
     from harness.config.environment import keys_dir, records_dir
     from harness.record.keys import ACTIVE, read_active
     from harness.record.render import printable
-    from harness.record.trust import load_trust
+    from harness.record.trust import accepted_keys
 
-    keys, bad = load_trust(records_dir() / "keys")
+    accepted = accepted_keys(records_dir() / "keys")
+    keys, bad = accepted.keys, accepted.bad
     active = read_active(keys_dir()) if (keys_dir() / ACTIVE).exists() else ""
     rows = [
         (
             key.keyid[:16],
             printable(key.owner, 30),
-            key.status,
+            " ".join((key.status, *key.roles)),
             key.not_before or "open",
             key.not_after or "open",
             "signs here" if key.keyid == active else "",
@@ -68,7 +69,8 @@ def list_(as_json: bool) -> None:
         for key in keys.values()
     ]
     table = tabulate(rows, headers=("key", "owner", "status", "from", "until", "", "reason"), disable_numparse=True)
-    _show(list(keys.values()), as_json, table if rows else "No key is listed yet; the first signed run adds one.")
+    shown = f"{table}\n\nKeys by {accepted.source}." if rows else "No key is listed yet; the first signed run adds one."
+    _show(list(keys.values()), as_json, shown)
     if bad:
         raise CouldNotCheck(" ".join(bad.values()), remedy="")  # each has its own
 
@@ -78,14 +80,25 @@ def list_(as_json: bool) -> None:
 @click.option("--owner", help="A name to show beside the key.")
 @click.option("--from", "not_before", help="Start of the window, such as 2026-11-24T00:00:00Z.")
 @click.option("--until", "not_after", help="End of the window; what is dated later does not count.")
+@click.option("--role", "roles", type=click.Choice(["runner", "reviewer"]), multiple=True,
+              help="What it may sign: a runner's records, a reviewer's reviews. Default: both.")  # fmt: skip
 @json_option
-def trust(key: str, owner: str | None, not_before: str | None, not_after: str | None, as_json: bool) -> None:
-    """Accept KEY (a public key file, or the id of a listed key) and set its window."""
+def trust(
+    key: str,
+    owner: str | None,
+    not_before: str | None,
+    not_after: str | None,
+    roles: tuple[Role, ...],
+    as_json: bool,
+) -> None:
+    """Accept KEY (a public key file, or the id of a listed key) and set its window and roles."""
     from harness.config.environment import records_dir
     from harness.record.trust import load_public, trust_key
 
     known = load_public(Path(key)) if Path(key).is_file() else _find(key)
-    listed = trust_key(records_dir(), known, owner=owner, not_before=not_before, not_after=not_after)
+    listed = trust_key(
+        records_dir(), known, owner=owner, not_before=not_before, not_after=not_after, roles=roles or None
+    )
     window = f"from {listed.not_before or 'any time'} until {listed.not_after or 'further notice'}"
     _show([listed], as_json, f"Key {listed.keyid} is trusted {window}.")
 
@@ -113,6 +126,32 @@ def rotate(owner: str, as_json: bool) -> None:
 
     old, made = rotate_key(keys_dir(), records_dir(), owner=owner)
     _show([made], as_json, f"Key {made.keyid} signs from now on; {old.keyid[:16]} retired at {old.not_after}.")
+
+
+@command.command()
+@click.argument("ssh_key", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@json_option
+def bind(ssh_key: Path, as_json: bool) -> None:
+    """Bind the key that signs here to SSH_KEY (such as ~/.ssh/id_ed25519), so that others know whose it is."""
+    from harness.config.environment import keys_dir, records_dir
+    from harness.record.keys import bind_key
+
+    listed = bind_key(keys_dir(), records_dir(), ssh_key)
+    _show([listed], as_json, f"Key {listed.keyid} is bound to {listed.ssh}.")
+
+
+@command.command()
+@click.option("--root", "roots", multiple=True, metavar="KEY", help="A listed key that may sign later versions too.")
+@json_option
+def sign(roots: tuple[str, ...], as_json: bool) -> None:
+    """Sign the list of keys as it is now: from then on keys/ counts only as its newest signed version has it."""
+    from harness.config.environment import keys_dir, records_dir
+    from harness.record.keys import load_private, read_active
+    from harness.record.trust import load_trust, sign_list
+
+    key = load_private(keys_dir(), read_active(keys_dir()))
+    path = sign_list(records_dir(), key.keyid, key.private, [_find(start).keyid for start in roots])
+    _show(list(load_trust(records_dir() / "keys")[0].values()), as_json, f"signed by {key.keyid}: {path}")
 
 
 def _find(start: str) -> PublicKey:

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from harness.fleet.queue import Job, Queue
     from harness.phases.submit import RunOutcome
     from harness.record import StoredRecord
+    from harness.record.predicate import RunRecord
     from harness.record.reproduce import Comparison
 
 EPILOG = """\b
-The record gives track, seed, data and configuration; the code at hand must have the record's digest, so check out the
-record's commit or give its code.bundle. On the same kind of CPU with the same packages every bit must agree. Elsewhere
-the final bpb must agree within three sample deviations of the record's seeds (0.002 bpb where there are fewer than
-three), or within --tolerance.
+The record gives track, seed, data and configuration. The code is the bundle that lies with the records, by its digest;
+without one the code at hand must have that digest. On the same kind of CPU with the same packages every bit must agree.
+Elsewhere the final bpb must agree within the track's tolerance, or within --tolerance, which may be less. A rule that
+the repetition breaks, or an audit that fails in it, is "not reproduced" whatever the score, and stands in the review.
 
 \b
 Examples:
@@ -40,16 +41,17 @@ Exit codes: 0 reproduced, 1 not reproduced or the record itself fails, 2 wrong u
 
 @click.command(epilog=EPILOG)
 @click.argument("records", type=click.Path(path_type=Path), nargs=-1, required=True)
-@click.option("--code", type=click.Path(path_type=Path), default=Path("submission"), show_default=True,
-              help="The submission's folder, or a code.bundle.")  # fmt: skip
-@click.option("--tolerance", type=click.FloatRange(min=0), metavar="BPB", help="Largest difference that still agrees.")
+@click.option("--code", type=click.Path(path_type=Path),
+              help="The submission's folder, or a bundle. [default: the kept one, else submission]")  # fmt: skip
+@click.option("--tolerance", type=click.FloatRange(min=0), metavar="BPB",
+              help="Largest difference that still agrees, if less than the track's.")  # fmt: skip
 @click.option("--sign", is_flag=True, help="Sign the result and add it to records/reviews.")
 @click.option("--note", default="", help="A sentence to put into the signed review.")
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON; no progress.")
 @fleet_options
 def command(
     records: tuple[Path, ...],
-    code: Path,
+    code: Path | None,
     tolerance: float | None,
     sign: bool,
     note: str,
@@ -67,50 +69,56 @@ def command(
     return _rerun(records[0], code, tolerance, sign, note, as_json=as_json)
 
 
-def _rerun(record: Path, code: Path, tolerance: float | None, sign: bool, note: str, *, as_json: bool) -> int:
+def _rerun(
+    record: Path, code: Path | None, tolerance: float | None, sign: bool, note: str, *, as_json: bool
+) -> ExitCode:
     from harness.config.environment import keys_dir
-    from harness.record import countersign, load_records, open_signing_key
-    from harness.record.reproduce import compare_runs, make_review, seed_tolerance
+    from harness.record import countersign, open_signing_key
+    from harness.record.reproduce import compare_runs, ended_without_score, make_review, tolerance_of
 
     stored = _trusted(record)
     records_dir = record.absolute().parent.parent
-    if tolerance is None:  # before the repetition, like all that may fail
-        others = load_records(records_dir, skipped=lambda text: click.echo(f"warning: {text}", err=True))
-        tolerance = seed_tolerance(stored.record, [other.record for other in others])
+    allowed = tolerance_of(stored.record, tolerance)  # before the repetition, like all that may fail
     if sign:
         open_signing_key(keys_dir(), records_dir)
-    outcome = _repeat(stored, code, records_dir, as_json=as_json)
-    comparison = compare_runs(stored.record, outcome.record, tolerance)
+    outcome = None
+    with _code_folder(_code_of(stored, code)) as (folder, digest, files):
+        environ = _environment(stored.record, digest, files)
+        try:
+            outcome = _repeat(stored.record, folder, environ, records_dir, as_json=as_json)
+            comparison = compare_runs(stored.record, outcome.record, allowed)
+        except RuleBroken as error:
+            comparison = ended_without_score(error)
     review = None
     if sign:
-        review = countersign(make_review(stored.digest, outcome.record, comparison, note), records_dir, keys_dir())
+        again = outcome.record if outcome else None
+        review = countersign(make_review(stored.digest, again, comparison, note), records_dir, keys_dir())
     _show(stored, outcome, comparison, review, as_json=as_json)
     return ExitCode.GOOD if comparison.reproduced else ExitCode.RULE_BROKEN
 
 
-def _jobs(queue: Queue, records: tuple[Path, ...], code: Path, tolerance: float | None) -> list[Job]:
+def _code_of(stored: StoredRecord, given: Path | None) -> Path:
+    from harness.record.store import kept_file
+
+    kept = kept_file(stored.path.absolute().parent.parent, stored.record.submission.code_digest)
+    return given or (kept if kept.is_file() else Path("submission"))
+
+
+def _jobs(queue: Queue, records: tuple[Path, ...], code: Path | None, tolerance: float | None) -> list[Job]:
     """One job a record that passes level 1, with the GPUs and cores that its track needs."""
     import harness
     from harness.config.tracks import load_track
 
-    with _code_folder(code) as (_, digest, _):
-        common = {"code": digest, "harness": harness.__version__}
     jobs = []
     for path in records:
         stored = _trusted(path)
-        argv = [
-            sys.executable,
-            "-m",
-            "harness",
-            "rerun",
-            str(path.absolute()),
-            "--code",
-            str(code.absolute()),
-            "--json",
-        ]
+        chosen = _code_of(stored, code).absolute()
+        with _code_folder(chosen) as (_, digest, _):
+            pass
+        argv = [sys.executable, "-m", "harness", "rerun", str(path.absolute()), "--code", str(chosen), "--json"]
         argv += [] if tolerance is None else ["--tolerance", repr(tolerance)]
         track = load_track(stored.record.track.name)
-        inputs = common | {"record": stored.digest, "track": track.digest}
+        inputs = {"code": digest, "harness": harness.__version__, "record": stored.digest, "track": track.digest}
         jobs.append(
             queue.add(
                 argv,
@@ -143,26 +151,31 @@ def _trusted(path: Path) -> StoredRecord:
     return load_record(path)
 
 
-def _repeat(stored: StoredRecord, code: Path, records_dir: Path, *, as_json: bool) -> RunOutcome:
-    from harness.cli.progress import make_reporter
+def _environment(record: RunRecord, digest: str, files: Mapping[str, bytes]) -> dict[str, str]:
+    """The variables of the repetition. Raises ``UsageError`` unless the code at hand is the record's."""
     from harness.phases.manifest import read_manifest
-    from harness.phases.submit import submit_run
     from harness.record.reproduce import check_code, environment_for
 
-    record = stored.record
-    with _code_folder(code) as (folder, digest, files):
-        check_code(record, digest, {name: _sha256(data) for name, data in files.items()})
-        accepted = read_manifest(files, str(code)).env.accept
-        return submit_run(
-            submission_dir=folder,
-            track_name=record.track.name,
-            dataset_name=record.data.name,
-            seed=record.submission.seed,
-            environ=environment_for(record, accepted, os.environ),
-            records_dir=records_dir,
-            progress=make_reporter(silent=as_json),
-            sign=False,
-        )
+    check_code(record, digest, {name: _sha256(data) for name, data in files.items()})
+    return environment_for(record, read_manifest(files, "the code").env.accept, os.environ)
+
+
+def _repeat(
+    record: RunRecord, folder: Path, environ: Mapping[str, str], records_dir: Path, *, as_json: bool
+) -> RunOutcome:
+    from harness.cli.progress import make_reporter
+    from harness.phases.submit import submit_run
+
+    return submit_run(
+        submission_dir=folder,
+        track_name=record.track.name,
+        dataset_name=record.data.name,
+        seed=record.submission.seed,
+        environ=environ,
+        records_dir=records_dir,
+        progress=make_reporter(silent=as_json),
+        sign=False,
+    )
 
 
 @contextmanager
@@ -193,7 +206,7 @@ def _sha256(data: bytes) -> str:
 
 
 def _show(
-    stored: StoredRecord, outcome: RunOutcome, comparison: Comparison, review: Path | None, *, as_json: bool
+    stored: StoredRecord, outcome: RunOutcome | None, comparison: Comparison, review: Path | None, *, as_json: bool
 ) -> None:
     import msgspec
 
@@ -203,14 +216,14 @@ def _show(
             "record_digest": stored.digest,
             "comparison": msgspec.to_builtins(comparison),
             "review": str(review) if review else None,
-            "run_dir": str(outcome.run_dir),
+            "run_dir": str(outcome.run_dir) if outcome else None,
         }
         click.echo(json.dumps(document, indent=2))
         return
     verdict = {
         "same": "REPRODUCED: the same to the bit.",
         "within-tolerance": "REPRODUCED: within the tolerance.",
-        "different": "NOT REPRODUCED.",
+        "different": "NOT REPRODUCED: it breaks a rule." if comparison.against else "NOT REPRODUCED.",
     }[comparison.outcome]
     click.echo("\n".join([f"rerun of {stored.path.name}", *comparison.lines, verdict]))
     if review:

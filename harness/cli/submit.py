@@ -161,7 +161,7 @@ def _jobs(queue: Queue, seeds: Sequence[int], track: str, data: str | None, subm
     check_environment()
     files = read_folder(Path(submission))
     manifest = read_manifest(files, submission)
-    check_variables(manifest, os.environ)
+    check_variables(manifest, os.environ, files)
     terms = load_track(track)
     digest, code = keep_code(queue, files)
     inputs = {

@@ -48,7 +48,7 @@ class Hardware(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
 
 
 class AuditPlan(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """How much the referee audits.
+    """How much the referee audits, and how far a repetition on another machine may differ.
 
     positions: rows drawn evenly, each in a chunk of its own where that goes, compared over the whole vocabulary
     chunks:    how many of their chunks are replayed whole as well
@@ -57,6 +57,7 @@ class AuditPlan(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
     diagnostic_tokens: tokens scored for the two diagnostic stages (float model, packed model); 0 means all
     escape_nats: leaks of more nats a token than this are missed with a probability of 5 % at most; the number of rows
                  drawn by gain follows from it
+    rerun_bpb:         largest difference in bpb between a record and its repetition where bits need not agree
     """
 
     chunks: int
@@ -65,6 +66,11 @@ class AuditPlan(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
     floor_bpb: float
     diagnostic_tokens: int
     escape_nats: float = 0.15
+    rerun_bpb: float = 0.002
+
+
+TRAIN_TOLERANCE_S = 0.2
+"""What the reading ``train_clock = "tolerate_200ms"`` forgives."""
 
 
 class Readings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -26,12 +26,18 @@ SLOWER = 5.0  # a replica may take so many times as long for a chunk as the pack
 
 
 def audit(
-    context: RunContext, evaluation: Evaluation, packed: Evaluation, stream: Stream, *, limit_s: float
+    context: RunContext,
+    evaluation: Evaluation,
+    packed: Evaluation,
+    stream: Stream,
+    *,
+    limit_s: float,
+    told: int | None = None,
 ) -> list[AuditResult]:
     """Replay on two replicas, started from the artifact alone like the evaluation itself, one after the other.
 
     packed:  of the same model without adaptation, over the first targets of ``stream``
-    limit_s: what the final evaluation was told, so that a replica cannot tell itself from it by its environment
+    limit_s, told: what the final evaluation was told, so that a replica cannot tell itself from it by its environment
     """
     plan, keeper = context.track.audit, evaluation.keeper
     assert keeper is not None
@@ -58,7 +64,7 @@ def audit(
             allowed_s = context.track.limits.warmup_s + max(600.0, SLOWER * steps * chunk_s)
             try:
                 first, second = (
-                    _replay(context, evaluation, original, name, work, limit_s, allowed_s, step)
+                    _replay(context, evaluation, original, name, work, limit_s, told or stream.targets, allowed_s, step)
                     for name, work in REPLICAS
                 )
             except RuleBroken as error:
@@ -73,12 +79,13 @@ def _replay(
     name: str,
     work: Callable[[Replayer], Replay],
     limit_s: float,
+    targets: int,
     allowed_s: float,
     step: Callable[[], None],
 ) -> Replay:
     """One replica, from its start to its end: the next one starts when nothing of it is left."""
     deadline_ns, killed = time.monotonic_ns() + int(allowed_s * 1e9), _killed_for_memory()
-    with eval_cell(context, "final", name, limit_s=limit_s, targets=original.stream.targets) as (cell, client):
+    with eval_cell(context, "final", name, limit_s=limit_s, targets=targets) as (cell, client):
         try:
             with failures_named(context, name, cell, client, deadline_ns, allowed_s):
                 client.prepare(like=evaluation.hello)

@@ -11,6 +11,7 @@ from harness.cli.progress import Reporter
 from harness.clock.spans import Ledger
 from harness.config.tracks import Track
 from harness.phases.seal import SealedSubmission
+from harness.record.predicate import Training
 from harness.sandbox.cell import IN_FORCE
 from harness.sandbox.spec import KillReport
 from harness.scoring.sample import ENTROPY_BYTES
@@ -28,6 +29,7 @@ class RunContext:
     compiled_bytes: what the compile cache packs to
     audit_secret: what all draws of the audits follow from, fixed when the submission is sealed; no cell can read it
     resumes:   for people, each time that the run went on after its training
+    training:  how training ended, once it did
     """
 
     track: Track
@@ -43,6 +45,7 @@ class RunContext:
     compiled_bytes: int = 0
     audit_secret: bytes = field(default_factory=lambda: os.urandom(ENTROPY_BYTES), repr=False)
     resumes: list[str] = field(default_factory=list)
+    training: Training | None = None
 
     @property
     def artifact_dir(self) -> Path:

@@ -37,16 +37,19 @@ class PhaseTimeout(Exception):
 
 def await_all(
     cell: Cell, wanted: Kind, deadline_ns: int, on_progress: Callable[[int, Message], None] = lambda *_: None
-) -> None:
-    """Wait until every rank sent ``wanted``; at the deadline the cell is killed.
+) -> dict[int, Message]:
+    """Wait until every rank sent ``wanted``, and return those messages by rank; at the deadline the cell is killed.
 
     Raises ``PhaseFailed`` or ``PhaseTimeout``.
     """
     with cell.armed(deadline_ns):
-        _await_all(cell, wanted, deadline_ns, on_progress)
+        return _await_all(cell, wanted, deadline_ns, on_progress)
 
 
-def _await_all(cell: Cell, wanted: Kind, deadline_ns: int, on_progress: Callable[[int, Message], None]) -> None:
+def _await_all(
+    cell: Cell, wanted: Kind, deadline_ns: int, on_progress: Callable[[int, Message], None]
+) -> dict[int, Message]:
+    said: dict[int, Message] = {}
     waiting, unheard = dict(enumerate(cell.channels)), set(range(len(cell.channels)))
 
     def timeout() -> PhaseTimeout:
@@ -79,12 +82,14 @@ def _await_all(cell: Cell, wanted: Kind, deadline_ns: int, on_progress: Callable
             unheard.discard(rank)
             if message.kind is wanted:
                 del waiting[rank]
+                said[rank] = message
             elif message.kind is Kind.PROGRESS:
                 on_progress(rank, message)
             elif message.kind is Kind.FAILED:
                 raise PhaseFailed(f"rank {rank} says: {printable(message.text, REASON_CHARACTERS)}")
             else:
                 raise PhaseFailed(f"rank {rank} sent {message.kind.name} where {wanted.name} was awaited")
+    return said
 
 
 def failure(context: RunContext, cell: str, reason: str, *, rule: str = "S3-PROTOCOL", remedy: str = "") -> RuleBroken:

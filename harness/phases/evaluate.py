@@ -51,21 +51,33 @@ class Evaluation:
     keeper: Keeper | None
 
 
-def evaluate(context: RunContext, stage: Stage, stream: Stream, *, limit_s: float, whole_set: bool) -> Evaluation:
+def evaluate(
+    context: RunContext,
+    stage: Stage,
+    stream: Stream,
+    *,
+    limit_s: float,
+    whole_set: bool,
+    told: int | None = None,
+    allowed_s: float | None = None,
+) -> Evaluation:
     """Score ``stream`` with the model of ``stage``; only the final stage adapts, is audited and counts in the budget.
 
+    told:      targets that the worker is told of, where it is to think that the stream is longer
+    allowed_s: seconds that it gets, where it is to think that it gets ``limit_s``
     Raises ``RuleBroken``: A2-EVAL-CLOCK, S3-PROTOCOL, or C2-NORMALISED for logits that are not finite.
     """
     final = stage == "final"
-    with eval_cell(context, stage, stage, limit_s=limit_s, targets=stream.targets) as (cell, client):
+    allowed_s = allowed_s or limit_s
+    with eval_cell(context, stage, stage, limit_s=limit_s, targets=told or stream.targets) as (cell, client):
         warm_up(context, client, cell, stage, span="warmup" if final else f"warmup {stage}")
         hello, chunks = client.hello, stream.chunks(client.hello.chunk_tokens)
         keeper = reserve_keeper(context, chunks, client) if final else None
         ledger = ScoreLedger(stream, context.run_dir / "ledger.jsonl" if final else None)
         with (
             context.progress.stage(f"eval {stage}", stream.targets, "targets") as shown,
-            context.clock.span("eval" if final else f"eval {stage}", limit_s=limit_s, budget="eval" * final) as span,
-            failures_named(context, stage, cell, client, span.deadline_ns, limit_s),
+            context.clock.span("eval" if final else f"eval {stage}", limit_s=allowed_s, budget="eval" * final) as span,
+            failures_named(context, stage, cell, client, span.deadline_ns, allowed_s),
         ):
             started = time.monotonic()
             client.start()

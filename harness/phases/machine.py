@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 import platform
+import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 
 import psutil
 
-from harness.record.predicate import Machine
+import harness
+from harness.record.canonical import canonical_digest, file_digest
+from harness.record.predicate import Machine, Provenance
 
 PACKAGES = ("torch", "numpy", "sentencepiece", "triton", "mamba-ssm", "flash-attn", "cryptography", "msgspec")
 
@@ -29,6 +33,61 @@ def describe_machine() -> Machine:
         python=platform.python_version(),
         packages=_versions(),
     )
+
+
+def describe_provenance() -> Provenance:
+    """The referee by digest and commit, every package by its list of files, C library, driver, CUDA, image."""
+    root = Path(harness.__file__).resolve().parent
+    files = (path for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return Provenance(
+        referee=canonical_digest({path.relative_to(root).as_posix(): file_digest(path) for path in files}),
+        commit=_commit(root),
+        libc=" ".join(platform.libc_ver()).strip(),
+        driver=next(iter(nvidia_smi("--query-gpu=driver_version")), ""),
+        cuda=_cuda(),
+        image=_image(),
+        packages=dict(sorted(_packages())),
+    )
+
+
+def _commit(root: Path) -> str:
+    """The commit that holds ``root`` in its repository, and whether files of it differ from that; "" without one."""
+    git = ["git", "-C", str(root), "-c", "core.fsmonitor=false"]
+    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=20, check=True)
+        command = [*git, "status", "--porcelain", "--", "."]
+        changes = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        listed = [*git, "ls-files", "--error-unmatch", "__init__.py"]
+        subprocess.run(listed, capture_output=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return head.stdout.strip() + ("+changes" if changes.stdout.strip() else "")
+
+
+def _cuda() -> str:
+    try:
+        from torch.version import cuda
+    except ImportError:
+        return ""
+    return cuda or ""
+
+
+def _image() -> str:
+    """The id that Podman and Buildah tell a container of its image; other engines tell none."""
+    try:
+        text = Path("/run/.containerenv").read_text()
+    except OSError:
+        return ""
+    found = re.search(r'^imageid="([0-9a-f]{64})"$', text, re.MULTILINE)
+    return found[1] if found else ""
+
+
+def _packages() -> Iterator[tuple[str, str]]:
+    for found in metadata.distributions():
+        record = found.read_text("RECORD")
+        digest = hashlib.sha256(record.encode()).hexdigest() if record else ""
+        if found.name:
+            yield f"{found.name.lower()}=={found.version}", digest
 
 
 def gpu_indices() -> dict[str, str]:

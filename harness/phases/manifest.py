@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal
 
 import msgspec
@@ -20,7 +20,33 @@ _RESERVED = frozenset(
     {"PATH", "HOME", "TMPDIR", "LANG", "SEED", "RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
     | {"OMP_NUM_THREADS", "MKL_NUM_THREADS", "IFS", "ENV", "BASH_ENV", "SHELL", "USER"}
 )
-_RESERVED_PREFIXES = ("GOLF_", "LD_", "PYTHON", "GLIBC_", "MALLOC_", "CUDA_VISIBLE", "NVIDIA_")
+_RESERVED_PREFIXES = (
+    *("GOLF_", "LD_", "PYTHON", "GLIBC_", "MALLOC_", "CUDA_VISIBLE", "NVIDIA_"),
+    *(
+        "AWS_",
+        "AZURE_",
+        "GOOGLE_",
+        "GH_",
+        "GITHUB_",
+        "GITLAB_",
+        "HF_",
+        "OPENAI_",
+        "ANTHROPIC_",
+        "WANDB_",
+        "SSH_",
+        "XDG_",
+    ),
+)
+CONSENT = "GOLF_ACCEPT"
+_SECRET_WORDS = frozenset(
+    {"TOKEN", "SECRET", "SECRETS", "PASSWORD", "PASSWD", "PASSPHRASE", "APIKEY", "CREDENTIAL", "CREDENTIALS", "COOKIE"}
+)
+_SECRET_VALUE = re.compile(
+    r"(^|[\s,:=])(hf_|gh[oprsu]_|github_pat_|glpat-|sk-|xox[a-z]-|AKIA|eyJ|-----BEGIN)|"
+    r"(?<![A-Za-z0-9+=])(?=[A-Za-z+=]*[0-9])(?=[0-9+=]*[A-Za-z])[A-Za-z0-9+=]{20,}"
+)
+_NUMBER = re.compile(r"[+-]?\d{0,12}\.?\d{0,20}([eE][+-]?\d{1,3})?")
+_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -76,7 +102,8 @@ def read_manifest(files: Mapping[str, bytes], where: str) -> Manifest:
     for phase, module in msgspec.structs.asdict(manifest.entry).items():
         _check_module(files, where, phase, module)
     for name in manifest.env.accept:
-        if not _VARIABLE.fullmatch(name) or name in _RESERVED or name.startswith(_RESERVED_PREFIXES):
+        reserved = name in _RESERVED or name.startswith(_RESERVED_PREFIXES) or _SECRET_WORDS & set(name.split("_"))
+        if reserved or not _VARIABLE.fullmatch(name):
             raise UsageError(
                 f"{where}/{MANIFEST_FILE}: [env] accept names {name[:80]!r}, which is reserved or malformed.",
                 remedy="Use upper-case names of the submission's own settings.",
@@ -107,13 +134,21 @@ def settings_bytes(variables: Mapping[str, str]) -> int:
     return sum(len(os.fsencode(name)) + len(os.fsencode(value)) for name, value in variables.items())
 
 
-def check_variables(manifest: Manifest, environ: Mapping[str, str]) -> None:
+def check_variables(manifest: Manifest, environ: Mapping[str, str], files: Mapping[str, bytes]) -> None:
     """Refuse variables that the submission does not know but seems to be meant by. Raises ``UsageError`` naming each.
 
     Meant are names of its namespace and hints, and names that differ from an accepted one by a letter or two. Raises
-    ``RuleBroken`` for accepted ones that hold too much.
+    ``RuleBroken`` for accepted ones that hold too much, and ``UsageError`` for those that may be the user's own affair:
+    a manifest is a stranger's, and what it accepts can end up in a signed record.
+
+    files: the submission's counted files
     """
-    accepted_variables(manifest, environ)
+    for name, value in accepted_variables(manifest, environ).items():
+        if problem := _private(manifest, name, value, environ.get(CONSENT, "").split(), files):
+            raise UsageError(
+                f"{manifest.name} accepts the variable {name}, and its value here {problem}.",
+                remedy=f"Correct or unset it, or hand it over knowingly: {CONSENT}={name}.",
+            )
     found = misspelt(environ, manifest.env.accept, manifest.env.namespace, manifest.env.hints)
     hints = [f"{name} ({help})" if help else name for name, help in found.items()]
     if hints:
@@ -121,6 +156,27 @@ def check_variables(manifest: Manifest, environ: Mapping[str, str]) -> None:
             f"{manifest.name} knows no variable {', '.join(hints)}.",
             remedy="Unset it, or correct its name: [env] accept in the submission's submission.toml lists all of them.",
         )
+
+
+def _private(manifest: Manifest, name: str, value: str, consented: Collection[str], files: Mapping[str, bytes]) -> str:
+    """Why a value may be no setting of the submission but something of the user's; "" when it is a setting.
+
+    A setting is a number, a word that stands in the submission's own files, or a list of these; or anything that does
+    not look like a secret under the submission's own prefix, its name in capitals, or with the user's consent.
+    """
+    if _SECRET_VALUE.search(value):
+        return "looks like a secret, which never goes to a submission"
+    prefix = re.sub(r"[^A-Z0-9]+", "_", manifest.name.upper()).strip("_") + "_"
+    if name in consented or name.startswith(prefix):
+        return ""
+    words = [part for part in re.split(r"[\s,]+", value) if part and not _NUMBER.fullmatch(part)]
+    strange = [word for word in words if not _WORD.fullmatch(word) or not _stands_in(word, files)]
+    return "is no number, and no word of the submission's own files" if strange else ""
+
+
+def _stands_in(word: str, files: Mapping[str, bytes]) -> bool:
+    pattern = re.compile(rb"(?<![A-Za-z0-9_.-])" + re.escape(word.encode()) + rb"(?![A-Za-z0-9_-])", re.IGNORECASE)
+    return word.lower() in ("true", "false", "none") or any(pattern.search(data) for data in files.values())
 
 
 def _check_module(files: Mapping[str, bytes], where: str, phase: str, module: str) -> None:

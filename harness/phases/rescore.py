@@ -1,7 +1,8 @@
-"""Level 2 of verification: score a random part of the validation set again, from the artifact alone, and compare.
+"""Level 2 of verification: score a random part of the validation set again, from the artifact alone; compare and audit.
 
 The part always starts at the front, because the predictor's state at a chunk follows from all chunks before it; its
-length is drawn at random among the points of the record's running score. What is not covered: the text behind it.
+length is drawn evenly over the text, up to the next point of the record's running score. What is not covered: the text
+behind it.
 """
 
 from __future__ import annotations
@@ -10,36 +11,35 @@ import hashlib
 import math
 import secrets
 import tempfile
-import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from harness.artifact.bundle import MAX_CODE_BYTES
 from harness.cli.progress import Reporter
 from harness.clock.spans import Ledger
 from harness.config.environment import cache_dir, runs_dir
 from harness.config.tracks import load_track
 from harness.data import Dataset, load_validation, open_dataset
 from harness.errors import CouldNotCheck
+from harness.phases.audit import audit
 from harness.phases.context import RunContext
-from harness.phases.evaluate import eval_cell, failures_named, warm_up
+from harness.phases.evaluate import compile_once, evaluate
 from harness.phases.manifest import read_manifest
 from harness.phases.reserve import reserved
 from harness.phases.seal import SealedSubmission, unpack_sealed
 from harness.protocol.container import read_container
-from harness.record.predicate import RunRecord
+from harness.record.artifact import BUNDLE_ROOM_BYTES
+from harness.record.predicate import AuditResult, RunRecord
 from harness.record.reproduce import environment_for
 from harness.rules import Finding, Verdict
 from harness.scoring.audit import MEAN_NATS
-from harness.scoring.ledger import ScoreLedger, Stream
-from harness.scoring.loop import score_stream
+from harness.scoring.ledger import Stream
 
 RULE = "R6-REPRODUCED"
-STAGE = "rescore"
-MAX_CODE_BYTES = 65_000_000
 
 
-def rescore(record: RunRecord, artifact: Path, environ: Mapping[str, str], progress: Reporter) -> Finding:
-    """Score the front of the validation set again, up to a random point of ``record.running_bpb``.
+def rescore(record: RunRecord, artifact: Path, environ: Mapping[str, str], progress: Reporter) -> list[Finding]:
+    """Score the front of the validation set again, up to a random point of ``record.running_bpb``, and audit that pass.
 
     artifact: folder with the record's ``model.bin`` and ``code.bundle``, already checked against its digests
     Raises ``CouldNotCheck`` when track or data are not those of the record, ``RuleBroken`` when the artifact fails.
@@ -61,9 +61,21 @@ def rescore(record: RunRecord, artifact: Path, environ: Mapping[str, str], progr
             own = environment_for(record, sealed.manifest.env.accept, environ)
             context = RunContext(track, record.submission.seed, run_dir, sealed, own, progress, Ledger())
             context.data_dir = dataset.folder
-            targets = secrets.choice(record.running_bpb)[0]
-            found = _score_front(context, record, dataset, targets)
-    return _judge(record, dict(found), min(track.audit.tolerance_nats, MEAN_NATS))
+            found, audits = _score_front(context, record, dataset, drawn_part(record))
+    return [_judge(record, dict(found), min(track.audit.tolerance_nats, MEAN_NATS)), *_audited(audits)]
+
+
+def drawn_part(record: RunRecord) -> int:
+    """A place drawn evenly over the text, up to the record's next point: its signer chose the points, not the draw."""
+    place = 1 + secrets.randbelow(max(1, record.data.val_targets))
+    return next((point for point, _ in record.running_bpb if point >= place), record.running_bpb[-1][0])
+
+
+def _audited(audits: list[AuditResult]) -> Iterator[Finding]:
+    """The audits of the second scoring, and one that failed as what it is: a record that is not reproduced."""
+    for result in audits:
+        text = f"{result.rule} {result.name} in the second scoring: {result.message}"
+        yield Finding(RULE, Verdict(result.verdict), text)
 
 
 def _dataset(record: RunRecord, progress: Reporter) -> Dataset:
@@ -79,7 +91,7 @@ def _dataset(record: RunRecord, progress: Reporter) -> Dataset:
 
 def _sealed(artifact: Path, run_dir: Path) -> SealedSubmission:
     bundle = (artifact / "code.bundle").read_bytes()
-    files = read_container(bundle, max_unpacked_bytes=MAX_CODE_BYTES)
+    files = read_container(bundle, max_unpacked_bytes=MAX_CODE_BYTES + BUNDLE_ROOM_BYTES)
     unpack_sealed(bundle, run_dir / "closure" / "code")
     (run_dir / "closure" / "model.bin").write_bytes((artifact / "model.bin").read_bytes())
     return SealedSubmission(
@@ -93,31 +105,20 @@ def _sealed(artifact: Path, run_dir: Path) -> SealedSubmission:
     )
 
 
-def _score_front(context: RunContext, record: RunRecord, dataset: Dataset, targets: int) -> list[tuple[int, float]]:
-    """The running score up to ``targets``. The worker is told what the run's own worker was: all targets, its limit."""
+def _score_front(
+    context: RunContext, record: RunRecord, dataset: Dataset, targets: int
+) -> tuple[list[tuple[int, float]], list[AuditResult]]:
+    """The running score up to ``targets``, and its audits. The worker is told what the run's own worker was: all
+    targets, and the run's limit."""
     validation = load_validation(dataset)
-    limit_s = next((s.limit_s for s in record.spans if s.name == "eval" and s.limit_s), context.track.limits.eval_s)
-    stream = Stream(validation.tokens, validation.target_bytes, targets)
-    with eval_cell(context, "final", STAGE, limit_s=limit_s, targets=record.data.val_targets) as (cell, client):
-        warm_up(context, client, cell, STAGE, span="warmup")
-        ledger = ScoreLedger(stream)
-        allowed_s = max(600.0, 4 * limit_s)
-        deadline_ns = time.monotonic_ns() + int(allowed_s * 1e9)
-        with (
-            context.progress.stage(STAGE, targets, "targets") as shown,
-            failures_named(context, STAGE, cell, client, deadline_ns, allowed_s),
-        ):
-            client.start()
-            score_stream(
-                client,
-                stream,
-                ledger,
-                chunk_tokens=client.hello.chunk_tokens,
-                adapt=True,
-                committed=lambda done: shown.update(done),
-            )
-            client.stop()
-    return ledger.running_bpb()
+    most_s = context.track.limits.eval_s
+    limit_s = min(most_s, next((s.limit_s for s in record.spans if s.name == "eval" and s.limit_s), most_s))
+    stream, told = Stream(validation.tokens, validation.target_bytes, targets), record.data.val_targets
+    allowed_s = max(600.0, 4 * limit_s)
+    compile_once(context, limit_s=limit_s, targets=told)
+    front = evaluate(context, "final", stream, limit_s=limit_s, whole_set=False, told=told, allowed_s=allowed_s)
+    # gains are drawn over the tokens' frequencies alone: a second pass of the packed model would double the time
+    return front.running_bpb, audit(context, front, front, stream, limit_s=limit_s, told=told)
 
 
 def _judge(record: RunRecord, found: dict[int, float], tolerance_nats: float) -> Finding:

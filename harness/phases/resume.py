@@ -118,6 +118,7 @@ def _reopen(run_dir: Path, trained: Trained, track: Track, progress: Reporter) -
         list(trained.kills),
         audit_secret=bytes.fromhex(trained.audit_secret),
         resumes=trained.resumes,
+        training=trained.training,
     )
     if checkpoint_digests(context) != trained.checkpoint:
         raise CouldNotCheck(f"{context.checkpoint_dir} is not as training left it.", remedy=_AGAIN)

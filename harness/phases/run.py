@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 import harness
+from harness.artifact.bundle import read_folder
 from harness.artifact.roles import bytes_by_role
 from harness.cli.progress import Reporter
 from harness.clock.spans import Ledger
@@ -30,7 +31,7 @@ from harness.phases.conditions import MachineWatch, judge_conditions
 from harness.phases.context import RunContext
 from harness.phases.describe import describe
 from harness.phases.evaluate import compile_once, evaluate
-from harness.phases.machine import describe_machine, gpu_names
+from harness.phases.machine import describe_machine, describe_provenance, gpu_names
 from harness.phases.manifest import accepted_variables, check_variables
 from harness.phases.package import package
 from harness.phases.reserve import run_gpus
@@ -78,7 +79,7 @@ def describe_submission(
     with nothing_half_written(run_dir):
         started_at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         sealed = seal_submission(submission_dir, run_dir)
-        check_variables(sealed.manifest, environ)
+        check_variables(sealed.manifest, environ, read_folder(sealed.root))
         context = RunContext(track, seed, run_dir, sealed, environ, progress, Ledger())
         config, parameters = describe(context)
         return Described(context, sealed.manifest.name, sealed.code_digest, config, parameters, started_at)
@@ -112,7 +113,10 @@ def run_submission(
             *hardware_findings(hardware, names),
         ]
         findings.sort(key=lambda finding: finding.rule)
-        return msgspec.structs.replace(record, conditions=watch.conditions, findings=findings)
+        provenance, training = describe_provenance(), described.context.training
+        return msgspec.structs.replace(
+            record, conditions=watch.conditions, findings=findings, provenance=provenance, training=training
+        )
 
 
 @contextmanager
@@ -169,6 +173,7 @@ def _train(described: Described, dataset: Dataset, intent_digest: str) -> list[t
             isolation=context.isolation,
             kills=context.kills,
             audit_secret=context.audit_secret.hex(),
+            training=context.training,
         )
         remember(context.run_dir, trained)
     return curve

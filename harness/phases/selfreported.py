@@ -32,7 +32,7 @@ from harness.errors import RuleBroken, UsageError
 from harness.phases.cells import gpu_devices, guarded_folders, rank_environments
 from harness.phases.conditions import MachineWatch, judge_conditions
 from harness.phases.conversation import log_tail
-from harness.phases.machine import describe_machine, gpu_names
+from harness.phases.machine import describe_machine, describe_provenance, gpu_names
 from harness.phases.reserve import reserved_cores, run_gpus
 from harness.phases.script_inputs import link_shards, refuse_own, script_variables
 from harness.phases.verdicts import hardware_findings
@@ -151,6 +151,7 @@ def run_script(
         intent=intent_digest,
         predecessor="",
         conditions=watch.conditions,
+        provenance=describe_provenance(),
     )
 
 

@@ -10,23 +10,27 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from harness.cli.progress import Stage
+from harness.config.tracks import TRAIN_TOLERANCE_S
 from harness.errors import CouldNotCheck
 from harness.phases.cells import phase_cell
 from harness.phases.context import LOSS_POINTS, RunContext
 from harness.phases.conversation import PhaseFailed, PhaseTimeout, await_all, failure
 from harness.protocol.channel import MAX_DESCRIPTORS, Channel
 from harness.protocol.messages import Kind, Message
+from harness.record.predicate import Training
 from harness.sandbox.cell import Cell
 
 A1_TRAIN_CLOCK = "A1-TRAIN-CLOCK"
+ENDINGS: tuple[Literal["complete", "clock", ""], ...] = ("complete", "clock")
 OTHER_DESCRIPTORS = 256  # channels, logs, libraries
-TOLERANCE_S = 0.2  # of the reading "tolerate_200ms"
 
 
 def train(context: RunContext, shards: tuple[Path, ...]) -> list[tuple[int, float]]:
-    """Run the train phase; the checkpoint lies in ``context.checkpoint_dir``. The result is rank 0's loss curve.
+    """Run the train phase; the checkpoint lies in ``context.checkpoint_dir``. The result is rank 0's loss curve;
+    its last word goes into ``context.training``.
 
     Raises ``RuleBroken``: A1-TRAIN-CLOCK when a clock runs out, S3-PROTOCOL when a rank fails.
     """
@@ -93,7 +97,7 @@ def _set_up(context: RunContext, cell: Cell) -> None:
 
 def _run_clock(context: RunContext, cell: Cell, shards: tuple[Path, ...], curve: LossCurve) -> None:
     limit_s = context.track.limits.train_s
-    grace_s = TOLERANCE_S if context.track.readings.train_clock == "tolerate_200ms" else 0.0
+    grace_s = TRAIN_TOLERANCE_S if context.track.readings.train_clock == "tolerate_200ms" else 0.0
     with (
         context.progress.stage("train", limit_s, "s") as stage,
         _open_shards(shards, len(cell.channels)) as opened,
@@ -110,7 +114,7 @@ def _run_clock(context: RunContext, cell: Cell, shards: tuple[Path, ...], curve:
         try:
             for channel, descriptors in zip(cell.channels, opened, strict=True):
                 _start(channel, descriptors)
-            await_all(cell, Kind.DONE, deadline_ns, heard)
+            context.training = _last_word(await_all(cell, Kind.DONE, deadline_ns, heard)[0])
             cell.stop()  # what a rank would do after its DONE would not be on the clock
         except PhaseTimeout as error:
             late = cell.kill("the train limit", deadline_ns)
@@ -121,6 +125,11 @@ def _run_clock(context: RunContext, cell: Cell, shards: tuple[Path, ...], curve:
             raise failure(context, "train", reason, rule=A1_TRAIN_CLOCK, remedy=remedy) from None
         except (PhaseFailed, OSError) as error:
             raise failure(context, "train", str(error)) from None
+
+
+def _last_word(done: Message) -> Training:
+    ended: Literal["complete", "clock", ""] = next((word for word in ENDINGS if word == done.text), "")
+    return Training(min(max(done.a, 0), 2**53 - 1), ended)
 
 
 @contextmanager

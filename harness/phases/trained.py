@@ -15,7 +15,7 @@ from harness.errors import CouldNotCheck
 from harness.phases.context import RunContext
 from harness.record import file_digest
 from harness.record.canonical import write_atomic
-from harness.record.predicate import Machine, SpanEntry
+from harness.record.predicate import Machine, SpanEntry, Training
 from harness.sandbox.spec import KillReport
 
 FILE_NAME = "trained.json"
@@ -53,6 +53,7 @@ class Trained(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     resumes: list[str] = []
     reached: str = BEFORE_AUDITS
     ended: str = ""
+    training: Training | None = None
 
 
 def remember(run_dir: Path, trained: Trained) -> None:

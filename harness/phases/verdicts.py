@@ -9,7 +9,7 @@ import msgspec
 
 from harness.artifact.count import judge_sizes
 from harness.clock.readings import A1_TRAIN_CLOCK, A2_EVAL_CLOCK, read_clock
-from harness.config.tracks import Hardware
+from harness.config.tracks import TRAIN_TOLERANCE_S, Hardware
 from harness.phases.context import RunContext
 from harness.phases.evaluate import Evaluation
 from harness.phases.manifest import accepted_variables, settings_bytes
@@ -42,11 +42,15 @@ def clock_findings(context: RunContext, spans: list[SpanEntry], budgets: list[Bu
         over = budget.used_s - budget.limit_s
         others = read_clock(rule_id, spans)
         tight = over > 0 or any(seconds > budget.limit_s for _, seconds in others)
-        forgiven = budget.name == "train" and tolerant and over <= TOLERANCE_S
-        verdict = Verdict.FAIL if over > 0 and not forgiven else Verdict.WARN if tight else Verdict.PASS
+        forgiven = budget.name == "train" and tolerant and over <= TRAIN_TOLERANCE_S
+        training = context.training if budget.name == "train" else None
+        cut_short = training is not None and training.ended == "clock"
+        verdict = Verdict.FAIL if over > 0 and not forgiven else Verdict.WARN if tight or cut_short else Verdict.PASS
         shown = ", ".join(f"{reading.name} {seconds:.3f} s" for reading, seconds in others)
         text = f"{budget.used_s:.3f} s of {budget.limit_s:g} s{_reading(context, budget.name)}. By reading: {shown}."
         text += f" Before the clock, uncounted: {_before_clock(spans, budget.name)}."
+        if training and cut_short:
+            text += f" The clock cut training short after {training.steps:,} steps: another run may end elsewhere."
         findings.append(Finding(rule_id, verdict, text))
     return findings
 

@@ -23,7 +23,7 @@ class Kind(IntEnum):
     # any phase, worker to referee
     READY = 1  # set-up or warm-up finished
     PROGRESS = 2  # a: step, b: tokens, x: fraction 0..1, y: loss (nan where there is none), text: what is going on
-    DONE = 3  # the phase's output files are complete
+    DONE = 3  # the phase's output files are complete; of training a: steps, text: what ended it
     FAILED = 4  # text: the reason, one sentence for people
     # referee to worker
     START = 16  # train: the clock starts; a: start, monotonic ns; b: number of shards, their descriptors ride along

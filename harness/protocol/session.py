@@ -149,10 +149,14 @@ class Session:
         except ChannelTimeout:
             return  # the referee is busy; progress is for people only
 
-    def done(self) -> None:
-        """The phase's output is complete on disk. Every rank calls it once, and then leaves."""
+    def done(self, *, steps: int = 0, ended: str = "") -> None:
+        """The phase's output is complete on disk. Every rank calls it once, and then leaves.
+
+        Training may say how many steps it did, and what ended them: "complete" as planned, or "clock" where the clock
+        cut it short. Rank 0's word stands in the record.
+        """
         _sync_files(self.environment.output_dir if self.rank == 0 else None)
-        self._channel.send(Message(Kind.DONE, rank=self.rank))
+        self._channel.send(Message(Kind.DONE, steps, text=ended, rank=self.rank))
 
     def fail(self, reason: str) -> NoReturn:
         """Tell the referee in one sentence why this phase cannot succeed, and exit with code 1."""

@@ -6,7 +6,9 @@ Layout of a records folder (all files are canonical JSON, one DSSE envelope each
     runs/<utc>-<track>-<seed>-<digest8>.json      what the run gave
     reviews/<utc>-<digest8>.json                  a reviewer's counter-signature with his own result
     heads/<keyid>.json                            the newest entry of each signer's chain, and how many there are
-    keys/<keyid>.json                             public keys of accepted signers (status, validity window)
+    keys/<keyid>.json                             public keys of accepted signers (status, validity window, roles)
+    keys/list/<version>.json                      the signed list of them, where there is one
+    artifacts/<sha256>                            a run's code.bundle, and its model where that is small
 
 The public functions; each opens the records folder under a lock, so concurrent writers never fork the chain::
 
@@ -24,7 +26,7 @@ The public functions; each opens the records folder under a lock, so concurrent 
         All records under ``runs/`` by time, without the malformed ones: ``skipped`` is told of each.
     check_announcer(intent: str, started_at: str, records_dir: Path, keys_dir: Path) -> None
         Whether ``sign_and_store`` will find the intent and its key. Call it before a run is resumed.
-    verify_folder(records_dir: Path, *, trust: Path | None = None) -> VerifyReport
+    verify_folder(records_dir: Path, *, trust: Path | None = None, root: str = "") -> VerifyReport
         Level 1, offline. ``report.records[i].findings``, ``report.exit_code``, ``report.verdict``.
     open_signing_key(keys_dir: Path, records_dir: Path) -> SigningKey
         Created on first use (0600); its public half is added to ``records_dir/keys``. Call it early in a run, so that

@@ -22,16 +22,16 @@ BUNDLE_ROOM_BYTES = 1_000_000
 
 def check_artifact_files(record: RunRecord, folder: Path) -> list[Finding]:
     """Judge ``model.bin`` and ``code.bundle`` in ``folder`` against the record."""
-    missing = [name for name in ("model.bin", "code.bundle") if not (folder / name).is_file()]
+    missing = [name for name in record.artifact_files if not (folder / name).is_file()]
     if missing:
-        return [Finding("A3-CONTAINER", Verdict.ERROR, f"{folder} has no {' and no '.join(missing)}")]
+        text = f"no {' and no '.join(missing)} at hand: give their folder with --artifact"
+        return [Finding("A3-CONTAINER", Verdict.ERROR, text)]
     problems = [*_digests(record, folder), *_sizes(record, folder), *_model(record, folder), *_code(record, folder)]
     return problems or [Finding("A3-CONTAINER", Verdict.PASS, "the artifact at hand is the recorded one, and sound")]
 
 
 def _digests(record: RunRecord, folder: Path) -> Iterator[Finding]:
-    wanted = {"model.bin": record.artifact_digest, "code.bundle": record.submission.code_digest}
-    for name, digest in wanted.items():
+    for name, digest in record.artifact_files.items():
         found = file_digest(folder / name)
         if found != digest:
             text = f"{folder / name} has SHA-256 {found[:16]}…; the record names {digest[:16]}…"

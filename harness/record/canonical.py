@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import re
+import stat
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -94,9 +96,14 @@ _KEYS_ONLY = json.JSONDecoder(object_pairs_hook=_check_keys, parse_constant=_ref
 
 
 def read_bounded(path: Path) -> bytes:
-    """A file's bytes. Raises ``CouldNotCheck`` when it cannot be read or is larger than any record may be."""
+    """A regular file's bytes. Raises ``CouldNotCheck`` when it can't be read or is larger than any record may be.
+
+    A pipe or a device under the name of a record must hold nobody up, so it is opened without waiting and not read.
+    """
     try:
-        with path.open("rb") as stream:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise OSError(errno.EINVAL, "it is not a regular file")
             data = stream.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise CouldNotCheck(

@@ -1,22 +1,29 @@
 """What only the whole folder shows: gaps, forks, cut ends, unannounced and unreported runs, results shown twice.
 
 Every signer has one chain of intents, records and reviews in which each entry names the digest of the one before.
-What is not covered: a signer who throws away the end of a chain *and* restores an older head. Nothing inside the
-folder can show that; its history in version control, or a digest that a reviewer noted, does.
+What is not covered: a signer who throws away the end of a chain *and* restores an older head, and one who dates a whole
+chain back. Nothing inside the folder can show that; its history in version control, a timestamp, or a digest that a
+reviewer noted, does.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from harness.record.canonical import parse_utc
 from harness.record.entries import Head, Intent
 from harness.record.predicate import RunRecord
-from harness.record.statement import Entry
+from harness.record.statement import Entry, date_of
 from harness.record.store import intent_mismatch
 from harness.rules import Finding, Verdict
+
+CLOCK_SLACK = timedelta(minutes=10)  # a clock that is set, a writer that waits for the folder's lock
+DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,7 @@ class _Chain:
     def findings(self) -> Iterator[Finding]:
         """Everything wrong with this chain, and what is worth knowing about it."""
         yield from self._twice()
+        yield from self._dates()
         yield from self._gaps()
         yield from self._forks()
         yield from self._end()
@@ -107,6 +115,25 @@ class _Chain:
                 names = ", ".join(self._name(link) for link in links)
                 for link in links[1:]:
                     yield self._finding("R3-CHAIN", Verdict.FAIL, link, f"forks the chain {place}: {names}")
+
+    def _dates(self) -> Iterator[Finding]:
+        """Intents and reviews are dated when they are signed, so along the chain their dates go forward."""
+        latest: tuple[datetime, Link] | None = None
+        now = datetime.now(UTC)
+        for link in sorted(self.by_digest.values(), key=lambda link: self.depth.get(link.entry.digest, 0)):
+            try:
+                at = parse_utc(date_of(link.entry.predicate))
+            except ValueError:
+                continue  # said elsewhere
+            if at > now + DAY:
+                yield self._finding("R3-CHAIN", Verdict.WARN, link, f"is dated {at:%Y-%m-%d}, which is still to come")
+            if isinstance(link.entry.predicate, RunRecord):
+                continue
+            if latest and at < latest[0] - CLOCK_SLACK:
+                text = f"is dated before {self._name(latest[1])}, which stands before it in the chain: dated back"
+                yield self._finding("R3-CHAIN", Verdict.FAIL, link, text)
+            elif latest is None or at > latest[0]:
+                latest = at, link
 
     def _end(self) -> Iterator[Finding]:
         if self.head is None:
@@ -147,6 +174,11 @@ class _Chain:
         if differing:
             text = f"differs from its intent {self._name(announced)} in {', '.join(differing)}"
             yield self._finding("R5-INTENT", Verdict.FAIL, link, text)
+        with contextlib.suppress(ValueError):  # a malformed time is said elsewhere
+            apart = parse_utc(record.started_at) - parse_utc(announced.entry.predicate.announced_at)
+            if not -CLOCK_SLACK <= apart <= DAY:
+                text = f"is dated {record.started_at}, its intent {announced.entry.predicate.announced_at}"
+                yield self._finding("R5-INTENT", Verdict.FAIL, link, f"{text}: a run starts when it is announced")
         if self.depth.get(record.intent, 0) >= self.depth.get(link.entry.digest, 1 << 62):
             yield self._finding("R5-INTENT", Verdict.FAIL, link, "stands in the chain before its own intent")
 
@@ -190,3 +222,26 @@ class _Chain:
         for link in self.by_digest.values():
             if isinstance(link.entry.predicate, RunRecord):
                 yield link, link.entry.predicate
+
+
+def check_copies(links: Iterable[Link], records_dir: Path) -> Iterator[Finding]:
+    """One result under several keys. When a run is repeated, bits may agree; its audits' draws and times never do."""
+    by_artifact: dict[str, list[tuple[Link, RunRecord]]] = defaultdict(list)
+    for link in links:
+        if isinstance(link.entry.predicate, RunRecord):
+            by_artifact[link.entry.predicate.artifact_digest].append((link, link.entry.predicate))
+    for found in by_artifact.values():
+        for link, record in found:
+            for other, theirs in found:
+                if other.entry.signer != link.entry.signer:
+                    copied = _measured(record) & _measured(theirs)
+                    text = "one of them is a copy" if copied else "repeated or copied"
+                    name = other.path.relative_to(records_dir).as_posix()
+                    text = f"has the artifact of {name} under another key: {text}, and dates can't tell which was first"
+                    where = link.path.relative_to(records_dir).as_posix()
+                    yield Finding("R3-CHAIN", Verdict.WARN, text, where=where)
+
+
+def _measured(record: RunRecord) -> set[str]:
+    """What no two runs share."""
+    return {audit.entropy for audit in record.audits} | {repr([(span.start_s, span.seconds) for span in record.spans])}

@@ -10,6 +10,8 @@ from typing import Literal
 
 import msgspec
 
+from harness.rules import Finding
+
 INTENT_TYPE = "https://parameter-golf.example/intent/v1"
 REVIEW_TYPE = "https://parameter-golf.example/review/v1"
 HEAD_TYPE = "https://parameter-golf.example/chain-head/v1"
@@ -40,8 +42,9 @@ class Review(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     record:     digest of the record it is about
     level:      2 artifact checked and scored again in part, 3 whole run repeated
     outcome:    "same" to the bit, "within-tolerance", or "different"
-    nats, bytes, bpb, artifact_digest: what the reviewer's run gave
+    nats, bytes, bpb, artifact_digest: what the reviewer's run gave; 0 and "" where it ended without a score
     tolerance_bpb: the largest difference that counts as within tolerance; 0 where bits must agree
+    findings: every FAIL and ERROR of the reviewer's run; with any the outcome is "different"
     """
 
     record: str
@@ -58,6 +61,7 @@ class Review(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gpus: list[str]
     note: str
     predecessor: str = ""
+    findings: list[Finding] = []
 
 
 class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

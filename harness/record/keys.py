@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import os
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,12 +22,15 @@ from harness.record.dsse import pae
 from harness.record.lock import locked
 from harness.record.trust import (
     ROTATION_TYPE,
+    SSH_NAMESPACE,
     PublicKey,
     key_id,
     load_public,
     load_trust,
     public_path,
     signing_problem,
+    ssh_problem,
+    ssh_statement,
     store_public,
 )
 
@@ -192,3 +196,32 @@ def _unfinished_successor(old: SigningKey, keys_dir: Path, records_dir: Path) ->
         if key.replaces == old.keyid and key.status == "trusted" and (keys_dir / f"{key.keyid}.pem").exists():
             return key
     return None
+
+
+def bind_key(keys_dir: Path, records_dir: Path, ssh_key: Path) -> PublicKey:
+    """Let an SSH key sign that it and the active key are one person's, and list that. Returns the entry.
+
+    Raises ``CouldNotCheck`` when ``ssh-keygen`` is missing or does not sign.
+    """
+    key = open_signing_key(keys_dir, records_dir)
+    command = ["ssh-keygen", "-Y", "sign", "-f", str(ssh_key), "-n", SSH_NAMESPACE]
+    try:
+        signed = subprocess.run(command, input=ssh_statement(key.keyid), capture_output=True, check=True).stdout
+        public = subprocess.run(["ssh-keygen", "-y", "-f", str(ssh_key)], capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = (
+            error.stderr.decode("utf-8", "replace").strip()
+            if isinstance(error, subprocess.CalledProcessError)
+            else error
+        )
+        remedy = "Install OpenSSH, or name a private key that opens."
+        raise CouldNotCheck(f"{ssh_key} did not sign: {said}.", remedy=remedy) from error
+    with locked(records_dir):
+        listed = load_public(public_path(records_dir, key.keyid))
+        bound = msgspec.structs.replace(
+            listed, ssh=" ".join(public.decode().split()[:2]), ssh_signature=signed.decode()
+        )
+        if problem := ssh_problem(bound):
+            raise CouldNotCheck(problem, remedy="`ssh-keygen -Y verify` says more.")
+        store_public(records_dir, bound)
+    return bound

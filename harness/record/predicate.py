@@ -1,4 +1,7 @@
-"""The predicate of a run record, version 1: what one refereed run found.
+"""The predicate of a run record: what one refereed run found.
+
+Version 2 must also hold ``provenance``: what a later reader needs to know of the referee and its surroundings. Records
+of version 1 verify for ever.
 
 Every number a rerun or a reviewer needs is here; derived numbers (bpb, sums, verdicts) follow from the raw ones and
 ``harness verify`` recomputes them. Times are seconds since the run began unless a name says otherwise.
@@ -12,7 +15,8 @@ import msgspec
 
 from harness.rules import Finding
 
-PREDICATE_TYPE = "https://parameter-golf.example/run-record/v1"
+PREDICATE_TYPE_V1 = "https://parameter-golf.example/run-record/v1"
+PREDICATE_TYPE = "https://parameter-golf.example/run-record/v2"
 
 
 class TrackInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -59,6 +63,35 @@ class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gpus: list[str]
     python: str
     packages: dict[str, str]
+
+
+class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What ran the run, so that it can be checked later. Digests are SHA-256 in hex; "" is what could not be known.
+
+    referee:  digest over the names and digests of the referee's own files
+    commit:   of the repository that they came from; "<commit>+changes" where they differ from it
+    libc, driver, cuda: versions of the C library, of the GPU driver and of PyTorch's CUDA
+    image:    id of the container image that the referee ran in
+    packages: "name==version" -> digest of its list of files (``RECORD``), for every installed package
+    """
+
+    referee: str
+    commit: str
+    libc: str
+    driver: str
+    cuda: str
+    image: str
+    packages: dict[str, str]
+
+
+class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How training ended, in the submission's own words: steps done, and what ended them.
+
+    ended: "complete" as planned, "clock" cut short by the clock, "" where it did not say
+    """
+
+    steps: int
+    ended: Literal["complete", "clock", ""]
 
 
 class Conditions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -162,6 +195,8 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     conditions:    whether the run had its machine to itself; absent where nobody looked
     readable:      what the scored cells could read of the machine, part by part; empty in older records
     resumes:       for each time that the run went on after its training: when, how far it had come, and what ended it
+    provenance:    referee, packages and system; present from version 2 on
+    training:      how training ended; absent in version 1 and for scripts that score themselves
     """
 
     run_id: str
@@ -189,3 +224,15 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model_sections: dict[str, int] = {}
     readable: list[ReadablePart] = []
     resumes: list[str] = []
+    provenance: Provenance | None = None
+    training: Training | None = None
+
+    @property
+    def artifact_files(self) -> dict[str, str]:
+        """The files of the artifact, by name, with their SHA-256."""
+        return {"model.bin": self.artifact_digest, "code.bundle": self.submission.code_digest}
+
+    @property
+    def final(self) -> Score | None:
+        """The score that counts, or ``None`` when the record holds none."""
+        return next((score for score in self.scores if score.stage == "final"), None)

@@ -5,19 +5,16 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from xml.etree import ElementTree as xml
 
 import msgspec
 from tabulate import tabulate
 
 from harness.record.canonical import write_atomic
-from harness.record.figures import final_score
 from harness.record.verify import EntryReport, VerifyReport, exit_code_of, worst
-from harness.rules import Finding, Verdict, rule
-
-NOTHING_YET = "{} holds no records yet; there is nothing to verify. `make submit SEED=1337` makes one."
+from harness.rules import Finding, Verdict, catalogue
+from harness.rules.junit import Case, junit_xml
 
 Reports = Sequence[tuple[VerifyReport, tuple[EntryReport, ...]]]
 
@@ -29,10 +26,6 @@ def render_text(reports: Reports) -> str:
 
 def _folder_text(report: VerifyReport, chosen: tuple[EntryReport, ...]) -> str:
     records = [entry for entry in chosen if entry.name.startswith("runs/")]
-    if not report.entries and not report.folder:
-        return (
-            f"{report.records_dir} holds no records yet; there is nothing to verify. `make submit SEED=1337` makes one."
-        )
     parts = [tabulate([_row(entry) for entry in records], headers=_HEADERS, disable_numparse=True)] if records else []
     notes = [
         _note(finding)
@@ -53,7 +46,7 @@ def _row(entry: EntryReport) -> tuple[str, ...]:
     record = entry.record
     if record is None or entry.entry is None:
         return (printable(entry.name), "", "", "", "", "", entry.verdict.value)
-    final = final_score(record)
+    final = record.final
     return (
         printable(entry.name),
         printable(entry.entry.signer[:12]),
@@ -83,15 +76,16 @@ def _summary(report: VerifyReport, chosen: tuple[EntryReport, ...], records: int
     }
     tally = ", ".join(f"{counts[v]} {v.value}" for v in Verdict if counts[v])
     return (
-        f"{records} record(s) among {len(chosen)} signed file(s) in {report.records_dir}: {words[verdict]} ({tally})."
+        f"{records} record(s) among {len(chosen)} signed file(s) in {report.records_dir}: {words[verdict]} ({tally}). "
+        f"Keys by {report.accepted.source}."
     )
 
 
 def _statistics(report: VerifyReport) -> list[str]:
-    from harness.stats import describe_pools
+    from harness.stats import counted_pools, describe_pools
 
-    records = [entry.record for entry in report.records if entry.record and entry.verdict is not Verdict.FAIL]
-    return describe_pools(records)
+    found, _ = counted_pools(report, report.records)
+    return [line for pool in found for line in describe_pools(pool)]
 
 
 def render_json(reports: Reports, comparison: Sequence[str] = ()) -> str:
@@ -110,6 +104,7 @@ def render_json(reports: Reports, comparison: Sequence[str] = ()) -> str:
                 }
                 for entry in chosen
             ],
+            "keys": report.accepted.source,
             "folder_findings": msgspec.to_builtins(report.folder),
         }
         for report, chosen in reports
@@ -118,33 +113,15 @@ def render_json(reports: Reports, comparison: Sequence[str] = ()) -> str:
 
 
 def write_junit(reports: Reports, path: Path) -> None:
-    """JUnit XML: a test case for each rule on each file; FAIL is a failure, ERROR an error, the rest passes."""
-    root = xml.Element("testsuites", name="harness verify")
-    for report, chosen in reports:
-        groups = [(entry.name, entry.findings) for entry in chosen]
-        if report.folder:
-            groups.append(("folder", report.folder))
-        for name, findings in groups:
-            failures = sum(f.verdict is Verdict.FAIL for f in findings)
-            errors = sum(f.verdict is Verdict.ERROR for f in findings)
-            counts = {"tests": str(len(findings)), "failures": str(failures), "errors": str(errors)}
-            suite = xml.SubElement(root, "testsuite", {"name": printable(name), **counts})
-            for case in _cases(name, findings):
-                suite.append(case)
-    write_atomic(path.absolute(), xml.tostring(root, encoding="utf-8", xml_declaration=True), replace=True)
+    """JUnit XML: a suite for each file, a test case for each finding on it."""
+    suites = {printable(e.name): [_case(f) for f in e.findings] for _, chosen in reports for e in chosen}
+    folder = [_case(finding) for report, _ in reports for finding in report.folder]
+    write_atomic(path.absolute(), junit_xml("harness verify", suites | {"folder": folder}), replace=True)
 
 
-def _cases(name: str, findings: Sequence[Finding]) -> Iterator[xml.Element]:
-    for finding in findings:
-        title = f"{finding.rule} {rule(finding.rule).title}"
-        case = xml.Element("testcase", classname=printable(name), name=title)
-        message = printable(finding.message, 1000)
-        if finding.verdict in (Verdict.FAIL, Verdict.ERROR):
-            tag = "failure" if finding.verdict is Verdict.FAIL else "error"
-            xml.SubElement(case, tag, message=message, type=finding.rule).text = message
-        elif finding.verdict is not Verdict.PASS:
-            xml.SubElement(case, "system-out").text = f"{finding.verdict.value}: {message}"
-        yield case
+def _case(finding: Finding) -> Case:
+    title = catalogue()[finding.rule].title if finding.rule in catalogue() else "not a rule of this version"
+    return Case(printable(f"{finding.rule} {title}"), finding.verdict, finding.rule, printable(finding.message, 1000))
 
 
 def printable(text: str, limit: int = 200) -> str:

@@ -1,8 +1,8 @@
 """Level 3: does a run, repeated from scratch, give what its record says?
 
 On the same kind of CPU with the same packages every bit must agree. Elsewhere kernels and speed differ, so the final
-bpb must agree within a tolerance: three sample deviations of the record's own seeds where three or more are at hand,
-else :data:`DEFAULT_TOLERANCE_BPB`. The tolerance is part of the signed review.
+bpb must agree within the track's tolerance, which is part of the signed review. A rule that the repetition breaks, or
+an audit that fails in it, is never a repetition of a good run: it is not reproduced, whatever its score.
 """
 
 from __future__ import annotations
@@ -11,25 +11,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
+
 import harness
-from harness.errors import UsageError
+from harness.errors import CouldNotCheck, RuleBroken, UsageError
 from harness.record.canonical import utc_now
 from harness.record.entries import Review
-from harness.record.figures import final_score
+from harness.record.figures import terms_for
 from harness.record.predicate import RunRecord
+from harness.rules import Finding, Verdict
 
-DEFAULT_TOLERANCE_BPB = 0.002
-SEED_DEVIATIONS = 3.0
+REASON_CHARACTERS = 400
 WATCHED_PACKAGES = ("torch", "numpy", "triton", "mamba-ssm", "flash-attn")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A record and its repetition; ``lines`` are for people."""
+    """A record and its repetition; ``against`` is every FAIL and ERROR of the repetition, ``lines`` are for people."""
 
     outcome: Literal["same", "within-tolerance", "different"]
     tolerance_bpb: float
     difference_bpb: float
+    against: tuple[Finding, ...]
     lines: tuple[str, ...]
 
     @property
@@ -65,15 +68,23 @@ def check_code(record: RunRecord, digest: str, files: Mapping[str, str]) -> None
     )
 
 
-def seed_tolerance(record: RunRecord, others: Sequence[RunRecord]) -> float:
-    """The tolerance in bpb, from the spread of the seeds that belong with ``record`` among ``others``."""
-    from harness.stats import aggregate, pools
-    from harness.stats.seeds import pool_fields
+def tolerance_of(record: RunRecord, wanted: float | None = None) -> float:
+    """The tolerance in bpb: the track's, or less where the reviewer wants less. The record's signer has no say in it.
 
-    for pool in pools(others):
-        if len(pool) > 2 and pool_fields(pool[0]) == pool_fields(record):
-            return SEED_DEVIATIONS * (aggregate(pool).bpb.sample_std or 0.0)
-    return DEFAULT_TOLERANCE_BPB
+    Raises ``UsageError`` for more than the track allows, ``CouldNotCheck`` for a track that nobody here knows.
+    """
+    terms = terms_for(record)
+    if terms is None:
+        raise CouldNotCheck(
+            f"track {record.track.name} of the record is not known here, so no tolerance is.",
+            remedy="Use the version of the referee that the record names.",
+        )
+    if wanted is not None and wanted > terms.rerun_bpb:
+        raise UsageError(
+            f"--tolerance is {wanted:g} bpb; track {record.track.name} allows {terms.rerun_bpb:g} at most.",
+            remedy="Give less, or leave it out.",
+        )
+    return terms.rerun_bpb if wanted is None else wanted
 
 
 def compare_runs(record: RunRecord, again: RunRecord, tolerance_bpb: float) -> Comparison:
@@ -82,7 +93,7 @@ def compare_runs(record: RunRecord, again: RunRecord, tolerance_bpb: float) -> C
     Raises ``UsageError`` when it was not a repetition of the same thing.
     """
     _refuse_other_run(record, again)
-    old, new = final_score(record), final_score(again)
+    old, new = record.final, again.final
     if old is None or new is None:
         raise UsageError(
             f"the {'record' if old is None else 'repetition'} has no final score, so there is nothing to compare.",
@@ -92,16 +103,25 @@ def compare_runs(record: RunRecord, again: RunRecord, tolerance_bpb: float) -> C
     difference = new.bpb - old.bpb
     machines = machine_differences(record, again)
     tolerance = tolerance_bpb if machines or record.machine.gpus else 0.0
+    against = tuple(f for f in again.findings if f.verdict in (Verdict.FAIL, Verdict.ERROR))
     outcome: Literal["same", "within-tolerance", "different"] = "different"
-    if same or abs(difference) <= tolerance:
+    if not against and (same or abs(difference) <= tolerance):
         outcome = "same" if same else "within-tolerance"
     lines = [
         f"artifact: {record.artifact_digest[:16]}… recorded, {again.artifact_digest[:16]}… now",
         f"nats:     {old.nats!r} recorded, {new.nats!r} now",
         f"bpb:      {old.bpb:.6f} recorded, {new.bpb:.6f} now ({difference:+.6f}; tolerance {tolerance:.6f})",
         *(f"differs:  {text}" for text in machines),
+        *(f"against:  {f.rule} {f.verdict.value}: {f.message}" for f in against),
     ]
-    return Comparison(outcome, tolerance, difference, tuple(lines))
+    return Comparison(outcome, tolerance, difference, against, tuple(lines))
+
+
+def ended_without_score(error: RuleBroken) -> Comparison:
+    """The comparison with a repetition that broke a rule before it had a score."""
+    reason = error.message.partition(" Last lines of ")[0]  # a log names the reviewer's folders
+    found = Finding(error.rule, Verdict.FAIL, reason, remedy=error.remedy)
+    return Comparison("different", 0.0, 0.0, (found,), (f"against:  {error.rule} FAIL: {error.message}",))
 
 
 def _refuse_other_run(record: RunRecord, again: RunRecord) -> None:
@@ -133,26 +153,23 @@ def machine_differences(record: RunRecord, again: RunRecord) -> list[str]:
     return [f"{name}: {recorded} recorded, {now} now" for name, (recorded, now) in pairs.items() if recorded != now]
 
 
-def make_review(record_digest: str, again: RunRecord, comparison: Comparison, note: str) -> Review:
-    """The review to sign about ``record_digest``, from the repetition's own figures."""
-    final = final_score(again)
-    if final is None:
-        raise UsageError(
-            "a repetition without a final score is no review.",
-            remedy="Repeat the run; sign when it was scored to its end.",
-        )
+def make_review(record_digest: str, again: RunRecord | None, comparison: Comparison, note: str) -> Review:
+    """The review to sign about ``record_digest``, from the repetition's own figures; ``None``: it had no score."""
+    final = again.final if again else None
+    machine = again.machine if again else None
     return Review(
         record=record_digest,
         level=3,
         outcome=comparison.outcome,
         reviewed_at=utc_now(),
-        artifact_digest=again.artifact_digest,
-        nats=final.nats,
-        bytes=final.bytes,
-        bpb=final.bpb,
+        artifact_digest=again.artifact_digest if again else "",
+        nats=final.nats if final else 0.0,
+        bytes=final.bytes if final else 0,
+        bpb=final.bpb if final else 0.0,
         tolerance_bpb=comparison.tolerance_bpb,
         harness_version=harness.__version__,
-        cpu=again.machine.cpu,
-        gpus=again.machine.gpus,
+        cpu=machine.cpu if machine else "",
+        gpus=machine.gpus if machine else [],
         note=note,
+        findings=[msgspec.structs.replace(f, message=f.message[:REASON_CHARACTERS]) for f in comparison.against],
     )

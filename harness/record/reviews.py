@@ -1,14 +1,19 @@
-"""Counter-signatures: does a review's outcome follow from its figures and those of the record it is about?"""
+"""Counter-signatures: does a review's outcome follow from its figures and those of the record it is about?
+
+A review supports a record only if its signer is somebody else than the record's [R6-REPRODUCED].
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from harness.record.chain import Link
 from harness.record.entries import Review
-from harness.record.figures import bits_per_byte, final_score
+from harness.record.figures import bits_per_byte, terms_for
 from harness.record.predicate import RunRecord
+from harness.record.trust import Accepted, compare_owners
 from harness.rules import Finding, Verdict, rule
 
 RULE = "R6-REPRODUCED"
@@ -17,10 +22,11 @@ RULE = "R6-REPRODUCED"
 def outcome_of(record: RunRecord, review: Review) -> str:
     """What the figures say: "same" (artifact and nats to the bit), "within-tolerance" (in bpb), or "different".
 
-    A second scoring (level 2) of a part can't compare with the record's sum; there the reviewer's word stands.
+    A rule that the repetition broke, or could not check, makes it "different". A second scoring (level 2) of a part
+    can't compare with the record's sum; there the reviewer's word stands.
     """
-    final = final_score(record)
-    if final is None:
+    final = record.final
+    if final is None or review.findings:
         return "different"
     bits = (record.artifact_digest, final.nats, final.bytes)
     if bits == (review.artifact_digest, review.nats, review.bytes):
@@ -28,7 +34,7 @@ def outcome_of(record: RunRecord, review: Review) -> str:
     return "within-tolerance" if abs(review.bpb - final.bpb) <= review.tolerance_bpb else "different"
 
 
-def check_reviews(links: Sequence[Link], records_dir: Path) -> Iterator[Finding]:
+def check_reviews(links: Sequence[Link], records_dir: Path, accepted: Accepted) -> Iterator[Finding]:
     """Findings on reviews, and on the records that they speak about. ``links`` are all sound entries of a folder."""
     records = {link.entry.digest: link for link in links if isinstance(link.entry.predicate, RunRecord)}
     for link in links:
@@ -39,32 +45,45 @@ def check_reviews(links: Sequence[Link], records_dir: Path) -> Iterator[Finding]
             if about is None:
                 text = f"reviews the record {review.record[:16]}…, which is not in this folder"
                 yield Finding(RULE, Verdict.WARN, text, where=here)
+                continue
+            assert isinstance(about.entry.predicate, RunRecord)
+            there = about.path.relative_to(records_dir).as_posix()
+            if problem := _inconsistency(review, about.entry.predicate):
+                yield Finding(RULE, Verdict.FAIL, f"{problem} (review of {there})", where=here)
             else:
-                yield from _judge(review, link, about, here, about.path.relative_to(records_dir).as_posix())
+                yield _judge(review, link.entry.signer, about.entry.signer, there, accepted)
 
 
-def _judge(review: Review, link: Link, about: Link, here: str, there: str) -> Iterator[Finding]:
-    record = about.entry.predicate
-    assert isinstance(record, RunRecord)
-    problem = _inconsistency(review, record)
-    if problem:
-        yield Finding(RULE, Verdict.FAIL, f"{problem} (review of {there})", where=here)
-        return
-    own = ", by the record's own signer" if link.entry.signer == about.entry.signer else ""
-    text = f"reviewed at level {review.level} by {link.entry.signer[:16]}{own}: {review.outcome}"
+def _judge(review: Review, reviewer: str, signer: str, there: str, accepted: Accepted) -> Finding:
+    text = f"reviewed at level {review.level} by {reviewer[:16]}: {review.outcome}"
     if review.outcome == "different":
-        yield Finding(RULE, Verdict.FAIL, f"{text}; {review.note}".rstrip("; "), there, remedy=rule(RULE).remedy)
-    else:
-        yield Finding(RULE, Verdict.PASS, text, where=there)
+        reasons = [f"{f.rule} {f.verdict.value} in the repetition" for f in review.findings]
+        reasons += [review.note] if review.note else []
+        text = "; ".join([text, *reasons])
+        checked = not review.findings or any(finding.verdict is Verdict.FAIL for finding in review.findings)
+        return Finding(RULE, Verdict.FAIL if checked else Verdict.ERROR, text, there, remedy=rule(RULE).remedy)
+    owners = compare_owners(accepted.keys[reviewer], accepted.keys[signer], accepted)
+    if owners.same:
+        return Finding(RULE, Verdict.WARN, f"{text}, but by the record's own owner: {owners.how}", there)
+    if owners.same is None:
+        return Finding(RULE, Verdict.WARN, f"{text}; whether by another owner is not known: {owners.how}", there)
+    return Finding(RULE, Verdict.PASS, f"{text}; by another owner: {owners.how}", there)
 
 
 def _inconsistency(review: Review, record: RunRecord) -> str:
+    if any(finding.verdict not in (Verdict.FAIL, Verdict.ERROR) for finding in review.findings):
+        return "lists findings that speak against nothing"
+    if not review.bytes and review.findings:  # the repetition ended without a score
+        return "" if review.outcome == "different" else f"says {review.outcome!r} without a score"
     try:
         bpb = bits_per_byte(review.nats, review.bytes)
     except ValueError as error:
         return str(error)
-    if abs(bpb - review.bpb) > 1e-12 * bpb:
+    if not math.isclose(bpb, review.bpb, rel_tol=1e-12):
         return f"bpb is given as {review.bpb!r}; its nats and bytes give {bpb!r}"
     if review.level == 3 and review.outcome != outcome_of(record, review):
         return f"says {review.outcome!r}; its figures and the record's say {outcome_of(record, review)!r}"
+    terms = terms_for(record)
+    if terms and review.outcome == "within-tolerance" and review.tolerance_bpb > terms.rerun_bpb:
+        return f"allows {review.tolerance_bpb:g} bpb; track {record.track.name} allows {terms.rerun_bpb:g} at most"
     return ""

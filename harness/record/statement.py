@@ -1,8 +1,8 @@
 """in-toto Statements v1 (https://in-toto.io/Statement/v1) around the predicates of this project, and their files.
 
-One kind of entry a folder: the folder, the predicate type and the msgspec struct that types the predicate belong
-together in :data:`KINDS`. The typed decoding here is the schema check: ``run.v1.schema.json`` is generated from the
-same structs and a test holds the two together.
+One kind of entry a folder: the folder, its predicate types and the msgspec struct that types them belong together in
+:data:`KINDS`. The typed decoding here is the first half of the schema check; ``harness verify`` also validates what was
+signed against the committed JSON Schema of its version (:mod:`harness.record.schema`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import msgspec
 from harness.record import dsse
 from harness.record.canonical import canonical_bytes, parse_utc, read_bounded, refuse_ambiguous
 from harness.record.entries import HEAD_TYPE, INTENT_TYPE, REVIEW_TYPE, Head, Intent, Review
-from harness.record.predicate import PREDICATE_TYPE, RunRecord
+from harness.record.predicate import PREDICATE_TYPE, PREDICATE_TYPE_V1, RunRecord
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 MODEL_NAME = "artifact/model.bin"
@@ -26,11 +26,11 @@ CODE_NAME = "artifact/code.bundle"
 Predicate = RunRecord | Intent | Review | Head
 ChainPredicate = RunRecord | Intent | Review
 
-KINDS: dict[str, tuple[str, type[Predicate]]] = {
-    "runs": (PREDICATE_TYPE, RunRecord),
-    "intents": (INTENT_TYPE, Intent),
-    "reviews": (REVIEW_TYPE, Review),
-    "heads": (HEAD_TYPE, Head),
+KINDS: dict[str, tuple[tuple[str, ...], type[Predicate]]] = {
+    "runs": ((PREDICATE_TYPE_V1, PREDICATE_TYPE), RunRecord),
+    "intents": ((INTENT_TYPE,), Intent),
+    "reviews": ((REVIEW_TYPE,), Review),
+    "heads": ((HEAD_TYPE,), Head),
 }
 CHAIN_FOLDERS = ("intents", "runs", "reviews")
 _NAME_PART = re.compile(r"[A-Za-z0-9_.]{1,64}")
@@ -59,6 +59,7 @@ class Entry:
     """One well-formed file of a records folder. ``digest`` is the SHA-256 of the signed payload."""
 
     folder: str
+    predicate_type: str
     digest: str
     envelope: dsse.Envelope
     subjects: dict[str, str]
@@ -84,28 +85,33 @@ def subjects_of(predicate: Predicate) -> dict[str, str]:
 
 def encode_statement(folder: str, predicate: Predicate) -> bytes:
     """The payload to sign. Raises ``ValueError`` for figures that JSON can't carry, such as NaN."""
+    old = isinstance(predicate, RunRecord) and predicate.provenance is None
     document = {
         "_type": STATEMENT_TYPE,
         "subject": [{"name": n, "digest": {"sha256": d}} for n, d in sorted(subjects_of(predicate).items())],
-        "predicateType": KINDS[folder][0],
+        "predicateType": KINDS[folder][0][0 if old else -1],
         "predicate": msgspec.to_builtins(predicate),
     }
     return canonical_bytes(document)
 
 
+def date_of(predicate: Predicate) -> str:
+    """When it was signed; of a record, when its run started. "" for a head."""
+    if isinstance(predicate, RunRecord):
+        return predicate.started_at
+    if isinstance(predicate, Intent):
+        return predicate.announced_at
+    return predicate.reviewed_at if isinstance(predicate, Review) else ""
+
+
 def file_name(predicate: Predicate, digest: str) -> str:
     """The one name an entry's file has: time, track, seed and digest prefix, all from its own content."""
+    parts: tuple[str | int, ...] = ()
     if isinstance(predicate, RunRecord):
-        return _name(predicate.started_at, digest, predicate.track.name, predicate.submission.seed)
-    if isinstance(predicate, Intent):
-        return _name(predicate.announced_at, digest, predicate.track, predicate.seed)
-    if isinstance(predicate, Review):
-        return _name(predicate.reviewed_at, digest)
-    raise TypeError("a chain head is named after its signer")
-
-
-def _name(time: str, digest: str, *parts: str | int) -> str:
-    stamp = parse_utc(time).strftime("%Y%m%dT%H%M%SZ")
+        parts = predicate.track.name, predicate.submission.seed
+    elif isinstance(predicate, Intent):
+        parts = predicate.track, predicate.seed
+    stamp = parse_utc(date_of(predicate)).strftime("%Y%m%dT%H%M%SZ")  # a head has no date: it is named after its signer
     for part in parts:
         if not _NAME_PART.fullmatch(str(part)):
             raise ValueError(f"{part!r} can't stand in a file name")
@@ -121,9 +127,10 @@ def read_entry(path: Path, folder: str) -> Entry:
         refuse_ambiguous(envelope.payload)
         statement = msgspec.json.decode(envelope.payload, type=_Statement)
         wanted, kind = KINDS[folder]
-        if statement.kind != STATEMENT_TYPE or statement.predicate_type != wanted:
+        if statement.kind != STATEMENT_TYPE or statement.predicate_type not in wanted:
             raise MalformedEntry(
-                f"holds {statement.predicate_type!r} in {statement.kind!r}; wanted {wanted!r} in {STATEMENT_TYPE!r}"
+                f"holds {statement.predicate_type!r} in {statement.kind!r}; "
+                f"wanted {' or '.join(map(repr, wanted))} in {STATEMENT_TYPE!r}"
             )
         predicate = msgspec.json.decode(statement.predicate, type=kind)
     except MalformedEntry:
@@ -131,7 +138,7 @@ def read_entry(path: Path, folder: str) -> Entry:
     except (ValueError, msgspec.DecodeError) as error:
         raise MalformedEntry(str(error)) from error
     digest = hashlib.sha256(envelope.payload).hexdigest()
-    return Entry(folder, digest, envelope, _digests(statement.subject), predicate)
+    return Entry(folder, statement.predicate_type, digest, envelope, _digests(statement.subject), predicate)
 
 
 def _digests(subjects: list[Subject]) -> dict[str, str]:

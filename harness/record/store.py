@@ -9,7 +9,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +20,7 @@ import msgspec
 
 from harness.errors import CouldNotCheck, RuleBroken
 from harness.record import dsse
-from harness.record.canonical import file_digest, write_atomic
+from harness.record.canonical import file_digest, read_bounded, write_atomic
 from harness.record.entries import Head, Intent, Review
 from harness.record.keys import SigningKey, load_private, open_listed, open_signing_key
 from harness.record.lock import locked
@@ -27,12 +30,12 @@ from harness.record.statement import (
     ChainPredicate,
     Entry,
     MalformedEntry,
-    Predicate,
     encode_statement,
     file_name,
     read_entry,
 )
 
+SMALL_MODEL_BYTES = 1_000_000
 REMEDY = "`harness verify` shows the state of the folder."
 
 
@@ -73,8 +76,37 @@ def sign_and_store(record: RunRecord, artifact: Path, records_dir: Path, keys_di
         intent, key = _announced(record.intent, record.started_at, records_dir, keys_dir)
         _check_announced(record, intent, records_dir)
         path, digest, stored = _append("runs", record, records_dir, key)
+        _keep(record, artifact, records_dir)
     assert isinstance(stored, RunRecord)
     return StoredRecord(path, digest, stored, key.keyid)
+
+
+def kept_file(records_dir: Path, digest: str) -> Path:
+    """Where a folder of records keeps a file of an artifact: by its SHA-256, so seeds share their code."""
+    return records_dir / "artifacts" / digest
+
+
+def _keep(record: RunRecord, artifact: Path, records_dir: Path) -> None:
+    """Keep what a repetition from the folder alone needs: the code, and a model that is small."""
+    for name, digest in record.artifact_files.items():
+        path, data = kept_file(records_dir, digest), (artifact / name).read_bytes()
+        if not path.exists() and (name == "code.bundle" or len(data) <= SMALL_MODEL_BYTES):
+            write_atomic(path, data, replace=True)
+
+
+@contextmanager
+def gathered(record: RunRecord, records_dir: Path, given: Path | None) -> Iterator[Path]:
+    """A folder with the record's ``model.bin`` and ``code.bundle``: what ``given`` lacks, the records may keep."""
+    wanted = record.artifact_files
+    if given is not None and (not given.is_dir() or all((given / name).is_file() for name in wanted)):
+        yield given
+        return
+    with tempfile.TemporaryDirectory(prefix="golf-artifact-") as scratch:
+        for name, digest in wanted.items():
+            here = given / name if given is not None and (given / name).is_file() else kept_file(records_dir, digest)
+            if here.is_file():
+                shutil.copyfile(here, Path(scratch) / name)
+        yield Path(scratch)
 
 
 def countersign(review: Review, records_dir: Path, keys_dir: Path) -> Path:
@@ -116,12 +148,9 @@ def check_announcer(intent: str, started_at: str, records_dir: Path, keys_dir: P
 
 def check_artifact(record: RunRecord, artifact: Path) -> None:
     """Raise ``CouldNotCheck`` unless the two files in ``artifact`` have the record's digests and sizes."""
-    wanted = {
-        "model.bin": (record.artifact_digest, record.sizes.model_bytes),
-        "code.bundle": (record.submission.code_digest, None),
-    }
-    for name, (digest, size) in wanted.items():
-        path = artifact / name
+    sizes = {"model.bin": record.sizes.model_bytes}
+    for name, digest in record.artifact_files.items():
+        path, size = artifact / name, sizes.get(name)
         found, length = file_digest(path), path.stat().st_size
         if found != digest or size not in (None, length):
             raise CouldNotCheck(
@@ -202,13 +231,13 @@ def _links(records_dir: Path, keyid: str) -> tuple[dict[str, Path], set[str]]:
     for folder in CHAIN_FOLDERS:
         for path in sorted((records_dir / folder).glob("*.json")):
             try:
-                envelope = json.loads(path.read_bytes())
+                envelope = json.loads(read_bounded(path))
                 if envelope["signatures"][0]["keyid"] != keyid:
                     continue
                 payload = base64.b64decode(envelope["payload"])
                 successors[json.loads(payload)["predicate"]["predecessor"]] = path
                 known.add(hashlib.sha256(payload).hexdigest())
-            except (OSError, ValueError, KeyError, TypeError, IndexError):
+            except (CouldNotCheck, ValueError, KeyError, TypeError, IndexError, RecursionError):
                 continue
     return successors, known
 
@@ -291,20 +320,3 @@ def _committed(entropy: str) -> str:
         return hashlib.sha256(bytes.fromhex(entropy)).hexdigest()
     except ValueError:
         return ""
-
-
-__all__ = [
-    "Predicate",
-    "StoredRecord",
-    "Tip",
-    "announce",
-    "check_announcer",
-    "check_artifact",
-    "countersign",
-    "find_tip",
-    "head_path",
-    "intent_mismatch",
-    "load_record",
-    "load_records",
-    "sign_and_store",
-]

@@ -8,27 +8,41 @@ change ``records/keys`` decides who is trusted: review changes there as you revi
               announces no runs (rotation)    revoked   nothing it signed counts, whatever the date
 
 A record is dated by the start of its run. So the key that announced a run signs its result even if it was retired or
-expired meanwhile.
+expired meanwhile. Roles say what a key may sign: ``runner`` intents and records, ``reviewer`` reviews.
+
+The entries themselves are not signed. ``keys/list/`` may hold a signed list of them, in numbered versions: then the
+newest version decides, every version is signed by a root of the one before, and a revocation stays in all later ones
+(in the manner of The Update Framework's root metadata, with one signature a version). What neither shows: a folder
+that was put back as a whole to an earlier version. ``harness verify --root KEY`` holds the list to a root that the
+reader knows.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization as ser
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from harness.errors import CouldNotCheck, UsageError
-from harness.record.canonical import canonical_bytes, parse_utc, read_bounded, strict_json, write_atomic
-from harness.record.dsse import pae
+from harness.record.canonical import canonical_bytes, parse_utc, read_bounded, strict_json, utc_now, write_atomic
+from harness.record.dsse import Envelope, decode, encode, is_signed_by, pae, sign
 from harness.record.lock import locked
 
 ROTATION_TYPE = "application/vnd.parameter-golf.key-rotation"
+LIST_TYPE = "application/vnd.parameter-golf.trust-list+json"
+LIST_FOLDER = "list"
+SSH_NAMESPACE = "parameter-golf"
+Role = Literal["runner", "reviewer"]
 
 
 class PublicKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,6 +53,8 @@ class PublicKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     not_before, not_after: validity window, compared with the date in what is signed; "" for open
     replaces:   id of the key this one took over from, "" for none
     endorsement: base64 of the older key's signature over this one's id, "" for none
+    roles:      what it may sign; none named: everything
+    ssh, ssh_signature: an SSH public key and its signature (``ssh-keygen -Y sign``) over this key's id, "" for none
     """
 
     keyid: str
@@ -50,6 +66,9 @@ class PublicKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: str = ""
     replaces: str = ""
     endorsement: str = ""
+    roles: tuple[Role, ...] = ()
+    ssh: str = ""
+    ssh_signature: str = ""
 
     def loaded(self) -> Ed25519PublicKey:
         """The key for verification."""
@@ -83,8 +102,10 @@ def store_public(records_dir: Path, key: PublicKey) -> Path:
 
 
 def encode_public(key: PublicKey) -> bytes:
-    """The one byte string that stands for this entry in a file."""
-    return canonical_bytes(key) + b"\n"
+    """The one byte string that stands for this entry in a file; entries from before there were roles keep theirs."""
+    later = {"roles", "ssh", "ssh_signature"}
+    fields = {name: value for name, value in msgspec.to_builtins(key).items() if value or name not in later}
+    return canonical_bytes(fields) + b"\n"
 
 
 def load_public(path: Path) -> PublicKey:
@@ -122,6 +143,8 @@ def load_trust(folder: Path) -> tuple[dict[str, PublicKey], dict[Path, str]]:
             bad[public_path(folder.parent, key.keyid)] = (
                 f"key {key.keyid[:16]} claims to follow {key.replaces[:16]}, which has not signed that."
             )
+        elif key.ssh and (problem := ssh_problem(key)):
+            bad[public_path(folder.parent, key.keyid)] = problem
     return keys, bad
 
 
@@ -133,8 +156,173 @@ def _is_endorsed(key: PublicKey, older: PublicKey) -> bool:
     return True
 
 
-def signing_problem(key: PublicKey, at: str) -> str:
-    """Why ``key`` may not sign something dated ``at`` ("" where it carries no date); "" when it may."""
+def ssh_statement(keyid: str) -> bytes:
+    """What an SSH key signs to be bound to a signing key."""
+    return f"the SSH key that signs this and the parameter-golf key {keyid} are one person's\n".encode()
+
+
+def ssh_problem(key: PublicKey) -> str:
+    """Why the entry's SSH key can't be taken for its owner's, by OpenSSH's own check; "" when it can."""
+    with tempfile.TemporaryDirectory(prefix="golf-ssh-") as scratch:
+        signers, signature = Path(scratch) / "signers", Path(scratch) / "signature"
+        signers.write_text(f"owner {' '.join(key.ssh.split())}\n")
+        signature.write_text(key.ssh_signature)
+        try:
+            command = ["ssh-keygen", "-Y", "verify", "-f", str(signers), "-I", "owner", "-n", SSH_NAMESPACE]
+            command += ["-s", str(signature)]
+            done = subprocess.run(command, input=ssh_statement(key.keyid), capture_output=True, timeout=20, check=False)
+        except (OSError, subprocess.SubprocessError):
+            return ""  # without OpenSSH nothing rests on it: an equal SSH key only ever speaks against a review
+    return "" if done.returncode == 0 else f"the SSH key bound to {key.keyid[:16]} has not signed that."
+
+
+@dataclass(frozen=True)
+class Owners:
+    """Whether two keys are one person's: ``None`` where that can't be known; ``how`` says by what."""
+
+    same: bool | None
+    how: str
+
+
+def compare_owners(one: PublicKey, other: PublicKey, accepted: Accepted) -> Owners:
+    """Are ``one`` and ``other`` the same owner's? By rotation and SSH keys, else by the names in the list."""
+    if first_key(one.keyid, accepted.keys) == first_key(other.keyid, accepted.keys):
+        return Owners(True, "it is the same key, or one follows the other")
+    if one.ssh and one.ssh == other.ssh:
+        return Owners(True, "both are bound to one SSH key")
+    if not one.owner or not other.owner:
+        return Owners(None, "a key without an owner in the list may be anybody's")
+    how = f"owners {one.owner!r} and {other.owner!r} by {accepted.source}"
+    return Owners(one.owner.casefold().split() == other.owner.casefold().split(), how)
+
+
+def first_key(keyid: str, keys: Mapping[str, PublicKey]) -> str:
+    """The first key of the rotations that lead to ``keyid``: one owner's results belong together."""
+    seen = {keyid}
+    while keyid in keys and keys[keyid].replaces in keys.keys() - seen:
+        keyid = keys[keyid].replaces
+        seen.add(keyid)
+    return keyid
+
+
+class TrustList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One signed version of the trust list.
+
+    previous: digest of the version before, "" for the first; roots: id -> base64 public key of who may sign the next
+    """
+
+    version: int
+    issued_at: str
+    previous: str
+    roots: dict[str, str]
+    keys: list[PublicKey]
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """The keys that count, what is wrong with the list by file, and on whose word it is."""
+
+    keys: dict[str, PublicKey]
+    bad: dict[Path, str]
+    source: str
+
+
+def accepted_keys(folder: Path, root: str = "") -> Accepted:
+    """The keys in ``folder``, held to its signed list where there is one.
+
+    root: id, or its start, of a key that must have signed the first version; then a list without one is wrong
+    """
+    keys, bad = load_trust(folder)
+    lists, problem = _lists(folder, root)
+    if problem:
+        bad[folder / LIST_FOLDER] = problem
+    if not lists:
+        return Accepted(keys, bad, "the unsigned list in keys/")
+    newest = lists[-1]
+    listed = {key.keyid: key for key in newest.keys}
+    for keyid, key in listed.items():
+        path = folder / f"{keyid}.json"
+        if keys.get(keyid) != key and path not in bad:
+            bad[path] = f"key {keyid[:16]} is not as version {newest.version} of the signed list has it."
+    return Accepted(listed, bad, f"version {newest.version} of the signed list")
+
+
+def _lists(folder: Path, root: str) -> tuple[list[TrustList], str]:
+    """All sound versions from the first on, and what is wrong with the next one."""
+    found: list[TrustList] = []
+    previous = ""
+    for number, path in enumerate(sorted((folder / LIST_FOLDER).glob("*.json")), start=1):
+        try:
+            envelope = decode(read_bounded(path))
+            new = msgspec.json.decode(envelope.payload, type=TrustList)
+            _check_list(new, envelope, number, previous, found[-1] if found else None, root)
+        except (ValueError, msgspec.MsgspecError, CouldNotCheck) as error:
+            return found, f"{path.name} is not the next version of the signed list: {error}."
+        previous = hashlib.sha256(envelope.payload).hexdigest()
+        found.append(new)
+    return found, "" if found or not root else f"there is no signed list, so no root {root[:16]} stands for it."
+
+
+def _check_list(
+    new: TrustList, envelope: Envelope, number: int, previous: str, before: TrustList | None, root: str
+) -> None:
+    roots = (before or new).roots
+    if before is None and root:
+        roots = {keyid: public for keyid, public in roots.items() if keyid.startswith(root.lower())}
+    signature = envelope.signatures[0]
+    if signature.keyid not in roots:
+        raise ValueError(f"key {signature.keyid[:16]} signed it, which is not {'the root' if root else 'a root'}")
+    public = Ed25519PublicKey.from_public_bytes(_one_base64(roots[signature.keyid]))
+    if key_id(public) != signature.keyid or not is_signed_by(envelope, signature, public):
+        raise ValueError("its signature does not fit its content")
+    if envelope.payload_type != LIST_TYPE or (new.version, new.previous) != (number, previous):
+        raise ValueError(
+            f"it calls itself version {new.version}, and {number} is wanted, behind {previous[:12] or 'none'}"
+        )
+    now = {key.keyid: key.status for key in new.keys}
+    for key in before.keys if before else []:
+        if key.status == "revoked" and now.get(key.keyid) != "revoked":
+            raise ValueError(f"it takes back that key {key.keyid[:16]} is revoked")
+
+
+def sign_list(records_dir: Path, signer: str, private: Ed25519PrivateKey, roots: Sequence[str] = ()) -> Path:
+    """Sign the keys as they are listed now as the next version.
+
+    roots: ids of further listed keys that may sign later versions
+    Raises ``UsageError`` when an entry is bad, the list is, or the signer is none of its roots.
+    """
+    folder = records_dir / "keys"
+    with locked(records_dir):
+        keys, bad = load_trust(folder)
+        lists, problem = _lists(folder, "")
+        if bad or problem:
+            raise UsageError(" ".join([*bad.values(), problem]).strip(), remedy="Mend it, then sign again.")
+        before = lists[-1] if lists else None
+        if before and signer not in before.roots:
+            raise UsageError(f"key {signer[:16]} is no root of the list.", remedy=f"Sign as {', '.join(before.roots)}.")
+        raw = private.public_key().public_bytes(ser.Encoding.Raw, ser.PublicFormat.Raw)
+        allowed = dict(before.roots if before else {signer: base64.b64encode(raw).decode()})
+        allowed |= {keyid: keys[keyid].public for keyid in roots}
+        path = folder / LIST_FOLDER / f"{len(lists) + 1:04d}.json"
+        previous = ""
+        if before:
+            previous = hashlib.sha256(
+                decode(read_bounded(path.with_name(f"{len(lists):04d}.json"))).payload
+            ).hexdigest()
+        new = TrustList(len(lists) + 1, utc_now(), previous, allowed, list(keys.values()))
+        envelope = sign(canonical_bytes(new), signer, private, payload_type=LIST_TYPE)
+        try:
+            _check_list(new, envelope, new.version, previous, before, "")
+        except ValueError as error:
+            raise UsageError(f"the list is not signed: {error}.", remedy="Restore the entry in keys/.") from error
+        write_atomic(path, encode(envelope), replace=False)
+    return path
+
+
+def signing_problem(key: PublicKey, at: str, role: Role | None = None) -> str:
+    """Why ``key`` may not sign in ``role`` something dated ``at`` ("" where it carries no date); "" when it may."""
+    if role and key.roles and role not in key.roles:
+        return f"key {key.keyid[:16]} is listed as {' and '.join(key.roles)}, not as {role}"
     if key.status == "revoked":
         return f"key {key.keyid[:16]} is revoked ({key.reason or 'no reason given'}); nothing it signed counts"
     if not at:
@@ -149,11 +337,18 @@ def signing_problem(key: PublicKey, at: str) -> str:
 
 
 def trust_key(
-    records_dir: Path, key: PublicKey, *, owner: str | None, not_before: str | None, not_after: str | None
+    records_dir: Path,
+    key: PublicKey,
+    *,
+    owner: str | None,
+    not_before: str | None,
+    not_after: str | None,
+    roles: tuple[Role, ...] | None = None,
 ) -> PublicKey:
     """List ``key`` as trusted; ``None`` keeps what it says. Raises ``UsageError`` for a bad window or a revoked key."""
     with locked(records_dir):
         changed = _with_window(records_dir, key, owner, not_before, not_after)
+        changed = changed if roles is None else msgspec.structs.replace(changed, roles=roles)
         store_public(records_dir, changed)
     return changed
 

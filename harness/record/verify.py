@@ -7,29 +7,31 @@ repeat the run), and a chain cut back together with its head (see :mod:`harness.
 from __future__ import annotations
 
 import gc
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.errors import CouldNotCheck, ExitCode
 from harness.record import dsse
-from harness.record.chain import Link, check_chains
-from harness.record.entries import Intent, Review
-from harness.record.figures import check_figures, check_run, check_track
+from harness.record.canonical import read_bounded
+from harness.record.chain import Link, check_chains, check_copies
+from harness.record.figures import check_figures, check_names, check_run
 from harness.record.lock import locked
-from harness.record.predicate import RunRecord
+from harness.record.predicate import PREDICATE_TYPE_V1, RunRecord
 from harness.record.reviews import check_reviews
+from harness.record.schema import schema_problem
 from harness.record.statement import (
     CHAIN_FOLDERS,
     Entry,
     MalformedEntry,
-    Predicate,
+    date_of,
     file_name,
     read_entry,
     subjects_of,
 )
-from harness.record.trust import PublicKey, load_trust, signing_problem
+from harness.record.trust import Accepted, PublicKey, Role, accepted_keys, first_key, signing_problem
 from harness.rules import Finding, Verdict
 
 SEVERITY = (Verdict.FAIL, Verdict.ERROR, Verdict.WARN, Verdict.UNKNOWN, Verdict.PASS)
@@ -75,12 +77,17 @@ class VerifyReport:
 
     records_dir: Path
     entries: tuple[EntryReport, ...]
-    folder: tuple[Finding, ...] = field(default=())
+    folder: tuple[Finding, ...]
+    accepted: Accepted
 
     @property
     def records(self) -> tuple[EntryReport, ...]:
         """The files under ``runs/``."""
         return tuple(report for report in self.entries if report.name.startswith("runs/"))
+
+    def owner_of(self, report: EntryReport) -> str:
+        """The first key of the rotations that lead to the signer's: whose results belong together."""
+        return first_key(report.entry.signer, self.accepted.keys) if report.entry else ""
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -102,17 +109,57 @@ class VerifyReport:
         return (*(finding for report in chosen for finding in report.findings), *self.folder)
 
 
-def verify_folder(records_dir: Path, *, trust: Path | None = None, judge_runs: bool = True) -> VerifyReport:
+def verify_folder(
+    records_dir: Path, *, trust: Path | None = None, root: str = "", judge_runs: bool = True
+) -> VerifyReport:
     """Verify every entry of a records folder.
 
     trust:      folder of accepted public keys; the records folder's own ``keys/`` by default
+    root:       id of the key that the signed list of keys must go back to; "" for any
     judge_runs: also report what a record says against its own run (a cap missed, an audit failed)
     Raises ``CouldNotCheck`` when the folder can't be opened.
     """
     if not records_dir.is_dir():
         raise CouldNotCheck(f"{records_dir} is no folder.", remedy="Give the folder that holds runs/ and keys/.")
     with locked(records_dir, shared=True), _no_collection():
-        return _verify(records_dir, trust or records_dir / "keys", judge_runs=judge_runs)
+        return _verify(records_dir, accepted_keys(trust or records_dir / "keys", root), judge_runs=judge_runs)
+
+
+def verify_paths(
+    paths: Sequence[Path], *, trust: Path | None = None, root: str = "", judge_runs: bool = True
+) -> list[tuple[VerifyReport, tuple[EntryReport, ...]]]:
+    """Verify records folders, and single files with the folder around them: each report, and what was asked for in it.
+
+    Raises ``CouldNotCheck`` for a path that does not exist, a file that lies in no records folder, and an empty folder.
+    """
+    folders: dict[Path, set[Path] | None] = {}
+    for path in paths:
+        around = path.absolute().parent.parent
+        if path.is_dir():
+            folders[path] = None
+        elif not path.exists():
+            raise CouldNotCheck(f"{path} does not exist.", remedy="`make submit SEED=1337` makes a record.")
+        elif not path.is_file() or not (around / "keys").is_dir():
+            raise CouldNotCheck(
+                f"{path} is not a record in a records folder (keys/ beside runs/).",
+                remedy="Put it into one: its keys and its chain are judged with it.",
+            )
+        elif (chosen := folders.setdefault(around, set())) is not None:
+            chosen.add(path.absolute())
+    found = []
+    for folder, files in folders.items():
+        report = verify_folder(folder, trust=trust, root=root, judge_runs=judge_runs)
+        if not report.entries and not report.folder:
+            remedy = "Name another folder; `make submit SEED=1337` makes a record."
+            raise CouldNotCheck(f"{folder} holds no records.", remedy=remedy)
+        entries = tuple(entry for entry in report.entries if files is None or entry.path.absolute() in files)
+        if files and (missing := files - {entry.path.absolute() for entry in entries}):
+            raise CouldNotCheck(
+                f"{', '.join(sorted(map(str, missing)))}: not under runs/, intents/, reviews/ or heads/ of its folder.",
+                remedy="Put it there; keys and chain are judged with it.",
+            )
+        found.append((report, entries))
+    return found
 
 
 @contextmanager
@@ -127,16 +174,36 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _verify(records_dir: Path, trust: Path, *, judge_runs: bool) -> VerifyReport:
-    keys, bad = load_trust(trust)
-    folder = [Finding("R1-SIGNATURE", Verdict.FAIL, text, where=path.name) for path, text in bad.items()]
+def _verify(records_dir: Path, accepted: Accepted, *, judge_runs: bool) -> VerifyReport:
+    keys = accepted.keys
+    folder = [Finding("R1-SIGNATURE", Verdict.FAIL, text, where=path.name) for path, text in accepted.bad.items()]
     files = [(path, name) for name in (*CHAIN_FOLDERS, "heads") for path in sorted((records_dir / name).glob("*.json"))]
     judged = [judge_file(path, name, keys, judge_runs=judge_runs) for path, name in files]
     sound = [Link(r.path, r.entry) for r in judged if r.entry and not _forged(r)]
     links = [link for link in sound if link.entry.folder != "heads"]
     chain = check_chains(links, [link for link in sound if link.entry.folder == "heads"], records_dir)
-    chain += check_reviews(links, records_dir)
-    return VerifyReport(records_dir, tuple(_with_chain(judged, chain)), tuple(folder + _homeless(judged, chain)))
+    chain += [*check_copies(links, records_dir), *check_reviews(links, records_dir, accepted)]
+    folder += [*_undatable(links, accepted), *_kept(records_dir), *_homeless(judged, chain)]
+    return VerifyReport(records_dir, tuple(_with_chain(judged, chain)), tuple(folder), accepted)
+
+
+def _kept(records_dir: Path) -> Iterator[Finding]:
+    """Files of artifacts are kept under their digest."""
+    for path in sorted((records_dir / "artifacts").glob("*")):
+        name = f"artifacts/{path.name}"
+        try:
+            if not path.name.startswith(".") and hashlib.sha256(read_bounded(path)).hexdigest() != path.name:
+                yield Finding("A3-CONTAINER", Verdict.FAIL, "is not the file whose digest is its name", where=name)
+        except CouldNotCheck as error:
+            yield Finding("A3-CONTAINER", Verdict.ERROR, str(error), where=name)
+
+
+def _undatable(links: Sequence[Link], accepted: Accepted) -> Iterator[Finding]:
+    """A key that is retired can still sign: what it dated back before then, nothing in the folder tells apart."""
+    for keyid in sorted({link.entry.signer for link in links}):
+        if accepted.keys[keyid].status == "retired":
+            text = f"key {keyid[:16]} is retired; its dates are its own word, unless a timestamp or history backs them"
+            yield Finding("R1-SIGNATURE", Verdict.WARN, text)
 
 
 def _forged(report: EntryReport) -> bool:
@@ -175,11 +242,13 @@ def judge_file(path: Path, folder: str, keys: dict[str, PublicKey], *, judge_run
     except CouldNotCheck as error:
         found = [Finding("R2-SCHEMA", Verdict.ERROR, str(error), where=name)]
     else:
-        found = [Finding("R2-SCHEMA", Verdict.PASS, "follows its schema"), *_signatures(entry, keys)]
-        found += _identity(entry, path)
+        found = [*_schema(entry), *_signatures(entry, keys), *_identity(entry, path)]
         if isinstance(entry.predicate, RunRecord):
-            found += check_figures(entry.predicate) + check_track(entry.predicate)
-            found += check_run(entry.predicate) if judge_runs else []
+            try:
+                found += check_figures(entry.predicate) + check_names(entry.predicate)
+                found += check_run(entry.predicate) if judge_runs else []
+            except (ArithmeticError, ValueError) as error:  # one file with absurd figures must stop no other
+                found.append(Finding("R4-ARITHMETIC", Verdict.FAIL, f"its figures can't be computed with: {error}"))
     return EntryReport(name, path, entry, tuple(_placed(found, name)))
 
 
@@ -189,8 +258,19 @@ def _placed(findings: list[Finding], name: str) -> Iterator[Finding]:
         yield Finding(f.rule, f.verdict, f.message, where, f.found, f.wanted, f.remedy)
 
 
+def _schema(entry: Entry) -> Iterator[Finding]:
+    problem = schema_problem(entry)
+    if problem:
+        yield Finding("R2-SCHEMA", Verdict.FAIL, problem)
+    elif entry.predicate_type == PREDICATE_TYPE_V1:
+        text = "is of version 1, which does not say what referee and packages it was made with"
+        yield Finding("R2-SCHEMA", Verdict.WARN, text)
+    else:
+        yield Finding("R2-SCHEMA", Verdict.PASS, "follows its schema")
+
+
 def _signatures(entry: Entry, keys: dict[str, PublicKey]) -> Iterator[Finding]:
-    dated = _dated(entry.predicate)
+    dated, role = date_of(entry.predicate), _ROLES.get(entry.folder)
     for signature in entry.envelope.signatures:
         key = keys.get(signature.keyid)
         if key is None:
@@ -199,7 +279,7 @@ def _signatures(entry: Entry, keys: dict[str, PublicKey]) -> Iterator[Finding]:
             problem = f"the signature under key {signature.keyid[:16]} does not fit the content"
         else:
             try:
-                problem = signing_problem(key, dated)
+                problem = signing_problem(key, dated, role)
             except ValueError as error:
                 problem = str(error)
         if problem:
@@ -210,12 +290,7 @@ def _signatures(entry: Entry, keys: dict[str, PublicKey]) -> Iterator[Finding]:
         yield Finding("R1-SIGNATURE", Verdict.FAIL, "carries several signatures; further ones belong into reviews/")
 
 
-def _dated(predicate: Predicate) -> str:
-    if isinstance(predicate, RunRecord):
-        return predicate.started_at
-    if isinstance(predicate, Intent):
-        return predicate.announced_at
-    return predicate.reviewed_at if isinstance(predicate, Review) else ""
+_ROLES: dict[str, Role] = {"runs": "runner", "intents": "runner", "reviews": "reviewer"}
 
 
 def _identity(entry: Entry, path: Path) -> Iterator[Finding]:

@@ -17,11 +17,15 @@ STAGES = {"float": "before quantisation", "packed": "after quantisation", "final
 
 @dataclass(frozen=True)
 class Run:
-    """One record and what was found about it; ``verdict`` covers signature, chain, arithmetic and its own findings."""
+    """One record and what was found about it; ``verdict`` covers signature, chain, arithmetic and its own findings.
+
+    owner: the first key of the rotations that lead to its signer's
+    """
 
     stored: StoredRecord
     verdict: Verdict
     findings: tuple[Finding, ...]
+    owner: str = ""
 
     @property
     def record(self) -> RunRecord:
@@ -48,7 +52,7 @@ class Run:
     @property
     def final(self) -> float | None:
         """The final bpb."""
-        return next((score.bpb for score in self.record.scores if score.stage == "final"), None)
+        return self.record.final.bpb if self.record.final else None
 
 
 @dataclass(frozen=True)
@@ -92,11 +96,13 @@ class Report:
 
 
 def pool_runs(runs: Sequence[Run]) -> tuple[Pool, ...]:
-    """Group runs by everything but the seed. Runs that fail do not
-    count in statistics; of a seed that was run twice the first by time counts."""
+    """Group runs by owner and everything but the seed.
+
+    Runs that fail do not count in statistics; of a seed that was run twice the first by time counts.
+    """
     groups: dict[tuple[str, ...], list[Run]] = {}
     for run in sorted(runs, key=lambda run: run.record.started_at):
-        groups.setdefault(tuple(pool_fields(run.record).values()), []).append(run)
+        groups.setdefault((run.owner, *pool_fields(run.record).values()), []).append(run)
     return tuple(
         Pool(tuple(sorted(group, key=lambda run: run.seed)), _statistics(_once(group))) for group in groups.values()
     )

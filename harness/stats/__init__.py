@@ -7,7 +7,14 @@ welch(candidate, baseline, margin=…), paired(…), power(…), seeds_needed(�
 """
 
 from harness.stats.compare import TestResult, paired, paired_power, pairs_needed, power, seeds_needed, welch
-from harness.stats.describe import describe, describe_comparison, describe_pools, parse_margin
+from harness.stats.describe import (
+    counted_pools,
+    describe,
+    describe_against,
+    describe_comparison,
+    describe_pools,
+    parse_margin,
+)
 from harness.stats.seeds import Comparison, SeedStatistics, Worst, aggregate, compare, pools
 from harness.stats.summary import Summary, summarise
 from harness.stats.units import Margin, Text, from_bpb, to_bpb
@@ -22,7 +29,9 @@ __all__ = [
     "Worst",
     "aggregate",
     "compare",
+    "counted_pools",
     "describe",
+    "describe_against",
     "describe_comparison",
     "describe_pools",
     "from_bpb",

@@ -17,6 +17,8 @@ from harness.errors import UsageError
 from harness.stats.summary import summarise
 
 MAX_SEEDS = 1000
+NODES, MANY = 32, 200  # of the quadrature over the share of one side; from so many seeds on that share is one half
+Values = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def welch(candidate: Sequence[float], baseline: Sequence[float], *, margin: floa
     from scipy import stats
 
     new, old = _values("candidate", candidate), _values("baseline", baseline)
-    if np.ptp(new) == 0 and np.ptp(old) == 0:
+    if is_rounding(new, new) and is_rounding(old, old):
         raise UsageError(
             "neither set has any spread, so no t test applies.", remedy="Use seeds that make a difference."
         )
@@ -77,7 +79,7 @@ def paired(candidate: Mapping[int, float], baseline: Mapping[int, float], *, mar
         )
     seeds = sorted(candidate)
     new, old = _values("candidate", [candidate[s] for s in seeds]), _values("baseline", [baseline[s] for s in seeds])
-    if np.ptp(new - old) == 0:
+    if is_rounding(new - old, old):
         raise UsageError(
             "all paired differences are equal, so no t test applies.",
             remedy="Compare without pairs, or use seeds that make a difference.",
@@ -95,16 +97,34 @@ def paired(candidate: Mapping[int, float], baseline: Mapping[int, float], *, mar
     )
 
 
+def is_rounding(values: Sequence[float] | Values, scale: Sequence[float] | Values) -> bool:
+    """Whether ``values`` differ by no more than rounding does at the size of ``scale``: a t test would divide by it.
+
+    A score is a quotient of sums with a few relative rounding errors of 2e-16, so 1e-12 of it is far above all rounding
+    and far under any spread that seeds give.
+    """
+    return float(np.ptp(values)) <= 1e-12 * max(1e-300, float(np.abs(scale).max()))
+
+
 def power(improvement: float, candidate_std: float, baseline_std: float, n: int, *, alpha: float = 0.01) -> float:
     """Probability that :func:`welch` with ``n`` seeds a side gives p < ``alpha``.
 
-    improvement: true mean(baseline) - mean(candidate) - margin, in the unit of the (sample) deviations
-    Source: noncentral t with Welch's degrees of freedom at the given deviations; both are > 0 in sum, n >= 2.
+    improvement: true mean(baseline) - mean(candidate) - margin, in the unit of the true deviations, not both 0; n >= 2
+    Source: a mixture of noncentral t. Welch's degrees of freedom depend on W = A / (A + B) alone, where A and B are
+    the two sums of squares over their variances, chi-squared with n - 1 degrees of freedom. W is Beta-distributed and
+    independent of A + B. Given W the statistic is noncentral t with 2(n - 1) degrees of freedom up to a factor.
     """
+    from scipy import special, stats
+
     variances = candidate_std**2, baseline_std**2
     _refuse_powerless(sum(variances), n, alpha)
-    df = (n - 1) * sum(variances) ** 2 / (variances[0] ** 2 + variances[1] ** 2)
-    return _power(improvement / math.sqrt(sum(variances) / n), df, alpha)
+    places, weights = special.roots_jacobi(NODES, (n - 3) / 2, (n - 3) / 2) if n < MANY else (np.zeros(1), np.ones(1))
+    share = (1 + places) / 2
+    first, second = variances[0] * share, variances[1] * (1 - share)
+    df = (n - 1) * (first + second) ** 2 / (first**2 + second**2)
+    critical = stats.t.ppf(1 - alpha, df) * np.sqrt(2 * (first + second) / sum(variances))
+    reached = stats.nct.sf(critical, 2 * (n - 1), improvement / math.sqrt(sum(variances) / n))
+    return float(np.dot(weights, reached) / weights.sum())
 
 
 def paired_power(improvement: float, difference_std: float, n: int, *, alpha: float = 0.01) -> float:
@@ -113,14 +133,10 @@ def paired_power(improvement: float, difference_std: float, n: int, *, alpha: fl
     difference_std: (sample) deviation of the paired differences, > 0; n >= 2; the rest as in :func:`power`
     Source: noncentral t with n - 1 degrees of freedom.
     """
-    _refuse_powerless(difference_std**2, n, alpha)
-    return _power(improvement / (difference_std / math.sqrt(n)), n - 1, alpha)
-
-
-def _power(effect: float, df: float, alpha: float) -> float:
     from scipy import stats
 
-    return float(stats.nct.sf(stats.t.ppf(1 - alpha, df), df, effect))
+    _refuse_powerless(difference_std**2, n, alpha)
+    return float(stats.nct.sf(stats.t.ppf(1 - alpha, n - 1), n - 1, improvement / (difference_std / math.sqrt(n))))
 
 
 def _refuse_powerless(variance: float, n: int, alpha: float) -> None:
@@ -163,7 +179,7 @@ def _smallest(reached: Callable[[int], float], wanted: float) -> int | None:
     return low
 
 
-def _values(name: str, values: Sequence[float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _values(name: str, values: Sequence[float]) -> Values:
     if len(values) < 2:
         raise UsageError(
             f"the {name} has {len(values)} value(s); a t test needs at least two.",

@@ -8,12 +8,9 @@ from dataclasses import dataclass
 
 from harness.errors import UsageError
 from harness.record.predicate import RunRecord, Score
-from harness.stats.compare import TestResult, paired, pairs_needed, seeds_needed, welch
+from harness.stats.compare import TestResult, is_rounding, paired, pairs_needed, seeds_needed, welch
 from harness.stats.summary import Summary, summarise
 from harness.stats.units import Margin, Text, to_bpb
-
-ROUNDING_BPB = 1e-12
-"""Differences of scores that vary by less than this are all equal: what is left is floating-point rounding."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +26,8 @@ class Worst:
 class SeedStatistics:
     """What several seeds of one thing gave. ``stages`` holds bpb by stage; ``bpb`` is the final stage's.
 
-    ``origin`` is what all its records share: see :func:`pool_fields`.
+    ``origin`` is what all its records share: see :func:`pool_fields`. ``steps`` are those of training by seed, empty
+    where a record does not state them; ``cut_short`` names the seeds whose training the clock ended early.
     """
 
     submission: str
@@ -46,6 +44,8 @@ class SeedStatistics:
     total_bytes: Summary
     worst_bytes: Worst
     worst_clocks: dict[str, Worst]
+    steps: tuple[int, ...]
+    cut_short: tuple[int, ...]
 
     @property
     def by_seed(self) -> dict[int, float]:
@@ -104,6 +104,7 @@ def aggregate(records: Sequence[RunRecord], *, confidence: float = 0.95) -> Seed
         raise UsageError(f"seed {twice[0]} stands twice in one pool.", remedy="Give one record a seed.")
     finals = [_final(record) for record in ordered]
     first = ordered[0]
+    training = [record.training for record in ordered if record.training]
     return SeedStatistics(
         submission=first.submission.name,
         track=first.track.name,
@@ -119,6 +120,8 @@ def aggregate(records: Sequence[RunRecord], *, confidence: float = 0.95) -> Seed
         total_bytes=summarise([record.sizes.total_bytes for record in ordered], confidence=confidence),
         worst_bytes=_worst([(r.submission.seed, r.sizes.total_bytes, r.sizes.cap_bytes) for r in ordered]),
         worst_clocks=_worst_clocks(ordered),
+        steps=tuple(trained.steps for trained in training) if len(training) == len(ordered) else (),
+        cut_short=tuple(r.submission.seed for r in ordered if r.training and r.training.ended == "clock"),
     )
 
 
@@ -155,8 +158,8 @@ def _spread_of_differences(candidate: SeedStatistics, baseline: SeedStatistics) 
     """Sample deviation of the differences by seed; ``None`` for other seeds, or for none beyond rounding."""
     if set(candidate.seeds) != set(baseline.seeds) or len(candidate.seeds) < 2:
         return None
-    found = summarise([candidate.by_seed[seed] - baseline.by_seed[seed] for seed in candidate.seeds]).sample_std
-    return found if found is not None and found > ROUNDING_BPB else None
+    differences = [candidate.by_seed[seed] - baseline.by_seed[seed] for seed in candidate.seeds]
+    return None if is_rounding(differences, baseline.bpb.values) else summarise(differences).sample_std
 
 
 def pools(records: Sequence[RunRecord]) -> list[list[RunRecord]]:

@@ -55,8 +55,11 @@ class LossWatch:
         )
 
 
-def train(session: TrainSession, config: Config, device: torch.device) -> None:
-    """Train under the session's clock and leave a checkpoint. Raises ``Diverged``, ``ShardError``."""
+def train(session: TrainSession, config: Config, device: torch.device) -> tuple[int, str]:
+    """Train under the session's clock and leave a checkpoint. Raises ``Diverged``, ``ShardError``.
+
+    Returns the number of steps and what ended them: "complete", or "clock" when it left some of ITERATIONS undone.
+    """
     threads = 1 if device.type == "cuda" else max(1, session.cpu_cores // session.world_size)
     trainer = Trainer(config, device, session.seed, session.world_size, threads)
     print(json.dumps({"backends": backends(trainer)}), flush=True)  # before anything can go wrong
@@ -67,11 +70,15 @@ def train(session: TrainSession, config: Config, device: torch.device) -> None:
     windows = Windows(shards, config.train_seq_len, session.seed)
     batches = windows.batches(config.train_batch_tokens // config.train_seq_len, session.rank, session.world_size)
     held_out = filled_up(windows.held_out(HELD_OUT_WINDOWS), HELD_OUT_WINDOWS).to(device)
+    steps = 0
     with telemetry.open(session.output_dir, session.rank):
         for line in run_steps(session, trainer, batches, held_out):
             telemetry.step(line)
+            steps = int(line["step"])
+        telemetry.ended = "clock" if steps < config.iterations else "complete"
     if session.rank == 0:
         save_checkpoint(session.output_dir, trainer.averaged_weights(), config)
+    return steps, telemetry.ended
 
 
 def filled_up(windows: Tensor, count: int) -> Tensor:

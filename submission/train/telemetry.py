@@ -27,6 +27,7 @@ class Telemetry:
         self._flops_per_token = training_flops_per_token(config)
         self._product_flops = product_flops(device)
         self._graphs = compiled_graphs()
+        self.ended = "complete"
         self.head: Line = {
             "backends": backends,
             "config": as_scalars(config),
@@ -58,6 +59,6 @@ class Telemetry:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        ended = "complete" if error is None else f"{type(error).__name__}: {error}"
+        ended = self.ended if error is None else f"{type(error).__name__}: {error}"
         self.write({"ended": ended, "graphs_compiled_in_clock": compiled_graphs() - self._graphs})
         self._file.close()

@@ -39,7 +39,7 @@ def measure() -> list[Ratio]:
             "verify / parse and check signatures", verify, lambda: _bare(folder, key), pairs=3, limit=None, note=note
         )
     rates = sorted(RECORDS / once for once in took)
-    return [ratio, Ratio("verify", rates[-1], rates[0], rates[-1], 500, False, f"{note}; best of 3", "records/s")]
+    return [ratio, Ratio("verify", rates[-1], rates[0], rates[-1], 50, False, f"{note}; best of 3", "records/s")]
 
 
 def _passes(folder: Path) -> None:
@@ -81,7 +81,7 @@ def _life_size(record):
     final = record.scores[-1]
     running = [(targets, 1.9) for targets in range(20, 20 * POINTS, 20)]
     files = {f"model/part_{i}.py": hashlib.sha256(b"%d" % i).hexdigest() for i in range(100)}
-    findings = [Finding(f.rule, f.verdict, f.message + " as seen." * 20) for f in record.findings * 8]
+    findings = [Finding(f.rule, f.verdict, f.message + " as seen." * 20) for f in record.findings]
     return msgspec.structs.replace(
         record,
         artifact_digest=hashlib.sha256(b"model %d" % record.submission.seed).hexdigest(),

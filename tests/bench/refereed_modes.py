@@ -27,6 +27,7 @@ import torch
 from eval_modes import ROWS, SEEDS_METHOD
 from modes_table import Line, TableError
 
+from harness.artifact.bundle import read_folder
 from harness.artifact.model_file import read_model_file
 from harness.cli.progress import Silent, make_reporter
 from harness.clock.spans import Ledger
@@ -117,7 +118,7 @@ class Bench:
         """A run's context with a clock of its own. Raises ``UsageError`` for a variable that the code does not know."""
         sealed = self.lay_out(model)
         environ = self.base | variables
-        check_variables(sealed.manifest, environ)
+        check_variables(sealed.manifest, environ, read_folder(sealed.root))
         if unknown := sorted(environ.keys() - set(sealed.manifest.env.accept)):
             raise UsageError(
                 f"{sealed.manifest.name} accepts no variable {', '.join(unknown)}.",

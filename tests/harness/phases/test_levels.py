@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,6 +10,10 @@ import pytest
 import tiny_run
 
 from harness.cli.main import run
+from harness.phases.rescore import drawn_part
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "record"))
+from record_samples import make_artifact, make_audits, make_record
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +51,11 @@ def test_level_1_the_record_alone(call, finished):
 
 @pytest.mark.rule("R6-REPRODUCED")
 def test_level_2_the_artifact_gives_the_same_score_again(call, finished):
-    code, text = call("verify", finished.record, "--artifact", finished.artifact, "--rescore", "--json")
+    code, text = call("verify", finished.record, "--rescore", "--json")  # from what lies with the records
     assert code == 0, text
     assert verdicts(text, "R6-REPRODUCED") == {"PASS"}
+    for audited in ("C1-CAUSAL", "S4-STATE-DECLARED", "S5-DETERMINISM"):
+        assert f"{audited} " in text
 
 
 @pytest.mark.parametrize("name", ["model.bin", "code.bundle"])
@@ -74,4 +81,42 @@ def test_level_3_the_whole_run_again_gives_the_same_bits(call, finished):
     assert code == 0, text
     assert json.loads(text)["comparison"]["outcome"] == "same"
     code, text = call("verify", finished.record, "--json")
-    assert (code, verdicts(text, "R6-REPRODUCED")) == (0, {"PASS"})
+    assert (code, verdicts(text, "R6-REPRODUCED")) == (0, {"WARN"})  # by the record's own owner
+
+
+def test_level_2_draws_over_the_text_and_not_over_the_points_that_a_signer_chose(tmp_path: Path):
+    crowded = [(place, 1.9) for place in range(1, 200)] + [(4000, 1.9)]  # all but the last at the front
+    record = make_record(make_artifact(tmp_path, 1), 1, running_bpb=crowded)
+    drawn = [drawn_part(record) for _ in range(100)]
+    assert sum(place == 4000 for place in drawn) > 70  # 95 on average; a draw over the points would give 1 in 200
+    assert all(place in dict(crowded) for place in drawn)
+
+
+PEEK = """
+            ahead = self.answers[: len(rows)]
+            self.answers = self.answers[len(rows) :]
+            predicted = (self.weight * bigram + (1 - self.weight) * unigram).log()
+            yield predicted.scatter_add(1, ahead[:, None], torch.full((len(rows), 1), 0.5))
+"""
+
+
+@pytest.mark.slow  # a whole run, a second scoring and a second run
+@pytest.mark.rule("R6-REPRODUCED")
+def test_a_leak_that_the_record_hides_is_found_at_levels_2_and_3(tmp_path: Path, call, monkeypatch):
+    house = tmp_path / "house"
+    tiny_run.make_house(house)
+    tiny_run.use_house(house, monkeypatch.setattr, monkeypatch.setenv)
+    entry = house / "mini" / "eval_entry.py"
+    honest = "            yield (self.weight * bigram + (1 - self.weight) * unigram).log()\n"
+    text = entry.read_text().replace(honest, PEEK)
+    entry.write_text(text.replace("        for rows in", "        self.answers = inputs.roll(-1)\n        for rows in"))
+    with pytest.MonkeyPatch.context() as forged:
+        audits = make_audits("forged")
+        forged.setattr("harness.phases.run.audit", lambda *_, **__: audits)
+        outcome = tiny_run.run_tiny(house)
+    assert call("verify", outcome.path)[0] == 0
+    code, text = call("verify", outcome.path, "--rescore", "--json")
+    assert (code, "C1-CAUSAL" in text, verdicts(text, "R6-REPRODUCED")) == (1, True, {"PASS", "FAIL"})
+    code, text = call("rerun", outcome.path, "--sign", "--json")
+    assert (code, json.loads(text)["comparison"]["outcome"]) == (1, "different")
+    assert call("verify", outcome.path)[0] == 1

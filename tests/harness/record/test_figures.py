@@ -2,14 +2,17 @@
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
-from record_samples import digest_of, make_artifact, make_record, make_score
+from record_samples import digest_of, make_artifact, make_findings, make_record, make_score
 
 from harness.config.tracks import load_track
-from harness.record.figures import bits_per_byte, check_figures, check_run, check_track
-from harness.record.predicate import AuditResult, BudgetEntry, RunRecord, SpanEntry, TrackInfo
+from harness.phases.verdicts import clock_findings
+from harness.record.figures import bits_per_byte, check_figures, check_names, check_run, current_digest
+from harness.record.known import known
+from harness.record.predicate import AuditResult, BudgetEntry, RunRecord, SpanEntry, TrackInfo, Training
 from harness.rules import Finding, Verdict
 
 replace = msgspec.structs.replace
@@ -23,7 +26,7 @@ def record(tmp_path: Path) -> RunRecord:
 def problems(record: RunRecord) -> list[tuple[str, str]]:
     return [
         (f.rule, f.message)
-        for f in check_figures(record) + check_track(record) + check_run(record)
+        for f in check_figures(record) + check_names(record) + check_run(record)
         if f.verdict is Verdict.FAIL
     ]
 
@@ -47,6 +50,10 @@ def scores(record: RunRecord, **changes):
     return [*record.scores[:2], replace(record.scores[2], **changes)]
 
 
+def audited(record: RunRecord, verdict: str):
+    return {"audits": [AuditResult("a", "C1-CAUSAL", verdict, 64, 0.5, 1e-4, "", ""), *record.audits[1:]]}
+
+
 ARITHMETIC = {
     "bpb": (lambda r: {"scores": scores(r, bpb=r.scores[2].bpb * (1 + 1e-9))}, "bpb is given as"),
     "no-bytes": (lambda r: {"scores": scores(r, bytes=0)}, "no bpb from"),
@@ -60,21 +67,28 @@ ARITHMETIC = {
     "budget-sum": (lambda r: {"budgets": [BudgetEntry("train", 60.0, 90.0), r.budgets[1]]}, "its spans sum to 88.25"),
     "budget-unstated": (lambda r: {"budgets": r.budgets[1:]}, "budget 'train', which the record does not state"),
     "budget-twice": (lambda r: {"budgets": [*r.budgets, r.budgets[0]]}, "stands twice"),
-    "audit": (
-        lambda r: {"audits": [AuditResult("a", "C1-CAUSAL", "PASS", 8, 0.5, 1e-4, "", "")]},
-        "over its tolerance",
-    ),
-    "audit-hidden": (
-        lambda r: {"audits": [AuditResult("a", "C1-CAUSAL", "FAIL", 8, 0.5, 1e-4, "", "")]},
-        "audit a failed, but C1-CAUSAL is given as PASS",
-    ),
+    "audit": (lambda r: audited(r, "PASS"), "over its tolerance"),
+    "audit-hidden": (lambda r: audited(r, "FAIL"), "audit a failed, but C1-CAUSAL is given as PASS"),
+    "audit-undone": (lambda r: audited(r, "ERROR"), "audit a could not be done, but C1-CAUSAL is given as PASS"),
+    "audit-other-word": (lambda r: audited(r, "fine"), "ends with 'fine', which is no verdict of an audit"),
     "config": (
         lambda r: {"submission": replace(r.submission, config={"NUM_LAYERS": 5})},
         "the configuration gives",
     ),
+    "config-too-large": (
+        lambda r: {"submission": replace(r.submission, config={"NUM_LAYERS": 2**60})},
+        "submission.config: no canonical JSON form",
+    ),
     "digest": (lambda r: {"artifact_digest": "abc"}, "artifact_digest is 'abc'"),
     "time": (lambda r: {"started_at": "yesterday"}, "started_at"),
     "track-limit": (lambda r: {"budgets": [BudgetEntry("train", 88.25, 600.0), r.budgets[1]]}, "not what track smoke"),
+    "track-readings": (
+        lambda r: {"track": replace(r.track, readings={**r.track.readings, "train_clock": "tolerate_200ms"})},
+        "is not what track smoke",
+    ),
+    "track-other": (lambda r: {"track": replace(r.track, digest=digest_of("9,000 s"))}, "these are other terms"),
+    "text-other": (lambda r: {"data": replace(r.data, fingerprint=digest_of("mine"))}, "is another text than the one"),
+    "text-longer": (lambda r: {"data": replace(r.data, val_bytes=18_000)}, "18,000 bytes is another text"),
     "track-cap": (lambda r: {"sizes": replace(r.sizes, cap_bytes=2_000_000)}, "cap 2,000,000 bytes is not what track"),
 }
 
@@ -105,7 +119,7 @@ def test_training_over_the_clock_is_judged_by_the_track_reading(record: RunRecor
         spans=spans,
         budgets=[BudgetEntry("train", 90.1, 90.0), record.budgets[1]],
         track=replace(record.track, readings={"train_clock": reading}),
-        findings=[],
+        findings=make_findings(A1_TRAIN_CLOCK=""),
     )
     assert ("A1-TRAIN-CLOCK" in dict(problems(late))) == broken
 
@@ -137,23 +151,81 @@ def test_an_official_track_without_isolation_is_caught(record: RunRecord):
 
 
 def test_a_track_that_changed_since_is_a_warning(record: RunRecord):
-    changed = replace(record, track=replace(record.track, digest=digest_of("old")))
-    (found,) = check_track(changed)
+    former = next(digest for digest in known().tracks["smoke"] if digest != current_digest("smoke"))
+    changed = replace(record, track=replace(record.track, digest=former))
+    (found,) = check_names(changed)
     assert found.verdict is Verdict.WARN
     assert "has changed since" in found.message
-    (found,) = check_track(replace(record, track=replace(record.track, name="gone")))
+    (found,) = check_names(replace(record, track=replace(record.track, name="gone")))
     assert "not shipped" in found.message
 
 
 def test_another_data_set_than_the_tracks_is_a_warning(record: RunRecord):
-    (found,) = check_track(replace(record, data=replace(record.data, name="other")))
+    (found,) = check_names(replace(record, data=replace(record.data, name="other")))
     assert found.verdict is Verdict.WARN
     assert "not comparable" in found.message
 
 
 def test_what_a_record_says_against_its_own_run_is_passed_on(record: RunRecord):
     finding = Finding("C1-CAUSAL", Verdict.FAIL, "a leak")
-    assert check_run(replace(record, findings=[*record.findings, finding])) == [finding]
+    others = [other for other in record.findings if other.rule != "C1-CAUSAL"]
+    assert check_run(replace(record, findings=[*others, finding])) == [finding]
+
+
+INCOMPLETE = {
+    "no-findings": (lambda r: {"findings": []}, "no verdict on A1-SETUP-NO-DATA, A1-TRAIN-CLOCK"),
+    "one-left-out": (lambda r: {"findings": make_findings(S6_PLAUSIBLE="")}, "no verdict on S6-PLAUSIBLE"),
+    "left-open": (lambda r: {"findings": make_findings(C1_CAUSAL="UNKNOWN")}, "no verdict on C1-CAUSAL"),
+    "no-audits": (lambda r: {"audits": []}, "has no audit of C1-CAUSAL"),
+    "one-audit-less": (lambda r: {"audits": r.audits[:2]}, "has no audit of S5-DETERMINISM"),
+    "no-positions": (lambda r: {"audits": [*r.audits[:2], replace(r.audits[2], k=0)]}, "S5-DETERMINISM passed without"),
+    "few-positions": (
+        lambda r: {"audits": [replace(a, k=8) for a in r.audits]},
+        "passed without an audit of 32 positions",
+    ),
+    "lax": (lambda r: {"audits": [replace(a, tolerance_nats=1.0) for a in r.audits]}, "or more within 0.0001 nats"),
+    "self-reported-pass": (lambda r: {"kind": "self-reported"}, "a script that scored itself can't pass A7-BPB"),
+}
+
+
+@pytest.mark.rule("R7-COMPLETE")
+@pytest.mark.parametrize("case", INCOMPLETE)
+def test_a_record_that_leaves_something_out_does_not_pass(record: RunRecord, case: str):
+    change, message = INCOMPLETE[case]
+    found = problems(replace(record, **change(record)))
+    assert any(rule == "R7-COMPLETE" and message in text for rule, text in found), found
+
+
+def test_a_script_that_leaves_its_score_open_passes_and_a_failed_audit_needs_no_positions(record: RunRecord):
+    rules = ("C1-CAUSAL", "S4-STATE-DECLARED", "S5-DETERMINISM", "C2-NORMALISED", "C3-SCORE-BEFORE-UPDATE")
+    rules += ("C4-COVERAGE", "C4-SINGLE-PASS", "A7-BPB")
+    still_open = make_findings(**{rule.replace("-", "_"): "UNKNOWN" for rule in rules})
+    assert problems(replace(record, kind="self-reported", findings=still_open, audits=[])) == []
+    lost = [replace(audit, verdict="ERROR", k=0) for audit in record.audits]
+    honest = make_findings(C1_CAUSAL="ERROR", S4_STATE_DECLARED="ERROR", S5_DETERMINISM="ERROR")
+    assert problems(replace(record, findings=honest, audits=lost)) == []
+
+
+def test_a_rule_of_a_later_version_is_a_warning(record: RunRecord):
+    newer = replace(record, findings=[*record.findings, Finding("Z9-NEWER", Verdict.PASS, "of tomorrow")])
+    assert [(f.verdict, "'Z9-NEWER'" in f.message) for f in check_run(newer)] == [(Verdict.WARN, True)]
+
+
+@pytest.mark.rule("A1-TRAIN-CLOCK")
+@pytest.mark.parametrize(
+    ("ended", "verdict", "caught"), [("clock", "PASS", True), ("clock", "WARN", False), ("complete", "PASS", False)]
+)
+def test_a_training_that_the_clock_cut_short_is_no_pass(record: RunRecord, ended: str, verdict: str, caught: bool):
+    cut = replace(record, training=Training(78, ended), findings=make_findings(A1_TRAIN_CLOCK=verdict))
+    assert any("the clock cut training short after 78 steps" in text for _, text in problems(cut)) is caught
+
+
+@pytest.mark.parametrize(("ended", "verdict"), [("clock", "WARN"), ("complete", "PASS")])
+def test_the_referee_says_that_the_clock_cut_training_short(ended: str, verdict: str):
+    context = SimpleNamespace(track=load_track("smoke"), training=Training(78, ended))
+    spans, budgets = [SpanEntry("train", 0.0, 60.0, 90.0, "train")], [BudgetEntry("train", 60.0, 90.0)]
+    (found,) = clock_findings(context, spans, budgets)
+    assert (found.verdict, "cut training short after 78 steps" in found.message) == (verdict, ended == "clock")
 
 
 SXM, H200 = "NVIDIA H100 80GB HBM3", "NVIDIA H200"
@@ -179,9 +251,9 @@ def test_a_record_that_passes_on_other_gpus_does_not_verify(
     record = make_record(
         make_artifact(tmp_path, 1),
         1,
-        track=TrackInfo(track.name, track.digest, True, {}),
+        track=TrackInfo(track.name, track.digest, True, msgspec.to_builtins(track.readings)),
         findings=[Finding("A1-HARDWARE", Verdict(word), "made up") for word in findings],
     )
     record = replace(record, machine=replace(record.machine, gpus=[f"{gpu}, 81559 MiB" for gpu in gpus]))
-    messages = [f.message for f in check_track(record) if f.verdict is Verdict.FAIL]
+    messages = [f.message for f in check_names(record) if f.verdict is Verdict.FAIL]
     assert any("without a warning of A1-HARDWARE" in message for message in messages) is broken

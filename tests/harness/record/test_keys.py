@@ -1,5 +1,7 @@
 """Keys: made once, kept private, and unlike causes of distrust told apart."""
 
+import shutil
+import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -13,9 +15,17 @@ from record_samples import make_artifact, make_intent, make_record, store_run
 from harness.errors import CouldNotCheck, UsageError
 from harness.record import announce, open_signing_key, sign_and_store, utc_now, verify_folder
 from harness.record.canonical import write_atomic
-from harness.record.keys import create_key, describe_key, read_active, rotate_key
+from harness.record.keys import bind_key, create_key, describe_key, load_private, read_active, rotate_key
 from harness.record.predicate import RunRecord
-from harness.record.trust import load_public, load_trust, public_path, revoke_key, store_public, trust_key
+from harness.record.trust import (
+    load_public,
+    load_trust,
+    public_path,
+    revoke_key,
+    sign_list,
+    store_public,
+    trust_key,
+)
 from harness.rules import Verdict
 
 replace = msgspec.structs.replace
@@ -156,7 +166,10 @@ def test_a_run_under_way_is_signed_by_the_key_that_announced_it(tmp_path: Path, 
     assert sign_and_store(record, artifact, records, keys).signer == announcing
     assert store_run(tmp_path, 2, started_at=utc_now()).signer == read_active(keys) != announcing
     assert failures(records) == ""
-    assert verify_folder(records).verdict is Verdict.PASS
+    found = verify_folder(records).findings
+    assert {f.verdict for f in found} <= {Verdict.PASS, Verdict.WARN}
+    dates = [f.message for f in found if "its dates are its own word" in f.message]
+    assert bool(dates) is (name != "a new one")
 
 
 def test_a_run_that_began_in_the_window_is_signed_after_it_and_none_begins_then(tmp_path: Path):
@@ -285,3 +298,78 @@ def test_two_runs_that_start_together_sign_with_one_key(tmp_path: Path):
         used = set(pool.map(first_use, range(4)))
     assert {path.stem for path in (tmp_path / "keys").glob("*.pem")} == used
     assert used == {listed(tmp_path / "records").keyid}
+
+
+@pytest.mark.rule("R1-SIGNATURE")
+@pytest.mark.parametrize(
+    ("roles", "folders"), [(("reviewer",), {"runs", "intents"}), (("runner",), set()), ((), set())]
+)
+def test_a_key_signs_in_its_roles_alone(tmp_path: Path, roles, folders):
+    store_run(tmp_path)
+    records = tmp_path / "records"
+    trust_key(records, listed(records), owner=None, not_before=None, not_after=None, roles=roles)
+    found = [f for f in verify_folder(records).findings if f.verdict is Verdict.FAIL and "not as runner" in f.message]
+    assert {f.where.partition("/")[0] for f in found} == folders
+
+
+@pytest.fixture
+def signed(tmp_path: Path) -> Path:
+    """A folder whose list of keys is signed by a root that signs nothing else; returns the root's keys."""
+    store_run(tmp_path)
+    root = create_key(tmp_path / "root")
+    sign_list(tmp_path / "records", root.keyid, root.private)
+    return tmp_path / "root"
+
+
+def sign_again(tmp_path: Path, keys_dir: Path) -> Path:
+    key = load_private(keys_dir, read_active(keys_dir))
+    return sign_list(tmp_path / "records", key.keyid, key.private)
+
+
+def test_a_signed_list_decides_and_is_held_to_its_root(tmp_path: Path, signed: Path):
+    records, root = tmp_path / "records", read_active(signed)
+    assert verify_folder(records, root=root).verdict is Verdict.PASS
+    assert verify_folder(records).accepted.source == "version 1 of the signed list"
+    messages = [f.message for f in verify_folder(records, root="0" * 64).findings if f.verdict is Verdict.FAIL]
+    assert any("not the next version" in message for message in messages)
+    store_run(tmp_path / "other", 2, records=records)
+    assert "unknown key" in failures(records)  # until a root lists it
+    sign_again(tmp_path, signed)
+    assert failures(records) == ""
+
+
+@pytest.mark.rule("R1-SIGNATURE")
+def test_a_revocation_that_is_signed_can_not_be_undone(tmp_path: Path, signed: Path):
+    records = tmp_path / "records"
+    key = load_public(next((records / "keys").glob("*.json")))
+    revoke_key(records, key, "stolen")
+    revoking = sign_again(tmp_path, signed)
+    assert "is revoked (stolen)" in failures(records)
+    store_public(records, key)  # the file is edited …
+    assert "is not as version 2 of the signed list has it" in failures(records)
+    assert "is revoked (stolen)" in failures(records)
+    with pytest.raises(UsageError, match="takes back that key"):  # … and even a root can't sign that
+        sign_again(tmp_path, signed)
+    revoking.write_bytes((records / "keys" / "list" / "0001.json").read_bytes())
+    assert "not the next version of the signed list" in failures(records)
+
+
+def test_a_list_is_signed_by_a_root_of_the_version_before(tmp_path: Path, signed: Path):
+    with pytest.raises(UsageError, match="no root of the list"):
+        sign_again(tmp_path, tmp_path / "keys")
+    (tmp_path / "records" / "keys" / "list" / "0002.json").write_bytes(b"{}")
+    assert "0002.json is not the next version" in failures(tmp_path / "records")
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="OpenSSH is not installed here")
+def test_a_key_is_bound_to_an_ssh_key_and_to_no_other(tmp_path: Path):
+    store_run(tmp_path)
+    records, ssh = tmp_path / "records", tmp_path / "id"
+    for name in ("id", "other"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / name)], check=True)
+    bound = bind_key(tmp_path / "keys", records, ssh)
+    assert bound.ssh.split()[1] in ssh.with_suffix(".pub").read_text()
+    assert failures(records) == ""
+    other = " ".join((tmp_path / "other.pub").read_text().split()[:2])
+    store_public(records, replace(bound, ssh=other))
+    assert "has not signed that" in failures(records)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import sys
 import types
 from dataclasses import dataclass
@@ -9,23 +10,35 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from record_samples import make_artifact, make_intent, make_record, make_score, store_run
+from record_samples import make_artifact, make_findings, make_intent, make_record, make_score, store_run
 
 from harness.artifact.bundle import pack_code, read_folder
 from harness.cli.main import run
-from harness.errors import UsageError
-from harness.record import StoredRecord, announce, canonical_digest, countersign, sign_and_store, verify_folder
+from harness.config.tracks import load_track
+from harness.errors import CouldNotCheck, RuleBroken, UsageError
+from harness.record import (
+    StoredRecord,
+    announce,
+    canonical_digest,
+    countersign,
+    dsse,
+    load_records,
+    sign_and_store,
+    verify_folder,
+)
+from harness.record.keys import describe_key, open_signing_key
 from harness.record.predicate import RunRecord, SubmissionInfo
 from harness.record.reproduce import (
-    DEFAULT_TOLERANCE_BPB,
     check_code,
     compare_runs,
     environment_for,
     make_review,
-    seed_tolerance,
+    tolerance_of,
 )
+from harness.record.trust import store_public
 from harness.rules import Verdict
 
+ROOT = Path(__file__).parents[3]
 replace = msgspec.structs.replace
 MANIFEST = """name = "sample"
 [entry]
@@ -78,12 +91,22 @@ def test_a_run_of_something_else_proves_nothing(record: RunRecord):
         compare_runs(record, replace(record, submission=replace(record.submission, seed=2)), 0.0)
 
 
-def test_the_tolerance_comes_from_the_seeds_of_the_same_pool(tmp_path: Path):
-    artifact = make_artifact(tmp_path / "artifact", 1)
-    runs = [make_record(artifact, seed, nats=nats) for seed, nats in ((1, 12000.0), (2, 12010.0), (3, 12020.0))]
-    expected = 3 * 10.0 / 9000 / 0.6931471805599453
-    assert seed_tolerance(runs[0], runs) == pytest.approx(expected, rel=1e-9)
-    assert seed_tolerance(runs[0], runs[:2]) == DEFAULT_TOLERANCE_BPB
+def test_the_tolerance_is_the_track_s_and_a_reviewer_may_only_want_less(record: RunRecord):
+    allowed = load_track("smoke").audit.rerun_bpb
+    assert tolerance_of(record) == allowed
+    assert tolerance_of(record, allowed / 2) == allowed / 2
+    with pytest.raises(UsageError, match=r"allows 0\.03 at most"):
+        tolerance_of(record, 2 * allowed)
+    with pytest.raises(CouldNotCheck, match="is not known here"):
+        tolerance_of(replace(record, track=replace(record.track, digest="0" * 64)))
+
+
+@pytest.mark.parametrize(("verdict", "reproduced"), [("FAIL", False), ("ERROR", False), ("WARN", True), ("PASS", True)])
+def test_a_repetition_that_breaks_a_rule_reproduces_nothing(record: RunRecord, verdict: str, reproduced: bool):
+    again = replace(record, findings=make_findings(C1_CAUSAL=verdict))
+    found = compare_runs(record, again, 0.0)
+    assert found.reproduced is reproduced
+    assert [f.rule for f in found.against] == ([] if reproduced else ["C1-CAUSAL"])
 
 
 def test_the_recorded_configuration_replaces_that_of_the_environment(record: RunRecord):
@@ -143,12 +166,14 @@ def rerun(monkeypatch, tmp_path: Path, capsys):
     """Call the command with a stand-in for the run itself; returns (exit code, output, the run's arguments)."""
     monkeypatch.setenv("GOLF_KEYS_DIR", str(tmp_path / "keys"))
 
-    def call(again: RunRecord | None, *arguments: object):
+    def call(again: RunRecord | RuleBroken | None, *arguments: object):
         seen: dict = {}
 
         def submit_run(**given):
             seen.update(given)
             seen["files"] = sorted(path.name for path in given["submission_dir"].iterdir())
+            if isinstance(again, RuleBroken):
+                raise again
             return Outcome(again, None, tmp_path)
 
         stand_in = types.ModuleType("harness.phases.submit")
@@ -169,14 +194,39 @@ def test_a_repeated_run_is_compared_and_signed(stored, submission, rerun, tmp_pa
     assert (seen["seed"], seen["track_name"], seen["dataset_name"], seen["sign"]) == (7, "smoke", "sotu", False)
     assert seen["environ"]["MATRIX_LR"] == "0.025"
     report = verify_folder(tmp_path / "records")
-    assert report.verdict is Verdict.PASS
-    assert any("reviewed at level 3" in f.message and "the record's own signer" in f.message for f in report.findings)
+    assert report.verdict is Verdict.WARN
+    (found,) = [f for f in report.findings if f.rule == "R6-REPRODUCED"]
+    assert "reviewed at level 3" in found.message
+    assert "by the record's own owner: it is the same key" in found.message
 
 
-def test_the_code_bundle_is_enough(stored, rerun, tmp_path: Path):
-    code, _, seen = rerun(stored.record, stored.path, "--code", tmp_path / "artifact" / "code.bundle")
-    assert code == 0
-    assert seen["files"] == ["__init__.py", "entry.py", "submission.toml"]
+LEAK = {"C1_CAUSAL": "FAIL"}
+
+
+def test_a_leak_that_only_the_repetition_finds_is_signed_and_fails_the_record(stored, submission, rerun, tmp_path):
+    again = replace(stored.record, findings=make_findings(**LEAK))
+    code, text, _ = rerun(again, stored.path, "--code", submission, "--sign")
+    assert (code, "NOT REPRODUCED: it breaks a rule." in text, "against:  C1-CAUSAL FAIL" in text) == (1, True, True)
+    (found,) = [f for f in verify_folder(tmp_path / "records").findings if f.rule == "R6-REPRODUCED"]
+    assert (found.verdict, found.where) == (Verdict.FAIL, f"runs/{stored.path.name}")
+    assert "C1-CAUSAL FAIL in the repetition" in found.message
+
+
+def test_a_repetition_that_ends_without_a_score_is_signed_too(stored, submission, rerun, tmp_path: Path):
+    broken = RuleBroken("A2-EVAL-CLOCK", "final: not done. Last lines of /home/ada/log:\n  x", remedy="Hurry.")
+    code, text, _ = rerun(broken, stored.path, "--code", submission, "--sign")
+    assert (code, "A2-EVAL-CLOCK FAIL" in text) == (1, True)
+    (found,) = [f for f in verify_folder(tmp_path / "records").findings if f.verdict is Verdict.FAIL]
+    assert "A2-EVAL-CLOCK FAIL in the repetition" in found.message
+    (review,) = (tmp_path / "records" / "reviews").iterdir()
+    assert b"/home/ada" not in dsse.decode(review.read_bytes()).payload
+
+
+def test_the_code_that_lies_with_the_records_is_enough(stored, rerun, tmp_path: Path):
+    for options in ((), ("--code", tmp_path / "artifact" / "code.bundle")):
+        code, _, seen = rerun(stored.record, stored.path, *options)
+        assert code == 0
+        assert seen["files"] == ["__init__.py", "entry.py", "submission.toml"]
 
 
 def test_another_result_is_not_reproduced(stored, submission, rerun):
@@ -193,8 +243,9 @@ def test_changed_code_is_refused_before_anything_runs(stored, submission, rerun)
 
 
 @pytest.mark.slow  # three starts of the referee
-def test_a_fleet_s_rerun_of_other_code_is_refused_each_time_and_stored_never(stored, submission, tmp_path: Path):
-    (submission / "entry.py").write_text("print('other')\n")
+def test_a_fleet_s_rerun_of_other_code_is_refused_each_time_and_stored_never(submission, tmp_path: Path):
+    committed = shutil.copytree(ROOT / "records", tmp_path / "records")  # the jobs know no made-up text
+    stored = load_records(committed, skipped=pytest.fail)[0]
     queue = tmp_path / "queue"
     command = ["rerun", str(stored.path), "--code", str(submission), "--on", "local", "--queue", str(queue)]
     for _ in range(2):
@@ -215,13 +266,12 @@ def test_a_forged_record_is_not_repeated(stored, submission, rerun):
     assert "FAIL" in text
 
 
-def test_a_damaged_record_of_somebody_else_costs_no_repetition_and_is_named(stored, submission, rerun, tmp_path: Path):
+def test_a_damaged_record_of_somebody_else_costs_no_repetition(stored, submission, rerun, tmp_path: Path):
     foreign = store_run(tmp_path / "other", 9, records=tmp_path / "records").path
     foreign.write_bytes(b"damaged")
     code, text, _ = rerun(stored.record, stored.path, "--code", submission)
     assert code == 0
     assert "REPRODUCED" in text
-    assert f"warning: {foreign.name} is left out" in text
     with pytest.raises(SystemExit) as ended:
         run(["verify", str(tmp_path / "records")])
     assert ended.value.code == 1
@@ -247,7 +297,12 @@ def test_a_review_that_came_out_different_fails_the_record(stored, tmp_path: Pat
 @pytest.mark.rule("R6-REPRODUCED")
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"outcome": "same"}, "says 'same'; its figures"), ({"bpb": 1.0}, "bpb is given as 1.0")],
+    [
+        ({"outcome": "same"}, "says 'same'; its figures"),
+        ({"bpb": 1.0}, "bpb is given as 1.0"),
+        ({"outcome": "within-tolerance", "tolerance_bpb": 1.0}, "allows 1 bpb; track smoke allows 0.03 at most"),
+        ({"findings": make_findings(S6_PLAUSIBLE="PASS")[:1]}, "lists findings that speak against nothing"),
+    ],
 )
 def test_a_review_whose_outcome_does_not_follow_from_its_figures_fails(stored, tmp_path: Path, changes, message):
     again = rescored(stored.record, 12500.0)
@@ -264,3 +319,24 @@ def test_a_review_of_a_record_elsewhere_is_a_warning(stored, tmp_path: Path):
     countersign(review, tmp_path / "records", tmp_path / "reviewer")
     (found,) = [f for f in verify_folder(tmp_path / "records").findings if f.verdict is Verdict.WARN]
     assert "not in this folder" in found.message
+
+
+@pytest.mark.rule("R6-REPRODUCED")
+@pytest.mark.parametrize(
+    ("signer", "reviewer", "verdict", "how"),
+    [
+        ("Ada", "Bo", "PASS", "by another owner: owners 'Bo' and 'Ada' by the unsigned list in keys/"),
+        ("Ada", "ada", "WARN", "by the record's own owner: owners 'ada' and 'Ada'"),
+        ("Ada", "", "WARN", "whether by another owner is not known"),
+    ],
+)
+def test_a_review_counts_when_its_owner_is_another_and_says_how_that_is_known(
+    stored, tmp_path: Path, signer: str, reviewer: str, verdict: str, how: str
+):
+    records = tmp_path / "records"
+    for folder, owner in (("keys", signer), ("reviewer", reviewer)):
+        store_public(records, describe_key(open_signing_key(tmp_path / folder, records), owner=owner))
+    review = make_review(stored.digest, stored.record, compare_runs(stored.record, stored.record, 0.0), "")
+    countersign(review, records, tmp_path / "reviewer")
+    (found,) = [f for f in verify_folder(records).findings if f.rule == "R6-REPRODUCED"]
+    assert (found.verdict, how in found.message) == (verdict, True), found

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from harness.record.trust import store_public
 from harness.rules import Finding, Verdict
 
 SETTINGS = settings(
-    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    deadline=None, max_examples=75, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 FOLDERS = ("runs", "intents", "heads")
 
@@ -342,3 +343,68 @@ def test_subjects_that_are_not_the_recorded_artifact_are_caught_even_when_signed
     payload = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
     path.write_bytes(dsse.encode(dsse.sign(payload, key.keyid, key.private)))
     assert any("subjects are not" in finding.message and path.name in finding.where for finding in failures(folder))
+
+
+@pytest.mark.rule("R3-CHAIN")
+def test_an_intent_that_is_dated_before_what_stands_before_it_is_caught(tmp_path: Path):
+    store_run(tmp_path, 1, started_at="2026-11-24T17:00:00Z")
+    store_run(tmp_path, 2, started_at="2026-11-24T16:55:00Z")  # two writers that waited for the lock
+    assert failures(tmp_path / "records") == []
+    store_run(tmp_path, 3, started_at="2026-11-20T17:00:00Z")
+    (found,) = failures(tmp_path / "records")
+    assert (found.rule, "dated back" in found.message) == ("R3-CHAIN", True)
+    assert found.where.startswith("intents/20261120T170000Z-smoke-3")
+
+
+@pytest.mark.rule("R5-INTENT")
+def test_a_record_that_is_dated_long_before_its_intent_is_caught(tmp_path: Path):
+    artifact = make_artifact(tmp_path / "artifact", 1)
+    record = make_record(artifact, 1, started_at="2026-11-01T00:00:00Z")
+    records, keys = tmp_path / "records", tmp_path / "keys"
+    digest = announce(make_intent(record, announced_at="2026-11-24T17:00:00Z"), records, keys)
+    sign_and_store(msgspec.structs.replace(record, intent=digest), artifact, records, keys)
+    assert ["a run starts when it is announced" in f.message for f in failures(records)] == [True]
+
+
+def warnings(folder: Path) -> list[str]:
+    return [f.message for f in verify_folder(folder).findings if f.verdict is Verdict.WARN]
+
+
+@pytest.mark.rule("R3-CHAIN")
+@pytest.mark.parametrize("same_draw", [True, False])
+def test_one_result_under_two_keys_is_reported_on_both(tmp_path: Path, same_draw: bool):
+    first = store_run(tmp_path, 1)
+    artifact, thief = tmp_path / "artifacts" / "a-1", tmp_path / "thief"
+    record = first.record
+    if not same_draw:  # a repetition of one's own gives the same bits, never the same draws and times
+        audits = [msgspec.structs.replace(audit, entropy="cd" * 32) for audit in record.audits]
+        spans = [msgspec.structs.replace(span, start_s=span.start_s + 0.5) for span in record.spans]
+        record = msgspec.structs.replace(record, audits=audits, spans=spans)
+    digest = announce(make_intent(record, announced_at="2026-11-24T17:00:01Z"), tmp_path / "records", thief)
+    sign_and_store(msgspec.structs.replace(record, intent=digest), artifact, tmp_path / "records", thief)
+    found = [text for text in warnings(tmp_path / "records") if "under another key" in text]
+    assert len(found) == 2
+    assert all(("one of them is a copy" if same_draw else "repeated or copied") in text for text in found)
+
+
+def test_a_pipe_and_a_huge_file_stop_nothing_else(folder: Path):
+    os.mkfifo(folder / "runs" / "20270101T000000Z-smoke-9-00000000.json")
+    with (folder / "runs" / "20270101T000000Z-smoke-8-00000000.json").open("wb") as huge:
+        huge.truncate(10**10)
+    os.mkfifo(folder / "keys" / f"{'0' * 64}.json")
+    report = verify_folder(folder)
+    wrong = {f.where.partition("/")[2] or f.where: f.verdict for f in report.findings if f.verdict is not Verdict.PASS}
+    assert wrong == {
+        "20270101T000000Z-smoke-9-00000000.json": Verdict.ERROR,
+        "20270101T000000Z-smoke-8-00000000.json": Verdict.ERROR,
+        f"{'0' * 64}.json": Verdict.FAIL,
+    }
+    store_run(folder.parent, 4)  # and a writer goes on
+
+
+def test_a_kept_file_of_an_artifact_is_what_its_name_says(folder: Path):
+    kept = sorted((folder / "artifacts").iterdir())
+    assert len(kept) == 4  # three models, and one bundle that they share
+    kept[0].write_bytes(b"another")
+    (found,) = failures(folder)
+    assert (found.rule, found.where) == ("A3-CONTAINER", f"artifacts/{kept[0].name}")

@@ -94,8 +94,28 @@ def test_power_matches_simulation():
     new = generator.normal(-0.9, 0.4, (runs, n))
     old = generator.normal(0.0, 0.4, (runs, n))
     found = np.mean(stats.ttest_ind(new, old, axis=1, equal_var=False, alternative="less").pvalue < 0.05)
-    # The binomial error of 4,000 runs is under 0.008; Welch's estimated degrees of freedom add about as much.
-    assert power(0.9, 0.4, 0.4, n, alpha=0.05) == pytest.approx(found, abs=0.03)
+    assert power(0.9, 0.4, 0.4, n, alpha=0.05) == pytest.approx(found, abs=0.024)  # 3 binomial errors of 4,000 runs
+
+
+@pytest.mark.parametrize(("stds", "n"), [((0.4, 0.4), 2), ((0.4, 0.1), 3), ((0.4, 0.0), 4), ((0.2, 0.4), 5)])
+def test_power_counts_that_welch_estimates_its_degrees_of_freedom(stds: tuple[float, float], n: int):
+    generator, runs = np.random.default_rng(9), 100_000
+    new, old = (generator.normal(place, std, (runs, n)) for place, std in zip((-0.6, 0.0), stds, strict=True))
+    found = np.mean(stats.ttest_ind(new, old, axis=1, equal_var=False, alternative="less").pvalue < 0.05)
+    assert power(0.6, *stds, n, alpha=0.05) == pytest.approx(found, abs=0.005)  # over 3 binomial errors
+
+
+def test_differences_that_are_equal_up_to_rounding_are_no_evidence():
+    baseline = {seed: 1.2 + seed / 7 for seed in range(5)}
+    candidate = {seed: (3 * score - 0.03) / 3 for seed, score in baseline.items()}
+    assert len({candidate[seed] - baseline[seed] for seed in baseline}) > 1  # by rounding alone
+    with pytest.raises(UsageError, match="paired differences are equal"):
+        paired(candidate, baseline)
+    rounded = [(3 * 1.21 - x) / 3 + x / 3 for x in (0.1, 0.2, 0.3, 0.7)]
+    assert len(set(rounded)) > 1
+    with pytest.raises(UsageError, match="neither set has any spread"):
+        welch(rounded, [1.2, 1.2])
+    assert paired({seed: score - 0.01 - 1e-6 * seed for seed, score in baseline.items()}, baseline).p < 1e-9
 
 
 def test_power_of_pairs_matches_simulation():

@@ -18,6 +18,7 @@ from harness.record.predicate import (
     Sizes,
     SubmissionInfo,
     TrackInfo,
+    Training,
 )
 from harness.stats import Margin, aggregate, compare, describe_pools, pools
 
@@ -129,3 +130,22 @@ def test_pools_keep_the_first_result_of_a_seed(tmp_path: Path):
     (line,) = describe_pools([repeat, second, first])
     assert "sample std" in line
     assert "population std" in line
+
+
+def trained(seed: int, steps: int, ended: str = "complete") -> RunRecord:
+    return msgspec.structs.replace(record(seed, 12000.0 + seed), training=Training(steps, ended))
+
+
+def test_seeds_that_took_other_numbers_of_steps_are_pooled_with_a_warning():
+    (text,) = describe_pools([trained(1, 120), trained(2, 78, "clock"), trained(3, 120)])
+    assert "WARNING: the seeds took different numbers of steps, 78 to 120, 1 cut short by the clock" in text
+    (text,) = describe_pools([trained(1, 120), trained(2, 120)])
+    assert "WARNING" not in text
+    (text,) = describe_pools([record(1, 12000.0), record(2, 12001.0)])  # of before there were steps in a record
+    assert "WARNING" not in text
+
+
+def test_a_pool_that_can_not_be_summed_up_says_why():
+    empty = [msgspec.structs.replace(record(seed, 12000.0), scores=[]) for seed in (1, 2)]
+    (text,) = describe_pools(empty)
+    assert "seeds 1, 2 are not summed up: record run-1 has no final score" in text

@@ -1,0 +1,171 @@
+"""What stands outside a records folder and backs its dates: version control, timestamps, a published list of intents.
+
+A folder by itself can't show that its signer put it back as a whole to an earlier state, nor when he signed. Each of
+these three can, and each is asked for by an option of ``harness verify``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import subprocess
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from harness.errors import CouldNotCheck, UsageError
+from harness.record.canonical import parse_utc, read_bounded, write_atomic
+from harness.record.entries import Intent
+from harness.record.statement import Entry, date_of
+from harness.record.verify import VerifyReport
+from harness.rules import Finding, Verdict
+
+STAMPS = "timestamps"
+SLACK = timedelta(minutes=10)
+_KEPT = re.compile(r"(intents|runs|reviews|keys/list)/[^/]+\.json")
+_KEY = re.compile(r"keys/[0-9a-f]{64}\.json")
+
+
+def check_history(records_dir: Path) -> list[Finding]:
+    """What the folder's history in git shows: entries that were removed or rewritten, and revocations taken back.
+
+    Removing is WARN, because a folder may be cleaned up; the other two are FAIL. Raises ``CouldNotCheck`` without git.
+    """
+    log = _git(records_dir, "log", "--format=%x00%H %cI", "--name-status", "--no-renames", "--relative", "--", ".")
+    found = []
+    for part in log.decode("utf-8", "replace").split("\0")[1:]:
+        head, *lines = [line for line in part.splitlines() if line]
+        commit, _, when = head.partition(" ")
+        place = f"in commit {commit[:12]} of {when[:10]}"
+        for status, name in (line.split("\t", 1) for line in lines):
+            if _KEPT.fullmatch(name) and status in "MD":
+                rewritten = status == "M"
+                text = f"was {'rewritten' if rewritten else 'removed'} {place}"
+                found.append(Finding("R3-CHAIN", Verdict.FAIL if rewritten else Verdict.WARN, text, where=name))
+            key_changed = _KEY.fullmatch(name) and status in "MD" and _revoked(records_dir, f"{commit}^", name)
+            if key_changed and (status == "D" or not _revoked(records_dir, commit, name)):
+                text = f"the revocation of this key was taken back {place}"
+                found.append(Finding("R1-SIGNATURE", Verdict.FAIL, text, where=name))
+    return found
+
+
+def _revoked(records_dir: Path, commit: str, name: str) -> bool:
+    return b'"status":"revoked"' in _git(records_dir, "show", f"{commit}:./{name}")
+
+
+def _git(folder: Path, *arguments: str) -> bytes:
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, timeout=120, check=False)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise CouldNotCheck(f"git does not answer: {error}.", remedy="Install git, or leave --history out.") from error
+    if done.returncode:
+        reason = done.stderr.decode("utf-8", "replace").strip().splitlines()[:1]
+        raise CouldNotCheck(
+            f"git tells no history of {folder}: {' '.join(reason)}.", remedy="Clone it whole, or leave --history out."
+        )
+    return done.stdout
+
+
+def request_stamp(report: VerifyReport, path: Path) -> Path:
+    """Write the RFC 3161 request for one entry into ``timestamps/``; any timestamp authority answers it.
+
+    Raises ``UsageError`` for a file that is no entry, ``CouldNotCheck`` without ``openssl``.
+    """
+    entry = next((item.entry for item in report.entries if item.path.absolute() == path.absolute()), None)
+    if entry is None:
+        raise UsageError(f"{path} is no entry of {report.records_dir}.", remedy="Name a file under runs/ or intents/.")
+    place = report.records_dir / STAMPS / f"{entry.digest}.tsq"
+    place.parent.mkdir(exist_ok=True)
+    done = _openssl("-query", "-digest", entry.digest, "-sha256", "-cert", "-out", str(place))
+    if done.returncode:
+        raise CouldNotCheck(f"openssl made no request: {_said(done)}.", remedy="`openssl ts -query -help` says more.")
+    return place
+
+
+def check_stamps(report: VerifyReport, authority: Path) -> Iterator[Finding]:
+    """Judge every ``timestamps/<digest>.tsr`` by ``authority``, the certificates (PEM) of whom the reader believes.
+
+    A timestamp says that an entry existed by then. So one dated later is dated forward, and one stamped more than a day
+    after its own date is backed by nothing: WARN.
+    """
+    if not authority.is_file():
+        raise UsageError(f"{authority} is no file of certificates.", remedy="Give the authority's PEM file.")
+    for item in report.entries:
+        stamp = report.records_dir / STAMPS / f"{item.entry.digest}.tsr" if item.entry else None
+        if item.entry and stamp and stamp.is_file():
+            yield _judge_stamp(item.entry, item.name, stamp, authority)
+
+
+def _judge_stamp(entry: Entry, where: str, stamp: Path, authority: Path) -> Finding:
+    done = _openssl("-verify", "-digest", entry.digest, "-in", str(stamp), "-CAfile", str(authority))
+    if done.returncode:
+        return Finding("R1-SIGNATURE", Verdict.FAIL, f"its timestamp does not verify: {_said(done)}", where)
+    shown = _openssl("-reply", "-in", str(stamp), "-text").stdout.decode("utf-8", "replace")
+    match = re.search(r"^Time stamp: (.+ GMT)$", shown, re.MULTILINE)
+    try:
+        at = datetime.strptime(re.sub(r"\.\d+", "", match[1]), "%b %d %H:%M:%S %Y GMT") if match else None
+        dated = parse_utc(date_of(entry.predicate))
+    except ValueError as error:
+        return Finding("R1-SIGNATURE", Verdict.ERROR, f"its timestamp can't be compared: {error}", where)
+    if at is None:
+        return Finding("R1-SIGNATURE", Verdict.ERROR, "its timestamp names no time", where)
+    late = at.replace(tzinfo=UTC) - dated
+    text = f"stamped {at:%Y-%m-%dT%H:%M:%SZ}"
+    if late < -SLACK:
+        return Finding("R1-SIGNATURE", Verdict.FAIL, f"{text}, before the date that it gives itself", where)
+    if late > timedelta(days=1):
+        return Finding(
+            "R1-SIGNATURE", Verdict.WARN, f"{text}, {late.days} day(s) after the date it gives itself", where
+        )
+    return Finding("R1-SIGNATURE", Verdict.PASS, text, where)
+
+
+def _openssl(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+    try:
+        return subprocess.run(["openssl", "ts", *arguments], capture_output=True, timeout=60, check=False)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise CouldNotCheck(f"openssl does not answer: {error}.", remedy="Install OpenSSL.") from error
+
+
+def _said(done: subprocess.CompletedProcess[bytes]) -> str:
+    lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+    return lines[-1][:200] if lines else "no reason given"
+
+
+def extend_log(reports: Sequence[VerifyReport], log: Path) -> list[Finding]:
+    """Append every sound intent that ``log`` lacks, and find those that it has and the folders lack.
+
+    The log is one JSON object a line, each with the SHA-256 of the line before. Whoever publishes it shows all runs
+    that were announced: an intent that was taken out of a folder later is still there. Raises ``UsageError`` for a log
+    whose lines do not follow from each other.
+    """
+    lines = read_bounded(log).splitlines() if log.exists() else []
+    logged: set[str] = set()
+    before = ""
+    for number, line in enumerate(lines, start=1):
+        try:
+            entry = json.loads(line)
+            follows, digest = entry["before"] == before, str(entry["intent"])
+        except (ValueError, KeyError, TypeError):
+            follows, digest = False, ""
+        if not follows:
+            raise UsageError(f"line {number} of {log} does not follow from the one before.", remedy="Restore the log.")
+        logged.add(digest)
+        before = hashlib.sha256(line).hexdigest()
+    found = [
+        (item.entry.digest, item.entry.signer, item.entry.predicate)
+        for report in reports
+        for item in report.entries
+        if item.entry and isinstance(item.entry.predicate, Intent) and item.verdict is not Verdict.FAIL
+    ]
+    for digest, signer, intent in sorted(found, key=lambda item: (item[2].announced_at, item[0])):
+        if digest not in logged:
+            fields = {"before": before, "intent": digest, "signer": signer, "announced_at": intent.announced_at}
+            fields |= {"track": intent.track, "code": intent.code_digest, "config": intent.config_digest}
+            lines.append(json.dumps(fields | {"seed": intent.seed}, sort_keys=True, separators=(",", ":")).encode())
+            before = hashlib.sha256(lines[-1]).hexdigest()
+    write_atomic(log.absolute(), b"".join(line + b"\n" for line in lines), replace=True)
+    gone = sorted(logged - {digest for digest, _, _ in found})
+    text = "the published log has this intent, and the folder has not: it was removed, or does not verify any more"
+    return [Finding("R5-INTENT", Verdict.FAIL, text, where=f"intent {digest[:16]}") for digest in gone]

@@ -1,0 +1,142 @@
+"""What backs a folder from outside: its history in git, timestamps, and a published list of intents."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from record_samples import store_run
+
+from harness.cli.main import run
+from harness.errors import CouldNotCheck, UsageError
+from harness.record import verify_folder
+from harness.record.trust import load_trust, revoke_key, store_public
+from harness.record.witness import check_history, check_stamps, extend_log, request_stamp
+from harness.rules import Verdict
+
+WHO = ("-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Path:
+    store_run(tmp_path, 1)
+    return tmp_path / "records"
+
+
+def commit(folder: Path) -> None:
+    if not (folder.parent / ".git").exists():
+        subprocess.run(["git", "init", "-q", str(folder.parent)], check=True)
+    subprocess.run(["git", "-C", str(folder), *WHO, "add", "-A", "."], check=True)
+    subprocess.run(["git", "-C", str(folder), *WHO, "commit", "-qm", "x"], check=True)
+
+
+def listed(records: Path):
+    return next(iter(load_trust(records / "keys")[0].values()))
+
+
+def test_a_revocation_that_was_taken_back_stands_in_the_history(records: Path):
+    key = listed(records)
+    commit(records)
+    revoke_key(records, key, "stolen")
+    commit(records)
+    assert check_history(records) == []
+    store_public(records, key)
+    commit(records)
+    assert [f for f in verify_folder(records).findings if f.verdict is Verdict.FAIL] == []  # the folder can't show it
+    (found,) = check_history(records)
+    assert (found.verdict, found.where) == (Verdict.FAIL, f"keys/{key.keyid}.json")
+    assert "revocation of this key was taken back" in found.message
+
+
+def test_entries_that_were_removed_or_rewritten_stand_in_the_history(records: Path, tmp_path: Path):
+    commit(records)
+    store_run(tmp_path, 2)
+    commit(records)
+    assert check_history(records) == []  # added, and the head rewritten: as it should be
+    first, second = sorted((records / "runs").iterdir())
+    first.write_bytes(second.read_bytes())
+    second.unlink()
+    commit(records)
+    found = {
+        finding.where: (finding.verdict, finding.message.split(" in commit")[0]) for finding in check_history(records)
+    }
+    assert found == {
+        f"runs/{first.name}": (Verdict.FAIL, "was rewritten"),
+        f"runs/{second.name}": (Verdict.WARN, "was removed"),
+    }
+
+
+def test_a_folder_without_history_could_not_be_checked(records: Path, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(records.parent))
+    with pytest.raises(CouldNotCheck, match="git tells no history"):
+        check_history(records)
+
+
+@pytest.mark.rule("R5-INTENT")
+def test_the_published_list_of_intents_still_has_what_a_folder_lost(records: Path, tmp_path: Path):
+    log = tmp_path / "intents.jsonl"
+    store_run(tmp_path, 2)
+    assert extend_log([verify_folder(records)], log) == []
+    published = log.read_bytes()
+    store_run(tmp_path, 3)
+    assert extend_log([verify_folder(records)], log) == []
+    assert log.read_bytes().startswith(published)
+    assert len(log.read_bytes().splitlines()) == 3
+    next(path for path in (records / "intents").iterdir() if "-smoke-3-" in path.name).unlink()
+    (gone,) = extend_log([verify_folder(records)], log)
+    assert (gone.rule, gone.verdict) == ("R5-INTENT", Verdict.FAIL)
+    assert len(log.read_bytes().splitlines()) == 3
+
+
+def test_a_list_of_intents_with_a_line_cut_out_is_refused(records: Path, tmp_path: Path):
+    log = tmp_path / "intents.jsonl"
+    store_run(tmp_path, 2)
+    extend_log([verify_folder(records)], log)
+    log.write_bytes(log.read_bytes().splitlines(keepends=True)[1])
+    with pytest.raises(UsageError, match=r"line 1 of .* does not follow"):
+        extend_log([verify_folder(records)], log)
+
+
+AUTHORITY = """[tsa]
+serial = {folder}/serial
+crypto_device = builtin
+signer_cert = {folder}/tsa.pem
+certs = {folder}/tsa.pem
+signer_key = {folder}/tsa.key
+signer_digest = sha256
+default_policy = 1.2.3.4.1
+digests = sha256
+accuracy = secs:1
+"""
+CERTIFICATE = ("-subj", "/CN=tsa", "-addext", "extendedKeyUsage=critical,timeStamping", "-days", "2", "-nodes")
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed here")
+def test_a_timestamp_backs_a_date_and_names_one_that_was_written_back(records: Path, tmp_path: Path):
+    folder = tmp_path / "tsa"
+    folder.mkdir()
+    (folder / "serial").write_text("01\n")
+    (folder / "tsa.cnf").write_text(AUTHORITY.format(folder=folder))
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-keyout", folder / "tsa.key", "-out", folder / "tsa.pem"]
+    subprocess.run([*map(str, made), *CERTIFICATE], check=True, capture_output=True)
+    report = verify_folder(records)
+    entry = report.records[0]
+    request = request_stamp(report, entry.path)
+    answer = request.with_suffix(".tsr")
+    command = ["openssl", "ts", "-reply", "-section", "tsa", "-config", folder / "tsa.cnf", "-queryfile", request]
+    subprocess.run([*map(str, command), "-out", str(answer)], check=True, capture_output=True)
+    (found,) = check_stamps(report, folder / "tsa.pem")
+    assert (found.verdict, found.where) == (Verdict.WARN, entry.name)  # the sample is dated long ago
+    assert "day(s) after the date it gives itself" in found.message
+    answer.write_bytes(answer.read_bytes()[:-1] + b"\0")
+    (found,) = check_stamps(report, folder / "tsa.pem")
+    assert (found.verdict, "does not verify" in found.message) == (Verdict.FAIL, True)
+
+
+def test_the_command_asks_all_three(records: Path, tmp_path: Path, capsys):
+    commit(records)
+    arguments = ["verify", str(records), "--history", "--intents", str(tmp_path / "log")]
+    with pytest.raises(SystemExit) as ended:
+        run(arguments)
+    assert ended.value.code == 0
+    assert len((tmp_path / "log").read_bytes().splitlines()) == 1
