@@ -221,7 +221,9 @@ def gpu_checks() -> Iterator[Check]:
     yield from _track_checks()
     code = "import torch; print(torch.version.cuda, torch.cuda.is_available())"
     try:
-        probe = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+        probe = subprocess.run(
+            [sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=120, check=True
+        )
         usable, text = probe.stdout.split()[-1] == "True", f"CUDA {probe.stdout.split()[0]}"
     except (OSError, subprocess.SubprocessError, IndexError):
         usable, text = False, "torch does not start"

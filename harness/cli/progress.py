@@ -12,13 +12,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
+from harness.text import bare_stream
+from harness.text import printable as printable
+
 PLAIN_INTERVAL_S = 5.0
-
-
-def printable(text: str, limit: int = 200) -> str:
-    """``text`` on one line without control characters, at most ``limit`` characters: fit for a terminal."""
-    clean = "".join(c if c.isprintable() else " " for c in text)
-    return clean if len(clean) <= limit else clean[: limit - 1] + "…"
 
 
 class Stage:
@@ -55,7 +52,7 @@ class BarReporter(Reporter):
     """A bar a stage, for terminals."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self._console = Console(file=stream or sys.stderr, highlight=False)
+        self._console = Console(file=stream or bare_stream(sys.stderr), highlight=False)
 
     @contextmanager
     def stage(self, title: str, total: float | None, unit: str = "") -> Iterator[Stage]:

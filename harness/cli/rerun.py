@@ -100,6 +100,7 @@ def _jobs(queue: Queue, records: tuple[Path, ...], code: Path, tolerance: float 
         stored = _trusted(path)
         argv = [
             sys.executable,
+            "-P",
             "-m",
             "harness",
             "rerun",

@@ -175,7 +175,7 @@ def _jobs(queue: Queue, seeds: Sequence[int], track: str, data: str | None, subm
     options = ["--track", track, "--submission", str(code), *(["--data", data] if data else [])]
     jobs = []
     for seed in seeds:
-        argv = ["env", *variables, sys.executable, "-m", "harness", "submit", "--once", "--json"]
+        argv = ["env", *variables, sys.executable, "-P", "-m", "harness", "submit", "--once", "--json"]
         argv += ["--seed", str(seed), *options]
         title = f"submit {track} seed {seed}"
         needs = terms.hardware

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import platformdirs
@@ -21,6 +21,8 @@ VARIABLES: dict[str, str] = {
     "GOLF_KEY_PASSPHRASE": "passphrase of the private signing key, where it has one",
 }
 
+HOME_FOLDERS = ("GOLF_CACHE_DIR", "GOLF_KEYS_DIR")  # the ones that lie below the user's home by default
+
 
 def check_environment(environ: Mapping[str, str] | None = None) -> None:
     """Refuse unknown ``GOLF_*`` variables. Raises ``UsageError`` that names the variable and the nearest known one."""
@@ -33,26 +35,31 @@ def check_environment(environ: Mapping[str, str] | None = None) -> None:
 
 def cache_dir() -> Path:
     """Folder of built data sets."""
-    return _folder("GOLF_CACHE_DIR", Path(platformdirs.user_cache_dir("parameter-golf")))
+    return _folder("GOLF_CACHE_DIR", lambda: Path(platformdirs.user_cache_dir("parameter-golf")))
 
 
 def keys_dir() -> Path:
     """Folder of private signing keys; outside any repository by default."""
-    return _folder("GOLF_KEYS_DIR", Path(platformdirs.user_config_dir("parameter-golf")) / "keys")
+    return _folder("GOLF_KEYS_DIR", lambda: Path(platformdirs.user_config_dir("parameter-golf")) / "keys")
 
 
 def runs_dir() -> Path:
     """Folder of run files."""
-    return _folder("GOLF_RUNS_DIR", Path(".golf") / "runs")
+    return _folder("GOLF_RUNS_DIR", lambda: Path(".golf") / "runs")
 
 
 def records_dir() -> Path:
     """Folder of signed records."""
-    return _folder("GOLF_RECORDS_DIR", Path("records"))
+    return _folder("GOLF_RECORDS_DIR", lambda: Path("records"))
 
 
-def _folder(name: str, default: Path) -> Path:
+def _folder(name: str, default: Callable[[], Path]) -> Path:
     value = os.environ.get(name)
     if value is not None and not value.strip():
         raise UsageError(f"{name} is empty.", remedy=f"Unset it, or set it to a folder: {VARIABLES[name]}.")
-    return Path(value).expanduser().absolute() if value else default.absolute()
+    try:
+        return (Path(value).expanduser() if value else default()).absolute()
+    except RuntimeError:  # no HOME, and nobody of that name in the list of users
+        raise UsageError(
+            "this user has no home folder.", remedy=f"Set {' and '.join(HOME_FOLDERS)} to folders."
+        ) from None

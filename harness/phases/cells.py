@@ -88,6 +88,7 @@ def _environment(context: RunContext, phase: str, limit_s: float, ranks: int) ->
         "GOLF_PHASE": phase,
         "GOLF_TRACK": track.name,
         "GOLF_VOCAB_SIZE": str(track.vocab_size),
+        "GOLF_BOS_ID": str(context.bos_id),
         "GOLF_LIMIT_S": repr(limit_s),
         "GOLF_CPU_CORES": str(track.hardware.cpu_cores),
         "GOLF_GPUS": str(track.hardware.gpus),

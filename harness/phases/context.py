@@ -20,6 +20,7 @@ LOSS_POINTS = 200
 class RunContext:
     """One run: what is fixed, and what the phases add to it.
 
+    bos_id:    the token that opens each document of the run's data set
     isolation: layer -> state, the weaker one where phases differ
     kills:     how each cell ended, in the order of the phases
     """
@@ -33,6 +34,7 @@ class RunContext:
     clock: Ledger
     isolation: dict[str, str] = field(default_factory=dict)
     kills: list[tuple[str, KillReport]] = field(default_factory=list)
+    bos_id: int = 1
 
     @property
     def artifact_dir(self) -> Path:

@@ -96,6 +96,7 @@ def run_submission(
     Raises ``RuleBroken`` or ``CouldNotCheck`` when the run ends without a score.
     """
     hardware = described.context.track.hardware
+    described.context.bos_id = dataset.bos_id
     gpus = run_gpus(hardware)
     watch, names = MachineWatch(gpus), gpu_names(gpus)
     with nothing_half_written(described.context.run_dir):

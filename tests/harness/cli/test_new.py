@@ -1,7 +1,6 @@
 """``harness new`` writes a whole submission, or nothing; ``submit`` takes it as it is."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -72,16 +71,3 @@ def test_a_new_submission_names_the_variable_that_it_refuses(tmp_path: Path, mon
     assert isinstance(done.exception, UsageError)
     assert f"BIGRAM_WEIGHT is {value}; wanted a number between 0 and 1" in str(done.exception)
     assert load_records(tmp_path / "records", skipped=pytest.fail) == []
-
-
-@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
-def test_make_hands_its_variables_to_the_command(tmp_path: Path):
-    harness, stamp = tmp_path / "harness", tmp_path / "installed"
-    harness.write_text('#!/bin/sh\necho "$1 $SUBMISSION $SEED $TRACK"\n')
-    harness.chmod(0o755)
-    stamp.touch()
-    variables = ["SUBMISSION=mine", "SEED=5", "TRACK=smoke", f"BIN={tmp_path}", f"RUN_STAMP={stamp}"]
-    done = subprocess.run(
-        ["make", "--no-print-directory", "submit", *variables], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert done.stdout == "submit mine 5 smoke\n"
