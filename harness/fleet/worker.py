@@ -38,7 +38,7 @@ def _run(queue: Queue, job: Job) -> int:
     started = time.monotonic()
     code, output = _run_command(job, queue.log_file(attempt))
     document = _document(output)
-    if code in FINAL_CODES and document is not None:
+    if code in FINAL_CODES and document is not None and not _is_error(document):
         seconds = round(time.monotonic() - started, 3)
         result = Result(job.id, attempt.number, host, _machine(), seconds, code, document)
         published = queue.publish(result)
@@ -79,6 +79,12 @@ def _document(output: bytes) -> msgspec.Raw | None:
     except msgspec.DecodeError:
         return None
     return msgspec.Raw(output.strip())
+
+
+def _is_error(document: msgspec.Raw) -> bool:
+    """Whether the command says itself that it has no verdict, whatever its exit code."""
+    printed = msgspec.json.decode(document)
+    return isinstance(printed, dict) and printed.get("verdict") == "ERROR"
 
 
 def _reason(code: int, document: msgspec.Raw | None, log: Path) -> str:
