@@ -1,4 +1,4 @@
-# The two commands most people need: `make submit SEED=1337` and `make test`. `make help` lists the rest.
+# The commands most people need: `make try`, `make submit SEED=1337` and `make test`. `make help` lists the rest.
 # Variables on the command line (SEED, TRACK, SUBMISSION, TTT_EPOCHS, …) reach the commands as environment variables.
 
 # A value is text: make must not expand it, and the shell must not run it. So values given on the command line are frozen
@@ -11,7 +11,8 @@ export PYTHON CONSTRAINTS CONTAINERFILE
 
 override VENV := .venv
 override BIN := $(VENV)/bin
-override RUN_STAMP := $(VENV)/.installed
+override CORE_STAMP := $(VENV)/.installed
+override TRAIN_STAMP := $(VENV)/.installed-train
 override DEV_STAMP := $(VENV)/.installed-dev
 # -I: neither the working folder nor the user's own packages are looked at. A set-up of pip that installs elsewhere
 # (PIP_USER, PIP_TARGET) is for other environments.
@@ -20,17 +21,17 @@ override PIP := env -u PIP_TARGET -u PIP_PREFIX -u PIP_ROOT PIP_USER=0 $(BIN)/py
 override PIP_FAILED := { echo "pip could not install the packages (above). fix: connect to a package index; a pip.conf with" \
   "target or prefix installs elsewhere: PIP_CONFIG_FILE=/dev/null make setup leaves it out." >&2; exit 3; }
 # An environment that was copied or moved with its folder belongs to another clone: it is made anew.
-ifneq ($(shell test "$$(cat $(RUN_STAMP) 2>/dev/null)" = "$$(pwd -P)" || echo another),)
-.PHONY: $(RUN_STAMP)
+ifneq ($(shell test "$$(cat $(CORE_STAMP) 2>/dev/null)" = "$$(pwd -P)" || echo another),)
+.PHONY: $(CORE_STAMP)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev submit smoke-set verify rerun report check test test-slow test-gpu zoo bench bench-gpu lint format wheel image clean
+.PHONY: help setup setup-dev submit try smoke-set verify rerun report check test test-slow test-gpu zoo bench bench-gpu lint format wheel image clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
-$(RUN_STAMP): pyproject.toml constraints.txt
+$(CORE_STAMP): pyproject.toml constraints.txt
 	@"$$PYTHON" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; $$PYTHON is older. Try: make PYTHON=python3.12 …" >&2; exit 3; }
 	@echo "Setting up $(VENV) (once; most of the time goes into downloads) …"
@@ -39,31 +40,40 @@ $(RUN_STAMP): pyproject.toml constraints.txt
 	@$(PIP) -e . || $(PIP_FAILED)
 	@pwd -P > $@
 
-$(DEV_STAMP): $(RUN_STAMP)
+$(TRAIN_STAMP): $(CORE_STAMP)
+	@test -n "$$TORCH_INDEX" || command -v nvidia-smi > /dev/null || echo "note: no GPU here. Where pip finds only the build" \
+	  "of torch for GPUs (gigabytes), TORCH_INDEX=address of PyTorch's index of CPU builds takes the small one."
+	@$(PIP) $${TORCH_INDEX:+--extra-index-url "$$TORCH_INDEX"} -e '.[train]' || $(PIP_FAILED)
+	@touch $@
+
+$(DEV_STAMP): $(TRAIN_STAMP)
 	@$(PIP) -e '.[dev]' || $(PIP_FAILED)
 	@touch $@
 
-setup: $(RUN_STAMP) ## Create the virtual environment
+setup: $(TRAIN_STAMP) ## Create the virtual environment
 
 setup-dev: $(DEV_STAMP) ## … with the tools that tests and checks need
 
-submit: $(RUN_STAMP) ## Train, package, evaluate, sign: SEED=1337 [TRACK=smoke] [SEEDS="1 2 3"] [SUBMISSION=folder] [RESUME=newest]
+submit: $(TRAIN_STAMP) ## Train, package, evaluate, sign: SEED=1337 [TRACK=smoke] [SEEDS="1 2 3"] [SUBMISSION=folder] [RESUME=newest]
 	@$(BIN)/harness submit
 
-verify: $(RUN_STAMP) ## Verify every record in records/
+try: $(TRAIN_STAMP) ## A run that leaves no trace: no key, no intent, no record. QUICK=1: under a minute
+	@$(BIN)/harness try
+
+verify: $(CORE_STAMP) ## Verify every record in records/, and your own in .golf/records
 	@$(BIN)/harness verify
 
-rerun: $(RUN_STAMP) ## Repeat a recorded run and compare: RECORD=records/runs/….json
+rerun: $(TRAIN_STAMP) ## Repeat a recorded run and compare: RECORD=records/runs/….json
 	@$(BIN)/harness rerun -- "$${RECORD:?names a record: make rerun RECORD=records/runs/….json}"
 
-report: $(RUN_STAMP) ## Tables, Markdown and one HTML page from records/: [OUT=folder] [BASELINE=folder MARGIN="0.005 nats/token"]
+report: $(CORE_STAMP) ## Tables, Markdown and one HTML page from the same records: [OUT=folder] [BASELINE=folder MARGIN="0.005 nats/token"]
 	@$(BIN)/harness report
 
-smoke-set: $(RUN_STAMP) ## The committed set: three seeds of the smoke track and their report, all into records/
-	@SEEDS="1337 42 2025" TRACK=smoke $(BIN)/harness submit
-	@OUT=records/report $(BIN)/harness report
+smoke-set: $(TRAIN_STAMP) ## The committed set: three seeds of the smoke track and their report, all into records/
+	@GOLF_RECORDS_DIR=records SEEDS="1337 42 2025" TRACK=smoke $(BIN)/harness submit
+	@GOLF_RECORDS_DIR=records OUT=records/report $(BIN)/harness report
 
-check: $(RUN_STAMP) ## Check a public record folder: FOLDER=path
+check: $(CORE_STAMP) ## Check a public record folder: FOLDER=path
 	@$(BIN)/harness check folder -- "$${FOLDER:?names a folder: make check FOLDER=path}"
 
 test: $(DEV_STAMP) ## The test suite (under 10 minutes on two cores)
@@ -104,5 +114,5 @@ image: ## Build a container image with the CPU set-up; CONTAINERFILE=Containerfi
 	  { echo "No container engine here. Install podman, buildah or docker." >&2; exit 3; }; \
 	$$tool build -f "$$CONTAINERFILE" -t golf $$IMAGE_FLAGS .
 
-clean: ## Remove the environment, run files and caches (records stay)
-	rm -rf $(VENV) .golf build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+clean: ## Remove the environment, run files and caches (records stay, also your own)
+	rm -rf $(VENV) .golf/runs .golf/fleet .golf/report build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -73,13 +73,12 @@ class Interrupted(KeyboardInterrupt):
 
 FOLDERS = "GOLF_RUNS_DIR, GOLF_RECORDS_DIR and GOLF_CACHE_DIR"
 _LACKS = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EROFS: "the file system is read-only",
-    errno.ENOLCK: "this file system gives no locks",
-    errno.EPERM: "not permitted; network and removable file systems lack file modes or links",
-    errno.ENOSYS: "this file system lacks a function that is needed here",
-    errno.EOPNOTSUPP: "this file system lacks a function that is needed here",
+    errno.ENOSPC: "the disk{} is full",
+    errno.EDQUOT: "the disk quota{} is used up",
+    errno.EROFS: "the file system{} is read-only",
+    errno.EPERM: "the file system{} does not permit it; network and removable ones lack file modes and links",
+    errno.ENOSYS: "the file system{} lacks a function that is needed here",
+    errno.EOPNOTSUPP: "the file system{} lacks a function that is needed here",
 }
 
 
@@ -89,9 +88,11 @@ def machine_trouble(error: OSError, place: str | os.PathLike[str] | None = None)
     place: the folder that was worked in, where the error itself names no file
     """
     where = Path(os.fsdecode(place or error.filename)) if place or error.filename else None
-    shown = f" ({where})" if where else ""
     reason = _LACKS.get(error.errno or 0)
     if reason is None:
-        return CouldNotCheck(f"{error.strerror or error}{shown}.", remedy="")
+        return CouldNotCheck(f"{error.strerror or error}{f' ({where})' if where else ''}.", remedy="")
     remedy = "Free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Use another file system"
-    return CouldNotCheck(f"{reason}{shown}.", remedy=f"{remedy}: {FOLDERS} name the folders; `df` shows the disks.")
+    return CouldNotCheck(
+        f"{reason.format(f' of {where}' if where else '')}.",
+        remedy=f"{remedy}: {FOLDERS} name the folders; `df` shows the disks.",
+    )

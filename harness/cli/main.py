@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import signal
 import sys
 from typing import Any
 
@@ -17,6 +18,7 @@ from harness.text import guarded_streams
 
 VERBS: dict[str, str] = {
     "submit": "train, package, evaluate and sign one run (or several seeds)",
+    "try": "the same run without a trace: no key, no announcement, no record; --quick: under a minute",
     "script": "run a train_gpt.py-style script that scores itself; its score is self-reported",
     "verify": "check signatures, schema, chain and arithmetic of records",
     "rerun": "repeat a recorded run from scratch and compare",
@@ -28,6 +30,14 @@ VERBS: dict[str, str] = {
     "doctor": "show what this machine offers: isolation layers, packages, GPUs",
 }
 
+EXTRAS = {
+    "torch": "train",
+    "tiktoken": "tiktoken",
+    "ray": "fleet",
+    "submitit": "fleet",
+    "matplotlib": "fleet",
+    "tensorboard": "tensorboard",
+}
 EXIT_CODES = "Exit codes: 0 good, 1 a rule is broken, 2 wrong usage, 3 could not check, 130 interrupted."
 
 
@@ -42,7 +52,8 @@ class LazyGroup(click.Group):
         """The click command of a verb, or ``None`` for an unknown one."""
         if cmd_name not in VERBS:
             return None
-        command: Any = importlib.import_module(f"harness.cli.{cmd_name}").command
+        module = importlib.import_module(f"harness.cli.{'submit' if cmd_name == 'try' else cmd_name}")
+        command: Any = module.try_command if cmd_name == "try" else module.command
         assert isinstance(command, click.Command)
         return command
 
@@ -61,6 +72,7 @@ def main() -> None:
 def run(argv: list[str] | None = None) -> None:
     """Run the command line and exit. Failures end in one message on stderr and the exit code of their kind."""
     arguments = sys.argv[1:] if argv is None else argv
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a parent that ignores it leaves no exit codes of children
     os.environ["PYTHONSAFEPATH"] = "1"  # no Python that is started from here imports what lies in the working folder
     with guarded_streams():
         code = _run(arguments)
@@ -89,6 +101,12 @@ def _run(arguments: list[str]) -> int:
             rule = getattr(error, "rule", None)
             print(json.dumps({"verdict": error.label, "rule": rule, "message": error.message, "remedy": error.remedy}))
         return _say(error)
+    except ModuleNotFoundError as error:
+        if (extra := EXTRAS.get((error.name or "").split(".")[0])) is None:
+            raise
+        words = f"harness {' '.join(arguments[:1])} needs {error.name}, which is not installed here."
+        remedy = f"Install the extra {extra}: pip install 'parameter-golf-referee[{extra}]'."
+        return _say(CouldNotCheck(words, remedy=remedy))
     except OSError as error:
         return _say(machine_trouble(error))
     return code if isinstance(code, int) else ExitCode.GOOD

@@ -24,7 +24,7 @@ caps and clocks of the run itself (A1 to A3), statistics over seeds.
 
 \b
 Examples:
-  harness verify                         every record in records/
+  harness verify                         every record in records/, and your own in .golf/records
   harness verify records/runs/X.json     one record, with the chain around it
   harness verify --junit verify.xml      for CI
   harness verify records/runs/X.json --artifact DIR      with the artifact at hand
@@ -72,14 +72,14 @@ def command(
     rescore: bool,
     as_json: bool,
 ) -> int:
-    """Verify signed records: all of records/, or the folders and files PATHS."""
-    from harness.config.environment import records_dir
+    """Verify signed records: all of records/ and of your own, or the folders and files PATHS."""
+    from harness.config.environment import records_to_read
     from harness.record.render import NOTHING_YET, render_json, render_text, write_junit
     from harness.record.verify import exit_code_of, verify_folder
 
     if rescore and artifact is None:
         raise UsageError("--rescore needs the artifact.", remedy="Add --artifact DIR.")
-    given = paths or (records_dir(),)
+    given = paths or records_to_read()
     if not paths and not given[0].exists():
         click.echo(NOTHING_YET.format(given[0]))
         return ExitCode.GOOD

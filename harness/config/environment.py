@@ -17,10 +17,12 @@ VARIABLES: dict[str, str] = {
     "GOLF_CACHE_DIR": "folder of built data sets (default: the user's cache folder)",
     "GOLF_KEYS_DIR": "folder of private signing keys (default: the user's configuration folder)",
     "GOLF_RUNS_DIR": "folder of run files: sealed code, checkpoint, artifact, logs (default: .golf/runs)",
-    "GOLF_RECORDS_DIR": "folder of signed records (default: records)",
+    "GOLF_RECORDS_DIR": "folder of the signed records of one's own runs (default: .golf/records)",
     "GOLF_KEY_PASSPHRASE": "passphrase of the private signing key, where it has one",
 }
 
+COMMAND_VARIABLES = ("SEED", "SEEDS", "TRACK", "DATA", "SUBMISSION", "RESUME", "AGAIN", "RECORD", "FOLDER")
+COMMITTED = Path("records")
 HOME_FOLDERS = ("GOLF_CACHE_DIR", "GOLF_KEYS_DIR")  # the ones that lie below the user's home by default
 
 
@@ -49,8 +51,16 @@ def runs_dir() -> Path:
 
 
 def records_dir() -> Path:
-    """Folder of signed records."""
-    return _folder("GOLF_RECORDS_DIR", lambda: Path("records"))
+    """Folder of the signed records of one's own runs; apart from those that a repository holds for others."""
+    return _folder("GOLF_RECORDS_DIR", lambda: Path(".golf") / "records")
+
+
+def records_to_read() -> tuple[Path, ...]:
+    """The records folders that are there: the repository's ``records`` and one's own, or GOLF_RECORDS_DIR alone."""
+    own = records_dir()
+    if "GOLF_RECORDS_DIR" in os.environ or not COMMITTED.is_dir():
+        return (own,)
+    return (COMMITTED.absolute(), *((own,) if own.is_dir() else ()))
 
 
 def _folder(name: str, default: Callable[[], Path]) -> Path:

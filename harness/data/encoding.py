@@ -19,9 +19,11 @@ def encode_documents(
 ) -> Iterator[tuple[str, Encoded]]:
     """Each document with its ids and the raw bytes of each id.
 
-    Two batches are in work while the caller takes a third: the tokenizers compute outside Python's lock. Raises what
-    :meth:`Tokenizer.encode` raises, when the document's turn comes; ``CouldNotCheck``, which names the document, when the
-    tokenizer's own code breaks on it. first: the number of the first document.
+    Two batches are in work while the caller takes a third: the tokenizers compute outside Python's lock.
+
+    first: the number of the first document
+    Raises what :meth:`Tokenizer.encode` raises, when the document's turn comes, and ``CouldNotCheck``, which names the
+    document, when the tokenizer's own code breaks on it.
     """
     waiting: deque[tuple[list[str], Future[list[Encoded]]]] = deque()
     with ThreadPoolExecutor(AHEAD, thread_name_prefix="tokenize") as pool:

@@ -25,6 +25,7 @@ RULE = "S7-OWN-MACHINE"
 FOREIGN_SHARE = 0.05
 STOLEN_SHARE = 0.02
 SAMPLE_INTERVAL_S = 1.0
+LOOK_S = 1.0
 GPU_EVERY = 10
 _SPEED_LIMITS = (
     ("clocks_event_reasons.hw_thermal_slowdown", "thermal slowdown (hardware)"),
@@ -44,6 +45,7 @@ class MachineWatch:
         self._stop = threading.Event()
         self._limits: set[str] = set()
         self._own: dict[tuple[int, float], float] = {}
+        self._seen: list[tuple[float, float, float]] = []
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self.conditions: Conditions | None = None
 
@@ -72,9 +74,22 @@ class MachineWatch:
             gpu_limits=sorted(self._limits),
         )
 
+    def others_took(self, seconds: float) -> float:
+        """The share of the processors that other processes and the hypervisor had over the last ``seconds``."""
+        self._look()
+        now = self._seen[-1]
+        then = next((seen for seen in reversed(self._seen) if seen[0] <= now[0] - seconds), self._seen[0])
+        passed, busy, own = (after - before for after, before in zip(now, then, strict=True))
+        return min(1.0, max(0.0, (busy - own) / (passed * (os.cpu_count() or 1)))) if passed else 0.0
+
+    def _look(self) -> None:
+        self._sample_own()
+        own = time.process_time() + sum(self._own.values())
+        self._seen.append((time.monotonic(), sum(_processor_seconds()), own))
+
     def _watch(self) -> None:
         for count in itertools.count():
-            self._sample_own()
+            self._look()
             if self._gpus and count % GPU_EVERY == 0:
                 self._sample_gpus()
             if self._stop.wait(SAMPLE_INTERVAL_S):
@@ -93,6 +108,13 @@ class MachineWatch:
             for (_, words), state in zip(_SPEED_LIMITS, line.split(","), strict=False):
                 if state.strip() == "Active":
                     self._limits.add(words)
+
+
+def busy_now() -> float:
+    """The share of the processors that is in use while this process waits for ``LOOK_S``: that is other processes."""
+    before = sum(_processor_seconds())
+    time.sleep(LOOK_S)
+    return min(1.0, (sum(_processor_seconds()) - before) / (LOOK_S * (os.cpu_count() or 1)))
 
 
 def judge_conditions(conditions: Conditions) -> Finding:

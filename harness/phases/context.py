@@ -9,6 +9,7 @@ from pathlib import Path
 from harness.cli.progress import Reporter
 from harness.clock.spans import Ledger
 from harness.config.tracks import Track
+from harness.phases.conditions import MachineWatch
 from harness.phases.seal import SealedSubmission
 from harness.sandbox.cell import IN_FORCE
 from harness.sandbox.spec import KillReport
@@ -23,6 +24,7 @@ class RunContext:
     bos_id:    the token that opens each document of the run's data set
     isolation: layer -> state, the weaker one where phases differ
     kills:     how each cell ended, in the order of the phases
+    machine:   watches what else the machine does, while there is a clock
     """
 
     track: Track
@@ -35,6 +37,7 @@ class RunContext:
     isolation: dict[str, str] = field(default_factory=dict)
     kills: list[tuple[str, KillReport]] = field(default_factory=list)
     bos_id: int = 1
+    machine: MachineWatch | None = None
 
     @property
     def artifact_dir(self) -> Path:

@@ -9,6 +9,7 @@ from typing import Literal
 
 import msgspec
 
+from harness.config.environment import COMMAND_VARIABLES
 from harness.errors import RuleBroken, UsageError
 from harness.protocol.environment import misspelt
 
@@ -110,12 +111,12 @@ def check_variables(manifest: Manifest, environ: Mapping[str, str]) -> None:
     ``RuleBroken`` for accepted ones that hold too much.
     """
     accepted_variables(manifest, environ)
-    found = misspelt(environ, manifest.env.accept, manifest.env.namespace)
+    found = misspelt(environ, (*COMMAND_VARIABLES, *manifest.env.accept), manifest.env.namespace)
     hints = [f"{name} (did you mean {meant}?)" if meant else name for name, meant in found.items()]
     if hints:
         raise UsageError(
-            f"{manifest.name} knows no variable {', '.join(hints)}.",
-            remedy="Unset it, or correct its name: [env] accept in the submission's submission.toml lists all of them.",
+            f"neither {manifest.name} nor the referee knows a variable {', '.join(hints)}.",
+            remedy="Unset it, or correct its name: [env] accept in the submission's submission.toml lists its own.",
         )
 
 

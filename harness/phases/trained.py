@@ -1,4 +1,4 @@
-"""What a run remembers when its training is over, so that it can go on after the referee was interrupted.
+"""What a run remembers when its training is over, and again when it is packed, so that it can go on after a failure.
 
 Written by the referee beside the checkpoint, whole or not at all. It names every file by digest; whoever owns the run
 folder could forge it, as he could forge a record: he owns the key.
@@ -18,11 +18,13 @@ from harness.record.predicate import Machine, SpanEntry
 from harness.sandbox.spec import KillReport
 
 FILE_NAME = "trained.json"
-KEPT = ("code", "checkpoint", "code.bundle")
 
 
 class Trained(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A run at the end of its training. Digests are SHA-256 in hex; ``checkpoint`` is relative path -> digest."""
+    """A run at the end of its training. Digests are SHA-256 in hex; ``checkpoint`` is relative path -> digest.
+
+    model: digest of ``model.bin`` once the run is packed, else ""; then ``spans`` hold the time of packaging too
+    """
 
     track: str
     track_digest: str
@@ -42,6 +44,7 @@ class Trained(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     spans: list[SpanEntry]
     isolation: dict[str, str]
     kills: list[tuple[str, KillReport]]
+    model: str = ""
 
 
 def remember(run_dir: Path, trained: Trained) -> None:
@@ -64,8 +67,17 @@ def recall(run_dir: Path) -> Trained:
 
 
 def forget(run_dir: Path) -> None:
-    """Remove it: the run has a result, or broke a rule."""
+    """Remove it: the run has a result."""
     (run_dir / FILE_NAME).unlink(missing_ok=True)
+
+
+def kept_files(run_dir: Path) -> tuple[str, ...]:
+    """What of a run's files it takes to go on; none when its training did not end."""
+    try:
+        trained = recall(run_dir)
+    except CouldNotCheck:
+        return ()
+    return ("code", "checkpoint", "code.bundle", *(("artifact",) if trained.model else ()))
 
 
 def checkpoint_digests(context: RunContext) -> dict[str, str]:

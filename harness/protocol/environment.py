@@ -16,12 +16,14 @@ LIKELY, NEAR = 0.6, 0.88  # how alike a name must be to be suggested, and to be 
 def misspelt(environ: Mapping[str, str], known: Collection[str], namespace: tuple[str, ...]) -> dict[str, str]:
     """Variables of ``environ`` that are not ``known`` and seem to be meant by it → the likeliest known name, or "".
 
-    Meant are names that begin with one of ``namespace``, and any name that differs from a known one by a letter or two.
+    Meant are names that begin with one of ``namespace``, and any name that differs from a known one by a letter or two,
+    or has its letters in another order.
     """
     meant = {}
     for name in sorted(set(environ) - set(known)):
         own = bool(namespace) and name.startswith(namespace)
         near = difflib.get_close_matches(name, known, n=1, cutoff=LIKELY if own else NEAR)
+        near = near or [other for other in known if len(other) > 3 and sorted(other) == sorted(name)][:1]
         if near or own:
             meant[name] = near[0] if near else ""
     return meant

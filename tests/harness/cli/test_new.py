@@ -47,7 +47,7 @@ def test_submit_takes_a_new_submission_as_it_is_and_signs_its_record(tmp_path: P
     assert CliRunner().invoke(main, ["new", "mine"]).exit_code == 0
     done = CliRunner().invoke(main, ["submit", "--submission", "mine", "--seed", "7"])
     assert done.exit_code == 0, done.output
-    assert "record:   records/runs/" in done.output
+    assert "record    records/runs/" in done.output
     (stored,) = load_records(tmp_path / "records", skipped=pytest.fail)
     assert (stored.record.submission.name, stored.record.submission.seed) == ("mine", 7)
     (entry,) = verify_folder(tmp_path / "records").records

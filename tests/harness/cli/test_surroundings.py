@@ -32,6 +32,7 @@ def make(tmp_path: Path, *words: str, **variables: str) -> subprocess.CompletedP
     command.write_text('#!/bin/sh\nfor word; do printf "<%s>" "$word"; done; printf "$SUBMISSION $SEED $TRACK"\n')
     command.chmod(0o755)
     (tmp_path / ".venv" / ".installed").write_text(f"{tmp_path.resolve()}\n")
+    (tmp_path / ".venv" / ".installed-train").touch()
     return subprocess.run(
         ["make", *words], cwd=tmp_path, env=os.environ | variables, capture_output=True, text=True, check=False
     )
@@ -62,7 +63,7 @@ def test_make_hands_its_variables_to_the_command(tmp_path: Path):
     assert done.stdout == "<submit>mine 5 smoke"
 
 
-@pytest.mark.parametrize("name", ["PYTHON", "CONSTRAINTS", "VENV", "BIN", "PIP", "RUN_STAMP", "SEED", "OUT"])
+@pytest.mark.parametrize("name", ["PYTHON", "CONSTRAINTS", "VENV", "BIN", "PIP", "CORE_STAMP", "SEED", "OUT"])
 def test_no_variable_of_make_is_run(tmp_path: Path, name: str):
     for value in HOSTILE[:3]:
         make(tmp_path, "verify", f"{name}={value}")
