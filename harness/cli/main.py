@@ -32,6 +32,7 @@ VERBS: dict[str, str] = {
 
 EXTRAS = {
     "torch": "train",
+    "huggingface_hub": "train",
     "tiktoken": "tiktoken",
     "ray": "fleet",
     "submitit": "fleet",
