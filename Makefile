@@ -1,59 +1,83 @@
-# The two commands most people need: `make submit SEED=1337` and `make test`. `make help` lists the rest.
+# The commands most people need: `make try`, `make submit SEED=1337` and `make test`. `make help` lists the rest.
 # Variables on the command line (SEED, TRACK, SUBMISSION, TTT_EPOCHS, …) reach the commands as environment variables.
 
+# A value is text: make must not expand it, and the shell must not run it. So values given on the command line are frozen
+# here, and recipes read them from the environment, in quotes.
+$(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(eval override export $(name) := $$(value $(name)))))
 PYTHON ?= python3
-VENV := .venv
-BIN := $(VENV)/bin
 CONSTRAINTS ?= constraints.txt
-CONSTRAINT_FLAG := $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 CONTAINERFILE ?= Containerfile
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-RUN_STAMP := $(VENV)/.installed
-DEV_STAMP := $(VENV)/.installed-dev
+export PYTHON CONSTRAINTS CONTAINERFILE
+
+override VENV := .venv
+override BIN := $(VENV)/bin
+override CORE_STAMP := $(VENV)/.installed
+override TRAIN_STAMP := $(VENV)/.installed-train
+override DEV_STAMP := $(VENV)/.installed-dev
+# -I: neither the working folder nor the user's own packages are looked at. A set-up of pip that installs elsewhere
+# (PIP_USER, PIP_TARGET) is for other environments.
+override PIP := env -u PIP_TARGET -u PIP_PREFIX -u PIP_ROOT PIP_USER=0 $(BIN)/python -I -m pip install --quiet \
+  --disable-pip-version-check $${CONSTRAINTS:+-c "$$CONSTRAINTS"}
+override PIP_FAILED := { echo "pip could not install the packages (above). fix: connect to a package index; a pip.conf with" \
+  "target or prefix installs elsewhere: PIP_CONFIG_FILE=/dev/null make setup leaves it out." >&2; exit 3; }
+# An environment that was copied or moved with its folder belongs to another clone: it is made anew.
+ifneq ($(shell test "$$(cat $(CORE_STAMP) 2>/dev/null)" = "$$(pwd -P)" || echo another),)
+.PHONY: $(CORE_STAMP)
+endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev submit smoke-set seed-table verify rerun report check test test-slow test-gpu zoo bench bench-gpu lint format wheel image clean
+.PHONY: help setup setup-dev submit try smoke-set seed-table verify rerun report check test test-slow test-gpu zoo bench bench-gpu lint format wheel image clean
 
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
-$(RUN_STAMP): pyproject.toml $(CONSTRAINTS)
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "Python 3.11 or newer is needed; $(PYTHON) is older. Try: make PYTHON=python3.12 …" >&2; exit 3; }
+$(CORE_STAMP): pyproject.toml constraints.txt
+	@"$$PYTHON" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; $$PYTHON is older. Try: make PYTHON=python3.12 …" >&2; exit 3; }
 	@echo "Setting up $(VENV) (once; most of the time goes into downloads) …"
-	@$(PYTHON) -m venv $(VENV) || { echo "python venv is missing; on Debian: apt-get install python3-venv" >&2; exit 3; }
-	@$(PIP) $(CONSTRAINT_FLAG) -e .
+	@test "$$(cat $@ 2>/dev/null)" = "$$(pwd -P)" || rm -rf $(VENV)
+	@"$$PYTHON" -I -m venv $(VENV) || { echo "python venv is missing; on Debian: apt-get install python3-venv" >&2; exit 3; }
+	@$(PIP) -e . || $(PIP_FAILED)
+	@pwd -P > $@
+
+$(TRAIN_STAMP): $(CORE_STAMP)
+	@test -n "$$TORCH_INDEX" || command -v nvidia-smi > /dev/null || echo "note: no GPU here. Where pip finds only the build" \
+	  "of torch for GPUs (gigabytes), TORCH_INDEX=address of PyTorch's index of CPU builds takes the small one."
+	@$(PIP) $${TORCH_INDEX:+--extra-index-url "$$TORCH_INDEX"} -e '.[train]' || $(PIP_FAILED)
 	@touch $@
 
-$(DEV_STAMP): $(RUN_STAMP)
-	@$(PIP) $(CONSTRAINT_FLAG) -e '.[dev]'
+$(DEV_STAMP): $(TRAIN_STAMP)
+	@$(PIP) -e '.[dev]' || $(PIP_FAILED)
 	@touch $@
 
-setup: $(RUN_STAMP) ## Create the virtual environment
+setup: $(TRAIN_STAMP) ## Create the virtual environment
 
 setup-dev: $(DEV_STAMP) ## … with the tools that tests and checks need
 
-submit: $(RUN_STAMP) ## Train, package, evaluate, sign: SEED=1337 [TRACK=smoke] [SEEDS="1 2 3"] [SUBMISSION=folder] [RESUME=newest]
+submit: $(TRAIN_STAMP) ## Train, package, evaluate, sign: SEED=1337 [TRACK=smoke] [SEEDS="1 2 3"] [SUBMISSION=folder] [RESUME=newest]
 	@$(BIN)/harness submit
 
-verify: $(RUN_STAMP) ## Verify every record in records/
+try: $(TRAIN_STAMP) ## A run that leaves no trace: no key, no intent, no record. QUICK=1: under a minute
+	@$(BIN)/harness try
+
+verify: $(CORE_STAMP) ## Verify every record in records/, and your own in .golf/records
 	@$(BIN)/harness verify
 
-rerun: $(RUN_STAMP) ## Repeat a recorded run and compare: RECORD=records/runs/….json
-	@$(BIN)/harness rerun $(RECORD)
+rerun: $(TRAIN_STAMP) ## Repeat a recorded run and compare: RECORD=records/runs/….json
+	@$(BIN)/harness rerun -- "$${RECORD:?names a record: make rerun RECORD=records/runs/….json}"
 
-report: $(RUN_STAMP) ## Tables, Markdown and one HTML page from records/: [OUT=folder] [BASELINE=folder MARGIN="0.005 nats/token"]
+report: $(CORE_STAMP) ## Tables, Markdown and one HTML page from the same records: [OUT=folder] [BASELINE=folder MARGIN="0.005 nats/token"]
 	@$(BIN)/harness report
 
-smoke-set: $(RUN_STAMP) ## The committed set: three seeds of the smoke track and their report, all into records/
-	@SEEDS="1337 42 2025" TRACK=smoke $(BIN)/harness submit
-	@OUT=records/report $(BIN)/harness report
+smoke-set: $(TRAIN_STAMP) ## The committed set: three seeds of the smoke track and their report, all into records/
+	@GOLF_RECORDS_DIR=records SEEDS="1337 42 2025" TRACK=smoke $(BIN)/harness submit
+	@GOLF_RECORDS_DIR=records OUT=records/report $(BIN)/harness report
 
 seed-table: $(RUN_STAMP) ## The claims of pull request 1890 against signed runs: [SEEDS="1337 42 2025", which runs what is missing]
 	@PYTHONPATH=. $(BIN)/python tests/bench/seed_table.py $(if $(SEEDS),--run $(SEEDS)) $(if $(OUT),--out $(OUT)/seed.md)
 
-check: $(RUN_STAMP) ## Check a public record folder: FOLDER=path
-	@$(BIN)/harness check folder $(FOLDER)
+check: $(CORE_STAMP) ## Check a public record folder: FOLDER=path
+	@$(BIN)/harness check folder -- "$${FOLDER:?names a folder: make check FOLDER=path}"
 
 test: $(DEV_STAMP) ## The test suite (under 10 minutes on two cores)
 	@$(BIN)/python -m pytest -m "not gpu and not slow"
@@ -68,11 +92,11 @@ zoo: $(DEV_STAMP) ## Every cheat of the zoo and its honest twin, as a table
 	@PYTHONPATH=.:tests/support $(BIN)/python tests/zoo/table.py
 
 bench: $(DEV_STAMP) ## Speed as ratios within one run, and a few figures: [BENCH_FLAGS=--json]
-	@PYTHONPATH=. $(BIN)/python tests/bench/run.py $(BENCH_FLAGS)
+	@PYTHONPATH=. $(BIN)/python tests/bench/run.py $$BENCH_FLAGS
 
 bench-gpu: $(DEV_STAMP) ## Speed of training and evaluation on one GPU, as ratios within one run: [BENCH_FLAGS="--recipe best"]
-	@$(BIN)/python tests/bench/bench_train_gpu.py $(BENCH_FLAGS)
-	@$(BIN)/python tests/bench/bench_eval_gpu.py $(BENCH_FLAGS)
+	@$(BIN)/python tests/bench/bench_train_gpu.py $$BENCH_FLAGS
+	@$(BIN)/python tests/bench/bench_eval_gpu.py $$BENCH_FLAGS
 
 lint: $(DEV_STAMP) ## Lint, format check, types, import contracts
 	@$(BIN)/ruff check .
@@ -85,13 +109,13 @@ format: $(DEV_STAMP) ## Format the code
 	@$(BIN)/ruff format .
 
 wheel: $(DEV_STAMP) ## Build the wheel in dist/: it gives the harness command anywhere
-	@$(BIN)/python -m pip wheel --quiet --no-deps -w dist .
+	@$(BIN)/python -I -m pip wheel --quiet --no-deps -w dist .
 	@ls dist/*.whl
 
 image: ## Build a container image with the CPU set-up; CONTAINERFILE=Containerfile.cuda for GPUs
 	@tool=$$(command -v podman || command -v buildah || command -v docker) || \
 	  { echo "No container engine here. Install podman, buildah or docker." >&2; exit 3; }; \
-	$$tool build -f $(CONTAINERFILE) -t golf $(IMAGE_FLAGS) .
+	$$tool build -f "$$CONTAINERFILE" -t golf $$IMAGE_FLAGS .
 
-clean: ## Remove the environment, run files and caches (records stay)
-	rm -rf $(VENV) .golf build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+clean: ## Remove the environment, run files and caches (records stay, also your own)
+	rm -rf $(VENV) .golf/runs .golf/fleet .golf/report build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

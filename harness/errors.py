@@ -6,7 +6,10 @@ The message names the file or rule, says what was found and what was wanted; ``r
 
 from __future__ import annotations
 
+import errno
+import os
 from enum import IntEnum
+from pathlib import Path
 
 
 class ExitCode(IntEnum):
@@ -62,3 +65,34 @@ class CouldNotCheck(HarnessError):
     """Something outside the rules stopped the check: a missing file, no network, a full disk."""
 
     exit_code = ExitCode.COULD_NOT_CHECK
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, with the words for the user: what was kept, and the command that goes on."""
+
+
+FOLDERS = "GOLF_RUNS_DIR, GOLF_RECORDS_DIR and GOLF_CACHE_DIR"
+_LACKS = {
+    errno.ENOSPC: "the disk{} is full",
+    errno.EDQUOT: "the disk quota{} is used up",
+    errno.EROFS: "the file system{} is read-only",
+    errno.EPERM: "the file system{} does not permit it; network and removable ones lack file modes and links",
+    errno.ENOSYS: "the file system{} lacks a function that is needed here",
+    errno.EOPNOTSUPP: "the file system{} lacks a function that is needed here",
+}
+
+
+def machine_trouble(error: OSError, place: str | os.PathLike[str] | None = None) -> CouldNotCheck:
+    """What the machine refused, as an error that names the disk or the file and the way out: never a broken rule.
+
+    place: the folder that was worked in, where the error itself names no file
+    """
+    where = Path(os.fsdecode(place or error.filename)) if place or error.filename else None
+    reason = _LACKS.get(error.errno or 0)
+    if reason is None:
+        return CouldNotCheck(f"{error.strerror or error}{f' ({where})' if where else ''}.", remedy="")
+    remedy = "Free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Use another file system"
+    return CouldNotCheck(
+        f"{reason.format(f' of {where}' if where else '')}.",
+        remedy=f"{remedy}: {FOLDERS} name the folders; `df` shows the disks.",
+    )

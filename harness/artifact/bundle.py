@@ -19,6 +19,8 @@ MAX_CODE_BYTES = 64_000_000
 
 def read_folder(folder: Path) -> dict[str, bytes]:
     """The counted files of ``folder`` by relative path. Raises ``UsageError`` for links, special files and excess."""
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a directory.", remedy="Name a submission: SUBMISSION=folder.")
     files: dict[str, bytes] = {}
     _collect(folder, folder, files, MAX_CODE_BYTES)
     if not files:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import msgspec
 
 from harness.claims.claim import LEFT_OUT, ORDER, Claim
-from harness.record.render import printable
 from harness.rules import Verdict
+from harness.text import printable
 
 WORDS = {
     Verdict.FAIL: "WRONG",

@@ -183,8 +183,16 @@ def isolation_checks() -> Iterator[Check]:
         yield Check("isolation", layer, state, found, remedy)
 
 
+_WITHOUT = {
+    "": "",
+    "train": " (submit, try, script and rerun need it)",
+    "gpu": " (fast kernels on a GPU; the pure torch path works without)",
+}
+"""Extras that are looked at, and what their packages are for."""
+
+
 def package_checks() -> Iterator[Check]:
-    """The packages that this distribution asks for; those of the extra ``gpu`` are only noted."""
+    """The packages that this distribution asks for; those of the extras ``train`` and ``gpu`` are only noted."""
     from packaging.requirements import Requirement
 
     try:
@@ -193,16 +201,16 @@ def package_checks() -> Iterator[Check]:
         yield Check("packages", DISTRIBUTION, "missing", "not installed", f"{_PIP} -e .")
         return
     for requirement in requirements:
-        extra = "" if requirement.marker is None or requirement.marker.evaluate({"extra": ""}) else "gpu"
-        if extra and not (requirement.marker and requirement.marker.evaluate({"extra": extra})):
+        marker = requirement.marker
+        extra = next((name for name in _WITHOUT if marker is None or marker.evaluate({"extra": name})), None)
+        if extra is None or requirement.name == DISTRIBUTION:
             continue
         wanted = f"{requirement.name}{requirement.specifier}"
         try:
             version = metadata.version(requirement.name)
         except metadata.PackageNotFoundError:
             state: State = "note" if extra else "missing"
-            why = " (fast kernels on a GPU; the pure torch path works without)" if extra else ""
-            yield Check("packages", requirement.name, state, f"not installed{why}", f"{_PIP} '{wanted}'")
+            yield Check("packages", requirement.name, state, f"not installed{_WITHOUT[extra]}", f"{_PIP} '{wanted}'")
             continue
         fits = requirement.specifier.contains(version, prereleases=True)
         found = version if fits else f"{version}, wanted {requirement.specifier}"
@@ -227,7 +235,9 @@ def gpu_checks() -> Iterator[Check]:
     yield from _track_checks()
     code = "import torch; print(torch.version.cuda, torch.cuda.is_available())"
     try:
-        probe = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+        probe = subprocess.run(
+            [sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=120, check=True
+        )
         usable, text = probe.stdout.split()[-1] == "True", f"CUDA {probe.stdout.split()[0]}"
     except (OSError, subprocess.SubprocessError, IndexError):
         usable, text = False, "torch does not start"

@@ -50,8 +50,8 @@ def list_(as_json: bool) -> None:
 
     from harness.config.environment import keys_dir, records_dir
     from harness.record.keys import ACTIVE, read_active
-    from harness.record.render import printable
     from harness.record.trust import accepted_keys
+    from harness.text import printable
 
     accepted = accepted_keys(records_dir() / "keys")
     keys, bad = accepted.keys, accepted.bad

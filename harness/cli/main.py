@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import signal
 import sys
 from typing import Any
@@ -11,11 +12,14 @@ from typing import Any
 import click
 
 import harness
-from harness.errors import ExitCode, HarnessError
+from harness.cli.program import refuse_copied_environment
+from harness.errors import CouldNotCheck, ExitCode, HarnessError, machine_trouble
 from harness.sandbox.processes import default_signals
+from harness.text import guarded_streams
 
 VERBS: dict[str, str] = {
     "submit": "train, package, evaluate and sign one run (or several seeds)",
+    "try": "the same run without a trace: no key, no announcement, no record; --quick: under a minute",
     "script": "run a train_gpt.py-style script that scores itself; its score is self-reported",
     "verify": "check signatures, schema, chain and arithmetic of records",
     "rerun": "repeat a recorded run from scratch and compare",
@@ -27,6 +31,15 @@ VERBS: dict[str, str] = {
     "doctor": "show what this machine offers: isolation layers, packages, GPUs",
 }
 
+EXTRAS = {
+    "torch": "train",
+    "huggingface_hub": "train",
+    "tiktoken": "tiktoken",
+    "ray": "fleet",
+    "submitit": "fleet",
+    "matplotlib": "fleet",
+    "tensorboard": "tensorboard",
+}
 EXIT_CODES = "Exit codes: 0 good, 1 a rule is broken, 2 wrong usage, 3 could not check, 130 interrupted."
 
 
@@ -41,7 +54,8 @@ class LazyGroup(click.Group):
         """The click command of a verb, or ``None`` for an unknown one."""
         if cmd_name not in VERBS:
             return None
-        command: Any = importlib.import_module(f"harness.cli.{cmd_name}").command
+        module = importlib.import_module(f"harness.cli.{'submit' if cmd_name == 'try' else cmd_name}")
+        command: Any = module.try_command if cmd_name == "try" else module.command
         assert isinstance(command, click.Command)
         return command
 
@@ -61,28 +75,46 @@ def run(argv: list[str] | None = None) -> None:
     """Run the command line and exit. Failures end in one message on stderr and the exit code of their kind."""
     arguments = sys.argv[1:] if argv is None else argv
     default_signals(signal.SIGCHLD)  # a parent that ignores it would hide how every child ends
+    os.environ["PYTHONSAFEPATH"] = "1"  # no Python that is started from here imports what lies in the working folder
+    with guarded_streams():
+        code = _run(arguments)
+        try:
+            sys.stdout.flush()
+        except OSError as error:
+            code = _say(CouldNotCheck(f"the output could not be written: {error.strerror}.", remedy=""))
+    sys.exit(code)
+
+
+def _run(arguments: list[str]) -> int:
     try:
+        refuse_copied_environment()
         code = main.main(args=arguments, prog_name="harness", standalone_mode=False)
+    except SystemExit as done:
+        code = done.code
     except click.ClickException as error:
         error.show()
-        code = ExitCode.USAGE
-    except (click.Abort, KeyboardInterrupt):
-        print("harness: interrupted; nothing half-written was kept.", file=sys.stderr)
-        code = ExitCode.INTERRUPTED
+        return ExitCode.USAGE
+    except (click.Abort, KeyboardInterrupt) as error:
+        words = str(error) or str(error.__cause__ or "") or "interrupted; nothing half-written was kept."
+        print(f"harness: {words}", file=sys.stderr)
+        return ExitCode.INTERRUPTED
     except HarnessError as error:
-        _print_failure(error, as_json="--json" in arguments)
-        code = error.exit_code
+        if "--json" in arguments:
+            rule = getattr(error, "rule", None)
+            print(json.dumps({"verdict": error.label, "rule": rule, "message": error.message, "remedy": error.remedy}))
+        return _say(error)
+    except ModuleNotFoundError as error:
+        if (extra := EXTRAS.get((error.name or "").split(".")[0])) is None:
+            raise
+        words = f"harness {' '.join(arguments[:1])} needs {error.name}, which is not installed here."
+        remedy = f"Install the extra {extra}: pip install 'parameter-golf-referee[{extra}]'."
+        return _say(CouldNotCheck(words, remedy=remedy))
     except OSError as error:
-        place = f" ({error.filename})" if error.filename else ""
-        message = f"{error.strerror or error}{place}"
-        print(f"harness: ERROR: {message}", file=sys.stderr)
-        code = ExitCode.COULD_NOT_CHECK
-    sys.exit(code if isinstance(code, int) else ExitCode.GOOD)
+        return _say(machine_trouble(error))
+    return code if isinstance(code, int) else ExitCode.GOOD
 
 
-def _print_failure(error: HarnessError, *, as_json: bool) -> None:
-    if as_json:
-        rule = getattr(error, "rule", None)
-        print(json.dumps({"verdict": error.label, "rule": rule, "message": error.message, "remedy": error.remedy}))
+def _say(error: HarnessError) -> int:
     text = str(error)
     print(f"harness: {text}" if " FAIL: " in text else f"harness: {error.label}: {text}", file=sys.stderr)
+    return error.exit_code

@@ -6,6 +6,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from harness.errors import UsageError
+
 
 def program() -> str:
     """``harness`` where the shell finds it, else the path by which it was started, relative if that is shorter."""
@@ -18,3 +20,16 @@ def program() -> str:
 def from_here(path: Path) -> Path:
     """The path as one would type it: relative where it lies below the working folder."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def refuse_copied_environment() -> None:
+    """An environment that was copied with its folder still runs the original's referee, silently another code.
+
+    Raises ``UsageError`` that names both.
+    """
+    started = Path(sys.argv[0]).absolute().parent.parent
+    if (started / "pyvenv.cfg").is_file() and not started.samefile(sys.prefix):
+        raise UsageError(
+            f"{started} is a copy of the environment {sys.prefix}, and runs the referee that is installed there.",
+            remedy=f"Remove {started} and make it anew: `make setup`.",
+        )

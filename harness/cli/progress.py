@@ -10,15 +10,13 @@ from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column
 from rich.text import Text
 
+from harness.text import bare_stream
+from harness.text import printable as printable
+
 PLAIN_INTERVAL_S = 5.0
-
-
-def printable(text: str, limit: int = 200) -> str:
-    """``text`` on one line without control characters, at most ``limit`` characters: fit for a terminal."""
-    clean = "".join(c if c.isprintable() else " " for c in text)
-    return clean if len(clean) <= limit else clean[: limit - 1] + "…"
 
 
 class Stage:
@@ -44,38 +42,62 @@ Silent = Reporter
 
 
 class _BarStage(Stage):
-    def __init__(self, bar: Progress, task: TaskID) -> None:
-        self._bar, self._task = bar, task
+    def __init__(self, bars: Progress, task: TaskID) -> None:
+        self._bars, self._task = bars, task
+        self.words = ""
 
     def update(self, done: float, text: str = "") -> None:
-        self._bar.update(self._task, completed=done, text=printable(text))
+        self.words = printable(text)
+        self._bars.update(self._task, completed=done, text=self.words)
 
 
 class BarReporter(Reporter):
-    """A bar a stage, for terminals."""
+    """One display for the whole command: a line for each stage that is over, and below them a bar for what runs."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self._console = Console(file=stream or sys.stderr, highlight=False)
+        self._console = Console(file=stream or bare_stream(sys.stderr), highlight=False)
+        self._started = time.monotonic()
+        self._running = 0
+        self._bars = Progress(
+            TextColumn("{task.fields[since]}", markup=False, table_column=Column(no_wrap=True)),
+            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=20),
+            TimeElapsedColumn(table_column=Column(no_wrap=True)),
+            TextColumn("ETA", table_column=Column(no_wrap=True)),
+            TimeRemainingColumn(table_column=Column(no_wrap=True)),
+            TextColumn(
+                "{task.fields[text]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)
+            ),
+            console=self._console,
+            expand=True,
+            transient=True,
+        )
 
     @contextmanager
     def stage(self, title: str, total: float | None, unit: str = "") -> Iterator[Stage]:
-        """Draw one bar with elapsed time and ETA."""
-        columns = (
-            TextColumn("{task.description:<22}", markup=False),
-            BarColumn(bar_width=28),
-            TimeElapsedColumn(),
-            TextColumn("ETA"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[text]}", markup=False),
-        )
-        with Progress(*columns, console=self._console) as bar:
-            task = bar.add_task(printable(title, 40), total=total, text="")
-            yield _BarStage(bar, task)
-            if total is not None:
-                bar.update(task, completed=total)
+        """Draw a bar with elapsed time and ETA; when the stage is over, one line stays of it."""
+        start, name = time.monotonic(), printable(title, 40)
+        task = self._bars.add_task(name, total=total, text="", since=self._clock())
+        shown = _BarStage(self._bars, task)
+        self._running += 1
+        self._bars.start()
+        try:
+            yield shown
+        finally:
+            self._bars.remove_task(task)
+            self._running -= 1
+            if not self._running:
+                self._bars.stop()
+            line = f"{self._clock()}  {name:<22} {time.monotonic() - start:7.1f} s  {shown.words}".rstrip()
+            self._console.print(Text(line), no_wrap=True, overflow="ellipsis", crop=True)
+
+    def _clock(self) -> str:
+        """Minutes and seconds since the command began."""
+        minutes, seconds = divmod(int(time.monotonic() - self._started), 60)
+        return f"{minutes:3}:{seconds:02}"
 
     def note(self, text: str) -> None:
-        """Print a line above the bars."""
+        """Print a line above the bar."""
         self._console.print(Text(printable(text, 400)))
 
 

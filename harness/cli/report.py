@@ -15,7 +15,7 @@ verified while it is read, and its verdict stands beside its figures.
 
 \b
 Examples:
-  harness report                                    all of records/, into .golf/report
+  harness report                                    all of records/ and .golf/records, into .golf/report
   harness report records/runs/X.json                one record
   harness report records other/records --out DIR    several folders
   harness report --baseline ../records --margin "0.005 nats/token"
@@ -37,12 +37,12 @@ Exit codes: 0 good (warnings included), 1 a record fails, 2 wrong usage, 3 could
 def command(
     paths: tuple[Path, ...], out: Path, trust: Path | None, baseline: Path | None, margin: str | None, as_json: bool
 ) -> int:
-    """Report on signed records: all of records/, or the folders and files PATHS."""
-    from harness.config.environment import records_dir
+    """Report on signed records: all of records/ and of your own, or the folders and files PATHS."""
+    from harness.config.environment import records_to_read
     from harness.report import collect, render_terminal, write_markdown, write_page
     from harness.rules import Verdict
 
-    report = collect(paths or (records_dir(),), trust=trust, baseline=baseline, margin=margin)
+    report = collect(paths or records_to_read(), trust=trust, baseline=baseline, margin=margin)
     page, markdown = out / "report.html", out / "report.md"
     write_page(report, page)
     write_markdown(report, markdown)

@@ -115,7 +115,7 @@ def _jobs(queue: Queue, records: tuple[Path, ...], code: Path | None, tolerance:
         chosen = _code_of(stored, code).absolute()
         with _code_folder(chosen) as (_, digest, _):
             pass
-        argv = [sys.executable, "-m", "harness", "rerun", str(path.absolute()), "--code", str(chosen), "--json"]
+        argv = [sys.executable, "-P", "-m", "harness", "rerun", str(path.absolute()), "--code", str(chosen), "--json"]
         argv += [] if tolerance is None else ["--tolerance", repr(tolerance)]
         track = load_track(stored.record.track.name)
         inputs = {"code": digest, "harness": harness.__version__, "record": stored.digest, "track": track.digest}

@@ -6,6 +6,11 @@ from pathlib import Path
 
 import click
 
+from harness.cli.submit import parse_seed
+from harness.config.environment import records_dir
+from harness.config.tracks import load_track
+from harness.errors import ExitCode, UsageError
+
 
 @click.command(epilog="Exit codes: 0 good, 1 a rule is broken, 2 wrong usage, 3 could not check.")
 @click.argument("script", type=click.Path(path_type=Path))
@@ -14,9 +19,17 @@ import click
 @click.option("--data", envvar="DATA", metavar="SET", help="Data set instead of the track's own. [env: DATA]")
 @click.option("--artifact", default="*.ptz", show_default=True, metavar="GLOB", help="The packed model that it writes.")
 @click.option("--env", "pairs", multiple=True, metavar="NAME=VALUE", help="A variable for the script; repeatable.")
+@click.option("--verbose", "-v", is_flag=True, help="Show clocks, sizes and the rules that hold, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON; no progress.")
 def command(
-    script: Path, seed: str, track: str, data: str | None, artifact: str, pairs: tuple[str, ...], as_json: bool
+    script: Path,
+    seed: str,
+    track: str,
+    data: str | None,
+    artifact: str,
+    pairs: tuple[str, ...],
+    verbose: bool,
+    as_json: bool,
 ) -> None:
     """Run a script that trains, packs and scores itself. Its score is recorded as self-reported.
 
@@ -28,11 +41,11 @@ def command(
     """
     import msgspec
 
+    number = parse_seed(seed)
+    load_track(track)
+
     from harness.cli.progress import make_reporter
     from harness.cli.summary import render_summary
-    from harness.config.environment import records_dir
-    from harness.errors import ExitCode, UsageError
-    from harness.phases.submit import parse_seed
     from harness.phases.submit_script import submit_script
 
     variables = dict(pair.partition("=")[::2] for pair in pairs)
@@ -42,7 +55,7 @@ def command(
         script=script,
         track_name=track,
         dataset_name=data,
-        seed=parse_seed(seed),
+        seed=number,
         artifact=artifact,
         variables=variables,
         records_dir=records_dir(),
@@ -51,5 +64,6 @@ def command(
     if as_json:
         click.echo(msgspec.json.encode(stored.record).decode())
     else:
-        click.echo(render_summary(stored.record, path=stored.path, artifact=stored.run_dir / "artifact"))
+        artifact_dir = stored.run_dir / "artifact"
+        click.echo(render_summary(stored.record, path=stored.path, artifact=artifact_dir, verbose=verbose))
     raise SystemExit(ExitCode.RULE_BROKEN if stored.broken else ExitCode.GOOD)

@@ -6,21 +6,25 @@ import contextlib
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from harness.cli.fleet import fleet_options, keep_code, run_fleet
-from harness.config.environment import PREFIX, VARIABLES
+from harness.config.environment import PREFIX, VARIABLES, records_dir
+from harness.config.tracks import load_track
+from harness.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from harness.fleet.queue import Job, Queue, Result
     from harness.phases.submit import RunOutcome
     from harness.record.predicate import RunRecord
 
-
+_Command = TypeVar("_Command", bound="Callable[..., Any]")
+MAX_SEED = 2**31 - 1
 _FOLDERS = "\n".join(f"{name:<20} {meaning}" for name, meaning in VARIABLES.items())
 EPILOG = f"""\b
 The referee's variables:
@@ -32,21 +36,31 @@ The submission's own variables (TTT_EPOCHS, MATRIX_LR, …) are read from the en
 Exit codes: 0 good, 1 a rule is broken, 2 wrong usage, 3 could not check."""
 
 
+def run_options(command: _Command) -> _Command:
+    """What a run is of; the options of ``submit`` and ``try``."""
+    options = (
+        click.option("--seed", envvar="SEED", metavar="N", help="Seed of the run (default 1337). [env: SEED]"),
+        click.option("--track", envvar="TRACK", default="smoke", show_default=True, help="Track. [env: TRACK]"),
+        click.option("--data", envvar="DATA", metavar="SET", help="Data set instead of the track's. [env: DATA]"),
+        click.option("--submission", envvar="SUBMISSION", default="submission", show_default=True,
+                     help="Its folder. [env: SUBMISSION]"),
+        click.option("--verbose", "-v", is_flag=True, help="Show clocks, sizes and the rules that hold, too."),
+    )  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @click.command(epilog=EPILOG)
-@click.option("--seed", envvar="SEED", metavar="N", help="Seed of the run (default 1337). [env: SEED]")
+@run_options
 @click.option("--seeds", envvar="SEEDS", metavar='"N N …"', help="Several seeds, one run each. [env: SEEDS]")
-@click.option("--track", envvar="TRACK", default="smoke", show_default=True, help="Track. [env: TRACK]")
-@click.option("--data", envvar="DATA", metavar="SET", help="Data set instead of the track's own. [env: DATA]")
-@click.option(
-    "--submission", envvar="SUBMISSION", default="submission", show_default=True, help="Its folder. [env: SUBMISSION]"
-)
 @click.option(
     "--resume",
     envvar="RESUME",
     is_flag=False,
     flag_value="newest",
     metavar="[RUN]",
-    help="Go on with an interrupted run whose training ended (default: the newest). [env: RESUME]",
+    help="Go on with a run whose training ended (default: the newest, of SEED and TRACK if set). [env: RESUME]",
 )
 @click.option(
     "--again", envvar="AGAIN", is_flag=True, help="Run every seed of SEEDS, also one that has its record. [env: AGAIN]"
@@ -65,6 +79,7 @@ def command(
     track: str,
     data: str | None,
     submission: str,
+    verbose: bool,
     resume: str | None,
     again: bool,
     once: bool,
@@ -74,7 +89,7 @@ def command(
 ) -> None:
     """Train, package, evaluate, audit and sign one run, under the referee's clocks.
 
-    Results of the first command: a table on the screen and a signed record in records/runs.
+    Results of the first command: a table on the screen and a signed record in .golf/records.
 
     \b
     harness submit --seed 1337
@@ -82,25 +97,13 @@ def command(
                                                only the seeds that have no record yet
     harness submit --seeds "1 2 3" --on slurm  each seed is a job of a queue; --on local or ray as well
     harness submit --submission mine           a folder made by `harness new mine`
-    harness submit --resume                    after a crash or a full disk: go on behind the training
+    harness submit --resume                    after any failure: go on after training, or after packaging
     """
-    import msgspec
+    numbers = _seeds(seed, seeds)
+    load_track(track)  # a wrong name shows before anything is imported that takes seconds
 
     from harness.cli.progress import make_reporter
-    from harness.cli.summary import render_summary
-    from harness.config.environment import records_dir
-    from harness.errors import ExitCode, UsageError
     from harness.phases.seeds import submit_seeds
-    from harness.phases.submit import parse_seed
-
-    if seed and seeds:
-        raise UsageError(f"both SEED ({seed}) and SEEDS ({seeds}) are set.", remedy="Set one of them.")
-    numbers = [parse_seed(text) for text in (seeds.split() if seeds else [seed or "1337"])]
-    if not numbers or len(set(numbers)) != len(numbers):
-        raise UsageError(
-            f"SEEDS is {seeds!r}; wanted different whole numbers, separated by spaces.",
-            remedy='Example: make submit SEEDS="1337 42 2025".',
-        )
 
     if on is not None:
         if resume is not None or again:
@@ -118,17 +121,29 @@ def command(
         )
 
     def show(outcome: RunOutcome) -> None:
-        if as_json:
-            click.echo(msgspec.json.encode(outcome.record).decode())
-        else:
-            click.echo("\n" + render_summary(outcome.record, path=outcome.path, artifact=outcome.run_dir / "artifact"))
+        _show(outcome, as_json=as_json, verbose=verbose)
 
     if resume is not None:
         from harness.phases.resume import resume_run
 
-        outcome = resume_run(resume, records_dir=records_dir(), progress=make_reporter(silent=as_json))
+        if len(numbers) > 1:
+            raise UsageError("RESUME goes on with one run.", remedy="SEEDS goes on by itself with what broke off.")
+        said = click.get_current_context().get_parameter_source("track") is not ParameterSource.DEFAULT
+        outcome = resume_run(
+            resume,
+            records_dir=records_dir(),
+            progress=make_reporter(silent=as_json),
+            seed=numbers[0] if seed or seeds else None,
+            track=track if said else None,
+        )
         show(outcome)
         raise SystemExit(ExitCode.RULE_BROKEN if outcome.broken else ExitCode.GOOD)
+    shown: list[RunOutcome] = []
+
+    def finished(outcome: RunOutcome) -> None:
+        shown.append(outcome)
+        show(outcome)
+
     outcomes = submit_seeds(
         submission_dir=Path(submission),
         track_name=track,
@@ -137,13 +152,89 @@ def command(
         environ=dict(os.environ),
         records_dir=records_dir(),
         progress=make_reporter(silent=as_json),
-        finished=show,
+        finished=finished,
         again=again or (len(numbers) == 1 and not once),
     )
+    if once and not shown:  # a job of a fleet: a seed that has its record is a result like any other
+        show(outcomes[0])
     if len(outcomes) > 1:
         _show_together([outcome.record for outcome in outcomes], as_json=as_json)
     if any(outcome.broken for outcome in outcomes):
         raise SystemExit(ExitCode.RULE_BROKEN)
+
+
+@click.command("try", epilog="Exit codes: 0 good, 1 a rule is broken, 2 wrong usage, 3 could not check.")
+@run_options
+@click.option(
+    "--quick",
+    envvar="QUICK",
+    is_flag=True,
+    help="Under a minute: 10 s of training, the first 32,768 targets, two audited chunks. [env: QUICK]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the unsigned record as JSON; no progress.")
+def try_command(
+    seed: str | None, track: str, data: str | None, submission: str, verbose: bool, quick: bool, as_json: bool
+) -> None:
+    """A run that leaves no trace: the same cells, clocks and audits, but no key, no announcement and no record.
+
+    \b
+    harness try --quick                  does it run at all, and is it causal?
+    harness try --submission mine        a whole run of your own, before you announce one
+    """
+    (number,) = _seeds(seed, None)
+    load_track(track)
+
+    from harness.cli.progress import make_reporter
+    from harness.phases.submit import submit_run
+
+    outcome = submit_run(
+        submission_dir=Path(submission),
+        track_name=track,
+        dataset_name=data,
+        seed=number,
+        environ=dict(os.environ),
+        records_dir=records_dir(),
+        progress=make_reporter(silent=as_json),
+        sign=False,
+        quick=quick,
+    )
+    _show(outcome, as_json=as_json, verbose=verbose)
+    if outcome.broken:
+        raise SystemExit(ExitCode.RULE_BROKEN)
+
+
+def _seeds(seed: str | None, seeds: str | None) -> list[int]:
+    if seed and seeds:
+        raise UsageError(f"both SEED ({seed}) and SEEDS ({seeds}) are set.", remedy="Set one of them.")
+    numbers = [parse_seed(text) for text in (seeds.split() if seeds else [seed or "1337"])]
+    if not numbers or len(set(numbers)) != len(numbers):
+        raise UsageError(
+            f"SEEDS is {seeds!r}; wanted different whole numbers, separated by spaces.",
+            remedy='Example: make submit SEEDS="1337 42 2025".',
+        )
+    return numbers
+
+
+def parse_seed(text: str) -> int:
+    """The seed as an integer in [0, 2^31 - 1]. Raises ``UsageError`` that shows what was given."""
+    digits = text.strip()
+    if not (digits.isascii() and digits.isdigit()) or len(digits) > 10 or int(digits) > MAX_SEED:
+        raise UsageError(
+            f"SEED is {text!r}; wanted a whole number from 0 to {MAX_SEED}.", remedy="Example: make submit SEED=1337."
+        )
+    return int(digits)
+
+
+def _show(outcome: RunOutcome, *, as_json: bool, verbose: bool) -> None:
+    import msgspec
+
+    from harness.cli.summary import render_summary
+
+    if as_json:
+        click.echo(msgspec.json.encode(outcome.record).decode())
+    else:
+        text = render_summary(outcome.record, path=outcome.path, artifact=outcome.run_dir / "artifact", verbose=verbose)
+        click.echo("\n" + text)
 
 
 def _jobs(queue: Queue, seeds: Sequence[int], track: str, data: str | None, submission: str) -> list[Job]:
@@ -154,7 +245,6 @@ def _jobs(queue: Queue, seeds: Sequence[int], track: str, data: str | None, subm
     import harness
     from harness.artifact.bundle import read_folder
     from harness.config.environment import cache_dir, check_environment
-    from harness.config.tracks import load_track
     from harness.data import stated_fingerprint
     from harness.phases.manifest import check_variables, read_manifest
 
@@ -175,7 +265,7 @@ def _jobs(queue: Queue, seeds: Sequence[int], track: str, data: str | None, subm
     options = ["--track", track, "--submission", str(code), *(["--data", data] if data else [])]
     jobs = []
     for seed in seeds:
-        argv = ["env", *variables, sys.executable, "-m", "harness", "submit", "--once", "--json"]
+        argv = ["env", *variables, sys.executable, "-P", "-m", "harness", "submit", "--once", "--json"]
         argv += ["--seed", str(seed), *options]
         title = f"submit {track} seed {seed}"
         needs = terms.hardware

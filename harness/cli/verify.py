@@ -24,7 +24,7 @@ caps and clocks of the run itself (A1 to A3), chain (R3), intents (R5), reviews 
 
 \b
 Examples:
-  harness verify                         every record in records/
+  harness verify                         every record in records/, and your own in .golf/records
   harness verify records/runs/X.json     one record, with the chain around it
   harness verify --junit verify.xml      for CI
   harness verify records/runs/X.json --artifact DIR      with the artifact at hand
@@ -89,12 +89,12 @@ def command(
     rescore: bool,
     as_json: bool,
 ) -> int:
-    """Verify signed records: all of records/, or the folders and files PATHS."""
-    from harness.config.environment import records_dir
+    """Verify signed records: all of records/ and of your own, or the folders and files PATHS."""
+    from harness.config.environment import records_to_read
     from harness.record.render import render_json, render_text, write_junit
     from harness.record.verify import exit_code_of, verify_folder, verify_paths
 
-    found = verify_paths(paths or (records_dir(),), trust=trust, root=root, judge_runs=not integrity_only)
+    found = verify_paths(paths or records_to_read(), trust=trust, root=root, judge_runs=not integrity_only)
     reports = [(_witnessed(report, history=history, tsa=tsa), chosen) for report, chosen in found]
     if stamp:
         return _request(reports)

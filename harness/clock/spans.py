@@ -72,6 +72,7 @@ class Ledger:
         self._clocks = clocks or Clocks()
         self._earlier = list(earlier)
         self._spans: list[Span] = []
+        self._running: list[Span] = []
         self._last = self._read()
         self._origin_ns = self._last.monotonic
 
@@ -84,13 +85,20 @@ class Ledger:
         self._check(f"before {name!r}")
         started = self._last
         span = Span(name, limit_s, budget, self._clocks.monotonic())
+        self._running.append(span)
         try:
             yield span
         finally:
+            self._running.remove(span)
             span.end_ns = self._clocks.monotonic()
             self._spans.append(span)
         self._last = started  # spans that ran inside this one were looked at by themselves
         self._check(f"during {name!r}")
+
+    @property
+    def running_s(self) -> float:
+        """How long the innermost span has been running; 0 between spans."""
+        return (self._clocks.monotonic() - self._running[-1].start_ns) / 1e9 if self._running else 0.0
 
     def _read(self) -> _Instant:
         """The three clocks of one moment: a pause between two of them would look like sleep, so it is read again.

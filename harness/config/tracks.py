@@ -11,6 +11,9 @@ import msgspec
 
 from harness.errors import UsageError
 
+QUICK_TRAIN_S = 10.0
+QUICK_TARGETS = 32_768
+
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Limits of one run. Names end in their unit: ``_s`` seconds, ``_bytes`` decimal bytes, ``_tokens`` tokens."""
@@ -98,6 +101,17 @@ class Track(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def digest(self) -> str:
         """SHA-256 of the track's canonical JSON (sorted keys)."""
         return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()
+
+    def quick(self) -> Track:
+        """The same track for a look: little training, few audits, a few targets. Its digest is another, so no run of it
+        can be taken for a run of this one.
+        """
+        plan = {"chunks": 2, "positions": 8, "diagnostic_tokens": QUICK_TARGETS}
+        return msgspec.structs.replace(
+            self,
+            limits=msgspec.structs.replace(self.limits, train_s=min(QUICK_TRAIN_S, self.limits.train_s)),
+            audit=msgspec.structs.replace(self.audit, **plan),
+        )
 
     @property
     def ranks(self) -> int:

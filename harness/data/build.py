@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock, Timeout
 
 from harness.cli.progress import Reporter
 from harness.data.baselines import TextSizes, baselines_bpb
@@ -23,6 +22,7 @@ from harness.data.overlap import OverlapAudit
 from harness.data.shards import shard_name, write_shard
 from harness.data.tokenizers import Encoded, Tokenizer
 from harness.errors import CouldNotCheck
+from harness.files import locked
 from harness.protocol.session import write_whole
 
 SHARD_TOKENS = 100_000_000
@@ -140,7 +140,7 @@ def build_dataset(
         texts, overlap = TextSizes(), OverlapAudit(near=near)
         with progress.stage(f"tokenize {name}", total, "bytes") as stage:
             for side, documents in zip(sides, (validation, train), strict=True):
-                for raw in _encode_side(side, documents, tokenizer):
+                for raw in _encode_side(side, documents, tokenizer, first=sides[0].documents):
                     if side.documents % SHOW_EVERY == 0:
                         done = position() if position else sides[0].raw_bytes + sides[1].raw_bytes
                         stage.update(done, f"{side.documents:,} {side.part} documents")
@@ -154,8 +154,8 @@ def build_dataset(
         _finish(partial, name, sides, tokenizer, source, texts, overlap)
 
 
-def _encode_side(side: Side, documents: Iterable[str], tokenizer: Tokenizer) -> Iterator[bytes]:
-    for text, encoded in encode_documents(documents, tokenizer):
+def _encode_side(side: Side, documents: Iterable[str], tokenizer: Tokenizer, *, first: int) -> Iterator[bytes]:
+    for text, encoded in encode_documents(documents, tokenizer, first=first):
         raw = text.encode()
         side.add(tokenizer.bos_id, len(raw), encoded)
         yield raw
@@ -204,17 +204,13 @@ def folder_lock(folder: Path) -> Iterator[None]:
     """Hold a data set's folder against a second builder. Raises ``CouldNotCheck`` when another process holds it."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     path = folder.parent / f".{folder.name}.lock"
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise CouldNotCheck(
-            f"another process builds {folder} (it holds {path}).", remedy="Wait until it has finished, then run again."
-        ) from None
-    try:
+    with locked(path) as mine:
+        if not mine:
+            raise CouldNotCheck(
+                f"another process builds {folder} (it holds {path}).",
+                remedy="Wait until it has finished, then run again.",
+            )
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager

@@ -7,25 +7,55 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from harness.data.tokenizers import Encoded, Tokenizer
+from harness.errors import CouldNotCheck
+from harness.text import printable
 
 BATCH_CHARACTERS = 2_000_000
 AHEAD = 2
 
 
-def encode_documents(documents: Iterable[str], tokenizer: Tokenizer) -> Iterator[tuple[str, Encoded]]:
+def encode_documents(
+    documents: Iterable[str], tokenizer: Tokenizer, *, first: int = 0
+) -> Iterator[tuple[str, Encoded]]:
     """Each document with its ids and the raw bytes of each id.
 
-    Two batches are in work while the caller takes a third: the tokenizers compute outside Python's lock. Raises what
-    :meth:`Tokenizer.encode` raises, when the document's turn comes.
+    Two batches are in work while the caller takes a third: the tokenizers compute outside Python's lock.
+
+    first: the number of the first document
+    Raises what :meth:`Tokenizer.encode` raises, when the document's turn comes, and ``CouldNotCheck``, which names the
+    document, when the tokenizer's own code breaks on it.
     """
     waiting: deque[tuple[list[str], Future[list[Encoded]]]] = deque()
     with ThreadPoolExecutor(AHEAD, thread_name_prefix="tokenize") as pool:
         for batch in _batches(documents):
-            waiting.append((batch, pool.submit(tokenizer.encode, batch)))
+            waiting.append((batch, pool.submit(_encode, tokenizer, batch, first)))
+            first += len(batch)
             if len(waiting) > AHEAD:
                 yield from _taken(*waiting.popleft())
         while waiting:
             yield from _taken(*waiting.popleft())
+
+
+def _encode(tokenizer: Tokenizer, batch: list[str], first: int) -> list[Encoded]:
+    """``first`` is the number of the batch's first document."""
+    try:
+        return tokenizer.encode(batch)
+    except BaseException as error:
+        if not _broke(error):
+            raise
+        if len(batch) > 1:
+            return [encoded for at, text in enumerate(batch) for encoded in _encode(tokenizer, [text], first + at)]
+        text = batch[0]
+        raise CouldNotCheck(
+            f"tokenizer {tokenizer.name} breaks on document {first:,} ({len(text):,} characters, beginning with "
+            f"{printable(text, 40)!r}): {printable(str(error))}.",
+            remedy="Split that document or leave it out; very long runs of one character are a known cause.",
+        ) from None
+
+
+def _broke(error: BaseException) -> bool:
+    """Native tokenizers report a failure of their own as ``RuntimeError`` or, from Rust, as a panic."""
+    return isinstance(error, RuntimeError) or type(error).__name__ == "PanicException"
 
 
 def _taken(batch: list[str], encoded: Future[list[Encoded]]) -> Iterator[tuple[str, Encoded]]:

@@ -93,7 +93,7 @@ def fetch_wheel(folder: Path) -> Path:
     """Download the pinned wheel into ``folder`` by pip. Raises ``CouldNotCheck`` with pip's reason."""
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{REQUIREMENT} --hash=sha256:{WHEEL_SHA256}\n")
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "download", "--quiet"]
+    command = [sys.executable, "-P", "-m", "pip", "--disable-pip-version-check", "--no-input", "download", "--quiet"]
     command += ["--retries", "2", "--timeout", "15", "--no-deps", "--only-binary", ":all:", "--require-hashes"]
     command += ["-r", str(requirements), "-d", str(folder)]
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -46,7 +47,7 @@ class Engine(Protocol):
 
 def worker_command(queue: Queue, job: Job) -> list[str]:
     """The command line of a worker."""
-    return [sys.executable, "-m", "harness.fleet.worker", str(queue.folder), job.id]
+    return [sys.executable, "-P", "-m", "harness.fleet.worker", str(queue.folder), job.id]
 
 
 class LocalEngine:
@@ -109,7 +110,8 @@ class SlurmEngine:
         self._submitit = _import("submitit")
         logs = queue.folder / "slurm"
         try:
-            self._executor = self._submitit.AutoExecutor(folder=logs, cluster=cluster)
+            python = f"{shlex.quote(sys.executable)} -P"  # nothing is imported from the folder of the job
+            self._executor = self._submitit.AutoExecutor(folder=logs, cluster=cluster, slurm_python=python)
         except RuntimeError as error:
             raise CouldNotCheck(
                 f"submitit found no Slurm here: {error}.", remedy="Run this on a login node."
@@ -167,7 +169,15 @@ class RayEngine:
     def start(self, job: Job) -> Any:
         """Start a task; Ray gives GPUs and cores exclusively. Its own retries are off: the driver counts attempts."""
         cpus = float(self._cpus) if self._cpus else min(float(job.cores or 1), self._largest_node)
-        task = self._ray.remote(num_cpus=cpus, num_gpus=job.gpus, max_retries=0)(_call)
+
+        # A function of its own: ray sends it by value. One of this module would be imported there, and from the folder
+        # where the driver was started if that holds a `harness`.
+        def call(command: list[str]) -> int:
+            import subprocess
+
+            return subprocess.run(command, check=False).returncode
+
+        task = self._ray.remote(num_cpus=cpus, num_gpus=job.gpus, max_retries=0)(call)
         return task.remote(worker_command(self._queue, job))
 
     def alive(self, handle: Any) -> bool:
@@ -201,12 +211,6 @@ def make_engine(name: str, queue: Queue, *, slots: int, options: Mapping[str, st
 def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, number)
-
-
-def _call(command: list[str]) -> int:
-    import subprocess
-
-    return subprocess.run(command, check=False).returncode
 
 
 def _import(name: str) -> Any:

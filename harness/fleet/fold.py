@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
@@ -27,12 +28,26 @@ class _Rerun(msgspec.Struct):
     comparison: _Comparison
 
 
+class _Score(msgspec.Struct):
+    stage: str
+    bpb: float
+
+
+class _Run(msgspec.Struct):
+    scores: list[_Score]
+
+
 class Row(msgspec.Struct, frozen=True):
-    """One job: its verdict in a word, the difference to its record, where it ran and how long."""
+    """One job: its verdict in a word, where it ran and how long.
+
+    bpb:            the final score of a run; ``None`` for a rerun
+    difference_bpb: of a rerun to its record, of a run to the mean of the fleet's runs
+    """
 
     job: str
     title: str
     verdict: str
+    bpb: float | None
     difference_bpb: float | None
     host: str
     machine: str
@@ -43,7 +58,15 @@ class Row(msgspec.Struct, frozen=True):
 
 def fold(queue: Queue, outcomes: Sequence[Outcome]) -> list[Row]:
     """One row a job, in the order of ``outcomes``."""
-    return [_row(queue, outcome) for outcome in outcomes]
+    rows = [_row(queue, outcome) for outcome in outcomes]
+    scores = [row.bpb for row in rows if row.bpb is not None]
+    if len(scores) < 2:
+        return rows
+    mean = statistics.fmean(scores)
+    return [
+        row if row.bpb is None else msgspec.structs.replace(row, difference_bpb=round(row.bpb - mean, 9) or 0.0)
+        for row in rows
+    ]
 
 
 def exit_code(outcomes: Sequence[Outcome]) -> ExitCode:
@@ -59,6 +82,7 @@ def render(rows: Sequence[Row]) -> str:
         (
             printable(row.title, 46),
             row.verdict,
+            "" if row.bpb is None else f"{row.bpb:.4f}",
             "" if row.difference_bpb is None else f"{row.difference_bpb:+.6f}",
             printable(row.host, 20),
             "" if row.seconds is None else f"{row.seconds:.0f}",
@@ -67,7 +91,7 @@ def render(rows: Sequence[Row]) -> str:
         )
         for row in rows
     ]
-    headers = ("job", "verdict", "Δ bpb", "host", "seconds", "attempts", "")
+    headers = ("job", "verdict", "bpb", "Δ bpb", "host", "seconds", "attempts", "")
     text = tabulate(table, headers=headers, disable_numparse=True)
     return "\n".join([text, "", *machine_spread(rows)])
 
@@ -94,19 +118,29 @@ def _row(queue: Queue, outcome: Outcome) -> Row:
     if result is None:
         note = describe_attempt(tries[-1]) if tries else "never started"
         verdict = "ERROR" if outcome.exit_code == ExitCode.USAGE else "NO RESULT"
-        return Row(job.id, job.title, verdict, None, "", "", None, len(tries), note)
-    verdict, difference = _verdict(result.exit_code, result.output)
+        return Row(job.id, job.title, verdict, None, None, "", "", None, len(tries), note)
     return Row(
-        job.id, job.title, verdict, difference, result.host, result.machine, result.seconds, len(tries), _words(result)
+        job.id,
+        job.title,
+        *_verdict(result.exit_code, result.output),
+        result.host,
+        result.machine,
+        result.seconds,
+        len(tries),
+        _words(result),
     )
 
 
-def _verdict(code: int, output: msgspec.Raw) -> tuple[str, float | None]:
-    try:
+def _verdict(code: int, output: msgspec.Raw) -> tuple[str, float | None, float | None]:
+    """(verdict, final score, difference), as far as the printed document is of a run or a rerun."""
+    with contextlib.suppress(msgspec.ValidationError):
         comparison = msgspec.json.decode(output, type=_Rerun).comparison
-    except msgspec.ValidationError:
-        return {0: "PASS", 1: "FAIL"}[code], None
-    return comparison.outcome, comparison.difference_bpb
+        return comparison.outcome, None, comparison.difference_bpb
+    final = None
+    with contextlib.suppress(msgspec.ValidationError):
+        scores = msgspec.json.decode(output, type=_Run).scores
+        final = next((score.bpb for score in scores if score.stage == "final"), None)
+    return {0: "PASS", 1: "FAIL"}[code], final, None
 
 
 def _words(result: Any) -> str:

@@ -14,7 +14,6 @@ Not covered: a shared file system that neither honours ``flock`` between hosts n
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
@@ -26,6 +25,7 @@ from typing import TypeVar
 import msgspec
 
 from harness.errors import CouldNotCheck, UsageError
+from harness.files import locked
 from harness.record.canonical import write_atomic
 
 FOLDERS = ("jobs", "locks", "attempts", "results", "logs")
@@ -37,7 +37,7 @@ _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One command that prints a JSON document and ends with an exit code of ``harness``.
 
-    argv:   the whole command line, such as (python, "-m", "harness", "rerun", "records/runs/X.json", "--json")
+    argv:   the whole command line, such as (python, "-P", "-m", "harness", "rerun", "records/runs/X.json", "--json")
     folder: working folder of the run
     gpus:   GPUs it needs for itself alone
     title:  a few words for tables
@@ -167,16 +167,8 @@ class Queue:
     @contextmanager
     def running(self, job: Job) -> Iterator[bool]:
         """Hold the job's lock for the block. Yields False when another worker holds it."""
-        handle = os.open(self.folder / "locks" / job.id, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-            else:
-                yield True
-        finally:
-            os.close(handle)
+        with locked(self.folder / "locks" / job.id) as mine:
+            yield mine
 
     def is_running(self, job: Job) -> bool:
         """Whether a worker, on any host, holds the job."""

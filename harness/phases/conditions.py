@@ -29,6 +29,7 @@ STOLEN_SHARE = 0.02
 THROTTLED_SHARE = 0.01  # of the run's time
 _CGROUPS, _OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 SAMPLE_INTERVAL_S = 1.0
+LOOK_S = 1.0
 GPU_EVERY = 10
 _SPEED_LIMITS = (
     ("clocks_event_reasons.hw_thermal_slowdown", "thermal slowdown (hardware)"),
@@ -49,6 +50,7 @@ class MachineWatch:
         self._stop = threading.Event()
         self._limits: set[str] = set()
         self._own: dict[tuple[int, float], float] = {}
+        self._seen: list[tuple[float, float, float]] = []
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self.conditions: Conditions | None = None
 
@@ -81,9 +83,22 @@ class MachineWatch:
         )
         self.seconds = seconds
 
+    def others_took(self, seconds: float) -> float:
+        """The share of the processors that other processes and the hypervisor had over the last ``seconds``."""
+        self._look()
+        now = self._seen[-1]
+        then = next((seen for seen in reversed(self._seen) if seen[0] <= now[0] - seconds), self._seen[0])
+        passed, busy, own = (after - before for after, before in zip(now, then, strict=True))
+        return min(1.0, max(0.0, (busy - own) / (passed * (os.cpu_count() or 1)))) if passed else 0.0
+
+    def _look(self) -> None:
+        self._sample_own()
+        own = time.process_time() + sum(self._own.values())
+        self._seen.append((time.monotonic(), sum(_processor_seconds()), own))
+
     def _watch(self) -> None:
         for count in itertools.count():
-            self._sample_own()
+            self._look()
             if self._gpus and count % GPU_EVERY == 0:
                 self._sample_gpus()
             if self._stop.wait(SAMPLE_INTERVAL_S):
@@ -102,6 +117,13 @@ class MachineWatch:
             for (_, words), state in zip(_SPEED_LIMITS, line.split(","), strict=False):
                 if state.strip() == "Active":
                     self._limits.add(words)
+
+
+def busy_now() -> float:
+    """The share of the processors that is in use while this process waits for ``LOOK_S``: that is other processes."""
+    before = sum(_processor_seconds())
+    time.sleep(LOOK_S)
+    return min(1.0, (sum(_processor_seconds()) - before) / (LOOK_S * (os.cpu_count() or 1)))
 
 
 def judge_conditions(conditions: Conditions, seconds: float = math.inf) -> Finding:

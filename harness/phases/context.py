@@ -10,6 +10,7 @@ from pathlib import Path
 from harness.cli.progress import Reporter
 from harness.clock.spans import Ledger
 from harness.config.tracks import Track
+from harness.phases.conditions import MachineWatch
 from harness.phases.seal import SealedSubmission
 from harness.record.predicate import Training
 from harness.sandbox.cell import IN_FORCE
@@ -23,6 +24,7 @@ LOSS_POINTS = 200
 class RunContext:
     """One run: what is fixed, and what the phases add to it.
 
+    bos_id:    the token that opens each document of the run's data set
     isolation: layer -> state, the weaker one where phases differ
     kills:     how each cell ended, in the order of the phases
     data_dir:  folder of the data set, as soon as it is known
@@ -30,6 +32,7 @@ class RunContext:
     audit_secret: what all draws of the audits follow from, fixed when the submission is sealed; no cell can read it
     resumes:   for people, each time that the run went on after its training
     training:  how training ended, once it did
+    machine:   watches what else the machine does, while there is a clock
     """
 
     track: Track
@@ -46,6 +49,8 @@ class RunContext:
     audit_secret: bytes = field(default_factory=lambda: os.urandom(ENTROPY_BYTES), repr=False)
     resumes: list[str] = field(default_factory=list)
     training: Training | None = None
+    bos_id: int = 1
+    machine: MachineWatch | None = None
 
     @property
     def artifact_dir(self) -> Path:

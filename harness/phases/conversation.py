@@ -6,12 +6,15 @@ import os
 import re
 import select
 import signal
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from harness.cli.progress import printable
-from harness.errors import RuleBroken
+from harness.clock.readings import A1_TRAIN_CLOCK, A2_EVAL_CLOCK
+from harness.errors import CouldNotCheck, HarnessError, RuleBroken, machine_trouble
+from harness.phases.conditions import FOREIGN_SHARE, MachineWatch
 from harness.phases.context import RunContext
 from harness.protocol.channel import ChannelClosed, ChannelTimeout
 from harness.protocol.messages import Kind, Message, MessageError
@@ -24,6 +27,8 @@ KILLED = "was killed by signal"
 LESS_MEMORY = "use smaller batches, chunks or slabs"
 NOT_IMPORTED = re.compile(r"No module named '(\w+)")
 ALL_PACKAGES = ("describe", "train", "package")  # cells that can import whatever is installed
+DISK_SIGNS = ("No space left on device", "Disk quota exceeded", "os error 28", "error 28")
+DISK_ROOM_BYTES = 16_000_000
 MEMORY_SIGNS = ("MemoryError", "not enough memory", "can't allocate memory", "std::bad_alloc", "OutOfMemoryError")
 
 
@@ -92,14 +97,26 @@ def _await_all(
     return said
 
 
-def failure(context: RunContext, cell: str, reason: str, *, rule: str = "S3-PROTOCOL", remedy: str = "") -> RuleBroken:
-    """The error that ends a run in ``cell``: the worker's own reason, then the last lines of its log."""
+def failure(
+    context: RunContext, cell: str, reason: str, *, rule: str = "S3-PROTOCOL", remedy: str = "", late: bool = False
+) -> HarnessError:
+    """The error that ends a run in ``cell``: the worker's own reason, then the last lines of its log.
+
+    It is a broken rule, unless the machine is the likelier cause: other processes had a part of the processors while a
+    time limit passed (late; always for a rule about a clock), or the disk is full.
+    """
     log = context.log_file(cell)
     tail, most = log_tail(log), context.track.limits.checkpoint_bytes
     if log.is_file() and log.stat().st_size >= most:
         reason = f"{reason}; its log reached {most:,} bytes, the most that one file may take"
         remedy = "Print less: what is printed beyond the limit ends the program."
     shown = f" Last lines of {log}:\n{tail}" if tail else f" Its log, {log}, is empty."
+    if late or rule in (A1_TRAIN_CLOCK, A2_EVAL_CLOCK):
+        slowed = slowed_by_others(cell, reason, context.machine, context.clock.running_s)
+        if slowed is not None:
+            return slowed
+    if any(sign in text for sign in DISK_SIGNS for text in (tail, reason)) and (full := _disk_trouble(context)):
+        return full
     if any(sign in text for sign in MEMORY_SIGNS for text in (tail, reason)):
         remedy = f"It ran out of memory: {_memory(context)}. {LESS_MEMORY.capitalize()}. {remedy}".strip()
     elif cell not in ALL_PACKAGES and (module := NOT_IMPORTED.search(tail)):
@@ -109,6 +126,28 @@ def failure(context: RunContext, cell: str, reason: str, *, rule: str = "S3-PROT
         crashed = "Native code crashed: the log, or `dmesg`, says where; the same seed repeats it if it is no accident."
         remedy = by_kernel if f"{KILLED} {int(signal.SIGKILL)}" in reason else crashed
     return RuleBroken(rule, f"{cell}: {reason.rstrip('.')}.{shown}", remedy=remedy)
+
+
+def slowed_by_others(cell: str, reason: str, machine: MachineWatch | None, seconds: float) -> CouldNotCheck | None:
+    """The error for a limit that passed while others had the processors, over the last ``seconds``; else ``None``."""
+    taken = machine.others_took(seconds) if machine else 0.0
+    if taken <= FOREIGN_SHARE:
+        return None
+    return CouldNotCheck(
+        f"{cell}: {reason.rstrip('.')}, while other processes took {taken:.0%} of the processors: that says something "
+        "about this machine, not about the submission.",
+        remedy="Run on a machine that is otherwise idle.",
+    )
+
+
+def _disk_trouble(context: RunContext) -> CouldNotCheck | None:
+    """Whether the disk of the run takes no more, as a try shows: what a log says about it is only somebody's word."""
+    try:
+        with tempfile.TemporaryFile(dir=context.run_dir) as file:
+            os.posix_fallocate(file.fileno(), 0, DISK_ROOM_BYTES)
+    except OSError as error:
+        return machine_trouble(error, context.run_dir)
+    return None
 
 
 def _memory(context: RunContext) -> str:

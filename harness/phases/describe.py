@@ -49,6 +49,7 @@ def describe(context: RunContext) -> tuple[dict[str, Scalar], int]:
                 "describe",
                 f"no answer within {limit_s:g} s",
                 remedy="Only read the configuration here; build the model in training.",
+                late=True,
             ) from None
         except PhaseFailed as error:
             if " says: " in str(error):

@@ -23,7 +23,7 @@ from harness.record.predicate import Score
 from harness.sandbox.cell import Cell
 from harness.scoring import nll, nll_device
 from harness.scoring.buffers import shared_device
-from harness.scoring.client import EvalClient, Hello, OutOfTime, RankGone, WorkerFailure, WorkerLimits
+from harness.scoring.client import EvalClient, Hello, OutOfTime, RankGone, Silent, WorkerFailure, WorkerLimits
 from harness.scoring.ledger import Chunks, ScoreLedger, Stream
 from harness.scoring.loop import BrokenLogits, score_stream
 from harness.scoring.sample import Keeper, Nats, draw_sample
@@ -242,7 +242,7 @@ def failures_named(
             yield
     except (OutOfTime, WorkerFailure) as error:
         if isinstance(error, WorkerFailure) and time.monotonic_ns() < deadline_ns:
-            raise failure(context, name, _how_it_failed(cell, error)) from None
+            raise failure(context, name, _how_it_failed(cell, error), late=isinstance(error, Silent)) from None
         late = cell.kill("the limit", deadline_ns)
         whom = late_ranks(client.unheard(), [], len(cell.channels))
         reason = f"not done after {limit_s:.1f} s (everything was stopped {late.stop_ms:.0f} ms after){whom}"

@@ -9,6 +9,7 @@ from typing import Literal
 
 import msgspec
 
+from harness.config.environment import COMMAND_VARIABLES
 from harness.errors import RuleBroken, UsageError
 from harness.protocol.environment import misspelt
 
@@ -149,12 +150,12 @@ def check_variables(manifest: Manifest, environ: Mapping[str, str], files: Mappi
                 f"{manifest.name} accepts the variable {name}, and its value here {problem}.",
                 remedy=f"Correct or unset it, or hand it over knowingly: {CONSENT}={name}.",
             )
-    found = misspelt(environ, manifest.env.accept, manifest.env.namespace, manifest.env.hints)
+    found = misspelt(environ, (*COMMAND_VARIABLES, *manifest.env.accept), manifest.env.namespace, manifest.env.hints)
     hints = [f"{name} ({help})" if help else name for name, help in found.items()]
     if hints:
         raise UsageError(
-            f"{manifest.name} knows no variable {', '.join(hints)}.",
-            remedy="Unset it, or correct its name: [env] accept in the submission's submission.toml lists all of them.",
+            f"neither {manifest.name} nor the referee knows a variable {', '.join(hints)}.",
+            remedy="Unset it, or correct its name: [env] accept in the submission's submission.toml lists its own.",
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from pathlib import Path
 
 from harness.artifact.count import artifact_sizes, model_budget
 from harness.artifact.model_file import read_model_file
@@ -64,20 +65,18 @@ def package(context: RunContext, *, limit_s: float, budget: str) -> Sizes:
             raise failure(context, "package", reason, rule=rule, remedy="Package faster.") from None
         except (PhaseFailed, OSError) as error:
             raise failure(context, "package", str(error)) from None
-    return _collect(context)
+    context.artifact_dir.mkdir()
+    shutil.copyfile(sealed.bundle, context.artifact_dir / "code.bundle")
+    return lay_out(context, output / MODEL_FILE)
 
 
-def _collect(context: RunContext) -> Sizes:
-    """Copy the checked model file and the bundle to the artifact, and lay out the closure from these two alone."""
+def lay_out(context: RunContext, packed: Path) -> Sizes:
+    """Copy the checked model file to the artifact, and lay out the closure from the artifact's two files alone."""
     limits, sealed = context.track.limits, context.sealed
     model = read_model_file(
-        context.run_dir / "package" / MODEL_FILE,
-        max_bytes=OVERSIZE_READ * limits.artifact_bytes,
-        max_unpacked_bytes=limits.unpacked_bytes,
+        packed, max_bytes=OVERSIZE_READ * limits.artifact_bytes, max_unpacked_bytes=limits.unpacked_bytes
     )
-    context.artifact_dir.mkdir()
     (context.artifact_dir / MODEL_FILE).write_bytes(model)
-    shutil.copyfile(sealed.bundle, context.artifact_dir / "code.bundle")
     unpack_sealed((context.artifact_dir / "code.bundle").read_bytes(), context.closure_dir / "code")
     shutil.copyfile(context.artifact_dir / MODEL_FILE, context.closure_dir / MODEL_FILE)
     return artifact_sizes(

@@ -59,7 +59,9 @@ def rescore(record: RunRecord, artifact: Path, environ: Mapping[str, str], progr
             run_dir = Path(scratch)
             sealed = _sealed(artifact, run_dir)
             own = environment_for(record, sealed.manifest.env.accept, environ)
-            context = RunContext(track, record.submission.seed, run_dir, sealed, own, progress, Ledger())
+            context = RunContext(
+                track, record.submission.seed, run_dir, sealed, own, progress, Ledger(), bos_id=dataset.bos_id
+            )
             context.data_dir = dataset.folder
             found, audits = _score_front(context, record, dataset, drawn_part(record))
     return [_judge(record, dict(found), min(track.audit.tolerance_nats, MEAN_NATS)), *_audited(audits)]

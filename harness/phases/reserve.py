@@ -14,11 +14,10 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from harness.config.environment import cache_dir
 from harness.config.tracks import Hardware
 from harness.errors import CouldNotCheck, UsageError
+from harness.files import locked
 from harness.phases.machine import gpu_indices, usable_gpus, visible_gpus
 
 _CORES: ContextVar[tuple[int, ...]] = ContextVar("cores", default=())
@@ -104,18 +103,13 @@ def _require_gpus(hardware: Hardware, wanted_by: str) -> None:
 @contextmanager
 def _turn(folder: Path) -> Iterator[None]:
     """One run at a time looks for free parts; else two could take half each and both give up."""
-    lock = FileLock(folder / "turn.lock")
-    try:
-        lock.acquire(timeout=TURN_S)
-    except Timeout:
-        raise CouldNotCheck(
-            f"{folder / 'turn.lock'} was held for {TURN_S:g} s by another run that is starting.",
-            remedy="If no run is starting, stop the process that holds the file (`fuser` names it).",
-        ) from None
-    try:
+    with locked(folder / "turn.lock", wait_s=TURN_S) as mine:
+        if not mine:
+            raise CouldNotCheck(
+                f"{folder / 'turn.lock'} was held for {TURN_S:g} s by another run that is starting.",
+                remedy="If no run is starting, stop the process that holds the file (`fuser` names it).",
+            )
         yield
-    finally:
-        lock.release()
 
 
 def _take_gpus(folder: Path, gpus: tuple[str, ...], held: ExitStack) -> None:
@@ -144,13 +138,7 @@ def _take_cores(folder: Path, hardware: Hardware, held: ExitStack) -> None:
 
 
 def _take(path: Path, held: ExitStack) -> bool:
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return False
-    held.callback(lock.release)
-    return True
+    return held.enter_context(locked(path))
 
 
 @contextmanager

@@ -6,7 +6,6 @@ process is dead and what is half-written is gone; the logs stay.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import shutil
 from collections.abc import Iterator, Mapping
@@ -16,36 +15,39 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 import harness
 from harness.artifact.bundle import read_folder
 from harness.artifact.roles import bytes_by_role
+from harness.cli.program import program
 from harness.cli.progress import Reporter
 from harness.clock.spans import Ledger
-from harness.config.tracks import Track
+from harness.config.tracks import QUICK_TARGETS, Track
 from harness.data import Dataset, load_validation
-from harness.errors import CouldNotCheck, RuleBroken
+from harness.errors import CouldNotCheck, HarnessError, Interrupted, machine_trouble
 from harness.phases.audit import audit
 from harness.phases.cells import readable_parts
 from harness.phases.conditions import MachineWatch, judge_conditions
 from harness.phases.context import RunContext
 from harness.phases.describe import describe
-from harness.phases.evaluate import compile_once, evaluate
+from harness.phases.evaluate import Evaluation, compile_once, evaluate
 from harness.phases.machine import describe_machine, describe_provenance, gpu_names
 from harness.phases.manifest import accepted_variables, check_variables
-from harness.phases.package import package
+from harness.phases.package import lay_out, package
 from harness.phases.reserve import run_gpus
 from harness.phases.seal import seal_submission
 from harness.phases.train import train
-from harness.phases.trained import FILE_NAME as TRAINED
-from harness.phases.trained import KEPT, Trained, checkpoint_digests, forget, remember, update
+from harness.phases.trained import Trained, checkpoint_digests, kept_files, recall, remember, update
 from harness.phases.verdicts import AUDITS, all_findings, hardware_findings
 from harness.protocol.predictor import Stage
-from harness.protocol.session import Scalar
-from harness.record.canonical import canonical_digest
+from harness.protocol.session import MODEL_FILE, Scalar
+from harness.record.canonical import canonical_digest, file_digest
 from harness.record.predicate import DataInfo, RunRecord, SubmissionInfo, TrackInfo
+from harness.rules import Finding, Verdict
 from harness.scoring.ledger import Stream
 
+S3_PROTOCOL = "S3-PROTOCOL"
 WORK_FOLDERS = ("code", "description", "checkpoint", "package", "artifact", "closure", "compile-cache")
 WORK_FILES = ("code.bundle", "ledger.jsonl")
 REASON_CHARACTERS = 200
@@ -92,20 +94,24 @@ def run_submission(
     intent_digest: str,
     predecessor: str,
     loss_curve: list[tuple[int, float]] | None = None,
+    quick: bool = False,
 ) -> RunRecord:
     """Run every phase of a described submission and return its unsigned record.
 
     loss_curve: of a training that is over already, when a run is resumed
+    quick:      score the first targets only, and nothing for comparison
     Raises ``RuleBroken`` or ``CouldNotCheck`` when the run ends without a score.
     """
     described.context.data_dir = dataset.folder
     hardware = described.context.track.hardware
+    described.context.bos_id = dataset.bos_id
     gpus = run_gpus(hardware)
     watch, names = MachineWatch(gpus), gpu_names(gpus)
+    described.context.machine = watch
     with nothing_half_written(described.context.run_dir):
         with watch:
             curve = _train(described, dataset, intent_digest) if loss_curve is None else loss_curve
-            record = _run(described, dataset, intent_digest, predecessor, curve)
+            record = _run(described, dataset, intent_digest, predecessor, curve, quick=quick)
         assert watch.conditions is not None
         findings = [
             *record.findings,
@@ -123,29 +129,31 @@ def run_submission(
 def nothing_half_written(run_dir: Path) -> Iterator[None]:
     """Remove a run's files, but not its logs, when the block fails or is interrupted.
 
-    A whole checkpoint stays for ``--resume``, unless the run broke a rule. Raises ``CouldNotCheck`` for a full disk.
+    What is whole stays for ``--resume``: the checkpoint of an ended training, and the packed model. The error that is
+    raised says so, with the command that goes on; one of the system becomes ``CouldNotCheck``, which names the disk.
     """
     try:
         yield
     except BaseException as error:
-        if isinstance(error, RuleBroken):
-            forget(run_dir)
         with suppress(OSError, CouldNotCheck):
             update(run_dir, ended=f"{type(error).__name__}: {error}"[:REASON_CHARACTERS].rstrip(": "))
-        clear_after_training(run_dir, everything=not (run_dir / TRAINED).exists())
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise CouldNotCheck(
-                f"the disk of {run_dir} is full; nothing half-written was kept.",
-                remedy="Free some space, or set GOLF_RUNS_DIR to another disk, and run again.",
-            ) from error
-        raise
+        clear_half_written(run_dir)
+        goes_on = ""
+        if kept_files(run_dir):
+            goes_on = f"Training is kept: `{program()} submit --resume {run_dir.name}` goes on after it."
+        if isinstance(error, KeyboardInterrupt):
+            raise Interrupted(f"interrupted. {goes_on or 'Nothing half-written was kept.'}") from None
+        if isinstance(error, OSError):
+            error = machine_trouble(error, run_dir)
+        if isinstance(error, HarnessError):
+            error.remedy = f"{error.remedy} {goes_on}".strip()
+        raise error
 
 
-def clear_after_training(run_dir: Path, *, everything: bool = False) -> None:
-    """Remove what the phases after training wrote, or ``everything`` but the logs."""
-    for name in (*WORK_FOLDERS, *WORK_FILES):
-        if everything or name not in KEPT:
-            remove_tree(run_dir / name)
+def clear_half_written(run_dir: Path) -> None:
+    """Remove what a run's phases wrote, but not its logs and what it takes to go on."""
+    for name in {*WORK_FOLDERS, *WORK_FILES} - set(kept_files(run_dir)):
+        remove_tree(run_dir / name)
 
 
 def _train(described: Described, dataset: Dataset, intent_digest: str) -> list[tuple[int, float]]:
@@ -185,15 +193,22 @@ def _run(
     intent_digest: str,
     predecessor: str,
     loss_curve: list[tuple[int, float]],
+    *,
+    quick: bool,
 ) -> RunRecord:
     context = described.context
     track, clock, limits = context.track, context.clock, context.track.limits
     counts_in = track.readings.package_counts_in
     budget = "" if counts_in == "none" else counts_in
     left_s = {"eval": limits.eval_s, "train": limits.train_s - _used(context, "train"), "none": limits.package_s}
-    sizes = package(context, limit_s=min(limits.package_s, left_s[counts_in]), budget=budget)
+    if (context.artifact_dir / MODEL_FILE).exists():  # of a run that goes on: its spans hold the time already
+        sizes = lay_out(context, context.artifact_dir / MODEL_FILE)
+    else:
+        sizes = package(context, limit_s=min(limits.package_s, left_s[counts_in]), budget=budget)
+        if intent_digest:
+            _remember_packed(context)
     validation = load_validation(dataset)
-    val_targets = len(validation.tokens) - 1
+    val_targets = min(len(validation.tokens) - 1, QUICK_TARGETS) if quick else len(validation.tokens) - 1
     eval_s = limits.eval_s - _used(context, "eval")
 
     def stream(targets: int) -> Stream:
@@ -201,16 +216,21 @@ def _run(
 
     # The score that counts comes first: no process of the submission has seen a validation token before it.
     compile_once(context, limit_s=eval_s, targets=val_targets)
-    final = evaluate(context, "final", stream(val_targets), limit_s=eval_s, whole_set=True)
+    final = evaluate(context, "final", stream(val_targets), limit_s=eval_s, whole_set=not quick)
     diagnostic = min(val_targets, track.audit.diagnostic_tokens or val_targets)
-    stages: tuple[Stage, ...] = ("float", "packed")
-    before = [
-        evaluate(context, stage, stream(diagnostic), limit_s=limits.eval_s, whole_set=diagnostic == val_targets)
-        for stage in stages
-    ]
-    scores = [stage.score for stage in (*before, final)]
+    stages: tuple[Stage, ...] = () if quick else ("float", "packed")
+    before: dict[Stage, Evaluation] = {}
+    left_out = []
+    for stage in stages:
+        whole = diagnostic == val_targets
+        try:
+            before[stage] = evaluate(context, stage, stream(diagnostic), limit_s=limits.eval_s, whole_set=whole)
+        except HarnessError as error:  # it is for comparison only: the score that counts is there
+            left_out.append(f"The pass {stage!r}, for comparison, was left out: {error.message}")
+            context.progress.note(f"WARNING: {left_out[-1]}")
+    scores = [passed.score for passed in (*before.values(), final)]
     update(context.run_dir, reached=AUDITS)
-    audits = audit(context, final, before[-1], stream(val_targets), limit_s=eval_s)
+    audits = audit(context, final, before.get("packed", final), stream(val_targets), limit_s=eval_s)
     spans, budgets = clock.entries(), clock.budgets(track)
     readable = readable_parts(context)
     model = (context.artifact_dir / "model.bin").read_bytes()
@@ -232,17 +252,20 @@ def _run(
         running_bpb=final.running_bpb,
         loss_curve=loss_curve,
         audits=audits,
-        findings=all_findings(
-            context,
-            spans=spans,
-            budgets=budgets,
-            sizes=sizes,
-            final=final,
-            audits=audits,
-            disjoint=dataset.disjoint,
-            val_targets=val_targets,
-            val_bytes=dataset.val_bytes,
-            readable=readable,
+        findings=_with_what_was_left_out(
+            all_findings(
+                context,
+                spans=spans,
+                budgets=budgets,
+                sizes=sizes,
+                final=final,
+                audits=audits,
+                disjoint=dataset.disjoint,
+                val_targets=val_targets,
+                val_bytes=int(validation.target_bytes[:val_targets].sum(dtype=np.int64)),
+                readable=readable,
+            ),
+            left_out,
         ),
         artifact_digest=hashlib.sha256(model).hexdigest(),
         intent=intent_digest,
@@ -250,6 +273,25 @@ def _run(
         model_sections=bytes_by_role(model, max_unpacked_bytes=limits.unpacked_bytes),
         readable=readable,
         resumes=context.resumes,
+    )
+
+
+def _with_what_was_left_out(findings: list[Finding], left_out: list[str]) -> list[Finding]:
+    """A comparison that failed leaves the score as it is, and S3-PROTOCOL says that it is missing."""
+    if not left_out:
+        return findings
+    others = [finding for finding in findings if finding.rule != S3_PROTOCOL]
+    return [*others, Finding(S3_PROTOCOL, Verdict.WARN, " ".join(left_out))]
+
+
+def _remember_packed(context: RunContext) -> None:
+    """From now on the run can go on with its evaluation."""
+    spans, kills = context.clock.entries(), context.kills
+    model = file_digest(context.artifact_dir / MODEL_FILE)
+    trained = recall(context.run_dir)
+    remember(
+        context.run_dir,
+        msgspec.structs.replace(trained, spans=spans, kills=kills, isolation=context.isolation, model=model),
     )
 
 

@@ -39,8 +39,6 @@ def seal_submission(submission_dir: Path, run_dir: Path) -> SealedSubmission:
 
     Raises ``UsageError`` when the folder is no submission.
     """
-    if not submission_dir.is_dir():
-        raise UsageError(f"{submission_dir} is no folder.", remedy="Name a submission: SUBMISSION=folder.")
     files = read_folder(submission_dir)
     manifest = read_manifest(files, str(submission_dir))
     if "__init__.py" not in files:

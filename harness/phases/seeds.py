@@ -18,7 +18,7 @@ from harness.config.tracks import load_track
 from harness.data import open_dataset
 from harness.errors import CouldNotCheck
 from harness.phases.reserve import reserved
-from harness.phases.resume import resume_run
+from harness.phases.resume import CannotGoOn, resume_run
 from harness.phases.run import describe_submission
 from harness.phases.submit import RunOutcome, new_run_dir, submit_run
 from harness.phases.trained import FILE_NAME, recall
@@ -157,6 +157,6 @@ def _resumed(run: str, records_dir: Path, progress: Reporter) -> RunOutcome | No
     """The outcome of a run that broke off, or ``None`` with a note when it can't go on."""
     try:
         return resume_run(run, records_dir=records_dir, progress=progress)
-    except CouldNotCheck as error:
+    except CannotGoOn as error:
         progress.note(f"{run} can't go on ({error.message}); the seed starts again")
         return None

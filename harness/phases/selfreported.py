@@ -31,7 +31,7 @@ from harness.data import Dataset
 from harness.errors import RuleBroken, UsageError
 from harness.phases.cells import gpu_devices, guarded_folders, rank_environments
 from harness.phases.conditions import MachineWatch, judge_conditions
-from harness.phases.conversation import log_tail
+from harness.phases.conversation import log_tail, slowed_by_others
 from harness.phases.machine import describe_machine, describe_provenance, gpu_names
 from harness.phases.reserve import reserved_cores, run_gpus
 from harness.phases.script_inputs import link_shards, refuse_own, script_variables
@@ -114,7 +114,7 @@ def run_script(
     log.parent.mkdir(exist_ok=True)
     with watch, Cell(_spec(script, track, dataset, seed, work, data, log), strict=track.official) as cell:
         cell.start()
-        _await_end(cell, track, clock, progress, log)
+        _await_end(cell, track, clock, progress, log, watch)
         killed = cell.kill("the script is over")
     assert watch.conditions is not None
     model = _packed_model(work, script.artifact, track)
@@ -183,12 +183,14 @@ def _spec(script: Script, track: Track, dataset: Dataset, seed: int, work: Path,
     )
 
 
-def _await_end(cell: Cell, track: Track, clock: Ledger, progress: Reporter, log: Path) -> None:
+def _await_end(cell: Cell, track: Track, clock: Ledger, progress: Reporter, log: Path, watch: MachineWatch) -> None:
     limit = limit_s(track)
     with progress.stage("script", limit, "s") as shown, clock.span("script", limit_s=limit) as span:
         while None in (codes := cell.exit_codes()):
             if time.monotonic_ns() >= span.deadline_ns:
                 late = cell.kill("the limit of the script", span.deadline_ns)
+                if slowed := slowed_by_others("script", f"not done after {limit:g} s", watch, limit):
+                    raise slowed
                 raise RuleBroken(
                     "A1-TRAIN-CLOCK",
                     f"the script had not ended after {limit:g} s (everything was stopped "

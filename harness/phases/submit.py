@@ -13,19 +13,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.artifact.bundle import read_folder
 from harness.cli.progress import Reporter
 from harness.config.environment import cache_dir, check_environment, keys_dir, runs_dir
 from harness.config.tracks import Track, load_track
 from harness.data import Dataset, open_dataset
-from harness.errors import UsageError
+from harness.phases.conditions import FOREIGN_SHARE, busy_now
+from harness.phases.manifest import check_variables, read_manifest
 from harness.phases.reserve import going_on, reserved
 from harness.phases.run import Described, describe_submission, run_submission
 from harness.phases.trained import forget
 from harness.record import Intent, announce, canonical_digest, open_signing_key, sign_and_store, utc_now
 from harness.record.predicate import RunRecord
 from harness.rules import Verdict
-
-MAX_SEED = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,6 @@ class RunOutcome:
         return any(finding.verdict is Verdict.FAIL for finding in self.record.findings)
 
 
-def parse_seed(text: str) -> int:
-    """The seed as an integer in [0, 2^31 - 1]. Raises ``UsageError`` that shows what was given."""
-    digits = text.strip()
-    if not (digits.isascii() and digits.isdigit()) or len(digits) > 10 or int(digits) > MAX_SEED:
-        raise UsageError(
-            f"SEED is {text!r}; wanted a whole number from 0 to {MAX_SEED}.", remedy="Example: make submit SEED=1337."
-        )
-    return int(digits)
-
-
 def submit_run(
     *,
     submission_dir: Path,
@@ -62,14 +52,20 @@ def submit_run(
     progress: Reporter,
     dataset_name: str | None = None,
     sign: bool = True,
+    quick: bool = False,
 ) -> RunOutcome:
-    """One refereed run. ``sign=False`` (a reviewer's rerun) announces and stores nothing.
+    """One refereed run. ``sign=False`` (a reviewer's rerun, or a try) announces and stores nothing.
 
+    quick: cut it short; for a try alone
     Raises ``UsageError`` before anything starts, ``RuleBroken`` or ``CouldNotCheck`` when the run ends without a score.
     """
+    assert not (sign and quick)
     check_environment(environ)
-    track = load_track(track_name)
+    track = load_track(track_name).quick() if quick else load_track(track_name)
+    files = read_folder(submission_dir)
+    check_variables(read_manifest(files, str(submission_dir)), environ, files)
     with reserved(track.hardware, f"track {track.name}"):
+        warn_of_neighbours(progress)
         if sign:
             open_signing_key(keys_dir(), records_dir)  # a wrong mode or passphrase must stop the run before training
         dataset = open_dataset(dataset_name or track.dataset, cache_dir() / "datasets", progress)
@@ -86,12 +82,24 @@ def submit_run(
             )
             intent = _intent(run_dir, track, described, dataset, seed)
             digest = announce(intent, records_dir, keys_dir()) if sign else ""
-            record = run_submission(described=described, dataset=dataset, intent_digest=digest, predecessor="")
+            record = run_submission(
+                described=described, dataset=dataset, intent_digest=digest, predecessor="", quick=quick
+            )
             if not sign:
                 return RunOutcome(record, None, run_dir)
             stored = sign_and_store(record, run_dir / "artifact", records_dir, keys_dir())
             forget(run_dir)
     return RunOutcome(stored.record, stored.path, run_dir)
+
+
+def warn_of_neighbours(progress: Reporter) -> None:
+    """Look at the machine for a second, before anything is paid for."""
+    taken = busy_now()
+    if taken > FOREIGN_SHARE:
+        progress.note(
+            f"WARNING: other processes take {taken:.0%} of this machine's processors (load {os.getloadavg()[0]:.1f}). "
+            "Clocks show real time: expect a worse score and a longer run."
+        )
 
 
 def new_run_dir(track_name: str, seed: int) -> Path:

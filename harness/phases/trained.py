@@ -1,4 +1,4 @@
-"""What a run remembers when its training is over, so that it can go on after the referee was interrupted.
+"""What a run remembers when its training is over, and again when it is packed, so that it can go on after a failure.
 
 Written by the referee beside the checkpoint, whole or not at all. It names every file by digest; whoever owns the run
 folder could forge it, as he could forge a record: he owns the key.
@@ -20,7 +20,6 @@ from harness.sandbox.spec import KillReport
 
 FILE_NAME = "trained.json"
 BEFORE_AUDITS = "packaging or evaluation"
-KEPT = ("code", "checkpoint", "code.bundle")
 
 
 class Trained(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -29,6 +28,7 @@ class Trained(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     audit_secret: hex; with it a resumed run is audited at the same places
     resumes:      one line for each time that the run went on, the oldest first
     reached, ended: of the attempt that goes on or ended last: its phase, and the error that ended it
+    model: digest of ``model.bin`` once the run is packed, else ""; then ``spans`` hold the time of packaging too
     """
 
     track: str
@@ -54,6 +54,7 @@ class Trained(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reached: str = BEFORE_AUDITS
     ended: str = ""
     training: Training | None = None
+    model: str = ""
 
 
 def remember(run_dir: Path, trained: Trained) -> None:
@@ -82,8 +83,17 @@ def update(run_dir: Path, **changes: Any) -> None:
 
 
 def forget(run_dir: Path) -> None:
-    """Remove it: the run has a result, or broke a rule."""
+    """Remove it: the run has a result."""
     (run_dir / FILE_NAME).unlink(missing_ok=True)
+
+
+def kept_files(run_dir: Path) -> tuple[str, ...]:
+    """What of a run's files it takes to go on; none when its training did not end."""
+    try:
+        trained = recall(run_dir)
+    except CouldNotCheck:
+        return ()
+    return ("code", "checkpoint", "code.bundle", *(("artifact",) if trained.model else ()))
 
 
 def checkpoint_digests(context: RunContext) -> dict[str, str]:

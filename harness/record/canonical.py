@@ -9,6 +9,7 @@ import os
 import re
 import stat
 import tempfile
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,8 +18,10 @@ import msgspec
 import rfc8785
 
 from harness.errors import CouldNotCheck
+from harness.files import lacks
 
 MAX_FILE_BYTES = 16_000_000
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 HEX64 = re.compile(r"[0-9a-f]{64}")
 _UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
@@ -128,12 +131,12 @@ def write_atomic(path: Path, data: bytes, *, replace: bool, mode: int = 0o644) -
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
             stream.flush()
-            os.fchmod(stream.fileno(), mode)
+            _offered(path.parent, "file modes", os.fchmod, stream.fileno(), mode)
             os.fsync(stream.fileno())
         if replace:
             partial.replace(path)
         else:
-            path.hardlink_to(partial)
+            _offered(path.parent, "hard links", os.link, partial, path)
     finally:
         partial.unlink(missing_ok=True)
     _sync_folder(path.parent)
@@ -143,5 +146,17 @@ def _sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:  # CIFS and shared folders of virtual machines have none: go on
+            raise
     finally:
         os.close(handle)
+
+
+def _offered(folder: Path, ability: str, call: Callable[..., None], *arguments: object) -> None:
+    try:
+        call(*arguments)
+    except OSError as error:
+        if error.errno in (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise lacks(folder, ability) from None
+        raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from harness.record.canonical import write_atomic
 from harness.record.verify import EntryReport, VerifyReport, exit_code_of, worst
 from harness.rules import Finding, Verdict, catalogue
 from harness.rules.junit import Case, junit_xml
+from harness.text import printable
 
 Reports = Sequence[tuple[VerifyReport, tuple[EntryReport, ...]]]
 
@@ -122,9 +122,3 @@ def write_junit(reports: Reports, path: Path) -> None:
 def _case(finding: Finding) -> Case:
     title = catalogue()[finding.rule].title if finding.rule in catalogue() else "not a rule of this version"
     return Case(printable(f"{finding.rule} {title}"), finding.verdict, finding.rule, printable(finding.message, 1000))
-
-
-def printable(text: str, limit: int = 200) -> str:
-    """``text`` on one line without control or format characters, fit for a terminal and for XML."""
-    clean = "".join(" " if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") else c for c in text)
-    return clean if len(clean) <= limit else clean[: limit - 1] + "…"

@@ -11,10 +11,10 @@ from markupsafe import Markup
 
 import harness
 from harness.record.canonical import write_atomic
-from harness.record.render import printable
 from harness.report.figures import Pool, Report, Run
 from harness.report.svg import byte_bars, curve, seed_dots, thin, timeline, waterfall
 from harness.rules import rule
+from harness.text import printable
 
 IDLE = "idle"
 """The ledger's name for the time between spans."""

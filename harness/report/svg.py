@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from html import escape
 from itertools import count, pairwise
 
-from harness.record.render import printable
+from harness.text import printable
 
 WIDTH, MARGIN = 420.0, 4.0
 _numbers = count(1)

@@ -8,10 +8,10 @@ from pathlib import Path
 from tabulate import tabulate
 
 from harness.record.canonical import write_atomic
-from harness.record.render import printable
 from harness.report.figures import STAGES, Pool, Report, Run
 from harness.rules import Verdict
 from harness.stats import SeedStatistics, describe
+from harness.text import printable
 
 
 def render_terminal(report: Report) -> str:

@@ -42,6 +42,10 @@ class RankGone(WorkerFailure):
         self.rank, self.awaited = rank, awaited
 
 
+class Silent(WorkerFailure):
+    """No answer within the limit for one message."""
+
+
 class OutOfTime(Exception):
     """The clock of the span ran out while the referee waited for the worker."""
 
@@ -261,9 +265,7 @@ class EvalClient:
                 message, fds = self._receive(until, kind)
             except ChannelTimeout:
                 self._check_clock()
-                raise WorkerFailure(
-                    f"no {kind.name} within {self._limits.message_s:g} s: the worker is silent"
-                ) from None
+                raise Silent(f"no {kind.name} within {self._limits.message_s:g} s: the worker is silent") from None
             except ChannelClosed:
                 raise RankGone(0, kind.name) from None
             except MessageError as error:

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -143,3 +144,45 @@ def test_help_of_submit_lists_the_referees_variables(capsys):
         run(["submit", "--help"])
     text = capsys.readouterr().out
     assert [name for name in VARIABLES if name not in text] == []
+
+
+WITHOUT = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "safetensors", "matplotlib", "tiktoken", "ray", "submitit"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing())
+from harness.cli.main import run
+for words in COMMANDS:
+    try:
+        run(words)
+    except SystemExit as end:
+        print(">", words[0], end.code)
+"""
+
+
+def test_the_core_needs_no_torch_and_other_commands_name_their_extra(tmp_path):
+    records = Path(__file__).parents[3] / "records"
+    core = [
+        ["verify", str(records)],
+        ["report", str(records), "--out", str(tmp_path / "report")],
+        ["check", "--explain", "C1-CAUSAL"],
+        ["keys", "list"],
+        ["new", "mine"],
+        ["data", "list"],
+    ]
+    extra = [["submit"], ["try"], ["rerun", str(next((records / "runs").glob("*.json")))]]
+    code = WITHOUT.replace("COMMANDS", repr([*core, *extra, ["submit", "--track", "nono"]]))
+    folders = {f"GOLF_{name}_DIR": str(tmp_path / name) for name in ("CACHE", "KEYS", "RUNS", "RECORDS")}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | folders, capture_output=True, text=True, check=False)
+    codes = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("> ")]
+    assert codes == [
+        *([words[0], "0"] for words in core), ["submit", "3"], ["try", "3"], ["rerun", "3"], ["submit", "2"],
+    ], done.stderr  # fmt: skip
+    for name in ("submit", "try", "rerun"):
+        assert f"harness {name} needs torch, which is not installed here. Install the extra train:" in done.stderr
+    assert "unknown track 'nono'" in done.stderr

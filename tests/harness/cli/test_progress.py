@@ -1,9 +1,17 @@
 """Progress lines for logs, and text made fit for a terminal."""
 
 import io
+import sys
+from pathlib import Path
+
+import pytest
 
 from harness.cli import progress
 from harness.cli.progress import LineReporter, Silent, printable
+from harness.cli.summary import render_summary
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "record"))
+from record_samples import make_artifact, make_record
 
 
 def test_control_characters_do_not_reach_the_terminal():
@@ -31,3 +39,28 @@ def test_the_silent_reporter_says_nothing(capsys):
         stage.update(1)
     Silent().note("x")
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("columns", [60, 80, 140])
+def test_one_display_shows_every_stage_once_within_the_width(monkeypatch: pytest.MonkeyPatch, columns: int):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    out = io.StringIO()
+    reporter = progress.BarReporter(out)
+    for title in ("train", "package"):
+        with reporter.stage(title, 10, "s") as stage:
+            stage.update(5, "step 7 " + "loss 3.2 " * 30)
+    lines = [line for line in out.getvalue().splitlines() if line.strip()]
+    assert [line.split()[1] for line in lines] == ["train", "package"]
+    assert max(map(len, lines)) <= columns
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_summary_fits_and_ends_with_the_result(tmp_path: Path, width: int):
+    record = make_record(make_artifact(tmp_path, 0), 7)
+    brief, whole = (render_summary(record, path=None, artifact=None, verbose=v, width=width) for v in (False, True))
+    assert max(map(len, whole.splitlines())) <= width
+    assert [line.split()[0] for line in brief.splitlines()[-6:]] == [
+        "score", "bytes", "clocks", "verdict", "record", "next",
+    ]  # fmt: skip
+    assert " PASS " not in brief.split("\nscore ")[0]
+    assert " PASS " in whole.split("\nscore ")[0]

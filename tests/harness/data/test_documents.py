@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.data.documents import Documents
+from harness.data.encoding import encode_documents
+from harness.data.tokenizers import ByteTokenizer
 from harness.errors import CouldNotCheck, UsageError
 
 TEXTS = ["one", "", "two\nlines", "NUL \x00 and 👩\u200d👩\u200d👧", "e\u0301"]
@@ -70,3 +72,21 @@ def test_any_text_comes_back_from_json_lines(tmp_path_factory, texts):
     path = tmp_path_factory.mktemp("any") / "a.jsonl"
     path.write_bytes(json_lines(texts))
     assert list(Documents([path])) == texts
+
+
+class PanicException(BaseException):
+    """As Rust's bindings name it."""
+
+
+@pytest.mark.parametrize("trouble", [PanicException("StackOverflow"), RuntimeError("StackOverflow")])
+def test_an_encoder_that_breaks_names_the_document(trouble: BaseException):
+    class Fragile(ByteTokenizer):
+        def encode(self, texts):
+            if any(" " * 1000 in text for text in texts):
+                raise trouble
+            return super().encode(texts)
+
+    documents = ["a", "b", " " * 1000 + "x", "c"]
+    assert [text for text, _ in encode_documents(["a", "b"], Fragile())] == ["a", "b"]
+    with pytest.raises(CouldNotCheck, match=r"breaks on document 2 \(1,001 characters.*StackOverflow"):
+        list(encode_documents(documents, Fragile()))

@@ -50,4 +50,4 @@ def test_the_stages_of_the_run_that_is_shown(place: int):
 
 def test_the_bytes_of_the_run_that_is_shown():
     (seed,) = stated(r"mamba3-hybrid on track smoke, seed (\d+)\n")
-    assert stated(r"(?m)^total ([\d,]+) ") == [section("smoke")[seed][3]]
+    assert stated(r"(?m)^bytes ([\d,]+) of ") == [section("smoke")[seed][3]]

@@ -233,8 +233,9 @@ def test_an_unknown_engine_and_option_are_named(queue: Queue):
         make_engine("ray", queue, slots=1, options={"partition": "x"})
 
 
-def test_output_that_is_no_json_is_no_result(queue: Queue, tmp_path: Path):
-    job = queue.add([sys.executable, "-c", "print('rubbish')"], folder=tmp_path, gpus=0, title="rubbish")
+@pytest.mark.parametrize("output", ["rubbish", '{"verdict": "ERROR", "message": "no disk"}'])
+def test_output_without_a_verdict_is_no_result_whatever_the_exit_code(queue: Queue, tmp_path: Path, output: str):
+    job = queue.add([sys.executable, "-c", f"print({output!r})"], folder=tmp_path, gpus=0, title="rubbish")
     outcomes = run_local(queue, [job], attempts=1)
     assert outcomes[0].result is None
     assert list((queue.folder / "results").iterdir()) == []

@@ -12,6 +12,7 @@ from harness.cli.main import main
 from harness.cli.new import create
 from harness.data.dataset import Manifest, write_manifest
 from harness.errors import CouldNotCheck, UsageError
+from harness.phases.submit import RunOutcome
 from harness.rules import Finding, Verdict
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "record"))
@@ -64,7 +65,16 @@ def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         result = CliRunner().invoke(main, arguments)
         return result, log.read_text().splitlines() if log.exists() else []
 
+    call.folder = tmp_path
     return call
+
+
+def test_a_seed_that_has_its_record_is_a_result_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    record = make_record(make_artifact(tmp_path / "sample", 0), 5)
+    monkeypatch.setattr("harness.phases.seeds.submit_seeds", lambda **_: [RunOutcome(record, None, tmp_path)])
+    done = CliRunner().invoke(main, ["submit", "--seed", "5", "--once", "--json"])
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["submission"]["seed"] == 5
 
 
 def test_each_seed_is_a_job_that_runs_once_and_the_statistics_are_one(fleet):
@@ -76,7 +86,10 @@ def test_each_seed_is_a_job_that_runs_once_and_the_statistics_are_one(fleet):
     assert document["statistics"][0]["seeds"] == [1, 2, 3]
     assert len(ran) == 3
     result, ran = fleet("--seeds", "1 2 3")
-    assert "submit smoke seed 2" in result.output
+    (row,) = (line for line in result.output.splitlines() if line.startswith("submit smoke seed 2 "))
+    final = next(s["bpb"] for s in json.loads((fleet.folder / "2.json").read_text())["scores"] if s["stage"] == "final")
+    assert f" {final:.4f} " in row
+    assert " +0.000000 " in row  # its difference to the mean of the three, which are alike here
     assert "sample std" in result.output or "standard deviation" in result.output
     assert len(ran) == 3
 

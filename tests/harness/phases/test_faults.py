@@ -19,7 +19,7 @@ from cells import wait_for
 from tiny_run import assert_nothing_false, cell_processes, stored
 
 from harness.config.tracks import load_track
-from harness.errors import CouldNotCheck, RuleBroken, UsageError
+from harness.errors import CouldNotCheck, UsageError
 from harness.phases import audit, run
 from harness.phases.conversation import failure
 from harness.phases.run import nothing_half_written
@@ -239,21 +239,10 @@ def test_a_full_disk_is_one_clear_message_and_nothing_half_written(number: int, 
             (tmp_path / "artifact" / "model.bin").write_bytes(b"half")
             raise OSError(number, os.strerror(number))
 
-    with pytest.raises(CouldNotCheck, match=r"disk .* is full") as caught:
+    with pytest.raises(CouldNotCheck, match=r"disk.* of .* is (full|used up)") as caught:
         fill()
     assert "GOLF_RUNS_DIR" in caught.value.remedy
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_broken_rule_after_training_leaves_nothing_to_resume(tmp_path: Path):
-    def overrun() -> None:
-        with nothing_half_written(tmp_path):
-            (tmp_path / "checkpoint").mkdir()
-            (tmp_path / "trained.json").write_text("{}")
-            raise RuleBroken("A2-EVAL-CLOCK", "late", remedy="Adapt less.")
-
-    with pytest.raises(RuleBroken):
-        overrun()
+    assert str(tmp_path) in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -302,7 +291,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
 )
 def test_a_phase_out_of_memory_is_told_the_limit(line: str, tmp_path: Path):
     track = load_track("smoke")
-    context = SimpleNamespace(track=track, log_file=lambda cell: tmp_path / f"{cell}.log")
+    context = SimpleNamespace(track=track, machine=None, log_file=lambda cell: tmp_path / f"{cell}.log")
     (tmp_path / "train.log").write_text(f"Traceback (most recent call last):\n  File x\n{line}\n")
     error = failure(context, "train", "rank 0 ended with exit code 1 before it was done")
     assert "out of memory" in error.remedy

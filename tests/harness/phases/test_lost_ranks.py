@@ -69,7 +69,8 @@ def end_of(house: Path) -> RuleBroken:
         tiny_run.run_tiny(house)
     assert_nothing_false(house)
     assert cell_processes(house) == []
-    assert not list(house.glob("runs/*/checkpoint"))
+    kept = [{path.parent for path in house.glob(f"runs/*/{name}")} for name in ("checkpoint", "trained.json")]
+    assert kept[0] == kept[1]  # a training that ended is kept, and nothing that is half-written
     return caught.value
 
 
@@ -151,6 +152,6 @@ def test_only_ranks_that_others_waited_for_are_named():
 
 
 def test_words_about_memory_bring_the_remedy_where_the_log_does_not(tmp_path: Path):
-    context = SimpleNamespace(track=load_track("smoke"), log_file=lambda cell: tmp_path / "log")
+    context = SimpleNamespace(track=load_track("smoke"), machine=None, log_file=lambda cell: tmp_path / "log")
     (tmp_path / "log").write_text("the others' noise\n")
     assert "out of memory" in failure(context, "final", "rank 1 says: MemoryError").remedy

@@ -12,6 +12,7 @@ from harness.cli.new import create
 from harness.cli.progress import Silent
 from harness.config.tracks import Hardware, load_track
 from harness.errors import CouldNotCheck, UsageError
+from harness.files import locked
 from harness.phases import reserve
 from harness.phases.reserve import going_on, reserved, run_gpus, share_of_cores
 from harness.phases.submit import submit_run
@@ -152,7 +153,7 @@ def test_a_killed_run_leaves_nothing_reserved(tmp_path: Path):
 def test_a_start_that_hangs_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(reserve, "TURN_S", 0.1)
     (folder,) = _folder_after_a_run(tmp_path)
-    with reserve.FileLock(folder / "turn.lock"):
+    with locked(folder / "turn.lock"):
         refuse(Hardware(cpu_cores=1, gpus=0), r"turn\.lock")
 
 

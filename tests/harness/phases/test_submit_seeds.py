@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from harness.cli.progress import Silent
-from harness.errors import CouldNotCheck
 from harness.phases import seeds as job
+from harness.phases.resume import CannotGoOn
 from harness.phases.submit import RunOutcome
 from harness.phases.trained import FILE_NAME, Trained
 
@@ -39,7 +39,7 @@ def submit(tmp_path: Path, monkeypatch):
 
         def resume_run(run, **_):
             if not can_resume:
-                raise CouldNotCheck("the processor changed.", remedy="Start again.")
+                raise CannotGoOn("the processor changed.", remedy="Start again.")
             resumed.append(run)
             return outcome(int(run.split("-")[1]))
 

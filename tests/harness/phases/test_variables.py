@@ -29,6 +29,9 @@ def manifest():
         ("WEIGHT_DECY", "WEIGHT_DECAY"),
         ("RECIPEE", "RECIPE"),
         ("MODEL_DIMM", "MODEL_DIM"),
+        ("RECPIE", "RECIPE"),
+        ("SEEED", "SEED"),
+        ("TRAK", "TRACK"),
     ],
 )
 def test_a_typing_error_is_named_with_what_was_meant(manifest, name: str, meant: str):

@@ -80,10 +80,10 @@ def make_record(
         spans=[
             SpanEntry("setup", 0.0, 1.5, 60.0, ""),
             SpanEntry("train", 1.5, 88.25, 90.0, "train"),
-            SpanEntry("package", 90.0, 4.5, 120.0, "eval"),
-            SpanEntry("eval", 95.0, 30.125, 120.0, "eval"),
+            SpanEntry("package", 90.0, 4.5, track.limits.package_s, "eval"),
+            SpanEntry("eval", 95.0, 30.125, track.limits.eval_s, "eval"),
         ],
-        budgets=[BudgetEntry("train", 88.25, 90.0), BudgetEntry("eval", 34.625, 120.0)],
+        budgets=[BudgetEntry("train", 88.25, 90.0), BudgetEntry("eval", 34.625, track.limits.eval_s)],
         sizes=Sizes(code_bytes, 3 * code_bytes, model_bytes, code_bytes + model_bytes, 1_000_000),
         scores=[make_score("float", nats - 10), make_score("packed", nats + 100), final],
         baselines_bpb={"uniform_bytes": 8.0, "xz_9": 2.2},

@@ -1,0 +1,93 @@
+"""Text that others wrote, on its way to a terminal, a pipe or a log.
+
+Two guards. :func:`printable` puts one foreign string on one line; whoever composes a message uses it. And the standard
+streams of the command line are wrapped, so that nothing that was forgotten moves a cursor, changes a colour or hides a
+letter: a terminal obeys what it is sent, and names of files and lines of logs are a stranger's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO, cast
+
+_INVISIBLE = (
+    *range(0x00, 0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0),  # control characters but tab and line end
+    *range(0x200E, 0x2010), *range(0x2028, 0x202F), *range(0x2066, 0x206A),  # line ends and directions of writing
+)  # fmt: skip
+_ESCAPED = {code: f"\\u{code:04x}" for code in _INVISIBLE}  # JSON's own escape: a document stays the same document
+
+
+def printable(text: str, limit: int = 200) -> str:
+    """``text`` on one line without control and format characters, at most ``limit`` characters."""
+    clean = "".join(c if c.isprintable() else " " for c in text)
+    return clean if len(clean) <= limit else clean[: limit - 1] + "…"
+
+
+class _Guarded:
+    """A text stream that escapes control characters, replaces what its encoding lacks, and outlives its reader.
+
+    bare: the stream itself, for bars and colours of our own
+    """
+
+    def __init__(self, bare: TextIO) -> None:
+        self.bare = bare
+        reconfigure = getattr(bare, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="replace")
+
+    def write(self, text: str | bytes) -> int:
+        words = text if isinstance(text, str) else text.decode()  # click writes completions as bytes
+        with self._until_nobody_reads():
+            self.bare.write(words.translate(_ESCAPED))
+        return len(text)
+
+    def flush(self) -> None:
+        with self._until_nobody_reads():
+            self.bare.flush()
+
+    @contextlib.contextmanager
+    def _until_nobody_reads(self) -> Iterator[None]:
+        """The verdict does not depend on who reads it: after a broken pipe the rest goes nowhere."""
+        try:
+            yield
+        except BrokenPipeError:
+            with Path(os.devnull).open("w") as nowhere:
+                os.dup2(nowhere.fileno(), self.bare.fileno())
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("bare", "buffer"):  # without a buffer nobody writes around the guard
+            raise AttributeError(name)
+        return getattr(self.bare, name)
+
+
+@contextlib.contextmanager
+def guarded_streams() -> Iterator[None]:
+    """Standard output and error behind a guard for the block. A stream that was closed leads nowhere."""
+    _open_descriptors()
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (
+        cast(TextIO, _Guarded(stream or os.fdopen(number, "w", closefd=False)))
+        for number, stream in enumerate(before, start=1)
+    )
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def bare_stream(stream: TextIO) -> TextIO:
+    """The stream behind its guard."""
+    return cast(TextIO, getattr(stream, "bare", stream))
+
+
+def _open_descriptors() -> None:
+    """Occupy 0, 1 and 2 where the caller closed them: the next file that is opened must not become an output."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one

@@ -1,0 +1,231 @@
+"""Values, names, streams and file systems of the user's own: nothing of them is run, and each ends in a plain word."""
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness import files
+from harness.cli import program
+from harness.config import environment
+from harness.errors import CouldNotCheck, UsageError
+from harness.fleet.engines import worker_command
+from harness.fleet.queue import Queue
+from harness.record.canonical import write_atomic
+from harness.text import guarded_streams
+
+ROOT = Path(__file__).parents[3]
+HARNESS = Path(sys.executable).with_name("harness")
+
+
+def make(tmp_path: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """``make`` in a folder with the Makefile and an environment whose harness prints what it was given."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in ("pyproject.toml", "constraints.txt"):
+        (tmp_path / name).write_text("")
+    command = tmp_path / ".venv" / "bin" / "harness"
+    command.parent.mkdir(parents=True, exist_ok=True)
+    command.write_text('#!/bin/sh\nfor word; do printf "<%s>" "$word"; done; printf "$SUBMISSION $SEED $TRACK"\n')
+    command.chmod(0o755)
+    (tmp_path / ".venv" / ".installed").write_text(f"{tmp_path.resolve()}\n")
+    (tmp_path / ".venv" / ".installed-train").touch()
+    return subprocess.run(
+        ["make", *words], cwd=tmp_path, env=os.environ | variables, capture_output=True, text=True, check=False
+    )
+
+
+HOSTILE = (
+    "x;touch ran;#",
+    "$(shell touch ran)",
+    "`touch ran`",
+    '"; touch ran; "',
+    "'; touch ran; '",
+    "$$(touch ran)",
+    "-h",
+)
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+@pytest.mark.parametrize("way", ["argument", "environment", "make -e"])
+def test_a_value_given_to_make_is_text(tmp_path: Path, value: str, way: str):
+    words = {"argument": [f"FOLDER={value}"], "environment": [], "make -e": ["-e"]}[way]
+    done = make(tmp_path, "check", *words, **({} if way == "argument" else {"FOLDER": value}))
+    assert not (tmp_path / "ran").exists()
+    assert done.stdout.strip() == f"<check><folder><--><{value}>"
+
+
+def test_make_hands_its_variables_to_the_command(tmp_path: Path):
+    done = make(tmp_path, "submit", "SUBMISSION=mine", "SEED=5", "TRACK=smoke")
+    assert done.stdout == "<submit>mine 5 smoke"
+
+
+@pytest.mark.parametrize("name", ["PYTHON", "CONSTRAINTS", "VENV", "BIN", "PIP", "CORE_STAMP", "SEED", "OUT"])
+def test_no_variable_of_make_is_run(tmp_path: Path, name: str):
+    for value in HOSTILE[:3]:
+        make(tmp_path, "verify", f"{name}={value}")
+        assert not (tmp_path / "ran").exists(), value
+
+
+def test_a_copied_environment_is_made_anew_and_a_moved_stamp_is_not_believed(tmp_path: Path):
+    make(tmp_path, "verify")
+    copy = tmp_path / "copy"
+    shutil.copytree(tmp_path, copy, ignore=shutil.ignore_patterns("copy"))
+    done = subprocess.run(["make", "verify", "PYTHON=false"], cwd=copy, capture_output=True, text=True, check=False)
+    assert "Python 3.11 or newer is needed" in done.stderr  # it set out to make the environment
+    assert done.returncode != 0
+
+
+def test_a_copied_environment_does_not_run_the_original_s_referee(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    own = Path(sys.prefix) / "bin" / "harness"
+    monkeypatch.setattr(sys, "argv", [str(own)])
+    program.refuse_copied_environment()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "pyvenv.cfg").write_text("")
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "bin" / "harness")])
+    with pytest.raises(UsageError, match=r"is a copy of the environment .*make setup"):
+        program.refuse_copied_environment()
+
+
+@pytest.mark.parametrize("name", ["harness", "pip"])
+def test_nothing_is_imported_from_the_working_folder(tmp_path: Path, name: str):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "__init__.py").write_text("open('ran', 'w')")
+    (tmp_path / "json.py").write_text("open('ran', 'w')")
+    queue = Queue(tmp_path / "queue")
+    job = queue.add([sys.executable, "-c", "print('{}')"], folder=tmp_path, gpus=0, title="t")
+    done = subprocess.run(worker_command(queue, job), cwd=tmp_path, check=False)
+    assert done.returncode == 0
+    assert queue.result(job) is not None
+    # Whatever a command starts itself inherits the same.
+    start = f"import sys, os; sys.path.insert(0, {str(ROOT)!r}); from harness.cli.main import run\n"
+    start += (
+        "try: run(['--version'])\nexcept SystemExit: os.execv(sys.executable, [sys.executable, '-c', 'import json'])"
+    )
+    subprocess.run([sys.executable, "-P", "-c", start], cwd=tmp_path, check=True, capture_output=True)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_escapes_in_a_file_name_do_not_reach_the_terminal(tmp_path: Path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "\x1b[31mred\u202e").symlink_to("nowhere")
+    done = subprocess.run(
+        [HARNESS, "submit", "--submission", folder], capture_output=True, text=True, check=False, env=quiet(tmp_path)
+    )
+    assert done.returncode == 2
+    assert "\\u001b[31mred\\u202e is a symbolic link" in done.stderr
+    assert not {"\x1b", "\u202e"} & set(done.stdout + done.stderr)
+
+
+def quiet(tmp_path: Path) -> dict[str, str]:
+    names = ("CACHE", "KEYS", "RUNS", "RECORDS")
+    return os.environ | {f"GOLF_{name}_DIR": str(tmp_path / name.lower()) for name in names}
+
+
+def shell(line: str, tmp_path: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", line, str(HARNESS), str(ROOT)],
+        env=quiet(tmp_path) | variables, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ('"$0" data list 2>&-', 0),
+        ('"$0" data list >&-', 0),
+        ('"$0" data list <&- >&- 2>&-', 0),
+        ('"$0" verify nowhere 2>&-', 3),
+        ('"$0" data list > /dev/full', 3),
+        ('"$0" data list | (exec <&-; sleep 1); exit ${PIPESTATUS[0]}', 0),
+        ('"$0" keys --help | true; exit ${PIPESTATUS[0]}', 0),
+    ],
+)
+def test_the_exit_code_does_not_depend_on_who_reads_the_output(tmp_path: Path, line: str, code: int):
+    done = shell(line, tmp_path)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+def test_what_an_encoding_lacks_is_replaced(tmp_path: Path):
+    done = subprocess.run(
+        [HARNESS, "check", "--explain", "S5-DETERMINISM"], capture_output=True, check=False,
+        env=quiet(tmp_path) | {"PYTHONIOENCODING": "latin-1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    broken = subprocess.run(
+        [HARNESS, "verify", "日本"], capture_output=True, check=False,
+        env=quiet(tmp_path) | {"PYTHONIOENCODING": "latin-1"},
+    )  # fmt: skip
+    assert b"??" in broken.stderr
+    assert b"Traceback" not in broken.stderr
+
+
+def test_json_stays_the_same_document_behind_the_guard(capsys: pytest.CaptureFixture[str]):
+    import json
+
+    with guarded_streams():
+        print(json.dumps({"name": "a\x9b\u202e\x1b"}, ensure_ascii=False))
+    out = capsys.readouterr().out
+    assert json.loads(out) == {"name": "a\x9b\u202e\x1b"}
+    assert "\x9b" not in out
+
+
+def test_a_user_without_a_home_is_told_which_folders_to_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def nobody(*_: object) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(environment.platformdirs, "user_cache_dir", nobody)
+    monkeypatch.delenv("GOLF_CACHE_DIR", raising=False)
+    with pytest.raises(UsageError, match="GOLF_CACHE_DIR and GOLF_KEYS_DIR"):
+        environment.cache_dir()
+    monkeypatch.setenv("GOLF_CACHE_DIR", str(tmp_path))
+    assert environment.cache_dir() == tmp_path
+
+
+def refusing(number: int):
+    def call(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("call", "number", "missing"),
+    [
+        ("link", errno.EPERM, "hard links"),
+        ("fchmod", errno.EPERM, "file modes"),
+        ("link", errno.EOPNOTSUPP, "hard links"),
+    ],
+)
+def test_a_file_system_without_links_or_modes_is_named(
+    tmp_path: Path, monkeypatch, call: str, number: int, missing: str
+):
+    monkeypatch.setattr(os, call, refusing(number))
+    with pytest.raises(CouldNotCheck, match=rf"file system of {tmp_path} offers no {missing}") as caught:
+        write_atomic(tmp_path / "x", b"", replace=False)
+    assert "GOLF_RECORDS_DIR" in caught.value.remedy
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_synced_is_no_reason_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    real = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: refusing(errno.EINVAL)() if Path(f"/proc/self/fd/{fd}").is_dir() else real(fd)
+    )
+    write_atomic(tmp_path / "x", b"whole", replace=False)
+    assert (tmp_path / "x").read_bytes() == b"whole"
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS])
+def test_a_file_system_without_locks_is_named_and_nobody_is_accused_of_holding_one(tmp_path, monkeypatch, number: int):
+    (tmp_path / "turn.lock").touch()
+    monkeypatch.setattr(files.fcntl, "flock", refusing(number))
+    with pytest.raises(CouldNotCheck, match="offers no file locks") as caught, files.locked(tmp_path / "turn.lock"):
+        pass
+    assert "GOLF_CACHE_DIR" in caught.value.remedy
