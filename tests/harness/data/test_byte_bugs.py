@@ -13,10 +13,10 @@ from corpus import documents, small_dataset, trained
 
 from harness.cli.check_bytes import command
 from harness.data.case import CaseTokenizer
-from harness.data.claims import VARIANTS, judge_claim, judge_denominators
 from harness.data.shards import join_values, write_shard
 from harness.data.spm import SentencePieceTokenizer
 from harness.errors import UsageError
+from harness.review.published import VARIANTS, judge_claim, judge_denominators
 
 DOCS = documents(30)
 
