@@ -87,7 +87,7 @@ def _required_files(record: Record) -> None:
 def _study(record: Record) -> bool:
     """A folder outside the record track that claims no score: a report or a tool, and no submission of a model."""
     meta = record.metadata
-    return not record.official and meta is not None and meta.values.get("val_bpb") in (None, "", []) and not record.runs
+    return not record.official and meta is not None and meta.values.get("val_bpb") in (None, "", [])
 
 
 def _numbers_below(value: object, key: str = "", depth: int = 0) -> list[tuple[str, Number]]:

@@ -110,9 +110,10 @@ def judge_bytes(total: Implied, val_tokens: float, low: int = FLOOR, high: int =
     share = total.value / VARIANTS[0].bytes - 1
     text = f"{text}, {100 * share:+.2f} % against the raw text's 151.08 million"
     verdict = Verdict.FAIL if abs(share) > CERTAIN + total.slack / total.value else Verdict.WARN
-    if total.value < 0.9 * low:
+    if total.value < low:
         cause = "a part of the split, another text, or a loss and a bpb of different passes"
-        return Finding("C4-COVERAGE", verdict, f"{text}; likely causes: {cause}.", found="subset")
+        part = "subset" if total.value < 0.9 * low else "unknown"
+        return Finding("C4-COVERAGE", verdict, f"{text}; likely causes: {cause}.", found=part)
     known = next((item for item in KNOWN_BAD if abs(total.value / item[0] - 1) <= NEAR), None)
     cause = known[2] if known else "bytes counted wrong, another text, or a loss and a bpb of different passes"
     return Finding(rule, verdict, f"{text}; likely causes: {cause}.", found=known[1] if known else "unknown")

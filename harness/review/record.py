@@ -45,8 +45,8 @@ class RunSet:
 
     runs:   one a seed; training: the same runs, or those that trained the model where a run only scores it
     name:   full name of the pass; empty when none explains the claim
-    how:    "mean", "score" (one run), "seed" (one of several), "subset", "training" (a score taken before the last
-            pass), "lines" (of a form that isn't known), or ""
+    how:    "mean", "score" (one run), "seed" (the score of one of them), "subset", "training" (taken before the last pass),
+            "lines" (of a form that isn't known), or ""
     others: runs of the folder beside these
     """
 
@@ -162,7 +162,7 @@ def read_record(folder: Folder, readings: Readings, out: Findings) -> Record:
     _load_code(record)
     _load_logs(record)
     stated = record.metadata.text("track") if record.metadata else ""
-    record.track = track_named(folder.parent if folder.parent.startswith("track_") else stated)
+    record.track = track_named(folder.parent if re.match(r"track_|non[-_]?record", folder.parent) else stated)
     return record
 
 
@@ -330,7 +330,9 @@ def _bind(record: Record) -> RunSet:
         for item in reversed(list(run.by_name.values())):
             if is_score(claimed, item.bpb.value):
                 alone = [other for other in scored if other is not run and other.seed != run.seed]
-                return RunSet([run], item.name, "seed" if alone else "score", source=item)
+                fitting = (runs for runs in sets if any(other is run for other in runs) and len(runs) > 1)
+                pool = next((runs for runs in fitting if len({r.seed for r in runs}) == len(runs)), [run])
+                return RunSet(pool if alone else [run], item.name, "seed" if alone else "score", source=item)
     sizes = [n for n in dict.fromkeys((len(record.metadata.seeds) if record.metadata else 3, 3, 5, 4, 2)) if n > 1]
     tried = (list(c) for n in sizes if n < len(scored) for c in islice(combinations(scored, n), MAX_SUBSETS))
     for runs in tried if claimed.decimals >= ENOUGH else ():
