@@ -97,7 +97,11 @@ def render_board(judged: list[Judged], title: str) -> str:
             if finding["verdict"] in ("FAIL", "WARN", "ERROR"):
                 counts.setdefault(finding["rule"], Counter())[finding["verdict"]] += 1
     folders = [
-        {"row": line, "path": plain(item.added.path), "findings": [_short(f) for f in item.report["findings"]]}
+        {
+            "row": line,
+            "path": plain(item.added.path),
+            "findings": [_short(f) for f in item.report["findings"] if f["verdict"] != "PASS"],
+        }
         for line, item in zip(rows, judged, strict=True)
     ]
     # "<" is escaped in the JSON, so that no text of a folder can end the script element.

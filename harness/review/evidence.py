@@ -176,7 +176,8 @@ def _bytes(record: Record, run: Run) -> None:
         share = f"{100 * (total.value / sound[-1].value - 1):+.2f} % against {sound[-1].value:,.0f} bytes"
         out.warn("A7-BYTES", message, at, found, f"{text}, {share}", remedy, "likely")
         return
-    odd = tokens < SUBSET_TOKENS or _MIXED.search(item.name)
+    unknown = variant_of(tokens) is None and finding.found == "unknown"
+    odd = tokens < SUBSET_TOKENS or unknown or _MIXED.search(item.name)
     certain = finding.verdict is Verdict.FAIL and bool(agree) and record.bound.certain and not odd
     verdict = Verdict.FAIL if certain else Verdict.WARN
     out.add(verdict, finding.rule, f"{item.name}: {finding.message}", at, found, text, remedy)

@@ -19,7 +19,9 @@ _PLACEHOLDER = re.compile(r"[_<\[{ ]*(?:fill|todo|tbd|fixme|pending|your[_ -]|xx
 _MAYBE_LOG = re.compile(
     r"log|\.out$|\.txt$|\.jsonl$|\.csv$|\.tsv$|results?|metrics|history|console|stdout|\.ipynb$", re.I
 )
-_NO_LOG = re.compile(r"(?:requirements|readme|license|notice|setup)[^/]*$|\.(?:md|py|sh|model|vocab|json)$", re.I)
+_NO_LOG = re.compile(
+    r"(?:requirements|readme|license|notice|setup|submission|tokenizer|config)[^/]*$|\.(?:md|py|sh|model|vocab)$", re.I
+)
 _PER_RUN = re.compile(
     r"^(?:seed|run_id|logfile|log_file|rank|local_rank|is_main_process|device|ttt_eval_batches|batch_stride)$"
     r"|(?:dir|path|files|file|root|tokenizer|dataset|cache|prefix|pattern)s?$"

@@ -18,7 +18,7 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
     "github_id": ("github_id", "github", "github_username", "github_handle", "github_user", "author_github"),
     "date": ("date", "created", "timestamp"),
     "track": ("track",),
-    "val_bpb": ("val_bpb", "mean_val_bpb", "val_bpb_mean", "mean_bpb", "final_val_bpb", "bpb", "best_val_bpb", "score"),
+    "val_bpb": ("val_bpb", "mean_val_bpb", "val_bpb_mean", "mean_bpb", "final_val_bpb", "bpb", "best_val_bpb"),
     "val_loss": ("val_loss", "mean_val_loss", "val_loss_mean", "val_loss_nats", "mean_val_loss_nats"),
     "bytes_total": (
         *("bytes_total", "artifact_bytes", "artifact_size_bytes", "artifact_bytes_max", "total_bytes"),

@@ -10,6 +10,7 @@ import re
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from typing import NamedTuple
 
 from harness.review.number import Number
@@ -465,13 +466,16 @@ class _Reader:
             seed = _SEED.match(line) or (_SEED_INSIDE.search(line) if run.last_step is None else None)
             run.seed = int(seed[1]) if seed else None
         for name, pattern in _COUNTS:
-            if getattr(run, name) is None and (found := pattern.search(line)):
+            before = getattr(run, name)
+            if (before is None or name == "val_tokens") and (found := pattern.search(line)):
                 digits = next(group for group in found.groups() if group)
-                setattr(run, name, Stat(name, int(digits.replace(",", "")[:18] or 0), number))
+                stat = Stat(name, int(digits.replace(",", "")[:18] or 0), number)
+                if before is None or stat.value > before.value:  # a quick validation may come before the whole one
+                    setattr(run, name, stat)
         if "tok" in line and (scored := _SCORED.search(line)):  # running counts end at the largest: one entry a label
             others = [item for item in run.scored if item.label != scored[1]][:20]
-            before = [item for item in run.scored if item.label == scored[1]]
-            run.scored = [*others, max([*before, Stat(scored[1], int(scored[2]), number)], key=lambda item: item.value)]
+            same = [item for item in run.scored if item.label == scored[1]]
+            run.scored = [*others, max([*same, Stat(scored[1], int(scored[2]), number)], key=lambda item: item.value)]
         if run.documents is None and "docs:" in line and (documents := _DOCUMENTS.search(line)):
             run.documents = Stat("documents", int(documents[1] or documents[2]), number)
         if world := _WORLD.search(line):
@@ -545,4 +549,6 @@ def _settle(run: Run) -> None:
 
 def _same(one: Pass, other: Pass) -> bool:
     """Whether two lines can print one score with different digits."""
+    if not (isfinite(one.bpb.value) and isfinite(other.bpb.value)):
+        return one.bpb.text == other.bpb.text
     return abs(one.bpb.value - other.bpb.value) <= 1.02 * max(one.bpb.step, other.bpb.step)

@@ -205,7 +205,7 @@ def list_added(repository: Path, base: str, pulls: Iterable[Pull]) -> Iterator[t
         for pull in pulls:
             try:
                 fork = fork_of(repository, base, pull)
-                before = record_trees(objects, fork, known) if fork else {}
+                before = record_trees(objects, fork or base, known)
                 now = record_trees(objects, pull.commit, known)
             except OSError:
                 yield pull, []

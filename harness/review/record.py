@@ -45,8 +45,8 @@ class RunSet:
 
     runs:   one a seed; training: the same runs, or those that trained the model where a run only scores it
     name:   full name of the pass; empty when none explains the claim
-    how:    "mean", "score" (one run), "seed" (the score of one of them), "subset", "training" (taken before the last pass),
-            "lines" (of a form that isn't known), or ""
+    how:    "mean", "score" (one run), "seed" (the score of one of them), "subset", "training" (before the last
+            pass), "lines" (of a form that isn't known), or ""
     others: runs of the folder beside these
     """
 
