@@ -32,51 +32,26 @@ _DENIED = re.compile(
     re.IGNORECASE,
 )
 _SPOKEN = tuple(
-    (re.compile(pattern, flags), rule, message)
-    for pattern, flags, rule, message in (
-        (r"SUBSET_TOKENS\W{1,3}[1-9]\d{4,}", 0, "C4-COVERAGE", "a part of the tokens is scored by the claimed method"),
-        (
-            r"\bval[- ]only\b|\btrain(?:ed|ing|s)? (?:\w+ )?on (?:the )?val(?:idation)?"
-            r"(?: shards?| set| data| split| tokens)",
-            re.I,
-            "A4-TRAIN-NO-VAL",
-            "training on validation data",
-        ),
-        (
-            r"\bpaid[- _]?prefix|\bval(?:idation)? (?:token )?prefix (?:blob|covering)",
-            re.I,
-            "A4-PAID-PREFIX",
-            "validation text stored in the artifact",
-        ),
-        (
-            r"\bpre[- ]?quant(?:i[sz]ation)?\b[\w ()+-]{0,20}\bTTT\b",
-            re.I,
-            "A6-PREQUANT-TTT",
-            "adaptation on validation tokens before quantisation",
-        ),
-        (
-            r"(?:last|final)[- ]epoch[- ](?:only )?scor|only records? scores? on the (?:final|last) epoch",
-            re.I,
-            "C3-SCORE-BEFORE-UPDATE",
-            "scores taken in the last of several epochs over the same tokens",
-        ),
-        (r"\bSLOT\b", 0, "C3-SCORE-BEFORE-UPDATE", "SLOT, which optimises on scored positions"),
-        (
-            r"n-?gram\W?\w{0,14}\W?(?:cache|mix|back-?off)|back-?off\W?n-?gram|\beval(?:-time)? cache",
-            re.I,
-            "C2-NORMALISED",
-            "an n-gram cache, whose blend has to sum to one over the vocabulary",
-        ),
-        (r"\bPPM\b|\bPPM-?D\b", 0, "C2-NORMALISED", "a byte model (PPM), not normalised over tokens"),
-        (
-            r"\bcase-?fold|\blower-?cased? (?:tokeni[sz]er|text|vocab)",
-            re.I,
-            "A7-TOKENIZER",
-            "text changed before it is tokenised, which can't be undone (#1578)",
-        ),
-        (r"\btwo[- ]pass\b|\brescor", re.I, "C4-SINGLE-PASS", "a second pass or rescoring"),
+    (re.compile(pattern), rule, message)
+    for rule, message, pattern in (
+        ("C4-COVERAGE", "a part of the tokens is scored by the claimed method", r"SUBSET_TOKENS\W{1,3}[1-9]\d{4,}"),
+        ("A4-TRAIN-NO-VAL", "training on validation data", r"(?i)\bval[- ]only\b|\btrain(?:ed|ing|s)? (?:\w+ )?on "
+         r"(?:the )?val(?:idation)?(?: shards?| set| data| split| tokens)"),
+        ("A4-PAID-PREFIX", "validation text stored in the artifact",
+         r"(?i)\bpaid[- _]?prefix|\bval(?:idation)? (?:token )?prefix (?:blob|covering)"),
+        ("A6-PREQUANT-TTT", "adaptation on validation tokens before quantisation",
+         r"(?i)\bpre[- ]?quant(?:i[sz]ation)?\b[\w ()+-]{0,20}\bTTT\b"),
+        ("C3-SCORE-BEFORE-UPDATE", "scores taken in the last of several epochs over the same tokens",
+         r"(?i)(?:last|final)[- ]epoch[- ](?:only )?scor|only records? scores? on the (?:final|last) epoch"),
+        ("C3-SCORE-BEFORE-UPDATE", "SLOT, which optimises on scored positions", r"\bSLOT\b"),
+        ("C2-NORMALISED", "an n-gram cache, whose blend has to sum to one over the vocabulary",
+         r"(?i)n-?gram\W?\w{0,14}\W?(?:cache|mix|back-?off)|back-?off\W?n-?gram|\beval(?:-time)? cache"),
+        ("C2-NORMALISED", "a byte model (PPM), not normalised over tokens", r"\bPPM\b|\bPPM-?D\b"),
+        ("A7-TOKENIZER", "text changed before it is tokenised, which can't be undone (#1578)",
+         r"(?i)\bcase-?fold|\blower-?cased? (?:tokeni[sz]er|text|vocab)"),
+        ("C4-SINGLE-PASS", "a second pass or rescoring", r"(?i)\btwo[- ]pass\b|\brescor"),
     )
-)
+)  # fmt: skip
 _ANYWHERE = ("scores taken", "a part of")
 """Beginnings of messages of plain statements, which count in a README's body too."""
 _FIELDS = re.compile(r"name|blurb|descri|techni|summary|criterion|method|changes", re.IGNORECASE)

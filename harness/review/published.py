@@ -143,12 +143,3 @@ def judge_claim(val_loss: str, val_bpb: str, val_tokens: int) -> list[Finding]:
     """
     total = implied_bytes(Number.of(val_loss), Number.of(val_bpb), val_tokens)
     return [judge_tokens(val_tokens), judge_bytes(total, val_tokens)]
-
-
-def judge_denominators(first: tuple[str, str, int], second: tuple[str, str, int]) -> Finding:
-    """Whether two scores of one log divide by the same bytes (#2138 used two)."""
-    one, other = (implied_bytes(Number.of(loss), Number.of(bpb), tokens) for loss, bpb, tokens in (first, second))
-    share = f"{100 * (other.value / one.value - 1):+.2f} %"
-    text = f"two scores divide by {one.value:,.0f} and {other.value:,.0f} bytes ({share})."
-    same = abs(other.value - one.value) <= one.slack + other.slack
-    return Finding("A7-BYTES", Verdict.PASS if same else Verdict.FAIL, text, found="" if same else "two-denominators")

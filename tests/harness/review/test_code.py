@@ -317,3 +317,27 @@ HARMLESS = {
 def test_code_that_only_looks_alike_is_left_alone(tmp_path, code):
     for rule in ("C2-NORMALISED", "C2-TARGET-GATE", "C3-SCORE-BEFORE-UPDATE"):
         assert not found_in(tmp_path / rule, SCRIPT + code, rule)
+
+
+LATER = '''import time
+NAME = f"{"a" + f'{1}'} {x!r:>{width}}"
+def known():
+    return f"""{
+        {"k": "}"}["k"]
+    }"""
+type Alias[T] = list[T]
+def generic[T](x: T) -> T:
+    return x
+time.perf_counter = lambda: 0.0
+'''
+
+
+def test_code_of_a_later_python_is_read_as_far_as_this_one_can():
+    found = unwrap(LATER)
+    assert found.opaque == ""
+    lines = {node.lineno for node in found.nodes if type(node).__name__ == "Assign"}
+    assert {2, 10} <= lines
+
+
+def test_what_is_no_python_is_opaque():
+    assert "not parseable" in unwrap("}{ ??? ]\n").opaque

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from importlib import resources
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -149,3 +150,44 @@ def test_neither_torch_nor_numpy_nor_scipy_is_imported(folders):
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("block", "code"), [("A3", 0), ("A1", 1), ("A1-TRAIN-CLOCK,A3", 1), ("none", 0), ("all", 1)])
+def test_what_blocks_is_a_setting(folders, block, code):
+    assert run(folders[2], "--block", block).return_value == code
+
+
+def test_an_unknown_rule_to_block_is_wrong_usage(folders):
+    assert "no such rule" in str(run(folders[2], "--block", "A99").exception)
+
+
+def test_a_folder_of_records_stands_for_every_record_below(folders, tmp_path):
+    found = json.loads(run(str(tmp_path), "--json").output)["folders"]
+    assert sorted(f["folder"] for f in found) == sorted(folders)
+
+
+def test_a_baseline_made_by_name_holds_for_the_folder_that_one_is_in(folders, tmp_path, monkeypatch):
+    before = tmp_path / "before.json"
+    before.write_text(run(folders[2], "--json").output)
+    monkeypatch.chdir(folders[2])
+    assert run(".", "--baseline", str(before)).return_value == 0
+
+
+def test_findings_of_one_rule_are_one_and_why_is_told_once(folders, tmp_path):
+    folder = PublicFolder(name="2026-04-08_Three")
+    for seed in folder.seeds:
+        seed.train_ms = 601_153
+    text = run(folders[2], str(folder.write(tmp_path))).output
+    assert text.count("FAIL    A1-TRAIN-CLOCK") == 2
+    assert text.count("also train_seed") == 2
+    assert text.count("Why:") == run(folders[2]).output.count("Why:")
+
+
+def test_sarif_points_at_files_that_exist(folders, tmp_path):
+    path, folder = tmp_path / "out.sarif", tmp_path / "track_10min_16mb/2026-04-06_Broken"
+    (folder / "README.md").unlink()
+    run(str(folder), "--sarif", str(path))
+    results = json.loads(path.read_text())["runs"][0]["results"]
+    uris = {r["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for r in results}
+    assert all(Path(uri.removeprefix("file://")).exists() for uri in uris)
+    assert path.stat().st_mode == (folder / "submission.json").stat().st_mode
