@@ -1,12 +1,13 @@
-"""What the referee asks of a file system besides bytes: locks, and an error that says which of it is missing where."""
+"""What the referee asks of a file system: files written whole, locks, and an error that says what is missing where."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
 import os
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from harness.errors import FOLDERS, CouldNotCheck
 
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
 _RETRY_S = 0.02
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def lacks(folder: Path, ability: str) -> CouldNotCheck:
@@ -49,3 +51,53 @@ def _try_lock(handle: int, path: Path) -> bool:
             raise lacks(path.parent, "file locks (flock)") from None
         raise
     return True
+
+
+def write_atomic(path: Path, data: bytes, *, replace: bool, mode: int | None = 0o644) -> None:
+    """Write ``data`` completely or not at all: temporary file, fsync, then rename, or link when not to ``replace``.
+
+    mode: ``None`` is what the user's umask leaves of 0o666
+    Raises ``FileExistsError`` when the name is taken and ``replace`` is false.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
+    partial = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            _offered(path.parent, "file modes", os.fchmod, stream.fileno(), _users_mode() if mode is None else mode)
+            os.fsync(stream.fileno())
+        if replace:
+            partial.replace(path)
+        else:
+            _offered(path.parent, "hard links", os.link, partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:  # CIFS and shared folders of virtual machines have none: go on
+            raise
+    finally:
+        os.close(handle)
+
+
+def _offered(folder: Path, ability: str, call: Callable[..., None], *arguments: object) -> None:
+    try:
+        call(*arguments)
+    except OSError as error:
+        if error.errno in (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise lacks(folder, ability) from None
+        raise
+
+
+def _users_mode() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask

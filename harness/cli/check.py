@@ -10,6 +10,7 @@ import click
 CHECKS: dict[str, str] = {
     "folder": "public record folders: metadata, logs, statistics and code, read as data",
     "claims": "numbers that a text claims, against the records or values that it names",
+    "pulls": "every record folder that the pull requests of a clone add: a board",
     "bytes": "byte counts of a tokenizer and data set, against the raw documents",
 }
 

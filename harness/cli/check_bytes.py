@@ -58,14 +58,15 @@ def command(
     """Audit the byte count of the shard FOLDER, of a claim, or of both together."""
     from harness.cli.progress import make_reporter
     from harness.data.check import ByteCheck, ByteReport, check_bytes
-    from harness.data.claims import implied_bytes, judge_claim, rounding
+    from harness.review.number import Number
+    from harness.review.published import implied_bytes, judge_claim
 
     three = (val_loss, val_bpb, val_tokens)
     claimed, tolerance = float(claimed_bytes) if claimed_bytes is not None else None, 0.0
     if val_loss is not None and val_bpb is not None and val_tokens is not None:
         try:
-            claimed = implied_bytes(float(val_loss), float(val_bpb), val_tokens)
-            tolerance = rounding(val_loss, val_bpb, claimed)
+            total = implied_bytes(Number.of(val_loss), Number.of(val_bpb), val_tokens)
+            claimed, tolerance = total.value, total.slack
         except ValueError as error:
             raise UsageError(
                 f"these three numbers can't belong together: {error}.",

@@ -10,8 +10,8 @@ import click
 from harness.errors import CouldNotCheck, ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from harness.claims import Claim
     from harness.record.predicate import RunRecord
+    from harness.review.claims import Claim
 
 MAX_TEXT_BYTES = 2_000_000
 EPILOG = """\b
@@ -48,12 +48,12 @@ Exit codes: 0 nothing wrong (disputed claims included), 1 a claim is wrong, 2 wr
 @click.option("--json", "as_json", is_flag=True, help="Print every claim as JSON.")
 def command(files: tuple[Path, ...], records: Path | None, problems: bool, as_json: bool) -> int:
     """Recompute the numbers that texts claim (FILES: Markdown or plain text)."""
-    from harness.claims.render import claims_document, claims_json, render_claims
+    from harness.review.claims import claims_json, render_claims
     from harness.rules import Verdict
 
     found = {path: _claims(path, records) for path in files}
     if as_json:
-        click.echo(claims_json([claims_document(str(path), claims) for path, claims in found.items()]))
+        click.echo(claims_json({str(path): claims for path, claims in found.items()}))
     else:
         blocks = [render_claims(str(path), claims, every=not problems) for path, claims in found.items()]
         click.echo("\n\n".join(blocks))
@@ -62,12 +62,12 @@ def command(files: tuple[Path, ...], records: Path | None, problems: bool, as_js
 
 
 def _claims(path: Path, records: Path | None) -> list[Claim]:
-    from harness.claims import check_text
+    from harness.review.claims import check_text
 
     text = _read(path)
     claims = check_text(text)
     if records is not None:
-        from harness.claims.against_records import check_against_records
+        from harness.review.against_records import check_against_records
 
         claims += check_against_records(text, _sound(records))
     return claims

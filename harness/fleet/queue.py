@@ -25,8 +25,7 @@ from typing import TypeVar
 import msgspec
 
 from harness.errors import CouldNotCheck, UsageError
-from harness.files import locked
-from harness.record.canonical import write_atomic
+from harness.files import locked, write_atomic
 
 FOLDERS = ("jobs", "locks", "attempts", "results", "logs")
 MAX_FILE_BYTES = 16_000_000

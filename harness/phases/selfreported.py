@@ -36,10 +36,9 @@ from harness.phases.machine import describe_machine, describe_provenance, gpu_na
 from harness.phases.reserve import reserved_cores, run_gpus
 from harness.phases.script_inputs import link_shards, refuse_own, script_variables
 from harness.phases.verdicts import hardware_findings
-from harness.public.logs import parse_log
-from harness.public.runlog import RunLog
 from harness.record.canonical import canonical_digest
 from harness.record.predicate import DataInfo, RunRecord, Score, Sizes, SubmissionInfo, TrackInfo
+from harness.review.logs import Run, decode, read_log
 from harness.rules import Finding, Verdict
 from harness.sandbox.cell import IN_FORCE, Cell
 from harness.sandbox.policy import SandboxPolicy
@@ -228,23 +227,24 @@ def _packed_model(work: Path, pattern: str, track: Track) -> bytes:
     return data
 
 
-def _parse(log: Path) -> RunLog:
+def _parse(log: Path) -> Run:
     with log.open("rb") as file:
-        return parse_log(log.name, file.read(MAX_LOG_BYTES))
+        runs = read_log(log.name, decode(file.read(MAX_LOG_BYTES)))
+    return next((run for run in reversed(runs) if run.final), runs[-1])
 
 
-def _claimed_score(found: RunLog, dataset: Dataset, clock: Ledger, log: Path) -> Score:
+def _claimed_score(found: Run, dataset: Dataset, clock: Ledger, log: Path) -> Score:
     """The last score that the script printed, for the whole set as it claims; its nats follow from bpb and bytes."""
     claim = found.final
-    if claim is None or not 0 <= claim.bpb < 100:
+    if claim is None or not 0 <= claim.bpb.value < 100:
         raise RuleBroken(
             "S3-PROTOCOL",
             f"the script printed no final score. Last lines of {log}:\n{log_tail(log)}",
             remedy="Wanted a line like `final_int8_zlib_roundtrip val_loss:2.1 val_bpb:1.2`.",
         )
-    nats = claim.bpb * math.log(2) * dataset.val_bytes
+    nats = claim.bpb.value * math.log(2) * dataset.val_bytes
     seconds = clock.entries()[-1].seconds
-    return Score("final", nats, dataset.val_tokens - 1, dataset.val_bytes, claim.bpb, True, round(seconds, 6))
+    return Score("final", nats, dataset.val_tokens - 1, dataset.val_bytes, claim.bpb.value, True, round(seconds, 6))
 
 
 def _submission(script: Script, seed: int) -> SubmissionInfo:

@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 
 from harness.errors import CouldNotCheck
+from harness.files import write_atomic
 from harness.phases.context import RunContext
 from harness.record import file_digest
-from harness.record.canonical import write_atomic
 from harness.record.predicate import Machine, SpanEntry, Training
 from harness.sandbox.spec import KillReport
 

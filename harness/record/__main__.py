@@ -1,6 +1,6 @@
 """``python -m harness.record``: write the committed schemas anew, and list the tracks of this version as known."""
 
-from harness.record.canonical import write_atomic
+from harness.files import write_atomic
 from harness.record.known import KNOWN_FILE
 from harness.record.schema import known_text, schema_documents, schema_path, schema_text
 

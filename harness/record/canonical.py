@@ -1,4 +1,4 @@
-"""Bytes and digests: canonical JSON (RFC 8785), SHA-256, times as text, strict reading, atomic writing."""
+"""Bytes and digests: canonical JSON (RFC 8785), SHA-256, times as text, strict reading."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import json
 import os
 import re
 import stat
-import tempfile
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,10 +16,8 @@ import msgspec
 import rfc8785
 
 from harness.errors import CouldNotCheck
-from harness.files import lacks
 
 MAX_FILE_BYTES = 16_000_000
-_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 HEX64 = re.compile(r"[0-9a-f]{64}")
 _UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
@@ -117,46 +113,3 @@ def read_bounded(path: Path) -> bytes:
             f"{path} is larger than {MAX_FILE_BYTES:,} bytes; no record is.", remedy="Name a record, not its artifact."
         )
     return data
-
-
-def write_atomic(path: Path, data: bytes, *, replace: bool, mode: int = 0o644) -> None:
-    """Write ``data`` completely or not at all: temporary file, fsync, then rename, or link when not to ``replace``.
-
-    Raises ``FileExistsError`` when the name is taken and ``replace`` is false.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
-    partial = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            _offered(path.parent, "file modes", os.fchmod, stream.fileno(), mode)
-            os.fsync(stream.fileno())
-        if replace:
-            partial.replace(path)
-        else:
-            _offered(path.parent, "hard links", os.link, partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno not in _NO_FOLDER_SYNC:  # CIFS and shared folders of virtual machines have none: go on
-            raise
-    finally:
-        os.close(handle)
-
-
-def _offered(folder: Path, ability: str, call: Callable[..., None], *arguments: object) -> None:
-    try:
-        call(*arguments)
-    except OSError as error:
-        if error.errno in (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP):
-            raise lacks(folder, ability) from None
-        raise

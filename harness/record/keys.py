@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives import serialization as ser
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from harness.errors import CouldNotCheck
-from harness.record.canonical import HEX64, read_bounded, utc_now, write_atomic
+from harness.files import write_atomic
+from harness.record.canonical import HEX64, read_bounded, utc_now
 from harness.record.dsse import pae
 from harness.record.lock import locked
 from harness.record.trust import (

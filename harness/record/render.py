@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 from tabulate import tabulate
 
-from harness.record.canonical import write_atomic
+from harness.files import write_atomic
 from harness.record.verify import EntryReport, VerifyReport, exit_code_of, worst
 from harness.rules import Finding, Verdict, catalogue
 from harness.rules.junit import Case, junit_xml

@@ -19,8 +19,9 @@ from pathlib import Path
 import msgspec
 
 from harness.errors import CouldNotCheck, RuleBroken
+from harness.files import write_atomic
 from harness.record import dsse
-from harness.record.canonical import file_digest, read_bounded, write_atomic
+from harness.record.canonical import file_digest, read_bounded
 from harness.record.entries import Head, Intent, Review
 from harness.record.keys import SigningKey, load_private, open_listed, open_signing_key
 from harness.record.lock import locked

@@ -34,7 +34,8 @@ from cryptography.hazmat.primitives import serialization as ser
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from harness.errors import CouldNotCheck, UsageError
-from harness.record.canonical import canonical_bytes, parse_utc, read_bounded, strict_json, utc_now, write_atomic
+from harness.files import write_atomic
+from harness.record.canonical import canonical_bytes, parse_utc, read_bounded, strict_json, utc_now
 from harness.record.dsse import Envelope, decode, encode, is_signed_by, pae, sign
 from harness.record.lock import locked
 

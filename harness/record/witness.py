@@ -15,7 +15,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from harness.errors import CouldNotCheck, UsageError
-from harness.record.canonical import parse_utc, read_bounded, write_atomic
+from harness.files import write_atomic
+from harness.record.canonical import parse_utc, read_bounded
 from harness.record.entries import Intent
 from harness.record.statement import Entry, date_of
 from harness.record.verify import VerifyReport

@@ -10,7 +10,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 import harness
-from harness.record.canonical import write_atomic
+from harness.files import write_atomic
 from harness.report.figures import Pool, Report, Run
 from harness.report.svg import byte_bars, curve, seed_dots, thin, timeline, waterfall
 from harness.rules import rule

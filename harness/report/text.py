@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from harness.record.canonical import write_atomic
+from harness.files import write_atomic
 from harness.report.figures import STAGES, Pool, Report, Run
 from harness.rules import Verdict
 from harness.stats import SeedStatistics, describe

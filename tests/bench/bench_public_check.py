@@ -14,8 +14,8 @@ from pathlib import Path
 
 from ratios import Ratio, paired, seconds
 
-from harness.public.check import check_folders
-from harness.public.readings import Readings
+from harness.review.check import check_folders
+from harness.review.findings import Readings
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from public_folders import SCRIPT, PublicFolder

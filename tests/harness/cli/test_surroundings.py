@@ -13,9 +13,9 @@ from harness import files
 from harness.cli import program
 from harness.config import environment
 from harness.errors import CouldNotCheck, UsageError
+from harness.files import write_atomic
 from harness.fleet.engines import worker_command
 from harness.fleet.queue import Queue
-from harness.record.canonical import write_atomic
 from harness.text import guarded_streams
 
 ROOT = Path(__file__).parents[3]

@@ -20,12 +20,12 @@ from tiny_run import assert_nothing_false, cell_processes, stored
 
 from harness.config.tracks import load_track
 from harness.errors import CouldNotCheck, UsageError
+from harness.files import write_atomic
 from harness.phases import audit, run
 from harness.phases.conversation import failure
 from harness.phases.run import nothing_half_written
 from harness.phases.trained import recall
 from harness.record import Intent, announce, load_record, open_signing_key, store, verify_folder
-from harness.record.canonical import write_atomic
 from harness.record.keys import rotate_key
 from harness.rules import Verdict
 
@@ -249,7 +249,7 @@ def test_a_full_disk_is_one_clear_message_and_nothing_half_written(number: int, 
 FULL = """
 import ctypes, sys
 from pathlib import Path
-from harness.record.canonical import write_atomic
+from harness.files import write_atomic
 from harness.sandbox import namespaces
 namespaces.enter()
 folder = Path(sys.argv[1])

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives import serialization
 from record_samples import make_artifact, make_intent, make_record, store_run
 
 from harness.errors import CouldNotCheck, UsageError
+from harness.files import write_atomic
 from harness.record import announce, open_signing_key, sign_and_store, utc_now, verify_folder
-from harness.record.canonical import write_atomic
 from harness.record.keys import bind_key, create_key, describe_key, load_private, read_active, rotate_key
 from harness.record.predicate import RunRecord
 from harness.record.trust import (

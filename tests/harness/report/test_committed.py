@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from harness.claims import check_text
-from harness.claims.against_records import check_against_records
-from harness.claims.document import Document
 from harness.cli.check_claims import command
 from harness.record import verify_folder
 from harness.report import collect, render_markdown
+from harness.review.against_records import check_against_records
+from harness.review.claims import check_text
+from harness.review.readme import Document
 from harness.rules import Verdict
 from harness.stats import pools
 

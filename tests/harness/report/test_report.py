@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from report_samples import store_three_seeds
 
 from harness.artifact.roles import bytes_by_role
-from harness.claims import check_text
 from harness.cli.report import command
 from harness.errors import CouldNotCheck
 from harness.protocol.container import write_container
@@ -21,6 +20,7 @@ from harness.record.predicate import SubmissionInfo
 from harness.report import collect, render_markdown, render_page, render_terminal
 from harness.report.figures import pool_runs
 from harness.report.svg import curve, seed_dots, timeline, waterfall
+from harness.review.claims import check_text
 from harness.rules import Verdict
 
 

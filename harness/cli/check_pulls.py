@@ -1,0 +1,72 @@
+"""``harness check pulls``: every record folder that the pull requests of a local clone add."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from harness.errors import ExitCode
+
+EPILOG = """\b
+Reads objects of the clone by git's own plumbing; nothing is checked out, and nothing of a pull request runs. Writes
+OUT/folders.jsonl (one full report a line), OUT/board.csv and OUT/board.html (one page, nothing fetched). Started again,
+it judges only what has changed.
+\b
+Examples:
+  git clone URL golf && git -C golf fetch origin '+refs/pull/*/head:refs/pull/*/head'
+  harness check pulls golf --out golf-report
+  harness check pulls golf --base origin/main --only 1500-1600 --jobs 2
+Exit codes: 0 good, whatever the verdicts on the folders, 2 wrong usage, 3 could not check."""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("repository", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.option("--base", default="HEAD", show_default=True, metavar="REVISION", help="The branch that they go to.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default="pulls-report", show_default=True)
+@click.option("--jobs", type=click.IntRange(1, 64), help="Processes (default: one a core, at most 8).")
+@click.option("--only", metavar="N or N-M", help="Only these pull requests.")
+@click.option("--reading", "settings", multiple=True, metavar="NAME=VALUE", help="As in harness check folder.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+def command(
+    repository: Path, base: str, out: Path, jobs: int | None, only: str | None, settings: tuple[str, ...], quiet: bool
+) -> int:
+    """Judge every record folder that the pull requests of the clone REPOSITORY add."""
+    from harness.cli.progress import make_reporter
+    from harness.errors import UsageError
+    from harness.files import write_atomic
+    from harness.review import board, pulls
+    from harness.review.findings import with_settings
+
+    readings, first, last = with_settings(settings), 0, 10**9
+    if only is not None:
+        ends = only.split("-")
+        if len(ends) > 2 or not all(end.isdigit() for end in ends):
+            raise UsageError(f"--only {only}: not N or N-M.", remedy="Give numbers such as 1500-1600.")
+        first, last = int(ends[0]), int(ends[-1])
+    pulls.git(repository, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{base}^{{commit}}")
+    chosen = [pull for pull in pulls.list_pulls(repository) if first <= pull.number <= last]
+    out.mkdir(parents=True, exist_ok=True)
+    lines = out / "folders.jsonl"
+    known, reporter = pulls.read_judged(lines), make_reporter(silent=quiet)
+    added: list[pulls.Added] = []
+    with reporter.stage("find folders", len(chosen), "pull requests") as stage:
+        for done, (pull, found) in enumerate(pulls.list_added(repository, base, chosen), 1):
+            added += found
+            stage.update(done, f"{done} of {len(chosen)}: #{pull.number}")
+    judged: list[pulls.Judged] = []
+    workers = jobs or min(len(os.sched_getaffinity(0)), 8)
+    with reporter.stage("judge folders", len(added), "folders") as stage, lines.open("ab") as stream:
+        for item in pulls.judge_all(repository, added, readings, known, workers):
+            judged.append(item)
+            if item.key not in known:
+                stream.write(item.line())
+                stream.flush()
+            stage.update(len(judged), f"{len(judged)} of {len(added)}: #{item.added.pull.number}")
+    order = {(item.added.pull.number, item.added.path): item for item in judged}
+    judged = [order[key] for key in sorted(order)]
+    write_atomic(lines.absolute(), b"".join(item.line() for item in judged), replace=True, mode=None)
+    board.write_board(judged, f"{len(chosen)} pull requests, {len(judged)} record folders", out)
+    click.echo(f"{len(chosen)} pull requests, {len(judged)} record folders: {out}/board.html, board.csv, folders.jsonl")
+    return ExitCode.GOOD

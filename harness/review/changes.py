@@ -1,0 +1,132 @@
+"""Which record folders a change touches, by git: what a pull request adds, or what is staged."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from msgspec import structs
+
+from harness.errors import CouldNotCheck
+from harness.review.findings import FACTS, Findings, FolderReport
+from harness.review.output import plain
+from harness.review.record import RECORD
+
+FOLDER = re.compile(r"((?:[^/]+/)*?track_[^/]+/[^/]+)/.+")
+TIMEOUT_S = 120
+NAMED = 5
+"""So many files or folders a finding names."""
+VERBS = {"M": "edits", "D": "deletes", "T": "changes the kind of"}
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a change does to the records of a repository.
+
+    folders: record folders that it touches and that are still there
+    known:   folders of these that the base has already, as paths in the repository
+    altered: what it does to files of records other than to add them, such as ("edits", "records/…/README.md")
+    others:  files outside any record folder
+    """
+
+    folders: tuple[Path, ...]
+    known: tuple[str, ...]
+    altered: tuple[tuple[str, str], ...]
+    others: tuple[str, ...]
+
+
+def changed_since(base: str, repository: Path) -> Change:
+    """What HEAD has that ``base`` has not. Raises ``CouldNotCheck`` when git can't tell."""
+    if base.startswith("-"):
+        raise CouldNotCheck(
+            f"{plain(base)!r} is no git revision.", remedy="Give a branch, tag or commit, such as origin/main."
+        )
+    return _change(["diff", "--name-status", "-z", "--no-renames", f"{base}...HEAD"], repository, base)
+
+
+def staged(repository: Path) -> Change:
+    """What is staged for the next commit. Raises ``CouldNotCheck`` when git can't tell."""
+    return _change(["diff", "--name-status", "-z", "--no-renames", "--cached"], repository, None)
+
+
+def _change(arguments: list[str], repository: Path, base: str | None) -> Change:
+    top = Path(_git(["rev-parse", "--show-toplevel"], repository).strip("\n"))
+    fields = _git(arguments, repository).split("\0")
+    status = dict(zip(fields[1::2], fields[::2], strict=False))
+    hits = {name: found[1] for name in status if (found := FOLDER.fullmatch(name))}
+    names = tuple(dict.fromkeys(hits.values()))
+    return Change(
+        tuple(top / name for name in names if (top / name).is_dir()),
+        tuple(name for name in names if base and _has(base, name, top)),
+        tuple((VERBS.get(status[name][:1], "changes"), name) for name in hits if status[name] != "A"),
+        tuple(name for name in status if name not in hits),
+    )
+
+
+def _has(base: str, folder: str, top: Path) -> bool:
+    """Whether the base holds ``folder``, at its tip or where the change left it."""
+    fork = _git(["merge-base", base, "HEAD"], top).strip()
+    return any(_git(["ls-tree", "--name-only", "-z", revision, "--", folder], top) for revision in (base, fork))
+
+
+def _git(arguments: list[str], repository: Path) -> str:
+    command = ["git", "-C", str(repository), "--no-pager", "--literal-pathspecs", *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise CouldNotCheck(
+            f"git {arguments[0]} could not be run in {repository}: {error}.",
+            remedy="Install git, or name the folders instead of --changed-from or --staged.",
+        ) from error
+    if done.returncode:
+        reason = plain(done.stderr.decode("utf-8", "replace").strip())
+        raise CouldNotCheck(f"git {arguments[0]}: {reason}", remedy="Fetch the whole history (fetch-depth: 0).")
+    return done.stdout.decode("utf-8", "surrogateescape")
+
+
+def judge_change(reports: list[FolderReport], change: Change) -> list[FolderReport]:
+    """The reports, with a finding on whether the pull request adds one folder and nothing else.
+
+    It stands in the first report; a change that leaves no folder to check gets a report of its own.
+    """
+    out = Findings()
+    _judge(change, out)
+    if not reports and out.items:
+        where = (*(name for _, name in change.altered), *change.others)[0]
+        items = [structs.replace(item, file=where) for item in out.items]
+        return [FolderReport(".", RECORD, items, dict.fromkeys(FACTS))]
+    if not reports:
+        return []
+    first = reports[0]
+    return [FolderReport(first.folder, first.track, [*out.items, *first.findings], first.facts), *reports[1:]]
+
+
+def _judge(change: Change, out: Findings) -> None:
+    rule = "A9-ONE-FOLDER"
+    if change.altered:
+        message = "the pull request changes records that are there already."
+        found = _names(tuple(f"{verb} {name}" for verb, name in change.altered))
+        out.fail(rule, message, found=found, remedy="Leave the records of others as they are.")
+    elif change.known:
+        message = "the pull request adds files to a record folder that the base has already."
+        out.fail(rule, message, found=_names(change.known), remedy="Add a folder of your own, with a new name.")
+    if len(change.folders) > 1:
+        message = f"the pull request touches {len(change.folders)} record folders."
+        names = _names(tuple(folder.name for folder in change.folders))
+        out.fail(rule, message, found=names, computed="1", remedy="Open one pull request a record.")
+    if change.others and change.folders:
+        message = f"the pull request also touches {len(change.others)} file(s) outside its record folder."
+        out.fail(rule, message, found=_names(change.others), remedy="Move them to a pull request of their own.")
+    elif change.others:
+        message = "the pull request adds no record folder."
+        remedy = "Add one folder, records/track_…/NAME, with all of its files inside."
+        out.fail(rule, message, found=_names(change.others), remedy=remedy)
+    if change.folders and not out.items:
+        out.passed(rule, "the pull request adds one folder and nothing else.")
+
+
+def _names(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(plain(name, 100) for name in names[:NAMED]) + more

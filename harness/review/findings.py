@@ -1,0 +1,222 @@
+"""What a check of a folder says, and the readings of disputed rules that it goes by."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Literal
+
+import msgspec
+
+from harness.errors import ExitCode, UsageError
+from harness.rules import Verdict, catalogue
+
+ORDER = (Verdict.FAIL, Verdict.ERROR, Verdict.WARN, Verdict.UNKNOWN, Verdict.PASS)
+"""Verdicts, gravest first."""
+FACTS = ("claimed_bpb", "logged_mean_bpb", "seeds", "largest_bytes", "longest_train_s", "longest_eval_s")
+"""Names of a report's main figures."""
+BLOCKING = (
+    *("A1-CALIBRATION", "A1-CLOCK-PATCHED", "A1-TRAIN-CLOCK", "A2-EVAL-CLOCK", "A3-ARTIFACT-BYTES"),
+    *("A3-NO-UNCOUNTED-CODE", "A4-PAID-PREFIX", "A4-TRAIN-NO-VAL", "A6-PREQUANT-TTT", "A7-BYTES", "A8-SAME-CONFIG"),
+    *("A9-FILES", "A9-JSON", "A9-METADATA", "A9-MODEL-MATCH", "A9-ONE-FOLDER", "A9-PLAIN-FILES", "A9-SCORE-MATCH"),
+    *("A9-TRACK", "C4-COVERAGE", "S6-PLAUSIBLE"),
+)
+"""Rules whose FAIL blocks unless ``--block`` says otherwise: docs/reviewing.md has the precision of each."""
+MAX_MORE = 60
+
+
+class Found(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One finding: what was found under one rule, for one cause.
+
+    file, line:      where, relative to the folder; line 0 means the whole file, no file means the folder
+    found, computed: the value that stands there, and what the other evidence gives, both as text with units
+    confidence:      "certain" (read or computed), "likely" or "hint" (patterns in code)
+    more:            further places of the same rule and verdict, one line each
+    """
+
+    rule: str
+    verdict: Verdict
+    message: str
+    file: str = ""
+    line: int = 0
+    found: str = ""
+    computed: str = ""
+    remedy: str = ""
+    confidence: str = "certain"
+    more: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Identity across runs, for ``--baseline``: rule, verdict, file and values, but neither line nor wording."""
+        text = "\0".join((self.rule, self.verdict.value, self.file, self.found, self.computed, *self.more))
+        return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
+
+
+class FolderReport(msgspec.Struct, frozen=True):
+    """All findings on one folder. ``folder`` is the path as given; ``facts`` holds the main figures for the summary.
+
+    written: figures as the folder writes them, under the names of ``facts``
+    """
+
+    folder: str
+    track: str
+    findings: list[Found]
+    facts: dict[str, float | int | str | None]
+    written: dict[str, str] = {}
+
+    @property
+    def verdict(self) -> Verdict:
+        """The gravest verdict among the findings; UNKNOWN alone does not outweigh PASS."""
+        present = {item.verdict for item in self.findings} or {Verdict.PASS}
+        for verdict in (Verdict.FAIL, Verdict.ERROR, Verdict.WARN, Verdict.PASS):
+            if verdict in present:
+                return verdict
+        return Verdict.UNKNOWN
+
+    def count(self, verdict: Verdict) -> int:
+        """How many findings have this verdict."""
+        return sum(item.verdict is verdict for item in self.findings)
+
+
+def blocking_rules(words: str | None) -> frozenset[str]:
+    """The rules that ``--block`` names: ids or their beginnings, "all" or "none". Raises ``UsageError`` for others."""
+    if words is None:
+        return frozenset(BLOCKING)
+    ids, chosen = list(catalogue()), set[str]()
+    for word in words.upper().replace(",", " ").split():
+        hits = ids if word == "ALL" else [rule for rule in ids if rule == word or rule.startswith(f"{word}-")]
+        if not hits and word != "NONE":
+            raise UsageError(f"--block {word}: no such rule.", remedy="harness check --explain list names them.")
+        chosen |= set(hits)
+    return frozenset(chosen)
+
+
+def exit_code_of(reports: Iterable[FolderReport], block: frozenset[str] = frozenset(BLOCKING)) -> ExitCode:
+    """1 when a blocking rule is broken, else 3 when something could not be checked, else 0."""
+    items = [item for report in reports for item in report.findings]
+    if any(item.verdict is Verdict.FAIL and item.rule in block for item in items):
+        return ExitCode.RULE_BROKEN
+    return ExitCode.COULD_NOT_CHECK if any(i.verdict is Verdict.ERROR for i in items) else ExitCode.GOOD
+
+
+class Findings:
+    """Collects findings. Each method takes the rule id, one sentence, and the evidence by name."""
+
+    def __init__(self) -> None:
+        self.items: list[Found] = []
+
+    def add(
+        self,
+        verdict: Verdict,
+        rule: str,
+        message: str,
+        at: tuple[str, int] | str = "",
+        found: object = "",
+        computed: object = "",
+        remedy: str = "",
+        confidence: str = "certain",
+    ) -> None:
+        """Keep one finding. at: file, or file and line."""
+        file, line = (at, 0) if isinstance(at, str) else at
+        shown = str(found)[:300], str(computed)[:300]
+        self.items.append(Found(rule, verdict, message, file, line, *shown, remedy, confidence))
+
+    def passed(self, rule: str, message: str, at: tuple[str, int] | str = "", found: object = "") -> None:
+        """The rule holds."""
+        self.add(Verdict.PASS, rule, message, at, found)
+
+    def unknown(self, rule: str, message: str, at: tuple[str, int] | str = "", remedy: str = "") -> None:
+        """Cannot be known from what the folder holds."""
+        self.add(Verdict.UNKNOWN, rule, message, at, remedy=remedy)
+
+    def warn(self, rule: str, message: str, at: tuple[str, int] | str = "", *values: object, **others: str) -> None:
+        """Doubtful, or a disputed reading. values: found, computed, remedy, confidence."""
+        self.add(Verdict.WARN, rule, message, at, *values, **others)  # type: ignore[arg-type]
+
+    def fail(self, rule: str, message: str, at: tuple[str, int] | str = "", *values: object, **others: str) -> None:
+        """The rule is broken, for certain. values: found, computed, remedy, confidence."""
+        self.add(Verdict.FAIL, rule, message, at, *values, **others)  # type: ignore[arg-type]
+
+    def has(self, rule: str, *verdicts: Verdict) -> bool:
+        """Whether the rule has one of these verdicts already; FAIL or WARN when none is given."""
+        return any(i.rule == rule and i.verdict in (verdicts or (Verdict.FAIL, Verdict.WARN)) for i in self.items)
+
+    def merged(self) -> list[Found]:
+        """One finding a rule and verdict, gravest first; further places of it stand in ``more``.
+
+        A WARN of a rule that FAILs goes into the FAIL; PASS and UNKNOWN are dropped beside a graver verdict.
+        """
+        groups: dict[str, list[Found]] = {}
+        for item in dict.fromkeys(self.items):
+            groups.setdefault(item.rule, []).append(item)
+        out = []
+        for items in groups.values():
+            items.sort(key=lambda item: (ORDER.index(item.verdict), item.file, item.line))
+            worst = items[0].verdict
+            kept = [i for i in items if i.verdict is worst or (worst is Verdict.FAIL and i.verdict is Verdict.WARN)]
+            head, more = kept[0], tuple(_short(item, kept[0]) for item in kept[1 : MAX_MORE + 1])
+            out.append(msgspec.structs.replace(head, more=more if worst is not Verdict.PASS else ()))
+            out += [i for i in items if i.verdict is Verdict.ERROR and worst is Verdict.FAIL][:1]
+        return sorted(out, key=lambda item: (ORDER.index(item.verdict), item.rule))
+
+
+def _short(item: Found, head: Found) -> str:
+    """One line on a further place; the message only where it says something else."""
+    place = f"{item.file}:{item.line}" if item.line else item.file
+    values = "; ".join(v for v in (item.found, f"computed {item.computed}" if item.computed else "") if v)
+    parts = (place, item.message if item.message != head.message else "", values)
+    return ": ".join(part.rstrip(".") for part in parts if part)
+
+
+class Readings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the checks go by; every report names the values in force. Times in seconds, sizes in decimal bytes.
+
+    artifact_cap_bytes:  code plus compressed model, for every seed
+    train_cap_s:         the training loop's own clock
+    train_overshoot_s:   above the cap and within this, WARN: the loop looks at its clock after each step
+    eval_cap_s:          evaluation
+    eval_clock:          what FAILs above the cap: "scorer" (the claimed pass), "sum" (all passes), "sum+warmup"
+    calibration:         verdict when loop + Hessian collection on training data exceed the cap
+    code_bytes:          "logged": the log's code size counts, and another size of the shipped file is WARN;
+                         "shipped": model bytes plus the shipped files must fit
+    byte_low, byte_high: bytes that the validation text may have (rules, A7)
+    margin_nats, margin_unit: by how much a record must beat its predecessor, and in which unit
+    alpha:               level of the test
+    min_seeds:           seeds that a record shows
+    floor_bpb:           a lower score is held for proof
+    excerpt:             "accept": files that only FILES.json lists are UNKNOWN; "refuse": they are missing
+    """
+
+    artifact_cap_bytes: int = 16_000_000
+    train_cap_s: float = 600.0
+    train_overshoot_s: float = 0.2
+    eval_cap_s: float = 600.0
+    eval_clock: Literal["scorer", "sum", "sum+warmup"] = "scorer"
+    calibration: Literal["WARN", "FAIL"] = "WARN"
+    code_bytes: Literal["logged", "shipped"] = "logged"
+    byte_low: int = 151_060_000
+    byte_high: int = 151_090_000
+    margin_nats: float = 0.005
+    margin_unit: Literal["nats/token", "nats/byte", "bpb"] = "nats/token"
+    alpha: float = 0.01
+    min_seeds: int = 3
+    floor_bpb: float = 0.9
+    excerpt: Literal["accept", "refuse"] = "accept"
+
+
+def with_settings(settings: tuple[str, ...]) -> Readings:
+    """The default readings with ``NAME=VALUE`` settings applied. Raises ``UsageError`` for an unknown name or value."""
+    values: dict[str, object] = {}
+    for setting in settings:
+        name, found, value = setting.partition("=")
+        if not found or name not in Readings.__struct_fields__:
+            raise UsageError(
+                f"reading {setting!r} is not NAME=VALUE with a known name.",
+                remedy=f"Names: {', '.join(Readings.__struct_fields__)}.",
+            )
+        values[name] = value
+    try:
+        return msgspec.convert(values, Readings, strict=False)
+    except msgspec.ValidationError as error:
+        remedy = "`harness check folder --reading help` lists names and values."
+        raise UsageError(f"--reading {' '.join(settings)}: {error}.", remedy=remedy) from error

@@ -1,0 +1,210 @@
+"""JSON from strangers, bounded and with its numbers as written; and ``submission.json`` in one form."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeGuard
+
+from harness.review.number import Number
+
+MAX_BYTES, MAX_DEPTH, LONGEST_KEY = 1 << 20, 32, 200
+SPELLINGS: dict[str, tuple[str, ...]] = {
+    "name": ("name", "run_name", "title", "submission_name", "record_name"),
+    "author": ("author", "authors", "submitter"),
+    "github_id": ("github_id", "github", "github_username", "github_handle", "github_user", "author_github"),
+    "date": ("date", "created", "timestamp"),
+    "track": ("track",),
+    "val_bpb": ("val_bpb", "mean_val_bpb", "val_bpb_mean", "mean_bpb", "final_val_bpb", "bpb", "best_val_bpb"),
+    "val_loss": ("val_loss", "mean_val_loss", "val_loss_mean", "val_loss_nats", "mean_val_loss_nats"),
+    "bytes_total": (
+        *("bytes_total", "artifact_bytes", "artifact_size_bytes", "artifact_bytes_max", "total_bytes"),
+        *("submission_bytes", "artifact_bytes_mean", "total_submission_bytes", "max_artifact_bytes"),
+    ),
+    "bytes_code": ("bytes_code", "code_bytes"),
+    "val_bpb_std": ("val_bpb_std", "std_bpb", "bpb_std", "std_val_bpb"),
+    "val_loss_std": ("val_loss_std", "std_val_loss_nats", "val_loss_nats_std", "std_val_loss"),
+    "p_value": ("p_value", "p", "welch_p", "p_val"),
+    "t_statistic": ("t_statistic", "t_stat", "welch_t"),
+}
+SEED_FIELDS = ("seed_results", "seeds", "per_seed", "results", "runs")
+HOLDERS = ("results", "result", "metrics", "summary", "scores")
+"""Objects in which some folders keep the fields that others write at the top."""
+OTHER_RUNS = re.compile(r"supersed|old|prev|prior|base|ablat|other|extra|reject|fail|diagnos|vs_|delta", re.IGNORECASE)
+SEED_KEY = re.compile(r"(?:seed[_ -]?)?(\d{1,10})")
+
+
+class JsonProblem(ValueError):
+    """The text is not acceptable JSON; the message says why in one sentence."""
+
+
+def parse_json(data: bytes, *, longest_key: int = 4_096) -> Any:
+    """The value that ``data`` spells; its numbers are :class:`Number`. Raises :class:`JsonProblem`.
+
+    longest_key: characters that a key may have; patterns are searched in keys
+    """
+    if len(data) > MAX_BYTES:
+        raise JsonProblem(f"the file has {len(data):,} bytes; at most {MAX_BYTES:,} are read.")
+    codec = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        text = data.decode(codec)
+    except UnicodeDecodeError as error:
+        raise JsonProblem(f"not UTF-8 (byte {error.start}).") from error
+    bare, level, deepest = re.sub(r'"(?:[^"\\]|\\.)*+"', "", text, flags=re.DOTALL), 0, 0
+    for character in bare:
+        level += (character in "[{") - (character in "]}")
+        deepest = max(deepest, level)
+    if deepest > MAX_DEPTH:
+        raise JsonProblem(f"nested deeper than {MAX_DEPTH} levels.")
+    pairs = partial(_unique, longest_key)
+    try:
+        return json.loads(
+            text, object_pairs_hook=pairs, parse_constant=_constant, parse_int=_number, parse_float=_number
+        )
+    except JsonProblem:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise JsonProblem(f"not JSON: {error}.") from error
+
+
+def _unique(longest_key: int, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if len(key) > longest_key:
+            raise JsonProblem(f"a key of {len(key):,} characters; at most {longest_key:,} are read.")
+        if key in found:
+            raise JsonProblem(f"the key {key[:60]!r} stands twice; readers keep different ones.")
+        found[key] = value
+    return found
+
+
+def _constant(word: str) -> Any:
+    raise JsonProblem(f"{word} is not a JSON number.")
+
+
+def _number(digits: str) -> Number:
+    if len(digits) > 60:
+        raise JsonProblem(f"a number of {len(digits)} characters.")
+    return Number.of(digits)
+
+
+def plain_value(value: Any) -> Any:
+    """A parsed value with plain numbers."""
+    if isinstance(value, Number):
+        return int(value.text) if re.fullmatch(r"-?\d+", value.text) else value.value
+    if isinstance(value, dict):
+        return {key: plain_value(item) for key, item in value.items()}
+    return [plain_value(item) for item in value] if isinstance(value, list) else value
+
+
+def shown(value: object) -> str:
+    """A JSON value on one short line, its numbers as written."""
+    return value.text if isinstance(value, Number) else json.dumps(plain_value(value), ensure_ascii=False)[:120]
+
+
+def is_number(value: object) -> TypeGuard[Number]:
+    """A finite JSON number."""
+    return isinstance(value, Number) and math.isfinite(value.value)
+
+
+@dataclass
+class Metadata:
+    """``submission.json`` in one form. ``spelt`` maps our name of a field to the key that was used.
+
+    results: seed -> its figures by key, as the JSON states them
+    """
+
+    raw: dict[str, Any]
+    lines: dict[str, int]
+    values: dict[str, Any] = field(default_factory=dict)
+    spelt: dict[str, str] = field(default_factory=dict)
+    seeds: tuple[int, ...] = ()
+    results: dict[int, dict[str, Number]] = field(default_factory=dict)
+
+    def number(self, name: str) -> Number | None:
+        """A field as a finite number, or ``None``."""
+        value = self.values.get(name)
+        return value if is_number(value) else None
+
+    def text(self, name: str) -> str:
+        """A field as text, empty when it is missing or no text."""
+        value = self.values.get(name)
+        return value.strip() if isinstance(value, str) else ""
+
+    def line(self, name: str) -> int:
+        """Line of the key that holds a field, or of a key or seed; 0 when unknown."""
+        return self.lines.get(self.spelt.get(name, name), 0)
+
+    def first(self, seed: int | None, keys: tuple[str, ...]) -> tuple[str, Number] | None:
+        """The first of ``keys`` that stands under a seed, with its value."""
+        numbers = self.results.get(-1 if seed is None else seed, {})
+        return next(((key, numbers[key]) for key in keys if key in numbers), None)
+
+
+def read_metadata(raw: dict[str, Any], text: str) -> Metadata:
+    """Put the parsed JSON into one form; ``text`` is the file, for line numbers."""
+    lines: dict[str, int] = {}
+    for number, line in enumerate(text.splitlines()[:5_000], 1):
+        for key in re.findall(r'"([^"\\]{1,80})"\s*:', line[:2_000]):
+            lines.setdefault(key, number)
+    found = Metadata(raw, lines)
+    holders = [raw, *(raw[name] for name in HOLDERS if isinstance(raw.get(name), dict))]
+    for name, keys in SPELLINGS.items():
+        hit = next(((place, key) for place in holders for key in keys if place.get(key) is not None), None)
+        if hit is not None:
+            found.values[name], found.spelt[name] = hit[0][hit[1]], hit[1]
+    _read_seeds(found, holders)
+    return found
+
+
+def _read_seeds(found: Metadata, places: list[dict[str, Any]]) -> None:
+    raw = found.raw
+    tables = [(name, raw.get(name)) for name in SEED_FIELDS]
+    for place in places:  # objects under any other name whose keys are all seeds, such as ``val_bpb_seeds``
+        for name, value in place.items():
+            named = isinstance(value, dict) and len(value) > 1 and not OTHER_RUNS.search(name)
+            if named and all(SEED_KEY.fullmatch(str(key)) for key in value):
+                tables.append((name, value))
+    for name, value in tables:
+        entries: list[tuple[int, Any]] = []
+        if isinstance(value, dict):
+            hits = ((SEED_KEY.fullmatch(str(key)), item) for key, item in value.items())
+            entries = [(int(hit[1]), item) for hit, item in hits if hit]
+        elif isinstance(value, list) and name != "seeds":
+            dicts = (item for item in value if isinstance(item, dict) and is_number(item.get("seed")))
+            entries = [(int(item["seed"].value), item) for item in dicts]
+        for seed, item in entries:
+            numbers = item if isinstance(item, dict) else {"val_bpb": item}
+            kept = {str(k): v for k, v in numbers.items() if is_number(v) and k != "seed"}
+            if isinstance(item, dict | Number):
+                found.results.setdefault(seed, kept)
+    listed = raw.get("seeds")
+    if isinstance(listed, list):
+        found.seeds = tuple(int(item.value) for item in listed if is_number(item))
+    elif found.results:
+        found.seeds = tuple(found.results)
+    elif is_number(raw.get("seed")):
+        found.seeds = (int(raw["seed"].value),)
+
+
+def disclosed_scores(raw: dict[str, Any]) -> dict[int, Number]:
+    """The largest table of seed -> bpb anywhere in the JSON, also under notes on further runs."""
+    best: dict[int, Number] = {}
+    waiting: list[Any] = [raw]
+    for _ in range(5_000):
+        if not waiting:
+            break
+        item = waiting.pop()
+        if isinstance(item, dict):
+            scores = {key: v.get("val_bpb") if isinstance(v, dict) else v for key, v in item.items()}
+            table = {
+                int(key): v
+                for key, v in scores.items()
+                if re.fullmatch(r"\d{1,10}", str(key)) and is_number(v) and 0.3 < v.value < 5
+            }
+            best = table if len(table) > len(best) else best
+            waiting.extend(item.values())
+    return best

@@ -1,0 +1,238 @@
+"""A printed number: value, digits, unit and the interval of numbers that print like it; means and deviations of such.
+
+"1.1456 bpb" stands for anything from 1.14555 to 1.14565. JSON, logs, README tables and prose all read into this class.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import lru_cache
+
+_MINUS = "-\u2212\u2013"
+_RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺\u2212\u2013", "0123456789-+--")
+_POWER = rf"\s?(?:[×·x*]|\\times|\\cdot)\s?10(?:(?:\^|\*\*)\{{?[{_MINUS}+]?\d{{1,2}}\}}?|[⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]{{1,2}})"
+NUMBER = (
+    r"(?:\d{1,3}(?:,\d{3}){1,12}|\d{1,40})(?:\.\d{1,40})?"
+    rf"(?:[eE][-+\u2212]?0{{0,3}}\d{{1,2}}(?!\d)|{_POWER})?(?!\d)"
+)
+SIGN = r"[-+\u2212\u2013\u00b1]?"
+_UNITS: dict[str, tuple[str, float]] = {
+    **dict.fromkeys(("bpb", "bits/byte", "bits per byte"), ("bpb", 1.0)),
+    "mbpb": ("bpb", 1e-3),
+    **dict.fromkeys(("nats/token", "nats per token", "nats", "nat"), ("nats", 1.0)),
+    **dict.fromkeys(("bytes", "byte", "b"), ("bytes", 1.0)),
+    **{unit: ("bytes", 1000.0**power) for power, unit in enumerate(("kb", "mb", "gb"), 1)},
+    **{unit: ("bytes", 1024.0**power) for power, unit in enumerate(("kib", "mib", "gib"), 1)},
+    "ms": ("seconds", 1e-3),
+    **dict.fromkeys(("s", "sec", "secs", "seconds"), ("seconds", 1.0)),
+    **dict.fromkeys(("min", "minutes"), ("seconds", 60.0)),
+    **dict.fromkeys(("h", "hours"), ("seconds", 3600.0)),
+    "%": ("percent", 1.0),
+}
+UNIT = r"(?:" + "|".join(re.escape(name) for name in sorted(_UNITS, key=len, reverse=True)) + r")(?![A-Za-z0-9/])"
+QUANTITY = re.compile(
+    rf"(?<![\w.#])(?P<about>~|≈|about |roughly )?\s?(?P<sign>{SIGN})(?P<number>{NUMBER})(?P<scale>[MKk](?![\w/]))?"
+    rf"(?:[\s*`]?(?P<unit>{UNIT}))?",
+    re.IGNORECASE,
+)
+_SCALES = {"M": 1e6, "K": 1e3, "k": 1e3}
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """One printed number, in the base unit of its kind (bpb, nats, bytes, seconds, percent; "" without a unit).
+
+    half:   half of the rounding interval; 0 for counts
+    step:   the base-unit value of one unit of the last printed digit
+    start, end: place in the text it was read from
+    """
+
+    text: str
+    value: float
+    half: float = 0.0
+    step: float = 0.0
+    kind: str = ""
+    unit: str = ""
+    signed: bool = False
+    about: bool = False
+    whole: bool = False
+    start: int = 0
+    end: int = 0
+
+    @classmethod
+    def of(cls, text: str) -> Number:
+        """A bare number as JSON, a log or code writes it; "nan" and "inf" too. Raises ``ValueError`` for others."""
+        value = float(text)
+        if not math.isfinite(value):
+            return cls(text, value)
+        exponent = Decimal(text).as_tuple().exponent
+        assert isinstance(exponent, int)
+        step = float(Decimal(1).scaleb(exponent)) if abs(exponent) < 300 else 0.0
+        return cls(text, value, step / 2, step, signed=text[0] in "+-", whole=exponent >= 0)
+
+    @classmethod
+    def exactly(cls, value: float, kind: str = "") -> Number:
+        """A number that was measured or computed, not printed."""
+        return cls(repr(value), value, kind=kind)
+
+    @property
+    def low(self) -> float:
+        """Smallest number that prints like this."""
+        return self.value - self.half
+
+    @property
+    def high(self) -> float:
+        """Largest number that prints like this."""
+        return self.value + self.half
+
+    @property
+    def scale(self) -> float:
+        """Base units in one printed unit."""
+        return _UNITS[self.unit.lower()][1] if self.unit else 1.0
+
+    @property
+    def decimals(self) -> int:
+        """Decimals that the spelling claims; the exponent counts: 2.1e-5 has six."""
+        return max(0, round(-math.log10(self.step / self.scale))) if self.step > 0 else 0
+
+    def admits(self, low: float, high: float) -> bool:
+        """Whether some number of [low, high] prints like this."""
+        slack = 1e-9 * max(abs(self.value), abs(low), abs(high), 1e-300)
+        return self.low - slack <= high and low <= self.high + slack
+
+    def gives(self, computed: float, slack: float = 0.0, finest: int = 8) -> bool:
+        """Whether ``computed`` is printed like this: rounded (once, or first to a digit more) or cut; its sign counts.
+
+        slack: by how much ``computed`` itself may be off; finest: decimals beyond which nothing is compared
+        """
+        unit = max(self.step, 10.0**-finest) if self.step < 1 else self.step
+        tiny = 4 * math.ulp(max(abs(self.value), abs(computed)))
+        cut = math.copysign(1.0, self.value) * (computed - self.value)
+        return abs(cut) <= 0.55 * unit + tiny + slack or 0 <= cut < unit - tiny
+
+    def like(self, value: float) -> str:
+        """``value`` printed with this number's unit and precision."""
+        if not self.unit and self.text.rstrip()[-1:] in _SCALES:
+            return f"{value:,.0f}"
+        shown, step, places = value / self.scale, self.step / self.scale, 0
+        while places < 12 and step * 10**places < 0.999999:
+            places += 1
+        unit = f" {self.unit}" if self.unit and self.unit != "%" else self.unit
+        return f"{shown:{'+' if self.signed else ''},.{places}f}{unit}"
+
+
+def read_numbers(text: str) -> list[Number]:
+    """Every number in ``text``, from left to right. Identifiers such as "#1644", "int6" or "H100" are none."""
+    return [_number(match) for match in QUANTITY.finditer(text)]
+
+
+def read_one(text: str) -> Number | None:
+    """The first number of a table cell, when the cell begins with one."""
+    match = QUANTITY.match(text.strip())
+    return _number(match) if match else None
+
+
+def _decimal(text: str) -> tuple[Decimal, str]:
+    """The value, and the digits without exponent."""
+    digits = text.replace(",", "").translate(_RAISED)
+    power = re.search(r"\s?(?:[×·x*]|\\times|\\cdot)\s?10[\^*{]*([-+]?\d+)\}?$", digits)
+    if power:
+        digits, exponent = digits[: power.start()], int(power[1])
+    else:
+        digits, _, tail = digits.lower().partition("e")
+        exponent = int(tail) if tail else 0
+    return Decimal(digits).scaleb(exponent), digits
+
+
+def _number(match: re.Match[str]) -> Number:
+    number, digits = _decimal(match["number"])
+    unit = match["unit"] or ""
+    kind, factor = _UNITS[unit.lower()] if unit else ("", 1.0)
+    scale = _SCALES.get(match["scale"] or "", 1.0)
+    exponent = number.as_tuple().exponent
+    assert isinstance(exponent, int)
+    step = 10.0**exponent * factor * scale
+    about = bool(match["about"])
+    if about and "." not in digits and set(digits) > {"0"}:
+        step *= 10.0 ** (len(digits) - len(digits.rstrip("0")))  # "~8,300" is meant to the hundred
+    return Number(
+        text=match[0].strip(),
+        value=(-1.0 if match["sign"] and match["sign"] in _MINUS else 1.0) * float(number) * factor * scale,
+        half=step if about else step / 2,
+        step=step,
+        kind=kind,
+        unit=unit,
+        signed=bool(match["sign"]),
+        about=about,
+        whole=exponent >= 0 and scale == factor == 1.0 and not about,
+        start=match.start("number") - len(match["sign"]),
+        end=match.end(),
+    )
+
+
+@dataclass(frozen=True)
+class Range:
+    """A figure as the printed inputs give it, and its smallest and largest value over what prints like them."""
+
+    value: float
+    low: float
+    high: float
+
+
+def mean_of(values: Sequence[Number]) -> Range:
+    """The mean of at least one number."""
+    n = len(values)
+    return Range(*(math.fsum(part) / n for part in zip(*((v.value, v.low, v.high) for v in values), strict=True)))
+
+
+def std_of(values: Sequence[Number], *, sample: bool) -> Range:
+    """The standard deviation of at least two numbers: divisor n - 1 when ``sample``, else n.
+
+    Its largest value has every input at the end of its interval that lies away from the mean; its smallest puts each
+    as near to one common point as it can be.
+    """
+    divisor = len(values) - 1 if sample else len(values)
+    printed, least, most = _squares(tuple((v.value, v.low, v.high) for v in values))
+    return Range(math.sqrt(printed / divisor), math.sqrt(least / divisor), math.sqrt(most / divisor))
+
+
+@lru_cache(maxsize=128)
+def _squares(values: tuple[tuple[float, float, float], ...]) -> tuple[float, float, float]:
+    """Summed squared distances from the mean of (value, low, high): as printed, at least, at most."""
+    return statistics.pvariance([value for value, _, _ in values]) * len(values), _least(values), _most(values)
+
+
+def _most(values: Sequence[tuple[float, float, float]]) -> float:
+    """The lower values at their low ends, the others at their high ones, for the best cut between them."""
+    n = len(values)
+    middle = math.fsum(value for value, _, _ in values) / n
+    ordered = [(low - middle, high - middle) for _, low, high in sorted(values)]
+    total = math.fsum(high for _, high in ordered)
+    squares = math.fsum(high * high for _, high in ordered)
+    most = squares - total * total / n
+    for low, high in ordered:
+        total += low - high
+        squares += low * low - high * high
+        most = max(most, squares - total * total / n)
+    return most
+
+
+def _least(values: Sequence[tuple[float, float, float]]) -> float:
+    """min over m of the summed squared distances from m to the intervals: convex in m, so a ternary search finds it."""
+
+    def cost(point: float) -> float:
+        return math.fsum(max(low - point, point - high, 0.0) ** 2 for _, low, high in values)
+
+    left, right = min(low for _, low, _ in values), max(high for _, _, high in values)
+    for _ in range(80):
+        third = (right - left) / 3
+        if cost(left + third) <= cost(right - third):
+            right -= third
+        else:
+            left += third
+    return cost((left + right) / 2)

@@ -1,0 +1,145 @@
+"""Published token and byte counts of the validation text: their one home, and the one verdict on three numbers.
+
+A claim of val_loss, val_bpb and val_tokens says how many bytes its author divided by, val_loss / ln 2 · val_tokens /
+val_bpb. For the published variants these are known to a few kilobytes, so a wrong count shows without any data.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import NamedTuple
+
+from harness.review.number import Number
+from harness.rules import Finding, Verdict
+
+CAP_BYTES = 16_000_000
+FLOOR, CEILING = 151_060_000, 151_090_000
+LONGEST_WINDOW = 32_768
+"""Tokens of the longest window seen in public: what a dropped tail can cost."""
+LONGEST_TAIL = LONGEST_WINDOW * 4
+DOCUMENTS = 50_000
+
+
+class Variant(NamedTuple):
+    """A published tokenisation of the validation split and its fingerprint."""
+
+    name: str
+    val_tokens: int
+    bytes: int
+    words: str = ""
+
+
+VARIANTS = (
+    Variant("sp1024", 62_021_632, 151_079_964, r"(?:sp|fineweb_?)1024(?!\d)"),
+    Variant("sp4096 (kevclark)", 45_508_608, 151_074_052, r"(?:sp|fineweb_?)4096(?!\d)"),
+    Variant("sp4096 (#1285)", 45_514_752, 151_074_925),
+    Variant("sp8192", 40_540_160, 151_078_222, r"(?:sp|fineweb_?)8192(?!\d)"),
+    Variant("CaseOps sp8192", 47_851_520, 151_074_499, r"caseops"),
+    Variant("byte260", 151_130_112, 151_080_112, r"byte260"),
+    Variant("ByteJEPA", 151_076_864, 151_076_864),
+)
+KNOWN_BAD = (
+    (164_594_398, "operators-counted", "case operators counted as text, or the plain table on CaseOps shards (#2071)"),
+    (157_319_833, "fallback-as-3", "byte-fallback tokens counted as 3 bytes, as in Scylla (#1143, #1271)"),
+    (176_332_748, "double-space", "the leading space counted twice (#1545, #1719)"),
+    (181_300_000, "space-as-3", "U+2581 counted as its own 3 bytes (#755, #897)"),
+)
+LEGACY_BYTES, LEGACY_TOKENS = 155_769_746, 63_779_840
+SUBSET_TOKENS = 0.6 * min(v.val_tokens for v in VARIANTS)
+"""No tokenizer covers the split with fewer: it would take more than six bytes a token."""
+NEAR = 0.006
+CERTAIN = 0.01
+"""A gap of this share of the bytes is no tail, no normalisation of the text and no rounding."""
+MOST_SLACK = 250_000
+"""Bytes beyond which rounding could hide a known bug or a dropped document."""
+
+
+class Implied(NamedTuple):
+    """Bytes that three printed numbers imply: the value, and the least and most that print like them."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def slack(self) -> float:
+        """Half of the interval."""
+        return (self.high - self.low) / 2
+
+
+def implied_bytes(val_loss: Number, val_bpb: Number, val_tokens: float) -> Implied:
+    """Bytes that the three numbers imply. Raises ``ValueError`` for numbers that are not positive and finite."""
+    if not all(math.isfinite(n) and n > 0 for n in (val_loss.value, val_bpb.value, float(val_tokens))):
+        text = f"val_loss {val_loss.text}, val_bpb {val_bpb.text}, val_tokens {val_tokens}"
+        raise ValueError(f"{text}: wanted positive numbers")
+    scale = val_tokens / math.log(2)
+    low = scale * max(val_loss.low, 0) / val_bpb.high
+    return Implied(scale * val_loss.value / val_bpb.value, low, scale * val_loss.high / max(val_bpb.low, 1e-12))
+
+
+def variant_of(val_tokens: float) -> Variant | None:
+    """The published variant of this token count, up to a window in the tail."""
+    near = min(VARIANTS, key=lambda v: abs(v.val_tokens - val_tokens))
+    return near if abs(near.val_tokens - val_tokens) <= 2 * LONGEST_WINDOW else None
+
+
+def variant_named(words: str) -> Variant | None:
+    """The one published variant that ``words`` (a tokenizer's path, a data set's name) speak of."""
+    found = [v for v in VARIANTS if v.words and re.search(v.words, words, re.IGNORECASE)]
+    caseops = [v for v in found if v.name.startswith("CaseOps")]
+    chosen = caseops or found
+    return chosen[0] if len(chosen) == 1 else None
+
+
+def judge_bytes(total: Implied, val_tokens: float, low: int = FLOOR, high: int = CEILING) -> Finding:
+    """A7-BYTES or C4-COVERAGE on implied bytes. ``found`` names the cause where a known one fits.
+
+    FAIL only beyond :data:`CERTAIN` of the text; a smaller gap is WARN.
+    """
+    rule = "A7-BYTES"
+    text = f"loss, bpb and token count imply {total.value:,.0f} bytes (rounding ± {total.slack:,.0f})"
+    if total.slack > MOST_SLACK and total.low <= high and total.high >= low:
+        return Finding(rule, Verdict.UNKNOWN, f"{text}: too few digits to tell; give five or more.")
+    if total.low <= high and total.high >= low:
+        return Finding(rule, Verdict.PASS, f"{text}: the published split.")
+    if abs(total.value - LEGACY_BYTES) <= total.slack + 60_000 and abs(val_tokens - LEGACY_TOKENS) <= LONGEST_WINDOW:
+        return Finding(rule, Verdict.WARN, f"{text}: the older validation set of #837.", found="legacy")
+    if low - LONGEST_TAIL <= total.high < low:
+        return Finding(rule, Verdict.WARN, f"{text}: within one long window of the published split.", found="tail")
+    share = total.value / VARIANTS[0].bytes - 1
+    text = f"{text}, {100 * share:+.2f} % against the raw text's 151.08 million"
+    verdict = Verdict.FAIL if abs(share) > CERTAIN + total.slack / total.value else Verdict.WARN
+    if total.value < low:
+        cause = "a part of the split, another text, or a loss and a bpb of different passes"
+        part = "subset" if total.value < 0.9 * low else "unknown"
+        return Finding("C4-COVERAGE", verdict, f"{text}; likely causes: {cause}.", found=part)
+    known = next((item for item in KNOWN_BAD if abs(total.value / item[0] - 1) <= NEAR), None)
+    cause = known[2] if known else "bytes counted wrong, another text, or a loss and a bpb of different passes"
+    return Finding(rule, verdict, f"{text}; likely causes: {cause}.", found=known[1] if known else "unknown")
+
+
+def judge_tokens(val_tokens: int) -> Finding:
+    """C4-COVERAGE on a token count alone."""
+    rule, near = "C4-COVERAGE", min(VARIANTS, key=lambda v: abs(v.val_tokens - val_tokens))
+    if variant_of(val_tokens):
+        gap = near.val_tokens - val_tokens
+        text = f"{val_tokens:,} tokens: the count of {near.name} ({gap:+,} in the tail)."
+        return Finding(rule, Verdict.PASS, text)
+    if abs(val_tokens - LEGACY_TOKENS) <= LONGEST_WINDOW:
+        return Finding(rule, Verdict.WARN, f"{val_tokens:,} tokens: the older validation set of #837.", found="legacy")
+    if val_tokens < SUBSET_TOKENS:
+        text = f"{val_tokens:,} tokens: far fewer than any published variant holds; a part is reported as the whole"
+        return Finding(rule, Verdict.FAIL, f"{text} (#1835, #1854).", found="subset")
+    text = f"{val_tokens:,} tokens: the count of no published variant (nearest {near.name}, {near.val_tokens:,})"
+    text = f"{text}; own shards need a proof, see `harness check bytes --docs`."
+    return Finding(rule, Verdict.WARN, text, found="unknown-count")
+
+
+def judge_claim(val_loss: str, val_bpb: str, val_tokens: int) -> list[Finding]:
+    """The invariant of the published split, from the claim alone. Numbers are text, so that their rounding is known.
+
+    Raises ``ValueError`` for what is no positive number.
+    """
+    total = implied_bytes(Number.of(val_loss), Number.of(val_bpb), val_tokens)
+    return [judge_tokens(val_tokens), judge_bytes(total, val_tokens)]

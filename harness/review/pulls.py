@@ -1,0 +1,321 @@
+"""A whole challenge: every record folder that the pull requests of a local clone add, judged from git's objects.
+
+Nothing is checked out and nothing of a pull request runs: ``git cat-file`` gives trees and blobs, without filters,
+hooks or fetching. Folders whose tree was judged before, by the same checker and readings, are not judged again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+import harness
+from harness.errors import CouldNotCheck, HarnessError
+from harness.review.check import judge
+from harness.review.findings import Findings, FolderReport, Readings
+from harness.review.output import folder_json
+from harness.review.record import read_record
+from harness.review.source import (
+    MAX_DEPTH,
+    MAX_ENTRIES,
+    PASSED_OVER,
+    TAIL_BYTES,
+    Folder,
+    read_listing,
+    symlink,
+    too_many,
+)
+from harness.rules import Verdict
+
+REFS = re.compile(r"refs/(?:remotes/[^/]+/)?pull/(\d{1,9})(?:/head)?")
+LARGEST_TREE = 8 << 20
+LARGEST_BLOB = 256 << 20
+"""Bytes of an object beyond which nothing of it is read."""
+MAX_FOLDERS = 60
+"""Record folders of one pull request that are judged."""
+SLICE = 1 << 20
+TREE_MODES = {b"40000": "tree", b"100644": "file", b"100755": "file", b"100664": "file", b"120000": "link"}
+QUIET = {"GIT_NO_REPLACE_OBJECTS": "1", "GIT_NO_LAZY_FETCH": "1", "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
+
+
+class Pull(msgspec.Struct, frozen=True):
+    """A pull request's head: number, commit, and when it was committed (ISO 8601)."""
+
+    number: int
+    commit: str
+    date: str
+
+
+class Added(msgspec.Struct, frozen=True):
+    """A record folder that a pull request adds: its path in the repository and its tree."""
+
+    pull: Pull
+    path: str
+    tree: str
+
+
+class Judged(msgspec.Struct, frozen=True):
+    """One line of the result: what was added, and the report on it in the JSON form."""
+
+    added: Added
+    key: str
+    report: dict[str, Any]
+
+    def line(self) -> bytes:
+        """As a line of JSON, in ASCII: names in a repository need not be UTF-8."""
+        return json.dumps(msgspec.to_builtins(self), ensure_ascii=True).encode() + b"\n"
+
+
+def git(repository: Path, *arguments: str, check: bool = True) -> bytes:
+    """Output of one git command. Raises ``CouldNotCheck`` when it fails."""
+    command = ["git", "-C", str(repository), "--no-pager", *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, check=False, env=os.environ | QUIET)
+    except OSError as error:
+        raise CouldNotCheck(f"git could not be run: {error}.", remedy="Install git.") from error
+    if done.returncode and check:
+        reason = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or ["failed"]
+        remedy = "Give a clone; `git fetch origin '+refs/pull/*/head:refs/pull/*/head'` gets the pull requests."
+        raise CouldNotCheck(f"git {arguments[0]}: {reason[0][:200]}", remedy=remedy)
+    return done.stdout
+
+
+class Objects:
+    """Objects of a repository through one ``git cat-file --batch``, within bounds."""
+
+    def __init__(self, repository: Path) -> None:
+        bounds = ("core.bigFileThreshold=16m", "core.deltaBaseCacheLimit=32m", "core.packedGitLimit=256m")
+        settings = [part for setting in bounds for part in ("-c", setting)]
+        command = ["git", "-C", str(repository), *settings, "cat-file"]
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "env": os.environ | QUIET}
+        self._processes = [subprocess.Popen([*command, f"--batch{kind}"], **pipes) for kind in ("", "-check")]
+
+    def close(self) -> None:
+        """End the two processes."""
+        for process in self._processes:
+            for stream in (process.stdin, process.stdout):
+                if stream:
+                    stream.close()
+            process.wait()
+
+    def _ask(self, which: int, name: str) -> tuple[str, int, IO[bytes]]:
+        process = self._processes[which]
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(name.encode() + b"\n")
+        process.stdin.flush()
+        words = process.stdout.readline().decode().split()
+        if len(words) != 3:
+            raise OSError(0, f"git has no object {name[:60]}")
+        return words[1], int(words[2]), process.stdout
+
+    def size(self, name: str) -> int:
+        """Bytes of an object. Raises ``OSError`` when it is missing, as in a shallow or partial clone."""
+        return self._ask(1, name)[1]
+
+    def read(self, name: str, limit: int) -> tuple[bytes, bool]:
+        """An object's bytes and whether they are all; of a longer one head and tail, of a huge one nothing."""
+        if self.size(name) > LARGEST_BLOB:
+            return b"", False
+        _, size, stream = self._ask(0, name)
+        tail = min(TAIL_BYTES, limit // 4)
+        head = stream.read(min(size, limit if size <= limit else limit - tail))
+        left, last = size - len(head), b""
+        while left > 0:
+            piece = stream.read(min(left, SLICE))
+            if not piece:
+                raise OSError(0, "git ended early")
+            left -= len(piece)
+            last = (last + piece)[-tail:]
+        stream.read(1)
+        return (head, True) if size <= limit else (head + b"\n" + last, False)
+
+    def tree(self, name: str) -> list[tuple[str, str, str]]:
+        """Entries of a tree: kind ("tree", "file", "link", "other"), name, object. A huge tree is cut."""
+        data, _ = self.read(name, LARGEST_TREE)
+        entries, at = list[tuple[str, str, str]](), 0
+        while at < len(data):
+            space, end = data.find(b" ", at), data.find(b"\0", at)
+            if space < 0 or end < 0 or end + 20 > len(data):
+                break
+            kind = TREE_MODES.get(data[at:space], "other")
+            entries.append((kind, os.fsdecode(data[space + 1 : end]), data[end + 1 : end + 21].hex()))
+            at = end + 21
+        return entries
+
+
+def list_pulls(repository: Path) -> list[Pull]:
+    """The heads of pull requests that the clone has, by number."""
+    form = "%(refname)%09%(objectname)%09%(committerdate:iso-strict)"
+    lines = git(repository, "for-each-ref", f"--format={form}", "refs/pull", "refs/remotes").decode().splitlines()
+    found: dict[int, Pull] = {}
+    for ref, commit, date in (line.split("\t") for line in lines):
+        hit = REFS.fullmatch(ref)
+        if hit and date:
+            found[int(hit[1])] = Pull(int(hit[1]), commit, date)
+    if not found:
+        remedy = "Fetch them: git fetch origin '+refs/pull/*/head:refs/pull/*/head'."
+        raise CouldNotCheck(f"{repository} has no refs/pull/*/head.", remedy=remedy)
+    return [found[number] for number in sorted(found)]
+
+
+def fork_of(repository: Path, base: str, pull: Pull) -> str:
+    """The commit of the base that the pull request began from; empty when they have no history in common."""
+    fork = git(repository, "merge-base", base, pull.commit, check=False).decode().strip()
+    if fork != pull.commit:
+        return fork
+    # Merged by a merge commit: the base as it was before that.
+    merges = git(repository, "rev-list", "--first-parent", "--ancestry-path", f"{pull.commit}..{base}", check=False)
+    merge = merges.decode().split()[-1:]
+    before = git(repository, "merge-base", f"{merge[0]}^1", pull.commit, check=False).decode().strip() if merge else ""
+    return before if before and before != pull.commit else f"{pull.commit}^"
+
+
+def record_trees(objects: Objects, commit: str, known: dict[str, dict[str, str]]) -> dict[str, str]:
+    """Path -> tree of every record folder of a commit. ``known`` keeps the answer of each tree."""
+
+    def below(tree: str, depth: int) -> dict[str, str]:
+        if tree not in known:
+            found: dict[str, str] = {}
+            for kind, name, child in objects.tree(tree)[:MAX_ENTRIES] if depth < 5 else ():
+                if kind == "tree" and name.startswith("track_"):
+                    found |= {f"{name}/{n}": c for k, n, c in objects.tree(child) if k == "tree"}
+                elif kind == "tree" and name not in PASSED_OVER:
+                    found |= {f"{name}/{path}": c for path, c in below(child, depth + 1).items()}
+            known[tree] = found
+        return known[tree]
+
+    return below(f"{commit}^{{tree}}", 0)
+
+
+def list_added(repository: Path, base: str, pulls: Iterable[Pull]) -> Iterator[tuple[Pull, list[Added]]]:
+    """For each pull request the record folders that it adds or changes, against the base where it began."""
+    objects, known = Objects(repository), dict[str, dict[str, str]]()
+    try:
+        for pull in pulls:
+            try:
+                fork = fork_of(repository, base, pull)
+                before = record_trees(objects, fork or base, known)
+                now = record_trees(objects, pull.commit, known)
+            except OSError:
+                yield pull, []
+                continue
+            new = [Added(pull, path, tree) for path, tree in sorted(now.items()) if path not in before]
+            yield pull, new[:MAX_FOLDERS]
+    finally:
+        objects.close()
+
+
+def open_tree(objects: Objects, added: Added, readings: Readings, out: Findings) -> Folder:
+    """A record folder as :func:`harness.review.source.open_folder` gives one, from git's objects."""
+    sizes, blobs = dict[str, int](), dict[str, str]()
+    waiting, entries = [(added.tree, "", 0)], 0
+    while waiting:
+        tree, prefix, depth = waiting.pop()
+        for kind, last, child in objects.tree(tree):
+            entries, name = entries + 1, prefix + last
+            if entries > MAX_ENTRIES:
+                too_many(out)
+                waiting = []
+                break
+            if last in PASSED_OVER:
+                continue
+            if kind == "link":
+                symlink(out, name)
+            elif kind == "tree" and depth < MAX_DEPTH:
+                waiting.append((child, f"{name}/", depth + 1))
+            elif kind == "file":
+                sizes[name], blobs[name] = objects.size(child), child
+            else:
+                out.fail("A9-PLAIN-FILES", "a submodule, or folders that nest too deep; not entered.", name)
+    parent, own = added.path.split("/")[-2:]
+    folder = Folder(own, parent, sizes, lambda name, limit: objects.read(blobs[name], limit))
+    read_listing(folder, readings, out)
+    return folder
+
+
+@dataclass
+class _Worker:
+    objects: Objects
+    readings: Readings
+
+
+_worker: _Worker | None = None
+
+
+def _start(repository: Path, readings: Readings) -> None:
+    global _worker
+    _worker = _Worker(Objects(repository), readings)
+
+
+def _judge(added: Added) -> FolderReport:
+    assert _worker is not None
+    out = Findings()
+    try:
+        folder = open_tree(_worker.objects, added, _worker.readings, out)
+        return judge(read_record(folder, _worker.readings, out), added.path)
+    except (OSError, HarnessError) as error:
+        out.add(Verdict.ERROR, "A9-READABLE", f"the folder can't be read: {str(error)[:120]}.")
+        return FolderReport(added.path, "10min_16mb", out.merged(), {})
+
+
+def key_of(added: Added, readings: Readings) -> str:
+    """Identity of a judgement: the tree, where it is filed, the checker and the readings."""
+    words = (added.tree, *added.path.split("/")[-2:], harness.__version__, _checker(), repr(readings))
+    return hashlib.sha256("\0".join(words).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+def _checker() -> str:
+    """Digest of the checker's own code, so that a changed checker judges again."""
+    if not _CHECKER:
+        files = sorted(Path(__file__).parent.glob("*.py"))
+        _CHECKER.append(hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest())
+    return _CHECKER[0]
+
+
+_CHECKER: list[str] = []
+
+
+def read_judged(path: Path) -> dict[str, dict[str, Any]]:
+    """Reports of an earlier run by key; a last line that was cut off is passed over."""
+    found: dict[str, dict[str, Any]] = {}
+    if path.exists():
+        with path.open("rb") as stream:
+            for line in stream:
+                try:
+                    item = json.loads(line)
+                    found[item["key"]] = item["report"]
+                except (ValueError, KeyError, TypeError):
+                    continue
+    return found
+
+
+def judge_all(
+    repository: Path, added: list[Added], readings: Readings, known: dict[str, dict[str, Any]], jobs: int
+) -> Iterator[Judged]:
+    """Judge every folder, each tree once, on ``jobs`` processes; as they are done, those known already first."""
+    waiting: dict[str, list[Added]] = {}
+    for item in added:
+        key = key_of(item, readings)
+        if key in known:
+            yield Judged(item, key, known[key])
+        else:
+            waiting.setdefault(key, []).append(item)
+    if not waiting:
+        return
+    with ProcessPoolExecutor(jobs, initializer=_start, initargs=(repository, readings)) as pool:
+        firsts = [items[0] for items in waiting.values()]
+        for (key, items), report in zip(waiting.items(), pool.map(_judge, firsts, chunksize=4), strict=True):
+            plain = folder_json(report)
+            for item in items:
+                yield Judged(item, key, plain)

@@ -1,0 +1,368 @@
+"""One public record, loaded; and the set of its runs that the claimed score rests on.
+
+Runs form sets: final ones, reruns, evaluations only, ablations, baselines. A claim binds to the runs of the seeds that
+the JSON names, else to any set that explains it. Only inside that set are seeds, settings, code and models compared;
+the other runs are one note.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import combinations, islice
+from pathlib import Path
+from statistics import fmean
+
+from harness.review.claims import Claim, check_document
+from harness.review.findings import Findings, Readings
+from harness.review.jsonfile import LONGEST_KEY, JsonProblem, Metadata, parse_json, read_metadata
+from harness.review.logs import Pass, Run, decode, looks_like_log, read_log, seed_of_name
+from harness.review.number import Number
+from harness.review.readme import Document
+from harness.review.source import Folder, open_folder
+
+MAX_LOGS, MAX_CODE_FILES, CODE_BYTES = 40, 24, 1 << 20
+LOG_ENDINGS = (".log", ".txt", ".out", ".stdout", ".stderr")
+CODE_ENDINGS = (".py", ".cpp", ".cc", ".c", ".cu", ".h", ".sh")
+RECORD, NON_RECORD = "10min_16mb", "non_record_16mb"
+ENOUGH = 4
+"""Decimals that a score needs: with fewer, a rounded claim may be better than its logs by more than a record's gain."""
+MAX_SUBSETS = 600
+OTHER_RUNS = re.compile(
+    r"(?:^|[/_. -])(?:old|original|archive\w*|supersed\w*|ablat\w*|baseline\w*|base|control|sweep\w*|stud\w+|exp\w*|"
+    r"fail\w*|smoke|test|debug|attempt\w*|prior|prev\w*|diagnos\w*|probe|pilot|draft|buggy|wip)(?=[/_. \d-]|$)",
+    re.IGNORECASE,
+)
+"""Names of files and folders with runs that do not make the claim."""
+
+
+@dataclass
+class RunSet:
+    """The runs that a claim rests on.
+
+    runs:   one a seed; training: the same runs, or those that trained the model where a run only scores it
+    name:   full name of the pass; empty when none explains the claim
+    how:    "mean", "score" (one run), "seed" (the score of one of them), "subset", "training" (before the last
+            pass), "lines" (of a form that isn't known), or ""
+    others: runs of the folder beside these
+    """
+
+    runs: list[Run]
+    name: str = ""
+    how: str = ""
+    others: list[Run] = field(default_factory=list)
+    training: list[Run] = field(default_factory=list)
+    certain: bool = False
+    source: Pass | None = None
+
+    @property
+    def sized(self) -> list[Run]:
+        """For each claimed run the one that tells the artifact's size: itself, or the one that trained the model."""
+        pairs = zip(self.runs, self.training, strict=True)
+        return [run if run.total or run.labelled_models else trainer for run, trainer in pairs]
+
+    def scores(self) -> list[Pass]:
+        """The claimed pass of each run, else the last pass of each."""
+        found = [run.by_name.get(self.name) or run.final for run in self.runs]
+        return [item for item in found if item is not None]
+
+
+@dataclass
+class Record:
+    """All that the checks look at. ``runs``: every run of every log, copies dropped."""
+
+    folder: Folder
+    readings: Readings
+    out: Findings
+    metadata: Metadata | None = None
+    json_file: str = ""
+    readme: Document | None = None
+    readme_file: str = ""
+    runs: list[Run] = field(default_factory=list)
+    logs: list[str] = field(default_factory=list)
+    absent_logs: list[str] = field(default_factory=list)
+    code: dict[str, bytes] = field(default_factory=dict)
+    main_code: str | None = None
+    track: str = RECORD
+
+    @property
+    def official(self) -> bool:
+        """Whether the caps of the record track hold."""
+        return self.track == RECORD
+
+    @cached_property
+    def claimed(self) -> Number | None:
+        """The claimed bpb; a placeholder such as 0.0 is none."""
+        found = self.metadata.number("val_bpb") if self.metadata else None
+        return found if found is not None and found.value > 0 else None
+
+    @cached_property
+    def bound(self) -> RunSet:
+        """The runs that the claim rests on."""
+        found = _bind(self)
+        ids = {id(run) for run in found.runs}
+        found.others = [run for run in self.runs if id(run) not in ids]
+        found.training = [_trainer(run, found.others) for run in found.runs]
+        seeds = [run.seed for run in found.runs]
+        found.certain = bool(found.how in ("mean", "score") or (not found.others and len(set(seeds)) == len(seeds)))
+        return found
+
+    @cached_property
+    def claims(self) -> list[Claim]:
+        """What the README claims about its own numbers."""
+        return check_document(self.readme) if self.readme is not None else []
+
+    @cached_property
+    def known_seeds(self) -> set[int]:
+        """Seeds that JSON or README name."""
+        seeds: set[int] = set(self.metadata.seeds) if self.metadata else set()
+        if self.readme is not None:
+            seeds |= {row.seed for t in self.readme.tables for row in t.seed_rows if row.seed is not None}
+        return seeds
+
+    def mentions(self, number: Number, files: Iterable[str] | None = None) -> bool:
+        """Whether a log, or a table of results beside it, prints a number like this one anywhere."""
+        texts = (".csv", ".tsv", ".json", ".jsonl", ".txt", ".log", ".out")
+        names = files or [n for n in self.folder.sizes if n.endswith(texts) and n != self.json_file]
+        for name in names:
+            if name not in self._printed:
+                data = self.folder.reader(name, 8 << 20)[0] if name in self.folder.sizes else b""
+                found = re.findall(r"(?<![\d.])\d{1,2}\.\d{3,17}(?!\d)", decode(data))
+                self._printed[name] = sorted({float(text) for text in found})
+            printed, reach = self._printed[name], 2 * number.step
+            span = printed[bisect_left(printed, number.value - reach) : bisect_right(printed, number.value + reach)]
+            if any(number.gives(value) for value in span):
+                return True
+        return False
+
+    @cached_property
+    def _printed(self) -> dict[str, list[float]]:
+        return {}
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether logs are missing that JSON, README or an excerpt's listing tell of."""
+        return bool(self.absent_logs) or bool(self.known_seeds - {run.seed for run in self.runs})
+
+
+def load_record(path: Path, readings: Readings) -> Record:
+    """Read a folder of the disk. Raises ``UsageError`` when ``path`` is not a folder."""
+    out = Findings()
+    return read_record(open_folder(path, readings, out), readings, out)
+
+
+def read_record(folder: Folder, readings: Readings, out: Findings) -> Record:
+    """Read what a folder holds into a :class:`Record`."""
+    record = Record(folder, readings, out)
+    _load_json(record)
+    _load_readme(record)
+    _load_code(record)
+    _load_logs(record)
+    stated = record.metadata.text("track") if record.metadata else ""
+    record.track = track_named(folder.parent if re.match(r"track_|non[-_]?record", folder.parent) else stated)
+    return record
+
+
+def track_named(text: str) -> str:
+    """The track that a folder's name or a JSON field means."""
+    words = re.sub(r"[^a-z0-9]+", "_", text.lower())
+    return NON_RECORD if "non_record" in words or "nonrecord" in words or "unlimited" in words else RECORD
+
+
+def _load_json(record: Record) -> None:
+    top = sorted(name for name in record.folder.sizes if name.endswith(".json") and "/" not in name)
+    chosen = next(
+        (n for n in top if n == "submission.json"), next((n for n in top if n.startswith("submission")), None)
+    )
+    data = record.folder.read(chosen, record.out, limit=2 << 20) if chosen else None
+    if chosen is None or data is None:
+        return
+    record.json_file = chosen
+    try:
+        raw = parse_json(data, longest_key=LONGEST_KEY)
+    except JsonProblem as problem:
+        remedy = "Write one JSON object in UTF-8, each key once."
+        record.out.fail("A9-JSON", str(problem), chosen, remedy=remedy)
+        return
+    if isinstance(raw, dict):
+        record.metadata = read_metadata(raw, data.decode("utf-8-sig", "replace"))
+        record.out.passed("A9-JSON", "one JSON object, each key once.", chosen)
+    else:
+        record.out.fail("A9-JSON", "the file holds no JSON object.", chosen, type(raw).__name__)
+
+
+def _load_readme(record: Record) -> None:
+    here = sorted(record.folder.sizes)
+    names = [n for n in here if n.lower() in ("readme.md", "readme.txt", "readme")]
+    names += [n for n in here if re.fullmatch(r"[^/]*readme[^/]*\.md", n, re.IGNORECASE)]
+    data = record.folder.read(names[0], record.out, limit=1 << 20) if names else None
+    if data is not None:
+        record.readme_file, record.readme = names[0], Document(decode(data))
+
+
+def _load_code(record: Record) -> None:
+    names = [n for n in record.folder.names if n.endswith(CODE_ENDINGS)]
+    top = [n for n in names if "/" not in n and n.endswith(".py")]
+    named = [n for n in top if n == "train_gpt.py"] or [n for n in top if n.startswith("train")]
+    record.main_code = named[0] if named else top[0] if len(top) == 1 else None
+    first = [record.main_code] if record.main_code else []
+    for name in (first + [n for n in names if n != record.main_code])[:MAX_CODE_FILES]:
+        data = record.folder.read(name, record.out, limit=CODE_BYTES) if record.folder.sizes.get(name) else None
+        if data is not None:
+            record.code[name] = data
+
+
+def _load_logs(record: Record) -> None:
+    names = [
+        n
+        for n in record.folder.names
+        if (n.endswith(LOG_ENDINGS) or re.search(r"(?:^|/)[^/.]*log[^/.]*$", n, re.IGNORECASE))
+        and not n.rsplit("/", 1)[-1].lower().startswith(("requirements", "readme", "license"))
+    ]
+    names.sort(key=lambda n: (seed_of_name(n) is None, "/" in n, n))
+    seen: set[tuple[object, ...]] = set()
+    for name in names[:MAX_LOGS]:
+        data = record.folder.read(name, record.out)
+        if data is None:
+            if record.folder.size_of(name):
+                record.absent_logs.append(name)
+            continue
+        text = decode(data)
+        if not looks_like_log(text):
+            continue
+        record.logs.append(name)
+        for run in read_log(name, text):
+            spent = run.train_time.value if run.train_time else None
+            scores = tuple((item.name, item.bpb.text, item.seconds) for item in run.passes)
+            # Two runs agree in every printed figure only when one is a copy of the other.
+            mark = (run.seed, spent, run.last_step, scores) if scores else (name, run.first_line)
+            if mark not in seen:
+                seen.add(mark)
+                record.runs.append(run)
+    record.runs.sort(key=lambda run: (run.file, run.first_line))
+
+
+def is_score(claimed: Number, logged: float) -> bool:
+    """Whether the claim is what a log says. A claim of few decimals must be its rounding; none is cut."""
+    return matches(claimed, logged) or (claimed.decimals < ENOUGH and abs(claimed.value - logged) <= claimed.half)
+
+
+def matches(claimed: Number, logged: float) -> bool:
+    """The same for claims of enough decimals, which may also be cut."""
+    return (claimed.decimals >= ENOUGH and claimed.gives(logged, 0.51e-8)) or abs(claimed.value - logged) < 0.5e-4
+
+
+def _is_mean(claimed: Number, scores: list[float]) -> bool:
+    """Of the scores, or of the scores rounded to the claim's decimals first."""
+    rounded = [round(score, max(claimed.decimals, ENOUGH)) for score in scores]
+    return is_score(claimed, fmean(scores)) or is_score(claimed, fmean(rounded))
+
+
+def shared_passes(runs: list[Run]) -> dict[str, list[Pass]]:
+    """Passes that every run has, by name, last first; the last pass of each where the names differ."""
+    if not runs:
+        return {}
+    shared = [name for name in runs[0].by_name if all(name in run.by_name for run in runs)]
+    found = {name: [run.by_name[name] for run in runs] for name in reversed(shared)}
+    finals = [run.final for run in runs if run.final]
+    if len({item.name for item in finals}) > 1:
+        found.setdefault("the last pass", finals)
+    return found
+
+
+def group_of(run: Run) -> str:
+    """Runs whose files differ by their seed alone belong together."""
+    return re.sub(r"\d+", "#", re.sub(r"(?:seed)?[_-]?\d{1,10}", "#", run.file, flags=re.IGNORECASE))
+
+
+def _candidates(record: Record, scored: list[Run]) -> Iterator[list[Run]]:
+    """Sets of runs that may make the claim, the likeliest first."""
+    meta = record.metadata
+    seeds = list(dict.fromkeys(meta.seeds)) if meta else []
+    by_seed = {seed: [run for run in scored if run.seed == seed] for seed in seeds}
+    if seeds and meta is not None and all(by_seed.values()):
+        exact = [_of_result(meta, runs) for runs in by_seed.values()]
+        if all(exact):
+            yield [run for run in exact if run]
+        if all(len(runs) == 1 for runs in by_seed.values()):
+            yield [runs[0] for runs in by_seed.values()]
+    groups: dict[str, list[Run]] = {}
+    for run in scored:
+        groups.setdefault(group_of(run), []).append(run)
+    ordered = sorted(groups.items(), key=lambda item: (OTHER_RUNS.search(item[0]) is not None, -len(item[1])))
+    for _, runs in ordered:
+        if seeds and set(seeds) < {run.seed for run in runs}:
+            yield [run for run in runs if run.seed in seeds]
+    yield from (runs for _, runs in ordered)
+    yield scored
+
+
+def _of_result(meta: Metadata, runs: list[Run]) -> Run | None:
+    """The run of one seed that has the JSON's score of that seed."""
+    stated = meta.results.get(runs[0].seed or -1, {}).get("val_bpb")
+    if stated is None:
+        return None
+    return next((run for run in runs if any(is_score(stated, item.bpb.value) for item in run.by_name.values())), None)
+
+
+def _bind(record: Record) -> RunSet:
+    scored = [run for run in record.runs if run.final]
+    claimed = record.claimed
+    sets = list(_candidates(record, scored)) if scored else []
+    plain = next(
+        (runs for runs in sets if len({run.seed for run in runs}) == len(runs)), sets[0] if sets else record.runs
+    )
+    if claimed is None or not scored:
+        return RunSet(plain)
+    for runs in sets:
+        if (
+            len(runs) > 1
+            or len(scored) == 1
+            or (record.metadata and len(record.metadata.seeds) == 1 and runs is sets[0])
+        ):
+            for name, items in shared_passes(runs).items():
+                if _is_mean(claimed, [item.bpb.value for item in items]):
+                    return RunSet(runs, name, "mean" if len(runs) > 1 else "score")
+    for run in scored:
+        for item in reversed(list(run.by_name.values())):
+            if is_score(claimed, item.bpb.value):
+                alone = [other for other in scored if other is not run and other.seed != run.seed]
+                fitting = (runs for runs in sets if any(other is run for other in runs) and len(runs) > 1)
+                pool = next((runs for runs in fitting if len({r.seed for r in runs}) == len(runs)), [run])
+                return RunSet(pool if alone else [run], item.name, "seed" if alone else "score", source=item)
+    sizes = [n for n in dict.fromkeys((len(record.metadata.seeds) if record.metadata else 3, 3, 5, 4, 2)) if n > 1]
+    tried = (list(c) for n in sizes if n < len(scored) for c in islice(combinations(scored, n), MAX_SUBSETS))
+    for runs in tried if claimed.decimals >= ENOUGH else ():
+        if len({run.seed for run in runs}) == len(runs):
+            for name, items in shared_passes(runs).items():
+                if matches(claimed, fmean(item.bpb.value for item in items)):
+                    return RunSet(runs, name, "subset")
+    for run in record.runs:
+        early = [item for item in run.passes if item.diagnostic] + run.curve[-1:]
+        hit = next((item for item in early if matches(claimed, item.bpb.value)), None)
+        if hit is not None:
+            return RunSet(plain, "", "training", source=hit)
+    early_means: list[Callable[[Run], Pass | None]] = [lambda run: run.curve[-1] if run.curve else None]
+    early_means += [
+        lambda run, n=name: next((i for i in run.passes if i.name == n), None)  # type: ignore[misc]
+        for name in {i.name for run in plain for i in run.passes if i.diagnostic}
+    ]
+    for early_of in early_means:
+        items = [found for run in plain if (found := early_of(run)) is not None]
+        if len(items) == len(plain) > 1 and _is_mean(claimed, [item.bpb.value for item in items]):
+            return RunSet(plain, "", "training", source=items[0])
+    lines = [[f.value for f in run.figures if abs(f.value - claimed.value) < 0.1] for run in plain]
+    if any(matches(claimed, value) for values in lines for value in values):
+        return RunSet(plain, "", "lines")
+    return RunSet(plain)
+
+
+def _trainer(run: Run, others: list[Run]) -> Run:
+    """The run that trained what ``run`` only scores."""
+    if run.trained:
+        return run
+    same = [other for other in others if other.seed == run.seed and other.trained]
+    return same[0] if len(same) == 1 else run

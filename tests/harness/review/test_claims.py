@@ -1,0 +1,366 @@
+"""Claims of synthetic texts: what is right passes without an alarm, what is changed is found with its line."""
+
+import re
+import statistics
+from itertools import product
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.review.claims import LEFT_OUT, check_text, render_claims
+from harness.review.mamba3 import Mamba3, hybrid_parameters
+from harness.review.number import read_numbers, read_one, std_of
+from harness.rules import Verdict
+
+PULL_REQUEST = Path(__file__).parents[4] / "shared" / "pr-1890.txt"
+
+RIGHT = """# Record: Better Sorting — val_bpb 1.2003 (3-seed mean)
+
+**val_bpb: 1.2003** (3-seed mean, std 0.0010) | **~15.51 MB** | 8xH100
+
+| Seed | Pre-quant | **Final bpb** | Gain | Artifact |
+|---|---|---|---|---|
+| 1 | 1.2050 | **1.1993** | -0.0057 | 15,500,000 |
+| 2 | 1.2061 | **1.2003** | -0.0058 | 15,510,000 |
+| 3 | 1.2072 | **1.2013** | -0.0059 | 15,520,000 |
+| **Mean** | 1.2061 | **1.2003** | -0.0058 | 15,510,000 |
+| Std | 0.0011 | 0.0010 | | 10,000 |
+
+A -2.7 mBPB improvement over PR #77 (1.2030 bpb). All seeds fit under 16 MB (margins 480,000-500,000 bytes).
+The submitted artifact is seed 1 (1.1993, 15,500,000 B), 15,500,000 bytes (15.5 MB), in 600s (10.0 min).
+
+- Code size: 50,000 bytes
+- Serialized model int6: 15,450,000 bytes
+- Total submission size int6: 15,500,000 bytes
+"""
+
+CHANGES = [
+    ("| **Mean** | 1.2061", "| **Mean** | 1.2063", "1.2061"),
+    ("| Std | 0.0011 | 0.0010", "| Std | 0.0011 | 0.0013", "0.0010"),
+    ("| | 10,000 |", "| | 10,400 |", "10,000"),
+    ("-0.0058 | 15,510,000 |\n| 3", "-0.0048 | 15,510,000 |\n| 3", "-0.0058"),
+    ("**val_bpb: 1.2003** (3", "**val_bpb: 1.1993** (3", "1.2003"),
+    ("(3-seed mean, std", "(5-seed mean, std", "3"),
+    ("std 0.0010)", "std 0.0020)", "0.0010"),
+    ("-2.7 mBPB", "-3.7 mBPB", "2.7"),
+    ("margins 480,000", "margins 470,000", "480,000"),
+    ("seed 1 (1.1993", "seed 1 (1.1983", "1.1993"),
+    ("10.0 min", "12.0 min", "10.0"),
+    ("- Total submission size int6: 15,500,000", "- Total submission size int6: 15,501,000", "15,500,000"),
+]
+
+
+def problems(text):
+    return [claim for claim in check_text(text) if claim.verdict in (Verdict.FAIL, Verdict.WARN)]
+
+
+def test_a_right_text_raises_no_alarm_and_is_confirmed():
+    claims = check_text(RIGHT)
+    assert [claim for claim in claims if claim.verdict is not Verdict.PASS] == []
+    assert len(claims) > 20
+
+
+@pytest.mark.parametrize(("old", "new", "right"), CHANGES, ids=[new.strip("| ")[:24] for _, new, _ in CHANGES])
+def test_each_changed_number_is_found_with_line_and_right_value(old, new, right):
+    assert RIGHT.count(old) == 1
+    text = RIGHT.replace(old, new)
+    changed = next(i for i, (a, b) in enumerate(zip(RIGHT.splitlines(), text.splitlines(), strict=True), 1) if a != b)
+    found = [claim for claim in problems(text) if claim.line == changed]
+    assert any(claim.verdict is Verdict.FAIL and right in claim.right for claim in found), found
+
+
+TABLE = """| Seed | Pre | val_bpb | bytes |
+|---|---|---|---|
+| 1 | 1.1389 | 1.1441 | 15,930,191 |
+| 2 | 1.1462 | 1.1460 | 15,961,203 |
+| 3 | 1.1495 | 1.1468 | 15,975,083 |
+
+"""
+SENTENCES = [
+    ("Mean 1.1456, std 0.0014 over 3 seeds.", "1.1456", "1.1476", "1.1456"),
+    ("Mean 1.1456, std 0.0014 over 3 seeds.", "0.0014", "0.0024", "0.0014"),
+    ("Average: 1.1456 BPB", "1.1456", "1.1416", "1.1456"),
+    ("val_bpb = 1.1456 (mean of 3 seeds)", "1.1456", "1.1441", "1.1456"),
+    ("We get 1.1456±0.0014 bpb (n=3).", "0.0014", "0.0019", "0.0014"),
+    ("Artifact: 15,955,492 bytes mean / 15,975,083 bytes max", "15,955,492", "15,955,592", "15,955,492"),
+    ("Artifact: 15,955,492 bytes mean / 15,975,083 bytes max", "15,975,083", "15,975,183", "15,975,083"),
+    ("The largest artifact uses 99.8% of the 16 MB cap.", "99.8", "98.8", "99.8"),
+    ("This improves on 1.1473 by 0.0017 bpb.", "0.0017", "0.0027", "0.0017"),
+    ("Best seed: 1.1441 (seed 1). Worst seed: 1.1468.", "1.1468", "1.1478", "1.1468"),
+    ("Spread: 0.0027 bpb.", "0.0027", "0.0037", "0.0027"),
+    ("Headroom: 24,917 bytes under the cap.", "24,917", "34,917", "24,917"),
+    ("The mean size is 15.96 MB and the standard deviation is 22,984 bytes.", "22,984", "18,852", "22,984"),
+    ("From 1.1473 → 1.1456 (-0.0017).", "-0.0017", "-0.0027", "-0.0017"),
+    ("All seeds beat PR #9 (1.1473).", "1.1473", "1.1463", "1.1468"),
+    ("Mamba-3 (d_model=512, d_state=64, expand=2, headdim=64): in_proj has 2240 rows", "2240", "2232", "2240"),
+]
+
+
+@pytest.mark.parametrize(
+    ("sentence", "old", "new", "right"), SENTENCES, ids=[f"{text[:30]} {new}" for text, _, new, _ in SENTENCES]
+)
+def test_sentences_about_seeds_hold_as_written_and_fail_when_changed(sentence, old, new, right):
+    good = check_text(TABLE + sentence)
+    assert {claim.verdict for claim in good} == {Verdict.PASS}
+    found = [claim for claim in problems(TABLE + sentence.replace(old, new)) if claim.verdict is Verdict.FAIL]
+    assert any(claim.line == 7 and right in claim.right for claim in found), found
+
+
+def test_megabytes_that_are_mebibytes_are_named():
+    (claim,) = problems("Artifact size: 15,878,809 bytes (15.1 MB)")
+    assert (claim.verdict, claim.right) == (Verdict.WARN, "15.9 MB")
+    assert "MiB" in claim.message
+
+
+@pytest.mark.parametrize(
+    ("row", "verdict"),
+    [
+        ("Std | 0.00010", Verdict.PASS),
+        ("Std | 0.00008", Verdict.WARN),
+        ("Population std | 0.00008", Verdict.PASS),
+        ("Sample std | 0.00008", Verdict.FAIL),
+        ("Std | 0.00012", Verdict.FAIL),
+    ],
+)
+def test_the_deviation_is_the_sample_one_unless_the_text_names_the_other(row, verdict):
+    text = f"| Seed | bpb |\n|---|---|\n| 1 | 1.10000 |\n| 2 | 1.10010 |\n| 3 | 1.10020 |\n| {row} |\n"
+    assert [claim.verdict for claim in check_text(text)] == [verdict]
+
+
+def test_a_deviation_of_unrounded_seeds_is_the_sample_one_before_it_is_the_population_one():
+    exact = [1.11181, 1.11266, 1.11211]
+    assert (statistics.stdev(exact) < 0.00045, f"{statistics.pstdev(exact):.4f}") == (True, "0.0004")
+    rows = "".join(f"| {seed} | {value:.4f} |\n" for seed, value in enumerate(exact, 1))
+    claims = check_text(f"bpb 1.1122 (3-seed mean, std 0.0004)\n\n| Seed | bpb |\n|---|---|\n{rows}")
+    assert {claim.verdict for claim in claims} == {Verdict.PASS}
+    assert any("sample deviation of unrounded values (sample 0.0005, population 0.0004" in c.message for c in claims)
+
+
+def test_a_mean_of_the_best_seeds_is_disputed():
+    rows = "".join(f"| {seed} | 1.{2000 + seed} |\n" for seed in range(1, 8))
+    text = f"bpb 1.2003 (5-seed mean)\n\n| seed | bpb |\n|---|---|\n{rows}"
+    (claim,) = problems(text)
+    assert (claim.line, claim.verdict) == (1, Verdict.WARN)
+    assert "5 best of 7" in claim.message
+
+
+def test_a_seed_over_the_cap_contradicts_the_claim_that_all_fit():
+    text = "| seed | bytes |\n|---|---|\n| 1 | 15,999,999 |\n| 2 | 16,000,001 |\n\nAll seeds fit under 16 MB.\n"
+    (claim,) = problems(text)
+    assert (claim.line, claim.verdict) == (6, Verdict.FAIL)
+    assert claim.right == "1 bytes over"
+
+
+def test_two_runs_and_another_submissions_mean_raise_no_alarm():
+    text = RIGHT + "\nThe SOTA (PR #9, 3-seed mean): 1.2111 BPB (3-seed mean).\n"
+    assert problems(text) == []
+
+
+def test_a_transposed_table_and_a_pasted_table_are_read():
+    across = "| | 1 | 2 | Mean |\n|---|---|---|---|\n| bpb | 1.1000 | 1.2000 | 1.1600 |\n"
+    pasted = "Seed\tbpb\n1\t1.1000\n2\t1.2000\nMean\t1.1600\n"
+    spaced = "Seed bpb Size\n1 1.1000 10 MB\n2 1.2000 12 MB\nMean 1.1600 11 MB\n"
+    for text in (across, pasted, spaced):
+        (claim,) = problems(text)
+        assert claim.right == "1.1500"
+
+
+HYBRID = """A 7-layer Mamba-3 hybrid: 7-layer, 5 SSM blocks + 2 attention layers, dim=512, d_state=64, expand=2,
+headdim=64, mlp_mult=3, SP8192, 25.16M params. The dd_A and dd_dt rows of each in_proj (32 of 2240 rows per SSM block).
+"""
+
+
+def test_the_rows_of_in_proj_follow_from_the_configuration():
+    assert problems(HYBRID) == []
+    (claim,) = problems(HYBRID.replace("2240", "2232"))
+    assert (claim.line, claim.right) == (2, "2240")
+    (claim,) = problems(HYBRID.replace("32 of 2240", "48 of 2240"))
+    assert (claim.what, claim.right) == ("rows of dd_dt and dd_A", "32")
+    assert [c.right for c in problems(HYBRID.replace("expand=2", "expand=1"))] == ["1192", "16", "21,161,184"]
+    assert any(c.right == "7" for c in problems(HYBRID.replace("7-layer, 5", "8-layer, 5").replace("A 7-layer", "A")))
+
+
+def test_parameters_of_the_public_hybrid():
+    assert hybrid_parameters(Mamba3(512, 64, 2, 64), ssm=5, attention=2, vocab=8192, mlp_mult=3) == 25_159_984
+
+
+@given(st.lists(st.integers(10_000, 12_000), min_size=2, max_size=9), st.data())
+@settings(max_examples=60, deadline=None)
+def test_figures_of_any_unrounded_seeds_are_never_called_wrong(thousands, data):
+    exact = [value / 10_000 + data.draw(st.floats(-4.9e-5, 4.9e-5)) for value in thousands]
+    mean, deviation = statistics.fmean(exact), statistics.stdev(exact)
+    rows = "".join(f"| {seed} | {value:.4f} |\n" for seed, value in enumerate(exact, 1))
+    table = f"| Seed | bpb |\n|---|---|\n{rows}| Mean | {mean:.4f} |\n| Sample std | {deviation:.4f} |\n"
+    claims = check_text(f"bpb {mean:.4f} ({len(exact)}-seed mean, sample std {deviation:.4f})\n\n{table}")
+    assert [claim for claim in claims if claim.verdict is Verdict.FAIL] == []
+
+
+@given(st.lists(st.floats(1.0, 2.0), min_size=2, max_size=8), st.data())
+@settings(max_examples=60, deadline=None)
+def test_the_range_of_a_deviation_holds_every_deviation_inside_it(values, data):
+    printed = [read_one(f"{value:.3f}") for value in values]
+    drawn = [data.draw(st.floats(p.low, p.high)) for p in printed]
+    found = std_of(printed, sample=True)
+    assert found.low - 1e-12 <= statistics.stdev(drawn) <= found.high + 1e-12
+
+
+@given(st.text(max_size=400))
+@settings(max_examples=150, deadline=None)
+def test_any_text_is_read_without_a_crash(text):
+    check_text(text)
+    check_text(f"| Seed | a |\n|---|---|\n| 1 | {text} |\n| Mean | {text} |")
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "kind", "half"),
+    [
+        ("1.1456 bpb", 1.1456, "bpb", 5e-5),
+        ("−1.7 mBPB", -0.0017, "bpb", 5e-5),
+        ("15,930,191 B", 15_930_191, "bytes", 0.5),
+        ("15.93 MB", 15_930_000, "bytes", 5_000),
+        ("10 MiB", 10 * 1024**2, "bytes", 512 * 1024),
+        ("~8,300", 8300, "", 100),
+        ("600s", 600, "seconds", 0.5),
+    ],
+)
+def test_printed_numbers(text, value, kind, half):
+    found = read_one(text)
+    assert (round(found.value, 9), found.kind) == (value, kind)
+    assert found.half == pytest.approx(half)
+
+
+def test_identifiers_are_no_numbers():
+    assert [q.text for q in read_numbers("#1644 int6 H100 SP8192 v1.2.3x fp16 A4")] == []
+
+
+@pytest.mark.skipif(not PULL_REQUEST.exists(), reason="../shared/pr-1890.txt is not at hand")
+def test_the_pull_request_1890():
+    claims = check_text(PULL_REQUEST.read_text())
+    found = {(c.line, re.sub(r" of .*", "", c.what), c.verdict, c.right) for c in claims if c.verdict != Verdict.PASS}
+    wanted = {
+        (25, "mean", Verdict.FAIL, "15.96 MB"),
+        (25, "std", Verdict.WARN, "0.0014"),
+        (34, "std", Verdict.WARN, "0.0014"),
+        (34, "std", Verdict.WARN, "0.0054"),
+        (34, "std", Verdict.FAIL, "22,984 B"),
+        (42, "rows", Verdict.FAIL, "2240"),
+        (84, "rows", Verdict.FAIL, "2240"),
+        (94, "mean", Verdict.FAIL, "15.96 MB"),
+        (94, "std", Verdict.WARN, "0.0014"),
+        (94, "std", Verdict.WARN, "23 KB"),
+    }
+    assert {entry for entry in found if entry[2] != Verdict.UNKNOWN} == wanted
+    size = next(c for c in claims if c.line == 25 and c.verdict is Verdict.FAIL)
+    assert "15,955,492" in size.message
+    assert "15,975,083" in size.message
+    assert "18,767" in next(c.message for c in claims if c.right == "22,984 B")
+    right = {(c.line, c.claimed) for c in claims if c.verdict is Verdict.PASS}
+    assert {(33, "1.1449"), (33, "1.1456"), (33, "15,955,492 B"), (36, "1.1441"), (48, "25.16M")} <= right
+    assert (27, "−1.7 mBPB") in right
+
+
+BY_RUN = """| Run | Seed | bpb | Total bytes |
+|---|---:|---:|---:|
+| `first` | 7 | 1.20010 | 15,100,000 |
+| `second` | 8 | 1.20030 | 15,200,000 |
+| `third` | 9 | 1.20080 | 15,300,000 |
+| mean | | 1.20040 | |
+
+- mean_val_bpb: `1.20040`
+- sample stddev: `0.00036`
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "right"),
+    [
+        ("mean_val_bpb: `1.20040`", "mean_val_bpb: `1.20030`", 8, "1.20040"),
+        ("stddev: `0.00036`", "stddev: `0.00056`", 9, "0.00036"),
+        ("| mean | | 1.20040", "| mean | | 1.20050", 6, "1.20040"),
+    ],
+)
+def test_a_seed_column_anywhere_labels_the_rows(old, new, line, right):
+    assert problems(BY_RUN) == []
+    held = {claim.line for claim in check_text(BY_RUN) if claim.verdict is Verdict.PASS}
+    assert held >= {6, 8, 9}
+    (claim,) = problems(BY_RUN.replace(old, new))
+    assert (claim.line, claim.right.strip()) == (line, right)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "value"),
+    [
+        ("15,300,000 bytes (code: 50,000 + model: 15,250,000)", "15,310,000 bytes (code: 50,000 + model: 15,250,000)",
+         "15,300,000 bytes"),
+        ("~5.8B train tokens (7,412 steps x 786,432 tokens/step)", "~5.5B train tokens (7,412 steps x 786,432 tokens)",
+         "5.8B"),
+        ("15.3 MB (0.1 MB + 15.2 MB)", "15.9 MB (0.1 MB + 15.2 MB)", "15.3 MB"),
+    ],
+)  # fmt: skip
+def test_parts_in_parentheses_give_the_figure(right, wrong, value):
+    (held,) = check_text(right)
+    assert held.verdict is Verdict.PASS
+    (claim,) = problems(wrong)
+    assert claim.right == value
+
+
+@pytest.mark.parametrize(
+    "text", ["16 MB (int6 + zstd-22)", "27 layers (12 + 13)", "2,000 steps (500 warm-up + 3 GPUs)"]
+)
+def test_what_is_no_sum_raises_no_alarm(text):
+    assert check_text(text) == []
+
+
+def test_a_total_may_have_a_further_part():
+    text = "Model bytes: 15,000,000\nPrefix bytes: 240,256\nCode bytes: 83,592\nTotal bytes: {}\n"
+    (held,) = check_text(text.format("15,323,848"))
+    assert held.verdict is Verdict.PASS
+    (claim,) = problems(text.format("15,323,849"))
+    assert (claim.line, claim.verdict) == (4, Verdict.FAIL)
+
+
+def left_out(text):
+    return {claim.line: claim.message for claim in check_text(text) if claim.what == LEFT_OUT}
+
+
+DENSE = [" ".join(f"improve {1 + i % 9000 / 10000:.4f} by 0.{j:04d} bpb" for j in range(25)) for i in range(600)]
+
+
+@pytest.mark.parametrize(
+    ("more", "line", "says"),
+    [
+        ("\n".join(DENSE), 20, "a paragraph of"),
+        ("\n\n".join(DENSE), 26, "more than 100 differences"),
+        ("\n".join(DENSE), 79, "first 3,000 numbers"),
+        ("word " * 1000, 20, "5,000 characters"),
+        ("\n" * 10_000, 10_001, "first 10,000 lines"),
+        ("words of no number in a longer line\n" * 10_000, 5_553, "first 200,000 characters"),
+    ],
+)
+def test_what_is_too_much_to_check_is_named_and_the_rest_is_checked(more, line, says):
+    text = f"{RIGHT}\n{more}"
+    assert says in left_out(text)[line]
+    assert left_out(RIGHT) == {}
+    expected = check_text(RIGHT)
+    assert [claim for claim in check_text(text) if claim in expected] == expected
+    shown = render_claims("README.md", check_text(text), every=False)
+    assert says in shown
+    assert "holds\n" not in shown
+
+
+def test_wide_tables_and_many_columns_are_named():
+    header = "| seed |" + " bpb | gain |" * 15
+    rows = "\n".join(f"| {seed} |" + " 1.1000 | 0.1000 |" * 15 for seed in (1, 2, 3))
+    table = f"{header}\n{re.sub('[^|]+', '---', header)}\n{rows}\n| mean |" + " 1.1 | 0.1 |" * 15
+    assert "a table of 30 columns" in left_out(table)[1]
+    assert "120 columns of seeds" in " ".join(left_out("\n\n".join([table] * 4)).values())
+
+
+@given(st.lists(st.floats(1.0, 1.001), min_size=2, max_size=6), st.integers(2, 5))
+@settings(max_examples=40, deadline=None)
+def test_the_largest_deviation_is_that_of_the_worst_corner(values, digits):
+    printed = [read_one(f"{value:.{digits}f}") for value in values]
+    corners = product(*((p.low, p.high) for p in printed))
+    assert std_of(printed, sample=False).high == pytest.approx(max(map(statistics.pstdev, corners)), rel=1e-9)

@@ -1,0 +1,196 @@
+"""What folders say in words and figures: methods, chosen seeds, JSON and README figures that no log gives."""
+
+import json
+
+import pytest
+from public_folders import PublicFolder
+
+from harness.review.check import check_folder
+from harness.rules import Verdict
+
+
+def grave(tmp_path, folder, rule):
+    report = check_folder(folder.write(tmp_path))
+    return [i for i in report.findings if i.rule == rule and i.verdict in (Verdict.FAIL, Verdict.WARN)]
+
+
+def readme():
+    """A README that agrees with the logs of a folder that is written as it is."""
+    folder = PublicFolder()
+    for run in folder.seeds:
+        run.code_bytes = len(folder.script.encode())
+    return folder.readme()
+
+
+def metadata(**changes):
+    return PublicFolder(metadata=changes)
+
+
+METHODS = [
+    ("A4-TRAIN-NO-VAL", Verdict.WARN, "9 layers, val-only training, STE"),
+    ("A4-TRAIN-NO-VAL", Verdict.WARN, "A run trained entirely on the validation shard"),
+    ("A4-PAID-PREFIX", Verdict.WARN, "8L Paid Prefix + SmearGate"),
+    ("A6-PREQUANT-TTT", Verdict.WARN, "SP8192 + Parallel Pre-Quant AdamW TTT"),
+    ("C2-NORMALISED", Verdict.WARN, "11L + 5-gram Eval Cache"),
+    ("C2-NORMALISED", Verdict.WARN, "Adaptive N-gram Cache (2->7 backoff)"),
+    ("C2-NORMALISED", Verdict.WARN, "PPM mixture over bytes"),
+    ("C3-SCORE-BEFORE-UPDATE", Verdict.WARN, "Muon + SLOT at evaluation"),
+    ("A7-TOKENIZER", Verdict.WARN, "SP8192 on casefolded text"),
+    ("C4-SINGLE-PASS", Verdict.WARN, "Two-pass evaluation with a full cache"),
+]
+
+
+@pytest.mark.parametrize(("rule", "verdict", "words"), METHODS)
+def test_a_method_in_the_blurb_is_named_by_its_rule(tmp_path, rule, verdict, words):
+    found = grave(tmp_path, metadata(blurb=words), rule)
+    assert [(i.verdict, i.file) for i in found] == [(verdict, "submission.json")]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "No val-only training, no pre-quant TTT and no SLOT.",
+        "Score-first TTT, not two-pass; replaces the n-gram cache.",
+        "Trained on train shards; validated on the validation set.",
+        "A time slot of ten minutes, without paid prefix.",
+    ],
+)
+def test_a_method_that_is_denied_is_not_named(tmp_path, words):
+    report = check_folder(metadata(blurb=words).write(tmp_path))
+    assert not [i for i in report.findings if "own words" in i.message]
+
+
+def test_a_readme_that_compares_with_other_records_is_not_taken_at_their_word(tmp_path):
+    text = readme() + "\nPR #1 has SLOT and an n-gram cache. PR #2 trains on validation data.\n"
+    report = check_folder(PublicFolder(files={"README.md": text}).write(tmp_path))
+    assert not [i for i in report.findings if "own words" in i.message]
+
+
+@pytest.mark.parametrize(
+    "text", ["Submitted run: seed 2 (best). Spread 0.0007.", "We report the best 3 of 7.", "best score across 4 seeds"]
+)
+def test_chosen_seeds_in_the_readme_are_named(tmp_path, text):
+    folder = PublicFolder(files={"README.md": readme() + "\n" + text + "\n"})
+    assert grave(tmp_path, folder, "A8-SEEDS")
+
+
+def test_the_score_of_the_best_seed_beside_its_own_seed_results_is_named(tmp_path):
+    results = {"1": {"val_loss": 2.7931}, "2": {"val_loss": 2.8001}, "3": {"val_loss": 2.8002}}
+    found = grave(tmp_path, metadata(val_loss=2.7931, seed_results=results), "A9-JSON-MATCH")
+    assert any("it is one seed's" in i.message for i in found)
+
+
+def test_seed_results_rounded_more_than_their_mean_are_no_contradiction(tmp_path):
+    results = {"1": {"val_loss": 2.7931}, "2": {"val_loss": 2.8001}, "3": {"val_loss": 2.8002}}
+    right, wrong = (metadata(val_loss=loss, val_loss_mean=loss, seed_results=results) for loss in (2.79784, 2.79821))
+    assert not [i for i in grave(tmp_path / "right", right, "A9-JSON-MATCH") if "mean of" in i.message]
+    assert [i for i in grave(tmp_path / "wrong", wrong, "A9-JSON-MATCH") if "mean of" in i.message]
+
+
+def test_a_seed_over_the_cap_by_the_jsons_own_figure_fails_without_its_log(tmp_path):
+    results = {"7": {"artifact_bytes": 16_453_242, "train_wallclock_ms": 602_048, "eval_time_s": 610.5}}
+    report = check_folder(metadata(seed_results=results).write(tmp_path))
+    broken = {i.rule for i in report.findings if i.verdict is Verdict.FAIL and i.file == "submission.json"}
+    assert {"A3-ARTIFACT-BYTES", "A1-TRAIN-CLOCK", "A2-EVAL-CLOCK"} <= broken
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pre_quant_val_bpb": 1.0799},
+        {"step_stop": 4_321},
+        {"bytes_model_int6": 15_123_456},
+        {"seed_results": {"1": {"quantized_bpb": 1.0666}}},
+    ],
+    ids=["score", "steps", "bytes", "seed"],
+)
+def test_json_figures_that_no_log_gives_are_named(tmp_path, changes):
+    assert any("not what the log" in i.message for i in grave(tmp_path, metadata(**changes), "A9-JSON-MATCH"))
+
+
+def test_figures_kept_in_a_nested_object_are_read(tmp_path):
+    plain = PublicFolder().derived()
+    del plain["val_bpb"], plain["seed_results"]
+    nested = plain | {"results": {"seeds": {"1": {"val_bpb": 1.0801}}, "mean_val_bpb": 1.0805}}
+    report = check_folder(PublicFolder(files={"submission.json": json.dumps(nested)}).write(tmp_path))
+    assert report.facts["claimed_bpb"] == 1.0805
+    assert [i.found for i in report.findings if i.rule == "A9-METADATA"] == ["mean_val_bpb for val_bpb"]
+
+
+def test_a_placeholder_is_no_name(tmp_path):
+    assert grave(tmp_path, metadata(github_id="__FILL_IN__"), "A9-METADATA")[0].message.endswith("holds a placeholder.")
+
+
+README = """
+| Metric | Value |
+|---|---|
+| Total submission size | {total} bytes |
+| Code size | {code:,} bytes |
+| Int6 sliding val_bpb | {bpb} |
+
+- Steps: 5,000
+- `train_gpt.py` is the script ({code:,} bytes)
+"""
+
+
+def test_key_facts_of_the_readme_are_compared_with_the_logs(tmp_path):
+    folder = PublicFolder()
+    code = len(folder.script.encode())
+    total = 15_900_000 + code
+    right = readme() + README.format(total=f"{total:,}", code=code, bpb="1.0801")
+    wrong = readme() + README.format(total=f"{total + 2000:,}", code=code + 9, bpb="1.0777")
+    assert not grave(tmp_path / "right", PublicFolder(files={"README.md": right}), "A9-README-MATCH")
+    found = grave(tmp_path / "wrong", PublicFolder(files={"README.md": wrong}), "A9-README-MATCH")
+    (only,) = found
+    text = f"{only.message} {only.more}"
+    assert all(word in text for word in ("total submission size", "code size", "val_bpb", "another size"))
+
+
+def test_a_readme_that_contradicts_itself_is_named_once(tmp_path):
+    text = readme() + (
+        "\n| Variant | bpb | Delta |\n|---|---|---|\n| base | 1.0900 | |\n\n"
+        "| Seed | Before | After | Gain |\n|---|---|---|---|\n"
+        "| 1 | 1.0901 | 1.0801 | 0.0100 |\n| 2 | 1.0909 | 1.0809 | 0.0100 |\n| 3 | 1.0905 | 1.0805 | 0.0200 |\n"
+    )
+    found = grave(tmp_path, PublicFolder(files={"README.md": text}), "A9-README-MATCH")
+    assert [i.found for i in found] == ["0.0200"]
+    assert found[0].more == ()
+
+
+def test_sizes_of_other_records_are_not_held_against_a_folder(tmp_path):
+    text = readme() + (
+        "\n| | PR #70 | This |\n|---|---|---|\n| Artifact | 14.9 MB | 15.9 MB |\n"
+        "\nThe artifact of PR #164 has 15.4 MB.\n"
+    )
+    assert not grave(tmp_path, PublicFolder(files={"README.md": text}), "A9-README-MATCH")
+
+
+@pytest.mark.parametrize(("size", "fits"), [("35.9M", True), ("36M", True), ("26.5M", False)])
+def test_a_model_of_another_size_than_the_logs_is_named(tmp_path, size, fits):
+    text = readme() + "\nPR #1 had 21.8M parameters.\n\nTwo layers add 4.4M parameters.\n\n"
+    text += f"A wider one, {size} params.\n"
+    folder = PublicFolder(files={"README.md": text})
+    assert [i.line for i in grave(tmp_path, folder, "A9-MODEL-MATCH")] == ([] if fits else [len(text.splitlines())])
+
+
+def test_a_subset_in_the_run_command_is_named(tmp_path):
+    text = readme() + "\n    PPM_ORDER=5 PPM_SUBSET_TOKENS=3000000 torchrun train_gpt.py\n"
+    assert grave(tmp_path, PublicFolder(files={"README.md": text}), "C4-COVERAGE")
+
+
+def test_a_temperature_of_one_is_none(tmp_path):
+    folder = PublicFolder()
+    folder.seeds[0].extra = ["TTT temperature: 1.0"]
+    assert not grave(tmp_path, folder, "C4-SINGLE-PASS")
+
+
+def test_a_column_of_seeds_may_stand_anywhere(tmp_path):
+    text = "# Made up\n\n| Run ID | Seed | Exact val_bpb |\n|---|---:|---:|\n"
+    text += "| `r1` | 1 | 1.0801 |\n| `r2` | 2 | 1.0888 |\n| **mean** | | 1.0845 |\n"
+    found = grave(tmp_path, PublicFolder(files={"README.md": text}), "A9-README-MATCH")
+    assert [(i.line, i.found) for i in found] == [(6, "1.0888")]
+
+
+def test_a_readme_under_another_name_is_read_and_warned_about(tmp_path):
+    folder = PublicFolder(files={"README.md": None, "V2_README.md": readme()})
+    assert [i.verdict for i in grave(tmp_path, folder, "A9-FILES")] == [Verdict.WARN]
