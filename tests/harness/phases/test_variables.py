@@ -51,7 +51,7 @@ def test_a_typing_error_is_named_with_what_was_meant(manifest, name: str, meant:
 )
 def test_a_name_of_another_script_is_told_what_it_is_here(manifest, name: str, words: str):
     with pytest.raises(UsageError, match=rf"{name} \([^)]*{words}"):
-        check_variables(manifest, {name: "1"})
+        check_variables(manifest, {name: "1"}, FILES)
 
 
 def test_a_name_of_the_namespace_is_refused_without_a_likeness(manifest):
