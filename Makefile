@@ -88,8 +88,8 @@ test-slow: $(DEV_STAMP) ## Longer tests
 test-gpu: $(DEV_STAMP) ## Tests that need a CUDA GPU
 	@$(BIN)/python -m pytest -m gpu --timeout=1800
 
-zoo: $(DEV_STAMP) ## Every cheat of the zoo and its honest twin, as a table
-	@PYTHONPATH=.:tests/support $(BIN)/python tests/zoo/table.py
+zoo: $(DEV_STAMP) ## Every cheat of the zoo and its honest twin, as a table: [CHEATS="names"]
+	@PYTHONPATH=.:tests/support $(BIN)/python tests/zoo/table.py $$CHEATS
 
 bench: $(DEV_STAMP) ## Speed as ratios within one run, and a few figures: [BENCH_FLAGS=--json]
 	@PYTHONPATH=. $(BIN)/python tests/bench/run.py $$BENCH_FLAGS
