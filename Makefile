@@ -73,8 +73,8 @@ smoke-set: $(TRAIN_STAMP) ## The committed set: three seeds of the smoke track a
 	@GOLF_RECORDS_DIR=records SEEDS="1337 42 2025" TRACK=smoke $(BIN)/harness submit
 	@GOLF_RECORDS_DIR=records OUT=records/report $(BIN)/harness report
 
-seed-table: $(RUN_STAMP) ## The claims of pull request 1890 against signed runs: [SEEDS="1337 42 2025", which runs what is missing]
-	@PYTHONPATH=. $(BIN)/python tests/bench/seed_table.py $(if $(SEEDS),--run $(SEEDS)) $(if $(OUT),--out $(OUT)/seed.md)
+seed-table: $(TRAIN_STAMP) ## The claims of pull request 1890 against signed runs: [SEEDS="1337 42 2025", which runs what is missing]
+	@PYTHONPATH=. $(BIN)/python tests/bench/seed_table.py $${SEEDS:+--run $$SEEDS} $${OUT:+--out "$$OUT/seed.md"}
 
 check: $(CORE_STAMP) ## Check a public record folder: FOLDER=path
 	@$(BIN)/harness check folder -- "$${FOLDER:?names a folder: make check FOLDER=path}"

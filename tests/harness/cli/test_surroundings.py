@@ -31,6 +31,7 @@ def make(tmp_path: Path, *words: str, **variables: str) -> subprocess.CompletedP
     command.parent.mkdir(parents=True, exist_ok=True)
     command.write_text('#!/bin/sh\nfor word; do printf "<%s>" "$word"; done; printf "$SUBMISSION $SEED $TRACK"\n')
     command.chmod(0o755)
+    shutil.copy(command, command.with_name("python"))
     (tmp_path / ".venv" / ".installed").write_text(f"{tmp_path.resolve()}\n")
     (tmp_path / ".venv" / ".installed-train").touch()
     return subprocess.run(
@@ -56,6 +57,17 @@ def test_a_value_given_to_make_is_text(tmp_path: Path, value: str, way: str):
     done = make(tmp_path, "check", *words, **({} if way == "argument" else {"FOLDER": value}))
     assert not (tmp_path / "ran").exists()
     assert done.stdout.strip() == f"<check><folder><--><{value}>"
+
+
+@pytest.mark.parametrize("way", ["argument", "environment"])
+@pytest.mark.parametrize("name", ["SEEDS", "OUT"])
+def test_the_table_of_claims_takes_its_variables_as_text(tmp_path: Path, name: str, way: str):
+    for value in HOSTILE:
+        given = {"argument": [f"{name}={value}"], "environment": []}[way]
+        make(tmp_path, "seed-table", *given, **({} if way == "argument" else {name: value}))
+        assert not (tmp_path / "ran").exists(), value
+    done = make(tmp_path, "seed-table", "SEEDS=1 2", "OUT=my folder")
+    assert done.stdout.strip() == "<tests/bench/seed_table.py><--run><1><2><--out><my folder/seed.md>"
 
 
 def test_make_hands_its_variables_to_the_command(tmp_path: Path):
