@@ -20,6 +20,7 @@ from harness.scoring.audit import ROW_SHARE, judge_replays, replica_lost
 from harness.scoring.ledger import Stream
 from harness.scoring.replay import Original, Replay, Replayer
 from harness.scoring.sample import draw_audits, frequency_nats
+from harness.text import without_places
 
 REPLICAS = (("replica-1", Replayer.cuts), ("replica-2", Replayer.truths))
 SLOWER = 5.0  # a replica may take so many times as long for a chunk as the packed model did
@@ -68,7 +69,7 @@ def audit(
                     for name, work in REPLICAS
                 )
             except RuleBroken as error:
-                return replica_lost(original, plan.tolerance_nats, error.message)
+                return replica_lost(original, plan.tolerance_nats, without_places(error.message))
     return judge_replays(original, first, second, tolerance_nats=plan.tolerance_nats, escape_nats=plan.escape_nats)
 
 

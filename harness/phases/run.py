@@ -46,6 +46,7 @@ from harness.record.canonical import canonical_digest, file_digest
 from harness.record.predicate import DataInfo, RunRecord, SubmissionInfo, TrackInfo
 from harness.rules import Finding, Verdict
 from harness.scoring.ledger import Stream
+from harness.text import without_places
 
 S3_PROTOCOL = "S3-PROTOCOL"
 WORK_FOLDERS = ("code", "description", "checkpoint", "package", "artifact", "closure", "compile-cache")
@@ -136,7 +137,8 @@ def nothing_half_written(run_dir: Path) -> Iterator[None]:
         yield
     except BaseException as error:
         with suppress(OSError, CouldNotCheck):
-            update(run_dir, ended=f"{type(error).__name__}: {error}"[:REASON_CHARACTERS].rstrip(": "))
+            why = without_places(f"{type(error).__name__}: {error}")
+            update(run_dir, ended=why[:REASON_CHARACTERS].rstrip(": "))
         clear_half_written(run_dir)
         goes_on = ""
         if kept_files(run_dir):
@@ -226,8 +228,9 @@ def _run(
         try:
             before[stage] = evaluate(context, stage, stream(diagnostic), limit_s=limits.eval_s, whole_set=whole)
         except HarnessError as error:  # it is for comparison only: the score that counts is there
-            left_out.append(f"The pass {stage!r}, for comparison, was left out: {error.message}")
-            context.progress.note(f"WARNING: {left_out[-1]}")
+            what = f"The pass {stage!r}, for comparison, was left out: "
+            left_out.append(what + without_places(error.message))
+            context.progress.note(f"WARNING: {what}{error.message}")
     scores = [passed.score for passed in (*before.values(), final)]
     update(context.run_dir, reached=AUDITS)
     audits = audit(context, final, before.get("packed", final), stream(val_targets), limit_s=eval_s)

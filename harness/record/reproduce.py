@@ -20,6 +20,7 @@ from harness.record.entries import Review
 from harness.record.figures import terms_for
 from harness.record.predicate import RunRecord
 from harness.rules import Finding, Verdict
+from harness.text import without_places
 
 REASON_CHARACTERS = 400
 WATCHED_PACKAGES = ("torch", "numpy", "triton", "mamba-ssm", "flash-attn")
@@ -119,8 +120,7 @@ def compare_runs(record: RunRecord, again: RunRecord, tolerance_bpb: float) -> C
 
 def ended_without_score(error: RuleBroken) -> Comparison:
     """The comparison with a repetition that broke a rule before it had a score."""
-    reason = error.message.partition(" Last lines of ")[0]  # a log names the reviewer's folders
-    found = Finding(error.rule, Verdict.FAIL, reason, remedy=error.remedy)
+    found = Finding(error.rule, Verdict.FAIL, without_places(error.message), remedy=error.remedy)
     return Comparison("different", 0.0, 0.0, (found,), (f"against:  {error.rule} FAIL: {error.message}",))
 
 

@@ -13,10 +13,11 @@ from tiny_run import stored
 from harness.cli.main import main
 from harness.config.tracks import load_track
 from harness.errors import CouldNotCheck, HarnessError, Interrupted, RuleBroken, UsageError
-from harness.phases import conversation, resume, run, submit
+from harness.phases import audit, conversation, resume, run, submit
 from harness.phases.conditions import MachineWatch
 from harness.phases.conversation import failure
 from harness.phases.run import nothing_half_written
+from harness.record import dsse
 from harness.rules import Verdict
 
 
@@ -32,7 +33,8 @@ def test_a_failed_evaluation_costs_no_training_and_a_failed_comparison_no_score(
     real = run.evaluate
 
     def fails_once(context, stage, stream, **options):
-        raise RuleBroken("A2-EVAL-CLOCK", f"{stage}: not done after 120.0 s.", remedy="Adapt less.")
+        log = "Last lines of /home/ada/run/logs/x.log:\n    what it printed"
+        raise RuleBroken("A2-EVAL-CLOCK", f"{stage}: not done after 120.0 s. {log}", remedy="Adapt less.")
 
     monkeypatch.setattr(run, "evaluate", fails_once)
     with pytest.raises(RuleBroken, match="not done after") as caught:
@@ -43,6 +45,7 @@ def test_a_failed_evaluation_costs_no_training_and_a_failed_comparison_no_score(
         return (fails_once if stage == "float" else real)(context, stage, stream, **options)
 
     monkeypatch.setattr(run, "evaluate", fails_in_the_comparison)
+    monkeypatch.setattr(audit, "_replay", lambda context, *_: fails_once(context, "replica-1", None))
     record = tiny_run.resume_tiny(house).record
     names = [span.name for span in record.spans]
     assert (names.count("train"), names.count("package")) == (1, 1)
@@ -51,7 +54,12 @@ def test_a_failed_evaluation_costs_no_training_and_a_failed_comparison_no_score(
     (finding,) = [finding for finding in record.findings if finding.rule == "S3-PROTOCOL"]
     assert finding.verdict is Verdict.WARN
     assert "'float', for comparison, was left out: float: not done after" in finding.message
-    assert len(stored(house, "runs")) == 1
+    assert "replica-1: not done after" in next(f.message for f in record.findings if f.rule == "S4-STATE-DECLARED")
+    (path,) = stored(house, "runs")
+    signed = dsse.decode(path.read_bytes()).payload.decode()
+    assert "not done after" in record.resumes[0]
+    assert "/home/ada" not in signed  # what is published names nobody's folders
+    assert "what it printed" not in signed
 
 
 def test_a_packed_model_that_was_changed_is_not_evaluated(house: Path, monkeypatch):
