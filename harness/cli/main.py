@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from typing import Any
 
 import click
@@ -103,14 +104,17 @@ def _run(arguments: list[str]) -> int:
             rule = getattr(error, "rule", None)
             print(json.dumps({"verdict": error.label, "rule": rule, "message": error.message, "remedy": error.remedy}))
         return _say(error)
-    except ModuleNotFoundError as error:
-        if (extra := EXTRAS.get((error.name or "").split(".")[0])) is None:
-            raise
-        words = f"harness {' '.join(arguments[:1])} needs {error.name}, which is not installed here."
-        remedy = f"Install the extra {extra}: pip install 'parameter-golf-referee[{extra}]'."
-        return _say(CouldNotCheck(words, remedy=remedy))
     except OSError as error:
         return _say(machine_trouble(error))
+    except Exception as error:
+        extra = EXTRAS.get((error.name or "").split(".")[0]) if isinstance(error, ModuleNotFoundError) else None
+        if isinstance(error, ModuleNotFoundError) and extra:
+            words = f"harness {' '.join(arguments[:1])} needs {error.name}, which is not installed here."
+            remedy = f"Install the extra {extra}: pip install 'parameter-golf-referee[{extra}]'."
+            return _say(CouldNotCheck(words, remedy=remedy))
+        traceback.print_exc()  # Python would end with 1, and that is the code of a broken rule
+        words = f"the referee itself failed ({type(error).__name__}, above): that says nothing about what it judged."
+        return _say(CouldNotCheck(words, remedy="Report it with these lines."))
     return code if isinstance(code, int) else ExitCode.GOOD
 
 

@@ -101,6 +101,13 @@ def test_every_failure_ends_in_one_line_and_its_exit_code(monkeypatch, capsys, e
     assert "Traceback" not in err
 
 
+def test_a_defect_of_the_referee_is_no_broken_rule(monkeypatch, capsys):
+    assert exit_code_of(monkeypatch, MemoryError()) == ExitCode.COULD_NOT_CHECK
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert err.splitlines()[-1].startswith("harness: ERROR: the referee itself failed (MemoryError, above)")
+
+
 def test_a_broken_rule_is_named_in_json(monkeypatch, capsys):
     error = RuleBroken("A3-ARTIFACT-BYTES", "artifact is 2 bytes, cap 1.", remedy="Prune.")
     exit_code_of(monkeypatch, error, ("submit", "--json"))
