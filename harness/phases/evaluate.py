@@ -27,6 +27,7 @@ from harness.scoring.client import EvalClient, Hello, OutOfTime, RankGone, Silen
 from harness.scoring.ledger import Chunks, ScoreLedger, Stream
 from harness.scoring.loop import BrokenLogits, score_stream
 from harness.scoring.sample import Keeper, Nats, draw_sample
+from harness.text import printable
 
 A2_EVAL_CLOCK = "A2-EVAL-CLOCK"
 C2_NORMALISED = "C2-NORMALISED"
@@ -135,7 +136,15 @@ def compile_once(context: RunContext, *, limit_s: float, targets: int) -> None:
     context.compile_cache_dir.mkdir()
     with eval_cell(context, "final", COMPILE, limit_s=limit_s, targets=targets, fills_cache=True) as (cell, client):
         warm_up(context, client, cell, COMPILE, span=f"warmup {COMPILE}")
-    context.compiled_bytes = _packed_bytes(context.compile_cache_dir)
+    try:
+        context.compiled_bytes = _packed_bytes(context.compile_cache_dir)
+    except PermissionError as error:
+        place = os.path.relpath(error.filename, context.compile_cache_dir)
+        raise RuleBroken(
+            "A3-NO-UNCOUNTED-CODE",
+            f"the compile cache holds {printable(place)}, whose mode keeps it from being counted.",
+            remedy="Leave files and folders that their owner can read.",
+        ) from None
     most = int(CACHE_SHARE * context.track.limits.artifact_bytes)
     if context.compiled_bytes > most:
         raise RuleBroken(
@@ -153,7 +162,7 @@ def _packed_bytes(folder: Path) -> int:
     """
     packer = lzma.LZMACompressor(filters=[{"id": lzma.FILTER_LZMA2, "preset": 1, "dict_size": 1 << 26}])
     size = 0
-    for path in sorted(folder.rglob("*")):
+    for path in _entries(folder):
         size += len(packer.compress(os.fsencode(path.relative_to(folder))))
         if path.is_symlink():
             size += len(packer.compress(os.fsencode(path.readlink())))
@@ -162,6 +171,18 @@ def _packed_bytes(folder: Path) -> int:
                 while block := file.read(1 << 20):
                     size += len(packer.compress(block))
     return size + len(packer.flush())
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    """Everything below a folder, in order. Raises ``OSError`` for one that can't be listed: files in it can be opened
+    all the same by who knows their names."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for place, folders, names in os.walk(folder, onerror=refuse):
+        folders.sort()
+        yield from (Path(place, name) for name in sorted((*folders, *names)))
 
 
 @contextmanager

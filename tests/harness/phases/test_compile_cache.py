@@ -1,5 +1,9 @@
 """One cell compiles for all: it sees what the final stage starts from and no token, and the others may only read."""
 
+import contextlib
+import os
+import random
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,7 +11,8 @@ import pytest
 import tiny_run
 
 from harness.config.tracks import load_track
-from harness.errors import UsageError
+from harness.errors import RuleBroken, UsageError
+from harness.phases import evaluate
 from harness.phases.manifest import read_manifest
 from harness.phases.verdicts import closure_finding
 from harness.record.predicate import ReadablePart
@@ -54,6 +59,42 @@ def test_every_later_cell_reads_what_the_compiling_cell_left(tmp_path: Path, mon
     (found,) = [f for f in record.findings if f.rule == "A3-NO-UNCOUNTED-CODE"]
     assert "a compile cache made from these two" in found.message
     assert "16 bytes of variables were set: BIGRAM_WEIGHT" in found.message
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_no_mode_of_a_folder_keeps_its_files_from_being_counted(monkeypatch, hidden: bool) -> None:
+    """A folder that nobody may list gives its files to whoever knows their names; root may list all, so not as root."""
+    with tempfile.TemporaryDirectory() as place:
+        house, (gone, said) = Path(place), os.pipe()
+        house.chmod(0o777)
+        cache = house / "compile-cache"
+
+        @contextlib.contextmanager
+        def eval_cell(*_, **__):
+            (cache / "folder").mkdir(mode=0o300 if hidden else 0o700)
+            (cache / "folder" / "model").write_bytes(random.Random(0).randbytes(900_000))
+            yield None, None
+
+        monkeypatch.setattr(evaluate, "eval_cell", eval_cell)
+        monkeypatch.setattr(evaluate, "warm_up", lambda *_, **__: None)
+        context = SimpleNamespace(compiles=True, compile_cache_dir=cache, compiled_bytes=0, track=load_track("smoke"))
+        if (child := os.fork()) == 0:
+            if os.geteuid() == 0:
+                os.seteuid(65534)
+            try:
+                evaluate.compile_once(context, limit_s=1.0, targets=1)
+                os.write(said, b"passed")
+            except RuleBroken as error:
+                os.write(said, f"{error.rule}: {error.message}".encode())
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        words = os.read(gone, 1000).decode()
+        os.close(gone)
+        os.close(said)
+        assert words.startswith("A3-NO-UNCOUNTED-CODE: the compile cache")
+        assert ("holds folder, whose mode keeps it" in words) == hidden
+        (cache / "folder").chmod(0o700)
 
 
 def test_another_word_is_refused() -> None:
