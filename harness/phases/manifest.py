@@ -42,7 +42,9 @@ CONSENT = "GOLF_ACCEPT"
 _SECRET_WORDS = frozenset(
     {"TOKEN", "SECRET", "SECRETS", "PASSWORD", "PASSWD", "PASSPHRASE", "APIKEY", "CREDENTIAL", "CREDENTIALS", "COOKIE"}
 )
+_SECRET_ENDS = ("_KEY", "_PWD", "_PASS", "_AUTH", "_CREDS", "_PAT", "_DSN")
 _SECRET_VALUE = re.compile(
+    r"://[^\s/@]*:[^\s/@]+@|(?i:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})|"  # in an address; an identifier
     r"(^|[\s,:=])(hf_|gh[oprsu]_|github_pat_|glpat-|sk-|xox[a-z]-|AKIA|eyJ|-----BEGIN)|"
     r"(?<![A-Za-z0-9+=])(?=[A-Za-z+=]*[0-9])(?=[0-9+=]*[A-Za-z])[A-Za-z0-9+=]{20,}"
 )
@@ -103,8 +105,8 @@ def read_manifest(files: Mapping[str, bytes], where: str) -> Manifest:
     for phase, module in msgspec.structs.asdict(manifest.entry).items():
         _check_module(files, where, phase, module)
     for name in manifest.env.accept:
-        reserved = name in _RESERVED or name.startswith(_RESERVED_PREFIXES) or _SECRET_WORDS & set(name.split("_"))
-        if reserved or not _VARIABLE.fullmatch(name):
+        secret = name.endswith(_SECRET_ENDS) or _SECRET_WORDS & set(name.split("_"))
+        if secret or name in _RESERVED or name.startswith(_RESERVED_PREFIXES) or not _VARIABLE.fullmatch(name):
             raise UsageError(
                 f"{where}/{MANIFEST_FILE}: [env] accept names {name[:80]!r}, which is reserved or malformed.",
                 remedy="Use upper-case names of the submission's own settings.",

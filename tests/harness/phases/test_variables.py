@@ -106,7 +106,13 @@ def stranger(*accept: str, name: str = "mine") -> dict[str, bytes]:
     return {"submission.toml": text.encode(), "entry.py": b"MODES = ('fast', 'exact')\n"}
 
 
-@pytest.mark.parametrize("name", ["HF_TOKEN", "MY_TOKEN", "DB_PASSWORD", "AWS_PROFILE", "SSH_CONNECTION", "GH_HOST"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("HF_TOKEN", "MY_TOKEN", "DB_PASSWORD", "AWS_PROFILE", "SSH_CONNECTION", "GH_HOST"),
+        *("MYSQL_PWD", "HEROKU_API_KEY", "SENTRY_DSN", "FTP_PASS"),
+    ],
+)
 def test_a_submission_can_not_accept_a_variable_of_the_user_s_secrets(name: str):
     with pytest.raises(UsageError, match=f"'{name}', which is reserved"):
         read_manifest(stranger(name), "mine")
@@ -140,8 +146,10 @@ def test_under_its_own_prefix_a_submission_takes_any_word_that_is_no_secret():
     files = stranger("MY_MODEL_TITLE", name="my-model")
     manifest = read_manifest(files, "mine")
     check_variables(manifest, {"MY_MODEL_TITLE": "warm and slow"}, files)
-    with pytest.raises(UsageError, match="looks like a secret"):
-        check_variables(manifest, {"MY_MODEL_TITLE": "ghp_abcdefghij"}, files)
+    # the name, and so the prefix, is the stranger's choice: it opens nothing that the user would not show
+    for value in ("ghp_abcdefghij", "postgres://ada:x@db/x", "3f2504e0-4f89-11d3-9a0c-0305e82c3301"):
+        with pytest.raises(UsageError, match="looks like a secret"):
+            check_variables(manifest, {"MY_MODEL_TITLE": value}, files)
 
 
 def test_the_settings_of_a_public_run_need_no_consent(manifest):
