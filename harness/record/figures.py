@@ -120,6 +120,8 @@ def _spans(record: RunRecord) -> Iterator[str]:
     for span in record.spans:
         if span.seconds < 0 or span.start_s < 0:
             yield f"span {span.name} has a negative time"
+        if span.name in CLOCK_RULES and span.budget != span.name:
+            yield f"span {span.name} counts in {span.budget or 'no budget'!r}, not in its own"
     budgets = Counter(budget.name for budget in record.budgets)
     for name in {span.budget for span in record.spans if span.budget} - set(budgets):
         yield f"spans count in the budget {name!r}, which the record does not state"
@@ -314,11 +316,17 @@ def check_complete(record: RunRecord) -> Iterator[Finding]:
     if record.kind == "self-reported":
         if claimed := sorted(name for name in SCORE_RULES if given.get(name) is Verdict.PASS):
             yield _broken("R7-COMPLETE", f"a script that scored itself can't pass {', '.join(claimed)}")
+        if silent := sorted({"C1-CAUSAL", "A7-BPB"} - given.keys()):
+            yield _broken("R7-COMPLETE", f"a script that scored itself has to say so of {', '.join(silent)}")
         return
     terms = terms_for(record)
     wanted = REQUIRED_RULES | ({"A1-HARDWARE"} if terms and terms.gpu_model else set())
     if missing := sorted(name for name in wanted if given.get(name, Verdict.UNKNOWN) is Verdict.UNKNOWN):
         yield _broken("R7-COMPLETE", f"a refereed record has no verdict on {', '.join(missing)}")
+    if missing := sorted(CLOCK_RULES.keys() - {span.name for span in record.spans}):
+        yield _broken("R7-COMPLETE", f"a refereed record has no span {' and no span '.join(missing)}")
+    if not record.isolation:
+        yield _broken("R7-COMPLETE", "a refereed record names no layer of isolation")
     for name in AUDITED_RULES:
         audits = [audit for audit in record.audits if audit.rule == name]
         # The last chunk may be too short for its part of the positions, so half of them is what is sure.

@@ -65,6 +65,10 @@ ARITHMETIC = {
     "negative-size": (lambda r: {"sizes": replace(r.sizes, code_bytes=-1)}, "a size is negative"),
     "negative-span": (lambda r: {"spans": [SpanEntry("x", 0, -1.0, None, ""), *r.spans]}, "negative time"),
     "budget-sum": (lambda r: {"budgets": [BudgetEntry("train", 60.0, 90.0), r.budgets[1]]}, "its spans sum to 88.25"),
+    "span-uncounted": (
+        lambda r: {"spans": [replace(s, budget="") if s.name == "train" else s for s in r.spans]},
+        "span train counts in 'no budget', not in its own",
+    ),
     "budget-unstated": (lambda r: {"budgets": r.budgets[1:]}, "budget 'train', which the record does not state"),
     "budget-twice": (lambda r: {"budgets": [*r.budgets, r.budgets[0]]}, "stands twice"),
     "audit": (lambda r: audited(r, "PASS"), "over its tolerance"),
@@ -187,6 +191,9 @@ INCOMPLETE = {
         "passed without an audit of 32 positions",
     ),
     "lax": (lambda r: {"audits": [replace(a, tolerance_nats=1.0) for a in r.audits]}, "or more within 0.0001 nats"),
+    "no-spans": (lambda r: {"spans": []}, "no span eval and no span train"),
+    "no-layers": (lambda r: {"isolation": {}}, "names no layer of isolation"),
+    "self-reported-mute": (lambda r: {"kind": "self-reported", "findings": []}, "has to say so of A7-BPB, C1-CAUSAL"),
     "self-reported-pass": (lambda r: {"kind": "self-reported"}, "a script that scored itself can't pass A7-BPB"),
 }
 
