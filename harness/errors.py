@@ -83,7 +83,7 @@ _LACKS = {
 
 
 def machine_trouble(error: OSError, place: str | os.PathLike[str] | None = None) -> CouldNotCheck:
-    """What the machine refused, as an error that names the disk or the file and the way out: never a broken rule.
+    """What the machine refused, as an error that names the disk or the file and the remedy, never a broken rule.
 
     place: the folder that was worked in, where the error itself names no file
     """

@@ -174,7 +174,7 @@ def _private(manifest: Manifest, name: str, value: str, consented: Collection[st
         return ""
     words = [part for part in re.split(r"[\s,]+", value) if part and not _NUMBER.fullmatch(part)]
     strange = [word for word in words if not _WORD.fullmatch(word) or not _stands_in(word, files)]
-    return "is no number, and no word of the submission's own files" if strange else ""
+    return "is neither a number nor a word of the submission's own files" if strange else ""
 
 
 def _stands_in(word: str, files: Mapping[str, bytes]) -> bool:

@@ -137,7 +137,7 @@ def _audits(record: RunRecord) -> Iterator[str]:
     verdicts = {finding.rule: finding.verdict for finding in record.findings}
     for audit in record.audits:
         if audit.verdict not in (Verdict.PASS, Verdict.FAIL, Verdict.ERROR):
-            yield f"audit {audit.name} ends with {audit.verdict!r}, which is no verdict of an audit"
+            yield f"audit {audit.name} ends with {audit.verdict!r}, which is not a verdict of an audit"
         if audit.verdict == Verdict.PASS and not _within(audit):
             yield (
                 f"audit {audit.name} passed with a worst difference of {audit.worst_nats!r} nats over its tolerance "

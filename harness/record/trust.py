@@ -300,7 +300,9 @@ def sign_list(records_dir: Path, signer: str, private: Ed25519PrivateKey, roots:
             raise UsageError(" ".join([*bad.values(), problem]).strip(), remedy="Mend it, then sign again.")
         before = lists[-1] if lists else None
         if before and signer not in before.roots:
-            raise UsageError(f"key {signer[:16]} is no root of the list.", remedy=f"Sign as {', '.join(before.roots)}.")
+            raise UsageError(
+                f"key {signer[:16]} is not a root of the list.", remedy=f"Sign as {', '.join(before.roots)}."
+            )
         raw = private.public_key().public_bytes(ser.Encoding.Raw, ser.PublicFormat.Raw)
         allowed = dict(before.roots if before else {signer: base64.b64encode(raw).decode()})
         allowed |= {keyid: keys[keyid].public for keyid in roots}

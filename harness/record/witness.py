@@ -71,11 +71,13 @@ def _git(folder: Path, *arguments: str) -> bytes:
 def request_stamp(report: VerifyReport, path: Path) -> Path:
     """Write the RFC 3161 request for one entry into ``timestamps/``; any timestamp authority answers it.
 
-    Raises ``UsageError`` for a file that is no entry, ``CouldNotCheck`` without ``openssl``.
+    Raises ``UsageError`` for a file that is not an entry, ``CouldNotCheck`` without ``openssl``.
     """
     entry = next((item.entry for item in report.entries if item.path.absolute() == path.absolute()), None)
     if entry is None:
-        raise UsageError(f"{path} is no entry of {report.records_dir}.", remedy="Name a file under runs/ or intents/.")
+        raise UsageError(
+            f"{path} is not an entry of {report.records_dir}.", remedy="Name a file under runs/ or intents/."
+        )
     place = report.records_dir / STAMPS / f"{entry.digest}.tsq"
     place.parent.mkdir(exist_ok=True)
     done = _openssl("-query", "-digest", entry.digest, "-sha256", "-cert", "-out", str(place))

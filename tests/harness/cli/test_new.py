@@ -69,6 +69,6 @@ def test_a_new_submission_names_the_variable_that_it_refuses(tmp_path: Path, mon
     monkeypatch.setenv("BIGRAM_WEIGHT", value)
     done = CliRunner().invoke(main, ["submit", "--submission", str(tmp_path / "mini")])
     assert isinstance(done.exception, UsageError)
-    words = {"abc": "BIGRAM_WEIGHT, and its value here is no number", "1.5": "BIGRAM_WEIGHT is 1.5; wanted a number"}
+    words = {"abc": "BIGRAM_WEIGHT, and its value here is neither", "1.5": "BIGRAM_WEIGHT is 1.5; wanted a number"}
     assert words[value] in str(done.exception)
     assert load_records(tmp_path / "records", skipped=pytest.fail) == []

@@ -74,7 +74,7 @@ ARITHMETIC = {
     "audit": (lambda r: audited(r, "PASS"), "over its tolerance"),
     "audit-hidden": (lambda r: audited(r, "FAIL"), "audit a failed, but C1-CAUSAL is given as PASS"),
     "audit-undone": (lambda r: audited(r, "ERROR"), "audit a could not be done, but C1-CAUSAL is given as PASS"),
-    "audit-other-word": (lambda r: audited(r, "fine"), "ends with 'fine', which is no verdict of an audit"),
+    "audit-other-word": (lambda r: audited(r, "fine"), "ends with 'fine', which is not a verdict of an audit"),
     "config": (
         lambda r: {"submission": replace(r.submission, config={"NUM_LAYERS": 5})},
         "the configuration gives",

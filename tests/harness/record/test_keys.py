@@ -355,7 +355,7 @@ def test_a_revocation_that_is_signed_can_not_be_undone(tmp_path: Path, signed: P
 
 
 def test_a_list_is_signed_by_a_root_of_the_version_before(tmp_path: Path, signed: Path):
-    with pytest.raises(UsageError, match="no root of the list"):
+    with pytest.raises(UsageError, match="not a root of the list"):
         sign_again(tmp_path, tmp_path / "keys")
     (tmp_path / "records" / "keys" / "list" / "0002.json").write_bytes(b"{}")
     assert "0002.json is not the next version" in failures(tmp_path / "records")
