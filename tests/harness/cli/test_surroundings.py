@@ -21,6 +21,8 @@ from harness.text import guarded_streams
 ROOT = Path(__file__).parents[3]
 HARNESS = Path(sys.executable).with_name("harness")
 
+OF_MAKE = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")  # the suite may itself run under make, which tells the next one
+
 
 def make(tmp_path: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """``make`` in a folder with the Makefile and an environment whose harness prints what it was given."""
@@ -34,9 +36,8 @@ def make(tmp_path: Path, *words: str, **variables: str) -> subprocess.CompletedP
     shutil.copy(command, command.with_name("python"))
     (tmp_path / ".venv" / ".installed").write_text(f"{tmp_path.resolve()}\n")
     (tmp_path / ".venv" / ".installed-train").touch()
-    return subprocess.run(
-        ["make", *words], cwd=tmp_path, env=os.environ | variables, capture_output=True, text=True, check=False
-    )
+    own = {name: value for name, value in os.environ.items() if name not in OF_MAKE} | variables
+    return subprocess.run(["make", *words], cwd=tmp_path, env=own, capture_output=True, text=True, check=False)
 
 
 HOSTILE = (
