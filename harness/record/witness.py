@@ -93,7 +93,7 @@ def check_stamps(report: VerifyReport, authority: Path) -> Iterator[Finding]:
     after its own date is backed by nothing: WARN.
     """
     if not authority.is_file():
-        raise UsageError(f"{authority} is no file of certificates.", remedy="Give the authority's PEM file.")
+        raise UsageError(f"{authority} is not a file of certificates.", remedy="Give the authority's PEM file.")
     for item in report.entries:
         stamp = report.records_dir / STAMPS / f"{item.entry.digest}.tsr" if item.entry else None
         if item.entry and stamp and stamp.is_file():

@@ -20,7 +20,7 @@ def collect(
 
     trust: folder of accepted keys, for the baseline too
     baseline, margin: also compare the records with this folder's, a track at a time; it has a default margin
-    A file that is no readable record is named and left out. Raises ``CouldNotCheck`` when nothing is left.
+    A file that is not a readable record is named and left out. Raises ``CouldNotCheck`` when nothing is left.
     """
     runs: list[Run] = []
     folder: list[Finding] = []
