@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import HealthCheck, settings
 
-from harness.phases import conditions
+from harness.run import conditions
 
 # By default an example that takes 200 ms fails its test, and so does a pause of a busy machine.
 settings.register_profile(

@@ -80,7 +80,7 @@ def _search(as_json: bool) -> int:
 
     from harness.cli import doctor_gpu
     from harness.errors import ExitCode
-    from harness.phases.cells import gpu_devices
+    from harness.run.cells import gpu_devices
 
     if not gpu_devices():
         raise click.UsageError("--gpu: this machine has no /dev/nvidia* (see `harness doctor`).")
@@ -122,7 +122,7 @@ def system_checks() -> Iterator[Check]:
     """Interpreter, kernel, processor, memory and disk."""
     import psutil
 
-    from harness.config.environment import runs_dir
+    from harness.config.variables import runs_dir
 
     version = platform.python_version()
     good = sys.version_info >= (3, 11)
@@ -151,7 +151,7 @@ def system_checks() -> Iterator[Check]:
 def isolation_checks() -> Iterator[Check]:
     """Each layer, tried in a real cell that does nothing."""
     from harness.errors import HarnessError
-    from harness.phases.cells import guarded_folders
+    from harness.run.cells import guarded_folders
     from harness.sandbox.cell import IN_FORCE, Cell
     from harness.sandbox.policy import SandboxPolicy
     from harness.sandbox.restrict import FOREIGN_PROC
@@ -254,7 +254,7 @@ def gpu_checks() -> Iterator[Check]:
 def _track_checks() -> Iterator[Check]:
     """Whether there are the GPUs that each track wants, as far as CUDA_VISIBLE_DEVICES shows them."""
     from harness.config.tracks import load_track, track_names
-    from harness.phases.machine import gpu_names, usable_gpus
+    from harness.run.machine import gpu_names, usable_gpus
 
     gpus = usable_gpus()
     for name in track_names():

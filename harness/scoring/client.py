@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from harness.cli.progress import printable
+from harness.progress import printable
 from harness.protocol.channel import Channel, ChannelClosed, ChannelTimeout
 from harness.protocol.device_memory import settle
 from harness.protocol.layout import LOGITS_DTYPES

@@ -12,7 +12,7 @@ from ratios import Ratio, paired, seconds
 
 from harness.record import dsse, verify_folder
 from harness.record.entries import Head
-from harness.record.keys import open_signing_key
+from harness.record.signing import open_signing_key
 from harness.record.statement import encode_statement, file_name
 from harness.rules import Finding, Verdict
 

@@ -27,23 +27,23 @@ import torch
 from eval_modes import ROWS, SEEDS_METHOD
 from modes_table import Line, TableError
 
-from harness.artifact.bundle import read_folder
-from harness.artifact.model_file import read_model_file
-from harness.cli.progress import Silent, make_reporter
 from harness.clock.spans import Ledger
-from harness.config.environment import cache_dir, check_environment, runs_dir
 from harness.config.tracks import Track, load_track
+from harness.config.variables import cache_dir, check_environment, runs_dir
 from harness.data import Dataset, load_validation, open_dataset
 from harness.errors import HarnessError, UsageError
-from harness.phases.context import RunContext
-from harness.phases.evaluate import compile_once, evaluate
-from harness.phases.machine import describe_machine
-from harness.phases.manifest import check_variables
-from harness.phases.package import OVERSIZE_READ
-from harness.phases.reserve import reserved
-from harness.phases.run import remove_tree
-from harness.phases.seal import SealedSubmission, reopen_sealed, seal_submission, unpack_sealed
+from harness.progress import Silent, make_reporter
 from harness.protocol.session import MODEL_FILE
+from harness.run.bundle import read_folder
+from harness.run.context import RunContext
+from harness.run.evaluate import compile_once, evaluate
+from harness.run.machine import describe_machine
+from harness.run.manifest import check_variables
+from harness.run.model_file import read_model_file
+from harness.run.package import OVERSIZE_READ
+from harness.run.reserve import reserved
+from harness.run.run import remove_tree
+from harness.run.seal import SealedSubmission, reopen_sealed, seal_submission, unpack_sealed
 from harness.sandbox.cell import IN_FORCE
 from harness.scoring.ledger import Stream
 

@@ -14,19 +14,19 @@ import msgspec
 import numpy as np
 from lab import markov_stream
 
-from harness.artifact.count import judge_sizes
-from harness.cli.progress import Reporter
 from harness.clock.spans import Ledger
 from harness.config.tracks import Track, load_track
 from harness.errors import HarnessError
-from harness.phases.audit import audit
-from harness.phases.context import RunContext
-from harness.phases.describe import describe
-from harness.phases.evaluate import compile_once, evaluate
-from harness.phases.package import package
-from harness.phases.seal import seal_submission
-from harness.phases.train import train
+from harness.progress import Reporter
 from harness.rules import Finding, Verdict
+from harness.run.audit import audit
+from harness.run.context import RunContext
+from harness.run.count import judge_sizes
+from harness.run.describe import describe
+from harness.run.evaluate import compile_once, evaluate
+from harness.run.package import package
+from harness.run.seal import seal_submission
+from harness.run.train import train
 from harness.scoring.audit import audit_findings
 from harness.scoring.ledger import Stream
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from harness.cli.new import create
-from harness.cli.progress import Silent
 from harness.data import Dataset
 from harness.data.shards import shard_name, write_shard
-from harness.phases import rescore, resume, submit
+from harness.progress import Silent
 from harness.record import verify_folder
 from harness.rules import Finding, Verdict
+from harness.run import rescore, resume, submit
 
 VOCAB = 1024
 
@@ -52,7 +52,7 @@ def tiny_dataset(house: Path) -> Dataset:
 def use_house(house: Path, set_attribute, set_variable) -> None:
     """Point the referee to ``house``."""
     from harness.data import Validation
-    from harness.phases import run
+    from harness.run import run
 
     def load_validation(_):
         from harness.data.shards import join_values

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import progress
-from harness.cli.progress import LineReporter, Silent, printable
-from harness.cli.summary import render_summary
+from harness import progress
+from harness.cli.result import render_summary
+from harness.progress import LineReporter, Silent, printable
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "record"))
 from record_samples import make_artifact, make_record

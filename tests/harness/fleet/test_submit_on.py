@@ -12,8 +12,8 @@ from harness.cli.main import main
 from harness.cli.new import create
 from harness.data.dataset import Manifest, write_manifest
 from harness.errors import CouldNotCheck, UsageError
-from harness.phases.submit import RunOutcome
 from harness.rules import Finding, Verdict
+from harness.run.submit import RunOutcome
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "record"))
 from record_samples import make_artifact, make_record
@@ -71,7 +71,7 @@ def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_a_seed_that_has_its_record_is_a_result_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     record = make_record(make_artifact(tmp_path / "sample", 0), 5)
-    monkeypatch.setattr("harness.phases.seeds.submit_seeds", lambda **_: [RunOutcome(record, None, tmp_path)])
+    monkeypatch.setattr("harness.run.seeds.submit_seeds", lambda **_: [RunOutcome(record, None, tmp_path)])
     done = CliRunner().invoke(main, ["submit", "--seed", "5", "--once", "--json"])
     assert done.exit_code == 0
     assert json.loads(done.stdout)["submission"]["seed"] == 5

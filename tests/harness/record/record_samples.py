@@ -8,7 +8,7 @@ import msgspec
 
 from harness.config.tracks import load_track
 from harness.record import Intent, StoredRecord, announce, canonical_digest, file_digest, sign_and_store
-from harness.record.figures import REQUIRED_RULES
+from harness.record.arithmetic import REQUIRED_RULES
 from harness.record.known import Text, known
 from harness.record.predicate import (
     AuditResult,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cells import WAYS, attempts, policy, run_in_cell, wait_for
 
-from harness.phases.cells import rank_environments
+from harness.run.cells import rank_environments
 from harness.sandbox.cell import Cell
 from harness.sandbox.spec import CellSpec
 

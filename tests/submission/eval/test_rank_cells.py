@@ -7,15 +7,15 @@ import pytest
 import torch
 from faulty import faulty_submission
 
-from harness.cli.progress import Silent
 from harness.clock.spans import Ledger
 from harness.config.tracks import Track, load_track
 from harness.errors import RuleBroken
-from harness.phases import evaluate as evaluation
-from harness.phases.audit import audit
-from harness.phases.cells import phase_cell
-from harness.phases.context import RunContext
-from harness.phases.seal import seal_submission, unpack_sealed
+from harness.progress import Silent
+from harness.run import evaluate as evaluation
+from harness.run.audit import audit
+from harness.run.cells import phase_cell
+from harness.run.context import RunContext
+from harness.run.seal import seal_submission, unpack_sealed
 from submission.config import load_config
 from submission.model.hybrid import build_model
 from submission.package.pack import package_model

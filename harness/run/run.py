@@ -1,0 +1,345 @@
+"""One run: describe → train → package → eval (final, then float and packed) → audit → unsigned record.
+
+A broken rule that leaves a score is a finding in the record. Whatever ends the run without a score raises, after every
+process is dead and what is half-written is gone; the logs stay.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+import harness
+from harness.clock.spans import Ledger
+from harness.config.tracks import QUICK_TARGETS, Track
+from harness.data import Dataset, load_validation
+from harness.errors import CouldNotCheck, HarnessError, Interrupted, machine_trouble
+from harness.program import program
+from harness.progress import Reporter
+from harness.protocol.predictor import Stage
+from harness.protocol.session import MODEL_FILE, Scalar
+from harness.record.canonical import canonical_digest, file_digest
+from harness.record.predicate import DataInfo, RunRecord, SubmissionInfo, TrackInfo
+from harness.rules import Finding, Verdict
+from harness.run.audit import audit
+from harness.run.bundle import read_folder
+from harness.run.cells import readable_parts
+from harness.run.conditions import MachineWatch, judge_conditions
+from harness.run.context import RunContext
+from harness.run.describe import describe
+from harness.run.evaluate import Evaluation, compile_once, evaluate
+from harness.run.machine import describe_machine, describe_provenance, gpu_names
+from harness.run.manifest import accepted_variables, check_variables
+from harness.run.package import lay_out, package
+from harness.run.reserve import run_gpus
+from harness.run.roles import bytes_by_role
+from harness.run.seal import seal_submission
+from harness.run.train import train
+from harness.run.trained import Trained, checkpoint_digests, kept_files, recall, remember, update
+from harness.run.verdicts import AUDITS, all_findings, hardware_findings
+from harness.scoring.ledger import Stream
+from harness.text import without_places
+
+S3_PROTOCOL = "S3-PROTOCOL"
+WORK_FOLDERS = ("code", "description", "checkpoint", "package", "artifact", "closure", "compile-cache")
+WORK_FILES = ("code.bundle", "ledger.jsonl")
+REASON_CHARACTERS = 200
+
+
+@dataclass(frozen=True)
+class Described:
+    """A sealed submission that accepted its configuration. ``context`` carries the run's clock on."""
+
+    context: RunContext
+    name: str
+    code_digest: str
+    config: dict[str, Scalar]
+    parameters: int
+    started_at: str
+
+
+def describe_submission(
+    *,
+    submission_dir: Path,
+    track: Track,
+    seed: int,
+    run_dir: Path,
+    environ: Mapping[str, str],
+    progress: Reporter,
+) -> Described:
+    """Seal the folder and run the describe phase: everything that must be known before a run is announced.
+
+    Raises ``UsageError`` for a folder that is no submission or a configuration that it refuses.
+    """
+    with nothing_half_written(run_dir):
+        started_at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        sealed = seal_submission(submission_dir, run_dir)
+        check_variables(sealed.manifest, environ, read_folder(sealed.root))
+        context = RunContext(track, seed, run_dir, sealed, environ, progress, Ledger())
+        config, parameters = describe(context)
+        return Described(context, sealed.manifest.name, sealed.code_digest, config, parameters, started_at)
+
+
+def run_submission(
+    *,
+    described: Described,
+    dataset: Dataset,
+    intent_digest: str,
+    predecessor: str,
+    loss_curve: list[tuple[int, float]] | None = None,
+    quick: bool = False,
+) -> RunRecord:
+    """Run every phase of a described submission and return its unsigned record.
+
+    loss_curve: of a training that is over already, when a run is resumed
+    quick:      score the first targets only, and nothing for comparison
+    Raises ``RuleBroken`` or ``CouldNotCheck`` when the run ends without a score.
+    """
+    described.context.data_dir = dataset.folder
+    hardware = described.context.track.hardware
+    described.context.bos_id = dataset.bos_id
+    gpus = run_gpus(hardware)
+    watch, names = MachineWatch(gpus), gpu_names(gpus)
+    described.context.machine = watch
+    with nothing_half_written(described.context.run_dir):
+        with watch:
+            curve = _train(described, dataset, intent_digest) if loss_curve is None else loss_curve
+            record = _run(described, dataset, intent_digest, predecessor, curve, quick=quick)
+        assert watch.conditions is not None
+        findings = [
+            *record.findings,
+            judge_conditions(watch.conditions, watch.seconds),
+            *hardware_findings(hardware, names),
+        ]
+        findings.sort(key=lambda finding: finding.rule)
+        provenance, training = describe_provenance(), described.context.training
+        return msgspec.structs.replace(
+            record, conditions=watch.conditions, findings=findings, provenance=provenance, training=training
+        )
+
+
+@contextmanager
+def nothing_half_written(run_dir: Path) -> Iterator[None]:
+    """Remove a run's files, but not its logs, when the block fails or is interrupted.
+
+    What is whole stays for ``--resume``: the checkpoint of an ended training, and the packed model. The error that is
+    raised says so, with the command that goes on; one of the system becomes ``CouldNotCheck``, which names the disk.
+    """
+    try:
+        yield
+    except BaseException as error:
+        with suppress(OSError, CouldNotCheck):
+            why = without_places(f"{type(error).__name__}: {error}")
+            update(run_dir, ended=why[:REASON_CHARACTERS].rstrip(": "))
+        clear_half_written(run_dir)
+        goes_on = ""
+        if kept_files(run_dir):
+            goes_on = f"Training is kept: `{program()} submit --resume {run_dir.name}` goes on after it."
+        if isinstance(error, KeyboardInterrupt):
+            raise Interrupted(f"interrupted. {goes_on or 'Nothing half-written was kept.'}") from None
+        if isinstance(error, OSError):
+            error = machine_trouble(error, run_dir)
+        if isinstance(error, HarnessError):
+            error.remedy = f"{error.remedy} {goes_on}".strip()
+        raise error
+
+
+def clear_half_written(run_dir: Path) -> None:
+    """Remove what a run's phases wrote, but not its logs and what it takes to go on."""
+    for name in {*WORK_FOLDERS, *WORK_FILES} - set(kept_files(run_dir)):
+        remove_tree(run_dir / name)
+
+
+def _train(described: Described, dataset: Dataset, intent_digest: str) -> list[tuple[int, float]]:
+    """Train, and remember that it ended whole, when the run was announced."""
+    context = described.context
+    curve = train(context, dataset.train_shards)
+    if intent_digest:
+        trained = Trained(
+            track=context.track.name,
+            track_digest=context.track.digest,
+            dataset=dataset.name,
+            data_fingerprint=dataset.fingerprint,
+            seed=context.seed,
+            intent=intent_digest,
+            name=described.name,
+            code_digest=described.code_digest,
+            config=described.config,
+            parameters=described.parameters,
+            started_at=described.started_at,
+            environ=accepted_variables(context.sealed.manifest, context.environ),
+            machine=describe_machine(),
+            checkpoint=checkpoint_digests(context),
+            loss_curve=curve,
+            spans=context.clock.entries(),
+            isolation=context.isolation,
+            kills=context.kills,
+            audit_secret=context.audit_secret.hex(),
+            training=context.training,
+        )
+        remember(context.run_dir, trained)
+    return curve
+
+
+def _run(
+    described: Described,
+    dataset: Dataset,
+    intent_digest: str,
+    predecessor: str,
+    loss_curve: list[tuple[int, float]],
+    *,
+    quick: bool,
+) -> RunRecord:
+    context = described.context
+    track, clock, limits = context.track, context.clock, context.track.limits
+    counts_in = track.readings.package_counts_in
+    budget = "" if counts_in == "none" else counts_in
+    left_s = {"eval": limits.eval_s, "train": limits.train_s - _used(context, "train"), "none": limits.package_s}
+    if (context.artifact_dir / MODEL_FILE).exists():  # of a run that goes on: its spans hold the time already
+        sizes = lay_out(context, context.artifact_dir / MODEL_FILE)
+    else:
+        sizes = package(context, limit_s=min(limits.package_s, left_s[counts_in]), budget=budget)
+        if intent_digest:
+            _remember_packed(context)
+    validation = load_validation(dataset)
+    val_targets = min(len(validation.tokens) - 1, QUICK_TARGETS) if quick else len(validation.tokens) - 1
+    eval_s = limits.eval_s - _used(context, "eval")
+
+    def stream(targets: int) -> Stream:
+        return Stream(validation.tokens, validation.target_bytes, targets)
+
+    # The score that counts comes first: no process of the submission has seen a validation token before it.
+    compile_once(context, limit_s=eval_s, targets=val_targets)
+    final = evaluate(context, "final", stream(val_targets), limit_s=eval_s, whole_set=not quick)
+    diagnostic = min(val_targets, track.audit.diagnostic_tokens or val_targets)
+    stages: tuple[Stage, ...] = () if quick else ("float", "packed")
+    before: dict[Stage, Evaluation] = {}
+    left_out = []
+    for stage in stages:
+        whole = diagnostic == val_targets
+        try:
+            before[stage] = evaluate(context, stage, stream(diagnostic), limit_s=limits.eval_s, whole_set=whole)
+        except HarnessError as error:  # it is for comparison only: the score that counts is there
+            what = f"The pass {stage!r}, for comparison, was left out: "
+            left_out.append(what + without_places(error.message))
+            context.progress.note(f"WARNING: {what}{error.message}")
+    scores = [passed.score for passed in (*before.values(), final)]
+    update(context.run_dir, reached=AUDITS)
+    audits = audit(context, final, before.get("packed", final), stream(val_targets), limit_s=eval_s)
+    spans, budgets = clock.entries(), clock.budgets(track)
+    readable = readable_parts(context)
+    model = (context.artifact_dir / "model.bin").read_bytes()
+    return RunRecord(
+        run_id=context.run_dir.name,
+        kind="refereed",
+        harness_version=harness.__version__,
+        started_at=described.started_at,
+        track=TrackInfo(track.name, track.digest, track.official, _readings(track)),
+        submission=_submission_info(described),
+        data=_data_info(dataset, val_targets),
+        machine=describe_machine(),
+        isolation=dict(sorted(context.isolation.items())),
+        spans=spans,
+        budgets=budgets,
+        sizes=sizes,
+        scores=scores,
+        baselines_bpb=dict(dataset.baselines_bpb),
+        running_bpb=final.running_bpb,
+        loss_curve=loss_curve,
+        audits=audits,
+        findings=_with_what_was_left_out(
+            all_findings(
+                context,
+                spans=spans,
+                budgets=budgets,
+                sizes=sizes,
+                final=final,
+                audits=audits,
+                disjoint=dataset.disjoint,
+                val_targets=val_targets,
+                val_bytes=int(validation.target_bytes[:val_targets].sum(dtype=np.int64)),
+                readable=readable,
+            ),
+            left_out,
+        ),
+        artifact_digest=hashlib.sha256(model).hexdigest(),
+        intent=intent_digest,
+        predecessor=predecessor,
+        model_sections=bytes_by_role(model, max_unpacked_bytes=limits.unpacked_bytes),
+        readable=readable,
+        resumes=context.resumes,
+    )
+
+
+def _with_what_was_left_out(findings: list[Finding], left_out: list[str]) -> list[Finding]:
+    """A comparison that failed leaves the score as it is, and S3-PROTOCOL says that it is missing."""
+    if not left_out:
+        return findings
+    others = [finding for finding in findings if finding.rule != S3_PROTOCOL]
+    return [*others, Finding(S3_PROTOCOL, Verdict.WARN, " ".join(left_out))]
+
+
+def _remember_packed(context: RunContext) -> None:
+    """From now on the run can go on with its evaluation."""
+    spans, kills = context.clock.entries(), context.kills
+    model = file_digest(context.artifact_dir / MODEL_FILE)
+    trained = recall(context.run_dir)
+    remember(
+        context.run_dir,
+        msgspec.structs.replace(trained, spans=spans, kills=kills, isolation=context.isolation, model=model),
+    )
+
+
+def _used(context: RunContext, budget: str) -> float:
+    return sum(span.seconds for span in context.clock.entries() if span.budget == budget)
+
+
+def _readings(track: Track) -> dict[str, str]:
+    readings = track.readings
+    return {
+        "package_counts_in": readings.package_counts_in,
+        "train_clock": readings.train_clock,
+        "code_bytes": readings.code_bytes,
+    }
+
+
+def _submission_info(described: Described) -> SubmissionInfo:
+    return SubmissionInfo(
+        name=described.name,
+        code_digest=described.code_digest,
+        files=described.context.sealed.files,
+        config=described.config,
+        config_digest=canonical_digest(described.config),
+        parameters=described.parameters,
+        seed=described.context.seed,
+    )
+
+
+def _data_info(dataset: Dataset, val_targets: int) -> DataInfo:
+    return DataInfo(
+        name=dataset.name,
+        fingerprint=dataset.fingerprint,
+        files=dict(dataset.files),
+        val_documents=dataset.val_documents,
+        val_targets=val_targets,
+        val_bytes=dataset.val_bytes,
+        train_tokens=dataset.train_tokens,
+    )
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a file or a folder of read-only files; a refusal is not hidden: what stays might be taken for a result."""
+    if not folder.is_dir():
+        folder.unlink(missing_ok=True)
+        return
+    for path in (folder, *(p for p in folder.rglob("*") if p.is_dir() and not p.is_symlink())):
+        path.chmod(0o700)
+    shutil.rmtree(folder)
