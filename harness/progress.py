@@ -13,8 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Column
 from rich.text import Text
 
-from harness.text import bare_stream
-from harness.text import printable as printable
+from harness.text import bare_stream, printable
 
 PLAIN_INTERVAL_S = 5.0
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 from harness.errors import UsageError
 
+LN2 = math.log(2)
 Unit = Literal["nats/token", "nats/byte", "bpb"]
 UNITS: tuple[Unit, ...] = ("nats/token", "nats/byte", "bpb")
 
@@ -61,12 +62,12 @@ def to_bpb(value: float, unit: Unit, text: Text) -> float:
     if unit == "bpb":
         return value
     nats_per_byte = value * text.targets / text.n_bytes if unit == "nats/token" else value
-    return nats_per_byte / math.log(2)
+    return nats_per_byte / LN2
 
 
 def from_bpb(value: float, unit: Unit, text: Text) -> float:
     """The inverse of :func:`to_bpb`."""
     if unit == "bpb":
         return value
-    nats_per_byte = value * math.log(2)
+    nats_per_byte = value * LN2
     return nats_per_byte * text.n_bytes / text.targets if unit == "nats/token" else nats_per_byte

@@ -105,7 +105,7 @@ def _show(findings: list[Finding], comparison: Comparison | None, as_json: bool)
     import msgspec
     from tabulate import tabulate
 
-    from harness.progress import printable
+    from harness.text import printable
 
     if as_json:
         result = {"findings": msgspec.to_builtins(findings), "comparison": msgspec.to_builtins(comparison)}

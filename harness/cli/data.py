@@ -189,7 +189,7 @@ def _show(result: dict[str, object], as_json: bool) -> None:
 def _render(report: Inspection) -> str:
     from tabulate import tabulate
 
-    from harness.progress import printable
+    from harness.text import printable
 
     rows = [
         (

@@ -152,7 +152,8 @@ def isolation_checks() -> Iterator[Check]:
     """Each layer, tried in a real cell that does nothing."""
     from harness.errors import HarnessError
     from harness.run.cells import guarded_folders
-    from harness.sandbox.cell import IN_FORCE, Cell
+    from harness.sandbox.cell import Cell
+    from harness.sandbox.layers import Layer
     from harness.sandbox.policy import SandboxPolicy
     from harness.sandbox.restrict import FOREIGN_PROC
     from harness.sandbox.spec import CellSpec
@@ -166,7 +167,7 @@ def isolation_checks() -> Iterator[Check]:
         try:
             with Cell(spec, strict=False) as cell:
                 cell.start()
-                layers = dict(cell.layers)
+                layers, namespaced = dict(cell.layers), cell.namespaced
         except HarnessError as error:
             yield Check("isolation", "cell", "missing", error.message, error.remedy)
             return
@@ -174,13 +175,13 @@ def isolation_checks() -> Iterator[Check]:
             yield Check("isolation", "cell", "missing", str(error), _KERNEL)
             return
     for layer, found in sorted(layers.items()):
-        state: State = "ok" if found.startswith(IN_FORCE) else "missing"
+        state: State = "ok" if found.in_force else "missing"
         remedy = "" if state == "ok" else _LAYER_REMEDIES.get(layer, "")
-        if layer == "hard_kill" and "subreaper" in found:
+        if layer is Layer.HARD_KILL and not namespaced:
             state, remedy = "note", _LAYER_REMEDIES[layer]
-        if FOREIGN_PROC in found:
+        if FOREIGN_PROC in found.how:
             state, remedy = "note", _UNCOVER
-        yield Check("isolation", layer, state, found, remedy)
+        yield Check("isolation", layer, state, str(found), remedy)
 
 
 _WITHOUT = {

@@ -91,7 +91,7 @@ def keep_code(queue: Queue, files: Mapping[str, bytes]) -> tuple[str, Path]:
 
     Raises ``CouldNotCheck`` when the folder of that name holds something else.
     """
-    from harness.run.bundle import pack_code, read_folder
+    from harness.run.artifact import pack_code, read_folder
 
     digest = hashlib.sha256(pack_code(dict(files))).hexdigest()
     place = queue.folder / "code" / digest[:16]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from harness.record import StoredRecord
     from harness.record.predicate import RunRecord
     from harness.record.reproduce import Comparison
-    from harness.run.submit import RunOutcome
+    from harness.run.runs import RunOutcome
 
 EPILOG = """\b
 The record gives track, seed, data and configuration. The code is the bundle that lies with the records, by its digest;
@@ -164,7 +164,7 @@ def _repeat(
     record: RunRecord, folder: Path, environ: Mapping[str, str], records_dir: Path, *, as_json: bool
 ) -> RunOutcome:
     from harness.progress import make_reporter
-    from harness.run.submit import submit_run
+    from harness.run.runs import submit_run
 
     return submit_run(
         submission_dir=folder,
@@ -181,7 +181,7 @@ def _repeat(
 @contextmanager
 def _code_folder(code: Path) -> Iterator[tuple[Path, str, dict[str, bytes]]]:
     """The submission as a folder, the digest its bundle has, and its counted files."""
-    from harness.run.bundle import pack_code, read_folder, unpack_code
+    from harness.run.artifact import pack_code, read_folder, unpack_code
 
     if code.is_dir():
         files = read_folder(code)

@@ -46,7 +46,7 @@ def command(
 
     from harness.cli.result import render_summary
     from harness.progress import make_reporter
-    from harness.run.submit_script import submit_script
+    from harness.run.selfreported import submit_script
 
     variables = dict(pair.partition("=")[::2] for pair in pairs)
     if any("=" not in pair or not pair.partition("=")[0].isidentifier() for pair in pairs):

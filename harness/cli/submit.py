@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from harness.fleet.queue import Job, Queue, Result
     from harness.record.predicate import RunRecord
-    from harness.run.submit import RunOutcome
+    from harness.run.runs import RunOutcome
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 MAX_SEED = 2**31 - 1
@@ -103,7 +103,7 @@ def command(
     load_track(track)  # a wrong name shows before anything is imported that takes seconds
 
     from harness.progress import make_reporter
-    from harness.run.seeds import submit_seeds
+    from harness.run.runs import submit_seeds
 
     if on is not None:
         if resume is not None or again:
@@ -124,7 +124,7 @@ def command(
         _show(outcome, as_json=as_json, verbose=verbose)
 
     if resume is not None:
-        from harness.run.resume import resume_run
+        from harness.run.runs import resume_run
 
         if len(numbers) > 1:
             raise UsageError("RESUME goes on with one run.", remedy="SEEDS goes on by itself with what broke off.")
@@ -185,7 +185,7 @@ def try_command(
     load_track(track)
 
     from harness.progress import make_reporter
-    from harness.run.submit import submit_run
+    from harness.run.runs import submit_run
 
     outcome = submit_run(
         submission_dir=Path(submission),
@@ -245,7 +245,7 @@ def _jobs(queue: Queue, seeds: Sequence[int], track: str, data: str | None, subm
     import harness
     from harness.config.variables import cache_dir, check_environment
     from harness.data import stated_fingerprint
-    from harness.run.bundle import read_folder
+    from harness.run.artifact import read_folder
     from harness.run.manifest import check_variables, read_manifest
 
     check_environment()

@@ -147,7 +147,7 @@ def _with_artifact(
 ) -> tuple[VerifyReport, tuple[EntryReport, ...]]:
     from harness.record.store import gathered
     from harness.record.verification import worst
-    from harness.run.artifact_check import check_artifact_files
+    from harness.run.rescore import check_artifact_files
 
     chosen = [(report, entry) for report, entries in reports for entry in entries if entry.record]
     if len(chosen) != 1:

@@ -15,7 +15,7 @@ from harness.errors import ExitCode
 from harness.fleet.driver import Outcome
 from harness.fleet.queue import Queue
 from harness.fleet.worker import describe_attempt
-from harness.progress import printable
+from harness.text import printable
 
 
 class _Comparison(msgspec.Struct):

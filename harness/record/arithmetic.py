@@ -18,6 +18,7 @@ from harness.record.canonical import HEX64, canonical_digest, parse_utc
 from harness.record.known import Terms, Text, known, terms_of
 from harness.record.predicate import AuditResult, BudgetEntry, RunRecord
 from harness.rules import Finding, Verdict, catalogue, rule
+from harness.sandbox.layers import LayerState
 
 RELATIVE = 1e-12
 SPAN_SLACK_S = 1e-6
@@ -225,7 +226,7 @@ def _coverage(record: RunRecord) -> Iterator[Finding]:
 
 
 def _isolation(record: RunRecord) -> Iterator[Finding]:
-    missing = sorted(name for name, state in record.isolation.items() if not state.startswith("in force"))
+    missing = sorted(name for name, state in record.isolation.items() if not LayerState.read(state).in_force)
     if record.track.official and missing:
         yield _broken("S1-ISOLATION", f"official track without the isolation layers {', '.join(missing)}")
 

@@ -1,37 +1,47 @@
-"""Phase 3: one pass over the validation stream, driven by the referee."""
+"""Evaluation: one pass over the validation stream, driven by the referee; then the audit of it by fresh replicas.
+
+One draw of audits a run: every place follows from a secret that was fixed when the submission was sealed, so a run that
+is resumed is audited at the same places. Whatever a replica does instead of an answer is a FAIL, not an error: it must
+not be able to ask for another try. Only what the kernel counts as want of memory is the machine's.
+"""
 
 from __future__ import annotations
 
 import lzma
 import math
 import os
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+from harness.clock.readings import A2_EVAL_CLOCK
 from harness.errors import CouldNotCheck, RuleBroken
 from harness.protocol.predictor import Stage
 from harness.protocol.session import MODEL_FILE
-from harness.record.predicate import Score
-from harness.run.cells import phase_cell
-from harness.run.context import RunContext
-from harness.run.conversation import failure, how_it_ended, late_ranks
+from harness.record.predicate import AuditResult, Score
+from harness.run.cells import RunContext, phase_cell
+from harness.run.conversation import PhaseFailed, failure, how_it_ended, late_ranks
+from harness.run.machine import killed_for_memory
 from harness.sandbox.cell import Cell
 from harness.scoring import nll, nll_device
+from harness.scoring.audit import ROW_SHARE, judge_replays, replica_lost
 from harness.scoring.buffers import shared_device
 from harness.scoring.client import EvalClient, Hello, OutOfTime, RankGone, Silent, WorkerFailure, WorkerLimits
 from harness.scoring.ledger import Chunks, ScoreLedger, Stream
 from harness.scoring.loop import BrokenLogits, score_stream
-from harness.scoring.sample import Keeper, Nats, draw_sample
-from harness.text import printable
+from harness.scoring.replay import Original, Replay, Replayer
+from harness.scoring.sample import Keeper, Nats, draw_audits, draw_sample, frequency_nats
+from harness.text import printable, without_places
 
-A2_EVAL_CLOCK = "A2-EVAL-CLOCK"
 C2_NORMALISED = "C2-NORMALISED"
 COMPILE = "compile"
+REPLICAS = (("replica-1", Replayer.cuts), ("replica-2", Replayer.truths))
+SLOWER = 5.0  # a replica may take so many times as long for a chunk as the slower of the two passes did
 CACHE_SHARE = 0.5  # of the artifact's cap: the most that a compile cache may pack to
 
 
@@ -158,31 +168,26 @@ def compile_once(context: RunContext, *, limit_s: float, targets: int) -> None:
 def _packed_bytes(folder: Path) -> int:
     """Size of a folder's names and files together, packed: what they say beyond what they repeat.
 
-    Compiled code packs to a fraction, and the copies of several ranks to nothing; trained numbers hardly pack.
+    Compiled code packs to a fraction, and the copies of several ranks to nothing; trained numbers hardly pack. Raises
+    ``PermissionError`` for what can't be listed or read.
     """
     packer = lzma.LZMACompressor(filters=[{"id": lzma.FILTER_LZMA2, "preset": 1, "dict_size": 1 << 26}])
     size = 0
-    for path in _entries(folder):
-        size += len(packer.compress(os.fsencode(path.relative_to(folder))))
-        if path.is_symlink():
-            size += len(packer.compress(os.fsencode(path.readlink())))
-        elif path.is_file():
-            with path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    size += len(packer.compress(block))
-    return size + len(packer.flush())
 
-
-def _entries(folder: Path) -> Iterator[Path]:
-    """Everything below a folder, in order. Raises ``OSError`` for one that can't be listed: files in it can be opened
-    all the same by who knows their names."""
-
-    def refuse(error: OSError) -> None:
+    def refuse(error: OSError) -> None:  # files in a folder that can't be listed can be opened by who knows their names
         raise error
 
     for place, folders, names in os.walk(folder, onerror=refuse):
         folders.sort()
-        yield from (Path(place, name) for name in sorted((*folders, *names)))
+        for path in (Path(place, name) for name in sorted((*folders, *names))):
+            size += len(packer.compress(os.fsencode(path.relative_to(folder))))
+            if path.is_symlink():
+                size += len(packer.compress(os.fsencode(path.readlink())))
+            elif path.is_file():
+                with path.open("rb") as file:
+                    while block := file.read(1 << 20):
+                        size += len(packer.compress(block))
+    return size + len(packer.flush())
 
 
 @contextmanager
@@ -263,7 +268,11 @@ def failures_named(
             yield
     except (OutOfTime, WorkerFailure) as error:
         if isinstance(error, WorkerFailure) and time.monotonic_ns() < deadline_ns:
-            raise failure(context, name, _how_it_failed(cell, error), late=isinstance(error, Silent)) from None
+            ended_by: Exception = error
+            if isinstance(error, RankGone):
+                ended = how_it_ended(cell, error.rank)
+                ended_by = PhaseFailed(f"{ended}; {error.awaited} was awaited", signal=ended.signal)
+            raise failure(context, name, ended_by, late=isinstance(error, Silent)) from None
         late = cell.kill("the limit", deadline_ns)
         whom = late_ranks(client.unheard(), [], len(cell.channels))
         reason = f"not done after {limit_s:.1f} s (everything was stopped {late.stop_ms:.0f} ms after){whom}"
@@ -272,7 +281,79 @@ def failures_named(
         raise RuleBroken(C2_NORMALISED, f"{name}: {error}.", remedy="Return finite logits for every entry.") from None
 
 
-def _how_it_failed(cell: Cell, error: WorkerFailure) -> str:
-    if isinstance(error, RankGone):
-        return f"{how_it_ended(cell, error.rank)}; {error.awaited} was awaited"
-    return str(error)
+def audit(
+    context: RunContext,
+    evaluation: Evaluation,
+    packed: Evaluation,
+    stream: Stream,
+    *,
+    limit_s: float,
+    told: int | None = None,
+) -> list[AuditResult]:
+    """Replay on two replicas, started from the artifact alone like the evaluation itself, one after the other.
+
+    packed:  of the same model without adaptation, over the first targets of ``stream``
+    limit_s, told: what the final evaluation was told, so that a replica cannot tell itself from it by its environment
+    """
+    plan, keeper = context.track.audit, evaluation.keeper
+    assert keeper is not None
+    with context.clock.span("audit"):
+        draws = draw_audits(
+            evaluation.nats,
+            frequency_nats(stream.tokens[1 : stream.targets + 1]),
+            packed.nats,
+            chunk_tokens=evaluation.hello.chunk_tokens,
+            escape_nats=ROW_SHARE * plan.escape_nats,
+            secret=keeper.sample.secret,
+        )
+        original = Original(stream, evaluation.chunks, evaluation.nats, keeper, draws)
+        steps = sum(map(len, original.cuts().values())) + 3 * len(keeper.sample.whole)
+        with context.progress.stage("audit", steps, "replays") as shown:
+            done = 0
+
+            def step() -> None:
+                nonlocal done
+                done += 1
+                shown.update(done)
+
+            chunk_s = max(passed.score.seconds / len(passed.chunks) for passed in (packed, evaluation))
+            allowed_s = context.track.limits.warmup_s + max(600.0, SLOWER * steps * chunk_s)
+            try:
+                first, second = (
+                    _replay(context, evaluation, original, name, work, limit_s, told or stream.targets, allowed_s, step)
+                    for name, work in REPLICAS
+                )
+            except RuleBroken as error:
+                return replica_lost(original, plan.tolerance_nats, without_places(error.message))
+    return judge_replays(original, first, second, tolerance_nats=plan.tolerance_nats, escape_nats=plan.escape_nats)
+
+
+def _replay(
+    context: RunContext,
+    evaluation: Evaluation,
+    original: Original,
+    name: str,
+    work: Callable[[Replayer], Replay],
+    limit_s: float,
+    targets: int,
+    allowed_s: float,
+    step: Callable[[], None],
+) -> Replay:
+    """One replica, from its start to its end: the next one starts when nothing of it is left."""
+    deadline_ns, killed = time.monotonic_ns() + int(allowed_s * 1e9), killed_for_memory()
+    with eval_cell(context, "final", name, limit_s=limit_s, targets=targets) as (cell, client):
+        try:
+            with failures_named(context, name, cell, client, deadline_ns, allowed_s):
+                client.prepare(like=evaluation.hello)
+                client.start()
+                replay = work(Replayer(client, original, step))
+                client.stop()
+        except RuleBroken as error:
+            gone = error.rule != A2_EVAL_CLOCK and -signal.SIGKILL in cell.exit_codes()  # killed, and not by us
+            if gone and killed_for_memory() > killed:
+                raise CouldNotCheck(
+                    f"the kernel killed a replica for want of memory: {error.message}",
+                    remedy="Free some memory, then `harness submit --resume`: the draws stay the same.",
+                ) from error
+            raise
+    return replay

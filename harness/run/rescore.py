@@ -1,4 +1,5 @@
-"""Level 2 of verification: score a random part of the validation set again, from the artifact alone; compare and audit.
+"""Level 2 of verification: is the artifact at hand the recorded one, sound, and as large as the record says? Then score
+a random part of the validation set again, from the artifact alone; compare and audit.
 
 The part always starts at the front, because the predictor's state at a chunk follows from all chunks before it; its
 length is drawn evenly over the text, up to the next point of the record's running score. What is not covered: the text
@@ -10,32 +11,86 @@ from __future__ import annotations
 import hashlib
 import math
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from harness.clock.spans import Ledger
-from harness.config.tracks import load_track
+from harness.config.tracks import load_track, track_names
 from harness.config.variables import cache_dir, runs_dir
 from harness.data import Dataset, load_validation, open_dataset
-from harness.errors import CouldNotCheck
+from harness.errors import CouldNotCheck, RuleBroken
 from harness.progress import Reporter
-from harness.protocol.container import read_container
+from harness.protocol.container import ContainerError
+from harness.protocol.session import MODEL_FILE
+from harness.record.canonical import file_digest
 from harness.record.predicate import AuditResult, RunRecord
 from harness.record.reproduce import environment_for
 from harness.rules import Finding, Verdict
-from harness.run.artifact_check import BUNDLE_ROOM_BYTES
-from harness.run.audit import audit
-from harness.run.bundle import MAX_CODE_BYTES
-from harness.run.context import RunContext
-from harness.run.evaluate import compile_once, evaluate
-from harness.run.manifest import read_manifest
+from harness.run.artifact import BUNDLE_FILE, read_bundle, read_model_file, sealed_at
+from harness.run.cells import RunContext
+from harness.run.evaluate import audit, compile_once, evaluate
 from harness.run.reserve import reserved
-from harness.run.seal import SealedSubmission, unpack_sealed
 from harness.scoring.audit import MEAN_NATS
 from harness.scoring.ledger import Stream
 
 RULE = "R6-REPRODUCED"
+
+
+def check_artifact_files(record: RunRecord, folder: Path) -> list[Finding]:
+    """Judge ``model.bin`` and ``code.bundle`` in ``folder`` against the record."""
+    missing = [name for name in record.artifact_files if not (folder / name).is_file()]
+    if missing:
+        text = f"no {' and no '.join(missing)} at hand: give their folder with --artifact"
+        return [Finding("A3-CONTAINER", Verdict.ERROR, text)]
+    problems = list(_differences(record, folder))
+    return problems or [Finding("A3-CONTAINER", Verdict.PASS, "the artifact at hand is the recorded one, and sound")]
+
+
+def _differences(record: RunRecord, folder: Path) -> Iterator[Finding]:
+    sizes = record.sizes
+    # 1. The files are the recorded ones, by digest.
+    for name, digest in record.artifact_files.items():
+        found = file_digest(folder / name)
+        if found != digest:
+            text = f"{folder / name} has SHA-256 {found[:16]}…; the record names {digest[:16]}…"
+            yield Finding("R4-ARITHMETIC", Verdict.FAIL, text)
+    # 2. They weigh what the record counts, by the reading of its track.
+    bundled = record.track.readings.get("code_bytes", "bundle") == "bundle"
+    model = (folder / MODEL_FILE).stat().st_size
+    code = (folder / BUNDLE_FILE).stat().st_size if bundled else sizes.code_raw_bytes
+    if (model, code) != (sizes.model_bytes, sizes.code_bytes):
+        text = (
+            f"model.bin has {model:,} bytes and the code counts {code:,}; "
+            f"the record says {sizes.model_bytes:,} and {sizes.code_bytes:,}"
+        )
+        yield Finding("A3-ARTIFACT-BYTES", Verdict.FAIL, text)
+    # 3. The model is a sound container; nothing in it is run.
+    name = record.track.name
+    unpacked = load_track(name).limits.unpacked_bytes if name in track_names() else 64 * sizes.cap_bytes
+    try:
+        read_model_file(folder / MODEL_FILE, max_bytes=sizes.cap_bytes, max_unpacked_bytes=unpacked)
+    except RuleBroken as error:
+        yield Finding(error.rule, Verdict.FAIL, error.message, remedy=error.remedy)
+    # 4. So is the code, and its files are the recorded ones.
+    rule = "A3-NO-UNCOUNTED-CODE"
+    try:
+        files = read_bundle((folder / BUNDLE_FILE).read_bytes())
+    except ContainerError as error:
+        yield Finding(rule, Verdict.FAIL, f"code.bundle is no sound container: {error}")
+        return
+    digests, recorded = (
+        {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+        record.submission.files,
+    )
+    names = sorted(name for name in digests.keys() | recorded.keys() if digests.get(name) != recorded.get(name))
+    if names:
+        yield Finding(rule, Verdict.FAIL, f"code.bundle differs from the recorded files in {', '.join(names[:8])}")
+    raw = sum(map(len, files.values()))
+    if raw != sizes.code_raw_bytes:
+        text = f"the code has {raw:,} bytes; the record says {sizes.code_raw_bytes:,}"
+        yield Finding("A3-ARTIFACT-BYTES", Verdict.FAIL, text)
 
 
 def rescore(record: RunRecord, artifact: Path, environ: Mapping[str, str], progress: Reporter) -> list[Finding]:
@@ -53,58 +108,39 @@ def rescore(record: RunRecord, artifact: Path, environ: Mapping[str, str], progr
             remedy="Leave --rescore out; `harness rerun` repeats the whole run.",
         )
     with reserved(track.hardware, f"track {track.name}"):
-        dataset = _dataset(record, progress)
+        dataset = open_dataset(record.data.name, cache_dir() / "datasets", progress)
+        if dataset.fingerprint != record.data.fingerprint:
+            raise CouldNotCheck(
+                f"data set {dataset.name} is {dataset.fingerprint[:16]}… here and {record.data.fingerprint[:16]}… in "
+                "the record.",
+                remedy="`harness data` shows what is cached; build the record's data set.",
+            )
         runs_dir().mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="rescore-", dir=runs_dir()) as scratch:
             run_dir = Path(scratch)
-            sealed = _sealed(artifact, run_dir)
+            sealed = sealed_at(artifact / BUNDLE_FILE, run_dir / "closure" / "code")
+            shutil.copyfile(artifact / MODEL_FILE, run_dir / "closure" / MODEL_FILE)
             own = environment_for(record, sealed.manifest.env.accept, environ)
             context = RunContext(
                 track, record.submission.seed, run_dir, sealed, own, progress, Ledger(), bos_id=dataset.bos_id
             )
             context.data_dir = dataset.folder
             found, audits = _score_front(context, record, dataset, drawn_part(record))
-    return [_judge(record, dict(found), min(track.audit.tolerance_nats, MEAN_NATS)), *_audited(audits)]
+    agreement = _judge(record, dict(found), min(track.audit.tolerance_nats, MEAN_NATS))
+    # An audit that failed counts as what it is here: a record that is not reproduced.
+    return [
+        agreement,
+        *(
+            Finding(RULE, Verdict(audit.verdict), f"{audit.rule} {audit.name} in the second scoring: {audit.message}")
+            for audit in audits
+        ),
+    ]
 
 
 def drawn_part(record: RunRecord) -> int:
     """A place drawn evenly over the text, up to the record's next point: its signer chose the points, not the draw."""
     place = 1 + secrets.randbelow(max(1, record.data.val_targets))
     return next((point for point, _ in record.running_bpb if point >= place), record.running_bpb[-1][0])
-
-
-def _audited(audits: list[AuditResult]) -> Iterator[Finding]:
-    """The audits of the second scoring, and one that failed as what it is: a record that is not reproduced."""
-    for result in audits:
-        text = f"{result.rule} {result.name} in the second scoring: {result.message}"
-        yield Finding(RULE, Verdict(result.verdict), text)
-
-
-def _dataset(record: RunRecord, progress: Reporter) -> Dataset:
-    dataset = open_dataset(record.data.name, cache_dir() / "datasets", progress)
-    if dataset.fingerprint != record.data.fingerprint:
-        raise CouldNotCheck(
-            f"data set {dataset.name} is {dataset.fingerprint[:16]}… here and {record.data.fingerprint[:16]}… in the "
-            "record.",
-            remedy="`harness data` shows what is cached; build the record's data set.",
-        )
-    return dataset
-
-
-def _sealed(artifact: Path, run_dir: Path) -> SealedSubmission:
-    bundle = (artifact / "code.bundle").read_bytes()
-    files = read_container(bundle, max_unpacked_bytes=MAX_CODE_BYTES + BUNDLE_ROOM_BYTES)
-    unpack_sealed(bundle, run_dir / "closure" / "code")
-    (run_dir / "closure" / "model.bin").write_bytes((artifact / "model.bin").read_bytes())
-    return SealedSubmission(
-        manifest=read_manifest(files, "code.bundle"),
-        root=run_dir / "closure" / "code",
-        bundle=artifact / "code.bundle",
-        bundle_bytes=len(bundle),
-        raw_bytes=sum(map(len, files.values())),
-        code_digest=hashlib.sha256(bundle).hexdigest(),
-        files={name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
-    )
 
 
 def _score_front(

@@ -18,7 +18,7 @@ from harness.config.tracks import Hardware
 from harness.config.variables import cache_dir
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import locked
-from harness.run.machine import gpu_indices, usable_gpus, visible_gpus
+from harness.run.machine import gpu_indices, told, usable_gpus, visible_gpus
 
 _CORES: ContextVar[tuple[int, ...]] = ContextVar("cores", default=())
 TURN_S = 30.0
@@ -33,13 +33,26 @@ def reserved(hardware: Hardware, wanted_by: str = "the run") -> Iterator[None]:
     Inside the block CUDA shows the run's GPUs and no others. Raises ``CouldNotCheck`` when there are fewer GPUs than
     wanted, or another run holds a part.
     """
-    _require_gpus(hardware, wanted_by)
+    if len(here := usable_gpus()) < hardware.gpus:  # its rank would fail when the run is announced
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        limited = "" if visible is None else f" with CUDA_VISIBLE_DEVICES={visible!r}"
+        model = f" ({hardware.gpu_model})" if hardware.gpu_model else ""
+        raise CouldNotCheck(
+            f"{wanted_by} wants {hardware.gpus} GPUs{model}; nvidia-smi shows {len(here)} here{limited}.",
+            remedy=f"Use a machine with {hardware.gpus} GPUs, all of them visible, or another track; `harness doctor` "
+            "shows what is here.",
+        )
     folder = cache_dir() / "reserved" / socket.gethostname()
     folder.mkdir(parents=True, exist_ok=True)
     gpus = run_gpus(hardware)
     with ExitStack() as held:
         with _turn(folder):
-            _take_gpus(folder, gpus, held)
+            for gpu in gpus:
+                if not held.enter_context(locked(folder / f"gpu-{gpu}.lock")):
+                    raise CouldNotCheck(
+                        f"GPU {gpu} is taken by another run ({folder / f'gpu-{gpu}.lock'}).",
+                        remedy="Wait until that run has finished, or name free GPUs in CUDA_VISIBLE_DEVICES.",
+                    )
             _take_cores(folder, hardware, held)
         if gpus:
             held.enter_context(_showing(gpus))
@@ -49,8 +62,8 @@ def reserved(hardware: Hardware, wanted_by: str = "the run") -> Iterator[None]:
 @contextmanager
 def going_on(run_dir: Path) -> Iterator[None]:
     """Hold a run's folder while the run goes on. Raises ``UsageError`` when it goes on in another process."""
-    with ExitStack() as held:
-        if not _take(run_dir / "run.lock", held):
+    with locked(run_dir / "run.lock") as ours:
+        if not ours:
             raise UsageError(f"{run_dir.name} still goes on in another process.", remedy="Wait until it has ended.")
         yield
 
@@ -75,31 +88,6 @@ def reserved_cores() -> tuple[int, ...]:
     return _CORES.get()
 
 
-def _thread_of_core(core: int) -> int:
-    """0 for the first hardware thread of a physical core, 1 for its second; whole cores are taken first."""
-    try:
-        text = Path(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list").read_text()
-        first, _, _ = text.replace("-", ",").partition(",")
-        return int(core != int(first))
-    except (OSError, ValueError):
-        return 0
-
-
-def _require_gpus(hardware: Hardware, wanted_by: str) -> None:
-    """A rank without its GPU would fail in training, when the run is announced already."""
-    here = usable_gpus()
-    if len(here) >= hardware.gpus:
-        return
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    limited = "" if visible is None else f" with CUDA_VISIBLE_DEVICES={visible!r}"
-    model = f" ({hardware.gpu_model})" if hardware.gpu_model else ""
-    raise CouldNotCheck(
-        f"{wanted_by} wants {hardware.gpus} GPUs{model}; nvidia-smi shows {len(here)} here{limited}.",
-        remedy=f"Use a machine with {hardware.gpus} GPUs, all of them visible, or another track; `harness doctor` "
-        "shows what is here.",
-    )
-
-
 @contextmanager
 def _turn(folder: Path) -> Iterator[None]:
     """One run at a time looks for free parts; else two could take half each and both give up."""
@@ -112,21 +100,18 @@ def _turn(folder: Path) -> Iterator[None]:
         yield
 
 
-def _take_gpus(folder: Path, gpus: tuple[str, ...], held: ExitStack) -> None:
-    for gpu in gpus:
-        if not _take(folder / f"gpu-{gpu}.lock", held):
-            raise CouldNotCheck(
-                f"GPU {gpu} is taken by another run ({folder / f'gpu-{gpu}.lock'}).",
-                remedy="Wait until that run has finished, or name free GPUs in CUDA_VISIBLE_DEVICES.",
-            )
-
-
 def _take_cores(folder: Path, hardware: Hardware, held: ExitStack) -> None:
-    cores = sorted(os.sched_getaffinity(0), key=lambda core: (_thread_of_core(core), core))
+    def order(core: int) -> tuple[bool, int]:
+        """Whole cores first: the second hardware thread of a physical core comes after the first ones of all."""
+        siblings = told(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list")
+        first = siblings.strip().replace("-", ",").partition(",")[0]
+        return first not in ("", str(core)), core
+
+    cores = sorted(os.sched_getaffinity(0), key=order)
     wanted = share_of_cores(hardware, cores=len(cores), gpus=len(gpu_indices()) if hardware.gpus else 0)
     taken: list[int] = []
     for core in cores:
-        if len(taken) < wanted and _take(folder / f"core-{core}.lock", held):
+        if len(taken) < wanted and held.enter_context(locked(folder / f"core-{core}.lock")):
             taken.append(core)
     if len(taken) < wanted:
         raise CouldNotCheck(
@@ -135,10 +120,6 @@ def _take_cores(folder: Path, hardware: Hardware, held: ExitStack) -> None:
             remedy="Wait until one of them has finished: two runs on the same cores would spoil each other's clocks.",
         )
     held.callback(_CORES.reset, _CORES.set(tuple(taken)))
-
-
-def _take(path: Path, held: ExitStack) -> bool:
-    return held.enter_context(locked(path))
 
 
 @contextmanager

@@ -11,23 +11,20 @@ from harness.clock.readings import A1_TRAIN_CLOCK, A2_EVAL_CLOCK, read_clock
 from harness.config.tracks import TRAIN_TOLERANCE_S, Hardware
 from harness.record.predicate import AuditResult, BudgetEntry, ReadablePart, Score, Sizes, SpanEntry
 from harness.rules import Finding, Verdict, rule
-from harness.run.context import RunContext
-from harness.run.count import judge_sizes
+from harness.run.artifact import judge_sizes
+from harness.run.cells import RunContext
 from harness.run.evaluate import Evaluation
 from harness.run.manifest import accepted_variables, settings_bytes
-from harness.sandbox.cell import IN_FORCE
+from harness.sandbox.layers import Layer
 from harness.sandbox.runtime import TOOLS
 from harness.scoring.audit import audit_findings
 
-AUDITS = "audits"
 A1_HARDWARE = "A1-HARDWARE"
-TOLERANCE_S = 0.2  # of the reading "tolerate_200ms"
 KNOWN = frozenset(  # packages of code, not of text or weights
     ("safetensors", "einops", "mamba-ssm", "flash-attn", "causal-conv1d", "flash-linear-attention")
 )
+BEFORE_CLOCK = {"train": ("setup",), "eval": ("warmup compile", "warmup")}
 LARGE_CACHE = 0.125  # of the cap; larger compile caches are shown to reviewers
-FILE_LAYERS = ("landlock", "guarded")
-NETWORK_LAYERS = ("network",)
 
 
 def clock_findings(context: RunContext, spans: list[SpanEntry], budgets: list[BudgetEntry]) -> list[Finding]:
@@ -47,24 +44,18 @@ def clock_findings(context: RunContext, spans: list[SpanEntry], budgets: list[Bu
         cut_short = training is not None and training.ended == "clock"
         verdict = Verdict.FAIL if over > 0 and not forgiven else Verdict.WARN if tight or cut_short else Verdict.PASS
         shown = ", ".join(f"{reading.name} {seconds:.3f} s" for reading, seconds in others)
-        text = f"{budget.used_s:.3f} s of {budget.limit_s:g} s{_reading(context, budget.name)}. By reading: {shown}."
-        text += f" Before the clock, uncounted: {_before_clock(spans, budget.name)}."
+        counted = context.track.readings.package_counts_in == budget.name
+        text = f"{budget.used_s:.3f} s of {budget.limit_s:g} s{', packaging counted in it' * counted}."
+        uncounted = ", ".join(
+            f"{span.name} {span.seconds:.1f} s of {span.limit_s or 0:g} s"
+            for span in spans
+            if span.name in BEFORE_CLOCK[budget.name]
+        )
+        text += f" By reading: {shown}. Before the clock, uncounted: {uncounted or 'nothing'}."
         if training and cut_short:
             text += f" The clock cut training short after {training.steps:,} steps: another run may end elsewhere."
         findings.append(Finding(rule_id, verdict, text))
     return findings
-
-
-def _before_clock(spans: list[SpanEntry], budget: str) -> str:
-    """Set-up, compilation and warm-up, each with its limit."""
-    names = ("setup",) if budget == "train" else ("warmup compile", "warmup")
-    found = [span for span in spans if span.name in names]
-    return ", ".join(f"{span.name} {span.seconds:.1f} s of {span.limit_s or 0:g} s" for span in found) or "nothing"
-
-
-def _reading(context: RunContext, budget: str) -> str:
-    counted = context.track.readings.package_counts_in
-    return ", packaging counted in it" if counted == budget else ""
 
 
 def hardware_findings(hardware: Hardware, gpus: Sequence[str]) -> list[Finding]:
@@ -82,15 +73,21 @@ def hardware_findings(hardware: Hardware, gpus: Sequence[str]) -> list[Finding]:
 
 def isolation_findings(context: RunContext) -> list[Finding]:
     """S1, S2 and the rules that the sandbox enforces by construction, as far as its layers were in force."""
-    missing = sorted(layer for layer, state in context.isolation.items() if not state.startswith(IN_FORCE))
-    in_force = sorted(layer for layer, state in context.isolation.items() if state.startswith(IN_FORCE))
+    layers = context.isolation
+    missing = sorted(layer for layer, state in layers.items() if not state.in_force)
+    in_force = sorted(layer for layer, state in layers.items() if state.in_force)
     survivors = sum(report.survivors for _, report in context.kills)
     stop_ms = max((report.stop_ms for _, report in context.kills), default=0.0)
     gone_ms = max((report.overshoot_ns for _, report in context.kills), default=0) / 1e6
-    files = not set(missing) & set(FILE_LAYERS)
-    network = bool(set(in_force) & set(NETWORK_LAYERS))
-    tried = context.isolation.get("guarded", "in force: nothing was there to be tried")
-    seen = f"In the last of {len(context.kills)} cells, as before, {tried.split(': ', 1)[1]}."
+    tried = layers[Layer.GUARDED].how if Layer.GUARDED in layers else "nothing was there to be tried"
+    seen = f"In the last of {len(context.kills)} cells, as before, {tried}."
+    files = not {Layer.LANDLOCK, Layer.GUARDED} & set(missing)
+
+    def held(rule_id: str, enforced: bool, text: str) -> Finding:
+        if enforced:
+            return Finding(rule_id, Verdict.PASS, text)
+        return Finding(rule_id, Verdict.WARN, f"a layer that enforces it is missing here; {text}")
+
     return [
         Finding(
             "S1-ISOLATION",
@@ -103,17 +100,11 @@ def isolation_findings(context: RunContext) -> list[Finding]:
             f"{survivors} processes outlived {len(context.kills)} cells; "
             f"slowest stop {stop_ms:.0f} ms, all gone after {gone_ms:.0f} ms.",
         ),
-        _held("A1-SETUP-NO-DATA", files, "shards are opened by the referee after READY of every rank."),
-        _held("A4-TRAIN-NO-VAL", files, f"no validation file is readable in training. {seen}"),
-        _held("A4-EVAL-NO-DATA", files, f"packaging and evaluation can open no data file. {seen}"),
-        _held("A4-NO-NETWORK", network, "no network in packaging and evaluation."),
+        held("A1-SETUP-NO-DATA", files, "shards are opened by the referee after READY of every rank."),
+        held("A4-TRAIN-NO-VAL", files, f"no validation file is readable in training. {seen}"),
+        held("A4-EVAL-NO-DATA", files, f"packaging and evaluation can open no data file. {seen}"),
+        held("A4-NO-NETWORK", Layer.NETWORK in in_force, "no network in packaging and evaluation."),
     ]
-
-
-def _held(rule_id: str, enforced: bool, text: str) -> Finding:
-    if enforced:
-        return Finding(rule_id, Verdict.PASS, text)
-    return Finding(rule_id, Verdict.WARN, f"a layer that enforces it is missing here; {text}")
 
 
 def score_findings(score: Score, precision: str, *, val_targets: int, val_bytes: int) -> list[Finding]:
@@ -168,8 +159,8 @@ def _with_resumes(context: RunContext, findings: list[Finding]) -> list[Finding]
     """C1 says how often the run went on, and is a WARN where audits had begun before: a cheat may have tried twice."""
     if not context.resumes:
         return findings
-    audited = sum(f"in the {AUDITS}: " in resume for resume in context.resumes)
-    told = "; ".join(context.resumes)
+    audited = sum(resume.reached == "audits" for resume in context.resumes)
+    told = "; ".join(map(str, context.resumes))
     text = f" Resumed {len(context.resumes)} times, the audits had begun in {audited} of them: {told}."
     return [
         msgspec.structs.replace(

@@ -19,14 +19,10 @@ from harness.config.tracks import Track, load_track
 from harness.errors import HarnessError
 from harness.progress import Reporter
 from harness.rules import Finding, Verdict
-from harness.run.audit import audit
-from harness.run.context import RunContext
-from harness.run.count import judge_sizes
-from harness.run.describe import describe
-from harness.run.evaluate import compile_once, evaluate
-from harness.run.package import package
-from harness.run.seal import seal_submission
-from harness.run.train import train
+from harness.run.artifact import judge_sizes, seal_submission
+from harness.run.cells import RunContext
+from harness.run.evaluate import audit, compile_once, evaluate
+from harness.run.phases import describe, package, train
 from harness.scoring.audit import audit_findings
 from harness.scoring.ledger import Stream
 

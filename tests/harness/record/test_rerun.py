@@ -36,7 +36,7 @@ from harness.record.reproduce import (
 from harness.record.signing import describe_key, open_signing_key
 from harness.record.trust import store_public
 from harness.rules import Verdict
-from harness.run.bundle import pack_code, read_folder
+from harness.run.artifact import pack_code, read_folder
 
 ROOT = Path(__file__).parents[3]
 replace = msgspec.structs.replace
@@ -176,9 +176,9 @@ def rerun(monkeypatch, tmp_path: Path, capsys):
                 raise again
             return Outcome(again, None, tmp_path)
 
-        stand_in = types.ModuleType("harness.run.submit")
+        stand_in = types.ModuleType("harness.run.runs")
         stand_in.submit_run = submit_run
-        monkeypatch.setitem(sys.modules, "harness.run.submit", stand_in)
+        monkeypatch.setitem(sys.modules, "harness.run.runs", stand_in)
         with pytest.raises(SystemExit) as ended:
             run(["rerun", *map(str, arguments)])
         captured = capsys.readouterr()

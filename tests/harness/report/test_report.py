@@ -21,7 +21,7 @@ from harness.report.figures import pool_runs
 from harness.report.svg import curve, seed_dots, timeline, waterfall
 from harness.review.claims import check_text
 from harness.rules import Verdict
-from harness.run.roles import bytes_by_role
+from harness.run.artifact import bytes_by_role
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import pytest
 
 from harness.record.predicate import Conditions
 from harness.rules import Verdict
-from harness.run import conditions
-from harness.run.conditions import MachineWatch, judge_conditions
+from harness.run import machine
+from harness.run.machine import MachineWatch, judge_conditions
 
 ALONE = {
     "foreign_cpu_share": 0.0,
@@ -64,9 +64,9 @@ def test_a_quota_is_read_where_the_kernel_counts_it(tmp_path, monkeypatch, line:
     (tmp_path / group).mkdir(parents=True, exist_ok=True)
     (tmp_path / group / "cpu.stat").write_text(text)
     (tmp_path / "cgroup").write_text(f"1:name=systemd:/\n{line}\n")
-    monkeypatch.setattr(conditions, "_CGROUPS", tmp_path)
-    monkeypatch.setattr(conditions, "_OWN_GROUPS", tmp_path / "cgroup")
-    assert conditions.quota_throttled_s() == 2.5
+    monkeypatch.setattr(machine, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(machine, "_OWN_GROUPS", tmp_path / "cgroup")
+    assert machine.quota_throttled_s() == 2.5
 
 
 def test_gpus_that_a_cell_could_open_beside_its_own_are_told():

@@ -24,10 +24,9 @@ from harness.files import write_atomic
 from harness.record import Intent, announce, load_record, open_signing_key, store, verify_folder
 from harness.record.signing import rotate_key
 from harness.rules import Verdict
-from harness.run import audit, run
+from harness.run import evaluate, refereed
 from harness.run.conversation import failure
-from harness.run.run import nothing_half_written
-from harness.run.trained import recall
+from harness.run.refereed import nothing_half_written, recall
 
 PROGRAM = Path(tiny_run.__file__)
 
@@ -96,7 +95,7 @@ def test_a_run_is_resumed_after_its_training_and_only_once(house: Path, monkeypa
         raise CouldNotCheck("the kernel killed processes", remedy="Free some memory.")
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "audit", machine_down)
+        patch.setattr(refereed, "audit", machine_down)
         with pytest.raises(CouldNotCheck):
             tiny_run.resume_tiny(house)
     outcome = tiny_run.resume_tiny(house)
@@ -166,7 +165,7 @@ def test_a_replica_that_dies_is_an_error_when_memory_ran_out_and_else_a_fail(hou
     entry.write_text(text)
     with monkeypatch.context() as patch:
         kills = iter(range(9))
-        patch.setattr(audit, "_killed_for_memory", lambda: next(kills))
+        patch.setattr(evaluate, "killed_for_memory", lambda: next(kills))
         with pytest.raises(CouldNotCheck, match="want of memory"):
             tiny_run.run_tiny(house, seed=2)
     outcome = tiny_run.resume_tiny(house)

@@ -15,10 +15,11 @@ from harness.config.tracks import load_track
 from harness.errors import CouldNotCheck, HarnessError, Interrupted, RuleBroken, UsageError
 from harness.record import dsse
 from harness.rules import Verdict
-from harness.run import audit, conversation, resume, run, submit
-from harness.run.conditions import MachineWatch
+from harness.run import conversation, evaluate, refereed
+from harness.run import runs as job
 from harness.run.conversation import failure
-from harness.run.run import nothing_half_written
+from harness.run.machine import MachineWatch
+from harness.run.refereed import nothing_half_written
 
 
 @pytest.fixture
@@ -30,13 +31,13 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_failed_evaluation_costs_no_training_and_a_failed_comparison_no_score(house: Path, monkeypatch):
-    real = run.evaluate
+    real = refereed.evaluate
 
     def fails_once(context, stage, stream, **options):
         log = "Last lines of /home/ada/run/logs/x.log:\n    what it printed"
         raise RuleBroken("A2-EVAL-CLOCK", f"{stage}: not done after 120.0 s. {log}", remedy="Adapt less.")
 
-    monkeypatch.setattr(run, "evaluate", fails_once)
+    monkeypatch.setattr(refereed, "evaluate", fails_once)
     with pytest.raises(RuleBroken, match="not done after") as caught:
         tiny_run.run_tiny(house)
     assert "Training is kept: `harness submit --resume" in caught.value.remedy
@@ -44,8 +45,8 @@ def test_a_failed_evaluation_costs_no_training_and_a_failed_comparison_no_score(
     def fails_in_the_comparison(context, stage, stream, **options):
         return (fails_once if stage == "float" else real)(context, stage, stream, **options)
 
-    monkeypatch.setattr(run, "evaluate", fails_in_the_comparison)
-    monkeypatch.setattr(audit, "_replay", lambda context, *_: fails_once(context, "replica-1", None))
+    monkeypatch.setattr(refereed, "evaluate", fails_in_the_comparison)
+    monkeypatch.setattr(evaluate, "_replay", lambda context, *_: fails_once(context, "replica-1", None))
     record = tiny_run.resume_tiny(house).record
     names = [span.name for span in record.spans]
     assert (names.count("train"), names.count("package")) == (1, 1)
@@ -67,7 +68,7 @@ def test_a_packed_model_that_was_changed_is_not_evaluated(house: Path, monkeypat
         raise RuleBroken("A2-EVAL-CLOCK", "late.", remedy="")
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "evaluate", fails)
+        patch.setattr(refereed, "evaluate", fails)
         with pytest.raises(RuleBroken):
             tiny_run.run_tiny(house)
     (model,) = house.glob("runs/*/artifact/model.bin")
@@ -107,8 +108,8 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in [*trained, "4-smoke-7"]:
         (tmp_path / name).mkdir()
         if name in trained:
-            (tmp_path / name / resume.FILE_NAME).touch()
-    monkeypatch.setattr(resume, "recall", recall)
+            (tmp_path / name / refereed.TRAINED_FILE).touch()
+    monkeypatch.setattr(job, "recall", recall)
     return tmp_path
 
 
@@ -117,19 +118,19 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [(None, None, "3-other-42"), (7, None, "1-smoke-7"), (42, "smoke", "2-smoke-42"), (None, "smoke", "2-smoke-42")],
 )
 def test_the_newest_run_is_of_the_seed_and_track_that_were_asked_for(runs: Path, seed, track, found: str):
-    assert resume.find_run("newest", seed, track).name == found
+    assert job.find_run("newest", seed, track).name == found
 
 
 def test_another_seed_s_run_is_never_taken(runs: Path):
     with pytest.raises(UsageError, match="no run of seed 1 that can go on"):
-        resume.find_run("newest", 1)
+        job.find_run("newest", 1)
     with pytest.raises(UsageError, match="is not of seed 42"):
-        resume.find_run("1-smoke-7", 42)
+        job.find_run("1-smoke-7", 42)
 
 
 @pytest.mark.parametrize("kept", [True, False])
 def test_ctrl_c_says_what_was_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool):
-    monkeypatch.setattr(run, "kept_files", lambda _: ("checkpoint",) if kept else ())
+    monkeypatch.setattr(refereed, "kept_files", lambda _: ("checkpoint",) if kept else ())
     (tmp_path / "checkpoint").mkdir()
     with pytest.raises(Interrupted) as caught, nothing_half_written(tmp_path):
         raise KeyboardInterrupt
@@ -174,8 +175,8 @@ def test_a_full_disk_is_no_broken_rule_and_a_word_about_one_is_no_excuse(tmp_pat
 def test_a_busy_machine_is_named_before_anything_is_paid_for(monkeypatch: pytest.MonkeyPatch):
     notes: list[str] = []
     for taken in (0.01, 0.43):
-        monkeypatch.setattr(submit, "busy_now", lambda taken=taken: taken)
-        submit.warn_of_neighbours(SimpleNamespace(note=notes.append))
+        monkeypatch.setattr(job, "busy_now", lambda taken=taken: taken)
+        job.warn_of_neighbours(SimpleNamespace(note=notes.append))
     (note,) = notes
     assert "other processes take 43% of this machine's processors" in note
 
@@ -183,11 +184,11 @@ def test_a_busy_machine_is_named_before_anything_is_paid_for(monkeypatch: pytest
 def test_what_others_took_is_what_was_busy_and_not_our_own(monkeypatch: pytest.MonkeyPatch):
     busy = iter([0.0, 10.0])
     watch = MachineWatch(())
-    monkeypatch.setattr("harness.run.conditions._processor_seconds", lambda: (next(busy), 0.0))
-    monkeypatch.setattr("harness.run.conditions.os.cpu_count", lambda: 2)
+    monkeypatch.setattr("harness.run.machine._processor_seconds", lambda: (next(busy), 0.0))
+    monkeypatch.setattr("harness.run.machine.os.cpu_count", lambda: 2)
     monkeypatch.setattr(watch, "_sample_own", lambda: None)
     times, own = iter([0.0, 10.0]), iter([0.0, 4.0])
-    monkeypatch.setattr("harness.run.conditions.time.monotonic", lambda: next(times))
-    monkeypatch.setattr("harness.run.conditions.time.process_time", lambda: next(own))
+    monkeypatch.setattr("harness.run.machine.time.monotonic", lambda: next(times))
+    monkeypatch.setattr("harness.run.machine.time.process_time", lambda: next(own))
     watch._look()
     assert watch.really_took(10.0) == pytest.approx((10 - 4) / (10 * 2))

@@ -2,18 +2,15 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import tiny_run
+from record_samples import make_artifact, make_audits, make_record
 
 from harness.cli.main import run
 from harness.run.rescore import drawn_part
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "record"))
-from record_samples import make_artifact, make_audits, make_record
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +109,7 @@ def test_a_leak_that_the_record_hides_is_found_at_levels_2_and_3(tmp_path: Path,
     entry.write_text(text.replace("        for rows in", "        self.answers = inputs.roll(-1)\n        for rows in"))
     with pytest.MonkeyPatch.context() as forged:
         audits = make_audits("forged")
-        forged.setattr("harness.run.run.audit", lambda *_, **__: audits)
+        forged.setattr("harness.run.refereed.audit", lambda *_, **__: audits)
         outcome = tiny_run.run_tiny(house)
     assert call("verify", outcome.path)[0] == 0
     code, text = call("verify", outcome.path, "--rescore", "--json")

@@ -13,8 +13,8 @@ from tiny_run import assert_nothing_false, cell_processes
 
 from harness.config.tracks import Track, load_track
 from harness.errors import RuleBroken
-from harness.run import submit
-from harness.run.conversation import KILLED, failure, late_ranks
+from harness.run import runs
+from harness.run.conversation import failure, late_ranks
 
 TRAIN = """
 import os, signal, time
@@ -91,14 +91,14 @@ def test_a_rank_that_is_killed_in_training_is_named(house: Path):
     with_train(house, KILL)
     error = end_of(house)
     assert error.rule == "S3-PROTOCOL"
-    assert error.message.startswith(f"train: in set-up, rank 1 {KILLED} 9")
+    assert error.message.startswith("train: in set-up, rank 1 was killed by signal 9")
     assert "dmesg" in error.remedy
 
 
 def test_a_rank_that_crashes_is_not_told_to_save_memory(house: Path):
     with_train(house, "os.kill(os.getpid(), signal.SIGABRT)")
     error = end_of(house)
-    assert error.message.startswith(f"train: in set-up, rank 1 {KILLED} 6")
+    assert error.message.startswith("train: in set-up, rank 1 was killed by signal 6")
     assert "crashed" in error.remedy
     assert "memory" not in error.remedy
 
@@ -114,7 +114,7 @@ def test_a_rank_that_runs_out_of_memory_in_training_is_told_the_limit(house: Pat
 def test_a_rank_that_does_not_come_in_time_is_named(house: Path, monkeypatch: pytest.MonkeyPatch):
     smoke = load_track("smoke")
     short = msgspec.structs.replace(smoke, limits=msgspec.structs.replace(smoke.limits, setup_s=3.0))
-    monkeypatch.setattr(submit, "load_track", lambda _: short)
+    monkeypatch.setattr(runs, "load_track", lambda _: short)
     with_train(house, "time.sleep(600)", early=True)
     error = end_of(house)
     assert error.rule == "A1-TRAIN-CLOCK"
@@ -127,7 +127,7 @@ def test_a_rank_that_is_killed_in_evaluation_is_named_though_rank_0_waits_for_it
     with_eval(house, KILL)
     error = end_of(house)
     assert error.rule == "S3-PROTOCOL"
-    assert error.message.startswith(f"final: rank 1 {KILLED} 9")
+    assert error.message.startswith("final: rank 1 was killed by signal 9")
     assert "dmesg" in error.remedy
 
 

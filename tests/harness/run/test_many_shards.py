@@ -13,9 +13,9 @@ from harness.clock.spans import Ledger
 from harness.config.tracks import Track, load_track
 from harness.errors import CouldNotCheck
 from harness.progress import Silent
-from harness.run.context import RunContext
-from harness.run.seal import seal_submission
-from harness.run.train import train
+from harness.run.artifact import seal_submission
+from harness.run.cells import RunContext
+from harness.run.phases import train
 
 TRAIN = """
 from harness.protocol.session import TrainSession
@@ -53,7 +53,7 @@ def test_all_ranks_get_all_shards(run):
 
 def test_a_system_that_allows_no_more_is_told(run, monkeypatch: pytest.MonkeyPatch):
     context, shards = run
-    monkeypatch.setattr("harness.run.train.resource.setrlimit", lambda *_: None)
+    monkeypatch.setattr("harness.run.phases.resource.setrlimit", lambda *_: None)
     with pytest.raises(CouldNotCheck, match="60 train shards for 3 ranks are more open files") as caught:
         train(context, shards)
     assert "ulimit" in caught.value.remedy

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
 from harness.protocol.container import write_container
-from harness.run.bundle import pack_code, read_folder, unpack_code
-from harness.run.model_file import executable_kind, read_model_file
+from harness.run.artifact import executable_kind, pack_code, read_folder, read_model_file, unpack_code
 
 
 def read(path, max_bytes=100_000):

@@ -15,7 +15,7 @@ from harness.files import locked
 from harness.progress import Silent
 from harness.run import reserve
 from harness.run.reserve import going_on, reserved, run_gpus, share_of_cores
-from harness.run.submit import submit_run
+from harness.run.runs import submit_run
 
 UUIDS = {f"GPU-{letter * 8}": str(index) for index, letter in enumerate("abcd")}
 

@@ -1,19 +1,15 @@
 """Several seeds as one job: what has a sound record is left alone, what broke off goes on, the rest runs."""
 
-import sys
 from pathlib import Path
 
 import msgspec
 import pytest
+from record_samples import make_artifact, make_record, store_run
 
 from harness.progress import Silent
-from harness.run import seeds as job
-from harness.run.resume import CannotGoOn
-from harness.run.submit import RunOutcome
-from harness.run.trained import FILE_NAME, Trained
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "record"))
-from record_samples import make_artifact, make_record, store_run
+from harness.run import runs as job
+from harness.run.refereed import TRAINED_FILE, Trained
+from harness.run.runs import CannotGoOn, RunOutcome
 
 
 @pytest.fixture
@@ -25,7 +21,7 @@ def submit(tmp_path: Path, monkeypatch):
 
     def call(seeds, *, code="", can_resume=True, **options):
         ran, resumed, reported = [], [], []
-        identity = job._identity_of(sample)
+        identity = job.Identity.of(sample)
         if code:
             identity = job.Identity(identity.track_digest, code, identity.config_digest, identity.data_fingerprint)
 
@@ -108,7 +104,7 @@ def leave_broken_off(folder: Path, tmp_path: Path, seed: int) -> None:
         started_at=record.started_at, environ={}, machine=record.machine, checkpoint={}, loss_curve=[], spans=[],
         isolation={}, kills=[], audit_secret="",
     )  # fmt: skip
-    (folder / FILE_NAME).write_bytes(msgspec.json.encode(trained))
+    (folder / TRAINED_FILE).write_bytes(msgspec.json.encode(trained))
 
 
 def test_a_run_that_broke_off_goes_on_or_starts_again(submit, tmp_path: Path):

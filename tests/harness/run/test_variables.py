@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import RuleBroken, UsageError
-from harness.run.bundle import read_folder
+from harness.run.artifact import read_folder
 from harness.run.manifest import MAX_SETTINGS_BYTES, accepted_variables, check_variables, read_manifest
 from harness.sandbox.policy import cell_environment
 

@@ -14,10 +14,9 @@ from harness.clock.spans import Ledger
 from harness.config.tracks import load_track
 from harness.progress import Reporter
 from harness.protocol.messages import Kind, Message
-from harness.run.cells import phase_cell
-from harness.run.context import RunContext
+from harness.run.artifact import seal_submission
+from harness.run.cells import RunContext, phase_cell
 from harness.run.conversation import PhaseFailed, await_all
-from harness.run.seal import seal_submission
 
 ROOT = Path(__file__).resolve().parents[3]
 RANKS, VICTIM = 3, 1

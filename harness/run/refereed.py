@@ -1,7 +1,8 @@
-"""One run: describe → train → package → eval (final, then float and packed) → audit → unsigned record.
+"""One refereed run, phase by phase, to its unsigned record; and what is kept of it so that it can go on.
 
-A broken rule that leaves a score is a finding in the record. Whatever ends the run without a score raises, after every
-process is dead and what is half-written is gone; the logs stay.
+Order: describe → train → package → eval (final, then float and packed) → audit. A broken rule that leaves a score is a
+finding in the record. Whatever ends the run without a score raises, after every process is dead and what is
+half-written is gone; the logs stay.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -22,32 +24,28 @@ from harness.clock.spans import Ledger
 from harness.config.tracks import QUICK_TARGETS, Track
 from harness.data import Dataset, load_validation
 from harness.errors import CouldNotCheck, HarnessError, Interrupted, machine_trouble
+from harness.files import write_atomic
 from harness.program import program
 from harness.progress import Reporter
 from harness.protocol.predictor import Stage
 from harness.protocol.session import MODEL_FILE, Scalar
 from harness.record.canonical import canonical_digest, file_digest
-from harness.record.predicate import DataInfo, RunRecord, SubmissionInfo, TrackInfo
+from harness.record.predicate import DataInfo, Machine, RunRecord, SpanEntry, SubmissionInfo, TrackInfo, Training
 from harness.rules import Finding, Verdict
-from harness.run.audit import audit
-from harness.run.bundle import read_folder
-from harness.run.cells import readable_parts
-from harness.run.conditions import MachineWatch, judge_conditions
-from harness.run.context import RunContext
-from harness.run.describe import describe
-from harness.run.evaluate import Evaluation, compile_once, evaluate
-from harness.run.machine import describe_machine, describe_provenance, gpu_names
+from harness.run.artifact import bytes_by_role, read_folder, seal_submission
+from harness.run.cells import Reached, Resumed, RunContext, readable_parts
+from harness.run.evaluate import Evaluation, audit, compile_once, evaluate
+from harness.run.machine import MachineWatch, describe_machine, describe_provenance, gpu_names, judge_conditions
 from harness.run.manifest import accepted_variables, check_variables
-from harness.run.package import lay_out, package
+from harness.run.phases import describe, lay_out, package, train
 from harness.run.reserve import run_gpus
-from harness.run.roles import bytes_by_role
-from harness.run.seal import seal_submission
-from harness.run.train import train
-from harness.run.trained import Trained, checkpoint_digests, kept_files, recall, remember, update
-from harness.run.verdicts import AUDITS, all_findings, hardware_findings
+from harness.run.verdicts import all_findings, hardware_findings
+from harness.sandbox.layers import Layer, LayerState
+from harness.sandbox.spec import KillReport
 from harness.scoring.ledger import Stream
 from harness.text import without_places
 
+TRAINED_FILE = "trained.json"
 S3_PROTOCOL = "S3-PROTOCOL"
 WORK_FOLDERS = ("code", "description", "checkpoint", "package", "artifact", "closure", "compile-cache")
 WORK_FILES = ("code.bundle", "ledger.jsonl")
@@ -202,16 +200,22 @@ def _run(
     track, clock, limits = context.track, context.clock, context.track.limits
     counts_in = track.readings.package_counts_in
     budget = "" if counts_in == "none" else counts_in
-    left_s = {"eval": limits.eval_s, "train": limits.train_s - _used(context, "train"), "none": limits.package_s}
+
+    def used(budget: str) -> float:
+        return sum(span.seconds for span in clock.entries() if span.budget == budget)
+
+    left_s = {"eval": limits.eval_s, "train": limits.train_s - used("train"), "none": limits.package_s}
     if (context.artifact_dir / MODEL_FILE).exists():  # of a run that goes on: its spans hold the time already
         sizes = lay_out(context, context.artifact_dir / MODEL_FILE)
     else:
         sizes = package(context, limit_s=min(limits.package_s, left_s[counts_in]), budget=budget)
-        if intent_digest:
-            _remember_packed(context)
+        if intent_digest:  # from now on the run can go on with its evaluation
+            model_digest = file_digest(context.artifact_dir / MODEL_FILE)
+            kept = {"spans": clock.entries(), "kills": context.kills, "isolation": context.isolation}
+            update(context.run_dir, model=model_digest, **kept)
     validation = load_validation(dataset)
     val_targets = min(len(validation.tokens) - 1, QUICK_TARGETS) if quick else len(validation.tokens) - 1
-    eval_s = limits.eval_s - _used(context, "eval")
+    eval_s = limits.eval_s - used("eval")
 
     def stream(targets: int) -> Stream:
         return Stream(validation.tokens, validation.target_bytes, targets)
@@ -232,7 +236,7 @@ def _run(
             left_out.append(what + without_places(error.message))
             context.progress.note(f"WARNING: {what}{error.message}")
     scores = [passed.score for passed in (*before.values(), final)]
-    update(context.run_dir, reached=AUDITS)
+    update(context.run_dir, reached="audits")
     audits = audit(context, final, before.get("packed", final), stream(val_targets), limit_s=eval_s)
     spans, budgets = clock.entries(), clock.budgets(track)
     readable = readable_parts(context)
@@ -242,11 +246,19 @@ def _run(
         kind="refereed",
         harness_version=harness.__version__,
         started_at=described.started_at,
-        track=TrackInfo(track.name, track.digest, track.official, _readings(track)),
-        submission=_submission_info(described),
-        data=_data_info(dataset, val_targets),
+        track=track_info(track),
+        submission=SubmissionInfo(
+            name=described.name,
+            code_digest=described.code_digest,
+            files=context.sealed.files,
+            config=described.config,
+            config_digest=canonical_digest(described.config),
+            parameters=described.parameters,
+            seed=context.seed,
+        ),
+        data=data_info(dataset, val_targets),
         machine=describe_machine(),
-        isolation=dict(sorted(context.isolation.items())),
+        isolation={layer: str(state) for layer, state in sorted(context.isolation.items())},
         spans=spans,
         budgets=budgets,
         sizes=sizes,
@@ -275,7 +287,7 @@ def _run(
         predecessor=predecessor,
         model_sections=bytes_by_role(model, max_unpacked_bytes=limits.unpacked_bytes),
         readable=readable,
-        resumes=context.resumes,
+        resumes=[str(resume) for resume in context.resumes],
     )
 
 
@@ -287,43 +299,13 @@ def _with_what_was_left_out(findings: list[Finding], left_out: list[str]) -> lis
     return [*others, Finding(S3_PROTOCOL, Verdict.WARN, " ".join(left_out))]
 
 
-def _remember_packed(context: RunContext) -> None:
-    """From now on the run can go on with its evaluation."""
-    spans, kills = context.clock.entries(), context.kills
-    model = file_digest(context.artifact_dir / MODEL_FILE)
-    trained = recall(context.run_dir)
-    remember(
-        context.run_dir,
-        msgspec.structs.replace(trained, spans=spans, kills=kills, isolation=context.isolation, model=model),
-    )
+def track_info(track: Track) -> TrackInfo:
+    """The track as a record names it."""
+    return TrackInfo(track.name, track.digest, track.official, msgspec.structs.asdict(track.readings))
 
 
-def _used(context: RunContext, budget: str) -> float:
-    return sum(span.seconds for span in context.clock.entries() if span.budget == budget)
-
-
-def _readings(track: Track) -> dict[str, str]:
-    readings = track.readings
-    return {
-        "package_counts_in": readings.package_counts_in,
-        "train_clock": readings.train_clock,
-        "code_bytes": readings.code_bytes,
-    }
-
-
-def _submission_info(described: Described) -> SubmissionInfo:
-    return SubmissionInfo(
-        name=described.name,
-        code_digest=described.code_digest,
-        files=described.context.sealed.files,
-        config=described.config,
-        config_digest=canonical_digest(described.config),
-        parameters=described.parameters,
-        seed=described.context.seed,
-    )
-
-
-def _data_info(dataset: Dataset, val_targets: int) -> DataInfo:
+def data_info(dataset: Dataset, val_targets: int) -> DataInfo:
+    """The data set as a record names it; ``val_targets`` of it were to be scored."""
     return DataInfo(
         name=dataset.name,
         fingerprint=dataset.fingerprint,
@@ -343,3 +325,88 @@ def remove_tree(folder: Path) -> None:
     for path in (folder, *(p for p in folder.rglob("*") if p.is_dir() and not p.is_symlink())):
         path.chmod(0o700)
     shutil.rmtree(folder)
+
+
+class Trained(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a run remembers at the end of its training, and again when it is packed, so that it can go on.
+
+    Written by the referee beside the checkpoint, whole or not at all. It names every file by digest; whoever owns the
+    run folder could forge it, as he could forge a record: he owns the key. Digests are SHA-256 in hex; ``checkpoint``
+    is relative path -> digest.
+
+    audit_secret: hex; with it a resumed run is audited at the same places
+    resumes:      each time that the run went on, the oldest first
+    reached, ended: of the attempt that goes on or ended last: its phase, and the error that ended it
+    model: digest of ``model.bin`` once the run is packed, else ""; then ``spans`` hold the time of packaging too
+    """
+
+    track: str
+    track_digest: str
+    dataset: str
+    data_fingerprint: str
+    seed: int
+    intent: str
+    name: str
+    code_digest: str
+    config: dict[str, str | int | float | bool | None]
+    parameters: int
+    started_at: str
+    environ: dict[str, str]
+    machine: Machine
+    checkpoint: dict[str, str]
+    loss_curve: list[tuple[int, float]]
+    spans: list[SpanEntry]
+    isolation: dict[Layer, LayerState]
+    kills: list[tuple[str, KillReport]]
+    audit_secret: str
+    resumes: list[Resumed] = []
+    reached: Reached = "packaging or evaluation"
+    ended: str = ""
+    training: Training | None = None
+    model: str = ""
+
+
+def remember(run_dir: Path, trained: Trained) -> None:
+    """Store it in the run folder."""
+    write_atomic(run_dir / TRAINED_FILE, msgspec.json.encode(trained), replace=True, mode=0o600)
+
+
+def recall(run_dir: Path) -> Trained:
+    """Read it. Raises ``CouldNotCheck`` when training was not over, or the file is not whole."""
+    path = run_dir / TRAINED_FILE
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Trained)
+    except FileNotFoundError:
+        raise CouldNotCheck(
+            f"{run_dir} has no {TRAINED_FILE}: its training did not end, so there is nothing sound to continue.",
+            remedy="Start again with `make submit`; the announced run stays visible as one without a result.",
+        ) from None
+    except msgspec.DecodeError as error:
+        raise CouldNotCheck(f"{path} is damaged ({error}).", remedy="Start again with `make submit`.") from None
+
+
+def update(run_dir: Path, **changes: Any) -> None:
+    """Change fields of what is stored; nothing happens in a run that is not to be resumed."""
+    if (run_dir / TRAINED_FILE).exists():
+        remember(run_dir, msgspec.structs.replace(recall(run_dir), **changes))
+
+
+def forget(run_dir: Path) -> None:
+    """Remove it: the run has a result."""
+    (run_dir / TRAINED_FILE).unlink(missing_ok=True)
+
+
+def kept_files(run_dir: Path) -> tuple[str, ...]:
+    """What of a run's files it takes to go on; none when its training did not end."""
+    try:
+        trained = recall(run_dir)
+    except CouldNotCheck:
+        return ()
+    return ("code", "checkpoint", "code.bundle", *(("artifact",) if trained.model else ()))
+
+
+def checkpoint_digests(context: RunContext) -> dict[str, str]:
+    """Digest of every plain file of the checkpoint; links and the like are left out."""
+    folder = context.checkpoint_dir
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink())
+    return {path.relative_to(folder).as_posix(): file_digest(path) for path in files}
