@@ -88,7 +88,7 @@ def _replay(
     deadline_ns, killed = time.monotonic_ns() + int(allowed_s * 1e9), _killed_for_memory()
     with eval_cell(context, "final", name, limit_s=limit_s, targets=targets) as (cell, client):
         try:
-            with failures_named(context, name, cell, client, deadline_ns, allowed_s):
+            with failures_named(context, name, cell, client, deadline_ns, allowed_s, audited=True):
                 client.prepare(like=evaluation.hello)
                 client.start()
                 replay = work(Replayer(client, original, step))

@@ -98,12 +98,19 @@ def _await_all(
 
 
 def failure(
-    context: RunContext, cell: str, reason: str, *, rule: str = "S3-PROTOCOL", remedy: str = "", late: bool = False
+    context: RunContext,
+    cell: str,
+    reason: str,
+    *,
+    rule: str = "S3-PROTOCOL",
+    remedy: str = "",
+    late: bool = False,
+    seen: bool = False,
 ) -> HarnessError:
     """The error that ends a run in ``cell``: the worker's own reason, then the last lines of its log.
 
     It is a broken rule, unless the machine is the likelier cause: other processes had a part of the processors while a
-    time limit passed (late; always for a rule about a clock), or the disk is full.
+    time limit passed (late; always for a rule about a clock; seen: only others that were seen), or the disk is full.
     """
     log = context.log_file(cell)
     tail, most = log_tail(log), context.track.limits.checkpoint_bytes
@@ -112,7 +119,7 @@ def failure(
         remedy = "Print less: what is printed beyond the limit ends the program."
     shown = f" Last lines of {log}:\n{tail}" if tail else f" Its log, {log}, is empty."
     if late or rule in (A1_TRAIN_CLOCK, A2_EVAL_CLOCK):
-        slowed = slowed_by_others(cell, reason, context.machine, context.clock.running_s)
+        slowed = slowed_by_others(cell, reason, context.machine, context.clock.running_s, seen=seen)
         if slowed is not None:
             return slowed
     if any(sign in text for sign in DISK_SIGNS for text in (tail, reason)) and (full := _disk_trouble(context)):
@@ -128,9 +135,11 @@ def failure(
     return RuleBroken(rule, f"{cell}: {reason.rstrip('.')}.{shown}", remedy=remedy)
 
 
-def slowed_by_others(cell: str, reason: str, machine: MachineWatch | None, seconds: float) -> CouldNotCheck | None:
+def slowed_by_others(
+    cell: str, reason: str, machine: MachineWatch | None, seconds: float, *, seen: bool = False
+) -> CouldNotCheck | None:
     """The error for a limit that passed while others had the processors, over the last ``seconds``; else ``None``."""
-    taken = machine.others_took(seconds) if machine else 0.0
+    taken = machine.others_took(seconds, seen=seen) if machine else 0.0
     if taken <= FOREIGN_SHARE:
         return None
     return CouldNotCheck(

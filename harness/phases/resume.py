@@ -15,10 +15,11 @@ from harness.config.environment import cache_dir, keys_dir, runs_dir
 from harness.config.tracks import Track, load_track
 from harness.data import Dataset, open_dataset
 from harness.errors import CouldNotCheck, UsageError
+from harness.files import remove_tree
 from harness.phases.context import RunContext
 from harness.phases.machine import describe_machine
 from harness.phases.reserve import going_on, reserved
-from harness.phases.run import Described, clear_half_written, remove_tree, run_submission
+from harness.phases.run import Described, clear_half_written, run_submission
 from harness.phases.seal import reopen_sealed
 from harness.phases.submit import RunOutcome
 from harness.phases.trained import BEFORE_AUDITS, FILE_NAME, Trained, checkpoint_digests, forget, recall, update

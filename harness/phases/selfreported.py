@@ -8,7 +8,6 @@ validation shards, so the record's kind, its name and every finding on the score
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import stat
 import sys
@@ -43,6 +42,7 @@ from harness.rules import Finding, Verdict
 from harness.sandbox.cell import IN_FORCE, Cell
 from harness.sandbox.policy import SandboxPolicy
 from harness.sandbox.spec import CellSpec
+from harness.units import LN2
 
 LABEL: Literal["self-reported"] = "self-reported"
 POLL_S = 0.05
@@ -242,7 +242,7 @@ def _claimed_score(found: Run, dataset: Dataset, clock: Ledger, log: Path) -> Sc
             f"the script printed no final score. Last lines of {log}:\n{log_tail(log)}",
             remedy="Wanted a line like `final_int8_zlib_roundtrip val_loss:2.1 val_bpb:1.2`.",
         )
-    nats = claim.bpb.value * math.log(2) * dataset.val_bytes
+    nats = claim.bpb.value * LN2 * dataset.val_bytes
     seconds = clock.entries()[-1].seconds
     return Score("final", nats, dataset.val_tokens - 1, dataset.val_bytes, claim.bpb.value, True, round(seconds, 6))
 

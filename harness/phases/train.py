@@ -6,6 +6,7 @@ import errno
 import math
 import os
 import resource
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import Literal
 from harness.cli.progress import Stage
 from harness.config.tracks import TRAIN_TOLERANCE_S
 from harness.errors import CouldNotCheck
+from harness.files import tree
 from harness.phases.cells import phase_cell
 from harness.phases.context import LOSS_POINTS, RunContext
 from harness.phases.conversation import PhaseFailed, PhaseTimeout, await_all, failure
@@ -22,6 +24,7 @@ from harness.protocol.channel import MAX_DESCRIPTORS, Channel
 from harness.protocol.messages import Kind, Message
 from harness.record.predicate import Training
 from harness.sandbox.cell import Cell
+from harness.text import printable
 
 A1_TRAIN_CLOCK = "A1-TRAIN-CLOCK"
 ENDINGS: tuple[Literal["complete", "clock", ""], ...] = ("complete", "clock")
@@ -184,8 +187,16 @@ def _reporter(stage: Stage, limit_s: float) -> Callable[[int, Message], None]:
 
 def _check_checkpoint(context: RunContext) -> None:
     limit, total = context.track.limits.checkpoint_bytes, 0
-    for folder, _, names in os.walk(context.checkpoint_dir):
-        total += sum((Path(folder) / name).lstat().st_size for name in names)
+    try:
+        for path in tree(context.checkpoint_dir):
+            found = path.lstat()
+            total += 0 if stat.S_ISDIR(found.st_mode) else found.st_size
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.ENAMETOOLONG):
+            raise
+        place = printable(os.path.relpath(error.filename, context.checkpoint_dir))
+        reason = f"its checkpoint can't be counted: {error.strerror} ({place})"
+        raise failure(context, "train", reason, remedy="Leave files and folders that their owner can read.") from None
     if total > limit:
         reason = f"the checkpoint is {total:,} bytes; at most {limit:,} are allowed"
         raise failure(context, "train", reason, remedy="Save what packaging needs, without the optimiser's state.")

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from harness.errors import CouldNotCheck
-from harness.files import write_atomic
+from harness.files import tree, write_atomic
 from harness.phases.context import RunContext
 from harness.record import file_digest
 from harness.record.predicate import Machine, SpanEntry, Training
@@ -99,5 +99,5 @@ def kept_files(run_dir: Path) -> tuple[str, ...]:
 def checkpoint_digests(context: RunContext) -> dict[str, str]:
     """Digest of every plain file of the checkpoint; links and the like are left out."""
     folder = context.checkpoint_dir
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink())
+    files = (path for path in tree(folder) if path.is_file() and not path.is_symlink())
     return {path.relative_to(folder).as_posix(): file_digest(path) for path in files}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import tempfile
@@ -22,8 +21,9 @@ from types import TracebackType
 from typing import Any
 
 from harness.errors import CouldNotCheck, RuleBroken
+from harness.files import remove_tree
 from harness.protocol.channel import Channel
-from harness.sandbox.policy import STRICT, refuse_low_limits
+from harness.sandbox.policy import refuse_low_limits
 from harness.sandbox.private_root import SHARED_MEMORY
 from harness.sandbox.processes import Ending, StopWatch
 from harness.sandbox.spec import CellSpec, Inherited, KillReport, launcher_order
@@ -43,7 +43,7 @@ class Cell:
     """
 
     def __init__(self, spec: CellSpec, *, strict: bool, namespaced: bool = True) -> None:
-        if strict and spec.relaxed != STRICT:
+        if strict and spec.off:
             raise ValueError("a strict cell leaves nothing off.")
         self.spec = spec
         self.layers: dict[str, str] = {}
@@ -84,7 +84,8 @@ class Cell:
             if self._supervised is not None:
                 self._supervised.close()
             if self._home is not None:
-                shutil.rmtree(self._home, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    remove_tree(self._home)
 
     @property
     def home(self) -> Path:

@@ -17,7 +17,7 @@ from harness.stats.describe import (
 )
 from harness.stats.seeds import Comparison, SeedStatistics, Worst, aggregate, compare, pools
 from harness.stats.summary import Summary, summarise
-from harness.stats.units import Margin, Text, from_bpb, to_bpb
+from harness.units import Margin, Text, from_bpb, to_bpb
 
 __all__ = [
     "Comparison",

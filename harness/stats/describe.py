@@ -10,7 +10,7 @@ from harness.record.predicate import RunRecord
 from harness.rules import Verdict
 from harness.stats.compare import MAX_SEEDS, TestResult
 from harness.stats.seeds import Comparison, SeedStatistics, aggregate, compare, pools
-from harness.stats.units import UNITS, Margin, from_bpb
+from harness.units import UNITS, Margin, from_bpb
 
 if TYPE_CHECKING:
     from harness.record.verify import EntryReport, VerifyReport

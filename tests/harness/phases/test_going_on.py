@@ -14,7 +14,6 @@ from harness.cli.main import main
 from harness.config.tracks import load_track
 from harness.errors import CouldNotCheck, HarnessError, Interrupted, RuleBroken, UsageError
 from harness.phases import audit, conversation, resume, run, submit
-from harness.phases.conditions import MachineWatch
 from harness.phases.conversation import failure
 from harness.phases.run import nothing_half_written
 from harness.record import dsse
@@ -142,7 +141,7 @@ def context(tmp_path: Path, taken: float) -> SimpleNamespace:
         track=load_track("smoke"),
         run_dir=tmp_path,
         clock=SimpleNamespace(running_s=60.0),
-        machine=SimpleNamespace(others_took=lambda seconds: taken),
+        machine=SimpleNamespace(others_took=lambda *_, seen: 0.0 if seen else taken),
         log_file=lambda cell: tmp_path / f"{cell}.log",
     )
 
@@ -154,6 +153,8 @@ def test_a_limit_that_passed_while_others_had_the_processors_says_something_abou
     assert type(late) is kind
     assert ("other processes took 43% of the processors" in str(late)) == (kind is CouldNotCheck)
     assert type(failure(context(tmp_path, taken), "final", "no SLAB within 60 s", late=True)) is kind
+    # A replica that hid its own time there gets no other try: only others that were seen count.
+    assert type(failure(context(tmp_path, taken), "replica-1", "late", rule="A2-EVAL-CLOCK", seen=True)) is RuleBroken
     # What no load can cause is a broken rule on any machine.
     assert type(failure(context(tmp_path, taken), "final", "rank 0 sent START where DONE was awaited")) is RuleBroken
 
@@ -178,16 +179,3 @@ def test_a_busy_machine_is_named_before_anything_is_paid_for(monkeypatch: pytest
         submit.warn_of_neighbours(SimpleNamespace(note=notes.append))
     (note,) = notes
     assert "other processes take 43% of this machine's processors" in note
-
-
-def test_what_others_took_is_what_was_busy_and_not_our_own(monkeypatch: pytest.MonkeyPatch):
-    busy = iter([0.0, 10.0])
-    watch = MachineWatch(())
-    monkeypatch.setattr("harness.phases.conditions._processor_seconds", lambda: (next(busy), 0.0))
-    monkeypatch.setattr("harness.phases.conditions.os.cpu_count", lambda: 2)
-    monkeypatch.setattr(watch, "_sample_own", lambda: None)
-    times, own = iter([0.0, 10.0]), iter([0.0, 4.0])
-    monkeypatch.setattr("harness.phases.conditions.time.monotonic", lambda: next(times))
-    monkeypatch.setattr("harness.phases.conditions.time.process_time", lambda: next(own))
-    watch._look()
-    assert watch.really_took(10.0) == pytest.approx((10 - 4) / (10 * 2))
