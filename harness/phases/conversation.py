@@ -25,6 +25,11 @@ LOG_TAIL_LINES = 8
 REASON_CHARACTERS = 400
 KILLED = "was killed by signal"
 LESS_MEMORY = "use smaller batches, chunks or slabs"
+NO_SOCKETS = re.compile(r"multiprocessing/(?s:.*)Operation not permitted")
+FEW_SOCKETS = (
+    "Processes of a cell may hand each other tensors in training alone, and only where it has a root of its own "
+    "(`harness doctor`): elsewhere a DataLoader needs num_workers=0."
+)
 NOT_IMPORTED = re.compile(r"No module named '(\w+)")
 ALL_PACKAGES = ("describe", "train", "package")  # cells that can import whatever is installed
 DISK_SIGNS = ("No space left on device", "Disk quota exceeded", "os error 28", "error 28")
@@ -126,6 +131,8 @@ def failure(
         return full
     if any(sign in text for sign in MEMORY_SIGNS for text in (tail, reason)):
         remedy = f"It ran out of memory: {_memory(context)}. {LESS_MEMORY.capitalize()}. {remedy}".strip()
+    elif NO_SOCKETS.search(tail):
+        remedy = f"{FEW_SOCKETS} {remedy}".strip()
     elif cell not in ALL_PACKAGES and (module := NOT_IMPORTED.search(tail)):
         remedy = f'If {module[1]} is an installed package: name its distribution in submission.toml, packages = ["…"].'
     elif not remedy and KILLED in reason:

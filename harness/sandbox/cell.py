@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import tempfile
@@ -181,7 +182,7 @@ class Cell:
             channel, end = Channel.pair()
             self.channels.append(channel)
             ends.append(end)
-        log = os.open(self.spec.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        log = _open_nameless(self.spec.log_file)
         given = Inherited(control.fileno(), lifeline_reader, log, tuple(end.fileno() for end in ends))
         try:
             order = launcher_order(self.spec, self.home, given, namespaced=self._namespaced)
@@ -242,3 +243,21 @@ class Cell:
             self._opened[message["guarded"]] = message["opened"]
         elif "rank" in message:
             self._codes[message["rank"]] = int(message["code"])
+
+
+def _open_nameless(log: Path) -> int:
+    """The log, to be appended to, under a name that /proc tells a cell nothing by: a replica's is not the final cell's.
+
+    The name that was opened is taken away, and the file gets its own name as another one. Where links can't be made it
+    keeps the one it has.
+    """
+    opened = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    passing = log.with_name(f".{secrets.token_hex(8)}")
+    log.rename(passing)
+    try:
+        os.link(passing, log)
+    except OSError:
+        passing.rename(log)
+    else:
+        passing.unlink()
+    return opened

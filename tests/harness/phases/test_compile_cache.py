@@ -25,7 +25,7 @@ WARM_UP = """
         from pathlib import Path
 
         if "GOLF_COMPILE_CACHE_OUT" in os.environ:
-            print("CACHE: stage", os.environ["GOLF_STAGE"], flush=True)
+            print("CACHE: stage", os.environ["GOLF_STAGE"], "BOS", os.environ["GOLF_BOS_ID"], flush=True)
             Path(os.environ["GOLF_COMPILE_CACHE_OUT"], "kernel").write_text("compiled")
             return
         folder = Path(os.environ["GOLF_COMPILE_CACHE"])
@@ -50,7 +50,7 @@ def test_every_later_cell_reads_what_the_compiling_cell_left(tmp_path: Path, mon
     manifest.write_text(manifest.read_text().replace("\n[entry]", 'compile_cache = "always"\n\n[entry]'))
     record = tiny_run.run_tiny(house, environ={"BIGRAM_WEIGHT": "0.7", "HOME": "/root"}).record
     logs = next((house / "runs").glob("*/logs"))
-    assert "CACHE: stage final\n" in (logs / "compile.log").read_text()
+    assert f"CACHE: stage final BOS {tiny_run.BOS}\n" in (logs / "compile.log").read_text()
     can_write = not record.isolation["landlock"].startswith("in force")
     for cell in LATER:
         assert f"CACHE: compiled {can_write}\n" in (logs / f"{cell}.log").read_text(), cell
