@@ -32,6 +32,7 @@ from harness.config.tracks import Track, load_track
 from harness.config.variables import cache_dir, check_environment, runs_dir
 from harness.data import Dataset, load_validation, open_dataset
 from harness.errors import HarnessError, UsageError
+from harness.files import remove_tree
 from harness.progress import Silent, make_reporter
 from harness.protocol.session import MODEL_FILE
 from harness.run.artifact import (
@@ -47,7 +48,6 @@ from harness.run.evaluate import compile_once, evaluate
 from harness.run.machine import describe_machine
 from harness.run.manifest import check_variables
 from harness.run.phases import OVERSIZE_READ
-from harness.run.refereed import remove_tree
 from harness.run.reserve import reserved
 from harness.scoring.ledger import Stream
 
