@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from harness.artifact.bundle import pack_code
 from harness.config.tracks import load_track
 from harness.record import Intent, StoredRecord, announce, canonical_digest, file_digest, sign_and_store
 from harness.record.figures import REQUIRED_RULES
@@ -46,10 +47,10 @@ def make_findings(**verdicts: str) -> list[Finding]:
     return [Finding(rule, Verdict(verdict), "made up") for rule, verdict in found.items() if verdict]
 
 
-def make_artifact(folder: Path, seed: int, code: str = "code") -> Path:
+def make_artifact(folder: Path, seed: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.bin").write_bytes(f"model of seed {seed} {folder.name}".encode())
-    (folder / "code.bundle").write_bytes(code.encode())
+    (folder / "code.bundle").write_bytes(pack_code({"train/loop.py": b"steps = 50\n"}))
     return folder
 
 

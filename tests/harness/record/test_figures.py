@@ -61,6 +61,7 @@ ARITHMETIC = {
     "two-finals": (lambda r: {"scores": [*r.scores, r.scores[2]]}, "wanted one score a stage"),
     "running-backwards": (lambda r: {"running_bpb": r.running_bpb[::-1]}, "does not run forward"),
     "running-end": (lambda r: {"running_bpb": [(4000, 1.0)]}, "running_bpb ends at"),
+    "frozen-end": (lambda r: {"frozen_bpb": [(4000, 1.0)]}, "frozen_bpb ends at"),
     "total": (lambda r: {"sizes": replace(r.sizes, total_bytes=5)}, "total is given as 5 bytes"),
     "negative-size": (lambda r: {"sizes": replace(r.sizes, code_bytes=-1)}, "a size is negative"),
     "negative-span": (lambda r: {"spans": [SpanEntry("x", 0, -1.0, None, ""), *r.spans]}, "negative time"),
