@@ -32,7 +32,7 @@ def refuse_own(names: Iterable[str]) -> None:
     """Raises ``UsageError`` for a variable that the referee sets: a user's value would be lost without a word."""
     for name in names:
         if name in INSTEAD:
-            raise UsageError(f"--env {name}: the referee sets {name}.", remedy=f"Way out: {INSTEAD[name]}.")
+            raise UsageError(f"--env {name}: the referee sets {name}.", remedy=f"fix: {INSTEAD[name]}.")
 
 
 def link_shards(dataset: Dataset, folder: Path) -> None:

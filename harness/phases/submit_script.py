@@ -28,6 +28,7 @@ def submit_script(
 ) -> RunOutcome:
     """Announce, run, sign. Raises ``UsageError`` before anything starts, else what ``run_script`` raises."""
     track = load_track(track_name)
+    track.refuse_when_closed(utc_now())
     with reserved(track.hardware, f"track {track.name}"):
         open_signing_key(keys_dir(), records_dir)
         dataset = open_dataset(dataset_name or track.dataset, cache_dir() / "datasets", progress)

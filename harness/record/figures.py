@@ -283,6 +283,8 @@ def _other_terms(record: RunRecord, terms: Terms) -> Iterator[str]:
         if limits.get(budget.name, budget.limit_s) != budget.limit_s:
             yield f"budget {budget.name} limit {budget.limit_s}"
     yield from (f"budget {name} is not stated" for name in limits if name not in {b.name for b in record.budgets})
+    if terms.deadline and record.started_at > terms.deadline:
+        yield f"the start at {record.started_at}, after the deadline {terms.deadline},"
     if record.sizes.cap_bytes != terms.artifact_bytes:
         yield f"cap {record.sizes.cap_bytes:,} bytes"
     if record.track.official != terms.official:
