@@ -1,8 +1,8 @@
 """A run's telemetry where you look at runs: ``python tests/bench/show_telemetry.py TELEMETRY.jsonl FOLDER [TOOL]``.
 
-TOOL is tensorboard (the default; extra ``tensorboard``), trackio or wandb (``pip install`` it); FOLDER is where it writes,
-for trackio the name of the project. It reads the JSON lines after a run or during it, so nothing of it stands on the
-clock, and none of it counts as code.
+TOOL is tensorboard (the default; extra ``tensorboard``), trackio or wandb (``pip install`` it); FOLDER is where it
+writes, and its name that of the project. It reads the JSON lines after a run or during it: nothing of it stands on the
+clock or counts as code.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class TensorBoard:
 
 
 class Tracker:
-    """trackio and wandb, which share their calls. Nothing is sent anywhere: wandb works offline (``wandb sync`` sends)."""
+    """trackio and wandb, which share their calls. Nothing is sent: wandb works offline, and ``wandb sync`` sends."""
 
     def __init__(self, tool: str, folder: Path) -> None:
         self._module, self._folder, self._started = importlib.import_module(tool), folder, False
