@@ -15,6 +15,9 @@ from harness.rules import Verdict
 from harness.stats import SeedStatistics, describe
 from harness.text import printable
 
+WRAPPED = {"submission": 22, "clocks": 12, "kind": 8}
+"""Columns that give way, so that no table is wider than 120."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -66,9 +69,16 @@ def render_terminal(report: Report) -> str:
 
 
 def _plain_table(table: Table) -> str:
-    align = ["right" if kind == "n" else "left" for _, kind in table.headers]
-    rows = [[printable(cell, 48) for cell in row] for row in table.rows]
-    return tabulate(rows, [name for name, _ in table.headers], tablefmt="simple", colalign=align, disable_numparse=True)
+    names = [name for name, _ in table.headers]
+    return tabulate(
+        [[printable(cell) for cell in row] for row in table.rows],
+        names,
+        tablefmt="simple",
+        colalign=["right" if kind == "n" else "left" for _, kind in table.headers],
+        disable_numparse=True,
+        maxcolwidths=[WRAPPED.get(name) for name in names],
+        maxheadercolwidths=14,
+    )
 
 
 def render_markdown(report: Report) -> str:
