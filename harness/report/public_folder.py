@@ -14,8 +14,9 @@ from pathlib import Path
 from harness.artifact.bundle import unpack_code
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
 from harness.files import write_atomic
+from harness.record.canonical import file_digest
 from harness.record.predicate import RunRecord
-from harness.record.store import SMALL_MODEL_BYTES, kept_file
+from harness.record.store import kept_file
 from harness.record.trust import load_trust
 from harness.report.figures import Pool, Report, Run
 from harness.report.text import escape_markdown, render_markdown
@@ -139,20 +140,25 @@ def _copy_records(pool: Pool, folder: Path) -> None:
     for source in dict.fromkeys(map(_records_dir, pool.runs)):
         for name in ENTRIES:
             if (source / name).is_dir():
-                shutil.copytree(source / name, folder / "records" / name, dirs_exist_ok=True)
+                shutil.copytree(source / name, folder / "records" / name, dirs_exist_ok=True, ignore=_links)
     for run in pool.runs:
         for digest in run.record.artifact_files.values():
             kept = kept_file(_records_dir(run), digest)
-            if kept.is_file() and kept.stat().st_size <= max(SMALL_MODEL_BYTES, run.record.sizes.code_bytes):
+            if kept.is_file() and not kept.is_symlink() and file_digest(kept) == digest:
                 (folder / "records" / "artifacts").mkdir(exist_ok=True)
                 shutil.copyfile(kept, kept_file(folder / "records", digest))
+
+
+def _links(folder: str, names: list[str]) -> list[str]:
+    """Records may be a stranger's: what a link in them leads to is none of them."""
+    return [name for name in names if Path(folder, name).is_symlink()]
 
 
 def _write_code(pool: Pool, folder: Path) -> None:
     digest = pool.runs[0].record.submission.code_digest
     bundle = kept_file(folder / "records", digest)
     if not bundle.is_file():
-        words = f"{kept_file(_records_dir(pool.runs[0]), digest)}, the code of these runs, is not there."
+        words = f"{kept_file(_records_dir(pool.runs[0]), digest)}, the code of these runs, is not there whole."
         raise CouldNotCheck(words, remedy="Copy the run's artifact/code.bundle to that name.")
     code = folder / "submission"
     code.mkdir()
@@ -172,17 +178,9 @@ def _signer(pool: Pool) -> str:
     return (key.owner if key else "") or f"key {run.stored.signer[:8]}"
 
 
-def _track(record: RunRecord) -> str:
-    return OFFICIAL if record.track.name == OFFICIAL else OTHER
-
-
-def _train_s(record: RunRecord) -> float:
-    """Seconds that count as training; a script's own parts cannot be told apart."""
-    return next((b.used_s for b in record.budgets if b.name == "train" and record.kind == "refereed"), 0.0)
-
-
-def _eval_s(record: RunRecord) -> float:
-    return next((b.used_s for b in record.budgets if b.name == "eval" and record.kind == "refereed"), 0.0)
+def _used_s(record: RunRecord, budget: str) -> float:
+    """Seconds in a budget; of a script only the whole is known."""
+    return next((entry.used_s for entry in record.budgets if entry.name == budget and record.kind == "refereed"), 0.0)
 
 
 def _steps(record: RunRecord) -> int:
@@ -195,15 +193,14 @@ def _metadata(pool: Pool, author: str, github_id: str) -> dict[str, object]:
     for run in pool.runs:
         record, final = run.record, run.record.final
         assert final is not None
-        figures: dict[str, float | int] = {
+        seeds[str(run.seed)] = {
             "val_loss": round(final.nats / final.targets, 8),
             "val_bpb": round(final.bpb, 8),
+            "artifact_bytes": record.sizes.total_bytes,
         }
-        figures["artifact_bytes"] = record.sizes.total_bytes
         if record.kind == "refereed":
-            times = {"train_time_s": round(_train_s(record), 3), "eval_time_s": round(_eval_s(record), 3)}
-            figures |= {"steps": _steps(record), **times}
-        seeds[str(run.seed)] = figures
+            times = {f"{name}_time_s": round(_used_s(record, name), 3) for name in ("train", "eval")}
+            seeds[str(run.seed)] |= {"steps": _steps(record), **times}
     spread = {} if found.bpb.sample_std is None else {"val_bpb_std": round(found.bpb.sample_std, 8)}
     gpus = first.machine.gpus
     return {
@@ -212,7 +209,7 @@ def _metadata(pool: Pool, author: str, github_id: str) -> dict[str, object]:
         "name": f"{first.submission.name} on {first.track.name}",
         "blurb": f"{_kind(pool).capitalize()}: {_spread(found)}, data {first.data.name}.",
         "date": first.started_at[:10],
-        "track": _track(first),
+        "track": OFFICIAL if first.track.name == OFFICIAL else OTHER,
         "val_loss": round(sum(float(figures["val_loss"]) for figures in seeds.values()) / len(seeds), 8),
         "val_bpb": round(found.bpb.mean, 8),
         **spread,
@@ -232,33 +229,26 @@ def _metadata(pool: Pool, author: str, github_id: str) -> dict[str, object]:
 
 
 def _readme(pool: Pool) -> str:
-    found, record = _statistics(pool), pool.runs[0].record
-    script = record.kind != "refereed"
-    code = (
-        f"`{SCRIPT}` is the script as it ran."
-        if script
-        else (f"`submission/` is the code as it ran, unpacked from its bundle; `{SCRIPT}` repeats a run.")
-    )
-    return "\n".join(
-        [
-            f"# {escape_markdown(record.submission.name)}: val_bpb {found.bpb.mean:.4f}",
-            "",
-            f"{_kind(pool).capitalize()}: {_spread(found)}, track {escape_markdown(record.track.name)}, "
-            f"data {escape_markdown(record.data.name)}.",
-            "",
-            render_markdown(Report((pool,), ())),
-            "## Check it",
-            "",
-            "```console",
-            "$ harness verify records",
-            "$ harness rerun records/runs/" + pool.runs[0].stored.path.name,
-            "```",
-            "",
-            f"`records/` holds the signed records, with the whole chain of their signer. {code}",
-            "The logs are written from the records, by `harness export`.",
-            "",
-        ]
-    )  # fmt: skip
+    found, record, kind = _statistics(pool), pool.runs[0].record, _kind(pool)
+    name, track, data = map(escape_markdown, (record.submission.name, record.track.name, record.data.name))
+    code = f"`submission/` is the code as it ran, unpacked from its bundle; `{SCRIPT}` repeats a run."
+    if record.kind != "refereed":
+        code = f"`{SCRIPT}` is the script as it ran."
+    return f"""# {name}: val_bpb {found.bpb.mean:.4f}
+
+{kind.capitalize()}: {_spread(found)}, track {track}, data {data}.
+
+{render_markdown(Report((pool,), ()))}
+## Check it
+
+```console
+$ harness verify records
+$ harness rerun records/runs/{pool.runs[0].stored.path.name}
+```
+
+`records/` holds the signed records, with the whole chain of their signer. {code}
+The logs are written from the records, by `harness export`.
+"""
 
 
 def _log(run: Run) -> Iterator[str]:
@@ -285,7 +275,7 @@ def _log(run: Run) -> Iterator[str]:
     yield from (f"step:{step}/{max(steps, step)} train_loss:{loss:.4f}" for step, loss in record.loss_curve)
     if record.kind == "refereed":
         ended = "wallclock_cap" if record.training and record.training.ended == "clock" else "complete"
-        yield f"stopping_early: {ended} train_time:{_train_s(record) * 1000:.0f}ms step:{steps}/{steps}"
+        yield f"stopping_early: {ended} train_time:{_used_s(record, 'train') * 1000:.0f}ms step:{steps}/{steps}"
     for score in record.scores:
         if score is not final:
             part = "whole set" if score.whole_set else f"first {score.targets} targets"
@@ -294,6 +284,6 @@ def _log(run: Run) -> Iterator[str]:
     packed = " (compressed)" if record.kind == "refereed" else ""
     yield f"Code size{packed}: {sizes.code_bytes} bytes"
     yield f"Total submission size packed: {sizes.total_bytes} bytes"
-    timed = f" eval_time:{_eval_s(record) * 1000:.0f}ms" if record.kind == "refereed" else ""
+    timed = f" eval_time:{_used_s(record, 'eval') * 1000:.0f}ms" if record.kind == "refereed" else ""
     name = record.kind.replace("-", "_")
     yield f"final_{name} val_loss:{final.nats / final.targets:.8f} val_bpb:{final.bpb:.8f}{timed}"

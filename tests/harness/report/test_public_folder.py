@@ -102,7 +102,7 @@ def test_what_is_not_one_sound_set_is_refused_and_nothing_is_left(records, tmp_p
     assert isinstance(failure(path.parents[1], "--as", "markdown", tmp_path / "out"), RuleBroken)
     store_three_seeds(tmp_path / "bare")
     for kept in (tmp_path / "bare" / "records" / "artifacts").glob("*"):
-        kept.unlink()
+        kept.write_bytes(b"another code")
     assert isinstance(failure(tmp_path / "bare" / "records", "--as", "parameter-golf", tmp_path / "out"), CouldNotCheck)
     assert not (tmp_path / "out").exists()
     assert not list(tmp_path.glob(".partial-*"))
