@@ -15,7 +15,7 @@ from harness.config.tracks import load_track
 from harness.errors import CouldNotCheck, HarnessError, Interrupted, RuleBroken, UsageError
 from harness.record import dsse
 from harness.rules import Finding, Verdict
-from harness.run import conversation, evaluate, refereed, run
+from harness.run import conversation, evaluate, refereed
 from harness.run import runs as job
 from harness.run.conversation import failure
 from harness.run.machine import MachineWatch
@@ -67,7 +67,7 @@ def test_a_failed_evaluation_costs_no_training_and_a_failed_comparison_no_score(
 def test_who_fails_in_the_pass_of_the_packed_model_gets_no_clean_audit(packed: bool, verdict: Verdict):
     """Without that pass no row can be drawn against its score; a float pass that fails costs nothing of the audits."""
     findings = [Finding(rule, Verdict.PASS, "as drawn.") for rule in ("C1-CAUSAL", "S3-PROTOCOL", "A7-BPB")]
-    found = {f.rule: f for f in run._with_what_was_left_out(findings, ["left out: late."], packed=packed)}
+    found = {f.rule: f for f in refereed._with_what_was_left_out(findings, ["left out: late."], packed=packed)}
     assert found["C1-CAUSAL"].verdict is verdict
     assert found["C1-CAUSAL"].message.startswith("as drawn.")
     assert (found["S3-PROTOCOL"].verdict, found["S3-PROTOCOL"].message) == (Verdict.WARN, "left out: late.")
