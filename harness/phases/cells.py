@@ -149,9 +149,9 @@ def _environment(context: RunContext, phase: str, limit_s: float, ranks: int) ->
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
         "TORCHINDUCTOR_COMPILE_THREADS": threads,
-        # By default a waiting thread of GNU OpenMP spins for milliseconds. Where others want the processors too, that takes
-        # them from the thread it waits for: small operations ran at a quarter of this speed. Far less than this made an
-        # evaluation on a quiet machine take 1.7 times as long. What is computed is the same.
+        # By default a waiting thread of GNU OpenMP spins for milliseconds. Where others want the processors too, that
+        # takes them from the thread it waits for: small operations ran at a quarter of this speed. Far less than this
+        # made an evaluation on a quiet machine take 1.7 times as long. What is computed is the same.
         "GOMP_SPINCOUNT": "20000",
         "SEED": str(context.seed),
         "GOLF_PHASE": phase,
