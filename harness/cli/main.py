@@ -13,8 +13,8 @@ from typing import Any
 import click
 
 import harness
-from harness.cli.program import refuse_copied_environment
 from harness.errors import CouldNotCheck, ExitCode, HarnessError, machine_trouble
+from harness.program import refuse_copied_environment
 from harness.sandbox.processes import default_signals
 from harness.text import guarded_streams
 

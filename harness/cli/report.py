@@ -38,7 +38,7 @@ def command(
     paths: tuple[Path, ...], out: Path, trust: Path | None, baseline: Path | None, margin: str | None, as_json: bool
 ) -> int:
     """Report on signed records: all of records/ and of your own, or the folders and files PATHS."""
-    from harness.config.environment import records_to_read
+    from harness.config.variables import records_to_read
     from harness.report import collect, render_terminal, write_markdown, write_page
     from harness.rules import Verdict
 

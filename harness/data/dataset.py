@@ -15,9 +15,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from harness.cli.progress import Reporter
 from harness.data.shards import find_shards, join_values, read_head, sha256_file
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
+from harness.progress import Reporter
 from harness.protocol.session import write_whole
 from harness.rules import Finding
 

@@ -211,7 +211,7 @@ def restrict_self(*, network: str, gpus: bool, allow: Collection[str] = ()) -> s
         raise OSError(ctypes.get_errno(), "the kernel refused the seccomp filter")
     offered = "no connections" if gpus else "no sockets"
     sockets = {"local": "local sockets only", "loopback": "sockets for a rendezvous only"}.get(network, offered)
-    return f"in force: {len(REFUSED) + sum(map(len, ANSWERED.values()))} calls refused, {sockets}"
+    return f"{len(REFUSED) + sum(map(len, ANSWERED.values()))} calls refused, {sockets}"
 
 
 def _when(value: int, then: list[bytes]) -> list[bytes]:

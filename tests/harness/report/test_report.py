@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_samples import store_three_seeds
 
-from harness.artifact.roles import bytes_by_role
 from harness.cli.report import command
 from harness.errors import CouldNotCheck
 from harness.protocol.container import write_container
@@ -22,6 +21,7 @@ from harness.report.figures import pool_runs
 from harness.report.svg import curve, seed_dots, timeline, waterfall
 from harness.review.claims import check_text
 from harness.rules import Verdict
+from harness.run.artifact import bytes_by_role
 
 
 @pytest.fixture(scope="module")

@@ -127,7 +127,9 @@ def test_the_cell_tries_what_it_may_not_read_and_says_so(tmp_path: Path, log: Pa
     (tmp_path / "data" / "val.bin").write_text("x")
     guarded = {"data": (tmp_path / "data", tmp_path / "data" / "val.bin")}
     with running("pass", log, namespaced=namespaced, ranks=2, guarded=guarded) as cell:
-        assert cell.layers["guarded"] == "in force: each rank tried to open 2 files and folders of data: all refused"
+        assert (
+            str(cell.layers["guarded"]) == "in force: each rank tried to open 2 files and folders of data: all refused"
+        )
 
 
 def test_what_opens_although_nothing_grants_it_stops_the_run(tmp_path: Path, log: Path, monkeypatch):
