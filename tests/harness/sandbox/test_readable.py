@@ -114,6 +114,14 @@ def test_a_link_does_not_hide_that_folders_lie_in_each_other(tmp_path: Path, log
 
 
 @ways
+def test_a_link_that_leads_nowhere_opens_nothing_and_stops_nothing(tmp_path: Path, log: Path, namespaced: bool):
+    """As Ubuntu's ``sitecustomize.py`` does where the file in /etc is gone."""
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    found = attempts({"link": f"open('{tmp_path}/link')"}, log, namespaced=namespaced, read=(tmp_path / "link",))
+    assert found["link"].startswith("refused")
+
+
+@ways
 def test_the_cell_tries_what_it_may_not_read_and_says_so(tmp_path: Path, log: Path, namespaced: bool):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "val.bin").write_text("x")
