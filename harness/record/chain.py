@@ -41,7 +41,7 @@ class Link:
 
 
 def check_chains(links: Iterable[Link], heads: Iterable[Link], records_dir: Path) -> list[Finding]:
-    """Findings over the whole folder; each names the file it is about in ``where``, relative to ``records_dir``."""
+    """Findings over the whole folder [R3-CHAIN]; each names its file in ``where``, relative to the folder."""
     by_signer: dict[str, list[Link]] = defaultdict(list)
     for link in links:
         by_signer[link.entry.signer].append(link)

@@ -34,6 +34,8 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     source:      section of the public rules or issue number
     enforced_by: "construction" (cannot be broken), "measurement", "audit" (with a bound) or "reading" (of a folder)
+    enforced_in: the function that does it, "module:function"; it names the id
+    tested_by:   file of the repository with the cheat, or the test, that breaks the rule
     remedy:      what an author changes to comply
     """
 
@@ -42,6 +44,8 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     text: str
     source: str
     enforced_by: str
+    enforced_in: str
+    tested_by: str
     remedy: str = ""
 
 

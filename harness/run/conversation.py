@@ -58,7 +58,7 @@ def await_all(
 ) -> dict[int, Message]:
     """Wait until every rank sent ``wanted``, and return those messages by rank; at the deadline the cell is killed.
 
-    Raises ``PhaseFailed`` or ``PhaseTimeout``.
+    Raises ``PhaseFailed`` for whatever is not in the protocol [S3-PROTOCOL], or ``PhaseTimeout``.
     """
     said: dict[int, Message] = {}
     waiting, unheard = dict(enumerate(cell.channels)), set(range(len(cell.channels)))

@@ -196,8 +196,8 @@ def eval_cell(
 ) -> Iterator[tuple[Cell, EvalClient]]:
     """A cell that runs the eval module of ``stage``, and the client that drives it. Replicas use the final stage.
 
-    Packed and final stages see the closure alone: code from the counted bundle, and the counted model file; and what
-    ``compile_once`` made from these two, which only its own cell (``fills_cache``) may write.
+    Packed and final stages see the closure alone [A3-NO-UNCOUNTED-CODE]: code from the counted bundle, and the counted
+    model file; and what ``compile_once`` made from these two, which only its own cell (``fills_cache``) may write.
     """
     track = context.track
     if stage == "float":
