@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from harness.fleet.queue import Job, Queue
     from harness.record import StoredRecord
     from harness.record.predicate import RunRecord
-    from harness.record.reproduce import Comparison
+    from harness.record.reproduce import Reproduction
     from harness.run.runs import RunOutcome
 
 EPILOG = """\b
@@ -209,7 +209,7 @@ def _sha256(data: bytes) -> str:
 
 
 def _show(
-    stored: StoredRecord, outcome: RunOutcome | None, comparison: Comparison, review: Path | None, *, as_json: bool
+    stored: StoredRecord, outcome: RunOutcome | None, comparison: Reproduction, review: Path | None, *, as_json: bool
 ) -> None:
     import msgspec
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from harness.data.byte_table import Comparison, Tokens, compare_table, judge_space_marker, round_trip
+from harness.data.byte_table import TableComparison, Tokens, compare_table, judge_space_marker, round_trip
 from harness.data.dataset import MANIFEST, read_manifest
 from harness.data.documents import Documents
 from harness.data.encoding import encode_documents, load_tokenizer
@@ -49,7 +49,7 @@ class ByteReport(msgspec.Struct, frozen=True):
     """Findings, and table against ledger where both are known."""
 
     findings: list[Finding]
-    comparison: Comparison | None = None
+    comparison: TableComparison | None = None
 
 
 def check_bytes(plan: ByteCheck, progress: Reporter) -> ByteReport:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import msgspec
 
-from harness.report.figures import Pool, Report, Run
+from harness.report.figures import Pool, Report, ReportedRun
 from harness.report.tables import overview_table
 
 
@@ -30,7 +30,7 @@ def _pool(pool: Pool) -> dict[str, object]:
     }
 
 
-def _run(run: Run) -> dict[str, object]:
+def _run(run: ReportedRun) -> dict[str, object]:
     record = run.record
     return {
         "file": run.stored.path.name,

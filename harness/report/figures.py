@@ -18,7 +18,7 @@ FINEWEB = "fineweb"
 
 
 @dataclass(frozen=True)
-class Run:
+class ReportedRun:
     """One record and what was found about it; ``verdict`` covers signature, chain, arithmetic and its own findings.
 
     owner: the first key of the rotations that lead to its signer's
@@ -82,7 +82,7 @@ class Standing:
 class Pool:
     """Runs that differ in nothing but the seed, and their statistics (``None`` without a final score)."""
 
-    runs: tuple[Run, ...]
+    runs: tuple[ReportedRun, ...]
     statistics: SeedStatistics | None
 
     @property
@@ -124,7 +124,7 @@ class Pool:
 
 
 @dataclass(frozen=True)
-class Claim:
+class FolderClaim:
     """A public folder: what it says of itself, and what a check of it found, as (rule, verdict, message)."""
 
     standing: Standing
@@ -138,20 +138,20 @@ class Report:
     pools: tuple[Pool, ...]
     folder_findings: tuple[Finding, ...]
     comparison: tuple[str, ...] = ()
-    claims: tuple[Claim, ...] = ()
+    claims: tuple[FolderClaim, ...] = ()
 
     @property
-    def runs(self) -> tuple[Run, ...]:
+    def runs(self) -> tuple[ReportedRun, ...]:
         """All runs, pool after pool."""
         return tuple(run for pool in self.pools for run in pool.runs)
 
 
-def pool_runs(runs: Sequence[Run]) -> tuple[Pool, ...]:
+def pool_runs(runs: Sequence[ReportedRun]) -> tuple[Pool, ...]:
     """Group runs by owner and everything but the seed.
 
     Runs that fail do not count in statistics; of a seed that was run twice the first by time counts.
     """
-    groups: dict[tuple[str, ...], list[Run]] = {}
+    groups: dict[tuple[str, ...], list[ReportedRun]] = {}
     for run in sorted(runs, key=lambda run: run.record.started_at):
         groups.setdefault((run.owner, *pool_fields(run.record).values()), []).append(run)
     return tuple(
@@ -159,7 +159,7 @@ def pool_runs(runs: Sequence[Run]) -> tuple[Pool, ...]:
     )
 
 
-def _once(group: Sequence[Run]) -> list[RunRecord]:
+def _once(group: Sequence[ReportedRun]) -> list[RunRecord]:
     by_seed: dict[int, RunRecord] = {}
     for run in group:
         if run.verdict is not Verdict.FAIL:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 import harness
 from harness.files import write_atomic
-from harness.report.figures import STAGES, Pool, Report, Run
+from harness.report.figures import STAGES, Pool, Report, ReportedRun
 from harness.report.svg import COLOURS, Points, bars, dots, lines, thin
 from harness.report.tables import overview_table, pool_table
 from harness.rules import rule
@@ -93,7 +93,7 @@ def _clocks(pool: Pool) -> str:
     return bars(rows, "from zero, one scale; outlines are limits", f"Clock spans: {pool.title}") if rows else ""
 
 
-def _bytes(run: Run) -> str:
+def _bytes(run: ReportedRun) -> str:
     sizes, cap = run.record.sizes, run.record.sizes.cap_bytes
     sections = sorted(run.record.model_sections.items(), key=lambda item: -item[1])
     parts = [(f"total of {cap:,}", sizes.total_bytes), ("code", sizes.code_bytes), ("packed model", sizes.model_bytes)]

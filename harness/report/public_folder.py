@@ -17,7 +17,7 @@ from harness.record.canonical import file_digest
 from harness.record.predicate import RunRecord
 from harness.record.store import kept_file
 from harness.record.trust import load_trust
-from harness.report.figures import Pool, Report, Run
+from harness.report.figures import Pool, Report, ReportedRun
 from harness.report.tables import escape_markdown, render_markdown
 from harness.rules import Verdict
 from harness.run.artifact import unpack_code
@@ -131,7 +131,7 @@ def _spread(found: SeedStatistics) -> str:
     return f"mean of {len(found.seeds)} seeds, sample std {found.bpb.sample_std:.5f}"
 
 
-def _records_dir(run: Run) -> Path:
+def _records_dir(run: ReportedRun) -> Path:
     return run.stored.path.absolute().parent.parent
 
 
@@ -251,7 +251,7 @@ The logs are written from the records, by `harness export`.
 """
 
 
-def _log(run: Run) -> Iterator[str]:
+def _log(run: ReportedRun) -> Iterator[str]:
     """A run in the lines of the public script's logs."""
     record, sizes, final = run.record, run.record.sizes, run.record.final
     assert final is not None

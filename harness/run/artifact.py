@@ -24,7 +24,7 @@ from harness.files import read_regular
 from harness.protocol.container import ContainerError, read_container, write_container
 from harness.record.predicate import Sizes
 from harness.rules import Finding, Verdict
-from harness.run.manifest import Manifest, read_manifest
+from harness.run.manifest import SubmissionManifest, read_manifest
 
 A3_BYTES = "A3-ARTIFACT-BYTES"
 A3_CONTAINER = "A3-CONTAINER"
@@ -134,7 +134,7 @@ class SealedSubmission:
     code_digest: SHA-256 of the bundle, hex; files: relative path -> SHA-256
     """
 
-    manifest: Manifest
+    manifest: SubmissionManifest
     root: Path
     bundle: Path
     bundle_bytes: int
