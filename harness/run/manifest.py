@@ -22,8 +22,8 @@ _RESERVED = frozenset(
     | {"OMP_NUM_THREADS", "MKL_NUM_THREADS", "IFS", "ENV", "BASH_ENV", "SHELL", "USER"}
 )
 _RESERVED_PREFIXES = (
-    "GOLF_", "LD_", "PYTHON", "GLIBC_", "MALLOC_", "CUDA_VISIBLE", "NVIDIA_", "AWS_", "AZURE_", "GOOGLE_", "GH_", "GITHUB_",
-    "GITLAB_", "HF_", "OPENAI_", "ANTHROPIC_", "WANDB_", "SSH_", "XDG_",
+    "GOLF_", "LD_", "PYTHON", "GLIBC_", "MALLOC_", "CUDA_VISIBLE", "NVIDIA_", "AWS_", "AZURE_", "GOOGLE_", "GH_",
+    "GITHUB_", "GITLAB_", "HF_", "OPENAI_", "ANTHROPIC_", "WANDB_", "SSH_", "XDG_",
 )  # fmt: skip
 CONSENT = "GOLF_ACCEPT"
 _SECRET_WORDS = frozenset(
