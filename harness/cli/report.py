@@ -12,7 +12,7 @@ import click
 from harness.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from harness.report import Claim
+    from harness.report import FolderClaim
     from harness.review.findings import FolderReport
 
 EPILOG = """\b
@@ -91,8 +91,8 @@ def _checked(folders: Sequence[Path]) -> list[FolderReport]:
     return list(check_folders(record_folders(folders), Readings()))
 
 
-def _claim(found: FolderReport) -> Claim:
-    from harness.report import Claim
+def _claim(found: FolderReport) -> FolderClaim:
+    from harness.report import FolderClaim
     from harness.report.figures import FINEWEB, Standing
     from harness.rules import Verdict
 
@@ -115,7 +115,9 @@ def _claim(found: FolderReport) -> Claim:
         verdict=found.verdict,
         kind="self-reported",
     )
-    return Claim(standing, tuple((item.rule, item.verdict.value, f"{item.file}: {item.message}") for item in shown))
+    return FolderClaim(
+        standing, tuple((item.rule, item.verdict.value, f"{item.file}: {item.message}") for item in shown)
+    )
 
 
 EXPORT_EPILOG = """\b

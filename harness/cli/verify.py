@@ -92,7 +92,8 @@ def command(
     """Verify signed records: all of records/ and of your own, or the folders and files PATHS."""
     from harness.cli.verify_text import render_json, render_text, write_junit
     from harness.config.variables import records_to_read
-    from harness.record.verification import exit_code_of, verify_folder, verify_paths
+    from harness.record.verification import verify_folder, verify_paths
+    from harness.rules import exit_code_of
 
     found = verify_paths(paths or records_to_read(), trust=trust, root=root, judge_runs=not integrity_only)
     reports = [(_witnessed(report, history=history, tsa=tsa), chosen) for report, chosen in found]
@@ -149,7 +150,7 @@ def _with_artifact(
     reports: list[tuple[VerifyReport, tuple[EntryReport, ...]]], artifact: Path | None, *, rescore: bool, silent: bool
 ) -> tuple[VerifyReport, tuple[EntryReport, ...]]:
     from harness.record.store import gathered
-    from harness.record.verification import worst
+    from harness.rules import worst
     from harness.run.rescore import check_artifact_files
 
     chosen = [(report, entry) for report, entries in reports for entry in entries if entry.record]

@@ -11,8 +11,8 @@ import msgspec
 from tabulate import tabulate
 
 from harness.files import write_atomic
-from harness.record.verification import EntryReport, VerifyReport, exit_code_of, worst
-from harness.rules import Finding, Verdict, catalogue
+from harness.record.verification import EntryReport, VerifyReport
+from harness.rules import Finding, Verdict, catalogue, exit_code_of, worst
 from harness.rules.junit import Case, junit_xml
 from harness.text import printable
 

@@ -31,22 +31,7 @@ from harness.record.statement import (
     subjects_of,
 )
 from harness.record.trust import Accepted, PublicKey, Role, accepted_keys, first_key, signing_problem
-from harness.rules import Finding, Verdict
-
-SEVERITY = (Verdict.FAIL, Verdict.ERROR, Verdict.WARN, Verdict.UNKNOWN, Verdict.PASS)
-"""Worst first."""
-
-
-def worst(findings: Sequence[Finding]) -> Verdict:
-    """The worst verdict among ``findings``; PASS when there are none."""
-    verdicts = {finding.verdict for finding in findings}
-    return next((verdict for verdict in SEVERITY if verdict in verdicts), Verdict.PASS)
-
-
-def exit_code_of(findings: Sequence[Finding]) -> ExitCode:
-    """0 pass or warn, 1 something failed, 3 something could not be checked."""
-    codes = {Verdict.FAIL: ExitCode.RULE_BROKEN, Verdict.ERROR: ExitCode.COULD_NOT_CHECK}
-    return codes.get(worst(findings), ExitCode.GOOD)
+from harness.rules import Finding, Verdict, exit_code_of, worst
 
 
 @dataclass(frozen=True)

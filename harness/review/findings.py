@@ -9,9 +9,8 @@ from typing import Literal
 import msgspec
 
 from harness.errors import ExitCode, UsageError
-from harness.rules import Verdict, catalogue
+from harness.rules import SEVERITY, Verdict, catalogue
 
-ORDER = (Verdict.FAIL, Verdict.ERROR, Verdict.WARN, Verdict.UNKNOWN, Verdict.PASS)
 """Verdicts, gravest first."""
 FACTS = (
     *("claimed_bpb", "logged_mean_bpb", "logged_std_bpb", "seeds"),
@@ -154,13 +153,13 @@ class Findings:
             groups.setdefault(item.rule, []).append(item)
         out = []
         for items in groups.values():
-            items.sort(key=lambda item: (ORDER.index(item.verdict), item.file, item.line))
+            items.sort(key=lambda item: (SEVERITY.index(item.verdict), item.file, item.line))
             worst = items[0].verdict
             kept = [i for i in items if i.verdict is worst or (worst is Verdict.FAIL and i.verdict is Verdict.WARN)]
             head, more = kept[0], tuple(_short(item, kept[0]) for item in kept[1 : MAX_MORE + 1])
             out.append(msgspec.structs.replace(head, more=more if worst is not Verdict.PASS else ()))
             out += [i for i in items if i.verdict is Verdict.ERROR and worst is Verdict.FAIL][:1]
-        return sorted(out, key=lambda item: (ORDER.index(item.verdict), item.rule))
+        return sorted(out, key=lambda item: (SEVERITY.index(item.verdict), item.rule))
 
 
 def _short(item: Found, head: Found) -> str:
