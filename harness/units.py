@@ -1,4 +1,4 @@
-"""One conversion between nats a token, nats a byte and bits a byte; every other module uses it.
+"""Bits per byte, and one conversion between nats a token, nats a byte and bits a byte; every other module uses it.
 
 "0.005 nats" is read in three ways in public (rules, A8). A margin here always carries its unit.
 """
@@ -14,6 +14,17 @@ from harness.errors import UsageError
 LN2 = math.log(2)
 Unit = Literal["nats/token", "nats/byte", "bpb"]
 UNITS: tuple[Unit, ...] = ("nats/token", "nats/byte", "bpb")
+
+
+def bits_per_byte(nats: float, n_bytes: int) -> float:
+    """bpb = nats / (ln 2 · bytes) [A7-BPB]. Raises ``ValueError`` unless bytes >= 1 and nats is finite and >= 0.
+
+    >>> bits_per_byte(8 * math.log(2), 8)
+    1.0
+    """
+    if n_bytes < 1 or not math.isfinite(nats) or nats < 0:
+        raise ValueError(f"no bpb from {nats} nats over {n_bytes:,} bytes")
+    return nats / (LN2 * n_bytes)
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ class Check:
 @click.option(
     "--gpu",
     is_flag=True,
-    help="Start CUDA, and NCCL on two GPUs, in a cell; name the rule that keeps them out.",
+    help="Start CUDA, and NCCL on two GPUs, in a cell; name the layer that keeps them out.",
 )
 def command(as_json: bool, gpu: bool) -> None:
     """Show which isolation layers, packages and GPUs this machine has, each missing one with its remedy.
@@ -269,13 +269,12 @@ def _track_checks() -> Iterator[Check]:
 def _cell_checks() -> Iterator[Check]:
     from harness.cli.doctor_gpu import gpu_probe, missing_nodes, nccl_probe
     from harness.sandbox.diagnose import try_once
-    from harness.sandbox.policy import STRICT
 
     if missing := missing_nodes():
         remedy = "Start the driver once outside: sudo nvidia-modprobe -u -c=0"
         yield Check("GPUs", "device nodes", "missing", f"no {', '.join(missing)}", remedy)
     for what, probe in (("CUDA", gpu_probe()), ("NCCL", nccl_probe())):
         if probe:
-            outcome = try_once(probe, "", STRICT)
-            remedy = "" if outcome.works else f"harness doctor --gpu   (names the rule that keeps {what} out)"
+            outcome = try_once(probe, "")
+            remedy = "" if outcome.works else f"harness doctor --gpu   (names the layer that keeps {what} out)"
             yield Check("GPUs", f"{what} in a cell", "ok" if outcome.works else "missing", outcome.said, remedy)

@@ -38,7 +38,6 @@ EXTRAS = {
     "tiktoken": "tiktoken",
     "ray": "fleet",
     "submitit": "fleet",
-    "matplotlib": "fleet",
     "tensorboard": "tensorboard",
 }
 EXIT_CODES = "Exit codes: 0 good, 1 a rule is broken, 2 wrong usage, 3 could not check, 130 interrupted."

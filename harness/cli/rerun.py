@@ -36,7 +36,8 @@ Examples:
   harness rerun records/runs/X.json --sign       add your counter-signature to records/reviews
   harness rerun records/runs/*.json --on local   a queue of reruns; --on slurm or ray for a cluster
 
-Exit codes: 0 reproduced, 1 not reproduced or the record itself fails, 2 wrong usage, 3 could not check."""
+Exit codes: 0 reproduced, 1 not reproduced or the record itself fails, 2 wrong usage, 3 could not check (also where
+nothing speaks against the record but an audit of the repetition that could not be done)."""
 
 
 @click.command(epilog=EPILOG)
@@ -94,6 +95,8 @@ def _rerun(
         again = outcome.record if outcome else None
         review = countersign(make_review(stored.digest, again, comparison, note), records_dir, keys_dir())
     _show(stored, outcome, comparison, review, as_json=as_json)
+    if comparison.unchecked:
+        return ExitCode.COULD_NOT_CHECK
     return ExitCode.GOOD if comparison.reproduced else ExitCode.RULE_BROKEN
 
 
@@ -210,6 +213,8 @@ def _show(
 ) -> None:
     import msgspec
 
+    from harness.rules import Verdict
+
     if as_json:
         document = {
             "record": str(stored.path),
@@ -220,10 +225,12 @@ def _show(
         }
         click.echo(json.dumps(document, indent=2))
         return
+    broken = any(finding.verdict is Verdict.FAIL for finding in comparison.against)
+    why = "it could not be checked." if comparison.unchecked else "it breaks a rule." if broken else "another result."
     verdict = {
         "same": "REPRODUCED: the same to the bit.",
         "within-tolerance": "REPRODUCED: within the tolerance.",
-        "different": "NOT REPRODUCED: it breaks a rule." if comparison.against else "NOT REPRODUCED.",
+        "different": f"NOT REPRODUCED: {why}",
     }[comparison.outcome]
     click.echo("\n".join([f"rerun of {stored.path.name}", *comparison.lines, verdict]))
     if review:

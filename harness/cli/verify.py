@@ -41,7 +41,7 @@ Exit codes: 0 good (warnings included), 1 a record fails, 2 wrong usage, 3 could
     help="Folder of accepted public keys, instead of records/keys; for the baseline too.",
 )
 @click.option("--root", default="", metavar="KEY", help="The key that the signed list of keys must go back to.")
-@click.option("--history", is_flag=True, help="Also look into the folder's git history for what was taken back.")
+@click.option("--history", is_flag=True, help="Also judge its git history: what was taken back, signed commits.")
 @click.option("--tsa", type=click.Path(path_type=Path), metavar="PEM",
               help="Certificates of timestamp authorities: judge timestamps/ (RFC 3161) by them.")  # fmt: skip
 @click.option("--stamp", is_flag=True, help="Write an RFC 3161 request for the one file given, and say how to send it.")
@@ -123,7 +123,10 @@ def command(
 def _witnessed(report: VerifyReport, *, history: bool, tsa: Path | None) -> VerifyReport:
     from harness.record.witness import check_history, check_stamps
 
-    found = [*(check_history(report.records_dir) if history else ()), *(check_stamps(report, tsa) if tsa else ())]
+    found = [
+        *(check_history(report.records_dir, report.accepted) if history else ()),
+        *(check_stamps(report, tsa) if tsa else ()),
+    ]
     return replace(report, folder=(*report.folder, *found))
 
 

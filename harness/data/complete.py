@@ -14,9 +14,10 @@ from harness.data.dataset import Manifest, write_manifest
 from harness.data.documents import Documents
 from harness.data.encoding import encode_documents, load_tokenizer
 from harness.data.export import DOCS, FetchRecord
-from harness.data.shards import find_shards, join_values, map_values, sha256_file, write_shard
+from harness.data.shards import find_shards, join_values, map_values, write_shard
 from harness.data.tokenizers import Tokenizer
 from harness.errors import CouldNotCheck
+from harness.files import file_digest
 from harness.progress import Reporter
 
 COUNT_BLOCK = 1 << 24
@@ -67,7 +68,7 @@ def complete(folder: Path, record: FetchRecord, progress: Reporter) -> None:
                 sizes, train_counts, np.bincount(tokens[1:], minlength=tokenizer.vocab_size).astype(np.int64)
             ),
             disjoint=shard_overlap(folder, tokenizer, progress, near=False),
-            files={name: sha256_file(folder / name) for name in sorted(kept)} | written,
+            files={name: file_digest(folder / name) for name in sorted(kept)} | written,
         ),
     )
 

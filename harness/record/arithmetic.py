@@ -19,6 +19,7 @@ from harness.record.known import Terms, Text, known, terms_of
 from harness.record.predicate import AuditResult, BudgetEntry, RunRecord
 from harness.rules import Finding, Verdict, catalogue, rule
 from harness.sandbox.layers import LayerState
+from harness.units import bits_per_byte
 
 RELATIVE = 1e-12
 SPAN_SLACK_S = 1e-6
@@ -33,17 +34,6 @@ REQUIRED_RULES = {
     *("S1-ISOLATION", "S2-NO-SURVIVORS", "S3-PROTOCOL", "S6-PLAUSIBLE", "S7-OWN-MACHINE"),
 }
 """What every refereed record has a verdict on since there are records."""
-
-
-def bits_per_byte(nats: float, n_bytes: int) -> float:
-    """bpb = nats / (ln 2 · bytes) [A7-BPB]. Raises ``ValueError`` unless bytes >= 1 and nats is finite and >= 0.
-
-    >>> bits_per_byte(8 * math.log(2), 8)
-    1.0
-    """
-    if n_bytes < 1 or not math.isfinite(nats) or nats < 0:
-        raise ValueError(f"no bpb from {nats} nats over {n_bytes:,} bytes")
-    return nats / (math.log(2) * n_bytes)
 
 
 def check_figures(record: RunRecord) -> list[Finding]:

@@ -41,6 +41,12 @@ class Comparison:
         """Whether the repetition supports the record."""
         return self.outcome != "different"
 
+    @property
+    def unchecked(self) -> bool:
+        """Whether nothing speaks against it but what could not be checked."""
+        errors = {finding.verdict for finding in self.against} == {Verdict.ERROR}
+        return errors and abs(self.difference_bpb) <= self.tolerance_bpb
+
 
 def environment_for(record: RunRecord, accepted: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
     """``environ`` with the submission's own variables set to the recorded configuration, and no others of them.

@@ -18,9 +18,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from harness.errors import CouldNotCheck
 from harness.files import write_atomic
-from harness.record.canonical import HEX64, read_bounded, utc_now
+from harness.record.canonical import HEX64, locked, read_bounded, utc_now
 from harness.record.dsse import pae
-from harness.record.lock import locked
 from harness.record.trust import (
     ROTATION_TYPE,
     SSH_NAMESPACE,

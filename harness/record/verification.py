@@ -16,9 +16,8 @@ from pathlib import Path
 from harness.errors import CouldNotCheck, ExitCode
 from harness.record import dsse
 from harness.record.arithmetic import check_figures, check_names, check_run
-from harness.record.canonical import read_bounded
+from harness.record.canonical import locked, read_bounded
 from harness.record.chain import Link, check_chains, check_copies
-from harness.record.lock import locked
 from harness.record.predicate import PREDICATE_TYPE_V1, RunRecord
 from harness.record.reviews import check_reviews
 from harness.record.schema import schema_problem
@@ -275,13 +274,13 @@ def _signatures(entry: Entry, keys: dict[str, PublicKey]) -> Iterator[Finding]:
         key = keys.get(signature.keyid)
         if key is None:
             problem = f"signed by the unknown key {signature.keyid[:16]}, which is not in the trust list"
-        elif not dsse.is_signed_by(entry.envelope, signature, key.loaded()):
-            problem = f"the signature under key {signature.keyid[:16]} does not fit the content"
         else:
             try:
-                problem = signing_problem(key, dated, role)
-            except ValueError as error:
-                problem = str(error)
+                problem = f"the signature under key {signature.keyid[:16]} does not fit the content"
+                if dsse.is_signed_by(entry.envelope, signature, key.loaded()):
+                    problem = signing_problem(key, dated, role)
+            except ValueError as error:  # a listed key or date that can't be read
+                problem = f"key {signature.keyid[:16]}: {error}"
         if problem:
             yield Finding("R1-SIGNATURE", Verdict.FAIL, problem)
         else:

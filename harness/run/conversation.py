@@ -24,6 +24,11 @@ LOG_TAIL_BYTES = 4096
 LOG_TAIL_LINES = 8
 REASON_CHARACTERS = 400
 LESS_MEMORY = "use smaller batches, chunks or slabs"
+NO_SOCKETS = re.compile(r"multiprocessing/(?s:.*)Operation not permitted")
+FEW_SOCKETS = (
+    "Processes of a cell may hand each other tensors in training alone, and only where it has a root of its own "
+    "(`harness doctor`): elsewhere a DataLoader needs num_workers=0."
+)
 NOT_IMPORTED = re.compile(r"No module named '(\w+)")
 ALL_PACKAGES = ("describe", "train", "package")  # cells that can import whatever is installed
 DISK_SIGNS = ("No space left on device", "Disk quota exceeded", "os error 28", "error 28")
@@ -108,11 +113,12 @@ def failure(
     rule: str = "S3-PROTOCOL",
     remedy: str = "",
     late: bool = False,
+    seen: bool = False,
 ) -> HarnessError:
     """The error that ends a run in ``cell``: the worker's own reason, then the last lines of its log.
 
     It is a broken rule, unless the machine is the likelier cause: other processes had a part of the processors while a
-    time limit passed (late; always for a rule about a clock), or the disk is full.
+    time limit passed (late; always for a rule about a clock; seen: only others that were seen), or the disk is full.
     """
     signalled = reason.signal if isinstance(reason, PhaseFailed) else 0
     log, reason = context.log_file(cell), str(reason)
@@ -122,7 +128,7 @@ def failure(
         remedy = "Print less: what is printed beyond the limit ends the program."
     shown = f" Last lines of {log}:\n{tail}" if tail else f" Its log, {log}, is empty."
     if late or rule in (A1_TRAIN_CLOCK, A2_EVAL_CLOCK):
-        slowed = slowed_by_others(cell, reason, context.machine, context.clock.running_s)
+        slowed = slowed_by_others(cell, reason, context.machine, context.clock.running_s, seen=seen)
         if slowed is not None:
             return slowed
     if any(sign in text for sign in DISK_SIGNS for text in (tail, reason)):
@@ -136,6 +142,8 @@ def failure(
         allowed = f"track {track.name} allows {track.limits.memory_bytes:,} bytes a process"
         allowed = "host and GPU memory are the machine's own" if track.hardware.gpus else allowed
         remedy = f"It ran out of memory: {allowed}. {LESS_MEMORY.capitalize()}. {remedy}".strip()
+    elif NO_SOCKETS.search(tail):
+        remedy = f"{FEW_SOCKETS} {remedy}".strip()
     elif cell not in ALL_PACKAGES and (module := NOT_IMPORTED.search(tail)):
         remedy = f'If {module[1]} is an installed package: name its distribution in submission.toml, packages = ["…"].'
     elif not remedy and signalled:
@@ -145,9 +153,11 @@ def failure(
     return RuleBroken(rule, f"{cell}: {reason.rstrip('.')}.{shown}", remedy=remedy)
 
 
-def slowed_by_others(cell: str, reason: str, machine: MachineWatch | None, seconds: float) -> CouldNotCheck | None:
+def slowed_by_others(
+    cell: str, reason: str, machine: MachineWatch | None, seconds: float, *, seen: bool = False
+) -> CouldNotCheck | None:
     """The error for a limit that passed while others had the processors, over the last ``seconds``; else ``None``."""
-    taken = machine.others_took(seconds) if machine else 0.0
+    taken = machine.others_took(seconds, seen=seen) if machine else 0.0
     if taken <= FOREIGN_SHARE:
         return None
     return CouldNotCheck(

@@ -7,8 +7,8 @@ not be able to ask for another try. Only what the kernel counts as want of memor
 
 from __future__ import annotations
 
+import errno
 import lzma
-import math
 import os
 import signal
 import time
@@ -21,6 +21,7 @@ import psutil
 
 from harness.clock.readings import A2_EVAL_CLOCK
 from harness.errors import CouldNotCheck, RuleBroken
+from harness.files import tree
 from harness.protocol.predictor import Stage
 from harness.protocol.session import MODEL_FILE
 from harness.record.predicate import AuditResult, Score
@@ -37,12 +38,14 @@ from harness.scoring.loop import BrokenLogits, score_stream
 from harness.scoring.replay import Original, Replay, Replayer
 from harness.scoring.sample import Keeper, Nats, draw_audits, draw_sample, frequency_nats
 from harness.text import printable, without_places
+from harness.units import bits_per_byte
 
 C2_NORMALISED = "C2-NORMALISED"
 COMPILE = "compile"
 REPLICAS = (("replica-1", Replayer.cuts), ("replica-2", Replayer.truths))
 SLOWER = 5.0  # a replica may take so many times as long for a chunk as the slower of the two passes did
 CACHE_SHARE = 0.5  # of the artifact's cap: the most that a compile cache may pack to
+CACHE_BYTES, CACHE_FILES = 1 << 30, 100_000  # what of it is counted at most
 
 
 @dataclass(frozen=True)
@@ -106,8 +109,7 @@ def evaluate(
         ledger.close()
         precision = nll.PRECISION if client.buffers.device is None else nll_device.PRECISION
     nats, targets, n_bytes = ledger.totals()
-    bpb = nats / (math.log(2) * n_bytes)
-    score = Score(stage, nats, targets, n_bytes, bpb, whole_set, round(seconds, 6))
+    score = Score(stage, nats, targets, n_bytes, bits_per_byte(nats, n_bytes), whole_set, round(seconds, 6))
     return Evaluation(score, ledger.running_bpb(), ledger.nats, precision, chunks, hello, keeper)
 
 
@@ -148,12 +150,14 @@ def compile_once(context: RunContext, *, limit_s: float, targets: int) -> None:
         warm_up(context, client, cell, COMPILE, span=f"warmup {COMPILE}")
     try:
         context.compiled_bytes = _packed_bytes(context.compile_cache_dir)
-    except PermissionError as error:
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.ENAMETOOLONG, errno.EFBIG):
+            raise
         place = os.path.relpath(error.filename, context.compile_cache_dir)
         raise RuleBroken(
             "A3-NO-UNCOUNTED-CODE",
-            f"the compile cache holds {printable(place)}, whose mode keeps it from being counted.",
-            remedy="Leave files and folders that their owner can read.",
+            f"the compile cache can't be counted: {error.strerror} ({printable(place)}).",
+            remedy="Leave files and folders that their owner can read, and no more of them than a compiler does.",
         ) from None
     most = int(CACHE_SHARE * context.track.limits.artifact_bytes)
     if context.compiled_bytes > most:
@@ -168,25 +172,21 @@ def compile_once(context: RunContext, *, limit_s: float, targets: int) -> None:
 def _packed_bytes(folder: Path) -> int:
     """Size of a folder's names and files together, packed: what they say beyond what they repeat.
 
-    Compiled code packs to a fraction, and the copies of several ranks to nothing; trained numbers hardly pack. Raises
-    ``PermissionError`` for what can't be listed or read.
+    Compiled code packs to a fraction, and the copies of several ranks to nothing; trained numbers hardly pack. Zeros
+    and holes pack to nothing too, so how much is read at all has an end. Raises ``OSError``: EFBIG for more than that.
     """
     packer = lzma.LZMACompressor(filters=[{"id": lzma.FILTER_LZMA2, "preset": 1, "dict_size": 1 << 26}])
-    size = 0
-
-    def refuse(error: OSError) -> None:  # files in a folder that can't be listed can be opened by who knows their names
-        raise error
-
-    for place, folders, names in os.walk(folder, onerror=refuse):
-        folders.sort()
-        for path in (Path(place, name) for name in sorted((*folders, *names))):
-            size += len(packer.compress(os.fsencode(path.relative_to(folder))))
-            if path.is_symlink():
-                size += len(packer.compress(os.fsencode(path.readlink())))
-            elif path.is_file():
-                with path.open("rb") as file:
-                    while block := file.read(1 << 20):
-                        size += len(packer.compress(block))
+    size = read = 0
+    for count, path in enumerate(tree(folder)):
+        size += len(packer.compress(os.fsencode(path.relative_to(folder))))
+        if path.is_symlink():
+            size += len(packer.compress(os.fsencode(path.readlink())))
+        elif path.is_file():
+            with path.open("rb") as file:
+                while read <= CACHE_BYTES and (block := file.read(1 << 20)):
+                    size, read = size + len(packer.compress(block)), read + len(block)
+        if read > CACHE_BYTES or count >= CACHE_FILES:
+            raise OSError(errno.EFBIG, f"it has over {CACHE_BYTES:,} bytes or {CACHE_FILES:,} files", str(path))
     return size + len(packer.flush())
 
 
@@ -257,10 +257,12 @@ def failures_named(
     deadline_ns: int,
     limit_s: float,
     remedy: str = "Use fewer adaptation epochs, or smaller steps.",
+    audited: bool = False,
 ) -> Iterator[None]:
     """Give the client its deadline, and turn its failures into a rule's verdict with the worker's own reason.
 
-    remedy: what helps when the deadline is missed
+    remedy:  what helps when the deadline is missed
+    audited: a replica, which must not be late by what it does itself and end as a fault of the machine
     """
     client.deadline_ns = deadline_ns
     try:
@@ -272,11 +274,11 @@ def failures_named(
             if isinstance(error, RankGone):
                 ended = how_it_ended(cell, error.rank)
                 ended_by = PhaseFailed(f"{ended}; {error.awaited} was awaited", signal=ended.signal)
-            raise failure(context, name, ended_by, late=isinstance(error, Silent)) from None
+            raise failure(context, name, ended_by, late=isinstance(error, Silent), seen=audited) from None
         late = cell.kill("the limit", deadline_ns)
         whom = late_ranks(client.unheard(), [], len(cell.channels))
         reason = f"not done after {limit_s:.1f} s (everything was stopped {late.stop_ms:.0f} ms after){whom}"
-        raise failure(context, name, reason, rule=A2_EVAL_CLOCK, remedy=remedy) from None
+        raise failure(context, name, reason, rule=A2_EVAL_CLOCK, remedy=remedy, seen=audited) from None
     except BrokenLogits as error:
         raise RuleBroken(C2_NORMALISED, f"{name}: {error}.", remedy="Return finite logits for every entry.") from None
 
@@ -343,7 +345,7 @@ def _replay(
     deadline_ns, killed = time.monotonic_ns() + int(allowed_s * 1e9), killed_for_memory()
     with eval_cell(context, "final", name, limit_s=limit_s, targets=targets) as (cell, client):
         try:
-            with failures_named(context, name, cell, client, deadline_ns, allowed_s):
+            with failures_named(context, name, cell, client, deadline_ns, allowed_s, audited=True):
                 client.prepare(like=evaluation.hello)
                 client.start()
                 replay = work(Replayer(client, original, step))

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 import psutil
 
@@ -154,6 +155,16 @@ def nvidia_smi(query: str, *options: str) -> list[str]:
     return [line.strip() for line in answer.stdout.splitlines() if line.strip()]
 
 
+class _Look(NamedTuple):
+    """Processor seconds so far: of all processors, taken by the hypervisor, of the run, of other processes."""
+
+    at: float
+    busy: float
+    stolen: float
+    own: float
+    others: float
+
+
 class MachineWatch:
     """Watches the machine for the duration of a ``with`` block; ``conditions`` holds the result afterwards.
 
@@ -165,15 +176,15 @@ class MachineWatch:
         self._count = len(gpus)
         self._stop = threading.Event()
         self._limits: set[str] = set()
-        self._own: dict[tuple[int, float], float] = {}
-        self._seen: list[tuple[float, float, float]] = []
+        self._looks: list[_Look] = []
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self.conditions: Conditions | None = None
 
     def __enter__(self) -> MachineWatch:
         self._gpu_shared = bool(self._gpus) and bool(nvidia_smi("--query-compute-apps=pid", *self._gpus))
         self._started = time.monotonic()
-        self._before = (_processor_seconds(), time.process_time(), _throttle_events(), quota_throttled_s())
+        self._before = (_throttle_events(), quota_throttled_s())
+        self._look()
         self._thread.start()
         return self
 
@@ -182,36 +193,44 @@ class MachineWatch:
     ) -> None:
         self._stop.set()
         self._thread.join()
-        (busy_before, stolen_before), own_before, throttled_before, quota_before = self._before
-        busy, stolen = _processor_seconds()
+        throttled_before, quota_before = self._before
         seconds = time.monotonic() - self._started
-        room = seconds * (os.cpu_count() or 1)
-        own = time.process_time() - own_before + sum(self._own.values())
-        nodes = len(list(Path("/dev").glob("nvidia[0-9]*")))
-        foreign = busy - busy_before - own
+        self._look()
+        first, last = self._looks[0], self._looks[-1]
         self.conditions = Conditions(
-            foreign_cpu_share=round(min(1.0, max(0.0, foreign / room)), 4),
-            stolen_cpu_share=round(min(1.0, max(0.0, (stolen - stolen_before) / room)), 4),
+            foreign_cpu_share=round(_share(last.busy - first.busy - (last.own - first.own), seconds), 4),
+            stolen_cpu_share=round(_share(last.stolen - first.stolen, seconds), 4),
             cpu_throttle_events=max(0, _throttle_events() - throttled_before),
             gpu_shared=self._gpu_shared,
             gpu_limits=sorted(self._limits),
             quota_throttled_s=round(max(0.0, quota_throttled_s() - quota_before), 3),
-            open_gpus=nodes if 0 < self._count < nodes else 0,
+            open_gpus=_open_gpus(self._count),
         )
         self.seconds = seconds
 
-    def others_took(self, seconds: float) -> float:
-        """The share of the processors that other processes and the hypervisor had over the last ``seconds``."""
+    def others_took(self, seconds: float, *, seen: bool = False) -> float:
+        """The share of the processors that other processes, and the hypervisor, had over the last ``seconds``.
+
+        It is what the run did not use, so it holds also for processes that a container does not show. But a program can
+        hide time of its own there: a child that nobody waits for takes its time along. seen: only what processes
+        outside the run were seen to use, which no program of the run can add to.
+        """
         self._look()
-        now = self._seen[-1]
-        then = next((seen for seen in reversed(self._seen) if seen[0] <= now[0] - seconds), self._seen[0])
-        passed, busy, own = (after - before for after, before in zip(now, then, strict=True))
-        return min(1.0, max(0.0, (busy - own) / (passed * (os.cpu_count() or 1)))) if passed else 0.0
+        now = self._looks[-1]
+        then = next((look for look in reversed(self._looks) if look.at <= now.at - seconds), self._looks[0])
+        others = now.others - then.others if seen else now.busy - then.busy - (now.own - then.own)
+        return _share(others + now.stolen - then.stolen, now.at - then.at)
 
     def _look(self) -> None:
-        self._sample_own()
-        own = time.process_time() + sum(self._own.values())
-        self._seen.append((time.monotonic(), sum(_processor_seconds()), own))
+        """Time of a process is its own and that of the children that it waited for: those are not listed any more."""
+        ours = {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
+        own = others = 0.0
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                used = process.cpu_times()
+                total = used.user + used.system + used.children_user + used.children_system
+                own, others = (own + total, others) if process.pid in ours else (own, others + total)
+        self._looks.append(_Look(time.monotonic(), *_processor_seconds(), own, others))
 
     def _watch(self) -> None:
         for count in itertools.count():
@@ -221,13 +240,6 @@ class MachineWatch:
             if self._stop.wait(SAMPLE_INTERVAL_S):
                 return
 
-    def _sample_own(self) -> None:
-        """Processor seconds of everything this run started; the kernel forgets those of processes that are killed."""
-        for process in psutil.Process().children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                used = process.cpu_times()
-                self._own[process.pid, process.create_time()] = used.user + used.system
-
     def _sample_gpus(self) -> None:
         names = ",".join(name for name, _ in _SPEED_LIMITS)
         for line in nvidia_smi(f"--query-gpu={names}", *self._gpus):
@@ -236,11 +248,16 @@ class MachineWatch:
                     self._limits.add(words)
 
 
+def _share(processor_s: float, seconds: float) -> float:
+    """Of all processors over ``seconds``, 0 to 1."""
+    return min(1.0, max(0.0, processor_s / (seconds * (os.cpu_count() or 1)))) if seconds > 0 else 0.0
+
+
 def busy_now() -> float:
     """The share of the processors that is in use while this process waits for ``LOOK_S``: that is other processes."""
     before = sum(_processor_seconds())
     time.sleep(LOOK_S)
-    return min(1.0, (sum(_processor_seconds()) - before) / (LOOK_S * (os.cpu_count() or 1)))
+    return _share(sum(_processor_seconds()) - before, LOOK_S)
 
 
 def judge_conditions(conditions: Conditions, seconds: float = math.inf) -> Finding:
@@ -262,6 +279,12 @@ def judge_conditions(conditions: Conditions, seconds: float = math.inf) -> Findi
         own = f"{1 - conditions.foreign_cpu_share:.1%} of the machine was the run's own."
         return Finding(RULE, Verdict.PASS, own + opened)
     return Finding(RULE, Verdict.WARN, f"{'; '.join(reasons)}.{opened}", remedy=rule(RULE).remedy)
+
+
+def _open_gpus(own: int) -> int:
+    """GPUs with a device node, where the run has fewer; a cell may open all of them."""
+    nodes = len(list(Path("/dev").glob("nvidia[0-9]*")))
+    return nodes if 0 < own < nodes else 0
 
 
 def quota_throttled_s() -> float:

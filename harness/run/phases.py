@@ -12,6 +12,7 @@ import math
 import os
 import resource
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from typing import Literal
 from harness.clock.readings import A1_TRAIN_CLOCK, A2_EVAL_CLOCK
 from harness.config.tracks import TRAIN_TOLERANCE_S
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
-from harness.files import read_regular
+from harness.files import read_regular, tree
 from harness.progress import Stage
 from harness.protocol.channel import MAX_DESCRIPTORS
 from harness.protocol.messages import Kind, Message
@@ -32,6 +33,7 @@ from harness.run.artifact import A3_BYTES, BUNDLE_FILE, artifact_sizes, model_bu
 from harness.run.cells import RunContext, phase_cell
 from harness.run.conversation import PhaseFailed, PhaseTimeout, await_all, failure
 from harness.sandbox.cell import Cell
+from harness.text import printable
 
 MAX_DESCRIPTION_BYTES = 100_000
 MAX_ENTRIES = 1000
@@ -152,8 +154,16 @@ def train(context: RunContext, shards: tuple[Path, ...]) -> list[tuple[int, floa
         _set_up(context, cell)
         _run_clock(context, cell, shards, curve)
     limit, total = context.track.limits.checkpoint_bytes, 0
-    for folder, _, names in os.walk(context.checkpoint_dir):
-        total += sum((Path(folder) / name).lstat().st_size for name in names)
+    try:
+        for path in tree(context.checkpoint_dir):
+            found = path.lstat()
+            total += 0 if stat.S_ISDIR(found.st_mode) else found.st_size
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.ENAMETOOLONG):
+            raise
+        place = printable(os.path.relpath(error.filename, context.checkpoint_dir))
+        reason = f"its checkpoint can't be counted: {error.strerror} ({place})"
+        raise failure(context, "train", reason, remedy="Leave files and folders that their owner can read.") from None
     if total > limit:
         reason = f"the checkpoint is {total:,} bytes; at most {limit:,} are allowed"
         raise failure(context, "train", reason, remedy="Save what packaging needs, without the optimiser's state.")

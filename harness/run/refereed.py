@@ -8,7 +8,6 @@ half-written is gone; the logs stay.
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from harness.clock.spans import Ledger
 from harness.config.tracks import QUICK_TARGETS, Track
 from harness.data import Dataset, load_validation
 from harness.errors import CouldNotCheck, HarnessError, Interrupted, machine_trouble
-from harness.files import write_atomic
+from harness.files import remove_tree, tree, write_atomic
 from harness.program import program
 from harness.progress import Reporter
 from harness.protocol.predictor import Stage
@@ -281,6 +280,7 @@ def _run(
                 readable=readable,
             ),
             left_out,
+            packed="packed" in before or quick,
         ),
         artifact_digest=hashlib.sha256(model).hexdigest(),
         intent=intent_digest,
@@ -291,12 +291,26 @@ def _run(
     )
 
 
-def _with_what_was_left_out(findings: list[Finding], left_out: list[str]) -> list[Finding]:
-    """A comparison that failed leaves the score as it is, and S3-PROTOCOL says that it is missing."""
+def _with_what_was_left_out(findings: list[Finding], left_out: list[str], *, packed: bool) -> list[Finding]:
+    """A comparison that failed leaves the score as it is: S3-PROTOCOL says that it is missing.
+
+    Where it was the packed model's, C1-CAUSAL does too: who fails there on purpose gets rid of the draws against it.
+    """
     if not left_out:
         return findings
-    others = [finding for finding in findings if finding.rule != S3_PROTOCOL]
-    return [*others, Finding(S3_PROTOCOL, Verdict.WARN, " ".join(left_out))]
+    words = {S3_PROTOCOL: " ".join(left_out)}
+    if not packed:
+        words["C1-CAUSAL"] = "No row was drawn against the packed model, which was not scored; the bound holds without."
+    return [
+        msgspec.structs.replace(
+            finding,
+            verdict=Verdict.WARN if finding.verdict is Verdict.PASS else finding.verdict,
+            message=words[finding.rule] if finding.rule == S3_PROTOCOL else f"{finding.message} {words[finding.rule]}",
+        )
+        if finding.rule in words
+        else finding
+        for finding in findings
+    ]
 
 
 def track_info(track: Track) -> TrackInfo:
@@ -315,16 +329,6 @@ def data_info(dataset: Dataset, val_targets: int) -> DataInfo:
         val_bytes=dataset.val_bytes,
         train_tokens=dataset.train_tokens,
     )
-
-
-def remove_tree(folder: Path) -> None:
-    """Remove a file or a folder of read-only files; a refusal is not hidden: what stays might be taken for a result."""
-    if not folder.is_dir():
-        folder.unlink(missing_ok=True)
-        return
-    for path in (folder, *(p for p in folder.rglob("*") if p.is_dir() and not p.is_symlink())):
-        path.chmod(0o700)
-    shutil.rmtree(folder)
 
 
 class Trained(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -408,5 +412,5 @@ def kept_files(run_dir: Path) -> tuple[str, ...]:
 def checkpoint_digests(context: RunContext) -> dict[str, str]:
     """Digest of every plain file of the checkpoint; links and the like are left out."""
     folder = context.checkpoint_dir
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink())
+    files = (path for path in tree(folder) if path.is_file() and not path.is_symlink())
     return {path.relative_to(folder).as_posix(): file_digest(path) for path in files}

@@ -9,7 +9,6 @@ behind it.
 from __future__ import annotations
 
 import hashlib
-import math
 import secrets
 import shutil
 import tempfile
@@ -34,6 +33,7 @@ from harness.run.evaluate import audit, compile_once, evaluate
 from harness.run.reserve import reserved
 from harness.scoring.audit import MEAN_NATS
 from harness.scoring.ledger import Stream
+from harness.units import LN2
 
 RULE = "R6-REPRODUCED"
 
@@ -162,7 +162,7 @@ def _score_front(
 def _judge(record: RunRecord, found: dict[int, float], tolerance_nats: float) -> Finding:
     """Compare at every point that both have. The tolerance is the audits' for a mean: nats a token, turned into bpb."""
     final = next(score for score in record.scores if score.stage == "final")
-    tolerance = tolerance_nats * final.targets / final.bytes / math.log(2)
+    tolerance = tolerance_nats * final.targets / final.bytes / LN2
     pairs = [(place, bpb, found[place]) for place, bpb in record.running_bpb if place in found]
     if not pairs:
         return Finding(RULE, Verdict.ERROR, "the chunks of the run and of the second scoring end at different places")

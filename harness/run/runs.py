@@ -27,6 +27,7 @@ from harness.config.tracks import Track, load_track
 from harness.config.variables import cache_dir, check_environment, keys_dir, runs_dir
 from harness.data import Dataset, open_dataset
 from harness.errors import CouldNotCheck, UsageError
+from harness.files import remove_tree
 from harness.progress import Reporter
 from harness.protocol.session import MODEL_FILE
 from harness.record import (
@@ -56,7 +57,6 @@ from harness.run.refereed import (
     describe_submission,
     forget,
     recall,
-    remove_tree,
     run_submission,
     update,
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
+import secrets
 import signal
 import socket
 import tempfile
@@ -22,9 +22,10 @@ from types import TracebackType
 from typing import Any
 
 from harness.errors import CouldNotCheck, RuleBroken
+from harness.files import remove_tree
 from harness.protocol.channel import Channel
 from harness.sandbox.layers import Layer, LayerState
-from harness.sandbox.policy import STRICT, refuse_low_limits
+from harness.sandbox.policy import refuse_low_limits
 from harness.sandbox.private_root import SHARED_MEMORY
 from harness.sandbox.processes import Ending, StopWatch
 from harness.sandbox.spec import CellSpec, Inherited, KillReport, launcher_order
@@ -43,7 +44,7 @@ class Cell:
     """
 
     def __init__(self, spec: CellSpec, *, strict: bool, namespaced: bool = True) -> None:
-        if strict and spec.relaxed != STRICT:
+        if strict and spec.off:
             raise ValueError("a strict cell leaves nothing off.")
         self.spec = spec
         self.layers: dict[Layer, LayerState] = {}
@@ -84,7 +85,8 @@ class Cell:
             if self._supervised is not None:
                 self._supervised.close()
             if self._home is not None:
-                shutil.rmtree(self._home, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    remove_tree(self._home)
 
     @property
     def home(self) -> Path:
@@ -185,7 +187,7 @@ class Cell:
             channel, end = Channel.pair()
             self.channels.append(channel)
             ends.append(end)
-        log = os.open(self.spec.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        log = _open_nameless(self.spec.log_file)
         given = Inherited(control.fileno(), lifeline_reader, log, tuple(end.fileno() for end in ends))
         try:
             order = launcher_order(self.spec, self.home, given, namespaced=self._namespaced)
@@ -245,3 +247,21 @@ class Cell:
             self._opened[message["guarded"]] = message["opened"]
         elif "rank" in message:
             self._codes[message["rank"]] = int(message["code"])
+
+
+def _open_nameless(log: Path) -> int:
+    """The log, to be appended to, under a name that /proc tells a cell nothing by: a replica's is not the final cell's.
+
+    The name that was opened is taken away, and the file gets its own name as another one. Where links can't be made it
+    keeps the one it has.
+    """
+    opened = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    passing = log.with_name(f".{secrets.token_hex(8)}")
+    log.rename(passing)
+    try:
+        os.link(passing, log)
+    except OSError:
+        passing.rename(log)
+    else:
+        passing.unlink()
+    return opened

@@ -13,7 +13,6 @@ import fcntl
 import json
 import os
 import select
-import shutil
 import signal
 import socket
 import sys
@@ -77,7 +76,10 @@ def _supervise(order: dict[str, Any], pidfd: int, *, namespaced: bool) -> NoRetu
         kill_tree(os.getpid())
     for _ in _ended_children(block=True):
         pass
-    shutil.rmtree(order["home"], ignore_errors=True)
+    from harness.files import remove_tree  # not before: the ranks are forked from this process
+
+    with contextlib.suppress(OSError):
+        remove_tree(Path(order["home"]))
     os._exit(0)
 
 

@@ -7,7 +7,7 @@ Landlock rule for ``/proc/self`` means the process that makes it. Only the stand
 from __future__ import annotations
 
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,17 +37,13 @@ def restrict_cell(order: dict[str, Any], refused: str) -> tuple[dict[Layer, Laye
     """
     off = set(order["layers_off"])
     rules = [(path, _RIGHTS[kind]) for path, kind in order["rules"]]
-    relaxed = [
-        (path, rights) for path, rights in order["relaxed_paths"] if _of_this_process(path) or Path(path).exists()
-    ]
-    rules += relaxed
     mounts: list[Path] = []
     shared_root = "no mount namespace"
     if not refused:
         namespaces.own_mount_tree()
         writable = {Path(path) for path, rights in rules if rights & landlock.WRITE_FILE and rights != landlock.DEVICE}
-        held = [*map(Path, order["mounts"]), *(Path(path) for path, _ in relaxed)]
-        mounts, shared_root = _private_root(held, writable, [*map(Path, order["covered"])], off)
+        held, covered = map(Path, order["mounts"]), map(Path, order["covered"])
+        mounts, shared_root = _private_root(held, writable, covered, off)
         namespaces.loopback_up()
     if "capabilities" not in off:
         namespaces.drop_capabilities()
@@ -61,7 +57,7 @@ def restrict_cell(order: dict[str, Any], refused: str) -> tuple[dict[Layer, Laye
     if network == "local" and (refused or shared_root):
         network = "none"  # a socket that is connected could be one of the machine's
     layers[Layer.LANDLOCK] = LEFT_OFF if "landlock" in off else _tried(landlock.scope_self)
-    calls = partial(seccomp.restrict_self, network=network, gpus=bool(order["gpus"]), allow=set(order["relaxed_calls"]))
+    calls = partial(seccomp.restrict_self, network=network, gpus=bool(order["gpus"]))
     layers[Layer.SECCOMP] = LEFT_OFF if "seccomp" in off else _tried(calls)
     layers[Layer.NETWORK] = _network(layers[Layer.SECCOMP], refused, shared_root, network)
     root = f"in the machine's root ({shared_root})" if shared_root else "in a root of its own"
@@ -77,15 +73,13 @@ def restrict_files(order: dict[str, Any], rules: Rules | None) -> None:
     Raises ``OSError`` when a path is missing or the kernel refuses: then the process must not go on.
     """
     if rules is not None:
-        existing = [(path, rights) for path, rights in rules if not _of_this_process(path) or Path(path).exists()]
+        existing = [rule for rule in rules if not rule[0].startswith("/proc/self") or Path(rule[0]).exists()]
         landlock.restrict_self(existing, tcp=order["network"] == "loopback")
 
 
-def _of_this_process(path: str) -> bool:
-    return path.startswith("/proc/self")
-
-
-def _private_root(held: list[Path], writable: set[Path], covered: list[Path], off: set[str]) -> tuple[list[Path], str]:
+def _private_root(
+    held: Iterable[Path], writable: Iterable[Path], covered: Iterable[Path], off: set[str]
+) -> tuple[list[Path], str]:
     """The mounts that the cell has for itself, and why it still shares the machine's root (empty when it doesn't)."""
     if "private_root" in off:
         return namespaces.private_mounts(), LEFT_OFF.how

@@ -212,6 +212,14 @@ def test_a_leak_that_only_the_repetition_finds_is_signed_and_fails_the_record(st
     assert "C1-CAUSAL FAIL in the repetition" in found.message
 
 
+def test_a_repetition_whose_audit_could_not_be_done_breaks_no_rule(stored, submission, rerun):
+    again = replace(stored.record, findings=make_findings(C1_CAUSAL="ERROR"))
+    code, text, _ = rerun(again, stored.path, "--code", submission)
+    assert (code, "NOT REPRODUCED: it could not be checked." in text) == (3, True)
+    code, text, _ = rerun(rescored(again, 12500.0), stored.path, "--code", submission)
+    assert (code, "NOT REPRODUCED: another result." in text) == (1, True)
+
+
 def test_a_repetition_that_ends_without_a_score_is_signed_too(stored, submission, rerun, tmp_path: Path):
     broken = RuleBroken("A2-EVAL-CLOCK", "final: not done. Last lines of /home/ada/log:\n  x", remedy="Hurry.")
     code, text, _ = rerun(broken, stored.path, "--code", submission, "--sign")

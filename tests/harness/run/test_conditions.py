@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -43,7 +44,39 @@ def test_each_disturbance_is_named(change: dict, words: str):
     assert words in finding.message
 
 
-def test_work_that_is_not_the_runs_own_is_seen(monkeypatch):
+def process(pid: int, own_s: float, of_children_s: float) -> SimpleNamespace:
+    used = SimpleNamespace(user=own_s, system=0.0, children_user=of_children_s, children_system=0.0)
+    return SimpleNamespace(pid=pid, cpu_times=lambda: used)
+
+
+@pytest.mark.rule("S7-OWN-MACHINE")
+@pytest.mark.parametrize(
+    ("rank", "of_its_children", "neighbour", "others", "seen"),
+    [
+        (8.0, 0.0, 0.0, 0.0, 0.0),  # a run alone
+        (2.0, 0.0, 6.0, 0.3, 0.3),  # a neighbour
+        (1.0, 7.0, 0.0, 0.0, 0.0),  # children that are over already: their parent waited for them
+        (1.0, 0.0, 0.0, 0.35, 0.0),  # nobody did, or a container hides the neighbour: only what is seen is certain
+    ],
+)
+def test_what_others_took_is_told_from_what_the_run_s_own_forks_took(
+    monkeypatch, rank: float, of_its_children: float, neighbour: float, others: float, seen: float
+):
+    watch, mine, foreign = MachineWatch(()), 1 << 30, 1 << 31
+    monkeypatch.setattr(machine.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(machine.psutil.Process, "children", lambda *_, **__: [SimpleNamespace(pid=mine)])
+    looks = [(0.0, 0.0, 0.0, 0.0, 0.0), (10.0, 8.0, rank, of_its_children, neighbour)]
+    for at, busy, own_s, children_s, neighbour_s in looks:
+        found = [process(mine, own_s, children_s), process(foreign, neighbour_s, 0.0)]
+        monkeypatch.setattr(machine.psutil, "process_iter", lambda found=found: found)
+        monkeypatch.setattr(machine, "_processor_seconds", lambda busy=busy: (busy, 0.0))
+        monkeypatch.setattr(machine.time, "monotonic", lambda at=at: at)
+        watch._look()
+    assert watch.really_took(10.0) == pytest.approx(others)
+    assert watch.really_took(10.0, seen=True) == pytest.approx(seen)
+
+
+def test_work_that_is_not_the_run_s_own_is_seen(monkeypatch):
     spin = "import time\nend=time.monotonic()+1.5\nwhile time.monotonic()<end: pass"
     monkeypatch.setattr("psutil.Process.children", lambda *_, **__: [])  # as if somebody else had started it
     with subprocess.Popen([sys.executable, "-c", spin]), MachineWatch(gpus=()) as foreign:

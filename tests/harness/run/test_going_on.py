@@ -14,11 +14,10 @@ from harness.cli.main import main
 from harness.config.tracks import load_track
 from harness.errors import CouldNotCheck, HarnessError, Interrupted, RuleBroken, UsageError
 from harness.record import dsse
-from harness.rules import Verdict
+from harness.rules import Finding, Verdict
 from harness.run import conversation, evaluate, refereed
 from harness.run import runs as job
 from harness.run.conversation import failure
-from harness.run.machine import MachineWatch
 from harness.run.refereed import nothing_half_written
 
 
@@ -61,6 +60,17 @@ def test_a_failed_evaluation_costs_no_training_and_a_failed_comparison_no_score(
     assert "not done after" in record.resumes[0]
     assert "/home/ada" not in signed  # what is published names nobody's folders
     assert "what it printed" not in signed
+
+
+@pytest.mark.parametrize(("packed", "verdict"), [(True, Verdict.PASS), (False, Verdict.WARN)])
+def test_who_fails_in_the_pass_of_the_packed_model_gets_no_clean_audit(packed: bool, verdict: Verdict):
+    """Without that pass no row can be drawn against its score; a float pass that fails costs nothing of the audits."""
+    findings = [Finding(rule, Verdict.PASS, "as drawn.") for rule in ("C1-CAUSAL", "S3-PROTOCOL", "A7-BPB")]
+    found = {f.rule: f for f in refereed._with_what_was_left_out(findings, ["left out: late."], packed=packed)}
+    assert found["C1-CAUSAL"].verdict is verdict
+    assert found["C1-CAUSAL"].message.startswith("as drawn.")
+    assert (found["S3-PROTOCOL"].verdict, found["S3-PROTOCOL"].message) == (Verdict.WARN, "left out: late.")
+    assert found["A7-BPB"].verdict is Verdict.PASS
 
 
 def test_a_packed_model_that_was_changed_is_not_evaluated(house: Path, monkeypatch):
@@ -143,7 +153,7 @@ def context(tmp_path: Path, taken: float) -> SimpleNamespace:
         track=load_track("smoke"),
         run_dir=tmp_path,
         clock=SimpleNamespace(running_s=60.0),
-        machine=SimpleNamespace(others_took=lambda seconds: taken),
+        machine=SimpleNamespace(others_took=lambda *_, seen: 0.0 if seen else taken),
         log_file=lambda cell: tmp_path / f"{cell}.log",
     )
 
@@ -155,6 +165,8 @@ def test_a_limit_that_passed_while_others_had_the_processors_says_something_abou
     assert type(late) is kind
     assert ("other processes took 43% of the processors" in str(late)) == (kind is CouldNotCheck)
     assert type(failure(context(tmp_path, taken), "final", "no SLAB within 60 s", late=True)) is kind
+    # A replica that hid its own time there gets no other try: only others that were seen count.
+    assert type(failure(context(tmp_path, taken), "replica-1", "late", rule="A2-EVAL-CLOCK", seen=True)) is RuleBroken
     # What no load can cause is a broken rule on any machine.
     assert type(failure(context(tmp_path, taken), "final", "rank 0 sent START where DONE was awaited")) is RuleBroken
 
@@ -172,6 +184,18 @@ def test_a_full_disk_is_no_broken_rule_and_a_word_about_one_is_no_excuse(tmp_pat
     assert not full or f"the disk of {tmp_path} is full" in str(found)
 
 
+@pytest.mark.parametrize(
+    ("file", "told"), [("multiprocessing/connection.py", True), ("own/cache.py", False)], ids=["workers", "a file"]
+)
+def test_workers_of_a_data_loader_that_may_not_meet_are_named(tmp_path: Path, file: str, told: bool):
+    """They are refused a socket and hang: the clock runs out, and only the log shows why."""
+    error = f'  File "/usr/lib/python3.11/{file}", line 600, in __init__\nPermissionError: Operation not permitted\n'
+    (tmp_path / "package.log").write_text(error)
+    found = failure(context(tmp_path, 0.0), "package", "not done after 60.0 s", rule="A2-EVAL-CLOCK", remedy="Hurry.")
+    assert ("a DataLoader needs num_workers=0" in found.remedy) == told
+    assert found.remedy.endswith("Hurry.")
+
+
 def test_a_busy_machine_is_named_before_anything_is_paid_for(monkeypatch: pytest.MonkeyPatch):
     notes: list[str] = []
     for taken in (0.01, 0.43):
@@ -179,16 +203,3 @@ def test_a_busy_machine_is_named_before_anything_is_paid_for(monkeypatch: pytest
         job.warn_of_neighbours(SimpleNamespace(note=notes.append))
     (note,) = notes
     assert "other processes take 43% of this machine's processors" in note
-
-
-def test_what_others_took_is_what_was_busy_and_not_our_own(monkeypatch: pytest.MonkeyPatch):
-    busy = iter([0.0, 10.0])
-    watch = MachineWatch(())
-    monkeypatch.setattr("harness.run.machine._processor_seconds", lambda: (next(busy), 0.0))
-    monkeypatch.setattr("harness.run.machine.os.cpu_count", lambda: 2)
-    monkeypatch.setattr(watch, "_sample_own", lambda: None)
-    times, own = iter([0.0, 10.0]), iter([0.0, 4.0])
-    monkeypatch.setattr("harness.run.machine.time.monotonic", lambda: next(times))
-    monkeypatch.setattr("harness.run.machine.time.process_time", lambda: next(own))
-    watch._look()
-    assert watch.really_took(10.0) == pytest.approx((10 - 4) / (10 * 2))

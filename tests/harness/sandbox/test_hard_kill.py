@@ -1,5 +1,6 @@
 """The hard kill: whatever a phase started is dead when the referee says so, and also when the referee itself is."""
 
+import contextlib
 import os
 import random
 import signal
@@ -59,12 +60,11 @@ def marked(program: str) -> tuple[str, str]:
 def alive(mark: str) -> list[int]:
     """Ids of living threads: a process whose first thread ended shows its command line no more, the others do."""
     found = []
-    for folder in Path("/proc").glob("[0-9]*/task/[0-9]*"):
-        try:
-            if mark.encode() in (folder / "cmdline").read_bytes() and " Z " not in (folder / "stat").read_text():
-                found.append(int(folder.name))
-        except OSError:
-            continue
+    for process in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            for folder in Path("/proc", process, "task").iterdir():
+                if mark.encode() in (folder / "cmdline").read_bytes() and " Z " not in (folder / "stat").read_text():
+                    found.append(int(folder.name))
     return found
 
 
