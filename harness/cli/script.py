@@ -34,7 +34,8 @@ def command(
     """Run a script that trains, packs and scores itself. Its score is recorded as self-reported.
 
     The script gets DATA_PATH, TOKENIZER_PATH, VOCAB_SIZE, SEED, MAX_WALLCLOCK_SECONDS and the variables of torchrun,
-    works in an empty folder, and has no network. The referee measures time and bytes; it cannot vouch for the score.
+    works in an empty folder, and has no network. Its output is shown as it comes. The referee measures time and bytes;
+    it cannot vouch for the score.
 
     \b
     harness script train_gpt.py --env ITERATIONS=200

@@ -18,6 +18,7 @@ VARIABLES: dict[str, str] = {
     "GOLF_KEYS_DIR": "folder of private signing keys (default: the user's configuration folder)",
     "GOLF_RUNS_DIR": "folder of run files: sealed code, checkpoint, artifact, logs (default: .golf/runs)",
     "GOLF_RECORDS_DIR": "folder of the signed records of one's own runs (default: .golf/records)",
+    "GOLF_TRACKS_DIR": "folder of further tracks, a TOML file each (harness/docs/own-challenge.md)",
     "GOLF_ACCEPT": "names of variables that a submission may see though they look like the user's own",
     "GOLF_KEY_PASSPHRASE": "passphrase of the private signing key, where it has one",
 }

@@ -82,18 +82,20 @@ def _scores(record: RunRecord) -> Iterator[str]:
 
 
 def _running(record: RunRecord) -> Iterator[str]:
-    for name, points in (("running_bpb", record.running_bpb), ("loss_curve", record.loss_curve)):
+    packed = next((score for score in record.scores if score.stage == "packed"), None)
+    curves = {"running_bpb": record.running_bpb, "frozen_bpb": record.frozen_bpb, "loss_curve": record.loss_curve}
+    for name, points in curves.items():
         places = [place for place, _ in points]
         if places != sorted(set(places)):
             yield f"{name} does not run forward"
-    final = record.final
-    if final and record.running_bpb:
-        place, value = record.running_bpb[-1]
-        if place != final.targets or not math.isclose(value, final.bpb, rel_tol=1e-9):
-            yield (
-                f"running_bpb ends at {value!r} after {place:,} targets; the final score is {final.bpb!r} "
-                f"after {final.targets:,}"
-            )
+    for name, score in (("running_bpb", record.final), ("frozen_bpb", packed)):
+        if score and (points := curves[name]):
+            place, value = points[-1]
+            if place != score.targets or not math.isclose(value, score.bpb, rel_tol=1e-9):
+                yield (
+                    f"{name} ends at {value!r} after {place:,} targets; the {score.stage} score is {score.bpb!r} "
+                    f"after {score.targets:,}"
+                )
 
 
 def _sizes(record: RunRecord) -> Iterator[str]:
@@ -272,6 +274,8 @@ def _other_terms(record: RunRecord, terms: Terms) -> Iterator[str]:
         if limits.get(budget.name, budget.limit_s) != budget.limit_s:
             yield f"budget {budget.name} limit {budget.limit_s}"
     yield from (f"budget {name} is not stated" for name in limits if name not in {b.name for b in record.budgets})
+    if terms.deadline and record.started_at > terms.deadline:
+        yield f"the start at {record.started_at}, after the deadline {terms.deadline},"
     if record.sizes.cap_bytes != terms.artifact_bytes:
         yield f"cap {record.sizes.cap_bytes:,} bytes"
     if record.track.official != terms.official:

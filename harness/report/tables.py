@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tabulate import tabulate
@@ -13,13 +15,52 @@ from harness.rules import Verdict
 from harness.stats import SeedStatistics, describe
 from harness.text import printable
 
+WRAPPED = {"submission": 22, "clocks": 12, "kind": 8}
+"""Columns that give way, so that no table is wider than 120."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """headers: (name, kind) with kind "n" for numbers, "name", "verdict" or ""; links: ids on the page, a row each."""
+
+    headers: list[tuple[str, str]]
+    rows: list[list[str]]
+    links: list[str] = field(default_factory=list)
+
+
+def overview_table(report: Report) -> Table:
+    """One row a set of seeds or folder, by track and text, best first; what fails or has no score is not ranked."""
+    found = [(pool.standing, f"pool-{index}") for index, pool in enumerate(report.pools, 1)]
+    found += [(claim.standing, f"claim-{index}") for index, claim in enumerate(report.claims, 1)]
+    found.sort(key=lambda item: (item[0].ranked_in, item[0].bpb is None, item[0].bpb or 0.0))
+    headers = [("rank", "n"), ("submission", "name"), ("track", ""), ("data", ""), ("bpb", "n"), ("n", "n"),
+               ("bytes", "n"), ("clocks", ""), ("verdict", "verdict"), ("kind", "")]  # fmt: skip
+    ranks: Counter[tuple[str, str]] = Counter()
+    rows = []
+    for line, _ in found:
+        ranked = line.verdict is not Verdict.FAIL and line.bpb is not None
+        ranks[line.ranked_in] += ranked
+        bpb = "none" if line.bpb is None else f"{line.bpb:.4f}"
+        bpb += f" ± {line.sample_std:.4f}" if line.sample_std is not None else ""
+        size = "unknown" if line.total_bytes is None else f"{line.total_bytes:,}"
+        times = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in line.clocks.items()) or "unknown"
+        place = [str(ranks[line.ranked_in]) if ranked else "-", line.name, line.track, line.data]
+        rows.append([*place, bpb, str(line.seeds), size, times, line.verdict.value, line.kind])
+    return Table(headers, rows, [link for _, link in found])
+
+
+def pool_table(pool: Pool) -> Table:
+    """One row a seed."""
+    headers = [("seed", ""), *((f"bpb {words}", "n") for words in pool.stages), ("bytes", "n"),
+               *((f"{name} s", "n") for name in pool.budgets), ("verdict", "verdict")]  # fmt: skip
+    return Table(headers, [_row(run, pool) for run in pool.runs])
+
 
 def render_terminal(report: Report) -> str:
-    """One table a pool, with its statistics below."""
-    parts = []
+    """The overview, then one table a pool with its statistics below."""
+    parts = [_plain_table(overview_table(report))] if len(report.pools) + len(report.claims) > 1 else []
     for pool in report.pools:
-        header, rows = _table(pool)
-        parts.append(f"{printable(pool.title)}\n\n{_plain_table(header, rows)}")
+        parts.append(f"{printable(pool.title)}\n\n{_plain_table(pool_table(pool))}")
         if pool.statistics:
             parts.append(describe(pool.statistics))
     parts += list(report.comparison)
@@ -27,9 +68,17 @@ def render_terminal(report: Report) -> str:
     return "\n\n".join(parts)
 
 
-def _plain_table(header: list[str], rows: list[list[str]]) -> str:
-    align = ["left", *["right"] * (len(header) - 2), "left"]
-    return tabulate(rows, headers=header, tablefmt="simple", colalign=align, disable_numparse=True)
+def _plain_table(table: Table) -> str:
+    names = [name for name, _ in table.headers]
+    return tabulate(
+        [[printable(cell) for cell in row] for row in table.rows],
+        names,
+        tablefmt="simple",
+        colalign=["right" if kind == "n" else "left" for _, kind in table.headers],
+        disable_numparse=True,
+        maxcolwidths=[WRAPPED.get(name) for name in names],
+        maxheadercolwidths=14,
+    )
 
 
 def render_markdown(report: Report) -> str:
@@ -43,17 +92,22 @@ def write_markdown(report: Report, path: Path) -> None:
 
 
 def _markdown(report: Report) -> Iterator[str]:
+    if len(report.pools) + len(report.claims) > 1:
+        yield from ("## Overview", "", *_markdown_table(overview_table(report)), "")
     for pool in report.pools:
-        header, rows = _table(pool)
-        found = pool.statistics
+        table, found = pool_table(pool), pool.statistics
         title = escape_markdown(pool.title)
         yield f"## {title}" + (f": {found.bpb.mean:.4f} bpb ({_over(found)})" if found else "")
         yield ""
-        yield from _markdown_table([header, *rows, *(_aggregate_rows(found, pool) if found else [])])
+        yield from _markdown_table(replace(table, rows=[*table.rows, *(_aggregate_rows(found, pool) if found else [])]))
         yield ""
         if found:
             yield from _facts(found)
         yield from _run_facts(pool)
+    for claim in report.claims:
+        yield from (f"## {escape_markdown(claim.standing.name)} (self-reported)", "")
+        yield from (f"- **{verdict}** {rule}: {escape_markdown(words)}" for rule, verdict, words in claim.findings)
+        yield ""
     if report.comparison:
         yield "### Against the baseline"
         yield ""
@@ -66,16 +120,11 @@ def _over(found: SeedStatistics) -> str:
     return "one seed" if len(found.seeds) == 1 else f"{len(found.seeds)}-seed mean"
 
 
-def _markdown_table(rows: list[list[str]]) -> Iterator[str]:
-    yield "| " + " | ".join(escape_markdown(cell) for cell in rows[0]) + " |"
-    yield "|---|" + "---:|" * (len(rows[0]) - 2) + "---|"
-    for row in rows[1:]:
+def _markdown_table(table: Table) -> Iterator[str]:
+    yield "| " + " | ".join(escape_markdown(name) for name, _ in table.headers) + " |"
+    yield "|" + "".join("---:|" if kind == "n" else "---|" for _, kind in table.headers)
+    for row in table.rows:
         yield "| " + " | ".join(escape_markdown(cell) for cell in row) + " |"
-
-
-def _table(pool: Pool) -> tuple[list[str], list[list[str]]]:
-    header = ["seed", *(f"bpb {words}" for words in pool.stages), "bytes", *(f"{b} s" for b in pool.budgets), "verdict"]
-    return header, [_row(run, pool) for run in pool.runs]
 
 
 def _row(run: Run, pool: Pool) -> list[str]:
@@ -105,7 +154,7 @@ def _aggregate_rows(found: SeedStatistics, pool: Pool) -> Iterator[list[str]]:
 
 def _facts(found: SeedStatistics) -> Iterator[str]:
     if found.bpb.low is not None and found.bpb.high is not None:
-        yield f"- {found.bpb.confidence:.0%} interval of the mean: {found.bpb.low:.5f} to {found.bpb.high:.5f} bpb"
+        yield f"- {found.bpb.confidence:.0%} interval: {found.bpb.low:.5f} to {found.bpb.high:.5f} bpb, for the mean"
     worst = found.worst_bytes
     yield f"- largest artifact: {worst.value:,.0f} of {worst.limit:,.0f} bytes (seed {worst.seed})"
     for name, clock in found.worst_clocks.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 
 from harness.errors import HarnessError
 from harness.review import code, evidence, formal, limits, score, statistics
@@ -92,6 +92,7 @@ def facts_of(record: Record) -> tuple[dict[str, float | int | str | None], dict[
     facts: dict[str, float | int | str | None] = {
         "claimed_bpb": None if claimed is None else claimed.value,
         "logged_mean_bpb": round(fmean(finals), 8) if finals else None,
+        "logged_std_bpb": round(stdev(finals), 8) if len(finals) > 1 else None,
         "seeds": len(bound.runs),
         "largest_bytes": max(totals, default=None),
         "longest_train_s": max(trains, default=None),

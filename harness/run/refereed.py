@@ -264,6 +264,7 @@ def _run(
         scores=scores,
         baselines_bpb=dict(dataset.baselines_bpb),
         running_bpb=final.running_bpb,
+        frozen_bpb=before["packed"].running_bpb if "packed" in before else [],
         loss_curve=loss_curve,
         audits=audits,
         findings=_with_what_was_left_out(

@@ -104,6 +104,8 @@ def submit_run(
     assert not (sign and quick)
     check_environment(environ)
     track = load_track(track_name).quick() if quick else load_track(track_name)
+    if sign:
+        track.refuse_when_closed(utc_now())
     files = read_folder(submission_dir)
     check_variables(read_manifest(files, str(submission_dir)), environ, files)
     with reserved(track.hardware, f"track {track.name}"):

@@ -47,6 +47,7 @@ from harness.units import LN2
 LABEL: Literal["self-reported"] = "self-reported"
 POLL_S = 0.05
 MAX_LOG_BYTES = 50_000_000
+SHOWN_BYTES = 1 << 16  # of the script's output at each look, so that no flood of it holds the clock up
 SCORE_RULES = ("C1-CAUSAL", "C2-NORMALISED", "C3-SCORE-BEFORE-UPDATE", "C4-SINGLE-PASS", "C4-COVERAGE", "A7-BPB")
 DATA_RULES = ("A4-TRAIN-NO-VAL", "A4-EVAL-NO-DATA", "A1-SETUP-NO-DATA")
 PUBLIC_PREFIX = "fineweb"
@@ -217,8 +218,13 @@ def _spec(script: Script, track: Track, dataset: Dataset, seed: int, work: Path,
 
 
 def _await_end(cell: Cell, track: Track, clock: Ledger, progress: Reporter, log: Path, watch: MachineWatch) -> None:
-    limit = limit_s(track)
-    with progress.stage("script", limit, "s") as shown, clock.span("script", limit_s=limit) as span:
+    limit, rest = limit_s(track), b""
+    log.touch()
+    with (
+        log.open("rb") as said,
+        progress.stage("script", limit, "s") as shown,
+        clock.span("script", limit_s=limit) as span,
+    ):
         while None in (codes := cell.exit_codes()):
             if time.monotonic_ns() >= span.deadline_ns:
                 late = cell.kill("the limit of the script", span.deadline_ns)
@@ -234,6 +240,8 @@ def _await_end(cell: Cell, track: Track, clock: Ledger, progress: Reporter, log:
                 break
             time.sleep(POLL_S)
             shown.update(min(limit, (time.monotonic_ns() - span.start_ns) / 1e9))
+            rest = _show(said.read(SHOWN_BYTES), rest, progress)
+        _show(said.read(SHOWN_BYTES) + b"\n", rest, progress)
     if any(codes):
         code = next(code for code in codes if code)
         raise RuleBroken(
@@ -241,6 +249,15 @@ def _await_end(cell: Cell, track: Track, clock: Ledger, progress: Reporter, log:
             f"the script ended with exit code {code}. Last lines of {log}:\n{log_tail(log)}",
             remedy="Mend the script; it must end with exit code 0.",
         )
+
+
+def _show(new: bytes, rest: bytes, progress: Reporter) -> bytes:
+    """Show the lines that the script has ended since the last look; returns the line that it is in."""
+    *whole, rest = (rest + new).split(b"\n")
+    for line in whole:
+        if text := decode(line.rsplit(b"\r", 1)[-1]).rstrip():
+            progress.note(text)
+    return rest[-SHOWN_BYTES:]
 
 
 def _packed_model(work: Path, pattern: str, track: Track) -> bytes:
@@ -319,6 +336,7 @@ def submit_script(
 ) -> RunOutcome:
     """Announce, run, sign. Raises ``UsageError`` before anything starts, else what ``run_script`` raises."""
     track = load_track(track_name)
+    track.refuse_when_closed(utc_now())
     with reserved(track.hardware, f"track {track.name}"):
         open_signing_key(keys_dir(), records_dir)
         dataset = open_dataset(dataset_name or track.dataset, cache_dir() / "datasets", progress)

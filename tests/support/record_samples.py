@@ -25,6 +25,7 @@ from harness.record.predicate import (
     Training,
 )
 from harness.rules import Finding, Verdict
+from harness.run.artifact import pack_code
 
 
 def digest_of(text: str) -> str:
@@ -46,10 +47,10 @@ def make_findings(**verdicts: str) -> list[Finding]:
     return [Finding(rule, Verdict(verdict), "made up") for rule, verdict in found.items() if verdict]
 
 
-def make_artifact(folder: Path, seed: int, code: str = "code") -> Path:
+def make_artifact(folder: Path, seed: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.bin").write_bytes(f"model of seed {seed} {folder.name}".encode())
-    (folder / "code.bundle").write_bytes(code.encode())
+    (folder / "code.bundle").write_bytes(pack_code({"train/loop.py": b"steps = 50\n"}))
     return folder
 
 

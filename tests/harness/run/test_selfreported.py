@@ -1,5 +1,7 @@
 """An unmodified script behind the sandbox, the clock and the cap; its score is its own word, and says so."""
 
+from typing import ClassVar
+
 import msgspec
 import pytest
 from process_lab import VOCAB, zoo_track
@@ -51,7 +53,7 @@ def dataset(folder):
     )
 
 
-def run(tmp_path, act="", variables=None, limits=None):
+def run(tmp_path, act="", variables=None, limits=None, progress=None):
     path = tmp_path / "train_gpt.py"
     path.write_text(SCRIPT.format(act=act))
     run_dir = tmp_path / "run"
@@ -63,7 +65,7 @@ def run(tmp_path, act="", variables=None, limits=None):
         dataset=dataset(tmp_path / "data"),
         seed=7,
         run_dir=run_dir,
-        progress=Reporter(),
+        progress=progress or Reporter(),
         intent_digest="",
     )
 
@@ -85,6 +87,23 @@ def test_the_score_is_taken_from_the_script_and_labelled_everywhere(tmp_path):
     assert "test-time training" not in summary
     assert "budget" not in summary
     assert msgspec.json.decode(msgspec.json.encode(record), type=type(record)) == record
+
+
+def test_what_the_script_prints_is_shown_while_it_runs(tmp_path):
+    class Shown(Reporter):
+        lines: ClassVar[list[str]] = []
+
+        def note(self, text):
+            self.lines.append(text)
+            if text == "are you there?":
+                (tmp_path / "run" / "work" / "seen").touch()
+
+    act = (
+        "print('are you there?', flush=True)\nwhile not os.path.exists('seen'): time.sleep(0.01)\nprint('1 %\\r100 %')"
+    )
+    run(tmp_path, act, progress=Shown())
+    assert Shown.lines[:3] == ["seed: 7", "are you there?", "100 %"]
+    assert Shown.lines[-1].endswith("val_bpb:1.23456789")
 
 
 def test_the_cap_counts_the_script_and_the_model_that_it_left(tmp_path):
