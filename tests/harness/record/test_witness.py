@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from harness.record.keys import bind_key
+from harness.record.signing import bind_key
 from record_samples import store_run
 
 from harness.cli.main import run

@@ -5,7 +5,7 @@ import math
 
 import pytest
 from click.testing import CliRunner
-from harness.review.check import check_folder
+from harness.review.folder import check_folder
 from msgspec.structs import replace
 from report_samples import store_three_seeds
 
