@@ -24,7 +24,7 @@ ROTATE_FORWARD = {"num_warps": 1, "num_stages": 1, "maxnreg": 128}
 ROTATE_BACKWARD = {"num_warps": 1, "num_stages": 1, "maxnreg": 168}
 FORWARD = {"num_warps": 4, "num_stages": 3}
 STATE_BACKWARD = {"num_warps": 4, "num_stages": 2}
-BACKWARD = {"num_warps": 4, "num_stages": 1, "maxnreg": 168}
+BACKWARD = {"num_warps": 4, "num_stages": 1}
 GATE_BACKWARD = {"num_warps": 4, "num_stages": 1}
 
 
@@ -123,7 +123,7 @@ def siso_scan_backward(
     b, length, n = q.shape
     heads, inner, chunks, r = len(d), zv.shape[-1] // 2, states.shape[2], omega.shape[-1]
     zv, q_bias, k_bias, thetas = zv.contiguous(), q_bias.contiguous(), k_bias.contiguous(), thetas.contiguous()
-    z = zv[..., :inner]
+    z, v = zv[..., :inner], zv[..., inner:]
     sizes = {"H": heads, "P": inner // heads, "Q": CHUNK}
     dplain, dot = torch.empty_like(plain), torch.empty_like(a)
     kernels.gate_backward[(chunks, heads, b)](
@@ -134,13 +134,10 @@ def siso_scan_backward(
         q_rotated, a, dplain, states, dstates, turns, length, N=n, EVERY=EVERY, **sizes, **STATE_BACKWARD
     )
     dq_rotated, dk_rotated = torch.empty_like(q_rotated), torch.empty_like(k_rotated)
-    chunk, sequence, state = (CHUNK, n), (CHUNK, inner // heads), (n, inner // heads)
     kernels.chunk_backward[(heads, chunks, b)](
-        kernels.tiles(q_rotated, chunk), kernels.tiles(k_rotated, chunk), kernels.tiles(zv, sequence),
-        kernels.tiles(states, state), kernels.tiles(dstates, state), kernels.tiles(dplain, sequence),
-        a, gamma, weight, d, dot,
-        kernels.tiles(dq_rotated, chunk), kernels.tiles(dk_rotated, chunk), kernels.tiles(dzv, sequence),
-        da, dgamma, dweight, dd, length, N=n, **sizes, **BACKWARD,
+        q_rotated, k_rotated, v, a, gamma, weight, d, states, dstates, dplain, dot,
+        dq_rotated, dk_rotated, dzv[..., inner:], da, dgamma, dweight, dd, length, v.stride(0), v.stride(1),
+        N=n, **sizes, **BACKWARD,
     )  # fmt: skip
     kernels.rotate_backward[(thetas.shape[2], b)](
         q.contiguous(), k.contiguous(), omega.contiguous(), dt, q_bias, k_bias, thetas, dq_rotated, dk_rotated,

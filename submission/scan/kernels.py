@@ -14,13 +14,6 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-from torch import Tensor
-from triton.tools.tensor_descriptor import TensorDescriptor
-
-
-def tiles(x: Tensor, size: tuple[int, int]) -> TensorDescriptor:
-    """Access to a contiguous ``x`` (…, rows, columns) by tiles of ``size``: loads and stores clip at its ends."""
-    return TensorDescriptor.from_tensor(x.flatten(0, -3), [1, *size])
 
 
 @triton.jit
@@ -292,61 +285,62 @@ def state_backward(
 
 @triton.jit
 def chunk_backward(
-    q_tiles, k_tiles, zv_tiles, states_tiles, dstates_tiles, dy_tiles, a_ptr, g_ptr, s_ptr, d_ptr, dot_ptr,
-    dq_tiles, dk_tiles, dzv_tiles, da_ptr, dg_ptr, ds_ptr, dd_ptr, length,
+    q_ptr, k_ptr, v_ptr, a_ptr, g_ptr, s_ptr, d_ptr, states_ptr, dstates_ptr, dy_ptr, dot_ptr,
+    dq_ptr, dk_ptr, dv_ptr, da_ptr, dg_ptr, ds_ptr, dd_ptr,
+    length, stride_vb, stride_vl,
     H: tl.constexpr, P: tl.constexpr, N: tl.constexpr, Q: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of one chunk, from the states around it: dq, dk (b·H, L, N), v's half of dzv, dd (b, H, C).
+    """Gradients of one chunk, from the states around it: dq, dk (b, H, L, N), dv strided like dzv, dd (b, H, C).
 
-    dy (b, L, H·P) and dot (b, H, L) as ``gate_backward`` leaves them. Matrices inside the chunk are transposed,
-    (update j, output i), so that sums over outputs stay within a thread's row.
-
-    Tiles come and go by descriptors, which clip the last chunk. They stay in shared memory: what is used outside a
-    product is used at once or read again, or the registers leave room for two programs a multiprocessor, not three.
+    dy (b, L, H, P) and dot (b, H, L) as ``gate_backward`` leaves them. Matrices inside the chunk are transposed,
+    (update j, output i), so that sums over outputs stay within a thread's row. Loads stand as late as they may, or the
+    registers run out.
     """
-    head, chunk, batch = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    head, chunk, batch = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
     lane = batch * H + head
-    i = tl.arange(0, Q)
+    n, p, i = tl.arange(0, N), tl.arange(0, P), tl.arange(0, Q)
+    tile = n[:, None] * P + p[None, :]
     chunks = tl.cdiv(length, Q)
-    start, value_at = chunk * Q, H * P + head * P
-    rows = start + i
+    grid = lane * length * N
+    scalars = lane * length
+    rows = chunk * Q + i
     valid = rows < length
-    scalars = lane.to(tl.int64) * length
+    inside = valid[:, None]
+    dy_at = (batch * length * H + head) * P
+    at_n = rows[:, None] * N + n[None, :]
+    q = tl.load(q_ptr + grid + at_n, mask=inside, other=0.0)
+    k = tl.load(k_ptr + grid + at_n, mask=inside, other=0.0)
     a = tl.load(a_ptr + scalars + rows, mask=valid, other=0.0)
     g = tl.load(g_ptr + scalars + rows, mask=valid, other=0.0)
     s = tl.load(s_ptr + scalars + rows, mask=valid, other=0.0)
     skip = tl.load(d_ptr + head)
-    q = q_tiles.load([lane, start, 0]).reshape(Q, N)
-    k = k_tiles.load([lane, start, 0]).reshape(Q, N)
-    v = zv_tiles.load([batch, start, value_at]).reshape(Q, P)
-    dy = dy_tiles.load([batch, start, head * P]).reshape(Q, P)
-    dstate = dstates_tiles.load([lane * chunks + chunk, 0, 0]).reshape(N, P)
-    state = states_tiles.load([lane * chunks + chunk, 0, 0]).reshape(N, P)
-    turned = tl.sum(dstate.to(tl.float32) * state.to(tl.float32))
-    tl.debug_barrier()  # or the compiler keeps both until the end
     c = tl.cumsum(a, 0)
     total = tl.sum(a, 0)
     diagonal = i[:, None] == i[None, :]
     scores = tl.dot(k, tl.trans(q))
+    v = tl.load(v_ptr + batch * stride_vb + head * P + rows[:, None] * stride_vl + p[None, :], mask=inside, other=0.0)
+    dy = tl.load(dy_ptr + dy_at + rows[:, None] * (H * P) + p[None, :], mask=inside, other=0.0)
     dscores = tl.dot(v, tl.trans(dy))
     dot_v = tl.sum(tl.where(diagonal, dscores, 0.0), 1)
     kappa = tl.sum(tl.where(diagonal, scores, 0.0), 1)
     decay = tl.where(i[:, None] < i[None, :], tl.exp(c[None, :] - c[:, None]), 0.0)
-    scores *= decay
-    ds = tl.sum(scores * dscores, 1)
-    dscores = (dscores * tl.where(diagonal, g[:, None], decay * s[:, None])).to(v.dtype)
-    scores = tl.where(diagonal, (g * kappa + skip)[:, None], scores * s[:, None]).to(v.dtype)
+    ds = tl.sum(scores * dscores * decay, 1)
+    decay = tl.where(diagonal, g[:, None], decay * s[:, None])
+    dscores = (dscores * decay).to(v.dtype)
+    scores = (scores * decay + tl.where(diagonal, skip, 0.0)).to(v.dtype)
     to_end = tl.exp(total - c)
+    dstate = tl.load(dstates_ptr + (lane * chunks + chunk) * (N * P) + tile)
     dv = tl.dot(k, dstate)
-    again = zv_tiles.load([batch, start, value_at]).reshape(Q, P)
-    pulled = tl.sum(dv * again.to(tl.float32), 1) * to_end
+    pulled = tl.sum(dv * v.to(tl.float32), 1) * to_end
     dv = tl.dot(scores, dy, dv * (s * to_end)[:, None])
-    dzv_tiles.store([batch, start, value_at], dv.to(v.dtype).reshape(1, Q, P))
+    dv_at = batch * length * (2 * H * P) + head * P
+    tl.store(dv_ptr + dv_at + rows[:, None] * (2 * H * P) + p[None, :], dv.to(dv_ptr.dtype.element_ty), mask=inside)
     dk = tl.dot(dscores, q, tl.dot(v, tl.trans(dstate)) * (s * to_end)[:, None])
-    dk_tiles.store([lane, start, 0], dk.to(v.dtype).reshape(1, Q, N))
+    tl.store(dk_ptr + grid + at_n, dk.to(dk_ptr.dtype.element_ty), mask=inside)
+    state = tl.load(states_ptr + (lane * chunks + chunk) * (N * P) + tile)
     dq = tl.dot(tl.trans(dscores), k, tl.dot(dy, tl.trans(state)) * tl.exp(c)[:, None])
-    dq_tiles.store([lane, start, 0], dq.to(v.dtype).reshape(1, Q, N))
-    dtotal = tl.sum(s * pulled, 0) + tl.exp(total) * turned
+    tl.store(dq_ptr + grid + at_n, dq.to(dq_ptr.dtype.element_ty), mask=inside)
+    dtotal = tl.sum(s * pulled, 0) + tl.exp(total) * tl.sum(dstate.to(tl.float32) * state.to(tl.float32))
     ds += pulled
     tl.store(ds_ptr + scalars + rows, ds, mask=valid)
     tl.store(dg_ptr + scalars + rows, kappa * dot_v, mask=valid)
