@@ -1,7 +1,8 @@
 """The rule catalogue: one id ties rule text, enforcing code, verdict and breaking test together.
 
 ``catalogue/*.toml`` holds the texts. Code names an id as a plain string through :func:`rule`, which refuses
-unknown ids, and reports what it saw as a :class:`Finding`. The order of verdicts and their exit codes have their one home here.
+unknown ids, and reports what it saw as a :class:`Finding`. The order of verdicts, and the exit code of a list of them,
+have their one home here.
 """
 
 from __future__ import annotations

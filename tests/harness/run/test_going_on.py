@@ -18,7 +18,6 @@ from harness.rules import Finding, Verdict
 from harness.run import conversation, evaluate, refereed
 from harness.run import runs as job
 from harness.run.conversation import failure
-from harness.run.machine import MachineWatch
 from harness.run.refereed import nothing_half_written
 
 
@@ -204,16 +203,3 @@ def test_a_busy_machine_is_named_before_anything_is_paid_for(monkeypatch: pytest
         job.warn_of_neighbours(SimpleNamespace(note=notes.append))
     (note,) = notes
     assert "other processes take 43% of this machine's processors" in note
-
-
-def test_what_others_took_is_what_was_busy_and_not_our_own(monkeypatch: pytest.MonkeyPatch):
-    busy = iter([0.0, 10.0])
-    watch = MachineWatch(())
-    monkeypatch.setattr("harness.run.machine._processor_seconds", lambda: (next(busy), 0.0))
-    monkeypatch.setattr("harness.run.machine.os.cpu_count", lambda: 2)
-    monkeypatch.setattr(watch, "_sample_own", lambda: None)
-    times, own = iter([0.0, 10.0]), iter([0.0, 4.0])
-    monkeypatch.setattr("harness.run.machine.time.monotonic", lambda: next(times))
-    monkeypatch.setattr("harness.run.machine.time.process_time", lambda: next(own))
-    watch._look()
-    assert watch.really_took(10.0) == pytest.approx((10 - 4) / (10 * 2))
