@@ -355,6 +355,7 @@ def _replay(
             if gone and killed_for_memory() > killed:
                 raise CouldNotCheck(
                     f"the kernel killed a replica for want of memory: {error.message}",
+                    log=error.log,
                     remedy="Free some memory, then `harness submit --resume`: the draws stay the same.",
                 ) from error
             raise
