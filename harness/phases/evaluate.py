@@ -22,7 +22,7 @@ from harness.protocol.predictor import Stage
 from harness.protocol.session import MODEL_FILE
 from harness.record.predicate import Score
 from harness.sandbox.cell import Cell
-from harness.scoring import nll, nll_device
+from harness.scoring import nll
 from harness.scoring.buffers import shared_device
 from harness.scoring.client import EvalClient, Hello, OutOfTime, RankGone, Silent, WorkerFailure, WorkerLimits
 from harness.scoring.ledger import Chunks, ScoreLedger, Stream
@@ -97,7 +97,7 @@ def evaluate(
             seconds = time.monotonic() - started
             client.stop()
         ledger.close()
-        precision = nll.PRECISION if client.buffers.device is None else nll_device.PRECISION
+        precision = nll.PRECISION if client.buffers.device is None else nll.PRECISION_ON_DEVICE
     nats, targets, n_bytes = ledger.totals()
     score = Score(stage, nats, targets, n_bytes, bits_per_byte(nats, n_bytes), whole_set, round(seconds, 6))
     return Evaluation(score, ledger.running_bpb(), ledger.nats, precision, chunks, hello, keeper)

@@ -21,7 +21,6 @@ from harness.scoring.audit import audit_findings
 
 AUDITS = "audits"
 A1_HARDWARE = "A1-HARDWARE"
-TOLERANCE_S = 0.2  # of the reading "tolerate_200ms"
 KNOWN = frozenset(  # packages of code, not of text or weights
     ("safetensors", "einops", "mamba-ssm", "flash-attn", "causal-conv1d", "flash-linear-attention")
 )

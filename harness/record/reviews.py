@@ -63,12 +63,10 @@ def _judge(review: Review, reviewer: str, signer: str, there: str, accepted: Acc
         text = "; ".join([text, *reasons])
         checked = not review.findings or any(finding.verdict is Verdict.FAIL for finding in review.findings)
         return Finding(RULE, Verdict.FAIL if checked else Verdict.ERROR, text, there, remedy=rule(RULE).remedy)
-    owners = compare_owners(accepted.keys[reviewer], accepted.keys[signer], accepted)
-    if owners.same:
-        return Finding(RULE, Verdict.WARN, f"{text}, but by the record's own owner: {owners.how}", there)
-    if owners.same is None:
-        return Finding(RULE, Verdict.WARN, f"{text}; whether by another owner is not known: {owners.how}", there)
-    return Finding(RULE, Verdict.PASS, f"{text}; by another owner: {owners.how}", there)
+    same, how = compare_owners(accepted.keys[reviewer], accepted.keys[signer], accepted)
+    whose = {True: ", but by the record's own owner", None: "; whether by another owner is not known"}
+    told = whose.get(same, "; by another owner")
+    return Finding(RULE, Verdict.PASS if same is False else Verdict.WARN, f"{text}{told}: {how}", there)
 
 
 def _inconsistency(review: Review, record: RunRecord) -> str:

@@ -7,7 +7,7 @@ Landlock rule for ``/proc/self`` means the process that makes it. Only the stand
 from __future__ import annotations
 
 import resource
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +54,11 @@ def restrict_cell(order: dict[str, Any], refused: str) -> tuple[dict[str, str], 
     network = order["network"]
     if network == "local" and (refused or shared_root):
         network = "none"  # a socket that is connected could be one of the machine's
-    layers["landlock"] = LEFT_OFF if "landlock" in off else _scope()
-    layers["seccomp"] = LEFT_OFF if "seccomp" in off else _filter(order, network)
+    gpus = bool(order["gpus"])
+    layers["landlock"] = LEFT_OFF if "landlock" in off else _tried(landlock.scope_self)
+    layers["seccomp"] = (
+        LEFT_OFF if "seccomp" in off else _tried(lambda: seccomp.restrict_self(network=network, gpus=gpus))
+    )
     layers["network"] = _network(layers["seccomp"], refused, shared_root, network)
     root = f"in the machine's root ({shared_root})" if shared_root else "in a root of its own"
     layers["private_tmp"] = f"in force: wiped at the end, {root}"
@@ -85,16 +88,9 @@ def _private_root(
         return namespaces.private_mounts(), str(error)
 
 
-def _scope() -> str:
+def _tried(layer: Callable[[], str]) -> str:
     try:
-        return landlock.scope_self()
-    except OSError as error:
-        return f"missing: {error.strerror or error}"
-
-
-def _filter(order: dict[str, Any], network: str) -> str:
-    try:
-        return seccomp.restrict_self(network=network, gpus=bool(order["gpus"]))
+        return layer()
     except OSError as error:
         return f"missing: {error.strerror or error}"
 

@@ -33,7 +33,7 @@ class EvalBuffers:
     targets: torch.Tensor
     logits: torch.Tensor
     state: torch.Tensor
-    descriptors: tuple[int, int, int, int]
+    descriptors: tuple[int, ...]
     device: int | None
 
 
@@ -59,11 +59,13 @@ def eval_buffers(
     )
     with ExitStack() as stack:
         descriptors, tensors = [], []
-        for name, (dtype, shape) in zip(("inputs", "targets", "logits", "state"), shapes, strict=True):
+        for dtype, shape in shapes:
             size = dtype.itemsize * torch.Size(shape).numel()
             if device is None:
-                descriptor = _memory_file(name, size)
+                descriptor = os.memfd_create("golf", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
                 stack.callback(os.close, descriptor)
+                os.ftruncate(descriptor, size)
+                fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
                 tensors.append(map_tensor(descriptor, dtype, shape))
             else:
                 memory, descriptor = device_memory.allocate(size, device)
@@ -72,8 +74,7 @@ def eval_buffers(
                 tensors.append(memory.tensor(dtype, shape))
             descriptors.append(descriptor)
         inputs, targets, logits, state = tensors
-        first, second, third, fourth = descriptors
-        yield EvalBuffers(inputs, targets, logits, state, (first, second, third, fourth), device)
+        yield EvalBuffers(inputs, targets, logits, state, tuple(descriptors), device)
 
 
 def shared_device() -> int | None:
@@ -87,10 +88,3 @@ def shared_device() -> int | None:
     os.close(descriptor)
     memory.close()
     return 0
-
-
-def _memory_file(name: str, size: int) -> int:
-    fd = os.memfd_create(f"golf-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.ftruncate(fd, size)
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
-    return fd

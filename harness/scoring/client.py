@@ -83,7 +83,10 @@ class WorkerLimits:
 
 
 class EvalClient:
-    """Drive one worker. Set ``deadline_ns`` (monotonic) before each span; use as a context manager for its memory."""
+    """Drive one worker. Set ``deadline_ns`` (monotonic) before each span; use as a context manager for its memory.
+
+    hello, buffers: what the worker declared, and the memory that it shares; both from ``prepare`` on
+    """
 
     def __init__(self, channel: Channel, limits: WorkerLimits, others: Sequence[Channel] = ()) -> None:
         """channel: of rank 0, which gives every answer; others: of the other ranks, whose end ends the worker."""
@@ -92,10 +95,10 @@ class EvalClient:
         self._heard = False
         self._limits = limits
         self._memory = ExitStack()
-        self._buffers: EvalBuffers | None = None
         self._private = torch.empty(0)
-        self._hello: Hello | None = None
         self._enough = False
+        self.hello: Hello
+        self.buffers: EvalBuffers
         self.deadline_ns: int | None = None
 
     def __enter__(self) -> EvalClient:
@@ -105,20 +108,6 @@ class EvalClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._memory.close()
-
-    @property
-    def buffers(self) -> EvalBuffers:
-        """The shared memory; there is none before ``prepare``."""
-        if self._buffers is None:
-            raise RuntimeError("prepare() comes first.")
-        return self._buffers
-
-    @property
-    def hello(self) -> Hello:
-        """What the worker declared; nothing before ``prepare``."""
-        if self._hello is None:
-            raise RuntimeError("prepare() comes first.")
-        return self._hello
 
     def unheard(self) -> list[int]:
         """The ranks that never said anything."""
@@ -130,10 +119,10 @@ class EvalClient:
 
         like: what another worker of the same artifact declared; one that declares something else gets no memory
         """
-        hello = self._hello = self._check_hello(self._expect(Kind.HELLO, patient=True))
+        hello = self.hello = self._check_hello(self._expect(Kind.HELLO, patient=True))
         if like is not None and hello != like:
             raise WorkerFailure(f"it declares {hello}, and in the run that counts {like}")
-        self._buffers = self._memory.enter_context(
+        buffers = self.buffers = self._memory.enter_context(
             eval_buffers(
                 chunk_tokens=hello.chunk_tokens,
                 slab_rows=hello.slab_rows,
@@ -143,12 +132,10 @@ class EvalClient:
                 device=self._limits.device if hello.on_device else None,
             )
         )
-        self._private = torch.empty_like(self._buffers.logits)
-        device = self._buffers.device
-        self._send(
-            Message(Kind.BUFFERS, hello.chunk_tokens, hello.slab_rows, 0 if device is None else 1 + device),
-            self._buffers.descriptors,
-        )
+        self._private = torch.empty_like(buffers.logits)
+        device = buffers.device
+        message = Message(Kind.BUFFERS, hello.chunk_tokens, hello.slab_rows, 0 if device is None else 1 + device)
+        self._send(message, buffers.descriptors)
         if device is not None:  # compiles what the score needs, while the worker does the same
             zeros = torch.zeros(len(self._private), dtype=torch.int64)
             token_nats(self._private.zero_(), zeros)

@@ -7,9 +7,10 @@ it. The statistic has the sign of candidate - baseline, so an improvement is neg
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -51,17 +52,7 @@ def welch(candidate: Sequence[float], baseline: Sequence[float], *, margin: floa
         raise UsageError(
             "neither set has any spread, so no t test applies.", remedy="Use seeds that make a difference."
         )
-    result = stats.ttest_ind(new + margin, old, equal_var=False, alternative="less")
-    return TestResult(
-        "welch",
-        float(result.statistic),
-        float(result.df),
-        float(result.pvalue),
-        float(new.mean() - old.mean()),
-        margin,
-        len(new),
-        len(old),
-    )
+    return _result("welch", stats.ttest_ind(new + margin, old, equal_var=False, alternative="less"), new, old, margin)
 
 
 def paired(candidate: Mapping[int, float], baseline: Mapping[int, float], *, margin: float = 0.0) -> TestResult:
@@ -84,17 +75,12 @@ def paired(candidate: Mapping[int, float], baseline: Mapping[int, float], *, mar
             "all paired differences are equal, so no t test applies.",
             remedy="Compare without pairs, or use seeds that make a difference.",
         )
-    result = stats.ttest_rel(new + margin, old, alternative="less")
-    return TestResult(
-        "paired",
-        float(result.statistic),
-        float(result.df),
-        float(result.pvalue),
-        float((new - old).mean()),
-        margin,
-        len(new),
-        len(old),
-    )
+    return _result("paired", stats.ttest_rel(new + margin, old, alternative="less"), new, old, margin)
+
+
+def _result(test: Literal["welch", "paired"], found: Any, new: Values, old: Values, margin: float) -> TestResult:
+    figures = (float(found.statistic), float(found.df), float(found.pvalue), float(new.mean() - old.mean()))
+    return TestResult(test, *figures, margin, len(new), len(old))
 
 
 def is_rounding(values: Sequence[float] | Values, scale: Sequence[float] | Values) -> bool:
@@ -154,29 +140,19 @@ def seeds_needed(
 
     ``None`` also stands for an improvement that is zero or negative: no number of seeds shows it.
     """
-    if improvement <= 0:
-        return None
-    return _smallest(lambda n: power(improvement, candidate_std, baseline_std, n, alpha=alpha), wanted)
+    return _needed(improvement, wanted, lambda n: power(improvement, candidate_std, baseline_std, n, alpha=alpha))
 
 
 def pairs_needed(improvement: float, difference_std: float, *, alpha: float = 0.01, wanted: float = 0.8) -> int | None:
     """The same for :func:`paired_power`: the number of seeds that both sides have."""
-    if improvement <= 0:
-        return None
-    return _smallest(lambda n: paired_power(improvement, difference_std, n, alpha=alpha), wanted)
+    return _needed(improvement, wanted, lambda n: paired_power(improvement, difference_std, n, alpha=alpha))
 
 
-def _smallest(reached: Callable[[int], float], wanted: float) -> int | None:
-    low, high = 2, MAX_SEEDS
-    if reached(high) < wanted:
+def _needed(improvement: float, wanted: float, reached: Callable[[int], float]) -> int | None:
+    counts = range(2, MAX_SEEDS + 1)
+    if improvement <= 0 or reached(MAX_SEEDS) < wanted:
         return None
-    while low < high:
-        middle = (low + high) // 2
-        if reached(middle) >= wanted:
-            high = middle
-        else:
-            low = middle + 1
-    return low
+    return counts[bisect_left(counts, wanted, key=reached)]
 
 
 def _values(name: str, values: Sequence[float]) -> Values:
