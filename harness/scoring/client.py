@@ -20,7 +20,7 @@ import torch
 from harness.cli.progress import printable
 from harness.protocol.channel import Channel, ChannelClosed, ChannelTimeout
 from harness.protocol.device_memory import settle
-from harness.protocol.layout import LOGITS_DTYPES
+from harness.protocol.layout import LOGITS_DTYPES, buffer_shapes
 from harness.protocol.messages import Kind, Message, MessageError
 from harness.scoring.buffers import EvalBuffers, eval_buffers
 from harness.scoring.nll import token_nats
@@ -122,15 +122,10 @@ class EvalClient:
         hello = self.hello = self._check_hello(self._expect(Kind.HELLO, patient=True))
         if like is not None and hello != like:
             raise WorkerFailure(f"it declares {hello}, and in the run that counts {like}")
+        sizes = hello.chunk_tokens, hello.slab_rows, self._limits.vocab_size
+        shapes = buffer_shapes(*sizes, hello.logits_dtype, hello.state_bytes)
         buffers = self.buffers = self._memory.enter_context(
-            eval_buffers(
-                chunk_tokens=hello.chunk_tokens,
-                slab_rows=hello.slab_rows,
-                vocab_size=self._limits.vocab_size,
-                logits_dtype=hello.logits_dtype,
-                state_bytes=hello.state_bytes,
-                device=self._limits.device if hello.on_device else None,
-            )
+            eval_buffers(shapes, self._limits.device if hello.on_device else None)
         )
         self._private = torch.empty_like(buffers.logits)
         device = buffers.device
