@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import stat
 import subprocess
 import tempfile
 import time
@@ -154,3 +155,16 @@ def _users_mode() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return 0o666 & ~mask
+
+
+def read_regular(path: Path, most: int, *, links: bool = False) -> bytes:
+    """The bytes of a regular file; one that is larger than ``most`` gives ``most`` + 1 of them.
+
+    A stranger's file: a pipe or a device under its name must hold nobody up, and without ``links`` its target must lie
+    where its name does. Raises ``OSError``, with ``EINVAL`` for what is not a regular file.
+    """
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if links else os.O_NOFOLLOW)
+    with os.fdopen(os.open(path, flags), "rb") as stream:
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        return stream.read(most + 1)

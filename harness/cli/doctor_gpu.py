@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import click
 
-from harness.phases.cells import gpu_devices, rank_environments
+from harness.run.cells import gpu_devices, rank_environments
 from harness.sandbox.diagnose import ALL_LAYERS, Diagnosis, Outcome, Probe, diagnose, try_once
 from harness.sandbox.policy import SandboxPolicy
 

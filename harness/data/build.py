@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from harness.cli.progress import Reporter
 from harness.data.baselines import TextSizes, baselines_bpb
 from harness.data.dataset import MANIFEST, Manifest, write_manifest
 from harness.data.encoding import Debt, encode_documents
@@ -23,6 +22,7 @@ from harness.data.shards import shard_name, write_ledger, write_shard
 from harness.data.tokenizers import Encoded, Tokenizer
 from harness.errors import CouldNotCheck
 from harness.files import locked, write_atomic
+from harness.progress import Reporter
 
 SHARD_TOKENS = 100_000_000
 SHOW_EVERY = 16

@@ -16,10 +16,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from harness.cli.progress import Reporter
 from harness.data.shards import find_shards, join_values, read_head
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
 from harness.files import file_digest, write_atomic
+from harness.progress import Reporter
 from harness.rules import Finding
 
 MANIFEST = "dataset.json"

@@ -10,13 +10,14 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from harness.cli.progress import Reporter
 from harness.data.dataset import MANIFEST, read_manifest
+from harness.data.encoding import load_tokenizer
 from harness.data.shards import DTYPES, SHARD_NAME, map_values, read_head
 from harness.data.sources import dataset_tokenizer
-from harness.data.tokenizers import Tokenizer, load_tokenizer
+from harness.data.tokenizers import Tokenizer
 from harness.errors import CouldNotCheck, HarnessError
 from harness.files import file_digest
+from harness.progress import Reporter
 from harness.rules import Finding, Verdict
 
 FIRST_TOKENS = 48

@@ -15,9 +15,9 @@ import msgspec
 
 import harness
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
+from harness.record.arithmetic import terms_for
 from harness.record.canonical import utc_now
 from harness.record.entries import Review
-from harness.record.figures import terms_for
 from harness.record.predicate import RunRecord
 from harness.rules import Finding, Verdict
 from harness.text import without_places

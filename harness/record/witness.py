@@ -21,7 +21,7 @@ from harness.record.canonical import parse_utc, read_bounded
 from harness.record.entries import Intent
 from harness.record.statement import Entry, date_of
 from harness.record.trust import Accepted, ssh_problem
-from harness.record.verify import VerifyReport
+from harness.record.verification import VerifyReport
 from harness.rules import Finding, Verdict
 
 STAMPS = "timestamps"

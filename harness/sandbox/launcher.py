@@ -93,7 +93,7 @@ def first_process(order: dict[str, Any], control: socket.socket, go: int, refuse
         os.setsid()
         null = os.open("/dev/null", os.O_RDWR)
         layers, rules = restrict_cell(order, refused)
-        control.send(json.dumps({"layers": layers}).encode())
+        control.send(json.dumps({"layers": layers, "namespaced": not refused}).encode())
         namespaces.hide_memory()
         ranks = {
             _start_rank(order, rank, control, null, refused, rules): rank for rank in range(len(order["rank_env"]))

@@ -192,7 +192,7 @@ def restrict_self(*, network: str, gpus: bool) -> str:
     check(libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(program), 0, 0), "the filter")
     offered = "no connections" if gpus else "no sockets"
     sockets = {"local": "local sockets only", "loopback": "sockets for a rendezvous only"}.get(network, offered)
-    return f"in force: {len(REFUSED) + sum(map(len, ANSWERED.values()))} calls refused, {sockets}"
+    return f"{len(REFUSED) + sum(map(len, ANSWERED.values()))} calls refused, {sockets}"
 
 
 def _when(value: int, then: list[bytes]) -> list[bytes]:

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from harness.cli import doctor, doctor_gpu
 from harness.cli.doctor import command
-from harness.phases import cells
+from harness.run import cells
 from harness.sandbox.diagnose import Diagnosis, Outcome, Probe
 
 OFFERS_A_SOCKET = (

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli.main import VERBS, main, run
-from harness.config.environment import VARIABLES
+from harness.config.variables import VARIABLES
 from harness.errors import CouldNotCheck, ExitCode, RuleBroken, UsageError
 
 
