@@ -196,9 +196,8 @@ def _config_difference(first: RunRecord, other: RunRecord) -> str:
 
 
 def _final(record: RunRecord) -> Score:
-    for score in record.scores:
-        if score.stage == "final" and score.whole_set:
-            return score
+    if record.final and record.final.whole_set:
+        return record.final
     raise UsageError(
         f"record {record.run_id} has no final score over the whole validation set.",
         remedy="Leave it out of the statistics.",

@@ -19,7 +19,7 @@ def cheat_by_depth(session):
     (session.output_dir / "0").write_bytes(bytes(1_000))
     os.chdir(session.output_dir)
     for _ in range(600):
-        os.mkdir("as_deep")
+        Path("as_deep").mkdir()
         os.chdir("as_deep")
     Path("hidden").write_bytes(bytes(1_900_000))
 
