@@ -6,6 +6,7 @@ Stands in the way of: wrong shapes, wrong order, silence, death. Does not judge 
 from __future__ import annotations
 
 import os
+import select
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -23,7 +24,6 @@ from harness.protocol.layout import LOGITS_DTYPES, buffer_shapes
 from harness.protocol.messages import Kind, Message, MessageError
 from harness.scoring.buffers import EvalBuffers, eval_buffers
 from harness.scoring.nll import token_nats
-from harness.scoring.peers import Peers
 from harness.text import printable
 
 MAX_SLAB_BYTES = 1 << 30
@@ -80,6 +80,60 @@ class WorkerLimits:
     state_bytes: int
     message_s: float
     device: int | None = None
+
+
+class Peers:
+    """Channels of the ranks from 1 on, which have no say: the referee needs to know that they came, and how they ended.
+
+    Rank 0 gives every answer. When another rank is gone rank 0 waits for it, for ever with NCCL, or ends with an error
+    that is not its own; so the referee listens to all of them. ``listen`` notes what came; only ``wait`` waits.
+
+    unheard: ranks that never said anything
+    ended:   rank -> its last words, ``None`` where it ended without any; in the order in which that was noticed
+    """
+
+    def __init__(self, channels: Sequence[Channel]) -> None:
+        self._open = dict(enumerate(channels, 1))
+        self.unheard = set(self._open)
+        self.ended: dict[int, str | None] = {}
+
+    def wait(self, channel: Channel, timeout_s: float) -> None:
+        """Until there is something to read from ``channel`` or from a rank, or the time is over."""
+        poll = select.poll()
+        for one in (channel, *self._open.values()):
+            poll.register(one.fileno(), select.POLLIN)
+        poll.poll(max(1, int(timeout_s * 1000)))
+
+    def listen(self) -> None:
+        """Take one message of each rank that sent any: a flood must not keep the referee here."""
+        for rank in list(self._open):
+            self._listen_to(rank)
+
+    def first_ended(self) -> int | None:
+        """The rank to blame for the end: one without last words before one that may only have lost it."""
+        silent = [rank for rank, words in self.ended.items() if words is None]
+        return next(iter([*silent, *self.ended]), None)
+
+    def _listen_to(self, rank: int) -> None:
+        words: str | None
+        try:
+            message, fds = self._open[rank].receive(0.0)
+        except ChannelTimeout:
+            return
+        except ChannelClosed:
+            words = None
+        except MessageError as error:
+            words = f"sent what is no message: {error}"
+        else:
+            self.unheard.discard(rank)
+            for fd in fds:
+                os.close(fd)
+            if message.kind is Kind.PROGRESS:
+                return
+            failed = message.kind is Kind.FAILED
+            words = f"says: {message.text}" if failed else f"sent {message.kind.name}, and has no say"
+        del self._open[rank]
+        self.ended[rank] = words
 
 
 class EvalClient:
@@ -237,7 +291,7 @@ class EvalClient:
             self._check_clock()
             raise WorkerFailure("it does not read its messages") from None
         except ChannelClosed:
-            self._raise_parting_words()
+            self._expect(Kind.FAILED)  # shows the reason that the worker left in the channel, if any
 
     def _expect(self, kind: Kind, *, patient: bool = False) -> Message:
         """The next message of ``kind``; progress is skipped. ``patient``: only the span's deadline limits the wait."""
@@ -291,10 +345,6 @@ class EvalClient:
             raise RankGone(rank, awaited.name)
         if not without_words:
             raise WorkerFailure(f"rank {rank} {printable(words, REASON_CHARACTERS)}")
-
-    def _raise_parting_words(self) -> None:
-        """The channel is closed: show the reason that the worker left in it, if any."""
-        self._expect(Kind.FAILED)
 
     def _patience(self, patient: bool) -> float:
         left = float("inf") if self.deadline_ns is None else (self.deadline_ns - time.monotonic_ns()) / 1e9

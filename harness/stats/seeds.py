@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from harness.errors import UsageError
 from harness.record.predicate import RunRecord, Score
-from harness.stats.compare import TestResult, is_rounding, paired, pairs_needed, seeds_needed, welch
-from harness.stats.summary import Summary, summarise
+from harness.stats.compare import Summary, TestResult, is_rounding, paired, pairs_needed, seeds_needed, summarise, welch
 from harness.units import Margin, Text, to_bpb
 
 
