@@ -30,7 +30,7 @@ def _folder_text(report: VerifyReport, chosen: tuple[EntryReport, ...]) -> str:
     notes = [
         _note(finding)
         for finding in report.findings_of(chosen)
-        if finding.verdict is not Verdict.PASS or finding.rule == "R6-REPRODUCED"
+        if finding.verdict is not Verdict.PASS or finding.rule == "R6-REPRODUCED" or finding in report.folder
     ]
     if notes:
         parts.append("\n".join(notes))

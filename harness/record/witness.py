@@ -56,7 +56,7 @@ def check_history(records_dir: Path, accepted: Accepted) -> list[Finding]:
         commits, signed = commits + 1, signed + (signature == "G")
         if signature == "B":
             text = f"commit {commit[:12]} of {when[:10]} carries a signature that does not fit it"
-            found.append(Finding("R1-SIGNATURE", Verdict.FAIL, text))
+            found.append(Finding("R1-SIGNATURE", Verdict.FAIL, text, where="history"))
         for status, name in (line.split("\t", 1) for line in lines):
             if _KEPT.fullmatch(name) and status in "MD":
                 rewritten = status == "M"
@@ -67,7 +67,7 @@ def check_history(records_dir: Path, accepted: Accepted) -> list[Finding]:
                 text = f"the revocation of this key was taken back {place}"
                 found.append(Finding("R1-SIGNATURE", Verdict.FAIL, text, where=name))
     text = f"{signed} of {commits} commits are signed by an SSH key of the list; the dates of others are anybody's word"
-    return [*found, Finding("R1-SIGNATURE", Verdict.PASS, text)]
+    return [*found, Finding("R1-SIGNATURE", Verdict.PASS, text, where="history")]
 
 
 def _revoked(records_dir: Path, commit: str, name: str) -> bool:
