@@ -189,7 +189,7 @@ def _table(report: VerifyReport, chosen: tuple[EntryReport, ...]) -> str:
     parts = [tabulate([_row(entry) for entry in records], headers=_HEADERS, disable_numparse=True)] if records else []
     notes = []
     for finding in report.findings_of(chosen):
-        if finding.verdict is not Verdict.PASS or finding.rule == "R6-REPRODUCED":
+        if finding.verdict is not Verdict.PASS or finding.rule == "R6-REPRODUCED" or finding in report.folder:
             text = f"{finding.rule} {finding.verdict.value}: {finding.where}: {finding.message.rstrip('.')}."
             way_on = f" {finding.remedy}" if finding.verdict is Verdict.FAIL and finding.remedy else ""
             notes.append(printable(text + way_on, 1000))

@@ -6,7 +6,6 @@ import contextlib
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 from tabulate import tabulate
@@ -16,25 +15,6 @@ from harness.fleet.driver import JobOutcome
 from harness.fleet.queue import Queue
 from harness.fleet.worker import describe_attempt
 from harness.text import printable
-
-
-class _Comparison(msgspec.Struct):
-    outcome: str
-    difference_bpb: float
-    tolerance_bpb: float
-
-
-class _Rerun(msgspec.Struct):
-    comparison: _Comparison
-
-
-class _Score(msgspec.Struct):
-    stage: str
-    bpb: float
-
-
-class _Run(msgspec.Struct):
-    scores: list[_Score]
 
 
 class JobRow(msgspec.Struct, frozen=True):
@@ -119,6 +99,7 @@ def _row(queue: Queue, outcome: JobOutcome) -> JobRow:
         note = describe_attempt(tries[-1]) if tries else "never started"
         verdict = "ERROR" if outcome.exit_code == ExitCode.USAGE else "NO RESULT"
         return JobRow(job.id, job.title, verdict, None, None, "", "", None, len(tries), note)
+    said = msgspec.json.decode(result.output)
     return JobRow(
         job.id,
         job.title,
@@ -127,22 +108,16 @@ def _row(queue: Queue, outcome: JobOutcome) -> JobRow:
         result.machine,
         result.seconds,
         len(tries),
-        _words(result),
+        str(said.get("message", "")) if isinstance(said, dict) else "",
     )
 
 
 def _verdict(code: int, output: msgspec.Raw) -> tuple[str, float | None, float | None]:
     """(verdict, final score, difference), as far as the printed document is of a run or a rerun."""
-    with contextlib.suppress(msgspec.ValidationError):
-        comparison = msgspec.json.decode(output, type=_Rerun).comparison
-        return comparison.outcome, None, comparison.difference_bpb
-    final = None
-    with contextlib.suppress(msgspec.ValidationError):
-        scores = msgspec.json.decode(output, type=_Run).scores
-        final = next((score.bpb for score in scores if score.stage == "final"), None)
+    document, final = msgspec.json.decode(output), None
+    with contextlib.suppress(LookupError, TypeError, ValueError):
+        compared = document["comparison"]
+        return str(compared["outcome"]), None, float(compared["difference_bpb"])
+    with contextlib.suppress(LookupError, TypeError, ValueError):
+        final = next((float(score["bpb"]) for score in document["scores"] if score["stage"] == "final"), None)
     return {0: "PASS", 1: "FAIL"}[code], final, None
-
-
-def _words(result: Any) -> str:
-    document = msgspec.json.decode(result.output)
-    return str(document.get("message", "")) if isinstance(document, dict) else ""

@@ -59,17 +59,7 @@ def known() -> Known:
 
 def terms_of(track: Track) -> Terms:
     """The terms of a track as it is now."""
-    return Terms(
-        official=track.official,
-        dataset=track.dataset,
-        train_s=track.limits.train_s,
-        eval_s=track.limits.eval_s,
-        artifact_bytes=track.limits.artifact_bytes,
-        gpus=track.hardware.gpus,
-        gpu_model=track.hardware.gpu_model,
-        positions=track.audit.positions,
-        tolerance_nats=track.audit.tolerance_nats,
-        rerun_bpb=track.audit.rerun_bpb,
-        readings=msgspec.to_builtins(track.readings),
-        deadline=track.deadline,
-    )
+    every = {"readings": msgspec.to_builtins(track.readings)}
+    for part in (track, track.limits, track.hardware, track.audit):
+        every = msgspec.structs.asdict(part) | every
+    return msgspec.convert({name: every[name] for name in Terms.__struct_fields__}, Terms)

@@ -52,23 +52,23 @@ def check_reviews(links: Sequence[Link], records_dir: Path, accepted: Accepted) 
             if problem := _inconsistency(review, about.entry.predicate):
                 yield Finding(RULE, Verdict.FAIL, f"{problem} (review of {there})", where=here)
             else:
-                yield _judge(review, link.entry.signer, about.entry.signer, there, accepted)
+                final = about.entry.predicate.final if review.bytes else None
+                far = final is not None and abs(review.bpb - final.bpb) > review.tolerance_bpb
+                yield _judge(review, link.entry.signer, about.entry.signer, there, accepted, far=far)
 
 
-def _judge(review: Review, reviewer: str, signer: str, there: str, accepted: Accepted) -> Finding:
+def _judge(review: Review, reviewer: str, signer: str, there: str, accepted: Accepted, *, far: bool) -> Finding:
     text = f"reviewed at level {review.level} by {reviewer[:16]}: {review.outcome}"
     if review.outcome == "different":
         reasons = [f"{f.rule} {f.verdict.value} in the repetition" for f in review.findings]
         reasons += [review.note] if review.note else []
         text = "; ".join([text, *reasons])
-        checked = not review.findings or any(finding.verdict is Verdict.FAIL for finding in review.findings)
+        checked = far or not review.findings or any(finding.verdict is Verdict.FAIL for finding in review.findings)
         return Finding(RULE, Verdict.FAIL if checked else Verdict.ERROR, text, there, remedy=rule(RULE).remedy)
-    owners = compare_owners(accepted.keys[reviewer], accepted.keys[signer], accepted)
-    if owners.same:
-        return Finding(RULE, Verdict.WARN, f"{text}, but by the record's own owner: {owners.how}", there)
-    if owners.same is None:
-        return Finding(RULE, Verdict.WARN, f"{text}; whether by another owner is not known: {owners.how}", there)
-    return Finding(RULE, Verdict.PASS, f"{text}; by another owner: {owners.how}", there)
+    same, how = compare_owners(accepted.keys[reviewer], accepted.keys[signer], accepted)
+    whose = {True: ", but by the record's own owner", None: "; whether by another owner is not known"}
+    told = whose.get(same, "; by another owner")
+    return Finding(RULE, Verdict.PASS if same is False else Verdict.WARN, f"{text}{told}: {how}", there)
 
 
 def _inconsistency(review: Review, record: RunRecord) -> str:

@@ -29,7 +29,7 @@ from harness.run.cells import RunContext, phase_cell
 from harness.run.conversation import PhaseFailed, failure, how_it_ended, late_ranks
 from harness.run.machine import killed_for_memory
 from harness.sandbox.cell import Cell
-from harness.scoring import nll, nll_device
+from harness.scoring import nll
 from harness.scoring.audit import ROW_SHARE, judge_replays, replica_lost
 from harness.scoring.buffers import shared_device
 from harness.scoring.client import EvalClient, Hello, OutOfTime, RankGone, Silent, WorkerFailure, WorkerLimits
@@ -107,7 +107,7 @@ def evaluate(
             seconds = time.monotonic() - started
             client.stop()
         ledger.close()
-        precision = nll.PRECISION if client.buffers.device is None else nll_device.PRECISION
+        precision = nll.PRECISION if client.buffers.device is None else nll.PRECISION_ON_DEVICE
     nats, targets, n_bytes = ledger.totals()
     score = Score(stage, nats, targets, n_bytes, bits_per_byte(nats, n_bytes), whole_set, round(seconds, 6))
     return Evaluation(score, ledger.running_bpb(), ledger.nats, precision, chunks, hello, keeper)

@@ -161,7 +161,7 @@ def train(context: RunContext, shards: tuple[Path, ...]) -> list[tuple[int, floa
             found = path.lstat()
             total += 0 if stat.S_ISDIR(found.st_mode) else found.st_size
     except OSError as error:
-        if error.errno not in (errno.EACCES, errno.ENAMETOOLONG):
+        if error.errno not in (errno.EACCES, errno.ENAMETOOLONG, errno.EFBIG):
             raise
         place = printable(os.path.relpath(error.filename, context.checkpoint_dir))
         reason = f"its checkpoint can't be counted: {error.strerror} ({place})"
