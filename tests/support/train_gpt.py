@@ -58,6 +58,7 @@ class GPT(nn.Module):
     def __init__(self, args):
         super().__init__()
         self.wte = nn.Embedding(args.vocab_size, args.model_dim)
+        nn.init.normal_(self.wte.weight, std=0.1)
         self.mix = nn.Linear(2 * args.model_dim, args.model_dim)
 
     def forward(self, x):
