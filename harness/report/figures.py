@@ -16,6 +16,11 @@ STAGES = {"float": "before quantisation", "packed": "after quantisation", "final
 FINEWEB = "fineweb"
 
 
+def stage_words(record: RunRecord) -> dict[str, str]:
+    """Stage -> words for it, in the order of a run. A script has one score, its own word."""
+    return STAGES if record.kind == "refereed" else {"final": "as the script printed it"}
+
+
 @dataclass(frozen=True)
 class ReportedRun:
     """One record and what was found about it; ``verdict`` covers signature, chain, arithmetic and its own findings.
@@ -43,7 +48,7 @@ class ReportedRun:
         """[stage in words, bpb], in the order of a run. Stages over a part of the set say so."""
         scores = {score.stage: score for score in self.record.scores}
         found = []
-        for stage, words in STAGES.items():
+        for stage, words in stage_words(self.record).items():
             if stage in scores:
                 score = scores[stage]
                 part = "" if score.whole_set else f" (first {score.targets:,} targets)"
@@ -94,7 +99,7 @@ class Pool:
     def stages(self) -> list[str]:
         """The stages in words that any run has, in the order of a run: the columns of a table of the pool."""
         found = {words for run in self.runs for words, _ in run.stages}
-        order = list(STAGES.values())
+        order = list(stage_words(self.runs[0].record).values())
         return sorted(found, key=lambda words: (order.index(words.partition(" (first")[0]), words))
 
     @property
@@ -102,7 +107,7 @@ class Pool:
         """Its line of the overview."""
         record, bpb = self.runs[0].record, self.statistics.bpb if self.statistics else None
         used = {name: [b.used_s for run in self.runs for b in run.record.budgets if b.name == name]
-                for name in (self.budgets if record.kind == "refereed" else ())}  # fmt: skip
+                for name in self.budgets}  # fmt: skip
         return Standing(
             name=record.submission.name,
             track=record.track.name,
@@ -119,7 +124,8 @@ class Pool:
     @property
     def budgets(self) -> list[str]:
         """The budgets that any run has."""
-        return list(dict.fromkeys(budget.name for run in self.runs for budget in run.record.budgets))
+        refereed = (run.record for run in self.runs if run.record.kind == "refereed")  # a script's time is one span
+        return list(dict.fromkeys(budget.name for record in refereed for budget in record.budgets))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from harness.files import write_atomic
-from harness.report.figures import STAGES, Pool, Report, ReportedRun
+from harness.report.figures import Pool, Report, ReportedRun, stage_words
 from harness.rules import Verdict
 from harness.stats import SeedStatistics, describe
 from harness.text import printable
@@ -143,7 +143,7 @@ def _aggregate_rows(found: SeedStatistics, pool: Pool) -> Iterator[list[str]]:
     if len(found.seeds) == 1:
         return
     in_all = set.intersection(*({words for words, _ in run.stages} for run in pool.runs))
-    ids = {words: stage for stage, words in STAGES.items()}
+    ids = {words: stage for stage, words in stage_words(pool.runs[0].record).items()}
     stages = [found.stages.get(ids.get(words.partition(" (first")[0], "")) if words in in_all else None
               for words in pool.stages]  # fmt: skip
     blank = [""] * (len(pool.budgets) + 1)
