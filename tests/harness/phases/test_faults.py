@@ -44,7 +44,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     house = tmp_path_factory.mktemp("interrupted") / "house"
     tiny_run.make_house(house)
     with start_referee(house) as referee:
-        wait_for(lambda: list(house.glob("runs/*/trained.json")) or referee.poll() is not None, 60)
+        wait_for(lambda: list(house.glob("runs/*/trained.json")) or referee.poll() is not None)
         referee.kill()
         referee.wait()
     assert list(house.glob("runs/*/trained.json")), (house / "stderr").read_text()
