@@ -16,7 +16,7 @@ from harness.config.tracks import Track
 KNOWN_FILE = Path(__file__).with_name("known.json")
 
 
-class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Terms(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """What a record of one version of a track must agree with. Times in seconds, tolerances in nats and bpb.
 
     positions: audited positions at least; rerun_bpb: largest difference of a repetition on another machine
@@ -33,6 +33,7 @@ class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tolerance_nats: float
     rerun_bpb: float
     readings: dict[str, str]
+    deadline: str = ""
 
 
 class Text(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -70,4 +71,5 @@ def terms_of(track: Track) -> Terms:
         tolerance_nats=track.audit.tolerance_nats,
         rerun_bpb=track.audit.rerun_bpb,
         readings=msgspec.to_builtins(track.readings),
+        deadline=track.deadline,
     )

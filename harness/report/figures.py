@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from harness.errors import UsageError
 from harness.record.predicate import RunRecord
 from harness.record.store import StoredRecord
+from harness.record.verification import worst
 from harness.rules import Finding, Verdict
 from harness.stats import SeedStatistics, aggregate
 from harness.stats.seeds import pool_fields
 
 STAGES = {"float": "before quantisation", "packed": "after quantisation", "final": "after test-time training"}
+FINEWEB = "fineweb"
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,27 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """A line of the overview; ``None`` is what is not known. Bytes and clocks are those of the worst seed."""
+
+    name: str
+    track: str
+    data: str
+    bpb: float | None
+    sample_std: float | None
+    seeds: int
+    total_bytes: int | None
+    clocks: dict[str, float]
+    verdict: Verdict
+    kind: str
+
+    @property
+    def ranked_in(self) -> tuple[str, str]:
+        """Track and text: FineWeb's validation text is one, whatever the tokens."""
+        return self.track, FINEWEB if self.data.startswith(FINEWEB) else self.data
+
+
+@dataclass(frozen=True)
 class Pool:
     """Runs that differ in nothing but the seed, and their statistics (``None`` without a final score)."""
 
@@ -76,9 +99,36 @@ class Pool:
         return sorted(found, key=lambda words: (order.index(words.partition(" (first")[0]), words))
 
     @property
+    def standing(self) -> Standing:
+        """Its line of the overview."""
+        record, bpb = self.runs[0].record, self.statistics.bpb if self.statistics else None
+        used = {name: [b.used_s for run in self.runs for b in run.record.budgets if b.name == name]
+                for name in (self.budgets if record.kind == "refereed" else ())}  # fmt: skip
+        return Standing(
+            name=record.submission.name,
+            track=record.track.name,
+            data=record.data.name,
+            bpb=bpb.mean if bpb else None,
+            sample_std=bpb.sample_std if bpb else None,
+            seeds=bpb.n if bpb else len(self.runs),
+            total_bytes=max(run.record.sizes.total_bytes for run in self.runs),
+            clocks={name: max(seconds) for name, seconds in used.items()},
+            verdict=worst([finding for run in self.runs for finding in run.findings]),
+            kind=record.kind,
+        )
+
+    @property
     def budgets(self) -> list[str]:
         """The budgets that any run has."""
         return list(dict.fromkeys(budget.name for run in self.runs for budget in run.record.budgets))
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A public folder: what it says of itself, and what a check of it found, as (rule, verdict, message)."""
+
+    standing: Standing
+    findings: tuple[tuple[str, str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -88,6 +138,7 @@ class Report:
     pools: tuple[Pool, ...]
     folder_findings: tuple[Finding, ...]
     comparison: tuple[str, ...] = ()
+    claims: tuple[Claim, ...] = ()
 
     @property
     def runs(self) -> tuple[Run, ...]:

@@ -13,7 +13,10 @@ from harness.rules import Verdict, catalogue
 
 ORDER = (Verdict.FAIL, Verdict.ERROR, Verdict.WARN, Verdict.UNKNOWN, Verdict.PASS)
 """Verdicts, gravest first."""
-FACTS = ("claimed_bpb", "logged_mean_bpb", "seeds", "largest_bytes", "longest_train_s", "longest_eval_s")
+FACTS = (
+    *("claimed_bpb", "logged_mean_bpb", "logged_std_bpb", "seeds"),
+    *("largest_bytes", "longest_train_s", "longest_eval_s"),
+)
 """Names of a report's main figures."""
 BLOCKING = (
     *("A1-CALIBRATION", "A1-CLOCK-PATCHED", "A1-TRAIN-CLOCK", "A2-EVAL-CLOCK", "A3-ARTIFACT-BYTES"),

@@ -14,19 +14,15 @@ import msgspec
 import numpy as np
 from lab import cheats_in, markov_stream
 
-from harness.artifact.count import judge_sizes
-from harness.cli.progress import Reporter
 from harness.clock.spans import Ledger
 from harness.config.tracks import Track, load_track
 from harness.errors import HarnessError
-from harness.phases.audit import audit
-from harness.phases.context import RunContext
-from harness.phases.describe import describe
-from harness.phases.evaluate import compile_once, evaluate
-from harness.phases.package import package
-from harness.phases.seal import seal_submission
-from harness.phases.train import train
+from harness.progress import Reporter
 from harness.rules import Finding, Verdict
+from harness.run.artifact import judge_sizes, seal_submission
+from harness.run.cells import RunContext
+from harness.run.evaluate import audit, compile_once, evaluate
+from harness.run.phases import describe, package, train
 from harness.scoring.audit import audit_findings
 from harness.scoring.ledger import Stream
 

@@ -1,4 +1,4 @@
-"""``harness new`` writes a whole submission, or nothing; ``phases/test_levels.py`` submits it as it is."""
+"""``harness new`` writes a whole submission, or nothing; ``run/test_levels.py`` submits it as it is."""
 
 import os
 import subprocess

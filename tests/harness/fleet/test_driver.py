@@ -186,7 +186,7 @@ def test_gpus_are_given_exclusively(queue: Queue, tmp_path: Path):
 RESERVING = """
 import json, sys, time
 from harness.config.tracks import Hardware
-from harness.phases.reserve import reserved
+from harness.run.reserve import reserved
 with reserved(Hardware(int(sys.argv[1]), 0)):
     time.sleep(0.4)
     print(json.dumps({}))

@@ -10,14 +10,13 @@ import pytest
 from faulty import faulty_submission
 from process_lab import write_shard
 
-from harness.cli.progress import Reporter
 from harness.clock.spans import Ledger
 from harness.config.tracks import load_track
-from harness.phases.cells import phase_cell
-from harness.phases.context import RunContext
-from harness.phases.conversation import PhaseFailed, await_all
-from harness.phases.seal import seal_submission
+from harness.progress import Reporter
 from harness.protocol.messages import Kind, Message
+from harness.run.artifact import seal_submission
+from harness.run.cells import RunContext, phase_cell
+from harness.run.conversation import PhaseFailed, await_all
 
 ROOT = Path(__file__).resolve().parents[3]
 RANKS, VICTIM = 2, 1
