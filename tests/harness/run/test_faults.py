@@ -273,18 +273,6 @@ def test_a_record_is_not_half_written_on_a_disk_that_is_really_full(tmp_path: Pa
     assert "['first.json']" in answer.stdout
 
 
-def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    write_atomic(tmp_path / "record.json", b"old", replace=True)
-
-    def broken(*_):
-        raise OSError(errno.EIO, "a broken disk")
-
-    monkeypatch.setattr(os, "fsync", broken)
-    with pytest.raises(OSError, match="broken disk"):
-        write_atomic(tmp_path / "record.json", b"new", replace=True)
-    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
-
-
 @pytest.mark.parametrize(
     "line", ["MemoryError", "RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory"]
 )
