@@ -1,4 +1,4 @@
-"""Damaged model files: every byte, every cut, and damage under a checksum that was made to fit again."""
+"""Damaged model files: a cut, and damage under a checksum that was made to fit again."""
 
 import dataclasses
 import functools
