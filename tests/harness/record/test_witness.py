@@ -5,12 +5,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from harness.record.keys import bind_key
 from record_samples import store_run
 
 from harness.cli.main import run
 from harness.errors import CouldNotCheck, UsageError
 from harness.record import verify_folder
+from harness.record.signing import bind_key
 from harness.record.trust import accepted_keys, load_trust, revoke_key, store_public
 from harness.record.witness import check_history, check_stamps, extend_log, request_stamp
 from harness.rules import Finding, Verdict
