@@ -7,7 +7,6 @@ val_bpb. For the published variants these are known to a few kilobytes, so a wro
 from __future__ import annotations
 
 import math
-import re
 from typing import NamedTuple
 
 from harness.review.number import Number
@@ -27,16 +26,15 @@ class Variant(NamedTuple):
     name: str
     val_tokens: int
     bytes: int
-    words: str = ""
 
 
 VARIANTS = (
-    Variant("sp1024", 62_021_632, 151_079_964, r"(?:sp|fineweb_?)1024(?!\d)"),
-    Variant("sp4096 (kevclark)", 45_508_608, 151_074_052, r"(?:sp|fineweb_?)4096(?!\d)"),
+    Variant("sp1024", 62_021_632, 151_079_964),
+    Variant("sp4096 (kevclark)", 45_508_608, 151_074_052),
     Variant("sp4096 (#1285)", 45_514_752, 151_074_925),
-    Variant("sp8192", 40_540_160, 151_078_222, r"(?:sp|fineweb_?)8192(?!\d)"),
-    Variant("CaseOps sp8192", 47_851_520, 151_074_499, r"caseops"),
-    Variant("byte260", 151_130_112, 151_080_112, r"byte260"),
+    Variant("sp8192", 40_540_160, 151_078_222),
+    Variant("CaseOps sp8192", 47_851_520, 151_074_499),
+    Variant("byte260", 151_130_112, 151_080_112),
     Variant("ByteJEPA", 151_076_864, 151_076_864),
 )
 KNOWN_BAD = (
@@ -82,14 +80,6 @@ def variant_of(val_tokens: float) -> Variant | None:
     """The published variant of this token count, up to a window in the tail."""
     near = min(VARIANTS, key=lambda v: abs(v.val_tokens - val_tokens))
     return near if abs(near.val_tokens - val_tokens) <= 2 * LONGEST_WINDOW else None
-
-
-def variant_named(words: str) -> Variant | None:
-    """The one published variant that ``words`` (a tokenizer's path, a data set's name) speak of."""
-    found = [v for v in VARIANTS if v.words and re.search(v.words, words, re.IGNORECASE)]
-    caseops = [v for v in found if v.name.startswith("CaseOps")]
-    chosen = caseops or found
-    return chosen[0] if len(chosen) == 1 else None
 
 
 def judge_bytes(total: Implied, val_tokens: float, low: int = FLOOR, high: int = CEILING) -> Finding:

@@ -1,5 +1,6 @@
 """The rule catalogue ties text, code and tests together by id."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -25,9 +26,9 @@ def test_a_rule_leads_to_its_text_its_example_its_code_and_its_test(item):
     assert item.enforced_by in {"construction", "measurement", "audit", "reading"}
     assert lessons()[item.id].before.strip() != lessons()[item.id].after.strip()
     path, line, source = enforcing_code(item)
-    module = (ROOT / path).read_text()
-    constants = re.findall(rf'^([A-Z0-9_]+) = "{item.id}"$', module, re.MULTILINE)
-    names = "|".join((item.id, *constants))
+    assigned = [node for node in ast.parse((ROOT / path).read_text()).body if isinstance(node, ast.Assign)]
+    tables = [node.targets[0].id for node in assigned if item.id in ast.dump(node.value)]
+    names = "|".join((item.id, *tables))
     assert re.search(rf"\b({names})\b", source), f"{path}:{line} does not name the rule"
     wanted = rf'^RULE\b.* "{item.id}"' if "zoo" in item.tested_by else rf"\b{item.id}\b"
     assert re.search(wanted, (ROOT / item.tested_by).read_text(), re.MULTILINE), f"{item.tested_by} does not name it"
