@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from harness.errors import ExitCode, UsageError
+from harness.fineweb import CAP_BYTES, CEILING, FLOOR
 from harness.rules import SEVERITY, Verdict, catalogue
 
 """Verdicts, gravest first."""
@@ -189,15 +190,15 @@ class Readings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     excerpt:             "accept": files that only FILES.json lists are UNKNOWN; "refuse": they are missing
     """
 
-    artifact_cap_bytes: int = 16_000_000
+    artifact_cap_bytes: int = CAP_BYTES
     train_cap_s: float = 600.0
     train_overshoot_s: float = 0.2
     eval_cap_s: float = 600.0
     eval_clock: Literal["scorer", "sum", "sum+warmup"] = "scorer"
     calibration: Literal["WARN", "FAIL"] = "WARN"
     code_bytes: Literal["logged", "shipped"] = "logged"
-    byte_low: int = 151_060_000
-    byte_high: int = 151_090_000
+    byte_low: int = FLOOR
+    byte_high: int = CEILING
     margin_nats: float = 0.005
     margin_unit: Literal["nats/token", "nats/byte", "bpb"] = "nats/token"
     alpha: float = 0.01
