@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from harness.record.arithmetic import terms_for
 from harness.record.chain import Link
@@ -35,26 +34,24 @@ def outcome_of(record: RunRecord, review: Review) -> str:
     return "within-tolerance" if abs(review.bpb - final.bpb) <= review.tolerance_bpb else "different"
 
 
-def check_reviews(links: Sequence[Link], records_dir: Path, accepted: Accepted) -> Iterator[Finding]:
+def check_reviews(links: Sequence[Link], accepted: Accepted) -> Iterator[Finding]:
     """Findings on reviews, and on the records that they speak about. ``links`` are all sound entries of a folder."""
     records = {link.entry.digest: link for link in links if isinstance(link.entry.predicate, RunRecord)}
     for link in links:
         review = link.entry.predicate
         if isinstance(review, Review):
-            here = link.path.relative_to(records_dir).as_posix()
             about = records.get(review.record)
             if about is None:
                 text = f"reviews the record {review.record[:16]}…, which is not in this folder"
-                yield Finding(RULE, Verdict.WARN, text, where=here)
+                yield Finding(RULE, Verdict.WARN, text, where=link.name)
                 continue
             assert isinstance(about.entry.predicate, RunRecord)
-            there = about.path.relative_to(records_dir).as_posix()
             if problem := _inconsistency(review, about.entry.predicate):
-                yield Finding(RULE, Verdict.FAIL, f"{problem} (review of {there})", where=here)
+                yield Finding(RULE, Verdict.FAIL, f"{problem} (review of {about.name})", where=link.name)
             else:
                 final = about.entry.predicate.final if review.bytes else None
                 far = final is not None and abs(review.bpb - final.bpb) > review.tolerance_bpb
-                yield _judge(review, link.entry.signer, about.entry.signer, there, accepted, far=far)
+                yield _judge(review, link.entry.signer, about.entry.signer, about.name, accepted, far=far)
 
 
 def _judge(review: Review, reviewer: str, signer: str, there: str, accepted: Accepted, *, far: bool) -> Finding:

@@ -165,8 +165,8 @@ def _verify(records_dir: Path, accepted: Accepted, *, judge_runs: bool) -> Verif
     judged = [judge_file(path, name, keys, judge_runs=judge_runs) for path, name in files]
     sound = [Link(r.path, r.entry) for r in judged if r.entry and not _forged(r)]
     links = [link for link in sound if link.entry.folder != "heads"]
-    chain = check_chains(links, [link for link in sound if link.entry.folder == "heads"], records_dir)
-    chain += [*check_copies(links, records_dir), *check_reviews(links, records_dir, accepted)]
+    chain = check_chains(links, [link for link in sound if link.entry.folder == "heads"])
+    chain += [*check_copies(links), *check_reviews(links, accepted)]
     folder += [*_undatable(links, accepted), *_kept(records_dir), *_homeless(judged, chain)]
     return VerifyReport(records_dir, tuple(_with_chain(judged, chain)), tuple(folder), accepted)
 
