@@ -11,7 +11,7 @@ from harness.errors import CouldNotCheck, ExitCode, UsageError
 
 if TYPE_CHECKING:
     from harness.record.predicate import RunRecord
-    from harness.review.claims import Claim
+    from harness.review.number import Claim
 
 MAX_TEXT_BYTES = 2_000_000
 EPILOG = """\b

@@ -50,10 +50,10 @@ another repository and folder in it; HF_TOKEN opens a private one."""
 @json_option
 def fetch(variant: str, train_shards: int | None, with_docs: bool, revision: str | None, as_json: bool) -> None:
     """Fetch a published export from the hub, at a pinned revision, every file checked."""
-    from harness.cli.progress import make_reporter
-    from harness.config.environment import cache_dir
+    from harness.config.variables import cache_dir
     from harness.data.export import FetchPlan
     from harness.data.fetch import fetch as fetch_files
+    from harness.progress import make_reporter
 
     plan = FetchPlan.from_environment(variant, train_shards, with_docs, revision)
     folder = (cache_dir() / "datasets" / f"fineweb_{variant}").absolute()
@@ -96,10 +96,10 @@ def build(
     as_json: bool,
 ) -> None:
     """Build a data set from JSON lines (.jsonl, .gz, .xz) or text files, in order, validation first."""
-    from harness.cli.progress import make_reporter
-    from harness.config.environment import cache_dir
+    from harness.config.variables import cache_dir
     from harness.data.dataset import open_folder
     from harness.data.sources import BuildPlan, build_from_sources
+    from harness.progress import make_reporter
 
     plan = BuildPlan(
         sources=sources,
@@ -142,8 +142,8 @@ def inspect(path: Path, tokenizer: str | None, no_digests: bool, as_json: bool) 
     """Show what the shard or folder PATH holds: header, tokens, documents, digest, first tokens, verdicts."""
     import msgspec
 
-    from harness.cli.progress import make_reporter
     from harness.data.inspect import inspect_path
+    from harness.progress import make_reporter
 
     if not path.exists():
         raise UsageError(f"{path} does not exist.", remedy="Give a shard, a folder of shards, or a built data set.")
@@ -159,7 +159,7 @@ def list_(as_json: bool) -> None:
     """List the data sets in the cache."""
     from tabulate import tabulate
 
-    from harness.config.environment import cache_dir
+    from harness.config.variables import cache_dir
     from harness.data.inspect import list_cached
 
     folder = cache_dir() / "datasets"
@@ -189,7 +189,7 @@ def _show(result: dict[str, object], as_json: bool) -> None:
 def _render(report: Inspection) -> str:
     from tabulate import tabulate
 
-    from harness.cli.progress import printable
+    from harness.text import printable
 
     rows = [
         (

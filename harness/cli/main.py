@@ -13,8 +13,8 @@ from typing import Any
 import click
 
 import harness
-from harness.cli.program import refuse_copied_environment
 from harness.errors import CouldNotCheck, ExitCode, HarnessError, machine_trouble
+from harness.program import refuse_copied_environment
 from harness.sandbox.processes import default_signals
 from harness.text import guarded_streams
 
@@ -41,7 +41,6 @@ EXTRAS = {
     "tiktoken": "tiktoken",
     "ray": "fleet",
     "submitit": "fleet",
-    "matplotlib": "fleet",
     "tensorboard": "tensorboard",
 }
 EXIT_CODES = "Exit codes: 0 good, 1 a rule is broken, 2 wrong usage, 3 could not check, 130 interrupted."

@@ -46,7 +46,7 @@ def command(
     paths: tuple[Path, ...], out: Path, trust: Path | None, baseline: Path | None, margin: str | None, as_json: bool
 ) -> int:
     """A board of signed records and public record folders: all of records/ and of your own, or PATHS."""
-    from harness.config.environment import records_to_read
+    from harness.config.variables import records_to_read
     from harness.report import collect, render_terminal, write_markdown, write_page
     from harness.rules import Verdict
 
@@ -84,8 +84,8 @@ def _sorted_out(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 def _checked(folders: Sequence[Path]) -> list[FolderReport]:
     if not folders:
         return []
-    from harness.review.check import check_folders
     from harness.review.findings import Readings
+    from harness.review.folder import check_folders
     from harness.review.output import record_folders
 
     return list(check_folders(record_folders(folders), Readings()))

@@ -18,10 +18,10 @@ from harness.errors import CouldNotCheck, ExitCode, RuleBroken, UsageError
 
 if TYPE_CHECKING:
     from harness.fleet.queue import Job, Queue
-    from harness.phases.submit import RunOutcome
     from harness.record import StoredRecord
     from harness.record.predicate import RunRecord
     from harness.record.reproduce import Comparison
+    from harness.run.runs import RunOutcome
 
 EPILOG = """\b
 The record gives track, seed, data and configuration. The code is the bundle that lies with the records, by its digest;
@@ -36,7 +36,8 @@ Examples:
   harness rerun records/runs/X.json --sign       add your counter-signature to records/reviews
   harness rerun records/runs/*.json --on local   a queue of reruns; --on slurm or ray for a cluster
 
-Exit codes: 0 reproduced, 1 not reproduced or the record itself fails, 2 wrong usage, 3 could not check."""
+Exit codes: 0 reproduced, 1 not reproduced or the record itself fails, 2 wrong usage, 3 could not check (also where
+nothing speaks against the record but an audit of the repetition that could not be done)."""
 
 
 @click.command(epilog=EPILOG)
@@ -72,7 +73,7 @@ def command(
 def _rerun(
     record: Path, code: Path | None, tolerance: float | None, sign: bool, note: str, *, as_json: bool
 ) -> ExitCode:
-    from harness.config.environment import keys_dir
+    from harness.config.variables import keys_dir
     from harness.record import countersign, open_signing_key
     from harness.record.reproduce import compare_runs, ended_without_score, make_review, tolerance_of
 
@@ -94,6 +95,8 @@ def _rerun(
         again = outcome.record if outcome else None
         review = countersign(make_review(stored.digest, again, comparison, note), records_dir, keys_dir())
     _show(stored, outcome, comparison, review, as_json=as_json)
+    if comparison.unchecked:
+        return ExitCode.COULD_NOT_CHECK
     return ExitCode.GOOD if comparison.reproduced else ExitCode.RULE_BROKEN
 
 
@@ -153,8 +156,8 @@ def _trusted(path: Path) -> StoredRecord:
 
 def _environment(record: RunRecord, digest: str, files: Mapping[str, bytes]) -> dict[str, str]:
     """The variables of the repetition. Raises ``UsageError`` unless the code at hand is the record's."""
-    from harness.phases.manifest import read_manifest
     from harness.record.reproduce import check_code, environment_for
+    from harness.run.manifest import read_manifest
 
     check_code(record, digest, {name: _sha256(data) for name, data in files.items()})
     return environment_for(record, read_manifest(files, "the code").env.accept, os.environ)
@@ -163,8 +166,8 @@ def _environment(record: RunRecord, digest: str, files: Mapping[str, bytes]) -> 
 def _repeat(
     record: RunRecord, folder: Path, environ: Mapping[str, str], records_dir: Path, *, as_json: bool
 ) -> RunOutcome:
-    from harness.cli.progress import make_reporter
-    from harness.phases.submit import submit_run
+    from harness.progress import make_reporter
+    from harness.run.runs import submit_run
 
     return submit_run(
         submission_dir=folder,
@@ -181,7 +184,7 @@ def _repeat(
 @contextmanager
 def _code_folder(code: Path) -> Iterator[tuple[Path, str, dict[str, bytes]]]:
     """The submission as a folder, the digest its bundle has, and its counted files."""
-    from harness.artifact.bundle import pack_code, read_folder, unpack_code
+    from harness.run.artifact import pack_code, read_folder, unpack_code
 
     if code.is_dir():
         files = read_folder(code)
@@ -210,6 +213,8 @@ def _show(
 ) -> None:
     import msgspec
 
+    from harness.rules import Verdict
+
     if as_json:
         document = {
             "record": str(stored.path),
@@ -220,10 +225,12 @@ def _show(
         }
         click.echo(json.dumps(document, indent=2))
         return
+    broken = any(finding.verdict is Verdict.FAIL for finding in comparison.against)
+    why = "it could not be checked." if comparison.unchecked else "it breaks a rule." if broken else "another result."
     verdict = {
         "same": "REPRODUCED: the same to the bit.",
         "within-tolerance": "REPRODUCED: within the tolerance.",
-        "different": "NOT REPRODUCED: it breaks a rule." if comparison.against else "NOT REPRODUCED.",
+        "different": f"NOT REPRODUCED: {why}",
     }[comparison.outcome]
     click.echo("\n".join([f"rerun of {stored.path.name}", *comparison.lines, verdict]))
     if review:

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from harness.cli.submit import parse_seed
-from harness.config.environment import records_dir
 from harness.config.tracks import load_track
+from harness.config.variables import records_dir
 from harness.errors import ExitCode, UsageError
 
 
@@ -45,9 +45,9 @@ def command(
     number = parse_seed(seed)
     load_track(track)
 
-    from harness.cli.progress import make_reporter
-    from harness.cli.summary import render_summary
-    from harness.phases.submit_script import submit_script
+    from harness.cli.result import render_summary
+    from harness.progress import make_reporter
+    from harness.run.selfreported import submit_script
 
     variables = dict(pair.partition("=")[::2] for pair in pairs)
     if any("=" not in pair or not pair.partition("=")[0].isidentifier() for pair in pairs):

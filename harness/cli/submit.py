@@ -12,16 +12,16 @@ import click
 from click.core import ParameterSource
 
 from harness.cli.fleet import fleet_options, keep_code, run_fleet
-from harness.config.environment import PREFIX, VARIABLES, records_dir
 from harness.config.tracks import load_track
+from harness.config.variables import PREFIX, VARIABLES, records_dir
 from harness.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from harness.fleet.queue import Job, Queue, Result
-    from harness.phases.submit import RunOutcome
     from harness.record.predicate import RunRecord
+    from harness.run.runs import RunOutcome
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 MAX_SEED = 2**31 - 1
@@ -102,8 +102,8 @@ def command(
     numbers = _seeds(seed, seeds)
     load_track(track)  # a wrong name shows before anything is imported that takes seconds
 
-    from harness.cli.progress import make_reporter
-    from harness.phases.seeds import submit_seeds
+    from harness.progress import make_reporter
+    from harness.run.runs import submit_seeds
 
     if on is not None:
         if resume is not None or again:
@@ -124,7 +124,7 @@ def command(
         _show(outcome, as_json=as_json, verbose=verbose)
 
     if resume is not None:
-        from harness.phases.resume import resume_run
+        from harness.run.runs import resume_run
 
         if len(numbers) > 1:
             raise UsageError("RESUME goes on with one run.", remedy="SEEDS goes on by itself with what broke off.")
@@ -184,8 +184,8 @@ def try_command(
     (number,) = _seeds(seed, None)
     load_track(track)
 
-    from harness.cli.progress import make_reporter
-    from harness.phases.submit import submit_run
+    from harness.progress import make_reporter
+    from harness.run.runs import submit_run
 
     outcome = submit_run(
         submission_dir=Path(submission),
@@ -228,7 +228,7 @@ def parse_seed(text: str) -> int:
 def _show(outcome: RunOutcome, *, as_json: bool, verbose: bool) -> None:
     import msgspec
 
-    from harness.cli.summary import render_summary
+    from harness.cli.result import render_summary
 
     if as_json:
         click.echo(msgspec.json.encode(outcome.record).decode())
@@ -243,10 +243,10 @@ def _jobs(queue: Queue, seeds: Sequence[int], track: str, data: str | None, subm
     The jobs run a copy of the code as it is now, whatever becomes of the folder until they start.
     """
     import harness
-    from harness.artifact.bundle import read_folder
-    from harness.config.environment import cache_dir, check_environment
+    from harness.config.variables import cache_dir, check_environment
     from harness.data import stated_fingerprint
-    from harness.phases.manifest import check_variables, read_manifest
+    from harness.run.artifact import read_folder
+    from harness.run.manifest import check_variables, read_manifest
 
     check_environment()
     files = read_folder(Path(submission))

@@ -15,7 +15,7 @@ from harness.rules import Verdict
 
 if TYPE_CHECKING:
     from harness.record.predicate import RunRecord
-    from harness.record.verify import EntryReport, VerifyReport
+    from harness.record.verification import EntryReport, VerifyReport
     from harness.rules import Finding
 
 EPILOG = """\b
@@ -41,7 +41,7 @@ Exit codes: 0 good (warnings included), 1 a record fails, 2 wrong usage, 3 could
     help="Folder of accepted public keys, instead of records/keys; for the baseline too.",
 )
 @click.option("--root", default="", metavar="KEY", help="The key that the signed list of keys must go back to.")
-@click.option("--history", is_flag=True, help="Also look into the folder's git history for what was taken back.")
+@click.option("--history", is_flag=True, help="Also judge its git history: what was taken back, signed commits.")
 @click.option("--tsa", type=click.Path(path_type=Path), metavar="PEM",
               help="Certificates of timestamp authorities: judge timestamps/ (RFC 3161) by them.")  # fmt: skip
 @click.option("--stamp", is_flag=True, help="Write an RFC 3161 request for the one file given, and say how to send it.")
@@ -90,9 +90,9 @@ def command(
     as_json: bool,
 ) -> int:
     """Verify signed records: all of records/ and of your own, or the folders and files PATHS."""
-    from harness.config.environment import records_to_read
-    from harness.record.render import render_json, render_text, write_junit
-    from harness.record.verify import exit_code_of, verify_folder, verify_paths
+    from harness.cli.verify_text import render_json, render_text, write_junit
+    from harness.config.variables import records_to_read
+    from harness.record.verification import exit_code_of, verify_folder, verify_paths
 
     found = verify_paths(paths or records_to_read(), trust=trust, root=root, judge_runs=not integrity_only)
     reports = [(_witnessed(report, history=history, tsa=tsa), chosen) for report, chosen in found]
@@ -123,7 +123,10 @@ def command(
 def _witnessed(report: VerifyReport, *, history: bool, tsa: Path | None) -> VerifyReport:
     from harness.record.witness import check_history, check_stamps
 
-    found = [*(check_history(report.records_dir) if history else ()), *(check_stamps(report, tsa) if tsa else ())]
+    found = [
+        *(check_history(report.records_dir, report.accepted) if history else ()),
+        *(check_stamps(report, tsa) if tsa else ()),
+    ]
     return replace(report, folder=(*report.folder, *found))
 
 
@@ -145,9 +148,9 @@ def _request(reports: list[tuple[VerifyReport, tuple[EntryReport, ...]]]) -> Exi
 def _with_artifact(
     reports: list[tuple[VerifyReport, tuple[EntryReport, ...]]], artifact: Path | None, *, rescore: bool, silent: bool
 ) -> tuple[VerifyReport, tuple[EntryReport, ...]]:
-    from harness.record.artifact import check_artifact_files
     from harness.record.store import gathered
-    from harness.record.verify import worst
+    from harness.record.verification import worst
+    from harness.run.rescore import check_artifact_files
 
     chosen = [(report, entry) for report, entries in reports for entry in entries if entry.record]
     if len(chosen) != 1:
@@ -166,7 +169,7 @@ def _with_artifact(
 
 
 def _rescored(record: RunRecord, artifact: Path, *, silent: bool) -> list[Finding]:
-    from harness.cli.progress import make_reporter
-    from harness.phases.rescore import rescore
+    from harness.progress import make_reporter
+    from harness.run.rescore import rescore
 
     return rescore(record, artifact, os.environ, make_reporter(silent=silent))

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
+from harness.units import bits_per_byte
+
 Counts = npt.NDArray[np.int64]
 
 
@@ -53,7 +55,7 @@ def baselines_bpb(sizes: TextSizes, train_counts: Counts, target_counts: Counts)
     return {
         "uniform_bytes": 8.0,
         "uniform_tokens": int(target_counts.sum()) * math.log2(len(target_counts)) / sizes.raw,
-        "train_frequencies": nats / math.log(2) / sizes.raw,
+        "train_frequencies": bits_per_byte(nats, sizes.raw),
         "zlib_9": sizes.zlib * bits,
         "xz_9": sizes.xz * bits,
     }

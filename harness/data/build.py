@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from harness.cli.progress import Reporter
 from harness.data.baselines import TextSizes, baselines_bpb
 from harness.data.dataset import MANIFEST, Manifest, write_manifest
 from harness.data.encoding import encode_documents
@@ -22,8 +21,8 @@ from harness.data.overlap import OverlapAudit
 from harness.data.shards import shard_name, write_shard
 from harness.data.tokenizers import Encoded, Tokenizer
 from harness.errors import CouldNotCheck
-from harness.files import locked
-from harness.protocol.session import write_whole
+from harness.files import locked, write_atomic
+from harness.progress import Reporter
 
 SHARD_TOKENS = 100_000_000
 SHOW_EVERY = 16
@@ -174,7 +173,7 @@ def _finish(
     for side in sides:
         if side.documents == 0 or side.tokens < 2:
             raise CouldNotCheck(f"{name}: the {side.part} side is empty.", remedy="Check the source and the split.")
-    write_whole(partial / tokenizer.name, tokenizer.file)
+    write_atomic(partial / tokenizer.name, tokenizer.file, replace=True)
     targets = val.counts.copy()
     targets[tokenizer.bos_id] -= 1  # the first BOS is never a target
     write_manifest(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.cli.progress import Reporter
 from harness.data.build import folder_lock
 from harness.data.dataset import MANIFEST, Dataset, fingerprint, open_folder, read_manifest
 from harness.errors import UsageError
+from harness.progress import Reporter
 
 PUBLISHED = {f"fineweb_{variant}": variant for variant in ("sp1024", "sp4096", "sp8192", "byte260")}
 

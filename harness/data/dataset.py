@@ -15,10 +15,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from harness.cli.progress import Reporter
-from harness.data.shards import find_shards, join_values, read_head, sha256_file
+from harness.data.shards import find_shards, join_values, read_head
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
-from harness.protocol.session import write_whole
+from harness.files import file_digest, write_atomic
+from harness.progress import Reporter
 from harness.rules import Finding
 
 MANIFEST = "dataset.json"
@@ -100,7 +100,7 @@ def fingerprint(files: Mapping[str, str]) -> str:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write ``dataset.json``; from now on the folder is a data set."""
     text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
-    write_whole(folder / MANIFEST, text + b"\n")
+    write_atomic(folder / MANIFEST, text + b"\n", replace=True)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -205,7 +205,7 @@ def _check_files(folder: Path, files: Mapping[str, str], progress: Reporter) -> 
     total, done = sum(states[name][0] for name in todo), 0
     with progress.stage(f"digests of {folder.name}", total, "bytes") as stage:
         for name in todo:
-            found = sha256_file(folder / name)
+            found = file_digest(folder / name)
             if found != files[name]:
                 raise CouldNotCheck(
                     f"{folder / name} has changed: its sha256 is {found[:16]}…, wanted {files[name][:16]}….",
@@ -214,6 +214,6 @@ def _check_files(folder: Path, files: Mapping[str, str], progress: Reporter) -> 
             done += states[name][0]
             stage.update(done, name)
     try:
-        write_whole(stamp, json.dumps({name: state for name, (_, state) in states.items()}).encode())
+        write_atomic(stamp, json.dumps({name: state for name, (_, state) in states.items()}).encode(), replace=True)
     except PermissionError:
         return  # a read-only folder is checked in full each time

@@ -1,13 +1,16 @@
-"""Documents to tokens and bytes, in order, with a few batches tokenised ahead by threads."""
+"""A tokenizer from its file; documents to tokens and bytes, in order, a few batches tokenised ahead by threads."""
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
-from harness.data.tokenizers import Encoded, Tokenizer
-from harness.errors import CouldNotCheck
+from harness.data.spm import SentencePieceTokenizer
+from harness.data.tokenizers import ByteTokenizer, Encoded, TiktokenTokenizer, Tokenizer
+from harness.errors import CouldNotCheck, UsageError
 from harness.text import printable
 
 BATCH_CHARACTERS = 2_000_000
@@ -74,3 +77,36 @@ def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
             batch, size = [], 0
     if batch:
         yield batch
+
+
+def load_tokenizer(path: str | Path) -> Tokenizer:
+    """The tokenizer in a file (``*.model``, ``*.tiktoken``, ``*.json`` of byte260), or ``byte260`` by name.
+
+    Raises ``UsageError`` for a missing or foreign file.
+    """
+    if str(path) == "byte260":
+        return ByteTokenizer()
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError):
+        raise UsageError(
+            f"tokenizer {path} is no file.", remedy="Give a .model, .tiktoken or byte260 .json file, or byte260."
+        ) from None
+    if path.suffix == ".tiktoken":
+        return TiktokenTokenizer(content, path.name)
+    if path.suffix == ".json":
+        return _byte_tokenizer(content, path)
+    return SentencePieceTokenizer(content, path.name)
+
+
+def _byte_tokenizer(content: bytes, path: Path) -> ByteTokenizer:
+    tokenizer = ByteTokenizer()
+    try:
+        same = json.loads(content).get("config", {}) == json.loads(tokenizer.file)["config"]
+    except (ValueError, AttributeError):
+        same = False
+    if not same:
+        raise UsageError(f"{path} does not describe the byte260 tokenizer.", remedy="Only that JSON form is known.")
+    tokenizer.file = content
+    return tokenizer

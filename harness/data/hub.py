@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from harness.data.shards import sha256_file
 from harness.errors import CouldNotCheck, UsageError
+from harness.files import file_digest
 
 ATTEMPTS = 5
 PATHS_A_QUESTION = 500
@@ -138,7 +138,7 @@ class Hub:
 def _digest_of(path: Path, file: FileInfo) -> str:
     """The file's digest in the form of ``file.digest``."""
     if file.digest.startswith("sha256:"):
-        return f"sha256:{sha256_file(path)}"
+        return f"sha256:{file_digest(path)}"
     content = path.read_bytes()  # only small files lack a SHA-256
     return "git:" + hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 

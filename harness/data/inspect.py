@@ -10,12 +10,14 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from harness.cli.progress import Reporter
 from harness.data.dataset import MANIFEST, read_manifest
-from harness.data.shards import DTYPES, SHARD_NAME, map_values, read_head, sha256_file
+from harness.data.encoding import load_tokenizer
+from harness.data.shards import DTYPES, SHARD_NAME, map_values, read_head
 from harness.data.sources import dataset_tokenizer
-from harness.data.tokenizers import Tokenizer, load_tokenizer
+from harness.data.tokenizers import Tokenizer
 from harness.errors import CouldNotCheck, HarnessError
+from harness.files import file_digest
+from harness.progress import Reporter
 from harness.rules import Finding, Verdict
 
 FIRST_TOKENS = 48
@@ -102,7 +104,7 @@ def _look(file: Path, tokenizer: Tokenizer | None, bos_id: int, digests: bool) -
         documents=documents,
         largest=largest,
         sum=total if is_ledger else None,
-        sha256=sha256_file(file) if digests else "",
+        sha256=file_digest(file) if digests else "",
         first=first[:12].tolist(),
         text=text,
     )

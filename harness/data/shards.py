@@ -111,9 +111,3 @@ def find_shards(folder: Path, part: str) -> list[Path]:
             remedy="Fetch or build the data set again.",
         )
     return [found[index] for index in sorted(found)]
-
-
-def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

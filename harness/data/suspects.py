@@ -10,7 +10,7 @@ import math
 import msgspec
 import numpy as np
 
-from harness.data.audit import Tokens, fallback_pieces
+from harness.data.byte_table import Tokens, fallback_pieces
 from harness.data.case import OPERATORS, CaseTokenizer
 from harness.data.tokenizers import Bytes, Tokenizer
 from harness.rules import Finding, Verdict

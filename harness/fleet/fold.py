@@ -11,11 +11,11 @@ from typing import Any
 import msgspec
 from tabulate import tabulate
 
-from harness.cli.progress import printable
 from harness.errors import ExitCode
 from harness.fleet.driver import Outcome
 from harness.fleet.queue import Queue
 from harness.fleet.worker import describe_attempt
+from harness.text import printable
 
 
 class _Comparison(msgspec.Struct):

@@ -101,7 +101,7 @@ def _reason(code: int, document: msgspec.Raw | None, log: Path) -> str:
 
 def _machine() -> str:
     """What kind of machine this is, in words; results are grouped by it."""
-    from harness.phases.machine import describe_machine
+    from harness.run.machine import describe_machine
 
     machine = describe_machine()
     gpus = f"{len(machine.gpus)}× {machine.gpus[0]}, " if machine.gpus else ""

@@ -45,7 +45,7 @@ A record's *digest* is the SHA-256 of its signed payload (the in-toto Statement)
 
 from harness.record.canonical import canonical_digest, file_digest, utc_now
 from harness.record.entries import Intent, Review
-from harness.record.keys import SigningKey, open_signing_key
+from harness.record.signing import SigningKey, open_signing_key
 from harness.record.store import (
     StoredRecord,
     announce,
@@ -55,7 +55,7 @@ from harness.record.store import (
     load_records,
     sign_and_store,
 )
-from harness.record.verify import VerifyReport, verify_folder
+from harness.record.verification import VerifyReport, verify_folder
 
 __all__ = [
     "Intent",

@@ -15,9 +15,9 @@ import msgspec
 
 import harness
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
+from harness.record.arithmetic import terms_for
 from harness.record.canonical import utc_now
 from harness.record.entries import Review
-from harness.record.figures import terms_for
 from harness.record.predicate import RunRecord
 from harness.rules import Finding, Verdict
 from harness.text import without_places
@@ -40,6 +40,12 @@ class Comparison:
     def reproduced(self) -> bool:
         """Whether the repetition supports the record."""
         return self.outcome != "different"
+
+    @property
+    def unchecked(self) -> bool:
+        """Whether nothing speaks against it but what could not be checked."""
+        errors = {finding.verdict for finding in self.against} == {Verdict.ERROR}
+        return errors and abs(self.difference_bpb) <= self.tolerance_bpb
 
 
 def environment_for(record: RunRecord, accepted: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:

@@ -9,12 +9,13 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from harness.record.arithmetic import terms_for
 from harness.record.chain import Link
 from harness.record.entries import Review
-from harness.record.figures import bits_per_byte, terms_for
 from harness.record.predicate import RunRecord
 from harness.record.trust import Accepted, compare_owners
 from harness.rules import Finding, Verdict, rule
+from harness.units import bits_per_byte
 
 RULE = "R6-REPRODUCED"
 

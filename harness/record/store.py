@@ -21,11 +21,10 @@ import msgspec
 from harness.errors import CouldNotCheck, RuleBroken
 from harness.files import write_atomic
 from harness.record import dsse
-from harness.record.canonical import file_digest, read_bounded
+from harness.record.canonical import file_digest, locked, read_bounded
 from harness.record.entries import Head, Intent, Review
-from harness.record.keys import SigningKey, load_private, open_listed, open_signing_key
-from harness.record.lock import locked
 from harness.record.predicate import RunRecord
+from harness.record.signing import SigningKey, load_private, open_listed, open_signing_key
 from harness.record.statement import (
     CHAIN_FOLDERS,
     ChainPredicate,

@@ -35,9 +35,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import write_atomic
-from harness.record.canonical import canonical_bytes, parse_utc, read_bounded, strict_json, utc_now
+from harness.record.canonical import canonical_bytes, locked, parse_utc, read_bounded, strict_json, utc_now
 from harness.record.dsse import Envelope, decode, encode, is_signed_by, pae, sign
-from harness.record.lock import locked
 
 ROTATION_TYPE = "application/vnd.parameter-golf.key-rotation"
 LIST_TYPE = "application/vnd.parameter-golf.trust-list+json"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness.errors import CouldNotCheck
 from harness.record.store import StoredRecord
-from harness.record.verify import verify_folder, verify_paths
+from harness.record.verification import verify_folder, verify_paths
 from harness.report.figures import Claim, Report, Run, pool_runs
 from harness.rules import Finding, Verdict
 from harness.stats import describe_against

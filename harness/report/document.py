@@ -7,7 +7,7 @@ from dataclasses import asdict
 import msgspec
 
 from harness.report.figures import Pool, Report, Run
-from harness.report.text import overview_table
+from harness.report.tables import overview_table
 
 
 def report_document(report: Report) -> dict[str, object]:

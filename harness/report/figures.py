@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from harness.errors import UsageError
 from harness.record.predicate import RunRecord
 from harness.record.store import StoredRecord
-from harness.record.verify import worst
+from harness.record.verification import worst
 from harness.rules import Finding, Verdict
 from harness.stats import SeedStatistics, aggregate
 from harness.stats.seeds import pool_fields

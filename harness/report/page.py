@@ -12,7 +12,7 @@ import harness
 from harness.files import write_atomic
 from harness.report.figures import Pool, Report, Run, stage_words
 from harness.report.svg import COLOURS, Points, bars, dots, lines, thin
-from harness.report.text import overview_table, pool_table
+from harness.report.tables import overview_table, pool_table
 from harness.rules import rule
 from harness.text import printable
 

@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.artifact.bundle import unpack_code
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
 from harness.files import write_atomic
 from harness.record.canonical import file_digest
@@ -19,8 +18,9 @@ from harness.record.predicate import RunRecord
 from harness.record.store import kept_file
 from harness.record.trust import load_trust
 from harness.report.figures import Pool, Report, Run
-from harness.report.text import escape_markdown, render_markdown
+from harness.report.tables import escape_markdown, render_markdown
 from harness.rules import Verdict
+from harness.run.artifact import unpack_code
 from harness.stats import SeedStatistics
 from harness.text import printable
 

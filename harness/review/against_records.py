@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from harness.record.predicate import RunRecord
-from harness.review.claims import Claim, judge_mean, judge_std, judged
-from harness.review.number import NUMBER, Number, mean_of, read_numbers
+from harness.review.claims import judge_mean, judge_std
+from harness.review.number import NUMBER, Claim, Number, judged, mean_of, read_numbers
 from harness.review.readme import Document, Row, Table
 from harness.rules import Verdict
 from harness.stats import pools

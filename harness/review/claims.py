@@ -15,16 +15,26 @@ from itertools import permutations
 
 import msgspec
 
-from harness.review.number import NUMBER, Number, mean_of, read_numbers, read_one, std_of
+from harness.review.mamba3 import check_model_size
+from harness.review.number import (
+    LEFT_OUT,
+    NEAR,
+    NUMBER,
+    Claim,
+    Number,
+    judged,
+    left_out,
+    mean_of,
+    read_numbers,
+    read_one,
+    std_of,
+)
 from harness.review.readme import OTHERS, Column, Document, Line, Row, Table, quote
+from harness.review.sentences import check_sentences
 from harness.rules import Verdict
 
-LEFT_OUT = "limit of what is read"
-"""What a claim is about that only says that a part of the text was not checked."""
 ORDER = (Verdict.FAIL, Verdict.WARN, Verdict.PASS, Verdict.UNKNOWN)
 WORDS = {Verdict.FAIL: "WRONG", Verdict.WARN: "DISPUTED", Verdict.PASS: "holds", Verdict.UNKNOWN: "not checkable"}
-NEAR = 0.05
-"""A claimed mean within 5 % of a column of seeds is about that column; one further off is about something else."""
 SMALLEST_SCORE = 0.2
 """Below it a number of bpb or nats is a difference and no score."""
 MAX_WIDTH = 20
@@ -57,34 +67,6 @@ _STD_ALONE = re.compile(rf"^\W*(?:[A-Za-z_]+ )?{_STD.pattern}\W*$", re.IGNORECAS
 _COUNTS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7}
 
 
-class Claim(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A number that the text claims.
-
-    line:    1-based line of the text; quote: the words that make the claim
-    what:    what the number is said to be, such as "std of Total submission"
-    verdict: PASS it follows, FAIL it does not, WARN it follows only under a disputed reading, UNKNOWN not checkable
-    right:   the right value, where the text or the records give one
-    """
-
-    line: int
-    quote: str
-    what: str
-    verdict: Verdict
-    message: str
-    claimed: str = ""
-    right: str = ""
-
-
-def judged(
-    line: int, quote: str, what: str, claimed: Number, low: float, high: float, message: str, right: str = ""
-) -> Claim:
-    """PASS when ``claimed`` prints like some number of [low, high], else FAIL. ``{}`` in the message is the value."""
-    right = right or claimed.like((low + high) / 2)
-    holds = claimed.admits(low, high)
-    verdict = Verdict.PASS if holds else Verdict.FAIL
-    return Claim(line, quote, what, verdict, message.format(right), claimed.text, "" if holds else right)
-
-
 def check_text(text: str) -> list[Claim]:
     """Every claim found in ``text``; one number is judged once for each thing that it is said to be.
 
@@ -95,9 +77,6 @@ def check_text(text: str) -> list[Claim]:
 
 def check_document(document: Document) -> list[Claim]:
     """The same for a text that is read already."""
-    from harness.review.mamba3 import check_model_size
-    from harness.review.sentences import check_sentences
-
     found: dict[tuple[int, str, str, str], Claim] = {}
     for check in (check_tables, check_headlines, check_sentences, check_model_size):
         for claim in check(document):
@@ -105,11 +84,6 @@ def check_document(document: Document) -> list[Claim]:
     for line, words in document.left_out:
         found[line, LEFT_OUT, "", words] = left_out(line, words)
     return sorted(found.values(), key=lambda claim: (claim.line, ORDER.index(claim.verdict)))
-
-
-def left_out(line: int, words: str) -> Claim:
-    """A part of the text that was not checked."""
-    return Claim(line, words, LEFT_OUT, Verdict.UNKNOWN, words)
 
 
 def judge_mean(claimed: Number, values: Sequence[Number], line: int, quote: str, what: str) -> Claim:

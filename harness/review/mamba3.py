@@ -10,8 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from harness.review.claims import Claim
-from harness.review.number import read_numbers
+from harness.review.number import Claim, read_numbers
 from harness.review.readme import Document, Line, quote
 from harness.rules import Verdict
 

@@ -1,4 +1,4 @@
-"""A printed number: value, digits, unit and the interval of numbers that print like it; means and deviations of such.
+"""A printed number: value, digits, unit and the interval of numbers that print like it; and what is claimed of one.
 
 "1.1456 bpb" stands for anything from 1.14555 to 1.14565. JSON, logs, README tables and prose all read into this class.
 """
@@ -13,6 +13,14 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
 
+import msgspec
+
+from harness.rules import Verdict
+
+LEFT_OUT = "limit of what is read"
+"""What a claim is about that only says that a part of the text was not checked."""
+NEAR = 0.05
+"""A claimed mean within 5 % of a column of seeds is about that column; one further off is about something else."""
 _MINUS = "-\u2212\u2013"
 _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺\u2212\u2013", "0123456789-+--")
 _POWER = rf"\s?(?:[×·x*]|\\times|\\cdot)\s?10(?:(?:\^|\*\*)\{{?[{_MINUS}+]?\d{{1,2}}\}}?|[⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]{{1,2}})"
@@ -236,3 +244,36 @@ def _least(values: Sequence[tuple[float, float, float]]) -> float:
         else:
             left += third
     return cost((left + right) / 2)
+
+
+class Claim(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A number that the text claims.
+
+    line:    1-based line of the text; quote: the words that make the claim
+    what:    what the number is said to be, such as "std of Total submission"
+    verdict: PASS it follows, FAIL it does not, WARN it follows only under a disputed reading, UNKNOWN not checkable
+    right:   the right value, where the text or the records give one
+    """
+
+    line: int
+    quote: str
+    what: str
+    verdict: Verdict
+    message: str
+    claimed: str = ""
+    right: str = ""
+
+
+def judged(
+    line: int, quote: str, what: str, claimed: Number, low: float, high: float, message: str, right: str = ""
+) -> Claim:
+    """PASS when ``claimed`` prints like some number of [low, high], else FAIL. ``{}`` in the message is the value."""
+    right = right or claimed.like((low + high) / 2)
+    holds = claimed.admits(low, high)
+    verdict = Verdict.PASS if holds else Verdict.FAIL
+    return Claim(line, quote, what, verdict, message.format(right), claimed.text, "" if holds else right)
+
+
+def left_out(line: int, words: str) -> Claim:
+    """A part of the text that was not checked."""
+    return Claim(line, words, LEFT_OUT, Verdict.UNKNOWN, words)

@@ -16,11 +16,11 @@ from itertools import combinations, islice
 from pathlib import Path
 from statistics import fmean
 
-from harness.review.claims import Claim, check_document
+from harness.review.claims import check_document
 from harness.review.findings import Findings, Readings
 from harness.review.jsonfile import LONGEST_KEY, JsonProblem, Metadata, parse_json, read_metadata
 from harness.review.logs import Pass, Run, decode, looks_like_log, read_log, seed_of_name
-from harness.review.number import Number
+from harness.review.number import Claim, Number
 from harness.review.readme import Document
 from harness.review.source import Folder, open_folder
 

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
 
-from harness.review.claims import NEAR, Claim, judged, left_out
-from harness.review.number import NUMBER, SIGN, UNIT, Number, read_numbers, read_one
+from harness.review.number import NEAR, NUMBER, SIGN, UNIT, Claim, Number, judged, left_out, read_numbers, read_one
 from harness.review.published import CAP_BYTES
 from harness.review.readme import OTHERS, Column, Document, Line, quote
 from harness.rules import Verdict

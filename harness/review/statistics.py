@@ -221,7 +221,7 @@ def check_against(record: Record, path: Path) -> None:
     Raises ``UsageError`` when either side has fewer than two scores, or no log gives tokens and bytes.
     """
     from harness.stats.compare import welch
-    from harness.stats.units import Text, to_bpb
+    from harness.units import Text, to_bpb
 
     new, old = final_scores(record), final_scores(load_record(path, record.readings))
     if len(new) < 2 or len(old) < 2:

@@ -55,7 +55,7 @@ def abi_version() -> int:
 
 
 def scope_self() -> str:
-    """Keep signals and abstract sockets of this thread and all it starts among them. Returns what is in force.
+    """Keep signals and abstract sockets of this thread and all it starts among them. Returns what holds, in words.
 
     One scope for all ranks of a cell, made before the first is started; files are each rank's own (``restrict_self``).
     Kernels before ABI 6 have no scopes. Raises ``OSError`` when the kernel has no Landlock or refuses.
@@ -66,7 +66,7 @@ def scope_self() -> str:
     if abi >= 6:
         # every ruleset refuses moves between folders unless it allows them (EXDEV); those are for the ranks' own rules
         _restrict(_RulesetAttr(REFER, 0, _SCOPE_ABSTRACT_UNIX | _SCOPE_SIGNAL), abi, [("/", REFER)])
-    return f"in force: Landlock ABI {abi}"
+    return f"Landlock ABI {abi}"
 
 
 def restrict_self(rules: Iterable[tuple[str, int]], *, tcp: bool) -> None:
@@ -102,7 +102,10 @@ def _rights_of(abi: int) -> int:
 
 
 def _allow(ruleset: int, path: str, rights: int) -> None:
-    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except FileNotFoundError:  # a link out of the allow-list, such as Ubuntu's sitecustomize.py: nothing there to allow
+        return
     try:
         if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
             rights &= _ON_FILES

@@ -126,23 +126,6 @@ _COUNTERS = [
 _OF_NODES = ("vmstat", "numastat", "meminfo")
 
 
-@dataclass(frozen=True)
-class Relaxation:
-    """What a cell leaves off to find out which layer or rule a program cannot live with; never used for a run.
-
-    layers: names of layers, or of "namespaces", "capabilities", "private_root" and "environment"
-    paths:  further Landlock rules, as path and rights
-    calls:  system calls that the filter lets through
-    """
-
-    layers: frozenset[str] = frozenset()
-    paths: tuple[tuple[str, int], ...] = ()
-    calls: frozenset[str] = frozenset()
-
-
-STRICT = Relaxation()
-
-
 def landlock_rules(policy: SandboxPolicy, home: Path) -> list[tuple[str, str]]:
     """The policy as (path, "read" | "run" | "list" | "write" | "device"), with what every Python process needs.
 

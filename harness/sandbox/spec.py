@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.sandbox.policy import (
-    STRICT,
-    Relaxation,
     SandboxPolicy,
     cell_environment,
     covered,
@@ -26,7 +24,7 @@ class CellSpec:
 
     argv, env: command and environment of every rank; rank_env: what each rank has beyond that, one mapping a rank
     log_file:  takes standard output and error of all ranks, appended
-    relaxed:   what is left off to find a fault; a strict cell does not start with anything left off
+    off:       layers that are left off to find a fault (:mod:`harness.sandbox.diagnose`); none in a strict cell
     """
 
     name: str
@@ -35,7 +33,7 @@ class CellSpec:
     rank_env: tuple[Mapping[str, str], ...]
     policy: SandboxPolicy
     log_file: Path
-    relaxed: Relaxation = STRICT
+    off: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -81,14 +79,14 @@ class Inherited:
 
 def launcher_order(spec: CellSpec, home: Path, descriptors: Inherited, *, namespaced: bool) -> bytes:
     """All that the launcher needs to know, as JSON; ``home`` is the cell's private folder."""
-    relaxed, own = spec.relaxed, cell_environment(home, bool(spec.policy.devices))
-    environment = dict(os.environ) | own if "environment" in relaxed.layers else own
+    own = cell_environment(home, bool(spec.policy.devices))
+    environment = dict(os.environ) | own if "environment" in spec.off else own
     order = {
         "control_fd": descriptors.control,
         "lifeline_fd": descriptors.lifeline,
         "log_fd": descriptors.log,
         "channel_fds": descriptors.channels,
-        "namespaces": namespaced and "namespaces" not in relaxed.layers,
+        "namespaces": namespaced and "namespaces" not in spec.off,
         "argv": spec.argv,
         "env": environment | dict(spec.env),
         "rank_env": [dict(env) for env in spec.rank_env],
@@ -96,9 +94,7 @@ def launcher_order(spec: CellSpec, home: Path, descriptors: Inherited, *, namesp
         "network": spec.policy.network,
         "cores": spec.policy.cores,
         "gpus": bool(spec.policy.devices),
-        "layers_off": sorted(relaxed.layers),
-        "relaxed_paths": relaxed.paths,
-        "relaxed_calls": sorted(relaxed.calls),
+        "layers_off": sorted(spec.off),
         "rules": landlock_rules(spec.policy, home),
         "mounts": mounts(spec.policy),
         "covered": covered(spec.policy),

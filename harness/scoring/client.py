@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from harness.cli.progress import printable
 from harness.protocol.channel import Channel, ChannelClosed, ChannelTimeout
 from harness.protocol.device_memory import settle
 from harness.protocol.layout import LOGITS_DTYPES
@@ -25,6 +24,7 @@ from harness.protocol.messages import Kind, Message, MessageError
 from harness.scoring.buffers import EvalBuffers, eval_buffers
 from harness.scoring.nll import token_nats
 from harness.scoring.peers import Peers
+from harness.text import printable
 
 MAX_SLAB_BYTES = 1 << 30
 REASON_CHARACTERS = 400

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import torch
 
 from harness.scoring.nll import token_nats
+from harness.units import bits_per_byte
 
 RUNNING_POINTS = 200
 SUM_BLOCK = 65_536
@@ -145,7 +146,7 @@ class ScoreLedger:
             self._running += total
             self._running_bytes += n_bytes
             if self._running_bytes:
-                self._points.append((end, self._running / math.log(2) / self._running_bytes))
+                self._points.append((end, bits_per_byte(self._running, self._running_bytes)))
             if self._file:
                 line = {"chunk": chunk, "first": start, "targets": end - start, "nats": total, "bytes": n_bytes}
                 self._file.write(json.dumps(line | {"s": round(seconds, 6)}) + "\n")

@@ -10,7 +10,7 @@ from harness.errors import UsageError
 from harness.record.predicate import RunRecord, Score
 from harness.stats.compare import TestResult, is_rounding, paired, pairs_needed, seeds_needed, welch
 from harness.stats.summary import Summary, summarise
-from harness.stats.units import Margin, Text, to_bpb
+from harness.units import Margin, Text, to_bpb
 
 
 @dataclass(frozen=True)

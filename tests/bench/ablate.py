@@ -27,7 +27,7 @@ from pathlib import Path
 
 import torch
 from packed_loss import bytes_per_token, mean_loss, read_windows
-from size_report import Row, table
+from tabulate import tabulate
 from torch import Tensor
 
 from harness.protocol.session import write_whole
@@ -40,6 +40,7 @@ from submission.package.gptq import NotQuantisable
 from submission.package.pack import calibrate, package_model
 from submission.package.packed import load_packed
 
+Row = dict[str, float | int | str]
 RATE = {"quant_rd": True, "quant_bits": 8}
 SEED_STYLE = {"quant_rd": False, "quant_bits": 6, "quant_bits_embed": 8, "quant_bits_ssm_dynamics": 8}
 ABLATIONS: dict[str, dict[str, object]] = {
@@ -147,7 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
                 said = f"  {name}, {case.folder.name}, seed {seed}: {row['lost mnats']} mnats, {row['bytes']:,} bytes"
                 print(json.dumps(row) if chosen.json else said, flush=True)
     if not chosen.json:
-        print("\n" + table(summary(rows)))
+        print("\n" + tabulate(summary(rows), headers="keys", disable_numparse=True))
     return 0
 
 

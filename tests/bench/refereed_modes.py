@@ -27,24 +27,28 @@ import torch
 from eval_modes import ROWS, SEEDS_METHOD
 from modes_table import Line, TableError
 
-from harness.artifact.bundle import read_folder
-from harness.artifact.model_file import read_model_file
-from harness.cli.progress import Silent, make_reporter
 from harness.clock.spans import Ledger
-from harness.config.environment import cache_dir, check_environment, runs_dir
 from harness.config.tracks import Track, load_track
+from harness.config.variables import cache_dir, check_environment, runs_dir
 from harness.data import Dataset, load_validation, open_dataset
 from harness.errors import HarnessError, UsageError
-from harness.phases.context import RunContext
-from harness.phases.evaluate import compile_once, evaluate
-from harness.phases.machine import describe_machine
-from harness.phases.manifest import check_variables
-from harness.phases.package import OVERSIZE_READ
-from harness.phases.reserve import reserved
-from harness.phases.run import remove_tree
-from harness.phases.seal import SealedSubmission, reopen_sealed, seal_submission, unpack_sealed
+from harness.progress import Silent, make_reporter
 from harness.protocol.session import MODEL_FILE
-from harness.sandbox.cell import IN_FORCE
+from harness.run.artifact import (
+    SealedSubmission,
+    read_folder,
+    read_model_file,
+    seal_submission,
+    sealed_at,
+    unpack_sealed,
+)
+from harness.run.cells import RunContext
+from harness.run.evaluate import compile_once, evaluate
+from harness.run.machine import describe_machine
+from harness.run.manifest import check_variables
+from harness.run.phases import OVERSIZE_READ
+from harness.run.refereed import remove_tree
+from harness.run.reserve import reserved
 from harness.scoring.ledger import Stream
 
 RUN_CODE = "run"
@@ -107,7 +111,7 @@ class Bench:
             remove_tree(self.folder / name)
         if self.code == RUN_CODE:
             shutil.copyfile(model.bundle(), self.folder / "code.bundle")
-            sealed = reopen_sealed(self.folder)
+            sealed = sealed_at(self.folder / "code.bundle", self.folder / "code")
         else:
             sealed = seal_submission(Path(self.code), self.folder)
         unpack_sealed(sealed.bundle.read_bytes(), self.folder / "closure" / "code")
@@ -169,7 +173,7 @@ class Bench:
             code=code,
             machine=self.machine,
             targets=self.stream.targets,
-            missing=sorted(layer for layer, state in layers.items() if not state.startswith(IN_FORCE)),
+            missing=sorted(layer for layer, state in layers.items() if not state.in_force),
             **measured,
         )
 

@@ -174,6 +174,12 @@ def _score_frozen(build: Callable, stream: Stream, vocab_size: int, message_s: f
     return ledger.nats
 
 
+def cheats_in(path: Path) -> dict[str, str]:
+    """Name in the zoo -> name in the file, of each cheat of a file: ``cheat`` or several that share a twin."""
+    names = [name for name in runpy.run_path(str(path)) if name.startswith("cheat")]
+    return {path.stem + name.removeprefix("cheat"): name for name in names}
+
+
 def fresh_build(source: Path, name: str = "build") -> Callable:
     """A ``build`` that runs the file anew for each worker, so that module globals are not shared between them.
 

@@ -1,10 +1,7 @@
 """Three synthetic runs with curves, for tests of reports."""
 
 import math
-import sys
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "harness" / "record"))
 
 from record_samples import store_run
 

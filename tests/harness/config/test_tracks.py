@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 import harness
-from harness.config.environment import VARIABLES, check_environment, records_dir
 from harness.config.tracks import Limits, load_track, track_names
+from harness.config.variables import VARIABLES, check_environment, records_dir
 from harness.errors import UsageError
 
 

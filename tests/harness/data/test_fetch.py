@@ -9,7 +9,6 @@ from corpus import documents, small_dataset, trained
 from hub_server import Hub
 
 from harness.cli.data import command
-from harness.cli.progress import Silent
 from harness.data import hub as asking
 from harness.data import load_validation, open_dataset
 from harness.data.build import folder_lock
@@ -17,6 +16,7 @@ from harness.data.export import FetchPlan
 from harness.data.fetch import fetch
 from harness.data.tokenizers import ByteTokenizer
 from harness.errors import CouldNotCheck, UsageError
+from harness.progress import Silent
 
 REPO = "someone/export"
 BASE = "datasets/datasets/fineweb10B_sp1024"

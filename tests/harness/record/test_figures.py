@@ -10,11 +10,12 @@ from record_samples import digest_of, make_artifact, make_findings, make_record,
 
 import harness
 from harness.config.tracks import load_track
-from harness.phases.verdicts import clock_findings
-from harness.record.figures import bits_per_byte, check_figures, check_names, check_run, current_digest
+from harness.record.arithmetic import check_figures, check_names, check_run, current_digest
 from harness.record.known import known
 from harness.record.predicate import AuditResult, BudgetEntry, RunRecord, SpanEntry, TrackInfo, Training
 from harness.rules import Finding, Verdict
+from harness.run.verdicts import clock_findings
+from harness.units import bits_per_byte
 
 replace = msgspec.structs.replace
 

@@ -10,7 +10,7 @@ from record_samples import make_artifact, make_intent, make_record, store_run
 
 from harness.errors import CouldNotCheck, ExitCode, RuleBroken
 from harness.record import announce, load_record, load_records, sign_and_store, verify_folder
-from harness.record.lock import locked
+from harness.record.canonical import locked
 from harness.rules import Verdict
 
 
@@ -171,7 +171,7 @@ def test_an_unwritable_folder_is_named_and_nothing_is_left(tmp_path: Path, monke
 
 def test_a_writer_waits_for_a_reader_and_gives_up_with_a_message(tmp_path: Path, monkeypatch):
     store_run(tmp_path, 1)
-    monkeypatch.setattr("harness.record.lock.LOCK_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("harness.record.canonical.LOCK_TIMEOUT_S", 0.05)
     with locked(tmp_path / "records", shared=True), pytest.raises(CouldNotCheck, match="stayed locked"):
         store_run(tmp_path, 2)
     assert verify_folder(tmp_path / "records").verdict is Verdict.PASS

@@ -15,7 +15,7 @@ from record_samples import make_artifact, make_intent, make_record, store_run
 
 from harness.errors import ExitCode
 from harness.record import announce, dsse, sign_and_store, verify_folder
-from harness.record.keys import create_key, describe_key, load_private, read_active
+from harness.record.signing import create_key, describe_key, load_private, read_active
 from harness.record.statement import encode_statement, read_entry
 from harness.record.trust import store_public
 from harness.rules import Finding, Verdict

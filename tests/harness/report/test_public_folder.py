@@ -15,7 +15,7 @@ from harness.record import StoredRecord, verify_folder
 from harness.record.predicate import DataInfo, Sizes, TrackInfo
 from harness.report.figures import Report, Run, pool_runs
 from harness.report.public_folder import write_public_folder
-from harness.review.check import check_folder
+from harness.review.folder import check_folder
 from harness.rules import Verdict
 
 

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from public_folders import PublicFolder
 from report_samples import store_three_seeds
 
-from harness.artifact.roles import bytes_by_role
 from harness.cli.report import command
 from harness.errors import CouldNotCheck
 from harness.protocol.container import write_container
@@ -22,9 +21,10 @@ from harness.record.predicate import SubmissionInfo
 from harness.report import collect, render_markdown, render_page, render_terminal
 from harness.report.figures import pool_runs
 from harness.report.svg import bars, dots, lines
-from harness.report.text import overview_table
+from harness.report.tables import overview_table
 from harness.review.claims import check_text
 from harness.rules import Verdict
+from harness.run.artifact import bytes_by_role
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.review.claims import LEFT_OUT, check_text, render_claims
+from harness.review.claims import check_text, render_claims
 from harness.review.mamba3 import Mamba3, hybrid_parameters
-from harness.review.number import read_numbers, read_one, std_of
+from harness.review.number import LEFT_OUT, read_numbers, read_one, std_of
 from harness.rules import Verdict
 
 PULL_REQUEST = Path(__file__).parents[4] / "shared" / "pr-1890.txt"

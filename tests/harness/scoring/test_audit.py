@@ -8,9 +8,9 @@ import torch
 
 from harness.config.tracks import load_track
 from harness.errors import CouldNotCheck, RuleBroken
-from harness.phases.evaluate import reserve_keeper
-from harness.phases.verdicts import score_findings
 from harness.record.predicate import Score
+from harness.run.evaluate import reserve_keeper
+from harness.run.verdicts import score_findings
 from harness.scoring.audit import rounding_nats
 from harness.scoring.client import Hello
 from harness.scoring.ledger import Chunks

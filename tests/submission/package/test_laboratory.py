@@ -1,4 +1,4 @@
-"""The size report and the table of ablations, through their commands."""
+"""The table of ablations, through its command."""
 
 import json
 import math
@@ -7,16 +7,11 @@ from pathlib import Path
 import ablate
 import numpy as np
 import pytest
-import size_report as report
 import torch
-from packed_loss import mean_loss, read_windows
-from small_models import lively_model, small_config
 
 from submission.checkpoint import save_checkpoint
 from submission.config import load_config
 from submission.model.hybrid import build_model
-from submission.package.pack import package_model
-from submission.package.packed import load_packed
 
 SMOKE = load_config({"RECIPE": "smoke"}, "smoke")
 
@@ -91,37 +86,3 @@ def test_rows_of_qat_and_pruning_take_their_own_models_and_budgets(
     assert lines[2]["note"] == "why"
     assert lines[0]["to the first"] == 0
     assert lines[1]["to the first"] == pytest.approx(1e3 * (rows[1]["nats"] - rows[0]["nats"]), abs=0.01)
-
-
-@pytest.mark.parametrize("rd", [True, False])
-def test_the_report_adds_up(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, rd: bool
-) -> None:
-    config = small_config(gptq_num_seqs=2, gptq_seq_len=32, quant_bits=8, quant_rd=rd)
-    monkeypatch.setattr(report, "load_config", lambda environ, track: config)
-    model = lively_model(config).float()
-    save_checkpoint(tmp_path, dict(model.named_parameters()), config)
-    (tmp_path / "shard.bin").write_bytes(bytes(1024) + (np.arange(600) % 64).astype("<u2").tobytes())
-    made = package_model(model, config, 10**6, 1, lambda part, text: None)
-    (tmp_path / "model.bin").write_bytes(made.data)
-    (tmp_path / "code.bundle").write_bytes(bytes(321))
-    measured = ["--checkpoint", str(tmp_path), "--shard", str(tmp_path / "shard.bin"), "--windows", "2"]
-    assert report.main([str(tmp_path / "model.bin"), "--json", *measured]) == 0
-    shown = json.loads(capsys.readouterr().out)
-    roles = {row["role"]: row for row in shown["roles"]}
-    integers = sum(row.get("integers", 0) for row in shown["roles"])
-    assert integers == sum(m.codes.numel() for m in made.packed.matrices.values())
-    assert roles["code"]["bytes"] == 321
-    assert sum(row["bytes"] for row in shown["roles"]) == shown["bytes"] + 321 == len(made.data) + 321
-    assert roles["scales"]["bytes"] > 0 < roles["small tensors"]["bytes"]
-    assert sum(row.get("share", 0) for row in shown["roles"]) == pytest.approx(1, abs=0.02)
-    whole = shown["lost mnats together"]
-    packed = load_packed(made.data, config)
-    windows = read_windows(tmp_path / "shard.bin", 2, config.eval_seq_len)
-    before = mean_loss(model, windows)
-    model.load_state_dict(packed.weights())
-    assert whole == pytest.approx(1e3 * (mean_loss(model, windows) - before), abs=1e-3)
-    assert {"shuffled rows", "role by role", "equal spreads"} <= set(shown["rows"][0])
-    (tmp_path / "model.bin").write_bytes(made.data[:-1])
-    assert report.main([str(tmp_path / "model.bin")]) == 2
-    assert report.main([str(tmp_path / "none.bin")]) == 2

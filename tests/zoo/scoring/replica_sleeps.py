@@ -2,7 +2,7 @@
 
 import time
 
-from zoo_models import Watchful
+from zoo_models import Watchful, built
 
 RULE = "S4-STATE-DECLARED"
 CHEAT_MESSAGE_S = 2.0
@@ -20,9 +20,5 @@ class Cheat(Slow):
     peeks, sleeps_s = 0.5, 3.5
 
 
-def cheat(context):
-    return Cheat(context.vocab_size)
-
-
-def honest(context):
-    return Slow(context.vocab_size)
+cheat = built(Cheat)
+honest = built(Slow)
