@@ -16,6 +16,7 @@ def report_document(report: Report) -> dict[str, object]:
     return {
         "overview": [dict(zip([name for name, _ in overview.headers], row, strict=True)) for row in overview.rows],
         "pools": [_pool(pool) for pool in report.pools],
+        "public_folders": msgspec.to_builtins([asdict(claim) for claim in report.claims]),
         "folder_findings": msgspec.to_builtins(list(report.folder_findings)),
         "comparison": list(report.comparison),
     }

@@ -32,13 +32,11 @@ REPEATS = '''"""Repeats a recorded run of this folder under the referee: python 
 It needs the referee with its extra "train". The code that ran lies in submission/, unpacked from code.bundle.
 """
 
-import subprocess
+import os
 import sys
-from pathlib import Path
 
-here = Path(__file__).resolve().parent
-record = sys.argv[1] if len(sys.argv) > 1 else str(min((here / "records" / "runs").glob("@RUN@")))
-sys.exit(subprocess.call([sys.executable, "-m", "harness", "rerun", record]))
+record = os.path.join(os.path.dirname(os.path.abspath(__file__)), "records", "runs", "@RUN@")
+os.execv(sys.executable, [sys.executable, "-P", "-m", "harness", "rerun", *(sys.argv[1:] or [record])])
 '''
 
 
