@@ -5,7 +5,6 @@ import math
 
 import pytest
 from click.testing import CliRunner
-from harness.review.check import check_folder
 from msgspec.structs import replace
 from report_samples import store_three_seeds
 
@@ -16,6 +15,7 @@ from harness.record import StoredRecord, verify_folder
 from harness.record.predicate import DataInfo, Sizes, TrackInfo
 from harness.report.figures import Report, Run, pool_runs
 from harness.report.public_folder import write_public_folder
+from harness.review.folder import check_folder
 from harness.rules import Verdict
 
 
