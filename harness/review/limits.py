@@ -33,17 +33,16 @@ def check(record: Record) -> None:
     else:
         record.out.passed("A1-TRAIN-CLOCK", "this track has no training cap.")
         record.out.passed("A2-EVAL-CLOCK", "this track has no evaluation cap.")
-    totals = {run.file: total for run in record.bound.sized if (total := _artifact(record, run)) is not None}
-    models = {run.file: int(model.value) for run in record.bound.sized if (model := model_and_code(run)[0])}
-    _code_bytes(record, models)
+    totals = [(run, total) for run in record.bound.sized if (total := _artifact(record, run)) is not None]
+    _code_bytes(record)
     _claimed_bytes(record, totals)
 
 
 def other_hardware(run: Run) -> str:
     """What the run was on, where the log says that it was not 8 H100."""
-    others = [gpu for gpu in run.gpus if "H100" not in gpu]
-    if others:
-        return f"{len(run.gpus)} x {others[0]}"
+    others = [gpu for gpu in run.gpus if "H100" not in gpu or "PCIe" in gpu]
+    if others or 0 < len(run.gpus) < 8:
+        return f"{len(run.gpus)} x {(others or run.gpus)[0]}"
     return f"{run.world} GPUs" if run.world not in (None, 8) else ""
 
 
@@ -151,7 +150,7 @@ def _eval(record: Record, run: Run) -> None:
         out.warn(rule, message, run.place(at), figures, f"cap {cap:g} s", "Repeat the run on 8 H100 SXM.")
     elif chosen > cap:
         message = f"evaluation takes longer than {cap:g} s in the reading {reading!r}."
-        report = out.fail if record.bound.certain else out.warn
+        report = out.fail if record.bound.certain and record.bound.name else out.warn
         report(rule, message, run.place(at), figures, f"cap {cap:g} s", "Score with fewer or shorter passes.")
     elif max(total, warm) > cap:
         message = f"within {cap:g} s in the reading {reading!r} only: staff have summed operations."
@@ -196,14 +195,14 @@ def _artifact(record: Record, run: Run) -> int | None:
         other = True
     if other and claimed is not None:
         message += f"; the JSON claims {claimed.value:,.0f}"
-    certain = record.bound.certain and not other and min(sizes | {value}) > cap
+    certain = record.bound.certain and record.metadata is not None and not other and min(sizes | {value}) > cap
     remedy = "Prune or quantise more; the largest seed decides."
     report = out.fail if certain else out.warn
     report(rule, f"{message}.", run.place(total), f"{value:,} bytes", f"cap {cap:,} bytes", remedy)
     return value
 
 
-def _code_bytes(record: Record, models: dict[str, int]) -> None:
+def _code_bytes(record: Record) -> None:
     """One script for all seeds, the one that is shipped, and as large as the JSON says."""
     rule, out, main, meta = "A3-CODE-BYTES", record.out, record.main_code, record.metadata
     shipped = record.folder.size_of(main) if main else None
@@ -230,12 +229,10 @@ def _code_bytes(record: Record, models: dict[str, int]) -> None:
     if meta is not None and claimed is not None and int(claimed.value) not in sizes | counted:
         at = (record.json_file, meta.line("bytes_code"))
         out.warn(rule, "the claimed code size is not the shipped file's.", at, f"{claimed.value:,.0f}", *values)
-    cap, (largest, packed) = (
-        record.readings.artifact_cap_bytes,
-        max(models.items(), key=lambda m: m[1], default=("", 0)),
-    )
-    total = packed + shipped
-    if total > cap and packed:
+    models = [(int(model.value), run.file) for run in record.bound.sized if (model := model_and_code(run)[0])]
+    packed, largest = max(models, default=(0, ""))
+    cap, total = record.readings.artifact_cap_bytes, packed + shipped
+    if total > cap and packed and not out.has("A3-ARTIFACT-BYTES"):
         remark = "; the log counts a compressed copy that isn't shipped" if _compressed(record) else ""
         strict = record.readings.code_bytes == "shipped"
         message = f"model plus the shipped script is {total - cap:,} bytes over the cap{remark}."
@@ -253,13 +250,13 @@ def _compressed(record: Record) -> set[int]:
     return {int(code.value) for run in record.runs for code in run["codes"] if code.label == "compressed"}
 
 
-def _claimed_bytes(record: Record, totals: dict[str, int]) -> None:
+def _claimed_bytes(record: Record, totals: list[tuple[Run, int]]) -> None:
     """The JSON's sizes against the logs': the whole record's, and each seed's."""
     rule, out, meta = "A3-CLAIMED-BYTES", record.out, record.metadata
     if meta is None:
         return
     cap, claimed, where = record.readings.artifact_cap_bytes, meta.number("bytes_total"), record.json_file
-    at, values = (where, meta.line("bytes_total")), list(totals.values())
+    at, values = (where, meta.line("bytes_total")), [total for _, total in totals]
     if claimed is not None and claimed.value > cap:
         near = [v for v in values if v > cap] or not values
         message = "the claimed size is over the cap."
@@ -277,10 +274,10 @@ def _claimed_bytes(record: Record, totals: dict[str, int]) -> None:
             out.warn(rule, f"{remark}.", at, f"{claimed.value:,.0f}", logged, "State the largest seed's total.")
         else:
             out.passed(rule, "the claim is the largest seed's size.", at, shown(claimed))
-    for run in record.bound.sized:
+    for run, total in totals:
         stated = meta.first(run.seed, BYTES_OF_SEED)
         of_seed = {int(i.value) for r in record.runs if r.seed == run.seed for i in r["totals"] + r["models"]}
-        if stated and of_seed and int(stated[1].value) not in of_seed and run.file in totals:
+        if stated and of_seed and int(stated[1].value) not in of_seed:
             message = f"seed {run.seed}: the JSON's size is not the log's."
             at_seed = (where, meta.lines.get(str(run.seed), 0))
-            out.warn(rule, message, at_seed, f"{stated[1].value:,.0f}", f"{totals[run.file]:,} in {run.file}")
+            out.warn(rule, message, at_seed, f"{stated[1].value:,.0f}", f"{total:,} in {run.file}")

@@ -113,8 +113,8 @@ class Run:
     @property
     def world(self) -> int | None:
         """GPUs that took part, as far as the log tells."""
-        stated = self.one("world")
-        return int(stated.value) if stated else None
+        stated, setting = self.one("world"), self.settings.get("world_size", ("", 0))[0]
+        return int(stated.value) if stated else int(setting[:6]) if setting.isdigit() else None
 
     def place(self, stat: Stat | Pass | None) -> tuple[str, int]:
         """File and line of a fact."""

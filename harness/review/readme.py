@@ -93,8 +93,10 @@ class Table:
 
     @cached_property
     def seed_rows(self) -> tuple[Row, ...]:
-        """Rows that are about one seed each; empty unless the table says that it is about seeds or runs."""
+        """Rows that are about one seed each; empty unless the table says that it is about seeds or runs, each once."""
         rows = tuple(row for row in self.rows if row.seed is not None and not row.aggregate)
+        if len({row.seed for row in rows}) < len(rows):
+            return ()  # Several variants of each seed: no column is one of seeds.
         about = re.search(r"\b(seed|run|trial)s?\b", self.corner, re.IGNORECASE)
         return rows if about or any(row.aggregate for row in self.rows) else ()
 

@@ -282,7 +282,10 @@ def _distinct(runs: list[Run]) -> bool:
 
 
 def _candidates(record: Record, scored: list[Run]) -> Iterator[list[Run]]:
-    """Sets of runs that may make the claim, the likeliest first: seeds of the JSON, one form of file name, all."""
+    """Sets of runs that may make the claim, the likeliest first.
+
+    Those of the JSON's seeds, of one form of file name, the last of each seed, all.
+    """
     meta = record.metadata
     seeds = list(dict.fromkeys(meta.seeds)) if meta else []
     by_seed = [[run for run in scored if run.seed == seed] for seed in seeds]
@@ -299,7 +302,7 @@ def _candidates(record: Record, scored: list[Run]) -> Iterator[list[Run]]:
     for runs in ordered:
         if seeds and set(seeds) < {run.seed for run in runs}:
             yield [run for run in runs if run.seed in seeds]
-    yield from (*ordered, scored)
+    yield from (*ordered, list({run.seed: run for run in scored}.values()), scored)
 
 
 def _of_result(meta: Metadata, runs: list[Run]) -> Run | None:
@@ -341,13 +344,13 @@ def _explanations(
         for name, items in shared_passes(runs).items():
             if matches(claimed, fmean(item.bpb.value for item in items)):
                 yield RunSet(runs, name, "subset")
-    for runs in [*([run] for run in record.runs), plain]:
+    for runs in [plain, *([run] for run in record.runs)]:
         before = [_before_packing(run) for run in runs]
         for name in before[0]:
             items = [found[name] for found in before if name in found]
             one = len(runs) == 1 and matches(claimed, items[0].bpb.value)
             if one or (1 < len(items) == len(runs) and _is_mean(claimed, items)):
-                yield RunSet(plain, "", "training", source=items[0])
+                yield RunSet(runs, "", "training", source=items[0])
 
 
 def _before_packing(run: Run) -> dict[str, Pass]:

@@ -191,7 +191,8 @@ def _whole(record: Record) -> None:
     meta, means = record.metadata, _pass_means(record)
     assert meta is not None
     for key, value in meta.raw.items() if record.bound.runs and not record.incomplete else ():
-        kind = _kind(key) if is_number(value) and key not in meta.spelt.values() else ""
+        repeats = is_number(value) and record.claimed is not None and value.text == record.claimed.text
+        kind = _kind(key) if is_number(value) and key not in meta.spelt.values() and not repeats else ""
         if kind not in ("bpb", "steps", "model") or (kind == "bpb" and value.decimals < ENOUGH):
             continue
         known = _known(record.runs, kind)
