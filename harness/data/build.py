@@ -129,7 +129,9 @@ def build_dataset(
         texts, overlap = TextSizes(), OverlapAudit(near=near)
         with progress.stage(f"tokenize {name}", total, "bytes") as stage:
             for side, documents in zip(sides, (validation, train), strict=True):
-                for raw in _encode_side(side, documents, tokenizer, first=sides[0].documents):
+                for text, encoded in encode_documents(documents, tokenizer, first=sides[0].documents):
+                    raw = text.encode()
+                    side.add(tokenizer.bos_id, len(raw), encoded)
                     if side.documents % SHOW_EVERY == 0:
                         done = position() if position else sides[0].raw_bytes + sides[1].raw_bytes
                         stage.update(done, f"{side.documents:,} {side.part} documents")
@@ -141,13 +143,6 @@ def build_dataset(
                 side.finish()
         texts.finish()
         _finish(partial, name, sides, tokenizer, source, texts, overlap)
-
-
-def _encode_side(side: Side, documents: Iterable[str], tokenizer: Tokenizer, *, first: int) -> Iterator[bytes]:
-    for text, encoded in encode_documents(documents, tokenizer, first=first):
-        raw = text.encode()
-        side.add(tokenizer.bos_id, len(raw), encoded)
-        yield raw
 
 
 def _finish(

@@ -78,7 +78,7 @@ def drive(
                 result = queue.result(job)
                 if result is not None:
                     finish(job, result, f"exit code {result.exit_code} on {result.host}")
-                elif _is_refused(queue, job):
+                elif (tries := queue.attempts(job)) and tries[-1].exit_code == ExitCode.USAGE:
                     finish(job, None, "refused as wrong usage", ExitCode.USAGE)
                 elif started[job.id] >= attempts:
                     finish(job, None, f"no result after {started[job.id]} attempts")
@@ -88,11 +88,6 @@ def drive(
                     changed(len(finished), f"{job.title}: attempt {started[job.id]} gave no result, again")
         time.sleep(POLL_S)
     return [finished[job.id] for job in jobs]
-
-
-def _is_refused(queue: Queue, job: Job) -> bool:
-    tries = queue.attempts(job)
-    return bool(tries) and tries[-1].exit_code == ExitCode.USAGE
 
 
 def _is_over(queue: Queue, job: Job, watch: _Watched, engine: Engine) -> bool:

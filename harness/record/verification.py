@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
+
 from harness.errors import CouldNotCheck, ExitCode
 from harness.record import dsse
 from harness.record.arithmetic import check_figures, check_names, check_run
@@ -167,7 +169,9 @@ def _verify(records_dir: Path, accepted: Accepted, *, judge_runs: bool) -> Verif
     links = [link for link in sound if link.entry.folder != "heads"]
     chain = check_chains(links, [link for link in sound if link.entry.folder == "heads"])
     chain += [*check_copies(links), *check_reviews(links, accepted)]
-    folder += [*_undatable(links, accepted), *_kept(records_dir), *_homeless(judged, chain)]
+    folder += [*_undatable(links, accepted), *_kept(records_dir)]
+    names = {report.name for report in judged}
+    folder += [finding for finding in chain if finding.where not in names]
     return VerifyReport(records_dir, tuple(_with_chain(judged, chain)), tuple(folder), accepted)
 
 
@@ -210,11 +214,6 @@ def _with_chain(judged: list[EntryReport], chain: list[Finding]) -> Iterator[Ent
         yield replace(report, findings=(*report.findings, *extra))
 
 
-def _homeless(judged: list[EntryReport], chain: list[Finding]) -> list[Finding]:
-    names = {report.name for report in judged}
-    return [finding for finding in chain if finding.where not in names]
-
-
 def judge_file(path: Path, folder: str, keys: dict[str, PublicKey], *, judge_runs: bool = True) -> EntryReport:
     """Everything that one file shows by itself."""
     name = f"{folder}/{path.name}"
@@ -234,13 +233,9 @@ def judge_file(path: Path, folder: str, keys: dict[str, PublicKey], *, judge_run
                 found += check_run(entry.predicate) if judge_runs else []
             except (ArithmeticError, ValueError) as error:  # one file with absurd figures must stop no other
                 found.append(Finding("R4-ARITHMETIC", Verdict.FAIL, f"its figures can't be computed with: {error}"))
-    return EntryReport(name, path, entry, tuple(_placed(found, name)))
-
-
-def _placed(findings: list[Finding], name: str) -> Iterator[Finding]:
-    for f in findings:
-        where = name if not f.where or f.where == name else f"{name}: {f.where}"
-        yield Finding(f.rule, f.verdict, f.message, where, f.found, f.wanted, f.remedy)
+    places = (name if f.where in ("", name) else f"{name}: {f.where}" for f in found)
+    placed = [msgspec.structs.replace(f, where=where) for f, where in zip(found, places, strict=True)]
+    return EntryReport(name, path, entry, tuple(placed))
 
 
 def _schema(entry: Entry) -> Iterator[Finding]:
