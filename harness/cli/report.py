@@ -84,11 +84,13 @@ def _sorted_out(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 def _checked(folders: Sequence[Path]) -> list[FolderReport]:
     if not folders:
         return []
+    from harness.cli.check_folder import with_progress
     from harness.review.findings import Readings
     from harness.review.folder import check_folders
     from harness.review.output import record_folders
 
-    return list(check_folders(record_folders(folders), Readings()))
+    paths = record_folders(folders)
+    return with_progress(check_folders(paths, Readings()), len(paths))
 
 
 def _claim(found: FolderReport) -> FolderClaim:
