@@ -117,13 +117,11 @@ class Table:
 
     def kind(self, column: int) -> str:
         """What the column holds: bpb, nats, bytes, seconds, count, or ""."""
-        if column not in self._kinds:
-            self._kinds[column] = self._find_kind(column)
-        return self._kinds[column]
+        return self._kinds[column] if column < self.width else ""
 
     @cached_property
-    def _kinds(self) -> dict[int, str]:
-        return {}
+    def _kinds(self) -> tuple[str, ...]:
+        return tuple(map(self._find_kind, range(self.width)))
 
     def _find_kind(self, column: int) -> str:
         name = self.name(column).lower()
@@ -189,7 +187,7 @@ class Document:
         lines = [self.text.get(number, "") for number in range(1, len(self.raw) + 1)]
         pasted = list(_plain_tables(lines))
         self.in_tables |= {row.line for table in pasted for row in table.rows} | {table.line for table in pasted}
-        self.tables = sorted((_upright(_seed_first(t)) for t in [*tables, *pasted]), key=lambda table: table.line)
+        self.tables = sorted((_seed_first(t) for t in [*tables, *pasted]), key=lambda table: table.line)
         columns = [column for table in self.tables for column in _columns(table)]
         self.columns = columns[:MAX_COLUMNS]
         if len(columns) > MAX_COLUMNS:
@@ -333,13 +331,3 @@ def _seed_first(table: Table) -> Table:
 
     header = (*table.header[:at], table.corner, *table.header[at + 1 :])
     return Table(table.line, "seed", header, tuple(turned(row) for row in table.rows))
-
-
-def _upright(table: Table) -> Table:
-    """Turn a table whose columns are seeds into one whose rows are."""
-    columns = [Row(table.line, name, ()) for name in table.header]
-    if sum(column.seed is not None for column in columns) < 2 or not any(column.aggregate for column in columns):
-        return table
-    line = table.rows[0].line if table.rows else table.line
-    rows = [Row(line, name, tuple(row.cell(i) for row in table.rows)) for i, name in enumerate(table.header)]
-    return Table(table.line, "seed", tuple(row.label for row in table.rows), tuple(rows))
