@@ -1,5 +1,10 @@
 """What holds for all tests: hypothesis measures no time, and ``gpu`` tests say so where there is no CUDA device."""
 
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # each of two processes has one of two cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 from hypothesis import HealthCheck, settings
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from harness.data.byte_table import Comparison, Tokens, compare_table, judge_space_marker, round_trip
+from harness.data.byte_table import TableComparison, Tokens, compare_table, judge_space_marker, round_trip
 from harness.data.dataset import MANIFEST, read_manifest
 from harness.data.documents import Documents
 from harness.data.encoding import Debt, encode_documents, load_tokenizer
@@ -22,10 +22,9 @@ from harness.data.sources import dataset_tokenizer
 from harness.data.suspects import judge_coverage, judge_total, suspects
 from harness.data.tokenizers import Bytes, Tokenizer
 from harness.errors import CouldNotCheck, UsageError
+from harness.fineweb import DOCUMENTS
 from harness.progress import Reporter
 from harness.rules import Finding, Verdict
-
-PUBLISHED_VAL_DOCUMENTS = 50_000
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class ByteReport(msgspec.Struct, frozen=True):
     """Findings, and table against ledger where both are known."""
 
     findings: list[Finding]
-    comparison: Comparison | None = None
+    comparison: TableComparison | None = None
 
 
 def check_bytes(plan: ByteCheck, progress: Reporter) -> ByteReport:
@@ -232,8 +231,8 @@ def check_manifest(path: Path, folder: Path, bos_id: int) -> Finding:
     wrong = [
         f"{key} is {found[key]:,}, the manifest says {wanted[key]:,}" for key in wanted if found[key] != wanted[key]
     ]
-    if wanted["docs_val"] != PUBLISHED_VAL_DOCUMENTS:
-        wrong.append(f"the manifest's docs_val is {wanted['docs_val']:,}, the split has 50,000 (#2127)")
+    if wanted["docs_val"] != DOCUMENTS:
+        wrong.append(f"the manifest's docs_val is {wanted['docs_val']:,}, the split has {DOCUMENTS:,} (#2127)")
     text = (
         "; ".join(wrong) if wrong else f"{found['docs_val']:,} documents, {len(tokens):,} tokens, as the manifest says"
     )

@@ -21,7 +21,7 @@ SETTLE_S = 2.0
 
 
 @dataclass(frozen=True)
-class Outcome:
+class JobOutcome:
     """A job and its result; ``None`` when every attempt failed, or one was refused as wrong usage.
 
     exit_code: of the result; without one 2 for wrong usage, else 3
@@ -47,7 +47,7 @@ def drive(
     *,
     attempts: int,
     changed: Callable[[int, str], None] = lambda *_: None,
-) -> list[Outcome]:
+) -> list[JobOutcome]:
     """Run ``jobs`` until each has a result or was started ``attempts`` times by this driver.
 
     Wrong usage is no result and is not tried again: the next drive does, when what was wrong may have been put right.
@@ -56,10 +56,10 @@ def drive(
     """
     waiting, watched = list(jobs), dict[str, _Watched]()
     started = dict.fromkeys((job.id for job in jobs), 0)
-    finished: dict[str, Outcome] = {}
+    finished: dict[str, JobOutcome] = {}
 
     def finish(job: Job, result: Result | None, words: str, code: int = ExitCode.COULD_NOT_CHECK) -> None:
-        finished[job.id] = Outcome(job, result, result.exit_code if result else code)
+        finished[job.id] = JobOutcome(job, result, result.exit_code if result else code)
         watched.pop(job.id, None)
         changed(len(finished), f"{job.title}: {words}")
 

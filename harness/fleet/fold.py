@@ -11,13 +11,13 @@ import msgspec
 from tabulate import tabulate
 
 from harness.errors import ExitCode
-from harness.fleet.driver import Outcome
+from harness.fleet.driver import JobOutcome
 from harness.fleet.queue import Queue
 from harness.fleet.worker import describe_attempt
 from harness.text import printable
 
 
-class Row(msgspec.Struct, frozen=True):
+class JobRow(msgspec.Struct, frozen=True):
     """One job: its verdict in a word, where it ran and how long.
 
     bpb:            the final score of a run; ``None`` for a rerun
@@ -36,7 +36,7 @@ class Row(msgspec.Struct, frozen=True):
     note: str
 
 
-def fold(queue: Queue, outcomes: Sequence[Outcome]) -> list[Row]:
+def fold(queue: Queue, outcomes: Sequence[JobOutcome]) -> list[JobRow]:
     """One row a job, in the order of ``outcomes``."""
     rows = [_row(queue, outcome) for outcome in outcomes]
     scores = [row.bpb for row in rows if row.bpb is not None]
@@ -49,14 +49,14 @@ def fold(queue: Queue, outcomes: Sequence[Outcome]) -> list[Row]:
     ]
 
 
-def exit_code(outcomes: Sequence[Outcome]) -> ExitCode:
+def exit_code(outcomes: Sequence[JobOutcome]) -> ExitCode:
     """The gravest: a broken rule, then a job that could not run, then wrong usage."""
     codes = {outcome.exit_code for outcome in outcomes}
     order = (ExitCode.RULE_BROKEN, ExitCode.COULD_NOT_CHECK, ExitCode.USAGE)
     return next((code for code in order if code in codes), ExitCode.GOOD)
 
 
-def render(rows: Sequence[Row]) -> str:
+def render(rows: Sequence[JobRow]) -> str:
     """A table of jobs, then one line a kind of machine."""
     table = [
         (
@@ -76,7 +76,7 @@ def render(rows: Sequence[Row]) -> str:
     return "\n".join([text, "", *machine_spread(rows)])
 
 
-def machine_spread(rows: Sequence[Row]) -> list[str]:
+def machine_spread(rows: Sequence[JobRow]) -> list[str]:
     """For each kind of machine: runs, mean difference, sample deviation; then the range of the machines' means."""
     groups: dict[str, list[float]] = defaultdict(list)
     for row in rows:
@@ -92,15 +92,15 @@ def machine_spread(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def _row(queue: Queue, outcome: Outcome) -> Row:
+def _row(queue: Queue, outcome: JobOutcome) -> JobRow:
     job, result = outcome.job, outcome.result
     tries = queue.attempts(job)
     if result is None:
         note = describe_attempt(tries[-1]) if tries else "never started"
         verdict = "ERROR" if outcome.exit_code == ExitCode.USAGE else "NO RESULT"
-        return Row(job.id, job.title, verdict, None, None, "", "", None, len(tries), note)
+        return JobRow(job.id, job.title, verdict, None, None, "", "", None, len(tries), note)
     said = msgspec.json.decode(result.output)
-    return Row(
+    return JobRow(
         job.id,
         job.title,
         *_verdict(result.exit_code, result.output),

@@ -15,7 +15,7 @@ from functools import cache
 
 from harness.config.tracks import TRAIN_TOLERANCE_S, load_track, track_names
 from harness.record.canonical import HEX64, canonical_digest, parse_utc
-from harness.record.known import Terms, Text, known, terms_of
+from harness.record.known import KnownText, Terms, known, terms_of
 from harness.record.predicate import BudgetEntry, RunRecord
 from harness.rules import Finding, Verdict, catalogue, rule
 from harness.sandbox.layers import LayerState
@@ -289,7 +289,7 @@ def _data(record: RunRecord) -> Iterator[Finding]:
     elif pinned is None and record.track.official:
         text = f"data set {data.name} is not pinned in this version; whether it is the published text is not checked"
         yield Finding("R4-ARITHMETIC", Verdict.WARN, text)
-    text_here = Text(data.val_documents, data.val_targets, data.val_bytes)
+    text_here = KnownText(data.val_documents, data.val_targets, data.val_bytes)
     if pinned is not None and pinned.get(data.fingerprint) != text_here:
         text = (
             f"data set {data.name} with fingerprint {data.fingerprint[:12]}, {data.val_targets:,} targets and "

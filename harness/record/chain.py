@@ -46,7 +46,7 @@ class Link:
 
 
 def check_chains(links: Iterable[Link], heads: Iterable[Link]) -> list[Finding]:
-    """Findings over the whole folder; each names the file it is about in ``where``."""
+    """Findings over the whole folder [R3-CHAIN]; each names the file it is about in ``where``."""
     by_signer: dict[str, list[Link]] = defaultdict(list)
     for link in links:
         by_signer[link.entry.signer].append(link)

@@ -36,7 +36,7 @@ class Terms(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     deadline: str = ""
 
 
-class Text(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class KnownText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The validation side of one version of a data set."""
 
     val_documents: int
@@ -48,7 +48,7 @@ class Known(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """By name, then by digest (tracks) or fingerprint (data)."""
 
     tracks: dict[str, dict[str, Terms]]
-    data: dict[str, dict[str, Text]]
+    data: dict[str, dict[str, KnownText]]
 
 
 @cache

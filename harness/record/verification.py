@@ -33,22 +33,7 @@ from harness.record.statement import (
     subjects_of,
 )
 from harness.record.trust import Accepted, PublicKey, Role, accepted_keys, first_key, signing_problem
-from harness.rules import Finding, Verdict
-
-SEVERITY = (Verdict.FAIL, Verdict.ERROR, Verdict.WARN, Verdict.UNKNOWN, Verdict.PASS)
-"""Worst first."""
-
-
-def worst(findings: Sequence[Finding]) -> Verdict:
-    """The worst verdict among ``findings``; PASS when there are none."""
-    verdicts = {finding.verdict for finding in findings}
-    return next((verdict for verdict in SEVERITY if verdict in verdicts), Verdict.PASS)
-
-
-def exit_code_of(findings: Sequence[Finding]) -> ExitCode:
-    """0 pass or warn, 1 something failed, 3 something could not be checked."""
-    codes = {Verdict.FAIL: ExitCode.RULE_BROKEN, Verdict.ERROR: ExitCode.COULD_NOT_CHECK}
-    return codes.get(worst(findings), ExitCode.GOOD)
+from harness.rules import Finding, Verdict, exit_code_of, worst
 
 
 @dataclass(frozen=True)
@@ -233,16 +218,17 @@ def judge_file(path: Path, folder: str, keys: dict[str, PublicKey], *, judge_run
     """Everything that one file shows by itself."""
     name = f"{folder}/{path.name}"
     entry: Entry | None = None
-    try:
+    try:  # 1. Read with bounds, as JSON that means one thing to every reader; a file that is not is no evidence.
         entry = read_entry(path, folder)
     except MalformedEntry as error:
         found = [Finding("R2-SCHEMA", Verdict.FAIL, str(error), where=name)]
     except CouldNotCheck as error:
         found = [Finding("R2-SCHEMA", Verdict.ERROR, str(error), where=name)]
     else:
+        # 2. The form of its version; 3. the signature of a key trusted at its date; 4. names that follow from it.
         found = [*_schema(entry), *_signatures(entry, keys), *_identity(entry, path)]
         if isinstance(entry.predicate, RunRecord):
-            try:
+            try:  # 5. Every derived figure again from the raw ones; names and terms; then the run by its own figures.
                 found += check_figures(entry.predicate) + check_names(entry.predicate)
                 found += check_run(entry.predicate) if judge_runs else []
             except (ArithmeticError, ValueError) as error:  # one file with absurd figures must stop no other

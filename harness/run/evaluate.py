@@ -42,10 +42,10 @@ from harness.units import bits_per_byte
 
 C2_NORMALISED = "C2-NORMALISED"
 COMPILE = "compile"
+CACHE_BYTES, CACHE_FILES = 1 << 30, 100_000  # what of a compile cache is counted at most
 REPLICAS = (("replica-1", Replayer.cuts), ("replica-2", Replayer.truths))
 SLOWER = 5.0  # a replica may take so many times as long for a chunk as the slower of the two passes did
 CACHE_SHARE = 0.5  # of the artifact's cap: the most that a compile cache may pack to
-CACHE_BYTES, CACHE_FILES = 1 << 30, 100_000  # what of it is counted at most
 
 
 @dataclass(frozen=True)
@@ -196,8 +196,8 @@ def eval_cell(
 ) -> Iterator[tuple[Cell, EvalClient]]:
     """A cell that runs the eval module of ``stage``, and the client that drives it. Replicas use the final stage.
 
-    Packed and final stages see the closure alone: code from the counted bundle, and the counted model file; and what
-    ``compile_once`` made from these two, which only its own cell (``fills_cache``) may write.
+    Packed and final stages see the closure alone [A3-NO-UNCOUNTED-CODE]: code from the counted bundle, and the counted
+    model file; and what ``compile_once`` made from these two, which only its own cell (``fills_cache``) may write.
     """
     track = context.track
     if stage == "float":
@@ -355,6 +355,7 @@ def _replay(
             if gone and killed_for_memory() > killed:
                 raise CouldNotCheck(
                     f"the kernel killed a replica for want of memory: {error.message}",
+                    log=error.log,
                     remedy="Free some memory, then `harness submit --resume`: the draws stay the same.",
                 ) from error
             raise

@@ -197,6 +197,7 @@ class MachineWatch:
         self._stop.set()
         self._thread.join()
         throttled_before, quota_before = self._before
+        nodes = len(list(Path("/dev").glob("nvidia[0-9]*")))
         seconds = time.monotonic() - self._started
         self._look()
         first, last = self._looks[0], self._looks[-1]
@@ -207,7 +208,7 @@ class MachineWatch:
             gpu_shared=self._gpu_shared,
             gpu_limits=sorted(self._limits),
             quota_throttled_s=round(max(0.0, quota_throttled_s() - quota_before), 3),
-            open_gpus=_open_gpus(self._count),
+            open_gpus=nodes if 0 < self._count < nodes else 0,
         )
         self.seconds = seconds
 
@@ -298,12 +299,6 @@ def judge_conditions(conditions: Conditions, seconds: float = math.inf) -> Findi
         own = f"{1 - conditions.foreign_cpu_share:.1%} of the machine was the run's own."
         return Finding(RULE, Verdict.PASS, own + opened)
     return Finding(RULE, Verdict.WARN, f"{'; '.join(reasons)}.{opened}", remedy=rule(RULE).remedy)
-
-
-def _open_gpus(own: int) -> int:
-    """GPUs with a device node, where the run has fewer; a cell may open all of them."""
-    nodes = len(list(Path("/dev").glob("nvidia[0-9]*")))
-    return nodes if 0 < own < nodes else 0
 
 
 def quota_throttled_s() -> float:

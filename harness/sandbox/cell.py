@@ -142,7 +142,7 @@ class Cell:
             thread.join()
 
     def kill(self, reason: str, deadline_ns: int | None = None) -> KillReport:
-        """End everything in the cell and wait until it is dead; a second call gives the first report again.
+        """End everything in the cell and wait until it is dead [S2-NO-SURVIVORS]; a second call gives the first report.
 
         deadline_ns: monotonic time of the limit that was missed; then TERM and a grace of 30 ms come before KILL.
         """

@@ -26,7 +26,9 @@ def score_stream(
     witness: Keeper | None = None,
     committed: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Score every target of ``stream`` once, left to right, and let the worker adapt to what is committed.
+    """Score every target of ``stream`` once, left to right; the worker adapts to what is committed, never before.
+
+    This is C3-SCORE-BEFORE-UPDATE.
 
     The last chunk is not adapted to. What the next chunk does not wait for (sums, files, its inputs) happens while the
     worker learns.

@@ -57,7 +57,7 @@ def has_own_proc() -> bool:
         return FOREIGN_PROC not in cell.layers[Layer.HARD_KILL].how
 
 
-def wait_for(check, limit_s: float = 20.0):
+def wait_for(check, limit_s: float = 100.0):
     """The first true value of ``check``, asked again and again; fails after the limit."""
     until = time.monotonic() + limit_s
     while time.monotonic() < until:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["torch", "torch.distributed", "numpy", "harness.protocol.serve"])
+SERVER.set_forkserver_preload(["torch", "torch.distributed", "torch._dynamo", "harness.protocol.serve"])
 
 
 def start(run: Callable, ranks: int, *told: object) -> list[BaseProcess]:

@@ -50,7 +50,7 @@ def export(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch):
     monkeypatch.setattr(asking, "PAUSE_S", 0.01)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 2)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 20)
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_a_fetch_without_documents_leaves_a_complete_data_set_alone(hub, tmp_pat
     assert names(folder) == before.keys()
 
 
-@pytest.mark.parametrize("faults", [["cut"], ["cut", "cut"], [503], [503, 429, 500], ["wrong"], ["slow"]], ids=str)
+@pytest.mark.parametrize("faults", [["cut"], [503, 429, 500], ["wrong"], ["slow"]], ids=str)
 def test_passing_faults_are_survived(hub, tmp_path, faults):
     hub.faults[TRAIN] = list(faults)
     folder, _ = get(hub, tmp_path)

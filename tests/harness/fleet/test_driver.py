@@ -77,15 +77,6 @@ def test_a_job_started_twice_runs_once(queue: Queue, tmp_path: Path):
     assert len(queue.attempts(job)) == 1
 
 
-def test_results_of_an_earlier_driver_are_not_run_again(queue: Queue, tmp_path: Path):
-    log = tmp_path / "ran"
-    jobs = [counted(queue, log, f"job{i}") for i in range(3)]
-    run_local(queue, jobs[:2])
-    outcomes = run_local(queue, jobs)
-    assert sorted(ran(log)) == ["job0", "job1", "job2"]
-    assert all(outcome.result for outcome in outcomes)
-
-
 def test_workers_killed_at_random_points_lose_nothing_and_count_nothing_twice(queue: Queue, tmp_path: Path):
     log, chance = tmp_path / "ran", random.Random(1)
     jobs = [counted(queue, log, f"job{i}", wait=0.3) for i in range(4)]

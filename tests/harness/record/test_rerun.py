@@ -225,7 +225,7 @@ def test_a_repetition_whose_audit_could_not_be_done_breaks_no_rule(stored, submi
 
 
 def test_a_repetition_that_ends_without_a_score_is_signed_too(stored, submission, rerun, tmp_path: Path):
-    broken = RuleBroken("A2-EVAL-CLOCK", "final: not done. Last lines of /home/ada/log:\n  x", remedy="Hurry.")
+    broken = RuleBroken("A2-EVAL-CLOCK", "final: not done.", remedy="Hurry.", log="Last lines of /home/ada/log:\n  x")
     code, text, _ = rerun(broken, stored.path, "--code", submission, "--sign")
     assert (code, "A2-EVAL-CLOCK FAIL" in text) == (1, True)
     (found,) = [f for f in verify_folder(tmp_path / "records").findings if f.verdict is Verdict.FAIL]

@@ -43,7 +43,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     house = tmp_path_factory.mktemp("interrupted") / "house"
     tiny_run.make_house(house)
     with start_referee(house) as referee:
-        wait_for(lambda: list(house.glob("runs/*/trained.json")) or referee.poll() is not None, 60)
+        wait_for(lambda: list(house.glob("runs/*/trained.json")) or referee.poll() is not None)
         referee.kill()
         referee.wait()
     assert list(house.glob("runs/*/trained.json")), (house / "stderr").read_text()
@@ -271,18 +271,6 @@ def test_a_record_is_not_half_written_on_a_disk_that_is_really_full(tmp_path: Pa
         pytest.skip("a small disk of its own takes a user namespace with a tmpfs, which this kernel refuses this user")
     assert answer.stdout.split(" ", 2)[:2] == ["refused", str(errno.ENOSPC)], answer.stderr
     assert "['first.json']" in answer.stdout
-
-
-def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    write_atomic(tmp_path / "record.json", b"old", replace=True)
-
-    def broken(*_):
-        raise OSError(errno.EIO, "a broken disk")
-
-    monkeypatch.setattr(os, "fsync", broken)
-    with pytest.raises(OSError, match="broken disk"):
-        write_atomic(tmp_path / "record.json", b"new", replace=True)
-    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
 
 
 @pytest.mark.parametrize(

@@ -7,21 +7,28 @@ from types import SimpleNamespace
 
 import pytest
 import tiny_run
+from click.testing import CliRunner
 from record_samples import make_artifact, make_audits, make_record
 
-from harness.cli.main import run
+from harness.cli.main import main, run
+from harness.record import load_records
+from harness.rules import Verdict
 from harness.run.rescore import drawn_part
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory):
-    """The house, record and artifact of one finished run."""
+    """The record and artifact of a run of the template as it is, by the command."""
     house = tmp_path_factory.mktemp("levels") / "house"
     with pytest.MonkeyPatch.context() as patch:
         tiny_run.make_house(house)
         tiny_run.use_house(house, patch.setattr, patch.setenv)
-        outcome = tiny_run.run_tiny(house)
-        yield SimpleNamespace(house=house, record=outcome.path, artifact=outcome.run_dir / "artifact")
+        patch.chdir(house)
+        done = CliRunner().invoke(main, ["submit", "--submission", "mini", "--seed", "7"])
+        assert done.exit_code == 0, done.output
+        (stored,) = load_records(house / "records", skipped=pytest.fail)
+        (artifact,) = house.glob("runs/*/artifact")
+        yield SimpleNamespace(stored=stored, record=stored.path, artifact=artifact, said=done.output)
 
 
 @pytest.fixture
@@ -38,6 +45,13 @@ def call(finished, capsys):
 def verdicts(text: str, rule: str) -> set[str]:
     files = [file for folder in json.loads(text)["folders"] for file in folder["files"]]
     return {finding["verdict"] for file in files for finding in file["findings"] if finding["rule"] == rule}
+
+
+def test_submit_takes_a_new_submission_as_it_is_and_signs_its_record(finished):
+    assert "record    records/runs/" in finished.said
+    run = finished.stored.record
+    assert (run.submission.name, run.submission.seed) == ("mini", 7)
+    assert not [finding for finding in run.findings if finding.verdict in (Verdict.FAIL, Verdict.ERROR)]
 
 
 def test_level_1_the_record_alone(call, finished):

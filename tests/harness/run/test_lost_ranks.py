@@ -14,7 +14,7 @@ from tiny_run import assert_nothing_false, cell_processes
 from harness.config.tracks import Track, load_track
 from harness.errors import RuleBroken
 from harness.run import runs
-from harness.run.conversation import failure, late_ranks
+from harness.run.conversation import PhaseFailed, failure, late_ranks
 
 TRAIN = """
 import os, signal, time
@@ -95,21 +95,6 @@ def test_a_rank_that_is_killed_in_training_is_named(house: Path):
     assert "dmesg" in error.remedy
 
 
-def test_a_rank_that_crashes_is_not_told_to_save_memory(house: Path):
-    with_train(house, "os.kill(os.getpid(), signal.SIGABRT)")
-    error = end_of(house)
-    assert error.message.startswith("train: in set-up, rank 1 was killed by signal 6")
-    assert "crashed" in error.remedy
-    assert "memory" not in error.remedy
-
-
-def test_a_rank_that_runs_out_of_memory_in_training_is_told_the_limit(house: Path):
-    with_train(house, HOG)
-    error = end_of(house)
-    assert error.message.startswith("train: in set-up, rank 1 ended with exit code 1")
-    assert f"{load_track('smoke').limits.memory_bytes:,} bytes a process" in error.remedy
-
-
 @pytest.mark.rule("A1-TRAIN-CLOCK")
 def test_a_rank_that_does_not_come_in_time_is_named(house: Path, monkeypatch: pytest.MonkeyPatch):
     smoke = load_track("smoke")
@@ -155,3 +140,6 @@ def test_words_about_memory_bring_the_remedy_where_the_log_does_not(tmp_path: Pa
     context = SimpleNamespace(track=load_track("smoke"), machine=None, log_file=lambda cell: tmp_path / "log")
     (tmp_path / "log").write_text("the others' noise\n")
     assert "out of memory" in failure(context, "final", "rank 1 says: MemoryError").remedy
+    crashed = failure(context, "train", PhaseFailed("rank 1 was killed by signal 6", signal=6)).remedy
+    assert "crashed" in crashed
+    assert "memory" not in crashed

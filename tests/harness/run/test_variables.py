@@ -25,10 +25,6 @@ def manifest():
     [
         ("TTT_EPOCH", "TTT_EPOCHS"),
         ("NUM_LAYERZ", "NUM_LAYERS"),
-        ("ITERATION", "ITERATIONS"),
-        ("WEIGHT_DECY", "WEIGHT_DECAY"),
-        ("RECIPEE", "RECIPE"),
-        ("MODEL_DIMM", "MODEL_DIM"),
         ("RECPIE", "RECIPE"),
         ("SEEED", "SEED"),
         ("TRAK", "TRACK"),

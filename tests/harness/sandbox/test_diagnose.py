@@ -14,13 +14,13 @@ NAMES_A_THREAD = "open('/proc/self/task/%d/comm' % threading.get_native_id(), 'r
 OFFERS_A_SOCKET = "s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.bind(chr(0) + 'golf-%d' % os.getpid())"
 
 
-def probe(*lines: str, limit_s: float = 10.0) -> Probe:
+def probe(*lines: str, limit_s: float = 60.0) -> Probe:
     program = "\n".join(("import os, socket, threading, time", *lines, "print('it works')"))
     return Probe((sys.executable, "-I", "-S", "-c", program), policy(), limit_s)
 
 
 def test_a_program_that_lives_in_a_cell_has_no_culprits():
-    found = diagnose(probe())
+    found = diagnose(probe(), budget_s=300)
     assert found.works
     assert found.culprits == []
     assert [outcome.what for outcome in found.outcomes[:2]] == ["no layer", "all layers"]
@@ -56,8 +56,8 @@ def test_a_probe_that_hangs_is_ended_and_so_is_the_search():
 def test_a_probe_of_several_ranks_works_when_all_of_them_do():
     command = (sys.executable, "-I", "-S", "-c", "import os; raise SystemExit(int(os.environ['RANK']) // 2)")
     two, three = ({"RANK": "0"}, {"RANK": "1"}), ({"RANK": "0"}, {"RANK": "1"}, {"RANK": "2"})
-    assert try_once(Probe(command, policy(), 10.0, two), "two").works
-    outcome = try_once(Probe(command, policy(), 10.0, three), "three")
+    assert try_once(Probe(command, policy(), 60.0, two), "two").works
+    outcome = try_once(Probe(command, policy(), 60.0, three), "three")
     assert not outcome.works
     assert outcome.said == "exit codes [0, 0, 1]"
 

@@ -17,6 +17,11 @@ def beat(session, seconds):
             time.sleep(0.02)
 
 
+def wait_for_it(session):
+    while not (session.output_dir / "beat").exists():
+        time.sleep(0.01)
+
+
 def cheat_as_a_daemon(session):
     """Forked twice, in a session of its own and deaf to TERM."""
     if os.fork() == 0:
@@ -25,14 +30,14 @@ def cheat_as_a_daemon(session):
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             beat(session, 30)
         os._exit(0)
-    time.sleep(0.3)
+    wait_for_it(session)
 
 
 def cheat_as_a_forked_sibling(session):
     """A sibling goes on training."""
     if os.fork() == 0:
         beat(session, 30)
-    time.sleep(0.2)
+    wait_for_it(session)
 
 
 def honest(session):

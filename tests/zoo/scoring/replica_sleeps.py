@@ -5,7 +5,7 @@ import time
 from zoo_models import Watchful, built
 
 RULE = "S4-STATE-DECLARED"
-CHEAT_MESSAGE_S = 2.0
+CHEAT_MESSAGE_S = 4.0
 
 
 class Slow(Watchful):
@@ -17,7 +17,7 @@ class Slow(Watchful):
 
 
 class Cheat(Slow):
-    peeks, sleeps_s = 0.5, 3.5
+    peeks, sleeps_s = 0.5, 5.0
 
 
 cheat = built(Cheat)
