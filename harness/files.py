@@ -13,12 +13,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 from harness.errors import FOLDERS, CouldNotCheck
 
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
 _RETRY_S = 0.02
+MOST_ENTRIES = 1_000_000
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
@@ -75,13 +77,15 @@ def file_digest(path: Path) -> str:
 def tree(folder: Path) -> Iterator[Path]:
     """Everything below ``folder``, each folder's own entries by name before what lies deeper; links are not followed.
 
-    Raises ``OSError`` for a folder that can't be listed: files in it can be opened all the same by who knows their
-    names. A folder is listed when its own turn comes, so the caller may change it before.
+    Raises ``OSError`` for a folder that can't be listed, for files in it can be opened all the same by who knows their
+    names; EFBIG for one with more than a million entries.
     """
     places = [folder]
     while places:
-        with os.scandir(places.pop()) as entries:
-            found = sorted(entries, key=lambda entry: entry.name)
+        with os.scandir(place := places.pop()) as entries:
+            found = sorted(islice(entries, MOST_ENTRIES + 1), key=lambda entry: entry.name)
+        if len(found) > MOST_ENTRIES:
+            raise OSError(errno.EFBIG, f"it has over {MOST_ENTRIES:,} entries", str(place))
         yield from (Path(entry.path) for entry in found)
         places += [Path(entry.path) for entry in reversed(found) if entry.is_dir(follow_symlinks=False)]
 

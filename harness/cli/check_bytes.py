@@ -12,7 +12,7 @@ import click
 from harness.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from harness.data.byte_table import Comparison
+    from harness.data.byte_table import TableComparison
     from harness.rules import Finding
 
 EPILOG = """\b
@@ -101,7 +101,7 @@ def command(
         raise SystemExit(ExitCode.RULE_BROKEN)
 
 
-def _show(findings: list[Finding], comparison: Comparison | None, as_json: bool) -> None:
+def _show(findings: list[Finding], comparison: TableComparison | None, as_json: bool) -> None:
     import msgspec
     from tabulate import tabulate
 

@@ -11,20 +11,20 @@ from harness.errors import CouldNotCheck, ExitCode, UsageError
 
 if TYPE_CHECKING:
     from harness.record.predicate import RunRecord
-    from harness.review.number import Claim
+    from harness.review.claims import Claim
 
 MAX_TEXT_BYTES = 2_000_000
 EPILOG = """\b
-What is recomputed: rows of means and deviations, headline figures ("1.1456 bpb (3-seed mean, std 0.0011)"), sizes and
-caps, differences and improvements, seeds quoted again, one figure in two units, totals of bytes, and the sizes of a
-Mamba-3 block from its configuration. Numbers are taken as printed: a claim holds when some unrounded inputs give it.
+What is recomputed from the seeds in the text's tables: rows of means, deviations and extremes, and headline figures
+("1.1456 bpb (3-seed mean, std 0.0011)"). Numbers are taken as printed: a claim holds when some unrounded inputs give
+it.
 
 \b
 Four words: WRONG, the text contradicts itself; DISPUTED, it holds only under a reading that it should name (such as
 the population deviation); holds; not checkable, the text does not give the inputs.
 
 \b
-Of a very long text (200,000 characters, 10,000 lines, 3,000 numbers) the beginning is read; what was not is named.
+Of a very long text (200,000 characters) the beginning is read; what was not is named.
 
 \b
 Examples:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.errors import ExitCode, UsageError
+from harness.fineweb import DOCUMENTS
 
 if TYPE_CHECKING:
     from harness.data.inspect import Inspection
@@ -75,7 +76,7 @@ def fetch(variant: str, train_shards: int | None, with_docs: bool, revision: str
 @click.option("--tokenizer", metavar="FILE", help="A .model, .tiktoken or byte260 .json file, or the word byte260.")
 @click.option("--train-tokenizer", metavar="N", type=int, help="Train a BPE of N pieces on the train side instead.")
 @click.option("--case-operators", is_flag=True, help="Lower-case letters and write case as operators, losslessly.")
-@click.option("--val-docs", default=50_000, show_default=True, help="The first N documents are validation.")
+@click.option("--val-docs", default=DOCUMENTS, show_default=True, help="The first N documents are validation.")
 @click.option("--field", default="text", show_default=True, help="Key of the text in a JSON line.")
 @click.option("--name", default="mine", show_default=True, help="Name of the data set.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to build (default: NAME in the cache).")

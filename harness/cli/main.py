@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 import harness
-from harness.errors import CouldNotCheck, ExitCode, HarnessError, machine_trouble
+from harness.errors import CouldNotCheck, ExitCode, HarnessError, RuleBroken, machine_trouble
 from harness.program import refuse_copied_environment
 from harness.sandbox.processes import default_signals
 from harness.text import guarded_streams
@@ -104,7 +104,8 @@ def _run(arguments: list[str]) -> int:
     except HarnessError as error:
         if "--json" in arguments:
             rule = getattr(error, "rule", None)
-            print(json.dumps({"verdict": error.label, "rule": rule, "message": error.message, "remedy": error.remedy}))
+            found = {"verdict": error.label, "rule": rule, "message": error.message, "remedy": error.remedy}
+            print(json.dumps(found | ({"log": error.log} if error.log else {})))
         return _say(error)
     except OSError as error:
         return _say(machine_trouble(error))
@@ -121,6 +122,6 @@ def _run(arguments: list[str]) -> int:
 
 
 def _say(error: HarnessError) -> int:
-    text = str(error)
-    print(f"harness: {text}" if " FAIL: " in text else f"harness: {error.label}: {text}", file=sys.stderr)
+    named = "" if isinstance(error, RuleBroken) else f"{error.label}: "  # a broken rule says its name and FAIL itself
+    print(f"harness: {named}{error}", file=sys.stderr)
     return error.exit_code

@@ -12,7 +12,7 @@ import click
 from harness.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from harness.report import Claim
+    from harness.report import FolderClaim
     from harness.review.findings import FolderReport
 
 EPILOG = """\b
@@ -84,15 +84,17 @@ def _sorted_out(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 def _checked(folders: Sequence[Path]) -> list[FolderReport]:
     if not folders:
         return []
+    from harness.cli.check_folder import with_progress
     from harness.review.findings import Readings
     from harness.review.folder import check_folders
     from harness.review.output import record_folders
 
-    return list(check_folders(record_folders(folders), Readings()))
+    paths = record_folders(folders)
+    return with_progress(check_folders(paths, Readings()), len(paths))
 
 
-def _claim(found: FolderReport) -> Claim:
-    from harness.report import Claim
+def _claim(found: FolderReport) -> FolderClaim:
+    from harness.report import FolderClaim
     from harness.report.figures import FINEWEB, Standing
     from harness.rules import Verdict
 
@@ -115,7 +117,9 @@ def _claim(found: FolderReport) -> Claim:
         verdict=found.verdict,
         kind="self-reported",
     )
-    return Claim(standing, tuple((item.rule, item.verdict.value, f"{item.file}: {item.message}") for item in shown))
+    return FolderClaim(
+        standing, tuple((item.rule, item.verdict.value, f"{item.file}: {item.message}") for item in shown)
+    )
 
 
 EXPORT_EPILOG = """\b

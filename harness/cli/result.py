@@ -15,7 +15,7 @@ from rich.text import Text
 
 from harness.program import from_here, program
 from harness.record.predicate import RunRecord, Score, SpanEntry
-from harness.rules import Finding, Verdict, rule
+from harness.rules import SEVERITY, Finding, Verdict, rule, worst
 from harness.text import printable
 
 STAGES = {
@@ -32,7 +32,6 @@ BASELINES = {
     "zlib_9": "zlib -9",
     "xz_9": "xz -9",
 }
-GRAVITY = (Verdict.FAIL, Verdict.ERROR, Verdict.WARN, Verdict.UNKNOWN, Verdict.PASS)
 NUMBERS = frozenset({"bpb", "nats/token", "bytes", "seconds", "limit"})
 WIDEST, UNKNOWN_WIDTH = 120, 100
 MESSAGE_CHARACTERS = 400
@@ -127,9 +126,8 @@ def _result(record: RunRecord, path: Path | None, artifact: Path | None) -> Iter
     else:
         yield "clocks", ", ".join(f"{b.name} {b.used_s:.1f} s of {b.limit_s:g} s" for b in record.budgets)
     counts = Counter(finding.verdict for finding in record.findings)
-    worst = next((verdict for verdict in GRAVITY if counts[verdict]), Verdict.UNKNOWN)
-    listed = ", ".join(f"{counts[verdict]} {verdict.value}" for verdict in GRAVITY if counts[verdict])
-    yield "verdict", f"{worst.value} ({listed})"
+    listed = ", ".join(f"{counts[verdict]} {verdict.value}" for verdict in SEVERITY if counts[verdict])
+    yield "verdict", f"{worst(record.findings).value} ({listed})"
     if path is not None:
         yield "record", str(from_here(path))
         yield "next", f"{program()} verify {from_here(path)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 from pathlib import Path
@@ -158,7 +159,8 @@ def command(
     if once and not shown:  # a job of a fleet: a seed that has its record is a result like any other
         show(outcomes[0])
     if len(outcomes) > 1:
-        _show_together([outcome.record for outcome in outcomes], as_json=as_json)
+        sentences, statistics = _together([outcome.record for outcome in outcomes])
+        click.echo(json.dumps(statistics) if as_json else "\n" + sentences)
     if any(outcome.broken for outcome in outcomes):
         raise SystemExit(ExitCode.RULE_BROKEN)
 
@@ -287,26 +289,16 @@ def _fleet_together(results: list[Result]) -> tuple[str, dict[str, Any]]:
             records.append(msgspec.json.decode(result.output, type=RunRecord))
     if not records:
         return "", {}
-    return "\n\n" + _sentences(records), _statistics(records)
+    sentences, statistics = _together(records)
+    return "\n\n" + sentences, statistics
 
 
-def _show_together(records: list[RunRecord], *, as_json: bool) -> None:
-    """Statistics over the seeds: sentences, or one more JSON document."""
-    import json
-
-    click.echo(json.dumps(_statistics(records)) if as_json else "\n" + _sentences(records))
-
-
-def _sentences(records: list[RunRecord]) -> str:
-    from harness.stats import describe_pools
-
-    return "\n".join(describe_pools(records)) + "\n`make report` draws them."
-
-
-def _statistics(records: list[RunRecord]) -> dict[str, Any]:
+def _together(records: list[RunRecord]) -> tuple[str, dict[str, Any]]:
+    """Statistics over seeds: for people, and as JSON."""
     import dataclasses
 
-    from harness.stats import aggregate, pools
+    from harness.stats import aggregate, describe_pools, pools
 
     found = [dataclasses.asdict(aggregate(pool)) for pool in pools(records) if len(pool) > 1]
-    return {"seeds": [record.submission.seed for record in records], "statistics": found}
+    sentences = "\n".join(describe_pools(records)) + "\n`make report` draws them."
+    return sentences, {"seeds": [record.submission.seed for record in records], "statistics": found}

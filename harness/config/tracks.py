@@ -81,7 +81,7 @@ TRAIN_TOLERANCE_S = 0.2
 """What the reading ``train_clock = "tolerate_200ms"`` forgives."""
 
 
-class Readings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class TrackReadings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The readings of unsettled rules that this track uses (public rules A1 to A3)."""
 
     package_counts_in: Literal["eval", "train", "none"]
@@ -103,7 +103,7 @@ class Track(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     limits: Limits
     hardware: Hardware
     audit: AuditPlan
-    readings: Readings
+    readings: TrackReadings
     deadline: Annotated[str, msgspec.Meta(pattern=r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)?$")] = ""
 
     def refuse_when_closed(self, now: str) -> None:

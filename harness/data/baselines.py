@@ -5,7 +5,6 @@ from __future__ import annotations
 import lzma
 import math
 import zlib
-from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -32,15 +31,6 @@ class TextSizes:
         """No more documents."""
         self.zlib += len(self._zlib.flush())
         self.xz += len(self._xz.flush())
-
-
-def compressed_sizes(documents: Iterable[bytes]) -> TextSizes:
-    """Sizes of the documents under ``zlib -9`` and ``xz -9``."""
-    sizes = TextSizes()
-    for document in documents:
-        sizes.add(document)
-    sizes.finish()
-    return sizes
 
 
 def baselines_bpb(sizes: TextSizes, train_counts: Counts, target_counts: Counts) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -11,20 +12,19 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from harness.data.byte_table import Comparison, Tokens, compare_table, judge_space_marker, round_trip
+from harness.data.byte_table import TableComparison, Tokens, compare_table, judge_space_marker, round_trip
 from harness.data.dataset import MANIFEST, read_manifest
 from harness.data.documents import Documents
-from harness.data.encoding import encode_documents, load_tokenizer
+from harness.data.encoding import Debt, encode_documents, load_tokenizer
 from harness.data.overlap import OverlapAudit
 from harness.data.shards import find_shards, join_values, map_values
 from harness.data.sources import dataset_tokenizer
 from harness.data.suspects import judge_coverage, judge_total, suspects
 from harness.data.tokenizers import Bytes, Tokenizer
 from harness.errors import CouldNotCheck, UsageError
-from harness.progress import Reporter, Stage
+from harness.fineweb import DOCUMENTS
+from harness.progress import Reporter
 from harness.rules import Finding, Verdict
-
-PUBLISHED_VAL_DOCUMENTS = 50_000
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class ByteReport(msgspec.Struct, frozen=True):
     """Findings, and table against ledger where both are known."""
 
     findings: list[Finding]
-    comparison: Comparison | None = None
+    comparison: TableComparison | None = None
 
 
 def check_bytes(plan: ByteCheck, progress: Reporter) -> ByteReport:
@@ -72,9 +72,8 @@ def check_bytes(plan: ByteCheck, progress: Reporter) -> ByteReport:
     ledger, findings = _stored_ledger(plan.folder, tokens)
     raw: bytes | None = None
     if plan.documents:
-        from_documents = _against_documents(plan, tokens, tokenizer, ledger, progress)
-        findings += from_documents.findings
-        ledger, raw = from_documents.ledger, from_documents.raw
+        more, ledger, raw = _against_documents(plan, tokens, tokenizer, ledger, progress)
+        findings += more
     comparison = None
     if ledger is not None:
         comparison = compare_table(tokens, ledger, tokenizer, raw, window=plan.window, at_bpb=plan.at_bpb)
@@ -107,39 +106,31 @@ def _stored_ledger(folder: Path, tokens: Tokens) -> tuple[Bytes | None, list[Fin
     if len(stored) != len(tokens):
         text = f"the byte ledger has {len(stored):,} entries for {len(tokens):,} tokens."
         return None, [Finding("A7-BYTES", Verdict.FAIL, text, found="ledger-length")]
-    total = int(stored[1:].sum(dtype=np.int64))
-    if (folder / MANIFEST).is_file():
-        wanted = read_manifest(folder).val_bytes
-        verdict = Verdict.PASS if total == wanted else Verdict.FAIL
-        text = f"the ledger sums to {total:,} bytes, {MANIFEST} says {wanted:,}."
-        return stored[1:].astype(np.int64), [Finding("A7-BYTES", verdict, text)]
-    return stored[1:].astype(np.int64), []
-
-
-@dataclass(frozen=True)
-class _FromDocuments:
-    findings: list[Finding]
-    ledger: Bytes | None
-    raw: bytes | None
+    ledger = stored[1:].astype(np.int64)
+    if not (folder / MANIFEST).is_file():
+        return ledger, []
+    total, wanted = int(ledger.sum()), read_manifest(folder).val_bytes
+    text = f"the ledger sums to {total:,} bytes, {MANIFEST} says {wanted:,}."
+    return ledger, [Finding("A7-BYTES", Verdict.PASS if total == wanted else Verdict.FAIL, text)]
 
 
 def _against_documents(
     plan: ByteCheck, tokens: Tokens, tokenizer: Tokenizer, stored: Bytes | None, progress: Reporter
-) -> _FromDocuments:
-    """Tokenise the documents again and compare token for token; the ledger follows from the documents alone."""
+) -> tuple[list[Finding], Bytes | None, bytes | None]:
+    """Tokenise the documents again and compare token for token; the ledger follows from the documents alone.
+
+    Returns findings, ledger, and the documents joined, where all are in the shards.
+    """
     starts = np.flatnonzero(tokens == tokenizer.bos_id)
     count = plan.val_documents or len(starts)
     texts = list(islice(Documents(plan.documents, plan.field), count))
     ids: list[Tokens] = []
     sizes: list[Bytes] = []
-    owed = 0
+    debt = Debt()
     with progress.stage("tokenize documents again", len(texts), "documents") as stage:
         for text, (own, amounts) in encode_documents(texts, tokenizer):
             ids.append(own)
-            if len(amounts):
-                amounts[0] += owed
-            owed = 0 if len(amounts) else owed + len(text.encode())
-            sizes.append(amounts)
+            sizes.append(debt.settle(len(text.encode()), amounts))
             stage.update(len(ids))
     findings = [round_trip(texts, tokenizer).finding(tokenizer.name)]
     missing = _missing(ids, tokens, starts)
@@ -153,29 +144,25 @@ def _against_documents(
     found = "" if whole else "documents-missing"
     findings.append(Finding("C4-COVERAGE", Verdict.PASS if whole else Verdict.FAIL, text + ".", found=found))
     if not whole:
-        return _FromDocuments(findings, stored, None)
+        return findings, stored, None
     ledger = np.concatenate([np.concatenate(([0], own)) for own in sizes])[1:].astype(np.int64)
     if stored is not None and not np.array_equal(stored, ledger):
         place = int(np.flatnonzero(stored != ledger)[0])
         text = f"the stored ledger says {stored[place]} bytes for target {place:,}, the documents {ledger[place]}."
         findings.append(Finding("A7-BYTES", Verdict.FAIL, text, found="ledger-differs"))
-    return _FromDocuments(findings, ledger, "".join(texts).encode())
+    return findings, ledger, "".join(texts).encode()
 
 
 def _missing(ids: Sequence[Tokens], tokens: Tokens, starts: Tokens) -> list[int]:
     """Documents of the source that the shards lack, by content."""
     ends = np.append(starts[1:], len(tokens))
-    held: dict[bytes, int] = {}
-    for start, end in zip(starts, ends, strict=True):
-        key = np.asarray(tokens[start + 1 : end], np.int64).tobytes()
-        held[key] = held.get(key, 0) + 1
+    places = zip(starts, ends, strict=True)
+    held = Counter(np.asarray(tokens[start + 1 : end], np.int64).tobytes() for start, end in places)
     missing = []
     for number, own in enumerate(ids):
-        key = np.asarray(own, np.int64).tobytes()
-        if held.get(key, 0) == 0:
+        held[key := np.asarray(own, np.int64).tobytes()] -= 1
+        if held[key] < 0:
             missing.append(number)
-        else:
-            held[key] -= 1
     return missing
 
 
@@ -200,19 +187,18 @@ def shard_overlap(folder: Path, tokenizer: Tokenizer, progress: Reporter, *, nea
     def spell(ids: Tokens) -> bytes:
         return tokenizer.decode(ids.astype(np.int64)) if near else ids.astype("<u2").tobytes()
 
+    def shown() -> Iterator[Tokens]:
+        for number, path in enumerate(train):
+            stage.update(number, path.name)
+            yield map_values(path)
+
     audit = OverlapAudit(near=near)
     for document in _split([join_values(find_shards(folder, "val"))], tokenizer.bos_id):
         audit.add_validation(spell(document))
     with progress.stage("compare train with validation", len(train), "shards") as stage:
-        for document in _split(_shown(train, stage), tokenizer.bos_id):
+        for document in _split(shown(), tokenizer.bos_id):
             audit.add_train(spell(document))
     return audit.result.finding()
-
-
-def _shown(paths: Sequence[Path], stage: Stage) -> Iterator[Tokens]:
-    for number, path in enumerate(paths):
-        stage.update(number, path.name)
-        yield map_values(path)
 
 
 def _split(streams: Iterable[Tokens], bos_id: int) -> Iterator[Tokens]:
@@ -245,8 +231,8 @@ def check_manifest(path: Path, folder: Path, bos_id: int) -> Finding:
     wrong = [
         f"{key} is {found[key]:,}, the manifest says {wanted[key]:,}" for key in wanted if found[key] != wanted[key]
     ]
-    if wanted["docs_val"] != PUBLISHED_VAL_DOCUMENTS:
-        wrong.append(f"the manifest's docs_val is {wanted['docs_val']:,}, the split has 50,000 (#2127)")
+    if wanted["docs_val"] != DOCUMENTS:
+        wrong.append(f"the manifest's docs_val is {wanted['docs_val']:,}, the split has {DOCUMENTS:,} (#2127)")
     text = (
         "; ".join(wrong) if wrong else f"{found['docs_val']:,} documents, {len(tokens):,} tokens, as the manifest says"
     )

@@ -35,7 +35,7 @@ class Difference(msgspec.Struct, frozen=True):
     bpb: float
 
 
-class Comparison(msgspec.Struct, frozen=True):
+class TableComparison(msgspec.Struct, frozen=True):
     """Table against ledger over the same targets. ``table - exact`` is the sum of the differences."""
 
     targets: int
@@ -53,7 +53,7 @@ def compare_table(
     *,
     window: int = 0,
     at_bpb: float = 1.0,
-) -> Comparison:
+) -> TableComparison:
     """Attribute every byte by which the public table differs from the ledger.
 
     raw:    all documents joined; with it white space and other normalisation are told apart inside one token, without
@@ -82,7 +82,7 @@ def compare_table(
         Difference(cause, count, amount, at_bpb * (total / (total + amount) - 1) if total + amount > 0 else math.inf)
         for cause, (count, amount) in by_cause.items()
     ]
-    return Comparison(len(exact), total, int(counted[:scored].sum()), at_bpb, differences)
+    return TableComparison(len(exact), total, int(counted[:scored].sum()), at_bpb, differences)
 
 
 def fallback_pieces(tokenizer: Tokenizer) -> npt.NDArray[np.bool_]:
@@ -120,7 +120,7 @@ def _causes(
     return [(cause, amount) for cause, amount in parts if amount]
 
 
-def judge_space_marker(tokenizer: Tokenizer, found: Comparison) -> Finding | None:
+def judge_space_marker(tokenizer: Tokenizer, found: TableComparison) -> Finding | None:
     """FAIL for a SentencePiece vocabulary without U+2581: the table counts each space as three bytes (#755)."""
     if tokenizer.kind != "sentencepiece" or tokenizer.table().space.any():
         return None

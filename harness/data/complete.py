@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.data.baselines import baselines_bpb, compressed_sizes
+from harness.data.baselines import TextSizes, baselines_bpb
 from harness.data.byte_check import shard_overlap
 from harness.data.byte_table import Tokens
 from harness.data.dataset import Manifest, write_manifest
 from harness.data.documents import Documents
-from harness.data.encoding import encode_documents, load_tokenizer
+from harness.data.encoding import Debt, encode_documents, load_tokenizer
 from harness.data.export import DOCS, FetchRecord
-from harness.data.shards import find_shards, join_values, map_values, write_shard
+from harness.data.shards import find_shards, join_values, map_values, write_ledger
 from harness.data.tokenizers import Tokenizer
 from harness.errors import CouldNotCheck
 from harness.files import file_digest
@@ -41,13 +41,15 @@ def complete(folder: Path, record: FetchRecord, progress: Reporter) -> None:
         part = ledger[at : at + count]
         name = path.name.replace("_val_", "_val_bytes_")
         (folder / name).unlink(missing_ok=True)
-        written[name] = write_shard(folder / name, part, version=1 if int(part.max(initial=0)) < 2**16 else 2)
+        written[name] = write_ledger(folder / name, part)
         at += count
     train = [_counts(path, tokenizer.vocab_size) for path in find_shards(folder, "train")]
     train_counts = np.sum(train, axis=0) if train else np.zeros(tokenizer.vocab_size, np.int64)
-    texts = islice(Documents([folder / DOCS]), documents)
+    sizes = TextSizes()
     with progress.stage("zlib -9 and xz -9", None):
-        sizes = compressed_sizes(text.encode() for text in texts)
+        for text in islice(Documents([folder / DOCS]), documents):
+            sizes.add(text.encode())
+    sizes.finish()
     kept = {f.name for f in record.files} - {"manifest.json", DOCS}
     write_manifest(
         folder,
@@ -77,7 +79,8 @@ def _ledger(
     folder: Path, tokens: Tokens, tokenizer: Tokenizer, documents: int, progress: Reporter
 ) -> tuple[Tokens, int]:
     ledger = np.zeros(len(tokens), np.uint32)
-    at = raw_bytes = owed = seen = 0
+    at = raw_bytes = seen = 0
+    debt = Debt()
     with progress.stage("byte ledger", documents, "documents") as stage:
         for text, (ids, sizes) in encode_documents(islice(Documents([folder / DOCS]), documents), tokenizer):
             size, end = len(text.encode()), at + 1 + len(ids)
@@ -86,14 +89,11 @@ def _ledger(
                     f"document {seen:,} of {DOCS} is not what the validation shards hold from token {at:,} on.",
                     remedy="The export's documents and shards do not belong together; try another revision.",
                 )
-            if len(ids):
-                sizes[0] += owed
-            owed = 0 if len(ids) else owed + size
-            ledger[at + 1 : end] = sizes
+            ledger[at + 1 : end] = debt.settle(size, sizes)
             at, seen, raw_bytes = end, seen + 1, raw_bytes + size
             if seen % SHOW_EVERY == 0:
                 stage.update(seen)
-    if at != len(tokens) or owed:
+    if at != len(tokens) or debt.owed:
         raise CouldNotCheck(
             f"{DOCS} ends after {seen:,} documents; the validation shards hold {documents:,}.",
             remedy="Fetch documents and shards of one revision.",

@@ -9,12 +9,32 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from harness.data.spm import SentencePieceTokenizer
-from harness.data.tokenizers import ByteTokenizer, Encoded, TiktokenTokenizer, Tokenizer
+from harness.data.tokenizers import Bytes, ByteTokenizer, Encoded, TiktokenTokenizer, Tokenizer
 from harness.errors import CouldNotCheck, UsageError
 from harness.text import printable
 
 BATCH_CHARACTERS = 2_000_000
 AHEAD = 2
+
+
+class Debt:
+    """The bytes of documents whose text the tokenizer drops entirely: the next token accounts for them.
+
+    owed: bytes that no token has taken yet
+    """
+
+    def __init__(self) -> None:
+        self.owed = 0
+
+    def settle(self, raw_bytes: int, sizes: Bytes) -> Bytes:
+        """Bytes a token of one document, with what was owed before it."""
+        if len(sizes) == 0:
+            self.owed += raw_bytes
+            return sizes
+        settled: Bytes = sizes.copy()
+        settled[0] += self.owed
+        self.owed = 0
+        return settled
 
 
 def encode_documents(
@@ -35,8 +55,7 @@ def encode_documents(
             first += len(batch)
             if len(waiting) > AHEAD:
                 yield from _taken(*waiting.popleft())
-        while waiting:
-            yield from _taken(*waiting.popleft())
+        yield from (pair for pending in waiting for pair in _taken(*pending))
 
 
 def _encode(tokenizer: Tokenizer, batch: list[str], first: int) -> list[Encoded]:
@@ -44,7 +63,8 @@ def _encode(tokenizer: Tokenizer, batch: list[str], first: int) -> list[Encoded]
     try:
         return tokenizer.encode(batch)
     except BaseException as error:
-        if not _broke(error):
+        # native tokenizers report a failure of their own as RuntimeError or, from Rust, as a panic
+        if not isinstance(error, RuntimeError) and type(error).__name__ != "PanicException":
             raise
         if len(batch) > 1:
             return [encoded for at, text in enumerate(batch) for encoded in _encode(tokenizer, [text], first + at)]
@@ -54,11 +74,6 @@ def _encode(tokenizer: Tokenizer, batch: list[str], first: int) -> list[Encoded]
             f"{printable(text, 40)!r}): {printable(str(error))}.",
             remedy="Split that document or leave it out; very long runs of one character are a known cause.",
         ) from None
-
-
-def _broke(error: BaseException) -> bool:
-    """Native tokenizers report a failure of their own as ``RuntimeError`` or, from Rust, as a panic."""
-    return isinstance(error, RuntimeError) or type(error).__name__ == "PanicException"
 
 
 def _taken(batch: list[str], encoded: Future[list[Encoded]]) -> Iterator[tuple[str, Encoded]]:

@@ -80,6 +80,10 @@ def inspect_path(path: Path, tokenizer_file: str | None, progress: Reporter, *, 
     return Inspection(str(path), place or "", tokenizer.vocab_size if tokenizer else None, shards, findings)
 
 
+def _verdict(good: bool, text: str) -> Finding:
+    return Finding("A7-BYTES", Verdict.PASS if good else Verdict.FAIL, text + ".")
+
+
 def _look(file: Path, tokenizer: Tokenizer | None, bos_id: int, digests: bool) -> ShardReport:
     version, count = read_head(file)
     values = map_values(file)
@@ -134,10 +138,6 @@ def _judge(shards: list[ShardReport], tokenizer: Tokenizer | None, bos_id: int) 
         counts = sum(s.values for s in ledger), sum(s.values for s in tokens if s.part == "val")
         findings.append(_verdict(counts[0] == counts[1], f"{counts[0]:,} ledger entries, {counts[1]:,} tokens"))
     return findings
-
-
-def _verdict(good: bool, text: str) -> Finding:
-    return Finding("A7-BYTES", Verdict.PASS if good else Verdict.FAIL, text + ".")
 
 
 def list_cached(folder: Path) -> list[tuple[str, str, str]]:

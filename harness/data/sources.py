@@ -15,6 +15,7 @@ from harness.data.encoding import load_tokenizer
 from harness.data.spm import SentencePieceTokenizer, train_bpe
 from harness.data.tokenizers import Tokenizer
 from harness.errors import UsageError
+from harness.fineweb import DOCUMENTS
 from harness.progress import Reporter
 
 TRAINING_CHARACTERS = 100_000_000
@@ -28,7 +29,7 @@ class BuildPlan:
     tokenizer: str | None = None
     train_tokenizer: int | None = None
     case_operators: bool = False
-    val_documents: int = 50_000
+    val_documents: int = DOCUMENTS
     field: str = "text"
     name: str = "mine"
     shard_tokens: int = SHARD_TOKENS

@@ -15,8 +15,8 @@ from functools import cache
 
 from harness.config.tracks import TRAIN_TOLERANCE_S, load_track, track_names
 from harness.record.canonical import HEX64, canonical_digest, parse_utc
-from harness.record.known import Terms, Text, known, terms_of
-from harness.record.predicate import AuditResult, BudgetEntry, RunRecord
+from harness.record.known import KnownText, Terms, known, terms_of
+from harness.record.predicate import BudgetEntry, RunRecord
 from harness.rules import Finding, Verdict, catalogue, rule
 from harness.sandbox.layers import LayerState
 from harness.units import bits_per_byte
@@ -38,7 +38,9 @@ REQUIRED_RULES = {
 
 def check_figures(record: RunRecord) -> list[Finding]:
     """Everything in a record that does not follow from its raw figures; one passing R4-ARITHMETIC when all does."""
-    problems = list(_arithmetic(record))
+    checks = (_scores, _running, _sizes, _spans, _audits, _verdicts, _digests)
+    said = (message for check in checks for message in check(record))
+    problems = [Finding("R4-ARITHMETIC", Verdict.FAIL, message) for message in said]
     return problems or [Finding("R4-ARITHMETIC", Verdict.PASS, "derived figures and verdicts follow from the raw ones")]
 
 
@@ -56,12 +58,6 @@ def check_run(record: RunRecord) -> list[Finding]:
 
 def _broken_rules(record: RunRecord) -> list[Finding]:
     return [*_limits(record), *_coverage(record), *_isolation(record)]
-
-
-def _arithmetic(record: RunRecord) -> Iterator[Finding]:
-    checks = (_scores, _running, _sizes, _spans, _audits, _verdicts, _digests)
-    for message in (message for check in checks for message in check(record)):
-        yield Finding("R4-ARITHMETIC", Verdict.FAIL, message)
 
 
 def _scores(record: RunRecord) -> Iterator[str]:
@@ -131,7 +127,8 @@ def _audits(record: RunRecord) -> Iterator[str]:
     for audit in record.audits:
         if audit.verdict not in (Verdict.PASS, Verdict.FAIL, Verdict.ERROR):
             yield f"audit {audit.name} ends with {audit.verdict!r}, which is not a verdict of an audit"
-        if audit.verdict == Verdict.PASS and not _within(audit):
+        within = audit.k >= 0 and 0 <= audit.worst_nats <= audit.tolerance_nats
+        if audit.verdict == Verdict.PASS and not within:
             yield (
                 f"audit {audit.name} passed with a worst difference of {audit.worst_nats!r} nats over its tolerance "
                 f"of {audit.tolerance_nats!r}"
@@ -140,10 +137,6 @@ def _audits(record: RunRecord) -> Iterator[str]:
             yield f"audit {audit.name} failed, but {audit.rule} is given as {verdicts.get(audit.rule, 'no verdict')}"
         if audit.verdict == Verdict.ERROR and verdicts.get(audit.rule) == Verdict.PASS:
             yield f"audit {audit.name} could not be done, but {audit.rule} is given as PASS"
-
-
-def _within(audit: AuditResult) -> bool:
-    return audit.k >= 0 and 0 <= audit.worst_nats <= audit.tolerance_nats
 
 
 def _verdicts(record: RunRecord) -> Iterator[str]:
@@ -296,7 +289,7 @@ def _data(record: RunRecord) -> Iterator[Finding]:
     elif pinned is None and record.track.official:
         text = f"data set {data.name} is not pinned in this version; whether it is the published text is not checked"
         yield Finding("R4-ARITHMETIC", Verdict.WARN, text)
-    text_here = Text(data.val_documents, data.val_targets, data.val_bytes)
+    text_here = KnownText(data.val_documents, data.val_targets, data.val_bytes)
     if pinned is not None and pinned.get(data.fingerprint) != text_here:
         text = (
             f"data set {data.name} with fingerprint {data.fingerprint[:12]}, {data.val_targets:,} targets and "

@@ -66,31 +66,17 @@ def strict_json(data: bytes) -> Any:
         raise ValueError("JSON is nested too deeply") from None
 
 
-def refuse_ambiguous(data: bytes) -> None:
-    """Raise ``ValueError`` as :func:`strict_json` does, without building the value: for bytes decoded elsewhere."""
-    try:
-        _KEYS_ONLY.decode(data.decode("utf-8"))
-    except RecursionError:
-        raise ValueError("JSON is nested too deeply") from None
-
-
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    _check_keys(pairs)
-    return dict(pairs)
-
-
-def _check_keys(pairs: list[tuple[str, Any]]) -> None:
-    if len({name for name, _ in pairs}) != len(pairs):
+    found = dict(pairs)
+    if len(found) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"key {twice!r} stands twice in one object")
+    return found
 
 
 def _refuse_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is not JSON")
-
-
-_KEYS_ONLY = json.JSONDecoder(object_pairs_hook=_check_keys, parse_constant=_refuse_constant, parse_float=len)
 
 
 def read_bounded(path: Path) -> bytes:

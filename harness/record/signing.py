@@ -28,6 +28,7 @@ from harness.record.trust import (
     load_public,
     load_trust,
     public_path,
+    public_text,
     signing_problem,
     ssh_problem,
     ssh_statement,
@@ -72,7 +73,7 @@ def _first_key(keys_dir: Path) -> SigningKey:
     """Make the first key; of two runs that start at the same time one makes it and both use it."""
     key = _write_key(keys_dir)
     try:
-        write_atomic(keys_dir / ACTIVE, f"{key.keyid}\n".encode(), replace=False, mode=0o600)
+        _activate(keys_dir, key.keyid, replace=False)
     except FileExistsError:
         (keys_dir / f"{key.keyid}.pem").unlink()
         return load_private(keys_dir, read_active(keys_dir))
@@ -82,16 +83,20 @@ def _first_key(keys_dir: Path) -> SigningKey:
 def create_key(keys_dir: Path) -> SigningKey:
     """Make a new private key and let it be the active one."""
     key = _write_key(keys_dir)
-    _activate(keys_dir, key.keyid)
+    _activate(keys_dir, key.keyid, replace=True)
     return key
 
 
-def _activate(keys_dir: Path, keyid: str) -> None:
-    write_atomic(keys_dir / ACTIVE, f"{keyid}\n".encode(), replace=True, mode=0o600)
+def _activate(keys_dir: Path, keyid: str, *, replace: bool) -> None:
+    write_atomic(keys_dir / ACTIVE, f"{keyid}\n".encode(), replace=replace, mode=0o600)
 
 
 def _write_key(keys_dir: Path) -> SigningKey:
-    _private_folder(keys_dir)
+    try:
+        keys_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        remedy = "Set GOLF_KEYS_DIR to a folder of yours."
+        raise CouldNotCheck(f"keys folder {keys_dir} cannot be made: {error.strerror}.", remedy=remedy) from error
     private = Ed25519PrivateKey.generate()
     key = SigningKey(key_id(private.public_key()), private)
     passphrase = os.environ.get(PASSPHRASE)
@@ -143,20 +148,9 @@ def check_private_mode(path: Path) -> None:
         raise CouldNotCheck(f"private key {path} has mode {mode:04o}; wanted 0600.", remedy=f"chmod 600 {path}")
 
 
-def _private_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise CouldNotCheck(
-            f"keys folder {folder} cannot be made: {error.strerror}.", remedy="Set GOLF_KEYS_DIR to a folder of yours."
-        ) from error
-
-
 def describe_key(key: SigningKey, *, owner: str = "") -> PublicKey:
     """A fresh, trusted entry of the trust list for ``key``, without limits in time."""
-    raw = key.private.public_key().public_bytes(ser.Encoding.Raw, ser.PublicFormat.Raw)
-    public = base64.b64encode(raw).decode()
-    return PublicKey(keyid=key.keyid, owner=owner, status="trusted", public=public)
+    return PublicKey(keyid=key.keyid, owner=owner, status="trusted", public=public_text(key.private))
 
 
 def rotate_key(keys_dir: Path, records_dir: Path, *, owner: str = "") -> tuple[PublicKey, PublicKey]:
@@ -178,7 +172,7 @@ def rotate_key(keys_dir: Path, records_dir: Path, *, owner: str = "") -> tuple[P
         retired = msgspec.structs.replace(before, status="retired", not_after=min(before.not_after or now, now))
         store_public(records_dir, after)  # both are listed before the new one can sign anything
         store_public(records_dir, retired)
-        _activate(keys_dir, after.keyid)
+        _activate(keys_dir, after.keyid, replace=True)
     return retired, after
 
 
@@ -209,11 +203,7 @@ def bind_key(keys_dir: Path, records_dir: Path, ssh_key: Path) -> PublicKey:
         signed = subprocess.run(command, input=ssh_statement(key.keyid), capture_output=True, check=True).stdout
         public = subprocess.run(["ssh-keygen", "-y", "-f", str(ssh_key)], capture_output=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError) as error:
-        said = (
-            error.stderr.decode("utf-8", "replace").strip()
-            if isinstance(error, subprocess.CalledProcessError)
-            else error
-        )
+        said = getattr(error, "stderr", b"").decode("utf-8", "replace").strip() or error
         remedy = "Install OpenSSH, or name a private key that opens."
         raise CouldNotCheck(f"{ssh_key} did not sign: {said}.", remedy=remedy) from error
     with locked(records_dir):

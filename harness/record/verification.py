@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
+
 from harness.errors import CouldNotCheck, ExitCode
 from harness.record import dsse
 from harness.record.arithmetic import check_figures, check_names, check_run
@@ -31,22 +33,7 @@ from harness.record.statement import (
     subjects_of,
 )
 from harness.record.trust import Accepted, PublicKey, Role, accepted_keys, first_key, signing_problem
-from harness.rules import Finding, Verdict
-
-SEVERITY = (Verdict.FAIL, Verdict.ERROR, Verdict.WARN, Verdict.UNKNOWN, Verdict.PASS)
-"""Worst first."""
-
-
-def worst(findings: Sequence[Finding]) -> Verdict:
-    """The worst verdict among ``findings``; PASS when there are none."""
-    verdicts = {finding.verdict for finding in findings}
-    return next((verdict for verdict in SEVERITY if verdict in verdicts), Verdict.PASS)
-
-
-def exit_code_of(findings: Sequence[Finding]) -> ExitCode:
-    """0 pass or warn, 1 something failed, 3 something could not be checked."""
-    codes = {Verdict.FAIL: ExitCode.RULE_BROKEN, Verdict.ERROR: ExitCode.COULD_NOT_CHECK}
-    return codes.get(worst(findings), ExitCode.GOOD)
+from harness.rules import Finding, Verdict, exit_code_of, worst
 
 
 @dataclass(frozen=True)
@@ -180,9 +167,11 @@ def _verify(records_dir: Path, accepted: Accepted, *, judge_runs: bool) -> Verif
     judged = [judge_file(path, name, keys, judge_runs=judge_runs) for path, name in files]
     sound = [Link(r.path, r.entry) for r in judged if r.entry and not _forged(r)]
     links = [link for link in sound if link.entry.folder != "heads"]
-    chain = check_chains(links, [link for link in sound if link.entry.folder == "heads"], records_dir)
-    chain += [*check_copies(links, records_dir), *check_reviews(links, records_dir, accepted)]
-    folder += [*_undatable(links, accepted), *_kept(records_dir), *_homeless(judged, chain)]
+    chain = check_chains(links, [link for link in sound if link.entry.folder == "heads"])
+    chain += [*check_copies(links), *check_reviews(links, accepted)]
+    folder += [*_undatable(links, accepted), *_kept(records_dir)]
+    names = {report.name for report in judged}
+    folder += [finding for finding in chain if finding.where not in names]
     return VerifyReport(records_dir, tuple(_with_chain(judged, chain)), tuple(folder), accepted)
 
 
@@ -225,36 +214,28 @@ def _with_chain(judged: list[EntryReport], chain: list[Finding]) -> Iterator[Ent
         yield replace(report, findings=(*report.findings, *extra))
 
 
-def _homeless(judged: list[EntryReport], chain: list[Finding]) -> list[Finding]:
-    names = {report.name for report in judged}
-    return [finding for finding in chain if finding.where not in names]
-
-
 def judge_file(path: Path, folder: str, keys: dict[str, PublicKey], *, judge_runs: bool = True) -> EntryReport:
     """Everything that one file shows by itself."""
     name = f"{folder}/{path.name}"
     entry: Entry | None = None
-    try:
+    try:  # 1. Read with bounds, as JSON that means one thing to every reader; a file that is not is no evidence.
         entry = read_entry(path, folder)
     except MalformedEntry as error:
         found = [Finding("R2-SCHEMA", Verdict.FAIL, str(error), where=name)]
     except CouldNotCheck as error:
         found = [Finding("R2-SCHEMA", Verdict.ERROR, str(error), where=name)]
     else:
+        # 2. The form of its version; 3. the signature of a key trusted at its date; 4. names that follow from it.
         found = [*_schema(entry), *_signatures(entry, keys), *_identity(entry, path)]
         if isinstance(entry.predicate, RunRecord):
-            try:
+            try:  # 5. Every derived figure again from the raw ones; names and terms; then the run by its own figures.
                 found += check_figures(entry.predicate) + check_names(entry.predicate)
                 found += check_run(entry.predicate) if judge_runs else []
             except (ArithmeticError, ValueError) as error:  # one file with absurd figures must stop no other
                 found.append(Finding("R4-ARITHMETIC", Verdict.FAIL, f"its figures can't be computed with: {error}"))
-    return EntryReport(name, path, entry, tuple(_placed(found, name)))
-
-
-def _placed(findings: list[Finding], name: str) -> Iterator[Finding]:
-    for f in findings:
-        where = name if not f.where or f.where == name else f"{name}: {f.where}"
-        yield Finding(f.rule, f.verdict, f.message, where, f.found, f.wanted, f.remedy)
+    places = (name if f.where in ("", name) else f"{name}: {f.where}" for f in found)
+    placed = [msgspec.structs.replace(f, where=where) for f, where in zip(found, places, strict=True)]
+    return EntryReport(name, path, entry, tuple(placed))
 
 
 def _schema(entry: Entry) -> Iterator[Finding]:

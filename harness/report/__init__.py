@@ -5,12 +5,12 @@ render_terminal(report), render_markdown(report), render_page(report) -> str
 """
 
 from harness.report.collect import collect
-from harness.report.figures import Claim, Report
+from harness.report.figures import FolderClaim, Report
 from harness.report.page import render_page, write_page
 from harness.report.tables import render_markdown, render_terminal, write_markdown
 
 __all__ = [
-    "Claim",
+    "FolderClaim",
     "Report",
     "collect",
     "render_markdown",

@@ -8,7 +8,7 @@ from pathlib import Path
 from harness.errors import CouldNotCheck
 from harness.record.store import StoredRecord
 from harness.record.verification import verify_folder, verify_paths
-from harness.report.figures import Claim, Report, Run, pool_runs
+from harness.report.figures import FolderClaim, Report, ReportedRun, pool_runs
 from harness.rules import Finding, Verdict
 from harness.stats import describe_against
 
@@ -19,7 +19,7 @@ def collect(
     trust: Path | None = None,
     baseline: Path | None = None,
     margin: str | None = None,
-    claims: Sequence[Claim] = (),
+    claims: Sequence[FolderClaim] = (),
 ) -> Report:
     """Records in ``paths`` (records folders, or single files under ``runs/`` of one), grouped by what they ran.
 
@@ -28,7 +28,7 @@ def collect(
     claims: public folders, which stand beside them
     A file that is not a readable record is named and left out. Raises ``CouldNotCheck`` when nothing is left.
     """
-    runs: list[Run] = []
+    runs: list[ReportedRun] = []
     folder: list[Finding] = []
     reports, seen = verify_paths(paths, trust=trust), set[str]()
     for report, entries in reports:
@@ -42,7 +42,7 @@ def collect(
             seen.add(entry.entry.digest)
             own = tuple(finding for finding in entry.record.findings if finding.verdict is Verdict.PASS)
             stored = StoredRecord(entry.path, entry.entry.digest, entry.record, entry.entry.signer)
-            runs.append(Run(stored, entry.verdict, (*entry.findings, *own), report.owner_of(entry)))
+            runs.append(ReportedRun(stored, entry.verdict, (*entry.findings, *own), report.owner_of(entry)))
     if not runs and not claims:
         raise CouldNotCheck(
             f"no record in {', '.join(str(path) for path in paths)}.",

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import msgspec
 
-from harness.report.figures import Pool, Report, Run
+from harness.report.figures import Pool, Report, ReportedRun
 from harness.report.tables import overview_table
 
 
@@ -16,6 +16,7 @@ def report_document(report: Report) -> dict[str, object]:
     return {
         "overview": [dict(zip([name for name, _ in overview.headers], row, strict=True)) for row in overview.rows],
         "pools": [_pool(pool) for pool in report.pools],
+        "public_folders": msgspec.to_builtins([asdict(claim) for claim in report.claims]),
         "folder_findings": msgspec.to_builtins(list(report.folder_findings)),
         "comparison": list(report.comparison),
     }
@@ -30,7 +31,7 @@ def _pool(pool: Pool) -> dict[str, object]:
     }
 
 
-def _run(run: Run) -> dict[str, object]:
+def _run(run: ReportedRun) -> dict[str, object]:
     record = run.record
     return {
         "file": run.stored.path.name,

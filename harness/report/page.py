@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 import harness
 from harness.files import write_atomic
-from harness.report.figures import STAGES, Pool, Report, Run
+from harness.report.figures import Pool, Report, ReportedRun, stage_words
 from harness.report.svg import COLOURS, Points, bars, dots, lines, thin
 from harness.report.tables import overview_table, pool_table
 from harness.rules import rule
@@ -56,7 +56,7 @@ def pool_drawings(pool: Pool) -> list[tuple[str, Markup]]:
 
 def _stages(pool: Pool) -> str:
     by_stage = [(words, [score.bpb for run in pool.runs for score in run.record.scores if score.stage == stage])
-                for stage, words in STAGES.items()]  # fmt: skip
+                for stage, words in stage_words(pool.runs[0].record).items()]  # fmt: skip
     rows = [(words, values) for words, values in by_stage if values]
     bpb = pool.statistics.bpb if pool.statistics else None
     band = (bpb.low, bpb.high) if bpb and bpb.low is not None and bpb.high is not None else None
@@ -93,7 +93,7 @@ def _clocks(pool: Pool) -> str:
     return bars(rows, "from zero, one scale; outlines are limits", f"Clock spans: {pool.title}") if rows else ""
 
 
-def _bytes(run: Run) -> str:
+def _bytes(run: ReportedRun) -> str:
     sizes, cap = run.record.sizes, run.record.sizes.cap_bytes
     sections = sorted(run.record.model_sections.items(), key=lambda item: -item[1])
     parts = [(f"total of {cap:,}", sizes.total_bytes), ("code", sizes.code_bytes), ("packed model", sizes.model_bytes)]

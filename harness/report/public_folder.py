@@ -17,7 +17,7 @@ from harness.record.canonical import file_digest
 from harness.record.predicate import RunRecord
 from harness.record.store import kept_file
 from harness.record.trust import load_trust
-from harness.report.figures import Pool, Report, Run
+from harness.report.figures import Pool, Report, ReportedRun
 from harness.report.tables import escape_markdown, render_markdown
 from harness.rules import Verdict
 from harness.run.artifact import unpack_code
@@ -32,13 +32,11 @@ REPEATS = '''"""Repeats a recorded run of this folder under the referee: python 
 It needs the referee with its extra "train". The code that ran lies in submission/, unpacked from code.bundle.
 """
 
-import subprocess
+import os
 import sys
-from pathlib import Path
 
-here = Path(__file__).resolve().parent
-record = sys.argv[1] if len(sys.argv) > 1 else str(min((here / "records" / "runs").glob("@RUN@")))
-sys.exit(subprocess.call([sys.executable, "-m", "harness", "rerun", record]))
+record = os.path.join(os.path.dirname(os.path.abspath(__file__)), "records", "runs", "@RUN@")
+os.execv(sys.executable, [sys.executable, "-P", "-m", "harness", "rerun", *(sys.argv[1:] or [record])])
 '''
 
 
@@ -131,7 +129,7 @@ def _spread(found: SeedStatistics) -> str:
     return f"mean of {len(found.seeds)} seeds, sample std {found.bpb.sample_std:.5f}"
 
 
-def _records_dir(run: Run) -> Path:
+def _records_dir(run: ReportedRun) -> Path:
     return run.stored.path.absolute().parent.parent
 
 
@@ -251,7 +249,7 @@ The logs are written from the records, by `harness export`.
 """
 
 
-def _log(run: Run) -> Iterator[str]:
+def _log(run: ReportedRun) -> Iterator[str]:
     """A run in the lines of the public script's logs."""
     record, sizes, final = run.record, run.record.sizes, run.record.final
     assert final is not None

@@ -10,7 +10,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from harness.files import write_atomic
-from harness.report.figures import STAGES, Pool, Report, Run
+from harness.report.figures import Pool, Report, ReportedRun, stage_words
 from harness.rules import Verdict
 from harness.stats import SeedStatistics, describe
 from harness.text import printable
@@ -20,7 +20,7 @@ WRAPPED = {"submission": 22, "clocks": 12, "kind": 8}
 
 
 @dataclass(frozen=True)
-class Table:
+class PlainTable:
     """headers: (name, kind) with kind "n" for numbers, "name", "verdict" or ""; links: ids on the page, a row each."""
 
     headers: list[tuple[str, str]]
@@ -28,7 +28,7 @@ class Table:
     links: list[str] = field(default_factory=list)
 
 
-def overview_table(report: Report) -> Table:
+def overview_table(report: Report) -> PlainTable:
     """One row a set of seeds or folder, by track and text, best first; what fails or has no score is not ranked."""
     found = [(pool.standing, f"pool-{index}") for index, pool in enumerate(report.pools, 1)]
     found += [(claim.standing, f"claim-{index}") for index, claim in enumerate(report.claims, 1)]
@@ -46,14 +46,14 @@ def overview_table(report: Report) -> Table:
         times = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in line.clocks.items()) or "unknown"
         place = [str(ranks[line.ranked_in]) if ranked else "-", line.name, line.track, line.data]
         rows.append([*place, bpb, str(line.seeds), size, times, line.verdict.value, line.kind])
-    return Table(headers, rows, [link for _, link in found])
+    return PlainTable(headers, rows, [link for _, link in found])
 
 
-def pool_table(pool: Pool) -> Table:
+def pool_table(pool: Pool) -> PlainTable:
     """One row a seed."""
     headers = [("seed", ""), *((f"bpb {words}", "n") for words in pool.stages), ("bytes", "n"),
                *((f"{name} s", "n") for name in pool.budgets), ("verdict", "verdict")]  # fmt: skip
-    return Table(headers, [_row(run, pool) for run in pool.runs])
+    return PlainTable(headers, [_row(run, pool) for run in pool.runs])
 
 
 def render_terminal(report: Report) -> str:
@@ -68,7 +68,7 @@ def render_terminal(report: Report) -> str:
     return "\n\n".join(parts)
 
 
-def _plain_table(table: Table) -> str:
+def _plain_table(table: PlainTable) -> str:
     names = [name for name, _ in table.headers]
     return tabulate(
         [[printable(cell) for cell in row] for row in table.rows],
@@ -120,14 +120,14 @@ def _over(found: SeedStatistics) -> str:
     return "one seed" if len(found.seeds) == 1 else f"{len(found.seeds)}-seed mean"
 
 
-def _markdown_table(table: Table) -> Iterator[str]:
+def _markdown_table(table: PlainTable) -> Iterator[str]:
     yield "| " + " | ".join(escape_markdown(name) for name, _ in table.headers) + " |"
     yield "|" + "".join("---:|" if kind == "n" else "---|" for _, kind in table.headers)
     for row in table.rows:
         yield "| " + " | ".join(escape_markdown(cell) for cell in row) + " |"
 
 
-def _row(run: Run, pool: Pool) -> list[str]:
+def _row(run: ReportedRun, pool: Pool) -> list[str]:
     scores = {words: f"{bpb:.4f}" for words, bpb in run.stages}
     used = {budget.name: f"{budget.used_s:.1f}" for budget in run.record.budgets}
     total = f"{run.record.sizes.total_bytes:,}"
@@ -143,7 +143,7 @@ def _aggregate_rows(found: SeedStatistics, pool: Pool) -> Iterator[list[str]]:
     if len(found.seeds) == 1:
         return
     in_all = set.intersection(*({words for words, _ in run.stages} for run in pool.runs))
-    ids = {words: stage for stage, words in STAGES.items()}
+    ids = {words: stage for stage, words in stage_words(pool.runs[0].record).items()}
     stages = [found.stages.get(ids.get(words.partition(" (first")[0], "")) if words in in_all else None
               for words in pool.stages]  # fmt: skip
     blank = [""] * (len(pool.budgets) + 1)

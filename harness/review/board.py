@@ -46,13 +46,13 @@ def row(item: Judged) -> dict[str, Any]:
         "track": report["track"],
         "date": added.pull.date[:10],
         "folder": plain(added.path.rsplit("/", 1)[-1], 120),
-        "claimed": facts.get("claimed_bpb"),
+        "claimed": facts.get("claimed_bpb") or None,
         "supported": None if blocked or not given else facts.get("logged_mean_bpb"),
         "bytes": facts.get("largest_bytes"),
         "train_s": facts.get("longest_train_s"),
         "eval_s": facts.get("longest_eval_s"),
         "verdict": report["verdict"],
-        "reasons": "; ".join(f"{f['rule']}: {plain(f['message'], 160)}" for f in reasons[:4]),
+        "reasons": " ".join(f"{f['rule']}: {plain(f['message'], 160)}" for f in reasons[:4]),
     }
 
 
@@ -79,7 +79,7 @@ def best_over_time(rows: list[dict[str, Any]], name: str) -> list[tuple[str, flo
 def _steps(points: list[tuple[str, float]], days: list[str], low: float, high: float) -> str:
     """An SVG path of steps over 900 x 220."""
     place = {day: 60 + 820 * i / max(1, len(days) - 1) for i, day in enumerate(days)}
-    at = [(place[day], 200 - 180 * (score - low) / max(1e-9, high - low)) for day, score in points]
+    at = [(place[day], min(206, 200 - 180 * (score - low) / max(1e-9, high - low))) for day, score in points]
     parts = [f"M{at[0][0]:.1f} {at[0][1]:.1f}", *(f"H{x:.1f}V{y:.1f}" for x, y in at[1:]), "H880"] if at else []
     return "".join(parts)
 
@@ -89,8 +89,9 @@ def render_board(judged: list[Judged], title: str) -> str:
     rows = [row(item) for item in judged]
     lines = {name: best_over_time(rows, name) for name in ("claimed", "supported")}
     days = sorted({line["date"] for line in rows})
-    scores = [score for points in lines.values() for _, score in points]
-    low, high = (min(scores), max(scores)) if scores else (0.0, 1.0)
+    scores = [score for points in lines.values() for _, score in points] or [0.0, 1.0]
+    shown = [score for _, score in lines["supported"]] or scores  # one claim of nearly nothing would flatten all others
+    low, high = min(shown) - 0.1 * (max(shown) - min(shown)), max(scores)
     paths = {name: _steps(points, days, low, high) for name, points in lines.items()}
     counts: dict[str, Counter[str]] = {}
     for item in judged:
@@ -112,7 +113,15 @@ def render_board(judged: list[Judged], title: str) -> str:
     ranked = sorted(counts.items(), key=lambda entry: (-entry[1]["FAIL"], -entry[1]["WARN"], entry[0]))
     verdicts = Counter(line["verdict"] for line in rows)
     return template.render(
-        title=title, data=Markup(data), paths=paths, days=days, low=low, high=high, counts=ranked, verdicts=verdicts
+        title=title,
+        data=Markup(data),
+        paths=paths,
+        days=days,
+        low=low,
+        high=high,
+        lowest=min(scores),
+        counts=ranked,
+        verdicts=verdicts,
     )
 
 

@@ -104,27 +104,23 @@ def judge_change(reports: list[FolderReport], change: Change) -> list[FolderRepo
 
 
 def _judge(change: Change, out: Findings) -> None:
-    rule = "A9-ONE-FOLDER"
-    if change.altered:
-        message = "the pull request changes records that are there already."
-        found = _names(tuple(f"{verb} {name}" for verb, name in change.altered))
-        out.fail(rule, message, found=found, remedy="Leave the records of others as they are.")
-    elif change.known:
-        message = "the pull request adds files to a record folder that the base has already."
-        out.fail(rule, message, found=_names(change.known), remedy="Add a folder of your own, with a new name.")
-    if len(change.folders) > 1:
-        message = f"the pull request touches {len(change.folders)} record folders."
-        names = _names(tuple(folder.name for folder in change.folders))
-        out.fail(rule, message, found=names, computed="1", remedy="Open one pull request a record.")
-    if change.others and change.folders:
-        message = f"the pull request also touches {len(change.others)} file(s) outside its record folder."
-        out.fail(rule, message, found=_names(change.others), remedy="Move them to a pull request of their own.")
-    elif change.others:
-        message = "the pull request adds no record folder."
-        remedy = "Add one folder, records/track_…/NAME, with all of its files inside."
-        out.fail(rule, message, found=_names(change.others), remedy=remedy)
-    if change.folders and not out.items:
-        out.passed(rule, "the pull request adds one folder and nothing else.")
+    folders, others = change.folders, change.others
+    changed = tuple(f"{verb} {name}" for verb, name in change.altered)
+    several = tuple(folder.name for folder in folders)
+    for broken, message, names, remedy in (
+        (changed, "changes records that are there already", changed, "Leave the records of others as they are."),
+        (change.known and not changed, "adds files to a record folder that the base has already", change.known,
+         "Add a folder of your own, with a new name."),
+        (len(folders) > 1, f"touches {len(folders)} record folders", several, "Open one pull request a record."),
+        (others and folders, f"also touches {len(others)} file(s) outside its record folder", others,
+         "Move them to a pull request of their own."),
+        (others and not folders, "adds no record folder", others,
+         "Add one folder, records/track_…/NAME, with all of its files inside."),
+    ):  # fmt: skip
+        if broken:
+            out.fail("A9-ONE-FOLDER", f"the pull request {message}.", found=_names(names), remedy=remedy)
+    if folders and not out.items:
+        out.passed("A9-ONE-FOLDER", "the pull request adds one folder and nothing else.")
 
 
 def _names(names: tuple[str, ...]) -> str:

@@ -15,7 +15,7 @@ from harness.review.source import FOLDER_SECONDS
 from harness.rules import Verdict
 
 CHECKS: tuple[Callable[[Record], None], ...] = (
-    *(limits.check, evidence.check, score.check, formal.check, statistics.check, code.check, score.check_boxes),
+    *(limits.check, evidence.check, score.check, formal.check, statistics.check, code.check),
 )
 FEW = 6
 """Up to this many folders are checked in this process: starting others would take longer."""

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from datetime import date
 
-from harness.review.jsonfile import disclosed_scores, is_number, shown
+from harness.review.jsonfile import is_number, plain_value, shown
 from harness.review.limits import other_hardware
-from harness.review.logs import Run, seed_of_name
 from harness.review.number import Number
-from harness.review.record import OTHER_RUNS, Record, group_of, track_named
+from harness.review.record import Record, track_named
 from harness.rules import Verdict
 
-DAYS_APART = 10
-_DATE = re.compile(r"\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?")
 _PLACEHOLDER = re.compile(r"[_<\[{ ]*(?:fill|todo|tbd|fixme|pending|your[_ -]|xxx|n/?a$)", re.IGNORECASE)
 _MAYBE_LOG = re.compile(
     r"log|\.out$|\.txt$|\.jsonl$|\.csv$|\.tsv$|results?|metrics|history|console|stdout|\.ipynb$", re.I
@@ -42,13 +39,10 @@ def check(record: Record) -> None:
     _required_files(record)
     if record.metadata is not None:
         _fields(record)
-        _date(record)
         _track(record)
     _logs_whole(record)
     _hardware(record)
     _same_config(record)
-    _same_code_and_model(record)
-    _seed_names(record)
     _seed_set(record)
 
 
@@ -92,12 +86,6 @@ def _study(record: Record) -> bool:
     return not record.official and meta is not None and meta.values.get("val_bpb") in (None, "", [])
 
 
-def _numbers_below(value: object, key: str = "", depth: int = 0) -> list[tuple[str, Number]]:
-    if isinstance(value, dict) and depth < 6:
-        return [hit for k, v in value.items() for hit in _numbers_below(v, str(k), depth + 1)]
-    return [(key, value)] if is_number(value) else []
-
-
 def _fields(record: Record) -> None:
     meta, out, rule = record.metadata, record.out, "A9-METADATA"
     assert meta is not None
@@ -106,7 +94,7 @@ def _fields(record: Record) -> None:
     if isinstance(score, Number) and not math.isfinite(score.value):
         out.fail(rule, "val_bpb is no finite number.", at, score.text)
     elif score in (None, "", []) and "val_bpb" not in meta.raw and not any("retract" in key for key in meta.raw):
-        inside = [key for key, n in _numbers_below(meta.raw) if "bpb" in key.lower() and 0.2 < n.value < 8]
+        inside = re.findall(r'"(\w*bpb\w*)": ?(?:0\.[2-9]|[1-7]\b)', json.dumps(plain_value(meta.raw)))
         message = (
             f"no val_bpb at the top; {inside[0]} stands deeper." if inside else "no val_bpb, in any known spelling."
         )
@@ -126,9 +114,6 @@ def _fields(record: Record) -> None:
             out.warn(rule, f"{name} still holds a placeholder.", (record.json_file, meta.line(name)), shown(value))
         elif name in ("val_loss", "bytes_total") and not is_number(value):
             out.warn(rule, f"{name} is no number.", (record.json_file, meta.line(name)), shown(value))
-    spelt = [f"{meta.spelt[n]} for {n}" for n in ("name", "github_id", "val_bpb") if meta.spelt.get(n, n) != n]
-    if spelt:
-        out.warn(rule, f"fields are spelt otherwise: {', '.join(spelt)}.", record.json_file, ", ".join(spelt))
     loss, finals = (
         meta.number("val_loss"),
         [item for run in record.runs for item in run.passes if item.loss is not None],
@@ -143,27 +128,6 @@ def _fields(record: Record) -> None:
             out.warn(rule, message, (record.json_file, meta.line("val_loss")), loss.text, logged, remedy)
     if len(out.items) == before:
         out.passed(rule, "the fields are there, with the usual names and types.", record.json_file)
-
-
-def _date(record: Record) -> None:
-    meta, out, rule = record.metadata, record.out, "A9-METADATA"
-    assert meta is not None
-    text, at = meta.text("date"), (record.json_file, meta.line("date"))
-    if not text or _PLACEHOLDER.match(text):
-        return
-    stated, named = _parsed(text), _parsed(record.folder.name)
-    if not _DATE.fullmatch(text) or stated is None:
-        out.warn(rule, "the date is not YYYY-MM-DD or ISO 8601.", at, text)
-    elif named and abs((stated - named).days) > DAYS_APART:
-        days = abs((stated - named).days)
-        out.warn(rule, f"date and folder name are {days} days apart.", at, text, f"folder {named}")
-
-
-def _parsed(text: str) -> date | None:
-    try:
-        return date.fromisoformat(text[:10])
-    except ValueError:
-        return None
 
 
 def _track(record: Record) -> None:
@@ -188,30 +152,18 @@ def _logs_whole(record: Record) -> None:
     for run in record.bound.runs + [run for run in record.bound.others if run.seed in named]:
         if run.final is None:
             at = (run.file, run.curve[-1].line if run.curve else 0)
-            figures = " of a known form" if run.figures else ""
-            message = f"the log ends without a final score{figures}."
+            message = "the log ends without a final score of a known form."
             out.warn(rule, message, at, f"last step {run.last_step}", "", "Ship the whole log.")
     others = record.bound.others
     if others:
-        roles = dict.fromkeys(f"{run.file} ({_role(record, run)})" for run in others)
-        shown = f"{', '.join(list(roles)[:6])}{' …' if len(roles) > 6 else ''}"
+        files = list(dict.fromkeys(run.file for run in others))
+        shown = f"{', '.join(files[:6])}{' …' if len(files) > 6 else ''}"
         message = f"{len(others)} further run(s) are not compared with the claimed ones: {shown}."
         out.unknown(rule, message)
     if record.bound.runs and not out.has(rule):
         out.passed(rule, f"{len(record.bound.runs)} log(s) end in a final score.")
     elif not record.runs:
         out.unknown(rule, "there is no log to read.")
-
-
-def _role(record: Record, run: Run) -> str:
-    named = OTHER_RUNS.search(run.file)
-    if named:
-        return re.sub(r"[\W\d_]+", "", named[0]).lower()
-    if not run.trained:
-        return "evaluation only"
-    if run.final is None:
-        return "unfinished"
-    return "rerun" if run.seed in {other.seed for other in record.bound.runs} else "other"
 
 
 def _hardware(record: Record) -> None:
@@ -242,7 +194,8 @@ def _same_config(record: Record) -> None:
             if a == b or _PER_RUN.search(key) or _equal(a, b):
                 continue
             idle = key.startswith("ttt_") and "ttt" not in record.bound.name
-            strict = first.block and _HYPERPARAMETER.search(key) and not _HARMLESS.search(key) and not idle and certain
+            fixed = key == "model_params" or (first.block and _HYPERPARAMETER.search(key) and not idle)
+            strict = certain and fixed and not _HARMLESS.search(key)
             if strict or not _HARMLESS.search(key):
                 message, remedy = f"{key} differs between seeds.", "Repeat all seeds with one configuration (#2124)."
                 report = out.fail if strict else out.warn
@@ -259,75 +212,16 @@ def _equal(a: str, b: str) -> bool:
         return a.lower() == b.lower()
 
 
-def _same_code_and_model(record: Record) -> None:
-    out, runs = record.out, record.bound.training
-    sizes: dict[int, Run] = {}
-    models: dict[int, Run] = {}
-    for run in runs:
-        plain = [code for code in run.codes if code.label != "compressed"]
-        if plain:
-            sizes.setdefault(int(plain[-1].value), run)
-        if run.parameters:
-            models.setdefault(int(run.parameters.value), run)
-    if len(sizes) > 1:
-        (first, run), (second, other) = list(sizes.items())[:2]
-        values = (f"{second:,} bytes", f"{first:,} bytes in {run.file}", "Run all seeds with one script (#2124).")
-        out.warn("A8-SAME-CODE", "the seeds ran scripts of different sizes.", other.file, *values)
-    elif sizes and len(runs) > 1:
-        out.passed("A8-SAME-CODE", f"every log counted a script of {next(iter(sizes)):,} bytes.")
-    rule, meta = "A9-MODEL-MATCH", record.metadata
-    stated = meta.raw.get("model_params", meta.raw.get("params")) if meta else None
-    if len(models) > 1:
-        (first, run), (second, other) = list(models.items())[:2]
-        report = out.fail if record.bound.certain and record.bound.how == "mean" else out.warn
-        values = (f"{second:,} parameters", f"{first:,} in {run.file}", "Run every seed with the shipped script.")
-        report(rule, "the claimed runs are of different models.", other.place(other.parameters), *values)
-    elif models and is_number(stated) and stated.whole and int(stated.value) not in models:
-        of_logs = f"{next(iter(models)):,}"
-        out.warn(
-            rule, "the JSON's parameter count is not the logs'.", record.json_file, f"{stated.value:,.0f}", of_logs
-        )
-    elif models:
-        out.passed(rule, f"{next(iter(models)):,} parameters in every log that states them.")
-
-
-def _seed_names(record: Record) -> None:
-    for run in record.bound.runs:
-        named = seed_of_name(run.file.rsplit("/", 1)[-1])
-        several = sum(other.file == run.file for other in record.runs) > 1
-        if named is not None and run.seed is not None and named != run.seed and not several:
-            message = "the file name states another seed than the run used."
-            at = (run.file, run.settings.get("seed", ("", 0))[1])
-            values = (f"seed {run.seed} in the log", f"seed {named} in the file name", "Name the seed that ran.")
-            record.out.warn("A8-SEEDS", message, at, *values)
-
-
 def _seed_set(record: Record) -> None:
     rule, out, meta, bound = "A8-SEEDS", record.out, record.metadata, record.bound
     logged = {run.seed for run in record.runs if run.seed is not None}
     claimed = set(meta.seeds) if meta else set()
     if meta is not None and claimed:
-        disclosed = {seed: score.value for seed, score in disclosed_scores(meta.raw).items()}
-        dropped = sorted(set(disclosed) - claimed) if claimed < set(disclosed) else []
-        if dropped:
-            worst = max(disclosed[seed] for seed in claimed)
-            by_score = all(disclosed[seed] > worst for seed in dropped)
-            message = f"{len(dropped)} of {len(disclosed)} runs that the JSON discloses are left out"
-            message += ", and they are the worst ones." if by_score else "."
-            out_of = f"left out {', '.join(f'{seed}: {disclosed[seed]:g}' for seed in dropped)}"
-            at = (record.json_file, meta.lines.get("seeds", 0))
-            out.warn(rule, message, at, f"claimed {sorted(claimed)}", out_of, "Report the mean over all runs.")
         unseen = sorted(claimed - logged)
         if unseen and logged:
             names = ", ".join(map(str, unseen))
             at = (record.json_file, meta.line("seeds"))
             out.warn(rule, f"no log of seed(s) {names}.", at, sorted(claimed), f"logs of {sorted(logged)}")
-        groups = {group_of(run) for run in bound.runs}
-        alike = [run for run in bound.others if run.final and group_of(run) in groups]
-        extra = {run.seed for run in alike} - claimed - {None}
-        if extra and len(claimed) > 1 and not unseen:
-            message = f"logs of seeds that are not claimed: {', '.join(map(str, sorted(extra, key=str)))}."
-            out.warn(rule, message, record.json_file, sorted(claimed), sorted(logged))
     number = max(len(claimed), len(bound.runs) + len(record.absent_logs), 1 if record.runs else 0)
     if record.official and 0 < number < record.readings.min_seeds:
         usual = record.readings.min_seeds

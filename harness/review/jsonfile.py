@@ -188,23 +188,3 @@ def _read_seeds(found: Metadata, places: list[dict[str, Any]]) -> None:
         found.seeds = tuple(found.results)
     elif is_number(raw.get("seed")):
         found.seeds = (int(raw["seed"].value),)
-
-
-def disclosed_scores(raw: dict[str, Any]) -> dict[int, Number]:
-    """The largest table of seed -> bpb anywhere in the JSON, also under notes on further runs."""
-    best: dict[int, Number] = {}
-    waiting: list[Any] = [raw]
-    for _ in range(5_000):
-        if not waiting:
-            break
-        item = waiting.pop()
-        if isinstance(item, dict):
-            scores = {key: v.get("val_bpb") if isinstance(v, dict) else v for key, v in item.items()}
-            table = {
-                int(key): v
-                for key, v in scores.items()
-                if re.fullmatch(r"\d{1,10}", str(key)) and is_number(v) and 0.3 < v.value < 5
-            }
-            best = table if len(table) > len(best) else best
-            waiting.extend(item.values())
-    return best

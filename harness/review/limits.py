@@ -11,15 +11,9 @@ from harness.review.record import Record
 from harness.rules import Verdict
 
 BYTES_OF_SEED = (
-    "artifact_bytes",
-    "bytes_total",
-    "total_bytes",
-    "artifact_size_bytes",
-    "bytes",
-    "total_submission_bytes",
+    *("artifact_bytes", "bytes_total", "total_bytes"),
+    *("artifact_size_bytes", "bytes", "total_submission_bytes"),
 )
-TRAIN_OF_SEED = ("train_time_s", "train_time_ms", "train_wallclock_ms", "wallclock_seconds", "train_seconds")
-EVAL_OF_SEED = ("eval_time_s", "eval_time_ms", "eval_time", "ttt_time_ms", "ttt_time_s", "ttt_eval_ms")
 _OWN_TEXT = re.compile(r"(?i:\bself[-_ ]?gen|\bautoregressive|\brandom[-_ ]tokens?\b)|\bAR\b")
 """Text that the model writes itself, or none at all. "Random batches" are batches of the training data."""
 _TRAIN_TEXT = re.compile(r"train", re.IGNORECASE)
@@ -29,7 +23,7 @@ LIKE = 64
 
 
 def check(record: Record) -> None:
-    """Every claimed run, then the JSON's figures of runs without a log."""
+    """Every claimed run, then what ships and what the JSON says."""
     if record.official:
         for run in record.bound.training:
             _train(record, run)
@@ -39,17 +33,16 @@ def check(record: Record) -> None:
     else:
         record.out.passed("A1-TRAIN-CLOCK", "this track has no training cap.")
         record.out.passed("A2-EVAL-CLOCK", "this track has no evaluation cap.")
-    totals = {run.file: total for run in record.bound.sized if (total := _artifact(record, run)) is not None}
+    totals = [(run, total) for run in record.bound.sized if (total := _artifact(record, run)) is not None]
     _code_bytes(record)
     _claimed_bytes(record, totals)
-    _by_the_json(record)
 
 
 def other_hardware(run: Run) -> str:
     """What the run was on, where the log says that it was not 8 H100."""
-    others = [gpu for gpu in run.gpus if "H100" not in gpu]
-    if others:
-        return f"{len(run.gpus)} x {others[0]}"
+    others = [gpu for gpu in run.gpus if "H100" not in gpu or "PCIe" in gpu]
+    if others or 0 < len(run.gpus) < 8:
+        return f"{len(run.gpus)} x {(others or run.gpus)[0]}"
     return f"{run.world} GPUs" if run.world not in (None, 8) else ""
 
 
@@ -78,7 +71,7 @@ def _train(record: Record, run: Run) -> None:
 def _hessian_seconds(run: Run) -> float:
     """Hessian time of one rank: lines that differ in their figures alone, one a rank, count once."""
     groups: dict[str, list[float]] = {}
-    for item in run.hessians:
+    for item in run["hessians"]:
         groups.setdefault(re.sub(r"[\d.]+", "#", item.label), []).append(item.value)
     ranks = run.world or 8
     return sum(max(spans) if ranks > 1 and len(spans) == ranks else sum(spans) for spans in groups.values())
@@ -86,26 +79,27 @@ def _hessian_seconds(run: Run) -> float:
 
 def _calibration(record: Record, run: Run) -> None:
     rule, out, cap = "A1-CALIBRATION", record.out, record.readings.train_cap_s
-    first = next(iter(run.calibrations + run.hessians), None)
+    first = next(iter(run["calibrations"] + run["hessians"]), None)
     if first is None:
         return
-    text = " ".join(item.label for item in run.calibrations + run.hessians)
+    text = " ".join(item.label for item in run["calibrations"] + run["hessians"])
     trained_on = _TRAIN_TEXT.search(_NOT_TRAIN_TEXT.sub("", text))
     if _OWN_TEXT.search(text) and not trained_on:
         out.passed(rule, "calibrated on text that the model wrote itself.", run.place(first), first.label)
         return
-    loop, seconds, reserve = run.train_time, _hessian_seconds(run), run.reserve.value if run.reserve else 0.0
+    loop, seconds = run.train_time, _hessian_seconds(run)
+    reserve = sum(item.value for item in run["reserves"][-1:])
     if loop is None:
         out.unknown(rule, "calibration is logged, the training time is not.", run.file)
         return
     if loop.value > cap + record.readings.train_overshoot_s:
         return  # The loop alone is over the cap: that is said by its own rule.
-    timed = f" + Hessians {seconds:.1f} s = {loop.value + seconds:.1f} s" if run.hessians else ", Hessians not timed"
+    timed = f" + Hessians {seconds:.1f} s = {loop.value + seconds:.1f} s" if run["hessians"] else ", Hessians not timed"
     figures = f"loop {loop.value:.1f} s{timed}, reserve {reserve:g} s"
-    at = run.place((run.hessians or run.calibrations)[0])
-    if not run.hessians and reserve >= 1 and loop.value + reserve <= cap + 1:
+    at = run.place((run["hessians"] or run["calibrations"])[0])
+    if not run["hessians"] and reserve >= 1 and loop.value + reserve <= cap + 1:
         out.passed(rule, f"a reserve of {reserve:g} s was kept; the calibration's own time is not logged.", run.file)
-    elif loop.value + seconds <= cap and (run.hessians or reserve):
+    elif loop.value + seconds <= cap and (run["hessians"] or reserve):
         out.passed(rule, f"training and calibration fit: {figures}.", at)
     elif reserve == 0 and loop.value > cap - 1 and trained_on and record.bound.certain:
         message = "calibration on training data after the whole budget was trained away."
@@ -113,7 +107,7 @@ def _calibration(record: Record, run: Run) -> None:
         out.fail(rule, message, at, figures, f"cap {cap:g} s", remedy)
     elif loop.value + seconds > cap - 1:
         message = "training plus calibration exceed the cap; whether both count is disputed."
-        if not run.hessians:
+        if not run["hessians"]:
             message = "calibration begins when the budget is used up, without a reserve; its time and data aren't told."
         remedy = "Reserve more seconds before the stop, or calibrate on self-generated text."
         out.add(Verdict(record.readings.calibration), rule, message, at, figures, f"cap {cap:g} s", remedy)
@@ -127,7 +121,7 @@ def eval_readings(run: Run, name: str) -> tuple[float, float, float, Stat] | Non
     """
     final = run.by_name.get(name, run.final)
     lines = {item.line for item in run.passes}
-    loose = [item for item in run.eval_times if item.line not in lines and item.value > 0]
+    loose = [item for item in run["eval_times"] if item.line not in lines and item.value > 0]
     passes = [item for item in run.passes if item.seconds]
     extra = sum(item.value for item in loose if item.label.endswith(":precompute"))
     outer = [item for item in loose if not item.label.endswith(":precompute")]
@@ -138,15 +132,12 @@ def eval_readings(run: Run, name: str) -> tuple[float, float, float, Stat] | Non
     else:
         return None
     total = max([sum(item.seconds or 0 for item in passes) + extra, *(item.value for item in outer), scorer.value])
-    return scorer.value, total, total + sum(item.value for item in run.warmups), scorer
+    return scorer.value, total, total + sum(item.value for item in run["warmups"]), scorer
 
 
 def _eval(record: Record, run: Run) -> None:
     rule, out, cap, reading = "A2-EVAL-CLOCK", record.out, record.readings.eval_cap_s, record.readings.eval_clock
     spans = eval_readings(run, record.bound.name)
-    for item in run.checks:
-        if re.search(r"eval|ttt|scor", item.label, re.IGNORECASE):
-            out.warn(rule, "the run itself says that a limit of its evaluation is broken.", run.place(item), item.label)
     if spans is None:
         out.unknown(rule, "the log states no evaluation time.", run.file)
         return
@@ -159,7 +150,7 @@ def _eval(record: Record, run: Run) -> None:
         out.warn(rule, message, run.place(at), figures, f"cap {cap:g} s", "Repeat the run on 8 H100 SXM.")
     elif chosen > cap:
         message = f"evaluation takes longer than {cap:g} s in the reading {reading!r}."
-        report = out.fail if record.bound.certain else out.warn
+        report = out.fail if record.bound.certain and record.bound.name else out.warn
         report(rule, message, run.place(at), figures, f"cap {cap:g} s", "Score with fewer or shorter passes.")
     elif max(total, warm) > cap:
         message = f"within {cap:g} s in the reading {reading!r} only: staff have summed operations."
@@ -172,12 +163,12 @@ def _eval(record: Record, run: Run) -> None:
 def model_and_code(run: Run) -> tuple[Stat | None, Stat | None]:
     """The compressed model's size, and the code size that the log adds to it."""
     total = run.total
-    for model in reversed(run.labelled_models):
-        for code in reversed(run.codes):
+    for model in reversed(run.packed):
+        for code in reversed(run["codes"]):
             if total and int(model.value + code.value) == int(total.value):
                 return model, code
-    counted = [code for code in run.codes if code.label != "uncompressed"] or run.codes
-    models = run.labelled_models
+    counted = [code for code in run["codes"] if code.label != "uncompressed"] or run["codes"]
+    models = run.packed
     return (models[-1] if models else None), (counted[-1] if counted else None)
 
 
@@ -190,16 +181,12 @@ def _artifact(record: Record, run: Run) -> int | None:
         out.unknown(rule, "the log states no artifact size.", run.file)
         return None
     value = int(total.value)
-    if model and code and int(model.value + code.value) != value and total.label != "budget":
-        text = f"{int(model.value):,} + {int(code.value):,} = {int(model.value + code.value):,}"
-        message = "the log's total is not its model plus its code."
-        out.warn("A3-CLAIMED-BYTES", message, run.place(total), f"{value:,}", text)
     if value <= cap:
         out.passed(rule, f"{cap - value:,} bytes under the cap.", run.place(total), f"{value:,} bytes")
         return value
     stated = record.metadata.first(run.seed, BYTES_OF_SEED) if record.metadata else None
     claimed = stated[1] if stated else record.metadata.number("bytes_total") if record.metadata else None
-    sizes = {int(item.value) for item in run.totals if item.label}
+    sizes = {int(item.value) for item in run["totals"] if item.label}
     other = claimed is not None and claimed.value <= cap
     message = f"the artifact is {value - cap:,} bytes over the cap by the run's own line"
     shipped = (record.folder.size_of(record.main_code) or 0) if record.main_code else 0
@@ -208,7 +195,7 @@ def _artifact(record: Record, run: Run) -> int | None:
         other = True
     if other and claimed is not None:
         message += f"; the JSON claims {claimed.value:,.0f}"
-    certain = record.bound.certain and not other and min(sizes | {value}) > cap
+    certain = record.bound.certain and record.metadata is not None and not other and min(sizes | {value}) > cap
     remedy = "Prune or quantise more; the largest seed decides."
     report = out.fail if certain else out.warn
     report(rule, f"{message}.", run.place(total), f"{value:,} bytes", f"cap {cap:,} bytes", remedy)
@@ -216,115 +203,81 @@ def _artifact(record: Record, run: Run) -> int | None:
 
 
 def _code_bytes(record: Record) -> None:
-    rule, out, main = "A3-CODE-BYTES", record.out, record.main_code
+    """One script for all seeds, the one that is shipped, and as large as the JSON says."""
+    rule, out, main, meta = "A3-CODE-BYTES", record.out, record.main_code, record.metadata
     shipped = record.folder.size_of(main) if main else None
     if main is None or not shipped or not record.runs:
         return
-    sizes = {size for n in record.folder.names if n.endswith(".py") and (size := record.folder.size_of(n))}
-    plain = [
-        (run, codes[-1])
-        for run in record.bound.training
-        if (codes := [c for c in run.codes if c.label != "compressed"])
-    ]
-    for run, code in plain:
-        if int(code.value) not in sizes:
-            kind = "nearly the same script" if abs(shipped - code.value) <= LIKE else "another script"
-            message = f"the run used {kind}: its code has another size than the shipped file."
-            ships = f"{main} has {shipped:,} bytes"
-            out.warn(rule, message, run.place(code), f"{int(code.value):,} bytes", ships, "Ship the file that ran.")
-    if not plain:
+    sizes = {size for n in record.folder.names if n.endswith((".py", ".sh")) and (size := record.folder.size_of(n))}
+    sizes |= {shipped + size for size in sizes} | {sum(sizes)}
+    ran = {int(codes[-1].value): run for run in record.bound.training if (codes := _plain_code(run))}
+    unlike = {size: run for size, run in ran.items() if size not in sizes}
+    values = (f"{main} has {shipped:,} bytes", "Ship the file that ran, and run all seeds with it (#2124).")
+    if len(ran) > 1:
+        text = " and ".join(f"{size:,} bytes in {run.file}" for size, run in list(ran.items())[:2])
+        out.warn("A8-SAME-CODE", "the seeds ran scripts of different sizes.", list(ran.values())[1].file, text, *values)
+    for size, run in list(unlike.items())[:1] if len(ran) == 1 else ():
+        kind = "nearly the same script" if abs(shipped - size) <= LIKE else "another script"
+        message = f"the runs used {kind}: its code has another size than the shipped file."
+        out.warn(rule, message, run.place(_plain_code(run)[-1]), f"{size:,} bytes", *values)
+    if not ran:
         out.unknown(rule, "no log states a code size.")
-    else:
+    elif not unlike:
         out.passed(rule, "the logs counted a file that is shipped.", main, f"{shipped:,} bytes")
-    cap = record.readings.artifact_cap_bytes
-    models = [(model.value, run, model) for run in record.bound.sized if (model := model_and_code(run)[0])]
-    if not models:
-        return
-    packed, largest, model = max(models, key=lambda item: item[0])
-    total = int(packed) + shipped
-    if total > cap:
-        compressed = any(code.label == "compressed" for code in largest.codes)
-        remark = "; the log counts a compressed copy that isn't shipped" if compressed else ""
+    claimed = meta.number("bytes_code") if meta else None
+    counted = {int(code.value) for run in record.runs for code in run["codes"]} & {*unlike, *_compressed(record)}
+    if meta is not None and claimed is not None and int(claimed.value) not in sizes | counted:
+        at = (record.json_file, meta.line("bytes_code"))
+        out.warn(rule, "the claimed code size is not the shipped file's.", at, f"{claimed.value:,.0f}", *values)
+    models = [(int(model.value), run.file) for run in record.bound.sized if (model := model_and_code(run)[0])]
+    packed, largest = max(models, default=(0, ""))
+    cap, total = record.readings.artifact_cap_bytes, packed + shipped
+    if total > cap and packed and not out.has("A3-ARTIFACT-BYTES"):
+        remark = "; the log counts a compressed copy that isn't shipped" if _compressed(record) else ""
         strict = record.readings.code_bytes == "shipped"
         message = f"model plus the shipped script is {total - cap:,} bytes over the cap{remark}."
         remedy = "Ship the compressed script that was counted, or make room for the readable one."
-        values = (f"{int(packed):,} + {shipped:,} = {total:,} bytes", f"cap {cap:,} bytes", remedy)
+        text = f"{packed:,} + {shipped:,} = {total:,} bytes"
         report = out.fail if strict else out.warn
-        report("A3-ARTIFACT-BYTES" if strict else rule, message, largest.place(model), *values)
+        report("A3-ARTIFACT-BYTES" if strict else rule, message, largest, text, f"cap {cap:,} bytes", remedy)
 
 
-def _claimed_bytes(record: Record, totals: dict[str, int]) -> None:
-    """The JSON's sizes against the logs': the whole record's, each seed's, and the code's."""
+def _plain_code(run: Run) -> list[Stat]:
+    return [code for code in run["codes"] if code.label != "compressed"]
+
+
+def _compressed(record: Record) -> set[int]:
+    return {int(code.value) for run in record.runs for code in run["codes"] if code.label == "compressed"}
+
+
+def _claimed_bytes(record: Record, totals: list[tuple[Run, int]]) -> None:
+    """The JSON's sizes against the logs': the whole record's, and each seed's."""
     rule, out, meta = "A3-CLAIMED-BYTES", record.out, record.metadata
     if meta is None:
         return
     cap, claimed, where = record.readings.artifact_cap_bytes, meta.number("bytes_total"), record.json_file
-    at, values = (where, meta.line("bytes_total")), list(totals.values())
-    known = {int(item.value) for run in record.runs for item in run.totals} | set(values)
+    at, values = (where, meta.line("bytes_total")), [total for _, total in totals]
     if claimed is not None and claimed.value > cap:
         near = [v for v in values if v > cap] or not values
         message = "the claimed size is over the cap."
         (out.fail if near else out.warn)("A3-ARTIFACT-BYTES", message, at, shown(claimed), f"cap {cap:,} bytes")
     if claimed is not None and values:
-        largest, exact = max(values), int(claimed.value)
-        remark = "the claimed size stands in no log"
-        if exact == largest:
-            remark = ""
-        elif exact in values:
-            remark = "the claim is one seed's size, not the largest"
+        exact, remark = int(claimed.value), "the claimed size stands in no log"
+        if exact in values:
+            remark = "the claim is one seed's size, not the largest" if exact != max(values) else ""
         elif abs(claimed.value - fmean(values)) < 1:
             remark = "the claim is the mean over seeds; the largest decides"
-        elif exact in known:
+        elif exact in {int(item.value) for run in record.runs for item in run["totals"]}:
             remark = "the claimed size is that of another run of the folder"
         if remark:
             logged = f"logs: {', '.join(f'{value:,}' for value in values[:5])}"
             out.warn(rule, f"{remark}.", at, f"{claimed.value:,.0f}", logged, "State the largest seed's total.")
         else:
             out.passed(rule, "the claim is the largest seed's size.", at, shown(claimed))
-    for run in record.bound.sized:
+    for run, total in totals:
         stated = meta.first(run.seed, BYTES_OF_SEED)
-        of_seed = {int(i.value) for r in record.runs if r.seed == run.seed for i in r.totals + r.models}
-        if stated and of_seed and int(stated[1].value) not in of_seed and run.file in totals:
+        of_seed = {int(i.value) for r in record.runs if r.seed == run.seed for i in r["totals"] + r["models"]}
+        if stated and of_seed and int(stated[1].value) not in of_seed:
             message = f"seed {run.seed}: the JSON's size is not the log's."
             at_seed = (where, meta.lines.get(str(run.seed), 0))
-            out.warn(rule, message, at_seed, f"{stated[1].value:,.0f}", f"{totals[run.file]:,} in {run.file}")
-    code = meta.number("bytes_code")
-    sizes = {record.folder.size_of(n) for n in record.folder.names if n.endswith((".py", ".sh"))}
-    logged_code = {int(c.value) for run in record.runs for c in run.codes}
-    if code is not None and record.main_code and sizes and int(code.value) not in sizes:
-        compressed = {int(c.value) for run in record.runs for c in run.codes if c.label == "compressed"}
-        if int(code.value) not in compressed:
-            shipped = record.folder.size_of(record.main_code)
-            also = " (the logs' is the same)" if int(code.value) in logged_code else ""
-            message = f"the claimed code size is not the shipped file's{also}."
-            ships = f"{record.main_code} has {shipped:,} bytes"
-            out.warn("A3-CODE-BYTES", message, (where, meta.line("bytes_code")), f"{code.value:,.0f}", ships)
-
-
-def _by_the_json(record: Record) -> None:
-    """Caps by the JSON's own figures, for seeds whose log isn't here to say it."""
-    meta, readings = record.metadata, record.readings
-    logged = {run.seed for run in record.runs}
-    for seed in meta.results if meta else ():
-        assert meta is not None
-        if seed in logged:
-            continue
-        size, train, spent = (meta.first(seed, keys) for keys in (BYTES_OF_SEED, TRAIN_OF_SEED, EVAL_OF_SEED))
-        over = []
-        if size and size[1].value > readings.artifact_cap_bytes:
-            over.append(("A3-ARTIFACT-BYTES", size[1].value, f"cap {readings.artifact_cap_bytes:,} bytes"))
-        slack = readings.train_overshoot_s + 1e-9
-        if record.official and train and seconds_of(*train) > readings.train_cap_s + slack:
-            over.append(("A1-TRAIN-CLOCK", seconds_of(*train), f"cap {readings.train_cap_s:g} s"))
-        if record.official and spent and seconds_of(*spent) > readings.eval_cap_s:
-            over.append(("A2-EVAL-CLOCK", seconds_of(*spent), f"cap {readings.eval_cap_s:g} s"))
-        for rule, value, cap in over:
-            at = (record.json_file, meta.lines.get(str(seed), 0))
-            message = f"seed {seed} is over the cap by the JSON's own figure."
-            record.out.fail(rule, message, at, f"{value:,.10g}", cap, "Every seed must fit.")
-
-
-def seconds_of(key: str, value: object) -> float:
-    """Seconds of a figure of the JSON whose key tells the unit."""
-    number = float(getattr(value, "value", 0.0))
-    return number / 1000 if key.endswith("_ms") else number
+            out.warn(rule, message, at_seed, f"{stated[1].value:,.0f}", f"{total:,} in {run.file}")

@@ -49,7 +49,8 @@ class Run:
     curve:    validations during training; passes: scorings after it, the last of each name
     rescored: name -> first and last scoring, where they differ
     settings: key -> value and line; block: they were printed as a block of all
-    figures:  scores on lines of a form that isn't known; checks: what the run finds about itself
+    said:     what lines of :data:`_FACTS` state, by name; ``run["totals"]`` reads it
+    marks:    lines that name a method
     """
 
     file: str
@@ -63,31 +64,22 @@ class Run:
     last_step: int | None = None
     stop: Stat | None = None
     longest_train: Stat | None = None
-    totals: list[Stat] = field(default_factory=list)
-    models: list[Stat] = field(default_factory=list)
-    codes: list[Stat] = field(default_factory=list)
-    eval_times: list[Stat] = field(default_factory=list)
-    warmups: list[Stat] = field(default_factory=list)
-    reserve: Stat | None = None
-    hessians: list[Stat] = field(default_factory=list)
-    calibrations: list[Stat] = field(default_factory=list)
-    val_tokens: Stat | None = None
-    train_shards: Stat | None = None
-    parameters: Stat | None = None
-    scored: list[Stat] = field(default_factory=list)
-    documents: Stat | None = None
     gpus: list[str] = field(default_factory=list)
-    world: int | None = None
-    figures: list[Stat] = field(default_factory=list)
+    said: dict[str, list[Stat]] = field(default_factory=dict)
     marks: list[Stat] = field(default_factory=list)
-    adaptations: list[Stat] = field(default_factory=list)
-    checks: list[Stat] = field(default_factory=list)
+
+    def __getitem__(self, name: str) -> list[Stat]:
+        return self.said.get(name, [])
+
+    def one(self, name: str) -> Stat | None:
+        """The fact that holds where a run states it more than once: the largest token count, the first of others."""
+        found = self[name]
+        return max(found, key=lambda item: item.value) if found and name == "val_tokens" else next(iter(found), None)
 
     @property
     def final(self) -> Pass | None:
         """The last pass that counts."""
-        counting = [item for item in self.passes if not item.diagnostic]
-        return counting[-1] if counting else None
+        return next(reversed(self.by_name.values()), None)
 
     @property
     def by_name(self) -> dict[str, Pass]:
@@ -97,15 +89,15 @@ class Run:
     @property
     def total(self) -> Stat | None:
         """The submission's size: the last labelled total; the unlabelled one is the uncompressed model's."""
-        labelled = [item for item in self.totals if item.label]
-        small = [item for item in self.totals if item.value < RAW_MODEL_BYTES and not self.labelled_models]
+        labelled = [item for item in self["totals"] if item.label]
+        small = [item for item in self["totals"] if item.value < RAW_MODEL_BYTES and not self.packed]
         chosen = labelled or small
         return chosen[-1] if chosen else None
 
     @property
-    def labelled_models(self) -> list[Stat]:
+    def packed(self) -> list[Stat]:
         """Sizes of packed models."""
-        return [item for item in self.models if item.label]
+        return [item for item in self["models"] if item.label]
 
     @property
     def train_time(self) -> Stat | None:
@@ -117,6 +109,12 @@ class Run:
     def trained(self) -> bool:
         """Whether it trained a model, and not only scored one."""
         return bool(self.last_step or self.stop)
+
+    @property
+    def world(self) -> int | None:
+        """GPUs that took part, as far as the log tells."""
+        stated, setting = self.one("world"), self.settings.get("world_size", ("", 0))[0]
+        return int(stated.value) if stated else int(setting[:6]) if setting.isdigit() else None
 
     def place(self, stat: Stat | Pass | None) -> tuple[str, int]:
         """File and line of a fact."""
@@ -153,76 +151,56 @@ _BPB_ONLY = re.compile(
 )
 _STEP = re.compile(r"(?:step[: ]\s*)?(\d{1,15})/(\d{1,15})\s+(train|val)_loss:\s*" + NUM)
 _ANY_STEP = re.compile(r"\s*(?:step|iter|epoch|batch|chunk|warmup)\w*[:= ]\s*\d", re.IGNORECASE)
-_TRAIN_TIME = re.compile(r"train_time:\s*" + NUM.replace("(?![0-9.])", "") + r"(ms|m|s)\b")
-_ANY_BPB = re.compile(r"(?:bpb|bits.per.byte)[\w\])]{0,20}[:=~≈ |]{1,4}([0-9]\.[0-9]{3,15})", re.IGNORECASE)
+_TIME = NUM.replace("(?![0-9.])", "")
+_TRAIN_TIME = re.compile(rf"train_time:\s*{_TIME}(ms|m|s)\b")
+_EVAL_TIME = re.compile(rf"eval_time[:=]\s*{_TIME}\s*(ms|s)\b|\btime:(\d{{1,18}})(ms)")
 _VAL_BPB = re.compile(r"val_bpb:\s*" + NUM)
 _STOP = re.compile(r"stopping_early: (\w+)\s+train_time:\s*(\d{1,18})ms\s+step:\s*(\d{1,15})")
-_TOTALS = (
-    re.compile(r"Total submission size(?: (?P<label>\S+))?: (?P<n>\d{1,18}) bytes"),
-    re.compile(r".*?(?P<label>\bTotal submission): (?P<n>\d{1,18}) bytes"),
-    re.compile(r".*?(?P<label>budget):\s*(?P<n>\d{1,18})/16000000\b"),
-    re.compile(r".*?(?P<label>artifact_bytes):\s*(?P<n>\d{1,18})"),
+_N = r"(?P<n>\d{1,18})"
+_FACTS = tuple(
+    (name, word, re.compile(pattern, re.IGNORECASE if name in ("hessians", "calibrations") else 0))
+    for name, word, pattern in (
+        ("totals", "submission size", rf"Total submission size(?: (?P<label>\S+))?: {_N} bytes"),
+        ("totals", "Total submission:", rf".*?(?P<label>\bTotal submission): {_N} bytes"),
+        ("totals", "budget:", rf".*?(?P<label>budget):\s*{_N}/16000000\b"),
+        ("totals", "artifact", rf".*?(?P<label>artifact_bytes|\bartifact(?=: \d+ bytes \(model)):\s*{_N}"),
+        ("models", "Serialized model", rf"Serialized model(?: (?P<label>\S+))?: {_N} bytes"),
+        ("models", " model: ", rf"(?:.{{0,60}}\s)?(?!Raw |Serialized )(?P<label>\S+) model: {_N} bytes"),
+        ("codes", "Code", rf".*?\bCode(?: size)?(?: \((?P<label>\w+)\))?: {_N} bytes"),
+        ("eval_times", "eval_time", r".*?(?P<label>eval_time)[:=]\s*(?P<n>\d[\d.]{0,15})\s*(?P<unit>ms|s)\b"),
+        ("eval_times", ":precompute", r"(?P<label>\w+:precompute)\b.*\belapsed=(?P<n>\d[\d.]{0,15})s"),
+        ("warmups", "warmup done", r".*?compile warmup done \((?P<n>\d[\d.]{0,15})s\)"),
+        ("reserves", "reserving", r"gptq:reserving (?P<n>\d[\d.]{0,15})(?P<unit>ms|s)"),
+        ("hessians", "in ", r"gptq:\s*(?:collected|calibrated)\b.{0,80}?\bin (?P<n>\d[\d.]{0,15})s"),
+        ("calibrations", "", r"(?P<n>)gptq:.*(?:calibrat|hessian)"),
+        ("val_tokens", "tokens:", r".*?(?:(?<![\w-])val[_ ]tokens:\s*|val_loader:.*\btokens:)(?P<n>\d[\d,]{0,17})"),
+        ("train_shards", "train_shards:", rf".*?\btrain_shards:\s*{_N}"),
+        ("world", "world_size:", rf".*?\bworld_size:\s*{_N}"),
+    )
 )
-_MODEL = re.compile(r"Serialized model(?: (\S+))?: (\d{1,18}) bytes|(?:.{0,60}\s)?(\S+) model: (\d{1,18}) bytes")
-_CODE_SIZE = re.compile(r"\bCode(?: size)?(?: \((\w+)\))?: (\d{1,18}) bytes")
-_EVAL_TIME = re.compile(r"((?:total_)?eval_time)[:=]\s*" + NUM.replace("(?![0-9.])", "") + r"\s*(ms|s)\b")
-_PASS_TIME = re.compile(r"\btime:(\d{1,18})ms")
-_WARMUP = re.compile(r"compile warmup done \(([\d.]{1,15})s\)")
-_EXTRA = re.compile(r"(\w+:precompute)\b.*\belapsed=([\d.]{1,15})s")
-_RESERVE = re.compile(r"gptq:reserving ([\d.]{1,15})(ms|s)")
-_HESSIAN = re.compile(r"gptq:\s*(?:collected|calibrated)\b.{0,80}?\bin ([\d.]{1,15})s", re.IGNORECASE)
-_CALIBRATION = re.compile(r"gptq:.*(?:calibrat|hessian)", re.IGNORECASE)
+"""What a line may state: name, a word that stands in such lines, and pattern; without a label the line is the label."""
+_CALIBRATES = ("reserves", "hessians", "calibrations")
 _NO_CALIBRATION = re.compile(
     r"\b(?:without|no|not|skip\w*)\b[\w -]{0,24}(?:calibrat|hessian)|gptq:\s*(?:skip\w*|disabled|off)\b"
     r"|(?:calibrat\w*|hessians?)[ :=]{1,3}(?:skipped|disabled|off|none)\b|\b0 (?:layers|hessians)\b",
     re.IGNORECASE,
 )
-_SEED = re.compile(r"\s*(?:random_)?seed[:=] ?(\d{1,10})\s*$")
-_SEED_INSIDE = re.compile(r"\bseed[:=](\d{1,10})\b")
-_COUNTS = (
-    ("val_tokens", re.compile(r"(?<![\w-])val[_ ]tokens:\s*([\d,]+)|val_loader:.*\btokens:([\d,]+)")),
-    ("train_shards", re.compile(r"\btrain_shards:\s*(\d+)")),
-    ("parameters", re.compile(r"model_params:\s*([\d,]+)|\btotal: ([\d,]+) params\b")),
-)
-_SCORED = re.compile(r"\b(n_tok|scored_tokens|tokens_scored|target_tokens|eval_tokens)[=:]\s*(\d{5,18})")
-_DOCUMENTS = re.compile(r"ttt.*\btotal_docs:\s*(\d{1,18})|^ttt_lora:docs:(\d{1,18})")
+_SEED = re.compile(r"\s*(?:random_)?seed[:=] ?(\d{1,10})\s*$|.*\bseed[:=](\d{1,10})\b")
 _GPU = re.compile(r"\|\s+\d+\s+(NVIDIA [\w ]{3,40}?)\s{2,}")
-_WORLD = re.compile(r"\bworld_size:\s*(\d{1,6})")
 _PAIR = re.compile(r"([A-Za-z]\w{0,60}):(\S{1,200})")
 _LONE = re.compile(r"(?:  )?([a-z_]\w{0,60}):\s?(.{0,300})$")
-_NO_SETTING = re.compile(
-    r"^(?:step|loss|t|avg|time|mem|tok|dt|\w*_?step|\w*loss|\w*time|\w*_ms|eta|https?|model_params)$"
-)
-_MUST_BE = re.compile(
-    r"(\w[\w .()-]{0,60}?)[:=]\s*([\d,]+(?:\.\d+)?)\s*(?:s|bytes|ms)?\s*\(?must be (?:<|<=|≤) ?([\d,]+(?:\.\d+)?)"
-)
+_NO_SETTING = re.compile(r"^(?:step|loss|t|avg|time|mem|tok|dt|\w*_?step|\w*loss|\w*time|\w*_ms|eta|https?)$")
 _DIAGNOSTIC = re.compile(
     r"diagnostic|pre[-_ ]?quant|post[-_ ]ema|^step\b|^ttt?_?(?:chunk|progress)|^ttp\b|running|^val$|^epoch\b|^swa\b",
     re.I,
 )
 _MARKS = re.compile(
-    r"(pre[-_ ]?quant[-_ ]?ttt|\bslot\b|\bppm|n-?gram[-_ ]?(?:cache|mix)|two[-_ ]pass|rescor|within_(?:gate|beta)"
+    r"(?:pre[-_ ]?quant[-_ ]?ttt|\bslot\b|\bppm|n-?gram[-_ ]?(?:cache|mix)|two[-_ ]pass|rescor|within_(?:gate|beta)"
     r"|word_(?:gate|beta)|oracle|force_stop_step|paid[_ ]prefix|\b16777216\b|temp_search|best_temp|ttt[ _]temp"
-    r"|final_temped)",
+    r"|final_temped|source=val|^\s{0,8}[a-z]{0,20}_?ttt[a-z]{0,20}[:_ ] ?(?:start|epoch|begin))",
     re.IGNORECASE,
 )
-_MARK_WORDS = (
-    "ttt",
-    "slot",
-    "ppm",
-    "gram",
-    "pass",
-    "resc",
-    "_gate",
-    "_beta",
-    "oracle",
-    "force",
-    "prefix",
-    "167772",
-    "temp",
-)
 _SCORES = re.compile(r"eval|scor|quant|ttt", re.IGNORECASE)
-_ADAPTS = re.compile(r"\s{0,8}[a-z]{0,20}_?ttt[a-z]{0,20}[:_ ] ?(?:start|epoch|begin)", re.IGNORECASE)
 _SEED_OF_NAME = re.compile(r"seed[_-]?(\d{1,10})(?!\d)|(?:^|[/_-])s(\d{2,6})(?=[._-])", re.IGNORECASE)
 
 
@@ -243,12 +221,8 @@ def decode(data: bytes) -> str:
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return data.decode("utf-16", "replace")
     share = [head[i::4].count(0) / max(1, len(head) // 4) for i in range(4)]
-    for codec, zeros in (
-        ("utf-16-le", (1, 3)),
-        ("utf-16-be", (0, 2)),
-        ("utf-32-le", (1, 2, 3)),
-        ("utf-32-be", (0, 1, 2)),
-    ):
+    zero_bytes = {"utf-16-le": (1, 3), "utf-16-be": (0, 2), "utf-32-le": (1, 2, 3), "utf-32-be": (0, 1, 2)}
+    for codec, zeros in zero_bytes.items():
         if all((share[i] > 0.7) == (i in zeros) for i in range(4)):
             return data.decode(codec, "replace")
     return data.decode("utf-8-sig", "replace")
@@ -381,119 +355,64 @@ class _Reader:
             if gpu and len(run.gpus) < 64:
                 run.gpus.append(gpu[1])
         elif (":" in line or "=" in line) and not code:
-            self._sizes(line, number)
-            self._clocks(line, number)
-            self._data(line, number)
+            self._facts(line, number)
+            self._settings(line, number)
 
     def _step(self, line: str, number: int, step: re.Match[str]) -> None:
         run = self.run
         run.last_step = max(run.last_step or 0, int(step[1]))
         spent = _TRAIN_TIME.search(line)
         if spent and spent[2] != "m":
-            seconds = round(float(spent[1]) * (1e-3 if spent[2] == "ms" else 1.0), 3)
+            seconds = round(_seconds(spent[1], spent[2]), 3)
             if run.longest_train is None or seconds > run.longest_train.value:
                 run.longest_train = Stat("train_time", seconds, number)
         bpb = _VAL_BPB.search(line) if step[3] == "val" else None
         if bpb and len(run.curve) < 4 * MAX_KEPT:
-            score, loss = Number.of(bpb[1]), Number.of(step[4])
+            score, loss, tokens = Number.of(bpb[1]), Number.of(step[4]), run.one("val_tokens")
             bits_a_token = abs(loss.value * BITS_PER_NAT - score.value) <= 2 * (score.step + loss.step)
-            if not bits_a_token or (run.val_tokens and run.val_tokens.value > 1e8):
+            if not bits_a_token or (tokens and tokens.value > 1e8):
                 run.curve.append(Pass(f"step {step[1]}", number, score, loss, diagnostic=True))
 
     def _pass(self, line: str, number: int) -> None:
         run = self.run
         hit = _PASS.match(line) or _BPB_ONLY.match(line)
-        if hit is None:
-            for other in _ANY_BPB.finditer(line):
-                if len(run.figures) < 10 * MAX_KEPT:
-                    run.figures.append(Stat(line[:80], float(other[1]), number))
-            return
-        if len(run.passes) >= MAX_KEPT:
-            return
-        name = " ".join(hit["name"].split()).removesuffix("_exact") + (" sliding" if hit["how"] else "")
-        rest = line[hit.end() :]
-        spent, plain = _EVAL_TIME.search(rest), _PASS_TIME.search(rest)
-        seconds = _seconds(spent[2], spent[3]) if spent else (float(plain[1]) / 1000 if plain else None)
-        loss = Number.of(hit[3]) if hit.re is _PASS else None
-        bpb = Number.of(hit[4] if hit.re is _PASS else hit[3])
-        run.passes.append(Pass(name, number, bpb, loss, seconds, bool(_DIAGNOSTIC.search(name))))
+        if hit and len(run.passes) < MAX_KEPT:
+            name = " ".join(hit["name"].split()).removesuffix("_exact") + (" sliding" if hit["how"] else "")
+            spent = _EVAL_TIME.search(line, hit.end())
+            seconds = _seconds(spent[1] or spent[3], spent[2] or spent[4]) if spent else None
+            loss = Number.of(hit[3]) if hit.re is _PASS else None
+            bpb = Number.of(hit[4] if hit.re is _PASS else hit[3])
+            run.passes.append(Pass(name, number, bpb, loss, seconds, bool(_DIAGNOSTIC.search(name))))
 
-    def _sizes(self, line: str, number: int) -> None:
-        run = self.run
-        if "bytes" not in line and "budget" not in line:
-            return
-        total = next((hit for pattern in _TOTALS if (hit := pattern.match(line))), None)
-        if total:
-            run.totals.append(Stat(total["label"] or "", int(total["n"]), number))
-        model = _MODEL.match(line)
-        if model and not total:
-            label, size = (model[1], model[2]) if model[2] else (model[3], model[4])
-            run.models.append(Stat("" if label == "Raw" else label or "", int(size), number))
-        code = _CODE_SIZE.search(line)
-        if code:
-            run.codes.append(Stat(code[1] or "", int(code[2]), number))
-
-    def _clocks(self, line: str, number: int) -> None:
+    def _facts(self, line: str, number: int) -> None:
         run = self.run
         stop = _STOP.match(line)
         if stop:
             run.stop = Stat(stop[1], int(stop[2]) / 1000, number)
             run.last_step = max(run.last_step or 0, int(stop[3]))
             return
-        spent = _EVAL_TIME.search(line)
-        if spent:
-            label = (
-                spent[1]
-                if line.startswith("total")
-                else " ".join(line.split(" val_loss")[0].split(":")[0][:60].split())
-            )
-            run.eval_times.append(Stat(label, _seconds(spent[2], spent[3]), number))
-        if warm := _WARMUP.search(line):
-            run.warmups.append(Stat("compile warm-up", float(warm[1]), number))
-        if extra := _EXTRA.match(line):
-            run.eval_times.append(Stat(extra[1], float(extra[2]), number))
-        if line[:4].lower() == "gptq" and not _NO_CALIBRATION.search(line):
-            if reserve := _RESERVE.match(line):
-                run.reserve = Stat("reserve", _seconds(*reserve.groups()), number)
-            if hessian := _HESSIAN.match(line):
-                run.hessians.append(Stat(line[:120], float(hessian[1]), number))
-            if _CALIBRATION.match(line):
-                run.calibrations.append(Stat(line[:160], 0, number))
-
-    def _data(self, line: str, number: int) -> None:
-        run = self.run
-        if "seed" in line and run.seed is None:
-            seed = _SEED.match(line) or (_SEED_INSIDE.search(line) if run.last_step is None else None)
-            run.seed = int(seed[1]) if seed else None
-        for name, pattern in _COUNTS:
-            before = getattr(run, name)
-            if (before is None or name == "val_tokens") and (found := pattern.search(line)):
-                digits = next(group for group in found.groups() if group)
-                stat = Stat(name, int(digits.replace(",", "")[:18] or 0), number)
-                if before is None or stat.value > before.value:  # a quick validation may come before the whole one
-                    setattr(run, name, stat)
-        if "tok" in line and (scored := _SCORED.search(line)):  # running counts end at the largest: one entry a label
-            others = [item for item in run.scored if item.label != scored[1]][:20]
-            same = [item for item in run.scored if item.label == scored[1]]
-            run.scored = [*others, max([*same, Stat(scored[1], int(scored[2]), number)], key=lambda item: item.value)]
-        if run.documents is None and "docs:" in line and (documents := _DOCUMENTS.search(line)):
-            run.documents = Stat("documents", int(documents[1] or documents[2]), number)
-        if world := _WORLD.search(line):
-            run.world = int(world[1])
-        lower = line.lower()
-        if len(run.adaptations) < 20 and "ttt" in lower and _ADAPTS.match(line):
-            run.adaptations.append(Stat(line[:160], 0, number))
-        if len(run.marks) < 60 and any(word in lower for word in _MARK_WORDS) and _MARKS.search(line):
+        gptq = line[:4].lower() == "gptq" and not _NO_CALIBRATION.search(line)
+        for name, word, pattern in _FACTS:
+            if word not in line or len(run[name]) == MAX_KEPT or (not gptq and name in _CALIBRATES):
+                continue
+            if hit := pattern.match(line):
+                groups = hit.groupdict()
+                value = _seconds(groups["n"].replace(",", "") or "0", groups.get("unit") or "")
+                stat = Stat((groups["label"] or "") if "label" in groups else line[:160], value, number)
+                run.said.setdefault(name, []).append(stat)
+        if len(run.marks) < 60 and _MARKS.search(line):
             run.marks.append(Stat(line[:160], 0, number))
-        must = _MUST_BE.search(line) if "must be" in line else None
-        if must and float(must[2].replace(",", "")) > float(must[3].replace(",", "")):
-            run.checks.append(Stat(line[:160], float(must[2].replace(",", "")), number))
+
+    def _settings(self, line: str, number: int) -> None:
+        run = self.run
+        seed = _SEED.match(line) if "seed" in line and run.seed is None else None
+        if seed and (seed[1] or run.last_step is None):
+            run.seed = int(seed[1] or seed[2])
         if run.last_step is None and not _ANY_STEP.match(line):
             pairs = [_PAIR.fullmatch(word) for word in line.split()[:25]]
-            if pairs and len(pairs) < 25 and all(pairs) and not any(p and _NO_SETTING.match(p[1]) for p in pairs):
-                for pair in pairs:
-                    if pair and len(run.settings) < MAX_KEPT:
-                        run.settings.setdefault(pair[1], (pair[2], number))
+            found = {pair[1]: (pair[2], number) for pair in pairs if pair}
+            if 0 < len(pairs) < 25 and all(pairs) and not any(map(_NO_SETTING.match, found)):
+                run.settings = found | run.settings if len(run.settings) < MAX_KEPT else run.settings
 
 
 def _seconds(number: str, unit: str) -> float:
@@ -508,17 +427,19 @@ def _joined(runs: list[Run]) -> list[Run]:
         if before is None:
             out.append(run)
         elif not before.passes and not before.curve:
-            for name in ("seed", "val_tokens", "train_shards", "parameters", "world"):
-                if getattr(run, name) is None:
-                    setattr(run, name, getattr(before, name))
-            run.settings = run.settings or before.settings
-            run.gpus = run.gpus or before.gpus
+            heads = ("val_tokens", "train_shards", "world")
+            run.said = {name: before[name] for name in heads if before[name]} | run.said
+            run.seed = before.seed if run.seed is None else run.seed
+            run.settings, run.gpus = run.settings or before.settings, run.gpus or before.gpus
             out[-1] = run
         elif not run.trained and run.seed in (None, before.seed) and not _names(before) & _names(run):
-            for name in ("passes", "totals", "models", "codes", "eval_times", "warmups", "figures", "marks", "checks"):
-                getattr(before, name).extend(getattr(run, name))
+            for name, found in run.said.items():
+                before.said.setdefault(name, []).extend(found)
+            before.passes, before.marks = before.passes + run.passes, before.marks + run.marks
         else:
-            run.gpus, run.world = run.gpus or before.gpus, run.world or before.world
+            run.gpus = run.gpus or before.gpus
+            if before["world"]:
+                run.said.setdefault("world", before["world"])
             out.append(run)
     return out
 

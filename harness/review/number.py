@@ -1,4 +1,4 @@
-"""A printed number: value, digits, unit and the interval of numbers that print like it; and what is claimed of one.
+"""A printed number: value, digits, unit and the interval of numbers that print like it; means and deviations of such.
 
 "1.1456 bpb" stands for anything from 1.14555 to 1.14565. JSON, logs, README tables and prose all read into this class.
 """
@@ -11,16 +11,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import lru_cache
 
-import msgspec
-
-from harness.rules import Verdict
-
-LEFT_OUT = "limit of what is read"
-"""What a claim is about that only says that a part of the text was not checked."""
-NEAR = 0.05
-"""A claimed mean within 5 % of a column of seeds is about that column; one further off is about something else."""
 _MINUS = "-\u2212\u2013"
 _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺\u2212\u2013", "0123456789-+--")
 _POWER = rf"\s?(?:[×·x*]|\\times|\\cdot)\s?10(?:(?:\^|\*\*)\{{?[{_MINUS}+]?\d{{1,2}}\}}?|[⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]{{1,2}})"
@@ -201,79 +192,9 @@ def mean_of(values: Sequence[Number]) -> Range:
 def std_of(values: Sequence[Number], *, sample: bool) -> Range:
     """The standard deviation of at least two numbers: divisor n - 1 when ``sample``, else n.
 
-    Its largest value has every input at the end of its interval that lies away from the mean; its smallest puts each
-    as near to one common point as it can be.
+    Taking the mean off a vector never makes it longer, so rounding moves the deviation by at most ``reach``.
     """
     divisor = len(values) - 1 if sample else len(values)
-    printed, least, most = _squares(tuple((v.value, v.low, v.high) for v in values))
-    return Range(math.sqrt(printed / divisor), math.sqrt(least / divisor), math.sqrt(most / divisor))
-
-
-@lru_cache(maxsize=128)
-def _squares(values: tuple[tuple[float, float, float], ...]) -> tuple[float, float, float]:
-    """Summed squared distances from the mean of (value, low, high): as printed, at least, at most."""
-    return statistics.pvariance([value for value, _, _ in values]) * len(values), _least(values), _most(values)
-
-
-def _most(values: Sequence[tuple[float, float, float]]) -> float:
-    """The lower values at their low ends, the others at their high ones, for the best cut between them."""
-    n = len(values)
-    middle = math.fsum(value for value, _, _ in values) / n
-    ordered = [(low - middle, high - middle) for _, low, high in sorted(values)]
-    total = math.fsum(high for _, high in ordered)
-    squares = math.fsum(high * high for _, high in ordered)
-    most = squares - total * total / n
-    for low, high in ordered:
-        total += low - high
-        squares += low * low - high * high
-        most = max(most, squares - total * total / n)
-    return most
-
-
-def _least(values: Sequence[tuple[float, float, float]]) -> float:
-    """min over m of the summed squared distances from m to the intervals: convex in m, so a ternary search finds it."""
-
-    def cost(point: float) -> float:
-        return math.fsum(max(low - point, point - high, 0.0) ** 2 for _, low, high in values)
-
-    left, right = min(low for _, low, _ in values), max(high for _, _, high in values)
-    for _ in range(80):
-        third = (right - left) / 3
-        if cost(left + third) <= cost(right - third):
-            right -= third
-        else:
-            left += third
-    return cost((left + right) / 2)
-
-
-class Claim(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A number that the text claims.
-
-    line:    1-based line of the text; quote: the words that make the claim
-    what:    what the number is said to be, such as "std of Total submission"
-    verdict: PASS it follows, FAIL it does not, WARN it follows only under a disputed reading, UNKNOWN not checkable
-    right:   the right value, where the text or the records give one
-    """
-
-    line: int
-    quote: str
-    what: str
-    verdict: Verdict
-    message: str
-    claimed: str = ""
-    right: str = ""
-
-
-def judged(
-    line: int, quote: str, what: str, claimed: Number, low: float, high: float, message: str, right: str = ""
-) -> Claim:
-    """PASS when ``claimed`` prints like some number of [low, high], else FAIL. ``{}`` in the message is the value."""
-    right = right or claimed.like((low + high) / 2)
-    holds = claimed.admits(low, high)
-    verdict = Verdict.PASS if holds else Verdict.FAIL
-    return Claim(line, quote, what, verdict, message.format(right), claimed.text, "" if holds else right)
-
-
-def left_out(line: int, words: str) -> Claim:
-    """A part of the text that was not checked."""
-    return Claim(line, words, LEFT_OUT, Verdict.UNKNOWN, words)
+    printed = math.sqrt(statistics.pvariance([v.value for v in values]) * len(values) / divisor)
+    reach = math.sqrt(math.fsum(v.half**2 for v in values) / divisor)
+    return Range(printed, max(printed - reach, 0.0), printed + reach)

@@ -19,8 +19,8 @@ import msgspec
 import harness
 from harness.errors import UsageError
 from harness.files import write_atomic
-from harness.review.findings import ORDER, FolderReport, Found, Readings
-from harness.rules import Verdict, rule
+from harness.review.findings import FolderReport, Found, Readings
+from harness.rules import SEVERITY, Verdict, rule
 from harness.rules.junit import Case, junit_xml
 
 VERSION = 2
@@ -70,7 +70,7 @@ def as_text(reports: list[FolderReport], *, show_all: bool = False) -> str:
 
 
 def _block(report: FolderReport, told: set[str], *, show_all: bool) -> str:
-    counts = ", ".join(f"{report.count(v)} {v.value}" for v in ORDER if report.count(v))
+    counts = ", ".join(f"{report.count(v)} {v.value}" for v in SEVERITY if report.count(v))
     lines = [f"{plain(report.folder)}: {report.verdict.value} ({counts or 'nothing new'}; track {report.track})"]
     width = max(60, min(shutil.get_terminal_size((110, 24)).columns, 140))
     for item in report.findings:
@@ -96,40 +96,33 @@ def _block(report: FolderReport, told: set[str], *, show_all: bool) -> str:
 
 def summary(reports: list[FolderReport]) -> str:
     """A table over folders: gravest first, then most findings, then by name."""
+    from tabulate import tabulate
+
     ranked = sorted(
-        reports, key=lambda r: (ORDER.index(r.verdict), -r.count(Verdict.FAIL), -r.count(Verdict.WARN), r.folder)
+        reports, key=lambda r: (SEVERITY.index(r.verdict), -r.count(Verdict.FAIL), -r.count(Verdict.WARN), r.folder)
     )
     forms = {"claimed_bpb": ".5f", "logged_mean_bpb": ".5f", "seeds": "d", "largest_bytes": ",d"}
     forms |= {"longest_train_s": ".1f", "longest_eval_s": ".1f"}
-    rows = [("verdict", "FAIL", "WARN", "UNKN", "claimed", "logged", "seeds", "bytes", "train s", "eval s", "folder")]
+    head = ("verdict", "FAIL", "WARN", "UNKN", "claimed", "logged", "seeds", "bytes", "train s", "eval s", "folder")
+    rows = []
     for report in ranked:
-        counts = (str(report.count(v)) for v in (Verdict.FAIL, Verdict.WARN, Verdict.UNKNOWN))
-        figures = (_figure(report.facts[name], form) for name, form in forms.items())
-        rows.append((report.verdict.value, *counts, *figures, plain(Path(report.folder).name, 60)))  # type: ignore[arg-type]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    sided = (
-        (cell.ljust(w) if i in (0, 10) else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
-        for row in rows
-    )
-    return "\n".join("  ".join(cells).rstrip() for cells in sided)
-
-
-def _figure(value: float | int | str | None, form: str) -> str:
-    if value is None or isinstance(value, str):
-        return "-"
-    return format(int(value) if form.endswith("d") else float(value), form)
+        counts = (report.count(v) for v in (Verdict.FAIL, Verdict.WARN, Verdict.UNKNOWN))
+        values = ((report.facts[name], form) for name, form in forms.items())
+        figures = (format(v, form) if isinstance(v, int | float) else "-" for v, form in values)
+        rows.append((report.verdict.value, *counts, *figures, plain(Path(report.folder).name, 60)))
+    sides = ("left", *["right"] * 9, "left")
+    return tabulate(rows, head, tablefmt="plain", disable_numparse=True, colalign=sides)
 
 
 def folder_json(report: FolderReport) -> dict[str, Any]:
     """One folder in the JSON form."""
     found = [
-        msgspec.to_builtins(item)
-        | {"file": item.file, "line": item.line, "found": item.found, "computed": item.computed, "remedy": item.remedy}
-        | {"more": list(item.more), "confidence": item.confidence, "why": why(item.rule), "key": item.key}
+        {name: getattr(item, name) for name in Found.__struct_fields__}
+        | {"verdict": item.verdict.value, "more": list(item.more), "why": why(item.rule), "key": item.key}
         for item in report.findings
     ]
     head = {"folder": report.folder, "verdict": report.verdict.value, "track": report.track}
-    counts = {v.value: report.count(v) for v in ORDER}
+    counts = {v.value: report.count(v) for v in SEVERITY}
     return head | {"counts": counts, "facts": report.facts, "written": report.written, "findings": found}
 
 
@@ -137,7 +130,7 @@ def as_json(reports: list[FolderReport], readings: Readings) -> str:
     """The JSON form (``report.schema.json``), in ASCII, so that no control character of a folder reaches a terminal."""
     whole = {
         "version": VERSION,
-        "verdict": min((r.verdict for r in reports), key=ORDER.index, default=Verdict.PASS).value,
+        "verdict": min((r.verdict for r in reports), key=SEVERITY.index, default=Verdict.PASS).value,
         "readings": msgspec.to_builtins(readings),
         "folders": [folder_json(report) for report in reports],
     }

@@ -25,16 +25,7 @@ from harness.review.findings import Findings, FolderReport, Readings
 from harness.review.folder import judge
 from harness.review.output import folder_json
 from harness.review.record import read_record
-from harness.review.source import (
-    MAX_DEPTH,
-    MAX_ENTRIES,
-    PASSED_OVER,
-    TAIL_BYTES,
-    Folder,
-    read_listing,
-    symlink,
-    too_many,
-)
+from harness.review.source import MAX_ENTRIES, PASSED_OVER, TAIL_BYTES, Entry, Folder, read_listing, walk
 from harness.rules import Verdict
 
 REFS = re.compile(r"refs/(?:remotes/[^/]+/)?pull/(\d{1,9})(?:/head)?")
@@ -218,28 +209,16 @@ def list_added(repository: Path, base: str, pulls: Iterable[Pull]) -> Iterator[t
 
 def open_tree(objects: Objects, added: Added, readings: Readings, out: Findings) -> Folder:
     """A record folder as :func:`harness.review.source.open_folder` gives one, from git's objects."""
-    sizes, blobs = dict[str, int](), dict[str, str]()
-    waiting, entries = [(added.tree, "", 0)], 0
-    while waiting:
-        tree, prefix, depth = waiting.pop()
-        for kind, last, child in objects.tree(tree):
-            entries, name = entries + 1, prefix + last
-            if entries > MAX_ENTRIES:
-                too_many(out)
-                waiting = []
-                break
-            if last in PASSED_OVER:
-                continue
-            if kind == "link":
-                symlink(out, name)
-            elif kind == "tree" and depth < MAX_DEPTH:
-                waiting.append((child, f"{name}/", depth + 1))
-            elif kind == "file":
-                sizes[name], blobs[name] = objects.size(child), child
-            else:
-                out.fail("A9-PLAIN-FILES", "a submodule, or folders that nest too deep; not entered.", name)
+    ids = {"": added.tree}
+
+    def scan(prefix: str) -> Iterator[Entry]:
+        for kind, name, child in objects.tree(ids[prefix]):
+            ids[f"{prefix}{name}{'/' if kind == 'tree' else ''}"] = child
+            yield kind, name, objects.size(child) if kind == "file" else 0
+
+    sizes = walk(scan, out)
     parent, own = added.path.split("/")[-2:]
-    folder = Folder(own, parent, sizes, lambda name, limit: objects.read(blobs[name], limit))
+    folder = Folder(own, parent, sizes, lambda name, limit: objects.read(ids[name], limit))
     read_listing(folder, readings, out)
     return folder
 

@@ -1,7 +1,6 @@
 """A README or pull request text: its lines without decoration, its tables, its columns of seeds. For both commands.
 
-Markdown is taken apart by markdown-it; tables that were pasted without Markdown, and lists of one line a seed, are read
-as tables too.
+Markdown is taken apart by markdown-it; tables that were pasted without Markdown are read as tables too.
 """
 
 from __future__ import annotations
@@ -15,14 +14,10 @@ from functools import cached_property
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from harness.review.number import QUANTITY, Number, Range, mean_of, read_numbers, read_one, std_of
+from harness.review.number import QUANTITY, Number, Range, mean_of, read_numbers, read_one
 
-MAX_CHARACTERS, MAX_LINES, MAX_LINE, MAX_NUMBERS, MAX_COLUMNS = 200_000, 10_000, 4_000, 3_000, 60
-"""What is read of one text: characters, lines, characters of a line, numbers, columns of seeds.
-
-The work grows with the square of the numbers. The longest of 61 public READMEs has 12,000 characters, 246 numbers and
-14 columns. What lies beyond is named, see :attr:`Document.left_out`.
-"""
+MAX_CHARACTERS, MAX_LINE, MAX_COLUMNS = 200_000, 4_000, 60
+"""What is read of one text: characters, characters of a line, columns of seeds. What lies beyond is named."""
 OTHERS = re.compile(
     r"(?:\b(?:PRs?|SOTA|baseline|leader(?:board)?|previous|prior|(?<!non-)record(?!:)|current|versus|vs\.?|merged|base|"
     r"original|upstream|predecessor|against|from|over)\b|#\d+)",
@@ -44,8 +39,6 @@ _AGGREGATE = re.compile(
 _BEHIND_AGGREGATE = re.compile(r"^\s*(?:[(±+/&]|over\b|of\b|across\b|$)")
 _SEED = re.compile(r"^(?:seed\s*[=:#]?\s*)?(\d{1,10})(?:\s*\([^)]*\))?$", re.IGNORECASE)
 _PLAIN_ROW = re.compile(r"^\s*(?P<label>(?:seed\s+)?\d{1,10}|[A-Za-z]+\.?(?: [A-Za-z]+)?)\s+(?P<rest>\S.*)$")
-_SEED_LINE = re.compile(r"\bseed[\s_=:`*]*(\d{1,10})\b", re.IGNORECASE)
-_PAIR = re.compile(r"(?P<name>[A-Za-z][\w.-]*)[`*]*\s*[:=]\s*[`*]*(?P<value>[-+]?[\d.,]+)")
 _KINDS: tuple[tuple[str, str], ...] = (
     (r"\bbpb\b|val_bpb", "bpb"),
     (r"ms/step|step_avg|\bms\b|time|\(s\)|seconds", "seconds"),
@@ -100,8 +93,10 @@ class Table:
 
     @cached_property
     def seed_rows(self) -> tuple[Row, ...]:
-        """Rows that are about one seed each; empty unless the table says that it is about seeds or runs."""
+        """Rows that are about one seed each; empty unless the table says that it is about seeds or runs, each once."""
         rows = tuple(row for row in self.rows if row.seed is not None and not row.aggregate)
+        if len({row.seed for row in rows}) < len(rows):
+            return ()  # Several variants of each seed: no column is one of seeds.
         about = re.search(r"\b(seed|run|trial)s?\b", self.corner, re.IGNORECASE)
         return rows if about or any(row.aggregate for row in self.rows) else ()
 
@@ -122,13 +117,11 @@ class Table:
 
     def kind(self, column: int) -> str:
         """What the column holds: bpb, nats, bytes, seconds, count, or ""."""
-        if column not in self._kinds:
-            self._kinds[column] = self._find_kind(column)
-        return self._kinds[column]
+        return self._kinds[column] if column < self.width else ""
 
     @cached_property
-    def _kinds(self) -> dict[int, str]:
-        return {}
+    def _kinds(self) -> tuple[str, ...]:
+        return tuple(map(self._find_kind, range(self.width)))
 
     def _find_kind(self, column: int) -> str:
         name = self.name(column).lower()
@@ -162,16 +155,6 @@ class Column:
         """The mean over the seeds."""
         return mean_of(self.values)
 
-    @cached_property
-    def sample_std(self) -> Range:
-        """The sample deviation over the seeds."""
-        return std_of(self.values, sample=True)
-
-    @cached_property
-    def population_std(self) -> Range:
-        """The population deviation over the seeds."""
-        return std_of(self.values, sample=False)
-
     def end(self, *, lowest: bool) -> Number:
         """The smallest or the largest of its numbers."""
         return (min if lowest else max)(self.values, key=lambda value: value.value)
@@ -204,8 +187,7 @@ class Document:
         lines = [self.text.get(number, "") for number in range(1, len(self.raw) + 1)]
         pasted = list(_plain_tables(lines))
         self.in_tables |= {row.line for table in pasted for row in table.rows} | {table.line for table in pasted}
-        tables += [*pasted, *_seed_lists(lines, self.in_tables)]
-        self.tables = sorted((_upright(_seed_first(table)) for table in tables), key=lambda table: table.line)
+        self.tables = sorted((_seed_first(t) for t in [*tables, *pasted]), key=lambda table: table.line)
         columns = [column for table in self.tables for column in _columns(table)]
         self.columns = columns[:MAX_COLUMNS]
         if len(columns) > MAX_COLUMNS:
@@ -252,29 +234,6 @@ class Document:
         """The same without tables."""
         return [line for line in self.every_line if line.number not in self.in_tables]
 
-    @cached_property
-    def paragraphs(self) -> list[list[Line]]:
-        """Runs of non-empty lines, as the lines with numbers in them."""
-        groups: list[list[Line]] = []
-        previous = None
-        for line in self.lines:
-            between = self.raw[previous.number : line.number - 1] if previous else [""]
-            if previous is None or any(not text.strip() for text in between):
-                groups.append([])
-            groups[-1].append(line)
-            previous = line
-        return groups
-
-    @cached_property
-    def values_by_seed(self) -> dict[int, list[tuple[Column, Number]]]:
-        """Seed -> what the columns of seeds say of it."""
-        found: dict[int, list[tuple[Column, Number]]] = {}
-        for column in self.columns:
-            for row, value in zip(column.table.seed_rows, column.values, strict=True):
-                if row.seed is not None:
-                    found.setdefault(row.seed, []).append((column, value))
-        return found
-
     def of_kind(self, kind: str) -> list[Column]:
         """Columns that hold ``kind``."""
         return [column for column in self.columns if column.kind == kind]
@@ -302,25 +261,14 @@ def _inline(token: Token) -> list[str]:
 
 def _within_limits(text: str) -> tuple[list[str], list[tuple[int, str]]]:
     """The lines that are read, and where something was left out. Nothing is cut inside a word."""
-    lines: list[str] = []
-    left_out: list[tuple[int, str]] = []
-    whole = text[:MAX_CHARACTERS].splitlines()
+    lines, left_out = text[:MAX_CHARACTERS].splitlines(), list[tuple[int, str]]()
     if len(text) > MAX_CHARACTERS:
-        whole = whole[:-1]
-    if len(whole) > MAX_LINES:
-        left_out.append((MAX_LINES + 1, f"what follows the first {MAX_LINES:,} lines is not read"))
-    elif len(text) > MAX_CHARACTERS:
-        left_out.append((len(whole) + 1, f"what follows the first {MAX_CHARACTERS:,} characters is not read"))
-    numbers = 0
-    for number, line in enumerate(whole[:MAX_LINES], 1):
-        numbers += len(re.findall(r"\d[\d.,]*", line[:MAX_LINE]))
-        if numbers > MAX_NUMBERS:
-            before = [entry for entry in left_out if entry[0] < number]
-            return lines, [*before, (number, f"what follows the first {MAX_NUMBERS:,} numbers is not read")]
+        lines = lines[:-1]
+        left_out.append((len(lines) + 1, f"what follows the first {MAX_CHARACTERS:,} characters is not read"))
+    for number, line in enumerate(lines, 1):
         if len(line) > MAX_LINE:
             left_out.append((number, f"the line has {len(line):,} characters; those after {MAX_LINE:,} are not read"))
-            line = line[:MAX_LINE].rpartition(" ")[0]
-        lines.append(line)
+            lines[number - 1] = line[:MAX_LINE].rpartition(" ")[0]
     return lines, left_out
 
 
@@ -342,88 +290,29 @@ def quote(text: str, number: Number | None = None, width: int = 70) -> str:
 
 def _plain_tables(lines: Sequence[str]) -> Iterator[Table]:
     """Rows such as "1337 1.1389 1.1441 15,930,191 B", which remain when a web page is pasted."""
-    rows = [_plain_row(number, line) for number, line in enumerate(lines, 1)]
     block: list[Row] = []
-    for at, row in enumerate([*rows, None]):
+    for number, line in enumerate([*lines, "end"], 1):
+        row = _plain_row(number, line)
         if row is not None:
             block.append(row)
-        elif not (block and at < len(lines) - 1 and not lines[at].strip() and rows[at + 1] is not None):
+        elif line.strip():
             if sum(entry.seed is not None for entry in block) > 1:
-                yield _plain_table(lines, block)
+                width, words = max(len(entry.cells) for entry in block), lines[block[0].line - 2].split()
+                named = len(words) > width and block[0].line > 1
+                header = (*words[1:width], " ".join(words[width:])) if named else ()
+                yield Table(block[0].line, words[0] if named else "", header, tuple(block))
             block = []
 
 
 def _plain_row(line: int, text: str) -> Row | None:
     """A seed or an aggregate's name, then nothing but numbers with their units."""
-    if not any(c.isdigit() for c in text):
-        return None
-    parts = [part.strip() for part in re.split(r"\t|\s{2,}", text.strip())]
-    named = len(parts) > 1 and (_SEED.match(parts[0]) or Row(line, parts[0], ()).aggregate)
-    if named and any(read_one(cell) for cell in parts[1:]):
-        return Row(line, parts[0], tuple(_split_cells(parts[1:])))
-    match = _PLAIN_ROW.match(text)
+    match = _PLAIN_ROW.match(text) if any(c.isdigit() for c in text) else None
     if not match or not (_SEED.match(match["label"]) or Row(line, match["label"], ()).aggregate):
         return None
-    cells = _split_cells([match["rest"]])
-    return Row(line, match["label"], tuple(cells)) if cells and all(read_one(cell) for cell in cells) else None
-
-
-def _split_cells(parts: Sequence[str]) -> list[str]:
-    cells: list[str] = []
-    for part in parts:
-        found = list(QUANTITY.finditer(part))
-        whole = len(found) < 2 or re.sub(r"[\s,;—-]", "", QUANTITY.sub(" ", part))
-        cells += [part] if whole else [match[0].strip() for match in found]
-    return cells
-
-
-def _plain_table(lines: Sequence[str], block: list[Row]) -> Table:
-    width = max(len(row.cells) for row in block if row.seed is not None)
-    above = block[0].line - 2
-    while above > 0 and not lines[above].strip():
-        above -= 1
-    words = lines[above].strip() if above >= 0 else ""
-    names = [name for name in re.split(r"\t|\s{2,}", words) if name]
-    if len(names) != width + 1:
-        names = words.split()
-    corner, rest = (names[0], names[1:]) if names and re.match(r"(?i)seed|run", names[0]) else ("", [])
-    header = (*rest[: width - 1], " ".join(rest[width - 1 :])) if len(rest) >= width else tuple(rest)
-    table = Table(block[0].line, corner, header, tuple(block))
-    return dataclasses.replace(table, rows=tuple(_aligned(row, table, width) for row in block))
-
-
-def _aligned(row: Row, table: Table, width: int) -> Row:
-    """Put the cells of a short mean row under the columns whose values they are like."""
-    if row.aggregate not in ("mean", "max", "min") or len(row.cells) >= width:
-        return row
-    cells, at = [""] * width, 0
-    for cell in row.cells:
-        value = read_one(cell)
-        while value and at < width:
-            seeds = [found.value for other in table.seed_rows if (found := other.value(at))]
-            at += 1
-            if seeds and min(seeds) * 0.9 <= value.value <= max(seeds) * 1.1:
-                cells[at - 1] = cell
-                break
-    return Row(row.line, row.label, tuple(cells))
-
-
-def _seed_lists(lines: Sequence[str], used: set[int]) -> Iterator[Table]:
-    """Lists such as "- SEED=1337: val_loss=2.0595, val_bpb=1.2197": one line a seed, the same names in each."""
-    block: list[tuple[int, str, dict[str, str]]] = []
-    for number, line in enumerate([*lines, ""], 1):
-        match = None if number in used else _SEED_LINE.search(line)
-        rest = line[match.end() :] if match else ""
-        pairs = {pair["name"].lower(): pair["value"].rstrip(".,") for pair in _PAIR.finditer(rest)}
-        if match and pairs:
-            block.append((number, match[1], pairs))
-            continue
-        if len(block) > 1 and len({seed for _, seed, _ in block}) == len(block):
-            names = [name for name in block[0][2] if all(name in pairs for _, _, pairs in block)]
-            rows = tuple(Row(at, seed, tuple(pairs[name] for name in names)) for at, seed, pairs in block)
-            if names:
-                yield Table(block[0][0], "seed", tuple(names), rows)
-        block = []
+    rest = re.sub(r"[\s,;—-]", "", QUANTITY.sub(" ", match["rest"]))
+    return (
+        None if rest else Row(line, match["label"], tuple(hit[0].strip() for hit in QUANTITY.finditer(match["rest"])))
+    )
 
 
 def _seed_first(table: Table) -> Table:
@@ -442,13 +331,3 @@ def _seed_first(table: Table) -> Table:
 
     header = (*table.header[:at], table.corner, *table.header[at + 1 :])
     return Table(table.line, "seed", header, tuple(turned(row) for row in table.rows))
-
-
-def _upright(table: Table) -> Table:
-    """Turn a table whose columns are seeds into one whose rows are."""
-    columns = [Row(table.line, name, ()) for name in table.header]
-    if sum(column.seed is not None for column in columns) < 2 or not any(column.aggregate for column in columns):
-        return table
-    line = table.rows[0].line if table.rows else table.line
-    rows = [Row(line, name, tuple(row.cell(i) for row in table.rows)) for i, name in enumerate(table.header)]
-    return Table(table.line, "seed", tuple(row.label for row in table.rows), tuple(rows))

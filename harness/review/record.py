@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations, islice
 from pathlib import Path
 from statistics import fmean
 
-from harness.review.claims import check_document
+from harness.review.claims import Claim, check_document
 from harness.review.findings import Findings, Readings
 from harness.review.jsonfile import LONGEST_KEY, JsonProblem, Metadata, parse_json, read_metadata
 from harness.review.logs import Pass, Run, decode, looks_like_log, read_log, seed_of_name
-from harness.review.number import Claim, Number
+from harness.review.number import Number
 from harness.review.readme import Document
 from harness.review.source import Folder, open_folder
 
@@ -46,7 +46,7 @@ class RunSet:
     runs:   one a seed; training: the same runs, or those that trained the model where a run only scores it
     name:   full name of the pass; empty when none explains the claim
     how:    "mean", "score" (one run), "seed" (the score of one of them), "subset", "training" (before the last
-            pass), "lines" (of a form that isn't known), or ""
+            pass), or ""
     others: runs of the folder beside these
     """
 
@@ -62,7 +62,7 @@ class RunSet:
     def sized(self) -> list[Run]:
         """For each claimed run the one that tells the artifact's size: itself, or the one that trained the model."""
         pairs = zip(self.runs, self.training, strict=True)
-        return [run if run.total or run.labelled_models else trainer for run, trainer in pairs]
+        return [run if run.total or run.packed else trainer for run, trainer in pairs]
 
     def scores(self) -> list[Pass]:
         """The claimed pass of each run, else the last pass of each."""
@@ -173,10 +173,8 @@ def track_named(text: str) -> str:
 
 
 def _load_json(record: Record) -> None:
-    top = sorted(name for name in record.folder.sizes if name.endswith(".json") and "/" not in name)
-    chosen = next(
-        (n for n in top if n == "submission.json"), next((n for n in top if n.startswith("submission")), None)
-    )
+    top = sorted(n for n in record.folder.sizes if re.fullmatch(r"submission[^/]*\.json", n))
+    chosen = "submission.json" if "submission.json" in top else next(iter(top), None)
     data = record.folder.read(chosen, record.out, limit=2 << 20) if chosen else None
     if chosen is None or data is None:
         return
@@ -255,8 +253,9 @@ def matches(claimed: Number, logged: float) -> bool:
     return (claimed.decimals >= ENOUGH and claimed.gives(logged, 0.51e-8)) or abs(claimed.value - logged) < 0.5e-4
 
 
-def _is_mean(claimed: Number, scores: list[float]) -> bool:
+def _is_mean(claimed: Number, items: list[Pass]) -> bool:
     """Of the scores, or of the scores rounded to the claim's decimals first."""
+    scores = [item.bpb.value for item in items]
     rounded = [round(score, max(claimed.decimals, ENOUGH)) for score in scores]
     return is_score(claimed, fmean(scores)) or is_score(claimed, fmean(rounded))
 
@@ -278,26 +277,32 @@ def group_of(run: Run) -> str:
     return re.sub(r"\d+", "#", re.sub(r"(?:seed)?[_-]?\d{1,10}", "#", run.file, flags=re.IGNORECASE))
 
 
+def _distinct(runs: list[Run]) -> bool:
+    return len({run.seed for run in runs}) == len(runs)
+
+
 def _candidates(record: Record, scored: list[Run]) -> Iterator[list[Run]]:
-    """Sets of runs that may make the claim, the likeliest first."""
+    """Sets of runs that may make the claim, the likeliest first.
+
+    Those of the JSON's seeds, of one form of file name, the last of each seed, all.
+    """
     meta = record.metadata
     seeds = list(dict.fromkeys(meta.seeds)) if meta else []
-    by_seed = {seed: [run for run in scored if run.seed == seed] for seed in seeds}
-    if seeds and meta is not None and all(by_seed.values()):
-        exact = [_of_result(meta, runs) for runs in by_seed.values()]
+    by_seed = [[run for run in scored if run.seed == seed] for seed in seeds]
+    if meta is not None and by_seed and all(by_seed):
+        exact = [_of_result(meta, runs) for runs in by_seed]
         if all(exact):
             yield [run for run in exact if run]
-        if all(len(runs) == 1 for runs in by_seed.values()):
-            yield [runs[0] for runs in by_seed.values()]
+        if all(len(runs) == 1 for runs in by_seed):
+            yield [runs[0] for runs in by_seed]
     groups: dict[str, list[Run]] = {}
     for run in scored:
         groups.setdefault(group_of(run), []).append(run)
-    ordered = sorted(groups.items(), key=lambda item: (OTHER_RUNS.search(item[0]) is not None, -len(item[1])))
-    for _, runs in ordered:
+    ordered = [groups[name] for name in sorted(groups, key=lambda n: (bool(OTHER_RUNS.search(n)), -len(groups[n])))]
+    for runs in ordered:
         if seeds and set(seeds) < {run.seed for run in runs}:
             yield [run for run in runs if run.seed in seeds]
-    yield from (runs for _, runs in ordered)
-    yield scored
+    yield from (*ordered, list({run.seed: run for run in scored}.values()), scored)
 
 
 def _of_result(meta: Metadata, runs: list[Run]) -> Run | None:
@@ -309,55 +314,49 @@ def _of_result(meta: Metadata, runs: list[Run]) -> Run | None:
 
 
 def _bind(record: Record) -> RunSet:
-    scored = [run for run in record.runs if run.final]
-    claimed = record.claimed
-    sets = list(_candidates(record, scored)) if scored else []
-    plain = next(
-        (runs for runs in sets if len({run.seed for run in runs}) == len(runs)), sets[0] if sets else record.runs
-    )
-    if claimed is None or not scored:
-        return RunSet(plain)
+    scored, claimed = [run for run in record.runs if run.final], record.claimed
+    sets = list(_candidates(record, scored)) if scored else [record.runs]
+    plain = next(filter(_distinct, sets), sets[0])
+    found = _explanations(record, claimed, scored, sets, plain) if claimed is not None and scored else iter(())
+    return next(found, RunSet(plain))
+
+
+def _explanations(
+    record: Record, claimed: Number, scored: list[Run], sets: list[list[Run]], plain: list[Run]
+) -> Iterator[RunSet]:
+    """Sets of runs whose scores give the claim, the likeliest first."""
+    seeds = len(record.metadata.seeds) if record.metadata else 3
     for runs in sets:
-        if (
-            len(runs) > 1
-            or len(scored) == 1
-            or (record.metadata and len(record.metadata.seeds) == 1 and runs is sets[0])
-        ):
+        if len(runs) > 1 or len(scored) == 1 or (seeds == 1 and runs is sets[0]):
             for name, items in shared_passes(runs).items():
-                if _is_mean(claimed, [item.bpb.value for item in items]):
-                    return RunSet(runs, name, "mean" if len(runs) > 1 else "score")
+                if _is_mean(claimed, items):
+                    yield RunSet(runs, name, "mean" if len(runs) > 1 else "score")
     for run in scored:
-        for item in reversed(list(run.by_name.values())):
+        for item in reversed(run.by_name.values()):
             if is_score(claimed, item.bpb.value):
-                alone = [other for other in scored if other is not run and other.seed != run.seed]
-                fitting = (runs for runs in sets if any(other is run for other in runs) and len(runs) > 1)
-                pool = next((runs for runs in fitting if len({r.seed for r in runs}) == len(runs)), [run])
-                return RunSet(pool if alone else [run], item.name, "seed" if alone else "score", source=item)
-    sizes = [n for n in dict.fromkeys((len(record.metadata.seeds) if record.metadata else 3, 3, 5, 4, 2)) if n > 1]
-    tried = (list(c) for n in sizes if n < len(scored) for c in islice(combinations(scored, n), MAX_SUBSETS))
-    for runs in tried if claimed.decimals >= ENOUGH else ():
-        if len({run.seed for run in runs}) == len(runs):
-            for name, items in shared_passes(runs).items():
-                if matches(claimed, fmean(item.bpb.value for item in items)):
-                    return RunSet(runs, name, "subset")
-    for run in record.runs:
-        early = [item for item in run.passes if item.diagnostic] + run.curve[-1:]
-        hit = next((item for item in early if matches(claimed, item.bpb.value)), None)
-        if hit is not None:
-            return RunSet(plain, "", "training", source=hit)
-    early_means: list[Callable[[Run], Pass | None]] = [lambda run: run.curve[-1] if run.curve else None]
-    early_means += [
-        lambda run, n=name: next((i for i in run.passes if i.name == n), None)  # type: ignore[misc]
-        for name in {i.name for run in plain for i in run.passes if i.diagnostic}
-    ]
-    for early_of in early_means:
-        items = [found for run in plain if (found := early_of(run)) is not None]
-        if len(items) == len(plain) > 1 and _is_mean(claimed, [item.bpb.value for item in items]):
-            return RunSet(plain, "", "training", source=items[0])
-    lines = [[f.value for f in run.figures if abs(f.value - claimed.value) < 0.1] for run in plain]
-    if any(matches(claimed, value) for values in lines for value in values):
-        return RunSet(plain, "", "lines")
-    return RunSet(plain)
+                alone = not any(other.seed != run.seed for other in scored)
+                around = (runs for runs in sets if len(runs) > 1 and _distinct(runs) and any(r is run for r in runs))
+                pool = [run] if alone else next(around, [run])
+                yield RunSet(pool, item.name, "score" if alone else "seed", source=item)
+    sizes = [n for n in dict.fromkeys((seeds, 3, 5, 4, 2)) if 1 < n < len(scored)]
+    tried = (list(c) for n in sizes for c in islice(combinations(scored, n), MAX_SUBSETS))
+    for runs in filter(_distinct, tried) if claimed.decimals >= ENOUGH else ():
+        for name, items in shared_passes(runs).items():
+            if matches(claimed, fmean(item.bpb.value for item in items)):
+                yield RunSet(runs, name, "subset")
+    for runs in [plain, *([run] for run in record.runs)]:
+        before = [_before_packing(run) for run in runs]
+        for name in before[0]:
+            items = [found[name] for found in before if name in found]
+            one = len(runs) == 1 and matches(claimed, items[0].bpb.value)
+            if one or (1 < len(items) == len(runs) and _is_mean(claimed, items)):
+                yield RunSet(runs, "", "training", source=items[0])
+
+
+def _before_packing(run: Run) -> dict[str, Pass]:
+    """Scores taken before the artifact was made, by name; the last of training under none."""
+    found = {item.name: item for item in run.passes if item.diagnostic}
+    return found | ({"": run.curve[-1]} if run.curve else {})
 
 
 def _trainer(run: Run, others: list[Run]) -> Run:

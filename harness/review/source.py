@@ -1,19 +1,19 @@
 """The files of a folder, read as data within bounds: from a disk or from objects of a repository.
 
 No link is followed, no device opened, nothing read without end. A folder may be an excerpt: ``FILES.json`` then lists
-size and SHA-256 of the original files, by path. What is here is judged as it is here: the listing only tells of what is
-not here.
+the sizes of the original files, by path. What is here is judged as it is here: the listing only tells of what is not
+here.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from harness.errors import UsageError
@@ -26,6 +26,8 @@ FOLDER_SECONDS = 20.0
 LISTING = "FILES.json"
 PASSED_OVER = {".git", "__pycache__", ".ipynb_checkpoints", "__MACOSX", ".DS_Store", ".vscode", ".idea"}
 """Left behind by tools; copies in there are no evidence."""
+Entry = tuple[str, str, int]
+"""Kind ("tree", "file", "link", "other"), name and size."""
 Reader = Callable[[str, int], tuple[bytes, bool]]
 """(name, limit) -> bytes and whether they are the whole file. Raises ``OSError``."""
 
@@ -41,17 +43,13 @@ class Folder:
     parent: str
     sizes: dict[str, int]
     reader: Reader
-    listing: dict[str, tuple[int, str]] = field(default_factory=dict)
+    listing: dict[str, int] = field(default_factory=dict)
     deadline: float = field(default_factory=lambda: time.process_time() + FOLDER_SECONDS)
     budget: int = FOLDER_BYTES
 
     def size_of(self, name: str) -> int | None:
         """Size of the file as it lies here, else from the excerpt's listing; ``None`` when there is none."""
-        return self.sizes[name] if name in self.sizes else self.listing.get(name, (None, ""))[0]
-
-    def original_size(self, name: str) -> int | None:
-        """Size that the excerpt's listing gives, else the size as it lies here."""
-        return self.listing[name][0] if name in self.listing else self.sizes.get(name)
+        return self.sizes.get(name, self.listing.get(name))
 
     @property
     def names(self) -> list[str]:
@@ -88,55 +86,49 @@ def open_folder(path: Path, readings: Readings, out: Findings) -> Folder:
         remedy = "Give record folders, such as records/track_…/2026-04-01_X."
         raise UsageError(f"{path} is not a folder.", remedy=remedy)
     place = path.resolve()
-    sizes: dict[str, int] = {}
-    _walk(path, sizes, out)
-    folder = Folder(
-        path.absolute().name or place.name, place.parent.name, sizes, lambda n, limit: _read(path / n, limit)
-    )
+    sizes = walk(partial(_scan, path), out)
+    name = path.absolute().name or place.name
+    folder = Folder(name, place.parent.name, sizes, lambda file, limit: _read(path / file, limit))
     read_listing(folder, readings, out)
     return folder
 
 
-def _walk(root: Path, sizes: dict[str, int], out: Findings) -> None:
-    waiting, entries = [(root, "", 0)], 0
+def _scan(root: Path, prefix: str) -> Iterator[Entry]:
+    with os.scandir(root / prefix) as found:
+        for entry in found:
+            kinds = {"link": entry.is_symlink(), "tree": entry.is_dir(follow_symlinks=False)}
+            kind = next((kind for kind, true in kinds.items() if true), "")
+            kind = kind or ("file" if entry.is_file(follow_symlinks=False) else "other")
+            yield kind, entry.name, entry.stat(follow_symlinks=False).st_size if kind == "file" else 0
+
+
+def walk(scan: Callable[[str], Iterable[Entry]], out: Findings) -> dict[str, int]:
+    """Path -> size of every plain file, within bounds. scan: the entries of the folder at a prefix ("" or "a/b/")."""
+    rule, sizes, waiting, entries = "A9-PLAIN-FILES", dict[str, int](), [""], 0
     while waiting:
-        place, prefix, depth = waiting.pop()
+        prefix = waiting.pop()
         try:
-            scan = os.scandir(place)
-        except OSError as error:
-            out.fail("A9-PLAIN-FILES", f"the folder can't be read: {error.strerror}.", prefix)
-            continue
-        with scan:
-            for entry in scan:
-                entries, name = entries + 1, prefix + entry.name
+            for kind, last, size in scan(prefix):
+                entries, name = entries + 1, prefix + last
                 if entries > MAX_ENTRIES:
-                    too_many(out)
-                    return
-                if entry.name in PASSED_OVER:
+                    message = f"the folder holds more than {MAX_ENTRIES:,} entries; the rest was not looked at."
+                    out.fail(rule, message, remedy="Ship only README.md, submission.json, logs and code.")
+                    return sizes
+                if last in PASSED_OVER:
                     continue
-                if entry.is_symlink():
-                    symlink(out, name)
-                elif entry.is_dir(follow_symlinks=False):
-                    if depth >= MAX_DEPTH:
-                        out.fail("A9-PLAIN-FILES", f"folders nest deeper than {MAX_DEPTH}; not entered.", name)
-                    else:
-                        waiting.append((Path(entry.path), f"{name}/", depth + 1))
-                elif entry.is_file(follow_symlinks=False):
-                    sizes[name] = entry.stat(follow_symlinks=False).st_size
+                if kind == "file":
+                    sizes[name] = size
+                elif kind == "tree" and name.count("/") < MAX_DEPTH:
+                    waiting.append(f"{name}/")
+                elif kind == "tree":
+                    out.fail(rule, f"folders nest deeper than {MAX_DEPTH}; not entered.", name)
+                elif kind == "link":
+                    out.fail(rule, "a symbolic link; it was not followed.", name, remedy="Ship the file itself.")
                 else:
-                    message = "neither file nor folder (a device, pipe or socket); not opened."
-                    out.fail("A9-PLAIN-FILES", message, name)
-
-
-def too_many(out: Findings) -> None:
-    """The finding on a folder of too many entries."""
-    message = f"the folder holds more than {MAX_ENTRIES:,} entries; the rest was not looked at."
-    out.fail("A9-PLAIN-FILES", message, remedy="Ship only README.md, submission.json, logs and code.")
-
-
-def symlink(out: Findings, name: str) -> None:
-    """The finding on a link."""
-    out.fail("A9-PLAIN-FILES", "a symbolic link; it was not followed.", name, remedy="Ship the file itself.")
+                    out.fail(rule, "neither file nor folder (a device, pipe, socket or submodule); not opened.", name)
+        except OSError as error:
+            out.fail(rule, f"the folder can't be read: {error.strerror or error}.", prefix)
+    return sizes
 
 
 def _read(path: Path, limit: int) -> tuple[bytes, bool]:
@@ -170,16 +162,14 @@ def read_listing(folder: Folder, readings: Readings, out: Findings) -> None:
     del folder.sizes[LISTING]
     if readings.excerpt == "refuse":
         return
-    passed_over = [name for name in found if PASSED_OVER & set(name.split("/"))]
-    folder.listing = {n: (i["bytes"], i["sha256"]) for n, i in found.items() if n not in passed_over}
-    remedy = "Check the whole folder, or set --reading excerpt=refuse."
+    folder.listing = {n: i["bytes"] for n, i in found.items() if not PASSED_OVER & set(n.split("/"))}
     absent = sorted(set(folder.listing) - set(folder.sizes))
-    unlike = [n for n in sorted(set(folder.listing) & set(folder.sizes)) if _unlike(folder, n)]
-    for names, what in ((absent, "are not here"), (unlike, "are here with another size or digest")):
+    unlike = sorted(n for n, size in folder.sizes.items() if folder.listing.get(n, size) != size)
+    for names, what in ((absent, "are not here"), (unlike, "are here with another size")):
         if names:
             shown = f"{', '.join(names[:6])}{' …' if len(names) > 6 else ''}"
             message = f"an excerpt: {len(names)} file(s) that {LISTING} lists {what} ({shown}); what is here is judged."
-            out.unknown("A9-FILES", message, LISTING, remedy)
+            out.unknown("A9-FILES", message, LISTING, "Check the whole folder, or set --reading excerpt=refuse.")
 
 
 def _can_be_a_name(name: str) -> bool:
@@ -187,13 +177,3 @@ def _can_be_a_name(name: str) -> bool:
         return bool(os.fsencode(name))
     except UnicodeEncodeError:
         return False
-
-
-def _unlike(folder: Folder, name: str) -> bool:
-    size, digest = folder.listing[name]
-    if size != folder.sizes[name] or size > HEAD_BYTES or folder.late():
-        return size != folder.sizes[name]
-    try:
-        return hashlib.sha256(folder.reader(name, size)[0]).hexdigest() != digest
-    except OSError:
-        return True

@@ -15,16 +15,18 @@ import pickletools
 import re
 import stat
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.config.tracks import Track
+from harness.config.tracks import Track, load_track, track_names
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
-from harness.files import read_regular
+from harness.files import file_digest, read_regular
 from harness.protocol.container import ContainerError, read_container, write_container
-from harness.record.predicate import Sizes
+from harness.protocol.session import MODEL_FILE
+from harness.record.predicate import RunRecord, Sizes
 from harness.rules import Finding, Verdict
-from harness.run.manifest import Manifest, read_manifest
+from harness.run.manifest import SubmissionManifest, read_manifest
 
 A3_BYTES = "A3-ARTIFACT-BYTES"
 A3_CONTAINER = "A3-CONTAINER"
@@ -134,7 +136,7 @@ class SealedSubmission:
     code_digest: SHA-256 of the bundle, hex; files: relative path -> SHA-256
     """
 
-    manifest: Manifest
+    manifest: SubmissionManifest
     root: Path
     bundle: Path
     bundle_bytes: int
@@ -291,3 +293,58 @@ def bytes_by_role(model: bytes, *, max_unpacked_bytes: int) -> dict[str, int]:
     kept = dict(ordered[:MOST_ROLES])
     rest = sum(size for _, size in ordered[MOST_ROLES:])
     return kept | ({OTHER: kept.get(OTHER, 0) + rest} if rest else {})
+
+
+def check_artifact_files(record: RunRecord, folder: Path) -> list[Finding]:
+    """Judge ``model.bin`` and ``code.bundle`` in ``folder`` against the record."""
+    missing = [name for name in record.artifact_files if not (folder / name).is_file()]
+    if missing:
+        text = f"no {' and no '.join(missing)} at hand: give their folder with --artifact"
+        return [Finding("A3-CONTAINER", Verdict.ERROR, text)]
+    problems = list(_differences(record, folder))
+    return problems or [Finding("A3-CONTAINER", Verdict.PASS, "the artifact at hand is the recorded one, and sound")]
+
+
+def _differences(record: RunRecord, folder: Path) -> Iterator[Finding]:
+    sizes = record.sizes
+    # 1. The files are the recorded ones, by digest.
+    for name, digest in record.artifact_files.items():
+        found = file_digest(folder / name)
+        if found != digest:
+            text = f"{folder / name} has SHA-256 {found[:16]}…; the record names {digest[:16]}…"
+            yield Finding("R4-ARITHMETIC", Verdict.FAIL, text)
+    # 2. They weigh what the record counts, by the reading of its track.
+    bundled = record.track.readings.get("code_bytes", "bundle") == "bundle"
+    model = (folder / MODEL_FILE).stat().st_size
+    code = (folder / BUNDLE_FILE).stat().st_size if bundled else sizes.code_raw_bytes
+    if (model, code) != (sizes.model_bytes, sizes.code_bytes):
+        text = (
+            f"model.bin has {model:,} bytes and the code counts {code:,}; "
+            f"the record says {sizes.model_bytes:,} and {sizes.code_bytes:,}"
+        )
+        yield Finding("A3-ARTIFACT-BYTES", Verdict.FAIL, text)
+    # 3. The model is a sound container; nothing in it is run.
+    name = record.track.name
+    unpacked = load_track(name).limits.unpacked_bytes if name in track_names() else 64 * sizes.cap_bytes
+    try:
+        read_model_file(folder / MODEL_FILE, max_bytes=sizes.cap_bytes, max_unpacked_bytes=unpacked)
+    except RuleBroken as error:
+        yield Finding(error.rule, Verdict.FAIL, error.message, remedy=error.remedy)
+    # 4. So is the code, and its files are the recorded ones.
+    rule = "A3-NO-UNCOUNTED-CODE"
+    try:
+        files = read_bundle((folder / BUNDLE_FILE).read_bytes())
+    except ContainerError as error:
+        yield Finding(rule, Verdict.FAIL, f"code.bundle is no sound container: {error}")
+        return
+    digests, recorded = (
+        {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+        record.submission.files,
+    )
+    names = sorted(name for name in digests.keys() | recorded.keys() if digests.get(name) != recorded.get(name))
+    if names:
+        yield Finding(rule, Verdict.FAIL, f"code.bundle differs from the recorded files in {', '.join(names[:8])}")
+    raw = sum(map(len, files.values()))
+    if raw != sizes.code_raw_bytes:
+        text = f"the code has {raw:,} bytes; the record says {sizes.code_raw_bytes:,}"
+        yield Finding("A3-ARTIFACT-BYTES", Verdict.FAIL, text)

@@ -166,7 +166,8 @@ def phase_cell(
         "GOLF_CPU_CORES": str(track.hardware.cpu_cores),
         "GOLF_GPUS": str(track.hardware.gpus),
     }
-    # 2. Its policy: the sealed code, the protocol and what this phase is handed; nothing else of the machine's files.
+    # 2. Its policy: the sealed code, the protocol and what this phase is handed; no other file, and no data file
+    # [A4-TRAIN-NO-VAL, A4-EVAL-NO-DATA].
     spec = CellSpec(
         name=title,
         argv=(sys.executable, "-I", "-B", str(BOOTSTRAP), str(root), module),

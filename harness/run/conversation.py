@@ -58,7 +58,7 @@ def await_all(
 ) -> dict[int, Message]:
     """Wait until every rank sent ``wanted``, and return those messages by rank; at the deadline the cell is killed.
 
-    Raises ``PhaseFailed`` or ``PhaseTimeout``.
+    Raises ``PhaseFailed`` for whatever is not in the protocol [S3-PROTOCOL], or ``PhaseTimeout``.
     """
     said: dict[int, Message] = {}
     waiting, unheard = dict(enumerate(cell.channels)), set(range(len(cell.channels)))
@@ -122,11 +122,10 @@ def failure(
     """
     signalled = reason.signal if isinstance(reason, PhaseFailed) else 0
     log, reason = context.log_file(cell), str(reason)
-    tail, most = log_tail(log), context.track.limits.checkpoint_bytes
+    tail, most = log_end(log), context.track.limits.checkpoint_bytes
     if log.is_file() and log.stat().st_size >= most:
         reason = f"{reason}; its log reached {most:,} bytes, the most that one file may take"
         remedy = "Print less: what is printed beyond the limit ends the program."
-    shown = f" Last lines of {log}:\n{tail}" if tail else f" Its log, {log}, is empty."
     if late or rule in (A1_TRAIN_CLOCK, A2_EVAL_CLOCK):
         slowed = slowed_by_others(cell, reason, context.machine, context.clock.running_s, seen=seen)
         if slowed is not None:
@@ -150,7 +149,7 @@ def failure(
         by_kernel = f"`dmesg` says whether the kernel did it for want of memory; then {LESS_MEMORY}."
         crashed = "Native code crashed: the log, or `dmesg`, says where; the same seed repeats it if it is no accident."
         remedy = by_kernel if signalled == signal.SIGKILL else crashed
-    return RuleBroken(rule, f"{cell}: {reason.rstrip('.')}.{shown}", remedy=remedy)
+    return RuleBroken(rule, f"{cell}: {reason.rstrip('.')}.", remedy=remedy, log=log_tail(log))
 
 
 def slowed_by_others(
@@ -168,6 +167,12 @@ def slowed_by_others(
 
 
 def log_tail(log: Path) -> str:
+    """What a message shows of a log: its last lines, printable and indented."""
+    tail = log_end(log)
+    return f"Last lines of {log}:\n{tail}" if tail else f"Its log, {log}, is empty."
+
+
+def log_end(log: Path) -> str:
     """The last lines of a log, printable and indented; empty when there is nothing to show."""
     try:
         with log.open("rb") as file:

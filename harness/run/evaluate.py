@@ -29,7 +29,7 @@ from harness.run.cells import RunContext, phase_cell
 from harness.run.conversation import PhaseFailed, failure, how_it_ended, late_ranks
 from harness.run.machine import killed_for_memory
 from harness.sandbox.cell import Cell
-from harness.scoring import nll, nll_device
+from harness.scoring import nll
 from harness.scoring.audit import ROW_SHARE, judge_replays, replica_lost
 from harness.scoring.buffers import shared_device
 from harness.scoring.client import EvalClient, Hello, OutOfTime, RankGone, Silent, WorkerFailure, WorkerLimits
@@ -42,10 +42,10 @@ from harness.units import bits_per_byte
 
 C2_NORMALISED = "C2-NORMALISED"
 COMPILE = "compile"
+CACHE_BYTES, CACHE_FILES = 1 << 30, 100_000  # what of a compile cache is counted at most
 REPLICAS = (("replica-1", Replayer.cuts), ("replica-2", Replayer.truths))
 SLOWER = 5.0  # a replica may take so many times as long for a chunk as the slower of the two passes did
 CACHE_SHARE = 0.5  # of the artifact's cap: the most that a compile cache may pack to
-CACHE_BYTES, CACHE_FILES = 1 << 30, 100_000  # what of it is counted at most
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def evaluate(
             seconds = time.monotonic() - started
             client.stop()
         ledger.close()
-        precision = nll.PRECISION if client.buffers.device is None else nll_device.PRECISION
+        precision = nll.PRECISION if client.buffers.device is None else nll.PRECISION_ON_DEVICE
     nats, targets, n_bytes = ledger.totals()
     score = Score(stage, nats, targets, n_bytes, bits_per_byte(nats, n_bytes), whole_set, round(seconds, 6))
     return Evaluation(score, ledger.running_bpb(), ledger.nats, precision, chunks, hello, keeper)
@@ -196,8 +196,8 @@ def eval_cell(
 ) -> Iterator[tuple[Cell, EvalClient]]:
     """A cell that runs the eval module of ``stage``, and the client that drives it. Replicas use the final stage.
 
-    Packed and final stages see the closure alone: code from the counted bundle, and the counted model file; and what
-    ``compile_once`` made from these two, which only its own cell (``fills_cache``) may write.
+    Packed and final stages see the closure alone [A3-NO-UNCOUNTED-CODE]: code from the counted bundle, and the counted
+    model file; and what ``compile_once`` made from these two, which only its own cell (``fills_cache``) may write.
     """
     track = context.track
     if stage == "float":
@@ -355,6 +355,7 @@ def _replay(
             if gone and killed_for_memory() > killed:
                 raise CouldNotCheck(
                     f"the kernel killed a replica for want of memory: {error.message}",
+                    log=error.log,
                     remedy="Free some memory, then `harness submit --resume`: the draws stay the same.",
                 ) from error
             raise

@@ -156,7 +156,7 @@ def nvidia_smi(query: str, *options: str) -> list[str]:
 
 
 class _Look(NamedTuple):
-    """Processor seconds so far: of all processors, taken by the hypervisor, of the run, of other processes."""
+    """Processor seconds so far: of all processors, taken by the hypervisor, of the run, of others that are seen."""
 
     at: float
     busy: float
@@ -177,6 +177,9 @@ class MachineWatch:
         self._stop = threading.Event()
         self._limits: set[str] = set()
         self._looks: list[_Look] = []
+        self._alone: dict[tuple[int, float], float] = {}
+        self._with_children = 0.0
+        self._looking = threading.Lock()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self.conditions: Conditions | None = None
 
@@ -194,6 +197,7 @@ class MachineWatch:
         self._stop.set()
         self._thread.join()
         throttled_before, quota_before = self._before
+        nodes = len(list(Path("/dev").glob("nvidia[0-9]*")))
         seconds = time.monotonic() - self._started
         self._look()
         first, last = self._looks[0], self._looks[-1]
@@ -204,7 +208,7 @@ class MachineWatch:
             gpu_shared=self._gpu_shared,
             gpu_limits=sorted(self._limits),
             quota_throttled_s=round(max(0.0, quota_throttled_s() - quota_before), 3),
-            open_gpus=_open_gpus(self._count),
+            open_gpus=nodes if 0 < self._count < nodes else 0,
         )
         self.seconds = seconds
 
@@ -215,26 +219,42 @@ class MachineWatch:
         hide time of its own there: a child that nobody waits for takes its time along. seen: only what processes
         outside the run were seen to use, which no program of the run can add to.
         """
-        self._look()
+        with self._looking:
+            self._look()
         now = self._looks[-1]
         then = next((look for look in reversed(self._looks) if look.at <= now.at - seconds), self._looks[0])
         others = now.others - then.others if seen else now.busy - then.busy - (now.own - then.own)
         return _share(others + now.stolen - then.stolen, now.at - then.at)
 
     def _look(self) -> None:
-        """Time of a process is its own and that of the children that it waited for: those are not listed any more."""
+        """Note how much time everybody has used by now.
+
+        What the run used since the last look is counted in two ways, and the larger counts. By process it lacks
+        children that came and went meanwhile; with the children that each process waited for it lacks those that were
+        killed with their cell, whose time the kernel forgets.
+        """
         ours = {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
-        own = others = 0.0
+        alone, with_children, others = dict[tuple[int, float], float](), 0.0, 0.0
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 used = process.cpu_times()
                 total = used.user + used.system + used.children_user + used.children_system
-                own, others = (own + total, others) if process.pid in ours else (own, others + total)
+                if process.pid in ours:
+                    alone[process.pid, process.create_time()] = used.user + used.system
+                    with_children += total
+                else:
+                    others += total
+        own = 0.0
+        if self._looks:
+            grown = sum(max(0.0, seconds - self._alone.get(process, 0.0)) for process, seconds in alone.items())
+            own = self._looks[-1].own + max(grown, with_children - self._with_children)
+        self._alone, self._with_children = alone, with_children
         self._looks.append(_Look(time.monotonic(), *_processor_seconds(), own, others))
 
     def _watch(self) -> None:
         for count in itertools.count():
-            self._look()
+            with self._looking:
+                self._look()
             if self._gpus and count % GPU_EVERY == 0:
                 self._sample_gpus()
             if self._stop.wait(SAMPLE_INTERVAL_S):
@@ -279,12 +299,6 @@ def judge_conditions(conditions: Conditions, seconds: float = math.inf) -> Findi
         own = f"{1 - conditions.foreign_cpu_share:.1%} of the machine was the run's own."
         return Finding(RULE, Verdict.PASS, own + opened)
     return Finding(RULE, Verdict.WARN, f"{'; '.join(reasons)}.{opened}", remedy=rule(RULE).remedy)
-
-
-def _open_gpus(own: int) -> int:
-    """GPUs with a device node, where the run has fewer; a cell may open all of them."""
-    nodes = len(list(Path("/dev").glob("nvidia[0-9]*")))
-    return nodes if 0 < own < nodes else 0
 
 
 def quota_throttled_s() -> float:

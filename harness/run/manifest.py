@@ -22,22 +22,9 @@ _RESERVED = frozenset(
     | {"OMP_NUM_THREADS", "MKL_NUM_THREADS", "IFS", "ENV", "BASH_ENV", "SHELL", "USER"}
 )
 _RESERVED_PREFIXES = (
-    *("GOLF_", "LD_", "PYTHON", "GLIBC_", "MALLOC_", "CUDA_VISIBLE", "NVIDIA_"),
-    *(
-        "AWS_",
-        "AZURE_",
-        "GOOGLE_",
-        "GH_",
-        "GITHUB_",
-        "GITLAB_",
-        "HF_",
-        "OPENAI_",
-        "ANTHROPIC_",
-        "WANDB_",
-        "SSH_",
-        "XDG_",
-    ),
-)
+    "GOLF_", "LD_", "PYTHON", "GLIBC_", "MALLOC_", "CUDA_VISIBLE", "NVIDIA_", "AWS_", "AZURE_", "GOOGLE_", "GH_",
+    "GITHUB_", "GITLAB_", "HF_", "OPENAI_", "ANTHROPIC_", "WANDB_", "SSH_", "XDG_",
+)  # fmt: skip
 CONSENT = "GOLF_ACCEPT"
 _SECRET_WORDS = frozenset(
     {"TOKEN", "SECRET", "SECRETS", "PASSWORD", "PASSWD", "PASSPHRASE", "APIKEY", "CREDENTIAL", "CREDENTIALS", "COOKIE"}
@@ -52,7 +39,7 @@ _NUMBER = re.compile(r"[+-]?\d{0,12}\.?\d{0,20}([eE][+-]?\d{1,3})?")
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 
 
-class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class EntryModules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The module of each phase, inside the package ``submission``."""
 
     describe: str
@@ -74,7 +61,7 @@ class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hints: dict[str, str] = {}
 
 
-class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class SubmissionManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file.
 
     eval_ranks: processes of an evaluation: one, or as many as the track has GPUs
@@ -83,19 +70,19 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     name: str
-    entry: Entry
+    entry: EntryModules
     env: Environment = Environment()
     eval_ranks: Literal["one", "all"] = "one"
     compile_cache: Literal["never", "gpu", "always"] = "never"
     packages: tuple[str, ...] = ()
 
 
-def read_manifest(files: Mapping[str, bytes], where: str) -> Manifest:
+def read_manifest(files: Mapping[str, bytes], where: str) -> SubmissionManifest:
     """The manifest among a submission's ``files``. Raises ``UsageError`` that names the field."""
     if MANIFEST_FILE not in files:
         raise UsageError(f"{where} has no {MANIFEST_FILE}.", remedy="`harness new FOLDER` writes a minimal submission.")
     try:
-        manifest = msgspec.toml.decode(files[MANIFEST_FILE], type=Manifest)
+        manifest = msgspec.toml.decode(files[MANIFEST_FILE], type=SubmissionManifest)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{where}/{MANIFEST_FILE}: {error}.", remedy="See harness/protocol/README.md.") from error
     if not 1 <= len(manifest.name) <= 80 or not manifest.name.isprintable():
@@ -103,7 +90,17 @@ def read_manifest(files: Mapping[str, bytes], where: str) -> Manifest:
             f"{where}/{MANIFEST_FILE}: name must be 1 to 80 printable characters.", remedy='Set name = "…" at its head.'
         )
     for phase, module in msgspec.structs.asdict(manifest.entry).items():
-        _check_module(files, where, phase, module)
+        if not _MODULE.fullmatch(module):
+            raise UsageError(
+                f"{where}/{MANIFEST_FILE}: [entry] {phase} = {module[:80]!r} is no module name.",
+                remedy="Name a module of the folder without .py, such as train_entry.",
+            )
+        path = module.replace(".", "/")
+        if f"{path}.py" not in files and f"{path}/__main__.py" not in files:
+            raise UsageError(
+                f"{where}/{MANIFEST_FILE}: [entry] {phase} = {module!r}, but {path}.py is not in the folder.",
+                remedy="Add the file, or correct the entry.",
+            )
     for name in manifest.env.accept:
         secret = name.endswith(_SECRET_ENDS) or _SECRET_WORDS & set(name.split("_"))
         if secret or name in _RESERVED or name.startswith(_RESERVED_PREFIXES) or not _VARIABLE.fullmatch(name):
@@ -114,7 +111,7 @@ def read_manifest(files: Mapping[str, bytes], where: str) -> Manifest:
     return manifest
 
 
-def accepted_variables(manifest: Manifest, environ: Mapping[str, str]) -> dict[str, str]:
+def accepted_variables(manifest: SubmissionManifest, environ: Mapping[str, str]) -> dict[str, str]:
     """The variables of ``environ`` that reach the submission, in every phase.
 
     Raises ``RuleBroken`` A3-NO-UNCOUNTED-CODE where they hold more than settings: what evaluation needs is in the
@@ -137,7 +134,7 @@ def settings_bytes(variables: Mapping[str, str]) -> int:
     return sum(len(os.fsencode(name)) + len(os.fsencode(value)) for name, value in variables.items())
 
 
-def check_variables(manifest: Manifest, environ: Mapping[str, str], files: Mapping[str, bytes]) -> None:
+def check_variables(manifest: SubmissionManifest, environ: Mapping[str, str], files: Mapping[str, bytes]) -> None:
     """Refuse variables that the submission does not know but seems to be meant by. Raises ``UsageError`` naming each.
 
     Meant are names of its namespace and hints, and names that differ from an accepted one by a letter or two. Raises
@@ -147,7 +144,7 @@ def check_variables(manifest: Manifest, environ: Mapping[str, str], files: Mappi
     files: the submission's counted files
     """
     for name, value in accepted_variables(manifest, environ).items():
-        if problem := _private(manifest, name, value, environ.get(CONSENT, "").split(), files):
+        if problem := _problem(manifest, name, value, environ.get(CONSENT, "").split(), files):
             raise UsageError(
                 f"{manifest.name} accepts the variable {name}, and its value here {problem}.",
                 remedy=f"Correct or unset it, or hand it over knowingly: {CONSENT}={name}.",
@@ -161,7 +158,9 @@ def check_variables(manifest: Manifest, environ: Mapping[str, str], files: Mappi
         )
 
 
-def _private(manifest: Manifest, name: str, value: str, consented: Collection[str], files: Mapping[str, bytes]) -> str:
+def _problem(
+    manifest: SubmissionManifest, name: str, value: str, consented: Collection[str], files: Mapping[str, bytes]
+) -> str:
     """Why a value may be no setting of the submission but something of the user's; "" when it is a setting.
 
     A setting is a number, a word that stands in the submission's own files, or a list of these; or anything that does
@@ -172,25 +171,10 @@ def _private(manifest: Manifest, name: str, value: str, consented: Collection[st
     prefix = re.sub(r"[^A-Z0-9]+", "_", manifest.name.upper()).strip("_") + "_"
     if name in consented or name.startswith(prefix):
         return ""
-    words = [part for part in re.split(r"[\s,]+", value) if part and not _NUMBER.fullmatch(part)]
-    strange = [word for word in words if not _WORD.fullmatch(word) or not _stands_in(word, files)]
-    return "is neither a number nor a word of the submission's own files" if strange else ""
-
-
-def _stands_in(word: str, files: Mapping[str, bytes]) -> bool:
-    pattern = re.compile(rb"(?<![A-Za-z0-9_.-])" + re.escape(word.encode()) + rb"(?![A-Za-z0-9_-])", re.IGNORECASE)
-    return word.lower() in ("true", "false", "none") or any(pattern.search(data) for data in files.values())
-
-
-def _check_module(files: Mapping[str, bytes], where: str, phase: str, module: str) -> None:
-    if not _MODULE.fullmatch(module):
-        raise UsageError(
-            f"{where}/{MANIFEST_FILE}: [entry] {phase} = {module[:80]!r} is no module name.",
-            remedy="Name a module of the folder without .py, such as train_entry.",
-        )
-    path = module.replace(".", "/")
-    if f"{path}.py" not in files and f"{path}/__main__.py" not in files:
-        raise UsageError(
-            f"{where}/{MANIFEST_FILE}: [entry] {phase} = {module!r}, but {path}.py is not in the folder.",
-            remedy="Add the file, or correct the entry.",
-        )
+    for word in re.split(r"[\s,]+", value):
+        if not word or _NUMBER.fullmatch(word) or word.lower() in ("true", "false", "none"):
+            continue
+        text = rb"(?<![A-Za-z0-9_.-])" + re.escape(os.fsencode(word)) + rb"(?![A-Za-z0-9_-])"
+        if not _WORD.fullmatch(word) or not any(re.search(text, data, re.IGNORECASE) for data in files.values()):
+            return "is neither a number nor a word of the submission's own files"
+    return ""

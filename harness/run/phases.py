@@ -134,8 +134,10 @@ def _is_plain(value: object) -> bool:
 
 
 def train(context: RunContext, shards: tuple[Path, ...]) -> list[tuple[int, float]]:
-    """Run the train phase; the checkpoint lies in ``context.checkpoint_dir``. The result is rank 0's loss curve;
-    its last word goes into ``context.training``.
+    """Run the train phase; the shards are opened when every rank is ready [A1-SETUP-NO-DATA].
+
+    The checkpoint lies in ``context.checkpoint_dir`` then. The result is rank 0's loss curve; its last word goes into
+    ``context.training``.
 
     Raises ``RuleBroken``: A1-TRAIN-CLOCK when a clock runs out, S3-PROTOCOL when a rank fails.
     """
@@ -159,7 +161,7 @@ def train(context: RunContext, shards: tuple[Path, ...]) -> list[tuple[int, floa
             found = path.lstat()
             total += 0 if stat.S_ISDIR(found.st_mode) else found.st_size
     except OSError as error:
-        if error.errno not in (errno.EACCES, errno.ENAMETOOLONG):
+        if error.errno not in (errno.EACCES, errno.ENAMETOOLONG, errno.EFBIG):
             raise
         place = printable(os.path.relpath(error.filename, context.checkpoint_dir))
         reason = f"its checkpoint can't be counted: {error.strerror} ({place})"

@@ -134,7 +134,8 @@ def nothing_half_written(run_dir: Path) -> Iterator[None]:
         yield
     except BaseException as error:
         with suppress(OSError, CouldNotCheck):
-            why = without_places(f"{type(error).__name__}: {error}")
+            words = error.message if isinstance(error, HarnessError) else error
+            why = without_places(f"{getattr(error, 'rule', type(error).__name__)}: {words}")
             update(run_dir, ended=why[:REASON_CHARACTERS].rstrip(": "))
         clear_half_written(run_dir)
         goes_on = ""
@@ -233,7 +234,7 @@ def _run(
         except HarnessError as error:  # it is for comparison only: the score that counts is there
             what = f"The pass {stage!r}, for comparison, was left out: "
             left_out.append(what + without_places(error.message))
-            context.progress.note(f"WARNING: {what}{error.message}")
+            context.progress.note(f"WARNING: {what}{error.message} {error.log}")
     scores = [passed.score for passed in (*before.values(), final)]
     update(context.run_dir, reached="audits")
     audits = audit(context, final, before.get("packed", final), stream(val_targets), limit_s=eval_s)

@@ -1,5 +1,4 @@
-"""Level 2 of verification: is the artifact at hand the recorded one, sound, and as large as the record says? Then score
-a random part of the validation set again, from the artifact alone; compare and audit.
+"""Level 2 of verification: score a random part of the validation set again, from the artifact alone; compare and audit.
 
 The part always starts at the front, because the predictor's state at a chunk follows from all chunks before it; its
 length is drawn evenly over the text, up to the next point of the record's running score. What is not covered: the text
@@ -8,26 +7,23 @@ behind it.
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from harness.clock.spans import Ledger
-from harness.config.tracks import load_track, track_names
+from harness.config.tracks import load_track
 from harness.config.variables import cache_dir, runs_dir
 from harness.data import Dataset, load_validation, open_dataset
-from harness.errors import CouldNotCheck, RuleBroken
+from harness.errors import CouldNotCheck
 from harness.progress import Reporter
-from harness.protocol.container import ContainerError
 from harness.protocol.session import MODEL_FILE
-from harness.record.canonical import file_digest
 from harness.record.predicate import AuditResult, RunRecord
 from harness.record.reproduce import environment_for
 from harness.rules import Finding, Verdict
-from harness.run.artifact import BUNDLE_FILE, read_bundle, read_model_file, sealed_at
+from harness.run.artifact import BUNDLE_FILE, sealed_at
 from harness.run.cells import RunContext
 from harness.run.evaluate import audit, compile_once, evaluate
 from harness.run.reserve import reserved
@@ -36,61 +32,6 @@ from harness.scoring.ledger import Stream
 from harness.units import LN2
 
 RULE = "R6-REPRODUCED"
-
-
-def check_artifact_files(record: RunRecord, folder: Path) -> list[Finding]:
-    """Judge ``model.bin`` and ``code.bundle`` in ``folder`` against the record."""
-    missing = [name for name in record.artifact_files if not (folder / name).is_file()]
-    if missing:
-        text = f"no {' and no '.join(missing)} at hand: give their folder with --artifact"
-        return [Finding("A3-CONTAINER", Verdict.ERROR, text)]
-    problems = list(_differences(record, folder))
-    return problems or [Finding("A3-CONTAINER", Verdict.PASS, "the artifact at hand is the recorded one, and sound")]
-
-
-def _differences(record: RunRecord, folder: Path) -> Iterator[Finding]:
-    sizes = record.sizes
-    # 1. The files are the recorded ones, by digest.
-    for name, digest in record.artifact_files.items():
-        found = file_digest(folder / name)
-        if found != digest:
-            text = f"{folder / name} has SHA-256 {found[:16]}…; the record names {digest[:16]}…"
-            yield Finding("R4-ARITHMETIC", Verdict.FAIL, text)
-    # 2. They weigh what the record counts, by the reading of its track.
-    bundled = record.track.readings.get("code_bytes", "bundle") == "bundle"
-    model = (folder / MODEL_FILE).stat().st_size
-    code = (folder / BUNDLE_FILE).stat().st_size if bundled else sizes.code_raw_bytes
-    if (model, code) != (sizes.model_bytes, sizes.code_bytes):
-        text = (
-            f"model.bin has {model:,} bytes and the code counts {code:,}; "
-            f"the record says {sizes.model_bytes:,} and {sizes.code_bytes:,}"
-        )
-        yield Finding("A3-ARTIFACT-BYTES", Verdict.FAIL, text)
-    # 3. The model is a sound container; nothing in it is run.
-    name = record.track.name
-    unpacked = load_track(name).limits.unpacked_bytes if name in track_names() else 64 * sizes.cap_bytes
-    try:
-        read_model_file(folder / MODEL_FILE, max_bytes=sizes.cap_bytes, max_unpacked_bytes=unpacked)
-    except RuleBroken as error:
-        yield Finding(error.rule, Verdict.FAIL, error.message, remedy=error.remedy)
-    # 4. So is the code, and its files are the recorded ones.
-    rule = "A3-NO-UNCOUNTED-CODE"
-    try:
-        files = read_bundle((folder / BUNDLE_FILE).read_bytes())
-    except ContainerError as error:
-        yield Finding(rule, Verdict.FAIL, f"code.bundle is no sound container: {error}")
-        return
-    digests, recorded = (
-        {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
-        record.submission.files,
-    )
-    names = sorted(name for name in digests.keys() | recorded.keys() if digests.get(name) != recorded.get(name))
-    if names:
-        yield Finding(rule, Verdict.FAIL, f"code.bundle differs from the recorded files in {', '.join(names[:8])}")
-    raw = sum(map(len, files.values()))
-    if raw != sizes.code_raw_bytes:
-        text = f"the code has {raw:,} bytes; the record says {sizes.code_raw_bytes:,}"
-        yield Finding("A3-ARTIFACT-BYTES", Verdict.FAIL, text)
 
 
 def rescore(record: RunRecord, artifact: Path, environ: Mapping[str, str], progress: Reporter) -> list[Finding]:

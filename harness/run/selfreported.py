@@ -95,7 +95,7 @@ def seal_script(script: Path, run_dir: Path, *, artifact: str, variables: Mappin
     """Copy the script, read-only, into the run's folder. Raises ``UsageError`` for no script or a foreign variable."""
     for name in variables:  # a user's value for one of the referee's would be lost without a word
         if name in INSTEAD:
-            raise UsageError(f"--env {name}: the referee sets {name}.", remedy=f"Instead: {INSTEAD[name]}.")
+            raise UsageError(f"--env {name}: the referee sets {name}.", remedy=f"fix: {INSTEAD[name]}.")
     if script.is_symlink() or not script.is_file():
         raise UsageError(f"{script} is no regular file.", remedy="Name a script: harness script train_gpt.py.")
     data = script.read_bytes()
@@ -232,8 +232,8 @@ def _await_end(cell: Cell, track: Track, clock: Ledger, progress: Reporter, log:
                     raise slowed
                 raise RuleBroken(
                     "A1-TRAIN-CLOCK",
-                    f"the script had not ended after {limit:g} s (everything was stopped "
-                    f"{late.stop_ms:.0f} ms after). Last lines of {log}:\n{log_tail(log)}",
+                    f"the script had not ended after {limit:g} s (everything was stopped {late.stop_ms:.0f} ms after).",
+                    log=log_tail(log),
                     remedy="MAX_WALLCLOCK_SECONDS holds the track's limit for training.",
                 )
             if any(codes):
@@ -246,7 +246,8 @@ def _await_end(cell: Cell, track: Track, clock: Ledger, progress: Reporter, log:
         code = next(code for code in codes if code)
         raise RuleBroken(
             "S3-PROTOCOL",
-            f"the script ended with exit code {code}. Last lines of {log}:\n{log_tail(log)}",
+            f"the script ended with exit code {code}.",
+            log=log_tail(log),
             remedy="Mend the script; it must end with exit code 0.",
         )
 
@@ -284,7 +285,8 @@ def _claimed_score(dataset: Dataset, clock: Ledger, log: Path) -> Score:
     if claim is None or not 0 <= claim.bpb.value < 100:
         raise RuleBroken(
             "S3-PROTOCOL",
-            f"the script printed no final score. Last lines of {log}:\n{log_tail(log)}",
+            "the script printed no final score.",
+            log=log_tail(log),
             remedy="Wanted a line like `final_int8_zlib_roundtrip val_loss:2.1 val_bpb:1.2`.",
         )
     nats = claim.bpb.value * LN2 * dataset.val_bytes

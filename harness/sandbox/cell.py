@@ -28,7 +28,7 @@ from harness.sandbox.layers import Layer, LayerState
 from harness.sandbox.policy import refuse_low_limits
 from harness.sandbox.private_root import SHARED_MEMORY
 from harness.sandbox.processes import Ending, StopWatch
-from harness.sandbox.spec import CellSpec, Inherited, KillReport, launcher_order
+from harness.sandbox.spec import CellSpec, KillReport, launcher_order
 from harness.sandbox.supervised import Supervised
 
 S1_ISOLATION = "S1-ISOLATION"
@@ -40,6 +40,7 @@ _KILLED = -int(signal.SIGKILL)
 class Cell:
     """The processes of one phase. Use as a context manager; leaving it kills whatever is left and wipes its folder.
 
+    home:   the private temporary folder, HOME and TMPDIR of the cell, from the start of the ``with`` block on
     strict: raise ``RuleBroken`` S1-ISOLATION from ``start`` when a layer is missing on this machine.
     """
 
@@ -49,9 +50,9 @@ class Cell:
         self.spec = spec
         self.layers: dict[Layer, LayerState] = {}
         self.channels: list[Channel] = []
+        self.home: Path
         self._strict = strict
         self._namespaced = namespaced
-        self._home: Path | None = None
         self._supervised: Supervised | None = None
         self._codes: list[int | None] = [None] * len(spec.rank_env)
         self._opened: dict[int, list[tuple[str, str]]] = {}
@@ -61,7 +62,7 @@ class Cell:
     def __enter__(self) -> Cell:
         refuse_low_limits(self.spec.policy)
         self._refuse_hidden_folders()
-        self._home = Path(tempfile.mkdtemp(prefix="golf-cell-"))
+        self.home = Path(tempfile.mkdtemp(prefix="golf-cell-"))
         return self
 
     def _refuse_hidden_folders(self) -> None:
@@ -84,16 +85,8 @@ class Cell:
                 channel.close()
             if self._supervised is not None:
                 self._supervised.close()
-            if self._home is not None:
-                with contextlib.suppress(OSError):
-                    remove_tree(self._home)
-
-    @property
-    def home(self) -> Path:
-        """The private temporary folder, HOME and TMPDIR of the cell."""
-        if self._home is None:
-            raise RuntimeError("a cell is used inside its with block.")
-        return self._home
+            with contextlib.suppress(OSError):
+                remove_tree(self.home)
 
     @property
     def namespaced(self) -> bool:
@@ -149,7 +142,7 @@ class Cell:
             thread.join()
 
     def kill(self, reason: str, deadline_ns: int | None = None) -> KillReport:
-        """End everything in the cell and wait until it is dead; a second call gives the first report again.
+        """End everything in the cell and wait until it is dead [S2-NO-SURVIVORS]; a second call gives the first report.
 
         deadline_ns: monotonic time of the limit that was missed; then TERM and a grace of 30 ms come before KILL.
         """
@@ -188,10 +181,10 @@ class Cell:
             self.channels.append(channel)
             ends.append(end)
         log = _open_nameless(self.spec.log_file)
-        given = Inherited(control.fileno(), lifeline_reader, log, tuple(end.fileno() for end in ends))
+        given = (control.fileno(), lifeline_reader, log, *(end.fileno() for end in ends))
         try:
             order = launcher_order(self.spec, self.home, given, namespaced=self._namespaced)
-            self._supervised = Supervised(order, given.all, log, ours, lifeline)
+            self._supervised = Supervised(order, given, log, ours, lifeline)
             return self._supervised
         finally:
             control.close()

@@ -13,10 +13,11 @@ import os
 import stat
 from collections.abc import Iterable
 
+from harness.sandbox.namespaces import forbid_new_privileges
+
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _CREATE_VERSION = 1
 _RULE_PATH_BENEATH = 1
-_PR_SET_NO_NEW_PRIVS = 38
 
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 _MAKE_AND_REMOVE = sum(1 << bit for bit in range(4, 13))  # remove and make, every kind of file
@@ -87,8 +88,7 @@ def _restrict(attributes: _RulesetAttr, abi: int, rules: Iterable[tuple[str, int
     try:
         for path, rights in rules:
             _allow(ruleset, path, rights & attributes.handled_access_fs)
-        if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
-            raise OSError(ctypes.get_errno(), "no_new_privs was refused")
+        forbid_new_privileges()
         _call(_RESTRICT_SELF, ruleset, 0)
     finally:
         os.close(ruleset)

@@ -97,7 +97,10 @@ def _tried(layer: Callable[[], str]) -> LayerState:
 
 
 def _network(filtered: LayerState, refused: str, shared_root: str, network: str) -> LayerState:
-    """An empty network ends at the socket files of the machine, which a private root hides and the filter refuses."""
+    """Whether there is no network [A4-NO-NETWORK].
+
+    An empty one ends at the socket files of the machine, which a private root hides and the filter refuses.
+    """
     unconnected = filtered.in_force and network == "none"
     if not refused and (unconnected or not shared_root):
         own = "a network namespace with its own loopback" if network == "loopback" else "empty network namespace"

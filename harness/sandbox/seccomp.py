@@ -23,6 +23,8 @@ import socket
 import struct
 from dataclasses import dataclass
 
+from harness.sandbox.namespaces import check, forbid_new_privileges
+
 # name: (x86_64, aarch64); None where the architecture has no such call
 REFUSED: dict[str, tuple[int | None, int | None]] = {
     # other processes
@@ -121,7 +123,7 @@ _LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_ANY_BIT, _AND, _RETURN = 0x20, 0x15, 0
 _AT_NUMBER, _AT_ARCHITECTURE, _AT_FIRST, _AT_SECOND = 0, 4, 16, 24
 _DATAGRAM_BIT = 2  # in SOCK_DGRAM and SOCK_RAW, not in SOCK_STREAM and SOCK_SEQPACKET
 _ALLOW, _ERRNO, _KILL_PROCESS = 0x7FFF0000, 0x00050000, 0x80000000
-_PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _MODE_FILTER = 38, 22, 2
+_PR_SET_SECCOMP, _MODE_FILTER = 22, 2
 
 
 class _Program(ctypes.Structure):
@@ -185,11 +187,9 @@ def restrict_self(*, network: str, gpus: bool) -> str:
     code = build_filter(platform.machine(), network=network, gpus=gpus)
     buffer = ctypes.create_string_buffer(code, len(code))
     program = _Program(len(code) // 8, ctypes.cast(buffer, ctypes.c_void_p))
+    forbid_new_privileges()
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or libc.prctl(
-        _PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(program), 0, 0
-    ):
-        raise OSError(ctypes.get_errno(), "the kernel refused the seccomp filter")
+    check(libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(program), 0, 0), "the filter")
     offered = "no connections" if gpus else "no sockets"
     sockets = {"local": "local sockets only", "loopback": "sockets for a rendezvous only"}.get(network, offered)
     return f"{len(REFUSED) + sum(map(len, ANSWERED.values()))} calls refused, {sockets}"

@@ -46,46 +46,34 @@ class KillReport:
     overshoot_ns: until the last process was dead and reaped
     survivors:    processes that could still run when the referee gave up waiting; 0 is the only good number
     method:       "PID namespace", or "subreaper and /proc walk"
-    stopped_ns:   until no thread could run an instruction of its program any more; ``None`` in what was written before
-                  this was measured
+    stopped_ns:   until no thread could run an instruction of its program any more
     """
 
     reason: str
     overshoot_ns: int
     survivors: int
     method: str
-    stopped_ns: int | None = None
+    stopped_ns: int
 
     @property
     def stop_ms(self) -> float:
-        """The stop in milliseconds; the overshoot, which is never less, where only that is known."""
-        return (self.overshoot_ns if self.stopped_ns is None else self.stopped_ns) / 1e6
+        """The stop in milliseconds."""
+        return self.stopped_ns / 1e6
 
 
-@dataclass(frozen=True)
-class Inherited:
-    """Descriptors that the launcher gets from the referee: for control, life, log, and a channel for each rank."""
+def launcher_order(spec: CellSpec, home: Path, descriptors: tuple[int, ...], *, namespaced: bool) -> bytes:
+    """All that the launcher needs to know, as JSON.
 
-    control: int
-    lifeline: int
-    log: int
-    channels: tuple[int, ...]
-
-    @property
-    def all(self) -> tuple[int, ...]:
-        """In no particular order."""
-        return (self.control, self.lifeline, self.log, *self.channels)
-
-
-def launcher_order(spec: CellSpec, home: Path, descriptors: Inherited, *, namespaced: bool) -> bytes:
-    """All that the launcher needs to know, as JSON; ``home`` is the cell's private folder."""
+    home: the cell's private folder; descriptors: for control, life and log, and a channel for each rank
+    """
+    control, lifeline, log, *channels = descriptors
     own = cell_environment(home, bool(spec.policy.devices))
     environment = dict(os.environ) | own if "environment" in spec.off else own
     order = {
-        "control_fd": descriptors.control,
-        "lifeline_fd": descriptors.lifeline,
-        "log_fd": descriptors.log,
-        "channel_fds": descriptors.channels,
+        "control_fd": control,
+        "lifeline_fd": lifeline,
+        "log_fd": log,
+        "channel_fds": channels,
         "namespaces": namespaced and "namespaces" not in spec.off,
         "argv": spec.argv,
         "env": environment | dict(spec.env),

@@ -6,9 +6,18 @@ summarise(values) -> Summary               mean, sample and population deviation
 welch(candidate, baseline, margin=…), paired(…), power(…), seeds_needed(…), paired_power(…), pairs_needed(…)
 """
 
-from harness.stats.compare import TestResult, paired, paired_power, pairs_needed, power, seeds_needed, welch
+from harness.stats.compare import (
+    Summary,
+    TestResult,
+    paired,
+    paired_power,
+    pairs_needed,
+    power,
+    seeds_needed,
+    summarise,
+    welch,
+)
 from harness.stats.seeds import Comparison, SeedStatistics, Worst, aggregate, compare, pools
-from harness.stats.summary import Summary, summarise
 from harness.stats.wording import (
     counted_pools,
     describe,

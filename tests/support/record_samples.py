@@ -9,7 +9,7 @@ import msgspec
 from harness.config.tracks import load_track
 from harness.record import Intent, StoredRecord, announce, canonical_digest, file_digest, sign_and_store
 from harness.record.arithmetic import REQUIRED_RULES
-from harness.record.known import Text, known
+from harness.record.known import KnownText, known
 from harness.record.predicate import (
     AuditResult,
     BudgetEntry,
@@ -32,7 +32,7 @@ def digest_of(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-known().data["sotu"][digest_of("data")] = Text(24, 4000, 9000)  # in tests this short text stands for the real one
+known().data["sotu"][digest_of("data")] = KnownText(24, 4000, 9000)  # in tests this short text stands for the real one
 
 
 def make_audits(draw: str) -> list[AuditResult]:

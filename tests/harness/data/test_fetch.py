@@ -49,7 +49,7 @@ def export(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch):
-    monkeypatch.setattr(asking, "pause_s", lambda: 0.01)
+    monkeypatch.setattr(asking, "PAUSE_S", 0.01)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 20)
 
 

@@ -212,16 +212,20 @@ def test_a_leak_that_only_the_repetition_finds_is_signed_and_fails_the_record(st
     assert "C1-CAUSAL FAIL in the repetition" in found.message
 
 
-def test_a_repetition_whose_audit_could_not_be_done_breaks_no_rule(stored, submission, rerun):
+def test_a_repetition_whose_audit_could_not_be_done_breaks_no_rule(stored, submission, rerun, tmp_path: Path):
     again = replace(stored.record, findings=make_findings(C1_CAUSAL="ERROR"))
-    code, text, _ = rerun(again, stored.path, "--code", submission)
-    assert (code, "NOT REPRODUCED: it could not be checked." in text) == (3, True)
-    code, text, _ = rerun(rescored(again, 12500.0), stored.path, "--code", submission)
-    assert (code, "NOT REPRODUCED: another result." in text) == (1, True)
+    for nats, code, words, verdict in (
+        (12000.5, 3, "it could not be checked", Verdict.ERROR),
+        (12500.0, 1, "another result", Verdict.FAIL),
+    ):
+        found, text, _ = rerun(rescored(again, nats), stored.path, "--code", submission, "--sign")
+        assert (found, f"NOT REPRODUCED: {words}." in text) == (code, True)
+        reviews = [f for f in verify_folder(tmp_path / "records").findings if f.rule == "R6-REPRODUCED"]
+        assert verdict in {finding.verdict for finding in reviews}
 
 
 def test_a_repetition_that_ends_without_a_score_is_signed_too(stored, submission, rerun, tmp_path: Path):
-    broken = RuleBroken("A2-EVAL-CLOCK", "final: not done. Last lines of /home/ada/log:\n  x", remedy="Hurry.")
+    broken = RuleBroken("A2-EVAL-CLOCK", "final: not done.", remedy="Hurry.", log="Last lines of /home/ada/log:\n  x")
     code, text, _ = rerun(broken, stored.path, "--code", submission, "--sign")
     assert (code, "A2-EVAL-CLOCK FAIL" in text) == (1, True)
     (found,) = [f for f in verify_folder(tmp_path / "records").findings if f.verdict is Verdict.FAIL]

@@ -85,7 +85,14 @@ def test_a_signed_commit_counts_where_the_list_binds_its_key_and_a_forged_one_fa
     for key in keys:
         (records / "note").write_text(key.name)
         commit(records, "-c", "gpg.format=ssh", "-c", f"user.signingkey={key}", "-c", "commit.gpgsign=true")
+    ran = tmp_path / "ran"
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    program.chmod(0o755)
+    for name in ("gpg.program", "gpg.ssh.program", "core.fsmonitor"):  # what came with the folder is not run
+        subprocess.run(["git", "-C", str(records), "config", name, str(program)], check=True)
     (counted,) = check_history(records, accepted_keys(records / "keys"))
+    assert not ran.exists()
     assert (counted.verdict, counted.message[:23]) == (Verdict.PASS, "1 of 2 commits are sign")
     git = ["git", "-C", str(records)]
     genuine = subprocess.run([*git, "cat-file", "commit", "HEAD~1"], capture_output=True, check=True).stdout

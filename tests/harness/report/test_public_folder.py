@@ -13,7 +13,7 @@ from harness.config.tracks import load_track
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
 from harness.record import StoredRecord, verify_folder
 from harness.record.predicate import DataInfo, Sizes, TrackInfo
-from harness.report.figures import Report, Run, pool_runs
+from harness.report.figures import Report, ReportedRun, pool_runs
 from harness.report.public_folder import write_public_folder
 from harness.review.folder import check_folder
 from harness.rules import Verdict
@@ -81,7 +81,7 @@ def test_a_run_on_the_official_track_is_judged_by_its_caps(tmp_path):
             scores=[replace(score, **figures) for score in stored.record.scores],
             machine=replace(stored.record.machine, gpus=["NVIDIA H100 80GB HBM3"] * 8),
         )
-        runs.append(Run(StoredRecord(stored.path, stored.digest, record, stored.signer), Verdict.PASS, ()))
+        runs.append(ReportedRun(StoredRecord(stored.path, stored.digest, record, stored.signer), Verdict.PASS, ()))
     out = tmp_path / "track_10min_16mb" / "2026-11-24_sample"
     write_public_folder(Report(pool_runs(runs), ()), out, author="Ada", github_id="ada")
     report = check_folder(out)

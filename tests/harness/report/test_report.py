@@ -21,6 +21,7 @@ from harness.record.predicate import SubmissionInfo
 from harness.report import collect, render_markdown, render_page, render_terminal
 from harness.report.figures import pool_runs
 from harness.report.svg import bars, dots, lines
+from harness.report.tables import overview_table
 from harness.review.claims import check_text
 from harness.rules import Verdict
 from harness.run.artifact import bytes_by_role
@@ -83,6 +84,19 @@ def test_a_run_without_a_stage_leaves_that_cell_empty(records):
     cells = [re.findall(r"<t[hd][^>]*>([^<]*)", row) for row in re.findall(r"<tr.*?</tr>", page, re.DOTALL)]
     assert {len(row) for row in cells} == {len(table[0])}
     assert [row[final] for row in cells[1:]] == [f"{run.final:.4f}" for run in pool.runs]
+
+
+def test_a_script_has_one_score_of_its_own_word_and_no_clocks(records):
+    report = collect([records])
+    said = {"kind": "self-reported", "scores": [report.runs[0].record.final]}
+    runs = [replace(run, stored=replace(run.stored, record=msgspec.structs.replace(run.record, **said)))
+            for run in report.runs[:1]]  # fmt: skip
+    script = replace(report, pools=pool_runs(runs))
+    text = render_markdown(script)
+    assert "as the script printed it" in text
+    assert not re.search(r"test-time|longest|train s", text)
+    assert "test-time" not in render_page(script)
+    assert overview_table(script).rows[0][-3:] == ["unknown", "PASS", "self-reported"]
 
 
 def test_a_record_and_its_copy_count_once(records, tmp_path):

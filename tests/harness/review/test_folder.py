@@ -53,21 +53,17 @@ CASES = [
     ("A1-HARDWARE", Verdict.WARN, broken_seed(gpu="NVIDIA H200")),
     ("A1-CLOCK-PATCHED", Verdict.FAIL, with_script("\ntime.perf_counter = lambda: 0.0\n")),
     ("A1-CLOCK-PATCHED", Verdict.FAIL, with_script("\nsetattr(torch.cuda, 'synchronize', lambda: None)\n")),
-    ("A1-CLOCK-PATCHED", Verdict.WARN, broken_seed(settings={"force_stop_step": 4945})),
     ("A6-PREQUANT-TTT", Verdict.WARN, broken_seed(early=["sdttt:starting self-distillation TTT"])),
     ("A6-PREQUANT-TTT", Verdict.FAIL, broken_seed(early=["prequant_ttt:start epochs=21 lr=0.0005"])),
     ("A4-PAID-PREFIX", Verdict.FAIL, broken_seed(extra=["Paid prefix blob: 4240472 bytes"])),
-    ("A3-ARTIFACT-BYTES", Verdict.WARN, broken_seed(extra=["submission_limit_16mb:True limit_bytes:16777216"])),
     ("A4-TRAIN-NO-VAL", Verdict.WARN, broken_seed(shards=1)),
     ("C4-SINGLE-PASS", Verdict.WARN, broken_seed(extra=["TTT temperature: 0.98"])),
-    ("C4-COVERAGE", Verdict.WARN, broken_seed(settings={"ppm_subset_tokens": 3_000_000})),
     ("C4-SINGLE-PASS", Verdict.WARN, broken_seed(extra=["temp_search: best_temp=0.97"])),
     ("S6-PLAUSIBLE", Verdict.WARN, broken_seed(curve_bpb=1.1600)),
-    ("C4-COVERAGE", Verdict.WARN, broken_seed(unscored=50_000)),
     ("A2-EVAL-CLOCK", Verdict.FAIL, broken_seed(eval_ms=610_000)),
     ("A2-EVAL-CLOCK", Verdict.WARN, broken_seed(extra=["ttt_lora:compile warmup done (350.5s)"])),
     ("A3-ARTIFACT-BYTES", Verdict.FAIL, broken_seed(model_bytes=16_024_000)),
-    ("A3-CODE-BYTES", Verdict.WARN, broken_seed(code_bytes=50_919)),
+    ("A3-CODE-BYTES", Verdict.WARN, PublicFolder(metadata={"bytes_code": 50_919})),
     ("A3-CLAIMED-BYTES", Verdict.WARN, PublicFolder(metadata={"bytes_total": 15_800_000})),
     (
         "A3-NO-UNCOUNTED-CODE",
@@ -83,7 +79,6 @@ CASES = [
         Verdict.WARN,
         PublicFolder(files={"prepare.py": "p.add_argument('--val-docs', type=int, default=10_000)\n"}),
     ),
-    ("A4-PAID-PREFIX", Verdict.WARN, with_script(f"\nPREFIX = '{'ab' * 60_000}'\n")),
     ("A6-PREQUANT-TTT", Verdict.FAIL, broken_seed(settings={"prequant_ttt_enabled": True})),
     ("A7-BYTES", Verdict.FAIL, broken_seed(n_bytes=157_319_833)),
     ("A7-BYTES", Verdict.WARN, broken_seed(n_bytes=155_769_746, tokens=63_779_840)),
@@ -96,11 +91,6 @@ CASES = [
         ),
     ),
     ("A8-STD", Verdict.WARN, PublicFolder(metadata={"val_bpb_std": 0.00032660})),
-    (
-        "A8-SEEDS",
-        Verdict.WARN,
-        PublicFolder(metadata={"seeds": [1, 3], "all_runs": {"1": 1.0801, "2": 1.0809, "3": 1.0805}}),
-    ),
     ("A8-SEEDS", Verdict.WARN, PublicFolder(files={"train_seed2.log": None})),
     ("A8-SAME-CONFIG", Verdict.FAIL, broken_seed(settings={"matrix_lr": 0.026})),
     ("A8-SAME-CODE", Verdict.WARN, broken_seed(code_bytes=50_919)),
@@ -110,7 +100,6 @@ CASES = [
     ("A9-METADATA", Verdict.WARN, PublicFolder(metadata={"val_bpb": None})),
     ("A9-METADATA", Verdict.WARN, PublicFolder(metadata={"val_loss": 1.0805})),
     ("A9-METADATA", Verdict.FAIL, PublicFolder(files={"submission.json": '{"name": "x", "github_id": "y"}'})),
-    ("A9-METADATA", Verdict.WARN, PublicFolder(metadata={"date": "5 April"})),
     ("A9-METADATA", Verdict.WARN, PublicFolder(metadata={"val_bpb": None, "val_bpb_retracted": 1.07})),
     ("A9-TRACK", Verdict.FAIL, PublicFolder(metadata={"track": "non_record_16mb"})),
     ("A9-TRACK", Verdict.WARN, PublicFolder(track="track_non_record_16mb")),
@@ -128,28 +117,18 @@ CASES = [
         Verdict.WARN,
         PublicFolder(files={"README.md": "val_bpb: 1.0805\n\n| Seed | BPB |\n|---|---|\n| 1 | 1.0831 |\n"}),
     ),
-    ("A9-JSON-MATCH", Verdict.WARN, PublicFolder(metadata={"steps_mean": 5088})),
-    ("A9-JSON-MATCH", Verdict.WARN, PublicFolder(metadata={"compliance": {"five_seeds": True}})),
     ("A9-README-MATCH", Verdict.WARN, PublicFolder(files={"README.md": "# val_bpb 1.0777\n"})),
-    ("A9-MODEL-MATCH", Verdict.FAIL, broken_seed(parameters=21_800_000)),
+    ("A8-SAME-CONFIG", Verdict.FAIL, broken_seed(parameters=21_800_000)),
     (
         "A9-SCORER",
         Verdict.WARN,
         broken_seed(after=["final_int6_ttt val_loss:3.07421378 val_bpb:1.33603200 eval_time:5ms"]),
     ),
-    (
-        "C1-DOCUMENTS",
-        Verdict.WARN,
-        with_script("\nclass SmearGate:\n    def forward(self, x):\n        return x + self.g * x.roll(1)\n"),
-    ),
     ("C2-TARGET-GATE", Verdict.WARN, with_script("\nalpha = torch.where(cache_p[target] > p, 1.0, 0.0)\n")),
-    ("C2-TARGET-GATE", Verdict.WARN, broken_seed(settings={"within_beta": 0.75})),
     ("C2-NORMALISED", Verdict.WARN, with_script("\np = (1 - a) * probs[target] + a * ngram_p[target]\n")),
     ("C4-SINGLE-PASS", Verdict.WARN, with_script("\nbest = min(first_bpb, second_bpb)\n")),
     ("C4-SINGLE-PASS", Verdict.WARN, with_script("\nfor temp in [0.9, 0.98, 1.0]:\n    eval_val(model, temp)\n")),
     ("C4-COVERAGE", Verdict.FAIL, broken_seed(tokens=9_662_464, n_bytes=36_000_000)),
-    ("C4-COVERAGE", Verdict.WARN, broken_seed(extra=["ttt_phased: total_docs:10000 prefix_docs:2000"])),
-    ("C4-COVERAGE", Verdict.FAIL, broken_seed(settings={"val_doc_fraction": 0.2})),
     ("S6-PLAUSIBLE", Verdict.FAIL, broken_seed(bpb=0.3922)),
 ]
 
@@ -210,26 +189,9 @@ def test_a_seed_in_the_name_that_is_not_the_runs_is_caught(tmp_path):
     assert Verdict.WARN in verdicts(tmp_path, folder, "A8-SEEDS")
 
 
-def test_the_margin_is_judged_in_the_unit_of_the_reading(tmp_path):
-    readme = "val_bpb: 1.0805\n\nMerged SOTA (PR #1): **1.0830 BPB**.\n"
-    folder = PublicFolder(files={"README.md": readme})
-    assert verdicts(tmp_path / "a", folder, "A8-MARGIN") == {Verdict.PASS}
-    assert verdicts(tmp_path / "b", folder, "A8-MARGIN", Readings(margin_unit="bpb")) == {Verdict.WARN}
-
-
 def test_a_reading_turns_a_warning_into_a_fail(tmp_path):
     folder = broken_seed(extra=["ttt_lora:compile warmup done (350.5s)"])
     assert Verdict.FAIL in verdicts(tmp_path, folder, "A2-EVAL-CLOCK", with_settings(("eval_clock=sum+warmup",)))
-
-
-def test_a_stated_t_is_recomputed(tmp_path):
-    """One-sample t of 1.0801, 1.0809, 1.0805 against 1.09: (1.0805 - 1.09) / (0.0004 / sqrt(3)) = -41.14."""
-    right = PublicFolder(
-        files={"README.md": "val_bpb: 1.0805\n\nAgainst the baseline of 1.0900: t = -41.14, p = 0.0003\n"}
-    )
-    wrong = PublicFolder(files={"README.md": "val_bpb: 1.0805\n\nAgainst the baseline of 1.0900: t = -93.60\n"})
-    assert Verdict.WARN not in verdicts(tmp_path / "a", right, "A8-TEST")
-    assert Verdict.WARN in verdicts(tmp_path / "b", wrong, "A8-TEST")
 
 
 def test_against_tests_with_and_without_the_margin(tmp_path):
@@ -241,6 +203,11 @@ def test_against_tests_with_and_without_the_margin(tmp_path):
     assert [item.verdict for item in found] == [Verdict.WARN]
     assert "t = -" in found[0].found
     assert "with the margin of 0.005 nats/token = 0.00194 bpb" in found[0].found
+    for run, bpb in zip(old.seeds, (1.0820, 1.0821, 1.0822), strict=True):
+        run.bpb = bpb
+    options = {"readings": Readings(alpha=0.05), "against": old.write(tmp_path / "near")}
+    found = findings(tmp_path / "margin", PublicFolder(), "A8-MARGIN", **options)
+    assert [(item.verdict, item.message[-22:]) for item in found] == [(Verdict.WARN, "but not by the margin.")]
 
 
 def test_the_non_record_track_has_no_clocks(tmp_path):
@@ -418,10 +385,3 @@ def test_an_excerpt_leaves_unknown_what_its_listing_only_names(tmp_path):
     assert any(item.rule == "A9-FILES" and item.verdict is Verdict.UNKNOWN for item in accepted.findings)
     refused = check_folder(folder, Readings(excerpt="refuse"))
     assert any(item.rule == "A9-FILES" and item.verdict is Verdict.FAIL for item in refused.findings)
-
-
-def test_a_ticked_box_against_a_broken_rule_is_named(tmp_path):
-    folder = broken_seed(train_ms=601_153)
-    folder.metadata["compliance"] = {"train_under_600s": True, "artifact_under_16mb": True, "eval_under_600s": False}
-    found = [item for item in findings(tmp_path, folder, "A9-JSON-MATCH") if item.verdict is Verdict.WARN]
-    assert [item.computed for item in found] == ["A1-TRAIN-CLOCK FAIL"]

@@ -1,6 +1,7 @@
 """A whole challenge from a generated repository: found, judged, bounded, resumed, written, and shown in a browser."""
 
 import csv
+import itertools
 import json
 import os
 import shutil
@@ -175,6 +176,15 @@ def test_the_page_sorts_filters_and_opens_a_folder(out):
         assert "training overran the cap" in driver.find_element("id", "one").text
         assert [entry["message"] for entry in driver.get_log("browser")] == []
         assert driver.execute_script("return document.querySelectorAll('b').length") == 0
+        driver.get(Path(out / "board.html").as_uri())
+        for width, scheme in itertools.product((390, 820, 1400), ("light", "dark")):
+            features = [{"name": "prefers-color-scheme", "value": scheme}]
+            driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+            size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+            driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+            assert driver.execute_script("return document.documentElement.scrollWidth") <= width
+            lit = driver.execute_script("return getComputedStyle(document.body).backgroundColor")
+            assert (lit == "rgb(255, 255, 255)") == (scheme == "light")
     finally:
         driver.quit()
 

@@ -35,7 +35,6 @@ METHODS = [
     ("C2-NORMALISED", Verdict.WARN, "Adaptive N-gram Cache (2->7 backoff)"),
     ("C2-NORMALISED", Verdict.WARN, "PPM mixture over bytes"),
     ("C3-SCORE-BEFORE-UPDATE", Verdict.WARN, "Muon + SLOT at evaluation"),
-    ("A7-TOKENIZER", Verdict.WARN, "SP8192 on casefolded text"),
     ("C4-SINGLE-PASS", Verdict.WARN, "Two-pass evaluation with a full cache"),
 ]
 
@@ -74,26 +73,6 @@ def test_chosen_seeds_in_the_readme_are_named(tmp_path, text):
     assert grave(tmp_path, folder, "A8-SEEDS")
 
 
-def test_the_score_of_the_best_seed_beside_its_own_seed_results_is_named(tmp_path):
-    results = {"1": {"val_loss": 2.7931}, "2": {"val_loss": 2.8001}, "3": {"val_loss": 2.8002}}
-    found = grave(tmp_path, metadata(val_loss=2.7931, seed_results=results), "A9-JSON-MATCH")
-    assert any("it is one seed's" in i.message for i in found)
-
-
-def test_seed_results_rounded_more_than_their_mean_are_no_contradiction(tmp_path):
-    results = {"1": {"val_loss": 2.7931}, "2": {"val_loss": 2.8001}, "3": {"val_loss": 2.8002}}
-    right, wrong = (metadata(val_loss=loss, val_loss_mean=loss, seed_results=results) for loss in (2.79784, 2.79821))
-    assert not [i for i in grave(tmp_path / "right", right, "A9-JSON-MATCH") if "mean of" in i.message]
-    assert [i for i in grave(tmp_path / "wrong", wrong, "A9-JSON-MATCH") if "mean of" in i.message]
-
-
-def test_a_seed_over_the_cap_by_the_jsons_own_figure_fails_without_its_log(tmp_path):
-    results = {"7": {"artifact_bytes": 16_453_242, "train_wallclock_ms": 602_048, "eval_time_s": 610.5}}
-    report = check_folder(metadata(seed_results=results).write(tmp_path))
-    broken = {i.rule for i in report.findings if i.verdict is Verdict.FAIL and i.file == "submission.json"}
-    assert {"A3-ARTIFACT-BYTES", "A1-TRAIN-CLOCK", "A2-EVAL-CLOCK"} <= broken
-
-
 @pytest.mark.parametrize(
     "changes",
     [
@@ -114,7 +93,6 @@ def test_figures_kept_in_a_nested_object_are_read(tmp_path):
     nested = plain | {"results": {"seeds": {"1": {"val_bpb": 1.0801}}, "mean_val_bpb": 1.0805}}
     report = check_folder(PublicFolder(files={"submission.json": json.dumps(nested)}).write(tmp_path))
     assert report.facts["claimed_bpb"] == 1.0805
-    assert [i.found for i in report.findings if i.rule == "A9-METADATA"] == ["mean_val_bpb for val_bpb"]
 
 
 def test_a_placeholder_is_no_name(tmp_path):
@@ -129,7 +107,6 @@ README = """
 | Int6 sliding val_bpb | {bpb} |
 
 - Steps: 5,000
-- `train_gpt.py` is the script ({code:,} bytes)
 """
 
 
@@ -143,18 +120,7 @@ def test_key_facts_of_the_readme_are_compared_with_the_logs(tmp_path):
     found = grave(tmp_path / "wrong", PublicFolder(files={"README.md": wrong}), "A9-README-MATCH")
     (only,) = found
     text = f"{only.message} {only.more}"
-    assert all(word in text for word in ("total submission size", "code size", "val_bpb", "another size"))
-
-
-def test_a_readme_that_contradicts_itself_is_named_once(tmp_path):
-    text = readme() + (
-        "\n| Variant | bpb | Delta |\n|---|---|---|\n| base | 1.0900 | |\n\n"
-        "| Seed | Before | After | Gain |\n|---|---|---|---|\n"
-        "| 1 | 1.0901 | 1.0801 | 0.0100 |\n| 2 | 1.0909 | 1.0809 | 0.0100 |\n| 3 | 1.0905 | 1.0805 | 0.0200 |\n"
-    )
-    found = grave(tmp_path, PublicFolder(files={"README.md": text}), "A9-README-MATCH")
-    assert [i.found for i in found] == ["0.0200"]
-    assert found[0].more == ()
+    assert all(word in text for word in ("Total submission size", "Code size", "val_bpb"))
 
 
 def test_sizes_of_other_records_are_not_held_against_a_folder(tmp_path):
@@ -163,19 +129,6 @@ def test_sizes_of_other_records_are_not_held_against_a_folder(tmp_path):
         "\nThe artifact of PR #164 has 15.4 MB.\n"
     )
     assert not grave(tmp_path, PublicFolder(files={"README.md": text}), "A9-README-MATCH")
-
-
-@pytest.mark.parametrize(("size", "fits"), [("35.9M", True), ("36M", True), ("26.5M", False)])
-def test_a_model_of_another_size_than_the_logs_is_named(tmp_path, size, fits):
-    text = readme() + "\nPR #1 had 21.8M parameters.\n\nTwo layers add 4.4M parameters.\n\n"
-    text += f"A wider one, {size} params.\n"
-    folder = PublicFolder(files={"README.md": text})
-    assert [i.line for i in grave(tmp_path, folder, "A9-MODEL-MATCH")] == ([] if fits else [len(text.splitlines())])
-
-
-def test_a_subset_in_the_run_command_is_named(tmp_path):
-    text = readme() + "\n    PPM_ORDER=5 PPM_SUBSET_TOKENS=3000000 torchrun train_gpt.py\n"
-    assert grave(tmp_path, PublicFolder(files={"README.md": text}), "C4-COVERAGE")
 
 
 def test_a_temperature_of_one_is_none(tmp_path):

@@ -10,7 +10,7 @@ from record_samples import make_record
 from harness.protocol.container import write_container
 from harness.record.predicate import RunRecord
 from harness.rules import Verdict
-from harness.run.rescore import check_artifact_files
+from harness.run.artifact import check_artifact_files
 
 replace = msgspec.structs.replace
 CODE = {"__init__.py": b"", "entry.py": b"print('hello')\n"}

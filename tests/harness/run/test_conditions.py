@@ -45,30 +45,39 @@ def test_each_disturbance_is_named(change: dict, words: str):
     assert words in finding.message
 
 
-def process(pid: int, own_s: float, of_children_s: float) -> SimpleNamespace:
+def process(pid: int, own_s: float, of_children_s: float = 0.0) -> SimpleNamespace:
     used = SimpleNamespace(user=own_s, system=0.0, children_user=of_children_s, children_system=0.0)
-    return SimpleNamespace(pid=pid, cpu_times=lambda: used)
+    return SimpleNamespace(pid=pid, cpu_times=lambda: used, create_time=lambda: 1.0)
+
+
+RANK, CHILD, NEIGHBOUR = 1 << 30, 1 << 31, 1 << 32
 
 
 @pytest.mark.rule("S7-OWN-MACHINE")
 @pytest.mark.parametrize(
-    ("rank", "of_its_children", "neighbour", "others", "seen"),
+    ("halfway", "end", "others", "seen"),
     [
-        (8.0, 0.0, 0.0, 0.0, 0.0),  # a run alone
-        (2.0, 0.0, 6.0, 0.3, 0.3),  # a neighbour
-        (1.0, 7.0, 0.0, 0.0, 0.0),  # children that are over already: their parent waited for them
-        (1.0, 0.0, 0.0, 0.35, 0.0),  # nobody did, or a container hides the neighbour: only what is seen is certain
+        ([process(RANK, 4.0)], [process(RANK, 8.0)], 0.0, 0.0),
+        ([process(RANK, 2.0), process(NEIGHBOUR, 3.0)], [process(RANK, 2.0), process(NEIGHBOUR, 6.0)], 0.3, 0.3),
+        ([process(RANK, 1.0, 3.0)], [process(RANK, 1.0, 7.0)], 0.0, 0.0),  # children came and went between two looks
+        (
+            [process(RANK, 1.0), process(CHILD, 3.0)],
+            [process(RANK, 1.0, 7.0)],
+            0.0,
+            0.0,
+        ),  # one was seen, then waited for
+        ([process(RANK, 8.0)], [], 0.0, 0.0),  # the cell was killed: the kernel forgets its time
+        ([process(RANK, 1.0)], [process(RANK, 1.0)], 0.35, 0.0),  # nobody waited, or a container hides the neighbour
     ],
+    ids=["alone", "a neighbour", "forks", "a child", "killed", "unseen"],
 )
-def test_what_others_took_is_told_from_what_the_run_s_own_forks_took(
-    monkeypatch, rank: float, of_its_children: float, neighbour: float, others: float, seen: float
-):
-    watch, mine, foreign = MachineWatch(()), 1 << 30, 1 << 31
+def test_what_others_took_is_told_from_what_the_run_and_its_forks_took(monkeypatch, halfway, end, others, seen):
+    watch = MachineWatch(())
     monkeypatch.setattr(machine.os, "cpu_count", lambda: 2)
-    monkeypatch.setattr(machine.psutil.Process, "children", lambda *_, **__: [SimpleNamespace(pid=mine)])
-    looks = [(0.0, 0.0, 0.0, 0.0, 0.0), (10.0, 8.0, rank, of_its_children, neighbour)]
-    for at, busy, own_s, children_s, neighbour_s in looks:
-        found = [process(mine, own_s, children_s), process(foreign, neighbour_s, 0.0)]
+    ours = [SimpleNamespace(pid=RANK), SimpleNamespace(pid=CHILD)]
+    monkeypatch.setattr(machine.psutil.Process, "children", lambda *_, **__: ours)
+    half_busy = sum(found.cpu_times().user + found.cpu_times().children_user for found in halfway)
+    for at, busy, found in ((0.0, 0.0, []), (5.0, half_busy, halfway), (10.0, 8.0, end), (10.0, 8.0, end)):
         monkeypatch.setattr(machine.psutil, "process_iter", lambda found=found: found)
         monkeypatch.setattr(machine, "_processor_seconds", lambda busy=busy: (busy, 0.0))
         monkeypatch.setattr(machine.time, "monotonic", lambda at=at: at)

@@ -32,7 +32,7 @@ def test_a_failed_evaluation_costs_no_training_and_a_failed_comparison_no_score(
 
     def fails_once(context, stage, stream, **options):
         log = "Last lines of /home/ada/run/logs/x.log:\n    what it printed"
-        raise RuleBroken("A2-EVAL-CLOCK", f"{stage}: not done after 120.0 s. {log}", remedy="Adapt less.")
+        raise RuleBroken("A2-EVAL-CLOCK", f"{stage}: not done after 120.0 s.", remedy="Adapt less.", log=log)
 
     monkeypatch.setattr(refereed, "evaluate", fails_once)
     with pytest.raises(RuleBroken, match="not done after") as caught:

@@ -1,12 +1,17 @@
 """An unmodified script behind the sandbox, the clock and the cap; its score is its own word, and says so."""
 
+from pathlib import Path
 from typing import ClassVar
 
 import msgspec
 import pytest
+import sentencepiece as spm
 from process_lab import VOCAB, zoo_track
+from tiny_run import VOCAB as VOCABULARY
+from tiny_run import make_house, tiny_dataset
 
 from harness.cli.result import render_summary
+from harness.config.tracks import load_track
 from harness.data import Dataset
 from harness.errors import RuleBroken, UsageError
 from harness.progress import Reporter
@@ -146,3 +151,29 @@ def test_a_variable_that_the_referee_sets_is_not_lost_without_a_word(tmp_path, n
     with pytest.raises(UsageError, match=f"the referee sets {name}"):
         run(tmp_path, variables={name: "3"})
     assert not (tmp_path / "run" / "code").exists()
+
+
+@pytest.mark.slow
+def test_a_script_in_the_style_of_the_public_ones_runs_as_the_guide_says(tmp_path):
+    make_house(tmp_path)
+    text = Path(__file__).parents[3] / "harness" / "SECURITY.md"
+    spm.SentencePieceTrainer.train(
+        input=str(text), model_prefix=str(tmp_path / "data" / "tokenizer"), vocab_size=VOCABULARY, model_type="bpe",
+        byte_fallback=True, minloglevel=2,
+    )  # fmt: skip
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    script = Path(__file__).parents[2] / "support" / "train_gpt.py"
+    sealed = seal_script(script, run_dir, artifact="*.ptz", variables={"ITERATIONS": "20"})
+    record = run_script(
+        sealed,
+        track=load_track("smoke"),
+        dataset=tiny_dataset(tmp_path),
+        seed=1337,
+        run_dir=run_dir,
+        progress=Reporter(),
+        intent_digest="",
+    )
+    log = (run_dir / "logs" / "script.log").read_text()
+    assert f"val_bpb:{record.scores[0].bpb:.8f}" in log
+    assert f"Total submission size int8+zlib: {record.sizes.total_bytes} bytes" in log

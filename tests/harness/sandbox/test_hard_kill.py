@@ -200,7 +200,7 @@ def test_a_strict_cell_refuses_to_start_where_a_layer_is_missing(tmp_path: Path,
 
     def without_landlock(self, message):
         if "layers" in message:
-            message["layers"]["landlock"] = (False, "the kernel has no Landlock")
+            message["layers"]["landlock"] = [False, "the kernel has no Landlock"]
         real(self, message)
 
     monkeypatch.setattr(Cell, "_note", without_landlock)
