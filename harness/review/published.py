@@ -12,12 +12,10 @@ from typing import NamedTuple
 from harness.review.number import Number
 from harness.rules import Finding, Verdict
 
-CAP_BYTES = 16_000_000
 FLOOR, CEILING = 151_060_000, 151_090_000
 LONGEST_WINDOW = 32_768
 """Tokens of the longest window seen in public: what a dropped tail can cost."""
 LONGEST_TAIL = LONGEST_WINDOW * 4
-DOCUMENTS = 50_000
 
 
 class Variant(NamedTuple):
