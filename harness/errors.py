@@ -27,18 +27,20 @@ class HarnessError(Exception):
 
     message: one sentence, what is wrong and where
     remedy:  one sentence, what to do about it
+    log:     last lines of a program's log, for whoever stands at this machine: never signed or published
     """
 
     exit_code: ExitCode = ExitCode.COULD_NOT_CHECK
     label: str = "ERROR"
 
-    def __init__(self, message: str, *, remedy: str) -> None:
+    def __init__(self, message: str, *, remedy: str, log: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.remedy = remedy
+        self.log = log
 
     def __str__(self) -> str:
-        return f"{self.message} {self.remedy}".strip()
+        return " ".join(filter(None, (self.message, self.log, self.remedy)))
 
 
 class RuleBroken(HarnessError):
@@ -47,8 +49,8 @@ class RuleBroken(HarnessError):
     exit_code = ExitCode.RULE_BROKEN
     label = "FAIL"
 
-    def __init__(self, rule: str, message: str, *, remedy: str) -> None:
-        super().__init__(message, remedy=remedy)
+    def __init__(self, rule: str, message: str, *, remedy: str, log: str = "") -> None:
+        super().__init__(message, remedy=remedy, log=log)
         self.rule = rule
 
     def __str__(self) -> str:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
+import shutil
+import stat
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 from harness.errors import FOLDERS, CouldNotCheck
 
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
 _RETRY_S = 0.02
+MOST_ENTRIES = 1_000_000
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
@@ -26,31 +32,79 @@ def lacks(folder: Path, ability: str) -> CouldNotCheck:
 
 
 @contextmanager
-def locked(path: Path, *, wait_s: float = 0.0) -> Iterator[bool]:
+def locked(path: Path, *, wait_s: float = 0.0, shared: bool = False) -> Iterator[bool]:
     """Hold the lock on ``path`` for the block, or yield False when another process has it for ``wait_s`` seconds.
 
     The kernel lets go when this process ends, however it ends. Raises ``CouldNotCheck`` where there are no locks.
+
+    shared: together with other readers; without such a file, or the right to open it, nobody writes and all is well
     """
     until = time.monotonic() + wait_s
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        while not (mine := _try_lock(handle, path)) and time.monotonic() < until:
+        handle = os.open(path, (os.O_RDONLY if shared else os.O_RDWR | os.O_CREAT) | os.O_CLOEXEC, 0o644)
+    except (FileNotFoundError, PermissionError):
+        if not shared:
+            raise
+        yield True
+        return
+    kind = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
+    try:
+        while not (mine := _try_lock(handle, kind, path)) and time.monotonic() < until:
             time.sleep(_RETRY_S)
         yield mine
     finally:
         os.close(handle)
 
 
-def _try_lock(handle: int, path: Path) -> bool:
+def _try_lock(handle: int, kind: int, path: Path) -> bool:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        fcntl.flock(handle, kind)
+    except (BlockingIOError, PermissionError):
         return False
     except OSError as error:
         if error.errno in _NO_LOCKS:
             raise lacks(path.parent, "file locks (flock)") from None
         raise
     return True
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256, as 64 hex digits, of a file's content."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def tree(folder: Path) -> Iterator[Path]:
+    """Everything below ``folder``, each folder's own entries by name before what lies deeper; links are not followed.
+
+    Raises ``OSError`` for a folder that can't be listed, for files in it can be opened all the same by who knows their
+    names; EFBIG for one with more than a million entries.
+    """
+    places = [folder]
+    while places:
+        with os.scandir(place := places.pop()) as entries:
+            found = sorted(islice(entries, MOST_ENTRIES + 1), key=lambda entry: entry.name)
+        if len(found) > MOST_ENTRIES:
+            raise OSError(errno.EFBIG, f"it has over {MOST_ENTRIES:,} entries", str(place))
+        yield from (Path(entry.path) for entry in found)
+        places += [Path(entry.path) for entry in reversed(found) if entry.is_dir(follow_symlinks=False)]
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a file or a folder, whatever modes and depth somebody gave what lies below; nothing where it is missing.
+
+    A refusal is not hidden, for what stays might be taken for a result. Raises ``OSError``.
+    """
+    if not folder.is_dir() or folder.is_symlink():
+        folder.unlink(missing_ok=True)
+        return
+    try:
+        shutil.rmtree(folder)
+    except (OSError, RecursionError):  # Python's own way ends at a depth of a thousand folders
+        for command in (["chmod", "-R", "u+rwx"], ["rm", "-rf"]):
+            subprocess.run([*command, "--", str(folder)], capture_output=True, check=False)
+        if folder.exists():
+            raise OSError(errno.ENOTEMPTY, "it can't be removed", str(folder)) from None
 
 
 def write_atomic(path: Path, data: bytes, *, replace: bool, mode: int | None = 0o644) -> None:
@@ -101,3 +155,16 @@ def _users_mode() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return 0o666 & ~mask
+
+
+def read_regular(path: Path, most: int, *, links: bool = False) -> bytes:
+    """The bytes of a regular file; one that is larger than ``most`` gives ``most`` + 1 of them.
+
+    A stranger's file: a pipe or a device under its name must hold nobody up, and without ``links`` its target must lie
+    where its name does. Raises ``OSError``, with ``EINVAL`` for what is not a regular file.
+    """
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if links else os.O_NOFOLLOW)
+    with os.fdopen(os.open(path, flags), "rb") as stream:
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        return stream.read(most + 1)

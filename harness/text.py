@@ -19,7 +19,6 @@ _INVISIBLE = (
     *range(0x00, 0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0),  # control characters but tab and line end
     *range(0x200E, 0x2010), *range(0x2028, 0x202F), *range(0x2066, 0x206A),  # line ends and directions of writing
 )  # fmt: skip
-_OF_THE_LOG = re.compile(r"\s(Last lines of|Its log,) .*", re.DOTALL)  # how a failed phase ends its message
 _FOLDERS = re.compile(r"(?<![\w.:/])/(?:[^/\s'\",;:]+/)+")
 _ESCAPED = {code: f"\\u{code:04x}" for code in _INVISIBLE}  # JSON's own escape: a document stays the same document
 
@@ -31,14 +30,12 @@ def printable(text: str, limit: int = 200) -> str:
 
 
 def without_places(text: str) -> str:
-    """A message for what is signed and published: without the log's lines, and of paths the last name alone.
+    """A message for what is signed and published: of paths the last name alone.
 
-    >>> without_places("final: it ended. Last lines of /home/ada/run/logs/final.log: x")
-    'final: it ended.'
     >>> without_places("no file '/home/ada/data/val.bin'")
     "no file 'val.bin'"
     """
-    return printable(_FOLDERS.sub("", _OF_THE_LOG.sub("", text)), 1000)
+    return printable(_FOLDERS.sub("", text), 1000)
 
 
 class _Guarded:

@@ -1,9 +1,14 @@
 """What holds for all tests: hypothesis measures no time, and ``gpu`` tests say so where there is no CUDA device."""
 
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # each of two processes has one of two cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 from hypothesis import HealthCheck, settings
 
-from harness.phases import conditions
+from harness.run import machine
 
 # By default an example that takes 200 ms fails its test, and so does a pause of a busy machine.
 settings.register_profile(
@@ -12,9 +17,9 @@ settings.register_profile(
 settings.load_profile("untimed")
 
 # Nor does a verdict depend on what else the machine does; what others take is tested with figures of its own.
-conditions.LOOK_S = 0.001
-conditions.MachineWatch.really_took = conditions.MachineWatch.others_took
-conditions.MachineWatch.others_took = lambda self, seconds: 0.0
+machine.LOOK_S = 0.001
+machine.MachineWatch.really_took = machine.MachineWatch.others_took
+machine.MachineWatch.others_took = lambda *_, **__: 0.0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

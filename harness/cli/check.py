@@ -17,7 +17,7 @@ CHECKS: dict[str, str] = {
 EPILOG = """\b
 Examples:
   harness check folder records/track_10min_16mb/2026-03-17_NaiveBaseline
-  harness check --explain A3-ARTIFACT-BYTES     one rule: text, source, why, way out, example
+  harness check --explain A3-ARTIFACT-BYTES     one rule: text, the code and the test that hold it, why, fix, example
   harness check --explain A3                    every rule of a section
   harness check --explain list                  the ids
 
@@ -60,7 +60,7 @@ def command(ctx: click.Context, explained: str | None, as_json: bool) -> None:
 
 def _explain(word: str, *, as_json: bool) -> None:
     from harness.rules import catalogue
-    from harness.rules.teach import explain, lessons, matching
+    from harness.rules.teach import enforcing_code, explain, lessons, matching
 
     listing = word.strip().lower() == "list"
     chosen = list(catalogue().values()) if listing else matching(word)
@@ -68,7 +68,9 @@ def _explain(word: str, *, as_json: bool) -> None:
         import msgspec
 
         taught = [
-            msgspec.to_builtins(item) | {"lesson": msgspec.to_builtins(lessons().get(item.id))} for item in chosen
+            msgspec.to_builtins(item)
+            | {"line": enforcing_code(item)[1], "lesson": msgspec.to_builtins(lessons()[item.id])}
+            for item in chosen
         ]
         click.echo(json.dumps(taught, indent=1, ensure_ascii=False))
     elif listing:

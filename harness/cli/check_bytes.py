@@ -12,7 +12,7 @@ import click
 from harness.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from harness.data.audit import Comparison
+    from harness.data.byte_table import TableComparison
     from harness.rules import Finding
 
 EPILOG = """\b
@@ -56,8 +56,8 @@ def command(
     as_json: bool,
 ) -> None:
     """Audit the byte count of the shard FOLDER, of a claim, or of both together."""
-    from harness.cli.progress import make_reporter
-    from harness.data.check import ByteCheck, ByteReport, check_bytes
+    from harness.data.byte_check import ByteCheck, ByteReport, check_bytes
+    from harness.progress import make_reporter
     from harness.review.number import Number
     from harness.review.published import implied_bytes, judge_claim
 
@@ -101,11 +101,11 @@ def command(
         raise SystemExit(ExitCode.RULE_BROKEN)
 
 
-def _show(findings: list[Finding], comparison: Comparison | None, as_json: bool) -> None:
+def _show(findings: list[Finding], comparison: TableComparison | None, as_json: bool) -> None:
     import msgspec
     from tabulate import tabulate
 
-    from harness.cli.progress import printable
+    from harness.text import printable
 
     if as_json:
         result = {"findings": msgspec.to_builtins(findings), "comparison": msgspec.to_builtins(comparison)}

@@ -84,8 +84,8 @@ def command(
 ) -> int:
     """Check the public record folders PATHS."""
     from harness.review import output
-    from harness.review.check import check_folders
     from harness.review.findings import Readings, blocking_rules, exit_code_of, with_settings
+    from harness.review.folder import check_folders
 
     if "help" in settings:
         click.echo(Readings.__doc__)
@@ -106,7 +106,7 @@ def command(
         paths = tuple(output.record_folders(paths))
     readings, blocking = with_settings(settings), blocking_rules(block)
     known = output.read_baseline(baseline) if baseline else None
-    reports = _with_progress(check_folders(paths, readings, against), len(paths))
+    reports = with_progress(check_folders(paths, readings, against), len(paths))
     if change is not None and changed_from:
         from harness.review.changes import judge_change
 
@@ -126,11 +126,11 @@ def command(
     return exit_code_of(reports, blocking)
 
 
-def _with_progress(reports: Iterator[FolderReport], total: int) -> list[FolderReport]:
+def with_progress(reports: Iterator[FolderReport], total: int) -> list[FolderReport]:
     """All reports. A terminal sees how far it is; pipes and few folders see nothing, and import nothing for it."""
     if total <= MANY or not sys.stderr.isatty():
         return list(reports)
-    from harness.cli.progress import make_reporter
+    from harness.progress import make_reporter
 
     done: list[FolderReport] = []
     with make_reporter().stage("check folders", total, "folders") as stage:

@@ -33,9 +33,9 @@ def command(
     repository: Path, base: str, out: Path, jobs: int | None, only: str | None, settings: tuple[str, ...], quiet: bool
 ) -> int:
     """Judge every record folder that the pull requests of the clone REPOSITORY add."""
-    from harness.cli.progress import make_reporter
     from harness.errors import UsageError
     from harness.files import write_atomic
+    from harness.progress import make_reporter
     from harness.review import board, pulls
     from harness.review.changes import git
     from harness.review.findings import with_settings

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.errors import ExitCode, UsageError
+from harness.fineweb import DOCUMENTS
 
 if TYPE_CHECKING:
     from harness.data.inspect import Inspection
@@ -50,10 +51,10 @@ another repository and folder in it; HF_TOKEN opens a private one."""
 @json_option
 def fetch(variant: str, train_shards: int | None, with_docs: bool, revision: str | None, as_json: bool) -> None:
     """Fetch a published export from the hub, at a pinned revision, every file checked."""
-    from harness.cli.progress import make_reporter
-    from harness.config.environment import cache_dir
+    from harness.config.variables import cache_dir
     from harness.data.export import FetchPlan
     from harness.data.fetch import fetch as fetch_files
+    from harness.progress import make_reporter
 
     plan = FetchPlan.from_environment(variant, train_shards, with_docs, revision)
     folder = (cache_dir() / "datasets" / f"fineweb_{variant}").absolute()
@@ -75,7 +76,7 @@ def fetch(variant: str, train_shards: int | None, with_docs: bool, revision: str
 @click.option("--tokenizer", metavar="FILE", help="A .model, .tiktoken or byte260 .json file, or the word byte260.")
 @click.option("--train-tokenizer", metavar="N", type=int, help="Train a BPE of N pieces on the train side instead.")
 @click.option("--case-operators", is_flag=True, help="Lower-case letters and write case as operators, losslessly.")
-@click.option("--val-docs", default=50_000, show_default=True, help="The first N documents are validation.")
+@click.option("--val-docs", default=DOCUMENTS, show_default=True, help="The first N documents are validation.")
 @click.option("--field", default="text", show_default=True, help="Key of the text in a JSON line.")
 @click.option("--name", default="mine", show_default=True, help="Name of the data set.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to build (default: NAME in the cache).")
@@ -96,10 +97,10 @@ def build(
     as_json: bool,
 ) -> None:
     """Build a data set from JSON lines (.jsonl, .gz, .xz) or text files, in order, validation first."""
-    from harness.cli.progress import make_reporter
-    from harness.config.environment import cache_dir
+    from harness.config.variables import cache_dir
     from harness.data.dataset import open_folder
     from harness.data.sources import BuildPlan, build_from_sources
+    from harness.progress import make_reporter
 
     plan = BuildPlan(
         sources=sources,
@@ -142,8 +143,8 @@ def inspect(path: Path, tokenizer: str | None, no_digests: bool, as_json: bool) 
     """Show what the shard or folder PATH holds: header, tokens, documents, digest, first tokens, verdicts."""
     import msgspec
 
-    from harness.cli.progress import make_reporter
     from harness.data.inspect import inspect_path
+    from harness.progress import make_reporter
 
     if not path.exists():
         raise UsageError(f"{path} does not exist.", remedy="Give a shard, a folder of shards, or a built data set.")
@@ -159,7 +160,7 @@ def list_(as_json: bool) -> None:
     """List the data sets in the cache."""
     from tabulate import tabulate
 
-    from harness.config.environment import cache_dir
+    from harness.config.variables import cache_dir
     from harness.data.inspect import list_cached
 
     folder = cache_dir() / "datasets"
@@ -189,7 +190,7 @@ def _show(result: dict[str, object], as_json: bool) -> None:
 def _render(report: Inspection) -> str:
     from tabulate import tabulate
 
-    from harness.cli.progress import printable
+    from harness.text import printable
 
     rows = [
         (

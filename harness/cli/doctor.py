@@ -50,7 +50,7 @@ class Check:
 @click.option(
     "--gpu",
     is_flag=True,
-    help="Start CUDA, and NCCL on two GPUs, in a cell; name the rule that keeps them out.",
+    help="Start CUDA, and NCCL on two GPUs, in a cell; name the layer that keeps them out.",
 )
 def command(as_json: bool, gpu: bool) -> None:
     """Show which isolation layers, packages and GPUs this machine has, each missing one with its remedy.
@@ -80,7 +80,7 @@ def _search(as_json: bool) -> int:
 
     from harness.cli import doctor_gpu
     from harness.errors import ExitCode
-    from harness.phases.cells import gpu_devices
+    from harness.run.cells import gpu_devices
 
     if not gpu_devices():
         raise click.UsageError("--gpu: this machine has no /dev/nvidia* (see `harness doctor`).")
@@ -122,7 +122,7 @@ def system_checks() -> Iterator[Check]:
     """Interpreter, kernel, processor, memory and disk."""
     import psutil
 
-    from harness.config.environment import runs_dir
+    from harness.config.variables import runs_dir
 
     version = platform.python_version()
     good = sys.version_info >= (3, 11)
@@ -151,8 +151,9 @@ def system_checks() -> Iterator[Check]:
 def isolation_checks() -> Iterator[Check]:
     """Each layer, tried in a real cell that does nothing."""
     from harness.errors import HarnessError
-    from harness.phases.cells import guarded_folders
-    from harness.sandbox.cell import IN_FORCE, Cell
+    from harness.run.cells import guarded_folders
+    from harness.sandbox.cell import Cell
+    from harness.sandbox.layers import Layer
     from harness.sandbox.policy import SandboxPolicy
     from harness.sandbox.restrict import FOREIGN_PROC
     from harness.sandbox.spec import CellSpec
@@ -166,7 +167,7 @@ def isolation_checks() -> Iterator[Check]:
         try:
             with Cell(spec, strict=False) as cell:
                 cell.start()
-                layers = dict(cell.layers)
+                layers, namespaced = dict(cell.layers), cell.namespaced
         except HarnessError as error:
             yield Check("isolation", "cell", "missing", error.message, error.remedy)
             return
@@ -174,13 +175,13 @@ def isolation_checks() -> Iterator[Check]:
             yield Check("isolation", "cell", "missing", str(error), _KERNEL)
             return
     for layer, found in sorted(layers.items()):
-        state: State = "ok" if found.startswith(IN_FORCE) else "missing"
+        state: State = "ok" if found.in_force else "missing"
         remedy = "" if state == "ok" else _LAYER_REMEDIES.get(layer, "")
-        if layer == "hard_kill" and "subreaper" in found:
+        if layer is Layer.HARD_KILL and not namespaced:
             state, remedy = "note", _LAYER_REMEDIES[layer]
-        if FOREIGN_PROC in found:
+        if FOREIGN_PROC in found.how:
             state, remedy = "note", _UNCOVER
-        yield Check("isolation", layer, state, found, remedy)
+        yield Check("isolation", layer, state, str(found), remedy)
 
 
 _WITHOUT = {
@@ -254,7 +255,7 @@ def gpu_checks() -> Iterator[Check]:
 def _track_checks() -> Iterator[Check]:
     """Whether there are the GPUs that each track wants, as far as CUDA_VISIBLE_DEVICES shows them."""
     from harness.config.tracks import load_track, track_names
-    from harness.phases.machine import gpu_names, usable_gpus
+    from harness.run.machine import gpu_names, usable_gpus
 
     gpus = usable_gpus()
     for name in track_names():
@@ -268,13 +269,12 @@ def _track_checks() -> Iterator[Check]:
 def _cell_checks() -> Iterator[Check]:
     from harness.cli.doctor_gpu import gpu_probe, missing_nodes, nccl_probe
     from harness.sandbox.diagnose import try_once
-    from harness.sandbox.policy import STRICT
 
     if missing := missing_nodes():
         remedy = "Start the driver once outside: sudo nvidia-modprobe -u -c=0"
         yield Check("GPUs", "device nodes", "missing", f"no {', '.join(missing)}", remedy)
     for what, probe in (("CUDA", gpu_probe()), ("NCCL", nccl_probe())):
         if probe:
-            outcome = try_once(probe, "", STRICT)
-            remedy = "" if outcome.works else f"harness doctor --gpu   (names the rule that keeps {what} out)"
+            outcome = try_once(probe, "")
+            remedy = "" if outcome.works else f"harness doctor --gpu   (names the layer that keeps {what} out)"
             yield Check("GPUs", f"{what} in a cell", "ok" if outcome.works else "missing", outcome.said, remedy)

@@ -1,4 +1,4 @@
-"""``harness doctor --gpu``: does CUDA start in a cell, and if not, which rule keeps it out?"""
+"""``harness doctor --gpu``: does CUDA start in a cell, and if not, which layer keeps it out?"""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 import click
 
-from harness.phases.cells import gpu_devices, rank_environments
+from harness.run.cells import gpu_devices, rank_environments
 from harness.sandbox.diagnose import ALL_LAYERS, Diagnosis, Outcome, Probe, diagnose, try_once
-from harness.sandbox.policy import STRICT, SandboxPolicy
+from harness.sandbox.policy import SandboxPolicy
 
 SEARCH_S = 45.0
 NCCL_SEARCH_S = 420.0  # each attempt starts PyTorch twice
@@ -100,7 +100,7 @@ def diagnose_gpu(probe: Probe) -> Diagnosis:
     with devices_open():
         found = diagnose(probe, budget_s=SEARCH_S, tell=_show)
         for what, further in _further() if found.works else ():
-            found.outcomes.append(try_once(further, what, STRICT))
+            found.outcomes.append(try_once(further, what))
             _show(found.outcomes[-1])
     return found
 
@@ -108,7 +108,7 @@ def diagnose_gpu(probe: Probe) -> Diagnosis:
 def diagnose_nccl(probe: Probe) -> Diagnosis:
     """Several ranks behind all layers; only where that fails the search for what to blame."""
     with devices_open():
-        outcome = try_once(probe, ALL_LAYERS, STRICT)
+        outcome = try_once(probe, ALL_LAYERS)
         _show(outcome)
         if outcome.works:
             return Diagnosis([outcome])
@@ -135,7 +135,7 @@ def conclusion(found: Diagnosis, what: str = "CUDA") -> str:
     if not found.culprits:
         return f"{what} does not start in a cell: {found.stopped}."
     lines = [f"{what} starts in a cell when these are left off{'' if found.proven else ' (not proven together)'}:"]
-    lines += [f"  {culprit.layer}: {culprit.rule}" for culprit in found.culprits]
+    lines += [f"  {layer}" for layer in found.culprits]
     return "\n".join([*lines, *([f"{found.stopped}."] if found.stopped else [])])
 
 

@@ -56,11 +56,11 @@ def run_fleet(
     """
     import msgspec
 
-    from harness.cli.progress import make_reporter
     from harness.fleet.driver import drive
     from harness.fleet.engines import make_engine
     from harness.fleet.fold import exit_code, fold, machine_spread, render
     from harness.fleet.queue import Queue
+    from harness.progress import make_reporter
 
     queue = Queue(queue_dir.absolute())
     jobs = fill(queue)
@@ -91,7 +91,7 @@ def keep_code(queue: Queue, files: Mapping[str, bytes]) -> tuple[str, Path]:
 
     Raises ``CouldNotCheck`` when the folder of that name holds something else.
     """
-    from harness.artifact.bundle import pack_code, read_folder
+    from harness.run.artifact import pack_code, read_folder
 
     digest = hashlib.sha256(pack_code(dict(files))).hexdigest()
     place = queue.folder / "code" / digest[:16]

@@ -33,8 +33,8 @@ def command() -> None:
 @json_option
 def new(owner: str, as_json: bool) -> None:
     """Make a new private key, let it be the one that signs, and list its public half."""
-    from harness.config.environment import keys_dir, records_dir
-    from harness.record.keys import create_key, describe_key
+    from harness.config.variables import keys_dir, records_dir
+    from harness.record.signing import create_key, describe_key
     from harness.record.trust import store_public
 
     key = describe_key(create_key(keys_dir()), owner=owner)
@@ -48,8 +48,8 @@ def list_(as_json: bool) -> None:
     """List the trusted keys, and which of them this machine signs with."""
     from tabulate import tabulate
 
-    from harness.config.environment import keys_dir, records_dir
-    from harness.record.keys import ACTIVE, read_active
+    from harness.config.variables import keys_dir, records_dir
+    from harness.record.signing import ACTIVE, read_active
     from harness.record.trust import accepted_keys
     from harness.text import printable
 
@@ -92,7 +92,7 @@ def trust(
     as_json: bool,
 ) -> None:
     """Accept KEY (a public key file, or the id of a listed key) and set its window and roles."""
-    from harness.config.environment import records_dir
+    from harness.config.variables import records_dir
     from harness.record.trust import load_public, trust_key
 
     known = load_public(Path(key)) if Path(key).is_file() else _find(key)
@@ -109,7 +109,7 @@ def trust(
 @json_option
 def revoke(key: str, reason: str, as_json: bool) -> None:
     """Revoke KEY (the start of its id): nothing it signed counts any more."""
-    from harness.config.environment import records_dir
+    from harness.config.variables import records_dir
     from harness.record.trust import revoke_key
 
     listed = revoke_key(records_dir(), _find(key), reason)
@@ -121,8 +121,8 @@ def revoke(key: str, reason: str, as_json: bool) -> None:
 @json_option
 def rotate(owner: str, as_json: bool) -> None:
     """Replace the key that signs here: the old one endorses the new one and retires; its records stay good."""
-    from harness.config.environment import keys_dir, records_dir
-    from harness.record.keys import rotate_key
+    from harness.config.variables import keys_dir, records_dir
+    from harness.record.signing import rotate_key
 
     old, made = rotate_key(keys_dir(), records_dir(), owner=owner)
     _show([made], as_json, f"Key {made.keyid} signs from now on; {old.keyid[:16]} retired at {old.not_after}.")
@@ -133,8 +133,8 @@ def rotate(owner: str, as_json: bool) -> None:
 @json_option
 def bind(ssh_key: Path, as_json: bool) -> None:
     """Bind the key that signs here to SSH_KEY (such as ~/.ssh/id_ed25519), so that others know whose it is."""
-    from harness.config.environment import keys_dir, records_dir
-    from harness.record.keys import bind_key
+    from harness.config.variables import keys_dir, records_dir
+    from harness.record.signing import bind_key
 
     listed = bind_key(keys_dir(), records_dir(), ssh_key)
     _show([listed], as_json, f"Key {listed.keyid} is bound to {listed.ssh}.")
@@ -145,8 +145,8 @@ def bind(ssh_key: Path, as_json: bool) -> None:
 @json_option
 def sign(roots: tuple[str, ...], as_json: bool) -> None:
     """Sign the list of keys as it is now: from then on keys/ counts only as its newest signed version has it."""
-    from harness.config.environment import keys_dir, records_dir
-    from harness.record.keys import load_private, read_active
+    from harness.config.variables import keys_dir, records_dir
+    from harness.record.signing import load_private, read_active
     from harness.record.trust import load_trust, sign_list
 
     key = load_private(keys_dir(), read_active(keys_dir()))
@@ -155,7 +155,7 @@ def sign(roots: tuple[str, ...], as_json: bool) -> None:
 
 
 def _find(start: str) -> PublicKey:
-    from harness.config.environment import records_dir
+    from harness.config.variables import records_dir
     from harness.record.trust import load_trust
 
     keys, _ = load_trust(records_dir() / "keys")

@@ -13,8 +13,8 @@ from typing import Any
 import click
 
 import harness
-from harness.cli.program import refuse_copied_environment
-from harness.errors import CouldNotCheck, ExitCode, HarnessError, machine_trouble
+from harness.errors import CouldNotCheck, ExitCode, HarnessError, RuleBroken, machine_trouble
+from harness.program import refuse_copied_environment
 from harness.sandbox.processes import default_signals
 from harness.text import guarded_streams
 
@@ -25,6 +25,7 @@ VERBS: dict[str, str] = {
     "verify": "check signatures, schema, chain and arithmetic of records",
     "rerun": "repeat a recorded run from scratch and compare",
     "report": "tables and an HTML page from records",
+    "export": "a run or its seeds as a folder of the public challenge, as Markdown, as a result on Hugging Face",
     "check": "check public record folders, claims and byte counts",
     "data": "fetch, build and inspect data sets",
     "keys": "make, list, trust, revoke and rotate signing keys",
@@ -32,13 +33,14 @@ VERBS: dict[str, str] = {
     "doctor": "show what this machine offers: isolation layers, packages, GPUs",
 }
 
+ELSEWHERE = {"try": ("submit", "try_command"), "export": ("report", "export_command")}
+"""Verbs that live in the module of another one."""
 EXTRAS = {
     "torch": "train",
     "huggingface_hub": "train",
     "tiktoken": "tiktoken",
     "ray": "fleet",
     "submitit": "fleet",
-    "matplotlib": "fleet",
     "tensorboard": "tensorboard",
 }
 EXIT_CODES = "Exit codes: 0 good, 1 a rule is broken, 2 wrong usage, 3 could not check, 130 interrupted."
@@ -55,8 +57,8 @@ class LazyGroup(click.Group):
         """The click command of a verb, or ``None`` for an unknown one."""
         if cmd_name not in VERBS:
             return None
-        module = importlib.import_module(f"harness.cli.{'submit' if cmd_name == 'try' else cmd_name}")
-        command: Any = module.try_command if cmd_name == "try" else module.command
+        home, name = ELSEWHERE.get(cmd_name, (cmd_name, "command"))
+        command: Any = getattr(importlib.import_module(f"harness.cli.{home}"), name)
         assert isinstance(command, click.Command)
         return command
 
@@ -102,7 +104,8 @@ def _run(arguments: list[str]) -> int:
     except HarnessError as error:
         if "--json" in arguments:
             rule = getattr(error, "rule", None)
-            print(json.dumps({"verdict": error.label, "rule": rule, "message": error.message, "remedy": error.remedy}))
+            found = {"verdict": error.label, "rule": rule, "message": error.message, "remedy": error.remedy}
+            print(json.dumps(found | ({"log": error.log} if error.log else {})))
         return _say(error)
     except OSError as error:
         return _say(machine_trouble(error))
@@ -119,6 +122,6 @@ def _run(arguments: list[str]) -> int:
 
 
 def _say(error: HarnessError) -> int:
-    text = str(error)
-    print(f"harness: {text}" if " FAIL: " in text else f"harness: {error.label}: {text}", file=sys.stderr)
+    named = "" if isinstance(error, RuleBroken) else f"{error.label}: "  # a broken rule says its name and FAIL itself
+    print(f"harness: {named}{error}", file=sys.stderr)
     return error.exit_code

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import click
 
-from harness.cli.program import program
 from harness.errors import UsageError
+from harness.program import program
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 

@@ -1,23 +1,31 @@
-"""``harness report``: tables, Markdown and one HTML page from records."""
+"""``harness report``: tables, Markdown and one HTML page from records; ``harness export``: the forms of others."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from harness.errors import ExitCode
+from harness.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from harness.report import FolderClaim
+    from harness.review.findings import FolderReport
 
 EPILOG = """\b
 The page is one file: no scripts, nothing fetched, readable in print, in the dark and on a phone. Each record is
-verified while it is read, and its verdict stands beside its figures.
+verified while it is read, each public folder is checked; the verdict stands beside the figures, and which of them are
+refereed and which self-reported.
 
 \b
 Examples:
   harness report                                    all of records/ and .golf/records, into .golf/report
   harness report records/runs/X.json                one record
   harness report records other/records --out DIR    several folders
+  harness report records challenge/track_10min_16mb a board of own records and public folders
   harness report --baseline ../records --margin "0.005 nats/token"
   harness report --json                             the figures for machines
 
@@ -37,12 +45,14 @@ Exit codes: 0 good (warnings included), 1 a record fails, 2 wrong usage, 3 could
 def command(
     paths: tuple[Path, ...], out: Path, trust: Path | None, baseline: Path | None, margin: str | None, as_json: bool
 ) -> int:
-    """Report on signed records: all of records/ and of your own, or the folders and files PATHS."""
-    from harness.config.environment import records_to_read
+    """A board of signed records and public record folders: all of records/ and of your own, or PATHS."""
+    from harness.config.variables import records_to_read
     from harness.report import collect, render_terminal, write_markdown, write_page
     from harness.rules import Verdict
 
-    report = collect(paths or records_to_read(), trust=trust, baseline=baseline, margin=margin)
+    records, folders = _sorted_out(paths or records_to_read())
+    claims = [_claim(found) for found in _checked(folders)]
+    report = collect(records, trust=trust, baseline=baseline, margin=margin, claims=claims)
     page, markdown = out / "report.html", out / "report.md"
     write_page(report, page)
     write_markdown(report, markdown)
@@ -53,7 +63,114 @@ def command(
         click.echo(json.dumps(report_document(report) | files, indent=1))
     else:
         click.echo(f"{render_terminal(report)}\n\npage:     {page}\nmarkdown: {markdown}")
-    bad = any(run.verdict is Verdict.FAIL for run in report.runs) or any(
-        finding.verdict is Verdict.FAIL for finding in report.folder_findings
-    )
+    judged = [*(run.verdict for run in report.runs), *(finding.verdict for finding in report.folder_findings)]
+    bad = Verdict.FAIL in judged or any(claim.standing.verdict is Verdict.FAIL for claim in claims)
     return ExitCode.RULE_BROKEN if bad else ExitCode.GOOD
+
+
+def _sorted_out(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Records, and public folders. An exported folder brings its signed records, and those count."""
+    records, public = [], []
+    for path in paths:
+        if (path / "submission.json").is_file() and (path / "records" / "runs").is_dir():
+            records.append(path / "records")
+        elif path.is_dir() and not (path / "runs").is_dir() and not (path / "keys").is_dir() and any(path.iterdir()):
+            public.append(path)
+        else:
+            records.append(path)
+    return records, public
+
+
+def _checked(folders: Sequence[Path]) -> list[FolderReport]:
+    if not folders:
+        return []
+    from harness.cli.check_folder import with_progress
+    from harness.review.findings import Readings
+    from harness.review.folder import check_folders
+    from harness.review.output import record_folders
+
+    paths = record_folders(folders)
+    return with_progress(check_folders(paths, Readings()), len(paths))
+
+
+def _claim(found: FolderReport) -> FolderClaim:
+    from harness.report import FolderClaim
+    from harness.report.figures import FINEWEB, Standing
+    from harness.rules import Verdict
+
+    def number(name: str) -> float | None:
+        value = found.facts.get(name)
+        return float(value) if isinstance(value, int | float) else None
+
+    total, logged = number("largest_bytes"), number("logged_mean_bpb")
+    times = {"train": number("longest_train_s"), "eval": number("longest_eval_s")}
+    shown = (item for item in found.findings if item.verdict is not Verdict.PASS)
+    standing = Standing(
+        name=Path(found.folder).resolve().name,
+        track=found.track,
+        data=FINEWEB,
+        bpb=number("claimed_bpb") if logged is None else logged,
+        sample_std=number("logged_std_bpb"),
+        seeds=int(number("seeds") or 0),
+        total_bytes=None if total is None else int(total),
+        clocks={name: seconds for name, seconds in times.items() if seconds is not None},
+        verdict=found.verdict,
+        kind="self-reported",
+    )
+    return FolderClaim(
+        standing, tuple((item.rule, item.verdict.value, f"{item.file}: {item.message}") for item in shown)
+    )
+
+
+EXPORT_EPILOG = """\b
+  parameter-golf  OUT is a new folder, as the public challenge has them: README.md, submission.json, one log a seed, the
+                  code, and records/ with the signed records and the chain of their signer
+  markdown        OUT is a file, for the text of a pull request
+  huggingface     OUT is a model repository: the file .eval_results/parameter-golf-TRACK.yaml is written into it
+
+\b
+Examples:
+  harness export records --as parameter-golf 2026-05-01_Mine
+  harness export records/runs/X.json --as markdown pull-request.md
+  harness export records --as huggingface MODEL --benchmark OWNER/DATASET
+
+Exit codes: 0 good, 1 a record fails, 2 wrong usage, 3 could not check."""
+
+
+@click.command(epilog=EXPORT_EPILOG)
+@click.argument("paths", nargs=-1, required=True, metavar="RECORD|RECORDS...", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--as", "form", required=True, type=click.Choice(("parameter-golf", "markdown", "huggingface")))
+@click.option("--author", default="", help="Your name for submission.json. [default: the owner of the signing key]")
+@click.option("--github-id", default="", help="Your account for submission.json. [default: the author]")
+@click.option(
+    "--benchmark", default="", metavar="OWNER/DATASET", help="huggingface: the Hub's data set of the benchmark."
+)
+@click.option("--source", default="", metavar="URL", help="huggingface: where the records can be read.")
+@click.option("--trust", type=click.Path(path_type=Path), help="Folder of accepted public keys.")
+def export_command(
+    paths: tuple[Path, ...],
+    out: Path,
+    form: str,
+    author: str,
+    github_id: str,
+    benchmark: str,
+    source: str,
+    trust: Path | None,
+) -> int:
+    """Write one run, or the seeds of one, in the form that others read. PATHS are record files or records folders."""
+    from harness.report import collect, write_markdown
+    from harness.report.public_folder import the_pool, write_hub_result, write_public_folder
+
+    report = collect(paths, trust=trust)
+    if form == "parameter-golf":
+        write_public_folder(report, out, author=author, github_id=github_id)
+    elif form == "markdown":
+        the_pool(report)
+        write_markdown(report, out)
+    elif "/" not in benchmark:
+        raise UsageError("--as huggingface needs --benchmark OWNER/DATASET.", remedy="Name the data set that hosts it.")
+    else:
+        out = write_hub_result(report, out, benchmark=benchmark, source=source)
+    click.echo(f"written: {out}")
+    return ExitCode.GOOD

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,10 +19,9 @@ from harness.errors import CouldNotCheck, ExitCode, RuleBroken, UsageError
 
 if TYPE_CHECKING:
     from harness.fleet.queue import Job, Queue
-    from harness.phases.submit import RunOutcome
     from harness.record import StoredRecord
-    from harness.record.predicate import RunRecord
-    from harness.record.reproduce import Comparison
+    from harness.record.reproduce import Reproduction
+    from harness.run.runs import RunOutcome
 
 EPILOG = """\b
 The record gives track, seed, data and configuration. The code is the bundle that lies with the records, by its digest;
@@ -36,7 +36,8 @@ Examples:
   harness rerun records/runs/X.json --sign       add your counter-signature to records/reviews
   harness rerun records/runs/*.json --on local   a queue of reruns; --on slurm or ray for a cluster
 
-Exit codes: 0 reproduced, 1 not reproduced or the record itself fails, 2 wrong usage, 3 could not check."""
+Exit codes: 0 reproduced, 1 not reproduced or the record itself fails, 2 wrong usage, 3 could not check (also where
+nothing speaks against the record but an audit of the repetition that could not be done)."""
 
 
 @click.command(epilog=EPILOG)
@@ -66,27 +67,41 @@ def command(
         return run_fleet(
             lambda queue: _jobs(queue, records, code, tolerance), on=on or "local", as_json=as_json, **fleet
         )
-    return _rerun(records[0], code, tolerance, sign, note, as_json=as_json)
-
-
-def _rerun(
-    record: Path, code: Path | None, tolerance: float | None, sign: bool, note: str, *, as_json: bool
-) -> ExitCode:
-    from harness.config.environment import keys_dir
+    from harness.config.variables import keys_dir
+    from harness.progress import make_reporter
     from harness.record import countersign, open_signing_key
-    from harness.record.reproduce import compare_runs, ended_without_score, make_review, tolerance_of
+    from harness.record.reproduce import (
+        check_code,
+        compare_runs,
+        ended_without_score,
+        environment_for,
+        make_review,
+        tolerance_of,
+    )
+    from harness.run.manifest import read_manifest
+    from harness.run.runs import submit_run
 
-    stored = _trusted(record)
-    records_dir = record.absolute().parent.parent
-    allowed = tolerance_of(stored.record, tolerance)  # before the repetition, like all that may fail
+    stored = _trusted(records[0])
+    records_dir, run = records[0].absolute().parent.parent, stored.record
+    allowed = tolerance_of(run, tolerance)  # before the repetition, like all that may fail
     if sign:
         open_signing_key(keys_dir(), records_dir)
     outcome = None
     with _code_folder(_code_of(stored, code)) as (folder, digest, files):
-        environ = _environment(stored.record, digest, files)
+        check_code(run, digest, {name: hashlib.sha256(data).hexdigest() for name, data in files.items()})
+        environ = environment_for(run, read_manifest(files, "the code").env.accept, os.environ)
         try:
-            outcome = _repeat(stored.record, folder, environ, records_dir, as_json=as_json)
-            comparison = compare_runs(stored.record, outcome.record, allowed)
+            outcome = submit_run(
+                submission_dir=folder,
+                track_name=run.track.name,
+                dataset_name=run.data.name,
+                seed=run.submission.seed,
+                environ=environ,
+                records_dir=records_dir,
+                progress=make_reporter(silent=as_json),
+                sign=False,
+            )
+            comparison = compare_runs(run, outcome.record, allowed)
         except RuleBroken as error:
             comparison = ended_without_score(error)
     review = None
@@ -94,6 +109,8 @@ def _rerun(
         again = outcome.record if outcome else None
         review = countersign(make_review(stored.digest, again, comparison, note), records_dir, keys_dir())
     _show(stored, outcome, comparison, review, as_json=as_json)
+    if comparison.unchecked:
+        return ExitCode.COULD_NOT_CHECK
     return ExitCode.GOOD if comparison.reproduced else ExitCode.RULE_BROKEN
 
 
@@ -151,47 +168,20 @@ def _trusted(path: Path) -> StoredRecord:
     return load_record(path)
 
 
-def _environment(record: RunRecord, digest: str, files: Mapping[str, bytes]) -> dict[str, str]:
-    """The variables of the repetition. Raises ``UsageError`` unless the code at hand is the record's."""
-    from harness.phases.manifest import read_manifest
-    from harness.record.reproduce import check_code, environment_for
-
-    check_code(record, digest, {name: _sha256(data) for name, data in files.items()})
-    return environment_for(record, read_manifest(files, "the code").env.accept, os.environ)
-
-
-def _repeat(
-    record: RunRecord, folder: Path, environ: Mapping[str, str], records_dir: Path, *, as_json: bool
-) -> RunOutcome:
-    from harness.cli.progress import make_reporter
-    from harness.phases.submit import submit_run
-
-    return submit_run(
-        submission_dir=folder,
-        track_name=record.track.name,
-        dataset_name=record.data.name,
-        seed=record.submission.seed,
-        environ=environ,
-        records_dir=records_dir,
-        progress=make_reporter(silent=as_json),
-        sign=False,
-    )
-
-
 @contextmanager
 def _code_folder(code: Path) -> Iterator[tuple[Path, str, dict[str, bytes]]]:
     """The submission as a folder, the digest its bundle has, and its counted files."""
-    from harness.artifact.bundle import pack_code, read_folder, unpack_code
+    from harness.run.artifact import pack_code, read_folder, unpack_code
 
     if code.is_dir():
         files = read_folder(code)
-        yield code, _sha256(pack_code(files)), files
+        yield code, hashlib.sha256(pack_code(files)).hexdigest(), files
     elif code.is_file():
         with tempfile.TemporaryDirectory(prefix="golf-rerun-") as scratch:
             folder = Path(scratch) / "submission"
             bundle = code.read_bytes()
             unpack_code(bundle, folder)
-            yield folder, _sha256(bundle), read_folder(folder)
+            yield folder, hashlib.sha256(bundle).hexdigest(), read_folder(folder)
     else:
         raise UsageError(
             f"--code is {str(code)!r}, which is neither a folder nor a code.bundle.",
@@ -199,16 +189,12 @@ def _code_folder(code: Path) -> Iterator[tuple[Path, str, dict[str, bytes]]]:
         )
 
 
-def _sha256(data: bytes) -> str:
-    import hashlib
-
-    return hashlib.sha256(data).hexdigest()
-
-
 def _show(
-    stored: StoredRecord, outcome: RunOutcome | None, comparison: Comparison, review: Path | None, *, as_json: bool
+    stored: StoredRecord, outcome: RunOutcome | None, comparison: Reproduction, review: Path | None, *, as_json: bool
 ) -> None:
     import msgspec
+
+    from harness.rules import Verdict
 
     if as_json:
         document = {
@@ -220,10 +206,12 @@ def _show(
         }
         click.echo(json.dumps(document, indent=2))
         return
+    broken = any(finding.verdict is Verdict.FAIL for finding in comparison.against)
+    why = "it could not be checked." if comparison.unchecked else "it breaks a rule." if broken else "another result."
     verdict = {
         "same": "REPRODUCED: the same to the bit.",
         "within-tolerance": "REPRODUCED: within the tolerance.",
-        "different": "NOT REPRODUCED: it breaks a rule." if comparison.against else "NOT REPRODUCED.",
+        "different": f"NOT REPRODUCED: {why}",
     }[comparison.outcome]
     click.echo("\n".join([f"rerun of {stored.path.name}", *comparison.lines, verdict]))
     if review:

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from harness.cli.submit import parse_seed
-from harness.config.environment import records_dir
 from harness.config.tracks import load_track
+from harness.config.variables import records_dir
 from harness.errors import ExitCode, UsageError
 
 
@@ -34,7 +34,8 @@ def command(
     """Run a script that trains, packs and scores itself. Its score is recorded as self-reported.
 
     The script gets DATA_PATH, TOKENIZER_PATH, VOCAB_SIZE, SEED, MAX_WALLCLOCK_SECONDS and the variables of torchrun,
-    works in an empty folder, and has no network. The referee measures time and bytes; it cannot vouch for the score.
+    works in an empty folder, and has no network. Its output is shown as it comes. The referee measures time and bytes;
+    it cannot vouch for the score.
 
     \b
     harness script train_gpt.py --env ITERATIONS=200
@@ -44,9 +45,9 @@ def command(
     number = parse_seed(seed)
     load_track(track)
 
-    from harness.cli.progress import make_reporter
-    from harness.cli.summary import render_summary
-    from harness.phases.submit_script import submit_script
+    from harness.cli.result import render_summary
+    from harness.progress import make_reporter
+    from harness.run.selfreported import submit_script
 
     variables = dict(pair.partition("=")[::2] for pair in pairs)
     if any("=" not in pair or not pair.partition("=")[0].isidentifier() for pair in pairs):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 from pathlib import Path
@@ -12,16 +13,16 @@ import click
 from click.core import ParameterSource
 
 from harness.cli.fleet import fleet_options, keep_code, run_fleet
-from harness.config.environment import PREFIX, VARIABLES, records_dir
 from harness.config.tracks import load_track
+from harness.config.variables import PREFIX, VARIABLES, records_dir
 from harness.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from harness.fleet.queue import Job, Queue, Result
-    from harness.phases.submit import RunOutcome
     from harness.record.predicate import RunRecord
+    from harness.run.runs import RunOutcome
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 MAX_SEED = 2**31 - 1
@@ -102,8 +103,8 @@ def command(
     numbers = _seeds(seed, seeds)
     load_track(track)  # a wrong name shows before anything is imported that takes seconds
 
-    from harness.cli.progress import make_reporter
-    from harness.phases.seeds import submit_seeds
+    from harness.progress import make_reporter
+    from harness.run.runs import submit_seeds
 
     if on is not None:
         if resume is not None or again:
@@ -124,7 +125,7 @@ def command(
         _show(outcome, as_json=as_json, verbose=verbose)
 
     if resume is not None:
-        from harness.phases.resume import resume_run
+        from harness.run.runs import resume_run
 
         if len(numbers) > 1:
             raise UsageError("RESUME goes on with one run.", remedy="SEEDS goes on by itself with what broke off.")
@@ -158,7 +159,8 @@ def command(
     if once and not shown:  # a job of a fleet: a seed that has its record is a result like any other
         show(outcomes[0])
     if len(outcomes) > 1:
-        _show_together([outcome.record for outcome in outcomes], as_json=as_json)
+        sentences, statistics = _together([outcome.record for outcome in outcomes])
+        click.echo(json.dumps(statistics) if as_json else "\n" + sentences)
     if any(outcome.broken for outcome in outcomes):
         raise SystemExit(ExitCode.RULE_BROKEN)
 
@@ -184,8 +186,8 @@ def try_command(
     (number,) = _seeds(seed, None)
     load_track(track)
 
-    from harness.cli.progress import make_reporter
-    from harness.phases.submit import submit_run
+    from harness.progress import make_reporter
+    from harness.run.runs import submit_run
 
     outcome = submit_run(
         submission_dir=Path(submission),
@@ -228,7 +230,7 @@ def parse_seed(text: str) -> int:
 def _show(outcome: RunOutcome, *, as_json: bool, verbose: bool) -> None:
     import msgspec
 
-    from harness.cli.summary import render_summary
+    from harness.cli.result import render_summary
 
     if as_json:
         click.echo(msgspec.json.encode(outcome.record).decode())
@@ -243,10 +245,10 @@ def _jobs(queue: Queue, seeds: Sequence[int], track: str, data: str | None, subm
     The jobs run a copy of the code as it is now, whatever becomes of the folder until they start.
     """
     import harness
-    from harness.artifact.bundle import read_folder
-    from harness.config.environment import cache_dir, check_environment
+    from harness.config.variables import cache_dir, check_environment
     from harness.data import stated_fingerprint
-    from harness.phases.manifest import check_variables, read_manifest
+    from harness.run.artifact import read_folder
+    from harness.run.manifest import check_variables, read_manifest
 
     check_environment()
     files = read_folder(Path(submission))
@@ -287,26 +289,16 @@ def _fleet_together(results: list[Result]) -> tuple[str, dict[str, Any]]:
             records.append(msgspec.json.decode(result.output, type=RunRecord))
     if not records:
         return "", {}
-    return "\n\n" + _sentences(records), _statistics(records)
+    sentences, statistics = _together(records)
+    return "\n\n" + sentences, statistics
 
 
-def _show_together(records: list[RunRecord], *, as_json: bool) -> None:
-    """Statistics over the seeds: sentences, or one more JSON document."""
-    import json
-
-    click.echo(json.dumps(_statistics(records)) if as_json else "\n" + _sentences(records))
-
-
-def _sentences(records: list[RunRecord]) -> str:
-    from harness.stats import describe_pools
-
-    return "\n".join(describe_pools(records)) + "\n`make report` draws them."
-
-
-def _statistics(records: list[RunRecord]) -> dict[str, Any]:
+def _together(records: list[RunRecord]) -> tuple[str, dict[str, Any]]:
+    """Statistics over seeds: for people, and as JSON."""
     import dataclasses
 
-    from harness.stats import aggregate, pools
+    from harness.stats import aggregate, describe_pools, pools
 
     found = [dataclasses.asdict(aggregate(pool)) for pool in pools(records) if len(pool) > 1]
-    return {"seeds": [record.submission.seed for record in records], "statistics": found}
+    sentences = "\n".join(describe_pools(records)) + "\n`make report` draws them."
+    return sentences, {"seeds": [record.submission.seed for record in records], "statistics": found}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,13 +13,20 @@ import click
 import msgspec
 
 from harness.errors import ExitCode, UsageError
-from harness.rules import Verdict
+from harness.rules import Verdict, catalogue, exit_code_of, worst
+from harness.text import printable
 
 if TYPE_CHECKING:
-    from harness.record.predicate import RunRecord
-    from harness.record.verify import EntryReport, VerifyReport
+    from harness.record.verification import EntryReport, VerifyReport
     from harness.rules import Finding
 
+_HEADERS = ("record", "signer", "track", "seed", "bpb", "bytes", "verdict")
+_WORDS = {
+    Verdict.PASS: "good",
+    Verdict.WARN: "good, with warnings",
+    Verdict.FAIL: "FAILED",
+    Verdict.ERROR: "NOT CHECKED",
+}
 EPILOG = """\b
 Checks, in this order: envelope and schema (R2), signature (R1), arithmetic, names and terms (R4), completeness (R7),
 caps and clocks of the run itself (A1 to A3), chain (R3), intents (R5), reviews (R6), statistics over seeds.
@@ -41,7 +50,7 @@ Exit codes: 0 good (warnings included), 1 a record fails, 2 wrong usage, 3 could
     help="Folder of accepted public keys, instead of records/keys; for the baseline too.",
 )
 @click.option("--root", default="", metavar="KEY", help="The key that the signed list of keys must go back to.")
-@click.option("--history", is_flag=True, help="Also look into the folder's git history for what was taken back.")
+@click.option("--history", is_flag=True, help="Also judge its git history: what was taken back, signed commits.")
 @click.option("--tsa", type=click.Path(path_type=Path), metavar="PEM",
               help="Certificates of timestamp authorities: judge timestamps/ (RFC 3161) by them.")  # fmt: skip
 @click.option("--stamp", is_flag=True, help="Write an RFC 3161 request for the one file given, and say how to send it.")
@@ -90,64 +99,66 @@ def command(
     as_json: bool,
 ) -> int:
     """Verify signed records: all of records/ and of your own, or the folders and files PATHS."""
-    from harness.config.environment import records_to_read
-    from harness.record.render import render_json, render_text, write_junit
-    from harness.record.verify import exit_code_of, verify_folder, verify_paths
+    from harness.config.variables import records_to_read
+    from harness.files import write_atomic
+    from harness.record import witness
+    from harness.record.verification import verify_folder, verify_paths
 
-    found = verify_paths(paths or records_to_read(), trust=trust, root=root, judge_runs=not integrity_only)
-    reports = [(_witnessed(report, history=history, tsa=tsa), chosen) for report, chosen in found]
+    reports = []
+    for report, chosen in verify_paths(
+        paths or records_to_read(), trust=trust, root=root, judge_runs=not integrity_only
+    ):
+        gone = witness.check_history(report.records_dir, report.accepted) if history else ()
+        stamps = witness.check_stamps(report, tsa) if tsa else ()
+        reports.append((replace(report, folder=(*report.folder, *gone, *stamps)), chosen))
     if stamp:
-        return _request(reports)
+        entries = [(report, entry) for report, chosen in reports for entry in chosen]
+        if len(entries) != 1:
+            raise UsageError(f"--stamp takes one file; {len(entries)} are given.", remedy="Name a record or an intent.")
+        request = witness.request_stamp(entries[0][0], entries[0][1].path)
+        answer = request.with_suffix(".tsr")
+        click.echo(
+            f"request: {request}\nsend it: curl -H 'Content-Type: application/timestamp-query' "
+            f"--data-binary @{request} URL-OF-AN-AUTHORITY -o {answer}\nthen:    harness verify --tsa CERTIFICATES.pem"
+        )
+        return ExitCode.GOOD
     if intents is not None:
-        from harness.record.witness import extend_log
-
         (first, chosen), *others = reports
-        gone = tuple(extend_log([report for report, _ in reports], intents))
-        reports = [(replace(first, folder=(*first.folder, *gone)), chosen), *others]
+        missing = witness.extend_log([report for report, _ in reports], intents)
+        reports = [(replace(first, folder=(*first.folder, *missing)), chosen), *others]
     if artifact is not None or rescore:
         reports = [_with_artifact(reports, artifact, rescore=rescore, silent=as_json)]
     if junit is not None:
-        write_junit(reports, junit)
+        from harness.rules.junit import Case, junit_xml
+
+        def case(finding: Finding) -> Case:
+            title = catalogue()[finding.rule].title if finding.rule in catalogue() else "not a rule of this version"
+            name, text = printable(f"{finding.rule} {title}"), printable(finding.message, 1000)
+            return Case(name, finding.verdict, finding.rule, text)
+
+        suites = {printable(e.name): [case(f) for f in e.findings] for _, chosen in reports for e in chosen}
+        folder = [case(finding) for report, _ in reports for finding in report.folder]
+        write_atomic(junit.absolute(), junit_xml("harness verify", suites | {"folder": folder}), replace=True)
     comparison: list[str] = []
     if baseline is not None:
         from harness.stats import describe_against
 
         comparison = describe_against(reports, verify_folder(baseline, trust=trust), track=track, margin=margin)
     if as_json:
-        click.echo(render_json(reports, comparison))
+        click.echo(
+            json.dumps({"folders": [_document(*found) for found in reports], "comparison": comparison}, indent=2)
+        )
     else:
-        click.echo("\n".join([render_text(reports), *([""] if comparison else []), *comparison]))
+        tables = "\n\n".join(_table(report, chosen) for report, chosen in reports)
+        click.echo("\n".join([tables, *([""] if comparison else []), *comparison]))
     return exit_code_of([finding for report, chosen in reports for finding in report.findings_of(chosen)])
-
-
-def _witnessed(report: VerifyReport, *, history: bool, tsa: Path | None) -> VerifyReport:
-    from harness.record.witness import check_history, check_stamps
-
-    found = [*(check_history(report.records_dir) if history else ()), *(check_stamps(report, tsa) if tsa else ())]
-    return replace(report, folder=(*report.folder, *found))
-
-
-def _request(reports: list[tuple[VerifyReport, tuple[EntryReport, ...]]]) -> ExitCode:
-    from harness.record.witness import request_stamp
-
-    chosen = [(report, entry) for report, entries in reports for entry in entries]
-    if len(chosen) != 1:
-        raise UsageError(f"--stamp takes one file; {len(chosen)} are given.", remedy="Name a record or an intent.")
-    request = request_stamp(chosen[0][0], chosen[0][1].path)
-    answer = request.with_suffix(".tsr")
-    click.echo(
-        f"request: {request}\nsend it: curl -H 'Content-Type: application/timestamp-query' --data-binary @{request} "
-        f"URL-OF-AN-AUTHORITY -o {answer}\nthen:    harness verify --tsa CERTIFICATES.pem"
-    )
-    return ExitCode.GOOD
 
 
 def _with_artifact(
     reports: list[tuple[VerifyReport, tuple[EntryReport, ...]]], artifact: Path | None, *, rescore: bool, silent: bool
 ) -> tuple[VerifyReport, tuple[EntryReport, ...]]:
-    from harness.record.artifact import check_artifact_files
     from harness.record.store import gathered
-    from harness.record.verify import worst
+    from harness.run.artifact import check_artifact_files
 
     chosen = [(report, entry) for report, entries in reports for entry in entries if entry.record]
     if len(chosen) != 1:
@@ -160,13 +171,71 @@ def _with_artifact(
     with gathered(entry.record, report.records_dir, artifact) as folder:
         found = check_artifact_files(entry.record, folder)
         if rescore and entry.verdict is not Verdict.FAIL and worst(found) is Verdict.PASS:
-            found += _rescored(entry.record, folder, silent=silent)
+            from harness.progress import make_reporter
+            from harness.run.rescore import rescore as score_again
+
+            found += score_again(entry.record, folder, os.environ, make_reporter(silent=silent))
     placed = (msgspec.structs.replace(finding, where=entry.name) for finding in found)
     return report, (replace(entry, findings=(*entry.findings, *placed)),)
 
 
-def _rescored(record: RunRecord, artifact: Path, *, silent: bool) -> list[Finding]:
-    from harness.cli.progress import make_reporter
-    from harness.phases.rescore import rescore
+def _table(report: VerifyReport, chosen: tuple[EntryReport, ...]) -> str:
+    """Every run record, everything that did not pass, statistics of a whole folder, and one closing sentence."""
+    from tabulate import tabulate
 
-    return rescore(record, artifact, os.environ, make_reporter(silent=silent))
+    from harness.stats import counted_pools, describe_pools
+
+    records = [entry for entry in chosen if entry.name.startswith("runs/")]
+    parts = [tabulate([_row(entry) for entry in records], headers=_HEADERS, disable_numparse=True)] if records else []
+    notes = []
+    for finding in report.findings_of(chosen):
+        if finding.verdict is not Verdict.PASS or finding.rule == "R6-REPRODUCED" or finding in report.folder:
+            text = f"{finding.rule} {finding.verdict.value}: {finding.where}: {finding.message.rstrip('.')}."
+            way_on = f" {finding.remedy}" if finding.verdict is Verdict.FAIL and finding.remedy else ""
+            notes.append(printable(text + way_on, 1000))
+    if notes:
+        parts.append("\n".join(notes))
+    if len(records) == len(report.records):
+        parts += [line for pool in counted_pools(report, report.records)[0] for line in describe_pools(pool)]
+    counts = Counter(entry.verdict for entry in chosen)
+    tally = ", ".join(f"{counts[v]} {v.value}" for v in Verdict if counts[v])
+    parts.append(
+        f"{len(records)} record(s) among {len(chosen)} signed file(s) in {report.records_dir}: "
+        f"{_WORDS[worst(report.findings_of(chosen))]} ({tally}). Keys by {report.accepted.source}."
+    )
+    return "\n\n".join(parts)
+
+
+def _row(entry: EntryReport) -> tuple[str, ...]:
+    record = entry.record
+    if record is None or entry.entry is None:
+        return (printable(entry.name), "", "", "", "", "", entry.verdict.value)
+    final = record.final
+    return (
+        printable(entry.name),
+        printable(entry.entry.signer[:12]),
+        printable(record.track.name),
+        str(record.submission.seed),
+        f"{final.bpb:.4f}" if final else "",
+        f"{record.sizes.total_bytes:,}",
+        entry.verdict.value,
+    )
+
+
+def _document(report: VerifyReport, chosen: tuple[EntryReport, ...]) -> dict[str, object]:
+    return {
+        "records_dir": str(report.records_dir),
+        "verdict": worst(report.findings_of(chosen)).value,
+        "exit_code": int(exit_code_of(report.findings_of(chosen))),
+        "files": [
+            {
+                "file": entry.name,
+                "digest": entry.entry.digest if entry.entry else None,
+                "verdict": entry.verdict.value,
+                "findings": msgspec.to_builtins(entry.findings),
+            }
+            for entry in chosen
+        ],
+        "keys": report.accepted.source,
+        "folder_findings": msgspec.to_builtins(report.folder),
+    }

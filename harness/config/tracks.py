@@ -1,11 +1,16 @@
-"""Tracks: every limit and every reading of a disputed rule, as data in ``harness/tracks/*.toml``."""
+"""Tracks: every limit and every reading of a disputed rule, as data: a TOML file each.
+
+Those of the challenge ship in ``harness/tracks``; GOLF_TRACKS_DIR names a folder with further ones, under other names.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from importlib import resources
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -76,7 +81,7 @@ TRAIN_TOLERANCE_S = 0.2
 """What the reading ``train_clock = "tolerate_200ms"`` forgives."""
 
 
-class Readings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class TrackReadings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The readings of unsettled rules that this track uses (public rules A1 to A3)."""
 
     package_counts_in: Literal["eval", "train", "none"]
@@ -84,8 +89,11 @@ class Readings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     code_bytes: Literal["bundle", "raw"]
 
 
-class Track(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One track: its data set, limits, hardware, audits and readings."""
+class Track(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One track: its data set, limits, hardware, audits and readings.
+
+    deadline: runs that began later do not count, such as "2027-06-30T23:59:59Z"; "" for none
+    """
 
     name: str
     title: str
@@ -95,7 +103,13 @@ class Track(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limits: Limits
     hardware: Hardware
     audit: AuditPlan
-    readings: Readings
+    readings: TrackReadings
+    deadline: Annotated[str, msgspec.Meta(pattern=r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)?$")] = ""
+
+    def refuse_when_closed(self, now: str) -> None:
+        """Raise ``UsageError`` where ``now`` (of the same form) is behind the deadline."""
+        if self.deadline and now > self.deadline:
+            raise UsageError(f"track {self.name} closed at {self.deadline}.", remedy="`harness try` still runs on it.")
 
     @property
     def digest(self) -> str:
@@ -120,19 +134,30 @@ class Track(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def track_names() -> list[str]:
-    """Names of all tracks that ship with the referee."""
-    folder = resources.files("harness").joinpath("tracks")
-    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    """Names of all tracks: those that ship with the referee, and those in GOLF_TRACKS_DIR."""
+    return sorted(_texts())
 
 
 def load_track(name: str) -> Track:
     """Read the track called ``name``. Raises ``UsageError`` for an unknown name or a malformed file."""
-    if name not in track_names():
-        raise UsageError(f"unknown track {name!r}.", remedy=f"Tracks: {', '.join(track_names())}.")
-    text = resources.files("harness").joinpath("tracks", f"{name}.toml").read_bytes()
+    texts = _texts()
+    if name not in texts:
+        remedy = f"Tracks: {', '.join(sorted(texts))}. GOLF_TRACKS_DIR names a folder with others."
+        raise UsageError(f"unknown track {name!r}.", remedy=remedy)
+    remedy = "Correct the field; the other tracks show the form."
     try:
-        return msgspec.toml.decode(text, type=Track)
+        track = msgspec.toml.decode(texts[name].read_bytes(), type=Track)
     except msgspec.DecodeError as error:
-        raise UsageError(
-            f"harness/tracks/{name}.toml: {error}.", remedy="Correct the field; the other tracks show the form."
-        ) from error
+        raise UsageError(f"{texts[name]}: {error}.", remedy=remedy) from error
+    if track.name != name:
+        raise UsageError(f"{texts[name]}: name is {track.name!r}; wanted {name!r}, as the file.", remedy=remedy)
+    return track
+
+
+def _texts() -> dict[str, Path]:
+    """Name -> file. A track that ships cannot be replaced: its name means the same everywhere."""
+    shipped, own = Path(str(resources.files("harness"))) / "tracks", os.environ.get("GOLF_TRACKS_DIR", "")
+    if own and not Path(own).is_dir():
+        raise UsageError(f"GOLF_TRACKS_DIR is {own!r}, which is not a directory.", remedy="Unset it, or correct it.")
+    folders = (*([Path(own)] if own else []), shipped)
+    return {path.stem: path for folder in folders for path in folder.glob("*.toml")}

@@ -5,10 +5,11 @@ from __future__ import annotations
 import lzma
 import math
 import zlib
-from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
+
+from harness.units import bits_per_byte
 
 Counts = npt.NDArray[np.int64]
 
@@ -32,15 +33,6 @@ class TextSizes:
         self.xz += len(self._xz.flush())
 
 
-def compressed_sizes(documents: Iterable[bytes]) -> TextSizes:
-    """Sizes of the documents under ``zlib -9`` and ``xz -9``."""
-    sizes = TextSizes()
-    for document in documents:
-        sizes.add(document)
-    sizes.finish()
-    return sizes
-
-
 def baselines_bpb(sizes: TextSizes, train_counts: Counts, target_counts: Counts) -> dict[str, float]:
     """Bits per raw byte of each baseline.
 
@@ -53,7 +45,7 @@ def baselines_bpb(sizes: TextSizes, train_counts: Counts, target_counts: Counts)
     return {
         "uniform_bytes": 8.0,
         "uniform_tokens": int(target_counts.sum()) * math.log2(len(target_counts)) / sizes.raw,
-        "train_frequencies": nats / math.log(2) / sizes.raw,
+        "train_frequencies": bits_per_byte(nats, sizes.raw),
         "zlib_9": sizes.zlib * bits,
         "xz_9": sizes.xz * bits,
     }

@@ -14,16 +14,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from harness.cli.progress import Reporter
 from harness.data.baselines import TextSizes, baselines_bpb
 from harness.data.dataset import MANIFEST, Manifest, write_manifest
-from harness.data.encoding import encode_documents
+from harness.data.encoding import Debt, encode_documents
 from harness.data.overlap import OverlapAudit
-from harness.data.shards import shard_name, write_shard
+from harness.data.shards import shard_name, write_ledger, write_shard
 from harness.data.tokenizers import Encoded, Tokenizer
 from harness.errors import CouldNotCheck
-from harness.files import locked
-from harness.protocol.session import write_whole
+from harness.files import locked, write_atomic
+from harness.progress import Reporter
 
 SHARD_TOKENS = 100_000_000
 SHOW_EVERY = 16
@@ -48,15 +47,21 @@ class Side:
         self._held: list[npt.NDArray[np.uint16]] = []
         self._sizes: list[npt.NDArray[np.uint32]] = []
         self._held_tokens = self._shards = 0
-        self._owed = 0
+        self._debt = Debt()
         self.counts = np.zeros(self.vocab_size, np.int64)
 
     def add(self, bos_id: int, raw_bytes: int, encoded: Encoded) -> None:
         """Append one document, BOS first."""
         ids, sizes = encoded
+        if len(sizes) and (int(sizes.sum()) != raw_bytes or int(sizes.min()) < 0):
+            raise CouldNotCheck(
+                f"the tokens of {self.part} document {self.documents} account for {int(sizes.sum()):,} of its "
+                f"{raw_bytes:,} bytes.",
+                remedy="Its bytes can't be counted with this tokenizer: use another one, or take the document out.",
+            )
         self.documents += 1
         self.raw_bytes += raw_bytes
-        self._append(np.concatenate(([bos_id], ids)), np.concatenate(([0], self._settle(raw_bytes, sizes))))
+        self._append(np.concatenate(([bos_id], ids)), np.concatenate(([0], self._debt.settle(raw_bytes, sizes))))
         while self._held_tokens >= self.shard_tokens:
             self._write(self.shard_tokens)
 
@@ -64,26 +69,11 @@ class Side:
         """Write what is left. Raises ``CouldNotCheck`` when no token could take the bytes of token-less documents."""
         if self._held_tokens or not self._shards:
             self._write(self._held_tokens)
-        if self._owed and self.keeps_bytes:
+        if self._debt.owed and self.keeps_bytes:
             raise CouldNotCheck(
-                f"the last documents of {self.part} hold {self._owed:,} bytes and no token to account for them.",
+                f"the last documents of {self.part} hold {self._debt.owed:,} bytes and no token to account for them.",
                 remedy="Remove documents that the tokenizer drops (white space only), or put them before others.",
             )
-
-    def _settle(self, raw_bytes: int, sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Bytes a token. A document whose text the tokenizer drops entirely owes its bytes to the next token."""
-        if len(sizes) == 0:
-            self._owed += raw_bytes
-            return sizes
-        if int(sizes.sum()) != raw_bytes or int(sizes.min()) < 0:
-            raise CouldNotCheck(
-                f"the tokens of {self.part} document {self.documents - 1} account for {int(sizes.sum()):,} of its "
-                f"{raw_bytes:,} bytes.",
-                remedy="Its bytes can't be counted with this tokenizer: use another one, or take the document out.",
-            )
-        sizes[0] += self._owed
-        self._owed = 0
-        return sizes
 
     def _append(self, ids: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]) -> None:
         self.tokens += len(ids)
@@ -101,8 +91,7 @@ class Side:
         if self.keeps_bytes:
             sizes = np.concatenate(self._sizes) if self._sizes else np.zeros(0, np.uint32)
             name = shard_name(self.prefix, f"{self.part}_bytes", self._shards)
-            version = 1 if int(sizes[:count].max(initial=0)) < 2**16 else 2
-            self.files[name] = write_shard(self.folder / name, sizes[:count], version=version)
+            self.files[name] = write_ledger(self.folder / name, sizes[:count])
             self._sizes = [sizes[count:]]
         self._shards += 1
 
@@ -140,7 +129,9 @@ def build_dataset(
         texts, overlap = TextSizes(), OverlapAudit(near=near)
         with progress.stage(f"tokenize {name}", total, "bytes") as stage:
             for side, documents in zip(sides, (validation, train), strict=True):
-                for raw in _encode_side(side, documents, tokenizer, first=sides[0].documents):
+                for text, encoded in encode_documents(documents, tokenizer, first=sides[0].documents):
+                    raw = text.encode()
+                    side.add(tokenizer.bos_id, len(raw), encoded)
                     if side.documents % SHOW_EVERY == 0:
                         done = position() if position else sides[0].raw_bytes + sides[1].raw_bytes
                         stage.update(done, f"{side.documents:,} {side.part} documents")
@@ -152,13 +143,6 @@ def build_dataset(
                 side.finish()
         texts.finish()
         _finish(partial, name, sides, tokenizer, source, texts, overlap)
-
-
-def _encode_side(side: Side, documents: Iterable[str], tokenizer: Tokenizer, *, first: int) -> Iterator[bytes]:
-    for text, encoded in encode_documents(documents, tokenizer, first=first):
-        raw = text.encode()
-        side.add(tokenizer.bos_id, len(raw), encoded)
-        yield raw
 
 
 def _finish(
@@ -174,7 +158,7 @@ def _finish(
     for side in sides:
         if side.documents == 0 or side.tokens < 2:
             raise CouldNotCheck(f"{name}: the {side.part} side is empty.", remedy="Check the source and the split.")
-    write_whole(partial / tokenizer.name, tokenizer.file)
+    write_atomic(partial / tokenizer.name, tokenizer.file, replace=True)
     targets = val.counts.copy()
     targets[tokenizer.bos_id] -= 1  # the first BOS is never a target
     write_manifest(
@@ -200,11 +184,14 @@ def _finish(
 
 
 @contextmanager
-def folder_lock(folder: Path) -> Iterator[None]:
-    """Hold a data set's folder against a second builder. Raises ``CouldNotCheck`` when another process holds it."""
+def folder_lock(folder: Path, *, wait_s: float = 0.0) -> Iterator[None]:
+    """Hold a data set's folder against a second builder.
+
+    Raises ``CouldNotCheck`` when another process still holds it after ``wait_s`` seconds.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     path = folder.parent / f".{folder.name}.lock"
-    with locked(path) as mine:
+    with locked(path, wait_s=wait_s) as mine:
         if not mine:
             raise CouldNotCheck(
                 f"another process builds {folder} (it holds {path}).",

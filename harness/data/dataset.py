@@ -8,17 +8,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from harness.cli.progress import Reporter
-from harness.data.shards import find_shards, join_values, read_head, sha256_file
+from harness.data.shards import find_shards, join_values, read_head
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
-from harness.protocol.session import write_whole
+from harness.files import file_digest, write_atomic
+from harness.progress import Reporter
 from harness.rules import Finding
 
 MANIFEST = "dataset.json"
@@ -100,7 +101,7 @@ def fingerprint(files: Mapping[str, str]) -> str:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write ``dataset.json``; from now on the folder is a data set."""
     text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
-    write_whole(folder / MANIFEST, text + b"\n")
+    write_atomic(folder / MANIFEST, text + b"\n", replace=True)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -139,22 +140,9 @@ def open_folder(folder: Path, progress: Reporter) -> Dataset:
     wanted = [manifest.train_tokens, manifest.val_tokens, manifest.val_tokens]
     if counts != wanted:
         raise CouldNotCheck(f"{folder}: shards hold {counts} values, {MANIFEST} says {wanted}.", remedy=REBUILD)
-    return Dataset(
-        name=manifest.name,
-        folder=folder,
-        fingerprint=fingerprint(manifest.files),
-        files=manifest.files,
-        train_shards=tuple(train),
-        val_documents=manifest.val_documents,
-        val_bytes=manifest.val_bytes,
-        val_tokens=manifest.val_tokens,
-        train_tokens=manifest.train_tokens,
-        vocab_size=manifest.vocab_size,
-        bos_id=manifest.bos_id,
-        tokenizer=folder / manifest.tokenizer,
-        baselines_bpb=manifest.baselines_bpb,
-        disjoint=manifest.disjoint,
-    )
+    stated: dict[str, Any] = {part.name: getattr(manifest, part.name, None) for part in fields(Dataset)}
+    place = {"folder": folder, "train_shards": tuple(train), "tokenizer": folder / manifest.tokenizer}
+    return Dataset(**stated | place | {"fingerprint": fingerprint(manifest.files)})
 
 
 def load_validation(dataset: Dataset) -> Validation:
@@ -192,28 +180,28 @@ def _check_files(folder: Path, files: Mapping[str, str], progress: Reporter) -> 
         known = json.loads(stamp.read_text())
     except (OSError, ValueError):
         known = {}
-    states: dict[str, tuple[int, list[str | int]]] = {}
+    states: dict[str, tuple[str, int, int, int]] = {}
     for name in files:
         path = folder / name
         if not path.is_file():
             raise CouldNotCheck(f"{path} is missing.", remedy=REBUILD)
         status = path.stat()
-        states[name] = status.st_size, [files[name], status.st_size, status.st_mtime_ns, status.st_ino]
-    todo = [name for name in files if not isinstance(known, dict) or known.get(name) != states[name][1]]
+        states[name] = files[name], status.st_size, status.st_mtime_ns, status.st_ino
+    todo = [name for name in files if not isinstance(known, dict) or known.get(name) != [*states[name]]]
     if not todo:
         return
-    total, done = sum(states[name][0] for name in todo), 0
+    total, done = sum(states[name][1] for name in todo), 0
     with progress.stage(f"digests of {folder.name}", total, "bytes") as stage:
         for name in todo:
-            found = sha256_file(folder / name)
+            found = file_digest(folder / name)
             if found != files[name]:
                 raise CouldNotCheck(
                     f"{folder / name} has changed: its sha256 is {found[:16]}…, wanted {files[name][:16]}….",
                     remedy=REBUILD,
                 )
-            done += states[name][0]
+            done += states[name][1]
             stage.update(done, name)
     try:
-        write_whole(stamp, json.dumps({name: state for name, (_, state) in states.items()}).encode())
+        write_atomic(stamp, json.dumps(states).encode(), replace=True)
     except PermissionError:
         return  # a read-only folder is checked in full each time

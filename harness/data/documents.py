@@ -8,6 +8,7 @@ import lzma
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -52,13 +53,15 @@ class Documents:
             self._before += path.stat().st_size
 
     def _texts(self, path: Path, file: IO[bytes]) -> Iterator[str]:
-        if not path.name.endswith(JSON_LINES):
-            yield _decode(file.read(), str(path))
+        if path.name.endswith(JSON_LINES):
+            for number, line in enumerate(iter(partial(file.readline, MOST_LINE_BYTES), b""), start=1):
+                yield self._text(line, f"{path}, line {number:,}")
             return
-        number = 0
-        while line := file.readline(MOST_LINE_BYTES):
-            number += 1
-            yield self._text(line, f"{path}, line {number:,}")
+        try:
+            yield file.read().decode()
+        except UnicodeDecodeError as error:
+            text = f"{path} is not UTF-8 (byte {error.start:,})."
+            raise CouldNotCheck(text, remedy="Convert the text first.") from None
 
     def _text(self, line: bytes, where: str) -> str:
         try:
@@ -95,10 +98,3 @@ def _expand(source: Path) -> list[Path]:
             f"{source} holds neither {', '.join(JSON_LINES)} nor .txt files.", remedy="Give JSON lines or text files."
         )
     return found
-
-
-def _decode(content: bytes, where: str) -> str:
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        raise CouldNotCheck(f"{where} is not UTF-8 (byte {error.start:,}).", remedy="Convert the text first.") from None

@@ -1,17 +1,40 @@
-"""Documents to tokens and bytes, in order, with a few batches tokenised ahead by threads."""
+"""A tokenizer from its file; documents to tokens and bytes, in order, a few batches tokenised ahead by threads."""
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
-from harness.data.tokenizers import Encoded, Tokenizer
-from harness.errors import CouldNotCheck
+from harness.data.spm import SentencePieceTokenizer
+from harness.data.tokenizers import Bytes, ByteTokenizer, Encoded, TiktokenTokenizer, Tokenizer
+from harness.errors import CouldNotCheck, UsageError
 from harness.text import printable
 
 BATCH_CHARACTERS = 2_000_000
 AHEAD = 2
+
+
+class Debt:
+    """The bytes of documents whose text the tokenizer drops entirely: the next token accounts for them.
+
+    owed: bytes that no token has taken yet
+    """
+
+    def __init__(self) -> None:
+        self.owed = 0
+
+    def settle(self, raw_bytes: int, sizes: Bytes) -> Bytes:
+        """Bytes a token of one document, with what was owed before it."""
+        if len(sizes) == 0:
+            self.owed += raw_bytes
+            return sizes
+        settled: Bytes = sizes.copy()
+        settled[0] += self.owed
+        self.owed = 0
+        return settled
 
 
 def encode_documents(
@@ -32,8 +55,7 @@ def encode_documents(
             first += len(batch)
             if len(waiting) > AHEAD:
                 yield from _taken(*waiting.popleft())
-        while waiting:
-            yield from _taken(*waiting.popleft())
+        yield from (pair for pending in waiting for pair in _taken(*pending))
 
 
 def _encode(tokenizer: Tokenizer, batch: list[str], first: int) -> list[Encoded]:
@@ -41,7 +63,8 @@ def _encode(tokenizer: Tokenizer, batch: list[str], first: int) -> list[Encoded]
     try:
         return tokenizer.encode(batch)
     except BaseException as error:
-        if not _broke(error):
+        # native tokenizers report a failure of their own as RuntimeError or, from Rust, as a panic
+        if not isinstance(error, RuntimeError) and type(error).__name__ != "PanicException":
             raise
         if len(batch) > 1:
             return [encoded for at, text in enumerate(batch) for encoded in _encode(tokenizer, [text], first + at)]
@@ -51,11 +74,6 @@ def _encode(tokenizer: Tokenizer, batch: list[str], first: int) -> list[Encoded]
             f"{printable(text, 40)!r}): {printable(str(error))}.",
             remedy="Split that document or leave it out; very long runs of one character are a known cause.",
         ) from None
-
-
-def _broke(error: BaseException) -> bool:
-    """Native tokenizers report a failure of their own as ``RuntimeError`` or, from Rust, as a panic."""
-    return isinstance(error, RuntimeError) or type(error).__name__ == "PanicException"
 
 
 def _taken(batch: list[str], encoded: Future[list[Encoded]]) -> Iterator[tuple[str, Encoded]]:
@@ -74,3 +92,36 @@ def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
             batch, size = [], 0
     if batch:
         yield batch
+
+
+def load_tokenizer(path: str | Path) -> Tokenizer:
+    """The tokenizer in a file (``*.model``, ``*.tiktoken``, ``*.json`` of byte260), or ``byte260`` by name.
+
+    Raises ``UsageError`` for a missing or foreign file.
+    """
+    if str(path) == "byte260":
+        return ByteTokenizer()
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError):
+        raise UsageError(
+            f"tokenizer {path} is no file.", remedy="Give a .model, .tiktoken or byte260 .json file, or byte260."
+        ) from None
+    if path.suffix == ".tiktoken":
+        return TiktokenTokenizer(content, path.name)
+    if path.suffix == ".json":
+        return _byte_tokenizer(content, path)
+    return SentencePieceTokenizer(content, path.name)
+
+
+def _byte_tokenizer(content: bytes, path: Path) -> ByteTokenizer:
+    tokenizer = ByteTokenizer()
+    try:
+        same = json.loads(content).get("config", {}) == json.loads(tokenizer.file)["config"]
+    except (ValueError, AttributeError):
+        same = False
+    if not same:
+        raise UsageError(f"{path} does not describe the byte260 tokenizer.", remedy="Only that JSON form is known.")
+    tokenizer.file = content
+    return tokenizer

@@ -10,9 +10,8 @@ from typing import Any
 import msgspec
 
 from harness.data.hub import FileInfo, Hub
-from harness.data.shards import sha256_file
 from harness.errors import CouldNotCheck, UsageError
-from harness.protocol.session import write_whole
+from harness.files import file_digest, write_atomic
 
 DEFAULT_REPO = "willdepueoai/parameter-golf"
 DEFAULT_PREFIX = "datasets"
@@ -76,7 +75,7 @@ def plan_files(plan: FetchPlan, partial: Path) -> FetchRecord:
         (partial / "manifest.json").unlink(missing_ok=True)
     (manifest,) = hub.describe(revision, [_join(plan.prefix, "manifest.json")])
     hub.download(revision, manifest, partial, lambda _: None)
-    digest = sha256_file(partial / manifest.name)
+    digest = file_digest(partial / manifest.name)
     if before and before.revision == revision and before.repo == plan.repo and before.manifest_sha256 != digest:
         raise CouldNotCheck(
             f"the manifest of {plan.repo} at {revision[:12]} is not the one that this fetch began with.",
@@ -85,7 +84,7 @@ def plan_files(plan: FetchPlan, partial: Path) -> FetchRecord:
     paths, claimed = _wanted_paths(plan, partial / manifest.name)
     files = [_with_claim(file, claimed) for file in (manifest, *hub.describe(revision, paths))]
     record = FetchRecord(plan.repo, plan.prefix, revision, plan.variant, digest, files)
-    write_whole(partial / FETCHED, msgspec.json.format(msgspec.json.encode(record), indent=1))
+    write_atomic(partial / FETCHED, msgspec.json.format(msgspec.json.encode(record), indent=1), replace=True)
     return record
 
 

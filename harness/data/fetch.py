@@ -10,12 +10,12 @@ import os
 import shutil
 from pathlib import Path
 
-from harness.cli.progress import Reporter
 from harness.data.build import folder_lock
 from harness.data.dataset import MANIFEST
 from harness.data.export import FETCHED, FetchPlan, FetchRecord, plan_files
 from harness.data.hub import PARTS, Hub
 from harness.errors import CouldNotCheck, UsageError
+from harness.progress import Reporter
 
 DISK_MARGIN_BYTES = 256_000_000
 
@@ -36,7 +36,7 @@ def fetch(plan: FetchPlan, folder: Path, progress: Reporter) -> FetchRecord:
         _download_all(plan, record, partial, progress)
         _sweep(record, partial)
         if plan.with_docs:
-            from harness.data.published import complete
+            from harness.data.complete import complete
 
             complete(partial, record, progress)
         _swap(partial, folder)

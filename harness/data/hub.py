@@ -6,8 +6,7 @@ import hashlib
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial as bound
 from pathlib import Path, PurePosixPath
@@ -15,10 +14,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from harness.data.shards import sha256_file
 from harness.errors import CouldNotCheck, UsageError
+from harness.files import file_digest
 
-ATTEMPTS = 5
+ATTEMPTS, PAUSE_S = 5, 1.0  # before the second try; doubled before each further one
 PATHS_A_QUESTION = 500
 PARTS = ".hub"
 """Folder of unfinished downloads, beside the finished ones."""
@@ -138,7 +137,7 @@ class Hub:
 def _digest_of(path: Path, file: FileInfo) -> str:
     """The file's digest in the form of ``file.digest``."""
     if file.digest.startswith("sha256:"):
-        return f"sha256:{sha256_file(path)}"
+        return f"sha256:{file_digest(path)}"
     content = path.read_bytes()  # only small files lack a SHA-256
     return "git:" + hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
@@ -152,11 +151,11 @@ def _patiently(what: str, ask: Callable[[], _Result]) -> _Result:
         RevisionNotFoundError,
     )
 
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its warnings would break the progress lines
     reason = ""
     for attempt in range(ATTEMPTS):
         try:
-            with _quiet():
-                return ask()
+            return ask()
         except (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError) as error:
             if getattr(error, "response", None) is not None:
                 raise CouldNotCheck(f"{what} is not there.", remedy="Check repository, revision and prefix.") from None
@@ -177,28 +176,11 @@ def _patiently(what: str, ask: Callable[[], _Result]) -> _Result:
                 raise
             reason = _first_line(error)
         if attempt + 1 < ATTEMPTS:
-            time.sleep(min(30.0, pause_s() * 2**attempt))
+            time.sleep(min(30.0, PAUSE_S * 2**attempt))
     raise CouldNotCheck(
         f"{what} could not be fetched in {ATTEMPTS} tries: {reason}.",
         remedy="Check the network and run the same command again: it goes on where it stopped.",
     )
-
-
-def pause_s() -> float:
-    """Seconds before the second try; doubled before each further one."""
-    return 1.0
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The hub's own warnings and bars would break the progress lines."""
-    logger = logging.getLogger("huggingface_hub")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _first_line(error: Exception) -> str:

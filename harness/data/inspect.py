@@ -10,12 +10,14 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from harness.cli.progress import Reporter
 from harness.data.dataset import MANIFEST, read_manifest
-from harness.data.shards import DTYPES, SHARD_NAME, map_values, read_head, sha256_file
+from harness.data.encoding import load_tokenizer
+from harness.data.shards import DTYPES, SHARD_NAME, map_values, read_head
 from harness.data.sources import dataset_tokenizer
-from harness.data.tokenizers import Tokenizer, load_tokenizer
+from harness.data.tokenizers import Tokenizer
 from harness.errors import CouldNotCheck, HarnessError
+from harness.files import file_digest
+from harness.progress import Reporter
 from harness.rules import Finding, Verdict
 
 FIRST_TOKENS = 48
@@ -78,6 +80,10 @@ def inspect_path(path: Path, tokenizer_file: str | None, progress: Reporter, *, 
     return Inspection(str(path), place or "", tokenizer.vocab_size if tokenizer else None, shards, findings)
 
 
+def _verdict(good: bool, text: str) -> Finding:
+    return Finding("A7-BYTES", Verdict.PASS if good else Verdict.FAIL, text + ".")
+
+
 def _look(file: Path, tokenizer: Tokenizer | None, bos_id: int, digests: bool) -> ShardReport:
     version, count = read_head(file)
     values = map_values(file)
@@ -102,7 +108,7 @@ def _look(file: Path, tokenizer: Tokenizer | None, bos_id: int, digests: bool) -
         documents=documents,
         largest=largest,
         sum=total if is_ledger else None,
-        sha256=sha256_file(file) if digests else "",
+        sha256=file_digest(file) if digests else "",
         first=first[:12].tolist(),
         text=text,
     )
@@ -132,10 +138,6 @@ def _judge(shards: list[ShardReport], tokenizer: Tokenizer | None, bos_id: int) 
         counts = sum(s.values for s in ledger), sum(s.values for s in tokens if s.part == "val")
         findings.append(_verdict(counts[0] == counts[1], f"{counts[0]:,} ledger entries, {counts[1]:,} tokens"))
     return findings
-
-
-def _verdict(good: bool, text: str) -> Finding:
-    return Finding("A7-BYTES", Verdict.PASS if good else Verdict.FAIL, text + ".")
 
 
 def list_cached(folder: Path) -> list[tuple[str, str, str]]:

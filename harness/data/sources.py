@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from harness.cli.progress import Reporter
 from harness.data.build import SHARD_TOKENS, build_dataset, folder_lock
 from harness.data.case import TRANSFORM, CaseTokenizer, apply_operators
 from harness.data.dataset import Manifest
 from harness.data.documents import Documents
+from harness.data.encoding import load_tokenizer
 from harness.data.spm import SentencePieceTokenizer, train_bpe
-from harness.data.tokenizers import Tokenizer, load_tokenizer
+from harness.data.tokenizers import Tokenizer
 from harness.errors import UsageError
+from harness.fineweb import DOCUMENTS
+from harness.progress import Reporter
 
 TRAINING_CHARACTERS = 100_000_000
 
@@ -27,7 +29,7 @@ class BuildPlan:
     tokenizer: str | None = None
     train_tokenizer: int | None = None
     case_operators: bool = False
-    val_documents: int = 50_000
+    val_documents: int = DOCUMENTS
     field: str = "text"
     name: str = "mine"
     shard_tokens: int = SHARD_TOKENS

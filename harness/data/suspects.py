@@ -10,7 +10,7 @@ import math
 import msgspec
 import numpy as np
 
-from harness.data.audit import Tokens, fallback_pieces
+from harness.data.byte_table import Tokens, fallback_pieces
 from harness.data.case import OPERATORS, CaseTokenizer
 from harness.data.tokenizers import Bytes, Tokenizer
 from harness.rules import Finding, Verdict
@@ -108,10 +108,8 @@ def judge_coverage(claimed_targets: int, tokens: Tokens, bos_id: int, window: in
     if claimed_targets > total:
         how, name = "more than there are: tokens are scored twice, or the set is another", "too-many"
     elif len(cut) and cut[-1]:
-        how, name = (
-            f"only the first {int(cut[-1]):,} of {len(starts) - 1:,} documents (#1854, #2039)",
-            "first-documents",
-        )
+        how = f"only the first {int(cut[-1]):,} of {len(starts) - 1:,} documents (#1854, #2039)"
+        name = "first-documents"
     else:
         how, name = f"a part of {100 * claimed_targets / total:.1f} % is reported as the whole (#1835, #1785)", "subset"
     return Finding("C4-COVERAGE", Verdict.FAIL, f"{text}: {how}.", found=name, remedy="Score every target.")
@@ -119,11 +117,6 @@ def judge_coverage(claimed_targets: int, tokens: Tokens, bos_id: int, window: in
 
 def _operators(tokens: Tokens, tokenizer: Tokenizer) -> int:
     """Case operators among the targets, however the vocabulary spells them."""
-    text = tokenizer_text(tokens, tokenizer)
-    return sum(text.count(operator) for operator in OPERATORS)
-
-
-def tokenizer_text(tokens: Tokens, tokenizer: Tokenizer) -> str:
-    """The stream as the vocabulary spells it, operators and all."""
     inner = tokenizer.inner if isinstance(tokenizer, CaseTokenizer) else tokenizer
-    return inner.decode(np.asarray(tokens[1:], np.int64)).decode(errors="replace")
+    text = inner.decode(np.asarray(tokens[1:], np.int64)).decode(errors="replace")
+    return sum(text.count(operator) for operator in OPERATORS)

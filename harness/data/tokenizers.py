@@ -10,7 +10,6 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -176,38 +175,3 @@ def _read_ranks(file: bytes, name: str) -> dict[bytes, int]:
             remedy="Use a vocabulary with all single bytes.",
         )
     return ranks
-
-
-def load_tokenizer(path: str | Path) -> Tokenizer:
-    """The tokenizer in a file (``*.model``, ``*.tiktoken``, ``*.json`` of byte260), or ``byte260`` by name.
-
-    Raises ``UsageError`` for a missing or foreign file.
-    """
-    if str(path) == "byte260":
-        return ByteTokenizer()
-    path = Path(path)
-    try:
-        content = path.read_bytes()
-    except (FileNotFoundError, IsADirectoryError):
-        raise UsageError(
-            f"tokenizer {path} is no file.", remedy="Give a .model, .tiktoken or byte260 .json file, or byte260."
-        ) from None
-    if path.suffix == ".tiktoken":
-        return TiktokenTokenizer(content, path.name)
-    if path.suffix == ".json":
-        return _byte_tokenizer(content, path)
-    from harness.data.spm import SentencePieceTokenizer
-
-    return SentencePieceTokenizer(content, path.name)
-
-
-def _byte_tokenizer(content: bytes, path: Path) -> ByteTokenizer:
-    tokenizer = ByteTokenizer()
-    try:
-        same = json.loads(content).get("config", {}) == json.loads(tokenizer.file)["config"]
-    except (ValueError, AttributeError):
-        same = False
-    if not same:
-        raise UsageError(f"{path} does not describe the byte260 tokenizer.", remedy="Only that JSON form is known.")
-    tokenizer.file = content
-    return tokenizer

@@ -21,7 +21,7 @@ SETTLE_S = 2.0
 
 
 @dataclass(frozen=True)
-class Outcome:
+class JobOutcome:
     """A job and its result; ``None`` when every attempt failed, or one was refused as wrong usage.
 
     exit_code: of the result; without one 2 for wrong usage, else 3
@@ -47,7 +47,7 @@ def drive(
     *,
     attempts: int,
     changed: Callable[[int, str], None] = lambda *_: None,
-) -> list[Outcome]:
+) -> list[JobOutcome]:
     """Run ``jobs`` until each has a result or was started ``attempts`` times by this driver.
 
     Wrong usage is no result and is not tried again: the next drive does, when what was wrong may have been put right.
@@ -56,10 +56,10 @@ def drive(
     """
     waiting, watched = list(jobs), dict[str, _Watched]()
     started = dict.fromkeys((job.id for job in jobs), 0)
-    finished: dict[str, Outcome] = {}
+    finished: dict[str, JobOutcome] = {}
 
     def finish(job: Job, result: Result | None, words: str, code: int = ExitCode.COULD_NOT_CHECK) -> None:
-        finished[job.id] = Outcome(job, result, result.exit_code if result else code)
+        finished[job.id] = JobOutcome(job, result, result.exit_code if result else code)
         watched.pop(job.id, None)
         changed(len(finished), f"{job.title}: {words}")
 
@@ -78,7 +78,7 @@ def drive(
                 result = queue.result(job)
                 if result is not None:
                     finish(job, result, f"exit code {result.exit_code} on {result.host}")
-                elif _is_refused(queue, job):
+                elif (tries := queue.attempts(job)) and tries[-1].exit_code == ExitCode.USAGE:
                     finish(job, None, "refused as wrong usage", ExitCode.USAGE)
                 elif started[job.id] >= attempts:
                     finish(job, None, f"no result after {started[job.id]} attempts")
@@ -88,11 +88,6 @@ def drive(
                     changed(len(finished), f"{job.title}: attempt {started[job.id]} gave no result, again")
         time.sleep(POLL_S)
     return [finished[job.id] for job in jobs]
-
-
-def _is_refused(queue: Queue, job: Job) -> bool:
-    tries = queue.attempts(job)
-    return bool(tries) and tries[-1].exit_code == ExitCode.USAGE
 
 
 def _is_over(queue: Queue, job: Job, watch: _Watched, engine: Engine) -> bool:

@@ -21,8 +21,8 @@ from typing import Any, Protocol
 from harness.config.tracks import Hardware
 from harness.errors import CouldNotCheck, UsageError
 from harness.fleet.queue import Job, Queue
-from harness.phases.machine import gpu_indices, visible_gpus
-from harness.phases.reserve import share_of_cores
+from harness.run.machine import gpu_indices, visible_gpus
+from harness.run.reserve import share_of_cores
 
 NAMES = ("local", "slurm", "ray")
 STOP_GRACE_S = 5.0

@@ -6,38 +6,18 @@ import contextlib
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 from tabulate import tabulate
 
-from harness.cli.progress import printable
 from harness.errors import ExitCode
-from harness.fleet.driver import Outcome
+from harness.fleet.driver import JobOutcome
 from harness.fleet.queue import Queue
 from harness.fleet.worker import describe_attempt
+from harness.text import printable
 
 
-class _Comparison(msgspec.Struct):
-    outcome: str
-    difference_bpb: float
-    tolerance_bpb: float
-
-
-class _Rerun(msgspec.Struct):
-    comparison: _Comparison
-
-
-class _Score(msgspec.Struct):
-    stage: str
-    bpb: float
-
-
-class _Run(msgspec.Struct):
-    scores: list[_Score]
-
-
-class Row(msgspec.Struct, frozen=True):
+class JobRow(msgspec.Struct, frozen=True):
     """One job: its verdict in a word, where it ran and how long.
 
     bpb:            the final score of a run; ``None`` for a rerun
@@ -56,7 +36,7 @@ class Row(msgspec.Struct, frozen=True):
     note: str
 
 
-def fold(queue: Queue, outcomes: Sequence[Outcome]) -> list[Row]:
+def fold(queue: Queue, outcomes: Sequence[JobOutcome]) -> list[JobRow]:
     """One row a job, in the order of ``outcomes``."""
     rows = [_row(queue, outcome) for outcome in outcomes]
     scores = [row.bpb for row in rows if row.bpb is not None]
@@ -69,14 +49,14 @@ def fold(queue: Queue, outcomes: Sequence[Outcome]) -> list[Row]:
     ]
 
 
-def exit_code(outcomes: Sequence[Outcome]) -> ExitCode:
+def exit_code(outcomes: Sequence[JobOutcome]) -> ExitCode:
     """The gravest: a broken rule, then a job that could not run, then wrong usage."""
     codes = {outcome.exit_code for outcome in outcomes}
     order = (ExitCode.RULE_BROKEN, ExitCode.COULD_NOT_CHECK, ExitCode.USAGE)
     return next((code for code in order if code in codes), ExitCode.GOOD)
 
 
-def render(rows: Sequence[Row]) -> str:
+def render(rows: Sequence[JobRow]) -> str:
     """A table of jobs, then one line a kind of machine."""
     table = [
         (
@@ -96,7 +76,7 @@ def render(rows: Sequence[Row]) -> str:
     return "\n".join([text, "", *machine_spread(rows)])
 
 
-def machine_spread(rows: Sequence[Row]) -> list[str]:
+def machine_spread(rows: Sequence[JobRow]) -> list[str]:
     """For each kind of machine: runs, mean difference, sample deviation; then the range of the machines' means."""
     groups: dict[str, list[float]] = defaultdict(list)
     for row in rows:
@@ -112,14 +92,15 @@ def machine_spread(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def _row(queue: Queue, outcome: Outcome) -> Row:
+def _row(queue: Queue, outcome: JobOutcome) -> JobRow:
     job, result = outcome.job, outcome.result
     tries = queue.attempts(job)
     if result is None:
         note = describe_attempt(tries[-1]) if tries else "never started"
         verdict = "ERROR" if outcome.exit_code == ExitCode.USAGE else "NO RESULT"
-        return Row(job.id, job.title, verdict, None, None, "", "", None, len(tries), note)
-    return Row(
+        return JobRow(job.id, job.title, verdict, None, None, "", "", None, len(tries), note)
+    said = msgspec.json.decode(result.output)
+    return JobRow(
         job.id,
         job.title,
         *_verdict(result.exit_code, result.output),
@@ -127,22 +108,16 @@ def _row(queue: Queue, outcome: Outcome) -> Row:
         result.machine,
         result.seconds,
         len(tries),
-        _words(result),
+        str(said.get("message", "")) if isinstance(said, dict) else "",
     )
 
 
 def _verdict(code: int, output: msgspec.Raw) -> tuple[str, float | None, float | None]:
     """(verdict, final score, difference), as far as the printed document is of a run or a rerun."""
-    with contextlib.suppress(msgspec.ValidationError):
-        comparison = msgspec.json.decode(output, type=_Rerun).comparison
-        return comparison.outcome, None, comparison.difference_bpb
-    final = None
-    with contextlib.suppress(msgspec.ValidationError):
-        scores = msgspec.json.decode(output, type=_Run).scores
-        final = next((score.bpb for score in scores if score.stage == "final"), None)
+    document, final = msgspec.json.decode(output), None
+    with contextlib.suppress(LookupError, TypeError, ValueError):
+        compared = document["comparison"]
+        return str(compared["outcome"]), None, float(compared["difference_bpb"])
+    with contextlib.suppress(LookupError, TypeError, ValueError):
+        final = next((float(score["bpb"]) for score in document["scores"] if score["stage"] == "final"), None)
     return {0: "PASS", 1: "FAIL"}[code], final, None
-
-
-def _words(result: Any) -> str:
-    document = msgspec.json.decode(result.output)
-    return str(document.get("message", "")) if isinstance(document, dict) else ""

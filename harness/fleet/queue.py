@@ -121,7 +121,7 @@ class Queue:
 
     def result(self, job: Job) -> Result | None:
         """The job's one result, or ``None``."""
-        path = self._result_path(job)
+        path = self.folder / "results" / f"{job.id}.json"
         return _read(path, Result) if path.exists() else None
 
     def publish(self, result: Result) -> bool:
@@ -135,7 +135,7 @@ class Queue:
 
     def new_attempt(self, job: Job, host: str, gpus: str) -> Attempt:
         """Write down that an attempt starts here; its number is the next that nobody took."""
-        number = self.attempts_of(job) + 1
+        number = 1 + len(list((self.folder / "attempts").glob(f"{job.id}.*.json")))
         while True:
             attempt = Attempt(job.id, number, host, os.getpid(), gpus)
             try:
@@ -155,10 +155,6 @@ class Queue:
         paths = (self.folder / "attempts").glob(f"{job.id}.*.json")
         return sorted((_read(path, Attempt) for path in paths), key=lambda attempt: attempt.number)
 
-    def attempts_of(self, job: Job) -> int:
-        """How often a job was started."""
-        return len(list((self.folder / "attempts").glob(f"{job.id}.*.json")))
-
     def log_file(self, attempt: Attempt) -> Path:
         """Where an attempt's output goes."""
         return self.folder / "logs" / f"{attempt.job}.{attempt.number}.log"
@@ -173,9 +169,6 @@ class Queue:
         """Whether a worker, on any host, holds the job."""
         with self.running(job) as free:
             return not free
-
-    def _result_path(self, job: Job) -> Path:
-        return self.folder / "results" / f"{job.id}.json"
 
     def _attempt_path(self, attempt: Attempt) -> Path:
         return self.folder / "attempts" / f"{attempt.job}.{attempt.number}.json"

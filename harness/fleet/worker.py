@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -40,14 +41,18 @@ def _run(queue: Queue, job: Job) -> int:
     attempt = queue.new_attempt(job, host, os.environ.get("CUDA_VISIBLE_DEVICES", ""))
     started = time.monotonic()
     code, output = _run_command(job, queue.log_file(attempt))
-    document = _document(output)
-    if code in FINAL_CODES and document is not None and not _is_error(document):
+    try:
+        printed: Any = msgspec.json.decode(output)
+    except msgspec.DecodeError:
+        printed = None
+    # what says that it could not check is no result, whatever its exit code
+    if code in FINAL_CODES and printed is not None and _of(printed, "verdict") != Verdict.ERROR.value:
         seconds = round(time.monotonic() - started, 3)
-        result = Result(job.id, attempt.number, host, _machine(), seconds, code, document)
+        result = Result(job.id, attempt.number, host, _machine(), seconds, code, msgspec.Raw(output.strip()))
         published = queue.publish(result)
         queue.end_attempt(attempt, code, "" if published else "another attempt was first")
         return 0
-    queue.end_attempt(attempt, code, _reason(code, document, queue.log_file(attempt)))
+    queue.end_attempt(attempt, code, _reason(code, _of(printed, "message"), queue.log_file(attempt)))
     return 3
 
 
@@ -76,24 +81,13 @@ def _run_command(job: Job, log: Path) -> tuple[int, bytes]:
         return child.wait(), output
 
 
-def _document(output: bytes) -> msgspec.Raw | None:
-    try:
-        msgspec.json.decode(output)
-    except msgspec.DecodeError:
-        return None
-    return msgspec.Raw(output.strip())
+def _of(printed: Any, name: str) -> Any:
+    return printed.get(name) if isinstance(printed, dict) else None
 
 
-def _is_error(document: msgspec.Raw) -> bool:
-    """Whether the command printed that it could not check, whatever its exit code."""
-    printed = msgspec.json.decode(document)
-    return isinstance(printed, dict) and printed.get("verdict") == Verdict.ERROR.value
-
-
-def _reason(code: int, document: msgspec.Raw | None, log: Path) -> str:
-    printed = None if document is None else msgspec.json.decode(document)
-    if isinstance(printed, dict) and "message" in printed:
-        return str(printed["message"])[:REASON_CHARACTERS]
+def _reason(code: int, message: Any, log: Path) -> str:
+    if message is not None:
+        return str(message)[:REASON_CHARACTERS]
     ended = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return f"{ended}: {lines[-1] if lines else 'no output'}"[:REASON_CHARACTERS]
@@ -101,7 +95,7 @@ def _reason(code: int, document: msgspec.Raw | None, log: Path) -> str:
 
 def _machine() -> str:
     """What kind of machine this is, in words; results are grouped by it."""
-    from harness.phases.machine import describe_machine
+    from harness.run.machine import describe_machine
 
     machine = describe_machine()
     gpus = f"{len(machine.gpus)}× {machine.gpus[0]}, " if machine.gpus else ""

@@ -48,7 +48,7 @@ def load_package(name: str, folder: Path) -> None:
     spec.loader.exec_module(sys.modules[name])
 
 
-class Readable(FileFinder):
+class ReadableFinder(FileFinder):
     """Finds what the usual finder finds, without packages that are installed, but that no cell may read.
 
     Without a root folder of its own a cell sees their names; libraries that can do without a package try an import.
@@ -66,13 +66,13 @@ class Readable(FileFinder):
 
 
 def hide_unreadable() -> None:
-    """Let :class:`Readable` look through all folders from now on."""
+    """Let :class:`ReadableFinder` look through all folders from now on."""
     loaders = (
         (ExtensionFileLoader, EXTENSION_SUFFIXES),
         (SourceFileLoader, SOURCE_SUFFIXES),
         (SourcelessFileLoader, BYTECODE_SUFFIXES),
     )
-    sys.path_hooks.insert(0, Readable.path_hook(*loaders))
+    sys.path_hooks.insert(0, ReadableFinder.path_hook(*loaders))
     sys.path_importer_cache.clear()
 
 

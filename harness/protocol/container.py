@@ -56,7 +56,7 @@ def write_container(path: Path | None, sections: Mapping[str, bytes], *, codec: 
     head = _HEAD.pack(MAGIC, _CODECS[codec], len(body), len(stored))
     data = head + hashlib.sha256(head + stored).digest() + stored
     if path is not None:
-        _write_whole(path, data)
+        write_whole(path, data)
     return data
 
 
@@ -164,7 +164,8 @@ def _check_name(name: str) -> None:
         raise ContainerError(f"section name {name[:80]!r} is not a plain relative path.")
 
 
-def _write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file completely or not at all: temporary file, fsync, rename."""
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".partial-", delete=False) as file:
         try:
             file.write(data)

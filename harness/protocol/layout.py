@@ -5,11 +5,36 @@ from __future__ import annotations
 import math
 import mmap
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 
 ALIGNMENT = 64
+Shapes = tuple[tuple[torch.dtype, tuple[int, ...]], ...]
 LOGITS_DTYPES: tuple[torch.dtype, ...] = (torch.float32, torch.bfloat16, torch.float16)
+
+
+@dataclass(frozen=True)
+class Buffers:
+    """The memory that referee and worker share, in the order in which its descriptors ride along.
+
+    inputs, targets: int64 (chunk_tokens,); logits: (slab_rows, vocabulary); state: uint8 (state_bytes,)
+    device: index of the CUDA device that they are on, ``None`` for host memory
+    """
+
+    inputs: torch.Tensor
+    targets: torch.Tensor
+    logits: torch.Tensor
+    state: torch.Tensor
+    device: int | None
+
+
+def buffer_shapes(
+    chunk_tokens: int, slab_rows: int, vocab_size: int, logits_dtype: torch.dtype, state_bytes: int
+) -> Shapes:
+    """Element type and shape of each of the four buffers."""
+    tokens = (torch.int64, (chunk_tokens,))
+    return tokens, tokens, (logits_dtype, (slab_rows, vocab_size)), (torch.uint8, (state_bytes,))
 
 
 def logits_code(dtype: torch.dtype) -> int:

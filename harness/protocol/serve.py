@@ -12,7 +12,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import cast, get_args
 
 import torch
@@ -20,7 +19,15 @@ import torch
 from harness.protocol.channel import Channel, ChannelClosed, ChannelTimeout
 from harness.protocol.device_memory import attach, settle
 from harness.protocol.environment import CellEnvironment
-from harness.protocol.layout import LOGITS_DTYPES, logits_code, map_tensor, state_bytes, state_views
+from harness.protocol.layout import (
+    LOGITS_DTYPES,
+    Buffers,
+    buffer_shapes,
+    logits_code,
+    map_tensor,
+    state_bytes,
+    state_views,
+)
 from harness.protocol.messages import Kind, Message
 from harness.protocol.predictor import EvalContext, LogitsWriter, Predictor, ShardedPredictor, Stage
 from harness.protocol.ranks import LOST_RANK_WAIT_S, LostRank, report_start
@@ -49,8 +56,8 @@ def serve_on(channel: Channel, environment: CellEnvironment, build: Callable[[Ev
     try:
         report_start(channel, environment.rank, environment.world_size)
         predictor = build(eval_context(environment))
-        if environment.rank:
-            _follow(predictor)
+        if environment.rank:  # it has no say in the protocol: it does what rank 0 tells it, and has no buffers
+            _sharded(predictor).follow()
             return
         worker = EvalWorker(channel, predictor, environment)
         worker.prepare()
@@ -60,19 +67,14 @@ def serve_on(channel: Channel, environment: CellEnvironment, build: Callable[[Ev
     except (ChannelClosed, ChannelTimeout):
         raise SystemExit(1) from None
     except Exception as error:
+        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         if isinstance(error, LostRank):
             time.sleep(LOST_RANK_WAIT_S)
+            reason = str(error)
         traceback.print_exc()
         sys.stderr.flush()
-        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        reason = str(error) if isinstance(error, LostRank) else reason
         channel.send(Message(Kind.FAILED, text=" ".join(reason.split()), rank=environment.rank))
         raise SystemExit(1) from None
-
-
-def _follow(predictor: Predictor) -> None:
-    """A rank other than 0 has no say in the protocol: it does what rank 0 tells it, and has no buffers."""
-    _sharded(predictor).follow()
 
 
 def _sharded(predictor: Predictor) -> ShardedPredictor:
@@ -95,17 +97,6 @@ def eval_context(environment: CellEnvironment) -> EvalContext:
         rank=environment.rank,
         world_size=environment.world_size,
     )
-
-
-@dataclass(frozen=True)
-class Buffers:
-    """The referee's memory as this process sees it: shapes as in ``EvalBuffers``; ``device`` None: the host."""
-
-    inputs: torch.Tensor
-    targets: torch.Tensor
-    logits: torch.Tensor
-    state: torch.Tensor
-    device: int | None
 
 
 class EvalWorker:
@@ -156,12 +147,7 @@ class EvalWorker:
         if message.kind is not Kind.BUFFERS or len(fds) != 4:
             raise ProtocolError(f"wanted BUFFERS with 4 descriptors, found {message.kind.name} with {len(fds)}.")
         device = message.c - 1 if message.c else None
-        shapes = (
-            (torch.int64, (message.a,)),
-            (torch.int64, (message.a,)),
-            (dtype, (message.b, self._vocab_size)),
-            (torch.uint8, (size,)),
-        )
+        shapes = buffer_shapes(message.a, message.b, self._vocab_size, dtype, size)
         inputs, targets, logits, state = (
             _shared_tensor(fd, *shape, device) for fd, shape in zip(fds, shapes, strict=True)
         )

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from harness.protocol.channel import Channel, ChannelClosed, ChannelTimeout
+from harness.protocol.container import write_whole as write_whole  # submissions take it from here
 from harness.protocol.environment import CellEnvironment
 from harness.protocol.messages import Kind, Message
 from harness.protocol.ranks import report_start
@@ -46,12 +47,21 @@ class ShardFile:
 
 
 class Session:
-    """What every phase has in common. Use one of the subclasses."""
+    """What every phase has in common. Use one of the subclasses.
+
+    seed, track:     of the run; vocab_size: number of token ids
+    rank:            of this process among ``world_size``; local_rank: on its host, and the index of its GPU
+    cpu_cores, gpus: what the track grants; no GPUs on a CPU track
+    limit_s:         seconds of the phase's clock
+    """
 
     phase = ""
 
     def __init__(self, environment: CellEnvironment, channel: Channel) -> None:
         self.environment = environment
+        self.seed, self.track, self.vocab_size = environment.seed, environment.track, environment.vocab_size
+        self.rank, self.local_rank, self.world_size = environment.rank, environment.local_rank, environment.world_size
+        self.cpu_cores, self.gpus, self.limit_s = environment.cpu_cores, environment.gpus, environment.limit_s
         self._channel = channel
         self._started_ns: int | None = None
         self._last_progress = -math.inf
@@ -63,51 +73,6 @@ class Session:
         channel = environment.open_channel()
         report_start(channel, environment.rank, environment.world_size)
         return cls(environment, channel)
-
-    @property
-    def seed(self) -> int:
-        """The run's seed."""
-        return self.environment.seed
-
-    @property
-    def track(self) -> str:
-        """Name of the track."""
-        return self.environment.track
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of token ids."""
-        return self.environment.vocab_size
-
-    @property
-    def rank(self) -> int:
-        """This process among ``world_size``."""
-        return self.environment.rank
-
-    @property
-    def local_rank(self) -> int:
-        """This process on its host; also the index of its GPU."""
-        return self.environment.local_rank
-
-    @property
-    def world_size(self) -> int:
-        """Number of processes in the phase."""
-        return self.environment.world_size
-
-    @property
-    def cpu_cores(self) -> int:
-        """Cores that the track grants."""
-        return self.environment.cpu_cores
-
-    @property
-    def gpus(self) -> int:
-        """GPUs that the track grants; 0 on a CPU track."""
-        return self.environment.gpus
-
-    @property
-    def limit_s(self) -> float:
-        """Seconds of the phase's clock."""
-        return self.environment.limit_s
 
     @property
     def output_dir(self) -> Path:
@@ -236,16 +201,6 @@ class PackageSession(Session):
     def model_budget_bytes(self) -> int:
         """Largest ``model.bin``: the cap less the counted code."""
         return self.environment.model_budget_bytes
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file completely or not at all: temporary file, fsync, rename."""
-    partial = path.with_name(f".partial-{path.name}")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def _token_count(fd: int) -> int:

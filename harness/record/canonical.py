@@ -1,4 +1,4 @@
-"""Bytes and digests: canonical JSON (RFC 8785), SHA-256, times as text, strict reading."""
+"""Bytes and digests: canonical JSON (RFC 8785), SHA-256, times as text, strict reading; the lock of a folder."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import json
 import os
 import re
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,9 +17,12 @@ from typing import Any, NoReturn
 import msgspec
 import rfc8785
 
+from harness import files
 from harness.errors import CouldNotCheck
+from harness.files import file_digest as file_digest
 
 MAX_FILE_BYTES = 16_000_000
+LOCK_TIMEOUT_S = 60.0
 HEX64 = re.compile(r"[0-9a-f]{64}")
 _UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
@@ -36,12 +41,6 @@ def canonical_bytes(value: object) -> bytes:
 def canonical_digest(value: object) -> str:
     """SHA-256, as 64 hex digits, of :func:`canonical_bytes`."""
     return hashlib.sha256(canonical_bytes(value)).hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256, as 64 hex digits, of a file's content."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def utc_now() -> str:
@@ -67,31 +66,17 @@ def strict_json(data: bytes) -> Any:
         raise ValueError("JSON is nested too deeply") from None
 
 
-def refuse_ambiguous(data: bytes) -> None:
-    """Raise ``ValueError`` as :func:`strict_json` does, without building the value: for bytes decoded elsewhere."""
-    try:
-        _KEYS_ONLY.decode(data.decode("utf-8"))
-    except RecursionError:
-        raise ValueError("JSON is nested too deeply") from None
-
-
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    _check_keys(pairs)
-    return dict(pairs)
-
-
-def _check_keys(pairs: list[tuple[str, Any]]) -> None:
-    if len({name for name, _ in pairs}) != len(pairs):
+    found = dict(pairs)
+    if len(found) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"key {twice!r} stands twice in one object")
+    return found
 
 
 def _refuse_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is not JSON")
-
-
-_KEYS_ONLY = json.JSONDecoder(object_pairs_hook=_check_keys, parse_constant=_refuse_constant, parse_float=len)
 
 
 def read_bounded(path: Path) -> bytes:
@@ -113,3 +98,20 @@ def read_bounded(path: Path) -> bytes:
             f"{path} is larger than {MAX_FILE_BYTES:,} bytes; no record is.", remedy="Name a record, not its artifact."
         )
     return data
+
+
+@contextmanager
+def locked(records_dir: Path, *, shared: bool = False) -> Iterator[None]:
+    """Hold a records folder: alone for writing, or ``shared`` for reading. Raises ``CouldNotCheck`` after a minute.
+
+    The lock is a file and not the folder itself, because network file systems lock only what is open for writing.
+    """
+    if not shared:
+        records_dir.mkdir(parents=True, exist_ok=True)
+    with files.locked(records_dir / ".lock", wait_s=LOCK_TIMEOUT_S, shared=shared) as mine:
+        if not mine:
+            raise CouldNotCheck(
+                f"{records_dir} stayed locked by another process for {LOCK_TIMEOUT_S:.0f} s.",
+                remedy="Wait until that process has ended, then sign again.",
+            )
+        yield

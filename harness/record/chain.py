@@ -34,30 +34,35 @@ class Link:
     entry: Entry
 
     @property
+    def name(self) -> str:
+        """Its place in the records folder, such as ``runs/….json``: what findings call it."""
+        return f"{self.entry.folder}/{self.path.name}"
+
+    @property
     def predecessor(self) -> str:
         """Digest of the entry before this one; "" for the first. Heads have none."""
         predicate = self.entry.predicate
         return "" if isinstance(predicate, Head) else predicate.predecessor
 
 
-def check_chains(links: Iterable[Link], heads: Iterable[Link], records_dir: Path) -> list[Finding]:
-    """Findings over the whole folder; each names the file it is about in ``where``, relative to ``records_dir``."""
+def check_chains(links: Iterable[Link], heads: Iterable[Link]) -> list[Finding]:
+    """Findings over the whole folder [R3-CHAIN]; each names the file it is about in ``where``."""
     by_signer: dict[str, list[Link]] = defaultdict(list)
     for link in links:
         by_signer[link.entry.signer].append(link)
     head_of = {head.entry.signer: head for head in heads}
     findings: list[Finding] = []
     for signer in sorted(set(by_signer) | set(head_of)):
-        findings += _Chain(by_signer[signer], head_of.get(signer), signer, records_dir).findings()
+        findings += _Chain(by_signer[signer], head_of.get(signer), signer).findings()
     return findings
 
 
 class _Chain:
     """One signer's entries."""
 
-    def __init__(self, links: list[Link], head: Link | None, signer: str, root: Path) -> None:
+    def __init__(self, links: list[Link], head: Link | None, signer: str) -> None:
         self.links = sorted(links, key=lambda link: str(link.path))
-        self.head, self.signer, self.root = head, signer, root
+        self.head, self.signer = head, signer
         self.by_digest: dict[str, Link] = {}
         self.followers: dict[str, list[Link]] = defaultdict(list)
         for link in self.links:
@@ -84,18 +89,15 @@ class _Chain:
         yield from self._intents()
         yield from self._repeats()
 
-    def _name(self, link: Link) -> str:
-        return link.path.relative_to(self.root).as_posix()
-
     def _finding(self, rule: str, verdict: Verdict, link: Link | None, message: str) -> Finding:
-        where = self._name(link) if link else f"heads/{self.signer}.json"
+        where = link.name if link else f"heads/{self.signer}.json"
         return Finding(rule, verdict, message, where=where)
 
     def _twice(self) -> Iterator[Finding]:
         for link in self.links:
             first = self.by_digest[link.entry.digest]
             if first is not link:
-                text = f"is the same entry as {self._name(first)}: one digest, two files"
+                text = f"is the same entry as {first.name}: one digest, two files"
                 yield self._finding("R3-CHAIN", Verdict.FAIL, link, text)
 
     def _gaps(self) -> Iterator[Finding]:
@@ -111,8 +113,8 @@ class _Chain:
         for predecessor, links in self.followers.items():
             if len(links) > 1:
                 before = self.by_digest.get(predecessor)
-                place = f"after {self._name(before)}" if before else "at its start"
-                names = ", ".join(self._name(link) for link in links)
+                place = f"after {before.name}" if before else "at its start"
+                names = ", ".join(link.name for link in links)
                 for link in links[1:]:
                     yield self._finding("R3-CHAIN", Verdict.FAIL, link, f"forks the chain {place}: {names}")
 
@@ -130,7 +132,7 @@ class _Chain:
             if isinstance(link.entry.predicate, RunRecord):
                 continue
             if latest and at < latest[0] - CLOCK_SLACK:
-                text = f"is dated before {self._name(latest[1])}, which stands before it in the chain: dated back"
+                text = f"is dated before {latest[1].name}, which stands before it in the chain: dated back"
                 yield self._finding("R3-CHAIN", Verdict.FAIL, link, text)
             elif latest is None or at > latest[0]:
                 latest = at, link
@@ -160,7 +162,7 @@ class _Chain:
             yield from self._announced(link, record)
         for links in results.values():
             for link in links[1:]:
-                text = f"is a second result of the intent that {self._name(links[0])} reports on"
+                text = f"is a second result of the intent that {links[0].name} reports on"
                 yield self._finding("R5-INTENT", Verdict.FAIL, link, text)
         yield from self._unreported(results)
 
@@ -172,7 +174,7 @@ class _Chain:
             return
         differing = intent_mismatch(announced.entry.predicate, record)
         if differing:
-            text = f"differs from its intent {self._name(announced)} in {', '.join(differing)}"
+            text = f"differs from its intent {announced.name} in {', '.join(differing)}"
             yield self._finding("R5-INTENT", Verdict.FAIL, link, text)
         with contextlib.suppress(ValueError):  # a malformed time is said elsewhere
             apart = parse_utc(record.started_at) - parse_utc(announced.entry.predicate.announced_at)
@@ -208,12 +210,12 @@ class _Chain:
             )
             if earlier is not record:
                 same = "the same" if earlier.artifact_digest == record.artifact_digest else "another"
-                text = f"repeats seed {run.seed} of {self._name(first)} with {same} artifact; only one can count"
+                text = f"repeats seed {run.seed} of {first.name} with {same} artifact; only one can count"
                 yield self._finding("R3-CHAIN", Verdict.WARN, link, text)
             first, earlier = artifacts.setdefault(record.artifact_digest, (link, record))
             if earlier.submission.seed != run.seed:
                 text = (
-                    f"has the artifact of {self._name(first)}, which was trained with seed {earlier.submission.seed}: "
+                    f"has the artifact of {first.name}, which was trained with seed {earlier.submission.seed}: "
                     "the seed has no effect, or a result was copied"
                 )
                 yield self._finding("R3-CHAIN", Verdict.WARN, link, text)
@@ -224,7 +226,7 @@ class _Chain:
                 yield link, link.entry.predicate
 
 
-def check_copies(links: Iterable[Link], records_dir: Path) -> Iterator[Finding]:
+def check_copies(links: Iterable[Link]) -> Iterator[Finding]:
     """One result under several keys. When a run is repeated, bits may agree; its audits' draws and times never do."""
     by_artifact: dict[str, list[tuple[Link, RunRecord]]] = defaultdict(list)
     for link in links:
@@ -235,11 +237,10 @@ def check_copies(links: Iterable[Link], records_dir: Path) -> Iterator[Finding]:
             for other, theirs in found:
                 if other.entry.signer != link.entry.signer:
                     copied = _measured(record) & _measured(theirs)
-                    text = "one of them is a copy" if copied else "repeated or copied"
-                    name = other.path.relative_to(records_dir).as_posix()
-                    text = f"has the artifact of {name} under another key: {text}, and dates can't tell which was first"
-                    where = link.path.relative_to(records_dir).as_posix()
-                    yield Finding("R3-CHAIN", Verdict.WARN, text, where=where)
+                    what = "one of them is a copy" if copied else "repeated or copied"
+                    text = f"has the artifact of {other.name} under another key: {what}, and dates can't tell which "
+                    text += "was first"
+                    yield Finding("R3-CHAIN", Verdict.WARN, text, where=link.name)
 
 
 def _measured(record: RunRecord) -> set[str]:

@@ -16,7 +16,7 @@ from harness.config.tracks import Track
 KNOWN_FILE = Path(__file__).with_name("known.json")
 
 
-class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Terms(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """What a record of one version of a track must agree with. Times in seconds, tolerances in nats and bpb.
 
     positions: audited positions at least; rerun_bpb: largest difference of a repetition on another machine
@@ -33,9 +33,10 @@ class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tolerance_nats: float
     rerun_bpb: float
     readings: dict[str, str]
+    deadline: str = ""
 
 
-class Text(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class KnownText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The validation side of one version of a data set."""
 
     val_documents: int
@@ -47,7 +48,7 @@ class Known(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """By name, then by digest (tracks) or fingerprint (data)."""
 
     tracks: dict[str, dict[str, Terms]]
-    data: dict[str, dict[str, Text]]
+    data: dict[str, dict[str, KnownText]]
 
 
 @cache
@@ -58,16 +59,7 @@ def known() -> Known:
 
 def terms_of(track: Track) -> Terms:
     """The terms of a track as it is now."""
-    return Terms(
-        official=track.official,
-        dataset=track.dataset,
-        train_s=track.limits.train_s,
-        eval_s=track.limits.eval_s,
-        artifact_bytes=track.limits.artifact_bytes,
-        gpus=track.hardware.gpus,
-        gpu_model=track.hardware.gpu_model,
-        positions=track.audit.positions,
-        tolerance_nats=track.audit.tolerance_nats,
-        rerun_bpb=track.audit.rerun_bpb,
-        readings=msgspec.to_builtins(track.readings),
-    )
+    every = {"readings": msgspec.to_builtins(track.readings)}
+    for part in (track, track.limits, track.hardware, track.audit):
+        every = msgspec.structs.asdict(part) | every
+    return msgspec.convert({name: every[name] for name in Terms.__struct_fields__}, Terms)

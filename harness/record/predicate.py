@@ -192,6 +192,7 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     isolation:     layer -> "in force: how" or "missing: reason"
     baselines_bpb: what the same validation text costs under simple methods
     running_bpb:   [targets so far, bpb so far] points of the final stage
+    frozen_bpb:    the same of the packed model, which does not adapt; empty where that pass was left out
     conditions:    whether the run had its machine to itself; absent where nobody looked
     readable:      what the scored cells could read of the machine, part by part; empty in older records
     resumes:       for each time that the run went on after its training: when, how far it had come, and what ended it
@@ -226,6 +227,7 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     resumes: list[str] = []
     provenance: Provenance | None = None
     training: Training | None = None
+    frozen_bpb: list[tuple[int, float]] = []
 
     @property
     def artifact_files(self) -> dict[str, str]:

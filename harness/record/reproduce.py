@@ -15,9 +15,9 @@ import msgspec
 
 import harness
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
+from harness.record.arithmetic import terms_for
 from harness.record.canonical import utc_now
 from harness.record.entries import Review
-from harness.record.figures import terms_for
 from harness.record.predicate import RunRecord
 from harness.rules import Finding, Verdict
 from harness.text import without_places
@@ -27,7 +27,7 @@ WATCHED_PACKAGES = ("torch", "numpy", "triton", "mamba-ssm", "flash-attn")
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Reproduction:
     """A record and its repetition; ``against`` is every FAIL and ERROR of the repetition, ``lines`` are for people."""
 
     outcome: Literal["same", "within-tolerance", "different"]
@@ -40,6 +40,12 @@ class Comparison:
     def reproduced(self) -> bool:
         """Whether the repetition supports the record."""
         return self.outcome != "different"
+
+    @property
+    def unchecked(self) -> bool:
+        """Whether nothing speaks against it but what could not be checked."""
+        errors = {finding.verdict for finding in self.against} == {Verdict.ERROR}
+        return errors and abs(self.difference_bpb) <= self.tolerance_bpb
 
 
 def environment_for(record: RunRecord, accepted: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
@@ -88,7 +94,7 @@ def tolerance_of(record: RunRecord, wanted: float | None = None) -> float:
     return terms.rerun_bpb if wanted is None else wanted
 
 
-def compare_runs(record: RunRecord, again: RunRecord, tolerance_bpb: float) -> Comparison:
+def compare_runs(record: RunRecord, again: RunRecord, tolerance_bpb: float) -> Reproduction:
     """Compare a repetition with its record; the tolerance counts only where machines differ or have GPUs.
 
     Raises ``UsageError`` when it was not a repetition of the same thing.
@@ -115,13 +121,13 @@ def compare_runs(record: RunRecord, again: RunRecord, tolerance_bpb: float) -> C
         *(f"differs:  {text}" for text in machines),
         *(f"against:  {f.rule} {f.verdict.value}: {f.message}" for f in against),
     ]
-    return Comparison(outcome, tolerance, difference, against, tuple(lines))
+    return Reproduction(outcome, tolerance, difference, against, tuple(lines))
 
 
-def ended_without_score(error: RuleBroken) -> Comparison:
+def ended_without_score(error: RuleBroken) -> Reproduction:
     """The comparison with a repetition that broke a rule before it had a score."""
     found = Finding(error.rule, Verdict.FAIL, without_places(error.message), remedy=error.remedy)
-    return Comparison("different", 0.0, 0.0, (found,), (f"against:  {error.rule} FAIL: {error.message}",))
+    return Reproduction("different", 0.0, 0.0, (found,), (f"against:  {error.rule} FAIL: {error.message}",))
 
 
 def _refuse_other_run(record: RunRecord, again: RunRecord) -> None:
@@ -153,7 +159,7 @@ def machine_differences(record: RunRecord, again: RunRecord) -> list[str]:
     return [f"{name}: {recorded} recorded, {now} now" for name, (recorded, now) in pairs.items() if recorded != now]
 
 
-def make_review(record_digest: str, again: RunRecord | None, comparison: Comparison, note: str) -> Review:
+def make_review(record_digest: str, again: RunRecord | None, comparison: Reproduction, note: str) -> Review:
     """The review to sign about ``record_digest``, from the repetition's own figures; ``None``: it had no score."""
     final = again.final if again else None
     machine = again.machine if again else None

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
+from harness.record.arithmetic import terms_for
 from harness.record.chain import Link
 from harness.record.entries import Review
-from harness.record.figures import bits_per_byte, terms_for
 from harness.record.predicate import RunRecord
 from harness.record.trust import Accepted, compare_owners
 from harness.rules import Finding, Verdict, rule
+from harness.units import bits_per_byte
 
 RULE = "R6-REPRODUCED"
 
@@ -34,40 +34,38 @@ def outcome_of(record: RunRecord, review: Review) -> str:
     return "within-tolerance" if abs(review.bpb - final.bpb) <= review.tolerance_bpb else "different"
 
 
-def check_reviews(links: Sequence[Link], records_dir: Path, accepted: Accepted) -> Iterator[Finding]:
+def check_reviews(links: Sequence[Link], accepted: Accepted) -> Iterator[Finding]:
     """Findings on reviews, and on the records that they speak about. ``links`` are all sound entries of a folder."""
     records = {link.entry.digest: link for link in links if isinstance(link.entry.predicate, RunRecord)}
     for link in links:
         review = link.entry.predicate
         if isinstance(review, Review):
-            here = link.path.relative_to(records_dir).as_posix()
             about = records.get(review.record)
             if about is None:
                 text = f"reviews the record {review.record[:16]}…, which is not in this folder"
-                yield Finding(RULE, Verdict.WARN, text, where=here)
+                yield Finding(RULE, Verdict.WARN, text, where=link.name)
                 continue
             assert isinstance(about.entry.predicate, RunRecord)
-            there = about.path.relative_to(records_dir).as_posix()
             if problem := _inconsistency(review, about.entry.predicate):
-                yield Finding(RULE, Verdict.FAIL, f"{problem} (review of {there})", where=here)
+                yield Finding(RULE, Verdict.FAIL, f"{problem} (review of {about.name})", where=link.name)
             else:
-                yield _judge(review, link.entry.signer, about.entry.signer, there, accepted)
+                final = about.entry.predicate.final if review.bytes else None
+                far = final is not None and abs(review.bpb - final.bpb) > review.tolerance_bpb
+                yield _judge(review, link.entry.signer, about.entry.signer, about.name, accepted, far=far)
 
 
-def _judge(review: Review, reviewer: str, signer: str, there: str, accepted: Accepted) -> Finding:
+def _judge(review: Review, reviewer: str, signer: str, there: str, accepted: Accepted, *, far: bool) -> Finding:
     text = f"reviewed at level {review.level} by {reviewer[:16]}: {review.outcome}"
     if review.outcome == "different":
         reasons = [f"{f.rule} {f.verdict.value} in the repetition" for f in review.findings]
         reasons += [review.note] if review.note else []
         text = "; ".join([text, *reasons])
-        checked = not review.findings or any(finding.verdict is Verdict.FAIL for finding in review.findings)
+        checked = far or not review.findings or any(finding.verdict is Verdict.FAIL for finding in review.findings)
         return Finding(RULE, Verdict.FAIL if checked else Verdict.ERROR, text, there, remedy=rule(RULE).remedy)
-    owners = compare_owners(accepted.keys[reviewer], accepted.keys[signer], accepted)
-    if owners.same:
-        return Finding(RULE, Verdict.WARN, f"{text}, but by the record's own owner: {owners.how}", there)
-    if owners.same is None:
-        return Finding(RULE, Verdict.WARN, f"{text}; whether by another owner is not known: {owners.how}", there)
-    return Finding(RULE, Verdict.PASS, f"{text}; by another owner: {owners.how}", there)
+    same, how = compare_owners(accepted.keys[reviewer], accepted.keys[signer], accepted)
+    whose = {True: ", but by the record's own owner", None: "; whether by another owner is not known"}
+    told = whose.get(same, "; by another owner")
+    return Finding(RULE, Verdict.PASS if same is False else Verdict.WARN, f"{text}{told}: {how}", there)
 
 
 def _inconsistency(review: Review, record: RunRecord) -> str:

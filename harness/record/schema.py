@@ -1,9 +1,9 @@
 """JSON Schema 2020-12 of the predicates, generated from the structs that type them, and what versions are known.
 
-``python -m harness.record`` rewrites the committed ``*.schema.json`` beside this file and adds the tracks of this
-version to ``known.json``; tests fail while files and code disagree. A version is never changed in a way that an old
-record would not pass: new fields have defaults, and anything else gets a new version, a new predicate type and a new
-file.
+``python -m harness.record.rewrite_schemas`` rewrites the committed ``*.schema.json`` beside this file and adds the
+tracks of this version to ``known.json``; tests fail while files and code disagree. A version is never changed in a way
+that an old record would not pass: new fields have defaults, and anything else gets a new version, a new predicate type
+and a new file.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from harness.record import dsse
-from harness.record.canonical import canonical_bytes, parse_utc, read_bounded, refuse_ambiguous
+from harness.record.canonical import canonical_bytes, parse_utc, read_bounded, strict_json
 from harness.record.entries import HEAD_TYPE, INTENT_TYPE, REVIEW_TYPE, Head, Intent, Review
 from harness.record.predicate import PREDICATE_TYPE, PREDICATE_TYPE_V1, RunRecord
 
@@ -124,7 +124,7 @@ def read_entry(path: Path, folder: str) -> Entry:
         envelope = dsse.decode(read_bounded(path))
         if envelope.payload_type != dsse.PAYLOAD_TYPE:
             raise MalformedEntry(f"payload type is {envelope.payload_type!r}; wanted {dsse.PAYLOAD_TYPE!r}")
-        refuse_ambiguous(envelope.payload)
+        strict_json(envelope.payload)  # refuses what parsers disagree on
         statement = msgspec.json.decode(envelope.payload, type=_Statement)
         wanted, kind = KINDS[folder]
         if statement.kind != STATEMENT_TYPE or statement.predicate_type not in wanted:

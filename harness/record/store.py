@@ -21,11 +21,10 @@ import msgspec
 from harness.errors import CouldNotCheck, RuleBroken
 from harness.files import write_atomic
 from harness.record import dsse
-from harness.record.canonical import file_digest, read_bounded
+from harness.record.canonical import file_digest, locked, read_bounded
 from harness.record.entries import Head, Intent, Review
-from harness.record.keys import SigningKey, load_private, open_listed, open_signing_key
-from harness.record.lock import locked
 from harness.record.predicate import RunRecord
+from harness.record.signing import SigningKey, load_private, open_listed, open_signing_key
 from harness.record.statement import (
     CHAIN_FOLDERS,
     ChainPredicate,
@@ -48,14 +47,6 @@ class StoredRecord:
     digest: str
     record: RunRecord
     signer: str
-
-
-@dataclass(frozen=True)
-class Tip:
-    """The end of a signer's chain: digest of the newest entry ("" for none) and the number of entries."""
-
-    newest: str
-    entries: int
 
 
 def announce(intent: Intent, records_dir: Path, keys_dir: Path) -> str:
@@ -119,10 +110,7 @@ def countersign(review: Review, records_dir: Path, keys_dir: Path) -> Path:
 
 def load_record(path: Path) -> StoredRecord:
     """Read one record without judging it. Raises ``CouldNotCheck`` when the file is malformed."""
-    try:
-        entry = read_entry(path, "runs")
-    except MalformedEntry as error:
-        raise CouldNotCheck(f"{path} is no run record: {error}.", remedy=REMEDY) from error
+    entry = _sound(path, "runs")
     assert isinstance(entry.predicate, RunRecord)
     return StoredRecord(path, entry.digest, entry.predicate, entry.signer)
 
@@ -193,8 +181,8 @@ def head_path(records_dir: Path, keyid: str) -> Path:
     return records_dir / "heads" / f"{keyid}.json"
 
 
-def find_tip(records_dir: Path, key: SigningKey) -> Tip:
-    """The end of the signer's chain; follows entries that an interrupted write left beyond the head.
+def find_tip(records_dir: Path, key: SigningKey) -> Head:
+    """The end of the signer's chain ("" for none); follows entries that an interrupted write left beyond the head.
 
     Raises ``CouldNotCheck`` when the head is missing, forged or names an entry that is not there.
     """
@@ -203,7 +191,7 @@ def find_tip(records_dir: Path, key: SigningKey) -> Tip:
     if not path.exists():
         if known:
             raise CouldNotCheck(f"{path} is missing, but {len(known)} entries of this signer exist.", remedy=REMEDY)
-        return Tip("", 0)
+        return Head("", 0)
     head = _own(path, "heads", key).predicate
     assert isinstance(head, Head)
     newest, entries = head.newest, head.entries
@@ -212,14 +200,18 @@ def find_tip(records_dir: Path, key: SigningKey) -> Tip:
     while newest in successors:
         following = successors[newest]
         newest, entries = _own(following, following.parent.name, key).digest, entries + 1
-    return Tip(newest, entries)
+    return Head(newest, entries)
+
+
+def _sound(path: Path, folder: str) -> Entry:
+    try:
+        return read_entry(path, folder)
+    except MalformedEntry as error:
+        raise CouldNotCheck(f"{path} is damaged: {error}.", remedy=REMEDY) from error
 
 
 def _own(path: Path, folder: str, key: SigningKey) -> Entry:
-    try:
-        entry = read_entry(path, folder)
-    except MalformedEntry as error:
-        raise CouldNotCheck(f"{path} is damaged: {error}.", remedy=REMEDY) from error
+    entry = _sound(path, folder)
     if not dsse.is_signed_by(entry.envelope, entry.envelope.signatures[0], key.private.public_key()):
         raise CouldNotCheck(f"{path} does not carry this signer's signature.", remedy=REMEDY)
     return entry
@@ -285,11 +277,7 @@ def _announced(digest: str, started_at: str, records_dir: Path, keys_dir: Path) 
 
 def _find_intent(records_dir: Path, digest: str) -> tuple[Path, Entry]:
     for path in sorted((records_dir / "intents").glob(f"*-{digest[:8]}.json")):
-        try:
-            entry = read_entry(path, "intents")
-        except MalformedEntry as error:
-            raise CouldNotCheck(f"{path} is damaged: {error}.", remedy=REMEDY) from error
-        if entry.digest == digest:
+        if (entry := _sound(path, "intents")).digest == digest:
             return path, entry
     raise RuleBroken(
         "R5-INTENT",

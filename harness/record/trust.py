@@ -35,9 +35,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import write_atomic
-from harness.record.canonical import canonical_bytes, parse_utc, read_bounded, strict_json, utc_now
+from harness.record.canonical import canonical_bytes, locked, parse_utc, read_bounded, strict_json, utc_now
 from harness.record.dsse import Envelope, decode, encode, is_signed_by, pae, sign
-from harness.record.lock import locked
 
 ROTATION_TYPE = "application/vnd.parameter-golf.key-rotation"
 LIST_TYPE = "application/vnd.parameter-golf.trust-list+json"
@@ -84,6 +83,11 @@ def _one_base64(text: str) -> bytes:
     return data
 
 
+def public_text(private: Ed25519PrivateKey) -> str:
+    """The public half in base64."""
+    return base64.b64encode(private.public_key().public_bytes(ser.Encoding.Raw, ser.PublicFormat.Raw)).decode()
+
+
 def key_id(key: Ed25519PublicKey) -> str:
     """SHA-256 hex of the key's SubjectPublicKeyInfo in DER."""
     der = key.public_bytes(ser.Encoding.DER, ser.PublicFormat.SubjectPublicKeyInfo)
@@ -115,15 +119,13 @@ def load_public(path: Path) -> PublicKey:
     try:
         key = msgspec.convert(strict_json(data), PublicKey)
         actual = key_id(key.loaded())
-        start, end = (parse_utc(t) if t else None for t in (key.not_before, key.not_after))
+        _check_window(key)
     except (ValueError, msgspec.ValidationError) as error:
         raise UsageError(f"{path} is no public key entry: {error}.", remedy="Restore it, or remove it.") from error
     if actual != key.keyid or path.name != f"{key.keyid}.json":
         raise UsageError(f"{path} holds the key {actual}, not the one it claims.", remedy="Restore it, or remove it.")
     if encode_public(key) != data:
         raise UsageError(f"{path} is not in canonical form: it was edited.", remedy="Use `harness keys` to change it.")
-    if start and end and end < start:
-        raise UsageError(f"{path}: not_after lies before not_before.", remedy="Use `harness keys trust` to set it.")
     return key
 
 
@@ -177,24 +179,19 @@ def ssh_problem(key: PublicKey) -> str:
     return "" if done.returncode == 0 else f"the SSH key bound to {key.keyid[:16]} has not signed that."
 
 
-@dataclass(frozen=True)
-class Owners:
-    """Whether two keys are one person's: ``None`` where that can't be known; ``how`` says by what."""
+def compare_owners(one: PublicKey, other: PublicKey, accepted: Accepted) -> tuple[bool | None, str]:
+    """Are ``one`` and ``other`` the same owner's, ``None`` where that can't be known; and how it is known.
 
-    same: bool | None
-    how: str
-
-
-def compare_owners(one: PublicKey, other: PublicKey, accepted: Accepted) -> Owners:
-    """Are ``one`` and ``other`` the same owner's? By rotation and SSH keys, else by the names in the list."""
+    By rotation and SSH keys, else by the names in the list.
+    """
     if first_key(one.keyid, accepted.keys) == first_key(other.keyid, accepted.keys):
-        return Owners(True, "it is the same key, or one follows the other")
+        return True, "it is the same key, or one follows the other"
     if one.ssh and one.ssh == other.ssh:
-        return Owners(True, "both are bound to one SSH key")
+        return True, "both are bound to one SSH key"
     if not one.owner or not other.owner:
-        return Owners(None, "a key without an owner in the list may be anybody's")
+        return None, "a key without an owner in the list may be anybody's"
     how = f"owners {one.owner!r} and {other.owner!r} by {accepted.source}"
-    return Owners(one.owner.casefold().split() == other.owner.casefold().split(), how)
+    return one.owner.casefold().split() == other.owner.casefold().split(), how
 
 
 def first_key(keyid: str, keys: Mapping[str, PublicKey]) -> str:
@@ -303,15 +300,11 @@ def sign_list(records_dir: Path, signer: str, private: Ed25519PrivateKey, roots:
             raise UsageError(
                 f"key {signer[:16]} is not a root of the list.", remedy=f"Sign as {', '.join(before.roots)}."
             )
-        raw = private.public_key().public_bytes(ser.Encoding.Raw, ser.PublicFormat.Raw)
-        allowed = dict(before.roots if before else {signer: base64.b64encode(raw).decode()})
+        allowed = dict(before.roots if before else {signer: public_text(private)})
         allowed |= {keyid: keys[keyid].public for keyid in roots}
         path = folder / LIST_FOLDER / f"{len(lists) + 1:04d}.json"
-        previous = ""
-        if before:
-            previous = hashlib.sha256(
-                decode(read_bounded(path.with_name(f"{len(lists):04d}.json"))).payload
-            ).hexdigest()
+        last = path.with_name(f"{len(lists):04d}.json")
+        previous = hashlib.sha256(decode(read_bounded(last)).payload).hexdigest() if before else ""
         new = TrustList(len(lists) + 1, utc_now(), previous, allowed, list(keys.values()))
         envelope = sign(canonical_bytes(new), signer, private, payload_type=LIST_TYPE)
         try:
@@ -350,30 +343,23 @@ def trust_key(
 ) -> PublicKey:
     """List ``key`` as trusted; ``None`` keeps what it says. Raises ``UsageError`` for a bad window or a revoked key."""
     with locked(records_dir):
-        changed = _with_window(records_dir, key, owner, not_before, not_after)
-        changed = changed if roles is None else msgspec.structs.replace(changed, roles=roles)
+        listed = public_path(records_dir, key.keyid)
+        if key.status == "revoked" or (listed.exists() and load_public(listed).status == "revoked"):
+            raise UsageError(f"key {key.keyid[:16]} is revoked and stays so.", remedy="Let its owner make a new one.")
+        given = {"owner": owner, "not_before": not_before, "not_after": not_after, "roles": roles}
+        changed = msgspec.structs.replace(key, status="trusted", **{n: v for n, v in given.items() if v is not None})
+        try:
+            _check_window(changed)
+        except ValueError as error:
+            raise UsageError(f"{error}.", remedy="--from before --until, each like 2026-11-24T17:00:00Z.") from error
         store_public(records_dir, changed)
     return changed
 
 
-def _with_window(
-    records_dir: Path, key: PublicKey, owner: str | None, not_before: str | None, not_after: str | None
-) -> PublicKey:
-    listed = public_path(records_dir, key.keyid)
-    if key.status == "revoked" or (listed.exists() and load_public(listed).status == "revoked"):
-        raise UsageError(f"key {key.keyid[:16]} is revoked and stays so.", remedy="Let its owner make a new one.")
-    given = {"owner": owner, "not_before": not_before, "not_after": not_after}
-    changed = msgspec.structs.replace(key, status="trusted", **{n: v for n, v in given.items() if v is not None})
-    try:
-        start, end = (parse_utc(text) if text else None for text in (changed.not_before, changed.not_after))
-    except ValueError as error:
-        raise UsageError(f"{error}.", remedy="Give a time like 2026-11-24T17:00:00Z.") from error
+def _check_window(key: PublicKey) -> None:
+    start, end = (parse_utc(text) if text else None for text in (key.not_before, key.not_after))
     if start and end and end < start:
-        raise UsageError(
-            f"the window ends ({changed.not_after}) before it starts ({changed.not_before}).",
-            remedy="Set --from before --until.",
-        )
-    return changed
+        raise ValueError(f"the window ends ({key.not_after}) before it starts ({key.not_before})")
 
 
 def revoke_key(records_dir: Path, key: PublicKey, reason: str) -> PublicKey:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,26 +20,43 @@ from harness.files import write_atomic
 from harness.record.canonical import parse_utc, read_bounded
 from harness.record.entries import Intent
 from harness.record.statement import Entry, date_of
-from harness.record.verify import VerifyReport
+from harness.record.trust import Accepted, ssh_problem
+from harness.record.verification import VerifyReport
 from harness.rules import Finding, Verdict
 
 STAMPS = "timestamps"
+_OURS = (  # a folder may come with a configuration of its own, and what that names git would run
+    *("gpg.ssh.program=ssh-keygen", "gpg.program=false", "gpg.openpgp.program=false", "gpg.x509.program=false"),
+    *("gpg.ssh.revocationFile=", "core.fsmonitor=false", "core.hooksPath=/dev/null", "log.showSignature=false"),
+)
 SLACK = timedelta(minutes=10)
 _KEPT = re.compile(r"(intents|runs|reviews|keys/list)/[^/]+\.json")
 _KEY = re.compile(r"keys/[0-9a-f]{64}\.json")
 
 
-def check_history(records_dir: Path) -> list[Finding]:
+def check_history(records_dir: Path, accepted: Accepted) -> list[Finding]:
     """What the folder's history in git shows: entries that were removed or rewritten, and revocations taken back.
 
-    Removing is WARN, because a folder may be cleaned up; the other two are FAIL. Raises ``CouldNotCheck`` without git.
+    Removing is WARN, because a folder may be cleaned up; the other two are FAIL. Commits that are signed are judged by
+    the SSH keys of the list: one whose signature does not fit is FAIL, and how many are signed so is told. Raises
+    ``CouldNotCheck`` without git.
     """
-    log = _git(records_dir, "log", "--format=%x00%H %cI", "--name-status", "--no-renames", "--relative", "--", ".")
+    form = ("--format=%x00%H %cI %G?", "--name-status", "--no-renames", "--relative", "--", ".")
+    with tempfile.NamedTemporaryFile("w", prefix="golf-signers-") as signers:
+        bound = [key for key in accepted.keys.values() if key.ssh and key.status != "revoked" and not ssh_problem(key)]
+        signers.writelines(f'{key.keyid} namespaces="git" {" ".join(key.ssh.split())}\n' for key in bound)
+        signers.flush()
+        log = _git(records_dir, "-c", f"gpg.ssh.allowedSignersFile={signers.name}", "log", *form)
     found = []
+    signed = commits = 0
     for part in log.decode("utf-8", "replace").split("\0")[1:]:
         head, *lines = [line for line in part.splitlines() if line]
-        commit, _, when = head.partition(" ")
+        commit, when, signature = head.split(" ")
         place = f"in commit {commit[:12]} of {when[:10]}"
+        commits, signed = commits + 1, signed + (signature == "G")
+        if signature == "B":
+            text = f"commit {commit[:12]} of {when[:10]} carries a signature that does not fit it"
+            found.append(Finding("R1-SIGNATURE", Verdict.FAIL, text, where="history"))
         for status, name in (line.split("\t", 1) for line in lines):
             if _KEPT.fullmatch(name) and status in "MD":
                 rewritten = status == "M"
@@ -48,7 +66,8 @@ def check_history(records_dir: Path) -> list[Finding]:
             if key_changed and (status == "D" or not _revoked(records_dir, commit, name)):
                 text = f"the revocation of this key was taken back {place}"
                 found.append(Finding("R1-SIGNATURE", Verdict.FAIL, text, where=name))
-    return found
+    text = f"{signed} of {commits} commits are signed by an SSH key of the list; the dates of others are anybody's word"
+    return [*found, Finding("R1-SIGNATURE", Verdict.PASS, text, where="history")]
 
 
 def _revoked(records_dir: Path, commit: str, name: str) -> bool:
@@ -57,7 +76,8 @@ def _revoked(records_dir: Path, commit: str, name: str) -> bool:
 
 def _git(folder: Path, *arguments: str) -> bytes:
     try:
-        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, timeout=120, check=False)
+        command = ["git", "-C", str(folder), *(word for setting in _OURS for word in ("-c", setting)), *arguments]
+        done = subprocess.run(command, capture_output=True, timeout=120, check=False)
     except (OSError, subprocess.SubprocessError) as error:
         raise CouldNotCheck(f"git does not answer: {error}.", remedy="Install git, or leave --history out.") from error
     if done.returncode:

@@ -1,12 +1,21 @@
-"""Reports from records: a terminal table, Markdown for a pull request, one self-contained HTML page.
+"""Reports from records and public folders: a terminal table, Markdown, one self-contained HTML page.
 
-collect(paths, trust=…) -> Report      records folders and record files, verified while they are read
+collect(paths, trust=…, claims=…) -> Report      records folders and record files, verified while they are read
 render_terminal(report), render_markdown(report), render_page(report) -> str
 """
 
 from harness.report.collect import collect
-from harness.report.figures import Report
+from harness.report.figures import FolderClaim, Report
 from harness.report.page import render_page, write_page
-from harness.report.text import render_markdown, render_terminal, write_markdown
+from harness.report.tables import render_markdown, render_terminal, write_markdown
 
-__all__ = ["Report", "collect", "render_markdown", "render_page", "render_terminal", "write_markdown", "write_page"]
+__all__ = [
+    "FolderClaim",
+    "Report",
+    "collect",
+    "render_markdown",
+    "render_page",
+    "render_terminal",
+    "write_markdown",
+    "write_page",
+]

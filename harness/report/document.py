@@ -6,13 +6,17 @@ from dataclasses import asdict
 
 import msgspec
 
-from harness.report.figures import Pool, Report, Run
+from harness.report.figures import Pool, Report, ReportedRun
+from harness.report.tables import overview_table
 
 
 def report_document(report: Report) -> dict[str, object]:
-    """JSON data: pools with statistics and runs, findings about the folder, the comparison."""
+    """JSON data: the overview, pools with statistics and runs, findings about the folder, the comparison."""
+    overview = overview_table(report)
     return {
+        "overview": [dict(zip([name for name, _ in overview.headers], row, strict=True)) for row in overview.rows],
         "pools": [_pool(pool) for pool in report.pools],
+        "public_folders": msgspec.to_builtins([asdict(claim) for claim in report.claims]),
         "folder_findings": msgspec.to_builtins(list(report.folder_findings)),
         "comparison": list(report.comparison),
     }
@@ -27,7 +31,7 @@ def _pool(pool: Pool) -> dict[str, object]:
     }
 
 
-def _run(run: Run) -> dict[str, object]:
+def _run(run: ReportedRun) -> dict[str, object]:
     record = run.record
     return {
         "file": run.stored.path.name,

@@ -8,15 +8,21 @@ from dataclasses import dataclass
 from harness.errors import UsageError
 from harness.record.predicate import RunRecord
 from harness.record.store import StoredRecord
-from harness.rules import Finding, Verdict
+from harness.rules import Finding, Verdict, worst
 from harness.stats import SeedStatistics, aggregate
 from harness.stats.seeds import pool_fields
 
 STAGES = {"float": "before quantisation", "packed": "after quantisation", "final": "after test-time training"}
+FINEWEB = "fineweb"
+
+
+def stage_words(record: RunRecord) -> dict[str, str]:
+    """Stage -> words for it, in the order of a run. A script has one score, its own word."""
+    return STAGES if record.kind == "refereed" else {"final": "as the script printed it"}
 
 
 @dataclass(frozen=True)
-class Run:
+class ReportedRun:
     """One record and what was found about it; ``verdict`` covers signature, chain, arithmetic and its own findings.
 
     owner: the first key of the rotations that lead to its signer's
@@ -42,7 +48,7 @@ class Run:
         """[stage in words, bpb], in the order of a run. Stages over a part of the set say so."""
         scores = {score.stage: score for score in self.record.scores}
         found = []
-        for stage, words in STAGES.items():
+        for stage, words in stage_words(self.record).items():
             if stage in scores:
                 score = scores[stage]
                 part = "" if score.whole_set else f" (first {score.targets:,} targets)"
@@ -56,10 +62,31 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """A line of the overview; ``None`` is what is not known. Bytes and clocks are those of the worst seed."""
+
+    name: str
+    track: str
+    data: str
+    bpb: float | None
+    sample_std: float | None
+    seeds: int
+    total_bytes: int | None
+    clocks: dict[str, float]
+    verdict: Verdict
+    kind: str
+
+    @property
+    def ranked_in(self) -> tuple[str, str]:
+        """Track and text: FineWeb's validation text is one, whatever the tokens."""
+        return self.track, FINEWEB if self.data.startswith(FINEWEB) else self.data
+
+
+@dataclass(frozen=True)
 class Pool:
     """Runs that differ in nothing but the seed, and their statistics (``None`` without a final score)."""
 
-    runs: tuple[Run, ...]
+    runs: tuple[ReportedRun, ...]
     statistics: SeedStatistics | None
 
     @property
@@ -72,13 +99,41 @@ class Pool:
     def stages(self) -> list[str]:
         """The stages in words that any run has, in the order of a run: the columns of a table of the pool."""
         found = {words for run in self.runs for words, _ in run.stages}
-        order = list(STAGES.values())
+        order = list(stage_words(self.runs[0].record).values())
         return sorted(found, key=lambda words: (order.index(words.partition(" (first")[0]), words))
+
+    @property
+    def standing(self) -> Standing:
+        """Its line of the overview."""
+        record, bpb = self.runs[0].record, self.statistics.bpb if self.statistics else None
+        used = {name: [b.used_s for run in self.runs for b in run.record.budgets if b.name == name]
+                for name in self.budgets}  # fmt: skip
+        return Standing(
+            name=record.submission.name,
+            track=record.track.name,
+            data=record.data.name,
+            bpb=bpb.mean if bpb else None,
+            sample_std=bpb.sample_std if bpb else None,
+            seeds=bpb.n if bpb else len(self.runs),
+            total_bytes=max(run.record.sizes.total_bytes for run in self.runs),
+            clocks={name: max(seconds) for name, seconds in used.items()},
+            verdict=worst([finding for run in self.runs for finding in run.findings]),
+            kind=record.kind,
+        )
 
     @property
     def budgets(self) -> list[str]:
         """The budgets that any run has."""
-        return list(dict.fromkeys(budget.name for run in self.runs for budget in run.record.budgets))
+        refereed = (run.record for run in self.runs if run.record.kind == "refereed")  # a script's time is one span
+        return list(dict.fromkeys(budget.name for record in refereed for budget in record.budgets))
+
+
+@dataclass(frozen=True)
+class FolderClaim:
+    """A public folder: what it says of itself, and what a check of it found, as (rule, verdict, message)."""
+
+    standing: Standing
+    findings: tuple[tuple[str, str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -88,19 +143,20 @@ class Report:
     pools: tuple[Pool, ...]
     folder_findings: tuple[Finding, ...]
     comparison: tuple[str, ...] = ()
+    claims: tuple[FolderClaim, ...] = ()
 
     @property
-    def runs(self) -> tuple[Run, ...]:
+    def runs(self) -> tuple[ReportedRun, ...]:
         """All runs, pool after pool."""
         return tuple(run for pool in self.pools for run in pool.runs)
 
 
-def pool_runs(runs: Sequence[Run]) -> tuple[Pool, ...]:
+def pool_runs(runs: Sequence[ReportedRun]) -> tuple[Pool, ...]:
     """Group runs by owner and everything but the seed.
 
     Runs that fail do not count in statistics; of a seed that was run twice the first by time counts.
     """
-    groups: dict[tuple[str, ...], list[Run]] = {}
+    groups: dict[tuple[str, ...], list[ReportedRun]] = {}
     for run in sorted(runs, key=lambda run: run.record.started_at):
         groups.setdefault((run.owner, *pool_fields(run.record).values()), []).append(run)
     return tuple(
@@ -108,7 +164,7 @@ def pool_runs(runs: Sequence[Run]) -> tuple[Pool, ...]:
     )
 
 
-def _once(group: Sequence[Run]) -> list[RunRecord]:
+def _once(group: Sequence[ReportedRun]) -> list[RunRecord]:
     by_seed: dict[int, RunRecord] = {}
     for run in group:
         if run.verdict is not Verdict.FAIL:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
@@ -11,8 +10,9 @@ from markupsafe import Markup
 
 import harness
 from harness.files import write_atomic
-from harness.report.figures import Pool, Report, Run
-from harness.report.svg import byte_bars, curve, seed_dots, thin, timeline, waterfall
+from harness.report.figures import Pool, Report, ReportedRun, stage_words
+from harness.report.svg import COLOURS, Points, bars, dots, lines, thin
+from harness.report.tables import overview_table, pool_table
 from harness.rules import rule
 from harness.text import printable
 
@@ -21,15 +21,19 @@ IDLE = "idle"
 
 
 def render_page(report: Report) -> str:
-    """The page as text. Everything that comes from a record is escaped."""
+    """The page as text. Everything that comes from a record or a folder is escaped."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["plain"] = lambda text: printable(str(text), 300)
     environment.filters["title_of"] = lambda rule_id: rule(rule_id).title
     files = resources.files(__package__)
     template = environment.from_string(files.joinpath("page.html.jinja").read_text(encoding="utf-8"))
-    style = Markup(files.joinpath("page.css").read_text(encoding="utf-8"))
     return template.render(
-        report=report, style=style, version=harness.__version__, seeds=pool_drawing, drawings=run_drawings
+        report=report,
+        style=Markup(files.joinpath("page.css").read_text(encoding="utf-8")),
+        version=harness.__version__,
+        overview=overview_table(report),
+        pool_table=pool_table,
+        drawings=pool_drawings,
     )
 
 
@@ -38,41 +42,63 @@ def write_page(report: Report, path: Path) -> None:
     write_atomic(path.absolute(), render_page(report).encode(), replace=True)
 
 
-def pool_drawing(pool: Pool) -> Markup | None:
-    """The seeds of a pool with their mean and interval; ``None`` without statistics."""
-    found = pool.statistics
-    if found is None:
-        return None
-    title = f"Final bpb by seed: {pool.title}"
-    return Markup(seed_dots(list(found.by_seed.items()), found.bpb.mean, found.bpb.low, found.bpb.high, title))
-
-
-def run_drawings(run: Run) -> list[tuple[str, Markup]]:
-    """[caption, drawing] of one run; a drawing whose figures the record does not hold is left out."""
-    record, seed = run.record, f"seed {run.seed}"
-    spans = [(span.name, span.start_s, span.seconds, span.limit_s) for span in record.spans if span.name != IDLE]
-    idle_s = sum(span.seconds for span in record.spans if span.name == IDLE)
-    makers: list[tuple[str, bool, Callable[[], str]]] = [
-        ("bpb by stage", bool(run.stages), lambda: waterfall(run.stages, f"bpb by stage, {seed}")),
-        (
-            "Running bpb over the validation set",
-            bool(record.running_bpb),
-            lambda: curve(thin(record.running_bpb), f"Running bpb, {seed}", "targets scored", "bpb so far"),
-        ),
-        ("Clock spans against their limits", bool(spans), lambda: timeline(spans, idle_s, f"Clock spans, {seed}")),
-        ("Bytes by role", True, lambda: byte_bars(*_bytes(run), title=f"Bytes by role, {seed}")),
-        (
-            "Training loss",
-            bool(record.loss_curve),
-            lambda: curve(thin(record.loss_curve), f"Training loss, {seed}", "steps", "loss, nats/token"),
-        ),
+def pool_drawings(pool: Pool) -> list[tuple[str, Markup]]:
+    """[caption, drawing] of one pool, its seeds over each other; what no record holds is left out."""
+    found = [
+        ("bpb by stage, a dot for each seed", _stages(pool)),
+        ("Running bpb over the validation text", _running(pool)),
+        ("Training loss", _losses(pool)),
+        ("Longest clock spans, against their limits", _clocks(pool)),
+        ("Bytes of the largest artifact", _bytes(max(pool.runs, key=lambda run: run.record.sizes.total_bytes))),
     ]
-    return [(caption, Markup(make())) for caption, there, make in makers if there]
+    return [(caption, Markup(picture)) for caption, picture in found if picture]
 
 
-def _bytes(run: Run) -> tuple[list[tuple[str, int]], int, int]:
-    sizes = run.record.sizes
-    parts = [("code bundle", sizes.code_bytes), ("packed model", sizes.model_bytes)]
+def _stages(pool: Pool) -> str:
+    by_stage = [(words, [score.bpb for run in pool.runs for score in run.record.scores if score.stage == stage])
+                for stage, words in stage_words(pool.runs[0].record).items()]  # fmt: skip
+    rows = [(words, values) for words, values in by_stage if values]
+    bpb = pool.statistics.bpb if pool.statistics else None
+    band = (bpb.low, bpb.high) if bpb and bpb.low is not None and bpb.high is not None else None
+    return dots(rows, band, f"bpb by stage: {pool.title}") if rows else ""
+
+
+def _running(pool: Pool) -> str:
+    series: list[tuple[str, str, Points]] = []
+    for index, run in enumerate(pool.runs):
+        if points := thin(run.record.running_bpb):
+            packed = next((score.bpb for score in run.record.scores if score.stage == "packed"), None)
+            level: Points = [] if packed is None else [(points[0][0], packed), (points[-1][0], packed)]
+            series.append((f"seed {run.seed}", f"s{index % COLOURS}", points))
+            if frozen := thin(run.record.frozen_bpb) or level:
+                series.append(("", f"frozen s{index % COLOURS}", frozen))
+    note = "dashed: without adaptation" if any(not name for name, _, _ in series) else ""
+    return lines(series, "targets scored", note, f"Running bpb: {pool.title}") if series else ""
+
+
+def _losses(pool: Pool) -> str:
+    series = [(f"seed {run.seed}", f"s{index % COLOURS}", thin(run.record.loss_curve))
+              for index, run in enumerate(pool.runs) if run.record.loss_curve]  # fmt: skip
+    return lines(series, "steps", "up: nats/token", f"Training loss: {pool.title}") if series else ""
+
+
+def _clocks(pool: Pool) -> str:
+    longest: dict[str, tuple[float, float | None, int]] = {}
+    for run in pool.runs:
+        for span in run.record.spans:
+            if span.name != IDLE and span.seconds >= longest.get(span.name, (-1.0, None, 0))[0]:
+                longest[span.name] = (span.seconds, span.limit_s, run.seed)
+    rows = [(f"{name}: {seconds:.1f} s" + (f" of {limit:.0f} s" if limit is not None else "") + f" (seed {seed})",
+             seconds, limit) for name, (seconds, limit, seed) in longest.items()]  # fmt: skip
+    return bars(rows, "from zero, one scale; outlines are limits", f"Clock spans: {pool.title}") if rows else ""
+
+
+def _bytes(run: ReportedRun) -> str:
+    sizes, cap = run.record.sizes, run.record.sizes.cap_bytes
     sections = sorted(run.record.model_sections.items(), key=lambda item: -item[1])
-    parts += [(f"model: {printable(name, 24)}", size) for name, size in sections]
-    return parts, sizes.total_bytes, sizes.cap_bytes
+    parts = [(f"total of {cap:,}", sizes.total_bytes), ("code", sizes.code_bytes), ("packed model", sizes.model_bytes)]
+    rows = [(f"{name}: {size:,} bytes", float(size), float(cap) if index == 0 else None)
+            for index, (name, size) in enumerate(parts)]  # fmt: skip
+    rows += [(f"in the model: {printable(name, 24)}: {size:,}", float(size), None) for name, size in sections]
+    note = "from zero, one scale" + "; in the model: before its last compression" * bool(sections)
+    return bars(rows, note, f"Bytes of seed {run.seed}")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from harness.fineweb import VARIANTS
 from harness.review.logs import Pass, Run
 from harness.review.published import (
     CERTAIN,
     LONGEST_WINDOW,
     SUBSET_TOKENS,
-    VARIANTS,
     Implied,
     implied_bytes,
     judge_bytes,

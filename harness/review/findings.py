@@ -9,11 +9,14 @@ from typing import Literal
 import msgspec
 
 from harness.errors import ExitCode, UsageError
-from harness.rules import Verdict, catalogue
+from harness.fineweb import CAP_BYTES, CEILING, FLOOR
+from harness.rules import SEVERITY, Verdict, catalogue
 
-ORDER = (Verdict.FAIL, Verdict.ERROR, Verdict.WARN, Verdict.UNKNOWN, Verdict.PASS)
 """Verdicts, gravest first."""
-FACTS = ("claimed_bpb", "logged_mean_bpb", "seeds", "largest_bytes", "longest_train_s", "longest_eval_s")
+FACTS = (
+    *("claimed_bpb", "logged_mean_bpb", "logged_std_bpb", "seeds"),
+    *("largest_bytes", "longest_train_s", "longest_eval_s"),
+)
 """Names of a report's main figures."""
 BLOCKING = (
     *("A1-CALIBRATION", "A1-CLOCK-PATCHED", "A1-TRAIN-CLOCK", "A2-EVAL-CLOCK", "A3-ARTIFACT-BYTES"),
@@ -151,13 +154,13 @@ class Findings:
             groups.setdefault(item.rule, []).append(item)
         out = []
         for items in groups.values():
-            items.sort(key=lambda item: (ORDER.index(item.verdict), item.file, item.line))
+            items.sort(key=lambda item: (SEVERITY.index(item.verdict), item.file, item.line))
             worst = items[0].verdict
             kept = [i for i in items if i.verdict is worst or (worst is Verdict.FAIL and i.verdict is Verdict.WARN)]
             head, more = kept[0], tuple(_short(item, kept[0]) for item in kept[1 : MAX_MORE + 1])
             out.append(msgspec.structs.replace(head, more=more if worst is not Verdict.PASS else ()))
             out += [i for i in items if i.verdict is Verdict.ERROR and worst is Verdict.FAIL][:1]
-        return sorted(out, key=lambda item: (ORDER.index(item.verdict), item.rule))
+        return sorted(out, key=lambda item: (SEVERITY.index(item.verdict), item.rule))
 
 
 def _short(item: Found, head: Found) -> str:
@@ -187,15 +190,15 @@ class Readings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     excerpt:             "accept": files that only FILES.json lists are UNKNOWN; "refuse": they are missing
     """
 
-    artifact_cap_bytes: int = 16_000_000
+    artifact_cap_bytes: int = CAP_BYTES
     train_cap_s: float = 600.0
     train_overshoot_s: float = 0.2
     eval_cap_s: float = 600.0
     eval_clock: Literal["scorer", "sum", "sum+warmup"] = "scorer"
     calibration: Literal["WARN", "FAIL"] = "WARN"
     code_bytes: Literal["logged", "shipped"] = "logged"
-    byte_low: int = 151_060_000
-    byte_high: int = 151_090_000
+    byte_low: int = FLOOR
+    byte_high: int = CEILING
     margin_nats: float = 0.005
     margin_unit: Literal["nats/token", "nats/byte", "bpb"] = "nats/token"
     alpha: float = 0.01

@@ -19,8 +19,8 @@ import msgspec
 import harness
 from harness.errors import UsageError
 from harness.files import write_atomic
-from harness.review.findings import ORDER, FolderReport, Found, Readings
-from harness.rules import Verdict, rule
+from harness.review.findings import FolderReport, Found, Readings
+from harness.rules import SEVERITY, Verdict, rule
 from harness.rules.junit import Case, junit_xml
 
 VERSION = 2
@@ -70,7 +70,7 @@ def as_text(reports: list[FolderReport], *, show_all: bool = False) -> str:
 
 
 def _block(report: FolderReport, told: set[str], *, show_all: bool) -> str:
-    counts = ", ".join(f"{report.count(v)} {v.value}" for v in ORDER if report.count(v))
+    counts = ", ".join(f"{report.count(v)} {v.value}" for v in SEVERITY if report.count(v))
     lines = [f"{plain(report.folder)}: {report.verdict.value} ({counts or 'nothing new'}; track {report.track})"]
     width = max(60, min(shutil.get_terminal_size((110, 24)).columns, 140))
     for item in report.findings:
@@ -99,7 +99,7 @@ def summary(reports: list[FolderReport]) -> str:
     from tabulate import tabulate
 
     ranked = sorted(
-        reports, key=lambda r: (ORDER.index(r.verdict), -r.count(Verdict.FAIL), -r.count(Verdict.WARN), r.folder)
+        reports, key=lambda r: (SEVERITY.index(r.verdict), -r.count(Verdict.FAIL), -r.count(Verdict.WARN), r.folder)
     )
     forms = {"claimed_bpb": ".5f", "logged_mean_bpb": ".5f", "seeds": "d", "largest_bytes": ",d"}
     forms |= {"longest_train_s": ".1f", "longest_eval_s": ".1f"}
@@ -122,7 +122,7 @@ def folder_json(report: FolderReport) -> dict[str, Any]:
         for item in report.findings
     ]
     head = {"folder": report.folder, "verdict": report.verdict.value, "track": report.track}
-    counts = {v.value: report.count(v) for v in ORDER}
+    counts = {v.value: report.count(v) for v in SEVERITY}
     return head | {"counts": counts, "facts": report.facts, "written": report.written, "findings": found}
 
 
@@ -130,7 +130,7 @@ def as_json(reports: list[FolderReport], readings: Readings) -> str:
     """The JSON form (``report.schema.json``), in ASCII, so that no control character of a folder reaches a terminal."""
     whole = {
         "version": VERSION,
-        "verdict": min((r.verdict for r in reports), key=ORDER.index, default=Verdict.PASS).value,
+        "verdict": min((r.verdict for r in reports), key=SEVERITY.index, default=Verdict.PASS).value,
         "readings": msgspec.to_builtins(readings),
         "folders": [folder_json(report) for report in reports],
     }

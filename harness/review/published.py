@@ -1,4 +1,4 @@
-"""Published token and byte counts of the validation text: their one home, and the one verdict on three numbers.
+"""The one verdict on three numbers against the published counts of the validation text (:mod:`harness.fineweb`).
 
 A claim of val_loss, val_bpb and val_tokens says how many bytes its author divided by, val_loss / ln 2 · val_tokens /
 val_bpb. For the published variants these are known to a few kilobytes, so a wrong count shows without any data.
@@ -9,39 +9,16 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from harness.fineweb import CEILING, FLOOR, KNOWN_BAD, LEGACY_BYTES, LEGACY_TOKENS, VARIANTS, Variant
 from harness.review.number import Number
 from harness.rules import Finding, Verdict
+from harness.units import LN2
 
-FLOOR, CEILING = 151_060_000, 151_090_000
 LONGEST_WINDOW = 32_768
 """Tokens of the longest window seen in public: what a dropped tail can cost."""
 LONGEST_TAIL = LONGEST_WINDOW * 4
 
 
-class Variant(NamedTuple):
-    """A published tokenisation of the validation split and its fingerprint."""
-
-    name: str
-    val_tokens: int
-    bytes: int
-
-
-VARIANTS = (
-    Variant("sp1024", 62_021_632, 151_079_964),
-    Variant("sp4096 (kevclark)", 45_508_608, 151_074_052),
-    Variant("sp4096 (#1285)", 45_514_752, 151_074_925),
-    Variant("sp8192", 40_540_160, 151_078_222),
-    Variant("CaseOps sp8192", 47_851_520, 151_074_499),
-    Variant("byte260", 151_130_112, 151_080_112),
-    Variant("ByteJEPA", 151_076_864, 151_076_864),
-)
-KNOWN_BAD = (
-    (164_594_398, "operators-counted", "case operators counted as text, or the plain table on CaseOps shards (#2071)"),
-    (157_319_833, "fallback-as-3", "byte-fallback tokens counted as 3 bytes, as in Scylla (#1143, #1271)"),
-    (176_332_748, "double-space", "the leading space counted twice (#1545, #1719)"),
-    (181_300_000, "space-as-3", "U+2581 counted as its own 3 bytes (#755, #897)"),
-)
-LEGACY_BYTES, LEGACY_TOKENS = 155_769_746, 63_779_840
 SUBSET_TOKENS = 0.6 * min(v.val_tokens for v in VARIANTS)
 """No tokenizer covers the split with fewer: it would take more than six bytes a token."""
 NEAR = 0.006
@@ -69,7 +46,7 @@ def implied_bytes(val_loss: Number, val_bpb: Number, val_tokens: float) -> Impli
     if not all(math.isfinite(n) and n > 0 for n in (val_loss.value, val_bpb.value, float(val_tokens))):
         text = f"val_loss {val_loss.text}, val_bpb {val_bpb.text}, val_tokens {val_tokens}"
         raise ValueError(f"{text}: wanted positive numbers")
-    scale = val_tokens / math.log(2)
+    scale = val_tokens / LN2
     low = scale * max(val_loss.low, 0) / val_bpb.high
     return Implied(scale * val_loss.value / val_bpb.value, low, scale * val_loss.high / max(val_bpb.low, 1e-12))
 

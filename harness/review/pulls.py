@@ -22,8 +22,8 @@ import msgspec
 import harness
 from harness.errors import CouldNotCheck, HarnessError
 from harness.review.changes import QUIET, git
-from harness.review.check import judge
 from harness.review.findings import Findings, FolderReport, Readings
+from harness.review.folder import judge
 from harness.review.output import folder_json
 from harness.review.record import read_record
 from harness.review.source import MAX_ENTRIES, PASSED_OVER, TAIL_BYTES, Entry, Folder, read_listing, walk

@@ -70,7 +70,7 @@ def check_against(record: Record, path: Path) -> None:
     Raises ``UsageError`` when either side has fewer than two scores, or no log gives tokens and bytes.
     """
     from harness.stats.compare import welch
-    from harness.stats.units import Text, to_bpb
+    from harness.units import LN2, Text, to_bpb
 
     new, old = final_scores(record), final_scores(load_record(path, record.readings))
     if len(new) < 2 or len(old) < 2:
@@ -82,7 +82,7 @@ def check_against(record: Record, path: Path) -> None:
         text = "--against needs a log with val_tokens, loss and bpb, to turn the margin into bpb."
         raise UsageError(text, remedy="Ship the logs as the script printed them.")
     tokens, readings = int(counted.value), record.readings
-    n_bytes = round(final.loss.value / math.log(2) * tokens / final.bpb.value)
+    n_bytes = round(final.loss.value / LN2 * tokens / final.bpb.value)
     margin = to_bpb(readings.margin_nats, readings.margin_unit, Text(tokens, n_bytes))
     plain, strict = welch(new, old), welch(new, old, margin=margin)
     figures = (

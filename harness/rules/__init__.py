@@ -1,18 +1,20 @@
 """The rule catalogue: one id ties rule text, enforcing code, verdict and breaking test together.
 
 ``catalogue/*.toml`` holds the texts. Code names an id as a plain string through :func:`rule`, which refuses
-unknown ids, and reports what it saw as a :class:`Finding`.
+unknown ids, and reports what it saw as a :class:`Finding`. The order of verdicts, and the exit code of a list of them,
+have their one home here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from functools import cache
 from importlib import resources
 
 import msgspec
 
-from harness.errors import UsageError
+from harness.errors import ExitCode, UsageError
 
 
 class Verdict(StrEnum):
@@ -34,6 +36,8 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     source:      section of the public rules or issue number
     enforced_by: "construction" (cannot be broken), "measurement", "audit" (with a bound) or "reading" (of a folder)
+    enforced_in: the function that does it, "module:function"; it names the id
+    tested_by:   file of the repository with the cheat, or the test, that breaks the rule
     remedy:      what an author changes to comply
     """
 
@@ -42,6 +46,8 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     text: str
     source: str
     enforced_by: str
+    enforced_in: str
+    tested_by: str
     remedy: str = ""
 
 
@@ -55,6 +61,22 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     found: str = ""
     wanted: str = ""
     remedy: str = ""
+
+
+SEVERITY = (Verdict.FAIL, Verdict.ERROR, Verdict.WARN, Verdict.UNKNOWN, Verdict.PASS)
+"""Worst first."""
+
+
+def worst(findings: Iterable[Finding]) -> Verdict:
+    """The worst verdict among ``findings``; PASS when there are none."""
+    verdicts = {finding.verdict for finding in findings}
+    return next((verdict for verdict in SEVERITY if verdict in verdicts), Verdict.PASS)
+
+
+def exit_code_of(findings: Iterable[Finding]) -> ExitCode:
+    """0 pass or warn, 1 something failed, 3 something could not be checked."""
+    codes = {Verdict.FAIL: ExitCode.RULE_BROKEN, Verdict.ERROR: ExitCode.COULD_NOT_CHECK}
+    return codes.get(worst(findings), ExitCode.GOOD)
 
 
 class _Catalogue(msgspec.Struct, forbid_unknown_fields=True):

@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import ast
 from functools import cache
 from importlib import resources
+from pathlib import Path
 
 import msgspec
 
+import harness
 from harness.errors import UsageError
 from harness.rules import Rule, catalogue
 
@@ -61,25 +64,40 @@ def matching(word: str) -> list[Rule]:
     return section
 
 
+def enforcing_code(item: Rule) -> tuple[Path, int, str]:
+    """Where a rule is enforced: path from the folder that holds ``harness``, line, source of the function.
+
+    The file is read and not imported. Raises ``LookupError`` where the catalogue names a function that is not there.
+    """
+    module, _, function = item.enforced_in.partition(":")
+    path = Path(*module.split(".")).with_suffix(".py")
+    source = (Path(harness.__file__).parents[1] / path).read_text()
+    node: ast.AST = ast.parse(source)
+    for name in function.split("."):
+        named = (found for found in ast.walk(node) if getattr(found, "name", None) == name)
+        if (step := next(named, None)) is None:
+            raise LookupError(f"{path} has no {function}")
+        node = step
+    assert isinstance(node, ast.FunctionDef)
+    return path, node.lineno, ast.get_source_segment(source, node) or ""
+
+
 def explain(item: Rule) -> str:
-    """One rule as plain text: id, text, source, how it is enforced, why, remedy, example."""
-    lesson = lessons().get(item.id)
+    """One rule as plain text: id, text, source, how, where and by which test it is enforced, why, remedy, example."""
+    lesson = lessons()[item.id]
+    path, line, _ = enforcing_code(item)
     parts = [
         f"{item.id}  {item.title}",
         "",
         item.text,
         "",
         f"Source: {item.source}",
-        f"Enforced by: {item.enforced_by}",
+        f"Enforced by: {item.enforced_by}, {item.enforced_in.partition(':')[2]} ({path}:{line})",
+        f"Tested by: {item.tested_by}",
+        f"Why it matters: {lesson.why}",
     ]
-    if lesson:
-        parts.append(f"Why it matters: {lesson.why}")
     if item.remedy:
-        parts.append(f"Way out: {item.remedy}")
-    if lesson:
-        parts += ["", "Before:", _indented(lesson.before), "", "After:", _indented(lesson.after)]
+        parts.append(f"fix: {item.remedy}")
+    for title, text in (("Before:", lesson.before), ("After:", lesson.after)):
+        parts += ["", title, *(f"    {line}".rstrip() for line in text.strip("\n").splitlines())]
     return "\n".join(parts)
-
-
-def _indented(text: str) -> str:
-    return "\n".join(f"    {line}".rstrip() for line in text.strip("\n").splitlines())

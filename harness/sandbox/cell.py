@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
+import secrets
 import signal
 import socket
 import tempfile
@@ -22,15 +22,16 @@ from types import TracebackType
 from typing import Any
 
 from harness.errors import CouldNotCheck, RuleBroken
+from harness.files import remove_tree
 from harness.protocol.channel import Channel
-from harness.sandbox.policy import STRICT, refuse_low_limits
+from harness.sandbox.layers import Layer, LayerState
+from harness.sandbox.policy import refuse_low_limits
 from harness.sandbox.private_root import SHARED_MEMORY
 from harness.sandbox.processes import Ending, StopWatch
-from harness.sandbox.spec import CellSpec, Inherited, KillReport, launcher_order
+from harness.sandbox.spec import CellSpec, KillReport, launcher_order
 from harness.sandbox.supervised import Supervised
 
 S1_ISOLATION = "S1-ISOLATION"
-IN_FORCE = "in force"
 START_LIMIT_S = 30.0
 GRACE_S = 0.03
 _KILLED = -int(signal.SIGKILL)
@@ -39,18 +40,19 @@ _KILLED = -int(signal.SIGKILL)
 class Cell:
     """The processes of one phase. Use as a context manager; leaving it kills whatever is left and wipes its folder.
 
+    home:   the private temporary folder, HOME and TMPDIR of the cell, from the start of the ``with`` block on
     strict: raise ``RuleBroken`` S1-ISOLATION from ``start`` when a layer is missing on this machine.
     """
 
     def __init__(self, spec: CellSpec, *, strict: bool, namespaced: bool = True) -> None:
-        if strict and spec.relaxed != STRICT:
+        if strict and spec.off:
             raise ValueError("a strict cell leaves nothing off.")
         self.spec = spec
-        self.layers: dict[str, str] = {}
+        self.layers: dict[Layer, LayerState] = {}
         self.channels: list[Channel] = []
+        self.home: Path
         self._strict = strict
         self._namespaced = namespaced
-        self._home: Path | None = None
         self._supervised: Supervised | None = None
         self._codes: list[int | None] = [None] * len(spec.rank_env)
         self._opened: dict[int, list[tuple[str, str]]] = {}
@@ -60,7 +62,7 @@ class Cell:
     def __enter__(self) -> Cell:
         refuse_low_limits(self.spec.policy)
         self._refuse_hidden_folders()
-        self._home = Path(tempfile.mkdtemp(prefix="golf-cell-"))
+        self.home = Path(tempfile.mkdtemp(prefix="golf-cell-"))
         return self
 
     def _refuse_hidden_folders(self) -> None:
@@ -83,15 +85,13 @@ class Cell:
                 channel.close()
             if self._supervised is not None:
                 self._supervised.close()
-            if self._home is not None:
-                shutil.rmtree(self._home, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                remove_tree(self.home)
 
     @property
-    def home(self) -> Path:
-        """The private temporary folder, HOME and TMPDIR of the cell."""
-        if self._home is None:
-            raise RuntimeError("a cell is used inside its with block.")
-        return self._home
+    def namespaced(self) -> bool:
+        """Whether the cell has a PID namespace, whose end is the end of everything in it."""
+        return self._supervised is not None and self._supervised.namespaced
 
     def start(self) -> None:
         """Start every rank behind its layers.
@@ -99,7 +99,7 @@ class Cell:
         Raises ``CouldNotCheck`` when the cell cannot be started, and ``RuleBroken`` (strict) for a missing layer.
         """
         self._await_start(self._launch())
-        missing = {layer: state for layer, state in self.layers.items() if not state.startswith(IN_FORCE)}
+        missing = {layer: state for layer, state in self.layers.items() if not state.in_force}
         if missing and self._strict:
             raise RuleBroken(
                 S1_ISOLATION,
@@ -142,7 +142,7 @@ class Cell:
             thread.join()
 
     def kill(self, reason: str, deadline_ns: int | None = None) -> KillReport:
-        """End everything in the cell and wait until it is dead; a second call gives the first report again.
+        """End everything in the cell and wait until it is dead [S2-NO-SURVIVORS]; a second call gives the first report.
 
         deadline_ns: monotonic time of the limit that was missed; then TERM and a grace of 30 ms come before KILL.
         """
@@ -161,7 +161,7 @@ class Cell:
             ending = supervised.kill_all()
             self.exit_codes()
             self._codes = [_KILLED if code is None else code for code in self._codes]
-        method = "PID namespace" if supervised is not None and supervised.namespaced else "subreaper and /proc walk"
+        method = "PID namespace" if self.namespaced else "subreaper and /proc walk"
         stopped_ns, ended_ns = (max(0, at_ns - since_ns) for at_ns in (ending.stopped_ns, ending.ended_ns))
         return KillReport(reason, ended_ns, ending.survivors, method, stopped_ns)
 
@@ -180,11 +180,11 @@ class Cell:
             channel, end = Channel.pair()
             self.channels.append(channel)
             ends.append(end)
-        log = os.open(self.spec.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        given = Inherited(control.fileno(), lifeline_reader, log, tuple(end.fileno() for end in ends))
+        log = _open_nameless(self.spec.log_file)
+        given = (control.fileno(), lifeline_reader, log, *(end.fileno() for end in ends))
         try:
             order = launcher_order(self.spec, self.home, given, namespaced=self._namespaced)
-            self._supervised = Supervised(order, given.all, log, ours, lifeline)
+            self._supervised = Supervised(order, given, log, ours, lifeline)
             return self._supervised
         finally:
             control.close()
@@ -215,7 +215,7 @@ class Cell:
         if not guarded:
             return
         opened = [place for places in self._opened.values() for place in places]
-        if opened and self.layers["landlock"].startswith(IN_FORCE):
+        if opened and self.layers[Layer.LANDLOCK].in_force:
             name, path = opened[0]
             raise CouldNotCheck(
                 f"{self.spec.name}: a cell could open {path} of {name}, though nothing grants it that.",
@@ -225,19 +225,36 @@ class Cell:
         names = ", ".join(sorted(guarded))
         tried = f"each rank tried to open {files} files and folders of {names}"
         found = ", ".join(sorted({name for name, _ in opened}))  # no paths: the record holds these words
-        self.layers["guarded"] = (
-            f"missing: {tried}: some of {found} opened" if opened else f"in force: {tried}: all refused"
-        )
+        ended = f"some of {found} opened" if opened else "all refused"
+        self.layers[Layer.GUARDED] = LayerState(not opened, f"{tried}: {ended}")
 
     def _note(self, message: dict[str, Any]) -> None:
         if "layers" in message:
-            self.layers = dict(message["layers"]) | {
-                "descriptors": "in force: all but the channel are closed",
-                "environment": "in force: an allow-list",
+            self.layers = {Layer(name): LayerState(*state) for name, state in message["layers"].items()} | {
+                Layer.DESCRIPTORS: LayerState(True, "all but the channel are closed"),
+                Layer.ENVIRONMENT: LayerState(True, "an allow-list"),
             }
             if self._supervised is not None:
-                self._supervised.namespaced = self.layers["hard_kill"].startswith("in force: PID namespace")
+                self._supervised.namespaced = message["namespaced"]
         elif "guarded" in message:
             self._opened[message["guarded"]] = message["opened"]
         elif "rank" in message:
             self._codes[message["rank"]] = int(message["code"])
+
+
+def _open_nameless(log: Path) -> int:
+    """The log, to be appended to, under a name that /proc tells a cell nothing by: a replica's is not the final cell's.
+
+    The name that was opened is taken away, and the file gets its own name as another one. Where links can't be made it
+    keeps the one it has.
+    """
+    opened = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    passing = log.with_name(f".{secrets.token_hex(8)}")
+    log.rename(passing)
+    try:
+        os.link(passing, log)
+    except OSError:
+        passing.rename(log)
+    else:
+        passing.unlink()
+    return opened

@@ -13,10 +13,11 @@ import os
 import stat
 from collections.abc import Iterable
 
+from harness.sandbox.namespaces import forbid_new_privileges
+
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _CREATE_VERSION = 1
 _RULE_PATH_BENEATH = 1
-_PR_SET_NO_NEW_PRIVS = 38
 
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 _MAKE_AND_REMOVE = sum(1 << bit for bit in range(4, 13))  # remove and make, every kind of file
@@ -55,7 +56,7 @@ def abi_version() -> int:
 
 
 def scope_self() -> str:
-    """Keep signals and abstract sockets of this thread and all it starts among them. Returns what is in force.
+    """Keep signals and abstract sockets of this thread and all it starts among them. Returns what holds, in words.
 
     One scope for all ranks of a cell, made before the first is started; files are each rank's own (``restrict_self``).
     Kernels before ABI 6 have no scopes. Raises ``OSError`` when the kernel has no Landlock or refuses.
@@ -66,7 +67,7 @@ def scope_self() -> str:
     if abi >= 6:
         # every ruleset refuses moves between folders unless it allows them (EXDEV); those are for the ranks' own rules
         _restrict(_RulesetAttr(REFER, 0, _SCOPE_ABSTRACT_UNIX | _SCOPE_SIGNAL), abi, [("/", REFER)])
-    return f"in force: Landlock ABI {abi}"
+    return f"Landlock ABI {abi}"
 
 
 def restrict_self(rules: Iterable[tuple[str, int]], *, tcp: bool) -> None:
@@ -87,8 +88,7 @@ def _restrict(attributes: _RulesetAttr, abi: int, rules: Iterable[tuple[str, int
     try:
         for path, rights in rules:
             _allow(ruleset, path, rights & attributes.handled_access_fs)
-        if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
-            raise OSError(ctypes.get_errno(), "no_new_privs was refused")
+        forbid_new_privileges()
         _call(_RESTRICT_SELF, ruleset, 0)
     finally:
         os.close(ruleset)
@@ -102,7 +102,10 @@ def _rights_of(abi: int) -> int:
 
 
 def _allow(ruleset: int, path: str, rights: int) -> None:
-    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except FileNotFoundError:  # a link out of the allow-list, such as Ubuntu's sitecustomize.py: nothing there to allow
+        return
     try:
         if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
             rights &= _ON_FILES

@@ -13,7 +13,6 @@ import fcntl
 import json
 import os
 import select
-import shutil
 import signal
 import socket
 import sys
@@ -77,7 +76,10 @@ def _supervise(order: dict[str, Any], pidfd: int, *, namespaced: bool) -> NoRetu
         kill_tree(os.getpid())
     for _ in _ended_children(block=True):
         pass
-    shutil.rmtree(order["home"], ignore_errors=True)
+    from harness.files import remove_tree  # not before: the ranks are forked from this process
+
+    with contextlib.suppress(OSError):
+        remove_tree(Path(order["home"]))
     os._exit(0)
 
 
@@ -91,7 +93,7 @@ def first_process(order: dict[str, Any], control: socket.socket, go: int, refuse
         os.setsid()
         null = os.open("/dev/null", os.O_RDWR)
         layers, rules = restrict_cell(order, refused)
-        control.send(json.dumps({"layers": layers}).encode())
+        control.send(json.dumps({"layers": layers, "namespaced": not refused}).encode())
         namespaces.hide_memory()
         ranks = {
             _start_rank(order, rank, control, null, refused, rules): rank for rank in range(len(order["rank_env"]))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.errors import CouldNotCheck, UsageError
-from harness.sandbox.runtime import PACKAGES, Part, runtime
+from harness.sandbox.runtime import PACKAGES, Part, existing, runtime
 
 
 @dataclass(frozen=True)
@@ -126,23 +126,6 @@ _COUNTERS = [
 _OF_NODES = ("vmstat", "numastat", "meminfo")
 
 
-@dataclass(frozen=True)
-class Relaxation:
-    """What a cell leaves off to find out which layer or rule a program cannot live with; never used for a run.
-
-    layers: names of layers, or of "namespaces", "capabilities", "private_root" and "environment"
-    paths:  further Landlock rules, as path and rights
-    calls:  system calls that the filter lets through
-    """
-
-    layers: frozenset[str] = frozenset()
-    paths: tuple[tuple[str, int], ...] = ()
-    calls: frozenset[str] = frozenset()
-
-
-STRICT = Relaxation()
-
-
 def landlock_rules(policy: SandboxPolicy, home: Path) -> list[tuple[str, str]]:
     """The policy as (path, "read" | "run" | "list" | "write" | "device"), with what every Python process needs.
 
@@ -154,7 +137,7 @@ def landlock_rules(policy: SandboxPolicy, home: Path) -> list[tuple[str, str]]:
     rules += [(path, "list") for part in policy.runtime for path in part.listed]
     rules += [(path, "read") for path in policy.read]
     rules += [(path, "read") for path in _system_files(policy)]
-    rules += [(path, "device") for path in (*_existing(*_DEVICES), *policy.devices)]
+    rules += [(path, "device") for path in (*existing(_DEVICES), *policy.devices)]
     rules += [(Path("/proc/self"), "read")]
     rules += [(Path("/proc/self/task"), "name threads")] if policy.devices else []
     rules += [(path, "write") for path in (*policy.write, home)]
@@ -164,7 +147,7 @@ def landlock_rules(policy: SandboxPolicy, home: Path) -> list[tuple[str, str]]:
 def mounts(policy: SandboxPolicy) -> list[str]:
     """What a root of the cell's own holds beside the writable folders: few folders where the rules name many files."""
     runtime = [path for part in policy.runtime for path in part.mounts]
-    return list(map(str, (*runtime, *_system_files(policy), *_existing(*_DEVICES), *policy.devices, *policy.read)))
+    return list(map(str, (*runtime, *_system_files(policy), *existing(_DEVICES), *policy.devices, *policy.read)))
 
 
 def covered(policy: SandboxPolicy) -> list[str]:
@@ -177,7 +160,7 @@ def covered(policy: SandboxPolicy) -> list[str]:
 
 
 def _system_files(policy: SandboxPolicy) -> tuple[Path, ...]:
-    return _existing(*_FILES, *(_HARDWARE if policy.devices or policy.network == "loopback" else ()))
+    return existing((*_FILES, *(_HARDWARE if policy.devices or policy.network == "loopback" else ())))
 
 
 @cache
@@ -258,7 +241,3 @@ def threads_of_user() -> int:
             found = process.stat()
             count += (found.st_nlink - 2) * (found.st_uid == user)
     return count
-
-
-def _existing(*places: str | Path) -> tuple[Path, ...]:
-    return tuple(path for path in dict.fromkeys(map(Path, places)) if path.exists())

@@ -7,13 +7,16 @@ Landlock rule for ``/proc/self`` means the process that makes it. Only the stand
 from __future__ import annotations
 
 import resource
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from harness.sandbox import landlock, namespaces, private_root, seccomp
+from harness.sandbox.layers import Layer, LayerState
 
 MANY_FILES = 65_536
-LEFT_OFF = "missing: left off to find a fault"
+LEFT_OFF = LayerState(False, "left off to find a fault")
 FOREIGN_PROC = "with the machine's /proc, as the kernel refuses another where parts of it are covered"
 Rules = list[tuple[str, int]]
 _RIGHTS = {
@@ -26,44 +29,42 @@ _RIGHTS = {
 }
 
 
-def restrict_cell(order: dict[str, Any], refused: str) -> tuple[dict[str, str], Rules | None]:
+def restrict_cell(order: dict[str, Any], refused: str) -> tuple[dict[Layer, LayerState], Rules | None]:
     """Apply every layer that the ranks share to this process.
 
     refused: why there are no namespaces; empty where there are
-    Returns layer -> "in force: how" or "missing: why", and the Landlock rules for :func:`restrict_files`, ``None``
-    without Landlock.
+    Returns what became of each layer, and the Landlock rules for :func:`restrict_files`, ``None`` without Landlock.
     """
     off = set(order["layers_off"])
     rules = [(path, _RIGHTS[kind]) for path, kind in order["rules"]]
-    relaxed = [
-        (path, rights) for path, rights in order["relaxed_paths"] if _of_this_process(path) or Path(path).exists()
-    ]
-    rules += relaxed
     mounts: list[Path] = []
     shared_root = "no mount namespace"
     if not refused:
         namespaces.own_mount_tree()
         writable = {Path(path) for path, rights in rules if rights & landlock.WRITE_FILE and rights != landlock.DEVICE}
-        held = [*map(Path, order["mounts"]), *(Path(path) for path, _ in relaxed)]
-        mounts, shared_root = _private_root(held, writable, [*map(Path, order["covered"])], off)
+        held, covered = map(Path, order["mounts"]), map(Path, order["covered"])
+        mounts, shared_root = _private_root(held, writable, covered, off)
         namespaces.loopback_up()
     if "capabilities" not in off:
         namespaces.drop_capabilities()
     if "no_new_privs" not in off:
         namespaces.forbid_new_privileges()
-    layers = {"hard_kill": _hard_kill(refused, mounts)}
-    layers["rlimits"] = LEFT_OFF if "rlimits" in off else _set_limits(order["limits"])
+    pids = "PID namespace" if Path("/proc") in mounts else f"PID namespace, {FOREIGN_PROC}"
+    layers = {Layer.HARD_KILL: LayerState(True, f"subreaper and /proc walk ({refused})" if refused else pids)}
+    layers[Layer.RLIMITS] = LEFT_OFF if "rlimits" in off else _set_limits(order["limits"])
     rules += [(str(path), landlock.READ if path == Path("/proc") else landlock.WRITE) for path in mounts]
     network = order["network"]
     if network == "local" and (refused or shared_root):
         network = "none"  # a socket that is connected could be one of the machine's
-    layers["landlock"] = LEFT_OFF if "landlock" in off else _scope()
-    layers["seccomp"] = LEFT_OFF if "seccomp" in off else _filter(order, network)
-    layers["network"] = _network(layers["seccomp"], refused, shared_root, network)
+    layers[Layer.LANDLOCK] = LEFT_OFF if "landlock" in off else _tried(landlock.scope_self)
+    calls = partial(seccomp.restrict_self, network=network, gpus=bool(order["gpus"]))
+    layers[Layer.SECCOMP] = LEFT_OFF if "seccomp" in off else _tried(calls)
+    layers[Layer.NETWORK] = _network(layers[Layer.SECCOMP], refused, shared_root, network)
     root = f"in the machine's root ({shared_root})" if shared_root else "in a root of its own"
-    layers["private_tmp"] = f"in force: wiped at the end, {root}"
-    layers["no_new_privs"] = "in force" if namespaces.has_no_new_privs() else "missing: the kernel did not set it"
-    return layers, rules if layers["landlock"].startswith("in force") else None
+    layers[Layer.PRIVATE_TMP] = LayerState(True, f"wiped at the end, {root}")
+    forbidden = namespaces.has_no_new_privs()
+    layers[Layer.NO_NEW_PRIVS] = LayerState(forbidden, "" if forbidden else "the kernel did not set it")
+    return layers, rules if layers[Layer.LANDLOCK].in_force else None
 
 
 def restrict_files(order: dict[str, Any], rules: Rules | None) -> None:
@@ -72,56 +73,44 @@ def restrict_files(order: dict[str, Any], rules: Rules | None) -> None:
     Raises ``OSError`` when a path is missing or the kernel refuses: then the process must not go on.
     """
     if rules is not None:
-        existing = [(path, rights) for path, rights in rules if not _of_this_process(path) or Path(path).exists()]
+        existing = [rule for rule in rules if not rule[0].startswith("/proc/self") or Path(rule[0]).exists()]
         landlock.restrict_self(existing, tcp=order["network"] == "loopback")
 
 
-def _of_this_process(path: str) -> bool:
-    return path.startswith("/proc/self")
-
-
-def _private_root(held: list[Path], writable: set[Path], covered: list[Path], off: set[str]) -> tuple[list[Path], str]:
+def _private_root(
+    held: Iterable[Path], writable: Iterable[Path], covered: Iterable[Path], off: set[str]
+) -> tuple[list[Path], str]:
     """The mounts that the cell has for itself, and why it still shares the machine's root (empty when it doesn't)."""
     if "private_root" in off:
-        return namespaces.private_mounts(), LEFT_OFF
+        return namespaces.private_mounts(), LEFT_OFF.how
     try:
         return private_root.enter(held, writable, covered), ""
     except OSError as error:
         return namespaces.private_mounts(), str(error)
 
 
-def _scope() -> str:
+def _tried(layer: Callable[[], str]) -> LayerState:
     try:
-        return landlock.scope_self()
+        return LayerState(True, layer())
     except OSError as error:
-        return f"missing: {error.strerror or error}"
+        return LayerState(False, error.strerror or str(error))
 
 
-def _filter(order: dict[str, Any], network: str) -> str:
-    try:
-        return seccomp.restrict_self(network=network, gpus=bool(order["gpus"]), allow=set(order["relaxed_calls"]))
-    except OSError as error:
-        return f"missing: {error.strerror or error}"
+def _network(filtered: LayerState, refused: str, shared_root: str, network: str) -> LayerState:
+    """Whether there is no network [A4-NO-NETWORK].
 
-
-def _hard_kill(refused: str, mounts: list[Path]) -> str:
-    if refused:
-        return f"in force: subreaper and /proc walk ({refused})"
-    return "in force: PID namespace" if Path("/proc") in mounts else f"in force: PID namespace, {FOREIGN_PROC}"
-
-
-def _network(filtered: str, refused: str, shared_root: str, network: str) -> str:
-    """An empty network ends at the socket files of the machine, which a private root hides and the filter refuses."""
-    unconnected = filtered.startswith("in force") and network == "none"
+    An empty one ends at the socket files of the machine, which a private root hides and the filter refuses.
+    """
+    unconnected = filtered.in_force and network == "none"
     if not refused and (unconnected or not shared_root):
         own = "a network namespace with its own loopback" if network == "loopback" else "empty network namespace"
-        return f"in force: {own}"
+        return LayerState(True, own)
     if unconnected:
-        return "in force: seccomp refuses every connection"
-    return f"missing: no network namespace ({refused})" if refused else f"missing: no private root ({shared_root})"
+        return LayerState(True, "seccomp refuses every connection")
+    return LayerState(False, f"no network namespace ({refused})" if refused else f"no private root ({shared_root})")
 
 
-def _set_limits(limits: dict[str, int]) -> str:
+def _set_limits(limits: dict[str, int]) -> LayerState:
     """Set the cell's limits; soft ones that the referee's shell has beside them go up as far as they may."""
     for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_AS, resource.RLIMIT_CPU):
         soft, hard = resource.getrlimit(kind)
@@ -131,4 +120,4 @@ def _set_limits(limits: dict[str, int]) -> str:
         hard = resource.getrlimit(kind)[1]
         wanted = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(kind, (wanted, wanted))
-    return "in force: " + ", ".join(sorted(name.removeprefix("RLIMIT_").lower() for name in limits))
+    return LayerState(True, ", ".join(sorted(name.removeprefix("RLIMIT_").lower() for name in limits)))

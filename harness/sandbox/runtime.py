@@ -93,7 +93,7 @@ def _runtime(packages: tuple[str, ...] | None, tools: bool, gpus: bool, librarie
     parts = [_interpreter(tools), *(_all_packages() if packages is None else _packages(packages, tools))]
     own = {mount for part in parts for mount in part.mounts}
     modules = (file for part in parts for path in part.paths for file in _files(path, _has_libraries))
-    system = {*libraries_of(modules, folders, _OPENED_BY_NAME), *_existing(_LOCALES)}
+    system = {*libraries_of(modules, folders, _OPENED_BY_NAME), *existing(_LOCALES)}
     if gpus or tools:
         system |= {file for folder in folders for file in _shared_objects(Path(folder))}
     needed = tuple(sorted(path for path in system if own.isdisjoint(path.parents)))
@@ -104,7 +104,7 @@ def _runtime(packages: tuple[str, ...] | None, tools: bool, gpus: bool, librarie
             *Path("/usr/local").glob("cuda*"),
             *_cuda_folders(Path(cuda or "/usr/local/cuda")),
         )
-        inside = tuple(path for place in _existing(places) for path in _without_others(place))
+        inside = tuple(path for place in existing(places) for path in _without_others(place))
         parts.append(Part(TOOLS, inside, mounts=inside))
     return tuple(parts)
 
@@ -120,8 +120,8 @@ def _interpreter(tools: bool) -> Part:
     folders = [Path(sysconfig.get_path("stdlib")), Path(str(sysconfig.get_config_var("DESTSHARED")))]
     static = Path(str(sysconfig.get_config_var("LIBPL"))).name
     headers = {Path(sysconfig.get_path(name)) for name in ("include", "platinclude")} if tools else set()
-    whole = _existing((*files, *headers))
-    return _code_of(f"Python {platform.python_version()}", [*_existing(folders), *whole], tools, _NOT_USED | {static})
+    whole = existing((*files, *headers))
+    return _code_of(f"Python {platform.python_version()}", [*existing(folders), *whole], tools, _NOT_USED | {static})
 
 
 def _packages(wanted: Iterable[str], tools: bool) -> Iterator[Part]:
@@ -146,7 +146,7 @@ def _packages(wanted: Iterable[str], tools: bool) -> Iterator[Part]:
         code = [
             root / top / (about if top.endswith(".dist-info") else "") for top in sorted(tops) if top[-4:] != ".pth"
         ]
-        part = _code_of(f"{name} {found.version}", _existing(code), tools)
+        part = _code_of(f"{name} {found.version}", existing(code), tools)
         yield Part(part.name, part.paths, (root, *part.listed), part.mounts)
 
 
@@ -162,7 +162,7 @@ def _required(found: metadata.Distribution) -> Iterator[str]:
 
 def _all_packages() -> Iterator[Part]:
     places = [Path(place) for place in (*map(sysconfig.get_path, ("purelib", "platlib")), *sys.path)]
-    found = _existing(place for place in places if place.name in ("site-packages", "dist-packages"))
+    found = existing(place for place in places if place.name in ("site-packages", "dist-packages"))
     yield Part("all packages", found, mounts=found)
 
 
@@ -234,7 +234,8 @@ def _files(path: Path, wanted: Callable[[str], bool] = lambda _: True) -> Iterat
         yield from (Path(folder, name) for name in sorted(filter(wanted, names)))
 
 
-def _existing(places: Iterable[str | Path]) -> tuple[Path, ...]:
+def existing(places: Iterable[str | Path]) -> tuple[Path, ...]:
+    """Those that are there, each once."""
     return tuple(path for path in dict.fromkeys(map(Path, places)) if path.exists())
 
 

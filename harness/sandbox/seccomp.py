@@ -21,8 +21,9 @@ import errno
 import platform
 import socket
 import struct
-from collections.abc import Collection
 from dataclasses import dataclass
+
+from harness.sandbox.namespaces import check, forbid_new_privileges
 
 # name: (x86_64, aarch64); None where the architecture has no such call
 REFUSED: dict[str, tuple[int | None, int | None]] = {
@@ -122,17 +123,11 @@ _LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_ANY_BIT, _AND, _RETURN = 0x20, 0x15, 0
 _AT_NUMBER, _AT_ARCHITECTURE, _AT_FIRST, _AT_SECOND = 0, 4, 16, 24
 _DATAGRAM_BIT = 2  # in SOCK_DGRAM and SOCK_RAW, not in SOCK_STREAM and SOCK_SEQPACKET
 _ALLOW, _ERRNO, _KILL_PROCESS = 0x7FFF0000, 0x00050000, 0x80000000
-_PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _MODE_FILTER = 38, 22, 2
+_PR_SET_SECCOMP, _MODE_FILTER = 22, 2
 
 
 class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
-
-
-def names() -> tuple[str, ...]:
-    """Every call that the filter may answer in the kernel's place, in order; what ``allow`` may hold."""
-    answered = [name for calls in ANSWERED.values() for name in calls]
-    return tuple(sorted({*REFUSED, *answered, *FILTERED, *SPECIAL, *CONNECTING}))
 
 
 FAMILIES: dict[str, tuple[int, ...]] = {
@@ -143,13 +138,12 @@ FAMILIES: dict[str, tuple[int, ...]] = {
 }
 
 
-def build_filter(machine: str, *, network: str, gpus: bool = False, allow: Collection[str] = ()) -> bytes:
+def build_filter(machine: str, *, network: str, gpus: bool = False) -> bytes:
     """The filter as BPF instructions. Raises ``OSError`` for an architecture that it has no numbers for.
 
     network: "none"; "local": sockets of the cell's own processes, in a root folder that holds no others; "loopback":
              those of a rendezvous of ranks, in a network namespace that has nothing but loopback
     gpus:     local sockets that are bound but never connected: CUDA gives up where it cannot offer one
-    allow:    names of calls that are let through, to find out which of them a program cannot do without
     """
     if machine not in _ARCHITECTURES:
         raise OSError(errno.ENOSYS, f"no system call numbers for {machine}")
@@ -166,52 +160,39 @@ def build_filter(machine: str, *, network: str, gpus: bool = False, allow: Colle
         _step(_RETURN, absent),
     ]
     alone = network == "none"
-    refused = REFUSED | CONNECTING if alone else REFUSED
-    for name, numbers in refused.items():
-        number = numbers[column]
-        if number is not None and name not in allow:
-            code += _when(number, [_step(_RETURN, refuse)])
-    for answer, calls in ANSWERED.items():
-        for name, numbers in calls.items():
-            if (number := numbers[column]) is not None and name not in allow:
+    for answer, calls in {errno.EPERM: REFUSED | CONNECTING if alone else REFUSED, **ANSWERED}.items():
+        for numbers in calls.values():
+            if (number := numbers[column]) is not None:
                 code += _when(number, [_step(_RETURN, _ERRNO | answer)])
-    for name, rule in FILTERED.items():
-        if name not in allow:
-            code += _when(rule.numbers[column], _by_argument(rule))
-    if "clone3" not in allow:  # its flags lie in memory, out of the filter's sight; libraries fall back to clone
-        code += _when(SPECIAL["clone3"][column], [_step(_RETURN, absent)])
+    for rule in FILTERED.values():
+        code += _when(rule.numbers[column], _by_argument(rule))
+    # its flags lie in memory, out of the filter's sight; libraries fall back to clone
+    code += _when(SPECIAL["clone3"][column], [_step(_RETURN, absent)])
     clone = [_step(_LOAD, _AT_FIRST), _step(_JUMP_ANY_BIT, _NEW_NAMESPACES, 0, 1), _step(_RETURN, refuse)]
-    if "clone" not in allow:
-        code += _when(SPECIAL["clone"][column], [*clone, _step(_RETURN, _ALLOW)])
-    if "socketpair" not in allow and alone:  # one end of a datagram pair can send to any address
+    code += _when(SPECIAL["clone"][column], [*clone, _step(_RETURN, _ALLOW)])
+    if alone:  # one end of a datagram pair can send to any address
         code += _when(SPECIAL["socketpair"][column], [*_unless_datagram(), _step(_RETURN, refuse)])
-    if "socket" not in allow:
-        sockets = [_step(_LOAD, _AT_FIRST)]
-        for family in FAMILIES[network]:
-            sockets += [_step(_JUMP_EQUAL, int(family), 0, 1), _step(_RETURN, _ALLOW)]
-        if gpus and alone:
-            sockets += _when(int(socket.AF_UNIX), _unless_datagram())
-        code += _when(SPECIAL["socket"][column], [*sockets, _step(_RETURN, refuse)])
+    sockets = [_step(_LOAD, _AT_FIRST)]
+    for family in FAMILIES[network]:
+        sockets += [_step(_JUMP_EQUAL, int(family), 0, 1), _step(_RETURN, _ALLOW)]
+    if gpus and alone:
+        sockets += _when(int(socket.AF_UNIX), _unless_datagram())
+    code += _when(SPECIAL["socket"][column], [*sockets, _step(_RETURN, refuse)])
     code.append(_step(_RETURN, _ALLOW))
     return b"".join(code)
 
 
-def restrict_self(*, network: str, gpus: bool, allow: Collection[str] = ()) -> str:
-    """Load the filter for this thread and all it starts; returns what is in force. Raises ``OSError`` when refused.
-
-    network, gpus, allow: as of :func:`build_filter`
-    """
-    code = build_filter(platform.machine(), network=network, gpus=gpus, allow=allow)
+def restrict_self(*, network: str, gpus: bool) -> str:
+    """Load the filter for this thread and all it starts; returns what is in force. Raises ``OSError`` when refused."""
+    code = build_filter(platform.machine(), network=network, gpus=gpus)
     buffer = ctypes.create_string_buffer(code, len(code))
     program = _Program(len(code) // 8, ctypes.cast(buffer, ctypes.c_void_p))
+    forbid_new_privileges()
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or libc.prctl(
-        _PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(program), 0, 0
-    ):
-        raise OSError(ctypes.get_errno(), "the kernel refused the seccomp filter")
+    check(libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(program), 0, 0), "the filter")
     offered = "no connections" if gpus else "no sockets"
     sockets = {"local": "local sockets only", "loopback": "sockets for a rendezvous only"}.get(network, offered)
-    return f"in force: {len(REFUSED) + sum(map(len, ANSWERED.values()))} calls refused, {sockets}"
+    return f"{len(REFUSED) + sum(map(len, ANSWERED.values()))} calls refused, {sockets}"
 
 
 def _when(value: int, then: list[bytes]) -> list[bytes]:

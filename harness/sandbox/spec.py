@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.sandbox.policy import (
-    STRICT,
-    Relaxation,
     SandboxPolicy,
     cell_environment,
     covered,
@@ -26,7 +24,7 @@ class CellSpec:
 
     argv, env: command and environment of every rank; rank_env: what each rank has beyond that, one mapping a rank
     log_file:  takes standard output and error of all ranks, appended
-    relaxed:   what is left off to find a fault; a strict cell does not start with anything left off
+    off:       layers that are left off to find a fault (:mod:`harness.sandbox.diagnose`); none in a strict cell
     """
 
     name: str
@@ -35,7 +33,7 @@ class CellSpec:
     rank_env: tuple[Mapping[str, str], ...]
     policy: SandboxPolicy
     log_file: Path
-    relaxed: Relaxation = STRICT
+    off: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -48,47 +46,35 @@ class KillReport:
     overshoot_ns: until the last process was dead and reaped
     survivors:    processes that could still run when the referee gave up waiting; 0 is the only good number
     method:       "PID namespace", or "subreaper and /proc walk"
-    stopped_ns:   until no thread could run an instruction of its program any more; ``None`` in what was written before
-                  this was measured
+    stopped_ns:   until no thread could run an instruction of its program any more
     """
 
     reason: str
     overshoot_ns: int
     survivors: int
     method: str
-    stopped_ns: int | None = None
+    stopped_ns: int
 
     @property
     def stop_ms(self) -> float:
-        """The stop in milliseconds; the overshoot, which is never less, where only that is known."""
-        return (self.overshoot_ns if self.stopped_ns is None else self.stopped_ns) / 1e6
+        """The stop in milliseconds."""
+        return self.stopped_ns / 1e6
 
 
-@dataclass(frozen=True)
-class Inherited:
-    """Descriptors that the launcher gets from the referee: for control, life, log, and a channel for each rank."""
+def launcher_order(spec: CellSpec, home: Path, descriptors: tuple[int, ...], *, namespaced: bool) -> bytes:
+    """All that the launcher needs to know, as JSON.
 
-    control: int
-    lifeline: int
-    log: int
-    channels: tuple[int, ...]
-
-    @property
-    def all(self) -> tuple[int, ...]:
-        """In no particular order."""
-        return (self.control, self.lifeline, self.log, *self.channels)
-
-
-def launcher_order(spec: CellSpec, home: Path, descriptors: Inherited, *, namespaced: bool) -> bytes:
-    """All that the launcher needs to know, as JSON; ``home`` is the cell's private folder."""
-    relaxed, own = spec.relaxed, cell_environment(home, bool(spec.policy.devices))
-    environment = dict(os.environ) | own if "environment" in relaxed.layers else own
+    home: the cell's private folder; descriptors: for control, life and log, and a channel for each rank
+    """
+    control, lifeline, log, *channels = descriptors
+    own = cell_environment(home, bool(spec.policy.devices))
+    environment = dict(os.environ) | own if "environment" in spec.off else own
     order = {
-        "control_fd": descriptors.control,
-        "lifeline_fd": descriptors.lifeline,
-        "log_fd": descriptors.log,
-        "channel_fds": descriptors.channels,
-        "namespaces": namespaced and "namespaces" not in relaxed.layers,
+        "control_fd": control,
+        "lifeline_fd": lifeline,
+        "log_fd": log,
+        "channel_fds": channels,
+        "namespaces": namespaced and "namespaces" not in spec.off,
         "argv": spec.argv,
         "env": environment | dict(spec.env),
         "rank_env": [dict(env) for env in spec.rank_env],
@@ -96,9 +82,7 @@ def launcher_order(spec: CellSpec, home: Path, descriptors: Inherited, *, namesp
         "network": spec.policy.network,
         "cores": spec.policy.cores,
         "gpus": bool(spec.policy.devices),
-        "layers_off": sorted(relaxed.layers),
-        "relaxed_paths": relaxed.paths,
-        "relaxed_calls": sorted(relaxed.calls),
+        "layers_off": sorted(spec.off),
         "rules": landlock_rules(spec.policy, home),
         "mounts": mounts(spec.policy),
         "covered": covered(spec.policy),

@@ -14,12 +14,17 @@ from harness.scoring.replay import Original, Replay, nats_apart
 from harness.scoring.sample import FLOOR_NATS, Draws, GainSample, Nats, Place
 
 MEAN_NATS = 1e-3  # a fifth of what a record has to gain: a mean over many rows is far steadier than one row
-ROW_SHARE, MEAN_SHARE = (
-    0.75,
-    0.125,
-)  # of what may escape: leaks over the tolerance of a row, the estimated sum of others
+ROW_SHARE, MEAN_SHARE = 0.75, 0.125  # of what may escape: leaks over a row's tolerance, the estimated sum of others
 ONE_SIDED = 1.645  # standard deviations that a normal value exceeds once in twenty
 LARGEST_LOGIT = 32.0  # whose rounding is allowed for: what lies farther from 0 moves no probability by its rounding
+S4_STATE = "S4-STATE-DECLARED"
+AUDITS = {
+    "causality": "C1-CAUSAL",
+    "costly targets": "C1-CAUSAL",
+    "sum of all leaks": "C1-CAUSAL",
+    "declared state": S4_STATE,
+    "determinism": "S5-DETERMINISM",
+}
 Worst = tuple[float, Place | None]
 
 
@@ -34,16 +39,13 @@ def judge_replays(
         for chunk in sample.whole
         for start, count in [original.chunks[chunk]]
     }
-    agree = max(
-        _worst({place: nats_apart(first.true[place], second.true[place]) for place in whole}),
-        _worst(_row_differences(first.nats, second.nats)),
-        key=lambda worst: worst[0],
-    )
-    declared = max(
-        _worst({place: nats_apart(first.true[place], logits[place]) for place in whole}),
-        _worst(_row_differences(first.nats, committed)),
-        key=lambda worst: worst[0],
-    )
+
+    def apart(rows: dict[Place, torch.Tensor], nats: dict[int, Nats]) -> Worst:
+        """The first replica against other rows and other nats, both of the chunks that were replayed whole."""
+        by_row = _worst({place: nats_apart(first.true[place], rows[place]) for place in whole})
+        return max(by_row, _worst(_row_differences(first.nats, nats)), key=lambda worst: worst[0])
+
+    agree, declared = apart(second.true, second.nats), apart(logits, committed)
     causal = _worst(_causal_differences(logits, first, second))
     drawn = {original.place(target) for target in draws.targets()}
     by_gain = _worst({place: abs(first.dearer[place]) for place in drawn})
@@ -54,7 +56,7 @@ def judge_replays(
     rows, k = sum(map(len, committed.values())), sample.positions
 
     def result(
-        name: str, rule: str, worst: Worst, k: int, passed: str, failed: str, allowed: float = tolerance_nats
+        name: str, worst: Worst, k: int, passed: str, failed: str, allowed: float = tolerance_nats
     ) -> AuditResult:
         nats, place = worst
         good = nats <= allowed
@@ -62,11 +64,10 @@ def judge_replays(
         verdict = Verdict.PASS if good else Verdict.FAIL
         text = passed if good else failed + where
         capped = min(nats, 1e9)  # JSON knows no infinity
-        return AuditResult(name, rule, verdict.value, k, capped, allowed, sample.secret.hex(), text)
+        return AuditResult(name, AUDITS[name], verdict.value, k, capped, allowed, sample.secret.hex(), text)
 
     causality = result(
         "causality",
-        "C1-CAUSAL",
         causal,
         k,
         f"{k} positions in {len(sample.rows)} chunks drawn evenly, each with a random future: a leak at more than a "
@@ -76,7 +77,6 @@ def judge_replays(
     )
     costly = result(
         "costly targets",
-        "C1-CAUSAL",
         by_gain,
         len(drawn),
         f"{draws.by_gain.draws} draws over all chunks by what targets can have gained ({draws.by_gain.nats:.2f} nats a "
@@ -87,7 +87,6 @@ def judge_replays(
     )
     total = result(
         "sum of all leaks",
-        "C1-CAUSAL",
         (leak, None),
         draws.by_gain.draws,
         f"By {draws.by_gain.draws} random futures the whole stream costs what was committed.",
@@ -100,7 +99,6 @@ def judge_replays(
         total,
         result(
             "declared state",
-            "S4-STATE-DECLARED",
             declared,
             rows,
             f"A fresh replica with the kept state reproduces {rows:,} targets' nats and {len(whole)} whole rows.",
@@ -108,7 +106,6 @@ def judge_replays(
         ),
         result(
             "determinism",
-            "S5-DETERMINISM",
             agree,
             rows,
             f"Two fresh replicas agree on {rows:,} targets' nats and on {len(whole)} whole rows.",
@@ -153,18 +150,13 @@ def rounding_nats(logits: torch.Tensor) -> float:
 
 def replica_lost(original: Original, tolerance_nats: float, reason: str) -> list[AuditResult]:
     """The results when a replica could not repeat what the run did: the state is not all there is [S4]."""
-    lost = f"A fresh replica cannot repeat what the run did: {reason}"
-    rest = "Not checked: a replica failed."
-    texts = (
-        ("causality", "C1-CAUSAL", Verdict.ERROR, rest),
-        ("costly targets", "C1-CAUSAL", Verdict.ERROR, rest),
-        ("sum of all leaks", "C1-CAUSAL", Verdict.ERROR, rest),
-        ("declared state", "S4-STATE-DECLARED", Verdict.FAIL, lost),
-        ("determinism", "S5-DETERMINISM", Verdict.ERROR, rest),
-    )
+    lost, rest = f"A fresh replica cannot repeat what the run did: {reason}", "Not checked: a replica failed."
+    secret = original.keeper.sample.secret.hex()
     return [
-        AuditResult(name, rule, verdict.value, 0, 0.0, tolerance_nats, original.keeper.sample.secret.hex(), text)
-        for name, rule, verdict, text in texts
+        AuditResult(name, rule, Verdict.FAIL.value, 0, 0.0, tolerance_nats, secret, lost)
+        if rule == S4_STATE
+        else AuditResult(name, rule, Verdict.ERROR.value, 0, 0.0, tolerance_nats, secret, rest)
+        for name, rule in AUDITS.items()
     ]
 
 

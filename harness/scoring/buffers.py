@@ -16,54 +16,33 @@ from dataclasses import dataclass
 import torch
 
 from harness.protocol import device_memory
-from harness.protocol.layout import map_tensor
+from harness.protocol.layout import Buffers, Shapes, map_tensor
 
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
 @dataclass(frozen=True)
-class EvalBuffers:
-    """The four shared buffers, as the referee sees them, and their descriptors in the order of BUFFERS.
+class EvalBuffers(Buffers):
+    """The shared buffers as the referee sees them, and their descriptors."""
 
-    inputs, targets: int64 (chunk_tokens,); logits: (slab_rows, vocabulary); state: uint8 (state_bytes,)
-    device: index of the CUDA device that they are on, ``None`` for host memory
-    """
-
-    inputs: torch.Tensor
-    targets: torch.Tensor
-    logits: torch.Tensor
-    state: torch.Tensor
-    descriptors: tuple[int, int, int, int]
-    device: int | None
+    descriptors: tuple[int, ...]
 
 
 @contextmanager
-def eval_buffers(
-    *,
-    chunk_tokens: int,
-    slab_rows: int,
-    vocab_size: int,
-    logits_dtype: torch.dtype,
-    state_bytes: int,
-    device: int | None = None,
-) -> Iterator[EvalBuffers]:
+def eval_buffers(shapes: Shapes, device: int | None = None) -> Iterator[EvalBuffers]:
     """Allocate the buffers of one evaluation, zeroed.
 
     Descriptors are closed at the end. Host memory goes with its last view; device memory at the end, views or not.
     """
-    shapes: tuple[tuple[torch.dtype, tuple[int, ...]], ...] = (
-        (torch.int64, (chunk_tokens,)),
-        (torch.int64, (chunk_tokens,)),
-        (logits_dtype, (slab_rows, vocab_size)),
-        (torch.uint8, (state_bytes,)),
-    )
     with ExitStack() as stack:
         descriptors, tensors = [], []
-        for name, (dtype, shape) in zip(("inputs", "targets", "logits", "state"), shapes, strict=True):
+        for dtype, shape in shapes:
             size = dtype.itemsize * torch.Size(shape).numel()
             if device is None:
-                descriptor = _memory_file(name, size)
+                descriptor = os.memfd_create("golf", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
                 stack.callback(os.close, descriptor)
+                os.ftruncate(descriptor, size)
+                fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
                 tensors.append(map_tensor(descriptor, dtype, shape))
             else:
                 memory, descriptor = device_memory.allocate(size, device)
@@ -72,8 +51,7 @@ def eval_buffers(
                 tensors.append(memory.tensor(dtype, shape))
             descriptors.append(descriptor)
         inputs, targets, logits, state = tensors
-        first, second, third, fourth = descriptors
-        yield EvalBuffers(inputs, targets, logits, state, (first, second, third, fourth), device)
+        yield EvalBuffers(inputs, targets, logits, state, device, tuple(descriptors))
 
 
 def shared_device() -> int | None:
@@ -87,10 +65,3 @@ def shared_device() -> int | None:
     os.close(descriptor)
     memory.close()
     return 0
-
-
-def _memory_file(name: str, size: int) -> int:
-    fd = os.memfd_create(f"golf-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.ftruncate(fd, size)
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
-    return fd

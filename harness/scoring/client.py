@@ -6,6 +6,7 @@ Stands in the way of: wrong shapes, wrong order, silence, death. Does not judge 
 from __future__ import annotations
 
 import os
+import select
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -17,14 +18,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from harness.cli.progress import printable
 from harness.protocol.channel import Channel, ChannelClosed, ChannelTimeout
 from harness.protocol.device_memory import settle
-from harness.protocol.layout import LOGITS_DTYPES
+from harness.protocol.layout import LOGITS_DTYPES, buffer_shapes
 from harness.protocol.messages import Kind, Message, MessageError
 from harness.scoring.buffers import EvalBuffers, eval_buffers
 from harness.scoring.nll import token_nats
-from harness.scoring.peers import Peers
+from harness.text import printable
 
 MAX_SLAB_BYTES = 1 << 30
 REASON_CHARACTERS = 400
@@ -82,8 +82,65 @@ class WorkerLimits:
     device: int | None = None
 
 
+class Peers:
+    """Channels of the ranks from 1 on, which have no say: the referee needs to know that they came, and how they ended.
+
+    Rank 0 gives every answer. When another rank is gone rank 0 waits for it, for ever with NCCL, or ends with an error
+    that is not its own; so the referee listens to all of them. ``listen`` notes what came; only ``wait`` waits.
+
+    unheard: ranks that never said anything
+    ended:   rank -> its last words, ``None`` where it ended without any; in the order in which that was noticed
+    """
+
+    def __init__(self, channels: Sequence[Channel]) -> None:
+        self._open = dict(enumerate(channels, 1))
+        self.unheard = set(self._open)
+        self.ended: dict[int, str | None] = {}
+
+    def wait(self, channel: Channel, timeout_s: float) -> None:
+        """Until there is something to read from ``channel`` or from a rank, or the time is over."""
+        poll = select.poll()
+        for one in (channel, *self._open.values()):
+            poll.register(one.fileno(), select.POLLIN)
+        poll.poll(max(1, int(timeout_s * 1000)))
+
+    def listen(self) -> None:
+        """Take one message of each rank that sent any: a flood must not keep the referee here."""
+        for rank in list(self._open):
+            self._listen_to(rank)
+
+    def first_ended(self) -> int | None:
+        """The rank to blame for the end: one without last words before one that may only have lost it."""
+        silent = [rank for rank, words in self.ended.items() if words is None]
+        return next(iter([*silent, *self.ended]), None)
+
+    def _listen_to(self, rank: int) -> None:
+        words: str | None
+        try:
+            message, fds = self._open[rank].receive(0.0)
+        except ChannelTimeout:
+            return
+        except ChannelClosed:
+            words = None
+        except MessageError as error:
+            words = f"sent what is no message: {error}"
+        else:
+            self.unheard.discard(rank)
+            for fd in fds:
+                os.close(fd)
+            if message.kind is Kind.PROGRESS:
+                return
+            failed = message.kind is Kind.FAILED
+            words = f"says: {message.text}" if failed else f"sent {message.kind.name}, and has no say"
+        del self._open[rank]
+        self.ended[rank] = words
+
+
 class EvalClient:
-    """Drive one worker. Set ``deadline_ns`` (monotonic) before each span; use as a context manager for its memory."""
+    """Drive one worker. Set ``deadline_ns`` (monotonic) before each span; use as a context manager for its memory.
+
+    hello, buffers: what the worker declared, and the memory that it shares; both from ``prepare`` on
+    """
 
     def __init__(self, channel: Channel, limits: WorkerLimits, others: Sequence[Channel] = ()) -> None:
         """channel: of rank 0, which gives every answer; others: of the other ranks, whose end ends the worker."""
@@ -92,10 +149,10 @@ class EvalClient:
         self._heard = False
         self._limits = limits
         self._memory = ExitStack()
-        self._buffers: EvalBuffers | None = None
         self._private = torch.empty(0)
-        self._hello: Hello | None = None
         self._enough = False
+        self.hello: Hello
+        self.buffers: EvalBuffers
         self.deadline_ns: int | None = None
 
     def __enter__(self) -> EvalClient:
@@ -105,20 +162,6 @@ class EvalClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._memory.close()
-
-    @property
-    def buffers(self) -> EvalBuffers:
-        """The shared memory; there is none before ``prepare``."""
-        if self._buffers is None:
-            raise RuntimeError("prepare() comes first.")
-        return self._buffers
-
-    @property
-    def hello(self) -> Hello:
-        """What the worker declared; nothing before ``prepare``."""
-        if self._hello is None:
-            raise RuntimeError("prepare() comes first.")
-        return self._hello
 
     def unheard(self) -> list[int]:
         """The ranks that never said anything."""
@@ -130,25 +173,18 @@ class EvalClient:
 
         like: what another worker of the same artifact declared; one that declares something else gets no memory
         """
-        hello = self._hello = self._check_hello(self._expect(Kind.HELLO, patient=True))
+        hello = self.hello = self._check_hello(self._expect(Kind.HELLO, patient=True))
         if like is not None and hello != like:
             raise WorkerFailure(f"it declares {hello}, and in the run that counts {like}")
-        self._buffers = self._memory.enter_context(
-            eval_buffers(
-                chunk_tokens=hello.chunk_tokens,
-                slab_rows=hello.slab_rows,
-                vocab_size=self._limits.vocab_size,
-                logits_dtype=hello.logits_dtype,
-                state_bytes=hello.state_bytes,
-                device=self._limits.device if hello.on_device else None,
-            )
+        sizes = hello.chunk_tokens, hello.slab_rows, self._limits.vocab_size
+        shapes = buffer_shapes(*sizes, hello.logits_dtype, hello.state_bytes)
+        buffers = self.buffers = self._memory.enter_context(
+            eval_buffers(shapes, self._limits.device if hello.on_device else None)
         )
-        self._private = torch.empty_like(self._buffers.logits)
-        device = self._buffers.device
-        self._send(
-            Message(Kind.BUFFERS, hello.chunk_tokens, hello.slab_rows, 0 if device is None else 1 + device),
-            self._buffers.descriptors,
-        )
+        self._private = torch.empty_like(buffers.logits)
+        device = buffers.device
+        message = Message(Kind.BUFFERS, hello.chunk_tokens, hello.slab_rows, 0 if device is None else 1 + device)
+        self._send(message, buffers.descriptors)
         if device is not None:  # compiles what the score needs, while the worker does the same
             zeros = torch.zeros(len(self._private), dtype=torch.int64)
             token_nats(self._private.zero_(), zeros)
@@ -255,7 +291,7 @@ class EvalClient:
             self._check_clock()
             raise WorkerFailure("it does not read its messages") from None
         except ChannelClosed:
-            self._raise_parting_words()
+            self._expect(Kind.FAILED)  # shows the reason that the worker left in the channel, if any
 
     def _expect(self, kind: Kind, *, patient: bool = False) -> Message:
         """The next message of ``kind``; progress is skipped. ``patient``: only the span's deadline limits the wait."""
@@ -309,10 +345,6 @@ class EvalClient:
             raise RankGone(rank, awaited.name)
         if not without_words:
             raise WorkerFailure(f"rank {rank} {printable(words, REASON_CHARACTERS)}")
-
-    def _raise_parting_words(self) -> None:
-        """The channel is closed: show the reason that the worker left in it, if any."""
-        self._expect(Kind.FAILED)
 
     def _patience(self, patient: bool) -> float:
         left = float("inf") if self.deadline_ns is None else (self.deadline_ns - time.monotonic_ns()) / 1e9

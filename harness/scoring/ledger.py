@@ -20,6 +20,7 @@ import numpy.typing as npt
 import torch
 
 from harness.scoring.nll import token_nats
+from harness.units import bits_per_byte
 
 RUNNING_POINTS = 200
 SUM_BLOCK = 65_536
@@ -128,7 +129,7 @@ class ScoreLedger:
         return SealedTargets(self, start + count, torch.from_numpy(values))
 
     def commit(self, chunk: int, start: int, nats: npt.NDArray[np.float64]) -> None:
-        """Fix the score of one chunk for good. Raises ``OutOfOrder`` unless it follows what is committed."""
+        """Fix the score of one chunk for good [C4-SINGLE-PASS]. Raises ``OutOfOrder`` unless it comes next."""
         end = start + len(nats)
         if start != self._committed or end > self._stream.targets:
             raise OutOfOrder(f"chunk {chunk} covers targets {start} to {end}; {self._committed} are committed.")
@@ -145,7 +146,7 @@ class ScoreLedger:
             self._running += total
             self._running_bytes += n_bytes
             if self._running_bytes:
-                self._points.append((end, self._running / math.log(2) / self._running_bytes))
+                self._points.append((end, bits_per_byte(self._running, self._running_bytes)))
             if self._file:
                 line = {"chunk": chunk, "first": start, "targets": end - start, "nats": total, "bytes": n_bytes}
                 self._file.write(json.dumps(line | {"s": round(seconds, 6)}) + "\n")
@@ -153,7 +154,7 @@ class ScoreLedger:
         self._pending.clear()
 
     def totals(self) -> tuple[float, int, int]:
-        """(nats, targets, bytes) of all that is committed. The sum of nats is exact, so chunking cannot move it."""
+        """(nats, targets, bytes) of all that is committed [C4-COVERAGE]. The sum is exact: chunking cannot move it."""
         nats = exact_sum(self.nats)
         return nats, self._committed, int(self._stream.target_bytes[: self._committed].sum(dtype=np.int64))
 

@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 import torch
 
 from harness.scoring.client import EvalClient
 from harness.scoring.ledger import ScoreLedger, SealedTargets, Stream
 from harness.scoring.nll import NotFinite
-from harness.scoring.sample import Nats
+from harness.scoring.sample import Keeper, Nats
 
 
 class BrokenLogits(Exception):
     """A logit was NaN or infinite; the text names the target's place in the stream."""
-
-
-class Witness(Protocol):
-    """Keeps what the audits need later. It does the same work for every chunk: a worker cannot tell what is kept."""
-
-    def state_place(self, chunk: int) -> torch.Tensor:
-        """Private memory for the state as it is before the chunk's inputs are revealed."""
-        ...
-
-    def slab(self, chunk: int, first_row: int, logits: torch.Tensor) -> None:
-        """``logits`` is the referee's private copy, overwritten by the next slab: copy what is kept."""
-        ...
-
-    def scored(self, chunk: int) -> None:
-        """The chunk is committed."""
-        ...
 
 
 def score_stream(
@@ -40,13 +23,18 @@ def score_stream(
     *,
     chunk_tokens: int,
     adapt: bool,
-    witness: Witness | None = None,
+    witness: Keeper | None = None,
     committed: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Score every target of ``stream`` once, left to right, and let the worker adapt to what is committed.
+    """Score every target of ``stream`` once, left to right; the worker adapts to what is committed, never before.
 
-    ``committed`` is told the number of targets committed so far, after each chunk. The last chunk is not adapted to.
-    What the next chunk does not wait for (sums, files, its inputs) happens while the worker learns.
+    This is C3-SCORE-BEFORE-UPDATE.
+
+    The last chunk is not adapted to. What the next chunk does not wait for (sums, files, its inputs) happens while the
+    worker learns.
+
+    witness:   keeps what the audits need; it does the same work for every chunk, so no worker can tell what is kept
+    committed: is told the number of targets committed so far, after each chunk
     Raises ``BrokenLogits``, or what the client raises.
     """
     chunks = stream.chunks(chunk_tokens)
@@ -75,7 +63,7 @@ def score_stream(
             client.await_adapted()
 
 
-def _keep_books(index: int, ledger: ScoreLedger, witness: Witness | None, committed: Callable[[int], None]) -> None:
+def _keep_books(index: int, ledger: ScoreLedger, witness: Keeper | None, committed: Callable[[int], None]) -> None:
     """What is left to do for a committed chunk, and costs the worker no time while it learns."""
     ledger.write_down()
     if witness:
@@ -89,7 +77,7 @@ def _nats_of(
     index: int,
     start: int,
     count: int,
-    witness: Witness | None,
+    witness: Keeper | None,
 ) -> Nats:
     """The chunk's nats as its logits come, slab by slab, float64 (count,)."""
     nats = torch.empty(count, dtype=torch.float64)

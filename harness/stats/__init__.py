@@ -6,8 +6,19 @@ summarise(values) -> Summary               mean, sample and population deviation
 welch(candidate, baseline, margin=…), paired(…), power(…), seeds_needed(…), paired_power(…), pairs_needed(…)
 """
 
-from harness.stats.compare import TestResult, paired, paired_power, pairs_needed, power, seeds_needed, welch
-from harness.stats.describe import (
+from harness.stats.compare import (
+    Summary,
+    TestResult,
+    paired,
+    paired_power,
+    pairs_needed,
+    power,
+    seeds_needed,
+    summarise,
+    welch,
+)
+from harness.stats.seeds import Comparison, SeedStatistics, Worst, aggregate, compare, pools
+from harness.stats.wording import (
     counted_pools,
     describe,
     describe_against,
@@ -15,9 +26,7 @@ from harness.stats.describe import (
     describe_pools,
     parse_margin,
 )
-from harness.stats.seeds import Comparison, SeedStatistics, Worst, aggregate, compare, pools
-from harness.stats.summary import Summary, summarise
-from harness.stats.units import Margin, Text, from_bpb, to_bpb
+from harness.units import Margin, Text, from_bpb, to_bpb
 
 __all__ = [
     "Comparison",

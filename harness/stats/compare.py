@@ -7,18 +7,68 @@ it. The statistic has the sign of candidate - baseline, so an improvement is neg
 from __future__ import annotations
 
 import math
+import statistics
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from harness.errors import UsageError
-from harness.stats.summary import summarise
 
 MAX_SEEDS = 1000
 NODES, MANY = 32, 200  # of the quadrature over the share of one side; from so many seeds on that share is one half
 Values = np.ndarray[tuple[int], np.dtype[np.float64]]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Some values summed up. With one value there is no sample deviation and no interval: both are ``None``.
+
+    sample_std:     divides by n - 1: the estimate of the spread of further seeds; the one to quote
+    population_std: divides by n: the spread of these values alone, shown beside it under its own name
+    low, high:      two-sided t interval of the mean at ``confidence``
+    """
+
+    values: tuple[float, ...]
+    mean: float
+    sample_std: float | None
+    population_std: float
+    confidence: float
+    low: float | None
+    high: float | None
+
+    @property
+    def n(self) -> int:
+        """Number of values."""
+        return len(self.values)
+
+
+def summarise(values: Sequence[float], *, confidence: float = 0.95) -> Summary:
+    """Sum up ``values`` (finite, at least one); ``confidence`` lies strictly between 0 and 1.
+
+    Source: t interval, mean ± t(n - 1) · s / √n. Sums are exact (``math.fsum``). Raises ``UsageError`` otherwise.
+    """
+    if not values or not all(math.isfinite(value) for value in values):
+        raise UsageError(
+            f"statistics need at least one value and only finite ones; found {list(values)}.",
+            remedy="Leave out records without a score.",
+        )
+    if not 0 < confidence < 1:
+        raise UsageError(
+            f"confidence is {confidence!r}; wanted a number between 0 and 1, such as 0.95.", remedy="Use 0.95."
+        )
+    floats = tuple(float(value) for value in values)
+    mean = math.fsum(floats) / len(floats)
+    population = statistics.pstdev(floats)
+    if len(floats) == 1:
+        return Summary(floats, mean, None, population, confidence, None, None)
+    from scipy import stats
+
+    sample = statistics.stdev(floats)
+    half = float(stats.t.ppf((1 + confidence) / 2, len(floats) - 1)) * sample / math.sqrt(len(floats))
+    return Summary(floats, mean, sample, population, confidence, mean - half, mean + half)
 
 
 @dataclass(frozen=True)
@@ -51,17 +101,7 @@ def welch(candidate: Sequence[float], baseline: Sequence[float], *, margin: floa
         raise UsageError(
             "neither set has any spread, so no t test applies.", remedy="Use seeds that make a difference."
         )
-    result = stats.ttest_ind(new + margin, old, equal_var=False, alternative="less")
-    return TestResult(
-        "welch",
-        float(result.statistic),
-        float(result.df),
-        float(result.pvalue),
-        float(new.mean() - old.mean()),
-        margin,
-        len(new),
-        len(old),
-    )
+    return _result("welch", stats.ttest_ind(new + margin, old, equal_var=False, alternative="less"), new, old, margin)
 
 
 def paired(candidate: Mapping[int, float], baseline: Mapping[int, float], *, margin: float = 0.0) -> TestResult:
@@ -84,17 +124,12 @@ def paired(candidate: Mapping[int, float], baseline: Mapping[int, float], *, mar
             "all paired differences are equal, so no t test applies.",
             remedy="Compare without pairs, or use seeds that make a difference.",
         )
-    result = stats.ttest_rel(new + margin, old, alternative="less")
-    return TestResult(
-        "paired",
-        float(result.statistic),
-        float(result.df),
-        float(result.pvalue),
-        float((new - old).mean()),
-        margin,
-        len(new),
-        len(old),
-    )
+    return _result("paired", stats.ttest_rel(new + margin, old, alternative="less"), new, old, margin)
+
+
+def _result(test: Literal["welch", "paired"], found: Any, new: Values, old: Values, margin: float) -> TestResult:
+    figures = (float(found.statistic), float(found.df), float(found.pvalue), float(new.mean() - old.mean()))
+    return TestResult(test, *figures, margin, len(new), len(old))
 
 
 def is_rounding(values: Sequence[float] | Values, scale: Sequence[float] | Values) -> bool:
@@ -154,29 +189,19 @@ def seeds_needed(
 
     ``None`` also stands for an improvement that is zero or negative: no number of seeds shows it.
     """
-    if improvement <= 0:
-        return None
-    return _smallest(lambda n: power(improvement, candidate_std, baseline_std, n, alpha=alpha), wanted)
+    return _needed(improvement, wanted, lambda n: power(improvement, candidate_std, baseline_std, n, alpha=alpha))
 
 
 def pairs_needed(improvement: float, difference_std: float, *, alpha: float = 0.01, wanted: float = 0.8) -> int | None:
     """The same for :func:`paired_power`: the number of seeds that both sides have."""
-    if improvement <= 0:
-        return None
-    return _smallest(lambda n: paired_power(improvement, difference_std, n, alpha=alpha), wanted)
+    return _needed(improvement, wanted, lambda n: paired_power(improvement, difference_std, n, alpha=alpha))
 
 
-def _smallest(reached: Callable[[int], float], wanted: float) -> int | None:
-    low, high = 2, MAX_SEEDS
-    if reached(high) < wanted:
+def _needed(improvement: float, wanted: float, reached: Callable[[int], float]) -> int | None:
+    counts = range(2, MAX_SEEDS + 1)
+    if improvement <= 0 or reached(MAX_SEEDS) < wanted:
         return None
-    while low < high:
-        middle = (low + high) // 2
-        if reached(middle) >= wanted:
-            high = middle
-        else:
-            low = middle + 1
-    return low
+    return counts[bisect_left(counts, wanted, key=reached)]
 
 
 def _values(name: str, values: Sequence[float]) -> Values:

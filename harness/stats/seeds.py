@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 from harness.errors import UsageError
 from harness.record.predicate import RunRecord, Score
-from harness.stats.compare import TestResult, is_rounding, paired, pairs_needed, seeds_needed, welch
-from harness.stats.summary import Summary, summarise
-from harness.stats.units import Margin, Text, to_bpb
+from harness.stats.compare import Summary, TestResult, is_rounding, paired, pairs_needed, seeds_needed, summarise, welch
+from harness.units import Margin, Text, to_bpb
 
 
 @dataclass(frozen=True)
@@ -196,9 +195,8 @@ def _config_difference(first: RunRecord, other: RunRecord) -> str:
 
 
 def _final(record: RunRecord) -> Score:
-    for score in record.scores:
-        if score.stage == "final" and score.whole_set:
-            return score
+    if record.final and record.final.whole_set:
+        return record.final
     raise UsageError(
         f"record {record.run_id} has no final score over the whole validation set.",
         remedy="Leave it out of the statistics.",
@@ -222,6 +220,6 @@ def _worst(entries: Sequence[tuple[int, float, float]]) -> Worst:
 def _worst_clocks(records: Sequence[RunRecord]) -> dict[str, Worst]:
     clocks: dict[str, list[tuple[int, float, float]]] = defaultdict(list)
     for record in records:
-        for budget in record.budgets:
+        for budget in record.budgets if record.kind == "refereed" else ():  # a script's time is one span, in no budget
             clocks[budget.name].append((record.submission.seed, budget.used_s, budget.limit_s))
     return {name: _worst(entries) for name, entries in clocks.items()}

@@ -27,7 +27,7 @@ class Adapter:
         self.parameters = dict(model.named_parameters())
         self._momentum = {name: torch.zeros_like(p.detach()) for name, p in self.parameters.items()}
         self._weights: dict[str, Tensor] = {name: p.data for name, p in self.parameters.items()}
-        self._start = {name: t.clone() for name, t in self.state().items()}
+        self._packed = [w.clone() for w in self._weights.values()]
 
     def state(self) -> dict[str, Tensor]:
         """Every tensor that a step changes."""
@@ -52,25 +52,16 @@ class Adapter:
     def restore_unless(self, good: Tensor, snapshot: list[Tensor]) -> Tensor:
         """Go back to ``snapshot``, momentum zero, where ``good`` (bool, shape ()) is false. Returns the final verdict.
 
-        A weight that is not finite counts as not good, whatever the losses said. Stays on the device.
+        A weight that is not finite counts as not good, whatever the losses said; where the snapshot has one too, the
+        weights are the packed ones again. Stays on the device.
         """
         state = self.state()
-        good = good & _all_finite(list(state.values()))
-        zero = torch.zeros((), device=good.device)
-        kept = [
-            torch.where(good, now, zero if name.startswith("momentum/") else before)
-            for (name, now), before in zip(state.items(), snapshot, strict=True)
-        ]
+        good, sound = good & _all_finite(list(state.values())), _all_finite(snapshot)
+        back = [torch.where(sound, w, packed) for w, packed in zip(snapshot, self._packed, strict=False)]
+        back += [torch.zeros((), device=good.device)] * len(self._momentum)
+        kept = [torch.where(good, now, other) for now, other in zip(state.values(), back, strict=True)]
         torch._foreach_copy_(list(state.values()), kept)
         return good
-
-    @torch.no_grad()
-    def begin_chunk(self) -> None:
-        """Weights that are not finite go back to the packed ones."""
-        state = self.state()
-        healthy = _all_finite(list(state.values()))
-        kept = [torch.where(healthy, tensor, self._start[name]) for name, tensor in state.items()]
-        torch._foreach_copy_(list(state.values()), kept)
 
     @torch.no_grad()
     def step(self, gradients: dict[str, Tensor]) -> None:

@@ -20,46 +20,45 @@ class Learner:
         self.adapter, self.reader, self.config = adapter, reader, config
         self._embedding = reader.model.embedding.weight
 
+    @torch.no_grad()
     def learn(self, lesson: Tensor, epochs: int, kept: list[Tensor]) -> Tensor:
         """All steps of one chunk. Bool (), on the device: whether they stand; undone if a probe became much worse.
 
         lesson: as of ``Reader.lesson``; kept: the scoring pass with its graph, for the first step; it is used up
         """
         adapter, reader = self.adapter, self.reader
-        adapter.begin_chunk()
         snapshot = adapter.snapshot()
-        windows = lesson.shape[1]
-        per_step = reader.step_windows(windows)
-        probe = lesson[:, : per_step if reader.batch else reader.ranks.size]
-        before = self._loss(probe)
+        lessons = torch.split(lesson, reader.step_windows(lesson.shape[1]), 1)
+        steps = [(self._parts(part), (part[1] != IGNORED).sum().clamp(min=1)) for part in lessons]
+        probe, goals = (part if reader.batch else part[:1] for part in steps[0][0][0])
+        before = self._loss(kept[0][:1] if kept else reader.read(probe), goals)
         for _ in range(epochs):
-            for at in range(0, windows, per_step):
-                self._step(lesson[:, at : at + per_step], kept)
-        allowed = EXPLOSION * (probe[1] != IGNORED).sum()
-        return adapter.restore_unless(self._loss(probe) <= before + allowed, snapshot)  # false for NaN as well
+            for parts, count in steps:
+                self._step(parts, count, kept)
+        after = self._loss(reader.read(probe), goals)
+        return adapter.restore_unless(after <= before + EXPLOSION, snapshot)  # false for NaN as well
 
     @torch.no_grad()
-    def _loss(self, lesson: Tensor) -> Tensor:
-        """Summed loss of a few windows over all ranks, nats."""
-        total = torch.zeros((), device=self._embedding.device, dtype=self._embedding.dtype)
-        for windows, goals in self._parts(lesson):
-            total += self._summed_loss(self.reader.read(windows), goals)
+    def _loss(self, hidden: Tensor, goals: Tensor) -> Tensor:
+        """Mean loss of a few windows over all ranks, nats."""
+        counted = (goals != IGNORED).sum()
+        total = torch.stack((self._summed_loss(hidden, goals), counted.to(self._embedding.dtype)))
         self.reader.ranks.sum_all([total])
-        return total
+        return total[0] / total[1].clamp(min=1)
 
-    def _step(self, lesson: Tensor, kept: list[Tensor]) -> None:
+    def _step(self, lesson: list[tuple[Tensor, Tensor]], count: Tensor, kept: list[Tensor]) -> None:
         """One step on these windows; the passes in ``kept`` serve it where there are any, and free their graphs."""
         adapter = self.adapter
         parameters = list(adapter.parameters.values())
         gradients: list[Tensor] = []
-        for windows, goals in self._parts(lesson):
+        for windows, goals in lesson:
             with torch.enable_grad():
                 hidden = kept.pop(0) if kept else self.reader.read(windows)
                 loss = self._summed_loss(hidden, goals)
             added = list(torch.autograd.grad(loss, parameters))
             gradients = list(torch._foreach_add(gradients, added)) if gradients else added
         self.reader.ranks.sum_all(gradients)
-        torch._foreach_div_(gradients, (lesson[1] != IGNORED).sum().clamp(min=1))
+        torch._foreach_div_(gradients, count)
         adapter.step(dict(zip(adapter.parameters, gradients, strict=True)))
 
     def _parts(self, lesson: Tensor) -> list[tuple[Tensor, Tensor]]:

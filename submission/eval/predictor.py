@@ -126,7 +126,7 @@ class HybridPredictor:
         for start in range(0, len(inputs), self.slab_rows):
             mine = slice(start, start + self.slab_rows)
             part = rows[mine].to(self.logits_dtype) if self._on_gpu else rows[mine]
-            place = None if self._logits is None else self._logits[: len(part)]
+            place = part.new_empty(len(part), len(embedding)) if self._logits is None else self._logits[: len(part)]
             logits = self._final_logits(part, embedding, place)
             if self.cache:
                 used.append(self.cache.mix(logits, [Candidates(*(field[mine] for field in one)) for one in offered]))
@@ -193,15 +193,15 @@ class HybridPredictor:
     def _epochs(self) -> int:
         return self.levels[int(self._control[LEVEL])]
 
-    def _final_logits(self, rows: Tensor, embedding: Tensor, out: Tensor | None) -> Tensor:
-        """Logits (n, V) of hidden rows, in their dtype; written into ``out`` if given.
+    def _final_logits(self, rows: Tensor, embedding: Tensor, out: Tensor) -> Tensor:
+        """Logits (n, V) of hidden rows, in their dtype, written into ``out``.
 
         EVAL_TEMP divides them where nothing adapts, as the source of pr1890 does.
         """
         capped = capped_logits(rows, embedding, self.config.logit_softcap, out)
         if self.config.ttt_epochs or self.config.eval_temp == 1.0:
             return capped
-        return torch.mul(capped, 1 / self.config.eval_temp, out=out)
+        return capped.mul_(1 / self.config.eval_temp)
 
     def _score_rows(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Hidden rows (n, D) of all ranks, and the head's matrix; keeps what adaptation can use again."""

@@ -76,7 +76,10 @@ class Hybrid(nn.Module):
 
 def capped_logits(hidden: Tensor, embedding: Tensor, cap: float, out: Tensor | None = None) -> Tensor:
     """cap · tanh(h Eᵀ / cap), (…, V) in the dtype of ``hidden``; written into ``out`` if given."""
-    return torch.mul(torch.tanh(hidden @ embedding.to(hidden.dtype).T / cap), cap, out=out)
+    matrix = embedding.to(hidden.dtype).T
+    if out is None:
+        return cap * torch.tanh(hidden @ matrix / cap)
+    return torch.addmm(out, hidden, matrix, beta=0, alpha=1 / cap, out=out).tanh_().mul_(cap)
 
 
 def build_model(config: Config) -> Hybrid:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from ratios import Ratio, paired, seconds
 
-from harness.review.check import check_folders
 from harness.review.findings import Readings
+from harness.review.folder import check_folders
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from public_folders import SCRIPT, PublicFolder

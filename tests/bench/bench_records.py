@@ -3,21 +3,18 @@
 import hashlib
 import itertools
 import json
-import sys
 import tempfile
 from pathlib import Path
 
 import msgspec
 from ratios import Ratio, paired, seconds
+from record_samples import make_artifact, make_intent, make_record
 
 from harness.record import dsse, verify_folder
 from harness.record.entries import Head
-from harness.record.keys import open_signing_key
+from harness.record.signing import open_signing_key
 from harness.record.statement import encode_statement, file_name
 from harness.rules import Finding, Verdict
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "harness" / "record"))
-from record_samples import make_artifact, make_intent, make_record
 
 RECORDS = 1000
 POINTS = 190

@@ -25,7 +25,7 @@ from pathlib import Path
 from scipy import stats
 from tabulate import tabulate
 
-from harness.config.environment import records_dir
+from harness.config.variables import records_dir
 from harness.record import load_record, verify_folder
 from harness.record.predicate import RunRecord
 from harness.rules import Verdict

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from harness.sandbox.cell import Cell
+from harness.sandbox.layers import Layer
 from harness.sandbox.policy import SandboxPolicy
 from harness.sandbox.restrict import FOREIGN_PROC
 from harness.sandbox.spec import CellSpec
@@ -53,10 +54,10 @@ def running(program: str, log: Path, *, namespaced: bool = True, **changes) -> I
 def has_own_proc() -> bool:
     """Whether a cell gets a /proc of its own here; where a container's engine covers parts of /proc it does not."""
     with tempfile.TemporaryDirectory() as folder, running("pass", Path(folder) / "log") as cell:
-        return FOREIGN_PROC not in cell.layers["hard_kill"]
+        return FOREIGN_PROC not in cell.layers[Layer.HARD_KILL].how
 
 
-def wait_for(check, limit_s: float = 20.0):
+def wait_for(check, limit_s: float = 100.0):
     """The first true value of ``check``, asked again and again; fails after the limit."""
     until = time.monotonic() + limit_s
     while time.monotonic() < until:

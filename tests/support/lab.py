@@ -54,7 +54,7 @@ class Worker:
     """An eval worker in a thread, and the referee's client of it."""
 
     def __init__(
-        self, build: Callable, vocab_size: int, *, targets: int = 0, message_s: float = 20.0, stage: str = "final"
+        self, build: Callable, vocab_size: int, *, targets: int = 0, message_s: float = 100.0, stage: str = "final"
     ) -> None:
         channel, theirs = Channel.pair()
         environment = cell_environment(vocab_size, targets, stage)
@@ -109,7 +109,7 @@ def referee(
     escape_nats: float = 0.3,
     tolerance_nats: float = 1e-4,
     floor_bpb: float = 0.9,
-    message_s: float = 20.0,
+    message_s: float = 100.0,
     secret: bytes = bytes(range(32)),
 ) -> Outcome:
     """Score ``stream`` with and without adaptation, and audit the predictor as the final stage does."""
@@ -172,6 +172,12 @@ def _score_frozen(build: Callable, stream: Stream, vocab_size: int, message_s: f
         score_stream(client, stream, ledger, chunk_tokens=client.hello.chunk_tokens, adapt=False)
         client.stop()
     return ledger.nats
+
+
+def cheats_in(path: Path) -> dict[str, str]:
+    """Name in the zoo -> name in the file, of each cheat of a file: ``cheat`` or several that share a twin."""
+    names = [name for name in runpy.run_path(str(path)) if name.startswith("cheat")]
+    return {path.stem + name.removeprefix("cheat"): name for name in names}
 
 
 def fresh_build(source: Path, name: str = "build") -> Callable:

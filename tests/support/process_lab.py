@@ -1,7 +1,7 @@
 """Runs a small submission of the zoo through the real phases, in real cells, as far as its case needs.
 
-A case is a file of ``tests/zoo/processes``. It becomes the module ``animal`` of the submission in ``tests/zoo/base``,
-whose entries call ``animal.cheat`` or ``animal.honest`` at the place that the case names.
+A file of ``tests/zoo/processes`` becomes the module ``animal`` of the submission in ``tests/zoo/base``, whose entries
+call ``animal.cheat`` (or ``animal.cheat_one`` …) or ``animal.honest`` at the place that the file names.
 """
 
 import runpy
@@ -12,21 +12,17 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from lab import markov_stream
+from lab import cheats_in, markov_stream
 
-from harness.artifact.count import judge_sizes
-from harness.cli.progress import Reporter
 from harness.clock.spans import Ledger
 from harness.config.tracks import Track, load_track
 from harness.errors import HarnessError
-from harness.phases.audit import audit
-from harness.phases.context import RunContext
-from harness.phases.describe import describe
-from harness.phases.evaluate import compile_once, evaluate
-from harness.phases.package import package
-from harness.phases.seal import seal_submission
-from harness.phases.train import train
+from harness.progress import Reporter
 from harness.rules import Finding, Verdict
+from harness.run.artifact import judge_sizes, seal_submission
+from harness.run.cells import RunContext
+from harness.run.evaluate import audit, compile_once, evaluate
+from harness.run.phases import describe, package, train
 from harness.scoring.audit import audit_findings
 from harness.scoring.ledger import Stream
 
@@ -48,38 +44,44 @@ class Met:
 
 @dataclass(frozen=True)
 class Case:
-    """A cheat and its twin. rule: what has to stop it; until: the last phase that runs.
+    """A cheat, and its twin, which it may share. rule: what has to stop it; until: the last phase that runs.
 
+    name, cheat: as the table and the file call it
     limits: of the track, for the cheat that overruns them; its twin has the zoo's ordinary ones, which no busy machine
-    overruns, or ``twin_limits``
+    overruns
     environ: animal -> variables that its user sets beyond the usual
     manifest: further lines of submission.toml
     """
 
     path: Path
+    name: str
+    cheat: str
     rule: str
     until: str
     limits: dict[str, float]
-    twin_limits: dict[str, float]
     by_refusal: bool
     text: str
     environ: dict[str, dict[str, str]]
     manifest: str
 
     @classmethod
-    def read(cls, path: Path) -> "Case":
+    def read(cls, path: Path) -> "list[Case]":
         names = runpy.run_path(str(path))
-        return cls(
-            path,
-            names["RULE"],
-            names["UNTIL"],
-            names.get("LIMITS", {}),
-            names.get("TWIN_LIMITS", {}),
-            names.get("BY_REFUSAL", False),
-            names["__doc__"].splitlines()[0],
-            names.get("ENVIRON", {}),
-            names.get("MANIFEST", ""),
-        )
+        return [
+            cls(
+                path,
+                name,
+                cheat,
+                names["RULE"],
+                names["UNTIL"],
+                names.get("LIMITS", {}),
+                names.get("BY_REFUSAL", False),
+                (names[cheat].__doc__ or names["__doc__"]).splitlines()[0],
+                names.get("ENVIRON", {}),
+                names.get("MANIFEST", ""),
+            )
+            for name, cheat in cheats_in(path).items()
+        ]
 
 
 def zoo_track(limits: dict[str, float]) -> Track:
@@ -100,7 +102,7 @@ def write_shard(path: Path, tokens: np.ndarray) -> Path:
 
 
 def meet(case: Case, animal: str, folder: Path) -> Met:
-    """Run one animal. ``folder`` is empty and stays behind for a look at the logs."""
+    """Run one animal: "honest" or ``case.cheat``. ``folder`` is empty and stays behind for a look at the logs."""
     data = folder / "data"
     data.mkdir()
     stream = markov_stream(VOCAB, targets=1500)
@@ -123,7 +125,7 @@ def meet(case: Case, animal: str, folder: Path) -> Met:
     context = None
     try:
         sealed = seal_submission(submission, run_dir)
-        limits = case.limits if animal == "cheat" else case.twin_limits
+        limits = {} if animal == "honest" else case.limits
         context = RunContext(zoo_track(limits), 1, run_dir, sealed, environ, Reporter(), Ledger())
         context.data_dir = data
         with (data / "tiny_val_000000.bin").open("rb"):  # so there is an open file of it to be found

@@ -1,12 +1,11 @@
 """Three synthetic runs with curves, for tests of reports."""
 
 import math
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "harness" / "record"))
-
 from record_samples import store_run
+
+from harness.record.predicate import Training
 
 SECTIONS = {"codes/blocks/mixer": 100992, "codes/blocks/mlp": 98304, "small/skip_weights": 512}
 
@@ -18,6 +17,7 @@ def store_three_seeds(root: Path, **changes):
         final = nats / (math.log(2) * 9000)
         running = [(20 * i, final + 0.5 * math.exp(-i / 40)) for i in range(1, 200)] + [(4000, final)]
         losses = [(i, 3.1 + 4 * math.exp(-i / 60)) for i in range(1, 600)]
-        given = {"running_bpb": running, "loss_curve": losses, "model_sections": SECTIONS} | changes
+        given = {"running_bpb": running, "loss_curve": losses, "model_sections": SECTIONS}
+        given |= {"training": Training(599, "complete")} | changes
         stored.append(store_run(root, seed, nats=nats, **given))
     return stored

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from harness.cli.new import create
-from harness.cli.progress import Silent
 from harness.data import Dataset
 from harness.data.shards import shard_name, write_shard
-from harness.phases import rescore, resume, submit
+from harness.progress import Silent
 from harness.record import verify_folder
 from harness.rules import Finding, Verdict
+from harness.run import refereed, rescore, runs
 
-VOCAB = 1024
+VOCAB, BOS = 1024, 2  # most tokenizers begin documents with 1; a run must not rely on it
 
 
 def make_house(house: Path) -> None:
@@ -24,7 +24,7 @@ def make_house(house: Path) -> None:
     random = np.random.default_rng(0)
     for part, count in (("train", 60_000), ("val", 3_000)):
         tokens = np.minimum(random.geometric(0.02, count), VOCAB - 1).astype(np.uint16)
-        tokens[0] = 1
+        tokens[0] = BOS
         write_shard(data / shard_name("tiny", part, 0), tokens)
     create("mini", house)
 
@@ -42,7 +42,7 @@ def tiny_dataset(house: Path) -> Dataset:
         val_tokens=3_000,
         train_tokens=60_000,
         vocab_size=VOCAB,
-        bos_id=1,
+        bos_id=BOS,
         tokenizer=folder / "tokenizer.model",
         baselines_bpb={},
         disjoint=Finding("A4-DISJOINT", Verdict.PASS, "made up."),
@@ -52,7 +52,6 @@ def tiny_dataset(house: Path) -> Dataset:
 def use_house(house: Path, set_attribute, set_variable) -> None:
     """Point the referee to ``house``."""
     from harness.data import Validation
-    from harness.phases import run
 
     def load_validation(_):
         from harness.data.shards import join_values
@@ -60,16 +59,16 @@ def use_house(house: Path, set_attribute, set_variable) -> None:
         tokens = np.asarray(join_values(sorted((house / "data").glob("*val*"))), np.uint16)
         return Validation(tokens, np.full(len(tokens) - 1, 3, np.uint8))
 
-    for module in (submit, resume, rescore):
+    for module in (runs, rescore):
         set_attribute(module, "open_dataset", lambda *_: tiny_dataset(house))
-    for module in (run, rescore):
+    for module in (refereed, rescore):
         set_attribute(module, "load_validation", load_validation)
     for name in ("CACHE", "KEYS", "RUNS", "RECORDS"):
         set_variable(f"GOLF_{name}_DIR", str(house / name.lower()))
 
 
-def run_tiny(house: Path, seed: int = 1, environ: dict[str, str] | None = None) -> submit.RunOutcome:
-    return submit.submit_run(
+def run_tiny(house: Path, seed: int = 1, environ: dict[str, str] | None = None) -> runs.RunOutcome:
+    return runs.submit_run(
         submission_dir=house / "mini",
         track_name="smoke",
         seed=seed,
@@ -79,8 +78,8 @@ def run_tiny(house: Path, seed: int = 1, environ: dict[str, str] | None = None) 
     )
 
 
-def resume_tiny(house: Path, run: str = "newest") -> submit.RunOutcome:
-    return resume.resume_run(run, records_dir=house / "records", progress=Silent())
+def resume_tiny(house: Path, run: str = "newest") -> runs.RunOutcome:
+    return runs.resume_run(run, records_dir=house / "records", progress=Silent())
 
 
 def cell_processes(house: Path) -> list[str]:

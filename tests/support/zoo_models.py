@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator
 
 import torch
 
+from harness.protocol.serve import EvalWorker, eval_context
+
 CHUNK_TOKENS, SLAB_ROWS, WIDTH = 256, 64, 16
 
 
@@ -106,6 +108,35 @@ class Watchful(Bigram):
     def replays(self) -> bool:
         """Whether it is asked to repeat something."""
         return not self.adapted and bool(self.counts.any())
+
+
+def built(predictor: type[Stateless], *arguments, doc: str | None = None, **options) -> Callable:
+    """A ``build`` that makes this predictor for the vocabulary, and says what it tries."""
+
+    def build(context):
+        return predictor(context.vocab_size, *arguments, **options)
+
+    build.__doc__ = doc or predictor.__doc__
+    return build
+
+
+def leaking(leak: Callable) -> Callable:
+    """A ``build`` of a ``Counting`` with this method ``leak``."""
+    return built(type("Cheat", (Counting,), {"leak": leak}), doc=leak.__doc__)
+
+
+def serving(worker: type[EvalWorker]) -> Callable:
+    """A worker of a cheat's own, in place of the project's."""
+
+    def serve(channel, environment, build):
+        one = worker(channel, build(eval_context(environment)), environment)
+        try:
+            one.prepare()
+            one.serve()
+        except OSError:
+            pass
+
+    return serve
 
 
 def raise_targets(logits: torch.Tensor, inputs: torch.Tensor, by: float, rows: torch.Tensor | None = None) -> None:

@@ -5,13 +5,16 @@ cheat got through or fell to another rule, or when a twin was flagged. ``--json`
 """
 
 import argparse
+import functools
 import json
+import runpy
 import sys
 import tempfile
 from pathlib import Path
 
-from process_lab import Case, meet
+from process_lab import Case, Met, meet
 from tabulate import tabulate
+from test_process_zoo import CASES as PROCESSES
 from test_scoring_zoo import CASES as SCORING
 from test_scoring_zoo import caught, meet_scoring
 
@@ -20,17 +23,27 @@ from harness.errors import ExitCode
 HEAD = ("cheat", "what it tries", "rule expected", "rule that fired", "twin", "")
 
 
-def scoring_row(path: Path) -> tuple[str, ...]:
-    expected, fired, good = caught(path)
-    twin = meet_scoring(path, "honest")
-    flagged = ", ".join(sorted(twin.fired)) or "passes"
-    text = path.read_text().split('"""')[1].splitlines()[0]
-    return path.stem, text, expected, fired, flagged, "ok" if good and flagged == "passes" else "WRONG"
+@functools.cache
+def flagged_in(path: Path) -> str:
+    return ", ".join(sorted(meet_scoring(path, "honest").fired)) or "passes"
+
+
+def scoring_row(name: str) -> tuple[str, ...]:
+    path, cheat = SCORING[name]
+    expected, fired, good = caught(path, cheat)
+    flagged = flagged_in(path)
+    names = runpy.run_path(str(path))
+    text = (names[cheat].__doc__ or names["__doc__"]).splitlines()[0]
+    return name, text, expected, fired, flagged, "ok" if good and flagged == "passes" else "WRONG"
+
+
+TWINS: dict[Path, Met] = {}
 
 
 def process_row(case: Case) -> tuple[str, ...]:
     with tempfile.TemporaryDirectory(prefix="zoo-") as one, tempfile.TemporaryDirectory(prefix="zoo-") as two:
-        cheat, twin = meet(case, "cheat", Path(one)), meet(case, "honest", Path(two))
+        cheat = meet(case, case.cheat, Path(one))
+        twin = TWINS.get(case.path) or TWINS.setdefault(case.path, meet(case, "honest", Path(two)))
     if case.by_refusal:
         good = bool(cheat.refused) and not cheat.got_in and not cheat.fired
         fired = f"{case.rule}: refused" if good else "; ".join(cheat.got_in) or ", ".join(cheat.fired) or "nothing"
@@ -38,7 +51,7 @@ def process_row(case: Case) -> tuple[str, ...]:
         good = case.rule in cheat.fired and not cheat.got_in
         fired = ", ".join(sorted(cheat.fired)) or "nothing"
     flagged = ", ".join(sorted(twin.fired)) or "passes"
-    return case.path.stem, case.text, case.rule, fired, flagged, "ok" if good and flagged == "passes" else "WRONG"
+    return case.name, case.text, case.rule, fired, flagged, "ok" if good and flagged == "passes" else "WRONG"
 
 
 def main() -> int:
@@ -46,9 +59,8 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="rows as JSON")
     parser.add_argument("names", nargs="*", help="only these cheats")
     options = parser.parse_args()
-    processes = [Case.read(path) for path in sorted((Path(__file__).parent / "processes").glob("*.py"))]
-    jobs = [(path.stem, scoring_row, path) for path in SCORING]
-    jobs += [(case.path.stem, process_row, case) for case in processes]
+    jobs = [(name, scoring_row, name) for name in SCORING]
+    jobs += [(case.name, process_row, case) for case in PROCESSES]
     jobs = [job for job in jobs if not options.names or job[0] in options.names]
     rows = []
     for at, (name, make, subject) in enumerate(jobs, 1):

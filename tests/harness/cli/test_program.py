@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-SHOW = "from harness.cli.program import program; print(program())"
+SHOW = "from harness.program import program; print(program())"
 
 
 @pytest.mark.parametrize(

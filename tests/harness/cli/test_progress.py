@@ -1,17 +1,14 @@
 """Progress lines for logs, and text made fit for a terminal."""
 
 import io
-import sys
 from pathlib import Path
 
 import pytest
-
-from harness.cli import progress
-from harness.cli.progress import LineReporter, Silent, printable
-from harness.cli.summary import render_summary
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "record"))
 from record_samples import make_artifact, make_record
+
+from harness import progress
+from harness.cli.result import render_summary
+from harness.progress import LineReporter, Silent, printable
 
 
 def test_control_characters_do_not_reach_the_terminal():

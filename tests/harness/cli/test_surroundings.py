@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import files
-from harness.cli import program
-from harness.config import environment
+from harness import files, program
+from harness.config import variables
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import write_atomic
 from harness.fleet.engines import worker_command
@@ -193,12 +192,12 @@ def test_a_user_without_a_home_is_told_which_folders_to_name(tmp_path: Path, mon
     def nobody(*_: object) -> Path:
         raise RuntimeError("Could not determine home directory.")
 
-    monkeypatch.setattr(environment.platformdirs, "user_cache_dir", nobody)
+    monkeypatch.setattr(variables.platformdirs, "user_cache_dir", nobody)
     monkeypatch.delenv("GOLF_CACHE_DIR", raising=False)
     with pytest.raises(UsageError, match="GOLF_CACHE_DIR and GOLF_KEYS_DIR"):
-        environment.cache_dir()
+        variables.cache_dir()
     monkeypatch.setenv("GOLF_CACHE_DIR", str(tmp_path))
-    assert environment.cache_dir() == tmp_path
+    assert variables.cache_dir() == tmp_path
 
 
 def refusing(number: int):

@@ -1,9 +1,12 @@
 """Tracks and the referee's environment variables."""
 
+from pathlib import Path
+
 import pytest
 
-from harness.config.environment import VARIABLES, check_environment, records_dir
+import harness
 from harness.config.tracks import Limits, load_track, track_names
+from harness.config.variables import VARIABLES, check_environment, records_dir
 from harness.errors import UsageError
 
 
@@ -36,6 +39,29 @@ def test_the_digest_covers_every_limit():
 def test_an_unknown_track_names_the_known_ones():
     with pytest.raises(UsageError, match="smoke"):
         load_track("smok")
+
+
+def test_further_tracks_come_from_a_folder_and_replace_none_that_ships(tmp_path, monkeypatch):
+    smoke = (Path(harness.__file__).parent / "tracks" / "smoke.toml").read_text()
+    own = smoke.replace('name = "smoke"', 'name = "spring"\ndeadline = "2027-06-30T23:59:59Z"')
+    (tmp_path / "spring.toml").write_text(own)
+    (tmp_path / "smoke.toml").write_text(smoke.replace("90.0", "900.0"))
+    monkeypatch.setenv("GOLF_TRACKS_DIR", str(tmp_path))
+    assert "spring" in track_names()
+    assert load_track("smoke").limits.train_s == 90.0
+    assert load_track("spring").digest != load_track("smoke").digest
+    load_track("spring").refuse_when_closed("2027-06-30T23:59:59Z")
+    with pytest.raises(UsageError, match="closed at 2027-06-30"):
+        load_track("spring").refuse_when_closed("2027-07-01T00:00:00Z")
+    (tmp_path / "spring.toml").write_text(own.replace("T23:59:59Z", ""))
+    with pytest.raises(UsageError, match=r"spring\.toml: .*deadline"):
+        load_track("spring")
+    (tmp_path / "summer.toml").write_text(own)
+    with pytest.raises(UsageError, match="name is 'spring'; wanted 'summer'"):
+        load_track("summer")
+    monkeypatch.setenv("GOLF_TRACKS_DIR", str(tmp_path / "none"))
+    with pytest.raises(UsageError, match="not a directory"):
+        track_names()
 
 
 def test_an_unknown_golf_variable_is_refused_with_the_nearest_name():

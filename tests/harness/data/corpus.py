@@ -3,9 +3,9 @@
 from functools import cache
 from random import Random
 
-from harness.cli.progress import Silent
 from harness.data.build import build_dataset
 from harness.data.spm import SentencePieceTokenizer, train_bpe
+from harness.progress import Silent
 
 SYLLABLES = "the ho use of re pre sen ta tives and se nate shall as sem ble at le ast on ce in eve ry ye ar".split()  # noqa: SIM905
 UNSTABLE = "e\u0301 ﬁve ½ … \u00a0 \u200d 👩\u200d👩\u200d👧 日本語 \u2581 Ⅷ ＡＢＣ\t\n\n  x²"

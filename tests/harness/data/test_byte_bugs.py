@@ -16,7 +16,8 @@ from harness.data.case import CaseTokenizer
 from harness.data.shards import join_values, write_shard
 from harness.data.spm import SentencePieceTokenizer
 from harness.errors import UsageError
-from harness.review.published import VARIANTS, judge_claim
+from harness.fineweb import VARIANTS
+from harness.review.published import judge_claim
 
 DOCS = documents(30)
 

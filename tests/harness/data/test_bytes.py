@@ -13,13 +13,13 @@ from corpus import documents, small_dataset, trained
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from harness.cli.progress import Silent
 from harness.data import encoding, load_validation, open_dataset
-from harness.data.audit import compare_table, round_trip
+from harness.data.byte_table import compare_table, round_trip
 from harness.data.case import CaseTokenizer
 from harness.data.spm import SentencePieceTokenizer
 from harness.data.tokenizers import ByteTokenizer, TiktokenTokenizer
 from harness.errors import CouldNotCheck
+from harness.progress import Silent
 
 PUBLISHED = Path(os.environ.get("FINEWEB_TOKENIZER", "fineweb_8192_bpe.model"))  # set it to test a published model
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)

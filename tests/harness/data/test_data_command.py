@@ -8,9 +8,9 @@ from click.testing import CliRunner
 from corpus import documents, small_dataset, trained
 
 from harness.cli.data import command
-from harness.cli.progress import Silent
 from harness.data import load_validation, open_dataset
 from harness.data.shards import write_shard
+from harness.progress import Silent
 
 
 @pytest.fixture

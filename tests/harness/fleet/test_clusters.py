@@ -55,18 +55,6 @@ def queue(tmp_path: Path) -> Queue:
     return Queue(tmp_path / "queue")
 
 
-def test_submitits_local_executor_runs_jobs(queue: Queue, tmp_path: Path):
-    pytest.importorskip("submitit", reason="submitit is in the extra `fleet`")
-    log = tmp_path / "ran"
-    engine = SlurmEngine(queue, {}, cluster="local")
-    try:
-        outcomes = drive(queue, [counted(queue, log, "a"), counted(queue, log, "b")], engine, attempts=2)
-    finally:
-        engine.close()
-    assert sorted(ran(log)) == ["a", "b"]
-    assert all(outcome.result for outcome in outcomes)
-
-
 @pytest.mark.parametrize("lose", [False, True], ids=["all nodes well", "the first node is lost"])
 def test_slurm_runs_a_job_again_when_its_node_is_lost(queue: Queue, tmp_path: Path, monkeypatch, lose: bool):
     pytest.importorskip("submitit", reason="submitit is in the extra `fleet`")

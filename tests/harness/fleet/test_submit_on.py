@@ -1,22 +1,19 @@
 """Seeds as jobs of a queue: every seed runs once with the variables of its command, and the report is one."""
 
 import json
-import sys
 from pathlib import Path
 
 import msgspec
 import pytest
 from click.testing import CliRunner
+from record_samples import make_artifact, make_record
 
 from harness.cli.main import main
 from harness.cli.new import create
 from harness.data.dataset import Manifest, write_manifest
 from harness.errors import CouldNotCheck, UsageError
-from harness.phases.submit import RunOutcome
 from harness.rules import Finding, Verdict
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "record"))
-from record_samples import make_artifact, make_record
+from harness.run.runs import RunOutcome
 
 RUNNER = """#!/bin/sh
 echo "$@" >> {log}
@@ -71,7 +68,7 @@ def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_a_seed_that_has_its_record_is_a_result_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     record = make_record(make_artifact(tmp_path / "sample", 0), 5)
-    monkeypatch.setattr("harness.phases.seeds.submit_seeds", lambda **_: [RunOutcome(record, None, tmp_path)])
+    monkeypatch.setattr("harness.run.runs.submit_seeds", lambda **_: [RunOutcome(record, None, tmp_path)])
     done = CliRunner().invoke(main, ["submit", "--seed", "5", "--once", "--json"])
     assert done.exit_code == 0
     assert json.loads(done.stdout)["submission"]["seed"] == 5

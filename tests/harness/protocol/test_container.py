@@ -52,8 +52,10 @@ def test_any_bytes_end_in_a_container_error(data):
 
 @given(SECTIONS, CODEC, st.data())
 @settings(max_examples=30, deadline=None)
-def test_a_changed_byte_is_found(sections, codec, draw):
+def test_a_changed_byte_and_a_cut_are_found(sections, codec, draw):
     data = bytearray(write_container(None, sections, codec=codec))
+    with pytest.raises(ContainerError):
+        read_container(bytes(data[: draw.draw(st.integers(0, len(data) - 1))]), max_unpacked_bytes=10_000)
     data[draw.draw(st.integers(0, len(data) - 1))] ^= draw.draw(st.integers(1, 255))
     with pytest.raises(ContainerError):
         read_container(bytes(data), max_unpacked_bytes=10_000)

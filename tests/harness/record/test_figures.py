@@ -8,12 +8,14 @@ import msgspec
 import pytest
 from record_samples import digest_of, make_artifact, make_findings, make_record, make_score
 
+import harness
 from harness.config.tracks import load_track
-from harness.phases.verdicts import clock_findings
-from harness.record.figures import bits_per_byte, check_figures, check_names, check_run, current_digest
+from harness.record.arithmetic import check_figures, check_names, check_run, current_digest
 from harness.record.known import known
 from harness.record.predicate import AuditResult, BudgetEntry, RunRecord, SpanEntry, TrackInfo, Training
 from harness.rules import Finding, Verdict
+from harness.run.verdicts import clock_findings
+from harness.units import bits_per_byte
 
 replace = msgspec.structs.replace
 
@@ -61,6 +63,7 @@ ARITHMETIC = {
     "two-finals": (lambda r: {"scores": [*r.scores, r.scores[2]]}, "wanted one score a stage"),
     "running-backwards": (lambda r: {"running_bpb": r.running_bpb[::-1]}, "does not run forward"),
     "running-end": (lambda r: {"running_bpb": [(4000, 1.0)]}, "running_bpb ends at"),
+    "frozen-end": (lambda r: {"frozen_bpb": [(4000, 1.0)]}, "frozen_bpb ends at"),
     "total": (lambda r: {"sizes": replace(r.sizes, total_bytes=5)}, "total is given as 5 bytes"),
     "negative-size": (lambda r: {"sizes": replace(r.sizes, code_bytes=-1)}, "a size is negative"),
     "negative-span": (lambda r: {"spans": [SpanEntry("x", 0, -1.0, None, ""), *r.spans]}, "negative time"),
@@ -267,3 +270,14 @@ def test_a_record_that_passes_on_other_gpus_does_not_verify(
     record = replace(record, machine=replace(record.machine, gpus=[f"{gpu}, 81559 MiB" for gpu in gpus]))
     messages = [f.message for f in check_names(record) if f.verdict is Verdict.FAIL]
     assert any("without a warning of A1-HARDWARE" in message for message in messages) is broken
+
+
+def test_a_run_that_began_after_the_deadline_of_its_track_fails(record, tmp_path, monkeypatch):
+    smoke = (Path(harness.__file__).parent / "tracks" / "smoke.toml").read_text()
+    monkeypatch.setenv("GOLF_TRACKS_DIR", str(tmp_path))
+    for name, deadline, wanted in (("in-time", "17:00:00Z", 0), ("late", "16:59:59Z", 1)):
+        text = smoke.replace('name = "smoke"', f'name = "{name}"\ndeadline = "2026-11-24T{deadline}"')
+        (tmp_path / f"{name}.toml").write_text(text)
+        track = replace(record.track, name=name, digest=load_track(name).digest)
+        found = [message for _, message in problems(replace(record, track=track)) if "deadline" in message]
+        assert len(found) == wanted

@@ -15,8 +15,8 @@ from record_samples import make_artifact, make_intent, make_record, store_run
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import write_atomic
 from harness.record import announce, open_signing_key, sign_and_store, utc_now, verify_folder
-from harness.record.keys import bind_key, create_key, describe_key, load_private, read_active, rotate_key
 from harness.record.predicate import RunRecord
+from harness.record.signing import bind_key, create_key, describe_key, load_private, read_active, rotate_key
 from harness.record.trust import (
     load_public,
     load_trust,
@@ -218,7 +218,7 @@ def test_a_rotation_that_is_killed_loses_no_endorsement(tmp_path: Path, monkeypa
         write_atomic(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr("harness.record.keys.write_atomic", dying)
+        patch.setattr("harness.record.signing.write_atomic", dying)
         patch.setattr("harness.record.trust.write_atomic", dying)
         with pytest.raises(Killed):
             rotate_key(keys, records, owner="Ada")

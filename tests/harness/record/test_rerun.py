@@ -12,7 +12,6 @@ import msgspec
 import pytest
 from record_samples import make_artifact, make_findings, make_intent, make_record, make_score, store_run
 
-from harness.artifact.bundle import pack_code, read_folder
 from harness.cli.main import run
 from harness.config.tracks import load_track
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
@@ -26,7 +25,6 @@ from harness.record import (
     sign_and_store,
     verify_folder,
 )
-from harness.record.keys import describe_key, open_signing_key
 from harness.record.predicate import RunRecord, SubmissionInfo
 from harness.record.reproduce import (
     check_code,
@@ -35,8 +33,10 @@ from harness.record.reproduce import (
     make_review,
     tolerance_of,
 )
+from harness.record.signing import describe_key, open_signing_key
 from harness.record.trust import store_public
 from harness.rules import Verdict
+from harness.run.artifact import pack_code, read_folder
 
 ROOT = Path(__file__).parents[3]
 replace = msgspec.structs.replace
@@ -176,9 +176,9 @@ def rerun(monkeypatch, tmp_path: Path, capsys):
                 raise again
             return Outcome(again, None, tmp_path)
 
-        stand_in = types.ModuleType("harness.phases.submit")
+        stand_in = types.ModuleType("harness.run.runs")
         stand_in.submit_run = submit_run
-        monkeypatch.setitem(sys.modules, "harness.phases.submit", stand_in)
+        monkeypatch.setitem(sys.modules, "harness.run.runs", stand_in)
         with pytest.raises(SystemExit) as ended:
             run(["rerun", *map(str, arguments)])
         captured = capsys.readouterr()
@@ -212,8 +212,20 @@ def test_a_leak_that_only_the_repetition_finds_is_signed_and_fails_the_record(st
     assert "C1-CAUSAL FAIL in the repetition" in found.message
 
 
+def test_a_repetition_whose_audit_could_not_be_done_breaks_no_rule(stored, submission, rerun, tmp_path: Path):
+    again = replace(stored.record, findings=make_findings(C1_CAUSAL="ERROR"))
+    for nats, code, words, verdict in (
+        (12000.5, 3, "it could not be checked", Verdict.ERROR),
+        (12500.0, 1, "another result", Verdict.FAIL),
+    ):
+        found, text, _ = rerun(rescored(again, nats), stored.path, "--code", submission, "--sign")
+        assert (found, f"NOT REPRODUCED: {words}." in text) == (code, True)
+        reviews = [f for f in verify_folder(tmp_path / "records").findings if f.rule == "R6-REPRODUCED"]
+        assert verdict in {finding.verdict for finding in reviews}
+
+
 def test_a_repetition_that_ends_without_a_score_is_signed_too(stored, submission, rerun, tmp_path: Path):
-    broken = RuleBroken("A2-EVAL-CLOCK", "final: not done. Last lines of /home/ada/log:\n  x", remedy="Hurry.")
+    broken = RuleBroken("A2-EVAL-CLOCK", "final: not done.", remedy="Hurry.", log="Last lines of /home/ada/log:\n  x")
     code, text, _ = rerun(broken, stored.path, "--code", submission, "--sign")
     assert (code, "A2-EVAL-CLOCK FAIL" in text) == (1, True)
     (found,) = [f for f in verify_folder(tmp_path / "records").findings if f.verdict is Verdict.FAIL]

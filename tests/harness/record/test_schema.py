@@ -23,12 +23,12 @@ FOLDERS = {"run": "runs", "intent": "intents", "review": "reviews"}
 @pytest.mark.rule("R2-SCHEMA")
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_the_committed_schema_is_the_one_of_the_structs(name: str):
-    assert schema_path(name).read_text() == schema_text(SCHEMAS[name]), "run: python -m harness.record"
+    assert schema_path(name).read_text() == schema_text(SCHEMAS[name]), "run: python -m harness.record.rewrite_schemas"
     jsonschema.Draft202012Validator.check_schema(SCHEMAS[name])
 
 
 def test_the_tracks_of_this_version_are_among_the_known_ones():
-    assert KNOWN_FILE.read_text() == known_text(), "run: python -m harness.record"
+    assert KNOWN_FILE.read_text() == known_text(), "run: python -m harness.record.rewrite_schemas"
 
 
 @pytest.fixture(scope="module")

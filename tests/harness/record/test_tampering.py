@@ -1,6 +1,5 @@
 """Whoever changes anything in a records folder is found out, and the file is named."""
 
-import base64
 import hashlib
 import json
 import os
@@ -15,7 +14,7 @@ from record_samples import make_artifact, make_intent, make_record, store_run
 
 from harness.errors import ExitCode
 from harness.record import announce, dsse, sign_and_store, verify_folder
-from harness.record.keys import create_key, describe_key, load_private, read_active
+from harness.record.signing import create_key, describe_key, load_private, read_active
 from harness.record.statement import encode_statement, read_entry
 from harness.record.trust import store_public
 from harness.rules import Finding, Verdict
@@ -62,28 +61,13 @@ def test_the_honest_folder_passes(folder: Path):
 @pytest.mark.rule("R1-SIGNATURE")
 @SETTINGS
 @given(data=st.data())
-def test_one_changed_byte_in_any_file_is_caught_and_named(folder: Path, data):
+def test_one_byte_changed_gone_or_added_in_any_file_is_caught_and_named(folder: Path, data):
     path = data.draw(st.sampled_from(signed_files(folder)))
     original = path.read_bytes()
     place = data.draw(st.integers(0, len(original) - 1))
-    value = data.draw(st.integers(0, 255).filter(lambda byte: byte != original[place]))
-    path.write_bytes(original[:place] + bytes([value]) + original[place + 1 :])
-    try:
-        found = failures(folder)
-    finally:
-        path.write_bytes(original)
-    assert any(path.name in finding.where for finding in found)
-
-
-@SETTINGS
-@given(data=st.data())
-def test_one_byte_more_or_less_is_caught(folder: Path, data):
-    path = data.draw(st.sampled_from(signed_files(folder)))
-    original = path.read_bytes()
-    place = data.draw(st.integers(0, len(original) - 1))
-    more = data.draw(st.sampled_from([b"", b" ", b"\n", b"\x00"]))
-    changed = original[:place] + more + original[place + (0 if more else 1) :]
-    path.write_bytes(changed)
+    other = st.integers(0, 255).filter(lambda byte: byte != original[place]).map(lambda byte: (bytes([byte]), 1))
+    new, gone = data.draw(other | st.sampled_from([(b"", 1), (b" ", 0), (b"\n", 0), (b"\x00", 0)]))
+    path.write_bytes(original[:place] + new + original[place + gone :])
     try:
         found = failures(folder)
     finally:
@@ -92,10 +76,9 @@ def test_one_byte_more_or_less_is_caught(folder: Path, data):
 
 
 @pytest.mark.rule("R2-SCHEMA")
-@pytest.mark.parametrize("indent", [None, 2])
-def test_the_same_envelope_in_other_json_is_refused(folder: Path, indent):
+def test_the_same_envelope_in_other_json_is_refused(folder: Path):
     path = next((folder / "runs").iterdir())
-    path.write_text(json.dumps(json.loads(path.read_bytes()), indent=indent))
+    path.write_text(json.dumps(json.loads(path.read_bytes()), indent=2))
     (found,) = [f for f in failures(folder) if f.rule == "R2-SCHEMA"]
     assert found.where == f"runs/{path.name}"
     assert "canonical" in found.message
@@ -150,16 +133,6 @@ def test_a_renamed_file_is_caught(folder: Path, kind: str):
     path = sorted((folder / kind).iterdir())[0]
     path.rename(path.with_name(path.name.replace("2", "3", 1) if kind != "heads" else "0" * 64 + ".json"))
     assert any(kind in finding.where for finding in failures(folder))
-
-
-@pytest.mark.rule("R3-CHAIN")
-@pytest.mark.parametrize("kind", ["runs", "intents"])
-def test_two_files_with_exchanged_names_are_caught(folder: Path, kind: str):
-    first, second = sorted((folder / kind).iterdir())[:2]
-    content = first.read_bytes(), second.read_bytes()
-    first.write_bytes(content[1])
-    second.write_bytes(content[0])
-    assert {f"{kind}/{first.name}", f"{kind}/{second.name}"} <= names(failures(folder))
 
 
 @pytest.mark.rule("R3-CHAIN")
@@ -324,14 +297,6 @@ def test_ambiguous_json_is_refused_even_when_signed(folder: Path):
     payload = dsse.decode(path.read_bytes()).payload.replace(b'"seed":', b'"seed":0,"seed":', 1)
     path.write_bytes(dsse.encode(dsse.sign(payload, key.keyid, key.private)))
     assert any("stands twice" in finding.message for finding in failures(folder))
-
-
-def test_the_base64_of_a_payload_has_one_form(folder: Path):
-    path = next((folder / "runs").iterdir())
-    document = json.loads(path.read_bytes())
-    document["payload"] = base64.urlsafe_b64encode(base64.b64decode(document["payload"])).decode() + "===="
-    path.write_bytes(json.dumps(document, sort_keys=True, separators=(",", ":")).encode() + b"\n")
-    assert any(path.name in finding.where for finding in failures(folder))
 
 
 @pytest.mark.rule("R2-SCHEMA")

@@ -10,9 +10,10 @@ from record_samples import store_run
 from harness.cli.main import run
 from harness.errors import CouldNotCheck, UsageError
 from harness.record import verify_folder
-from harness.record.trust import load_trust, revoke_key, store_public
+from harness.record.signing import bind_key
+from harness.record.trust import accepted_keys, load_trust, revoke_key, store_public
 from harness.record.witness import check_history, check_stamps, extend_log, request_stamp
-from harness.rules import Verdict
+from harness.rules import Finding, Verdict
 
 WHO = ("-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
 
@@ -23,11 +24,16 @@ def records(tmp_path: Path) -> Path:
     return tmp_path / "records"
 
 
-def commit(folder: Path) -> None:
+def commit(folder: Path, *how: str) -> None:
     if not (folder.parent / ".git").exists():
         subprocess.run(["git", "init", "-q", str(folder.parent)], check=True)
     subprocess.run(["git", "-C", str(folder), *WHO, "add", "-A", "."], check=True)
-    subprocess.run(["git", "-C", str(folder), *WHO, "commit", "-qm", "x"], check=True)
+    subprocess.run(["git", "-C", str(folder), *WHO, *how, "commit", "-qm", "x"], check=True)
+
+
+def history(records: Path) -> list[Finding]:
+    """What the history shows but the count of signed commits."""
+    return check_history(records, accepted_keys(records / "keys"))[:-1]
 
 
 def listed(records: Path):
@@ -39,11 +45,11 @@ def test_a_revocation_that_was_taken_back_stands_in_the_history(records: Path):
     commit(records)
     revoke_key(records, key, "stolen")
     commit(records)
-    assert check_history(records) == []
+    assert history(records) == []
     store_public(records, key)
     commit(records)
     assert [f for f in verify_folder(records).findings if f.verdict is Verdict.FAIL] == []  # the folder can't show it
-    (found,) = check_history(records)
+    (found,) = history(records)
     assert (found.verdict, found.where) == (Verdict.FAIL, f"keys/{key.keyid}.json")
     assert "revocation of this key was taken back" in found.message
 
@@ -52,14 +58,12 @@ def test_entries_that_were_removed_or_rewritten_stand_in_the_history(records: Pa
     commit(records)
     store_run(tmp_path, 2)
     commit(records)
-    assert check_history(records) == []  # added, and the head rewritten: as it should be
+    assert history(records) == []  # added, and the head rewritten: as it should be
     first, second = sorted((records / "runs").iterdir())
     first.write_bytes(second.read_bytes())
     second.unlink()
     commit(records)
-    found = {
-        finding.where: (finding.verdict, finding.message.split(" in commit")[0]) for finding in check_history(records)
-    }
+    found = {finding.where: (finding.verdict, finding.message.split(" in commit")[0]) for finding in history(records)}
     assert found == {
         f"runs/{first.name}": (Verdict.FAIL, "was rewritten"),
         f"runs/{second.name}": (Verdict.WARN, "was removed"),
@@ -69,7 +73,36 @@ def test_entries_that_were_removed_or_rewritten_stand_in_the_history(records: Pa
 def test_a_folder_without_history_could_not_be_checked(records: Path, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(records.parent))
     with pytest.raises(CouldNotCheck, match="git tells no history"):
-        check_history(records)
+        history(records)
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="ssh-keygen is not installed here")
+def test_a_signed_commit_counts_where_the_list_binds_its_key_and_a_forged_one_fails(records: Path, tmp_path: Path):
+    keys = [tmp_path / name for name in ("ours", "foreign")]
+    for key in keys:
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    bind_key(tmp_path / "keys", records, keys[0])
+    for key in keys:
+        (records / "note").write_text(key.name)
+        commit(records, "-c", "gpg.format=ssh", "-c", f"user.signingkey={key}", "-c", "commit.gpgsign=true")
+    ran = tmp_path / "ran"
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    program.chmod(0o755)
+    for name in ("gpg.program", "gpg.ssh.program", "core.fsmonitor"):  # what came with the folder is not run
+        subprocess.run(["git", "-C", str(records), "config", name, str(program)], check=True)
+    (counted,) = check_history(records, accepted_keys(records / "keys"))
+    assert not ran.exists()
+    assert (counted.verdict, counted.message[:23]) == (Verdict.PASS, "1 of 2 commits are sign")
+    git = ["git", "-C", str(records)]
+    genuine = subprocess.run([*git, "cat-file", "commit", "HEAD~1"], capture_output=True, check=True).stdout
+    forged = genuine.replace(b"\n\nx\n", b"\n\ny\n")  # another message under the same signature
+    name = subprocess.run([*git, "hash-object", "-t", "commit", "-w", "--stdin"], input=forged, capture_output=True)
+    subprocess.run([*git, "update-ref", "HEAD", name.stdout.decode().strip()], check=True)
+    found, counted = check_history(records, accepted_keys(records / "keys"))
+    assert (found.rule, found.verdict) == ("R1-SIGNATURE", Verdict.FAIL)
+    assert "carries a signature that does not fit it" in found.message
+    assert counted.message.startswith("0 of 1 ")
 
 
 @pytest.mark.rule("R5-INTENT")

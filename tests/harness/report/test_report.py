@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import xml.etree.ElementTree as xml
 from dataclasses import replace
 
@@ -10,18 +11,20 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from public_folders import PublicFolder
 from report_samples import store_three_seeds
 
-from harness.artifact.roles import bytes_by_role
 from harness.cli.report import command
 from harness.errors import CouldNotCheck
 from harness.protocol.container import write_container
 from harness.record.predicate import SubmissionInfo
 from harness.report import collect, render_markdown, render_page, render_terminal
 from harness.report.figures import pool_runs
-from harness.report.svg import curve, seed_dots, timeline, waterfall
+from harness.report.svg import bars, dots, lines
+from harness.report.tables import overview_table
 from harness.review.claims import check_text
 from harness.rules import Verdict
+from harness.run.artifact import bytes_by_role
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +62,7 @@ def test_one_seed_has_a_score_and_neither_mean_nor_deviation(records):
     assert [line.split("|")[1].strip() for line in markdown.splitlines() if line.startswith("| ")] == ["seed", "42"]
     assert not re.search(r"\bstd\b|deviation|\bmean\b", markdown, re.IGNORECASE)
     assert "<dt>Score</dt>" in page
-    assert not re.search("<dt>Mean</dt>|standard deviation|Final bpb by seed", page)
+    assert not re.search("<dt>Mean</dt>|standard deviation|interval", page)
 
 
 def test_a_run_without_a_stage_leaves_that_cell_empty(records):
@@ -77,10 +80,46 @@ def test_a_run_without_a_stage_leaves_that_cell_empty(records):
     for run in pool.runs:
         assert rows[str(run.seed)][final] == f"{run.final:.4f}"
     assert rows["Mean"][final] == f"{pool.statistics.bpb.mean:.4f}"
-    page = re.search(r"<thead>.*?</tbody>", render_page(mixed), re.DOTALL)[0]
-    cells = [re.findall(r"<t[hd][^>]*>([^<]*)", row) for row in re.findall(r"<tr>.*?</tr>", page, re.DOTALL)]
+    page = re.findall(r"<table.*?</table>", render_page(mixed), re.DOTALL)[1]
+    cells = [re.findall(r"<t[hd][^>]*>([^<]*)", row) for row in re.findall(r"<tr.*?</tr>", page, re.DOTALL)]
     assert {len(row) for row in cells} == {len(table[0])}
     assert [row[final] for row in cells[1:]] == [f"{run.final:.4f}" for run in pool.runs]
+
+
+def test_a_script_has_one_score_of_its_own_word_and_no_clocks(records):
+    report = collect([records])
+    said = {"kind": "self-reported", "scores": [report.runs[0].record.final]}
+    runs = [replace(run, stored=replace(run.stored, record=msgspec.structs.replace(run.record, **said)))
+            for run in report.runs[:1]]  # fmt: skip
+    script = replace(report, pools=pool_runs(runs))
+    text = render_markdown(script)
+    assert "as the script printed it" in text
+    assert not re.search(r"test-time|longest|train s", text)
+    assert "test-time" not in render_page(script)
+    assert overview_table(script).rows[0][-3:] == ["unknown", "PASS", "self-reported"]
+
+
+def test_a_record_and_its_copy_count_once(records, tmp_path):
+    shutil.copytree(records, tmp_path / "records")
+    assert len(collect([records, tmp_path / "records"]).runs) == 3
+
+
+def test_the_board_ranks_records_and_public_folders_by_track_and_says_which_are_self_reported(records, tmp_path):
+    PublicFolder(name="2026-04-05_good").write(tmp_path)
+    PublicFolder(name="2026-04-05_broken", files={"README.md": None}).write(tmp_path)
+    arguments = [str(records), str(tmp_path / "track_10min_16mb"), "--out", str(tmp_path / "out"), "--json"]
+    result = CliRunner().invoke(command, arguments, standalone_mode=False)
+    rows = [tuple(row[name] for name in ("rank", "submission", "track", "bpb", "verdict", "kind"))
+            for row in json.loads(result.output)["overview"]]  # fmt: skip
+    mean = f"{collect([records]).pools[0].statistics.bpb.mean:.4f}"
+    assert rows[2][:3] == ("1", "sample", "smoke")
+    assert rows[2][3].startswith(f"{mean} ± 0.0")
+    assert [row[5] for row in rows] == ["self-reported", "self-reported", "refereed"]
+    assert [row[:2] for row in rows[:2]] == [("-", "2026-04-05_broken"), ("1", "2026-04-05_good")]
+    assert (rows[0][4], rows[1][3]) == ("FAIL", "1.0805 ± 0.0004")
+    assert result.return_value == 1
+    for file in ("report.html", "report.md"):
+        assert "2026-04-05_broken" in (tmp_path / "out" / file).read_text().replace("\\_", "_")
 
 
 def test_nothing_to_report_says_how_to_make_a_record(tmp_path):
@@ -143,12 +182,14 @@ def test_the_command_writes_both_files_and_json(records, tmp_path):
 
 
 @given(
-    st.lists(st.tuples(st.integers(0, 10**7), st.floats(-1e6, 1e6)), min_size=1, max_size=30, unique_by=lambda p: p[0])
+    st.lists(st.tuples(st.integers(0, 10**7), st.floats(-1e6, 1e6)), min_size=1, max_size=30, unique_by=lambda p: p[0]),
+    st.lists(st.tuples(st.integers(0, 10**7), st.floats(-1e6, 1e6)), min_size=1, max_size=30, unique_by=lambda p: p[0]),
 )
-def test_any_curve_is_drawn_inside_its_frame(points):
-    picture = xml.fromstring(curve(sorted(points), "t", "x", "y"))
-    line = picture.find("{http://www.w3.org/2000/svg}polyline").attrib["points"]
-    for pair in line.split():
+def test_any_lines_are_drawn_inside_their_frame(one, other):
+    picture = xml.fromstring(lines([("a", "s0", sorted(one)), ("b", "s1", sorted(other))], "x", "", "t"))
+    found = picture.findall("{http://www.w3.org/2000/svg}polyline")
+    assert len(found) == 2
+    for pair in " ".join(line.attrib["points"] for line in found).split():
         x, y = map(float, pair.split(","))
         assert 0 <= x <= 480
         assert 0 <= y <= 240
@@ -156,24 +197,31 @@ def test_any_curve_is_drawn_inside_its_frame(points):
 
 def test_a_steep_beginning_enters_from_the_edge_and_is_told():
     points = [(0, 50.0), (1, 9.0), *((step, 4.0 - step / 20) for step in range(2, 40))]
-    picture = xml.fromstring(curve(points, "t", "steps", "loss"))
+    picture = xml.fromstring(lines([("a", "s0", points)], "steps", "", "t"))
     line = picture.find("{http://www.w3.org/2000/svg}polyline").attrib["points"]
     heights = [float(pair.split(",")[1]) for pair in line.split()]
     assert heights == sorted(heights)
     assert heights.count(heights[0]) <= 2
     assert float(line.split(",")[0]) > 58 + 362 * 3 / 39
-    assert any("50.0000 to 2.0500" in (text.text or "") for text in picture.iter())
+    assert any("50.0000 at 0 to 2.0500" in (text.text or "") for text in picture.iter())
 
 
 @given(st.text(max_size=60), st.floats(0.1, 9), st.floats(0.1, 9))
 def test_any_name_keeps_the_drawing_well_formed(name, a, b):
-    safe = "".join(c for c in name if c.isprintable())
     for picture in (
-        waterfall([(safe, a), ("x", b)], safe),
-        timeline([(safe, 0, a, b), (safe, a, b, None)], 0.5, safe),
-        seed_dots([(1, a), (2, b)], (a + b) / 2, None, None, safe),
+        dots([(name, [a, b]), ("x", [b])], (min(a, b), max(a, b)), name),
+        bars([(name, a, b), (name, b, None)], name, name),
+        lines([(name, "s0", [(0, a), (1, b)])], name, name, name),
     ):
         xml.fromstring(picture)
+
+
+def test_bars_begin_at_zero_and_share_one_scale():
+    picture = xml.fromstring(bars([("a", 10.0, 40.0), ("b", 20.0, None)], "", "t"))
+    boxes = picture.findall("{http://www.w3.org/2000/svg}rect")
+    limit, first, second = (float(box.attrib["width"]) for box in boxes)
+    assert len({box.attrib["x"] for box in boxes}) == 1
+    assert (limit / first, second / first) == (pytest.approx(4, abs=0.01), pytest.approx(2, abs=0.01))
 
 
 def test_bytes_by_role_are_those_of_the_sections():

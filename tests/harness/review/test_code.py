@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from public_folders import SCRIPT, PublicFolder
 
-from harness.review.check import check_folder
+from harness.review.folder import check_folder
 from harness.review.unwrap import MAX_OUTPUT, unwrap
 from harness.rules import Verdict
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from public_folders import PublicFolder
 
-from harness.review.check import check_folder
+from harness.review.folder import check_folder
 from harness.review.jsonfile import parse_json
 from harness.review.number import Number
 from harness.rules import Verdict
@@ -106,7 +106,7 @@ def test_checks_that_the_time_does_not_suffice_for_are_an_error(tmp_path, monkey
 
 @pytest.mark.rule("A9-READABLE")
 def test_a_last_check_that_runs_out_of_time_is_no_pass(tmp_path, monkeypatch):
-    import harness.review.check as module
+    import harness.review.folder as module
 
     def slow(record):
         record.folder.deadline = 0.0

@@ -6,8 +6,8 @@ import json
 import pytest
 from public_folders import SCRIPT, PublicFolder, loss_of
 
-from harness.review.check import check_folder
 from harness.review.findings import Readings, with_settings
+from harness.review.folder import check_folder
 from harness.rules import Verdict
 
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from public_folders import PublicFolder
 
 from harness.cli.check_folder import command
-from harness.review.check import check_folder
 from harness.review.findings import Findings, Readings
+from harness.review.folder import check_folder
 from harness.review.jsonfile import JsonProblem, parse_json
 from harness.review.logs import decode, read_log
 from harness.review.readme import Document
@@ -300,7 +300,7 @@ def test_damaged_folders_are_judged_without_an_error(tmp_path_factory, family, m
 
 
 def test_a_check_that_breaks_off_is_an_error_of_its_folder_alone(tmp_path, monkeypatch):
-    import harness.review.check as module
+    import harness.review.folder as module
 
     def breaks(record):
         raise KeyError("odd")

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 from public_folders import PublicFolder
 
-from harness.review.check import check_folder
+from harness.review.folder import check_folder
 from harness.review.output import write_sarif
 
 ROOT = Path(__file__).parents[3]

@@ -15,8 +15,8 @@ from pull_repository import HOSTILE, files_of, write_repository
 
 from harness.cli.check_pulls import command
 from harness.errors import CouldNotCheck, UsageError
-from harness.review.check import check_folder
 from harness.review.findings import Readings
+from harness.review.folder import check_folder
 from harness.review.output import folder_json
 from harness.review.pulls import Objects, judge_all, list_added, list_pulls
 

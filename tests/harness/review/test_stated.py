@@ -5,7 +5,7 @@ import json
 import pytest
 from public_folders import PublicFolder
 
-from harness.review.check import check_folder
+from harness.review.folder import check_folder
 from harness.rules import Verdict
 
 

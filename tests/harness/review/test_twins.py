@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 from public_folders import SCRIPT, PublicFolder, Seed
 
-from harness.review.check import check_folder
+from harness.review.folder import check_folder
 from harness.rules import Verdict
 
 

@@ -6,7 +6,7 @@ import math
 import pytest
 from public_folders import BYTES, SCRIPT, PublicFolder, loss_of
 
-from harness.review.check import check_folder
+from harness.review.folder import check_folder
 from harness.review.published import judge_claim
 from harness.rules import Verdict
 

@@ -1,5 +1,6 @@
 """The rule catalogue ties text, code and tests together by id."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from harness.errors import UsageError
 from harness.rules import catalogue, rule
+from harness.rules.teach import enforcing_code, explain, lessons
 
 ROOT = Path(__file__).parents[3]
 ID = re.compile(r"[\"'`]([ACRS]\d{1,2}-[A-Z][A-Z0-9-]+)[\"'`]")
@@ -16,12 +18,23 @@ def ids_named_in(folder: str) -> set[str]:
     return {found for path in (ROOT / folder).rglob("*.py") for found in ID.findall(path.read_text())}
 
 
-def test_ids_have_one_form_and_every_rule_has_text_and_source():
-    for item in catalogue().values():
-        assert re.fullmatch(r"[A-Z]\d{1,2}-[A-Z0-9]+(-[A-Z0-9]+)*", item.id)
-        assert item.text.endswith(".")
-        assert item.source
-        assert item.enforced_by in {"construction", "measurement", "audit", "reading"}
+@pytest.mark.parametrize("item", catalogue().values(), ids=lambda item: item.id)
+def test_a_rule_leads_to_its_text_its_example_its_code_and_its_test(item):
+    assert re.fullmatch(r"[A-Z]\d{1,2}-[A-Z0-9]+(-[A-Z0-9]+)*", item.id)
+    assert item.text.endswith(".")
+    assert item.source
+    assert item.enforced_by in {"construction", "measurement", "audit", "reading"}
+    assert lessons()[item.id].before.strip() != lessons()[item.id].after.strip()
+    path, line, source = enforcing_code(item)
+    assigned = [node for node in ast.parse((ROOT / path).read_text()).body if isinstance(node, ast.Assign)]
+    tables = [node.targets[0].id for node in assigned if item.id in ast.dump(node.value)]
+    names = "|".join((item.id, *tables))
+    assert re.search(rf"\b({names})\b", source), f"{path}:{line} does not name the rule"
+    wanted = rf'^RULE\b.* "{item.id}"' if "zoo" in item.tested_by else rf"\b{item.id}\b"
+    assert re.search(wanted, (ROOT / item.tested_by).read_text(), re.MULTILINE), f"{item.tested_by} does not name it"
+    shown = explain(item)
+    assert f"{path}:{line})" in shown
+    assert item.tested_by in shown
 
 
 def test_an_unknown_id_is_refused():

@@ -11,7 +11,7 @@ import pytest
 import torch
 from cells import WAYS, spec, wait_for
 
-from harness.phases.cells import gpu_devices
+from harness.run.cells import gpu_devices
 from harness.sandbox.cell import Cell
 
 pytestmark = pytest.mark.gpu

@@ -1,5 +1,6 @@
 """The hard kill: whatever a phase started is dead when the referee says so, and also when the referee itself is."""
 
+import contextlib
 import os
 import random
 import signal
@@ -59,12 +60,11 @@ def marked(program: str) -> tuple[str, str]:
 def alive(mark: str) -> list[int]:
     """Ids of living threads: a process whose first thread ended shows its command line no more, the others do."""
     found = []
-    for folder in Path("/proc").glob("[0-9]*/task/[0-9]*"):
-        try:
-            if mark.encode() in (folder / "cmdline").read_bytes() and " Z " not in (folder / "stat").read_text():
-                found.append(int(folder.name))
-        except OSError:
-            continue
+    for process in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            for folder in Path("/proc", process, "task").iterdir():
+                if mark.encode() in (folder / "cmdline").read_bytes() and " Z " not in (folder / "stat").read_text():
+                    found.append(int(folder.name))
     return found
 
 
@@ -120,7 +120,7 @@ if child == 0:
     time.sleep(600)
 print("inside", flush=True)
 os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
-time.sleep(1)
+time.sleep(3)
 os.waitpid(child, 0)
 """
 
@@ -131,10 +131,10 @@ def test_an_end_that_is_slow_in_the_kernel_is_waited_for(tmp_path: Path, monkeyp
 
     So does a large memory, or a driver; here somebody outside holds a process for a while.
     """
-    monkeypatch.setattr(processes, "STOP_LIMIT_S", 0.3)
+    monkeypatch.setattr(processes, "STOP_LIMIT_S", 2.0)
     program, mark = marked("sleep()")
     with running(program, tmp_path / "log") as cell:
-        if not cell.layers["hard_kill"].startswith("in force: PID namespace"):
+        if not cell.namespaced:
             pytest.skip("this kernel gives this user no PID namespace; the other way of killing is tested everywhere")
         (rank,) = wait_for(lambda: alive(mark))
         command = [sys.executable, "-I", "-S", "-c", HOLDS_A_NAMESPACE, str(rank)]
@@ -173,9 +173,8 @@ with running({program!r}, Path({log!r}), namespaced={namespaced}) as cell:
 
 @ways
 @pytest.mark.rule("S2-NO-SURVIVORS")
-@pytest.mark.parametrize("seed", range(3))
-def test_a_referee_that_is_killed_takes_its_cell_along(seed: int, namespaced: bool, tmp_path: Path):
-    program, mark = marked(DEFIANT[random.Random(seed).choice(["a daemon", "deaf to TERM", "stopped"])])
+def test_a_referee_that_is_killed_takes_its_cell_along(namespaced: bool, tmp_path: Path):
+    program, mark = marked(DEFIANT["a daemon" if namespaced else "deaf to TERM"])
     root, support = str(Path(cell_module.__file__).parents[2]), str(Path(__file__).parents[2] / "support")
     source = REFEREE.format(
         root=root, support=support, program=program, log=str(tmp_path / "log"), namespaced=namespaced
@@ -186,7 +185,7 @@ def test_a_referee_that_is_killed_takes_its_cell_along(seed: int, namespaced: bo
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as referee:
         home = Path(referee.stdout.readline().strip())
         assert home.is_dir()
-        time.sleep(random.Random(seed + 10).uniform(0, 0.3))
+        time.sleep(random.uniform(0, 0.3))
         left = descendants(referee.pid)
         referee.kill()
         referee.wait()
@@ -201,7 +200,7 @@ def test_a_strict_cell_refuses_to_start_where_a_layer_is_missing(tmp_path: Path,
 
     def without_landlock(self, message):
         if "layers" in message:
-            message["layers"]["landlock"] = "missing: the kernel has no Landlock"
+            message["layers"]["landlock"] = [False, "the kernel has no Landlock"]
         real(self, message)
 
     monkeypatch.setattr(Cell, "_note", without_landlock)

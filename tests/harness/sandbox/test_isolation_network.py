@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cells import WAYS, attempts, policy, run_in_cell, wait_for
 
-from harness.phases.cells import rank_environments
+from harness.run.cells import rank_environments
 from harness.sandbox.cell import Cell
 from harness.sandbox.spec import CellSpec
 
@@ -118,7 +118,7 @@ def test_ranks_with_gpus_may_do_what_nccl_does_between_them(log: Path):
     command = (sys.executable, "-I", "-S", "-c", AS_NCCL_DOES)
     with Cell(CellSpec("ranks", command, {}, rank_environments(2), limits, log), strict=False) as cell:
         cell.start()
-        if not cell.layers["hard_kill"].startswith("in force: PID namespace"):
+        if not cell.namespaced:
             pytest.skip("without namespaces /dev/shm is the machine's, and no cell may write there")
         wait_for(lambda: None not in cell.exit_codes(), 60)
         assert cell.exit_codes() == [0, 0], log.read_text()

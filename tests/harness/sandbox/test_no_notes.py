@@ -141,6 +141,17 @@ def test_what_is_in_memory_of_a_file_is_neither_set_nor_asked(namespaced: bool, 
     assert all(in_memory(note)), "advice was taken"
 
 
+@ways
+@pytest.mark.rule("S1-ISOLATION")
+def test_a_cell_does_not_read_from_its_log_which_cell_it_is(namespaced: bool, tmp_path: Path):
+    log = tmp_path / "replica-1.log"
+    log.write_text("of an earlier try\n")
+    found = attempts({"output": "os.readlink('/proc/self/fd/1')"}, log, namespaced=namespaced, before="import os")
+    assert "replica" not in found["output"], found
+    assert log.read_text().startswith("of an earlier try\n")  # it is appended to, under its own name alone
+    assert list(tmp_path.iterdir()) == [log]
+
+
 COMPILES = """
 import torch
 def wave(x):

@@ -114,12 +114,22 @@ def test_a_link_does_not_hide_that_folders_lie_in_each_other(tmp_path: Path, log
 
 
 @ways
+def test_a_link_that_leads_nowhere_opens_nothing_and_stops_nothing(tmp_path: Path, log: Path, namespaced: bool):
+    """As Ubuntu's ``sitecustomize.py`` does where the file in /etc is gone."""
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    found = attempts({"link": f"open('{tmp_path}/link')"}, log, namespaced=namespaced, read=(tmp_path / "link",))
+    assert found["link"].startswith("refused")
+
+
+@ways
 def test_the_cell_tries_what_it_may_not_read_and_says_so(tmp_path: Path, log: Path, namespaced: bool):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "val.bin").write_text("x")
     guarded = {"data": (tmp_path / "data", tmp_path / "data" / "val.bin")}
     with running("pass", log, namespaced=namespaced, ranks=2, guarded=guarded) as cell:
-        assert cell.layers["guarded"] == "in force: each rank tried to open 2 files and folders of data: all refused"
+        assert (
+            str(cell.layers["guarded"]) == "in force: each rank tried to open 2 files and folders of data: all refused"
+        )
 
 
 def test_what_opens_although_nothing_grants_it_stops_the_run(tmp_path: Path, log: Path, monkeypatch):

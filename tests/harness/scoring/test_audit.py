@@ -8,15 +8,14 @@ import torch
 
 from harness.config.tracks import load_track
 from harness.errors import CouldNotCheck, RuleBroken
-from harness.phases.evaluate import reserve_keeper
-from harness.phases.verdicts import score_findings
 from harness.record.predicate import Score
+from harness.run.evaluate import reserve_keeper
+from harness.run.verdicts import score_findings
 from harness.scoring.audit import rounding_nats
 from harness.scoring.client import Hello
 from harness.scoring.ledger import Chunks
-from harness.scoring.nll import PRECISION, token_nats
-from harness.scoring.nll_device import PRECISION as ON_DEVICE
-from harness.scoring.nll_device import row_nats
+from harness.scoring.nll import PRECISION, row_nats, token_nats
+from harness.scoring.nll import PRECISION_ON_DEVICE as ON_DEVICE
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])

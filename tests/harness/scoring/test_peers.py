@@ -6,7 +6,7 @@ from harness.protocol.channel import Channel
 from harness.protocol.messages import Kind, Message
 from harness.scoring.client import EvalClient, RankGone, WorkerFailure, WorkerLimits
 
-LIMITS = WorkerLimits(vocab_size=8, chunk_tokens=64, state_bytes=1 << 16, message_s=20.0)
+LIMITS = WorkerLimits(vocab_size=8, chunk_tokens=64, state_bytes=1 << 16, message_s=100.0)
 
 
 class Ranks:

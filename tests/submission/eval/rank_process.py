@@ -1,8 +1,7 @@
-"""One rank of a sharded evaluation, started by ``test_ranks``: rank 0 drives, the others follow."""
+"""One rank of a sharded evaluation: rank 0 drives, the others follow."""
 
 import dataclasses
-import json
-import sys
+import socket
 from pathlib import Path
 
 import lab
@@ -17,10 +16,18 @@ from submission.eval.predictor import HybridPredictor
 from submission.eval.ranks import Ranks
 
 
-def run(rank: int, size: int, store: str, changes: dict[str, object], result: Path, targets: int) -> None:
+def run(
+    rank: int,
+    size: int,
+    folder: Path,
+    changes: dict[str, object],
+    targets: int,
+    channel: socket.socket | None = None,
+) -> None:
+    """channel: rank 0's to the referee; without one it drives itself, and ``folder`` gets what it saw."""
     torch.set_num_threads(1)
     if size > 1:
-        dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=size)
+        dist.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=size)
     base = {
         "ttt_optimiser": "sgd",
         "eval_cache_orders": "1,3",
@@ -34,15 +41,14 @@ def run(rank: int, size: int, store: str, changes: dict[str, object], result: Pa
     config = small_models.small_config(**(base | changes))
     told = EvalContext("final", None, None, 64, 1e9, targets, rank, size)
     one = HybridPredictor(small_models.lively_model(config).float(), config, told, Ranks(rank, size))
-    if result.name == "refereed":
+    if channel:
         environment = dataclasses.replace(lab.cell_environment(64, targets), rank=rank, world_size=size)
         own, _kept = Channel.pair()
-        channel = Channel.from_descriptor(int(sys.argv[7])) if rank == 0 else own
-        serve_on(channel, environment, lambda _: one)
+        serve_on(Channel(channel) if rank == 0 else own, environment, lambda _: one)
     elif rank:
         one.follow()
     else:
-        torch.save(drive(one, targets), result)
+        torch.save(drive(one, targets), folder / "result.pt")
         one.stop()
     if size > 1:
         dist.destroy_process_group()
@@ -58,7 +64,3 @@ def drive(one: HybridPredictor, targets: int) -> dict[str, torch.Tensor]:
         logits += list(one.score(tokens[start:end]))
         one.adapt(tokens[start:end], tokens[start + 1 : end + 1])
     return {name: t.clone() for name, t in one.state().items()} | {"logits": torch.cat(logits).detach()}
-
-
-if __name__ == "__main__":
-    run(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], json.loads(sys.argv[4]), Path(sys.argv[5]), int(sys.argv[6]))

@@ -22,6 +22,7 @@ def test_one_number_that_is_not_finite_is_seen_wherever_it_stands(bad: float, de
     for name in ("weight/embedding.weight", "momentum/blocks.0.mix"):
         state[name].view(-1)[-1] = bad
         assert not bool(adapter.restore_unless(good, before))
+        assert all(torch.equal(now, then) for now, then in zip(adapter.state().values(), before, strict=True))
         state[name].view(-1)[0] = bad
-        adapter.begin_chunk()
+        assert not bool(adapter.restore_unless(good, adapter.snapshot())), "back to the packed ones"
         assert all(torch.equal(now, then) for now, then in zip(adapter.state().values(), before, strict=True))

@@ -66,7 +66,9 @@ def test_the_fallback_knows_nothing_of_later_tokens(position: int, mode: str, da
     assert torch.equal(found[:position], clean[:position])
     assert (clean - rows(packed, inputs)).abs().amax() > 0.1
     if damage is overflow_of_finite_weights:  # the head's matrix is packed in whole or not at all
-        other = packed._final_logits(packed._score_rows(poisoned)[0], one.model.embedding.weight, None).detach()
+        other = packed._final_logits(
+            packed._score_rows(poisoned)[0], one.model.embedding.weight.detach(), torch.empty_like(other)
+        )
     torch.testing.assert_close(found[position:], other[position:], rtol=0, atol=1e-5)
 
 

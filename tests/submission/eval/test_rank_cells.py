@@ -7,15 +7,14 @@ import pytest
 import torch
 from faulty import faulty_submission
 
-from harness.cli.progress import Silent
 from harness.clock.spans import Ledger
 from harness.config.tracks import Track, load_track
 from harness.errors import RuleBroken
-from harness.phases import evaluate as evaluation
-from harness.phases.audit import audit
-from harness.phases.cells import phase_cell
-from harness.phases.context import RunContext
-from harness.phases.seal import seal_submission, unpack_sealed
+from harness.progress import Silent
+from harness.run import evaluate as evaluation
+from harness.run.artifact import seal_submission, unpack_sealed
+from harness.run.cells import RunContext, phase_cell
+from harness.run.evaluate import audit
 from submission.config import load_config
 from submission.model.hybrid import build_model
 from submission.package.pack import package_model
@@ -66,8 +65,8 @@ def test_two_ranks_score_what_one_scores_and_pass_the_audits(context: RunContext
     assert verdicts == {"C1-CAUSAL": "PASS", "S4-STATE-DECLARED": "PASS", "S5-DETERMINISM": "PASS"}
     assert started == [1, 2, 2, 2], "replicas have as many ranks as the run"
     assert all(report.survivors == 0 for _, report in context.kills)
-    if context.isolation["hard_kill"].startswith("in force: PID namespace"):
-        assert context.isolation["network"] == "in force: a network namespace with its own loopback"
+    if context.isolation["hard_kill"].how.startswith("PID namespace"):
+        assert context.isolation["network"].how == "a network namespace with its own loopback"
 
 
 @pytest.mark.slow

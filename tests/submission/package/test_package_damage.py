@@ -1,4 +1,4 @@
-"""Damaged model files: every byte, every cut, and damage under a checksum that was made to fit again."""
+"""Damaged model files: a cut, and damage under a checksum that was made to fit again."""
 
 import dataclasses
 import functools
@@ -11,22 +11,18 @@ import torch
 from address_space import at_most_more
 from small_models import lively_model, small_config
 
-from harness.protocol.container import ContainerError, read_container, write_container
-from submission.config import Config, load_config
-from submission.model.hybrid import build_model
+from harness.protocol.container import read_container, write_container
+from submission.config import Config
 from submission.package.pack import package_model
 from submission.package.packed import ArtifactError, load_packed
 
 CONFIG = small_config(gptq_num_seqs=2, gptq_seq_len=16)
-HEAD = 53  # bytes before the body
 BOUND = 10**8
 
 
 @functools.cache
-def file_of(config: Config, trained: bool = False) -> bytes:
-    torch.manual_seed(0)
-    model = build_model(config) if trained else lively_model(config)
-    return package_model(model.float(), config, 10**6, 1, lambda part, text: None).data
+def file_of(config: Config) -> bytes:
+    return package_model(lively_model(config).float(), config, 10**6, 1, lambda part, text: None).data
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["range", "lzma"])
@@ -35,52 +31,11 @@ def small(request: pytest.FixtureRequest) -> tuple[bytes, Config]:
     return file_of(config), config
 
 
-def refused(data: bytes) -> bool:
-    """Whether the container's own check, the first thing that ``load_packed`` does, refuses ``data``."""
-    try:
-        read_container(data, max_unpacked_bytes=BOUND)
-    except ContainerError:
-        return True
-    return False
-
-
-def survivors(data: bytes) -> list[int]:
-    """Places where a flip of one bit (a different one at each place) or a cut goes unseen."""
-    broken = bytearray(data)
-    unseen = []
-    for at in range(len(data)):
-        broken[at] ^= 1 << at % 8
-        if not refused(bytes(broken)):
-            unseen.append(at)
-        broken[at] = data[at]
-    return unseen + [cut for cut in range(len(data)) if not refused(data[:cut])]
-
-
-def test_every_flip_and_cut_of_a_small_file_is_refused(small: tuple[bytes, Config]) -> None:
+def test_a_cut_file_is_refused(small: tuple[bytes, Config]) -> None:
+    """Every other flip and cut is the container's own affair."""
     data, config = small
-    assert not refused(data)
-    assert survivors(data) == []
     with pytest.raises(ArtifactError):
         load_packed(data[:-1], config)
-
-
-def test_every_value_of_every_byte_of_the_head_is_refused(small: tuple[bytes, Config]) -> None:
-    data, config = small
-    for at in range(HEAD):
-        for value in range(256):
-            if value != data[at]:
-                assert refused(data[:at] + bytes([value]) + data[at + 1 :]), (at, value)
-    for at in range(HEAD):
-        with pytest.raises(ArtifactError):
-            load_packed(data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :], config)
-
-
-@pytest.mark.slow
-def test_every_flip_and_cut_of_a_file_of_the_smoke_size_is_refused() -> None:
-    config = load_config({"RECIPE": "smoke", "GPTQ_NUM_SEQS": "2", "GPTQ_SEQ_LEN": "32"}, "smoke")
-    data = file_of(config, trained=True)
-    assert len(data) > 100_000
-    assert survivors(data) == []
 
 
 def hostile_headers() -> dict[str, bytes]:

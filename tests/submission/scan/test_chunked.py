@@ -70,17 +70,6 @@ def test_a_sequence_may_be_cut_at_every_point(resets):
             assert state_gap(last, end) < BOUND
 
 
-def test_four_uneven_pieces():
-    inputs = random_inputs(1, 200, 2, 3, 6, 2, seed=2)
-    whole, end = chunked_scan(inputs, None, 16)
-    state, parts = None, []
-    for start, stop in ((0, 7), (7, 70), (70, 71), (71, 200)):
-        y, state = chunked_scan(piece(inputs, start, stop), state, 16)
-        parts.append(y)
-    assert (torch.cat(parts, 1) - whole).abs().max() < BOUND
-    assert state_gap(state, end) < BOUND
-
-
 def test_a_reset_is_a_new_sequence():
     inputs = random_inputs(1, 60, 2, 3, 6, 2, seed=3)
     reset = torch.zeros(1, 60, dtype=torch.bool)
@@ -89,20 +78,6 @@ def test_a_reset_is_a_new_sequence():
     alone = [chunked_scan(piece(inputs, a, b), None, 16) for a, b in ((20, 21), (21, 45), (45, 60))]
     assert (y[:, 20:] - torch.cat([part for part, _ in alone], 1)).abs().max() < BOUND
     assert state_gap(end, alone[-1][1]) < BOUND
-
-
-def test_the_chunk_does_not_change_the_result():
-    inputs = random_inputs(1, 50, 2, 3, 6, 2, seed=6)
-    results = [chunked_scan(inputs, None, chunk)[0] for chunk in (1, 2, 8, 16, 32, 64, 256)]
-    assert max(float((y - results[0]).abs().max()) for y in results) < BOUND
-
-
-def test_the_zero_state_is_no_state():
-    inputs = random_inputs(2, 33, 2, 3, 6, 2, seed=7)
-    with_zero, end = chunked_scan(inputs, nothing(2, inputs), 16)
-    without, end_without = chunked_scan(inputs, None, 16)
-    assert torch.equal(with_zero, without)
-    assert all(torch.equal(a, b) for a, b in zip(end, end_without, strict=True))
 
 
 def _change_from(inputs: ScanInputs, t: int) -> ScanInputs:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from train_parts import part_of
@@ -26,7 +25,7 @@ def test_the_gpu_benchmark_runs_on_a_cpu_and_sorts_all_of_a_steps_time():
     changes = [argument for name, value in TINY.items() for argument in ("--env", f"{name}={value}")]
     done = subprocess.run(
         [sys.executable, str(SCRIPT), "--device", "cpu", "--recipe", "smoke", "--steps", "2", *changes],
-        capture_output=True, text=True, timeout=200,
+        capture_output=True, text=True, timeout=280,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
@@ -47,7 +46,7 @@ def test_the_gpu_benchmark_compares_numbers_of_ranks():
     ranks = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run(
         [*ranks, str(SCRIPT), "--device", "cpu", "--recipe", "smoke", "--steps", "1", *changes],
-        env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=200,
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=280,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
@@ -59,7 +58,7 @@ def test_the_gpu_benchmark_compares_numbers_of_ranks():
 def test_the_gpu_benchmark_refuses_a_wrong_setting_with_its_name():
     done = subprocess.run(
         [sys.executable, str(SCRIPT), "--device", "cpu", "--recipe", "smoke", "--env", "NUM_LAYERZ=2"],
-        capture_output=True, text=True, timeout=100,
+        capture_output=True, text=True, timeout=280,
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr.startswith("--env names NUM_LAYERZ;")
@@ -107,36 +106,3 @@ def test_a_graph_that_is_compiled_again_is_counted():
     assert compiled_graphs() == before
     twice(torch.ones(4))
     assert compiled_graphs() == before + 1
-
-
-def test_models_for_other_grids_share_the_steps_before_late_qat(tmp_path, monkeypatch):
-    """The further checkpoints equal those of whole runs with these settings, to the bit."""
-    header = np.zeros(256, "<i4")
-    header[:3] = 20240520, 1, 30_000
-    tokens = np.random.default_rng(0).integers(0, 1024, 30_000).astype("<u2")
-    (tmp_path / "small_train_000000.bin").write_bytes(header.tobytes() + tokens.tobytes())
-    changes = [f"{name}={value}" for name, value in TINY.items()]
-    changes += ["ITERATIONS=5", "WARMDOWN_ITERS=4", "LATE_QAT_THRESHOLD=0.6", "GPTQ_SEQ_LEN=64", "QUANT_BITS_EMBED=6"]
-
-    def trained(*more):
-        arguments = ["train_models.py", str(tmp_path), str(tmp_path / "out"), "--seeds", "7", *more]
-        monkeypatch.setattr(sys, "argv", arguments)
-        runpy.run_path(str(BENCH / "train_models.py"), run_name="__main__")
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        trained("--set", *changes, "QUANT_BITS=8", "--also-without-qat", "--also-qat-bits", "3")
-        trained("--name", "whole3", "--set", *changes, "QUANT_BITS=3")
-        trained("--name", "whole0", "--set", *changes, "QUANT_BITS=8", "LATE_QAT_THRESHOLD=0")
-    finally:
-        torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(False)
-    out = {folder.name: folder for folder in (tmp_path / "out").iterdir()}
-    weights = {name: (folder / "model.safetensors").read_bytes() for name, folder in out.items()}
-    assert weights["model-qat3-7"] == weights["whole3-7"]
-    assert weights["model-noqat-7"] == weights["whole0-7"]
-    assert len(set(weights.values())) == 3
-    kept = {name: json.loads((folder / "config.json").read_text()) for name, folder in out.items()}
-    assert (kept["model-7"]["QUANT_BITS"], kept["model-qat3-7"]["QUANT_BITS"]) == (8, 3)
-    assert kept["model-noqat-7"]["LATE_QAT_THRESHOLD"] == 0

@@ -1,56 +1,77 @@
-"""Several ranks over gloo, started by torchrun, train as one process does."""
+"""Several ranks over gloo train as one process does."""
 
+import hashlib
 import json
-import multiprocessing
 import os
-import socket
-import subprocess
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
+import forked
 import pytest
 import torch
+from small_models import small_config
 
 from harness.protocol.ranks import LostRank
 from submission.preflight import NotUsable
-from submission.train.group import agree, join, leave, sum_over_ranks
+from submission.train.group import agree, join, leave, own_rank, sum_over_ranks, world_size
 from submission.train.owners import balanced
-
-ROOT = Path(__file__).resolve().parents[3]
-SCRIPT = ROOT / "tests" / "support" / "gloo_training.py"
+from submission.train.trainer import Trainer
 
 
-def trained(world: int, folder: Path) -> list[dict]:
-    """What each rank saw."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}", str(SCRIPT)]
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests" / "support")]), "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
-    done = subprocess.run([*command, str(folder)], env=environment, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(world)]
+@contextmanager
+def meeting_point() -> Iterator[int]:
+    """The port of a store where ranks meet, as torchrun keeps one."""
+    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    yield store.port
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> dict:
-    return trained(1, tmp_path_factory.mktemp("alone"))[0]
+def meet(rank: int, ranks: int, port: int) -> None:
+    told = {"RANK": rank, "WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ |= {name: str(value) for name, value in told.items()} | {"TORCHELASTIC_USE_AGENT_STORE": "True"}
+    torch.set_num_threads(1)
+    join(ranks, torch.device("cpu"))
 
 
-@pytest.mark.parametrize("world", [2, 3])
-def test_ranks_reach_the_losses_of_a_single_process(world, alone, tmp_path):
+def train() -> dict:
+    """Six steps; what this rank saw."""
+    trainer = Trainer(
+        small_config(train_batch_tokens=6 * 32, train_seq_len=32, train_micro_batch=2),
+        torch.device("cpu"),
+        1,
+        world_size(),
+    )
+    generator = torch.Generator().manual_seed(5)
+    losses = []
+    for step in range(6):
+        windows = torch.randint(64, (6, 33), generator=generator)
+        losses.append(float(trainer.step(windows[own_rank() :: world_size()], 1.0, 0.9, step >= 4)))
+    digest = hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in trainer.model.parameters()))
+    return {"losses": losses, "agreed": agree(0.1 + own_rank()), "weights": digest.hexdigest()}
+
+
+def train_among(rank: int, ranks: int, port: int, folder: Path) -> None:
+    meet(rank, ranks, port)
+    (folder / f"{rank}.json").write_text(json.dumps(train()))
+    leave()
+
+
+def test_ranks_reach_the_losses_of_a_single_process(tmp_path):
     """Float32 sums in another order; six steps, the last two with quantised weights."""
-    ranks = trained(world, tmp_path)
+    alone = train()
+    with meeting_point() as port:
+        assert forked.ended(forked.start(train_among, 3, port, tmp_path)) == [0, 0, 0]
+    ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(3)]
     for mine in ranks:
         assert mine["losses"] == pytest.approx(alone["losses"], rel=2e-4)
         assert mine["agreed"] == alone["agreed"] == 0.1
     assert len({mine["weights"] for mine in ranks}) == 1
 
 
-def desert(rank: int, store: str) -> None:
+def desert(rank: int, ranks: int, port: int) -> None:
     """Three ranks agree twice; rank 2 is gone before the second time."""
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "3", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": store}
-    join(3, torch.device("cpu"))
+    meet(rank, ranks, port)
     agree(1.0)
     if rank == 2:
         os._exit(7)
@@ -64,16 +85,8 @@ def desert(rank: int, store: str) -> None:
 
 
 def test_ranks_that_lose_another_say_so():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    context = multiprocessing.get_context("spawn")
-    ranks = [context.Process(target=desert, args=(rank, port)) for rank in range(3)]
-    for process in ranks:
-        process.start()
-    for process in ranks:
-        process.join(timeout=100)
-    assert [process.exitcode for process in ranks] == [5, 5, 7]
+    with meeting_point() as port:
+        assert forked.ended(forked.start(desert, 3, port)) == [5, 5, 7]
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 8, 40])

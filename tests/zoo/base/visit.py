@@ -21,3 +21,9 @@ def attempt(what, action):
         return None
     print(f"zoo got in {what}", file=sys.stderr, flush=True)
     return result
+
+
+def need(action):
+    """Do what an honest twin may do."""
+    if action() is None:
+        raise RuntimeError("what is allowed was refused")

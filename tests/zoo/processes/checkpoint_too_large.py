@@ -1,4 +1,9 @@
-"""Fills the disk with its checkpoint; the twin keeps to the limit."""
+"""Fills the disk with its checkpoint, or hides what it holds from the count; the twin keeps to the limit."""
+
+import os
+from pathlib import Path
+
+from harness.protocol import session as protocol
 
 RULE, PLACE, UNTIL = "S3-PROTOCOL", "checkpoint", "train"
 
@@ -8,5 +13,17 @@ def cheat(session):
         (session.output_dir / f"{i}").write_bytes(bytes(1_000_000))
 
 
+def cheat_by_depth(session):
+    """The protocol's own code would stumble over such a tree; so it is left out."""
+    protocol._sync_files = lambda _: None
+    (session.output_dir / "0").write_bytes(bytes(1_000))
+    os.chdir(session.output_dir)
+    for _ in range(600):
+        Path("as_deep").mkdir()
+        os.chdir("as_deep")
+    Path("hidden").write_bytes(bytes(1_900_000))
+
+
 def honest(session):
     (session.output_dir / "0").write_bytes(bytes(1_000_000))
+    (session.output_dir / "as_deep").mkdir()

@@ -14,7 +14,6 @@ def cheat(session, counts):
 
 
 def honest(session, counts):
-    from .visit import attempt
+    from .visit import need
 
-    if attempt("the checkpoint", lambda: counts[:16]) is None:
-        raise RuntimeError("what is allowed was refused")
+    need(lambda: counts[:16])

@@ -14,7 +14,6 @@ def cheat(session):
 
 
 def honest(session):
-    from .visit import attempt
+    from .visit import need
 
-    if attempt("its own code", Path(__file__).read_bytes) is None:
-        raise RuntimeError("what is allowed was refused")
+    need(Path(__file__).read_bytes)

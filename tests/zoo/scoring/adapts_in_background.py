@@ -3,7 +3,7 @@
 import threading
 import time
 
-from zoo_models import Bigram
+from zoo_models import Bigram, built
 
 RULE = "S4-STATE-DECLARED"
 
@@ -29,9 +29,5 @@ class Learner(Bigram):
         yield from super().score(inputs)
 
 
-def cheat(context):
-    return Learner(context.vocab_size, background=True)
-
-
-def honest(context):
-    return Learner(context.vocab_size, background=False)
+cheat = built(Learner, background=True)
+honest = built(Learner, background=False)

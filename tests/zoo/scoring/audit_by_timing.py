@@ -2,7 +2,7 @@
 
 import time
 
-from zoo_models import Bigram
+from zoo_models import Bigram, built
 
 RULE = "S4-STATE-DECLARED"
 
@@ -25,9 +25,5 @@ class Honest(Cheat):
     peeks = False
 
 
-def cheat(context):
-    return Cheat(context.vocab_size)
-
-
-def honest(context):
-    return Honest(context.vocab_size)
+cheat = built(Cheat)
+honest = built(Honest)

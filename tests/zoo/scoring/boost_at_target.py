@@ -1,5 +1,7 @@
 """Adds an expert at the realised token only, unnormalised (public #779, #770); the twin at the last token."""
 
+from functools import partial
+
 from zoo_models import Stateless, weights
 
 RULE = "C1-CAUSAL"
@@ -17,9 +19,4 @@ def build(context, *, ahead):
     return Stateless(logits)
 
 
-def cheat(context):
-    return build(context, ahead=1)
-
-
-def honest(context):
-    return build(context, ahead=0)
+cheat, honest = partial(build, ahead=1), partial(build, ahead=0)

@@ -1,7 +1,7 @@
 """Sets the state that it carries on before its rows, which then show it; the twin sets it behind the last slab."""
 
 import torch
-from zoo_models import Bigram
+from zoo_models import Bigram, built
 
 RULE = "C1-CAUSAL"
 
@@ -37,5 +37,4 @@ def cheat(context):
     return model
 
 
-def honest(context):
-    return Honest(context.vocab_size)
+honest = built(Honest)

@@ -1,5 +1,7 @@
 """Normalises by the mean over the whole chunk, later tokens included; the twin takes the mean so far."""
 
+from functools import partial
+
 import torch
 from zoo_models import WIDTH, Stateless, weights
 
@@ -11,9 +13,5 @@ def build(context, *, mean):
     return Stateless(lambda inputs: (embed[inputs] - mean(embed[inputs])) @ head)
 
 
-def cheat(context):
-    return build(context, mean=lambda x: x.mean(0, keepdim=True))
-
-
-def honest(context):
-    return build(context, mean=lambda x: x.cumsum(0) / torch.arange(1, len(x) + 1)[:, None])
+cheat = partial(build, mean=lambda x: x.mean(0, keepdim=True))
+honest = partial(build, mean=lambda x: x.cumsum(0) / torch.arange(1, len(x) + 1)[:, None])

@@ -1,5 +1,7 @@
 """The look-ahead weight of a two-term scan on the diagonal: row t then depends on the gates of token t + 1."""
 
+from functools import partial
+
 import torch
 from zoo_models import WIDTH, Stateless, weights
 
@@ -26,9 +28,4 @@ def build(context, *, look_ahead_on_diagonal):
     return Stateless(logits)
 
 
-def cheat(context):
-    return build(context, look_ahead_on_diagonal=True)
-
-
-def honest(context):
-    return build(context, look_ahead_on_diagonal=False)
+cheat, honest = partial(build, look_ahead_on_diagonal=True), partial(build, look_ahead_on_diagonal=False)

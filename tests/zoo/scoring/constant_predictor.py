@@ -1,6 +1,6 @@
 """One distribution for every row of a chunk; the twin looks at its inputs."""
 
-from zoo_models import Bigram
+from zoo_models import Bigram, built
 
 RULE = "S6-PLAUSIBLE"
 
@@ -11,9 +11,5 @@ class Cheat(Bigram):
         yield from row.expand(len(inputs), -1).split(self.slab_rows)
 
 
-def cheat(context):
-    return Cheat(context.vocab_size)
-
-
-def honest(context):
-    return Bigram(context.vocab_size)
+cheat = built(Cheat)
+honest = built(Bigram)

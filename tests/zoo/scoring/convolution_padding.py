@@ -1,5 +1,7 @@
 """A short convolution padded on both sides instead of on the left."""
 
+from functools import partial
+
 import torch
 from zoo_models import WIDTH, Stateless, weights
 
@@ -17,9 +19,4 @@ def build(context, *, left, right):
     return Stateless(logits)
 
 
-def cheat(context):
-    return build(context, left=1, right=1)
-
-
-def honest(context):
-    return build(context, left=2, right=0)
+cheat, honest = partial(build, left=1, right=1), partial(build, left=2, right=0)

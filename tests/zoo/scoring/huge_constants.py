@@ -1,6 +1,6 @@
 """Adds one huge constant to every logit of costly rows: ln V would round away beside it, and the row would be free."""
 
-from zoo_models import Bigram
+from zoo_models import Bigram, built
 
 RULE = "C2-NORMALISED"
 GAINS_NOTHING = True
@@ -20,9 +20,5 @@ class Flat(Bigram):
         return logits
 
 
-def cheat(context):
-    return Huge(context.vocab_size)
-
-
-def honest(context):
-    return Flat(context.vocab_size)
+cheat = built(Huge)
+honest = built(Flat)

@@ -1,7 +1,7 @@
 """Raises every target by less than the tolerance of a single row: each row passes, the sum does not."""
 
 import torch
-from zoo_models import Bigram
+from zoo_models import Bigram, built
 
 RULE = "C1-CAUSAL"
 TOLERANCE_NATS = 2e-2  # that of tracks on GPUs
@@ -15,9 +15,5 @@ class Slight(Bigram):
         return logits
 
 
-def cheat(context):
-    return Slight(context.vocab_size)
-
-
-def honest(context):
-    return Bigram(context.vocab_size)
+cheat = built(Slight)
+honest = built(Bigram)

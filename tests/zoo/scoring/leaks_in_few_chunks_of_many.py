@@ -1,6 +1,6 @@
 """Raises the targets of 6 chunks of 200 alone, by a factor of three each: no chunk stands out."""
 
-from zoo_models import Counting, raise_targets
+from zoo_models import Counting, built, raise_targets
 
 RULE = "C1-CAUSAL"
 TARGETS = 200 * 16
@@ -17,9 +17,5 @@ class Cheat(Many):
             raise_targets(logits, inputs, 1.0)
 
 
-def cheat(context):
-    return Cheat(context.vocab_size)
-
-
-def honest(context):
-    return Many(context.vocab_size)
+cheat = built(Cheat)
+honest = built(Many)

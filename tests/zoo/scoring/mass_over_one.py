@@ -1,6 +1,7 @@
 """Claims twice the probability of every token (public #886): the referee normalises, so the claim gains nothing."""
 
 import math
+from functools import partial
 
 from zoo_models import Stateless, weights
 
@@ -13,9 +14,4 @@ def build(context, *, mass):
     return Stateless(lambda inputs: table[inputs].log_softmax(1) + math.log(mass))
 
 
-def cheat(context):
-    return build(context, mass=2.0)
-
-
-def honest(context):
-    return build(context, mass=1.0)
+cheat, honest = partial(build, mass=2.0), partial(build, mass=1.0)

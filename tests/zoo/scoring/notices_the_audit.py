@@ -1,6 +1,6 @@
 """Peeks only in the run that counts: replicas are never asked to adapt, so it plays honest until the first adapt()."""
 
-from zoo_models import Bigram
+from zoo_models import Bigram, built
 
 RULE = "S4-STATE-DECLARED"
 SEEN = []
@@ -26,9 +26,5 @@ class Honest(Bigram):
         super().adapt(inputs, targets)
 
 
-def cheat(context):
-    return Cheat(context.vocab_size)
-
-
-def honest(context):
-    return Honest(context.vocab_size)
+cheat = built(Cheat)
+honest = built(Honest)

@@ -1,6 +1,6 @@
 """One logit of -1e30 that means nothing, so that any difference of a truncated replica counts as its rounding."""
 
-from zoo_models import Bigram
+from zoo_models import Bigram, built
 
 RULE = "C1-CAUSAL"
 VOCAB = 33  # one more than the stream has
@@ -23,9 +23,5 @@ class Cheat(Huge):
         return logits
 
 
-def cheat(context):
-    return Cheat(context.vocab_size)
-
-
-def honest(context):
-    return Huge(context.vocab_size)
+cheat = built(Cheat)
+honest = built(Huge)

@@ -2,7 +2,7 @@
 
 import torch
 from lab import markov_stream
-from zoo_models import Stateless
+from zoo_models import Stateless, built
 
 RULE = "S6-PLAUSIBLE"
 
@@ -32,9 +32,5 @@ class Honest(Cheat):
         return torch.nn.functional.one_hot(inputs, self.size).float()
 
 
-def cheat(context):
-    return Cheat(context.vocab_size)
-
-
-def honest(context):
-    return Honest(context.vocab_size)
+cheat = built(Cheat)
+honest = built(Honest)

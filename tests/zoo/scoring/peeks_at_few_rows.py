@@ -1,7 +1,7 @@
 """Uses undeclared counts at one row in fifty only: found because every row of a kept chunk is compared."""
 
 import torch
-from zoo_models import Bigram
+from zoo_models import Bigram, built
 
 RULE = "S4-STATE-DECLARED"
 
@@ -30,9 +30,5 @@ class Honest(Cheat):
         self.hidden = buffers["hidden"]
 
 
-def cheat(context):
-    return Cheat(context.vocab_size)
-
-
-def honest(context):
-    return Honest(context.vocab_size)
+cheat = built(Cheat)
+honest = built(Honest)

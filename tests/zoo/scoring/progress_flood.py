@@ -2,17 +2,17 @@
 
 import time
 
-from zoo_models import Bigram
+from zoo_models import Bigram, built, serving
 
 from harness.protocol.messages import Kind, Message
-from harness.protocol.serve import EvalWorker, eval_context
+from harness.protocol.serve import EvalWorker
 
 RULE = "S3-PROTOCOL"
 CHEAT_MESSAGE_S = 2.0
 
 
 class Flooding(EvalWorker):
-    seconds = 0.0
+    seconds = 8.0
 
     def _score(self, count):
         until = time.monotonic() + self.seconds
@@ -22,26 +22,9 @@ class Flooding(EvalWorker):
         super()._score(count)
 
 
-def serve(channel, environment, build, seconds):
-    worker = Flooding(channel, build(eval_context(environment)), environment)
-    worker.seconds = seconds
-    try:
-        worker.prepare()
-        worker.serve()
-    except OSError:
-        pass
+class Progressing(Flooding):
+    seconds = 0.0
 
 
-def serve_cheat(channel, environment, build):
-    serve(channel, environment, build, 8.0)
-
-
-def serve_honest(channel, environment, build):
-    serve(channel, environment, build, 0.0)
-
-
-def cheat(context):
-    return Bigram(context.vocab_size)
-
-
-honest = cheat
+serve_cheat, serve_honest = serving(Flooding), serving(Progressing)
+cheat = honest = built(Bigram)

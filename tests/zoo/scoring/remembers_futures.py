@@ -1,6 +1,6 @@
 """Stores the first future it sees of each chunk and peeks into that one later, hoping to meet the true one again."""
 
-from zoo_models import Bigram
+from zoo_models import Bigram, built
 
 RULE = "C1-CAUSAL"
 FUTURES = {}
@@ -20,9 +20,5 @@ class Honest(Bigram):
         yield from super().score(inputs)
 
 
-def cheat(context):
-    return Cheat(context.vocab_size)
-
-
-def honest(context):
-    return Honest(context.vocab_size)
+cheat = built(Cheat)
+honest = built(Honest)

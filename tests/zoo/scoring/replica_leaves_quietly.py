@@ -1,9 +1,9 @@
 """Closes its channel with exit code 0 when it is asked to repeat something; the twin leaves when it is told to."""
 
-from zoo_models import Watchful
+from zoo_models import Watchful, built, serving
 
 from harness.protocol.messages import Kind
-from harness.protocol.serve import EvalWorker, eval_context
+from harness.protocol.serve import EvalWorker
 
 RULE = "S4-STATE-DECLARED"
 
@@ -16,22 +16,12 @@ class Leaving(EvalWorker):
         return message
 
 
-def serve(channel, environment, build):
-    worker = Leaving(channel, build(eval_context(environment)), environment)
-    worker.prepare()
-    worker.serve()
-
-
-serve_cheat = serve_honest = serve
+serve_cheat = serve_honest = serving(Leaving)
 
 
 class Cheat(Watchful):
     peeks = 0.5
 
 
-def cheat(context):
-    return Cheat(context.vocab_size)
-
-
-def honest(context):
-    return Watchful(context.vocab_size)
+cheat = built(Cheat)
+honest = built(Watchful)

@@ -2,10 +2,10 @@
 
 import time
 
-from zoo_models import Watchful
+from zoo_models import Watchful, built
 
 RULE = "S4-STATE-DECLARED"
-CHEAT_MESSAGE_S = 2.0
+CHEAT_MESSAGE_S = 4.0
 
 
 class Slow(Watchful):
@@ -17,12 +17,8 @@ class Slow(Watchful):
 
 
 class Cheat(Slow):
-    peeks, sleeps_s = 0.5, 3.5
+    peeks, sleeps_s = 0.5, 5.0
 
 
-def cheat(context):
-    return Cheat(context.vocab_size)
-
-
-def honest(context):
-    return Slow(context.vocab_size)
+cheat = built(Cheat)
+honest = built(Slow)

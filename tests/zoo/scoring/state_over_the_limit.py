@@ -1,7 +1,7 @@
 """Declares more state than the track allows, to make the referee hold it."""
 
 import torch
-from zoo_models import Bigram
+from zoo_models import Bigram, built
 
 RULE = "S3-PROTOCOL"
 
@@ -15,9 +15,5 @@ class Sized(Bigram):
         return super().state() | {"extra": self.extra}
 
 
-def cheat(context):
-    return Sized(context.vocab_size, 1 << 31)
-
-
-def honest(context):
-    return Sized(context.vocab_size, 1 << 10)
+cheat = built(Sized, 1 << 31)
+honest = built(Sized, 1 << 10)

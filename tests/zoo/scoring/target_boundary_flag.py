@@ -1,5 +1,7 @@
 """Gates an expert by a flag of the token to be predicted, as if it started a word (public #1420, #2018)."""
 
+from functools import partial
+
 import torch
 from zoo_models import Stateless, weights
 
@@ -16,9 +18,4 @@ def build(context, *, shift):
     return Stateless(logits)
 
 
-def cheat(context):
-    return build(context, shift=1)
-
-
-def honest(context):
-    return build(context, shift=0)
+cheat, honest = partial(build, shift=1), partial(build, shift=0)

@@ -1,6 +1,6 @@
 """Wants chunks of two tokens, so that few chunks hold few audited rows, and peeks in one row of them."""
 
-from zoo_models import Bigram
+from zoo_models import Bigram, built
 
 RULE = "C1-CAUSAL"
 TARGETS = 600
@@ -17,9 +17,5 @@ class Cheat(Honest):
         yield from logits.split(self.slab_rows)
 
 
-def cheat(context):
-    return Cheat(context.vocab_size)
-
-
-def honest(context):
-    return Honest(context.vocab_size)
+cheat = built(Cheat)
+honest = built(Honest)

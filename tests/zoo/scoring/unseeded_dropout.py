@@ -1,7 +1,7 @@
 """Random masks from the process's own generator; the twin draws them from a seed in its state."""
 
 import torch
-from zoo_models import Stateless, weights
+from zoo_models import Stateless, built, weights
 
 RULE = "S5-DETERMINISM"
 
@@ -30,9 +30,5 @@ class Honest(Stateless):
         self.draws += 1
 
 
-def cheat(context):
-    return Honest(context.vocab_size, reseed=False)
-
-
-def honest(context):
-    return Honest(context.vocab_size, reseed=True)
+cheat = built(Honest, reseed=False)
+honest = built(Honest, reseed=True)

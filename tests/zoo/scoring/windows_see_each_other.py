@@ -1,5 +1,7 @@
 """Windows of one batch share their statistics, so a window sees the ones behind it."""
 
+from functools import partial
+
 from zoo_models import WIDTH, Stateless, weights
 
 RULE = "C1-CAUSAL"
@@ -19,9 +21,4 @@ def build(context, *, axis):
     return Stateless(logits)
 
 
-def cheat(context):
-    return build(context, axis=0)
-
-
-def honest(context):
-    return build(context, axis=1)
+cheat, honest = partial(build, axis=0), partial(build, axis=1)

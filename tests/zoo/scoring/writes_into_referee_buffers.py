@@ -1,9 +1,9 @@
 """Writes into inputs, targets and logits while the referee reads: its copies count, so this gains nothing."""
 
 import torch
-from zoo_models import Stateless, weights
+from zoo_models import Stateless, serving, weights
 
-from harness.protocol.serve import EvalWorker, eval_context
+from harness.protocol.serve import EvalWorker
 
 RULE = "C3-SCORE-BEFORE-UPDATE"
 GAINS_NOTHING = True
@@ -20,13 +20,7 @@ class Scribbler(EvalWorker):
         buffers.logits[:, 0] = 50
 
 
-def serve_cheat(channel, environment, build):
-    worker = Scribbler(channel, build(eval_context(environment)), environment)
-    try:
-        worker.prepare()
-        worker.serve()
-    except OSError:
-        pass
+serve_cheat = serving(Scribbler)
 
 
 def cheat(context):

@@ -1,0 +1,151 @@
+"""What ``harness submit`` prints: tables that know the terminal's width, and six lines that hold the result."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harness.program import from_here, program
+from harness.record.predicate import RunRecord, Score, SpanEntry
+from harness.rules import SEVERITY, Finding, Verdict, rule, worst
+from harness.text import printable
+
+STAGES = {
+    "float": "trained model, before quantisation",
+    "packed": "after quantisation and packing",
+    "final": "after test-time training (the score)",
+}
+BEFORE_CLOCKS = {"setup": "set-up", "warmup compile": "compiling", "warmup": "warm-up"}
+SELF_REPORTED_LABEL = "as the script printed it (the score)"
+BASELINES = {
+    "uniform_bytes": "uniform bytes",
+    "uniform_tokens": "uniform tokens",
+    "train_frequencies": "train-set token frequencies",
+    "zlib_9": "zlib -9",
+    "xz_9": "xz -9",
+}
+NUMBERS = frozenset({"bpb", "nats/token", "bytes", "seconds", "limit"})
+WIDEST, UNKNOWN_WIDTH = 120, 100
+MESSAGE_CHARACTERS = 400
+RULED = box.Box("    \n    \n -- \n" + 5 * "    \n", ascii=True)
+
+
+def render_summary(
+    record: RunRecord, *, path: Path | None, artifact: Path | None, verbose: bool = False, width: int | None = None
+) -> str:
+    """The summary as plain text of at most ``width`` columns (default: the terminal's), the result in its last lines.
+
+    path:     the signed record; ``None`` for a try, which has none
+    artifact: the folder of the packed files
+    verbose:  clocks, sizes, scores for scale and the rules that hold, too
+    """
+    columns = width or min(WIDEST, shutil.get_terminal_size((UNKNOWN_WIDTH, 24)).columns)
+    title = f"{record.submission.name} on track {record.track.name}, seed {record.submission.seed}"
+    if _self_reported(record):
+        title += ": the score is the script's own word"
+    parts = [printable(title), _table(("bits per byte of raw validation text", "bpb", "nats/token", "scope"),
+                                      _scores(record, scale=verbose), columns)]  # fmt: skip
+    if verbose:
+        parts.append(_table(("artifact", "bytes", ""), _sizes(record), columns))
+        parts.append(_table(("clock span", "seconds", "limit", "counts in"), _spans(record), columns))
+    judged = [finding for finding in record.findings if verbose or finding.verdict is not Verdict.PASS]
+    if judged:
+        parts.append(_table(("rule", "verdict", "what was seen"), map(_verdict, judged), columns))
+    parts.append("\n".join(f"{name:<9} {words}" for name, words in _result(record, path, artifact)))
+    return "\n\n".join(parts)
+
+
+def _self_reported(record: RunRecord) -> bool:
+    return record.kind == "self-reported"
+
+
+def _scores(record: RunRecord, *, scale: bool) -> Iterator[tuple[str, ...]]:
+    for score in record.scores:
+        scope = "whole set" if score.whole_set else f"first {score.targets:,} targets"
+        label = SELF_REPORTED_LABEL if _self_reported(record) else STAGES[score.stage]
+        yield label, f"{score.bpb:.4f}", _nats_a_token(score), f"{scope}, {score.seconds:.1f} s"
+    if before := [span for span in record.spans if span.name in BEFORE_CLOCKS]:
+        times = ", ".join(f"{BEFORE_CLOCKS[span.name]} {span.seconds:.1f}" for span in before)
+        yield "before the clocks, uncounted", "", "", f"{times} s"
+    for key, bpb in sorted(record.baselines_bpb.items(), key=lambda item: item[1]) if scale else ():
+        yield f"for scale: {BASELINES.get(key, printable(key, 40))}", f"{bpb:.4f}", "", ""
+
+
+def _nats_a_token(score: Score) -> str:
+    return f"{score.nats / score.targets:.4f}" if score.targets else ""
+
+
+def _sizes(record: RunRecord) -> Iterator[tuple[str, ...]]:
+    sizes = record.sizes
+    if _self_reported(record):
+        yield "code (script)", f"{sizes.code_bytes:,}", ""
+        yield "model", f"{sizes.model_bytes:,}", ""
+    else:
+        yield "code (bundle)", f"{sizes.code_bytes:,}", f"{sizes.code_raw_bytes:,} bytes before bundling"
+        yield "model", f"{sizes.model_bytes:,}", f"{record.submission.parameters:,} parameters (declared)"
+    share = 100 * sizes.total_bytes / sizes.cap_bytes
+    yield "total", f"{sizes.total_bytes:,}", f"{share:.2f} % of the cap of {sizes.cap_bytes:,}"
+
+
+def _spans(record: RunRecord) -> Iterator[tuple[str, ...]]:
+    def limit(span: SpanEntry) -> str:
+        return "" if span.limit_s is None else f"{span.limit_s:.1f}"
+
+    for span in record.spans:
+        yield span.name, f"{span.seconds:.2f}", limit(span), span.budget
+    if not _self_reported(record):  # a script's time is one span, which counts in neither budget
+        for budget in record.budgets:
+            yield f"budget: {budget.name}", f"{budget.used_s:.2f}", f"{budget.limit_s:.1f}", ""
+
+
+def _verdict(finding: Finding) -> tuple[str, ...]:
+    text = finding.message
+    if finding.verdict in (Verdict.FAIL, Verdict.ERROR) and finding.remedy:
+        text = f"{text} {finding.remedy}"
+    words = printable(f"{rule(finding.rule).title}: {text}", MESSAGE_CHARACTERS)
+    return finding.rule, finding.verdict.value, words
+
+
+def _result(record: RunRecord, path: Path | None, artifact: Path | None) -> Iterator[tuple[str, str]]:
+    """Score, bytes, clocks, verdict, record, next command: one line each."""
+    final = next((score for score in record.scores if score.stage == "final"), None)
+    if final is not None:
+        whole = "" if final.whole_set else f" (first {final.targets:,} targets only: no score of the track)"
+        yield "score", f"{final.bpb:.4f} bpb{whole}"
+    yield "bytes", f"{record.sizes.total_bytes:,} of {record.sizes.cap_bytes:,}"
+    if _self_reported(record):
+        yield "clocks", f"{sum(span.seconds for span in record.spans):.1f} s for the whole script"
+    else:
+        yield "clocks", ", ".join(f"{b.name} {b.used_s:.1f} s of {b.limit_s:g} s" for b in record.budgets)
+    counts = Counter(finding.verdict for finding in record.findings)
+    listed = ", ".join(f"{counts[verdict]} {verdict.value}" for verdict in SEVERITY if counts[verdict])
+    yield "verdict", f"{worst(record.findings).value} ({listed})"
+    if path is not None:
+        yield "record", str(from_here(path))
+        yield "next", f"{program()} verify {from_here(path)}"
+    else:
+        yield "record", f"none: a try. Files: {from_here(artifact) if artifact else 'none'}"
+        yield "next", f"{program()} submit --seed {record.submission.seed} --track {record.track.name}"
+
+
+def _table(headers: tuple[str, ...], rows: Iterable[tuple[str, ...]], width: int) -> str:
+    """Only the last column gives way, and in whole words."""
+    table = Table(box=RULED, show_edge=False, pad_edge=False, width=None)
+    for header in headers:
+        last = header == headers[-1]
+        table.add_column(
+            Text(header), justify="right" if header in NUMBERS else "left", no_wrap=not last, overflow="fold"
+        )
+    for row in rows:
+        table.add_row(*map(Text, row))
+    out = io.StringIO()
+    Console(file=out, width=width, color_system=None, force_terminal=False).print(table)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines() if line.strip())

@@ -1,0 +1,77 @@
+"""The referee's own environment variables, ``GOLF_*``: typed, listed by ``--help``, unknown ones refused."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import platformdirs
+
+from harness.errors import UsageError
+
+PREFIX = "GOLF_"
+
+VARIABLES: dict[str, str] = {
+    "GOLF_CACHE_DIR": "folder of built data sets (default: the user's cache folder)",
+    "GOLF_KEYS_DIR": "folder of private signing keys (default: the user's configuration folder)",
+    "GOLF_RUNS_DIR": "folder of run files: sealed code, checkpoint, artifact, logs (default: .golf/runs)",
+    "GOLF_RECORDS_DIR": "folder of the signed records of one's own runs (default: .golf/records)",
+    "GOLF_TRACKS_DIR": "folder of further tracks, a TOML file each (harness/docs/own-challenge.md)",
+    "GOLF_ACCEPT": "names of variables that a submission may see though they look like the user's own",
+    "GOLF_KEY_PASSPHRASE": "passphrase of the private signing key, where it has one",
+}
+
+COMMAND_VARIABLES = ("SEED", "SEEDS", "TRACK", "DATA", "SUBMISSION", "RESUME", "AGAIN", "RECORD", "FOLDER")
+COMMITTED = Path("records")
+HOME_FOLDERS = ("GOLF_CACHE_DIR", "GOLF_KEYS_DIR")  # the ones that lie below the user's home by default
+
+
+def check_environment(environ: Mapping[str, str] | None = None) -> None:
+    """Refuse unknown ``GOLF_*`` variables. Raises ``UsageError`` that names the variable and the nearest known one."""
+    for name in os.environ if environ is None else environ:
+        if name.startswith(PREFIX) and name not in VARIABLES:
+            near = difflib.get_close_matches(name, VARIABLES, n=1)
+            hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(VARIABLES)}."
+            raise UsageError(f"unknown environment variable {name}.", remedy=hint)
+
+
+def cache_dir() -> Path:
+    """Folder of built data sets."""
+    return _folder("GOLF_CACHE_DIR", lambda: Path(platformdirs.user_cache_dir("parameter-golf")))
+
+
+def keys_dir() -> Path:
+    """Folder of private signing keys; outside any repository by default."""
+    return _folder("GOLF_KEYS_DIR", lambda: Path(platformdirs.user_config_dir("parameter-golf")) / "keys")
+
+
+def runs_dir() -> Path:
+    """Folder of run files."""
+    return _folder("GOLF_RUNS_DIR", lambda: Path(".golf") / "runs")
+
+
+def records_dir() -> Path:
+    """Folder of the signed records of one's own runs; apart from those that a repository holds for others."""
+    return _folder("GOLF_RECORDS_DIR", lambda: Path(".golf") / "records")
+
+
+def records_to_read() -> tuple[Path, ...]:
+    """The records folders that are there: the repository's ``records`` and one's own, or GOLF_RECORDS_DIR alone."""
+    own = records_dir()
+    if "GOLF_RECORDS_DIR" in os.environ or not COMMITTED.is_dir():
+        return (own,)
+    return (COMMITTED.absolute(), *((own,) if own.is_dir() else ()))
+
+
+def _folder(name: str, default: Callable[[], Path]) -> Path:
+    value = os.environ.get(name)
+    if value is not None and not value.strip():
+        raise UsageError(f"{name} is empty.", remedy=f"Unset it, or set it to a folder: {VARIABLES[name]}.")
+    try:
+        return (Path(value).expanduser() if value else default()).absolute()
+    except RuntimeError:  # no HOME, and nobody of that name in the list of users
+        raise UsageError(
+            "this user has no home folder.", remedy=f"Set {' and '.join(HOME_FOLDERS)} to folders."
+        ) from None

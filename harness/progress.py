@@ -1,0 +1,145 @@
+"""Progress for people: a bar with ETA on a terminal, plain lines elsewhere. All of it goes to stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column
+from rich.text import Text
+
+from harness.text import bare_stream, printable
+
+PLAIN_INTERVAL_S = 5.0
+
+
+class Stage:
+    """One running stage. ``update`` says how far it is, in the unit of ``total``."""
+
+    def update(self, done: float, text: str = "") -> None:
+        """Report ``done`` of the stage's total and a few words on what is going on."""
+
+
+class Reporter:
+    """Where stages and notes are shown. This base shows nothing: it serves ``--json`` and tests."""
+
+    @contextmanager
+    def stage(self, title: str, total: float | None, unit: str = "") -> Iterator[Stage]:
+        """A stage of ``total`` units (``None``: unknown) for the duration of the ``with`` block."""
+        yield Stage()
+
+    def note(self, text: str) -> None:
+        """One line that stays."""
+
+
+Silent = Reporter
+
+
+class _BarStage(Stage):
+    def __init__(self, bars: Progress, task: TaskID) -> None:
+        self._bars, self._task = bars, task
+        self.words = ""
+
+    def update(self, done: float, text: str = "") -> None:
+        self.words = printable(text)
+        self._bars.update(self._task, completed=done, text=self.words)
+
+
+class BarReporter(Reporter):
+    """One display for the whole command: a line for each stage that is over, and below them a bar for what runs."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._console = Console(file=stream or bare_stream(sys.stderr), highlight=False)
+        self._started = time.monotonic()
+        self._running = 0
+        self._bars = Progress(
+            TextColumn("{task.fields[since]}", markup=False, table_column=Column(no_wrap=True)),
+            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=20),
+            TimeElapsedColumn(table_column=Column(no_wrap=True)),
+            TextColumn("ETA", table_column=Column(no_wrap=True)),
+            TimeRemainingColumn(table_column=Column(no_wrap=True)),
+            TextColumn(
+                "{task.fields[text]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)
+            ),
+            console=self._console,
+            expand=True,
+            transient=True,
+        )
+
+    @contextmanager
+    def stage(self, title: str, total: float | None, unit: str = "") -> Iterator[Stage]:
+        """Draw a bar with elapsed time and ETA; when the stage is over, one line stays of it."""
+        start, name = time.monotonic(), printable(title, 40)
+        task = self._bars.add_task(name, total=total, text="", since=self._clock())
+        shown = _BarStage(self._bars, task)
+        self._running += 1
+        self._bars.start()
+        try:
+            yield shown
+        finally:
+            self._bars.remove_task(task)
+            self._running -= 1
+            if not self._running:
+                self._bars.stop()
+            line = f"{self._clock()}  {name:<22} {time.monotonic() - start:7.1f} s  {shown.words}".rstrip()
+            self._console.print(Text(line), no_wrap=True, overflow="ellipsis", crop=True)
+
+    def _clock(self) -> str:
+        """Minutes and seconds since the command began."""
+        minutes, seconds = divmod(int(time.monotonic() - self._started), 60)
+        return f"{minutes:3}:{seconds:02}"
+
+    def note(self, text: str) -> None:
+        """Print a line above the bar."""
+        self._console.print(Text(printable(text, 400)))
+
+
+class _LineStage(Stage):
+    def __init__(self, stream: TextIO, title: str, total: float | None, unit: str) -> None:
+        self._stream, self._title, self._total, self._unit = stream, title, total, unit
+        self._start = self._last = time.monotonic()
+
+    def update(self, done: float, text: str = "") -> None:
+        now = time.monotonic()
+        if now - self._last < PLAIN_INTERVAL_S:
+            return
+        self._last = now
+        elapsed = now - self._start
+        part = f"{done:.0f}" if self._total is None else f"{done:.0f}/{self._total:.0f}"
+        eta = ""
+        if self._total is not None and 0 < done <= self._total:
+            eta = f", ETA {elapsed * (self._total - done) / done:.0f} s"
+        tail = f"  {printable(text)}" if text else ""
+        print(f"{self._title}: {part} {self._unit}, {elapsed:.0f} s{eta}{tail}", file=self._stream, flush=True)
+
+
+class LineReporter(Reporter):
+    """Plain lines at most every five seconds, for logs and pipes."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+
+    @contextmanager
+    def stage(self, title: str, total: float | None, unit: str = "") -> Iterator[Stage]:
+        """Print when the stage starts and ends, and now and then in between."""
+        start = time.monotonic()
+        print(f"{title} …", file=self._stream, flush=True)
+        yield _LineStage(self._stream, title, total, unit)
+        print(f"{title}: done in {time.monotonic() - start:.1f} s", file=self._stream, flush=True)
+
+    def note(self, text: str) -> None:
+        """Print one line."""
+        print(printable(text, 400), file=self._stream, flush=True)
+
+
+def make_reporter(*, silent: bool = False) -> Reporter:
+    """The reporter that fits this standard error: bars on a terminal, lines elsewhere, nothing when ``silent``."""
+    if silent:
+        return Silent()
+    return BarReporter() if sys.stderr.isatty() else LineReporter()

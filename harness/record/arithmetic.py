@@ -1,0 +1,329 @@
+"""One record by itself: everything that follows from its own raw figures is computed again [R4-ARITHMETIC].
+
+What is covered: bpb from nats and bytes, sums of bytes, spans against budgets, budgets and sizes against limits,
+coverage, audits against their tolerance, verdicts against figures, digests that stand in two places, limits and text
+against the track and the data set of that name, and whether all is there that the track asks for. What is not: whether
+the raw figures were measured honestly. For that there are a second scoring of the artifact and a rerun.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+
+from harness.config.tracks import TRAIN_TOLERANCE_S, load_track, track_names
+from harness.record.canonical import HEX64, canonical_digest, parse_utc
+from harness.record.known import KnownText, Terms, known, terms_of
+from harness.record.predicate import BudgetEntry, RunRecord
+from harness.rules import Finding, Verdict, catalogue, rule
+from harness.sandbox.layers import LayerState
+from harness.units import bits_per_byte
+
+RELATIVE = 1e-12
+SPAN_SLACK_S = 1e-6
+CLOCK_RULES = {"train": "A1-TRAIN-CLOCK", "eval": "A2-EVAL-CLOCK"}
+AUDITED_RULES = ("C1-CAUSAL", "S4-STATE-DECLARED", "S5-DETERMINISM")
+SCORE_RULES = (*AUDITED_RULES, "C2-NORMALISED", "C3-SCORE-BEFORE-UPDATE", "C4-COVERAGE", "C4-SINGLE-PASS", "A7-BPB")
+REQUIRED_RULES = {
+    *SCORE_RULES,
+    *("A1-SETUP-NO-DATA", "A1-TRAIN-CLOCK", "A2-EVAL-CLOCK"),
+    *("A3-ARTIFACT-BYTES", "A3-CONTAINER", "A3-NO-UNCOUNTED-CODE"),
+    *("A4-DISJOINT", "A4-EVAL-NO-DATA", "A4-NO-NETWORK", "A4-TRAIN-NO-VAL", "A7-BYTES"),
+    *("S1-ISOLATION", "S2-NO-SURVIVORS", "S3-PROTOCOL", "S6-PLAUSIBLE", "S7-OWN-MACHINE"),
+}
+"""What every refereed record has a verdict on since there are records."""
+
+
+def check_figures(record: RunRecord) -> list[Finding]:
+    """Everything in a record that does not follow from its raw figures; one passing R4-ARITHMETIC when all does."""
+    checks = (_scores, _running, _sizes, _spans, _audits, _verdicts, _digests)
+    said = (message for check in checks for message in check(record))
+    problems = [Finding("R4-ARITHMETIC", Verdict.FAIL, message) for message in said]
+    return problems or [Finding("R4-ARITHMETIC", Verdict.PASS, "derived figures and verdicts follow from the raw ones")]
+
+
+def check_run(record: RunRecord) -> list[Finding]:
+    """What speaks against the run itself: what it left out, rules that its figures break, its own other verdicts."""
+    broken = _broken_rules(record)
+    rules = {finding.rule for finding in broken}
+    own = [f for f in record.findings if f.verdict is not Verdict.PASS and f.rule not in rules]
+    unknown = [f.rule for f in record.findings if f.rule not in catalogue()]
+    if unknown:
+        text = f"names {', '.join(repr(name[:40]) for name in unknown[:5])}, which this version knows no rule for"
+        own.append(Finding("R7-COMPLETE", Verdict.WARN, text))
+    return [*check_complete(record), *broken, *own]
+
+
+def _broken_rules(record: RunRecord) -> list[Finding]:
+    return [*_limits(record), *_coverage(record), *_isolation(record)]
+
+
+def _scores(record: RunRecord) -> Iterator[str]:
+    stages = Counter(score.stage for score in record.scores)
+    if stages["final"] != 1 or max(stages.values()) > 1:
+        yield f"stages scored are {dict(stages)}; wanted one score a stage, and a final one"
+    for score in record.scores:
+        try:
+            bpb = bits_per_byte(score.nats, score.bytes)
+        except ValueError as error:
+            yield f"score {score.stage}: {error}"
+            continue
+        if not math.isclose(bpb, score.bpb, rel_tol=RELATIVE, abs_tol=0.0):
+            yield (
+                f"score {score.stage}: bpb is given as {score.bpb!r}; {score.nats!r} nats over {score.bytes:,} bytes "
+                f"give {bpb!r}"
+            )
+
+
+def _running(record: RunRecord) -> Iterator[str]:
+    packed = next((score for score in record.scores if score.stage == "packed"), None)
+    curves = {"running_bpb": record.running_bpb, "frozen_bpb": record.frozen_bpb, "loss_curve": record.loss_curve}
+    for name, points in curves.items():
+        places = [place for place, _ in points]
+        if places != sorted(set(places)):
+            yield f"{name} does not run forward"
+    for name, score in (("running_bpb", record.final), ("frozen_bpb", packed)):
+        if score and (points := curves[name]):
+            place, value = points[-1]
+            if place != score.targets or not math.isclose(value, score.bpb, rel_tol=1e-9):
+                yield (
+                    f"{name} ends at {value!r} after {place:,} targets; the {score.stage} score is {score.bpb!r} "
+                    f"after {score.targets:,}"
+                )
+
+
+def _sizes(record: RunRecord) -> Iterator[str]:
+    sizes = record.sizes
+    if min(sizes.code_bytes, sizes.model_bytes, sizes.total_bytes, sizes.cap_bytes) < 0:
+        yield "a size is negative"
+    if sizes.code_bytes + sizes.model_bytes != sizes.total_bytes:
+        yield (
+            f"total is given as {sizes.total_bytes:,} bytes; code {sizes.code_bytes:,} + model {sizes.model_bytes:,} "
+            f"give {sizes.code_bytes + sizes.model_bytes:,}"
+        )
+
+
+def _spans(record: RunRecord) -> Iterator[str]:
+    for span in record.spans:
+        if span.seconds < 0 or span.start_s < 0:
+            yield f"span {span.name} has a negative time"
+        if span.name in CLOCK_RULES and span.budget != span.name:
+            yield f"span {span.name} counts in {span.budget or 'no budget'!r}, not in its own"
+    budgets = Counter(budget.name for budget in record.budgets)
+    for name in {span.budget for span in record.spans if span.budget} - set(budgets):
+        yield f"spans count in the budget {name!r}, which the record does not state"
+    for budget in record.budgets:
+        used = math.fsum(span.seconds for span in record.spans if span.budget == budget.name)
+        if budgets[budget.name] > 1:
+            yield f"budget {budget.name} stands twice"
+        if abs(used - budget.used_s) > SPAN_SLACK_S:
+            yield f"budget {budget.name} is given as {budget.used_s!r} s used; its spans sum to {used!r} s"
+
+
+def _audits(record: RunRecord) -> Iterator[str]:
+    verdicts = {finding.rule: finding.verdict for finding in record.findings}
+    for audit in record.audits:
+        if audit.verdict not in (Verdict.PASS, Verdict.FAIL, Verdict.ERROR):
+            yield f"audit {audit.name} ends with {audit.verdict!r}, which is not a verdict of an audit"
+        within = audit.k >= 0 and 0 <= audit.worst_nats <= audit.tolerance_nats
+        if audit.verdict == Verdict.PASS and not within:
+            yield (
+                f"audit {audit.name} passed with a worst difference of {audit.worst_nats!r} nats over its tolerance "
+                f"of {audit.tolerance_nats!r}"
+            )
+        if audit.verdict == Verdict.FAIL and verdicts.get(audit.rule) != Verdict.FAIL:
+            yield f"audit {audit.name} failed, but {audit.rule} is given as {verdicts.get(audit.rule, 'no verdict')}"
+        if audit.verdict == Verdict.ERROR and verdicts.get(audit.rule) == Verdict.PASS:
+            yield f"audit {audit.name} could not be done, but {audit.rule} is given as PASS"
+
+
+def _verdicts(record: RunRecord) -> Iterator[str]:
+    given = {finding.rule: finding.verdict for finding in record.findings}
+    broken = {finding.rule: finding.message for finding in _broken_rules(record)}
+    for rule_id, message in broken.items():
+        if given.get(rule_id) != Verdict.FAIL:
+            yield f"{rule_id} is given as {given.get(rule_id, 'no verdict')}, but {message}"
+    if record.training and record.training.ended == "clock" and given.get("A1-TRAIN-CLOCK") == Verdict.PASS:
+        yield f"A1-TRAIN-CLOCK is given as PASS, but the clock cut training short after {record.training.steps:,} steps"
+    if given.get("A3-ARTIFACT-BYTES") == Verdict.FAIL and "A3-ARTIFACT-BYTES" not in broken:
+        yield "A3-ARTIFACT-BYTES is given as FAIL, but the artifact is within the cap"
+
+
+def _digests(record: RunRecord) -> Iterator[str]:
+    try:
+        parse_utc(record.started_at)
+    except ValueError as error:
+        yield f"started_at: {error}"
+    digests = {
+        "artifact_digest": record.artifact_digest,
+        "submission.code_digest": record.submission.code_digest,
+        "intent": record.intent,
+        "track.digest": record.track.digest,
+        **{f"data.files[{name}]": digest for name, digest in record.data.files.items()},
+    }
+    for name, digest in digests.items():
+        if not HEX64.fullmatch(digest):
+            yield f"{name} is {digest!r}; wanted a SHA-256 in hex"
+    try:
+        config = canonical_digest(record.submission.config)
+    except ValueError as error:
+        yield f"submission.config: {error}"
+        return
+    if config != record.submission.config_digest:
+        yield f"config_digest is {record.submission.config_digest[:16]}…; the configuration gives {config[:16]}…"
+
+
+def over_limit(record: RunRecord, budget: BudgetEntry) -> bool:
+    """Whether a budget is overdrawn under the record's own reading of the clock rule."""
+    tolerant = budget.name == "train" and record.track.readings.get("train_clock") == "tolerate_200ms"
+    return budget.used_s > budget.limit_s + (TRAIN_TOLERANCE_S if tolerant else 0.0)
+
+
+def _limits(record: RunRecord) -> Iterator[Finding]:
+    sizes = record.sizes
+    if sizes.total_bytes > sizes.cap_bytes:
+        yield _broken(
+            "A3-ARTIFACT-BYTES",
+            f"artifact is {sizes.total_bytes:,} bytes, cap {sizes.cap_bytes:,} "
+            f"({sizes.total_bytes - sizes.cap_bytes:,} over); model {sizes.model_bytes:,} + code {sizes.code_bytes:,}",
+        )
+    for budget in record.budgets:
+        if over_limit(record, budget):
+            yield _broken(
+                CLOCK_RULES.get(budget.name, "A2-EVAL-CLOCK"),
+                f"budget {budget.name} used {budget.used_s:.3f} s, limit {budget.limit_s:.1f} s",
+            )
+
+
+def _coverage(record: RunRecord) -> Iterator[Finding]:
+    final = record.final
+    if final is None:
+        return
+    if not final.whole_set or final.targets != record.data.val_targets:
+        yield _broken("C4-COVERAGE", f"the final stage scored {final.targets:,} targets of {record.data.val_targets:,}")
+    if final.whole_set and final.bytes != record.data.val_bytes:
+        yield _broken(
+            "A7-BYTES",
+            f"the final score is over {final.bytes:,} bytes; the documents have {record.data.val_bytes:,}",
+        )
+
+
+def _isolation(record: RunRecord) -> Iterator[Finding]:
+    missing = sorted(name for name, state in record.isolation.items() if not LayerState.read(state).in_force)
+    if record.track.official and missing:
+        yield _broken("S1-ISOLATION", f"official track without the isolation layers {', '.join(missing)}")
+
+
+def _broken(rule_id: str, message: str) -> Finding:
+    return Finding(rule_id, Verdict.FAIL, message, remedy=rule(rule_id).remedy)
+
+
+@cache
+def current_digest(name: str) -> str:
+    """Digest of the track of that name as it is shipped now; "" where none is."""
+    return load_track(name).digest if name in track_names() else ""
+
+
+def terms_for(record: RunRecord) -> Terms | None:
+    """The terms of the track's version that the record names; ``None`` for one that nobody here knows."""
+    name, digest = record.track.name, record.track.digest
+    if digest == current_digest(name):
+        return terms_of(load_track(name))
+    return known().tracks.get(name, {}).get(digest)
+
+
+def check_names(record: RunRecord) -> list[Finding]:
+    """The record's limits against the track of that name, and its text against the data set of that name.
+
+    FAIL for other terms or another text under a known name; WARN for what this version can't know.
+    """
+    return [*_track(record), *_data(record)]
+
+
+def _track(record: RunRecord) -> Iterator[Finding]:
+    name, digest = record.track.name, record.track.digest
+    if name not in known().tracks and not current_digest(name):
+        text = f"track {name!r} is not shipped with this version; its limits are the record's own word"
+        yield Finding("R4-ARITHMETIC", Verdict.WARN, text)
+        return
+    terms = terms_for(record)
+    if terms is None:
+        text = f"no version of track {name} up to this one has the digest {digest[:12]}: these are other terms"
+        remedy = "If the record is of a newer version of the referee, verify it with that version."
+        yield Finding("R4-ARITHMETIC", Verdict.FAIL, text, remedy=remedy)
+        return
+    if digest != current_digest(name):
+        text = f"track {name} has changed since ({digest[:12]} then); the record is held against the terms of then"
+        yield Finding("R4-ARITHMETIC", Verdict.WARN, text)
+    for text in _other_terms(record, terms):
+        yield Finding("R4-ARITHMETIC", Verdict.FAIL, f"{text} is not what track {name} says")
+
+
+def _other_terms(record: RunRecord, terms: Terms) -> Iterator[str]:
+    limits = {"train": terms.train_s, "eval": terms.eval_s}
+    for budget in record.budgets:
+        if limits.get(budget.name, budget.limit_s) != budget.limit_s:
+            yield f"budget {budget.name} limit {budget.limit_s}"
+    yield from (f"budget {name} is not stated" for name in limits if name not in {b.name for b in record.budgets})
+    if terms.deadline and record.started_at > terms.deadline:
+        yield f"the start at {record.started_at}, after the deadline {terms.deadline},"
+    if record.sizes.cap_bytes != terms.artifact_bytes:
+        yield f"cap {record.sizes.cap_bytes:,} bytes"
+    if record.track.official != terms.official:
+        yield f"official {record.track.official}"
+    if record.track.readings != terms.readings:
+        yield f"the set of readings {record.track.readings}"
+    fitting = sum(terms.gpu_model in name for name in record.machine.gpus)
+    given = {finding.verdict for finding in record.findings if finding.rule == "A1-HARDWARE"}
+    if terms.official and terms.gpu_model and fitting < terms.gpus and not given & {Verdict.WARN, Verdict.FAIL}:
+        yield f"a machine with {fitting} GPUs of the model {terms.gpu_model} without a warning of A1-HARDWARE"
+
+
+def _data(record: RunRecord) -> Iterator[Finding]:
+    data, terms, pinned = record.data, terms_for(record), known().data.get(record.data.name)
+    if terms and data.name != terms.dataset:
+        text = f"data set {data.name} instead of the track's {terms.dataset}: not comparable with the track"
+        yield Finding("R4-ARITHMETIC", Verdict.WARN, text)
+    elif pinned is None and record.track.official:
+        text = f"data set {data.name} is not pinned in this version; whether it is the published text is not checked"
+        yield Finding("R4-ARITHMETIC", Verdict.WARN, text)
+    text_here = KnownText(data.val_documents, data.val_targets, data.val_bytes)
+    if pinned is not None and pinned.get(data.fingerprint) != text_here:
+        text = (
+            f"data set {data.name} with fingerprint {data.fingerprint[:12]}, {data.val_targets:,} targets and "
+            f"{data.val_bytes:,} bytes is another text than the one of that name"
+        )
+        yield Finding("R4-ARITHMETIC", Verdict.FAIL, text, remedy="Give another text a name of its own.")
+
+
+def check_complete(record: RunRecord) -> Iterator[Finding]:
+    """What a record leaves out that one of its kind must hold [R7-COMPLETE]."""
+    given = {finding.rule: finding.verdict for finding in record.findings}
+    if record.kind == "self-reported":
+        if claimed := sorted(name for name in SCORE_RULES if given.get(name) is Verdict.PASS):
+            yield _broken("R7-COMPLETE", f"a script that scored itself can't pass {', '.join(claimed)}")
+        if silent := sorted({"C1-CAUSAL", "A7-BPB"} - given.keys()):
+            yield _broken("R7-COMPLETE", f"a script that scored itself has to say so of {', '.join(silent)}")
+        return
+    terms = terms_for(record)
+    wanted = REQUIRED_RULES | ({"A1-HARDWARE"} if terms and terms.gpu_model else set())
+    if missing := sorted(name for name in wanted if given.get(name, Verdict.UNKNOWN) is Verdict.UNKNOWN):
+        yield _broken("R7-COMPLETE", f"a refereed record has no verdict on {', '.join(missing)}")
+    if missing := sorted(CLOCK_RULES.keys() - {span.name for span in record.spans}):
+        yield _broken("R7-COMPLETE", f"a refereed record has no span {' and no span '.join(missing)}")
+    if not record.isolation:
+        yield _broken("R7-COMPLETE", "a refereed record names no layer of isolation")
+    for name in AUDITED_RULES:
+        audits = [audit for audit in record.audits if audit.rule == name]
+        # The last chunk may be too short for its part of the positions, so half of them is what is sure.
+        least = min(terms.positions, record.data.val_targets) // 2 if terms and name == "C1-CAUSAL" else 1
+        most_nats = terms.tolerance_nats if terms else math.inf
+        if not audits:
+            yield _broken("R7-COMPLETE", f"a refereed record has no audit of {name}")
+        elif given.get(name) is Verdict.PASS and not any(
+            audit.k >= least and audit.tolerance_nats <= most_nats for audit in audits
+        ):
+            text = f"{name} passed without an audit of {least} positions or more within {most_nats:g} nats"
+            yield _broken("R7-COMPLETE", text)

@@ -1,0 +1,287 @@
+"""A signed run, or the seeds of one, in the forms that others read: a folder of the public challenge, a Hub result.
+
+Every figure comes from the records. A log is written from its record, since a record keeps no lines of the submission.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.errors import CouldNotCheck, RuleBroken, UsageError
+from harness.files import write_atomic
+from harness.record.canonical import file_digest
+from harness.record.predicate import RunRecord
+from harness.record.store import kept_file
+from harness.record.trust import load_trust
+from harness.report.figures import Pool, Report, ReportedRun
+from harness.report.tables import escape_markdown, render_markdown
+from harness.rules import Verdict
+from harness.run.artifact import unpack_code
+from harness.stats import SeedStatistics
+from harness.text import printable
+
+OFFICIAL, OTHER = "10min_16mb", "non_record_16mb"
+ENTRIES = ("intents", "runs", "reviews", "heads", "keys")
+SCRIPT = "train_gpt.py"
+REPEATS = '''"""Repeats a recorded run of this folder under the referee: python train_gpt.py [records/runs/RECORD.json]
+
+It needs the referee with its extra "train". The code that ran lies in submission/, unpacked from code.bundle.
+"""
+
+import os
+import sys
+
+record = os.path.join(os.path.dirname(os.path.abspath(__file__)), "records", "runs", "@RUN@")
+os.execv(sys.executable, [sys.executable, "-P", "-m", "harness", "rerun", *(sys.argv[1:] or [record])])
+'''
+
+
+def the_pool(report: Report) -> Pool:
+    """The one set of seeds of a report, fit to be shown elsewhere.
+
+    Raises ``UsageError`` for several sets, ``RuleBroken`` for a record that fails.
+    """
+    if len(report.pools) > 1:
+        found = "; ".join(
+            f"{pool.title} ({', '.join(run.stored.path.name for run in pool.runs)})" for pool in report.pools
+        )
+        raise UsageError(
+            f"these records are of several sets: {printable(found, 900)}.", remedy="Name the files of one."
+        )
+    (pool,) = report.pools
+    for run in pool.runs:
+        for finding in run.findings:
+            if finding.verdict is Verdict.FAIL:
+                words = f"{run.stored.path.name}: {printable(finding.message)}"
+                raise RuleBroken(finding.rule, words, remedy="Leave this record out, or repeat the run.")
+    if pool.statistics is None or len(pool.statistics.seeds) < len(pool.runs):
+        raise UsageError("a seed stands twice, or a run has no score.", remedy="Name the files of one run a seed.")
+    return pool
+
+
+def write_public_folder(report: Report, out: Path, *, author: str, github_id: str) -> None:
+    """Write README.md, submission.json, a log a seed, the code, and the signed records into ``out``, or nothing.
+
+    author, github_id: "" for what the list of keys tells of the signer
+    Raises what :func:`the_pool` does, ``UsageError`` where ``out`` is there, ``CouldNotCheck`` without the
+    code's bundle.
+    """
+    pool, out = the_pool(report), out.absolute()
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} is there already.", remedy="Name a new folder.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=out.parent) as scratch:
+        folder = Path(scratch) / out.name
+        folder.mkdir()
+        _copy_records(pool, folder)
+        _write_code(pool, folder)
+        signer = author or _signer(pool)
+        meta = json.dumps(_metadata(pool, signer, github_id or signer), indent=2, ensure_ascii=False) + "\n"
+        (folder / "submission.json").write_text(meta, encoding="utf-8")
+        (folder / "README.md").write_text(_readme(pool), encoding="utf-8")
+        for run in pool.runs:
+            log = "\n".join(_log(run)) + "\n"
+            (folder / f"train_seed{run.seed}.log").write_text(log, encoding="utf-8")
+        folder.replace(out)
+
+
+def write_hub_result(report: Report, out: Path, *, benchmark: str, source: str) -> Path:
+    """Write ``.eval_results/parameter-golf-TRACK.yaml`` into the model repository ``out``; returns the file.
+
+    benchmark: id of the data set on the Hub that hosts the benchmark; its task is the track
+    source:    address of the records or of the exported folder, "" for none
+    """
+    pool = the_pool(report)
+    found = _statistics(pool)
+    record = pool.runs[0].record
+    said = f"bits per byte, lower is better; {_kind(pool)}; {_spread(found)}; data {record.data.name}"
+    lines = [
+        "- dataset:",
+        f"    id: {json.dumps(benchmark)}",
+        f"    task_id: {json.dumps(record.track.name)}",
+        f"  value: {found.bpb.mean:.8f}",
+        f"  date: {json.dumps(max(run.record.started_at for run in pool.runs))}",
+        *([f"  source:\n    url: {json.dumps(source)}\n    name: signed run records"] if source else []),
+        f"  notes: {json.dumps(printable(said))}",
+    ]
+    path = out.absolute() / ".eval_results" / f"parameter-golf-{record.track.name}.yaml"
+    write_atomic(path, ("\n".join(lines) + "\n").encode(), replace=True)
+    return path
+
+
+def _statistics(pool: Pool) -> SeedStatistics:
+    assert pool.statistics is not None  # the_pool saw to it
+    return pool.statistics
+
+
+def _kind(pool: Pool) -> str:
+    kinds = {run.record.kind for run in pool.runs}
+    return "measured and signed by the referee" if kinds == {"refereed"} else "self-reported by the script"
+
+
+def _spread(found: SeedStatistics) -> str:
+    if found.bpb.sample_std is None:
+        return "one seed"
+    return f"mean of {len(found.seeds)} seeds, sample std {found.bpb.sample_std:.5f}"
+
+
+def _records_dir(run: ReportedRun) -> Path:
+    return run.stored.path.absolute().parent.parent
+
+
+def _copy_records(pool: Pool, folder: Path) -> None:
+    """The signed files as they are: a signer's chain is whole or fails, so all of it goes along."""
+    for source in dict.fromkeys(map(_records_dir, pool.runs)):
+        for name in ENTRIES:
+            if (source / name).is_dir():
+                shutil.copytree(source / name, folder / "records" / name, dirs_exist_ok=True, ignore=_links)
+    for run in pool.runs:
+        for digest in run.record.artifact_files.values():
+            kept = kept_file(_records_dir(run), digest)
+            if kept.is_file() and not kept.is_symlink() and file_digest(kept) == digest:
+                (folder / "records" / "artifacts").mkdir(exist_ok=True)
+                shutil.copyfile(kept, kept_file(folder / "records", digest))
+
+
+def _links(folder: str, names: list[str]) -> list[str]:
+    """Records may be a stranger's: what a link in them leads to is none of them."""
+    return [name for name in names if Path(folder, name).is_symlink()]
+
+
+def _write_code(pool: Pool, folder: Path) -> None:
+    digest = pool.runs[0].record.submission.code_digest
+    bundle = kept_file(folder / "records", digest)
+    if not bundle.is_file():
+        words = f"{kept_file(_records_dir(pool.runs[0]), digest)}, the code of these runs, is not there whole."
+        raise CouldNotCheck(words, remedy="Copy the run's artifact/code.bundle to that name.")
+    code = folder / "submission"
+    code.mkdir()
+    unpack_code(bundle.read_bytes(), code)
+    for path in (code, *code.rglob("*")):  # it is unpacked read-only for cells; here it is for people
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    if (code / SCRIPT).is_file():
+        (code / SCRIPT).rename(folder / SCRIPT)
+        code.rmdir()
+    else:
+        (folder / SCRIPT).write_text(REPEATS.replace("@RUN@", pool.runs[0].stored.path.name), encoding="utf-8")
+
+
+def _signer(pool: Pool) -> str:
+    run = pool.runs[0]
+    key = load_trust(_records_dir(run) / "keys")[0].get(run.stored.signer)
+    return (key.owner if key else "") or f"key {run.stored.signer[:8]}"
+
+
+def _used_s(record: RunRecord, budget: str) -> float:
+    """Seconds in a budget; of a script only the whole is known."""
+    return next((entry.used_s for entry in record.budgets if entry.name == budget and record.kind == "refereed"), 0.0)
+
+
+def _steps(record: RunRecord) -> int:
+    return record.training.steps if record.training else record.loss_curve[-1][0] if record.loss_curve else 0
+
+
+def _metadata(pool: Pool, author: str, github_id: str) -> dict[str, object]:
+    found, first = _statistics(pool), pool.runs[0].record
+    seeds: dict[str, dict[str, float | int]] = {}
+    for run in pool.runs:
+        record, final = run.record, run.record.final
+        assert final is not None
+        seeds[str(run.seed)] = {
+            "val_loss": round(final.nats / final.targets, 8),
+            "val_bpb": round(final.bpb, 8),
+            "artifact_bytes": record.sizes.total_bytes,
+        }
+        if record.kind == "refereed":
+            times = {f"{name}_time_s": round(_used_s(record, name), 3) for name in ("train", "eval")}
+            seeds[str(run.seed)] |= {"steps": _steps(record), **times}
+    spread = {} if found.bpb.sample_std is None else {"val_bpb_std": round(found.bpb.sample_std, 8)}
+    gpus = first.machine.gpus
+    return {
+        "author": author,
+        "github_id": github_id,
+        "name": f"{first.submission.name} on {first.track.name}",
+        "blurb": f"{_kind(pool).capitalize()}: {_spread(found)}, data {first.data.name}.",
+        "date": first.started_at[:10],
+        "track": OFFICIAL if first.track.name == OFFICIAL else OTHER,
+        "val_loss": round(sum(float(figures["val_loss"]) for figures in seeds.values()) / len(seeds), 8),
+        "val_bpb": round(found.bpb.mean, 8),
+        **spread,
+        "seeds": [run.seed for run in pool.runs],
+        "seed_results": seeds,
+        "bytes_total": int(found.worst_bytes.value),
+        "bytes_code": first.sizes.code_bytes,
+        "hardware": f"{len(gpus)}x {gpus[0]}" if gpus else f"{first.machine.cpu}, {first.machine.cpu_cores} cores",
+        "dataset": first.data.name,
+        "referee": {
+            "kind": first.kind,
+            "harness_version": first.harness_version,
+            "track": first.track.name,
+            "records": {run.stored.path.name: run.stored.digest for run in pool.runs},
+        },
+    }
+
+
+def _readme(pool: Pool) -> str:
+    found, record, kind = _statistics(pool), pool.runs[0].record, _kind(pool)
+    name, track, data = map(escape_markdown, (record.submission.name, record.track.name, record.data.name))
+    code = f"`submission/` is the code as it ran, unpacked from its bundle; `{SCRIPT}` repeats a run."
+    if record.kind != "refereed":
+        code = f"`{SCRIPT}` is the script as it ran."
+    return f"""# {name}: val_bpb {found.bpb.mean:.4f}
+
+{kind.capitalize()}: {_spread(found)}, track {track}, data {data}.
+
+{render_markdown(Report((pool,), ()))}
+## Check it
+
+```console
+$ harness verify records
+$ harness rerun records/runs/{pool.runs[0].stored.path.name}
+```
+
+`records/` holds the signed records, with the whole chain of their signer. {code}
+The logs are written from the records, by `harness export`.
+"""
+
+
+def _log(run: ReportedRun) -> Iterator[str]:
+    """A run in the lines of the public script's logs."""
+    record, sizes, final = run.record, run.record.sizes, run.record.final
+    assert final is not None
+    yield f"written by harness export from the {record.kind} record {run.stored.path.name}, digest {run.stored.digest}"
+    yield "Hyperparameters:"
+    yield from (
+        f"  {printable(name, 60)}: {printable(str(value), 200)}" for name, value in record.submission.config.items()
+    )
+    yield f"seed: {run.seed}"
+    for index, gpu in enumerate(record.machine.gpus):
+        yield f"|   {index}  {printable(gpu, 40)}  |"
+    yield f"world_size: {max(1, len(record.machine.gpus))}"
+    data = record.data
+    text = f"{data.val_documents} documents, {data.val_targets} targets, {data.val_bytes} bytes"
+    if data.name.startswith("fineweb"):
+        yield f"val_loader:data:{printable(data.name, 60)} tokens:{data.val_targets}"
+    yield f"validation text: {printable(data.name, 60)}, {text}"
+    if record.submission.parameters:
+        yield f"model_params:{record.submission.parameters}"
+    steps = _steps(record)
+    yield from (f"step:{step}/{max(steps, step)} train_loss:{loss:.4f}" for step, loss in record.loss_curve)
+    if record.kind == "refereed":
+        ended = "wallclock_cap" if record.training and record.training.ended == "clock" else "complete"
+        yield f"stopping_early: {ended} train_time:{_used_s(record, 'train') * 1000:.0f}ms step:{steps}/{steps}"
+    for score in record.scores:
+        if score is not final:
+            part = "whole set" if score.whole_set else f"first {score.targets} targets"
+            yield f"diagnostic {score.stage} val_loss:{score.nats / score.targets:.8f} val_bpb:{score.bpb:.8f} ({part})"
+    yield f"Serialized model packed: {sizes.model_bytes} bytes"
+    packed = " (compressed)" if record.kind == "refereed" else ""
+    yield f"Code size{packed}: {sizes.code_bytes} bytes"
+    yield f"Total submission size packed: {sizes.total_bytes} bytes"
+    timed = f" eval_time:{_used_s(record, 'eval') * 1000:.0f}ms" if record.kind == "refereed" else ""
+    name = record.kind.replace("-", "_")
+    yield f"final_{name} val_loss:{final.nats / final.targets:.8f} val_bpb:{final.bpb:.8f}{timed}"

@@ -1,0 +1,183 @@
+"""The report as a table for terminals and as Markdown for a pull request."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from tabulate import tabulate
+
+from harness.files import write_atomic
+from harness.report.figures import Pool, Report, ReportedRun, stage_words
+from harness.rules import Verdict
+from harness.stats import SeedStatistics, describe
+from harness.text import printable
+
+WRAPPED = {"submission": 22, "clocks": 12, "kind": 8}
+"""Columns that give way, so that no table is wider than 120."""
+
+
+@dataclass(frozen=True)
+class PlainTable:
+    """headers: (name, kind) with kind "n" for numbers, "name", "verdict" or ""; links: ids on the page, a row each."""
+
+    headers: list[tuple[str, str]]
+    rows: list[list[str]]
+    links: list[str] = field(default_factory=list)
+
+
+def overview_table(report: Report) -> PlainTable:
+    """One row a set of seeds or folder, by track and text, best first; what fails or has no score is not ranked."""
+    found = [(pool.standing, f"pool-{index}") for index, pool in enumerate(report.pools, 1)]
+    found += [(claim.standing, f"claim-{index}") for index, claim in enumerate(report.claims, 1)]
+    found.sort(key=lambda item: (item[0].ranked_in, item[0].bpb is None, item[0].bpb or 0.0))
+    headers = [("rank", "n"), ("submission", "name"), ("track", ""), ("data", ""), ("bpb", "n"), ("n", "n"),
+               ("bytes", "n"), ("clocks", ""), ("verdict", "verdict"), ("kind", "")]  # fmt: skip
+    ranks: Counter[tuple[str, str]] = Counter()
+    rows = []
+    for line, _ in found:
+        ranked = line.verdict is not Verdict.FAIL and line.bpb is not None
+        ranks[line.ranked_in] += ranked
+        bpb = "none" if line.bpb is None else f"{line.bpb:.4f}"
+        bpb += f" ± {line.sample_std:.4f}" if line.sample_std is not None else ""
+        size = "unknown" if line.total_bytes is None else f"{line.total_bytes:,}"
+        times = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in line.clocks.items()) or "unknown"
+        place = [str(ranks[line.ranked_in]) if ranked else "-", line.name, line.track, line.data]
+        rows.append([*place, bpb, str(line.seeds), size, times, line.verdict.value, line.kind])
+    return PlainTable(headers, rows, [link for _, link in found])
+
+
+def pool_table(pool: Pool) -> PlainTable:
+    """One row a seed."""
+    headers = [("seed", ""), *((f"bpb {words}", "n") for words in pool.stages), ("bytes", "n"),
+               *((f"{name} s", "n") for name in pool.budgets), ("verdict", "verdict")]  # fmt: skip
+    return PlainTable(headers, [_row(run, pool) for run in pool.runs])
+
+
+def render_terminal(report: Report) -> str:
+    """The overview, then one table a pool with its statistics below."""
+    parts = [_plain_table(overview_table(report))] if len(report.pools) + len(report.claims) > 1 else []
+    for pool in report.pools:
+        parts.append(f"{printable(pool.title)}\n\n{_plain_table(pool_table(pool))}")
+        if pool.statistics:
+            parts.append(describe(pool.statistics))
+    parts += list(report.comparison)
+    parts += [f"{f.verdict.value} {f.rule}: {printable(f.message, 300)}" for f in report.folder_findings]
+    return "\n\n".join(parts)
+
+
+def _plain_table(table: PlainTable) -> str:
+    names = [name for name, _ in table.headers]
+    return tabulate(
+        [[printable(cell) for cell in row] for row in table.rows],
+        names,
+        tablefmt="simple",
+        colalign=["right" if kind == "n" else "left" for _, kind in table.headers],
+        disable_numparse=True,
+        maxcolwidths=[WRAPPED.get(name) for name in names],
+        maxheadercolwidths=14,
+    )
+
+
+def render_markdown(report: Report) -> str:
+    """Markdown that can be pasted into a pull request; text from records is escaped."""
+    return "\n".join(_markdown(report)).strip() + "\n"
+
+
+def write_markdown(report: Report, path: Path) -> None:
+    """Write the Markdown whole or not at all."""
+    write_atomic(path.absolute(), render_markdown(report).encode(), replace=True)
+
+
+def _markdown(report: Report) -> Iterator[str]:
+    if len(report.pools) + len(report.claims) > 1:
+        yield from ("## Overview", "", *_markdown_table(overview_table(report)), "")
+    for pool in report.pools:
+        table, found = pool_table(pool), pool.statistics
+        title = escape_markdown(pool.title)
+        yield f"## {title}" + (f": {found.bpb.mean:.4f} bpb ({_over(found)})" if found else "")
+        yield ""
+        yield from _markdown_table(replace(table, rows=[*table.rows, *(_aggregate_rows(found, pool) if found else [])]))
+        yield ""
+        if found:
+            yield from _facts(found)
+        yield from _run_facts(pool)
+    for claim in report.claims:
+        yield from (f"## {escape_markdown(claim.standing.name)} (self-reported)", "")
+        yield from (f"- **{verdict}** {rule}: {escape_markdown(words)}" for rule, verdict, words in claim.findings)
+        yield ""
+    if report.comparison:
+        yield "### Against the baseline"
+        yield ""
+        yield from (f"- {escape_markdown(line)}" for line in report.comparison)
+        yield ""
+    yield from (f"- **{f.verdict.value}** {f.rule}: {escape_markdown(f.message)}" for f in report.folder_findings)
+
+
+def _over(found: SeedStatistics) -> str:
+    return "one seed" if len(found.seeds) == 1 else f"{len(found.seeds)}-seed mean"
+
+
+def _markdown_table(table: PlainTable) -> Iterator[str]:
+    yield "| " + " | ".join(escape_markdown(name) for name, _ in table.headers) + " |"
+    yield "|" + "".join("---:|" if kind == "n" else "---|" for _, kind in table.headers)
+    for row in table.rows:
+        yield "| " + " | ".join(escape_markdown(cell) for cell in row) + " |"
+
+
+def _row(run: ReportedRun, pool: Pool) -> list[str]:
+    scores = {words: f"{bpb:.4f}" for words, bpb in run.stages}
+    used = {budget.name: f"{budget.used_s:.1f}" for budget in run.record.budgets}
+    total = f"{run.record.sizes.total_bytes:,}"
+    cells = [*(scores.get(words, "") for words in pool.stages), total, *(used.get(name, "") for name in pool.budgets)]
+    return [str(run.seed), *cells, run.verdict.value]
+
+
+def _aggregate_rows(found: SeedStatistics, pool: Pool) -> Iterator[list[str]]:
+    """Mean and deviations; none of one seed, whose row says it all and which has no spread to speak of.
+
+    A stage that not every run has gets no figures.
+    """
+    if len(found.seeds) == 1:
+        return
+    in_all = set.intersection(*({words for words, _ in run.stages} for run in pool.runs))
+    ids = {words: stage for stage, words in stage_words(pool.runs[0].record).items()}
+    stages = [found.stages.get(ids.get(words.partition(" (first")[0], "")) if words in in_all else None
+              for words in pool.stages]  # fmt: skip
+    blank = [""] * (len(pool.budgets) + 1)
+    for label, name in (("Mean", "mean"), ("Sample std", "sample_std"), ("Population std", "population_std")):
+        scores = ["" if summary is None else f"{getattr(summary, name):.4f}" for summary in stages]
+        yield [label, *scores, f"{getattr(found.total_bytes, name):,.0f}", *blank]
+
+
+def _facts(found: SeedStatistics) -> Iterator[str]:
+    if found.bpb.low is not None and found.bpb.high is not None:
+        yield f"- {found.bpb.confidence:.0%} interval: {found.bpb.low:.5f} to {found.bpb.high:.5f} bpb, for the mean"
+    worst = found.worst_bytes
+    yield f"- largest artifact: {worst.value:,.0f} of {worst.limit:,.0f} bytes (seed {worst.seed})"
+    for name, clock in found.worst_clocks.items():
+        yield f"- longest {escape_markdown(name)}: {clock.value:.1f} of {clock.limit:.0f} s (seed {clock.seed})"
+
+
+def _run_facts(pool: Pool) -> Iterator[str]:
+    record = pool.runs[0].record
+    gpus = ", ".join(record.machine.gpus) or "no GPU"
+    yield f"- machine: {escape_markdown(record.machine.cpu)}, {record.machine.cpu_cores} cores, {escape_markdown(gpus)}"
+    yield f"- code `{record.submission.code_digest}`, configuration `{record.submission.config_digest}`"
+    for run in pool.runs:
+        audits = ", ".join(f"{a.name} {a.verdict} ({a.k} draws)" for a in run.record.audits) or "none"
+        yield f"- seed {run.seed}: record `{run.stored.path.name}`; audits: {escape_markdown(audits)}"
+        for finding in run.findings:
+            if finding.verdict not in (Verdict.PASS, Verdict.UNKNOWN):
+                yield f"  - **{finding.verdict.value}** {finding.rule}: {escape_markdown(finding.message)}"
+    yield ""
+
+
+def escape_markdown(text: str) -> str:
+    """``text`` on one line with no Markdown or HTML meaning left in it."""
+    clean = printable(text, 300)
+    for char in "\\`*_[]<>|#!":
+        clean = clean.replace(char, "\\" + char if char not in "<>" else {"<": "&lt;", ">": "&gt;"}[char])
+    return clean.replace("@", "@\u200b")

@@ -1,0 +1,101 @@
+"""Check folders: load each, run every check, put the findings in order; many folders on several processes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+
+from harness.errors import HarnessError
+from harness.review import code, evidence, formal, limits, score, statistics
+from harness.review.findings import FolderReport, Readings
+from harness.review.record import Record, load_record
+from harness.review.source import FOLDER_SECONDS
+from harness.rules import Verdict
+
+CHECKS: tuple[Callable[[Record], None], ...] = (
+    *(limits.check, evidence.check, score.check, formal.check, statistics.check, code.check),
+)
+FEW = 6
+"""Up to this many folders are checked in this process: starting others would take longer."""
+
+
+def check_folder(path: Path, readings: Readings | None = None, against: Path | None = None) -> FolderReport:
+    """Check one folder, optionally against the record folder that it claims to beat.
+
+    Raises ``UsageError`` when ``path`` is no folder. Whatever the folder holds, the result is a report.
+    """
+    record = load_record(path, readings or Readings())
+    return judge(record, str(path), against)
+
+
+def judge(record: Record, name: str, against: Path | None = None) -> FolderReport:
+    """Run every check on a record that is read."""
+    for i, check in enumerate(CHECKS):
+        _run(check, record)
+        if record.folder.late():
+            left = ", ".join(_name(check) for check in CHECKS[i + 1 :])
+            message = f"not wholly checked within {FOLDER_SECONDS:g} s: {left or 'nothing left out'}."
+            remedy = "Ship files of the usual size; with the machine busy, check again."
+            record.out.add(Verdict.ERROR, "A9-READABLE", message, remedy=remedy)
+            break
+    if against is not None:
+        statistics.check_against(record, against)
+    return FolderReport(name, record.track, record.out.merged(), *facts_of(record))
+
+
+def _name(check: Callable[[Record], None]) -> str:
+    return check.__module__.rsplit(".", 1)[-1]
+
+
+def _run(check: Callable[[Record], None], record: Record) -> None:
+    """One check. What it can't digest is an ERROR of this folder, not the end of all others."""
+    try:
+        check(record)
+    except HarnessError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError) as error:
+        message = f"the check of {_name(check)} broke off: {type(error).__name__}: {str(error)[:120]}."
+        record.out.add(Verdict.ERROR, "A9-READABLE", message, remedy="Please report this with the folder.")
+
+
+def check_folders(paths: Sequence[Path], readings: Readings, against: Path | None = None) -> Iterator[FolderReport]:
+    """Check several folders, in the order given, on as many processes as there are cores."""
+    if len(paths) <= FEW:
+        yield from (check_folder(path, readings, against) for path in paths)
+        return
+    from concurrent.futures import ProcessPoolExecutor
+    from functools import partial
+
+    workers = min(len(os.sched_getaffinity(0)), 8)
+    with ProcessPoolExecutor(workers) as pool:
+        yield from pool.map(partial(_check_or_raise, readings=readings, against=against), paths, chunksize=2)
+
+
+def _check_or_raise(path: Path, readings: Readings, against: Path | None) -> FolderReport:
+    try:
+        return check_folder(path, readings, against)
+    except HarnessError as error:
+        raise type(error)(error.message, remedy=error.remedy) from None
+
+
+def facts_of(record: Record) -> tuple[dict[str, float | int | str | None], dict[str, str]]:
+    """The main figures of a folder, for the summary table; and the claimed ones as they are written."""
+    bound, meta = record.bound, record.metadata
+    finals = statistics.final_scores(record)
+    totals = [int(run.total.value) for run in bound.sized if run.total]
+    trains = [run.train_time.value for run in bound.training if run.train_time]
+    evals = [found[0] for run in bound.runs if (found := limits.eval_readings(run, bound.name))]
+    claimed = meta.number("val_bpb") if meta else None
+    written = {name: number.text for name in ("val_bpb", "bytes_total") if meta and (number := meta.number(name))}
+    facts: dict[str, float | int | str | None] = {
+        "claimed_bpb": None if claimed is None else claimed.value,
+        "logged_mean_bpb": round(fmean(finals), 8) if finals else None,
+        "logged_std_bpb": round(stdev(finals), 8) if len(finals) > 1 else None,
+        "seeds": len(bound.runs),
+        "largest_bytes": max(totals, default=None),
+        "longest_train_s": max(trains, default=None),
+        "longest_eval_s": round(max(evals), 3) if evals else None,
+    }
+    return facts, written

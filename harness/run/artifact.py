@@ -1,0 +1,350 @@
+"""The bytes that travel: code sealed into ``code.bundle``, the model file, and what both count [rules A3].
+
+The code is every file of the submission's folder except ``*.md``, ``__pycache__`` and dot files; those three kinds are
+not carried along either, so nothing uncounted can matter. The model file is judged without running anything in it:
+size before reading, the container's own bounds, sections that are pickles, archives, binaries, byte code or source.
+Not covered: numbers that a submission's own code interprets as instructions. They are counted like every other byte.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import os
+import pickletools
+import re
+import stat
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.config.tracks import Track, load_track, track_names
+from harness.errors import CouldNotCheck, RuleBroken, UsageError
+from harness.files import file_digest, read_regular
+from harness.protocol.container import ContainerError, read_container, write_container
+from harness.protocol.session import MODEL_FILE
+from harness.record.predicate import RunRecord, Sizes
+from harness.rules import Finding, Verdict
+from harness.run.manifest import SubmissionManifest, read_manifest
+
+A3_BYTES = "A3-ARTIFACT-BYTES"
+A3_CONTAINER = "A3-CONTAINER"
+BUNDLE_FILE = "code.bundle"
+PACKAGE = "submission"
+MAX_FILES = 2000
+MAX_CODE_BYTES = 64_000_000
+NAMES_BYTES = 1_000_000  # room for the names in a bundle
+MOST_ROLES = 24
+OTHER = "other"
+_CONTAINER_REMEDY = (
+    "Write the model with harness.protocol.container; keep code in the submission's folder, where it is counted."
+)
+_SOURCE_LIMIT_BYTES = 1_000_000
+_GAP = r"(?:[ \t\f]|\\\r?\n)*+"
+_CHAIN = re.compile(rf"(?:\.{_GAP}\w++{_GAP}){{200}}")
+_MAGIC_NUMBERS: tuple[tuple[bytes, str], ...] = (
+    (b"\x7fELF", "a native binary (ELF)"),
+    (b"\xcf\xfa\xed\xfe", "a native binary (Mach-O)"),
+    (b"PK\x03\x04", "a ZIP archive, as torch.save writes it"),
+    (b"\x00asm", "a WebAssembly module"),
+    (b"#!/", "a script"),
+)
+_TELLING_OPCODES = frozenset(
+    {"PROTO", "GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "REDUCE", "BUILD"}
+)
+_TELLING_NODES = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Call, ast.Lambda)
+
+
+def read_folder(folder: Path) -> dict[str, bytes]:
+    """The counted files of ``folder`` by relative path. Raises ``UsageError`` for links, special files and excess."""
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a directory.", remedy="Name a submission: SUBMISSION=folder.")
+    files: dict[str, bytes] = {}
+    room, places = MAX_CODE_BYTES, [folder]
+    while places:
+        for entry in sorted(os.scandir(places.pop()), key=lambda e: e.name):
+            if entry.name.startswith(".") or entry.name == "__pycache__" or entry.name.endswith(".md"):
+                continue
+            path, mode = Path(entry.path), entry.stat(follow_symlinks=False).st_mode
+            if stat.S_ISDIR(mode):
+                places.append(path)
+                continue
+            if not stat.S_ISREG(mode):  # what a link leads to is not in the folder
+                kind = "a symbolic link" if stat.S_ISLNK(mode) else "not a regular file"
+                raise UsageError(
+                    f"{path} is {kind}; a submission consists of regular files.", remedy="Copy its content in."
+                )
+            files[path.relative_to(folder).as_posix()] = data = read_regular(path, room)
+            room -= len(data)
+            if room < 0 or len(files) > MAX_FILES:
+                what = f"more than {MAX_FILES:,} files" if room >= 0 else f"more than {MAX_CODE_BYTES:,} bytes of code"
+                raise UsageError(f"{folder} holds {what} (at {path}).", remedy="Keep data and outputs elsewhere.")
+    if not files:
+        raise UsageError(f"{folder} holds no code.", remedy="`harness new FOLDER` writes a minimal submission.")
+    return dict(sorted(files.items()))
+
+
+def pack_code(files: dict[str, bytes]) -> bytes:
+    """The bundle: one container, compressed as a whole. Raises ``UsageError`` for a file name it cannot carry."""
+    try:
+        return write_container(None, files, codec="lzma")
+    except ContainerError as error:
+        raise UsageError(f"the submission cannot be sealed: {error}", remedy="Rename the file.") from error
+
+
+def read_bundle(bundle: bytes) -> dict[str, bytes]:
+    """The files of a bundle by relative path. Raises ``ContainerError`` when it is damaged."""
+    return read_container(bundle, max_unpacked_bytes=MAX_CODE_BYTES + NAMES_BYTES)
+
+
+def unpack_code(bundle: bytes, target: Path) -> None:
+    """Write the files of ``bundle`` below ``target``, read-only. Raises ``CouldNotCheck`` when it is damaged."""
+    try:
+        files = read_bundle(bundle)
+    except ContainerError as error:
+        raise CouldNotCheck(
+            f"the code.bundle is damaged: {error}", remedy="Take the run's own artifact/code.bundle."
+        ) from error
+    for name, data in files.items():
+        path = target / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+            path.chmod(0o444)
+        except OSError as error:
+            raise CouldNotCheck(
+                f"{name} of the code.bundle cannot be written to {path}: {error.strerror}.",
+                remedy="Free space there, or set GOLF_RUNS_DIR to another disk.",
+            ) from error
+    for folder, _, _ in os.walk(target, topdown=False):
+        Path(folder).chmod(0o555)
+
+
+def unpack_sealed(bundle: bytes, root: Path) -> None:
+    """Unpack ``bundle`` as the package below ``root``, a folder that must not exist yet; everything read-only."""
+    (root / PACKAGE).mkdir(parents=True)
+    unpack_code(bundle, root / PACKAGE)
+
+
+@dataclass(frozen=True)
+class SealedSubmission:
+    """The sealed code of a run.
+
+    root:        folder whose subfolder ``submission`` is the package
+    bundle:      path of ``code.bundle``; bundle_bytes its size, raw_bytes the sum of its files
+    code_digest: SHA-256 of the bundle, hex; files: relative path -> SHA-256
+    """
+
+    manifest: SubmissionManifest
+    root: Path
+    bundle: Path
+    bundle_bytes: int
+    raw_bytes: int
+    code_digest: str
+    files: dict[str, str]
+
+
+def seal_submission(submission_dir: Path, run_dir: Path) -> SealedSubmission:
+    """Seal the code of a run [A3-NO-UNCOUNTED-CODE]. Raises ``UsageError`` when the folder is not a submission."""
+    # 1. The folder is read once; what becomes of it from here on changes nothing.
+    files = read_folder(submission_dir)
+    read_manifest(files, str(submission_dir))
+    if "__init__.py" not in files:
+        raise UsageError(f"{submission_dir} has no __init__.py, so it is no package.", remedy="Add an empty one.")
+    # 2. The bundle is written: its bytes count, and its digest names the code in intent and record.
+    bundle = pack_code(files)
+    with (run_dir / BUNDLE_FILE).open("xb") as file:
+        file.write(bundle)
+        file.flush()
+        os.fsync(file.fileno())
+    # 3. What runs is unpacked from the bundle, not copied from the folder: every byte that runs was counted.
+    return sealed_at(run_dir / BUNDLE_FILE, run_dir / "code")
+
+
+def sealed_at(path: Path, root: Path) -> SealedSubmission:
+    """The sealed code of the bundle at ``path``, unpacked below ``root``, a folder that must not exist yet."""
+    bundle = path.read_bytes()
+    unpack_sealed(bundle, root)
+    files = read_bundle(bundle)
+    return SealedSubmission(
+        manifest=read_manifest(files, BUNDLE_FILE),
+        root=root,
+        bundle=path,
+        bundle_bytes=len(bundle),
+        raw_bytes=sum(map(len, files.values())),
+        code_digest=hashlib.sha256(bundle).hexdigest(),
+        files={name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+    )
+
+
+def read_model_file(path: Path, *, max_bytes: int, max_unpacked_bytes: int) -> bytes:
+    """The bytes of the model file, when it is a sound container. Raises ``RuleBroken`` (A3-CONTAINER) otherwise.
+
+    max_bytes bounds what is read; a larger file is left to the count of bytes, so give it room beyond the cap.
+    """
+    try:
+        data = read_regular(path, max_bytes)
+    except OSError as error:
+        raise RuleBroken(
+            A3_CONTAINER,
+            f"the package phase left no readable {path.name} ({error.strerror}).",
+            remedy=_CONTAINER_REMEDY,
+        ) from error
+    if len(data) > max_bytes:
+        text = f"{path.name} is over {max_bytes:,} bytes."
+        raise RuleBroken(A3_BYTES, text, remedy="Prune more, or compress better.")
+    try:
+        sections = read_container(data, max_unpacked_bytes=max_unpacked_bytes)
+    except ContainerError as error:
+        raise RuleBroken(
+            A3_CONTAINER, f"{path.name} is no sound container: {error}", remedy=_CONTAINER_REMEDY
+        ) from error
+    for name, section in sections.items():
+        if kind := executable_kind(section):
+            raise RuleBroken(A3_CONTAINER, f"section {name!r} of {path.name} is {kind}.", remedy=_CONTAINER_REMEDY)
+    return data
+
+
+def executable_kind(section: bytes) -> str:
+    """What kind of executable content ``section`` is, in words; empty for plain data."""
+    for magic, words in _MAGIC_NUMBERS:
+        if section.startswith(magic):
+            return words
+    if section[:2] == b"MZ" and b"PE\0\0" in section[:1024]:
+        return "a native binary (PE)"
+    if len(section) > 16 and section[2:4] == b"\r\n" and section[4:8] == bytes(4):
+        return "Python byte code"
+    if _is_pickle(section):
+        return "a pickle"
+    return "Python source" if _is_python(section) else ""
+
+
+def _is_pickle(section: bytes) -> bool:
+    """Whether the bytes are a whole pickle that names itself one or calls something; nothing is executed."""
+    telling = False
+    try:
+        for opcode, _, _ in pickletools.genops(section):
+            telling = telling or opcode.name in _TELLING_OPCODES
+    except Exception:  # genops raises many kinds for bytes that are not a pickle
+        return False
+    return telling
+
+
+def _is_python(section: bytes) -> bool:
+    """Whether the text parses as a program that defines or imports something; plain numbers and words do not.
+
+    A dotted name of 200 parts and more is no program's: the parser keeps every beginning of one that is imported, so
+    that the memory of `import a.a.a…` grows with the square of its length.
+    """
+    if not 0 < len(section) <= _SOURCE_LIMIT_BYTES or b"\0" in section:
+        return False
+    try:
+        text = section.decode("utf-8")
+        tree = ast.parse("" if _CHAIN.search(text) else text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return any(isinstance(node, _TELLING_NODES) for node in ast.walk(tree))
+
+
+def model_budget(track: Track, sealed: SealedSubmission) -> int:
+    """Largest model file that still fits, in bytes; negative when the code alone is over the cap."""
+    sizes = artifact_sizes(track, bundle_bytes=sealed.bundle_bytes, raw_bytes=sealed.raw_bytes, model_bytes=0)
+    return sizes.cap_bytes - sizes.total_bytes
+
+
+def artifact_sizes(track: Track, *, bundle_bytes: int, raw_bytes: int, model_bytes: int) -> Sizes:
+    """Count the artifact: the numbers of the record, in bytes [A3-ARTIFACT-BYTES]."""
+    # 1. Code counts by the track's reading: the compressed bundle, or the files as they are.
+    code = bundle_bytes if track.readings.code_bytes == "bundle" else raw_bytes
+    # 2. The model counts as the file that evaluation reads. 3. Nothing else reaches evaluation, so nothing else counts.
+    return Sizes(code, raw_bytes, model_bytes, code + model_bytes, track.limits.artifact_bytes)
+
+
+def judge_sizes(sizes: Sizes) -> Finding:
+    """PASS or FAIL with all numbers."""
+    parts = f"model.bin {sizes.model_bytes:,} + code {sizes.code_bytes:,}"
+    room = sizes.cap_bytes - sizes.total_bytes
+    if room >= 0:
+        text = f"{sizes.total_bytes:,} of {sizes.cap_bytes:,} bytes ({room:,} to spare); {parts}."
+        return Finding(A3_BYTES, Verdict.PASS, text)
+    return Finding(
+        A3_BYTES,
+        Verdict.FAIL,
+        f"artifact is {sizes.total_bytes:,} bytes, cap {sizes.cap_bytes:,} ({-room:,} over); {parts}.",
+        where="artifact",
+        found=f"{sizes.total_bytes:,} bytes",
+        wanted=f"at most {sizes.cap_bytes:,} bytes",
+        remedy="Prune more, use fewer bits, or compress better.",
+    )
+
+
+def bytes_by_role(model: bytes, *, max_unpacked_bytes: int) -> dict[str, int]:
+    """Role -> bytes before the container's own compression, largest first, at most :data:`MOST_ROLES` and "other".
+
+    A role is a section's name without numbers and beyond its third part: ``codes/blocks.3.mlp.up.weight`` counts as
+    ``codes/blocks/mlp``. The names are the submission's choice; the sizes are not. Raises ``ContainerError``.
+    """
+    sizes: Counter[str] = Counter()
+    for name, data in read_container(model, max_unpacked_bytes=max_unpacked_bytes).items():
+        parts = [part for part in re.split(r"[/.]", name) if not part.isdigit()]
+        sizes["/".join(parts[:3]) or OTHER] += len(data)
+    ordered = sizes.most_common()
+    kept = dict(ordered[:MOST_ROLES])
+    rest = sum(size for _, size in ordered[MOST_ROLES:])
+    return kept | ({OTHER: kept.get(OTHER, 0) + rest} if rest else {})
+
+
+def check_artifact_files(record: RunRecord, folder: Path) -> list[Finding]:
+    """Judge ``model.bin`` and ``code.bundle`` in ``folder`` against the record."""
+    missing = [name for name in record.artifact_files if not (folder / name).is_file()]
+    if missing:
+        text = f"no {' and no '.join(missing)} at hand: give their folder with --artifact"
+        return [Finding("A3-CONTAINER", Verdict.ERROR, text)]
+    problems = list(_differences(record, folder))
+    return problems or [Finding("A3-CONTAINER", Verdict.PASS, "the artifact at hand is the recorded one, and sound")]
+
+
+def _differences(record: RunRecord, folder: Path) -> Iterator[Finding]:
+    sizes = record.sizes
+    # 1. The files are the recorded ones, by digest.
+    for name, digest in record.artifact_files.items():
+        found = file_digest(folder / name)
+        if found != digest:
+            text = f"{folder / name} has SHA-256 {found[:16]}…; the record names {digest[:16]}…"
+            yield Finding("R4-ARITHMETIC", Verdict.FAIL, text)
+    # 2. They weigh what the record counts, by the reading of its track.
+    bundled = record.track.readings.get("code_bytes", "bundle") == "bundle"
+    model = (folder / MODEL_FILE).stat().st_size
+    code = (folder / BUNDLE_FILE).stat().st_size if bundled else sizes.code_raw_bytes
+    if (model, code) != (sizes.model_bytes, sizes.code_bytes):
+        text = (
+            f"model.bin has {model:,} bytes and the code counts {code:,}; "
+            f"the record says {sizes.model_bytes:,} and {sizes.code_bytes:,}"
+        )
+        yield Finding("A3-ARTIFACT-BYTES", Verdict.FAIL, text)
+    # 3. The model is a sound container; nothing in it is run.
+    name = record.track.name
+    unpacked = load_track(name).limits.unpacked_bytes if name in track_names() else 64 * sizes.cap_bytes
+    try:
+        read_model_file(folder / MODEL_FILE, max_bytes=sizes.cap_bytes, max_unpacked_bytes=unpacked)
+    except RuleBroken as error:
+        yield Finding(error.rule, Verdict.FAIL, error.message, remedy=error.remedy)
+    # 4. So is the code, and its files are the recorded ones.
+    rule = "A3-NO-UNCOUNTED-CODE"
+    try:
+        files = read_bundle((folder / BUNDLE_FILE).read_bytes())
+    except ContainerError as error:
+        yield Finding(rule, Verdict.FAIL, f"code.bundle is no sound container: {error}")
+        return
+    digests, recorded = (
+        {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+        record.submission.files,
+    )
+    names = sorted(name for name in digests.keys() | recorded.keys() if digests.get(name) != recorded.get(name))
+    if names:
+        yield Finding(rule, Verdict.FAIL, f"code.bundle differs from the recorded files in {', '.join(names[:8])}")
+    raw = sum(map(len, files.values()))
+    if raw != sizes.code_raw_bytes:
+        text = f"the code has {raw:,} bytes; the record says {sizes.code_raw_bytes:,}"
+        yield Finding("A3-ARTIFACT-BYTES", Verdict.FAIL, text)

@@ -1,0 +1,274 @@
+"""The cells of a run: what all of its phases share, and the command line, environment and policy of each phase."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+import harness
+from harness.clock.spans import Ledger
+from harness.config.tracks import Track
+from harness.config.variables import cache_dir, keys_dir, records_dir, runs_dir
+from harness.progress import Reporter
+from harness.record.predicate import ReadablePart, Training
+from harness.run.artifact import SealedSubmission
+from harness.run.machine import MachineWatch
+from harness.run.manifest import accepted_variables
+from harness.run.reserve import reserved_cores
+from harness.sandbox.cell import Cell
+from harness.sandbox.layers import Layer, LayerState
+from harness.sandbox.policy import SandboxPolicy
+from harness.sandbox.runtime import PACKAGES, TOOLS, Part, inventory, make_resident, runtime
+from harness.sandbox.spec import CellSpec, KillReport
+from harness.scoring.sample import ENTROPY_BYTES
+
+Reached = Literal["packaging or evaluation", "audits"]
+TRIED_FILES = 3
+_HARNESS = Path(harness.__file__).resolve().parent
+BOOTSTRAP = _HARNESS / "protocol" / "bootstrap.py"
+_NCCL = {  # it sees the machine's adapters in /sys and its plug-ins in /usr, and a cell may use none of them
+    "NCCL_SOCKET_IFNAME": "lo",
+    "NCCL_IB_DISABLE": "1",
+    "NCCL_NET_PLUGIN": "none",
+    "NCCL_DEBUG": "WARN",
+}
+
+
+class Resumed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One time that a run went on after its training: when, how far it had come, and the error that had ended it."""
+
+    at: str
+    reached: Reached
+    ended: str
+
+    def __str__(self) -> str:
+        return f"{self.at}, in the {self.reached}: {self.ended}"
+
+
+@dataclass
+class RunContext:
+    """One run: what is fixed, and what the phases add to it.
+
+    bos_id:    the token that opens each document of the run's data set
+    isolation: layer -> what became of it, the weaker one where phases differ
+    kills:     how each cell ended, in the order of the phases
+    data_dir:  folder of the data set, as soon as it is known
+    compiled_bytes: what the compile cache packs to
+    audit_secret: what all draws of the audits follow from, fixed when the submission is sealed; no cell can read it
+    resumes:   each time that the run went on after its training
+    training:  how training ended, once it did
+    machine:   watches what else the machine does, while there is a clock
+    """
+
+    track: Track
+    seed: int
+    run_dir: Path
+    sealed: SealedSubmission
+    environ: Mapping[str, str]
+    progress: Reporter
+    clock: Ledger
+    isolation: dict[Layer, LayerState] = field(default_factory=dict)
+    kills: list[tuple[str, KillReport]] = field(default_factory=list)
+    data_dir: Path | None = None
+    compiled_bytes: int = 0
+    audit_secret: bytes = field(default_factory=lambda: os.urandom(ENTROPY_BYTES), repr=False)
+    resumes: list[Resumed] = field(default_factory=list)
+    training: Training | None = None
+    bos_id: int = 1
+    machine: MachineWatch | None = None
+
+    @property
+    def artifact_dir(self) -> Path:
+        """Where the counted files lie: ``code.bundle`` and ``model.bin``."""
+        return self.run_dir / "artifact"
+
+    @property
+    def checkpoint_dir(self) -> Path:
+        """What the train phase wrote."""
+        return self.run_dir / "checkpoint"
+
+    @property
+    def closure_dir(self) -> Path:
+        """The folder that packed and final evaluation and replicas start from: the counted files, nothing else."""
+        return self.run_dir / "closure"
+
+    @property
+    def compiles(self) -> bool:
+        """Whether one cell of the evaluation compiles for the others: the submission asks for it on this track."""
+        wanted = self.sealed.manifest.compile_cache
+        return wanted == "always" or (wanted == "gpu" and self.track.hardware.gpus > 0)
+
+    @property
+    def compile_cache_dir(self) -> Path:
+        """What the compiling cell left for the evaluation's other cells; missing where the manifest wants none."""
+        return self.run_dir / "compile-cache"
+
+    def log_file(self, cell: str) -> Path:
+        """Log of one cell: its standard output and error."""
+        return self.run_dir / "logs" / f"{cell}.log"
+
+    def note_isolation(self, layers: Mapping[Layer, LayerState]) -> None:
+        """Remember the layers of a cell; one that was missing once counts as missing, and is shown at once."""
+        for layer, state in layers.items():
+            if layer not in self.isolation or self.isolation[layer].in_force:
+                self.isolation[layer] = state
+                if not state.in_force:
+                    self.progress.note(f"WARNING: isolation layer {layer} is {state}. `harness doctor` says more.")
+
+
+@contextmanager
+def phase_cell(
+    context: RunContext,
+    phase: str,
+    *,
+    module: str,
+    limit_s: float,
+    code_root: Path | None = None,
+    name: str = "",
+    ranks: int = 1,
+    read: tuple[Path, ...] = (),
+    write: tuple[Path, ...] = (),
+    extra: Mapping[str, str] | None = None,
+) -> Iterator[Cell]:
+    """A running cell of ``phase``. At the end everything in it is killed and the kill is noted in the context.
+
+    code_root: sealed code to run (default: the run's); read, write: what the cell may touch beyond that code
+    extra:     further ``GOLF_*`` variables of the phase
+    """
+    track, root, title = context.track, code_root or context.sealed.root, name or phase
+    log_file = context.log_file(title)
+    log_file.parent.mkdir(exist_ok=True)
+    threads = str(max(1, track.hardware.cpu_cores // ranks))
+    # 1. Its environment: an allow-list of the submission's own variables, and what the referee tells it of the phase.
+    environment = accepted_variables(context.sealed.manifest, context.environ) | {
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        "TORCHINDUCTOR_COMPILE_THREADS": threads,
+        # By default a waiting thread of GNU OpenMP spins for milliseconds. Where others want the processors too, that
+        # takes them from the thread it waits for: small operations ran at a quarter of this speed. Far less than this
+        # made an evaluation on a quiet machine take 1.7 times as long. What is computed is the same.
+        "GOMP_SPINCOUNT": "20000",
+        "SEED": str(context.seed),
+        "GOLF_PHASE": phase,
+        "GOLF_TRACK": track.name,
+        "GOLF_VOCAB_SIZE": str(track.vocab_size),
+        "GOLF_BOS_ID": str(context.bos_id),
+        "GOLF_LIMIT_S": repr(limit_s),
+        "GOLF_CPU_CORES": str(track.hardware.cpu_cores),
+        "GOLF_GPUS": str(track.hardware.gpus),
+    }
+    # 2. Its policy: the sealed code, the protocol and what this phase is handed; no other file, and no data file
+    # [A4-TRAIN-NO-VAL, A4-EVAL-NO-DATA].
+    spec = CellSpec(
+        name=title,
+        argv=(sys.executable, "-I", "-B", str(BOOTSTRAP), str(root), module),
+        env=environment | dict(extra or {}),
+        rank_env=rank_environments(ranks),
+        policy=SandboxPolicy(
+            read=(root, _HARNESS / "__init__.py", _HARNESS / "protocol", *read),
+            write=write,
+            # training may start processes that hand each other tensors, such as those of a DataLoader
+            network="loopback" if ranks > 1 else "local" if phase == "train" else "none",
+            devices=gpu_devices() if track.hardware.gpus else (),
+            memory_bytes=track.limits.memory_bytes,
+            file_bytes=track.limits.checkpoint_bytes,
+            processes=track.limits.processes,
+            # what training or packaging reads counts when it reaches the model file; evaluation may read what it needs
+            packages=(*PACKAGES, *context.sealed.manifest.packages) if phase == "eval" else None,
+            tools=phase != "eval" or context.compiles,
+            guarded=guarded_folders(context),
+            cores=reserved_cores(),
+            counters=phase != "eval",
+        ),
+        log_file=log_file,
+    )
+    if (extra or {}).get("GOLF_STAGE") == "final":  # what is in memory at the start tells nothing of earlier cells
+        make_resident(readable_runtime(context), (root, *read))
+    with Cell(spec, strict=track.official) as cell:
+        try:
+            # 3. It starts behind its layers; on an official track not without all of them. What was missing is kept.
+            cell.start()
+            context.note_isolation(cell.layers)
+            yield cell
+        finally:  # 4. However the phase ends, everything in the cell ends with it, and what was left is counted.
+            context.kills.append((title, cell.kill(f"{title} is over")))
+
+
+def readable_runtime(context: RunContext, *, tools: bool = False) -> tuple[Part, ...]:
+    """What the cells of the evaluation read of the machine.
+
+    tools: with compilers and drivers, where they need them; gigabytes, of which little is read before the first token
+    """
+    gpus = context.track.hardware.gpus > 0
+    parts = runtime((*PACKAGES, *context.sealed.manifest.packages), tools=gpus or context.compiles, gpus=gpus)
+    return parts if tools else tuple(part for part in parts if part.name != TOOLS)
+
+
+def readable_parts(context: RunContext) -> list[ReadablePart]:
+    """The same for the record, with sizes and digests."""
+    found = inventory(readable_runtime(context, tools=True))
+    return [ReadablePart(part.name, part.files, part.bytes, part.digest) for part in found]
+
+
+def guarded_folders(context: RunContext | None = None) -> dict[str, tuple[Path, ...]]:
+    """What no cell may read, each with a few of its files for every rank to try: the referee's folders, and HOME."""
+    named: dict[str, tuple[Path, ...]] = {
+        "cache": (cache_dir(),),
+        "keys": (keys_dir(),),
+        "records": (records_dir(),),
+        "runs": (runs_dir(),),
+    }
+    if home := os.environ.get("HOME"):
+        named["home"] = (Path(home),)
+    if context is not None:
+        named["runs"] += (context.run_dir, context.run_dir / "logs")
+        named["data"] = (context.data_dir,) if context.data_dir else ()
+    found = {
+        name: tuple(path for folder in folders for path in _to_be_tried(folder)) for name, folders in named.items()
+    }
+    return {name: paths for name, paths in found.items() if paths}
+
+
+def _to_be_tried(folder: Path) -> list[Path]:
+    """A folder that is there, and some files right in it, validation text first."""
+    try:
+        files = [path for path in itertools.islice(folder.iterdir(), 1000) if path.is_file()]
+    except OSError:
+        return []
+    files.sort(key=lambda path: ("val" not in path.name, path.name))
+    return [folder, *files[:TRIED_FILES]]
+
+
+def gpu_devices() -> tuple[Path, ...]:
+    """Device nodes that a CUDA process opens."""
+    return tuple(sorted(Path("/dev").glob("nvidia*")))
+
+
+def rank_environments(ranks: int) -> tuple[dict[str, str], ...]:
+    """The variables of each rank, with a port of the loopback for their rendezvous."""
+    port = 0
+    if ranks > 1:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+    return tuple(
+        {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": str(ranks),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "GLOO_SOCKET_IFNAME": "lo",
+            **_NCCL,
+        }
+        for rank in range(ranks)
+    )

@@ -1,0 +1,208 @@
+"""Waiting for the ranks of a cell, and turning what went wrong into one message for people."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from harness.clock.readings import A1_TRAIN_CLOCK, A2_EVAL_CLOCK
+from harness.errors import CouldNotCheck, HarnessError, RuleBroken, machine_trouble
+from harness.protocol.channel import ChannelClosed, ChannelTimeout
+from harness.protocol.messages import Kind, Message, MessageError
+from harness.run.cells import RunContext
+from harness.run.machine import FOREIGN_SHARE, MachineWatch
+from harness.sandbox.cell import Cell
+from harness.text import printable
+
+LOG_TAIL_BYTES = 4096
+LOG_TAIL_LINES = 8
+REASON_CHARACTERS = 400
+LESS_MEMORY = "use smaller batches, chunks or slabs"
+NO_SOCKETS = re.compile(r"multiprocessing/(?s:.*)Operation not permitted")
+FEW_SOCKETS = (
+    "Processes of a cell may hand each other tensors in training alone, and only where it has a root of its own "
+    "(`harness doctor`): elsewhere a DataLoader needs num_workers=0."
+)
+NOT_IMPORTED = re.compile(r"No module named '(\w+)")
+ALL_PACKAGES = ("describe", "train", "package")  # cells that can import whatever is installed
+DISK_SIGNS = ("No space left on device", "Disk quota exceeded", "os error 28", "error 28")
+DISK_ROOM_BYTES = 16_000_000
+MEMORY_SIGNS = ("MemoryError", "not enough memory", "can't allocate memory", "std::bad_alloc", "OutOfMemoryError")
+
+
+class PhaseFailed(Exception):
+    """A rank said that it failed, broke the protocol, or ended; the text says which rank and why.
+
+    said:   the rank's own words, where it said that it failed
+    signal: what killed the rank, where something did
+    """
+
+    def __init__(self, text: str, *, said: str = "", signal: int = 0) -> None:
+        super().__init__(text)
+        self.said = said
+        self.signal = signal
+
+
+class PhaseTimeout(Exception):
+    """The deadline passed before every rank had answered; the text says who was late, empty if that tells nothing."""
+
+
+def await_all(
+    cell: Cell, wanted: Kind, deadline_ns: int, on_progress: Callable[[int, Message], None] = lambda *_: None
+) -> dict[int, Message]:
+    """Wait until every rank sent ``wanted``, and return those messages by rank; at the deadline the cell is killed.
+
+    Raises ``PhaseFailed`` for whatever is not in the protocol [S3-PROTOCOL], or ``PhaseTimeout``.
+    """
+    said: dict[int, Message] = {}
+    waiting, unheard = dict(enumerate(cell.channels)), set(range(len(cell.channels)))
+
+    def timeout() -> PhaseTimeout:
+        return PhaseTimeout(late_ranks(sorted(unheard), sorted(waiting), len(cell.channels)))
+
+    with cell.armed(deadline_ns):
+        while waiting:
+            left = (deadline_ns - time.monotonic_ns()) / 1e9
+            if left <= 0:
+                raise timeout()
+            poll = select.poll()
+            ranks = {channel.fileno(): rank for rank, channel in waiting.items()}
+            for descriptor in ranks:
+                poll.register(descriptor, select.POLLIN)
+            for descriptor, _ in poll.poll(max(1, int(left * 1000))):
+                rank = ranks[descriptor]
+                try:
+                    message, fds = waiting[rank].receive(0.0)
+                except ChannelTimeout:
+                    continue
+                except ChannelClosed:
+                    if time.monotonic_ns() >= deadline_ns:
+                        raise timeout() from None
+                    raise how_it_ended(cell, rank) from None
+                except MessageError as error:
+                    raise PhaseFailed(f"rank {rank} sent what is no message: {error}") from None
+                for fd in fds:
+                    os.close(fd)
+                if time.monotonic_ns() >= deadline_ns:  # said in the grace after TERM: too late
+                    raise timeout()
+                unheard.discard(rank)
+                if message.kind is wanted:
+                    del waiting[rank]
+                    said[rank] = message
+                elif message.kind is Kind.PROGRESS:
+                    on_progress(rank, message)
+                elif message.kind is Kind.FAILED:
+                    words = printable(message.text, REASON_CHARACTERS)
+                    raise PhaseFailed(f"rank {rank} says: {words}", said=words)
+                else:
+                    raise PhaseFailed(f"rank {rank} sent {message.kind.name} where {wanted.name} was awaited")
+    return said
+
+
+def failure(
+    context: RunContext,
+    cell: str,
+    reason: str | Exception,
+    *,
+    rule: str = "S3-PROTOCOL",
+    remedy: str = "",
+    late: bool = False,
+    seen: bool = False,
+) -> HarnessError:
+    """The error that ends a run in ``cell``: the worker's own reason, then the last lines of its log.
+
+    It is a broken rule, unless the machine is the likelier cause: other processes had a part of the processors while a
+    time limit passed (late; always for a rule about a clock; seen: only others that were seen), or the disk is full.
+    """
+    signalled = reason.signal if isinstance(reason, PhaseFailed) else 0
+    log, reason = context.log_file(cell), str(reason)
+    tail, most = log_end(log), context.track.limits.checkpoint_bytes
+    if log.is_file() and log.stat().st_size >= most:
+        reason = f"{reason}; its log reached {most:,} bytes, the most that one file may take"
+        remedy = "Print less: what is printed beyond the limit ends the program."
+    if late or rule in (A1_TRAIN_CLOCK, A2_EVAL_CLOCK):
+        slowed = slowed_by_others(cell, reason, context.machine, context.clock.running_s, seen=seen)
+        if slowed is not None:
+            return slowed
+    if any(sign in text for sign in DISK_SIGNS for text in (tail, reason)):
+        try:  # what a log says about the disk is only somebody's word: does it take no more?
+            with tempfile.TemporaryFile(dir=context.run_dir) as file:
+                os.posix_fallocate(file.fileno(), 0, DISK_ROOM_BYTES)
+        except OSError as error:
+            return machine_trouble(error, context.run_dir)
+    if any(sign in text for sign in MEMORY_SIGNS for text in (tail, reason)):
+        track = context.track
+        allowed = f"track {track.name} allows {track.limits.memory_bytes:,} bytes a process"
+        allowed = "host and GPU memory are the machine's own" if track.hardware.gpus else allowed
+        remedy = f"It ran out of memory: {allowed}. {LESS_MEMORY.capitalize()}. {remedy}".strip()
+    elif NO_SOCKETS.search(tail):
+        remedy = f"{FEW_SOCKETS} {remedy}".strip()
+    elif cell not in ALL_PACKAGES and (module := NOT_IMPORTED.search(tail)):
+        remedy = f'If {module[1]} is an installed package: name its distribution in submission.toml, packages = ["…"].'
+    elif not remedy and signalled:
+        by_kernel = f"`dmesg` says whether the kernel did it for want of memory; then {LESS_MEMORY}."
+        crashed = "Native code crashed: the log, or `dmesg`, says where; the same seed repeats it if it is no accident."
+        remedy = by_kernel if signalled == signal.SIGKILL else crashed
+    return RuleBroken(rule, f"{cell}: {reason.rstrip('.')}.", remedy=remedy, log=log_tail(log))
+
+
+def slowed_by_others(
+    cell: str, reason: str, machine: MachineWatch | None, seconds: float, *, seen: bool = False
+) -> CouldNotCheck | None:
+    """The error for a limit that passed while others had the processors, over the last ``seconds``; else ``None``."""
+    taken = machine.others_took(seconds, seen=seen) if machine else 0.0
+    if taken <= FOREIGN_SHARE:
+        return None
+    return CouldNotCheck(
+        f"{cell}: {reason.rstrip('.')}, while other processes took {taken:.0%} of the processors: that says something "
+        "about this machine, not about the submission.",
+        remedy="Run on a machine that is otherwise idle.",
+    )
+
+
+def log_tail(log: Path) -> str:
+    """What a message shows of a log: its last lines, printable and indented."""
+    tail = log_end(log)
+    return f"Last lines of {log}:\n{tail}" if tail else f"Its log, {log}, is empty."
+
+
+def log_end(log: Path) -> str:
+    """The last lines of a log, printable and indented; empty when there is nothing to show."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    shown = [printable(line) for line in lines if line.strip()]
+    return "\n".join(f"    {line}" for line in shown[-LOG_TAIL_LINES:])
+
+
+def late_ranks(unheard: list[int], waiting: list[int], ranks: int) -> str:
+    """Whom a phase of several ranks waited for in vain, where that is not all of them; begins with a separator."""
+    for late, words in (
+        (unheard, "never connected: it did not start, or is slow before it connects"),
+        (waiting, "had not answered"),
+    ):
+        if 0 < len(late) < ranks:
+            return f"; rank{'s' * (len(late) > 1)} {', '.join(map(str, late))} {words}"
+    return ""
+
+
+def how_it_ended(cell: Cell, rank: int) -> PhaseFailed:
+    """What became of a rank that closed its channel without a word."""
+    until = time.monotonic() + 10.0  # the channel closes before the process is gone: on a busy machine seconds before
+    while (code := cell.exit_codes()[rank]) is None and time.monotonic() < until:
+        time.sleep(0.01)
+    if code is None:
+        return PhaseFailed(f"rank {rank} closed its channel")
+    if code < 0:
+        memory = " (the kernel does that when the machine's memory runs out)" if code == -signal.SIGKILL else ""
+        return PhaseFailed(f"rank {rank} was killed by signal {-code}{memory}", signal=-code)
+    return PhaseFailed(f"rank {rank} ended with exit code {code} before it was done")

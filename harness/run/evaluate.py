@@ -1,0 +1,362 @@
+"""Evaluation: one pass over the validation stream, driven by the referee; then the audit of it by fresh replicas.
+
+One draw of audits a run: every place follows from a secret that was fixed when the submission was sealed, so a run that
+is resumed is audited at the same places. Whatever a replica does instead of an answer is a FAIL, not an error: it must
+not be able to ask for another try. Only what the kernel counts as want of memory is the machine's.
+"""
+
+from __future__ import annotations
+
+import errno
+import lzma
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from harness.clock.readings import A2_EVAL_CLOCK
+from harness.errors import CouldNotCheck, RuleBroken
+from harness.files import tree
+from harness.protocol.predictor import Stage
+from harness.protocol.session import MODEL_FILE
+from harness.record.predicate import AuditResult, Score
+from harness.run.cells import RunContext, phase_cell
+from harness.run.conversation import PhaseFailed, failure, how_it_ended, late_ranks
+from harness.run.machine import killed_for_memory
+from harness.sandbox.cell import Cell
+from harness.scoring import nll
+from harness.scoring.audit import ROW_SHARE, judge_replays, replica_lost
+from harness.scoring.buffers import shared_device
+from harness.scoring.client import EvalClient, Hello, OutOfTime, RankGone, Silent, WorkerFailure, WorkerLimits
+from harness.scoring.ledger import Chunks, ScoreLedger, Stream
+from harness.scoring.loop import BrokenLogits, score_stream
+from harness.scoring.replay import Original, Replay, Replayer
+from harness.scoring.sample import Keeper, Nats, draw_audits, draw_sample, frequency_nats
+from harness.text import printable, without_places
+from harness.units import bits_per_byte
+
+C2_NORMALISED = "C2-NORMALISED"
+COMPILE = "compile"
+CACHE_BYTES, CACHE_FILES = 1 << 30, 100_000  # what of a compile cache is counted at most
+REPLICAS = (("replica-1", Replayer.cuts), ("replica-2", Replayer.truths))
+SLOWER = 5.0  # a replica may take so many times as long for a chunk as the slower of the two passes did
+CACHE_SHARE = 0.5  # of the artifact's cap: the most that a compile cache may pack to
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The result of one pass.
+
+    nats:      committed, float64 (targets,); precision: in words, how the referee computed them
+    chunks, hello, keeper: serve the audits of the final stage; only that one has a keeper
+    """
+
+    score: Score
+    running_bpb: list[tuple[int, float]]
+    nats: Nats
+    precision: str
+    chunks: Chunks
+    hello: Hello
+    keeper: Keeper | None
+
+
+def evaluate(
+    context: RunContext,
+    stage: Stage,
+    stream: Stream,
+    *,
+    limit_s: float,
+    whole_set: bool,
+    told: int | None = None,
+    allowed_s: float | None = None,
+) -> Evaluation:
+    """Score ``stream`` with the model of ``stage``; only the final stage adapts, is audited and counts in the budget.
+
+    told:      targets that the worker is told of, where it is to think that the stream is longer
+    allowed_s: seconds that it gets, where it is to think that it gets ``limit_s``
+    Raises ``RuleBroken``: A2-EVAL-CLOCK, S3-PROTOCOL, or C2-NORMALISED for logits that are not finite.
+    """
+    final = stage == "final"
+    allowed_s = allowed_s or limit_s
+    with eval_cell(context, stage, stage, limit_s=limit_s, targets=told or stream.targets) as (cell, client):
+        warm_up(context, client, cell, stage, span="warmup" if final else f"warmup {stage}")
+        hello, chunks = client.hello, stream.chunks(client.hello.chunk_tokens)
+        keeper = reserve_keeper(context, chunks, client) if final else None
+        ledger = ScoreLedger(stream, context.run_dir / "ledger.jsonl" if final else None)
+        with (
+            context.progress.stage(f"eval {stage}", stream.targets, "targets") as shown,
+            context.clock.span("eval" if final else f"eval {stage}", limit_s=allowed_s, budget="eval" * final) as span,
+            failures_named(context, stage, cell, client, span.deadline_ns, allowed_s),
+        ):
+            started = time.monotonic()
+            client.start()
+            score_stream(
+                client,
+                stream,
+                ledger,
+                chunk_tokens=hello.chunk_tokens,
+                adapt=final,
+                witness=keeper,
+                committed=lambda done: shown.update(done),
+            )
+            seconds = time.monotonic() - started
+            client.stop()
+        ledger.close()
+        precision = nll.PRECISION if client.buffers.device is None else nll.PRECISION_ON_DEVICE
+    nats, targets, n_bytes = ledger.totals()
+    score = Score(stage, nats, targets, n_bytes, bits_per_byte(nats, n_bytes), whole_set, round(seconds, 6))
+    return Evaluation(score, ledger.running_bpb(), ledger.nats, precision, chunks, hello, keeper)
+
+
+def reserve_keeper(context: RunContext, chunks: Chunks, client: EvalClient) -> Keeper:
+    """The audits' witness, with memory for the state before every chunk, before the clock starts.
+
+    So state and number of chunks bound each other: a state that takes all memory leaves room for few chunks.
+    """
+    plan, state = context.track.audit, client.hello.state_bytes
+    needed, most = state * len(chunks), context.track.limits.memory_bytes
+    if needed > most:
+        reason = (
+            f"it declares {state:,} bytes of state and {len(chunks):,} chunks of {client.hello.chunk_tokens:,} tokens; "
+            f"the referee keeps the state before each, {needed:,} bytes, and track {context.track.name} allows {most:,}"
+        )
+        raise failure(context, "final", reason, remedy="Use larger chunks, or less state.")
+    if needed > (free := psutil.virtual_memory().available):
+        raise CouldNotCheck(
+            f"the audits keep {needed:,} bytes of states, and this machine has {free:,} bytes of memory free.",
+            remedy="Free some memory, or use a machine with more.",
+        )
+    sample = draw_sample(chunks, whole=plan.chunks, positions=plan.positions, secret=context.audit_secret)
+    keeper = Keeper(sample, chunks)
+    keeper.reserve(client.buffers.state)
+    return keeper
+
+
+def compile_once(context: RunContext, *, limit_s: float, targets: int) -> None:
+    """Let a cell of its own warm up, and keep what its compiler wrote for every later cell of the evaluation.
+
+    It starts from the closure like the final stage and is killed before it has seen a token of the stream. So what it
+    leaves follows from the counted files, and hands nothing on that they do not hold. Nothing of it is read here.
+    """
+    if not context.compiles:
+        return
+    context.compile_cache_dir.mkdir()
+    with eval_cell(context, "final", COMPILE, limit_s=limit_s, targets=targets, fills_cache=True) as (cell, client):
+        warm_up(context, client, cell, COMPILE, span=f"warmup {COMPILE}")
+    try:
+        context.compiled_bytes = _packed_bytes(context.compile_cache_dir)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.ENAMETOOLONG, errno.EFBIG):
+            raise
+        place = os.path.relpath(error.filename, context.compile_cache_dir)
+        raise RuleBroken(
+            "A3-NO-UNCOUNTED-CODE",
+            f"the compile cache can't be counted: {error.strerror} ({printable(place)}).",
+            remedy="Leave files and folders that their owner can read, and no more of them than a compiler does.",
+        ) from None
+    most = int(CACHE_SHARE * context.track.limits.artifact_bytes)
+    if context.compiled_bytes > most:
+        raise RuleBroken(
+            "A3-NO-UNCOUNTED-CODE",
+            f"the compile cache packs to {context.compiled_bytes:,} bytes; at most {most:,}, {CACHE_SHARE:.0%} of the "
+            "artifact's cap, are taken for compiled code.",
+            remedy="Keep only what the compiler wrote; what the model needs is counted in model.bin.",
+        )
+
+
+def _packed_bytes(folder: Path) -> int:
+    """Size of a folder's names and files together, packed: what they say beyond what they repeat.
+
+    Compiled code packs to a fraction, and the copies of several ranks to nothing; trained numbers hardly pack. Zeros
+    and holes pack to nothing too, so how much is read at all has an end. Raises ``OSError``: EFBIG for more than that.
+    """
+    packer = lzma.LZMACompressor(filters=[{"id": lzma.FILTER_LZMA2, "preset": 1, "dict_size": 1 << 26}])
+    size = read = 0
+    for count, path in enumerate(tree(folder)):
+        size += len(packer.compress(os.fsencode(path.relative_to(folder))))
+        if path.is_symlink():
+            size += len(packer.compress(os.fsencode(path.readlink())))
+        elif path.is_file():
+            with path.open("rb") as file:
+                while read <= CACHE_BYTES and (block := file.read(1 << 20)):
+                    size, read = size + len(packer.compress(block)), read + len(block)
+        if read > CACHE_BYTES or count >= CACHE_FILES:
+            raise OSError(errno.EFBIG, f"it has over {CACHE_BYTES:,} bytes or {CACHE_FILES:,} files", str(path))
+    return size + len(packer.flush())
+
+
+@contextmanager
+def eval_cell(
+    context: RunContext, stage: Stage, name: str, *, limit_s: float, targets: int, fills_cache: bool = False
+) -> Iterator[tuple[Cell, EvalClient]]:
+    """A cell that runs the eval module of ``stage``, and the client that drives it. Replicas use the final stage.
+
+    Packed and final stages see the closure alone [A3-NO-UNCOUNTED-CODE]: code from the counted bundle, and the counted
+    model file; and what ``compile_once`` made from these two, which only its own cell (``fills_cache``) may write.
+    """
+    track = context.track
+    if stage == "float":
+        root, readable = context.sealed.root, [context.checkpoint_dir]
+        extra = {"GOLF_CHECKPOINT_DIR": str(context.checkpoint_dir)}
+    else:
+        model = context.closure_dir / MODEL_FILE
+        root, readable, extra = context.closure_dir / "code", [model], {"GOLF_MODEL_FILE": str(model)}
+    cache = context.compile_cache_dir
+    if fills_cache:
+        extra["GOLF_COMPILE_CACHE_OUT"] = str(cache)
+    elif cache.is_dir():
+        readable.append(cache)
+        extra["GOLF_COMPILE_CACHE"] = str(cache)
+    limits = WorkerLimits(
+        track.vocab_size,
+        track.limits.chunk_tokens,
+        track.limits.state_bytes,
+        track.limits.message_s,
+        device=shared_device() if track.hardware.gpus else None,
+    )
+    with (
+        phase_cell(
+            context,
+            "eval",
+            name=name,
+            module=context.sealed.manifest.entry.eval,
+            limit_s=limit_s,
+            code_root=root,
+            ranks=track.ranks if context.sealed.manifest.eval_ranks == "all" else 1,
+            read=tuple(readable),
+            write=(cache,) if fills_cache else (),
+            extra=extra | {"GOLF_STAGE": stage, "GOLF_TOTAL_TARGETS": str(targets)},
+        ) as cell,
+        EvalClient(cell.channels[0], limits, cell.channels[1:]) as client,
+    ):
+        yield cell, client
+
+
+def warm_up(context: RunContext, client: EvalClient, cell: Cell, name: str, *, span: str) -> None:
+    """The warm-up span: load, compile, touch kernels on random tokens. Its own limit, no budget."""
+    limit_s = context.track.limits.warmup_s
+    with (
+        context.progress.stage(span, limit_s, "s"),
+        context.clock.span(span, limit_s=limit_s) as clock,
+        failures_named(context, name, cell, client, clock.deadline_ns, limit_s, "Load and compile less in warm_up()."),
+    ):
+        client.prepare()
+
+
+@contextmanager
+def failures_named(
+    context: RunContext,
+    name: str,
+    cell: Cell,
+    client: EvalClient,
+    deadline_ns: int,
+    limit_s: float,
+    remedy: str = "Use fewer adaptation epochs, or smaller steps.",
+    audited: bool = False,
+) -> Iterator[None]:
+    """Give the client its deadline, and turn its failures into a rule's verdict with the worker's own reason.
+
+    remedy:  what helps when the deadline is missed
+    audited: a replica, which must not be late by what it does itself and end as a fault of the machine
+    """
+    client.deadline_ns = deadline_ns
+    try:
+        with cell.armed(deadline_ns):
+            yield
+    except (OutOfTime, WorkerFailure) as error:
+        if isinstance(error, WorkerFailure) and time.monotonic_ns() < deadline_ns:
+            ended_by: Exception = error
+            if isinstance(error, RankGone):
+                ended = how_it_ended(cell, error.rank)
+                ended_by = PhaseFailed(f"{ended}; {error.awaited} was awaited", signal=ended.signal)
+            raise failure(context, name, ended_by, late=isinstance(error, Silent), seen=audited) from None
+        late = cell.kill("the limit", deadline_ns)
+        whom = late_ranks(client.unheard(), [], len(cell.channels))
+        reason = f"not done after {limit_s:.1f} s (everything was stopped {late.stop_ms:.0f} ms after){whom}"
+        raise failure(context, name, reason, rule=A2_EVAL_CLOCK, remedy=remedy, seen=audited) from None
+    except BrokenLogits as error:
+        raise RuleBroken(C2_NORMALISED, f"{name}: {error}.", remedy="Return finite logits for every entry.") from None
+
+
+def audit(
+    context: RunContext,
+    evaluation: Evaluation,
+    packed: Evaluation,
+    stream: Stream,
+    *,
+    limit_s: float,
+    told: int | None = None,
+) -> list[AuditResult]:
+    """Replay on two replicas, started from the artifact alone like the evaluation itself, one after the other.
+
+    packed:  of the same model without adaptation, over the first targets of ``stream``
+    limit_s, told: what the final evaluation was told, so that a replica cannot tell itself from it by its environment
+    """
+    plan, keeper = context.track.audit, evaluation.keeper
+    assert keeper is not None
+    with context.clock.span("audit"):
+        draws = draw_audits(
+            evaluation.nats,
+            frequency_nats(stream.tokens[1 : stream.targets + 1]),
+            packed.nats,
+            chunk_tokens=evaluation.hello.chunk_tokens,
+            escape_nats=ROW_SHARE * plan.escape_nats,
+            secret=keeper.sample.secret,
+        )
+        original = Original(stream, evaluation.chunks, evaluation.nats, keeper, draws)
+        steps = sum(map(len, original.cuts().values())) + 3 * len(keeper.sample.whole)
+        with context.progress.stage("audit", steps, "replays") as shown:
+            done = 0
+
+            def step() -> None:
+                nonlocal done
+                done += 1
+                shown.update(done)
+
+            chunk_s = max(passed.score.seconds / len(passed.chunks) for passed in (packed, evaluation))
+            allowed_s = context.track.limits.warmup_s + max(600.0, SLOWER * steps * chunk_s)
+            try:
+                first, second = (
+                    _replay(context, evaluation, original, name, work, limit_s, told or stream.targets, allowed_s, step)
+                    for name, work in REPLICAS
+                )
+            except RuleBroken as error:
+                return replica_lost(original, plan.tolerance_nats, without_places(error.message))
+    return judge_replays(original, first, second, tolerance_nats=plan.tolerance_nats, escape_nats=plan.escape_nats)
+
+
+def _replay(
+    context: RunContext,
+    evaluation: Evaluation,
+    original: Original,
+    name: str,
+    work: Callable[[Replayer], Replay],
+    limit_s: float,
+    targets: int,
+    allowed_s: float,
+    step: Callable[[], None],
+) -> Replay:
+    """One replica, from its start to its end: the next one starts when nothing of it is left."""
+    deadline_ns, killed = time.monotonic_ns() + int(allowed_s * 1e9), killed_for_memory()
+    with eval_cell(context, "final", name, limit_s=limit_s, targets=targets) as (cell, client):
+        try:
+            with failures_named(context, name, cell, client, deadline_ns, allowed_s, audited=True):
+                client.prepare(like=evaluation.hello)
+                client.start()
+                replay = work(Replayer(client, original, step))
+                client.stop()
+        except RuleBroken as error:
+            gone = error.rule != A2_EVAL_CLOCK and -signal.SIGKILL in cell.exit_codes()  # killed, and not by us
+            if gone and killed_for_memory() > killed:
+                raise CouldNotCheck(
+                    f"the kernel killed a replica for want of memory: {error.message}",
+                    log=error.log,
+                    remedy="Free some memory, then `harness submit --resume`: the draws stay the same.",
+                ) from error
+            raise
+    return replay

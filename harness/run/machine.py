@@ -1,0 +1,336 @@
+"""The run's machine: what it is, for the record, and whether the run had it to itself, at full speed [S7-OWN-MACHINE].
+
+Nothing here identifies the machine's owner. Covered: processor time of other processes, time stolen by a hypervisor,
+quotas of control groups, thermal throttling of processors and GPUs, other processes on the run's GPUs. Not covered:
+memory bandwidth, disks, and power caps that were set before the run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import math
+import os
+import platform
+import re
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+import psutil
+
+import harness
+from harness.record.canonical import canonical_digest, file_digest
+from harness.record.predicate import Conditions, Machine, Provenance
+from harness.rules import Finding, Verdict, rule
+
+PACKAGES = ("torch", "numpy", "sentencepiece", "triton", "mamba-ssm", "flash-attn", "cryptography", "msgspec")
+RULE = "S7-OWN-MACHINE"
+FOREIGN_SHARE = 0.05
+STOLEN_SHARE = 0.02
+THROTTLED_SHARE = 0.01  # of the run's time
+_CGROUPS, _OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+SAMPLE_INTERVAL_S = 1.0
+LOOK_S = 1.0
+GPU_EVERY = 10
+_SPEED_LIMITS = (
+    ("clocks_event_reasons.hw_thermal_slowdown", "thermal slowdown (hardware)"),
+    ("clocks_event_reasons.sw_thermal_slowdown", "thermal slowdown (driver)"),
+    ("clocks_event_reasons.hw_power_brake_slowdown", "power brake"),
+)
+
+
+def told(path: Path | str) -> str:
+    """What the system says in a file of its own, such as one of /proc; "" where it does not."""
+    try:
+        return Path(path).read_text()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def describe_machine() -> Machine:
+    """System, processor, memory, GPUs and the packages that matter."""
+    cpus = re.findall(r"^model name\s*:\s*(.+?)\s*$", told("/proc/cpuinfo"), re.MULTILINE)
+    versions = {}
+    for name in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return Machine(
+        system=f"{platform.system()} {platform.machine()}",
+        kernel=platform.release(),
+        cpu=cpus[0] if cpus else platform.processor() or platform.machine(),
+        cpu_cores=len(os.sched_getaffinity(0)),
+        memory_bytes=psutil.virtual_memory().total,
+        gpus=nvidia_smi("--query-gpu=name,memory.total"),
+        python=platform.python_version(),
+        packages=versions,
+    )
+
+
+def describe_provenance() -> Provenance:
+    """The referee by digest and commit, every package by its list of files, C library, driver, CUDA, image."""
+    root = Path(harness.__file__).resolve().parent
+    files = (path for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    try:
+        from torch.version import cuda
+    except ImportError:
+        cuda = None
+    # Podman and Buildah tell a container the id of its image; other engines tell none.
+    image = re.search(r'^imageid="([0-9a-f]{64})"$', told("/run/.containerenv"), re.MULTILINE)
+    packages = {}
+    for found in metadata.distributions():
+        if found.name:
+            record = found.read_text("RECORD")
+            digest = hashlib.sha256(record.encode()).hexdigest() if record else ""
+            packages[f"{found.name.lower()}=={found.version}"] = digest
+    return Provenance(
+        referee=canonical_digest({path.relative_to(root).as_posix(): file_digest(path) for path in files}),
+        commit=_commit(root),
+        libc=" ".join(platform.libc_ver()).strip(),
+        driver=next(iter(nvidia_smi("--query-gpu=driver_version")), ""),
+        cuda=cuda or "",
+        image=image[1] if image else "",
+        packages=dict(sorted(packages.items())),
+    )
+
+
+def _commit(root: Path) -> str:
+    """The commit that holds ``root`` in its repository, and whether files of it differ from that; "" without one."""
+    git = ["git", "-C", str(root), "-c", "core.fsmonitor=false"]
+    said = []
+    try:
+        for words in ("rev-parse HEAD", "status --porcelain -- .", "ls-files --error-unmatch __init__.py"):
+            done = subprocess.run([*git, *words.split()], capture_output=True, text=True, timeout=60, check=True)
+            said.append(done.stdout.strip())
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return said[0] + ("+changes" if said[1] else "")
+
+
+def gpu_indices() -> dict[str, str]:
+    """UUID -> index of every GPU of the machine, as nvidia-smi numbers them; empty without a driver."""
+    rows = (line.split(",") for line in nvidia_smi("--query-gpu=index,uuid"))
+    return {uuid.strip(): index.strip() for index, uuid in rows}
+
+
+def visible_gpus() -> tuple[str, ...]:
+    """Indices of this machine's GPUs, or of those that CUDA_VISIBLE_DEVICES leaves; a name that nobody knows stays."""
+    visible, machine = os.environ.get("CUDA_VISIBLE_DEVICES"), gpu_indices()
+    if visible is None:
+        return tuple(machine.values())
+    found = []
+    for name in filter(None, map(str.strip, visible.split(","))):
+        fits = [index for uuid, index in machine.items() if name.startswith("GPU-") and uuid.startswith(name)]
+        found.append(fits[0] if fits else name)  # CUDA takes indices and beginnings of UUIDs
+    return tuple(found)
+
+
+def usable_gpus() -> tuple[str, ...]:
+    """The visible GPUs up to the first that is not there: CUDA shows none behind it. Parts of a GPU (MIG) count."""
+    known = set(gpu_indices().values())
+    return tuple(itertools.takewhile(lambda gpu: gpu in known or gpu.startswith("MIG-"), visible_gpus()))
+
+
+def gpu_names(gpus: Sequence[str]) -> list[str]:
+    """The names of ``gpus`` (indices or UUIDs) as far as nvidia-smi tells them."""
+    return nvidia_smi("--query-gpu=name", "-i", ",".join(gpus)) if gpus else []
+
+
+def nvidia_smi(query: str, *options: str) -> list[str]:
+    """The lines that nvidia-smi answers to ``query``; none where it is missing or does not answer.
+
+    Asked of nvidia-smi, so that the referee makes no CUDA context for it.
+    """
+    command = ["nvidia-smi", *options, query, "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.strip() for line in answer.stdout.splitlines() if line.strip()]
+
+
+class _Look(NamedTuple):
+    """Processor seconds so far: of all processors, taken by the hypervisor, of the run, of others that are seen."""
+
+    at: float
+    busy: float
+    stolen: float
+    own: float
+    others: float
+
+
+class MachineWatch:
+    """Watches the machine for the duration of a ``with`` block; ``conditions`` holds the result afterwards.
+
+    gpus: the GPUs of the run, by index or UUID
+    """
+
+    def __init__(self, gpus: Sequence[str]) -> None:
+        self._gpus = ["-i", ",".join(gpus)] if gpus else []
+        self._count = len(gpus)
+        self._stop = threading.Event()
+        self._limits: set[str] = set()
+        self._looks: list[_Look] = []
+        self._alone: dict[tuple[int, float], float] = {}
+        self._with_children = 0.0
+        self._looking = threading.Lock()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self.conditions: Conditions | None = None
+
+    def __enter__(self) -> MachineWatch:
+        self._gpu_shared = bool(self._gpus) and bool(nvidia_smi("--query-compute-apps=pid", *self._gpus))
+        self._started = time.monotonic()
+        self._before = (_throttle_events(), quota_throttled_s())
+        self._look()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        throttled_before, quota_before = self._before
+        nodes = len(list(Path("/dev").glob("nvidia[0-9]*")))
+        seconds = time.monotonic() - self._started
+        self._look()
+        first, last = self._looks[0], self._looks[-1]
+        self.conditions = Conditions(
+            foreign_cpu_share=round(_share(last.busy - first.busy - (last.own - first.own), seconds), 4),
+            stolen_cpu_share=round(_share(last.stolen - first.stolen, seconds), 4),
+            cpu_throttle_events=max(0, _throttle_events() - throttled_before),
+            gpu_shared=self._gpu_shared,
+            gpu_limits=sorted(self._limits),
+            quota_throttled_s=round(max(0.0, quota_throttled_s() - quota_before), 3),
+            open_gpus=nodes if 0 < self._count < nodes else 0,
+        )
+        self.seconds = seconds
+
+    def others_took(self, seconds: float, *, seen: bool = False) -> float:
+        """The share of the processors that other processes, and the hypervisor, had over the last ``seconds``.
+
+        It is what the run did not use, so it holds also for processes that a container does not show. But a program can
+        hide time of its own there: a child that nobody waits for takes its time along. seen: only what processes
+        outside the run were seen to use, which no program of the run can add to.
+        """
+        with self._looking:
+            self._look()
+        now = self._looks[-1]
+        then = next((look for look in reversed(self._looks) if look.at <= now.at - seconds), self._looks[0])
+        others = now.others - then.others if seen else now.busy - then.busy - (now.own - then.own)
+        return _share(others + now.stolen - then.stolen, now.at - then.at)
+
+    def _look(self) -> None:
+        """Note how much time everybody has used by now.
+
+        What the run used since the last look is counted in two ways, and the larger counts. By process it lacks
+        children that came and went meanwhile; with the children that each process waited for it lacks those that were
+        killed with their cell, whose time the kernel forgets.
+        """
+        ours = {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
+        alone, with_children, others = dict[tuple[int, float], float](), 0.0, 0.0
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                used = process.cpu_times()
+                total = used.user + used.system + used.children_user + used.children_system
+                if process.pid in ours:
+                    alone[process.pid, process.create_time()] = used.user + used.system
+                    with_children += total
+                else:
+                    others += total
+        own = 0.0
+        if self._looks:
+            grown = sum(max(0.0, seconds - self._alone.get(process, 0.0)) for process, seconds in alone.items())
+            own = self._looks[-1].own + max(grown, with_children - self._with_children)
+        self._alone, self._with_children = alone, with_children
+        self._looks.append(_Look(time.monotonic(), *_processor_seconds(), own, others))
+
+    def _watch(self) -> None:
+        for count in itertools.count():
+            with self._looking:
+                self._look()
+            if self._gpus and count % GPU_EVERY == 0:
+                self._sample_gpus()
+            if self._stop.wait(SAMPLE_INTERVAL_S):
+                return
+
+    def _sample_gpus(self) -> None:
+        names = ",".join(name for name, _ in _SPEED_LIMITS)
+        for line in nvidia_smi(f"--query-gpu={names}", *self._gpus):
+            for (_, words), state in zip(_SPEED_LIMITS, line.split(","), strict=False):
+                if state.strip() == "Active":
+                    self._limits.add(words)
+
+
+def _share(processor_s: float, seconds: float) -> float:
+    """Of all processors over ``seconds``, 0 to 1."""
+    return min(1.0, max(0.0, processor_s / (seconds * (os.cpu_count() or 1)))) if seconds > 0 else 0.0
+
+
+def busy_now() -> float:
+    """The share of the processors that is in use while this process waits for ``LOOK_S``: that is other processes."""
+    before = sum(_processor_seconds())
+    time.sleep(LOOK_S)
+    return _share(sum(_processor_seconds()) - before, LOOK_S)
+
+
+def judge_conditions(conditions: Conditions, seconds: float = math.inf) -> Finding:
+    """PASS, or WARN that names each thing that may have slowed the run, which took ``seconds``."""
+    reasons = []
+    if conditions.foreign_cpu_share > FOREIGN_SHARE:
+        reasons.append(f"other processes took {conditions.foreign_cpu_share:.1%} of the processors")
+    if conditions.stolen_cpu_share > STOLEN_SHARE:
+        reasons.append(f"the hypervisor took {conditions.stolen_cpu_share:.1%} of the processors")
+    if conditions.quota_throttled_s > THROTTLED_SHARE * seconds:
+        reasons.append(f"a quota of its control group held it back for {conditions.quota_throttled_s:.1f} s")
+    if conditions.cpu_throttle_events:
+        reasons.append(f"the processors were throttled {conditions.cpu_throttle_events} times")
+    if conditions.gpu_shared:
+        reasons.append("other processes were on the GPUs")
+    reasons += [f"GPU: {limit}" for limit in conditions.gpu_limits]
+    opened = f" Its cells could open {conditions.open_gpus} GPUs of the machine." if conditions.open_gpus else ""
+    if not reasons:
+        own = f"{1 - conditions.foreign_cpu_share:.1%} of the machine was the run's own."
+        return Finding(RULE, Verdict.PASS, own + opened)
+    return Finding(RULE, Verdict.WARN, f"{'; '.join(reasons)}.{opened}", remedy=rule(RULE).remedy)
+
+
+def quota_throttled_s() -> float:
+    """Seconds for which the control groups of this process, or one above, were throttled; 0 where nobody says."""
+    longest = 0.0
+    for line in told(_OWN_GROUPS).splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        group = _CGROUPS / controllers / path.strip("/")
+        for folder in (group, *group.parents):
+            if folder.is_relative_to(_CGROUPS):  # version 2 counts microseconds, version 1 nanoseconds
+                found = dict(re.findall(r"^throttled_(usec|time) (\d+)$", told(folder / "cpu.stat"), re.MULTILINE))
+                longest = max(longest, int(found.get("usec", 0)) / 1e6 + int(found.get("time", 0)) / 1e9)
+    return longest
+
+
+def _processor_seconds() -> tuple[float, float]:
+    """(busy, stolen) seconds of all processors since boot; zeros where the kernel does not say."""
+    fields = told("/proc/stat").partition("\n")[0].split()[1:9]
+    if len(fields) < 8:
+        return 0.0, 0.0
+    user, nice, system, _, _, irq, softirq, stolen = map(int, fields)
+    tick = os.sysconf("SC_CLK_TCK")
+    return (user + nice + system + irq + softirq) / tick, stolen / tick
+
+
+def _throttle_events() -> int:
+    counts = Path("/sys/devices/system/cpu").glob("cpu[0-9]*/thermal_throttle/core_throttle_count")
+    return sum(int(told(path) or 0) for path in counts)
+
+
+def killed_for_memory() -> int:
+    """How many processes the kernel has killed for want of memory since it started; 0 where it does not say."""
+    return int((re.findall(r"^oom_kill (\d+)$", told("/proc/vmstat"), re.MULTILINE) or [0])[0])

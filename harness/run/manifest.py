@@ -1,0 +1,180 @@
+"""``submission.toml``: what a submission says about itself."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Mapping
+from typing import Literal
+
+import msgspec
+
+from harness.config.variables import COMMAND_VARIABLES
+from harness.errors import RuleBroken, UsageError
+from harness.protocol.environment import misspelt
+
+MANIFEST_FILE = "submission.toml"
+MAX_SETTINGS_BYTES = 4096  # a configuration of 80 variables takes a third of it; model data would need far more
+_MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
+_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
+_RESERVED = frozenset(
+    {"PATH", "HOME", "TMPDIR", "LANG", "SEED", "RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+    | {"OMP_NUM_THREADS", "MKL_NUM_THREADS", "IFS", "ENV", "BASH_ENV", "SHELL", "USER"}
+)
+_RESERVED_PREFIXES = (
+    "GOLF_", "LD_", "PYTHON", "GLIBC_", "MALLOC_", "CUDA_VISIBLE", "NVIDIA_", "AWS_", "AZURE_", "GOOGLE_", "GH_",
+    "GITHUB_", "GITLAB_", "HF_", "OPENAI_", "ANTHROPIC_", "WANDB_", "SSH_", "XDG_",
+)  # fmt: skip
+CONSENT = "GOLF_ACCEPT"
+_SECRET_WORDS = frozenset(
+    {"TOKEN", "SECRET", "SECRETS", "PASSWORD", "PASSWD", "PASSPHRASE", "APIKEY", "CREDENTIAL", "CREDENTIALS", "COOKIE"}
+)
+_SECRET_ENDS = ("_KEY", "_PWD", "_PASS", "_AUTH", "_CREDS", "_PAT", "_DSN")
+_SECRET_VALUE = re.compile(
+    r"://[^\s/@]*:[^\s/@]+@|(?i:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})|"  # in an address; an identifier
+    r"(^|[\s,:=])(hf_|gh[oprsu]_|github_pat_|glpat-|sk-|xox[a-z]-|AKIA|eyJ|-----BEGIN)|"
+    r"(?<![A-Za-z0-9+=])(?=[A-Za-z+=]*[0-9])(?=[0-9+=]*[A-Za-z])[A-Za-z0-9+=]{20,}"
+)
+_NUMBER = re.compile(r"[+-]?\d{0,12}\.?\d{0,20}([eE][+-]?\d{1,3})?")
+_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
+
+
+class EntryModules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The module of each phase, inside the package ``submission``."""
+
+    describe: str
+    train: str
+    package: str
+    eval: str
+
+
+class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``accept``: names of the environment variables that reach the submission.
+
+    namespace: beginnings of names that are the submission's own. A variable that starts so and is not accepted is
+    refused by name, like one that differs from an accepted name by a letter or two: a typing error stops the run
+    hints: names that are not accepted, such as those of another script → what to do instead, in a few words
+    """
+
+    accept: tuple[str, ...] = ()
+    namespace: tuple[str, ...] = ()
+    hints: dict[str, str] = {}
+
+
+class SubmissionManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole file.
+
+    eval_ranks: processes of an evaluation: one, or as many as the track has GPUs
+    compile_cache: tracks on which one cell compiles for all cells of the evaluation; "gpu": those with GPUs
+    packages: installed distributions that evaluation imports beside torch, numpy and triton; it can read no others
+    """
+
+    name: str
+    entry: EntryModules
+    env: Environment = Environment()
+    eval_ranks: Literal["one", "all"] = "one"
+    compile_cache: Literal["never", "gpu", "always"] = "never"
+    packages: tuple[str, ...] = ()
+
+
+def read_manifest(files: Mapping[str, bytes], where: str) -> SubmissionManifest:
+    """The manifest among a submission's ``files``. Raises ``UsageError`` that names the field."""
+    if MANIFEST_FILE not in files:
+        raise UsageError(f"{where} has no {MANIFEST_FILE}.", remedy="`harness new FOLDER` writes a minimal submission.")
+    try:
+        manifest = msgspec.toml.decode(files[MANIFEST_FILE], type=SubmissionManifest)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{where}/{MANIFEST_FILE}: {error}.", remedy="See harness/protocol/README.md.") from error
+    if not 1 <= len(manifest.name) <= 80 or not manifest.name.isprintable():
+        raise UsageError(
+            f"{where}/{MANIFEST_FILE}: name must be 1 to 80 printable characters.", remedy='Set name = "…" at its head.'
+        )
+    for phase, module in msgspec.structs.asdict(manifest.entry).items():
+        if not _MODULE.fullmatch(module):
+            raise UsageError(
+                f"{where}/{MANIFEST_FILE}: [entry] {phase} = {module[:80]!r} is no module name.",
+                remedy="Name a module of the folder without .py, such as train_entry.",
+            )
+        path = module.replace(".", "/")
+        if f"{path}.py" not in files and f"{path}/__main__.py" not in files:
+            raise UsageError(
+                f"{where}/{MANIFEST_FILE}: [entry] {phase} = {module!r}, but {path}.py is not in the folder.",
+                remedy="Add the file, or correct the entry.",
+            )
+    for name in manifest.env.accept:
+        secret = name.endswith(_SECRET_ENDS) or _SECRET_WORDS & set(name.split("_"))
+        if secret or name in _RESERVED or name.startswith(_RESERVED_PREFIXES) or not _VARIABLE.fullmatch(name):
+            raise UsageError(
+                f"{where}/{MANIFEST_FILE}: [env] accept names {name[:80]!r}, which is reserved or malformed.",
+                remedy="Use upper-case names of the submission's own settings.",
+            )
+    return manifest
+
+
+def accepted_variables(manifest: SubmissionManifest, environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables of ``environ`` that reach the submission, in every phase.
+
+    Raises ``RuleBroken`` A3-NO-UNCOUNTED-CODE where they hold more than settings: what evaluation needs is in the
+    counted files, and no cap sees a variable.
+    """
+    found = {name: environ[name] for name in manifest.env.accept if name in environ}
+    if (size := settings_bytes(found)) > MAX_SETTINGS_BYTES:
+        largest = max(found, key=lambda name: len(os.fsencode(found[name])))
+        raise RuleBroken(
+            "A3-NO-UNCOUNTED-CODE",
+            f"the variables that {manifest.name} accepts hold {size:,} bytes, names and values; {MAX_SETTINGS_BYTES:,} "
+            f"at most. The largest is {largest}.",
+            remedy="Keep data in the model file, and settings in the submission's own files.",
+        )
+    return found
+
+
+def settings_bytes(variables: Mapping[str, str]) -> int:
+    """Names and values together."""
+    return sum(len(os.fsencode(name)) + len(os.fsencode(value)) for name, value in variables.items())
+
+
+def check_variables(manifest: SubmissionManifest, environ: Mapping[str, str], files: Mapping[str, bytes]) -> None:
+    """Refuse variables that the submission does not know but seems to be meant by. Raises ``UsageError`` naming each.
+
+    Meant are names of its namespace and hints, and names that differ from an accepted one by a letter or two. Raises
+    ``RuleBroken`` for accepted ones that hold too much, and ``UsageError`` for those that may be the user's own affair:
+    a manifest is a stranger's, and what it accepts can end up in a signed record.
+
+    files: the submission's counted files
+    """
+    for name, value in accepted_variables(manifest, environ).items():
+        if problem := _problem(manifest, name, value, environ.get(CONSENT, "").split(), files):
+            raise UsageError(
+                f"{manifest.name} accepts the variable {name}, and its value here {problem}.",
+                remedy=f"Correct or unset it, or hand it over knowingly: {CONSENT}={name}.",
+            )
+    found = misspelt(environ, (*COMMAND_VARIABLES, *manifest.env.accept), manifest.env.namespace, manifest.env.hints)
+    hints = [f"{name} ({help})" if help else name for name, help in found.items()]
+    if hints:
+        raise UsageError(
+            f"neither {manifest.name} nor the referee knows a variable {', '.join(hints)}.",
+            remedy="Unset it, or correct its name: [env] accept in the submission's submission.toml lists its own.",
+        )
+
+
+def _problem(
+    manifest: SubmissionManifest, name: str, value: str, consented: Collection[str], files: Mapping[str, bytes]
+) -> str:
+    """Why a value may be no setting of the submission but something of the user's; "" when it is a setting.
+
+    A setting is a number, a word that stands in the submission's own files, or a list of these; or anything that does
+    not look like a secret under the submission's own prefix, its name in capitals, or with the user's consent.
+    """
+    if _SECRET_VALUE.search(value):
+        return "looks like a secret, which never goes to a submission"
+    prefix = re.sub(r"[^A-Z0-9]+", "_", manifest.name.upper()).strip("_") + "_"
+    if name in consented or name.startswith(prefix):
+        return ""
+    for word in re.split(r"[\s,]+", value):
+        if not word or _NUMBER.fullmatch(word) or word.lower() in ("true", "false", "none"):
+            continue
+        text = rb"(?<![A-Za-z0-9_.-])" + re.escape(os.fsencode(word)) + rb"(?![A-Za-z0-9_-])"
+        if not _WORD.fullmatch(word) or not any(re.search(text, data, re.IGNORECASE) for data in files.values()):
+            return "is neither a number nor a word of the submission's own files"
+    return ""

@@ -1,0 +1,138 @@
+"""A run reserves its GPUs and processor cores, so that several runs share one machine without sharing any part of it.
+
+Covered: runs of one cache folder on one host; a reservation ends with its process, however that ends. Not covered: work
+that asks nobody, and what all runs of a machine share (memory bandwidth, disk, power): S7-OWN-MACHINE tells of both.
+Cells are pinned to the run's cores and can't undo that; the referee's own threads are not.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+
+from harness.config.tracks import Hardware
+from harness.config.variables import cache_dir
+from harness.errors import CouldNotCheck, UsageError
+from harness.files import locked
+from harness.run.machine import gpu_indices, told, usable_gpus, visible_gpus
+
+_CORES: ContextVar[tuple[int, ...]] = ContextVar("cores", default=())
+TURN_S = 30.0
+"""How long others may need to take or give back what they reserve; it is a matter of milliseconds."""
+
+
+@contextmanager
+def reserved(hardware: Hardware, wanted_by: str = "the run") -> Iterator[None]:
+    """Hold what a track's run needs for the block: its GPUs, and its cores or as many as there are.
+
+    wanted_by: words for the message, such as "track smoke"
+    Inside the block CUDA shows the run's GPUs and no others. Raises ``CouldNotCheck`` when there are fewer GPUs than
+    wanted, or another run holds a part.
+    """
+    if len(here := usable_gpus()) < hardware.gpus:  # its rank would fail when the run is announced
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        limited = "" if visible is None else f" with CUDA_VISIBLE_DEVICES={visible!r}"
+        model = f" ({hardware.gpu_model})" if hardware.gpu_model else ""
+        raise CouldNotCheck(
+            f"{wanted_by} wants {hardware.gpus} GPUs{model}; nvidia-smi shows {len(here)} here{limited}.",
+            remedy=f"Use a machine with {hardware.gpus} GPUs, all of them visible, or another track; `harness doctor` "
+            "shows what is here.",
+        )
+    folder = cache_dir() / "reserved" / socket.gethostname()
+    folder.mkdir(parents=True, exist_ok=True)
+    gpus = run_gpus(hardware)
+    with ExitStack() as held:
+        with _turn(folder):
+            for gpu in gpus:
+                if not held.enter_context(locked(folder / f"gpu-{gpu}.lock")):
+                    raise CouldNotCheck(
+                        f"GPU {gpu} is taken by another run ({folder / f'gpu-{gpu}.lock'}).",
+                        remedy="Wait until that run has finished, or name free GPUs in CUDA_VISIBLE_DEVICES.",
+                    )
+            _take_cores(folder, hardware, held)
+        if gpus:
+            held.enter_context(_showing(gpus))
+        yield
+
+
+@contextmanager
+def going_on(run_dir: Path) -> Iterator[None]:
+    """Hold a run's folder while the run goes on. Raises ``UsageError`` when it goes on in another process."""
+    with locked(run_dir / "run.lock") as ours:
+        if not ours:
+            raise UsageError(f"{run_dir.name} still goes on in another process.", remedy="Wait until it has ended.")
+        yield
+
+
+def run_gpus(hardware: Hardware) -> tuple[str, ...]:
+    """The GPUs that a run uses: the first visible ones, as many as its track asks for."""
+    return visible_gpus()[: hardware.gpus]
+
+
+def share_of_cores(hardware: Hardware, *, cores: int, gpus: int) -> int:
+    """How many of a machine's ``cores`` a run reserves: what its track asks for, at most its GPUs' part of them.
+
+    >>> share_of_cores(Hardware(cpu_cores=16, gpus=1), cores=64, gpus=8)
+    8
+    """
+    part = max(1, cores * hardware.gpus // gpus) if hardware.gpus and gpus else cores
+    return min(hardware.cpu_cores, part, cores)
+
+
+def reserved_cores() -> tuple[int, ...]:
+    """The cores that this run holds; empty outside :func:`reserved`."""
+    return _CORES.get()
+
+
+@contextmanager
+def _turn(folder: Path) -> Iterator[None]:
+    """One run at a time looks for free parts; else two could take half each and both give up."""
+    with locked(folder / "turn.lock", wait_s=TURN_S) as mine:
+        if not mine:
+            raise CouldNotCheck(
+                f"{folder / 'turn.lock'} was held for {TURN_S:g} s by another run that is starting.",
+                remedy="If no run is starting, stop the process that holds the file (`fuser` names it).",
+            )
+        yield
+
+
+def _take_cores(folder: Path, hardware: Hardware, held: ExitStack) -> None:
+    def order(core: int) -> tuple[bool, int]:
+        """Whole cores first: the second hardware thread of a physical core comes after the first ones of all."""
+        siblings = told(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list")
+        first = siblings.strip().replace("-", ",").partition(",")[0]
+        return first not in ("", str(core)), core
+
+    cores = sorted(os.sched_getaffinity(0), key=order)
+    wanted = share_of_cores(hardware, cores=len(cores), gpus=len(gpu_indices()) if hardware.gpus else 0)
+    taken: list[int] = []
+    for core in cores:
+        if len(taken) < wanted and held.enter_context(locked(folder / f"core-{core}.lock")):
+            taken.append(core)
+    if len(taken) < wanted:
+        raise CouldNotCheck(
+            f"the run needs {wanted} processor cores for itself; {len(taken)} of {len(cores)} are free, other runs "
+            f"hold the rest ({folder}).",
+            remedy="Wait until one of them has finished: two runs on the same cores would spoil each other's clocks.",
+        )
+    held.callback(_CORES.reset, _CORES.set(tuple(taken)))
+
+
+@contextmanager
+def _showing(gpus: tuple[str, ...]) -> Iterator[None]:
+    """Referee and cells see ``gpus`` only, numbered as nvidia-smi numbers them."""
+    ours = {"CUDA_VISIBLE_DEVICES": ",".join(gpus), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    before = {name: os.environ.get(name) for name in ours}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -1,0 +1,210 @@
+"""One finding a rule, from what the phases measured."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import msgspec
+
+from harness.clock.readings import A1_TRAIN_CLOCK, A2_EVAL_CLOCK, read_clock
+from harness.config.tracks import TRAIN_TOLERANCE_S, Hardware
+from harness.record.predicate import AuditResult, BudgetEntry, ReadablePart, Score, Sizes, SpanEntry
+from harness.rules import Finding, Verdict, rule
+from harness.run.artifact import judge_sizes
+from harness.run.cells import RunContext
+from harness.run.evaluate import Evaluation
+from harness.run.manifest import accepted_variables, settings_bytes
+from harness.sandbox.layers import Layer
+from harness.sandbox.runtime import TOOLS
+from harness.scoring.audit import audit_findings
+
+A1_HARDWARE = "A1-HARDWARE"
+KNOWN = frozenset(  # packages of code, not of text or weights
+    ("safetensors", "einops", "mamba-ssm", "flash-attn", "causal-conv1d", "flash-linear-attention")
+)
+BEFORE_CLOCK = {"train": ("setup",), "eval": ("warmup compile", "warmup")}
+LARGE_CACHE = 0.125  # of the cap; larger compile caches are shown to reviewers
+
+
+def clock_findings(context: RunContext, spans: list[SpanEntry], budgets: list[BudgetEntry]) -> list[Finding]:
+    """A1 and A2 from the ledger; a run that overran was killed, so this is where measured time meets its limit.
+
+    The track's reading decides. One that keeps it but overruns a stricter published reading is a WARN.
+    """
+    tolerant = context.track.readings.train_clock == "tolerate_200ms"
+    findings = []
+    for budget in budgets:
+        rule_id = A1_TRAIN_CLOCK if budget.name == "train" else A2_EVAL_CLOCK
+        over = budget.used_s - budget.limit_s
+        others = read_clock(rule_id, spans)
+        tight = over > 0 or any(seconds > budget.limit_s for _, seconds in others)
+        forgiven = budget.name == "train" and tolerant and over <= TRAIN_TOLERANCE_S
+        training = context.training if budget.name == "train" else None
+        cut_short = training is not None and training.ended == "clock"
+        verdict = Verdict.FAIL if over > 0 and not forgiven else Verdict.WARN if tight or cut_short else Verdict.PASS
+        shown = ", ".join(f"{reading.name} {seconds:.3f} s" for reading, seconds in others)
+        counted = context.track.readings.package_counts_in == budget.name
+        text = f"{budget.used_s:.3f} s of {budget.limit_s:g} s{', packaging counted in it' * counted}."
+        uncounted = ", ".join(
+            f"{span.name} {span.seconds:.1f} s of {span.limit_s or 0:g} s"
+            for span in spans
+            if span.name in BEFORE_CLOCK[budget.name]
+        )
+        text += f" By reading: {shown}. Before the clock, uncounted: {uncounted or 'nothing'}."
+        if training and cut_short:
+            text += f" The clock cut training short after {training.steps:,} steps: another run may end elsewhere."
+        findings.append(Finding(rule_id, verdict, text))
+    return findings
+
+
+def hardware_findings(hardware: Hardware, gpus: Sequence[str]) -> list[Finding]:
+    """A1-HARDWARE of a track that names a GPU model: WARN unless all GPUs of the run, by name, are of it."""
+    if not hardware.gpu_model:
+        return []
+    counted = Counter(gpus)
+    shown = ", ".join(f"{count}× {name}" for name, count in counted.items()) or "no GPU that nvidia-smi names"
+    wanted = f"{hardware.gpus}× {hardware.gpu_model}"
+    if len(gpus) == hardware.fitting(gpus) == hardware.gpus:
+        return [Finding(A1_HARDWARE, Verdict.PASS, f"{shown}.")]
+    text = f"ran on {shown}; the track is for {wanted}: its times don't compare with the track's."
+    return [Finding(A1_HARDWARE, Verdict.WARN, text, found=shown, wanted=wanted, remedy=rule(A1_HARDWARE).remedy)]
+
+
+def isolation_findings(context: RunContext) -> list[Finding]:
+    """S1, S2 and the rules that the sandbox enforces by construction, as far as its layers were in force."""
+    layers = context.isolation
+    missing = sorted(layer for layer, state in layers.items() if not state.in_force)
+    in_force = sorted(layer for layer, state in layers.items() if state.in_force)
+    survivors = sum(report.survivors for _, report in context.kills)
+    stop_ms = max((report.stop_ms for _, report in context.kills), default=0.0)
+    gone_ms = max((report.overshoot_ns for _, report in context.kills), default=0) / 1e6
+    tried = layers[Layer.GUARDED].how if Layer.GUARDED in layers else "nothing was there to be tried"
+    seen = f"In the last of {len(context.kills)} cells, as before, {tried}."
+    files = not {Layer.LANDLOCK, Layer.GUARDED} & set(missing)
+
+    def held(rule_id: str, enforced: bool, text: str) -> Finding:
+        if enforced:
+            return Finding(rule_id, Verdict.PASS, text)
+        return Finding(rule_id, Verdict.WARN, f"a layer that enforces it is missing here; {text}")
+
+    return [
+        Finding(
+            "S1-ISOLATION",
+            Verdict.WARN if missing else Verdict.PASS,
+            f"missing: {', '.join(missing)}. {seen}" if missing else f"in force: {', '.join(in_force)}. {seen}",
+        ),
+        Finding(
+            "S2-NO-SURVIVORS",
+            Verdict.FAIL if survivors else Verdict.PASS,
+            f"{survivors} processes outlived {len(context.kills)} cells; "
+            f"slowest stop {stop_ms:.0f} ms, all gone after {gone_ms:.0f} ms.",
+        ),
+        held("A1-SETUP-NO-DATA", files, "shards are opened by the referee after READY of every rank."),
+        held("A4-TRAIN-NO-VAL", files, f"no validation file is readable in training. {seen}"),
+        held("A4-EVAL-NO-DATA", files, f"packaging and evaluation can open no data file. {seen}"),
+        held("A4-NO-NETWORK", Layer.NETWORK in in_force, "no network in packaging and evaluation."),
+    ]
+
+
+def score_findings(score: Score, precision: str, *, val_targets: int, val_bytes: int) -> list[Finding]:
+    """What holds by construction of the loop, with the counts that prove it, and the two byte rules."""
+    whole = score.targets == val_targets
+    exact = score.bytes == val_bytes
+    return [
+        Finding("C2-NORMALISED", Verdict.PASS, f"log-softmax over the whole vocabulary, by the referee: {precision}."),
+        Finding("C3-SCORE-BEFORE-UPDATE", Verdict.PASS, "targets left the ledger only after their commit."),
+        Finding("C4-SINGLE-PASS", Verdict.PASS, f"{score.targets:,} targets, one committed term each."),
+        Finding(
+            "C4-COVERAGE",
+            Verdict.PASS if whole else Verdict.FAIL,
+            f"{score.targets:,} of {val_targets:,} targets scored, the tail included.",
+        ),
+        Finding("A7-BPB", Verdict.PASS, f"{score.nats:.6f} nats over {score.bytes:,} raw bytes."),
+        Finding(
+            "A7-BYTES",
+            Verdict.PASS if exact else Verdict.FAIL,
+            f"the byte ledger sums to {score.bytes:,}, the documents hold {val_bytes:,}.",
+        ),
+    ]
+
+
+def closure_finding(context: RunContext, readable: list[ReadablePart]) -> Finding:
+    """What evaluation ran from; and how much of the machine it could read besides, which no cap counts."""
+    text = "evaluation ran from code.bundle and model.bin alone"
+    if context.compile_cache_dir.is_dir():
+        text += ", and a compile cache made from these two before any token was seen "
+        text += f"({context.compiled_bytes:,} bytes packed)"
+    if settings := accepted_variables(context.sealed.manifest, context.environ):
+        text += f"; {settings_bytes(settings):,} bytes of variables were set: {', '.join(sorted(settings))}"
+    named = sorted(readable, key=lambda part: -part.bytes)
+    most = ", ".join(f"{part.name} {part.bytes / 1e6:.1f} MB" for part in named[:3])
+    total = sum(part.bytes for part in readable)
+    text += (
+        f". Uncounted, it could read {total / 1e6:,.1f} MB of the machine: {most}, {max(0, len(named) - 3)} parts more"
+    )
+    tools = ", compilers and drivers" if any(part.name == TOOLS for part in readable) else "; no manuals, no test data"
+    text += f" (code with its comments and documentation strings{tools})"
+    installed = {part.name.rpartition(" ")[0] for part in readable}
+    asked = [name for name in context.sealed.manifest.packages if name in installed]
+    if own := sorted(set(asked) - KNOWN):
+        text += f". The submission asked for the packages {', '.join(own)}: a reviewer sees whether they are code"
+    cap = context.track.limits.artifact_bytes
+    if large := context.compiled_bytes > LARGE_CACHE * cap:
+        text += f". The cache is over {LARGE_CACHE:.0%} of the cap: a reviewer sees whether it is code"
+    return Finding("A3-NO-UNCOUNTED-CODE", Verdict.WARN if own or large else Verdict.PASS, f"{text}.")
+
+
+def _with_resumes(context: RunContext, findings: list[Finding]) -> list[Finding]:
+    """C1 says how often the run went on, and is a WARN where audits had begun before: a cheat may have tried twice."""
+    if not context.resumes:
+        return findings
+    audited = sum(resume.reached == "audits" for resume in context.resumes)
+    told = "; ".join(map(str, context.resumes))
+    text = f" Resumed {len(context.resumes)} times, the audits had begun in {audited} of them: {told}."
+    return [
+        msgspec.structs.replace(
+            finding,
+            verdict=Verdict.WARN if audited and finding.verdict is Verdict.PASS else finding.verdict,
+            message=finding.message + text,
+        )
+        if finding.rule == "C1-CAUSAL"
+        else finding
+        for finding in findings
+    ]
+
+
+def all_findings(
+    context: RunContext,
+    *,
+    spans: list[SpanEntry],
+    budgets: list[BudgetEntry],
+    sizes: Sizes,
+    final: Evaluation,
+    audits: list[AuditResult],
+    disjoint: Finding,
+    val_targets: int,
+    val_bytes: int,
+    readable: list[ReadablePart],
+) -> list[Finding]:
+    """Every finding of a refereed run, in the order of the rule catalogue."""
+    findings = [
+        *clock_findings(context, spans, budgets),
+        judge_sizes(sizes),
+        Finding("A3-CONTAINER", Verdict.PASS, "a sound container without pickles, archives, binaries or source."),
+        closure_finding(context, readable),
+        disjoint,
+        *isolation_findings(context),
+        *score_findings(final.score, final.precision, val_targets=val_targets, val_bytes=val_bytes),
+        Finding("S3-PROTOCOL", Verdict.PASS, "every answer came in order, in shape and in time."),
+        *_with_resumes(
+            context,
+            audit_findings(
+                audits,
+                bpb=final.score.bpb,
+                floor_bpb=context.track.audit.floor_bpb,
+                degenerate=final.keeper.degenerate() if final.keeper else "",
+            ),
+        ),
+    ]
+    return sorted(findings, key=lambda finding: finding.rule)

@@ -1,0 +1,198 @@
+"""Statistics as sentences: pools of seeds, and a candidate against a baseline with margin, tests and power."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from harness.errors import UsageError
+from harness.record.predicate import RunRecord
+from harness.rules import Verdict
+from harness.stats.compare import MAX_SEEDS, TestResult
+from harness.stats.seeds import Comparison, SeedStatistics, aggregate, compare, pools
+from harness.units import UNITS, Margin, from_bpb
+
+if TYPE_CHECKING:
+    from harness.record.verification import EntryReport, VerifyReport
+
+ALPHA = 0.01
+"""The public rule: an improvement is shown at p < 0.01."""
+CHALLENGE_MARGIN = Margin(0.005, "nats/token")
+"""The public rule asks for 0.005 nats; a token's is the reading that submissions use most (rules, A8)."""
+OTHER_MARGIN = '"0.005 nats/token", "… nats/byte" or "… bpb"'
+
+
+def describe_pools(records: Sequence[RunRecord]) -> list[str]:
+    """One paragraph for each pool of two or more seeds; a pool without figures to pool says why."""
+    return [_described(pool) for pool in pools(records) if len(pool) > 1]
+
+
+def _described(pool: Sequence[RunRecord]) -> str:
+    try:
+        return describe(aggregate(pool))
+    except UsageError as error:
+        return f"seeds {', '.join(str(record.submission.seed) for record in pool)} are not summed up: {error}"
+
+
+def counted_pools(report: VerifyReport, chosen: Sequence[EntryReport]) -> tuple[list[list[RunRecord]], list[str]]:
+    """The records among ``chosen`` that count, by owner and by what seeds must share; a sentence on each that does not.
+
+    One owner's records are never pooled with another's: a foreign record in the folder must not move a mean.
+    """
+    owners: dict[str, list[RunRecord]] = {}
+    left_out = []
+    for entry in chosen:
+        if entry.record is not None and entry.verdict is not Verdict.FAIL:
+            owners.setdefault(report.owner_of(entry), []).append(entry.record)
+        elif entry.name.startswith("runs/"):
+            left_out.append(f"left out: {entry.name!r}, which does not verify")
+    return [pool for records in owners.values() for pool in pools(records)], left_out
+
+
+def describe_against(
+    reports: Sequence[tuple[VerifyReport, Sequence[EntryReport]]],
+    baseline: VerifyReport,
+    *,
+    track: str | None = None,
+    margin: str | None = None,
+) -> list[str]:
+    """What :func:`describe_comparison` says for each track (or ``track`` alone) of which both sides hold records.
+
+    Raises ``UsageError`` where they share none, or a side holds several pools of equally many seeds.
+    """
+    sides: list[dict[str, list[list[RunRecord]]]] = []
+    lines: list[str] = []
+    for side in (reports, [(baseline, baseline.records)]):
+        by_track: dict[str, list[list[RunRecord]]] = {}
+        for report, chosen in side:
+            found, left_out = counted_pools(report, chosen)
+            lines += left_out
+            for pool in found:
+                by_track.setdefault(pool[0].track.name, []).append(pool)
+        sides.append(by_track)
+    shared = [name for name in sides[0] if name in sides[1] and track in (None, name)]
+    if not shared:
+        held = " and ".join(", ".join(side) or "none that counts" for side in sides)
+        raise UsageError(
+            f"candidate and baseline have no track{f' {track}' if track else ''} in common: {held}.",
+            remedy="Compare records of one track; `harness verify` says why a record does not count.",
+        )
+    chosen_margin = None if margin is None else parse_margin(margin)
+    for name in shared:
+        try:
+            new, old = (_largest(side[name], name, lines) for side in sides)
+            lines += describe_comparison(new, old, chosen_margin)
+        except UsageError as error:
+            if len(shared) == 1:
+                raise
+            lines.append(f"track {name} is not compared: {error}")
+    return lines
+
+
+def _largest(found: list[list[RunRecord]], track: str, lines: list[str]) -> list[RunRecord]:
+    """The pool of most seeds; the others are named."""
+    first, *others = sorted(found, key=len, reverse=True)
+    for other in others:
+        if len(other) == len(first):
+            raise UsageError(
+                f"{len(found)} pools of records on track {track} have {len(first)} seed(s) each.",
+                remedy="Name the files of one of them.",
+            )
+        lines.append(f"left out: {len(other)} record(s) on track {track} of other code, configuration, data or owner")
+    return first
+
+
+def describe(found: SeedStatistics) -> str:
+    """Mean, both deviations by name, interval, largest artifact, slowest clocks."""
+    bpb = found.bpb
+    seeds = f"{'seed' if bpb.n == 1 else 'seeds'} {', '.join(map(str, found.seeds))}"
+    spread = "one seed: no deviation, no interval"
+    if bpb.sample_std is not None and bpb.low is not None and bpb.high is not None:
+        spread = (
+            f"sample std {bpb.sample_std:.5f} (population std {bpb.population_std:.5f}), "
+            f"{bpb.confidence:.0%} interval [{bpb.low:.5f}, {bpb.high:.5f}]"
+        )
+    steps = ""
+    if found.steps and min(found.steps) != max(found.steps):
+        steps = f"; WARNING: the seeds took different numbers of steps, {min(found.steps):,} to {max(found.steps):,}"
+        steps += f", {len(found.cut_short)} cut short by the clock" if found.cut_short else ""
+    clocks = "".join(
+        f"; longest {name} {worst.value:.1f} of {worst.limit:.1f} s (seed {worst.seed})"
+        for name, worst in found.worst_clocks.items()
+    )
+    return (
+        f"{found.submission} on {found.track}, code {found.code_digest[:12]}, {seeds}: "
+        f"bpb mean {bpb.mean:.5f}, {spread}; largest artifact {found.worst_bytes.value:,.0f} of "
+        f"{found.worst_bytes.limit:,.0f} bytes (seed {found.worst_bytes.seed}){clocks}{steps}"
+    )
+
+
+def default_margin(official: bool) -> Margin:
+    """The margin where none is given: the challenge's for its own tracks, none for others."""
+    return CHALLENGE_MARGIN if official else Margin(0.0, "bpb")
+
+
+def describe_comparison(
+    records: Sequence[RunRecord], baseline: Sequence[RunRecord], margin: Margin | None = None
+) -> list[str]:
+    """The candidate's pool against the baseline's; without a ``margin`` :func:`default_margin` counts.
+
+    Raises ``UsageError`` unless each side is one pool and both are comparable.
+    """
+    old = aggregate(baseline)
+    new = aggregate(records)
+    found = compare(new, old, margin or default_margin(new.official))
+    lines = [f"candidate: {describe(new)}", f"baseline:  {describe(old)}"]
+    if new.origin["kind"] != old.origin["kind"]:
+        lines.append(
+            f"note: the candidate's scores are {new.origin['kind']}, the baseline's {old.origin['kind']}: "
+            "what is self-reported was not scored by the referee"
+        )
+    source = "" if margin else f" (the default of this track; set another one with --margin {OTHER_MARGIN})"
+    return [*lines, _difference(found, new) + source, *_tests(found), f"power: {_power(found)}"]
+
+
+def _difference(found: Comparison, new: SeedStatistics) -> str:
+    bpb = found.welch.difference
+    return (
+        f"difference: {bpb:+.5f} bpb = {from_bpb(bpb, 'nats/byte', new.text):+.5f} nats/byte = "
+        f"{from_bpb(bpb, 'nats/token', new.text):+.5f} nats/token; "
+        f"margin {found.margin.value:g} {found.margin.unit} = {found.margin_bpb:.5f} bpb"
+    )
+
+
+def _tests(found: Comparison) -> list[str]:
+    """The deciding test with its verdict; Welch's figures, which public records quote, without one beside it."""
+    deciding = found.deciding
+    why = "the same seeds on both sides" if found.paired else "no pairs of seeds, or no spread between them"
+    verdict = "beats the baseline" if deciding.beats(ALPHA) else "does not show that it beats the baseline"
+    lines = [f"deciding test: {_figures(deciding)} ({why}): {verdict} by more than the margin (p < {ALPHA})"]
+    return lines if deciding is found.welch else [*lines, f"for information: {_figures(found.welch)}"]
+
+
+def _figures(result: TestResult) -> str:
+    return f"one-sided {result.test} test: t = {result.statistic:.3f}, df = {result.df:.3f}, p = {result.p:.3g}"
+
+
+def _power(found: Comparison) -> str:
+    if found.improvement <= 0:
+        return "the observed improvement does not exceed the margin, so no number of seeds would show it"
+    if found.needed is None:
+        return f"more than {MAX_SEEDS:,} seeds a side would be needed to show the observed improvement"
+    seeds = f"{found.needed} seeds a side would show the observed improvement"
+    return f"{seeds} by the {found.deciding.test} test at p < {ALPHA} with probability 0.8"
+
+
+def parse_margin(text: str) -> Margin:
+    """A margin such as "0.005 nats/token", "0.005 nats/byte" or "0.002 bpb". Raises ``UsageError`` otherwise."""
+    number, _, unit = text.strip().partition(" ")
+    try:
+        value = float(number)
+    except ValueError:
+        value = float("nan")
+    known = next((name for name in UNITS if name == unit.strip()), None)
+    if known is None:
+        raise UsageError(
+            f"margin is {text!r}.", remedy='Give number and unit: "0.005 nats/token", "… nats/byte", "… bpb".'
+        )
+    return Margin(value, known)

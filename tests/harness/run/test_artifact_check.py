@@ -1,0 +1,72 @@
+"""Level 2: an artifact that is not the recorded one, or not sound, is caught and named."""
+
+import hashlib
+from pathlib import Path
+
+import msgspec
+import pytest
+from record_samples import make_record
+
+from harness.protocol.container import write_container
+from harness.record.predicate import RunRecord
+from harness.rules import Verdict
+from harness.run.artifact import check_artifact_files
+
+replace = msgspec.structs.replace
+CODE = {"__init__.py": b"", "entry.py": b"print('hello')\n"}
+
+
+@pytest.fixture
+def artifact(tmp_path: Path) -> Path:
+    write_container(tmp_path / "model.bin", {"weights": bytes(range(200))}, codec="lzma")
+    write_container(tmp_path / "code.bundle", CODE, codec="lzma")
+    return tmp_path
+
+
+@pytest.fixture
+def record(artifact: Path) -> RunRecord:
+    record = make_record(artifact, 1)
+    files = {name: hashlib.sha256(data).hexdigest() for name, data in CODE.items()}
+    return replace(
+        record,
+        submission=replace(record.submission, files=files),
+        sizes=replace(record.sizes, code_raw_bytes=sum(map(len, CODE.values()))),
+    )
+
+
+def failed(record: RunRecord, artifact: Path) -> dict[str, str]:
+    return {f.rule: f.message for f in check_artifact_files(record, artifact) if f.verdict is Verdict.FAIL}
+
+
+def test_the_recorded_artifact_passes(record: RunRecord, artifact: Path):
+    assert [f.verdict for f in check_artifact_files(record, artifact)] == [Verdict.PASS]
+
+
+@pytest.mark.rule("A3-CONTAINER")
+def test_a_model_of_another_run_is_caught(record: RunRecord, artifact: Path):
+    write_container(artifact / "model.bin", {"weights": bytes(200)}, codec="lzma")
+    found = failed(record, artifact)
+    assert "model.bin has SHA-256" in found["R4-ARITHMETIC"]
+    assert "the record says" in found["A3-ARTIFACT-BYTES"]
+
+
+@pytest.mark.rule("A3-CONTAINER")
+def test_a_pickle_in_place_of_the_model_is_caught(record: RunRecord, artifact: Path):
+    import pickle
+
+    (artifact / "model.bin").write_bytes(pickle.dumps({"weights": [1.0]}))
+    assert "A3-CONTAINER" in failed(record, artifact)
+
+
+@pytest.mark.rule("A3-NO-UNCOUNTED-CODE")
+def test_other_code_is_caught_naming_the_file(record: RunRecord, artifact: Path):
+    write_container(artifact / "code.bundle", CODE | {"more.py": b"x = 1\n"}, codec="lzma")
+    assert "more.py" in failed(record, artifact)["A3-NO-UNCOUNTED-CODE"]
+    (artifact / "code.bundle").write_bytes(b"rubbish")
+    assert "no sound container" in failed(record, artifact)["A3-NO-UNCOUNTED-CODE"]
+
+
+def test_a_missing_file_could_not_be_checked(record: RunRecord, artifact: Path):
+    (artifact / "model.bin").unlink()
+    (found,) = check_artifact_files(record, artifact)
+    assert found.verdict is Verdict.ERROR

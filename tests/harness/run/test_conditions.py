@@ -1,0 +1,116 @@
+"""A run that shared its machine or was throttled says so."""
+
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import psutil
+import pytest
+from cells import wait_for
+
+from harness.record.predicate import Conditions
+from harness.rules import Verdict
+from harness.run import machine
+from harness.run.machine import MachineWatch, judge_conditions
+
+ALONE = {
+    "foreign_cpu_share": 0.0,
+    "stolen_cpu_share": 0.0,
+    "cpu_throttle_events": 0,
+    "gpu_shared": False,
+    "gpu_limits": [],
+}
+
+
+def test_a_run_alone_passes():
+    assert judge_conditions(Conditions(**ALONE)).verdict is Verdict.PASS
+
+
+@pytest.mark.rule("S7-OWN-MACHINE")
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"foreign_cpu_share": 0.4}, "other processes took 40.0%"),
+        ({"stolen_cpu_share": 0.1}, "hypervisor"),
+        ({"cpu_throttle_events": 3}, "throttled 3 times"),
+        ({"gpu_shared": True}, "on the GPUs"),
+        ({"quota_throttled_s": 12.0}, "a quota of its control group held it back for 12.0 s"),
+        ({"gpu_limits": ["power brake"]}, "power brake"),
+    ],
+)
+def test_each_disturbance_is_named(change: dict, words: str):
+    finding = judge_conditions(Conditions(**(ALONE | change)), seconds=100.0)
+    assert finding.verdict is Verdict.WARN
+    assert words in finding.message
+
+
+def process(pid: int, own_s: float, of_children_s: float = 0.0) -> SimpleNamespace:
+    used = SimpleNamespace(user=own_s, system=0.0, children_user=of_children_s, children_system=0.0)
+    return SimpleNamespace(pid=pid, cpu_times=lambda: used, create_time=lambda: 1.0)
+
+
+RANK, CHILD, NEIGHBOUR = 1 << 30, 1 << 31, 1 << 32
+
+
+@pytest.mark.rule("S7-OWN-MACHINE")
+@pytest.mark.parametrize(
+    ("halfway", "end", "others", "seen"),
+    [
+        ([process(RANK, 4.0)], [process(RANK, 8.0)], 0.0, 0.0),
+        ([process(RANK, 2.0), process(NEIGHBOUR, 3.0)], [process(RANK, 2.0), process(NEIGHBOUR, 6.0)], 0.3, 0.3),
+        ([process(RANK, 1.0, 3.0)], [process(RANK, 1.0, 7.0)], 0.0, 0.0),  # children came and went between two looks
+        (
+            [process(RANK, 1.0), process(CHILD, 3.0)],
+            [process(RANK, 1.0, 7.0)],
+            0.0,
+            0.0,
+        ),  # one was seen, then waited for
+        ([process(RANK, 8.0)], [], 0.0, 0.0),  # the cell was killed: the kernel forgets its time
+        ([process(RANK, 1.0)], [process(RANK, 1.0)], 0.35, 0.0),  # nobody waited, or a container hides the neighbour
+    ],
+    ids=["alone", "a neighbour", "forks", "a child", "killed", "unseen"],
+)
+def test_what_others_took_is_told_from_what_the_run_and_its_forks_took(monkeypatch, halfway, end, others, seen):
+    watch = MachineWatch(())
+    monkeypatch.setattr(machine.os, "cpu_count", lambda: 2)
+    ours = [SimpleNamespace(pid=RANK), SimpleNamespace(pid=CHILD)]
+    monkeypatch.setattr(machine.psutil.Process, "children", lambda *_, **__: ours)
+    half_busy = sum(found.cpu_times().user + found.cpu_times().children_user for found in halfway)
+    for at, busy, found in ((0.0, 0.0, []), (5.0, half_busy, halfway), (10.0, 8.0, end), (10.0, 8.0, end)):
+        monkeypatch.setattr(machine.psutil, "process_iter", lambda found=found: found)
+        monkeypatch.setattr(machine, "_processor_seconds", lambda busy=busy: (busy, 0.0))
+        monkeypatch.setattr(machine.time, "monotonic", lambda at=at: at)
+        watch._look()
+    assert watch.really_took(10.0) == pytest.approx(others)
+    assert watch.really_took(10.0, seen=True) == pytest.approx(seen)
+
+
+def test_work_that_is_not_the_runs_own_is_seen(monkeypatch):
+    monkeypatch.setattr("psutil.Process.children", lambda *_, **__: [])  # as if somebody else had started it
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as spinning, MachineWatch(gpus=()) as foreign:
+        wait_for(lambda: sum(psutil.Process(spinning.pid).cpu_times()[:2]) > 0.5)
+        spinning.kill()
+    assert foreign.conditions is not None
+    assert foreign.conditions.foreign_cpu_share * foreign.seconds * (os.cpu_count() or 1) > 0.3
+
+
+@pytest.mark.parametrize(
+    ("line", "group", "text"),
+    [
+        ("0::/pod/run", "pod", "nr_throttled 7\nthrottled_usec 2500000\n"),  # a quota above the run's own group
+        ("0::/", "", "throttled_usec 2500000\n"),  # inside a container
+        ("4:cpu,cpuacct:/job", "cpu,cpuacct/job", "throttled_time 2500000000\n"),  # version 1
+    ],
+)
+def test_a_quota_is_read_where_the_kernel_counts_it(tmp_path, monkeypatch, line: str, group: str, text: str):
+    (tmp_path / group).mkdir(parents=True, exist_ok=True)
+    (tmp_path / group / "cpu.stat").write_text(text)
+    (tmp_path / "cgroup").write_text(f"1:name=systemd:/\n{line}\n")
+    monkeypatch.setattr(machine, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(machine, "_OWN_GROUPS", tmp_path / "cgroup")
+    assert machine.quota_throttled_s() == 2.5
+
+
+def test_gpus_that_a_cell_could_open_beside_its_own_are_told():
+    assert "could open 8 GPUs" in judge_conditions(Conditions(**ALONE, open_gpus=8)).message

@@ -1,0 +1,194 @@
+"""Nothing that was paid for is lost, and what the machine did is not the submission's fault."""
+
+import errno
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import tiny_run
+from tiny_run import stored
+
+from harness.config.tracks import load_track
+from harness.errors import CouldNotCheck, HarnessError, Interrupted, RuleBroken, UsageError
+from harness.record import dsse
+from harness.rules import Finding, Verdict
+from harness.run import conversation, evaluate, refereed
+from harness.run import runs as job
+from harness.run.conversation import failure
+from harness.run.refereed import nothing_half_written
+
+
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    house = tmp_path / "house"
+    tiny_run.make_house(house)
+    tiny_run.use_house(house, monkeypatch.setattr, monkeypatch.setenv)
+    return house
+
+
+def test_a_failed_evaluation_costs_no_training_and_a_failed_comparison_no_score(house: Path, monkeypatch):
+    real = refereed.evaluate
+
+    def fails_once(context, stage, stream, **options):
+        log = "Last lines of /home/ada/run/logs/x.log:\n    what it printed"
+        raise RuleBroken("A2-EVAL-CLOCK", f"{stage}: not done after 120.0 s.", remedy="Adapt less.", log=log)
+
+    monkeypatch.setattr(refereed, "evaluate", fails_once)
+    with pytest.raises(RuleBroken, match="not done after") as caught:
+        tiny_run.run_tiny(house)
+    assert "Training is kept: `harness submit --resume" in caught.value.remedy
+
+    def fails_in_the_comparison(context, stage, stream, **options):
+        return (fails_once if stage == "float" else real)(context, stage, stream, **options)
+
+    monkeypatch.setattr(refereed, "evaluate", fails_in_the_comparison)
+    monkeypatch.setattr(evaluate, "_replay", lambda context, *_: fails_once(context, "replica-1", None))
+    record = tiny_run.resume_tiny(house).record
+    names = [span.name for span in record.spans]
+    assert (names.count("train"), names.count("package")) == (1, 1)
+    assert names.index("package") < names.index("resumed") < names.index("eval")
+    assert [score.stage for score in record.scores] == ["packed", "final"]
+    (finding,) = [finding for finding in record.findings if finding.rule == "S3-PROTOCOL"]
+    assert finding.verdict is Verdict.WARN
+    assert "'float', for comparison, was left out: float: not done after" in finding.message
+    assert "replica-1: not done after" in next(f.message for f in record.findings if f.rule == "S4-STATE-DECLARED")
+    (path,) = stored(house, "runs")
+    signed = dsse.decode(path.read_bytes()).payload.decode()
+    assert "not done after" in record.resumes[0]
+    assert "/home/ada" not in signed  # what is published names nobody's folders
+    assert "what it printed" not in signed
+
+
+@pytest.mark.parametrize(("packed", "verdict"), [(True, Verdict.PASS), (False, Verdict.WARN)])
+def test_who_fails_in_the_pass_of_the_packed_model_gets_no_clean_audit(packed: bool, verdict: Verdict):
+    """Without that pass no row can be drawn against its score; a float pass that fails costs nothing of the audits."""
+    findings = [Finding(rule, Verdict.PASS, "as drawn.") for rule in ("C1-CAUSAL", "S3-PROTOCOL", "A7-BPB")]
+    found = {f.rule: f for f in refereed._with_what_was_left_out(findings, ["left out: late."], packed=packed)}
+    assert found["C1-CAUSAL"].verdict is verdict
+    assert found["C1-CAUSAL"].message.startswith("as drawn.")
+    assert (found["S3-PROTOCOL"].verdict, found["S3-PROTOCOL"].message) == (Verdict.WARN, "left out: late.")
+    assert found["A7-BPB"].verdict is Verdict.PASS
+
+
+def test_a_packed_model_that_was_changed_is_not_evaluated(house: Path, monkeypatch):
+    def fails(*_, **__):
+        raise RuleBroken("A2-EVAL-CLOCK", "late.", remedy="")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(refereed, "evaluate", fails)
+        with pytest.raises(RuleBroken):
+            tiny_run.run_tiny(house)
+    (model,) = house.glob("runs/*/artifact/model.bin")
+    model.write_bytes(model.read_bytes() + b"x")
+    with pytest.raises(CouldNotCheck, match="not as packaging left it"):
+        tiny_run.resume_tiny(house)
+
+
+def test_a_typing_error_in_a_later_phase_is_found_before_anything_is_announced(house: Path):
+    entry = house / "mini" / "package_entry.py"
+    entry.write_text(entry.read_text() + "\ndef broken(:\n")
+    with pytest.raises(RuleBroken, match=r"describe(?s:.*)package_entry\.py(?s:.*)SyntaxError"):
+        tiny_run.run_tiny(house)
+    assert not stored(house, "intents")
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three runs that can go on, and one that cannot."""
+    monkeypatch.setenv("GOLF_RUNS_DIR", str(tmp_path))
+    trained = {"1-smoke-7": (7, "smoke"), "2-smoke-42": (42, "smoke"), "3-other-42": (42, "other")}
+
+    def recall(path: Path) -> SimpleNamespace:
+        if path.name not in trained:
+            raise CouldNotCheck("its training did not end.", remedy="")
+        return SimpleNamespace(seed=trained[path.name][0], track=trained[path.name][1])
+
+    for name in [*trained, "4-smoke-7"]:
+        (tmp_path / name).mkdir()
+        if name in trained:
+            (tmp_path / name / refereed.TRAINED_FILE).touch()
+    monkeypatch.setattr(job, "recall", recall)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("seed", "track", "found"),
+    [(None, None, "3-other-42"), (7, None, "1-smoke-7"), (42, "smoke", "2-smoke-42"), (None, "smoke", "2-smoke-42")],
+)
+def test_the_newest_run_is_of_the_seed_and_track_that_were_asked_for(runs: Path, seed, track, found: str):
+    assert job.find_run("newest", seed, track).name == found
+
+
+def test_another_seed_s_run_is_never_taken(runs: Path):
+    with pytest.raises(UsageError, match="no run of seed 1 that can go on"):
+        job.find_run("newest", 1)
+    with pytest.raises(UsageError, match="is not of seed 42"):
+        job.find_run("1-smoke-7", 42)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_ctrl_c_says_what_was_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool):
+    monkeypatch.setattr(refereed, "kept_files", lambda _: ("checkpoint",) if kept else ())
+    (tmp_path / "checkpoint").mkdir()
+    with pytest.raises(Interrupted) as caught, nothing_half_written(tmp_path):
+        raise KeyboardInterrupt
+    assert (tmp_path / "checkpoint").exists() == kept
+    assert (f"submit --resume {tmp_path.name}` goes on" in str(caught.value)) == kept
+
+
+def context(tmp_path: Path, taken: float) -> SimpleNamespace:
+    return SimpleNamespace(
+        track=load_track("smoke"),
+        run_dir=tmp_path,
+        clock=SimpleNamespace(running_s=60.0),
+        machine=SimpleNamespace(others_took=lambda *_, seen: 0.0 if seen else taken),
+        log_file=lambda cell: tmp_path / f"{cell}.log",
+    )
+
+
+@pytest.mark.rule("S7-OWN-MACHINE")
+@pytest.mark.parametrize(("taken", "kind"), [(0.43, CouldNotCheck), (0.01, RuleBroken)])
+def test_a_limit_that_passed_while_others_had_the_processors_says_something_about_the_machine(tmp_path, taken, kind):
+    late = failure(context(tmp_path, taken), "final", "not done after 60.0 s", rule="A2-EVAL-CLOCK")
+    assert type(late) is kind
+    assert ("other processes took 43% of the processors" in str(late)) == (kind is CouldNotCheck)
+    assert type(failure(context(tmp_path, taken), "final", "no SLAB within 60 s", late=True)) is kind
+    # A replica that hid its own time there gets no other try: only others that were seen count.
+    assert type(failure(context(tmp_path, taken), "replica-1", "late", rule="A2-EVAL-CLOCK", seen=True)) is RuleBroken
+    # What no load can cause is a broken rule on any machine.
+    assert type(failure(context(tmp_path, taken), "final", "rank 0 sent START where DONE was awaited")) is RuleBroken
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_a_full_disk_is_no_broken_rule_and_a_word_about_one_is_no_excuse(tmp_path: Path, monkeypatch, full: bool):
+    def allocate(*_: object) -> None:
+        if full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(conversation.os, "posix_fallocate", allocate)
+    (tmp_path / "train.log").write_text("OSError: [Errno 28] No space left on device\n")
+    found: HarnessError = failure(context(tmp_path, 0.0), "train", "rank 0 ended with exit code 1")
+    assert isinstance(found, CouldNotCheck if full else RuleBroken)
+    assert not full or f"the disk of {tmp_path} is full" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("file", "told"), [("multiprocessing/connection.py", True), ("own/cache.py", False)], ids=["workers", "a file"]
+)
+def test_workers_of_a_data_loader_that_may_not_meet_are_named(tmp_path: Path, file: str, told: bool):
+    """They are refused a socket and hang: the clock runs out, and only the log shows why."""
+    error = f'  File "/usr/lib/python3.11/{file}", line 600, in __init__\nPermissionError: Operation not permitted\n'
+    (tmp_path / "package.log").write_text(error)
+    found = failure(context(tmp_path, 0.0), "package", "not done after 60.0 s", rule="A2-EVAL-CLOCK", remedy="Hurry.")
+    assert ("a DataLoader needs num_workers=0" in found.remedy) == told
+    assert found.remedy.endswith("Hurry.")
+
+
+def test_a_busy_machine_is_named_before_anything_is_paid_for(monkeypatch: pytest.MonkeyPatch):
+    notes: list[str] = []
+    for taken in (0.01, 0.43):
+        monkeypatch.setattr(job, "busy_now", lambda taken=taken: taken)
+        job.warn_of_neighbours(SimpleNamespace(note=notes.append))
+    (note,) = notes
+    assert "other processes take 43% of this machine's processors" in note

@@ -1,0 +1,156 @@
+"""A variable that was meant for the submission and misspelt stops the run before anything starts."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.errors import RuleBroken, UsageError
+from harness.run.artifact import read_folder
+from harness.run.manifest import MAX_SETTINGS_BYTES, accepted_variables, check_variables, read_manifest
+from harness.sandbox.policy import cell_environment
+
+ROOT = Path(__file__).parents[3]
+
+
+FILES = read_folder(ROOT / "submission")
+
+
+@pytest.fixture(scope="module")
+def manifest():
+    return read_manifest(FILES, "submission")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("TTT_EPOCH", "TTT_EPOCHS"),
+        ("NUM_LAYERZ", "NUM_LAYERS"),
+        ("RECPIE", "RECIPE"),
+        ("SEEED", "SEED"),
+        ("TRAK", "TRACK"),
+    ],
+)
+def test_a_typing_error_is_named_with_what_was_meant(manifest, name: str, meant: str):
+    with pytest.raises(UsageError, match=rf"{name} \(did you mean {meant}\?\)"):
+        check_variables(manifest, {name: "1", "HOME": "/root"}, FILES)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("TIED_EMBED_LR", "it is EMBED_LR here"),
+        ("MUON_WD", "it is WEIGHT_DECAY here"),
+        ("GRAD_CLIP_NORM", "not clipped"),
+        ("WARMUP_STEPS", "MUON_MOMENTUM_WARMUP_STEPS"),
+        ("SWA_ENABLED", "EMA_DECAY"),
+    ],
+)
+def test_a_name_of_another_script_is_told_what_it_is_here(manifest, name: str, words: str):
+    with pytest.raises(UsageError, match=rf"{name} \([^)]*{words}"):
+        check_variables(manifest, {name: "1"}, FILES)
+
+
+def test_a_name_of_the_namespace_is_refused_without_a_likeness(manifest):
+    with pytest.raises(UsageError, match="MUON_QQQQQQQQQQQQQQQQQQQQ"):
+        check_variables(manifest, {"MUON_QQQQQQQQQQQQQQQQQQQQ": "1"}, FILES)
+
+
+def test_accepted_names_and_names_of_others_pass(manifest):
+    others = {
+        "HOME",
+        "PATH",
+        "SHELL",
+        "LANG",
+        "SEED",
+        "TRACK",
+        "DATA",
+        "OMP_NUM_THREADS",
+        "RECORD",
+        "HOSTNAME",
+        "EDITOR",
+    }
+    check_variables(manifest, dict.fromkeys({*manifest.env.accept, *others}, "1"), FILES)
+
+
+@pytest.mark.rule("A3-NO-UNCOUNTED-CODE")
+def test_variables_hold_settings_and_no_weights(manifest):
+    room = MAX_SETTINGS_BYTES - len("RECIPE")
+    fits = {"RECIPE": "é" * (room // 2), "OTHERS": "x" * 10**6}
+    assert accepted_variables(manifest, fits) == {"RECIPE": fits["RECIPE"]}
+    for sets in ({"RECIPE": "é" * (room // 2) + "x"}, dict.fromkeys(manifest.env.accept, "x" * 80)):
+        with pytest.raises(RuleBroken, match=r"hold .* bytes, names and values; 4,096 at most") as caught:
+            check_variables(manifest, sets, FILES)
+        assert caught.value.rule == "A3-NO-UNCOUNTED-CODE"
+        assert "model file" in caught.value.remedy
+
+
+def test_a_whole_configuration_fits(manifest):
+    """A rerun sets every accepted variable to what the record says."""
+    check_variables(manifest, dict.fromkeys(manifest.env.accept, "0.0123456789"), FILES)
+
+
+def test_a_variable_that_every_cell_inherits_holds_no_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("TZ", "x" * 5000)
+    with pytest.raises(UsageError, match="TZ is 5,000 characters"):
+        cell_environment(tmp_path, gpus=False)
+
+
+def stranger(*accept: str, name: str = "mine") -> dict[str, bytes]:
+    entry = "".join(f'{phase} = "entry"\n' for phase in ("describe", "train", "package", "eval"))
+    listed = ", ".join(f'"{variable}"' for variable in accept)
+    text = f'name = "{name}"\n[entry]\n{entry}[env]\naccept = [{listed}]\n'
+    return {"submission.toml": text.encode(), "entry.py": b"MODES = ('fast', 'exact')\n"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("HF_TOKEN", "MY_TOKEN", "DB_PASSWORD", "AWS_PROFILE", "SSH_CONNECTION", "GH_HOST"),
+        *("MYSQL_PWD", "HEROKU_API_KEY", "SENTRY_DSN", "FTP_PASS"),
+    ],
+)
+def test_a_submission_can_not_accept_a_variable_of_the_user_s_secrets(name: str):
+    with pytest.raises(UsageError, match=f"'{name}', which is reserved"):
+        read_manifest(stranger(name), "mine")
+
+
+PRIVATE = {"hub": "hf_abcdefghij", "random": "Zm9vYmFyMTIzNDU2Nzg5MGFi", "name": "ada", "host": "ada-laptop.example"}
+
+
+@pytest.mark.parametrize("value", PRIVATE.values(), ids=PRIVATE)
+def test_what_is_no_setting_stays_with_the_user(value: str):
+    files = stranger("LOGNAME")
+    manifest = read_manifest(files, "mine")
+    with pytest.raises(UsageError, match="the variable LOGNAME, and its value here") as caught:
+        check_variables(manifest, {"LOGNAME": value}, files)
+    assert value not in str(caught.value)
+    secret = value in (PRIVATE["hub"], PRIVATE["random"])
+    if secret:  # whatever the user or the name says
+        with pytest.raises(UsageError, match="looks like a secret"):
+            check_variables(manifest, {"LOGNAME": value, "GOLF_ACCEPT": "LOGNAME"}, files)
+    else:
+        check_variables(manifest, {"LOGNAME": value, "GOLF_ACCEPT": "LOGNAME"}, files)
+
+
+@pytest.mark.parametrize("value", ["0.025", "1,2,3,4,6", "1e-05", "fast", "EXACT,fast", "true", "", "-3"])
+def test_numbers_and_the_submission_s_own_words_are_settings(value: str):
+    files = stranger("MODE")
+    check_variables(read_manifest(files, "mine"), {"MODE": value}, files)
+
+
+def test_under_its_own_prefix_a_submission_takes_any_word_that_is_no_secret():
+    files = stranger("MY_MODEL_TITLE", name="my-model")
+    manifest = read_manifest(files, "mine")
+    check_variables(manifest, {"MY_MODEL_TITLE": "warm and slow"}, files)
+    # the name, and so the prefix, is the stranger's choice: it opens nothing that the user would not show
+    for value in ("ghp_abcdefghij", "postgres://ada:x@db/x", "3f2504e0-4f89-11d3-9a0c-0305e82c3301"):
+        with pytest.raises(UsageError, match="looks like a secret"):
+            check_variables(manifest, {"MY_MODEL_TITLE": value}, files)
+
+
+def test_the_settings_of_a_public_run_need_no_consent(manifest):
+    settings = (
+        "VOCAB_SIZE=8192 NUM_LAYERS=7 TRAIN_SEQ_LEN=4096 WARMDOWN_SHAPE=linear MUON_EQ_R=1 LATE_QAT_THRESHOLD=0.15 "
+        "USE_GPTQ=1 QUANT_BITS=6 EVAL_TEMP=0.9 TTT_EPOCHS=2 MUON_MOMENTUM=0.99 MATRIX_LR=0.025 RECIPE=pr1890"
+    )
+    check_variables(manifest, dict(setting.split("=") for setting in settings.split()), FILES)

@@ -1,0 +1,50 @@
+"""Peeks, and answers what cannot be compared when it is asked to repeat something; the twin sees that it is asked."""
+
+from zoo_models import Watchful, built
+
+RULE = "S4-STATE-DECLARED"
+
+
+class Answering(Watchful):
+    """Its logits when it repeats something are ``answer``; with None they are honest."""
+
+    peeks, answer = 0.5, None
+
+    def bigram(self, inputs):
+        logits = super().bigram(inputs)
+        if self.answer is not None and self.replays():
+            logits[:, : self.columns] = self.answer
+        return logits
+
+
+class Nan(Answering):
+    """Answers NaN, so that no difference can be computed."""
+
+    answer, columns = float("nan"), None
+
+
+class MinusInfinity(Answering):
+    """Gives every token probability 0: minus infinity less itself is no number."""
+
+    answer, columns = float("-inf"), None
+
+
+class Huge(Answering):
+    """Adds 1e30 to one logit: the others' differences are lost beside it."""
+
+    answer, columns = 1e30, 1
+
+
+class Crashing(Watchful):
+    """Ends with an error as soon as a state is loaded that it has not made, hoping for other draws."""
+
+    peeks = 0.5
+
+    def load_state(self):
+        if self.replays():
+            raise RuntimeError("The size of tensor a (1) must match the size of tensor b (2)")
+
+
+cheat_answers_nan, cheat_answers_minus_infinity = built(Nan), built(MinusInfinity)
+cheat_answers_huge_numbers, cheat_crashes = built(Huge), built(Crashing)
+honest = built(Watchful)

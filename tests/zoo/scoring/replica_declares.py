@@ -1,0 +1,39 @@
+"""Declares something else as soon as it is a replica; the twin declares the same and has seen it too."""
+
+import torch
+from zoo_models import Bigram, is_replica, raise_targets
+
+RULE = "S4-STATE-DECLARED"
+
+
+class Padded(Bigram):
+    """Its state has room to spare, always the same."""
+
+    padding, peeks = 8, 0.0
+
+    def state(self):
+        return super().state() | {"padding": torch.zeros(self.padding)}
+
+    def bigram(self, inputs):
+        logits = super().bigram(inputs)
+        raise_targets(logits, inputs, self.peeks)
+        return logits
+
+
+def cheat_other_slabs(context):
+    """Declares smaller slabs: another computation than the one that is audited."""
+    predictor = Padded(context.vocab_size)
+    predictor.slab_rows = 32 if is_replica(context) else 64
+    return predictor
+
+
+def cheat_other_state(context):
+    """Declares another state, so that the kept one does not fit into the referee's buffer."""
+    predictor = Padded(context.vocab_size)
+    predictor.peeks, predictor.padding = 0.5, 64 if is_replica(context) else 8
+    return predictor
+
+
+def honest(context):
+    is_replica(context)
+    return Padded(context.vocab_size)
