@@ -19,17 +19,8 @@ from harness.review.output import plain
 from harness.review.pulls import Judged
 
 COLUMNS = (
-    "pull",
-    "track",
-    "date",
-    "folder",
-    "claimed",
-    "supported",
-    "bytes",
-    "train_s",
-    "eval_s",
-    "verdict",
-    "reasons",
+    *("pull", "track", "date", "folder", "claimed", "supported"),
+    *("bytes", "train_s", "eval_s", "verdict", "reasons"),
 )
 
 
