@@ -1,10 +1,12 @@
 """The commands: a module each, imported when its command is asked for."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
+
+from harness.errors import UsageError
 
 
 class LazyGroup(click.Group):
@@ -33,3 +35,13 @@ class LazyGroup(click.Group):
         """List the commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, words) for name, (_, words) in self.places.items()])
+
+
+def name_values(option: str, pairs: Iterable[str], example: str) -> dict[str, str]:
+    """The values of a repeatable option NAME=VALUE. Raises ``UsageError`` for a pair of another form."""
+    found = {}
+    for pair in pairs:
+        name, separator, found[name] = pair.partition("=")
+        if not separator or not name.isidentifier():
+            raise UsageError(f"{option} is {pair!r}; wanted NAME=VALUE.", remedy=f"Example: {option} {example}.")
+    return found
