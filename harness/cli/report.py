@@ -148,6 +148,7 @@ Exit codes: 0 good, 1 a record fails, 2 wrong usage, 3 could not check."""
 )
 @click.option("--source", default="", metavar="URL", help="huggingface: where the records can be read.")
 @click.option("--trust", type=click.Path(path_type=Path), help="Folder of accepted public keys.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
 def export_command(
     paths: tuple[Path, ...],
     out: Path,
@@ -157,6 +158,7 @@ def export_command(
     benchmark: str,
     source: str,
     trust: Path | None,
+    as_json: bool,
 ) -> int:
     """Write one run, or the seeds of one, in the form that others read. PATHS are record files or records folders."""
     from harness.report import collect, write_markdown
@@ -172,5 +174,5 @@ def export_command(
         raise UsageError("--as huggingface needs --benchmark OWNER/DATASET.", remedy="Name the data set that hosts it.")
     else:
         out = write_hub_result(report, out, benchmark=benchmark, source=source)
-    click.echo(f"written: {out}")
+    click.echo(json.dumps({"written": str(out)}) if as_json else f"written: {out}")
     return ExitCode.GOOD

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from harness.cli.main import main
+from harness.config.tracks import load_track
 
 ROOT = Path(__file__).parents[3]
 PAGES = sorted(
@@ -94,6 +95,14 @@ def test_the_trigram_of_the_guide_keeps_the_rules():
     rows = torch.cat(list(used.score(tokens[200:400])))
     assert torch.equal(torch.cat(list(fresh.score(other)))[:100], rows[:100])
     assert torch.allclose(first.exp().sum(1), torch.ones(200))
+
+
+def test_the_track_of_the_guide_to_a_challenge_of_your_own_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (text,) = [text for place, text in blocks("toml") if "own-challenge.md" in place]
+    (tmp_path / "spring.toml").write_text(text)
+    monkeypatch.setenv("GOLF_TRACKS_DIR", str(tmp_path))
+    track = load_track("spring")
+    assert (track.dataset, track.limits.train_s, track.deadline[:4]) == ("pages", 15.0, "2027")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
