@@ -37,6 +37,7 @@ def command(
     from harness.files import write_atomic
     from harness.progress import make_reporter
     from harness.review import board, pulls
+    from harness.review.changes import git
     from harness.review.findings import with_settings
 
     readings, first, last = with_settings(settings), 0, 10**9
@@ -45,7 +46,7 @@ def command(
         if len(ends) > 2 or not all(end.isdigit() for end in ends):
             raise UsageError(f"--only {only}: not N or N-M.", remedy="Give numbers such as 1500-1600.")
         first, last = int(ends[0]), int(ends[-1])
-    pulls.git(repository, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{base}^{{commit}}")
+    git(repository, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{base}^{{commit}}")
     chosen = [pull for pull in pulls.list_pulls(repository) if first <= pull.number <= last]
     out.mkdir(parents=True, exist_ok=True)
     lines = out / "folders.jsonl"

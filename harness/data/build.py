@@ -184,11 +184,14 @@ def _finish(
 
 
 @contextmanager
-def folder_lock(folder: Path) -> Iterator[None]:
-    """Hold a data set's folder against a second builder. Raises ``CouldNotCheck`` when another process holds it."""
+def folder_lock(folder: Path, *, wait_s: float = 0.0) -> Iterator[None]:
+    """Hold a data set's folder against a second builder.
+
+    Raises ``CouldNotCheck`` when another process still holds it after ``wait_s`` seconds.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     path = folder.parent / f".{folder.name}.lock"
-    with locked(path) as mine:
+    with locked(path, wait_s=wait_s) as mine:
         if not mine:
             raise CouldNotCheck(
                 f"another process builds {folder} (it holds {path}).",

@@ -10,6 +10,7 @@ from harness.errors import UsageError
 from harness.progress import Reporter
 
 PUBLISHED = {f"fineweb_{variant}": variant for variant in ("sp1024", "sp4096", "sp8192", "byte260")}
+BUILD_WAIT_S = 600.0
 
 
 def open_dataset(name: str, folder: Path, progress: Reporter) -> Dataset:
@@ -56,7 +57,7 @@ def _open_sotu(folder: Path, progress: Reporter) -> Dataset:
 
     place = folder / f"{NAME}-{recipe_digest()[:12]}"
     if not (place / MANIFEST).is_file():
-        with folder_lock(place):
+        with folder_lock(place, wait_s=BUILD_WAIT_S):  # first runs that start together share one build
             if not (place / MANIFEST).is_file():
                 build_sotu(place, progress)
     return open_folder(place, progress)

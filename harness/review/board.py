@@ -18,19 +18,7 @@ from harness.review.findings import BLOCKING
 from harness.review.output import plain
 from harness.review.pulls import Judged
 
-COLUMNS = (
-    "pull",
-    "track",
-    "date",
-    "folder",
-    "claimed",
-    "supported",
-    "bytes",
-    "train_s",
-    "eval_s",
-    "verdict",
-    "reasons",
-)
+COLUMNS = tuple("pull track date folder claimed supported bytes train_s eval_s verdict reasons".split())
 
 
 def row(item: Judged) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from harness.review.record import RECORD
 
 FOLDER = re.compile(r"((?:[^/]+/)*?track_[^/]+/[^/]+)/.+")
 TIMEOUT_S = 120
+QUIET = {"GIT_NO_REPLACE_OBJECTS": "1", "GIT_NO_LAZY_FETCH": "1", "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
 NAMED = 5
 """So many files or folders a finding names."""
 VERBS = {"M": "edits", "D": "deletes", "T": "changes the kind of"}
@@ -71,19 +73,23 @@ def _has(base: str, folder: str, top: Path) -> bool:
     return any(_git(["ls-tree", "--name-only", "-z", revision, "--", folder], top) for revision in (base, fork))
 
 
-def _git(arguments: list[str], repository: Path) -> str:
+def git(repository: Path, *arguments: str, check: bool = True) -> bytes:
+    """Output of one git command, which fetches nothing. Raises ``CouldNotCheck`` when it fails and ``check`` is set."""
     command = ["git", "-C", str(repository), "--no-pager", "--literal-pathspecs", *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=False)
+        done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=False, env=os.environ | QUIET)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise CouldNotCheck(
-            f"git {arguments[0]} could not be run in {repository}: {error}.",
-            remedy="Install git, or name the folders instead of --changed-from or --staged.",
-        ) from error
-    if done.returncode:
-        reason = plain(done.stderr.decode("utf-8", "replace").strip())
-        raise CouldNotCheck(f"git {arguments[0]}: {reason}", remedy="Fetch the whole history (fetch-depth: 0).")
-    return done.stdout.decode("utf-8", "surrogateescape")
+        message = f"git {arguments[0]} could not be run in {repository}: {error}."
+        raise CouldNotCheck(message, remedy="Install git, or name the folders to check.") from error
+    if done.returncode and check:
+        reason = plain(done.stderr.decode("utf-8", "replace").strip()) or "failed"
+        remedy = "Fetch the whole history (fetch-depth: 0); pull requests: git fetch origin '+refs/pull/*/head:…'."
+        raise CouldNotCheck(f"git {arguments[0]}: {reason}", remedy=remedy)
+    return done.stdout
+
+
+def _git(arguments: list[str], repository: Path) -> str:
+    return git(repository, *arguments).decode("utf-8", "surrogateescape")
 
 
 def judge_change(reports: list[FolderReport], change: Change) -> list[FolderReport]:

@@ -110,9 +110,7 @@ def _bytes(record: Record, run: Run) -> None:
         return
     tokens = stated.value
     low = readings.byte_low - round(LONGEST_WINDOW * total.value / tokens)
-    finding = judge_bytes(total, tokens, readings.byte_low, readings.byte_high)
-    if finding.verdict is Verdict.WARN and finding.found == "tail":
-        finding = judge_bytes(total, tokens, low, readings.byte_high)
+    finding = judge_bytes(total, tokens, low, readings.byte_high)
     found = f"loss {item.loss.text}, bpb {item.bpb.text}, {tokens:,.0f} tokens"
     at, text = run.place(item), f"{total.value:,.0f} bytes"
     if finding.verdict in (Verdict.PASS, Verdict.UNKNOWN):

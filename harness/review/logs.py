@@ -304,13 +304,8 @@ def _prefixes(raw: list[tuple[int, str]]) -> list[re.Pattern[str]]:
 
 
 def _shape(prefix: str) -> str:
-    parts = re.findall(r"\w+|\s+|[^\w\s]", prefix)
-    end = parts[-1] if parts[-1].isspace() else ""
-    body = parts[:-1] if end else parts
-    return (
-        "".join(r"\w+" if p[0].isalnum() or p[0] == "_" else r"\s+" if p.isspace() else re.escape(p) for p in body)
-        + end
-    )
+    words = re.sub(r"\w+", r"\\w+", re.escape(prefix))
+    return re.sub(r"(?:\\ )+(?!$|\\ )", r"\\s+", words)
 
 
 class _Reader:

@@ -21,6 +21,7 @@ import msgspec
 
 import harness
 from harness.errors import CouldNotCheck, HarnessError
+from harness.review.changes import QUIET, git
 from harness.review.findings import Findings, FolderReport, Readings
 from harness.review.folder import judge
 from harness.review.output import folder_json
@@ -36,7 +37,6 @@ MAX_FOLDERS = 60
 """Record folders of one pull request that are judged."""
 SLICE = 1 << 20
 TREE_MODES = {b"40000": "tree", b"100644": "file", b"100755": "file", b"100664": "file", b"120000": "link"}
-QUIET = {"GIT_NO_REPLACE_OBJECTS": "1", "GIT_NO_LAZY_FETCH": "1", "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
 
 
 class Pull(msgspec.Struct, frozen=True):
@@ -65,20 +65,6 @@ class Judged(msgspec.Struct, frozen=True):
     def line(self) -> bytes:
         """As a line of JSON, in ASCII: names in a repository need not be UTF-8."""
         return json.dumps(msgspec.to_builtins(self), ensure_ascii=True).encode() + b"\n"
-
-
-def git(repository: Path, *arguments: str, check: bool = True) -> bytes:
-    """Output of one git command. Raises ``CouldNotCheck`` when it fails."""
-    command = ["git", "-C", str(repository), "--no-pager", *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, check=False, env=os.environ | QUIET)
-    except OSError as error:
-        raise CouldNotCheck(f"git could not be run: {error}.", remedy="Install git.") from error
-    if done.returncode and check:
-        reason = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or ["failed"]
-        remedy = "Give a clone; `git fetch origin '+refs/pull/*/head:refs/pull/*/head'` gets the pull requests."
-        raise CouldNotCheck(f"git {arguments[0]}: {reason[0][:200]}", remedy=remedy)
-    return done.stdout
 
 
 class Objects:

@@ -82,7 +82,6 @@ class Record:
     readme: Document | None = None
     readme_file: str = ""
     runs: list[Run] = field(default_factory=list)
-    logs: list[str] = field(default_factory=list)
     absent_logs: list[str] = field(default_factory=list)
     code: dict[str, bytes] = field(default_factory=dict)
     main_code: str | None = None
@@ -231,7 +230,6 @@ def _load_logs(record: Record) -> None:
         text = decode(data)
         if not looks_like_log(text):
             continue
-        record.logs.append(name)
         for run in read_log(name, text):
             spent = run.train_time.value if run.train_time else None
             scores = tuple((item.name, item.bpb.text, item.seconds) for item in run.passes)

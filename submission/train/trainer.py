@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import torch
 from torch import Tensor, nn
 
@@ -14,14 +12,11 @@ from .group import sum_over_ranks
 from .loss import softcap_loss
 from .muon import Muon
 from .qat import QuantisedWeights
-from .shares import Loss, Shares
+from .shares import Shares
 
 
 class Trainer:
-    """Model, optimisers and averaged weights of one rank. On a GPU forward and backward are one compiled graph.
-
-    After the warm-up a micro-batch is one launch there.
-    """
+    """Model, optimisers and averaged weights of one rank. On a GPU forward and backward are one compiled graph."""
 
     def __init__(self, config: Config, device: torch.device, seed: int, world_size: int, threads: int = 1) -> None:
         """threads: on a CPU, how many share the windows of a micro-batch."""
@@ -48,7 +43,6 @@ class Trainer:
         compiled = device.type == "cuda"
         self._loss = torch.compile(self._plain_loss, fullgraph=True, dynamic=False) if compiled else self._plain_loss
         self._shares = Shares(self._loss, list(self.model.parameters()), threads) if threads > 1 else None
-        self.recording: Recording | None = None
         self.windows = config.train_batch_tokens // config.train_seq_len // world_size
 
     def step(self, batch: Tensor, lr_scale: float, momentum: float, quantised: bool) -> Tensor:
@@ -57,8 +51,6 @@ class Trainer:
         Each rank's loss counts one part in ``world_size``, so that sums over the ranks are means.
         """
         self.model.zero_grad(set_to_none=True)
-        if self.recording:
-            self.recording.zero()
         batch = batch.to(self.device, non_blocking=True)
         total = torch.zeros((), device=self.device)
         with self.qat.in_place(quantised):
@@ -87,8 +79,6 @@ class Trainer:
         tokens = torch.randint(c.vocab_size, (max(self.windows, held_out_windows), c.train_seq_len + 1))
         for quantised in (False, True):
             self.step(tokens[: self.windows], 0.0, 0.0, quantised)
-            if self.device.type == "cuda" and not quantised:
-                self._record(tokens[: self.windows])
         if held_out_windows:
             self.held_out_loss(tokens[:held_out_windows])
         with torch.no_grad():
@@ -114,20 +104,9 @@ class Trainer:
     def _accumulate(self, windows: Tensor, weight: float) -> Tensor:
         if self._shares is not None:
             return self._shares.accumulate(windows, weight)
-        if self.recording and self.recording.fits(windows, weight):
-            return self.recording.replay(windows)
         loss = self._loss(windows) * weight
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
-
-    def _record(self, batch: Tensor) -> None:
-        """Record a micro-batch, whatever is quantised later; kernels go on one by one where that cannot be done."""
-        part = batch[: self.config.train_micro_batch].to(self.device)
-        weight = len(part) / len(batch) / self.world_size
-        try:
-            self.recording = Recording(self._loss, list(self.model.parameters()), part, weight)
-        except RuntimeError as error:  # out of memory is one
-            print(f"no CUDA graph, kernels are launched one by one: {error}", file=sys.stderr)
 
     def _sum_gradients(self, total: Tensor) -> None:
         """Add up gradients and loss over the ranks as one message; the gradients become views of it."""
@@ -138,39 +117,6 @@ class Trainer:
         for (parameter, gradient), piece in zip(graded, pieces, strict=True):
             parameter.grad = piece.view_as(gradient)
         total.copy_(loss[0])
-
-
-class Recording:
-    """Loss and gradients of a micro-batch of one shape as a CUDA graph: the GPU waits for no launch.
-
-    It reads the weights where they lie, which every update and late QAT leaves in place.
-    """
-
-    def __init__(self, loss: Loss, parameters: list[nn.Parameter], windows: Tensor, weight: float) -> None:
-        """windows: (n, length + 1), on the GPU; ``loss`` has seen such ones, so that nothing compiles here."""
-        self._parameters, self._windows, self._weight = parameters, windows.clone(), weight
-        self._gradients = [torch.zeros_like(p) for p in parameters]
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):  # NCCL's own thread asks meanwhile
-            weighted = loss(self._windows) * weight
-            torch._foreach_add_(self._gradients, torch.autograd.grad(weighted, parameters))
-            self._loss = weighted.detach()
-
-    def zero(self) -> None:
-        """Let the parameters' gradients be this graph's, zero."""
-        torch._foreach_zero_(self._gradients)
-        for parameter, gradient in zip(self._parameters, self._gradients, strict=True):
-            parameter.grad = gradient
-
-    def fits(self, windows: Tensor, weight: float) -> bool:
-        """Whether the graph is one of such windows."""
-        return windows.shape == self._windows.shape and weight == self._weight
-
-    def replay(self, windows: Tensor) -> Tensor:
-        """Add to the gradients; the weighted loss, valid until the next replay."""
-        self._windows.copy_(windows)
-        self._graph.replay()
-        return self._loss
 
 
 def split_parameters(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
