@@ -18,7 +18,10 @@ from harness.review.findings import BLOCKING
 from harness.review.output import plain
 from harness.review.pulls import Judged
 
-COLUMNS = tuple("pull track date folder claimed supported bytes train_s eval_s verdict reasons".split())
+COLUMNS = (
+    *("pull", "track", "date", "folder", "claimed", "supported"),
+    *("bytes", "train_s", "eval_s", "verdict", "reasons"),
+)
 
 
 def row(item: Judged) -> dict[str, Any]:
