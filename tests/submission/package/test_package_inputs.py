@@ -86,6 +86,12 @@ def test_dead_inputs_of_a_layer_do_no_harm(config: object) -> None:
 
 
 @pytest.mark.parametrize("rd", [True, False])
+def test_a_budget_out_of_reach_names_the_nearest_size(rd: bool) -> None:
+    with pytest.raises(DoesNotFit, match=r"[0-9,]+ bytes.*budget is 900\."):
+        packed(dataclasses.replace(CONFIG, quant_rd=rd), lambda model: None, 900)
+
+
+@pytest.mark.parametrize("rd", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_the_named_nearest_size_is_within_reach(rd: bool) -> None:
     config = dataclasses.replace(CONFIG, quant_rd=rd)
     with pytest.raises(DoesNotFit, match=r"[0-9,]+ bytes.*budget is 900\.") as caught:
