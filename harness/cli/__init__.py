@@ -1,0 +1,47 @@
+"""The commands: a module each, imported when its command is asked for."""
+
+import importlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import click
+
+from harness.errors import UsageError
+
+
+class LazyGroup(click.Group):
+    """A group whose help needs no import of its commands, so that it starts fast.
+
+    places: name -> ("module:command" in this package, a line of help)
+    """
+
+    def __init__(self, *arguments: Any, places: Mapping[str, tuple[str, str]], **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.places = places
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, in the order of the table."""
+        return list(self.places)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The click command of a name, or ``None`` for an unknown one."""
+        if cmd_name not in self.places:
+            return None
+        module, _, name = self.places[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(f"harness.cli.{module}"), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, words) for name, (_, words) in self.places.items()])
+
+
+def name_values(option: str, pairs: Iterable[str], example: str) -> dict[str, str]:
+    """The values of a repeatable option NAME=VALUE. Raises ``UsageError`` for a pair of another form."""
+    found = {}
+    for pair in pairs:
+        name, separator, found[name] = pair.partition("=")
+        if not separator or not name.isidentifier():
+            raise UsageError(f"{option} is {pair!r}; wanted NAME=VALUE.", remedy=f"Example: {option} {example}.")
+    return found

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 
 import click
 
-CHECKS: dict[str, str] = {
-    "folder": "public record folders: metadata, logs, statistics and code, read as data",
-    "claims": "numbers that a text claims, against the records or values that it names",
-    "pulls": "every record folder that the pull requests of a clone add: a board",
-    "bytes": "byte counts of a tokenizer and data set, against the raw documents",
+from harness.cli import LazyGroup
+
+CHECKS = {
+    "folder": ("check_folder:command", "public record folders: metadata, logs, statistics and code, read as data"),
+    "claims": ("check_claims:command", "numbers that a text claims, against the records or values that it names"),
+    "pulls": ("check_pulls:command", "every record folder that the pull requests of a clone add: a board"),
+    "bytes": ("check_bytes:command", "byte counts of a tokenizer and data set, against the raw documents"),
 }
 
 EPILOG = """\b
@@ -24,57 +25,33 @@ Examples:
 Exit codes: 0 good (warnings included), 1 a rule is broken, 2 wrong usage, 3 could not check."""
 
 
-class Checks(click.Group):
-    """A group that imports ``harness.cli.check_<name>`` when that check is asked for."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """The checks, from the table above."""
-        return list(CHECKS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The click command of a check, or ``None`` for an unknown one."""
-        if cmd_name not in CHECKS:
-            return None
-        command: click.Command = importlib.import_module(f"harness.cli.check_{cmd_name}").command
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the checks without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(CHECKS.items()))
-
-
-@click.group(cls=Checks, invoke_without_command=True, epilog=EPILOG)
+@click.group(cls=LazyGroup, places=CHECKS, invoke_without_command=True, epilog=EPILOG)
 @click.option("--explain", "explained", metavar="RULE", help='Teach a rule, a section such as A3, or "list" them all.')
 @click.option("--json", "as_json", is_flag=True, help="With --explain: as JSON.")
 @click.pass_context
 def command(ctx: click.Context, explained: str | None, as_json: bool) -> None:
     """Check public record folders, claims and byte counts; explain rules."""
     if explained is not None:
-        _explain(explained, as_json=as_json)
+        from harness.rules import catalogue
+        from harness.rules.teach import enforcing_code, explain, lessons, matching
+
+        listing = explained.strip().lower() == "list"
+        chosen = list(catalogue().values()) if listing else matching(explained)
+        if as_json:
+            import msgspec
+
+            taught = [
+                msgspec.to_builtins(item)
+                | {"line": enforcing_code(item)[1], "lesson": msgspec.to_builtins(lessons()[item.id])}
+                for item in chosen
+            ]
+            click.echo(json.dumps(taught, indent=1, ensure_ascii=False))
+        elif listing:
+            width = max(len(item.id) for item in chosen)
+            click.echo("\n".join(f"{item.id:<{width}}  {item.title}" for item in chosen))
+        else:
+            click.echo("\n\n\n".join(explain(item) for item in chosen))
         ctx.exit(0)
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
         ctx.exit(0)
-
-
-def _explain(word: str, *, as_json: bool) -> None:
-    from harness.rules import catalogue
-    from harness.rules.teach import enforcing_code, explain, lessons, matching
-
-    listing = word.strip().lower() == "list"
-    chosen = list(catalogue().values()) if listing else matching(word)
-    if as_json:
-        import msgspec
-
-        taught = [
-            msgspec.to_builtins(item)
-            | {"line": enforcing_code(item)[1], "lesson": msgspec.to_builtins(lessons()[item.id])}
-            for item in chosen
-        ]
-        click.echo(json.dumps(taught, indent=1, ensure_ascii=False))
-    elif listing:
-        width = max(len(item.id) for item in chosen)
-        click.echo("\n".join(f"{item.id:<{width}}  {item.title}" for item in chosen))
-    else:
-        click.echo("\n\n\n".join(explain(item) for item in chosen))

@@ -63,7 +63,9 @@ def command(as_json: bool, gpu: bool) -> None:
     from harness.errors import ExitCode
 
     if gpu:
-        raise SystemExit(_search(as_json))
+        from harness.cli.doctor_gpu import search
+
+        raise SystemExit(search(as_json=as_json))
     checks = [*system_checks(), *isolation_checks(), *package_checks(), *gpu_checks()]
     missing = [check for check in checks if check.state == "missing"]
     if as_json:
@@ -72,36 +74,6 @@ def command(as_json: bool, gpu: bool) -> None:
         click.echo(render(checks))
     if missing:
         raise SystemExit(ExitCode.COULD_NOT_CHECK)
-
-
-def _search(as_json: bool) -> int:
-    """What ``--gpu`` prints; returns the exit code."""
-    from tabulate import tabulate
-
-    from harness.cli import doctor_gpu
-    from harness.errors import ExitCode
-    from harness.run.cells import gpu_devices
-
-    if not gpu_devices():
-        raise click.UsageError("--gpu: this machine has no /dev/nvidia* (see `harness doctor`).")
-    found = {"CUDA": doctor_gpu.diagnose_gpu(doctor_gpu.gpu_probe())}
-    ranks = doctor_gpu.nccl_probe() if found["CUDA"].works else None
-    if ranks:
-        found["NCCL"] = doctor_gpu.diagnose_nccl(ranks)
-    works = all(diagnosis.works for diagnosis in found.values())
-    if as_json:
-        names = {"CUDA": "gpu", "NCCL": "nccl"}
-        parts = {names[what]: doctor_gpu.as_json(diagnosis) for what, diagnosis in found.items()}
-        click.echo(json.dumps({"ok": works} | parts, indent=1))
-    else:
-        for what, diagnosis in found.items():
-            headers = ("tried", what, "seconds", "said")
-            rows = doctor_gpu.rows(diagnosis)
-            click.echo(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True) + "\n")
-        facts = [f"{name}: {text}" for name, text in doctor_gpu.machine_facts().items()]
-        said = [doctor_gpu.conclusion(diagnosis, what) for what, diagnosis in found.items()]
-        click.echo("\n".join([*facts, "", *said]))
-    return 0 if works else ExitCode.COULD_NOT_CHECK
 
 
 def render(checks: list[Check]) -> str:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import click
+from tabulate import tabulate
 
+from harness.errors import ExitCode
 from harness.run.cells import gpu_devices, rank_environments
 from harness.sandbox.diagnose import ALL_LAYERS, Diagnosis, Outcome, Probe, diagnose, try_once
 from harness.sandbox.policy import SandboxPolicy
@@ -92,40 +95,45 @@ def nccl_probe() -> Probe | None:
     return Probe((sys.executable, "-I", "-B", "-c", _NCCL), _policy("loopback"), 90.0, rank_environments(2))
 
 
-def diagnose_gpu(probe: Probe) -> Diagnosis:
-    """The search for ``probe``; where it works, further rows try memory, torch and a child process.
+def search(*, as_json: bool) -> ExitCode:
+    """Try CUDA, then NCCL, and print what was found. Where CUDA works, further rows try memory, torch and a child.
 
     Each attempt is shown on standard error as it ends, so that a search that is cut off has said something.
     """
+    if not gpu_devices():
+        raise click.UsageError("--gpu: this machine has no /dev/nvidia* (see `harness doctor`).")
+
+    def show(outcome: Outcome) -> None:
+        text = "works" if outcome.works else "fails"
+        click.echo(f"{text}  {outcome.seconds:5.2f} s  {outcome.what}: {outcome.said}", err=True)
+
     with devices_open():
-        found = diagnose(probe, budget_s=SEARCH_S, tell=_show)
-        for what, further in _further() if found.works else ():
-            found.outcomes.append(try_once(further, what))
-            _show(found.outcomes[-1])
-    return found
-
-
-def diagnose_nccl(probe: Probe) -> Diagnosis:
-    """Several ranks behind all layers; only where that fails the search for what to blame."""
-    with devices_open():
-        outcome = try_once(probe, ALL_LAYERS)
-        _show(outcome)
-        if outcome.works:
-            return Diagnosis([outcome])
-        return diagnose(probe, budget_s=NCCL_SEARCH_S, tell=_show)
-
-
-def _show(outcome: Outcome) -> None:
-    text = "works" if outcome.works else "fails"
-    click.echo(f"{text}  {outcome.seconds:5.2f} s  {outcome.what}: {outcome.said}", err=True)
-
-
-def rows(found: Diagnosis) -> list[tuple[str, str, str, str]]:
-    """The table: what was tried, whether it worked, seconds, what it said."""
-    return [
-        (outcome.what, "works" if outcome.works else "fails", f"{outcome.seconds:.2f}", outcome.said)
-        for outcome in found.outcomes
-    ]
+        found = {"CUDA": diagnose(gpu_probe(), budget_s=SEARCH_S, tell=show)}
+        if found["CUDA"].works:
+            for what, further in _further():
+                found["CUDA"].outcomes.append(try_once(further, what))
+                show(found["CUDA"].outcomes[-1])
+            if ranks := nccl_probe():  # what to blame is searched for only where it fails behind all layers
+                outcome = try_once(ranks, ALL_LAYERS)
+                show(outcome)
+                nccl = Diagnosis([outcome]) if outcome.works else diagnose(ranks, budget_s=NCCL_SEARCH_S, tell=show)
+                found["NCCL"] = nccl
+    works = all(diagnosis.works for diagnosis in found.values())
+    if as_json:
+        names = {"CUDA": "gpu", "NCCL": "nccl"}
+        parts = {
+            names[what]: asdict(diagnosis) | {"works": diagnosis.works, "machine": machine_facts()}
+            for what, diagnosis in found.items()
+        }
+        click.echo(json.dumps({"ok": works} | parts, indent=1))
+    else:
+        for what, diagnosis in found.items():
+            rows = [(o.what, "works" if o.works else "fails", f"{o.seconds:.2f}", o.said) for o in diagnosis.outcomes]
+            headers = ("tried", what, "seconds", "said")
+            click.echo(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True) + "\n")
+        facts = [f"{name}: {text}" for name, text in machine_facts().items()]
+        click.echo("\n".join([*facts, "", *(conclusion(diagnosis, what) for what, diagnosis in found.items())]))
+    return ExitCode.GOOD if works else ExitCode.COULD_NOT_CHECK
 
 
 def conclusion(found: Diagnosis, what: str = "CUDA") -> str:
@@ -137,11 +145,6 @@ def conclusion(found: Diagnosis, what: str = "CUDA") -> str:
     lines = [f"{what} starts in a cell when these are left off{'' if found.proven else ' (not proven together)'}:"]
     lines += [f"  {layer}" for layer in found.culprits]
     return "\n".join([*lines, *([f"{found.stopped}."] if found.stopped else [])])
-
-
-def as_json(found: Diagnosis) -> dict[str, Any]:
-    """Everything for ``--json``: attempts, culprits, and facts about the machine that a report of a fault needs."""
-    return asdict(found) | {"works": found.works, "machine": machine_facts()}
 
 
 def machine_facts() -> dict[str, str]:

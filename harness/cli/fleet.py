@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from harness.errors import CouldNotCheck, ExitCode, UsageError
+from harness.cli import name_values
+from harness.errors import CouldNotCheck, ExitCode
 
 if TYPE_CHECKING:
     from harness.fleet.queue import Job, Queue, Result
@@ -31,7 +32,7 @@ def fleet_options(command: _Command) -> _Command:
                      help="Runs at once with --on local."),
         click.option("--attempts", type=click.IntRange(1), default=3, show_default=True,
                      help="Starts of a job before it is given up."),
-        click.option("--engine-option", "engine_options", multiple=True, metavar="KEY=VALUE",
+        click.option("--engine-option", "engine_options", multiple=True, metavar="NAME=VALUE",
                      help="For the engine: slurm partition=gpu, time=60, …; ray address=auto, cpus=2."),
     )  # fmt: skip
     for option in reversed(options):
@@ -64,7 +65,9 @@ def run_fleet(
 
     queue = Queue(queue_dir.absolute())
     jobs = fill(queue)
-    engine = make_engine(on, queue, slots=workers, options=_options(engine_options))
+    engine = make_engine(
+        on, queue, slots=workers, options=name_values("--engine-option", engine_options, "partition=gpu")
+    )
     reporter = make_reporter(silent=as_json)
     try:
         with reporter.stage(f"{len(jobs)} runs on {on}", len(jobs), "runs") as stage:
@@ -109,15 +112,3 @@ def keep_code(queue: Queue, files: Mapping[str, bytes]) -> tuple[str, Path]:
     if not place.is_dir() or read_folder(place) != files:
         raise CouldNotCheck(f"{place} does not hold the code it is named after.", remedy="Remove that folder.")
     return digest, place
-
-
-def _options(pairs: Sequence[str]) -> dict[str, str]:
-    options = {}
-    for pair in pairs:
-        name, separator, value = pair.partition("=")
-        if not separator or not name.isidentifier():
-            raise UsageError(
-                f"--engine-option is {pair!r}; wanted KEY=VALUE.", remedy="Example: --engine-option partition=gpu."
-            )
-        options[name] = value
-    return options

@@ -2,39 +2,41 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import signal
 import sys
 import traceback
-from typing import Any
 
 import click
 
 import harness
+from harness.cli import LazyGroup
 from harness.errors import CouldNotCheck, ExitCode, HarnessError, RuleBroken, machine_trouble
 from harness.program import refuse_copied_environment
 from harness.sandbox.processes import default_signals
 from harness.text import guarded_streams
 
-VERBS: dict[str, str] = {
-    "submit": "train, package, evaluate and sign one run (or several seeds)",
-    "try": "the same run without a trace: no key, no announcement, no record; --quick: under a minute",
-    "script": "run a train_gpt.py-style script that scores itself; its score is self-reported",
-    "verify": "check signatures, schema, chain and arithmetic of records",
-    "rerun": "repeat a recorded run from scratch and compare",
-    "report": "tables and an HTML page from records",
-    "export": "a run or its seeds as a folder of the public challenge, as Markdown, as a result on Hugging Face",
-    "check": "check public record folders, claims and byte counts",
-    "data": "fetch, build and inspect data sets",
-    "keys": "make, list, trust, revoke and rotate signing keys",
-    "new": "start a submission of your own from a minimal legal one",
-    "doctor": "show what this machine offers: isolation layers, packages, GPUs",
+VERBS = {
+    "submit": ("submit:command", "train, package, evaluate and sign one run (or several seeds)"),
+    "try": (
+        "submit:try_command",
+        "the same run without a trace: no key, no announcement, no record; --quick: under a minute",
+    ),
+    "script": ("script:command", "run a train_gpt.py-style script that scores itself; its score is self-reported"),
+    "verify": ("verify:command", "check signatures, schema, chain and arithmetic of records"),
+    "rerun": ("rerun:command", "repeat a recorded run from scratch and compare"),
+    "report": ("report:command", "tables and an HTML page from records"),
+    "export": (
+        "report:export_command",
+        "a run or its seeds as a folder of the public challenge, as Markdown, as a result on Hugging Face",
+    ),
+    "check": ("check:command", "check public record folders, claims and byte counts"),
+    "data": ("data:command", "fetch, build and inspect data sets"),
+    "keys": ("keys:command", "make, list, trust, revoke and rotate signing keys"),
+    "new": ("new:command", "start a submission of your own from a minimal legal one"),
+    "doctor": ("doctor:command", "show what this machine offers: isolation layers, packages, GPUs"),
 }
-
-ELSEWHERE = {"try": ("submit", "try_command"), "export": ("report", "export_command")}
-"""Verbs that live in the module of another one."""
 EXTRAS = {
     "torch": "train",
     "huggingface_hub": "train",
@@ -46,29 +48,7 @@ EXTRAS = {
 EXIT_CODES = "Exit codes: 0 good, 1 a rule is broken, 2 wrong usage, 3 could not check, 130 interrupted."
 
 
-class LazyGroup(click.Group):
-    """A group that imports ``harness.cli.<verb>`` when the verb is asked for, so that help starts fast."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Verbs in the order of a run."""
-        return list(VERBS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The click command of a verb, or ``None`` for an unknown one."""
-        if cmd_name not in VERBS:
-            return None
-        home, name = ELSEWHERE.get(cmd_name, (cmd_name, "command"))
-        command: Any = getattr(importlib.import_module(f"harness.cli.{home}"), name)
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the verbs from the table above, without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(VERBS.items()))
-
-
-@click.command(cls=LazyGroup, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, places=VERBS, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(harness.__version__, prog_name="harness")
 def main() -> None:
     """The referee of Parameter Golf: it owns the clock, the data, the byte counts, the score and the signature."""

@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.program import from_here, program
-from harness.record.predicate import RunRecord, Score, SpanEntry
-from harness.rules import SEVERITY, Finding, Verdict, rule, worst
+from harness.record.predicate import RunRecord, SpanEntry
+from harness.rules import SEVERITY, Verdict, rule, worst
 from harness.text import printable
 
 STAGES = {
@@ -58,7 +58,12 @@ def render_summary(
         parts.append(_table(("clock span", "seconds", "limit", "counts in"), _spans(record), columns))
     judged = [finding for finding in record.findings if verbose or finding.verdict is not Verdict.PASS]
     if judged:
-        parts.append(_table(("rule", "verdict", "what was seen"), map(_verdict, judged), columns))
+        rows = []
+        for finding in judged:
+            way_on = f" {finding.remedy}" if finding.verdict in (Verdict.FAIL, Verdict.ERROR) else ""
+            words = f"{rule(finding.rule).title}: {finding.message}{way_on}".rstrip()
+            rows.append((finding.rule, finding.verdict.value, printable(words, MESSAGE_CHARACTERS)))
+        parts.append(_table(("rule", "verdict", "what was seen"), rows, columns))
     parts.append("\n".join(f"{name:<9} {words}" for name, words in _result(record, path, artifact)))
     return "\n\n".join(parts)
 
@@ -71,16 +76,17 @@ def _scores(record: RunRecord, *, scale: bool) -> Iterator[tuple[str, ...]]:
     for score in record.scores:
         scope = "whole set" if score.whole_set else f"first {score.targets:,} targets"
         label = SELF_REPORTED_LABEL if _self_reported(record) else STAGES[score.stage]
-        yield label, f"{score.bpb:.4f}", _nats_a_token(score), f"{scope}, {score.seconds:.1f} s"
+        yield (
+            label,
+            f"{score.bpb:.4f}",
+            f"{score.nats / score.targets:.4f}" if score.targets else "",
+            f"{scope}, {score.seconds:.1f} s",
+        )
     if before := [span for span in record.spans if span.name in BEFORE_CLOCKS]:
         times = ", ".join(f"{BEFORE_CLOCKS[span.name]} {span.seconds:.1f}" for span in before)
         yield "before the clocks, uncounted", "", "", f"{times} s"
     for key, bpb in sorted(record.baselines_bpb.items(), key=lambda item: item[1]) if scale else ():
         yield f"for scale: {BASELINES.get(key, printable(key, 40))}", f"{bpb:.4f}", "", ""
-
-
-def _nats_a_token(score: Score) -> str:
-    return f"{score.nats / score.targets:.4f}" if score.targets else ""
 
 
 def _sizes(record: RunRecord) -> Iterator[tuple[str, ...]]:
@@ -106,18 +112,9 @@ def _spans(record: RunRecord) -> Iterator[tuple[str, ...]]:
             yield f"budget: {budget.name}", f"{budget.used_s:.2f}", f"{budget.limit_s:.1f}", ""
 
 
-def _verdict(finding: Finding) -> tuple[str, ...]:
-    text = finding.message
-    if finding.verdict in (Verdict.FAIL, Verdict.ERROR) and finding.remedy:
-        text = f"{text} {finding.remedy}"
-    words = printable(f"{rule(finding.rule).title}: {text}", MESSAGE_CHARACTERS)
-    return finding.rule, finding.verdict.value, words
-
-
 def _result(record: RunRecord, path: Path | None, artifact: Path | None) -> Iterator[tuple[str, str]]:
     """Score, bytes, clocks, verdict, record, next command: one line each."""
-    final = next((score for score in record.scores if score.stage == "final"), None)
-    if final is not None:
+    if (final := record.final) is not None:
         whole = "" if final.whole_set else f" (first {final.targets:,} targets only: no score of the track)"
         yield "score", f"{final.bpb:.4f} bpb{whole}"
     yield "bytes", f"{record.sizes.total_bytes:,} of {record.sizes.cap_bytes:,}"

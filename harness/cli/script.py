@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
+from harness.cli import name_values
 from harness.cli.submit import parse_seed
 from harness.config.tracks import load_track
 from harness.config.variables import records_dir
-from harness.errors import ExitCode, UsageError
+from harness.errors import ExitCode
 
 
 @click.command(epilog="Exit codes: 0 good, 1 a rule is broken, 2 wrong usage, 3 could not check.")
@@ -49,16 +50,13 @@ def command(
     from harness.progress import make_reporter
     from harness.run.selfreported import submit_script
 
-    variables = dict(pair.partition("=")[::2] for pair in pairs)
-    if any("=" not in pair or not pair.partition("=")[0].isidentifier() for pair in pairs):
-        raise UsageError(f"--env is {pairs!r}; wanted NAME=VALUE.", remedy="Example: --env ITERATIONS=200.")
     stored = submit_script(
         script=script,
         track_name=track,
         dataset_name=data,
         seed=number,
         artifact=artifact,
-        variables=variables,
+        variables=name_values("--env", pairs, "ITERATIONS=200"),
         records_dir=records_dir(),
         progress=make_reporter(silent=as_json),
     )

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
 import re
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -85,10 +82,7 @@ def read_bounded(path: Path) -> bytes:
     A pipe or a device under the name of a record must hold nobody up, so it is opened without waiting and not read.
     """
     try:
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
-            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-                raise OSError(errno.EINVAL, "it is not a regular file")
-            data = stream.read(MAX_FILE_BYTES + 1)
+        data = files.read_regular(path, MAX_FILE_BYTES, links=True)
     except OSError as error:
         raise CouldNotCheck(
             f"{path} cannot be read: {error.strerror}.", remedy="Check its name and its permissions."

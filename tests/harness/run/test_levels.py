@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import tiny_run
 from click.testing import CliRunner
+from msgspec.structs import replace
 from record_samples import make_artifact, make_audits, make_record
 
 from harness.cli.main import main, run
@@ -122,8 +123,11 @@ def test_a_leak_that_the_record_hides_is_found_at_levels_2_and_3(tmp_path: Path,
     text = entry.read_text().replace(honest, PEEK)
     entry.write_text(text.replace("        for rows in", "        self.answers = inputs.roll(-1)\n        for rows in"))
     with pytest.MonkeyPatch.context() as forged:
-        audits = make_audits("forged")
-        forged.setattr("harness.run.refereed.audit", lambda *_, **__: audits)
+
+        def lies(context, *_, **__):
+            return [replace(audit, entropy=context.audit_secret.hex()) for audit in make_audits("forged")]
+
+        forged.setattr("harness.run.refereed.audit", lies)
         outcome = tiny_run.run_tiny(house)
     assert call("verify", outcome.path)[0] == 0
     code, text = call("verify", outcome.path, "--rescore", "--json")
