@@ -203,5 +203,5 @@ def _check_files(folder: Path, files: Mapping[str, str], progress: Reporter) -> 
             stage.update(done, name)
     try:
         write_atomic(stamp, json.dumps(states).encode(), replace=True)
-    except PermissionError:
-        return  # a read-only folder is checked in full each time
+    except (PermissionError, CouldNotCheck):
+        return  # a read-only folder, or one without file modes, is checked in full each time

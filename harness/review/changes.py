@@ -17,7 +17,10 @@ from harness.review.record import RECORD
 
 FOLDER = re.compile(r"((?:[^/]+/)*?track_[^/]+/[^/]+)/.+")
 TIMEOUT_S = 120
-QUIET = {"GIT_NO_REPLACE_OBJECTS": "1", "GIT_NO_LAZY_FETCH": "1", "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
+QUIET = {
+    **{"GIT_NO_REPLACE_OBJECTS": "1", "GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none"},
+    **{"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"},
+}
 NAMED = 5
 """So many files or folders a finding names."""
 VERBS = {"M": "edits", "D": "deletes", "T": "changes the kind of"}

@@ -85,7 +85,7 @@ def _block(report: FolderReport, told: set[str], *, show_all: bool) -> str:
         if len(item.more) > NAMED:
             body.append(f"and {len(item.more) - NAMED} more of the kind (--json names them)")
         if item.verdict in SHOWN and item.remedy:
-            body.append(f"Way out: {plain(item.remedy)}")
+            body.append(f"fix: {plain(item.remedy)}")
         if item.verdict in SHOWN and item.rule not in told:
             told.add(item.rule)
             body.append(f"Why: {why(item.rule)}")

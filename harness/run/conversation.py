@@ -39,11 +39,11 @@ MEMORY_SIGNS = ("MemoryError", "not enough memory", "can't allocate memory", "st
 class PhaseFailed(Exception):
     """A rank said that it failed, broke the protocol, or ended; the text says which rank and why.
 
-    said:   the rank's own words, where it said that it failed
+    said:   the rank's own words, where it said that it failed; ``None`` where it did not
     signal: what killed the rank, where something did
     """
 
-    def __init__(self, text: str, *, said: str = "", signal: int = 0) -> None:
+    def __init__(self, text: str, *, said: str | None = None, signal: int = 0) -> None:
         super().__init__(text)
         self.said = said
         self.signal = signal

@@ -11,6 +11,7 @@ import errno
 import lzma
 import os
 import signal
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ from harness.record.predicate import AuditResult, Score
 from harness.run.cells import RunContext, phase_cell
 from harness.run.conversation import PhaseFailed, failure, how_it_ended, late_ranks
 from harness.run.machine import killed_for_memory
-from harness.sandbox.cell import Cell
+from harness.sandbox.cell import LIMIT, Cell
 from harness.scoring import nll
 from harness.scoring.audit import ROW_SHARE, judge_replays, replica_lost
 from harness.scoring.buffers import shared_device
@@ -179,9 +180,10 @@ def _packed_bytes(folder: Path) -> int:
     size = read = 0
     for count, path in enumerate(tree(folder)):
         size += len(packer.compress(os.fsencode(path.relative_to(folder))))
-        if path.is_symlink():
+        kind = path.lstat().st_mode  # raises for a path that is too long, which is_file() may not
+        if stat.S_ISLNK(kind):
             size += len(packer.compress(os.fsencode(path.readlink())))
-        elif path.is_file():
+        elif stat.S_ISREG(kind):
             with path.open("rb") as file:
                 while read <= CACHE_BYTES and (block := file.read(1 << 20)):
                     size, read = size + len(packer.compress(block)), read + len(block)
@@ -275,7 +277,7 @@ def failures_named(
                 ended = how_it_ended(cell, error.rank)
                 ended_by = PhaseFailed(f"{ended}; {error.awaited} was awaited", signal=ended.signal)
             raise failure(context, name, ended_by, late=isinstance(error, Silent), seen=audited) from None
-        late = cell.kill("the limit", deadline_ns)
+        late = cell.kill(LIMIT, deadline_ns)
         whom = late_ranks(client.unheard(), [], len(cell.channels))
         reason = f"not done after {limit_s:.1f} s (everything was stopped {late.stop_ms:.0f} ms after){whom}"
         raise failure(context, name, reason, rule=A2_EVAL_CLOCK, remedy=remedy, seen=audited) from None

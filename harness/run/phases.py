@@ -77,7 +77,7 @@ def describe(context: RunContext) -> tuple[dict[str, Scalar], int]:
                 late=True,
             ) from None
         except PhaseFailed as error:
-            if error.said:
+            if error.said is not None:
                 raise UsageError(
                     f"{context.sealed.manifest.name} refuses its configuration: {error.said}",
                     remedy="Correct the variable; `make submit` hands on what the environment holds.",

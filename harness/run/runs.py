@@ -277,7 +277,11 @@ def _reopen(run_dir: Path, trained: Trained, track: Track, progress: Reporter) -
     packed = context.artifact_dir / MODEL_FILE
     if trained.model and not (packed.is_file() and file_digest(packed) == trained.model):
         raise CouldNotCheck(f"{packed} is not as packaging left it.", remedy=_AGAIN)
-    if checkpoint_digests(context) != trained.checkpoint:
+    try:
+        whole = checkpoint_digests(context) == trained.checkpoint
+    except OSError:  # it is gone, or a part of it can't be read
+        whole = False
+    if not whole:
         raise CouldNotCheck(f"{context.checkpoint_dir} is not as training left it.", remedy=_AGAIN)
     return Described(context, trained.name, trained.code_digest, trained.config, trained.parameters, trained.started_at)
 

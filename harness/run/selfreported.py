@@ -38,7 +38,7 @@ from harness.run.refereed import data_info, track_info
 from harness.run.reserve import reserved, reserved_cores, run_gpus
 from harness.run.runs import RunOutcome, new_run_dir
 from harness.run.verdicts import hardware_findings
-from harness.sandbox.cell import Cell
+from harness.sandbox.cell import LIMIT, Cell
 from harness.sandbox.layers import Layer, LayerState
 from harness.sandbox.policy import SandboxPolicy
 from harness.sandbox.spec import CellSpec
@@ -225,22 +225,21 @@ def _await_end(cell: Cell, track: Track, clock: Ledger, progress: Reporter, log:
         progress.stage("script", limit, "s") as shown,
         clock.span("script", limit_s=limit) as span,
     ):
-        while None in (codes := cell.exit_codes()):
-            if time.monotonic_ns() >= span.deadline_ns:
-                late = cell.kill("the limit of the script", span.deadline_ns)
-                if slowed := slowed_by_others("script", f"not done after {limit:g} s", watch, limit):
-                    raise slowed
-                raise RuleBroken(
-                    "A1-TRAIN-CLOCK",
-                    f"the script had not ended after {limit:g} s (everything was stopped {late.stop_ms:.0f} ms after).",
-                    log=log_tail(log),
-                    remedy="MAX_WALLCLOCK_SECONDS holds the track's limit for training.",
-                )
-            if any(codes):
-                break
-            time.sleep(POLL_S)
-            shown.update(min(limit, (time.monotonic_ns() - span.start_ns) / 1e9))
-            rest = _show(said.read(SHOWN_BYTES), rest, progress)
+        with cell.armed(span.deadline_ns):  # a clock of its own: showing what is printed may take long, or for ever
+            while None in (codes := cell.exit_codes()) and not any(codes):
+                time.sleep(POLL_S)
+                shown.update(min(limit, (time.monotonic_ns() - span.start_ns) / 1e9))
+                rest = _show(said.read(SHOWN_BYTES), rest, progress)
+        ended = cell.kill("the script is over")  # the first report, where the clock was there before
+        if ended.reason == LIMIT and any(code is not None and code < 0 for code in cell.exit_codes()):
+            if slowed := slowed_by_others("script", f"not done after {limit:g} s", watch, limit):
+                raise slowed
+            raise RuleBroken(
+                "A1-TRAIN-CLOCK",
+                f"the script had not ended after {limit:g} s (everything was stopped {ended.stop_ms:.0f} ms after).",
+                log=log_tail(log),
+                remedy="MAX_WALLCLOCK_SECONDS holds the track's limit for training.",
+            )
         _show(said.read(SHOWN_BYTES) + b"\n", rest, progress)
     if any(codes):
         code = next(code for code in codes if code)

@@ -34,6 +34,8 @@ from harness.sandbox.supervised import Supervised
 S1_ISOLATION = "S1-ISOLATION"
 START_LIMIT_S = 30.0
 GRACE_S = 0.03
+LIMIT = "the limit"
+"""Why an armed cell was killed."""
 _KILLED = -int(signal.SIGKILL)
 
 
@@ -131,7 +133,7 @@ class Cell:
             with contextlib.suppress(OSError):  # a busy machine must not delay the clock; not every user may ask for it
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), -20)
             if not over.wait(max(0.0, (deadline_ns - time.monotonic_ns()) / 1e9)):
-                self.kill("the limit", deadline_ns)
+                self.kill(LIMIT, deadline_ns)
 
         thread = threading.Thread(target=watch, name=f"clock of {self.spec.name}", daemon=True)
         thread.start()
@@ -246,7 +248,7 @@ def _open_nameless(log: Path) -> int:
     """The log, to be appended to, under a name that /proc tells a cell nothing by: a replica's is not the final cell's.
 
     The name that was opened is taken away, and the file gets its own name as another one. Where links can't be made it
-    keeps the one it has.
+    keeps the one it has, and a cell can tell.
     """
     opened = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     passing = log.with_name(f".{secrets.token_hex(8)}")

@@ -70,7 +70,7 @@ def restrict_cell(order: dict[str, Any], refused: str) -> tuple[dict[Layer, Laye
 def restrict_files(order: dict[str, Any], rules: Rules | None) -> None:
     """Restrict this process to the files of ``rules`` and its own folder of /proc; nothing without Landlock.
 
-    Raises ``OSError`` when a path is missing or the kernel refuses: then the process must not go on.
+    Raises ``OSError`` when the kernel refuses: then the process must not go on. A path that is missing is not allowed.
     """
     if rules is not None:
         existing = [rule for rule in rules if not rule[0].startswith("/proc/self") or Path(rule[0]).exists()]

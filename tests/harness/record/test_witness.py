@@ -76,6 +76,20 @@ def test_a_folder_without_history_could_not_be_checked(records: Path, monkeypatc
         history(records)
 
 
+def test_a_history_with_holes_is_not_fetched_by_what_the_folder_names(records: Path, tmp_path: Path):
+    commit(records)
+    git = ["git", "-C", str(records)]
+    tree = subprocess.run([*git, "rev-parse", "HEAD^{tree}"], capture_output=True, check=True, text=True).stdout.strip()
+    (tmp_path / ".git" / "objects" / tree[:2] / tree[2:]).unlink()
+    program = {"remote.x.url": f"ext::touch {tmp_path}/ran", "protocol.ext.allow": "always"}
+    partial = {"extensions.partialClone": "x", "core.repositoryFormatVersion": "1", "remote.x.promisor": "true"}
+    for name, value in (program | partial).items():
+        subprocess.run([*git, "config", name, value], check=True)
+    with pytest.raises(CouldNotCheck, match="git tells no history"):
+        history(records)
+    assert not (tmp_path / "ran").exists()
+
+
 @pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="ssh-keygen is not installed here")
 def test_a_signed_commit_counts_where_the_list_binds_its_key_and_a_forged_one_fails(records: Path, tmp_path: Path):
     keys = [tmp_path / name for name in ("ours", "foreign")]

@@ -20,7 +20,7 @@ from tiny_run import assert_nothing_false, cell_processes, stored
 
 from harness.config.tracks import load_track
 from harness.errors import CouldNotCheck, UsageError
-from harness.files import write_atomic
+from harness.files import remove_tree, write_atomic
 from harness.record import Intent, announce, load_record, open_signing_key, store, verify_folder
 from harness.record.signing import rotate_key
 from harness.rules import Verdict
@@ -135,6 +135,7 @@ def test_a_run_of_a_version_that_measured_no_stop_is_not_lost(house: Path):
 CHANGES = {
     "checkpoint": (lambda run: next((run / "checkpoint").iterdir()).write_bytes(b"better"), "not as training left it"),
     "another file": (lambda run: (run / "checkpoint" / "more").write_bytes(b"x"), "not as training left it"),
+    "no checkpoint": (lambda run: remove_tree(run / "checkpoint"), "not as training left it"),
     "code": (lambda run: (run / "code.bundle").write_bytes(b"other"), "not the code that was announced"),
     "track": (lambda run: change_json(run / "trained.json", track_digest="00"), "the track changed"),
     "data": (lambda run: change_json(run / "trained.json", data_fingerprint="00"), "the data set changed"),
@@ -248,7 +249,7 @@ def test_a_full_disk_is_one_clear_message_and_nothing_half_written(number: int, 
 FULL = """
 import ctypes, sys
 from pathlib import Path
-from harness.files import write_atomic
+from harness.files import remove_tree, write_atomic
 from harness.sandbox import namespaces
 namespaces.enter()
 folder = Path(sys.argv[1])

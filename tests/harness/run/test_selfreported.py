@@ -1,5 +1,6 @@
 """An unmodified script behind the sandbox, the clock and the cap; its score is its own word, and says so."""
 
+import time
 from pathlib import Path
 from typing import ClassVar
 
@@ -122,6 +123,24 @@ def test_a_script_out_of_time_is_killed(tmp_path):
     with pytest.raises(RuleBroken) as caught:
         run(tmp_path, "time.sleep(60)", limits=limits)
     assert caught.value.rule == "A1-TRAIN-CLOCK"
+
+
+@pytest.mark.parametrize(("seconds", "late"), [(60.0, True), (0.0, False)])
+def test_a_terminal_that_holds_the_referee_up_does_not_hold_the_clock_up(tmp_path, seconds: float, late: bool):
+    limits = {"setup_s": 1.0, "train_s": 1.0, "warmup_s": 0.5, "eval_s": 0.5}
+
+    class Stuck(Reporter):
+        def note(self, text):
+            time.sleep(0.0 if (tmp_path / "stuck").exists() else 3.5)
+            (tmp_path / "stuck").touch()
+
+    act = f"sys.stdout.flush(); time.sleep({seconds} and 4.0)"  # it would end by itself, with 0, before the next look
+    if late:
+        with pytest.raises(RuleBroken) as caught:
+            run(tmp_path, act, limits=limits, progress=Stuck())
+        assert caught.value.rule == "A1-TRAIN-CLOCK"
+    else:
+        assert run(tmp_path, act, limits=limits, progress=Stuck()).scores
 
 
 @pytest.mark.parametrize(

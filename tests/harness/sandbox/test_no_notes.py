@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from cells import WAYS, attempts, spec, wait_for
 
+from harness.protocol import bootstrap
 from harness.sandbox.cell import Cell
 
 ways = pytest.mark.parametrize("namespaced", WAYS.values(), ids=WAYS)
@@ -152,7 +153,10 @@ def test_a_cell_does_not_read_from_its_log_which_cell_it_is(namespaced: bool, tm
     assert list(tmp_path.iterdir()) == [log]
 
 
+BOOTSTRAP = Path(bootstrap.__file__)
 COMPILES = """
+import runpy, sys
+runpy.run_path(sys.argv[1])["hide_unreadable"]()  # as every cell begins
 import torch
 def wave(x):
     return torch.sin(x) * x + 1
@@ -167,8 +171,8 @@ print("compiled", flush=True)
 def test_torch_compiles_in_a_cell(namespaced: bool, tmp_path: Path):
     program = tmp_path / "program.py"
     program.write_text(COMPILES)
-    base = spec("", tmp_path / "log", read=(program,), memory_bytes=8 << 30, file_bytes=1 << 30)
-    whole = replace(base, argv=(sys.executable, "-I", "-B", str(program)), env={"OMP_NUM_THREADS": "1"})
+    base = spec("", tmp_path / "log", read=(program, BOOTSTRAP), memory_bytes=8 << 30, file_bytes=1 << 30, tools=True)
+    whole = replace(base, argv=(sys.executable, "-I", "-B", str(program), str(BOOTSTRAP)), env={"OMP_NUM_THREADS": "1"})
     with Cell(whole, strict=False, namespaced=namespaced) as cell:
         cell.start()
         wait_for(lambda: None not in cell.exit_codes(), 300)
