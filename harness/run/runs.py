@@ -26,7 +26,7 @@ from harness.clock.spans import Ledger
 from harness.config.tracks import Track, load_track
 from harness.config.variables import cache_dir, check_environment, keys_dir, runs_dir
 from harness.data import Dataset, open_dataset
-from harness.errors import CouldNotCheck, UsageError
+from harness.errors import CouldNotCheck, RuleBroken, UsageError
 from harness.files import remove_tree
 from harness.progress import Reporter
 from harness.protocol.session import MODEL_FILE
@@ -194,7 +194,7 @@ def resume_run(
                 resumes = [*trained.resumes, Resumed(utc_now(), trained.reached, ended)]
                 update(run_dir, resumes=resumes, reached="packaging or evaluation", ended="")
                 described = _reopen(run_dir, recall(run_dir), terms, progress)
-            except CouldNotCheck as error:
+            except (CouldNotCheck, RuleBroken) as error:  # the latter: another records folder announced it, say
                 raise CannotGoOn(error.message, remedy=error.remedy) from None
             progress.note(f"{run_dir.name}: going on with {'evaluation' if trained.model else 'packaging'}")
             record = run_submission(

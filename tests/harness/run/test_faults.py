@@ -21,12 +21,14 @@ from tiny_run import assert_nothing_false, cell_processes, stored
 from harness.config.tracks import load_track
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import remove_tree, write_atomic
+from harness.progress import Silent
 from harness.record import Intent, announce, load_record, open_signing_key, store, verify_folder
 from harness.record.signing import rotate_key
 from harness.rules import Verdict
 from harness.run import evaluate, refereed
 from harness.run.conversation import failure
 from harness.run.refereed import nothing_half_written, recall
+from harness.run.runs import CannotGoOn, resume_run
 
 PROGRAM = Path(tiny_run.__file__)
 
@@ -152,6 +154,12 @@ def test_what_is_not_sound_any_more_is_not_resumed_and_says_why(name: str, house
     with pytest.raises(CouldNotCheck, match=words):
         tiny_run.resume_tiny(house)
     assert_nothing_false(house)
+
+
+def test_a_run_that_another_records_folder_announced_does_not_go_on_in_this_one(house: Path):
+    (run_dir,) = (house / "runs").iterdir()
+    with pytest.raises(CannotGoOn, match="announces this run"):  # so `SEEDS=… make submit` starts its seed again
+        resume_run(run_dir.name, records_dir=house / "elsewhere", progress=Silent())
 
 
 @pytest.mark.rule("S4-STATE-DECLARED")
