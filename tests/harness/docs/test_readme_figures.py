@@ -11,7 +11,9 @@ def test_the_run_that_is_shown_is_a_committed_one():
     (name, seed), *others = set(re.findall(r"records/runs/(\S+?-smoke-(\d+)-\w+\.json)", text))
     assert others == []
     assert (ROOT / "records" / "runs" / name).is_file()
-    (row,) = re.findall(rf"^\| {seed} \| .*$", (ROOT / "records/report/report.md").read_text().split("## ")[2], re.M)
+    sections = (ROOT / "records/report/report.md").read_text().split("\n## ")
+    (section,) = (text for text in sections if "on track smoke" in text.splitlines()[0])
+    (row,) = re.findall(rf"^\| {seed} \| .*$", section, re.M)
     cells = [cell.strip() for cell in row.split("|")]
     shown = re.search(
         r"score +([\d.]+) bpb\nbytes +([\d,]+) of .*\nclocks +train ([\d.]+) s of \S+ s, eval ([\d.]+) s", text
