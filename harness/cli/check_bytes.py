@@ -94,7 +94,7 @@ def command(
             near=near,
         )
         if not folder.is_dir():
-            raise UsageError(f"{folder} is no folder.", remedy="Give the folder that holds the .bin shards.")
+            raise UsageError(f"{folder} is not a folder.", remedy="Give the folder that holds the .bin shards.")
         report = check_bytes(plan, make_reporter(silent=as_json))
     _show(report.findings, report.comparison, as_json)
     if any(finding.verdict == "FAIL" for finding in report.findings):

@@ -75,7 +75,7 @@ def _claims(path: Path, records: Path | None) -> list[Claim]:
 
 def _read(path: Path) -> str:
     if not path.is_file():
-        raise UsageError(f"{path} is no file.", remedy="Give a Markdown or text file.")
+        raise UsageError(f"{path} is not a file.", remedy="Give a Markdown or text file.")
     with path.open("rb") as stream:
         data = stream.read(MAX_TEXT_BYTES + 1)
     if len(data) > MAX_TEXT_BYTES:

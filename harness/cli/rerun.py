@@ -155,7 +155,7 @@ def _trusted(path: Path) -> StoredRecord:
     from harness.rules import Verdict
 
     if not path.is_file():
-        raise UsageError(f"RECORD is {str(path)!r}, which is no file.", remedy="Example: records/runs/….json.")
+        raise UsageError(f"RECORD is {str(path)!r}, which is not a file.", remedy="Example: records/runs/….json.")
     report = verify_folder(path.absolute().parent.parent, judge_runs=False)
     found = [entry for entry in report.records if entry.path == path.absolute()]
     if not found:

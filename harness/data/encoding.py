@@ -106,7 +106,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
         content = path.read_bytes()
     except (FileNotFoundError, IsADirectoryError):
         raise UsageError(
-            f"tokenizer {path} is no file.", remedy="Give a .model, .tiktoken or byte260 .json file, or byte260."
+            f"tokenizer {path} is not a file.", remedy="Give a .model, .tiktoken or byte260 .json file, or byte260."
         ) from None
     if path.suffix == ".tiktoken":
         return TiktokenTokenizer(content, path.name)

@@ -45,7 +45,7 @@ class BuildPlan:
                 remedy="Raise them.",
             )
         if not self.name.replace("-", "").replace("_", "").replace(".", "").isalnum() or self.name.startswith("."):
-            raise UsageError(f"{self.name!r} is no name for files.", remedy="Use letters, digits, - and _.")
+            raise UsageError(f"{self.name!r} is not a file name.", remedy="Use letters, digits, - and _.")
 
 
 def build_from_sources(plan: BuildPlan, folder: Path, progress: Reporter) -> None:

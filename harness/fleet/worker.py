@@ -45,7 +45,7 @@ def _run(queue: Queue, job: Job) -> int:
         printed: Any = msgspec.json.decode(output)
     except msgspec.DecodeError:
         printed = None
-    # what says that it could not check is no result, whatever its exit code
+    # "could not check" is never a result, whatever the exit code
     if code in FINAL_CODES and printed is not None and _of(printed, "verdict") != Verdict.ERROR.value:
         seconds = round(time.monotonic() - started, 3)
         result = Result(job.id, attempt.number, host, _machine(), seconds, code, msgspec.Raw(output.strip()))

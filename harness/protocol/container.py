@@ -135,7 +135,7 @@ def _sections(body: bytes) -> dict[str, bytes]:
     for _ in range(count):
         name, size, at = _entry(view, at)
         if entries and name <= entries[-1][0]:
-            raise ContainerError(f"section {name!r} is out of order or stands twice.")
+            raise ContainerError(f"section {name!r} is out of order or appears twice.")
         entries.append((name, size))
     if at + sum(size for _, size in entries) != len(body):
         raise ContainerError("the sections' sizes do not add up to the body.")

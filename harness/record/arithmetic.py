@@ -117,7 +117,7 @@ def _spans(record: RunRecord) -> Iterator[str]:
     for budget in record.budgets:
         used = math.fsum(span.seconds for span in record.spans if span.budget == budget.name)
         if budgets[budget.name] > 1:
-            yield f"budget {budget.name} stands twice"
+            yield f"budget {budget.name} appears twice"
         if abs(used - budget.used_s) > SPAN_SLACK_S:
             yield f"budget {budget.name} is given as {budget.used_s!r} s used; its spans sum to {used!r} s"
 

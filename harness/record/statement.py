@@ -145,6 +145,6 @@ def _digests(subjects: list[Subject]) -> dict[str, str]:
     found: dict[str, str] = {}
     for subject in subjects:
         if subject.name in found or set(subject.digest) != {"sha256"}:
-            raise MalformedEntry(f"subject {subject.name!r} stands twice or has other digests than one sha256")
+            raise MalformedEntry(f"subject {subject.name!r} appears twice or has other digests than one sha256")
         found[subject.name] = subject.digest["sha256"]
     return found

@@ -258,7 +258,7 @@ def _lists(folder: Path, root: str) -> tuple[list[TrustList], str]:
             return found, f"{path.name} is not the next version of the signed list: {error}."
         previous = hashlib.sha256(envelope.payload).hexdigest()
         found.append(new)
-    return found, "" if found or not root else f"there is no signed list, so nothing goes back to the root {root[:16]}."
+    return found, "" if found or not root else f"no signed list of keys, so none can be traced to the root {root[:16]}."
 
 
 def _check_list(

@@ -106,7 +106,7 @@ def verify_folder(
     Raises ``CouldNotCheck`` when the folder can't be opened.
     """
     if not records_dir.is_dir():
-        raise CouldNotCheck(f"{records_dir} is no folder.", remedy="Give the folder that holds runs/ and keys/.")
+        raise CouldNotCheck(f"{records_dir} is not a folder.", remedy="Give the folder that holds runs/ and keys/.")
     with locked(records_dir, shared=True), _no_collection():
         return _verify(records_dir, accepted_keys(trust or records_dir / "keys", root), judge_runs=judge_runs)
 

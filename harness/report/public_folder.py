@@ -59,7 +59,7 @@ def the_pool(report: Report) -> Pool:
                 words = f"{run.stored.path.name}: {printable(finding.message)}"
                 raise RuleBroken(finding.rule, words, remedy="Leave this record out, or repeat the run.")
     if pool.statistics is None or len(pool.statistics.seeds) < len(pool.runs):
-        raise UsageError("a seed stands twice, or a run has no score.", remedy="Name the files of one run a seed.")
+        raise UsageError("a seed appears twice, or a run has no score.", remedy="Name the files of one run a seed.")
     return pool
 
 

@@ -24,7 +24,7 @@ FEW = 6
 def check_folder(path: Path, readings: Readings | None = None, against: Path | None = None) -> FolderReport:
     """Check one folder, optionally against the record folder that it claims to beat.
 
-    Raises ``UsageError`` when ``path`` is no folder. Whatever the folder holds, the result is a report.
+    Raises ``UsageError`` when ``path`` is not a folder. Whatever the folder holds, the result is a report.
     """
     record = load_record(path, readings or Readings())
     return judge(record, str(path), against)

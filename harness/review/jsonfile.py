@@ -76,7 +76,7 @@ def _unique(longest_key: int, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(key) > longest_key:
             raise JsonProblem(f"a key of {len(key):,} characters; at most {longest_key:,} are read.")
         if key in found:
-            raise JsonProblem(f"the key {key[:60]!r} stands twice; readers keep different ones.")
+            raise JsonProblem(f"the key {key[:60]!r} appears twice; readers keep different ones.")
         found[key] = value
     return found
 

@@ -85,7 +85,7 @@ class _Catalogue(msgspec.Struct, forbid_unknown_fields=True):
 
 @cache
 def catalogue() -> dict[str, Rule]:
-    """All rules by id, in file order. Raises ``UsageError`` when an id stands twice."""
+    """All rules by id, in file order. Raises ``UsageError`` when an id appears twice."""
     rules: dict[str, Rule] = {}
     for entry in sorted(resources.files(__name__).joinpath("catalogue").iterdir(), key=lambda p: p.name):
         if not entry.name.endswith(".toml"):
@@ -93,7 +93,7 @@ def catalogue() -> dict[str, Rule]:
         for item in msgspec.toml.decode(entry.read_bytes(), type=_Catalogue).rule:
             if item.id in rules:
                 raise UsageError(
-                    f"rule {item.id} stands twice in the catalogue ({entry.name}).",
+                    f"rule {item.id} appears twice in the catalogue ({entry.name}).",
                     remedy="Give each rule one entry in harness/rules/catalogue.",
                 )
             rules[item.id] = item

@@ -90,7 +90,7 @@ def aggregate(records: Sequence[RunRecord], *, confidence: float = 0.95) -> Seed
     """Pool the records of several seeds.
 
     Raises ``UsageError`` that names the field when two records differ in track, submission, code, configuration, data
-    or kind; when a seed stands twice; when a record has no final score over the whole set; or when none is given.
+    or kind; when a seed appears twice; when a record has no final score over the whole set; or when none is given.
     """
     if not records:
         raise UsageError("statistics need at least one record.", remedy="`make submit SEED=1337` makes a record.")
@@ -100,7 +100,7 @@ def aggregate(records: Sequence[RunRecord], *, confidence: float = 0.95) -> Seed
     seeds = tuple(record.submission.seed for record in ordered)
     twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
     if twice:
-        raise UsageError(f"seed {twice[0]} stands twice in one pool.", remedy="Give one record a seed.")
+        raise UsageError(f"seed {twice[0]} appears twice in one pool.", remedy="Give one record a seed.")
     finals = [_final(record) for record in ordered]
     first = ordered[0]
     training = [record.training for record in ordered if record.training]

@@ -65,11 +65,11 @@ def test_a_text_folder_builds_with_tiktoken_ranks(tmp_path):
     [
         ([], "tokenizer is not clear"),
         (["--tokenizer", "byte260", "--train-tokenizer", "9"], "tokenizer is not clear"),
-        (["--tokenizer", "nothing.model"], "nothing.model is no file"),
+        (["--tokenizer", "nothing.model"], "nothing.model is not a file"),
         (["--train-tokenizer", "5"], "cannot be trained"),
         (["--train-tokenizer", "300", "--val-docs", "40"], "nothing is left to train on"),
         (["--tokenizer", "byte260", "--val-docs", "40"], "train side is empty"),
-        (["--tokenizer", "byte260", "--name", "../x"], "is no name"),
+        (["--tokenizer", "byte260", "--name", "../x"], "is not a file name"),
     ],
 )
 def test_wrong_options_are_one_message_and_leave_nothing(tmp_path, source, options, says):

@@ -97,7 +97,7 @@ def test_a_name_that_is_no_plain_relative_path_is_refused(name):
 def test_a_name_twice_and_names_out_of_order_are_refused():
     for names in ((b"a", b"a"), (b"b", b"a")):
         stored = body(*((name, 0) for name in names))
-        with pytest.raises(ContainerError, match="out of order or stands twice"):
+        with pytest.raises(ContainerError, match="out of order or appears twice"):
             read_container(sealed(0, len(stored), stored), max_unpacked_bytes=10_000)
 
 

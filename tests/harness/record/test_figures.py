@@ -73,7 +73,7 @@ ARITHMETIC = {
         "span train counts in 'no budget', not in its own",
     ),
     "budget-unstated": (lambda r: {"budgets": r.budgets[1:]}, "budget 'train', which the record does not state"),
-    "budget-twice": (lambda r: {"budgets": [*r.budgets, r.budgets[0]]}, "stands twice"),
+    "budget-twice": (lambda r: {"budgets": [*r.budgets, r.budgets[0]]}, "appears twice"),
     "audit": (lambda r: audited(r, "PASS"), "over its tolerance"),
     "audit-hidden": (lambda r: audited(r, "FAIL"), "audit a failed, but C1-CAUSAL is given as PASS"),
     "audit-undone": (lambda r: audited(r, "ERROR"), "audit a could not be done, but C1-CAUSAL is given as PASS"),

@@ -296,7 +296,7 @@ def test_ambiguous_json_is_refused_even_when_signed(folder: Path):
     key = signer(folder)
     payload = dsse.decode(path.read_bytes()).payload.replace(b'"seed":', b'"seed":0,"seed":', 1)
     path.write_bytes(dsse.encode(dsse.sign(payload, key.keyid, key.private)))
-    assert any("stands twice" in finding.message for finding in failures(folder))
+    assert any("appears twice" in finding.message for finding in failures(folder))
 
 
 @pytest.mark.rule("R2-SCHEMA")

@@ -88,7 +88,7 @@ def test_another_origin_is_refused_naming_the_field(field):
 
 
 def test_a_seed_that_stands_twice_is_refused():
-    with pytest.raises(UsageError, match="seed 7 stands twice"):
+    with pytest.raises(UsageError, match="seed 7 appears twice"):
         aggregate([record(7, 12000.0), record(7, 11990.0)])
 
 
