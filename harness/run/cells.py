@@ -21,7 +21,7 @@ from harness.config.variables import cache_dir, keys_dir, records_dir, runs_dir
 from harness.progress import Reporter
 from harness.record.predicate import ReadablePart, Training
 from harness.run.artifact import SealedSubmission
-from harness.run.machine import MachineWatch
+from harness.run.machine import FOREIGN_SHARE, MachineWatch
 from harness.run.manifest import accepted_variables
 from harness.run.reserve import reserved_cores
 from harness.sandbox.cell import Cell
@@ -35,6 +35,7 @@ Reached = Literal["packaging or evaluation", "audits"]
 TRIED_FILES = 3
 _HARNESS = Path(harness.__file__).resolve().parent
 BOOTSTRAP = _HARNESS / "protocol" / "bootstrap.py"
+LOOK_BACK_S = 10.0
 _NCCL = {  # it sees the machine's adapters in /sys and its plug-ins in /usr, and a cell may use none of them
     "NCCL_SOCKET_IFNAME": "lo",
     "NCCL_IB_DISABLE": "1",
@@ -153,10 +154,7 @@ def phase_cell(
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
         "TORCHINDUCTOR_COMPILE_THREADS": threads,
-        # By default a waiting thread of GNU OpenMP spins for milliseconds. Where others want the processors too, that
-        # takes them from the thread it waits for: small operations ran at a quarter of this speed. Far less than this
-        # made an evaluation on a quiet machine take 1.7 times as long. What is computed is the same.
-        "GOMP_SPINCOUNT": "20000",
+        "GOMP_SPINCOUNT": _spin_count(context.machine),
         "SEED": str(context.seed),
         "GOLF_PHASE": phase,
         "GOLF_TRACK": track.name,
@@ -201,6 +199,17 @@ def phase_cell(
             yield cell
         finally:  # 4. However the phase ends, everything in the cell ends with it, and what was left is counted.
             context.kills.append((title, cell.kill(f"{title} is over")))
+
+
+def _spin_count(machine: MachineWatch | None) -> str:
+    """How long a waiting thread of GNU OpenMP spins. What is computed is the same.
+
+    Where others want the processors too, spinning takes them from the thread that is waited for: the default, which is
+    milliseconds, ran small operations at a quarter of the speed. So little made an evaluation on a quiet machine take
+    1.7 times as long.
+    """
+    busy = machine is not None and machine.others_took(LOOK_BACK_S) > FOREIGN_SHARE
+    return "1000" if busy else "20000"
 
 
 def readable_runtime(context: RunContext, *, tools: bool = False) -> tuple[Part, ...]:
