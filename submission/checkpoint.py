@@ -67,6 +67,7 @@ def shape_settings(config: Config) -> dict[str, str | int | float | bool | None]
         "LOGIT_SOFTCAP",
         "ROPE_BASE",
         "DOCUMENT_RESET",
+        "QK_OFFSET",
     )
     how = ("MAMBA3_BACKEND", "MAMBA3_CHUNK_SIZE")  # the scan is computed
     return {n: value for n, value in as_scalars(config).items() if n.startswith(prefixes) and n not in how}

@@ -56,6 +56,7 @@ class Config:
     document_reset: bool
     rope_base: float = _within(1)
     qk_gain_init: float = _within(0)
+    qk_offset: bool
     logit_softcap: float = _within(1)
     tied_embed_init_std: float = _within(0)
     # training
@@ -283,6 +284,10 @@ def _contradictions(c: Config) -> list[str]:
         (len(set(c.attention_layers)) == c.num_attn_layers, "NUM_ATTN_LAYERS do not fit evenly into NUM_LAYERS."),
         (c.num_heads % c.num_kv_heads == 0, "NUM_KV_HEADS must divide NUM_HEADS."),
         (c.model_dim % (2 * c.num_heads) == 0, "MODEL_DIM must be an even multiple of NUM_HEADS."),
+        (
+            not c.qk_offset or c.model_dim % (4 * c.num_heads) == 0,
+            "QK_OFFSET=1 needs a MODEL_DIM that is a multiple of 4 · NUM_HEADS.",
+        ),
         (c.inner_dim % c.mamba3_headdim == 0, "MAMBA3_HEADDIM must divide MAMBA3_EXPAND · MODEL_DIM."),
         (
             c.rotation_angles > 0,

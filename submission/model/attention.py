@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..config import Config
 from .attend import attend
@@ -14,7 +15,11 @@ from .layers import Linear, rms
 
 
 class Attention(nn.Module):
-    """q and k RMS-normalised per head, RoPE on halves, a learned gain a query head, values gated by their sigmoid."""
+    """q and k RMS-normalised per head, RoPE on halves, a learned gain a query head, values gated by their sigmoid.
+
+    With ``qk_offset`` half of a key comes from the token before, so that one layer finds what followed a token earlier
+    on: without it that takes two layers, which training finds late.
+    """
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -26,7 +31,7 @@ class Attention(nn.Module):
         self.v = Linear(width, kv_width)
         self.out = Linear(width, width, zero=True)
         self.q_gain = nn.Parameter(torch.full((self.heads,), config.qk_gain_init))
-        self.rope_base = config.rope_base
+        self.rope_base, self.qk_offset = config.rope_base, config.qk_offset
 
     def forward(self, x: Tensor, starts: Tensor | None = None) -> Tensor:
         """(b, L, width) → (b, L, width).
@@ -36,6 +41,9 @@ class Attention(nn.Module):
         b, length, _ = x.shape
         q = rms(self.q(x).view(b, length, self.heads, self.head_dim))
         k = rms(self.k(x).view(b, length, self.kv_heads, self.head_dim))
+        if self.qk_offset:
+            before = F.pad(k[:, :-1], (0, 0, 0, 0, 1, 0))
+            k = offset_keys(k, before if starts is None else before.masked_fill(starts[..., None, None], 0.0))
         v = self.v(x).view(b, length, self.kv_heads, self.head_dim)
         v = v * v.sigmoid()
         cos, sin = rotary_table(length, self.head_dim // 2, self.rope_base, x.detach())
@@ -62,6 +70,12 @@ def rotary_table(length: int, half: int, base: float, like: Tensor) -> Tensor:
 @rotary_table.register_fake
 def _(length: int, half: int, _base: float, like: Tensor) -> Tensor:
     return like.new_empty(2, length, 1, half)
+
+
+def offset_keys(k: Tensor, before: Tensor) -> Tensor:
+    """Keys (…, E) whose components E/4 to E/2 of each half, which RoPE turns slowly, are those of ``before`` (…, E)."""
+    own, old = (x.unflatten(-1, (2, 2, -1)) for x in (k, before))
+    return torch.stack((own[..., 0, :], old[..., 1, :]), -2).flatten(-3)
 
 
 def rotate_halves(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

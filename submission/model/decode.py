@@ -11,17 +11,18 @@ from torch.nn import functional as F
 
 from ..config import BOS
 from ..scan.inputs import ScanState, rotate
-from .attention import Attention, rotate_halves
+from .attention import Attention, offset_keys, rotate_halves
 from .hybrid import Block, Hybrid
 from .layers import rms
 from .mamba3 import Mamba3
 
 
 class Cache(NamedTuple):
-    """Rotated keys and values of up to T tokens, (b, K, T, E) each."""
+    """Rotated keys and values of up to T tokens, (b, K, T, E) each, and the last token's key as it was, (b, K, 1, E)."""
 
     k: Tensor
     v: Tensor
+    last: Tensor
 
 
 class Decoder:
@@ -42,8 +43,8 @@ class Decoder:
             if isinstance(mixer, Mamba3):
                 self._states.append(mixer.zero_state(batch, like))
             else:
-                shape = (batch, mixer.kv_heads, length, mixer.head_dim)
-                self._states.append(Cache(like.new_zeros(shape), like.new_zeros(shape)))
+                shapes = ((batch, mixer.kv_heads, tokens, mixer.head_dim) for tokens in (length, length, 1))
+                self._states.append(Cache(*(like.new_zeros(shape) for shape in shapes)))
 
     def reset(self) -> None:
         """Back to the start of the sequences."""
@@ -82,9 +83,8 @@ class Decoder:
         """A new document where ``starts`` (b,): nothing before this token is seen."""
         self._start.copy_(torch.where(starts[:, None, None, None], self.position, self._start))
         for state in self._states:
-            if isinstance(state, ScanState):
-                for part in state:
-                    part.masked_fill_(starts.view(-1, *([1] * (part.dim() - 1))), 0.0)
+            for part in state if isinstance(state, ScanState) else (state.last,):
+                part.masked_fill_(starts.view(-1, *([1] * (part.dim() - 1))), 0.0)
 
     def _blocks(self) -> list[Block]:
         return [cast(Block, block) for block in self.model.blocks]
@@ -93,6 +93,9 @@ class Decoder:
         b, width = layer.kv_heads, layer.head_dim
         q = rms(layer.q(x).view(len(x), b, -1, width))
         k, v = rms(layer.k(x).view(len(x), b, 1, width)), layer.v(x).view(len(x), b, 1, width)
+        if layer.qk_offset:
+            own, k = k, offset_keys(k, cache.last)
+            cache.last.copy_(own)
         half = width // 2
         rates = layer.rope_base ** (-torch.arange(half, device=x.device, dtype=x.dtype) / half)
         angles = self.position[:, None] * rates

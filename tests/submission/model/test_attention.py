@@ -5,8 +5,10 @@ import math
 import torch
 from small_models import small_config
 
+from submission.model import attention as attention_module
 from submission.model.attend import attend, attention_backend
 from submission.model.attention import Attention, rotary_table, rotate_halves
+from submission.model.layers import rms
 
 
 def plain_attention(q, k, v):
@@ -41,6 +43,25 @@ def test_rotary_scores_depend_on_the_distance_alone():
         diagonal = scores.diagonal(distance)
         assert (diagonal - diagonal[0]).abs().max() < 1e-12
     assert (turned.norm(dim=-1) - x.norm()).abs().max() < 1e-12
+
+
+def test_with_an_offset_half_of_a_key_is_the_previous_tokens(monkeypatch):
+    """Against keys put together one token and one component at a time."""
+    attention = Attention(small_config(qk_offset=True)).double()
+    seen = {}
+    monkeypatch.setattr(attention_module, "attend", lambda q, k, v, document: seen.update(k=k) or q)
+    x = torch.randn(1, 6, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        attention(x)
+        plain = rms(attention.k(x).view(1, 6, attention.kv_heads, attention.head_dim))
+    half, slow = attention.head_dim // 2, attention.head_dim // 4
+    wanted = torch.zeros_like(plain)
+    for t in range(6):
+        for e in range(attention.head_dim):
+            source = t - 1 if e % half >= slow else t
+            wanted[:, t, :, e] = plain[:, source, :, e] if source >= 0 else 0.0
+    cos, sin = rotary_table(6, half, attention.rope_base, x)
+    assert (seen["k"] - rotate_halves(wanted, cos, sin)).abs().max() < 1e-12
 
 
 def test_the_back_end_has_a_name():

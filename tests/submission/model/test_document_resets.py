@@ -25,7 +25,7 @@ def documents() -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def model() -> Hybrid:
-    return lively_model(small_config(document_reset=True))
+    return lively_model(small_config(document_reset=True, qk_offset=True))
 
 
 @torch.no_grad()
@@ -39,7 +39,7 @@ def test_a_document_is_read_as_if_it_stood_alone(model: Hybrid) -> None:
 
 @torch.no_grad()
 def test_without_it_the_past_is_seen(model: Hybrid) -> None:
-    other = lively_model(small_config())
+    other = lively_model(small_config(qk_offset=True))
     tokens = documents()
     assert (other(tokens)[0, 6:19] - other(tokens[:1, 6:19])[0]).abs().max() > 1e-3
     assert (other(tokens)[1, :11] - model(tokens)[1, :11]).abs().max() < BOUND, "the same model otherwise"

@@ -26,8 +26,9 @@ def ours() -> Package:
     return made()
 
 
-def test_decoding_step_by_step_equals_the_whole_pass() -> None:
-    model = lively_model(CONFIG)
+@pytest.mark.parametrize("qk_offset", (False, True))
+def test_decoding_step_by_step_equals_the_whole_pass(qk_offset: bool) -> None:
+    model = lively_model(dataclasses.replace(CONFIG, qk_offset=qk_offset))
     tokens = torch.randint(64, (3, 20), generator=torch.Generator().manual_seed(0))
     decoder = Decoder(model, 3, 20)
     for _ in range(2):
