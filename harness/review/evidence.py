@@ -17,7 +17,7 @@ from harness.review.published import (
     judge_tokens,
     variant_of,
 )
-from harness.review.record import Record
+from harness.review.record import Record, each
 from harness.rules import Verdict
 
 LARGEST_GAIN = 0.06
@@ -76,20 +76,6 @@ _ADAPTS = re.compile(r"\s{0,8}[a-z]{0,20}_?ttt[a-z]{0,20}[:_ ] ?(?:start|epoch|b
 _MIXED = re.compile(r"ppm|n-?gram|mix|cache|blend|bayes", re.IGNORECASE)
 
 
-def check(record: Record) -> None:
-    """The claimed runs' figures, then what logs and texts say of the method."""
-    for run in record.bound.runs:
-        _bytes(record, run)
-        _coverage(record, run)
-        _gain(record, run)
-        _rescored(record, run)
-    for run in {id(r): r for r in [*record.bound.training, *record.bound.runs]}.values():
-        _marks(record, run)
-        _data(record, run)
-    _plausible(record)
-    _words(record)
-
-
 def implied(run: Run, item: Pass) -> Implied | None:
     """Bytes that a pass implies; ``None`` without loss or token count."""
     tokens = run.one("val_tokens")
@@ -99,7 +85,8 @@ def implied(run: Run, item: Pass) -> Implied | None:
         return None
 
 
-def _bytes(record: Record, run: Run) -> None:
+@each("runs")
+def byte_count(record: Record, run: Run) -> None:
     """Bytes of the claimed pass. A FAIL needs a second pass or the training curve to divide by as many."""
     out, name, readings, stated = record.out, record.bound.name, record.readings, run.one("val_tokens")
     item = run.by_name.get(name) or run.final
@@ -132,7 +119,9 @@ def _bytes(record: Record, run: Run) -> None:
     out.add(verdict, finding.rule, f"{item.name}: {finding.message}", at, found, text, remedy)
 
 
-def _coverage(record: Record, run: Run) -> None:
+@each("runs")
+def coverage(record: Record, run: Run) -> None:
+    """Tokens that were scored, against the published counts."""
     rule, out, stated = "C4-COVERAGE", record.out, run.one("val_tokens")
     strict = out.fail if record.bound.certain else out.warn
     if stated is None:
@@ -153,7 +142,8 @@ def _coverage(record: Record, run: Run) -> None:
         out.warn("A7-TOKENIZER", message, at, shown, f"known: {known}", remedy)
 
 
-def _data(record: Record, run: Run) -> None:
+@each("any")
+def data(record: Record, run: Run) -> None:
     """Which shards the run says that it read. A count alone proves no overlap of train and validation."""
     out, shards = record.out, run.one("train_shards")
     if shards is not None and shards.value <= 1 and record.official:
@@ -171,7 +161,8 @@ def _data(record: Record, run: Run) -> None:
         out.warn("A4-DISJOINT", message, run.file, confidence="hint")
 
 
-def _gain(record: Record, run: Run) -> None:
+@each("runs")
+def gain(record: Record, run: Run) -> None:
     """How much the last pass gains on the trained model: windows and legal adaptation have given at most 0.05."""
     final = run.by_name.get(record.bound.name) or run.final
     if final is None or not run.curve or record.out.has("S6-PLAUSIBLE"):
@@ -189,7 +180,8 @@ def _gain(record: Record, run: Run) -> None:
         record.out.warn("S6-PLAUSIBLE", message, run.place(final), found, trained, remedy, "likely")
 
 
-def _rescored(record: Record, run: Run) -> None:
+@each("runs")
+def rescored(record: Record, run: Run) -> None:
     """A pass that was scored again in one run: the first score is the one that counts, whatever was reported."""
     for name, (first, last) in run.rescored.items():
         better = last.bpb.value < first.bpb.value and record.bound.name.startswith(name)
@@ -200,7 +192,8 @@ def _rescored(record: Record, run: Run) -> None:
         record.out.warn("C4-SINGLE-PASS", message, run.place(last), *values, remedy)
 
 
-def _plausible(record: Record) -> None:
+def plausible(record: Record) -> None:
+    """A claim that no known method reaches is held for proof."""
     rule, out, floor, claimed = "S6-PLAUSIBLE", record.out, record.readings.floor_bpb, record.claimed
     if claimed is not None and claimed.value < floor and record.metadata is not None:
         message = "a score no known method reaches: held until it is proved."
@@ -217,7 +210,8 @@ def is_on(pattern: re.Pattern[str], text: str) -> bool:
     return any(not _OFF.match(text, hit.end()) and not _NOT_BEFORE.search(text[: hit.start()]) for hit in hits)
 
 
-def _marks(record: Record, run: Run) -> None:
+@each("any")
+def marks(record: Record, run: Run) -> None:
     """Switches and lines that name a method; adaptation before the model is packed."""
     out = record.out
     switches = [(line, f"{key}: {value}") for key, (value, line) in run.settings.items() if _SWITCH.search(key)]
@@ -253,7 +247,7 @@ def _texts(record: Record) -> Iterator[tuple[str, int, str, str]]:
             yield record.readme_file, number, text, "title" if number == first else ""
 
 
-def _words(record: Record) -> None:
+def words(record: Record) -> None:
     """Methods that the texts name; at most one hit a method. A README's body compares with other records."""
     seen: set[str] = set()
     for file, line, text, own in _texts(record):

@@ -7,7 +7,6 @@ import math
 import re
 
 from harness.review.jsonfile import is_number, plain_value, shown
-from harness.review.limits import other_hardware
 from harness.review.number import Number
 from harness.review.record import Record, track_named
 from harness.rules import Verdict
@@ -34,19 +33,8 @@ _HARMLESS = re.compile(
 )
 
 
-def check(record: Record) -> None:
-    """All of the above."""
-    _required_files(record)
-    if record.metadata is not None:
-        _fields(record)
-        _track(record)
-    _logs_whole(record)
-    _hardware(record)
-    _same_config(record)
-    _seed_set(record)
-
-
-def _required_files(record: Record) -> None:
+def required_files(record: Record) -> None:
+    """README, metadata, script and logs."""
     rule, out, names = "A9-FILES", record.out, record.folder.names
     if not any("readme" in n.lower() for n in names):
         out.fail(rule, "README.md is missing.", "", "no README", "", "Describe method, command and results.")
@@ -86,9 +74,11 @@ def _study(record: Record) -> bool:
     return not record.official and meta is not None and meta.values.get("val_bpb") in (None, "", [])
 
 
-def _fields(record: Record) -> None:
+def fields(record: Record) -> None:
+    """The JSON's fields: there, of their type, and no placeholders."""
     meta, out, rule = record.metadata, record.out, "A9-METADATA"
-    assert meta is not None
+    if meta is None:
+        return
     score, before = meta.values.get("val_bpb"), len(out.items)
     at = (record.json_file, meta.line("val_bpb"))
     if isinstance(score, Number) and not math.isfinite(score.value):
@@ -130,9 +120,11 @@ def _fields(record: Record) -> None:
         out.passed(rule, "the fields are there, with the usual names and types.", record.json_file)
 
 
-def _track(record: Record) -> None:
+def track(record: Record) -> None:
+    """The JSON's track is the folder's."""
     meta, parent = record.metadata, record.folder.parent
-    assert meta is not None
+    if meta is None:
+        return
     stated, filed = meta.text("track"), parent.startswith("track_")
     if stated and filed and track_named(stated) != record.track:
         clear = re.search(r"non[-_ ]?record|unlimited", stated, re.IGNORECASE)
@@ -145,7 +137,8 @@ def _track(record: Record) -> None:
         record.out.passed("A9-TRACK", f"judged as {record.track}{by}.", record.json_file, stated or parent)
 
 
-def _logs_whole(record: Record) -> None:
+def logs_whole(record: Record) -> None:
+    """Logs that end in a score; runs that are not compared are one note."""
     out, rule = record.out, "A9-LOG"
     finished = {run.seed for run in record.runs if run.final}
     named = set(record.metadata.seeds) - finished if record.metadata else set()
@@ -166,12 +159,13 @@ def _logs_whole(record: Record) -> None:
         out.unknown(rule, "there is no log to read.")
 
 
-def _hardware(record: Record) -> None:
+def hardware(record: Record) -> None:
+    """The GPUs that the logs name."""
     if not record.official:
         return
     out, rule, runs = record.out, "A1-HARDWARE", record.bound.training
     for run in runs:
-        if other := other_hardware(run):
+        if other := run.other_hardware:
             message = "the run was not on 8 H100: its times don't compare with the track's."
             out.warn(rule, message, run.file, other, "8 x NVIDIA H100 SXM", "Repeat the run on 8 H100 SXM.")
     if not out.has(rule) and any(run.gpus for run in runs):
@@ -180,7 +174,8 @@ def _hardware(record: Record) -> None:
         out.unknown(rule, "no log names the GPU.", remedy="Print nvidia-smi at the head of the log.")
 
 
-def _same_config(record: Record) -> None:
+def same_config(record: Record) -> None:
+    """Settings of the claimed runs against those of the first."""
     rule, out = "A8-SAME-CONFIG", record.out
     runs = [run for run in record.bound.training if run.settings]
     if len(runs) < 2:
@@ -212,7 +207,8 @@ def _equal(a: str, b: str) -> bool:
         return a.lower() == b.lower()
 
 
-def _seed_set(record: Record) -> None:
+def seed_set(record: Record) -> None:
+    """Seeds that are claimed, logged, and enough."""
     rule, out, meta, bound = "A8-SEEDS", record.out, record.metadata, record.bound
     logged = {run.seed for run in record.runs if run.seed is not None}
     claimed = set(meta.seeds) if meta else set()

@@ -116,6 +116,40 @@ class Run:
         stated, setting = self.one("world"), self.settings.get("world_size", ("", 0))[0]
         return int(stated.value) if stated else int(setting[:6]) if setting.isdigit() else None
 
+    @property
+    def other_hardware(self) -> str:
+        """What the run was on, where the log says that it was not 8 H100."""
+        others = [gpu for gpu in self.gpus if "H100" not in gpu or "PCIe" in gpu]
+        if others or 0 < len(self.gpus) < 8:
+            return f"{len(self.gpus)} x {(others or self.gpus)[0]}"
+        return f"{self.world} GPUs" if self.world not in (None, 8) else ""
+
+    @property
+    def before_packing(self) -> dict[str, Pass]:
+        """Scores taken before the artifact was made, by name; the last of training under none."""
+        found = {item.name: item for item in self.passes if item.diagnostic}
+        return found | ({"": self.curve[-1]} if self.curve else {})
+
+    @property
+    def hessian_seconds(self) -> float:
+        """Hessian time of one rank: lines that differ in their figures alone, one a rank, count once."""
+        groups: dict[str, list[float]] = {}
+        for item in self["hessians"]:
+            groups.setdefault(re.sub(r"[\d.]+", "#", item.label), []).append(item.value)
+        ranks = self.world or 8
+        return sum(max(spans) if ranks > 1 and len(spans) == ranks else sum(spans) for spans in groups.values())
+
+    @property
+    def model_and_code(self) -> tuple[Stat | None, Stat | None]:
+        """The compressed model's size, and the code size that the log adds to it."""
+        total = self.total
+        for model in reversed(self.packed):
+            for code in reversed(self["codes"]):
+                if total and int(model.value + code.value) == int(total.value):
+                    return model, code
+        counted = [code for code in self["codes"] if code.label != "uncompressed"] or self["codes"]
+        return (self.packed[-1] if self.packed else None), (counted[-1] if counted else None)
+
     def place(self, stat: Stat | Pass | None) -> tuple[str, int]:
         """File and line of a fact."""
         return self.file, stat.line if stat else 0

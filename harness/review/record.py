@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, wraps
 from itertools import combinations, islice
 from pathlib import Path
 from statistics import fmean
+from typing import Literal
 
 from harness.review.claims import Claim, check_document
 from harness.review.findings import Findings, Readings
@@ -23,8 +24,9 @@ from harness.review.logs import Pass, Run, decode, looks_like_log, read_log, see
 from harness.review.number import Number
 from harness.review.readme import Document
 from harness.review.source import Folder, open_folder
+from harness.review.unwrap import Unwrapped, unwrap
 
-MAX_LOGS, MAX_CODE_FILES, CODE_BYTES = 40, 24, 1 << 20
+MAX_LOGS, MAX_CODE_FILES, MAX_SCRIPTS, CODE_BYTES = 40, 24, 12, 1 << 20
 LOG_ENDINGS = (".log", ".txt", ".out", ".stdout", ".stderr")
 CODE_ENDINGS = (".py", ".cpp", ".cc", ".c", ".cu", ".h", ".sh")
 RECORD, NON_RECORD = "10min_16mb", "non_record_16mb"
@@ -37,6 +39,10 @@ OTHER_RUNS = re.compile(
     re.IGNORECASE,
 )
 """Names of files and folders with runs that do not make the claim."""
+
+
+Check = Callable[["Record"], None]
+"""A check puts what it finds into the record's findings."""
 
 
 @dataclass
@@ -63,6 +69,11 @@ class RunSet:
         """For each claimed run the one that tells the artifact's size: itself, or the one that trained the model."""
         pairs = zip(self.runs, self.training, strict=True)
         return [run if run.total or run.packed else trainer for run, trainer in pairs]
+
+    @property
+    def any(self) -> list[Run]:
+        """The runs that trained and those that scored, each once."""
+        return list({id(run): run for run in [*self.training, *self.runs]}.values())
 
     def scores(self) -> list[Pass]:
         """The claimed pass of each run, else the last pass of each."""
@@ -115,6 +126,22 @@ class Record:
         return check_document(self.readme) if self.readme is not None else []
 
     @cached_property
+    def scripts(self) -> dict[str, Unwrapped]:
+        """The training script and every file of the folder that it executes or imports, unwrapped."""
+        reached: dict[str, Unwrapped] = {}
+        waiting = [self.main_code or ""]
+        while waiting and len(reached) < MAX_SCRIPTS and not self.folder.late():
+            name = waiting.pop()
+            if name in reached or name not in self.code:
+                continue
+            script = reached[name] = unwrap(self.code[name].decode("utf-8", "replace"), self.folder.late)
+            if name.endswith(".py"):
+                modules = (module.replace(".", "/") for module in script.imports)
+                waiting += [n.removeprefix("./") for n in script.executes]
+                waiting += [n for path in modules for n in (f"{path}.py", f"{path}/__init__.py") if n in self.code]
+        return reached
+
+    @cached_property
     def known_seeds(self) -> set[int]:
         """Seeds that JSON or README name."""
         seeds: set[int] = set(self.metadata.seeds) if self.metadata else set()
@@ -145,6 +172,20 @@ class Record:
     def incomplete(self) -> bool:
         """Whether logs are missing that JSON, README or an excerpt's listing tell of."""
         return bool(self.absent_logs) or bool(self.known_seeds - {run.seed for run in self.runs})
+
+
+def each(runs: Literal["runs", "training", "sized", "any"]) -> Callable[[Callable[[Record, Run], None]], Check]:
+    """A check of one run becomes one of the record: of its claimed runs, those that trained or sized them, or any."""
+
+    def over(check: Callable[[Record, Run], None]) -> Check:
+        @wraps(check)
+        def checked(record: Record) -> None:
+            for run in getattr(record.bound, runs):
+                check(record, run)
+
+        return checked
+
+    return over
 
 
 def load_record(path: Path, readings: Readings) -> Record:
@@ -343,18 +384,12 @@ def _explanations(
             if matches(claimed, fmean(item.bpb.value for item in items)):
                 yield RunSet(runs, name, "subset")
     for runs in [plain, *([run] for run in record.runs)]:
-        before = [_before_packing(run) for run in runs]
+        before = [run.before_packing for run in runs]
         for name in before[0]:
             items = [found[name] for found in before if name in found]
             one = len(runs) == 1 and matches(claimed, items[0].bpb.value)
             if one or (1 < len(items) == len(runs) and _is_mean(claimed, items)):
                 yield RunSet(runs, "", "training", source=items[0])
-
-
-def _before_packing(run: Run) -> dict[str, Pass]:
-    """Scores taken before the artifact was made, by name; the last of training under none."""
-    found = {item.name: item for item in run.passes if item.diagnostic}
-    return found | ({"": run.curve[-1]} if run.curve else {})
 
 
 def _trainer(run: Run, others: list[Run]) -> Run:

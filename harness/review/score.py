@@ -9,8 +9,7 @@ from statistics import fmean
 from harness.review.jsonfile import is_number, shown
 from harness.review.logs import Run
 from harness.review.number import Number, read_numbers
-from harness.review.readme import Table
-from harness.review.record import ENOUGH, Record, is_score, matches
+from harness.review.record import ENOUGH, Record, each, is_score, matches
 
 OTHER_RECORD = re.compile(r"PR\W{0,2}#?\d|#\d{2,}|/pull/|\bSOTA\b|baseline|previous", re.IGNORECASE)
 """A line that compares with another record: its figures need not be this folder's."""
@@ -40,22 +39,8 @@ _FACT = re.compile(
 _BY_SCRIPT = "Copy the figures from the logs by script."
 
 
-def check(record: Record) -> None:
-    """All of the above."""
-    _claim(record)
-    if record.metadata is not None:
-        for run in record.bound.runs:
-            _seed(record, run)
-        _whole(record)
-    if record.readme is not None:
-        for table in record.readme.tables:
-            _table(record, table)
-        _headline(record)
-        _facts(record)
-        _sizes(record)
-
-
-def _claim(record: Record) -> None:
+def claim(record: Record) -> None:
+    """The claimed score is the logs' mean, or what else gives it."""
     rule, out, meta, bound, claimed = "A9-SCORE-MATCH", record.out, record.metadata, record.bound, record.claimed
     for run in bound.runs:
         last = run.final
@@ -104,11 +89,13 @@ def _claim(record: Record) -> None:
             out.warn(rule, "the claim rests on seeds whose logs are not here.", at, *values)
         else:
             out.warn(rule, "no score of a log, mean or rounding gives the claim.", at, *values)
-    _last_pass(record, claimed)
 
 
-def _last_pass(record: Record, claimed: Number) -> None:
-    rule, out, name = "A9-SCORER", record.out, record.bound.name
+def last_pass(record: Record) -> None:
+    """The pass that made the claim is the last."""
+    rule, out, name, claimed = "A9-SCORER", record.out, record.bound.name, record.claimed
+    if claimed is None:
+        return
     named = [(run, run.final, run.by_name[name]) for run in record.bound.runs if run.final and name in run.by_name]
     later = [(run, last) for run, last, item in named if abs(last.bpb.value - item.bpb.value) > 1e-4]
     if later:
@@ -160,10 +147,12 @@ def unlike(record: Record, runs: list[Run], kind: str, value: Number, seconds: f
     return f"nearest {min(known, key=lambda x: abs(x - figure)):,.10g}"
 
 
-def _seed(record: Record, run: Run) -> None:
+@each("runs")
+def seeds(record: Record, run: Run) -> None:
     """One seed's figures in the JSON against every run of that seed."""
     meta, out = record.metadata, record.out
-    assert meta is not None
+    if meta is None:
+        return
     same = [other for other in record.runs if other.seed == run.seed]
     for key, value in meta.results.get(-1 if run.seed is None else run.seed, {}).items():
         kind = _kind(key)
@@ -186,11 +175,12 @@ def _pass_means(record: Record) -> list[float]:
     return [fmean(group) for group in passes] + ([fmean(curves)] if curves else [])
 
 
-def _whole(record: Record) -> None:
+def whole(record: Record) -> None:
     """Other scores, steps and bytes of the model in the JSON. Any run, or their mean, may give them."""
     meta, means = record.metadata, _pass_means(record)
-    assert meta is not None
-    for key, value in meta.raw.items() if record.bound.runs and not record.incomplete else ():
+    if meta is None or not record.bound.runs or record.incomplete:
+        return
+    for key, value in meta.raw.items():
         repeats = is_number(value) and record.claimed is not None and value.text == record.claimed.text
         kind = _kind(key) if is_number(value) and key not in meta.spelt.values() and not repeats else ""
         if kind not in ("bpb", "steps", "model") or (kind == "bpb" and value.decimals < ENOUGH):
@@ -203,9 +193,10 @@ def _whole(record: Record) -> None:
             record.out.warn("A9-JSON-MATCH", f"{key} is not what the logs say.", at, shown(value), near, _BY_SCRIPT)
 
 
-def _table(record: Record, table: Table) -> None:
-    """Cells of a table over seeds against every run of the seed."""
-    for row in table.seed_rows:
+def tables(record: Record) -> None:
+    """Cells of tables over seeds against every run of the seed."""
+    places = [(table, row) for table in (record.readme.tables if record.readme else ()) for row in table.seed_rows]
+    for table, row in places:
         runs = [run for run in record.runs if run.seed == row.seed]
         for column in range(len(row.cells)) if runs else ():
             value, kind = row.value(column), _kind(table.name(column))
@@ -219,15 +210,17 @@ def _table(record: Record, table: Table) -> None:
                 record.out.warn("A9-README-MATCH", message, at, value.text, f"{near} in {runs[0].file}", remedy)
 
 
-def _headline(record: Record) -> None:
+def headline(record: Record) -> None:
+    """README and JSON claim one score."""
     readme, claimed = record.readme, record.claimed
-    assert readme is not None
+    if readme is None or claimed is None:
+        return
     stated = [
         (Number.of(hit[1]), line.number)
         for line in readme.lines
         if (hit := _HEADLINE.search(line.text)) and not _OTHER_SCORE.search(line.text)
     ]
-    if not stated or claimed is None:
+    if not stated:
         return
     if any(is_score(number, claimed.value) or is_score(claimed, number.value) for number, _ in stated):
         record.out.passed("A9-README-MATCH", "README and JSON claim the same score.", record.readme_file)
@@ -239,11 +232,12 @@ def _headline(record: Record) -> None:
     record.out.warn("A9-README-MATCH", message, (record.readme_file, line), *values)
 
 
-def _facts(record: Record) -> None:
+def facts(record: Record) -> None:
     """Key facts (a two-column row, a list entry) that come near what the logs say, and are something else."""
     readme, means = record.readme, _pass_means(record)
-    assert readme is not None
-    for line in readme.every_line if not record.incomplete else ():
+    if readme is None or record.incomplete:
+        return
+    for line in readme.every_line:
         hit = _FACT.match(line.text)
         if not hit or OTHER_RECORD.search(line.text):
             continue
@@ -260,7 +254,7 @@ def _facts(record: Record) -> None:
             record.out.warn("A9-README-MATCH", message, at, value.text, f"nearest {near:,.10g}", _BY_SCRIPT, "likely")
 
 
-def _sizes(record: Record) -> None:
+def sizes(record: Record) -> None:
     """Sizes in MB that only mebibytes give."""
     totals = [run.total.value for run in record.runs if run.total]
     if record.readme is None or not totals or record.incomplete:

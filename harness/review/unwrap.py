@@ -56,6 +56,14 @@ class Unwrapped:
         """Every node of the innermost source, gathered once."""
         return [] if self.tree is None else list(ast.walk(self.tree))
 
+    @property
+    def imports(self) -> list[str]:
+        """Modules that it imports, and names of modules that may be such."""
+        plain = [alias.name for node in self.nodes if isinstance(node, ast.Import) for alias in node.names]
+        starts = [(node.module or "", node.names) for node in self.nodes if isinstance(node, ast.ImportFrom)]
+        below = [f"{start}.{alias.name}".lstrip(".") for start, names in starts for alias in names]
+        return [name for name in [*plain, *(start for start, _ in starts), *below] if name]
+
 
 def parse(source: str) -> ast.Module:
     """The syntax tree, as far as there is one. Raises :class:`OpaqueError` for what is no Python at all."""
