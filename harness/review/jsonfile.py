@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeGuard
@@ -21,7 +22,15 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
     "val_bpb": ("val_bpb", "mean_val_bpb", "val_bpb_mean", "mean_bpb", "final_val_bpb", "bpb", "best_val_bpb"),
     "val_loss": ("val_loss", "mean_val_loss", "val_loss_mean", "val_loss_nats", "mean_val_loss_nats"),
     "bytes_total": (
-        *("bytes_total", "artifact_bytes", "artifact_size_bytes", "artifact_bytes_max", "total_bytes"),
+        *(
+            "bytes_total",
+            "total_submission_bytes_max",
+            "submission_bytes_max",
+            "artifact_bytes",
+            "artifact_size_bytes",
+            "artifact_bytes_max",
+            "total_bytes",
+        ),
         *("submission_bytes", "artifact_bytes_mean", "total_submission_bytes", "max_artifact_bytes"),
     ),
     "bytes_code": ("bytes_code", "code_bytes"),
@@ -100,6 +109,16 @@ def plain_value(value: Any) -> Any:
     return [plain_value(item) for item in value] if isinstance(value, list) else value
 
 
+def flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Every plain value below ``value``, with the key that it stands under."""
+    pairs = value.items() if isinstance(value, dict) else ((key, item) for item in value)
+    for name, item in pairs:
+        if isinstance(item, dict | list):
+            yield from flat(item, str(name))
+        else:
+            yield str(name), item.text if isinstance(item, Number) else item
+
+
 def shown(value: object) -> str:
     """A JSON value on one short line, its numbers as written."""
     return value.text if isinstance(value, Number) else json.dumps(plain_value(value), ensure_ascii=False)[:120]
@@ -115,6 +134,7 @@ class Metadata:
     """``submission.json`` in one form. ``spelt`` maps our name of a field to the key that was used.
 
     results: seed -> its figures by key, as the JSON states them
+    loss_is_bpb: whether ``val_loss`` is a bpb of the logs, and none of their losses
     """
 
     raw: dict[str, Any]
@@ -123,6 +143,7 @@ class Metadata:
     spelt: dict[str, str] = field(default_factory=dict)
     seeds: tuple[int, ...] = ()
     results: dict[int, dict[str, Number]] = field(default_factory=dict)
+    loss_is_bpb: bool = False
 
     def number(self, name: str) -> Number | None:
         """A field as a finite number, or ``None``."""

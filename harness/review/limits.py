@@ -7,7 +7,7 @@ from statistics import fmean
 
 from harness.review.jsonfile import shown
 from harness.review.logs import Run, Stat
-from harness.review.record import Record, each
+from harness.review.record import TABLES, Record, each
 from harness.rules import Verdict
 
 BYTES_OF_SEED = (
@@ -30,6 +30,10 @@ def train_clock(record: Record, run: Run) -> None:
     if not record.official:
         out.passed(rule, "this track has no training cap.")
         return
+    for item in run["own_checks"]:
+        if item.value >= float(item.label.rsplit("< ", 1)[1].rstrip(".)")):
+            message = "the run's own line names a limit and is over it."
+            out.warn(rule, message, run.place(item), item.label, "", "Say which clock counts it.")
     if spent is None:
         out.unknown(rule, "the log states no training time.", run.file)
         return
@@ -105,7 +109,10 @@ def eval_readings(run: Run, name: str) -> tuple[float, float, float, Stat] | Non
         scorer = outer[-1]
     else:
         return None
-    total = max([sum(item.seconds or 0 for item in passes) + extra, *(item.value for item in outer), scorer.value])
+    trained = sum(item.value for item in run["adaptations"]) if run.epochs_first else 0
+    total = max(
+        [sum(item.seconds or 0 for item in passes) + extra + trained, *(item.value for item in outer), scorer.value]
+    )
     return scorer.value, total, total + sum(item.value for item in run["warmups"]), scorer
 
 
@@ -149,7 +156,7 @@ def artifact_of(run: Run) -> Stat | None:
 def artifact(record: Record, run: Run) -> None:
     """Every claimed run's artifact against the cap."""
     rule, out, cap, meta = "A3-ARTIFACT-BYTES", record.out, record.readings.artifact_cap_bytes, record.metadata
-    total, model = artifact_of(run), run.model_and_code[0]
+    total, (model, code) = artifact_of(run), run.model_and_code
     if total is None:
         out.unknown(rule, "the log states no artifact size.", run.file)
         return
@@ -160,13 +167,19 @@ def artifact(record: Record, run: Run) -> None:
     stated = meta.first(run.seed, BYTES_OF_SEED) if meta else None
     claimed = stated[1] if stated else meta.number("bytes_total") if meta else None
     sizes = {int(item.value) for item in run["totals"] if item.label}
-    other = claimed is not None and claimed.value <= cap
+    told = {
+        int(i.value) + extra for i in run["totals"] + run["models"] for extra in (0, int(code.value) if code else 0)
+    }
+    unread = any(n.endswith(TABLES) and n not in record.folder.sizes for n in record.folder.listing)
+    words = " ".join(record.readme.text.values()) if record.readme else ""
+    other = claimed is not None and claimed.value <= cap and (unread or int(claimed.value) in told)
+    other = other or re.search(r"\bre-?(?:pack|export|quanti[sz]|compress)", words, re.IGNORECASE) is not None
     message = f"the artifact is {value - cap:,} bytes over the cap by the run's own line"
     shipped = (record.folder.size_of(record.main_code) or 0) if record.main_code else 0
     if model and shipped and model.value + shipped <= cap:
         message += f"; with the shipped {record.main_code} it would be {int(model.value) + shipped:,}"
         other = True
-    if other and claimed is not None:
+    if claimed is not None and claimed.value <= cap:
         message += f"; the JSON claims {claimed.value:,.0f}"
     certain = record.bound.certain and meta is not None and not other and min(sizes | {value}) > cap
     remedy = "Prune or quantise more; the largest seed decides."
@@ -237,6 +250,8 @@ def claimed_bytes(record: Record) -> None:
             remark = "the claim is the mean over seeds; the largest decides"
         elif exact in {int(item.value) for run in record.runs for item in run["totals"]}:
             remark = "the claimed size is that of another run of the folder"
+        elif exact in {int(item.value) for run in record.runs for item in run["models"]}:
+            remark = "the claimed size is a model's, without the code"
         if remark:
             logged = f"logs: {', '.join(f'{value:,}' for value in values[:5])}"
             out.warn(rule, f"{remark}.", at, f"{claimed.value:,.0f}", logged, "State the largest seed's total.")

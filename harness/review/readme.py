@@ -37,7 +37,7 @@ _AGGREGATE = re.compile(
     re.IGNORECASE,
 )
 _BEHIND_AGGREGATE = re.compile(r"^\s*(?:[(±+/&]|over\b|of\b|across\b|$)")
-_SEED = re.compile(r"^(?:seed\s*[=:#]?\s*)?(\d{1,10})(?:\s*\([^)]*\))?$", re.IGNORECASE)
+_SEED = re.compile(r"^(?:seed\s*[=:#]?\s*)?(\d{1,10})[*†‡]{0,3}(?:\s*\([^)]*\))?$", re.IGNORECASE)
 _PLAIN_ROW = re.compile(r"^\s*(?P<label>(?:seed\s+)?\d{1,10}|[A-Za-z]+\.?(?: [A-Za-z]+)?)\s+(?P<rest>\S.*)$")
 _KINDS: tuple[tuple[str, str], ...] = (
     (r"\bbpb\b|val_bpb", "bpb"),
@@ -233,6 +233,10 @@ class Document:
     def lines(self) -> list[Line]:
         """The same without tables."""
         return [line for line in self.every_line if line.number not in self.in_tables]
+
+    def above(self, number: int) -> str:
+        """The nearest line of text above a line."""
+        return self.text.get(max((n for n in self.text if n < number), default=0), "")
 
     def of_kind(self, kind: str) -> list[Column]:
         """Columns that hold ``kind``."""

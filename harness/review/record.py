@@ -28,11 +28,14 @@ from harness.review.unwrap import Unwrapped, unwrap
 
 MAX_LOGS, MAX_CODE_FILES, MAX_SCRIPTS, CODE_BYTES = 40, 24, 12, 1 << 20
 LOG_ENDINGS = (".log", ".txt", ".out", ".stdout", ".stderr")
+TABLES = (".csv", ".tsv", ".json", ".jsonl", ".out")
+"""Endings of files that may hold scores without being a log."""
 CODE_ENDINGS = (".py", ".cpp", ".cc", ".c", ".cu", ".h", ".sh")
 RECORD, NON_RECORD = "10min_16mb", "non_record_16mb"
 ENOUGH = 4
 """Decimals that a score needs: with fewer, a rounded claim may be better than its logs by more than a record's gain."""
 MAX_SUBSETS = 600
+_PRINTED = re.compile(r"(?<![\d.,])(?:\d{1,2}\.\d{3,17}|\d{1,3}(?:,\d{3}){1,4}|\d{4,12})(?![\d])")
 OTHER_RUNS = re.compile(
     r"(?:^|[/_. -])(?:old|original|archive\w*|supersed\w*|ablat\w*|baseline\w*|base|control|sweep\w*|stud\w+|exp\w*|"
     r"fail\w*|smoke|test|debug|attempt\w*|prior|prev\w*|diagnos\w*|probe|pilot|draft|buggy|wip)(?=[/_. \d-]|$)",
@@ -151,13 +154,13 @@ class Record:
 
     def mentions(self, number: Number, files: Iterable[str] | None = None) -> bool:
         """Whether a log, or a table of results beside it, prints a number like this one anywhere."""
-        texts = (".csv", ".tsv", ".json", ".jsonl", ".txt", ".log", ".out")
+        texts = (*TABLES, ".txt", ".log")
         names = files or [n for n in self.folder.sizes if n.endswith(texts) and n != self.json_file]
         for name in names:
             if name not in self._printed:
                 data = self.folder.reader(name, 8 << 20)[0] if name in self.folder.sizes else b""
-                found = re.findall(r"(?<![\d.])\d{1,2}\.\d{3,17}(?!\d)", decode(data))
-                self._printed[name] = sorted({float(text) for text in found})
+                found = set(_PRINTED.findall(decode(data)))
+                self._printed[name] = sorted({float(text.replace(",", "")) for text in found})
             printed, reach = self._printed[name], 2 * number.step
             span = printed[bisect_left(printed, number.value - reach) : bisect_right(printed, number.value + reach)]
             if any(number.gives(value) for value in span):
@@ -201,9 +204,22 @@ def read_record(folder: Folder, readings: Readings, out: Findings) -> Record:
     _load_readme(record)
     _load_code(record)
     _load_logs(record)
+    if record.metadata is not None:
+        _settle_claim(record, record.metadata)
     stated = record.metadata.text("track") if record.metadata else ""
     record.track = track_named(folder.parent if re.match(r"track_|non[-_]?record", folder.parent) else stated)
     return record
+
+
+def _settle_claim(record: Record, meta: Metadata) -> None:
+    """A ``val_loss`` that is the logs' bpb, and not their loss, is the claim where no ``val_bpb`` stands."""
+    loss, finals = meta.number("val_loss"), [item for run in record.runs for item in run.passes if item.loss]
+    if loss is not None and finals:
+        bpb = min(abs(loss.value - item.bpb.value) for item in finals)
+        nats = min(abs(loss.value - item.loss.value) for item in finals if item.loss)
+        meta.loss_is_bpb = bpb < 0.02 < nats
+    if meta.loss_is_bpb and meta.values.get("val_bpb") is None:
+        meta.values["val_bpb"], meta.spelt["val_bpb"] = loss, "val_loss"
 
 
 def track_named(text: str) -> str:
@@ -317,7 +333,9 @@ def group_of(run: Run) -> str:
 
 
 def _distinct(runs: list[Run]) -> bool:
-    return len({run.seed for run in runs}) == len(runs)
+    """Runs of different seeds; those that tell no seed are told apart by files of one form."""
+    alike = len({group_of(run) for run in runs if run.seed is None}) < 2
+    return alike and len({run.key for run in runs}) == len(runs)
 
 
 def _candidates(record: Record, scored: list[Run]) -> Iterator[list[Run]]:
@@ -341,7 +359,7 @@ def _candidates(record: Record, scored: list[Run]) -> Iterator[list[Run]]:
     for runs in ordered:
         if seeds and set(seeds) < {run.seed for run in runs}:
             yield [run for run in runs if run.seed in seeds]
-    yield from (*ordered, list({run.seed: run for run in scored}.values()), scored)
+    yield from (*ordered, list({run.key: run for run in scored}.values()), scored)
 
 
 def _of_result(meta: Metadata, runs: list[Run]) -> Run | None:
@@ -373,7 +391,8 @@ def _explanations(
     for run in scored:
         for item in reversed(run.by_name.values()):
             if is_score(claimed, item.bpb.value):
-                alone = not any(other.seed != run.seed for other in scored)
+                like = [other for other in scored if bool(other.other_hardware) == bool(run.other_hardware)]
+                alone = not any(other.key != run.key and _distinct([run, other]) for other in like)
                 around = (runs for runs in sets if len(runs) > 1 and _distinct(runs) and any(r is run for r in runs))
                 pool = [run] if alone else next(around, [run])
                 yield RunSet(pool, item.name, "score" if alone else "seed", source=item)

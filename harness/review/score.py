@@ -9,15 +9,17 @@ from statistics import fmean
 from harness.review.jsonfile import is_number, shown
 from harness.review.logs import Run
 from harness.review.number import Number, read_numbers
-from harness.review.record import ENOUGH, Record, each, is_score, matches
+from harness.review.record import ENOUGH, TABLES, Record, each, is_score, matches
 
-OTHER_RECORD = re.compile(r"PR\W{0,2}#?\d|#\d{2,}|/pull/|\bSOTA\b|baseline|previous", re.IGNORECASE)
+OTHER_RECORD = re.compile(
+    r"PR\W{0,2}#?\d|#\d{2,}|/pull/|\bSOTA\b|baseline|previous|\bold\b|parent|target", re.IGNORECASE
+)
 """A line that compares with another record: its figures need not be this folder's."""
 _KINDS = tuple(
     (kind, re.compile(pattern))
     for kind, pattern in (
         ("", r"std|delta|gain|gap|diff|recover|improve|drop|penalty|base|sota|prev|\bvs\b|leader|best|merged|public"
-         r"|threshold|target|margin|budget|control|\bper\b"),
+         r"|threshold|target|margin|budget|control|\bper\b|minus|δ|\bpr ?\d|parent|\bold\b|reference"),
         ("steps", r"^(?:training |train )?steps?(?: completed| stop)?$|^stop step$"),
         ("train", r"^train time (?:s|ms)$|^train wallclock ms$|^wallclock seconds$|^train seconds$"),
         ("eval", r"^(?:ttt )?eval(?: time)?(?: s| ms)?$|^ttt time (?:s|ms)$"),
@@ -31,7 +33,12 @@ _KINDS = tuple(
 )  # fmt: skip
 """What a figure is, by words of its name, the first that fits; the first line names what is compared with nothing."""
 _HEADLINE = re.compile(r"val[\\_ ]{1,3}bpb\W{1,6}(\d\.\d{3,10})", re.IGNORECASE)
+_OWN_HEADLINE = re.compile(r"\W{0,4}(?:(?:\d[- ]seed )?(?:mean|average|final)\W{1,3})?val[\\_ ]{1,3}bpb", re.IGNORECASE)
+_TOP = 25
+"""Lines within which a README states its own score."""
 _OTHER_SCORE = re.compile(r"pre[-_ ]?(?:quant|ttt)|standard|baseline|\bPR\b|\|", re.IGNORECASE)
+_OTHER_TABLE = re.compile(r"^\W*(?:baseline|control|reference|previous|prior|ablation)|\bwithout\b", re.IGNORECASE)
+"""What stands above a table of runs that do not make the claim."""
 _SIZE = re.compile(r"[~≈]?\s*(1[0-9]\.\d{1,3})\s?MB\b")
 _FACT = re.compile(
     r"^\s*[-*]?\s*([^:|]{2,60}?)\s*(?:\||:)\s*[~≈]?\s*([\d,]{3,15}(?:\.\d+)?|\d\.\d{4,10})(?:\s*(?:bytes|B))?\W*(?:\(|$)"
@@ -83,12 +90,15 @@ def claim(record: Record) -> None:
     else:
         near = min(finals, key=lambda x: abs(x - claimed.value))
         values = (claimed.text, f"nearest {near:.8f}, mean {mean}", "Claim the mean over the logs that are shipped.")
-        if not record.incomplete and all(r.final for r in record.runs) and claimed.high < min(finals) - 5e-4:
-            out.fail(rule, "the claimed score stands in no log, and every logged one is worse.", at, *values)
+        read = not record.incomplete and all(r.final for r in record.runs)
+        unread = [n for n in record.folder.listing if n.endswith(TABLES) and n not in record.folder.sizes]
+        if read and not unread and claimed.high < min(finals) - 5e-4:
+            out.fail(rule, "the claimed score stands in no log, and every final one there is worse.", at, *values)
         elif record.incomplete and abs(near - claimed.value) < 0.005:
             out.warn(rule, "the claim rests on seeds whose logs are not here.", at, *values)
         else:
-            out.warn(rule, "no score of a log, mean or rounding gives the claim.", at, *values)
+            more = f"; {', '.join(unread[:3])} may, which is not here" if unread else ""
+            out.warn(rule, f"no score of a log, mean or rounding gives the claim{more}.", at, *values)
 
 
 def last_pass(record: Record) -> None:
@@ -142,7 +152,10 @@ def unlike(record: Record, runs: list[Run], kind: str, value: Number, seconds: f
         return ""
     if any(abs(figure - x) <= room or (fine and (is_score(value, x) or value.gives(x))) for x in known):
         return ""
-    if fine and record.mentions(value, [run.file for run in runs]):
+    if kind not in ("train", "eval") and record.mentions(value, [run.file for run in runs]):
+        return ""
+    rounded = 10.0 ** (len(value.text) - len(value.text.rstrip("0,"))) / 2 if value.text.endswith("000") else 0.0
+    if value.whole and any(abs(figure - x) <= rounded for x in known):
         return ""
     return f"nearest {min(known, key=lambda x: abs(x - figure)):,.10g}"
 
@@ -170,7 +183,10 @@ def seeds(record: Record, run: Run) -> None:
 
 def _pass_means(record: Record) -> list[float]:
     """Means over the claimed runs, of their first passes, their second, and so on, and of their training."""
-    passes = zip(*([s.bpb.value for s in run.passes] for run in record.bound.runs), strict=False)
+    sets = (record.bound.runs, [run for run in record.runs if run.final])
+    passes = [
+        group for runs in sets for group in zip(*([s.bpb.value for s in run.passes] for run in runs), strict=False)
+    ]
     curves = [run.curve[-1].bpb.value for run in record.bound.runs if run.curve]
     return [fmean(group) for group in passes] + ([fmean(curves)] if curves else [])
 
@@ -188,24 +204,25 @@ def whole(record: Record) -> None:
         known = _known(record.runs, kind)
         between = known and kind != "bpb" and min(known) <= value.value <= max(known)
         near = "" if between or any(is_score(value, x) for x in means) else unlike(record, record.runs, kind, value)
-        if near and not (kind == "bpb" and record.mentions(value)):
+        if near and not record.mentions(value):
             at = (record.json_file, meta.lines.get(key, 0))
             record.out.warn("A9-JSON-MATCH", f"{key} is not what the logs say.", at, shown(value), near, _BY_SCRIPT)
 
 
 def tables(record: Record) -> None:
     """Cells of tables over seeds against every run of the seed."""
-    places = [(table, row) for table in (record.readme.tables if record.readme else ()) for row in table.seed_rows]
-    for table, row in places:
+    readme = record.readme
+    own = [table for table in readme.tables if not _OTHER_TABLE.search(readme.above(table.line))] if readme else []
+    for one, row in ((table, row) for table in own for row in table.seed_rows):
         runs = [run for run in record.runs if run.seed == row.seed]
         for column in range(len(row.cells)) if runs else ():
-            value, kind = row.value(column), _kind(table.name(column))
+            value, kind = row.value(column), _kind(one.name(column))
             if kind in ("bpb", "nats"):
-                kind = table.kind(column) if table.kind(column) in ("bpb", "nats") else kind
+                kind = one.kind(column) if one.kind(column) in ("bpb", "nats") else kind
             elif value is None or not value.whole or kind not in ("steps", "bytes", "model"):
                 continue
             if value is not None and not value.about and (near := unlike(record, runs, kind, value)):
-                message = f"seed {row.seed}, column {table.name(column)[:40]!r}: the figure is not in the log."
+                message = f"seed {row.seed}, column {one.name(column)[:40]!r}: the figure is not in the log."
                 at, remedy = (record.readme_file, row.line), "Write the table from the logs by script."
                 record.out.warn("A9-README-MATCH", message, at, value.text, f"{near} in {runs[0].file}", remedy)
 
@@ -218,11 +235,15 @@ def headline(record: Record) -> None:
     stated = [
         (Number.of(hit[1]), line.number)
         for line in readme.lines
-        if (hit := _HEADLINE.search(line.text)) and not _OTHER_SCORE.search(line.text)
+        if (hit := _HEADLINE.search(line.text))
+        and not _OTHER_SCORE.search(line.text)
+        and line.number <= _TOP
+        and (line.heading or _OWN_HEADLINE.match(line.text))
     ]
     if not stated:
         return
-    if any(is_score(number, claimed.value) or is_score(claimed, number.value) for number, _ in stated):
+    numbers = [number for line in readme.every_line for number in line.numbers if number.decimals > 2]
+    if any(is_score(number, claimed.value) or is_score(claimed, number.value) for number in numbers):
         record.out.passed("A9-README-MATCH", "README and JSON claim the same score.", record.readme_file)
         return
     number, line = stated[0]
@@ -239,7 +260,7 @@ def facts(record: Record) -> None:
         return
     for line in readme.every_line:
         hit = _FACT.match(line.text)
-        if not hit or OTHER_RECORD.search(line.text):
+        if not hit or OTHER_RECORD.search(line.text) or "~" in line.text or "≈" in line.text:
             continue
         label, value = re.sub(r"\s*\(.*", "", hit[1]).strip(), read_numbers(hit[2])[0]
         kind = _kind(label)

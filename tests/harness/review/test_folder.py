@@ -56,8 +56,6 @@ CASES = [
     ("A6-PREQUANT-TTT", Verdict.WARN, broken_seed(early=["sdttt:starting self-distillation TTT"])),
     ("A6-PREQUANT-TTT", Verdict.FAIL, broken_seed(early=["prequant_ttt:start epochs=21 lr=0.0005"])),
     ("A4-PAID-PREFIX", Verdict.FAIL, broken_seed(extra=["Paid prefix blob: 4240472 bytes"])),
-    ("A4-TRAIN-NO-VAL", Verdict.WARN, broken_seed(shards=1)),
-    ("C4-SINGLE-PASS", Verdict.WARN, broken_seed(extra=["TTT temperature: 0.98"])),
     ("C4-SINGLE-PASS", Verdict.WARN, broken_seed(extra=["temp_search: best_temp=0.97"])),
     ("S6-PLAUSIBLE", Verdict.WARN, broken_seed(curve_bpb=1.1600)),
     ("A2-EVAL-CLOCK", Verdict.FAIL, broken_seed(eval_ms=610_000)),
