@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 
 from harness.fineweb import VARIANTS
-from harness.review.jsonfile import flat
 from harness.review.logs import Pass, Run
 from harness.review.number import read_numbers
 from harness.review.published import (
@@ -163,10 +162,7 @@ def coverage(record: Record, run: Run) -> None:
 
 def _said_part(record: Record, tokens: int) -> str:
     """The line that says that the score is of so many tokens, or compares with no other; empty without one."""
-    lines = [line.text for line in record.readme.every_line] if record.readme else []
-    lines += record.readme.text.values() if record.readme else []
-    lines += [f"{key}: {value}" for key, value in flat(record.metadata.raw)] if record.metadata else []
-    for text in lines:
+    for text in record.told:
         numbers = [n.value for n in read_numbers(text)] if re.search(r"token", text, re.IGNORECASE) else []
         if any(abs(n - tokens) <= 0.01 * tokens for n in numbers) or _NOT_COMPARABLE.search(text):
             return text.strip()[:160]

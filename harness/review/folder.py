@@ -38,16 +38,17 @@ def check_folder(path: Path, readings: Readings | None = None, against: Path | N
 
 def judge(record: Record, name: str, against: Path | None = None) -> FolderReport:
     """Run every check on a record that is read. What one can't digest is an ERROR of this folder alone."""
+    names = [check.__name__.replace("_", " ") for check in CHECKS]
     for i, check in enumerate(CHECKS):
         try:
             check(record)
         except HarnessError:
             raise
         except (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError) as error:
-            message = f"the check of {_name(check)} broke off: {type(error).__name__}: {str(error)[:120]}."
+            message = f"the check of {names[i]} broke off: {type(error).__name__}: {str(error)[:120]}."
             record.out.add(Verdict.ERROR, "A9-READABLE", message, remedy="Please report this with the folder.")
         if record.folder.late():
-            left = ", ".join(dict.fromkeys(map(_name, CHECKS[i + 1 :]))) or "nothing left out"
+            left = ", ".join(names[i + 1 :]) or "nothing left out"
             message = f"not wholly checked within {FOLDER_SECONDS:g} s: {left}."
             remedy = "Ship files of the usual size; with the machine busy, check again."
             record.out.add(Verdict.ERROR, "A9-READABLE", message, remedy=remedy)
@@ -55,10 +56,6 @@ def judge(record: Record, name: str, against: Path | None = None) -> FolderRepor
     if against is not None:
         statistics.check_against(record, against)
     return FolderReport(name, record.track, record.out.merged(), *facts_of(record))
-
-
-def _name(check: Check) -> str:
-    return check.__name__.replace("_", " ")
 
 
 def check_folders(paths: Sequence[Path], readings: Readings, against: Path | None = None) -> Iterator[FolderReport]:

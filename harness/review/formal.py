@@ -7,7 +7,7 @@ import math
 import re
 from statistics import fmean
 
-from harness.review.jsonfile import flat, is_number, plain_value, shown
+from harness.review.jsonfile import is_number, plain_value, shown
 from harness.review.logs import Run
 from harness.review.number import Number
 from harness.review.record import ENOUGH, Record, group_of, track_named
@@ -64,17 +64,11 @@ def required_files(record: Record) -> None:
         message = "no training log."
         if maybe:
             message = f"no training log of a known form ({', '.join(maybe[:3])})."
-        (out.warn if maybe or _study(record) else out.fail)(
+        (out.warn if maybe or record.study else out.fail)(
             rule, message, "", "no log with losses", "", "Ship one log for every seed."
         )
     if not out.has(rule):
         out.passed(rule, "README, metadata, script and logs are there.")
-
-
-def _study(record: Record) -> bool:
-    """A folder outside the record track that claims no score: a report or a tool, and no submission of a model."""
-    meta = record.metadata
-    return not record.official and meta is not None and meta.values.get("val_bpb") in (None, "", [])
 
 
 def fields(record: Record) -> None:
@@ -91,7 +85,7 @@ def fields(record: Record) -> None:
         message = (
             f"no val_bpb at the top; {inside[0]} stands deeper." if inside else "no val_bpb, in any known spelling."
         )
-        (out.warn if inside or _study(record) else out.fail)(rule, message, record.json_file, "", "", 'Add "val_bpb".')
+        (out.warn if inside or record.study else out.fail)(rule, message, record.json_file, "", "", 'Add "val_bpb".')
     elif is_number(score) and score.value > LARGEST_SCORE:
         message = "val_bpb is more than a model needs that knows nothing: no score, or of another unit."
         out.warn(rule, message, at, score.text, f"{LARGEST_SCORE:g} bits in a byte", "Give bits a byte of the text.")
@@ -217,12 +211,11 @@ def _equal(a: str, b: str) -> bool:
 
 def left_out(record: Record) -> None:
     """Runs that are like the claimed ones in all but their seed and score worse, and that no text tells of."""
-    bound, meta, readme = record.bound, record.metadata, record.readme
+    bound, readme = record.bound, record.readme
     scores = [item.bpb.value for item in bound.scores()]
-    if meta is None or not bound.name or not scores:
+    if record.metadata is None or not bound.name or not scores:
         return
-    lines = [*(readme.raw if readme else ()), *(f"{key}: {value}" for key, value in flat(meta.raw))]
-    told = " ".join(line for line in lines if re.search("seed|run|log", line, re.IGNORECASE))
+    told = " ".join(line for line in record.told if re.search("seed|run|log", line, re.IGNORECASE))
     printed = [number for line in (readme.every_line if readme else ()) for number in line.numbers]
     first, forms, worse = bound.training[0], {group_of(run) for run in bound.any}, list[Run]()
     for run in bound.others:

@@ -171,7 +171,7 @@ def artifact(record: Record, run: Run) -> None:
         int(i.value) + extra for i in run["totals"] + run["models"] for extra in (0, int(code.value) if code else 0)
     }
     unread = any(n.endswith(TABLES) and n not in record.folder.sizes for n in record.folder.listing)
-    words = " ".join(record.readme.text.values()) if record.readme else ""
+    words = " ".join(record.told)
     other = claimed is not None and claimed.value <= cap and (unread or int(claimed.value) in told)
     other = other or re.search(r"\bre-?(?:pack|export|quanti[sz]|compress)", words, re.IGNORECASE) is not None
     message = f"the artifact is {value - cap:,} bytes over the cap by the run's own line"

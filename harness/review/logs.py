@@ -369,18 +369,14 @@ def _prefixes(raw: list[tuple[int, str]]) -> list[re.Pattern[str]]:
             continue
         prefix = line[: hit.start()]
         delimited = re.search(r"[\])>|:-]\s*$", prefix) or re.match(r"\[?\d{4}-\d\d-\d\d|\[?\d\d:\d\d|\d{9,}", prefix)
-        shapes[_shape(prefix) if prefix.strip() and delimited else ""] += 1
+        shape = re.sub(r"(?:\\ )+(?!$|\\ )", r"\\s+", re.sub(r"\w+", r"\\w+", re.escape(prefix)))
+        shapes[shape if prefix.strip() and delimited else ""] += 1
     total = sum(shapes.values())
     return [
         re.compile(shape)
         for shape, count in shapes.most_common(6)
         if shape and 10 * count >= max(total, 20 * (total > 40))
     ]
-
-
-def _shape(prefix: str) -> str:
-    words = re.sub(r"\w+", r"\\w+", re.escape(prefix))
-    return re.sub(r"(?:\\ )+(?!$|\\ )", r"\\s+", words)
 
 
 class _Reader:
@@ -510,7 +506,7 @@ def _joined(runs: list[Run]) -> list[Run]:
         elif (
             not (run.trained or run["models"])
             and run.seed in (None, before.seed)
-            and (run.headed or not _names(before) & _names(run))
+            and (run.headed or not {item.name for item in before.passes} & {item.name for item in run.passes})
         ):
             for name, found in run.said.items():
                 before.said.setdefault(name, []).extend(found)
@@ -521,10 +517,6 @@ def _joined(runs: list[Run]) -> list[Run]:
                 run.said.setdefault("world", before["world"])
             out.append(run)
     return out
-
-
-def _names(run: Run) -> set[str]:
-    return {item.name for item in run.passes}
 
 
 def _settle(run: Run) -> None:

@@ -102,6 +102,16 @@ class Record:
     track: str = RECORD
 
     @property
+    def told(self) -> list[str]:
+        """The lines of README and JSON, as written."""
+        return [*(self.readme.raw if self.readme else ()), *(self.metadata.source if self.metadata else ())]
+
+    @property
+    def study(self) -> bool:
+        """Whether it lies outside the record track and claims no score: a report or a tool, and no model."""
+        return not self.official and self.metadata is not None and self.metadata.values.get("val_bpb") in (None, "", [])
+
+    @property
     def official(self) -> bool:
         """Whether the caps of the record track hold."""
         return self.track == RECORD
@@ -115,10 +125,16 @@ class Record:
     @cached_property
     def bound(self) -> RunSet:
         """The runs that the claim rests on."""
-        found = _bind(self)
+        scored, claimed = [run for run in self.runs if run.final], self.claimed
+        sets = list(_candidates(self, scored)) if scored else [self.runs]
+        plain = next(filter(_distinct, sets), sets[0])
+        given = _explanations(self, claimed, scored, sets, plain) if claimed is not None and scored else iter(())
+        found = next(given, RunSet(plain))
         ids = {id(run) for run in found.runs}
         found.others = [run for run in self.runs if id(run) not in ids]
-        found.training = [_trainer(run, found.others) for run in found.runs]
+        for run in found.runs:  # The run that trained what this one only scores.
+            same = [other for other in found.others if other.seed == run.seed and other.trained and not run.trained]
+            found.training.append(same[0] if len(same) == 1 else run)
         seeds = [run.seed for run in found.runs]
         found.certain = bool(found.how in ("mean", "score") or (not found.others and len(set(seeds)) == len(seeds)))
         return found
@@ -370,14 +386,6 @@ def _of_result(meta: Metadata, runs: list[Run]) -> Run | None:
     return next((run for run in runs if any(is_score(stated, item.bpb.value) for item in run.by_name.values())), None)
 
 
-def _bind(record: Record) -> RunSet:
-    scored, claimed = [run for run in record.runs if run.final], record.claimed
-    sets = list(_candidates(record, scored)) if scored else [record.runs]
-    plain = next(filter(_distinct, sets), sets[0])
-    found = _explanations(record, claimed, scored, sets, plain) if claimed is not None and scored else iter(())
-    return next(found, RunSet(plain))
-
-
 def _explanations(
     record: Record, claimed: Number, scored: list[Run], sets: list[list[Run]], plain: list[Run]
 ) -> Iterator[RunSet]:
@@ -409,11 +417,3 @@ def _explanations(
             one = len(runs) == 1 and matches(claimed, items[0].bpb.value)
             if one or (1 < len(items) == len(runs) and _is_mean(claimed, items)):
                 yield RunSet(runs, "", "training", source=items[0])
-
-
-def _trainer(run: Run, others: list[Run]) -> Run:
-    """The run that trained what ``run`` only scores."""
-    if run.trained:
-        return run
-    same = [other for other in others if other.seed == run.seed and other.trained]
-    return same[0] if len(same) == 1 else run
