@@ -6,10 +6,12 @@ The message names the file or rule, says what was found and what was wanted; ``r
 
 from __future__ import annotations
 
+import copyreg
 import errno
 import os
 from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
 
 class ExitCode(IntEnum):
@@ -41,6 +43,10 @@ class HarnessError(Exception):
 
     def __str__(self) -> str:
         return " ".join(filter(None, (self.message, self.log, self.remedy)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Without this an error of a worker process can't be read by the one that waits for it.
+        return copyreg.__newobj__, (type(self), self.message), self.__dict__  # type: ignore[attr-defined]
 
 
 class RuleBroken(HarnessError):

@@ -10,7 +10,7 @@ from harness.cli import LazyGroup
 
 CHECKS = {
     "folder": ("check_folder:command", "public record folders: metadata, logs, statistics and code, read as data"),
-    "claims": ("check_claims:command", "numbers that a text claims, against the records or values that it names"),
+    "claims": ("check_claims:command", "numbers that a text claims, from the numbers that it names"),
     "pulls": ("check_pulls:command", "every record folder that the pull requests of a clone add: a board"),
     "bytes": ("check_bytes:command", "byte counts of a tokenizer and data set, against the raw documents"),
 }

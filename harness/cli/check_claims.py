@@ -1,17 +1,12 @@
-"""``harness check claims``: do a text's numbers follow from each other, and from the records?"""
+"""``harness check claims``: do a text's numbers follow from each other?"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from harness.errors import CouldNotCheck, ExitCode, UsageError
-
-if TYPE_CHECKING:
-    from harness.record.predicate import RunRecord
-    from harness.review.claims import Claim
 
 MAX_TEXT_BYTES = 2_000_000
 EPILOG = """\b
@@ -29,8 +24,7 @@ Of a very long text (200,000 characters) the beginning is read; what was not is 
 \b
 Examples:
   harness check claims README.md
-  harness check claims pull-request.txt --records records      also against signed records
-  harness check claims *.md --problems                         only what is wrong or disputed
+  harness check claims *.md --problems      only what is wrong or disputed
   harness check claims README.md --json
 
 Exit codes: 0 nothing wrong (disputed claims included), 1 a claim is wrong, 2 wrong usage, 3 could not check."""
@@ -38,20 +32,14 @@ Exit codes: 0 nothing wrong (disputed claims included), 1 a claim is wrong, 2 wr
 
 @click.command(epilog=EPILOG)
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--records",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Also compare with these records: each table with the runs named above it, or that fit it best.",
-)
 @click.option("--problems", is_flag=True, help="Show only what is wrong or disputed.")
 @click.option("--json", "as_json", is_flag=True, help="Print every claim as JSON.")
-def command(files: tuple[Path, ...], records: Path | None, problems: bool, as_json: bool) -> int:
+def command(files: tuple[Path, ...], problems: bool, as_json: bool) -> int:
     """Recompute the numbers that texts claim (FILES: Markdown or plain text)."""
-    from harness.review.claims import claims_json, render_claims
+    from harness.review.claims import check_text, claims_json, render_claims
     from harness.rules import Verdict
 
-    found = {path: _claims(path, records) for path in files}
+    found = {path: check_text(_read(path)) for path in files}
     if as_json:
         click.echo(claims_json({str(path): claims for path, claims in found.items()}))
     else:
@@ -59,18 +47,6 @@ def command(files: tuple[Path, ...], records: Path | None, problems: bool, as_js
         click.echo("\n\n".join(blocks))
     wrong = any(claim.verdict is Verdict.FAIL for claims in found.values() for claim in claims)
     return ExitCode.RULE_BROKEN if wrong else ExitCode.GOOD
-
-
-def _claims(path: Path, records: Path | None) -> list[Claim]:
-    from harness.review.claims import check_text
-
-    text = _read(path)
-    claims = check_text(text)
-    if records is not None:
-        from harness.review.against_records import check_against_records
-
-        claims += check_against_records(text, _sound(records))
-    return claims
 
 
 def _read(path: Path) -> str:
@@ -86,15 +62,3 @@ def _read(path: Path) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise CouldNotCheck(f"{path} is not UTF-8 text (byte {error.start:,}).", remedy="Convert it first.") from error
-
-
-def _sound(records: Path) -> list[RunRecord]:
-    """The records that verify."""
-    from harness.record import verify_folder
-    from harness.rules import Verdict
-
-    report = verify_folder(records, judge_runs=False)
-    sound = [entry.record for entry in report.records if entry.record and entry.verdict is not Verdict.FAIL]
-    if not sound:
-        raise CouldNotCheck(f"{records} holds no record that verifies.", remedy=f"See `harness verify {records}`.")
-    return sound

@@ -57,23 +57,23 @@ def staged(repository: Path) -> Change:
 
 
 def _change(arguments: list[str], repository: Path, base: str | None) -> Change:
-    top = Path(_git(["rev-parse", "--show-toplevel"], repository).strip("\n"))
-    fields = _git(arguments, repository).split("\0")
+    def ask(place: Path, *words: str) -> str:
+        return git(place, *words).decode("utf-8", "surrogateescape")
+
+    top = Path(ask(repository, "rev-parse", "--show-toplevel").strip("\n"))
+    fields = ask(repository, *arguments).split("\0")
     status = dict(zip(fields[1::2], fields[::2], strict=False))
     hits = {name: found[1] for name in status if (found := FOLDER.fullmatch(name))}
     names = tuple(dict.fromkeys(hits.values()))
+    # Whether the base holds a folder: at its tip, or where the change left it.
+    revisions = (base, ask(top, "merge-base", base, "HEAD").strip()) if base and names else ()
+    known = (name for name in names if any(ask(top, "ls-tree", "--name-only", "-z", r, "--", name) for r in revisions))
     return Change(
         tuple(top / name for name in names if (top / name).is_dir()),
-        tuple(name for name in names if base and _has(base, name, top)),
+        tuple(known),
         tuple((VERBS.get(status[name][:1], "changes"), name) for name in hits if status[name] != "A"),
         tuple(name for name in status if name not in hits),
     )
-
-
-def _has(base: str, folder: str, top: Path) -> bool:
-    """Whether the base holds ``folder``, at its tip or where the change left it."""
-    fork = _git(["merge-base", base, "HEAD"], top).strip()
-    return any(_git(["ls-tree", "--name-only", "-z", revision, "--", folder], top) for revision in (base, fork))
 
 
 def git(repository: Path, *arguments: str, check: bool = True) -> bytes:
@@ -91,29 +91,12 @@ def git(repository: Path, *arguments: str, check: bool = True) -> bytes:
     return done.stdout
 
 
-def _git(arguments: list[str], repository: Path) -> str:
-    return git(repository, *arguments).decode("utf-8", "surrogateescape")
-
-
 def judge_change(reports: list[FolderReport], change: Change) -> list[FolderReport]:
     """The reports, with a finding on whether the pull request adds one folder and nothing else.
 
     It stands in the first report; a change that leaves no folder to check gets a report of its own.
     """
-    out = Findings()
-    _judge(change, out)
-    if not reports and out.items:
-        where = (*(name for _, name in change.altered), *change.others)[0]
-        items = [structs.replace(item, file=where) for item in out.items]
-        return [FolderReport(".", RECORD, items, dict.fromkeys(FACTS))]
-    if not reports:
-        return []
-    first = reports[0]
-    return [FolderReport(first.folder, first.track, [*out.items, *first.findings], first.facts), *reports[1:]]
-
-
-def _judge(change: Change, out: Findings) -> None:
-    folders, others = change.folders, change.others
+    out, folders, others = Findings(), change.folders, change.others
     changed = tuple(f"{verb} {name}" for verb, name in change.altered)
     several = tuple(folder.name for folder in folders)
     for broken, message, names, remedy in (
@@ -127,11 +110,13 @@ def _judge(change: Change, out: Findings) -> None:
          "Add one folder, records/track_…/NAME, with all of its files inside."),
     ):  # fmt: skip
         if broken:
-            out.fail("A9-ONE-FOLDER", f"the pull request {message}.", found=_names(names), remedy=remedy)
+            found = ", ".join(plain(name, 100) for name in names[:NAMED])
+            found += f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+            out.fail("A9-ONE-FOLDER", f"the pull request {message}.", found=found, remedy=remedy)
     if folders and not out.items:
         out.passed("A9-ONE-FOLDER", "the pull request adds one folder and nothing else.")
-
-
-def _names(names: tuple[str, ...]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(plain(name, 100) for name in names[:NAMED]) + more
+    if not reports and out.items:
+        where = (*(name for _, name in change.altered), *others)[0]
+        items = [structs.replace(item, file=where) for item in out.items]
+        return [FolderReport(".", RECORD, items, dict.fromkeys(FACTS))]
+    return [structs.replace(report, findings=[*out.items, *report.findings]) for report in reports[:1]] + reports[1:]

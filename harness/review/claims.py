@@ -68,16 +68,6 @@ class Claim(msgspec.Struct, frozen=True, omit_defaults=True):
     right: str = ""
 
 
-def judged(
-    line: int, quote: str, what: str, claimed: Number, low: float, high: float, message: str, right: str = ""
-) -> Claim:
-    """PASS when ``claimed`` prints like some number of [low, high], else FAIL. ``{}`` in the message is the value."""
-    right = right or claimed.like((low + high) / 2)
-    holds = claimed.admits(low, high)
-    verdict = Verdict.PASS if holds else Verdict.FAIL
-    return Claim(line, quote, what, verdict, message.format(right), claimed.text, "" if holds else right)
-
-
 def check_text(text: str) -> list[Claim]:
     """Every claim found in ``text``; one number is judged once for each thing that it is said to be.
 
@@ -100,7 +90,8 @@ def judge_mean(claimed: Number, values: Sequence[Number], line: int, quote: str,
     """The mean of ``values`` as printed, or as some unrounded inputs would give it."""
     mean = mean_of(values)
     right = claimed.like(mean.value)
-    if claimed.admits(mean.low, mean.high):
+    cut = claimed.kind == "bytes" and claimed.gives(mean.value)
+    if cut or claimed.admits(mean.low, mean.high):
         return Claim(line, quote, what, Verdict.PASS, f"{len(values)} seeds give {right}", claimed.text)
     exact = f"{mean.value:,.0f} bytes ({right})" if claimed.kind == "bytes" and claimed.step > 1 else right
     text = f"the mean of {len(values)} seeds is {exact}"
@@ -135,35 +126,35 @@ def judge_std(claimed: Number, values: Sequence[Number], line: int, quote: str, 
 
 def check_tables(document: Document) -> Iterator[Claim]:
     """Everything that the text's tables claim about their own numbers."""
-    for table in document.tables:
-        columns = [column for column in document.columns if column.table is table]
-        for row in table.rows:
-            if row.aggregate:
-                for column in columns:
-                    yield from _aggregate(row, column)
+    rows = {id(table): [row for row in table.rows if row.aggregate] for table in document.tables}
+    for column in document.columns:
+        for row in rows[id(column.table)]:
+            if (claimed := read_one(row.cell(column.index))) is not None:
+                yield from _aggregate(row, column, dataclasses.replace(claimed, kind=claimed.kind or column.kind))
 
 
-def _aggregate(row: Row, column: Column) -> Iterator[Claim]:
+def _aggregate(row: Row, column: Column, claimed: Number) -> Iterator[Claim]:
     cell = row.cell(column.index)
-    claimed = read_one(cell)
-    if claimed is None:
-        return
-    claimed = dataclasses.replace(claimed, kind=claimed.kind or column.kind)
-    where, what = f"{row.label} {cell}", f"{row.aggregate} of {column.name}"
-    if row.aggregate == "mean":
-        yield judge_mean(claimed, column.values, row.line, where, what)
-        rest = cell.strip()[claimed.end :]
+    rest = cell.strip()[claimed.end :]
+    word = re.search(r"\b(max|min)\b", rest.lower())
+    what = word[1] if word else row.aggregate
+    where, named = f"{row.label} {cell}", f"{what} of {column.name}"
+    if what == "mean":
+        yield judge_mean(claimed, column.values, row.line, where, named)
         behind = _WITH_STD.search(rest)
         if behind and (found := read_numbers(rest[behind.end() :])):
             extra = dataclasses.replace(found[0], signed=False, value=abs(found[0].value))
             yield judge_std(extra, column.values, row.line, where, f"std of {column.name}", where)
-    elif row.aggregate.endswith("std"):
-        yield judge_std(claimed, column.values, row.line, where, what, row.label)
+    elif what.endswith("std"):
+        yield judge_std(claimed, column.values, row.line, where, named, row.label)
     elif not (row.label.lower().startswith(("best", "worst")) and column.kind not in ("bpb", "nats", "bytes")):
         low, high = column.end(lowest=True), column.end(lowest=False)
         spans = {"max": (high.low, high.high), "min": (low.low, low.high)}
-        first, last = spans.get(row.aggregate, (high.low - low.high, high.high - low.low))
-        yield judged(row.line, where, what, claimed, first, last, "the seeds give {}")
+        first, last = spans.get(what, (high.low - low.high, high.high - low.low))
+        right, holds = claimed.like((first + last) / 2), claimed.admits(first, last)
+        verdict = Verdict.PASS if holds else Verdict.FAIL
+        text = f"the seeds give {right}"
+        yield Claim(row.line, where, named, verdict, text, claimed.text, "" if holds else right)
 
 
 def check_headlines(document: Document) -> Iterator[Claim]:

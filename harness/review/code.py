@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
 
 from harness.review.record import Record
-from harness.review.unwrap import Unwrapped, unwrap
 
 _NOT_AT_EVAL = re.compile(
     r"prepare|download|tokeniz|export|build_|setup|launch|modal|plot|analy|human|readable|make_|test|sweep|cached_",
@@ -19,6 +17,9 @@ _GATE = r"(?:\w+_)?(?:alpha|gate|lam|lambda_|mix(?:ing)?_?(?:w|weights?)?|blend\
 PATTERNS = tuple(
     (rule, what, remedy, re.compile(pattern))
     for rule, what, remedy, pattern in (
+        ("A1-CLOCK-PATCHED", "a clock or a synchronisation is replaced", "Leave clocks alone.",
+         r"^(?:setattr\()?(?:time(?:, ['\"]|\.)(?:time|perf_counter|monotonic|process_time)(?:_ns)?"
+         r"|torch\.cuda(?:, ['\"]|\.)(?:synchronize|Event))(?:['\"],| = )"),
         ("A4-NO-NETWORK", "the script can reach the network", "Move downloads into a preparation script.",
          r"^(?:import|from) (?:requests|urllib\.request|urllib3|httpx|aiohttp|http\.client|socket|wandb|"
          r"huggingface_hub|datasets|boto3)\b|\b(?:urlopen|urlretrieve|hf_hub_download|snapshot_download|load_dataset)\(|"
@@ -43,10 +44,6 @@ PATTERNS = tuple(
     )
 )  # fmt: skip
 """Rule, what, remedy, and a pattern on one statement as :func:`ast.unparse` writes it."""
-_CLOCK = re.compile(
-    r"^(?:setattr\()?(?:time(?:, ['\"]|\.)(?:time|perf_counter|monotonic|process_time)(?:_ns)?"
-    r"|torch\.cuda(?:, ['\"]|\.)(?:synchronize|Event))(?:['\"],| = )"
-)
 _VAL_FILES = re.compile(
     r"^(?:\w+\.)*train_?(?:files|pattern|glob|shards|data|paths) = .*(?:\b|_)val(?:id)?_[^'\"/]*(?:\.bin|\*)"
 )
@@ -55,22 +52,13 @@ MAX_STATEMENT = 4_000
 """Characters of a statement that are looked at."""
 
 
-def check(record: Record) -> None:
-    """Scan the training script and what it pulls in; say so where the code isn't here."""
-    if record.main_code is None or record.main_code not in record.code:
-        _absent(record)
+def absent(record: Record) -> None:
+    """Say so where the code isn't here, or can't be read."""
+    for name, script in record.scripts.items():
+        if script.opaque:
+            record.out.unknown("A3-CODE-BYTES", f"the code can't be read: {script.opaque}.", name)
+    if record.scripts:
         return
-    reached = _reach(record)
-    for name, script in reached.items():
-        if script.tree is not None and not record.folder.late():
-            _scan(record, name, script)
-    for name, data in record.code.items():
-        source = reached[name].source if name in reached else data.decode("utf-8", "replace")
-        _preparation(record, name, source)
-    _uncounted(record, reached)
-
-
-def _absent(record: Record) -> None:
     others = [n for n in record.folder.names if n.endswith((".py", *_SOURCES)) and n != record.main_code]
     likely = [n for n in others if not _NOT_AT_EVAL.search(n) and not n.startswith("train")]
     if likely and record.main_code:
@@ -81,35 +69,11 @@ def _absent(record: Record) -> None:
     record.out.unknown("A3-CODE-BYTES", "the code is not here: nothing can be said about what it does.")
 
 
-def _reach(record: Record) -> dict[str, Unwrapped]:
-    """The training script and every file of the folder that it executes or imports, unwrapped."""
-    reached: dict[str, Unwrapped] = {}
-    waiting = [record.main_code or ""]
-    while waiting and len(reached) < 12 and not record.folder.late():
-        name = waiting.pop()
-        if name in reached or name not in record.code:
-            continue
-        script = reached[name] = unwrap(record.code[name].decode("utf-8", "replace"), record.folder.late)
-        if script.opaque:
-            record.out.unknown("A3-CODE-BYTES", f"the code can't be read: {script.opaque}.", name)
-        if name.endswith(".py"):
-            waiting += [n.removeprefix("./") for n in script.executes] + list(_local_imports(record, script))
-    return reached
-
-
-def _local_imports(record: Record, script: Unwrapped) -> Iterator[str]:
-    for node in script.nodes:
-        modules: list[str] = []
-        if isinstance(node, ast.Import):
-            modules = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            modules = [node.module or "", *(f"{node.module or ''}.{alias.name}".lstrip(".") for alias in node.names)]
-        for path in (module.replace(".", "/") for module in modules if module):
-            yield from (n for n in (f"{path}.py", f"{path}/__init__.py") if n in record.code)
-
-
-def _uncounted(record: Record, reached: dict[str, Unwrapped]) -> None:
-    rule, main = "A3-NO-UNCOUNTED-CODE", record.main_code or ""
+def uncounted(record: Record) -> None:
+    """Files that the script executes or imports, and that no size counts."""
+    rule, main, reached = "A3-NO-UNCOUNTED-CODE", record.main_code or "", record.scripts
+    if not reached:
+        return
     sources = [n for n in record.folder.names if n.endswith(_SOURCES)]
     beside = {name for name in reached if name != main}
     beside |= {n for n in sources if any(n.rsplit("/", 1)[-1] in script.source for script in reached.values())}
@@ -124,40 +88,42 @@ def _uncounted(record: Record, reached: dict[str, Unwrapped]) -> None:
         return
     extra, cap = sum(record.folder.size_of(name) or 0 for name in beside), record.readings.artifact_cap_bytes
     models = [int(run.packed[-1].value) for run in record.bound.sized if run.packed]
-    with_all = max(models) + (record.folder.size_of(main) or 0) + extra if models else 0
-    report = record.out.fail if with_all > cap and executed & beside else record.out.warn
+    with_all = max(models, default=0) + (record.folder.size_of(main) or 0) + extra
     computed = f"with them {with_all:,} bytes, cap {cap:,}" if models else f"cap {cap:,} bytes"
     message = f"the script needs files that its size leaves out: {', '.join(sorted(beside)[:5])}."
-    values = (f"{extra:,} bytes beside {main}", computed, "Put them into the counted script.")
-    report(rule, message, sorted(beside)[0], *values)
+    found, remedy = f"{extra:,} bytes beside {main}", "Put them into the counted script."
+    record.out.warn(rule, message, sorted(beside)[0], found, computed, remedy, "likely")
 
 
-def _preparation(record: Record, name: str, source: str) -> None:
+def preparation(record: Record) -> None:
     """The default that puts validation documents into the train set (#2127), unless a command overrides it."""
-    hit = _VAL_DOCS.search(source)
-    texts = [d.decode("utf-8", "replace") for n, d in record.code.items() if n.endswith(".sh")]
-    texts += record.readme.raw if record.readme else []
-    if hit and not any(re.search(r"--val[-_]docs[ =]+50[_,]?000\b", text) for text in [*texts, source]):
-        message = "the preparation holds out 10,000 documents by default; the split has 50,000 (#2127)."
-        at, remedy = (name, source.count("\n", 0, hit.start()) + 1), "Set the default to 50,000."
-        record.out.warn("A4-DISJOINT", message, at, hit[0][:120], "50,000", remedy, "likely")
+    plain = {name: data.decode("utf-8", "replace") for name, data in record.code.items() if record.scripts}
+    sources = plain | {name: script.source for name, script in record.scripts.items()}
+    commands = [text for name, text in sources.items() if name.endswith(".sh")]
+    commands += record.readme.raw if record.readme else []
+    for name, source in sources.items():
+        hit = _VAL_DOCS.search(source)
+        if hit and not any(re.search(r"--val[-_]docs[ =]+50[_,]?000\b", text) for text in [*commands, source]):
+            message = "the preparation holds out 10,000 documents by default; the split has 50,000 (#2127)."
+            at, remedy = (name, source.count("\n", 0, hit.start()) + 1), "Set the default to 50,000."
+            record.out.warn("A4-DISJOINT", message, at, hit[0][:120], "50,000", remedy, "likely")
 
 
-def _scan(record: Record, name: str, script: Unwrapped) -> None:
-    """Patterns on every statement."""
-    out, seen = record.out, set[str]()
-    for node in script.nodes:
-        simple = isinstance(node, ast.Assign | ast.Expr | ast.Import | ast.ImportFrom | ast.AugAssign | ast.Return)
-        if not (simple or isinstance(node, ast.For)) or record.folder.late():
-            continue
-        text = ast.unparse(node)[:MAX_STATEMENT]
-        at = (name, 0 if script.layers else getattr(node, "lineno", 0))  # lines of an unpacked script aren't the file's
-        if simple and _CLOCK.match(text):
-            out.fail("A1-CLOCK-PATCHED", "a clock or a synchronisation is replaced.", at, text[:80], "", "Leave it.")
-        if simple and _VAL_FILES.match(text):
-            out.fail("A4-TRAIN-NO-VAL", "the train files are validation shards.", at, text[:160])
-            continue
-        for rule, what, remedy, pattern in PATTERNS:
-            if what not in seen and (simple or "for each" in what) and pattern.search(text):
-                seen.add(what)
-                out.warn(rule, f"{what}.", at, text[:160], "", remedy, "likely")
+def patterns(record: Record) -> None:
+    """Patterns on every statement of the training script and of what it pulls in."""
+    out = record.out
+    for name, script in record.scripts.items():
+        seen = set[str]()
+        for node in script.nodes:
+            simple = isinstance(node, ast.Assign | ast.Expr | ast.Import | ast.ImportFrom | ast.AugAssign | ast.Return)
+            if not (simple or isinstance(node, ast.For)) or record.folder.late():
+                continue
+            text = ast.unparse(node)[:MAX_STATEMENT]
+            at = (name, 0 if script.layers else getattr(node, "lineno", 0))  # an unpacked script has other lines
+            if simple and _VAL_FILES.match(text):
+                out.fail("A4-TRAIN-NO-VAL", "the train files are validation shards.", at, text[:160])
+                continue
+            for rule, what, remedy, pattern in PATTERNS:
+                if what not in seen and (simple or "for each" in what) and pattern.search(text):
+                    seen.add(what)
+                    out.warn(rule, f"{what}.", at, text[:160], "", remedy, "likely")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from harness.fineweb import VARIANTS
 from harness.review.logs import Pass, Run
+from harness.review.number import read_numbers
 from harness.review.published import (
     CERTAIN,
     LONGEST_WINDOW,
@@ -17,34 +18,49 @@ from harness.review.published import (
     judge_tokens,
     variant_of,
 )
-from harness.review.record import Record
+from harness.review.record import Record, each
 from harness.rules import Verdict
 
 LARGEST_GAIN = 0.06
 """bpb between the end of training and the last pass; above it, the way of scoring has to be explained."""
-BANNED = ("A4-TRAIN-NO-VAL", "A4-PAID-PREFIX", "A6-PREQUANT-TTT")
-"""Rules that a title or a line of a log breaks by itself; other methods are for a reviewer to look at."""
+BANNED = (
+    *("training on validation data", "validation text stored in the artifact"),
+    "adaptation on validation tokens before quantisation",
+)
+"""Methods that break a rule by their name in a title or log; others are for a reviewer to look at."""
 METHODS = tuple(
     (rule, what, re.compile(spoken) if spoken else None, re.compile(logged, re.IGNORECASE) if logged else None)
     for rule, what, spoken, logged in (
         ("A4-TRAIN-NO-VAL", "training on validation data", r"(?i)\bval[- ]only\b|\btrain(?:ed|ing|s)? (?:\w+ )?on "
          r"(?:the )?val(?:idation)?(?: shards?| set| data| split| tokens)", ""),
+        ("A4-TRAIN-NO-VAL", "a switch for training on validation data", r"\bTRAIN_ON_VAL\W{1,4}(?:1|[Tt]rue)\b",
+         r"\btrain_on_val(?=: (?:1|true)$)"),
         ("A4-TRAIN-NO-VAL", "calibration on validation data", "", r"(?:hessian|calib).{0,60}\bsource=val"),
         ("A4-PAID-PREFIX", "validation text stored in the artifact",
          r"(?i)\bpaid[- _]?prefix|\bval(?:idation)? (?:token )?prefix (?:blob|covering)",
          r"paid[_ ]prefix(?:[_ ]blob)?"),
+        ("A4-PAID-PREFIX", "answers of the validation text stored in the artifact", r"(?i)\bcorrection[- ]table", ""),
+        ("A3-ARTIFACT-BYTES", "weights held in memory from training to evaluation, which no artifact counts",
+         r"(?i)\b(?:held|kept) in[- ]memory\b|\bin-memory trained\b", ""),
         ("A6-PREQUANT-TTT", "adaptation on validation tokens before quantisation",
-         r"(?i)\bpre[- ]?quant(?:i[sz]ation)?\b[\w ()+-]{0,20}\bTTT\b", r"pre[-_ ]?quant[-_ ]?ttt"),
+         r"(?i)\bpre[- ]?quant(?:i[sz]ation)?\b(?:\W{1,3}(?:adamw?|sgd|lora|muon|\d+ ?ep\w*)){0,2}\W{1,3}TTT\b",
+         r"pre[-_ ]?quant[-_ ]?ttt"),
         ("C3-SCORE-BEFORE-UPDATE", "scores taken in the last of several epochs over the same tokens",
-         r"(?i)(?:last|final)[- ]epoch[- ](?:only )?scor|only records? scores? on the (?:final|last) epoch", ""),
-        ("C3-SCORE-BEFORE-UPDATE", "SLOT, which optimises on scored positions", r"\bSLOT\b", r"\bslot\b"),
-        ("C2-NORMALISED", "an n-gram cache, whose blend has to sum to one over the vocabulary",
-         r"(?i)n-?gram\W?\w{0,14}\W?(?:cache|mix|back-?off)|back-?off\W?n-?gram|\beval(?:-time)? cache",
-         r"n-?gram[-_ ]?(?:cache|mix)"),
-        ("C2-NORMALISED", "a byte model (PPM), not normalised over tokens (#1872)", r"\bPPM\b|\bPPM-?D\b", r"\bppm"),
-        ("C4-SINGLE-PASS", "a second pass or rescoring", r"(?i)\btwo[- ]pass\b|\brescor", r"two[-_ ]pass|rescor"),
+         r"(?i)(?:last|final)[- ]epoch(?:[’']s)?[- ](?:only )?scor|\bscore \((?:final|last) epoch\)"
+         r"|only records? scores? on the (?:final|last) epoch", ""),
+        ("C3-SCORE-BEFORE-UPDATE", "SLOT on the context alone, on which nobody has ruled (#1336)",
+         r"(?i)\b(?:context[- ]only|causal)[- ]SLOT\b", ""),
+        ("C3-SCORE-BEFORE-UPDATE", "SLOT, which optimises on scored positions",
+         r"(?<![Oo]nly[- ])(?<![Cc]ausal[- ])\bSLOT\b", r"(?<!causal_)\bslot\b"),
+        ("C2-NORMALISED", "a cache or mixture of n-grams, whose blend has to sum to one over the vocabulary",
+         r"(?i)(?:n|\b\d{1,2})-?gram\W?[\w-]{0,14}\W?(?:cache|mix|back-?off)|back-?off\W?n-?gram|\beval(?:-time)? cache"
+         r"|\bhedge[- ]?mixer", r"n-?gram[-_ ]?(?:cache|mix)"),
+        ("C2-NORMALISED", "a PPM mixture, which has to sum to one over the tokens (#1872)",
+         r"\bPPM\b|\bPPM-?D\b", r"\bppm"),
+        ("C4-SINGLE-PASS", "a second pass or rescoring",
+         r"(?i)\btwo[- ]pass\b(?! (?:latent|train|compress|quant|gptq))|\brescor", r"two[-_ ]pass|rescor"),
         ("C4-SINGLE-PASS", "scores at a temperature, which must be fixed before the first token is scored (#991)", "",
-         r"temp_search|best_temp|final_temped|ttt[ _]temp(?:erature)?[:=]\s*(?!1(?:\.0+)?\s*$)\d"),
+         r"temp_search|best_temp|final_temped"),
     )
 )  # fmt: skip
 """Rule, method, how texts speak of it, and how lines of logs name it."""
@@ -72,22 +88,8 @@ _NOT_BEFORE = re.compile(
     r"(?:^|[^a-z])(?:no|not|without|skip(?:ped|ping)?|disabled)[-_ ]{1,3}(?:(?:any|the|a) )?$", re.IGNORECASE
 )
 _SWITCH = re.compile(r"(?:enabled|epochs|_mode|_temperature)$|^use_|^(?:slot|ppm|prequant_ttt)$")
-_ADAPTS = re.compile(r"\s{0,8}[a-z]{0,20}_?ttt[a-z]{0,20}[:_ ] ?(?:start|epoch|begin)", re.IGNORECASE)
+_NOT_COMPARABLE = re.compile(r"\bnot\W{1,3}(?:\w+[- ]){0,2}comparable", re.IGNORECASE)
 _MIXED = re.compile(r"ppm|n-?gram|mix|cache|blend|bayes", re.IGNORECASE)
-
-
-def check(record: Record) -> None:
-    """The claimed runs' figures, then what logs and texts say of the method."""
-    for run in record.bound.runs:
-        _bytes(record, run)
-        _coverage(record, run)
-        _gain(record, run)
-        _rescored(record, run)
-    for run in {id(r): r for r in [*record.bound.training, *record.bound.runs]}.values():
-        _marks(record, run)
-        _data(record, run)
-    _plausible(record)
-    _words(record)
 
 
 def implied(run: Run, item: Pass) -> Implied | None:
@@ -99,7 +101,8 @@ def implied(run: Run, item: Pass) -> Implied | None:
         return None
 
 
-def _bytes(record: Record, run: Run) -> None:
+@each("runs")
+def byte_count(record: Record, run: Run) -> None:
     """Bytes of the claimed pass. A FAIL needs a second pass or the training curve to divide by as many."""
     out, name, readings, stated = record.out, record.bound.name, record.readings, run.one("val_tokens")
     item = run.by_name.get(name) or run.final
@@ -132,7 +135,9 @@ def _bytes(record: Record, run: Run) -> None:
     out.add(verdict, finding.rule, f"{item.name}: {finding.message}", at, found, text, remedy)
 
 
-def _coverage(record: Record, run: Run) -> None:
+@each("runs")
+def coverage(record: Record, run: Run) -> None:
+    """Tokens that were scored, against the published counts."""
     rule, out, stated = "C4-COVERAGE", record.out, run.one("val_tokens")
     strict = out.fail if record.bound.certain else out.warn
     if stated is None:
@@ -141,7 +146,9 @@ def _coverage(record: Record, run: Run) -> None:
     tokens, at = int(stated.value), run.place(stated)
     shown = f"{tokens:,} tokens"
     finding = judge_tokens(tokens)
-    if finding.verdict is Verdict.FAIL:
+    if finding.verdict is Verdict.FAIL and (said := _said_part(record, tokens)):
+        out.warn(rule, "the score is of a part of the text, as the folder says.", at, shown, said, "Score every token.")
+    elif finding.verdict is Verdict.FAIL:
         strict(rule, finding.message, at, shown, "151.08 million bytes in the split", "Score every token.")
     elif variant_of(tokens) or finding.found == "legacy":
         verdict = Verdict.PASS if variant_of(tokens) else Verdict.UNKNOWN  # A7-BYTES warns of the older set
@@ -153,14 +160,20 @@ def _coverage(record: Record, run: Run) -> None:
         out.warn("A7-TOKENIZER", message, at, shown, f"known: {known}", remedy)
 
 
-def _data(record: Record, run: Run) -> None:
+def _said_part(record: Record, tokens: int) -> str:
+    """The line that says that the score is of so many tokens, or compares with no other; empty without one."""
+    for text in record.told:
+        numbers = [n.value for n in read_numbers(text)] if re.search(r"token", text, re.IGNORECASE) else []
+        if any(abs(n - tokens) <= 0.01 * tokens for n in numbers) or _NOT_COMPARABLE.search(text):
+            return text.strip()[:160]
+    return ""
+
+
+@each("any")
+def data(record: Record, run: Run) -> None:
     """Which shards the run says that it read. A count alone proves no overlap of train and validation."""
-    out, shards = record.out, run.one("train_shards")
-    if shards is not None and shards.value <= 1 and record.official:
-        message = "the run saw one training shard, as many as the validation split has; it may be that one (#44)."
-        values = (f"train_shards {shards.value:,.0f}", "80 published shards", "Let the log name the files.", "hint")
-        out.warn("A4-TRAIN-NO-VAL", message, run.place(shards), *values)
-    elif shards is not None:
+    out = record.out
+    if run.one("train_shards") is not None:
         message = "shard counts show nothing wrong; only the data could prove that the sets are disjoint."
         out.unknown("A4-DISJOINT", message, run.file)
     files, line = run.settings.get("train_files", ("", 0))
@@ -171,7 +184,8 @@ def _data(record: Record, run: Run) -> None:
         out.warn("A4-DISJOINT", message, run.file, confidence="hint")
 
 
-def _gain(record: Record, run: Run) -> None:
+@each("runs")
+def gain(record: Record, run: Run) -> None:
     """How much the last pass gains on the trained model: windows and legal adaptation have given at most 0.05."""
     final = run.by_name.get(record.bound.name) or run.final
     if final is None or not run.curve or record.out.has("S6-PLAUSIBLE"):
@@ -189,7 +203,8 @@ def _gain(record: Record, run: Run) -> None:
         record.out.warn("S6-PLAUSIBLE", message, run.place(final), found, trained, remedy, "likely")
 
 
-def _rescored(record: Record, run: Run) -> None:
+@each("runs")
+def rescored(record: Record, run: Run) -> None:
     """A pass that was scored again in one run: the first score is the one that counts, whatever was reported."""
     for name, (first, last) in run.rescored.items():
         better = last.bpb.value < first.bpb.value and record.bound.name.startswith(name)
@@ -200,7 +215,8 @@ def _rescored(record: Record, run: Run) -> None:
         record.out.warn("C4-SINGLE-PASS", message, run.place(last), *values, remedy)
 
 
-def _plausible(record: Record) -> None:
+def plausible(record: Record) -> None:
+    """A claim that no known method reaches is held for proof."""
     rule, out, floor, claimed = "S6-PLAUSIBLE", record.out, record.readings.floor_bpb, record.claimed
     if claimed is not None and claimed.value < floor and record.metadata is not None:
         message = "a score no known method reaches: held until it is proved."
@@ -217,7 +233,8 @@ def is_on(pattern: re.Pattern[str], text: str) -> bool:
     return any(not _OFF.match(text, hit.end()) and not _NOT_BEFORE.search(text[: hit.start()]) for hit in hits)
 
 
-def _marks(record: Record, run: Run) -> None:
+@each("any")
+def marks(record: Record, run: Run) -> None:
     """Switches and lines that name a method; adaptation before the model is packed."""
     out = record.out
     switches = [(line, f"{key}: {value}") for key, (value, line) in run.settings.items() if _SWITCH.search(key)]
@@ -229,13 +246,17 @@ def _marks(record: Record, run: Run) -> None:
         ran = [(line, text) for line, text in hits if _RAN.search(text) and not _ON_TRAIN.search(text)]
         if hits:
             line, text = (ran or hits)[0]
-            report = out.fail if ran and rule in BANNED and "calibration" not in what else out.warn
+            report = out.fail if ran and what in BANNED else out.warn
             report(rule, f"the log names {what}.", (run.file, line), text, "", "Say why it is legal.", "likely")
-    packed, begun = next((model.line for model in run.packed), 0), run.stop.line if run.stop else 0
-    early = next((mark for mark in run.marks if begun < mark.line < packed and _ADAPTS.match(mark.label)), None)
+    early = run.early_adaptation
+    if run.epochs_first and run.final:
+        message = "test-time training ran several epochs, and the score was taken only then."
+        remedy = "Score each token before it is trained on."
+        values = (run.epochs_first.label.strip(), f"{run.final.name} in line {run.final.line}", remedy, "likely")
+        out.warn("C3-SCORE-BEFORE-UPDATE", message, run.place(run.epochs_first), *values)
     if early and not out.has("A6-PREQUANT-TTT"):
         message = "test-time training runs before the model is packed: what it learnt travels in the artifact."
-        values = (early.label, f"the model is packed in line {packed}", "Adapt after packing.", "likely")
+        values = (early.label, f"the model is packed in line {run.packed[0].line}", "Adapt after packing.", "likely")
         out.warn("A6-PREQUANT-TTT", message, run.place(early), *values)
 
 
@@ -253,17 +274,20 @@ def _texts(record: Record) -> Iterator[tuple[str, int, str, str]]:
             yield record.readme_file, number, text, "title" if number == first else ""
 
 
-def _words(record: Record) -> None:
+def words(record: Record) -> None:
     """Methods that the texts name; at most one hit a method. A README's body compares with other records."""
     seen: set[str] = set()
     for file, line, text, own in _texts(record):
         for rule, what, pattern, _ in METHODS:
-            plain = own or what.startswith("scores taken")  # a plain statement, which counts in a README's body too
+            plain = own or what.startswith(
+                ("scores taken", "a switch")
+            )  # plain statements, which count in a README's body too
             hit = pattern.search(text) if pattern and plain and what not in seen else None
             if hit and not _DENIED.search(text[: hit.start()]):
                 seen.add(what)
                 found, remedy = text[max(0, hit.start() - 60) :].strip()[:160], "Say why it is within the rules."
-                banned = rule in BANNED and own == "title" and record.claimed is not None
+                shown = what == BANNED[-1] and own and any(run.early_adaptation for run in record.bound.any)
+                banned = shown or (what in BANNED and own == "title" and record.claimed is not None)
                 report = record.out.fail if banned else record.out.warn
                 report(rule, f"the folder's own words: {what}.", (file, line), found, "", remedy, "likely")
         if file not in seen and _SELECTED.search(text):

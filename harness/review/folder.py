@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 
 from harness.errors import HarnessError
 from harness.review import code, evidence, formal, limits, score, statistics
 from harness.review.findings import FolderReport, Readings
-from harness.review.record import Record, load_record
+from harness.review.record import Check, Record, load_record
 from harness.review.source import FOLDER_SECONDS
 from harness.rules import Verdict
 
-CHECKS: tuple[Callable[[Record], None], ...] = (
-    *(limits.check, evidence.check, score.check, formal.check, statistics.check, code.check),
+CHECKS: tuple[Check, ...] = (
+    *(limits.train_clock, limits.calibration, limits.eval_clock, limits.artifact, limits.code_bytes),
+    *(limits.claimed_bytes, evidence.byte_count, evidence.coverage, evidence.gain, evidence.rescored),
+    *(evidence.marks, evidence.data, evidence.plausible, evidence.words),
+    *(score.claim, score.last_pass, score.seeds, score.whole, score.tables, score.headline, score.facts, score.sizes),
+    *(formal.required_files, formal.fields, formal.track, formal.logs_whole, formal.hardware, formal.same_config),
+    *(formal.left_out, formal.seed_set, statistics.stated, statistics.deviations),
+    *(code.absent, code.patterns, code.preparation, code.uncounted),
 )
 FEW = 6
 """Up to this many folders are checked in this process: starting others would take longer."""
@@ -31,33 +37,25 @@ def check_folder(path: Path, readings: Readings | None = None, against: Path | N
 
 
 def judge(record: Record, name: str, against: Path | None = None) -> FolderReport:
-    """Run every check on a record that is read."""
+    """Run every check on a record that is read. What one can't digest is an ERROR of this folder alone."""
+    names = [check.__name__.replace("_", " ") for check in CHECKS]
     for i, check in enumerate(CHECKS):
-        _run(check, record)
+        try:
+            check(record)
+        except HarnessError:
+            raise
+        except (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError) as error:
+            message = f"the check of {names[i]} broke off: {type(error).__name__}: {str(error)[:120]}."
+            record.out.add(Verdict.ERROR, "A9-READABLE", message, remedy="Please report this with the folder.")
         if record.folder.late():
-            left = ", ".join(_name(check) for check in CHECKS[i + 1 :])
-            message = f"not wholly checked within {FOLDER_SECONDS:g} s: {left or 'nothing left out'}."
+            left = ", ".join(names[i + 1 :]) or "nothing left out"
+            message = f"not wholly checked within {FOLDER_SECONDS:g} s: {left}."
             remedy = "Ship files of the usual size; with the machine busy, check again."
             record.out.add(Verdict.ERROR, "A9-READABLE", message, remedy=remedy)
             break
     if against is not None:
         statistics.check_against(record, against)
     return FolderReport(name, record.track, record.out.merged(), *facts_of(record))
-
-
-def _name(check: Callable[[Record], None]) -> str:
-    return check.__module__.rsplit(".", 1)[-1]
-
-
-def _run(check: Callable[[Record], None], record: Record) -> None:
-    """One check. What it can't digest is an ERROR of this folder, not the end of all others."""
-    try:
-        check(record)
-    except HarnessError:
-        raise
-    except (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError) as error:
-        message = f"the check of {_name(check)} broke off: {type(error).__name__}: {str(error)[:120]}."
-        record.out.add(Verdict.ERROR, "A9-READABLE", message, remedy="Please report this with the folder.")
 
 
 def check_folders(paths: Sequence[Path], readings: Readings, against: Path | None = None) -> Iterator[FolderReport]:
@@ -70,14 +68,7 @@ def check_folders(paths: Sequence[Path], readings: Readings, against: Path | Non
 
     workers = min(len(os.sched_getaffinity(0)), 8)
     with ProcessPoolExecutor(workers) as pool:
-        yield from pool.map(partial(_check_or_raise, readings=readings, against=against), paths, chunksize=2)
-
-
-def _check_or_raise(path: Path, readings: Readings, against: Path | None) -> FolderReport:
-    try:
-        return check_folder(path, readings, against)
-    except HarnessError as error:
-        raise type(error)(error.message, remedy=error.remedy) from None
+        yield from pool.map(partial(check_folder, readings=readings, against=against), paths, chunksize=2)
 
 
 def facts_of(record: Record) -> tuple[dict[str, float | int | str | None], dict[str, str]]:

@@ -5,22 +5,24 @@ from __future__ import annotations
 import json
 import math
 import re
+from statistics import fmean
 
 from harness.review.jsonfile import is_number, plain_value, shown
-from harness.review.limits import other_hardware
+from harness.review.logs import Run
 from harness.review.number import Number
-from harness.review.record import Record, track_named
+from harness.review.record import ENOUGH, Record, group_of, track_named
 from harness.rules import Verdict
 
+LARGEST_SCORE = 8.0
 _PLACEHOLDER = re.compile(r"[_<\[{ ]*(?:fill|todo|tbd|fixme|pending|your[_ -]|xxx|n/?a$)", re.IGNORECASE)
 _MAYBE_LOG = re.compile(
-    r"log|\.out$|\.txt$|\.jsonl$|\.csv$|\.tsv$|results?|metrics|history|console|stdout|\.ipynb$", re.I
+    r"log|\.out$|\.txt$|\.(?:jsonl|ndjson)$|\.csv$|\.tsv$|results?|metrics|history|console|stdout|\.ipynb$", re.I
 )
 _NO_LOG = re.compile(
     r"(?:requirements|readme|license|notice|setup|submission|tokenizer|config)[^/]*$|\.(?:md|py|sh|model|vocab)$", re.I
 )
 _PER_RUN = re.compile(
-    r"^(?:seed|run_id|logfile|log_file|rank|local_rank|is_main_process|device|ttt_eval_batches|batch_stride)$"
+    r"^(?:seed|s|run_id|logfile|log_file|rank|local_rank|is_main_process|device|ttt_eval_batches|batch_stride)$"
     r"|(?:dir|path|files|file|root|tokenizer|dataset|cache|prefix|pattern)s?$"
     r"|(?:^|_)(?:run|exp|experiment|job|log|trial|wandb)_?(?:name|tag|id|group)?$|(?:^|_)(?:tag|suffix|note|comment)s?$"
     r"|(?:^|_)(?:time|host|hostname|date|uuid|hash|commit|port|master|device|gpu|pid|node)(?:_|$)"
@@ -34,19 +36,8 @@ _HARMLESS = re.compile(
 )
 
 
-def check(record: Record) -> None:
-    """All of the above."""
-    _required_files(record)
-    if record.metadata is not None:
-        _fields(record)
-        _track(record)
-    _logs_whole(record)
-    _hardware(record)
-    _same_config(record)
-    _seed_set(record)
-
-
-def _required_files(record: Record) -> None:
+def required_files(record: Record) -> None:
+    """README, metadata, script and logs."""
     rule, out, names = "A9-FILES", record.out, record.folder.names
     if not any("readme" in n.lower() for n in names):
         out.fail(rule, "README.md is missing.", "", "no README", "", "Describe method, command and results.")
@@ -73,22 +64,18 @@ def _required_files(record: Record) -> None:
         message = "no training log."
         if maybe:
             message = f"no training log of a known form ({', '.join(maybe[:3])})."
-        (out.warn if maybe or _study(record) else out.fail)(
+        (out.warn if maybe or record.study else out.fail)(
             rule, message, "", "no log with losses", "", "Ship one log for every seed."
         )
     if not out.has(rule):
         out.passed(rule, "README, metadata, script and logs are there.")
 
 
-def _study(record: Record) -> bool:
-    """A folder outside the record track that claims no score: a report or a tool, and no submission of a model."""
-    meta = record.metadata
-    return not record.official and meta is not None and meta.values.get("val_bpb") in (None, "", [])
-
-
-def _fields(record: Record) -> None:
+def fields(record: Record) -> None:
+    """The JSON's fields: there, of their type, and no placeholders."""
     meta, out, rule = record.metadata, record.out, "A9-METADATA"
-    assert meta is not None
+    if meta is None:
+        return
     score, before = meta.values.get("val_bpb"), len(out.items)
     at = (record.json_file, meta.line("val_bpb"))
     if isinstance(score, Number) and not math.isfinite(score.value):
@@ -98,7 +85,10 @@ def _fields(record: Record) -> None:
         message = (
             f"no val_bpb at the top; {inside[0]} stands deeper." if inside else "no val_bpb, in any known spelling."
         )
-        (out.warn if inside or _study(record) else out.fail)(rule, message, record.json_file, "", "", 'Add "val_bpb".')
+        (out.warn if inside or record.study else out.fail)(rule, message, record.json_file, "", "", 'Add "val_bpb".')
+    elif is_number(score) and score.value > LARGEST_SCORE:
+        message = "val_bpb is more than a model needs that knows nothing: no score, or of another unit."
+        out.warn(rule, message, at, score.text, f"{LARGEST_SCORE:g} bits in a byte", "Give bits a byte of the text.")
     elif not is_number(score) or score.value == 0:
         retracted = any("retract" in key for key in meta.raw)
         what = "retracted by its author: no score is claimed" if retracted else "val_bpb holds a placeholder, no score"
@@ -114,25 +104,24 @@ def _fields(record: Record) -> None:
             out.warn(rule, f"{name} still holds a placeholder.", (record.json_file, meta.line(name)), shown(value))
         elif name in ("val_loss", "bytes_total") and not is_number(value):
             out.warn(rule, f"{name} is no number.", (record.json_file, meta.line(name)), shown(value))
-    loss, finals = (
-        meta.number("val_loss"),
-        [item for run in record.runs for item in run.passes if item.loss is not None],
-    )
-    if loss is not None and finals:
-        bpb = min(abs(loss.value - item.bpb.value) for item in finals)
-        nats = min(abs(loss.value - item.loss.value) for item in finals if item.loss is not None)
-        if bpb < 0.02 < nats:
-            logged = f"loss {finals[-1].loss.text if finals[-1].loss else ''}, bpb {finals[-1].bpb.text} in the logs"
-            remedy = "Put the nats a token in val_loss and the bits a byte in val_bpb."
-            message = "val_loss holds a bpb, not nats a token."
-            out.warn(rule, message, (record.json_file, meta.line("val_loss")), loss.text, logged, remedy)
+    if meta.loss_is_bpb:
+        message = "val_loss holds a bpb, not nats a token"
+        message += ", and no val_bpb is there." if meta.spelt.get("val_bpb") == "val_loss" else "."
+        values = (
+            shown(meta.values.get("val_loss")),
+            "",
+            "Put the nats a token in val_loss, the bits a byte in val_bpb.",
+        )
+        out.warn(rule, message, (record.json_file, meta.line("val_loss")), *values)
     if len(out.items) == before:
         out.passed(rule, "the fields are there, with the usual names and types.", record.json_file)
 
 
-def _track(record: Record) -> None:
+def track(record: Record) -> None:
+    """The JSON's track is the folder's."""
     meta, parent = record.metadata, record.folder.parent
-    assert meta is not None
+    if meta is None:
+        return
     stated, filed = meta.text("track"), parent.startswith("track_")
     if stated and filed and track_named(stated) != record.track:
         clear = re.search(r"non[-_ ]?record|unlimited", stated, re.IGNORECASE)
@@ -145,15 +134,21 @@ def _track(record: Record) -> None:
         record.out.passed("A9-TRACK", f"judged as {record.track}{by}.", record.json_file, stated or parent)
 
 
-def _logs_whole(record: Record) -> None:
+def logs_whole(record: Record) -> None:
+    """Logs that end in a score; runs that are not compared are one note."""
     out, rule = record.out, "A9-LOG"
     finished = {run.seed for run in record.runs if run.final}
     named = set(record.metadata.seeds) - finished if record.metadata else set()
     for run in record.bound.runs + [run for run in record.bound.others if run.seed in named]:
         if run.final is None:
             at = (run.file, run.curve[-1].line if run.curve else 0)
-            message = "the log ends without a final score of a known form."
-            out.warn(rule, message, at, f"last step {run.last_step}", "", "Ship the whole log.")
+            if run.unread and run.unread.line > at[1]:
+                out.unknown(
+                    rule, f"a score of a form that isn't known: {run.unread.label.strip()}.", run.place(run.unread)
+                )
+                continue
+            last = f"last step {run.last_step}" if run.last_step else ""
+            out.warn(rule, "the log ends without a final score of a known form.", at, last, "", "Ship the whole log.")
     others = record.bound.others
     if others:
         files = list(dict.fromkeys(run.file for run in others))
@@ -166,12 +161,13 @@ def _logs_whole(record: Record) -> None:
         out.unknown(rule, "there is no log to read.")
 
 
-def _hardware(record: Record) -> None:
+def hardware(record: Record) -> None:
+    """The GPUs that the logs name."""
     if not record.official:
         return
     out, rule, runs = record.out, "A1-HARDWARE", record.bound.training
     for run in runs:
-        if other := other_hardware(run):
+        if other := run.other_hardware:
             message = "the run was not on 8 H100: its times don't compare with the track's."
             out.warn(rule, message, run.file, other, "8 x NVIDIA H100 SXM", "Repeat the run on 8 H100 SXM.")
     if not out.has(rule) and any(run.gpus for run in runs):
@@ -180,7 +176,8 @@ def _hardware(record: Record) -> None:
         out.unknown(rule, "no log names the GPU.", remedy="Print nvidia-smi at the head of the log.")
 
 
-def _same_config(record: Record) -> None:
+def same_config(record: Record) -> None:
+    """Settings of the claimed runs against those of the first."""
     rule, out = "A8-SAME-CONFIG", record.out
     runs = [run for run in record.bound.training if run.settings]
     if len(runs) < 2:
@@ -188,7 +185,7 @@ def _same_config(record: Record) -> None:
     first, named = runs[0], set(record.metadata.seeds) if record.metadata else set()
     certain = record.bound.certain and record.bound.how == "mean" and {run.seed for run in runs} <= named
     before = len(out.items)
-    for other in runs[1:]:
+    for other in (run for run in runs[1:] if run.other_hardware == first.other_hardware):
         for key in sorted(set(first.settings) & set(other.settings)):
             (a, line_a), (b, line_b) = first.settings[key], other.settings[key]
             if a == b or _PER_RUN.search(key) or _equal(a, b):
@@ -212,7 +209,35 @@ def _equal(a: str, b: str) -> bool:
         return a.lower() == b.lower()
 
 
-def _seed_set(record: Record) -> None:
+def left_out(record: Record) -> None:
+    """Runs that are like the claimed ones in all but their seed and score worse, and that no text tells of."""
+    bound, readme = record.bound, record.readme
+    scores = [item.bpb.value for item in bound.scores()]
+    if record.metadata is None or not bound.name or not scores:
+        return
+    told = " ".join(line for line in record.told if re.search("seed|run|log", line, re.IGNORECASE))
+    printed = [number for line in (readme.every_line if readme else ()) for number in line.numbers]
+    first, forms, worse = bound.training[0], {group_of(run) for run in bound.any}, list[Run]()
+    for run in bound.others:
+        score = run.by_name.get(bound.name)
+        if score is None or run.seed is None or run.seed in record.known_seeds or group_of(run) not in forms:
+            continue
+        keys = (key for key in first.settings.keys() & run.settings.keys() if not _PER_RUN.search(key))
+        same = all(_equal(run.settings[key][0], first.settings[key][0]) for key in keys)
+        named = re.search(rf"(?<![\d.,]){run.seed}(?![.,]?\d)", told) or run.file in told
+        shown = any(number.decimals >= ENOUGH and number.gives(score.bpb.value) for number in printed)
+        if same and not named and not shown and score.bpb.value > fmean(scores):
+            worse.append(run)
+    if worse:
+        message = f"{len(worse)} run(s) like the claimed ones score worse, and neither README nor JSON tells of them."
+        found = ", ".join(f"seed {run.seed}: {run.by_name[bound.name].bpb.text}" for run in worse[:6])
+        remedy = "Claim the mean over all seeds that ran, or say why these do not count."
+        computed = f"mean of the claimed {fmean(scores):.8f}"
+        record.out.warn("A8-SEEDS", message, worse[0].file, found, computed, remedy, "likely")
+
+
+def seed_set(record: Record) -> None:
+    """Seeds that are claimed, logged, and enough."""
     rule, out, meta, bound = "A8-SEEDS", record.out, record.metadata, record.bound
     logged = {run.seed for run in record.runs if run.seed is not None}
     claimed = set(meta.seeds) if meta else set()

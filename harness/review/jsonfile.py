@@ -6,7 +6,6 @@ import json
 import math
 import re
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, TypeGuard
 
 from harness.review.number import Number
@@ -21,7 +20,15 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
     "val_bpb": ("val_bpb", "mean_val_bpb", "val_bpb_mean", "mean_bpb", "final_val_bpb", "bpb", "best_val_bpb"),
     "val_loss": ("val_loss", "mean_val_loss", "val_loss_mean", "val_loss_nats", "mean_val_loss_nats"),
     "bytes_total": (
-        *("bytes_total", "artifact_bytes", "artifact_size_bytes", "artifact_bytes_max", "total_bytes"),
+        *(
+            "bytes_total",
+            "total_submission_bytes_max",
+            "submission_bytes_max",
+            "artifact_bytes",
+            "artifact_size_bytes",
+            "artifact_bytes_max",
+            "total_bytes",
+        ),
         *("submission_bytes", "artifact_bytes_mean", "total_submission_bytes", "max_artifact_bytes"),
     ),
     "bytes_code": ("bytes_code", "code_bytes"),
@@ -46,6 +53,25 @@ def parse_json(data: bytes, *, longest_key: int = 4_096) -> Any:
 
     longest_key: characters that a key may have; patterns are searched in keys
     """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            if len(key) > longest_key:
+                raise JsonProblem(f"a key of {len(key):,} characters; at most {longest_key:,} are read.")
+            if key in found:
+                raise JsonProblem(f"the key {key[:60]!r} appears twice; readers keep different ones.")
+            found[key] = value
+        return found
+
+    def constant(word: str) -> Any:
+        raise JsonProblem(f"{word} is not a JSON number.")
+
+    def number(digits: str) -> Number:
+        if len(digits) > 60:
+            raise JsonProblem(f"a number of {len(digits)} characters.")
+        return Number.of(digits)
+
     if len(data) > MAX_BYTES:
         raise JsonProblem(f"the file has {len(data):,} bytes; at most {MAX_BYTES:,} are read.")
     codec = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
@@ -59,36 +85,12 @@ def parse_json(data: bytes, *, longest_key: int = 4_096) -> Any:
         deepest = max(deepest, level)
     if deepest > MAX_DEPTH:
         raise JsonProblem(f"nested deeper than {MAX_DEPTH} levels.")
-    pairs = partial(_unique, longest_key)
     try:
-        return json.loads(
-            text, object_pairs_hook=pairs, parse_constant=_constant, parse_int=_number, parse_float=_number
-        )
+        return json.loads(text, object_pairs_hook=unique, parse_constant=constant, parse_int=number, parse_float=number)
     except JsonProblem:
         raise
     except (ValueError, RecursionError) as error:
         raise JsonProblem(f"not JSON: {error}.") from error
-
-
-def _unique(longest_key: int, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if len(key) > longest_key:
-            raise JsonProblem(f"a key of {len(key):,} characters; at most {longest_key:,} are read.")
-        if key in found:
-            raise JsonProblem(f"the key {key[:60]!r} appears twice; readers keep different ones.")
-        found[key] = value
-    return found
-
-
-def _constant(word: str) -> Any:
-    raise JsonProblem(f"{word} is not a JSON number.")
-
-
-def _number(digits: str) -> Number:
-    if len(digits) > 60:
-        raise JsonProblem(f"a number of {len(digits)} characters.")
-    return Number.of(digits)
 
 
 def plain_value(value: Any) -> Any:
@@ -112,17 +114,20 @@ def is_number(value: object) -> TypeGuard[Number]:
 
 @dataclass
 class Metadata:
-    """``submission.json`` in one form. ``spelt`` maps our name of a field to the key that was used.
+    """``submission.json`` in one form, and its lines. ``spelt`` maps our name of a field to the key that was used.
 
     results: seed -> its figures by key, as the JSON states them
+    loss_is_bpb: whether ``val_loss`` is a bpb of the logs, and none of their losses
     """
 
     raw: dict[str, Any]
+    source: list[str]
     lines: dict[str, int]
     values: dict[str, Any] = field(default_factory=dict)
     spelt: dict[str, str] = field(default_factory=dict)
     seeds: tuple[int, ...] = ()
     results: dict[int, dict[str, Number]] = field(default_factory=dict)
+    loss_is_bpb: bool = False
 
     def number(self, name: str) -> Number | None:
         """A field as a finite number, or ``None``."""
@@ -150,7 +155,7 @@ def read_metadata(raw: dict[str, Any], text: str) -> Metadata:
     for number, line in enumerate(text.splitlines()[:5_000], 1):
         for key in re.findall(r'"([^"\\]{1,80})"\s*:', line[:2_000]):
             lines.setdefault(key, number)
-    found = Metadata(raw, lines)
+    found = Metadata(raw, text.splitlines(), lines)
     holders = [raw, *(raw[name] for name in HOLDERS if isinstance(raw.get(name), dict))]
     for name, keys in SPELLINGS.items():
         hit = next(((place, key) for place in holders for key in keys if place.get(key) is not None), None)

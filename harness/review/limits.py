@@ -7,7 +7,7 @@ from statistics import fmean
 
 from harness.review.jsonfile import shown
 from harness.review.logs import Run, Stat
-from harness.review.record import Record
+from harness.review.record import TABLES, Record, each
 from harness.rules import Verdict
 
 BYTES_OF_SEED = (
@@ -22,33 +22,18 @@ LIKE = 64
 """Code sizes that differ by at most this many bytes are the same script with a line changed."""
 
 
-def check(record: Record) -> None:
-    """Every claimed run, then what ships and what the JSON says."""
-    if record.official:
-        for run in record.bound.training:
-            _train(record, run)
-            _calibration(record, run)
-        for run in record.bound.runs:
-            _eval(record, run)
-    else:
-        record.out.passed("A1-TRAIN-CLOCK", "this track has no training cap.")
-        record.out.passed("A2-EVAL-CLOCK", "this track has no evaluation cap.")
-    totals = [(run, total) for run in record.bound.sized if (total := _artifact(record, run)) is not None]
-    _code_bytes(record)
-    _claimed_bytes(record, totals)
-
-
-def other_hardware(run: Run) -> str:
-    """What the run was on, where the log says that it was not 8 H100."""
-    others = [gpu for gpu in run.gpus if "H100" not in gpu or "PCIe" in gpu]
-    if others or 0 < len(run.gpus) < 8:
-        return f"{len(run.gpus)} x {(others or run.gpus)[0]}"
-    return f"{run.world} GPUs" if run.world not in (None, 8) else ""
-
-
-def _train(record: Record, run: Run) -> None:
+@each("training")
+def train_clock(record: Record, run: Run) -> None:
+    """The training loop's own clock."""
     rule, out, readings = "A1-TRAIN-CLOCK", record.out, record.readings
     spent = run.train_time
+    if not record.official:
+        out.passed(rule, "this track has no training cap.")
+        return
+    for item in run["own_checks"]:
+        if item.value >= float(item.label.rsplit("< ", 1)[1].rstrip(".)")):
+            message = "the run's own line names a limit and is over it."
+            out.warn(rule, message, run.place(item), item.label, "", "Say which clock counts it.")
     if spent is None:
         out.unknown(rule, "the log states no training time.", run.file)
         return
@@ -61,33 +46,26 @@ def _train(record: Record, run: Run) -> None:
     why = "; the loop looks at its clock after a step" if close else ""
     message = f"training overran the cap by {over:.3f} s{why}."
     remedy = "Stop one step earlier." if close else "Stop earlier, or repeat the run within the cap."
-    hardware = other_hardware(run)
+    hardware = run.other_hardware
     if hardware:
         message = f"{message[:-1]}, not on 8 H100 ({hardware})."
     report = out.warn if close or hardware or not record.bound.certain else out.fail
     report(rule, message, run.place(spent), at, f"cap {cap:.3f} s", remedy)
 
 
-def _hessian_seconds(run: Run) -> float:
-    """Hessian time of one rank: lines that differ in their figures alone, one a rank, count once."""
-    groups: dict[str, list[float]] = {}
-    for item in run["hessians"]:
-        groups.setdefault(re.sub(r"[\d.]+", "#", item.label), []).append(item.value)
-    ranks = run.world or 8
-    return sum(max(spans) if ranks > 1 and len(spans) == ranks else sum(spans) for spans in groups.values())
-
-
-def _calibration(record: Record, run: Run) -> None:
+@each("training")
+def calibration(record: Record, run: Run) -> None:
+    """Training and calibration together."""
     rule, out, cap = "A1-CALIBRATION", record.out, record.readings.train_cap_s
     first = next(iter(run["calibrations"] + run["hessians"]), None)
-    if first is None:
+    if first is None or not record.official:
         return
     text = " ".join(item.label for item in run["calibrations"] + run["hessians"])
     trained_on = _TRAIN_TEXT.search(_NOT_TRAIN_TEXT.sub("", text))
     if _OWN_TEXT.search(text) and not trained_on:
         out.passed(rule, "calibrated on text that the model wrote itself.", run.place(first), first.label)
         return
-    loop, seconds = run.train_time, _hessian_seconds(run)
+    loop, seconds = run.train_time, run.hessian_seconds
     reserve = sum(item.value for item in run["reserves"][-1:])
     if loop is None:
         out.unknown(rule, "calibration is logged, the training time is not.", run.file)
@@ -131,20 +109,28 @@ def eval_readings(run: Run, name: str) -> tuple[float, float, float, Stat] | Non
         scorer = outer[-1]
     else:
         return None
-    total = max([sum(item.seconds or 0 for item in passes) + extra, *(item.value for item in outer), scorer.value])
+    trained = sum(item.value for item in run["adaptations"]) if run.epochs_first else 0
+    total = max(
+        [sum(item.seconds or 0 for item in passes) + extra + trained, *(item.value for item in outer), scorer.value]
+    )
     return scorer.value, total, total + sum(item.value for item in run["warmups"]), scorer
 
 
-def _eval(record: Record, run: Run) -> None:
+@each("runs")
+def eval_clock(record: Record, run: Run) -> None:
+    """Evaluation in three readings."""
     rule, out, cap, reading = "A2-EVAL-CLOCK", record.out, record.readings.eval_cap_s, record.readings.eval_clock
     spans = eval_readings(run, record.bound.name)
+    if not record.official:
+        out.passed(rule, "this track has no evaluation cap.")
+        return
     if spans is None:
         out.unknown(rule, "the log states no evaluation time.", run.file)
         return
     scorer, total, warm, at = spans
     figures = f"scorer {scorer:.1f} s, all passes {total:.1f} s, with compile warm-up {warm:.1f} s"
     chosen = {"scorer": scorer, "sum": total, "sum+warmup": warm}[reading]
-    hardware = other_hardware(run) or ("" if run.world or run.gpus else "the log does not name them")
+    hardware = run.other_hardware or ("" if run.world or run.gpus else "the log does not name them")
     if chosen > cap and hardware:
         message = f"evaluation takes longer than {cap:g} s, not on 8 H100 for all that is known: {hardware}."
         out.warn(rule, message, run.place(at), figures, f"cap {cap:g} s", "Repeat the run on 8 H100 SXM.")
@@ -160,49 +146,48 @@ def _eval(record: Record, run: Run) -> None:
         out.passed(rule, "evaluation fits in all three readings.", run.place(at), figures)
 
 
-def model_and_code(run: Run) -> tuple[Stat | None, Stat | None]:
-    """The compressed model's size, and the code size that the log adds to it."""
-    total = run.total
-    for model in reversed(run.packed):
-        for code in reversed(run["codes"]):
-            if total and int(model.value + code.value) == int(total.value):
-                return model, code
-    counted = [code for code in run["codes"] if code.label != "uncompressed"] or run["codes"]
-    models = run.packed
-    return (models[-1] if models else None), (counted[-1] if counted else None)
+def artifact_of(run: Run) -> Stat | None:
+    """Code and compressed model together, as the log states or adds them."""
+    model, code = run.model_and_code
+    return run.total or (Stat("model + code", model.value + code.value, model.line) if model and code else None)
 
 
-def _artifact(record: Record, run: Run) -> int | None:
-    rule, out, cap = "A3-ARTIFACT-BYTES", record.out, record.readings.artifact_cap_bytes
-    total, (model, code) = run.total, model_and_code(run)
-    if total is None and model and code:
-        total = Stat("model + code", model.value + code.value, model.line)
+@each("sized")
+def artifact(record: Record, run: Run) -> None:
+    """Every claimed run's artifact against the cap."""
+    rule, out, cap, meta = "A3-ARTIFACT-BYTES", record.out, record.readings.artifact_cap_bytes, record.metadata
+    total, (model, code) = artifact_of(run), run.model_and_code
     if total is None:
         out.unknown(rule, "the log states no artifact size.", run.file)
-        return None
+        return
     value = int(total.value)
     if value <= cap:
         out.passed(rule, f"{cap - value:,} bytes under the cap.", run.place(total), f"{value:,} bytes")
-        return value
-    stated = record.metadata.first(run.seed, BYTES_OF_SEED) if record.metadata else None
-    claimed = stated[1] if stated else record.metadata.number("bytes_total") if record.metadata else None
+        return
+    stated = meta.first(run.seed, BYTES_OF_SEED) if meta else None
+    claimed = stated[1] if stated else meta.number("bytes_total") if meta else None
     sizes = {int(item.value) for item in run["totals"] if item.label}
-    other = claimed is not None and claimed.value <= cap
+    told = {
+        int(i.value) + extra for i in run["totals"] + run["models"] for extra in (0, int(code.value) if code else 0)
+    }
+    unread = any(n.endswith(TABLES) and n not in record.folder.sizes for n in record.folder.listing)
+    words = " ".join(record.told)
+    other = claimed is not None and claimed.value <= cap and (unread or int(claimed.value) in told)
+    other = other or re.search(r"\bre-?(?:pack|export|quanti[sz]|compress)", words, re.IGNORECASE) is not None
     message = f"the artifact is {value - cap:,} bytes over the cap by the run's own line"
     shipped = (record.folder.size_of(record.main_code) or 0) if record.main_code else 0
     if model and shipped and model.value + shipped <= cap:
         message += f"; with the shipped {record.main_code} it would be {int(model.value) + shipped:,}"
         other = True
-    if other and claimed is not None:
+    if claimed is not None and claimed.value <= cap:
         message += f"; the JSON claims {claimed.value:,.0f}"
-    certain = record.bound.certain and record.metadata is not None and not other and min(sizes | {value}) > cap
+    certain = record.bound.certain and meta is not None and not other and min(sizes | {value}) > cap
     remedy = "Prune or quantise more; the largest seed decides."
     report = out.fail if certain else out.warn
     report(rule, f"{message}.", run.place(total), f"{value:,} bytes", f"cap {cap:,} bytes", remedy)
-    return value
 
 
-def _code_bytes(record: Record) -> None:
+def code_bytes(record: Record) -> None:
     """One script for all seeds, the one that is shipped, and as large as the JSON says."""
     rule, out, main, meta = "A3-CODE-BYTES", record.out, record.main_code, record.metadata
     shipped = record.folder.size_of(main) if main else None
@@ -210,7 +195,10 @@ def _code_bytes(record: Record) -> None:
         return
     sizes = {size for n in record.folder.names if n.endswith((".py", ".sh")) and (size := record.folder.size_of(n))}
     sizes |= {shipped + size for size in sizes} | {sum(sizes)}
-    ran = {int(codes[-1].value): run for run in record.bound.training if (codes := _plain_code(run))}
+    logged = [(code, run) for run in record.runs for code in run["codes"]]
+    compressed = {int(code.value) for code, _ in logged if code.label == "compressed"}
+    of_run = {id(run): code for code, run in logged if code.label != "compressed"}
+    ran = {int(of_run[id(run)].value): run for run in record.bound.training if id(run) in of_run}
     unlike = {size: run for size, run in ran.items() if size not in sizes}
     values = (f"{main} has {shipped:,} bytes", "Ship the file that ran, and run all seeds with it (#2124).")
     if len(ran) > 1:
@@ -219,21 +207,21 @@ def _code_bytes(record: Record) -> None:
     for size, run in list(unlike.items())[:1] if len(ran) == 1 else ():
         kind = "nearly the same script" if abs(shipped - size) <= LIKE else "another script"
         message = f"the runs used {kind}: its code has another size than the shipped file."
-        out.warn(rule, message, run.place(_plain_code(run)[-1]), f"{size:,} bytes", *values)
+        out.warn(rule, message, run.place(of_run[id(run)]), f"{size:,} bytes", *values)
     if not ran:
         out.unknown(rule, "no log states a code size.")
     elif not unlike:
         out.passed(rule, "the logs counted a file that is shipped.", main, f"{shipped:,} bytes")
     claimed = meta.number("bytes_code") if meta else None
-    counted = {int(code.value) for run in record.runs for code in run["codes"]} & {*unlike, *_compressed(record)}
+    counted = {int(code.value) for code, _ in logged} & {*unlike, *compressed}
     if meta is not None and claimed is not None and int(claimed.value) not in sizes | counted:
         at = (record.json_file, meta.line("bytes_code"))
         out.warn(rule, "the claimed code size is not the shipped file's.", at, f"{claimed.value:,.0f}", *values)
-    models = [(int(model.value), run.file) for run in record.bound.sized if (model := model_and_code(run)[0])]
+    models = [(int(model.value), run.file) for run in record.bound.sized if (model := run.model_and_code[0])]
     packed, largest = max(models, default=(0, ""))
     cap, total = record.readings.artifact_cap_bytes, packed + shipped
     if total > cap and packed and not out.has("A3-ARTIFACT-BYTES"):
-        remark = "; the log counts a compressed copy that isn't shipped" if _compressed(record) else ""
+        remark = "; the log counts a compressed copy that isn't shipped" if compressed else ""
         strict = record.readings.code_bytes == "shipped"
         message = f"model plus the shipped script is {total - cap:,} bytes over the cap{remark}."
         remedy = "Ship the compressed script that was counted, or make room for the readable one."
@@ -242,19 +230,12 @@ def _code_bytes(record: Record) -> None:
         report("A3-ARTIFACT-BYTES" if strict else rule, message, largest, text, f"cap {cap:,} bytes", remedy)
 
 
-def _plain_code(run: Run) -> list[Stat]:
-    return [code for code in run["codes"] if code.label != "compressed"]
-
-
-def _compressed(record: Record) -> set[int]:
-    return {int(code.value) for run in record.runs for code in run["codes"] if code.label == "compressed"}
-
-
-def _claimed_bytes(record: Record, totals: list[tuple[Run, int]]) -> None:
+def claimed_bytes(record: Record) -> None:
     """The JSON's sizes against the logs': the whole record's, and each seed's."""
     rule, out, meta = "A3-CLAIMED-BYTES", record.out, record.metadata
     if meta is None:
         return
+    totals = [(run, int(stat.value)) for run in record.bound.sized if (stat := artifact_of(run)) is not None]
     cap, claimed, where = record.readings.artifact_cap_bytes, meta.number("bytes_total"), record.json_file
     at, values = (where, meta.line("bytes_total")), [total for _, total in totals]
     if claimed is not None and claimed.value > cap:
@@ -269,6 +250,8 @@ def _claimed_bytes(record: Record, totals: list[tuple[Run, int]]) -> None:
             remark = "the claim is the mean over seeds; the largest decides"
         elif exact in {int(item.value) for run in record.runs for item in run["totals"]}:
             remark = "the claimed size is that of another run of the folder"
+        elif exact in {int(item.value) for run in record.runs for item in run["models"]}:
+            remark = "the claimed size is a model's, without the code"
         if remark:
             logged = f"logs: {', '.join(f'{value:,}' for value in values[:5])}"
             out.warn(rule, f"{remark}.", at, f"{claimed.value:,.0f}", logged, "State the largest seed's total.")

@@ -51,6 +51,9 @@ class Run:
     settings: key -> value and line; block: they were printed as a block of all
     said:     what lines of :data:`_FACTS` state, by name; ``run["totals"]`` reads it
     marks:    lines that name a method
+    unread:   the last line that looks like a score and is of no known form
+    headed:   a heading began it, and not the first lines of a script
+    chunked:  test-time training went chunk by chunk
     """
 
     file: str
@@ -67,6 +70,9 @@ class Run:
     gpus: list[str] = field(default_factory=list)
     said: dict[str, list[Stat]] = field(default_factory=dict)
     marks: list[Stat] = field(default_factory=list)
+    unread: Stat | None = None
+    headed: bool = False
+    chunked: bool = False
 
     def __getitem__(self, name: str) -> list[Stat]:
         return self.said.get(name, [])
@@ -116,6 +122,60 @@ class Run:
         stated, setting = self.one("world"), self.settings.get("world_size", ("", 0))[0]
         return int(stated.value) if stated else int(setting[:6]) if setting.isdigit() else None
 
+    @property
+    def other_hardware(self) -> str:
+        """What the run was on, where the log says that it was not 8 H100."""
+        others = [gpu for gpu in self.gpus if "H100" not in gpu or "PCIe" in gpu]
+        if others or 0 < len(self.gpus) < 8:
+            return f"{len(self.gpus)} x {(others or self.gpus)[0]}"
+        return f"{self.world} GPUs" if self.world not in (None, 8) else ""
+
+    @property
+    def key(self) -> int | str:
+        """The seed; the file of a run that tells none."""
+        return self.file if self.seed is None else self.seed
+
+    @property
+    def early_adaptation(self) -> Stat | None:
+        """The line where test-time training begins after training and before the model is packed."""
+        packed, begun = next((model.line for model in self.packed), 0), self.stop.line if self.stop else 0
+        return next((mark for mark in self.marks if begun < mark.line < packed and _ADAPTS.match(mark.label)), None)
+
+    @property
+    def epochs_first(self) -> Stat | None:
+        """The last of several epochs of test-time training, of the packed model and before any score of its chunks."""
+        found = [mark for mark in self.marks if (hit := _LAST_EPOCH.match(mark.label)) and int(hit[1]) > 1]
+        late = (
+            found and not self.chunked and not self.early_adaptation and self.final and self.final.line > found[0].line
+        )
+        return found[-1] if late else None
+
+    @property
+    def before_packing(self) -> dict[str, Pass]:
+        """Scores taken before the artifact was made, by name; the last of training under none."""
+        found = {item.name: item for item in self.passes if item.diagnostic}
+        return found | ({"": self.curve[-1]} if self.curve else {})
+
+    @property
+    def hessian_seconds(self) -> float:
+        """Hessian time of one rank: lines that differ in their figures alone, one a rank, count once."""
+        groups: dict[str, list[float]] = {}
+        for item in self["hessians"]:
+            groups.setdefault(re.sub(r"[\d.]+", "#", item.label), []).append(item.value)
+        ranks = self.world or 8
+        return sum(max(spans) if ranks > 1 and len(spans) == ranks else sum(spans) for spans in groups.values())
+
+    @property
+    def model_and_code(self) -> tuple[Stat | None, Stat | None]:
+        """The compressed model's size, and the code size that the log adds to it."""
+        total = self.total
+        for model in reversed(self.packed):
+            for code in reversed(self["codes"]):
+                if total and int(model.value + code.value) == int(total.value):
+                    return model, code
+        counted = [code for code in self["codes"] if code.label != "uncompressed"] or self["codes"]
+        return (self.packed[-1] if self.packed else None), (counted[-1] if counted else None)
+
     def place(self, stat: Stat | Pass | None) -> tuple[str, int]:
         """File and line of a fact."""
         return self.file, stat.line if stat else 0
@@ -162,6 +222,7 @@ _FACTS = tuple(
     for name, word, pattern in (
         ("totals", "submission size", rf"Total submission size(?: (?P<label>\S+))?: {_N} bytes"),
         ("totals", "Total submission:", rf".*?(?P<label>\bTotal submission): {_N} bytes"),
+        ("totals", "total:", rf".*\bcode: ?\d{{1,9}}(?: bytes)?,? +(?P<label>total): ?{_N}\b"),
         ("totals", "budget:", rf".*?(?P<label>budget):\s*{_N}/16000000\b"),
         ("totals", "artifact", rf".*?(?P<label>artifact_bytes|\bartifact(?=: \d+ bytes \(model)):\s*{_N}"),
         ("models", "Serialized model", rf"Serialized model(?: (?P<label>\S+))?: {_N} bytes"),
@@ -169,6 +230,16 @@ _FACTS = tuple(
         ("codes", "Code", rf".*?\bCode(?: size)?(?: \((?P<label>\w+)\))?: {_N} bytes"),
         ("eval_times", "eval_time", r".*?(?P<label>eval_time)[:=]\s*(?P<n>\d[\d.]{0,15})\s*(?P<unit>ms|s)\b"),
         ("eval_times", ":precompute", r"(?P<label>\w+:precompute)\b.*\belapsed=(?P<n>\d[\d.]{0,15})s"),
+        (
+            "adaptations",
+            "ttt",
+            r"\s*\w*ttt\w*: ?(?:completed in|done elapsed=) ?(?P<n>\d[\d.]{0,15}) ?(?P<unit>ms|s)\b",
+        ),
+        (
+            "own_checks",
+            "must be <",
+            r".*?(?P<label>\w+: (?P<n>\d[\d.]{0,15})s? \([^()]{0,80}must be < \d[\d.]{0,12}\))",
+        ),
         ("warmups", "warmup done", r".*?compile warmup done \((?P<n>\d[\d.]{0,15})s\)"),
         ("reserves", "reserving", r"gptq:reserving (?P<n>\d[\d.]{0,15})(?P<unit>ms|s)"),
         ("hessians", "in ", r"gptq:\s*(?:collected|calibrated)\b.{0,80}?\bin (?P<n>\d[\d.]{0,15})s"),
@@ -200,6 +271,10 @@ _MARKS = re.compile(
     r"|final_temped|source=val|^\s{0,8}[a-z]{0,20}_?ttt[a-z]{0,20}[:_ ] ?(?:start|epoch|begin))",
     re.IGNORECASE,
 )
+_ADAPTS = re.compile(r"\s{0,8}[a-z]{0,20}_?ttt[a-z]{0,20}[:_ ] ?(?:start|epoch|begin)", re.IGNORECASE)
+_LAST_EPOCH = re.compile(r"\s{0,8}\w{0,20}ttt\w{0,20}[:_ ]{1,2}epoch[:= ]{1,2}(\d{1,4})/\1(?!\d)", re.IGNORECASE)
+_SECTION = re.compile(r"={3,} ?[\w .-]{3,60} ?={3,}$")
+_SOME_SCORE = re.compile(r"bpb\W+\d{1,2}\.\d{2,}|\d\.\d{2,} ?bpb", re.IGNORECASE)
 _SCORES = re.compile(r"eval|scor|quant|ttt", re.IGNORECASE)
 _SEED_OF_NAME = re.compile(r"seed[_-]?(\d{1,10})(?!\d)|(?:^|[/_-])s(\d{2,6})(?=[._-])", re.IGNORECASE)
 
@@ -239,7 +314,7 @@ def read_log(name: str, text: str) -> list[Run]:
     reader = _Reader(runs[0])
     for number, line in _lines(text):
         if reader.begins_anew(line) and len(runs) < MAX_RUNS:
-            runs.append(Run(name, number))
+            runs.append(Run(name, number, headed=_SECTION.match(line) is not None))
             reader = _Reader(runs[-1])
         reader.take(line, number)
     runs = _joined(runs)
@@ -294,18 +369,14 @@ def _prefixes(raw: list[tuple[int, str]]) -> list[re.Pattern[str]]:
             continue
         prefix = line[: hit.start()]
         delimited = re.search(r"[\])>|:-]\s*$", prefix) or re.match(r"\[?\d{4}-\d\d-\d\d|\[?\d\d:\d\d|\d{9,}", prefix)
-        shapes[_shape(prefix) if prefix.strip() and delimited else ""] += 1
+        shape = re.sub(r"(?:\\ )+(?!$|\\ )", r"\\s+", re.sub(r"\w+", r"\\w+", re.escape(prefix)))
+        shapes[shape if prefix.strip() and delimited else ""] += 1
     total = sum(shapes.values())
     return [
         re.compile(shape)
         for shape, count in shapes.most_common(6)
         if shape and 10 * count >= max(total, 20 * (total > 40))
     ]
-
-
-def _shape(prefix: str) -> str:
-    words = re.sub(r"\w+", r"\\w+", re.escape(prefix))
-    return re.sub(r"(?:\\ )+(?!$|\\ )", r"\\s+", words)
 
 
 class _Reader:
@@ -320,6 +391,8 @@ class _Reader:
         if not (run.last_step or run.passes):
             return False
         if line.startswith(("Hyperparameters:", "warmup_step:1/", "train_loader:", "val_bpb:enabled")):
+            return True
+        if run.passes and _SECTION.match(line):
             return True
         step = _STEP.match(line)
         return bool(step and run.last_step and int(step[1]) * 4 < run.last_step and int(step[1]) < 200)
@@ -378,6 +451,8 @@ class _Reader:
             loss = Number.of(hit[3]) if hit.re is _PASS else None
             bpb = Number.of(hit[4] if hit.re is _PASS else hit[3])
             run.passes.append(Pass(name, number, bpb, loss, seconds, bool(_DIAGNOSTIC.search(name))))
+        elif not hit and _SOME_SCORE.search(line) and not _ANY_STEP.match(line):
+            run.unread = Stat(line[:160], 0, number)
 
     def _facts(self, line: str, number: int) -> None:
         run = self.run
@@ -395,6 +470,7 @@ class _Reader:
                 value = _seconds(groups["n"].replace(",", "") or "0", groups.get("unit") or "")
                 stat = Stat((groups["label"] or "") if "label" in groups else line[:160], value, number)
                 run.said.setdefault(name, []).append(stat)
+        run.chunked = run.chunked or "ttt_chunk" in line or "chunks=" in line or "score-first" in line
         if len(run.marks) < 60 and _MARKS.search(line):
             run.marks.append(Stat(line[:160], 0, number))
 
@@ -427,7 +503,11 @@ def _joined(runs: list[Run]) -> list[Run]:
             run.seed = before.seed if run.seed is None else run.seed
             run.settings, run.gpus = run.settings or before.settings, run.gpus or before.gpus
             out[-1] = run
-        elif not run.trained and run.seed in (None, before.seed) and not _names(before) & _names(run):
+        elif (
+            not (run.trained or run["models"])
+            and run.seed in (None, before.seed)
+            and (run.headed or not {item.name for item in before.passes} & {item.name for item in run.passes})
+        ):
             for name, found in run.said.items():
                 before.said.setdefault(name, []).extend(found)
             before.passes, before.marks = before.passes + run.passes, before.marks + run.marks
@@ -439,15 +519,19 @@ def _joined(runs: list[Run]) -> list[Run]:
     return out
 
 
-def _names(run: Run) -> set[str]:
-    return {item.name for item in run.passes}
-
-
 def _settle(run: Run) -> None:
     """Of each pass the last scoring, with the digits of its exact line and the time of whichever printed it."""
     merged: dict[str, Pass] = {}
     first: dict[str, Pass] = {}
-    for item in run.passes:
+    packs = [item.line for item in run["models"] + run["totals"]]
+    for above, item in zip([None, *run.passes], run.passes, strict=False):
+        twin = above and above.name != item.name and above.bpb.decimals > 5 and not above.diagnostic
+        if (
+            twin
+            and above
+            and (above.bpb.text, above.loss and above.loss.text) == (item.bpb.text, item.loss and item.loss.text)
+        ):
+            continue  # Public scripts repeat the score of any pass under a name of their first one.
         before = merged.pop(item.name, None)
         same = before is not None and _same(before, item)
         exact = before if before and same and before.bpb.decimals > item.bpb.decimals else item
@@ -455,7 +539,9 @@ def _settle(run: Run) -> None:
         merged[item.name] = Pass(item.name, exact.line, exact.bpb, exact.loss or item.loss, seconds, exact.diagnostic)
         base = re.sub(r"[ _-]*(?:epoch|pass|round|iter|repeat)[ _-]?\d{1,6}$", "", item.name, flags=re.IGNORECASE)
         start = first.setdefault(base or item.name, item)
-        if not item.diagnostic and not _same(start, item):
+        if any(start.line < line < item.line for line in packs):
+            first[base or item.name] = item  # Another artifact was made: no token of it was scored before.
+        elif not item.diagnostic and not _same(start, item):
             run.rescored[base or item.name] = (start, item)
     run.passes = list(merged.values())
     if not run.trained and _SCORES.search(run.file) and all(item.diagnostic for item in run.passes):

@@ -136,20 +136,14 @@ def read_one(text: str) -> Number | None:
     return _number(match) if match else None
 
 
-def _decimal(text: str) -> tuple[Decimal, str]:
-    """The value, and the digits without exponent."""
-    digits = text.replace(",", "").translate(_RAISED)
+def _number(match: re.Match[str]) -> Number:
+    digits = match["number"].replace(",", "").translate(_RAISED)
     power = re.search(r"\s?(?:[×·x*]|\\times|\\cdot)\s?10[\^*{]*([-+]?\d+)\}?$", digits)
     if power:
-        digits, exponent = digits[: power.start()], int(power[1])
+        digits, tail = digits[: power.start()], power[1]
     else:
         digits, _, tail = digits.lower().partition("e")
-        exponent = int(tail) if tail else 0
-    return Decimal(digits).scaleb(exponent), digits
-
-
-def _number(match: re.Match[str]) -> Number:
-    number, digits = _decimal(match["number"])
+    number = Decimal(digits).scaleb(int(tail or 0))
     unit = match["unit"] or ""
     kind, factor = _UNITS[unit.lower()] if unit else ("", 1.0)
     scale = _SCALES.get(match["scale"] or "", 1.0)

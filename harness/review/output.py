@@ -205,12 +205,14 @@ def _uri(folder: str, file: str) -> str:
 
 def write_junit(reports: list[FolderReport], path: Path) -> None:
     """Write a suite a folder, a case a finding; WARN passes with its text, UNKNOWN is skipped."""
-    suites = {plain(report.folder): [_case(item) for item in report.findings] for report in reports}
+    suites = {
+        plain(report.folder): [
+            Case(f"{item.rule} {place(item)}".strip(), item.verdict, item.rule, _sentence(item))
+            for item in report.findings
+        ]
+        for report in reports
+    }
     write_atomic(path.absolute(), junit_xml("harness check folder", suites), replace=True, mode=None)
-
-
-def _case(item: Found) -> Case:
-    return Case(f"{item.rule} {place(item)}".strip(), item.verdict, item.rule, _sentence(item))
 
 
 def read_baseline(path: Path) -> set[tuple[str, str]]:

@@ -13,7 +13,7 @@ import re
 import subprocess
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -209,26 +209,17 @@ def open_tree(objects: Objects, added: Added, readings: Readings, out: Findings)
     return folder
 
 
-@dataclass
-class _Worker:
-    objects: Objects
-    readings: Readings
+@cache
+def _objects(repository: Path) -> Objects:
+    """The one reader of a worker process."""
+    return Objects(repository)
 
 
-_worker: _Worker | None = None
-
-
-def _start(repository: Path, readings: Readings) -> None:
-    global _worker
-    _worker = _Worker(Objects(repository), readings)
-
-
-def _judge(added: Added) -> FolderReport:
-    assert _worker is not None
+def _judge(repository: Path, readings: Readings, added: Added) -> FolderReport:
     out = Findings()
     try:
-        folder = open_tree(_worker.objects, added, _worker.readings, out)
-        return judge(read_record(folder, _worker.readings, out), added.path)
+        folder = open_tree(_objects(repository), added, readings, out)
+        return judge(read_record(folder, readings, out), added.path)
     except (OSError, HarnessError) as error:
         out.add(Verdict.ERROR, "A9-READABLE", f"the folder can't be read: {str(error)[:120]}.")
         return FolderReport(added.path, "10min_16mb", out.merged(), {})
@@ -240,15 +231,11 @@ def key_of(added: Added, readings: Readings) -> str:
     return hashlib.sha256("\0".join(words).encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
+@cache
 def _checker() -> str:
     """Digest of the checker's own code, so that a changed checker judges again."""
-    if not _CHECKER:
-        files = sorted(Path(__file__).parent.glob("*.py"))
-        _CHECKER.append(hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest())
-    return _CHECKER[0]
-
-
-_CHECKER: list[str] = []
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
 def read_judged(path: Path) -> dict[str, dict[str, Any]]:
@@ -278,9 +265,10 @@ def judge_all(
             waiting.setdefault(key, []).append(item)
     if not waiting:
         return
-    with ProcessPoolExecutor(jobs, initializer=_start, initargs=(repository, readings)) as pool:
+    with ProcessPoolExecutor(jobs) as pool:
         firsts = [items[0] for items in waiting.values()]
-        for (key, items), report in zip(waiting.items(), pool.map(_judge, firsts, chunksize=4), strict=True):
+        reports = pool.map(partial(_judge, repository, readings), firsts, chunksize=4)
+        for (key, items), report in zip(waiting.items(), reports, strict=True):
             plain = folder_json(report)
             for item in items:
                 yield Judged(item, key, plain)

@@ -37,7 +37,7 @@ _AGGREGATE = re.compile(
     re.IGNORECASE,
 )
 _BEHIND_AGGREGATE = re.compile(r"^\s*(?:[(±+/&]|over\b|of\b|across\b|$)")
-_SEED = re.compile(r"^(?:seed\s*[=:#]?\s*)?(\d{1,10})(?:\s*\([^)]*\))?$", re.IGNORECASE)
+_SEED = re.compile(r"^(?:seed\s*[=:#]?\s*)?(\d{1,10})[*†‡]{0,3}(?:\s*\([^)]*\))?$", re.IGNORECASE)
 _PLAIN_ROW = re.compile(r"^\s*(?P<label>(?:seed\s+)?\d{1,10}|[A-Za-z]+\.?(?: [A-Za-z]+)?)\s+(?P<rest>\S.*)$")
 _KINDS: tuple[tuple[str, str], ...] = (
     (r"\bbpb\b|val_bpb", "bpb"),
@@ -113,7 +113,11 @@ class Table:
     def values(self, column: int) -> list[Number]:
         """The seeds' numbers in one column, exact where the column counts something; empty if one is missing."""
         found = [value for row in self.seed_rows if (value := row.value(column)) is not None]
-        return [_typed(value, self.kind(column)) for value in found] if len(found) == len(self.seed_rows) else []
+        kind, typed = self.kind(column), list[Number]()
+        for value in found if len(found) == len(self.seed_rows) else ():
+            exact = value.whole and (kind in ("bytes", "count") or "," in value.text)
+            typed.append(dataclasses.replace(value, half=0.0 if exact else value.half, kind=value.kind or kind))
+        return typed
 
     def kind(self, column: int) -> str:
         """What the column holds: bpb, nats, bytes, seconds, count, or ""."""
@@ -133,11 +137,6 @@ class Table:
             if re.search(pattern, name) and (kind != "bytes" or all(value.value > 1e4 for value in values)):
                 return kind
         return "bpb" if values and all(value.step < 1e-2 and 0.3 < value.value < 10 for value in values) else ""
-
-
-def _typed(value: Number, kind: str) -> Number:
-    exact = value.whole and (kind in ("bytes", "count") or "," in value.text)
-    return dataclasses.replace(value, half=0.0 if exact else value.half, kind=value.kind or kind)
 
 
 @dataclass(frozen=True)
@@ -188,7 +187,12 @@ class Document:
         pasted = list(_plain_tables(lines))
         self.in_tables |= {row.line for table in pasted for row in table.rows} | {table.line for table in pasted}
         self.tables = sorted((_seed_first(t) for t in [*tables, *pasted]), key=lambda table: table.line)
-        columns = [column for table in self.tables for column in _columns(table)]
+        columns = [
+            Column(table, index, table.name(index), table.kind(index), tuple(values))
+            for table in self.tables
+            for index in range(max((len(row.cells) for row in table.seed_rows), default=0))
+            if len(values := table.values(index)) > 1
+        ]
         self.columns = columns[:MAX_COLUMNS]
         if len(columns) > MAX_COLUMNS:
             words = (
@@ -234,6 +238,10 @@ class Document:
         """The same without tables."""
         return [line for line in self.every_line if line.number not in self.in_tables]
 
+    def above(self, number: int) -> str:
+        """The nearest line of text above a line."""
+        return self.text.get(max((n for n in self.text if n < number), default=0), "")
+
     def of_kind(self, kind: str) -> list[Column]:
         """Columns that hold ``kind``."""
         return [column for column in self.columns if column.kind == kind]
@@ -270,13 +278,6 @@ def _within_limits(text: str) -> tuple[list[str], list[tuple[int, str]]]:
             left_out.append((number, f"the line has {len(line):,} characters; those after {MAX_LINE:,} are not read"))
             lines[number - 1] = line[:MAX_LINE].rpartition(" ")[0]
     return lines, left_out
-
-
-def _columns(table: Table) -> Iterator[Column]:
-    for index in range(max((len(row.cells) for row in table.seed_rows), default=0)):
-        values = table.values(index)
-        if len(values) > 1:
-            yield Column(table, index, table.name(index), table.kind(index), tuple(values))
 
 
 def quote(text: str, number: Number | None = None, width: int = 70) -> str:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, wraps
 from itertools import combinations, islice
 from pathlib import Path
 from statistics import fmean
+from typing import Literal
 
 from harness.review.claims import Claim, check_document
 from harness.review.findings import Findings, Readings
@@ -23,20 +24,28 @@ from harness.review.logs import Pass, Run, decode, looks_like_log, read_log, see
 from harness.review.number import Number
 from harness.review.readme import Document
 from harness.review.source import Folder, open_folder
+from harness.review.unwrap import Unwrapped, unwrap
 
-MAX_LOGS, MAX_CODE_FILES, CODE_BYTES = 40, 24, 1 << 20
+MAX_LOGS, MAX_CODE_FILES, MAX_SCRIPTS, CODE_BYTES = 40, 24, 12, 1 << 20
 LOG_ENDINGS = (".log", ".txt", ".out", ".stdout", ".stderr")
+TABLES = (".csv", ".tsv", ".json", ".jsonl", ".out")
+"""Endings of files that may hold scores without being a log."""
 CODE_ENDINGS = (".py", ".cpp", ".cc", ".c", ".cu", ".h", ".sh")
 RECORD, NON_RECORD = "10min_16mb", "non_record_16mb"
 ENOUGH = 4
 """Decimals that a score needs: with fewer, a rounded claim may be better than its logs by more than a record's gain."""
 MAX_SUBSETS = 600
+_PRINTED = re.compile(r"(?<![\d.,])(?:\d{1,2}\.\d{3,17}|\d{1,3}(?:,\d{3}){1,4}|\d{4,12})(?![\d])")
 OTHER_RUNS = re.compile(
     r"(?:^|[/_. -])(?:old|original|archive\w*|supersed\w*|ablat\w*|baseline\w*|base|control|sweep\w*|stud\w+|exp\w*|"
     r"fail\w*|smoke|test|debug|attempt\w*|prior|prev\w*|diagnos\w*|probe|pilot|draft|buggy|wip)(?=[/_. \d-]|$)",
     re.IGNORECASE,
 )
 """Names of files and folders with runs that do not make the claim."""
+
+
+Check = Callable[["Record"], None]
+"""A check puts what it finds into the record's findings."""
 
 
 @dataclass
@@ -64,6 +73,11 @@ class RunSet:
         pairs = zip(self.runs, self.training, strict=True)
         return [run if run.total or run.packed else trainer for run, trainer in pairs]
 
+    @property
+    def any(self) -> list[Run]:
+        """The runs that trained and those that scored, each once."""
+        return list({id(run): run for run in [*self.training, *self.runs]}.values())
+
     def scores(self) -> list[Pass]:
         """The claimed pass of each run, else the last pass of each."""
         found = [run.by_name.get(self.name) or run.final for run in self.runs]
@@ -88,6 +102,16 @@ class Record:
     track: str = RECORD
 
     @property
+    def told(self) -> list[str]:
+        """The lines of README and JSON, as written."""
+        return [*(self.readme.raw if self.readme else ()), *(self.metadata.source if self.metadata else ())]
+
+    @property
+    def study(self) -> bool:
+        """Whether it lies outside the record track and claims no score: a report or a tool, and no model."""
+        return not self.official and self.metadata is not None and self.metadata.values.get("val_bpb") in (None, "", [])
+
+    @property
     def official(self) -> bool:
         """Whether the caps of the record track hold."""
         return self.track == RECORD
@@ -101,10 +125,16 @@ class Record:
     @cached_property
     def bound(self) -> RunSet:
         """The runs that the claim rests on."""
-        found = _bind(self)
+        scored, claimed = [run for run in self.runs if run.final], self.claimed
+        sets = list(_candidates(self, scored)) if scored else [self.runs]
+        plain = next(filter(_distinct, sets), sets[0])
+        given = _explanations(self, claimed, scored, sets, plain) if claimed is not None and scored else iter(())
+        found = next(given, RunSet(plain))
         ids = {id(run) for run in found.runs}
         found.others = [run for run in self.runs if id(run) not in ids]
-        found.training = [_trainer(run, found.others) for run in found.runs]
+        for run in found.runs:  # The run that trained what this one only scores.
+            same = [other for other in found.others if other.seed == run.seed and other.trained and not run.trained]
+            found.training.append(same[0] if len(same) == 1 else run)
         seeds = [run.seed for run in found.runs]
         found.certain = bool(found.how in ("mean", "score") or (not found.others and len(set(seeds)) == len(seeds)))
         return found
@@ -113,6 +143,22 @@ class Record:
     def claims(self) -> list[Claim]:
         """What the README claims about its own numbers."""
         return check_document(self.readme) if self.readme is not None else []
+
+    @cached_property
+    def scripts(self) -> dict[str, Unwrapped]:
+        """The training script and every file of the folder that it executes or imports, unwrapped."""
+        reached: dict[str, Unwrapped] = {}
+        waiting = [self.main_code or ""]
+        while waiting and len(reached) < MAX_SCRIPTS and not self.folder.late():
+            name = waiting.pop()
+            if name in reached or name not in self.code:
+                continue
+            script = reached[name] = unwrap(self.code[name].decode("utf-8", "replace"), self.folder.late)
+            if name.endswith(".py"):
+                modules = (module.replace(".", "/") for module in script.imports)
+                waiting += [n.removeprefix("./") for n in script.executes]
+                waiting += [n for path in modules for n in (f"{path}.py", f"{path}/__init__.py") if n in self.code]
+        return reached
 
     @cached_property
     def known_seeds(self) -> set[int]:
@@ -124,13 +170,13 @@ class Record:
 
     def mentions(self, number: Number, files: Iterable[str] | None = None) -> bool:
         """Whether a log, or a table of results beside it, prints a number like this one anywhere."""
-        texts = (".csv", ".tsv", ".json", ".jsonl", ".txt", ".log", ".out")
+        texts = (*TABLES, ".txt", ".log")
         names = files or [n for n in self.folder.sizes if n.endswith(texts) and n != self.json_file]
         for name in names:
             if name not in self._printed:
                 data = self.folder.reader(name, 8 << 20)[0] if name in self.folder.sizes else b""
-                found = re.findall(r"(?<![\d.])\d{1,2}\.\d{3,17}(?!\d)", decode(data))
-                self._printed[name] = sorted({float(text) for text in found})
+                found = set(_PRINTED.findall(decode(data)))
+                self._printed[name] = sorted({float(text.replace(",", "")) for text in found})
             printed, reach = self._printed[name], 2 * number.step
             span = printed[bisect_left(printed, number.value - reach) : bisect_right(printed, number.value + reach)]
             if any(number.gives(value) for value in span):
@@ -147,6 +193,20 @@ class Record:
         return bool(self.absent_logs) or bool(self.known_seeds - {run.seed for run in self.runs})
 
 
+def each(runs: Literal["runs", "training", "sized", "any"]) -> Callable[[Callable[[Record, Run], None]], Check]:
+    """A check of one run becomes one of the record: of its claimed runs, those that trained or sized them, or any."""
+
+    def over(check: Callable[[Record, Run], None]) -> Check:
+        @wraps(check)
+        def checked(record: Record) -> None:
+            for run in getattr(record.bound, runs):
+                check(record, run)
+
+        return checked
+
+    return over
+
+
 def load_record(path: Path, readings: Readings) -> Record:
     """Read a folder of the disk. Raises ``UsageError`` when ``path`` is not a folder."""
     out = Findings()
@@ -160,9 +220,22 @@ def read_record(folder: Folder, readings: Readings, out: Findings) -> Record:
     _load_readme(record)
     _load_code(record)
     _load_logs(record)
+    if record.metadata is not None:
+        _settle_claim(record, record.metadata)
     stated = record.metadata.text("track") if record.metadata else ""
     record.track = track_named(folder.parent if re.match(r"track_|non[-_]?record", folder.parent) else stated)
     return record
+
+
+def _settle_claim(record: Record, meta: Metadata) -> None:
+    """A ``val_loss`` that is the logs' bpb, and not their loss, is the claim where no ``val_bpb`` stands."""
+    loss, finals = meta.number("val_loss"), [item for run in record.runs for item in run.passes if item.loss]
+    if loss is not None and finals:
+        bpb = min(abs(loss.value - item.bpb.value) for item in finals)
+        nats = min(abs(loss.value - item.loss.value) for item in finals if item.loss)
+        meta.loss_is_bpb = bpb < 0.02 < nats
+    if meta.loss_is_bpb and meta.values.get("val_bpb") is None:
+        meta.values["val_bpb"], meta.spelt["val_bpb"] = loss, "val_loss"
 
 
 def track_named(text: str) -> str:
@@ -276,7 +349,9 @@ def group_of(run: Run) -> str:
 
 
 def _distinct(runs: list[Run]) -> bool:
-    return len({run.seed for run in runs}) == len(runs)
+    """Runs of different seeds; those that tell no seed are told apart by files of one form."""
+    alike = len({group_of(run) for run in runs if run.seed is None}) < 2
+    return alike and len({run.key for run in runs}) == len(runs)
 
 
 def _candidates(record: Record, scored: list[Run]) -> Iterator[list[Run]]:
@@ -300,7 +375,7 @@ def _candidates(record: Record, scored: list[Run]) -> Iterator[list[Run]]:
     for runs in ordered:
         if seeds and set(seeds) < {run.seed for run in runs}:
             yield [run for run in runs if run.seed in seeds]
-    yield from (*ordered, list({run.seed: run for run in scored}.values()), scored)
+    yield from (*ordered, list({run.key: run for run in scored}.values()), scored)
 
 
 def _of_result(meta: Metadata, runs: list[Run]) -> Run | None:
@@ -309,14 +384,6 @@ def _of_result(meta: Metadata, runs: list[Run]) -> Run | None:
     if stated is None:
         return None
     return next((run for run in runs if any(is_score(stated, item.bpb.value) for item in run.by_name.values())), None)
-
-
-def _bind(record: Record) -> RunSet:
-    scored, claimed = [run for run in record.runs if run.final], record.claimed
-    sets = list(_candidates(record, scored)) if scored else [record.runs]
-    plain = next(filter(_distinct, sets), sets[0])
-    found = _explanations(record, claimed, scored, sets, plain) if claimed is not None and scored else iter(())
-    return next(found, RunSet(plain))
 
 
 def _explanations(
@@ -332,7 +399,8 @@ def _explanations(
     for run in scored:
         for item in reversed(run.by_name.values()):
             if is_score(claimed, item.bpb.value):
-                alone = not any(other.seed != run.seed for other in scored)
+                like = [other for other in scored if bool(other.other_hardware) == bool(run.other_hardware)]
+                alone = not any(other.key != run.key and _distinct([run, other]) for other in like)
                 around = (runs for runs in sets if len(runs) > 1 and _distinct(runs) and any(r is run for r in runs))
                 pool = [run] if alone else next(around, [run])
                 yield RunSet(pool, item.name, "score" if alone else "seed", source=item)
@@ -343,23 +411,9 @@ def _explanations(
             if matches(claimed, fmean(item.bpb.value for item in items)):
                 yield RunSet(runs, name, "subset")
     for runs in [plain, *([run] for run in record.runs)]:
-        before = [_before_packing(run) for run in runs]
+        before = [run.before_packing for run in runs]
         for name in before[0]:
             items = [found[name] for found in before if name in found]
             one = len(runs) == 1 and matches(claimed, items[0].bpb.value)
             if one or (1 < len(items) == len(runs) and _is_mean(claimed, items)):
                 yield RunSet(runs, "", "training", source=items[0])
-
-
-def _before_packing(run: Run) -> dict[str, Pass]:
-    """Scores taken before the artifact was made, by name; the last of training under none."""
-    found = {item.name: item for item in run.passes if item.diagnostic}
-    return found | ({"": run.curve[-1]} if run.curve else {})
-
-
-def _trainer(run: Run, others: list[Run]) -> Run:
-    """The run that trained what ``run`` only scores."""
-    if run.trained:
-        return run
-    same = [other for other in others if other.seed == run.seed and other.trained]
-    return same[0] if len(same) == 1 else run

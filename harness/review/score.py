@@ -9,16 +9,17 @@ from statistics import fmean
 from harness.review.jsonfile import is_number, shown
 from harness.review.logs import Run
 from harness.review.number import Number, read_numbers
-from harness.review.readme import Table
-from harness.review.record import ENOUGH, Record, is_score, matches
+from harness.review.record import ENOUGH, TABLES, Record, each, is_score, matches
 
-OTHER_RECORD = re.compile(r"PR\W{0,2}#?\d|#\d{2,}|/pull/|\bSOTA\b|baseline|previous", re.IGNORECASE)
+OTHER_RECORD = re.compile(
+    r"PR\W{0,2}#?\d|#\d{2,}|/pull/|\bSOTA\b|baseline|previous|\bold\b|parent|target", re.IGNORECASE
+)
 """A line that compares with another record: its figures need not be this folder's."""
 _KINDS = tuple(
     (kind, re.compile(pattern))
     for kind, pattern in (
         ("", r"std|delta|gain|gap|diff|recover|improve|drop|penalty|base|sota|prev|\bvs\b|leader|best|merged|public"
-         r"|threshold|target|margin|budget|control|\bper\b"),
+         r"|threshold|target|margin|budget|control|\bper\b|minus|δ|\bpr ?\d|parent|\bold\b|reference"),
         ("steps", r"^(?:training |train )?steps?(?: completed| stop)?$|^stop step$"),
         ("train", r"^train time (?:s|ms)$|^train wallclock ms$|^wallclock seconds$|^train seconds$"),
         ("eval", r"^(?:ttt )?eval(?: time)?(?: s| ms)?$|^ttt time (?:s|ms)$"),
@@ -32,7 +33,12 @@ _KINDS = tuple(
 )  # fmt: skip
 """What a figure is, by words of its name, the first that fits; the first line names what is compared with nothing."""
 _HEADLINE = re.compile(r"val[\\_ ]{1,3}bpb\W{1,6}(\d\.\d{3,10})", re.IGNORECASE)
+_OWN_HEADLINE = re.compile(r"\W{0,4}(?:(?:\d[- ]seed )?(?:mean|average|final)\W{1,3})?val[\\_ ]{1,3}bpb", re.IGNORECASE)
+_TOP = 25
+"""Lines within which a README states its own score."""
 _OTHER_SCORE = re.compile(r"pre[-_ ]?(?:quant|ttt)|standard|baseline|\bPR\b|\|", re.IGNORECASE)
+_OTHER_TABLE = re.compile(r"^\W*(?:baseline|control|reference|previous|prior|ablation)|\bwithout\b", re.IGNORECASE)
+"""What stands above a table of runs that do not make the claim."""
 _SIZE = re.compile(r"[~≈]?\s*(1[0-9]\.\d{1,3})\s?MB\b")
 _FACT = re.compile(
     r"^\s*[-*]?\s*([^:|]{2,60}?)\s*(?:\||:)\s*[~≈]?\s*([\d,]{3,15}(?:\.\d+)?|\d\.\d{4,10})(?:\s*(?:bytes|B))?\W*(?:\(|$)"
@@ -40,22 +46,8 @@ _FACT = re.compile(
 _BY_SCRIPT = "Copy the figures from the logs by script."
 
 
-def check(record: Record) -> None:
-    """All of the above."""
-    _claim(record)
-    if record.metadata is not None:
-        for run in record.bound.runs:
-            _seed(record, run)
-        _whole(record)
-    if record.readme is not None:
-        for table in record.readme.tables:
-            _table(record, table)
-        _headline(record)
-        _facts(record)
-        _sizes(record)
-
-
-def _claim(record: Record) -> None:
+def claim(record: Record) -> None:
+    """The claimed score is the logs' mean, or what else gives it."""
     rule, out, meta, bound, claimed = "A9-SCORE-MATCH", record.out, record.metadata, record.bound, record.claimed
     for run in bound.runs:
         last = run.final
@@ -98,17 +90,22 @@ def _claim(record: Record) -> None:
     else:
         near = min(finals, key=lambda x: abs(x - claimed.value))
         values = (claimed.text, f"nearest {near:.8f}, mean {mean}", "Claim the mean over the logs that are shipped.")
-        if not record.incomplete and all(r.final for r in record.runs) and claimed.high < min(finals) - 5e-4:
-            out.fail(rule, "the claimed score stands in no log, and every logged one is worse.", at, *values)
+        read = not record.incomplete and all(r.final for r in record.runs)
+        unread = [n for n in record.folder.listing if n.endswith(TABLES) and n not in record.folder.sizes]
+        if read and not unread and claimed.high < min(finals) - 5e-4:
+            out.fail(rule, "the claimed score stands in no log, and every final one there is worse.", at, *values)
         elif record.incomplete and abs(near - claimed.value) < 0.005:
             out.warn(rule, "the claim rests on seeds whose logs are not here.", at, *values)
         else:
-            out.warn(rule, "no score of a log, mean or rounding gives the claim.", at, *values)
-    _last_pass(record, claimed)
+            more = f"; {', '.join(unread[:3])} may, which is not here" if unread else ""
+            out.warn(rule, f"no score of a log, mean or rounding gives the claim{more}.", at, *values)
 
 
-def _last_pass(record: Record, claimed: Number) -> None:
-    rule, out, name = "A9-SCORER", record.out, record.bound.name
+def last_pass(record: Record) -> None:
+    """The pass that made the claim is the last."""
+    rule, out, name, claimed = "A9-SCORER", record.out, record.bound.name, record.claimed
+    if claimed is None:
+        return
     named = [(run, run.final, run.by_name[name]) for run in record.bound.runs if run.final and name in run.by_name]
     later = [(run, last) for run, last, item in named if abs(last.bpb.value - item.bpb.value) > 1e-4]
     if later:
@@ -155,15 +152,20 @@ def unlike(record: Record, runs: list[Run], kind: str, value: Number, seconds: f
         return ""
     if any(abs(figure - x) <= room or (fine and (is_score(value, x) or value.gives(x))) for x in known):
         return ""
-    if fine and record.mentions(value, [run.file for run in runs]):
+    if kind not in ("train", "eval") and record.mentions(value, [run.file for run in runs]):
+        return ""
+    rounded = 10.0 ** (len(value.text) - len(value.text.rstrip("0,"))) / 2 if value.text.endswith("000") else 0.0
+    if value.whole and any(abs(figure - x) <= rounded for x in known):
         return ""
     return f"nearest {min(known, key=lambda x: abs(x - figure)):,.10g}"
 
 
-def _seed(record: Record, run: Run) -> None:
+@each("runs")
+def seeds(record: Record, run: Run) -> None:
     """One seed's figures in the JSON against every run of that seed."""
     meta, out = record.metadata, record.out
-    assert meta is not None
+    if meta is None:
+        return
     same = [other for other in record.runs if other.seed == run.seed]
     for key, value in meta.results.get(-1 if run.seed is None else run.seed, {}).items():
         kind = _kind(key)
@@ -181,16 +183,20 @@ def _seed(record: Record, run: Run) -> None:
 
 def _pass_means(record: Record) -> list[float]:
     """Means over the claimed runs, of their first passes, their second, and so on, and of their training."""
-    passes = zip(*([s.bpb.value for s in run.passes] for run in record.bound.runs), strict=False)
+    sets = (record.bound.runs, [run for run in record.runs if run.final])
+    passes = [
+        group for runs in sets for group in zip(*([s.bpb.value for s in run.passes] for run in runs), strict=False)
+    ]
     curves = [run.curve[-1].bpb.value for run in record.bound.runs if run.curve]
     return [fmean(group) for group in passes] + ([fmean(curves)] if curves else [])
 
 
-def _whole(record: Record) -> None:
+def whole(record: Record) -> None:
     """Other scores, steps and bytes of the model in the JSON. Any run, or their mean, may give them."""
     meta, means = record.metadata, _pass_means(record)
-    assert meta is not None
-    for key, value in meta.raw.items() if record.bound.runs and not record.incomplete else ():
+    if meta is None or not record.bound.runs or record.incomplete:
+        return
+    for key, value in meta.raw.items():
         repeats = is_number(value) and record.claimed is not None and value.text == record.claimed.text
         kind = _kind(key) if is_number(value) and key not in meta.spelt.values() and not repeats else ""
         if kind not in ("bpb", "steps", "model") or (kind == "bpb" and value.decimals < ENOUGH):
@@ -198,38 +204,46 @@ def _whole(record: Record) -> None:
         known = _known(record.runs, kind)
         between = known and kind != "bpb" and min(known) <= value.value <= max(known)
         near = "" if between or any(is_score(value, x) for x in means) else unlike(record, record.runs, kind, value)
-        if near and not (kind == "bpb" and record.mentions(value)):
+        if near and not record.mentions(value):
             at = (record.json_file, meta.lines.get(key, 0))
             record.out.warn("A9-JSON-MATCH", f"{key} is not what the logs say.", at, shown(value), near, _BY_SCRIPT)
 
 
-def _table(record: Record, table: Table) -> None:
-    """Cells of a table over seeds against every run of the seed."""
-    for row in table.seed_rows:
+def tables(record: Record) -> None:
+    """Cells of tables over seeds against every run of the seed."""
+    readme = record.readme
+    own = [table for table in readme.tables if not _OTHER_TABLE.search(readme.above(table.line))] if readme else []
+    for one, row in ((table, row) for table in own for row in table.seed_rows):
         runs = [run for run in record.runs if run.seed == row.seed]
         for column in range(len(row.cells)) if runs else ():
-            value, kind = row.value(column), _kind(table.name(column))
+            value, kind = row.value(column), _kind(one.name(column))
             if kind in ("bpb", "nats"):
-                kind = table.kind(column) if table.kind(column) in ("bpb", "nats") else kind
+                kind = one.kind(column) if one.kind(column) in ("bpb", "nats") else kind
             elif value is None or not value.whole or kind not in ("steps", "bytes", "model"):
                 continue
             if value is not None and not value.about and (near := unlike(record, runs, kind, value)):
-                message = f"seed {row.seed}, column {table.name(column)[:40]!r}: the figure is not in the log."
+                message = f"seed {row.seed}, column {one.name(column)[:40]!r}: the figure is not in the log."
                 at, remedy = (record.readme_file, row.line), "Write the table from the logs by script."
                 record.out.warn("A9-README-MATCH", message, at, value.text, f"{near} in {runs[0].file}", remedy)
 
 
-def _headline(record: Record) -> None:
+def headline(record: Record) -> None:
+    """README and JSON claim one score."""
     readme, claimed = record.readme, record.claimed
-    assert readme is not None
+    if readme is None or claimed is None:
+        return
     stated = [
         (Number.of(hit[1]), line.number)
         for line in readme.lines
-        if (hit := _HEADLINE.search(line.text)) and not _OTHER_SCORE.search(line.text)
+        if (hit := _HEADLINE.search(line.text))
+        and not _OTHER_SCORE.search(line.text)
+        and line.number <= _TOP
+        and (line.heading or _OWN_HEADLINE.match(line.text))
     ]
-    if not stated or claimed is None:
+    if not stated:
         return
-    if any(is_score(number, claimed.value) or is_score(claimed, number.value) for number, _ in stated):
+    numbers = [number for line in readme.every_line for number in line.numbers if number.decimals > 2]
+    if any(is_score(number, claimed.value) or is_score(claimed, number.value) for number in numbers):
         record.out.passed("A9-README-MATCH", "README and JSON claim the same score.", record.readme_file)
         return
     number, line = stated[0]
@@ -239,13 +253,14 @@ def _headline(record: Record) -> None:
     record.out.warn("A9-README-MATCH", message, (record.readme_file, line), *values)
 
 
-def _facts(record: Record) -> None:
+def facts(record: Record) -> None:
     """Key facts (a two-column row, a list entry) that come near what the logs say, and are something else."""
     readme, means = record.readme, _pass_means(record)
-    assert readme is not None
-    for line in readme.every_line if not record.incomplete else ():
+    if readme is None or record.incomplete:
+        return
+    for line in readme.every_line:
         hit = _FACT.match(line.text)
-        if not hit or OTHER_RECORD.search(line.text):
+        if not hit or OTHER_RECORD.search(line.text) or "~" in line.text or "≈" in line.text:
             continue
         label, value = re.sub(r"\s*\(.*", "", hit[1]).strip(), read_numbers(hit[2])[0]
         kind = _kind(label)
@@ -260,7 +275,7 @@ def _facts(record: Record) -> None:
             record.out.warn("A9-README-MATCH", message, at, value.text, f"nearest {near:,.10g}", _BY_SCRIPT, "likely")
 
 
-def _sizes(record: Record) -> None:
+def sizes(record: Record) -> None:
     """Sizes in MB that only mebibytes give."""
     totals = [run.total.value for run in record.runs if run.total]
     if record.readme is None or not totals or record.incomplete:

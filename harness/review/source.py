@@ -26,6 +26,7 @@ FOLDER_SECONDS = 20.0
 LISTING = "FILES.json"
 PASSED_OVER = {".git", "__pycache__", ".ipynb_checkpoints", "__MACOSX", ".DS_Store", ".vscode", ".idea"}
 """Left behind by tools; copies in there are no evidence."""
+_NAME = re.compile("[^\ud800-\udfff]+")
 Entry = tuple[str, str, int]
 """Kind ("tree", "file", "link", "other"), name and size."""
 Reader = Callable[[str, int], tuple[bytes, bool]]
@@ -155,7 +156,7 @@ def read_listing(folder: Folder, readings: Readings, out: Findings) -> None:
     if not isinstance(found, dict) or not found:
         return
     for name, item in found.items():
-        if not (isinstance(item, dict) and set(item) == {"bytes", "sha256"} and _can_be_a_name(name)):
+        if not (isinstance(item, dict) and set(item) == {"bytes", "sha256"} and _NAME.fullmatch(name)):
             return
         if type(item["bytes"]) is not int or not re.fullmatch(r"[0-9a-f]{64}", str(item["sha256"])):
             return
@@ -170,10 +171,3 @@ def read_listing(folder: Folder, readings: Readings, out: Findings) -> None:
             shown = f"{', '.join(names[:6])}{' …' if len(names) > 6 else ''}"
             message = f"an excerpt: {len(names)} file(s) that {LISTING} lists {what} ({shown}); what is here is judged."
             out.unknown("A9-FILES", message, LISTING, "Check the whole folder, or set --reading excerpt=refuse.")
-
-
-def _can_be_a_name(name: str) -> bool:
-    try:
-        return bool(os.fsencode(name))
-    except UnicodeEncodeError:
-        return False

@@ -31,10 +31,12 @@ UNPACKERS: tuple[Callable[[bytes], bytes], ...] = (
     lambda data: lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=_RAW).decompress(data, MAX_OUTPUT + 1),
 )
 """The last two take input that says nothing of its form, so what they give has to be Python."""
-_STRING = re.compile(r"#[^\n]*|(?<![\w])([A-Za-z]{0,3})(\"\"\"|'''|\"|')")
-_PLAIN_END = {q: re.compile(rf"(?:[^\\{q[0]}]|\\.|{q[0]}(?!{q[0]}{{2}}))*+{q}", re.DOTALL) for q in ('"""', "'''")} | {
-    q: re.compile(rf"(?:[^\\{q}\n]|\\.)*+{q}", re.DOTALL) for q in "\"'"
-}
+_PART = r"[^{}\"']++|\"[^\"\n]*+\"|'[^'\n]*+'"
+_FIELD = rf"\{{(?:{_PART}|\{{(?:{_PART})*+\}})*+\}}"
+_FSTRINGS = tuple(
+    re.compile(rf"(?<!\w)(?:[fFtT][rR]?|[rR][fFtT]){q}(?:\{{\{{|{_FIELD}|\\.|(?!{q})[^{{\\{end}])*+{q}", re.DOTALL)
+    for q, end in (('"""', ""), ("'''", ""), ('"', r"\n"), ("'", r"\n"))
+)
 
 
 class OpaqueError(Exception):
@@ -56,6 +58,14 @@ class Unwrapped:
         """Every node of the innermost source, gathered once."""
         return [] if self.tree is None else list(ast.walk(self.tree))
 
+    @property
+    def imports(self) -> list[str]:
+        """Modules that it imports, and names of modules that may be such."""
+        plain = [alias.name for node in self.nodes if isinstance(node, ast.Import) for alias in node.names]
+        starts = [(node.module or "", node.names) for node in self.nodes if isinstance(node, ast.ImportFrom)]
+        below = [f"{start}.{alias.name}".lstrip(".") for start, names in starts for alias in names]
+        return [name for name in [*plain, *(start for start, _ in starts), *below] if name]
+
 
 def parse(source: str) -> ast.Module:
     """The syntax tree, as far as there is one. Raises :class:`OpaqueError` for what is no Python at all."""
@@ -63,43 +73,16 @@ def parse(source: str) -> ast.Module:
         return ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         problem = str(error)[:120] or type(error).__name__
-    emptied = _without_fstrings(source) if len(source) <= MAX_OUTPUT else source
+
+    def without_fields(hit: re.Match[str]) -> str:
+        return re.sub(_FIELD, lambda field: "\\\n" * field[0].count("\n"), hit[0].replace("{{", ""))
+
+    for pattern in _FSTRINGS if len(source) <= MAX_OUTPUT else ():
+        source = pattern.sub(without_fields, source)
     try:
-        return ast.parse(emptied)
+        return ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise OpaqueError(f"not parseable Python: {problem}") from None
-
-
-def _without_fstrings(source: str) -> str:
-    """The source with each f-string (and t-string) replaced by an empty one on as many lines."""
-    parts, at = list[str](), 0
-    while hit := _STRING.search(source, at):
-        end = _string_end(source, hit) if hit[2] else hit.end()
-        formatted = hit[2] and set(hit[1].lower()) & {"f", "t"}
-        lines = source.count("\n", hit.start(), end)
-        parts += [source[at : hit.start()], f'"""{chr(10) * lines}"""' if formatted else source[hit.start() : end]]
-        at = end
-    return "".join([*parts, source[at:]])
-
-
-def _string_end(source: str, hit: re.Match[str], depth: int = 0) -> int:
-    """Where the string that ``hit`` opens ends; expressions in an f-string may hold strings with the same quotes."""
-    quote, raw = hit[2], "r" in hit[1].lower()
-    if not set(hit[1].lower()) & {"f", "t"} or depth > 8:
-        end = _PLAIN_END[quote].match(source, hit.end())
-        return end.end() if end else len(source)
-    at, braces = hit.end(), 0
-    while at < len(source):
-        if braces == 0 and source.startswith(quote, at):
-            return at + len(quote)
-        if (source[at] == "\\" and braces == 0 and not raw) or (braces == 0 and source[at : at + 2] in ("{{", "}}")):
-            at += 2
-        elif braces and (inner := _STRING.match(source, at)) and inner[2]:
-            at = _string_end(source, inner, depth + 1)
-        else:
-            braces = max(0, braces + (source[at] == "{") - (source[at] == "}"))
-            at += 1
-    return len(source)
 
 
 def unwrap(source: str, late: Callable[[], bool] = lambda: False) -> Unwrapped:
@@ -125,18 +108,27 @@ def unwrap(source: str, late: Callable[[], bool] = lambda: False) -> Unwrapped:
 def _inner(found: Unwrapped, late: Callable[[], bool]) -> tuple[str, ast.Module] | None:
     names: dict[str, ast.expr] = {}
     for statement in found.tree.body if found.tree else ():
-        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
-            names[statement.targets[0].id] = statement.value
-        call = statement.value if isinstance(statement, ast.Expr) else None
-        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or not call.args:
-            continue
-        if call.func.id in ("exec", "eval"):
-            nodes = list(_reached(call.args[0], names))
-            opened = next(filter(None, map(_opened, nodes)), "")
-            if not opened:
-                return _unpacked(nodes, late)
-            found.executes.append(opened)
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=name), *_], value=value):
+                names[name] = value
+            case ast.Expr(value=ast.Call(func=ast.Name(id="exec" | "eval"), args=[code, *_])):
+                nodes = list(_reached(code, names))
+                opened = [name for node in nodes if (name := _opened(node))]
+                if not opened:
+                    return _unpacked(nodes, late)
+                found.executes.append(opened[0])
     return None
+
+
+def _opened(node: ast.AST) -> str:
+    """The file name of ``open("x")`` or ``Path("x")``."""
+    match node:
+        case ast.Call(
+            func=ast.Name(id="open" | "Path") | ast.Attribute(attr="open" | "Path"),
+            args=[ast.Constant(value=value), *_],
+        ):
+            return str(value)
+    return ""
 
 
 def _reached(node: ast.expr, names: dict[str, ast.expr]) -> Iterator[ast.AST]:
@@ -153,14 +145,6 @@ def _reached(node: ast.expr, names: dict[str, ast.expr]) -> Iterator[ast.AST]:
             seen.add(item.id)
             waiting.append(names[item.id])
     raise OpaqueError("the expression grows beyond bounds")
-
-
-def _opened(node: ast.AST) -> str:
-    """The file name of ``open("x")`` or ``Path("x")``."""
-    if not (isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant)):
-        return ""
-    name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
-    return str(node.args[0].value) if name in ("open", "Path") else ""
 
 
 def _unpacked(nodes: list[ast.AST], late: Callable[[], bool]) -> tuple[str, ast.Module]:

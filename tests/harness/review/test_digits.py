@@ -101,7 +101,7 @@ def test_checks_that_the_time_does_not_suffice_for_are_an_error(tmp_path, monkey
     monkeypatch.setattr("harness.review.source.FOLDER_SECONDS", -1.0)
     report = check_folder(PublicFolder().write(tmp_path))
     left = [item for item in report.findings if item.verdict is Verdict.ERROR]
-    assert "statistics" in left[0].message
+    assert "deviations" in left[0].message
 
 
 @pytest.mark.rule("A9-READABLE")

@@ -191,3 +191,8 @@ def test_sarif_points_at_files_that_exist(folders, tmp_path):
     uris = {r["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for r in results}
     assert all(Path(uri.removeprefix("file://")).exists() for uri in uris)
     assert path.stat().st_mode == (folder / "submission.json").stat().st_mode
+
+
+def test_many_folders_of_which_one_is_none_are_wrong_usage(folders, tmp_path):
+    error = run(*folders, *folders[:2], *folders[:2], *folders, str(tmp_path / "nothing")).exception
+    assert "nothing is not a folder" in str(error)
