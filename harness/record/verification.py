@@ -229,7 +229,7 @@ def judge_file(path: Path, folder: str, keys: dict[str, PublicKey], *, judge_run
         found = [*_schema(entry), *_signatures(entry, keys), *_identity(entry, path)]
         if isinstance(entry.predicate, RunRecord):
             try:  # 5. Every derived figure again from the raw ones; names and terms; then the run by its own figures.
-                found += check_figures(entry.predicate) + check_names(entry.predicate)
+                found += [*check_figures(entry.predicate), *check_names(entry.predicate)]
                 found += check_run(entry.predicate) if judge_runs else []
             except (ArithmeticError, ValueError) as error:  # one file with absurd figures must stop no other
                 found.append(Finding("R4-ARITHMETIC", Verdict.FAIL, f"its figures can't be computed with: {error}"))
