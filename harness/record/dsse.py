@@ -19,10 +19,6 @@ from harness.record.canonical import strict_json
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 
 
-class EnvelopeError(ValueError):
-    """The bytes are no envelope of ours; the message says why."""
-
-
 @dataclass(frozen=True)
 class Signature:
     """One signature: SHA-256 key id in hex, and 64 raw bytes."""
@@ -74,33 +70,24 @@ def encode(envelope: Envelope) -> bytes:
 
 
 def decode(data: bytes) -> Envelope:
-    """Read an envelope. Raises :class:`EnvelopeError` for anything but the exact output of :func:`encode`."""
+    """Read an envelope. Raises ``ValueError`` for anything but the exact output of :func:`encode`, and says why."""
     try:
         document = strict_json(data)
     except ValueError as error:
-        raise EnvelopeError(f"not JSON: {error}") from error
+        raise ValueError(f"not JSON: {error}") from error
     try:
-        signatures = tuple(Signature(_text(s["keyid"]), _base64(s["sig"])) for s in document["signatures"])
-        envelope = Envelope(_base64(document["payload"]), signatures, _text(document["payloadType"]))
+        kind, texts = document["payloadType"], [document["payload"], *(s["sig"] for s in document["signatures"])]
+        keyids = [s["keyid"] for s in document["signatures"]]
+        if wrong := [value for value in (kind, *texts, *keyids) if not isinstance(value, str)]:
+            raise TypeError(f"wanted text, found {type(wrong[0]).__name__}")
+        payload, *values = (base64.b64decode(text, validate=True) for text in texts)
     except (KeyError, TypeError, ValueError) as error:
-        raise EnvelopeError(f"not a DSSE envelope: {type(error).__name__}: {error}") from error
-    if not signatures:
-        raise EnvelopeError("the envelope carries no signature")
-    try:
-        canonical = encode(envelope)
-    except ValueError as error:
-        raise EnvelopeError(str(error)) from error
+        raise ValueError(f"not a DSSE envelope: {type(error).__name__}: {error}") from error
+    if not values:
+        raise ValueError("the envelope carries no signature")
+    envelope = Envelope(payload, tuple(map(Signature, keyids, values)), kind)
+    canonical = encode(envelope)
     if canonical != data:
         at = next((i for i, (a, b) in enumerate(zip(canonical, data, strict=False)) if a != b), len(canonical))
-        raise EnvelopeError(f"not in canonical form from byte {at:,} on: the file was edited or re-encoded")
+        raise ValueError(f"not in canonical form from byte {at:,} on: the file was edited or re-encoded")
     return envelope
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"wanted text, found {type(value).__name__}")
-    return value
-
-
-def _base64(value: object) -> bytes:
-    return base64.b64decode(_text(value), validate=True)

@@ -20,11 +20,9 @@ from harness.record.entries import HEAD_TYPE, INTENT_TYPE, REVIEW_TYPE, Head, In
 from harness.record.predicate import PREDICATE_TYPE, PREDICATE_TYPE_V1, RunRecord
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
-MODEL_NAME = "artifact/model.bin"
-CODE_NAME = "artifact/code.bundle"
 
-Predicate = RunRecord | Intent | Review | Head
 ChainPredicate = RunRecord | Intent | Review
+Predicate = ChainPredicate | Head
 
 KINDS: dict[str, tuple[tuple[str, ...], type[Predicate]]] = {
     "runs": ((PREDICATE_TYPE_V1, PREDICATE_TYPE), RunRecord),
@@ -34,10 +32,6 @@ KINDS: dict[str, tuple[tuple[str, ...], type[Predicate]]] = {
 }
 CHAIN_FOLDERS = ("intents", "runs", "reviews")
 _NAME_PART = re.compile(r"[A-Za-z0-9_.]{1,64}")
-
-
-class MalformedEntry(ValueError):
-    """A file that is no well-formed entry of its folder; the message says why."""
 
 
 class Subject(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,6 +52,7 @@ class _Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Entry:
     """One well-formed file of a records folder. ``digest`` is the SHA-256 of the signed payload."""
 
+    path: Path
     folder: str
     predicate_type: str
     digest: str
@@ -66,21 +61,29 @@ class Entry:
     predicate: Predicate
 
     @property
+    def name(self) -> str:
+        """Its place in the records folder, such as ``runs/….json``: what findings call it."""
+        return f"{self.folder}/{self.path.name}"
+
+    @property
     def signer(self) -> str:
         """Key id that the envelope claims; proved only by checking the signature."""
         return self.envelope.signatures[0].keyid
+
+    @property
+    def predecessor(self) -> str:
+        """Digest of the signer's entry before this one; "" for the first, and for a head."""
+        return "" if isinstance(self.predicate, Head) else self.predicate.predecessor
 
 
 def subjects_of(predicate: Predicate) -> dict[str, str]:
     """What an entry is about, name -> SHA-256 hex: for a run its artifact, code bundle and data files."""
     if isinstance(predicate, RunRecord):
         files = {f"data/{predicate.data.name}/{name}": digest for name, digest in predicate.data.files.items()}
-        return {MODEL_NAME: predicate.artifact_digest, CODE_NAME: predicate.submission.code_digest, **files}
+        return {f"artifact/{name}": digest for name, digest in predicate.artifact_files.items()} | files
     if isinstance(predicate, Intent):
-        return {CODE_NAME: predicate.code_digest}
-    if isinstance(predicate, Review):
-        return {"record": predicate.record}
-    return {"entry": predicate.newest}
+        return {"artifact/code.bundle": predicate.code_digest}
+    return {"record": predicate.record} if isinstance(predicate, Review) else {"entry": predicate.newest}
 
 
 def encode_statement(folder: str, predicate: Predicate) -> bytes:
@@ -119,32 +122,29 @@ def file_name(predicate: Predicate, digest: str) -> str:
 
 
 def read_entry(path: Path, folder: str) -> Entry:
-    """Read and type-check one file. Raises :class:`MalformedEntry`, or ``CouldNotCheck`` when it can't be read."""
+    """Read and type-check one file.
+
+    Raises ``ValueError`` for one that is no well-formed entry of its folder, ``CouldNotCheck`` when it can't be read.
+    """
+    envelope = dsse.decode(read_bounded(path))
+    if envelope.payload_type != dsse.PAYLOAD_TYPE:
+        raise ValueError(f"payload type is {envelope.payload_type!r}; wanted {dsse.PAYLOAD_TYPE!r}")
+    strict_json(envelope.payload)  # refuses what parsers disagree on
+    wanted, kind = KINDS[folder]
     try:
-        envelope = dsse.decode(read_bounded(path))
-        if envelope.payload_type != dsse.PAYLOAD_TYPE:
-            raise MalformedEntry(f"payload type is {envelope.payload_type!r}; wanted {dsse.PAYLOAD_TYPE!r}")
-        strict_json(envelope.payload)  # refuses what parsers disagree on
         statement = msgspec.json.decode(envelope.payload, type=_Statement)
-        wanted, kind = KINDS[folder]
         if statement.kind != STATEMENT_TYPE or statement.predicate_type not in wanted:
-            raise MalformedEntry(
+            raise ValueError(
                 f"holds {statement.predicate_type!r} in {statement.kind!r}; "
                 f"wanted {' or '.join(map(repr, wanted))} in {STATEMENT_TYPE!r}"
             )
         predicate = msgspec.json.decode(statement.predicate, type=kind)
-    except MalformedEntry:
-        raise
-    except (ValueError, msgspec.DecodeError) as error:
-        raise MalformedEntry(str(error)) from error
+    except msgspec.DecodeError as error:
+        raise ValueError(str(error)) from error
+    subjects: dict[str, str] = {}
+    for subject in statement.subject:
+        if subject.name in subjects or set(subject.digest) != {"sha256"}:
+            raise ValueError(f"subject {subject.name!r} appears twice or has other digests than one sha256")
+        subjects[subject.name] = subject.digest["sha256"]
     digest = hashlib.sha256(envelope.payload).hexdigest()
-    return Entry(folder, statement.predicate_type, digest, envelope, _digests(statement.subject), predicate)
-
-
-def _digests(subjects: list[Subject]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for subject in subjects:
-        if subject.name in found or set(subject.digest) != {"sha256"}:
-            raise MalformedEntry(f"subject {subject.name!r} appears twice or has other digests than one sha256")
-        found[subject.name] = subject.digest["sha256"]
-    return found
+    return Entry(path, folder, statement.predicate_type, digest, envelope, subjects, predicate)

@@ -29,7 +29,6 @@ from harness.record.statement import (
     CHAIN_FOLDERS,
     ChainPredicate,
     Entry,
-    MalformedEntry,
     encode_statement,
     file_name,
     read_entry,
@@ -206,7 +205,7 @@ def find_tip(records_dir: Path, key: SigningKey) -> Head:
 def _sound(path: Path, folder: str) -> Entry:
     try:
         return read_entry(path, folder)
-    except MalformedEntry as error:
+    except ValueError as error:
         raise CouldNotCheck(f"{path} is damaged: {error}.", remedy=REMEDY) from error
 
 
@@ -246,7 +245,7 @@ def _check_announced(record: RunRecord, intent: Intent, records_dir: Path) -> No
     for path in sorted((records_dir / "runs").glob("*.json")):
         try:
             earlier = read_entry(path, "runs").predicate
-        except (MalformedEntry, CouldNotCheck):
+        except (ValueError, CouldNotCheck):
             continue  # somebody else's damage must not cost this run its signature; verifying names it
         if isinstance(earlier, RunRecord) and earlier.intent == record.intent:
             raise RuleBroken(

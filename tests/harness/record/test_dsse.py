@@ -62,7 +62,7 @@ def test_encoding_is_reversed_by_decoding(payload: bytes, keyid: str):
 
 @given(st.binary(max_size=300))
 def test_rubbish_is_refused(data: bytes):
-    with pytest.raises(dsse.EnvelopeError):
+    with pytest.raises(ValueError, match="not JSON|not a DSSE envelope"):
         dsse.decode(data)
 
 
@@ -82,12 +82,12 @@ def test_rubbish_is_refused(data: bytes):
 def test_a_malformed_envelope_is_refused_with_its_reason(change, reason):
     document = json.loads(dsse.encode(dsse.sign(b"ab", "k1", KEY)))
     change(document)
-    with pytest.raises(dsse.EnvelopeError, match=reason):
+    with pytest.raises(ValueError, match=reason):
         dsse.decode(json.dumps(document, sort_keys=True, separators=(",", ":")).encode() + b"\n")
 
 
 def test_equal_keys_and_deep_nesting_are_refused():
-    with pytest.raises(dsse.EnvelopeError, match="twice"):
+    with pytest.raises(ValueError, match="twice"):
         dsse.decode(b'{"payload":"","payload":"","payloadType":"","signatures":[]}\n')
-    with pytest.raises(dsse.EnvelopeError):
+    with pytest.raises(ValueError, match="nested too deeply"):
         dsse.decode(b"[" * 100_000)

@@ -28,7 +28,7 @@ def record(tmp_path: Path) -> RunRecord:
 def problems(record: RunRecord) -> list[tuple[str, str]]:
     return [
         (f.rule, f.message)
-        for f in check_figures(record) + check_names(record) + check_run(record)
+        for f in [*check_figures(record), *check_names(record), *check_run(record)]
         if f.verdict is Verdict.FAIL
     ]
 

@@ -11,13 +11,13 @@ from record_samples import make_artifact, make_intent, make_record, store_run
 from harness.errors import CouldNotCheck, ExitCode, RuleBroken
 from harness.record import announce, load_record, load_records, sign_and_store, verify_folder
 from harness.record.canonical import locked
-from harness.rules import Verdict
+from harness.rules import Verdict, exit_code_of
 
 
 def test_a_stored_run_verifies_and_reads_back(tmp_path: Path):
     stored = store_run(tmp_path)
     report = verify_folder(tmp_path / "records")
-    assert report.exit_code == ExitCode.GOOD
+    assert exit_code_of(report.findings) == ExitCode.GOOD
     assert report.verdict is Verdict.PASS
     assert [entry.path for entry in report.records] == [stored.path]
     assert load_record(stored.path) == stored
@@ -123,7 +123,7 @@ def test_a_neighbours_damage_does_not_cost_a_run_its_signature(tmp_path: Path):
     whole = store_run(tmp_path, 1)
     report = verify_folder(tmp_path / "records")
     assert len(report.records) == 2
-    assert report.exit_code == ExitCode.RULE_BROKEN
+    assert exit_code_of(report.findings) == ExitCode.RULE_BROKEN
     said = []
     assert [stored.path for stored in load_records(tmp_path / "records", skipped=said.append)] == [whole.path]
     assert [text.split()[0] for text in said] == [damaged.name]
