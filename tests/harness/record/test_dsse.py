@@ -62,7 +62,7 @@ def test_encoding_is_reversed_by_decoding(payload: bytes, keyid: str):
 
 @given(st.binary(max_size=300))
 def test_rubbish_is_refused(data: bytes):
-    with pytest.raises(ValueError, match="not JSON|not a DSSE envelope"):
+    with pytest.raises(ValueError, match=r"not JSON|not a DSSE envelope"):
         dsse.decode(data)
 
 
