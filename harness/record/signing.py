@@ -53,8 +53,8 @@ def open_signing_key(keys_dir: Path, records_dir: Path) -> SigningKey:
     Raises ``CouldNotCheck`` for a file that others can read, a wrong or missing passphrase, or a key that the trust
     list has revoked, retired or let expire.
     """
-    pointer = keys_dir / ACTIVE
-    key = load_private(keys_dir, read_active(keys_dir)) if pointer.exists() else _first_key(keys_dir)
+    there = (keys_dir / ACTIVE).exists()
+    key = load_private(keys_dir, read_active(keys_dir)) if there else create_key(keys_dir, first=True)
     return open_listed(key, records_dir, utc_now())
 
 
@@ -63,32 +63,23 @@ def open_listed(key: SigningKey, records_dir: Path, at: str) -> SigningKey:
     listed = public_path(records_dir, key.keyid)
     if not listed.exists():
         store_public(records_dir, describe_key(key))
-    problem = signing_problem(load_public(listed), at)
-    if problem:
+    if problem := signing_problem(load_public(listed), at):
         raise CouldNotCheck(f"the signing key can't be used: {problem}.", remedy="`harness keys rotate` makes another.")
     return key
 
 
-def _first_key(keys_dir: Path) -> SigningKey:
-    """Make the first key; of two runs that start at the same time one makes it and both use it."""
+def create_key(keys_dir: Path, *, first: bool = False) -> SigningKey:
+    """Make a new private key and let it be the active one.
+
+    first: only where there is none; of two runs that start at the same time one makes it and both use it
+    """
     key = _write_key(keys_dir)
     try:
-        _activate(keys_dir, key.keyid, replace=False)
+        write_atomic(keys_dir / ACTIVE, f"{key.keyid}\n".encode(), replace=not first, mode=0o600)
     except FileExistsError:
         (keys_dir / f"{key.keyid}.pem").unlink()
         return load_private(keys_dir, read_active(keys_dir))
     return key
-
-
-def create_key(keys_dir: Path) -> SigningKey:
-    """Make a new private key and let it be the active one."""
-    key = _write_key(keys_dir)
-    _activate(keys_dir, key.keyid, replace=True)
-    return key
-
-
-def _activate(keys_dir: Path, keyid: str, *, replace: bool) -> None:
-    write_atomic(keys_dir / ACTIVE, f"{keyid}\n".encode(), replace=replace, mode=0o600)
 
 
 def _write_key(keys_dir: Path) -> SigningKey:
@@ -100,9 +91,7 @@ def _write_key(keys_dir: Path) -> SigningKey:
     private = Ed25519PrivateKey.generate()
     key = SigningKey(key_id(private.public_key()), private)
     passphrase = os.environ.get(PASSPHRASE)
-    protection: ser.KeySerializationEncryption = ser.NoEncryption()
-    if passphrase:
-        protection = ser.BestAvailableEncryption(passphrase.encode())
+    protection = ser.BestAvailableEncryption(passphrase.encode()) if passphrase else ser.NoEncryption()
     pem = private.private_bytes(ser.Encoding.PEM, ser.PrivateFormat.PKCS8, protection)
     write_atomic(keys_dir / f"{key.keyid}.pem", pem, replace=False, mode=0o600)
     return key
@@ -122,7 +111,9 @@ def load_private(keys_dir: Path, keyid: str) -> SigningKey:
     path = keys_dir / f"{keyid}.pem"
     if not path.exists():
         raise CouldNotCheck(f"private key {path} is missing.", remedy="Restore it, or use `harness keys new`.")
-    check_private_mode(path)
+    mode = path.stat().st_mode & 0o777
+    if mode & 0o077:
+        raise CouldNotCheck(f"private key {path} has mode {mode:04o}; wanted 0600.", remedy=f"chmod 600 {path}")
     passphrase = os.environ.get(PASSPHRASE)
     pem = read_bounded(path)
     encrypted = b"ENCRYPTED PRIVATE KEY" in pem
@@ -139,13 +130,6 @@ def load_private(keys_dir: Path, keyid: str) -> SigningKey:
             remedy="Restore the file, or use `harness keys new`.",
         )
     return SigningKey(keyid, private)
-
-
-def check_private_mode(path: Path) -> None:
-    """Raise ``CouldNotCheck`` when anybody but the owner may read or write the file."""
-    mode = path.stat().st_mode & 0o777
-    if mode & 0o077:
-        raise CouldNotCheck(f"private key {path} has mode {mode:04o}; wanted 0600.", remedy=f"chmod 600 {path}")
 
 
 def describe_key(key: SigningKey, *, owner: str = "") -> PublicKey:
@@ -166,30 +150,21 @@ def rotate_key(keys_dir: Path, records_dir: Path, *, owner: str = "") -> tuple[P
         if before.status == "revoked":
             reason = f"key {old.keyid[:16]} is revoked; it can't endorse another."
             raise CouldNotCheck(reason, remedy="`harness keys new`.")
-        after = _unfinished_successor(old, keys_dir, records_dir) or _endorsed(_write_key(keys_dir), old)
+        successors = [key for key in load_trust(records_dir / "keys")[0].values() if key.replaces == old.keyid]
+        for after in successors:  # one that a killed rotation has listed, while the old key is still active
+            if after.status == "trusted" and (keys_dir / f"{after.keyid}.pem").exists():
+                break
+        else:
+            new = _write_key(keys_dir)
+            endorsement = base64.b64encode(old.private.sign(pae(ROTATION_TYPE, new.keyid.encode()))).decode()
+            after = msgspec.structs.replace(describe_key(new), replaces=old.keyid, endorsement=endorsement)
         after = msgspec.structs.replace(after, owner=owner or after.owner or before.owner)
         now = utc_now()
         retired = msgspec.structs.replace(before, status="retired", not_after=min(before.not_after or now, now))
         store_public(records_dir, after)  # both are listed before the new one can sign anything
         store_public(records_dir, retired)
-        _activate(keys_dir, after.keyid, replace=True)
+        write_atomic(keys_dir / ACTIVE, f"{after.keyid}\n".encode(), replace=True, mode=0o600)
     return retired, after
-
-
-def _endorsed(new: SigningKey, old: SigningKey) -> PublicKey:
-    signature = old.private.sign(pae(ROTATION_TYPE, new.keyid.encode()))
-    return msgspec.structs.replace(
-        describe_key(new), replaces=old.keyid, endorsement=base64.b64encode(signature).decode()
-    )
-
-
-def _unfinished_successor(old: SigningKey, keys_dir: Path, records_dir: Path) -> PublicKey | None:
-    """The key that a killed rotation has listed, and whose private half is here, while ``old`` is still active."""
-    listed, _ = load_trust(records_dir / "keys")
-    for key in listed.values():
-        if key.replaces == old.keyid and key.status == "trusted" and (keys_dir / f"{key.keyid}.pem").exists():
-            return key
-    return None
 
 
 def bind_key(keys_dir: Path, records_dir: Path, ssh_key: Path) -> PublicKey:
