@@ -15,8 +15,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import permutations
 
 from harness.record.canonical import parse_utc
-from harness.record.entries import Head, Intent
-from harness.record.predicate import RunRecord
+from harness.record.predicate import Head, Intent, RunRecord
 from harness.record.statement import Entry, date_of
 from harness.record.store import intent_mismatch
 from harness.rules import Finding, Verdict

@@ -20,8 +20,7 @@ import harness
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
 from harness.record.arithmetic import bpb_problem, terms_for
 from harness.record.canonical import utc_now
-from harness.record.entries import Review
-from harness.record.predicate import RunRecord
+from harness.record.predicate import Review, RunRecord
 from harness.record.statement import Entry
 from harness.record.trust import Accepted, compare_owners
 from harness.rules import Finding, Verdict, rule

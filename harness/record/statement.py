@@ -16,8 +16,17 @@ import msgspec
 
 from harness.record import dsse
 from harness.record.canonical import canonical_bytes, parse_utc, read_bounded, strict_json
-from harness.record.entries import HEAD_TYPE, INTENT_TYPE, REVIEW_TYPE, Head, Intent, Review
-from harness.record.predicate import PREDICATE_TYPE, PREDICATE_TYPE_V1, RunRecord
+from harness.record.predicate import (
+    HEAD_TYPE,
+    INTENT_TYPE,
+    PREDICATE_TYPE,
+    PREDICATE_TYPE_V1,
+    REVIEW_TYPE,
+    Head,
+    Intent,
+    Review,
+    RunRecord,
+)
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 

@@ -20,8 +20,7 @@ from harness.errors import CouldNotCheck, RuleBroken
 from harness.files import write_atomic
 from harness.record import dsse
 from harness.record.canonical import file_digest, locked
-from harness.record.entries import Head, Intent, Review
-from harness.record.predicate import RunRecord
+from harness.record.predicate import Head, Intent, Review, RunRecord
 from harness.record.signing import SigningKey, load_private, open_listed, open_signing_key
 from harness.record.statement import CHAIN_FOLDERS, ChainPredicate, Entry, encode_statement, file_name, read_entry
 

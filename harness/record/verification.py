@@ -199,7 +199,7 @@ def judge_file(path: Path, folder: str, keys: dict[str, PublicKey], *, judge_run
 
 def check_form(entry: Entry) -> Iterator[Finding]:
     """Its schema [R2-SCHEMA], and the subjects and the name that follow from its content."""
-    if problem := schema_problem(entry):
+    if problem := schema_problem(entry.predicate_type, entry.envelope.payload):
         yield Finding("R2-SCHEMA", Verdict.FAIL, problem)
     elif entry.predicate_type == PREDICATE_TYPE_V1:
         text = "is of version 1, which does not say what referee and packages it was made with"

@@ -19,7 +19,7 @@ from pathlib import Path
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import write_atomic
 from harness.record.canonical import parse_utc, read_bounded
-from harness.record.entries import Intent
+from harness.record.predicate import Intent
 from harness.record.statement import Entry, date_of
 from harness.record.trust import Accepted, ssh_problem
 from harness.record.verification import VerifyReport

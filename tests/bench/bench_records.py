@@ -11,7 +11,7 @@ from ratios import Ratio, paired, seconds
 from record_samples import make_artifact, make_intent, make_record
 
 from harness.record import dsse, verify_folder
-from harness.record.entries import Head
+from harness.record.predicate import Head
 from harness.record.signing import open_signing_key
 from harness.record.statement import encode_statement, file_name
 from harness.rules import Finding, Verdict
