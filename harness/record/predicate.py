@@ -16,12 +16,6 @@ import msgspec
 
 from harness.rules import Finding
 
-PREDICATE_TYPE_V1 = "https://parameter-golf.example/run-record/v1"
-PREDICATE_TYPE = "https://parameter-golf.example/run-record/v2"
-INTENT_TYPE = "https://parameter-golf.example/intent/v1"
-REVIEW_TYPE = "https://parameter-golf.example/review/v1"
-HEAD_TYPE = "https://parameter-golf.example/chain-head/v1"
-
 
 class TrackInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The track: its name, the digest of its file's content and the readings of disputed rules in force."""

@@ -25,6 +25,7 @@ from harness.record.trust import (
     SSH_NAMESPACE,
     PublicKey,
     key_id,
+    listed_as,
     load_public,
     load_trust,
     public_path,
@@ -145,8 +146,7 @@ def rotate_key(keys_dir: Path, records_dir: Path, *, owner: str = "") -> tuple[P
     """
     with locked(records_dir):
         old = load_private(keys_dir, read_active(keys_dir))
-        listed = public_path(records_dir, old.keyid)
-        before = load_public(listed) if listed.exists() else describe_key(old)
+        before = listed_as(records_dir, describe_key(old))
         if before.status == "revoked":
             reason = f"key {old.keyid[:16]} is revoked; it can't endorse another."
             raise CouldNotCheck(reason, remedy="`harness keys new`.")
@@ -182,10 +182,8 @@ def bind_key(keys_dir: Path, records_dir: Path, ssh_key: Path) -> PublicKey:
         remedy = "Install OpenSSH, or name a private key that opens."
         raise CouldNotCheck(f"{ssh_key} did not sign: {said}.", remedy=remedy) from error
     with locked(records_dir):
-        listed = load_public(public_path(records_dir, key.keyid))
-        bound = msgspec.structs.replace(
-            listed, ssh=" ".join(public.decode().split()[:2]), ssh_signature=signed.decode()
-        )
+        listed, ssh = load_public(public_path(records_dir, key.keyid)), " ".join(public.decode().split()[:2])
+        bound = msgspec.structs.replace(listed, ssh=ssh, ssh_signature=signed.decode())
         if problem := ssh_problem(bound):
             raise CouldNotCheck(problem, remedy="`ssh-keygen -Y verify` says more.")
         store_public(records_dir, bound)

@@ -16,43 +16,32 @@ import msgspec
 
 from harness.record import dsse
 from harness.record.canonical import canonical_bytes, parse_utc, read_bounded, strict_json
-from harness.record.predicate import (
-    HEAD_TYPE,
-    INTENT_TYPE,
-    PREDICATE_TYPE,
-    PREDICATE_TYPE_V1,
-    REVIEW_TYPE,
-    Head,
-    Intent,
-    Review,
-    RunRecord,
-)
+from harness.record.predicate import Head, Intent, Review, RunRecord
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 
 ChainPredicate = RunRecord | Intent | Review
 Predicate = ChainPredicate | Head
 
+ORIGIN = "https://parameter-golf.example"
 KINDS: dict[str, tuple[tuple[str, ...], type[Predicate]]] = {
-    "runs": ((PREDICATE_TYPE_V1, PREDICATE_TYPE), RunRecord),
-    "intents": ((INTENT_TYPE,), Intent),
-    "reviews": ((REVIEW_TYPE,), Review),
-    "heads": ((HEAD_TYPE,), Head),
+    "runs": ((f"{ORIGIN}/run-record/v1", f"{ORIGIN}/run-record/v2"), RunRecord),
+    "intents": ((f"{ORIGIN}/intent/v1",), Intent),
+    "reviews": ((f"{ORIGIN}/review/v1",), Review),
+    "heads": ((f"{ORIGIN}/chain-head/v1",), Head),
 }
 CHAIN_FOLDERS = ("intents", "runs", "reviews")
 _NAME_PART = re.compile(r"[A-Za-z0-9_.]{1,64}")
 
 
-class Subject(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a statement is about: a name and its digest by algorithm."""
-
+class _Subject(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     digest: dict[str, str]
 
 
 class _Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kind: str = msgspec.field(name="_type")
-    subject: list[Subject]
+    subject: list[_Subject]
     predicate_type: str = msgspec.field(name="predicateType")
     predicate: msgspec.Raw
 

@@ -48,7 +48,6 @@ Role = Literal["runner", "reviewer"]
 class PublicKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One entry of the trust list.
 
-    status:     trusted; retired (its records stay good, it announces no runs); revoked (nothing it signed counts)
     public:     base64 of the 32 raw bytes
     not_before, not_after: validity window, compared with the date in what is signed; "" for open
     replaces:   id of the key this one took over from, "" for none
@@ -335,21 +334,20 @@ def signing_problem(key: PublicKey, at: str, role: Role | None = None) -> str:
     return ""
 
 
-def trust_key(
-    records_dir: Path,
-    key: PublicKey,
-    *,
-    owner: str | None = None,
-    not_before: str | None = None,
-    not_after: str | None = None,
-    roles: tuple[Role, ...] | None = None,
-) -> PublicKey:
-    """List ``key`` as trusted; ``None`` keeps what it says. Raises ``UsageError`` for a bad window or a revoked key."""
+def listed_as(records_dir: Path, key: PublicKey) -> PublicKey:
+    """The entry that the list has for ``key``; ``key`` itself where it has none."""
+    path = public_path(records_dir, key.keyid)
+    return load_public(path) if path.exists() else key
+
+
+def trust_key(records_dir: Path, key: PublicKey, **given: str | tuple[Role, ...] | None) -> PublicKey:
+    """List ``key`` as trusted, with the fields that are ``given``; ``None`` keeps what it says.
+
+    Raises ``UsageError`` for a bad window or a revoked key.
+    """
     with locked(records_dir):
-        listed = public_path(records_dir, key.keyid)
-        if key.status == "revoked" or (listed.exists() and load_public(listed).status == "revoked"):
+        if "revoked" in (key.status, listed_as(records_dir, key).status):
             raise UsageError(f"key {key.keyid[:16]} is revoked and stays so.", remedy="Let its owner make a new one.")
-        given = {"owner": owner, "not_before": not_before, "not_after": not_after, "roles": roles}
         changed = msgspec.structs.replace(key, status="trusted", **{n: v for n, v in given.items() if v is not None})
         try:
             changed.check_window()
@@ -362,8 +360,6 @@ def trust_key(
 def revoke_key(records_dir: Path, key: PublicKey, reason: str) -> PublicKey:
     """List ``key`` as revoked for ``reason``."""
     with locked(records_dir):
-        listed = public_path(records_dir, key.keyid)
-        now = load_public(listed) if listed.exists() else key
-        changed = msgspec.structs.replace(now, status="revoked", reason=reason)
+        changed = msgspec.structs.replace(listed_as(records_dir, key), status="revoked", reason=reason)
         store_public(records_dir, changed)
     return changed

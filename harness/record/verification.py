@@ -19,10 +19,10 @@ from harness.record import dsse
 from harness.record.arithmetic import check_figures, check_names, check_run
 from harness.record.canonical import locked, read_bounded
 from harness.record.chain import check_chains, check_copies
-from harness.record.predicate import PREDICATE_TYPE_V1, RunRecord
+from harness.record.predicate import RunRecord
 from harness.record.reproduce import check_reviews
 from harness.record.schema import schema_problem
-from harness.record.statement import CHAIN_FOLDERS, Entry, date_of, file_name, read_entry, subjects_of
+from harness.record.statement import CHAIN_FOLDERS, KINDS, Entry, date_of, file_name, read_entry, subjects_of
 from harness.record.trust import Accepted, PublicKey, Role, accepted_keys, first_key, signing_problem
 from harness.rules import Finding, Verdict, worst
 
@@ -201,7 +201,7 @@ def check_form(entry: Entry) -> Iterator[Finding]:
     """Its schema [R2-SCHEMA], and the subjects and the name that follow from its content."""
     if problem := schema_problem(entry.predicate_type, entry.envelope.payload):
         yield Finding("R2-SCHEMA", Verdict.FAIL, problem)
-    elif entry.predicate_type == PREDICATE_TYPE_V1:
+    elif entry.predicate_type == KINDS["runs"][0][0]:
         text = "is of version 1, which does not say what referee and packages it was made with"
         yield Finding("R2-SCHEMA", Verdict.WARN, text)
     else:

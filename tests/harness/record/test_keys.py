@@ -125,7 +125,7 @@ def test_a_revoked_key_does_not_sign_and_is_not_trusted_again(tmp_path: Path):
     with pytest.raises(CouldNotCheck, match="revoked"):
         store_run(tmp_path, 2)
     with pytest.raises(UsageError, match="revoked and stays so"):
-        trust_key(records, listed(records), owner=None, not_before=None, not_after=None)
+        trust_key(records, listed(records))
 
 
 def test_after_a_rotation_old_records_stay_good_and_new_ones_have_the_new_key(tmp_path: Path):
@@ -275,16 +275,11 @@ def test_a_trust_list_elsewhere_decides_instead(tmp_path: Path):
 def test_a_window_that_ends_before_it_starts_is_refused(tmp_path: Path):
     open_signing_key(tmp_path / "keys", tmp_path / "records")
     key = listed(tmp_path / "records")
+    window = {"not_before": "2027-01-01T00:00:00Z", "not_after": "2026-01-01T00:00:00Z"}
     with pytest.raises(UsageError, match="ends"):
-        trust_key(
-            tmp_path / "records",
-            key,
-            owner="A",
-            not_before="2027-01-01T00:00:00Z",
-            not_after="2026-01-01T00:00:00Z",
-        )
+        trust_key(tmp_path / "records", key, owner="A", **window)
     with pytest.raises(UsageError, match="form"):
-        trust_key(tmp_path / "records", key, owner=None, not_before="soon", not_after=None)
+        trust_key(tmp_path / "records", key, not_before="soon")
 
 
 def test_two_runs_that_start_together_sign_with_one_key(tmp_path: Path):
@@ -307,7 +302,7 @@ def test_two_runs_that_start_together_sign_with_one_key(tmp_path: Path):
 def test_a_key_signs_in_its_roles_alone(tmp_path: Path, roles, folders):
     store_run(tmp_path)
     records = tmp_path / "records"
-    trust_key(records, listed(records), owner=None, not_before=None, not_after=None, roles=roles)
+    trust_key(records, listed(records), roles=roles)
     found = [f for f in verify_folder(records).findings if f.verdict is Verdict.FAIL and "not as runner" in f.message]
     assert {f.where.partition("/")[0] for f in found} == folders
 
