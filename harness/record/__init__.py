@@ -19,7 +19,6 @@ from harness.record.canonical import file_digest as file_digest
 from harness.record.canonical import utc_now as utc_now
 from harness.record.predicate import Intent as Intent
 from harness.record.signing import open_signing_key as open_signing_key
-from harness.record.store import StoredRecord as StoredRecord
 from harness.record.store import announce as announce
 from harness.record.store import check_announcer as check_announcer
 from harness.record.store import countersign as countersign

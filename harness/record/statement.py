@@ -69,6 +69,12 @@ class Entry:
         return self.envelope.signatures[0].keyid
 
     @property
+    def record(self) -> RunRecord:
+        """The run record that it holds, in a file under ``runs/``."""
+        assert isinstance(self.predicate, RunRecord)
+        return self.predicate
+
+    @property
     def predecessor(self) -> str:
         """Digest of the signer's entry before this one; "" for the first, and for a head."""
         return "" if isinstance(self.predicate, Head) else self.predicate.predecessor

@@ -11,7 +11,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -28,29 +27,19 @@ SMALL_MODEL_BYTES = 1_000_000
 REMEDY = "`harness verify` shows the state of the folder."
 
 
-@dataclass(frozen=True)
-class StoredRecord:
-    """A record as it lies in a folder: its file, the digest of its signed payload, its content, its signer's key id."""
-
-    path: Path
-    digest: str
-    record: RunRecord
-    signer: str
-
-
 def announce(intent: Intent, records_dir: Path, keys_dir: Path) -> str:
     """Sign and append an intent before its run. Returns its digest, for ``RunRecord.intent``."""
     with locked(records_dir):
-        return _Writer(records_dir, open_signing_key(keys_dir, records_dir)).append("intents", intent)[1]
+        return _Writer(records_dir, open_signing_key(keys_dir, records_dir)).append("intents", intent).digest
 
 
 def countersign(review: Review, records_dir: Path, keys_dir: Path) -> Path:
     """Sign and append a review of a record in this folder. Returns the review's file."""
     with locked(records_dir):
-        return _Writer(records_dir, open_signing_key(keys_dir, records_dir)).append("reviews", review)[0]
+        return _Writer(records_dir, open_signing_key(keys_dir, records_dir)).append("reviews", review).path
 
 
-def sign_and_store(record: RunRecord, artifact: Path, records_dir: Path, keys_dir: Path) -> StoredRecord:
+def sign_and_store(record: RunRecord, artifact: Path, records_dir: Path, keys_dir: Path) -> Entry:
     """Sign and append a run's record. ``artifact``: folder of ``model.bin`` and ``code.bundle``.
 
     The key that announced the run signs its result, also when another became the active one meanwhile.
@@ -82,13 +71,12 @@ def sign_and_store(record: RunRecord, artifact: Path, records_dir: Path, keys_di
                     f"this intent has a result already: {earlier.path}.",
                     remedy="A run has one result: make submit announces another.",
                 )
-        path, digest, stored = writer.append("runs", record)
+        stored = writer.append("runs", record)
         for name, kept in record.artifact_files.items():  # what a repetition from the folder alone needs
             place, data = kept_file(records_dir, kept), (artifact / name).read_bytes()
             if not place.exists() and (name == "code.bundle" or len(data) <= SMALL_MODEL_BYTES):
                 write_atomic(place, data, replace=True)
-    assert isinstance(stored, RunRecord)
-    return StoredRecord(path, digest, stored, writer.key.keyid)
+    return stored
 
 
 def kept_file(records_dir: Path, digest: str) -> Path:
@@ -111,14 +99,15 @@ def gathered(record: RunRecord, records_dir: Path, given: Path | None) -> Iterat
         yield Path(scratch)
 
 
-def load_record(path: Path) -> StoredRecord:
-    """Read one record without judging it. Raises ``CouldNotCheck`` when the file is malformed."""
-    entry = _sound(path, "runs")
-    assert isinstance(entry.predicate, RunRecord)
-    return StoredRecord(path, entry.digest, entry.predicate, entry.signer)
+def load_record(path: Path, folder: str = "runs") -> Entry:
+    """Read one record, or entry of another folder, without judging it. Raises ``CouldNotCheck`` for a malformed one."""
+    try:
+        return read_entry(path, folder)
+    except ValueError as error:
+        raise CouldNotCheck(f"{path} is damaged: {error}.", remedy=REMEDY) from error
 
 
-def load_records(records_dir: Path, *, skipped: Callable[[str], None]) -> list[StoredRecord]:
+def load_records(records_dir: Path, *, skipped: Callable[[str], None]) -> list[Entry]:
     """Every readable record of a folder, by time, without judging them.
 
     skipped: called with a sentence for each file that is left out; one that somebody damaged must cost nobody a run
@@ -145,7 +134,7 @@ def _announced(digest: str, started_at: str, records_dir: Path, keys_dir: Path) 
     is the date that verification compares with its window.
     """
     for path in sorted((records_dir / "intents").glob(f"*-{digest[:8]}.json")):
-        entry = _sound(path, "intents")
+        entry = load_record(path, "intents")
         if entry.digest != digest:
             continue
         if not (keys_dir / f"{entry.signer}.pem").exists():
@@ -164,13 +153,6 @@ def _announced(digest: str, started_at: str, records_dir: Path, keys_dir: Path) 
     )
 
 
-def _sound(path: Path, folder: str) -> Entry:
-    try:
-        return read_entry(path, folder)
-    except ValueError as error:
-        raise CouldNotCheck(f"{path} is damaged: {error}.", remedy=REMEDY) from error
-
-
 class _Writer:
     """One signer's chain in a folder that is locked."""
 
@@ -178,8 +160,8 @@ class _Writer:
         self.records_dir, self.key = records_dir, key
         self.head_path = records_dir / "heads" / f"{key.keyid}.json"
 
-    def append(self, folder: str, predicate: ChainPredicate) -> tuple[Path, str, ChainPredicate]:
-        """Sign it as the next entry: its file, its digest, and what was signed, which names the entry before."""
+    def append(self, folder: str, predicate: ChainPredicate) -> Entry:
+        """Sign it as the next entry, which names the one before."""
         tip = self.tip()
         linked = msgspec.structs.replace(predicate, predecessor=tip.newest)
         try:
@@ -195,7 +177,7 @@ class _Writer:
             self._write_head(Head(newest="", entries=0))
         write_atomic(path, self._signed(payload), replace=False)
         self._write_head(Head(newest=digest, entries=tip.entries + 1))
-        return path, digest, linked
+        return read_entry(path, folder)
 
     def _signed(self, payload: bytes) -> bytes:
         return dsse.encode(dsse.sign(payload, self.key.keyid, self.key.private))
@@ -228,7 +210,7 @@ class _Writer:
                 text = f"{self.head_path} is missing, but {len(known)} entries of this signer exist."
                 raise CouldNotCheck(text, remedy=REMEDY)
             return Head("", 0)
-        head = self.own(_sound(self.head_path, "heads")).predicate
+        head = self.own(load_record(self.head_path, "heads")).predicate
         assert isinstance(head, Head)
         newest, entries = head.newest, head.entries
         if newest not in known and head != Head("", 0):  # a head before the first entry names none

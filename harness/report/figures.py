@@ -8,10 +8,10 @@ from pathlib import Path
 
 from harness.errors import CouldNotCheck, UsageError
 from harness.record.predicate import RunRecord
-from harness.record.store import StoredRecord
+from harness.record.statement import Entry
 from harness.record.verification import verify_folder, verify_paths
 from harness.rules import Finding, Verdict, worst
-from harness.stats import SeedStatistics, aggregate, describe_against
+from harness.stats import SeedStatistics, aggregate, describe_against, pools
 from harness.stats.seeds import pool_fields
 
 STAGES = {"float": "before quantisation", "packed": "after quantisation", "final": "after test-time training"}
@@ -30,7 +30,7 @@ class ReportedRun:
     owner: the first key of the rotations that lead to its signer's
     """
 
-    stored: StoredRecord
+    stored: Entry
     verdict: Verdict
     findings: tuple[Finding, ...]
     owner: str = ""
@@ -163,12 +163,9 @@ def pool_runs(runs: Sequence[ReportedRun]) -> tuple[Pool, ...]:
         groups.setdefault((run.owner, *pool_fields(run.record).values()), []).append(run)
     found = []
     for group in groups.values():
-        by_seed: dict[int, RunRecord] = {}
-        for run in group:
-            if run.verdict is not Verdict.FAIL:
-                by_seed.setdefault(run.seed, run.record)
+        counted = pools([run.record for run in group if run.verdict is not Verdict.FAIL])
         try:
-            statistics = aggregate(list(by_seed.values()))
+            statistics = aggregate(counted[0] if counted else [])
         except UsageError:
             statistics = None
         found.append(Pool(tuple(sorted(group, key=lambda run: run.seed)), statistics))
@@ -203,8 +200,7 @@ def collect(
                 continue
             seen.add(entry.entry.digest)
             own = tuple(finding for finding in entry.record.findings if finding.verdict is Verdict.PASS)
-            stored = StoredRecord(entry.path, entry.entry.digest, entry.record, entry.entry.signer)
-            runs.append(ReportedRun(stored, entry.verdict, (*entry.findings, *own), report.owner_of(entry)))
+            runs.append(ReportedRun(entry.entry, entry.verdict, (*entry.findings, *own), report.owner_of(entry)))
     if not runs and not claims:
         raise CouldNotCheck(
             f"no record in {', '.join(str(path) for path in paths)}.",

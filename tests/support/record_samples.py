@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from harness.config.tracks import load_track
-from harness.record import Intent, StoredRecord, announce, canonical_digest, file_digest, sign_and_store
+from harness.record import Intent, announce, canonical_digest, file_digest, sign_and_store
 from harness.record.arithmetic import REQUIRED_RULES
 from harness.record.known import KnownText, known
 from harness.record.predicate import (
@@ -24,6 +24,7 @@ from harness.record.predicate import (
     TrackInfo,
     Training,
 )
+from harness.record.statement import Entry
 from harness.rules import Finding, Verdict
 from harness.run.artifact import pack_code
 
@@ -116,7 +117,7 @@ def make_intent(record: RunRecord, announced_at: str = "") -> Intent:
     )
 
 
-def store_run(root: Path, seed: int = 1337, *, name: str = "a", records: Path | None = None, **changes) -> StoredRecord:
+def store_run(root: Path, seed: int = 1337, *, name: str = "a", records: Path | None = None, **changes) -> Entry:
     """Announce, sign and store one synthetic run under ``root/records`` with the keys in ``root/keys``."""
     folder = records or root / "records"
     artifact = make_artifact(root / "artifacts" / f"{name}-{seed}", seed)

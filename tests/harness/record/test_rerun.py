@@ -16,7 +16,6 @@ from harness.cli.main import run
 from harness.config.tracks import load_track
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
 from harness.record import (
-    StoredRecord,
     announce,
     canonical_digest,
     countersign,
@@ -34,6 +33,7 @@ from harness.record.reproduce import (
     tolerance_of,
 )
 from harness.record.signing import describe_key, open_signing_key
+from harness.record.statement import Entry
 from harness.record.trust import store_public
 from harness.rules import Verdict
 from harness.run.artifact import pack_code, read_folder
@@ -137,7 +137,7 @@ def submission(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def stored(tmp_path: Path, submission: Path) -> StoredRecord:
+def stored(tmp_path: Path, submission: Path) -> Entry:
     bundle = pack_code(read_folder(submission))
     artifact = make_artifact(tmp_path / "artifact", 7)
     (artifact / "code.bundle").write_bytes(bundle)

@@ -69,7 +69,7 @@ def test_a_run_without_a_stage_leaves_that_cell_empty(records):
     report = collect([records])
     first, *others = report.pools[0].runs
     scores = [score for score in first.record.scores if score.stage == "final"]
-    short = replace(first, stored=replace(first.stored, record=msgspec.structs.replace(first.record, scores=scores)))
+    short = replace(first, stored=replace(first.stored, predicate=msgspec.structs.replace(first.record, scores=scores)))
     (pool,) = pool_runs([short, *others])
     mixed = replace(report, pools=(pool,))
     table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in render_markdown(mixed).splitlines()
@@ -89,7 +89,7 @@ def test_a_run_without_a_stage_leaves_that_cell_empty(records):
 def test_a_script_has_one_score_of_its_own_word_and_no_clocks(records):
     report = collect([records])
     said = {"kind": "self-reported", "scores": [report.runs[0].record.final]}
-    runs = [replace(run, stored=replace(run.stored, record=msgspec.structs.replace(run.record, **said)))
+    runs = [replace(run, stored=replace(run.stored, predicate=msgspec.structs.replace(run.record, **said)))
             for run in report.runs[:1]]  # fmt: skip
     script = replace(report, pools=pool_runs(runs))
     text = render_markdown(script)
@@ -136,7 +136,7 @@ def test_hostile_text_in_a_record_stays_text(tmp_path):
     report = collect([tmp_path / "plain" / "records"])
     changed = msgspec.structs.replace(stored.record, submission=submission, model_sections={hostile: 5})
     pool = report.pools[0]
-    runs = (replace(pool.runs[0], stored=replace(pool.runs[0].stored, record=changed)), *pool.runs[1:])
+    runs = (replace(pool.runs[0], stored=replace(pool.runs[0].stored, predicate=changed)), *pool.runs[1:])
     hostile_report = replace(report, pools=(replace(pool, runs=runs),))
     page, markdown = render_page(hostile_report), render_markdown(hostile_report)
     assert "<script" not in page
