@@ -10,18 +10,16 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from record_samples import make_artifact, make_findings, make_intent, make_record, make_score, store_run
+from record_samples import make_artifact, make_findings, make_record, make_score, sign_run, store_run
 
 from harness.cli.main import run
 from harness.config.tracks import load_track
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
 from harness.record import (
-    announce,
     canonical_digest,
     countersign,
     dsse,
     load_records,
-    sign_and_store,
     verify_folder,
 )
 from harness.record.predicate import RunRecord, SubmissionInfo
@@ -150,8 +148,7 @@ def stored(tmp_path: Path, submission: Path) -> Entry:
             "sample", hashlib.sha256(bundle).hexdigest(), files, config, canonical_digest(config), 5, 7
         ),
     )
-    digest = announce(make_intent(record), tmp_path / "records", tmp_path / "keys")
-    return sign_and_store(replace(record, intent=digest), artifact, tmp_path / "records", tmp_path / "keys")
+    return sign_run(tmp_path, artifact, record)
 
 
 @dataclass
@@ -279,7 +276,7 @@ def test_a_forged_record_is_not_repeated(stored, submission, rerun):
 
 
 def test_a_damaged_record_of_somebody_else_costs_no_repetition(stored, submission, rerun, tmp_path: Path):
-    foreign = store_run(tmp_path / "other", 9, records=tmp_path / "records").path
+    foreign = store_run(tmp_path, 9, keys="other").path
     foreign.write_bytes(b"damaged")
     code, text, _ = rerun(stored.record, stored.path, "--code", submission)
     assert code == 0

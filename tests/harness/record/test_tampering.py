@@ -10,10 +10,10 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from record_samples import make_artifact, make_intent, make_record, store_run
+from record_samples import make_artifact, make_intent, make_record, sign_run, store_run
 
 from harness.errors import ExitCode
-from harness.record import announce, dsse, sign_and_store, verify_folder
+from harness.record import announce, dsse, verify_folder
 from harness.record.signing import create_key, describe_key, load_private, read_active
 from harness.record.statement import encode_statement, read_entry
 from harness.record.trust import store_public
@@ -285,8 +285,7 @@ def test_one_artifact_under_two_seeds_is_reported(tmp_path: Path):
     store_run(tmp_path, 1)
     artifact = tmp_path / "artifacts" / "a-1"
     record = make_record(artifact, 2)
-    digest = announce(make_intent(record), tmp_path / "records", tmp_path / "keys")
-    sign_and_store(msgspec.structs.replace(record, intent=digest), artifact, tmp_path / "records", tmp_path / "keys")
+    sign_run(tmp_path, artifact, record)
     messages = [f.message for f in verify_folder(tmp_path / "records").findings if f.verdict is Verdict.WARN]
     assert any("trained with seed 1" in message for message in messages)
 
@@ -325,10 +324,8 @@ def test_an_intent_that_is_dated_before_what_stands_before_it_is_caught(tmp_path
 def test_a_record_that_is_dated_long_before_its_intent_is_caught(tmp_path: Path):
     artifact = make_artifact(tmp_path / "artifact", 1)
     record = make_record(artifact, 1, started_at="2026-11-01T00:00:00Z")
-    records, keys = tmp_path / "records", tmp_path / "keys"
-    digest = announce(make_intent(record, announced_at="2026-11-24T17:00:00Z"), records, keys)
-    sign_and_store(msgspec.structs.replace(record, intent=digest), artifact, records, keys)
-    assert ["a run starts when it is announced" in f.message for f in failures(records)] == [True]
+    sign_run(tmp_path, artifact, record, at="2026-11-24T17:00:00Z")
+    assert ["a run starts when it is announced" in f.message for f in failures(tmp_path / "records")] == [True]
 
 
 def warnings(folder: Path) -> list[str]:
@@ -339,14 +336,12 @@ def warnings(folder: Path) -> list[str]:
 @pytest.mark.parametrize("same_draw", [True, False])
 def test_one_result_under_two_keys_is_reported_on_both(tmp_path: Path, same_draw: bool):
     first = store_run(tmp_path, 1)
-    artifact, thief = tmp_path / "artifacts" / "a-1", tmp_path / "thief"
     record = first.record
     if not same_draw:  # a repetition of one's own gives the same bits, never the same draws and times
         audits = [msgspec.structs.replace(audit, entropy="cd" * 32) for audit in record.audits]
         spans = [msgspec.structs.replace(span, start_s=span.start_s + 0.5) for span in record.spans]
         record = msgspec.structs.replace(record, audits=audits, spans=spans)
-    digest = announce(make_intent(record, announced_at="2026-11-24T17:00:01Z"), tmp_path / "records", thief)
-    sign_and_store(msgspec.structs.replace(record, intent=digest), artifact, tmp_path / "records", thief)
+    sign_run(tmp_path, tmp_path / "artifacts" / "a-1", record, keys="thief", at="2026-11-24T17:00:01Z")
     found = [text for text in warnings(tmp_path / "records") if "under another key" in text]
     assert len(found) == 2
     assert all(("one of them is a copy" if same_draw else "repeated or copied") in text for text in found)
