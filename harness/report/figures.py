@@ -46,22 +46,14 @@ class ReportedRun:
         return self.record.submission.seed
 
     @property
-    def stages(self) -> list[tuple[str, float]]:
-        """[stage in words, bpb], in the order of a run. Stages over a part of the set say so."""
-        scores, words = {score.stage: score for score in self.record.scores}, stage_words(self.record)
-        return [
-            (
-                words[stage] + ("" if scores[stage].whole_set else f" (first {scores[stage].targets:,} targets)"),
-                scores[stage].bpb,
-            )
-            for stage in words
-            if stage in scores
-        ]
-
-    @property
-    def final(self) -> float | None:
-        """The final bpb."""
-        return self.record.final.bpb if self.record.final else None
+    def stages(self) -> dict[tuple[str, str], float]:
+        """(stage, what a table calls it) -> bpb. Stages over a part of the set say so."""
+        words, found = stage_words(self.record), {}
+        for score in self.record.scores:
+            if score.stage in words:
+                part = "" if score.whole_set else f" (first {score.targets:,} targets)"
+                found[score.stage, words[score.stage] + part] = score.bpb
+        return found
 
 
 @dataclass(frozen=True)
@@ -99,11 +91,10 @@ class Pool:
         return f"{record.submission.name} on track {record.track.name}"
 
     @property
-    def stages(self) -> list[str]:
-        """The stages in words that any run has, in the order of a run: the columns of a table of the pool."""
-        found = {words for run in self.runs for words, _ in run.stages}
-        order = list(stage_words(self.runs[0].record).values())
-        return sorted(found, key=lambda words: (order.index(words.partition(" (first")[0]), words))
+    def stages(self) -> list[tuple[str, str]]:
+        """The keys of :attr:`ReportedRun.stages` that any run has, in the order of a run: the columns of its table."""
+        order = list(stage_words(self.runs[0].record))
+        return sorted({key for run in self.runs for key in run.stages}, key=lambda key: (order.index(key[0]), key[1]))
 
     @property
     def standing(self) -> Standing:

@@ -11,7 +11,7 @@ import msgspec
 from tabulate import tabulate
 
 from harness.files import write_atomic
-from harness.report.figures import Pool, Report, stage_words
+from harness.report.figures import Pool, Report
 from harness.rules import Verdict
 from harness.stats import SeedStatistics, describe
 from harness.text import printable
@@ -52,13 +52,13 @@ def overview_table(report: Report) -> PlainTable:
 
 def pool_table(pool: Pool) -> PlainTable:
     """One row a seed."""
-    headers = [("seed", ""), *((f"bpb {words}", "n") for words in pool.stages), ("bytes", "n"),
+    headers = [("seed", ""), *((f"bpb {words}", "n") for _, words in pool.stages), ("bytes", "n"),
                *((f"{name} s", "n") for name in pool.budgets), ("verdict", "verdict")]  # fmt: skip
     rows = []
     for run in pool.runs:
-        scores = {words: f"{bpb:.4f}" for words, bpb in run.stages}
+        scores = {key: f"{bpb:.4f}" for key, bpb in run.stages.items()}
         used = {budget.name: f"{budget.used_s:.1f}" for budget in run.record.budgets}
-        row = [str(run.seed), *(scores.get(words, "") for words in pool.stages), f"{run.record.sizes.total_bytes:,}"]
+        row = [str(run.seed), *(scores.get(key, "") for key in pool.stages), f"{run.record.sizes.total_bytes:,}"]
         rows.append([*row, *(used.get(name, "") for name in pool.budgets), run.verdict.value])
     return PlainTable(headers, rows)
 
@@ -150,10 +150,8 @@ def _aggregate_rows(found: SeedStatistics, pool: Pool) -> Iterator[list[str]]:
     """
     if len(found.seeds) == 1:
         return
-    in_all = set.intersection(*({words for words, _ in run.stages} for run in pool.runs))
-    ids = {words: stage for stage, words in stage_words(pool.runs[0].record).items()}
-    stages = [found.stages.get(ids.get(words.partition(" (first")[0], "")) if words in in_all else None
-              for words in pool.stages]  # fmt: skip
+    in_all = set.intersection(*(set(run.stages) for run in pool.runs))
+    stages = [found.stages.get(key[0]) if key in in_all else None for key in pool.stages]
     blank = [""] * (len(pool.budgets) + 1)
     for label, name in (("Mean", "mean"), ("Sample std", "sample_std"), ("Population std", "population_std")):
         scores = ["" if summary is None else f"{getattr(summary, name):.4f}" for summary in stages]

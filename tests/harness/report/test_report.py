@@ -78,12 +78,12 @@ def test_a_run_without_a_stage_leaves_that_cell_empty(records):
     rows = {row[0]: row for row in table}
     assert (rows[str(first.seed)][before], rows["Mean"][before]) == ("", "")
     for run in pool.runs:
-        assert rows[str(run.seed)][final] == f"{run.final:.4f}"
+        assert rows[str(run.seed)][final] == f"{run.record.final.bpb:.4f}"
     assert rows["Mean"][final] == f"{pool.statistics.bpb.mean:.4f}"
     page = re.findall(r"<table.*?</table>", render_page(mixed), re.DOTALL)[1]
     cells = [re.findall(r"<t[hd][^>]*>([^<]*)", row) for row in re.findall(r"<tr.*?</tr>", page, re.DOTALL)]
     assert {len(row) for row in cells} == {len(table[0])}
-    assert [row[final] for row in cells[1:]] == [f"{run.final:.4f}" for run in pool.runs]
+    assert [row[final] for row in cells[1:]] == [f"{run.record.final.bpb:.4f}" for run in pool.runs]
 
 
 def test_a_script_has_one_score_of_its_own_word_and_no_clocks(records):
