@@ -177,7 +177,7 @@ class _Writer:
             self._write_head(Head(newest="", entries=0))
         write_atomic(path, self._signed(payload), replace=False)
         self._write_head(Head(newest=digest, entries=tip.entries + 1))
-        return read_entry(path, folder)
+        return load_record(path, folder)
 
     def _signed(self, payload: bytes) -> bytes:
         return dsse.encode(dsse.sign(payload, self.key.keyid, self.key.private))

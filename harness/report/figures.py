@@ -48,7 +48,8 @@ class ReportedRun:
     @property
     def stages(self) -> dict[tuple[str, str], float]:
         """(stage, what a table calls it) -> bpb. Stages over a part of the set say so."""
-        words, found = stage_words(self.record), {}
+        words = stage_words(self.record)
+        found: dict[tuple[str, str], float] = {}
         for score in self.record.scores:
             if score.stage in words:
                 part = "" if score.whole_set else f" (first {score.targets:,} targets)"
