@@ -20,19 +20,12 @@ PAYLOAD_TYPE = "application/vnd.in-toto+json"
 
 
 @dataclass(frozen=True)
-class Signature:
-    """One signature: SHA-256 key id in hex, and 64 raw bytes."""
-
-    keyid: str
-    value: bytes
-
-
-@dataclass(frozen=True)
 class Envelope:
-    """A payload, what it is, and who signed it."""
+    """A payload, what it is, and the one signature that it carries: 64 raw bytes under a key id, SHA-256 in hex."""
 
     payload: bytes
-    signatures: tuple[Signature, ...]
+    keyid: str
+    signature: bytes
     payload_type: str = PAYLOAD_TYPE
 
 
@@ -47,14 +40,14 @@ def pae(payload_type: str, payload: bytes) -> bytes:
 
 
 def sign(payload: bytes, keyid: str, key: Ed25519PrivateKey, *, payload_type: str = PAYLOAD_TYPE) -> Envelope:
-    """An envelope with one signature."""
-    return Envelope(payload, (Signature(keyid, key.sign(pae(payload_type, payload))),), payload_type)
+    """An envelope with the signature of ``key``."""
+    return Envelope(payload, keyid, key.sign(pae(payload_type, payload)), payload_type)
 
 
-def is_signed_by(envelope: Envelope, signature: Signature, key: Ed25519PublicKey) -> bool:
-    """Whether ``signature`` is ``key``'s over this envelope's payload and payload type."""
+def is_signed_by(envelope: Envelope, key: Ed25519PublicKey) -> bool:
+    """Whether its signature is ``key``'s over this envelope's payload and payload type."""
     try:
-        key.verify(signature.value, pae(envelope.payload_type, envelope.payload))
+        key.verify(envelope.signature, pae(envelope.payload_type, envelope.payload))
     except InvalidSignature:
         return False
     return True
@@ -62,7 +55,7 @@ def is_signed_by(envelope: Envelope, signature: Signature, key: Ed25519PublicKey
 
 def encode(envelope: Envelope) -> bytes:
     """The one byte string that stands for this envelope in a file."""
-    signatures = [{"keyid": s.keyid, "sig": base64.b64encode(s.value).decode()} for s in envelope.signatures]
+    signatures = [{"keyid": envelope.keyid, "sig": base64.b64encode(envelope.signature).decode()}]
     payload = base64.b64encode(envelope.payload).decode()
     document = {"payload": payload, "payloadType": envelope.payload_type, "signatures": signatures}
     # For objects of nothing but text, sorted and without spaces, this is the RFC 8785 form, and ten times faster.
@@ -76,16 +69,18 @@ def decode(data: bytes) -> Envelope:
     except ValueError as error:
         raise ValueError(f"not JSON: {error}") from error
     try:
-        kind, texts = document["payloadType"], [document["payload"], *(s["sig"] for s in document["signatures"])]
-        keyids = [s["keyid"] for s in document["signatures"]]
-        if wrong := [value for value in (kind, *texts, *keyids) if not isinstance(value, str)]:
+        signatures = document["signatures"]
+        if len(signatures) != 1:
+            what = "several signatures; further ones belong into reviews/" if signatures else "no signature"
+            raise ValueError(f"carries {what}")
+        texts = document["payload"], signatures[0]["keyid"], signatures[0]["sig"], document["payloadType"]
+        if wrong := [value for value in texts if not isinstance(value, str)]:
             raise TypeError(f"wanted text, found {type(wrong[0]).__name__}")
-        payload, *values = (base64.b64decode(text, validate=True) for text in texts)
+        payload, signature = (base64.b64decode(text, validate=True) for text in (texts[0], texts[2]))
+        envelope = Envelope(payload, texts[1], signature, texts[3])
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"not a DSSE envelope: {type(error).__name__}: {error}") from error
-    if not values:
-        raise ValueError("the envelope carries no signature")
-    envelope = Envelope(payload, tuple(map(Signature, keyids, values)), kind)
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise ValueError(f"not a DSSE envelope: {kind}{error}") from error
     canonical = encode(envelope)
     if canonical != data:
         at = next((i for i, (a, b) in enumerate(zip(canonical, data, strict=False)) if a != b), len(canonical))

@@ -66,7 +66,7 @@ class Entry:
     @property
     def signer(self) -> str:
         """Key id that the envelope claims; proved only by checking the signature."""
-        return self.envelope.signatures[0].keyid
+        return self.envelope.keyid
 
     @property
     def record(self) -> RunRecord:

@@ -187,7 +187,7 @@ class _Writer:
 
     def own(self, entry: Entry) -> Entry:
         """``entry``, if this key signed it."""
-        if not dsse.is_signed_by(entry.envelope, entry.envelope.signatures[0], self.key.private.public_key()):
+        if not dsse.is_signed_by(entry.envelope, self.key.private.public_key()):
             raise CouldNotCheck(f"{entry.path} does not carry this signer's signature.", remedy=REMEDY)
         return entry
 

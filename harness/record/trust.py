@@ -272,11 +272,10 @@ def check_list(envelope: Envelope, before: Sequence[TrustList], previous: str, r
     roots = (before[-1] if before else new).roots
     if root and not before:
         roots = {keyid: public for keyid, public in roots.items() if keyid.startswith(root.lower())}
-    signature = envelope.signatures[0]
-    if signature.keyid not in roots:
-        raise ValueError(f"key {signature.keyid[:16]} signed it, which is not {'the root' if root else 'a root'}")
-    public = public_key(roots[signature.keyid])
-    if key_id(public) != signature.keyid or not is_signed_by(envelope, signature, public):
+    if envelope.keyid not in roots:
+        raise ValueError(f"key {envelope.keyid[:16]} signed it, which is not {'the root' if root else 'a root'}")
+    public = public_key(roots[envelope.keyid])
+    if key_id(public) != envelope.keyid or not is_signed_by(envelope, public):
         raise ValueError("its signature does not fit its content")
     number = len(before) + 1
     if envelope.payload_type != LIST_TYPE or (new.version, new.previous) != (number, previous):

@@ -186,7 +186,7 @@ def judge_file(path: Path, folder: str, keys: dict[str, PublicKey], *, judge_run
         found.append(Finding("R2-SCHEMA", Verdict.ERROR, str(error)))
     else:
         # 2. The form of its version, and names that follow from it; 3. the signature of a key trusted at its date.
-        found += [*check_form(entry), *check_signatures(entry, keys)]
+        found += [*check_form(entry), check_signature(entry, keys)]
         if isinstance(entry.predicate, RunRecord):
             try:  # 4. Every derived figure again from the raw ones; names and terms; then the run by its own figures.
                 found += [*check_figures(entry.predicate), *check_names(entry.predicate)]
@@ -216,20 +216,16 @@ def check_form(entry: Entry) -> Iterator[Finding]:
         yield Finding("R2-SCHEMA", Verdict.FAIL, str(error))
 
 
-def check_signatures(entry: Entry, keys: dict[str, PublicKey]) -> Iterator[Finding]:
-    """One signature, that of a listed key which may sign this at its date [R1-SIGNATURE]."""
-    for signature in entry.envelope.signatures:
-        key, problem = keys.get(signature.keyid), ""
-        try:
-            if key is None:
-                problem = f"signed by the unknown key {signature.keyid[:16]}, which is not in the trust list"
-            elif not dsse.is_signed_by(entry.envelope, signature, key.loaded()):
-                problem = f"the signature under key {signature.keyid[:16]} does not fit the content"
-            else:
-                problem = signing_problem(key, date_of(entry.predicate), ROLES.get(entry.folder))
-        except ValueError as error:  # a listed key or date that can't be read
-            problem = f"key {signature.keyid[:16]}: {error}"
-        verdict = Verdict.FAIL if problem else Verdict.PASS
-        yield Finding("R1-SIGNATURE", verdict, problem or f"signed by {signature.keyid[:16]}")
-    if len(entry.envelope.signatures) > 1:
-        yield Finding("R1-SIGNATURE", Verdict.FAIL, "carries several signatures; further ones belong into reviews/")
+def check_signature(entry: Entry, keys: dict[str, PublicKey]) -> Finding:
+    """Is its signature that of a listed key, which may sign this at its date [R1-SIGNATURE]?"""
+    name, key = entry.signer[:16], keys.get(entry.signer)
+    try:
+        if key is None:
+            problem = f"signed by the unknown key {name}, which is not in the trust list"
+        elif not dsse.is_signed_by(entry.envelope, key.loaded()):
+            problem = f"the signature under key {name} does not fit the content"
+        else:
+            problem = signing_problem(key, date_of(entry.predicate), ROLES.get(entry.folder))
+    except ValueError as error:  # a listed key or date that can't be read
+        problem = f"key {name}: {error}"
+    return Finding("R1-SIGNATURE", Verdict.FAIL if problem else Verdict.PASS, problem or f"signed by {name}")

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -101,7 +102,7 @@ def rewrite_payload(path: Path, change) -> None:
     document = json.loads(envelope.payload)
     change(document)
     payload = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
-    path.write_bytes(dsse.encode(dsse.Envelope(payload, envelope.signatures)))
+    path.write_bytes(dsse.encode(replace(envelope, payload=payload)))
 
 
 @pytest.mark.rule("R1-SIGNATURE")
@@ -247,18 +248,8 @@ def test_a_signature_under_another_trusted_key_is_caught(folder: Path, tmp_path:
     store_public(folder, describe_key(other))
     path = next((folder / "runs").iterdir())
     envelope = dsse.decode(path.read_bytes())
-    path.write_bytes(
-        dsse.encode(dsse.Envelope(envelope.payload, (dsse.Signature(other.keyid, envelope.signatures[0].value),)))
-    )
+    path.write_bytes(dsse.encode(replace(envelope, keyid=other.keyid)))
     assert any("does not fit" in finding.message and path.name in finding.where for finding in failures(folder))
-
-
-@pytest.mark.rule("R1-SIGNATURE")
-def test_a_second_signature_smuggled_into_an_envelope_is_caught(folder: Path):
-    path = next((folder / "runs").iterdir())
-    envelope = dsse.decode(path.read_bytes())
-    path.write_bytes(dsse.encode(dsse.Envelope(envelope.payload, envelope.signatures * 2)))
-    assert any("several signatures" in finding.message for finding in failures(folder))
 
 
 @pytest.mark.rule("R5-INTENT")
