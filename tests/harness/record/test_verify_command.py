@@ -10,27 +10,8 @@ import pytest
 from junitparser import JUnitXml
 from record_samples import make_artifact, make_findings, make_record, sign_run, store_run
 
-from harness.cli.main import run
 from harness.config.tracks import load_track
 from harness.record.predicate import BudgetEntry, TrackInfo
-
-
-@pytest.fixture(autouse=True)
-def _folders(monkeypatch, tmp_path: Path):
-    monkeypatch.setenv("GOLF_KEYS_DIR", str(tmp_path / "keys"))
-    monkeypatch.setenv("GOLF_RECORDS_DIR", str(tmp_path / "records"))
-    monkeypatch.delenv("GOLF_KEY_PASSPHRASE", raising=False)
-
-
-@pytest.fixture
-def call(capsys):
-    def call(*arguments: object) -> tuple[int, str]:
-        with pytest.raises(SystemExit) as ended:
-            run([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out + captured.err
-
-    return call
 
 
 def break_file(path: Path) -> None:

@@ -34,6 +34,10 @@ def records(tmp_path_factory):
     return root / "records"
 
 
+def board(*arguments):
+    return CliRunner().invoke(command, [str(argument) for argument in arguments], standalone_mode=False)
+
+
 def test_the_terminal_table_shows_each_seed_and_both_deviations_by_name(records):
     text = render_terminal(collect([records]))
     assert all(f"\n{seed} " in text for seed in ("42", "1337", "2025"))
@@ -107,8 +111,7 @@ def test_a_record_and_its_copy_count_once(records, tmp_path):
 def test_the_board_ranks_records_and_public_folders_by_track_and_says_which_are_self_reported(records, tmp_path):
     PublicFolder(name="2026-04-05_good").write(tmp_path)
     PublicFolder(name="2026-04-05_broken", files={"README.md": None}).write(tmp_path)
-    arguments = [str(records), str(tmp_path / "track_10min_16mb"), "--out", str(tmp_path / "out"), "--json"]
-    result = CliRunner().invoke(command, arguments, standalone_mode=False)
+    result = board(records, tmp_path / "track_10min_16mb", "--out", tmp_path / "out", "--json")
     rows = [tuple(row[name] for name in ("rank", "submission", "track", "bpb", "verdict", "kind"))
             for row in json.loads(result.output)["overview"]]  # fmt: skip
     mean = f"{collect([records]).pools[0].statistics.bpb.mean:.4f}"
@@ -153,24 +156,11 @@ def test_a_failing_record_is_marked_and_left_out_of_the_statistics(tmp_path):
     report = collect([tmp_path / "records"])
     assert {run.seed: run.verdict.value for run in report.runs}[42] == "FAIL"
     assert report.pools[0].statistics.seeds == (1337, 2025)
-    result = CliRunner().invoke(
-        command, [str(tmp_path / "records"), "--out", str(tmp_path / "out")], standalone_mode=False
-    )
-    assert result.return_value == 1
+    assert board(tmp_path / "records", "--out", tmp_path / "out").return_value == 1
 
 
 def test_the_command_writes_both_files_and_json(records, tmp_path):
-    arguments = [
-        str(records),
-        "--out",
-        str(tmp_path),
-        "--baseline",
-        str(records),
-        "--margin",
-        "0.005 nats/token",
-        "--json",
-    ]
-    result = CliRunner().invoke(command, arguments, standalone_mode=False)
+    result = board(records, "--out", tmp_path, "--baseline", records, "--margin", "0.005 nats/token", "--json")
     document = json.loads(result.output)
     assert result.return_value == 0
     assert [run["seed"] for run in document["pools"][0]["runs"]] == [42, 1337, 2025]
