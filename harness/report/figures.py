@@ -56,6 +56,17 @@ class ReportedRun:
                 found[score.stage, words[score.stage] + part] = score.bpb
         return found
 
+    @property
+    def steps(self) -> int:
+        """Training steps; of a run that does not state them, the last of its loss curve."""
+        record = self.record
+        return record.training.steps if record.training else record.loss_curve[-1][0] if record.loss_curve else 0
+
+    def used_s(self, budget: str) -> float:
+        """Seconds in a budget; 0 for a script, of which only the whole is known."""
+        entries = self.record.budgets if self.record.kind == "refereed" else ()
+        return next((entry.used_s for entry in entries if entry.name == budget), 0.0)
+
 
 @dataclass(frozen=True)
 class Standing:

@@ -109,11 +109,6 @@ def write_hub_result(report: Report, out: Path, *, benchmark: str, source: str) 
     return path
 
 
-def _not_links(folder: str, names: list[str]) -> list[str]:
-    """What is left out: records may be a stranger's, and what a link in them leads to is none of them."""
-    return [name for name in names if Path(folder, name).is_symlink()]
-
-
 class _Shown:
     """The one pool of a report, in the words and figures that others read."""
 
@@ -130,12 +125,19 @@ class _Shown:
             self.spread = f"mean of {self.bpb.n} seeds, sample std {self.bpb.sample_std:.5f}"
 
     def copy_records(self, folder: Path) -> None:
-        """The signed files as they are: a signer's chain is whole or fails, so all of it goes along."""
+        """The signed files as they are: a signer's chain is whole or fails, so all of it goes along.
+
+        Records may be a stranger's: what a link in them leads to is none of them.
+        """
+
+        def links(place: str, names: list[str]) -> list[str]:
+            return [name for name in names if Path(place, name).is_symlink()]
+
         for run in self.pool.runs:
             source = run.stored.path.absolute().parent.parent
             for name in ENTRIES:
                 if (source / name).is_dir():
-                    shutil.copytree(source / name, folder / "records" / name, dirs_exist_ok=True, ignore=_not_links)
+                    shutil.copytree(source / name, folder / "records" / name, dirs_exist_ok=True, ignore=links)
             for digest in run.record.artifact_files.values():
                 kept = kept_file(source, digest)
                 if kept.is_file() and not kept.is_symlink() and file_digest(kept) == digest:
@@ -177,8 +179,8 @@ class _Shown:
                 "artifact_bytes": record.sizes.total_bytes,
             }
             if record.kind == "refereed":
-                times = {f"{name}_time_s": round(_used_s(record, name), 3) for name in ("train", "eval")}
-                seeds[str(run.seed)] |= {"steps": _steps(record), **times}
+                times = {f"{name}_time_s": round(run.used_s(name), 3) for name in ("train", "eval")}
+                seeds[str(run.seed)] |= {"steps": run.steps, **times}
         gpus = first.machine.gpus
         return {
             "author": author,
@@ -227,15 +229,6 @@ $ harness rerun records/runs/{self.run.stored.path.name}
 The logs are written from the records, by `harness export`."""
 
 
-def _used_s(record: RunRecord, budget: str) -> float:
-    """Seconds in a budget; of a script only the whole is known."""
-    return next((entry.used_s for entry in record.budgets if entry.name == budget and record.kind == "refereed"), 0.0)
-
-
-def _steps(record: RunRecord) -> int:
-    return record.training.steps if record.training else record.loss_curve[-1][0] if record.loss_curve else 0
-
-
 def _log(run: ReportedRun) -> Iterator[str]:
     """A run in the lines of the public script's logs."""
     record, sizes, final = run.record, run.record.sizes, run.record.final
@@ -256,11 +249,11 @@ def _log(run: ReportedRun) -> Iterator[str]:
     yield f"validation text: {printable(data.name, 60)}, {text}"
     if record.submission.parameters:
         yield f"model_params:{record.submission.parameters}"
-    steps = _steps(record)
+    steps = run.steps
     yield from (f"step:{step}/{max(steps, step)} train_loss:{loss:.4f}" for step, loss in record.loss_curve)
     if record.kind == "refereed":
         ended = "wallclock_cap" if record.training and record.training.ended == "clock" else "complete"
-        yield f"stopping_early: {ended} train_time:{_used_s(record, 'train') * 1000:.0f}ms step:{steps}/{steps}"
+        yield f"stopping_early: {ended} train_time:{run.used_s('train') * 1000:.0f}ms step:{steps}/{steps}"
     for score in record.scores:
         if score is not final:
             part = "whole set" if score.whole_set else f"first {score.targets} targets"
@@ -269,6 +262,6 @@ def _log(run: ReportedRun) -> Iterator[str]:
     packed = " (compressed)" if record.kind == "refereed" else ""
     yield f"Code size{packed}: {sizes.code_bytes} bytes"
     yield f"Total submission size packed: {sizes.total_bytes} bytes"
-    timed = f" eval_time:{_used_s(record, 'eval') * 1000:.0f}ms" if record.kind == "refereed" else ""
+    timed = f" eval_time:{run.used_s('eval') * 1000:.0f}ms" if record.kind == "refereed" else ""
     name = record.kind.replace("-", "_")
     yield f"final_{name} val_loss:{final.nats / final.targets:.8f} val_bpb:{final.bpb:.8f}{timed}"
