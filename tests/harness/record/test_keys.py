@@ -55,14 +55,6 @@ def test_the_first_use_makes_a_private_key_that_only_its_owner_reads(tmp_path: P
     assert open_signing_key(tmp_path / "keys", tmp_path / "records").keyid == key.keyid
 
 
-def test_a_private_key_that_others_can_read_is_refused_with_the_remedy(tmp_path: Path):
-    key = open_signing_key(tmp_path / "keys", tmp_path / "records")
-    path = tmp_path / "keys" / f"{key.keyid}.pem"
-    path.chmod(0o644)
-    with pytest.raises(CouldNotCheck, match=r"mode 0644; wanted 0600. chmod 600"):
-        open_signing_key(tmp_path / "keys", tmp_path / "records")
-
-
 def test_a_passphrase_encrypts_and_is_asked_for(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("GOLF_KEY_PASSPHRASE", "correct horse")
     key = open_signing_key(tmp_path / "keys", tmp_path / "records")
@@ -79,27 +71,26 @@ def test_a_passphrase_encrypts_and_is_asked_for(tmp_path: Path, monkeypatch):
         open_signing_key(tmp_path / "keys", tmp_path / "records")
 
 
-@pytest.mark.parametrize(
-    ("content", "reason"), [(b"rubbish", "no PKCS#8 PEM key"), (None, "missing")], ids=["rubbish", "missing"]
-)
-def test_a_damaged_private_key_is_named(tmp_path: Path, content, reason):
+UNFIT = {
+    "others-read-it": (lambda path: path.chmod(0o644), r"mode 0644; wanted 0600. chmod 600"),
+    "rubbish": (lambda path: path.write_bytes(b"rubbish"), "no PKCS#8 PEM key"),
+    "missing": (lambda path: path.unlink(), "missing"),
+    "another": (
+        lambda path: shutil.move(next(path.parents[1].glob("other/*.pem")), path),
+        "not the Ed25519 key whose id is its name",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "reason"), UNFIT.values(), ids=UNFIT)
+def test_a_private_key_that_can_not_be_used_is_named_with_the_reason(tmp_path: Path, change, reason):
     key = open_signing_key(tmp_path / "keys", tmp_path / "records")
+    create_key(tmp_path / "other")
     path = tmp_path / "keys" / f"{key.keyid}.pem"
-    if content is None:
-        path.unlink()
-    else:
-        path.write_bytes(content)
+    change(path)
     with pytest.raises(CouldNotCheck, match=reason) as caught:
         open_signing_key(tmp_path / "keys", tmp_path / "records")
     assert str(path) in str(caught.value)
-
-
-def test_a_foreign_key_under_the_name_is_refused(tmp_path: Path):
-    key = open_signing_key(tmp_path / "keys", tmp_path / "records")
-    other = create_key(tmp_path / "other")
-    (tmp_path / "other" / f"{other.keyid}.pem").replace(tmp_path / "keys" / f"{key.keyid}.pem")
-    with pytest.raises(CouldNotCheck, match="not the Ed25519 key whose id is its name"):
-        open_signing_key(tmp_path / "keys", tmp_path / "records")
 
 
 @pytest.mark.rule("R1-SIGNATURE")
