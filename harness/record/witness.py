@@ -51,7 +51,8 @@ def check_history(records_dir: Path, accepted: Accepted) -> list[Finding]:
     def answer(*command: str) -> bytes:
         done = _run([*git, *command], f"Install git, or {remedy}")
         if done.returncode:
-            text = f"git tells no history of {records_dir}: {_said(done)}."
+            reason = done.stderr.decode("utf-8", "replace").strip().partition("\n")[0]
+            text = f"git tells no history of {records_dir}: {reason}."
             raise CouldNotCheck(text, remedy=f"Clone it whole, or {remedy}")
         return done.stdout
 
