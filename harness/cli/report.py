@@ -57,7 +57,7 @@ def command(
     write_page(report, page)
     write_markdown(report, markdown)
     if as_json:
-        from harness.report.document import report_document
+        from harness.report.tables import report_document
 
         files = {"html": str(page), "markdown": str(markdown)}
         click.echo(json.dumps(report_document(report) | files, indent=1))

@@ -19,8 +19,8 @@ from harness.errors import CouldNotCheck, ExitCode, RuleBroken, UsageError
 
 if TYPE_CHECKING:
     from harness.fleet.queue import Job, Queue
-    from harness.record import StoredRecord
     from harness.record.reproduce import Reproduction
+    from harness.record.statement import Entry
     from harness.run.runs import RunOutcome
 
 EPILOG = """\b
@@ -114,7 +114,7 @@ def command(
     return ExitCode.GOOD if comparison.reproduced else ExitCode.RULE_BROKEN
 
 
-def _code_of(stored: StoredRecord, given: Path | None) -> Path:
+def _code_of(stored: Entry, given: Path | None) -> Path:
     from harness.record.store import kept_file
 
     kept = kept_file(stored.path.absolute().parent.parent, stored.record.submission.code_digest)
@@ -149,7 +149,7 @@ def _jobs(queue: Queue, records: tuple[Path, ...], code: Path | None, tolerance:
     return jobs
 
 
-def _trusted(path: Path) -> StoredRecord:
+def _trusted(path: Path) -> Entry:
     """The record, once its own file has passed level 1: repeating a forged record would prove nothing."""
     from harness.record import load_record, verify_folder
     from harness.rules import Verdict
@@ -190,7 +190,7 @@ def _code_folder(code: Path) -> Iterator[tuple[Path, str, dict[str, bytes]]]:
 
 
 def _show(
-    stored: StoredRecord, outcome: RunOutcome | None, comparison: Reproduction, review: Path | None, *, as_json: bool
+    stored: Entry, outcome: RunOutcome | None, comparison: Reproduction, review: Path | None, *, as_json: bool
 ) -> None:
     import msgspec
 

@@ -11,39 +11,18 @@ Layout of a records folder (all files are canonical JSON, one DSSE envelope each
     artifacts/<sha256>                            a run's code.bundle, and its model where that is small
 
 Each public function opens the folder under a lock, so concurrent writers never fork the chain.
-``harness.record.predicate`` holds the record's data model, ``harness.record.entries`` that of intents and reviews.
 A record's *digest* is the SHA-256 of its signed payload (the in-toto Statement), so it names content and not a file.
 """
 
-from harness.record.canonical import canonical_digest, file_digest, utc_now
-from harness.record.entries import Intent, Review
-from harness.record.signing import SigningKey, open_signing_key
-from harness.record.store import (
-    StoredRecord,
-    announce,
-    check_announcer,
-    countersign,
-    load_record,
-    load_records,
-    sign_and_store,
-)
-from harness.record.verification import VerifyReport, verify_folder
-
-__all__ = [
-    "Intent",
-    "Review",
-    "SigningKey",
-    "StoredRecord",
-    "VerifyReport",
-    "announce",
-    "canonical_digest",
-    "check_announcer",
-    "countersign",
-    "file_digest",
-    "load_record",
-    "load_records",
-    "open_signing_key",
-    "sign_and_store",
-    "utc_now",
-    "verify_folder",
-]
+from harness.record.canonical import canonical_digest as canonical_digest
+from harness.record.canonical import file_digest as file_digest
+from harness.record.canonical import utc_now as utc_now
+from harness.record.predicate import Intent as Intent
+from harness.record.signing import open_signing_key as open_signing_key
+from harness.record.store import announce as announce
+from harness.record.store import check_announcer as check_announcer
+from harness.record.store import countersign as countersign
+from harness.record.store import load_record as load_record
+from harness.record.store import load_records as load_records
+from harness.record.store import sign_and_store as sign_and_store
+from harness.record.verification import verify_folder as verify_folder

@@ -11,17 +11,16 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 
 from harness.config.tracks import TRAIN_TOLERANCE_S, load_track, track_names
 from harness.record.canonical import HEX64, canonical_digest, parse_utc
 from harness.record.known import KnownText, Terms, known, terms_of
-from harness.record.predicate import BudgetEntry, RunRecord
+from harness.record.predicate import RunRecord
 from harness.rules import Finding, Verdict, catalogue, rule
 from harness.sandbox.layers import LayerState
 from harness.units import bits_per_byte
 
-RELATIVE = 1e-12
 SPAN_SLACK_S = 1e-6
 CLOCK_RULES = {"train": "A1-TRAIN-CLOCK", "eval": "A2-EVAL-CLOCK"}
 AUDITED_RULES = ("C1-CAUSAL", "S4-STATE-DECLARED", "S5-DETERMINISM")
@@ -38,8 +37,7 @@ REQUIRED_RULES = {
 
 def check_figures(record: RunRecord) -> list[Finding]:
     """Everything in a record that does not follow from its raw figures; one passing R4-ARITHMETIC when all does."""
-    checks = (_scores, _running, _sizes, _spans, _audits, _verdicts, _digests)
-    said = (message for check in checks for message in check(record))
+    said = [*_derived_figures(record), *_verdicts_and_digests(record)]
     problems = [Finding("R4-ARITHMETIC", Verdict.FAIL, message) for message in said]
     return problems or [Finding("R4-ARITHMETIC", Verdict.PASS, "derived figures and verdicts follow from the raw ones")]
 
@@ -56,45 +54,42 @@ def check_run(record: RunRecord) -> list[Finding]:
     return [*check_complete(record), *broken, *own]
 
 
-def _broken_rules(record: RunRecord) -> list[Finding]:
-    return [*_limits(record), *_coverage(record), *_isolation(record)]
+def bpb_problem(nats: float, n_bytes: int, given: float) -> str:
+    """Why ``given`` is not the bpb of so many nats over so many bytes; "" when it is."""
+    try:
+        bpb = bits_per_byte(nats, n_bytes)
+    except ValueError as error:
+        return str(error)
+    if math.isclose(bpb, given, rel_tol=1e-12, abs_tol=0.0):
+        return ""
+    return f"bpb is given as {given!r}; {nats!r} nats over {n_bytes:,} bytes give {bpb!r}"
 
 
-def _scores(record: RunRecord) -> Iterator[str]:
+def _derived_figures(record: RunRecord) -> Iterator[str]:
+    # 1. One score a stage, and the bpb of each from its nats and bytes.
     stages = Counter(score.stage for score in record.scores)
     if stages["final"] != 1 or max(stages.values()) > 1:
         yield f"stages scored are {dict(stages)}; wanted one score a stage, and a final one"
     for score in record.scores:
-        try:
-            bpb = bits_per_byte(score.nats, score.bytes)
-        except ValueError as error:
-            yield f"score {score.stage}: {error}"
-            continue
-        if not math.isclose(bpb, score.bpb, rel_tol=RELATIVE, abs_tol=0.0):
-            yield (
-                f"score {score.stage}: bpb is given as {score.bpb!r}; {score.nats!r} nats over {score.bytes:,} bytes "
-                f"give {bpb!r}"
-            )
-
-
-def _running(record: RunRecord) -> Iterator[str]:
+        if problem := bpb_problem(score.nats, score.bytes, score.bpb):
+            yield f"score {score.stage}: {problem}"
+    # 2. Curves run forward and end at the score that they lead to.
     packed = next((score for score in record.scores if score.stage == "packed"), None)
-    curves = {"running_bpb": record.running_bpb, "frozen_bpb": record.frozen_bpb, "loss_curve": record.loss_curve}
-    for name, points in curves.items():
+    curves = (
+        ("running_bpb", record.running_bpb, record.final),
+        ("frozen_bpb", record.frozen_bpb, packed),
+        ("loss_curve", record.loss_curve, None),
+    )
+    for name, points, end in curves:
         places = [place for place, _ in points]
         if places != sorted(set(places)):
             yield f"{name} does not run forward"
-    for name, score in (("running_bpb", record.final), ("frozen_bpb", packed)):
-        if score and (points := curves[name]):
-            place, value = points[-1]
-            if place != score.targets or not math.isclose(value, score.bpb, rel_tol=1e-9):
-                yield (
-                    f"{name} ends at {value!r} after {place:,} targets; the {score.stage} score is {score.bpb!r} "
-                    f"after {score.targets:,}"
-                )
-
-
-def _sizes(record: RunRecord) -> Iterator[str]:
+        if end and points and not (places[-1] == end.targets and math.isclose(points[-1][1], end.bpb, rel_tol=1e-9)):
+            yield (
+                f"{name} ends at {points[-1][1]!r} after {places[-1]:,} targets; the {end.stage} score is {end.bpb!r} "
+                f"after {end.targets:,}"
+            )
+    # 3. Bytes add up.
     sizes = record.sizes
     if min(sizes.code_bytes, sizes.model_bytes, sizes.total_bytes, sizes.cap_bytes) < 0:
         yield "a size is negative"
@@ -103,9 +98,7 @@ def _sizes(record: RunRecord) -> Iterator[str]:
             f"total is given as {sizes.total_bytes:,} bytes; code {sizes.code_bytes:,} + model {sizes.model_bytes:,} "
             f"give {sizes.code_bytes + sizes.model_bytes:,}"
         )
-
-
-def _spans(record: RunRecord) -> Iterator[str]:
+    # 4. Each budget is the sum of its spans, and no clocked span is left out of its own.
     for span in record.spans:
         if span.seconds < 0 or span.start_s < 0:
             yield f"span {span.name} has a negative time"
@@ -122,8 +115,9 @@ def _spans(record: RunRecord) -> Iterator[str]:
             yield f"budget {budget.name} is given as {budget.used_s!r} s used; its spans sum to {used!r} s"
 
 
-def _audits(record: RunRecord) -> Iterator[str]:
-    verdicts = {finding.rule: finding.verdict for finding in record.findings}
+def _verdicts_and_digests(record: RunRecord) -> Iterator[str]:
+    # 5. Audits against their tolerance, and the verdict of each rule against audits, limits and clock.
+    given = {finding.rule: finding.verdict for finding in record.findings}
     for audit in record.audits:
         if audit.verdict not in (Verdict.PASS, Verdict.FAIL, Verdict.ERROR):
             yield f"audit {audit.name} ends with {audit.verdict!r}, which is not a verdict of an audit"
@@ -133,14 +127,10 @@ def _audits(record: RunRecord) -> Iterator[str]:
                 f"audit {audit.name} passed with a worst difference of {audit.worst_nats!r} nats over its tolerance "
                 f"of {audit.tolerance_nats!r}"
             )
-        if audit.verdict == Verdict.FAIL and verdicts.get(audit.rule) != Verdict.FAIL:
-            yield f"audit {audit.name} failed, but {audit.rule} is given as {verdicts.get(audit.rule, 'no verdict')}"
-        if audit.verdict == Verdict.ERROR and verdicts.get(audit.rule) == Verdict.PASS:
+        if audit.verdict == Verdict.FAIL and given.get(audit.rule) != Verdict.FAIL:
+            yield f"audit {audit.name} failed, but {audit.rule} is given as {given.get(audit.rule, 'no verdict')}"
+        if audit.verdict == Verdict.ERROR and given.get(audit.rule) == Verdict.PASS:
             yield f"audit {audit.name} could not be done, but {audit.rule} is given as PASS"
-
-
-def _verdicts(record: RunRecord) -> Iterator[str]:
-    given = {finding.rule: finding.verdict for finding in record.findings}
     broken = {finding.rule: finding.message for finding in _broken_rules(record)}
     for rule_id, message in broken.items():
         if given.get(rule_id) != Verdict.FAIL:
@@ -149,9 +139,7 @@ def _verdicts(record: RunRecord) -> Iterator[str]:
         yield f"A1-TRAIN-CLOCK is given as PASS, but the clock cut training short after {record.training.steps:,} steps"
     if given.get("A3-ARTIFACT-BYTES") == Verdict.FAIL and "A3-ARTIFACT-BYTES" not in broken:
         yield "A3-ARTIFACT-BYTES is given as FAIL, but the artifact is within the cap"
-
-
-def _digests(record: RunRecord) -> Iterator[str]:
+    # 6. The date and every digest have their form; the configuration has its digest.
     try:
         parse_utc(record.started_at)
     except ValueError as error:
@@ -168,52 +156,37 @@ def _digests(record: RunRecord) -> Iterator[str]:
             yield f"{name} is {digest!r}; wanted a SHA-256 in hex"
     try:
         config = canonical_digest(record.submission.config)
+        if config != record.submission.config_digest:
+            yield f"config_digest is {record.submission.config_digest[:16]}…; the configuration gives {config[:16]}…"
     except ValueError as error:
         yield f"submission.config: {error}"
-        return
-    if config != record.submission.config_digest:
-        yield f"config_digest is {record.submission.config_digest[:16]}…; the configuration gives {config[:16]}…"
 
 
-def over_limit(record: RunRecord, budget: BudgetEntry) -> bool:
-    """Whether a budget is overdrawn under the record's own reading of the clock rule."""
-    tolerant = budget.name == "train" and record.track.readings.get("train_clock") == "tolerate_200ms"
-    return budget.used_s > budget.limit_s + (TRAIN_TOLERANCE_S if tolerant else 0.0)
-
-
-def _limits(record: RunRecord) -> Iterator[Finding]:
-    sizes = record.sizes
+def _broken_rules(record: RunRecord) -> list[Finding]:
+    """Rules that the figures break, whatever verdicts the record gives: cap, clocks, coverage, isolation."""
+    found: list[Finding] = []
+    sizes, final = record.sizes, record.final
     if sizes.total_bytes > sizes.cap_bytes:
-        yield _broken(
-            "A3-ARTIFACT-BYTES",
-            f"artifact is {sizes.total_bytes:,} bytes, cap {sizes.cap_bytes:,} "
-            f"({sizes.total_bytes - sizes.cap_bytes:,} over); model {sizes.model_bytes:,} + code {sizes.code_bytes:,}",
+        text = f"artifact is {sizes.total_bytes:,} bytes, cap {sizes.cap_bytes:,} "
+        text += (
+            f"({sizes.total_bytes - sizes.cap_bytes:,} over); model {sizes.model_bytes:,} + code {sizes.code_bytes:,}"
         )
+        found.append(_broken("A3-ARTIFACT-BYTES", text))
     for budget in record.budgets:
-        if over_limit(record, budget):
-            yield _broken(
-                CLOCK_RULES.get(budget.name, "A2-EVAL-CLOCK"),
-                f"budget {budget.name} used {budget.used_s:.3f} s, limit {budget.limit_s:.1f} s",
-            )
-
-
-def _coverage(record: RunRecord) -> Iterator[Finding]:
-    final = record.final
-    if final is None:
-        return
-    if not final.whole_set or final.targets != record.data.val_targets:
-        yield _broken("C4-COVERAGE", f"the final stage scored {final.targets:,} targets of {record.data.val_targets:,}")
-    if final.whole_set and final.bytes != record.data.val_bytes:
-        yield _broken(
-            "A7-BYTES",
-            f"the final score is over {final.bytes:,} bytes; the documents have {record.data.val_bytes:,}",
-        )
-
-
-def _isolation(record: RunRecord) -> Iterator[Finding]:
+        tolerant = budget.name == "train" and record.track.readings.get("train_clock") == "tolerate_200ms"
+        if budget.used_s > budget.limit_s + (TRAIN_TOLERANCE_S if tolerant else 0.0):
+            text = f"budget {budget.name} used {budget.used_s:.3f} s, limit {budget.limit_s:.1f} s"
+            found.append(_broken(CLOCK_RULES.get(budget.name, "A2-EVAL-CLOCK"), text))
+    if final and not (final.whole_set and final.targets == record.data.val_targets):
+        text = f"the final stage scored {final.targets:,} targets of {record.data.val_targets:,}"
+        found.append(_broken("C4-COVERAGE", text))
+    if final and final.whole_set and final.bytes != record.data.val_bytes:
+        text = f"the final score is over {final.bytes:,} bytes; the documents have {record.data.val_bytes:,}"
+        found.append(_broken("A7-BYTES", text))
     missing = sorted(name for name, state in record.isolation.items() if not LayerState.read(state).in_force)
     if record.track.official and missing:
-        yield _broken("S1-ISOLATION", f"official track without the isolation layers {', '.join(missing)}")
+        found.append(_broken("S1-ISOLATION", f"official track without the isolation layers {', '.join(missing)}"))
+    return found
 
 
 def _broken(rule_id: str, message: str) -> Finding:
@@ -234,31 +207,36 @@ def terms_for(record: RunRecord) -> Terms | None:
     return known().tracks.get(name, {}).get(digest)
 
 
-def check_names(record: RunRecord) -> list[Finding]:
+def check_names(record: RunRecord) -> Iterator[Finding]:
     """The record's limits against the track of that name, and its text against the data set of that name.
 
     FAIL for other terms or another text under a known name; WARN for what this version can't know.
     """
-    return [*_track(record), *_data(record)]
-
-
-def _track(record: RunRecord) -> Iterator[Finding]:
-    name, digest = record.track.name, record.track.digest
+    warn, fail = (partial(Finding, "R4-ARITHMETIC", verdict) for verdict in (Verdict.WARN, Verdict.FAIL))
+    name, digest, terms = record.track.name, record.track.digest, terms_for(record)
     if name not in known().tracks and not current_digest(name):
-        text = f"track {name!r} is not shipped with this version; its limits are the record's own word"
-        yield Finding("R4-ARITHMETIC", Verdict.WARN, text)
-        return
-    terms = terms_for(record)
-    if terms is None:
+        yield warn(f"track {name!r} is not shipped with this version; its limits are the record's own word")
+    elif terms is None:
         text = f"no version of track {name} up to this one has the digest {digest[:12]}: these are other terms"
-        remedy = "If the record is of a newer version of the referee, verify it with that version."
-        yield Finding("R4-ARITHMETIC", Verdict.FAIL, text, remedy=remedy)
-        return
-    if digest != current_digest(name):
-        text = f"track {name} has changed since ({digest[:12]} then); the record is held against the terms of then"
-        yield Finding("R4-ARITHMETIC", Verdict.WARN, text)
-    for text in _other_terms(record, terms):
-        yield Finding("R4-ARITHMETIC", Verdict.FAIL, f"{text} is not what track {name} says")
+        yield fail(text, remedy="If the record is of a newer version of the referee, verify it with that version.")
+    else:
+        if digest != current_digest(name):
+            text = f"track {name} has changed since ({digest[:12]} then)"
+            yield warn(f"{text}; the record is held against the terms of then")
+        yield from (fail(f"{text} is not what track {name} says") for text in _other_terms(record, terms))
+    data, pinned = record.data, known().data.get(record.data.name)
+    if terms and data.name != terms.dataset:
+        yield warn(f"data set {data.name} instead of the track's {terms.dataset}: not comparable with the track")
+    elif pinned is None and record.track.official:
+        text = f"data set {data.name} is not pinned in this version"
+        yield warn(f"{text}; whether it is the published text is not checked")
+    text_here = KnownText(data.val_documents, data.val_targets, data.val_bytes)
+    if pinned is not None and pinned.get(data.fingerprint) != text_here:
+        text = (
+            f"data set {data.name} with fingerprint {data.fingerprint[:12]}, {data.val_targets:,} targets and "
+            f"{data.val_bytes:,} bytes is another text than the one of that name"
+        )
+        yield fail(text, remedy="Give another text a name of its own.")
 
 
 def _other_terms(record: RunRecord, terms: Terms) -> Iterator[str]:
@@ -279,23 +257,6 @@ def _other_terms(record: RunRecord, terms: Terms) -> Iterator[str]:
     given = {finding.verdict for finding in record.findings if finding.rule == "A1-HARDWARE"}
     if terms.official and terms.gpu_model and fitting < terms.gpus and not given & {Verdict.WARN, Verdict.FAIL}:
         yield f"a machine with {fitting} GPUs of the model {terms.gpu_model} without a warning of A1-HARDWARE"
-
-
-def _data(record: RunRecord) -> Iterator[Finding]:
-    data, terms, pinned = record.data, terms_for(record), known().data.get(record.data.name)
-    if terms and data.name != terms.dataset:
-        text = f"data set {data.name} instead of the track's {terms.dataset}: not comparable with the track"
-        yield Finding("R4-ARITHMETIC", Verdict.WARN, text)
-    elif pinned is None and record.track.official:
-        text = f"data set {data.name} is not pinned in this version; whether it is the published text is not checked"
-        yield Finding("R4-ARITHMETIC", Verdict.WARN, text)
-    text_here = KnownText(data.val_documents, data.val_targets, data.val_bytes)
-    if pinned is not None and pinned.get(data.fingerprint) != text_here:
-        text = (
-            f"data set {data.name} with fingerprint {data.fingerprint[:12]}, {data.val_targets:,} targets and "
-            f"{data.val_bytes:,} bytes is another text than the one of that name"
-        )
-        yield Finding("R4-ARITHMETIC", Verdict.FAIL, text, remedy="Give another text a name of its own.")
 
 
 def check_complete(record: RunRecord) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -57,23 +58,21 @@ def strict_json(data: bytes) -> Any:
 
     Raises ``ValueError`` with the reason.
     """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+            raise ValueError(f"key {twice!r} appears twice in one object")
+        return found
+
+    def refuse(text: str) -> NoReturn:
+        raise ValueError(f"{text} is not JSON")
+
     try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=_object, parse_constant=_refuse_constant)
+        return json.loads(data.decode("utf-8"), object_pairs_hook=once, parse_constant=refuse)
     except RecursionError:
         raise ValueError("JSON is nested too deeply") from None
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"key {twice!r} appears twice in one object")
-    return found
-
-
-def _refuse_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is not JSON")
 
 
 def read_bounded(path: Path) -> bytes:

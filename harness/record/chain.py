@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from itertools import permutations
 
 from harness.record.canonical import parse_utc
-from harness.record.entries import Head, Intent
-from harness.record.predicate import RunRecord
+from harness.record.predicate import Head, Intent, RunRecord
 from harness.record.statement import Entry, date_of
 from harness.record.store import intent_mismatch
 from harness.rules import Finding, Verdict
@@ -26,223 +24,166 @@ CLOCK_SLACK = timedelta(minutes=10)  # a clock that is set, a writer that waits 
 DAY = timedelta(days=1)
 
 
-@dataclass(frozen=True)
-class Link:
-    """A well-formed, rightly signed entry and the file it lies in."""
+def check_chains(entries: Iterable[Entry]) -> list[Finding]:
+    """Findings over the well-formed, rightly signed entries of a folder, heads among them [R3-CHAIN, R5-INTENT].
 
-    path: Path
-    entry: Entry
-
-    @property
-    def name(self) -> str:
-        """Its place in the records folder, such as ``runs/….json``: what findings call it."""
-        return f"{self.entry.folder}/{self.path.name}"
-
-    @property
-    def predecessor(self) -> str:
-        """Digest of the entry before this one; "" for the first. Heads have none."""
-        predicate = self.entry.predicate
-        return "" if isinstance(predicate, Head) else predicate.predecessor
-
-
-def check_chains(links: Iterable[Link], heads: Iterable[Link]) -> list[Finding]:
-    """Findings over the whole folder [R3-CHAIN]; each names the file it is about in ``where``."""
-    by_signer: dict[str, list[Link]] = defaultdict(list)
-    for link in links:
-        by_signer[link.entry.signer].append(link)
-    head_of = {head.entry.signer: head for head in heads}
-    findings: list[Finding] = []
-    for signer in sorted(set(by_signer) | set(head_of)):
-        findings += _Chain(by_signer[signer], head_of.get(signer), signer).findings()
-    return findings
+    Each names the file it is about in ``where``.
+    """
+    by_signer: dict[str, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        by_signer[entry.signer].append(entry)
+    return [finding for signer in sorted(by_signer) for finding in _Chain(signer, by_signer[signer]).findings()]
 
 
 class _Chain:
     """One signer's entries."""
 
-    def __init__(self, links: list[Link], head: Link | None, signer: str) -> None:
-        self.links = sorted(links, key=lambda link: str(link.path))
-        self.head, self.signer = head, signer
-        self.by_digest: dict[str, Link] = {}
-        self.followers: dict[str, list[Link]] = defaultdict(list)
-        for link in self.links:
-            if self.by_digest.setdefault(link.entry.digest, link) is link:
-                self.followers[link.predecessor].append(link)
-        self.depth = self._depths()
-
-    def _depths(self) -> dict[str, int]:
-        depth: dict[str, int] = {}
-        front = [(link, 1) for link in self.followers[""]]
+    def __init__(self, signer: str, entries: Sequence[Entry]) -> None:
+        self.head: Head | None = None
+        self.head_name = f"heads/{signer}.json"
+        self.entries: list[Entry] = []
+        self.by_digest: dict[str, Entry] = {}
+        self.followers: dict[str, list[Entry]] = defaultdict(list)
+        for entry in sorted(entries, key=lambda entry: str(entry.path)):
+            if isinstance(entry.predicate, Head):
+                self.head = entry.predicate
+                continue
+            self.entries.append(entry)
+            if self.by_digest.setdefault(entry.digest, entry) is entry:
+                self.followers[entry.predecessor].append(entry)
+        self.records = [(e, e.predicate) for e in self.by_digest.values() if isinstance(e.predicate, RunRecord)]
+        self.depth: dict[str, int] = {}
+        front = [(entry, 1) for entry in self.followers[""]]
         while front:
-            link, place = front.pop()
-            depth[link.entry.digest] = place
-            front += [(following, place + 1) for following in self.followers[link.entry.digest]]
-        return depth
+            entry, place = front.pop()
+            self.depth[entry.digest] = place
+            front += [(following, place + 1) for following in self.followers[entry.digest]]
 
     def findings(self) -> Iterator[Finding]:
         """Everything wrong with this chain, and what is worth knowing about it."""
-        yield from self._twice()
+        yield from self._order()
         yield from self._dates()
-        yield from self._gaps()
-        yield from self._forks()
         yield from self._end()
         yield from self._intents()
+        yield from self._unreported()
         yield from self._repeats()
 
-    def _finding(self, rule: str, verdict: Verdict, link: Link | None, message: str) -> Finding:
-        where = link.name if link else f"heads/{self.signer}.json"
-        return Finding(rule, verdict, message, where=where)
-
-    def _twice(self) -> Iterator[Finding]:
-        for link in self.links:
-            first = self.by_digest[link.entry.digest]
-            if first is not link:
+    def _order(self) -> Iterator[Finding]:
+        """Each entry lies in one file, after one that is there, before one other."""
+        for entry in self.entries:
+            first, before = self.by_digest[entry.digest], entry.predecessor
+            if first is not entry:
                 text = f"is the same entry as {first.name}: one digest, two files"
-                yield self._finding("R3-CHAIN", Verdict.FAIL, link, text)
-
-    def _gaps(self) -> Iterator[Finding]:
-        for link in self.by_digest.values():
-            if link.predecessor and link.predecessor not in self.by_digest:
-                text = (
-                    f"names the predecessor {link.predecessor[:16]}…, which is missing: an entry was removed, "
-                    "or this one is foreign"
-                )
-                yield self._finding("R3-CHAIN", Verdict.FAIL, link, text)
-
-    def _forks(self) -> Iterator[Finding]:
-        for predecessor, links in self.followers.items():
-            if len(links) > 1:
-                before = self.by_digest.get(predecessor)
-                place = f"after {before.name}" if before else "at its start"
-                names = ", ".join(link.name for link in links)
-                for link in links[1:]:
-                    yield self._finding("R3-CHAIN", Verdict.FAIL, link, f"forks the chain {place}: {names}")
+                yield Finding("R3-CHAIN", Verdict.FAIL, text, entry.name)
+            elif before and before not in self.by_digest:
+                text = f"names the predecessor {before[:16]}…, which is missing: an entry was removed, "
+                yield Finding("R3-CHAIN", Verdict.FAIL, f"{text}or this one is foreign", entry.name)
+        for predecessor, entries in self.followers.items():
+            for entry in entries[1:]:
+                before_it = self.by_digest.get(predecessor)
+                place = f"after {before_it.name}" if before_it else "at its start"
+                text = f"forks the chain {place}: {', '.join(other.name for other in entries)}"
+                yield Finding("R3-CHAIN", Verdict.FAIL, text, entry.name)
 
     def _dates(self) -> Iterator[Finding]:
         """Intents and reviews are dated when they are signed, so along the chain their dates go forward."""
-        latest: tuple[datetime, Link] | None = None
+        latest: tuple[datetime, Entry] | None = None
         now = datetime.now(UTC)
-        for link in sorted(self.by_digest.values(), key=lambda link: self.depth.get(link.entry.digest, 0)):
+        for entry in sorted(self.by_digest.values(), key=lambda entry: self.depth.get(entry.digest, 0)):
             try:
-                at = parse_utc(date_of(link.entry.predicate))
+                at = parse_utc(date_of(entry.predicate))
             except ValueError:
                 continue  # said elsewhere
             if at > now + DAY:
-                yield self._finding("R3-CHAIN", Verdict.WARN, link, f"is dated {at:%Y-%m-%d}, which is still to come")
-            if isinstance(link.entry.predicate, RunRecord):
+                text = f"is dated {at:%Y-%m-%d}, which is still to come"
+                yield Finding("R3-CHAIN", Verdict.WARN, text, entry.name)
+            if isinstance(entry.predicate, RunRecord):
                 continue
             if latest and at < latest[0] - CLOCK_SLACK:
                 text = f"is dated before {latest[1].name}, which stands before it in the chain: dated back"
-                yield self._finding("R3-CHAIN", Verdict.FAIL, link, text)
+                yield Finding("R3-CHAIN", Verdict.FAIL, text, entry.name)
             elif latest is None or at > latest[0]:
-                latest = at, link
+                latest = at, entry
 
     def _end(self) -> Iterator[Finding]:
-        if self.head is None:
-            text = f"is missing; {len(self.links)} entries of this signer can't be told from a chain cut short"
-            yield self._finding("R3-CHAIN", Verdict.FAIL, None, text)
-            return
-        head = self.head.entry.predicate
-        assert isinstance(head, Head)
-        empty = (head.newest, head.entries) == ("", 0)  # written before a signer's first entry
-        if head.newest not in self.by_digest and not empty:
+        head, verdict, text = self.head, Verdict.FAIL, ""
+        if head is None:
+            text = f"is missing; {len(self.entries)} entries of this signer can't be told from a chain cut short"
+        elif head.newest not in self.by_digest and head != Head("", 0):  # that one is written before the first entry
             text = f"names the newest entry {head.newest[:16]}…, which is missing: the chain was cut short"
-            yield self._finding("R3-CHAIN", Verdict.FAIL, None, text)
         elif self.depth.get(head.newest) not in (None, head.entries):
             text = f"counts {head.entries:,} entries up to the newest; the folder holds {self.depth[head.newest]:,}"
-            yield self._finding("R3-CHAIN", Verdict.FAIL, None, text)
         elif self.followers[head.newest]:
             text = "is older than the chain's end: an interrupted write or an old copy; the next signed entry renews it"
-            yield self._finding("R3-CHAIN", Verdict.WARN, None, text)
+            verdict = Verdict.WARN
+        if text:
+            yield Finding("R3-CHAIN", verdict, text, self.head_name)
 
     def _intents(self) -> Iterator[Finding]:
-        results: dict[str, list[Link]] = defaultdict(list)
-        for link, record in self._records():
-            results[record.intent].append(link)
-            yield from self._announced(link, record)
-        for links in results.values():
-            for link in links[1:]:
-                text = f"is a second result of the intent that {links[0].name} reports on"
-                yield self._finding("R5-INTENT", Verdict.FAIL, link, text)
-        yield from self._unreported(results)
+        """Each record reports on an intent of before, alone and as announced."""
+        first_of: dict[str, Entry] = {}
+        for entry, record in self.records:
+            announced = self.by_digest.get(record.intent)
+            first = first_of.setdefault(record.intent, entry)
+            texts = [] if first is entry else [f"is a second result of the intent that {first.name} reports on"]
+            if announced is None or not isinstance(announced.predicate, Intent):
+                texts.append(f"names the intent {record.intent[:16]}…, which this signer has not stored here")
+            else:
+                if differing := intent_mismatch(announced.predicate, record):
+                    texts.append(f"differs from its intent {announced.name} in {', '.join(differing)}")
+                with contextlib.suppress(ValueError):  # a malformed time is said elsewhere
+                    apart = parse_utc(record.started_at) - parse_utc(announced.predicate.announced_at)
+                    if not -CLOCK_SLACK <= apart <= DAY:
+                        text = f"is dated {record.started_at}, its intent {announced.predicate.announced_at}"
+                        texts.append(f"{text}: a run starts when it is announced")
+                if self.depth.get(record.intent, 0) >= self.depth.get(entry.digest, 1 << 62):
+                    texts.append("stands in the chain before its own intent")
+            yield from (Finding("R5-INTENT", Verdict.FAIL, text, entry.name) for text in texts)
 
-    def _announced(self, link: Link, record: RunRecord) -> Iterator[Finding]:
-        announced = self.by_digest.get(record.intent)
-        if announced is None or not isinstance(announced.entry.predicate, Intent):
-            text = f"names the intent {record.intent[:16]}…, which this signer has not stored here"
-            yield self._finding("R5-INTENT", Verdict.FAIL, link, text)
-            return
-        differing = intent_mismatch(announced.entry.predicate, record)
-        if differing:
-            text = f"differs from its intent {announced.name} in {', '.join(differing)}"
-            yield self._finding("R5-INTENT", Verdict.FAIL, link, text)
-        with contextlib.suppress(ValueError):  # a malformed time is said elsewhere
-            apart = parse_utc(record.started_at) - parse_utc(announced.entry.predicate.announced_at)
-            if not -CLOCK_SLACK <= apart <= DAY:
-                text = f"is dated {record.started_at}, its intent {announced.entry.predicate.announced_at}"
-                yield self._finding("R5-INTENT", Verdict.FAIL, link, f"{text}: a run starts when it is announced")
-        if self.depth.get(record.intent, 0) >= self.depth.get(link.entry.digest, 1 << 62):
-            yield self._finding("R5-INTENT", Verdict.FAIL, link, "stands in the chain before its own intent")
-
-    def _unreported(self, results: dict[str, list[Link]]) -> Iterator[Finding]:
-        groups: dict[tuple[str, str, str], list[tuple[Link, Intent, bool]]] = defaultdict(list)
-        for link in self.by_digest.values():
-            intent = link.entry.predicate
-            if isinstance(intent, Intent):
-                same = (intent.track, intent.code_digest, intent.config_digest)
-                groups[same].append((link, intent, link.entry.digest in results))
+    def _unreported(self) -> Iterator[Finding]:
+        """Intents without a result; where another seed of the same thing has one, the best may have been chosen."""
+        results = {record.intent for _, record in self.records}
+        groups: dict[tuple[str, str, str], list[tuple[Entry, Intent]]] = defaultdict(list)
+        for entry in self.by_digest.values():
+            if isinstance(intent := entry.predicate, Intent):
+                groups[intent.track, intent.code_digest, intent.config_digest].append((entry, intent))
         for announced in groups.values():
-            reported = sum(done for _, _, done in announced)
-            for link, intent, done in announced:
-                if not done:
+            reported = sum(entry.digest in results for entry, _ in announced)
+            for entry, intent in announced:
+                if entry.digest not in results:
                     text = f"seed {intent.seed} was announced and has no result"
                     if reported:
                         text += f"; {reported} of {len(announced)} announced runs have one: best-of-n is possible"
-                    yield self._finding("R5-INTENT", Verdict.WARN, link, text)
+                    yield Finding("R5-INTENT", Verdict.WARN, text, entry.name)
 
     def _repeats(self) -> Iterator[Finding]:
-        seeds: dict[tuple[str, str, str, int], tuple[Link, RunRecord]] = {}
-        artifacts: dict[str, tuple[Link, RunRecord]] = {}
-        for link, record in self._records():
+        seeds: dict[tuple[str, str, str, int], tuple[Entry, RunRecord]] = {}
+        artifacts: dict[str, tuple[Entry, RunRecord]] = {}
+        for entry, record in self.records:
             run = record.submission
-            first, earlier = seeds.setdefault(
-                (record.track.digest, run.code_digest, run.config_digest, run.seed), (link, record)
-            )
+            same_seed = record.track.digest, run.code_digest, run.config_digest, run.seed
+            first, earlier = seeds.setdefault(same_seed, (entry, record))
             if earlier is not record:
                 same = "the same" if earlier.artifact_digest == record.artifact_digest else "another"
                 text = f"repeats seed {run.seed} of {first.name} with {same} artifact; only one can count"
-                yield self._finding("R3-CHAIN", Verdict.WARN, link, text)
-            first, earlier = artifacts.setdefault(record.artifact_digest, (link, record))
+                yield Finding("R3-CHAIN", Verdict.WARN, text, entry.name)
+            first, earlier = artifacts.setdefault(record.artifact_digest, (entry, record))
             if earlier.submission.seed != run.seed:
-                text = (
-                    f"has the artifact of {first.name}, which was trained with seed {earlier.submission.seed}: "
-                    "the seed has no effect, or a result was copied"
-                )
-                yield self._finding("R3-CHAIN", Verdict.WARN, link, text)
-
-    def _records(self) -> Iterator[tuple[Link, RunRecord]]:
-        for link in self.by_digest.values():
-            if isinstance(link.entry.predicate, RunRecord):
-                yield link, link.entry.predicate
+                text = f"has the artifact of {first.name}, which was trained with seed {earlier.submission.seed}: "
+                text += "the seed has no effect, or a result was copied"
+                yield Finding("R3-CHAIN", Verdict.WARN, text, entry.name)
 
 
-def check_copies(links: Iterable[Link]) -> Iterator[Finding]:
+def check_copies(entries: Iterable[Entry]) -> Iterator[Finding]:
     """One result under several keys. When a run is repeated, bits may agree; its audits' draws and times never do."""
-    by_artifact: dict[str, list[tuple[Link, RunRecord]]] = defaultdict(list)
-    for link in links:
-        if isinstance(link.entry.predicate, RunRecord):
-            by_artifact[link.entry.predicate.artifact_digest].append((link, link.entry.predicate))
+    by_artifact: dict[str, list[tuple[Entry, set[str]]]] = defaultdict(list)
+    for entry in entries:
+        if isinstance(record := entry.predicate, RunRecord):
+            times = repr([(span.start_s, span.seconds) for span in record.spans])
+            by_artifact[record.artifact_digest].append((entry, {times, *(audit.entropy for audit in record.audits)}))
     for found in by_artifact.values():
-        for link, record in found:
-            for other, theirs in found:
-                if other.entry.signer != link.entry.signer:
-                    copied = _measured(record) & _measured(theirs)
-                    what = "one of them is a copy" if copied else "repeated or copied"
-                    text = f"has the artifact of {other.name} under another key: {what}, and dates can't tell which "
-                    text += "was first"
-                    yield Finding("R3-CHAIN", Verdict.WARN, text, where=link.name)
-
-
-def _measured(record: RunRecord) -> set[str]:
-    """What no two runs share."""
-    return {audit.entropy for audit in record.audits} | {repr([(span.start_s, span.seconds) for span in record.spans])}
+        for (entry, ours), (other, theirs) in permutations(found, 2):
+            if other.signer != entry.signer:
+                what = "one of them is a copy" if ours & theirs else "repeated or copied"
+                text = f"has the artifact of {other.name} under another key: {what}, and dates can't tell which "
+                yield Finding("R3-CHAIN", Verdict.WARN, f"{text}was first", entry.name)

@@ -19,24 +19,13 @@ from harness.record.canonical import strict_json
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 
 
-class EnvelopeError(ValueError):
-    """The bytes are no envelope of ours; the message says why."""
-
-
-@dataclass(frozen=True)
-class Signature:
-    """One signature: SHA-256 key id in hex, and 64 raw bytes."""
-
-    keyid: str
-    value: bytes
-
-
 @dataclass(frozen=True)
 class Envelope:
-    """A payload, what it is, and who signed it."""
+    """A payload, what it is, and the one signature that it carries: 64 raw bytes under a key id, SHA-256 in hex."""
 
     payload: bytes
-    signatures: tuple[Signature, ...]
+    keyid: str
+    signature: bytes
     payload_type: str = PAYLOAD_TYPE
 
 
@@ -51,14 +40,14 @@ def pae(payload_type: str, payload: bytes) -> bytes:
 
 
 def sign(payload: bytes, keyid: str, key: Ed25519PrivateKey, *, payload_type: str = PAYLOAD_TYPE) -> Envelope:
-    """An envelope with one signature."""
-    return Envelope(payload, (Signature(keyid, key.sign(pae(payload_type, payload))),), payload_type)
+    """An envelope with the signature of ``key``."""
+    return Envelope(payload, keyid, key.sign(pae(payload_type, payload)), payload_type)
 
 
-def is_signed_by(envelope: Envelope, signature: Signature, key: Ed25519PublicKey) -> bool:
-    """Whether ``signature`` is ``key``'s over this envelope's payload and payload type."""
+def is_signed_by(envelope: Envelope, key: Ed25519PublicKey) -> bool:
+    """Whether its signature is ``key``'s over this envelope's payload and payload type."""
     try:
-        key.verify(signature.value, pae(envelope.payload_type, envelope.payload))
+        key.verify(envelope.signature, pae(envelope.payload_type, envelope.payload))
     except InvalidSignature:
         return False
     return True
@@ -66,7 +55,7 @@ def is_signed_by(envelope: Envelope, signature: Signature, key: Ed25519PublicKey
 
 def encode(envelope: Envelope) -> bytes:
     """The one byte string that stands for this envelope in a file."""
-    signatures = [{"keyid": s.keyid, "sig": base64.b64encode(s.value).decode()} for s in envelope.signatures]
+    signatures = [{"keyid": envelope.keyid, "sig": base64.b64encode(envelope.signature).decode()}]
     payload = base64.b64encode(envelope.payload).decode()
     document = {"payload": payload, "payloadType": envelope.payload_type, "signatures": signatures}
     # For objects of nothing but text, sorted and without spaces, this is the RFC 8785 form, and ten times faster.
@@ -74,33 +63,26 @@ def encode(envelope: Envelope) -> bytes:
 
 
 def decode(data: bytes) -> Envelope:
-    """Read an envelope. Raises :class:`EnvelopeError` for anything but the exact output of :func:`encode`."""
+    """Read an envelope. Raises ``ValueError`` for anything but the exact output of :func:`encode`, and says why."""
     try:
         document = strict_json(data)
     except ValueError as error:
-        raise EnvelopeError(f"not JSON: {error}") from error
+        raise ValueError(f"not JSON: {error}") from error
     try:
-        signatures = tuple(Signature(_text(s["keyid"]), _base64(s["sig"])) for s in document["signatures"])
-        envelope = Envelope(_base64(document["payload"]), signatures, _text(document["payloadType"]))
+        signatures = document["signatures"]
+        if len(signatures) != 1:
+            what = "several signatures; further ones belong into reviews/" if signatures else "no signature"
+            raise ValueError(f"carries {what}")
+        texts = document["payload"], signatures[0]["keyid"], signatures[0]["sig"], document["payloadType"]
+        if wrong := [value for value in texts if not isinstance(value, str)]:
+            raise TypeError(f"wanted text, found {type(wrong[0]).__name__}")
+        payload, signature = (base64.b64decode(text, validate=True) for text in (texts[0], texts[2]))
+        envelope = Envelope(payload, texts[1], signature, texts[3])
     except (KeyError, TypeError, ValueError) as error:
-        raise EnvelopeError(f"not a DSSE envelope: {type(error).__name__}: {error}") from error
-    if not signatures:
-        raise EnvelopeError("the envelope carries no signature")
-    try:
-        canonical = encode(envelope)
-    except ValueError as error:
-        raise EnvelopeError(str(error)) from error
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise ValueError(f"not a DSSE envelope: {kind}{error}") from error
+    canonical = encode(envelope)
     if canonical != data:
         at = next((i for i, (a, b) in enumerate(zip(canonical, data, strict=False)) if a != b), len(canonical))
-        raise EnvelopeError(f"not in canonical form from byte {at:,} on: the file was edited or re-encoded")
+        raise ValueError(f"not in canonical form from byte {at:,} on: the file was edited or re-encoded")
     return envelope
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"wanted text, found {type(value).__name__}")
-    return value
-
-
-def _base64(value: object) -> bytes:
-    return base64.b64decode(_text(value), validate=True)

@@ -1,10 +1,11 @@
-"""The predicate of a run record: what one refereed run found.
+"""All that a records folder holds: what one refereed run found, and beside it intents, reviews and a chain's head.
 
 Version 2 must also hold ``provenance``: what a later reader needs to know of the referee and its surroundings. Records
 of version 1 verify for ever.
 
 Every number a rerun or a reviewer needs is here; derived numbers (bpb, sums, verdicts) follow from the raw ones and
-``harness verify`` recomputes them. Times are seconds since the run began unless a name says otherwise.
+``harness verify`` recomputes them. Times are seconds since the run began unless a name says otherwise. Digests are
+SHA-256 in hex. ``predecessor`` is the digest of the signer's entry before this one, of whatever kind; "" for the first.
 """
 
 from __future__ import annotations
@@ -14,9 +15,6 @@ from typing import Literal
 import msgspec
 
 from harness.rules import Finding
-
-PREDICATE_TYPE_V1 = "https://parameter-golf.example/run-record/v1"
-PREDICATE_TYPE = "https://parameter-golf.example/run-record/v2"
 
 
 class TrackInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -238,3 +236,57 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def final(self) -> Score | None:
         """The score that counts, or ``None`` when the record holds none."""
         return next((score for score in self.scores if score.stage == "final"), None)
+
+
+class Intent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The announcement of one run, signed before its training starts. Digests are SHA-256 in hex.
+
+    audit_commitment: of the secret that the run's audits are drawn from; "" in runs of before there was one
+    """
+
+    run_id: str
+    announced_at: str
+    track: str
+    track_digest: str
+    submission: str
+    code_digest: str
+    config_digest: str
+    data_fingerprint: str
+    seed: int
+    predecessor: str = ""
+    audit_commitment: str = ""
+
+
+class Review(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A reviewer's own result on somebody's record: the counter-signature.
+
+    record:     digest of the record it is about
+    level:      2 artifact checked and scored again in part, 3 whole run repeated
+    outcome:    "same" to the bit, "within-tolerance", or "different"
+    nats, bytes, bpb, artifact_digest: what the reviewer's run gave; 0 and "" where it ended without a score
+    tolerance_bpb: the largest difference that counts as within tolerance; 0 where bits must agree
+    findings: every FAIL and ERROR of the reviewer's run; with any the outcome is "different"
+    """
+
+    record: str
+    level: Literal[2, 3]
+    outcome: Literal["same", "within-tolerance", "different"]
+    reviewed_at: str
+    artifact_digest: str
+    nats: float
+    bytes: int
+    bpb: float
+    tolerance_bpb: float
+    harness_version: str
+    cpu: str
+    gpus: list[str]
+    note: str
+    predecessor: str = ""
+    findings: list[Finding] = []
+
+
+class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The newest entry of a signer's chain and the number of entries, so that a chain cut short is seen."""
+
+    newest: str
+    entries: int

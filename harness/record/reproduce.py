@@ -3,11 +3,14 @@
 On the same kind of CPU with the same packages every bit must agree. Elsewhere kernels and speed differ, so the final
 bpb must agree within the track's tolerance, which is part of the signed review. A rule that the repetition breaks, or
 an audit that fails in it, is never a repetition of a good run: it is not reproduced, whatever its score.
+
+A reviewer signs what his repetition gave; the review supports a record only if its signer is somebody else than the
+record's, and if its outcome follows from its own figures [R6-REPRODUCED].
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,13 +18,16 @@ import msgspec
 
 import harness
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
-from harness.record.arithmetic import terms_for
+from harness.record.arithmetic import bpb_problem, terms_for
 from harness.record.canonical import utc_now
-from harness.record.entries import Review
-from harness.record.predicate import RunRecord
-from harness.rules import Finding, Verdict
+from harness.record.predicate import Review, RunRecord
+from harness.record.statement import Entry
+from harness.record.trust import Accepted, compare_owners
+from harness.rules import Finding, Verdict, rule
 from harness.text import without_places
 
+RULE = "R6-REPRODUCED"
+Outcome = Literal["same", "within-tolerance", "different"]
 REASON_CHARACTERS = 400
 WATCHED_PACKAGES = ("torch", "numpy", "triton", "mamba-ssm", "flash-attn")
 
@@ -30,7 +36,7 @@ WATCHED_PACKAGES = ("torch", "numpy", "triton", "mamba-ssm", "flash-attn")
 class Reproduction:
     """A record and its repetition; ``against`` is every FAIL and ERROR of the repetition, ``lines`` are for people."""
 
-    outcome: Literal["same", "within-tolerance", "different"]
+    outcome: Outcome
     tolerance_bpb: float
     difference_bpb: float
     against: tuple[Finding, ...]
@@ -94,55 +100,58 @@ def tolerance_of(record: RunRecord, wanted: float | None = None) -> float:
     return terms.rerun_bpb if wanted is None else wanted
 
 
+def outcome_of(
+    record: RunRecord, artifact_digest: str, nats: float, n_bytes: int, bpb: float, tolerance_bpb: float
+) -> Outcome:
+    """What the figures of a repetition say: "same" (artifact and nats to the bit), or as near as the tolerance."""
+    final = record.final
+    if final is None:
+        return "different"
+    if (record.artifact_digest, final.nats, final.bytes) == (artifact_digest, nats, n_bytes):
+        return "same"
+    return "within-tolerance" if abs(bpb - final.bpb) <= tolerance_bpb else "different"
+
+
 def compare_runs(record: RunRecord, again: RunRecord, tolerance_bpb: float) -> Reproduction:
     """Compare a repetition with its record; the tolerance counts only where machines differ or have GPUs.
 
     Raises ``UsageError`` when it was not a repetition of the same thing.
     """
-    _refuse_other_run(record, again)
-    old, new = record.final, again.final
-    if old is None or new is None:
-        raise UsageError(
-            f"the {'record' if old is None else 'repetition'} has no final score, so there is nothing to compare.",
-            remedy="Compare runs that were scored to their end.",
-        )
-    same = (record.artifact_digest, old.nats, old.bytes) == (again.artifact_digest, new.nats, new.bytes)
-    difference = new.bpb - old.bpb
-    machines = machine_differences(record, again)
-    tolerance = tolerance_bpb if machines or record.machine.gpus else 0.0
-    against = tuple(f for f in again.findings if f.verdict in (Verdict.FAIL, Verdict.ERROR))
-    outcome: Literal["same", "within-tolerance", "different"] = "different"
-    if not against and (same or abs(difference) <= tolerance):
-        outcome = "same" if same else "within-tolerance"
-    lines = [
-        f"artifact: {record.artifact_digest[:16]}… recorded, {again.artifact_digest[:16]}… now",
-        f"nats:     {old.nats!r} recorded, {new.nats!r} now",
-        f"bpb:      {old.bpb:.6f} recorded, {new.bpb:.6f} now ({difference:+.6f}; tolerance {tolerance:.6f})",
-        *(f"differs:  {text}" for text in machines),
-        *(f"against:  {f.rule} {f.verdict.value}: {f.message}" for f in against),
-    ]
-    return Reproduction(outcome, tolerance, difference, against, tuple(lines))
-
-
-def ended_without_score(error: RuleBroken) -> Reproduction:
-    """The comparison with a repetition that broke a rule before it had a score."""
-    found = Finding(error.rule, Verdict.FAIL, without_places(error.message), remedy=error.remedy)
-    return Reproduction("different", 0.0, 0.0, (found,), (f"against:  {error.rule} FAIL: {error.message}",))
-
-
-def _refuse_other_run(record: RunRecord, again: RunRecord) -> None:
     pairs = {
         "code": (record.submission.code_digest, again.submission.code_digest),
         "configuration": (record.submission.config_digest, again.submission.config_digest),
         "data": (record.data.fingerprint, again.data.fingerprint),
         "seed": (record.submission.seed, again.submission.seed),
     }
-    wrong = [name for name, (recorded, now) in pairs.items() if recorded != now]
-    if wrong:
+    if wrong := [name for name, (recorded, now) in pairs.items() if recorded != now]:
         raise UsageError(
             f"the repetition differs from the record in its {', '.join(wrong)}, so it proves nothing.",
             remedy="Repeat with the record's track, code and data: `harness rerun RECORD` takes them from it.",
         )
+    old, new = record.final, again.final
+    if old is None or new is None:
+        raise UsageError(
+            f"the {'record' if old is None else 'repetition'} has no final score, so there is nothing to compare.",
+            remedy="Compare runs that were scored to their end.",
+        )
+    machines = machine_differences(record, again)
+    tolerance = tolerance_bpb if machines or record.machine.gpus else 0.0
+    against = tuple(f for f in again.findings if f.verdict in (Verdict.FAIL, Verdict.ERROR))
+    outcome = outcome_of(record, again.artifact_digest, new.nats, new.bytes, new.bpb, tolerance)
+    lines = [
+        f"artifact: {record.artifact_digest[:16]}… recorded, {again.artifact_digest[:16]}… now",
+        f"nats:     {old.nats!r} recorded, {new.nats!r} now",
+        f"bpb:      {old.bpb:.6f} recorded, {new.bpb:.6f} now ({new.bpb - old.bpb:+.6f}; tolerance {tolerance:.6f})",
+        *(f"differs:  {text}" for text in machines),
+        *(f"against:  {f.rule} {f.verdict.value}: {f.message}" for f in against),
+    ]
+    return Reproduction("different" if against else outcome, tolerance, new.bpb - old.bpb, against, tuple(lines))
+
+
+def ended_without_score(error: RuleBroken) -> Reproduction:
+    """The comparison with a repetition that broke a rule before it had a score."""
+    found = Finding(error.rule, Verdict.FAIL, without_places(error.message), remedy=error.remedy)
+    return Reproduction("different", 0.0, 0.0, (found,), (f"against:  {error.rule} FAIL: {error.message}",))
 
 
 def machine_differences(record: RunRecord, again: RunRecord) -> list[str]:
@@ -179,3 +188,59 @@ def make_review(record_digest: str, again: RunRecord | None, comparison: Reprodu
         note=note,
         findings=[msgspec.structs.replace(f, message=f.message[:REASON_CHARACTERS]) for f in comparison.against],
     )
+
+
+def check_reviews(entries: Sequence[Entry], accepted: Accepted) -> Iterator[Finding]:
+    """Findings on reviews [R6-REPRODUCED], and on the records that they speak about. ``entries``: all sound ones."""
+    records = {entry.digest: (entry, entry.predicate) for entry in entries if isinstance(entry.predicate, RunRecord)}
+    for entry in entries:
+        if not isinstance(review := entry.predicate, Review):
+            continue
+        if review.record not in records:
+            text = f"reviews the record {review.record[:16]}…, which is not in this folder"
+            yield Finding(RULE, Verdict.WARN, text, where=entry.name)
+            continue
+        about, record = records[review.record]
+        if problem := review_problem(review, record):
+            yield Finding(RULE, Verdict.FAIL, f"{problem} (review of {about.name})", where=entry.name)
+            continue
+        text = f"reviewed at level {review.level} by {entry.signer[:16]}: {review.outcome}"
+        if review.outcome == "different":
+            reasons = [f"{f.rule} {f.verdict.value} in the repetition" for f in review.findings]
+            text = "; ".join([text, *reasons, *([review.note] if review.note else [])])
+            final = record.final if review.bytes else None
+            far = final is not None and abs(review.bpb - final.bpb) > review.tolerance_bpb
+            # What the repetition could not check speaks against nothing, unless it also found another score.
+            unchecked = review.findings and all(finding.verdict is Verdict.ERROR for finding in review.findings)
+            verdict = Verdict.ERROR if unchecked and not far else Verdict.FAIL
+            yield Finding(RULE, verdict, text, about.name, remedy=rule(RULE).remedy)
+            continue
+        same, how = compare_owners(accepted.keys[entry.signer], accepted.keys[about.signer], accepted)
+        whose = {
+            True: ", but by the record's own owner",
+            None: "; whether by another owner is not known",
+            False: "; by another owner",
+        }
+        verdict = Verdict.PASS if same is False else Verdict.WARN
+        yield Finding(RULE, verdict, f"{text}{whose[same]}: {how}", about.name)
+
+
+def review_problem(review: Review, record: RunRecord) -> str:
+    """Why a review's outcome does not follow from its figures and the record's; "" when it does.
+
+    A second scoring (level 2) of a part can't compare with the record's sum; there the reviewer's word stands.
+    """
+    if any(finding.verdict not in (Verdict.FAIL, Verdict.ERROR) for finding in review.findings):
+        return "lists findings that speak against nothing"
+    if not review.bytes and review.findings:  # the repetition ended without a score
+        return "" if review.outcome == "different" else f"says {review.outcome!r} without a score"
+    if problem := bpb_problem(review.nats, review.bytes, review.bpb):
+        return problem
+    figures = review.artifact_digest, review.nats, review.bytes, review.bpb, review.tolerance_bpb
+    wanted = "different" if review.findings else outcome_of(record, *figures)
+    if review.level == 3 and review.outcome != wanted:
+        return f"says {review.outcome!r}; its figures and the record's say {wanted!r}"
+    terms = terms_for(record)
+    if terms and review.outcome == "within-tolerance" and review.tolerance_bpb > terms.rerun_bpb:
+        return f"allows {review.tolerance_bpb:g} bpb; track {record.track.name} allows {terms.rerun_bpb:g} at most"
+    return ""

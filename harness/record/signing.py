@@ -18,22 +18,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from harness.errors import CouldNotCheck
 from harness.files import write_atomic
+from harness.record import trust
 from harness.record.canonical import HEX64, locked, read_bounded, utc_now
 from harness.record.dsse import pae
-from harness.record.trust import (
-    ROTATION_TYPE,
-    SSH_NAMESPACE,
-    PublicKey,
-    key_id,
-    load_public,
-    load_trust,
-    public_path,
-    public_text,
-    signing_problem,
-    ssh_problem,
-    ssh_statement,
-    store_public,
-)
+from harness.record.trust import PublicKey
 
 PASSPHRASE = "GOLF_KEY_PASSPHRASE"
 ACTIVE = "active"
@@ -53,42 +41,33 @@ def open_signing_key(keys_dir: Path, records_dir: Path) -> SigningKey:
     Raises ``CouldNotCheck`` for a file that others can read, a wrong or missing passphrase, or a key that the trust
     list has revoked, retired or let expire.
     """
-    pointer = keys_dir / ACTIVE
-    key = load_private(keys_dir, read_active(keys_dir)) if pointer.exists() else _first_key(keys_dir)
+    there = (keys_dir / ACTIVE).exists()
+    key = load_private(keys_dir, read_active(keys_dir)) if there else create_key(keys_dir, first=True)
     return open_listed(key, records_dir, utc_now())
 
 
 def open_listed(key: SigningKey, records_dir: Path, at: str) -> SigningKey:
     """``key``, listed, if it may sign what is dated ``at``; else ``CouldNotCheck`` with the reason."""
-    listed = public_path(records_dir, key.keyid)
+    listed = trust.public_path(records_dir, key.keyid)
     if not listed.exists():
-        store_public(records_dir, describe_key(key))
-    problem = signing_problem(load_public(listed), at)
-    if problem:
+        trust.store_public(records_dir, describe_key(key))
+    if problem := trust.signing_problem(trust.load_public(listed), at):
         raise CouldNotCheck(f"the signing key can't be used: {problem}.", remedy="`harness keys rotate` makes another.")
     return key
 
 
-def _first_key(keys_dir: Path) -> SigningKey:
-    """Make the first key; of two runs that start at the same time one makes it and both use it."""
+def create_key(keys_dir: Path, *, first: bool = False) -> SigningKey:
+    """Make a new private key and let it be the active one.
+
+    first: only where there is none; of two runs that start at the same time one makes it and both use it
+    """
     key = _write_key(keys_dir)
     try:
-        _activate(keys_dir, key.keyid, replace=False)
+        write_atomic(keys_dir / ACTIVE, f"{key.keyid}\n".encode(), replace=not first, mode=0o600)
     except FileExistsError:
         (keys_dir / f"{key.keyid}.pem").unlink()
         return load_private(keys_dir, read_active(keys_dir))
     return key
-
-
-def create_key(keys_dir: Path) -> SigningKey:
-    """Make a new private key and let it be the active one."""
-    key = _write_key(keys_dir)
-    _activate(keys_dir, key.keyid, replace=True)
-    return key
-
-
-def _activate(keys_dir: Path, keyid: str, *, replace: bool) -> None:
-    write_atomic(keys_dir / ACTIVE, f"{keyid}\n".encode(), replace=replace, mode=0o600)
 
 
 def _write_key(keys_dir: Path) -> SigningKey:
@@ -98,11 +77,9 @@ def _write_key(keys_dir: Path) -> SigningKey:
         remedy = "Set GOLF_KEYS_DIR to a folder of yours."
         raise CouldNotCheck(f"keys folder {keys_dir} cannot be made: {error.strerror}.", remedy=remedy) from error
     private = Ed25519PrivateKey.generate()
-    key = SigningKey(key_id(private.public_key()), private)
+    key = SigningKey(trust.key_id(private.public_key()), private)
     passphrase = os.environ.get(PASSPHRASE)
-    protection: ser.KeySerializationEncryption = ser.NoEncryption()
-    if passphrase:
-        protection = ser.BestAvailableEncryption(passphrase.encode())
+    protection = ser.BestAvailableEncryption(passphrase.encode()) if passphrase else ser.NoEncryption()
     pem = private.private_bytes(ser.Encoding.PEM, ser.PrivateFormat.PKCS8, protection)
     write_atomic(keys_dir / f"{key.keyid}.pem", pem, replace=False, mode=0o600)
     return key
@@ -122,7 +99,9 @@ def load_private(keys_dir: Path, keyid: str) -> SigningKey:
     path = keys_dir / f"{keyid}.pem"
     if not path.exists():
         raise CouldNotCheck(f"private key {path} is missing.", remedy="Restore it, or use `harness keys new`.")
-    check_private_mode(path)
+    mode = path.stat().st_mode & 0o777
+    if mode & 0o077:
+        raise CouldNotCheck(f"private key {path} has mode {mode:04o}; wanted 0600.", remedy=f"chmod 600 {path}")
     passphrase = os.environ.get(PASSPHRASE)
     pem = read_bounded(path)
     encrypted = b"ENCRYPTED PRIVATE KEY" in pem
@@ -133,7 +112,7 @@ def load_private(keys_dir: Path, keyid: str) -> SigningKey:
     except ValueError as error:
         what = f"does not open with the passphrase in {PASSPHRASE}" if encrypted else "is no PKCS#8 PEM key"
         raise CouldNotCheck(f"private key {path} {what}.", remedy="Correct it, or use another key.") from error
-    if not isinstance(private, Ed25519PrivateKey) or key_id(private.public_key()) != keyid:
+    if not isinstance(private, Ed25519PrivateKey) or trust.key_id(private.public_key()) != keyid:
         raise CouldNotCheck(
             f"private key {path} is not the Ed25519 key whose id is its name.",
             remedy="Restore the file, or use `harness keys new`.",
@@ -141,16 +120,9 @@ def load_private(keys_dir: Path, keyid: str) -> SigningKey:
     return SigningKey(keyid, private)
 
 
-def check_private_mode(path: Path) -> None:
-    """Raise ``CouldNotCheck`` when anybody but the owner may read or write the file."""
-    mode = path.stat().st_mode & 0o777
-    if mode & 0o077:
-        raise CouldNotCheck(f"private key {path} has mode {mode:04o}; wanted 0600.", remedy=f"chmod 600 {path}")
-
-
 def describe_key(key: SigningKey, *, owner: str = "") -> PublicKey:
     """A fresh, trusted entry of the trust list for ``key``, without limits in time."""
-    return PublicKey(keyid=key.keyid, owner=owner, status="trusted", public=public_text(key.private))
+    return PublicKey(keyid=key.keyid, owner=owner, status="trusted", public=trust.public_text(key.private))
 
 
 def rotate_key(keys_dir: Path, records_dir: Path, *, owner: str = "") -> tuple[PublicKey, PublicKey]:
@@ -161,35 +133,25 @@ def rotate_key(keys_dir: Path, records_dir: Path, *, owner: str = "") -> tuple[P
     """
     with locked(records_dir):
         old = load_private(keys_dir, read_active(keys_dir))
-        listed = public_path(records_dir, old.keyid)
-        before = load_public(listed) if listed.exists() else describe_key(old)
+        before = trust.listed_as(records_dir, describe_key(old))
         if before.status == "revoked":
             reason = f"key {old.keyid[:16]} is revoked; it can't endorse another."
             raise CouldNotCheck(reason, remedy="`harness keys new`.")
-        after = _unfinished_successor(old, keys_dir, records_dir) or _endorsed(_write_key(keys_dir), old)
+        successors = [key for key in trust.load_trust(records_dir / "keys")[0].values() if key.replaces == old.keyid]
+        for after in successors:  # one that a killed rotation has listed, while the old key is still active
+            if after.status == "trusted" and (keys_dir / f"{after.keyid}.pem").exists():
+                break
+        else:
+            new = _write_key(keys_dir)
+            endorsement = base64.b64encode(old.private.sign(pae(trust.ROTATION_TYPE, new.keyid.encode()))).decode()
+            after = msgspec.structs.replace(describe_key(new), replaces=old.keyid, endorsement=endorsement)
         after = msgspec.structs.replace(after, owner=owner or after.owner or before.owner)
         now = utc_now()
         retired = msgspec.structs.replace(before, status="retired", not_after=min(before.not_after or now, now))
-        store_public(records_dir, after)  # both are listed before the new one can sign anything
-        store_public(records_dir, retired)
-        _activate(keys_dir, after.keyid, replace=True)
+        trust.store_public(records_dir, after)  # both are listed before the new one can sign anything
+        trust.store_public(records_dir, retired)
+        write_atomic(keys_dir / ACTIVE, f"{after.keyid}\n".encode(), replace=True, mode=0o600)
     return retired, after
-
-
-def _endorsed(new: SigningKey, old: SigningKey) -> PublicKey:
-    signature = old.private.sign(pae(ROTATION_TYPE, new.keyid.encode()))
-    return msgspec.structs.replace(
-        describe_key(new), replaces=old.keyid, endorsement=base64.b64encode(signature).decode()
-    )
-
-
-def _unfinished_successor(old: SigningKey, keys_dir: Path, records_dir: Path) -> PublicKey | None:
-    """The key that a killed rotation has listed, and whose private half is here, while ``old`` is still active."""
-    listed, _ = load_trust(records_dir / "keys")
-    for key in listed.values():
-        if key.replaces == old.keyid and key.status == "trusted" and (keys_dir / f"{key.keyid}.pem").exists():
-            return key
-    return None
 
 
 def bind_key(keys_dir: Path, records_dir: Path, ssh_key: Path) -> PublicKey:
@@ -198,20 +160,19 @@ def bind_key(keys_dir: Path, records_dir: Path, ssh_key: Path) -> PublicKey:
     Raises ``CouldNotCheck`` when ``ssh-keygen`` is missing or does not sign.
     """
     key = open_signing_key(keys_dir, records_dir)
-    command = ["ssh-keygen", "-Y", "sign", "-f", str(ssh_key), "-n", SSH_NAMESPACE]
+    command = ["ssh-keygen", "-Y", "sign", "-f", str(ssh_key), "-n", trust.SSH_NAMESPACE]
     try:
-        signed = subprocess.run(command, input=ssh_statement(key.keyid), capture_output=True, check=True).stdout
+        signed = subprocess.run(command, input=trust.ssh_statement(key.keyid), capture_output=True, check=True).stdout
         public = subprocess.run(["ssh-keygen", "-y", "-f", str(ssh_key)], capture_output=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError) as error:
         said = getattr(error, "stderr", b"").decode("utf-8", "replace").strip() or error
         remedy = "Install OpenSSH, or name a private key that opens."
         raise CouldNotCheck(f"{ssh_key} did not sign: {said}.", remedy=remedy) from error
     with locked(records_dir):
-        listed = load_public(public_path(records_dir, key.keyid))
-        bound = msgspec.structs.replace(
-            listed, ssh=" ".join(public.decode().split()[:2]), ssh_signature=signed.decode()
-        )
-        if problem := ssh_problem(bound):
+        listed = trust.load_public(trust.public_path(records_dir, key.keyid))
+        ssh = " ".join(public.decode().split()[:2])
+        bound = msgspec.structs.replace(listed, ssh=ssh, ssh_signature=signed.decode())
+        if problem := trust.ssh_problem(bound):
             raise CouldNotCheck(problem, remedy="`ssh-keygen -Y verify` says more.")
-        store_public(records_dir, bound)
+        trust.store_public(records_dir, bound)
     return bound

@@ -16,40 +16,32 @@ import msgspec
 
 from harness.record import dsse
 from harness.record.canonical import canonical_bytes, parse_utc, read_bounded, strict_json
-from harness.record.entries import HEAD_TYPE, INTENT_TYPE, REVIEW_TYPE, Head, Intent, Review
-from harness.record.predicate import PREDICATE_TYPE, PREDICATE_TYPE_V1, RunRecord
+from harness.record.predicate import Head, Intent, Review, RunRecord
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
-MODEL_NAME = "artifact/model.bin"
-CODE_NAME = "artifact/code.bundle"
 
-Predicate = RunRecord | Intent | Review | Head
 ChainPredicate = RunRecord | Intent | Review
+Predicate = ChainPredicate | Head
 
+ORIGIN = "https://parameter-golf.example"
 KINDS: dict[str, tuple[tuple[str, ...], type[Predicate]]] = {
-    "runs": ((PREDICATE_TYPE_V1, PREDICATE_TYPE), RunRecord),
-    "intents": ((INTENT_TYPE,), Intent),
-    "reviews": ((REVIEW_TYPE,), Review),
-    "heads": ((HEAD_TYPE,), Head),
+    "runs": ((f"{ORIGIN}/run-record/v1", f"{ORIGIN}/run-record/v2"), RunRecord),
+    "intents": ((f"{ORIGIN}/intent/v1",), Intent),
+    "reviews": ((f"{ORIGIN}/review/v1",), Review),
+    "heads": ((f"{ORIGIN}/chain-head/v1",), Head),
 }
 CHAIN_FOLDERS = ("intents", "runs", "reviews")
 _NAME_PART = re.compile(r"[A-Za-z0-9_.]{1,64}")
 
 
-class MalformedEntry(ValueError):
-    """A file that is no well-formed entry of its folder; the message says why."""
-
-
-class Subject(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a statement is about: a name and its digest by algorithm."""
-
+class _Subject(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     digest: dict[str, str]
 
 
 class _Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kind: str = msgspec.field(name="_type")
-    subject: list[Subject]
+    subject: list[_Subject]
     predicate_type: str = msgspec.field(name="predicateType")
     predicate: msgspec.Raw
 
@@ -58,6 +50,7 @@ class _Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Entry:
     """One well-formed file of a records folder. ``digest`` is the SHA-256 of the signed payload."""
 
+    path: Path
     folder: str
     predicate_type: str
     digest: str
@@ -66,21 +59,35 @@ class Entry:
     predicate: Predicate
 
     @property
+    def name(self) -> str:
+        """Its place in the records folder, such as ``runs/….json``: what findings call it."""
+        return f"{self.folder}/{self.path.name}"
+
+    @property
     def signer(self) -> str:
         """Key id that the envelope claims; proved only by checking the signature."""
-        return self.envelope.signatures[0].keyid
+        return self.envelope.keyid
+
+    @property
+    def record(self) -> RunRecord:
+        """The run record that it holds, in a file under ``runs/``."""
+        assert isinstance(self.predicate, RunRecord)
+        return self.predicate
+
+    @property
+    def predecessor(self) -> str:
+        """Digest of the signer's entry before this one; "" for the first, and for a head."""
+        return "" if isinstance(self.predicate, Head) else self.predicate.predecessor
 
 
 def subjects_of(predicate: Predicate) -> dict[str, str]:
     """What an entry is about, name -> SHA-256 hex: for a run its artifact, code bundle and data files."""
     if isinstance(predicate, RunRecord):
         files = {f"data/{predicate.data.name}/{name}": digest for name, digest in predicate.data.files.items()}
-        return {MODEL_NAME: predicate.artifact_digest, CODE_NAME: predicate.submission.code_digest, **files}
+        return {f"artifact/{name}": digest for name, digest in predicate.artifact_files.items()} | files
     if isinstance(predicate, Intent):
-        return {CODE_NAME: predicate.code_digest}
-    if isinstance(predicate, Review):
-        return {"record": predicate.record}
-    return {"entry": predicate.newest}
+        return {"artifact/code.bundle": predicate.code_digest}
+    return {"record": predicate.record} if isinstance(predicate, Review) else {"entry": predicate.newest}
 
 
 def encode_statement(folder: str, predicate: Predicate) -> bytes:
@@ -119,32 +126,29 @@ def file_name(predicate: Predicate, digest: str) -> str:
 
 
 def read_entry(path: Path, folder: str) -> Entry:
-    """Read and type-check one file. Raises :class:`MalformedEntry`, or ``CouldNotCheck`` when it can't be read."""
+    """Read and type-check one file.
+
+    Raises ``ValueError`` for one that is no well-formed entry of its folder, ``CouldNotCheck`` when it can't be read.
+    """
+    envelope = dsse.decode(read_bounded(path))
+    if envelope.payload_type != dsse.PAYLOAD_TYPE:
+        raise ValueError(f"payload type is {envelope.payload_type!r}; wanted {dsse.PAYLOAD_TYPE!r}")
+    strict_json(envelope.payload)  # refuses what parsers disagree on
+    wanted, kind = KINDS[folder]
     try:
-        envelope = dsse.decode(read_bounded(path))
-        if envelope.payload_type != dsse.PAYLOAD_TYPE:
-            raise MalformedEntry(f"payload type is {envelope.payload_type!r}; wanted {dsse.PAYLOAD_TYPE!r}")
-        strict_json(envelope.payload)  # refuses what parsers disagree on
         statement = msgspec.json.decode(envelope.payload, type=_Statement)
-        wanted, kind = KINDS[folder]
         if statement.kind != STATEMENT_TYPE or statement.predicate_type not in wanted:
-            raise MalformedEntry(
+            raise ValueError(
                 f"holds {statement.predicate_type!r} in {statement.kind!r}; "
                 f"wanted {' or '.join(map(repr, wanted))} in {STATEMENT_TYPE!r}"
             )
         predicate = msgspec.json.decode(statement.predicate, type=kind)
-    except MalformedEntry:
-        raise
-    except (ValueError, msgspec.DecodeError) as error:
-        raise MalformedEntry(str(error)) from error
+    except msgspec.DecodeError as error:
+        raise ValueError(str(error)) from error
+    subjects: dict[str, str] = {}
+    for subject in statement.subject:
+        if subject.name in subjects or set(subject.digest) != {"sha256"}:
+            raise ValueError(f"subject {subject.name!r} appears twice or has other digests than one sha256")
+        subjects[subject.name] = subject.digest["sha256"]
     digest = hashlib.sha256(envelope.payload).hexdigest()
-    return Entry(folder, statement.predicate_type, digest, envelope, _digests(statement.subject), predicate)
-
-
-def _digests(subjects: list[Subject]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for subject in subjects:
-        if subject.name in found or set(subject.digest) != {"sha256"}:
-            raise MalformedEntry(f"subject {subject.name!r} appears twice or has other digests than one sha256")
-        found[subject.name] = subject.digest["sha256"]
-    return found
+    return Entry(path, folder, statement.predicate_type, digest, envelope, subjects, predicate)

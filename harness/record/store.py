@@ -6,14 +6,11 @@ into one folder without a conflict. A head, signed anew with each entry, makes a
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -21,69 +18,68 @@ import msgspec
 from harness.errors import CouldNotCheck, RuleBroken
 from harness.files import write_atomic
 from harness.record import dsse
-from harness.record.canonical import file_digest, locked, read_bounded
-from harness.record.entries import Head, Intent, Review
-from harness.record.predicate import RunRecord
+from harness.record.canonical import file_digest, locked
+from harness.record.predicate import Head, Intent, Review, RunRecord
 from harness.record.signing import SigningKey, load_private, open_listed, open_signing_key
-from harness.record.statement import (
-    CHAIN_FOLDERS,
-    ChainPredicate,
-    Entry,
-    MalformedEntry,
-    encode_statement,
-    file_name,
-    read_entry,
-)
+from harness.record.statement import CHAIN_FOLDERS, ChainPredicate, Entry, encode_statement, file_name, read_entry
 
 SMALL_MODEL_BYTES = 1_000_000
 REMEDY = "`harness verify` shows the state of the folder."
 
 
-@dataclass(frozen=True)
-class StoredRecord:
-    """A record as it lies in a folder: its file, the digest of its signed payload, its content, its signer's key id."""
-
-    path: Path
-    digest: str
-    record: RunRecord
-    signer: str
-
-
 def announce(intent: Intent, records_dir: Path, keys_dir: Path) -> str:
     """Sign and append an intent before its run. Returns its digest, for ``RunRecord.intent``."""
     with locked(records_dir):
-        key = open_signing_key(keys_dir, records_dir)
-        return _append("intents", intent, records_dir, key)[1]
+        return _Writer(records_dir, open_signing_key(keys_dir, records_dir)).append("intents", intent).digest
 
 
-def sign_and_store(record: RunRecord, artifact: Path, records_dir: Path, keys_dir: Path) -> StoredRecord:
+def countersign(review: Review, records_dir: Path, keys_dir: Path) -> Path:
+    """Sign and append a review of a record in this folder. Returns the review's file."""
+    with locked(records_dir):
+        return _Writer(records_dir, open_signing_key(keys_dir, records_dir)).append("reviews", review).path
+
+
+def sign_and_store(record: RunRecord, artifact: Path, records_dir: Path, keys_dir: Path) -> Entry:
     """Sign and append a run's record. ``artifact``: folder of ``model.bin`` and ``code.bundle``.
 
     The key that announced the run signs its result, also when another became the active one meanwhile.
     Raises ``CouldNotCheck`` when the artifact is not the one the record describes or that key can't sign, and
     ``RuleBroken`` (R5-INTENT) when the run was not announced, or has a record already.
     """
-    check_artifact(record, artifact)
+    for name, digest in record.artifact_files.items():
+        path = artifact / name
+        found, length = file_digest(path), path.stat().st_size
+        size = record.sizes.model_bytes if name == "model.bin" else None
+        if found != digest or size not in (None, length):
+            text = f"{path} is not the file of this record: {length:,} bytes with SHA-256 {found[:16]}…; "
+            text += f"wanted {digest[:16]}…" + ("." if size is None else f" with {size:,} bytes.")
+            raise CouldNotCheck(text, remedy="Give the artifact folder of this run.")
     with locked(records_dir):
-        intent, key = _announced(record.intent, record.started_at, records_dir, keys_dir)
-        _check_announced(record, intent, records_dir)
-        path, digest, stored = _append("runs", record, records_dir, key)
-        _keep(record, artifact, records_dir)
-    assert isinstance(stored, RunRecord)
-    return StoredRecord(path, digest, stored, key.keyid)
+        intent, writer = _announced(record.intent, record.started_at, records_dir, keys_dir)
+        if differing := intent_mismatch(intent, record):
+            raise RuleBroken(
+                "R5-INTENT",
+                f"the run differs from its signed intent in {', '.join(differing)}.",
+                remedy="Announce and run it again: make submit.",
+            )
+        for earlier in load_records(records_dir, skipped=lambda _: None):
+            if earlier.record.intent == record.intent:
+                raise RuleBroken(
+                    "R5-INTENT",
+                    f"this intent has a result already: {earlier.path}.",
+                    remedy="A run has one result: make submit announces another.",
+                )
+        stored = writer.append("runs", record)
+        for name, kept in record.artifact_files.items():  # what a repetition from the folder alone needs
+            place, data = kept_file(records_dir, kept), (artifact / name).read_bytes()
+            if not place.exists() and (name == "code.bundle" or len(data) <= SMALL_MODEL_BYTES):
+                write_atomic(place, data, replace=True)
+    return stored
 
 
 def kept_file(records_dir: Path, digest: str) -> Path:
     """Where a folder of records keeps a file of an artifact: by its SHA-256, so seeds share their code."""
     return records_dir / "artifacts" / digest
-
-
-def _keep(record: RunRecord, artifact: Path, records_dir: Path) -> None:
-    """Keep what a repetition from the folder alone needs: the code, and a model that is small."""
-    for name, digest in record.artifact_files.items():
-        path, data = kept_file(records_dir, digest), (artifact / name).read_bytes()
-        if not path.exists() and (name == "code.bundle" or len(data) <= SMALL_MODEL_BYTES):
-            write_atomic(path, data, replace=True)
 
 
 @contextmanager
@@ -101,21 +97,15 @@ def gathered(record: RunRecord, records_dir: Path, given: Path | None) -> Iterat
         yield Path(scratch)
 
 
-def countersign(review: Review, records_dir: Path, keys_dir: Path) -> Path:
-    """Sign and append a review of a record in this folder. Returns the review's file."""
-    with locked(records_dir):
-        key = open_signing_key(keys_dir, records_dir)
-        return _append("reviews", review, records_dir, key)[0]
+def load_record(path: Path, folder: str = "runs") -> Entry:
+    """Read one record, or entry of another folder, without judging it. Raises ``CouldNotCheck`` for a malformed one."""
+    try:
+        return read_entry(path, folder)
+    except ValueError as error:
+        raise CouldNotCheck(f"{path} is damaged: {error}.", remedy=REMEDY) from error
 
 
-def load_record(path: Path) -> StoredRecord:
-    """Read one record without judging it. Raises ``CouldNotCheck`` when the file is malformed."""
-    entry = _sound(path, "runs")
-    assert isinstance(entry.predicate, RunRecord)
-    return StoredRecord(path, entry.digest, entry.predicate, entry.signer)
-
-
-def load_records(records_dir: Path, *, skipped: Callable[[str], None]) -> list[StoredRecord]:
+def load_records(records_dir: Path, *, skipped: Callable[[str], None]) -> list[Entry]:
     """Every readable record of a folder, by time, without judging them.
 
     skipped: called with a sentence for each file that is left out; one that somebody damaged must cost nobody a run
@@ -135,155 +125,98 @@ def check_announcer(intent: str, started_at: str, records_dir: Path, keys_dir: P
         _announced(intent, started_at, records_dir, keys_dir)
 
 
-def check_artifact(record: RunRecord, artifact: Path) -> None:
-    """Raise ``CouldNotCheck`` unless the two files in ``artifact`` have the record's digests and sizes."""
-    sizes = {"model.bin": record.sizes.model_bytes}
-    for name, digest in record.artifact_files.items():
-        path, size = artifact / name, sizes.get(name)
-        found, length = file_digest(path), path.stat().st_size
-        if found != digest or size not in (None, length):
-            raise CouldNotCheck(
-                f"{path} is not the file of this record: {length:,} bytes with SHA-256 {found[:16]}…; "
-                f"wanted {digest[:16]}…" + (f" with {size:,} bytes." if size is not None else "."),
-                remedy="Give the artifact folder of this run.",
-            )
-
-
-def _append(
-    folder: str, predicate: ChainPredicate, records_dir: Path, key: SigningKey
-) -> tuple[Path, str, ChainPredicate]:
-    tip = find_tip(records_dir, key)
-    linked = msgspec.structs.replace(predicate, predecessor=tip.newest)
-    try:
-        payload = encode_statement(folder, linked)
-        digest = hashlib.sha256(payload).hexdigest()
-        path = records_dir / folder / file_name(linked, digest)
-    except ValueError as error:
-        raise CouldNotCheck(
-            f"the entry can't be recorded in {records_dir / folder}: {error}.",
-            remedy="A figure is not finite or too large; the run's log shows where it comes from.",
-        ) from error
-    if not head_path(records_dir, key.keyid).exists():  # else a kill before the first head would leave an entry without
-        _write_head(Head(newest="", entries=0), records_dir, key)
-    write_atomic(path, dsse.encode(dsse.sign(payload, key.keyid, key.private)), replace=False)
-    _write_head(Head(newest=digest, entries=tip.entries + 1), records_dir, key)
-    return path, digest, linked
-
-
-def _write_head(head: Head, records_dir: Path, key: SigningKey) -> None:
-    payload = encode_statement("heads", head)
-    signed = dsse.encode(dsse.sign(payload, key.keyid, key.private))
-    write_atomic(head_path(records_dir, key.keyid), signed, replace=True)
-
-
-def head_path(records_dir: Path, keyid: str) -> Path:
-    """The file that names the newest entry of a signer's chain."""
-    return records_dir / "heads" / f"{keyid}.json"
-
-
-def find_tip(records_dir: Path, key: SigningKey) -> Head:
-    """The end of the signer's chain ("" for none); follows entries that an interrupted write left beyond the head.
-
-    Raises ``CouldNotCheck`` when the head is missing, forged or names an entry that is not there.
-    """
-    successors, known = _links(records_dir, key.keyid)
-    path = head_path(records_dir, key.keyid)
-    if not path.exists():
-        if known:
-            raise CouldNotCheck(f"{path} is missing, but {len(known)} entries of this signer exist.", remedy=REMEDY)
-        return Head("", 0)
-    head = _own(path, "heads", key).predicate
-    assert isinstance(head, Head)
-    newest, entries = head.newest, head.entries
-    if newest not in known and (newest, entries) != ("", 0):  # a head before the first entry names none
-        raise CouldNotCheck(f"{path} names the entry {newest[:16]}…, which is not in the folder.", remedy=REMEDY)
-    while newest in successors:
-        following = successors[newest]
-        newest, entries = _own(following, following.parent.name, key).digest, entries + 1
-    return Head(newest, entries)
-
-
-def _sound(path: Path, folder: str) -> Entry:
-    try:
-        return read_entry(path, folder)
-    except MalformedEntry as error:
-        raise CouldNotCheck(f"{path} is damaged: {error}.", remedy=REMEDY) from error
-
-
-def _own(path: Path, folder: str, key: SigningKey) -> Entry:
-    entry = _sound(path, folder)
-    if not dsse.is_signed_by(entry.envelope, entry.envelope.signatures[0], key.private.public_key()):
-        raise CouldNotCheck(f"{path} does not carry this signer's signature.", remedy=REMEDY)
-    return entry
-
-
-def _links(records_dir: Path, keyid: str) -> tuple[dict[str, Path], set[str]]:
-    """Predecessor digest -> file, and the digests of all entries that claim this signer. Damaged files are left out."""
-    successors: dict[str, Path] = {}
-    known: set[str] = set()
-    for folder in CHAIN_FOLDERS:
-        for path in sorted((records_dir / folder).glob("*.json")):
-            try:
-                envelope = json.loads(read_bounded(path))
-                if envelope["signatures"][0]["keyid"] != keyid:
-                    continue
-                payload = base64.b64decode(envelope["payload"])
-                successors[json.loads(payload)["predicate"]["predecessor"]] = path
-                known.add(hashlib.sha256(payload).hexdigest())
-            except (CouldNotCheck, ValueError, KeyError, TypeError, IndexError, RecursionError):
-                continue
-    return successors, known
-
-
-def _check_announced(record: RunRecord, intent: Intent, records_dir: Path) -> None:
-    differing = intent_mismatch(intent, record)
-    if differing:
-        raise RuleBroken(
-            "R5-INTENT",
-            f"the run differs from its signed intent in {', '.join(differing)}.",
-            remedy="Announce and run it again: make submit.",
-        )
-    for path in sorted((records_dir / "runs").glob("*.json")):
-        try:
-            earlier = read_entry(path, "runs").predicate
-        except (MalformedEntry, CouldNotCheck):
-            continue  # somebody else's damage must not cost this run its signature; verifying names it
-        if isinstance(earlier, RunRecord) and earlier.intent == record.intent:
-            raise RuleBroken(
-                "R5-INTENT",
-                f"this intent has a result already: {path}.",
-                remedy="A run has one result: make submit announces another.",
-            )
-
-
-def _announced(digest: str, started_at: str, records_dir: Path, keys_dir: Path) -> tuple[Intent, SigningKey]:
-    """A run's intent, and the key that signed it: the one that signs the result, for one chain holds both.
+def _announced(digest: str, started_at: str, records_dir: Path, keys_dir: Path) -> tuple[Intent, _Writer]:
+    """A run's intent, and the chain of the key that signed it: one chain holds both intent and result.
 
     The key may have been rotated or have expired since; what counts is that it might sign when the run started, which
     is the date that verification compares with its window.
     """
-    path, entry = _find_intent(records_dir, digest)
-    signer = entry.signer
-    if not (keys_dir / f"{signer}.pem").exists():
-        raise CouldNotCheck(
-            f"the run was announced under key {signer[:16]} ({path}); its private half is not in {keys_dir}.",
-            remedy="Restore it there, or set GOLF_KEYS_DIR to its folder: that key has to sign the result.",
-        )
-    key = open_listed(load_private(keys_dir, signer), records_dir, started_at)
-    intent = _own(path, "intents", key).predicate
-    assert isinstance(intent, Intent)
-    return intent, key
-
-
-def _find_intent(records_dir: Path, digest: str) -> tuple[Path, Entry]:
     for path in sorted((records_dir / "intents").glob(f"*-{digest[:8]}.json")):
-        if (entry := _sound(path, "intents")).digest == digest:
-            return path, entry
+        entry = load_record(path, "intents")
+        if entry.digest != digest:
+            continue
+        if not (keys_dir / f"{entry.signer}.pem").exists():
+            raise CouldNotCheck(
+                f"the run was announced under key {entry.signer[:16]} ({path}); its private half is not in {keys_dir}.",
+                remedy="Restore it there, or set GOLF_KEYS_DIR to its folder: that key has to sign the result.",
+            )
+        writer = _Writer(records_dir, open_listed(load_private(keys_dir, entry.signer), records_dir, started_at))
+        intent = writer.own(entry).predicate
+        assert isinstance(intent, Intent)
+        return intent, writer
     raise RuleBroken(
         "R5-INTENT",
         f"no signed intent {digest[:16]}… announces this run in {records_dir}.",
         remedy="Keep records/intents with the records.",
     )
+
+
+class _Writer:
+    """One signer's chain in a folder that is locked."""
+
+    def __init__(self, records_dir: Path, key: SigningKey) -> None:
+        self.records_dir, self.key = records_dir, key
+        self.head_path = records_dir / "heads" / f"{key.keyid}.json"
+
+    def append(self, folder: str, predicate: ChainPredicate) -> Entry:
+        """Sign it as the next entry, which names the one before."""
+        tip = self.tip()
+        linked = msgspec.structs.replace(predicate, predecessor=tip.newest)
+        try:
+            payload = encode_statement(folder, linked)
+            digest = hashlib.sha256(payload).hexdigest()
+            path = self.records_dir / folder / file_name(linked, digest)
+        except ValueError as error:
+            raise CouldNotCheck(
+                f"the entry can't be recorded in {self.records_dir / folder}: {error}.",
+                remedy="A figure is not finite or too large; the run's log shows where it comes from.",
+            ) from error
+        if not self.head_path.exists():  # else a kill before the first head would leave an entry without one
+            self._write_head(Head(newest="", entries=0))
+        write_atomic(path, self._signed(payload), replace=False)
+        self._write_head(Head(newest=digest, entries=tip.entries + 1))
+        return load_record(path, folder)
+
+    def _signed(self, payload: bytes) -> bytes:
+        return dsse.encode(dsse.sign(payload, self.key.keyid, self.key.private))
+
+    def _write_head(self, head: Head) -> None:
+        write_atomic(self.head_path, self._signed(encode_statement("heads", head)), replace=True)
+
+    def own(self, entry: Entry) -> Entry:
+        """``entry``, if this key signed it."""
+        if not dsse.is_signed_by(entry.envelope, self.key.private.public_key()):
+            raise CouldNotCheck(f"{entry.path} does not carry this signer's signature.", remedy=REMEDY)
+        return entry
+
+    def tip(self) -> Head:
+        """The end of the chain ("" for none); follows entries that an interrupted write left beyond the head.
+
+        Raises ``CouldNotCheck`` when the head is missing, forged or names an entry that is not there.
+        """
+        successors: dict[str, Entry] = {}
+        known: set[str] = set()
+        for folder in CHAIN_FOLDERS:
+            for path in sorted((self.records_dir / folder).glob("*.json")):
+                with suppress(CouldNotCheck, ValueError):  # a neighbour's damage must not cost this run its signature
+                    entry = read_entry(path, folder)
+                    if entry.signer == self.key.keyid:
+                        successors[entry.predecessor] = entry
+                        known.add(entry.digest)
+        if not self.head_path.exists():
+            if known:
+                text = f"{self.head_path} is missing, but {len(known)} entries of this signer exist."
+                raise CouldNotCheck(text, remedy=REMEDY)
+            return Head("", 0)
+        head = self.own(load_record(self.head_path, "heads")).predicate
+        assert isinstance(head, Head)
+        newest, entries = head.newest, head.entries
+        if newest not in known and head != Head("", 0):  # a head before the first entry names none
+            text = f"{self.head_path} names the entry {newest[:16]}…, which is not in the folder."
+            raise CouldNotCheck(text, remedy=REMEDY)
+        while newest in successors:
+            newest, entries = self.own(successors[newest]).digest, entries + 1
+        return Head(newest, entries)
 
 
 def intent_mismatch(intent: Intent, record: RunRecord) -> list[str]:
@@ -299,13 +232,10 @@ def intent_mismatch(intent: Intent, record: RunRecord) -> list[str]:
         "seed": (intent.seed, record.submission.seed),
     }
     differing = [name for name, (announced, ran) in pairs.items() if announced != ran]
-    if intent.audit_commitment and {_committed(audit.entropy) for audit in record.audits} != {intent.audit_commitment}:
+    try:
+        drawn = {hashlib.sha256(bytes.fromhex(audit.entropy)).hexdigest() for audit in record.audits}
+    except ValueError:
+        drawn = set()
+    if intent.audit_commitment and drawn != {intent.audit_commitment}:
         differing.append("audit secret")
     return differing
-
-
-def _committed(entropy: str) -> str:
-    try:
-        return hashlib.sha256(bytes.fromhex(entropy)).hexdigest()
-    except ValueError:
-        return ""

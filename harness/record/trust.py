@@ -48,7 +48,6 @@ Role = Literal["runner", "reviewer"]
 class PublicKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One entry of the trust list.
 
-    status:     trusted; retired (its records stay good, it announces no runs); revoked (nothing it signed counts)
     public:     base64 of the 32 raw bytes
     not_before, not_after: validity window, compared with the date in what is signed; "" for open
     replaces:   id of the key this one took over from, "" for none
@@ -71,16 +70,33 @@ class PublicKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ssh_signature: str = ""
 
     def loaded(self) -> Ed25519PublicKey:
-        """The key for verification."""
-        return Ed25519PublicKey.from_public_bytes(_one_base64(self.public))
+        """The key for verification. Raises ``ValueError`` for what is not one."""
+        return public_key(self.public)
+
+    def encoded(self) -> bytes:
+        """The one byte string that stands for this entry in a file; those from before there were roles keep theirs."""
+        later = {"roles", "ssh", "ssh_signature"}
+        fields = {name: value for name, value in msgspec.to_builtins(self).items() if value or name not in later}
+        return canonical_bytes(fields) + b"\n"
+
+    def check_window(self) -> None:
+        """Raise ``ValueError`` for a window that ends before it starts, or a time in another form."""
+        start, end = (parse_utc(text) if text else None for text in (self.not_before, self.not_after))
+        if start and end and end < start:
+            raise ValueError(f"the window ends ({self.not_after}) before it starts ({self.not_before})")
 
 
-def _one_base64(text: str) -> bytes:
+def strict_base64(text: str) -> bytes:
     """What ``text`` stands for. Raises ``ValueError`` unless it is the one way to write it: spare bits are 0."""
     data = base64.b64decode(text, validate=True)
     if base64.b64encode(data).decode() != text:
         raise ValueError("its base64 has spare bits that are not 0")
     return data
+
+
+def public_key(text: str) -> Ed25519PublicKey:
+    """The key that :func:`public_text` wrote."""
+    return Ed25519PublicKey.from_public_bytes(strict_base64(text))
 
 
 def public_text(private: Ed25519PrivateKey) -> str:
@@ -102,15 +118,8 @@ def public_path(records_dir: Path, keyid: str) -> Path:
 def store_public(records_dir: Path, key: PublicKey) -> Path:
     """Write one entry of the trust list."""
     path = public_path(records_dir, key.keyid)
-    write_atomic(path, encode_public(key), replace=True)
+    write_atomic(path, key.encoded(), replace=True)
     return path
-
-
-def encode_public(key: PublicKey) -> bytes:
-    """The one byte string that stands for this entry in a file; entries from before there were roles keep theirs."""
-    later = {"roles", "ssh", "ssh_signature"}
-    fields = {name: value for name, value in msgspec.to_builtins(key).items() if value or name not in later}
-    return canonical_bytes(fields) + b"\n"
 
 
 def load_public(path: Path) -> PublicKey:
@@ -119,12 +128,12 @@ def load_public(path: Path) -> PublicKey:
     try:
         key = msgspec.convert(strict_json(data), PublicKey)
         actual = key_id(key.loaded())
-        _check_window(key)
+        key.check_window()
     except (ValueError, msgspec.ValidationError) as error:
         raise UsageError(f"{path} is no public key entry: {error}.", remedy="Restore it, or remove it.") from error
     if actual != key.keyid or path.name != f"{key.keyid}.json":
         raise UsageError(f"{path} holds the key {actual}, not the one it claims.", remedy="Restore it, or remove it.")
-    if encode_public(key) != data:
+    if key.encoded() != data:
         raise UsageError(f"{path} is not in canonical form: it was edited.", remedy="Use `harness keys` to change it.")
     return key
 
@@ -136,27 +145,21 @@ def load_trust(folder: Path) -> tuple[dict[str, PublicKey], dict[Path, str]]:
     for path in sorted(folder.glob("*.json")):
         try:
             key = load_public(path)
+            keys[key.keyid] = key
         except (UsageError, CouldNotCheck) as error:
             bad[path] = str(error)
-        else:
-            keys[key.keyid] = key
     for key in list(keys.values()):
-        if key.replaces in keys and not _is_endorsed(key, keys[key.replaces]):
-            del keys[key.keyid]
-            bad[public_path(folder.parent, key.keyid)] = (
-                f"key {key.keyid[:16]} claims to follow {key.replaces[:16]}, which has not signed that."
-            )
-        elif key.ssh and (problem := ssh_problem(key)):
-            bad[public_path(folder.parent, key.keyid)] = problem
+        problem = ssh_problem(key) if key.ssh else ""
+        if key.replaces in keys:
+            try:
+                signed = pae(ROTATION_TYPE, key.keyid.encode())
+                keys[key.replaces].loaded().verify(strict_base64(key.endorsement), signed)
+            except (InvalidSignature, ValueError):
+                del keys[key.keyid]
+                problem = f"key {key.keyid[:16]} claims to follow {key.replaces[:16]}, which has not signed that."
+        if problem:
+            bad[folder / f"{key.keyid}.json"] = problem
     return keys, bad
-
-
-def _is_endorsed(key: PublicKey, older: PublicKey) -> bool:
-    try:
-        older.loaded().verify(_one_base64(key.endorsement), pae(ROTATION_TYPE, key.keyid.encode()))
-    except (InvalidSignature, ValueError):
-        return False
-    return True
 
 
 def ssh_statement(keyid: str) -> bytes:
@@ -231,7 +234,7 @@ def accepted_keys(folder: Path, root: str = "") -> Accepted:
     root: id, or its start, of a key that must have signed the first version; then a list without one is wrong
     """
     keys, bad = load_trust(folder)
-    lists, problem = _lists(folder, root)
+    lists, _, problem = read_lists(folder, root)
     if problem:
         bad[folder / LIST_FOLDER] = problem
     if not lists:
@@ -245,42 +248,45 @@ def accepted_keys(folder: Path, root: str = "") -> Accepted:
     return Accepted(listed, bad, f"version {newest.version} of the signed list")
 
 
-def _lists(folder: Path, root: str) -> tuple[list[TrustList], str]:
-    """All sound versions from the first on, and what is wrong with the next one."""
+def read_lists(folder: Path, root: str = "") -> tuple[list[TrustList], str, str]:
+    """All sound versions from the first on, the digest of the last, and what is wrong with the next one."""
     found: list[TrustList] = []
-    previous = ""
-    for number, path in enumerate(sorted((folder / LIST_FOLDER).glob("*.json")), start=1):
+    digest = ""
+    for path in sorted((folder / LIST_FOLDER).glob("*.json")):
         try:
             envelope = decode(read_bounded(path))
-            new = msgspec.json.decode(envelope.payload, type=TrustList)
-            _check_list(new, envelope, number, previous, found[-1] if found else None, root)
+            found.append(check_list(envelope, found, digest, root))
         except (ValueError, msgspec.MsgspecError, CouldNotCheck) as error:
-            return found, f"{path.name} is not the next version of the signed list: {error}."
-        previous = hashlib.sha256(envelope.payload).hexdigest()
-        found.append(new)
-    return found, "" if found or not root else f"no signed list of keys, so none can be traced to the root {root[:16]}."
+            return found, digest, f"{path.name} is not the next version of the signed list: {error}."
+        digest = hashlib.sha256(envelope.payload).hexdigest()
+    problem = "" if found or not root else f"no signed list of keys, so none can be traced to the root {root[:16]}."
+    return found, digest, problem
 
 
-def _check_list(
-    new: TrustList, envelope: Envelope, number: int, previous: str, before: TrustList | None, root: str
-) -> None:
-    roots = (before or new).roots
-    if before is None and root:
+def check_list(envelope: Envelope, before: Sequence[TrustList], previous: str, root: str = "") -> TrustList:
+    """The version in ``envelope``, if it may follow ``before``, the last of which has the digest ``previous``.
+
+    Raises ``ValueError`` or ``MsgspecError`` when it is not signed by a root, out of order, or takes back a revocation.
+    """
+    new = msgspec.json.decode(envelope.payload, type=TrustList)
+    roots = (before[-1] if before else new).roots
+    if root and not before:
         roots = {keyid: public for keyid, public in roots.items() if keyid.startswith(root.lower())}
-    signature = envelope.signatures[0]
-    if signature.keyid not in roots:
-        raise ValueError(f"key {signature.keyid[:16]} signed it, which is not {'the root' if root else 'a root'}")
-    public = Ed25519PublicKey.from_public_bytes(_one_base64(roots[signature.keyid]))
-    if key_id(public) != signature.keyid or not is_signed_by(envelope, signature, public):
+    if envelope.keyid not in roots:
+        raise ValueError(f"key {envelope.keyid[:16]} signed it, which is not {'the root' if root else 'a root'}")
+    public = public_key(roots[envelope.keyid])
+    if key_id(public) != envelope.keyid or not is_signed_by(envelope, public):
         raise ValueError("its signature does not fit its content")
+    number = len(before) + 1
     if envelope.payload_type != LIST_TYPE or (new.version, new.previous) != (number, previous):
         raise ValueError(
             f"it calls itself version {new.version}, and {number} is wanted, behind {previous[:12] or 'none'}"
         )
     now = {key.keyid: key.status for key in new.keys}
-    for key in before.keys if before else []:
+    for key in before[-1].keys if before else ():
         if key.status == "revoked" and now.get(key.keyid) != "revoked":
             raise ValueError(f"it takes back that key {key.keyid[:16]} is revoked")
+    return new
 
 
 def sign_list(records_dir: Path, signer: str, private: Ed25519PrivateKey, roots: Sequence[str] = ()) -> Path:
@@ -292,25 +298,20 @@ def sign_list(records_dir: Path, signer: str, private: Ed25519PrivateKey, roots:
     folder = records_dir / "keys"
     with locked(records_dir):
         keys, bad = load_trust(folder)
-        lists, problem = _lists(folder, "")
+        lists, previous, problem = read_lists(folder)
         if bad or problem:
             raise UsageError(" ".join([*bad.values(), problem]).strip(), remedy="Mend it, then sign again.")
-        before = lists[-1] if lists else None
-        if before and signer not in before.roots:
-            raise UsageError(
-                f"key {signer[:16]} is not a root of the list.", remedy=f"Sign as {', '.join(before.roots)}."
-            )
-        allowed = dict(before.roots if before else {signer: public_text(private)})
-        allowed |= {keyid: keys[keyid].public for keyid in roots}
-        path = folder / LIST_FOLDER / f"{len(lists) + 1:04d}.json"
-        last = path.with_name(f"{len(lists):04d}.json")
-        previous = hashlib.sha256(decode(read_bounded(last)).payload).hexdigest() if before else ""
+        allowed = lists[-1].roots if lists else {signer: public_text(private)}
+        if signer not in allowed:
+            raise UsageError(f"key {signer[:16]} is not a root of the list.", remedy=f"Sign as {', '.join(allowed)}.")
+        allowed = allowed | {keyid: keys[keyid].public for keyid in roots}
         new = TrustList(len(lists) + 1, utc_now(), previous, allowed, list(keys.values()))
         envelope = sign(canonical_bytes(new), signer, private, payload_type=LIST_TYPE)
         try:
-            _check_list(new, envelope, new.version, previous, before, "")
+            check_list(envelope, lists, previous)
         except ValueError as error:
             raise UsageError(f"the list is not signed: {error}.", remedy="Restore the entry in keys/.") from error
+        path = folder / LIST_FOLDER / f"{new.version:04d}.json"
         write_atomic(path, encode(envelope), replace=False)
     return path
 
@@ -332,41 +333,32 @@ def signing_problem(key: PublicKey, at: str, role: Role | None = None) -> str:
     return ""
 
 
-def trust_key(
-    records_dir: Path,
-    key: PublicKey,
-    *,
-    owner: str | None,
-    not_before: str | None,
-    not_after: str | None,
-    roles: tuple[Role, ...] | None = None,
-) -> PublicKey:
-    """List ``key`` as trusted; ``None`` keeps what it says. Raises ``UsageError`` for a bad window or a revoked key."""
+def listed_as(records_dir: Path, key: PublicKey) -> PublicKey:
+    """The entry that the list has for ``key``; ``key`` itself where it has none."""
+    path = public_path(records_dir, key.keyid)
+    return load_public(path) if path.exists() else key
+
+
+def trust_key(records_dir: Path, key: PublicKey, **given: str | tuple[Role, ...] | None) -> PublicKey:
+    """List ``key`` as trusted, with the fields that are ``given``; ``None`` keeps what it says.
+
+    Raises ``UsageError`` for a bad window or a revoked key.
+    """
     with locked(records_dir):
-        listed = public_path(records_dir, key.keyid)
-        if key.status == "revoked" or (listed.exists() and load_public(listed).status == "revoked"):
+        if "revoked" in (key.status, listed_as(records_dir, key).status):
             raise UsageError(f"key {key.keyid[:16]} is revoked and stays so.", remedy="Let its owner make a new one.")
-        given = {"owner": owner, "not_before": not_before, "not_after": not_after, "roles": roles}
         changed = msgspec.structs.replace(key, status="trusted", **{n: v for n, v in given.items() if v is not None})
         try:
-            _check_window(changed)
+            changed.check_window()
         except ValueError as error:
             raise UsageError(f"{error}.", remedy="--from before --until, each like 2026-11-24T17:00:00Z.") from error
         store_public(records_dir, changed)
     return changed
 
 
-def _check_window(key: PublicKey) -> None:
-    start, end = (parse_utc(text) if text else None for text in (key.not_before, key.not_after))
-    if start and end and end < start:
-        raise ValueError(f"the window ends ({key.not_after}) before it starts ({key.not_before})")
-
-
 def revoke_key(records_dir: Path, key: PublicKey, reason: str) -> PublicKey:
     """List ``key`` as revoked for ``reason``."""
     with locked(records_dir):
-        listed = public_path(records_dir, key.keyid)
-        now = load_public(listed) if listed.exists() else key
-        changed = msgspec.structs.replace(now, status="revoked", reason=reason)
+        changed = msgspec.structs.replace(listed_as(records_dir, key), status="revoked", reason=reason)
         store_public(records_dir, changed)
     return changed

@@ -19,7 +19,7 @@ from pathlib import Path
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import write_atomic
 from harness.record.canonical import parse_utc, read_bounded
-from harness.record.entries import Intent
+from harness.record.predicate import Intent
 from harness.record.statement import Entry, date_of
 from harness.record.trust import Accepted, ssh_problem
 from harness.record.verification import VerifyReport
@@ -44,51 +44,45 @@ def check_history(records_dir: Path, accepted: Accepted) -> list[Finding]:
     the SSH keys of the list: one whose signature does not fit is FAIL, and how many are signed so is told. Raises
     ``CouldNotCheck`` without git.
     """
-    form = ("--format=%x00%H %cI %G?", "--name-status", "--no-renames", "--relative", "--", ".")
+    git = ["git", "-C", str(records_dir), *(word for setting in _OURS for word in ("-c", setting))]
+    form = ["--format=%x00%H %cI %G?", "--name-status", "--no-renames", "--relative", "--", "."]
+    remedy = "leave --history out."
+
+    def answer(*command: str) -> bytes:
+        done = _run([*git, *command], f"Install git, or {remedy}")
+        if done.returncode:
+            reason = done.stderr.decode("utf-8", "replace").strip().partition("\n")[0]
+            text = f"git tells no history of {records_dir}: {reason}."
+            raise CouldNotCheck(text, remedy=f"Clone it whole, or {remedy}")
+        return done.stdout
+
+    def revoked(commit: str, name: str) -> bool:
+        return b'"status":"revoked"' in answer("show", f"{commit}:./{name}")
+
     with tempfile.NamedTemporaryFile("w", prefix="golf-signers-") as signers:
         bound = [key for key in accepted.keys.values() if key.ssh and key.status != "revoked" and not ssh_problem(key)]
         signers.writelines(f'{key.keyid} namespaces="git" {" ".join(key.ssh.split())}\n' for key in bound)
         signers.flush()
-        log = _git(records_dir, "-c", f"gpg.ssh.allowedSignersFile={signers.name}", "log", *form)
+        log = answer("-c", f"gpg.ssh.allowedSignersFile={signers.name}", "log", *form)
     found = []
     signed = commits = 0
     for part in log.decode("utf-8", "replace").split("\0")[1:]:
         head, *lines = [line for line in part.splitlines() if line]
         commit, when, signature = head.split(" ")
-        place = f"in commit {commit[:12]} of {when[:10]}"
+        place = f"commit {commit[:12]} of {when[:10]}"
         commits, signed = commits + 1, signed + (signature == "G")
         if signature == "B":
-            text = f"commit {commit[:12]} of {when[:10]} carries a signature that does not fit it"
+            text = f"{place} carries a signature that does not fit it"
             found.append(Finding("R1-SIGNATURE", Verdict.FAIL, text, where="history"))
-        for status, name in (line.split("\t", 1) for line in lines):
-            if _KEPT.fullmatch(name) and status in "MD":
-                rewritten = status == "M"
-                text = f"was {'rewritten' if rewritten else 'removed'} {place}"
-                found.append(Finding("R3-CHAIN", Verdict.FAIL if rewritten else Verdict.WARN, text, where=name))
-            key_changed = _KEY.fullmatch(name) and status in "MD" and _revoked(records_dir, f"{commit}^", name)
-            if key_changed and (status == "D" or not _revoked(records_dir, commit, name)):
-                text = f"the revocation of this key was taken back {place}"
+        for status, name in (line.split("\t", 1) for line in lines if line[0] in "MD"):
+            if _KEPT.fullmatch(name):
+                verdict, what = (Verdict.FAIL, "rewritten") if status == "M" else (Verdict.WARN, "removed")
+                found.append(Finding("R3-CHAIN", verdict, f"was {what} in {place}", where=name))
+            elif _KEY.fullmatch(name) and revoked(f"{commit}^", name) and (status == "D" or not revoked(commit, name)):
+                text = f"the revocation of this key was taken back in {place}"
                 found.append(Finding("R1-SIGNATURE", Verdict.FAIL, text, where=name))
     text = f"{signed} of {commits} commits are signed by an SSH key of the list; the dates of others are anybody's word"
     return [*found, Finding("R1-SIGNATURE", Verdict.PASS, text, where="history")]
-
-
-def _revoked(records_dir: Path, commit: str, name: str) -> bool:
-    return b'"status":"revoked"' in _git(records_dir, "show", f"{commit}:./{name}")
-
-
-def _git(folder: Path, *arguments: str) -> bytes:
-    try:
-        command = ["git", "-C", str(folder), *(word for setting in _OURS for word in ("-c", setting)), *arguments]
-        done = subprocess.run(command, capture_output=True, timeout=120, check=False, env=os.environ | _FETCH_NOTHING)
-    except (OSError, subprocess.SubprocessError) as error:
-        raise CouldNotCheck(f"git does not answer: {error}.", remedy="Install git, or leave --history out.") from error
-    if done.returncode:
-        reason = done.stderr.decode("utf-8", "replace").strip().splitlines()[:1]
-        raise CouldNotCheck(
-            f"git tells no history of {folder}: {' '.join(reason)}.", remedy="Clone it whole, or leave --history out."
-        )
-    return done.stdout
 
 
 def request_stamp(report: VerifyReport, path: Path) -> Path:
@@ -117,41 +111,43 @@ def check_stamps(report: VerifyReport, authority: Path) -> Iterator[Finding]:
     """
     if not authority.is_file():
         raise UsageError(f"{authority} is not a file of certificates.", remedy="Give the authority's PEM file.")
-    for item in report.entries:
-        stamp = report.records_dir / STAMPS / f"{item.entry.digest}.tsr" if item.entry else None
-        if item.entry and stamp and stamp.is_file():
-            yield _judge_stamp(item.entry, item.name, stamp, authority)
+    for entry in (item.entry for item in report.entries if item.entry):
+        stamp = report.records_dir / STAMPS / f"{entry.digest}.tsr"
+        if stamp.is_file():
+            yield Finding("R1-SIGNATURE", *_judge_stamp(entry, stamp, authority), where=entry.name)
 
 
-def _judge_stamp(entry: Entry, where: str, stamp: Path, authority: Path) -> Finding:
+def _judge_stamp(entry: Entry, stamp: Path, authority: Path) -> tuple[Verdict, str]:
     done = _openssl("-verify", "-digest", entry.digest, "-in", str(stamp), "-CAfile", str(authority))
     if done.returncode:
-        return Finding("R1-SIGNATURE", Verdict.FAIL, f"its timestamp does not verify: {_said(done)}", where)
+        return Verdict.FAIL, f"its timestamp does not verify: {_said(done)}"
     shown = _openssl("-reply", "-in", str(stamp), "-text").stdout.decode("utf-8", "replace")
     match = re.search(r"^Time stamp: (.+ GMT)$", shown, re.MULTILINE)
+    if match is None:
+        return Verdict.ERROR, "its timestamp names no time"
     try:
-        at = datetime.strptime(re.sub(r"\.\d+", "", match[1]), "%b %d %H:%M:%S %Y GMT") if match else None
-        dated = parse_utc(date_of(entry.predicate))
+        at = datetime.strptime(re.sub(r"\.\d+", "", match[1]), "%b %d %H:%M:%S %Y GMT").replace(tzinfo=UTC)
+        late = at - parse_utc(date_of(entry.predicate))
     except ValueError as error:
-        return Finding("R1-SIGNATURE", Verdict.ERROR, f"its timestamp can't be compared: {error}", where)
-    if at is None:
-        return Finding("R1-SIGNATURE", Verdict.ERROR, "its timestamp names no time", where)
-    late = at.replace(tzinfo=UTC) - dated
+        return Verdict.ERROR, f"its timestamp can't be compared: {error}"
     text = f"stamped {at:%Y-%m-%dT%H:%M:%SZ}"
     if late < -SLACK:
-        return Finding("R1-SIGNATURE", Verdict.FAIL, f"{text}, before the date that it gives itself", where)
+        return Verdict.FAIL, f"{text}, before the date that it gives itself"
     if late > timedelta(days=1):
-        return Finding(
-            "R1-SIGNATURE", Verdict.WARN, f"{text}, {late.days} day(s) after the date it gives itself", where
-        )
-    return Finding("R1-SIGNATURE", Verdict.PASS, text, where)
+        return Verdict.WARN, f"{text}, {late.days} day(s) after the date it gives itself"
+    return Verdict.PASS, text
 
 
 def _openssl(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+    return _run(["openssl", "ts", *arguments], "Install OpenSSL.")
+
+
+def _run(command: list[str], remedy: str) -> subprocess.CompletedProcess[bytes]:
+    """The program's answer. Raises ``CouldNotCheck`` where there is none."""
     try:
-        return subprocess.run(["openssl", "ts", *arguments], capture_output=True, timeout=60, check=False)
+        return subprocess.run(command, capture_output=True, timeout=120, check=False, env=os.environ | _FETCH_NOTHING)
     except (OSError, subprocess.SubprocessError) as error:
-        raise CouldNotCheck(f"openssl does not answer: {error}.", remedy="Install OpenSSL.") from error
+        raise CouldNotCheck(f"{command[0]} does not answer: {error}.", remedy=remedy) from error
 
 
 def _said(done: subprocess.CompletedProcess[bytes]) -> str:

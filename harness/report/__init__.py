@@ -4,18 +4,10 @@ collect(paths, trust=…, claims=…) -> Report      records folders and record 
 render_terminal(report), render_markdown(report), render_page(report) -> str
 """
 
-from harness.report.collect import collect
-from harness.report.figures import FolderClaim, Report
-from harness.report.page import render_page, write_page
-from harness.report.tables import render_markdown, render_terminal, write_markdown
-
-__all__ = [
-    "FolderClaim",
-    "Report",
-    "collect",
-    "render_markdown",
-    "render_page",
-    "render_terminal",
-    "write_markdown",
-    "write_page",
-]
+from harness.report.figures import FolderClaim as FolderClaim
+from harness.report.figures import collect as collect
+from harness.report.page import render_page as render_page
+from harness.report.page import write_page as write_page
+from harness.report.tables import render_markdown as render_markdown
+from harness.report.tables import render_terminal as render_terminal
+from harness.report.tables import write_markdown as write_markdown

@@ -1,15 +1,17 @@
-"""What a report shows, as plain numbers: taken from records, before any drawing or wording."""
+"""What a report shows, as plain numbers: taken from records that are verified as they are read, before any drawing."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from harness.errors import UsageError
+from harness.errors import CouldNotCheck, UsageError
 from harness.record.predicate import RunRecord
-from harness.record.store import StoredRecord
+from harness.record.statement import Entry
+from harness.record.verification import verify_folder, verify_paths
 from harness.rules import Finding, Verdict, worst
-from harness.stats import SeedStatistics, aggregate
+from harness.stats import SeedStatistics, aggregate, describe_against, pools
 from harness.stats.seeds import pool_fields
 
 STAGES = {"float": "before quantisation", "packed": "after quantisation", "final": "after test-time training"}
@@ -28,7 +30,7 @@ class ReportedRun:
     owner: the first key of the rotations that lead to its signer's
     """
 
-    stored: StoredRecord
+    stored: Entry
     verdict: Verdict
     findings: tuple[Finding, ...]
     owner: str = ""
@@ -44,21 +46,26 @@ class ReportedRun:
         return self.record.submission.seed
 
     @property
-    def stages(self) -> list[tuple[str, float]]:
-        """[stage in words, bpb], in the order of a run. Stages over a part of the set say so."""
-        scores = {score.stage: score for score in self.record.scores}
-        found = []
-        for stage, words in stage_words(self.record).items():
-            if stage in scores:
-                score = scores[stage]
+    def stages(self) -> dict[tuple[str, str], float]:
+        """(stage, what a table calls it) -> bpb. Stages over a part of the set say so."""
+        words = stage_words(self.record)
+        found: dict[tuple[str, str], float] = {}
+        for score in self.record.scores:
+            if score.stage in words:
                 part = "" if score.whole_set else f" (first {score.targets:,} targets)"
-                found.append((words + part, score.bpb))
+                found[score.stage, words[score.stage] + part] = score.bpb
         return found
 
     @property
-    def final(self) -> float | None:
-        """The final bpb."""
-        return self.record.final.bpb if self.record.final else None
+    def steps(self) -> int:
+        """Training steps; of a run that does not state them, the last of its loss curve."""
+        record = self.record
+        return record.training.steps if record.training else record.loss_curve[-1][0] if record.loss_curve else 0
+
+    def used_s(self, budget: str) -> float:
+        """Seconds in a budget; 0 for a script, of which only the whole is known."""
+        entries = self.record.budgets if self.record.kind == "refereed" else ()
+        return next((entry.used_s for entry in entries if entry.name == budget), 0.0)
 
 
 @dataclass(frozen=True)
@@ -96,18 +103,16 @@ class Pool:
         return f"{record.submission.name} on track {record.track.name}"
 
     @property
-    def stages(self) -> list[str]:
-        """The stages in words that any run has, in the order of a run: the columns of a table of the pool."""
-        found = {words for run in self.runs for words, _ in run.stages}
-        order = list(stage_words(self.runs[0].record).values())
-        return sorted(found, key=lambda words: (order.index(words.partition(" (first")[0]), words))
+    def stages(self) -> list[tuple[str, str]]:
+        """The keys of :attr:`ReportedRun.stages` that any run has, in the order of a run: the columns of its table."""
+        order = list(stage_words(self.runs[0].record))
+        return sorted({key for run in self.runs for key in run.stages}, key=lambda key: (order.index(key[0]), key[1]))
 
     @property
     def standing(self) -> Standing:
         """Its line of the overview."""
         record, bpb = self.runs[0].record, self.statistics.bpb if self.statistics else None
-        used = {name: [b.used_s for run in self.runs for b in run.record.budgets if b.name == name]
-                for name in self.budgets}  # fmt: skip
+        used = [budget for run in self.runs for budget in run.record.budgets]
         return Standing(
             name=record.submission.name,
             track=record.track.name,
@@ -116,7 +121,7 @@ class Pool:
             sample_std=bpb.sample_std if bpb else None,
             seeds=bpb.n if bpb else len(self.runs),
             total_bytes=max(run.record.sizes.total_bytes for run in self.runs),
-            clocks={name: max(seconds) for name, seconds in used.items()},
+            clocks={name: max(budget.used_s for budget in used if budget.name == name) for name in self.budgets},
             verdict=worst([finding for run in self.runs for finding in run.findings]),
             kind=record.kind,
         )
@@ -159,21 +164,52 @@ def pool_runs(runs: Sequence[ReportedRun]) -> tuple[Pool, ...]:
     groups: dict[tuple[str, ...], list[ReportedRun]] = {}
     for run in sorted(runs, key=lambda run: run.record.started_at):
         groups.setdefault((run.owner, *pool_fields(run.record).values()), []).append(run)
-    return tuple(
-        Pool(tuple(sorted(group, key=lambda run: run.seed)), _statistics(_once(group))) for group in groups.values()
-    )
+    found = []
+    for group in groups.values():
+        counted = pools([run.record for run in group if run.verdict is not Verdict.FAIL])
+        try:
+            statistics = aggregate(counted[0] if counted else [])
+        except UsageError:
+            statistics = None
+        found.append(Pool(tuple(sorted(group, key=lambda run: run.seed)), statistics))
+    return tuple(found)
 
 
-def _once(group: Sequence[ReportedRun]) -> list[RunRecord]:
-    by_seed: dict[int, RunRecord] = {}
-    for run in group:
-        if run.verdict is not Verdict.FAIL:
-            by_seed.setdefault(run.seed, run.record)
-    return list(by_seed.values())
+def collect(
+    paths: Sequence[Path],
+    *,
+    trust: Path | None = None,
+    baseline: Path | None = None,
+    margin: str | None = None,
+    claims: Sequence[FolderClaim] = (),
+) -> Report:
+    """Records in ``paths`` (records folders, or single files under ``runs/`` of one), grouped by what they ran.
 
-
-def _statistics(records: Sequence[RunRecord]) -> SeedStatistics | None:
-    try:
-        return aggregate(records)
-    except UsageError:
-        return None
+    trust: folder of accepted keys, for the baseline too
+    baseline, margin: also compare the records with this folder's, a track at a time; it has a default margin
+    claims: public folders, which stand beside them
+    A file that is not a readable record is named and left out. Raises ``CouldNotCheck`` when nothing is left.
+    """
+    runs: list[ReportedRun] = []
+    folder: list[Finding] = []
+    reports, seen = verify_paths(paths, trust=trust), set[str]()
+    for report, entries in reports:
+        folder += report.folder
+        for entry in (entry for entry in entries if entry.name.startswith("runs/")):
+            if entry.entry is None or entry.record is None:
+                folder += [finding for finding in entry.findings if finding.verdict is not Verdict.PASS]
+                continue
+            if entry.entry.digest in seen:  # a copy, such as an exported folder holds
+                continue
+            seen.add(entry.entry.digest)
+            own = tuple(finding for finding in entry.record.findings if finding.verdict is Verdict.PASS)
+            runs.append(ReportedRun(entry.entry, entry.verdict, (*entry.findings, *own), report.owner_of(entry)))
+    if not runs and not claims:
+        raise CouldNotCheck(
+            f"no record in {', '.join(str(path) for path in paths)}.",
+            remedy="`make submit SEED=1337` makes one; or name a folder that holds runs/.",
+        )
+    compared: list[str] = []
+    if baseline:
+        compared = describe_against(reports, verify_folder(baseline, trust=trust), margin=margin)
+    return Report(pool_runs(runs), tuple(folder), tuple(compared), tuple(claims))

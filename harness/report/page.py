@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from markupsafe import Markup
 
 import harness
 from harness.files import write_atomic
-from harness.report.figures import Pool, Report, ReportedRun, stage_words
+from harness.report.figures import Pool, Report, stage_words
 from harness.report.svg import COLOURS, Points, bars, dots, lines, thin
 from harness.report.tables import overview_table, pool_table
 from harness.rules import rule
@@ -42,63 +43,56 @@ def write_page(report: Report, path: Path) -> None:
     write_atomic(path.absolute(), render_page(report).encode(), replace=True)
 
 
-def pool_drawings(pool: Pool) -> list[tuple[str, Markup]]:
+def pool_drawings(pool: Pool) -> Iterator[tuple[str, Markup]]:
     """[caption, drawing] of one pool, its seeds over each other; what no record holds is left out."""
-    found = [
-        ("bpb by stage, a dot for each seed", _stages(pool)),
-        ("Running bpb over the validation text", _running(pool)),
-        ("Training loss", _losses(pool)),
-        ("Longest clock spans, against their limits", _clocks(pool)),
-        ("Bytes of the largest artifact", _bytes(max(pool.runs, key=lambda run: run.record.sizes.total_bytes))),
-    ]
-    return [(caption, Markup(picture)) for caption, picture in found if picture]
-
-
-def _stages(pool: Pool) -> str:
+    # A dot for each seed, and the interval of the mean behind the final stage.
     by_stage = [(words, [score.bpb for run in pool.runs for score in run.record.scores if score.stage == stage])
                 for stage, words in stage_words(pool.runs[0].record).items()]  # fmt: skip
-    rows = [(words, values) for words, values in by_stage if values]
-    bpb = pool.statistics.bpb if pool.statistics else None
-    band = (bpb.low, bpb.high) if bpb and bpb.low is not None and bpb.high is not None else None
-    return dots(rows, band, f"bpb by stage: {pool.title}") if rows else ""
+    if stages := [(words, values) for words, values in by_stage if values]:
+        bpb = pool.statistics.bpb if pool.statistics else None
+        band = (bpb.low, bpb.high) if bpb and bpb.low is not None and bpb.high is not None else None
+        yield "bpb by stage, a dot for each seed", Markup(dots(stages, band, f"bpb by stage: {pool.title}"))
 
-
-def _running(pool: Pool) -> str:
-    series: list[tuple[str, str, Points]] = []
-    for index, run in enumerate(pool.runs):
-        if points := thin(run.record.running_bpb):
-            packed = next((score.bpb for score in run.record.scores if score.stage == "packed"), None)
-            level: Points = [] if packed is None else [(points[0][0], packed), (points[-1][0], packed)]
-            series.append((f"seed {run.seed}", f"s{index % COLOURS}", points))
-            if frozen := thin(run.record.frozen_bpb) or level:
-                series.append(("", f"frozen s{index % COLOURS}", frozen))
-    note = "dashed: without adaptation" if any(not name for name, _, _ in series) else ""
-    return lines(series, "targets scored", note, f"Running bpb: {pool.title}") if series else ""
-
-
-def _losses(pool: Pool) -> str:
-    series = [(f"seed {run.seed}", f"s{index % COLOURS}", thin(run.record.loss_curve))
-              for index, run in enumerate(pool.runs) if run.record.loss_curve]  # fmt: skip
-    return lines(series, "steps", "up: nats/token", f"Training loss: {pool.title}") if series else ""
-
-
-def _clocks(pool: Pool) -> str:
+    running: list[tuple[str, str, Points]] = []
+    losses: list[tuple[str, str, Points]] = []
     longest: dict[str, tuple[float, float | None, int]] = {}
-    for run in pool.runs:
-        for span in run.record.spans:
+    for index, run in enumerate(pool.runs):
+        record, colour = run.record, f"s{index % COLOURS}"
+        if points := thin(record.running_bpb):
+            running.append((f"seed {run.seed}", colour, points))
+            packed = next((score.bpb for score in record.scores if score.stage == "packed"), None)
+            level: Points = [] if packed is None else [(points[0][0], packed), (points[-1][0], packed)]
+            if frozen := thin(record.frozen_bpb) or level:
+                running.append(("", f"frozen {colour}", frozen))
+        if record.loss_curve:
+            losses.append((f"seed {run.seed}", colour, thin(record.loss_curve)))
+        for span in record.spans:
             if span.name != IDLE and span.seconds >= longest.get(span.name, (-1.0, None, 0))[0]:
                 longest[span.name] = (span.seconds, span.limit_s, run.seed)
-    rows = [(f"{name}: {seconds:.1f} s" + (f" of {limit:.0f} s" if limit is not None else "") + f" (seed {seed})",
-             seconds, limit) for name, (seconds, limit, seed) in longest.items()]  # fmt: skip
-    return bars(rows, "from zero, one scale; outlines are limits", f"Clock spans: {pool.title}") if rows else ""
+    if running:
+        note = "dashed: without adaptation" if any(not name for name, _, _ in running) else ""
+        picture = lines(running, "targets scored", note, f"Running bpb: {pool.title}")
+        yield "Running bpb over the validation text", Markup(picture)
+    if losses:
+        yield "Training loss", Markup(lines(losses, "steps", "up: nats/token", f"Training loss: {pool.title}"))
+    if longest:
+        rows = [(f"{name}: {seconds:.1f} s" + (f" of {limit:.0f} s" if limit is not None else "") + f" (seed {seed})",
+                 seconds, limit) for name, (seconds, limit, seed) in longest.items()]  # fmt: skip
+        picture = bars(rows, "from zero, one scale; outlines are limits", f"Clock spans: {pool.title}")
+        yield "Longest clock spans, against their limits", Markup(picture)
 
-
-def _bytes(run: ReportedRun) -> str:
-    sizes, cap = run.record.sizes, run.record.sizes.cap_bytes
-    sections = sorted(run.record.model_sections.items(), key=lambda item: -item[1])
-    parts = [(f"total of {cap:,}", sizes.total_bytes), ("code", sizes.code_bytes), ("packed model", sizes.model_bytes)]
-    rows = [(f"{name}: {size:,} bytes", float(size), float(cap) if index == 0 else None)
-            for index, (name, size) in enumerate(parts)]  # fmt: skip
-    rows += [(f"in the model: {printable(name, 24)}: {size:,}", float(size), None) for name, size in sections]
+    largest = max(pool.runs, key=lambda run: run.record.sizes.total_bytes)
+    sizes, sections = largest.record.sizes, largest.record.model_sections
+    rows = [
+        (
+            f"total of {sizes.cap_bytes:,}: {sizes.total_bytes:,} bytes",
+            float(sizes.total_bytes),
+            float(sizes.cap_bytes),
+        ),
+        (f"code: {sizes.code_bytes:,} bytes", float(sizes.code_bytes), None),
+        (f"packed model: {sizes.model_bytes:,} bytes", float(sizes.model_bytes), None),
+    ]
+    for name, size in sorted(sections.items(), key=lambda item: -item[1]):
+        rows.append((f"in the model: {printable(name, 24)}: {size:,}", float(size), None))
     note = "from zero, one scale" + "; in the model: before its last compression" * bool(sections)
-    return bars(rows, note, f"Bytes of seed {run.seed}")
+    yield "Bytes of the largest artifact", Markup(bars(rows, note, f"Bytes of seed {largest.seed}"))

@@ -14,14 +14,12 @@ from pathlib import Path
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
 from harness.files import write_atomic
 from harness.record.canonical import file_digest
-from harness.record.predicate import RunRecord
 from harness.record.store import kept_file
 from harness.record.trust import load_trust
 from harness.report.figures import Pool, Report, ReportedRun
 from harness.report.tables import escape_markdown, render_markdown
 from harness.rules import Verdict
 from harness.run.artifact import unpack_code
-from harness.stats import SeedStatistics
 from harness.text import printable
 
 OFFICIAL, OTHER = "10min_16mb", "non_record_16mb"
@@ -70,22 +68,20 @@ def write_public_folder(report: Report, out: Path, *, author: str, github_id: st
     Raises what :func:`the_pool` does, ``UsageError`` where ``out`` is there, ``CouldNotCheck`` without the
     code's bundle.
     """
-    pool, out = the_pool(report), out.absolute()
+    shown, out = _Shown(report), out.absolute()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is there already.", remedy="Name a new folder.")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=out.parent) as scratch:
         folder = Path(scratch) / out.name
         folder.mkdir()
-        _copy_records(pool, folder)
-        _write_code(pool, folder)
-        signer = author or _signer(pool)
-        meta = json.dumps(_metadata(pool, signer, github_id or signer), indent=2, ensure_ascii=False) + "\n"
-        (folder / "submission.json").write_text(meta, encoding="utf-8")
-        (folder / "README.md").write_text(_readme(pool), encoding="utf-8")
-        for run in pool.runs:
-            log = "\n".join(_log(run)) + "\n"
-            (folder / f"train_seed{run.seed}.log").write_text(log, encoding="utf-8")
+        shown.copy_records(folder)
+        shown.write_code(folder)
+        texts = {f"train_seed{run.seed}.log": "\n".join(_log(run)) for run in shown.pool.runs}
+        texts["submission.json"] = json.dumps(shown.metadata(author, github_id), indent=2, ensure_ascii=False)
+        texts["README.md"] = shown.readme()
+        for name, text in texts.items():
+            (folder / name).write_text(text + "\n", encoding="utf-8")
         folder.replace(out)
 
 
@@ -95,158 +91,141 @@ def write_hub_result(report: Report, out: Path, *, benchmark: str, source: str) 
     benchmark: id of the data set on the Hub that hosts the benchmark; its task is the track
     source:    address of the records or of the exported folder, "" for none
     """
-    pool = the_pool(report)
-    found = _statistics(pool)
-    record = pool.runs[0].record
-    said = f"bits per byte, lower is better; {_kind(pool)}; {_spread(found)}; data {record.data.name}"
+    shown = _Shown(report)
+    track = shown.first.track.name
+    said = f"bits per byte, lower is better; {shown.kind}; {shown.spread}; data {shown.first.data.name}"
     lines = [
         "- dataset:",
         f"    id: {json.dumps(benchmark)}",
-        f"    task_id: {json.dumps(record.track.name)}",
-        f"  value: {found.bpb.mean:.8f}",
-        f"  date: {json.dumps(max(run.record.started_at for run in pool.runs))}",
+        f"    task_id: {json.dumps(track)}",
+        f"  value: {shown.bpb.mean:.8f}",
+        f"  date: {json.dumps(max(run.record.started_at for run in shown.pool.runs))}",
         *([f"  source:\n    url: {json.dumps(source)}\n    name: signed run records"] if source else []),
         f"  notes: {json.dumps(printable(said))}",
     ]
-    path = out.absolute() / ".eval_results" / f"parameter-golf-{record.track.name}.yaml"
+    path = out.absolute() / ".eval_results" / f"parameter-golf-{track}.yaml"
     write_atomic(path, ("\n".join(lines) + "\n").encode(), replace=True)
     return path
 
 
-def _statistics(pool: Pool) -> SeedStatistics:
-    assert pool.statistics is not None  # the_pool saw to it
-    return pool.statistics
+class _Shown:
+    """The one pool of a report, in the words and figures that others read."""
 
+    def __init__(self, report: Report) -> None:
+        self.pool = the_pool(report)
+        assert self.pool.statistics is not None  # the_pool saw to it
+        self.bpb, self.worst_bytes = self.pool.statistics.bpb, self.pool.statistics.worst_bytes
+        self.run = self.pool.runs[0]
+        self.first = self.run.record
+        refereed = self.first.kind == "refereed"
+        self.kind = "measured and signed by the referee" if refereed else "self-reported by the script"
+        self.spread = "one seed"
+        if self.bpb.sample_std is not None:
+            self.spread = f"mean of {self.bpb.n} seeds, sample std {self.bpb.sample_std:.5f}"
 
-def _kind(pool: Pool) -> str:
-    kinds = {run.record.kind for run in pool.runs}
-    return "measured and signed by the referee" if kinds == {"refereed"} else "self-reported by the script"
+    def copy_records(self, folder: Path) -> None:
+        """The signed files as they are: a signer's chain is whole or fails, so all of it goes along.
 
+        Records may be a stranger's: what a link in them leads to is none of them.
+        """
 
-def _spread(found: SeedStatistics) -> str:
-    if found.bpb.sample_std is None:
-        return "one seed"
-    return f"mean of {len(found.seeds)} seeds, sample std {found.bpb.sample_std:.5f}"
+        def links(place: str, names: list[str]) -> list[str]:
+            return [name for name in names if Path(place, name).is_symlink()]
 
+        for run in self.pool.runs:
+            source = run.stored.path.absolute().parent.parent
+            for name in ENTRIES:
+                if (source / name).is_dir():
+                    shutil.copytree(source / name, folder / "records" / name, dirs_exist_ok=True, ignore=links)
+            for digest in run.record.artifact_files.values():
+                kept = kept_file(source, digest)
+                if kept.is_file() and not kept.is_symlink() and file_digest(kept) == digest:
+                    (folder / "records" / "artifacts").mkdir(exist_ok=True)
+                    shutil.copyfile(kept, kept_file(folder / "records", digest))
 
-def _records_dir(run: ReportedRun) -> Path:
-    return run.stored.path.absolute().parent.parent
+    def write_code(self, folder: Path) -> None:
+        """The code as it ran, and a script that repeats a run; of a script that scored itself, the script."""
+        digest = self.first.submission.code_digest
+        bundle = kept_file(folder / "records", digest)
+        if not bundle.is_file():
+            place = kept_file(self.run.stored.path.absolute().parent.parent, digest)
+            words = f"{place}, the code of these runs, is not there whole."
+            raise CouldNotCheck(words, remedy="Copy the run's artifact/code.bundle to that name.")
+        code = folder / "submission"
+        code.mkdir()
+        unpack_code(bundle.read_bytes(), code)
+        for path in (code, *code.rglob("*")):  # it is unpacked read-only for cells; here it is for people
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        if (code / SCRIPT).is_file():
+            (code / SCRIPT).rename(folder / SCRIPT)
+            code.rmdir()
+        else:
+            (folder / SCRIPT).write_text(REPEATS.replace("@RUN@", self.run.stored.path.name), encoding="utf-8")
 
-
-def _copy_records(pool: Pool, folder: Path) -> None:
-    """The signed files as they are: a signer's chain is whole or fails, so all of it goes along."""
-    for source in dict.fromkeys(map(_records_dir, pool.runs)):
-        for name in ENTRIES:
-            if (source / name).is_dir():
-                shutil.copytree(source / name, folder / "records" / name, dirs_exist_ok=True, ignore=_links)
-    for run in pool.runs:
-        for digest in run.record.artifact_files.values():
-            kept = kept_file(_records_dir(run), digest)
-            if kept.is_file() and not kept.is_symlink() and file_digest(kept) == digest:
-                (folder / "records" / "artifacts").mkdir(exist_ok=True)
-                shutil.copyfile(kept, kept_file(folder / "records", digest))
-
-
-def _links(folder: str, names: list[str]) -> list[str]:
-    """Records may be a stranger's: what a link in them leads to is none of them."""
-    return [name for name in names if Path(folder, name).is_symlink()]
-
-
-def _write_code(pool: Pool, folder: Path) -> None:
-    digest = pool.runs[0].record.submission.code_digest
-    bundle = kept_file(folder / "records", digest)
-    if not bundle.is_file():
-        words = f"{kept_file(_records_dir(pool.runs[0]), digest)}, the code of these runs, is not there whole."
-        raise CouldNotCheck(words, remedy="Copy the run's artifact/code.bundle to that name.")
-    code = folder / "submission"
-    code.mkdir()
-    unpack_code(bundle.read_bytes(), code)
-    for path in (code, *code.rglob("*")):  # it is unpacked read-only for cells; here it is for people
-        path.chmod(0o755 if path.is_dir() else 0o644)
-    if (code / SCRIPT).is_file():
-        (code / SCRIPT).rename(folder / SCRIPT)
-        code.rmdir()
-    else:
-        (folder / SCRIPT).write_text(REPEATS.replace("@RUN@", pool.runs[0].stored.path.name), encoding="utf-8")
-
-
-def _signer(pool: Pool) -> str:
-    run = pool.runs[0]
-    key = load_trust(_records_dir(run) / "keys")[0].get(run.stored.signer)
-    return (key.owner if key else "") or f"key {run.stored.signer[:8]}"
-
-
-def _used_s(record: RunRecord, budget: str) -> float:
-    """Seconds in a budget; of a script only the whole is known."""
-    return next((entry.used_s for entry in record.budgets if entry.name == budget and record.kind == "refereed"), 0.0)
-
-
-def _steps(record: RunRecord) -> int:
-    return record.training.steps if record.training else record.loss_curve[-1][0] if record.loss_curve else 0
-
-
-def _metadata(pool: Pool, author: str, github_id: str) -> dict[str, object]:
-    found, first = _statistics(pool), pool.runs[0].record
-    seeds: dict[str, dict[str, float | int]] = {}
-    for run in pool.runs:
-        record, final = run.record, run.record.final
-        assert final is not None
-        seeds[str(run.seed)] = {
-            "val_loss": round(final.nats / final.targets, 8),
-            "val_bpb": round(final.bpb, 8),
-            "artifact_bytes": record.sizes.total_bytes,
+    def metadata(self, author: str, github_id: str) -> dict[str, object]:
+        """``submission.json`` as the public challenge has it, with the referee's part."""
+        first, signer = self.first, self.run.stored.signer
+        if not author:
+            key = load_trust(self.run.stored.path.absolute().parent.parent / "keys")[0].get(signer)
+            author = (key.owner if key else "") or f"key {signer[:8]}"
+        seeds: dict[str, dict[str, float | int]] = {}
+        for run in self.pool.runs:
+            record, final = run.record, run.record.final
+            assert final is not None
+            seeds[str(run.seed)] = {
+                "val_loss": round(final.nats / final.targets, 8),
+                "val_bpb": round(final.bpb, 8),
+                "artifact_bytes": record.sizes.total_bytes,
+            }
+            if record.kind == "refereed":
+                times = {f"{name}_time_s": round(run.used_s(name), 3) for name in ("train", "eval")}
+                seeds[str(run.seed)] |= {"steps": run.steps, **times}
+        gpus = first.machine.gpus
+        return {
+            "author": author,
+            "github_id": github_id or author,
+            "name": f"{first.submission.name} on {first.track.name}",
+            "blurb": f"{self.kind.capitalize()}: {self.spread}, data {first.data.name}.",
+            "date": first.started_at[:10],
+            "track": OFFICIAL if first.track.name == OFFICIAL else OTHER,
+            "val_loss": round(sum(float(figures["val_loss"]) for figures in seeds.values()) / len(seeds), 8),
+            "val_bpb": round(self.bpb.mean, 8),
+            **({} if self.bpb.sample_std is None else {"val_bpb_std": round(self.bpb.sample_std, 8)}),
+            "seeds": [run.seed for run in self.pool.runs],
+            "seed_results": seeds,
+            "bytes_total": int(self.worst_bytes.value),
+            "bytes_code": first.sizes.code_bytes,
+            "hardware": f"{len(gpus)}x {gpus[0]}" if gpus else f"{first.machine.cpu}, {first.machine.cpu_cores} cores",
+            "dataset": first.data.name,
+            "referee": {
+                "kind": first.kind,
+                "harness_version": first.harness_version,
+                "track": first.track.name,
+                "records": {run.stored.path.name: run.stored.digest for run in self.pool.runs},
+            },
         }
-        if record.kind == "refereed":
-            times = {f"{name}_time_s": round(_used_s(record, name), 3) for name in ("train", "eval")}
-            seeds[str(run.seed)] |= {"steps": _steps(record), **times}
-    spread = {} if found.bpb.sample_std is None else {"val_bpb_std": round(found.bpb.sample_std, 8)}
-    gpus = first.machine.gpus
-    return {
-        "author": author,
-        "github_id": github_id,
-        "name": f"{first.submission.name} on {first.track.name}",
-        "blurb": f"{_kind(pool).capitalize()}: {_spread(found)}, data {first.data.name}.",
-        "date": first.started_at[:10],
-        "track": OFFICIAL if first.track.name == OFFICIAL else OTHER,
-        "val_loss": round(sum(float(figures["val_loss"]) for figures in seeds.values()) / len(seeds), 8),
-        "val_bpb": round(found.bpb.mean, 8),
-        **spread,
-        "seeds": [run.seed for run in pool.runs],
-        "seed_results": seeds,
-        "bytes_total": int(found.worst_bytes.value),
-        "bytes_code": first.sizes.code_bytes,
-        "hardware": f"{len(gpus)}x {gpus[0]}" if gpus else f"{first.machine.cpu}, {first.machine.cpu_cores} cores",
-        "dataset": first.data.name,
-        "referee": {
-            "kind": first.kind,
-            "harness_version": first.harness_version,
-            "track": first.track.name,
-            "records": {run.stored.path.name: run.stored.digest for run in pool.runs},
-        },
-    }
 
+    def readme(self) -> str:
+        """The text of the folder, with the tables of the report."""
+        names = self.first.submission.name, self.first.track.name, self.first.data.name
+        name, track, data = map(escape_markdown, names)
+        code = f"`submission/` is the code as it ran, unpacked from its bundle; `{SCRIPT}` repeats a run."
+        if self.first.kind != "refereed":
+            code = f"`{SCRIPT}` is the script as it ran."
+        return f"""# {name}: val_bpb {self.bpb.mean:.4f}
 
-def _readme(pool: Pool) -> str:
-    found, record, kind = _statistics(pool), pool.runs[0].record, _kind(pool)
-    name, track, data = map(escape_markdown, (record.submission.name, record.track.name, record.data.name))
-    code = f"`submission/` is the code as it ran, unpacked from its bundle; `{SCRIPT}` repeats a run."
-    if record.kind != "refereed":
-        code = f"`{SCRIPT}` is the script as it ran."
-    return f"""# {name}: val_bpb {found.bpb.mean:.4f}
+{self.kind.capitalize()}: {self.spread}, track {track}, data {data}.
 
-{kind.capitalize()}: {_spread(found)}, track {track}, data {data}.
-
-{render_markdown(Report((pool,), ()))}
+{render_markdown(Report((self.pool,), ()))}
 ## Check it
 
 ```console
 $ harness verify records
-$ harness rerun records/runs/{pool.runs[0].stored.path.name}
+$ harness rerun records/runs/{self.run.stored.path.name}
 ```
 
 `records/` holds the signed records, with the whole chain of their signer. {code}
-The logs are written from the records, by `harness export`.
-"""
+The logs are written from the records, by `harness export`."""
 
 
 def _log(run: ReportedRun) -> Iterator[str]:
@@ -269,11 +248,11 @@ def _log(run: ReportedRun) -> Iterator[str]:
     yield f"validation text: {printable(data.name, 60)}, {text}"
     if record.submission.parameters:
         yield f"model_params:{record.submission.parameters}"
-    steps = _steps(record)
+    steps = run.steps
     yield from (f"step:{step}/{max(steps, step)} train_loss:{loss:.4f}" for step, loss in record.loss_curve)
     if record.kind == "refereed":
         ended = "wallclock_cap" if record.training and record.training.ended == "clock" else "complete"
-        yield f"stopping_early: {ended} train_time:{_used_s(record, 'train') * 1000:.0f}ms step:{steps}/{steps}"
+        yield f"stopping_early: {ended} train_time:{run.used_s('train') * 1000:.0f}ms step:{steps}/{steps}"
     for score in record.scores:
         if score is not final:
             part = "whole set" if score.whole_set else f"first {score.targets} targets"
@@ -282,6 +261,6 @@ def _log(run: ReportedRun) -> Iterator[str]:
     packed = " (compressed)" if record.kind == "refereed" else ""
     yield f"Code size{packed}: {sizes.code_bytes} bytes"
     yield f"Total submission size packed: {sizes.total_bytes} bytes"
-    timed = f" eval_time:{_used_s(record, 'eval') * 1000:.0f}ms" if record.kind == "refereed" else ""
+    timed = f" eval_time:{run.used_s('eval') * 1000:.0f}ms" if record.kind == "refereed" else ""
     name = record.kind.replace("-", "_")
     yield f"final_{name} val_loss:{final.nats / final.targets:.8f} val_bpb:{final.bpb:.8f}{timed}"

@@ -1,16 +1,17 @@
-"""The report as a table for terminals and as Markdown for a pull request."""
+"""The report as a table for terminals, as Markdown for a pull request, and as JSON data."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+import msgspec
 from tabulate import tabulate
 
 from harness.files import write_atomic
-from harness.report.figures import Pool, Report, ReportedRun, stage_words
+from harness.report.figures import Pool, Report
 from harness.rules import Verdict
 from harness.stats import SeedStatistics, describe
 from harness.text import printable
@@ -51,34 +52,40 @@ def overview_table(report: Report) -> PlainTable:
 
 def pool_table(pool: Pool) -> PlainTable:
     """One row a seed."""
-    headers = [("seed", ""), *((f"bpb {words}", "n") for words in pool.stages), ("bytes", "n"),
+    headers = [("seed", ""), *((f"bpb {words}", "n") for _, words in pool.stages), ("bytes", "n"),
                *((f"{name} s", "n") for name in pool.budgets), ("verdict", "verdict")]  # fmt: skip
-    return PlainTable(headers, [_row(run, pool) for run in pool.runs])
+    rows = []
+    for run in pool.runs:
+        scores = {key: f"{bpb:.4f}" for key, bpb in run.stages.items()}
+        used = {budget.name: f"{budget.used_s:.1f}" for budget in run.record.budgets}
+        row = [str(run.seed), *(scores.get(key, "") for key in pool.stages), f"{run.record.sizes.total_bytes:,}"]
+        rows.append([*row, *(used.get(name, "") for name in pool.budgets), run.verdict.value])
+    return PlainTable(headers, rows)
 
 
 def render_terminal(report: Report) -> str:
     """The overview, then one table a pool with its statistics below."""
-    parts = [_plain_table(overview_table(report))] if len(report.pools) + len(report.claims) > 1 else []
+
+    def plain(table: PlainTable) -> str:
+        names = [name for name, _ in table.headers]
+        return tabulate(
+            [[printable(cell) for cell in row] for row in table.rows],
+            names,
+            tablefmt="simple",
+            colalign=["right" if kind == "n" else "left" for _, kind in table.headers],
+            disable_numparse=True,
+            maxcolwidths=[WRAPPED.get(name) for name in names],
+            maxheadercolwidths=14,
+        )
+
+    parts = [plain(overview_table(report))] if len(report.pools) + len(report.claims) > 1 else []
     for pool in report.pools:
-        parts.append(f"{printable(pool.title)}\n\n{_plain_table(pool_table(pool))}")
+        parts.append(f"{printable(pool.title)}\n\n{plain(pool_table(pool))}")
         if pool.statistics:
             parts.append(describe(pool.statistics))
     parts += list(report.comparison)
     parts += [f"{f.verdict.value} {f.rule}: {printable(f.message, 300)}" for f in report.folder_findings]
     return "\n\n".join(parts)
-
-
-def _plain_table(table: PlainTable) -> str:
-    names = [name for name, _ in table.headers]
-    return tabulate(
-        [[printable(cell) for cell in row] for row in table.rows],
-        names,
-        tablefmt="simple",
-        colalign=["right" if kind == "n" else "left" for _, kind in table.headers],
-        disable_numparse=True,
-        maxcolwidths=[WRAPPED.get(name) for name in names],
-        maxheadercolwidths=14,
-    )
 
 
 def render_markdown(report: Report) -> str:
@@ -95,29 +102,38 @@ def _markdown(report: Report) -> Iterator[str]:
     if len(report.pools) + len(report.claims) > 1:
         yield from ("## Overview", "", *_markdown_table(overview_table(report)), "")
     for pool in report.pools:
-        table, found = pool_table(pool), pool.statistics
-        title = escape_markdown(pool.title)
-        yield f"## {title}" + (f": {found.bpb.mean:.4f} bpb ({_over(found)})" if found else "")
-        yield ""
-        yield from _markdown_table(replace(table, rows=[*table.rows, *(_aggregate_rows(found, pool) if found else [])]))
-        yield ""
+        table, found, record = pool_table(pool), pool.statistics, pool.runs[0].record
+        title = f"## {escape_markdown(pool.title)}"
         if found:
-            yield from _facts(found)
-        yield from _run_facts(pool)
+            over = "one seed" if len(found.seeds) == 1 else f"{len(found.seeds)}-seed mean"
+            title += f": {found.bpb.mean:.4f} bpb ({over})"
+            table = replace(table, rows=[*table.rows, *_aggregate_rows(found, pool)])
+        yield from (title, "", *_markdown_table(table), "")
+        if found:
+            if found.bpb.low is not None and found.bpb.high is not None:
+                interval = f"{found.bpb.low:.5f} to {found.bpb.high:.5f} bpb"
+                yield f"- {found.bpb.confidence:.0%} interval: {interval}, for the mean"
+            worst = found.worst_bytes
+            yield f"- largest artifact: {worst.value:,.0f} of {worst.limit:,.0f} bytes (seed {worst.seed})"
+            for name, clock in found.worst_clocks.items():
+                yield f"- longest {escape_markdown(name)}: {clock.value:.1f} of {clock.limit:.0f} s (seed {clock.seed})"
+        machine = f"{record.machine.cpu}, {record.machine.cpu_cores} cores"
+        yield f"- machine: {escape_markdown(machine)}, {escape_markdown(', '.join(record.machine.gpus) or 'no GPU')}"
+        yield f"- code `{record.submission.code_digest}`, configuration `{record.submission.config_digest}`"
+        for run in pool.runs:
+            audits = ", ".join(f"{a.name} {a.verdict} ({a.k} draws)" for a in run.record.audits) or "none"
+            yield f"- seed {run.seed}: record `{run.stored.path.name}`; audits: {escape_markdown(audits)}"
+            for finding in run.findings:
+                if finding.verdict not in (Verdict.PASS, Verdict.UNKNOWN):
+                    yield f"  - **{finding.verdict.value}** {finding.rule}: {escape_markdown(finding.message)}"
+        yield ""
     for claim in report.claims:
         yield from (f"## {escape_markdown(claim.standing.name)} (self-reported)", "")
         yield from (f"- **{verdict}** {rule}: {escape_markdown(words)}" for rule, verdict, words in claim.findings)
         yield ""
     if report.comparison:
-        yield "### Against the baseline"
-        yield ""
-        yield from (f"- {escape_markdown(line)}" for line in report.comparison)
-        yield ""
+        yield from ("### Against the baseline", "", *(f"- {escape_markdown(line)}" for line in report.comparison), "")
     yield from (f"- **{f.verdict.value}** {f.rule}: {escape_markdown(f.message)}" for f in report.folder_findings)
-
-
-def _over(found: SeedStatistics) -> str:
-    return "one seed" if len(found.seeds) == 1 else f"{len(found.seeds)}-seed mean"
 
 
 def _markdown_table(table: PlainTable) -> Iterator[str]:
@@ -127,14 +143,6 @@ def _markdown_table(table: PlainTable) -> Iterator[str]:
         yield "| " + " | ".join(escape_markdown(cell) for cell in row) + " |"
 
 
-def _row(run: ReportedRun, pool: Pool) -> list[str]:
-    scores = {words: f"{bpb:.4f}" for words, bpb in run.stages}
-    used = {budget.name: f"{budget.used_s:.1f}" for budget in run.record.budgets}
-    total = f"{run.record.sizes.total_bytes:,}"
-    cells = [*(scores.get(words, "") for words in pool.stages), total, *(used.get(name, "") for name in pool.budgets)]
-    return [str(run.seed), *cells, run.verdict.value]
-
-
 def _aggregate_rows(found: SeedStatistics, pool: Pool) -> Iterator[list[str]]:
     """Mean and deviations; none of one seed, whose row says it all and which has no spread to speak of.
 
@@ -142,37 +150,12 @@ def _aggregate_rows(found: SeedStatistics, pool: Pool) -> Iterator[list[str]]:
     """
     if len(found.seeds) == 1:
         return
-    in_all = set.intersection(*({words for words, _ in run.stages} for run in pool.runs))
-    ids = {words: stage for stage, words in stage_words(pool.runs[0].record).items()}
-    stages = [found.stages.get(ids.get(words.partition(" (first")[0], "")) if words in in_all else None
-              for words in pool.stages]  # fmt: skip
+    in_all = set.intersection(*(set(run.stages) for run in pool.runs))
+    stages = [found.stages.get(key[0]) if key in in_all else None for key in pool.stages]
     blank = [""] * (len(pool.budgets) + 1)
     for label, name in (("Mean", "mean"), ("Sample std", "sample_std"), ("Population std", "population_std")):
         scores = ["" if summary is None else f"{getattr(summary, name):.4f}" for summary in stages]
         yield [label, *scores, f"{getattr(found.total_bytes, name):,.0f}", *blank]
-
-
-def _facts(found: SeedStatistics) -> Iterator[str]:
-    if found.bpb.low is not None and found.bpb.high is not None:
-        yield f"- {found.bpb.confidence:.0%} interval: {found.bpb.low:.5f} to {found.bpb.high:.5f} bpb, for the mean"
-    worst = found.worst_bytes
-    yield f"- largest artifact: {worst.value:,.0f} of {worst.limit:,.0f} bytes (seed {worst.seed})"
-    for name, clock in found.worst_clocks.items():
-        yield f"- longest {escape_markdown(name)}: {clock.value:.1f} of {clock.limit:.0f} s (seed {clock.seed})"
-
-
-def _run_facts(pool: Pool) -> Iterator[str]:
-    record = pool.runs[0].record
-    gpus = ", ".join(record.machine.gpus) or "no GPU"
-    yield f"- machine: {escape_markdown(record.machine.cpu)}, {record.machine.cpu_cores} cores, {escape_markdown(gpus)}"
-    yield f"- code `{record.submission.code_digest}`, configuration `{record.submission.config_digest}`"
-    for run in pool.runs:
-        audits = ", ".join(f"{a.name} {a.verdict} ({a.k} draws)" for a in run.record.audits) or "none"
-        yield f"- seed {run.seed}: record `{run.stored.path.name}`; audits: {escape_markdown(audits)}"
-        for finding in run.findings:
-            if finding.verdict not in (Verdict.PASS, Verdict.UNKNOWN):
-                yield f"  - **{finding.verdict.value}** {finding.rule}: {escape_markdown(finding.message)}"
-    yield ""
 
 
 def escape_markdown(text: str) -> str:
@@ -181,3 +164,34 @@ def escape_markdown(text: str) -> str:
     for char in "\\`*_[]<>|#!":
         clean = clean.replace(char, "\\" + char if char not in "<>" else {"<": "&lt;", ">": "&gt;"}[char])
     return clean.replace("@", "@\u200b")
+
+
+def report_document(report: Report) -> dict[str, object]:
+    """JSON data: the overview, pools with statistics and runs, findings about the folder, the comparison."""
+    overview = overview_table(report)
+    return {
+        "overview": [dict(zip([name for name, _ in overview.headers], row, strict=True)) for row in overview.rows],
+        "pools": [
+            {
+                "title": pool.title,
+                "statistics": msgspec.to_builtins(asdict(pool.statistics)) if pool.statistics else None,
+                "runs": [
+                    {
+                        "file": run.stored.path.name,
+                        "digest": run.stored.digest,
+                        "seed": run.seed,
+                        "verdict": run.verdict.value,
+                        "bpb": {score.stage: score.bpb for score in run.record.scores},
+                        "total_bytes": run.record.sizes.total_bytes,
+                        "budgets": msgspec.to_builtins(run.record.budgets),
+                        "findings": msgspec.to_builtins(list(run.findings)),
+                    }
+                    for run in pool.runs
+                ],
+            }
+            for pool in report.pools
+        ],
+        "public_folders": msgspec.to_builtins([asdict(claim) for claim in report.claims]),
+        "folder_findings": msgspec.to_builtins(list(report.folder_findings)),
+        "comparison": list(report.comparison),
+    }

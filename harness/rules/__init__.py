@@ -11,10 +11,13 @@ from collections.abc import Iterable
 from enum import StrEnum
 from functools import cache
 from importlib import resources
+from typing import TypeVar
 
 import msgspec
 
 from harness.errors import ExitCode, UsageError
+
+Form = TypeVar("Form")
 
 
 class Verdict(StrEnum):
@@ -79,25 +82,18 @@ def exit_code_of(findings: Iterable[Finding]) -> ExitCode:
     return codes.get(worst(findings), ExitCode.GOOD)
 
 
-class _Catalogue(msgspec.Struct, forbid_unknown_fields=True):
-    rule: list[Rule]
+def read_tables(folder: str, form: type[Form]) -> list[Form]:
+    """The entries of every TOML file in a folder of this package, by file name and order."""
+    files = sorted(resources.files(__name__).joinpath(folder).iterdir(), key=lambda entry: entry.name)
+    texts = [entry.read_bytes() for entry in files if entry.name.endswith(".toml")]
+    tables = [msgspec.toml.decode(text, type=dict[str, list[form]]) for text in texts]  # type: ignore[valid-type]
+    return [entry for table in tables for entries in table.values() for entry in entries]
 
 
 @cache
 def catalogue() -> dict[str, Rule]:
-    """All rules by id, in file order. Raises ``UsageError`` when an id appears twice."""
-    rules: dict[str, Rule] = {}
-    for entry in sorted(resources.files(__name__).joinpath("catalogue").iterdir(), key=lambda p: p.name):
-        if not entry.name.endswith(".toml"):
-            continue
-        for item in msgspec.toml.decode(entry.read_bytes(), type=_Catalogue).rule:
-            if item.id in rules:
-                raise UsageError(
-                    f"rule {item.id} appears twice in the catalogue ({entry.name}).",
-                    remedy="Give each rule one entry in harness/rules/catalogue.",
-                )
-            rules[item.id] = item
-    return rules
+    """All rules by id, in file order."""
+    return {entry.id: entry for entry in read_tables("catalogue", Rule)}
 
 
 def rule(rule_id: str) -> Rule:

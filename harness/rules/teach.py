@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import ast
 from functools import cache
-from importlib import resources
 from pathlib import Path
 
 import msgspec
 
 import harness
 from harness.errors import UsageError
-from harness.rules import Rule, catalogue
+from harness.rules import Rule, catalogue, read_tables
 
 
 class Lesson(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -26,26 +25,10 @@ class Lesson(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     after: str
 
 
-class _Lessons(msgspec.Struct, forbid_unknown_fields=True):
-    lesson: list[Lesson]
-
-
 @cache
 def lessons() -> dict[str, Lesson]:
-    """All lessons by rule id. Raises ``UsageError`` for an unknown rule or one taught twice."""
-    found: dict[str, Lesson] = {}
-    for entry in sorted(resources.files("harness.rules").joinpath("examples").iterdir(), key=lambda p: p.name):
-        if not entry.name.endswith(".toml"):
-            continue
-        for lesson in msgspec.toml.decode(entry.read_bytes(), type=_Lessons).lesson:
-            if lesson.rule not in catalogue() or lesson.rule in found:
-                problem = "is taught twice" if lesson.rule in found else "is not in the catalogue"
-                raise UsageError(
-                    f"harness/rules/examples/{entry.name}: rule {lesson.rule} {problem}.",
-                    remedy="Give each rule of the catalogue one lesson.",
-                )
-            found[lesson.rule] = lesson
-    return found
+    """All lessons by rule id."""
+    return {lesson.rule: lesson for lesson in read_tables("examples", Lesson)}
 
 
 def matching(word: str) -> list[Rule]:

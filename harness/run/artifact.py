@@ -262,7 +262,7 @@ def artifact_sizes(track: Track, *, bundle_bytes: int, raw_bytes: int, model_byt
 
 
 def judge_sizes(sizes: Sizes) -> Finding:
-    """PASS or FAIL with all numbers."""
+    """PASS or FAIL with all numbers [A3-ARTIFACT-BYTES]."""
     parts = f"model.bin {sizes.model_bytes:,} + code {sizes.code_bytes:,}"
     room = sizes.cap_bytes - sizes.total_bytes
     if room >= 0:

@@ -281,7 +281,7 @@ def busy_now() -> float:
 
 
 def judge_conditions(conditions: Conditions, seconds: float = math.inf) -> Finding:
-    """PASS, or WARN that names each thing that may have slowed the run, which took ``seconds``."""
+    """PASS, or WARN that names each thing that may have slowed the run of ``seconds`` [S7-OWN-MACHINE]."""
     reasons = []
     if conditions.foreign_cpu_share > FOREIGN_SHARE:
         reasons.append(f"other processes took {conditions.foreign_cpu_share:.1%} of the processors")

@@ -96,7 +96,7 @@ class Cell:
         return self._supervised is not None and self._supervised.namespaced
 
     def start(self) -> None:
-        """Start every rank behind its layers.
+        """Start every rank behind its layers [S1-ISOLATION].
 
         Raises ``CouldNotCheck`` when the cell cannot be started, and ``RuleBroken`` (strict) for a missing layer.
         """

@@ -17,6 +17,10 @@ import numpy as np
 
 from harness.errors import UsageError
 
+ALPHA = 0.01
+"""The public rule: an improvement is shown at p < 0.01."""
+POWER = 0.8
+CONFIDENCE = 0.95
 MAX_SEEDS = 1000
 NODES, MANY = 32, 200  # of the quadrature over the share of one side; from so many seeds on that share is one half
 Values = np.ndarray[tuple[int], np.dtype[np.float64]]
@@ -28,7 +32,7 @@ class Summary:
 
     sample_std:     divides by n - 1: the estimate of the spread of further seeds; the one to quote
     population_std: divides by n: the spread of these values alone, shown beside it under its own name
-    low, high:      two-sided t interval of the mean at ``confidence``
+    low, high:      two-sided t interval of the mean at ``confidence``: mean ± t(n - 1) · s / √n
     """
 
     values: tuple[float, ...]
@@ -45,30 +49,23 @@ class Summary:
         return len(self.values)
 
 
-def summarise(values: Sequence[float], *, confidence: float = 0.95) -> Summary:
-    """Sum up ``values`` (finite, at least one); ``confidence`` lies strictly between 0 and 1.
-
-    Source: t interval, mean ± t(n - 1) · s / √n. Sums are exact (``math.fsum``). Raises ``UsageError`` otherwise.
-    """
+def summarise(values: Sequence[float]) -> Summary:
+    """Sum up ``values``, by exact sums (``math.fsum``). Raises ``UsageError`` for none, or one that is not finite."""
     if not values or not all(math.isfinite(value) for value in values):
         raise UsageError(
             f"statistics need at least one value and only finite ones; found {list(values)}.",
             remedy="Leave out records without a score.",
         )
-    if not 0 < confidence < 1:
-        raise UsageError(
-            f"confidence is {confidence!r}; wanted a number between 0 and 1, such as 0.95.", remedy="Use 0.95."
-        )
     floats = tuple(float(value) for value in values)
     mean = math.fsum(floats) / len(floats)
     population = statistics.pstdev(floats)
     if len(floats) == 1:
-        return Summary(floats, mean, None, population, confidence, None, None)
+        return Summary(floats, mean, None, population, CONFIDENCE, None, None)
     from scipy import stats
 
     sample = statistics.stdev(floats)
-    half = float(stats.t.ppf((1 + confidence) / 2, len(floats) - 1)) * sample / math.sqrt(len(floats))
-    return Summary(floats, mean, sample, population, confidence, mean - half, mean + half)
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(floats) - 1)) * sample / math.sqrt(len(floats))
+    return Summary(floats, mean, sample, population, CONFIDENCE, mean - half, mean + half)
 
 
 @dataclass(frozen=True)
@@ -84,9 +81,12 @@ class TestResult:
     n_candidate: int
     n_baseline: int
 
-    def beats(self, alpha: float = 0.01) -> bool:
-        """Whether the candidate is better by more than the margin at level ``alpha`` (public rule: p < 0.01)."""
+    def beats(self, alpha: float = ALPHA) -> bool:
+        """Whether the candidate is better by more than the margin at level ``alpha``."""
         return self.p < alpha
+
+    def __str__(self) -> str:
+        return f"one-sided {self.test} test: t = {self.statistic:.3f}, df = {self.df:.3f}, p = {self.p:.3g}"
 
 
 def welch(candidate: Sequence[float], baseline: Sequence[float], *, margin: float = 0.0) -> TestResult:
@@ -141,7 +141,7 @@ def is_rounding(values: Sequence[float] | Values, scale: Sequence[float] | Value
     return float(np.ptp(values)) <= 1e-12 * max(1e-300, float(np.abs(scale).max()))
 
 
-def power(improvement: float, candidate_std: float, baseline_std: float, n: int, *, alpha: float = 0.01) -> float:
+def power(improvement: float, candidate_std: float, baseline_std: float, n: int, *, alpha: float = ALPHA) -> float:
     """Probability that :func:`welch` with ``n`` seeds a side gives p < ``alpha``.
 
     improvement: true mean(baseline) - mean(candidate) - margin, in the unit of the true deviations, not both 0; n >= 2
@@ -162,7 +162,7 @@ def power(improvement: float, candidate_std: float, baseline_std: float, n: int,
     return float(np.dot(weights, reached) / weights.sum())
 
 
-def paired_power(improvement: float, difference_std: float, n: int, *, alpha: float = 0.01) -> float:
+def paired_power(improvement: float, difference_std: float, n: int, *, alpha: float = ALPHA) -> float:
     """Probability that :func:`paired` with ``n`` seeds gives p < ``alpha``.
 
     difference_std: (sample) deviation of the paired differences, > 0; n >= 2; the rest as in :func:`power`
@@ -182,26 +182,15 @@ def _refuse_powerless(variance: float, n: int, alpha: float) -> None:
         )
 
 
-def seeds_needed(
-    improvement: float, candidate_std: float, baseline_std: float, *, alpha: float = 0.01, wanted: float = 0.8
-) -> int | None:
-    """Smallest number of seeds a side at which :func:`power` reaches ``wanted``; ``None`` above :data:`MAX_SEEDS`.
+def seeds_needed(improvement: float, reached: Callable[[int], float]) -> int | None:
+    """Smallest number of seeds at which the power that they have reached is :data:`POWER`.
 
-    ``None`` also stands for an improvement that is zero or negative: no number of seeds shows it.
+    ``None`` above :data:`MAX_SEEDS`, and for an improvement that is zero or negative: no number of seeds shows it.
     """
-    return _needed(improvement, wanted, lambda n: power(improvement, candidate_std, baseline_std, n, alpha=alpha))
-
-
-def pairs_needed(improvement: float, difference_std: float, *, alpha: float = 0.01, wanted: float = 0.8) -> int | None:
-    """The same for :func:`paired_power`: the number of seeds that both sides have."""
-    return _needed(improvement, wanted, lambda n: paired_power(improvement, difference_std, n, alpha=alpha))
-
-
-def _needed(improvement: float, wanted: float, reached: Callable[[int], float]) -> int | None:
     counts = range(2, MAX_SEEDS + 1)
-    if improvement <= 0 or reached(MAX_SEEDS) < wanted:
+    if improvement <= 0 or reached(MAX_SEEDS) < POWER:
         return None
-    return counts[bisect_left(counts, wanted, key=reached)]
+    return counts[bisect_left(counts, POWER, key=reached)]
 
 
 def _values(name: str, values: Sequence[float]) -> Values:

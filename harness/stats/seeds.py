@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.errors import UsageError
-from harness.record.predicate import RunRecord, Score
-from harness.stats.compare import Summary, TestResult, is_rounding, paired, pairs_needed, seeds_needed, summarise, welch
+from harness.record.predicate import RunRecord
+from harness.stats.compare import (
+    Summary,
+    TestResult,
+    is_rounding,
+    paired,
+    paired_power,
+    power,
+    seeds_needed,
+    summarise,
+    welch,
+)
 from harness.units import Margin, Text, to_bpb
 
 
@@ -19,6 +29,10 @@ class Worst:
     seed: int
     value: float
     limit: float
+
+    def share(self) -> float:
+        """How much of the limit it takes."""
+        return self.value / self.limit if self.limit else float("inf")
 
 
 @dataclass(frozen=True)
@@ -86,7 +100,7 @@ def pool_fields(record: RunRecord) -> dict[str, str]:
     }
 
 
-def aggregate(records: Sequence[RunRecord], *, confidence: float = 0.95) -> SeedStatistics:
+def aggregate(records: Sequence[RunRecord]) -> SeedStatistics:
     """Pool the records of several seeds.
 
     Raises ``UsageError`` that names the field when two records differ in track, submission, code, configuration, data
@@ -94,15 +108,39 @@ def aggregate(records: Sequence[RunRecord], *, confidence: float = 0.95) -> Seed
     """
     if not records:
         raise UsageError("statistics need at least one record.", remedy="`make submit SEED=1337` makes a record.")
-    ordered = sorted(records, key=lambda record: record.submission.seed)
-    for record in ordered[1:]:
-        _refuse_difference(ordered[0], record)
+    first, *others = ordered = sorted(records, key=lambda record: record.submission.seed)
+    for other in others:
+        ours, theirs = pool_fields(first), pool_fields(other)
+        for name in (name for name in ours if ours[name] != theirs[name]):
+            detail = f"{short_digests(ours[name])} (seed {first.submission.seed}) against {short_digests(theirs[name])}"
+            if name == "config":
+                a, b = first.submission.config, other.submission.config
+                keys = sorted(key for key in a.keys() | b.keys() if a.get(key, a) != b.get(key, b))
+                shown = [f"{key}: {a.get(key, 'unset')!r} against {b.get(key, 'unset')!r}" for key in keys]
+                detail = ", ".join(shown) or detail
+            raise UsageError(
+                f"records can't be pooled: {name} differs: {detail} (seed {other.submission.seed}).",
+                remedy="Pool only seeds of the same track, code, configuration and data.",
+            )
     seeds = tuple(record.submission.seed for record in ordered)
-    twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
-    if twice:
-        raise UsageError(f"seed {twice[0]} appears twice in one pool.", remedy="Give one record a seed.")
-    finals = [_final(record) for record in ordered]
-    first = ordered[0]
+    (seed, count), *_ = Counter(seeds).most_common(1)
+    if count > 1:
+        raise UsageError(f"seed {seed} appears twice in one pool.", remedy="Give one record a seed.")
+    finals = []
+    by_stage: dict[str, list[float]] = defaultdict(list)
+    clocks: dict[str, list[Worst]] = defaultdict(list)
+    for record in ordered:
+        if record.final is None or not record.final.whole_set:
+            raise UsageError(
+                f"record {record.run_id} has no final score over the whole validation set.",
+                remedy="Leave it out of the statistics.",
+            )
+        finals.append(record.final)
+        for score in record.scores:
+            by_stage[score.stage].append(score.bpb)
+        for budget in record.budgets if record.kind == "refereed" else ():  # a script's time is one span, in no budget
+            clocks[budget.name].append(Worst(record.submission.seed, budget.used_s, budget.limit_s))
+    sizes = [Worst(record.submission.seed, record.sizes.total_bytes, record.sizes.cap_bytes) for record in ordered]
     training = [record.training for record in ordered if record.training]
     return SeedStatistics(
         submission=first.submission.name,
@@ -113,12 +151,12 @@ def aggregate(records: Sequence[RunRecord], *, confidence: float = 0.95) -> Seed
         config_digest=first.submission.config_digest,
         seeds=seeds,
         text=Text(finals[0].targets, finals[0].bytes),
-        bpb=summarise([score.bpb for score in finals], confidence=confidence),
-        nats_per_token=summarise([score.nats / score.targets for score in finals], confidence=confidence),
-        stages=_stages(ordered, confidence),
-        total_bytes=summarise([record.sizes.total_bytes for record in ordered], confidence=confidence),
-        worst_bytes=_worst([(r.submission.seed, r.sizes.total_bytes, r.sizes.cap_bytes) for r in ordered]),
-        worst_clocks=_worst_clocks(ordered),
+        bpb=summarise([score.bpb for score in finals]),
+        nats_per_token=summarise([score.nats / score.targets for score in finals]),
+        stages={stage: summarise(found) for stage, found in by_stage.items() if len(found) == len(ordered)},
+        total_bytes=summarise([size.value for size in sizes]),
+        worst_bytes=max(sizes, key=Worst.share),
+        worst_clocks={name: max(found, key=Worst.share) for name, found in clocks.items()},
         steps=tuple(trained.steps for trained in training) if len(training) == len(ordered) else (),
         cut_short=tuple(r.submission.seed for r in ordered if r.training and r.training.ended == "clock"),
     )
@@ -132,9 +170,9 @@ def compare(candidate: SeedStatistics, baseline: SeedStatistics, margin: Margin)
     """
     for name in ("track", "data"):
         if candidate.origin[name] != baseline.origin[name]:
+            ours, theirs = (short_digests(side.origin[name]) for side in (candidate, baseline))
             raise UsageError(
-                f"candidate and baseline can't be compared: {name} differs: {_short(candidate.origin[name])} against "
-                f"{_short(baseline.origin[name])}.",
+                f"candidate and baseline can't be compared: {name} differs: {ours} against {theirs}.",
                 remedy="Compare records of one track, with the same limits, and one data set.",
             )
     if candidate.text != baseline.text:
@@ -145,20 +183,16 @@ def compare(candidate: SeedStatistics, baseline: SeedStatistics, margin: Margin)
     margin_bpb = to_bpb(margin.value, margin.unit, candidate.text)
     result = welch(candidate.bpb.values, baseline.bpb.values, margin=margin_bpb)
     improvement = -result.difference - margin_bpb
-    spread = _spread_of_differences(candidate, baseline)
-    if spread is None:
-        deviations = candidate.bpb.sample_std or 0.0, baseline.bpb.sample_std or 0.0
-        return Comparison(margin, margin_bpb, result, None, improvement, seeds_needed(improvement, *deviations))
-    pairs = paired(candidate.by_seed, baseline.by_seed, margin=margin_bpb)
-    return Comparison(margin, margin_bpb, result, pairs, improvement, pairs_needed(improvement, spread))
-
-
-def _spread_of_differences(candidate: SeedStatistics, baseline: SeedStatistics) -> float | None:
-    """Sample deviation of the differences by seed; ``None`` for other seeds, or for none beyond rounding."""
-    if set(candidate.seeds) != set(baseline.seeds) or len(candidate.seeds) < 2:
-        return None
-    differences = [candidate.by_seed[seed] - baseline.by_seed[seed] for seed in candidate.seeds]
-    return None if is_rounding(differences, baseline.bpb.values) else summarise(differences).sample_std
+    if set(candidate.seeds) == set(baseline.seeds) and len(candidate.seeds) > 1:
+        differences = [candidate.by_seed[seed] - baseline.by_seed[seed] for seed in candidate.seeds]
+        if not is_rounding(differences, baseline.bpb.values):
+            spread = summarise(differences).sample_std or 0.0
+            needed = seeds_needed(improvement, lambda n: paired_power(improvement, spread, n))
+            pairs = paired(candidate.by_seed, baseline.by_seed, margin=margin_bpb)
+            return Comparison(margin, margin_bpb, result, pairs, improvement, needed)
+    deviations = candidate.bpb.sample_std or 0.0, baseline.bpb.sample_std or 0.0
+    needed = seeds_needed(improvement, lambda n: power(improvement, *deviations, n))
+    return Comparison(margin, margin_bpb, result, None, improvement, needed)
 
 
 def pools(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
@@ -169,57 +203,6 @@ def pools(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
     return [list(group.values()) for group in groups.values()]
 
 
-def _refuse_difference(first: RunRecord, other: RunRecord) -> None:
-    ours, theirs = pool_fields(first), pool_fields(other)
-    for name, value in ours.items():
-        if theirs[name] == value:
-            continue
-        detail = f"{_short(value)} (seed {first.submission.seed}) against {_short(theirs[name])}"
-        if name == "config":
-            detail = _config_difference(first, other) or detail
-        raise UsageError(
-            f"records can't be pooled: {name} differs: {detail} (seed {other.submission.seed}).",
-            remedy="Pool only seeds of the same track, code, configuration and data.",
-        )
-
-
-def _short(value: str) -> str:
-    return " ".join(word[:12] if len(word) == 64 else word for word in value.split(" "))
-
-
-def _config_difference(first: RunRecord, other: RunRecord) -> str:
-    a, b = first.submission.config, other.submission.config
-    names = sorted(name for name in a.keys() | b.keys() if a.get(name) != b.get(name) or (name in a) != (name in b))
-    shown = [f"{name}: {a.get(name, 'unset')!r} against {b.get(name, 'unset')!r}" for name in names]
-    return ", ".join(shown)
-
-
-def _final(record: RunRecord) -> Score:
-    if record.final and record.final.whole_set:
-        return record.final
-    raise UsageError(
-        f"record {record.run_id} has no final score over the whole validation set.",
-        remedy="Leave it out of the statistics.",
-    )
-
-
-def _stages(records: Sequence[RunRecord], confidence: float) -> dict[str, Summary]:
-    values: dict[str, list[float]] = defaultdict(list)
-    for record in records:
-        for score in record.scores:
-            values[score.stage].append(score.bpb)
-    return {
-        stage: summarise(found, confidence=confidence) for stage, found in values.items() if len(found) == len(records)
-    }
-
-
-def _worst(entries: Sequence[tuple[int, float, float]]) -> Worst:
-    return Worst(*max(entries, key=lambda entry: entry[1] / entry[2] if entry[2] else float("inf")))
-
-
-def _worst_clocks(records: Sequence[RunRecord]) -> dict[str, Worst]:
-    clocks: dict[str, list[tuple[int, float, float]]] = defaultdict(list)
-    for record in records:
-        for budget in record.budgets if record.kind == "refereed" else ():  # a script's time is one span, in no budget
-            clocks[budget.name].append((record.submission.seed, budget.used_s, budget.limit_s))
-    return {name: _worst(entries) for name, entries in clocks.items()}
+def short_digests(text: str) -> str:
+    """``text`` with twelve digits of each digest in it."""
+    return " ".join(word[:12] if len(word) == 64 else word for word in text.split(" "))

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING
 from harness.errors import UsageError
 from harness.record.predicate import RunRecord
 from harness.rules import Verdict
-from harness.stats.compare import MAX_SEEDS, TestResult
-from harness.stats.seeds import Comparison, SeedStatistics, aggregate, compare, pools
+from harness.stats.compare import ALPHA, MAX_SEEDS, POWER
+from harness.stats.seeds import SeedStatistics, aggregate, compare, pools
 from harness.units import UNITS, Margin, from_bpb
 
 if TYPE_CHECKING:
     from harness.record.verification import EntryReport, VerifyReport
 
-ALPHA = 0.01
-"""The public rule: an improvement is shown at p < 0.01."""
 CHALLENGE_MARGIN = Margin(0.005, "nats/token")
 """The public rule asks for 0.005 nats; a token's is the reading that submissions use most (rules, A8)."""
 OTHER_MARGIN = '"0.005 nats/token", "… nats/byte" or "… bpb"'
@@ -24,14 +22,15 @@ OTHER_MARGIN = '"0.005 nats/token", "… nats/byte" or "… bpb"'
 
 def describe_pools(records: Sequence[RunRecord]) -> list[str]:
     """One paragraph for each pool of two or more seeds; a pool without figures to pool says why."""
-    return [_described(pool) for pool in pools(records) if len(pool) > 1]
-
-
-def _described(pool: Sequence[RunRecord]) -> str:
-    try:
-        return describe(aggregate(pool))
-    except UsageError as error:
-        return f"seeds {', '.join(str(record.submission.seed) for record in pool)} are not summed up: {error}"
+    lines = []
+    for pool in pools(records):
+        if len(pool) > 1:
+            try:
+                lines.append(describe(aggregate(pool)))
+            except UsageError as error:
+                seeds = ", ".join(str(record.submission.seed) for record in pool)
+                lines.append(f"seeds {seeds} are not summed up: {error}")
+    return lines
 
 
 def counted_pools(report: VerifyReport, chosen: Sequence[EntryReport]) -> tuple[list[list[RunRecord]], list[str]]:
@@ -79,27 +78,24 @@ def describe_against(
         )
     chosen_margin = None if margin is None else parse_margin(margin)
     for name in shared:
+        largest: list[list[RunRecord]] = []
         try:
-            new, old = (_largest(side[name], name, lines) for side in sides)
-            lines += describe_comparison(new, old, chosen_margin)
+            for of_track in sides:  # of each the pool of most seeds; the others are named
+                first, *others = sorted(of_track[name], key=len, reverse=True)
+                if others and len(others[0]) == len(first):
+                    raise UsageError(
+                        f"{len(of_track[name])} pools of records on track {name} have {len(first)} seed(s) each.",
+                        remedy="Name the files of one of them.",
+                    )
+                left = "of other code, configuration, data or owner"
+                lines += [f"left out: {len(other)} record(s) on track {name} {left}" for other in others]
+                largest.append(first)
+            lines += describe_comparison(largest[0], largest[1], chosen_margin)
         except UsageError as error:
             if len(shared) == 1:
                 raise
             lines.append(f"track {name} is not compared: {error}")
     return lines
-
-
-def _largest(found: list[list[RunRecord]], track: str, lines: list[str]) -> list[RunRecord]:
-    """The pool of most seeds; the others are named."""
-    first, *others = sorted(found, key=len, reverse=True)
-    for other in others:
-        if len(other) == len(first):
-            raise UsageError(
-                f"{len(found)} pools of records on track {track} have {len(first)} seed(s) each.",
-                remedy="Name the files of one of them.",
-            )
-        lines.append(f"left out: {len(other)} record(s) on track {track} of other code, configuration, data or owner")
-    return first
 
 
 def describe(found: SeedStatistics) -> str:
@@ -127,72 +123,51 @@ def describe(found: SeedStatistics) -> str:
     )
 
 
-def default_margin(official: bool) -> Margin:
-    """The margin where none is given: the challenge's for its own tracks, none for others."""
-    return CHALLENGE_MARGIN if official else Margin(0.0, "bpb")
-
-
 def describe_comparison(
     records: Sequence[RunRecord], baseline: Sequence[RunRecord], margin: Margin | None = None
 ) -> list[str]:
-    """The candidate's pool against the baseline's; without a ``margin`` :func:`default_margin` counts.
+    """The candidate's pool against the baseline's; without a ``margin`` that of the challenge, or 0 on other tracks.
 
+    The deciding test has the verdict; Welch's figures, which public records quote, stand beside it without one.
     Raises ``UsageError`` unless each side is one pool and both are comparable.
     """
     old = aggregate(baseline)
     new = aggregate(records)
-    found = compare(new, old, margin or default_margin(new.official))
+    found = compare(new, old, margin or (CHALLENGE_MARGIN if new.official else Margin(0.0, "bpb")))
     lines = [f"candidate: {describe(new)}", f"baseline:  {describe(old)}"]
     if new.origin["kind"] != old.origin["kind"]:
         lines.append(
             f"note: the candidate's scores are {new.origin['kind']}, the baseline's {old.origin['kind']}: "
             "what is self-reported was not scored by the referee"
         )
+    bpb, deciding = found.welch.difference, found.deciding
     source = "" if margin else f" (the default of this track; set another one with --margin {OTHER_MARGIN})"
-    return [*lines, _difference(found, new) + source, *_tests(found), f"power: {_power(found)}"]
-
-
-def _difference(found: Comparison, new: SeedStatistics) -> str:
-    bpb = found.welch.difference
-    return (
+    lines.append(
         f"difference: {bpb:+.5f} bpb = {from_bpb(bpb, 'nats/byte', new.text):+.5f} nats/byte = "
         f"{from_bpb(bpb, 'nats/token', new.text):+.5f} nats/token; "
-        f"margin {found.margin.value:g} {found.margin.unit} = {found.margin_bpb:.5f} bpb"
+        f"margin {found.margin.value:g} {found.margin.unit} = {found.margin_bpb:.5f} bpb{source}"
     )
-
-
-def _tests(found: Comparison) -> list[str]:
-    """The deciding test with its verdict; Welch's figures, which public records quote, without one beside it."""
-    deciding = found.deciding
     why = "the same seeds on both sides" if found.paired else "no pairs of seeds, or no spread between them"
-    verdict = "beats the baseline" if deciding.beats(ALPHA) else "does not show that it beats the baseline"
-    lines = [f"deciding test: {_figures(deciding)} ({why}): {verdict} by more than the margin (p < {ALPHA})"]
-    return lines if deciding is found.welch else [*lines, f"for information: {_figures(found.welch)}"]
-
-
-def _figures(result: TestResult) -> str:
-    return f"one-sided {result.test} test: t = {result.statistic:.3f}, df = {result.df:.3f}, p = {result.p:.3g}"
-
-
-def _power(found: Comparison) -> str:
+    verdict = "beats the baseline" if deciding.beats() else "does not show that it beats the baseline"
+    lines.append(f"deciding test: {deciding} ({why}): {verdict} by more than the margin (p < {ALPHA})")
+    if found.paired:
+        lines.append(f"for information: {found.welch}")
+    power = f"{found.needed} seeds a side would show the observed improvement by the {deciding.test} test"
+    power += f" at p < {ALPHA} with probability {POWER}"
     if found.improvement <= 0:
-        return "the observed improvement does not exceed the margin, so no number of seeds would show it"
-    if found.needed is None:
-        return f"more than {MAX_SEEDS:,} seeds a side would be needed to show the observed improvement"
-    seeds = f"{found.needed} seeds a side would show the observed improvement"
-    return f"{seeds} by the {found.deciding.test} test at p < {ALPHA} with probability 0.8"
+        power = "the observed improvement does not exceed the margin, so no number of seeds would show it"
+    elif found.needed is None:
+        power = f"more than {MAX_SEEDS:,} seeds a side would be needed to show the observed improvement"
+    return [*lines, f"power: {power}"]
 
 
 def parse_margin(text: str) -> Margin:
     """A margin such as "0.005 nats/token", "0.005 nats/byte" or "0.002 bpb". Raises ``UsageError`` otherwise."""
     number, _, unit = text.strip().partition(" ")
-    try:
-        value = float(number)
-    except ValueError:
-        value = float("nan")
     known = next((name for name in UNITS if name == unit.strip()), None)
     if known is None:
-        raise UsageError(
-            f"margin is {text!r}.", remedy='Give number and unit: "0.005 nats/token", "… nats/byte", "… bpb".'
-        )
-    return Margin(value, known)
+        raise UsageError(f"margin is {text!r}.", remedy=f"Give number and unit: {OTHER_MARGIN}.")
+    try:
+        return Margin(float(number), known)
+    except ValueError:
+        return Margin(float("nan"), known)

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from harness.config.tracks import load_track
-from harness.record import Intent, StoredRecord, announce, canonical_digest, file_digest, sign_and_store
+from harness.record import Intent, announce, canonical_digest, file_digest, sign_and_store
 from harness.record.arithmetic import REQUIRED_RULES
 from harness.record.known import KnownText, known
 from harness.record.predicate import (
@@ -24,6 +24,7 @@ from harness.record.predicate import (
     TrackInfo,
     Training,
 )
+from harness.record.statement import Entry
 from harness.rules import Finding, Verdict
 from harness.run.artifact import pack_code
 
@@ -116,10 +117,14 @@ def make_intent(record: RunRecord, announced_at: str = "") -> Intent:
     )
 
 
-def store_run(root: Path, seed: int = 1337, *, name: str = "a", records: Path | None = None, **changes) -> StoredRecord:
-    """Announce, sign and store one synthetic run under ``root/records`` with the keys in ``root/keys``."""
-    folder = records or root / "records"
+def sign_run(root: Path, artifact: Path, record: RunRecord, *, keys: str = "keys", at: str = "", **changes) -> Entry:
+    """Announce, sign and store a run under ``root/records``. ``changes``: what its record says beyond its intent."""
+    digest = announce(make_intent(record, at), root / "records", root / keys)
+    record = msgspec.structs.replace(record, intent=digest, **changes)
+    return sign_and_store(record, artifact, root / "records", root / keys)
+
+
+def store_run(root: Path, seed: int = 1337, *, name: str = "a", keys: str = "keys", **changes) -> Entry:
+    """One synthetic run under ``root/records``, signed with a key of ``root/keys``."""
     artifact = make_artifact(root / "artifacts" / f"{name}-{seed}", seed)
-    record = make_record(artifact, seed, **changes)
-    digest = announce(make_intent(record), folder, root / "keys")
-    return sign_and_store(msgspec.structs.replace(record, intent=digest), artifact, folder, root / "keys")
+    return sign_run(root, artifact, make_record(artifact, seed, **changes), keys=keys)

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -37,21 +38,21 @@ def test_securesystemslib_verifies_ours_and_we_verify_theirs(payload: bytes):
     document = json.dumps(theirs.to_dict(), sort_keys=True, separators=(",", ":")).encode() + b"\n"
     envelope = dsse.decode(document)
     assert envelope.payload == payload
-    assert dsse.is_signed_by(envelope, envelope.signatures[0], KEY.public_key())
+    assert dsse.is_signed_by(envelope, KEY.public_key())
 
 
 def test_both_refuse_a_changed_payload():
     envelope = dsse.sign(b"payload", "k1", KEY)
-    forged = dsse.Envelope(b"Payload", envelope.signatures)
-    assert not dsse.is_signed_by(forged, forged.signatures[0], KEY.public_key())
+    forged = replace(envelope, payload=b"Payload")
+    assert not dsse.is_signed_by(forged, KEY.public_key())
     with pytest.raises(VerificationError):
         other_dsse.Envelope.from_dict(json.loads(dsse.encode(forged))).verify([THEIR_KEY], 1)
 
 
 def test_a_changed_payload_type_breaks_the_signature():
     envelope = dsse.sign(b"payload", "k1", KEY)
-    forged = dsse.Envelope(b"payload", envelope.signatures, "text/plain")
-    assert not dsse.is_signed_by(forged, forged.signatures[0], KEY.public_key())
+    forged = replace(envelope, payload_type="text/plain")
+    assert not dsse.is_signed_by(forged, KEY.public_key())
 
 
 @given(st.binary(max_size=100), st.text(max_size=10).filter(lambda t: t.isprintable()))
@@ -62,7 +63,7 @@ def test_encoding_is_reversed_by_decoding(payload: bytes, keyid: str):
 
 @given(st.binary(max_size=300))
 def test_rubbish_is_refused(data: bytes):
-    with pytest.raises(dsse.EnvelopeError):
+    with pytest.raises(ValueError, match=r"not JSON|not a DSSE envelope"):
         dsse.decode(data)
 
 
@@ -70,6 +71,7 @@ def test_rubbish_is_refused(data: bytes):
     ("change", "reason"),
     [
         (lambda d: d.update(signatures=[]), "no signature"),
+        (lambda d: d.update(signatures=d["signatures"] * 2), "several signatures"),
         (lambda d: d.update(more=1), "canonical"),
         (lambda d: d.pop("payload"), "payload"),
         (lambda d: d.update(payload=5), "int"),
@@ -77,17 +79,26 @@ def test_rubbish_is_refused(data: bytes):
         (lambda d: d["signatures"][0].update(sig="!"), "envelope"),
         (lambda d: d.update(payload=base64.b64encode(b"ab").decode().rstrip("=")), "envelope"),
     ],
-    ids=["unsigned", "more-fields", "no-payload", "payload-number", "not-ascii", "bad-base64", "no-padding"],
+    ids=[
+        "unsigned",
+        "signed-twice",
+        "more-fields",
+        "no-payload",
+        "payload-number",
+        "not-ascii",
+        "bad-base64",
+        "no-padding",
+    ],
 )
 def test_a_malformed_envelope_is_refused_with_its_reason(change, reason):
     document = json.loads(dsse.encode(dsse.sign(b"ab", "k1", KEY)))
     change(document)
-    with pytest.raises(dsse.EnvelopeError, match=reason):
+    with pytest.raises(ValueError, match=reason):
         dsse.decode(json.dumps(document, sort_keys=True, separators=(",", ":")).encode() + b"\n")
 
 
 def test_equal_keys_and_deep_nesting_are_refused():
-    with pytest.raises(dsse.EnvelopeError, match="twice"):
+    with pytest.raises(ValueError, match="twice"):
         dsse.decode(b'{"payload":"","payload":"","payloadType":"","signatures":[]}\n')
-    with pytest.raises(dsse.EnvelopeError):
+    with pytest.raises(ValueError, match="nested too deeply"):
         dsse.decode(b"[" * 100_000)

@@ -55,14 +55,6 @@ def test_the_first_use_makes_a_private_key_that_only_its_owner_reads(tmp_path: P
     assert open_signing_key(tmp_path / "keys", tmp_path / "records").keyid == key.keyid
 
 
-def test_a_private_key_that_others_can_read_is_refused_with_the_remedy(tmp_path: Path):
-    key = open_signing_key(tmp_path / "keys", tmp_path / "records")
-    path = tmp_path / "keys" / f"{key.keyid}.pem"
-    path.chmod(0o644)
-    with pytest.raises(CouldNotCheck, match=r"mode 0644; wanted 0600. chmod 600"):
-        open_signing_key(tmp_path / "keys", tmp_path / "records")
-
-
 def test_a_passphrase_encrypts_and_is_asked_for(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("GOLF_KEY_PASSPHRASE", "correct horse")
     key = open_signing_key(tmp_path / "keys", tmp_path / "records")
@@ -79,27 +71,26 @@ def test_a_passphrase_encrypts_and_is_asked_for(tmp_path: Path, monkeypatch):
         open_signing_key(tmp_path / "keys", tmp_path / "records")
 
 
-@pytest.mark.parametrize(
-    ("content", "reason"), [(b"rubbish", "no PKCS#8 PEM key"), (None, "missing")], ids=["rubbish", "missing"]
-)
-def test_a_damaged_private_key_is_named(tmp_path: Path, content, reason):
+UNFIT = {
+    "others-read-it": (lambda path: path.chmod(0o644), r"mode 0644; wanted 0600. chmod 600"),
+    "rubbish": (lambda path: path.write_bytes(b"rubbish"), "no PKCS#8 PEM key"),
+    "missing": (lambda path: path.unlink(), "missing"),
+    "another": (
+        lambda path: shutil.move(next(path.parents[1].glob("other/*.pem")), path),
+        "not the Ed25519 key whose id is its name",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "reason"), UNFIT.values(), ids=UNFIT)
+def test_a_private_key_that_can_not_be_used_is_named_with_the_reason(tmp_path: Path, change, reason):
     key = open_signing_key(tmp_path / "keys", tmp_path / "records")
+    create_key(tmp_path / "other")
     path = tmp_path / "keys" / f"{key.keyid}.pem"
-    if content is None:
-        path.unlink()
-    else:
-        path.write_bytes(content)
+    change(path)
     with pytest.raises(CouldNotCheck, match=reason) as caught:
         open_signing_key(tmp_path / "keys", tmp_path / "records")
     assert str(path) in str(caught.value)
-
-
-def test_a_foreign_key_under_the_name_is_refused(tmp_path: Path):
-    key = open_signing_key(tmp_path / "keys", tmp_path / "records")
-    other = create_key(tmp_path / "other")
-    (tmp_path / "other" / f"{other.keyid}.pem").replace(tmp_path / "keys" / f"{key.keyid}.pem")
-    with pytest.raises(CouldNotCheck, match="not the Ed25519 key whose id is its name"):
-        open_signing_key(tmp_path / "keys", tmp_path / "records")
 
 
 @pytest.mark.rule("R1-SIGNATURE")
@@ -125,7 +116,7 @@ def test_a_revoked_key_does_not_sign_and_is_not_trusted_again(tmp_path: Path):
     with pytest.raises(CouldNotCheck, match="revoked"):
         store_run(tmp_path, 2)
     with pytest.raises(UsageError, match="revoked and stays so"):
-        trust_key(records, listed(records), owner=None, not_before=None, not_after=None)
+        trust_key(records, listed(records))
 
 
 def test_after_a_rotation_old_records_stay_good_and_new_ones_have_the_new_key(tmp_path: Path):
@@ -275,16 +266,11 @@ def test_a_trust_list_elsewhere_decides_instead(tmp_path: Path):
 def test_a_window_that_ends_before_it_starts_is_refused(tmp_path: Path):
     open_signing_key(tmp_path / "keys", tmp_path / "records")
     key = listed(tmp_path / "records")
+    window = {"not_before": "2027-01-01T00:00:00Z", "not_after": "2026-01-01T00:00:00Z"}
     with pytest.raises(UsageError, match="ends"):
-        trust_key(
-            tmp_path / "records",
-            key,
-            owner="A",
-            not_before="2027-01-01T00:00:00Z",
-            not_after="2026-01-01T00:00:00Z",
-        )
+        trust_key(tmp_path / "records", key, owner="A", **window)
     with pytest.raises(UsageError, match="form"):
-        trust_key(tmp_path / "records", key, owner=None, not_before="soon", not_after=None)
+        trust_key(tmp_path / "records", key, not_before="soon")
 
 
 def test_two_runs_that_start_together_sign_with_one_key(tmp_path: Path):
@@ -307,7 +293,7 @@ def test_two_runs_that_start_together_sign_with_one_key(tmp_path: Path):
 def test_a_key_signs_in_its_roles_alone(tmp_path: Path, roles, folders):
     store_run(tmp_path)
     records = tmp_path / "records"
-    trust_key(records, listed(records), owner=None, not_before=None, not_after=None, roles=roles)
+    trust_key(records, listed(records), roles=roles)
     found = [f for f in verify_folder(records).findings if f.verdict is Verdict.FAIL and "not as runner" in f.message]
     assert {f.where.partition("/")[0] for f in found} == folders
 
@@ -332,7 +318,7 @@ def test_a_signed_list_decides_and_is_held_to_its_root(tmp_path: Path, signed: P
     assert verify_folder(records).accepted.source == "version 1 of the signed list"
     messages = [f.message for f in verify_folder(records, root="0" * 64).findings if f.verdict is Verdict.FAIL]
     assert any("not the next version" in message for message in messages)
-    store_run(tmp_path / "other", 2, records=records)
+    store_run(tmp_path, 2, keys="other")
     assert "unknown key" in failures(records)  # until a root lists it
     sign_again(tmp_path, signed)
     assert failures(records) == ""

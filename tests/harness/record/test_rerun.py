@@ -4,25 +4,20 @@ import hashlib
 import json
 import shutil
 import sys
-import types
-from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import msgspec
 import pytest
-from record_samples import make_artifact, make_findings, make_intent, make_record, make_score, store_run
+from record_samples import make_artifact, make_findings, make_record, make_score, sign_run, store_run
 
-from harness.cli.main import run
 from harness.config.tracks import load_track
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
 from harness.record import (
-    StoredRecord,
-    announce,
     canonical_digest,
     countersign,
     dsse,
     load_records,
-    sign_and_store,
     verify_folder,
 )
 from harness.record.predicate import RunRecord, SubmissionInfo
@@ -34,6 +29,7 @@ from harness.record.reproduce import (
     tolerance_of,
 )
 from harness.record.signing import describe_key, open_signing_key
+from harness.record.statement import Entry
 from harness.record.trust import store_public
 from harness.rules import Verdict
 from harness.run.artifact import pack_code, read_folder
@@ -137,7 +133,7 @@ def submission(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def stored(tmp_path: Path, submission: Path) -> StoredRecord:
+def stored(tmp_path: Path, submission: Path) -> Entry:
     bundle = pack_code(read_folder(submission))
     artifact = make_artifact(tmp_path / "artifact", 7)
     (artifact / "code.bundle").write_bytes(bundle)
@@ -150,23 +146,14 @@ def stored(tmp_path: Path, submission: Path) -> StoredRecord:
             "sample", hashlib.sha256(bundle).hexdigest(), files, config, canonical_digest(config), 5, 7
         ),
     )
-    digest = announce(make_intent(record), tmp_path / "records", tmp_path / "keys")
-    return sign_and_store(replace(record, intent=digest), artifact, tmp_path / "records", tmp_path / "keys")
-
-
-@dataclass
-class Outcome:
-    record: RunRecord
-    path: None
-    run_dir: Path
+    return sign_run(tmp_path, artifact, record)
 
 
 @pytest.fixture
-def rerun(monkeypatch, tmp_path: Path, capsys):
+def rerun(monkeypatch, tmp_path: Path, call):
     """Call the command with a stand-in for the run itself; returns (exit code, output, the run's arguments)."""
-    monkeypatch.setenv("GOLF_KEYS_DIR", str(tmp_path / "keys"))
 
-    def call(again: RunRecord | RuleBroken | None, *arguments: object):
+    def stand_in(again: RunRecord | RuleBroken | None, *arguments: object):
         seen: dict = {}
 
         def submit_run(**given):
@@ -174,17 +161,14 @@ def rerun(monkeypatch, tmp_path: Path, capsys):
             seen["files"] = sorted(path.name for path in given["submission_dir"].iterdir())
             if isinstance(again, RuleBroken):
                 raise again
-            return Outcome(again, None, tmp_path)
+            return SimpleNamespace(record=again, path=None, run_dir=tmp_path)
 
-        stand_in = types.ModuleType("harness.run.runs")
-        stand_in.submit_run = submit_run
-        monkeypatch.setitem(sys.modules, "harness.run.runs", stand_in)
-        with pytest.raises(SystemExit) as ended:
-            run(["rerun", *map(str, arguments)])
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out + captured.err, seen
+        module = ModuleType("harness.run.runs")
+        module.submit_run = submit_run
+        monkeypatch.setitem(sys.modules, "harness.run.runs", module)
+        return *call("rerun", *arguments), seen
 
-    return call
+    return stand_in
 
 
 def test_a_repeated_run_is_compared_and_signed(stored, submission, rerun, tmp_path: Path):
@@ -255,15 +239,12 @@ def test_changed_code_is_refused_before_anything_runs(stored, submission, rerun)
 
 
 @pytest.mark.slow  # three starts of the referee
-def test_a_fleet_s_rerun_of_other_code_is_refused_each_time_and_stored_never(submission, tmp_path: Path):
+def test_a_fleet_s_rerun_of_other_code_is_refused_each_time_and_stored_never(submission, call, tmp_path: Path):
     committed = shutil.copytree(ROOT / "records", tmp_path / "records")  # the jobs know no made-up text
-    stored = load_records(committed, skipped=pytest.fail)[0]
+    stored = next(one for one in load_records(committed, skipped=pytest.fail) if one.record.track.name == "smoke")
     queue = tmp_path / "queue"
-    command = ["rerun", str(stored.path), "--code", str(submission), "--on", "local", "--queue", str(queue)]
     for _ in range(2):
-        with pytest.raises(SystemExit) as ended:
-            run(command)
-        assert ended.value.code == 2
+        assert call("rerun", stored.path, "--code", submission, "--on", "local", "--queue", queue)[0] == 2
     assert list((queue / "results").iterdir()) == []
     (job,) = (queue / "jobs").iterdir()
     assert len(list((queue / "attempts").iterdir())) == 2
@@ -278,15 +259,13 @@ def test_a_forged_record_is_not_repeated(stored, submission, rerun):
     assert "FAIL" in text
 
 
-def test_a_damaged_record_of_somebody_else_costs_no_repetition(stored, submission, rerun, tmp_path: Path):
-    foreign = store_run(tmp_path / "other", 9, records=tmp_path / "records").path
+def test_a_damaged_record_of_somebody_else_costs_no_repetition(stored, submission, rerun, call, tmp_path):
+    foreign = store_run(tmp_path, 9, keys="other").path
     foreign.write_bytes(b"damaged")
     code, text, _ = rerun(stored.record, stored.path, "--code", submission)
     assert code == 0
     assert "REPRODUCED" in text
-    with pytest.raises(SystemExit) as ended:
-        run(["verify", str(tmp_path / "records")])
-    assert ended.value.code == 1
+    assert call("verify", tmp_path / "records")[0] == 1
 
 
 def test_a_key_that_can_not_sign_is_found_before_the_repetition(stored, submission, rerun, tmp_path: Path):

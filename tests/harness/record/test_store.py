@@ -6,18 +6,18 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from record_samples import make_artifact, make_intent, make_record, store_run
+from record_samples import make_artifact, make_record, sign_run, store_run
 
 from harness.errors import CouldNotCheck, ExitCode, RuleBroken
-from harness.record import announce, load_record, load_records, sign_and_store, verify_folder
+from harness.record import load_record, load_records, sign_and_store, verify_folder
 from harness.record.canonical import locked
-from harness.rules import Verdict
+from harness.rules import Verdict, exit_code_of
 
 
 def test_a_stored_run_verifies_and_reads_back(tmp_path: Path):
     stored = store_run(tmp_path)
     report = verify_folder(tmp_path / "records")
-    assert report.exit_code == ExitCode.GOOD
+    assert exit_code_of(report.findings) == ExitCode.GOOD
     assert report.verdict is Verdict.PASS
     assert [entry.path for entry in report.records] == [stored.path]
     assert load_record(stored.path) == stored
@@ -33,17 +33,21 @@ def test_an_unannounced_run_is_not_signed(tmp_path: Path):
     assert not list((tmp_path / "records").glob("runs/*"))
 
 
+@pytest.fixture
+def made(tmp_path: Path):
+    artifact = make_artifact(tmp_path / "artifact", 1)
+    return artifact, make_record(artifact, 1)
+
+
 @pytest.mark.rule("R5-INTENT")
 @pytest.mark.parametrize("field", ["seed", "config_digest", "code_digest"])
-def test_a_run_that_differs_from_its_intent_is_not_signed(tmp_path: Path, field: str):
-    artifact = make_artifact(tmp_path / "artifact", 1)
-    record = make_record(artifact, 1)
+def test_a_run_that_differs_from_its_intent_is_not_signed(made, tmp_path: Path, field: str):
+    artifact, record = made
     other = {"seed": 2, "config_digest": "1" * 64, "code_digest": "2" * 64}[field]
-    intent = msgspec.structs.replace(make_intent(record), **{field: other})
-    digest = announce(intent, tmp_path / "records", tmp_path / "keys")
+    announced = msgspec.structs.replace(record.submission, **{field: other})
     with pytest.raises(RuleBroken, match=field.replace("_", " ")):
-        sign_and_store(
-            msgspec.structs.replace(record, intent=digest), artifact, tmp_path / "records", tmp_path / "keys"
+        sign_run(
+            tmp_path, artifact, msgspec.structs.replace(record, submission=announced), submission=record.submission
         )
 
 
@@ -57,25 +61,16 @@ def test_one_intent_takes_one_result(tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", ["model.bin", "code.bundle"])
-def test_an_exchanged_artifact_is_not_signed(tmp_path: Path, name: str):
-    artifact = make_artifact(tmp_path / "artifact", 1)
-    record = make_record(artifact, 1)
-    digest = announce(make_intent(record), tmp_path / "records", tmp_path / "keys")
+def test_an_exchanged_artifact_is_not_signed(made, tmp_path: Path, name: str):
+    artifact, record = made
     (artifact / name).write_bytes(b"something else")
     with pytest.raises(CouldNotCheck, match=name):
-        sign_and_store(
-            msgspec.structs.replace(record, intent=digest), artifact, tmp_path / "records", tmp_path / "keys"
-        )
+        sign_run(tmp_path, artifact, record)
 
 
-def test_nan_is_not_signed(tmp_path: Path):
-    artifact = make_artifact(tmp_path / "artifact", 1)
-    record = make_record(artifact, 1, loss_curve=[(1, float("nan"))])
-    digest = announce(make_intent(record), tmp_path / "records", tmp_path / "keys")
+def test_nan_is_not_signed(made, tmp_path: Path):
     with pytest.raises(CouldNotCheck, match="can't be recorded"):
-        sign_and_store(
-            msgspec.structs.replace(record, intent=digest), artifact, tmp_path / "records", tmp_path / "keys"
-        )
+        sign_run(tmp_path, *made, loss_curve=[(1, float("nan"))])
     assert not list((tmp_path / "records").glob("runs/*"))
 
 
@@ -118,12 +113,12 @@ def test_nothing_is_appended_to_a_chain_cut_short(tmp_path: Path):
 
 
 def test_a_neighbours_damage_does_not_cost_a_run_its_signature(tmp_path: Path):
-    damaged = store_run(tmp_path / "other", 9, records=tmp_path / "records").path
+    damaged = store_run(tmp_path, 9, keys="other").path
     damaged.write_bytes(b"damaged")
     whole = store_run(tmp_path, 1)
     report = verify_folder(tmp_path / "records")
     assert len(report.records) == 2
-    assert report.exit_code == ExitCode.RULE_BROKEN
+    assert exit_code_of(report.findings) == ExitCode.RULE_BROKEN
     said = []
     assert [stored.path for stored in load_records(tmp_path / "records", skipped=said.append)] == [whole.path]
     assert [text.split()[0] for text in said] == [damaged.name]

@@ -4,20 +4,21 @@ import hashlib
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from record_samples import make_artifact, make_intent, make_record, store_run
+from record_samples import make_artifact, make_intent, make_record, sign_run, store_run
 
 from harness.errors import ExitCode
-from harness.record import announce, dsse, sign_and_store, verify_folder
+from harness.record import announce, dsse, verify_folder
 from harness.record.signing import create_key, describe_key, load_private, read_active
 from harness.record.statement import encode_statement, read_entry
 from harness.record.trust import store_public
-from harness.rules import Finding, Verdict
+from harness.rules import Finding, Verdict, exit_code_of
 
 SETTINGS = settings(
     deadline=None, max_examples=75, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -42,8 +43,12 @@ def folder(honest: Path, tmp_path: Path) -> Path:
 def failures(folder: Path) -> list[Finding]:
     report = verify_folder(folder)
     found = [finding for finding in report.findings if finding.verdict is Verdict.FAIL]
-    assert bool(found) == (report.exit_code == ExitCode.RULE_BROKEN)
+    assert bool(found) == (exit_code_of(report.findings) == ExitCode.RULE_BROKEN)
     return found
+
+
+def warnings(folder: Path) -> list[str]:
+    return [f.message for f in verify_folder(folder).findings if f.verdict is Verdict.WARN]
 
 
 def signed_files(folder: Path) -> list[Path]:
@@ -101,7 +106,7 @@ def rewrite_payload(path: Path, change) -> None:
     document = json.loads(envelope.payload)
     change(document)
     payload = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
-    path.write_bytes(dsse.encode(dsse.Envelope(payload, envelope.signatures)))
+    path.write_bytes(dsse.encode(replace(envelope, payload=payload)))
 
 
 @pytest.mark.rule("R1-SIGNATURE")
@@ -172,33 +177,27 @@ def test_a_record_replayed_from_another_folder_is_caught(folder: Path, tmp_path:
     assert rules == {"R3-CHAIN", "R5-INTENT"}
 
 
-def signer(folder: Path):
+def seal(folder: Path, path: Path, payload: bytes) -> None:
+    """What a signer could do with his own key: sign other content and put it in place of a file."""
     keys_dir = folder.parent / "keys"
-    return load_private(keys_dir, read_active(keys_dir))
-
-
-def resign(folder: Path, path: Path, kind: str, predicate) -> None:
-    """What a signer could do with his own key: sign other content and put it in place of the old file."""
-    key = signer(folder)
-    path.write_bytes(dsse.encode(dsse.sign(encode_statement(kind, predicate), key.keyid, key.private)))
+    key = load_private(keys_dir, read_active(keys_dir))
+    path.write_bytes(dsse.encode(dsse.sign(payload, key.keyid, key.private)))
 
 
 @pytest.mark.rule("R3-CHAIN")
 def test_a_record_that_its_own_signer_rewrote_is_caught(folder: Path):
     path = next(p for p in (folder / "runs").iterdir() if "-smoke-2-" in p.name)
     record = read_entry(path, "runs").predicate
-    resign(folder, path, "runs", msgspec.structs.replace(record, harness_version="9"))
+    seal(folder, path, encode_statement("runs", msgspec.structs.replace(record, harness_version="9")))
     assert "R3-CHAIN" in {finding.rule for finding in failures(folder)}
 
 
 @pytest.mark.rule("R3-CHAIN")
 def test_a_fork_is_caught(folder: Path):
-    key = signer(folder)
     intent = read_entry(next((folder / "intents").iterdir()), "intents").predicate
     payload = encode_statement("intents", msgspec.structs.replace(intent, run_id="another"))
-    envelope = dsse.sign(payload, key.keyid, key.private)
-    digest = hashlib.sha256(payload).hexdigest()
-    (folder / "intents" / f"20261124T165959Z-smoke-{intent.seed}-{digest[:8]}.json").write_bytes(dsse.encode(envelope))
+    name = f"20261124T165959Z-smoke-{intent.seed}-{hashlib.sha256(payload).hexdigest()[:8]}.json"
+    seal(folder, folder / "intents" / name, payload)
     assert any("forks the chain" in finding.message for finding in failures(folder))
 
 
@@ -247,18 +246,8 @@ def test_a_signature_under_another_trusted_key_is_caught(folder: Path, tmp_path:
     store_public(folder, describe_key(other))
     path = next((folder / "runs").iterdir())
     envelope = dsse.decode(path.read_bytes())
-    path.write_bytes(
-        dsse.encode(dsse.Envelope(envelope.payload, (dsse.Signature(other.keyid, envelope.signatures[0].value),)))
-    )
+    path.write_bytes(dsse.encode(replace(envelope, keyid=other.keyid)))
     assert any("does not fit" in finding.message and path.name in finding.where for finding in failures(folder))
-
-
-@pytest.mark.rule("R1-SIGNATURE")
-def test_a_second_signature_smuggled_into_an_envelope_is_caught(folder: Path):
-    path = next((folder / "runs").iterdir())
-    envelope = dsse.decode(path.read_bytes())
-    path.write_bytes(dsse.encode(dsse.Envelope(envelope.payload, envelope.signatures * 2)))
-    assert any("several signatures" in finding.message for finding in failures(folder))
 
 
 @pytest.mark.rule("R5-INTENT")
@@ -266,18 +255,16 @@ def test_an_intent_without_a_result_is_reported_with_best_of_n(tmp_path: Path):
     store_run(tmp_path, 1)
     record = make_record(make_artifact(tmp_path / "artifacts" / "lost", 2), 2)
     announce(make_intent(record), tmp_path / "records", tmp_path / "keys")
-    report = verify_folder(tmp_path / "records")
-    (found,) = [f for f in report.findings if f.verdict is Verdict.WARN]
-    assert "seed 2 was announced and has no result; 1 of 2" in found.message
-    assert report.exit_code == ExitCode.GOOD
+    (text,) = warnings(tmp_path / "records")
+    assert "seed 2 was announced and has no result; 1 of 2" in text
+    assert failures(tmp_path / "records") == []
 
 
 @pytest.mark.rule("R3-CHAIN")
 def test_a_seed_run_twice_is_reported(tmp_path: Path):
     store_run(tmp_path, 1)
     store_run(tmp_path, 1, name="again", started_at="2026-11-24T18:00:00Z")
-    messages = [f.message for f in verify_folder(tmp_path / "records").findings if f.verdict is Verdict.WARN]
-    assert any("repeats seed 1" in message and "another artifact" in message for message in messages)
+    assert any("repeats seed 1" in text and "another artifact" in text for text in warnings(tmp_path / "records"))
 
 
 @pytest.mark.rule("R3-CHAIN")
@@ -285,28 +272,22 @@ def test_one_artifact_under_two_seeds_is_reported(tmp_path: Path):
     store_run(tmp_path, 1)
     artifact = tmp_path / "artifacts" / "a-1"
     record = make_record(artifact, 2)
-    digest = announce(make_intent(record), tmp_path / "records", tmp_path / "keys")
-    sign_and_store(msgspec.structs.replace(record, intent=digest), artifact, tmp_path / "records", tmp_path / "keys")
-    messages = [f.message for f in verify_folder(tmp_path / "records").findings if f.verdict is Verdict.WARN]
-    assert any("trained with seed 1" in message for message in messages)
+    sign_run(tmp_path, artifact, record)
+    assert any("trained with seed 1" in text for text in warnings(tmp_path / "records"))
 
 
 def test_ambiguous_json_is_refused_even_when_signed(folder: Path):
     path = next((folder / "intents").iterdir())
-    key = signer(folder)
-    payload = dsse.decode(path.read_bytes()).payload.replace(b'"seed":', b'"seed":0,"seed":', 1)
-    path.write_bytes(dsse.encode(dsse.sign(payload, key.keyid, key.private)))
+    seal(folder, path, dsse.decode(path.read_bytes()).payload.replace(b'"seed":', b'"seed":0,"seed":', 1))
     assert any("appears twice" in finding.message for finding in failures(folder))
 
 
 @pytest.mark.rule("R2-SCHEMA")
 def test_subjects_that_are_not_the_recorded_artifact_are_caught_even_when_signed(folder: Path):
     path = next((folder / "runs").iterdir())
-    key = signer(folder)
     document = json.loads(dsse.decode(path.read_bytes()).payload)
     document["subject"][1]["digest"]["sha256"] = "0" * 64
-    payload = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
-    path.write_bytes(dsse.encode(dsse.sign(payload, key.keyid, key.private)))
+    seal(folder, path, json.dumps(document, sort_keys=True, separators=(",", ":")).encode())
     assert any("subjects are not" in finding.message and path.name in finding.where for finding in failures(folder))
 
 
@@ -325,28 +306,20 @@ def test_an_intent_that_is_dated_before_what_stands_before_it_is_caught(tmp_path
 def test_a_record_that_is_dated_long_before_its_intent_is_caught(tmp_path: Path):
     artifact = make_artifact(tmp_path / "artifact", 1)
     record = make_record(artifact, 1, started_at="2026-11-01T00:00:00Z")
-    records, keys = tmp_path / "records", tmp_path / "keys"
-    digest = announce(make_intent(record, announced_at="2026-11-24T17:00:00Z"), records, keys)
-    sign_and_store(msgspec.structs.replace(record, intent=digest), artifact, records, keys)
-    assert ["a run starts when it is announced" in f.message for f in failures(records)] == [True]
-
-
-def warnings(folder: Path) -> list[str]:
-    return [f.message for f in verify_folder(folder).findings if f.verdict is Verdict.WARN]
+    sign_run(tmp_path, artifact, record, at="2026-11-24T17:00:00Z")
+    assert ["a run starts when it is announced" in f.message for f in failures(tmp_path / "records")] == [True]
 
 
 @pytest.mark.rule("R3-CHAIN")
 @pytest.mark.parametrize("same_draw", [True, False])
 def test_one_result_under_two_keys_is_reported_on_both(tmp_path: Path, same_draw: bool):
     first = store_run(tmp_path, 1)
-    artifact, thief = tmp_path / "artifacts" / "a-1", tmp_path / "thief"
     record = first.record
     if not same_draw:  # a repetition of one's own gives the same bits, never the same draws and times
         audits = [msgspec.structs.replace(audit, entropy="cd" * 32) for audit in record.audits]
         spans = [msgspec.structs.replace(span, start_s=span.start_s + 0.5) for span in record.spans]
         record = msgspec.structs.replace(record, audits=audits, spans=spans)
-    digest = announce(make_intent(record, announced_at="2026-11-24T17:00:01Z"), tmp_path / "records", thief)
-    sign_and_store(msgspec.structs.replace(record, intent=digest), artifact, tmp_path / "records", thief)
+    sign_run(tmp_path, tmp_path / "artifacts" / "a-1", record, keys="thief", at="2026-11-24T17:00:01Z")
     found = [text for text in warnings(tmp_path / "records") if "under another key" in text]
     assert len(found) == 2
     assert all(("one of them is a copy" if same_draw else "repeated or copied") in text for text in found)

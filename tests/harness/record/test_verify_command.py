@@ -8,30 +8,10 @@ from xml.etree import ElementTree
 import msgspec
 import pytest
 from junitparser import JUnitXml
-from record_samples import make_artifact, make_findings, make_intent, make_record, store_run
+from record_samples import make_artifact, make_findings, make_record, sign_run, store_run
 
-from harness.cli.main import run
 from harness.config.tracks import load_track
-from harness.record import announce, sign_and_store
 from harness.record.predicate import BudgetEntry, TrackInfo
-
-
-@pytest.fixture(autouse=True)
-def _folders(monkeypatch, tmp_path: Path):
-    monkeypatch.setenv("GOLF_KEYS_DIR", str(tmp_path / "keys"))
-    monkeypatch.setenv("GOLF_RECORDS_DIR", str(tmp_path / "records"))
-    monkeypatch.delenv("GOLF_KEY_PASSPHRASE", raising=False)
-
-
-@pytest.fixture
-def call(capsys):
-    def call(*arguments: object) -> tuple[int, str]:
-        with pytest.raises(SystemExit) as ended:
-            run([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out + captured.err
-
-    return call
 
 
 def break_file(path: Path) -> None:
@@ -80,9 +60,7 @@ def over_time(tmp_path: Path):
     spans = [msgspec.structs.replace(s, seconds=95.0) if s.name == "train" else s for s in record.spans]
     findings = make_findings(A1_TRAIN_CLOCK="FAIL")
     budgets = [BudgetEntry("train", 95.0, 90.0), record.budgets[1]]
-    digest = announce(make_intent(record), tmp_path / "records", tmp_path / "keys")
-    late = msgspec.structs.replace(record, spans=spans, findings=findings, budgets=budgets, intent=digest)
-    return sign_and_store(late, artifact, tmp_path / "records", tmp_path / "keys")
+    return sign_run(tmp_path, artifact, record, spans=spans, findings=findings, budgets=budgets)
 
 
 @pytest.mark.rule("A1-TRAIN-CLOCK")
@@ -201,7 +179,7 @@ def test_rescoring_needs_the_artifact(call, tmp_path: Path):
 def test_a_foreign_record_is_no_part_of_a_pool(call, tmp_path: Path):
     for seed in (1, 2, 3):
         store_run(tmp_path, seed, nats=12000.0 + seed)
-    foreign = store_run(tmp_path / "foreign", 9, nats=20000.0, records=tmp_path / "records").path
+    foreign = store_run(tmp_path, 9, nats=20000.0, keys="foreign").path
     code, text = call("verify")
     assert (code, "seeds 1, 2, 3: bpb mean 1.92391" in text) == (0, True), text
     break_file(foreign)

@@ -1,5 +1,6 @@
 """``harness export``: a public folder that the check finds nothing in and whose records verify; other forms."""
 
+import dataclasses
 import json
 import math
 
@@ -11,7 +12,7 @@ from report_samples import store_three_seeds
 from harness.cli.report import export_command
 from harness.config.tracks import load_track
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
-from harness.record import StoredRecord, verify_folder
+from harness.record import verify_folder
 from harness.record.predicate import DataInfo, Sizes, TrackInfo
 from harness.report.figures import Report, ReportedRun, pool_runs
 from harness.report.public_folder import write_public_folder
@@ -81,7 +82,7 @@ def test_a_run_on_the_official_track_is_judged_by_its_caps(tmp_path):
             scores=[replace(score, **figures) for score in stored.record.scores],
             machine=replace(stored.record.machine, gpus=["NVIDIA H100 80GB HBM3"] * 8),
         )
-        runs.append(ReportedRun(StoredRecord(stored.path, stored.digest, record, stored.signer), Verdict.PASS, ()))
+        runs.append(ReportedRun(dataclasses.replace(stored, predicate=record), Verdict.PASS, ()))
     out = tmp_path / "track_10min_16mb" / "2026-11-24_sample"
     write_public_folder(Report(pool_runs(runs), ()), out, author="Ada", github_id="ada")
     report = check_folder(out)

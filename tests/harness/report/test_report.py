@@ -34,6 +34,10 @@ def records(tmp_path_factory):
     return root / "records"
 
 
+def board(*arguments):
+    return CliRunner().invoke(command, [str(argument) for argument in arguments], standalone_mode=False)
+
+
 def test_the_terminal_table_shows_each_seed_and_both_deviations_by_name(records):
     text = render_terminal(collect([records]))
     assert all(f"\n{seed} " in text for seed in ("42", "1337", "2025"))
@@ -69,7 +73,7 @@ def test_a_run_without_a_stage_leaves_that_cell_empty(records):
     report = collect([records])
     first, *others = report.pools[0].runs
     scores = [score for score in first.record.scores if score.stage == "final"]
-    short = replace(first, stored=replace(first.stored, record=msgspec.structs.replace(first.record, scores=scores)))
+    short = replace(first, stored=replace(first.stored, predicate=msgspec.structs.replace(first.record, scores=scores)))
     (pool,) = pool_runs([short, *others])
     mixed = replace(report, pools=(pool,))
     table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in render_markdown(mixed).splitlines()
@@ -78,18 +82,18 @@ def test_a_run_without_a_stage_leaves_that_cell_empty(records):
     rows = {row[0]: row for row in table}
     assert (rows[str(first.seed)][before], rows["Mean"][before]) == ("", "")
     for run in pool.runs:
-        assert rows[str(run.seed)][final] == f"{run.final:.4f}"
+        assert rows[str(run.seed)][final] == f"{run.record.final.bpb:.4f}"
     assert rows["Mean"][final] == f"{pool.statistics.bpb.mean:.4f}"
     page = re.findall(r"<table.*?</table>", render_page(mixed), re.DOTALL)[1]
     cells = [re.findall(r"<t[hd][^>]*>([^<]*)", row) for row in re.findall(r"<tr.*?</tr>", page, re.DOTALL)]
     assert {len(row) for row in cells} == {len(table[0])}
-    assert [row[final] for row in cells[1:]] == [f"{run.final:.4f}" for run in pool.runs]
+    assert [row[final] for row in cells[1:]] == [f"{run.record.final.bpb:.4f}" for run in pool.runs]
 
 
 def test_a_script_has_one_score_of_its_own_word_and_no_clocks(records):
     report = collect([records])
     said = {"kind": "self-reported", "scores": [report.runs[0].record.final]}
-    runs = [replace(run, stored=replace(run.stored, record=msgspec.structs.replace(run.record, **said)))
+    runs = [replace(run, stored=replace(run.stored, predicate=msgspec.structs.replace(run.record, **said)))
             for run in report.runs[:1]]  # fmt: skip
     script = replace(report, pools=pool_runs(runs))
     text = render_markdown(script)
@@ -107,8 +111,7 @@ def test_a_record_and_its_copy_count_once(records, tmp_path):
 def test_the_board_ranks_records_and_public_folders_by_track_and_says_which_are_self_reported(records, tmp_path):
     PublicFolder(name="2026-04-05_good").write(tmp_path)
     PublicFolder(name="2026-04-05_broken", files={"README.md": None}).write(tmp_path)
-    arguments = [str(records), str(tmp_path / "track_10min_16mb"), "--out", str(tmp_path / "out"), "--json"]
-    result = CliRunner().invoke(command, arguments, standalone_mode=False)
+    result = board(records, tmp_path / "track_10min_16mb", "--out", tmp_path / "out", "--json")
     rows = [tuple(row[name] for name in ("rank", "submission", "track", "bpb", "verdict", "kind"))
             for row in json.loads(result.output)["overview"]]  # fmt: skip
     mean = f"{collect([records]).pools[0].statistics.bpb.mean:.4f}"
@@ -136,7 +139,7 @@ def test_hostile_text_in_a_record_stays_text(tmp_path):
     report = collect([tmp_path / "plain" / "records"])
     changed = msgspec.structs.replace(stored.record, submission=submission, model_sections={hostile: 5})
     pool = report.pools[0]
-    runs = (replace(pool.runs[0], stored=replace(pool.runs[0].stored, record=changed)), *pool.runs[1:])
+    runs = (replace(pool.runs[0], stored=replace(pool.runs[0].stored, predicate=changed)), *pool.runs[1:])
     hostile_report = replace(report, pools=(replace(pool, runs=runs),))
     page, markdown = render_page(hostile_report), render_markdown(hostile_report)
     assert "<script" not in page
@@ -153,24 +156,11 @@ def test_a_failing_record_is_marked_and_left_out_of_the_statistics(tmp_path):
     report = collect([tmp_path / "records"])
     assert {run.seed: run.verdict.value for run in report.runs}[42] == "FAIL"
     assert report.pools[0].statistics.seeds == (1337, 2025)
-    result = CliRunner().invoke(
-        command, [str(tmp_path / "records"), "--out", str(tmp_path / "out")], standalone_mode=False
-    )
-    assert result.return_value == 1
+    assert board(tmp_path / "records", "--out", tmp_path / "out").return_value == 1
 
 
 def test_the_command_writes_both_files_and_json(records, tmp_path):
-    arguments = [
-        str(records),
-        "--out",
-        str(tmp_path),
-        "--baseline",
-        str(records),
-        "--margin",
-        "0.005 nats/token",
-        "--json",
-    ]
-    result = CliRunner().invoke(command, arguments, standalone_mode=False)
+    result = board(records, "--out", tmp_path, "--baseline", records, "--margin", "0.005 nats/token", "--json")
     document = json.loads(result.output)
     assert result.return_value == 0
     assert [run["seed"] for run in document["pools"][0]["runs"]] == [42, 1337, 2025]

@@ -75,7 +75,7 @@ def test_another_code_and_a_wish_run_all(submit, tmp_path: Path):
 
 
 def test_somebody_elses_record_of_a_seed_does_not_stand_for_ours(submit, tmp_path: Path):
-    store_run(tmp_path / "theirs", 1, records=tmp_path / "records")
+    store_run(tmp_path, 1, keys="theirs")
     store_run(tmp_path, 2)
     assert submit([1, 2])[0] == [1]
 

@@ -20,7 +20,8 @@ from harness.record.predicate import (
     TrackInfo,
     Training,
 )
-from harness.stats import Margin, aggregate, compare, describe_pools, pools
+from harness.stats import aggregate, compare, describe_pools, pools
+from harness.units import Margin
 
 
 def record(seed: int, nats: float, *, config=None, size: int = 900, train_s: float = 80.0) -> RunRecord:
@@ -106,7 +107,7 @@ def test_a_candidate_is_compared_with_margin_pairs_and_seeds_needed():
     better = aggregate([record(s, 11900.0 + d) for s, d in ((1, 1.0), (2, 12.0), (3, -8.0))])
     found = compare(better, baseline, Margin(0.005, "nats/token"))
     assert found.margin_bpb == pytest.approx(0.005 * 4000 / 9000 / math.log(2), rel=1e-14)
-    assert found.welch.beats(0.01)
+    assert found.welch.beats()
     assert found.paired is not None
     assert found.paired.p < found.welch.p
     assert found.deciding is found.paired
