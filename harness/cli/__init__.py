@@ -1,7 +1,8 @@
 """The commands: a module each, imported when its command is asked for."""
 
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import reduce
 from typing import Any
 
 import click
@@ -35,6 +36,11 @@ class LazyGroup(click.Group):
         """List the commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, words) for name, (_, words) in self.places.items()])
+
+
+def with_options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """All ``options``, those of click, as one decorator: what several commands share."""
+    return lambda command: reduce(lambda made, option: option(made), reversed(options), command)
 
 
 def name_values(option: str, pairs: Iterable[str], example: str) -> dict[str, str]:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.errors import CouldNotCheck, ExitCode, UsageError
+from harness.files import read_regular
 
 if TYPE_CHECKING:
     from harness.record.predicate import RunRecord
-    from harness.review.claims import Claim
 
 MAX_TEXT_BYTES = 2_000_000
 EPILOG = """\b
@@ -48,10 +48,17 @@ Exit codes: 0 nothing wrong (disputed claims included), 1 a claim is wrong, 2 wr
 @click.option("--json", "as_json", is_flag=True, help="Print every claim as JSON.")
 def command(files: tuple[Path, ...], records: Path | None, problems: bool, as_json: bool) -> int:
     """Recompute the numbers that texts claim (FILES: Markdown or plain text)."""
-    from harness.review.claims import claims_json, render_claims
+    from harness.review.claims import check_text, claims_json, render_claims
     from harness.rules import Verdict
 
-    found = {path: _claims(path, records) for path in files}
+    found = {}
+    for path in files:
+        text = _read(path)
+        found[path] = check_text(text)
+        if records is not None:
+            from harness.review.against_records import check_against_records
+
+            found[path] += check_against_records(text, _sound(records))
     if as_json:
         click.echo(claims_json({str(path): claims for path, claims in found.items()}))
     else:
@@ -61,23 +68,10 @@ def command(files: tuple[Path, ...], records: Path | None, problems: bool, as_js
     return ExitCode.RULE_BROKEN if wrong else ExitCode.GOOD
 
 
-def _claims(path: Path, records: Path | None) -> list[Claim]:
-    from harness.review.claims import check_text
-
-    text = _read(path)
-    claims = check_text(text)
-    if records is not None:
-        from harness.review.against_records import check_against_records
-
-        claims += check_against_records(text, _sound(records))
-    return claims
-
-
 def _read(path: Path) -> str:
     if not path.is_file():
         raise UsageError(f"{path} is not a file.", remedy="Give a Markdown or text file.")
-    with path.open("rb") as stream:
-        data = stream.read(MAX_TEXT_BYTES + 1)
+    data = read_regular(path, MAX_TEXT_BYTES, links=True)
     if len(data) > MAX_TEXT_BYTES:
         raise CouldNotCheck(
             f"{path} is larger than {MAX_TEXT_BYTES:,} bytes; no README is.", remedy="Give a Markdown or text file."

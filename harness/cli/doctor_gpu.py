@@ -43,18 +43,6 @@ if not count.value:
     sys.exit("CUDA starts and finds no device")
 print("%d devices, CUDA %d.%d" % (count.value, version.value // 1000, version.value % 1000 // 10))
 """
-_MEMORY = """
-context, place = ctypes.c_void_p(), ctypes.c_void_p()
-call("cuDevicePrimaryCtxRetain", ctypes.byref(context), 0)
-call("cuCtxSetCurrent", context)
-call("cuMemAlloc_v2", ctypes.byref(place), ctypes.c_size_t(1 << 20))
-call("cuMemsetD8_v2", place, ctypes.c_ubyte(7), ctypes.c_size_t(1 << 20))
-answer = (ctypes.c_ubyte * 16)()
-call("cuMemcpyDtoH_v2", answer, place, ctypes.c_size_t(16))
-if bytes(answer) != bytes([7]) * 16:
-    sys.exit("memory of the GPU came back changed")
-print("a context, and 1 MiB of memory written and read")
-"""
 _TORCH = (
     "import torch; x = torch.ones(256, 256, device='cuda'); torch.cuda.synchronize(); "
     "assert (x @ x).sum().item() == 256**3; print('torch', torch.__version__, torch.cuda.get_device_name())"
@@ -80,7 +68,6 @@ with open("nccl.%d" % os.getpid()) as log:
 print("%d ranks summed up, connected by %s" % (ranks.get_world_size(), ", ".join(ways) or "what NCCL does not say"))
 ranks.destroy_process_group()
 """
-_CHILD = "import subprocess, sys; sys.exit(subprocess.run([sys.executable, '-I', '-S', '-c', sys.argv[1]]).returncode)"
 
 
 def gpu_probe() -> Probe:
@@ -114,17 +101,14 @@ def search(*, as_json: bool) -> ExitCode:
                 found["CUDA"].outcomes.append(try_once(further, what))
                 show(found["CUDA"].outcomes[-1])
             if ranks := nccl_probe():  # what to blame is searched for only where it fails behind all layers
-                outcome = try_once(ranks, ALL_LAYERS)
-                show(outcome)
-                nccl = Diagnosis([outcome]) if outcome.works else diagnose(ranks, budget_s=NCCL_SEARCH_S, tell=show)
-                found["NCCL"] = nccl
+                found["NCCL"] = Diagnosis([try_once(ranks, ALL_LAYERS)])
+                show(found["NCCL"].outcomes[0])
+                if not found["NCCL"].works:
+                    found["NCCL"] = diagnose(ranks, budget_s=NCCL_SEARCH_S, tell=show)
     works = all(diagnosis.works for diagnosis in found.values())
     if as_json:
-        names = {"CUDA": "gpu", "NCCL": "nccl"}
-        parts = {
-            names[what]: asdict(diagnosis) | {"works": diagnosis.works, "machine": machine_facts()}
-            for what, diagnosis in found.items()
-        }
+        names, more = {"CUDA": "gpu", "NCCL": "nccl"}, {"machine": machine_facts()}
+        parts = {names[what]: asdict(tried) | more | {"works": tried.works} for what, tried in found.items()}
         click.echo(json.dumps({"ok": works} | parts, indent=1))
     else:
         for what, diagnosis in found.items():
@@ -166,10 +150,9 @@ def missing_nodes() -> list[str]:
 def devices_open() -> Iterator[None]:
     """Hold the GPUs open, so that the driver need not wake them for every probe."""
     with contextlib.ExitStack() as held:
-        for node in gpu_devices():
+        for node in filter(_is_gpu, gpu_devices()):
             with contextlib.suppress(OSError):
-                if _is_gpu(node):
-                    held.callback(os.close, os.open(node, os.O_RDWR | os.O_CLOEXEC))
+                held.callback(os.close, os.open(node, os.O_RDWR | os.O_CLOEXEC))
         yield
 
 
@@ -183,9 +166,6 @@ def _is_gpu(node: Path) -> bool:
 
 def _further() -> Iterator[tuple[str, Probe]]:
     """What comes after cuInit: some seconds each, and behind all layers alone."""
-    bare, full = (sys.executable, "-I", "-S", "-c"), (sys.executable, "-I", "-B", "-c")
-    policy = _policy()
-    yield "all layers: memory on the GPU", Probe((*bare, _CUDA + _MEMORY), policy)
-    yield "all layers: a child of the rank (it may fail)", Probe((*bare, _CHILD, _CUDA), policy)
-    yield "all layers: torch", Probe((*full, _TORCH), policy, 60.0)
-    yield "all layers: torch.compile", Probe((*full, _COMPILE), policy, 90.0)
+    python, policy = (sys.executable, "-I", "-B", "-c"), _policy()
+    yield "all layers: torch", Probe((*python, _TORCH), policy, 60.0)
+    yield "all layers: torch.compile", Probe((*python, _COMPILE), policy, 90.0)

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,25 +19,17 @@ from harness.errors import CouldNotCheck, ExitCode
 if TYPE_CHECKING:
     from harness.fleet.queue import Job, Queue, Result
 
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-
-
-def fleet_options(command: _Command) -> _Command:
-    """The options of a fleet, for a click command."""
-    options = (
-        click.option("--on", metavar="ENGINE", help="Run as a queue of jobs on: local, slurm or ray."),
-        click.option("--queue", "queue_dir", type=click.Path(path_type=Path), default=Path(".golf/fleet"),
-                     show_default=True, help="The queue's folder, shared by all hosts. Start again to resume."),
-        click.option("--workers", type=click.IntRange(1), default=1, show_default=True,
-                     help="Runs at once with --on local."),
-        click.option("--attempts", type=click.IntRange(1), default=3, show_default=True,
-                     help="Starts of a job before it is given up."),
-        click.option("--engine-option", "engine_options", multiple=True, metavar="NAME=VALUE",
-                     help="For the engine: slurm partition=gpu, time=60, …; ray address=auto, cpus=2."),
-    )  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return command
+FLEET = (
+    click.option("--on", metavar="ENGINE", help="Run as a queue of jobs on: local, slurm or ray."),
+    click.option("--queue", "queue_dir", type=click.Path(path_type=Path), default=Path(".golf/fleet"),
+                 show_default=True, help="The queue's folder, shared by all hosts. Start again to resume."),
+    click.option("--workers", type=click.IntRange(1), default=1, show_default=True,
+                 help="Runs at once with --on local."),
+    click.option("--attempts", type=click.IntRange(1), default=3, show_default=True,
+                 help="Starts of a job before it is given up."),
+    click.option("--engine-option", "engine_options", multiple=True, metavar="NAME=VALUE",
+                 help="For the engine: slurm partition=gpu, time=60, …; ray address=auto, cpus=2."),
+)  # fmt: skip
 
 
 def run_fleet(
@@ -65,9 +57,8 @@ def run_fleet(
 
     queue = Queue(queue_dir.absolute())
     jobs = fill(queue)
-    engine = make_engine(
-        on, queue, slots=workers, options=name_values("--engine-option", engine_options, "partition=gpu")
-    )
+    options = name_values("--engine-option", engine_options, "partition=gpu")
+    engine = make_engine(on, queue, slots=workers, options=options)
     reporter = make_reporter(silent=as_json)
     try:
         with reporter.stage(f"{len(jobs)} runs on {on}", len(jobs), "runs") as stage:

@@ -6,25 +6,21 @@ from pathlib import Path
 
 import click
 
-from harness.cli import name_values
-from harness.cli.submit import parse_seed
+from harness.cli import name_values, with_options
+from harness.cli.submit import RUN, parse_seed, show
 from harness.config.tracks import load_track
 from harness.config.variables import records_dir
-from harness.errors import ExitCode
 
 
 @click.command(epilog="Exit codes: 0 good, 1 a rule is broken, 2 wrong usage, 3 could not check.")
 @click.argument("script", type=click.Path(path_type=Path))
-@click.option("--seed", envvar="SEED", default="1337", show_default=True, metavar="N", help="Seed. [env: SEED]")
-@click.option("--track", envvar="TRACK", default="smoke", show_default=True, help="Track. [env: TRACK]")
-@click.option("--data", envvar="DATA", metavar="SET", help="Data set instead of the track's own. [env: DATA]")
+@with_options(*RUN)
 @click.option("--artifact", default="*.ptz", show_default=True, metavar="GLOB", help="The packed model that it writes.")
 @click.option("--env", "pairs", multiple=True, metavar="NAME=VALUE", help="A variable for the script; repeatable.")
-@click.option("--verbose", "-v", is_flag=True, help="Show clocks, sizes and the rules that hold, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON; no progress.")
 def command(
     script: Path,
-    seed: str,
+    seed: str | None,
     track: str,
     data: str | None,
     artifact: str,
@@ -41,16 +37,13 @@ def command(
     \b
     harness script train_gpt.py --env ITERATIONS=200
     """
-    import msgspec
-
-    number = parse_seed(seed)
+    number = parse_seed(seed or "1337")
     load_track(track)
 
-    from harness.cli.result import render_summary
     from harness.progress import make_reporter
     from harness.run.selfreported import submit_script
 
-    stored = submit_script(
+    outcome = submit_script(
         script=script,
         track_name=track,
         dataset_name=data,
@@ -60,9 +53,4 @@ def command(
         records_dir=records_dir(),
         progress=make_reporter(silent=as_json),
     )
-    if as_json:
-        click.echo(msgspec.json.encode(stored.record).decode())
-    else:
-        artifact_dir = stored.run_dir / "artifact"
-        click.echo(render_summary(stored.record, path=stored.path, artifact=artifact_dir, verbose=verbose))
-    raise SystemExit(ExitCode.RULE_BROKEN if stored.broken else ExitCode.GOOD)
+    show(outcome, as_json=as_json, verbose=verbose)

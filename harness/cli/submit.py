@@ -6,25 +6,26 @@ import contextlib
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from harness.cli.fleet import fleet_options, keep_code, run_fleet
+from harness.cli import with_options
+from harness.cli.fleet import FLEET, keep_code, run_fleet
 from harness.config.tracks import load_track
 from harness.config.variables import PREFIX, VARIABLES, records_dir
 from harness.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from harness.fleet.queue import Job, Queue, Result
     from harness.record.predicate import RunRecord
     from harness.run.runs import RunOutcome
 
-_Command = TypeVar("_Command", bound="Callable[..., Any]")
 MAX_SEED = 2**31 - 1
 _FOLDERS = "\n".join(f"{name:<20} {meaning}" for name, meaning in VARIABLES.items())
 EPILOG = f"""\b
@@ -37,23 +38,19 @@ The submission's own variables (TTT_EPOCHS, MATRIX_LR, …) are read from the en
 Exit codes: 0 good, 1 a rule is broken, 2 wrong usage, 3 could not check."""
 
 
-def run_options(command: _Command) -> _Command:
-    """What a run is of; the options of ``submit`` and ``try``."""
-    options = (
-        click.option("--seed", envvar="SEED", metavar="N", help="Seed of the run (default 1337). [env: SEED]"),
-        click.option("--track", envvar="TRACK", default="smoke", show_default=True, help="Track. [env: TRACK]"),
-        click.option("--data", envvar="DATA", metavar="SET", help="Data set instead of the track's. [env: DATA]"),
-        click.option("--submission", envvar="SUBMISSION", default="submission", show_default=True,
-                     help="Its folder. [env: SUBMISSION]"),
-        click.option("--verbose", "-v", is_flag=True, help="Show clocks, sizes and the rules that hold, too."),
-    )  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return command
+RUN = (  # what a run is of, whoever makes it
+    click.option("--seed", envvar="SEED", metavar="N", help="Seed of the run (default 1337). [env: SEED]"),
+    click.option("--track", envvar="TRACK", default="smoke", show_default=True, help="Track. [env: TRACK]"),
+    click.option("--data", envvar="DATA", metavar="SET", help="Data set instead of the track's. [env: DATA]"),
+    click.option("--verbose", "-v", is_flag=True, help="Show clocks, sizes and the rules that hold, too."),
+)
+SUBMISSION = click.option(
+    "--submission", envvar="SUBMISSION", default="submission", show_default=True, help="Its folder. [env: SUBMISSION]"
+)
 
 
 @click.command(epilog=EPILOG)
-@run_options
+@with_options(*RUN, SUBMISSION)
 @click.option("--seeds", envvar="SEEDS", metavar='"N N …"', help="Several seeds, one run each. [env: SEEDS]")
 @click.option(
     "--resume",
@@ -73,7 +70,7 @@ def run_options(command: _Command) -> _Command:
     is_flag=True,
     help="Print the record as JSON; of several seeds those that ran, then the statistics. No progress.",
 )
-@fleet_options
+@with_options(*FLEET)
 def command(
     seed: str | None,
     seeds: str | None,
@@ -111,19 +108,8 @@ def command(
             raise UsageError(
                 "--on goes with neither --resume nor --again.", remedy="A fleet runs the seeds that have no record yet."
             )
-        raise SystemExit(
-            run_fleet(
-                lambda queue: _jobs(queue, numbers, track, data, submission),
-                on=on,
-                as_json=as_json,
-                together=_fleet_together,
-                **fleet,
-            )
-        )
-
-    def show(outcome: RunOutcome) -> None:
-        _show(outcome, as_json=as_json, verbose=verbose)
-
+        jobs = partial(_jobs, seeds=numbers, track=track, data=data, submission=submission)
+        raise SystemExit(run_fleet(jobs, on=on, as_json=as_json, together=_fleet_together, **fleet))
     if resume is not None:
         from harness.run.runs import resume_run
 
@@ -137,13 +123,13 @@ def command(
             seed=numbers[0] if seed or seeds else None,
             track=track if said else None,
         )
-        show(outcome)
-        raise SystemExit(ExitCode.RULE_BROKEN if outcome.broken else ExitCode.GOOD)
+        show(outcome, as_json=as_json, verbose=verbose)
+        return
     shown: list[RunOutcome] = []
 
     def finished(outcome: RunOutcome) -> None:
         shown.append(outcome)
-        show(outcome)
+        show(outcome, as_json=as_json, verbose=verbose, judge=False)
 
     outcomes = submit_seeds(
         submission_dir=Path(submission),
@@ -157,7 +143,7 @@ def command(
         again=again or (len(numbers) == 1 and not once),
     )
     if once and not shown:  # a job of a fleet: a seed that has its record is a result like any other
-        show(outcomes[0])
+        finished(outcomes[0])
     if len(outcomes) > 1:
         sentences, statistics = _together([outcome.record for outcome in outcomes])
         click.echo(json.dumps(statistics) if as_json else "\n" + sentences)
@@ -166,7 +152,7 @@ def command(
 
 
 @click.command("try", epilog="Exit codes: 0 good, 1 a rule is broken, 2 wrong usage, 3 could not check.")
-@run_options
+@with_options(*RUN, SUBMISSION)
 @click.option(
     "--quick",
     envvar="QUICK",
@@ -200,9 +186,7 @@ def try_command(
         sign=False,
         quick=quick,
     )
-    _show(outcome, as_json=as_json, verbose=verbose)
-    if outcome.broken:
-        raise SystemExit(ExitCode.RULE_BROKEN)
+    show(outcome, as_json=as_json, verbose=verbose)
 
 
 def _seeds(seed: str | None, seeds: str | None) -> list[int]:
@@ -227,7 +211,8 @@ def parse_seed(text: str) -> int:
     return int(digits)
 
 
-def _show(outcome: RunOutcome, *, as_json: bool, verbose: bool) -> None:
+def show(outcome: RunOutcome, *, as_json: bool, verbose: bool, judge: bool = True) -> None:
+    """Print a run's record or summary, and end with 1 where a rule is broken, unless not to ``judge`` yet."""
     import msgspec
 
     from harness.cli.result import render_summary
@@ -237,6 +222,8 @@ def _show(outcome: RunOutcome, *, as_json: bool, verbose: bool) -> None:
     else:
         text = render_summary(outcome.record, path=outcome.path, artifact=outcome.run_dir / "artifact", verbose=verbose)
         click.echo("\n" + text)
+    if judge and outcome.broken:
+        raise SystemExit(ExitCode.RULE_BROKEN)
 
 
 def _jobs(queue: Queue, seeds: Sequence[int], track: str, data: str | None, submission: str) -> list[Job]:
@@ -269,11 +256,7 @@ def _jobs(queue: Queue, seeds: Sequence[int], track: str, data: str | None, subm
     for seed in seeds:
         argv = ["env", *variables, sys.executable, "-P", "-m", "harness", "submit", "--once", "--json"]
         argv += ["--seed", str(seed), *options]
-        title = f"submit {track} seed {seed}"
-        needs = terms.hardware
-        jobs.append(
-            queue.add(argv, folder=Path.cwd(), gpus=needs.gpus, cores=needs.cpu_cores, title=title, inputs=inputs)
-        )
+        jobs.append(queue.add(argv, needs=terms.hardware, title=f"submit {track} seed {seed}", inputs=inputs))
     return jobs
 
 

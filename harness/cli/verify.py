@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from harness.record.verification import EntryReport, VerifyReport
     from harness.rules import Finding
 
-_HEADERS = ("record", "signer", "track", "seed", "bpb", "bytes", "verdict")
 _WORDS = {
     Verdict.PASS: "good",
     Verdict.WARN: "good, with warnings",
@@ -131,10 +130,9 @@ def command(
     if junit is not None:
         from harness.rules.junit import Case, junit_xml
 
-        def case(finding: Finding) -> Case:
-            title = catalogue()[finding.rule].title if finding.rule in catalogue() else "not a rule of this version"
-            name, text = printable(f"{finding.rule} {title}"), printable(finding.message, 1000)
-            return Case(name, finding.verdict, finding.rule, text)
+        def case(found: Finding) -> Case:
+            title = catalogue()[found.rule].title if found.rule in catalogue() else "not a rule of this version"
+            return Case(printable(f"{found.rule} {title}"), found.verdict, found.rule, printable(found.message, 1000))
 
         suites = {printable(e.name): [case(f) for f in e.findings] for _, chosen in reports for e in chosen}
         folder = [case(finding) for report, _ in reports for finding in report.folder]
@@ -145,9 +143,8 @@ def command(
 
         comparison = describe_against(reports, verify_folder(baseline, trust=trust), track=track, margin=margin)
     if as_json:
-        click.echo(
-            json.dumps({"folders": [_document(*found) for found in reports], "comparison": comparison}, indent=2)
-        )
+        folders = [_document(*found) for found in reports]
+        click.echo(json.dumps({"folders": folders, "comparison": comparison}, indent=2))
     else:
         tables = "\n\n".join(_table(report, chosen) for report, chosen in reports)
         click.echo("\n".join([tables, *([""] if comparison else []), *comparison]))
@@ -186,8 +183,16 @@ def _table(report: VerifyReport, chosen: tuple[EntryReport, ...]) -> str:
     from harness.stats import counted_pools, describe_pools
 
     records = [entry for entry in chosen if entry.name.startswith("runs/")]
-    parts = [tabulate([_row(entry) for entry in records], headers=_HEADERS, disable_numparse=True)] if records else []
-    notes = []
+    rows, notes = [], []
+    for entry in records:
+        row = [entry.name, "", "", "", "", "", entry.verdict.value]
+        if (record := entry.record) is not None and entry.entry is not None:
+            final = f"{record.final.bpb:.4f}" if record.final else ""
+            size, seed = f"{record.sizes.total_bytes:,}", str(record.submission.seed)
+            row[1:6] = entry.entry.signer[:12], record.track.name, seed, final, size
+        rows.append(list(map(printable, row)))
+    headers = ("record", "signer", "track", "seed", "bpb", "bytes", "verdict")
+    parts = [tabulate(rows, headers=headers, disable_numparse=True)] if records else []
     for finding in report.findings_of(chosen):
         if finding.verdict is not Verdict.PASS or finding.rule == "R6-REPRODUCED" or finding in report.folder:
             text = f"{finding.rule} {finding.verdict.value}: {finding.where}: {finding.message.rstrip('.')}."
@@ -204,22 +209,6 @@ def _table(report: VerifyReport, chosen: tuple[EntryReport, ...]) -> str:
         f"{_WORDS[worst(report.findings_of(chosen))]} ({tally}). Keys by {report.accepted.source}."
     )
     return "\n\n".join(parts)
-
-
-def _row(entry: EntryReport) -> tuple[str, ...]:
-    record = entry.record
-    if record is None or entry.entry is None:
-        return (printable(entry.name), "", "", "", "", "", entry.verdict.value)
-    final = record.final
-    return (
-        printable(entry.name),
-        printable(entry.entry.signer[:12]),
-        printable(record.track.name),
-        str(record.submission.seed),
-        f"{final.bpb:.4f}" if final else "",
-        f"{record.sizes.total_bytes:,}",
-        entry.verdict.value,
-    )
 
 
 def _document(report: VerifyReport, chosen: tuple[EntryReport, ...]) -> dict[str, object]:

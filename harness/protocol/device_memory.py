@@ -17,6 +17,7 @@ from functools import cache
 
 import torch
 
+_size, _NO_FLAGS = ctypes.c_size_t, ctypes.c_uint64(0)
 _PINNED, _POSIX_DESCRIPTOR, _ON_DEVICE, _READ_WRITE, _MINIMUM = 1, 1, 1, 3, 0
 
 
@@ -48,9 +49,9 @@ class DeviceMemory:
     def __init__(self, handle: int, size: int, device: int) -> None:
         self.size, self.device, self._handle = size, device, handle
         address = ctypes.c_uint64()
-        _call("cuMemAddressReserve", ctypes.byref(address), _size(size), _size(0), ctypes.c_uint64(0), _flags())
+        _call("cuMemAddressReserve", ctypes.byref(address), _size(size), _size(0), ctypes.c_uint64(0), _NO_FLAGS)
         self.address = address.value
-        _call("cuMemMap", address, _size(size), _size(0), ctypes.c_uint64(handle), _flags())
+        _call("cuMemMap", address, _size(size), _size(0), ctypes.c_uint64(handle), _NO_FLAGS)
         access = _Access(_Location(_ON_DEVICE, device), _READ_WRITE)
         _call("cuMemSetAccess", address, _size(size), ctypes.byref(access), _size(1))
 
@@ -88,8 +89,8 @@ def allocate(size: int, device: int) -> tuple[DeviceMemory, int]:
     _make_current(device)
     whole = _whole(size, device)
     handle, descriptor = ctypes.c_uint64(), ctypes.c_int(-1)
-    _call("cuMemCreate", ctypes.byref(handle), _size(whole), ctypes.byref(_properties(device)), _flags())
-    _call("cuMemExportToShareableHandle", ctypes.byref(descriptor), handle, _POSIX_DESCRIPTOR, _flags())
+    _call("cuMemCreate", ctypes.byref(handle), _size(whole), ctypes.byref(_properties(device)), _NO_FLAGS)
+    _call("cuMemExportToShareableHandle", ctypes.byref(descriptor), handle, _POSIX_DESCRIPTOR, _NO_FLAGS)
     memory = DeviceMemory(handle.value, whole, device)
     memory.tensor(torch.uint8, (whole,)).zero_()
     torch.cuda.synchronize(device)
@@ -128,24 +129,11 @@ def _make_current(device: int) -> None:
     torch.empty(1, device=torch.device("cuda", device))  # makes PyTorch's context the current one of this thread
 
 
-def _size(value: int) -> ctypes.c_size_t:
-    return ctypes.c_size_t(value)
-
-
-def _flags() -> ctypes.c_uint64:
-    return ctypes.c_uint64(0)
-
-
-@cache
-def _driver() -> ctypes.CDLL:
+def _call(name: str, *arguments: object) -> None:
     try:
-        return ctypes.CDLL("libcuda.so.1")
+        driver = ctypes.CDLL("libcuda.so.1")
     except OSError as error:
         raise DeviceMemoryError(f"the CUDA driver cannot be loaded: {error}") from None
-
-
-def _call(name: str, *arguments: object) -> None:
-    driver = _driver()
     function: Callable[..., int] = getattr(driver, name)
     code = function(*arguments)
     if code:

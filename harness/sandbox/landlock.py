@@ -78,8 +78,11 @@ def restrict_self(rules: Iterable[tuple[str, int]], *, tcp: bool) -> None:
     Raises ``OSError`` when the kernel refuses.
     """
     abi = abi_version()
+    files = EXECUTE | WRITE_FILE | READ_FILE | READ_DIR | _MAKE_AND_REMOVE
+    for first, right in ((2, REFER), (3, TRUNCATE), (5, IOCTL_DEV)):
+        files |= right if abi >= first else 0
     network = (_NET_BIND_TCP | _NET_CONNECT_TCP) if abi >= 4 and not tcp else 0
-    _restrict(_RulesetAttr(_rights_of(abi), network, 0), abi, rules)
+    _restrict(_RulesetAttr(files, network, 0), abi, rules)
 
 
 def _restrict(attributes: _RulesetAttr, abi: int, rules: Iterable[tuple[str, int]]) -> None:
@@ -87,32 +90,21 @@ def _restrict(attributes: _RulesetAttr, abi: int, rules: Iterable[tuple[str, int
     ruleset = _call(_CREATE_RULESET, ctypes.byref(attributes), size, 0)
     try:
         for path, rights in rules:
-            _allow(ruleset, path, rights & attributes.handled_access_fs)
+            try:
+                descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            except FileNotFoundError:  # a link out of the allow-list, as Ubuntu's sitecustomize.py: nothing to allow
+                continue
+            try:
+                if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                    rights &= _ON_FILES
+                rule = _PathBeneath(rights & attributes.handled_access_fs, descriptor)
+                _call(_ADD_RULE, ruleset, _RULE_PATH_BENEATH, ctypes.byref(rule), 0)
+            finally:
+                os.close(descriptor)
         forbid_new_privileges()
         _call(_RESTRICT_SELF, ruleset, 0)
     finally:
         os.close(ruleset)
-
-
-def _rights_of(abi: int) -> int:
-    rights = EXECUTE | WRITE_FILE | READ_FILE | READ_DIR | _MAKE_AND_REMOVE
-    for first, right in ((2, REFER), (3, TRUNCATE), (5, IOCTL_DEV)):
-        rights |= right if abi >= first else 0
-    return rights
-
-
-def _allow(ruleset: int, path: str, rights: int) -> None:
-    try:
-        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except FileNotFoundError:  # a link out of the allow-list, such as Ubuntu's sitecustomize.py: nothing there to allow
-        return
-    try:
-        if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
-            rights &= _ON_FILES
-        rule = _PathBeneath(rights, descriptor)
-        _call(_ADD_RULE, ruleset, _RULE_PATH_BENEATH, ctypes.byref(rule), 0)
-    finally:
-        os.close(descriptor)
 
 
 def _call(number: int, *arguments: object) -> int:

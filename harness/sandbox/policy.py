@@ -53,6 +53,11 @@ class SandboxPolicy:
         gpus = bool(self.devices)
         return runtime(self.packages, tools=self.tools or gpus, gpus=gpus)
 
+    @property
+    def system_files(self) -> tuple[Path, ...]:
+        """What every Python process looks up about its machine, as far as it is there."""
+        return existing((*_FILES, *(_HARDWARE if self.devices or self.network == "loopback" else ())))
+
 
 _FILES = (
     "/etc/ld.so.cache",
@@ -136,7 +141,7 @@ def landlock_rules(policy: SandboxPolicy, home: Path) -> list[tuple[str, str]]:
     rules = [(path, "run") for part in policy.runtime for path in part.paths]
     rules += [(path, "list") for part in policy.runtime for path in part.listed]
     rules += [(path, "read") for path in policy.read]
-    rules += [(path, "read") for path in _system_files(policy)]
+    rules += [(path, "read") for path in policy.system_files]
     rules += [(path, "device") for path in (*existing(_DEVICES), *policy.devices)]
     rules += [(Path("/proc/self"), "read")]
     rules += [(Path("/proc/self/task"), "name threads")] if policy.devices else []
@@ -147,7 +152,7 @@ def landlock_rules(policy: SandboxPolicy, home: Path) -> list[tuple[str, str]]:
 def mounts(policy: SandboxPolicy) -> list[str]:
     """What a root of the cell's own holds beside the writable folders: few folders where the rules name many files."""
     runtime = [path for part in policy.runtime for path in part.mounts]
-    return list(map(str, (*runtime, *_system_files(policy), *existing(_DEVICES), *policy.devices, *policy.read)))
+    return list(map(str, (*runtime, *policy.system_files, *existing(_DEVICES), *policy.devices, *policy.read)))
 
 
 def covered(policy: SandboxPolicy) -> list[str]:
@@ -157,10 +162,6 @@ def covered(policy: SandboxPolicy) -> list[str]:
     found = [Path("/proc", name) for name in (*_COUNTERS, *(() if policy.devices else ("meminfo",)))]
     found += [path for name in _OF_NODES for path in Path("/sys/devices/system/node").glob(f"node*/{name}")]
     return list(map(str, found))
-
-
-def _system_files(policy: SandboxPolicy) -> tuple[Path, ...]:
-    return existing((*_FILES, *(_HARDWARE if policy.devices or policy.network == "loopback" else ())))
 
 
 @cache

@@ -49,22 +49,14 @@ def can_run(pids: list[int]) -> bool:
     None that is dead or on its way out can. Waiting in the kernel or being stopped is no end: only what is known to be
     over counts as over.
     """
-    return any(_thread_can_run(f"/proc/{pid}/task/{name}/stat") for pid in pids for name in _threads(pid))
-
-
-def _threads(pid: int) -> list[str]:
-    try:
-        return os.listdir(f"/proc/{pid}/task")  # noqa: PTH208 - quick, in the middle of a kill
-    except (FileNotFoundError, ProcessLookupError):
-        return []
-
-
-def _thread_can_run(stat: str) -> bool:
-    try:
-        fields = _fields(stat)
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return fields[_STATE] not in _DEAD and not int(fields[_FLAGS]) & _EXITING
+    for folder in (f"/proc/{pid}/task" for pid in pids):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            for name in os.listdir(folder):  # noqa: PTH208 - quick, in the middle of a kill
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                    fields = _fields(f"{folder}/{name}/stat")
+                    if fields[_STATE] not in _DEAD and not int(fields[_FLAGS]) & _EXITING:
+                        return True
+    return False
 
 
 def _fields(stat: str) -> list[bytes]:

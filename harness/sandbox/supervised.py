@@ -44,7 +44,7 @@ class Supervised:
         """Start the launcher; ``control`` and ``lifeline`` are the referee's ends, and belong to this object now."""
         self.namespaced = False
         self._control = control
-        self._lifeline = lifeline
+        self._lifeline = os.fdopen(lifeline, "wb")
         self._first_fd = -1
         self._older_children = set(children_of_all().get(os.getpid(), ()))
         namespaces.adopt_orphans()
@@ -107,7 +107,7 @@ class Supervised:
         """KILL, then the proof that nothing is left, with the times of its stop and its end."""
         self.stop()
         ending = self._await_first() if self.namespaced else kill_tree(self.pid)
-        self._cut_lifeline()
+        self._lifeline.close()
         try:
             self._process.wait(SUPERVISOR_LIMIT_S)
         except subprocess.TimeoutExpired:
@@ -119,7 +119,7 @@ class Supervised:
     def close(self) -> None:
         """Give up the descriptors; after ``kill_all``."""
         self._control.close()
-        self._cut_lifeline()
+        self._lifeline.close()
         if self._first_fd >= 0:
             os.close(self._first_fd)
             self._first_fd = -1
@@ -160,8 +160,3 @@ class Supervised:
             watch.look(strays)
             ending = Ending.now(ending.survivors, StopWatch())
         return ending
-
-    def _cut_lifeline(self) -> None:
-        if self._lifeline >= 0:
-            os.close(self._lifeline)
-            self._lifeline = -1
