@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from harness.errors import CouldNotCheck, ExitCode, UsageError
 from harness.files import read_regular
-
-if TYPE_CHECKING:
-    from harness.record.predicate import RunRecord
+from harness.record import verify_folder
+from harness.record.predicate import RunRecord
+from harness.review.against_records import check_against_records
+from harness.review.claims import check_text, claims_json, render_claims
+from harness.rules import Verdict
 
 MAX_TEXT_BYTES = 2_000_000
 EPILOG = """\b
@@ -48,16 +49,11 @@ Exit codes: 0 nothing wrong (disputed claims included), 1 a claim is wrong, 2 wr
 @click.option("--json", "as_json", is_flag=True, help="Print every claim as JSON.")
 def command(files: tuple[Path, ...], records: Path | None, problems: bool, as_json: bool) -> int:
     """Recompute the numbers that texts claim (FILES: Markdown or plain text)."""
-    from harness.review.claims import check_text, claims_json, render_claims
-    from harness.rules import Verdict
-
     found = {}
     for path in files:
         text = _read(path)
         found[path] = check_text(text)
         if records is not None:
-            from harness.review.against_records import check_against_records
-
             found[path] += check_against_records(text, _sound(records))
     if as_json:
         click.echo(claims_json({str(path): claims for path, claims in found.items()}))
@@ -84,9 +80,6 @@ def _read(path: Path) -> str:
 
 def _sound(records: Path) -> list[RunRecord]:
     """The records that verify."""
-    from harness.record import verify_folder
-    from harness.rules import Verdict
-
     report = verify_folder(records, judge_runs=False)
     sound = [entry.record for entry in report.records if entry.record and entry.verdict is not Verdict.FAIL]
     if not sound:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from harness.errors import UsageError
-
-if TYPE_CHECKING:
-    from harness.review.findings import FolderReport
+from harness.progress import make_reporter
+from harness.review import output
+from harness.review.changes import changed_since, judge_change, staged
+from harness.review.findings import FolderReport, Readings, blocking_rules, exit_code_of, with_settings
+from harness.review.folder import check_folders
 
 MANY = 6
 """Beyond so many folders a terminal gets a bar."""
@@ -83,10 +84,6 @@ def command(
     show_all: bool,
 ) -> int:
     """Check the public record folders PATHS."""
-    from harness.review import output
-    from harness.review.findings import Readings, blocking_rules, exit_code_of, with_settings
-    from harness.review.folder import check_folders
-
     if "help" in settings:
         click.echo(Readings.__doc__)
         return 0
@@ -96,8 +93,6 @@ def command(
         )
     change = None
     if changed_from or is_staged:
-        from harness.review.changes import changed_since, staged
-
         change = changed_since(changed_from, Path()) if changed_from else staged(Path())
         paths = change.folders
         if not (paths or change.others or change.altered) and not as_json:
@@ -108,8 +103,6 @@ def command(
     known = output.read_baseline(baseline) if baseline else None
     reports = with_progress(check_folders(paths, readings, against), len(paths))
     if change is not None and changed_from:
-        from harness.review.changes import judge_change
-
         reports = judge_change(reports, change)
     if known is not None:
         reports = [output.only_new(report, known) for report in reports]
@@ -130,8 +123,6 @@ def with_progress(reports: Iterator[FolderReport], total: int) -> list[FolderRep
     """All reports. A terminal sees how far it is; pipes and few folders see nothing, and import nothing for it."""
     if total <= MANY or not sys.stderr.isatty():
         return list(reports)
-    from harness.progress import make_reporter
-
     done: list[FolderReport] = []
     with make_reporter().stage("check folders", total, "folders") as stage:
         for report in reports:

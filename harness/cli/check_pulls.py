@@ -7,7 +7,12 @@ from pathlib import Path
 
 import click
 
-from harness.errors import ExitCode
+from harness.errors import ExitCode, UsageError
+from harness.files import write_atomic
+from harness.progress import make_reporter
+from harness.review import board, pulls
+from harness.review.changes import git
+from harness.review.findings import with_settings
 
 EPILOG = """\b
 Reads objects of the clone by git's own plumbing; nothing is checked out, and nothing of a pull request runs. Writes
@@ -33,13 +38,6 @@ def command(
     repository: Path, base: str, out: Path, jobs: int | None, only: str | None, settings: tuple[str, ...], quiet: bool
 ) -> int:
     """Judge every record folder that the pull requests of the clone REPOSITORY add."""
-    from harness.errors import UsageError
-    from harness.files import write_atomic
-    from harness.progress import make_reporter
-    from harness.review import board, pulls
-    from harness.review.changes import git
-    from harness.review.findings import with_settings
-
     readings, first, last = with_settings(settings), 0, 10**9
     if only is not None:
         ends = only.split("-")

@@ -5,14 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from harness.cli.check_folder import with_progress
+from harness.config.variables import records_to_read
 from harness.errors import ExitCode, UsageError
-
-if TYPE_CHECKING:
-    from harness.report import FolderClaim
+from harness.report import FolderClaim, collect, render_terminal, write_markdown, write_page
+from harness.report.document import report_document
+from harness.report.figures import FINEWEB, Standing
+from harness.report.public_folder import the_pool, write_hub_result, write_public_folder
+from harness.review.findings import Readings
+from harness.review.folder import check_folders
+from harness.review.output import record_folders
+from harness.rules import Verdict
 
 EPILOG = """\b
 The page is one file: no scripts, nothing fetched, readable in print, in the dark and on a phone. Each record is
@@ -45,10 +51,6 @@ def command(
     paths: tuple[Path, ...], out: Path, trust: Path | None, baseline: Path | None, margin: str | None, as_json: bool
 ) -> int:
     """A board of signed records and public record folders: all of records/ and of your own, or PATHS."""
-    from harness.config.variables import records_to_read
-    from harness.report import collect, render_terminal, write_markdown, write_page
-    from harness.rules import Verdict
-
     records, public = [], []
     for path in paths or records_to_read():
         if (path / "submission.json").is_file() and (path / "records" / "runs").is_dir():
@@ -63,8 +65,6 @@ def command(
     write_page(report, page)
     write_markdown(report, markdown)
     if as_json:
-        from harness.report.document import report_document
-
         files = {"html": str(page), "markdown": str(markdown)}
         click.echo(json.dumps(report_document(report) | files, indent=1))
     else:
@@ -76,14 +76,6 @@ def command(
 
 def _claims(folders: Sequence[Path]) -> list[FolderClaim]:
     """What public folders claim, each checked, as rows of the board."""
-    from harness.cli.check_folder import with_progress
-    from harness.report import FolderClaim
-    from harness.report.figures import FINEWEB, Standing
-    from harness.review.findings import Readings
-    from harness.review.folder import check_folders
-    from harness.review.output import record_folders
-    from harness.rules import Verdict
-
     paths, claims = record_folders(folders), []
     for found in with_progress(check_folders(paths, Readings()), len(paths)):
         facts = {name: float(value) for name, value in found.facts.items() if isinstance(value, int | float)}
@@ -145,9 +137,6 @@ def export_command(
     **by: str,
 ) -> int:
     """Write one run, or the seeds of one, in the form that others read. PATHS are record files or records folders."""
-    from harness.report import collect, write_markdown
-    from harness.report.public_folder import the_pool, write_hub_result, write_public_folder
-
     report = collect(paths, trust=trust)
     if form == "parameter-golf":
         write_public_folder(report, out, **by)

@@ -7,18 +7,22 @@ import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 import msgspec
+from tabulate import tabulate
 
+from harness.config.variables import records_to_read
 from harness.errors import ExitCode, UsageError
-from harness.rules import Verdict, catalogue, exit_code_of, worst
+from harness.files import write_atomic
+from harness.progress import make_reporter
+from harness.record import witness
+from harness.record.store import gathered
+from harness.record.verification import EntryReport, VerifyReport, verify_folder, verify_paths
+from harness.rules import Finding, Verdict, catalogue, exit_code_of, worst
+from harness.rules.junit import Case, junit_xml
+from harness.stats import counted_pools, describe_against, describe_pools
 from harness.text import printable
-
-if TYPE_CHECKING:
-    from harness.record.verification import EntryReport, VerifyReport
-    from harness.rules import Finding
 
 _WORDS = {
     Verdict.PASS: "good",
@@ -43,11 +47,7 @@ Exit codes: 0 good (warnings included), 1 a record fails, 2 wrong usage, 3 could
 
 @click.command(epilog=EPILOG)
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
-@click.option(
-    "--trust",
-    type=click.Path(path_type=Path),
-    help="Folder of accepted public keys, instead of records/keys; for the baseline too.",
-)
+@click.option("--trust", type=click.Path(path_type=Path), help="Folder of accepted keys, for the baseline too.")
 @click.option("--root", default="", metavar="KEY", help="The key that the signed list of keys must go back to.")
 @click.option("--history", is_flag=True, help="Also judge its git history: what was taken back, signed commits.")
 @click.option("--tsa", type=click.Path(path_type=Path), metavar="PEM",
@@ -64,9 +64,7 @@ Exit codes: 0 good (warnings included), 1 a record fails, 2 wrong usage, 3 could
     metavar="DIR",
     help="Also test the records (one pool of seeds) against this records folder. [env: BASELINE]",
 )
-@click.option(
-    "--track", envvar="TRACK", metavar="NAME", help="With --baseline: only records of this track. [env: TRACK]"
-)
+@click.option("--track", envvar="TRACK", metavar="NAME", help="Of --baseline: only this track. [env: TRACK]")
 @click.option(
     "--margin",
     envvar="MARGIN",
@@ -98,11 +96,6 @@ def command(
     as_json: bool,
 ) -> int:
     """Verify signed records: all of records/ and of your own, or the folders and files PATHS."""
-    from harness.config.variables import records_to_read
-    from harness.files import write_atomic
-    from harness.record import witness
-    from harness.record.verification import verify_folder, verify_paths
-
     reports = []
     for report, chosen in verify_paths(
         paths or records_to_read(), trust=trust, root=root, judge_runs=not integrity_only
@@ -128,7 +121,6 @@ def command(
     if artifact is not None or rescore:
         reports = [_with_artifact(reports, artifact, rescore=rescore, silent=as_json)]
     if junit is not None:
-        from harness.rules.junit import Case, junit_xml
 
         def case(found: Finding) -> Case:
             title = catalogue()[found.rule].title if found.rule in catalogue() else "not a rule of this version"
@@ -139,8 +131,6 @@ def command(
         write_atomic(junit.absolute(), junit_xml("harness verify", suites | {"folder": folder}), replace=True)
     comparison: list[str] = []
     if baseline is not None:
-        from harness.stats import describe_against
-
         comparison = describe_against(reports, verify_folder(baseline, trust=trust), track=track, margin=margin)
     if as_json:
         folders = [_document(*found) for found in reports]
@@ -154,7 +144,6 @@ def command(
 def _with_artifact(
     reports: list[tuple[VerifyReport, tuple[EntryReport, ...]]], artifact: Path | None, *, rescore: bool, silent: bool
 ) -> tuple[VerifyReport, tuple[EntryReport, ...]]:
-    from harness.record.store import gathered
     from harness.run.artifact import check_artifact_files
 
     chosen = [(report, entry) for report, entries in reports for entry in entries if entry.record]
@@ -168,7 +157,6 @@ def _with_artifact(
     with gathered(entry.record, report.records_dir, artifact) as folder:
         found = check_artifact_files(entry.record, folder)
         if rescore and entry.verdict is not Verdict.FAIL and worst(found) is Verdict.PASS:
-            from harness.progress import make_reporter
             from harness.run.rescore import rescore as score_again
 
             found += score_again(entry.record, folder, os.environ, make_reporter(silent=silent))
@@ -178,10 +166,6 @@ def _with_artifact(
 
 def _table(report: VerifyReport, chosen: tuple[EntryReport, ...]) -> str:
     """Every run record, everything that did not pass, statistics of a whole folder, and one closing sentence."""
-    from tabulate import tabulate
-
-    from harness.stats import counted_pools, describe_pools
-
     records = [entry for entry in chosen if entry.name.startswith("runs/")]
     rows, notes = [], []
     for entry in records:
