@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
+from pathlib import Path
 from typing import Any
 
 import click
@@ -41,6 +42,15 @@ class LazyGroup(click.Group):
 def with_options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """All ``options``, those of click, as one decorator: what several commands share."""
     return lambda command: reduce(lambda made, option: option(made), reversed(options), command)
+
+
+AGAINST = (  # which keys count, and what is to be beaten
+    click.option("--trust", type=click.Path(path_type=Path), help="Folder of accepted keys, for the baseline too."),
+    click.option("--baseline", envvar="BASELINE", type=click.Path(path_type=Path, exists=True, file_okay=False),
+                 metavar="DIR", help="Also test the records (one pool of seeds) against this folder. [env: BASELINE]"),
+    click.option("--margin", envvar="MARGIN",
+                 help='By how much: "0.005 nats/token" (official tracks), "… nats/byte" or "… bpb". [env: MARGIN]'),
+)  # fmt: skip
 
 
 def name_values(option: str, pairs: Iterable[str], example: str) -> dict[str, str]:

@@ -226,8 +226,7 @@ def gpu_checks() -> Iterator[Check]:
 
 
 def _cell_checks() -> Iterator[Check]:
-    from harness.cli.doctor_gpu import gpu_probe, missing_nodes, nccl_probe
-    from harness.sandbox.diagnose import try_once
+    from harness.cli.doctor_gpu import gpu_probe, missing_nodes, nccl_probe, try_once
 
     if missing := missing_nodes():
         remedy = "Start the driver once outside: sudo nvidia-modprobe -u -c=0"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -85,21 +84,16 @@ def keep_code(queue: Queue, files: Mapping[str, bytes]) -> tuple[str, Path]:
 
     Raises ``CouldNotCheck`` when the folder of that name holds something else.
     """
-    from harness.run.artifact import pack_code, read_folder
+    from harness.run.artifact import pack_code, read_folder, unpack_code
 
-    digest = hashlib.sha256(pack_code(dict(files))).hexdigest()
+    bundle = pack_code(dict(files))
+    digest = hashlib.sha256(bundle).hexdigest()
     place = queue.folder / "code" / digest[:16]
     place.parent.mkdir(exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=place.parent))
-    try:
-        partial.chmod(0o755)
-        for name, data in files.items():
-            (partial / name).parent.mkdir(parents=True, exist_ok=True)
-            (partial / name).write_bytes(data)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=place.parent) as scratch:
+        unpack_code(bundle, Path(scratch) / "code")
         with contextlib.suppress(OSError):  # it is there already; whether whole is looked at below
-            partial.rename(place)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+            (Path(scratch) / "code").rename(place)
     if not place.is_dir() or read_folder(place) != files:
         raise CouldNotCheck(f"{place} does not hold the code it is named after.", remedy="Remove that folder.")
     return digest, place

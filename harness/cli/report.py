@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from harness.cli import AGAINST, with_options
 from harness.cli.check_folder import with_progress
 from harness.config.variables import records_to_read
 from harness.errors import ExitCode, UsageError
@@ -41,11 +42,7 @@ Exit codes: 0 good (warnings included), 1 a record fails, 2 wrong usage, 3 could
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--out", envvar="OUT", type=click.Path(path_type=Path, file_okay=False), show_default=True,
               default=Path(".golf") / "report", help="Folder for report.html and report.md. [env: OUT]")  # fmt: skip
-@click.option("--trust", type=click.Path(path_type=Path), help="Folder of accepted public keys, for the baseline too.")
-@click.option("--baseline", envvar="BASELINE", type=click.Path(path_type=Path, exists=True, file_okay=False),
-              metavar="DIR", help="Also test the records (one pool) against this folder. [env: BASELINE]")  # fmt: skip
-@click.option("--margin", envvar="MARGIN", metavar="MARGIN",
-              help='"0.005 nats/token" (official tracks), "… nats/byte" or "… bpb". [env: MARGIN]')  # fmt: skip
+@with_options(*AGAINST)
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON; the files are written all the same.")
 def command(
     paths: tuple[Path, ...], out: Path, trust: Path | None, baseline: Path | None, margin: str | None, as_json: bool

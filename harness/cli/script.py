@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from harness.cli import name_values, with_options
-from harness.cli.submit import RUN, parse_seed, show
+from harness.cli.submit import DEFAULT_SEED, RUN, show
 from harness.config.tracks import load_track
 from harness.config.variables import records_dir
 
@@ -20,7 +20,7 @@ from harness.config.variables import records_dir
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON; no progress.")
 def command(
     script: Path,
-    seed: str | None,
+    seed: int | None,
     track: str,
     data: str | None,
     artifact: str,
@@ -37,7 +37,6 @@ def command(
     \b
     harness script train_gpt.py --env ITERATIONS=200
     """
-    number = parse_seed(seed or "1337")
     load_track(track)
 
     from harness.progress import make_reporter
@@ -47,7 +46,7 @@ def command(
         script=script,
         track_name=track,
         dataset_name=data,
-        seed=number,
+        seed=DEFAULT_SEED if seed is None else seed,
         artifact=artifact,
         variables=name_values("--env", pairs, "ITERATIONS=200"),
         records_dir=records_dir(),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from harness.record.predicate import RunRecord
     from harness.run.runs import RunOutcome
 
-MAX_SEED = 2**31 - 1
+SEED, DEFAULT_SEED = click.IntRange(0, 2**31 - 1), 1337
 _FOLDERS = "\n".join(f"{name:<20} {meaning}" for name, meaning in VARIABLES.items())
 EPILOG = f"""\b
 The referee's variables:
@@ -39,7 +39,7 @@ Exit codes: 0 good, 1 a rule is broken, 2 wrong usage, 3 could not check."""
 
 
 RUN = (  # what a run is of, whoever makes it
-    click.option("--seed", envvar="SEED", metavar="N", help="Seed of the run (default 1337). [env: SEED]"),
+    click.option("--seed", envvar="SEED", type=SEED, help="Seed of the run (default 1337). [env: SEED]"),
     click.option("--track", envvar="TRACK", default="smoke", show_default=True, help="Track. [env: TRACK]"),
     click.option("--data", envvar="DATA", metavar="SET", help="Data set instead of the track's. [env: DATA]"),
     click.option("--verbose", "-v", is_flag=True, help="Show clocks, sizes and the rules that hold, too."),
@@ -72,7 +72,7 @@ SUBMISSION = click.option(
 )
 @with_options(*FLEET)
 def command(
-    seed: str | None,
+    seed: int | None,
     seeds: str | None,
     track: str,
     data: str | None,
@@ -120,7 +120,7 @@ def command(
             resume,
             records_dir=records_dir(),
             progress=make_reporter(silent=as_json),
-            seed=numbers[0] if seed or seeds else None,
+            seed=numbers[0] if seeds else seed,
             track=track if said else None,
         )
         show(outcome, as_json=as_json, verbose=verbose)
@@ -161,7 +161,7 @@ def command(
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the unsigned record as JSON; no progress.")
 def try_command(
-    seed: str | None, track: str, data: str | None, submission: str, verbose: bool, quick: bool, as_json: bool
+    seed: int | None, track: str, data: str | None, submission: str, verbose: bool, quick: bool, as_json: bool
 ) -> None:
     """A run that leaves no trace: the same cells, clocks and audits, but no key, no announcement and no record.
 
@@ -169,7 +169,6 @@ def try_command(
     harness try --quick                  does it run at all, and is it causal?
     harness try --submission mine        a whole run of your own, before you announce one
     """
-    (number,) = _seeds(seed, None)
     load_track(track)
 
     from harness.progress import make_reporter
@@ -179,7 +178,7 @@ def try_command(
         submission_dir=Path(submission),
         track_name=track,
         dataset_name=data,
-        seed=number,
+        seed=DEFAULT_SEED if seed is None else seed,
         environ=dict(os.environ),
         records_dir=records_dir(),
         progress=make_reporter(silent=as_json),
@@ -189,26 +188,20 @@ def try_command(
     show(outcome, as_json=as_json, verbose=verbose)
 
 
-def _seeds(seed: str | None, seeds: str | None) -> list[int]:
-    if seed and seeds:
+def _seeds(seed: int | None, seeds: str | None) -> list[int]:
+    if seed is not None and seeds:
         raise UsageError(f"both SEED ({seed}) and SEEDS ({seeds}) are set.", remedy="Set one of them.")
-    numbers = [parse_seed(text) for text in (seeds.split() if seeds else [seed or "1337"])]
+    if not seeds:
+        return [DEFAULT_SEED if seed is None else seed]
+    numbers = []
+    with contextlib.suppress(click.BadParameter):
+        numbers = [SEED(text) for text in seeds.split()]
     if not numbers or len(set(numbers)) != len(numbers):
         raise UsageError(
             f"SEEDS is {seeds!r}; wanted different whole numbers, separated by spaces.",
             remedy='Example: make submit SEEDS="1337 42 2025".',
         )
     return numbers
-
-
-def parse_seed(text: str) -> int:
-    """The seed as an integer in [0, 2^31 - 1]. Raises ``UsageError`` that shows what was given."""
-    digits = text.strip()
-    if not (digits.isascii() and digits.isdigit()) or len(digits) > 10 or int(digits) > MAX_SEED:
-        raise UsageError(
-            f"SEED is {text!r}; wanted a whole number from 0 to {MAX_SEED}.", remedy="Example: make submit SEED=1337."
-        )
-    return int(digits)
 
 
 def show(outcome: RunOutcome, *, as_json: bool, verbose: bool, judge: bool = True) -> None:

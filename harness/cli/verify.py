@@ -12,6 +12,7 @@ import click
 import msgspec
 from tabulate import tabulate
 
+from harness.cli import AGAINST, with_options
 from harness.config.variables import records_to_read
 from harness.errors import ExitCode, UsageError
 from harness.files import write_atomic
@@ -47,7 +48,6 @@ Exit codes: 0 good (warnings included), 1 a record fails, 2 wrong usage, 3 could
 
 @click.command(epilog=EPILOG)
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--trust", type=click.Path(path_type=Path), help="Folder of accepted keys, for the baseline too.")
 @click.option("--root", default="", metavar="KEY", help="The key that the signed list of keys must go back to.")
 @click.option("--history", is_flag=True, help="Also judge its git history: what was taken back, signed commits.")
 @click.option("--tsa", type=click.Path(path_type=Path), metavar="PEM",
@@ -57,25 +57,10 @@ Exit codes: 0 good (warnings included), 1 a record fails, 2 wrong usage, 3 could
               help="Append-only list of announced runs to publish: add new ones, name those gone.")  # fmt: skip
 @click.option("--integrity-only", is_flag=True, help="Judge the records alone, not what they say against their runs.")
 @click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="Write the findings as JUnit XML here.")
-@click.option(
-    "--baseline",
-    envvar="BASELINE",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    metavar="DIR",
-    help="Also test the records (one pool of seeds) against this records folder. [env: BASELINE]",
-)
+@with_options(*AGAINST)
 @click.option("--track", envvar="TRACK", metavar="NAME", help="Of --baseline: only this track. [env: TRACK]")
-@click.option(
-    "--margin",
-    envvar="MARGIN",
-    help='By how much: "0.005 nats/token" (the default on official tracks; else none), "… nats/byte", "… bpb".',
-)
-@click.option(
-    "--artifact",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Level 2: also check model.bin and code.bundle in DIR, or in records/artifacts, against the one record given.",
-)
+@click.option("--artifact", type=click.Path(path_type=Path), metavar="DIR",
+              help="Level 2: check model.bin and code.bundle in DIR, or in records/artifacts, too.")  # fmt: skip
 @click.option("--rescore", is_flag=True, help="Score a random part again, audit it, and compare.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def command(

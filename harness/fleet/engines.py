@@ -25,7 +25,8 @@ from harness.fleet.queue import Job, Queue
 from harness.run.machine import gpu_indices, visible_gpus
 from harness.run.reserve import share_of_cores
 
-NAMES = ("local", "slurm", "ray")
+# the options that each takes; Slurm knows its own
+ENGINES: dict[str, tuple[str, ...] | None] = {"local": (), "slurm": None, "ray": ("address", "cpus")}
 STOP_GRACE_S = 5.0
 SLURM_MINUTES = 120
 
@@ -66,11 +67,9 @@ class LocalEngine(Engine):
     def room(self, job: Job) -> bool:
         """Whether a slot, the job's GPUs and its cores are free. Raises ``UsageError`` when they never can be."""
         held = sum(len(gpus) for gpus, _ in self._running.values())
-        if job.gpus > len(self._free) + held:
-            raise UsageError(
-                f"{job.title} needs {job.gpus} GPUs; this machine has {len(self._free) + held}.",
-                remedy="Use --on slurm or --on ray.",
-            )
+        if job.gpus > (here := len(self._free) + held):
+            words = f"{job.title} needs {job.gpus} GPUs; this machine has {here}."
+            raise UsageError(words, remedy="Use --on slurm or --on ray.")
         cores = self._share(job) + sum(cores for _, cores in self._running.values())
         return len(self._running) < self._slots and job.gpus <= len(self._free) and cores <= self._cores
 
@@ -116,9 +115,8 @@ class SlurmEngine(Engine):
             python = f"{shlex.quote(sys.executable)} -P"  # nothing is imported from the folder of the job
             self._executor = self._submitit.AutoExecutor(folder=logs, cluster="slurm", slurm_python=python)
         except RuntimeError as error:
-            raise CouldNotCheck(
-                f"submitit found no Slurm here: {error}.", remedy="Run this on a login node."
-            ) from error
+            words = f"submitit found no Slurm here: {error}."
+            raise CouldNotCheck(words, remedy="Run this on a login node.") from error
 
     def start(self, job: Job) -> Any:
         """Submit a worker."""
@@ -146,16 +144,13 @@ class RayEngine(Engine):
     """Tasks of a Ray cluster (``address`` as ray.init takes it; empty: a cluster of this machine alone)."""
 
     def __init__(self, queue: Queue, options: Mapping[str, str]) -> None:
-        cpus = options.get("cpus", "")
-        if cpus and not cpus.isdigit():
-            raise UsageError(
-                f"cpus is {cpus!r}; wanted a whole number of processor cores.",
-                remedy="Example: --engine-option cpus=2.",
-            )
+        self._cpus = options.get("cpus", "")
+        if self._cpus and not self._cpus.isdigit():
+            words = f"cpus is {self._cpus!r}; wanted a whole number of processor cores."
+            raise UsageError(words, remedy="Example: --engine-option cpus=2.")
         self._queue, self._ray = queue, _import("ray")
         address = options.get("address") or None
         self._ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, include_dashboard=False)
-        self._cpus = cpus
         self._largest_node = max(float(node["Resources"].get("CPU", 1)) for node in self._ray.nodes())
 
     def start(self, job: Job) -> Any:
@@ -184,20 +179,15 @@ class RayEngine(Engine):
 
 def make_engine(name: str, queue: Queue, *, slots: int, options: Mapping[str, str]) -> Engine:
     """The engine called ``name``. Raises ``UsageError`` for an unknown one, or options that it does not take."""
+    if name not in ENGINES:
+        raise UsageError(f"--on is {name!r}; wanted one of {', '.join(ENGINES)}.", remedy="Example: --on local.")
+    known = ENGINES[name]
+    if known is not None and (unknown := sorted(set(options) - set(known))):
+        takes = " and ".join(known) or "no option"
+        raise UsageError(f"--on {name} takes {takes}, not {', '.join(unknown)}.", remedy="Leave the others out.")
     if name == "local":
-        if options:
-            raise UsageError(f"--on local takes no option {', '.join(options)}.", remedy="Use --workers.")
         return LocalEngine(queue, slots, visible_gpus(), len(os.sched_getaffinity(0)))
-    if name == "slurm":
-        return SlurmEngine(queue, options)
-    if name == "ray":
-        unknown = set(options) - {"address", "cpus"}
-        if unknown:
-            raise UsageError(
-                f"--on ray takes address and cpus, not {', '.join(sorted(unknown))}.", remedy="Leave the others out."
-            )
-        return RayEngine(queue, options)
-    raise UsageError(f"--on is {name!r}; wanted one of {', '.join(NAMES)}.", remedy="Example: --on local.")
+    return SlurmEngine(queue, options) if name == "slurm" else RayEngine(queue, options)
 
 
 def _import(name: str) -> Any:

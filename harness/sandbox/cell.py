@@ -27,7 +27,7 @@ from harness.protocol.channel import Channel
 from harness.sandbox.layers import Layer, LayerState
 from harness.sandbox.policy import refuse_low_limits
 from harness.sandbox.private_root import SHARED_MEMORY
-from harness.sandbox.processes import Ending, StopWatch
+from harness.sandbox.processes import StopWatch
 from harness.sandbox.spec import CellSpec, KillReport, launcher_order
 from harness.sandbox.supervised import Supervised
 
@@ -156,7 +156,7 @@ class Cell:
     def _kill(self, reason: str, deadline_ns: int | None) -> KillReport:
         since_ns = time.monotonic_ns() if deadline_ns is None else deadline_ns
         self.exit_codes()
-        supervised, ending = self._supervised, Ending.now(0, StopWatch())
+        supervised, ending = self._supervised, StopWatch().ending()
         if supervised is not None:
             if deadline_ns is not None:
                 self._grant_grace(supervised, deadline_ns)

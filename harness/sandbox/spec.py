@@ -24,7 +24,7 @@ class CellSpec:
 
     argv, env: command and environment of every rank; rank_env: what each rank has beyond that, one mapping a rank
     log_file:  takes standard output and error of all ranks, appended
-    off:       layers that are left off to find a fault (:mod:`harness.sandbox.diagnose`); none in a strict cell
+    off:       layers that are left off to find a fault (``harness doctor --gpu``); none in a strict cell
     """
 
     name: str

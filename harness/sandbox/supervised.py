@@ -137,8 +137,8 @@ class Supervised:
             left = descendants(self.pid)
             watch.look(left)
             if watch.over():
-                return Ending.given_up(left, watch)
-        return Ending.now(0, watch)
+                return watch.ending(left)
+        return watch.ending()
 
     def _kill_strays(self, ending: Ending) -> Ending:
         """Without a namespace a cell can kill its supervisor; what it left then comes to the referee as a child."""
@@ -149,8 +149,7 @@ class Supervised:
             if pid not in self._older_children and pid not in self._launchers
         ]:
             if watch.over():
-                left = Ending.given_up(strays, watch)
-                return Ending.now(ending.survivors + left.survivors, StopWatch())
+                return StopWatch().ending(strays, ending.survivors)
             for pid in strays:
                 kill_tree(pid)
             signal_all(strays, signal.SIGKILL)
@@ -158,5 +157,5 @@ class Supervised:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)
             watch.look(strays)
-            ending = Ending.now(ending.survivors, StopWatch())
+            ending = StopWatch().ending(survivors=ending.survivors)
         return ending
