@@ -44,9 +44,12 @@ def with_options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda command: reduce(lambda made, option: option(made), reversed(options), command)
 
 
+PATH = click.Path(path_type=Path)
+FILE, FOLDER = (click.Path(path_type=Path, exists=True, file_okay=f, dir_okay=not f) for f in (True, False))
+OUT_FILE, OUT_FOLDER = (click.Path(path_type=Path, file_okay=f, dir_okay=not f) for f in (True, False))
 AGAINST = (  # which keys count, and what is to be beaten
-    click.option("--trust", type=click.Path(path_type=Path), help="Folder of accepted keys, for the baseline too."),
-    click.option("--baseline", envvar="BASELINE", type=click.Path(path_type=Path, exists=True, file_okay=False),
+    click.option("--trust", type=PATH, help="Folder of accepted keys, for the baseline too."),
+    click.option("--baseline", envvar="BASELINE", type=FOLDER,
                  metavar="DIR", help="Also test the records (one pool of seeds) against this folder. [env: BASELINE]"),
     click.option("--margin", envvar="MARGIN",
                  help='By how much: "0.005 nats/token" (official tracks), "… nats/byte" or "… bpb". [env: MARGIN]'),

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from harness.cli import PATH
 from harness.errors import ExitCode, UsageError
 
 EPILOG = """\b
@@ -23,11 +24,9 @@ Exit codes: 0 good (warnings included), 1 a rule is broken, 2 wrong usage, 3 cou
 
 
 @click.command(epilog=EPILOG)
-@click.argument("folder", required=False, type=click.Path(path_type=Path))
+@click.argument("folder", required=False, type=PATH)
 @click.option("--tokenizer", metavar="FILE", help="Tokenizer of the shards (a built data set knows its own).")
-@click.option(
-    "--docs", "documents", multiple=True, type=click.Path(path_type=Path), help="Raw documents, in shard order."
-)
+@click.option("--docs", "documents", multiple=True, type=PATH, help="Raw documents, in shard order.")
 @click.option(
     "--val-docs",
     "val_documents",
@@ -40,7 +39,7 @@ Exit codes: 0 good (warnings included), 1 a rule is broken, 2 wrong usage, 3 cou
 @click.option("--val-tokens", "claimed_targets", type=int, help="Claimed number of scored tokens.")
 @click.option("--claimed-bytes", type=int, help="Claimed number of bytes, instead of loss and bpb.")
 @click.option("--window", default=0, show_default=True, help="Sequence length whose last incomplete window is dropped.")
-@click.option("--manifest", type=click.Path(path_type=Path), help="Published manifest.json to compare counts with.")
+@click.option("--manifest", type=PATH, help="Published manifest.json to compare counts with.")
 @click.option("--near", is_flag=True, help="Look for near-duplicates between train and validation too (slow).")
 @click.option("--json", "as_json", is_flag=True, help="Print findings as JSON; no progress.")
 def command(folder: Path | None, val_loss: str | None, val_bpb: str | None, as_json: bool, **plan: Any) -> None:

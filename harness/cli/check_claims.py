@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from harness.cli import PATH
 from harness.errors import CouldNotCheck, ExitCode, UsageError
 from harness.files import read_regular
 from harness.record import verify_folder
@@ -38,13 +39,8 @@ Exit codes: 0 nothing wrong (disputed claims included), 1 a claim is wrong, 2 wr
 
 
 @click.command(epilog=EPILOG)
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--records",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Also compare with these records: each table with the runs named above it, or that fit it best.",
-)
+@click.argument("files", nargs=-1, required=True, type=PATH)
+@click.option("--records", type=PATH, metavar="DIR", help="Also compare each table with the records that it fits.")
 @click.option("--problems", is_flag=True, help="Show only what is wrong or disputed.")
 @click.option("--json", "as_json", is_flag=True, help="Print every claim as JSON.")
 def command(files: tuple[Path, ...], records: Path | None, problems: bool, as_json: bool) -> int:

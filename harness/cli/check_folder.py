@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from harness.cli import FILE, FOLDER, OUT_FILE, PATH
 from harness.errors import UsageError
 from harness.progress import make_reporter
 from harness.review import output
@@ -36,30 +37,14 @@ Exit codes: 0 good (warnings included), 1 a rule is broken, 2 wrong usage, 3 cou
 
 
 @click.command(epilog=EPILOG)
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
-@click.option(
-    "--json", "as_json", is_flag=True, help="Print everything as JSON (schema: harness/review/report.schema.json)."
-)
-@click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="Write JUnit XML here.")
-@click.option("--sarif", type=click.Path(path_type=Path, dir_okay=False), help="Write SARIF 2.1.0 here.")
+@click.argument("paths", nargs=-1, type=PATH)
+@click.option("--json", "as_json", is_flag=True, help="Print all as JSON (schema: harness/review/report.schema.json).")
+@click.option("--junit", type=OUT_FILE, help="Write JUnit XML here.")
+@click.option("--sarif", type=OUT_FILE, help="Write SARIF 2.1.0 here.")
 @click.option("--annotations", is_flag=True, help="Print GitHub workflow annotations instead of text.")
-@click.option(
-    "--baseline",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="Show and judge only what this earlier --json output lacks.",
-)
-@click.option(
-    "--against",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="The record folder that is to be beaten.",
-)
-@click.option(
-    "--reading",
-    "settings",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Another reading of a disputed rule; --reading help lists them.",
-)
+@click.option("--baseline", type=FILE, help="Show and judge only what this earlier --json output lacks.")
+@click.option("--against", type=FOLDER, help="The record folder that is to be beaten.")
+@click.option("--reading", "settings", multiple=True, metavar="NAME=VALUE", help="Reading of a rule; help lists them.")
 @click.option("--changed-from", metavar="REVISION", help="Check the record folders that HEAD adds to this revision.")
 @click.option("--staged", "is_staged", is_flag=True, help="Check the record folders with staged changes.")
 @click.option(

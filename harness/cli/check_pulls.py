@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from harness.cli import FOLDER, OUT_FOLDER
 from harness.errors import ExitCode, UsageError
 from harness.files import write_atomic
 from harness.progress import make_reporter
@@ -27,9 +28,9 @@ Exit codes: 0 good, whatever the verdicts on the folders, 2 wrong usage, 3 could
 
 
 @click.command(epilog=EPILOG)
-@click.argument("repository", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.argument("repository", type=FOLDER)
 @click.option("--base", default="HEAD", show_default=True, metavar="REVISION", help="The branch that they go to.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default="pulls-report", show_default=True)
+@click.option("--out", type=OUT_FOLDER, default="pulls-report", show_default=True)
 @click.option("--jobs", type=click.IntRange(1, 64), help="Processes (default: one a core, at most 8).")
 @click.option("--only", metavar="N or N-M", help="Only these pull requests.")
 @click.option("--reading", "settings", multiple=True, metavar="NAME=VALUE", help="As in harness check folder.")

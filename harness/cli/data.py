@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from harness.cli import PATH
 from harness.errors import ExitCode, UsageError
 from harness.fineweb import DOCUMENTS
 
@@ -69,7 +70,7 @@ def fetch(variant: str, train_shards: int | None, with_docs: bool, revision: str
 
 
 @command.command(epilog=BUILD_EPILOG)
-@click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("sources", nargs=-1, required=True, type=PATH)
 @click.option("--tokenizer", metavar="FILE", help="A .model, .tiktoken or byte260 .json file, or the word byte260.")
 @click.option("--train-tokenizer", metavar="N", type=int, help="Train a BPE of N pieces on the train side instead.")
 @click.option("--case-operators", is_flag=True, help="Lower-case letters and write case as operators, losslessly.")
@@ -78,7 +79,7 @@ def fetch(variant: str, train_shards: int | None, with_docs: bool, revision: str
 )
 @click.option("--field", default="text", show_default=True, help="Key of the text in a JSON line.")
 @click.option("--name", default="mine", show_default=True, help="Name of the data set.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder to build (default: NAME in the cache).")
+@click.option("--out", type=PATH, help="Folder to build (default: NAME in the cache).")
 @click.option("--shard-tokens", default=100_000_000, show_default=True, help="Tokens a shard.")
 @click.option("--no-near", is_flag=True, help="Look for equal documents across the sides only, not for similar ones.")
 @json_option
@@ -105,7 +106,7 @@ def build(name: str, out: Path | None, no_near: bool, as_json: bool, **options: 
 
 
 @command.command(epilog="Example: harness data inspect path/to/folder --tokenizer fineweb_1024_bpe.model")
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=PATH)
 @click.option("--tokenizer", metavar="FILE", help="Tokenizer of the shards (a built data set knows its own).")
 @click.option("--no-digests", is_flag=True, help="Leave out the SHA-256 of each file.")
 @json_option

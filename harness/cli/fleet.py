@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli import name_values
+from harness.cli import PATH, name_values
 from harness.errors import CouldNotCheck, ExitCode
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FLEET = (
     click.option("--on", metavar="ENGINE", help="Run as a queue of jobs on: local, slurm or ray."),
-    click.option("--queue", "queue_dir", type=click.Path(path_type=Path), default=Path(".golf/fleet"),
+    click.option("--queue", "queue_dir", type=PATH, default=Path(".golf/fleet"),
                  show_default=True, help="The queue's folder, shared by all hosts. Start again to resume."),
     click.option("--workers", type=click.IntRange(1), default=1, show_default=True,
                  help="Runs at once with --on local."),

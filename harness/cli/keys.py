@@ -9,6 +9,7 @@ import click
 import msgspec
 from tabulate import tabulate
 
+from harness.cli import FILE
 from harness.config.variables import keys_dir, records_dir
 from harness.errors import CouldNotCheck, UsageError
 from harness.record.signing import ACTIVE, bind_key, create_key, describe_key, load_private, read_active, rotate_key
@@ -105,7 +106,7 @@ def rotate(owner: str, as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("ssh_key", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("ssh_key", type=FILE)
 @json_option
 def bind(ssh_key: Path, as_json: bool) -> None:
     """Bind the key that signs here to SSH_KEY (such as ~/.ssh/id_ed25519), so that others know whose it is."""

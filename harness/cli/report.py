@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from harness.cli import AGAINST, with_options
+from harness.cli import AGAINST, OUT_FOLDER, PATH, with_options
 from harness.cli.check_folder import with_progress
 from harness.config.variables import records_to_read
 from harness.errors import ExitCode, UsageError
@@ -39,8 +39,8 @@ Exit codes: 0 good (warnings included), 1 a record fails, 2 wrong usage, 3 could
 
 
 @click.command(epilog=EPILOG)
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--out", envvar="OUT", type=click.Path(path_type=Path, file_okay=False), show_default=True,
+@click.argument("paths", nargs=-1, type=PATH)
+@click.option("--out", envvar="OUT", type=OUT_FOLDER, show_default=True,
               default=Path(".golf") / "report", help="Folder for report.html and report.md. [env: OUT]")  # fmt: skip
 @with_options(*AGAINST)
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON; the files are written all the same.")
@@ -112,16 +112,14 @@ Exit codes: 0 good, 1 a record fails, 2 wrong usage, 3 could not check."""
 
 
 @click.command(epilog=EXPORT_EPILOG)
-@click.argument("paths", nargs=-1, required=True, metavar="RECORD|RECORDS...", type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, required=True, metavar="RECORD|RECORDS...", type=PATH)
+@click.argument("out", type=PATH)
 @click.option("--as", "form", required=True, type=click.Choice(("parameter-golf", "markdown", "huggingface")))
 @click.option("--author", default="", help="Your name for submission.json. [default: the owner of the signing key]")
 @click.option("--github-id", default="", help="Your account for submission.json. [default: the author]")
-@click.option(
-    "--benchmark", default="", metavar="OWNER/DATASET", help="huggingface: the Hub's data set of the benchmark."
-)
+@click.option("--benchmark", default="", metavar="OWNER/DATASET", help="huggingface: the benchmark's data set.")
 @click.option("--source", default="", metavar="URL", help="huggingface: where the records can be read.")
-@click.option("--trust", type=click.Path(path_type=Path), help="Folder of accepted public keys.")
+@click.option("--trust", type=PATH, help="Folder of accepted public keys.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
 def export_command(
     paths: tuple[Path, ...],

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli import with_options
+from harness.cli import PATH, with_options
 from harness.cli.fleet import FLEET, run_fleet
 from harness.errors import CouldNotCheck, ExitCode, RuleBroken, UsageError
 
@@ -41,8 +41,8 @@ nothing speaks against the record but an audit of the repetition that could not 
 
 
 @click.command(epilog=EPILOG)
-@click.argument("records", type=click.Path(path_type=Path), nargs=-1, required=True)
-@click.option("--code", type=click.Path(path_type=Path),
+@click.argument("records", type=PATH, nargs=-1, required=True)
+@click.option("--code", type=PATH,
               help="The submission's folder, or a bundle. [default: the kept one, else submission]")  # fmt: skip
 @click.option("--tolerance", type=click.FloatRange(min=0), metavar="BPB",
               help="Largest difference that still agrees, if less than the track's.")  # fmt: skip

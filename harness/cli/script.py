@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from harness.cli import name_values, with_options
+from harness.cli import PATH, name_values, with_options
 from harness.cli.submit import DEFAULT_SEED, RUN, show
 from harness.config.tracks import load_track
 from harness.config.variables import records_dir
 
 
 @click.command(epilog="Exit codes: 0 good, 1 a rule is broken, 2 wrong usage, 3 could not check.")
-@click.argument("script", type=click.Path(path_type=Path))
+@click.argument("script", type=PATH)
 @with_options(*RUN)
 @click.option("--artifact", default="*.ptz", show_default=True, metavar="GLOB", help="The packed model that it writes.")
 @click.option("--env", "pairs", multiple=True, metavar="NAME=VALUE", help="A variable for the script; repeatable.")

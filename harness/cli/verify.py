@@ -12,7 +12,7 @@ import click
 import msgspec
 from tabulate import tabulate
 
-from harness.cli import AGAINST, with_options
+from harness.cli import AGAINST, OUT_FILE, PATH, with_options
 from harness.config.variables import records_to_read
 from harness.errors import ExitCode, UsageError
 from harness.files import write_atomic
@@ -47,20 +47,19 @@ Exit codes: 0 good (warnings included), 1 a record fails, 2 wrong usage, 3 could
 
 
 @click.command(epilog=EPILOG)
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, type=PATH)
 @click.option("--root", default="", metavar="KEY", help="The key that the signed list of keys must go back to.")
 @click.option("--history", is_flag=True, help="Also judge its git history: what was taken back, signed commits.")
-@click.option("--tsa", type=click.Path(path_type=Path), metavar="PEM",
+@click.option("--tsa", type=PATH, metavar="PEM",
               help="Certificates of timestamp authorities: judge timestamps/ (RFC 3161) by them.")  # fmt: skip
 @click.option("--stamp", is_flag=True, help="Write an RFC 3161 request for the one file given, and say how to send it.")
-@click.option("--intents", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+@click.option("--intents", type=OUT_FILE, metavar="FILE",
               help="Append-only list of announced runs to publish: add new ones, name those gone.")  # fmt: skip
 @click.option("--integrity-only", is_flag=True, help="Judge the records alone, not what they say against their runs.")
-@click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="Write the findings as JUnit XML here.")
+@click.option("--junit", type=OUT_FILE, help="Write the findings as JUnit XML here.")
 @with_options(*AGAINST)
 @click.option("--track", envvar="TRACK", metavar="NAME", help="Of --baseline: only this track. [env: TRACK]")
-@click.option("--artifact", type=click.Path(path_type=Path), metavar="DIR",
-              help="Level 2: check model.bin and code.bundle in DIR, or in records/artifacts, too.")  # fmt: skip
+@click.option("--artifact", type=PATH, metavar="DIR", help="Also model.bin and code.bundle, in DIR or with the record.")
 @click.option("--rescore", is_flag=True, help="Score a random part again, audit it, and compare.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def command(

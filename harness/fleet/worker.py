@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import socket
@@ -17,12 +16,12 @@ import msgspec
 
 from harness.fleet.queue import Attempt, Job, Queue, Result
 from harness.rules import Verdict
+from harness.sandbox.namespaces import die_with_parent
 from harness.sandbox.processes import default_signals
 
 FINAL_CODES = frozenset({0, 1})
 MAX_OUTPUT_BYTES = 8_000_000
 REASON_CHARACTERS = 300
-_PR_SET_PDEATHSIG = 1
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -58,10 +57,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run_command(job: Job, log: Path) -> tuple[int, bytes]:
     """The job's command in a child that dies with this worker. Returns its exit code and what it printed."""
-    libc, worker = ctypes.CDLL(None), os.getpid()
+    worker = os.getpid()
 
-    def die_with_parent() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    def die_with_worker() -> None:
+        die_with_parent()
         if os.getppid() != worker:  # it was killed before the line above, and no signal will come
             os._exit(1)
 
@@ -72,7 +71,7 @@ def _run_command(job: Job, log: Path) -> tuple[int, bytes]:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
-            preexec_fn=die_with_parent,
+            preexec_fn=die_with_worker,
         )
         assert child.stdout is not None
         output = child.stdout.read(MAX_OUTPUT_BYTES + 1)

@@ -46,7 +46,7 @@ class Cell:
     strict: raise ``RuleBroken`` S1-ISOLATION from ``start`` when a layer is missing on this machine.
     """
 
-    def __init__(self, spec: CellSpec, *, strict: bool, namespaced: bool = True) -> None:
+    def __init__(self, spec: CellSpec, *, strict: bool) -> None:
         if strict and spec.off:
             raise ValueError("a strict cell leaves nothing off.")
         self.spec = spec
@@ -54,7 +54,6 @@ class Cell:
         self.channels: list[Channel] = []
         self.home: Path
         self._strict = strict
-        self._namespaced = namespaced
         self._supervised: Supervised | None = None
         self._codes: list[int | None] = [None] * len(spec.rank_env)
         self._opened: dict[int, list[tuple[str, str]]] = {}
@@ -71,7 +70,7 @@ class Cell:
         """A cell has a /dev/shm of its own, so what lies in the machine's is not there for it."""
         policy = self.spec.policy
         for path in (Path(tempfile.gettempdir()), *policy.read, *policy.write):
-            if self._namespaced and SHARED_MEMORY in path.resolve().parents:
+            if "namespaces" not in self.spec.off and SHARED_MEMORY in path.resolve().parents:
                 raise CouldNotCheck(
                     f"{self.spec.name}: {path} lies in the machine's {SHARED_MEMORY}; a cell sees its own only.",
                     remedy="Set TMPDIR, or the GOLF_… variable of that folder, to a place elsewhere.",
@@ -185,8 +184,7 @@ class Cell:
         log = _open_nameless(self.spec.log_file)
         given = (control.fileno(), lifeline_reader, log, *(end.fileno() for end in ends))
         try:
-            order = launcher_order(self.spec, self.home, given, namespaced=self._namespaced)
-            self._supervised = Supervised(order, given, log, ours, lifeline)
+            self._supervised = Supervised(launcher_order(self.spec, self.home, given), given, log, ours, lifeline)
             return self._supervised
         finally:
             control.close()

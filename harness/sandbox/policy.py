@@ -60,38 +60,15 @@ class SandboxPolicy:
 
 
 _FILES = (
-    "/etc/ld.so.cache",
-    "/etc/ld.so.conf",
-    "/etc/ld.so.conf.d",
-    "/etc/alternatives",
-    "/etc/hosts",
-    "/etc/host.conf",
-    "/etc/localtime",
-    "/etc/nsswitch.conf",
-    "/etc/passwd",
-    "/etc/group",
-    "/proc/cpuinfo",
-    "/proc/devices",
-    "/proc/meminfo",
-    "/proc/stat",
-    "/proc/version",
-    "/proc/filesystems",
-    "/proc/sys/kernel/osrelease",
-    "/proc/sys/vm",
-    "/sys/devices/system/cpu",
-    "/sys/devices/system/node",
-    "/sys/kernel/mm/transparent_hugepage",
+    *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/hosts", "/etc/host.conf"),
+    *("/etc/localtime", "/etc/nsswitch.conf", "/etc/passwd", "/etc/group"),
+    *("/proc/cpuinfo", "/proc/devices", "/proc/meminfo", "/proc/stat", "/proc/version", "/proc/filesystems"),
+    *("/proc/sys/kernel/osrelease", "/proc/sys/vm"),
+    *("/sys/devices/system/cpu", "/sys/devices/system/node", "/sys/kernel/mm/transparent_hugepage"),
 )
 _HARDWARE = (  # what CUDA, NCCL and Gloo look up about GPUs, links and interfaces
-    "/proc/driver",
-    "/proc/modules",
-    "/sys/bus/pci",
-    "/sys/dev",
-    "/sys/devices",
-    "/sys/module",
-    "/sys/class",
-    "/etc/vulkan",
-    "/etc/OpenCL",
+    *("/proc/driver", "/proc/modules", "/sys/bus/pci", "/sys/dev", "/sys/devices", "/sys/module", "/sys/class"),
+    *("/etc/vulkan", "/etc/OpenCL"),
 )
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 LEAST_FILES, LEAST_THREADS, LEAST_CPU_S = 256, 128, 100_000  # what any cell needs: torch, its threads, their time
@@ -102,32 +79,12 @@ _FABRIC = {  # multicast on the GPUs' links is off unless the user asks for it: 
     "TORCH_SYMM_MEM_DISABLE_MULTICAST": "1",
     "NVSHMEM_DISABLE_NVLS": "1",
 }
-
-
 # what the machine counts since it booted: a cell drives a counter to a number of its choice, and a later one reads it
-_COUNTERS = [
-    "stat",
-    "vmstat",
-    "loadavg",
-    "uptime",
-    "diskstats",
-    "interrupts",
-    "softirqs",
-    "schedstat",
-    "zoneinfo",
-    "buddyinfo",
-    "pagetypeinfo",
-    "swaps",
-    "locks",
-    "pressure",
-    "fs",
-    "irq",
-    "sys/fs/aio-nr",
-    "sys/fs/dentry-state",
-    "sys/fs/file-nr",
-    "sys/fs/inode-nr",
-    "sys/fs/inode-state",
-]
+_COUNTERS = (
+    *("stat", "vmstat", "loadavg", "uptime", "diskstats", "interrupts", "softirqs", "schedstat", "zoneinfo"),
+    *("buddyinfo", "pagetypeinfo", "swaps", "locks", "pressure", "fs", "irq"),
+    *("sys/fs/aio-nr", "sys/fs/dentry-state", "sys/fs/file-nr", "sys/fs/inode-nr", "sys/fs/inode-state"),
+)
 _OF_NODES = ("vmstat", "numastat", "meminfo")
 
 

@@ -62,7 +62,7 @@ class KillReport:
         return (self.overshoot_ns if self.stopped_ns is None else self.stopped_ns) / 1e6
 
 
-def launcher_order(spec: CellSpec, home: Path, descriptors: tuple[int, ...], *, namespaced: bool) -> bytes:
+def launcher_order(spec: CellSpec, home: Path, descriptors: tuple[int, ...]) -> bytes:
     """All that the launcher needs to know, as JSON.
 
     home: the cell's private folder; descriptors: for control, life and log, and a channel for each rank
@@ -75,7 +75,7 @@ def launcher_order(spec: CellSpec, home: Path, descriptors: tuple[int, ...], *, 
         "lifeline_fd": lifeline,
         "log_fd": log,
         "channel_fds": channels,
-        "namespaces": namespaced and "namespaces" not in spec.off,
+        "namespaces": "namespaces" not in spec.off,
         "argv": spec.argv,
         "env": environment | dict(spec.env),
         "rank_env": [dict(env) for env in spec.rank_env],
