@@ -26,13 +26,6 @@ STAGES = {
 }
 BEFORE_CLOCKS = {"setup": "set-up", "warmup compile": "compiling", "warmup": "warm-up"}
 SELF_REPORTED_LABEL = "as the script printed it (the score)"
-BASELINES = {
-    "uniform_bytes": "uniform bytes",
-    "uniform_tokens": "uniform tokens",
-    "train_frequencies": "train-set token frequencies",
-    "zlib_9": "zlib -9",
-    "xz_9": "xz -9",
-}
 NUMBERS = ("bpb", "nats/token", "bytes", "seconds", "limit")
 WIDEST, UNKNOWN_WIDTH = 120, 100
 MESSAGE_CHARACTERS = 400
@@ -87,7 +80,7 @@ def _scores(record: RunRecord, *, scale: bool) -> Iterator[tuple[str, ...]]:
         times = ", ".join(f"{BEFORE_CLOCKS[span.name]} {span.seconds:.1f}" for span in before)
         yield "before the clocks, uncounted", "", "", f"{times} s"
     for key, bpb in sorted(record.baselines_bpb.items(), key=lambda item: item[1]) if scale else ():
-        yield f"for scale: {BASELINES.get(key, printable(key, 40))}", f"{bpb:.4f}", "", ""
+        yield f"for scale: {printable(key, 40).replace('_', ' ')}", f"{bpb:.4f}", "", ""
 
 
 def _sizes(record: RunRecord) -> Iterator[tuple[str, ...]]:

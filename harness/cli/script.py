@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import click
 
@@ -18,16 +18,7 @@ from harness.config.variables import records_dir
 @click.option("--artifact", default="*.ptz", show_default=True, metavar="GLOB", help="The packed model that it writes.")
 @click.option("--env", "pairs", multiple=True, metavar="NAME=VALUE", help="A variable for the script; repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON; no progress.")
-def command(
-    script: Path,
-    seed: int | None,
-    track: str,
-    data: str | None,
-    artifact: str,
-    pairs: tuple[str, ...],
-    verbose: bool,
-    as_json: bool,
-) -> None:
+def command(seed: int | None, pairs: tuple[str, ...], verbose: bool, as_json: bool, **run: Any) -> None:
     """Run a script that trains, packs and scores itself. Its score is recorded as self-reported.
 
     The script gets DATA_PATH, TOKENIZER_PATH, VOCAB_SIZE, SEED, MAX_WALLCLOCK_SECONDS and the variables of torchrun,
@@ -37,19 +28,11 @@ def command(
     \b
     harness script train_gpt.py --env ITERATIONS=200
     """
-    load_track(track)
+    load_track(run["track_name"])
 
     from harness.progress import make_reporter
     from harness.run.selfreported import submit_script
 
-    outcome = submit_script(
-        script=script,
-        track_name=track,
-        dataset_name=data,
-        seed=DEFAULT_SEED if seed is None else seed,
-        artifact=artifact,
-        variables=name_values("--env", pairs, "ITERATIONS=200"),
-        records_dir=records_dir(),
-        progress=make_reporter(silent=as_json),
-    )
+    run |= {"seed": DEFAULT_SEED if seed is None else seed, "variables": name_values("--env", pairs, "ITERATIONS=200")}
+    outcome = submit_script(**run, records_dir=records_dir(), progress=make_reporter(silent=as_json))
     show(outcome, as_json=as_json, verbose=verbose)

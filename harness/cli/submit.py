@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from harness.cli import with_options
+from harness.cli import PATH, with_options
 from harness.cli.fleet import FLEET, keep_code, run_fleet
 from harness.config.tracks import load_track
 from harness.config.variables import PREFIX, VARIABLES, records_dir
@@ -40,13 +40,16 @@ Exit codes: 0 good, 1 a rule is broken, 2 wrong usage, 3 could not check."""
 
 RUN = (  # what a run is of, whoever makes it
     click.option("--seed", envvar="SEED", type=SEED, help="Seed of the run (default 1337). [env: SEED]"),
-    click.option("--track", envvar="TRACK", default="smoke", show_default=True, help="Track. [env: TRACK]"),
-    click.option("--data", envvar="DATA", metavar="SET", help="Data set instead of the track's. [env: DATA]"),
+    click.option(
+        "--track", "track_name", envvar="TRACK", default="smoke", show_default=True, help="Track. [env: TRACK]"
+    ),
+    click.option(
+        "--data", "dataset_name", envvar="DATA", metavar="SET", help="Data set instead of the track's. [env: DATA]"
+    ),
     click.option("--verbose", "-v", is_flag=True, help="Show clocks, sizes and the rules that hold, too."),
 )
-SUBMISSION = click.option(
-    "--submission", envvar="SUBMISSION", default="submission", show_default=True, help="Its folder. [env: SUBMISSION]"
-)
+SUBMISSION = click.option("--submission", "submission_dir", type=PATH, envvar="SUBMISSION", default="submission",
+                          show_default=True, help="Its folder. [env: SUBMISSION]")  # fmt: skip
 
 
 @click.command(epilog=EPILOG)
@@ -74,9 +77,9 @@ SUBMISSION = click.option(
 def command(
     seed: int | None,
     seeds: str | None,
-    track: str,
-    data: str | None,
-    submission: str,
+    track_name: str,
+    dataset_name: str | None,
+    submission_dir: Path,
     verbose: bool,
     resume: str | None,
     again: bool,
@@ -98,7 +101,7 @@ def command(
     harness submit --resume                    after any failure: go on after training, or after packaging
     """
     numbers = _seeds(seed, seeds)
-    load_track(track)  # a wrong name shows before anything is imported that takes seconds
+    load_track(track_name)  # a wrong name shows before anything is imported that takes seconds
 
     from harness.progress import make_reporter
     from harness.run.runs import submit_seeds
@@ -108,20 +111,20 @@ def command(
             raise UsageError(
                 "--on goes with neither --resume nor --again.", remedy="A fleet runs the seeds that have no record yet."
             )
-        jobs = partial(_jobs, seeds=numbers, track=track, data=data, submission=submission)
+        jobs = partial(_jobs, seeds=numbers, track=track_name, data=dataset_name, submission=submission_dir)
         raise SystemExit(run_fleet(jobs, on=on, as_json=as_json, together=_fleet_together, **fleet))
     if resume is not None:
         from harness.run.runs import resume_run
 
         if len(numbers) > 1:
             raise UsageError("RESUME goes on with one run.", remedy="SEEDS goes on by itself with what broke off.")
-        said = click.get_current_context().get_parameter_source("track") is not ParameterSource.DEFAULT
+        said = click.get_current_context().get_parameter_source("track_name") is not ParameterSource.DEFAULT
         outcome = resume_run(
             resume,
             records_dir=records_dir(),
             progress=make_reporter(silent=as_json),
             seed=numbers[0] if seeds else seed,
-            track=track if said else None,
+            track=track_name if said else None,
         )
         show(outcome, as_json=as_json, verbose=verbose)
         return
@@ -132,9 +135,9 @@ def command(
         show(outcome, as_json=as_json, verbose=verbose, judge=False)
 
     outcomes = submit_seeds(
-        submission_dir=Path(submission),
-        track_name=track,
-        dataset_name=data,
+        submission_dir=submission_dir,
+        track_name=track_name,
+        dataset_name=dataset_name,
         seeds=numbers,
         environ=dict(os.environ),
         records_dir=records_dir(),
@@ -160,31 +163,20 @@ def command(
     help="Under a minute: 10 s of training, the first 32,768 targets, two audited chunks. [env: QUICK]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the unsigned record as JSON; no progress.")
-def try_command(
-    seed: int | None, track: str, data: str | None, submission: str, verbose: bool, quick: bool, as_json: bool
-) -> None:
+def try_command(seed: int | None, verbose: bool, as_json: bool, **run: Any) -> None:
     """A run that leaves no trace: the same cells, clocks and audits, but no key, no announcement and no record.
 
     \b
     harness try --quick                  does it run at all, and is it causal?
     harness try --submission mine        a whole run of your own, before you announce one
     """
-    load_track(track)
+    load_track(run["track_name"])
 
     from harness.progress import make_reporter
     from harness.run.runs import submit_run
 
-    outcome = submit_run(
-        submission_dir=Path(submission),
-        track_name=track,
-        dataset_name=data,
-        seed=DEFAULT_SEED if seed is None else seed,
-        environ=dict(os.environ),
-        records_dir=records_dir(),
-        progress=make_reporter(silent=as_json),
-        sign=False,
-        quick=quick,
-    )
+    run |= {"seed": DEFAULT_SEED if seed is None else seed, "environ": dict(os.environ), "records_dir": records_dir()}
+    outcome = submit_run(**run, progress=make_reporter(silent=as_json), sign=False)
     show(outcome, as_json=as_json, verbose=verbose)
 
 
@@ -219,7 +211,7 @@ def show(outcome: RunOutcome, *, as_json: bool, verbose: bool, judge: bool = Tru
         raise SystemExit(ExitCode.RULE_BROKEN)
 
 
-def _jobs(queue: Queue, seeds: Sequence[int], track: str, data: str | None, submission: str) -> list[Job]:
+def _jobs(queue: Queue, seeds: Sequence[int], track: str, data: str | None, submission: Path) -> list[Job]:
     """One job a seed. What its command line does not say goes with it as variables, but never a passphrase.
 
     The jobs run a copy of the code as it is now, whatever becomes of the folder until they start.
@@ -231,8 +223,8 @@ def _jobs(queue: Queue, seeds: Sequence[int], track: str, data: str | None, subm
     from harness.run.manifest import check_variables, read_manifest
 
     check_environment()
-    files = read_folder(Path(submission))
-    manifest = read_manifest(files, submission)
+    files = read_folder(submission)
+    manifest = read_manifest(files, str(submission))
     check_variables(manifest, os.environ, files)
     terms = load_track(track)
     digest, code = keep_code(queue, files)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import struct
 from collections.abc import Callable
 from functools import cache
 
@@ -25,24 +26,6 @@ class DeviceMemoryError(RuntimeError):
     """The driver refused; the text names the call and its reason."""
 
 
-class _Location(ctypes.Structure):
-    _fields_ = (("type", ctypes.c_int), ("id", ctypes.c_int))
-
-
-class _Properties(ctypes.Structure):
-    _fields_ = (
-        ("type", ctypes.c_int),
-        ("handle_types", ctypes.c_int),
-        ("location", _Location),
-        ("windows_metadata", ctypes.c_void_p),
-        ("flags", ctypes.c_ubyte * 8),
-    )
-
-
-class _Access(ctypes.Structure):
-    _fields_ = (("location", _Location), ("flags", ctypes.c_int))
-
-
 class DeviceMemory:
     """A mapping of ``size`` bytes on a CUDA device. Views keep this object alive; ``close`` is the owner's business."""
 
@@ -52,8 +35,8 @@ class DeviceMemory:
         _call("cuMemAddressReserve", ctypes.byref(address), _size(size), _size(0), ctypes.c_uint64(0), _NO_FLAGS)
         self.address = address.value
         _call("cuMemMap", address, _size(size), _size(0), ctypes.c_uint64(handle), _NO_FLAGS)
-        access = _Access(_Location(_ON_DEVICE, device), _READ_WRITE)
-        _call("cuMemSetAccess", address, _size(size), ctypes.byref(access), _size(1))
+        access = struct.pack("3i", _ON_DEVICE, device, _READ_WRITE)  # CUmemAccessDesc
+        _call("cuMemSetAccess", address, _size(size), access, _size(1))
 
     def tensor(self, dtype: torch.dtype, shape: tuple[int, ...]) -> torch.Tensor:
         """A view of the first elements, without a copy. A shape of no elements maps nothing."""
@@ -89,7 +72,7 @@ def allocate(size: int, device: int) -> tuple[DeviceMemory, int]:
     _make_current(device)
     whole = _whole(size, device)
     handle, descriptor = ctypes.c_uint64(), ctypes.c_int(-1)
-    _call("cuMemCreate", ctypes.byref(handle), _size(whole), ctypes.byref(_properties(device)), _NO_FLAGS)
+    _call("cuMemCreate", ctypes.byref(handle), _size(whole), _properties(device), _NO_FLAGS)
     _call("cuMemExportToShareableHandle", ctypes.byref(descriptor), handle, _POSIX_DESCRIPTOR, _NO_FLAGS)
     memory = DeviceMemory(handle.value, whole, device)
     memory.tensor(torch.uint8, (whole,)).zero_()
@@ -116,12 +99,13 @@ def settle(device: int | None) -> None:
 def _whole(size: int, device: int) -> int:
     """``size`` rounded up to the device's granularity, at least one granule; the same on both sides."""
     granule = ctypes.c_size_t()
-    _call("cuMemGetAllocationGranularity", ctypes.byref(granule), ctypes.byref(_properties(device)), _MINIMUM)
+    _call("cuMemGetAllocationGranularity", ctypes.byref(granule), _properties(device), _MINIMUM)
     return max(1, -(-size // granule.value)) * granule.value
 
 
-def _properties(device: int) -> _Properties:
-    return _Properties(_PINNED, _POSIX_DESCRIPTOR, _Location(_ON_DEVICE, device), None, (ctypes.c_ubyte * 8)())
+def _properties(device: int) -> bytes:
+    """CUmemAllocationProp: kind, kind of handle, place; a pointer for Windows and flags stay 0."""
+    return struct.pack("4iP8x", _PINNED, _POSIX_DESCRIPTOR, _ON_DEVICE, device, 0)
 
 
 def _make_current(device: int) -> None:

@@ -13,8 +13,8 @@ import errno
 import os
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from harness.sandbox.namespaces import check
 
@@ -29,28 +29,24 @@ _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-@dataclass
-class Layout:
+class Layout(NamedTuple):
     """What the new root holds: real paths to be bound, and the symbolic links on the way to them.
 
     real: read-only, with what lies below them; writable: on top of these
     """
 
-    real: set[Path] = field(default_factory=set)
-    writable: set[Path] = field(default_factory=set)
-    links: dict[Path, str] = field(default_factory=dict)
+    real: set[Path]
+    writable: set[Path]
+    links: dict[Path, str]
 
 
 def layout(paths: Iterable[Path], writable: Iterable[Path] = ()) -> Layout:
     """Real paths and links that make all ``paths`` and ``writable`` resolve as now; what leads nowhere is left out."""
-    found = Layout()
-    for wanted, real in ((paths, found.real), (writable, found.writable)):
-        real.update(_follow(path, found.links) for path in wanted if path.exists())
-    found.writable = {path for path in found.writable if not _below(path, found.writable)}
-    found.real = {path for path in found.real - found.writable if not _below(path, found.real | found.writable)}
-    bound = found.real | found.writable
-    found.links = {link: text for link, text in found.links.items() if not _below(link, bound)}
-    return found
+    links: dict[Path, str] = {}
+    read, write = ({_follow(path, links) for path in some if path.exists()} for some in (paths, writable))
+    top = {path for path in write if not _below(path, write)}
+    real = {path for path in read - top if not _below(path, read | top)}
+    return Layout(real, top, {link: text for link, text in links.items() if not _below(link, real | top)})
 
 
 def enter(paths: Iterable[Path], writable: Iterable[Path], covered: Iterable[Path] = ()) -> list[Path]:

@@ -126,11 +126,6 @@ class Peers:
             del self._open[rank]
             self.ended[rank] = words
 
-    def first_ended(self) -> int | None:
-        """The rank to blame for the end: one without last words before one that may only have lost it."""
-        silent = [rank for rank, words in self.ended.items() if words is None]
-        return next(iter([*silent, *self.ended]), None)
-
 
 class EvalClient(ExitStack):
     """Drive one worker. Set ``deadline_ns`` (monotonic) before each span; use as a context manager for its memory.
@@ -323,14 +318,12 @@ class EvalClient(ExitStack):
     def _blame_another(self, awaited: Kind, *, without_words: bool = False) -> None:
         """Raise ``WorkerFailure`` if another rank is gone; ``without_words``: only if it left no reason."""
         self._peers.listen()
-        rank = self._peers.first_ended()
-        if rank is None:
-            return
-        words = self._peers.ended[rank]
-        if words is None:
-            raise RankGone(rank, awaited.name)
-        if not without_words:
-            raise WorkerFailure(f"rank {rank} {printable(words, REASON_CHARACTERS)}")
+        for rank, words in self._peers.ended.items():  # one that has last words may only have lost the others
+            if words is None:
+                raise RankGone(rank, awaited.name)
+        for rank, words in self._peers.ended.items():
+            if words is not None and not without_words:
+                raise WorkerFailure(f"rank {rank} {printable(words, REASON_CHARACTERS)}")
 
     def _patience(self, patient: bool) -> float:
         left = float("inf") if self.deadline_ns is None else (self.deadline_ns - time.monotonic_ns()) / 1e9

@@ -68,9 +68,8 @@ def draw_rows(secret: bytes, chunk: int, count: int, each: int) -> tuple[int, ..
 
 def frequency_nats(targets: npt.NDArray[np.integer[Any]]) -> Nats:
     """What each target costs by how often it comes in the whole stream, float64 (n,)."""
-    counts = np.bincount(targets)
-    with np.errstate(divide="ignore"):
-        nats: Nats = (np.log(len(targets)) - np.log(counts))[targets]
+    counts = np.maximum(np.bincount(targets), 1)  # no target is a token that does not come
+    nats: Nats = (np.log(len(targets)) - np.log(counts))[targets]
     return nats
 
 
