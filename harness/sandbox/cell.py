@@ -61,20 +61,16 @@ class Cell:
         self._lock = threading.RLock()  # a clock may kill while the referee asks for exit codes
 
     def __enter__(self) -> Cell:
-        refuse_low_limits(self.spec.policy)
-        self._refuse_hidden_folders()
-        self.home = Path(tempfile.mkdtemp(prefix="golf-cell-"))
-        return self
-
-    def _refuse_hidden_folders(self) -> None:
-        """A cell has a /dev/shm of its own, so what lies in the machine's is not there for it."""
         policy = self.spec.policy
-        for path in (Path(tempfile.gettempdir()), *policy.read, *policy.write):
+        refuse_low_limits(policy)
+        for path in (Path(tempfile.gettempdir()), *policy.read, *policy.write):  # it has a /dev/shm of its own
             if "namespaces" not in self.spec.off and SHARED_MEMORY in path.resolve().parents:
                 raise CouldNotCheck(
                     f"{self.spec.name}: {path} lies in the machine's {SHARED_MEMORY}; a cell sees its own only.",
                     remedy="Set TMPDIR, or the GOLF_… variable of that folder, to a place elsewhere.",
                 )
+        self.home = Path(tempfile.mkdtemp(prefix="golf-cell-"))
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
@@ -148,30 +144,22 @@ class Cell:
         deadline_ns: monotonic time of the limit that was missed; then TERM and a grace of 30 ms come before KILL.
         """
         with self._lock:
-            if self._report is None:
-                self._report = self._kill(reason, deadline_ns)
+            if self._report is not None:
+                return self._report
+            since_ns = time.monotonic_ns() if deadline_ns is None else deadline_ns
+            self.exit_codes()  # hears all that was said: how to kill follows from it
+            ending = StopWatch().ending()
+            if self._supervised is not None:
+                if deadline_ns is not None:
+                    self._supervised.ask_to_end()
+                    while None in self.exit_codes() and time.monotonic() < deadline_ns / 1e9 + GRACE_S:
+                        time.sleep(0.002)
+                ending = self._supervised.kill_all()
+                self._codes = [_KILLED if code is None else code for code in self.exit_codes()]
+            method = "PID namespace" if self.namespaced else "subreaper and /proc walk"
+            stopped_ns, ended_ns = (max(0, at_ns - since_ns) for at_ns in (ending.stopped_ns, ending.ended_ns))
+            self._report = KillReport(reason, ended_ns, ending.survivors, method, stopped_ns)
             return self._report
-
-    def _kill(self, reason: str, deadline_ns: int | None) -> KillReport:
-        since_ns = time.monotonic_ns() if deadline_ns is None else deadline_ns
-        self.exit_codes()
-        supervised, ending = self._supervised, StopWatch().ending()
-        if supervised is not None:
-            if deadline_ns is not None:
-                self._grant_grace(supervised, deadline_ns)
-            ending = supervised.kill_all()
-            self.exit_codes()
-            self._codes = [_KILLED if code is None else code for code in self._codes]
-        method = "PID namespace" if self.namespaced else "subreaper and /proc walk"
-        stopped_ns, ended_ns = (max(0, at_ns - since_ns) for at_ns in (ending.stopped_ns, ending.ended_ns))
-        return KillReport(reason, ended_ns, ending.survivors, method, stopped_ns)
-
-    def _grant_grace(self, supervised: Supervised, deadline_ns: int) -> None:
-        """TERM to all, then the grace from the deadline on, cut short when all ranks are gone."""
-        supervised.ask_to_end()
-        until = deadline_ns / 1e9 + GRACE_S
-        while None in self.exit_codes() and time.monotonic() < until:
-            time.sleep(0.002)
 
     def _launch(self) -> Supervised:
         ours, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
