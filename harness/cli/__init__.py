@@ -1,7 +1,9 @@
 """The commands: a module each, imported when its command is asked for."""
 
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import reduce
+from pathlib import Path
 from typing import Any
 
 import click
@@ -35,6 +37,23 @@ class LazyGroup(click.Group):
         """List the commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, words) for name, (_, words) in self.places.items()])
+
+
+def with_options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """All ``options``, those of click, as one decorator: what several commands share."""
+    return lambda command: reduce(lambda made, option: option(made), reversed(options), command)
+
+
+PATH = click.Path(path_type=Path)
+FILE, FOLDER = (click.Path(path_type=Path, exists=True, file_okay=f, dir_okay=not f) for f in (True, False))
+OUT_FILE, OUT_FOLDER = (click.Path(path_type=Path, file_okay=f, dir_okay=not f) for f in (True, False))
+AGAINST = (  # which keys count, and what is to be beaten
+    click.option("--trust", type=PATH, help="Folder of accepted keys, for the baseline too."),
+    click.option("--baseline", envvar="BASELINE", type=FOLDER,
+                 metavar="DIR", help="Also test the records (one pool of seeds) against this folder. [env: BASELINE]"),
+    click.option("--margin", envvar="MARGIN",
+                 help='By how much: "0.005 nats/token" (official tracks), "… nats/byte" or "… bpb". [env: MARGIN]'),
+)  # fmt: skip
 
 
 def name_values(option: str, pairs: Iterable[str], example: str) -> dict[str, str]:

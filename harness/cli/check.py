@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 
 import click
+import msgspec
 
 from harness.cli import LazyGroup
+from harness.rules import catalogue
+from harness.rules.teach import enforcing_code, explain, lessons, matching
 
 CHECKS = {
     "folder": ("check_folder:command", "public record folders: metadata, logs, statistics and code, read as data"),
@@ -32,14 +35,9 @@ Exit codes: 0 good (warnings included), 1 a rule is broken, 2 wrong usage, 3 cou
 def command(ctx: click.Context, explained: str | None, as_json: bool) -> None:
     """Check public record folders, claims and byte counts; explain rules."""
     if explained is not None:
-        from harness.rules import catalogue
-        from harness.rules.teach import enforcing_code, explain, lessons, matching
-
         listing = explained.strip().lower() == "list"
         chosen = list(catalogue().values()) if listing else matching(explained)
         if as_json:
-            import msgspec
-
             taught = [
                 msgspec.to_builtins(item)
                 | {"line": enforcing_code(item)[1], "lesson": msgspec.to_builtins(lessons()[item.id])}

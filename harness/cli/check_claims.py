@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
+from harness.cli import PATH
 from harness.errors import CouldNotCheck, ExitCode, UsageError
+from harness.files import read_regular
 
 MAX_TEXT_BYTES = 2_000_000
 EPILOG = """\b
@@ -31,7 +33,7 @@ Exit codes: 0 nothing wrong (disputed claims included), 1 a claim is wrong, 2 wr
 
 
 @click.command(epilog=EPILOG)
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=PATH)
 @click.option("--problems", is_flag=True, help="Show only what is wrong or disputed.")
 @click.option("--json", "as_json", is_flag=True, help="Print every claim as JSON.")
 def command(files: tuple[Path, ...], problems: bool, as_json: bool) -> int:
@@ -52,8 +54,7 @@ def command(files: tuple[Path, ...], problems: bool, as_json: bool) -> int:
 def _read(path: Path) -> str:
     if not path.is_file():
         raise UsageError(f"{path} is not a file.", remedy="Give a Markdown or text file.")
-    with path.open("rb") as stream:
-        data = stream.read(MAX_TEXT_BYTES + 1)
+    data = read_regular(path, MAX_TEXT_BYTES, links=True)
     if len(data) > MAX_TEXT_BYTES:
         raise CouldNotCheck(
             f"{path} is larger than {MAX_TEXT_BYTES:,} bytes; no README is.", remedy="Give a Markdown or text file."

@@ -5,14 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from harness.cli import FILE, FOLDER, OUT_FILE, PATH
 from harness.errors import UsageError
-
-if TYPE_CHECKING:
-    from harness.review.findings import FolderReport
+from harness.progress import make_reporter
+from harness.review import output
+from harness.review.changes import changed_since, judge_change, staged
+from harness.review.findings import FolderReport, Readings, blocking_rules, exit_code_of, with_settings
+from harness.review.folder import check_folders
 
 MANY = 6
 """Beyond so many folders a terminal gets a bar."""
@@ -35,30 +37,14 @@ Exit codes: 0 good (warnings included), 1 a rule is broken, 2 wrong usage, 3 cou
 
 
 @click.command(epilog=EPILOG)
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
-@click.option(
-    "--json", "as_json", is_flag=True, help="Print everything as JSON (schema: harness/review/report.schema.json)."
-)
-@click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="Write JUnit XML here.")
-@click.option("--sarif", type=click.Path(path_type=Path, dir_okay=False), help="Write SARIF 2.1.0 here.")
+@click.argument("paths", nargs=-1, type=PATH)
+@click.option("--json", "as_json", is_flag=True, help="Print all as JSON (schema: harness/review/report.schema.json).")
+@click.option("--junit", type=OUT_FILE, help="Write JUnit XML here.")
+@click.option("--sarif", type=OUT_FILE, help="Write SARIF 2.1.0 here.")
 @click.option("--annotations", is_flag=True, help="Print GitHub workflow annotations instead of text.")
-@click.option(
-    "--baseline",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="Show and judge only what this earlier --json output lacks.",
-)
-@click.option(
-    "--against",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="The record folder that is to be beaten.",
-)
-@click.option(
-    "--reading",
-    "settings",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Another reading of a disputed rule; --reading help lists them.",
-)
+@click.option("--baseline", type=FILE, help="Show and judge only what this earlier --json output lacks.")
+@click.option("--against", type=FOLDER, help="The record folder that is to be beaten.")
+@click.option("--reading", "settings", multiple=True, metavar="NAME=VALUE", help="Reading of a rule; help lists them.")
 @click.option("--changed-from", metavar="REVISION", help="Check the record folders that HEAD adds to this revision.")
 @click.option("--staged", "is_staged", is_flag=True, help="Check the record folders with staged changes.")
 @click.option(
@@ -83,10 +69,6 @@ def command(
     show_all: bool,
 ) -> int:
     """Check the public record folders PATHS."""
-    from harness.review import output
-    from harness.review.findings import Readings, blocking_rules, exit_code_of, with_settings
-    from harness.review.folder import check_folders
-
     if "help" in settings:
         click.echo(Readings.__doc__)
         return 0
@@ -96,8 +78,6 @@ def command(
         )
     change = None
     if changed_from or is_staged:
-        from harness.review.changes import changed_since, staged
-
         change = changed_since(changed_from, Path()) if changed_from else staged(Path())
         paths = change.folders
         if not (paths or change.others or change.altered) and not as_json:
@@ -108,8 +88,6 @@ def command(
     known = output.read_baseline(baseline) if baseline else None
     reports = with_progress(check_folders(paths, readings, against), len(paths))
     if change is not None and changed_from:
-        from harness.review.changes import judge_change
-
         reports = judge_change(reports, change)
     if known is not None:
         reports = [output.only_new(report, known) for report in reports]
@@ -130,8 +108,6 @@ def with_progress(reports: Iterator[FolderReport], total: int) -> list[FolderRep
     """All reports. A terminal sees how far it is; pipes and few folders see nothing, and import nothing for it."""
     if total <= MANY or not sys.stderr.isatty():
         return list(reports)
-    from harness.progress import make_reporter
-
     done: list[FolderReport] = []
     with make_reporter().stage("check folders", total, "folders") as stage:
         for report in reports:

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import click
 
-from harness.errors import ExitCode
+from harness.cli import FOLDER, OUT_FOLDER
+from harness.errors import ExitCode, UsageError
+from harness.files import write_atomic
+from harness.progress import make_reporter
+from harness.review import board, pulls
+from harness.review.changes import git
+from harness.review.findings import with_settings
 
 EPILOG = """\b
 Reads objects of the clone by git's own plumbing; nothing is checked out, and nothing of a pull request runs. Writes
@@ -22,9 +28,9 @@ Exit codes: 0 good, whatever the verdicts on the folders, 2 wrong usage, 3 could
 
 
 @click.command(epilog=EPILOG)
-@click.argument("repository", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.argument("repository", type=FOLDER)
 @click.option("--base", default="HEAD", show_default=True, metavar="REVISION", help="The branch that they go to.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default="pulls-report", show_default=True)
+@click.option("--out", type=OUT_FOLDER, default="pulls-report", show_default=True)
 @click.option("--jobs", type=click.IntRange(1, 64), help="Processes (default: one a core, at most 8).")
 @click.option("--only", metavar="N or N-M", help="Only these pull requests.")
 @click.option("--reading", "settings", multiple=True, metavar="NAME=VALUE", help="As in harness check folder.")
@@ -33,13 +39,6 @@ def command(
     repository: Path, base: str, out: Path, jobs: int | None, only: str | None, settings: tuple[str, ...], quiet: bool
 ) -> int:
     """Judge every record folder that the pull requests of the clone REPOSITORY add."""
-    from harness.errors import UsageError
-    from harness.files import write_atomic
-    from harness.progress import make_reporter
-    from harness.review import board, pulls
-    from harness.review.changes import git
-    from harness.review.findings import with_settings
-
     readings, first, last = with_settings(settings), 0, 10**9
     if only is not None:
         ends = only.split("-")

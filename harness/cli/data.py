@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
+from harness.cli import PATH
 from harness.errors import ExitCode, UsageError
 from harness.fineweb import DOCUMENTS
-
-if TYPE_CHECKING:
-    from harness.data.inspect import Inspection
 
 EPILOG = """\b
 Named data sets lie in GOLF_CACHE_DIR/datasets; `make submit DATA=name` (or a folder's path) uses one.
@@ -72,84 +70,71 @@ def fetch(variant: str, train_shards: int | None, with_docs: bool, revision: str
 
 
 @command.command(epilog=BUILD_EPILOG)
-@click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("sources", nargs=-1, required=True, type=PATH)
 @click.option("--tokenizer", metavar="FILE", help="A .model, .tiktoken or byte260 .json file, or the word byte260.")
 @click.option("--train-tokenizer", metavar="N", type=int, help="Train a BPE of N pieces on the train side instead.")
 @click.option("--case-operators", is_flag=True, help="Lower-case letters and write case as operators, losslessly.")
-@click.option("--val-docs", default=DOCUMENTS, show_default=True, help="The first N documents are validation.")
+@click.option(
+    "--val-docs", "val_documents", default=DOCUMENTS, show_default=True, help="The first N documents are validation."
+)
 @click.option("--field", default="text", show_default=True, help="Key of the text in a JSON line.")
 @click.option("--name", default="mine", show_default=True, help="Name of the data set.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder to build (default: NAME in the cache).")
+@click.option("--out", type=PATH, help="Folder to build (default: NAME in the cache).")
 @click.option("--shard-tokens", default=100_000_000, show_default=True, help="Tokens a shard.")
 @click.option("--no-near", is_flag=True, help="Look for equal documents across the sides only, not for similar ones.")
 @json_option
-def build(
-    sources: tuple[Path, ...],
-    tokenizer: str | None,
-    train_tokenizer: int | None,
-    case_operators: bool,
-    val_docs: int,
-    field: str,
-    name: str,
-    out: Path | None,
-    shard_tokens: int,
-    no_near: bool,
-    as_json: bool,
-) -> None:
+def build(name: str, out: Path | None, no_near: bool, as_json: bool, **options: Any) -> None:
     """Build a data set from JSON lines (.jsonl, .gz, .xz) or text files, in order, validation first."""
     from harness.config.variables import cache_dir
     from harness.data.dataset import open_folder
     from harness.data.sources import BuildPlan, build_from_sources
     from harness.progress import make_reporter
 
-    plan = BuildPlan(
-        sources=sources,
-        tokenizer=tokenizer,
-        train_tokenizer=train_tokenizer,
-        case_operators=case_operators,
-        val_documents=val_docs,
-        field=field,
-        name=name,
-        shard_tokens=shard_tokens,
-        near=not no_near,
-    )
+    plan = BuildPlan(name=name, near=not no_near, **options)
     folder = (out or cache_dir() / "datasets" / name).absolute()
     reporter = make_reporter(silent=as_json)
     build_from_sources(plan, folder, reporter)
     dataset = open_folder(folder, reporter)
-    result = {
-        "name": dataset.name,
-        "folder": str(folder),
-        "fingerprint": dataset.fingerprint,
-        "val_documents": dataset.val_documents,
-        "val_tokens": dataset.val_tokens,
-        "val_bytes": dataset.val_bytes,
-        "train_tokens": dataset.train_tokens,
-        "vocab_size": dataset.vocab_size,
-        "baselines_bpb": dict(dataset.baselines_bpb),
-        "disjoint": f"{dataset.disjoint.verdict}: {dataset.disjoint.message}",
-    }
+    counts = ("fingerprint", "val_documents", "val_tokens", "val_bytes", "train_tokens", "vocab_size")
+    result: dict[str, object] = {"name": dataset.name, "folder": str(folder)}
+    result |= {name: getattr(dataset, name) for name in counts}
+    result["baselines_bpb"] = dict(dataset.baselines_bpb)
+    result["disjoint"] = f"{dataset.disjoint.verdict}: {dataset.disjoint.message}"
     _show(result, as_json)
     if dataset.disjoint.verdict == "FAIL":
         raise SystemExit(ExitCode.RULE_BROKEN)
 
 
 @command.command(epilog="Example: harness data inspect path/to/folder --tokenizer fineweb_1024_bpe.model")
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=PATH)
 @click.option("--tokenizer", metavar="FILE", help="Tokenizer of the shards (a built data set knows its own).")
 @click.option("--no-digests", is_flag=True, help="Leave out the SHA-256 of each file.")
 @json_option
 def inspect(path: Path, tokenizer: str | None, no_digests: bool, as_json: bool) -> None:
     """Show what the shard or folder PATH holds: header, tokens, documents, digest, first tokens, verdicts."""
     import msgspec
+    from tabulate import tabulate
 
     from harness.data.inspect import inspect_path
     from harness.progress import make_reporter
+    from harness.text import printable
 
     if not path.exists():
         raise UsageError(f"{path} does not exist.", remedy="Give a shard, a folder of shards, or a built data set.")
     report = inspect_path(path, tokenizer, make_reporter(silent=as_json), digests=not no_digests)
-    click.echo(json.dumps(msgspec.to_builtins(report), indent=1) if as_json else _render(report))
+    if as_json:
+        click.echo(json.dumps(msgspec.to_builtins(report), indent=1))
+    else:
+        rows = []
+        for s in report.shards:
+            total = "" if s.sum is None else f"{s.sum:,}"
+            rows.append((s.file, s.version, f"{s.values:,}", f"{s.documents:,}", s.largest, total, s.sha256[:16]))
+        headers = ("shard", "version", "values", "documents", "largest", "bytes", "sha256")
+        parts = [tabulate(rows, headers=headers, disable_numparse=True)]
+        shown = [s for s in report.shards if s.part != "val_bytes"][:4]
+        parts += [f"{s.file}: {s.first}\n  {printable(s.text, 160)}" for s in shown]
+        parts.append("\n".join(f"{f.verdict:<5} {printable(f.message)}" for f in report.findings))
+        click.echo("\n\n".join(parts))
     if report.broken:
         raise SystemExit(ExitCode.RULE_BROKEN)
 
@@ -185,27 +170,3 @@ def _show(result: dict[str, object], as_json: bool) -> None:
         else:
             rows.append((key, f"{value:,}" if isinstance(value, int) else str(value)))
     click.echo(tabulate(rows, tablefmt="plain", disable_numparse=True))
-
-
-def _render(report: Inspection) -> str:
-    from tabulate import tabulate
-
-    from harness.text import printable
-
-    rows = [
-        (
-            s.file,
-            s.version,
-            f"{s.values:,}",
-            f"{s.documents:,}",
-            s.largest,
-            "" if s.sum is None else f"{s.sum:,}",
-            s.sha256[:16],
-        )
-        for s in report.shards
-    ]
-    headers = ("shard", "version", "values", "documents", "largest", "bytes", "sha256")
-    parts = [tabulate(rows, headers=headers, disable_numparse=True)]
-    parts += [f"{s.file}: {s.first}\n  {printable(s.text, 160)}" for s in report.shards if s.part != "val_bytes"][:4]
-    parts.append("\n".join(f"{f.verdict:<5} {printable(f.message)}" for f in report.findings))
-    return "\n\n".join(parts)

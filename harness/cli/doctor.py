@@ -34,15 +34,22 @@ _UNCOVER = "Needed for GPUs only: start the container with --security-opt unmask
 State = Literal["ok", "missing", "note"]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Check:
-    """One thing that was looked at. "missing" makes the command fail, "note" does not; ``remedy`` is what to do."""
+    """One thing that was looked at. "missing" makes the command fail, "note" does not.
+
+    remedy: what to do about it; dropped where all is well
+    """
 
     area: str
     name: str
     state: State
     found: str
     remedy: str = ""
+
+    def __post_init__(self) -> None:
+        if self.state == "ok":
+            self.remedy = ""
 
 
 @click.command(epilog="Exit codes: 0 everything needed is there, 3 something is missing.")
@@ -96,28 +103,19 @@ def system_checks() -> Iterator[Check]:
 
     from harness.config.variables import runs_dir
 
-    version = platform.python_version()
-    good = sys.version_info >= (3, 11)
-    yield Check(
-        "system", "Python", "ok" if good else "missing", version, "" if good else "make PYTHON=python3.12 setup"
-    )
+    yield Check("system", "Python", "ok", platform.python_version())
     linux = platform.system() == "Linux"
-    remedy = "" if linux else "Use Linux; the sandbox is made of its kernel's parts."
-    yield Check("system", "kernel", "ok" if linux else "missing", f"{platform.system()} {platform.release()}", remedy)
+    found, remedy = f"{platform.system()} {platform.release()}", "Use Linux; the sandbox is made of its kernel's parts."
+    yield Check("system", "kernel", "ok" if linux else "missing", found, remedy)
     cores, memory = len(os.sched_getaffinity(0)), psutil.virtual_memory().total
     yield Check("system", "processor", "ok", f"{cores} cores, {memory / 1e9:.1f} GB of memory")
     place = runs_dir()
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free
-    enough = free >= RECOMMENDED_DISK_BYTES
-    yield Check(
-        "system",
-        "disk",
-        "ok" if enough else "note",
-        f"{free / 1e9:.1f} GB free for runs",
-        "" if enough else f"Set GOLF_RUNS_DIR to a disk with {RECOMMENDED_DISK_BYTES / 1e9:.0f} GB free.",
-    )
+    state: State = "ok" if free >= RECOMMENDED_DISK_BYTES else "note"
+    remedy = f"Set GOLF_RUNS_DIR to a disk with {RECOMMENDED_DISK_BYTES / 1e9:.0f} GB free."
+    yield Check("system", "disk", state, f"{free / 1e9:.1f} GB free for runs", remedy)
 
 
 def isolation_checks() -> Iterator[Check]:
@@ -140,17 +138,15 @@ def isolation_checks() -> Iterator[Check]:
             with Cell(spec, strict=False) as cell:
                 cell.start()
                 layers, namespaced = dict(cell.layers), cell.namespaced
-        except HarnessError as error:
-            yield Check("isolation", "cell", "missing", error.message, error.remedy)
-            return
-        except OSError as error:
-            yield Check("isolation", "cell", "missing", str(error), _KERNEL)
+        except (HarnessError, OSError) as error:
+            words = (error.message, error.remedy) if isinstance(error, HarnessError) else (str(error), _KERNEL)
+            yield Check("isolation", "cell", "missing", *words)
             return
     for layer, found in sorted(layers.items()):
         state: State = "ok" if found.in_force else "missing"
-        remedy = "" if state == "ok" else _LAYER_REMEDIES.get(layer, "")
+        remedy = _LAYER_REMEDIES.get(layer, "")
         if layer is Layer.HARD_KILL and not namespaced:
-            state, remedy = "note", _LAYER_REMEDIES[layer]
+            state = "note"
         if FOREIGN_PROC in found.how:
             state, remedy = "note", _UNCOVER
         yield Check("isolation", layer, state, str(found), remedy)
@@ -178,22 +174,25 @@ def package_checks() -> Iterator[Check]:
         extra = next((name for name in _WITHOUT if marker is None or marker.evaluate({"extra": name})), None)
         if extra is None or requirement.name == DISTRIBUTION:
             continue
-        wanted = f"{requirement.name}{requirement.specifier}"
+        state: State = "missing"
         try:
-            version = metadata.version(requirement.name)
+            found = metadata.version(requirement.name)
         except metadata.PackageNotFoundError:
-            state: State = "note" if extra else "missing"
-            yield Check("packages", requirement.name, state, f"not installed{_WITHOUT[extra]}", f"{_PIP} '{wanted}'")
-            continue
-        fits = requirement.specifier.contains(version, prereleases=True)
-        found = version if fits else f"{version}, wanted {requirement.specifier}"
-        yield Check(
-            "packages", requirement.name, "ok" if fits else "missing", found, "" if fits else f"{_PIP} '{wanted}'"
-        )
+            state, found = "note" if extra else "missing", f"not installed{_WITHOUT[extra]}"
+        else:
+            if requirement.specifier.contains(found, prereleases=True):
+                state = "ok"
+            else:
+                found += f", wanted {requirement.specifier}"
+        remedy = f"{_PIP} '{requirement.name}{requirement.specifier}'"
+        yield Check("packages", requirement.name, state, found, remedy)
 
 
 def gpu_checks() -> Iterator[Check]:
-    """GPUs as the driver lists them, and whether torch can use them. Without a GPU the CPU tracks still run."""
+    """GPUs as the driver lists them, which tracks they suit, and whether torch and a cell can use them."""
+    from harness.config.tracks import load_track, track_names
+    from harness.run.machine import gpu_names, usable_gpus
+
     query = ["nvidia-smi", "--query-gpu=index,name,memory.total,driver_version", "--format=csv,noheader"]
     try:
         answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout
@@ -205,42 +204,29 @@ def gpu_checks() -> Iterator[Check]:
         return
     for line in filter(None, map(str.strip, answer.splitlines())):
         yield Check("GPUs", f"GPU {line.split(',')[0]}", "ok", line.split(",", 1)[1].strip())
-    yield from _track_checks()
-    code = "import torch; print(torch.version.cuda, torch.cuda.is_available())"
-    try:
-        probe = subprocess.run(
-            [sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=120, check=True
-        )
-        usable, text = probe.stdout.split()[-1] == "True", f"CUDA {probe.stdout.split()[0]}"
-    except (OSError, subprocess.SubprocessError, IndexError):
-        usable, text = False, "torch does not start"
-    remedy = "" if usable else f"{_PIP} --force-reinstall torch   (a build with CUDA that fits the driver)"
-    yield Check("GPUs", "torch", "ok" if usable else "missing", text, remedy)
-    yield from _cell_checks()
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    found = compiler or "no C compiler; Triton needs one"
-    yield Check(
-        "GPUs", "compiler", "ok" if compiler else "missing", found, "" if compiler else "sudo apt-get install gcc"
-    )
-
-
-def _track_checks() -> Iterator[Check]:
-    """Whether there are the GPUs that each track wants, as far as CUDA_VISIBLE_DEVICES shows them."""
-    from harness.config.tracks import load_track, track_names
-    from harness.run.machine import gpu_names, usable_gpus
-
-    gpus = usable_gpus()
+    gpus = usable_gpus()  # as far as CUDA_VISIBLE_DEVICES shows them
     for name in track_names():
         hardware = load_track(name).hardware
         if hardware.gpus:
             here = hardware.fitting(gpu_names(gpus)) if hardware.gpu_model else len(gpus)
             found = f"wants {hardware.gpus}× {hardware.gpu_model or 'any GPU'}, {here} here"
             yield Check("GPUs", f"track {name}", "ok" if here >= hardware.gpus else "note", found)
+    query = [sys.executable, "-P", "-c", "import torch; print(torch.version.cuda, torch.cuda.is_available())"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=120, check=True).stdout
+        usable, text = answer.split()[-1] == "True", f"CUDA {answer.split()[0]}"
+    except (OSError, subprocess.SubprocessError, IndexError):
+        usable, text = False, "torch does not start"
+    remedy = f"{_PIP} --force-reinstall torch   (a build with CUDA that fits the driver)"
+    yield Check("GPUs", "torch", "ok" if usable else "missing", text, remedy)
+    yield from _cell_checks()
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    found = compiler or "no C compiler; Triton needs one"
+    yield Check("GPUs", "compiler", "ok" if compiler else "missing", found, "sudo apt-get install gcc")
 
 
 def _cell_checks() -> Iterator[Check]:
-    from harness.cli.doctor_gpu import gpu_probe, missing_nodes, nccl_probe
-    from harness.sandbox.diagnose import try_once
+    from harness.cli.doctor_gpu import gpu_probe, missing_nodes, nccl_probe, try_once
 
     if missing := missing_nodes():
         remedy = "Start the driver once outside: sudo nvidia-modprobe -u -c=0"
@@ -248,5 +234,5 @@ def _cell_checks() -> Iterator[Check]:
     for what, probe in (("CUDA", gpu_probe()), ("NCCL", nccl_probe())):
         if probe:
             outcome = try_once(probe, "")
-            remedy = "" if outcome.works else f"harness doctor --gpu   (names the layer that keeps {what} out)"
+            remedy = f"harness doctor --gpu   (names the layer that keeps {what} out)"
             yield Check("GPUs", f"{what} in a cell", "ok" if outcome.works else "missing", outcome.said, remedy)

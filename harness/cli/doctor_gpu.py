@@ -1,4 +1,8 @@
-"""``harness doctor --gpu``: does CUDA start in a cell, and if not, which layer keeps it out?"""
+"""``harness doctor --gpu``: does CUDA start in a cell, and if not, which layer keeps it out? Found by leaving them off.
+
+Covered: any program that tells by its exit code whether it worked. Not covered: programs that work by chance, and which
+file or system call of a layer it is: what the program says on its way out, or `strace`, tells that.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +10,26 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import click
 from tabulate import tabulate
 
-from harness.errors import ExitCode
+from harness.errors import ExitCode, HarnessError
 from harness.run.cells import gpu_devices, rank_environments
-from harness.sandbox.diagnose import ALL_LAYERS, Diagnosis, Outcome, Probe, diagnose, try_once
+from harness.sandbox.cell import Cell
 from harness.sandbox.policy import SandboxPolicy
+from harness.sandbox.spec import CellSpec
 
+LAYERS = ["no_new_privs", "landlock", "seccomp", "private_root", "namespaces", "capabilities", "rlimits", "environment"]
+ALL_LAYERS = "all layers"
+_POLL_S = 0.005
+_SAID_CHARACTERS = 300
 SEARCH_S = 45.0
 NCCL_SEARCH_S = 420.0  # each attempt starts PyTorch twice
 _NODES = ("/dev/nvidiactl", "/dev/nvidia-uvm")
@@ -42,18 +52,6 @@ call("cuDriverGetVersion", ctypes.byref(version))
 if not count.value:
     sys.exit("CUDA starts and finds no device")
 print("%d devices, CUDA %d.%d" % (count.value, version.value // 1000, version.value % 1000 // 10))
-"""
-_MEMORY = """
-context, place = ctypes.c_void_p(), ctypes.c_void_p()
-call("cuDevicePrimaryCtxRetain", ctypes.byref(context), 0)
-call("cuCtxSetCurrent", context)
-call("cuMemAlloc_v2", ctypes.byref(place), ctypes.c_size_t(1 << 20))
-call("cuMemsetD8_v2", place, ctypes.c_ubyte(7), ctypes.c_size_t(1 << 20))
-answer = (ctypes.c_ubyte * 16)()
-call("cuMemcpyDtoH_v2", answer, place, ctypes.c_size_t(16))
-if bytes(answer) != bytes([7]) * 16:
-    sys.exit("memory of the GPU came back changed")
-print("a context, and 1 MiB of memory written and read")
 """
 _TORCH = (
     "import torch; x = torch.ones(256, 256, device='cuda'); torch.cuda.synchronize(); "
@@ -80,7 +78,104 @@ with open("nccl.%d" % os.getpid()) as log:
 print("%d ranks summed up, connected by %s" % (ranks.get_world_size(), ", ".join(ways) or "what NCCL does not say"))
 ranks.destroy_process_group()
 """
-_CHILD = "import subprocess, sys; sys.exit(subprocess.run([sys.executable, '-I', '-S', '-c', sys.argv[1]]).returncode)"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A program to be tried. It works when it ends with 0 in time; its last line says what it found.
+
+    argv: command line; policy: what its cell may do; limit_s: its time; rank_env: variables of each rank
+    """
+
+    argv: tuple[str, ...]
+    policy: SandboxPolicy
+    limit_s: float = 10.0
+    rank_env: tuple[Mapping[str, str], ...] = ({},)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one attempt went."""
+
+    what: str
+    works: bool
+    seconds: float
+    said: str
+
+
+Tell = Callable[[Outcome], None]
+
+
+@dataclass
+class Diagnosis:
+    """All attempts, and the layers behind each of which alone the program fails.
+
+    proven:  the program works when no more than these are left off
+    stopped: why the search ended early; empty when it didn't
+    """
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    culprits: list[str] = field(default_factory=list)
+    proven: bool = False
+    stopped: str = ""
+
+    @property
+    def works(self) -> bool:
+        """Whether the program works behind all layers."""
+        return any(outcome.what == ALL_LAYERS and outcome.works for outcome in self.outcomes)
+
+    def attempt(self, probe: Probe, what: str, off: frozenset[str], tell: Tell) -> bool:
+        """Try once more, and tell of it at once: a search that is cut off has said something."""
+        self.outcomes.append(try_once(probe, what, off))
+        tell(self.outcomes[-1])
+        return self.outcomes[-1].works
+
+
+def diagnose(probe: Probe, *, budget_s: float = 55.0, tell: Tell = lambda _: None) -> Diagnosis:
+    """Try ``probe`` behind no layer, all of them and each alone; where all is too much, name those that fail alone."""
+    found, every, until = Diagnosis(), frozenset(LAYERS), time.monotonic() + budget_s
+    attempts = {"no layer": every, ALL_LAYERS: frozenset[str]()}
+    for layer in LAYERS:  # a private root needs namespaces
+        attempts[f"{layer} alone"] = every - {layer} - ({"namespaces"} if layer == "private_root" else set())
+
+    for what, off in attempts.items():
+        if time.monotonic() > until:
+            found.stopped = f"the {budget_s:.0f} s for the search were used up"
+            return found
+        works = found.attempt(probe, what, off, tell)
+        if not (works or off != every):
+            found.stopped = "it does not work outside the sandbox either"
+            return found
+        if not works and what != ALL_LAYERS:
+            found.culprits.append(what.removesuffix(" alone"))
+    if not found.works and not found.culprits:
+        found.stopped = "no layer alone keeps it out"
+    elif not found.works:
+        found.proven = found.attempt(probe, "all layers, less those named", frozenset(found.culprits), tell)
+    return found
+
+
+def try_once(probe: Probe, what: str, off: frozenset[str] = frozenset()) -> Outcome:
+    """Run the probe once in a cell of its own. A cell that cannot be started counts as not working.
+
+    off: layers to leave off
+    """
+    since = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="golf-probe-") as scratch:
+        log = Path(scratch) / "log"
+        spec = CellSpec("probe", probe.argv, {}, probe.rank_env, probe.policy, log, off)
+        try:
+            with Cell(spec, strict=False) as cell:
+                cell.start()
+                until = time.monotonic() + probe.limit_s
+                while None in (codes := cell.exit_codes()) and time.monotonic() < until:
+                    time.sleep(_POLL_S)
+        except (HarnessError, OSError) as error:
+            return Outcome(what, False, time.monotonic() - since, f"no cell: {error}"[:_SAID_CHARACTERS])
+        lines = log.read_text(errors="replace").split("\n")
+    said = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    said = f"no end within {probe.limit_s:g} s. {said}" if None in codes else said or f"exit codes {codes}"
+    return Outcome(what, not any(code != 0 for code in codes), time.monotonic() - since, said[:_SAID_CHARACTERS])
 
 
 def gpu_probe() -> Probe:
@@ -96,10 +191,7 @@ def nccl_probe() -> Probe | None:
 
 
 def search(*, as_json: bool) -> ExitCode:
-    """Try CUDA, then NCCL, and print what was found. Where CUDA works, further rows try memory, torch and a child.
-
-    Each attempt is shown on standard error as it ends, so that a search that is cut off has said something.
-    """
+    """Try CUDA, then NCCL, and print what was found. Where CUDA works, further rows try torch."""
     if not gpu_devices():
         raise click.UsageError("--gpu: this machine has no /dev/nvidia* (see `harness doctor`).")
 
@@ -107,24 +199,22 @@ def search(*, as_json: bool) -> ExitCode:
         text = "works" if outcome.works else "fails"
         click.echo(f"{text}  {outcome.seconds:5.2f} s  {outcome.what}: {outcome.said}", err=True)
 
-    with devices_open():
+    with contextlib.ExitStack() as held:
+        for node in filter(_is_gpu, gpu_devices()):  # else the driver would have to wake them for every probe
+            with contextlib.suppress(OSError):
+                held.callback(os.close, os.open(node, os.O_RDWR | os.O_CLOEXEC))
         found = {"CUDA": diagnose(gpu_probe(), budget_s=SEARCH_S, tell=show)}
         if found["CUDA"].works:
             for what, further in _further():
-                found["CUDA"].outcomes.append(try_once(further, what))
-                show(found["CUDA"].outcomes[-1])
+                found["CUDA"].attempt(further, what, frozenset(), show)
             if ranks := nccl_probe():  # what to blame is searched for only where it fails behind all layers
-                outcome = try_once(ranks, ALL_LAYERS)
-                show(outcome)
-                nccl = Diagnosis([outcome]) if outcome.works else diagnose(ranks, budget_s=NCCL_SEARCH_S, tell=show)
-                found["NCCL"] = nccl
+                found["NCCL"] = Diagnosis()
+                if not found["NCCL"].attempt(ranks, ALL_LAYERS, frozenset(), show):
+                    found["NCCL"] = diagnose(ranks, budget_s=NCCL_SEARCH_S, tell=show)
     works = all(diagnosis.works for diagnosis in found.values())
     if as_json:
-        names = {"CUDA": "gpu", "NCCL": "nccl"}
-        parts = {
-            names[what]: asdict(diagnosis) | {"works": diagnosis.works, "machine": machine_facts()}
-            for what, diagnosis in found.items()
-        }
+        names, more = {"CUDA": "gpu", "NCCL": "nccl"}, {"machine": machine_facts()}
+        parts = {names[what]: asdict(tried) | more | {"works": tried.works} for what, tried in found.items()}
         click.echo(json.dumps({"ok": works} | parts, indent=1))
     else:
         for what, diagnosis in found.items():
@@ -162,17 +252,6 @@ def missing_nodes() -> list[str]:
     return [node for node in _NODES if not Path(node).exists()]
 
 
-@contextmanager
-def devices_open() -> Iterator[None]:
-    """Hold the GPUs open, so that the driver need not wake them for every probe."""
-    with contextlib.ExitStack() as held:
-        for node in gpu_devices():
-            with contextlib.suppress(OSError):
-                if _is_gpu(node):
-                    held.callback(os.close, os.open(node, os.O_RDWR | os.O_CLOEXEC))
-        yield
-
-
 def _policy(network: Literal["none", "loopback"] = "none") -> SandboxPolicy:
     return SandboxPolicy((), (), network, gpu_devices(), 0, 10**9, 4096, packages=None)
 
@@ -183,9 +262,6 @@ def _is_gpu(node: Path) -> bool:
 
 def _further() -> Iterator[tuple[str, Probe]]:
     """What comes after cuInit: some seconds each, and behind all layers alone."""
-    bare, full = (sys.executable, "-I", "-S", "-c"), (sys.executable, "-I", "-B", "-c")
-    policy = _policy()
-    yield "all layers: memory on the GPU", Probe((*bare, _CUDA + _MEMORY), policy)
-    yield "all layers: a child of the rank (it may fail)", Probe((*bare, _CHILD, _CUDA), policy)
-    yield "all layers: torch", Probe((*full, _TORCH), policy, 60.0)
-    yield "all layers: torch.compile", Probe((*full, _COMPILE), policy, 90.0)
+    python, policy = (sys.executable, "-I", "-B", "-c"), _policy()
+    yield "all layers: torch", Probe((*python, _TORCH), policy, 60.0)
+    yield "all layers: torch.compile", Probe((*python, _COMPILE), policy, 90.0)

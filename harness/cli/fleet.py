@@ -5,39 +5,30 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli import name_values
+from harness.cli import PATH, name_values
 from harness.errors import CouldNotCheck, ExitCode
 
 if TYPE_CHECKING:
     from harness.fleet.queue import Job, Queue, Result
 
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-
-
-def fleet_options(command: _Command) -> _Command:
-    """The options of a fleet, for a click command."""
-    options = (
-        click.option("--on", metavar="ENGINE", help="Run as a queue of jobs on: local, slurm or ray."),
-        click.option("--queue", "queue_dir", type=click.Path(path_type=Path), default=Path(".golf/fleet"),
-                     show_default=True, help="The queue's folder, shared by all hosts. Start again to resume."),
-        click.option("--workers", type=click.IntRange(1), default=1, show_default=True,
-                     help="Runs at once with --on local."),
-        click.option("--attempts", type=click.IntRange(1), default=3, show_default=True,
-                     help="Starts of a job before it is given up."),
-        click.option("--engine-option", "engine_options", multiple=True, metavar="NAME=VALUE",
-                     help="For the engine: slurm partition=gpu, time=60, …; ray address=auto, cpus=2."),
-    )  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return command
+FLEET = (
+    click.option("--on", metavar="ENGINE", help="Run as a queue of jobs on: local, slurm or ray."),
+    click.option("--queue", "queue_dir", type=PATH, default=Path(".golf/fleet"),
+                 show_default=True, help="The queue's folder, shared by all hosts. Start again to resume."),
+    click.option("--workers", type=click.IntRange(1), default=1, show_default=True,
+                 help="Runs at once with --on local."),
+    click.option("--attempts", type=click.IntRange(1), default=3, show_default=True,
+                 help="Starts of a job before it is given up."),
+    click.option("--engine-option", "engine_options", multiple=True, metavar="NAME=VALUE",
+                 help="For the engine: slurm partition=gpu, time=60, …; ray address=auto, cpus=2."),
+)  # fmt: skip
 
 
 def run_fleet(
@@ -65,9 +56,8 @@ def run_fleet(
 
     queue = Queue(queue_dir.absolute())
     jobs = fill(queue)
-    engine = make_engine(
-        on, queue, slots=workers, options=name_values("--engine-option", engine_options, "partition=gpu")
-    )
+    options = name_values("--engine-option", engine_options, "partition=gpu")
+    engine = make_engine(on, queue, slots=workers, options=options)
     reporter = make_reporter(silent=as_json)
     try:
         with reporter.stage(f"{len(jobs)} runs on {on}", len(jobs), "runs") as stage:
@@ -94,21 +84,16 @@ def keep_code(queue: Queue, files: Mapping[str, bytes]) -> tuple[str, Path]:
 
     Raises ``CouldNotCheck`` when the folder of that name holds something else.
     """
-    from harness.run.artifact import pack_code, read_folder
+    from harness.run.artifact import pack_code, read_folder, unpack_code
 
-    digest = hashlib.sha256(pack_code(dict(files))).hexdigest()
+    bundle = pack_code(dict(files))
+    digest = hashlib.sha256(bundle).hexdigest()
     place = queue.folder / "code" / digest[:16]
     place.parent.mkdir(exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=place.parent))
-    try:
-        partial.chmod(0o755)
-        for name, data in files.items():
-            (partial / name).parent.mkdir(parents=True, exist_ok=True)
-            (partial / name).write_bytes(data)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=place.parent) as scratch:
+        unpack_code(bundle, Path(scratch) / "code")
         with contextlib.suppress(OSError):  # it is there already; whether whole is looked at below
-            partial.rename(place)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+            (Path(scratch) / "code").rename(place)
     if not place.is_dir() or read_folder(place) != files:
         raise CouldNotCheck(f"{place} does not hold the code it is named after.", remedy="Remove that folder.")
     return digest, place

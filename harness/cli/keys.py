@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
+import msgspec
+from tabulate import tabulate
 
+from harness.cli import FILE
+from harness.config.variables import keys_dir, records_dir
 from harness.errors import CouldNotCheck, UsageError
-
-if TYPE_CHECKING:
-    from harness.record.trust import PublicKey, Role
+from harness.record.signing import ACTIVE, bind_key, create_key, describe_key, load_private, read_active, rotate_key
+from harness.record.trust import (
+    PublicKey,
+    Role,
+    accepted_keys,
+    load_public,
+    load_trust,
+    revoke_key,
+    sign_list,
+    store_public,
+    trust_key,
+)
+from harness.text import printable
 
 EPILOG = """\b
 Private keys lie in GOLF_KEYS_DIR (default: the user's configuration folder), mode 0600; with GOLF_KEY_PASSPHRASE set,
@@ -33,10 +46,6 @@ def command() -> None:
 @json_option
 def new(owner: str, as_json: bool) -> None:
     """Make a new private key, let it be the one that signs, and list its public half."""
-    from harness.config.variables import keys_dir, records_dir
-    from harness.record.signing import create_key, describe_key
-    from harness.record.trust import store_public
-
     key = describe_key(create_key(keys_dir()), owner=owner)
     path = store_public(records_dir(), key)
     _show([key], as_json, f"Key {key.keyid} signs from now on; its public half is {path}.")
@@ -46,28 +55,14 @@ def new(owner: str, as_json: bool) -> None:
 @json_option
 def list_(as_json: bool) -> None:
     """List the trusted keys, and which of them this machine signs with."""
-    from tabulate import tabulate
-
-    from harness.config.variables import keys_dir, records_dir
-    from harness.record.signing import ACTIVE, read_active
-    from harness.record.trust import accepted_keys
-    from harness.text import printable
-
     accepted = accepted_keys(records_dir() / "keys")
     keys, bad = accepted.keys, accepted.bad
     active = read_active(keys_dir()) if (keys_dir() / ACTIVE).exists() else ""
-    rows = [
-        (
-            key.keyid[:16],
-            printable(key.owner, 30),
-            " ".join((key.status, *key.roles)),
-            key.not_before or "open",
-            key.not_after or "open",
-            "signs here" if key.keyid == active else "",
-            printable(key.reason, 40),
-        )
-        for key in keys.values()
-    ]
+    rows = []
+    for key in keys.values():
+        owner, reason = printable(key.owner, 30), printable(key.reason, 40)
+        here, window = "signs here" if key.keyid == active else "", (key.not_before or "open", key.not_after or "open")
+        rows.append((key.keyid[:16], owner, " ".join((key.status, *key.roles)), *window, here, reason))
     table = tabulate(rows, headers=("key", "owner", "status", "from", "until", "", "reason"), disable_numparse=True)
     shown = f"{table}\n\nKeys by {accepted.source}." if rows else "No key is listed yet; the first signed run adds one."
     _show(list(keys.values()), as_json, shown)
@@ -83,22 +78,10 @@ def list_(as_json: bool) -> None:
 @click.option("--role", "roles", type=click.Choice(["runner", "reviewer"]), multiple=True,
               help="What it may sign: a runner's records, a reviewer's reviews. Default: both.")  # fmt: skip
 @json_option
-def trust(
-    key: str,
-    owner: str | None,
-    not_before: str | None,
-    not_after: str | None,
-    roles: tuple[Role, ...],
-    as_json: bool,
-) -> None:
+def trust(key: str, roles: tuple[Role, ...], as_json: bool, **shown: str | None) -> None:
     """Accept KEY (a public key file, or the id of a listed key) and set its window and roles."""
-    from harness.config.variables import records_dir
-    from harness.record.trust import load_public, trust_key
-
     known = load_public(Path(key)) if Path(key).is_file() else _find(key)
-    listed = trust_key(
-        records_dir(), known, owner=owner, not_before=not_before, not_after=not_after, roles=roles or None
-    )
+    listed = trust_key(records_dir(), known, roles=roles or None, **shown)
     window = f"from {listed.not_before or 'any time'} until {listed.not_after or 'further notice'}"
     _show([listed], as_json, f"Key {listed.keyid} is trusted {window}.")
 
@@ -109,9 +92,6 @@ def trust(
 @json_option
 def revoke(key: str, reason: str, as_json: bool) -> None:
     """Revoke KEY (the start of its id): nothing it signed counts any more."""
-    from harness.config.variables import records_dir
-    from harness.record.trust import revoke_key
-
     listed = revoke_key(records_dir(), _find(key), reason)
     _show([listed], as_json, f"Key {listed.keyid} is revoked: {reason}.")
 
@@ -121,21 +101,15 @@ def revoke(key: str, reason: str, as_json: bool) -> None:
 @json_option
 def rotate(owner: str, as_json: bool) -> None:
     """Replace the key that signs here: the old one endorses the new one and retires; its records stay good."""
-    from harness.config.variables import keys_dir, records_dir
-    from harness.record.signing import rotate_key
-
     old, made = rotate_key(keys_dir(), records_dir(), owner=owner)
     _show([made], as_json, f"Key {made.keyid} signs from now on; {old.keyid[:16]} retired at {old.not_after}.")
 
 
 @command.command()
-@click.argument("ssh_key", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("ssh_key", type=FILE)
 @json_option
 def bind(ssh_key: Path, as_json: bool) -> None:
     """Bind the key that signs here to SSH_KEY (such as ~/.ssh/id_ed25519), so that others know whose it is."""
-    from harness.config.variables import keys_dir, records_dir
-    from harness.record.signing import bind_key
-
     listed = bind_key(keys_dir(), records_dir(), ssh_key)
     _show([listed], as_json, f"Key {listed.keyid} is bound to {listed.ssh}.")
 
@@ -145,19 +119,12 @@ def bind(ssh_key: Path, as_json: bool) -> None:
 @json_option
 def sign(roots: tuple[str, ...], as_json: bool) -> None:
     """Sign the list of keys as it is now: from then on keys/ counts only as its newest signed version has it."""
-    from harness.config.variables import keys_dir, records_dir
-    from harness.record.signing import load_private, read_active
-    from harness.record.trust import load_trust, sign_list
-
     key = load_private(keys_dir(), read_active(keys_dir()))
     path = sign_list(records_dir(), key.keyid, key.private, [_find(start).keyid for start in roots])
     _show(list(load_trust(records_dir() / "keys")[0].values()), as_json, f"signed by {key.keyid}: {path}")
 
 
 def _find(start: str) -> PublicKey:
-    from harness.config.variables import records_dir
-    from harness.record.trust import load_trust
-
     keys, _ = load_trust(records_dir() / "keys")
     found = [key for keyid, key in keys.items() if keyid.startswith(start.lower())] if start else []
     if len(found) != 1:
@@ -167,6 +134,4 @@ def _find(start: str) -> PublicKey:
 
 
 def _show(keys: list[PublicKey], as_json: bool, text: str) -> None:
-    import msgspec
-
     click.echo(json.dumps(msgspec.to_builtins(keys), indent=2) if as_json else text)

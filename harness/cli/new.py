@@ -30,12 +30,10 @@ def command(name: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"folder": str(folder), "files": files}))
         return
-    click.echo(f"{folder} holds {', '.join(files)}.")
-    click.echo(
-        f"Run it:  {program()} submit --submission {name}   (in the repository also: make submit SUBMISSION={name})"
-    )
     protocol = resources.files("harness").joinpath("protocol", "README.md")
-    click.echo(f"Then start with eval_entry.py: the predictor. {protocol} explains each call.")
+    click.echo(f"""{folder} holds {", ".join(files)}.
+Run it:  {program()} submit --submission {name}   (in the repository also: make submit SUBMISSION={name})
+Then start with eval_entry.py: the predictor. {protocol} explains each call.""")
 
 
 def create(name: str, parent: Path) -> Path:

@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from harness.cli import AGAINST, OUT_FOLDER, PATH, with_options
+from harness.cli.check_folder import with_progress
+from harness.config.variables import records_to_read
 from harness.errors import ExitCode, UsageError
-
-if TYPE_CHECKING:
-    from harness.report import FolderClaim
-    from harness.review.findings import FolderReport
+from harness.report import FolderClaim, collect, render_terminal, write_markdown, write_page
+from harness.report.figures import FINEWEB, Standing
+from harness.report.public_folder import the_pool, write_hub_result, write_public_folder
+from harness.report.tables import report_document
+from harness.review.findings import Readings
+from harness.review.folder import check_folders
+from harness.review.output import record_folders
+from harness.rules import Verdict
 
 EPILOG = """\b
 The page is one file: no scripts, nothing fetched, readable in print, in the dark and on a phone. Each record is
@@ -33,32 +39,29 @@ Exit codes: 0 good (warnings included), 1 a record fails, 2 wrong usage, 3 could
 
 
 @click.command(epilog=EPILOG)
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--out", envvar="OUT", type=click.Path(path_type=Path, file_okay=False), show_default=True,
+@click.argument("paths", nargs=-1, type=PATH)
+@click.option("--out", envvar="OUT", type=OUT_FOLDER, show_default=True,
               default=Path(".golf") / "report", help="Folder for report.html and report.md. [env: OUT]")  # fmt: skip
-@click.option("--trust", type=click.Path(path_type=Path), help="Folder of accepted public keys, for the baseline too.")
-@click.option("--baseline", envvar="BASELINE", type=click.Path(path_type=Path, exists=True, file_okay=False),
-              metavar="DIR", help="Also test the records (one pool) against this folder. [env: BASELINE]")  # fmt: skip
-@click.option("--margin", envvar="MARGIN", metavar="MARGIN",
-              help='"0.005 nats/token" (official tracks), "… nats/byte" or "… bpb". [env: MARGIN]')  # fmt: skip
+@with_options(*AGAINST)
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON; the files are written all the same.")
 def command(
     paths: tuple[Path, ...], out: Path, trust: Path | None, baseline: Path | None, margin: str | None, as_json: bool
 ) -> int:
     """A board of signed records and public record folders: all of records/ and of your own, or PATHS."""
-    from harness.config.variables import records_to_read
-    from harness.report import collect, render_terminal, write_markdown, write_page
-    from harness.rules import Verdict
-
-    records, folders = _sorted_out(paths or records_to_read())
-    claims = [_claim(found) for found in _checked(folders)]
+    records, public = [], []
+    for path in paths or records_to_read():
+        if (path / "submission.json").is_file() and (path / "records" / "runs").is_dir():
+            records.append(path / "records")  # an exported folder brings its signed records, and those count
+        elif path.is_dir() and not (path / "runs").is_dir() and not (path / "keys").is_dir() and any(path.iterdir()):
+            public.append(path)
+        else:
+            records.append(path)
+    claims = _claims(public) if public else []
     report = collect(records, trust=trust, baseline=baseline, margin=margin, claims=claims)
     page, markdown = out / "report.html", out / "report.md"
     write_page(report, page)
     write_markdown(report, markdown)
     if as_json:
-        from harness.report.tables import report_document
-
         files = {"html": str(page), "markdown": str(markdown)}
         click.echo(json.dumps(report_document(report) | files, indent=1))
     else:
@@ -68,58 +71,29 @@ def command(
     return ExitCode.RULE_BROKEN if bad else ExitCode.GOOD
 
 
-def _sorted_out(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Records, and public folders. An exported folder brings its signed records, and those count."""
-    records, public = [], []
-    for path in paths:
-        if (path / "submission.json").is_file() and (path / "records" / "runs").is_dir():
-            records.append(path / "records")
-        elif path.is_dir() and not (path / "runs").is_dir() and not (path / "keys").is_dir() and any(path.iterdir()):
-            public.append(path)
-        else:
-            records.append(path)
-    return records, public
-
-
-def _checked(folders: Sequence[Path]) -> list[FolderReport]:
-    if not folders:
-        return []
-    from harness.cli.check_folder import with_progress
-    from harness.review.findings import Readings
-    from harness.review.folder import check_folders
-    from harness.review.output import record_folders
-
-    paths = record_folders(folders)
-    return with_progress(check_folders(paths, Readings()), len(paths))
-
-
-def _claim(found: FolderReport) -> FolderClaim:
-    from harness.report import FolderClaim
-    from harness.report.figures import FINEWEB, Standing
-    from harness.rules import Verdict
-
-    def number(name: str) -> float | None:
-        value = found.facts.get(name)
-        return float(value) if isinstance(value, int | float) else None
-
-    total, logged = number("largest_bytes"), number("logged_mean_bpb")
-    times = {"train": number("longest_train_s"), "eval": number("longest_eval_s")}
-    shown = (item for item in found.findings if item.verdict is not Verdict.PASS)
-    standing = Standing(
-        name=Path(found.folder).resolve().name,
-        track=found.track,
-        data=FINEWEB,
-        bpb=number("claimed_bpb") if logged is None else logged,
-        sample_std=number("logged_std_bpb"),
-        seeds=int(number("seeds") or 0),
-        total_bytes=None if total is None else int(total),
-        clocks={name: seconds for name, seconds in times.items() if seconds is not None},
-        verdict=found.verdict,
-        kind="self-reported",
-    )
-    return FolderClaim(
-        standing, tuple((item.rule, item.verdict.value, f"{item.file}: {item.message}") for item in shown)
-    )
+def _claims(folders: Sequence[Path]) -> list[FolderClaim]:
+    """What public folders claim, each checked, as rows of the board."""
+    paths, claims = record_folders(folders), []
+    for found in with_progress(check_folders(paths, Readings()), len(paths)):
+        facts = {name: float(value) for name, value in found.facts.items() if isinstance(value, int | float)}
+        times = {"train": facts.get("longest_train_s"), "eval": facts.get("longest_eval_s")}
+        total = facts.get("largest_bytes")
+        standing = Standing(
+            name=Path(found.folder).resolve().name,
+            track=found.track,
+            data=FINEWEB,
+            bpb=facts.get("logged_mean_bpb", facts.get("claimed_bpb")),
+            sample_std=facts.get("logged_std_bpb"),
+            seeds=int(facts.get("seeds", 0)),
+            total_bytes=None if total is None else int(total),
+            clocks={name: seconds for name, seconds in times.items() if seconds is not None},
+            verdict=found.verdict,
+            kind="self-reported",
+        )
+        shown = (item for item in found.findings if item.verdict is not Verdict.PASS)
+        said = tuple((item.rule, item.verdict.value, f"{item.file}: {item.message}") for item in shown)
+        claims.append(FolderClaim(standing, said))
+    return claims
 
 
 EXPORT_EPILOG = """\b
@@ -138,35 +112,29 @@ Exit codes: 0 good, 1 a record fails, 2 wrong usage, 3 could not check."""
 
 
 @click.command(epilog=EXPORT_EPILOG)
-@click.argument("paths", nargs=-1, required=True, metavar="RECORD|RECORDS...", type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, required=True, metavar="RECORD|RECORDS...", type=PATH)
+@click.argument("out", type=PATH)
 @click.option("--as", "form", required=True, type=click.Choice(("parameter-golf", "markdown", "huggingface")))
 @click.option("--author", default="", help="Your name for submission.json. [default: the owner of the signing key]")
 @click.option("--github-id", default="", help="Your account for submission.json. [default: the author]")
-@click.option(
-    "--benchmark", default="", metavar="OWNER/DATASET", help="huggingface: the Hub's data set of the benchmark."
-)
+@click.option("--benchmark", default="", metavar="OWNER/DATASET", help="huggingface: the benchmark's data set.")
 @click.option("--source", default="", metavar="URL", help="huggingface: where the records can be read.")
-@click.option("--trust", type=click.Path(path_type=Path), help="Folder of accepted public keys.")
+@click.option("--trust", type=PATH, help="Folder of accepted public keys.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
 def export_command(
     paths: tuple[Path, ...],
     out: Path,
     form: str,
-    author: str,
-    github_id: str,
     benchmark: str,
     source: str,
     trust: Path | None,
     as_json: bool,
+    **by: str,
 ) -> int:
     """Write one run, or the seeds of one, in the form that others read. PATHS are record files or records folders."""
-    from harness.report import collect, write_markdown
-    from harness.report.public_folder import the_pool, write_hub_result, write_public_folder
-
     report = collect(paths, trust=trust)
     if form == "parameter-golf":
-        write_public_folder(report, out, author=author, github_id=github_id)
+        write_public_folder(report, out, **by)
     elif form == "markdown":
         the_pool(report)
         write_markdown(report, out)

@@ -9,19 +9,19 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.fleet import fleet_options, run_fleet
+from harness.cli import PATH, with_options
+from harness.cli.fleet import FLEET, run_fleet
 from harness.errors import CouldNotCheck, ExitCode, RuleBroken, UsageError
 
 if TYPE_CHECKING:
     from harness.fleet.queue import Job, Queue
-    from harness.record.reproduce import Reproduction
     from harness.record.statement import Entry
-    from harness.run.runs import RunOutcome
 
 EPILOG = """\b
 The record gives track, seed, data and configuration. The code is the bundle that lies with the records, by its digest;
@@ -41,15 +41,15 @@ nothing speaks against the record but an audit of the repetition that could not 
 
 
 @click.command(epilog=EPILOG)
-@click.argument("records", type=click.Path(path_type=Path), nargs=-1, required=True)
-@click.option("--code", type=click.Path(path_type=Path),
+@click.argument("records", type=PATH, nargs=-1, required=True)
+@click.option("--code", type=PATH,
               help="The submission's folder, or a bundle. [default: the kept one, else submission]")  # fmt: skip
 @click.option("--tolerance", type=click.FloatRange(min=0), metavar="BPB",
               help="Largest difference that still agrees, if less than the track's.")  # fmt: skip
 @click.option("--sign", is_flag=True, help="Sign the result and add it to records/reviews.")
 @click.option("--note", default="", help="A sentence to put into the signed review.")
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON; no progress.")
-@fleet_options
+@with_options(*FLEET)
 def command(
     records: tuple[Path, ...],
     code: Path | None,
@@ -64,32 +64,26 @@ def command(
     if on is not None or len(records) > 1:
         if sign:
             raise UsageError("--sign works on one record at a time.", remedy="Sign after the fleet has finished.")
-        return run_fleet(
-            lambda queue: _jobs(queue, records, code, tolerance), on=on or "local", as_json=as_json, **fleet
-        )
+        jobs = partial(_jobs, records=records, code=code, tolerance=tolerance)
+        return run_fleet(jobs, on=on or "local", as_json=as_json, **fleet)
+    import msgspec
+
     from harness.config.variables import keys_dir
     from harness.progress import make_reporter
-    from harness.record import countersign, open_signing_key
-    from harness.record.reproduce import (
-        check_code,
-        compare_runs,
-        ended_without_score,
-        environment_for,
-        make_review,
-        tolerance_of,
-    )
+    from harness.record import countersign, open_signing_key, reproduce
+    from harness.rules import Verdict
     from harness.run.manifest import read_manifest
     from harness.run.runs import submit_run
 
     stored = _trusted(records[0])
     records_dir, run = records[0].absolute().parent.parent, stored.record
-    allowed = tolerance_of(run, tolerance)  # before the repetition, like all that may fail
+    allowed = reproduce.tolerance_of(run, tolerance)  # before the repetition, like all that may fail
     if sign:
         open_signing_key(keys_dir(), records_dir)
     outcome = None
     with _code_folder(_code_of(stored, code)) as (folder, digest, files):
-        check_code(run, digest, {name: hashlib.sha256(data).hexdigest() for name, data in files.items()})
-        environ = environment_for(run, read_manifest(files, "the code").env.accept, os.environ)
+        reproduce.check_code(run, digest, {name: hashlib.sha256(data).hexdigest() for name, data in files.items()})
+        environ = reproduce.environment_for(run, read_manifest(files, "the code").env.accept, os.environ)
         try:
             outcome = submit_run(
                 submission_dir=folder,
@@ -101,14 +95,32 @@ def command(
                 progress=make_reporter(silent=as_json),
                 sign=False,
             )
-            comparison = compare_runs(run, outcome.record, allowed)
+            comparison = reproduce.compare_runs(run, outcome.record, allowed)
         except RuleBroken as error:
-            comparison = ended_without_score(error)
+            comparison = reproduce.ended_without_score(error)
     review = None
     if sign:
         again = outcome.record if outcome else None
-        review = countersign(make_review(stored.digest, again, comparison, note), records_dir, keys_dir())
-    _show(stored, outcome, comparison, review, as_json=as_json)
+        review = countersign(reproduce.make_review(stored.digest, again, comparison, note), records_dir, keys_dir())
+    if as_json:
+        document = {
+            "record": str(stored.path),
+            "record_digest": stored.digest,
+            "comparison": msgspec.to_builtins(comparison),
+            "review": str(review) if review else None,
+            "run_dir": str(outcome.run_dir) if outcome else None,
+        }
+        click.echo(json.dumps(document, indent=2))
+    else:
+        broken = any(finding.verdict is Verdict.FAIL for finding in comparison.against)
+        why = "it could not be checked" if comparison.unchecked else "it breaks a rule" if broken else "another result"
+        verdict = {
+            "same": "REPRODUCED: the same to the bit.",
+            "within-tolerance": "REPRODUCED: within the tolerance.",
+            "different": f"NOT REPRODUCED: {why}.",
+        }[comparison.outcome]
+        signed = [f"counter-signed: {review}"] if review else []
+        click.echo("\n".join([f"rerun of {stored.path.name}", *comparison.lines, verdict, *signed]))
     if comparison.unchecked:
         return ExitCode.COULD_NOT_CHECK
     return ExitCode.GOOD if comparison.reproduced else ExitCode.RULE_BROKEN
@@ -136,16 +148,7 @@ def _jobs(queue: Queue, records: tuple[Path, ...], code: Path | None, tolerance:
         argv += [] if tolerance is None else ["--tolerance", repr(tolerance)]
         track = load_track(stored.record.track.name)
         inputs = {"code": digest, "harness": harness.__version__, "record": stored.digest, "track": track.digest}
-        jobs.append(
-            queue.add(
-                argv,
-                folder=Path.cwd(),
-                gpus=track.hardware.gpus,
-                cores=track.hardware.cpu_cores,
-                title=f"rerun {path.stem}",
-                inputs=inputs,
-            )
-        )
+        jobs.append(queue.add(argv, needs=track.hardware, title=f"rerun {path.stem}", inputs=inputs))
     return jobs
 
 
@@ -187,32 +190,3 @@ def _code_folder(code: Path) -> Iterator[tuple[Path, str, dict[str, bytes]]]:
             f"--code is {str(code)!r}, which is neither a folder nor a code.bundle.",
             remedy="Give the submission's folder, or artifact/code.bundle of the run.",
         )
-
-
-def _show(
-    stored: Entry, outcome: RunOutcome | None, comparison: Reproduction, review: Path | None, *, as_json: bool
-) -> None:
-    import msgspec
-
-    from harness.rules import Verdict
-
-    if as_json:
-        document = {
-            "record": str(stored.path),
-            "record_digest": stored.digest,
-            "comparison": msgspec.to_builtins(comparison),
-            "review": str(review) if review else None,
-            "run_dir": str(outcome.run_dir) if outcome else None,
-        }
-        click.echo(json.dumps(document, indent=2))
-        return
-    broken = any(finding.verdict is Verdict.FAIL for finding in comparison.against)
-    why = "it could not be checked." if comparison.unchecked else "it breaks a rule." if broken else "another result."
-    verdict = {
-        "same": "REPRODUCED: the same to the bit.",
-        "within-tolerance": "REPRODUCED: within the tolerance.",
-        "different": f"NOT REPRODUCED: {why}",
-    }[comparison.outcome]
-    click.echo("\n".join([f"rerun of {stored.path.name}", *comparison.lines, verdict]))
-    if review:
-        click.echo(f"counter-signed: {review}")

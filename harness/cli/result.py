@@ -7,6 +7,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Literal
 
 from rich import box
 from rich.console import Console
@@ -14,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.program import from_here, program
-from harness.record.predicate import RunRecord, SpanEntry
+from harness.record.predicate import RunRecord
 from harness.rules import SEVERITY, Verdict, rule, worst
 from harness.text import printable
 
@@ -25,14 +26,7 @@ STAGES = {
 }
 BEFORE_CLOCKS = {"setup": "set-up", "warmup compile": "compiling", "warmup": "warm-up"}
 SELF_REPORTED_LABEL = "as the script printed it (the score)"
-BASELINES = {
-    "uniform_bytes": "uniform bytes",
-    "uniform_tokens": "uniform tokens",
-    "train_frequencies": "train-set token frequencies",
-    "zlib_9": "zlib -9",
-    "xz_9": "xz -9",
-}
-NUMBERS = frozenset({"bpb", "nats/token", "bytes", "seconds", "limit"})
+NUMBERS = ("bpb", "nats/token", "bytes", "seconds", "limit")
 WIDEST, UNKNOWN_WIDTH = 120, 100
 MESSAGE_CHARACTERS = 400
 RULED = box.Box("    \n    \n -- \n" + 5 * "    \n", ascii=True)
@@ -51,8 +45,8 @@ def render_summary(
     title = f"{record.submission.name} on track {record.track.name}, seed {record.submission.seed}"
     if _self_reported(record):
         title += ": the score is the script's own word"
-    parts = [printable(title), _table(("bits per byte of raw validation text", "bpb", "nats/token", "scope"),
-                                      _scores(record, scale=verbose), columns)]  # fmt: skip
+    headers = ("bits per byte of raw validation text", "bpb", "nats/token", "scope")
+    parts = [printable(title), _table(headers, _scores(record, scale=verbose), columns)]
     if verbose:
         parts.append(_table(("artifact", "bytes", ""), _sizes(record), columns))
         parts.append(_table(("clock span", "seconds", "limit", "counts in"), _spans(record), columns))
@@ -86,27 +80,21 @@ def _scores(record: RunRecord, *, scale: bool) -> Iterator[tuple[str, ...]]:
         times = ", ".join(f"{BEFORE_CLOCKS[span.name]} {span.seconds:.1f}" for span in before)
         yield "before the clocks, uncounted", "", "", f"{times} s"
     for key, bpb in sorted(record.baselines_bpb.items(), key=lambda item: item[1]) if scale else ():
-        yield f"for scale: {BASELINES.get(key, printable(key, 40))}", f"{bpb:.4f}", "", ""
+        yield f"for scale: {printable(key, 40).replace('_', ' ')}", f"{bpb:.4f}", "", ""
 
 
 def _sizes(record: RunRecord) -> Iterator[tuple[str, ...]]:
-    sizes = record.sizes
-    if _self_reported(record):
-        yield "code (script)", f"{sizes.code_bytes:,}", ""
-        yield "model", f"{sizes.model_bytes:,}", ""
-    else:
-        yield "code (bundle)", f"{sizes.code_bytes:,}", f"{sizes.code_raw_bytes:,} bytes before bundling"
-        yield "model", f"{sizes.model_bytes:,}", f"{record.submission.parameters:,} parameters (declared)"
+    sizes, script = record.sizes, _self_reported(record)
+    packed, declared = f"{sizes.code_raw_bytes:,} bytes before bundling", f"{record.submission.parameters:,} parameters"
+    yield f"code ({'script' if script else 'bundle'})", f"{sizes.code_bytes:,}", "" if script else packed
+    yield "model", f"{sizes.model_bytes:,}", "" if script else f"{declared} (declared)"
     share = 100 * sizes.total_bytes / sizes.cap_bytes
     yield "total", f"{sizes.total_bytes:,}", f"{share:.2f} % of the cap of {sizes.cap_bytes:,}"
 
 
 def _spans(record: RunRecord) -> Iterator[tuple[str, ...]]:
-    def limit(span: SpanEntry) -> str:
-        return "" if span.limit_s is None else f"{span.limit_s:.1f}"
-
     for span in record.spans:
-        yield span.name, f"{span.seconds:.2f}", limit(span), span.budget
+        yield span.name, f"{span.seconds:.2f}", "" if span.limit_s is None else f"{span.limit_s:.1f}", span.budget
     if not _self_reported(record):  # a script's time is one span, which counts in neither budget
         for budget in record.budgets:
             yield f"budget: {budget.name}", f"{budget.used_s:.2f}", f"{budget.limit_s:.1f}", ""
@@ -137,10 +125,8 @@ def _table(headers: tuple[str, ...], rows: Iterable[tuple[str, ...]], width: int
     """Only the last column gives way, and in whole words."""
     table = Table(box=RULED, show_edge=False, pad_edge=False, width=None)
     for header in headers:
-        last = header == headers[-1]
-        table.add_column(
-            Text(header), justify="right" if header in NUMBERS else "left", no_wrap=not last, overflow="fold"
-        )
+        side: Literal["left", "right"] = "right" if header in NUMBERS else "left"
+        table.add_column(Text(header), justify=side, no_wrap=header != headers[-1], overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
     out = io.StringIO()

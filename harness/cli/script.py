@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import click
 
-from harness.cli import name_values
-from harness.cli.submit import parse_seed
+from harness.cli import PATH, name_values, with_options
+from harness.cli.submit import DEFAULT_SEED, RUN, show
 from harness.config.tracks import load_track
 from harness.config.variables import records_dir
-from harness.errors import ExitCode
 
 
 @click.command(epilog="Exit codes: 0 good, 1 a rule is broken, 2 wrong usage, 3 could not check.")
-@click.argument("script", type=click.Path(path_type=Path))
-@click.option("--seed", envvar="SEED", default="1337", show_default=True, metavar="N", help="Seed. [env: SEED]")
-@click.option("--track", envvar="TRACK", default="smoke", show_default=True, help="Track. [env: TRACK]")
-@click.option("--data", envvar="DATA", metavar="SET", help="Data set instead of the track's own. [env: DATA]")
+@click.argument("script", type=PATH)
+@with_options(*RUN)
 @click.option("--artifact", default="*.ptz", show_default=True, metavar="GLOB", help="The packed model that it writes.")
 @click.option("--env", "pairs", multiple=True, metavar="NAME=VALUE", help="A variable for the script; repeatable.")
-@click.option("--verbose", "-v", is_flag=True, help="Show clocks, sizes and the rules that hold, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON; no progress.")
-def command(
-    script: Path,
-    seed: str,
-    track: str,
-    data: str | None,
-    artifact: str,
-    pairs: tuple[str, ...],
-    verbose: bool,
-    as_json: bool,
-) -> None:
+def command(seed: int | None, pairs: tuple[str, ...], verbose: bool, as_json: bool, **run: Any) -> None:
     """Run a script that trains, packs and scores itself. Its score is recorded as self-reported.
 
     The script gets DATA_PATH, TOKENIZER_PATH, VOCAB_SIZE, SEED, MAX_WALLCLOCK_SECONDS and the variables of torchrun,
@@ -41,28 +28,11 @@ def command(
     \b
     harness script train_gpt.py --env ITERATIONS=200
     """
-    import msgspec
+    load_track(run["track_name"])
 
-    number = parse_seed(seed)
-    load_track(track)
-
-    from harness.cli.result import render_summary
     from harness.progress import make_reporter
     from harness.run.selfreported import submit_script
 
-    stored = submit_script(
-        script=script,
-        track_name=track,
-        dataset_name=data,
-        seed=number,
-        artifact=artifact,
-        variables=name_values("--env", pairs, "ITERATIONS=200"),
-        records_dir=records_dir(),
-        progress=make_reporter(silent=as_json),
-    )
-    if as_json:
-        click.echo(msgspec.json.encode(stored.record).decode())
-    else:
-        artifact_dir = stored.run_dir / "artifact"
-        click.echo(render_summary(stored.record, path=stored.path, artifact=artifact_dir, verbose=verbose))
-    raise SystemExit(ExitCode.RULE_BROKEN if stored.broken else ExitCode.GOOD)
+    run |= {"seed": DEFAULT_SEED if seed is None else seed, "variables": name_values("--env", pairs, "ITERATIONS=200")}
+    outcome = submit_script(**run, records_dir=records_dir(), progress=make_reporter(silent=as_json))
+    show(outcome, as_json=as_json, verbose=verbose)

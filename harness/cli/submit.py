@@ -6,26 +6,27 @@ import contextlib
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from harness.cli.fleet import fleet_options, keep_code, run_fleet
+from harness.cli import PATH, with_options
+from harness.cli.fleet import FLEET, keep_code, run_fleet
 from harness.config.tracks import load_track
 from harness.config.variables import PREFIX, VARIABLES, records_dir
 from harness.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from harness.fleet.queue import Job, Queue, Result
     from harness.record.predicate import RunRecord
     from harness.run.runs import RunOutcome
 
-_Command = TypeVar("_Command", bound="Callable[..., Any]")
-MAX_SEED = 2**31 - 1
+SEED, DEFAULT_SEED = click.IntRange(0, 2**31 - 1), 1337
 _FOLDERS = "\n".join(f"{name:<20} {meaning}" for name, meaning in VARIABLES.items())
 EPILOG = f"""\b
 The referee's variables:
@@ -37,23 +38,22 @@ The submission's own variables (TTT_EPOCHS, MATRIX_LR, …) are read from the en
 Exit codes: 0 good, 1 a rule is broken, 2 wrong usage, 3 could not check."""
 
 
-def run_options(command: _Command) -> _Command:
-    """What a run is of; the options of ``submit`` and ``try``."""
-    options = (
-        click.option("--seed", envvar="SEED", metavar="N", help="Seed of the run (default 1337). [env: SEED]"),
-        click.option("--track", envvar="TRACK", default="smoke", show_default=True, help="Track. [env: TRACK]"),
-        click.option("--data", envvar="DATA", metavar="SET", help="Data set instead of the track's. [env: DATA]"),
-        click.option("--submission", envvar="SUBMISSION", default="submission", show_default=True,
-                     help="Its folder. [env: SUBMISSION]"),
-        click.option("--verbose", "-v", is_flag=True, help="Show clocks, sizes and the rules that hold, too."),
-    )  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return command
+RUN = (  # what a run is of, whoever makes it
+    click.option("--seed", envvar="SEED", type=SEED, help="Seed of the run (default 1337). [env: SEED]"),
+    click.option(
+        "--track", "track_name", envvar="TRACK", default="smoke", show_default=True, help="Track. [env: TRACK]"
+    ),
+    click.option(
+        "--data", "dataset_name", envvar="DATA", metavar="SET", help="Data set instead of the track's. [env: DATA]"
+    ),
+    click.option("--verbose", "-v", is_flag=True, help="Show clocks, sizes and the rules that hold, too."),
+)
+SUBMISSION = click.option("--submission", "submission_dir", type=PATH, envvar="SUBMISSION", default="submission",
+                          show_default=True, help="Its folder. [env: SUBMISSION]")  # fmt: skip
 
 
 @click.command(epilog=EPILOG)
-@run_options
+@with_options(*RUN, SUBMISSION)
 @click.option("--seeds", envvar="SEEDS", metavar='"N N …"', help="Several seeds, one run each. [env: SEEDS]")
 @click.option(
     "--resume",
@@ -73,13 +73,13 @@ def run_options(command: _Command) -> _Command:
     is_flag=True,
     help="Print the record as JSON; of several seeds those that ran, then the statistics. No progress.",
 )
-@fleet_options
+@with_options(*FLEET)
 def command(
-    seed: str | None,
+    seed: int | None,
     seeds: str | None,
-    track: str,
-    data: str | None,
-    submission: str,
+    track_name: str,
+    dataset_name: str | None,
+    submission_dir: Path,
     verbose: bool,
     resume: str | None,
     again: bool,
@@ -101,7 +101,7 @@ def command(
     harness submit --resume                    after any failure: go on after training, or after packaging
     """
     numbers = _seeds(seed, seeds)
-    load_track(track)  # a wrong name shows before anything is imported that takes seconds
+    load_track(track_name)  # a wrong name shows before anything is imported that takes seconds
 
     from harness.progress import make_reporter
     from harness.run.runs import submit_seeds
@@ -111,44 +111,33 @@ def command(
             raise UsageError(
                 "--on goes with neither --resume nor --again.", remedy="A fleet runs the seeds that have no record yet."
             )
-        raise SystemExit(
-            run_fleet(
-                lambda queue: _jobs(queue, numbers, track, data, submission),
-                on=on,
-                as_json=as_json,
-                together=_fleet_together,
-                **fleet,
-            )
-        )
-
-    def show(outcome: RunOutcome) -> None:
-        _show(outcome, as_json=as_json, verbose=verbose)
-
+        jobs = partial(_jobs, seeds=numbers, track=track_name, data=dataset_name, submission=submission_dir)
+        raise SystemExit(run_fleet(jobs, on=on, as_json=as_json, together=_fleet_together, **fleet))
     if resume is not None:
         from harness.run.runs import resume_run
 
         if len(numbers) > 1:
             raise UsageError("RESUME goes on with one run.", remedy="SEEDS goes on by itself with what broke off.")
-        said = click.get_current_context().get_parameter_source("track") is not ParameterSource.DEFAULT
+        said = click.get_current_context().get_parameter_source("track_name") is not ParameterSource.DEFAULT
         outcome = resume_run(
             resume,
             records_dir=records_dir(),
             progress=make_reporter(silent=as_json),
-            seed=numbers[0] if seed or seeds else None,
-            track=track if said else None,
+            seed=numbers[0] if seeds else seed,
+            track=track_name if said else None,
         )
-        show(outcome)
-        raise SystemExit(ExitCode.RULE_BROKEN if outcome.broken else ExitCode.GOOD)
+        show(outcome, as_json=as_json, verbose=verbose)
+        return
     shown: list[RunOutcome] = []
 
     def finished(outcome: RunOutcome) -> None:
         shown.append(outcome)
-        show(outcome)
+        show(outcome, as_json=as_json, verbose=verbose, judge=False)
 
     outcomes = submit_seeds(
-        submission_dir=Path(submission),
-        track_name=track,
-        dataset_name=data,
+        submission_dir=submission_dir,
+        track_name=track_name,
+        dataset_name=dataset_name,
         seeds=numbers,
         environ=dict(os.environ),
         records_dir=records_dir(),
@@ -157,7 +146,7 @@ def command(
         again=again or (len(numbers) == 1 and not once),
     )
     if once and not shown:  # a job of a fleet: a seed that has its record is a result like any other
-        show(outcomes[0])
+        finished(outcomes[0])
     if len(outcomes) > 1:
         sentences, statistics = _together([outcome.record for outcome in outcomes])
         click.echo(json.dumps(statistics) if as_json else "\n" + sentences)
@@ -166,7 +155,7 @@ def command(
 
 
 @click.command("try", epilog="Exit codes: 0 good, 1 a rule is broken, 2 wrong usage, 3 could not check.")
-@run_options
+@with_options(*RUN, SUBMISSION)
 @click.option(
     "--quick",
     envvar="QUICK",
@@ -174,41 +163,31 @@ def command(
     help="Under a minute: 10 s of training, the first 32,768 targets, two audited chunks. [env: QUICK]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the unsigned record as JSON; no progress.")
-def try_command(
-    seed: str | None, track: str, data: str | None, submission: str, verbose: bool, quick: bool, as_json: bool
-) -> None:
+def try_command(seed: int | None, verbose: bool, as_json: bool, **run: Any) -> None:
     """A run that leaves no trace: the same cells, clocks and audits, but no key, no announcement and no record.
 
     \b
     harness try --quick                  does it run at all, and is it causal?
     harness try --submission mine        a whole run of your own, before you announce one
     """
-    (number,) = _seeds(seed, None)
-    load_track(track)
+    load_track(run["track_name"])
 
     from harness.progress import make_reporter
     from harness.run.runs import submit_run
 
-    outcome = submit_run(
-        submission_dir=Path(submission),
-        track_name=track,
-        dataset_name=data,
-        seed=number,
-        environ=dict(os.environ),
-        records_dir=records_dir(),
-        progress=make_reporter(silent=as_json),
-        sign=False,
-        quick=quick,
-    )
-    _show(outcome, as_json=as_json, verbose=verbose)
-    if outcome.broken:
-        raise SystemExit(ExitCode.RULE_BROKEN)
+    run |= {"seed": DEFAULT_SEED if seed is None else seed, "environ": dict(os.environ), "records_dir": records_dir()}
+    outcome = submit_run(**run, progress=make_reporter(silent=as_json), sign=False)
+    show(outcome, as_json=as_json, verbose=verbose)
 
 
-def _seeds(seed: str | None, seeds: str | None) -> list[int]:
-    if seed and seeds:
+def _seeds(seed: int | None, seeds: str | None) -> list[int]:
+    if seed is not None and seeds:
         raise UsageError(f"both SEED ({seed}) and SEEDS ({seeds}) are set.", remedy="Set one of them.")
-    numbers = [parse_seed(text) for text in (seeds.split() if seeds else [seed or "1337"])]
+    if not seeds:
+        return [DEFAULT_SEED if seed is None else seed]
+    numbers = []
+    with contextlib.suppress(click.BadParameter):
+        numbers = [SEED(text) for text in seeds.split()]
     if not numbers or len(set(numbers)) != len(numbers):
         raise UsageError(
             f"SEEDS is {seeds!r}; wanted different whole numbers, separated by spaces.",
@@ -217,17 +196,8 @@ def _seeds(seed: str | None, seeds: str | None) -> list[int]:
     return numbers
 
 
-def parse_seed(text: str) -> int:
-    """The seed as an integer in [0, 2^31 - 1]. Raises ``UsageError`` that shows what was given."""
-    digits = text.strip()
-    if not (digits.isascii() and digits.isdigit()) or len(digits) > 10 or int(digits) > MAX_SEED:
-        raise UsageError(
-            f"SEED is {text!r}; wanted a whole number from 0 to {MAX_SEED}.", remedy="Example: make submit SEED=1337."
-        )
-    return int(digits)
-
-
-def _show(outcome: RunOutcome, *, as_json: bool, verbose: bool) -> None:
+def show(outcome: RunOutcome, *, as_json: bool, verbose: bool, judge: bool = True) -> None:
+    """Print a run's record or summary, and end with 1 where a rule is broken, unless not to ``judge`` yet."""
     import msgspec
 
     from harness.cli.result import render_summary
@@ -237,9 +207,11 @@ def _show(outcome: RunOutcome, *, as_json: bool, verbose: bool) -> None:
     else:
         text = render_summary(outcome.record, path=outcome.path, artifact=outcome.run_dir / "artifact", verbose=verbose)
         click.echo("\n" + text)
+    if judge and outcome.broken:
+        raise SystemExit(ExitCode.RULE_BROKEN)
 
 
-def _jobs(queue: Queue, seeds: Sequence[int], track: str, data: str | None, submission: str) -> list[Job]:
+def _jobs(queue: Queue, seeds: Sequence[int], track: str, data: str | None, submission: Path) -> list[Job]:
     """One job a seed. What its command line does not say goes with it as variables, but never a passphrase.
 
     The jobs run a copy of the code as it is now, whatever becomes of the folder until they start.
@@ -251,8 +223,8 @@ def _jobs(queue: Queue, seeds: Sequence[int], track: str, data: str | None, subm
     from harness.run.manifest import check_variables, read_manifest
 
     check_environment()
-    files = read_folder(Path(submission))
-    manifest = read_manifest(files, submission)
+    files = read_folder(submission)
+    manifest = read_manifest(files, str(submission))
     check_variables(manifest, os.environ, files)
     terms = load_track(track)
     digest, code = keep_code(queue, files)
@@ -269,11 +241,7 @@ def _jobs(queue: Queue, seeds: Sequence[int], track: str, data: str | None, subm
     for seed in seeds:
         argv = ["env", *variables, sys.executable, "-P", "-m", "harness", "submit", "--once", "--json"]
         argv += ["--seed", str(seed), *options]
-        title = f"submit {track} seed {seed}"
-        needs = terms.hardware
-        jobs.append(
-            queue.add(argv, folder=Path.cwd(), gpus=needs.gpus, cores=needs.cpu_cores, title=title, inputs=inputs)
-        )
+        jobs.append(queue.add(argv, needs=terms.hardware, title=f"submit {track} seed {seed}", inputs=inputs))
     return jobs
 
 

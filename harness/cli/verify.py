@@ -7,20 +7,24 @@ import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 import msgspec
+from tabulate import tabulate
 
+from harness.cli import AGAINST, OUT_FILE, PATH, with_options
+from harness.config.variables import records_to_read
 from harness.errors import ExitCode, UsageError
-from harness.rules import Verdict, catalogue, exit_code_of, worst
+from harness.files import write_atomic
+from harness.progress import make_reporter
+from harness.record import witness
+from harness.record.store import gathered
+from harness.record.verification import EntryReport, VerifyReport, verify_folder, verify_paths
+from harness.rules import Finding, Verdict, catalogue, exit_code_of, worst
+from harness.rules.junit import Case, junit_xml
+from harness.stats import counted_pools, describe_against, describe_pools
 from harness.text import printable
 
-if TYPE_CHECKING:
-    from harness.record.verification import EntryReport, VerifyReport
-    from harness.rules import Finding
-
-_HEADERS = ("record", "signer", "track", "seed", "bpb", "bytes", "verdict")
 _WORDS = {
     Verdict.PASS: "good",
     Verdict.WARN: "good, with warnings",
@@ -43,42 +47,19 @@ Exit codes: 0 good (warnings included), 1 a record fails, 2 wrong usage, 3 could
 
 
 @click.command(epilog=EPILOG)
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
-@click.option(
-    "--trust",
-    type=click.Path(path_type=Path),
-    help="Folder of accepted public keys, instead of records/keys; for the baseline too.",
-)
+@click.argument("paths", nargs=-1, type=PATH)
 @click.option("--root", default="", metavar="KEY", help="The key that the signed list of keys must go back to.")
 @click.option("--history", is_flag=True, help="Also judge its git history: what was taken back, signed commits.")
-@click.option("--tsa", type=click.Path(path_type=Path), metavar="PEM",
+@click.option("--tsa", type=PATH, metavar="PEM",
               help="Certificates of timestamp authorities: judge timestamps/ (RFC 3161) by them.")  # fmt: skip
 @click.option("--stamp", is_flag=True, help="Write an RFC 3161 request for the one file given, and say how to send it.")
-@click.option("--intents", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+@click.option("--intents", type=OUT_FILE, metavar="FILE",
               help="Append-only list of announced runs to publish: add new ones, name those gone.")  # fmt: skip
 @click.option("--integrity-only", is_flag=True, help="Judge the records alone, not what they say against their runs.")
-@click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="Write the findings as JUnit XML here.")
-@click.option(
-    "--baseline",
-    envvar="BASELINE",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    metavar="DIR",
-    help="Also test the records (one pool of seeds) against this records folder. [env: BASELINE]",
-)
-@click.option(
-    "--track", envvar="TRACK", metavar="NAME", help="With --baseline: only records of this track. [env: TRACK]"
-)
-@click.option(
-    "--margin",
-    envvar="MARGIN",
-    help='By how much: "0.005 nats/token" (the default on official tracks; else none), "… nats/byte", "… bpb".',
-)
-@click.option(
-    "--artifact",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Level 2: also check model.bin and code.bundle in DIR, or in records/artifacts, against the one record given.",
-)
+@click.option("--junit", type=OUT_FILE, help="Write the findings as JUnit XML here.")
+@with_options(*AGAINST)
+@click.option("--track", envvar="TRACK", metavar="NAME", help="Of --baseline: only this track. [env: TRACK]")
+@click.option("--artifact", type=PATH, metavar="DIR", help="Also model.bin and code.bundle, in DIR or with the record.")
 @click.option("--rescore", is_flag=True, help="Score a random part again, audit it, and compare.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def command(
@@ -99,11 +80,6 @@ def command(
     as_json: bool,
 ) -> int:
     """Verify signed records: all of records/ and of your own, or the folders and files PATHS."""
-    from harness.config.variables import records_to_read
-    from harness.files import write_atomic
-    from harness.record import witness
-    from harness.record.verification import verify_folder, verify_paths
-
     reports = []
     for report, chosen in verify_paths(
         paths or records_to_read(), trust=trust, root=root, judge_runs=not integrity_only
@@ -129,25 +105,20 @@ def command(
     if artifact is not None or rescore:
         reports = [_with_artifact(reports, artifact, rescore=rescore, silent=as_json)]
     if junit is not None:
-        from harness.rules.junit import Case, junit_xml
 
-        def case(finding: Finding) -> Case:
-            title = catalogue()[finding.rule].title if finding.rule in catalogue() else "not a rule of this version"
-            name, text = printable(f"{finding.rule} {title}"), printable(finding.message, 1000)
-            return Case(name, finding.verdict, finding.rule, text)
+        def case(found: Finding) -> Case:
+            title = catalogue()[found.rule].title if found.rule in catalogue() else "not a rule of this version"
+            return Case(printable(f"{found.rule} {title}"), found.verdict, found.rule, printable(found.message, 1000))
 
         suites = {printable(e.name): [case(f) for f in e.findings] for _, chosen in reports for e in chosen}
         folder = [case(finding) for report, _ in reports for finding in report.folder]
         write_atomic(junit.absolute(), junit_xml("harness verify", suites | {"folder": folder}), replace=True)
     comparison: list[str] = []
     if baseline is not None:
-        from harness.stats import describe_against
-
         comparison = describe_against(reports, verify_folder(baseline, trust=trust), track=track, margin=margin)
     if as_json:
-        click.echo(
-            json.dumps({"folders": [_document(*found) for found in reports], "comparison": comparison}, indent=2)
-        )
+        folders = [_document(*found) for found in reports]
+        click.echo(json.dumps({"folders": folders, "comparison": comparison}, indent=2))
     else:
         tables = "\n\n".join(_table(report, chosen) for report, chosen in reports)
         click.echo("\n".join([tables, *([""] if comparison else []), *comparison]))
@@ -157,7 +128,6 @@ def command(
 def _with_artifact(
     reports: list[tuple[VerifyReport, tuple[EntryReport, ...]]], artifact: Path | None, *, rescore: bool, silent: bool
 ) -> tuple[VerifyReport, tuple[EntryReport, ...]]:
-    from harness.record.store import gathered
     from harness.run.artifact import check_artifact_files
 
     chosen = [(report, entry) for report, entries in reports for entry in entries if entry.record]
@@ -171,7 +141,6 @@ def _with_artifact(
     with gathered(entry.record, report.records_dir, artifact) as folder:
         found = check_artifact_files(entry.record, folder)
         if rescore and entry.verdict is not Verdict.FAIL and worst(found) is Verdict.PASS:
-            from harness.progress import make_reporter
             from harness.run.rescore import rescore as score_again
 
             found += score_again(entry.record, folder, os.environ, make_reporter(silent=silent))
@@ -181,13 +150,17 @@ def _with_artifact(
 
 def _table(report: VerifyReport, chosen: tuple[EntryReport, ...]) -> str:
     """Every run record, everything that did not pass, statistics of a whole folder, and one closing sentence."""
-    from tabulate import tabulate
-
-    from harness.stats import counted_pools, describe_pools
-
     records = [entry for entry in chosen if entry.name.startswith("runs/")]
-    parts = [tabulate([_row(entry) for entry in records], headers=_HEADERS, disable_numparse=True)] if records else []
-    notes = []
+    rows, notes = [], []
+    for entry in records:
+        row = [entry.name, "", "", "", "", "", entry.verdict.value]
+        if (record := entry.record) is not None and entry.entry is not None:
+            final = f"{record.final.bpb:.4f}" if record.final else ""
+            size, seed = f"{record.sizes.total_bytes:,}", str(record.submission.seed)
+            row[1:6] = entry.entry.signer[:12], record.track.name, seed, final, size
+        rows.append(list(map(printable, row)))
+    headers = ("record", "signer", "track", "seed", "bpb", "bytes", "verdict")
+    parts = [tabulate(rows, headers=headers, disable_numparse=True)] if records else []
     for finding in report.findings_of(chosen):
         if finding.verdict is not Verdict.PASS or finding.rule == "R6-REPRODUCED" or finding in report.folder:
             text = f"{finding.rule} {finding.verdict.value}: {finding.where}: {finding.message.rstrip('.')}."
@@ -204,22 +177,6 @@ def _table(report: VerifyReport, chosen: tuple[EntryReport, ...]) -> str:
         f"{_WORDS[worst(report.findings_of(chosen))]} ({tally}). Keys by {report.accepted.source}."
     )
     return "\n\n".join(parts)
-
-
-def _row(entry: EntryReport) -> tuple[str, ...]:
-    record = entry.record
-    if record is None or entry.entry is None:
-        return (printable(entry.name), "", "", "", "", "", entry.verdict.value)
-    final = record.final
-    return (
-        printable(entry.name),
-        printable(entry.entry.signer[:12]),
-        printable(record.track.name),
-        str(record.submission.seed),
-        f"{final.bpb:.4f}" if final else "",
-        f"{record.sizes.total_bytes:,}",
-        entry.verdict.value,
-    )
 
 
 def _document(report: VerifyReport, chosen: tuple[EntryReport, ...]) -> dict[str, object]:

@@ -32,14 +32,6 @@ class JobOutcome:
     exit_code: int
 
 
-class _Watched:
-    """One job under way: the engine's handle, and since when its worker is gone."""
-
-    def __init__(self, handle: Any) -> None:
-        self.handle = handle
-        self.gone_since: float | None = None
-
-
 def drive(
     queue: Queue,
     jobs: Sequence[Job],
@@ -54,14 +46,24 @@ def drive(
 
     changed: called with the number of finished jobs and a few words whenever something happened
     """
-    waiting, watched = list(jobs), dict[str, _Watched]()
+    waiting, handles, gone_since = list(jobs), dict[str, Any](), dict[str, float]()
     started = dict.fromkeys((job.id for job in jobs), 0)
     finished: dict[str, JobOutcome] = {}
 
     def finish(job: Job, result: Result | None, words: str, code: int = ExitCode.COULD_NOT_CHECK) -> None:
         finished[job.id] = JobOutcome(job, result, result.exit_code if result else code)
-        watched.pop(job.id, None)
+        handles.pop(job.id, None)
         changed(len(finished), f"{job.title}: {words}")
+
+    def is_over(job: Job) -> bool:
+        """Whether a started job has its result, or neither its worker nor another one runs any more."""
+        alive = engine.alive(handles[job.id])
+        if queue.result(job) is not None and not alive:
+            return True
+        if alive or queue.is_running(job):
+            gone_since.pop(job.id, None)
+            return False
+        return time.monotonic() - gone_since.setdefault(job.id, time.monotonic()) >= SETTLE_S
 
     while len(finished) < len(started):
         for job in list(waiting):
@@ -71,10 +73,11 @@ def drive(
                 finish(job, result, f"exit code {result.exit_code} on {result.host}")
             elif not queue.is_running(job) and engine.room(job):
                 waiting.remove(job)
-                watched[job.id] = _Watched(engine.start(job))
+                handles[job.id] = engine.start(job)
+                gone_since.pop(job.id, None)
                 started[job.id] += 1
         for job in jobs:
-            if job.id in watched and _is_over(queue, job, watched[job.id], engine):
+            if job.id in handles and is_over(job):
                 result = queue.result(job)
                 if result is not None:
                     finish(job, result, f"exit code {result.exit_code} on {result.host}")
@@ -83,20 +86,8 @@ def drive(
                 elif started[job.id] >= attempts:
                     finish(job, None, f"no result after {started[job.id]} attempts")
                 else:
-                    del watched[job.id]
+                    del handles[job.id]
                     waiting.append(job)
                     changed(len(finished), f"{job.title}: attempt {started[job.id]} gave no result, again")
         time.sleep(POLL_S)
     return [finished[job.id] for job in jobs]
-
-
-def _is_over(queue: Queue, job: Job, watch: _Watched, engine: Engine) -> bool:
-    """Whether a started job has its result, or neither its worker nor another one runs any more."""
-    alive = engine.alive(watch.handle)
-    if queue.result(job) is not None and not alive:
-        return True
-    if alive or queue.is_running(job):
-        watch.gone_since = None
-        return False
-    watch.gone_since = watch.gone_since or time.monotonic()
-    return time.monotonic() - watch.gone_since >= SETTLE_S

@@ -13,10 +13,11 @@ import shlex
 import signal
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from harness.config.tracks import Hardware
 from harness.errors import CouldNotCheck, UsageError
@@ -24,23 +25,28 @@ from harness.fleet.queue import Job, Queue
 from harness.run.machine import gpu_indices, visible_gpus
 from harness.run.reserve import share_of_cores
 
-NAMES = ("local", "slurm", "ray")
+# the options that each takes; Slurm knows its own
+ENGINES: dict[str, tuple[str, ...] | None] = {"local": (), "slurm": None, "ray": ("address", "cpus")}
 STOP_GRACE_S = 5.0
 SLURM_MINUTES = 120
 
 
-class Engine(Protocol):
+class Engine(ABC):
     """Starts workers. A handle is whatever the engine likes."""
 
     def room(self, job: Job) -> bool:
-        """Whether the engine takes this job now; engines with a queue of their own always do."""
+        """Whether the engine takes this job now; one with a queue of its own always does."""
+        return True
 
+    @abstractmethod
     def start(self, job: Job) -> Any:
-        """Start a worker for ``job``."""
+        """Start a worker for ``job``, which has its GPUs and cores for itself alone."""
 
+    @abstractmethod
     def alive(self, handle: Any) -> bool:
         """Whether the worker may still run or is still waiting for a machine."""
 
+    @abstractmethod
     def close(self) -> None:
         """Stop what this engine started."""
 
@@ -50,7 +56,7 @@ def worker_command(queue: Queue, job: Job) -> list[str]:
     return [sys.executable, "-P", "-m", "harness.fleet.worker", str(queue.folder), job.id]
 
 
-class LocalEngine:
+class LocalEngine(Engine):
     """A pool on this machine. ``slots``: runs at once; ``gpus``: indices that may be given out; ``cores``: in all."""
 
     def __init__(self, queue: Queue, slots: int, gpus: tuple[str, ...], cores: int = 1) -> None:
@@ -61,11 +67,9 @@ class LocalEngine:
     def room(self, job: Job) -> bool:
         """Whether a slot, the job's GPUs and its cores are free. Raises ``UsageError`` when they never can be."""
         held = sum(len(gpus) for gpus, _ in self._running.values())
-        if job.gpus > len(self._free) + held:
-            raise UsageError(
-                f"{job.title} needs {job.gpus} GPUs; this machine has {len(self._free) + held}.",
-                remedy="Use --on slurm or --on ray.",
-            )
+        if job.gpus > (here := len(self._free) + held):
+            words = f"{job.title} needs {job.gpus} GPUs; this machine has {here}."
+            raise UsageError(words, remedy="Use --on slurm or --on ray.")
         cores = self._share(job) + sum(cores for _, cores in self._running.values())
         return len(self._running) < self._slots and job.gpus <= len(self._free) and cores <= self._cores
 
@@ -82,7 +86,7 @@ class LocalEngine:
         return share_of_cores(Hardware(job.cores, job.gpus), cores=self._cores, gpus=self._all_gpus)
 
     def alive(self, handle: subprocess.Popen[bytes]) -> bool:
-        """Whether the process runs; takes back its GPUs and cores when it does not."""
+        """Also takes back the GPUs and cores of a process that does not run any more."""
         if handle.poll() is None:
             return True
         gpus, _ = self._running.pop(handle, ([], 0))
@@ -91,49 +95,40 @@ class LocalEngine:
 
     def close(self) -> None:
         """End every worker and its run: interrupt them as Ctrl-C would, then kill."""
-        for process in self._running:
-            _signal_group(process, signal.SIGINT)
-        for process in self._running:
-            try:
-                process.wait(STOP_GRACE_S)
-            except subprocess.TimeoutExpired:
-                _signal_group(process, signal.SIGKILL)
-                process.wait()
+        for number in (signal.SIGINT, signal.SIGKILL):
+            for process in filter(self.alive, list(self._running)):
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, number)
+            for process in list(self._running):
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(STOP_GRACE_S)
         self._running.clear()
 
 
-class SlurmEngine:
+class SlurmEngine(Engine):
     """Jobs of a Slurm cluster. submitit writes and follows them; what it pickles is our own command line."""
 
-    def __init__(self, queue: Queue, options: Mapping[str, str], cluster: str = "slurm") -> None:
+    def __init__(self, queue: Queue, options: Mapping[str, str]) -> None:
         self._queue, self._options, self._handles = queue, dict(options), list[Any]()
-        self._submitit = _import("submitit")
-        logs = queue.folder / "slurm"
+        self._submitit, logs = _import("submitit"), queue.folder / "slurm"
         try:
             python = f"{shlex.quote(sys.executable)} -P"  # nothing is imported from the folder of the job
-            self._executor = self._submitit.AutoExecutor(folder=logs, cluster=cluster, slurm_python=python)
+            self._executor = self._submitit.AutoExecutor(folder=logs, cluster="slurm", slurm_python=python)
         except RuntimeError as error:
-            raise CouldNotCheck(
-                f"submitit found no Slurm here: {error}.", remedy="Run this on a login node."
-            ) from error
-
-    def room(self, job: Job) -> bool:
-        """Slurm has a queue of its own."""
-        return True
+            words = f"submitit found no Slurm here: {error}."
+            raise CouldNotCheck(words, remedy="Run this on a login node.") from error
 
     def start(self, job: Job) -> Any:
-        """Submit a worker; Slurm gives GPUs and cores exclusively."""
+        """Submit a worker."""
         options: dict[str, Any] = {"timeout_min": SLURM_MINUTES}
         options |= {"slurm_" + name: value for name, value in self._options.items()}
         options |= {"name": f"golf-{job.id}"[:60], "gpus_per_node": job.gpus, "tasks_per_node": 1, "nodes": 1}
         options |= {"cpus_per_task": job.cores} if job.cores else {}
         self._executor.update_parameters(**options)
-        function = self._submitit.helpers.CommandFunction(
-            worker_command(self._queue, job), verbose=False, cwd=Path.cwd()
-        )
-        handle = self._executor.submit(function)
-        self._handles.append(handle)
-        return handle
+        command = worker_command(self._queue, job)
+        function = self._submitit.helpers.CommandFunction(command, verbose=False, cwd=Path.cwd())
+        self._handles.append(self._executor.submit(function))
+        return self._handles[-1]
 
     def alive(self, handle: Any) -> bool:
         """Whether Slurm still waits for it or runs it."""
@@ -141,33 +136,25 @@ class SlurmEngine:
 
     def close(self) -> None:
         """Cancel what is not done."""
-        for handle in self._handles:
-            if not handle.done():
-                handle.cancel()
+        for handle in filter(self.alive, self._handles):
+            handle.cancel()
 
 
-class RayEngine:
+class RayEngine(Engine):
     """Tasks of a Ray cluster (``address`` as ray.init takes it; empty: a cluster of this machine alone)."""
 
     def __init__(self, queue: Queue, options: Mapping[str, str]) -> None:
-        cpus = options.get("cpus", "")
-        if cpus and not cpus.isdigit():
-            raise UsageError(
-                f"cpus is {cpus!r}; wanted a whole number of processor cores.",
-                remedy="Example: --engine-option cpus=2.",
-            )
+        self._cpus = options.get("cpus", "")
+        if self._cpus and not self._cpus.isdigit():
+            words = f"cpus is {self._cpus!r}; wanted a whole number of processor cores."
+            raise UsageError(words, remedy="Example: --engine-option cpus=2.")
         self._queue, self._ray = queue, _import("ray")
         address = options.get("address") or None
         self._ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, include_dashboard=False)
-        self._cpus = cpus
         self._largest_node = max(float(node["Resources"].get("CPU", 1)) for node in self._ray.nodes())
 
-    def room(self, job: Job) -> bool:
-        """Ray has a queue of its own."""
-        return True
-
     def start(self, job: Job) -> Any:
-        """Start a task; Ray gives GPUs and cores exclusively. Its own retries are off: the driver counts attempts."""
+        """Ray's own retries are off: the driver counts attempts."""
         cpus = float(self._cpus) if self._cpus else min(float(job.cores or 1), self._largest_node)
 
         # A function of its own: ray sends it by value. One of this module would be imported there, and from the folder
@@ -192,25 +179,15 @@ class RayEngine:
 
 def make_engine(name: str, queue: Queue, *, slots: int, options: Mapping[str, str]) -> Engine:
     """The engine called ``name``. Raises ``UsageError`` for an unknown one, or options that it does not take."""
+    if name not in ENGINES:
+        raise UsageError(f"--on is {name!r}; wanted one of {', '.join(ENGINES)}.", remedy="Example: --on local.")
+    known = ENGINES[name]
+    if known is not None and (unknown := sorted(set(options) - set(known))):
+        takes = " and ".join(known) or "no option"
+        raise UsageError(f"--on {name} takes {takes}, not {', '.join(unknown)}.", remedy="Leave the others out.")
     if name == "local":
-        if options:
-            raise UsageError(f"--on local takes no option {', '.join(options)}.", remedy="Use --workers.")
         return LocalEngine(queue, slots, visible_gpus(), len(os.sched_getaffinity(0)))
-    if name == "slurm":
-        return SlurmEngine(queue, options)
-    if name == "ray":
-        unknown = set(options) - {"address", "cpus"}
-        if unknown:
-            raise UsageError(
-                f"--on ray takes address and cpus, not {', '.join(sorted(unknown))}.", remedy="Leave the others out."
-            )
-        return RayEngine(queue, options)
-    raise UsageError(f"--on is {name!r}; wanted one of {', '.join(NAMES)}.", remedy="Example: --on local.")
-
-
-def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
+    return SlurmEngine(queue, options) if name == "slurm" else RayEngine(queue, options)
 
 
 def _import(name: str) -> Any:

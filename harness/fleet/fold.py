@@ -17,7 +17,7 @@ from harness.fleet.worker import describe_attempt
 from harness.text import printable
 
 
-class JobRow(msgspec.Struct, frozen=True):
+class JobRow(msgspec.Struct):
     """One job: its verdict in a word, where it ran and how long.
 
     bpb:            the final score of a run; ``None`` for a rerun
@@ -26,27 +26,24 @@ class JobRow(msgspec.Struct, frozen=True):
 
     job: str
     title: str
-    verdict: str
-    bpb: float | None
-    difference_bpb: float | None
-    host: str
-    machine: str
-    seconds: float | None
-    attempts: int
-    note: str
+    verdict: str = "NO RESULT"
+    bpb: float | None = None
+    difference_bpb: float | None = None
+    host: str = ""
+    machine: str = ""
+    seconds: float | None = None
+    attempts: int = 0
+    note: str = ""
 
 
 def fold(queue: Queue, outcomes: Sequence[JobOutcome]) -> list[JobRow]:
     """One row a job, in the order of ``outcomes``."""
     rows = [_row(queue, outcome) for outcome in outcomes]
     scores = [row.bpb for row in rows if row.bpb is not None]
-    if len(scores) < 2:
-        return rows
-    mean = statistics.fmean(scores)
-    return [
-        row if row.bpb is None else msgspec.structs.replace(row, difference_bpb=round(row.bpb - mean, 9) or 0.0)
-        for row in rows
-    ]
+    for row in rows if len(scores) > 1 else ():
+        if row.bpb is not None:
+            row.difference_bpb = round(row.bpb - statistics.fmean(scores), 9) or 0.0
+    return rows
 
 
 def exit_code(outcomes: Sequence[JobOutcome]) -> ExitCode:
@@ -58,19 +55,14 @@ def exit_code(outcomes: Sequence[JobOutcome]) -> ExitCode:
 
 def render(rows: Sequence[JobRow]) -> str:
     """A table of jobs, then one line a kind of machine."""
-    table = [
-        (
-            printable(row.title, 46),
-            row.verdict,
-            "" if row.bpb is None else f"{row.bpb:.4f}",
-            "" if row.difference_bpb is None else f"{row.difference_bpb:+.6f}",
-            printable(row.host, 20),
-            "" if row.seconds is None else f"{row.seconds:.0f}",
-            str(row.attempts),
-            printable(row.note, 60),
+    table = []
+    for row in rows:
+        score, apart, seconds = (
+            "" if value is None else format(value, form)
+            for value, form in ((row.bpb, ".4f"), (row.difference_bpb, "+.6f"), (row.seconds, ".0f"))
         )
-        for row in rows
-    ]
+        title, host, note = printable(row.title, 46), printable(row.host, 20), printable(row.note, 60)
+        table.append((title, row.verdict, score, apart, host, seconds, str(row.attempts), note))
     headers = ("job", "verdict", "bpb", "Δ bpb", "host", "seconds", "attempts", "")
     text = tabulate(table, headers=headers, disable_numparse=True)
     return "\n".join([text, "", *machine_spread(rows)])
@@ -93,31 +85,24 @@ def machine_spread(rows: Sequence[JobRow]) -> list[str]:
 
 
 def _row(queue: Queue, outcome: JobOutcome) -> JobRow:
+    """As much as the printed document tells: it is of a run or a rerun."""
     job, result = outcome.job, outcome.result
     tries = queue.attempts(job)
+    row = JobRow(job.id, job.title, attempts=len(tries))
     if result is None:
-        note = describe_attempt(tries[-1]) if tries else "never started"
-        verdict = "ERROR" if outcome.exit_code == ExitCode.USAGE else "NO RESULT"
-        return JobRow(job.id, job.title, verdict, None, None, "", "", None, len(tries), note)
+        row.note = describe_attempt(tries[-1]) if tries else "never started"
+        if outcome.exit_code == ExitCode.USAGE:
+            row.verdict = "ERROR"
+        return row
     said = msgspec.json.decode(result.output)
-    return JobRow(
-        job.id,
-        job.title,
-        *_verdict(result.exit_code, result.output),
-        result.host,
-        result.machine,
-        result.seconds,
-        len(tries),
+    row.verdict, row.note = (
+        "FAIL" if result.exit_code else "PASS",
         str(said.get("message", "")) if isinstance(said, dict) else "",
     )
-
-
-def _verdict(code: int, output: msgspec.Raw) -> tuple[str, float | None, float | None]:
-    """(verdict, final score, difference), as far as the printed document is of a run or a rerun."""
-    document, final = msgspec.json.decode(output), None
+    row.host, row.machine, row.seconds = result.host, result.machine, result.seconds
     with contextlib.suppress(LookupError, TypeError, ValueError):
-        compared = document["comparison"]
-        return str(compared["outcome"]), None, float(compared["difference_bpb"])
+        row.bpb = next((float(score["bpb"]) for score in said["scores"] if score["stage"] == "final"), None)
     with contextlib.suppress(LookupError, TypeError, ValueError):
-        final = next((float(score["bpb"]) for score in document["scores"] if score["stage"] == "final"), None)
-    return {0: "PASS", 1: "FAIL"}[code], final, None
+        row.difference_bpb = float(said["comparison"]["difference_bpb"])
+        row.verdict = str(said["comparison"]["outcome"])
+    return row

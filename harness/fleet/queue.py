@@ -14,16 +14,19 @@ Not covered: a shared file system that neither honours ``flock`` between hosts n
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
+from harness.config.tracks import Hardware
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import locked, write_atomic
 
@@ -85,39 +88,24 @@ class Queue:
         for name in FOLDERS:
             (folder / name).mkdir(parents=True, exist_ok=True)
 
-    def add(
-        self,
-        argv: Sequence[str],
-        *,
-        folder: Path,
-        gpus: int,
-        title: str,
-        cores: int = 0,
-        inputs: Mapping[str, str] | None = None,
-    ) -> Job:
-        """Add a job. The id follows from what it runs on what inputs, so adding it again is the same job."""
-        read = dict(sorted((inputs or {}).items()))
-        text = msgspec.json.encode([list(argv), str(folder), gpus, read])
+    def add(self, argv: Sequence[str], *, needs: Hardware, title: str, inputs: Mapping[str, str] | None = None) -> Job:
+        """Add a job to be run in this folder. Its id follows from what it runs on what, so again it is the same job."""
+        read, folder, gpus = dict(sorted((inputs or {}).items())), str(Path.cwd()), needs.gpus
+        text = msgspec.json.encode([list(argv), folder, gpus, read])
         stem = re.sub(r"[^0-9a-z]+", "-", title.lower()).strip("-")[:50]
         job_id = f"{stem}-{hashlib.sha256(text).hexdigest()[:12]}".strip("-")
-        job = Job(job_id, tuple(argv), str(folder), gpus, title, cores, read)
+        job = Job(job_id, tuple(argv), folder, gpus, title, needs.cpu_cores, read)
         path = self.folder / "jobs" / f"{job.id}.json"
         if not path.exists():
             write_atomic(path, msgspec.json.encode(job), replace=True)
         return job
 
-    def jobs(self) -> list[Job]:
-        """All jobs, by id."""
-        return [self.job(path.stem) for path in sorted((self.folder / "jobs").glob("*.json"))]
-
     def job(self, job_id: str) -> Job:
         """The job with this id. Raises ``UsageError`` when there is none."""
         path = self.folder / "jobs" / f"{job_id}.json"
-        if not _ID.fullmatch(job_id) or not path.is_file():
-            raise UsageError(
-                f"the queue {self.folder} has no job {job_id!r}.", remedy="`ls QUEUE/jobs` shows its jobs."
-            )
-        return _read(path, Job)
+        if _ID.fullmatch(job_id) and path.is_file():
+            return _read(path, Job)
+        raise UsageError(f"the queue {self.folder} has no job {job_id!r}.", remedy="`ls QUEUE/jobs` shows its jobs.")
 
     def result(self, job: Job) -> Result | None:
         """The job's one result, or ``None``."""
@@ -126,24 +114,19 @@ class Queue:
 
     def publish(self, result: Result) -> bool:
         """Make ``result`` the job's one result. False when another attempt was first; nothing changes then."""
-        path = self.folder / "results" / f"{result.job}.json"
-        try:
-            write_atomic(path, msgspec.json.encode(result), replace=False)
-        except FileExistsError:
-            return False
-        return True
+        with contextlib.suppress(FileExistsError):
+            write_atomic(self.folder / "results" / f"{result.job}.json", msgspec.json.encode(result), replace=False)
+            return True
+        return False
 
     def new_attempt(self, job: Job, host: str, gpus: str) -> Attempt:
         """Write down that an attempt starts here; its number is the next that nobody took."""
-        number = 1 + len(list((self.folder / "attempts").glob(f"{job.id}.*.json")))
-        while True:
+        for number in count(1 + len(list((self.folder / "attempts").glob(f"{job.id}.*.json")))):
             attempt = Attempt(job.id, number, host, os.getpid(), gpus)
-            try:
+            with contextlib.suppress(FileExistsError):
                 write_atomic(self._attempt_path(attempt), msgspec.json.encode(attempt), replace=False)
-            except FileExistsError:
-                number += 1
-            else:
-                return attempt
+                break
+        return attempt
 
     def end_attempt(self, attempt: Attempt, exit_code: int, reason: str) -> None:
         """Write down how an attempt ended."""
@@ -159,11 +142,9 @@ class Queue:
         """Where an attempt's output goes."""
         return self.folder / "logs" / f"{attempt.job}.{attempt.number}.log"
 
-    @contextmanager
-    def running(self, job: Job) -> Iterator[bool]:
+    def running(self, job: Job) -> AbstractContextManager[bool]:
         """Hold the job's lock for the block. Yields False when another worker holds it."""
-        with locked(self.folder / "locks" / job.id) as mine:
-            yield mine
+        return locked(self.folder / "locks" / job.id)
 
     def is_running(self, job: Job) -> bool:
         """Whether a worker, on any host, holds the job."""

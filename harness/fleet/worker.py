@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
 import os
 import signal
 import socket
@@ -16,12 +16,12 @@ import msgspec
 
 from harness.fleet.queue import Attempt, Job, Queue, Result
 from harness.rules import Verdict
+from harness.sandbox.namespaces import die_with_parent
 from harness.sandbox.processes import default_signals
 
 FINAL_CODES = frozenset({0, 1})
 MAX_OUTPUT_BYTES = 8_000_000
 REASON_CHARACTERS = 300
-_PR_SET_PDEATHSIG = 1
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -33,35 +33,34 @@ def main(argv: list[str] | None = None) -> int:
     with queue.running(job) as mine:
         if not mine or queue.result(job) is not None:
             return 0
-        return _run(queue, job)
-
-
-def _run(queue: Queue, job: Job) -> int:
-    host = socket.gethostname()
-    attempt = queue.new_attempt(job, host, os.environ.get("CUDA_VISIBLE_DEVICES", ""))
-    started = time.monotonic()
-    code, output = _run_command(job, queue.log_file(attempt))
-    try:
-        printed: Any = msgspec.json.decode(output)
-    except msgspec.DecodeError:
-        printed = None
-    # "could not check" is never a result, whatever the exit code
-    if code in FINAL_CODES and printed is not None and _of(printed, "verdict") != Verdict.ERROR.value:
-        seconds = round(time.monotonic() - started, 3)
-        result = Result(job.id, attempt.number, host, _machine(), seconds, code, msgspec.Raw(output.strip()))
-        published = queue.publish(result)
-        queue.end_attempt(attempt, code, "" if published else "another attempt was first")
-        return 0
-    queue.end_attempt(attempt, code, _reason(code, _of(printed, "message"), queue.log_file(attempt)))
-    return 3
+        host, started = socket.gethostname(), time.monotonic()
+        attempt = queue.new_attempt(job, host, os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+        log = queue.log_file(attempt)
+        code, output = _run_command(job, log)
+        printed: Any = None
+        with contextlib.suppress(msgspec.DecodeError):
+            printed = msgspec.json.decode(output)
+        said = printed if isinstance(printed, dict) else {}
+        # "could not check" is never a result, whatever the exit code
+        if code in FINAL_CODES and printed is not None and said.get("verdict") != Verdict.ERROR.value:
+            seconds = round(time.monotonic() - started, 3)
+            result = Result(job.id, attempt.number, host, _machine(), seconds, code, msgspec.Raw(output.strip()))
+            published = queue.publish(result)
+            queue.end_attempt(attempt, code, "" if published else "another attempt was first")
+            return 0
+        lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        ended = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+        reason = str(said.get("message") or f"{ended}: {lines[-1] if lines else 'no output'}")
+        queue.end_attempt(attempt, code, reason[:REASON_CHARACTERS])
+        return 3
 
 
 def _run_command(job: Job, log: Path) -> tuple[int, bytes]:
     """The job's command in a child that dies with this worker. Returns its exit code and what it printed."""
-    libc, worker = ctypes.CDLL(None), os.getpid()
+    worker = os.getpid()
 
-    def die_with_parent() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    def die_with_worker() -> None:
+        die_with_parent()
         if os.getppid() != worker:  # it was killed before the line above, and no signal will come
             os._exit(1)
 
@@ -72,25 +71,13 @@ def _run_command(job: Job, log: Path) -> tuple[int, bytes]:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
-            preexec_fn=die_with_parent,
+            preexec_fn=die_with_worker,
         )
         assert child.stdout is not None
         output = child.stdout.read(MAX_OUTPUT_BYTES + 1)
         if len(output) > MAX_OUTPUT_BYTES:
             child.kill()
         return child.wait(), output
-
-
-def _of(printed: Any, name: str) -> Any:
-    return printed.get(name) if isinstance(printed, dict) else None
-
-
-def _reason(code: int, message: Any, log: Path) -> str:
-    if message is not None:
-        return str(message)[:REASON_CHARACTERS]
-    ended = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return f"{ended}: {lines[-1] if lines else 'no output'}"[:REASON_CHARACTERS]
 
 
 def _machine() -> str:

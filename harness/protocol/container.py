@@ -25,6 +25,7 @@ import struct
 import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate
 from pathlib import Path
 from typing import Literal
 
@@ -51,7 +52,13 @@ def write_container(path: Path | None, sections: Mapping[str, bytes], *, codec: 
 
     Returns the bytes. Raises ``ContainerError`` for a bad name or too many sections.
     """
-    body = _body(sections)
+    if len(sections) > MAX_SECTIONS:
+        raise ContainerError(f"{len(sections)} sections; at most {MAX_SECTIONS} are allowed.")
+    index = [_COUNT.pack(len(sections))]
+    for name in sorted(sections):
+        _check_name(name)
+        index.append(bytes([len(name)]) + name.encode("ascii") + _SIZE.pack(len(sections[name])))
+    body = b"".join((*index, *(sections[name] for name in sorted(sections))))
     stored = body if codec == "none" else _compress(body)
     head = _HEAD.pack(MAGIC, _CODECS[codec], len(body), len(stored))
     data = head + hashlib.sha256(head + stored).digest() + stored
@@ -78,16 +85,6 @@ def read_container(data: bytes, *, max_unpacked_bytes: int) -> dict[str, bytes]:
     if digest.digest() != data[_HEAD.size : start]:
         raise ContainerError("the checksum does not fit the content: the file is damaged.")
     return _sections(_unpack(stored, codec, body_size))
-
-
-def _body(sections: Mapping[str, bytes]) -> bytes:
-    if len(sections) > MAX_SECTIONS:
-        raise ContainerError(f"{len(sections)} sections; at most {MAX_SECTIONS} are allowed.")
-    index = [_COUNT.pack(len(sections))]
-    for name in sorted(sections):
-        _check_name(name)
-        index.append(bytes([len(name)]) + name.encode("ascii") + _SIZE.pack(len(sections[name])))
-    return b"".join(index) + b"".join(sections[name] for name in sorted(sections))
 
 
 def _compress(body: bytes) -> bytes:
@@ -124,39 +121,27 @@ def _unpack(stored: memoryview, codec: int, body_size: int) -> bytes:
 
 
 def _sections(body: bytes) -> dict[str, bytes]:
-    view = memoryview(body)
     if len(body) < _COUNT.size:
         raise ContainerError("the body has no section count.")
     (count,) = _COUNT.unpack_from(body)
     if count > MAX_SECTIONS:
         raise ContainerError(f"{count} sections; at most {MAX_SECTIONS} are allowed.")
     at = _COUNT.size
-    entries: list[tuple[str, int]] = []
+    sizes: dict[str, int] = {}
     for _ in range(count):
-        name, size, at = _entry(view, at)
-        if entries and name <= entries[-1][0]:
+        end = at + 1 + int.from_bytes(body[at : at + 1])
+        if end + _SIZE.size > len(body):
+            raise ContainerError("the section index is cut short.")
+        name = body[at + 1 : end].decode("latin-1")  # the check leaves ASCII alone
+        _check_name(name)
+        if sizes and name <= next(reversed(sizes)):
             raise ContainerError(f"section {name!r} is out of order or appears twice.")
-        entries.append((name, size))
-    if at + sum(size for _, size in entries) != len(body):
+        (sizes[name],) = _SIZE.unpack_from(body, end)
+        at = end + _SIZE.size
+    if at + sum(sizes.values()) != len(body):
         raise ContainerError("the sections' sizes do not add up to the body.")
-    sections = {}
-    for name, size in entries:
-        sections[name] = bytes(view[at : at + size])
-        at += size
-    return sections
-
-
-def _entry(view: memoryview, at: int) -> tuple[str, int, int]:
-    if at >= len(view) or at + 1 + view[at] + _SIZE.size > len(view):
-        raise ContainerError("the section index is cut short.")
-    end = at + 1 + view[at]
-    try:
-        name = bytes(view[at + 1 : end]).decode("ascii")
-    except UnicodeDecodeError as error:
-        raise ContainerError("a section name is not ASCII.") from error
-    _check_name(name)
-    (size,) = _SIZE.unpack_from(view, end)
-    return name, size, end + _SIZE.size
+    ends = accumulate(sizes.values(), initial=at)
+    return {name: body[start : start + size] for start, (name, size) in zip(ends, sizes.items(), strict=False)}
 
 
 def _check_name(name: str) -> None:

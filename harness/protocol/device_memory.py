@@ -12,34 +12,18 @@ from __future__ import annotations
 
 import ctypes
 import math
+import struct
 from collections.abc import Callable
 from functools import cache
 
 import torch
 
+_size, _NO_FLAGS = ctypes.c_size_t, ctypes.c_uint64(0)
 _PINNED, _POSIX_DESCRIPTOR, _ON_DEVICE, _READ_WRITE, _MINIMUM = 1, 1, 1, 3, 0
 
 
 class DeviceMemoryError(RuntimeError):
     """The driver refused; the text names the call and its reason."""
-
-
-class _Location(ctypes.Structure):
-    _fields_ = (("type", ctypes.c_int), ("id", ctypes.c_int))
-
-
-class _Properties(ctypes.Structure):
-    _fields_ = (
-        ("type", ctypes.c_int),
-        ("handle_types", ctypes.c_int),
-        ("location", _Location),
-        ("windows_metadata", ctypes.c_void_p),
-        ("flags", ctypes.c_ubyte * 8),
-    )
-
-
-class _Access(ctypes.Structure):
-    _fields_ = (("location", _Location), ("flags", ctypes.c_int))
 
 
 class DeviceMemory:
@@ -48,11 +32,11 @@ class DeviceMemory:
     def __init__(self, handle: int, size: int, device: int) -> None:
         self.size, self.device, self._handle = size, device, handle
         address = ctypes.c_uint64()
-        _call("cuMemAddressReserve", ctypes.byref(address), _size(size), _size(0), ctypes.c_uint64(0), _flags())
+        _call("cuMemAddressReserve", ctypes.byref(address), _size(size), _size(0), ctypes.c_uint64(0), _NO_FLAGS)
         self.address = address.value
-        _call("cuMemMap", address, _size(size), _size(0), ctypes.c_uint64(handle), _flags())
-        access = _Access(_Location(_ON_DEVICE, device), _READ_WRITE)
-        _call("cuMemSetAccess", address, _size(size), ctypes.byref(access), _size(1))
+        _call("cuMemMap", address, _size(size), _size(0), ctypes.c_uint64(handle), _NO_FLAGS)
+        access = struct.pack("3i", _ON_DEVICE, device, _READ_WRITE)  # CUmemAccessDesc
+        _call("cuMemSetAccess", address, _size(size), access, _size(1))
 
     def tensor(self, dtype: torch.dtype, shape: tuple[int, ...]) -> torch.Tensor:
         """A view of the first elements, without a copy. A shape of no elements maps nothing."""
@@ -88,8 +72,8 @@ def allocate(size: int, device: int) -> tuple[DeviceMemory, int]:
     _make_current(device)
     whole = _whole(size, device)
     handle, descriptor = ctypes.c_uint64(), ctypes.c_int(-1)
-    _call("cuMemCreate", ctypes.byref(handle), _size(whole), ctypes.byref(_properties(device)), _flags())
-    _call("cuMemExportToShareableHandle", ctypes.byref(descriptor), handle, _POSIX_DESCRIPTOR, _flags())
+    _call("cuMemCreate", ctypes.byref(handle), _size(whole), _properties(device), _NO_FLAGS)
+    _call("cuMemExportToShareableHandle", ctypes.byref(descriptor), handle, _POSIX_DESCRIPTOR, _NO_FLAGS)
     memory = DeviceMemory(handle.value, whole, device)
     memory.tensor(torch.uint8, (whole,)).zero_()
     torch.cuda.synchronize(device)
@@ -115,12 +99,13 @@ def settle(device: int | None) -> None:
 def _whole(size: int, device: int) -> int:
     """``size`` rounded up to the device's granularity, at least one granule; the same on both sides."""
     granule = ctypes.c_size_t()
-    _call("cuMemGetAllocationGranularity", ctypes.byref(granule), ctypes.byref(_properties(device)), _MINIMUM)
+    _call("cuMemGetAllocationGranularity", ctypes.byref(granule), _properties(device), _MINIMUM)
     return max(1, -(-size // granule.value)) * granule.value
 
 
-def _properties(device: int) -> _Properties:
-    return _Properties(_PINNED, _POSIX_DESCRIPTOR, _Location(_ON_DEVICE, device), None, (ctypes.c_ubyte * 8)())
+def _properties(device: int) -> bytes:
+    """CUmemAllocationProp: kind, kind of handle, place; a pointer for Windows and flags stay 0."""
+    return struct.pack("4iP8x", _PINNED, _POSIX_DESCRIPTOR, _ON_DEVICE, device, 0)
 
 
 def _make_current(device: int) -> None:
@@ -128,24 +113,11 @@ def _make_current(device: int) -> None:
     torch.empty(1, device=torch.device("cuda", device))  # makes PyTorch's context the current one of this thread
 
 
-def _size(value: int) -> ctypes.c_size_t:
-    return ctypes.c_size_t(value)
-
-
-def _flags() -> ctypes.c_uint64:
-    return ctypes.c_uint64(0)
-
-
-@cache
-def _driver() -> ctypes.CDLL:
+def _call(name: str, *arguments: object) -> None:
     try:
-        return ctypes.CDLL("libcuda.so.1")
+        driver = ctypes.CDLL("libcuda.so.1")
     except OSError as error:
         raise DeviceMemoryError(f"the CUDA driver cannot be loaded: {error}") from None
-
-
-def _call(name: str, *arguments: object) -> None:
-    driver = _driver()
     function: Callable[..., int] = getattr(driver, name)
     code = function(*arguments)
     if code:

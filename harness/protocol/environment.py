@@ -62,6 +62,10 @@ class CellEnvironment:
     def read(cls, phase: str, environ: Mapping[str, str] | None = None) -> CellEnvironment:
         """Read ``environ`` (default: the process's own). Raises ``NotInACell`` when it is not one of ``phase``."""
         env = os.environ if environ is None else environ
+
+        def path(name: str) -> Path | None:
+            return Path(value) if (value := env.get(name)) else None
+
         found = env.get("GOLF_PHASE")
         if found != phase:
             raise NotInACell(
@@ -83,17 +87,12 @@ class CellEnvironment:
             setup_s=float(env.get("GOLF_SETUP_S", "0")),
             total_targets=int(env.get("GOLF_TOTAL_TARGETS", "0")),
             model_budget_bytes=int(env.get("GOLF_MODEL_BUDGET_BYTES", "0")),
-            output_dir=_path(env, "GOLF_OUTPUT_DIR"),
-            checkpoint_dir=_path(env, "GOLF_CHECKPOINT_DIR"),
-            model_file=_path(env, "GOLF_MODEL_FILE"),
+            output_dir=path("GOLF_OUTPUT_DIR"),
+            checkpoint_dir=path("GOLF_CHECKPOINT_DIR"),
+            model_file=path("GOLF_MODEL_FILE"),
             channel_fd=int(env["GOLF_CHANNEL_FD"]),
         )
 
     def open_channel(self) -> Channel:
         """The worker's end of the channel to the referee."""
         return Channel.from_descriptor(self.channel_fd)
-
-
-def _path(env: Mapping[str, str], name: str) -> Path | None:
-    value = env.get(name)
-    return Path(value) if value else None

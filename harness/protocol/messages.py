@@ -29,9 +29,7 @@ class Kind(IntEnum):
     START = 16  # train: the clock starts; a: start, monotonic ns; b: number of shards, their descriptors ride along
     STOP = 17  # no more work; leave
     # evaluation, worker to referee
-    HELLO = (
-        32  # a: state bytes, b: chunk tokens, c: vocabulary size, d: logits element code, x: slab rows, y: 1: on a GPU
-    )
+    HELLO = 32  # a: state bytes, b: chunk tokens, c: vocabulary size, d: logits code, x: slab rows, y: 1 on a GPU
     LOGITS = 33  # a: first row, b: rows now in the logits buffer
     ADAPTED = 34  # adapt() returned
     LOADED = 35  # load_state() returned

@@ -19,15 +19,7 @@ import torch
 from harness.protocol.channel import Channel, ChannelClosed, ChannelTimeout
 from harness.protocol.device_memory import attach, settle
 from harness.protocol.environment import CellEnvironment
-from harness.protocol.layout import (
-    LOGITS_DTYPES,
-    Buffers,
-    buffer_shapes,
-    logits_code,
-    map_tensor,
-    state_bytes,
-    state_views,
-)
+from harness.protocol.layout import Buffers, buffer_shapes, logits_code, map_tensor, state_bytes, state_views
 from harness.protocol.messages import Kind, Message
 from harness.protocol.predictor import EvalContext, LogitsWriter, Predictor, ShardedPredictor, Stage
 from harness.protocol.ranks import LOST_RANK_WAIT_S, LostRank, report_start
@@ -107,7 +99,7 @@ class EvalWorker:
         self._predictor = predictor
         self._rank = environment.rank
         self._vocab_size = environment.vocab_size
-        self._buffers: Buffers | None = None
+        self._buffers: Buffers  # from ``prepare`` on
         self._mirrored: list[tuple[torch.Tensor, torch.Tensor]] = []  # (buffer, the predictor's own tensor)
 
     def prepare(self) -> None:
@@ -132,27 +124,22 @@ class EvalWorker:
     def _exchange(self, initial: dict[str, torch.Tensor]) -> Buffers:
         """HELLO, and the referee's memory in return: on the GPU if all state is there and the referee can."""
         predictor, size = self._predictor, state_bytes(initial)
-        dtype = LOGITS_DTYPES[logits_code(predictor.logits_dtype)]
-        on_device = bool(initial) and all(tensor.is_cuda for tensor in initial.values())
-        self._send(
-            Kind.HELLO,
-            size,
-            predictor.chunk_tokens,
-            self._vocab_size,
-            logits_code(predictor.logits_dtype),
-            x=float(predictor.slab_rows),
-            y=float(on_device),
-        )
+        dtype, code = predictor.logits_dtype, logits_code(predictor.logits_dtype)
+        rows, on_device = float(predictor.slab_rows), bool(initial) and all(t.is_cuda for t in initial.values())
+        self._send(Kind.HELLO, size, predictor.chunk_tokens, self._vocab_size, code, x=rows, y=float(on_device))
         message, fds = self._channel.receive(IDLE_LIMIT_S)
         if message.kind is not Kind.BUFFERS or len(fds) != 4:
             raise ProtocolError(f"wanted BUFFERS with 4 descriptors, found {message.kind.name} with {len(fds)}.")
         device = message.c - 1 if message.c else None
         shapes = buffer_shapes(message.a, message.b, self._vocab_size, dtype, size)
-        inputs, targets, logits, state = (
-            _shared_tensor(fd, *shape, device) for fd, shape in zip(fds, shapes, strict=True)
-        )
-        for fd in fds:
-            os.close(fd)  # the mappings stay
+        tensors = []
+        for fd, (dtype, shape) in zip(fds, shapes, strict=True):
+            if device is None:
+                tensors.append(map_tensor(fd, dtype, shape))
+            else:
+                tensors.append(attach(fd, dtype.itemsize * math.prod(shape), device).tensor(dtype, shape))
+            os.close(fd)  # the mapping stays
+        inputs, targets, logits, state = tensors
         return Buffers(inputs, targets, logits, state, device)
 
     def serve(self) -> None:
@@ -164,7 +151,7 @@ class EvalWorker:
                 self._publish_state()
                 self._send(Kind.SCORED, message.a)
             elif message.kind is Kind.ADAPT:
-                buffers = self._mapped()
+                buffers = self._buffers
                 self._predictor.adapt(buffers.inputs[: message.b].clone(), buffers.targets[: message.b].clone())
                 self._publish_state()
                 self._send(Kind.ADAPTED, message.a)
@@ -182,7 +169,7 @@ class EvalWorker:
         write into the buffer itself: then it goes on when the referee has read. ``score()`` has ended when this
         returns, so whatever it does to the state behind its last slab is done too.
         """
-        buffers, row, may_write = self._mapped(), 0, True
+        buffers, row, may_write = self._buffers, 0, True
         writes = isinstance(self._predictor, LogitsWriter)
         with torch.no_grad():
             for slab in self._predictor.score(buffers.inputs[:count].clone()):
@@ -204,13 +191,13 @@ class EvalWorker:
         """What the predictor did to its state is in the referee's memory when this returns."""
         for buffer, own in self._mirrored:
             buffer.copy_(own)
-        settle(self._mapped().device)
+        settle(self._buffers.device)
 
     def _load_state(self) -> None:
         for buffer, own in self._mirrored:
             own.copy_(buffer)
         self._predictor.load_state()
-        settle(self._mapped().device)
+        settle(self._buffers.device)
 
     def _more_wanted(self) -> bool:
         message = self._receive()
@@ -219,18 +206,13 @@ class EvalWorker:
         return message.kind is Kind.NEXT
 
     def _check_slab(self, slab: torch.Tensor, left: int) -> int:
-        most = min(left, self._mapped().logits.shape[0])
+        most = min(left, self._buffers.logits.shape[0])
         if slab.ndim != 2 or slab.shape[1] != self._vocab_size or not 1 <= slab.shape[0] <= most:
             raise ProtocolError(
                 f"score() yielded a slab of shape {tuple(slab.shape)}; "
                 f"wanted 1 to {most:,} rows of {self._vocab_size:,} columns."
             )
         return slab.shape[0]
-
-    def _mapped(self) -> Buffers:
-        if self._buffers is None:
-            raise ProtocolError("no buffers yet: prepare() comes first.")
-        return self._buffers
 
     def _send(self, kind: Kind, a: int = 0, b: int = 0, c: int = 0, d: int = 0, x: float = 0.0, y: float = 0.0) -> None:
         self._channel.send(Message(kind, a, b, c, d, x, y, rank=self._rank))
@@ -240,9 +222,3 @@ class EvalWorker:
         for fd in fds:
             os.close(fd)
         return message
-
-
-def _shared_tensor(fd: int, dtype: torch.dtype, shape: tuple[int, ...], device: int | None) -> torch.Tensor:
-    if device is None:
-        return map_tensor(fd, dtype, shape)
-    return attach(fd, dtype.itemsize * math.prod(shape), device).tensor(dtype, shape)

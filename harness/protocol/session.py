@@ -6,6 +6,7 @@ Each module makes one session with ``connect()``, reads what it needs from its p
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -83,22 +84,14 @@ class Session:
 
     def elapsed_s(self) -> float:
         """Seconds on the referee's clock since START; 0 before it."""
-        if self._started_ns is None:
-            return 0.0
-        return (time.monotonic_ns() - self._started_ns) / 1e9
+        return 0.0 if self._started_ns is None else (time.monotonic_ns() - self._started_ns) / 1e9
 
     def remaining_s(self) -> float:
         """Seconds left on the referee's clock; negative when it has run out."""
         return self.limit_s - self.elapsed_s()
 
     def progress(
-        self,
-        *,
-        step: int = 0,
-        tokens: int = 0,
-        fraction: float = math.nan,
-        loss: float = math.nan,
-        text: str = "",
+        self, *, step: int = 0, tokens: int = 0, fraction: float = math.nan, loss: float = math.nan, text: str = ""
     ) -> None:
         """Tell people how far the phase is. Cheap: at most four messages a second leave, and none ever blocks.
 
@@ -109,10 +102,8 @@ class Session:
             return
         self._last_progress = now
         message = Message(Kind.PROGRESS, step, tokens, x=fraction, y=loss, text=text, rank=self.rank)
-        try:
+        with contextlib.suppress(ChannelTimeout):  # the referee is busy; progress is for people only
             self._channel.send(message, timeout_s=0.0)
-        except ChannelTimeout:
-            return  # the referee is busy; progress is for people only
 
     def done(self, *, steps: int = 0, ended: str = "") -> None:
         """The phase's output is complete on disk. Every rank calls it once, and then leaves.
@@ -120,7 +111,11 @@ class Session:
         Training may say how many steps it did, and what ended them: "complete" as planned, or "clock" where the clock
         cut it short. Rank 0's word stands in the record.
         """
-        _sync_files(self.environment.output_dir if self.rank == 0 else None)
+        folder = self.environment.output_dir if self.rank == 0 else None
+        for path in sorted(folder.rglob("*")) if folder else ():
+            if path.is_file() and not path.is_symlink():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())  # DONE means complete
         self._channel.send(Message(Kind.DONE, steps, text=ended, rank=self.rank))
 
     def fail(self, reason: str) -> NoReturn:
@@ -177,8 +172,14 @@ class TrainSession(Session):
     def ready(self) -> list[ShardFile]:
         """End of set-up: wait until all ranks are ready; the clock starts and the train shards are handed over."""
         self._channel.send(Message(Kind.READY, rank=self.rank))
-        fds = self._await_start()
-        return [ShardFile(fd, _token_count(fd), f"shard-{index:06d}") for index, fd in enumerate(fds)]
+        shards = []
+        for index, fd in enumerate(self._await_start()):
+            head = os.pread(fd, _SHARD_HEAD.size, 0)
+            magic, version, tokens = _SHARD_HEAD.unpack(head) if len(head) == _SHARD_HEAD.size else (0, 0, 0)
+            if magic != SHARD_MAGIC or version != 1 or tokens < 0:
+                raise ValueError(f"descriptor {fd} is no shard of version 1 (magic {magic}, version {version}).")
+            shards.append(ShardFile(fd, tokens, f"shard-{index:06d}"))
+        return shards
 
 
 class PackageSession(Session):
@@ -201,21 +202,3 @@ class PackageSession(Session):
     def model_budget_bytes(self) -> int:
         """Largest ``model.bin``: the cap less the counted code."""
         return self.environment.model_budget_bytes
-
-
-def _token_count(fd: int) -> int:
-    head = os.pread(fd, _SHARD_HEAD.size, 0)
-    magic, version, tokens = map(int, _SHARD_HEAD.unpack(head)) if len(head) == _SHARD_HEAD.size else (0, 0, 0)
-    if magic != SHARD_MAGIC or version != 1 or tokens < 0:
-        raise ValueError(f"descriptor {fd} is no shard of version 1 (magic {magic}, version {version}).")
-    return tokens
-
-
-def _sync_files(folder: Path | None) -> None:
-    """Put the output on the disk, so that DONE means complete."""
-    if folder is None:
-        return
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and not path.is_symlink():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())

@@ -27,7 +27,7 @@ from harness.protocol.channel import Channel
 from harness.sandbox.layers import Layer, LayerState
 from harness.sandbox.policy import refuse_low_limits
 from harness.sandbox.private_root import SHARED_MEMORY
-from harness.sandbox.processes import Ending, StopWatch
+from harness.sandbox.processes import StopWatch
 from harness.sandbox.spec import CellSpec, KillReport, launcher_order
 from harness.sandbox.supervised import Supervised
 
@@ -46,7 +46,7 @@ class Cell:
     strict: raise ``RuleBroken`` S1-ISOLATION from ``start`` when a layer is missing on this machine.
     """
 
-    def __init__(self, spec: CellSpec, *, strict: bool, namespaced: bool = True) -> None:
+    def __init__(self, spec: CellSpec, *, strict: bool) -> None:
         if strict and spec.off:
             raise ValueError("a strict cell leaves nothing off.")
         self.spec = spec
@@ -54,7 +54,6 @@ class Cell:
         self.channels: list[Channel] = []
         self.home: Path
         self._strict = strict
-        self._namespaced = namespaced
         self._supervised: Supervised | None = None
         self._codes: list[int | None] = [None] * len(spec.rank_env)
         self._opened: dict[int, list[tuple[str, str]]] = {}
@@ -62,20 +61,16 @@ class Cell:
         self._lock = threading.RLock()  # a clock may kill while the referee asks for exit codes
 
     def __enter__(self) -> Cell:
-        refuse_low_limits(self.spec.policy)
-        self._refuse_hidden_folders()
-        self.home = Path(tempfile.mkdtemp(prefix="golf-cell-"))
-        return self
-
-    def _refuse_hidden_folders(self) -> None:
-        """A cell has a /dev/shm of its own, so what lies in the machine's is not there for it."""
         policy = self.spec.policy
-        for path in (Path(tempfile.gettempdir()), *policy.read, *policy.write):
-            if self._namespaced and SHARED_MEMORY in path.resolve().parents:
+        refuse_low_limits(policy)
+        for path in (Path(tempfile.gettempdir()), *policy.read, *policy.write):  # it has a /dev/shm of its own
+            if "namespaces" not in self.spec.off and SHARED_MEMORY in path.resolve().parents:
                 raise CouldNotCheck(
                     f"{self.spec.name}: {path} lies in the machine's {SHARED_MEMORY}; a cell sees its own only.",
                     remedy="Set TMPDIR, or the GOLF_… variable of that folder, to a place elsewhere.",
                 )
+        self.home = Path(tempfile.mkdtemp(prefix="golf-cell-"))
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
@@ -149,30 +144,22 @@ class Cell:
         deadline_ns: monotonic time of the limit that was missed; then TERM and a grace of 30 ms come before KILL.
         """
         with self._lock:
-            if self._report is None:
-                self._report = self._kill(reason, deadline_ns)
+            if self._report is not None:
+                return self._report
+            since_ns = time.monotonic_ns() if deadline_ns is None else deadline_ns
+            self.exit_codes()  # hears all that was said: how to kill follows from it
+            ending = StopWatch().ending()
+            if self._supervised is not None:
+                if deadline_ns is not None:
+                    self._supervised.ask_to_end()
+                    while None in self.exit_codes() and time.monotonic() < deadline_ns / 1e9 + GRACE_S:
+                        time.sleep(0.002)
+                ending = self._supervised.kill_all()
+                self._codes = [_KILLED if code is None else code for code in self.exit_codes()]
+            method = "PID namespace" if self.namespaced else "subreaper and /proc walk"
+            stopped_ns, ended_ns = (max(0, at_ns - since_ns) for at_ns in (ending.stopped_ns, ending.ended_ns))
+            self._report = KillReport(reason, ended_ns, ending.survivors, method, stopped_ns)
             return self._report
-
-    def _kill(self, reason: str, deadline_ns: int | None) -> KillReport:
-        since_ns = time.monotonic_ns() if deadline_ns is None else deadline_ns
-        self.exit_codes()
-        supervised, ending = self._supervised, Ending.now(0, StopWatch())
-        if supervised is not None:
-            if deadline_ns is not None:
-                self._grant_grace(supervised, deadline_ns)
-            ending = supervised.kill_all()
-            self.exit_codes()
-            self._codes = [_KILLED if code is None else code for code in self._codes]
-        method = "PID namespace" if self.namespaced else "subreaper and /proc walk"
-        stopped_ns, ended_ns = (max(0, at_ns - since_ns) for at_ns in (ending.stopped_ns, ending.ended_ns))
-        return KillReport(reason, ended_ns, ending.survivors, method, stopped_ns)
-
-    def _grant_grace(self, supervised: Supervised, deadline_ns: int) -> None:
-        """TERM to all, then the grace from the deadline on, cut short when all ranks are gone."""
-        supervised.ask_to_end()
-        until = deadline_ns / 1e9 + GRACE_S
-        while None in self.exit_codes() and time.monotonic() < until:
-            time.sleep(0.002)
 
     def _launch(self) -> Supervised:
         ours, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -185,8 +172,7 @@ class Cell:
         log = _open_nameless(self.spec.log_file)
         given = (control.fileno(), lifeline_reader, log, *(end.fileno() for end in ends))
         try:
-            order = launcher_order(self.spec, self.home, given, namespaced=self._namespaced)
-            self._supervised = Supervised(order, given, log, ours, lifeline)
+            self._supervised = Supervised(launcher_order(self.spec, self.home, given), given, log, ours, lifeline)
             return self._supervised
         finally:
             control.close()

@@ -88,17 +88,13 @@ def libraries_of(files: Iterable[Path], first: Iterable[str] = (), extra: Iterab
         if (name, above) in looked_up:
             continue
         looked_up.add((name, above))
-        library = _find(name, (*above, *usual))
-        if library is not None and library not in found:
-            found.add(library)
-            ask(library, above)
+        places = (Path(folder, name) for folder in (*above, *usual))  # of a name from the root on: that file itself
+        if (place := next(filter(Path.is_file, places), None)) is not None:
+            library = Path(os.path.normpath(place))
+            if library not in found:
+                found.add(library)
+                ask(library, above)
     return found
-
-
-def _find(name: str, folders: Iterable[str]) -> Path | None:
-    places = (Path(name),) if name.startswith("/") else (Path(folder, name) for folder in folders)
-    found = next((place for place in places if place.is_file()), None)
-    return None if found is None else Path(os.path.normpath(found))
 
 
 def _system_folders() -> Iterator[str]:

@@ -11,6 +11,7 @@ import ctypes
 import errno
 import os
 import stat
+import struct
 from collections.abc import Iterable
 
 from harness.sandbox.namespaces import forbid_new_privileges
@@ -37,19 +38,6 @@ _ON_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class _RulesetAttr(ctypes.Structure):
-    _fields_ = (
-        ("handled_access_fs", ctypes.c_uint64),
-        ("handled_access_net", ctypes.c_uint64),
-        ("scoped", ctypes.c_uint64),
-    )
-
-
-class _PathBeneath(ctypes.Structure):
-    _pack_ = 1
-    _fields_ = (("allowed_access", ctypes.c_uint64), ("parent_fd", ctypes.c_int32))
-
-
 def abi_version() -> int:
     """The kernel's Landlock ABI; 0 where there is none."""
     return max(0, int(_libc.syscall(_CREATE_RULESET, None, 0, _CREATE_VERSION)))
@@ -66,7 +54,7 @@ def scope_self() -> str:
         raise OSError(errno.ENOSYS, "the kernel has no Landlock")
     if abi >= 6:
         # every ruleset refuses moves between folders unless it allows them (EXDEV); those are for the ranks' own rules
-        _restrict(_RulesetAttr(REFER, 0, _SCOPE_ABSTRACT_UNIX | _SCOPE_SIGNAL), abi, [("/", REFER)])
+        _restrict(REFER, 0, _SCOPE_ABSTRACT_UNIX | _SCOPE_SIGNAL, [("/", REFER)])
     return f"Landlock ABI {abi}"
 
 
@@ -78,41 +66,35 @@ def restrict_self(rules: Iterable[tuple[str, int]], *, tcp: bool) -> None:
     Raises ``OSError`` when the kernel refuses.
     """
     abi = abi_version()
+    files = EXECUTE | WRITE_FILE | READ_FILE | READ_DIR | _MAKE_AND_REMOVE
+    for first, right in ((2, REFER), (3, TRUNCATE), (5, IOCTL_DEV)):
+        files |= right if abi >= first else 0
     network = (_NET_BIND_TCP | _NET_CONNECT_TCP) if abi >= 4 and not tcp else 0
-    _restrict(_RulesetAttr(_rights_of(abi), network, 0), abi, rules)
+    _restrict(files, network, 0, rules)
 
 
-def _restrict(attributes: _RulesetAttr, abi: int, rules: Iterable[tuple[str, int]]) -> None:
+def _restrict(files: int, network: int, scoped: int, rules: Iterable[tuple[str, int]]) -> None:
+    """What is handled is refused but for ``rules``: rights on files, on the network, and scopes."""
+    abi = abi_version()
     size = 24 if abi >= 6 else 16 if abi >= 4 else 8
-    ruleset = _call(_CREATE_RULESET, ctypes.byref(attributes), size, 0)
+    ruleset = _call(_CREATE_RULESET, struct.pack("=3Q", files, network, scoped), size, 0)
     try:
         for path, rights in rules:
-            _allow(ruleset, path, rights & attributes.handled_access_fs)
+            try:
+                descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            except FileNotFoundError:  # a link out of the allow-list, as Ubuntu's sitecustomize.py: nothing to allow
+                continue
+            try:
+                if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                    rights &= _ON_FILES
+                rule = struct.pack("=Qi", rights & files, descriptor)
+                _call(_ADD_RULE, ruleset, _RULE_PATH_BENEATH, rule, 0)
+            finally:
+                os.close(descriptor)
         forbid_new_privileges()
         _call(_RESTRICT_SELF, ruleset, 0)
     finally:
         os.close(ruleset)
-
-
-def _rights_of(abi: int) -> int:
-    rights = EXECUTE | WRITE_FILE | READ_FILE | READ_DIR | _MAKE_AND_REMOVE
-    for first, right in ((2, REFER), (3, TRUNCATE), (5, IOCTL_DEV)):
-        rights |= right if abi >= first else 0
-    return rights
-
-
-def _allow(ruleset: int, path: str, rights: int) -> None:
-    try:
-        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except FileNotFoundError:  # a link out of the allow-list, such as Ubuntu's sitecustomize.py: nothing there to allow
-        return
-    try:
-        if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
-            rights &= _ON_FILES
-        rule = _PathBeneath(rights, descriptor)
-        _call(_ADD_RULE, ruleset, _RULE_PATH_BENEATH, ctypes.byref(rule), 0)
-    finally:
-        os.close(descriptor)
 
 
 def _call(number: int, *arguments: object) -> int:

@@ -56,28 +56,27 @@ def main() -> None:
     socket.send_fds(control, [json.dumps({"first": first}).encode()], [pidfd])
     control.close()
     os.write(go_writer, b"g")
-    _supervise(order, pidfd, namespaced=not refused)
+    supervise(order, pidfd, namespaced=not refused)
 
 
-def _supervise(order: dict[str, Any], pidfd: int, *, namespaced: bool) -> NoReturn:
+def supervise(order: dict[str, Any], pidfd: int, *, namespaced: bool) -> NoReturn:
     """Wait until the referee lets go of its lifeline, by its own will or by its death; then end and wipe everything.
 
     The end of the cell alone is no reason to leave: without a namespace its orphans are this process's children, and
     a referee that was killed must find nobody who left before the folder was wiped.
     """
+    # here, as the ranks are forked from this process; and now, as a clock may run when the cell ends
+    from harness.files import remove_tree
+
     poll = select.poll()
     poll.register(order["lifeline_fd"], select.POLLIN)
     while not poll.poll(_REAP_EVERY_MS):
-        for _ in _ended_children():
-            pass
+        list(_ended_children())
     with contextlib.suppress(ProcessLookupError):
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
     if not namespaced:
         kill_tree(os.getpid())
-    for _ in _ended_children(block=True):
-        pass
-    from harness.files import remove_tree  # not before: the ranks are forked from this process
-
+    list(_ended_children(block=True))
     with contextlib.suppress(OSError):
         remove_tree(Path(order["home"]))
     os._exit(0)
@@ -98,7 +97,9 @@ def first_process(order: dict[str, Any], control: socket.socket, go: int, refuse
         ranks = {
             _start_rank(order, rank, control, null, refused, rules): rank for rank in range(len(order["rank_env"]))
         }
-        _hold_folders(list(ranks))
+        for pid in ranks:  # held for good: a folder that the kernel forgets and makes anew has no rule
+            with contextlib.suppress(OSError):
+                os.open(f"/proc/{pid}/task", os.O_PATH | os.O_CLOEXEC)
         restrict_files(order, None if rules is None else [])  # it reaps, and opens no file any more
         for descriptor in (*order["channel_fds"], order["log_fd"]):
             os.close(descriptor)
@@ -126,31 +127,18 @@ def _start_rank(
             os.dup2(source, target, inheritable=target != CONTROL_FD)
         os.closerange(CONTROL_FD + 1, 1 << 20)
         restrict_files(order, rules)
-        _try_guarded(order["guarded"], rank)
+        opened = []  # what no cell may read, tried with the rights of the program that comes next
+        for name, path in order["guarded"]:
+            with contextlib.suppress(OSError):
+                os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+                opened.append((name, path))
+        os.write(CONTROL_FD, json.dumps({"guarded": rank, "opened": opened}).encode())
         os.chdir(order["home"])
         argv, own = order["argv"], order["rank_env"][rank]
         os.execve(argv[0], argv, order["env"] | own | {"GOLF_CHANNEL_FD": str(CHANNEL_FD)})
     except BaseException as error:
         os.write(2, f"rank {rank} could not start: {error}\n".encode())
     os._exit(127)
-
-
-def _try_guarded(guarded: list[tuple[str, str]], rank: int) -> None:
-    """Try to open what no cell may read, with the rights of the program that comes next, and report what opened."""
-    opened = []
-    for name, path in guarded:
-        with contextlib.suppress(OSError):
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            opened.append((name, path))
-            os.close(descriptor)
-    os.write(CONTROL_FD, json.dumps({"guarded": rank, "opened": opened}).encode())
-
-
-def _hold_folders(ranks: list[int]) -> None:
-    """Hold each rank's folder of /proc open for good: one that the kernel forgets and makes anew has no rule."""
-    for pid in ranks:
-        with contextlib.suppress(OSError):
-            os.open(f"/proc/{pid}/task", os.O_PATH | os.O_CLOEXEC)
 
 
 def _reap(control: socket.socket, ranks: dict[int, int], *, namespaced: bool) -> NoReturn:
@@ -183,14 +171,9 @@ def _reap(control: socket.socket, ranks: dict[int, int], *, namespaced: bool) ->
 
 
 def _ended_children(*, block: bool = False) -> Iterator[tuple[int, int]]:
-    while True:
-        try:
-            pid, status = os.waitpid(-1, 0 if block else os.WNOHANG)
-        except ChildProcessError:
-            return
-        if pid == 0:
-            return
-        yield pid, status
+    with contextlib.suppress(ChildProcessError):
+        while (ended := os.waitpid(-1, 0 if block else os.WNOHANG))[0]:
+            yield ended
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import struct
 from pathlib import Path
 
 _NEWNS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = 0x00020000, 0x08000000, 0x10000000, 0x20000000, 0x40000000
-_ALL = _NEWNS | _NEWIPC | _NEWUSER | _NEWPID | _NEWNET
+_BUT_MOUNTS = _NEWIPC | _NEWUSER | _NEWPID | _NEWNET
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_PRIVATE = 2, 4, 8, 0x4000, 0x40000
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP = 1, 4, 24
 _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS, _PR_GET_NO_NEW_PRIVS = 36, 38, 39
@@ -51,14 +51,14 @@ def enter() -> None:
     User and group stay the ones they were; nobody else exists in the user namespace.
     """
     user, group = os.getuid(), os.getgid()
-    check(_libc.unshare(_ALL), "unshare")
+    check(_libc.unshare(_BUT_MOUNTS), "unshare")
     for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
         Path(f"/proc/self/{name}").write_text(text)
-    check(_libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None), "a private mount tree")
+    own_mount_tree()
 
 
 def own_mount_tree() -> None:
-    """A mount tree apart from the supervisor's, which goes on to see, and to wipe, the cell's folder."""
+    """A mount tree apart from the parent's: the supervisor goes on to see, and to wipe, the cell's folder."""
     check(_libc.unshare(_NEWNS), "unshare")
     check(_libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None), "a private mount tree")
 

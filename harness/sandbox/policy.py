@@ -53,40 +53,22 @@ class SandboxPolicy:
         gpus = bool(self.devices)
         return runtime(self.packages, tools=self.tools or gpus, gpus=gpus)
 
+    @property
+    def system_files(self) -> tuple[Path, ...]:
+        """What every Python process looks up about its machine, as far as it is there."""
+        return existing((*_FILES, *(_HARDWARE if self.devices or self.network == "loopback" else ())))
+
 
 _FILES = (
-    "/etc/ld.so.cache",
-    "/etc/ld.so.conf",
-    "/etc/ld.so.conf.d",
-    "/etc/alternatives",
-    "/etc/hosts",
-    "/etc/host.conf",
-    "/etc/localtime",
-    "/etc/nsswitch.conf",
-    "/etc/passwd",
-    "/etc/group",
-    "/proc/cpuinfo",
-    "/proc/devices",
-    "/proc/meminfo",
-    "/proc/stat",
-    "/proc/version",
-    "/proc/filesystems",
-    "/proc/sys/kernel/osrelease",
-    "/proc/sys/vm",
-    "/sys/devices/system/cpu",
-    "/sys/devices/system/node",
-    "/sys/kernel/mm/transparent_hugepage",
+    *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/hosts", "/etc/host.conf"),
+    *("/etc/localtime", "/etc/nsswitch.conf", "/etc/passwd", "/etc/group"),
+    *("/proc/cpuinfo", "/proc/devices", "/proc/meminfo", "/proc/stat", "/proc/version", "/proc/filesystems"),
+    *("/proc/sys/kernel/osrelease", "/proc/sys/vm"),
+    *("/sys/devices/system/cpu", "/sys/devices/system/node", "/sys/kernel/mm/transparent_hugepage"),
 )
 _HARDWARE = (  # what CUDA, NCCL and Gloo look up about GPUs, links and interfaces
-    "/proc/driver",
-    "/proc/modules",
-    "/sys/bus/pci",
-    "/sys/dev",
-    "/sys/devices",
-    "/sys/module",
-    "/sys/class",
-    "/etc/vulkan",
-    "/etc/OpenCL",
+    *("/proc/driver", "/proc/modules", "/sys/bus/pci", "/sys/dev", "/sys/devices", "/sys/module", "/sys/class"),
+    *("/etc/vulkan", "/etc/OpenCL"),
 )
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 LEAST_FILES, LEAST_THREADS, LEAST_CPU_S = 256, 128, 100_000  # what any cell needs: torch, its threads, their time
@@ -97,32 +79,12 @@ _FABRIC = {  # multicast on the GPUs' links is off unless the user asks for it: 
     "TORCH_SYMM_MEM_DISABLE_MULTICAST": "1",
     "NVSHMEM_DISABLE_NVLS": "1",
 }
-
-
 # what the machine counts since it booted: a cell drives a counter to a number of its choice, and a later one reads it
-_COUNTERS = [
-    "stat",
-    "vmstat",
-    "loadavg",
-    "uptime",
-    "diskstats",
-    "interrupts",
-    "softirqs",
-    "schedstat",
-    "zoneinfo",
-    "buddyinfo",
-    "pagetypeinfo",
-    "swaps",
-    "locks",
-    "pressure",
-    "fs",
-    "irq",
-    "sys/fs/aio-nr",
-    "sys/fs/dentry-state",
-    "sys/fs/file-nr",
-    "sys/fs/inode-nr",
-    "sys/fs/inode-state",
-]
+_COUNTERS = (
+    *("stat", "vmstat", "loadavg", "uptime", "diskstats", "interrupts", "softirqs", "schedstat", "zoneinfo"),
+    *("buddyinfo", "pagetypeinfo", "swaps", "locks", "pressure", "fs", "irq"),
+    *("sys/fs/aio-nr", "sys/fs/dentry-state", "sys/fs/file-nr", "sys/fs/inode-nr", "sys/fs/inode-state"),
+)
 _OF_NODES = ("vmstat", "numastat", "meminfo")
 
 
@@ -136,7 +98,7 @@ def landlock_rules(policy: SandboxPolicy, home: Path) -> list[tuple[str, str]]:
     rules = [(path, "run") for part in policy.runtime for path in part.paths]
     rules += [(path, "list") for part in policy.runtime for path in part.listed]
     rules += [(path, "read") for path in policy.read]
-    rules += [(path, "read") for path in _system_files(policy)]
+    rules += [(path, "read") for path in policy.system_files]
     rules += [(path, "device") for path in (*existing(_DEVICES), *policy.devices)]
     rules += [(Path("/proc/self"), "read")]
     rules += [(Path("/proc/self/task"), "name threads")] if policy.devices else []
@@ -147,7 +109,7 @@ def landlock_rules(policy: SandboxPolicy, home: Path) -> list[tuple[str, str]]:
 def mounts(policy: SandboxPolicy) -> list[str]:
     """What a root of the cell's own holds beside the writable folders: few folders where the rules name many files."""
     runtime = [path for part in policy.runtime for path in part.mounts]
-    return list(map(str, (*runtime, *_system_files(policy), *existing(_DEVICES), *policy.devices, *policy.read)))
+    return list(map(str, (*runtime, *policy.system_files, *existing(_DEVICES), *policy.devices, *policy.read)))
 
 
 def covered(policy: SandboxPolicy) -> list[str]:
@@ -157,10 +119,6 @@ def covered(policy: SandboxPolicy) -> list[str]:
     found = [Path("/proc", name) for name in (*_COUNTERS, *(() if policy.devices else ("meminfo",)))]
     found += [path for name in _OF_NODES for path in Path("/sys/devices/system/node").glob(f"node*/{name}")]
     return list(map(str, found))
-
-
-def _system_files(policy: SandboxPolicy) -> tuple[Path, ...]:
-    return existing((*_FILES, *(_HARDWARE if policy.devices or policy.network == "loopback" else ())))
 
 
 @cache

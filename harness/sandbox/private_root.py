@@ -13,14 +13,15 @@ import errno
 import os
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from harness.sandbox.namespaces import check
 
 _STAGE = Path("/dev/shm")
 _PROC, SHARED_MEMORY = Path("/proc"), Path("/dev/shm")
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT, _MS_BIND, _MS_REC = 1, 2, 4, 8, 32, 0x1000, 0x4000
+_OWN = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
 _MNT_DETACH = 2
 _MOUNT_SETATTR, _AT_FDCWD, _AT_RECURSIVE, _MOUNT_ATTR_RDONLY = 442, -100, 0x8000, 1
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
@@ -28,28 +29,24 @@ _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-@dataclass
-class Layout:
+class Layout(NamedTuple):
     """What the new root holds: real paths to be bound, and the symbolic links on the way to them.
 
     real: read-only, with what lies below them; writable: on top of these
     """
 
-    real: set[Path] = field(default_factory=set)
-    writable: set[Path] = field(default_factory=set)
-    links: dict[Path, str] = field(default_factory=dict)
+    real: set[Path]
+    writable: set[Path]
+    links: dict[Path, str]
 
 
 def layout(paths: Iterable[Path], writable: Iterable[Path] = ()) -> Layout:
     """Real paths and links that make all ``paths`` and ``writable`` resolve as now; what leads nowhere is left out."""
-    found = Layout()
-    for wanted, real in ((paths, found.real), (writable, found.writable)):
-        real.update(_follow(path, found.links) for path in wanted if path.exists())
-    found.writable = {path for path in found.writable if not _below(path, found.writable)}
-    found.real = {path for path in found.real - found.writable if not _below(path, found.real | found.writable)}
-    bound = found.real | found.writable
-    found.links = {link: text for link, text in found.links.items() if not _below(link, bound)}
-    return found
+    links: dict[Path, str] = {}
+    read, write = ({_follow(path, links) for path in some if path.exists()} for some in (paths, writable))
+    top = {path for path in write if not _below(path, write)}
+    real = {path for path in read - top if not _below(path, read | top)}
+    return Layout(real, top, {link: text for link, text in links.items() if not _below(link, real | top)})
 
 
 def enter(paths: Iterable[Path], writable: Iterable[Path], covered: Iterable[Path] = ()) -> list[Path]:
@@ -61,9 +58,10 @@ def enter(paths: Iterable[Path], writable: Iterable[Path], covered: Iterable[Pat
     container hides parts of it) leaves the machine's. Raises ``OSError`` where anything else is refused; then the old
     root is still there.
     """
-    paths, writable = list(paths), list(writable)
+    own: tuple[Path, ...] = (_PROC, SHARED_MEMORY)
+    writable = list(writable)
     wanted = layout(
-        (path for path in paths if not _is_special(path)), (path for path in writable if not _is_special(path))
+        *([path for path in some if not any(p in (path, *path.parents) for p in own)] for some in (paths, writable))
     )
     _mount(b"tmpfs", _STAGE, b"tmpfs", _MS_NOSUID | _MS_NODEV, b"mode=755")
     try:
@@ -72,23 +70,33 @@ def enter(paths: Iterable[Path], writable: Iterable[Path], covered: Iterable[Pat
         for link, text in wanted.links.items():
             _inside(link).parent.mkdir(parents=True, exist_ok=True)
             _inside(link).symlink_to(text)
-        own = _fresh_mounts(read_only=not any(_PROC in path.parents for path in writable))
-        _cover(covered)
+        for place in own:
+            _inside(place).mkdir(parents=True, exist_ok=True)
+        _mount(b"tmpfs", _inside(SHARED_MEMORY), b"tmpfs", _OWN)
+        try:
+            _mount(b"proc", _inside(_PROC), b"proc", _OWN)
+        except OSError:
+            _bind(_PROC, read_only=True)
+            own = (SHARED_MEMORY,)
+        else:
+            if not any(_PROC in path.parents for path in writable):
+                _set_read_only(_inside(_PROC))
+        for target in map(_inside, covered):
+            if target.is_dir():
+                _mount(b"tmpfs", target, b"tmpfs", _OWN | _MS_RDONLY)
+            elif target.exists():
+                _mount(b"/dev/null", target, None, _MS_BIND)
         _mount(None, _STAGE, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
-        _change_root()
+        os.chdir(_STAGE)
+        if (pivot_root := _PIVOT_ROOT.get(os.uname().machine)) is None:
+            raise OSError(errno.ENOSYS, f"pivot_root has no known number on {os.uname().machine}")
+        check(_libc.syscall(pivot_root, b".", b"."), "pivot_root")
+        check(_libc.umount2(b".", _MNT_DETACH), "leaving the old root")
+        os.chdir("/")
     except OSError:
         _libc.umount2(os.fsencode(_STAGE), _MNT_DETACH)
         raise
-    return own
-
-
-def _cover(places: Iterable[Path]) -> None:
-    for place in places:
-        target = _inside(place)
-        if target.is_dir():
-            _mount(b"tmpfs", target, b"tmpfs", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC | _MS_RDONLY)
-        elif target.exists():
-            _mount(b"/dev/null", target, None, _MS_BIND)
+    return list(own)
 
 
 def _bind(path: Path, *, read_only: bool) -> None:
@@ -111,31 +119,6 @@ def _set_read_only(target: Path) -> None:
         _MOUNT_SETATTR, _AT_FDCWD, os.fsencode(target), _AT_RECURSIVE, attributes, ctypes.c_size_t(len(attributes))
     )
     check(answer, f"read-only {target}")
-
-
-def _fresh_mounts(*, read_only: bool) -> list[Path]:
-    flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
-    for place in (_PROC, SHARED_MEMORY):
-        _inside(place).mkdir(parents=True, exist_ok=True)
-    _mount(b"tmpfs", _inside(SHARED_MEMORY), b"tmpfs", flags)
-    try:
-        _mount(b"proc", _inside(_PROC), b"proc", flags)
-    except OSError:
-        _bind(_PROC, read_only=True)
-        return [SHARED_MEMORY]
-    if read_only:
-        _set_read_only(_inside(_PROC))
-    return [_PROC, SHARED_MEMORY]
-
-
-def _change_root() -> None:
-    os.chdir(_STAGE)
-    number = _PIVOT_ROOT.get(os.uname().machine)
-    if number is None:
-        raise OSError(errno.ENOSYS, f"pivot_root has no known number on {os.uname().machine}")
-    check(_libc.syscall(number, b".", b"."), "pivot_root")
-    check(_libc.umount2(b".", _MNT_DETACH), "leaving the old root")
-    os.chdir("/")
 
 
 def _follow(path: Path, links: dict[Path, str]) -> Path:
@@ -161,10 +144,6 @@ def _follow(path: Path, links: dict[Path, str]) -> Path:
 
 def _below(path: Path, others: set[Path]) -> bool:
     return any(parent in others for parent in path.parents)
-
-
-def _is_special(path: Path) -> bool:
-    return any(path == place or place in path.parents for place in (_PROC, SHARED_MEMORY))
 
 
 def _inside(path: Path) -> Path:

@@ -10,7 +10,9 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 TERM_ALL = b"TERM"  # the referee's word to the first process of a cell
 STOP_LIMIT_S = 30.0  # for the last thread to stop: one that waits in a driver answers no signal meanwhile
@@ -49,22 +51,14 @@ def can_run(pids: list[int]) -> bool:
     None that is dead or on its way out can. Waiting in the kernel or being stopped is no end: only what is known to be
     over counts as over.
     """
-    return any(_thread_can_run(f"/proc/{pid}/task/{name}/stat") for pid in pids for name in _threads(pid))
-
-
-def _threads(pid: int) -> list[str]:
-    try:
-        return os.listdir(f"/proc/{pid}/task")  # noqa: PTH208 - quick, in the middle of a kill
-    except (FileNotFoundError, ProcessLookupError):
-        return []
-
-
-def _thread_can_run(stat: str) -> bool:
-    try:
-        fields = _fields(stat)
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return fields[_STATE] not in _DEAD and not int(fields[_FLAGS]) & _EXITING
+    for folder in (f"/proc/{pid}/task" for pid in pids):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            for name in os.listdir(folder):  # noqa: PTH208 - quick, in the middle of a kill
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                    fields = _fields(f"{folder}/{name}/stat")
+                    if fields[_STATE] not in _DEAD and not int(fields[_FLAGS]) & _EXITING:
+                        return True
+    return False
 
 
 def _fields(stat: str) -> list[bytes]:
@@ -119,9 +113,17 @@ class StopWatch:
         else:
             self._since_ns = time.monotonic_ns()
 
+    def ending(self, left: Sequence[int] = (), survivors: int = 0) -> Ending:
+        """It is over; or given up, and of the processes that are ``left`` those survive that can still run.
 
-@dataclass(frozen=True)
-class Ending:
+        survivors: of an earlier wait. What was not seen to stop before stopped now.
+        """
+        survivors += sum(can_run([pid]) for pid in left)
+        ended_ns = time.monotonic_ns()
+        return Ending(survivors, self.stopped_ns if self.stopped_ns and not survivors else ended_ns, ended_ns)
+
+
+class Ending(NamedTuple):
     """How a kill went: what can still run after the wait for it, and times (monotonic, ns).
 
     stopped_ns: from then on no thread ran an instruction of its program; not before the end where that is not known
@@ -131,17 +133,6 @@ class Ending:
     survivors: int
     stopped_ns: int
     ended_ns: int
-
-    @classmethod
-    def given_up(cls, left: list[int], watch: StopWatch) -> Ending:
-        """The wait was too long; of the processes that are ``left``, those survive that can still run."""
-        return cls.now(sum(can_run([pid]) for pid in left), watch)
-
-    @classmethod
-    def now(cls, survivors: int, watch: StopWatch) -> Ending:
-        """It is over, or given up; what was not seen to stop before stopped now."""
-        ended_ns = time.monotonic_ns()
-        return cls(survivors, watch.stopped_ns if watch.stopped_ns and not survivors else ended_ns, ended_ns)
 
 
 def kill_tree(root: int) -> Ending:
@@ -153,6 +144,6 @@ def kill_tree(root: int) -> Ending:
         signal_all(alive, signal.SIGKILL)
         watch.look(alive)
         if watch.over():
-            return Ending.given_up(alive, watch)
+            return watch.ending(alive)
         time.sleep(0.001)
-    return Ending.now(0, watch)
+    return watch.ending()

@@ -7,7 +7,7 @@ Landlock rule for ``/proc/self`` means the process that makes it. Only the stand
 from __future__ import annotations
 
 import resource
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,12 @@ def restrict_cell(order: dict[str, Any], refused: str) -> tuple[dict[Layer, Laye
         namespaces.own_mount_tree()
         writable = {Path(path) for path, rights in rules if rights & landlock.WRITE_FILE and rights != landlock.DEVICE}
         held, covered = map(Path, order["mounts"]), map(Path, order["covered"])
-        mounts, shared_root = _private_root(held, writable, covered, off)
+        try:
+            if "private_root" in off:
+                raise OSError(LEFT_OFF.how)
+            mounts, shared_root = private_root.enter(held, writable, covered), ""
+        except OSError as error:
+            mounts, shared_root = namespaces.private_mounts(), str(error)
         namespaces.loopback_up()
     if "capabilities" not in off:
         namespaces.drop_capabilities()
@@ -75,18 +80,6 @@ def restrict_files(order: dict[str, Any], rules: Rules | None) -> None:
     if rules is not None:
         existing = [rule for rule in rules if not rule[0].startswith("/proc/self") or Path(rule[0]).exists()]
         landlock.restrict_self(existing, tcp=order["network"] == "loopback")
-
-
-def _private_root(
-    held: Iterable[Path], writable: Iterable[Path], covered: Iterable[Path], off: set[str]
-) -> tuple[list[Path], str]:
-    """The mounts that the cell has for itself, and why it still shares the machine's root (empty when it doesn't)."""
-    if "private_root" in off:
-        return namespaces.private_mounts(), LEFT_OFF.how
-    try:
-        return private_root.enter(held, writable, covered), ""
-    except OSError as error:
-        return namespaces.private_mounts(), str(error)
 
 
 def _tried(layer: Callable[[], str]) -> LayerState:

@@ -17,7 +17,7 @@ import re
 import stat
 import sys
 import sysconfig
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -90,22 +90,30 @@ def runtime(packages: tuple[str, ...] | None, *, tools: bool, gpus: bool) -> tup
 @cache
 def _runtime(packages: tuple[str, ...] | None, tools: bool, gpus: bool, libraries: str, cuda: str) -> tuple[Part, ...]:
     folders = tuple(place for place in libraries.split(os.pathsep) if place.startswith("/"))
-    parts = [_interpreter(tools), *(_all_packages() if packages is None else _packages(packages, tools))]
+    parts = [_interpreter(tools)]
+    if packages is None:
+        places = [Path(place) for place in (*map(sysconfig.get_path, ("purelib", "platlib")), *sys.path)]
+        installed = existing(place for place in places if place.name in ("site-packages", "dist-packages"))
+        parts.append(Part("all packages", installed, mounts=installed))
+    else:
+        parts += _packages(packages, tools)
     own = {mount for part in parts for mount in part.mounts}
-    modules = (file for part in parts for path in part.paths for file in _files(path, _has_libraries))
+    files = (file for part in parts for path in part.paths for file in _files(path))
+    modules = (file for file in files if ".so" in file.name or file.name.startswith("python"))
     system = {*libraries_of(modules, folders, _OPENED_BY_NAME), *existing(_LOCALES)}
-    if gpus or tools:
-        system |= {file for folder in folders for file in _shared_objects(Path(folder))}
+    for folder in folders if gpus or tools else ():
+        with contextlib.suppress(OSError):
+            system |= {path for path in Path(folder).iterdir() if ".so" in path.suffixes and path.is_file()}
     needed = tuple(sorted(path for path in system if own.isdisjoint(path.parents)))
     parts.append(Part("system libraries", needed, mounts=needed))
     if tools:
-        places: tuple[str | Path, ...] = (
-            *_TOOLS,
-            *Path("/usr/local").glob("cuda*"),
-            *_cuda_folders(Path(cuda or "/usr/local/cuda")),
-        )
-        inside = tuple(path for place in existing(places) for path in _without_others(place))
-        parts.append(Part(TOOLS, inside, mounts=inside))
+        home = Path(cuda or "/usr/local/cuda")  # a home folder or a prefix may hold CUDA, too: then its own parts alone
+        of_cuda = ("bin", "include", "lib", "lib64", "nvvm", "targets") if (home / "bin" / "nvcc").exists() else ()
+        inside: list[Path] = []
+        for place in existing((*_TOOLS, *Path("/usr/local").glob("cuda*"), *(home / name for name in of_cuda))):
+            library = place.resolve().name == "lib"
+            inside += [at for at in sorted(place.iterdir()) if not _OTHERS.match(at.name)] if library else [place]
+        parts.append(Part(TOOLS, tuple(inside), mounts=tuple(inside)))
     return tuple(parts)
 
 
@@ -137,7 +145,11 @@ def _packages(wanted: Iterable[str], tools: bool) -> Iterator[Part]:
             found = metadata.distribution(name)
         except metadata.PackageNotFoundError:
             continue
-        queue += _required(found)
+        for text in found.requires or ():
+            with contextlib.suppress(InvalidRequirement):  # written for an older installer
+                requirement = Requirement(text)
+                if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                    queue.append(requirement.name)
         root = Path(str(found.locate_file("")))
         tops = {file.parts[0] for file in found.files or ()} or {name, name.replace("-", "_")}
         tops -= {"..", "__pycache__"}
@@ -148,22 +160,6 @@ def _packages(wanted: Iterable[str], tools: bool) -> Iterator[Part]:
         ]
         part = _code_of(f"{name} {found.version}", existing(code), tools)
         yield Part(part.name, part.paths, (root, *part.listed), part.mounts)
-
-
-def _required(found: metadata.Distribution) -> Iterator[str]:
-    for text in found.requires or ():
-        try:
-            requirement = Requirement(text)
-        except InvalidRequirement:  # written for an older installer
-            continue
-        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-            yield requirement.name
-
-
-def _all_packages() -> Iterator[Part]:
-    places = [Path(place) for place in (*map(sysconfig.get_path, ("purelib", "platlib")), *sys.path)]
-    found = existing(place for place in places if place.name in ("site-packages", "dist-packages"))
-    yield Part("all packages", found, mounts=found)
 
 
 def _code_of(name: str, places: Iterable[Path], tools: bool, unwanted: frozenset[str] = frozenset()) -> Part:
@@ -187,7 +183,11 @@ def _without_texts(folder: Path, tools: bool, unwanted: frozenset[str]) -> tuple
             below, names = [Path(entry.path)], list[Path]()
             if entry.is_dir(follow_symlinks=False):
                 below, names = ([], []) if entry.name in unwanted else _without_texts(below[0], tools, unwanted)
-            elif not _is_code(folder.name, entry.name, tools):
+            elif (
+                (folder.name in _TESTS and not entry.name.endswith(".py"))
+                or entry.name.startswith("_tkinter")
+                or (entry.name.endswith(_TEXT_FILES) and not tools)
+            ):
                 below = []
             whole &= below == [Path(entry.path)]
             kept += below
@@ -195,43 +195,13 @@ def _without_texts(folder: Path, tools: bool, unwanted: frozenset[str]) -> tuple
     return ([folder], []) if whole else (kept, listed)
 
 
-def _is_code(folder: str, name: str, tools: bool) -> bool:
-    if folder in _TESTS and not name.endswith(".py"):
-        return False
-    return not name.startswith("_tkinter") and (tools or not name.endswith(_TEXT_FILES))
-
-
-def _cuda_folders(home: Path) -> tuple[Path, ...]:
-    """What belongs to CUDA in the folder that CUDA_HOME names; a home folder or a prefix may hold it too."""
-    names = ("bin", "include", "lib", "lib64", "nvvm", "targets") if (home / "bin" / "nvcc").exists() else ()
-    return tuple(home / name for name in names)
-
-
-def _without_others(place: Path) -> tuple[Path, ...]:
-    if place.resolve().name != "lib":
-        return (place,)
-    return tuple(path for path in sorted(place.iterdir()) if not _OTHERS.match(path.name))
-
-
-def _shared_objects(folder: Path) -> list[Path]:
-    try:
-        return [path for path in folder.iterdir() if ".so" in path.suffixes and path.is_file()]
-    except OSError:
-        return []
-
-
-def _has_libraries(name: str) -> bool:
-    return ".so" in name or name.startswith("python")
-
-
-def _files(path: Path, wanted: Callable[[str], bool] = lambda _: True) -> Iterator[Path]:
-    """The files below a path, or itself, whose name is wanted, in order of their names."""
+def _files(path: Path) -> Iterator[Path]:
+    """The files below a path, or itself, in order of their names."""
     if not path.is_dir():
-        yield from (path,) if wanted(path.name) else ()
-        return
+        yield path
     for folder, folders, names in os.walk(path):
         folders.sort()
-        yield from (Path(folder, name) for name in sorted(filter(wanted, names)))
+        yield from (Path(folder, name) for name in sorted(names))
 
 
 def existing(places: Iterable[str | Path]) -> tuple[Path, ...]:
@@ -246,61 +216,41 @@ def inventory(parts: tuple[Part, ...]) -> list[Readable]:
     The digest is of names and contents without compiled copies (``*.pyc``), whose bytes differ from one installation to
     the next; of the system's tools it is of names and sizes, which takes no minutes.
     """
-    return [_count(part) for part in parts]
-
-
-def _count(part: Part) -> Readable:
-    digest, size, files = hashlib.sha256(), 0, 0
-    buffer = bytearray(_BLOCK)
-    seen: set[tuple[int, int]] = set()
-    for place in part.paths:
-        above = len(os.fspath(place.parent))
-        for path in _files(place):
-            try:
+    buffer, counted = bytearray(_BLOCK), []
+    for part in parts:
+        digest, sizes = hashlib.sha256(), dict[tuple[int, int], int]()
+        for place, path in ((above, path) for above in part.paths for path in _files(above)):
+            with contextlib.suppress(OSError):  # a link that leads nowhere, a file that only root may read
                 found = path.stat()
                 if not stat.S_ISREG(found.st_mode):
                     continue
-                known = (found.st_dev, found.st_ino) in seen
-                seen.add((found.st_dev, found.st_ino))
+                known = (found.st_dev, found.st_ino) in sizes
+                sizes[found.st_dev, found.st_ino] = found.st_size
                 compiled = path.suffix == ".pyc"
-                length = "" if compiled else str(found.st_size)
-                digest.update(f"{os.fspath(path)[above:]}\0{length}\0".encode("utf-8", "surrogateescape"))
-                size, files = size + (0 if known else found.st_size), files + (not known)
+                name, length = os.fspath(path)[len(os.fspath(place.parent)) :], "" if compiled else found.st_size
+                digest.update(f"{name}\0{length}\0".encode("utf-8", "surrogateescape"))
                 if not known and part.name != TOOLS:
                     with path.open("rb", buffering=0) as file:
                         while count := file.readinto(buffer):
                             digest.update(b"" if compiled else memoryview(buffer)[:count])
-            except OSError:  # a link that leads nowhere, a file that only root may read
-                continue
-    return Readable(part.name, files, size, digest.hexdigest())
+        counted.append(Readable(part.name, len(sizes), sum(sizes.values()), digest.hexdigest()))
+    return counted
 
 
 def make_resident(parts: tuple[Part, ...], paths: Iterable[Path]) -> None:
     """Read what is not in memory yet of ``parts`` and of further ``paths``, so that the next reader finds all there."""
     buffer = bytearray(_BLOCK)
-    for path, size in (*_all_files(parts), *_sizes(paths)):
+    places = (*(path for part in parts for path in part.paths), *paths)
+    for path in (path for place in places for path in _files(place)):
         with contextlib.suppress(OSError):
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
-                while not is_resident(descriptor, size) and os.readv(descriptor, [buffer]):
-                    pass
+                found = os.fstat(descriptor)
+                while stat.S_ISREG(found.st_mode) and not is_resident(descriptor, found.st_size):
+                    if not os.readv(descriptor, [buffer]):
+                        break
             finally:
                 os.close(descriptor)
-
-
-@cache
-def _all_files(parts: tuple[Part, ...]) -> tuple[tuple[str, int], ...]:
-    return tuple(_sizes(path for part in parts for path in part.paths))
-
-
-def _sizes(places: Iterable[Path]) -> Iterator[tuple[str, int]]:
-    """Regular files at or below ``places``, with their bytes."""
-    for place in places:
-        for file in _files(place):
-            with contextlib.suppress(OSError):
-                found = file.stat()
-                if stat.S_ISREG(found.st_mode):
-                    yield os.fspath(file), found.st_size
 
 
 def is_resident(descriptor: int, size: int) -> bool:

@@ -99,6 +99,19 @@ class ByArgument:
     others: bool = False
     done: tuple[int, ...] = ()
 
+    def steps(self) -> list[bytes]:
+        """Return as it says."""
+        answer, otherwise = _step(_RETURN, _ERRNO | self.number), _step(_RETURN, _ALLOW)
+        if self.others:
+            answer, otherwise = otherwise, answer
+        steps = [_step(_LOAD, _AT_FIRST + 8 * self.place)]
+        steps += [_step(_AND, self.mask)] if self.mask else []
+        for value in self.done:
+            steps += _when(value, [_step(_RETURN, _ERRNO)])
+        for value in self.values:
+            steps += _when(value, [answer])
+        return [*steps, otherwise]
+
 
 FILTERED = {
     "madvise": ByArgument((28, 233), 2, (_MADV_COLD, _MADV_PAGEOUT), errno.EINVAL),  # turns pages of files out
@@ -160,23 +173,25 @@ def build_filter(machine: str, *, network: str, gpus: bool = False) -> bytes:
         _step(_RETURN, absent),
     ]
     alone = network == "none"
+    # allows a socket whose type needs a connection; falls through for datagrams
+    connected = [_step(_LOAD, _AT_SECOND), _step(_JUMP_ANY_BIT, _DATAGRAM_BIT, 1, 0), _step(_RETURN, _ALLOW)]
     for answer, calls in {errno.EPERM: REFUSED | CONNECTING if alone else REFUSED, **ANSWERED}.items():
         for numbers in calls.values():
             if (number := numbers[column]) is not None:
                 code += _when(number, [_step(_RETURN, _ERRNO | answer)])
     for rule in FILTERED.values():
-        code += _when(rule.numbers[column], _by_argument(rule))
+        code += _when(rule.numbers[column], rule.steps())
     # its flags lie in memory, out of the filter's sight; libraries fall back to clone
     code += _when(SPECIAL["clone3"][column], [_step(_RETURN, absent)])
     clone = [_step(_LOAD, _AT_FIRST), _step(_JUMP_ANY_BIT, _NEW_NAMESPACES, 0, 1), _step(_RETURN, refuse)]
     code += _when(SPECIAL["clone"][column], [*clone, _step(_RETURN, _ALLOW)])
     if alone:  # one end of a datagram pair can send to any address
-        code += _when(SPECIAL["socketpair"][column], [*_unless_datagram(), _step(_RETURN, refuse)])
+        code += _when(SPECIAL["socketpair"][column], [*connected, _step(_RETURN, refuse)])
     sockets = [_step(_LOAD, _AT_FIRST)]
     for family in FAMILIES[network]:
         sockets += [_step(_JUMP_EQUAL, int(family), 0, 1), _step(_RETURN, _ALLOW)]
     if gpus and alone:
-        sockets += _when(int(socket.AF_UNIX), _unless_datagram())
+        sockets += _when(int(socket.AF_UNIX), connected)
     code += _when(SPECIAL["socket"][column], [*sockets, _step(_RETURN, refuse)])
     code.append(_step(_RETURN, _ALLOW))
     return b"".join(code)
@@ -198,25 +213,6 @@ def restrict_self(*, network: str, gpus: bool) -> str:
 def _when(value: int, then: list[bytes]) -> list[bytes]:
     """``then`` where the loaded word equals ``value``, else what follows."""
     return [_step(_JUMP_EQUAL, value, 0, len(then)), *then]
-
-
-def _by_argument(rule: ByArgument) -> list[bytes]:
-    """Return as ``rule`` says."""
-    answer, otherwise = _step(_RETURN, _ERRNO | rule.number), _step(_RETURN, _ALLOW)
-    if rule.others:
-        answer, otherwise = otherwise, answer
-    steps = [_step(_LOAD, _AT_FIRST + 8 * rule.place)]
-    steps += [_step(_AND, rule.mask)] if rule.mask else []
-    for value in rule.done:
-        steps += _when(value, [_step(_RETURN, _ERRNO)])
-    for value in rule.values:
-        steps += _when(value, [answer])
-    return [*steps, otherwise]
-
-
-def _unless_datagram() -> list[bytes]:
-    """Allow a socket whose type needs a connection; falls through for datagrams."""
-    return [_step(_LOAD, _AT_SECOND), _step(_JUMP_ANY_BIT, _DATAGRAM_BIT, 1, 0), _step(_RETURN, _ALLOW)]
 
 
 def _step(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:

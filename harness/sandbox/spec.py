@@ -24,7 +24,7 @@ class CellSpec:
 
     argv, env: command and environment of every rank; rank_env: what each rank has beyond that, one mapping a rank
     log_file:  takes standard output and error of all ranks, appended
-    off:       layers that are left off to find a fault (:mod:`harness.sandbox.diagnose`); none in a strict cell
+    off:       layers that are left off to find a fault (``harness doctor --gpu``); none in a strict cell
     """
 
     name: str
@@ -62,7 +62,7 @@ class KillReport:
         return (self.overshoot_ns if self.stopped_ns is None else self.stopped_ns) / 1e6
 
 
-def launcher_order(spec: CellSpec, home: Path, descriptors: tuple[int, ...], *, namespaced: bool) -> bytes:
+def launcher_order(spec: CellSpec, home: Path, descriptors: tuple[int, ...]) -> bytes:
     """All that the launcher needs to know, as JSON.
 
     home: the cell's private folder; descriptors: for control, life and log, and a channel for each rank
@@ -75,7 +75,7 @@ def launcher_order(spec: CellSpec, home: Path, descriptors: tuple[int, ...], *, 
         "lifeline_fd": lifeline,
         "log_fd": log,
         "channel_fds": channels,
-        "namespaces": namespaced and "namespaces" not in spec.off,
+        "namespaces": "namespaces" not in spec.off,
         "argv": spec.argv,
         "env": environment | dict(spec.env),
         "rank_env": [dict(env) for env in spec.rank_env],

@@ -44,7 +44,7 @@ class Supervised:
         """Start the launcher; ``control`` and ``lifeline`` are the referee's ends, and belong to this object now."""
         self.namespaced = False
         self._control = control
-        self._lifeline = lifeline
+        self._lifeline = os.fdopen(lifeline, "wb")
         self._first_fd = -1
         self._older_children = set(children_of_all().get(os.getpid(), ()))
         namespaces.adopt_orphans()
@@ -107,7 +107,7 @@ class Supervised:
         """KILL, then the proof that nothing is left, with the times of its stop and its end."""
         self.stop()
         ending = self._await_first() if self.namespaced else kill_tree(self.pid)
-        self._cut_lifeline()
+        self._lifeline.close()
         try:
             self._process.wait(SUPERVISOR_LIMIT_S)
         except subprocess.TimeoutExpired:
@@ -119,7 +119,7 @@ class Supervised:
     def close(self) -> None:
         """Give up the descriptors; after ``kill_all``."""
         self._control.close()
-        self._cut_lifeline()
+        self._lifeline.close()
         if self._first_fd >= 0:
             os.close(self._first_fd)
             self._first_fd = -1
@@ -137,8 +137,8 @@ class Supervised:
             left = descendants(self.pid)
             watch.look(left)
             if watch.over():
-                return Ending.given_up(left, watch)
-        return Ending.now(0, watch)
+                return watch.ending(left)
+        return watch.ending()
 
     def _kill_strays(self, ending: Ending) -> Ending:
         """Without a namespace a cell can kill its supervisor; what it left then comes to the referee as a child."""
@@ -149,8 +149,7 @@ class Supervised:
             if pid not in self._older_children and pid not in self._launchers
         ]:
             if watch.over():
-                left = Ending.given_up(strays, watch)
-                return Ending.now(ending.survivors + left.survivors, StopWatch())
+                return StopWatch().ending(strays, ending.survivors)
             for pid in strays:
                 kill_tree(pid)
             signal_all(strays, signal.SIGKILL)
@@ -158,10 +157,5 @@ class Supervised:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)
             watch.look(strays)
-            ending = Ending.now(ending.survivors, StopWatch())
+            ending = StopWatch().ending(survivors=ending.survivors)
         return ending
-
-    def _cut_lifeline(self) -> None:
-        if self._lifeline >= 0:
-            os.close(self._lifeline)
-            self._lifeline = -1

@@ -11,7 +11,7 @@ import torch
 from harness.record.predicate import AuditResult
 from harness.rules import Finding, Verdict
 from harness.scoring.replay import Original, Replay, nats_apart
-from harness.scoring.sample import FLOOR_NATS, Draws, GainSample, Nats, Place
+from harness.scoring.sample import FLOOR_NATS, GainSample, Nats, Place
 
 MEAN_NATS = 1e-3  # a fifth of what a record has to gain: a mean over many rows is far steadier than one row
 ROW_SHARE, MEAN_SHARE = 0.75, 0.125  # of what may escape: leaks over a row's tolerance, the estimated sum of others
@@ -53,7 +53,7 @@ def judge_replays(
     leak = abs(leak) if leak == leak else math.inf
     allowed = mean_tolerance(tolerance_nats, escape_nats)
     escapes = escaping_nats(draws.by_gain, tolerance_nats, allowed)
-    rows, k = sum(map(len, committed.values())), sample.positions
+    rows, k, over = sum(map(len, committed.values())), sample.positions, draws.over_frozen
 
     def result(
         name: str, worst: Worst, k: int, passed: str, failed: str, allowed: float = tolerance_nats
@@ -82,7 +82,8 @@ def judge_replays(
         f"{draws.by_gain.draws} draws over all chunks by what targets can have gained ({draws.by_gain.nats:.2f} nats a "
         f"token; an honest score is at most {FLOOR_NATS:g} over the committed one or the frequency): leaks worth "
         f"{escapes:.4f} nats a token in all, in whatever rows and chunks, escape with probability at most 5 %. "
-        f"{_others(draws)}",
+        f"Also drawn: {over.draws} by gain over the packed model ({over.nats:.3f} nats a token), and rows of "
+        f"{len(draws.outlier_chunks)} unusually cheap chunks.",
         "Targets that gained much cost more once the inputs behind them are random.",
     )
     total = result(
@@ -132,12 +133,6 @@ def escaping_nats(by_gain: GainSample, tolerance_nats: float, allowed_nats: floa
     wide = ONE_SIDED * math.sqrt(by_gain.nats * tolerance_nats / FLOOR_NATS / by_gain.draws)
     small = ((wide + math.sqrt(wide * wide + 4 * allowed_nats)) / 2) ** 2
     return by_gain.bound_nats() + small
-
-
-def _others(draws: Draws) -> str:
-    over, chunks = draws.over_frozen, len(draws.outlier_chunks)
-    told = f"{over.draws} by gain over the packed model ({over.nats:.3f} nats a token)"
-    return f"Also drawn: {told}, and rows of {chunks} unusually cheap chunks."
 
 
 def rounding_nats(logits: torch.Tensor) -> float:

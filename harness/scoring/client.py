@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -106,37 +105,29 @@ class Peers:
 
     def listen(self) -> None:
         """Take one message of each rank that sent any: a flood must not keep the referee here."""
-        for rank in list(self._open):
-            self._listen_to(rank)
-
-    def first_ended(self) -> int | None:
-        """The rank to blame for the end: one without last words before one that may only have lost it."""
-        silent = [rank for rank, words in self.ended.items() if words is None]
-        return next(iter([*silent, *self.ended]), None)
-
-    def _listen_to(self, rank: int) -> None:
-        words: str | None
-        try:
-            message, fds = self._open[rank].receive(0.0)
-        except ChannelTimeout:
-            return
-        except ChannelClosed:
-            words = None
-        except MessageError as error:
-            words = f"sent what is no message: {error}"
-        else:
-            self.unheard.discard(rank)
-            for fd in fds:
-                os.close(fd)
-            if message.kind is Kind.PROGRESS:
-                return
-            failed = message.kind is Kind.FAILED
-            words = f"says: {message.text}" if failed else f"sent {message.kind.name}, and has no say"
-        del self._open[rank]
-        self.ended[rank] = words
+        for rank, channel in list(self._open.items()):
+            words: str | None = None
+            try:
+                message, fds = channel.receive(0.0)
+            except ChannelTimeout:
+                continue
+            except MessageError as error:
+                words = f"sent what is no message: {error}"
+            except ChannelClosed:
+                pass
+            else:
+                self.unheard.discard(rank)
+                for fd in fds:
+                    os.close(fd)
+                if message.kind is Kind.PROGRESS:
+                    continue
+                failed = message.kind is Kind.FAILED
+                words = f"says: {message.text}" if failed else f"sent {message.kind.name}, and has no say"
+            del self._open[rank]
+            self.ended[rank] = words
 
 
-class EvalClient:
+class EvalClient(ExitStack):
     """Drive one worker. Set ``deadline_ns`` (monotonic) before each span; use as a context manager for its memory.
 
     hello, buffers: what the worker declared, and the memory that it shares; both from ``prepare`` on
@@ -144,24 +135,16 @@ class EvalClient:
 
     def __init__(self, channel: Channel, limits: WorkerLimits, others: Sequence[Channel] = ()) -> None:
         """channel: of rank 0, which gives every answer; others: of the other ranks, whose end ends the worker."""
+        super().__init__()
         self._channel = channel
         self._peers = Peers(others)
         self._heard = False
         self._limits = limits
-        self._memory = ExitStack()
         self._private = torch.empty(0)
         self._enough = False
         self.hello: Hello
         self.buffers: EvalBuffers
         self.deadline_ns: int | None = None
-
-    def __enter__(self) -> EvalClient:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._memory.close()
 
     def unheard(self) -> list[int]:
         """The ranks that never said anything."""
@@ -178,11 +161,9 @@ class EvalClient:
             raise WorkerFailure(f"it declares {hello}, and in the run that counts {like}")
         sizes = hello.chunk_tokens, hello.slab_rows, self._limits.vocab_size
         shapes = buffer_shapes(*sizes, hello.logits_dtype, hello.state_bytes)
-        buffers = self.buffers = self._memory.enter_context(
-            eval_buffers(shapes, self._limits.device if hello.on_device else None)
-        )
+        device = self._limits.device if hello.on_device else None
+        buffers = self.buffers = self.enter_context(eval_buffers(shapes, device))
         self._private = torch.empty_like(buffers.logits)
-        device = buffers.device
         message = Message(Kind.BUFFERS, hello.chunk_tokens, hello.slab_rows, 0 if device is None else 1 + device)
         self._send(message, buffers.descriptors)
         if device is not None:  # compiles what the score needs, while the worker does the same
@@ -337,14 +318,12 @@ class EvalClient:
     def _blame_another(self, awaited: Kind, *, without_words: bool = False) -> None:
         """Raise ``WorkerFailure`` if another rank is gone; ``without_words``: only if it left no reason."""
         self._peers.listen()
-        rank = self._peers.first_ended()
-        if rank is None:
-            return
-        words = self._peers.ended[rank]
-        if words is None:
-            raise RankGone(rank, awaited.name)
-        if not without_words:
-            raise WorkerFailure(f"rank {rank} {printable(words, REASON_CHARACTERS)}")
+        for rank, words in self._peers.ended.items():  # one that has last words may only have lost the others
+            if words is None:
+                raise RankGone(rank, awaited.name)
+        for rank, words in self._peers.ended.items():
+            if words is not None and not without_words:
+                raise WorkerFailure(f"rank {rank} {printable(words, REASON_CHARACTERS)}")
 
     def _patience(self, patient: bool) -> float:
         left = float("inf") if self.deadline_ns is None else (self.deadline_ns - time.monotonic_ns()) / 1e9

@@ -35,7 +35,11 @@ def token_nats(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     1.386294
     """
     if logits.is_cuda:
-        return _on_device(logits, targets)
+        nats, bad = _kernel()(logits, targets.to(logits.device))
+        nats = torch.where(bad, torch.nan, nats).cpu()  # one transfer tells both
+        if (bad := nats.isnan()).any():
+            raise NotFinite(int(bad.nonzero()[0]))
+        return nats
     rows, vocabulary = logits.shape
     block_rows = max(1, BLOCK_ELEMENTS // vocabulary)
     block = torch.empty((min(block_rows, rows), vocabulary), dtype=torch.float64, device=logits.device)
@@ -50,15 +54,6 @@ def token_nats(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         chosen = private.gather(1, targets[start:end, None])[:, 0]
         below = chosen.sub_(high)
         nats[start:end] = private.sub_(high[:, None]).exp_().sum(1).log_().sub_(below)
-    return nats
-
-
-def _on_device(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    nats, bad = _kernel()(logits, targets.to(logits.device))
-    nats = torch.where(bad, torch.nan, nats).cpu()  # one transfer tells both
-    bad = nats.isnan()
-    if bad.any():
-        raise NotFinite(int(bad.nonzero()[0]))
     return nats
 
 

@@ -13,14 +13,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from harness.scoring.client import EvalClient
-from harness.scoring.ledger import Stream
+from harness.scoring.ledger import Stream, Tokens
 from harness.scoring.nll import NotFinite, log_probabilities, token_nats
 from harness.scoring.sample import Draws, Keeper, Nats, Place
 
@@ -91,16 +89,15 @@ class Replayer:
         for chunk, rows in self._original.cuts().items():
             true = self._inputs(chunk)
             for place, row in enumerate(rows):
-                inputs = _with_random_future(true, row, self._stream, random)
-                if (chunk + place) % 2:
-                    _open_a_document(inputs, true, row, self._stream)
-                self._cut(chunk, row, inputs)
+                self._cut(
+                    chunk, row, _with_random_future(true, row, self._stream, random, opens=(chunk + place) % 2 == 1)
+                )
                 self._step()
             if chunk in self._sample.whole:
                 self._truth(chunk)
         return self._replay
 
-    def _cut(self, chunk: int, row: int, inputs: npt.NDArray[np.integer[Any]]) -> None:
+    def _cut(self, chunk: int, row: int, inputs: Tokens) -> None:
         """Compare ``row`` and the even rows before it with what the run gave, while inputs behind it are random."""
         even = self._sample.rows.get(chunk, ())
         before = [r for r in even if r < row]
@@ -140,7 +137,7 @@ class Replayer:
         self._replay.nats[chunk] = nats
         self._step()
 
-    def _rows(self, chunk: int, inputs: npt.NDArray[np.integer[Any]], rows: list[int]) -> Rows:
+    def _rows(self, chunk: int, inputs: Tokens, rows: list[int]) -> Rows:
         """Load the kept state, reveal ``inputs``, and take the logits of ``rows``; later slabs are not asked for."""
         self._load(chunk)
         answers: Rows = {}
@@ -158,7 +155,7 @@ class Replayer:
             self._state = chunk, self._original.keeper.states[chunk].to(self._client.buffers.state.device)
         self._client.load_state(self._state[1])
 
-    def _inputs(self, chunk: int) -> npt.NDArray[np.integer[Any]]:
+    def _inputs(self, chunk: int) -> Tokens:
         return self._stream.inputs(*self._original.chunks[chunk])
 
 
@@ -168,28 +165,18 @@ def nats_apart(one: torch.Tensor, other: torch.Tensor) -> float:
     return apart if apart == apart else float("inf")
 
 
-def _with_random_future(
-    true: npt.NDArray[np.integer[Any]], row: int, stream: Stream, random: np.random.Generator
-) -> npt.NDArray[np.integer[Any]]:
+def _with_random_future(true: Tokens, row: int, stream: Stream, random: np.random.Generator, *, opens: bool) -> Tokens:
     """The inputs with everything behind ``row`` drawn anew: tokens of the stream in no order, unlike the true ones.
 
     The first token behind the cut is the target of ``row``, so one that peeks at its target sees another one.
+    opens: start a document there, where in truth none starts: too rare in a random future to rely on. Every stream
+           begins with the token that starts its documents. A predictor that resets one token early shows here.
     """
     inputs = true.copy()
     places = np.arange(row + 1, len(true))
     for _ in range(REDRAWS):
         inputs[places] = random.choice(stream.tokens, size=len(places))
         places = places[inputs[places] == true[places]]
+    if opens and row + 1 < len(true) and true[row + 1] != stream.tokens[0]:
+        inputs[row + 1] = stream.tokens[0]
     return inputs
-
-
-def _open_a_document(
-    inputs: npt.NDArray[np.integer[Any]], true: npt.NDArray[np.integer[Any]], row: int, stream: Stream
-) -> None:
-    """Start a document right behind ``row`` where in truth none starts: too rare in a random future to rely on.
-
-    Every stream begins with the token that starts its documents. A predictor that resets one token early shows here.
-    """
-    first = stream.tokens[0]
-    if row + 1 < len(true) and true[row + 1] != first:
-        inputs[row + 1] = first

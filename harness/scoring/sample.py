@@ -68,9 +68,8 @@ def draw_rows(secret: bytes, chunk: int, count: int, each: int) -> tuple[int, ..
 
 def frequency_nats(targets: npt.NDArray[np.integer[Any]]) -> Nats:
     """What each target costs by how often it comes in the whole stream, float64 (n,)."""
-    counts = np.bincount(targets)
-    with np.errstate(divide="ignore"):
-        nats: Nats = (np.log(len(targets)) - np.log(counts))[targets]
+    counts = np.maximum(np.bincount(targets), 1)  # no target is a token that does not come
+    nats: Nats = (np.log(len(targets)) - np.log(counts))[targets]
     return nats
 
 
@@ -204,7 +203,8 @@ class Keeper:
 
     def state_place(self, chunk: int) -> torch.Tensor:
         """Memory where the state is, for a copy of it as it is before ``chunk``."""
-        self._rows, self._now = self._rows_of(chunk), {}
+        count, each = self._chunks[chunk][1], self.sample.rows_each
+        self._rows, self._now = draw_rows(self.sample.secret, chunk, count, each), {}
         return self.states[chunk] if self._device_place is None else self._device_place
 
     def slab(self, chunk: int, first_row: int, logits: torch.Tensor) -> None:
@@ -221,9 +221,6 @@ class Keeper:
             self.logits |= self._now
         if self._device_place is not None:
             self.states[chunk].copy_(self._device_place)
-
-    def _rows_of(self, chunk: int) -> tuple[int, ...]:
-        return draw_rows(self.sample.secret, chunk, self._chunks[chunk][1], self.sample.rows_each)
 
     def degenerate(self) -> str:
         """In words, how the kept rows show a predictor that does not look at its inputs; empty when it does."""

@@ -74,7 +74,7 @@ def _(length: int, half: int, _base: float, like: Tensor) -> Tensor:
 
 def offset_keys(k: Tensor, before: Tensor) -> Tensor:
     """Keys (…, E) whose components E/4 to E/2 of each half, which RoPE turns slowly, are those of ``before`` (…, E)."""
-    own, old = (x.unflatten(-1, (2, 2, -1)) for x in (k, before))
+    own, old = (x.reshape(*x.shape[:-1], 2, 2, -1) for x in (k, before))
     return torch.stack((own[..., 0, :], old[..., 1, :]), -2).flatten(-3)
 
 

@@ -18,7 +18,7 @@ from .mamba3 import Mamba3
 
 
 class Cache(NamedTuple):
-    """Rotated keys and values of up to T tokens, (b, K, T, E) each, and the last token's key as it was, (b, K, 1, E)."""
+    """Rotated keys and values of up to T tokens, (b, K, T, E) each; the last key before turning, (b, K, 1, E)."""
 
     k: Tensor
     v: Tensor

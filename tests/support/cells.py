@@ -32,7 +32,9 @@ def policy(**changes) -> SandboxPolicy:
     return SandboxPolicy(**(base | changes))
 
 
-def spec(program: str, log: Path, *, ranks: int = 1, env: dict[str, str] | None = None, **changes) -> CellSpec:
+def spec(
+    program: str, log: Path, *, ranks=1, env: dict[str, str] | None = None, namespaced=True, **changes
+) -> CellSpec:
     return CellSpec(
         name="attack",
         argv=(sys.executable, "-I", "-S", "-c", program),
@@ -40,12 +42,13 @@ def spec(program: str, log: Path, *, ranks: int = 1, env: dict[str, str] | None 
         rank_env=tuple({"RANK": str(rank)} for rank in range(ranks)),
         policy=policy(**changes),
         log_file=log,
+        off=frozenset() if namespaced else frozenset({"namespaces"}),
     )
 
 
 @contextmanager
-def running(program: str, log: Path, *, namespaced: bool = True, **changes) -> Iterator[Cell]:
-    with Cell(spec(program, log, **changes), strict=False, namespaced=namespaced) as cell:
+def running(program: str, log: Path, **changes) -> Iterator[Cell]:
+    with Cell(spec(program, log, **changes), strict=False) as cell:
         cell.start()
         yield cell
 
@@ -74,9 +77,9 @@ class Ended:
     home: Path
 
 
-def run_in_cell(program: str, log: Path, *, namespaced: bool = True, **changes) -> Ended:
+def run_in_cell(program: str, log: Path, **changes) -> Ended:
     """Run ``program`` to its end in a cell."""
-    with running(program, log, namespaced=namespaced, **changes) as cell:
+    with running(program, log, **changes) as cell:
         wait_for(lambda: None not in cell.exit_codes())
         home = cell.home
     return Ended(cell.exit_codes(), log.read_text(errors="replace"), home)
@@ -93,11 +96,11 @@ def attempt(name, action):
 """
 
 
-def attempts(actions: dict[str, str], log: Path, *, namespaced: bool = True, before: str = "", **changes) -> dict:
+def attempts(actions: dict[str, str], log: Path, *, before: str = "", **changes) -> dict:
     """Try each named expression in a cell; name -> "done: value" or "refused: error"."""
     lines = [ATTEMPTS, before]
     lines += [f"attempt({name!r}, lambda: {expression})" for name, expression in actions.items()]
     lines.append('print("RESULTS" + json.dumps(results), flush=True)')
-    ended = run_in_cell("\n".join(lines), log, namespaced=namespaced, **changes)
+    ended = run_in_cell("\n".join(lines), log, **changes)
     assert ended.codes == [0], ended.text
     return json.loads(ended.text.split("RESULTS")[1])

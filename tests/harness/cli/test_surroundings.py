@@ -11,6 +11,7 @@ import pytest
 
 from harness import files, program
 from harness.config import variables
+from harness.config.tracks import Hardware
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import write_atomic
 from harness.fleet.engines import worker_command
@@ -103,12 +104,13 @@ def test_a_copied_environment_does_not_run_the_original_s_referee(tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["harness", "pip"])
-def test_nothing_is_imported_from_the_working_folder(tmp_path: Path, name: str):
+def test_nothing_is_imported_from_the_working_folder(tmp_path: Path, monkeypatch, name: str):
     (tmp_path / name).mkdir()
     (tmp_path / name / "__init__.py").write_text("open('ran', 'w')")
     (tmp_path / "json.py").write_text("open('ran', 'w')")
     queue = Queue(tmp_path / "queue")
-    job = queue.add([sys.executable, "-c", "print('{}')"], folder=tmp_path, gpus=0, title="t")
+    monkeypatch.chdir(tmp_path)
+    job = queue.add([sys.executable, "-c", "print('{}')"], needs=Hardware(0, 0), title="t")
     done = subprocess.run(worker_command(queue, job), cwd=tmp_path, check=False)
     assert done.returncode == 0
     assert queue.result(job) is not None

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from harness.config.tracks import Hardware
 from harness.fleet.queue import Job, Queue
 
 COUNTED = (
@@ -14,7 +15,7 @@ COUNTED = (
 def counted(queue: Queue, log: Path, name: str, *, wait: float = 0.0, code: int = 0, gpus: int = 0) -> Job:
     """A job that waits, notes that it ran, prints JSON and exits with ``code``."""
     text = COUNTED.format(wait=wait, log=str(log), name=name, code=code)
-    return queue.add([sys.executable, "-c", text], folder=log.parent, gpus=gpus, title=name)
+    return queue.add([sys.executable, "-c", text], needs=Hardware(0, gpus), title=name)
 
 
 def ran(log: Path) -> list[str]:

@@ -12,6 +12,7 @@ import pytest
 from cells import wait_for
 from fleet_jobs import counted, ran
 
+from harness.config.tracks import Hardware
 from harness.errors import ExitCode, UsageError
 from harness.fleet.driver import drive
 from harness.fleet.engines import LocalEngine, make_engine, worker_command
@@ -54,7 +55,7 @@ def test_wrong_usage_is_no_result_and_is_tried_once_a_drive(queue: Queue, tmp_pa
     code, log = tmp_path / "code.py", tmp_path / "ran"
     head = f"import json; open({str(log)!r}, 'a').write('ran ')\n"
     code.write_text(head + "print(json.dumps({'message': 'wrong checkout'})); raise SystemExit(2)")
-    job = queue.add([sys.executable, str(code)], folder=tmp_path, gpus=0, title="a job")
+    job = queue.add([sys.executable, str(code)], needs=Hardware(0, 0), title="a job")
     for drives in (1, 2):
         outcomes = run_local(queue, [job])
         assert exit_code(outcomes) is ExitCode.USAGE
@@ -110,7 +111,8 @@ from harness.fleet.driver import drive
 from harness.fleet.engines import LocalEngine
 from harness.fleet.queue import Queue
 queue = Queue(Path(sys.argv[1]))
-drive(queue, queue.jobs(), LocalEngine(queue, 2, ()), attempts=5)
+jobs = [queue.job(path.stem) for path in (queue.folder / "jobs").iterdir()]
+drive(queue, jobs, LocalEngine(queue, 2, ()), attempts=5)
 """
 
 
@@ -142,7 +144,7 @@ def processes_of(folder: Path) -> list[str]:
 @pytest.mark.parametrize("when", ["its attempt is written", "its command runs"])
 def test_a_killed_worker_takes_its_command_with_it(queue: Queue, tmp_path: Path, when: str):
     text = f"import time; open({str(tmp_path / 'runs')!r}, 'w').close(); time.sleep(600)"
-    job = queue.add([sys.executable, "-c", text], folder=tmp_path, gpus=0, title="slow")
+    job = queue.add([sys.executable, "-c", text], needs=Hardware(0, 0), title="slow")
     worker = subprocess.Popen(worker_command(queue, job))
     begun = {"its attempt is written": lambda: queue.attempts(job), "its command runs": (tmp_path / "runs").exists}
     wait_for(begun[when])
@@ -160,8 +162,7 @@ def test_gpus_are_given_exclusively(queue: Queue, tmp_path: Path):
         "print(json.dumps({}))"
     )
     jobs = [
-        queue.add([sys.executable, "-c", text + f"#{i}"], folder=tmp_path, gpus=1, title=f"gpu job {i}")
-        for i in range(4)
+        queue.add([sys.executable, "-c", text + f"#{i}"], needs=Hardware(0, 1), title=f"gpu job {i}") for i in range(4)
     ]
     run_local(queue, jobs, slots=4, gpus=("0", "1"))
     held: set[str] = set()
@@ -190,7 +191,7 @@ def test_a_pool_starts_no_run_that_would_find_its_cores_taken(queue: Queue, tmp_
     jobs = []
     for number, wanted in enumerate([cores, 1, 1, cores]):
         command = [sys.executable, "-c", RESERVING, str(wanted), str(number)]
-        jobs.append(queue.add(command, folder=Path.cwd(), gpus=0, cores=wanted, title=f"run {number}"))
+        jobs.append(queue.add(command, needs=Hardware(wanted, 0), title=f"run {number}"))
     engine = make_engine("local", queue, slots=4, options={})
     try:
         outcomes = drive(queue, jobs, engine, attempts=1)
@@ -215,7 +216,7 @@ def test_an_unknown_engine_and_option_are_named(queue: Queue):
 @pytest.mark.parametrize("output", ["rubbish", '{"verdict": "ERROR", "message": "no disk"}'])
 def test_output_without_a_verdict_is_no_result_whatever_the_exit_code(queue: Queue, tmp_path: Path, output: str):
     """A parent that ignores SIGCHLD makes every exit code 0."""
-    job = queue.add([sys.executable, "-c", f"print({output!r})"], folder=tmp_path, gpus=0, title="rubbish")
+    job = queue.add([sys.executable, "-c", f"print({output!r})"], needs=Hardware(0, 0), title="rubbish")
     outcomes = run_local(queue, [job], attempts=1)
     assert exit_code(outcomes) is ExitCode.COULD_NOT_CHECK
     assert list((queue.folder / "results").iterdir()) == []

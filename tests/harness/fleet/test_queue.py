@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.config.tracks import Hardware
 from harness.errors import CouldNotCheck, UsageError
 from harness.fleet.queue import Job, Queue, Result
 
 
 def make_job(queue: Queue, title: str = "a job") -> Job:
-    return queue.add(["true"], folder=Path("/"), gpus=0, title=title)
+    return queue.add(["true"], needs=Hardware(0, 0), title=title)
 
 
 def make_result(job: Job, attempt: int) -> Result:
@@ -23,44 +24,32 @@ def make_result(job: Job, attempt: int) -> Result:
 def test_adding_a_job_twice_is_one_job(tmp_path: Path):
     queue = Queue(tmp_path)
     assert make_job(queue) == make_job(queue)
-    assert len(queue.jobs()) == 1
+    assert len(list((tmp_path / "jobs").iterdir())) == 1
 
 
 @pytest.mark.parametrize("name", ["code", "data", "harness"])
 def test_other_inputs_are_another_job(tmp_path: Path, name: str):
     queue, inputs = Queue(tmp_path), {"code": "1", "data": "2", "harness": "3"}
-    first = queue.add(["true"], folder=Path("/"), gpus=0, title="a job", inputs=inputs)
-    again = queue.add(["true"], folder=Path("/"), gpus=0, title="a job", inputs=dict(reversed(inputs.items())))
-    other = queue.add(["true"], folder=Path("/"), gpus=0, title="a job", inputs=inputs | {name: "other"})
+    first = queue.add(["true"], needs=Hardware(0, 0), title="a job", inputs=inputs)
+    again = queue.add(["true"], needs=Hardware(0, 0), title="a job", inputs=dict(reversed(inputs.items())))
+    other = queue.add(["true"], needs=Hardware(0, 0), title="a job", inputs=inputs | {name: "other"})
     assert first.id == again.id != other.id
     assert queue.job(other.id).inputs[name] == "other"
-
-
-def test_the_first_result_stands(tmp_path: Path):
-    queue = Queue(tmp_path)
-    job = make_job(queue)
-    assert queue.publish(make_result(job, 1))
-    assert not queue.publish(make_result(job, 2))
-    found = queue.result(job)
-    assert found is not None
-    assert found.attempt == 1
-
-
-def _publish(folder: str, number: int) -> None:
-    queue = Queue(Path(folder))
-    queue.publish(make_result(queue.jobs()[0], number))
 
 
 def test_many_workers_publish_at_once_and_one_wins(tmp_path: Path):
     queue = Queue(tmp_path)
     job = make_job(queue)
     context = multiprocessing.get_context("fork")
-    workers = [context.Process(target=_publish, args=(str(tmp_path), number)) for number in range(8)]
+    workers = [context.Process(target=queue.publish, args=(make_result(job, number),)) for number in range(8)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    assert queue.result(job) is not None
+    found = queue.result(job)
+    assert found is not None
+    assert not queue.publish(make_result(job, 9))
+    assert queue.result(job) == found
     assert [path.name for path in (tmp_path / "results").iterdir()] == [f"{job.id}.json"]
 
 

@@ -130,7 +130,7 @@ def test_changed_code_data_or_track_is_another_job_and_the_job_keeps_its_code(fl
 
 def test_code_in_the_queue_that_was_changed_is_not_run(fleet, tmp_path: Path):
     _, (line,) = fleet("--seed", "1")
-    (Path(line.split("--submission ")[1].split()[0]) / "train_entry.py").write_text("other")
+    (Path(line.split("--submission ")[1].split()[0]) / "train_entry.py").unlink()
     result, ran = fleet("--seed", "2")
     assert isinstance(result.exception, CouldNotCheck)
     assert "does not hold the code" in str(result.exception)

@@ -60,9 +60,10 @@ def gpu_cell(program: str, folder: Path, *, namespaced: bool) -> Iterator[Cell]:
     code = folder / "code"
     code.mkdir()
     (code / "program.py").write_text(program)
-    base = spec("", folder / "log", read=(code,), devices=gpu_devices(), file_bytes=1 << 30, packages=None)
+    rights = {"read": (code,), "devices": gpu_devices(), "file_bytes": 1 << 30, "packages": None}
+    base = spec("", folder / "log", namespaced=namespaced, **rights)
     whole = replace(base, argv=(sys.executable, "-I", "-B", str(code / "program.py")))
-    with Cell(whole, strict=False, namespaced=namespaced) as cell:
+    with Cell(whole, strict=False) as cell:
         cell.start()
         yield cell
 

@@ -171,9 +171,10 @@ print("compiled", flush=True)
 def test_torch_compiles_in_a_cell(namespaced: bool, tmp_path: Path):
     program = tmp_path / "program.py"
     program.write_text(COMPILES)
-    base = spec("", tmp_path / "log", read=(program, BOOTSTRAP), memory_bytes=8 << 30, file_bytes=1 << 30, tools=True)
+    limits = {"memory_bytes": 8 << 30, "file_bytes": 1 << 30}
+    base = spec("", tmp_path / "log", namespaced=namespaced, read=(program, BOOTSTRAP), tools=True, **limits)
     whole = replace(base, argv=(sys.executable, "-I", "-B", str(program), str(BOOTSTRAP)), env={"OMP_NUM_THREADS": "1"})
-    with Cell(whole, strict=False, namespaced=namespaced) as cell:
+    with Cell(whole, strict=False) as cell:
         cell.start()
         wait_for(lambda: None not in cell.exit_codes(), 300)
         assert cell.exit_codes() == [0], (tmp_path / "log").read_text()

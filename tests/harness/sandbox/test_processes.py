@@ -12,7 +12,7 @@ import pytest
 from cells import wait_for
 
 from harness.sandbox import processes
-from harness.sandbox.processes import Ending, StopWatch, can_run, descendants, kill_tree
+from harness.sandbox.processes import StopWatch, can_run, descendants, kill_tree
 
 SLEEPS = "import time; time.sleep(600)"
 FIRST_THREAD_ENDS = """
@@ -73,11 +73,11 @@ def test_a_stop_counts_once_a_second_look_agrees_and_until_one_does_not(sleeper:
         assert watch.stopped_ns == 0
         watch.look([other.pid])
         assert before_ns < watch.stopped_ns < between_ns
-        ending = Ending.now(0, watch)
+        ending = watch.ending()
         assert ending.stopped_ns == watch.stopped_ns < ending.ended_ns
         watch.look([other.pid, sleeper.pid])
         assert watch.stopped_ns == 0
-    ending = Ending.now(0, watch)
+    ending = watch.ending()
     assert ending.stopped_ns == ending.ended_ns
 
 
@@ -86,7 +86,7 @@ def test_where_something_survives_nothing_counts_as_stopped_earlier(sleeper: sub
     kill_unreaped(sleeper)
     watch.look([sleeper.pid])
     watch.look([sleeper.pid])
-    ending = Ending.now(1, watch)
+    ending = watch.ending(survivors=1)
     assert watch.stopped_ns < ending.stopped_ns == ending.ended_ns
 
 

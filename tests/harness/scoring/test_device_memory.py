@@ -37,7 +37,6 @@ def test_a_child_sees_and_changes_the_parents_memory() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without CUDA")
 def test_without_a_driver_the_reason_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    device_memory._driver.cache_clear()
     with pytest.raises(DeviceMemoryError, match="driver cannot be loaded"):
         device_memory._call("cuInit", 0)
 

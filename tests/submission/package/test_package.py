@@ -26,7 +26,7 @@ def ours() -> Package:
     return made()
 
 
-@pytest.mark.parametrize("qk_offset", (False, True))
+@pytest.mark.parametrize("qk_offset", [False, True])
 def test_decoding_step_by_step_equals_the_whole_pass(qk_offset: bool) -> None:
     model = lively_model(dataclasses.replace(CONFIG, qk_offset=qk_offset))
     tokens = torch.randint(64, (3, 20), generator=torch.Generator().manual_seed(0))

@@ -14,7 +14,7 @@ class Scribbler(EvalWorker):
 
     def _score(self, count):
         super()._score(count)
-        buffers = self._mapped()
+        buffers = self._buffers
         buffers.inputs.fill_(0)
         buffers.targets.fill_(0)
         buffers.logits[:, 0] = 50
