@@ -157,10 +157,11 @@ class Ledger:
         start_s = offset_s + (start_ns - self._origin_ns) / 1e9
         return SpanEntry(name, start_s, (end_ns - start_ns) / 1e9, limit_s, budget)
 
+    def used_s(self, budget: str) -> float:
+        """Seconds of the spans that count in ``budget``, "train" or "eval"."""
+        return sum(entry.seconds for entry in self.entries() if entry.budget == budget)
+
     def budgets(self, track: Track) -> list[BudgetEntry]:
-        """Seconds used of the train and eval budgets, as the sum of the spans that count in each."""
+        """The train and the eval budget, with what is used of them."""
         limits = {"train": track.limits.train_s, "eval": track.limits.eval_s}
-        return [
-            BudgetEntry(name, sum(entry.seconds for entry in self.entries() if entry.budget == name), limit)
-            for name, limit in limits.items()
-        ]
+        return [BudgetEntry(name, self.used_s(name), limit) for name, limit in limits.items()]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import select
 import signal
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from harness.clock.readings import A1_TRAIN_CLOCK, A2_EVAL_CLOCK
@@ -17,7 +19,7 @@ from harness.protocol.channel import ChannelClosed, ChannelTimeout
 from harness.protocol.messages import Kind, Message, MessageError
 from harness.run.cells import RunContext
 from harness.run.machine import FOREIGN_SHARE, MachineWatch
-from harness.sandbox.cell import Cell
+from harness.sandbox.cell import LIMIT, Cell
 from harness.text import printable
 
 LOG_TAIL_BYTES = 4096
@@ -152,6 +154,43 @@ def failure(
     return RuleBroken(rule, f"{cell}: {reason.rstrip('.')}.", remedy=remedy, log=log_tail(log))
 
 
+def overran(
+    context: RunContext,
+    cell: Cell,
+    deadline_ns: int,
+    limit_s: float,
+    *,
+    rule: str,
+    remedy: str,
+    words: str = "",
+    part: str = "",
+    seen: bool = False,
+) -> HarnessError:
+    """Stop all of ``cell``, whose deadline has passed, and say so: the error that :func:`failure` makes of it.
+
+    part: of the phase, such as "in set-up, "; words: who was late
+    """
+    stop_ms = cell.kill(LIMIT, deadline_ns).stop_ms
+    reason = f"{part}not done after {round(limit_s, 1):g} s (everything was stopped {stop_ms:.0f} ms after){words}"
+    return failure(context, cell.spec.name, reason, rule=rule, remedy=remedy, late=True, seen=seen)
+
+
+@contextmanager
+def failures_named(
+    context: RunContext, cell: Cell, deadline_ns: int, limit_s: float, *, rule: str, remedy: str, part: str = ""
+) -> Iterator[None]:
+    """Turn what :func:`await_all` raises in the block into the error that ends the run."""
+    try:
+        yield
+    except PhaseTimeout as error:
+        raise overran(
+            context, cell, deadline_ns, limit_s, rule=rule, remedy=remedy, words=str(error), part=part
+        ) from None
+    except (PhaseFailed, OSError) as error:
+        signalled = error.signal if isinstance(error, PhaseFailed) else 0
+        raise failure(context, cell.spec.name, PhaseFailed(f"{part}{error}", signal=signalled)) from None
+
+
 def slowed_by_others(
     cell: str, reason: str, machine: MachineWatch | None, seconds: float, *, seen: bool = False
 ) -> CouldNotCheck | None:
@@ -164,6 +203,13 @@ def slowed_by_others(
         "about this machine, not about the submission.",
         remedy="Run on a machine that is otherwise idle.",
     )
+
+
+def why_uncountable(error: OSError, folder: Path) -> str:
+    """The words for a submission's folder that it left in a form in which no one can count it; else it raises."""
+    if error.errno not in (errno.EACCES, errno.ENAMETOOLONG, errno.EFBIG):
+        raise error
+    return f"can't be counted: {error.strerror} ({printable(os.path.relpath(error.filename, folder))})"
 
 
 def log_tail(log: Path) -> str:

@@ -168,11 +168,12 @@ class _Look(NamedTuple):
 class MachineWatch:
     """Watches the machine for the duration of a ``with`` block; ``conditions`` holds the result afterwards.
 
-    gpus: the GPUs of the run, by index or UUID
+    gpus: the GPUs of the run, by index or UUID; as an attribute by name
     """
 
     def __init__(self, gpus: Sequence[str]) -> None:
         self._gpus = ["-i", ",".join(gpus)] if gpus else []
+        self.gpus = gpu_names(gpus)
         self._count = len(gpus)
         self._stop = threading.Event()
         self._limits: set[str] = set()

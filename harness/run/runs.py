@@ -18,9 +18,11 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from harness.clock.spans import Ledger
 from harness.config.tracks import Track, load_track
@@ -50,12 +52,10 @@ from harness.run.machine import FOREIGN_SHARE, busy_now, describe_machine
 from harness.run.manifest import check_variables, read_manifest
 from harness.run.refereed import (
     TRAINED_FILE,
-    Described,
     Trained,
     checkpoint_digests,
     clear_half_written,
     describe_submission,
-    forget,
     recall,
     run_submission,
     update,
@@ -84,6 +84,34 @@ class RunOutcome:
         return any(finding.verdict is Verdict.FAIL for finding in self.record.findings)
 
 
+@contextmanager
+def run_place(
+    track: Track, dataset_name: str | None, seed: int, progress: Reporter, signing_for: Path | None
+) -> Iterator[tuple[Dataset, Path]]:
+    """What a run needs before its first phase: the reserved machine, its data set, and a fresh, private folder.
+
+    signing_for: records folder of a run that is to be signed: a wrong mode or passphrase of the key must stop it here
+    """
+    with reserved(track.hardware, f"track {track.name}"):
+        if signing_for is not None:
+            open_signing_key(keys_dir(), signing_for)
+        dataset = open_dataset(dataset_name or track.dataset, cache_dir() / "datasets", progress)
+        dataset.require_vocab(track.vocab_size, f"track {track.name}")
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        run_dir = runs_dir() / f"{stamp}-{track.name}-{seed}-{os.urandom(4).hex()}"
+        run_dir.parent.mkdir(parents=True, exist_ok=True)
+        run_dir.mkdir(mode=0o700)
+        with going_on(run_dir):
+            yield dataset, run_dir
+
+
+def signed(record: RunRecord, run_dir: Path, records_dir: Path) -> RunOutcome:
+    """Sign and store the record of a run, which is not to be resumed any more."""
+    stored = sign_and_store(record, run_dir / "artifact", records_dir, keys_dir())
+    (run_dir / TRAINED_FILE).unlink(missing_ok=True)
+    return RunOutcome(stored.record, stored.path, run_dir)
+
+
 def submit_run(
     *,
     submission_dir: Path,
@@ -108,43 +136,27 @@ def submit_run(
         track.refuse_when_closed(utc_now())
     files = read_folder(submission_dir)
     check_variables(read_manifest(files, str(submission_dir)), environ, files)
-    with reserved(track.hardware, f"track {track.name}"):
+    with run_place(track, dataset_name, seed, progress, records_dir if sign else None) as (dataset, run_dir):
         warn_of_neighbours(progress)
+        context = describe_submission(
+            submission_dir=submission_dir, track=track, seed=seed, run_dir=run_dir, environ=environ, progress=progress
+        )
         if sign:
-            open_signing_key(keys_dir(), records_dir)  # a wrong mode or passphrase must stop the run before training
-        dataset = open_dataset(dataset_name or track.dataset, cache_dir() / "datasets", progress)
-        dataset.require_vocab(track.vocab_size, f"track {track.name}")
-        run_dir = new_run_dir(track.name, seed)
-        with going_on(run_dir):
-            described = describe_submission(
-                submission_dir=submission_dir,
-                track=track,
-                seed=seed,
-                run_dir=run_dir,
-                environ=environ,
-                progress=progress,
-            )
             intent = Intent(
                 run_id=run_dir.name,
                 announced_at=utc_now(),
                 track=track.name,
                 track_digest=track.digest,
-                submission=described.name,
-                code_digest=described.code_digest,
-                config_digest=canonical_digest(described.config),
+                submission=context.sealed.manifest.name,
+                code_digest=context.sealed.code_digest,
+                config_digest=canonical_digest(context.config),
                 data_fingerprint=dataset.fingerprint,
                 seed=seed,
-                audit_commitment=hashlib.sha256(described.context.audit_secret).hexdigest(),
+                audit_commitment=hashlib.sha256(context.audit_secret).hexdigest(),
             )
-            digest = announce(intent, records_dir, keys_dir()) if sign else ""
-            record = run_submission(
-                described=described, dataset=dataset, intent_digest=digest, predecessor="", quick=quick
-            )
-            if not sign:
-                return RunOutcome(record, None, run_dir)
-            stored = sign_and_store(record, run_dir / "artifact", records_dir, keys_dir())
-            forget(run_dir)
-    return RunOutcome(stored.record, stored.path, run_dir)
+            context.intent = announce(intent, records_dir, keys_dir())
+        record = run_submission(context, dataset, quick=quick)
+        return signed(record, run_dir, records_dir) if sign else RunOutcome(record, None, run_dir)
 
 
 def warn_of_neighbours(progress: Reporter) -> None:
@@ -155,20 +167,6 @@ def warn_of_neighbours(progress: Reporter) -> None:
             f"WARNING: other processes take {taken:.0%} of this machine's processors (load {os.getloadavg()[0]:.1f}). "
             "Clocks show real time: expect a worse score and a longer run."
         )
-
-
-def new_run_dir(track_name: str, seed: int) -> Path:
-    """Create a fresh, private run folder whose name nobody else has."""
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    base = runs_dir()
-    base.mkdir(parents=True, exist_ok=True)
-    while True:
-        path = base / f"{stamp}-{track_name}-{seed}-{os.urandom(3).hex()}"
-        try:
-            path.mkdir(mode=0o700)
-        except FileExistsError:
-            continue
-        return path
 
 
 def resume_run(
@@ -193,20 +191,11 @@ def resume_run(
                 ended = trained.ended or "the referee ended without a word"
                 resumes = [*trained.resumes, Resumed(utc_now(), trained.reached, ended)]
                 update(run_dir, resumes=resumes, reached="packaging or evaluation", ended="")
-                described = _reopen(run_dir, recall(run_dir), terms, progress)
+                context = _reopen(run_dir, recall(run_dir), terms, progress)
             except (CouldNotCheck, RuleBroken) as error:  # the latter: another records folder announced it, say
                 raise CannotGoOn(error.message, remedy=error.remedy) from None
             progress.note(f"{run_dir.name}: going on with {'evaluation' if trained.model else 'packaging'}")
-            record = run_submission(
-                described=described,
-                dataset=dataset,
-                intent_digest=trained.intent,
-                predecessor="",
-                loss_curve=trained.loss_curve,
-            )
-            stored = sign_and_store(record, run_dir / "artifact", records_dir, keys_dir())
-            forget(run_dir)
-    return RunOutcome(stored.record, stored.path, run_dir)
+            return signed(run_submission(context, dataset), run_dir, records_dir)
 
 
 def find_run(run: str, seed: int | None = None, track: str | None = None) -> Path:
@@ -254,7 +243,7 @@ def _refuse_changes(trained: Trained, track: Track, dataset: Dataset, records_di
             raise CouldNotCheck(f"the run has its result already: {stored.path}.", remedy="`harness verify` checks it.")
 
 
-def _reopen(run_dir: Path, trained: Trained, track: Track, progress: Reporter) -> Described:
+def _reopen(run_dir: Path, trained: Trained, track: Track, progress: Reporter) -> RunContext:
     bundle = run_dir / BUNDLE_FILE
     if not bundle.is_file() or hashlib.sha256(bundle.read_bytes()).hexdigest() != trained.code_digest:
         raise CouldNotCheck(f"{bundle} is not the code that was announced.", remedy=_AGAIN)
@@ -273,6 +262,11 @@ def _reopen(run_dir: Path, trained: Trained, track: Track, progress: Reporter) -
         audit_secret=bytes.fromhex(trained.audit_secret),
         resumes=trained.resumes,
         training=trained.training,
+        loss_curve=trained.loss_curve,
+        intent=trained.intent,
+        config=trained.config,
+        parameters=trained.parameters,
+        started_at=trained.started_at,
     )
     packed = context.artifact_dir / MODEL_FILE
     if trained.model and not (packed.is_file() and file_digest(packed) == trained.model):
@@ -283,23 +277,16 @@ def _reopen(run_dir: Path, trained: Trained, track: Track, progress: Reporter) -
         whole = False
     if not whole:
         raise CouldNotCheck(f"{context.checkpoint_dir} is not as training left it.", remedy=_AGAIN)
-    return Described(context, trained.name, trained.code_digest, trained.config, trained.parameters, trained.started_at)
+    return context
 
 
-@dataclass(frozen=True)
-class Identity:
+class Identity(NamedTuple):
     """What runs must share to be seeds of one thing; digests are SHA-256 in hex."""
 
     track_digest: str
     code_digest: str
     config_digest: str
     data_fingerprint: str
-
-    @classmethod
-    def of(cls, record: RunRecord) -> Identity:
-        """The identity of a run that has its record."""
-        run = record.submission
-        return cls(record.track.digest, run.code_digest, run.config_digest, record.data.fingerprint)
 
 
 def submit_seeds(
@@ -321,11 +308,11 @@ def submit_seeds(
     done: dict[int, RunOutcome] = {}
     broken_off: dict[int, str] = {}
     if not again:
-        found = _earlier(records_dir, seeds)
-        if found or _interrupted(seeds):
+        found, interrupted = _earlier(records_dir, seeds), _interrupted(seeds)
+        if found or interrupted:
             identity = _identify(submission_dir, track_name, dataset_name, seeds[0], environ, progress)
-            done = {seed: outcome for seed, outcome in found if Identity.of(outcome.record) == identity}
-            broken_off = {seed: name for seed, name, whose in _interrupted(seeds) if whose == identity}
+            done = {seed: outcome for seed, outcome, whose in found if whose == identity}
+            broken_off = {seed: name for seed, name, whose in interrupted if whose == identity}
     outcomes = []
     for seed in seeds:
         if seed in done:
@@ -353,40 +340,34 @@ def submit_seeds(
     return outcomes
 
 
-def _earlier(records_dir: Path, seeds: Sequence[int]) -> list[tuple[int, RunOutcome]]:
+def _earlier(records_dir: Path, seeds: Sequence[int]) -> list[tuple[int, RunOutcome, Identity]]:
     """Sound records of these seeds under a key that is here, the newest first.
 
     So the first of a seed that was repeated ends up last. Somebody else's record of a seed does not stand for ours.
     """
     if not records_dir.is_dir():
         return []
-    report = verify_folder(records_dir, judge_runs=False)
     own = {path.stem for path in keys_dir().glob("*.pem")}
-    sound = [
-        (entry.path, entry.record)
-        for entry in report.records
-        if entry.verdict is not Verdict.FAIL and entry.entry is not None and entry.entry.signer in own
-    ]
-    return [
-        (record.submission.seed, RunOutcome(record, path, runs_dir() / record.run_id))
-        for path, record in reversed(sound)
-        if record is not None and record.submission.seed in seeds
-    ]
+    found = []
+    for entry in reversed(verify_folder(records_dir, judge_runs=False).records):
+        record, sound = entry.record, entry.verdict is not Verdict.FAIL
+        if record and entry.entry and sound and entry.entry.signer in own and record.submission.seed in seeds:
+            run = record.submission
+            whose = Identity(record.track.digest, run.code_digest, run.config_digest, record.data.fingerprint)
+            found.append((run.seed, RunOutcome(record, entry.path, runs_dir() / record.run_id), whose))
+    return found
 
 
 def _interrupted(seeds: Sequence[int]) -> list[tuple[int, str, Identity]]:
     """[seed, run, identity] of runs that broke off after their training, oldest first."""
     found = []
     for path in sorted(runs_dir().glob(f"*/{TRAINED_FILE}")):
-        try:
+        with suppress(CouldNotCheck):
             trained = recall(path.parent)
-        except CouldNotCheck:
-            continue
-        if trained.seed in seeds:
             config = canonical_digest(trained.config)
             whose = Identity(trained.track_digest, trained.code_digest, config, trained.data_fingerprint)
             found.append((trained.seed, path.parent.name, whose))
-    return found
+    return [run for run in found if run[0] in seeds]
 
 
 def _identify(
@@ -400,19 +381,16 @@ def _identify(
     """The identity that a run would have now: the describe phase in a folder of its own, which is removed again."""
     check_environment(environ)
     track = load_track(track_name)
-    with reserved(track.hardware, f"track {track.name}"):
-        dataset = open_dataset(dataset_name or track.dataset, cache_dir() / "datasets", progress)
-        folder = new_run_dir(track.name, seed)
+    with run_place(track, dataset_name, seed, progress, None) as (dataset, run_dir):
         try:
-            described = describe_submission(
+            run = describe_submission(
                 submission_dir=submission_dir,
                 track=track,
                 seed=seed,
-                run_dir=folder,
+                run_dir=run_dir,
                 environ=environ,
                 progress=progress,
             )
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
-    config = canonical_digest(described.config)
-    return Identity(track.digest, described.code_digest, config, dataset.fingerprint)
+            shutil.rmtree(run_dir, ignore_errors=True)
+    return Identity(track.digest, run.sealed.code_digest, canonical_digest(run.config), dataset.fingerprint)

@@ -16,30 +16,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import harness
 from harness.clock.spans import Ledger
 from harness.config.tracks import Track, load_track
-from harness.config.variables import cache_dir, keys_dir
-from harness.data import Dataset, open_dataset
+from harness.config.variables import keys_dir
+from harness.data import Dataset
 from harness.data.shards import find_shards, shard_name
 from harness.errors import RuleBroken, UsageError
 from harness.files import read_regular
 from harness.progress import Reporter
-from harness.protocol.session import MODEL_FILE
-from harness.record import Intent, announce, canonical_digest, open_signing_key, sign_and_store, utc_now
-from harness.record.predicate import RunRecord, Score, Sizes, SubmissionInfo
+from harness.protocol.session import MODEL_FILE, Scalar
+from harness.record import Intent, announce, canonical_digest, utc_now
+from harness.record.predicate import RunRecord, Score, SubmissionInfo
 from harness.review.logs import decode, read_log
 from harness.rules import Finding, Verdict
 from harness.run.artifact import A3_BYTES, BUNDLE_FILE, artifact_sizes, judge_sizes, pack_code, unpack_code
 from harness.run.cells import gpu_devices, guarded_folders, rank_environments
 from harness.run.conversation import log_tail, slowed_by_others
-from harness.run.machine import MachineWatch, describe_machine, describe_provenance, gpu_names, judge_conditions
-from harness.run.refereed import data_info, track_info
-from harness.run.reserve import reserved, reserved_cores, run_gpus
-from harness.run.runs import RunOutcome, new_run_dir
-from harness.run.verdicts import hardware_findings
+from harness.run.machine import MachineWatch
+from harness.run.phases import OVERSIZE_READ
+from harness.run.refereed import record_of
+from harness.run.reserve import reserved_cores, run_gpus
+from harness.run.runs import RunOutcome, run_place, signed
+from harness.run.verdicts import machine_findings
 from harness.sandbox.cell import LIMIT, Cell
-from harness.sandbox.layers import Layer, LayerState
 from harness.sandbox.policy import SandboxPolicy
 from harness.sandbox.spec import CellSpec
 from harness.units import LN2
@@ -71,24 +70,13 @@ _START = "import os,runpy,sys;os.chdir(sys.argv.pop(1));sys.argv.pop(0);runpy.ru
 
 @dataclass(frozen=True)
 class Script:
-    """A sealed script. artifact: pattern of the packed model among the files that it writes."""
+    """A sealed script. artifact: pattern of the packed model among the files that it writes; config: its variables."""
 
-    name: str
     path: Path
-    bundle: bytes
+    code_digest: str
     raw_bytes: int
     artifact: str
-    variables: Mapping[str, str]
-
-    @property
-    def code_digest(self) -> str:
-        """SHA-256 of the bundle."""
-        return hashlib.sha256(self.bundle).hexdigest()
-
-    @property
-    def config(self) -> dict[str, str | int | float | bool | None]:
-        """The variables that it was given, as its configuration."""
-        return dict(sorted(self.variables.items()))
+    config: dict[str, Scalar]
 
 
 def seal_script(script: Path, run_dir: Path, *, artifact: str, variables: Mapping[str, str]) -> Script:
@@ -99,13 +87,13 @@ def seal_script(script: Path, run_dir: Path, *, artifact: str, variables: Mappin
     if script.is_symlink() or not script.is_file():
         raise UsageError(f"{script} is no regular file.", remedy="Name a script: harness script train_gpt.py.")
     data = script.read_bytes()
-    bundle = pack_code({script.name: data})
-    (run_dir / "code").mkdir()
-    unpack_code(bundle, run_dir / "code")
-    folder = run_dir / "artifact"
-    folder.mkdir()
-    (folder / BUNDLE_FILE).write_bytes(bundle)
-    return Script(script.name, run_dir / "code" / script.name, bundle, len(data), artifact, variables)
+    bundle, code = pack_code({script.name: data}), run_dir / "code"
+    code.mkdir()
+    unpack_code(bundle, code)
+    (run_dir / "artifact").mkdir()
+    (run_dir / "artifact" / BUNDLE_FILE).write_bytes(bundle)
+    digest = hashlib.sha256(bundle).hexdigest()
+    return Script(code / script.name, digest, len(data), artifact, dict(sorted(variables.items())))
 
 
 def run_script(
@@ -123,72 +111,17 @@ def run_script(
     Raises ``RuleBroken``: A1-TRAIN-CLOCK when it runs out of time, S3-PROTOCOL when it fails or prints no score,
     A3-ARTIFACT-BYTES when it leaves no packed model.
     """
-    started_at = utc_now()
-    gpus = run_gpus(track.hardware)
-    clock, watch, names = Ledger(), MachineWatch(gpus), gpu_names(gpus)
+    started_at, clock = utc_now(), Ledger()
     work, data, log = run_dir / "work", run_dir / "data", run_dir / "logs" / "script.log"
-    work.mkdir()
-    data.mkdir()
+    for folder in (work, data, log.parent):
+        folder.mkdir()
     for part in ("train", "val"):  # the byte ledger stays out: its name would match a script's pattern for shards
         for index, shard in enumerate(find_shards(dataset.folder, part)):
             (data / shard_name(PUBLIC_PREFIX, part, index)).symlink_to(shard)
-    log.parent.mkdir(exist_ok=True)
-    with watch, Cell(_spec(script, track, dataset, seed, work, data, log), strict=track.official) as cell:
-        cell.start()
-        _await_end(cell, track, clock, progress, log, watch)
-        killed = cell.kill("the script is over")
-    assert watch.conditions is not None
-    model = _packed_model(work, script.artifact, track)
-    (run_dir / "artifact" / MODEL_FILE).write_bytes(model)
-    sizes = artifact_sizes(track, bundle_bytes=script.raw_bytes, raw_bytes=script.raw_bytes, model_bytes=len(model))
-    score = _claimed_score(dataset, clock, log)
-    findings = _findings(track, clock, sizes, cell.layers, killed.survivors)
-    findings += hardware_findings(track.hardware, names)
-    return RunRecord(
-        run_id=run_dir.name,
-        kind=LABEL,
-        harness_version=harness.__version__,
-        started_at=started_at,
-        track=track_info(track),
-        submission=SubmissionInfo(
-            name=f"{script.name} ({LABEL})",
-            code_digest=script.code_digest,
-            files={script.name: hashlib.sha256(script.path.read_bytes()).hexdigest()},
-            config=script.config,
-            config_digest=canonical_digest(script.config),
-            parameters=0,
-            seed=seed,
-        ),
-        data=data_info(dataset, dataset.val_tokens - 1),
-        machine=describe_machine(),
-        isolation={layer: str(state) for layer, state in sorted(cell.layers.items())},
-        spans=clock.entries(),
-        budgets=clock.budgets(track),
-        sizes=sizes,
-        scores=[score],
-        baselines_bpb=dict(dataset.baselines_bpb),
-        running_bpb=[],
-        loss_curve=[],
-        audits=[],
-        findings=[*findings, dataset.disjoint, judge_conditions(watch.conditions, watch.seconds)],
-        artifact_digest=hashlib.sha256(model).hexdigest(),
-        intent=intent_digest,
-        predecessor="",
-        conditions=watch.conditions,
-        provenance=describe_provenance(),
-    )
-
-
-def limit_s(track: Track) -> float:
-    """Seconds for the whole script: set-up, training, packaging and evaluation cannot be told apart from outside."""
-    return track.limits.setup_s + track.limits.train_s + track.limits.warmup_s + track.limits.eval_s
-
-
-def _spec(script: Script, track: Track, dataset: Dataset, seed: int, work: Path, data: Path, log: Path) -> CellSpec:
-    return CellSpec(
+    spec = CellSpec(
         name="script",
         argv=(sys.executable, "-B", "-c", _START, str(work), str(script.path)),
-        env=dict(script.variables)
+        env={name: str(value) for name, value in script.config.items()}
         | {
             "DATA_PATH": str(data),
             "TOKENIZER_PATH": str(dataset.tokenizer),
@@ -215,6 +148,64 @@ def _spec(script: Script, track: Track, dataset: Dataset, seed: int, work: Path,
         ),
         log_file=log,
     )
+    with MachineWatch(run_gpus(track.hardware)) as watch, Cell(spec, strict=track.official) as cell:
+        cell.start()
+        _await_end(cell, track, clock, progress, log, watch)
+        survivors = cell.kill("the script is over").survivors
+    model = _packed_model(work, script.artifact, track)
+    (run_dir / "artifact" / MODEL_FILE).write_bytes(model)
+    sizes = artifact_sizes(track, bundle_bytes=script.raw_bytes, raw_bytes=script.raw_bytes, model_bytes=len(model))
+    seconds = clock.entries()[-1].seconds
+    missing = sorted(layer for layer, state in cell.layers.items() if not state.in_force)
+    layered = Verdict.WARN if missing else Verdict.PASS
+    ended = (
+        f"{seconds:.1f} s of {limit_s(track):g} s for the whole script; its parts cannot be told apart from outside."
+    )
+    layers = f"missing: {', '.join(missing)}." if missing else "all layers in force."
+    outlived = Verdict.FAIL if survivors else Verdict.PASS
+    return record_of(
+        run_dir,
+        track,
+        dataset,
+        clock,
+        watch,
+        cell.layers,
+        kind=LABEL,
+        started_at=started_at,
+        submission=SubmissionInfo(
+            name=f"{script.path.name} ({LABEL})",
+            code_digest=script.code_digest,
+            files={script.path.name: hashlib.sha256(script.path.read_bytes()).hexdigest()},
+            config=script.config,
+            config_digest=canonical_digest(script.config),
+            parameters=0,
+            seed=seed,
+        ),
+        val_targets=dataset.val_tokens - 1,
+        sizes=sizes,
+        scores=[_claimed_score(dataset, seconds, log)],
+        running_bpb=[],
+        loss_curve=[],
+        audits=[],
+        findings=[
+            Finding("A1-TRAIN-CLOCK", Verdict.WARN, ended),
+            judge_sizes(sizes),
+            Finding("S1-ISOLATION", layered, layers),
+            Finding("S2-NO-SURVIVORS", outlived, f"{survivors} processes outlived the script."),
+            Finding("A4-NO-NETWORK", layered, "no network beyond loopback between ranks."),
+            *(Finding(rule, Verdict.UNKNOWN, f"{LABEL}: the script scored itself.") for rule in SCORE_RULES),
+            *(Finding(rule, Verdict.UNKNOWN, f"{LABEL}: the script reads all shards.") for rule in DATA_RULES),
+            dataset.disjoint,
+            *machine_findings(track, watch),
+        ],
+        artifact_digest=hashlib.sha256(model).hexdigest(),
+        intent=intent_digest,
+    )
+
+
+def limit_s(track: Track) -> float:
+    """Seconds for the whole script: set-up, training, packaging and evaluation cannot be told apart from outside."""
+    return track.limits.setup_s + track.limits.train_s + track.limits.warmup_s + track.limits.eval_s
 
 
 def _await_end(cell: Cell, track: Track, clock: Ledger, progress: Reporter, log: Path, watch: MachineWatch) -> None:
@@ -269,14 +260,14 @@ def _packed_model(work: Path, pattern: str, track: Track) -> bytes:
             f"{len(found)} files of the script match {pattern!r} ({names}); one packed model is wanted.",
             remedy="Name it with --artifact.",
         )
-    most = 4 * track.limits.artifact_bytes
+    most = OVERSIZE_READ * track.limits.artifact_bytes
     data = read_regular(found[0], most)
     if len(data) > most:
         raise RuleBroken(A3_BYTES, f"{found[0].name} is over {most:,} bytes.", remedy="Compress better.")
     return data
 
 
-def _claimed_score(dataset: Dataset, clock: Ledger, log: Path) -> Score:
+def _claimed_score(dataset: Dataset, seconds: float, log: Path) -> Score:
     """The last score that the script printed, for the whole set as it claims; its nats follow from bpb and bytes."""
     with log.open("rb") as file:
         runs = read_log(log.name, decode(file.read(MAX_LOG_BYTES)))
@@ -289,39 +280,7 @@ def _claimed_score(dataset: Dataset, clock: Ledger, log: Path) -> Score:
             remedy="Wanted a line like `final_int8_zlib_roundtrip val_loss:2.1 val_bpb:1.2`.",
         )
     nats = claim.bpb.value * LN2 * dataset.val_bytes
-    seconds = clock.entries()[-1].seconds
     return Score("final", nats, dataset.val_tokens - 1, dataset.val_bytes, claim.bpb.value, True, round(seconds, 6))
-
-
-def _findings(
-    track: Track, clock: Ledger, sizes: Sizes, layers: Mapping[Layer, LayerState], survivors: int
-) -> list[Finding]:
-    missing = sorted(layer for layer, state in layers.items() if not state.in_force)
-    used = clock.entries()[-1].seconds
-    found = [
-        Finding(
-            "A1-TRAIN-CLOCK",
-            Verdict.WARN,
-            f"{used:.1f} s of {limit_s(track):g} s for the whole script; its parts cannot be told apart from outside.",
-        ),
-        judge_sizes(sizes),
-        Finding(
-            "S1-ISOLATION",
-            Verdict.WARN if missing else Verdict.PASS,
-            f"missing: {', '.join(missing)}." if missing else "all layers in force.",
-        ),
-        Finding(
-            "S2-NO-SURVIVORS",
-            Verdict.FAIL if survivors else Verdict.PASS,
-            f"{survivors} processes outlived the script.",
-        ),
-        Finding(
-            "A4-NO-NETWORK", Verdict.WARN if missing else Verdict.PASS, "no network beyond loopback between ranks."
-        ),
-    ]
-    found += [Finding(rule, Verdict.UNKNOWN, f"{LABEL}: the script scored itself.") for rule in SCORE_RULES]
-    found += [Finding(rule, Verdict.UNKNOWN, f"{LABEL}: the script reads all shards.") for rule in DATA_RULES]
-    return found
 
 
 def submit_script(
@@ -338,23 +297,20 @@ def submit_script(
     """Announce, run, sign. Raises ``UsageError`` before anything starts, else what ``run_script`` raises."""
     track = load_track(track_name)
     track.refuse_when_closed(utc_now())
-    with reserved(track.hardware, f"track {track.name}"):
-        open_signing_key(keys_dir(), records_dir)
-        dataset = open_dataset(dataset_name or track.dataset, cache_dir() / "datasets", progress)
-        dataset.require_vocab(track.vocab_size, f"track {track.name}")
-        run_dir = new_run_dir(track.name, seed)
+    with run_place(track, dataset_name, seed, progress, records_dir) as (dataset, run_dir):
         sealed = seal_script(script, run_dir, artifact=artifact, variables=variables)
         intent = Intent(
             run_id=run_dir.name,
             announced_at=utc_now(),
             track=track.name,
             track_digest=track.digest,
-            submission=f"{sealed.name} ({LABEL})",
+            submission=f"{script.name} ({LABEL})",
             code_digest=sealed.code_digest,
             config_digest=canonical_digest(sealed.config),
             data_fingerprint=dataset.fingerprint,
             seed=seed,
         )
+        digest = announce(intent, records_dir, keys_dir())
         record = run_script(
             sealed,
             track=track,
@@ -362,7 +318,6 @@ def submit_script(
             seed=seed,
             run_dir=run_dir,
             progress=progress,
-            intent_digest=announce(intent, records_dir, keys_dir()),
+            intent_digest=digest,
         )
-        stored = sign_and_store(record, run_dir / "artifact", records_dir, keys_dir())
-    return RunOutcome(stored.record, stored.path, run_dir)
+        return signed(record, run_dir, records_dir)

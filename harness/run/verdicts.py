@@ -8,12 +8,13 @@ from collections.abc import Sequence
 import msgspec
 
 from harness.clock.readings import A1_TRAIN_CLOCK, A2_EVAL_CLOCK, read_clock
-from harness.config.tracks import TRAIN_TOLERANCE_S, Hardware
+from harness.config.tracks import TRAIN_TOLERANCE_S, Hardware, Track
 from harness.record.predicate import AuditResult, BudgetEntry, ReadablePart, Score, Sizes, SpanEntry
 from harness.rules import Finding, Verdict, rule
 from harness.run.artifact import judge_sizes
-from harness.run.cells import RunContext
+from harness.run.cells import Resumed, RunContext
 from harness.run.evaluate import Evaluation
+from harness.run.machine import MachineWatch, judge_conditions
 from harness.run.manifest import accepted_variables, settings_bytes
 from harness.sandbox.layers import Layer
 from harness.sandbox.runtime import TOOLS
@@ -155,30 +156,29 @@ def closure_finding(context: RunContext, readable: list[ReadablePart]) -> Findin
     return Finding("A3-NO-UNCOUNTED-CODE", Verdict.WARN if own or large else Verdict.PASS, f"{text}.")
 
 
-def _with_resumes(context: RunContext, findings: list[Finding]) -> list[Finding]:
-    """C1 says how often the run went on, and is a WARN where audits had begun before: a cheat may have tried twice."""
-    if not context.resumes:
-        return findings
-    audited = sum(resume.reached == "audits" for resume in context.resumes)
-    told = "; ".join(map(str, context.resumes))
-    text = f" Resumed {len(context.resumes)} times, the audits had begun in {audited} of them: {told}."
-    return [
-        msgspec.structs.replace(
-            finding,
-            verdict=Verdict.WARN if audited and finding.verdict is Verdict.PASS else finding.verdict,
-            message=finding.message + text,
-        )
-        if finding.rule == "C1-CAUSAL"
-        else finding
-        for finding in findings
-    ]
+def causal_finding(finding: Finding, resumes: Sequence[Resumed], *, without_packed: bool) -> Finding:
+    """C1 with what else bears on it; WARN where that lets a cheat try twice, or get rid of draws on purpose."""
+    text, verdict = finding.message, finding.verdict
+    if resumes:
+        audited = sum(resume.reached == "audits" for resume in resumes)
+        told = "; ".join(map(str, resumes))
+        text += f" Resumed {len(resumes)} times, the audits had begun in {audited} of them: {told}."
+        verdict = Verdict.WARN if audited and verdict is Verdict.PASS else verdict
+    if without_packed:
+        text += " No row was drawn against the packed model, which was not scored; the bound holds without."
+        verdict = Verdict.WARN if verdict is Verdict.PASS else verdict
+    return msgspec.structs.replace(finding, verdict=verdict, message=text)
+
+
+def machine_findings(track: Track, watch: MachineWatch) -> list[Finding]:
+    """S7 and A1-HARDWARE of a run that is over."""
+    assert watch.conditions is not None
+    return [judge_conditions(watch.conditions, watch.seconds), *hardware_findings(track.hardware, watch.gpus)]
 
 
 def all_findings(
     context: RunContext,
     *,
-    spans: list[SpanEntry],
-    budgets: list[BudgetEntry],
     sizes: Sizes,
     final: Evaluation,
     audits: list[AuditResult],
@@ -186,25 +186,31 @@ def all_findings(
     val_targets: int,
     val_bytes: int,
     readable: list[ReadablePart],
+    left_out: list[str],
+    without_packed: bool,
 ) -> list[Finding]:
-    """Every finding of a refereed run, in the order of the rule catalogue."""
-    findings = [
-        *clock_findings(context, spans, budgets),
+    """Every finding of a refereed run but those on its machine.
+
+    left_out: words for each pass for comparison that failed; without_packed: the packed model's is among them
+    """
+    degenerate = final.keeper.degenerate() if final.keeper else ""
+    audited = audit_findings(
+        audits, bpb=final.score.bpb, floor_bpb=context.track.audit.floor_bpb, degenerate=degenerate
+    )
+    in_order = "every answer came in order, in shape and in time."
+    return [
+        *clock_findings(context, context.clock.entries(), context.clock.budgets(context.track)),
         judge_sizes(sizes),
         Finding("A3-CONTAINER", Verdict.PASS, "a sound container without pickles, archives, binaries or source."),
         closure_finding(context, readable),
         disjoint,
         *isolation_findings(context),
         *score_findings(final.score, final.precision, val_targets=val_targets, val_bytes=val_bytes),
-        Finding("S3-PROTOCOL", Verdict.PASS, "every answer came in order, in shape and in time."),
-        *_with_resumes(
-            context,
-            audit_findings(
-                audits,
-                bpb=final.score.bpb,
-                floor_bpb=context.track.audit.floor_bpb,
-                degenerate=final.keeper.degenerate() if final.keeper else "",
-            ),
+        Finding("S3-PROTOCOL", Verdict.WARN if left_out else Verdict.PASS, " ".join(left_out) or in_order),
+        *(
+            causal_finding(found, context.resumes, without_packed=without_packed)
+            if found.rule == "C1-CAUSAL"
+            else found
+            for found in audited
         ),
     ]
-    return sorted(findings, key=lambda finding: finding.rule)

@@ -103,7 +103,7 @@ def test_a_rank_that_does_not_come_in_time_is_named(house: Path, monkeypatch: py
     with_train(house, "time.sleep(600)", early=True)
     error = end_of(house)
     assert error.rule == "A1-TRAIN-CLOCK"
-    assert "set-up took longer than 3 s" in error.message
+    assert "in set-up, not done after 3 s" in error.message
     assert "rank 1 never connected" in error.message
 
 
