@@ -56,7 +56,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Audit the byte count of the shard FOLDER, of a claim, or of both together."""
-    from harness.data.byte_check import ByteCheck, ByteReport, check_bytes
+    from harness.data.byte_check import ByteReport, check_bytes
     from harness.progress import make_reporter
     from harness.review.number import Number
     from harness.review.published import implied_bytes, judge_claim
@@ -79,9 +79,12 @@ def command(
             raise UsageError("nothing to check.", remedy="Give a folder of shards, or a claim of three numbers.")
         report = ByteReport(judge_claim(str(val_loss), str(val_bpb), int(val_tokens or 0)))
     else:
-        plan = ByteCheck(
-            folder=folder,
-            tokenizer=tokenizer,
+        if not folder.is_dir():
+            raise UsageError(f"{folder} is not a folder.", remedy="Give the folder that holds the .bin shards.")
+        report = check_bytes(
+            folder,
+            make_reporter(silent=as_json),
+            tokenizer_file=tokenizer,
             documents=docs,
             field=field,
             val_documents=val_docs,
@@ -93,9 +96,6 @@ def command(
             manifest=manifest,
             near=near,
         )
-        if not folder.is_dir():
-            raise UsageError(f"{folder} is not a folder.", remedy="Give the folder that holds the .bin shards.")
-        report = check_bytes(plan, make_reporter(silent=as_json))
     _show(report.findings, report.comparison, as_json)
     if any(finding.verdict == "FAIL" for finding in report.findings):
         raise SystemExit(ExitCode.RULE_BROKEN)

@@ -52,7 +52,7 @@ another repository and folder in it; HF_TOKEN opens a private one."""
 def fetch(variant: str, train_shards: int | None, with_docs: bool, revision: str | None, as_json: bool) -> None:
     """Fetch a published export from the hub, at a pinned revision, every file checked."""
     from harness.config.variables import cache_dir
-    from harness.data.export import FetchPlan
+    from harness.data.fetch import FetchPlan
     from harness.data.fetch import fetch as fetch_files
     from harness.progress import make_reporter
 
@@ -98,12 +98,16 @@ def build(
 ) -> None:
     """Build a data set from JSON lines (.jsonl, .gz, .xz) or text files, in order, validation first."""
     from harness.config.variables import cache_dir
+    from harness.data.build import build_from_sources
     from harness.data.dataset import open_folder
-    from harness.data.sources import BuildPlan, build_from_sources
     from harness.progress import make_reporter
 
-    plan = BuildPlan(
-        sources=sources,
+    folder = (out or cache_dir() / "datasets" / name).absolute()
+    reporter = make_reporter(silent=as_json)
+    build_from_sources(
+        sources,
+        folder,
+        reporter,
         tokenizer=tokenizer,
         train_tokenizer=train_tokenizer,
         case_operators=case_operators,
@@ -113,9 +117,6 @@ def build(
         shard_tokens=shard_tokens,
         near=not no_near,
     )
-    folder = (out or cache_dir() / "datasets" / name).absolute()
-    reporter = make_reporter(silent=as_json)
-    build_from_sources(plan, folder, reporter)
     dataset = open_folder(folder, reporter)
     result = {
         "name": dataset.name,

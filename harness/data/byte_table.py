@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from harness.data.case import CaseTokenizer
 from harness.data.spm import SentencePieceTokenizer
-from harness.data.tokenizers import Bytes, PieceTable, Tokenizer
+from harness.data.tokenizers import Bytes, Tokenizer
 from harness.rules import Finding, Verdict
 
 CAUSES = ("space handling", "normalisation", "byte fallback", "BOS", "tail")
@@ -60,22 +60,31 @@ def compare_table(
             it by the piece alone
     window: sequence length of the public evaluation, which drops the last incomplete window; 0 for none
     """
-    table = tokenizer.table()
-    counted = table.target_bytes(tokens)
-    exact = target_bytes.astype(np.int64)
+    table, is_fallback = tokenizer.table(), fallback_pieces(tokenizer)
+    counted, exact = table.target_bytes(tokens), target_bytes.astype(np.int64)
     by_cause = {cause: [0, 0] for cause in CAUSES}
     scored = len(exact) // window * window if window else len(exact)
     if scored < len(exact):
         by_cause["tail"] = [len(exact) - scored, -int(exact[scored:].sum())]
-    differs = np.flatnonzero(counted[:scored] != exact[:scored])
     starts = np.concatenate(([0], np.cumsum(exact)))
-    is_fallback = fallback_pieces(tokenizer)
-    for place in differs:
-        target, previous = int(tokens[place + 1]), int(tokens[place])
-        missing = int(counted[place] - exact[place])
-        piece = raw[starts[place] : starts[place + 1]] if raw is not None else None
-        for cause, amount in _causes(table, is_fallback, target, previous, missing, piece):
-            by_cause[cause][0] += 1
+    for place in np.flatnonzero(counted[:scored] != exact[:scored]):
+        target, missing = int(tokens[place + 1]), int(counted[place] - exact[place])
+        space, after_boundary = bool(table.space[target]), bool(table.boundary[tokens[place]])
+        if table.boundary[target]:
+            causes = {"BOS": missing}
+        elif is_fallback[target]:
+            causes = {"byte fallback": missing}
+        elif raw is None:
+            by_bos = space and after_boundary and missing < 0
+            causes = {"BOS" if by_bos else "space handling" if space else "normalisation": missing}
+        else:  # white space at the token's ends, and what else its piece lacks
+            piece = raw[starts[place] : starts[place + 1]]
+            text = piece.decode(errors="replace")
+            white = len(piece) - len(text.strip().encode()) if text != text.strip() else 0
+            by_space, by_bos = int(space and not after_boundary) - white, bool(space and after_boundary and white)
+            causes = {"space handling": by_space + by_bos, "normalisation": missing - by_space, "BOS": -by_bos}
+        for cause, amount in causes.items():
+            by_cause[cause][0] += bool(amount)
             by_cause[cause][1] += amount
     total = int(exact.sum())
     differences = [
@@ -91,48 +100,17 @@ def fallback_pieces(tokenizer: Tokenizer) -> npt.NDArray[np.bool_]:
     return inner.byte_pieces if isinstance(inner, SentencePieceTokenizer) else np.zeros(inner.vocab_size, np.bool_)
 
 
-def _causes(
-    table: PieceTable,
-    is_fallback: npt.NDArray[np.bool_],
-    target: int,
-    previous: int,
-    missing: int,
-    piece: bytes | None,
-) -> list[tuple[str, int]]:
-    """(cause, bytes) of one target; the bytes sum to ``missing``."""
-    if table.boundary[target]:
-        return [("BOS", missing)]
-    if is_fallback[target]:
-        return [("byte fallback", missing)]
-    if table.space[target] and table.boundary[previous] and missing < 0 and piece is None:
-        return [("BOS", missing)]
-    if piece is None:
-        return [("space handling" if table.space[target] else "normalisation", missing)]
-    counted_space = int(table.space[target] and not table.boundary[previous])
-    text = piece.decode(errors="replace")
-    white = len(text) - len(text.lstrip()) + (len(text) - len(text.rstrip()) if text.strip() else 0)
-    white_bytes = len(piece) - len(text.strip().encode()) if white else 0
-    space = counted_space - white_bytes
-    if table.space[target] and table.boundary[previous] and white_bytes:
-        parts = [("BOS", -1), ("space handling", space + 1), ("normalisation", missing - space)]
-    else:
-        parts = [("space handling", space), ("normalisation", missing - space)]
-    return [(cause, amount) for cause, amount in parts if amount]
-
-
-def judge_space_marker(tokenizer: Tokenizer, found: TableComparison) -> Finding | None:
+def judge_space_marker(tokenizer: Tokenizer, found: TableComparison) -> list[Finding]:
     """FAIL for a SentencePiece vocabulary without U+2581: the table counts each space as three bytes (#755)."""
     if tokenizer.kind != "sentencepiece" or tokenizer.table().space.any():
-        return None
+        return []
     share = 100 * (found.table_bytes / max(1, found.exact_bytes) - 1)
-    return Finding(
-        "A7-BYTES",
-        Verdict.FAIL,
+    text = (
         f"{tokenizer.name} has no piece with U+2581: each space is spelt as its three bytes, and the look-up table "
-        f"counts {found.table_bytes:,} bytes for {found.exact_bytes:,} ({share:+.1f} %) (#755, #897).",
-        found="no-space-marker",
-        remedy="Divide by the ledger's bytes.",
+        f"counts {found.table_bytes:,} bytes for {found.exact_bytes:,} ({share:+.1f} %) (#755, #897)."
     )
+    remedy = "Divide by the ledger's bytes."
+    return [Finding("A7-BYTES", Verdict.FAIL, text, found="no-space-marker", remedy=remedy)]
 
 
 class Loss(msgspec.Struct, frozen=True):
@@ -177,7 +155,9 @@ def round_trip(documents: Iterable[str], tokenizer: Tokenizer) -> Loss:
         rule_name="nmt_nfkc", remove_extra_whitespaces=True, add_dummy_prefix=False
     )
     count = changed = lossy = raw_bytes = lost = 0
-    first: tuple[int, int, str] | None = None
+    document: int | None = None
+    offset: int | None = None
+    how = ""
     for text in documents:
         raw = text.encode()
         decoded = tokenizer.decode(tokenizer.encode([text])[0][0])
@@ -185,28 +165,19 @@ def round_trip(documents: Iterable[str], tokenizer: Tokenizer) -> Loss:
             changed += 1
             lost += len(raw) - len(decoded)
             expected = str(tolerated.normalize(text.replace("\u2581", " "))).replace("\u2581", " ")
-            worse = decoded.decode(errors="replace") != expected
-            if (worse and lossy == 0) or first is None:
-                first = (
-                    count,
-                    _first_difference(raw, decoded),
-                    _how(expected, decoded) if worse else "NFKC and white space",
-                )
-            lossy += worse
+            found = decoded.decode(errors="replace")
+            if document is None or (found != expected and not lossy):
+                shared = enumerate(zip(raw, decoded, strict=False))
+                offset = next((i for i, (a, b) in shared if a != b), min(len(raw), len(decoded)))
+                document = count
+                how = "text is lost"
+                if found == expected:
+                    how = "NFKC and white space"
+                elif found.casefold() == expected.casefold():
+                    how = "case is folded: not reversible to the source bytes"
+                elif "\u2047" in found:
+                    how = "unknown characters are lost"
+            lossy += found != expected
         count += 1
         raw_bytes += len(raw)
-    document, offset, how = first or (None, None, "")
     return Loss(count, raw_bytes, changed, lossy, document, offset, lost, how)
-
-
-def _first_difference(one: bytes, other: bytes) -> int:
-    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
-
-
-def _how(expected: str, decoded: bytes) -> str:
-    found = decoded.decode(errors="replace")
-    if found.casefold() == expected.casefold():
-        return "case is folded: not reversible to the source bytes"
-    if "\u2047" in found:
-        return "unknown characters are lost"
-    return "text is lost"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from harness.data.shards import find_shards, join_values, read_head
+from harness.data.shards import find_shards, join_values, read_head, refuse_foreign_tokens
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
 from harness.files import file_digest, write_atomic
 from harness.progress import Reporter
@@ -157,13 +158,7 @@ def load_validation(dataset: Dataset) -> Validation:
         raise CouldNotCheck(
             f"{dataset.folder}: {len(tokens):,} tokens, {len(ledger):,} ledger entries.", remedy=REBUILD
         )
-    largest = int(tokens.max())
-    if largest >= dataset.vocab_size:
-        raise CouldNotCheck(
-            f"{dataset.folder}: the validation shards hold token {largest}, the tokenizer has {dataset.vocab_size:,}: "
-            "wrong tokenizer for these shards.",
-            remedy=REBUILD,
-        )
+    refuse_foreign_tokens(tokens, dataset.vocab_size, dataset.folder)
     total = int(ledger[1:].sum(dtype=np.int64))
     if total != dataset.val_bytes or ledger[0] != 0:
         raise RuleBroken(
@@ -175,33 +170,30 @@ def load_validation(dataset: Dataset) -> Validation:
 
 
 def _check_files(folder: Path, files: Mapping[str, str], progress: Reporter) -> None:
-    stamp = folder / VERIFIED
+    stamp, states = folder / VERIFIED, dict[str, list[str | int]]()
     try:
         known = json.loads(stamp.read_text())
-    except (OSError, ValueError):
+        known.keys()
+    except (OSError, ValueError, AttributeError):
         known = {}
-    states: dict[str, tuple[str, int, int, int]] = {}
-    for name in files:
-        path = folder / name
-        if not path.is_file():
+    for name, digest in files.items():
+        if not (path := folder / name).is_file():
             raise CouldNotCheck(f"{path} is missing.", remedy=REBUILD)
         status = path.stat()
-        states[name] = files[name], status.st_size, status.st_mtime_ns, status.st_ino
-    todo = [name for name in files if not isinstance(known, dict) or known.get(name) != [*states[name]]]
+        states[name] = [digest, status.st_size, status.st_mtime_ns, status.st_ino]
+    todo = {name: (folder / name).stat().st_size for name in files if known.get(name) != states[name]}
     if not todo:
         return
-    total, done = sum(states[name][1] for name in todo), 0
-    with progress.stage(f"digests of {folder.name}", total, "bytes") as stage:
-        for name in todo:
+    done = 0
+    with progress.stage(f"digests of {folder.name}", sum(todo.values()), "bytes") as stage:
+        for name, size in todo.items():
             found = file_digest(folder / name)
             if found != files[name]:
                 raise CouldNotCheck(
                     f"{folder / name} has changed: its sha256 is {found[:16]}…, wanted {files[name][:16]}….",
                     remedy=REBUILD,
                 )
-            done += states[name][1]
+            done += size
             stage.update(done, name)
-    try:
+    with suppress(PermissionError, CouldNotCheck):  # a folder that is read-only or lacks modes is checked each time
         write_atomic(stamp, json.dumps(states).encode(), replace=True)
-    except (PermissionError, CouldNotCheck):
-        return  # a read-only folder, or one without file modes, is checked in full each time

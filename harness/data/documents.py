@@ -6,16 +6,17 @@ import gzip
 import json
 import lzma
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from harness.data.tokenizers import utf8
 from harness.errors import CouldNotCheck, UsageError
 
 JSON_LINES = (".jsonl", ".jsonl.gz", ".jsonl.xz")
+UNPACKED: dict[str, Callable[[Any], Any]] = {".gz": gzip.open, ".xz": lzma.open}
 MOST_LINE_BYTES = 1 << 30
 
 
@@ -26,7 +27,7 @@ class Documents:
     field:   key of the text in a JSON line; a text file is one document
     """
 
-    def __init__(self, sources: Sequence[Path], field: str = "text") -> None:
+    def __init__(self, sources: Iterable[Path], field: str = "text") -> None:
         self.files = [file for source in sources for file in _expand(source)]
         self._field = field
         self._before = 0
@@ -42,7 +43,7 @@ class Documents:
         """The texts. Raises ``CouldNotCheck`` that names file and line for what is no document."""
         self._before = 0
         for path in self.files:
-            with path.open("rb") as file, _unpacked(path, file) as content:
+            with path.open("rb") as file, UNPACKED.get(path.suffix, nullcontext)(file) as content:
                 self._open_file = file
                 try:
                     yield from self._texts(path, content)
@@ -78,12 +79,6 @@ class Documents:
         except CouldNotCheck as error:
             raise CouldNotCheck(f"{where}: {error.message}", remedy=error.remedy) from None
         return text
-
-
-def _unpacked(path: Path, file: IO[bytes]) -> AbstractContextManager[IO[bytes]]:
-    if path.suffix == ".xz":
-        return lzma.open(file)
-    return gzip.open(file) if path.suffix == ".gz" else nullcontext(file)  # type: ignore[return-value]
 
 
 def _expand(source: Path) -> list[Path]:

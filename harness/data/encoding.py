@@ -6,8 +6,11 @@ import json
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
+from harness.data.case import TRANSFORM, CaseTokenizer
+from harness.data.dataset import MANIFEST, read_manifest
 from harness.data.spm import SentencePieceTokenizer
 from harness.data.tokenizers import Bytes, ByteTokenizer, Encoded, TiktokenTokenizer, Tokenizer
 from harness.errors import CouldNotCheck, UsageError
@@ -50,12 +53,15 @@ def encode_documents(
     """
     waiting: deque[tuple[list[str], Future[list[Encoded]]]] = deque()
     with ThreadPoolExecutor(AHEAD, thread_name_prefix="tokenize") as pool:
-        for batch in _batches(documents):
-            waiting.append((batch, pool.submit(_encode, tokenizer, batch, first)))
-            first += len(batch)
-            if len(waiting) > AHEAD:
-                yield from _taken(*waiting.popleft())
-        yield from (pair for pending in waiting for pair in _taken(*pending))
+        batches = _batches(documents)
+        while True:
+            for batch in islice(batches, AHEAD + 1 - len(waiting)):
+                waiting.append((batch, pool.submit(_encode, tokenizer, batch, first)))
+                first += len(batch)
+            if not waiting:
+                return
+            texts, encoded = waiting.popleft()
+            yield from zip(texts, encoded.result(), strict=True)
 
 
 def _encode(tokenizer: Tokenizer, batch: list[str], first: int) -> list[Encoded]:
@@ -110,12 +116,8 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
         ) from None
     if path.suffix == ".tiktoken":
         return TiktokenTokenizer(content, path.name)
-    if path.suffix == ".json":
-        return _byte_tokenizer(content, path)
-    return SentencePieceTokenizer(content, path.name)
-
-
-def _byte_tokenizer(content: bytes, path: Path) -> ByteTokenizer:
+    if path.suffix != ".json":
+        return SentencePieceTokenizer(content, path.name)
     tokenizer = ByteTokenizer()
     try:
         same = json.loads(content).get("config", {}) == json.loads(tokenizer.file)["config"]
@@ -125,3 +127,14 @@ def _byte_tokenizer(content: bytes, path: Path) -> ByteTokenizer:
         raise UsageError(f"{path} does not describe the byte260 tokenizer.", remedy="Only that JSON form is known.")
     tokenizer.file = content
     return tokenizer
+
+
+def folder_tokenizer(folder: Path, given: str | None) -> Tokenizer | None:
+    """The ``given`` tokenizer, or else that of the data set in ``folder`` with its transform; ``None`` without both."""
+    if given:
+        return load_tokenizer(given)
+    if not (folder / MANIFEST).is_file():
+        return None
+    manifest = read_manifest(folder)
+    tokenizer = load_tokenizer(folder / manifest.tokenizer)
+    return CaseTokenizer(tokenizer) if manifest.source.get("transform") == TRANSFORM else tokenizer

@@ -8,16 +8,56 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from harness.data.build import folder_lock
+from harness.data.complete import complete
 from harness.data.dataset import MANIFEST
-from harness.data.export import FETCHED, FetchPlan, FetchRecord, plan_files
-from harness.data.hub import PARTS, Hub
+from harness.data.hub import DOCS, EXPORTED, PARTS, FetchRecord, FileInfo, Hub
 from harness.errors import CouldNotCheck, UsageError
+from harness.files import file_digest, write_atomic
 from harness.progress import Reporter
 
+DEFAULT_REPO = "willdepueoai/parameter-golf"
+DEFAULT_PREFIX = "datasets"
+VARIANTS = ("sp1024", "sp4096", "sp8192", "byte260")
+FETCHED = "fetch.json"
 DISK_MARGIN_BYTES = 256_000_000
+
+
+@dataclass(frozen=True)
+class FetchPlan:
+    """What to fetch. ``revision`` is a branch, tag or commit; whatever it is, one commit is pinned and recorded."""
+
+    variant: str
+    train_shards: int | None = None
+    with_docs: bool = False
+    revision: str | None = None
+    repo: str = DEFAULT_REPO
+    prefix: str = DEFAULT_PREFIX
+    endpoint: str | None = None
+
+    @staticmethod
+    def from_environment(variant: str, train_shards: int | None, with_docs: bool, revision: str | None) -> FetchPlan:
+        """A plan with the public repository's overrides. Raises ``UsageError`` for what is out of range."""
+        if variant not in VARIANTS:
+            raise UsageError(f"unknown variant {variant!r}.", remedy=f"Variants: {', '.join(VARIANTS)}.")
+        if train_shards is not None and train_shards < 0:
+            raise UsageError(
+                f"--train-shards is {train_shards}; wanted 0 or more.",
+                remedy="0 fetches validation only; leave it out for all.",
+            )
+        repo = os.environ.get("MATCHED_FINEWEB_REPO_ID", DEFAULT_REPO)
+        prefix = os.environ.get("MATCHED_FINEWEB_REMOTE_ROOT_PREFIX", DEFAULT_PREFIX).strip("/")
+        return FetchPlan(variant, train_shards, with_docs, revision, repo, prefix)
+
+    def path(self, *parts: str) -> str:
+        """A path in the repository, below the prefix."""
+        return "/".join(part.strip("/") for part in (self.prefix, *parts) if part.strip("/"))
 
 
 def fetch(plan: FetchPlan, folder: Path, progress: Reporter) -> FetchRecord:
@@ -26,86 +66,111 @@ def fetch(plan: FetchPlan, folder: Path, progress: Reporter) -> FetchRecord:
     Raises ``CouldNotCheck`` for no network, a wrong digest, too little disk, a manifest that changed or lacks the
     variant; ``UsageError`` for a fetch without documents into a folder that holds a data set made with them.
     """
-    partial = folder.parent / f".partial-{folder.name}"
+    partial, old = (folder.parent / f".{word}-{folder.name}" for word in ("partial", "old"))
     with folder_lock(folder):
-        _keep_complete(plan, folder)
+        if not plan.with_docs and (folder / MANIFEST).is_file():
+            raise UsageError(
+                f"{folder} holds a complete data set; a fetch without documents would take its byte ledger and "
+                f"{MANIFEST}.",
+                remedy="Add --with-docs to change its shards, or remove the folder first.",
+            )
+        # 1. What an earlier fetch left complete serves this one.
         partial.mkdir(parents=True, exist_ok=True)
-        _link_existing(folder, partial)
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if path.is_file() and path.name != MANIFEST and not (partial / path.name).exists():
+                try:
+                    os.link(path, partial / path.name)
+                except OSError:
+                    shutil.copy2(path, partial / path.name)
+        # 2. Which files, with which digests; is there room for them?
         record = plan_files(plan, partial)
-        _check_disk(record, partial)
-        _download_all(plan, record, partial, progress)
-        _sweep(record, partial)
-        if plan.with_docs:
-            from harness.data.complete import complete
+        needed = sum(file.size for file in record.files if not (partial / file.name).exists())
+        free = shutil.disk_usage(partial).free
+        if needed and needed + DISK_MARGIN_BYTES > free:
+            raise CouldNotCheck(
+                f"{partial.parent} has {free:,} bytes free; {needed:,} and a margin of {DISK_MARGIN_BYTES:,} are "
+                "needed.",
+                remedy="Free space, set GOLF_CACHE_DIR to another disk, or ask for fewer --train-shards.",
+            )
+        # 3. Each file, checked; and only what the record names goes under the final name.
+        done = seen = 0.0
+        with progress.stage(f"fetch {plan.variant}", sum(file.size for file in record.files), "bytes") as stage:
+            for file in record.files:
 
+                def advance(amount: float, name: str = file.name) -> None:
+                    nonlocal seen
+                    seen += amount
+                    stage.update(seen, name)
+
+                Hub(record.repo, plan.endpoint).download(record.revision, file, partial, advance)
+                done = seen = done + file.size
+                stage.update(done, file.name)
+        shutil.rmtree(partial / PARTS, ignore_errors=True)
+        for path in partial.iterdir():
+            if path.is_file() and path.name not in {FETCHED, *(file.name for file in record.files)}:
+                path.unlink()
+        if plan.with_docs:
             complete(partial, record, progress)
-        _swap(partial, folder)
+        # 4. The new folder takes the place of the old one.
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.replace(old)
+        partial.replace(folder)
+        shutil.rmtree(old, ignore_errors=True)
     return record
 
 
-def _keep_complete(plan: FetchPlan, folder: Path) -> None:
-    """A fetch without documents would sweep away the ledger and ``dataset.json`` that an earlier one made of them."""
-    if not plan.with_docs and (folder / MANIFEST).is_file():
-        raise UsageError(
-            f"{folder} holds a complete data set; a fetch without documents would take its byte ledger and {MANIFEST}.",
-            remedy="Add --with-docs to change its shards, or remove the folder first.",
-        )
+def plan_files(plan: FetchPlan, partial: Path) -> FetchRecord:
+    """Pin the revision, read its manifest, list the files with their digests; the result is kept in ``partial``.
 
-
-def _check_disk(record: FetchRecord, partial: Path) -> None:
-    needed = sum(file.size for file in record.files if not (partial / file.name).exists())
-    free = shutil.disk_usage(partial).free
-    if needed and needed + DISK_MARGIN_BYTES > free:
+    A started fetch keeps its revision. Raises ``CouldNotCheck`` for a manifest that changed or lacks the variant.
+    """
+    hub, name = Hub(plan.repo, plan.endpoint), f"fineweb10B_{plan.variant}"
+    try:
+        before = msgspec.json.decode((partial / FETCHED).read_bytes(), type=FetchRecord)
+    except (OSError, msgspec.DecodeError):
+        before = None
+    revision = hub.commit(plan.revision or (before.revision if before else "main"))
+    if before and (before.repo, before.revision) != (plan.repo, revision):
+        (partial / EXPORTED).unlink(missing_ok=True)
+        before = None
+    (manifest,) = hub.describe(revision, [plan.path(EXPORTED)])
+    hub.download(revision, manifest, partial, lambda _: None)
+    digest = file_digest(partial / EXPORTED)
+    if before and before.manifest_sha256 != digest:
         raise CouldNotCheck(
-            f"{partial.parent} has {free:,} bytes free; {needed:,} and a margin of {DISK_MARGIN_BYTES:,} are needed.",
-            remedy="Free space, set GOLF_CACHE_DIR to another disk, or ask for fewer --train-shards.",
+            f"the manifest of {plan.repo} at {revision[:12]} is not the one that this fetch began with.",
+            remedy=f"Remove {partial} and its files, then fetch again.",
         )
-
-
-def _download_all(plan: FetchPlan, record: FetchRecord, partial: Path, progress: Reporter) -> None:
-    hub = Hub(record.repo, plan.endpoint)
-    total, done = sum(file.size for file in record.files), 0
-    with progress.stage(f"fetch {plan.variant}", total, "bytes") as stage:
-        for file in record.files:
-            base = done
-            seen = 0
-
-            def advance(amount: float, base: int = base, name: str = file.name) -> None:
-                nonlocal seen
-                seen += int(amount)
-                stage.update(base + seen, name)
-
-            hub.download(record.revision, file, partial, advance)
-            done += file.size
-            stage.update(done, file.name)
-
-
-def _link_existing(folder: Path, partial: Path) -> None:
-    """What an earlier fetch left complete serves this one."""
-    if not folder.is_dir():
-        return
-    for path in folder.iterdir():
-        target = partial / path.name
-        if path.is_file() and path.name != MANIFEST and not target.exists():
-            try:
-                os.link(path, target)
-            except OSError:
-                shutil.copy2(path, target)
-
-
-def _sweep(record: FetchRecord, partial: Path) -> None:
-    """Only what the record names goes under the final name."""
-    shutil.rmtree(partial / PARTS, ignore_errors=True)
-    kept = {file.name for file in record.files} | {FETCHED}
-    for path in partial.iterdir():
-        if path.is_file() and path.name not in kept:
-            path.unlink()
-
-
-def _swap(partial: Path, folder: Path) -> None:
-    old = folder.parent / f".old-{folder.name}"
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.replace(old)
-    partial.replace(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    try:
+        content = msgspec.json.decode((partial / EXPORTED).read_bytes(), type=dict[str, Any])
+        entry = next(e for e in content["datasets"] if e["name"] == name)
+        trains, vals = int(entry["stats"]["files_train"]), int(entry["stats"]["files_val"])
+        tokenizer = next(t for t in content["tokenizers"] if t["name"] == entry["tokenizer_name"])
+        models = [str(tokenizer[key]) for key in ("model_path", "path") if tokenizer.get(key)]
+        claimed = {str(path): str(digest) for path, digest in dict(entry.get("sha256") or {}).items()}
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError, StopIteration):
+        raise CouldNotCheck(
+            f"the manifest of {plan.repo} does not describe {name}.", remedy="Check the repository and its prefix."
+        ) from None
+    if not models or vals < 1:
+        raise CouldNotCheck(
+            f"the manifest of {plan.repo} lists no tokenizer file or no validation shard of {name}.",
+            remedy="Choose another variant or revision.",
+        )
+    asked = trains if plan.train_shards is None else plan.train_shards
+    if asked > trains:
+        raise UsageError(f"--train-shards is {asked}; {name} has {trains}.", remedy="Ask for at most that many.")
+    paths = [plan.path("datasets", name, f"fineweb_val_{i:06d}.bin") for i in range(vals)]
+    paths += [plan.path("datasets", name, f"fineweb_train_{i:06d}.bin") for i in range(asked)]
+    paths += map(plan.path, [*models, *([DOCS] if plan.with_docs else [])])
+    files = [manifest, *hub.describe(revision, paths)]
+    for at, file in enumerate(files):
+        stated = claimed.get(file.path) or claimed.get(file.name)  # the manifest's word counts
+        if stated and file.digest.startswith("sha256:") and file.digest != f"sha256:{stated}":
+            raise CouldNotCheck(f"{file.path}: manifest and repository state different digests.", remedy="Report it.")
+        if stated:
+            files[at] = FileInfo(file.path, file.size, f"sha256:{stated}")
+    record = FetchRecord(plan.repo, plan.prefix, revision, plan.variant, digest, files)
+    write_atomic(partial / FETCHED, msgspec.json.format(msgspec.json.encode(record), indent=1), replace=True)
+    return record

@@ -11,9 +11,8 @@ import msgspec
 import numpy as np
 
 from harness.data.dataset import MANIFEST, read_manifest
-from harness.data.encoding import load_tokenizer
+from harness.data.encoding import folder_tokenizer
 from harness.data.shards import DTYPES, SHARD_NAME, map_values, read_head
-from harness.data.sources import dataset_tokenizer
 from harness.data.tokenizers import Tokenizer
 from harness.errors import CouldNotCheck, HarnessError
 from harness.files import file_digest
@@ -23,6 +22,7 @@ from harness.rules import Finding, Verdict
 FIRST_TOKENS = 48
 BLOCK = 1 << 24
 BOS = 1
+LEDGER = "val_bytes"
 
 
 class ShardReport(msgspec.Struct, frozen=True):
@@ -61,10 +61,8 @@ def inspect_path(path: Path, tokenizer_file: str | None, progress: Reporter, *, 
     if not files:
         raise CouldNotCheck(f"{path} holds no shard.", remedy="Give a .bin file or a folder of them.")
     manifest = read_manifest(path) if (path / MANIFEST).is_file() else None
-    place = tokenizer_file or (str(path / manifest.tokenizer) if manifest else None)
-    tokenizer = load_tokenizer(place) if place else None
-    if manifest and not tokenizer_file:
-        tokenizer = dataset_tokenizer(path, manifest)
+    place = tokenizer_file or (str(path / manifest.tokenizer) if manifest else "")
+    tokenizer = folder_tokenizer(path, tokenizer_file)
     bos_id = tokenizer.bos_id if tokenizer else BOS
     total, done, shards = sum(f.stat().st_size for f in files), 0, []
     with progress.stage(f"inspect {path.name}", total, "bytes") as stage:
@@ -72,72 +70,57 @@ def inspect_path(path: Path, tokenizer_file: str | None, progress: Reporter, *, 
             shards.append(_look(file, tokenizer, bos_id, digests))
             done += file.stat().st_size
             stage.update(done, file.name)
-    findings = _judge(shards, tokenizer, bos_id)
-    if manifest:
-        wrong = [s.file for s in shards if digests and manifest.files.get(s.file) != s.sha256]
+    tokens = [shard for shard in shards if shard.part != LEDGER]
+    sane: list[tuple[bool, str]] = []
+    if tokenizer:
+        foreign = [f"{s.file} holds token {s.largest}" for s in tokens if s.largest >= tokenizer.vocab_size]
+        text = f"{foreign[0]}: wrong tokenizer for these shards" if foreign else f"under {tokenizer.vocab_size:,}"
+        sane.append((not foreign, text if foreign else f"every token is {text}"))
+    for part in ("train", "val"):
+        if first := next((s for s in tokens if s.part == part), None):
+            begins = first.first[:1] == [bos_id]
+            sane.append((begins, f"{part} {'begins' if begins else 'does not begin'} with BOS ({bos_id})"))
+    empty = [s.file for s in tokens if s.values == 0]
+    sane.append((not empty, f"empty: {', '.join(empty)}" if empty else "no shard is empty"))
+    if wide := sorted({str(DTYPES[s.version]) for s in tokens if s.version != 1}):
+        sane.append((False, f"token shards of {', '.join(wide)}; wanted uint16"))
+    if len(tokens) < len(shards):
+        entries = sum(s.values for s in shards if s.part == LEDGER)
+        count = sum(s.values for s in tokens if s.part == "val")
+        sane.append((entries == count, f"{entries:,} ledger entries, {count:,} tokens"))
+    if manifest and digests:
+        wrong = [s.file for s in shards if manifest.files.get(s.file) != s.sha256]
         text = f"{', '.join(wrong)} differ from {MANIFEST}" if wrong else f"every digest is that of {MANIFEST}"
-        findings.append(_verdict(not wrong and digests, text if digests else "digests were not asked for"))
-    return Inspection(str(path), place or "", tokenizer.vocab_size if tokenizer else None, shards, findings)
-
-
-def _verdict(good: bool, text: str) -> Finding:
-    return Finding("A7-BYTES", Verdict.PASS if good else Verdict.FAIL, text + ".")
+        sane.append((not wrong, text))
+    findings = [Finding("A7-BYTES", Verdict.PASS if good else Verdict.FAIL, f"{text}.") for good, text in sane]
+    if manifest and not digests:
+        findings.append(Finding("A7-BYTES", Verdict.UNKNOWN, "digests were not asked for."))
+    return Inspection(str(path), place, tokenizer.vocab_size if tokenizer else None, shards, findings)
 
 
 def _look(file: Path, tokenizer: Tokenizer | None, bos_id: int, digests: bool) -> ShardReport:
-    version, count = read_head(file)
-    values = map_values(file)
-    match = SHARD_NAME.fullmatch(file.name)
+    (version, count), values, match = read_head(file), map_values(file), SHARD_NAME.fullmatch(file.name)
     part = match["part"] if match else "train"
-    is_ledger = part == "val_bytes"
     documents = largest = total = 0
-    for at in range(0, count, BLOCK):
-        block = values[at : at + BLOCK]
+    for block in (values[at : at + BLOCK] for at in range(0, count, BLOCK)):
         largest = max(largest, int(block.max()))
-        documents += 0 if is_ledger else int(np.count_nonzero(block == bos_id))
-        total += int(block.sum(dtype=np.int64)) if is_ledger else 0
-    first = values[:FIRST_TOKENS].astype(np.int64)
-    text = ""
-    if tokenizer and not is_ledger and int(first.max(initial=0)) < tokenizer.vocab_size:
+        documents += int(np.count_nonzero(block == bos_id))
+        total += int(block.sum(dtype=np.int64))
+    first, text = values[:FIRST_TOKENS].astype(np.int64), ""
+    if tokenizer and part != LEDGER and int(first.max(initial=0)) < tokenizer.vocab_size:
         text = tokenizer.decode(first).decode(errors="replace")
     return ShardReport(
         file=file.name,
         part=part,
         version=version,
         values=count,
-        documents=documents,
+        documents=0 if part == LEDGER else documents,
         largest=largest,
-        sum=total if is_ledger else None,
+        sum=total if part == LEDGER else None,
         sha256=file_digest(file) if digests else "",
         first=first[:12].tolist(),
         text=text,
     )
-
-
-def _judge(shards: list[ShardReport], tokenizer: Tokenizer | None, bos_id: int) -> list[Finding]:
-    tokens = [shard for shard in shards if shard.part != "val_bytes"]
-    findings = []
-    if tokenizer:
-        foreign = [s for s in tokens if s.largest >= tokenizer.vocab_size]
-        text = f"every token is under {tokenizer.vocab_size:,}"
-        if foreign:
-            text = f"{foreign[0].file} holds token {foreign[0].largest}: wrong tokenizer for these shards"
-        findings.append(_verdict(not foreign, text))
-    for part in ("train", "val"):
-        first = next((s for s in tokens if s.part == part), None)
-        if first:
-            starts = first.first[:1] == [bos_id]
-            findings.append(_verdict(starts, f"{part} {'begins' if starts else 'does not begin'} with BOS ({bos_id})"))
-    empty = [s.file for s in tokens if s.values == 0]
-    findings.append(_verdict(not empty, f"empty: {', '.join(empty)}" if empty else "no shard is empty"))
-    lost = sorted({str(DTYPES[s.version]) for s in tokens if s.version != 1})
-    if lost:
-        findings.append(_verdict(False, f"token shards of {', '.join(lost)}; wanted uint16"))
-    ledger = [s for s in shards if s.part == "val_bytes"]
-    if ledger:
-        counts = sum(s.values for s in ledger), sum(s.values for s in tokens if s.part == "val")
-        findings.append(_verdict(counts[0] == counts[1], f"{counts[0]:,} ledger entries, {counts[1]:,} tokens"))
-    return findings
 
 
 def list_cached(folder: Path) -> list[tuple[str, str, str]]:

@@ -36,32 +36,26 @@ def suspects(tokens: Tokens, target_bytes: Bytes, tokenizer: Tokenizer, raw_byte
     after_bos = int((table.space[target] & table.boundary[before]).sum())
     fallback = int(fallback_pieces(tokenizer)[target].sum())
     documents = int((target == tokenizer.bos_id).sum())
-    marks = _operators(tokens, tokenizer)
-    found = [
-        Suspect("exact", "raw bytes of the documents", exact, True),
-        Suspect("raw-documents", "raw bytes of all documents, the first BOS included", raw_bytes, True),
-        Suspect("public-table", "the public script's look-up table", public, True),
-        Suspect(
-            "fallback-as-3", "each byte-fallback token counted as 3 bytes (#1143, #1271)", public + 2 * fallback, False
-        ),
-        Suspect("fallback-as-text", "each byte-fallback token counted as its 6 letters", public + 5 * fallback, False),
-        Suspect(
-            "space-as-3",
-            "U+2581 counted as its own 3 bytes (#755, #897)",
-            public - (spaces - after_bos) + 3 * spaces,
-            False,
-        ),
-        Suspect("double-space", "the leading space counted twice (#1545, #1719)", public + spaces, False),
-        Suspect("no-space", "the leading space not counted", public - (spaces - after_bos), False),
-        Suspect("space-after-bos", "a space byte for the first word of a document", public + after_bos, False),
-        Suspect("bos-as-piece", "BOS counted as the 3 letters of its piece", public + 3 * documents, False),
-        Suspect("operators-counted", "case operators counted as text (#2071, #2138)", exact + 3 * marks, False),
-        Suspect("table-on-operators", "the plain table on shards with case operators (#2071)", public, not marks),
-    ]
+    inner = tokenizer.inner if isinstance(tokenizer, CaseTokenizer) else tokenizer
+    text = inner.decode(np.asarray(target, np.int64)).decode(errors="replace")
+    marks = sum(map(text.count, OPERATORS))  # however the vocabulary spells them
+    totals = (
+        ("exact", "raw bytes of the documents", exact, True),
+        ("raw-documents", "raw bytes of all documents, the first BOS included", raw_bytes, True),
+        ("public-table", "the public script's look-up table", public, True),
+        ("fallback-as-3", "each byte-fallback token counted as 3 bytes (#1143, #1271)", public + 2 * fallback, False),
+        ("fallback-as-text", "each byte-fallback token counted as its 6 letters", public + 5 * fallback, False),
+        ("space-as-3", "U+2581 counted as its own 3 bytes (#755, #897)", public + after_bos + 2 * spaces, False),
+        ("double-space", "the leading space counted twice (#1545, #1719)", public + spaces, False),
+        ("no-space", "the leading space not counted", public + after_bos - spaces, False),
+        ("space-after-bos", "a space byte for the first word of a document", public + after_bos, False),
+        ("bos-as-piece", "BOS counted as the 3 letters of its piece", public + 3 * documents, False),
+        ("operators-counted", "case operators counted as text (#2071, #2138)", exact + 3 * marks, False),
+        ("table-on-operators", "the plain table on shards with case operators (#2071)", public, not marks),
+    )
     seen: dict[int, Suspect] = {}
-    for suspect in found:
-        seen.setdefault(suspect.bytes, suspect)
-        if marks and suspect.name == "table-on-operators":
+    for suspect in (Suspect(*row) for row in totals):
+        if suspect.bytes not in seen or (marks and suspect.name == "table-on-operators"):
             seen[suspect.bytes] = suspect
     return list(seen.values())
 
@@ -86,13 +80,8 @@ def judge_total(claimed: float, tolerance: float, ways: list[Suspect]) -> Findin
         best = min(near, key=lambda way: abs(way.bytes - claimed))
         return Finding("A7-BYTES", Verdict.FAIL, f"{text}: {best.explanation}.", found=best.name, wanted="exact")
     closest = min(ways, key=lambda way: abs(way.bytes - claimed))
-    return Finding(
-        "A7-BYTES",
-        Verdict.FAIL,
-        f"{text}: no known way to count gives this; the closest is {closest.name} with {closest.bytes:,}.",
-        found="unknown",
-        wanted="exact",
-    )
+    text += f": no known way to count gives this; the closest is {closest.name} with {closest.bytes:,}."
+    return Finding("A7-BYTES", Verdict.FAIL, text, found="unknown", wanted="exact")
 
 
 def judge_coverage(claimed_targets: int, tokens: Tokens, bos_id: int, window: int = 0) -> Finding:
@@ -113,10 +102,3 @@ def judge_coverage(claimed_targets: int, tokens: Tokens, bos_id: int, window: in
     else:
         how, name = f"a part of {100 * claimed_targets / total:.1f} % is reported as the whole (#1835, #1785)", "subset"
     return Finding("C4-COVERAGE", Verdict.FAIL, f"{text}: {how}.", found=name, remedy="Score every target.")
-
-
-def _operators(tokens: Tokens, tokenizer: Tokenizer) -> int:
-    """Case operators among the targets, however the vocabulary spells them."""
-    inner = tokenizer.inner if isinstance(tokenizer, CaseTokenizer) else tokenizer
-    text = inner.decode(np.asarray(tokens[1:], np.int64)).decode(errors="replace")
-    return sum(text.count(operator) for operator in OPERATORS)

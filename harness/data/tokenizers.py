@@ -6,6 +6,7 @@ normaliser's own offsets; byte and tiktoken vocabularies spell the raw bytes the
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from abc import ABC, abstractmethod
@@ -128,8 +129,20 @@ class TiktokenTokenizer(Tokenizer):
                 remedy="Install it: pip install 'parameter-golf-referee[tiktoken]'.",
             ) from None
 
+        try:
+            pairs = [line.split() for line in file.splitlines() if line]
+            ranks = {base64.b64decode(token, validate=True): int(rank) for token, rank in pairs}
+        except ValueError:
+            raise UsageError(
+                f"{name} is no tiktoken rank file (lines of base64 and rank).",
+                remedy="Give the vocabulary file as tiktoken publishes it.",
+            ) from None
+        if {bytes([b]) for b in range(256)} - set(ranks):
+            raise UsageError(
+                f"{name} lacks some of the 256 single bytes: it could not encode every text.",
+                remedy="Use a vocabulary with all single bytes.",
+            )
         self.file, self.name = file, name
-        ranks = _read_ranks(file, name)
         self.bos_id = max(ranks.values()) + 1
         self.vocab_size = self.bos_id + 1
         self._encoding = tiktoken.Encoding(
@@ -155,23 +168,3 @@ class TiktokenTokenizer(Tokenizer):
         """Sizes are exact: a leading space is part of the token."""
         special = np.arange(self.vocab_size) == self.bos_id
         return PieceTable(self._sizes, np.zeros(self.vocab_size, np.bool_), special)
-
-
-def _read_ranks(file: bytes, name: str) -> dict[bytes, int]:
-    import base64
-    import binascii
-
-    try:
-        pairs = [line.split() for line in file.splitlines() if line]
-        ranks = {base64.b64decode(token, validate=True): int(rank) for token, rank in pairs}
-    except (ValueError, binascii.Error):
-        raise UsageError(
-            f"{name} is no tiktoken rank file (lines of base64 and rank).",
-            remedy="Give the vocabulary file as tiktoken publishes it.",
-        ) from None
-    if len({bytes([b]) for b in range(256)} - set(ranks)):
-        raise UsageError(
-            f"{name} lacks some of the 256 single bytes: it could not encode every text.",
-            remedy="Use a vocabulary with all single bytes.",
-        )
-    return ranks

@@ -34,7 +34,6 @@ def small_dataset(folder, *, tokenizer=None, val=None, train=None, shard_tokens=
     build_dataset(
         folder,
         name="small",
-        prefix="small",
         validation=documents(8) if val is None else val,
         train=documents(30, 100) if train is None else train,
         tokenizer=tokenizer or trained(),

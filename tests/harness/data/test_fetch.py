@@ -12,8 +12,7 @@ from harness.cli.data import command
 from harness.data import hub as asking
 from harness.data import load_validation, open_dataset
 from harness.data.build import folder_lock
-from harness.data.export import FetchPlan
-from harness.data.fetch import fetch
+from harness.data.fetch import FetchPlan, fetch
 from harness.data.tokenizers import ByteTokenizer
 from harness.errors import CouldNotCheck, UsageError
 from harness.progress import Silent
