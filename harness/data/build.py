@@ -160,7 +160,7 @@ def build_dataset(
                 train_bytes=trained.raw_bytes,
                 train_tokens=trained.tokens,
                 baselines_bpb=baselines_bpb(texts, trained.counts, targets),
-                disjoint=overlap.result.finding(),
+                disjoint=overlap.finding(),
                 files={**val.files, **trained.files, tokenizer.name: tokenizer.digest},
             ),
         )

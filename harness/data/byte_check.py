@@ -130,7 +130,7 @@ def _against_documents(
             ids.append(own.tobytes())
             sizes += [np.zeros(1, np.int64), debt.settle(len(text.encode()), amounts)]
             stage.update(len(ids))
-    findings.append(round_trip(texts, tokenizer).finding(tokenizer.name))
+    findings.append(round_trip(texts, tokenizer))
     held = Counter(document.astype(np.int64).tobytes() for document in split([tokens], tokenizer.bos_id))
     count, missing = held.total(), []
     for number, own_bytes in enumerate(ids):
@@ -170,7 +170,7 @@ def shard_overlap(folder: Path, tokenizer: Tokenizer, progress: Reporter, *, nea
     with progress.stage("compare train with validation", len(train), "shards") as stage:
         for document in split(shown(), tokenizer.bos_id):
             audit.add_train(spell(document))
-    return audit.result.finding()
+    return audit.finding()
 
 
 def split(streams: Iterable[Tokens], bos_id: int) -> Iterator[Tokens]:

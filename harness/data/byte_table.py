@@ -113,51 +113,19 @@ def judge_space_marker(tokenizer: Tokenizer, found: TableComparison) -> list[Fin
     return [Finding("A7-BYTES", Verdict.FAIL, text, found="no-space-marker", remedy=remedy)]
 
 
-class Loss(msgspec.Struct, frozen=True):
-    """What a tokenizer does to documents.
+def round_trip(documents: Iterable[str], tokenizer: Tokenizer) -> Finding:
+    """Decode what the tokenizer made of each document and compare: FAIL when text is lost, WARN when it is changed.
 
-    changed:  documents whose decoded text differs from the raw text
-    lossy:    those that differ by more than NFKC and joined white space, which the public challenge tolerates
-    document, offset: the first offender and the byte in it (None when there is none)
-    bytes:    raw bytes less decoded bytes, over all documents
+    NFKC and joined white space only change it; the public challenge tolerates them. Shown are the first offender, the
+    byte in it, and what all of them cost.
     """
-
-    documents: int
-    raw_bytes: int
-    changed: int
-    lossy: int
-    document: int | None
-    offset: int | None
-    bytes: int
-    how: str
-
-    def finding(self, name: str) -> Finding:
-        """FAIL when text is lost, WARN when it is only normalised."""
-        if self.document is None:
-            text = f"{name} gives back all {self.documents:,} documents byte for byte."
-            return Finding("A7-BYTES", Verdict.PASS, text)
-        cost = self.bytes / max(1, self.raw_bytes)
-        where = f"document {self.document:,}, byte {self.offset:,}"
-        text = (
-            f"{name} does not give back {self.lossy or self.changed:,} of {self.documents:,} documents "
-            f"({self.how}): first at {where}; what it decodes is {self.bytes:+,} bytes shorter "
-            f"({100 * cost:+.3f} % of the bytes, and as much of the bpb)."
-        )
-        remedy = "Count the raw documents' bytes, or keep what is lost in a sidecar."
-        return Finding("A7-BYTES", Verdict.FAIL if self.lossy else Verdict.WARN, text, where=where, remedy=remedy)
-
-
-def round_trip(documents: Iterable[str], tokenizer: Tokenizer) -> Loss:
-    """Decode what the tokenizer made of each document and compare."""
     import sentencepiece
 
     tolerated = sentencepiece.SentencePieceNormalizer(
         rule_name="nmt_nfkc", remove_extra_whitespaces=True, add_dummy_prefix=False
     )
     count = changed = lossy = raw_bytes = lost = 0
-    document: int | None = None
-    offset: int | None = None
-    how = ""
+    where = how = ""
     for text in documents:
         raw = text.encode()
         decoded = tokenizer.decode(tokenizer.encode([text])[0][0])
@@ -166,11 +134,10 @@ def round_trip(documents: Iterable[str], tokenizer: Tokenizer) -> Loss:
             lost += len(raw) - len(decoded)
             expected = str(tolerated.normalize(text.replace("\u2581", " "))).replace("\u2581", " ")
             found = decoded.decode(errors="replace")
-            if document is None or (found != expected and not lossy):
+            if not where or (found != expected and not lossy):
                 shared = enumerate(zip(raw, decoded, strict=False))
                 offset = next((i for i, (a, b) in shared if a != b), min(len(raw), len(decoded)))
-                document = count
-                how = "text is lost"
+                where, how = f"document {count:,}, byte {offset:,}", "text is lost"
                 if found == expected:
                     how = "NFKC and white space"
                 elif found.casefold() == expected.casefold():
@@ -180,4 +147,12 @@ def round_trip(documents: Iterable[str], tokenizer: Tokenizer) -> Loss:
             lossy += found != expected
         count += 1
         raw_bytes += len(raw)
-    return Loss(count, raw_bytes, changed, lossy, document, offset, lost, how)
+    if not changed:
+        return Finding("A7-BYTES", Verdict.PASS, f"{tokenizer.name} gives back all {count:,} documents byte for byte.")
+    text = (
+        f"{tokenizer.name} does not give back {lossy or changed:,} of {count:,} documents ({how}): first at {where}; "
+        f"what it decodes is {lost:+,} bytes shorter ({100 * lost / max(1, raw_bytes):+.3f} % of the bytes, and as "
+        "much of the bpb)."
+    )
+    remedy = "Count the raw documents' bytes, or keep what is lost in a sidecar."
+    return Finding("A7-BYTES", Verdict.FAIL if lossy else Verdict.WARN, text, where=where, remedy=remedy)

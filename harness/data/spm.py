@@ -12,7 +12,6 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import sentencepiece
 
 from harness.data.tokenizers import Bytes, Encoded, Ids, PieceTable, Tokenizer, utf8
@@ -23,7 +22,10 @@ THREADS = 2
 
 
 class SentencePieceTokenizer(Tokenizer):
-    """A SentencePiece model from the bytes of its ``.model`` file."""
+    """A SentencePiece model from the bytes of its ``.model`` file.
+
+    byte_pieces: which ids are byte-fallback pieces, bool (vocab,)
+    """
 
     kind = "sentencepiece"
 
@@ -40,22 +42,20 @@ class SentencePieceTokenizer(Tokenizer):
                 remedy="Train the tokenizer with a BOS piece (bos_id 1).",
             )
         ids = range(self.vocab_size)
-        self._byte = np.array([bool(self._model.is_byte(i)) for i in ids])
+        self.byte_pieces = np.array([bool(self._model.is_byte(i)) for i in ids])
         self._control = np.array([self._model.is_control(i) for i in ids])
         self._unknown = np.array([self._model.is_unknown(i) for i in ids])
         self._unused = np.array([self._model.is_unused(i) for i in ids])
         self._pieces = [str(self._model.id_to_piece(i)) for i in ids]
         sizes = np.array([len(piece.encode()) for piece in self._pieces], np.int64)
-        self._spelt = np.where(self._byte, 1, np.where(self._control, 0, sizes))  # in the normalised text
+        self._spelt = np.where(self.byte_pieces, 1, np.where(self._control, 0, sizes))  # in the normalised text
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """Ids, and their raw bytes through the normaliser's offsets."""
         raw = [utf8(text) for text in texts]
-        encoded = self._model.encode(list(texts), out_type=int, num_threads=THREADS)
-        return [
-            self._account(text, data, np.array(ids, np.int64))
-            for text, data, ids in zip(texts, raw, encoded, strict=True)
-        ]
+        found = self._model.encode(list(texts), out_type=int, num_threads=THREADS)
+        encoded = [np.array(ids, np.int64) for ids in found]
+        return [(ids, self._account(text, len(data), ids)) for text, data, ids in zip(texts, raw, encoded, strict=True)]
 
     def decode(self, ids: Ids) -> bytes:
         """The model's own decoding, byte pieces joined to characters where they form UTF-8."""
@@ -65,42 +65,30 @@ class SentencePieceTokenizer(Tokenizer):
     def table(self) -> PieceTable:
         """The public script's columns, from the pieces' types and texts."""
         boundary = self._control | self._unknown | self._unused
-        space = np.array([piece.startswith(SPACE) for piece in self._pieces]) & ~boundary & ~self._byte
+        space = np.array([piece.startswith(SPACE) for piece in self._pieces]) & ~boundary & ~self.byte_pieces
         sizes = np.array([len(piece.removeprefix(SPACE).encode()) for piece in self._pieces], np.int64)
-        return PieceTable(np.where(boundary, 0, np.where(self._byte, 1, sizes)), space, boundary)
+        return PieceTable(np.where(boundary, 0, np.where(self.byte_pieces, 1, sizes)), space, boundary)
 
-    @property
-    def byte_pieces(self) -> npt.NDArray[np.bool_]:
-        """Which ids are byte-fallback pieces, (vocab,)."""
-        return self._byte
-
-    def normalise(self, text: str) -> tuple[bytes, Bytes]:
-        """The text that the model sees (U+2581 for spaces), and the raw offset of each of its bytes and of its end."""
-        normal, offsets = self._model.normalize(text.encode(), with_offsets=True)
-        return normal, np.array(offsets, np.int64)
-
-    def _account(self, text: str, raw: bytes, ids: Ids) -> Encoded:
+    def _account(self, text: str, raw_bytes: int, ids: Ids) -> Bytes:
+        """The raw bytes of each id: cuts of the text that the model sees, taken back to the raw text."""
         if len(ids) == 0:
-            return ids, np.zeros(0, np.int64)
-        normal, offsets = self.normalise(text)
+            return np.zeros(0, np.int64)
+        normal, offsets = self._model.normalize(text.encode(), with_offsets=True)
         ends = np.cumsum(self._spelt[ids])
-        if self._unknown[ids].any() or ends[-1] != len(normal):
-            return ids, self._account_by_surface(text, raw, ids)
-        cuts = refine(offsets, len(normal))[ends]
-        cuts[-1] = len(raw)
-        return ids, np.diff(cuts, prepend=0)
-
-    def _account_by_surface(self, text: str, raw: bytes, ids: Ids) -> Bytes:
-        """The slow way, for unknown pieces, whose length only the encoder knows: each piece's own surface."""
-        pieces = self._model.encode(text.encode(), return_type="proto").pieces
-        if [piece.id for piece in pieces] != ids.tolist():
-            raise CouldNotCheck(
-                f"{self.name} encodes a document in one way as ids and in another as text, so its bytes can't be told.",
-                remedy="Use a tokenizer without unknown pieces (byte_fallback).",
-            )
-        cuts = np.array([piece.end for piece in pieces], np.int64)
-        cuts[-1] = len(raw)
-        return np.diff(cuts, prepend=0)
+        if not self._unknown[ids].any() and ends[-1] == len(normal):
+            cuts = refine(np.array(offsets, np.int64), len(normal))[ends]
+        else:  # the slow way, for unknown pieces, whose length only the encoder knows: each piece's own surface
+            pieces = self._model.encode(text.encode(), return_type="proto").pieces
+            if [piece.id for piece in pieces] != ids.tolist():
+                raise CouldNotCheck(
+                    f"{self.name} encodes a document in one way as ids and in another as text, so its bytes can't be "
+                    "told.",
+                    remedy="Use a tokenizer without unknown pieces (byte_fallback).",
+                )
+            cuts = np.array([piece.end for piece in pieces], np.int64)
+        cuts[-1] = raw_bytes
+        sizes: Bytes = np.diff(cuts, prepend=0)
+        return sizes
 
 
 def refine(offsets: Bytes, normal_bytes: int) -> Bytes:

@@ -11,6 +11,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -53,7 +54,7 @@ class Tokenizer(ABC):
         """What the look-up-table method of the public script knows of each id."""
 
 
-class PieceTable:
+class PieceTable(NamedTuple):
     """Columns of the public script's method, one row an id.
 
     bytes:    int64, UTF-8 length of the piece without leading U+2581; 1 for byte fallback; 0 for special ids
@@ -61,8 +62,9 @@ class PieceTable:
     boundary: bool, control, unknown or unused: the piece after it gets no space byte
     """
 
-    def __init__(self, sizes: Bytes, space: npt.NDArray[np.bool_], boundary: npt.NDArray[np.bool_]) -> None:
-        self.bytes, self.space, self.boundary = sizes, space, boundary
+    bytes: Bytes
+    space: npt.NDArray[np.bool_]
+    boundary: npt.NDArray[np.bool_]
 
     def target_bytes(self, tokens: npt.NDArray[np.integer]) -> Bytes:
         """Bytes of each target ``tokens[1:]`` by the public method, int64 (N - 1,)."""

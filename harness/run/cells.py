@@ -74,6 +74,11 @@ class RunContext:
     intent:    digest of the signed intent, once the run is announced
     machine:   watches what else the machine does, while there is a clock
     config, parameters: what the submission declared of itself; started_at: when it was sealed
+
+    Folders of the run, each there once its phase has been:
+    artifact_dir:      the counted files, ``code.bundle`` and ``model.bin``; checkpoint_dir: what training wrote
+    closure_dir:       what packed and final evaluation and replicas start from: the counted files, nothing else
+    compile_cache_dir: what the compiling cell left for the evaluation's other cells, where the manifest wants one
     """
 
     track: Track
@@ -98,31 +103,17 @@ class RunContext:
     parameters: int = 0
     started_at: str = field(default_factory=utc_now)
 
-    @property
-    def artifact_dir(self) -> Path:
-        """Where the counted files lie: ``code.bundle`` and ``model.bin``."""
-        return self.run_dir / "artifact"
-
-    @property
-    def checkpoint_dir(self) -> Path:
-        """What the train phase wrote."""
-        return self.run_dir / "checkpoint"
-
-    @property
-    def closure_dir(self) -> Path:
-        """The folder that packed and final evaluation and replicas start from: the counted files, nothing else."""
-        return self.run_dir / "closure"
+    def __post_init__(self) -> None:
+        self.artifact_dir = self.run_dir / "artifact"
+        self.checkpoint_dir = self.run_dir / "checkpoint"
+        self.closure_dir = self.run_dir / "closure"
+        self.compile_cache_dir = self.run_dir / "compile-cache"
 
     @property
     def compiles(self) -> bool:
         """Whether one cell of the evaluation compiles for the others: the submission asks for it on this track."""
         wanted = self.sealed.manifest.compile_cache
         return wanted == "always" or (wanted == "gpu" and self.track.hardware.gpus > 0)
-
-    @property
-    def compile_cache_dir(self) -> Path:
-        """What the compiling cell left for the evaluation's other cells; missing where the manifest wants none."""
-        return self.run_dir / "compile-cache"
 
     def log_file(self, cell: str) -> Path:
         """Log of one cell: its standard output and error."""
@@ -142,8 +133,9 @@ def phase_cell(
     context: RunContext,
     phase: str,
     *,
-    module: str,
     limit_s: float,
+    module: str = "",
+    argv: tuple[str, ...] = (),
     code_root: Path | None = None,
     name: str = "",
     ranks: int = 1,
@@ -153,8 +145,8 @@ def phase_cell(
 ) -> Iterator[Cell]:
     """A running cell of ``phase``. At the end everything in it is killed and the kill is noted in the context.
 
-    code_root: sealed code to run (default: the run's); read, write: what the cell may touch beyond that code
-    extra:     further ``GOLF_*`` variables of the phase
+    code_root: sealed code whose ``module`` runs (default: the run's); argv: what runs instead of a module
+    read, write: what the cell may touch beyond that code; extra: further variables of the phase
     """
     track, root, title = context.track, code_root or context.sealed.root, name or phase
     log_file = context.log_file(title)
@@ -183,14 +175,14 @@ def phase_cell(
     # [A4-TRAIN-NO-VAL, A4-EVAL-NO-DATA].
     spec = CellSpec(
         name=title,
-        argv=(sys.executable, "-I", "-B", str(BOOTSTRAP), str(root), module),
+        argv=argv or (sys.executable, "-I", "-B", str(BOOTSTRAP), str(root), module),
         env=environment | dict(extra or {}),
         rank_env=rank_environments(ranks),
         policy=SandboxPolicy(
             read=(root, _HARNESS / "__init__.py", _HARNESS / "protocol", *read),
             write=write,
             # training may start processes that hand each other tensors, such as those of a DataLoader
-            network="loopback" if ranks > 1 else "local" if phase == "train" else "none",
+            network="loopback" if ranks > 1 else "local" if phase in ("train", "script") else "none",
             devices=gpu_devices() if track.hardware.gpus else (),
             memory_bytes=track.limits.memory_bytes,
             file_bytes=track.limits.checkpoint_bytes,

@@ -73,12 +73,10 @@ def await_all(
             left = (deadline_ns - time.monotonic_ns()) / 1e9
             if left <= 0:
                 raise timeout()
-            poll = select.poll()
-            ranks = {channel.fileno(): rank for rank, channel in waiting.items()}
+            ranks, poll = {channel.fileno(): rank for rank, channel in waiting.items()}, select.poll()
             for descriptor in ranks:
                 poll.register(descriptor, select.POLLIN)
-            for descriptor, _ in poll.poll(max(1, int(left * 1000))):
-                rank = ranks[descriptor]
+            for rank in (ranks[descriptor] for descriptor, _ in poll.poll(max(1, int(left * 1000)))):
                 try:
                     message, fds = waiting[rank].receive(0.0)
                 except ChannelTimeout:
@@ -226,8 +224,7 @@ def log_end(log: Path) -> str:
             lines = file.read().decode("utf-8", "replace").splitlines()
     except OSError:
         return ""
-    shown = [printable(line) for line in lines if line.strip()]
-    return "\n".join(f"    {line}" for line in shown[-LOG_TAIL_LINES:])
+    return "\n".join([f"    {printable(line)}" for line in lines if line.strip()][-LOG_TAIL_LINES:])
 
 
 def late_ranks(unheard: list[int], waiting: list[int], ranks: int) -> str:

@@ -29,7 +29,7 @@ from harness.protocol.messages import Kind, Message
 from harness.protocol.session import DESCRIPTION_FILE, MODEL_FILE, Scalar
 from harness.record.canonical import strict_json
 from harness.record.predicate import Sizes, Training
-from harness.run.artifact import A3_BYTES, BUNDLE_FILE, artifact_sizes, model_budget, read_model_file, unpack_sealed
+from harness.run.artifact import A3_BYTES, BUNDLE_FILE, artifact_sizes, read_model_file, unpack_sealed
 from harness.run.cells import RunContext, phase_cell
 from harness.run.conversation import PhaseFailed, await_all, failure, failures_named, why_uncountable
 from harness.sandbox.cell import Cell
@@ -260,7 +260,8 @@ def package(context: RunContext, *, limit_s: float, budget: str) -> Sizes:
     rank fails or when the model file is no sound container; a file over the cap is left to the count.
     """
     sealed, output = context.sealed, context.run_dir / "package"
-    room = model_budget(context.track, sealed)
+    counted = artifact_sizes(context.track, bundle_bytes=sealed.bundle_bytes, raw_bytes=sealed.raw_bytes, model_bytes=0)
+    room = counted.cap_bytes - counted.total_bytes
     if room <= 0:
         raise RuleBroken(A3_BYTES, f"the code alone is {-room:,} bytes over the cap.", remedy="Shorten it.")
     output.mkdir()

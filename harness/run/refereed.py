@@ -61,7 +61,6 @@ REASON_CHARACTERS = 200
 
 
 def describe_submission(
-    *,
     submission_dir: Path,
     track: Track,
     seed: int,
@@ -133,33 +132,18 @@ def run_submission(context: RunContext, dataset: Dataset, *, quick: bool = False
             without_packed="packed" not in before and not quick,
         )
         return record_of(
-            context.run_dir,
-            track,
+            context,
             dataset,
-            context.clock,
             watch,
-            context.isolation,
             kind="refereed",
-            started_at=context.started_at,
-            submission=SubmissionInfo(
-                name=context.sealed.manifest.name,
-                code_digest=context.sealed.code_digest,
-                files=context.sealed.files,
-                config=context.config,
-                config_digest=canonical_digest(context.config),
-                parameters=context.parameters,
-                seed=context.seed,
-            ),
             val_targets=val_targets,
             sizes=sizes,
             scores=[passed.score for passed in (*before.values(), final)],
             running_bpb=final.running_bpb,
             frozen_bpb=before["packed"].running_bpb if "packed" in before else [],
-            loss_curve=context.loss_curve,
             audits=audits,
             findings=sorted([*findings, *machine_findings(track, watch)], key=lambda finding: finding.rule),
             artifact_digest=hashlib.sha256(model).hexdigest(),
-            intent=context.intent,
             model_sections=bytes_by_role(model, max_unpacked_bytes=limits.unpacked_bytes),
             readable=readable,
             resumes=[str(resume) for resume in context.resumes],
@@ -167,22 +151,23 @@ def run_submission(context: RunContext, dataset: Dataset, *, quick: bool = False
         )
 
 
-def record_of(
-    run_dir: Path,
-    track: Track,
-    dataset: Dataset,
-    clock: Ledger,
-    watch: MachineWatch,
-    layers: Mapping[Layer, LayerState],
-    *,
-    val_targets: int,
-    **own: Any,
-) -> RunRecord:
+def record_of(context: RunContext, dataset: Dataset, watch: MachineWatch, *, val_targets: int, **own: Any) -> RunRecord:
     """The unsigned record of a run that is over: what every kind of run says alike, and its ``own`` fields."""
+    track, sealed = context.track, context.sealed
     return RunRecord(
-        run_id=run_dir.name,
+        run_id=context.run_dir.name,
         harness_version=harness.__version__,
+        started_at=context.started_at,
         track=TrackInfo(track.name, track.digest, track.official, msgspec.structs.asdict(track.readings)),
+        submission=SubmissionInfo(
+            name=sealed.manifest.name,
+            code_digest=sealed.code_digest,
+            files=sealed.files,
+            config=context.config,
+            config_digest=canonical_digest(context.config),
+            parameters=context.parameters,
+            seed=context.seed,
+        ),
         data=DataInfo(
             name=dataset.name,
             fingerprint=dataset.fingerprint,
@@ -193,10 +178,12 @@ def record_of(
             train_tokens=dataset.train_tokens,
         ),
         machine=describe_machine(),
-        isolation={layer: str(state) for layer, state in sorted(layers.items())},
-        spans=clock.entries(),
-        budgets=clock.budgets(track),
+        isolation={layer: str(state) for layer, state in sorted(context.isolation.items())},
+        spans=context.clock.entries(),
+        budgets=context.clock.budgets(track),
         baselines_bpb=dict(dataset.baselines_bpb),
+        loss_curve=context.loss_curve,
+        intent=context.intent,
         predecessor="",
         conditions=watch.conditions,
         provenance=describe_provenance(),
@@ -225,29 +212,31 @@ def _make_artifact(context: RunContext, dataset: Dataset) -> Sizes:
 
 
 def _remember_training(context: RunContext, dataset: Dataset) -> None:
-    trained = Trained(
-        track=context.track.name,
-        track_digest=context.track.digest,
-        dataset=dataset.name,
-        data_fingerprint=dataset.fingerprint,
-        seed=context.seed,
-        intent=context.intent,
-        name=context.sealed.manifest.name,
-        code_digest=context.sealed.code_digest,
-        config=context.config,
-        parameters=context.parameters,
-        started_at=context.started_at,
-        environ=accepted_variables(context.sealed.manifest, context.environ),
-        machine=describe_machine(),
-        checkpoint=checkpoint_digests(context),
-        loss_curve=context.loss_curve,
-        spans=context.clock.entries(),
-        isolation=context.isolation,
-        kills=context.kills,
-        audit_secret=context.audit_secret.hex(),
-        training=context.training,
+    _remember(
+        context.run_dir,
+        Trained(
+            track=context.track.name,
+            track_digest=context.track.digest,
+            dataset=dataset.name,
+            data_fingerprint=dataset.fingerprint,
+            seed=context.seed,
+            intent=context.intent,
+            name=context.sealed.manifest.name,
+            code_digest=context.sealed.code_digest,
+            config=context.config,
+            parameters=context.parameters,
+            started_at=context.started_at,
+            environ=accepted_variables(context.sealed.manifest, context.environ),
+            machine=describe_machine(),
+            checkpoint=checkpoint_digests(context.checkpoint_dir),
+            loss_curve=context.loss_curve,
+            spans=context.clock.entries(),
+            isolation=context.isolation,
+            kills=context.kills,
+            audit_secret=context.audit_secret.hex(),
+            training=context.training,
+        ),
     )
-    remember(context.run_dir, trained)
 
 
 @contextmanager
@@ -322,11 +311,6 @@ class Trained(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: str = ""
 
 
-def remember(run_dir: Path, trained: Trained) -> None:
-    """Store it in the run folder."""
-    write_atomic(run_dir / TRAINED_FILE, msgspec.json.encode(trained), replace=True, mode=0o600)
-
-
 def recall(run_dir: Path) -> Trained:
     """Read it. Raises ``CouldNotCheck`` when training was not over, or the file is not whole."""
     path = run_dir / TRAINED_FILE
@@ -344,7 +328,11 @@ def recall(run_dir: Path) -> Trained:
 def update(run_dir: Path, **changes: Any) -> None:
     """Change fields of what is stored; nothing happens in a run that is not to be resumed."""
     if (run_dir / TRAINED_FILE).exists():
-        remember(run_dir, msgspec.structs.replace(recall(run_dir), **changes))
+        _remember(run_dir, msgspec.structs.replace(recall(run_dir), **changes))
+
+
+def _remember(run_dir: Path, trained: Trained) -> None:
+    write_atomic(run_dir / TRAINED_FILE, msgspec.json.encode(trained), replace=True, mode=0o600)
 
 
 def kept_files(run_dir: Path) -> tuple[str, ...]:
@@ -356,8 +344,7 @@ def kept_files(run_dir: Path) -> tuple[str, ...]:
     return ("code", "checkpoint", "code.bundle", *(("artifact",) if trained.model else ()))
 
 
-def checkpoint_digests(context: RunContext) -> dict[str, str]:
+def checkpoint_digests(folder: Path) -> dict[str, str]:
     """Digest of every plain file of the checkpoint; links and the like are left out."""
-    folder = context.checkpoint_dir
     files = (path for path in tree(folder) if path.is_file() and not path.is_symlink())
     return {path.relative_to(folder).as_posix(): file_digest(path) for path in files}

@@ -105,6 +105,24 @@ def run_place(
             yield dataset, run_dir
 
 
+def announce_run(context: RunContext, dataset: Dataset, records_dir: Path) -> str:
+    """Sign and store what will be run; returns the intent's digest."""
+    secret = context.audit_secret
+    intent = Intent(
+        run_id=context.run_dir.name,
+        announced_at=utc_now(),
+        track=context.track.name,
+        track_digest=context.track.digest,
+        submission=context.sealed.manifest.name,
+        code_digest=context.sealed.code_digest,
+        config_digest=canonical_digest(context.config),
+        data_fingerprint=dataset.fingerprint,
+        seed=context.seed,
+        audit_commitment=hashlib.sha256(secret).hexdigest() if secret else "",
+    )
+    return announce(intent, records_dir, keys_dir())
+
+
 def signed(record: RunRecord, run_dir: Path, records_dir: Path) -> RunOutcome:
     """Sign and store the record of a run, which is not to be resumed any more."""
     stored = sign_and_store(record, run_dir / "artifact", records_dir, keys_dir())
@@ -138,23 +156,9 @@ def submit_run(
     check_variables(read_manifest(files, str(submission_dir)), environ, files)
     with run_place(track, dataset_name, seed, progress, records_dir if sign else None) as (dataset, run_dir):
         warn_of_neighbours(progress)
-        context = describe_submission(
-            submission_dir=submission_dir, track=track, seed=seed, run_dir=run_dir, environ=environ, progress=progress
-        )
+        context = describe_submission(submission_dir, track, seed, run_dir, environ, progress)
         if sign:
-            intent = Intent(
-                run_id=run_dir.name,
-                announced_at=utc_now(),
-                track=track.name,
-                track_digest=track.digest,
-                submission=context.sealed.manifest.name,
-                code_digest=context.sealed.code_digest,
-                config_digest=canonical_digest(context.config),
-                data_fingerprint=dataset.fingerprint,
-                seed=seed,
-                audit_commitment=hashlib.sha256(context.audit_secret).hexdigest(),
-            )
-            context.intent = announce(intent, records_dir, keys_dir())
+            context.intent = announce_run(context, dataset, records_dir)
         record = run_submission(context, dataset, quick=quick)
         return signed(record, run_dir, records_dir) if sign else RunOutcome(record, None, run_dir)
 
@@ -186,14 +190,18 @@ def resume_run(
             try:
                 check_announcer(trained.intent, trained.started_at, records_dir, keys_dir())
                 dataset = open_dataset(trained.dataset, cache_dir() / "datasets", progress)
-                _refuse_changes(trained, terms, dataset, records_dir, progress)
-                # Stored before anything is repeated: a run that dies again does not lose count.
-                ended = trained.ended or "the referee ended without a word"
-                resumes = [*trained.resumes, Resumed(utc_now(), trained.reached, ended)]
-                update(run_dir, resumes=resumes, reached="packaging or evaluation", ended="")
-                context = _reopen(run_dir, recall(run_dir), terms, progress)
+                for stored in load_records(records_dir, skipped=progress.note):
+                    if stored.record.intent == trained.intent:
+                        raise CouldNotCheck(
+                            f"the run has its result already: {stored.path}.", remedy="`harness verify` checks it."
+                        )
+                context = _reopen(run_dir, trained, terms, dataset, progress)
             except (CouldNotCheck, RuleBroken) as error:  # the latter: another records folder announced it, say
                 raise CannotGoOn(error.message, remedy=error.remedy) from None
+            # Stored before anything is repeated: a run that dies again does not lose count.
+            ended = trained.ended or "the referee ended without a word"
+            context.resumes = [*trained.resumes, Resumed(utc_now(), trained.reached, ended)]
+            update(run_dir, resumes=context.resumes, reached="packaging or evaluation", ended="")
             progress.note(f"{run_dir.name}: going on with {'evaluation' if trained.model else 'packaging'}")
             return signed(run_submission(context, dataset), run_dir, records_dir)
 
@@ -226,7 +234,8 @@ def find_run(run: str, seed: int | None = None, track: str | None = None) -> Pat
     return found[-1]
 
 
-def _refuse_changes(trained: Trained, track: Track, dataset: Dataset, records_dir: Path, progress: Reporter) -> None:
+def _reopen(run_dir: Path, trained: Trained, track: Track, dataset: Dataset, progress: Reporter) -> RunContext:
+    """The run as its training, or its packaging, left it. Raises ``CouldNotCheck`` for whatever is not as it was."""
     machine = describe_machine()
     differences = {
         "the track": track.digest != trained.track_digest,
@@ -238,18 +247,20 @@ def _refuse_changes(trained: Trained, track: Track, dataset: Dataset, records_di
     changed = [name for name, differs in differences.items() if differs]
     if changed:
         raise CouldNotCheck(f"since the training {' and '.join(changed)} changed.", remedy=_AGAIN)
-    for stored in load_records(records_dir, skipped=progress.note):
-        if stored.record.intent == trained.intent:
-            raise CouldNotCheck(f"the run has its result already: {stored.path}.", remedy="`harness verify` checks it.")
-
-
-def _reopen(run_dir: Path, trained: Trained, track: Track, progress: Reporter) -> RunContext:
-    bundle = run_dir / BUNDLE_FILE
-    if not bundle.is_file() or hashlib.sha256(bundle.read_bytes()).hexdigest() != trained.code_digest:
+    bundle, packed, checkpoint = run_dir / BUNDLE_FILE, run_dir / "artifact" / MODEL_FILE, run_dir / "checkpoint"
+    if not bundle.is_file() or file_digest(bundle) != trained.code_digest:
         raise CouldNotCheck(f"{bundle} is not the code that was announced.", remedy=_AGAIN)
+    if trained.model and not (packed.is_file() and file_digest(packed) == trained.model):
+        raise CouldNotCheck(f"{packed} is not as packaging left it.", remedy=_AGAIN)
+    try:
+        whole = checkpoint_digests(checkpoint) == trained.checkpoint
+    except OSError:  # it is gone, or a part of it can't be read
+        whole = False
+    if not whole:
+        raise CouldNotCheck(f"{checkpoint} is not as training left it.", remedy=_AGAIN)
     clear_half_written(run_dir)
     remove_tree(run_dir / "code")
-    context = RunContext(
+    return RunContext(
         track,
         trained.seed,
         run_dir,
@@ -260,7 +271,6 @@ def _reopen(run_dir: Path, trained: Trained, track: Track, progress: Reporter) -
         dict(trained.isolation),
         list(trained.kills),
         audit_secret=bytes.fromhex(trained.audit_secret),
-        resumes=trained.resumes,
         training=trained.training,
         loss_curve=trained.loss_curve,
         intent=trained.intent,
@@ -268,16 +278,6 @@ def _reopen(run_dir: Path, trained: Trained, track: Track, progress: Reporter) -
         parameters=trained.parameters,
         started_at=trained.started_at,
     )
-    packed = context.artifact_dir / MODEL_FILE
-    if trained.model and not (packed.is_file() and file_digest(packed) == trained.model):
-        raise CouldNotCheck(f"{packed} is not as packaging left it.", remedy=_AGAIN)
-    try:
-        whole = checkpoint_digests(context) == trained.checkpoint
-    except OSError:  # it is gone, or a part of it can't be read
-        whole = False
-    if not whole:
-        raise CouldNotCheck(f"{context.checkpoint_dir} is not as training left it.", remedy=_AGAIN)
-    return context
 
 
 class Identity(NamedTuple):
@@ -383,14 +383,7 @@ def _identify(
     track = load_track(track_name)
     with run_place(track, dataset_name, seed, progress, None) as (dataset, run_dir):
         try:
-            run = describe_submission(
-                submission_dir=submission_dir,
-                track=track,
-                seed=seed,
-                run_dir=run_dir,
-                environ=environ,
-                progress=progress,
-            )
+            run = describe_submission(submission_dir, track, seed, run_dir, environ, progress)
         finally:
             shutil.rmtree(run_dir, ignore_errors=True)
     return Identity(track.digest, run.sealed.code_digest, canonical_digest(run.config), dataset.fingerprint)

@@ -72,39 +72,42 @@ def hardware_findings(hardware: Hardware, gpus: Sequence[str]) -> list[Finding]:
     return [Finding(A1_HARDWARE, Verdict.WARN, text, found=shown, wanted=wanted, remedy=rule(A1_HARDWARE).remedy)]
 
 
-def isolation_findings(context: RunContext) -> list[Finding]:
-    """S1, S2 and the rules that the sandbox enforces by construction, as far as its layers were in force."""
-    layers = context.isolation
-    missing = sorted(layer for layer, state in layers.items() if not state.in_force)
-    in_force = sorted(layer for layer, state in layers.items() if state.in_force)
-    survivors = sum(report.survivors for _, report in context.kills)
-    stop_ms = max((report.stop_ms for _, report in context.kills), default=0.0)
-    gone_ms = max((report.overshoot_ns for _, report in context.kills), default=0) / 1e6
-    tried = layers[Layer.GUARDED].how if Layer.GUARDED in layers else "nothing was there to be tried"
-    seen = f"In the last of {len(context.kills)} cells, as before, {tried}."
-    files = not {Layer.LANDLOCK, Layer.GUARDED} & set(missing)
-
-    def held(rule_id: str, enforced: bool, text: str) -> Finding:
-        if enforced:
-            return Finding(rule_id, Verdict.PASS, text)
-        return Finding(rule_id, Verdict.WARN, f"a layer that enforces it is missing here; {text}")
-
+def cell_findings(context: RunContext) -> list[Finding]:
+    """S1 and S2: the layers of all cells, and whether anything outlived one."""
+    states = sorted((layer, state.in_force) for layer, state in context.isolation.items())
+    missing = ", ".join(layer for layer, in_force in states if not in_force)
+    held = f"missing: {missing}" if missing else f"in force: {', '.join(layer for layer, _ in states)}"
+    kills = [report for _, report in context.kills]
+    survivors = sum(report.survivors for report in kills)
+    stop_ms = max((report.stop_ms for report in kills), default=0.0)
+    gone_ms = max((report.overshoot_ns for report in kills), default=0) / 1e6
+    ended = f"{survivors} processes outlived {len(kills)} cells; slowest stop {stop_ms:.0f} ms, all gone after"
     return [
-        Finding(
-            "S1-ISOLATION",
-            Verdict.WARN if missing else Verdict.PASS,
-            f"missing: {', '.join(missing)}. {seen}" if missing else f"in force: {', '.join(in_force)}. {seen}",
-        ),
-        Finding(
-            "S2-NO-SURVIVORS",
-            Verdict.FAIL if survivors else Verdict.PASS,
-            f"{survivors} processes outlived {len(context.kills)} cells; "
-            f"slowest stop {stop_ms:.0f} ms, all gone after {gone_ms:.0f} ms.",
-        ),
-        held("A1-SETUP-NO-DATA", files, "shards are opened by the referee after READY of every rank."),
-        held("A4-TRAIN-NO-VAL", files, f"no validation file is readable in training. {seen}"),
-        held("A4-EVAL-NO-DATA", files, f"packaging and evaluation can open no data file. {seen}"),
-        held("A4-NO-NETWORK", Layer.NETWORK in in_force, "no network in packaging and evaluation."),
+        Finding("S1-ISOLATION", Verdict.WARN if missing else Verdict.PASS, f"{held}. {_tried(context)}"),
+        Finding("S2-NO-SURVIVORS", Verdict.FAIL if survivors else Verdict.PASS, f"{ended} {gone_ms:.0f} ms."),
+    ]
+
+
+def _tried(context: RunContext) -> str:
+    guarded = context.isolation.get(Layer.GUARDED)
+    tried = guarded.how if guarded else "nothing was there to be tried"
+    return f"In the last of {len(context.kills)} cells, as before, {tried}."
+
+
+def isolation_findings(context: RunContext) -> list[Finding]:
+    """The rules that the sandbox enforces by construction, as far as its layers were in force."""
+    missing = {layer for layer, state in context.isolation.items() if not state.in_force}
+    files, seen = {Layer.LANDLOCK, Layer.GUARDED}, _tried(context)
+    held = (
+        ("A1-SETUP-NO-DATA", files, "shards are opened by the referee after READY of every rank."),
+        ("A4-TRAIN-NO-VAL", files, f"no validation file is readable in training. {seen}"),
+        ("A4-EVAL-NO-DATA", files, f"packaging and evaluation can open no data file. {seen}"),
+        ("A4-NO-NETWORK", {Layer.NETWORK}, "no network in packaging and evaluation."),
+    )
+    lacks = "a layer that enforces it is missing here; "
+    return [
+        Finding(rule_id, Verdict.WARN, lacks + text) if layers & missing else Finding(rule_id, Verdict.PASS, text)
+        for rule_id, layers, text in held
     ]
 
 
@@ -204,6 +207,7 @@ def all_findings(
         Finding("A3-CONTAINER", Verdict.PASS, "a sound container without pickles, archives, binaries or source."),
         closure_finding(context, readable),
         disjoint,
+        *cell_findings(context),
         *isolation_findings(context),
         *score_findings(final.score, final.precision, val_targets=val_targets, val_bytes=val_bytes),
         Finding("S3-PROTOCOL", Verdict.WARN if left_out else Verdict.PASS, " ".join(left_out) or in_order),
