@@ -6,16 +6,19 @@ One pass over the documents, in order; memory holds a few batches of text and on
 from __future__ import annotations
 
 import hashlib
+import lzma
+import math
 import shutil
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from harness.data.baselines import TextSizes, baselines_bpb
 from harness.data.case import TRANSFORM, CaseTokenizer, apply_operators
 from harness.data.dataset import MANIFEST, Manifest, write_manifest
 from harness.data.documents import Documents
@@ -27,6 +30,7 @@ from harness.data.tokenizers import Encoded, Tokenizer
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import file_digest, locked, write_atomic
 from harness.progress import Reporter
+from harness.units import bits_per_byte
 
 SHARD_TOKENS = 100_000_000
 SHOW_EVERY = 16
@@ -93,6 +97,39 @@ class Side:
         self._shards += 1
 
 
+class Baselines:
+    """What the validation text costs without a model, document after document, joined without a separator.
+
+    raw: bytes of the text so far
+    """
+
+    def __init__(self) -> None:
+        self._packers: dict[str, Any] = {"zlib_9": zlib.compressobj(9), "xz_9": lzma.LZMACompressor(preset=9)}
+        self._sizes = dict.fromkeys(self._packers, 0)
+        self.raw = 0
+
+    def add(self, document: bytes) -> None:
+        """Take one document."""
+        self.raw += len(document)
+        for name, packer in self._packers.items():
+            self._sizes[name] += len(packer.compress(document))
+
+    def bpb(self, train_counts: npt.NDArray[np.int64], target_counts: npt.NDArray[np.int64]) -> dict[str, float]:
+        """Bits per raw byte of each baseline, the scale beside a score, when no more documents come.
+
+        train_counts, target_counts: int64 (vocab,), how often each id stands in the train set and among the targets.
+        Train frequencies get one added to each count, so that an id that training lacks costs a finite price.
+        """
+        smoothed = train_counts + 1
+        nats = -math.fsum(target_counts * np.log(smoothed / smoothed.sum()))
+        packed = {name: self._sizes[name] + len(packer.flush()) for name, packer in self._packers.items()}
+        return {
+            "uniform_bytes": 8.0,
+            "uniform_tokens": int(target_counts.sum()) * math.log2(len(target_counts)) / self.raw,
+            "train_frequencies": bits_per_byte(nats, self.raw),
+        } | {name: size * (8.0 / self.raw) for name, size in packed.items()}
+
+
 def build_dataset(
     folder: Path,
     *,
@@ -126,7 +163,7 @@ def build_dataset(
     partial.mkdir(parents=True)
     try:
         val, trained = (Side(name, part, partial, shard_tokens, tokenizer.vocab_size) for part in ("val", "train"))
-        texts, overlap = TextSizes(), OverlapAudit(near=near)
+        texts, overlap = Baselines(), OverlapAudit(near=near)
         with progress.stage(f"tokenize {name}", total, "bytes") as stage:
             for side, documents in ((val, validation), (trained, train)):
                 for text, encoded in encode_documents(documents, tokenizer, first=val.documents):
@@ -159,7 +196,7 @@ def build_dataset(
                 train_documents=trained.documents,
                 train_bytes=trained.raw_bytes,
                 train_tokens=trained.tokens,
-                baselines_bpb=baselines_bpb(texts, trained.counts, targets),
+                baselines_bpb=texts.bpb(trained.counts, targets),
                 disjoint=overlap.finding(),
                 files={**val.files, **trained.files, tokenizer.name: tokenizer.digest},
             ),

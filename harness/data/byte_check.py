@@ -11,13 +11,21 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from harness.data.byte_table import TableComparison, Tokens, compare_table, judge_space_marker, round_trip
+from harness.data.byte_table import (
+    TableComparison,
+    Tokens,
+    compare_table,
+    judge_coverage,
+    judge_space_marker,
+    judge_total,
+    round_trip,
+    suspects,
+)
 from harness.data.dataset import MANIFEST, read_manifest
 from harness.data.documents import Documents
 from harness.data.encoding import Debt, encode_documents, folder_tokenizer
 from harness.data.overlap import OverlapAudit
 from harness.data.shards import find_shards, join_values, map_values, refuse_foreign_tokens
-from harness.data.suspects import judge_coverage, judge_total, suspects
 from harness.data.tokenizers import Bytes, Tokenizer
 from harness.errors import CouldNotCheck, UsageError
 from harness.fineweb import DOCUMENTS

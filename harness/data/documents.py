@@ -46,23 +46,19 @@ class Documents:
             with path.open("rb") as file, UNPACKED.get(path.suffix, nullcontext)(file) as content:
                 self._open_file = file
                 try:
-                    yield from self._texts(path, content)
+                    if path.name.endswith(JSON_LINES):
+                        lines = iter(partial(content.readline, MOST_LINE_BYTES), b"")
+                        yield from (self._text(line, f"{path}, line {at:,}") for at, line in enumerate(lines, start=1))
+                    else:
+                        yield content.read().decode()
+                except UnicodeDecodeError as error:
+                    text = f"{path} is not UTF-8 (byte {error.start:,})."
+                    raise CouldNotCheck(text, remedy="Convert the text first.") from None
                 except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
                     raise CouldNotCheck(f"{path} is damaged or cut: {error}.", remedy="Fetch it again.") from None
                 finally:
                     self._open_file = None
             self._before += path.stat().st_size
-
-    def _texts(self, path: Path, file: IO[bytes]) -> Iterator[str]:
-        if path.name.endswith(JSON_LINES):
-            for number, line in enumerate(iter(partial(file.readline, MOST_LINE_BYTES), b""), start=1):
-                yield self._text(line, f"{path}, line {number:,}")
-            return
-        try:
-            yield file.read().decode()
-        except UnicodeDecodeError as error:
-            text = f"{path} is not UTF-8 (byte {error.start:,})."
-            raise CouldNotCheck(text, remedy="Convert the text first.") from None
 
     def _text(self, line: bytes, where: str) -> str:
         try:
@@ -71,9 +67,8 @@ class Documents:
             raise CouldNotCheck(f"{where} is no JSON.", remedy="Wanted one JSON object a line.") from None
         text = value.get(self._field) if isinstance(value, dict) else None
         if not isinstance(text, str):
-            raise CouldNotCheck(
-                f"{where} has no text under {self._field!r}.", remedy="--field names the key of the text."
-            )
+            remedy = "--field names the key of the text."
+            raise CouldNotCheck(f"{where} has no text under {self._field!r}.", remedy=remedy)
         try:
             utf8(text)
         except CouldNotCheck as error:

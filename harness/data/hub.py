@@ -17,7 +17,6 @@ from harness.errors import CouldNotCheck
 from harness.files import file_digest
 
 ATTEMPTS, PAUSE_S = 5, 1.0  # before the second try; doubled before each further one
-EXPORTED, DOCS = "manifest.json", "docs_selected.jsonl"
 PARTS = ".hub"
 """Folder of unfinished downloads, beside the finished ones."""
 _TRANSPORTS = ("httpx", "httpx2", "httpcore", "httpcore2", "requests")
@@ -45,17 +44,6 @@ class FileInfo(msgspec.Struct, frozen=True):
         content = path.read_bytes()  # only small files lack a SHA-256
         found = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False)
         return self.digest == f"git:{found.hexdigest()}"
-
-
-class FetchRecord(msgspec.Struct, frozen=True):
-    """What was fetched, from where; written before the first file, so that a later try asks for the same."""
-
-    repo: str
-    prefix: str
-    revision: str
-    variant: str
-    manifest_sha256: str
-    files: list[FileInfo]
 
 
 @dataclass(frozen=True)

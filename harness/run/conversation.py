@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness.clock.readings import A1_TRAIN_CLOCK, A2_EVAL_CLOCK
+from harness.clock.spans import A1_TRAIN_CLOCK, A2_EVAL_CLOCK
 from harness.errors import CouldNotCheck, HarnessError, RuleBroken, machine_trouble
 from harness.protocol.channel import ChannelClosed, ChannelTimeout
 from harness.protocol.messages import Kind, Message, MessageError
 from harness.run.cells import RunContext
-from harness.run.machine import FOREIGN_SHARE, MachineWatch
+from harness.run.machine import FOREIGN_SHARE
 from harness.sandbox.cell import LIMIT, Cell
 from harness.text import printable
 
@@ -121,15 +121,19 @@ def failure(
     time limit passed (late; always for a rule about a clock; seen: only others that were seen), or the disk is full.
     """
     signalled = reason.signal if isinstance(reason, PhaseFailed) else 0
-    log, reason = context.log_file(cell), str(reason)
+    log, reason = context.log_file(cell), str(reason).rstrip(".")
     tail, most = log_end(log), context.track.limits.checkpoint_bytes
     if log.is_file() and log.stat().st_size >= most:
         reason = f"{reason}; its log reached {most:,} bytes, the most that one file may take"
         remedy = "Print less: what is printed beyond the limit ends the program."
-    if late or rule in (A1_TRAIN_CLOCK, A2_EVAL_CLOCK):
-        slowed = slowed_by_others(cell, reason, context.machine, context.clock.running_s, seen=seen)
-        if slowed is not None:
-            return slowed
+    if context.machine and (late or rule in (A1_TRAIN_CLOCK, A2_EVAL_CLOCK)):
+        taken = context.machine.others_took(context.clock.running_s, seen=seen)
+        if taken > FOREIGN_SHARE:
+            return CouldNotCheck(
+                f"{cell}: {reason}, while other processes took {taken:.0%} of the processors: that says something "
+                "about this machine, not about the submission.",
+                remedy="Run on a machine that is otherwise idle.",
+            )
     if any(sign in text for sign in DISK_SIGNS for text in (tail, reason)):
         try:  # what a log says about the disk is only somebody's word: does it take no more?
             with tempfile.TemporaryFile(dir=context.run_dir) as file:
@@ -149,7 +153,8 @@ def failure(
         by_kernel = f"`dmesg` says whether the kernel did it for want of memory; then {LESS_MEMORY}."
         crashed = "Native code crashed: the log, or `dmesg`, says where; the same seed repeats it if it is no accident."
         remedy = by_kernel if signalled == signal.SIGKILL else crashed
-    return RuleBroken(rule, f"{cell}: {reason.rstrip('.')}.", remedy=remedy, log=log_tail(log))
+    shown = f"Last lines of {log}:\n{tail}" if tail else f"Its log, {log}, is empty."
+    return RuleBroken(rule, f"{cell}: {reason}.", remedy=remedy, log=shown)
 
 
 def overran(
@@ -189,31 +194,11 @@ def failures_named(
         raise failure(context, cell.spec.name, PhaseFailed(f"{part}{error}", signal=signalled)) from None
 
 
-def slowed_by_others(
-    cell: str, reason: str, machine: MachineWatch | None, seconds: float, *, seen: bool = False
-) -> CouldNotCheck | None:
-    """The error for a limit that passed while others had the processors, over the last ``seconds``; else ``None``."""
-    taken = machine.others_took(seconds, seen=seen) if machine else 0.0
-    if taken <= FOREIGN_SHARE:
-        return None
-    return CouldNotCheck(
-        f"{cell}: {reason.rstrip('.')}, while other processes took {taken:.0%} of the processors: that says something "
-        "about this machine, not about the submission.",
-        remedy="Run on a machine that is otherwise idle.",
-    )
-
-
 def why_uncountable(error: OSError, folder: Path) -> str:
     """The words for a submission's folder that it left in a form in which no one can count it; else it raises."""
     if error.errno not in (errno.EACCES, errno.ENAMETOOLONG, errno.EFBIG):
         raise error
     return f"can't be counted: {error.strerror} ({printable(os.path.relpath(error.filename, folder))})"
-
-
-def log_tail(log: Path) -> str:
-    """What a message shows of a log: its last lines, printable and indented."""
-    tail = log_end(log)
-    return f"Last lines of {log}:\n{tail}" if tail else f"Its log, {log}, is empty."
 
 
 def log_end(log: Path) -> str:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import psutil
 
-from harness.clock.readings import A2_EVAL_CLOCK
+from harness.clock.spans import A2_EVAL_CLOCK
 from harness.errors import CouldNotCheck, RuleBroken
 from harness.files import tree
 from harness.protocol.predictor import Stage

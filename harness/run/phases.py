@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from harness.clock.readings import A1_TRAIN_CLOCK, A2_EVAL_CLOCK
+from harness.clock.spans import A1_TRAIN_CLOCK, A2_EVAL_CLOCK
 from harness.config.tracks import TRAIN_TOLERANCE_S
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
 from harness.files import read_regular, tree

@@ -15,8 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from harness.clock.readings import A1_TRAIN_CLOCK
-from harness.clock.spans import Ledger
+from harness.clock.spans import A1_TRAIN_CLOCK, Ledger
 from harness.config.tracks import Track, load_track
 from harness.data import Dataset
 from harness.data.shards import find_shards, shard_name
@@ -38,7 +37,7 @@ from harness.run.artifact import (
     unpack_code,
 )
 from harness.run.cells import RunContext, phase_cell
-from harness.run.conversation import failure, log_tail, overran
+from harness.run.conversation import failure, overran
 from harness.run.machine import MachineWatch
 from harness.run.manifest import EntryModules, SubmissionManifest
 from harness.run.phases import OVERSIZE_READ
@@ -149,7 +148,7 @@ def run_script(context: RunContext, dataset: Dataset, *, artifact: str, variable
         kind=LABEL,
         val_targets=dataset.val_tokens - 1,
         sizes=sizes,
-        scores=[_claimed_score(dataset, seconds, context.log_file("script"))],
+        scores=[_claimed_score(context, dataset, seconds)],
         running_bpb=[],
         audits=[],
         findings=[
@@ -223,18 +222,14 @@ def _packed_model(work: Path, pattern: str, track: Track) -> bytes:
     return data
 
 
-def _claimed_score(dataset: Dataset, seconds: float, log: Path) -> Score:
+def _claimed_score(context: RunContext, dataset: Dataset, seconds: float) -> Score:
     """The last score that the script printed, for the whole set as it claims; its nats follow from bpb and bytes."""
-    with log.open("rb") as file:
+    with (log := context.log_file("script")).open("rb") as file:
         runs = read_log(log.name, decode(file.read(MAX_LOG_BYTES)))
     claim = next((run for run in reversed(runs) if run.final), runs[-1]).final
     if claim is None or not 0 <= claim.bpb.value < 100:
-        raise RuleBroken(
-            "S3-PROTOCOL",
-            "the script printed no final score.",
-            log=log_tail(log),
-            remedy="Wanted a line like `final_int8_zlib_roundtrip val_loss:2.1 val_bpb:1.2`.",
-        )
+        remedy = "Wanted a line like `final_int8_zlib_roundtrip val_loss:2.1 val_bpb:1.2`."
+        raise failure(context, "script", "it printed no final score", remedy=remedy)
     nats = claim.bpb.value * LN2 * dataset.val_bytes
     return Score("final", nats, dataset.val_tokens - 1, dataset.val_bytes, claim.bpb.value, True, round(seconds, 6))
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from harness.clock.readings import A1_TRAIN_CLOCK, A2_EVAL_CLOCK, read_clock
+from harness.clock.spans import A1_TRAIN_CLOCK, A2_EVAL_CLOCK, read_clock
 from harness.config.tracks import TRAIN_TOLERANCE_S, Hardware, Track
 from harness.record.predicate import AuditResult, BudgetEntry, ReadablePart, Score, Sizes, SpanEntry
 from harness.rules import Finding, Verdict, rule
@@ -36,25 +36,28 @@ def clock_findings(context: RunContext, spans: list[SpanEntry], budgets: list[Bu
     tolerant = context.track.readings.train_clock == "tolerate_200ms"
     findings = []
     for budget in budgets:
-        rule_id = A1_TRAIN_CLOCK if budget.name == "train" else A2_EVAL_CLOCK
-        over = budget.used_s - budget.limit_s
-        others = read_clock(rule_id, spans)
-        tight = over > 0 or any(seconds > budget.limit_s for _, seconds in others)
-        forgiven = budget.name == "train" and tolerant and over <= TRAIN_TOLERANCE_S
-        training = context.training if budget.name == "train" else None
-        cut_short = training is not None and training.ended == "clock"
-        verdict = Verdict.FAIL if over > 0 and not forgiven else Verdict.WARN if tight or cut_short else Verdict.PASS
-        shown = ", ".join(f"{reading.name} {seconds:.3f} s" for reading, seconds in others)
-        counted = context.track.readings.package_counts_in == budget.name
-        text = f"{budget.used_s:.3f} s of {budget.limit_s:g} s{', packaging counted in it' * counted}."
-        uncounted = ", ".join(
+        train = budget.name == "train"
+        rule_id, over = A1_TRAIN_CLOCK if train else A2_EVAL_CLOCK, budget.used_s - budget.limit_s
+        readings = read_clock(rule_id, spans)
+        shown = ", ".join(f"{reading.name} {seconds:.3f} s" for reading, seconds in readings)
+        before = ", ".join(
             f"{span.name} {span.seconds:.1f} s of {span.limit_s or 0:g} s"
             for span in spans
             if span.name in BEFORE_CLOCK[budget.name]
         )
-        text += f" By reading: {shown}. Before the clock, uncounted: {uncounted or 'nothing'}."
-        if training and cut_short:
-            text += f" The clock cut training short after {training.steps:,} steps: another run may end elsewhere."
+        packaging = ", packaging counted in it" * (context.track.readings.package_counts_in == budget.name)
+        text = f"{budget.used_s:.3f} s of {budget.limit_s:g} s{packaging}. By reading: {shown}. "
+        text += f"Before the clock, uncounted: {before or 'nothing'}."
+        cut_short = train and context.training is not None and context.training.ended == "clock"
+        if cut_short and context.training:
+            text += (
+                f" The clock cut training short after {context.training.steps:,} steps: another run may end elsewhere."
+            )
+        verdict = Verdict.PASS
+        if over > 0 and not (train and tolerant and over <= TRAIN_TOLERANCE_S):
+            verdict = Verdict.FAIL
+        elif over > 0 or cut_short or any(seconds > budget.limit_s for _, seconds in readings):
+            verdict = Verdict.WARN
         findings.append(Finding(rule_id, verdict, text))
     return findings
 
