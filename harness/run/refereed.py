@@ -171,7 +171,7 @@ def record_of(context: RunContext, dataset: Dataset, watch: MachineWatch, *, val
         data=DataInfo(
             name=dataset.name,
             fingerprint=dataset.fingerprint,
-            files=dict(dataset.files),
+            files=dataset.files,
             val_documents=dataset.val_documents,
             val_targets=val_targets,
             val_bytes=dataset.val_bytes,
@@ -181,7 +181,7 @@ def record_of(context: RunContext, dataset: Dataset, watch: MachineWatch, *, val
         isolation={layer: str(state) for layer, state in sorted(context.isolation.items())},
         spans=context.clock.entries(),
         budgets=context.clock.budgets(track),
-        baselines_bpb=dict(dataset.baselines_bpb),
+        baselines_bpb=dataset.baselines_bpb,
         loss_curve=context.loss_curve,
         intent=context.intent,
         predecessor="",

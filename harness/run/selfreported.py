@@ -114,7 +114,7 @@ def run_script(context: RunContext, dataset: Dataset, *, artifact: str, variable
             (data / shard_name(PUBLIC_PREFIX, part, index)).symlink_to(shard)
     told = {
         "DATA_PATH": str(data),
-        "TOKENIZER_PATH": str(dataset.tokenizer),
+        "TOKENIZER_PATH": str(dataset.folder / dataset.tokenizer),
         "VOCAB_SIZE": str(dataset.vocab_size),
         "MAX_WALLCLOCK_SECONDS": f"{track.limits.train_s:g}",
         "RUN_ID": "self-reported",

@@ -44,9 +44,12 @@ def dataset(folder):
         path.write_bytes(b"shard " + part.encode())
     (folder / "tokenizer.model").write_bytes(b"")
     return Dataset(
+        version=1,
+        source={},
+        train_documents=1,
+        train_bytes=None,
         name="tiny",
         folder=folder,
-        fingerprint="0" * 64,
         files={},
         train_shards=(shards["train"],),
         val_documents=1,
@@ -55,7 +58,7 @@ def dataset(folder):
         train_tokens=501,
         vocab_size=VOCAB,
         bos_id=1,
-        tokenizer=folder / "tokenizer.model",
+        tokenizer="tokenizer.model",
         baselines_bpb={},
         disjoint=Finding("A4-DISJOINT", Verdict.PASS, "no document stands in both."),
     )
