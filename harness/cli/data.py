@@ -12,7 +12,7 @@ from harness.errors import ExitCode, UsageError
 from harness.fineweb import DOCUMENTS
 
 if TYPE_CHECKING:
-    from harness.data.inspect import Inspection
+    from harness.data.byte_check import Inspection
 
 EPILOG = """\b
 Named data sets lie in GOLF_CACHE_DIR/datasets; `make submit DATA=name` (or a folder's path) uses one.
@@ -52,13 +52,18 @@ another repository and folder in it; HF_TOKEN opens a private one."""
 def fetch(variant: str, train_shards: int | None, with_docs: bool, revision: str | None, as_json: bool) -> None:
     """Fetch a published export from the hub, at a pinned revision, every file checked."""
     from harness.config.variables import cache_dir
-    from harness.data.fetch import FetchPlan
     from harness.data.fetch import fetch as fetch_files
     from harness.progress import make_reporter
 
-    plan = FetchPlan.from_environment(variant, train_shards, with_docs, revision)
     folder = (cache_dir() / "datasets" / f"fineweb_{variant}").absolute()
-    record = fetch_files(plan, folder, make_reporter(silent=as_json))
+    record = fetch_files(
+        variant,
+        folder,
+        make_reporter(silent=as_json),
+        train_shards=train_shards,
+        with_docs=with_docs,
+        revision=revision,
+    )
     result: dict[str, object] = {
         "folder": str(folder),
         "repository": record.repo,
@@ -138,18 +143,17 @@ def build(
 @command.command(epilog="Example: harness data inspect path/to/folder --tokenizer fineweb_1024_bpe.model")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--tokenizer", metavar="FILE", help="Tokenizer of the shards (a built data set knows its own).")
-@click.option("--no-digests", is_flag=True, help="Leave out the SHA-256 of each file.")
 @json_option
-def inspect(path: Path, tokenizer: str | None, no_digests: bool, as_json: bool) -> None:
+def inspect(path: Path, tokenizer: str | None, as_json: bool) -> None:
     """Show what the shard or folder PATH holds: header, tokens, documents, digest, first tokens, verdicts."""
     import msgspec
 
-    from harness.data.inspect import inspect_path
+    from harness.data.byte_check import inspect_path
     from harness.progress import make_reporter
 
     if not path.exists():
         raise UsageError(f"{path} does not exist.", remedy="Give a shard, a folder of shards, or a built data set.")
-    report = inspect_path(path, tokenizer, make_reporter(silent=as_json), digests=not no_digests)
+    report = inspect_path(path, tokenizer, make_reporter(silent=as_json))
     click.echo(json.dumps(msgspec.to_builtins(report), indent=1) if as_json else _render(report))
     if report.broken:
         raise SystemExit(ExitCode.RULE_BROKEN)
@@ -162,7 +166,7 @@ def list_(as_json: bool) -> None:
     from tabulate import tabulate
 
     from harness.config.variables import cache_dir
-    from harness.data.inspect import list_cached
+    from harness.data.byte_check import list_cached
 
     folder = cache_dir() / "datasets"
     rows = list_cached(folder)

@@ -21,8 +21,7 @@ import numpy.typing as npt
 
 from harness.data.case import TRANSFORM, CaseTokenizer, apply_operators
 from harness.data.dataset import MANIFEST, Manifest, write_manifest
-from harness.data.documents import Documents
-from harness.data.encoding import Debt, encode_documents, load_tokenizer
+from harness.data.documents import Debt, Documents, encode_documents, load_tokenizer
 from harness.data.overlap import OverlapAudit
 from harness.data.shards import shard_name, write_ledger, write_shard
 from harness.data.spm import SentencePieceTokenizer, train_bpe

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,8 @@ import numpy as np
 from harness.data.build import Baselines, folder_lock
 from harness.data.byte_check import shard_overlap
 from harness.data.dataset import MANIFEST, Manifest, write_manifest
-from harness.data.documents import Documents
-from harness.data.encoding import Debt, encode_documents, load_tokenizer
-from harness.data.hub import PARTS, FileInfo, Hub
+from harness.data.documents import Debt, Documents, encode_documents, load_tokenizer
+from harness.data.hub import PARTS, FileInfo, describe, download, find_commit
 from harness.data.shards import find_shards, join_values, map_values, refuse_foreign_tokens, write_ledger
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import file_digest, write_atomic
@@ -47,46 +45,32 @@ class FetchRecord(msgspec.Struct, frozen=True):
     files: list[FileInfo]
 
 
-@dataclass(frozen=True)
-class FetchPlan:
-    """What to fetch. ``revision`` is a branch, tag or commit; whatever it is, one commit is pinned and recorded."""
-
-    variant: str
-    train_shards: int | None = None
-    with_docs: bool = False
-    revision: str | None = None
-    repo: str = DEFAULT_REPO
-    prefix: str = DEFAULT_PREFIX
-    endpoint: str | None = None
-
-    @staticmethod
-    def from_environment(variant: str, train_shards: int | None, with_docs: bool, revision: str | None) -> FetchPlan:
-        """A plan with the public repository's overrides. Raises ``UsageError`` for what is out of range."""
-        if variant not in VARIANTS:
-            raise UsageError(f"unknown variant {variant!r}.", remedy=f"Variants: {', '.join(VARIANTS)}.")
-        if train_shards is not None and train_shards < 0:
-            raise UsageError(
-                f"--train-shards is {train_shards}; wanted 0 or more.",
-                remedy="0 fetches validation only; leave it out for all.",
-            )
-        repo = os.environ.get("MATCHED_FINEWEB_REPO_ID", DEFAULT_REPO)
-        prefix = os.environ.get("MATCHED_FINEWEB_REMOTE_ROOT_PREFIX", DEFAULT_PREFIX).strip("/")
-        return FetchPlan(variant, train_shards, with_docs, revision, repo, prefix)
-
-    def path(self, *parts: str) -> str:
-        """A path in the repository, below the prefix."""
-        return "/".join(part.strip("/") for part in (self.prefix, *parts) if part.strip("/"))
-
-
-def fetch(plan: FetchPlan, folder: Path, progress: Reporter) -> FetchRecord:
+def fetch(
+    variant: str,
+    folder: Path,
+    progress: Reporter,
+    *,
+    train_shards: int | None = None,
+    with_docs: bool = False,
+    revision: str | None = None,
+) -> FetchRecord:
     """Fetch into ``folder``; what is there already and right is not fetched again.
 
+    revision: a branch, tag or commit; whatever it is, one commit is pinned and recorded
     Raises ``CouldNotCheck`` for no network, a wrong digest, too little disk, a manifest that changed or lacks the
-    variant; ``UsageError`` for a fetch without documents into a folder that holds a data set made with them.
+    variant; ``UsageError`` for options out of range, or a fetch without documents into a folder that holds a data set
+    made with them.
     """
+    if variant not in VARIANTS:
+        raise UsageError(f"unknown variant {variant!r}.", remedy=f"Variants: {', '.join(VARIANTS)}.")
+    if train_shards is not None and train_shards < 0:
+        raise UsageError(
+            f"--train-shards is {train_shards}; wanted 0 or more.",
+            remedy="0 fetches validation only; leave it out for all.",
+        )
     partial, old = (folder.parent / f".{word}-{folder.name}" for word in ("partial", "old"))
     with folder_lock(folder):
-        if not plan.with_docs and (folder / MANIFEST).is_file():
+        if not with_docs and (folder / MANIFEST).is_file():
             raise UsageError(
                 f"{folder} holds a complete data set; a fetch without documents would take its byte ledger and "
                 f"{MANIFEST}.",
@@ -101,7 +85,7 @@ def fetch(plan: FetchPlan, folder: Path, progress: Reporter) -> FetchRecord:
                 except OSError:
                     shutil.copy2(path, partial / path.name)
         # 2. Which files, with which digests; is there room for them?
-        record = plan_files(plan, partial)
+        record = plan_files(variant, partial, train_shards, with_docs, revision)
         needed = sum(file.size for file in record.files if not (partial / file.name).exists())
         free = shutil.disk_usage(partial).free
         if needed and needed + DISK_MARGIN_BYTES > free:
@@ -112,7 +96,7 @@ def fetch(plan: FetchPlan, folder: Path, progress: Reporter) -> FetchRecord:
             )
         # 3. Each file, checked; and only what the record names goes under the final name.
         done = seen = 0.0
-        with progress.stage(f"fetch {plan.variant}", sum(file.size for file in record.files), "bytes") as stage:
+        with progress.stage(f"fetch {variant}", sum(file.size for file in record.files), "bytes") as stage:
             for file in record.files:
 
                 def advance(amount: float, name: str = file.name) -> None:
@@ -120,14 +104,14 @@ def fetch(plan: FetchPlan, folder: Path, progress: Reporter) -> FetchRecord:
                     seen += amount
                     stage.update(seen, name)
 
-                Hub(record.repo, plan.endpoint).download(record.revision, file, partial, advance)
+                download(record.repo, record.revision, file, partial, advance)
                 done = seen = done + file.size
                 stage.update(done, file.name)
         shutil.rmtree(partial / PARTS, ignore_errors=True)
         for path in partial.iterdir():
             if path.is_file() and path.name not in {FETCHED, *(file.name for file in record.files)}:
                 path.unlink()
-        if plan.with_docs:
+        if with_docs:
             complete(partial, record, progress)
         # 4. The new folder takes the place of the old one.
         shutil.rmtree(old, ignore_errors=True)
@@ -138,26 +122,30 @@ def fetch(plan: FetchPlan, folder: Path, progress: Reporter) -> FetchRecord:
     return record
 
 
-def plan_files(plan: FetchPlan, partial: Path) -> FetchRecord:
+def plan_files(
+    variant: str, partial: Path, train_shards: int | None, with_docs: bool, wanted: str | None
+) -> FetchRecord:
     """Pin the revision, read its manifest, list the files with their digests; the result is kept in ``partial``.
 
     A started fetch keeps its revision. Raises ``CouldNotCheck`` for a manifest that changed or lacks the variant.
     """
-    hub, name = Hub(plan.repo, plan.endpoint), f"fineweb10B_{plan.variant}"
+    name, repo = f"fineweb10B_{variant}", os.environ.get("MATCHED_FINEWEB_REPO_ID", DEFAULT_REPO)
+    prefix = os.environ.get("MATCHED_FINEWEB_REMOTE_ROOT_PREFIX", DEFAULT_PREFIX).strip("/")
+    below = f"{prefix}/" if prefix else ""
     try:
         before = msgspec.json.decode((partial / FETCHED).read_bytes(), type=FetchRecord)
     except (OSError, msgspec.DecodeError):
         before = None
-    revision = hub.commit(plan.revision or (before.revision if before else "main"))
-    if before and (before.repo, before.revision) != (plan.repo, revision):
+    revision = find_commit(repo, wanted or (before.revision if before else "main"))
+    if before and (before.repo, before.revision) != (repo, revision):
         (partial / EXPORTED).unlink(missing_ok=True)
         before = None
-    (manifest,) = hub.describe(revision, [plan.path(EXPORTED)])
-    hub.download(revision, manifest, partial, lambda _: None)
+    (manifest,) = describe(repo, revision, [below + EXPORTED])
+    download(repo, revision, manifest, partial, lambda _: None)
     digest = file_digest(partial / EXPORTED)
     if before and before.manifest_sha256 != digest:
         raise CouldNotCheck(
-            f"the manifest of {plan.repo} at {revision[:12]} is not the one that this fetch began with.",
+            f"the manifest of {repo} at {revision[:12]} is not the one that this fetch began with.",
             remedy=f"Remove {partial} and its files, then fetch again.",
         )
     try:
@@ -169,27 +157,27 @@ def plan_files(plan: FetchPlan, partial: Path) -> FetchRecord:
         claimed = {str(path): str(digest) for path, digest in dict(entry.get("sha256") or {}).items()}
     except (msgspec.DecodeError, KeyError, TypeError, ValueError, StopIteration):
         raise CouldNotCheck(
-            f"the manifest of {plan.repo} does not describe {name}.", remedy="Check the repository and its prefix."
+            f"the manifest of {repo} does not describe {name}.", remedy="Check the repository and its prefix."
         ) from None
     if not models or vals < 1:
         raise CouldNotCheck(
-            f"the manifest of {plan.repo} lists no tokenizer file or no validation shard of {name}.",
+            f"the manifest of {repo} lists no tokenizer file or no validation shard of {name}.",
             remedy="Choose another variant or revision.",
         )
-    asked = trains if plan.train_shards is None else plan.train_shards
+    asked = trains if train_shards is None else train_shards
     if asked > trains:
         raise UsageError(f"--train-shards is {asked}; {name} has {trains}.", remedy="Ask for at most that many.")
-    paths = [plan.path("datasets", name, f"fineweb_val_{i:06d}.bin") for i in range(vals)]
-    paths += [plan.path("datasets", name, f"fineweb_train_{i:06d}.bin") for i in range(asked)]
-    paths += map(plan.path, [*models, *([DOCS] if plan.with_docs else [])])
-    files = [manifest, *hub.describe(revision, paths)]
+    paths = [f"{below}datasets/{name}/fineweb_val_{i:06d}.bin" for i in range(vals)]
+    paths += [f"{below}datasets/{name}/fineweb_train_{i:06d}.bin" for i in range(asked)]
+    paths += [below + path.strip("/") for path in (*models, *([DOCS] if with_docs else []))]
+    files = [manifest, *describe(repo, revision, paths)]
     for at, file in enumerate(files):
         stated = claimed.get(file.path) or claimed.get(file.name)  # the manifest's word counts
         if stated and file.digest.startswith("sha256:") and file.digest != f"sha256:{stated}":
             raise CouldNotCheck(f"{file.path}: manifest and repository state different digests.", remedy="Report it.")
         if stated:
             files[at] = FileInfo(file.path, file.size, f"sha256:{stated}")
-    record = FetchRecord(plan.repo, plan.prefix, revision, plan.variant, digest, files)
+    record = FetchRecord(repo, prefix, revision, variant, digest, files)
     write_atomic(partial / FETCHED, msgspec.json.format(msgspec.json.encode(record), indent=1), replace=True)
     return record
 

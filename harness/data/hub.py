@@ -7,7 +7,6 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -17,6 +16,7 @@ from harness.errors import CouldNotCheck
 from harness.files import file_digest
 
 ATTEMPTS, PAUSE_S = 5, 1.0  # before the second try; doubled before each further one
+ENDPOINT: str | None = None  # another address of the hub; None: the client's own setting
 PARTS = ".hub"
 """Folder of unfinished downloads, beside the finished ones."""
 _TRANSPORTS = ("httpx", "httpx2", "httpcore", "httpcore2", "requests")
@@ -46,88 +46,82 @@ class FileInfo(msgspec.Struct, frozen=True):
         return self.digest == f"git:{found.hexdigest()}"
 
 
-@dataclass(frozen=True)
-class Hub:
-    """One data set repository. ``endpoint``: another address of the hub; ``None`` for the client's own setting."""
+def find_commit(repo: str, wanted: str) -> str:
+    """The commit behind a branch, tag or commit. Raises ``CouldNotCheck`` when there is none."""
+    from huggingface_hub import HfApi
 
-    repo: str
-    endpoint: str | None = None
+    api = HfApi(endpoint=ENDPOINT)
+    return str(_patiently(f"{repo}: revision {wanted}", lambda: api.dataset_info(repo, revision=wanted)).sha)
 
-    def commit(self, wanted: str) -> str:
-        """The commit behind a branch, tag or commit. Raises ``CouldNotCheck`` when there is none."""
-        from huggingface_hub import HfApi
 
-        api = HfApi(endpoint=self.endpoint)
-        found = _patiently(f"{self.repo}: revision {wanted}", lambda: api.dataset_info(self.repo, revision=wanted))
-        return str(found.sha)
+def describe(repo: str, revision: str, paths: Sequence[str]) -> list[FileInfo]:
+    """Size and digest of each path. Raises ``CouldNotCheck`` that names the first one that is not there."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoFile
 
-    def describe(self, revision: str, paths: Sequence[str]) -> list[FileInfo]:
-        """Size and digest of each path. Raises ``CouldNotCheck`` that names the first one that is not there."""
-        from huggingface_hub import HfApi
-        from huggingface_hub.hf_api import RepoFile
-
-        api = HfApi(endpoint=self.endpoint)
-        listed = _patiently(
-            f"{self.repo}: list of files",
-            lambda: api.get_paths_info(self.repo, list(paths), revision=revision, repo_type="dataset"),
-        )
-        found = {}
-        for item in (item for item in listed if isinstance(item, RepoFile)):
-            digest = f"sha256:{item.lfs.sha256}" if item.lfs else f"git:{item.blob_id}"
-            found[item.path] = FileInfo(item.path, item.size, digest)
-        missing = [path for path in paths if path not in found]
-        if missing:
-            raise CouldNotCheck(
-                f"{self.repo} at {revision[:12]} lacks {missing[0]} ({len(missing)} of {len(paths)} files).",
-                remedy="Check the repository, the prefix and --train-shards.",
-            )
-        return [found[path] for path in paths]
-
-    def download(self, revision: str, file: FileInfo, folder: Path, advance: Callable[[float], None]) -> None:
-        """One file into ``folder``; twice when its digest is wrong, since a proxy may have spoilt it.
-
-        advance: told the bytes that came in since its last call
-        Raises ``CouldNotCheck`` for a wrong digest in both downloads; a part of a file stays and is gone on with.
-        """
-        from huggingface_hub import hf_hub_download
-        from tqdm import tqdm  # type: ignore[import-untyped]
-
-        class Bar(tqdm):  # type: ignore[misc]
-            """Hands the downloader's progress on instead of drawing it."""
-
-            def __init__(self, *args: Any, **kwargs: Any) -> None:
-                kwargs.pop("name", None)
-                super().__init__(*args, **(kwargs | {"disable": True}))
-
-            def update(self, n: float | None = 1) -> bool | None:
-                advance(n or 0)
-                return None
-
-        def ask() -> str:
-            return hf_hub_download(
-                self.repo,
-                file.path,
-                repo_type="dataset",
-                revision=revision,
-                local_dir=store,
-                endpoint=self.endpoint,
-                tqdm_class=Bar,
-            )
-
-        target, store = folder / file.name, folder / PARTS
-        if file.is_at(target):
-            return
-        target.unlink(missing_ok=True)
-        for _ in range(2):
-            fetched = Path(_patiently(f"{self.repo}: {file.path}", ask))
-            if file.is_at(fetched):
-                fetched.replace(target)
-                return
-            shutil.rmtree(store, ignore_errors=True)
+    api = HfApi(endpoint=ENDPOINT)
+    listed = _patiently(
+        f"{repo}: list of files",
+        lambda: api.get_paths_info(repo, list(paths), revision=revision, repo_type="dataset"),
+    )
+    found = {}
+    for item in (item for item in listed if isinstance(item, RepoFile)):
+        digest = f"sha256:{item.lfs.sha256}" if item.lfs else f"git:{item.blob_id}"
+        found[item.path] = FileInfo(item.path, item.size, digest)
+    missing = [path for path in paths if path not in found]
+    if missing:
         raise CouldNotCheck(
-            f"{file.path} has not the digest {file.digest[:23]}… that its manifest states, in two downloads.",
-            remedy="Do not use it; try again later or another revision.",
+            f"{repo} at {revision[:12]} lacks {missing[0]} ({len(missing)} of {len(paths)} files).",
+            remedy="Check the repository, the prefix and --train-shards.",
         )
+    return [found[path] for path in paths]
+
+
+def download(repo: str, revision: str, file: FileInfo, folder: Path, advance: Callable[[float], None]) -> None:
+    """One file into ``folder``; twice when its digest is wrong, since a proxy may have spoilt it.
+
+    advance: told the bytes that came in since its last call
+    Raises ``CouldNotCheck`` for a wrong digest in both downloads; a part of a file stays and is gone on with.
+    """
+    from huggingface_hub import hf_hub_download
+    from tqdm import tqdm  # type: ignore[import-untyped]
+
+    class Bar(tqdm):  # type: ignore[misc]
+        """Hands the downloader's progress on instead of drawing it."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            kwargs.pop("name", None)
+            super().__init__(*args, **(kwargs | {"disable": True}))
+
+        def update(self, n: float | None = 1) -> bool | None:
+            advance(n or 0)
+            return None
+
+    def ask() -> str:
+        return hf_hub_download(
+            repo,
+            file.path,
+            repo_type="dataset",
+            revision=revision,
+            local_dir=store,
+            endpoint=ENDPOINT,
+            tqdm_class=Bar,
+        )
+
+    target, store = folder / file.name, folder / PARTS
+    if file.is_at(target):
+        return
+    target.unlink(missing_ok=True)
+    for _ in range(2):
+        fetched = Path(_patiently(f"{repo}: {file.path}", ask))
+        if file.is_at(fetched):
+            fetched.replace(target)
+            return
+        shutil.rmtree(store, ignore_errors=True)
+    raise CouldNotCheck(
+        f"{file.path} has not the digest {file.digest[:23]}… that its manifest states, in two downloads.",
+        remedy="Do not use it; try again later or another revision.",
+    )
 
 
 def _patiently(what: str, ask: Callable[[], _Result]) -> _Result:

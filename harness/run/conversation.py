@@ -126,7 +126,7 @@ def failure(
     if log.is_file() and log.stat().st_size >= most:
         reason = f"{reason}; its log reached {most:,} bytes, the most that one file may take"
         remedy = "Print less: what is printed beyond the limit ends the program."
-    if context.machine and (late or rule in (A1_TRAIN_CLOCK, A2_EVAL_CLOCK)):
+    if (late or rule in (A1_TRAIN_CLOCK, A2_EVAL_CLOCK)) and context.machine:
         taken = context.machine.others_took(context.clock.running_s, seen=seen)
         if taken > FOREIGN_SHARE:
             return CouldNotCheck(

@@ -209,29 +209,30 @@ def resume_run(
 def find_run(run: str, seed: int | None = None, track: str | None = None) -> Path:
     """The folder of a run, of ``seed`` and ``track`` where given. Raises ``UsageError`` when there is none."""
     base = runs_dir()
+    wanted = " and ".join(f"{name} {value}" for name, value in (("seed", seed), ("track", track)) if value is not None)
 
     def fits(run_dir: Path) -> bool:
         try:
             trained = recall(run_dir)
         except CouldNotCheck:
-            return False
+            return not wanted
         return seed in (None, trained.seed) and track in (None, trained.track)
 
-    wanted = " and ".join(f"{name} {value}" for name, value in (("seed", seed), ("track", track)) if value is not None)
     if run not in ("", "1", NEWEST):
-        for path in (base / run, Path(run)):
-            if path.is_dir():
-                if wanted and not fits(path):
-                    raise UsageError(f"run {path.name} is not of {wanted}.", remedy="Leave out SEED and TRACK.")
-                return path.absolute()
-        raise UsageError(f"there is no run {run!r} in {base}.", remedy="Name a folder of it, or leave the name out.")
+        path = next((path for path in (base / run, Path(run)) if path.is_dir()), None)
+        if path is None:
+            raise UsageError(
+                f"there is no run {run!r} in {base}.", remedy="Name a folder of it, or leave the name out."
+            )
+        if not fits(path):
+            raise UsageError(f"run {path.name} is not of {wanted}.", remedy="Leave out SEED and TRACK.")
+        return path.absolute()
     folders = sorted(path for path in base.glob("*") if path.is_dir())
-    whole = [path for path in folders if (path / TRAINED_FILE).is_file()]
-    found = [path for path in (whole if wanted else whole or folders) if not wanted or fits(path)]
-    if not found:
+    found = [path for path in folders if (path / TRAINED_FILE).is_file() and fits(path)]
+    if not found and (wanted or not folders):
         words = f"no run of {wanted} that can go on" if wanted else "no run"
         raise UsageError(f"there is {words} in {base}.", remedy="`make submit` starts one.")
-    return found[-1]
+    return (found or folders)[-1]
 
 
 def _reopen(run_dir: Path, trained: Trained, track: Track, dataset: Dataset, progress: Reporter) -> RunContext:
@@ -305,26 +306,25 @@ def submit_seeds(
 
     again: run every seed, also one that has a record
     """
-    done: dict[int, RunOutcome] = {}
-    broken_off: dict[int, str] = {}
+    found: list[tuple[int, Identity, RunOutcome | str]] = []
     if not again:
-        found, interrupted = _earlier(records_dir, seeds), _interrupted(seeds)
-        if found or interrupted:
-            identity = _identify(submission_dir, track_name, dataset_name, seeds[0], environ, progress)
-            done = {seed: outcome for seed, outcome, whose in found if whose == identity}
-            broken_off = {seed: name for seed, name, whose in interrupted if whose == identity}
+        found = [*_broken_off(seeds), *_recorded(records_dir, seeds)]
+    kept: dict[int, RunOutcome | str] = {}
+    if found:
+        identity = _identify(submission_dir, track_name, dataset_name, seeds[0], environ, progress)
+        kept = {seed: what for seed, whose, what in found if whose == identity}  # a record stands before a rest
     outcomes = []
     for seed in seeds:
-        if seed in done:
-            progress.note(f"seed {seed} has its record already: {done[seed].path}")
-            outcomes.append(done[seed])
+        before, outcome = kept.get(seed), None
+        if isinstance(before, RunOutcome):
+            progress.note(f"seed {seed} has its record already: {before.path}")
+            outcomes.append(before)
             continue
-        outcome = None
-        if seed in broken_off:
+        if before is not None:
             try:
-                outcome = resume_run(broken_off[seed], records_dir=records_dir, progress=progress)
+                outcome = resume_run(before, records_dir=records_dir, progress=progress)
             except CannotGoOn as error:
-                progress.note(f"{broken_off[seed]} can't go on ({error.message}); the seed starts again")
+                progress.note(f"{before} can't go on ({error.message}); the seed starts again")
         if outcome is None:
             outcome = submit_run(
                 submission_dir=submission_dir,
@@ -340,34 +340,31 @@ def submit_seeds(
     return outcomes
 
 
-def _earlier(records_dir: Path, seeds: Sequence[int]) -> list[tuple[int, RunOutcome, Identity]]:
+def _recorded(records_dir: Path, seeds: Sequence[int]) -> Iterator[tuple[int, Identity, RunOutcome]]:
     """Sound records of these seeds under a key that is here, the newest first.
 
     So the first of a seed that was repeated ends up last. Somebody else's record of a seed does not stand for ours.
     """
     if not records_dir.is_dir():
-        return []
+        return
     own = {path.stem for path in keys_dir().glob("*.pem")}
-    found = []
     for entry in reversed(verify_folder(records_dir, judge_runs=False).records):
         record, sound = entry.record, entry.verdict is not Verdict.FAIL
         if record and entry.entry and sound and entry.entry.signer in own and record.submission.seed in seeds:
             run = record.submission
             whose = Identity(record.track.digest, run.code_digest, run.config_digest, record.data.fingerprint)
-            found.append((run.seed, RunOutcome(record, entry.path, runs_dir() / record.run_id), whose))
-    return found
+            yield run.seed, whose, RunOutcome(record, entry.path, runs_dir() / record.run_id)
 
 
-def _interrupted(seeds: Sequence[int]) -> list[tuple[int, str, Identity]]:
-    """[seed, run, identity] of runs that broke off after their training, oldest first."""
-    found = []
+def _broken_off(seeds: Sequence[int]) -> Iterator[tuple[int, Identity, str]]:
+    """Runs of these seeds that broke off after their training, by name, oldest first."""
     for path in sorted(runs_dir().glob(f"*/{TRAINED_FILE}")):
         with suppress(CouldNotCheck):
-            trained = recall(path.parent)
-            config = canonical_digest(trained.config)
-            whose = Identity(trained.track_digest, trained.code_digest, config, trained.data_fingerprint)
-            found.append((trained.seed, path.parent.name, whose))
-    return [run for run in found if run[0] in seeds]
+            run = recall(path.parent)
+            if run.seed in seeds:
+                config = canonical_digest(run.config)
+                whose = Identity(run.track_digest, run.code_digest, config, run.data_fingerprint)
+                yield run.seed, whose, path.parent.name
 
 
 def _identify(

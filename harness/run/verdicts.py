@@ -116,24 +116,16 @@ def isolation_findings(context: RunContext) -> list[Finding]:
 
 def score_findings(score: Score, precision: str, *, val_targets: int, val_bytes: int) -> list[Finding]:
     """What holds by construction of the loop, with the counts that prove it, and the two byte rules."""
-    whole = score.targets == val_targets
-    exact = score.bytes == val_bytes
-    return [
-        Finding("C2-NORMALISED", Verdict.PASS, f"log-softmax over the whole vocabulary, by the referee: {precision}."),
-        Finding("C3-SCORE-BEFORE-UPDATE", Verdict.PASS, "targets left the ledger only after their commit."),
-        Finding("C4-SINGLE-PASS", Verdict.PASS, f"{score.targets:,} targets, one committed term each."),
-        Finding(
-            "C4-COVERAGE",
-            Verdict.PASS if whole else Verdict.FAIL,
-            f"{score.targets:,} of {val_targets:,} targets scored, the tail included.",
-        ),
-        Finding("A7-BPB", Verdict.PASS, f"{score.nats:.6f} nats over {score.bytes:,} raw bytes."),
-        Finding(
-            "A7-BYTES",
-            Verdict.PASS if exact else Verdict.FAIL,
-            f"the byte ledger sums to {score.bytes:,}, the documents hold {val_bytes:,}.",
-        ),
-    ]
+    whole, exact = score.targets == val_targets, score.bytes == val_bytes
+    found = (
+        ("C2-NORMALISED", True, f"log-softmax over the whole vocabulary, by the referee: {precision}."),
+        ("C3-SCORE-BEFORE-UPDATE", True, "targets left the ledger only after their commit."),
+        ("C4-SINGLE-PASS", True, f"{score.targets:,} targets, one committed term each."),
+        ("C4-COVERAGE", whole, f"{score.targets:,} of {val_targets:,} targets scored, the tail included."),
+        ("A7-BPB", True, f"{score.nats:.6f} nats over {score.bytes:,} raw bytes."),
+        ("A7-BYTES", exact, f"the byte ledger sums to {score.bytes:,}, the documents hold {val_bytes:,}."),
+    )
+    return [Finding(rule_id, Verdict.PASS if holds else Verdict.FAIL, text) for rule_id, holds, text in found]
 
 
 def closure_finding(context: RunContext, readable: list[ReadablePart]) -> Finding:

@@ -13,7 +13,8 @@ from corpus import documents, small_dataset, trained
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from harness.data import encoding, load_validation, open_dataset
+from harness.data import documents as encoding
+from harness.data import load_validation, open_dataset
 from harness.data.byte_table import compare_table, round_trip
 from harness.data.case import CaseTokenizer
 from harness.data.spm import SentencePieceTokenizer
