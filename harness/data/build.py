@@ -24,8 +24,7 @@ from harness.data.dataset import MANIFEST, Manifest, write_manifest
 from harness.data.documents import Debt, Documents, encode_documents, load_tokenizer
 from harness.data.overlap import OverlapAudit
 from harness.data.shards import shard_name, write_ledger, write_shard
-from harness.data.spm import SentencePieceTokenizer, train_bpe
-from harness.data.tokenizers import Encoded, Tokenizer
+from harness.data.tokenizers import Encoded, SentencePieceTokenizer, Tokenizer, train_bpe
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import file_digest, locked, write_atomic
 from harness.progress import Reporter

@@ -17,8 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.data.case import OPERATORS, CaseTokenizer
-from harness.data.spm import SentencePieceTokenizer
-from harness.data.tokenizers import Bytes, Tokenizer
+from harness.data.tokenizers import Bytes, SentencePieceTokenizer, Tokenizer
 from harness.rules import Finding, Verdict
 
 MOST_ROUNDING = 2e-3

@@ -20,8 +20,15 @@ from typing import IO, Any
 
 from harness.data.case import TRANSFORM, CaseTokenizer
 from harness.data.dataset import MANIFEST, read_manifest
-from harness.data.spm import SentencePieceTokenizer
-from harness.data.tokenizers import Bytes, ByteTokenizer, Encoded, TiktokenTokenizer, Tokenizer, utf8
+from harness.data.tokenizers import (
+    Bytes,
+    ByteTokenizer,
+    Encoded,
+    SentencePieceTokenizer,
+    TiktokenTokenizer,
+    Tokenizer,
+    utf8,
+)
 from harness.errors import CouldNotCheck, UsageError
 from harness.text import printable
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import sentencepiece
 
 from harness.data.build import build_dataset
-from harness.data.spm import SentencePieceTokenizer, train_bpe
+from harness.data.tokenizers import SentencePieceTokenizer, train_bpe
 from harness.errors import CouldNotCheck
 from harness.progress import Reporter
 

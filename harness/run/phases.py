@@ -17,7 +17,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
 
 from harness.clock.spans import A1_TRAIN_CLOCK, A2_EVAL_CLOCK
 from harness.config.tracks import TRAIN_TOLERANCE_S
@@ -26,7 +29,7 @@ from harness.files import read_regular, tree
 from harness.progress import Stage
 from harness.protocol.channel import MAX_DESCRIPTORS
 from harness.protocol.messages import Kind, Message
-from harness.protocol.session import DESCRIPTION_FILE, MODEL_FILE, Scalar
+from harness.protocol.session import DESCRIPTION_FILE, MODEL_FILE
 from harness.record.canonical import strict_json
 from harness.record.predicate import Sizes, Training
 from harness.run.artifact import A3_BYTES, BUNDLE_FILE, artifact_sizes, read_model_file, unpack_sealed
@@ -35,14 +38,15 @@ from harness.run.conversation import PhaseFailed, await_all, failure, failures_n
 from harness.sandbox.cell import Cell
 
 MAX_DESCRIPTION_BYTES = 100_000
-MAX_ENTRIES = 1000
-MAX_NOTES = 20
 Ending = Literal["complete", "clock", ""]
 ENDINGS: tuple[Ending, ...] = ("complete", "clock")
 LOSS_POINTS = 200
 OTHER_DESCRIPTORS = 256  # channels, logs, libraries
 OVERSIZE_READ = 4  # a model file is read up to this many times the cap, so that the verdict can name its size
 _SAFE_INTEGER = 2**53
+_NAME = Annotated[str, Meta(max_length=200)]
+_TEXT = Annotated[str, Meta(max_length=4000)]
+_INTEGER = Annotated[int, Meta(gt=-_SAFE_INTEGER, lt=_SAFE_INTEGER)]
 
 
 def describe(context: RunContext) -> None:
@@ -72,18 +76,24 @@ def describe(context: RunContext) -> None:
                 remedy="Correct the variable; `make submit` hands on what the environment holds.",
             ) from None
     try:
-        context.config, context.parameters, notes = read_description(output / DESCRIPTION_FILE)
+        found = read_description(output / DESCRIPTION_FILE)
     except ValueError as error:
         raise failure(context, "describe", error) from None
-    for note in notes:
+    context.config, context.parameters = found.config, found.parameters
+    for note in found.notes:
         context.progress.note(f"{manifest.name} says: {note}")
 
 
-def read_description(path: Path) -> tuple[dict[str, Scalar], int, list[str]]:
-    """What a submission published: configuration, number of parameters, notes.
+class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a submission publishes of itself; notes are for whoever started the run."""
 
-    Raises ``ValueError`` for anything but plain scalars within bounds.
-    """
+    config: Annotated[dict[_NAME, _INTEGER | float | bool | _TEXT | None], Meta(max_length=1000)]
+    parameters: Annotated[int, Meta(ge=0, lt=_SAFE_INTEGER)]
+    notes: Annotated[list[str], Meta(max_length=20)] = []
+
+
+def read_description(path: Path) -> Description:
+    """The description at ``path``. Raises ``ValueError`` for anything but plain scalars within bounds."""
     try:
         data = read_regular(path, MAX_DESCRIPTION_BYTES)
     except OSError as error:
@@ -91,32 +101,14 @@ def read_description(path: Path) -> tuple[dict[str, Scalar], int, list[str]]:
     if len(data) > MAX_DESCRIPTION_BYTES:
         raise ValueError(f"{path.name} is over {MAX_DESCRIPTION_BYTES:,} bytes")
     try:
-        content = strict_json(data)
-    except ValueError as error:
-        raise ValueError(f"{path.name} is no plain JSON ({error})") from None
-    if not isinstance(content, dict) or set(content) - {"notes"} != {"config", "parameters"}:
-        raise ValueError(f"{path.name} must hold config, parameters and perhaps notes, nothing else")
-    config, parameters = content["config"], content["parameters"]
-    if not isinstance(config, dict) or len(config) > MAX_ENTRIES:
-        raise ValueError(f"config in {path.name} must be an object of at most {MAX_ENTRIES:,} entries")
-    for name, value in config.items():
-        match value:
-            case int():  # bool too
-                plain = abs(value) < _SAFE_INTEGER
-            case float():
-                plain = math.isfinite(value)
-            case str():
-                plain = len(value) <= 4000 and value.isprintable()
-            case _:
-                plain = value is None
-        if not plain or len(name) > 200 or not name.isprintable():
+        found = msgspec.convert(strict_json(data), Description)
+    except (ValueError, msgspec.ValidationError) as error:
+        raise ValueError(f"{path.name} is no plain description ({error})") from None
+    for name, value in found.config.items():
+        plain = math.isfinite(value) if isinstance(value, float) else not isinstance(value, str) or value.isprintable()
+        if not plain or not name.isprintable():
             raise ValueError(f"config entry {name[:80]!r} in {path.name} is no plain scalar")
-    if not isinstance(parameters, int) or isinstance(parameters, bool) or not 0 <= parameters < _SAFE_INTEGER:
-        raise ValueError(f"parameters in {path.name} must be a whole number, 0 or more")
-    notes = content.get("notes", [])
-    if not isinstance(notes, list) or len(notes) > MAX_NOTES or not all(isinstance(note, str) for note in notes):
-        raise ValueError(f"notes in {path.name} must be at most {MAX_NOTES} lines of text")
-    return config, parameters, notes
+    return found
 
 
 def train(context: RunContext, shards: tuple[Path, ...]) -> None:

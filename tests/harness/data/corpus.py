@@ -4,7 +4,7 @@ from functools import cache
 from random import Random
 
 from harness.data.build import build_dataset
-from harness.data.spm import SentencePieceTokenizer, train_bpe
+from harness.data.tokenizers import SentencePieceTokenizer, train_bpe
 from harness.progress import Silent
 
 SYLLABLES = "the ho use of re pre sen ta tives and se nate shall as sem ble at le ast on ce in eve ry ye ar".split()  # noqa: SIM905

@@ -17,8 +17,7 @@ from harness.data import documents as encoding
 from harness.data import load_validation, open_dataset
 from harness.data.byte_table import compare_table, round_trip
 from harness.data.case import CaseTokenizer
-from harness.data.spm import SentencePieceTokenizer
-from harness.data.tokenizers import ByteTokenizer, TiktokenTokenizer
+from harness.data.tokenizers import ByteTokenizer, SentencePieceTokenizer, TiktokenTokenizer
 from harness.errors import CouldNotCheck
 from harness.progress import Silent
 
