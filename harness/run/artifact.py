@@ -20,7 +20,7 @@ from pathlib import Path
 
 from harness.config.tracks import Track, load_track, track_names
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
-from harness.files import file_digest, read_regular
+from harness.files import file_digest, read_regular, write_atomic
 from harness.protocol.container import ContainerError, read_container, write_container
 from harness.protocol.session import MODEL_FILE
 from harness.record.predicate import RunRecord, Sizes
@@ -150,11 +150,7 @@ def seal_submission(submission_dir: Path, run_dir: Path) -> SealedSubmission:
     if "__init__.py" not in files:
         raise UsageError(f"{submission_dir} has no __init__.py, so it is no package.", remedy="Add an empty one.")
     # 2. The bundle is written: its bytes count, and its digest names the code in intent and record.
-    bundle = pack_code(files)
-    with (run_dir / BUNDLE_FILE).open("xb") as file:
-        file.write(bundle)
-        file.flush()
-        os.fsync(file.fileno())
+    write_atomic(run_dir / BUNDLE_FILE, pack_code(files), replace=True)
     # 3. What runs is unpacked from the bundle, not copied from the folder: every byte that runs was counted.
     return sealed_at(run_dir / BUNDLE_FILE, run_dir / "code")
 
