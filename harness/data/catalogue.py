@@ -47,9 +47,11 @@ def stated_fingerprint(name: str, folder: Path) -> str:
     That is the fingerprint its ``dataset.json`` states, or the digest of the recipe of ``sotu``, which may not be built
     yet; "" where this host has no such set. Raises ``CouldNotCheck`` for a malformed ``dataset.json``.
     """
-    place = _place(name, folder)
     if name == "sotu":
-        return place.name
+        from harness.data.sotu import recipe_digest
+
+        return recipe_digest()
+    place = _place(name, folder)
     return read_manifest(place).fingerprint if (place / MANIFEST).is_file() else ""
 
 
