@@ -32,7 +32,7 @@ FEW_SOCKETS = (
     "(`harness doctor`): elsewhere a DataLoader needs num_workers=0."
 )
 NOT_IMPORTED = re.compile(r"No module named '(\w+)")
-ALL_PACKAGES = ("describe", "train", "package")  # cells that can import whatever is installed
+ALL_PACKAGES = ("describe", "train", "package", "script")  # cells that can import whatever is installed
 DISK_SIGNS = ("No space left on device", "Disk quota exceeded", "os error 28", "error 28")
 DISK_ROOM_BYTES = 16_000_000
 MEMORY_SIGNS = ("MemoryError", "not enough memory", "can't allocate memory", "std::bad_alloc", "OutOfMemoryError")
