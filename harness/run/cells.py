@@ -119,14 +119,6 @@ class RunContext:
         """Log of one cell: its standard output and error."""
         return self.run_dir / "logs" / f"{cell}.log"
 
-    def note_isolation(self, layers: Mapping[Layer, LayerState]) -> None:
-        """Remember the layers of a cell; one that was missing once counts as missing, and is shown at once."""
-        for layer, state in layers.items():
-            if layer not in self.isolation or self.isolation[layer].in_force:
-                self.isolation[layer] = state
-                if not state.in_force:
-                    self.progress.note(f"WARNING: isolation layer {layer} is {state}. `harness doctor` says more.")
-
 
 @contextmanager
 def phase_cell(
@@ -202,7 +194,13 @@ def phase_cell(
         try:
             # 3. It starts behind its layers; on an official track not without all of them. What was missing is kept.
             cell.start()
-            context.note_isolation(cell.layers)
+            for layer, state in cell.layers.items():
+                if layer not in context.isolation or context.isolation[layer].in_force:
+                    context.isolation[layer] = state  # one that was missing once counts as missing
+                    if not state.in_force:
+                        context.progress.note(
+                            f"WARNING: isolation layer {layer} is {state}. `harness doctor` says more."
+                        )
             yield cell
         finally:  # 4. However the phase ends, everything in the cell ends with it, and what was left is counted.
             context.kills.append((title, cell.kill(f"{title} is over")))

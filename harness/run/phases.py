@@ -117,7 +117,7 @@ def train(context: RunContext, shards: tuple[Path, ...]) -> None:
     The checkpoint lies in ``context.checkpoint_dir`` then; rank 0's loss curve and its last word are in ``context``.
     Raises ``RuleBroken``: A1-TRAIN-CLOCK when a clock runs out, S3-PROTOCOL when a rank fails.
     """
-    limits, curve = context.track.limits, LossCurve()
+    limits = context.track.limits
     context.checkpoint_dir.mkdir()
     with phase_cell(
         context,
@@ -137,7 +137,7 @@ def train(context: RunContext, shards: tuple[Path, ...]) -> None:
             ),
         ):
             await_all(cell, Kind.READY, span.deadline_ns, _reporter(stage, limit_s))
-        _run_clock(context, cell, shards, curve)
+        _run_clock(context, cell, shards)
     total = 0
     try:
         for path in tree(context.checkpoint_dir):
@@ -152,33 +152,10 @@ def train(context: RunContext, shards: tuple[Path, ...]) -> None:
     if total == 0:
         reason = "it left no checkpoint in its output folder"
         raise failure(context, "train", reason, remedy="Write it below TrainSession.output_dir before done().")
-    context.loss_curve = curve.points
 
 
-class LossCurve:
-    """Rank 0's (step, loss) ``points``, thinned to at most 200 while they come."""
-
-    def __init__(self) -> None:
-        self.points: list[tuple[int, float]] = []
-        self._every = 1
-        self._seen = 0
-        self._last = -1
-
-    def add(self, step: int, loss: float) -> None:
-        """Take one point; steps that do not go forward and losses that are not finite are left out."""
-        if not math.isfinite(loss) or not self._last < step < _SAFE_INTEGER:
-            return
-        self._last = step
-        if self._seen % self._every == 0:
-            self.points.append((step, loss))
-        self._seen += 1
-        if len(self.points) > LOSS_POINTS:
-            self.points = self.points[::2]
-            self._every *= 2
-
-
-def _run_clock(context: RunContext, cell: Cell, shards: tuple[Path, ...], curve: LossCurve) -> None:
-    limit_s = context.track.limits.train_s
+def _run_clock(context: RunContext, cell: Cell, shards: tuple[Path, ...]) -> None:
+    limit_s, seen, every, last_step = context.track.limits.train_s, 0, 1, -1
     grace_s = TRAIN_TOLERANCE_S if context.track.readings.train_clock == "tolerate_200ms" else 0.0
     remedy = "Stop earlier: session.remaining_s() tells how long is left."
     with (
@@ -189,9 +166,17 @@ def _run_clock(context: RunContext, cell: Cell, shards: tuple[Path, ...], curve:
         report, deadline_ns = _reporter(stage, limit_s), span.deadline_ns + int(grace_s * 1e9)
 
         def heard(rank: int, message: Message) -> None:
-            if rank == 0:
-                curve.add(message.a, message.y)
-                report(rank, message)
+            nonlocal seen, every, last_step
+            if rank != 0:
+                return
+            report(rank, message)
+            if math.isfinite(message.y) and last_step < message.a < _SAFE_INTEGER:
+                last_step, seen = message.a, seen + 1
+                if (seen - 1) % every == 0:
+                    context.loss_curve.append((message.a, message.y))
+                if len(context.loss_curve) > LOSS_POINTS:  # thinned while it comes
+                    del context.loss_curve[1::2]
+                    every *= 2
 
         with failures_named(context, cell, deadline_ns, limit_s, rule=A1_TRAIN_CLOCK, remedy=remedy):
             for channel, descriptors in zip(cell.channels, opened, strict=True):
