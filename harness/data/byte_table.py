@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from harness.data.case import OPERATORS, CaseTokenizer
+from harness.data.case import OPERATORS, without_operators
 from harness.data.tokenizers import Bytes, SentencePieceTokenizer, Tokenizer
 from harness.rules import Finding, Verdict
 
@@ -98,13 +98,13 @@ def compare_table(
 
 def fallback_pieces(tokenizer: Tokenizer) -> npt.NDArray[np.bool_]:
     """Which ids are byte-fallback pieces, (vocab,); none outside SentencePiece."""
-    inner = tokenizer.inner if isinstance(tokenizer, CaseTokenizer) else tokenizer
+    inner = without_operators(tokenizer)
     return inner.byte_pieces if isinstance(inner, SentencePieceTokenizer) else np.zeros(inner.vocab_size, np.bool_)
 
 
 def judge_space_marker(tokenizer: Tokenizer, found: TableComparison) -> list[Finding]:
     """FAIL for a SentencePiece vocabulary without U+2581: the table counts each space as three bytes (#755)."""
-    if tokenizer.kind != "sentencepiece" or tokenizer.table().space.any():
+    if not isinstance(without_operators(tokenizer), SentencePieceTokenizer) or tokenizer.table().space.any():
         return []
     share = 100 * (found.table_bytes / max(1, found.exact_bytes) - 1)
     text = (
@@ -178,8 +178,7 @@ def suspects(tokens: Tokens, target_bytes: Bytes, tokenizer: Tokenizer, raw_byte
     after_bos = int((table.space[target] & table.boundary[before]).sum())
     fallback = int(fallback_pieces(tokenizer)[target].sum())
     documents = int((target == tokenizer.bos_id).sum())
-    inner = tokenizer.inner if isinstance(tokenizer, CaseTokenizer) else tokenizer
-    text = inner.decode(np.asarray(target, np.int64)).decode(errors="replace")
+    text = without_operators(tokenizer).decode(np.asarray(target, np.int64)).decode(errors="replace")
     marks = sum(map(text.count, OPERATORS))  # however the vocabulary spells them
     totals = (
         ("exact", "raw bytes of the documents", exact, True),

@@ -75,12 +75,17 @@ def raw_offsets(text: str, written: str) -> Bytes:
     return np.append(starts[character] + np.minimum(within, raw[character]), starts[-1])
 
 
+def without_operators(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer itself, or the one behind the case operators."""
+    return tokenizer.inner if isinstance(tokenizer, CaseTokenizer) else tokenizer
+
+
 class CaseTokenizer(Tokenizer):
     """A tokenizer behind the case operators. Its file is the inner tokenizer's."""
 
     def __init__(self, inner: Tokenizer) -> None:
         self.inner = inner
-        self.kind, self.name, self.file = inner.kind, inner.name, inner.file
+        self.name, self.file = inner.name, inner.file
         self.vocab_size, self.bos_id = inner.vocab_size, inner.bos_id
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:

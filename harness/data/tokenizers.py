@@ -32,7 +32,6 @@ THREADS = 2
 class Tokenizer(ABC):
     """One tokenizer. ``file`` is what a data set keeps of it, ``name`` what people call it."""
 
-    kind: str
     name: str
     file: bytes
     vocab_size: int
@@ -96,8 +95,6 @@ class SentencePieceTokenizer(Tokenizer):
 
     byte_pieces: which ids are byte-fallback pieces, bool (vocab,)
     """
-
-    kind = "sentencepiece"
 
     def __init__(self, file: bytes, name: str) -> None:
         self.file, self.name = file, name
@@ -208,7 +205,6 @@ def train_bpe(lines: Sequence[str], vocab_size: int) -> bytes:
 class ByteTokenizer(Tokenizer):
     """byte260: ids 0 to 3 are special (pad, bos, eos, unk), id 4 + b is the byte b."""
 
-    kind = "byte"
     offset = 4
 
     def __init__(self) -> None:
@@ -239,7 +235,6 @@ class TiktokenTokenizer(Tokenizer):
     ``<|endoftext|>`` takes the id after the last rank and stands before each document.
     """
 
-    kind = "tiktoken"
     pattern = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"  # GPT-2's split
 
     def __init__(self, file: bytes, name: str) -> None:
