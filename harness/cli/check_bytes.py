@@ -25,7 +25,9 @@ Exit codes: 0 good (warnings included), 1 a rule is broken, 2 wrong usage, 3 cou
 
 @click.command(epilog=EPILOG)
 @click.argument("folder", required=False, type=PATH)
-@click.option("--tokenizer", metavar="FILE", help="Tokenizer of the shards (a built data set knows its own).")
+@click.option(
+    "--tokenizer", "tokenizer_file", metavar="FILE", help="Tokenizer of the shards (a built data set knows its own)."
+)
 @click.option("--docs", "documents", multiple=True, type=PATH, help="Raw documents, in shard order.")
 @click.option(
     "--val-docs",
@@ -47,7 +49,7 @@ def command(folder: Path | None, val_loss: str | None, val_bpb: str | None, as_j
     import msgspec
     from tabulate import tabulate
 
-    from harness.data.byte_check import ByteCheck, ByteReport, check_bytes
+    from harness.data.byte_check import ByteReport, check_bytes
     from harness.progress import make_reporter
     from harness.review.number import Number
     from harness.review.published import implied_bytes, judge_claim
@@ -72,8 +74,8 @@ def command(folder: Path | None, val_loss: str | None, val_bpb: str | None, as_j
     else:
         if not folder.is_dir():
             raise UsageError(f"{folder} is not a folder.", remedy="Give the folder that holds the .bin shards.")
-        check = ByteCheck(folder, **plan, at_bpb=float(val_bpb) if val_bpb else 1.0)
-        report = check_bytes(check, make_reporter(silent=as_json))
+        reporter = make_reporter(silent=as_json)
+        report = check_bytes(folder, reporter, **plan, at_bpb=float(val_bpb) if val_bpb else 1.0)
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(report), indent=1))
     else:

@@ -50,13 +50,18 @@ another repository and folder in it; HF_TOKEN opens a private one."""
 def fetch(variant: str, train_shards: int | None, with_docs: bool, revision: str | None, as_json: bool) -> None:
     """Fetch a published export from the hub, at a pinned revision, every file checked."""
     from harness.config.variables import cache_dir
-    from harness.data.export import FetchPlan
     from harness.data.fetch import fetch as fetch_files
     from harness.progress import make_reporter
 
-    plan = FetchPlan.from_environment(variant, train_shards, with_docs, revision)
     folder = (cache_dir() / "datasets" / f"fineweb_{variant}").absolute()
-    record = fetch_files(plan, folder, make_reporter(silent=as_json))
+    record = fetch_files(
+        variant,
+        folder,
+        make_reporter(silent=as_json),
+        train_shards=train_shards,
+        with_docs=with_docs,
+        revision=revision,
+    )
     result: dict[str, object] = {
         "folder": str(folder),
         "repository": record.repo,
@@ -83,17 +88,16 @@ def fetch(variant: str, train_shards: int | None, with_docs: bool, revision: str
 @click.option("--shard-tokens", default=100_000_000, show_default=True, help="Tokens a shard.")
 @click.option("--no-near", is_flag=True, help="Look for equal documents across the sides only, not for similar ones.")
 @json_option
-def build(name: str, out: Path | None, no_near: bool, as_json: bool, **options: Any) -> None:
+def build(sources: tuple[Path, ...], name: str, out: Path | None, no_near: bool, as_json: bool, **options: Any) -> None:
     """Build a data set from JSON lines (.jsonl, .gz, .xz) or text files, in order, validation first."""
     from harness.config.variables import cache_dir
+    from harness.data.build import build_from_sources
     from harness.data.dataset import open_folder
-    from harness.data.sources import BuildPlan, build_from_sources
     from harness.progress import make_reporter
 
-    plan = BuildPlan(name=name, near=not no_near, **options)
     folder = (out or cache_dir() / "datasets" / name).absolute()
     reporter = make_reporter(silent=as_json)
-    build_from_sources(plan, folder, reporter)
+    build_from_sources(sources, folder, reporter, name=name, near=not no_near, **options)
     dataset = open_folder(folder, reporter)
     counts = ("fingerprint", "val_documents", "val_tokens", "val_bytes", "train_tokens", "vocab_size")
     result: dict[str, object] = {"name": dataset.name, "folder": str(folder)}
@@ -108,20 +112,19 @@ def build(name: str, out: Path | None, no_near: bool, as_json: bool, **options: 
 @command.command(epilog="Example: harness data inspect path/to/folder --tokenizer fineweb_1024_bpe.model")
 @click.argument("path", type=PATH)
 @click.option("--tokenizer", metavar="FILE", help="Tokenizer of the shards (a built data set knows its own).")
-@click.option("--no-digests", is_flag=True, help="Leave out the SHA-256 of each file.")
 @json_option
-def inspect(path: Path, tokenizer: str | None, no_digests: bool, as_json: bool) -> None:
+def inspect(path: Path, tokenizer: str | None, as_json: bool) -> None:
     """Show what the shard or folder PATH holds: header, tokens, documents, digest, first tokens, verdicts."""
     import msgspec
     from tabulate import tabulate
 
-    from harness.data.inspect import inspect_path
+    from harness.data.byte_check import inspect_path
     from harness.progress import make_reporter
     from harness.text import printable
 
     if not path.exists():
         raise UsageError(f"{path} does not exist.", remedy="Give a shard, a folder of shards, or a built data set.")
-    report = inspect_path(path, tokenizer, make_reporter(silent=as_json), digests=not no_digests)
+    report = inspect_path(path, tokenizer, make_reporter(silent=as_json))
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(report), indent=1))
     else:
@@ -146,7 +149,7 @@ def list_(as_json: bool) -> None:
     from tabulate import tabulate
 
     from harness.config.variables import cache_dir
-    from harness.data.inspect import list_cached
+    from harness.data.byte_check import list_cached
 
     folder = cache_dir() / "datasets"
     rows = list_cached(folder)

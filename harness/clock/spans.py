@@ -2,6 +2,10 @@
 
 The submission's own clock never counts. A machine that slept, or whose calendar was set while a span ran, gives times
 that nobody can trust: the run is void then.
+
+The public rules do not say which spans count. A track names the reading that decides; ``READINGS`` holds those that
+were argued in public, so that every run shows its seconds under each. Not covered: readings that need time inside a
+span (in-loop validation, a recompile).
 """
 
 from __future__ import annotations
@@ -10,11 +14,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from harness.config.tracks import Track
 from harness.errors import CouldNotCheck
 from harness.record.predicate import BudgetEntry, SpanEntry
 
+A1_TRAIN_CLOCK = "A1-TRAIN-CLOCK"
+A2_EVAL_CLOCK = "A2-EVAL-CLOCK"
 SUSPEND_TOLERANCE_S = 0.05
 CALENDAR_TOLERANCE_S = 5.0
 READ_WITHIN_NS = 1_000_000  # the three clocks are read together when no more than this passes meanwhile
@@ -52,14 +59,20 @@ class Clocks:
     boottime: Callable[[], int] = lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     calendar: Callable[[], int] = time.time_ns
 
+    def read(self) -> tuple[int, int, int]:
+        """All three at one moment: a pause between two of them would look like sleep, so they are read again.
 
-@dataclass(frozen=True)
-class _Instant:
-    """All three clocks, read together."""
-
-    monotonic: int
-    boottime: int
-    calendar: int
+        On a machine so busy that no reading is undisturbed, the one that took least time counts.
+        """
+        narrowest, best = FAR_NS, (0, 0, 0)
+        for _ in range(READ_TRIES):
+            moment = self.monotonic(), self.boottime(), self.calendar()
+            took = self.monotonic() - moment[0]
+            if took < narrowest:
+                narrowest, best = took, moment
+            if took <= READ_WITHIN_NS:
+                break
+        return best
 
 
 class Ledger:
@@ -73,8 +86,8 @@ class Ledger:
         self._earlier = list(earlier)
         self._spans: list[Span] = []
         self._running: list[Span] = []
-        self._last = self._read()
-        self._origin_ns = self._last.monotonic
+        self._last = self._clocks.read()
+        self._origin_ns = self._last[0]
 
     @contextmanager
     def span(self, name: str, limit_s: float | None = None, budget: str = "") -> Iterator[Span]:
@@ -100,39 +113,20 @@ class Ledger:
         """How long the innermost span has been running; 0 between spans."""
         return (self._clocks.monotonic() - self._running[-1].start_ns) / 1e9 if self._running else 0.0
 
-    def _read(self) -> _Instant:
-        """The three clocks of one moment: a pause between two of them would look like sleep, so it is read again.
-
-        On a machine so busy that no reading is undisturbed, the one that took least time counts.
-        """
-        narrowest, best = FAR_NS, None
-        for _ in range(READ_TRIES):
-            started = self._clocks.monotonic()
-            boottime, calendar = self._clocks.boottime(), self._clocks.calendar()
-            took = self._clocks.monotonic() - started
-            if best is None or took < narrowest:
-                narrowest, best = took, _Instant(started, boottime, calendar)
-            if took <= READ_WITHIN_NS:
-                break
-        assert best is not None
-        return best
-
     def _check(self, when: str) -> None:
         """Refuse a machine that slept, or whose calendar was set, since the last look."""
-        before, self._last = self._last, self._read()
-        passed_s = (self._last.monotonic - before.monotonic) / 1e9
-        slept_s = (self._last.boottime - before.boottime) / 1e9 - passed_s
-        jumped_s = (self._last.calendar - before.calendar) / 1e9 - passed_s - max(0.0, slept_s)
+        before, self._last = self._last, self._clocks.read()
+        passed_s, up_s, dated_s = ((now - then) / 1e9 for now, then in zip(self._last, before, strict=True))
+        slept_s = up_s - passed_s
+        jumped_s = dated_s - passed_s - max(0.0, slept_s)
         if slept_s > SUSPEND_TOLERANCE_S:
-            raise CouldNotCheck(
-                f"the machine slept {slept_s:.1f} s {when}; its clocks are void.",
-                remedy="Keep the machine awake and run again.",
-            )
-        if abs(jumped_s) > CALENDAR_TOLERANCE_S:
-            raise CouldNotCheck(
-                f"the machine's calendar jumped by {jumped_s:+.1f} s {when}; its clocks are void.",
-                remedy="Let time synchronisation settle and run again.",
-            )
+            text, remedy = f"the machine slept {slept_s:.1f} s {when}", "Keep the machine awake and run again."
+        elif abs(jumped_s) > CALENDAR_TOLERANCE_S:
+            text = f"the machine's calendar jumped by {jumped_s:+.1f} s {when}"
+            remedy = "Let time synchronisation settle and run again."
+        else:
+            return
+        raise CouldNotCheck(f"{text}; its clocks are void.", remedy=remedy)
 
     def entries(self) -> list[SpanEntry]:
         """The ended spans by start, in seconds since the ledger was opened, with the idle time between them.
@@ -145,22 +139,49 @@ class Ledger:
             found.append(SpanEntry("resumed", offset_s, 0.0, None, ""))
         free_ns = self._origin_ns
         for span in sorted(self._spans, key=lambda span: span.start_ns):
-            if span.start_ns - free_ns > IDLE_FROM_NS:
-                found.append(self._entry("idle", free_ns, span.start_ns, offset_s))
-            found.append(self._entry(span.name, span.start_ns, span.end_ns, offset_s, span.limit_s, span.budget))
+            pause = Span("idle", None, "", free_ns, span.start_ns)
+            for part in (pause, span) if span.start_ns - free_ns > IDLE_FROM_NS else (span,):
+                start_s = offset_s + (part.start_ns - self._origin_ns) / 1e9
+                found.append(SpanEntry(part.name, start_s, part.seconds, part.limit_s, part.budget))
             free_ns = max(free_ns, span.end_ns)
         return found
 
-    def _entry(
-        self, name: str, start_ns: int, end_ns: int, offset_s: float, limit_s: float | None = None, budget: str = ""
-    ) -> SpanEntry:
-        start_s = offset_s + (start_ns - self._origin_ns) / 1e9
-        return SpanEntry(name, start_s, (end_ns - start_ns) / 1e9, limit_s, budget)
+    def used_s(self, budget: str) -> float:
+        """Seconds of the spans that count in ``budget``, "train" or "eval"."""
+        return sum(entry.seconds for entry in self.entries() if entry.budget == budget)
 
     def budgets(self, track: Track) -> list[BudgetEntry]:
-        """Seconds used of the train and eval budgets, as the sum of the spans that count in each."""
+        """The train and the eval budget, with what is used of them."""
         limits = {"train": track.limits.train_s, "eval": track.limits.eval_s}
-        return [
-            BudgetEntry(name, sum(entry.seconds for entry in self.entries() if entry.budget == name), limit)
-            for name, limit in limits.items()
-        ]
+        return [BudgetEntry(name, self.used_s(name), limit) for name, limit in limits.items()]
+
+
+class ClockReading(NamedTuple):
+    """One reading of a rule: the spans that count, and who reads it so (sections A1 and A2 of the public rules)."""
+
+    rule: str
+    name: str
+    spans: tuple[str, ...]
+    source: str
+
+
+_EVALUATIONS = ("eval float", "eval packed", "eval")
+_WARM_UPS = ("warmup compile", "warmup float", "warmup packed", "warmup")
+READINGS = (
+    ClockReading(A1_TRAIN_CLOCK, "training loop", ("train",), "root train_gpt.py"),
+    ClockReading(A1_TRAIN_CLOCK, "loop and packaging", ("train", "package"), "#1001, #1004, #1047"),
+    ClockReading(A1_TRAIN_CLOCK, "set-up, loop and packaging", ("setup", "train", "package"), "the strictest"),
+    ClockReading(A2_EVAL_CLOCK, "last scoring pass", ("eval",), "practice of the records"),
+    ClockReading(A2_EVAL_CLOCK, "packaging and last pass", ("package", "eval"), "#1855 and its kind"),
+    ClockReading(A2_EVAL_CLOCK, "all passes", ("package", *_EVALUATIONS), "#1972, #1858"),
+    ClockReading(A2_EVAL_CLOCK, "all passes and warm-ups", ("package", *_WARM_UPS, *_EVALUATIONS), "the strictest"),
+)
+
+
+def read_clock(rule: str, spans: Sequence[SpanEntry]) -> list[tuple[ClockReading, float]]:
+    """Seconds under each published reading of ``rule``, from the loosest to the strictest."""
+    return [
+        (reading, sum(span.seconds for span in spans if span.name in reading.spans))
+        for reading in READINGS
+        if reading.rule == rule
+    ]

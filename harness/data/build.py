@@ -5,50 +5,51 @@ One pass over the documents, in order; memory holds a few batches of text and on
 
 from __future__ import annotations
 
+import hashlib
+import lzma
+import math
 import shutil
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from harness.data.baselines import TextSizes, baselines_bpb
+from harness.data.case import TRANSFORM, CaseTokenizer, apply_operators
 from harness.data.dataset import MANIFEST, Manifest, write_manifest
-from harness.data.encoding import Debt, encode_documents
+from harness.data.documents import Debt, Documents, encode_documents, load_tokenizer
 from harness.data.overlap import OverlapAudit
 from harness.data.shards import shard_name, write_ledger, write_shard
-from harness.data.tokenizers import Encoded, Tokenizer
-from harness.errors import CouldNotCheck
-from harness.files import locked, write_atomic
+from harness.data.tokenizers import Encoded, SentencePieceTokenizer, Tokenizer, train_bpe
+from harness.errors import CouldNotCheck, UsageError
+from harness.files import file_digest, locked, write_atomic
 from harness.progress import Reporter
+from harness.units import bits_per_byte
 
 SHARD_TOKENS = 100_000_000
 SHOW_EVERY = 16
+TRAINING_CHARACTERS = 100_000_000
 
 
-@dataclass
 class Side:
-    """One part of a data set while it is written: the tokens of full shards are on disk, the rest is held here."""
+    """One part of a data set while it is written: the tokens of full shards are on disk, the rest is held here.
 
-    prefix: str
-    part: str
-    folder: Path
-    shard_tokens: int
-    keeps_bytes: bool
-    vocab_size: int
-    documents: int = 0
-    raw_bytes: int = 0
-    tokens: int = 0
-    files: dict[str, str] = field(default_factory=dict)
+    part: "val", which has a byte ledger, or "train"; counts: how often each id occurs, int64 (vocab_size,)
+    """
 
-    def __post_init__(self) -> None:
+    def __init__(self, prefix: str, part: str, folder: Path, shard_tokens: int, vocab_size: int) -> None:
+        self.prefix, self.part, self.folder, self.shard_tokens = prefix, part, folder, shard_tokens
+        self.documents = self.raw_bytes = self.tokens = 0
+        self.files: dict[str, str] = {}
+        self.counts = np.zeros(vocab_size, np.int64)
         self._held: list[npt.NDArray[np.uint16]] = []
         self._sizes: list[npt.NDArray[np.uint32]] = []
         self._held_tokens = self._shards = 0
         self._debt = Debt()
-        self.counts = np.zeros(self.vocab_size, np.int64)
 
     def add(self, bos_id: int, raw_bytes: int, encoded: Encoded) -> None:
         """Append one document, BOS first."""
@@ -59,48 +60,78 @@ class Side:
                 f"{raw_bytes:,} bytes.",
                 remedy="Its bytes can't be counted with this tokenizer: use another one, or take the document out.",
             )
-        self.documents += 1
-        self.raw_bytes += raw_bytes
-        self._append(np.concatenate(([bos_id], ids)), np.concatenate(([0], self._debt.settle(raw_bytes, sizes))))
+        ids = np.concatenate(([bos_id], ids))
+        self._held.append(ids.astype(np.uint16))
+        if self.part == "val":
+            self._sizes.append(np.concatenate(([0], self._debt.settle(raw_bytes, sizes))).astype(np.uint32))
+        self.documents, self.raw_bytes = self.documents + 1, self.raw_bytes + raw_bytes
+        self.tokens, self._held_tokens = self.tokens + len(ids), self._held_tokens + len(ids)
+        self.counts += np.bincount(ids, minlength=len(self.counts))
         while self._held_tokens >= self.shard_tokens:
             self._write(self.shard_tokens)
 
     def finish(self) -> None:
-        """Write what is left. Raises ``CouldNotCheck`` when no token could take the bytes of token-less documents."""
-        if self._held_tokens or not self._shards:
-            self._write(self._held_tokens)
-        if self._debt.owed and self.keeps_bytes:
+        """Write what is left. Raises ``CouldNotCheck`` for an empty side, or bytes that no token could take."""
+        if self._debt.owed:
             raise CouldNotCheck(
                 f"the last documents of {self.part} hold {self._debt.owed:,} bytes and no token to account for them.",
                 remedy="Remove documents that the tokenizer drops (white space only), or put them before others.",
             )
-
-    def _append(self, ids: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]) -> None:
-        self.tokens += len(ids)
-        self._held_tokens += len(ids)
-        self._held.append(ids.astype(np.uint16))
-        self.counts += np.bincount(ids, minlength=self.vocab_size)
-        if self.keeps_bytes:
-            self._sizes.append(sizes.astype(np.uint32))
+        if self.tokens < 2:
+            raise CouldNotCheck(
+                f"{self.prefix}: the {self.part} side is empty.", remedy="Check the source and the split."
+            )
+        if self._held_tokens:
+            self._write(self._held_tokens)
 
     def _write(self, count: int) -> None:
-        tokens = np.concatenate(self._held) if self._held else np.zeros(0, np.uint16)
-        name = shard_name(self.prefix, self.part, self._shards)
+        name, tokens = shard_name(self.prefix, self.part, self._shards), np.concatenate(self._held)
         self.files[name] = write_shard(self.folder / name, tokens[:count])
         self._held, self._held_tokens = [tokens[count:]], len(tokens) - count
-        if self.keeps_bytes:
-            sizes = np.concatenate(self._sizes) if self._sizes else np.zeros(0, np.uint32)
-            name = shard_name(self.prefix, f"{self.part}_bytes", self._shards)
+        if self._sizes:
+            name, sizes = shard_name(self.prefix, "val_bytes", self._shards), np.concatenate(self._sizes)
             self.files[name] = write_ledger(self.folder / name, sizes[:count])
             self._sizes = [sizes[count:]]
         self._shards += 1
+
+
+class Baselines:
+    """What the validation text costs without a model, document after document, joined without a separator.
+
+    raw: bytes of the text so far
+    """
+
+    def __init__(self) -> None:
+        self._packers: dict[str, Any] = {"zlib_9": zlib.compressobj(9), "xz_9": lzma.LZMACompressor(preset=9)}
+        self._sizes = dict.fromkeys(self._packers, 0)
+        self.raw = 0
+
+    def add(self, document: bytes) -> None:
+        """Take one document."""
+        self.raw += len(document)
+        for name, packer in self._packers.items():
+            self._sizes[name] += len(packer.compress(document))
+
+    def bpb(self, train_counts: npt.NDArray[np.int64], target_counts: npt.NDArray[np.int64]) -> dict[str, float]:
+        """Bits per raw byte of each baseline, the scale beside a score, when no more documents come.
+
+        train_counts, target_counts: int64 (vocab,), how often each id stands in the train set and among the targets.
+        Train frequencies get one added to each count, so that an id that training lacks costs a finite price.
+        """
+        smoothed = train_counts + 1
+        nats = -math.fsum(target_counts * np.log(smoothed / smoothed.sum()))
+        packed = {name: self._sizes[name] + len(packer.flush()) for name, packer in self._packers.items()}
+        return {
+            "uniform_bytes": 8.0,
+            "uniform_tokens": int(target_counts.sum()) * math.log2(len(target_counts)) / self.raw,
+            "train_frequencies": bits_per_byte(nats, self.raw),
+        } | {name: size * (8.0 / self.raw) for name, size in packed.items()}
 
 
 def build_dataset(
     folder: Path,
     *,
     name: str,
-    prefix: str,
     validation: Iterable[str],
     train: Iterable[str],
     tokenizer: Tokenizer,
@@ -122,65 +153,56 @@ def build_dataset(
             f"{tokenizer.name} has {tokenizer.vocab_size:,} ids; a token of a shard has 16 bits, room for 65,536.",
             remedy="Use a smaller tokenizer.",
         )
-    with new_folder(folder) as partial:
-        sides = [
-            Side(prefix, part, partial, shard_tokens, part == "val", tokenizer.vocab_size) for part in ("val", "train")
-        ]
-        texts, overlap = TextSizes(), OverlapAudit(near=near)
+    if folder.exists() and any(folder.iterdir()):
+        what = "holds a data set already" if (folder / MANIFEST).exists() else "exists and is not empty"
+        raise CouldNotCheck(f"{folder} {what}.", remedy="Choose another folder, or remove it first.")
+    partial = folder.parent / f".partial-{folder.name}"
+    shutil.rmtree(partial, ignore_errors=True)  # of a builder that was killed
+    partial.mkdir(parents=True)
+    try:
+        val, trained = (Side(name, part, partial, shard_tokens, tokenizer.vocab_size) for part in ("val", "train"))
+        texts, overlap = Baselines(), OverlapAudit(near=near)
         with progress.stage(f"tokenize {name}", total, "bytes") as stage:
-            for side, documents in zip(sides, (validation, train), strict=True):
-                for text, encoded in encode_documents(documents, tokenizer, first=sides[0].documents):
+            for side, documents in ((val, validation), (trained, train)):
+                for text, encoded in encode_documents(documents, tokenizer, first=val.documents):
                     raw = text.encode()
                     side.add(tokenizer.bos_id, len(raw), encoded)
                     if side.documents % SHOW_EVERY == 0:
-                        done = position() if position else sides[0].raw_bytes + sides[1].raw_bytes
+                        done = position() if position else val.raw_bytes + trained.raw_bytes
                         stage.update(done, f"{side.documents:,} {side.part} documents")
-                    if side.part == "val":
+                    if side is val:
                         texts.add(raw)
                         overlap.add_validation(raw)
                     else:
                         overlap.add_train(raw)
                 side.finish()
-        texts.finish()
-        _finish(partial, name, sides, tokenizer, source, texts, overlap)
-
-
-def _finish(
-    partial: Path,
-    name: str,
-    sides: list[Side],
-    tokenizer: Tokenizer,
-    source: dict[str, str],
-    texts: TextSizes,
-    overlap: OverlapAudit,
-) -> None:
-    val, train = sides
-    for side in sides:
-        if side.documents == 0 or side.tokens < 2:
-            raise CouldNotCheck(f"{name}: the {side.part} side is empty.", remedy="Check the source and the split.")
-    write_atomic(partial / tokenizer.name, tokenizer.file, replace=True)
-    targets = val.counts.copy()
-    targets[tokenizer.bos_id] -= 1  # the first BOS is never a target
-    write_manifest(
-        partial,
-        Manifest(
-            version=1,
-            name=name,
-            source=source,
-            tokenizer=tokenizer.name,
-            vocab_size=tokenizer.vocab_size,
-            bos_id=tokenizer.bos_id,
-            val_documents=val.documents,
-            val_bytes=val.raw_bytes,
-            val_tokens=val.tokens,
-            train_documents=train.documents,
-            train_bytes=train.raw_bytes,
-            train_tokens=train.tokens,
-            baselines_bpb=baselines_bpb(texts, train.counts, targets),
-            disjoint=overlap.result.finding(),
-            files={**val.files, **train.files, tokenizer.name: tokenizer.digest},
-        ),
-    )
+        write_atomic(partial / tokenizer.name, tokenizer.file, replace=True)
+        targets = val.counts.copy()
+        targets[tokenizer.bos_id] -= 1  # the first BOS is never a target
+        write_manifest(
+            partial,
+            Manifest(
+                version=1,
+                name=name,
+                source=source,
+                tokenizer=tokenizer.name,
+                vocab_size=tokenizer.vocab_size,
+                bos_id=tokenizer.bos_id,
+                val_documents=val.documents,
+                val_bytes=val.raw_bytes,
+                val_tokens=val.tokens,
+                train_documents=trained.documents,
+                train_bytes=trained.raw_bytes,
+                train_tokens=trained.tokens,
+                baselines_bpb=texts.bpb(trained.counts, targets),
+                disjoint=overlap.finding(),
+                files={**val.files, **trained.files, tokenizer.name: tokenizer.digest},
+            ),
+        )
+        partial.replace(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
 @contextmanager
@@ -200,20 +222,81 @@ def folder_lock(folder: Path, *, wait_s: float = 0.0) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """A folder that appears under its name only when the block ends well; leftovers of killed builders are removed."""
-    if (folder / MANIFEST).exists():
-        raise CouldNotCheck(f"{folder} holds a data set already.", remedy="Choose another folder, or remove it first.")
-    if folder.exists() and any(folder.iterdir()):
-        raise CouldNotCheck(f"{folder} exists and is not empty.", remedy="Choose another folder, or remove it first.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.parent / f".partial-{folder.name}"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
+def build_from_sources(
+    sources: Iterable[Path],
+    folder: Path,
+    progress: Reporter,
+    *,
+    tokenizer: str | None,
+    train_tokenizer: int | None,
+    case_operators: bool,
+    val_documents: int,
+    field: str,
+    name: str,
+    shard_tokens: int,
+    near: bool,
+) -> None:
+    """What ``harness data build`` does: from files to a data set in ``folder``, or nothing.
+
+    tokenizer, train_tokenizer: a file, or the number of pieces of one to train; exactly one of them is set
+    Raises ``UsageError``, ``CouldNotCheck``.
+    """
+    if (tokenizer is None) == (train_tokenizer is None):
+        raise UsageError("the tokenizer is not clear.", remedy="Give one of --tokenizer and --train-tokenizer.")
+    if val_documents < 1 or shard_tokens < 2:
+        raise UsageError(
+            f"--val-docs is {val_documents}, --shard-tokens {shard_tokens}; wanted at least 1 and 2.",
+            remedy="Raise them.",
+        )
+    if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
+        raise UsageError(f"{name!r} is not a file name.", remedy="Use letters, digits, - and _.")
+    documents = Documents(sources, field)
+    digests = b"".join(bytes.fromhex(file_digest(file)) for file in documents.files)
+    source = {"files_sha256": hashlib.sha256(digests).hexdigest()}
+    source["split"] = f"the first {val_documents:,} documents are validation"
+    with folder_lock(folder):
+        if tokenizer is not None:
+            chosen = load_tokenizer(tokenizer)
+        else:
+            with progress.stage(f"tokenizer of {train_tokenizer:,}", None):
+                chosen = _trained(train_tokenizer or 0, documents, name, val_documents, case_operators)
+        if case_operators:
+            chosen, source["transform"] = CaseTokenizer(chosen), TRANSFORM
+        texts = iter(documents)
+        build_dataset(
+            folder,
+            name=name,
+            validation=islice(texts, val_documents),
+            train=texts,
+            tokenizer=chosen,
+            source=source,
+            progress=progress,
+            shard_tokens=shard_tokens,
+            total=documents.size,
+            position=lambda: documents.position,
+            near=near,
+        )
+
+
+def _trained(size: int, documents: Documents, name: str, val_documents: int, case_operators: bool) -> Tokenizer:
+    """A BPE of ``size`` pieces, of at most 100 million characters of the train side; of validation none."""
+    lines: list[str] = []
+    seen = 0
+    for text in islice(documents, val_documents, None):
+        written = apply_operators(text) if case_operators else text
+        lines += [line for line in written.splitlines() if line.strip()]
+        seen += len(text)
+        if seen > TRAINING_CHARACTERS:
+            break
+    if not lines:
+        raise UsageError(
+            f"nothing is left to train on: the sources hold at most {val_documents:,} documents.",
+            remedy="Lower --val-docs.",
+        )
     try:
-        yield partial
-        partial.replace(folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+        return SentencePieceTokenizer(train_bpe(lines, size), f"{name}_{size}_bpe.model")
+    except (RuntimeError, OSError) as error:
+        raise UsageError(
+            f"a tokenizer of {size:,} pieces cannot be trained: {error}.",
+            remedy="Ask for fewer pieces, or give more text.",
+        ) from None

@@ -1,48 +1,50 @@
-"""The byte audit of a shard folder: documents against tokens, ledger against table, coverage, manifest, overlap."""
+"""What a shard folder holds, and its byte audit: documents, tokens, ledger, table, coverage, manifest, overlap."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from harness.data.byte_table import TableComparison, Tokens, compare_table, judge_space_marker, round_trip
+from harness.data.byte_table import (
+    TableComparison,
+    Tokens,
+    compare_table,
+    judge_coverage,
+    judge_space_marker,
+    judge_total,
+    round_trip,
+    suspects,
+)
 from harness.data.dataset import MANIFEST, read_manifest
-from harness.data.documents import Documents
-from harness.data.encoding import Debt, encode_documents, load_tokenizer
+from harness.data.documents import Debt, Documents, encode_documents, folder_tokenizer
 from harness.data.overlap import OverlapAudit
-from harness.data.shards import find_shards, join_values, map_values
-from harness.data.sources import dataset_tokenizer
-from harness.data.suspects import judge_coverage, judge_total, suspects
+from harness.data.shards import (
+    DTYPES,
+    SHARD_NAME,
+    find_shards,
+    join_values,
+    map_values,
+    read_head,
+    refuse_foreign_tokens,
+)
 from harness.data.tokenizers import Bytes, Tokenizer
-from harness.errors import CouldNotCheck, UsageError
+from harness.errors import CouldNotCheck, HarnessError, UsageError
+from harness.files import file_digest
 from harness.fineweb import DOCUMENTS
 from harness.progress import Reporter
 from harness.rules import Finding, Verdict
 
-
-@dataclass(frozen=True)
-class ByteCheck:
-    """What to audit. ``claimed_bytes`` and ``claimed_targets`` are what a submission divided by and scored."""
-
-    folder: Path
-    tokenizer: str | None = None
-    documents: tuple[Path, ...] = ()
-    field: str = "text"
-    val_documents: int | None = None
-    claimed_bytes: float | None = None
-    tolerance: float = 0.0
-    claimed_targets: int | None = None
-    window: int = 0
-    at_bpb: float = 1.0
-    manifest: Path | None = None
-    near: bool = False
+FIRST_TOKENS = 48
+BLOCK = 1 << 24
+BOS = 1
+LEDGER = "val_bytes"
+A7_BYTES, C4_COVERAGE = "A7-BYTES", "C4-COVERAGE"
 
 
 class ByteReport(msgspec.Struct, frozen=True):
@@ -52,132 +54,122 @@ class ByteReport(msgspec.Struct, frozen=True):
     comparison: TableComparison | None = None
 
 
-def check_bytes(plan: ByteCheck, progress: Reporter) -> ByteReport:
-    """Audit a folder of shards. Raises ``UsageError`` for what is missing, ``CouldNotCheck`` for damaged shards."""
-    tokenizer = _tokenizer(plan)
-    tokens = join_values(find_shards(plan.folder, "val"))
+def check_bytes(
+    folder: Path,
+    progress: Reporter,
+    *,
+    tokenizer_file: str | None,
+    documents: Sequence[Path],
+    field: str,
+    val_documents: int | None,
+    claimed_bytes: float | None,
+    tolerance: float = 0.0,
+    claimed_targets: int | None,
+    window: int,
+    at_bpb: float,
+    manifest: Path | None,
+    near: bool,
+) -> ByteReport:
+    """Audit a folder of shards. Raises ``UsageError`` for what is missing, ``CouldNotCheck`` for damaged shards.
+
+    claimed_bytes, claimed_targets: what a submission divided by (within ``tolerance``) and scored
+    """
+    tokenizer = folder_tokenizer(folder, tokenizer_file)
+    if tokenizer is None:
+        raise UsageError(f"{folder} does not say its tokenizer.", remedy="Give --tokenizer FILE.")
+    tokens = join_values(find_shards(folder, "val"))
     if len(tokens) < 2:
-        raise CouldNotCheck(f"{plan.folder} has no validation shards.", remedy="Give a folder with *_val_000000.bin.")
-    if int(tokens.max()) >= tokenizer.vocab_size:
-        raise CouldNotCheck(
-            f"{plan.folder} holds token {int(tokens.max())}, {tokenizer.name} has {tokenizer.vocab_size:,}: "
-            "wrong tokenizer for these shards.",
-            remedy="--tokenizer names the right one.",
-        )
+        raise CouldNotCheck(f"{folder} has no validation shards.", remedy="Give a folder with *_val_000000.bin.")
+    refuse_foreign_tokens(tokens, tokenizer.vocab_size, folder, "--tokenizer names the right one.")
     if tokens[0] != tokenizer.bos_id:
         raise CouldNotCheck(
-            f"{plan.folder}: validation begins with token {tokens[0]}, not with BOS ({tokenizer.bos_id}).",
+            f"{folder}: validation begins with token {tokens[0]}, not with BOS ({tokenizer.bos_id}).",
             remedy="The format has one BOS before each document; --tokenizer names the right tokenizer.",
         )
-    ledger, findings = _stored_ledger(plan.folder, tokens)
-    raw: bytes | None = None
-    if plan.documents:
-        more, ledger, raw = _against_documents(plan, tokens, tokenizer, ledger, progress)
-        findings += more
-    comparison = None
+    findings: list[Finding] = []
+    ledger, raw, comparison = _stored_ledger(folder, tokens, findings), None, None
+    if documents:
+        texts = list(islice(Documents(documents, field), val_documents or int((tokens == tokenizer.bos_id).sum())))
+        ledger, raw = _against_documents(texts, tokens, tokenizer, ledger, findings, progress)
     if ledger is not None:
-        comparison = compare_table(tokens, ledger, tokenizer, raw, window=plan.window, at_bpb=plan.at_bpb)
-        findings += [f for f in [judge_space_marker(tokenizer, comparison)] if f]
-        findings += _claims(plan, tokens, ledger, tokenizer, len(raw) if raw is not None else None)
-    elif plan.claimed_bytes is not None:
+        comparison = compare_table(tokens, ledger, tokenizer, raw, window=window, at_bpb=at_bpb)
+        findings += judge_space_marker(tokenizer, comparison)
+        total = int(ledger.sum())
+        if raw is not None and total != len(raw):
+            text = f"the ledger sums to {total:,}, the documents hold {len(raw):,} bytes."
+            findings.append(Finding(A7_BYTES, Verdict.FAIL, text))
+        elif claimed_bytes is not None:
+            scored = claimed_targets or len(ledger)
+            ways = suspects(tokens[: scored + 1], ledger[:scored], tokenizer, total)
+            findings.append(judge_total(claimed_bytes, tolerance, ways))
+    elif claimed_bytes is not None:
         raise UsageError("a claim of bytes needs the documents or a ledger.", remedy="Give --docs.")
-    if plan.claimed_targets is not None:
-        findings.append(judge_coverage(plan.claimed_targets, tokens, tokenizer.bos_id, plan.window))
-    if plan.manifest is not None:
-        findings.append(check_manifest(plan.manifest, plan.folder, tokenizer.bos_id))
-    if find_shards(plan.folder, "train"):
-        findings.append(shard_overlap(plan.folder, tokenizer, progress, near=plan.near))
+    if claimed_targets is not None:
+        findings.append(judge_coverage(claimed_targets, tokens, tokenizer.bos_id, window))
+    if manifest is not None:
+        findings.append(check_manifest(manifest, folder, tokenizer.bos_id))
+    if find_shards(folder, "train"):
+        findings.append(shard_overlap(folder, tokenizer, progress, near=near))
     return ByteReport(findings, comparison)
 
 
-def _tokenizer(plan: ByteCheck) -> Tokenizer:
-    if plan.tokenizer:
-        return load_tokenizer(plan.tokenizer)
-    if (plan.folder / MANIFEST).is_file():
-        return dataset_tokenizer(plan.folder, read_manifest(plan.folder))
-    raise UsageError(f"{plan.folder} does not say its tokenizer.", remedy="Give --tokenizer FILE.")
-
-
-def _stored_ledger(folder: Path, tokens: Tokens) -> tuple[Bytes | None, list[Finding]]:
-    paths = find_shards(folder, "val_bytes")
-    if not paths:
-        return None, []
+def _stored_ledger(folder: Path, tokens: Tokens, findings: list[Finding]) -> Bytes | None:
+    """The ledger that lies with the shards, if it fits them; it is held against ``dataset.json``."""
+    if not (paths := find_shards(folder, "val_bytes")):
+        return None
     stored = join_values(paths)
     if len(stored) != len(tokens):
         text = f"the byte ledger has {len(stored):,} entries for {len(tokens):,} tokens."
-        return None, [Finding("A7-BYTES", Verdict.FAIL, text, found="ledger-length")]
+        findings.append(Finding(A7_BYTES, Verdict.FAIL, text, found="ledger-length"))
+        return None
     ledger = stored[1:].astype(np.int64)
-    if not (folder / MANIFEST).is_file():
-        return ledger, []
-    total, wanted = int(ledger.sum()), read_manifest(folder).val_bytes
-    text = f"the ledger sums to {total:,} bytes, {MANIFEST} says {wanted:,}."
-    return ledger, [Finding("A7-BYTES", Verdict.PASS if total == wanted else Verdict.FAIL, text)]
+    if (folder / MANIFEST).is_file():
+        total, wanted = int(ledger.sum()), read_manifest(folder).val_bytes
+        text = f"the ledger sums to {total:,} bytes, {MANIFEST} says {wanted:,}."
+        findings.append(Finding(A7_BYTES, Verdict.PASS if total == wanted else Verdict.FAIL, text))
+    return ledger
 
 
 def _against_documents(
-    plan: ByteCheck, tokens: Tokens, tokenizer: Tokenizer, stored: Bytes | None, progress: Reporter
-) -> tuple[list[Finding], Bytes | None, bytes | None]:
+    texts: list[str],
+    tokens: Tokens,
+    tokenizer: Tokenizer,
+    stored: Bytes | None,
+    findings: list[Finding],
+    progress: Reporter,
+) -> tuple[Bytes | None, bytes | None]:
     """Tokenise the documents again and compare token for token; the ledger follows from the documents alone.
 
-    Returns findings, ledger, and the documents joined, where all are in the shards.
+    Returns the ledger, and the documents joined, where all are in the shards.
     """
-    starts = np.flatnonzero(tokens == tokenizer.bos_id)
-    count = plan.val_documents or len(starts)
-    texts = list(islice(Documents(plan.documents, plan.field), count))
-    ids: list[Tokens] = []
+    ids: list[bytes] = []
     sizes: list[Bytes] = []
     debt = Debt()
     with progress.stage("tokenize documents again", len(texts), "documents") as stage:
         for text, (own, amounts) in encode_documents(texts, tokenizer):
-            ids.append(own)
-            sizes.append(debt.settle(len(text.encode()), amounts))
+            ids.append(own.tobytes())
+            sizes += [np.zeros(1, np.int64), debt.settle(len(text.encode()), amounts)]
             stage.update(len(ids))
-    findings = [round_trip(texts, tokenizer).finding(tokenizer.name)]
-    missing = _missing(ids, tokens, starts)
-    whole = len(texts) == len(starts) and not missing
-    text = f"{len(starts):,} documents in the shards, {len(texts):,} in the source, equal token for token"
-    if not whole:
+    findings.append(round_trip(texts, tokenizer))
+    held = Counter(document.astype(np.int64).tobytes() for document in split([tokens], tokenizer.bos_id))
+    count, missing = held.total(), []
+    for number, own_bytes in enumerate(ids):
+        held[own_bytes] -= 1
+        if held[own_bytes] < 0:
+            missing.append(number)
+    text = f"{count:,} documents in the shards, {len(texts):,} in the source"
+    if len(texts) != count or missing:
         where = f"document {missing[0]:,} is the first that is not there" if missing else "more than the source has"
-        text = (
-            f"{len(starts):,} documents in the shards, {len(texts):,} in the source: {len(missing):,} missing; {where}"
-        )
-    found = "" if whole else "documents-missing"
-    findings.append(Finding("C4-COVERAGE", Verdict.PASS if whole else Verdict.FAIL, text + ".", found=found))
-    if not whole:
-        return findings, stored, None
-    ledger = np.concatenate([np.concatenate(([0], own)) for own in sizes])[1:].astype(np.int64)
+        text += f": {len(missing):,} missing; {where}."
+        findings.append(Finding(C4_COVERAGE, Verdict.FAIL, text, found="documents-missing"))
+        return stored, None
+    findings.append(Finding(C4_COVERAGE, Verdict.PASS, f"{text}, equal token for token."))
+    ledger = np.concatenate(sizes)[1:]
     if stored is not None and not np.array_equal(stored, ledger):
         place = int(np.flatnonzero(stored != ledger)[0])
         text = f"the stored ledger says {stored[place]} bytes for target {place:,}, the documents {ledger[place]}."
-        findings.append(Finding("A7-BYTES", Verdict.FAIL, text, found="ledger-differs"))
-    return findings, ledger, "".join(texts).encode()
-
-
-def _missing(ids: Sequence[Tokens], tokens: Tokens, starts: Tokens) -> list[int]:
-    """Documents of the source that the shards lack, by content."""
-    ends = np.append(starts[1:], len(tokens))
-    places = zip(starts, ends, strict=True)
-    held = Counter(np.asarray(tokens[start + 1 : end], np.int64).tobytes() for start, end in places)
-    missing = []
-    for number, own in enumerate(ids):
-        held[key := np.asarray(own, np.int64).tobytes()] -= 1
-        if held[key] < 0:
-            missing.append(number)
-    return missing
-
-
-def _claims(
-    plan: ByteCheck, tokens: Tokens, ledger: Bytes, tokenizer: Tokenizer, raw_bytes: int | None
-) -> list[Finding]:
-    total = int(ledger.sum())
-    if raw_bytes is not None and total != raw_bytes:
-        text = f"the ledger sums to {total:,}, the documents hold {raw_bytes:,} bytes."
-        return [Finding("A7-BYTES", Verdict.FAIL, text)]
-    if plan.claimed_bytes is None:
-        return []
-    scored = plan.claimed_targets or len(ledger)
-    ways = suspects(tokens[: scored + 1], ledger[:scored], tokenizer, total)
-    return [judge_total(plan.claimed_bytes, plan.tolerance, ways)]
+        findings.append(Finding(A7_BYTES, Verdict.FAIL, text, found="ledger-differs"))
+    return ledger, "".join(texts).encode()
 
 
 def shard_overlap(folder: Path, tokenizer: Tokenizer, progress: Reporter, *, near: bool) -> Finding:
@@ -193,15 +185,15 @@ def shard_overlap(folder: Path, tokenizer: Tokenizer, progress: Reporter, *, nea
             yield map_values(path)
 
     audit = OverlapAudit(near=near)
-    for document in _split([join_values(find_shards(folder, "val"))], tokenizer.bos_id):
+    for document in split([join_values(find_shards(folder, "val"))], tokenizer.bos_id):
         audit.add_validation(spell(document))
     with progress.stage("compare train with validation", len(train), "shards") as stage:
-        for document in _split(shown(), tokenizer.bos_id):
+        for document in split(shown(), tokenizer.bos_id):
             audit.add_train(spell(document))
-    return audit.result.finding()
+    return audit.finding()
 
 
-def _split(streams: Iterable[Tokens], bos_id: int) -> Iterator[Tokens]:
+def split(streams: Iterable[Tokens], bos_id: int) -> Iterator[Tokens]:
     """Documents without their BOS; one may run on from shard to shard."""
     held: list[Tokens] = []
     for stream in streams:
@@ -233,8 +225,118 @@ def check_manifest(path: Path, folder: Path, bos_id: int) -> Finding:
     ]
     if wanted["docs_val"] != DOCUMENTS:
         wrong.append(f"the manifest's docs_val is {wanted['docs_val']:,}, the split has {DOCUMENTS:,} (#2127)")
-    text = (
-        "; ".join(wrong) if wrong else f"{found['docs_val']:,} documents, {len(tokens):,} tokens, as the manifest says"
+    if wrong:
+        return Finding(C4_COVERAGE, Verdict.FAIL, "; ".join(wrong) + ".", found="incomplete")
+    text = f"{found['docs_val']:,} documents, {len(tokens):,} tokens, as the manifest says."
+    return Finding(C4_COVERAGE, Verdict.PASS, text)
+
+
+class ShardReport(msgspec.Struct, frozen=True):
+    """One shard. ``documents`` counts BOS tokens; ``sum`` is set for a byte ledger."""
+
+    file: str
+    part: str
+    version: int
+    values: int
+    documents: int
+    largest: int
+    sum: int | None
+    sha256: str
+    first: list[int]
+    text: str
+
+
+class Inspection(msgspec.Struct, frozen=True):
+    """All shards of a path, and verdicts on them."""
+
+    path: str
+    tokenizer: str
+    vocab_size: int | None
+    shards: list[ShardReport]
+    findings: list[Finding]
+
+    @property
+    def broken(self) -> bool:
+        """Whether something is wrong."""
+        return any(finding.verdict is Verdict.FAIL for finding in self.findings)
+
+
+def inspect_path(path: Path, tokenizer_file: str | None, progress: Reporter) -> Inspection:
+    """Look at a shard or a folder. Raises ``CouldNotCheck`` for a path without shards or a damaged shard."""
+    files = [path] if path.is_file() else sorted(p for p in path.glob("*.bin") if SHARD_NAME.fullmatch(p.name))
+    if not files:
+        raise CouldNotCheck(f"{path} holds no shard.", remedy="Give a .bin file or a folder of them.")
+    manifest = read_manifest(path) if (path / MANIFEST).is_file() else None
+    place = tokenizer_file or (str(path / manifest.tokenizer) if manifest else "")
+    tokenizer = folder_tokenizer(path, tokenizer_file)
+    bos_id = tokenizer.bos_id if tokenizer else BOS
+    total, done, shards = sum(f.stat().st_size for f in files), 0, []
+    with progress.stage(f"inspect {path.name}", total, "bytes") as stage:
+        for file in files:
+            shards.append(_look(file, tokenizer, bos_id))
+            done += file.stat().st_size
+            stage.update(done, file.name)
+    tokens = [shard for shard in shards if shard.part != LEDGER]
+    sane: list[tuple[bool, str]] = []
+    if tokenizer:
+        foreign = [f"{s.file} holds token {s.largest}" for s in tokens if s.largest >= tokenizer.vocab_size]
+        text = f"{foreign[0]}: wrong tokenizer for these shards" if foreign else f"under {tokenizer.vocab_size:,}"
+        sane.append((not foreign, text if foreign else f"every token is {text}"))
+    for part in ("train", "val"):
+        if first := next((s for s in tokens if s.part == part), None):
+            begins = first.first[:1] == [bos_id]
+            sane.append((begins, f"{part} {'begins' if begins else 'does not begin'} with BOS ({bos_id})"))
+    empty = [s.file for s in tokens if s.values == 0]
+    sane.append((not empty, f"empty: {', '.join(empty)}" if empty else "no shard is empty"))
+    if wide := sorted({str(DTYPES[s.version]) for s in tokens if s.version != 1}):
+        sane.append((False, f"token shards of {', '.join(wide)}; wanted uint16"))
+    if len(tokens) < len(shards):
+        entries = sum(s.values for s in shards if s.part == LEDGER)
+        count = sum(s.values for s in tokens if s.part == "val")
+        sane.append((entries == count, f"{entries:,} ledger entries, {count:,} tokens"))
+    if manifest:
+        wrong = [s.file for s in shards if manifest.files.get(s.file) != s.sha256]
+        text = f"{', '.join(wrong)} differ from {MANIFEST}" if wrong else f"every digest is that of {MANIFEST}"
+        sane.append((not wrong, text))
+    findings = [Finding(A7_BYTES, Verdict.PASS if good else Verdict.FAIL, f"{text}.") for good, text in sane]
+    return Inspection(str(path), place, tokenizer.vocab_size if tokenizer else None, shards, findings)
+
+
+def _look(file: Path, tokenizer: Tokenizer | None, bos_id: int) -> ShardReport:
+    (version, count), values, match = read_head(file), map_values(file), SHARD_NAME.fullmatch(file.name)
+    part = match["part"] if match else "train"
+    documents = largest = total = 0
+    for block in (values[at : at + BLOCK] for at in range(0, count, BLOCK)):
+        largest = max(largest, int(block.max()))
+        documents += int(np.count_nonzero(block == bos_id))
+        total += int(block.sum(dtype=np.int64))
+    first, text = values[:FIRST_TOKENS].astype(np.int64), ""
+    if tokenizer and part != LEDGER and int(first.max(initial=0)) < tokenizer.vocab_size:
+        text = tokenizer.decode(first).decode(errors="replace")
+    return ShardReport(
+        file=file.name,
+        part=part,
+        version=version,
+        values=count,
+        documents=0 if part == LEDGER else documents,
+        largest=largest,
+        sum=total if part == LEDGER else None,
+        sha256=file_digest(file),
+        first=first[:12].tolist(),
+        text=text,
     )
-    name = "incomplete" if wrong else ""
-    return Finding("C4-COVERAGE", Verdict.FAIL if wrong else Verdict.PASS, text + ".", found=name)
+
+
+def list_cached(folder: Path) -> list[tuple[str, str, str]]:
+    """(folder name, data set, state) of each data set in a cache folder."""
+    rows = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if not path.is_dir() or path.name.startswith("."):
+            continue
+        try:
+            manifest = read_manifest(path)
+        except HarnessError as error:
+            rows.append((path.name, "", error.message))
+            continue
+        rows.append((path.name, manifest.name, f"{manifest.val_tokens:,} val, {manifest.train_tokens:,} train tokens"))
+    return rows

@@ -22,7 +22,19 @@ _PART = re.compile(rf"[^\W\d_]+|[{OPERATORS}]")
 
 def apply_operators(text: str) -> str:
     """The text with case written as operators."""
-    return _PART.sub(lambda match: _write(match[0]), text)
+
+    def write(match: re.Match[str]) -> str:
+        part = match[0]
+        if part in OPERATORS:
+            return ESCAPE + part
+        capital = [_foldable(character) for character in part]
+        if all(capital) and len(part) > 1:
+            return UPPER + part.lower()
+        if capital[0] and not any(capital[1:]):
+            return TITLE + part[0].lower() + part[1:]
+        return "".join(CAPITAL + c.lower() if folds else c for c, folds in zip(part, capital, strict=True))
+
+    return _PART.sub(write, text)
 
 
 def undo_operators(text: str) -> str:
@@ -63,19 +75,29 @@ def raw_offsets(text: str, written: str) -> Bytes:
     return np.append(starts[character] + np.minimum(within, raw[character]), starts[-1])
 
 
+def without_operators(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer itself, or the one behind the case operators."""
+    return tokenizer.inner if isinstance(tokenizer, CaseTokenizer) else tokenizer
+
+
 class CaseTokenizer(Tokenizer):
     """A tokenizer behind the case operators. Its file is the inner tokenizer's."""
 
     def __init__(self, inner: Tokenizer) -> None:
         self.inner = inner
-        self.kind, self.name, self.file = inner.kind, inner.name, inner.file
+        self.name, self.file = inner.name, inner.file
         self.vocab_size, self.bos_id = inner.vocab_size, inner.bos_id
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """Ids of the written text, raw bytes of the source."""
         written = [apply_operators(text) for text in texts]
-        pairs = zip(texts, written, self.inner.encode(written), strict=True)
-        return [self._account(text, other, *encoded) for text, other, encoded in pairs]
+        encoded = self.inner.encode(written)
+        for at, (ids, sizes) in enumerate(encoded):
+            if len(ids):
+                cuts = raw_offsets(texts[at], written[at])[np.cumsum(sizes)]
+                cuts[-1] = len(utf8(texts[at]))
+                encoded[at] = ids, np.diff(cuts, prepend=0)
+        return encoded
 
     def decode(self, ids: Ids) -> bytes:
         """The source text."""
@@ -84,23 +106,6 @@ class CaseTokenizer(Tokenizer):
     def table(self) -> PieceTable:
         """The inner tokenizer's table: it knows nothing of operators, and counts their bytes."""
         return self.inner.table()
-
-    def _account(self, text: str, written: str, ids: Ids, sizes: Bytes) -> Encoded:
-        if len(ids) == 0:
-            return ids, sizes
-        cuts = raw_offsets(text, written)[np.cumsum(sizes)]
-        cuts[-1] = len(utf8(text))
-        return ids, np.diff(cuts, prepend=0)
-
-
-def _write(part: str) -> str:
-    if part in OPERATORS:
-        return ESCAPE + part
-    if all(map(_foldable, part)) and len(part) > 1:
-        return UPPER + part.lower()
-    if _foldable(part[0]) and not any(map(_foldable, part[1:])):
-        return TITLE + part[0].lower() + part[1:]
-    return "".join(CAPITAL + c.lower() if _foldable(c) else c for c in part)
 
 
 def _foldable(character: str) -> bool:

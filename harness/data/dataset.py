@@ -8,15 +8,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from harness.data.shards import find_shards, join_values, read_head
+from harness.data.shards import find_shards, join_values, read_head, refuse_foreign_tokens
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
 from harness.files import file_digest, write_atomic
 from harness.progress import Reporter
@@ -28,7 +28,7 @@ REBUILD = "Remove the folder and build or fetch it again."
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Content of ``dataset.json``. Digests are SHA-256; sizes in bytes are of raw UTF-8 text."""
+    """Content of ``dataset.json``. Sizes in bytes are of raw UTF-8 text; files: file name → SHA-256."""
 
     version: int
     name: str
@@ -46,30 +46,17 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     disjoint: Finding
     files: dict[str, str]
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the names and digests of all files; the same content has the same fingerprint anywhere."""
+        return hashlib.sha256(json.dumps(dict(sorted(self.files.items()))).encode()).hexdigest()
 
-@dataclass(frozen=True)
-class Dataset:
-    """A data set whose files agree with their digests.
 
-    fingerprint: SHA-256 over the names and digests of all files; the same content has the same fingerprint anywhere
-    files:       file name → SHA-256
-    val_bytes:   raw UTF-8 bytes of the validation documents
-    """
+class Dataset(Manifest, frozen=True, kw_only=True):
+    """A data set whose files agree with their digests: what its ``dataset.json`` says, and where it lies."""
 
-    name: str
     folder: Path
-    fingerprint: str
-    files: Mapping[str, str]
     train_shards: tuple[Path, ...]
-    val_documents: int
-    val_bytes: int
-    val_tokens: int
-    train_tokens: int
-    vocab_size: int
-    bos_id: int
-    tokenizer: Path
-    baselines_bpb: Mapping[str, float]
-    disjoint: Finding
 
     def require_vocab(self, vocab_size: int, wanted_by: str) -> None:
         """Refuse shards of another tokenizer than ``wanted_by`` (a track) asks for. Raises ``UsageError``."""
@@ -91,11 +78,6 @@ class Validation:
 
     tokens: npt.NDArray[np.uint16]
     target_bytes: npt.NDArray[np.unsignedinteger]
-
-
-def fingerprint(files: Mapping[str, str]) -> str:
-    """SHA-256 over the sorted names and digests."""
-    return hashlib.sha256(json.dumps(dict(sorted(files.items()))).encode()).hexdigest()
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -140,9 +122,8 @@ def open_folder(folder: Path, progress: Reporter) -> Dataset:
     wanted = [manifest.train_tokens, manifest.val_tokens, manifest.val_tokens]
     if counts != wanted:
         raise CouldNotCheck(f"{folder}: shards hold {counts} values, {MANIFEST} says {wanted}.", remedy=REBUILD)
-    stated: dict[str, Any] = {part.name: getattr(manifest, part.name, None) for part in fields(Dataset)}
-    place = {"folder": folder, "train_shards": tuple(train), "tokenizer": folder / manifest.tokenizer}
-    return Dataset(**stated | place | {"fingerprint": fingerprint(manifest.files)})
+    stated = {name: getattr(manifest, name) for name in Manifest.__struct_fields__}
+    return Dataset(**stated, folder=folder, train_shards=tuple(train))
 
 
 def load_validation(dataset: Dataset) -> Validation:
@@ -157,13 +138,7 @@ def load_validation(dataset: Dataset) -> Validation:
         raise CouldNotCheck(
             f"{dataset.folder}: {len(tokens):,} tokens, {len(ledger):,} ledger entries.", remedy=REBUILD
         )
-    largest = int(tokens.max())
-    if largest >= dataset.vocab_size:
-        raise CouldNotCheck(
-            f"{dataset.folder}: the validation shards hold token {largest}, the tokenizer has {dataset.vocab_size:,}: "
-            "wrong tokenizer for these shards.",
-            remedy=REBUILD,
-        )
+    refuse_foreign_tokens(tokens, dataset.vocab_size, dataset.folder)
     total = int(ledger[1:].sum(dtype=np.int64))
     if total != dataset.val_bytes or ledger[0] != 0:
         raise RuleBroken(
@@ -175,33 +150,30 @@ def load_validation(dataset: Dataset) -> Validation:
 
 
 def _check_files(folder: Path, files: Mapping[str, str], progress: Reporter) -> None:
-    stamp = folder / VERIFIED
+    stamp, states = folder / VERIFIED, dict[str, list[str | int]]()
     try:
         known = json.loads(stamp.read_text())
-    except (OSError, ValueError):
+        known.keys()
+    except (OSError, ValueError, AttributeError):
         known = {}
-    states: dict[str, tuple[str, int, int, int]] = {}
-    for name in files:
-        path = folder / name
-        if not path.is_file():
+    for name, digest in files.items():
+        if not (path := folder / name).is_file():
             raise CouldNotCheck(f"{path} is missing.", remedy=REBUILD)
         status = path.stat()
-        states[name] = files[name], status.st_size, status.st_mtime_ns, status.st_ino
-    todo = [name for name in files if not isinstance(known, dict) or known.get(name) != [*states[name]]]
+        states[name] = [digest, status.st_size, status.st_mtime_ns, status.st_ino]
+    todo = {name: (folder / name).stat().st_size for name in files if known.get(name) != states[name]}
     if not todo:
         return
-    total, done = sum(states[name][1] for name in todo), 0
-    with progress.stage(f"digests of {folder.name}", total, "bytes") as stage:
-        for name in todo:
+    done = 0
+    with progress.stage(f"digests of {folder.name}", sum(todo.values()), "bytes") as stage:
+        for name, size in todo.items():
             found = file_digest(folder / name)
             if found != files[name]:
                 raise CouldNotCheck(
                     f"{folder / name} has changed: its sha256 is {found[:16]}…, wanted {files[name][:16]}….",
                     remedy=REBUILD,
                 )
-            done += states[name][1]
+            done += size
             stage.update(done, name)
-    try:
+    with suppress(PermissionError, CouldNotCheck):  # a folder that is read-only or lacks modes is checked each time
         write_atomic(stamp, json.dumps(states).encode(), replace=True)
-    except (PermissionError, CouldNotCheck):
-        return  # a read-only folder, or one without file modes, is checked in full each time

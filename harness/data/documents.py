@@ -1,4 +1,7 @@
-"""Documents from files: JSON lines (plain, .gz or .xz), text files, or a folder of either; one at a time, in order."""
+"""Documents from files (JSON lines, .gz or .xz or plain; text files; a folder of either), and to tokens and bytes.
+
+Reading holds one document at a time; a few batches are tokenised ahead by threads.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,34 @@ import gzip
 import json
 import lzma
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from harness.data.tokenizers import utf8
+from harness.data.case import TRANSFORM, CaseTokenizer
+from harness.data.dataset import MANIFEST, read_manifest
+from harness.data.tokenizers import (
+    Bytes,
+    ByteTokenizer,
+    Encoded,
+    SentencePieceTokenizer,
+    TiktokenTokenizer,
+    Tokenizer,
+    utf8,
+)
 from harness.errors import CouldNotCheck, UsageError
+from harness.text import printable
 
 JSON_LINES = (".jsonl", ".jsonl.gz", ".jsonl.xz")
+UNPACKED: dict[str, Callable[[Any], Any]] = {".gz": gzip.open, ".xz": lzma.open}
 MOST_LINE_BYTES = 1 << 30
+BATCH_CHARACTERS = 2_000_000
+AHEAD = 2
 
 
 class Documents:
@@ -26,7 +46,7 @@ class Documents:
     field:   key of the text in a JSON line; a text file is one document
     """
 
-    def __init__(self, sources: Sequence[Path], field: str = "text") -> None:
+    def __init__(self, sources: Iterable[Path], field: str = "text") -> None:
         self.files = [file for source in sources for file in _expand(source)]
         self._field = field
         self._before = 0
@@ -42,26 +62,22 @@ class Documents:
         """The texts. Raises ``CouldNotCheck`` that names file and line for what is no document."""
         self._before = 0
         for path in self.files:
-            with path.open("rb") as file, _unpacked(path, file) as content:
+            with path.open("rb") as file, UNPACKED.get(path.suffix, nullcontext)(file) as content:
                 self._open_file = file
                 try:
-                    yield from self._texts(path, content)
+                    if path.name.endswith(JSON_LINES):
+                        lines = iter(partial(content.readline, MOST_LINE_BYTES), b"")
+                        yield from (self._text(line, f"{path}, line {at:,}") for at, line in enumerate(lines, start=1))
+                    else:
+                        yield content.read().decode()
+                except UnicodeDecodeError as error:
+                    text = f"{path} is not UTF-8 (byte {error.start:,})."
+                    raise CouldNotCheck(text, remedy="Convert the text first.") from None
                 except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
                     raise CouldNotCheck(f"{path} is damaged or cut: {error}.", remedy="Fetch it again.") from None
                 finally:
                     self._open_file = None
             self._before += path.stat().st_size
-
-    def _texts(self, path: Path, file: IO[bytes]) -> Iterator[str]:
-        if path.name.endswith(JSON_LINES):
-            for number, line in enumerate(iter(partial(file.readline, MOST_LINE_BYTES), b""), start=1):
-                yield self._text(line, f"{path}, line {number:,}")
-            return
-        try:
-            yield file.read().decode()
-        except UnicodeDecodeError as error:
-            text = f"{path} is not UTF-8 (byte {error.start:,})."
-            raise CouldNotCheck(text, remedy="Convert the text first.") from None
 
     def _text(self, line: bytes, where: str) -> str:
         try:
@@ -70,20 +86,13 @@ class Documents:
             raise CouldNotCheck(f"{where} is no JSON.", remedy="Wanted one JSON object a line.") from None
         text = value.get(self._field) if isinstance(value, dict) else None
         if not isinstance(text, str):
-            raise CouldNotCheck(
-                f"{where} has no text under {self._field!r}.", remedy="--field names the key of the text."
-            )
+            remedy = "--field names the key of the text."
+            raise CouldNotCheck(f"{where} has no text under {self._field!r}.", remedy=remedy)
         try:
             utf8(text)
         except CouldNotCheck as error:
             raise CouldNotCheck(f"{where}: {error.message}", remedy=error.remedy) from None
         return text
-
-
-def _unpacked(path: Path, file: IO[bytes]) -> AbstractContextManager[IO[bytes]]:
-    if path.suffix == ".xz":
-        return lzma.open(file)
-    return gzip.open(file) if path.suffix == ".gz" else nullcontext(file)  # type: ignore[return-value]
 
 
 def _expand(source: Path) -> list[Path]:
@@ -98,3 +107,123 @@ def _expand(source: Path) -> list[Path]:
             f"{source} holds neither {', '.join(JSON_LINES)} nor .txt files.", remedy="Give JSON lines or text files."
         )
     return found
+
+
+class Debt:
+    """The bytes of documents whose text the tokenizer drops entirely: the next token accounts for them.
+
+    owed: bytes that no token has taken yet
+    """
+
+    def __init__(self) -> None:
+        self.owed = 0
+
+    def settle(self, raw_bytes: int, sizes: Bytes) -> Bytes:
+        """Bytes a token of one document, with what was owed before it."""
+        if len(sizes) == 0:
+            self.owed += raw_bytes
+            return sizes
+        settled: Bytes = sizes.copy()
+        settled[0] += self.owed
+        self.owed = 0
+        return settled
+
+
+def encode_documents(
+    documents: Iterable[str], tokenizer: Tokenizer, *, first: int = 0
+) -> Iterator[tuple[str, Encoded]]:
+    """Each document with its ids and the raw bytes of each id.
+
+    Two batches are in work while the caller takes a third: the tokenizers compute outside Python's lock.
+
+    first: the number of the first document
+    Raises what :meth:`Tokenizer.encode` raises, when the document's turn comes, and ``CouldNotCheck``, which names the
+    document, when the tokenizer's own code breaks on it.
+    """
+    waiting: deque[tuple[list[str], Future[list[Encoded]]]] = deque()
+    with ThreadPoolExecutor(AHEAD, thread_name_prefix="tokenize") as pool:
+        batches = _batches(documents)
+        while True:
+            for batch in islice(batches, AHEAD + 1 - len(waiting)):
+                waiting.append((batch, pool.submit(_encode, tokenizer, batch, first)))
+                first += len(batch)
+            if not waiting:
+                return
+            texts, encoded = waiting.popleft()
+            yield from zip(texts, encoded.result(), strict=True)
+
+
+def _encode(tokenizer: Tokenizer, batch: list[str], first: int) -> list[Encoded]:
+    """``first`` is the number of the batch's first document."""
+    try:
+        return tokenizer.encode(batch)
+    except BaseException as error:
+        # native tokenizers report a failure of their own as RuntimeError or, from Rust, as a panic
+        if not isinstance(error, RuntimeError) and type(error).__name__ != "PanicException":
+            raise
+        if len(batch) > 1:
+            return [encoded for at, text in enumerate(batch) for encoded in _encode(tokenizer, [text], first + at)]
+        text = batch[0]
+        raise CouldNotCheck(
+            f"tokenizer {tokenizer.name} breaks on document {first:,} ({len(text):,} characters, beginning with "
+            f"{printable(text, 40)!r}): {printable(str(error))}.",
+            remedy="Split that document or leave it out; very long runs of one character are a known cause.",
+        ) from None
+
+
+def _taken(batch: list[str], encoded: Future[list[Encoded]]) -> Iterator[tuple[str, Encoded]]:
+    return zip(batch, encoded.result(), strict=True)
+
+
+def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
+    """Documents in lists of about 2 million characters."""
+    batch: list[str] = []
+    size = 0
+    for text in documents:
+        batch.append(text)
+        size += len(text)
+        if size >= BATCH_CHARACTERS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def load_tokenizer(path: str | Path) -> Tokenizer:
+    """The tokenizer in a file (``*.model``, ``*.tiktoken``, ``*.json`` of byte260), or ``byte260`` by name.
+
+    Raises ``UsageError`` for a missing or foreign file.
+    """
+    if str(path) == "byte260":
+        return ByteTokenizer()
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError):
+        raise UsageError(
+            f"tokenizer {path} is not a file.", remedy="Give a .model, .tiktoken or byte260 .json file, or byte260."
+        ) from None
+    if path.suffix == ".tiktoken":
+        return TiktokenTokenizer(content, path.name)
+    if path.suffix != ".json":
+        return SentencePieceTokenizer(content, path.name)
+    tokenizer = ByteTokenizer()
+    try:
+        same = json.loads(content).get("config", {}) == json.loads(tokenizer.file)["config"]
+    except (ValueError, AttributeError):
+        same = False
+    if not same:
+        raise UsageError(f"{path} does not describe the byte260 tokenizer.", remedy="Only that JSON form is known.")
+    tokenizer.file = content
+    return tokenizer
+
+
+def folder_tokenizer(folder: Path, given: str | None) -> Tokenizer | None:
+    """The ``given`` tokenizer, or else that of the data set in ``folder`` with its transform; ``None`` without both."""
+    if given:
+        return load_tokenizer(given)
+    if not (folder / MANIFEST).is_file():
+        return None
+    manifest = read_manifest(folder)
+    tokenizer = load_tokenizer(folder / manifest.tokenizer)
+    return CaseTokenizer(tokenizer) if manifest.source.get("transform") == TRANSFORM else tokenizer

@@ -8,104 +8,240 @@ from __future__ import annotations
 
 import os
 import shutil
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from harness.data.build import folder_lock
-from harness.data.dataset import MANIFEST
-from harness.data.export import FETCHED, FetchPlan, FetchRecord, plan_files
-from harness.data.hub import PARTS, Hub
+import msgspec
+import numpy as np
+
+from harness.data.build import Baselines, folder_lock
+from harness.data.byte_check import shard_overlap
+from harness.data.dataset import MANIFEST, Manifest, write_manifest
+from harness.data.documents import Debt, Documents, encode_documents, load_tokenizer
+from harness.data.hub import PARTS, FileInfo, describe, download, find_commit
+from harness.data.shards import find_shards, join_values, map_values, refuse_foreign_tokens, write_ledger
 from harness.errors import CouldNotCheck, UsageError
+from harness.files import file_digest, write_atomic
 from harness.progress import Reporter
 
+DEFAULT_REPO = "willdepueoai/parameter-golf"
+DEFAULT_PREFIX = "datasets"
+VARIANTS = ("sp1024", "sp4096", "sp8192", "byte260")
+EXPORTED, FETCHED, DOCS = "manifest.json", "fetch.json", "docs_selected.jsonl"
+COUNT_BLOCK = 1 << 24
+SHOW_EVERY = 256
 DISK_MARGIN_BYTES = 256_000_000
 
 
-def fetch(plan: FetchPlan, folder: Path, progress: Reporter) -> FetchRecord:
+class FetchRecord(msgspec.Struct, frozen=True):
+    """What was fetched, from where; written before the first file, so that a later try asks for the same."""
+
+    repo: str
+    prefix: str
+    revision: str
+    variant: str
+    manifest_sha256: str
+    files: list[FileInfo]
+
+
+def fetch(
+    variant: str,
+    folder: Path,
+    progress: Reporter,
+    *,
+    train_shards: int | None = None,
+    with_docs: bool = False,
+    revision: str | None = None,
+) -> FetchRecord:
     """Fetch into ``folder``; what is there already and right is not fetched again.
 
+    revision: a branch, tag or commit; whatever it is, one commit is pinned and recorded
     Raises ``CouldNotCheck`` for no network, a wrong digest, too little disk, a manifest that changed or lacks the
-    variant; ``UsageError`` for a fetch without documents into a folder that holds a data set made with them.
+    variant; ``UsageError`` for options out of range, or a fetch without documents into a folder that holds a data set
+    made with them.
     """
-    partial = folder.parent / f".partial-{folder.name}"
+    if variant not in VARIANTS:
+        raise UsageError(f"unknown variant {variant!r}.", remedy=f"Variants: {', '.join(VARIANTS)}.")
+    if train_shards is not None and train_shards < 0:
+        raise UsageError(
+            f"--train-shards is {train_shards}; wanted 0 or more.",
+            remedy="0 fetches validation only; leave it out for all.",
+        )
+    partial, old = (folder.parent / f".{word}-{folder.name}" for word in ("partial", "old"))
     with folder_lock(folder):
-        _keep_complete(plan, folder)
+        if not with_docs and (folder / MANIFEST).is_file():
+            raise UsageError(
+                f"{folder} holds a complete data set; a fetch without documents would take its byte ledger and "
+                f"{MANIFEST}.",
+                remedy="Add --with-docs to change its shards, or remove the folder first.",
+            )
+        # 1. What an earlier fetch left complete serves this one.
         partial.mkdir(parents=True, exist_ok=True)
-        _link_existing(folder, partial)
-        record = plan_files(plan, partial)
-        _check_disk(record, partial)
-        _download_all(plan, record, partial, progress)
-        _sweep(record, partial)
-        if plan.with_docs:
-            from harness.data.complete import complete
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if path.is_file() and path.name != MANIFEST and not (partial / path.name).exists():
+                try:
+                    os.link(path, partial / path.name)
+                except OSError:
+                    shutil.copy2(path, partial / path.name)
+        # 2. Which files, with which digests; is there room for them?
+        record = plan_files(variant, partial, train_shards, with_docs, revision)
+        needed = sum(file.size for file in record.files if not (partial / file.name).exists())
+        free = shutil.disk_usage(partial).free
+        if needed and needed + DISK_MARGIN_BYTES > free:
+            raise CouldNotCheck(
+                f"{partial.parent} has {free:,} bytes free; {needed:,} and a margin of {DISK_MARGIN_BYTES:,} are "
+                "needed.",
+                remedy="Free space, set GOLF_CACHE_DIR to another disk, or ask for fewer --train-shards.",
+            )
+        # 3. Each file, checked; and only what the record names goes under the final name.
+        done = seen = 0.0
+        with progress.stage(f"fetch {variant}", sum(file.size for file in record.files), "bytes") as stage:
+            for file in record.files:
 
+                def advance(amount: float, name: str = file.name) -> None:
+                    nonlocal seen
+                    seen += amount
+                    stage.update(seen, name)
+
+                download(record.repo, record.revision, file, partial, advance)
+                done = seen = done + file.size
+                stage.update(done, file.name)
+        shutil.rmtree(partial / PARTS, ignore_errors=True)
+        for path in partial.iterdir():
+            if path.is_file() and path.name not in {FETCHED, *(file.name for file in record.files)}:
+                path.unlink()
+        if with_docs:
             complete(partial, record, progress)
-        _swap(partial, folder)
+        # 4. The new folder takes the place of the old one.
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.replace(old)
+        partial.replace(folder)
+        shutil.rmtree(old, ignore_errors=True)
     return record
 
 
-def _keep_complete(plan: FetchPlan, folder: Path) -> None:
-    """A fetch without documents would sweep away the ledger and ``dataset.json`` that an earlier one made of them."""
-    if not plan.with_docs and (folder / MANIFEST).is_file():
-        raise UsageError(
-            f"{folder} holds a complete data set; a fetch without documents would take its byte ledger and {MANIFEST}.",
-            remedy="Add --with-docs to change its shards, or remove the folder first.",
-        )
+def plan_files(
+    variant: str, partial: Path, train_shards: int | None, with_docs: bool, wanted: str | None
+) -> FetchRecord:
+    """Pin the revision, read its manifest, list the files with their digests; the result is kept in ``partial``.
 
-
-def _check_disk(record: FetchRecord, partial: Path) -> None:
-    needed = sum(file.size for file in record.files if not (partial / file.name).exists())
-    free = shutil.disk_usage(partial).free
-    if needed and needed + DISK_MARGIN_BYTES > free:
+    A started fetch keeps its revision. Raises ``CouldNotCheck`` for a manifest that changed or lacks the variant.
+    """
+    name, repo = f"fineweb10B_{variant}", os.environ.get("MATCHED_FINEWEB_REPO_ID", DEFAULT_REPO)
+    prefix = os.environ.get("MATCHED_FINEWEB_REMOTE_ROOT_PREFIX", DEFAULT_PREFIX).strip("/")
+    below = f"{prefix}/" if prefix else ""
+    try:
+        before = msgspec.json.decode((partial / FETCHED).read_bytes(), type=FetchRecord)
+    except (OSError, msgspec.DecodeError):
+        before = None
+    revision = find_commit(repo, wanted or (before.revision if before else "main"))
+    if before and (before.repo, before.revision) != (repo, revision):
+        (partial / EXPORTED).unlink(missing_ok=True)
+        before = None
+    (manifest,) = describe(repo, revision, [below + EXPORTED])
+    download(repo, revision, manifest, partial, lambda _: None)
+    digest = file_digest(partial / EXPORTED)
+    if before and before.manifest_sha256 != digest:
         raise CouldNotCheck(
-            f"{partial.parent} has {free:,} bytes free; {needed:,} and a margin of {DISK_MARGIN_BYTES:,} are needed.",
-            remedy="Free space, set GOLF_CACHE_DIR to another disk, or ask for fewer --train-shards.",
+            f"the manifest of {repo} at {revision[:12]} is not the one that this fetch began with.",
+            remedy=f"Remove {partial} and its files, then fetch again.",
         )
+    try:
+        content = msgspec.json.decode((partial / EXPORTED).read_bytes(), type=dict[str, Any])
+        entry = next(e for e in content["datasets"] if e["name"] == name)
+        trains, vals = int(entry["stats"]["files_train"]), int(entry["stats"]["files_val"])
+        tokenizer = next(t for t in content["tokenizers"] if t["name"] == entry["tokenizer_name"])
+        models = [str(tokenizer[key]) for key in ("model_path", "path") if tokenizer.get(key)]
+        claimed = {str(path): str(digest) for path, digest in dict(entry.get("sha256") or {}).items()}
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError, StopIteration):
+        raise CouldNotCheck(
+            f"the manifest of {repo} does not describe {name}.", remedy="Check the repository and its prefix."
+        ) from None
+    if not models or vals < 1:
+        raise CouldNotCheck(
+            f"the manifest of {repo} lists no tokenizer file or no validation shard of {name}.",
+            remedy="Choose another variant or revision.",
+        )
+    asked = trains if train_shards is None else train_shards
+    if asked > trains:
+        raise UsageError(f"--train-shards is {asked}; {name} has {trains}.", remedy="Ask for at most that many.")
+    paths = [f"{below}datasets/{name}/fineweb_val_{i:06d}.bin" for i in range(vals)]
+    paths += [f"{below}datasets/{name}/fineweb_train_{i:06d}.bin" for i in range(asked)]
+    paths += [below + path.strip("/") for path in (*models, *([DOCS] if with_docs else []))]
+    files = [manifest, *describe(repo, revision, paths)]
+    for at, file in enumerate(files):
+        stated = claimed.get(file.path) or claimed.get(file.name)  # the manifest's word counts
+        if stated and file.digest.startswith("sha256:") and file.digest != f"sha256:{stated}":
+            raise CouldNotCheck(f"{file.path}: manifest and repository state different digests.", remedy="Report it.")
+        if stated:
+            files[at] = FileInfo(file.path, file.size, f"sha256:{stated}")
+    record = FetchRecord(repo, prefix, revision, variant, digest, files)
+    write_atomic(partial / FETCHED, msgspec.json.format(msgspec.json.encode(record), indent=1), replace=True)
+    return record
 
 
-def _download_all(plan: FetchPlan, record: FetchRecord, partial: Path, progress: Reporter) -> None:
-    hub = Hub(record.repo, plan.endpoint)
-    total, done = sum(file.size for file in record.files), 0
-    with progress.stage(f"fetch {plan.variant}", total, "bytes") as stage:
-        for file in record.files:
-            base = done
-            seen = 0
+def complete(folder: Path, record: FetchRecord, progress: Reporter) -> None:
+    """A data set from a fetched export and its documents: the ledger beside the shards, then ``dataset.json``.
 
-            def advance(amount: float, base: int = base, name: str = file.name) -> None:
-                nonlocal seen
-                seen += int(amount)
-                stage.update(base + seen, name)
-
-            hub.download(record.revision, file, partial, advance)
-            done += file.size
-            stage.update(done, file.name)
-
-
-def _link_existing(folder: Path, partial: Path) -> None:
-    """What an earlier fetch left complete serves this one."""
-    if not folder.is_dir():
-        return
-    for path in folder.iterdir():
-        target = partial / path.name
-        if path.is_file() and path.name != MANIFEST and not target.exists():
-            try:
-                os.link(path, target)
-            except OSError:
-                shutil.copy2(path, target)
-
-
-def _sweep(record: FetchRecord, partial: Path) -> None:
-    """Only what the record names goes under the final name."""
-    shutil.rmtree(partial / PARTS, ignore_errors=True)
-    kept = {file.name for file in record.files} | {FETCHED}
-    for path in partial.iterdir():
-        if path.is_file() and path.name not in kept:
-            path.unlink()
-
-
-def _swap(partial: Path, folder: Path) -> None:
-    old = folder.parent / f".old-{folder.name}"
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.replace(old)
-    partial.replace(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    Raises ``CouldNotCheck`` when the documents, tokenised again, are not the validation shards token for token.
+    """
+    names = [file.name for file in record.files if file.name not in (EXPORTED, DOCS)]
+    model = next(name for name in names if name.endswith((".model", ".json")))
+    tokenizer, shards = load_tokenizer(folder / model), find_shards(folder, "val")
+    tokens = join_values(shards)
+    documents = int(np.count_nonzero(tokens == tokenizer.bos_id))
+    ledger, texts, debt = np.zeros(len(tokens), np.uint32), Baselines(), Debt()
+    at = seen = 0
+    with progress.stage("byte ledger", documents, "documents") as stage:
+        for text, (ids, sizes) in encode_documents(islice(Documents([folder / DOCS]), documents), tokenizer):
+            raw, end = text.encode(), at + 1 + len(ids)
+            if end > len(tokens) or tokens[at] != tokenizer.bos_id or not np.array_equal(tokens[at + 1 : end], ids):
+                raise CouldNotCheck(
+                    f"document {seen:,} of {DOCS} is not what the validation shards hold from token {at:,} on.",
+                    remedy="The export's documents and shards do not belong together; try another revision.",
+                )
+            ledger[at + 1 : end] = debt.settle(len(raw), sizes)
+            texts.add(raw)
+            at, seen = end, seen + 1
+            if seen % SHOW_EVERY == 0:
+                stage.update(seen)
+    if at != len(tokens) or debt.owed:
+        raise CouldNotCheck(
+            f"{DOCS} ends after {seen:,} documents; the validation shards hold {documents:,}.",
+            remedy="Fetch documents and shards of one revision.",
+        )
+    written = {}
+    for path in shards:
+        part, ledger = np.split(ledger, [len(map_values(path))])
+        name = path.name.replace("_val_", "_val_bytes_")
+        (folder / name).unlink(missing_ok=True)
+        written[name] = write_ledger(folder / name, part)
+    counts = np.zeros(tokenizer.vocab_size, np.int64)
+    for path in find_shards(folder, "train"):
+        values = map_values(path)
+        for block in (values[start : start + COUNT_BLOCK] for start in range(0, len(values), COUNT_BLOCK)):
+            refuse_foreign_tokens(block, tokenizer.vocab_size, path)
+            counts += np.bincount(block, minlength=tokenizer.vocab_size)
+    targets = np.bincount(tokens[1:], minlength=tokenizer.vocab_size).astype(np.int64)
+    write_manifest(
+        folder,
+        Manifest(
+            version=1,
+            name=f"fineweb_{record.variant}",
+            source={"repo": record.repo, "revision": record.revision, "prefix": record.prefix},
+            tokenizer=model,
+            vocab_size=tokenizer.vocab_size,
+            bos_id=tokenizer.bos_id,
+            val_documents=documents,
+            val_bytes=texts.raw,
+            val_tokens=len(tokens),
+            train_documents=int(counts[tokenizer.bos_id]),
+            train_bytes=None,
+            train_tokens=int(counts.sum()),
+            baselines_bpb=texts.bpb(counts, targets),
+            disjoint=shard_overlap(folder, tokenizer, progress, near=False),
+            files={name: file_digest(folder / name) for name in sorted(names)} | written,
+        ),
+    )

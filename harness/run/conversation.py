@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import select
 import signal
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from harness.clock.readings import A1_TRAIN_CLOCK, A2_EVAL_CLOCK
+from harness.clock.spans import A1_TRAIN_CLOCK, A2_EVAL_CLOCK
 from harness.errors import CouldNotCheck, HarnessError, RuleBroken, machine_trouble
 from harness.protocol.channel import ChannelClosed, ChannelTimeout
 from harness.protocol.messages import Kind, Message, MessageError
 from harness.run.cells import RunContext
-from harness.run.machine import FOREIGN_SHARE, MachineWatch
-from harness.sandbox.cell import Cell
+from harness.run.machine import FOREIGN_SHARE
+from harness.sandbox.cell import LIMIT, Cell
 from harness.text import printable
 
 LOG_TAIL_BYTES = 4096
@@ -30,7 +32,7 @@ FEW_SOCKETS = (
     "(`harness doctor`): elsewhere a DataLoader needs num_workers=0."
 )
 NOT_IMPORTED = re.compile(r"No module named '(\w+)")
-ALL_PACKAGES = ("describe", "train", "package")  # cells that can import whatever is installed
+ALL_PACKAGES = ("describe", "train", "package", "script")  # cells that can import whatever is installed
 DISK_SIGNS = ("No space left on device", "Disk quota exceeded", "os error 28", "error 28")
 DISK_ROOM_BYTES = 16_000_000
 MEMORY_SIGNS = ("MemoryError", "not enough memory", "can't allocate memory", "std::bad_alloc", "OutOfMemoryError")
@@ -71,12 +73,10 @@ def await_all(
             left = (deadline_ns - time.monotonic_ns()) / 1e9
             if left <= 0:
                 raise timeout()
-            poll = select.poll()
-            ranks = {channel.fileno(): rank for rank, channel in waiting.items()}
+            ranks, poll = {channel.fileno(): rank for rank, channel in waiting.items()}, select.poll()
             for descriptor in ranks:
                 poll.register(descriptor, select.POLLIN)
-            for descriptor, _ in poll.poll(max(1, int(left * 1000))):
-                rank = ranks[descriptor]
+            for rank in (ranks[descriptor] for descriptor, _ in poll.poll(max(1, int(left * 1000)))):
                 try:
                     message, fds = waiting[rank].receive(0.0)
                 except ChannelTimeout:
@@ -121,15 +121,19 @@ def failure(
     time limit passed (late; always for a rule about a clock; seen: only others that were seen), or the disk is full.
     """
     signalled = reason.signal if isinstance(reason, PhaseFailed) else 0
-    log, reason = context.log_file(cell), str(reason)
+    log, reason = context.log_file(cell), str(reason).rstrip(".")
     tail, most = log_end(log), context.track.limits.checkpoint_bytes
     if log.is_file() and log.stat().st_size >= most:
         reason = f"{reason}; its log reached {most:,} bytes, the most that one file may take"
         remedy = "Print less: what is printed beyond the limit ends the program."
-    if late or rule in (A1_TRAIN_CLOCK, A2_EVAL_CLOCK):
-        slowed = slowed_by_others(cell, reason, context.machine, context.clock.running_s, seen=seen)
-        if slowed is not None:
-            return slowed
+    if (late or rule in (A1_TRAIN_CLOCK, A2_EVAL_CLOCK)) and context.machine:
+        taken = context.machine.others_took(context.clock.running_s, seen=seen)
+        if taken > FOREIGN_SHARE:
+            return CouldNotCheck(
+                f"{cell}: {reason}, while other processes took {taken:.0%} of the processors: that says something "
+                "about this machine, not about the submission.",
+                remedy="Run on a machine that is otherwise idle.",
+            )
     if any(sign in text for sign in DISK_SIGNS for text in (tail, reason)):
         try:  # what a log says about the disk is only somebody's word: does it take no more?
             with tempfile.TemporaryFile(dir=context.run_dir) as file:
@@ -149,27 +153,52 @@ def failure(
         by_kernel = f"`dmesg` says whether the kernel did it for want of memory; then {LESS_MEMORY}."
         crashed = "Native code crashed: the log, or `dmesg`, says where; the same seed repeats it if it is no accident."
         remedy = by_kernel if signalled == signal.SIGKILL else crashed
-    return RuleBroken(rule, f"{cell}: {reason.rstrip('.')}.", remedy=remedy, log=log_tail(log))
+    shown = f"Last lines of {log}:\n{tail}" if tail else f"Its log, {log}, is empty."
+    return RuleBroken(rule, f"{cell}: {reason}.", remedy=remedy, log=shown)
 
 
-def slowed_by_others(
-    cell: str, reason: str, machine: MachineWatch | None, seconds: float, *, seen: bool = False
-) -> CouldNotCheck | None:
-    """The error for a limit that passed while others had the processors, over the last ``seconds``; else ``None``."""
-    taken = machine.others_took(seconds, seen=seen) if machine else 0.0
-    if taken <= FOREIGN_SHARE:
-        return None
-    return CouldNotCheck(
-        f"{cell}: {reason.rstrip('.')}, while other processes took {taken:.0%} of the processors: that says something "
-        "about this machine, not about the submission.",
-        remedy="Run on a machine that is otherwise idle.",
-    )
+def overran(
+    context: RunContext,
+    cell: Cell,
+    deadline_ns: int,
+    limit_s: float,
+    *,
+    rule: str,
+    remedy: str,
+    words: str = "",
+    part: str = "",
+    seen: bool = False,
+) -> HarnessError:
+    """Stop all of ``cell``, whose deadline has passed, and say so: the error that :func:`failure` makes of it.
+
+    part: of the phase, such as "in set-up, "; words: who was late
+    """
+    stop_ms = cell.kill(LIMIT, deadline_ns).stop_ms
+    reason = f"{part}not done after {round(limit_s, 1):g} s (everything was stopped {stop_ms:.0f} ms after){words}"
+    return failure(context, cell.spec.name, reason, rule=rule, remedy=remedy, late=True, seen=seen)
 
 
-def log_tail(log: Path) -> str:
-    """What a message shows of a log: its last lines, printable and indented."""
-    tail = log_end(log)
-    return f"Last lines of {log}:\n{tail}" if tail else f"Its log, {log}, is empty."
+@contextmanager
+def failures_named(
+    context: RunContext, cell: Cell, deadline_ns: int, limit_s: float, *, rule: str, remedy: str, part: str = ""
+) -> Iterator[None]:
+    """Turn what :func:`await_all` raises in the block into the error that ends the run."""
+    try:
+        yield
+    except PhaseTimeout as error:
+        raise overran(
+            context, cell, deadline_ns, limit_s, rule=rule, remedy=remedy, words=str(error), part=part
+        ) from None
+    except (PhaseFailed, OSError) as error:
+        signalled = error.signal if isinstance(error, PhaseFailed) else 0
+        raise failure(context, cell.spec.name, PhaseFailed(f"{part}{error}", signal=signalled)) from None
+
+
+def why_uncountable(error: OSError, folder: Path) -> str:
+    """The words for a submission's folder that it left in a form in which no one can count it; else it raises."""
+    if error.errno not in (errno.EACCES, errno.ENAMETOOLONG, errno.EFBIG):
+        raise error
+    return f"can't be counted: {error.strerror} ({printable(os.path.relpath(error.filename, folder))})"
 
 
 def log_end(log: Path) -> str:
@@ -180,8 +209,7 @@ def log_end(log: Path) -> str:
             lines = file.read().decode("utf-8", "replace").splitlines()
     except OSError:
         return ""
-    shown = [printable(line) for line in lines if line.strip()]
-    return "\n".join(f"    {line}" for line in shown[-LOG_TAIL_LINES:])
+    return "\n".join([f"    {printable(line)}" for line in lines if line.strip()][-LOG_TAIL_LINES:])
 
 
 def late_ranks(unheard: list[int], waiting: list[int], ranks: int) -> str:

@@ -8,6 +8,7 @@ not be able to ask for another try. Only what the kernel counts as want of memor
 from __future__ import annotations
 
 import errno
+import itertools
 import lzma
 import os
 import signal
@@ -16,20 +17,21 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psutil
 
-from harness.clock.readings import A2_EVAL_CLOCK
+from harness.clock.spans import A2_EVAL_CLOCK
 from harness.errors import CouldNotCheck, RuleBroken
 from harness.files import tree
 from harness.protocol.predictor import Stage
 from harness.protocol.session import MODEL_FILE
 from harness.record.predicate import AuditResult, Score
 from harness.run.cells import RunContext, phase_cell
-from harness.run.conversation import PhaseFailed, failure, how_it_ended, late_ranks
+from harness.run.conversation import PhaseFailed, failure, how_it_ended, late_ranks, overran, why_uncountable
 from harness.run.machine import killed_for_memory
-from harness.sandbox.cell import LIMIT, Cell
+from harness.sandbox.cell import Cell
 from harness.scoring import nll
 from harness.scoring.audit import ROW_SHARE, judge_replays, replica_lost
 from harness.scoring.buffers import shared_device
@@ -38,13 +40,12 @@ from harness.scoring.ledger import Chunks, ScoreLedger, Stream
 from harness.scoring.loop import BrokenLogits, score_stream
 from harness.scoring.replay import Original, Replay, Replayer
 from harness.scoring.sample import Keeper, Nats, draw_audits, draw_sample, frequency_nats
-from harness.text import printable, without_places
+from harness.text import without_places
 from harness.units import bits_per_byte
 
 C2_NORMALISED = "C2-NORMALISED"
 COMPILE = "compile"
 CACHE_BYTES, CACHE_FILES = 1 << 30, 100_000  # what of a compile cache is counted at most
-REPLICAS = (("replica-1", Replayer.cuts), ("replica-2", Replayer.truths))
 SLOWER = 5.0  # a replica may take so many times as long for a chunk as the slower of the two passes did
 CACHE_SHARE = 0.5  # of the artifact's cap: the most that a compile cache may pack to
 
@@ -85,14 +86,14 @@ def evaluate(
     final = stage == "final"
     allowed_s = allowed_s or limit_s
     with eval_cell(context, stage, stage, limit_s=limit_s, targets=told or stream.targets) as (cell, client):
-        warm_up(context, client, cell, stage, span="warmup" if final else f"warmup {stage}")
+        warm_up(context, client, cell, span="warmup" if final else f"warmup {stage}")
         hello, chunks = client.hello, stream.chunks(client.hello.chunk_tokens)
         keeper = reserve_keeper(context, chunks, client) if final else None
         ledger = ScoreLedger(stream, context.run_dir / "ledger.jsonl" if final else None)
         with (
             context.progress.stage(f"eval {stage}", stream.targets, "targets") as shown,
             context.clock.span("eval" if final else f"eval {stage}", limit_s=allowed_s, budget="eval" * final) as span,
-            failures_named(context, stage, cell, client, span.deadline_ns, allowed_s),
+            client_failures_named(context, cell, client, span.deadline_ns, allowed_s),
         ):
             started = time.monotonic()
             client.start()
@@ -103,7 +104,7 @@ def evaluate(
                 chunk_tokens=hello.chunk_tokens,
                 adapt=final,
                 witness=keeper,
-                committed=lambda done: shown.update(done),
+                committed=shown.update,
             )
             seconds = time.monotonic() - started
             client.stop()
@@ -148,16 +149,13 @@ def compile_once(context: RunContext, *, limit_s: float, targets: int) -> None:
         return
     context.compile_cache_dir.mkdir()
     with eval_cell(context, "final", COMPILE, limit_s=limit_s, targets=targets, fills_cache=True) as (cell, client):
-        warm_up(context, client, cell, COMPILE, span=f"warmup {COMPILE}")
+        warm_up(context, client, cell, span=f"warmup {COMPILE}")
     try:
         context.compiled_bytes = _packed_bytes(context.compile_cache_dir)
     except OSError as error:
-        if error.errno not in (errno.EACCES, errno.ENAMETOOLONG, errno.EFBIG):
-            raise
-        place = os.path.relpath(error.filename, context.compile_cache_dir)
         raise RuleBroken(
             "A3-NO-UNCOUNTED-CODE",
-            f"the compile cache can't be counted: {error.strerror} ({printable(place)}).",
+            f"the compile cache {why_uncountable(error, context.compile_cache_dir)}.",
             remedy="Leave files and folders that their owner can read, and no more of them than a compiler does.",
         ) from None
     most = int(CACHE_SHARE * context.track.limits.artifact_bytes)
@@ -239,21 +237,20 @@ def eval_cell(
         yield cell, client
 
 
-def warm_up(context: RunContext, client: EvalClient, cell: Cell, name: str, *, span: str) -> None:
+def warm_up(context: RunContext, client: EvalClient, cell: Cell, *, span: str) -> None:
     """The warm-up span: load, compile, touch kernels on random tokens. Its own limit, no budget."""
-    limit_s = context.track.limits.warmup_s
+    limit_s, remedy = context.track.limits.warmup_s, "Load and compile less in warm_up()."
     with (
         context.progress.stage(span, limit_s, "s"),
         context.clock.span(span, limit_s=limit_s) as clock,
-        failures_named(context, name, cell, client, clock.deadline_ns, limit_s, "Load and compile less in warm_up()."),
+        client_failures_named(context, cell, client, clock.deadline_ns, limit_s, remedy),
     ):
         client.prepare()
 
 
 @contextmanager
-def failures_named(
+def client_failures_named(
     context: RunContext,
-    name: str,
     cell: Cell,
     client: EvalClient,
     deadline_ns: int,
@@ -267,20 +264,21 @@ def failures_named(
     audited: a replica, which must not be late by what it does itself and end as a fault of the machine
     """
     client.deadline_ns = deadline_ns
+    name = cell.spec.name
     try:
         with cell.armed(deadline_ns):
             yield
     except (OutOfTime, WorkerFailure) as error:
-        if isinstance(error, WorkerFailure) and time.monotonic_ns() < deadline_ns:
-            ended_by: Exception = error
-            if isinstance(error, RankGone):
-                ended = how_it_ended(cell, error.rank)
-                ended_by = PhaseFailed(f"{ended}; {error.awaited} was awaited", signal=ended.signal)
-            raise failure(context, name, ended_by, late=isinstance(error, Silent), seen=audited) from None
-        late = cell.kill(LIMIT, deadline_ns)
-        whom = late_ranks(client.unheard(), [], len(cell.channels))
-        reason = f"not done after {limit_s:.1f} s (everything was stopped {late.stop_ms:.0f} ms after){whom}"
-        raise failure(context, name, reason, rule=A2_EVAL_CLOCK, remedy=remedy, seen=audited) from None
+        if isinstance(error, OutOfTime) or time.monotonic_ns() >= deadline_ns:
+            words = late_ranks(client.unheard(), [], len(cell.channels))
+            raise overran(
+                context, cell, deadline_ns, limit_s, rule=A2_EVAL_CLOCK, remedy=remedy, words=words, seen=audited
+            ) from None
+        ended_by: Exception = error
+        if isinstance(error, RankGone):
+            ended = how_it_ended(cell, error.rank)
+            ended_by = PhaseFailed(f"{ended}; {error.awaited} was awaited", signal=ended.signal)
+        raise failure(context, name, ended_by, late=isinstance(error, Silent), seen=audited) from None
     except BrokenLogits as error:
         raise RuleBroken(C2_NORMALISED, f"{name}: {error}.", remedy="Return finite logits for every entry.") from None
 
@@ -299,7 +297,7 @@ def audit(
     packed:  of the same model without adaptation, over the first targets of ``stream``
     limit_s, told: what the final evaluation was told, so that a replica cannot tell itself from it by its environment
     """
-    plan, keeper = context.track.audit, evaluation.keeper
+    plan, keeper, told = context.track.audit, evaluation.keeper, told or stream.targets
     assert keeper is not None
     with context.clock.span("audit"):
         draws = draw_audits(
@@ -312,45 +310,43 @@ def audit(
         )
         original = Original(stream, evaluation.chunks, evaluation.nats, keeper, draws)
         steps = sum(map(len, original.cuts().values())) + 3 * len(keeper.sample.whole)
+        chunk_s = max(passed.score.seconds / len(passed.chunks) for passed in (packed, evaluation))
+        allowed_s = context.track.limits.warmup_s + max(600.0, SLOWER * steps * chunk_s)
         with context.progress.stage("audit", steps, "replays") as shown:
-            done = 0
+            done = itertools.count(1)
 
             def step() -> None:
-                nonlocal done
-                done += 1
-                shown.update(done)
+                shown.update(next(done))
 
-            chunk_s = max(passed.score.seconds / len(passed.chunks) for passed in (packed, evaluation))
-            allowed_s = context.track.limits.warmup_s + max(600.0, SLOWER * steps * chunk_s)
+            replica = partial(
+                run_replica, context, evaluation.hello, limit_s=limit_s, targets=told, allowed_s=allowed_s
+            )
             try:
-                first, second = (
-                    _replay(context, evaluation, original, name, work, limit_s, told or stream.targets, allowed_s, step)
-                    for name, work in REPLICAS
-                )
+                first = replica("replica-1", lambda client: Replayer(client, original, step).cuts())
+                second = replica("replica-2", lambda client: Replayer(client, original, step).truths())
             except RuleBroken as error:
                 return replica_lost(original, plan.tolerance_nats, without_places(error.message))
     return judge_replays(original, first, second, tolerance_nats=plan.tolerance_nats, escape_nats=plan.escape_nats)
 
 
-def _replay(
+def run_replica(
     context: RunContext,
-    evaluation: Evaluation,
-    original: Original,
+    like: Hello,
     name: str,
-    work: Callable[[Replayer], Replay],
+    work: Callable[[EvalClient], Replay],
+    *,
     limit_s: float,
     targets: int,
     allowed_s: float,
-    step: Callable[[], None],
 ) -> Replay:
     """One replica, from its start to its end: the next one starts when nothing of it is left."""
     deadline_ns, killed = time.monotonic_ns() + int(allowed_s * 1e9), killed_for_memory()
     with eval_cell(context, "final", name, limit_s=limit_s, targets=targets) as (cell, client):
         try:
-            with failures_named(context, name, cell, client, deadline_ns, allowed_s, audited=True):
-                client.prepare(like=evaluation.hello)
+            with client_failures_named(context, cell, client, deadline_ns, allowed_s, audited=True):
+                client.prepare(like=like)
                 client.start()
-                replay = work(Replayer(client, original, step))
+                replay = work(client)
                 client.stop()
         except RuleBroken as error:
             gone = error.rule != A2_EVAL_CLOCK and -signal.SIGKILL in cell.exit_codes()  # killed, and not by us

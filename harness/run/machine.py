@@ -20,7 +20,6 @@ import time
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple
 
 import psutil
@@ -76,6 +75,14 @@ def describe_machine() -> Machine:
 def describe_provenance() -> Provenance:
     """The referee by digest and commit, every package by its list of files, C library, driver, CUDA, image."""
     root = Path(harness.__file__).resolve().parent
+    git, said = ["git", "-C", str(root), "-c", "core.fsmonitor=false"], []
+    try:  # is there a repository that holds these files, and do they differ from its commit?
+        for words in ("rev-parse HEAD", "status --porcelain -- .", "ls-files --error-unmatch __init__.py"):
+            done = subprocess.run([*git, *words.split()], capture_output=True, text=True, timeout=60, check=True)
+            said.append(done.stdout.strip())
+        commit = said[0] + ("+changes" if said[1] else "")
+    except (OSError, subprocess.SubprocessError):
+        commit = ""
     files = (path for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     try:
         from torch.version import cuda
@@ -91,26 +98,13 @@ def describe_provenance() -> Provenance:
             packages[f"{found.name.lower()}=={found.version}"] = digest
     return Provenance(
         referee=canonical_digest({path.relative_to(root).as_posix(): file_digest(path) for path in files}),
-        commit=_commit(root),
+        commit=commit,
         libc=" ".join(platform.libc_ver()).strip(),
         driver=next(iter(nvidia_smi("--query-gpu=driver_version")), ""),
         cuda=cuda or "",
         image=image[1] if image else "",
         packages=dict(sorted(packages.items())),
     )
-
-
-def _commit(root: Path) -> str:
-    """The commit that holds ``root`` in its repository, and whether files of it differ from that; "" without one."""
-    git = ["git", "-C", str(root), "-c", "core.fsmonitor=false"]
-    said = []
-    try:
-        for words in ("rev-parse HEAD", "status --porcelain -- .", "ls-files --error-unmatch __init__.py"):
-            done = subprocess.run([*git, *words.split()], capture_output=True, text=True, timeout=60, check=True)
-            said.append(done.stdout.strip())
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return said[0] + ("+changes" if said[1] else "")
 
 
 def gpu_indices() -> dict[str, str]:
@@ -168,11 +162,12 @@ class _Look(NamedTuple):
 class MachineWatch:
     """Watches the machine for the duration of a ``with`` block; ``conditions`` holds the result afterwards.
 
-    gpus: the GPUs of the run, by index or UUID
+    gpus: the GPUs of the run, by index or UUID; as an attribute by name
     """
 
     def __init__(self, gpus: Sequence[str]) -> None:
         self._gpus = ["-i", ",".join(gpus)] if gpus else []
+        self.gpus = gpu_names(gpus)
         self._count = len(gpus)
         self._stop = threading.Event()
         self._limits: set[str] = set()
@@ -191,14 +186,12 @@ class MachineWatch:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
         throttled_before, quota_before = self._before
         nodes = len(list(Path("/dev").glob("nvidia[0-9]*")))
-        seconds = time.monotonic() - self._started
+        self.seconds = seconds = time.monotonic() - self._started
         self._look()
         first, last = self._looks[0], self._looks[-1]
         self.conditions = Conditions(
@@ -210,7 +203,6 @@ class MachineWatch:
             quota_throttled_s=round(max(0.0, quota_throttled_s() - quota_before), 3),
             open_gpus=nodes if 0 < self._count < nodes else 0,
         )
-        self.seconds = seconds
 
     def others_took(self, seconds: float, *, seen: bool = False) -> float:
         """The share of the processors that other processes, and the hypervisor, had over the last ``seconds``.
@@ -252,20 +244,17 @@ class MachineWatch:
         self._looks.append(_Look(time.monotonic(), *_processor_seconds(), own, others))
 
     def _watch(self) -> None:
+        names = ",".join(name for name, _ in _SPEED_LIMITS)
         for count in itertools.count():
             with self._looking:
                 self._look()
-            if self._gpus and count % GPU_EVERY == 0:
-                self._sample_gpus()
+            for line in (
+                nvidia_smi(f"--query-gpu={names}", *self._gpus) if self._gpus and count % GPU_EVERY == 0 else ()
+            ):
+                states = zip(_SPEED_LIMITS, line.split(","), strict=False)
+                self._limits |= {words for (_, words), state in states if state.strip() == "Active"}
             if self._stop.wait(SAMPLE_INTERVAL_S):
                 return
-
-    def _sample_gpus(self) -> None:
-        names = ",".join(name for name, _ in _SPEED_LIMITS)
-        for line in nvidia_smi(f"--query-gpu={names}", *self._gpus):
-            for (_, words), state in zip(_SPEED_LIMITS, line.split(","), strict=False):
-                if state.strip() == "Active":
-                    self._limits.add(words)
 
 
 def _share(processor_s: float, seconds: float) -> float:

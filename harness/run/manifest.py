@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
@@ -81,31 +81,27 @@ def read_manifest(files: Mapping[str, bytes], where: str) -> SubmissionManifest:
     """The manifest among a submission's ``files``. Raises ``UsageError`` that names the field."""
     if MANIFEST_FILE not in files:
         raise UsageError(f"{where} has no {MANIFEST_FILE}.", remedy="`harness new FOLDER` writes a minimal submission.")
+    where = f"{where}/{MANIFEST_FILE}"
     try:
         manifest = msgspec.toml.decode(files[MANIFEST_FILE], type=SubmissionManifest)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{where}/{MANIFEST_FILE}: {error}.", remedy="See harness/protocol/README.md.") from error
+        raise UsageError(f"{where}: {error}.", remedy="See harness/protocol/README.md.") from error
     if not 1 <= len(manifest.name) <= 80 or not manifest.name.isprintable():
-        raise UsageError(
-            f"{where}/{MANIFEST_FILE}: name must be 1 to 80 printable characters.", remedy='Set name = "…" at its head.'
-        )
+        text = f"{where}: name must be 1 to 80 printable characters."
+        raise UsageError(text, remedy='Set name = "…" at its head.')
     for phase, module in msgspec.structs.asdict(manifest.entry).items():
+        said, path = f"{where}: [entry] {phase} = {module[:80]!r}", module.replace(".", "/")
         if not _MODULE.fullmatch(module):
-            raise UsageError(
-                f"{where}/{MANIFEST_FILE}: [entry] {phase} = {module[:80]!r} is no module name.",
-                remedy="Name a module of the folder without .py, such as train_entry.",
-            )
-        path = module.replace(".", "/")
+            remedy = "Name a module of the folder without .py, such as train_entry."
+            raise UsageError(f"{said} is no module name.", remedy=remedy)
         if f"{path}.py" not in files and f"{path}/__main__.py" not in files:
-            raise UsageError(
-                f"{where}/{MANIFEST_FILE}: [entry] {phase} = {module!r}, but {path}.py is not in the folder.",
-                remedy="Add the file, or correct the entry.",
-            )
+            text = f"{said}, but {path}.py is not in the folder."
+            raise UsageError(text, remedy="Add the file, or correct the entry.")
     for name in manifest.env.accept:
         secret = name.endswith(_SECRET_ENDS) or _SECRET_WORDS & set(name.split("_"))
         if secret or name in _RESERVED or name.startswith(_RESERVED_PREFIXES) or not _VARIABLE.fullmatch(name):
             raise UsageError(
-                f"{where}/{MANIFEST_FILE}: [env] accept names {name[:80]!r}, which is reserved or malformed.",
+                f"{where}: [env] accept names {name[:80]!r}, which is reserved or malformed.",
                 remedy="Use upper-case names of the submission's own settings.",
             )
     return manifest
@@ -139,42 +135,38 @@ def check_variables(manifest: SubmissionManifest, environ: Mapping[str, str], fi
 
     Meant are names of its namespace and hints, and names that differ from an accepted one by a letter or two. Raises
     ``RuleBroken`` for accepted ones that hold too much, and ``UsageError`` for those that may be the user's own affair:
-    a manifest is a stranger's, and what it accepts can end up in a signed record.
-
-    files: the submission's counted files
+    a manifest is a stranger's, and what it accepts can end up in a signed record. A setting is a number, a word that
+    stands in the submission's own ``files`` (the counted ones), or a list of these; or anything that does not look like
+    a secret under the submission's own prefix, its name in capitals, or with the user's consent.
     """
+    prefix = re.sub(r"[^A-Z0-9]+", "_", manifest.name.upper()).strip("_") + "_"
     for name, value in accepted_variables(manifest, environ).items():
-        if problem := _problem(manifest, name, value, environ.get(CONSENT, "").split(), files):
+        problem = ""
+        if _SECRET_VALUE.search(value):
+            problem = "looks like a secret, which never goes to a submission"
+        elif not (
+            name in environ.get(CONSENT, "").split()
+            or name.startswith(prefix)
+            or all(_is_setting(word, files) for word in re.split(r"[\s,]+", value))
+        ):
+            problem = "is neither a number nor a word of the submission's own files"
+        if problem:
             raise UsageError(
                 f"{manifest.name} accepts the variable {name}, and its value here {problem}.",
                 remedy=f"Correct or unset it, or hand it over knowingly: {CONSENT}={name}.",
             )
     found = misspelt(environ, (*COMMAND_VARIABLES, *manifest.env.accept), manifest.env.namespace, manifest.env.hints)
-    hints = [f"{name} ({help})" if help else name for name, help in found.items()]
-    if hints:
+    if found:
+        hints = [f"{name} ({help})" if help else name for name, help in found.items()]
         raise UsageError(
             f"neither {manifest.name} nor the referee knows a variable {', '.join(hints)}.",
             remedy="Unset it, or correct its name: [env] accept in the submission's submission.toml lists its own.",
         )
 
 
-def _problem(
-    manifest: SubmissionManifest, name: str, value: str, consented: Collection[str], files: Mapping[str, bytes]
-) -> str:
-    """Why a value may be no setting of the submission but something of the user's; "" when it is a setting.
-
-    A setting is a number, a word that stands in the submission's own files, or a list of these; or anything that does
-    not look like a secret under the submission's own prefix, its name in capitals, or with the user's consent.
-    """
-    if _SECRET_VALUE.search(value):
-        return "looks like a secret, which never goes to a submission"
-    prefix = re.sub(r"[^A-Z0-9]+", "_", manifest.name.upper()).strip("_") + "_"
-    if name in consented or name.startswith(prefix):
-        return ""
-    for word in re.split(r"[\s,]+", value):
-        if not word or _NUMBER.fullmatch(word) or word.lower() in ("true", "false", "none"):
-            continue
-        text = rb"(?<![A-Za-z0-9_.-])" + re.escape(os.fsencode(word)) + rb"(?![A-Za-z0-9_-])"
-        if not _WORD.fullmatch(word) or not any(re.search(text, data, re.IGNORECASE) for data in files.values()):
-            return "is neither a number nor a word of the submission's own files"
-    return ""
+def _is_setting(word: str, files: Mapping[str, bytes]) -> bool:
+    if not word or _NUMBER.fullmatch(word) or word.lower() in ("true", "false", "none"):
+        return True
+    text = rb"(?<![A-Za-z0-9_.-])" + re.escape(os.fsencode(word)) + rb"(?![A-Za-z0-9_-])"
+    own = any(re.search(text, data, re.IGNORECASE) for data in files.values())
+    return own and _WORD.fullmatch(word) is not None

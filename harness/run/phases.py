@@ -17,86 +17,83 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from harness.clock.readings import A1_TRAIN_CLOCK, A2_EVAL_CLOCK
+import msgspec
+from msgspec import Meta
+
+from harness.clock.spans import A1_TRAIN_CLOCK, A2_EVAL_CLOCK
 from harness.config.tracks import TRAIN_TOLERANCE_S
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
 from harness.files import read_regular, tree
 from harness.progress import Stage
 from harness.protocol.channel import MAX_DESCRIPTORS
 from harness.protocol.messages import Kind, Message
-from harness.protocol.session import DESCRIPTION_FILE, MODEL_FILE, Scalar
+from harness.protocol.session import DESCRIPTION_FILE, MODEL_FILE
 from harness.record.canonical import strict_json
 from harness.record.predicate import Sizes, Training
-from harness.run.artifact import A3_BYTES, BUNDLE_FILE, artifact_sizes, model_budget, read_model_file, unpack_sealed
+from harness.run.artifact import A3_BYTES, BUNDLE_FILE, artifact_sizes, read_model_file, unpack_sealed
 from harness.run.cells import RunContext, phase_cell
-from harness.run.conversation import PhaseFailed, PhaseTimeout, await_all, failure
+from harness.run.conversation import PhaseFailed, await_all, failure, failures_named, why_uncountable
 from harness.sandbox.cell import Cell
-from harness.text import printable
 
 MAX_DESCRIPTION_BYTES = 100_000
-MAX_ENTRIES = 1000
-MAX_NOTES = 20
 Ending = Literal["complete", "clock", ""]
 ENDINGS: tuple[Ending, ...] = ("complete", "clock")
 LOSS_POINTS = 200
 OTHER_DESCRIPTORS = 256  # channels, logs, libraries
 OVERSIZE_READ = 4  # a model file is read up to this many times the cap, so that the verdict can name its size
 _SAFE_INTEGER = 2**53
+_NAME = Annotated[str, Meta(max_length=200)]
+_TEXT = Annotated[str, Meta(max_length=4000)]
+_INTEGER = Annotated[int, Meta(gt=-_SAFE_INTEGER, lt=_SAFE_INTEGER)]
 
 
-def describe(context: RunContext) -> tuple[dict[str, Scalar], int]:
-    """The submission's own (configuration, number of parameters).
+def describe(context: RunContext) -> None:
+    """Put the submission's own configuration and number of parameters into ``context``.
 
     Raises ``UsageError`` with the submission's words when it refuses its configuration.
     """
-    limit_s = context.track.limits.describe_s
+    limit_s, manifest = context.track.limits.describe_s, context.sealed.manifest
     output = context.run_dir / "description"
     output.mkdir()
-    module = context.sealed.manifest.entry.describe
+    extra = {"GOLF_OUTPUT_DIR": str(output)}
+    remedy = "Only read the configuration here; build the model in training."
     with (
         context.clock.span("describe", limit_s=limit_s) as span,
         phase_cell(
-            context,
-            "describe",
-            module=module,
-            limit_s=limit_s,
-            write=(output,),
-            extra={"GOLF_OUTPUT_DIR": str(output)},
+            context, "describe", module=manifest.entry.describe, limit_s=limit_s, write=(output,), extra=extra
         ) as cell,
+        failures_named(context, cell, span.deadline_ns, limit_s, rule="S3-PROTOCOL", remedy=remedy),
     ):
         try:
             await_all(cell, Kind.DONE, span.deadline_ns)
-        except PhaseTimeout:
-            raise failure(
-                context,
-                "describe",
-                f"no answer within {limit_s:g} s",
-                remedy="Only read the configuration here; build the model in training.",
-                late=True,
-            ) from None
         except PhaseFailed as error:
-            if error.said is not None:
-                raise UsageError(
-                    f"{context.sealed.manifest.name} refuses its configuration: {error.said}",
-                    remedy="Correct the variable; `make submit` hands on what the environment holds.",
-                ) from None
-            raise failure(context, "describe", error) from None
+            if error.said is None:
+                raise
+            raise UsageError(
+                f"{manifest.name} refuses its configuration: {error.said}",
+                remedy="Correct the variable; `make submit` hands on what the environment holds.",
+            ) from None
     try:
-        config, parameters, notes = read_description(output / DESCRIPTION_FILE)
+        found = read_description(output / DESCRIPTION_FILE)
     except ValueError as error:
         raise failure(context, "describe", error) from None
-    for note in notes:
-        context.progress.note(f"{context.sealed.manifest.name} says: {note}")
-    return config, parameters
+    context.config, context.parameters = found.config, found.parameters
+    for note in found.notes:
+        context.progress.note(f"{manifest.name} says: {note}")
 
 
-def read_description(path: Path) -> tuple[dict[str, Scalar], int, list[str]]:
-    """What a submission published: configuration, number of parameters, notes.
+class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a submission publishes of itself; notes are for whoever started the run."""
 
-    Raises ``ValueError`` for anything but plain scalars within bounds.
-    """
+    config: Annotated[dict[_NAME, _INTEGER | float | bool | _TEXT | None], Meta(max_length=1000)]
+    parameters: Annotated[int, Meta(ge=0, lt=_SAFE_INTEGER)]
+    notes: Annotated[list[str], Meta(max_length=20)] = []
+
+
+def read_description(path: Path) -> Description:
+    """The description at ``path``. Raises ``ValueError`` for anything but plain scalars within bounds."""
     try:
         data = read_regular(path, MAX_DESCRIPTION_BYTES)
     except OSError as error:
@@ -104,46 +101,24 @@ def read_description(path: Path) -> tuple[dict[str, Scalar], int, list[str]]:
     if len(data) > MAX_DESCRIPTION_BYTES:
         raise ValueError(f"{path.name} is over {MAX_DESCRIPTION_BYTES:,} bytes")
     try:
-        content = strict_json(data)
-    except ValueError as error:
-        raise ValueError(f"{path.name} is no plain JSON ({error})") from None
-    if not isinstance(content, dict) or set(content) - {"notes"} != {"config", "parameters"}:
-        raise ValueError(f"{path.name} must hold config, parameters and perhaps notes, nothing else")
-    config, parameters = content["config"], content["parameters"]
-    if not isinstance(config, dict) or len(config) > MAX_ENTRIES:
-        raise ValueError(f"config in {path.name} must be an object of at most {MAX_ENTRIES:,} entries")
-    for name, value in config.items():
-        if not _is_plain(value) or len(name) > 200 or not name.isprintable():
+        found = msgspec.convert(strict_json(data), Description)
+    except (ValueError, msgspec.ValidationError) as error:
+        raise ValueError(f"{path.name} is no plain description ({error})") from None
+    for name, value in found.config.items():
+        plain = math.isfinite(value) if isinstance(value, float) else not isinstance(value, str) or value.isprintable()
+        if not plain or not name.isprintable():
             raise ValueError(f"config entry {name[:80]!r} in {path.name} is no plain scalar")
-    if not isinstance(parameters, int) or isinstance(parameters, bool) or not 0 <= parameters < _SAFE_INTEGER:
-        raise ValueError(f"parameters in {path.name} must be a whole number, 0 or more")
-    notes = content.get("notes", [])
-    if not isinstance(notes, list) or len(notes) > MAX_NOTES or not all(isinstance(note, str) for note in notes):
-        raise ValueError(f"notes in {path.name} must be at most {MAX_NOTES} lines of text")
-    return config, parameters, notes
+    return found
 
 
-def _is_plain(value: object) -> bool:
-    if isinstance(value, bool) or value is None:
-        return True
-    if isinstance(value, int):
-        return abs(value) < _SAFE_INTEGER
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return isinstance(value, str) and len(value) <= 4000 and value.isprintable()
-
-
-def train(context: RunContext, shards: tuple[Path, ...]) -> list[tuple[int, float]]:
+def train(context: RunContext, shards: tuple[Path, ...]) -> None:
     """Run the train phase; the shards are opened when every rank is ready [A1-SETUP-NO-DATA].
 
-    The checkpoint lies in ``context.checkpoint_dir`` then. The result is rank 0's loss curve; its last word goes into
-    ``context.training``.
-
+    The checkpoint lies in ``context.checkpoint_dir`` then; rank 0's loss curve and its last word are in ``context``.
     Raises ``RuleBroken``: A1-TRAIN-CLOCK when a clock runs out, S3-PROTOCOL when a rank fails.
     """
     limits = context.track.limits
     context.checkpoint_dir.mkdir()
-    curve = LossCurve()
     with phase_cell(
         context,
         "train",
@@ -153,88 +128,57 @@ def train(context: RunContext, shards: tuple[Path, ...]) -> list[tuple[int, floa
         write=(context.checkpoint_dir,),
         extra={"GOLF_OUTPUT_DIR": str(context.checkpoint_dir), "GOLF_SETUP_S": repr(limits.setup_s)},
     ) as cell:
-        _set_up(context, cell)
-        _run_clock(context, cell, shards, curve)
-    limit, total = context.track.limits.checkpoint_bytes, 0
+        limit_s, remedy = limits.setup_s, "Compile less before ready()."
+        with (
+            context.progress.stage("set-up", limit_s, "s") as stage,
+            context.clock.span("setup", limit_s=limit_s) as span,
+            failures_named(
+                context, cell, span.deadline_ns, limit_s, rule=A1_TRAIN_CLOCK, remedy=remedy, part="in set-up, "
+            ),
+        ):
+            await_all(cell, Kind.READY, span.deadline_ns, _reporter(stage, limit_s))
+        _run_clock(context, cell, shards)
+    total = 0
     try:
         for path in tree(context.checkpoint_dir):
             found = path.lstat()
             total += 0 if stat.S_ISDIR(found.st_mode) else found.st_size
     except OSError as error:
-        if error.errno not in (errno.EACCES, errno.ENAMETOOLONG, errno.EFBIG):
-            raise
-        place = printable(os.path.relpath(error.filename, context.checkpoint_dir))
-        reason = f"its checkpoint can't be counted: {error.strerror} ({place})"
+        reason = f"its checkpoint {why_uncountable(error, context.checkpoint_dir)}"
         raise failure(context, "train", reason, remedy="Leave files and folders that their owner can read.") from None
-    if total > limit:
-        reason = f"the checkpoint is {total:,} bytes; at most {limit:,} are allowed"
+    if total > limits.checkpoint_bytes:
+        reason = f"the checkpoint is {total:,} bytes; at most {limits.checkpoint_bytes:,} are allowed"
         raise failure(context, "train", reason, remedy="Save what packaging needs, without the optimiser's state.")
     if total == 0:
         reason = "it left no checkpoint in its output folder"
         raise failure(context, "train", reason, remedy="Write it below TrainSession.output_dir before done().")
-    return curve.points()
 
 
-class LossCurve:
-    """Rank 0's (step, loss) points, thinned to at most 200 while they come."""
-
-    def __init__(self) -> None:
-        self._points: list[tuple[int, float]] = []
-        self._every = 1
-        self._seen = 0
-        self._last = -1
-
-    def add(self, step: int, loss: float) -> None:
-        """Take one point; steps that do not go forward and losses that are not finite are left out."""
-        if not math.isfinite(loss) or not self._last < step < _SAFE_INTEGER:
-            return
-        self._last = step
-        if self._seen % self._every == 0:
-            self._points.append((step, loss))
-        self._seen += 1
-        if len(self._points) > LOSS_POINTS:
-            self._points = self._points[::2]
-            self._every *= 2
-
-    def points(self) -> list[tuple[int, float]]:
-        """The curve."""
-        return list(self._points)
-
-
-def _set_up(context: RunContext, cell: Cell) -> None:
-    limit_s = context.track.limits.setup_s
-    with (
-        context.progress.stage("set-up", limit_s, "s") as stage,
-        context.clock.span("setup", limit_s=limit_s) as span,
-    ):
-        try:
-            await_all(cell, Kind.READY, span.deadline_ns, _reporter(stage, limit_s))
-        except PhaseTimeout as error:
-            late = cell.kill("the set-up limit", span.deadline_ns)
-            reason = f"set-up took longer than {limit_s:g} s (stopped {late.stop_ms:.0f} ms after){error}"
-            remedy = "Compile less before ready()."
-            raise failure(context, "train", reason, rule=A1_TRAIN_CLOCK, remedy=remedy) from None
-        except PhaseFailed as error:
-            raise failure(context, "train", PhaseFailed(f"in set-up, {error}", signal=error.signal)) from None
-
-
-def _run_clock(context: RunContext, cell: Cell, shards: tuple[Path, ...], curve: LossCurve) -> None:
-    limit_s = context.track.limits.train_s
+def _run_clock(context: RunContext, cell: Cell, shards: tuple[Path, ...]) -> None:
+    limit_s, seen, every, last_step = context.track.limits.train_s, 0, 1, -1
     grace_s = TRAIN_TOLERANCE_S if context.track.readings.train_clock == "tolerate_200ms" else 0.0
+    remedy = "Stop earlier: session.remaining_s() tells how long is left."
     with (
         context.progress.stage("train", limit_s, "s") as stage,
         _open_shards(shards, len(cell.channels)) as opened,
         context.clock.span("train", limit_s=limit_s, budget="train") as span,
     ):
-        report = _reporter(stage, limit_s)
+        report, deadline_ns = _reporter(stage, limit_s), span.deadline_ns + int(grace_s * 1e9)
 
         def heard(rank: int, message: Message) -> None:
-            if rank == 0:
-                curve.add(message.a, message.y)
-                report(rank, message)
+            nonlocal seen, every, last_step
+            if rank != 0:
+                return
+            report(rank, message)
+            if math.isfinite(message.y) and last_step < message.a < _SAFE_INTEGER:
+                last_step, seen = message.a, seen + 1
+                if (seen - 1) % every == 0:
+                    context.loss_curve.append((message.a, message.y))
+                if len(context.loss_curve) > LOSS_POINTS:  # thinned while it comes
+                    del context.loss_curve[1::2]
+                    every *= 2
 
-        deadline_ns = span.deadline_ns + int(grace_s * 1e9)
-        try:
+        with failures_named(context, cell, deadline_ns, limit_s, rule=A1_TRAIN_CLOCK, remedy=remedy):
             for channel, descriptors in zip(cell.channels, opened, strict=True):
                 now = time.monotonic_ns()
                 for at in range(0, max(1, len(descriptors)), MAX_DESCRIPTORS):
@@ -244,15 +188,6 @@ def _run_clock(context: RunContext, cell: Cell, shards: tuple[Path, ...], curve:
             ended: Ending = next((word for word in ENDINGS if word == last.text), "")
             context.training = Training(min(max(last.a, 0), _SAFE_INTEGER - 1), ended)
             cell.stop()  # what a rank would do after its DONE would not be on the clock
-        except PhaseTimeout as error:
-            late = cell.kill("the train limit", deadline_ns)
-            reason = (
-                f"not done after {limit_s:g} s (everything was stopped {late.stop_ms:.0f} ms after the limit){error}"
-            )
-            remedy = "Stop earlier: session.remaining_s() tells how long is left."
-            raise failure(context, "train", reason, rule=A1_TRAIN_CLOCK, remedy=remedy) from None
-        except (PhaseFailed, OSError) as error:
-            raise failure(context, "train", error) from None
 
 
 @contextmanager
@@ -288,8 +223,9 @@ def _reporter(stage: Stage, limit_s: float) -> Callable[[int, Message], None]:
     started = time.monotonic()
 
     def report(_: int, message: Message) -> None:
-        loss = f" loss {message.y:.4f}" if math.isfinite(message.y) else ""
-        stage.update(min(limit_s, time.monotonic() - started), f"step {message.a}{loss} {message.text}")
+        step = f"step {message.a} " if message.a else ""
+        loss = f"loss {message.y:.4f} " if math.isfinite(message.y) else ""
+        stage.update(min(limit_s, time.monotonic() - started), f"{step}{loss}{message.text}")
 
     return report
 
@@ -300,11 +236,11 @@ def package(context: RunContext, *, limit_s: float, budget: str) -> Sizes:
     limit_s: seconds left in the budget that packaging counts in. Raises ``RuleBroken`` when the clock runs out, when a
     rank fails or when the model file is no sound container; a file over the cap is left to the count.
     """
-    track, sealed = context.track, context.sealed
-    room = model_budget(track, sealed)
+    sealed, output = context.sealed, context.run_dir / "package"
+    counted = artifact_sizes(context.track, bundle_bytes=sealed.bundle_bytes, raw_bytes=sealed.raw_bytes, model_bytes=0)
+    room = counted.cap_bytes - counted.total_bytes
     if room <= 0:
         raise RuleBroken(A3_BYTES, f"the code alone is {-room:,} bytes over the cap.", remedy="Shorten it.")
-    output = context.run_dir / "package"
     output.mkdir()
     with (
         context.progress.stage("package", limit_s, "s") as stage,
@@ -322,23 +258,18 @@ def package(context: RunContext, *, limit_s: float, budget: str) -> Sizes:
                 "GOLF_MODEL_BUDGET_BYTES": str(room),
             },
         ) as cell,
+        failures_named(
+            context,
+            cell,
+            span.deadline_ns,
+            limit_s,
+            rule=A1_TRAIN_CLOCK if budget == "train" else A2_EVAL_CLOCK,
+            remedy="Package faster.",
+        ),
     ):
-        started = time.monotonic()
-
-        def report(_: int, message: Message) -> None:
-            stage.update(min(limit_s, time.monotonic() - started), message.text)
-
-        try:
-            cell.channels[0].send(Message(Kind.START, span.start_ns))
-            await_all(cell, Kind.DONE, span.deadline_ns, report)
-            cell.stop()  # what it would do after its DONE would not be on the clock
-        except PhaseTimeout:
-            late = cell.kill("the package limit", span.deadline_ns)
-            reason = f"not done after {limit_s:.1f} s (everything was stopped {late.stop_ms:.0f} ms after)"
-            rule = A1_TRAIN_CLOCK if budget == "train" else A2_EVAL_CLOCK
-            raise failure(context, "package", reason, rule=rule, remedy="Package faster.") from None
-        except (PhaseFailed, OSError) as error:
-            raise failure(context, "package", error) from None
+        cell.channels[0].send(Message(Kind.START, span.start_ns))
+        await_all(cell, Kind.DONE, span.deadline_ns, _reporter(stage, limit_s))
+        cell.stop()  # what it would do after its DONE would not be on the clock
     context.artifact_dir.mkdir()
     shutil.copyfile(sealed.bundle, context.artifact_dir / BUNDLE_FILE)
     return lay_out(context, output / MODEL_FILE)

@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,100 +25,218 @@ from harness.files import remove_tree, tree, write_atomic
 from harness.program import program
 from harness.progress import Reporter
 from harness.protocol.predictor import Stage
-from harness.protocol.session import MODEL_FILE, Scalar
+from harness.protocol.session import MODEL_FILE
 from harness.record.canonical import canonical_digest, file_digest
-from harness.record.predicate import DataInfo, Machine, RunRecord, SpanEntry, SubmissionInfo, TrackInfo, Training
-from harness.rules import Finding, Verdict
+from harness.record.predicate import (
+    DataInfo,
+    Machine,
+    ReadablePart,
+    RunRecord,
+    Sizes,
+    SpanEntry,
+    SubmissionInfo,
+    TrackInfo,
+    Training,
+)
 from harness.run.artifact import bytes_by_role, read_folder, seal_submission
-from harness.run.cells import Reached, Resumed, RunContext, readable_parts
+from harness.run.cells import Reached, Resumed, RunContext, readable_runtime
 from harness.run.evaluate import Evaluation, audit, compile_once, evaluate
-from harness.run.machine import MachineWatch, describe_machine, describe_provenance, gpu_names, judge_conditions
+from harness.run.machine import MachineWatch, describe_machine, describe_provenance
 from harness.run.manifest import accepted_variables, check_variables
 from harness.run.phases import describe, lay_out, package, train
 from harness.run.reserve import run_gpus
-from harness.run.verdicts import all_findings, hardware_findings
+from harness.run.verdicts import all_findings, machine_findings
 from harness.sandbox.layers import Layer, LayerState
+from harness.sandbox.runtime import inventory
 from harness.sandbox.spec import KillReport
 from harness.scoring.ledger import Stream
 from harness.text import without_places
 
 TRAINED_FILE = "trained.json"
-S3_PROTOCOL = "S3-PROTOCOL"
-WORK_FOLDERS = ("code", "description", "checkpoint", "package", "artifact", "closure", "compile-cache")
-WORK_FILES = ("code.bundle", "ledger.jsonl")
+WORK = (
+    *("code", "description", "checkpoint", "package", "artifact", "closure", "compile-cache"),
+    *("code.bundle", "ledger.jsonl"),
+)
 REASON_CHARACTERS = 200
 
 
-@dataclass(frozen=True)
-class Described:
-    """A sealed submission that accepted its configuration. ``context`` carries the run's clock on."""
-
-    context: RunContext
-    name: str
-    code_digest: str
-    config: dict[str, Scalar]
-    parameters: int
-    started_at: str
-
-
 def describe_submission(
-    *,
     submission_dir: Path,
     track: Track,
     seed: int,
     run_dir: Path,
     environ: Mapping[str, str],
     progress: Reporter,
-) -> Described:
+) -> RunContext:
     """Seal the folder and run the describe phase: everything that must be known before a run is announced.
 
     Raises ``UsageError`` for a folder that is no submission or a configuration that it refuses.
     """
     with nothing_half_written(run_dir):
-        started_at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         sealed = seal_submission(submission_dir, run_dir)
         check_variables(sealed.manifest, environ, read_folder(sealed.root))
         context = RunContext(track, seed, run_dir, sealed, environ, progress, Ledger())
-        config, parameters = describe(context)
-        return Described(context, sealed.manifest.name, sealed.code_digest, config, parameters, started_at)
+        describe(context)
+        return context
 
 
-def run_submission(
-    *,
-    described: Described,
-    dataset: Dataset,
-    intent_digest: str,
-    predecessor: str,
-    loss_curve: list[tuple[int, float]] | None = None,
-    quick: bool = False,
-) -> RunRecord:
+def run_submission(context: RunContext, dataset: Dataset, *, quick: bool = False) -> RunRecord:
     """Run every phase of a described submission and return its unsigned record.
 
-    loss_curve: of a training that is over already, when a run is resumed
-    quick:      score the first targets only, and nothing for comparison
+    quick: score the first targets only, and nothing for comparison
     Raises ``RuleBroken`` or ``CouldNotCheck`` when the run ends without a score.
     """
-    described.context.data_dir = dataset.folder
-    hardware = described.context.track.hardware
-    described.context.bos_id = dataset.bos_id
-    gpus = run_gpus(hardware)
-    watch, names = MachineWatch(gpus), gpu_names(gpus)
-    described.context.machine = watch
-    with nothing_half_written(described.context.run_dir):
-        with watch:
-            curve = _train(described, dataset, intent_digest) if loss_curve is None else loss_curve
-            record = _run(described, dataset, intent_digest, predecessor, curve, quick=quick)
-        assert watch.conditions is not None
-        findings = [
-            *record.findings,
-            judge_conditions(watch.conditions, watch.seconds),
-            *hardware_findings(hardware, names),
-        ]
-        findings.sort(key=lambda finding: finding.rule)
-        provenance, training = describe_provenance(), described.context.training
-        return msgspec.structs.replace(
-            record, conditions=watch.conditions, findings=findings, provenance=provenance, training=training
+    track, limits = context.track, context.track.limits
+    context.data_dir, context.bos_id = dataset.folder, dataset.bos_id
+    with nothing_half_written(context.run_dir):
+        with MachineWatch(run_gpus(track.hardware)) as watch:
+            context.machine = watch
+            sizes = _make_artifact(context, dataset)
+            validation = load_validation(dataset)
+            val_targets = min(len(validation.tokens) - 1, QUICK_TARGETS if quick else len(validation.tokens))
+            eval_s = limits.eval_s - context.clock.used_s("eval")
+
+            def stream(targets: int) -> Stream:
+                return Stream(validation.tokens, validation.target_bytes, targets)
+
+            # The score that counts comes first: no process of the submission has seen a validation token before it.
+            compile_once(context, limit_s=eval_s, targets=val_targets)
+            final = evaluate(context, "final", stream(val_targets), limit_s=eval_s, whole_set=not quick)
+            diagnostic = min(val_targets, track.audit.diagnostic_tokens or val_targets)
+            whole = diagnostic == val_targets
+            stages: tuple[Stage, ...] = () if quick else ("float", "packed")
+            before: dict[Stage, Evaluation] = {}
+            left_out = []
+            for stage in stages:
+                try:
+                    before[stage] = evaluate(context, stage, stream(diagnostic), limit_s=limits.eval_s, whole_set=whole)
+                except HarnessError as error:  # it is for comparison only: the score that counts is there
+                    what = f"The pass {stage!r}, for comparison, was left out: "
+                    left_out.append(what + without_places(error.message))
+                    context.progress.note(f"WARNING: {what}{error.message} {error.log}")
+            update(context.run_dir, reached="audits")
+            audits = audit(context, final, before.get("packed", final), stream(val_targets), limit_s=eval_s)
+        model = (context.artifact_dir / MODEL_FILE).read_bytes()
+        found = inventory(readable_runtime(context, tools=True))
+        readable = [ReadablePart(part.name, part.files, part.bytes, part.digest) for part in found]
+        findings = all_findings(
+            context,
+            sizes=sizes,
+            final=final,
+            audits=audits,
+            disjoint=dataset.disjoint,
+            val_targets=val_targets,
+            val_bytes=int(validation.target_bytes[:val_targets].sum(dtype=np.int64)),
+            readable=readable,
+            left_out=left_out,
+            without_packed="packed" not in before and not quick,
         )
+        return record_of(
+            context,
+            dataset,
+            watch,
+            kind="refereed",
+            val_targets=val_targets,
+            sizes=sizes,
+            scores=[passed.score for passed in (*before.values(), final)],
+            running_bpb=final.running_bpb,
+            frozen_bpb=before["packed"].running_bpb if "packed" in before else [],
+            audits=audits,
+            findings=sorted([*findings, *machine_findings(track, watch)], key=lambda finding: finding.rule),
+            artifact_digest=hashlib.sha256(model).hexdigest(),
+            model_sections=bytes_by_role(model, max_unpacked_bytes=limits.unpacked_bytes),
+            readable=readable,
+            resumes=[str(resume) for resume in context.resumes],
+            training=context.training,
+        )
+
+
+def record_of(context: RunContext, dataset: Dataset, watch: MachineWatch, *, val_targets: int, **own: Any) -> RunRecord:
+    """The unsigned record of a run that is over: what every kind of run says alike, and its ``own`` fields."""
+    track, sealed = context.track, context.sealed
+    return RunRecord(
+        run_id=context.run_dir.name,
+        harness_version=harness.__version__,
+        started_at=context.started_at,
+        track=TrackInfo(track.name, track.digest, track.official, msgspec.structs.asdict(track.readings)),
+        submission=SubmissionInfo(
+            name=sealed.manifest.name,
+            code_digest=sealed.code_digest,
+            files=sealed.files,
+            config=context.config,
+            config_digest=canonical_digest(context.config),
+            parameters=context.parameters,
+            seed=context.seed,
+        ),
+        data=DataInfo(
+            name=dataset.name,
+            fingerprint=dataset.fingerprint,
+            files=dataset.files,
+            val_documents=dataset.val_documents,
+            val_targets=val_targets,
+            val_bytes=dataset.val_bytes,
+            train_tokens=dataset.train_tokens,
+        ),
+        machine=describe_machine(),
+        isolation={layer: str(state) for layer, state in sorted(context.isolation.items())},
+        spans=context.clock.entries(),
+        budgets=context.clock.budgets(track),
+        baselines_bpb=dataset.baselines_bpb,
+        loss_curve=context.loss_curve,
+        intent=context.intent,
+        predecessor="",
+        conditions=watch.conditions,
+        provenance=describe_provenance(),
+        **own,
+    )
+
+
+def _make_artifact(context: RunContext, dataset: Dataset) -> Sizes:
+    """Train and package, or lay out what is there of a run that goes on; from its intent on a run remembers both."""
+    track, clock = context.track, context.clock
+    if not context.resumes:
+        train(context, dataset.train_shards)
+        if context.intent:
+            _remember_training(context, dataset)
+    packed = context.artifact_dir / MODEL_FILE
+    if packed.exists():  # its spans hold the time already
+        return lay_out(context, packed)
+    counts_in, limits = track.readings.package_counts_in, track.limits
+    left_s = {"eval": limits.eval_s, "train": limits.train_s - clock.used_s("train"), "none": limits.package_s}
+    limit_s = min(limits.package_s, left_s[counts_in])
+    sizes = package(context, limit_s=limit_s, budget="" if counts_in == "none" else counts_in)
+    if context.intent:
+        kept = {"spans": clock.entries(), "kills": context.kills, "isolation": context.isolation}
+        update(context.run_dir, model=file_digest(packed), **kept)
+    return sizes
+
+
+def _remember_training(context: RunContext, dataset: Dataset) -> None:
+    _remember(
+        context.run_dir,
+        Trained(
+            track=context.track.name,
+            track_digest=context.track.digest,
+            dataset=dataset.name,
+            data_fingerprint=dataset.fingerprint,
+            seed=context.seed,
+            intent=context.intent,
+            name=context.sealed.manifest.name,
+            code_digest=context.sealed.code_digest,
+            config=context.config,
+            parameters=context.parameters,
+            started_at=context.started_at,
+            environ=accepted_variables(context.sealed.manifest, context.environ),
+            machine=describe_machine(),
+            checkpoint=checkpoint_digests(context.checkpoint_dir),
+            loss_curve=context.loss_curve,
+            spans=context.clock.entries(),
+            isolation=context.isolation,
+            kills=context.kills,
+            audit_secret=context.audit_secret.hex(),
+            training=context.training,
+        ),
+    )
 
 
 @contextmanager
@@ -152,185 +268,8 @@ def nothing_half_written(run_dir: Path) -> Iterator[None]:
 
 def clear_half_written(run_dir: Path) -> None:
     """Remove what a run's phases wrote, but not its logs and what it takes to go on."""
-    for name in {*WORK_FOLDERS, *WORK_FILES} - set(kept_files(run_dir)):
+    for name in {*WORK} - {*kept_files(run_dir)}:
         remove_tree(run_dir / name)
-
-
-def _train(described: Described, dataset: Dataset, intent_digest: str) -> list[tuple[int, float]]:
-    """Train, and remember that it ended whole, when the run was announced."""
-    context = described.context
-    curve = train(context, dataset.train_shards)
-    if intent_digest:
-        trained = Trained(
-            track=context.track.name,
-            track_digest=context.track.digest,
-            dataset=dataset.name,
-            data_fingerprint=dataset.fingerprint,
-            seed=context.seed,
-            intent=intent_digest,
-            name=described.name,
-            code_digest=described.code_digest,
-            config=described.config,
-            parameters=described.parameters,
-            started_at=described.started_at,
-            environ=accepted_variables(context.sealed.manifest, context.environ),
-            machine=describe_machine(),
-            checkpoint=checkpoint_digests(context),
-            loss_curve=curve,
-            spans=context.clock.entries(),
-            isolation=context.isolation,
-            kills=context.kills,
-            audit_secret=context.audit_secret.hex(),
-            training=context.training,
-        )
-        remember(context.run_dir, trained)
-    return curve
-
-
-def _run(
-    described: Described,
-    dataset: Dataset,
-    intent_digest: str,
-    predecessor: str,
-    loss_curve: list[tuple[int, float]],
-    *,
-    quick: bool,
-) -> RunRecord:
-    context = described.context
-    track, clock, limits = context.track, context.clock, context.track.limits
-    counts_in = track.readings.package_counts_in
-    budget = "" if counts_in == "none" else counts_in
-
-    def used(budget: str) -> float:
-        return sum(span.seconds for span in clock.entries() if span.budget == budget)
-
-    left_s = {"eval": limits.eval_s, "train": limits.train_s - used("train"), "none": limits.package_s}
-    if (context.artifact_dir / MODEL_FILE).exists():  # of a run that goes on: its spans hold the time already
-        sizes = lay_out(context, context.artifact_dir / MODEL_FILE)
-    else:
-        sizes = package(context, limit_s=min(limits.package_s, left_s[counts_in]), budget=budget)
-        if intent_digest:  # from now on the run can go on with its evaluation
-            model_digest = file_digest(context.artifact_dir / MODEL_FILE)
-            kept = {"spans": clock.entries(), "kills": context.kills, "isolation": context.isolation}
-            update(context.run_dir, model=model_digest, **kept)
-    validation = load_validation(dataset)
-    val_targets = min(len(validation.tokens) - 1, QUICK_TARGETS) if quick else len(validation.tokens) - 1
-    eval_s = limits.eval_s - used("eval")
-
-    def stream(targets: int) -> Stream:
-        return Stream(validation.tokens, validation.target_bytes, targets)
-
-    # The score that counts comes first: no process of the submission has seen a validation token before it.
-    compile_once(context, limit_s=eval_s, targets=val_targets)
-    final = evaluate(context, "final", stream(val_targets), limit_s=eval_s, whole_set=not quick)
-    diagnostic = min(val_targets, track.audit.diagnostic_tokens or val_targets)
-    stages: tuple[Stage, ...] = () if quick else ("float", "packed")
-    before: dict[Stage, Evaluation] = {}
-    left_out = []
-    for stage in stages:
-        whole = diagnostic == val_targets
-        try:
-            before[stage] = evaluate(context, stage, stream(diagnostic), limit_s=limits.eval_s, whole_set=whole)
-        except HarnessError as error:  # it is for comparison only: the score that counts is there
-            what = f"The pass {stage!r}, for comparison, was left out: "
-            left_out.append(what + without_places(error.message))
-            context.progress.note(f"WARNING: {what}{error.message} {error.log}")
-    scores = [passed.score for passed in (*before.values(), final)]
-    update(context.run_dir, reached="audits")
-    audits = audit(context, final, before.get("packed", final), stream(val_targets), limit_s=eval_s)
-    spans, budgets = clock.entries(), clock.budgets(track)
-    readable = readable_parts(context)
-    model = (context.artifact_dir / "model.bin").read_bytes()
-    return RunRecord(
-        run_id=context.run_dir.name,
-        kind="refereed",
-        harness_version=harness.__version__,
-        started_at=described.started_at,
-        track=track_info(track),
-        submission=SubmissionInfo(
-            name=described.name,
-            code_digest=described.code_digest,
-            files=context.sealed.files,
-            config=described.config,
-            config_digest=canonical_digest(described.config),
-            parameters=described.parameters,
-            seed=context.seed,
-        ),
-        data=data_info(dataset, val_targets),
-        machine=describe_machine(),
-        isolation={layer: str(state) for layer, state in sorted(context.isolation.items())},
-        spans=spans,
-        budgets=budgets,
-        sizes=sizes,
-        scores=scores,
-        baselines_bpb=dict(dataset.baselines_bpb),
-        running_bpb=final.running_bpb,
-        frozen_bpb=before["packed"].running_bpb if "packed" in before else [],
-        loss_curve=loss_curve,
-        audits=audits,
-        findings=_with_what_was_left_out(
-            all_findings(
-                context,
-                spans=spans,
-                budgets=budgets,
-                sizes=sizes,
-                final=final,
-                audits=audits,
-                disjoint=dataset.disjoint,
-                val_targets=val_targets,
-                val_bytes=int(validation.target_bytes[:val_targets].sum(dtype=np.int64)),
-                readable=readable,
-            ),
-            left_out,
-            packed="packed" in before or quick,
-        ),
-        artifact_digest=hashlib.sha256(model).hexdigest(),
-        intent=intent_digest,
-        predecessor=predecessor,
-        model_sections=bytes_by_role(model, max_unpacked_bytes=limits.unpacked_bytes),
-        readable=readable,
-        resumes=[str(resume) for resume in context.resumes],
-    )
-
-
-def _with_what_was_left_out(findings: list[Finding], left_out: list[str], *, packed: bool) -> list[Finding]:
-    """A comparison that failed leaves the score as it is: S3-PROTOCOL says that it is missing.
-
-    Where it was the packed model's, C1-CAUSAL does too: who fails there on purpose gets rid of the draws against it.
-    """
-    if not left_out:
-        return findings
-    words = {S3_PROTOCOL: " ".join(left_out)}
-    if not packed:
-        words["C1-CAUSAL"] = "No row was drawn against the packed model, which was not scored; the bound holds without."
-    return [
-        msgspec.structs.replace(
-            finding,
-            verdict=Verdict.WARN if finding.verdict is Verdict.PASS else finding.verdict,
-            message=words[finding.rule] if finding.rule == S3_PROTOCOL else f"{finding.message} {words[finding.rule]}",
-        )
-        if finding.rule in words
-        else finding
-        for finding in findings
-    ]
-
-
-def track_info(track: Track) -> TrackInfo:
-    """The track as a record names it."""
-    return TrackInfo(track.name, track.digest, track.official, msgspec.structs.asdict(track.readings))
-
-
-def data_info(dataset: Dataset, val_targets: int) -> DataInfo:
-    """The data set as a record names it; ``val_targets`` of it were to be scored."""
-    return DataInfo(
-        name=dataset.name,
-        fingerprint=dataset.fingerprint,
-        files=dict(dataset.files),
-        val_documents=dataset.val_documents,
-        val_targets=val_targets,
-        val_bytes=dataset.val_bytes,
-        train_tokens=dataset.train_tokens,
-    )
 
 
 class Trained(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -372,11 +311,6 @@ class Trained(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: str = ""
 
 
-def remember(run_dir: Path, trained: Trained) -> None:
-    """Store it in the run folder."""
-    write_atomic(run_dir / TRAINED_FILE, msgspec.json.encode(trained), replace=True, mode=0o600)
-
-
 def recall(run_dir: Path) -> Trained:
     """Read it. Raises ``CouldNotCheck`` when training was not over, or the file is not whole."""
     path = run_dir / TRAINED_FILE
@@ -394,12 +328,11 @@ def recall(run_dir: Path) -> Trained:
 def update(run_dir: Path, **changes: Any) -> None:
     """Change fields of what is stored; nothing happens in a run that is not to be resumed."""
     if (run_dir / TRAINED_FILE).exists():
-        remember(run_dir, msgspec.structs.replace(recall(run_dir), **changes))
+        _remember(run_dir, msgspec.structs.replace(recall(run_dir), **changes))
 
 
-def forget(run_dir: Path) -> None:
-    """Remove it: the run has a result."""
-    (run_dir / TRAINED_FILE).unlink(missing_ok=True)
+def _remember(run_dir: Path, trained: Trained) -> None:
+    write_atomic(run_dir / TRAINED_FILE, msgspec.json.encode(trained), replace=True, mode=0o600)
 
 
 def kept_files(run_dir: Path) -> tuple[str, ...]:
@@ -411,8 +344,7 @@ def kept_files(run_dir: Path) -> tuple[str, ...]:
     return ("code", "checkpoint", "code.bundle", *(("artifact",) if trained.model else ()))
 
 
-def checkpoint_digests(context: RunContext) -> dict[str, str]:
+def checkpoint_digests(folder: Path) -> dict[str, str]:
     """Digest of every plain file of the checkpoint; links and the like are left out."""
-    folder = context.checkpoint_dir
     files = (path for path in tree(folder) if path.is_file() and not path.is_symlink())
     return {path.relative_to(folder).as_posix(): file_digest(path) for path in files}

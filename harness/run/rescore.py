@@ -16,11 +16,11 @@ from pathlib import Path
 from harness.clock.spans import Ledger
 from harness.config.tracks import load_track
 from harness.config.variables import cache_dir, runs_dir
-from harness.data import Dataset, load_validation, open_dataset
+from harness.data import load_validation, open_dataset
 from harness.errors import CouldNotCheck
 from harness.progress import Reporter
 from harness.protocol.session import MODEL_FILE
-from harness.record.predicate import AuditResult, RunRecord
+from harness.record.predicate import RunRecord
 from harness.record.reproduce import environment_for
 from harness.rules import Finding, Verdict
 from harness.run.artifact import BUNDLE_FILE, sealed_at
@@ -65,39 +65,36 @@ def rescore(record: RunRecord, artifact: Path, environ: Mapping[str, str], progr
             context = RunContext(
                 track, record.submission.seed, run_dir, sealed, own, progress, Ledger(), bos_id=dataset.bos_id
             )
-            context.data_dir = dataset.folder
-            found, audits = _score_front(context, record, dataset, drawn_part(record))
-    agreement = _judge(record, dict(found), min(track.audit.tolerance_nats, MEAN_NATS))
+            context.data_dir, validation = dataset.folder, load_validation(dataset)
+            # The worker is told what the run's own worker was: all targets, and the run's limit.
+            most_s, told = track.limits.eval_s, record.data.val_targets
+            limit_s = min(most_s, next((s.limit_s for s in record.spans if s.name == "eval" and s.limit_s), most_s))
+            stream = Stream(validation.tokens, validation.target_bytes, drawn_part(record))
+            compile_once(context, limit_s=limit_s, targets=told)
+            front = evaluate(
+                context,
+                "final",
+                stream,
+                limit_s=limit_s,
+                whole_set=False,
+                told=told,
+                allowed_s=max(600.0, 4 * limit_s),
+            )
+            # gains are drawn over the tokens' frequencies alone: a second pass of the packed model doubles the time
+            audits = audit(context, front, front, stream, limit_s=limit_s, told=told)
+    agreement = _judge(record, dict(front.running_bpb), min(track.audit.tolerance_nats, MEAN_NATS))
     # An audit that failed counts as what it is here: a record that is not reproduced.
-    return [
-        agreement,
-        *(
-            Finding(RULE, Verdict(audit.verdict), f"{audit.rule} {audit.name} in the second scoring: {audit.message}")
-            for audit in audits
-        ),
-    ]
+    findings = [agreement]
+    for result in audits:
+        text = f"{result.rule} {result.name} in the second scoring: {result.message}"
+        findings.append(Finding(RULE, Verdict(result.verdict), text))
+    return findings
 
 
 def drawn_part(record: RunRecord) -> int:
     """A place drawn evenly over the text, up to the record's next point: its signer chose the points, not the draw."""
     place = 1 + secrets.randbelow(max(1, record.data.val_targets))
     return next((point for point, _ in record.running_bpb if point >= place), record.running_bpb[-1][0])
-
-
-def _score_front(
-    context: RunContext, record: RunRecord, dataset: Dataset, targets: int
-) -> tuple[list[tuple[int, float]], list[AuditResult]]:
-    """The running score up to ``targets``, and its audits. The worker is told what the run's own worker was: all
-    targets, and the run's limit."""
-    validation = load_validation(dataset)
-    most_s = context.track.limits.eval_s
-    limit_s = min(most_s, next((s.limit_s for s in record.spans if s.name == "eval" and s.limit_s), most_s))
-    stream, told = Stream(validation.tokens, validation.target_bytes, targets), record.data.val_targets
-    allowed_s = max(600.0, 4 * limit_s)
-    compile_once(context, limit_s=limit_s, targets=told)
-    front = evaluate(context, "final", stream, limit_s=limit_s, whole_set=False, told=told, allowed_s=allowed_s)
-    # gains are drawn over the tokens' frequencies alone: a second pass of the packed model would double the time
-    return front.running_bpb, audit(context, front, front, stream, limit_s=limit_s, told=told)
 
 
 def _judge(record: RunRecord, found: dict[int, float], tolerance_nats: float) -> Finding:

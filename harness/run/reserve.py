@@ -44,18 +44,41 @@ def reserved(hardware: Hardware, wanted_by: str = "the run") -> Iterator[None]:
         )
     folder = cache_dir() / "reserved" / socket.gethostname()
     folder.mkdir(parents=True, exist_ok=True)
-    gpus = run_gpus(hardware)
+    gpus, taken = run_gpus(hardware), list[int]()
     with ExitStack() as held:
-        with _turn(folder):
+        # One run at a time looks for free parts; else two could take half each and both give up.
+        with locked(folder / "turn.lock", wait_s=TURN_S) as mine:
+            if not mine:
+                raise CouldNotCheck(
+                    f"{folder / 'turn.lock'} was held for {TURN_S:g} s by another run that is starting.",
+                    remedy="If no run is starting, stop the process that holds the file (`fuser` names it).",
+                )
             for gpu in gpus:
                 if not held.enter_context(locked(folder / f"gpu-{gpu}.lock")):
                     raise CouldNotCheck(
                         f"GPU {gpu} is taken by another run ({folder / f'gpu-{gpu}.lock'}).",
                         remedy="Wait until that run has finished, or name free GPUs in CUDA_VISIBLE_DEVICES.",
                     )
-            _take_cores(folder, hardware, held)
-        if gpus:
-            held.enter_context(_showing(gpus))
+            cores = sorted(os.sched_getaffinity(0), key=_whole_cores_first)
+            wanted = share_of_cores(hardware, cores=len(cores), gpus=len(gpu_indices()) if hardware.gpus else 0)
+            for core in cores:
+                if len(taken) < wanted and held.enter_context(locked(folder / f"core-{core}.lock")):
+                    taken.append(core)
+            if len(taken) < wanted:
+                raise CouldNotCheck(
+                    f"the run needs {wanted} processor cores for itself; {len(taken)} of {len(cores)} are free, other "
+                    f"runs hold the rest ({folder}).",
+                    remedy="Wait until one of them has finished: two runs on the same cores would spoil each other's "
+                    "clocks.",
+                )
+        held.callback(_CORES.reset, _CORES.set(tuple(taken)))
+        if gpus:  # referee and cells see them only, numbered as nvidia-smi numbers them
+            for name, value in (("CUDA_VISIBLE_DEVICES", ",".join(gpus)), ("CUDA_DEVICE_ORDER", "PCI_BUS_ID")):
+                if (before := os.environ.get(name)) is None:
+                    held.callback(os.environ.pop, name)
+                else:
+                    held.callback(os.environ.__setitem__, name, before)
+                os.environ[name] = value
         yield
 
 
@@ -88,51 +111,7 @@ def reserved_cores() -> tuple[int, ...]:
     return _CORES.get()
 
 
-@contextmanager
-def _turn(folder: Path) -> Iterator[None]:
-    """One run at a time looks for free parts; else two could take half each and both give up."""
-    with locked(folder / "turn.lock", wait_s=TURN_S) as mine:
-        if not mine:
-            raise CouldNotCheck(
-                f"{folder / 'turn.lock'} was held for {TURN_S:g} s by another run that is starting.",
-                remedy="If no run is starting, stop the process that holds the file (`fuser` names it).",
-            )
-        yield
-
-
-def _take_cores(folder: Path, hardware: Hardware, held: ExitStack) -> None:
-    def order(core: int) -> tuple[bool, int]:
-        """Whole cores first: the second hardware thread of a physical core comes after the first ones of all."""
-        siblings = told(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list")
-        first = siblings.strip().replace("-", ",").partition(",")[0]
-        return first not in ("", str(core)), core
-
-    cores = sorted(os.sched_getaffinity(0), key=order)
-    wanted = share_of_cores(hardware, cores=len(cores), gpus=len(gpu_indices()) if hardware.gpus else 0)
-    taken: list[int] = []
-    for core in cores:
-        if len(taken) < wanted and held.enter_context(locked(folder / f"core-{core}.lock")):
-            taken.append(core)
-    if len(taken) < wanted:
-        raise CouldNotCheck(
-            f"the run needs {wanted} processor cores for itself; {len(taken)} of {len(cores)} are free, other runs "
-            f"hold the rest ({folder}).",
-            remedy="Wait until one of them has finished: two runs on the same cores would spoil each other's clocks.",
-        )
-    held.callback(_CORES.reset, _CORES.set(tuple(taken)))
-
-
-@contextmanager
-def _showing(gpus: tuple[str, ...]) -> Iterator[None]:
-    """Referee and cells see ``gpus`` only, numbered as nvidia-smi numbers them."""
-    ours = {"CUDA_VISIBLE_DEVICES": ",".join(gpus), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-    before = {name: os.environ.get(name) for name in ours}
-    os.environ.update(ours)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+def _whole_cores_first(core: int) -> tuple[bool, int]:
+    """The second hardware thread of a physical core comes after the first ones of all."""
+    siblings = told(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list")
+    return siblings.strip().replace("-", ",").partition(",")[0] not in ("", str(core)), core

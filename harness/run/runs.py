@@ -18,9 +18,11 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from harness.clock.spans import Ledger
 from harness.config.tracks import Track, load_track
@@ -50,12 +52,10 @@ from harness.run.machine import FOREIGN_SHARE, busy_now, describe_machine
 from harness.run.manifest import check_variables, read_manifest
 from harness.run.refereed import (
     TRAINED_FILE,
-    Described,
     Trained,
     checkpoint_digests,
     clear_half_written,
     describe_submission,
-    forget,
     recall,
     run_submission,
     update,
@@ -84,6 +84,52 @@ class RunOutcome:
         return any(finding.verdict is Verdict.FAIL for finding in self.record.findings)
 
 
+@contextmanager
+def run_place(
+    track: Track, dataset_name: str | None, seed: int, progress: Reporter, signing_for: Path | None
+) -> Iterator[tuple[Dataset, Path]]:
+    """What a run needs before its first phase: the reserved machine, its data set, and a fresh, private folder.
+
+    signing_for: records folder of a run that is to be signed: a wrong mode or passphrase of the key must stop it here
+    """
+    with reserved(track.hardware, f"track {track.name}"):
+        if signing_for is not None:
+            open_signing_key(keys_dir(), signing_for)
+        dataset = open_dataset(dataset_name or track.dataset, cache_dir() / "datasets", progress)
+        dataset.require_vocab(track.vocab_size, f"track {track.name}")
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        run_dir = runs_dir() / f"{stamp}-{track.name}-{seed}-{os.urandom(4).hex()}"
+        run_dir.parent.mkdir(parents=True, exist_ok=True)
+        run_dir.mkdir(mode=0o700)
+        with going_on(run_dir):
+            yield dataset, run_dir
+
+
+def announce_run(context: RunContext, dataset: Dataset, records_dir: Path) -> str:
+    """Sign and store what will be run; returns the intent's digest."""
+    secret = context.audit_secret
+    intent = Intent(
+        run_id=context.run_dir.name,
+        announced_at=utc_now(),
+        track=context.track.name,
+        track_digest=context.track.digest,
+        submission=context.sealed.manifest.name,
+        code_digest=context.sealed.code_digest,
+        config_digest=canonical_digest(context.config),
+        data_fingerprint=dataset.fingerprint,
+        seed=context.seed,
+        audit_commitment=hashlib.sha256(secret).hexdigest() if secret else "",
+    )
+    return announce(intent, records_dir, keys_dir())
+
+
+def signed(record: RunRecord, run_dir: Path, records_dir: Path) -> RunOutcome:
+    """Sign and store the record of a run, which is not to be resumed any more."""
+    stored = sign_and_store(record, run_dir / "artifact", records_dir, keys_dir())
+    (run_dir / TRAINED_FILE).unlink(missing_ok=True)
+    return RunOutcome(stored.record, stored.path, run_dir)
+
+
 def submit_run(
     *,
     submission_dir: Path,
@@ -108,43 +154,13 @@ def submit_run(
         track.refuse_when_closed(utc_now())
     files = read_folder(submission_dir)
     check_variables(read_manifest(files, str(submission_dir)), environ, files)
-    with reserved(track.hardware, f"track {track.name}"):
+    with run_place(track, dataset_name, seed, progress, records_dir if sign else None) as (dataset, run_dir):
         warn_of_neighbours(progress)
+        context = describe_submission(submission_dir, track, seed, run_dir, environ, progress)
         if sign:
-            open_signing_key(keys_dir(), records_dir)  # a wrong mode or passphrase must stop the run before training
-        dataset = open_dataset(dataset_name or track.dataset, cache_dir() / "datasets", progress)
-        dataset.require_vocab(track.vocab_size, f"track {track.name}")
-        run_dir = new_run_dir(track.name, seed)
-        with going_on(run_dir):
-            described = describe_submission(
-                submission_dir=submission_dir,
-                track=track,
-                seed=seed,
-                run_dir=run_dir,
-                environ=environ,
-                progress=progress,
-            )
-            intent = Intent(
-                run_id=run_dir.name,
-                announced_at=utc_now(),
-                track=track.name,
-                track_digest=track.digest,
-                submission=described.name,
-                code_digest=described.code_digest,
-                config_digest=canonical_digest(described.config),
-                data_fingerprint=dataset.fingerprint,
-                seed=seed,
-                audit_commitment=hashlib.sha256(described.context.audit_secret).hexdigest(),
-            )
-            digest = announce(intent, records_dir, keys_dir()) if sign else ""
-            record = run_submission(
-                described=described, dataset=dataset, intent_digest=digest, predecessor="", quick=quick
-            )
-            if not sign:
-                return RunOutcome(record, None, run_dir)
-            stored = sign_and_store(record, run_dir / "artifact", records_dir, keys_dir())
-            forget(run_dir)
-    return RunOutcome(stored.record, stored.path, run_dir)
+            context.intent = announce_run(context, dataset, records_dir)
+        record = run_submission(context, dataset, quick=quick)
+        return signed(record, run_dir, records_dir) if sign else RunOutcome(record, None, run_dir)
 
 
 def warn_of_neighbours(progress: Reporter) -> None:
@@ -155,20 +171,6 @@ def warn_of_neighbours(progress: Reporter) -> None:
             f"WARNING: other processes take {taken:.0%} of this machine's processors (load {os.getloadavg()[0]:.1f}). "
             "Clocks show real time: expect a worse score and a longer run."
         )
-
-
-def new_run_dir(track_name: str, seed: int) -> Path:
-    """Create a fresh, private run folder whose name nobody else has."""
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    base = runs_dir()
-    base.mkdir(parents=True, exist_ok=True)
-    while True:
-        path = base / f"{stamp}-{track_name}-{seed}-{os.urandom(3).hex()}"
-        try:
-            path.mkdir(mode=0o700)
-        except FileExistsError:
-            continue
-        return path
 
 
 def resume_run(
@@ -188,56 +190,53 @@ def resume_run(
             try:
                 check_announcer(trained.intent, trained.started_at, records_dir, keys_dir())
                 dataset = open_dataset(trained.dataset, cache_dir() / "datasets", progress)
-                _refuse_changes(trained, terms, dataset, records_dir, progress)
-                # Stored before anything is repeated: a run that dies again does not lose count.
-                ended = trained.ended or "the referee ended without a word"
-                resumes = [*trained.resumes, Resumed(utc_now(), trained.reached, ended)]
-                update(run_dir, resumes=resumes, reached="packaging or evaluation", ended="")
-                described = _reopen(run_dir, recall(run_dir), terms, progress)
+                for stored in load_records(records_dir, skipped=progress.note):
+                    if stored.record.intent == trained.intent:
+                        raise CouldNotCheck(
+                            f"the run has its result already: {stored.path}.", remedy="`harness verify` checks it."
+                        )
+                context = _reopen(run_dir, trained, terms, dataset, progress)
             except (CouldNotCheck, RuleBroken) as error:  # the latter: another records folder announced it, say
                 raise CannotGoOn(error.message, remedy=error.remedy) from None
+            # Stored before anything is repeated: a run that dies again does not lose count.
+            ended = trained.ended or "the referee ended without a word"
+            context.resumes = [*trained.resumes, Resumed(utc_now(), trained.reached, ended)]
+            update(run_dir, resumes=context.resumes, reached="packaging or evaluation", ended="")
             progress.note(f"{run_dir.name}: going on with {'evaluation' if trained.model else 'packaging'}")
-            record = run_submission(
-                described=described,
-                dataset=dataset,
-                intent_digest=trained.intent,
-                predecessor="",
-                loss_curve=trained.loss_curve,
-            )
-            stored = sign_and_store(record, run_dir / "artifact", records_dir, keys_dir())
-            forget(run_dir)
-    return RunOutcome(stored.record, stored.path, run_dir)
+            return signed(run_submission(context, dataset), run_dir, records_dir)
 
 
 def find_run(run: str, seed: int | None = None, track: str | None = None) -> Path:
     """The folder of a run, of ``seed`` and ``track`` where given. Raises ``UsageError`` when there is none."""
     base = runs_dir()
+    wanted = " and ".join(f"{name} {value}" for name, value in (("seed", seed), ("track", track)) if value is not None)
 
     def fits(run_dir: Path) -> bool:
         try:
             trained = recall(run_dir)
         except CouldNotCheck:
-            return False
+            return not wanted
         return seed in (None, trained.seed) and track in (None, trained.track)
 
-    wanted = " and ".join(f"{name} {value}" for name, value in (("seed", seed), ("track", track)) if value is not None)
     if run not in ("", "1", NEWEST):
-        for path in (base / run, Path(run)):
-            if path.is_dir():
-                if wanted and not fits(path):
-                    raise UsageError(f"run {path.name} is not of {wanted}.", remedy="Leave out SEED and TRACK.")
-                return path.absolute()
-        raise UsageError(f"there is no run {run!r} in {base}.", remedy="Name a folder of it, or leave the name out.")
+        path = next((path for path in (base / run, Path(run)) if path.is_dir()), None)
+        if path is None:
+            raise UsageError(
+                f"there is no run {run!r} in {base}.", remedy="Name a folder of it, or leave the name out."
+            )
+        if not fits(path):
+            raise UsageError(f"run {path.name} is not of {wanted}.", remedy="Leave out SEED and TRACK.")
+        return path.absolute()
     folders = sorted(path for path in base.glob("*") if path.is_dir())
-    whole = [path for path in folders if (path / TRAINED_FILE).is_file()]
-    found = [path for path in (whole if wanted else whole or folders) if not wanted or fits(path)]
-    if not found:
+    found = [path for path in folders if (path / TRAINED_FILE).is_file() and fits(path)]
+    if not found and (wanted or not folders):
         words = f"no run of {wanted} that can go on" if wanted else "no run"
         raise UsageError(f"there is {words} in {base}.", remedy="`make submit` starts one.")
-    return found[-1]
+    return (found or folders)[-1]
 
 
-def _refuse_changes(trained: Trained, track: Track, dataset: Dataset, records_dir: Path, progress: Reporter) -> None:
+def _reopen(run_dir: Path, trained: Trained, track: Track, dataset: Dataset, progress: Reporter) -> RunContext:
+    """The run as its training, or its packaging, left it. Raises ``CouldNotCheck`` for whatever is not as it was."""
     machine = describe_machine()
     differences = {
         "the track": track.digest != trained.track_digest,
@@ -249,18 +248,20 @@ def _refuse_changes(trained: Trained, track: Track, dataset: Dataset, records_di
     changed = [name for name, differs in differences.items() if differs]
     if changed:
         raise CouldNotCheck(f"since the training {' and '.join(changed)} changed.", remedy=_AGAIN)
-    for stored in load_records(records_dir, skipped=progress.note):
-        if stored.record.intent == trained.intent:
-            raise CouldNotCheck(f"the run has its result already: {stored.path}.", remedy="`harness verify` checks it.")
-
-
-def _reopen(run_dir: Path, trained: Trained, track: Track, progress: Reporter) -> Described:
-    bundle = run_dir / BUNDLE_FILE
-    if not bundle.is_file() or hashlib.sha256(bundle.read_bytes()).hexdigest() != trained.code_digest:
+    bundle, packed, checkpoint = run_dir / BUNDLE_FILE, run_dir / "artifact" / MODEL_FILE, run_dir / "checkpoint"
+    if not bundle.is_file() or file_digest(bundle) != trained.code_digest:
         raise CouldNotCheck(f"{bundle} is not the code that was announced.", remedy=_AGAIN)
+    if trained.model and not (packed.is_file() and file_digest(packed) == trained.model):
+        raise CouldNotCheck(f"{packed} is not as packaging left it.", remedy=_AGAIN)
+    try:
+        whole = checkpoint_digests(checkpoint) == trained.checkpoint
+    except OSError:  # it is gone, or a part of it can't be read
+        whole = False
+    if not whole:
+        raise CouldNotCheck(f"{checkpoint} is not as training left it.", remedy=_AGAIN)
     clear_half_written(run_dir)
     remove_tree(run_dir / "code")
-    context = RunContext(
+    return RunContext(
         track,
         trained.seed,
         run_dir,
@@ -271,35 +272,22 @@ def _reopen(run_dir: Path, trained: Trained, track: Track, progress: Reporter) -
         dict(trained.isolation),
         list(trained.kills),
         audit_secret=bytes.fromhex(trained.audit_secret),
-        resumes=trained.resumes,
         training=trained.training,
+        loss_curve=trained.loss_curve,
+        intent=trained.intent,
+        config=trained.config,
+        parameters=trained.parameters,
+        started_at=trained.started_at,
     )
-    packed = context.artifact_dir / MODEL_FILE
-    if trained.model and not (packed.is_file() and file_digest(packed) == trained.model):
-        raise CouldNotCheck(f"{packed} is not as packaging left it.", remedy=_AGAIN)
-    try:
-        whole = checkpoint_digests(context) == trained.checkpoint
-    except OSError:  # it is gone, or a part of it can't be read
-        whole = False
-    if not whole:
-        raise CouldNotCheck(f"{context.checkpoint_dir} is not as training left it.", remedy=_AGAIN)
-    return Described(context, trained.name, trained.code_digest, trained.config, trained.parameters, trained.started_at)
 
 
-@dataclass(frozen=True)
-class Identity:
+class Identity(NamedTuple):
     """What runs must share to be seeds of one thing; digests are SHA-256 in hex."""
 
     track_digest: str
     code_digest: str
     config_digest: str
     data_fingerprint: str
-
-    @classmethod
-    def of(cls, record: RunRecord) -> Identity:
-        """The identity of a run that has its record."""
-        run = record.submission
-        return cls(record.track.digest, run.code_digest, run.config_digest, record.data.fingerprint)
 
 
 def submit_seeds(
@@ -318,26 +306,25 @@ def submit_seeds(
 
     again: run every seed, also one that has a record
     """
-    done: dict[int, RunOutcome] = {}
-    broken_off: dict[int, str] = {}
+    found: list[tuple[int, Identity, RunOutcome | str]] = []
     if not again:
-        found = _earlier(records_dir, seeds)
-        if found or _interrupted(seeds):
-            identity = _identify(submission_dir, track_name, dataset_name, seeds[0], environ, progress)
-            done = {seed: outcome for seed, outcome in found if Identity.of(outcome.record) == identity}
-            broken_off = {seed: name for seed, name, whose in _interrupted(seeds) if whose == identity}
+        found = [*_broken_off(seeds), *_recorded(records_dir, seeds)]
+    kept: dict[int, RunOutcome | str] = {}
+    if found:
+        identity = _identify(submission_dir, track_name, dataset_name, seeds[0], environ, progress)
+        kept = {seed: what for seed, whose, what in found if whose == identity}  # a record stands before a rest
     outcomes = []
     for seed in seeds:
-        if seed in done:
-            progress.note(f"seed {seed} has its record already: {done[seed].path}")
-            outcomes.append(done[seed])
+        before, outcome = kept.get(seed), None
+        if isinstance(before, RunOutcome):
+            progress.note(f"seed {seed} has its record already: {before.path}")
+            outcomes.append(before)
             continue
-        outcome = None
-        if seed in broken_off:
+        if before is not None:
             try:
-                outcome = resume_run(broken_off[seed], records_dir=records_dir, progress=progress)
+                outcome = resume_run(before, records_dir=records_dir, progress=progress)
             except CannotGoOn as error:
-                progress.note(f"{broken_off[seed]} can't go on ({error.message}); the seed starts again")
+                progress.note(f"{before} can't go on ({error.message}); the seed starts again")
         if outcome is None:
             outcome = submit_run(
                 submission_dir=submission_dir,
@@ -353,40 +340,31 @@ def submit_seeds(
     return outcomes
 
 
-def _earlier(records_dir: Path, seeds: Sequence[int]) -> list[tuple[int, RunOutcome]]:
+def _recorded(records_dir: Path, seeds: Sequence[int]) -> Iterator[tuple[int, Identity, RunOutcome]]:
     """Sound records of these seeds under a key that is here, the newest first.
 
     So the first of a seed that was repeated ends up last. Somebody else's record of a seed does not stand for ours.
     """
     if not records_dir.is_dir():
-        return []
-    report = verify_folder(records_dir, judge_runs=False)
+        return
     own = {path.stem for path in keys_dir().glob("*.pem")}
-    sound = [
-        (entry.path, entry.record)
-        for entry in report.records
-        if entry.verdict is not Verdict.FAIL and entry.entry is not None and entry.entry.signer in own
-    ]
-    return [
-        (record.submission.seed, RunOutcome(record, path, runs_dir() / record.run_id))
-        for path, record in reversed(sound)
-        if record is not None and record.submission.seed in seeds
-    ]
+    for entry in reversed(verify_folder(records_dir, judge_runs=False).records):
+        record, sound = entry.record, entry.verdict is not Verdict.FAIL
+        if record and entry.entry and sound and entry.entry.signer in own and record.submission.seed in seeds:
+            run = record.submission
+            whose = Identity(record.track.digest, run.code_digest, run.config_digest, record.data.fingerprint)
+            yield run.seed, whose, RunOutcome(record, entry.path, runs_dir() / record.run_id)
 
 
-def _interrupted(seeds: Sequence[int]) -> list[tuple[int, str, Identity]]:
-    """[seed, run, identity] of runs that broke off after their training, oldest first."""
-    found = []
+def _broken_off(seeds: Sequence[int]) -> Iterator[tuple[int, Identity, str]]:
+    """Runs of these seeds that broke off after their training, by name, oldest first."""
     for path in sorted(runs_dir().glob(f"*/{TRAINED_FILE}")):
-        try:
-            trained = recall(path.parent)
-        except CouldNotCheck:
-            continue
-        if trained.seed in seeds:
-            config = canonical_digest(trained.config)
-            whose = Identity(trained.track_digest, trained.code_digest, config, trained.data_fingerprint)
-            found.append((trained.seed, path.parent.name, whose))
-    return found
+        with suppress(CouldNotCheck):
+            run = recall(path.parent)
+            if run.seed in seeds:
+                config = canonical_digest(run.config)
+                whose = Identity(run.track_digest, run.code_digest, config, run.data_fingerprint)
+                yield run.seed, whose, path.parent.name
 
 
 def _identify(
@@ -400,19 +378,9 @@ def _identify(
     """The identity that a run would have now: the describe phase in a folder of its own, which is removed again."""
     check_environment(environ)
     track = load_track(track_name)
-    with reserved(track.hardware, f"track {track.name}"):
-        dataset = open_dataset(dataset_name or track.dataset, cache_dir() / "datasets", progress)
-        folder = new_run_dir(track.name, seed)
+    with run_place(track, dataset_name, seed, progress, None) as (dataset, run_dir):
         try:
-            described = describe_submission(
-                submission_dir=submission_dir,
-                track=track,
-                seed=seed,
-                run_dir=folder,
-                environ=environ,
-                progress=progress,
-            )
+            run = describe_submission(submission_dir, track, seed, run_dir, environ, progress)
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
-    config = canonical_digest(described.config)
-    return Identity(track.digest, described.code_digest, config, dataset.fingerprint)
+            shutil.rmtree(run_dir, ignore_errors=True)
+    return Identity(track.digest, run.sealed.code_digest, canonical_digest(run.config), dataset.fingerprint)

@@ -12,36 +12,41 @@ import hashlib
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import harness
-from harness.clock.spans import Ledger
+from harness.clock.spans import A1_TRAIN_CLOCK, Ledger
 from harness.config.tracks import Track, load_track
-from harness.config.variables import cache_dir, keys_dir
-from harness.data import Dataset, open_dataset
+from harness.data import Dataset
 from harness.data.shards import find_shards, shard_name
 from harness.errors import RuleBroken, UsageError
 from harness.files import read_regular
 from harness.progress import Reporter
 from harness.protocol.session import MODEL_FILE
-from harness.record import Intent, announce, canonical_digest, open_signing_key, sign_and_store, utc_now
-from harness.record.predicate import RunRecord, Score, Sizes, SubmissionInfo
+from harness.record import utc_now
+from harness.record.predicate import RunRecord, Score
 from harness.review.logs import decode, read_log
 from harness.rules import Finding, Verdict
-from harness.run.artifact import A3_BYTES, BUNDLE_FILE, artifact_sizes, judge_sizes, pack_code, unpack_code
-from harness.run.cells import gpu_devices, guarded_folders, rank_environments
-from harness.run.conversation import log_tail, slowed_by_others
-from harness.run.machine import MachineWatch, describe_machine, describe_provenance, gpu_names, judge_conditions
-from harness.run.refereed import data_info, track_info
-from harness.run.reserve import reserved, reserved_cores, run_gpus
-from harness.run.runs import RunOutcome, new_run_dir
-from harness.run.verdicts import hardware_findings
+from harness.run.artifact import (
+    A3_BYTES,
+    BUNDLE_FILE,
+    SealedSubmission,
+    artifact_sizes,
+    judge_sizes,
+    pack_code,
+    unpack_code,
+)
+from harness.run.cells import RunContext, phase_cell
+from harness.run.conversation import failure, overran
+from harness.run.machine import MachineWatch
+from harness.run.manifest import EntryModules, SubmissionManifest
+from harness.run.phases import OVERSIZE_READ
+from harness.run.refereed import record_of
+from harness.run.reserve import run_gpus
+from harness.run.runs import RunOutcome, announce_run, run_place, signed
+from harness.run.verdicts import cell_findings, machine_findings
 from harness.sandbox.cell import LIMIT, Cell
-from harness.sandbox.layers import Layer, LayerState
-from harness.sandbox.policy import SandboxPolicy
-from harness.sandbox.spec import CellSpec
+from harness.sandbox.layers import Layer
 from harness.units import LN2
 
 LABEL: Literal["self-reported"] = "self-reported"
@@ -69,29 +74,7 @@ INSTEAD = {
 _START = "import os,runpy,sys;os.chdir(sys.argv.pop(1));sys.argv.pop(0);runpy.run_path(sys.argv[0],run_name='__main__')"
 
 
-@dataclass(frozen=True)
-class Script:
-    """A sealed script. artifact: pattern of the packed model among the files that it writes."""
-
-    name: str
-    path: Path
-    bundle: bytes
-    raw_bytes: int
-    artifact: str
-    variables: Mapping[str, str]
-
-    @property
-    def code_digest(self) -> str:
-        """SHA-256 of the bundle."""
-        return hashlib.sha256(self.bundle).hexdigest()
-
-    @property
-    def config(self) -> dict[str, str | int | float | bool | None]:
-        """The variables that it was given, as its configuration."""
-        return dict(sorted(self.variables.items()))
-
-
-def seal_script(script: Path, run_dir: Path, *, artifact: str, variables: Mapping[str, str]) -> Script:
+def seal_script(script: Path, run_dir: Path, variables: Mapping[str, str]) -> SealedSubmission:
     """Copy the script, read-only, into the run's folder. Raises ``UsageError`` for no script or a foreign variable."""
     for name in variables:  # a user's value for one of the referee's would be lost without a word
         if name in INSTEAD:
@@ -99,83 +82,90 @@ def seal_script(script: Path, run_dir: Path, *, artifact: str, variables: Mappin
     if script.is_symlink() or not script.is_file():
         raise UsageError(f"{script} is no regular file.", remedy="Name a script: harness script train_gpt.py.")
     data = script.read_bytes()
-    bundle = pack_code({script.name: data})
-    (run_dir / "code").mkdir()
-    unpack_code(bundle, run_dir / "code")
-    folder = run_dir / "artifact"
-    folder.mkdir()
-    (folder / BUNDLE_FILE).write_bytes(bundle)
-    return Script(script.name, run_dir / "code" / script.name, bundle, len(data), artifact, variables)
+    bundle, code, path = pack_code({script.name: data}), run_dir / "code", run_dir / "artifact" / BUNDLE_FILE
+    code.mkdir()
+    unpack_code(bundle, code)
+    path.parent.mkdir()
+    path.write_bytes(bundle)
+    return SealedSubmission(
+        manifest=SubmissionManifest(f"{script.name} ({LABEL})", EntryModules("", "", "", "")),
+        root=code,
+        bundle=path,
+        bundle_bytes=len(data),  # it counts as it is
+        raw_bytes=len(data),
+        code_digest=hashlib.sha256(bundle).hexdigest(),
+        files={script.name: hashlib.sha256(data).hexdigest()},
+    )
 
 
-def run_script(
-    script: Script,
-    *,
-    track: Track,
-    dataset: Dataset,
-    seed: int,
-    run_dir: Path,
-    progress: Reporter,
-    intent_digest: str,
-) -> RunRecord:
+def run_script(context: RunContext, dataset: Dataset, *, artifact: str, variables: Mapping[str, str]) -> RunRecord:
     """Run it to its end and return the unsigned record.
 
+    artifact: pattern of the packed model among the files that it writes
     Raises ``RuleBroken``: A1-TRAIN-CLOCK when it runs out of time, S3-PROTOCOL when it fails or prints no score,
     A3-ARTIFACT-BYTES when it leaves no packed model.
     """
-    started_at = utc_now()
-    gpus = run_gpus(track.hardware)
-    clock, watch, names = Ledger(), MachineWatch(gpus), gpu_names(gpus)
-    work, data, log = run_dir / "work", run_dir / "data", run_dir / "logs" / "script.log"
+    track, sealed, run_dir = context.track, context.sealed, context.run_dir
+    work, data, script = run_dir / "work", run_dir / "data", sealed.root / next(iter(sealed.files))
     work.mkdir()
     data.mkdir()
     for part in ("train", "val"):  # the byte ledger stays out: its name would match a script's pattern for shards
         for index, shard in enumerate(find_shards(dataset.folder, part)):
             (data / shard_name(PUBLIC_PREFIX, part, index)).symlink_to(shard)
-    log.parent.mkdir(exist_ok=True)
-    with watch, Cell(_spec(script, track, dataset, seed, work, data, log), strict=track.official) as cell:
-        cell.start()
-        _await_end(cell, track, clock, progress, log, watch)
-        killed = cell.kill("the script is over")
-    assert watch.conditions is not None
-    model = _packed_model(work, script.artifact, track)
+    told = {
+        "DATA_PATH": str(data),
+        "TOKENIZER_PATH": str(dataset.folder / dataset.tokenizer),
+        "VOCAB_SIZE": str(dataset.vocab_size),
+        "MAX_WALLCLOCK_SECONDS": f"{track.limits.train_s:g}",
+        "RUN_ID": "self-reported",
+        "PYTHONUNBUFFERED": "1",
+    }
+    with MachineWatch(run_gpus(track.hardware)) as watch:
+        context.machine = watch
+        with phase_cell(
+            context,
+            "script",
+            argv=(sys.executable, "-B", "-c", _START, str(work), str(script)),
+            limit_s=limit_s(track),
+            ranks=track.ranks,
+            read=(data, dataset.folder),
+            write=(work,),
+            extra=dict(variables) | told,
+        ) as cell:
+            _await_end(context, cell)
+    model = _packed_model(work, artifact, track)
     (run_dir / "artifact" / MODEL_FILE).write_bytes(model)
-    sizes = artifact_sizes(track, bundle_bytes=script.raw_bytes, raw_bytes=script.raw_bytes, model_bytes=len(model))
-    score = _claimed_score(dataset, clock, log)
-    findings = _findings(track, clock, sizes, cell.layers, killed.survivors)
-    findings += hardware_findings(track.hardware, names)
-    return RunRecord(
-        run_id=run_dir.name,
+    sizes = artifact_sizes(track, bundle_bytes=sealed.bundle_bytes, raw_bytes=sealed.raw_bytes, model_bytes=len(model))
+    seconds = context.clock.entries()[-1].seconds
+    offline = Layer.NETWORK in cell.layers and cell.layers[Layer.NETWORK].in_force
+    whole = (
+        f"{seconds:.1f} s of {limit_s(track):g} s for the whole script; its parts cannot be told apart from outside."
+    )
+    return record_of(
+        context,
+        dataset,
+        watch,
         kind=LABEL,
-        harness_version=harness.__version__,
-        started_at=started_at,
-        track=track_info(track),
-        submission=SubmissionInfo(
-            name=f"{script.name} ({LABEL})",
-            code_digest=script.code_digest,
-            files={script.name: hashlib.sha256(script.path.read_bytes()).hexdigest()},
-            config=script.config,
-            config_digest=canonical_digest(script.config),
-            parameters=0,
-            seed=seed,
-        ),
-        data=data_info(dataset, dataset.val_tokens - 1),
-        machine=describe_machine(),
-        isolation={layer: str(state) for layer, state in sorted(cell.layers.items())},
-        spans=clock.entries(),
-        budgets=clock.budgets(track),
+        val_targets=dataset.val_tokens - 1,
         sizes=sizes,
-        scores=[score],
-        baselines_bpb=dict(dataset.baselines_bpb),
+        scores=[_claimed_score(context, dataset, seconds)],
         running_bpb=[],
-        loss_curve=[],
         audits=[],
-        findings=[*findings, dataset.disjoint, judge_conditions(watch.conditions, watch.seconds)],
+        findings=[
+            Finding("A1-TRAIN-CLOCK", Verdict.WARN, whole),
+            judge_sizes(sizes),
+            *cell_findings(context),
+            Finding(
+                "A4-NO-NETWORK",
+                Verdict.PASS if offline else Verdict.WARN,
+                "no network beyond loopback between ranks.",
+            ),
+            *(Finding(rule, Verdict.UNKNOWN, f"{LABEL}: the script scored itself.") for rule in SCORE_RULES),
+            *(Finding(rule, Verdict.UNKNOWN, f"{LABEL}: the script reads all shards.") for rule in DATA_RULES),
+            dataset.disjoint,
+            *machine_findings(track, watch),
+        ],
         artifact_digest=hashlib.sha256(model).hexdigest(),
-        intent=intent_digest,
-        predecessor="",
-        conditions=watch.conditions,
-        provenance=describe_provenance(),
     )
 
 
@@ -184,80 +174,36 @@ def limit_s(track: Track) -> float:
     return track.limits.setup_s + track.limits.train_s + track.limits.warmup_s + track.limits.eval_s
 
 
-def _spec(script: Script, track: Track, dataset: Dataset, seed: int, work: Path, data: Path, log: Path) -> CellSpec:
-    return CellSpec(
-        name="script",
-        argv=(sys.executable, "-B", "-c", _START, str(work), str(script.path)),
-        env=dict(script.variables)
-        | {
-            "DATA_PATH": str(data),
-            "TOKENIZER_PATH": str(dataset.tokenizer),
-            "VOCAB_SIZE": str(dataset.vocab_size),
-            "MAX_WALLCLOCK_SECONDS": f"{track.limits.train_s:g}",
-            "SEED": str(seed),
-            "RUN_ID": "self-reported",
-            "OMP_NUM_THREADS": str(max(1, track.hardware.cpu_cores // track.ranks)),
-            "PYTHONUNBUFFERED": "1",
-        },
-        rank_env=rank_environments(track.ranks),
-        policy=SandboxPolicy(
-            read=(script.path.parent, data, dataset.folder),
-            write=(work,),
-            network="loopback" if track.ranks > 1 else "local",
-            devices=gpu_devices() if track.hardware.gpus else (),
-            memory_bytes=track.limits.memory_bytes,
-            file_bytes=track.limits.checkpoint_bytes,
-            processes=track.limits.processes,
-            packages=None,
-            tools=True,
-            guarded=guarded_folders(),
-            cores=reserved_cores(),
-        ),
-        log_file=log,
-    )
-
-
-def _await_end(cell: Cell, track: Track, clock: Ledger, progress: Reporter, log: Path, watch: MachineWatch) -> None:
-    limit, rest = limit_s(track), b""
+def _await_end(context: RunContext, cell: Cell) -> None:
+    """Show what the script prints until all of its ranks have ended, with 0, or its time is over."""
+    limit, log, rest = limit_s(context.track), context.log_file("script"), b""
     log.touch()
+
+    def show(new: bytes) -> bytes:
+        *whole, last = (rest + new).split(b"\n")
+        for line in whole:
+            if text := decode(line.rsplit(b"\r", 1)[-1]).rstrip():
+                context.progress.note(text)
+        return last[-SHOWN_BYTES:]  # the line that it is in
+
     with (
         log.open("rb") as said,
-        progress.stage("script", limit, "s") as shown,
-        clock.span("script", limit_s=limit) as span,
+        context.progress.stage("script", limit, "s") as shown,
+        context.clock.span("script", limit_s=limit) as span,
     ):
         with cell.armed(span.deadline_ns):  # a clock of its own: showing what is printed may take long, or for ever
             while None in (codes := cell.exit_codes()) and not any(codes):
                 time.sleep(POLL_S)
                 shown.update(min(limit, (time.monotonic_ns() - span.start_ns) / 1e9))
-                rest = _show(said.read(SHOWN_BYTES), rest, progress)
+                rest = show(said.read(SHOWN_BYTES))
         ended = cell.kill("the script is over")  # the first report, where the clock was there before
         if ended.reason == LIMIT and any(code is not None and code < 0 for code in cell.exit_codes()):
-            if slowed := slowed_by_others("script", f"not done after {limit:g} s", watch, limit):
-                raise slowed
-            raise RuleBroken(
-                "A1-TRAIN-CLOCK",
-                f"the script had not ended after {limit:g} s (everything was stopped {ended.stop_ms:.0f} ms after).",
-                log=log_tail(log),
-                remedy="MAX_WALLCLOCK_SECONDS holds the track's limit for training.",
-            )
-        _show(said.read(SHOWN_BYTES) + b"\n", rest, progress)
-    if any(codes):
-        code = next(code for code in codes if code)
-        raise RuleBroken(
-            "S3-PROTOCOL",
-            f"the script ended with exit code {code}.",
-            log=log_tail(log),
-            remedy="Mend the script; it must end with exit code 0.",
-        )
-
-
-def _show(new: bytes, rest: bytes, progress: Reporter) -> bytes:
-    """Show the lines that the script has ended since the last look; returns the line that it is in."""
-    *whole, rest = (rest + new).split(b"\n")
-    for line in whole:
-        if text := decode(line.rsplit(b"\r", 1)[-1]).rstrip():
-            progress.note(text)
-    return rest[-SHOWN_BYTES:]
+            remedy = "MAX_WALLCLOCK_SECONDS holds the track's limit for training."
+            raise overran(context, cell, span.deadline_ns, limit, rule=A1_TRAIN_CLOCK, remedy=remedy)
+        show(said.read(SHOWN_BYTES) + b"\n")
+    if code := next((code for code in codes if code), 0):
+        remedy = "Mend the script; it must end with exit code 0."
+        raise failure(context, "script", f"ended with exit code {code}", remedy=remedy)
 
 
 def _packed_model(work: Path, pattern: str, track: Track) -> bytes:
@@ -269,59 +215,23 @@ def _packed_model(work: Path, pattern: str, track: Track) -> bytes:
             f"{len(found)} files of the script match {pattern!r} ({names}); one packed model is wanted.",
             remedy="Name it with --artifact.",
         )
-    most = 4 * track.limits.artifact_bytes
+    most = OVERSIZE_READ * track.limits.artifact_bytes
     data = read_regular(found[0], most)
     if len(data) > most:
         raise RuleBroken(A3_BYTES, f"{found[0].name} is over {most:,} bytes.", remedy="Compress better.")
     return data
 
 
-def _claimed_score(dataset: Dataset, clock: Ledger, log: Path) -> Score:
+def _claimed_score(context: RunContext, dataset: Dataset, seconds: float) -> Score:
     """The last score that the script printed, for the whole set as it claims; its nats follow from bpb and bytes."""
-    with log.open("rb") as file:
+    with (log := context.log_file("script")).open("rb") as file:
         runs = read_log(log.name, decode(file.read(MAX_LOG_BYTES)))
     claim = next((run for run in reversed(runs) if run.final), runs[-1]).final
     if claim is None or not 0 <= claim.bpb.value < 100:
-        raise RuleBroken(
-            "S3-PROTOCOL",
-            "the script printed no final score.",
-            log=log_tail(log),
-            remedy="Wanted a line like `final_int8_zlib_roundtrip val_loss:2.1 val_bpb:1.2`.",
-        )
+        remedy = "Wanted a line like `final_int8_zlib_roundtrip val_loss:2.1 val_bpb:1.2`."
+        raise failure(context, "script", "it printed no final score", remedy=remedy)
     nats = claim.bpb.value * LN2 * dataset.val_bytes
-    seconds = clock.entries()[-1].seconds
     return Score("final", nats, dataset.val_tokens - 1, dataset.val_bytes, claim.bpb.value, True, round(seconds, 6))
-
-
-def _findings(
-    track: Track, clock: Ledger, sizes: Sizes, layers: Mapping[Layer, LayerState], survivors: int
-) -> list[Finding]:
-    missing = sorted(layer for layer, state in layers.items() if not state.in_force)
-    used = clock.entries()[-1].seconds
-    found = [
-        Finding(
-            "A1-TRAIN-CLOCK",
-            Verdict.WARN,
-            f"{used:.1f} s of {limit_s(track):g} s for the whole script; its parts cannot be told apart from outside.",
-        ),
-        judge_sizes(sizes),
-        Finding(
-            "S1-ISOLATION",
-            Verdict.WARN if missing else Verdict.PASS,
-            f"missing: {', '.join(missing)}." if missing else "all layers in force.",
-        ),
-        Finding(
-            "S2-NO-SURVIVORS",
-            Verdict.FAIL if survivors else Verdict.PASS,
-            f"{survivors} processes outlived the script.",
-        ),
-        Finding(
-            "A4-NO-NETWORK", Verdict.WARN if missing else Verdict.PASS, "no network beyond loopback between ranks."
-        ),
-    ]
-    found += [Finding(rule, Verdict.UNKNOWN, f"{LABEL}: the script scored itself.") for rule in SCORE_RULES]
-    found += [Finding(rule, Verdict.UNKNOWN, f"{LABEL}: the script reads all shards.") for rule in DATA_RULES]
-    return found
 
 
 def submit_script(
@@ -338,31 +248,10 @@ def submit_script(
     """Announce, run, sign. Raises ``UsageError`` before anything starts, else what ``run_script`` raises."""
     track = load_track(track_name)
     track.refuse_when_closed(utc_now())
-    with reserved(track.hardware, f"track {track.name}"):
-        open_signing_key(keys_dir(), records_dir)
-        dataset = open_dataset(dataset_name or track.dataset, cache_dir() / "datasets", progress)
-        dataset.require_vocab(track.vocab_size, f"track {track.name}")
-        run_dir = new_run_dir(track.name, seed)
-        sealed = seal_script(script, run_dir, artifact=artifact, variables=variables)
-        intent = Intent(
-            run_id=run_dir.name,
-            announced_at=utc_now(),
-            track=track.name,
-            track_digest=track.digest,
-            submission=f"{sealed.name} ({LABEL})",
-            code_digest=sealed.code_digest,
-            config_digest=canonical_digest(sealed.config),
-            data_fingerprint=dataset.fingerprint,
-            seed=seed,
-        )
-        record = run_script(
-            sealed,
-            track=track,
-            dataset=dataset,
-            seed=seed,
-            run_dir=run_dir,
-            progress=progress,
-            intent_digest=announce(intent, records_dir, keys_dir()),
-        )
-        stored = sign_and_store(record, run_dir / "artifact", records_dir, keys_dir())
-    return RunOutcome(stored.record, stored.path, run_dir)
+    with run_place(track, dataset_name, seed, progress, records_dir) as (dataset, run_dir):
+        sealed = seal_script(script, run_dir, variables)
+        context = RunContext(track, seed, run_dir, sealed, {}, progress, Ledger(), audit_secret=b"")
+        context.config = dict(sorted(variables.items()))
+        context.intent = announce_run(context, dataset, records_dir)
+        record = run_script(context, dataset, artifact=artifact, variables=variables)
+        return signed(record, run_dir, records_dir)

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 
 import msgspec
 
-from harness.clock.readings import A1_TRAIN_CLOCK, A2_EVAL_CLOCK, read_clock
-from harness.config.tracks import TRAIN_TOLERANCE_S, Hardware
+from harness.clock.spans import A1_TRAIN_CLOCK, A2_EVAL_CLOCK, read_clock
+from harness.config.tracks import TRAIN_TOLERANCE_S, Hardware, Track
 from harness.record.predicate import AuditResult, BudgetEntry, ReadablePart, Score, Sizes, SpanEntry
 from harness.rules import Finding, Verdict, rule
 from harness.run.artifact import judge_sizes
-from harness.run.cells import RunContext
+from harness.run.cells import Resumed, RunContext
 from harness.run.evaluate import Evaluation
+from harness.run.machine import MachineWatch, judge_conditions
 from harness.run.manifest import accepted_variables, settings_bytes
 from harness.sandbox.layers import Layer
 from harness.sandbox.runtime import TOOLS
@@ -35,25 +36,28 @@ def clock_findings(context: RunContext, spans: list[SpanEntry], budgets: list[Bu
     tolerant = context.track.readings.train_clock == "tolerate_200ms"
     findings = []
     for budget in budgets:
-        rule_id = A1_TRAIN_CLOCK if budget.name == "train" else A2_EVAL_CLOCK
-        over = budget.used_s - budget.limit_s
-        others = read_clock(rule_id, spans)
-        tight = over > 0 or any(seconds > budget.limit_s for _, seconds in others)
-        forgiven = budget.name == "train" and tolerant and over <= TRAIN_TOLERANCE_S
-        training = context.training if budget.name == "train" else None
-        cut_short = training is not None and training.ended == "clock"
-        verdict = Verdict.FAIL if over > 0 and not forgiven else Verdict.WARN if tight or cut_short else Verdict.PASS
-        shown = ", ".join(f"{reading.name} {seconds:.3f} s" for reading, seconds in others)
-        counted = context.track.readings.package_counts_in == budget.name
-        text = f"{budget.used_s:.3f} s of {budget.limit_s:g} s{', packaging counted in it' * counted}."
-        uncounted = ", ".join(
+        train = budget.name == "train"
+        rule_id, over = A1_TRAIN_CLOCK if train else A2_EVAL_CLOCK, budget.used_s - budget.limit_s
+        readings = read_clock(rule_id, spans)
+        shown = ", ".join(f"{reading.name} {seconds:.3f} s" for reading, seconds in readings)
+        before = ", ".join(
             f"{span.name} {span.seconds:.1f} s of {span.limit_s or 0:g} s"
             for span in spans
             if span.name in BEFORE_CLOCK[budget.name]
         )
-        text += f" By reading: {shown}. Before the clock, uncounted: {uncounted or 'nothing'}."
-        if training and cut_short:
-            text += f" The clock cut training short after {training.steps:,} steps: another run may end elsewhere."
+        packaging = ", packaging counted in it" * (context.track.readings.package_counts_in == budget.name)
+        text = f"{budget.used_s:.3f} s of {budget.limit_s:g} s{packaging}. By reading: {shown}. "
+        text += f"Before the clock, uncounted: {before or 'nothing'}."
+        cut_short = train and context.training is not None and context.training.ended == "clock"
+        if cut_short and context.training:
+            text += (
+                f" The clock cut training short after {context.training.steps:,} steps: another run may end elsewhere."
+            )
+        verdict = Verdict.PASS
+        if over > 0 and not (train and tolerant and over <= TRAIN_TOLERANCE_S):
+            verdict = Verdict.FAIL
+        elif over > 0 or cut_short or any(seconds > budget.limit_s for _, seconds in readings):
+            verdict = Verdict.WARN
         findings.append(Finding(rule_id, verdict, text))
     return findings
 
@@ -71,62 +75,57 @@ def hardware_findings(hardware: Hardware, gpus: Sequence[str]) -> list[Finding]:
     return [Finding(A1_HARDWARE, Verdict.WARN, text, found=shown, wanted=wanted, remedy=rule(A1_HARDWARE).remedy)]
 
 
-def isolation_findings(context: RunContext) -> list[Finding]:
-    """S1, S2 and the rules that the sandbox enforces by construction, as far as its layers were in force."""
-    layers = context.isolation
-    missing = sorted(layer for layer, state in layers.items() if not state.in_force)
-    in_force = sorted(layer for layer, state in layers.items() if state.in_force)
-    survivors = sum(report.survivors for _, report in context.kills)
-    stop_ms = max((report.stop_ms for _, report in context.kills), default=0.0)
-    gone_ms = max((report.overshoot_ns for _, report in context.kills), default=0) / 1e6
-    tried = layers[Layer.GUARDED].how if Layer.GUARDED in layers else "nothing was there to be tried"
-    seen = f"In the last of {len(context.kills)} cells, as before, {tried}."
-    files = not {Layer.LANDLOCK, Layer.GUARDED} & set(missing)
-
-    def held(rule_id: str, enforced: bool, text: str) -> Finding:
-        if enforced:
-            return Finding(rule_id, Verdict.PASS, text)
-        return Finding(rule_id, Verdict.WARN, f"a layer that enforces it is missing here; {text}")
-
+def cell_findings(context: RunContext) -> list[Finding]:
+    """S1 and S2: the layers of all cells, and whether anything outlived one."""
+    states = sorted((layer, state.in_force) for layer, state in context.isolation.items())
+    missing = ", ".join(layer for layer, in_force in states if not in_force)
+    held = f"missing: {missing}" if missing else f"in force: {', '.join(layer for layer, _ in states)}"
+    kills = [report for _, report in context.kills]
+    survivors = sum(report.survivors for report in kills)
+    stop_ms = max((report.stop_ms for report in kills), default=0.0)
+    gone_ms = max((report.overshoot_ns for report in kills), default=0) / 1e6
+    ended = f"{survivors} processes outlived {len(kills)} cells; slowest stop {stop_ms:.0f} ms, all gone after"
     return [
-        Finding(
-            "S1-ISOLATION",
-            Verdict.WARN if missing else Verdict.PASS,
-            f"missing: {', '.join(missing)}. {seen}" if missing else f"in force: {', '.join(in_force)}. {seen}",
-        ),
-        Finding(
-            "S2-NO-SURVIVORS",
-            Verdict.FAIL if survivors else Verdict.PASS,
-            f"{survivors} processes outlived {len(context.kills)} cells; "
-            f"slowest stop {stop_ms:.0f} ms, all gone after {gone_ms:.0f} ms.",
-        ),
-        held("A1-SETUP-NO-DATA", files, "shards are opened by the referee after READY of every rank."),
-        held("A4-TRAIN-NO-VAL", files, f"no validation file is readable in training. {seen}"),
-        held("A4-EVAL-NO-DATA", files, f"packaging and evaluation can open no data file. {seen}"),
-        held("A4-NO-NETWORK", Layer.NETWORK in in_force, "no network in packaging and evaluation."),
+        Finding("S1-ISOLATION", Verdict.WARN if missing else Verdict.PASS, f"{held}. {_tried(context)}"),
+        Finding("S2-NO-SURVIVORS", Verdict.FAIL if survivors else Verdict.PASS, f"{ended} {gone_ms:.0f} ms."),
+    ]
+
+
+def _tried(context: RunContext) -> str:
+    guarded = context.isolation.get(Layer.GUARDED)
+    tried = guarded.how if guarded else "nothing was there to be tried"
+    return f"In the last of {len(context.kills)} cells, as before, {tried}."
+
+
+def isolation_findings(context: RunContext) -> list[Finding]:
+    """The rules that the sandbox enforces by construction, as far as its layers were in force."""
+    missing = {layer for layer, state in context.isolation.items() if not state.in_force}
+    files, seen = {Layer.LANDLOCK, Layer.GUARDED}, _tried(context)
+    held = (
+        ("A1-SETUP-NO-DATA", files, "shards are opened by the referee after READY of every rank."),
+        ("A4-TRAIN-NO-VAL", files, f"no validation file is readable in training. {seen}"),
+        ("A4-EVAL-NO-DATA", files, f"packaging and evaluation can open no data file. {seen}"),
+        ("A4-NO-NETWORK", {Layer.NETWORK}, "no network in packaging and evaluation."),
+    )
+    lacks = "a layer that enforces it is missing here; "
+    return [
+        Finding(rule_id, Verdict.WARN, lacks + text) if layers & missing else Finding(rule_id, Verdict.PASS, text)
+        for rule_id, layers, text in held
     ]
 
 
 def score_findings(score: Score, precision: str, *, val_targets: int, val_bytes: int) -> list[Finding]:
     """What holds by construction of the loop, with the counts that prove it, and the two byte rules."""
-    whole = score.targets == val_targets
-    exact = score.bytes == val_bytes
-    return [
-        Finding("C2-NORMALISED", Verdict.PASS, f"log-softmax over the whole vocabulary, by the referee: {precision}."),
-        Finding("C3-SCORE-BEFORE-UPDATE", Verdict.PASS, "targets left the ledger only after their commit."),
-        Finding("C4-SINGLE-PASS", Verdict.PASS, f"{score.targets:,} targets, one committed term each."),
-        Finding(
-            "C4-COVERAGE",
-            Verdict.PASS if whole else Verdict.FAIL,
-            f"{score.targets:,} of {val_targets:,} targets scored, the tail included.",
-        ),
-        Finding("A7-BPB", Verdict.PASS, f"{score.nats:.6f} nats over {score.bytes:,} raw bytes."),
-        Finding(
-            "A7-BYTES",
-            Verdict.PASS if exact else Verdict.FAIL,
-            f"the byte ledger sums to {score.bytes:,}, the documents hold {val_bytes:,}.",
-        ),
-    ]
+    whole, exact = score.targets == val_targets, score.bytes == val_bytes
+    found = (
+        ("C2-NORMALISED", True, f"log-softmax over the whole vocabulary, by the referee: {precision}."),
+        ("C3-SCORE-BEFORE-UPDATE", True, "targets left the ledger only after their commit."),
+        ("C4-SINGLE-PASS", True, f"{score.targets:,} targets, one committed term each."),
+        ("C4-COVERAGE", whole, f"{score.targets:,} of {val_targets:,} targets scored, the tail included."),
+        ("A7-BPB", True, f"{score.nats:.6f} nats over {score.bytes:,} raw bytes."),
+        ("A7-BYTES", exact, f"the byte ledger sums to {score.bytes:,}, the documents hold {val_bytes:,}."),
+    )
+    return [Finding(rule_id, Verdict.PASS if holds else Verdict.FAIL, text) for rule_id, holds, text in found]
 
 
 def closure_finding(context: RunContext, readable: list[ReadablePart]) -> Finding:
@@ -155,30 +154,29 @@ def closure_finding(context: RunContext, readable: list[ReadablePart]) -> Findin
     return Finding("A3-NO-UNCOUNTED-CODE", Verdict.WARN if own or large else Verdict.PASS, f"{text}.")
 
 
-def _with_resumes(context: RunContext, findings: list[Finding]) -> list[Finding]:
-    """C1 says how often the run went on, and is a WARN where audits had begun before: a cheat may have tried twice."""
-    if not context.resumes:
-        return findings
-    audited = sum(resume.reached == "audits" for resume in context.resumes)
-    told = "; ".join(map(str, context.resumes))
-    text = f" Resumed {len(context.resumes)} times, the audits had begun in {audited} of them: {told}."
-    return [
-        msgspec.structs.replace(
-            finding,
-            verdict=Verdict.WARN if audited and finding.verdict is Verdict.PASS else finding.verdict,
-            message=finding.message + text,
-        )
-        if finding.rule == "C1-CAUSAL"
-        else finding
-        for finding in findings
-    ]
+def causal_finding(finding: Finding, resumes: Sequence[Resumed], *, without_packed: bool) -> Finding:
+    """C1 with what else bears on it; WARN where that lets a cheat try twice, or get rid of draws on purpose."""
+    text, verdict = finding.message, finding.verdict
+    if resumes:
+        audited = sum(resume.reached == "audits" for resume in resumes)
+        told = "; ".join(map(str, resumes))
+        text += f" Resumed {len(resumes)} times, the audits had begun in {audited} of them: {told}."
+        verdict = Verdict.WARN if audited and verdict is Verdict.PASS else verdict
+    if without_packed:
+        text += " No row was drawn against the packed model, which was not scored; the bound holds without."
+        verdict = Verdict.WARN if verdict is Verdict.PASS else verdict
+    return msgspec.structs.replace(finding, verdict=verdict, message=text)
+
+
+def machine_findings(track: Track, watch: MachineWatch) -> list[Finding]:
+    """S7 and A1-HARDWARE of a run that is over."""
+    assert watch.conditions is not None
+    return [judge_conditions(watch.conditions, watch.seconds), *hardware_findings(track.hardware, watch.gpus)]
 
 
 def all_findings(
     context: RunContext,
     *,
-    spans: list[SpanEntry],
-    budgets: list[BudgetEntry],
     sizes: Sizes,
     final: Evaluation,
     audits: list[AuditResult],
@@ -186,25 +184,32 @@ def all_findings(
     val_targets: int,
     val_bytes: int,
     readable: list[ReadablePart],
+    left_out: list[str],
+    without_packed: bool,
 ) -> list[Finding]:
-    """Every finding of a refereed run, in the order of the rule catalogue."""
-    findings = [
-        *clock_findings(context, spans, budgets),
+    """Every finding of a refereed run but those on its machine.
+
+    left_out: words for each pass for comparison that failed; without_packed: the packed model's is among them
+    """
+    degenerate = final.keeper.degenerate() if final.keeper else ""
+    audited = audit_findings(
+        audits, bpb=final.score.bpb, floor_bpb=context.track.audit.floor_bpb, degenerate=degenerate
+    )
+    in_order = "every answer came in order, in shape and in time."
+    return [
+        *clock_findings(context, context.clock.entries(), context.clock.budgets(context.track)),
         judge_sizes(sizes),
         Finding("A3-CONTAINER", Verdict.PASS, "a sound container without pickles, archives, binaries or source."),
         closure_finding(context, readable),
         disjoint,
+        *cell_findings(context),
         *isolation_findings(context),
         *score_findings(final.score, final.precision, val_targets=val_targets, val_bytes=val_bytes),
-        Finding("S3-PROTOCOL", Verdict.PASS, "every answer came in order, in shape and in time."),
-        *_with_resumes(
-            context,
-            audit_findings(
-                audits,
-                bpb=final.score.bpb,
-                floor_bpb=context.track.audit.floor_bpb,
-                degenerate=final.keeper.degenerate() if final.keeper else "",
-            ),
+        Finding("S3-PROTOCOL", Verdict.WARN if left_out else Verdict.PASS, " ".join(left_out) or in_order),
+        *(
+            causal_finding(found, context.resumes, without_packed=without_packed)
+            if found.rule == "C1-CAUSAL"
+            else found
+            for found in audited
         ),
     ]
-    return sorted(findings, key=lambda finding: finding.rule)

@@ -16,10 +16,9 @@ import sentencepiece
 import torch
 from ratios import Ratio, paired, peak_bytes, seconds
 
-from harness.data.documents import Documents
-from harness.data.encoding import encode_documents, load_tokenizer
+from harness.data.documents import Documents, encode_documents, load_tokenizer
 from harness.data.shards import map_values, write_shard
-from harness.data.spm import THREADS, SentencePieceTokenizer, train_bpe
+from harness.data.tokenizers import THREADS, SentencePieceTokenizer, train_bpe
 from submission.train.batches import Windows
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "harness" / "data"))

@@ -32,9 +32,12 @@ def make_house(house: Path) -> None:
 def tiny_dataset(house: Path) -> Dataset:
     folder = house / "data"
     return Dataset(
+        version=1,
+        source={},
+        train_documents=1,
+        train_bytes=None,
         name="tiny",
         folder=folder,
-        fingerprint="ab" * 32,
         files={"val.bin": "cd" * 32},
         train_shards=tuple(sorted(folder.glob("*train*"))),
         val_documents=1,
@@ -43,7 +46,7 @@ def tiny_dataset(house: Path) -> Dataset:
         train_tokens=60_000,
         vocab_size=VOCAB,
         bos_id=BOS,
-        tokenizer=folder / "tokenizer.model",
+        tokenizer="tokenizer.model",
         baselines_bpb={},
         disjoint=Finding("A4-DISJOINT", Verdict.PASS, "made up."),
     )

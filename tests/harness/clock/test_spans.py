@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from harness.clock.readings import READINGS, read_clock
-from harness.clock.spans import Clocks, Ledger
+from harness.clock.spans import READINGS, Clocks, Ledger, read_clock
 from harness.config.tracks import load_track
 from harness.errors import CouldNotCheck
 from harness.record.predicate import SpanEntry

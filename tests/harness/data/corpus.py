@@ -4,7 +4,7 @@ from functools import cache
 from random import Random
 
 from harness.data.build import build_dataset
-from harness.data.spm import SentencePieceTokenizer, train_bpe
+from harness.data.tokenizers import SentencePieceTokenizer, train_bpe
 from harness.progress import Silent
 
 SYLLABLES = "the ho use of re pre sen ta tives and se nate shall as sem ble at le ast on ce in eve ry ye ar".split()  # noqa: SIM905
@@ -34,7 +34,6 @@ def small_dataset(folder, *, tokenizer=None, val=None, train=None, shard_tokens=
     build_dataset(
         folder,
         name="small",
-        prefix="small",
         validation=documents(8) if val is None else val,
         train=documents(30, 100) if train is None else train,
         tokenizer=tokenizer or trained(),

@@ -14,7 +14,7 @@ from corpus import documents, small_dataset, trained
 from harness.cli.check_bytes import command
 from harness.data.case import CaseTokenizer
 from harness.data.shards import join_values, write_shard
-from harness.data.spm import SentencePieceTokenizer
+from harness.data.tokenizers import SentencePieceTokenizer
 from harness.errors import UsageError
 from harness.fineweb import VARIANTS
 from harness.review.published import judge_claim

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.data.documents import Documents
-from harness.data.encoding import encode_documents
+from harness.data.documents import Documents, encode_documents
 from harness.data.tokenizers import ByteTokenizer
 from harness.errors import CouldNotCheck, UsageError
 

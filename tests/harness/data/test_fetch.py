@@ -12,7 +12,6 @@ from harness.cli.data import command
 from harness.data import hub as asking
 from harness.data import load_validation, open_dataset
 from harness.data.build import folder_lock
-from harness.data.export import FetchPlan
 from harness.data.fetch import fetch
 from harness.data.tokenizers import ByteTokenizer
 from harness.errors import CouldNotCheck, UsageError
@@ -50,22 +49,20 @@ def export(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch):
     monkeypatch.setattr(asking, "PAUSE_S", 0.01)
+    monkeypatch.setenv("MATCHED_FINEWEB_REPO_ID", REPO)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 20)
 
 
 @pytest.fixture
-def hub(export):
+def hub(export, monkeypatch):
     with Hub(REPO, export) as running:
+        monkeypatch.setattr(asking, "ENDPOINT", running.endpoint)
         yield running
 
 
-def plan(hub, **options):
-    return FetchPlan("sp1024", repo=REPO, endpoint=hub.endpoint, **options)
-
-
-def get(hub, tmp_path, **options):
-    folder = tmp_path / "fineweb_sp1024"
-    return folder, fetch(plan(hub, **options), folder, Silent())
+def get(hub, tmp_path, variant="sp1024", **options):
+    folder = tmp_path / f"fineweb_{variant}"
+    return folder, fetch(variant, folder, Silent(), **options)
 
 
 def names(folder):
@@ -200,8 +197,10 @@ def test_an_incomplete_repository_is_named(hub, tmp_path, change, says):
 
 
 def test_a_missing_repository_a_full_disk_and_a_second_run_are_one_message_each(hub, tmp_path, monkeypatch):
+    monkeypatch.setenv("MATCHED_FINEWEB_REPO_ID", "someone/else")
     with pytest.raises(CouldNotCheck, match="someone/else: revision main is not there"):
-        fetch(FetchPlan("sp1024", repo="someone/else", endpoint=hub.endpoint), tmp_path / "x", Silent())
+        get(hub, tmp_path)
+    monkeypatch.setenv("MATCHED_FINEWEB_REPO_ID", REPO)
     with folder_lock(tmp_path / "fineweb_sp1024"), pytest.raises(CouldNotCheck, match="another process"):
         get(hub, tmp_path)
     usage = shutil.disk_usage(tmp_path)
@@ -210,33 +209,29 @@ def test_a_missing_repository_a_full_disk_and_a_second_run_are_one_message_each(
         get(hub, tmp_path)
 
 
-def test_no_network_is_one_message(tmp_path):
+def test_no_network_is_one_message(tmp_path, monkeypatch):
+    monkeypatch.setattr(asking, "ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(CouldNotCheck, match=r"could not be fetched in 5 tries.*"):
-        fetch(FetchPlan("sp1024", repo=REPO, endpoint="http://127.0.0.1:9"), tmp_path / "x", Silent())
+        get(None, tmp_path)
 
 
 def test_the_command_reads_the_public_overrides(hub, tmp_path, monkeypatch):
-    monkeypatch.setenv("MATCHED_FINEWEB_REPO_ID", REPO)
     monkeypatch.setenv("MATCHED_FINEWEB_REMOTE_ROOT_PREFIX", "other")
     monkeypatch.setenv("GOLF_CACHE_DIR", str(tmp_path))
     hub.files = {path.replace("datasets/", "other/", 1): content for path, content in hub.files.items()}
-    original = FetchPlan.from_environment
-    monkeypatch.setattr(
-        FetchPlan, "from_environment", lambda *a: FetchPlan(**(vars(original(*a)) | {"endpoint": hub.endpoint}))
-    )
     result = CliRunner().invoke(command, ["fetch", "--variant", "sp1024", "--with-docs", "--json"])
     assert json.loads(result.stdout)["revision"] == hub.sha
     assert open_dataset("fineweb_sp1024", tmp_path / "datasets", Silent()).name == "fineweb_sp1024"
 
 
 @pytest.mark.parametrize("options", [("sp99", None), ("sp1024", -1)])
-def test_wrong_options_are_usage_errors(options):
+def test_wrong_options_are_usage_errors(options, tmp_path):
     with pytest.raises(UsageError):
-        FetchPlan.from_environment(*options, False, None)
+        get(None, tmp_path, options[0], train_shards=options[1])
 
 
 @pytest.mark.rule("A7-BYTES")
-def test_the_byte_export_is_fetched_with_its_tokenizer_of_json(tmp_path):
+def test_the_byte_export_is_fetched_with_its_tokenizer_of_json(tmp_path, monkeypatch):
     tokenizer = ByteTokenizer()
     built = small_dataset(tmp_path / "x", val=VAL_DOCS, train=documents(5, 100), tokenizer=tokenizer)
     base = "datasets/datasets/fineweb10B_byte260"
@@ -253,8 +248,8 @@ def test_the_byte_export_is_fetched_with_its_tokenizer_of_json(tmp_path):
         "datasets/docs_selected.jsonl": "".join(json.dumps({"text": text}) + "\n" for text in VAL_DOCS).encode(),
     }
     with Hub(REPO, files) as hub:
-        plan = FetchPlan("byte260", with_docs=True, repo=REPO, endpoint=hub.endpoint)
-        fetch(plan, tmp_path / "fineweb_byte260", Silent())
+        monkeypatch.setattr(asking, "ENDPOINT", hub.endpoint)
+        get(hub, tmp_path, "byte260", with_docs=True)
     dataset = open_dataset("fineweb_byte260", tmp_path, Silent())
     assert dataset.val_bytes == sum(len(text.encode()) for text in VAL_DOCS)
     assert dataset.vocab_size == 260

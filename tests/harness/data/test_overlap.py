@@ -5,18 +5,18 @@ import random
 import numpy as np
 import pytest
 
-from harness.data.overlap import BANDS, LOWEST_ESTIMATE, PERMUTATIONS, RECALL, ROWS, Overlap, OverlapAudit
+from harness.data.overlap import BANDS, LOWEST_ESTIMATE, PERMUTATIONS, RECALL, ROWS, OverlapAudit
 
 WORDS = 300
 
 
-def audit_overlap(validation: list[bytes], train: list[bytes]) -> Overlap:
+def audit_overlap(validation: list[bytes], train: list[bytes]) -> OverlapAudit:
     audit = OverlapAudit()
     for document in validation:
         audit.add_validation(document)
     for document in train:
         audit.add_train(document)
-    return audit.result
+    return audit
 
 
 def pair(generator: random.Random, changed: int) -> tuple[bytes, bytes, float]:
@@ -38,8 +38,8 @@ def pairs():
 def found_of(pairs, low, high):
     """Share of the pairs with a Jaccard of [low, high) that are reported, and how many there are."""
     result = audit_overlap([one for one, _, _ in pairs], [other for _, other, _ in pairs])
-    assert all(val == train for val, train, _ in result.near)
-    reported = {val for val, _, _ in result.near}
+    assert all(val == train for val, train in result.near)
+    reported = {val for val, _ in result.near}
     asked = [number for number, (_, _, jaccard) in enumerate(pairs) if low <= jaccard < high]
     assert len(asked) > 20
     return len(reported & set(asked)) / len(asked)

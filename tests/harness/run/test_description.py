@@ -30,7 +30,8 @@ def read(folder, data: bytes):
 @settings(max_examples=60, deadline=None)
 def test_what_a_session_publishes_is_read(tmp_path_factory, config, parameters, notes):
     told = {"config": config, "parameters": parameters} | ({} if notes is None else {"notes": notes})
-    assert read(tmp_path_factory.getbasetemp(), json.dumps(told).encode()) == (config, parameters, notes or [])
+    found = read(tmp_path_factory.getbasetemp(), json.dumps(told).encode())
+    assert (found.config, found.parameters, found.notes) == (config, parameters, notes or [])
 
 
 @given(st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()))
@@ -44,13 +45,11 @@ def test_anything_is_a_description_or_a_value_error(tmp_path_factory, data):
 @settings(max_examples=200, deadline=None)
 def test_any_values_in_the_right_frame_are_plain_or_refused(tmp_path_factory, config, parameters):
     try:
-        found, count, _ = read(
-            tmp_path_factory.getbasetemp(), json.dumps({"config": config, "parameters": parameters}).encode()
-        )
+        found = read(tmp_path_factory.getbasetemp(), json.dumps({"config": config, "parameters": parameters}).encode())
     except ValueError:
         return
-    assert all(value is None or isinstance(value, str | int | float | bool) for value in found.values())
-    assert count >= 0
+    assert all(value is None or isinstance(value, str | int | float | bool) for value in found.config.values())
+    assert found.parameters >= 0
 
 
 @pytest.mark.parametrize(

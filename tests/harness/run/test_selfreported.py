@@ -12,11 +12,13 @@ from tiny_run import VOCAB as VOCABULARY
 from tiny_run import make_house, tiny_dataset
 
 from harness.cli.result import render_summary
+from harness.clock.spans import Ledger
 from harness.config.tracks import load_track
 from harness.data import Dataset
 from harness.errors import RuleBroken, UsageError
 from harness.progress import Reporter
 from harness.rules import Finding, Verdict
+from harness.run.cells import RunContext
 from harness.run.selfreported import limit_s, run_script, seal_script
 
 SCRIPT = """
@@ -42,9 +44,12 @@ def dataset(folder):
         path.write_bytes(b"shard " + part.encode())
     (folder / "tokenizer.model").write_bytes(b"")
     return Dataset(
+        version=1,
+        source={},
+        train_documents=1,
+        train_bytes=None,
         name="tiny",
         folder=folder,
-        fingerprint="0" * 64,
         files={},
         train_shards=(shards["train"],),
         val_documents=1,
@@ -53,7 +58,7 @@ def dataset(folder):
         train_tokens=501,
         vocab_size=VOCAB,
         bos_id=1,
-        tokenizer=folder / "tokenizer.model",
+        tokenizer="tokenizer.model",
         baselines_bpb={},
         disjoint=Finding("A4-DISJOINT", Verdict.PASS, "no document stands in both."),
     )
@@ -64,16 +69,9 @@ def run(tmp_path, act="", variables=None, limits=None, progress=None):
     path.write_text(SCRIPT.format(act=act))
     run_dir = tmp_path / "run"
     run_dir.mkdir()
-    sealed = seal_script(path, run_dir, artifact="*.ptz", variables=variables or {})
-    return run_script(
-        sealed,
-        track=zoo_track(limits or {}),
-        dataset=dataset(tmp_path / "data"),
-        seed=7,
-        run_dir=run_dir,
-        progress=progress or Reporter(),
-        intent_digest="",
-    )
+    sealed = seal_script(path, run_dir, variables or {})
+    context = RunContext(zoo_track(limits or {}), 7, run_dir, sealed, {}, progress or Reporter(), Ledger())
+    return run_script(context, dataset(tmp_path / "data"), artifact="*.ptz", variables=variables or {})
 
 
 def verdict(record, rule):
@@ -162,7 +160,7 @@ def test_what_is_broken_ends_in_a_rule(tmp_path, act, rule):
 
 def test_what_is_no_script_is_refused(tmp_path):
     with pytest.raises(UsageError, match="no regular file"):
-        seal_script(tmp_path / "missing.py", tmp_path, artifact="*", variables={})
+        seal_script(tmp_path / "missing.py", tmp_path, {})
 
 
 @pytest.mark.parametrize("name", ["SEED", "DATA_PATH", "WORLD_SIZE", "MAX_WALLCLOCK_SECONDS"])
@@ -183,16 +181,10 @@ def test_a_script_in_the_style_of_the_public_ones_runs_as_the_guide_says(tmp_pat
     run_dir = tmp_path / "run"
     run_dir.mkdir()
     script = Path(__file__).parents[2] / "support" / "train_gpt.py"
-    sealed = seal_script(script, run_dir, artifact="*.ptz", variables={"ITERATIONS": "20"})
-    record = run_script(
-        sealed,
-        track=load_track("smoke"),
-        dataset=tiny_dataset(tmp_path),
-        seed=1337,
-        run_dir=run_dir,
-        progress=Reporter(),
-        intent_digest="",
-    )
+    variables = {"ITERATIONS": "20"}
+    sealed = seal_script(script, run_dir, variables)
+    context = RunContext(load_track("smoke"), 1337, run_dir, sealed, {}, Reporter(), Ledger())
+    record = run_script(context, tiny_dataset(tmp_path), artifact="*.ptz", variables=variables)
     log = (run_dir / "logs" / "script.log").read_text()
     assert f"val_bpb:{record.scores[0].bpb:.8f}" in log
     assert f"Total submission size int8+zlib: {record.sizes.total_bytes} bytes" in log

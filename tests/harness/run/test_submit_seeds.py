@@ -21,9 +21,10 @@ def submit(tmp_path: Path, monkeypatch):
 
     def call(seeds, *, code="", can_resume=True, **options):
         ran, resumed, reported = [], [], []
-        identity = job.Identity.of(sample)
-        if code:
-            identity = job.Identity(identity.track_digest, code, identity.config_digest, identity.data_fingerprint)
+        run = sample.submission
+        identity = job.Identity(
+            sample.track.digest, code or run.code_digest, run.config_digest, sample.data.fingerprint
+        )
 
         def outcome(seed):
             run = msgspec.structs.replace(sample.submission, seed=seed)
