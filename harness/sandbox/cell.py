@@ -231,14 +231,16 @@ class Cell:
 
 
 def _open_nameless(log: Path) -> int:
-    """The log, to be appended to, under a name that /proc tells a cell nothing by: a replica's is not the final cell's.
+    """A new log, to be appended to, under a name that tells a cell nothing: a replica's is not the final cell's.
 
-    The name that was opened is taken away, and the file gets its own name as another one. Where links can't be made it
+    An earlier try's is set aside: its size, and where it has holes, would tell this cell what that one has seen. The
+    name that was opened is taken away, and the file gets its own name as another one. Where links can't be made it
     keeps the one it has, and a cell can tell.
     """
-    opened = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     passing = log.with_name(f".{secrets.token_hex(8)}")
-    log.rename(passing)
+    opened = os.open(passing, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    if log.exists():
+        log.rename(log.with_name(f"{log.name}.{len(list(log.parent.glob(f'{log.name}*')))}"))
     try:
         os.link(passing, log)
     except OSError:

@@ -63,8 +63,8 @@ _FILES = (
     *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/hosts", "/etc/host.conf"),
     *("/etc/localtime", "/etc/nsswitch.conf", "/etc/passwd", "/etc/group"),
     *("/proc/cpuinfo", "/proc/devices", "/proc/meminfo", "/proc/stat", "/proc/version", "/proc/filesystems"),
-    *("/proc/sys/kernel/osrelease", "/proc/sys/vm"),
-    *("/sys/devices/system/cpu", "/sys/devices/system/node", "/sys/kernel/mm/transparent_hugepage"),
+    *("/proc/sys/kernel/osrelease", "/proc/sys/vm", "/sys/devices/system/cpu", "/sys/devices/system/node"),
+    *(f"/sys/kernel/mm/transparent_hugepage/{name}" for name in ("enabled", "hpage_pmd_size")),
 )
 _HARDWARE = (  # what CUDA, NCCL and Gloo look up about GPUs, links and interfaces
     *("/proc/driver", "/proc/modules", "/sys/bus/pci", "/sys/dev", "/sys/devices", "/sys/module", "/sys/class"),
@@ -73,17 +73,18 @@ _HARDWARE = (  # what CUDA, NCCL and Gloo look up about GPUs, links and interfac
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 LEAST_FILES, LEAST_THREADS, LEAST_CPU_S = 256, 128, 100_000  # what any cell needs: torch, its threads, their time
 _MAX_INHERITED = 4096  # characters: paths and names, no data
-_INHERITED = ("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CUDA_HOME", "TZ")
+_INHERITED = ("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CUDA_HOME")
 _FABRIC = {  # multicast on the GPUs' links is off unless the user asks for it: a program that uses it can harm others
     "NCCL_NVLS_ENABLE": "0",
     "TORCH_SYMM_MEM_DISABLE_MULTICAST": "1",
     "NVSHMEM_DISABLE_NVLS": "1",
 }
-# what the machine counts since it booted: a cell drives a counter to a number of its choice, and a later one reads it
-_COUNTERS = (
-    *("stat", "vmstat", "loadavg", "uptime", "diskstats", "interrupts", "softirqs", "schedstat", "zoneinfo"),
-    *("buddyinfo", "pagetypeinfo", "swaps", "locks", "pressure", "fs", "irq"),
-    *("sys/fs/aio-nr", "sys/fs/dentry-state", "sys/fs/file-nr", "sys/fs/inode-nr", "sys/fs/inode-state"),
+
+
+# of /proc: what each process is, and what the machine is. The rest counts what the machine has done and holds: a cell
+# drives a counter to a number of its choice, and a later one reads it; root reads what each page of memory is used for
+_KEPT = frozenset(
+    ("self", "thread-self", "mounts", "net", "sys", "cpuinfo", "devices", "driver", "filesystems", "modules", "version")
 )
 _OF_NODES = ("vmstat", "numastat", "meminfo")
 
@@ -116,9 +117,10 @@ def covered(policy: SandboxPolicy) -> list[str]:
     """Files and folders that are empty in a root of the cell's own; CUDA may look at the memory, so it sees that."""
     if policy.counters:
         return []
-    found = [Path("/proc", name) for name in (*_COUNTERS, *(() if policy.devices else ("meminfo",)))]
+    kept = _KEPT | ({"meminfo"} if policy.devices else set())
+    found = [path for path in Path("/proc").iterdir() if not path.name.isdigit() and path.name not in kept]
     found += [path for name in _OF_NODES for path in Path("/sys/devices/system/node").glob(f"node*/{name}")]
-    return list(map(str, found))
+    return list(map(str, (*found, Path("/proc/sys/fs"))))
 
 
 @cache

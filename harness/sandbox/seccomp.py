@@ -29,7 +29,7 @@ from harness.sandbox.namespaces import check, forbid_new_privileges
 REFUSED: dict[str, tuple[int | None, int | None]] = {
     # other processes
     "ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "pidfd_getfd": (438, 438),
-    "kcmp": (312, 272), "process_madvise": (440, 440),
+    "kcmp": (312, 272), "process_madvise": (440, 440), "move_pages": (279, 239), "migrate_pages": (256, 238),
     # kernel interfaces
     "keyctl": (250, 219), "add_key": (248, 217), "request_key": (249, 218), "bpf": (321, 280),
     "perf_event_open": (298, 241), "userfaultfd": (323, 282), "kexec_load": (246, 104), "kexec_file_load": (320, 294),
@@ -64,12 +64,14 @@ ANSWERED: dict[int, dict[str, tuple[int | None, int | None]]] = {
         "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16), "removexattrat": (466, 466),
         "file_setattr": (469, 469),
     },
-    # modes and times; advice on what to keep in memory; locks, which a process of another cell could meet; the cores
+    # modes and times; advice on what to keep in memory; locks, which a process of another cell could meet; cores and
+    # priorities, which without a PID namespace are set for other processes of the user too
     0: {
         "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452),
         "utime": (132, None), "utimes": (235, None), "futimesat": (261, None), "utimensat": (280, 88),
         "fadvise64": (221, 223), "readahead": (187, 213), "flock": (73, 32),
-        "sched_setaffinity": (203, 122),
+        "sched_setaffinity": (203, 122), "sched_setscheduler": (144, 119), "sched_setparam": (142, 118),
+        "sched_setattr": (314, 274), "setpriority": (141, 140), "ioprio_set": (251, 30),
     },
     # what of a file is in memory
     errno.ENOSYS: {"mincore": (27, 232), "cachestat": (451, 451)},
@@ -118,6 +120,8 @@ FILTERED = {
     # locks and leases meet those of other processes, hints stay with the file
     "fcntl": ByArgument((72, 25), 1, _F_USUAL, errno.EINVAL, others=True, done=_SET_LOCK),
     "ioctl": ByArgument((16, 29), 1, _IOCTL_OF_FILES, errno.ENOTTY, mask=_IOCTL_KIND),  # flags, versions, verity
+    # limits of another process, such as the referee's own, stay and can be read; 0 is the caller
+    "prlimit64": ByArgument((302, 261), 0, (0,), errno.EPERM, others=True),
     # RWF_NOWAIT tells what is in memory; no flag is all that anybody needs
     "preadv2": ByArgument((327, 286), 5, (0,), errno.EOPNOTSUPP, others=True),
     "pwritev2": ByArgument((328, 287), 5, (0,), errno.EOPNOTSUPP, others=True),

@@ -23,7 +23,7 @@ class CellSpec:
     """One cell to be started.
 
     argv, env: command and environment of every rank; rank_env: what each rank has beyond that, one mapping a rank
-    log_file:  takes standard output and error of all ranks, appended
+    log_file:  takes standard output and error of all ranks; one that is there is set aside
     off:       layers that are left off to find a fault (``harness doctor --gpu``); none in a strict cell
     """
 

@@ -90,8 +90,8 @@ def test_a_whole_configuration_fits(manifest):
 
 
 def test_a_variable_that_every_cell_inherits_holds_no_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.setenv("TZ", "x" * 5000)
-    with pytest.raises(UsageError, match="TZ is 5,000 characters"):
+    monkeypatch.setenv("CUDA_HOME", "x" * 5000)
+    with pytest.raises(UsageError, match="CUDA_HOME is 5,000 characters"):
         cell_environment(tmp_path, gpus=False)
 
 

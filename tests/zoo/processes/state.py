@@ -11,6 +11,7 @@ RULE, PLACE, UNTIL = "S1-ISOLATION", "build", "eval"
 BY_REFUSAL = True
 SET_FLAGS, SET_WRITE_HINT, MADV_PAGEOUT = 0x40086602, 1036, 21
 COUNTERS = ("stat", "vmstat", "loadavg", "uptime", "diskstats", "interrupts", "meminfo", "sys/fs/dentry-state")
+OF_ROOT = ("kpageflags", "kpagecount", "slabinfo", "timer_list")  # who is no root is refused these anyway
 
 
 def cheat_by_file_attributes(context):
@@ -76,13 +77,15 @@ def cheat_by_machine_counters(context):
     from .visit import attempt
 
     def read(path):
-        if not (text := Path(path).read_text()):
+        if not (text := Path(path).read_bytes()):
             raise PermissionError("it is empty")
         return text
 
-    for name in COUNTERS:
+    for name in (*COUNTERS, *OF_ROOT):
         attempt(name, lambda name=name: read(f"/proc/{name}"))
     attempt("a node's counters", lambda: read("/sys/devices/system/node/node0/vmstat"))
+    huge = Path("/sys/kernel/mm/transparent_hugepage")
+    attempt("huge pages", lambda: read(next(huge.glob("hugepages-*/stats/anon_fault_alloc"), huge / "use_zero_page")))
     attempt("the disk's counters", lambda: read(next(Path("/sys/block").iterdir()) / "stat"))
 
 
