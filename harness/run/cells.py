@@ -34,7 +34,7 @@ from harness.sandbox.runtime import PACKAGES, TOOLS, Part, make_resident, runtim
 from harness.sandbox.spec import CellSpec, KillReport
 from harness.scoring.sample import ENTROPY_BYTES
 
-Reached = Literal["packaging or evaluation", "audits"]
+Reached = Literal["packaging or evaluation", "scored pass", "audits"]
 TRIED_FILES = 3
 _HARNESS = Path(harness.__file__).resolve().parent
 BOOTSTRAP = _HARNESS / "protocol" / "bootstrap.py"
@@ -54,6 +54,11 @@ class Resumed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     at: str
     reached: Reached
     ended: str
+
+    @property
+    def saw_text(self) -> bool:
+        """Whether a process of the submission had seen validation tokens before."""
+        return self.reached != "packaging or evaluation"
 
     def __str__(self) -> str:
         return f"{self.at}, in the {self.reached}: {self.ended}"

@@ -101,6 +101,7 @@ def run_submission(context: RunContext, dataset: Dataset, *, quick: bool = False
 
             # The score that counts comes first: no process of the submission has seen a validation token before it.
             compile_once(context, limit_s=eval_s, targets=val_targets)
+            update(context.run_dir, reached="scored pass")
             final = evaluate(context, "final", stream(val_targets), limit_s=eval_s, whole_set=not quick)
             diagnostic = min(val_targets, track.audit.diagnostic_tokens or val_targets)
             whole = diagnostic == val_targets

@@ -63,6 +63,7 @@ from harness.run.refereed import (
 from harness.run.reserve import going_on, reserved
 
 NEWEST = "newest"
+MOST_AGAIN = 2  # times that a run goes on when its processes have seen the text
 _AGAIN = "Start again with `make submit`."
 
 
@@ -195,12 +196,16 @@ def resume_run(
                         raise CouldNotCheck(
                             f"the run has its result already: {stored.path}.", remedy="`harness verify` checks it."
                         )
+                ended = trained.ended or "the referee ended without a word"
+                resumes = [*trained.resumes, Resumed(utc_now(), trained.reached, ended)]
+                if sum(resume.saw_text for resume in resumes) > MOST_AGAIN:
+                    tried = f"the text was seen in {MOST_AGAIN + 1} tries; a cheat that ends them chooses among them."
+                    raise CouldNotCheck(tried, remedy=_AGAIN)
                 context = _reopen(run_dir, trained, terms, dataset, progress)
             except (CouldNotCheck, RuleBroken) as error:  # the latter: another records folder announced it, say
                 raise CannotGoOn(error.message, remedy=error.remedy) from None
             # Stored before anything is repeated: a run that dies again does not lose count.
-            ended = trained.ended or "the referee ended without a word"
-            context.resumes = [*trained.resumes, Resumed(utc_now(), trained.reached, ended)]
+            context.resumes = resumes
             update(run_dir, resumes=context.resumes, reached="packaging or evaluation", ended="")
             progress.note(f"{run_dir.name}: going on with {'evaluation' if trained.model else 'packaging'}")
             return signed(run_submission(context, dataset), run_dir, records_dir)

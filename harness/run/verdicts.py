@@ -158,10 +158,10 @@ def causal_finding(finding: Finding, resumes: Sequence[Resumed], *, without_pack
     """C1 with what else bears on it; WARN where that lets a cheat try twice, or get rid of draws on purpose."""
     text, verdict = finding.message, finding.verdict
     if resumes:
-        audited = sum(resume.reached == "audits" for resume in resumes)
+        seen = sum(resume.saw_text for resume in resumes)
         told = "; ".join(map(str, resumes))
-        text += f" Resumed {len(resumes)} times, the audits had begun in {audited} of them: {told}."
-        verdict = Verdict.WARN if audited and verdict is Verdict.PASS else verdict
+        text += f" Resumed {len(resumes)} times, the text had been seen in {seen} of them: {told}."
+        verdict = Verdict.WARN if seen and verdict is Verdict.PASS else verdict
     if without_packed:
         text += " No row was drawn against the packed model, which was not scored; the bound holds without."
         verdict = Verdict.WARN if verdict is Verdict.PASS else verdict

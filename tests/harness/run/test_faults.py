@@ -107,7 +107,7 @@ def test_a_run_is_resumed_after_its_training_and_only_once(house: Path, monkeypa
     assert "kernel killed" in record.resumes[1]
     (causal,) = [finding for finding in record.findings if finding.rule == "C1-CAUSAL"]
     assert causal.verdict is Verdict.WARN
-    assert "Resumed 2 times, the audits had begun in 1 of them" in causal.message
+    assert "Resumed 2 times, the text had been seen in 1 of them" in causal.message
     assert outcome.path is not None
     names = [span.name for span in record.spans]
     assert names.index("train") < names.index("resumed") < names.index("package")
@@ -134,6 +134,7 @@ def test_a_run_of_a_version_that_measured_no_stop_is_not_lost(house: Path):
     assert [report.stop_ms for _, report in recall(run).kills] == [end["overshoot_ns"] / 1e6 for _, end in kills]
 
 
+SEEN = {"reached": "audits", "resumes": [{"at": "now", "reached": "scored pass", "ended": "by itself"}] * 2}
 CHANGES = {
     "checkpoint": (lambda run: next((run / "checkpoint").iterdir()).write_bytes(b"better"), "not as training left it"),
     "another file": (lambda run: (run / "checkpoint" / "more").write_bytes(b"x"), "not as training left it"),
@@ -141,6 +142,7 @@ CHANGES = {
     "code": (lambda run: (run / "code.bundle").write_bytes(b"other"), "not the code that was announced"),
     "track": (lambda run: change_json(run / "trained.json", track_digest="00"), "the track changed"),
     "data": (lambda run: change_json(run / "trained.json", data_fingerprint="00"), "the data set changed"),
+    "tries": (lambda run: change_json(run / "trained.json", **SEEN), "the text was seen in 3 tries"),
     "cut short": (lambda run: (run / "trained.json").write_bytes(b'{"track": "smo'), "is damaged"),
     "no training": (lambda run: (run / "trained.json").unlink(), "its training did not end"),
 }

@@ -56,7 +56,7 @@ def test_a_failed_evaluation_costs_no_training_and_a_failed_comparison_no_score(
     assert "replica-1: not done after" in next(f.message for f in record.findings if f.rule == "S4-STATE-DECLARED")
     (path,) = stored(house, "runs")
     signed = dsse.decode(path.read_bytes()).payload.decode()
-    assert "not done after" in record.resumes[0]
+    assert "in the scored pass: A2-EVAL-CLOCK: final: not done after" in record.resumes[0]
     assert "/home/ada" not in signed  # what is published names nobody's folders
     assert "what it printed" not in signed
 
