@@ -21,6 +21,8 @@ QUIET = {
     **{"GIT_NO_REPLACE_OBJECTS": "1", "GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none"},
     **{"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"},
 }
+OURS = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
+"""A repository may come with a configuration that names programs for git to run."""
 NAMED = 5
 """So many files or folders a finding names."""
 VERBS = {"M": "edits", "D": "deletes", "T": "changes the kind of"}
@@ -78,7 +80,7 @@ def _change(arguments: list[str], repository: Path, base: str | None) -> Change:
 
 def git(repository: Path, *arguments: str, check: bool = True) -> bytes:
     """Output of one git command, which fetches nothing. Raises ``CouldNotCheck`` when it fails and ``check`` is set."""
-    command = ["git", "-C", str(repository), "--no-pager", "--literal-pathspecs", *arguments]
+    command = ["git", "-C", str(repository), *OURS, "--no-pager", "--literal-pathspecs", *arguments]
     try:
         done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=False, env=os.environ | QUIET)
     except (OSError, subprocess.TimeoutExpired) as error:
