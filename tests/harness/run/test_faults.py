@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -166,14 +167,24 @@ def test_a_run_that_another_records_folder_announced_does_not_go_on_in_this_one(
 
 @pytest.mark.rule("S4-STATE-DECLARED")
 def test_a_replica_that_dies_is_an_error_when_memory_ran_out_and_else_a_fail(house: Path, monkeypatch):
-    """In the way of a cheat that hopes for other draws: only replicas have a state loaded a third time."""
+    """In the way of a cheat that hopes for other draws: only replicas have a state loaded a third time.
+
+    A disk that the replica filled itself is no excuse.
+    """
     entry = house / "mini" / "eval_entry.py"
     text = entry.read_text().replace(
         '"""Nothing is derived from the counts between calls."""',
-        "import os\n        self.loads = getattr(self, 'loads', 0) + 1\n"
-        "        self.loads == 3 and os.kill(os.getpid(), 9)",
+        "import os\n        self.loads = getattr(self, 'loads', 0) + 1\n        if self.loads == 3:\n"
+        "            open('full', 'w').close()\n            print('No space left on device', flush=True)\n"
+        "            os.kill(os.getpid(), 9)",
     )
     entry.write_text(text)
+
+    def allocate(*_: object) -> None:
+        if list(Path(tempfile.gettempdir()).glob("golf-cell-*/full")):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", allocate)
     with monkeypatch.context() as patch:
         kills = iter(range(9))
         patch.setattr(evaluate, "killed_for_memory", lambda: next(kills))
