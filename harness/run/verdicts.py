@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
+from packaging.utils import canonicalize_name
 
 from harness.clock.spans import A1_TRAIN_CLOCK, A2_EVAL_CLOCK, read_clock
 from harness.config.tracks import TRAIN_TOLERANCE_S, Hardware, Track
@@ -145,8 +146,8 @@ def closure_finding(context: RunContext, readable: list[ReadablePart]) -> Findin
     tools = ", compilers and drivers" if any(part.name == TOOLS for part in readable) else "; no manuals, no test data"
     text += f" (code with its comments and documentation strings{tools})"
     installed = {part.name.rpartition(" ")[0] for part in readable}
-    asked = [name for name in context.sealed.manifest.packages if name in installed]
-    if own := sorted(set(asked) - KNOWN):
+    asked = set(map(canonicalize_name, context.sealed.manifest.packages)) & installed  # as cells are given them
+    if own := sorted(asked - KNOWN):
         text += f". The submission asked for the packages {', '.join(own)}: a reviewer sees whether they are code"
     cap = context.track.limits.artifact_bytes
     if large := context.compiled_bytes > LARGE_CACHE * cap:

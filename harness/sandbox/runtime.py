@@ -24,6 +24,7 @@ from importlib import metadata
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
 from harness.sandbox.elf import libraries_of
 
@@ -137,13 +138,13 @@ def _packages(wanted: Iterable[str], tools: bool) -> Iterator[Part]:
     done: set[str] = set()
     queue = list(wanted)
     while queue:
-        name = re.sub(r"[-_.]+", "-", queue.pop(0)).lower()
+        name = canonicalize_name(queue.pop(0))
         if name in done:
             continue
         done.add(name)
         try:
             found = metadata.distribution(name)
-        except metadata.PackageNotFoundError:
+        except (metadata.PackageNotFoundError, ValueError):  # the latter for no name at all
             continue
         for text in found.requires or ():
             with contextlib.suppress(InvalidRequirement):  # written for an older installer
