@@ -30,7 +30,7 @@ from harness.run.reserve import reserved_cores
 from harness.sandbox.cell import Cell
 from harness.sandbox.layers import Layer, LayerState
 from harness.sandbox.policy import SandboxPolicy
-from harness.sandbox.runtime import PACKAGES, TOOLS, Part, make_resident, runtime
+from harness.sandbox.runtime import PACKAGES, TOOLS, Part, make_resident, runtime, turn_out
 from harness.sandbox.spec import CellSpec, KillReport
 from harness.scoring.sample import ENTROPY_BYTES
 
@@ -193,8 +193,11 @@ def phase_cell(
         ),
         log_file=log_file,
     )
-    if (extra or {}).get("GOLF_STAGE") == "final":  # what is in memory at the start tells nothing of earlier cells
+    final = (extra or {}).get("GOLF_STAGE") == "final"
+    if final:  # what is in memory at the start tells nothing of earlier cells
         make_resident(readable_runtime(context), (root, *read))
+    if final or phase == "train":  # those may have been of an earlier run, too
+        turn_out(tuple(part for part in readable_runtime(context, tools=True) if part.name == TOOLS))
     with Cell(spec, strict=track.official) as cell:
         try:
             # 3. It starts behind its layers; on an official track not without all of them. What was missing is kept.

@@ -34,7 +34,7 @@ from harness.run.conversation import (
     failure,
     how_it_ended,
     late_ranks,
-    log_tail,
+    log_end,
     overran,
     why_uncountable,
 )
@@ -289,7 +289,7 @@ def client_failures_named(
             if audited and ended.signal == signal.SIGKILL and killed_for_memory() > killed:
                 raise CouldNotCheck(
                     f"the kernel killed a replica for want of memory: {name}: {ended_by}.",
-                    log=log_tail(context.log_file(name)),
+                    log=log_end(context.log_file(name)),
                     remedy="Free some memory, then `harness submit --resume`: the draws stay the same.",
                 ) from None
         cell.kill("it failed")  # and its folder is wiped: a disk that it filled itself has room again

@@ -260,3 +260,12 @@ def is_resident(descriptor: int, size: int) -> bool:
     if _libc.syscall(_CACHESTAT, descriptor, _WHOLE_FILE, answer, 0):
         return False
     return int(answer[0]) * mmap.PAGESIZE >= size
+
+
+def turn_out(parts: tuple[Part, ...]) -> None:
+    """Leave nothing of ``parts``, which are too large to be read, in memory but what a living process has mapped."""
+    for path in (path for part in parts for place in part.paths for path in _files(place)):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(descriptor)

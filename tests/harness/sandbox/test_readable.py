@@ -258,7 +258,7 @@ def test_a_cell_that_is_left_early_leaves_no_channel_waiting(log: Path):
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="no advice here")
-def test_what_was_turned_out_of_memory_is_read_again(tmp_path: Path):
+def test_what_cells_read_is_in_memory_before_them_or_out_of_it_whatever_an_earlier_one_did(tmp_path: Path):
     file = tmp_path / "code" / "large.bin"
     file.parent.mkdir()
     file.write_bytes(bytes(3_000_000))
@@ -269,3 +269,5 @@ def test_what_was_turned_out_of_memory_is_read_again(tmp_path: Path):
             pytest.skip("this file system keeps all in memory, or the kernel does not say")
         runtime.make_resident((), (tmp_path / "code",))
         assert runtime.is_resident(opened.fileno(), 3_000_000)
+        runtime.turn_out((runtime.Part(runtime.TOOLS, (tmp_path / "code",)),))
+        assert not runtime.is_resident(opened.fileno(), 1)
