@@ -149,8 +149,9 @@ def draw_audits(
     """
     gains = np.maximum(reference - nats, 0.0) + FLOOR_NATS
     by_gain = draw_by_gain(gains, escape_nats, _generator(secret, _BY_GAIN))
+    # how bad that model is lies in the submission's hand, and must neither draw the audits to few rows nor stretch them
+    frozen = np.minimum(frozen, reference.max(initial=0.0))
     over = np.maximum(frozen - nats[: len(frozen)], 0.0)
-    # how bad that model is lies in the submission's hand, and must not stretch the audits
     over_frozen = draw_by_gain(over, escape_nats, _generator(secret, _OVER_FROZEN), by_gain.draws)
     cheap = {*_cheap_chunks(nats - reference, chunk_tokens)} | {
         *_cheap_chunks(nats[: len(over)] - frozen, chunk_tokens)

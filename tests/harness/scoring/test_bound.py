@@ -132,3 +132,11 @@ def test_what_gains_over_the_packed_model_is_drawn_from_that_alone():
         honest, np.full(4000, 4.0), np.full(2000, 3.0), chunk_tokens=100, escape_nats=0.1, secret=bytes(32)
     )
     assert set(draws.over_frozen.targets.tolist()) == {77}
+
+
+@pytest.mark.rule("C1-CAUSAL")
+def test_one_absurd_row_of_the_packed_model_does_not_take_all_draws_over_it():
+    honest, frozen = np.full(4000, 3.0), np.full(4000, 3.5)
+    frozen[5] = 1e9  # by one logit, which costs that diagnostic score as much as its owner likes
+    draws = draw_audits(honest, np.full(4000, 4.0), frozen, chunk_tokens=100, escape_nats=0.01, secret=bytes(32))
+    assert len(set(draws.over_frozen.targets.tolist())) > 0.9 * draws.over_frozen.draws
