@@ -174,8 +174,11 @@ def _code_of(name: str, places: Iterable[Path], tools: bool, unwanted: frozenset
     return Part(name, tuple(kept), tuple(listed), tuple(places))
 
 
-def _without_texts(folder: Path, tools: bool, unwanted: frozenset[str]) -> tuple[list[Path], list[Path]]:
+def _without_texts(
+    folder: Path, tools: bool, unwanted: frozenset[str], in_tests: bool = False
+) -> tuple[list[Path], list[Path]]:
     """Of a folder of code what has to be readable, in as few paths as possible, and the folders to be listed."""
+    in_tests |= folder.name in _TESTS
     kept: list[Path] = []
     listed = [folder]
     whole = True
@@ -183,9 +186,11 @@ def _without_texts(folder: Path, tools: bool, unwanted: frozenset[str]) -> tuple
         for entry in sorted(entries, key=lambda entry: entry.name):
             below, names = [Path(entry.path)], list[Path]()
             if entry.is_dir(follow_symlinks=False):
-                below, names = ([], []) if entry.name in unwanted else _without_texts(below[0], tools, unwanted)
+                below, names = (
+                    ([], []) if entry.name in unwanted else _without_texts(below[0], tools, unwanted, in_tests)
+                )
             elif (
-                (folder.name in _TESTS and not entry.name.endswith(".py"))
+                (in_tests and not entry.name.endswith((".py", ".pyc")))
                 or entry.name.startswith("_tkinter")
                 or (entry.name.endswith(_TEXT_FILES) and not tools)
             ):

@@ -30,6 +30,7 @@ def test_texts_of_the_machine_are_out_of_reach(log: Path, namespaced: bool):
     places = {
         "manual": STDLIB / "pydoc_data" / "topics.py",
         "test data": next(path for path in (STDLIB / "test").rglob("*.txt")),
+        "test data of a package": next(path for path in (torch.parent / "numpy").glob("**/tests/data/*.csv")),
         "licence": torch.parent / f"torch-{runtime.metadata.version('torch')}.dist-info" / "METADATA",
         "headers": torch / "include" / "ATen" / "ATen.h",
         "another package": torch.parent / "pygments" / "__init__.py",
