@@ -29,7 +29,7 @@ from harness.sandbox.namespaces import check, forbid_new_privileges
 REFUSED: dict[str, tuple[int | None, int | None]] = {
     # other processes
     "ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "pidfd_getfd": (438, 438),
-    "kcmp": (312, 272), "process_madvise": (440, 440), "move_pages": (279, 239), "migrate_pages": (256, 238),
+    "kcmp": (312, 272), "process_madvise": (440, 440),
     # kernel interfaces
     "keyctl": (250, 219), "add_key": (248, 217), "request_key": (249, 218), "bpf": (321, 280),
     "perf_event_open": (298, 241), "userfaultfd": (323, 282), "kexec_load": (246, 104), "kexec_file_load": (320, 294),
@@ -120,8 +120,10 @@ FILTERED = {
     # locks and leases meet those of other processes, hints stay with the file
     "fcntl": ByArgument((72, 25), 1, _F_USUAL, errno.EINVAL, others=True, done=_SET_LOCK),
     "ioctl": ByArgument((16, 29), 1, _IOCTL_OF_FILES, errno.ENOTTY, mask=_IOCTL_KIND),  # flags, versions, verity
-    # limits of another process, such as the referee's own, stay and can be read; 0 is the caller
+    # limits and pages of another process, such as the referee's own, stay as they are set and can be read; 0: its own
     "prlimit64": ByArgument((302, 261), 0, (0,), errno.EPERM, others=True),
+    "move_pages": ByArgument((279, 239), 0, (0,), errno.EPERM, others=True),
+    "migrate_pages": ByArgument((256, 238), 0, (0,), errno.EPERM, others=True),
     # RWF_NOWAIT tells what is in memory; no flag is all that anybody needs
     "preadv2": ByArgument((327, 286), 5, (0,), errno.EOPNOTSUPP, others=True),
     "pwritev2": ByArgument((328, 287), 5, (0,), errno.EOPNOTSUPP, others=True),

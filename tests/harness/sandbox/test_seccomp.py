@@ -24,7 +24,7 @@ BY_ARGUMENT = {
         NOTTY,
         ((0, 0x5421), (0, 0x541B), (0, 0xC020462A), (0, 0x30000001), (0, 0x27)),
     ),
-    "prlimit64": (((1,), (4242,)), PERM, ((0, 7),)),
+    **dict.fromkeys(("prlimit64", "move_pages", "migrate_pages"), (((1,), (4242,)), PERM, ((0, 7),))),
     "preadv2": (((0, 0, 0, 0, 0, 8), (0, 0, 0, 0, 0, 1)), UNSUPPORTED, ((0, 0, 0, 0, 0, 0),)),
     "pwritev2": (((0, 0, 0, 0, 0, 16),), UNSUPPORTED, ((0, 0, 0, 0, 0, 0),)),
 }
