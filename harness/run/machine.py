@@ -53,6 +53,9 @@ def told(path: Path | str) -> str:
         return ""
 
 
+_KERNEL = 2 if told("/proc/2/comm") == "kthreadd\n" else 0  # the parent of the kernel's threads; a container hides it
+
+
 def describe_machine() -> Machine:
     """System, processor, memory, GPUs and the packages that matter."""
     cpus = re.findall(r"^model name\s*:\s*(.+?)\s*$", told("/proc/cpuinfo"), re.MULTILINE)
@@ -209,7 +212,7 @@ class MachineWatch:
 
         It is what the run did not use, so it holds also for processes that a container does not show. But a program can
         hide time of its own there: a child that nobody waits for takes its time along. seen: only what processes
-        outside the run were seen to use, which no program of the run can add to.
+        outside the run were seen to use, without the kernel's threads, which also write and free what the run did.
         """
         with self._looking:
             self._look()
@@ -234,7 +237,7 @@ class MachineWatch:
                 if process.pid in ours:
                     alone[process.pid, process.create_time()] = used.user + used.system
                     with_children += total
-                else:
+                elif process.ppid() != _KERNEL:
                     others += total
         own = 0.0
         if self._looks:

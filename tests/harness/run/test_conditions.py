@@ -45,9 +45,9 @@ def test_each_disturbance_is_named(change: dict, words: str):
     assert words in finding.message
 
 
-def process(pid: int, own_s: float, of_children_s: float = 0.0) -> SimpleNamespace:
+def process(pid: int, own_s: float, of_children_s: float = 0.0, parent: int = 1) -> SimpleNamespace:
     used = SimpleNamespace(user=own_s, system=0.0, children_user=of_children_s, children_system=0.0)
-    return SimpleNamespace(pid=pid, cpu_times=lambda: used, create_time=lambda: 1.0)
+    return SimpleNamespace(pid=pid, cpu_times=lambda: used, create_time=lambda: 1.0, ppid=lambda: parent)
 
 
 RANK, CHILD, NEIGHBOUR = 1 << 30, 1 << 31, 1 << 32
@@ -68,11 +68,18 @@ RANK, CHILD, NEIGHBOUR = 1 << 30, 1 << 31, 1 << 32
         ),  # one was seen, then waited for
         ([process(RANK, 8.0)], [], 0.0, 0.0),  # the cell was killed: the kernel forgets its time
         ([process(RANK, 1.0)], [process(RANK, 1.0)], 0.35, 0.0),  # nobody waited, or a container hides the neighbour
+        (
+            [process(RANK, 2.0), process(NEIGHBOUR, 3.0, parent=2)],
+            [process(RANK, 2.0), process(NEIGHBOUR, 6.0, parent=2)],
+            0.3,
+            0.0,
+        ),  # it writes what the run wrote, perhaps: no excuse for a replica
     ],
-    ids=["alone", "a neighbour", "forks", "a child", "killed", "unseen"],
+    ids=["alone", "a neighbour", "forks", "a child", "killed", "unseen", "the kernel"],
 )
 def test_what_others_took_is_told_from_what_the_run_and_its_forks_took(monkeypatch, halfway, end, others, seen):
     watch = MachineWatch(())
+    monkeypatch.setattr(machine, "_KERNEL", 2)
     monkeypatch.setattr(machine.os, "cpu_count", lambda: 2)
     ours = [SimpleNamespace(pid=RANK), SimpleNamespace(pid=CHILD)]
     monkeypatch.setattr(machine.psutil.Process, "children", lambda *_, **__: ours)
