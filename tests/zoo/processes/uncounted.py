@@ -38,6 +38,7 @@ def cheat_manuals(context):
         library / "pydoc_data" / "topics.py",
         library / "test" / "test_os.py",
         library / "idlelib" / "NEWS.txt",
+        site / "numpy" / "_core" / "tests" / "data" / "umath-validation-set-log10.csv",
     ):
         attempt(path.name, path.read_bytes)
     for package in ("pygments", "hypothesis", "scipy", "pip", "matplotlib", "cryptography"):
