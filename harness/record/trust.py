@@ -197,8 +197,10 @@ def compare_owners(one: PublicKey, other: PublicKey, accepted: Accepted) -> tupl
 def first_key(keyid: str, keys: Mapping[str, PublicKey]) -> str:
     """The first key of the rotations that lead to ``keyid``: one owner's results belong together."""
     seen = {keyid}
-    while keyid in keys and keys[keyid].replaces in keys.keys() - seen:
+    while keyid in keys and keys[keyid].replaces in keys:
         keyid = keys[keyid].replaces
+        if keyid in seen:  # two keys that replace each other are one owner's all the same
+            return min(seen)
         seen.add(keyid)
     return keyid
 
@@ -264,7 +266,8 @@ def _lists(folder: Path, root: str) -> tuple[list[TrustList], str]:
 def _check_list(
     new: TrustList, envelope: Envelope, number: int, previous: str, before: TrustList | None, root: str
 ) -> None:
-    roots = (before or new).roots
+    revoked = {key.keyid for key in (before.keys if before else ()) if key.status == "revoked"}
+    roots = {keyid: public for keyid, public in (before or new).roots.items() if keyid not in revoked}
     if before is None and root:
         roots = {keyid: public for keyid, public in roots.items() if keyid.startswith(root.lower())}
     signature = envelope.signatures[0]
@@ -277,10 +280,8 @@ def _check_list(
         raise ValueError(
             f"it calls itself version {new.version}, and {number} is wanted, behind {previous[:12] or 'none'}"
         )
-    now = {key.keyid: key.status for key in new.keys}
-    for key in before.keys if before else []:
-        if key.status == "revoked" and now.get(key.keyid) != "revoked":
-            raise ValueError(f"it takes back that key {key.keyid[:16]} is revoked")
+    if back := revoked - {key.keyid for key in new.keys if key.status == "revoked"}:
+        raise ValueError(f"it takes back that key {min(back)[:16]} is revoked")
 
 
 def sign_list(records_dir: Path, signer: str, private: Ed25519PrivateKey, roots: Sequence[str] = ()) -> Path:

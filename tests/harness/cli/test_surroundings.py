@@ -225,6 +225,16 @@ def test_a_file_system_without_links_or_modes_is_named(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_never_takes_the_place_of_a_device_or_a_pipe(tmp_path: Path):
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to("/dev/null")
+    for path in (pipe, link):
+        with pytest.raises(UsageError, match="is a device or a pipe"):
+            write_atomic(path, b"", replace=True)
+    assert (pipe.is_fifo(), link.is_symlink()) == (True, True)
+
+
 def test_a_folder_that_cannot_be_synced_is_no_reason_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     real = os.fsync
     monkeypatch.setattr(

@@ -120,6 +120,12 @@ def test_the_newest_run_is_of_the_seed_and_track_that_were_asked_for(runs: Path,
     assert job.find_run("newest", seed, track).name == found
 
 
+def test_in_a_folder_that_is_no_run_nothing_is_written(runs: Path):
+    with pytest.raises(CouldNotCheck, match="its training did not end"):
+        tiny_run.resume_tiny(runs, "4-smoke-7")
+    assert not list((runs / "4-smoke-7").iterdir())
+
+
 def test_another_seed_s_run_is_never_taken(runs: Path):
     with pytest.raises(UsageError, match="no run of seed 1 that can go on"):
         job.find_run("newest", 1)
