@@ -63,6 +63,8 @@ def _try_lock(handle: int, kind: int, path: Path) -> bool:
     except (BlockingIOError, PermissionError):
         return False
     except OSError as error:
+        if error.errno in _NO_LOCKS and kind & fcntl.LOCK_SH:
+            return True  # nobody writes here either, for a writer would have to lock
         if error.errno in _NO_LOCKS:
             raise lacks(path.parent, "file locks (flock)") from None
         raise
@@ -129,6 +131,9 @@ def write_atomic(path: Path, data: bytes, *, replace: bool, mode: int | None = 0
             partial.replace(path)
         else:
             _offered(path.parent, "hard links", os.link, partial, path)
+    except OSError as error:
+        error.filename = error.filename or str(path.parent)  # writing to an open file names no disk
+        raise
     finally:
         partial.unlink(missing_ok=True)
     _sync_folder(path.parent)

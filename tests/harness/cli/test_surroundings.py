@@ -250,4 +250,6 @@ def test_a_file_system_without_locks_is_named_and_nobody_is_accused_of_holding_o
     monkeypatch.setattr(files.fcntl, "flock", refusing(number))
     with pytest.raises(CouldNotCheck, match="offers no file locks") as caught, files.locked(tmp_path / "turn.lock"):
         pass
+    with files.locked(tmp_path / "turn.lock", shared=True) as mine:  # where no writer can lock, a reader needs none
+        assert mine
     assert "GOLF_CACHE_DIR" in caught.value.remedy
