@@ -130,7 +130,8 @@ def failure(
         slowed = slowed_by_others(cell, reason, context.machine, context.clock.running_s, seen=seen)
         if slowed is not None:
             return slowed
-    if any(sign in text for sign in DISK_SIGNS for text in (tail, reason)):
+    # On a full disk the log is empty too.
+    if not tail or any(sign in text for sign in DISK_SIGNS for text in (tail, reason)):
         try:  # what a log says about the disk is only somebody's word: does it take no more?
             with tempfile.TemporaryFile(dir=context.run_dir) as file:
                 os.posix_fallocate(file.fileno(), 0, DISK_ROOM_BYTES)

@@ -27,7 +27,7 @@ from harness.protocol.predictor import Stage
 from harness.protocol.session import MODEL_FILE
 from harness.record.predicate import AuditResult, Score
 from harness.run.cells import RunContext, phase_cell
-from harness.run.conversation import PhaseFailed, failure, how_it_ended, late_ranks
+from harness.run.conversation import PhaseFailed, failure, how_it_ended, late_ranks, log_tail
 from harness.run.machine import killed_for_memory
 from harness.sandbox.cell import LIMIT, Cell
 from harness.scoring import nll
@@ -267,6 +267,7 @@ def failures_named(
     audited: a replica, which must not be late by what it does itself and end as a fault of the machine
     """
     client.deadline_ns = deadline_ns
+    killed = killed_for_memory()
     try:
         with cell.armed(deadline_ns):
             yield
@@ -276,6 +277,13 @@ def failures_named(
             if isinstance(error, RankGone):
                 ended = how_it_ended(cell, error.rank)
                 ended_by = PhaseFailed(f"{ended}; {error.awaited} was awaited", signal=ended.signal)
+                if audited and ended.signal == signal.SIGKILL and killed_for_memory() > killed:
+                    raise CouldNotCheck(
+                        f"the kernel killed a replica for want of memory: {name}: {ended_by}.",
+                        log=log_tail(context.log_file(name)),
+                        remedy="Free some memory, then `harness submit --resume`: the draws stay the same.",
+                    ) from None
+            cell.kill("it failed")  # and its folder is wiped: a disk that it filled itself has room again
             raise failure(context, name, ended_by, late=isinstance(error, Silent), seen=audited) from None
         late = cell.kill(LIMIT, deadline_ns)
         whom = late_ranks(client.unheard(), [], len(cell.channels))
@@ -344,21 +352,13 @@ def _replay(
     step: Callable[[], None],
 ) -> Replay:
     """One replica, from its start to its end: the next one starts when nothing of it is left."""
-    deadline_ns, killed = time.monotonic_ns() + int(allowed_s * 1e9), killed_for_memory()
-    with eval_cell(context, "final", name, limit_s=limit_s, targets=targets) as (cell, client):
-        try:
-            with failures_named(context, name, cell, client, deadline_ns, allowed_s, audited=True):
-                client.prepare(like=evaluation.hello)
-                client.start()
-                replay = work(Replayer(client, original, step))
-                client.stop()
-        except RuleBroken as error:
-            gone = error.rule != A2_EVAL_CLOCK and -signal.SIGKILL in cell.exit_codes()  # killed, and not by us
-            if gone and killed_for_memory() > killed:
-                raise CouldNotCheck(
-                    f"the kernel killed a replica for want of memory: {error.message}",
-                    log=error.log,
-                    remedy="Free some memory, then `harness submit --resume`: the draws stay the same.",
-                ) from error
-            raise
+    deadline_ns = time.monotonic_ns() + int(allowed_s * 1e9)
+    with (
+        eval_cell(context, "final", name, limit_s=limit_s, targets=targets) as (cell, client),
+        failures_named(context, name, cell, client, deadline_ns, allowed_s, audited=True),
+    ):
+        client.prepare(like=evaluation.hello)
+        client.start()
+        replay = work(Replayer(client, original, step))
+        client.stop()
     return replay

@@ -142,7 +142,7 @@ CHANGES = {
     "track": (lambda run: change_json(run / "trained.json", track_digest="00"), "the track changed"),
     "data": (lambda run: change_json(run / "trained.json", data_fingerprint="00"), "the data set changed"),
     "cut short": (lambda run: (run / "trained.json").write_bytes(b'{"track": "smo'), "is damaged"),
-    "no training": (lambda run: (run / "trained.json").unlink(), "its training did not end"),
+    "no training": (lambda run: (run / "trained.json").unlink(), "its training did not end, or the run has its record"),
 }
 
 
