@@ -96,9 +96,12 @@ def machine_trouble(error: OSError, place: str | os.PathLike[str] | None = None)
     place: the folder that was worked in, where the error itself names no file
     """
     where = Path(os.fsdecode(place or error.filename)) if place or error.filename else None
+    if where and where.name.startswith(".partial-"):
+        where = where.parent
     reason = _LACKS.get(error.errno or 0)
     if reason is None:
-        return CouldNotCheck(f"{error.strerror or error}{f' ({where})' if where else ''}.", remedy="")
+        own = f"Use a folder of your own: {FOLDERS} name the referee's." if error.errno == errno.EACCES else ""
+        return CouldNotCheck(f"{error.strerror or error}{f' ({where})' if where else ''}.", remedy=own)
     remedy = "Free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Use another file system"
     return CouldNotCheck(
         f"{reason.format(f' of {where}' if where else '')}.",

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
-from harness.errors import FOLDERS, CouldNotCheck
+from harness.errors import FOLDERS, CouldNotCheck, UsageError
 
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
 _RETRY_S = 0.02
@@ -41,7 +41,8 @@ def locked(path: Path, *, wait_s: float = 0.0, shared: bool = False) -> Iterator
     """
     until = time.monotonic() + wait_s
     try:
-        handle = os.open(path, (os.O_RDONLY if shared else os.O_RDWR | os.O_CREAT) | os.O_CLOEXEC, 0o644)
+        how = os.O_RDONLY | os.O_NONBLOCK if shared else os.O_RDWR | os.O_CREAT  # a pipe of that name holds nobody up
+        handle = os.open(path, how | os.O_CLOEXEC, 0o644)
     except (FileNotFoundError, PermissionError):
         if not shared:
             raise
@@ -62,6 +63,8 @@ def _try_lock(handle: int, kind: int, path: Path) -> bool:
     except (BlockingIOError, PermissionError):
         return False
     except OSError as error:
+        if error.errno in _NO_LOCKS and kind & fcntl.LOCK_SH:
+            return True  # nobody writes here either, for a writer would have to lock
         if error.errno in _NO_LOCKS:
             raise lacks(path.parent, "file locks (flock)") from None
         raise
@@ -111,8 +114,10 @@ def write_atomic(path: Path, data: bytes, *, replace: bool, mode: int | None = 0
     """Write ``data`` completely or not at all: temporary file, fsync, then rename, or link when not to ``replace``.
 
     mode: ``None`` is what the user's umask leaves of 0o666
-    Raises ``FileExistsError`` when the name is taken and ``replace`` is false.
+    Raises ``FileExistsError`` when the name is taken and ``replace`` is false, ``UsageError`` for a device's or pipe's.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise UsageError(f"{path} is a device or a pipe; a file would take its place.", remedy="Name a file.")
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
     partial = Path(name)
@@ -126,6 +131,9 @@ def write_atomic(path: Path, data: bytes, *, replace: bool, mode: int | None = 0
             partial.replace(path)
         else:
             _offered(path.parent, "hard links", os.link, partial, path)
+    except OSError as error:
+        error.filename = error.filename or str(path.parent)  # writing to an open file names no disk
+        raise
     finally:
         partial.unlink(missing_ok=True)
     _sync_folder(path.parent)

@@ -42,10 +42,11 @@ class _Guarded:
     """A text stream that escapes control characters, replaces what its encoding lacks, and outlives its reader.
 
     bare: the stream itself, for bars and colours of our own
+    result: whether a result goes there, which must not get lost without a word; what is said beside it may
     """
 
-    def __init__(self, bare: TextIO) -> None:
-        self.bare = bare
+    def __init__(self, bare: TextIO, *, result: bool) -> None:
+        self.bare, self.result = bare, result
         reconfigure = getattr(bare, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="replace")
@@ -62,15 +63,20 @@ class _Guarded:
 
     @contextlib.contextmanager
     def _until_nobody_reads(self) -> Iterator[None]:
-        """The verdict does not depend on who reads it: after a broken pipe the rest goes nowhere."""
+        """The verdict does not depend on who reads it: after a broken pipe the rest goes nowhere.
+
+        Nor do words that a full disk does not take end a run.
+        """
         try:
             yield
-        except BrokenPipeError:
+        except OSError as error:
+            if self.result and not isinstance(error, BrokenPipeError):
+                raise
             with Path(os.devnull).open("w") as nowhere:
                 os.dup2(nowhere.fileno(), self.bare.fileno())
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("bare", "buffer"):  # without a buffer nobody writes around the guard
+        if name in ("bare", "result", "buffer"):  # without a buffer nobody writes around the guard
             raise AttributeError(name)
         return getattr(self.bare, name)
 
@@ -81,7 +87,7 @@ def guarded_streams() -> Iterator[None]:
     _open_descriptors()
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (
-        cast(TextIO, _Guarded(stream or os.fdopen(number, "w", closefd=False)))
+        cast(TextIO, _Guarded(stream or os.fdopen(number, "w", closefd=False), result=number == 1))
         for number, stream in enumerate(before, start=1)
     )
     try:

@@ -174,7 +174,8 @@ def _trusted(path: Path) -> Entry:
 @contextmanager
 def _code_folder(code: Path) -> Iterator[tuple[Path, str, dict[str, bytes]]]:
     """The submission as a folder, the digest its bundle has, and its counted files."""
-    from harness.run.artifact import pack_code, read_folder, unpack_code
+    from harness.files import read_regular
+    from harness.run.artifact import MAX_CODE_BYTES, pack_code, read_folder, unpack_code
 
     if code.is_dir():
         files = read_folder(code)
@@ -182,7 +183,7 @@ def _code_folder(code: Path) -> Iterator[tuple[Path, str, dict[str, bytes]]]:
     elif code.is_file():
         with tempfile.TemporaryDirectory(prefix="golf-rerun-") as scratch:
             folder = Path(scratch) / "submission"
-            bundle = code.read_bytes()
+            bundle = read_regular(code, MAX_CODE_BYTES, links=True)
             unpack_code(bundle, folder)
             yield folder, hashlib.sha256(bundle).hexdigest(), read_folder(folder)
     else:

@@ -143,7 +143,7 @@ def command(
         records_dir=records_dir(),
         progress=make_reporter(silent=as_json),
         finished=finished,
-        again=again or (len(numbers) == 1 and not once),
+        again=again or not (seeds or once),
     )
     if once and not shown:  # a job of a fleet: a seed that has its record is a result like any other
         finished(outcomes[0])

@@ -62,8 +62,8 @@ def sign_and_store(record: RunRecord, artifact: Path, records_dir: Path, keys_di
                 f"the run differs from its signed intent in {', '.join(differing)}.",
                 remedy="Announce and run it again: make submit.",
             )
-        for earlier in load_records(records_dir, skipped=lambda _: None):
-            if earlier.record.intent == record.intent:
+        for earlier in writer.entries:
+            if isinstance(earlier.predicate, RunRecord) and earlier.predicate.intent == record.intent:
                 raise RuleBroken(
                     "R5-INTENT",
                     f"this intent has a result already: {earlier.path}.",
@@ -157,6 +157,12 @@ class _Writer:
     def __init__(self, records_dir: Path, key: SigningKey) -> None:
         self.records_dir, self.key = records_dir, key
         self.head_path = records_dir / "heads" / f"{key.keyid}.json"
+        self.entries: list[Entry] = []
+        for folder in CHAIN_FOLDERS:
+            for path in sorted((records_dir / folder).glob("*.json")):
+                # what somebody damaged, or forged under this key's id, must not cost a run its signature
+                with suppress(CouldNotCheck, ValueError):
+                    self.entries.append(self.own(read_entry(path, folder)))
 
     def append(self, folder: str, predicate: ChainPredicate) -> Entry:
         """Sign it as the next entry, which names the one before."""
@@ -194,28 +200,20 @@ class _Writer:
 
         Raises ``CouldNotCheck`` when the head is missing, forged or names an entry that is not there.
         """
-        successors: dict[str, Entry] = {}
-        known: set[str] = set()
-        for folder in CHAIN_FOLDERS:
-            for path in sorted((self.records_dir / folder).glob("*.json")):
-                with suppress(CouldNotCheck, ValueError):  # a neighbour's damage must not cost this run its signature
-                    entry = read_entry(path, folder)
-                    if entry.signer == self.key.keyid:
-                        successors[entry.predecessor] = entry
-                        known.add(entry.digest)
         if not self.head_path.exists():
-            if known:
-                text = f"{self.head_path} is missing, but {len(known)} entries of this signer exist."
+            if self.entries:
+                text = f"{self.head_path} is missing, but {len(self.entries)} entries of this signer exist."
                 raise CouldNotCheck(text, remedy=REMEDY)
             return Head("", 0)
         head = self.own(load_record(self.head_path, "heads")).predicate
         assert isinstance(head, Head)
         newest, entries = head.newest, head.entries
-        if newest not in known and head != Head("", 0):  # a head before the first entry names none
+        if head != Head("", 0) and newest not in {entry.digest for entry in self.entries}:
             text = f"{self.head_path} names the entry {newest[:16]}…, which is not in the folder."
             raise CouldNotCheck(text, remedy=REMEDY)
+        successors = {entry.predecessor: entry.digest for entry in self.entries}
         while newest in successors:
-            newest, entries = self.own(successors[newest]).digest, entries + 1
+            newest, entries = successors[newest], entries + 1
         return Head(newest, entries)
 
 

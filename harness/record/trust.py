@@ -200,8 +200,10 @@ def compare_owners(one: PublicKey, other: PublicKey, accepted: Accepted) -> tupl
 def first_key(keyid: str, keys: Mapping[str, PublicKey]) -> str:
     """The first key of the rotations that lead to ``keyid``: one owner's results belong together."""
     seen = {keyid}
-    while keyid in keys and keys[keyid].replaces in keys.keys() - seen:
+    while keyid in keys and keys[keyid].replaces in keys:
         keyid = keys[keyid].replaces
+        if keyid in seen:  # two keys that replace each other are one owner's all the same
+            return min(seen)
         seen.add(keyid)
     return keyid
 
@@ -269,7 +271,8 @@ def check_list(envelope: Envelope, before: Sequence[TrustList], previous: str, r
     Raises ``ValueError`` or ``MsgspecError`` when it is not signed by a root, out of order, or takes back a revocation.
     """
     new = msgspec.json.decode(envelope.payload, type=TrustList)
-    roots = (before[-1] if before else new).roots
+    revoked = {key.keyid for key in (before[-1].keys if before else ()) if key.status == "revoked"}
+    roots = {keyid: text for keyid, text in (before[-1] if before else new).roots.items() if keyid not in revoked}
     if root and not before:
         roots = {keyid: public for keyid, public in roots.items() if keyid.startswith(root.lower())}
     if envelope.keyid not in roots:
@@ -282,10 +285,8 @@ def check_list(envelope: Envelope, before: Sequence[TrustList], previous: str, r
         raise ValueError(
             f"it calls itself version {new.version}, and {number} is wanted, behind {previous[:12] or 'none'}"
         )
-    now = {key.keyid: key.status for key in new.keys}
-    for key in before[-1].keys if before else ():
-        if key.status == "revoked" and now.get(key.keyid) != "revoked":
-            raise ValueError(f"it takes back that key {key.keyid[:16]} is revoked")
+    if back := revoked - {key.keyid for key in new.keys if key.status == "revoked"}:
+        raise ValueError(f"it takes back that key {min(back)[:16]} is revoked")
     return new
 
 

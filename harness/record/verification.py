@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from harness.errors import CouldNotCheck
+from harness.errors import CouldNotCheck, UsageError
 from harness.record import dsse
 from harness.record.arithmetic import check_figures, check_names, check_run
 from harness.record.canonical import locked, read_bounded
@@ -96,6 +96,8 @@ def verify_folder(
     """
     if not records_dir.is_dir():
         raise CouldNotCheck(f"{records_dir} is not a folder.", remedy="Give the folder that holds runs/ and keys/.")
+    if trust and not any(trust.glob("*.json")):
+        raise UsageError(f"{trust} holds no public keys.", remedy="--trust names a folder like records/keys.")
     with locked(records_dir, shared=True):
         accepted = accepted_keys(trust or records_dir / "keys", root)
         judged = [

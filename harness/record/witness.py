@@ -12,13 +12,13 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import write_atomic
-from harness.record.canonical import parse_utc, read_bounded
+from harness.record.canonical import parse_utc, read_bounded, strict_json
 from harness.record.predicate import Intent
 from harness.record.statement import Entry, date_of
 from harness.record.trust import Accepted, ssh_problem
@@ -26,63 +26,89 @@ from harness.record.verification import VerifyReport
 from harness.rules import Finding, Verdict
 
 STAMPS = "timestamps"
-# a partial clone would fetch what is missing by the program that its address names
-_FETCH_NOTHING = {"GIT_ALLOW_PROTOCOL": "none", "GIT_NO_LAZY_FETCH": "1", "GIT_NO_REPLACE_OBJECTS": "1"}
-_OURS = (  # a folder may come with a configuration of its own, and what that names git would run
+# a partial clone would fetch what is missing by the program that its address names; grafts hide what came before
+_AS_IT_IS = {"GIT_ALLOW_PROTOCOL": "none", "GIT_NO_LAZY_FETCH": "1", "GIT_NO_REPLACE_OBJECTS": "1"}
+_AS_IT_IS |= {"GIT_GRAFT_FILE": os.devnull}
+_OURS = (  # a folder may come with a configuration of its own: what that names git would run, or leave out
     *("gpg.ssh.program=ssh-keygen", "gpg.program=false", "gpg.openpgp.program=false", "gpg.x509.program=false"),
     *("gpg.ssh.revocationFile=", "core.fsmonitor=false", "core.hooksPath=/dev/null", "log.showSignature=false"),
+    *("log.showRoot=true", "log.diffMerges=separate", "log.follow=false", "i18n.logOutputEncoding=UTF-8"),
 )
 SLACK = timedelta(minutes=10)
 _KEPT = re.compile(r"(intents|runs|reviews|keys/list)/[^/]+\.json")
 _KEY = re.compile(r"keys/[0-9a-f]{64}\.json")
+_REVOKED = b'"status":"revoked"'
 
 
 def check_history(records_dir: Path, accepted: Accepted) -> list[Finding]:
-    """What the folder's history in git shows: entries that were removed or rewritten, and revocations taken back.
+    """What the folder lacks of its history in git: entries that were removed or rewritten, revocations taken back.
 
-    Removing is WARN, because a folder may be cleaned up; the other two are FAIL. Commits that are signed are judged by
-    the SSH keys of the list: one whose signature does not fit is FAIL, and how many are signed so is told. Raises
-    ``CouldNotCheck`` without git.
+    Removing is WARN, because a folder may be cleaned up; the other two are FAIL. Every parent of a merge counts, and
+    the folder as it lies here, committed or not. Commits that are signed are judged by the SSH keys of the list: one
+    whose signature does not fit is FAIL, and how many are signed so is told. Raises ``CouldNotCheck`` without git, and
+    for a history that was cut short.
     """
-    git = ["git", "-C", str(records_dir), *(word for setting in _OURS for word in ("-c", setting))]
-    form = ["--format=%x00%H %cI %G?", "--name-status", "--no-renames", "--relative", "--", "."]
-    remedy = "leave --history out."
-
-    def answer(*command: str) -> bytes:
-        done = _run([*git, *command], f"Install git, or {remedy}")
-        if done.returncode:
-            reason = done.stderr.decode("utf-8", "replace").strip().partition("\n")[0]
-            text = f"git tells no history of {records_dir}: {reason}."
-            raise CouldNotCheck(text, remedy=f"Clone it whole, or {remedy}")
-        return done.stdout
-
-    def revoked(commit: str, name: str) -> bool:
-        return b'"status":"revoked"' in answer("show", f"{commit}:./{name}")
-
+    if _git(records_dir, "rev-parse", "--is-shallow-repository").strip() == b"true":
+        text = f"git tells no history of {records_dir}: its clone is shallow, and holds the newest commits only."
+        raise CouldNotCheck(text, remedy="`git fetch --unshallow`, or leave --history out.")
+    form = ("--format=%x00%H %cI %G?", "--raw", "--no-abbrev", "--no-renames", "--relative", "--full-history", "-m")
     with tempfile.NamedTemporaryFile("w", prefix="golf-signers-") as signers:
         bound = [key for key in accepted.keys.values() if key.ssh and key.status != "revoked" and not ssh_problem(key)]
         signers.writelines(f'{key.keyid} namespaces="git" {" ".join(key.ssh.split())}\n' for key in bound)
         signers.flush()
-        log = answer("-c", f"gpg.ssh.allowedSignersFile={signers.name}", "log", *form)
-    found = []
-    signed = commits = 0
+        log = _git(records_dir, "-c", f"gpg.ssh.allowedSignersFile={signers.name}", "log", *form, "--", ".")
+    signatures: dict[str, str] = {}
+    changes: dict[str, list[tuple[str, str]]] = {}  # name -> (id of its content, commit), the newest first
     for part in log.decode("utf-8", "replace").split("\0")[1:]:
         head, *lines = [line for line in part.splitlines() if line]
         commit, when, signature = head.split(" ")
         place = f"commit {commit[:12]} of {when[:10]}"
-        commits, signed = commits + 1, signed + (signature == "G")
-        if signature == "B":
-            text = f"{place} carries a signature that does not fit it"
-            found.append(Finding("R1-SIGNATURE", Verdict.FAIL, text, where="history"))
-        for status, name in (line.split("\t", 1) for line in lines if line[0] in "MD"):
-            if _KEPT.fullmatch(name):
-                verdict, what = (Verdict.FAIL, "rewritten") if status == "M" else (Verdict.WARN, "removed")
-                found.append(Finding("R3-CHAIN", verdict, f"was {what} in {place}", where=name))
-            elif _KEY.fullmatch(name) and revoked(f"{commit}^", name) and (status == "D" or not revoked(commit, name)):
-                text = f"the revocation of this key was taken back in {place}"
-                found.append(Finding("R1-SIGNATURE", Verdict.FAIL, text, where=name))
-    text = f"{signed} of {commits} commits are signed by an SSH key of the list; the dates of others are anybody's word"
+        signatures[place] = signature
+        for fields, name in (line.split("\t", 1) for line in lines):
+            changes.setdefault(name, []).append((fields.split(" ")[3], place))
+    text = "carries a signature that does not fit it"
+    forged = (place for place, signature in signatures.items() if signature == "B")
+    found = [Finding("R1-SIGNATURE", Verdict.FAIL, f"{place} {text}", where="history") for place in forged]
+    for name, seen in changes.items():
+        contents = {content for content, _ in seen if content.strip("0")}
+        now, place = _now(records_dir / name), f"in {seen[0][1]}, or since"
+        if _KEPT.fullmatch(name) and not now:
+            found.append(Finding("R3-CHAIN", Verdict.WARN, f"was removed {place}", where=name))
+        elif _KEPT.fullmatch(name) and contents != {_content_id(now, seen[0][0])}:
+            found.append(Finding("R3-CHAIN", Verdict.FAIL, f"was rewritten {place}", where=name))
+        elif _KEY.fullmatch(name) and _REVOKED not in now and _was_revoked(records_dir, contents):
+            text = f"the revocation of this key was taken back {place}"
+            found.append(Finding("R1-SIGNATURE", Verdict.FAIL, text, where=name))
+    signed = sum(signature == "G" for signature in signatures.values())
+    text = f"{signed} of {len(signatures)} commits are signed by an SSH key of the list; "
+    text += "the dates of others are anybody's word"
     return [*found, Finding("R1-SIGNATURE", Verdict.PASS, text, where="history")]
+
+
+def _was_revoked(records_dir: Path, contents: Collection[str]) -> bool:
+    return any(_REVOKED in _git(records_dir, "cat-file", "blob", content) for content in contents)
+
+
+def _now(path: Path) -> bytes:
+    try:
+        return read_bounded(path)
+    except CouldNotCheck:
+        return b""
+
+
+def _content_id(data: bytes, like: str) -> str:
+    """Git's name of a file's content, by the hash that made ``like``."""
+    return hashlib.new("sha1" if len(like) == 40 else "sha256", b"blob %d\0" % len(data) + data).hexdigest()
+
+
+def _git(folder: Path, *arguments: str) -> bytes:
+    settings = [word for setting in _OURS for word in ("-c", setting)]
+    done = _run(["git", "-C", str(folder), *settings, *arguments], "Install git, or leave --history out.")
+    if done.returncode:
+        reason = done.stderr.decode("utf-8", "replace").strip().partition("\n")[0]
+        text = f"git tells no history of {folder}: {reason}."
+        raise CouldNotCheck(text, remedy="Clone it whole, or leave --history out.")
+    return done.stdout
 
 
 def request_stamp(report: VerifyReport, path: Path) -> Path:
@@ -145,7 +171,7 @@ def _openssl(*arguments: str) -> subprocess.CompletedProcess[bytes]:
 def _run(command: list[str], remedy: str) -> subprocess.CompletedProcess[bytes]:
     """The program's answer. Raises ``CouldNotCheck`` where there is none."""
     try:
-        return subprocess.run(command, capture_output=True, timeout=120, check=False, env=os.environ | _FETCH_NOTHING)
+        return subprocess.run(command, capture_output=True, timeout=120, check=False, env=os.environ | _AS_IT_IS)
     except (OSError, subprocess.SubprocessError) as error:
         raise CouldNotCheck(f"{command[0]} does not answer: {error}.", remedy=remedy) from error
 
@@ -167,7 +193,7 @@ def extend_log(reports: Sequence[VerifyReport], log: Path) -> list[Finding]:
     before = ""
     for number, line in enumerate(lines, start=1):
         try:
-            entry = json.loads(line)
+            entry = strict_json(line)
             follows, digest = entry["before"] == before, str(entry["intent"])
         except (ValueError, KeyError, TypeError):
             follows, digest = False, ""

@@ -14,6 +14,7 @@ from itertools import count, pairwise
 from harness.text import printable
 
 WIDTH, MARGIN, COLOURS = 420.0, 4.0, 6
+FAR = 1e15  # what a submission says of its own loss may be any number; what lies beyond is drawn at the edge
 Points = Sequence[tuple[float, float]]
 _numbers = count(1)
 
@@ -26,6 +27,10 @@ def drawing(body: Sequence[str], height: float, title: str, text: str) -> str:
         f'xmlns="http://www.w3.org/2000/svg"><title id="{name}-t">{_words(title)}</title>'
         f'<desc id="{name}-d">{_words(text)}</desc>{"".join(body)}</svg>'
     )
+
+
+def _near(value: float) -> float:
+    return max(-FAR, min(FAR, value))
 
 
 def _words(text: str) -> str:
@@ -52,8 +57,9 @@ def dots(rows: Sequence[tuple[str, Sequence[float]]], band: tuple[float, float] 
 
     band: an interval to be drawn behind the last row
     """
-    every = [value for _, values in rows for value in values] + list(band or ())
-    pad = max((max(every) - min(every)) * 0.06, 1e-6)
+    rows = [(name, [_near(value) for value in values]) for name, values in rows]
+    every = [value for _, values in rows for value in values] + [_near(value) for value in band or ()]
+    pad = max((max(every) - min(every)) * 0.06, max(map(abs, every)) * 1e-9, 1e-6)
     first, last = min(every) - pad, max(every) + pad
     left, right = MARGIN + 8, WIDTH - 66
 
@@ -158,6 +164,6 @@ def _short(value: float) -> str:
 def thin(points: Sequence[tuple[int, float]], most: int = 200) -> Points:
     """At most ``most`` of ``points``, evenly, with the first and the last."""
     if len(points) <= most:
-        return [(float(x), y) for x, y in points]
+        return [(float(x), _near(y)) for x, y in points]
     places = [round(i * (len(points) - 1) / (most - 1)) for i in range(most)]
-    return [(float(points[a][0]), points[a][1]) for a, b in pairwise([*places, places[-1] + 1]) if a != b]
+    return [(float(points[a][0]), _near(points[a][1])) for a, b in pairwise([*places, places[-1] + 1]) if a != b]

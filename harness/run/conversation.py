@@ -134,7 +134,8 @@ def failure(
                 "about this machine, not about the submission.",
                 remedy="Run on a machine that is otherwise idle.",
             )
-    if any(sign in text for sign in DISK_SIGNS for text in (tail, reason)):
+    # On a full disk the log is empty too.
+    if not tail or any(sign in text for sign in DISK_SIGNS for text in (tail, reason)):
         try:  # what a log says about the disk is only somebody's word: does it take no more?
             with tempfile.TemporaryFile(dir=context.run_dir) as file:
                 os.posix_fallocate(file.fileno(), 0, DISK_ROOM_BYTES)

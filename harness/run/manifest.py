@@ -26,10 +26,10 @@ _RESERVED_PREFIXES = (
     "GITHUB_", "GITLAB_", "HF_", "OPENAI_", "ANTHROPIC_", "WANDB_", "SSH_", "XDG_",
 )  # fmt: skip
 CONSENT = "GOLF_ACCEPT"
-_SECRET_WORDS = frozenset(
-    {"TOKEN", "SECRET", "SECRETS", "PASSWORD", "PASSWD", "PASSPHRASE", "APIKEY", "CREDENTIAL", "CREDENTIALS", "COOKIE"}
+_SECRET_NAME = re.compile(
+    r"SECRET|PASSWORD|PASSWD|PASSPHRASE|SSHPASS|APIKEY|CREDENTIAL|"
+    r"(^|_)(TOKEN|COOKIE|AUTH)(_|$)|_(KEY|PWD|PASS|CREDS|PAT|DSN)$"
 )
-_SECRET_ENDS = ("_KEY", "_PWD", "_PASS", "_AUTH", "_CREDS", "_PAT", "_DSN")
 _SECRET_VALUE = re.compile(
     r"://[^\s/@]*:[^\s/@]+@|(?i:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})|"  # in an address; an identifier
     r"(^|[\s,:=])(hf_|gh[oprsu]_|github_pat_|glpat-|sk-|xox[a-z]-|AKIA|eyJ|-----BEGIN)|"
@@ -98,8 +98,8 @@ def read_manifest(files: Mapping[str, bytes], where: str) -> SubmissionManifest:
             text = f"{said}, but {path}.py is not in the folder."
             raise UsageError(text, remedy="Add the file, or correct the entry.")
     for name in manifest.env.accept:
-        secret = name.endswith(_SECRET_ENDS) or _SECRET_WORDS & set(name.split("_"))
-        if secret or name in _RESERVED or name.startswith(_RESERVED_PREFIXES) or not _VARIABLE.fullmatch(name):
+        theirs = name in _RESERVED or name.startswith(_RESERVED_PREFIXES) or _SECRET_NAME.search(name)
+        if theirs or not _VARIABLE.fullmatch(name):
             raise UsageError(
                 f"{where}: [env] accept names {name[:80]!r}, which is reserved or malformed.",
                 remedy="Use upper-case names of the submission's own settings.",

@@ -319,8 +319,8 @@ def recall(run_dir: Path) -> Trained:
         return msgspec.json.decode(path.read_bytes(), type=Trained)
     except FileNotFoundError:
         raise CouldNotCheck(
-            f"{run_dir} has no {TRAINED_FILE}: its training did not end, so there is nothing sound to continue.",
-            remedy="Start again with `make submit`; the announced run stays visible as one without a result.",
+            f"{run_dir} has no {TRAINED_FILE}: its training did not end, or the run has its record already.",
+            remedy="`harness verify` lists records; `make submit` starts again.",
         ) from None
     except msgspec.DecodeError as error:
         raise CouldNotCheck(f"{path} is damaged ({error}).", remedy="Start again with `make submit`.") from None

@@ -155,6 +155,9 @@ def shell(line: str, tmp_path: Path, **variables: str) -> subprocess.CompletedPr
         ('"$0" data list <&- >&- 2>&-', 0),
         ('"$0" verify nowhere 2>&-', 3),
         ('"$0" data list > /dev/full', 3),
+        ('"$0" data list 2> /dev/full', 0),
+        ('"$0" verify nowhere > /dev/full 2>&1', 3),
+        ('"$0" nothing 2> /dev/full', 2),
         ('"$0" data list | (exec <&-; sleep 1); exit ${PIPESTATUS[0]}', 0),
         ('"$0" keys --help | true; exit ${PIPESTATUS[0]}', 0),
     ],
@@ -227,6 +230,16 @@ def test_a_file_system_without_links_or_modes_is_named(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_never_takes_the_place_of_a_device_or_a_pipe(tmp_path: Path):
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to("/dev/null")
+    for path in (pipe, link):
+        with pytest.raises(UsageError, match="is a device or a pipe"):
+            write_atomic(path, b"", replace=True)
+    assert (pipe.is_fifo(), link.is_symlink()) == (True, True)
+
+
 def test_a_folder_that_cannot_be_synced_is_no_reason_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     real = os.fsync
     monkeypatch.setattr(
@@ -242,4 +255,6 @@ def test_a_file_system_without_locks_is_named_and_nobody_is_accused_of_holding_o
     monkeypatch.setattr(files.fcntl, "flock", refusing(number))
     with pytest.raises(CouldNotCheck, match="offers no file locks") as caught, files.locked(tmp_path / "turn.lock"):
         pass
+    with files.locked(tmp_path / "turn.lock", shared=True) as mine:  # where no writer can lock, a reader needs none
+        assert mine
     assert "GOLF_CACHE_DIR" in caught.value.remedy

@@ -256,11 +256,11 @@ def test_an_edited_trust_entry_is_named(tmp_path: Path, change, reason):
 
 def test_a_trust_list_elsewhere_decides_instead(tmp_path: Path):
     store_run(tmp_path)
-    (tmp_path / "mine").mkdir()
-    assert verify_folder(tmp_path / "records", trust=tmp_path / "mine").verdict is Verdict.FAIL
+    mine = store_public(tmp_path / "other", describe_key(create_key(tmp_path / "another"))).parent
+    assert verify_folder(tmp_path / "records", trust=mine).verdict is Verdict.FAIL
     (path,) = (tmp_path / "records" / "keys").iterdir()
-    (tmp_path / "mine" / path.name).write_bytes(path.read_bytes())
-    assert verify_folder(tmp_path / "records", trust=tmp_path / "mine").verdict is Verdict.PASS
+    (mine / path.name).write_bytes(path.read_bytes())
+    assert verify_folder(tmp_path / "records", trust=mine).verdict is Verdict.PASS
 
 
 def test_a_window_that_ends_before_it_starts_is_refused(tmp_path: Path):
@@ -343,8 +343,16 @@ def test_a_revocation_that_is_signed_can_not_be_undone(tmp_path: Path, signed: P
 def test_a_list_is_signed_by_a_root_of_the_version_before(tmp_path: Path, signed: Path):
     with pytest.raises(UsageError, match="not a root of the list"):
         sign_again(tmp_path, tmp_path / "keys")
-    (tmp_path / "records" / "keys" / "list" / "0002.json").write_bytes(b"{}")
-    assert "0002.json is not the next version" in failures(tmp_path / "records")
+    records = tmp_path / "records"
+    root = describe_key(load_private(signed, read_active(signed)))
+    store_public(records, root)
+    sign_again(tmp_path, signed)
+    revoke_key(records, root, "stolen")
+    sign_again(tmp_path, signed)  # its last word
+    with pytest.raises(UsageError, match="not a root"):
+        sign_again(tmp_path, signed)
+    (records / "keys" / "list" / "0004.json").write_bytes(b"{}")
+    assert "0004.json is not the next version" in failures(records)
 
 
 @pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="OpenSSH is not installed here")

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from record_samples import make_artifact, make_record, sign_run, store_run
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from record_samples import make_artifact, make_intent, make_record, sign_run, store_run
 
 from harness.errors import CouldNotCheck, ExitCode, RuleBroken
-from harness.record import load_record, load_records, sign_and_store, verify_folder
+from harness.record import dsse, load_record, load_records, sign_and_store, verify_folder
 from harness.record.canonical import locked
+from harness.record.statement import encode_statement
 from harness.rules import Verdict, exit_code_of
 
 
@@ -122,6 +124,17 @@ def test_a_neighbours_damage_does_not_cost_a_run_its_signature(tmp_path: Path):
     said = []
     assert [stored.path for stored in load_records(tmp_path / "records", skipped=said.append)] == [whole.path]
     assert [text.split()[0] for text in said] == [damaged.name]
+
+
+def test_an_entry_forged_under_a_signers_name_does_not_stop_him(tmp_path: Path):
+    first = store_run(tmp_path, 1)
+    intent = msgspec.structs.replace(make_intent(first.record), predecessor=first.digest)
+    forged = dsse.sign(encode_statement("intents", intent), first.signer, Ed25519PrivateKey.generate())
+    (tmp_path / "records" / "intents" / "20261124T170000Z-smoke-1-00000000.json").write_bytes(dsse.encode(forged))
+    second = store_run(tmp_path, 2)
+    wrong = [f for f in verify_folder(tmp_path / "records").findings if f.verdict is Verdict.FAIL]
+    assert {finding.where.rpartition("-")[2] for finding in wrong} == {"00000000.json"}
+    assert load_record(second.path) == second
 
 
 def test_an_unwritable_folder_is_named_and_nothing_is_left(tmp_path: Path, monkeypatch):

@@ -46,6 +46,13 @@ def test_one_file_is_judged_with_its_chain_and_without_its_neighbours_faults(cal
     assert len(list(good_intent.iterdir())) == 2
 
 
+def test_a_mistyped_list_of_keys_is_no_verdict_on_records(call, tmp_path: Path):
+    store_run(tmp_path)
+    code, text = call("verify", "--trust", tmp_path / "records")
+    assert (code, "holds no public keys" in text) == (2, True)
+    assert call("verify", "--trust", tmp_path / "records" / "keys")[0] == 0
+
+
 @pytest.mark.parametrize("name", ["nothing.json", "alone.json"])
 def test_a_file_outside_a_records_folder_could_not_be_checked(call, tmp_path: Path, name: str):
     (tmp_path / "alone.json").write_text("{}")

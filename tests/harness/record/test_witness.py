@@ -39,18 +39,61 @@ def listed(records: Path):
     return next(iter(load_trust(records / "keys")[0].values()))
 
 
-def test_a_revocation_that_was_taken_back_stands_in_the_history(records: Path):
+def git(folder: Path, *words: str) -> None:
+    subprocess.run(["git", "-C", str(folder), *WHO, *words], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("way", ["committed", "here alone", "by a merge", "by a link", "behind a configuration"])
+def test_a_revocation_that_was_taken_back_stands_in_the_history(records: Path, way: str):
     key = listed(records)
     commit(records)
+    git(records, "branch", "before")
     revoke_key(records, key, "stolen")
     commit(records)
+    git(records, "branch", "after")
     assert history(records) == []
-    store_public(records, key)
-    commit(records)
+    if way == "by a merge":  # of two branches, the one that never knew of it wins
+        git(records, "checkout", "-q", "before")
+        git(records, "merge", "-q", "-s", "ours", "--no-ff", "-m", "x", "after")
+    elif way == "behind a configuration":
+        git(records, "config", "log.showRoot", "false")
+        git(records, "config", "i18n.logOutputEncoding", "UTF-16")
+        store_public(records, key)
+    else:
+        path = store_public(records, key)
+        if way == "by a link":
+            path.rename(records / "note")
+            path.symlink_to(records / "note")
+        if way != "here alone":
+            commit(records)
     assert [f for f in verify_folder(records).findings if f.verdict is Verdict.FAIL] == []  # the folder can't show it
     (found,) = history(records)
     assert (found.verdict, found.where) == (Verdict.FAIL, f"keys/{key.keyid}.json")
     assert "revocation of this key was taken back" in found.message
+    revoke_key(records, key, "stolen")
+    assert history(records) == []
+
+
+def test_records_of_two_branches_merge_without_a_word(records: Path, tmp_path: Path):
+    commit(records)
+    git(records, "branch", "other")
+    store_run(tmp_path, 2)
+    revoke_key(records, listed(records), "lost")
+    commit(records)
+    git(records, "checkout", "-q", "other")
+    store_run(tmp_path, 3, keys="second")
+    commit(records)
+    git(records, "merge", "-q", "--no-edit", "-")
+    assert history(records) == []
+
+
+def test_a_shallow_clone_shows_no_history(records: Path, tmp_path: Path):
+    commit(records)
+    store_run(tmp_path, 2)
+    commit(records)
+    git(tmp_path, "clone", "-q", "--depth", "1", f"file://{tmp_path}", "clone")
+    with pytest.raises(CouldNotCheck, match="shallow"):
+        history(tmp_path / "clone" / "records")
 
 
 def test_entries_that_were_removed_or_rewritten_stand_in_the_history(records: Path, tmp_path: Path):

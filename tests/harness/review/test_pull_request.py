@@ -186,9 +186,14 @@ def test_the_hook_checks_what_is_staged(repository):
     before = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True, check=False)
     assert before.returncode == 0
     git(repository, "add", "-A")
+    program, ran = repository / "program", repository / "ran"
+    program.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    program.chmod(0o755)
+    git(repository, "config", "core.fsmonitor", str(program))  # what the repository's configuration names is not run
     after = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True, check=False)
     assert after.returncode == 1
     assert "A1-TRAIN-CLOCK" in after.stdout
+    assert not ran.exists()
 
 
 def test_the_check_imports_only_what_the_workflow_installs(tmp_path):

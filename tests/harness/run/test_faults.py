@@ -145,7 +145,7 @@ CHANGES = {
     "data": (lambda run: change_json(run / "trained.json", data_fingerprint="00"), "the data set changed"),
     "tries": (lambda run: change_json(run / "trained.json", **SEEN), "the text was seen in 3 tries"),
     "cut short": (lambda run: (run / "trained.json").write_bytes(b'{"track": "smo'), "is damaged"),
-    "no training": (lambda run: (run / "trained.json").unlink(), "its training did not end"),
+    "no training": (lambda run: (run / "trained.json").unlink(), "its training did not end, or the run has its record"),
 }
 
 

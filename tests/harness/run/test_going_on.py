@@ -118,6 +118,12 @@ def test_the_newest_run_is_of_the_seed_and_track_that_were_asked_for(runs: Path,
     assert job.find_run("newest", seed, track).name == found
 
 
+def test_in_a_folder_that_is_no_run_nothing_is_written(runs: Path):
+    with pytest.raises(CouldNotCheck, match="its training did not end"):
+        tiny_run.resume_tiny(runs, "4-smoke-7")
+    assert not list((runs / "4-smoke-7").iterdir())
+
+
 def test_another_seed_s_run_is_never_taken(runs: Path):
     with pytest.raises(UsageError, match="no run of seed 1 that can go on"):
         job.find_run("newest", 1)
@@ -158,14 +164,15 @@ def test_a_limit_that_passed_while_others_had_the_processors_says_something_abou
     assert type(failure(context(tmp_path, taken), "final", "rank 0 sent START where DONE was awaited")) is RuleBroken
 
 
+@pytest.mark.parametrize("log", ["OSError: [Errno 28] No space left on device\n", ""])
 @pytest.mark.parametrize("full", [True, False])
-def test_a_full_disk_is_no_broken_rule_and_a_word_about_one_is_no_excuse(tmp_path: Path, monkeypatch, full: bool):
+def test_a_full_disk_is_no_broken_rule_and_a_word_about_one_is_no_excuse(tmp_path: Path, monkeypatch, full, log):
     def allocate(*_: object) -> None:
         if full:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(conversation.os, "posix_fallocate", allocate)
-    (tmp_path / "train.log").write_text("OSError: [Errno 28] No space left on device\n")
+    (tmp_path / "train.log").write_text(log)  # which can't be written either
     found: HarnessError = failure(context(tmp_path, 0.0), "train", "rank 0 ended with exit code 1")
     assert isinstance(found, CouldNotCheck if full else RuleBroken)
     assert not full or f"the disk of {tmp_path} is full" in str(found)

@@ -106,7 +106,7 @@ def stranger(*accept: str, name: str = "mine") -> dict[str, bytes]:
     "name",
     [
         *("HF_TOKEN", "MY_TOKEN", "DB_PASSWORD", "AWS_PROFILE", "SSH_CONNECTION", "GH_HOST"),
-        *("MYSQL_PWD", "HEROKU_API_KEY", "SENTRY_DSN", "FTP_PASS"),
+        *("MYSQL_PWD", "HEROKU_API_KEY", "SENTRY_DSN", "FTP_PASS", "PGPASSWORD", "SSHPASS", "DOCKER_AUTH_CONFIG"),
     ],
 )
 def test_a_submission_can_not_accept_a_variable_of_the_user_s_secrets(name: str):
