@@ -146,7 +146,12 @@ def coverage(record: Record, run: Run) -> None:
     tokens, at = int(stated.value), run.place(stated)
     shown = f"{tokens:,} tokens"
     finding = judge_tokens(tokens)
-    if finding.verdict is Verdict.FAIL and (said := _said_part(record, tokens)):
+    said = ""
+    for text in record.told if finding.verdict is Verdict.FAIL else ():
+        numbers = [n.value for n in read_numbers(text)] if re.search(r"token", text, re.IGNORECASE) else []
+        if any(abs(n - tokens) <= 0.01 * tokens for n in numbers) or _NOT_COMPARABLE.search(text):
+            said = said or text.strip()[:160]
+    if said:
         out.warn(rule, "the score is of a part of the text, as the folder says.", at, shown, said, "Score every token.")
     elif finding.verdict is Verdict.FAIL:
         strict(rule, finding.message, at, shown, "151.08 million bytes in the split", "Score every token.")
@@ -158,15 +163,6 @@ def coverage(record: Record, run: Run) -> None:
         message = "a token count of no known tokenizer: its bpb needs proof."
         remedy = "Show an exact byte check over all documents, or a byte sidecar."
         out.warn("A7-TOKENIZER", message, at, shown, f"known: {known}", remedy)
-
-
-def _said_part(record: Record, tokens: int) -> str:
-    """The line that says that the score is of so many tokens, or compares with no other; empty without one."""
-    for text in record.told:
-        numbers = [n.value for n in read_numbers(text)] if re.search(r"token", text, re.IGNORECASE) else []
-        if any(abs(n - tokens) <= 0.01 * tokens for n in numbers) or _NOT_COMPARABLE.search(text):
-            return text.strip()[:160]
-    return ""
 
 
 @each("any")
