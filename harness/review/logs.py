@@ -281,12 +281,12 @@ _FACTS = tuple(
         (
             "adaptations",
             "ttt",
-            r"\s*\w*ttt\w*: ?(?:completed in|done elapsed=) ?(?P<n>\d[\d.]{0,15}) ?(?P<unit>ms|s)\b",
+            r"\s{0,8}\w{0,20}ttt\w{0,20}: ?(?:completed in|done elapsed=) ?(?P<n>\d[\d.]{0,15}) ?(?P<unit>ms|s)\b",
         ),
         (
             "own_checks",
             "must be <",
-            r".*?(?P<label>\w+: (?P<n>\d[\d.]{0,15})s? \([^()]{0,80}must be < \d[\d.]{0,12}\))",
+            r".*?\b(?P<label>\w++: (?P<n>\d[\d.]{0,15})s? \([^()]{0,80}must be < \d[\d.]{0,12}\))",
         ),
         ("warmups", "warmup done", r".*?compile warmup done \((?P<n>\d[\d.]{0,15})s\)"),
         ("reserves", "reserving", r"gptq:reserving (?P<n>\d[\d.]{0,15})(?P<unit>ms|s)"),
