@@ -248,7 +248,7 @@ _SOURCE_ENDS = re.compile(
 )
 _CODE = re.compile(r"""log0?\(|print\(|f["']|["']\)$|^\s*(?:def|class|import|from|return|if|for|with)\b.*[:(]""")
 _PASS = re.compile(
-    r"(?P<name>[A-Za-z][\w.+ /()-]{0,70}?)[ :]+(?:stride:\d+ )?(?P<how>sliding )?val_loss[:=]\s*"
+    r"(?P<name>[A-Za-z][\w.+ /()-]{0,70}?)[ :]{1,20}+(?:stride:\d+ )?(?P<how>sliding )?val_loss[:=]\s*"
     + NUM
     + r",?\s+(?:sliding )?val_bpb[:=]\s*"
     + NUM,
