@@ -170,7 +170,10 @@ def check_headlines(document: Document) -> Iterator[Claim]:
             claimed = dataclasses.replace(number, kind=number.kind or words)
             is_score = claimed.kind in ("bpb", "nats") and number.value >= SMALLEST_SCORE
             mean = _MEAN.search(inside) or _MEAN_BEFORE.search(before[-60:]) or _MEAN_AFTER.match(after)
-            spread = _spread(after, inside)
+            nearby = re.split(r"[|(;]|\.\s", after[:60])[0]  # the deviation: in parentheses, after ±, or words later
+            plus = _PLUS_MINUS.match(after.lstrip(" *`").removeprefix("total").strip())
+            std = _STD.search(inside) or plus or _STD.search(nearby)
+            spread = read_numbers(f"{std[1]} {std[2] or ''}".strip())[0] if std else None
             said = (mean or spread) and not re.search(r"interval|\bCI\b|range", before[-60:], re.IGNORECASE)
             if said and not number.signed and (is_score or claimed.kind == "bytes"):
                 yield from _headline(document, line, claimed, before, f"{inside} {after[:40]}", spread)
@@ -200,14 +203,6 @@ def _headline(
         yield judge_mean(claimed, values, line.number, here, what)
     if spread is not None:
         yield judge_std(spread, values, line.number, here, f"std of {column.name}", f"{before[-40:]} {after}")
-
-
-def _spread(after: str, inside: str) -> Number | None:
-    """The deviation that goes with a figure: in the parenthesis behind it, after ±, or named a few words later."""
-    nearby = re.split(r"[|(;]|\.\s", after[:60])[0]
-    plus = _PLUS_MINUS.match(after.lstrip(" *`").removeprefix("total").strip())
-    match = _STD.search(inside) or plus or _STD.search(nearby)
-    return read_numbers(f"{match[1]} {match[2] or ''}".strip())[0] if match else None
 
 
 def _column(document: Document, claimed: Number, before: str) -> Column | None:

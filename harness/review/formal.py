@@ -186,10 +186,10 @@ def same_config(record: Record) -> None:
     certain = record.bound.certain and record.bound.how == "mean" and {run.seed for run in runs} <= named
     before = len(out.items)
     for other in (run for run in runs[1:] if run.other_hardware == first.other_hardware):
-        for key in sorted(set(first.settings) & set(other.settings)):
-            (a, line_a), (b, line_b) = first.settings[key], other.settings[key]
-            if a == b or _PER_RUN.search(key) or _equal(a, b):
+        for key in first.unlike(other):
+            if _PER_RUN.search(key):
                 continue
+            (a, line_a), (b, line_b) = first.settings[key], other.settings[key]
             idle = key.startswith("ttt_") and "ttt" not in record.bound.name
             fixed = key == "model_params" or (first.block and _HYPERPARAMETER.search(key) and not idle)
             strict = certain and fixed and not _HARMLESS.search(key)
@@ -200,13 +200,6 @@ def same_config(record: Record) -> None:
                 report(rule, message, (other.file, line_b), f"{key} = {b}", at, remedy)
     if len(out.items) == before:
         out.passed(rule, f"{len(runs)} logs have equal settings, apart from seed and places.")
-
-
-def _equal(a: str, b: str) -> bool:
-    try:
-        return float(a) == float(b)
-    except ValueError:
-        return a.lower() == b.lower()
 
 
 def left_out(record: Record) -> None:
@@ -222,8 +215,7 @@ def left_out(record: Record) -> None:
         score = run.by_name.get(bound.name)
         if score is None or run.seed is None or run.seed in record.known_seeds or group_of(run) not in forms:
             continue
-        keys = (key for key in first.settings.keys() & run.settings.keys() if not _PER_RUN.search(key))
-        same = all(_equal(run.settings[key][0], first.settings[key][0]) for key in keys)
+        same = all(map(_PER_RUN.search, first.unlike(run)))
         named = re.search(rf"(?<![\d.,]){run.seed}(?![.,]?\d)", told) or run.file in told
         shown = any(number.decimals >= ENOUGH and number.gives(score.bpb.value) for number in printed)
         if same and not named and not shown and score.bpb.value > fmean(scores):

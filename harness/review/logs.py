@@ -41,6 +41,12 @@ class Pass:
     seconds: float | None = None
     diagnostic: bool = False
 
+    def same(self, other: Pass) -> bool:
+        """Whether two lines can print one score with different digits."""
+        if not (isfinite(self.bpb.value) and isfinite(other.bpb.value)):
+            return self.bpb.text == other.bpb.text
+        return abs(self.bpb.value - other.bpb.value) <= 1.02 * max(self.bpb.step, other.bpb.step)
+
 
 @dataclass
 class Run:
@@ -176,6 +182,48 @@ class Run:
         counted = [code for code in self["codes"] if code.label != "uncompressed"] or self["codes"]
         return (self.packed[-1] if self.packed else None), (counted[-1] if counted else None)
 
+    def settle(self) -> None:
+        """Of each pass the last scoring, with the digits of its exact line and the time of whichever printed it."""
+        merged: dict[str, Pass] = {}
+        first: dict[str, Pass] = {}
+        packs = [item.line for item in self["models"] + self["totals"]]
+        for above, item in zip([None, *self.passes], self.passes, strict=False):
+            twin = above and above.name != item.name and above.bpb.decimals > 5 and not above.diagnostic
+            if (
+                twin
+                and above
+                and (above.bpb.text, above.loss and above.loss.text) == (item.bpb.text, item.loss and item.loss.text)
+            ):
+                continue  # Public scripts repeat the score of any pass under a name of their first one.
+            before = merged.pop(item.name, None)
+            same = before is not None and before.same(item)
+            exact = before if before and same and before.bpb.decimals > item.bpb.decimals else item
+            seconds = item.seconds if item.seconds is not None or not (before and same) else before.seconds
+            merged[item.name] = Pass(
+                item.name, exact.line, exact.bpb, exact.loss or item.loss, seconds, exact.diagnostic
+            )
+            base = re.sub(r"[ _-]*(?:epoch|pass|round|iter|repeat)[ _-]?\d{1,6}$", "", item.name, flags=re.IGNORECASE)
+            start = first.setdefault(base or item.name, item)
+            if any(start.line < line < item.line for line in packs):
+                first[base or item.name] = item  # Another artifact was made: no token of it was scored before.
+            elif not item.diagnostic and not start.same(item):
+                self.rescored[base or item.name] = (start, item)
+        self.passes = list(merged.values())
+        if not self.trained and _SCORES.search(self.file) and all(item.diagnostic for item in self.passes):
+            # What only scores is no diagnosis of a training.
+            self.passes = [replace(item, diagnostic=False) for item in self.passes]
+
+    def unlike(self, other: Run) -> Iterator[str]:
+        """Settings that both print, with other values."""
+        for key in sorted(set(self.settings) & set(other.settings)):
+            a, b = self.settings[key][0], other.settings[key][0]
+            try:
+                same = float(a) == float(b)
+            except ValueError:
+                same = a.lower() == b.lower()
+            if not same:
+                yield key
+
     def place(self, stat: Stat | Pass | None) -> tuple[str, int]:
         """File and line of a fact."""
         return self.file, stat.line if stat else 0
@@ -200,7 +248,7 @@ _SOURCE_ENDS = re.compile(
 )
 _CODE = re.compile(r"""log0?\(|print\(|f["']|["']\)$|^\s*(?:def|class|import|from|return|if|for|with)\b.*[:(]""")
 _PASS = re.compile(
-    r"(?P<name>[A-Za-z][\w.+ /()-]{0,70}?)[ :]+(?:stride:\d+ )?(?P<how>sliding )?val_loss[:=]\s*"
+    r"(?P<name>[A-Za-z][\w.+ /()-]{0,70}?)[ :]{1,20}+(?:stride:\d+ )?(?P<how>sliding )?val_loss[:=]\s*"
     + NUM
     + r",?\s+(?:sliding )?val_bpb[:=]\s*"
     + NUM,
@@ -233,12 +281,12 @@ _FACTS = tuple(
         (
             "adaptations",
             "ttt",
-            r"\s*\w*ttt\w*: ?(?:completed in|done elapsed=) ?(?P<n>\d[\d.]{0,15}) ?(?P<unit>ms|s)\b",
+            r"\s{0,8}\w{0,20}ttt\w{0,20}: ?(?:completed in|done elapsed=) ?(?P<n>\d[\d.]{0,15}) ?(?P<unit>ms|s)\b",
         ),
         (
             "own_checks",
             "must be <",
-            r".*?(?P<label>\w+: (?P<n>\d[\d.]{0,15})s? \([^()]{0,80}must be < \d[\d.]{0,12}\))",
+            r".*?\b(?P<label>\w++: (?P<n>\d[\d.]{0,15})s? \([^()]{0,80}must be < \d[\d.]{0,12}\))",
         ),
         ("warmups", "warmup done", r".*?compile warmup done \((?P<n>\d[\d.]{0,15})s\)"),
         ("reserves", "reserving", r"gptq:reserving (?P<n>\d[\d.]{0,15})(?P<unit>ms|s)"),
@@ -321,7 +369,7 @@ def read_log(name: str, text: str) -> list[Run]:
     for run in runs:
         if run.seed is None:
             run.seed = seed_of_name(name)
-        _settle(run)
+        run.settle()
     return runs
 
 
@@ -517,40 +565,3 @@ def _joined(runs: list[Run]) -> list[Run]:
                 run.said.setdefault("world", before["world"])
             out.append(run)
     return out
-
-
-def _settle(run: Run) -> None:
-    """Of each pass the last scoring, with the digits of its exact line and the time of whichever printed it."""
-    merged: dict[str, Pass] = {}
-    first: dict[str, Pass] = {}
-    packs = [item.line for item in run["models"] + run["totals"]]
-    for above, item in zip([None, *run.passes], run.passes, strict=False):
-        twin = above and above.name != item.name and above.bpb.decimals > 5 and not above.diagnostic
-        if (
-            twin
-            and above
-            and (above.bpb.text, above.loss and above.loss.text) == (item.bpb.text, item.loss and item.loss.text)
-        ):
-            continue  # Public scripts repeat the score of any pass under a name of their first one.
-        before = merged.pop(item.name, None)
-        same = before is not None and _same(before, item)
-        exact = before if before and same and before.bpb.decimals > item.bpb.decimals else item
-        seconds = item.seconds if item.seconds is not None or not (before and same) else before.seconds
-        merged[item.name] = Pass(item.name, exact.line, exact.bpb, exact.loss or item.loss, seconds, exact.diagnostic)
-        base = re.sub(r"[ _-]*(?:epoch|pass|round|iter|repeat)[ _-]?\d{1,6}$", "", item.name, flags=re.IGNORECASE)
-        start = first.setdefault(base or item.name, item)
-        if any(start.line < line < item.line for line in packs):
-            first[base or item.name] = item  # Another artifact was made: no token of it was scored before.
-        elif not item.diagnostic and not _same(start, item):
-            run.rescored[base or item.name] = (start, item)
-    run.passes = list(merged.values())
-    if not run.trained and _SCORES.search(run.file) and all(item.diagnostic for item in run.passes):
-        # What only scores is no diagnosis of a training.
-        run.passes = [replace(item, diagnostic=False) for item in run.passes]
-
-
-def _same(one: Pass, other: Pass) -> bool:
-    """Whether two lines can print one score with different digits."""
-    if not (isfinite(one.bpb.value) and isfinite(other.bpb.value)):
-        return one.bpb.text == other.bpb.text
-    return abs(one.bpb.value - other.bpb.value) <= 1.02 * max(one.bpb.step, other.bpb.step)

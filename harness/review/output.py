@@ -157,23 +157,21 @@ def write_sarif(reports: list[FolderReport], path: Path) -> None:
     """Write everything but PASS as one run of one tool, whole or not at all."""
     results = [(report, item) for report in reports for item in report.findings if item.verdict in LEVELS]
     ids = sorted({item.rule for _, item in results})
-    driver = {"name": "harness check folder", "semanticVersion": harness.__version__, "rules": [_rule(i) for i in ids]}
+    rules = [
+        {
+            "id": item.id,
+            "name": "".join(word.title() for word in item.id.split("-")),
+            "shortDescription": {"text": item.title},
+            "fullDescription": {"text": item.text},
+            "help": {"text": " ".join(part for part in (why(item.id), item.remedy, f"Source: {item.source}") if part)},
+        }
+        for item in map(rule, ids)
+    ]
+    driver = {"name": "harness check folder", "semanticVersion": harness.__version__, "rules": rules}
     found = [_result(report, item, ids.index(item.rule)) for report, item in results]
     run = {"tool": {"driver": driver}, "results": found, "columnKind": "unicodeCodePoints"}
     whole = {"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0", "runs": [run]}
     write_atomic(path.absolute(), json.dumps(whole, indent=1, ensure_ascii=True).encode(), replace=True, mode=None)
-
-
-def _rule(rule_id: str) -> dict[str, Any]:
-    item = rule(rule_id)
-    text = " ".join(part for part in (why(item.id), item.remedy, f"Source: {item.source}") if part)
-    return {
-        "id": item.id,
-        "name": "".join(word.title() for word in item.id.split("-")),
-        "shortDescription": {"text": item.title},
-        "fullDescription": {"text": item.text},
-        "help": {"text": text},
-    }
 
 
 def _result(report: FolderReport, item: Found, index: int) -> dict[str, Any]:

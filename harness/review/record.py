@@ -217,7 +217,12 @@ def read_record(folder: Folder, readings: Readings, out: Findings) -> Record:
     """Read what a folder holds into a :class:`Record`."""
     record = Record(folder, readings, out)
     _load_json(record)
-    _load_readme(record)
+    here = sorted(folder.sizes)
+    names = [n for n in here if n.lower() in ("readme.md", "readme.txt", "readme")]
+    names += [n for n in here if re.fullmatch(r"[^/]*readme[^/]*\.md", n, re.IGNORECASE)]
+    data = folder.read(names[0], out, limit=1 << 20) if names else None
+    if data is not None:
+        record.readme_file, record.readme = names[0], Document(decode(data))
     _load_code(record)
     _load_logs(record)
     if record.metadata is not None:
@@ -262,15 +267,6 @@ def _load_json(record: Record) -> None:
         record.out.passed("A9-JSON", "one JSON object, each key once.", chosen)
     else:
         record.out.fail("A9-JSON", "the file holds no JSON object.", chosen, type(raw).__name__)
-
-
-def _load_readme(record: Record) -> None:
-    here = sorted(record.folder.sizes)
-    names = [n for n in here if n.lower() in ("readme.md", "readme.txt", "readme")]
-    names += [n for n in here if re.fullmatch(r"[^/]*readme[^/]*\.md", n, re.IGNORECASE)]
-    data = record.folder.read(names[0], record.out, limit=1 << 20) if names else None
-    if data is not None:
-        record.readme_file, record.readme = names[0], Document(decode(data))
 
 
 def _load_code(record: Record) -> None:
@@ -363,9 +359,12 @@ def _candidates(record: Record, scored: list[Run]) -> Iterator[list[Run]]:
     seeds = list(dict.fromkeys(meta.seeds)) if meta else []
     by_seed = [[run for run in scored if run.seed == seed] for seed in seeds]
     if meta is not None and by_seed and all(by_seed):
-        exact = [_of_result(meta, runs) for runs in by_seed]
-        if all(exact):
-            yield [run for run in exact if run]
+        exact = list[Run]()  # of each seed the run that has the JSON's score of that seed
+        for seed, runs in zip(seeds, by_seed, strict=True):
+            stated = meta.results.get(seed, {}).get("val_bpb")
+            exact += [r for r in runs if stated and any(is_score(stated, i.bpb.value) for i in r.by_name.values())][:1]
+        if len(exact) == len(seeds):
+            yield exact
         if all(len(runs) == 1 for runs in by_seed):
             yield [runs[0] for runs in by_seed]
     groups: dict[str, list[Run]] = {}
@@ -376,14 +375,6 @@ def _candidates(record: Record, scored: list[Run]) -> Iterator[list[Run]]:
         if seeds and set(seeds) < {run.seed for run in runs}:
             yield [run for run in runs if run.seed in seeds]
     yield from (*ordered, list({run.key: run for run in scored}.values()), scored)
-
-
-def _of_result(meta: Metadata, runs: list[Run]) -> Run | None:
-    """The run of one seed that has the JSON's score of that seed."""
-    stated = meta.results.get(runs[0].seed or -1, {}).get("val_bpb")
-    if stated is None:
-        return None
-    return next((run for run in runs if any(is_score(stated, item.bpb.value) for item in run.by_name.values())), None)
 
 
 def _explanations(
