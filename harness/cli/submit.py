@@ -6,25 +6,30 @@ import contextlib
 import json
 import os
 import sys
+from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 from click.core import ParameterSource
 
+import harness
 from harness.cli import PATH, with_options
 from harness.cli.fleet import FLEET, keep_code, run_fleet
+from harness.cli.result import render_summary
 from harness.config.tracks import load_track
-from harness.config.variables import PREFIX, VARIABLES, records_dir
+from harness.config.variables import PREFIX, VARIABLES, cache_dir, check_environment, records_dir
 from harness.errors import ExitCode, UsageError
+from harness.fleet.queue import Job, Queue, Result
+from harness.progress import make_reporter
+from harness.record.predicate import RunRecord
+from harness.stats import aggregate, describe_pools, pools
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from harness.fleet.queue import Job, Queue, Result
-    from harness.record.predicate import RunRecord
-    from harness.run.runs import RunOutcome
+    from harness.run.runs import RunOutcome  # torch takes seconds, and an extra may be missing
 
 SEED, DEFAULT_SEED = click.IntRange(0, 2**31 - 1), 1337
 _FOLDERS = "\n".join(f"{name:<20} {meaning}" for name, meaning in VARIABLES.items())
@@ -103,7 +108,6 @@ def command(
     numbers = _seeds(seed, seeds)
     load_track(track_name)  # a wrong name shows before anything is imported that takes seconds
 
-    from harness.progress import make_reporter
     from harness.run.runs import submit_seeds
 
     if on is not None:
@@ -172,7 +176,6 @@ def try_command(seed: int | None, verbose: bool, as_json: bool, **run: Any) -> N
     """
     load_track(run["track_name"])
 
-    from harness.progress import make_reporter
     from harness.run.runs import submit_run
 
     run |= {"seed": DEFAULT_SEED if seed is None else seed, "environ": dict(os.environ), "records_dir": records_dir()}
@@ -198,10 +201,6 @@ def _seeds(seed: int | None, seeds: str | None) -> list[int]:
 
 def show(outcome: RunOutcome, *, as_json: bool, verbose: bool, judge: bool = True) -> None:
     """Print a run's record or summary, and end with 1 where a rule is broken, unless not to ``judge`` yet."""
-    import msgspec
-
-    from harness.cli.result import render_summary
-
     if as_json:
         click.echo(msgspec.json.encode(outcome.record).decode())
     else:
@@ -216,8 +215,6 @@ def _jobs(queue: Queue, seeds: Sequence[int], track: str, data: str | None, subm
 
     The jobs run a copy of the code as it is now, whatever becomes of the folder until they start.
     """
-    import harness
-    from harness.config.variables import cache_dir, check_environment
     from harness.data import stated_fingerprint
     from harness.run.artifact import read_folder
     from harness.run.manifest import check_variables, read_manifest
@@ -247,10 +244,6 @@ def _jobs(queue: Queue, seeds: Sequence[int], track: str, data: str | None, subm
 
 def _fleet_together(results: list[Result]) -> tuple[str, dict[str, Any]]:
     """Statistics over the records that a fleet's jobs printed."""
-    import msgspec
-
-    from harness.record.predicate import RunRecord
-
     records = []
     for result in results:
         with contextlib.suppress(msgspec.ValidationError):  # a run that ended before its record printed an error
@@ -263,10 +256,6 @@ def _fleet_together(results: list[Result]) -> tuple[str, dict[str, Any]]:
 
 def _together(records: list[RunRecord]) -> tuple[str, dict[str, Any]]:
     """Statistics over seeds: for people, and as JSON."""
-    import dataclasses
-
-    from harness.stats import aggregate, describe_pools, pools
-
-    found = [dataclasses.asdict(aggregate(pool)) for pool in pools(records) if len(pool) > 1]
+    found = [asdict(aggregate(pool)) for pool in pools(records) if len(pool) > 1]
     sentences = "\n".join(describe_pools(records)) + "\n`make report` draws them."
     return sentences, {"seeds": [record.submission.seed for record in records], "statistics": found}
