@@ -45,12 +45,8 @@ Exit codes: 0 good, 1 a rule is broken, 2 wrong usage, 3 could not check."""
 
 RUN = (  # what a run is of, whoever makes it
     click.option("--seed", envvar="SEED", type=SEED, help="Seed of the run (default 1337). [env: SEED]"),
-    click.option(
-        "--track", "track_name", envvar="TRACK", default="smoke", show_default=True, help="Track. [env: TRACK]"
-    ),
-    click.option(
-        "--data", "dataset_name", envvar="DATA", metavar="SET", help="Data set instead of the track's. [env: DATA]"
-    ),
+    click.option("--track", "track_name", envvar="TRACK", default="smoke", show_default=True, help="[env: TRACK]"),
+    click.option("--data", "dataset_name", envvar="DATA", metavar="SET", help="Instead of the track's. [env: DATA]"),
     click.option("--verbose", "-v", is_flag=True, help="Show clocks, sizes and the rules that hold, too."),
 )
 SUBMISSION = click.option("--submission", "submission_dir", type=PATH, envvar="SUBMISSION", default="submission",
@@ -68,16 +64,9 @@ SUBMISSION = click.option("--submission", "submission_dir", type=PATH, envvar="S
     metavar="[RUN]",
     help="Go on with a run whose training ended (default: the newest, of SEED and TRACK if set). [env: RESUME]",
 )
-@click.option(
-    "--again", envvar="AGAIN", is_flag=True, help="Run every seed of SEEDS, also one that has its record. [env: AGAIN]"
-)
+@click.option("--again", envvar="AGAIN", is_flag=True, help="Run seeds that have their record, too. [env: AGAIN]")
 @click.option("--once", is_flag=True, help="Take the record that a single seed already has, as SEEDS does.")
-@click.option(
-    "--json",
-    "as_json",
-    is_flag=True,
-    help="Print the record as JSON; of several seeds those that ran, then the statistics. No progress.",
-)
+@click.option("--json", "as_json", is_flag=True, help="Print records, then statistics, as JSON; no progress.")
 @with_options(*FLEET)
 def command(
     seed: int | None,
