@@ -10,7 +10,6 @@ from harness.cli import PATH
 from harness.errors import CouldNotCheck, ExitCode, UsageError
 from harness.files import read_regular
 from harness.record import verify_folder
-from harness.record.predicate import RunRecord
 from harness.review.against_records import check_against_records
 from harness.review.claims import check_text, claims_json, render_claims
 from harness.rules import Verdict
@@ -45,12 +44,18 @@ Exit codes: 0 nothing wrong (disputed claims included), 1 a claim is wrong, 2 wr
 @click.option("--json", "as_json", is_flag=True, help="Print every claim as JSON.")
 def command(files: tuple[Path, ...], records: Path | None, problems: bool, as_json: bool) -> int:
     """Recompute the numbers that texts claim (FILES: Markdown or plain text)."""
-    found = {}
+    found, sound = {}, []
+    if records is not None:
+        entries = verify_folder(records, judge_runs=False).records
+        sound = [entry.record for entry in entries if entry.record and entry.verdict is not Verdict.FAIL]
+        if not sound:
+            words = f"{records} holds no record that verifies."
+            raise CouldNotCheck(words, remedy=f"See `harness verify {records}`.")
     for path in files:
         text = _read(path)
         found[path] = check_text(text)
         if records is not None:
-            found[path] += check_against_records(text, _sound(records))
+            found[path] += check_against_records(text, sound)
     if as_json:
         click.echo(claims_json({str(path): claims for path, claims in found.items()}))
     else:
@@ -72,12 +77,3 @@ def _read(path: Path) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise CouldNotCheck(f"{path} is not UTF-8 text (byte {error.start:,}).", remedy="Convert it first.") from error
-
-
-def _sound(records: Path) -> list[RunRecord]:
-    """The records that verify."""
-    report = verify_folder(records, judge_runs=False)
-    sound = [entry.record for entry in report.records if entry.record and entry.verdict is not Verdict.FAIL]
-    if not sound:
-        raise CouldNotCheck(f"{records} holds no record that verifies.", remedy=f"See `harness verify {records}`.")
-    return sound

@@ -31,7 +31,7 @@ from harness.stats import aggregate, describe_pools, pools
 if TYPE_CHECKING:
     from harness.run.runs import RunOutcome  # torch takes seconds, and an extra may be missing
 
-SEED, DEFAULT_SEED = click.IntRange(0, 2**31 - 1), 1337
+DEFAULT_SEED = 1337
 _FOLDERS = "\n".join(f"{name:<20} {meaning}" for name, meaning in VARIABLES.items())
 EPILOG = f"""\b
 The referee's variables:
@@ -43,6 +43,18 @@ The submission's own variables (TTT_EPOCHS, MATRIX_LR, …) are read from the en
 Exit codes: 0 good, 1 a rule is broken, 2 wrong usage, 3 could not check."""
 
 
+class Seed(click.IntRange):
+    """Plain digits: Python would take 1_0 for 10."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The seed as an integer; fails for everything else."""
+        digits = str(value).strip()
+        if not (digits.isascii() and digits.isdigit()):
+            self.fail(f"{value!r} is not a whole number.", param, ctx)
+        return super().convert(int(digits), param, ctx)
+
+
+SEED = Seed(0, 2**31 - 1)
 RUN = (  # what a run is of, whoever makes it
     click.option("--seed", envvar="SEED", type=SEED, help="Seed of the run (default 1337). [env: SEED]"),
     click.option("--track", "track_name", envvar="TRACK", default="smoke", show_default=True, help="[env: TRACK]"),
