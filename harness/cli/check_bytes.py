@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
+from tabulate import tabulate
 
 from harness.cli import PATH
 from harness.errors import ExitCode, UsageError
+from harness.progress import make_reporter
+from harness.text import printable
 
 EPILOG = """\b
 Two forms. A claim alone, against the fingerprints of the published variants:
@@ -46,14 +50,9 @@ Exit codes: 0 good (warnings included), 1 a rule is broken, 2 wrong usage, 3 cou
 @click.option("--json", "as_json", is_flag=True, help="Print findings as JSON; no progress.")
 def command(folder: Path | None, val_loss: str | None, val_bpb: str | None, as_json: bool, **plan: Any) -> None:
     """Audit the byte count of the shard FOLDER, of a claim, or of both together."""
-    import msgspec
-    from tabulate import tabulate
-
     from harness.data.byte_check import ByteReport, check_bytes
-    from harness.progress import make_reporter
     from harness.review.number import Number
     from harness.review.published import implied_bytes, judge_claim
-    from harness.text import printable
 
     val_tokens = plan["claimed_targets"]
     if val_loss is not None and val_bpb is not None and val_tokens is not None:

@@ -9,6 +9,8 @@ import click
 from harness.cli import PATH
 from harness.errors import CouldNotCheck, ExitCode, UsageError
 from harness.files import read_regular
+from harness.review.claims import check_text, claims_json, render_claims
+from harness.rules import Verdict
 
 MAX_TEXT_BYTES = 2_000_000
 EPILOG = """\b
@@ -38,9 +40,6 @@ Exit codes: 0 nothing wrong (disputed claims included), 1 a claim is wrong, 2 wr
 @click.option("--json", "as_json", is_flag=True, help="Print every claim as JSON.")
 def command(files: tuple[Path, ...], problems: bool, as_json: bool) -> int:
     """Recompute the numbers that texts claim (FILES: Markdown or plain text)."""
-    from harness.review.claims import check_text, claims_json, render_claims
-    from harness.rules import Verdict
-
     found = {path: check_text(_read(path)) for path in files}
     if as_json:
         click.echo(claims_json({str(path): claims for path, claims in found.items()}))

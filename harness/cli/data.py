@@ -7,10 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
+from tabulate import tabulate
 
 from harness.cli import PATH
+from harness.config.variables import cache_dir
 from harness.errors import ExitCode, UsageError
 from harness.fineweb import DOCUMENTS
+from harness.progress import make_reporter
+from harness.text import printable
 
 EPILOG = """\b
 Named data sets lie in GOLF_CACHE_DIR/datasets; `make submit DATA=name` (or a folder's path) uses one.
@@ -49,9 +54,7 @@ another repository and folder in it; HF_TOKEN opens a private one."""
 @json_option
 def fetch(variant: str, train_shards: int | None, with_docs: bool, revision: str | None, as_json: bool) -> None:
     """Fetch a published export from the hub, at a pinned revision, every file checked."""
-    from harness.config.variables import cache_dir
     from harness.data.fetch import fetch as fetch_files
-    from harness.progress import make_reporter
 
     folder = (cache_dir() / "datasets" / f"fineweb_{variant}").absolute()
     record = fetch_files(
@@ -90,10 +93,8 @@ def fetch(variant: str, train_shards: int | None, with_docs: bool, revision: str
 @json_option
 def build(sources: tuple[Path, ...], name: str, out: Path | None, no_near: bool, as_json: bool, **options: Any) -> None:
     """Build a data set from JSON lines (.jsonl, .gz, .xz) or text files, in order, validation first."""
-    from harness.config.variables import cache_dir
     from harness.data.build import build_from_sources
     from harness.data.dataset import open_folder
-    from harness.progress import make_reporter
 
     folder = (out or cache_dir() / "datasets" / name).absolute()
     reporter = make_reporter(silent=as_json)
@@ -115,12 +116,7 @@ def build(sources: tuple[Path, ...], name: str, out: Path | None, no_near: bool,
 @json_option
 def inspect(path: Path, tokenizer: str | None, as_json: bool) -> None:
     """Show what the shard or folder PATH holds: header, tokens, documents, digest, first tokens, verdicts."""
-    import msgspec
-    from tabulate import tabulate
-
     from harness.data.byte_check import inspect_path
-    from harness.progress import make_reporter
-    from harness.text import printable
 
     if not path.exists():
         raise UsageError(f"{path} does not exist.", remedy="Give a shard, a folder of shards, or a built data set.")
@@ -146,9 +142,6 @@ def inspect(path: Path, tokenizer: str | None, as_json: bool) -> None:
 @json_option
 def list_(as_json: bool) -> None:
     """List the data sets in the cache."""
-    from tabulate import tabulate
-
-    from harness.config.variables import cache_dir
     from harness.data.byte_check import list_cached
 
     folder = cache_dir() / "datasets"
@@ -161,8 +154,6 @@ def list_(as_json: bool) -> None:
 
 
 def _show(result: dict[str, object], as_json: bool) -> None:
-    from tabulate import tabulate
-
     if as_json:
         click.echo(json.dumps(result, indent=1))
         return

@@ -16,6 +16,18 @@ from pathlib import Path
 from typing import Literal
 
 import click
+import psutil
+from packaging.requirements import Requirement
+from tabulate import tabulate
+
+from harness.config.tracks import load_track, track_names
+from harness.config.variables import runs_dir
+from harness.errors import ExitCode, HarnessError
+from harness.sandbox.cell import Cell
+from harness.sandbox.layers import Layer
+from harness.sandbox.policy import SandboxPolicy
+from harness.sandbox.restrict import FOREIGN_PROC
+from harness.sandbox.spec import CellSpec
 
 DISTRIBUTION = "parameter-golf-referee"
 RECOMMENDED_DISK_BYTES = 20_000_000_000
@@ -67,8 +79,6 @@ def command(as_json: bool, gpu: bool) -> None:
     harness doctor --json | jq '.checks[] | select(.state != "ok")'
     harness doctor --gpu
     """
-    from harness.errors import ExitCode
-
     if gpu:
         from harness.cli.doctor_gpu import search
 
@@ -85,8 +95,6 @@ def command(as_json: bool, gpu: bool) -> None:
 
 def render(checks: list[Check]) -> str:
     """The checks as a table, then what to do about those that are not ok."""
-    from tabulate import tabulate
-
     rows = [(check.area, check.name, check.state, check.found) for check in checks]
     parts = [tabulate(rows, headers=("area", "what", "state", "found"), tablefmt="simple", disable_numparse=True)]
     todo = [check for check in checks if check.state != "ok" and check.remedy]
@@ -99,10 +107,6 @@ def render(checks: list[Check]) -> str:
 
 def system_checks() -> Iterator[Check]:
     """Interpreter, kernel, processor, memory and disk."""
-    import psutil
-
-    from harness.config.variables import runs_dir
-
     yield Check("system", "Python", "ok", platform.python_version())
     linux = platform.system() == "Linux"
     found, remedy = f"{platform.system()} {platform.release()}", "Use Linux; the sandbox is made of its kernel's parts."
@@ -120,13 +124,7 @@ def system_checks() -> Iterator[Check]:
 
 def isolation_checks() -> Iterator[Check]:
     """Each layer, tried in a real cell that does nothing."""
-    from harness.errors import HarnessError
     from harness.run.cells import guarded_folders
-    from harness.sandbox.cell import Cell
-    from harness.sandbox.layers import Layer
-    from harness.sandbox.policy import SandboxPolicy
-    from harness.sandbox.restrict import FOREIGN_PROC
-    from harness.sandbox.spec import CellSpec
 
     with tempfile.TemporaryDirectory(prefix="golf-doctor-") as scratch:
         log = Path(scratch) / "log"
@@ -162,8 +160,6 @@ _WITHOUT = {
 
 def package_checks() -> Iterator[Check]:
     """The packages that this distribution asks for; those of the extras ``train`` and ``gpu`` are only noted."""
-    from packaging.requirements import Requirement
-
     try:
         requirements = [Requirement(text) for text in metadata.requires(DISTRIBUTION) or ()]
     except metadata.PackageNotFoundError:
@@ -190,7 +186,6 @@ def package_checks() -> Iterator[Check]:
 
 def gpu_checks() -> Iterator[Check]:
     """GPUs as the driver lists them, which tracks they suit, and whether torch and a cell can use them."""
-    from harness.config.tracks import load_track, track_names
     from harness.run.machine import gpu_names, usable_gpus
 
     query = ["nvidia-smi", "--query-gpu=index,name,memory.total,driver_version", "--format=csv,noheader"]

@@ -8,15 +8,15 @@ import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+import msgspec
 
 from harness.cli import PATH, name_values
 from harness.errors import CouldNotCheck, ExitCode
-
-if TYPE_CHECKING:
-    from harness.fleet.queue import Job, Queue, Result
+from harness.fleet.queue import Job, Queue, Result
+from harness.progress import make_reporter
 
 FLEET = (
     click.option("--on", metavar="ENGINE", help="Run as a queue of jobs on: local, slurm or ray."),
@@ -46,13 +46,9 @@ def run_fleet(
 
     together: what all results say as one: a text for people, fields for JSON
     """
-    import msgspec
-
     from harness.fleet.driver import drive
     from harness.fleet.engines import make_engine
     from harness.fleet.fold import exit_code, fold, machine_spread, render
-    from harness.fleet.queue import Queue
-    from harness.progress import make_reporter
 
     queue = Queue(queue_dir.absolute())
     jobs = fill(queue)

@@ -11,17 +11,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+import msgspec
 
+import harness
 from harness.cli import PATH, with_options
 from harness.cli.fleet import FLEET, run_fleet
+from harness.config.tracks import load_track
+from harness.config.variables import keys_dir
 from harness.errors import CouldNotCheck, ExitCode, RuleBroken, UsageError
-
-if TYPE_CHECKING:
-    from harness.fleet.queue import Job, Queue
-    from harness.record.statement import Entry
+from harness.fleet.queue import Job, Queue
+from harness.progress import make_reporter
+from harness.record import countersign, load_record, open_signing_key, reproduce, verify_folder
+from harness.record.statement import Entry
+from harness.record.store import kept_file
+from harness.rules import Verdict
 
 EPILOG = """\b
 The record gives track, seed, data and configuration. The code is the bundle that lies with the records, by its digest;
@@ -66,12 +72,6 @@ def command(
             raise UsageError("--sign works on one record at a time.", remedy="Sign after the fleet has finished.")
         jobs = partial(_jobs, records=records, code=code, tolerance=tolerance)
         return run_fleet(jobs, on=on or "local", as_json=as_json, **fleet)
-    import msgspec
-
-    from harness.config.variables import keys_dir
-    from harness.progress import make_reporter
-    from harness.record import countersign, open_signing_key, reproduce
-    from harness.rules import Verdict
     from harness.run.manifest import read_manifest
     from harness.run.runs import submit_run
 
@@ -127,17 +127,12 @@ def command(
 
 
 def _code_of(stored: Entry, given: Path | None) -> Path:
-    from harness.record.store import kept_file
-
     kept = kept_file(stored.path.absolute().parent.parent, stored.record.submission.code_digest)
     return given or (kept if kept.is_file() else Path("submission"))
 
 
 def _jobs(queue: Queue, records: tuple[Path, ...], code: Path | None, tolerance: float | None) -> list[Job]:
     """One job a record that passes level 1, with the GPUs and cores that its track needs."""
-    import harness
-    from harness.config.tracks import load_track
-
     jobs = []
     for path in records:
         stored = _trusted(path)
@@ -154,9 +149,6 @@ def _jobs(queue: Queue, records: tuple[Path, ...], code: Path | None, tolerance:
 
 def _trusted(path: Path) -> Entry:
     """The record, once its own file has passed level 1: repeating a forged record would prove nothing."""
-    from harness.record import load_record, verify_folder
-    from harness.rules import Verdict
-
     if not path.is_file():
         raise UsageError(f"RECORD is {str(path)!r}, which is not a file.", remedy="Example: records/runs/….json.")
     report = verify_folder(path.absolute().parent.parent, judge_runs=False)

@@ -10,6 +10,7 @@ from harness.cli import PATH, name_values, with_options
 from harness.cli.submit import DEFAULT_SEED, RUN, show
 from harness.config.tracks import load_track
 from harness.config.variables import records_dir
+from harness.progress import make_reporter
 
 
 @click.command(epilog="Exit codes: 0 good, 1 a rule is broken, 2 wrong usage, 3 could not check.")
@@ -30,7 +31,6 @@ def command(seed: int | None, pairs: tuple[str, ...], verbose: bool, as_json: bo
     """
     load_track(run["track_name"])
 
-    from harness.progress import make_reporter
     from harness.run.selfreported import submit_script
 
     run |= {"seed": DEFAULT_SEED if seed is None else seed, "variables": name_values("--env", pairs, "ITERATIONS=200")}

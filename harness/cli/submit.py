@@ -6,27 +6,32 @@ import contextlib
 import json
 import os
 import sys
+from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 from click.core import ParameterSource
 
+import harness
 from harness.cli import PATH, with_options
 from harness.cli.fleet import FLEET, keep_code, run_fleet
+from harness.cli.result import render_summary
 from harness.config.tracks import load_track
-from harness.config.variables import PREFIX, VARIABLES, records_dir
+from harness.config.variables import PREFIX, VARIABLES, cache_dir, check_environment, records_dir
 from harness.errors import ExitCode, UsageError
+from harness.fleet.queue import Job, Queue, Result
+from harness.progress import make_reporter
+from harness.record.predicate import RunRecord
+from harness.stats import aggregate, describe_pools, pools
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from harness.run.runs import RunOutcome  # torch takes seconds, and an extra may be missing
 
-    from harness.fleet.queue import Job, Queue, Result
-    from harness.record.predicate import RunRecord
-    from harness.run.runs import RunOutcome
-
-SEED, DEFAULT_SEED = click.IntRange(0, 2**31 - 1), 1337
+DEFAULT_SEED = 1337
 _FOLDERS = "\n".join(f"{name:<20} {meaning}" for name, meaning in VARIABLES.items())
 EPILOG = f"""\b
 The referee's variables:
@@ -38,14 +43,22 @@ The submission's own variables (TTT_EPOCHS, MATRIX_LR, …) are read from the en
 Exit codes: 0 good, 1 a rule is broken, 2 wrong usage, 3 could not check."""
 
 
+class Seed(click.IntRange):
+    """Plain digits: Python would take 1_0 for 10."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The seed as an integer; fails for everything else."""
+        digits = str(value).strip()
+        if not (digits.isascii() and digits.isdigit()):
+            self.fail(f"{value!r} is not a whole number.", param, ctx)
+        return super().convert(int(digits), param, ctx)
+
+
+SEED = Seed(0, 2**31 - 1)
 RUN = (  # what a run is of, whoever makes it
     click.option("--seed", envvar="SEED", type=SEED, help="Seed of the run (default 1337). [env: SEED]"),
-    click.option(
-        "--track", "track_name", envvar="TRACK", default="smoke", show_default=True, help="Track. [env: TRACK]"
-    ),
-    click.option(
-        "--data", "dataset_name", envvar="DATA", metavar="SET", help="Data set instead of the track's. [env: DATA]"
-    ),
+    click.option("--track", "track_name", envvar="TRACK", default="smoke", show_default=True, help="[env: TRACK]"),
+    click.option("--data", "dataset_name", envvar="DATA", metavar="SET", help="Instead of the track's. [env: DATA]"),
     click.option("--verbose", "-v", is_flag=True, help="Show clocks, sizes and the rules that hold, too."),
 )
 SUBMISSION = click.option("--submission", "submission_dir", type=PATH, envvar="SUBMISSION", default="submission",
@@ -63,16 +76,9 @@ SUBMISSION = click.option("--submission", "submission_dir", type=PATH, envvar="S
     metavar="[RUN]",
     help="Go on with a run whose training ended (default: the newest, of SEED and TRACK if set). [env: RESUME]",
 )
-@click.option(
-    "--again", envvar="AGAIN", is_flag=True, help="Run every seed of SEEDS, also one that has its record. [env: AGAIN]"
-)
+@click.option("--again", envvar="AGAIN", is_flag=True, help="Run seeds that have their record, too. [env: AGAIN]")
 @click.option("--once", is_flag=True, help="Take the record that a single seed already has, as SEEDS does.")
-@click.option(
-    "--json",
-    "as_json",
-    is_flag=True,
-    help="Print the record as JSON; of several seeds those that ran, then the statistics. No progress.",
-)
+@click.option("--json", "as_json", is_flag=True, help="Print records, then statistics, as JSON; no progress.")
 @with_options(*FLEET)
 def command(
     seed: int | None,
@@ -103,7 +109,6 @@ def command(
     numbers = _seeds(seed, seeds)
     load_track(track_name)  # a wrong name shows before anything is imported that takes seconds
 
-    from harness.progress import make_reporter
     from harness.run.runs import submit_seeds
 
     if on is not None:
@@ -172,7 +177,6 @@ def try_command(seed: int | None, verbose: bool, as_json: bool, **run: Any) -> N
     """
     load_track(run["track_name"])
 
-    from harness.progress import make_reporter
     from harness.run.runs import submit_run
 
     run |= {"seed": DEFAULT_SEED if seed is None else seed, "environ": dict(os.environ), "records_dir": records_dir()}
@@ -198,10 +202,6 @@ def _seeds(seed: int | None, seeds: str | None) -> list[int]:
 
 def show(outcome: RunOutcome, *, as_json: bool, verbose: bool, judge: bool = True) -> None:
     """Print a run's record or summary, and end with 1 where a rule is broken, unless not to ``judge`` yet."""
-    import msgspec
-
-    from harness.cli.result import render_summary
-
     if as_json:
         click.echo(msgspec.json.encode(outcome.record).decode())
     else:
@@ -216,8 +216,6 @@ def _jobs(queue: Queue, seeds: Sequence[int], track: str, data: str | None, subm
 
     The jobs run a copy of the code as it is now, whatever becomes of the folder until they start.
     """
-    import harness
-    from harness.config.variables import cache_dir, check_environment
     from harness.data import stated_fingerprint
     from harness.run.artifact import read_folder
     from harness.run.manifest import check_variables, read_manifest
@@ -247,10 +245,6 @@ def _jobs(queue: Queue, seeds: Sequence[int], track: str, data: str | None, subm
 
 def _fleet_together(results: list[Result]) -> tuple[str, dict[str, Any]]:
     """Statistics over the records that a fleet's jobs printed."""
-    import msgspec
-
-    from harness.record.predicate import RunRecord
-
     records = []
     for result in results:
         with contextlib.suppress(msgspec.ValidationError):  # a run that ended before its record printed an error
@@ -263,10 +257,6 @@ def _fleet_together(results: list[Result]) -> tuple[str, dict[str, Any]]:
 
 def _together(records: list[RunRecord]) -> tuple[str, dict[str, Any]]:
     """Statistics over seeds: for people, and as JSON."""
-    import dataclasses
-
-    from harness.stats import aggregate, describe_pools, pools
-
-    found = [dataclasses.asdict(aggregate(pool)) for pool in pools(records) if len(pool) > 1]
+    found = [asdict(aggregate(pool)) for pool in pools(records) if len(pool) > 1]
     sentences = "\n".join(describe_pools(records)) + "\n`make report` draws them."
     return sentences, {"seeds": [record.submission.seed for record in records], "statistics": found}

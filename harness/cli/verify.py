@@ -25,6 +25,7 @@ from harness.rules.junit import Case, junit_xml
 from harness.stats import counted_pools, describe_against, describe_pools
 from harness.text import printable
 
+Judged = tuple[VerifyReport, tuple[EntryReport, ...]]  # a folder, and the files of it that were asked for
 _WORDS = {
     Verdict.PASS: "good",
     Verdict.WARN: "good, with warnings",
@@ -81,9 +82,8 @@ def command(
 ) -> int:
     """Verify signed records: all of records/ and of your own, or the folders and files PATHS."""
     reports = []
-    for report, chosen in verify_paths(
-        paths or records_to_read(), trust=trust, root=root, judge_runs=not integrity_only
-    ):
+    judged = verify_paths(paths or records_to_read(), trust=trust, root=root, judge_runs=not integrity_only)
+    for report, chosen in judged:
         gone = witness.check_history(report.records_dir, report.accepted) if history else ()
         stamps = witness.check_stamps(report, tsa) if tsa else ()
         reports.append((replace(report, folder=(*report.folder, *gone, *stamps)), chosen))
@@ -125,17 +125,13 @@ def command(
     return exit_code_of([finding for report, chosen in reports for finding in report.findings_of(chosen)])
 
 
-def _with_artifact(
-    reports: list[tuple[VerifyReport, tuple[EntryReport, ...]]], artifact: Path | None, *, rescore: bool, silent: bool
-) -> tuple[VerifyReport, tuple[EntryReport, ...]]:
+def _with_artifact(reports: list[Judged], artifact: Path | None, *, rescore: bool, silent: bool) -> Judged:
     from harness.run.artifact import check_artifact_files
 
     chosen = [(report, entry) for report, entries in reports for entry in entries if entry.record]
     if len(chosen) != 1:
-        raise UsageError(
-            f"--artifact and --rescore belong to one record; {len(chosen)} are given.",
-            remedy="Name that record's file.",
-        )
+        words = f"--artifact and --rescore belong to one record; {len(chosen)} are given."
+        raise UsageError(words, remedy="Name that record's file.")
     (report, entry), found = chosen[0], []
     assert entry.record is not None
     with gathered(entry.record, report.records_dir, artifact) as folder:

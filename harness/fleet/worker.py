@@ -43,8 +43,12 @@ def main(argv: list[str] | None = None) -> int:
         said = printed if isinstance(printed, dict) else {}
         # "could not check" is never a result, whatever the exit code
         if code in FINAL_CODES and printed is not None and said.get("verdict") != Verdict.ERROR.value:
-            seconds = round(time.monotonic() - started, 3)
-            result = Result(job.id, attempt.number, host, _machine(), seconds, code, msgspec.Raw(output.strip()))
+            from harness.run.machine import describe_machine
+
+            seconds, this = round(time.monotonic() - started, 3), describe_machine()
+            gpus = f"{len(this.gpus)}× {this.gpus[0]}, " if this.gpus else ""
+            kind = f"{gpus}{this.cpu}, {this.cpu_cores} cores"  # results are grouped by it
+            result = Result(job.id, attempt.number, host, kind, seconds, code, msgspec.Raw(output.strip()))
             published = queue.publish(result)
             queue.end_attempt(attempt, code, "" if published else "another attempt was first")
             return 0
@@ -78,15 +82,6 @@ def _run_command(job: Job, log: Path) -> tuple[int, bytes]:
         if len(output) > MAX_OUTPUT_BYTES:
             child.kill()
         return child.wait(), output
-
-
-def _machine() -> str:
-    """What kind of machine this is, in words; results are grouped by it."""
-    from harness.run.machine import describe_machine
-
-    machine = describe_machine()
-    gpus = f"{len(machine.gpus)}× {machine.gpus[0]}, " if machine.gpus else ""
-    return f"{gpus}{machine.cpu}, {machine.cpu_cores} cores"
 
 
 def describe_attempt(attempt: Attempt) -> str:

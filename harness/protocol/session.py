@@ -78,8 +78,7 @@ class Session:
     @property
     def output_dir(self) -> Path:
         """Where this phase writes; everything else on the disk is read-only or hidden."""
-        if self.environment.output_dir is None:
-            raise RuntimeError("the referee named no output folder.")
+        assert self.environment.output_dir is not None, "the referee names one in every phase with a session"
         return self.environment.output_dir
 
     def elapsed_s(self) -> float:
@@ -194,8 +193,7 @@ class PackageSession(Session):
     @property
     def checkpoint_dir(self) -> Path:
         """What the train phase left in its output folder; read-only."""
-        if self.environment.checkpoint_dir is None:
-            raise RuntimeError("the referee named no checkpoint folder.")
+        assert self.environment.checkpoint_dir is not None, "the referee names one in this phase"
         return self.environment.checkpoint_dir
 
     @property

@@ -65,7 +65,7 @@ def supervise(order: dict[str, Any], pidfd: int, *, namespaced: bool) -> NoRetur
     The end of the cell alone is no reason to leave: without a namespace its orphans are this process's children, and
     a referee that was killed must find nobody who left before the folder was wiped.
     """
-    # here, as the ranks are forked from this process; and now, as a clock may run when the cell ends
+    # not at the top: the ranks are forked from this process; nor at the end: a clock may still run then
     from harness.files import remove_tree
 
     poll = select.poll()

@@ -244,14 +244,11 @@ class EvalClient(ExitStack):
         self._send(Message(Kind.STOP))
 
     def _check_hello(self, message: Message) -> Hello:
-        limits = self._limits
+        limits, most = self._limits, self._limits.chunk_tokens
         slab_rows = int(message.x) if 1 <= message.x < 2**31 else 0
         wrong = [
             (not 0 <= message.a <= limits.state_bytes, f"{message.a:,} bytes of state, limit {limits.state_bytes:,}"),
-            (
-                not 1 <= message.b <= limits.chunk_tokens,
-                f"chunks of {message.b:,} tokens, limit {limits.chunk_tokens:,}",
-            ),
+            (not 1 <= message.b <= most, f"chunks of {message.b:,} tokens, limit {most:,}"),
             (message.c != limits.vocab_size, f"a vocabulary of {message.c:,}, the track's is {limits.vocab_size:,}"),
             (not 0 <= message.d < len(LOGITS_DTYPES), f"logits code {message.d}"),
             (slab_rows == 0, f"slabs of {message.x} rows"),

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any, overload
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +42,7 @@ class OutOfOrder(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Chunks(Sequence[tuple[int, int]]):
+class Chunks:
     """Where the chunks lie, worked out when asked for: a worker that wants tiny chunks costs no memory."""
 
     targets: int
@@ -51,13 +51,10 @@ class Chunks(Sequence[tuple[int, int]]):
     def __len__(self) -> int:
         return -(-self.targets // self.chunk_tokens)
 
-    @overload
-    def __getitem__(self, index: int) -> tuple[int, int]: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[tuple[int, int]]: ...
-    def __getitem__(self, index: int | slice) -> tuple[int, int] | list[tuple[int, int]]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return map(self.__getitem__, range(len(self)))
+
+    def __getitem__(self, index: int) -> tuple[int, int]:
         place = range(len(self))[index] * self.chunk_tokens
         return place, min(self.chunk_tokens, self.targets - place)
 

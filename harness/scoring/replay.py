@@ -11,14 +11,14 @@ Not covered: leaks that stay under the tolerance of one row and under that of th
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
 from harness.scoring.client import EvalClient
-from harness.scoring.ledger import Stream, Tokens
+from harness.scoring.ledger import Chunks, Stream, Tokens
 from harness.scoring.nll import NotFinite, log_probabilities, token_nats
 from harness.scoring.sample import Draws, Keeper, Nats, Place
 
@@ -35,7 +35,7 @@ class Original:
     """
 
     stream: Stream
-    chunks: Sequence[tuple[int, int]]
+    chunks: Chunks
     nats: Nats
     keeper: Keeper
     draws: Draws

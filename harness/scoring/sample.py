@@ -15,13 +15,15 @@ before every chunk, so what to audit is drawn when the run is over and every sco
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+
+from harness.scoring.ledger import Chunks
 
 ENTROPY_BYTES = 32
 FLOOR_NATS = 1.0  # the weight of a row that is no cheaper than its frequency: a leak can still have lowered it to that
@@ -48,7 +50,7 @@ class AuditSample:
         return sum(map(len, self.rows.values()))
 
 
-def draw_sample(chunks: Sequence[tuple[int, int]], *, whole: int, positions: int, secret: bytes) -> AuditSample:
+def draw_sample(chunks: Chunks, *, whole: int, positions: int, secret: bytes) -> AuditSample:
     """Draw at least ``positions`` rows of the (start, count) ``chunks``, each in a chunk of its own where that goes.
 
     whole: how many of these chunks are replayed whole; secret: 32 bytes
@@ -187,7 +189,7 @@ class Keeper:
     states: uint8 (chunks, state bytes) in host memory; logits: (vocabulary,) by (chunk, row)
     """
 
-    def __init__(self, sample: AuditSample, chunks: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, sample: AuditSample, chunks: Chunks) -> None:
         self.sample = sample
         self.states = torch.empty(0)
         self.logits: dict[Place, torch.Tensor] = {}

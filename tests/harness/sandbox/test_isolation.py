@@ -214,15 +214,7 @@ def test_multicast_on_the_links_of_gpus_is_off_unless_it_is_asked_for(monkeypatc
 
 
 @ways
-def test_the_temporary_folder_is_private_and_wiped(log: Path, namespaced: bool):
-    program = "import os; open(os.environ['HOME'] + '/note', 'w').write('for the next phase')"
-    ended = run_in_cell(program, log, namespaced=namespaced)
-    assert ended.codes == [0]
-    assert not ended.home.exists()
-
-
-@ways
-def test_a_folder_deeper_than_python_goes_is_wiped_too(log: Path, namespaced: bool):
+def test_the_temporary_folder_is_private_and_wiped_also_deeper_than_python_goes(log: Path, namespaced: bool):
     program = "import os\nos.chdir(os.environ['HOME'])\nfor _ in range(1_500):\n os.mkdir('d', 0o300)\n os.chdir('d')"
     ended = run_in_cell(program, log, namespaced=namespaced)
     assert ended.codes == [0], ended.text

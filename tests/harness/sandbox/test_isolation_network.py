@@ -30,23 +30,7 @@ def test_no_socket_of_any_family_without_a_network(log: Path, namespaced: bool):
     assert not [name for name, result in found.items() if result.startswith("done")], found
 
 
-def test_ranks_meet_on_a_loopback_of_their_own(log: Path):
-    program = (
-        "import os, socket, time\n"
-        "if os.environ['RANK'] == '0':\n"
-        "    s = socket.create_server(('127.0.0.1', 29511)); print('got', s.accept()[0].recv(9))\n"
-        "else:\n"
-        "    for _ in range(200):\n"
-        "        try:\n            c = socket.create_connection(('127.0.0.1', 29511)); break\n"
-        "        except OSError: time.sleep(0.05)\n"
-        "    c.send(b'hello')\n"
-    )
-    ended = run_in_cell(program, log, ranks=2, network="loopback")
-    assert ended.codes == [0, 0], ended.text
-    assert "got b'hello'" in ended.text
-
-
-def test_ranks_reduce_with_torch_distributed(log: Path):
+def test_ranks_meet_on_a_loopback_of_their_own_and_reduce(log: Path):
     program = (
         "import torch, torch.distributed as d\n"
         "d.init_process_group('gloo')\n"

@@ -39,7 +39,3 @@ def test_a_child_sees_and_changes_the_parents_memory() -> None:
 def test_without_a_driver_the_reason_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DeviceMemoryError, match="driver cannot be loaded"):
         device_memory._call("cuInit", 0)
-
-
-def test_settle_needs_no_gpu_for_host_memory() -> None:
-    device_memory.settle(None)
