@@ -188,7 +188,9 @@ def phase_cell(
         ),
         log_file=log_file,
     )
-    if (extra or {}).get("GOLF_STAGE") == "final":  # what is in memory at the start tells nothing of earlier cells
+    if (
+        phase == "eval" and extra and extra["GOLF_STAGE"] == "final"
+    ):  # what is in memory at the start tells nothing of earlier cells
         make_resident(readable_runtime(context), (root, *read))
     with Cell(spec, strict=track.official) as cell:
         try:
