@@ -195,7 +195,7 @@ def phase_cell(
         ),
         log_file=log_file,
     )
-    final = (extra or {}).get("GOLF_STAGE") == "final"
+    final = phase == "eval" and (extra or {}).get("GOLF_STAGE") == "final"
     if final:  # what is in memory at the start tells nothing of earlier cells
         make_resident(readable_runtime(context), (root, *read))
     if final or phase == "train":  # those may have been of an earlier run, too
