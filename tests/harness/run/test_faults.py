@@ -119,7 +119,7 @@ def test_a_run_is_resumed_after_its_training_and_only_once(house: Path, monkeypa
     stop_ms, gone_ms = map(int, re.search(r"slowest stop (\d+) ms, all gone after (\d+) ms", ends).groups())
     assert stop_ms <= gone_ms
     assert verify_folder(house / "records").verdict in (Verdict.PASS, Verdict.WARN)
-    with pytest.raises(CouldNotCheck, match="nothing sound to continue"):
+    with pytest.raises(CouldNotCheck, match="or the run has its record already"):
         tiny_run.resume_tiny(house, outcome.run_dir.name)
 
 
@@ -195,7 +195,7 @@ def test_a_replica_that_dies_is_an_error_when_memory_ran_out_and_else_a_fail(hou
     assert state.verdict is Verdict.FAIL
     assert "killed by signal 9" in state.message
     assert "want of memory" in outcome.record.resumes[0]
-    with pytest.raises(CouldNotCheck, match="nothing sound to continue"):
+    with pytest.raises(CouldNotCheck, match="or the run has its record already"):
         tiny_run.resume_tiny(house, outcome.run_dir.name)
 
 
