@@ -152,7 +152,7 @@ def load_track(name: str) -> Track:
     remedy = "Correct the field; the other tracks show the form."
     try:
         track = msgspec.toml.decode(texts[name].read_bytes(), type=Track)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{texts[name]}: {error}.", remedy=remedy) from error
     if track.name != name:
         raise UsageError(f"{texts[name]}: name is {track.name!r}; wanted {name!r}, as the file.", remedy=remedy)

@@ -83,7 +83,7 @@ def read_manifest(files: Mapping[str, bytes], where: str) -> SubmissionManifest:
         raise UsageError(f"{where} has no {MANIFEST_FILE}.", remedy="`harness new FOLDER` writes a minimal submission.")
     try:
         manifest = msgspec.toml.decode(files[MANIFEST_FILE], type=SubmissionManifest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{where}/{MANIFEST_FILE}: {error}.", remedy="See harness/protocol/README.md.") from error
     if not 1 <= len(manifest.name) <= 80 or not manifest.name.isprintable():
         raise UsageError(
