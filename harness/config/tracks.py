@@ -20,23 +20,28 @@ QUICK_TRAIN_S = 10.0
 QUICK_TARGETS = 32_768
 
 
+Seconds = Annotated[float, msgspec.Meta(gt=0, lt=1e9)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
+Bound = Annotated[float, msgspec.Meta(ge=0, lt=1e9)]
+
+
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Limits of one run. Names end in their unit: ``_s`` seconds, ``_bytes`` decimal bytes, ``_tokens`` tokens."""
 
-    describe_s: float
-    setup_s: float
-    train_s: float
-    package_s: float
-    warmup_s: float
-    eval_s: float
-    artifact_bytes: int
-    unpacked_bytes: int
-    checkpoint_bytes: int
-    memory_bytes: int
-    processes: int
-    message_s: float
-    chunk_tokens: int
-    state_bytes: int
+    describe_s: Seconds
+    setup_s: Seconds
+    train_s: Seconds
+    package_s: Seconds
+    warmup_s: Seconds
+    eval_s: Seconds
+    artifact_bytes: Count
+    unpacked_bytes: Count
+    checkpoint_bytes: Count
+    memory_bytes: Count
+    processes: Count
+    message_s: Seconds
+    chunk_tokens: Count
+    state_bytes: Count
 
 
 class Hardware(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -46,8 +51,8 @@ class Hardware(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
     the digest that it had before there was this field.
     """
 
-    cpu_cores: int
-    gpus: int
+    cpu_cores: Count
+    gpus: Annotated[int, msgspec.Meta(ge=0, le=1024)]
     gpu_model: str = ""
 
     def fitting(self, gpus: Sequence[str]) -> int:
@@ -68,13 +73,13 @@ class AuditPlan(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
     rerun_bpb:         largest difference in bpb between a record and its repetition where bits need not agree
     """
 
-    chunks: int
-    positions: int
-    tolerance_nats: float
-    floor_bpb: float
-    diagnostic_tokens: int
-    escape_nats: float = 0.15
-    rerun_bpb: float = 0.002
+    chunks: Count
+    positions: Count
+    tolerance_nats: Bound
+    floor_bpb: Bound
+    diagnostic_tokens: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+    escape_nats: Annotated[float, msgspec.Meta(gt=0, lt=1e9)] = 0.15
+    rerun_bpb: Bound = 0.002
 
 
 TRAIN_TOLERANCE_S = 0.2
@@ -147,7 +152,7 @@ def load_track(name: str) -> Track:
     remedy = "Correct the field; the other tracks show the form."
     try:
         track = msgspec.toml.decode(texts[name].read_bytes(), type=Track)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{texts[name]}: {error}.", remedy=remedy) from error
     if track.name != name:
         raise UsageError(f"{texts[name]}: name is {track.name!r}; wanted {name!r}, as the file.", remedy=remedy)
@@ -160,4 +165,4 @@ def _texts() -> dict[str, Path]:
     if own and not Path(own).is_dir():
         raise UsageError(f"GOLF_TRACKS_DIR is {own!r}, which is not a directory.", remedy="Unset it, or correct it.")
     folders = (*([Path(own)] if own else []), shipped)
-    return {path.stem: path for folder in folders for path in folder.glob("*.toml")}
+    return {path.stem: path for folder in folders for path in folder.glob("*.toml") if path.is_file()}

@@ -84,7 +84,7 @@ def read_manifest(files: Mapping[str, bytes], where: str) -> SubmissionManifest:
     where = f"{where}/{MANIFEST_FILE}"
     try:
         manifest = msgspec.toml.decode(files[MANIFEST_FILE], type=SubmissionManifest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{where}: {error}.", remedy="See harness/protocol/README.md.") from error
     if not 1 <= len(manifest.name) <= 80 or not manifest.name.isprintable():
         text = f"{where}: name must be 1 to 80 printable characters."

@@ -41,6 +41,10 @@ def test_further_tracks_come_from_a_folder_and_replace_none_that_ships(tmp_path,
     (tmp_path / "spring.toml").write_text(own.replace("T23:59:59Z", ""))
     with pytest.raises(UsageError, match=r"spring\.toml: .*deadline"):
         load_track("spring")
+    for limit in ("nan", "inf", "-1.0", "0.0"):
+        (tmp_path / "spring.toml").write_text(own.replace("train_s = 90.0", f"train_s = {limit}"))
+        with pytest.raises(UsageError, match=r"spring\.toml: .*limits\.train_s"):
+            load_track("spring")
     (tmp_path / "summer.toml").write_text(own)
     with pytest.raises(UsageError, match="name is 'spring'; wanted 'summer'"):
         load_track("summer")

@@ -154,3 +154,8 @@ def test_the_settings_of_a_public_run_need_no_consent(manifest):
         "USE_GPTQ=1 QUANT_BITS=6 EVAL_TEMP=0.9 TTT_EPOCHS=2 MUON_MOMENTUM=0.99 MATRIX_LR=0.025 RECIPE=pr1890"
     )
     check_variables(manifest, dict(setting.split("=") for setting in settings.split()), FILES)
+
+
+def test_a_manifest_that_is_nested_without_end_is_refused_by_name():
+    with pytest.raises(UsageError, match=r"mine/submission\.toml: "):
+        read_manifest({"submission.toml": b"a=" + b"[" * 50_000}, "mine")
