@@ -35,6 +35,7 @@ def reports(root):
         name="2026-04-06_Broken", metadata={"blurb": "val-only\x1b[31m [x](y)", "date": "?"}, files={"README.md": None}
     )
     broken.seeds[0].train_ms, broken.seeds[1].model_bytes = 601_153, 16_024_000
+    broken.files["ablation_seed7.log"] = PublicFolder().seeds[0].log("modern")  # one note, which is UNKNOWN
     folder = broken.write(root)
     (folder / "odd name\u202e#%.log").symlink_to("/etc/passwd")
     return [check_folder(PublicFolder().write(root)), check_folder(folder)]
