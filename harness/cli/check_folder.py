@@ -10,7 +10,6 @@ import click
 
 from harness.cli import FILE, FOLDER, OUT_FILE, PATH
 from harness.errors import UsageError
-from harness.progress import make_reporter
 from harness.review import output
 from harness.review.changes import changed_since, judge_change, staged
 from harness.review.findings import FolderReport, Readings, blocking_rules, exit_code_of, with_settings
@@ -108,6 +107,8 @@ def with_progress(reports: Iterator[FolderReport], total: int) -> list[FolderRep
     """All reports. A terminal sees how far it is; pipes and few folders see nothing, and import nothing for it."""
     if total <= MANY or not sys.stderr.isatty():
         return list(reports)
+    from harness.progress import make_reporter
+
     done: list[FolderReport] = []
     with make_reporter().stage("check folders", total, "folders") as stage:
         for report in reports:

@@ -67,7 +67,7 @@ class OverlapAudit:
                     self.near.append((candidate, number))
 
     def finding(self) -> Finding:
-        """FAIL for a shared document; WARN for near-duplicates, since what is too near is a matter of reading."""
+        """FAIL for a shared document [A4-DISJOINT]; WARN for near ones: what is too near is a matter of reading."""
         scope = f"{self.val_documents:,} validation and {self.train_documents:,} train documents"
         finds = ", ".join(f"{100 * share:.1f} %{' of pairs' * (at == NEAR)} at {at:g}" for at, share in RECALL.items())
         method = f"MinHash of {SHINGLE_WORDS}-word shingles, estimated Jaccard ≥ {LOWEST_ESTIMATE:g}: finds {finds}"

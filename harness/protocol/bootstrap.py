@@ -8,8 +8,16 @@ import importlib.util
 import os
 import runpy
 import sys
-from collections.abc import Sequence
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import (
+    BYTECODE_SUFFIXES,
+    EXTENSION_SUFFIXES,
+    SOURCE_SUFFIXES,
+    ExtensionFileLoader,
+    FileFinder,
+    ModuleSpec,
+    SourceFileLoader,
+    SourcelessFileLoader,
+)
 from pathlib import Path
 from types import ModuleType
 
@@ -40,18 +48,15 @@ def load_package(name: str, folder: Path) -> None:
     spec.loader.exec_module(sys.modules[name])
 
 
-class ReadableFinder(PathFinder):
+class ReadableFinder(FileFinder):
     """Finds what the usual finder finds, without packages that are installed, but that no cell may read.
 
     Without a root folder of its own a cell sees their names; libraries that can do without a package try an import.
     """
 
-    @classmethod
-    def find_spec(
-        cls, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+    def find_spec(self, fullname: str, target: ModuleType | None = None) -> ModuleSpec | None:
         """``None`` for a top-level module that can't be opened."""
-        spec = super().find_spec(fullname, path, target)
+        spec = super().find_spec(fullname, target)
         if spec is not None and spec.has_location and spec.origin is not None and "." not in fullname:
             try:
                 Path(spec.origin).open("rb").close()
@@ -62,7 +67,13 @@ class ReadableFinder(PathFinder):
 
 def hide_unreadable() -> None:
     """Let :class:`ReadableFinder` look through all folders from now on."""
-    sys.meta_path[sys.meta_path.index(PathFinder)] = ReadableFinder
+    loaders = (
+        (ExtensionFileLoader, EXTENSION_SUFFIXES),
+        (SourceFileLoader, SOURCE_SUFFIXES),
+        (SourcelessFileLoader, BYTECODE_SUFFIXES),
+    )
+    sys.path_hooks.insert(0, ReadableFinder.path_hook(*loaders))
+    sys.path_importer_cache.clear()
 
 
 if __name__ == "__main__":

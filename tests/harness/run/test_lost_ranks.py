@@ -137,7 +137,9 @@ def test_only_ranks_that_others_waited_for_are_named():
 
 
 def test_a_crash_is_not_taken_for_want_of_memory(tmp_path: Path):
-    context = SimpleNamespace(track=load_track("smoke"), machine=None, log_file=lambda cell: tmp_path / "log")
+    context = SimpleNamespace(
+        track=load_track("smoke"), machine=None, run_dir=tmp_path, log_file=lambda cell: tmp_path / "log"
+    )
     crashed = failure(context, "train", PhaseFailed("rank 1 was killed by signal 6", signal=6)).remedy
     assert "crashed" in crashed
     assert "memory" not in crashed

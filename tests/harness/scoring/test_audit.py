@@ -45,7 +45,9 @@ def test_c2_states_the_precision_of_the_path_that_ran():
 
 def reserve(state_bytes, chunks, tmp_path):
     track = load_track("smoke")
-    context = SimpleNamespace(track=track, audit_secret=bytes(32), log_file=lambda cell: tmp_path / cell)
+    context = SimpleNamespace(
+        track=track, audit_secret=bytes(32), run_dir=tmp_path, log_file=lambda cell: tmp_path / cell
+    )
     hello = Hello(state_bytes, 16, 16, torch.float32, on_device=False)
     client = SimpleNamespace(hello=hello, buffers=SimpleNamespace(state=torch.zeros(state_bytes, dtype=torch.uint8)))
     return reserve_keeper(context, Chunks(16 * chunks, 16), client)
