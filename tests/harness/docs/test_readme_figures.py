@@ -12,7 +12,7 @@ def test_the_run_that_is_shown_is_a_committed_one():
     assert others == []
     assert (ROOT / "records" / "runs" / name).is_file()
     sections = (ROOT / "records/report/report.md").read_text().split("\n## ")
-    (section,) = (text for text in sections if "on track smoke" in text.splitlines()[0])
+    (section,) = (text for text in sections if f"record `{name}`" in text)
     (row,) = re.findall(rf"^\| {seed} \| .*$", section, re.M)
     cells = [cell.strip() for cell in row.split("|")]
     shown = re.search(
