@@ -214,7 +214,7 @@ class MachineWatch:
         hide time of its own there: a child that nobody waits for takes its time along. seen: only what processes
         outside the run were seen to use, without the kernel's threads, which also write and free what the run did.
         """
-        time.sleep(max(0.0, self._started + LOOK_S - time.monotonic()))
+        time.sleep(max(0.0, self._looks[0].at + LOOK_S - time.monotonic()))  # over less it says nothing
         with self._looking:
             self._look()
         now = self._looks[-1]

@@ -272,5 +272,8 @@ def turn_out(parts: tuple[Part, ...]) -> None:
     for path in (path for part in parts for place in part.paths for path in _files(place)):
         with contextlib.suppress(OSError):
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            for _ in range(3):  # pages that a processor has just put on its own list are kept the first time
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+                if not is_resident(descriptor, 1):
+                    break
             os.close(descriptor)
