@@ -1,7 +1,7 @@
 """``harness doctor --gpu``: does CUDA start in a cell, and if not, which layer keeps it out? Found by leaving them off.
 
 Covered: any program that tells by its exit code whether it worked. Not covered: programs that work by chance, and which
-file or system call of a layer it is: what the program says on its way out, or `strace`, tells that.
+file or system call of a layer it is; the program's last output, or `strace`, shows that.
 """
 
 from __future__ import annotations

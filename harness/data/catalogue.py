@@ -35,7 +35,7 @@ def open_dataset(name: str, folder: Path, progress: Reporter) -> Dataset:
         raise UsageError(f"data set {name} is not in {folder}.", remedy=remedy)
     if place.is_dir() or "/" in name:
         raise UsageError(
-            f"{name} is no data set: it has no {MANIFEST}.", remedy="`harness data build` makes one; see its --help."
+            f"{name} is not a data set: it has no {MANIFEST}.", remedy="`harness data build` makes one; see its --help."
         )
     known = ", ".join(["sotu", *(f"fineweb_{variant}" for variant in VARIANTS)])
     raise UsageError(f"unknown data set {name!r}.", remedy=f"Known: {known}, or the path of a built folder.")

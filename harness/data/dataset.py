@@ -1,6 +1,6 @@
 """A built data set on disk: shards, byte ledger, tokenizer, and ``dataset.json``, which names each file's digest.
 
-``dataset.json`` is written last. A folder without it is no data set, and a file that differs from it is refused.
+``dataset.json`` is written last. A folder without it is not a data set, and a file that differs from it is refused.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
     except (FileNotFoundError, NotADirectoryError):
         raise CouldNotCheck(
-            f"{folder} is no data set: it has no {MANIFEST}.", remedy="`harness data build` or `fetch` makes one."
+            f"{folder} is not a data set: it has no {MANIFEST}.", remedy="`harness data build` or `fetch` makes one."
         ) from None
     except msgspec.DecodeError as error:
         raise CouldNotCheck(f"{path}: {error}.", remedy=REBUILD) from None

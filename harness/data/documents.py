@@ -59,7 +59,7 @@ class Documents:
         return self._before + (self._open_file.tell() if self._open_file else 0)
 
     def __iter__(self) -> Iterator[str]:
-        """The texts. Raises ``CouldNotCheck`` that names file and line for what is no document."""
+        """The texts. Raises ``CouldNotCheck`` that names file and line for what is not a document."""
         self._before = 0
         for path in self.files:
             with path.open("rb") as file, UNPACKED.get(path.suffix, nullcontext)(file) as content:
@@ -83,7 +83,7 @@ class Documents:
         try:
             value = json.loads(line)
         except (ValueError, RecursionError):
-            raise CouldNotCheck(f"{where} is no JSON.", remedy="Wanted one JSON object a line.") from None
+            raise CouldNotCheck(f"{where} is not JSON.", remedy="Wanted one JSON object a line.") from None
         text = value.get(self._field) if isinstance(value, dict) else None
         if not isinstance(text, str):
             remedy = "--field names the key of the text."

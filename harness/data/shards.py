@@ -73,7 +73,7 @@ def read_head(path: Path) -> tuple[int, int]:
     magic, version, count = _HEAD.unpack(head) if len(head) == _HEAD.size else (0, 0, 0)
     if magic != MAGIC or version not in DTYPES or count < 0 or size < HEADER_BYTES:
         raise CouldNotCheck(
-            f"{path} is no token shard: magic {magic}, version {version}, {size:,} bytes; wanted magic {MAGIC}.",
+            f"{path} is not a token shard: magic {magic}, version {version}, {size:,} bytes; wanted magic {MAGIC}.",
             remedy="Remove the foreign file, or build the data set again.",
         )
     wanted = HEADER_BYTES + count * DTYPES[version].itemsize
@@ -119,7 +119,7 @@ def find_shards(folder: Path, part: str) -> list[Path]:
 
 
 def refuse_foreign_tokens(tokens: Values, vocab_size: int, where: Path, remedy: str = "") -> None:
-    """Raises ``CouldNotCheck`` for a token of ``where`` that is no id of a vocabulary of that size."""
+    """Raises ``CouldNotCheck`` if ``where`` holds a token outside a vocabulary of that size."""
     largest = int(tokens.max(initial=0))
     if largest >= vocab_size:
         raise CouldNotCheck(

@@ -101,7 +101,9 @@ class SentencePieceTokenizer(Tokenizer):
         try:
             self._model: Any = sentencepiece.SentencePieceProcessor(model_proto=file)
         except RuntimeError:
-            raise UsageError(f"{name} is no SentencePiece model.", remedy="Give the tokenizer's .model file.") from None
+            raise UsageError(
+                f"{name} is not a SentencePiece model.", remedy="Give the tokenizer's .model file."
+            ) from None
         self.vocab_size, self.bos_id = int(self._model.get_piece_size()), int(self._model.bos_id())
         if self.bos_id < 0:
             raise UsageError(
@@ -251,7 +253,7 @@ class TiktokenTokenizer(Tokenizer):
             ranks = {base64.b64decode(token, validate=True): int(rank) for token, rank in pairs}
         except ValueError:
             raise UsageError(
-                f"{name} is no tiktoken rank file (lines of base64 and rank).",
+                f"{name} is not a tiktoken rank file (lines of base64 and rank).",
                 remedy="Give the vocabulary file as tiktoken publishes it.",
             ) from None
         if {bytes([b]) for b in range(256)} - set(ranks):

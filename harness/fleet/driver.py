@@ -42,7 +42,7 @@ def drive(
 ) -> list[JobOutcome]:
     """Run ``jobs`` until each has a result or was started ``attempts`` times by this driver.
 
-    Wrong usage is no result and is not tried again: the next drive does, when what was wrong may have been put right.
+    Wrong usage is not a result and is not tried again; the next drive tries it, in case it has been put right.
 
     changed: called with the number of finished jobs and a few words whenever something happened
     """

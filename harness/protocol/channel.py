@@ -66,7 +66,7 @@ class Channel:
         """The next message and the descriptors that came with it.
 
         Raises ``ChannelTimeout`` after ``timeout_s`` seconds, ``ChannelClosed`` when the peer is gone, and
-        ``MessageError`` when what came is no message; descriptors that came with it are closed then.
+        ``MessageError`` when what came is not a message; descriptors that came with it are closed then.
         """
         deadline = time.monotonic() + timeout_s
         while True:

@@ -44,7 +44,7 @@ _FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 3
 
 
 class ContainerError(ValueError):
-    """Bytes that are no well-formed container; the text says what is wrong."""
+    """Bytes that are not a well-formed container; the text says what is wrong."""
 
 
 def write_container(path: Path | None, sections: Mapping[str, bytes], *, codec: Codec) -> bytes:

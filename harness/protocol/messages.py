@@ -44,7 +44,7 @@ class Kind(IntEnum):
 
 
 class MessageError(ValueError):
-    """Bytes that are no message of this protocol; the text says which field is wrong."""
+    """Bytes that are not a message of this protocol; the text says which field is wrong."""
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,7 @@ class DescribeSession(Session):
 
         notes: lines for whoever started the run, such as settings that have no effect; they are only shown
 
-        Raises ``ValueError`` for a value that is no string, integer, finite float, boolean or ``None``.
+        Raises ``ValueError`` for a value that is not a string, integer, finite float, boolean or ``None``.
         """
         for name, value in config.items():
             if not isinstance(value, Scalar) or (isinstance(value, float) and not math.isfinite(value)):
@@ -176,7 +176,7 @@ class TrainSession(Session):
             head = os.pread(fd, _SHARD_HEAD.size, 0)
             magic, version, tokens = _SHARD_HEAD.unpack(head) if len(head) == _SHARD_HEAD.size else (0, 0, 0)
             if magic != SHARD_MAGIC or version != 1 or tokens < 0:
-                raise ValueError(f"descriptor {fd} is no shard of version 1 (magic {magic}, version {version}).")
+                raise ValueError(f"descriptor {fd} is not a version 1 shard (magic {magic}, version {version}).")
             shards.append(ShardFile(fd, tokens, f"shard-{index:06d}"))
         return shards
 

@@ -110,7 +110,7 @@ def load_private(keys_dir: Path, keyid: str) -> SigningKey:
     try:
         private = ser.load_pem_private_key(pem, passphrase.encode() if encrypted and passphrase else None)
     except ValueError as error:
-        what = f"does not open with the passphrase in {PASSPHRASE}" if encrypted else "is no PKCS#8 PEM key"
+        what = f"does not open with the passphrase in {PASSPHRASE}" if encrypted else "is not a PKCS#8 PEM key"
         raise CouldNotCheck(f"private key {path} {what}.", remedy="Correct it, or use another key.") from error
     if not isinstance(private, Ed25519PrivateKey) or trust.key_id(private.public_key()) != keyid:
         raise CouldNotCheck(

@@ -128,7 +128,7 @@ def file_name(predicate: Predicate, digest: str) -> str:
 def read_entry(path: Path, folder: str) -> Entry:
     """Read and type-check one file.
 
-    Raises ``ValueError`` for one that is no well-formed entry of its folder, ``CouldNotCheck`` when it can't be read.
+    Raises ``ValueError`` if it is not a well-formed entry of its folder, ``CouldNotCheck`` if it can't be read.
     """
     envelope = dsse.decode(read_bounded(path))
     if envelope.payload_type != dsse.PAYLOAD_TYPE:

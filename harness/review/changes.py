@@ -48,7 +48,7 @@ def changed_since(base: str, repository: Path) -> Change:
     """What HEAD has that ``base`` has not. Raises ``CouldNotCheck`` when git can't tell."""
     if base.startswith("-"):
         raise CouldNotCheck(
-            f"{plain(base)!r} is no git revision.", remedy="Give a branch, tag or commit, such as origin/main."
+            f"{plain(base)!r} is not a git revision.", remedy="Give a branch, tag or commit, such as origin/main."
         )
     return _change(["diff", "--name-status", "-z", "--no-renames", f"{base}...HEAD"], repository, base)
 

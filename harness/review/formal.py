@@ -79,7 +79,7 @@ def fields(record: Record) -> None:
     score, before = meta.values.get("val_bpb"), len(out.items)
     at = (record.json_file, meta.line("val_bpb"))
     if isinstance(score, Number) and not math.isfinite(score.value):
-        out.fail(rule, "val_bpb is no finite number.", at, score.text)
+        out.fail(rule, "val_bpb is not a finite number.", at, score.text)
     elif score in (None, "", []) and "val_bpb" not in meta.raw and not any("retract" in key for key in meta.raw):
         inside = re.findall(r'"(\w*bpb\w*)": ?(?:0\.[2-9]|[1-7]\b)', json.dumps(plain_value(meta.raw)))
         message = (
@@ -103,7 +103,7 @@ def fields(record: Record) -> None:
         if isinstance(value, str) and _PLACEHOLDER.match(value):
             out.warn(rule, f"{name} still holds a placeholder.", (record.json_file, meta.line(name)), shown(value))
         elif name in ("val_loss", "bytes_total") and not is_number(value):
-            out.warn(rule, f"{name} is no number.", (record.json_file, meta.line(name)), shown(value))
+            out.warn(rule, f"{name} is not a number.", (record.json_file, meta.line(name)), shown(value))
     if meta.loss_is_bpb:
         message = "val_loss holds a bpb, not nats a token"
         message += ", and no val_bpb is there." if meta.spelt.get("val_bpb") == "val_loss" else "."

@@ -220,7 +220,7 @@ def read_baseline(path: Path) -> set[tuple[str, str]]:
         return {(_name(f["folder"]), item["key"]) for f in data["folders"] for item in f["findings"]}
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         remedy = "Make one with --json > FILE."
-        raise UsageError(f"{path} is no output of `harness check folder --json`.", remedy=remedy) from error
+        raise UsageError(f"{path} is not output of `harness check folder --json`.", remedy=remedy) from error
 
 
 def _name(folder: str) -> str:

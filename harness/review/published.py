@@ -104,7 +104,7 @@ def judge_tokens(val_tokens: int) -> Finding:
 def judge_claim(val_loss: str, val_bpb: str, val_tokens: int) -> list[Finding]:
     """The invariant of the published split, from the claim alone. Numbers are text, so that their rounding is known.
 
-    Raises ``ValueError`` for what is no positive number.
+    Raises ``ValueError`` for what is not a positive number.
     """
     total = implied_bytes(Number.of(val_loss), Number.of(val_bpb), val_tokens)
     return [judge_tokens(val_tokens), judge_bytes(total, val_tokens)]

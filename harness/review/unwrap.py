@@ -68,7 +68,7 @@ class Unwrapped:
 
 
 def parse(source: str) -> ast.Module:
-    """The syntax tree, as far as there is one. Raises :class:`OpaqueError` for what is no Python at all."""
+    """The syntax tree, as far as there is one. Raises :class:`OpaqueError` for what is not Python at all."""
     try:
         return ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:

@@ -148,7 +148,7 @@ def seal_submission(submission_dir: Path, run_dir: Path) -> SealedSubmission:
     files = read_folder(submission_dir)
     read_manifest(files, str(submission_dir))
     if "__init__.py" not in files:
-        raise UsageError(f"{submission_dir} has no __init__.py, so it is no package.", remedy="Add an empty one.")
+        raise UsageError(f"{submission_dir} has no __init__.py, so it is not a package.", remedy="Add an empty one.")
     # 2. The bundle is written: its bytes count, and its digest names the code in intent and record.
     write_atomic(run_dir / BUNDLE_FILE, pack_code(files), replace=True)
     # 3. What runs is unpacked from the bundle, not copied from the folder: every byte that runs was counted.
@@ -193,7 +193,7 @@ def read_model_file(path: Path, *, max_bytes: int, max_unpacked_bytes: int) -> b
     try:
         sections = read_container(data, max_unpacked_bytes=max_unpacked_bytes)
     except ContainerError as error:
-        raise broken(f"{path.name} is no sound container: {error}") from error
+        raise broken(f"{path.name} is not a sound container: {error}") from error
     for name, section in sections.items():
         if kind := executable_kind(section):
             raise broken(f"section {name!r} of {path.name} is {kind}.")
@@ -228,7 +228,7 @@ def _is_pickle(section: bytes) -> bool:
 def _is_python(section: bytes) -> bool:
     """Whether the text parses as a program that defines or imports something; plain numbers and words do not.
 
-    A dotted name of 200 parts and more is no program's: the parser keeps every beginning of one that is imported, so
+    A dotted name of 200 parts and more is not a program's: the parser keeps every beginning of one that is imported, so
     that the memory of `import a.a.a…` grows with the square of its length.
     """
     if not 0 < len(section) <= _SOURCE_LIMIT_BYTES or b"\0" in section:
@@ -317,7 +317,7 @@ def check_artifact_files(record: RunRecord, folder: Path) -> list[Finding]:
     try:
         files = read_bundle((folder / BUNDLE_FILE).read_bytes())
     except ContainerError as error:
-        fail(A3_CODE, f"code.bundle is no sound container: {error}")
+        fail(A3_CODE, f"code.bundle is not a sound container: {error}")
     else:
         digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
         names = sorted({name for name, _ in digests.items() ^ record.submission.files.items()})

@@ -86,7 +86,7 @@ def await_all(
                         raise timeout() from None
                     raise how_it_ended(cell, rank) from None
                 except MessageError as error:
-                    raise PhaseFailed(f"rank {rank} sent what is no message: {error}") from None
+                    raise PhaseFailed(f"rank {rank} sent something that is not a message: {error}") from None
                 for fd in fds:
                     os.close(fd)
                 if time.monotonic_ns() >= deadline_ns:  # said in the grace after TERM: too late

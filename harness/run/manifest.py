@@ -93,7 +93,7 @@ def read_manifest(files: Mapping[str, bytes], where: str) -> SubmissionManifest:
         said, path = f"{where}: [entry] {phase} = {module[:80]!r}", module.replace(".", "/")
         if not _MODULE.fullmatch(module):
             remedy = "Name a module of the folder without .py, such as train_entry."
-            raise UsageError(f"{said} is no module name.", remedy=remedy)
+            raise UsageError(f"{said} is not a module name.", remedy=remedy)
         if f"{path}.py" not in files and f"{path}/__main__.py" not in files:
             text = f"{said}, but {path}.py is not in the folder."
             raise UsageError(text, remedy="Add the file, or correct the entry.")

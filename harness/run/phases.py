@@ -103,11 +103,11 @@ def read_description(path: Path) -> Description:
     try:
         found = msgspec.convert(strict_json(data), Description)
     except (ValueError, msgspec.ValidationError) as error:
-        raise ValueError(f"{path.name} is no plain description ({error})") from None
+        raise ValueError(f"{path.name} is not a plain description ({error})") from None
     for name, value in found.config.items():
         plain = math.isfinite(value) if isinstance(value, float) else not isinstance(value, str) or value.isprintable()
         if not plain or not name.isprintable():
-            raise ValueError(f"config entry {name[:80]!r} in {path.name} is no plain scalar")
+            raise ValueError(f"config entry {name[:80]!r} in {path.name} is not a plain scalar")
     return found
 
 
@@ -234,7 +234,7 @@ def package(context: RunContext, *, limit_s: float, budget: str) -> Sizes:
     """Run the package phase and collect the counted files in ``context.artifact_dir``.
 
     limit_s: seconds left in the budget that packaging counts in. Raises ``RuleBroken`` when the clock runs out, when a
-    rank fails or when the model file is no sound container; a file over the cap is left to the count.
+    rank fails or when the model file is not a sound container; a file over the cap is left to the count.
     """
     sealed, output = context.sealed, context.run_dir / "package"
     counted = artifact_sizes(context.track, bundle_bytes=sealed.bundle_bytes, raw_bytes=sealed.raw_bytes, model_bytes=0)

@@ -70,7 +70,7 @@ def describe_submission(
 ) -> RunContext:
     """Seal the folder and run the describe phase: everything that must be known before a run is announced.
 
-    Raises ``UsageError`` for a folder that is no submission or a configuration that it refuses.
+    Raises ``UsageError`` for a folder that is not a submission or a configuration that it refuses.
     """
     with nothing_half_written(run_dir):
         sealed = seal_submission(submission_dir, run_dir)

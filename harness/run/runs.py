@@ -184,7 +184,7 @@ def resume_run(
     is not sound any more.
     """
     run_dir = find_run(run, seed, track)
-    recall(run_dir)  # in a folder that is no such run nothing is written
+    recall(run_dir)  # in a folder that is not such a run nothing is written
     with going_on(run_dir):
         trained = recall(run_dir)
         terms = load_track(trained.track)

@@ -80,7 +80,7 @@ def seal_script(script: Path, run_dir: Path, variables: Mapping[str, str]) -> Se
         if name in INSTEAD:
             raise UsageError(f"--env {name}: the referee sets {name}.", remedy=f"fix: {INSTEAD[name]}.")
     if script.is_symlink() or not script.is_file():
-        raise UsageError(f"{script} is no regular file.", remedy="Name a script: harness script train_gpt.py.")
+        raise UsageError(f"{script} is not a regular file.", remedy="Name a script: harness script train_gpt.py.")
     data = script.read_bytes()
     bundle, code, path = pack_code({script.name: data}), run_dir / "code", run_dir / "artifact" / BUNDLE_FILE
     code.mkdir()

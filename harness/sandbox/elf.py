@@ -31,7 +31,7 @@ class Needs:
 
 
 def read_needs(path: Path) -> Needs:
-    """The needs of one file; none where it is no ELF file, or a damaged one."""
+    """The needs of one file; none where it is not an ELF file, or a damaged one."""
     try:
         with path.open("rb") as file:
             head = file.read(_HEADER.size)

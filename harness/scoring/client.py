@@ -112,7 +112,7 @@ class Peers:
             except ChannelTimeout:
                 continue
             except MessageError as error:
-                words = f"sent what is no message: {error}"
+                words = f"sent something that is not a message: {error}"
             except ChannelClosed:
                 pass
             else:
@@ -283,7 +283,7 @@ class EvalClient(ExitStack):
             except ChannelClosed:
                 raise RankGone(0, kind.name) from None
             except MessageError as error:
-                raise WorkerFailure(f"it sent what is no message: {error}") from None
+                raise WorkerFailure(f"it sent something that is not a message: {error}") from None
             for fd in fds:
                 os.close(fd)
             if fds:

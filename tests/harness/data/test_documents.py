@@ -42,12 +42,12 @@ def test_a_folder_gives_its_files_in_order(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("a.jsonl", b'{"text": "ok"}\n{"text": \n', "line 2 is no JSON"),
+        ("a.jsonl", b'{"text": "ok"}\n{"text": \n', "line 2 is not JSON"),
         ("a.jsonl", b'{"txt": "ok"}\n', "line 1 has no text under 'text'"),
         ("a.jsonl", b"[1]\n", "line 1 has no text"),
         ("a.jsonl", b'{"text": "a\\ud800b"}\n', r"line 1: .*lone surrogate \(U\+D800 at character 1\)"),
-        ("a.jsonl", b"\n", "line 1 is no JSON"),
-        ("a.jsonl", b'{"text": "\xff"}\n', "line 1 is no JSON"),
+        ("a.jsonl", b"\n", "line 1 is not JSON"),
+        ("a.jsonl", b'{"text": "\xff"}\n', "line 1 is not JSON"),
         ("a.jsonl.xz", lzma.compress(json_lines(TEXTS))[:-9], "damaged or cut"),
         ("a.jsonl.gz", gzip.compress(json_lines(TEXTS))[:-9], "damaged or cut"),
         ("a.jsonl.gz", b"plain", "damaged or cut"),

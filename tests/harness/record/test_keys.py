@@ -73,7 +73,7 @@ def test_a_passphrase_encrypts_and_is_asked_for(tmp_path: Path, monkeypatch):
 
 UNFIT = {
     "others-read-it": (lambda path: path.chmod(0o644), r"mode 0644; wanted 0600. chmod 600"),
-    "rubbish": (lambda path: path.write_bytes(b"rubbish"), "no PKCS#8 PEM key"),
+    "rubbish": (lambda path: path.write_bytes(b"rubbish"), "is not a PKCS#8 PEM key"),
     "missing": (lambda path: path.unlink(), "missing"),
     "another": (
         lambda path: shutil.move(next(path.parents[1].glob("other/*.pem")), path),
@@ -239,7 +239,7 @@ def test_a_successor_that_the_old_key_did_not_endorse_is_caught(tmp_path: Path):
     [
         (lambda text: text.replace("trusted", "adored"), "adored"),
         (lambda text: text.replace("{", "{ ", 1), "canonical"),
-        (lambda text: text[:-40], "no public key entry"),
+        (lambda text: text[:-40], "is not a public key entry"),
     ],
     ids=["status", "white-space", "cut"],
 )

@@ -111,7 +111,7 @@ def test_baseline_shows_and_judges_only_what_is_new(folders, tmp_path):
 def test_a_baseline_of_another_kind_is_wrong_usage(folders, tmp_path):
     other = tmp_path / "other.json"
     other.write_text("[]")
-    assert "no output of" in str(run(folders[0], "--baseline", str(other)).exception)
+    assert "is not output of" in str(run(folders[0], "--baseline", str(other)).exception)
 
 
 def test_readings_are_listed_and_unknown_ones_refused(folders):

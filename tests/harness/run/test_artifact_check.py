@@ -63,7 +63,7 @@ def test_other_code_is_caught_naming_the_file(record: RunRecord, artifact: Path)
     write_container(artifact / "code.bundle", CODE | {"more.py": b"x = 1\n"}, codec="lzma")
     assert "more.py" in failed(record, artifact)["A3-NO-UNCOUNTED-CODE"]
     (artifact / "code.bundle").write_bytes(b"rubbish")
-    assert "no sound container" in failed(record, artifact)["A3-NO-UNCOUNTED-CODE"]
+    assert "is not a sound container" in failed(record, artifact)["A3-NO-UNCOUNTED-CODE"]
 
 
 def test_a_missing_file_could_not_be_checked(record: RunRecord, artifact: Path):

@@ -159,7 +159,7 @@ def test_what_is_broken_ends_in_a_rule(tmp_path, act, rule):
 
 
 def test_what_is_no_script_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="no regular file"):
+    with pytest.raises(UsageError, match="is not a regular file"):
         seal_script(tmp_path / "missing.py", tmp_path, {})
 
 

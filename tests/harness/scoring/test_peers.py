@@ -72,7 +72,7 @@ def test_other_ranks_have_no_say(ranks):
 
 def test_bytes_that_are_no_message_end_it_too(ranks):
     ranks.ends[2].send(b"hello")
-    assert "rank 2 sent what is no message" in str(ranks.failure())
+    assert "rank 2 sent something that is not a message" in str(ranks.failure())
 
 
 def test_ranks_that_never_came_are_known(ranks):
