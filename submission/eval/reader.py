@@ -27,7 +27,7 @@ class Reader:
         self._context = torch.full((self.cut.overlap,), BOS, device=self.device)
         if self.device.type == "cuda":
             prefer_cudnn()
-        self.read = torch.compile(model.stream, dynamic=False) if compiled else model.stream
+        self._stream = torch.compile(model.stream, dynamic=False) if compiled else model.stream
 
     def state(self) -> dict[str, Tensor]:
         """The tokens before the chunk."""
@@ -36,6 +36,15 @@ class Reader:
     def bind(self, buffers: Mapping[str, Tensor]) -> None:
         """Use these tensors from now on."""
         self._context = buffers["context"]
+
+    def read(self, windows: Tensor) -> Tensor:
+        """Hidden rows (n, length, D) of windows (n, length), with their graph where gradients are on.
+
+        One compiled graph serves both: a second for ``no_grad`` would make every cell wait half as long again.
+        """
+        with torch.set_grad_enabled(self._fixed or torch.is_grad_enabled()):
+            hidden = self._stream(windows)
+        return hidden if torch.is_grad_enabled() else hidden.detach()
 
     def rows(self, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Hidden rows (t, D) of the chunk on every rank; and this rank's passes with their graph, where they have one.

@@ -66,11 +66,13 @@ class Trainer:
             torch._foreach_lerp_(self.average, list(self.model.parameters()), 1 - self.config.ema_decay)
         return total
 
-    @torch.no_grad()
     def held_out_loss(self, windows: Tensor) -> Tensor:
-        """Mean loss on the held-out slice of the train set, shape (), still on the device."""
+        """Mean loss on the held-out slice of the train set, shape (), still on the device.
+
+        By the graph that trains: one for ``no_grad`` would be compiled beside it.
+        """
         parts = torch.split(windows.to(self.device), self.config.train_micro_batch)
-        return torch.stack([self._loss(part) * (len(part) / len(windows)) for part in parts]).sum()
+        return torch.stack([self._loss(part).detach() * (len(part) / len(windows)) for part in parts]).sum()
 
     def warm_up(self, held_out_windows: int) -> None:
         """Run everything that the clock will see on synthetic tokens, then restore: nothing compiles inside it."""

@@ -45,11 +45,11 @@ def graphs_of_warm_up(stage: str, monkeypatch, **changes: object) -> int:
     return graphs
 
 
-def test_steps_smaller_than_a_chunk_need_one_graph_without_and_one_with_gradients(monkeypatch) -> None:
+def test_scoring_and_steps_smaller_than_a_chunk_share_one_graph(monkeypatch) -> None:
     changes = {"eval_mode": "overlap", "eval_overlap": 4, "ttt_batch_windows": 2}
-    assert graphs_of_warm_up("final", monkeypatch, **changes) == 2
+    assert graphs_of_warm_up("final", monkeypatch, **changes) == 1
     assert graphs_of_warm_up("packed", monkeypatch, **changes) == 1
 
 
 def test_full_batches_need_one_more_for_the_probe(monkeypatch) -> None:
-    assert graphs_of_warm_up("final", monkeypatch, eval_mode="overlap", eval_overlap=4, ttt_batch_windows=0) == 3
+    assert graphs_of_warm_up("final", monkeypatch, eval_mode="overlap", eval_overlap=4, ttt_batch_windows=0) == 2
