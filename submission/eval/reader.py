@@ -27,7 +27,9 @@ class Reader:
         self._context = torch.full((self.cut.overlap,), BOS, device=self.device)
         if self.device.type == "cuda":
             prefer_cudnn()
-        self._stream = torch.compile(model.stream, dynamic=False) if compiled else model.stream
+        # deterministic: else each process picks its kernels by timing them, and a replica's logits are off by 0.2 nats
+        options = {"deterministic": True}
+        self._stream = torch.compile(model.stream, dynamic=False, options=options) if compiled else model.stream
 
     def state(self) -> dict[str, Tensor]:
         """The tokens before the chunk."""
