@@ -12,15 +12,15 @@ from .eval.compile_cache import use_compile_cache
 from .eval.load import load_model
 from .eval.predictor import HybridPredictor
 from .train.group import join, leave
+from .train.shares import use_cores
 
 
 def build(context: EvalContext) -> Predictor:
     """The predictor of this stage."""
     use_compile_cache(context.rank)
     config = load_config(os.environ, os.environ["GOLF_TRACK"])
-    torch.set_num_threads(max(1, int(os.environ["GOLF_CPU_CORES"]) // context.world_size))
     gpus = int(os.environ["GOLF_GPUS"])
-    torch.use_deterministic_algorithms(not gpus)
+    use_cores(int(os.environ["GOLF_CPU_CORES"]) // context.world_size, gpus)
     torch.manual_seed(int(os.environ["SEED"]))
     if gpus:
         torch.cuda.set_device(context.rank)

@@ -2,8 +2,6 @@
 
 import os
 
-import torch
-
 from harness.protocol.session import PackageSession
 
 from .checkpoint import CheckpointError
@@ -11,13 +9,13 @@ from .config import ConfigError, load_config
 from .package.fit import DoesNotFit
 from .package.gptq import NotQuantisable
 from .package.pack import default_device, package
+from .train.shares import use_cores
 
 
 def main() -> None:
     """Pick the device and pack."""
     session = PackageSession.connect()
-    torch.set_num_threads(session.cpu_cores)
-    torch.use_deterministic_algorithms(not session.gpus)
+    use_cores(session.cpu_cores, session.gpus)
     try:
         package(session, load_config(os.environ, session.track), default_device(session.gpus))
     except (CheckpointError, ConfigError, DoesNotFit, NotQuantisable) as error:

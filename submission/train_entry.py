@@ -11,6 +11,7 @@ from .preflight import NotUsable, preflight
 from .train.failure import end_run
 from .train.group import join, leave
 from .train.loop import train
+from .train.shares import use_cores
 
 
 def main() -> None:
@@ -41,9 +42,7 @@ def prepare_device(session: TrainSession) -> torch.device:
         device = torch.device("cuda", session.local_rank)
         torch.cuda.set_device(device)
         return device
-    torch.set_num_threads(max(1, session.cpu_cores // session.world_size))
-    torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing here reads it
+    use_cores(session.cpu_cores // session.world_size)
     return torch.device("cpu")
 
 

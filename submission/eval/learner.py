@@ -50,13 +50,17 @@ class Learner:
         """One step on these windows; the passes in ``kept`` serve it where there are any, and free their graphs."""
         adapter = self.adapter
         parameters = list(adapter.parameters.values())
-        gradients: list[Tensor] = []
-        for windows, goals in lesson:
+
+        def gradients_of(part: tuple[Tensor, Tensor, Tensor | None]) -> list[Tensor]:
+            windows, goals, hidden = part
             with torch.enable_grad():
-                hidden = kept.pop(0) if kept else self.reader.read(windows)
-                loss = self._summed_loss(hidden, goals)
-            added = list(torch.autograd.grad(loss, parameters))
-            gradients = list(torch._foreach_add(gradients, added)) if gradients else added
+                loss = self._summed_loss(self.reader.read(windows) if hidden is None else hidden, goals)
+            return list(torch.autograd.grad(loss, parameters))
+
+        parts = [(*part, kept.pop(0) if kept else None) for part in lesson]
+        gradients, *others = self.reader.each(gradients_of, parts)
+        for added in others:
+            gradients = list(torch._foreach_add(gradients, added))
         self.reader.ranks.sum_all(gradients)
         torch._foreach_div_(gradients, count)
         adapter.step(dict(zip(adapter.parameters, gradients, strict=True)))

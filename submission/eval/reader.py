@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -10,8 +11,12 @@ from torch import Tensor
 from ..config import BOS, Config
 from ..model.attend import prefer_cudnn
 from ..model.hybrid import Hybrid
+from ..train.shares import single_threads
 from .ranks import Ranks
 from .windows import Cut, cut_targets, cut_windows, new_positions
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class Reader:
@@ -30,6 +35,8 @@ class Reader:
         # deterministic: else each process picks its kernels by timing them, and a replica's logits are off by 0.2 nats
         options = {"deterministic": True}
         self._stream = torch.compile(model.stream, dynamic=False, options=options) if compiled else model.stream
+        self._threads = 1 if compiled or model.embedding.weight.is_cuda else torch.get_num_threads()
+        self._pool = single_threads(self._threads)
 
     def state(self) -> dict[str, Tensor]:
         """The tokens before the chunk."""
@@ -54,9 +61,21 @@ class Reader:
         A pass is (windows, length, D).
         """
         windows = cut_windows(self._context, inputs, self.cut, self._window_count(len(inputs)))
-        parts = [self.read(part) for part in self.passes(self.ranks.share(windows))]
+        parts = self.each(self.read, self.passes(self.ranks.share(windows)))
         rows = new_positions(self.ranks.gather(torch.cat([part.detach() for part in parts])), self.cut, len(inputs))
         return rows, parts if parts[0].requires_grad else []
+
+    def each(self, do: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        """``do`` each of the items, with gradients or without as here; on a CPU each core takes its own."""
+        if self._threads == 1:
+            return list(map(do, items))
+        graded = torch.is_grad_enabled()
+
+        def alike(item: Item) -> Result:
+            with torch.set_grad_enabled(graded):
+                return do(item)
+
+        return list(self._pool.map(alike, items))
 
     def lesson(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """A scored chunk to learn from, int64 (2, n, length): its windows and their targets."""
@@ -71,9 +90,10 @@ class Reader:
     def passes(self, windows: Tensor) -> tuple[Tensor, ...]:
         """This rank's windows, or what belongs to them, in parts of one forward pass.
 
-        By default a pass holds the windows of a step, so that scoring, steps and probe have one shape.
+        By default a pass holds a core's windows of a step, so that scoring, steps and probe have one shape.
         """
-        each = self.config.eval_pass_windows or -(-self.batch // self.ranks.size) or len(windows)
+        step = -(-self.batch // self.ranks.size) or len(windows)
+        each = self.config.eval_pass_windows or -(-step // self._threads)
         return torch.split(windows, each)
 
     def advance(self, inputs: Tensor) -> None:

@@ -59,12 +59,12 @@ def _losses_and_gradients(logits: Tensor, targets: Tensor, losses: Tensor, cap: 
 
         losses_and_gradients(logits, targets, losses, cap)
         return
-    squashed = torch.tanh(logits.to(losses.dtype) / cap)
+    squashed = logits.to(losses.dtype).div_(cap).tanh_()  # in place wherever it goes: this is memory traffic
     log_p = torch.log_softmax(cap * squashed, 1)
     counted, chosen = targets != IGNORED, targets.clamp(min=0)[:, None]
     losses.copy_(torch.where(counted, -log_p.gather(1, chosen)[:, 0], 0.0))
-    error = log_p.exp_().scatter_add_(1, chosen, losses.new_full((len(losses), 1), -1.0))
-    logits.copy_(error * (1 - squashed.square_()) * counted[:, None])
+    error = log_p.exp_().scatter_add_(1, chosen, losses.new_full((len(losses), 1), -1.0)).mul_(counted[:, None])
+    torch.mul(error, 1 - squashed.square_(), out=logits)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:

@@ -11,12 +11,24 @@ from torch import Tensor
 Loss = Callable[[Tensor], Tensor]
 
 
+def use_cores(count: int, gpus: int = 0) -> None:
+    """Compute with so many threads, without GPUs the same bits each time."""
+    torch.set_num_threads(max(1, count))
+    torch.use_deterministic_algorithms(not gpus)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing here reads it
+
+
+def single_threads(count: int) -> ThreadPoolExecutor:
+    """Threads whose operators do not start others."""
+    return ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
+
+
 class Shares:
     """Loss and gradients of a batch over ``count`` threads."""
 
     def __init__(self, loss: Loss, parameters: list[torch.nn.Parameter], count: int) -> None:
         self._loss, self._parameters, self._count = loss, parameters, count
-        self._pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
+        self._pool = single_threads(count)
 
     def accumulate(self, windows: Tensor, weight: float) -> Tensor:
         """Add ``weight`` times the gradient of the mean loss of ``windows`` (n, L + 1) to ``.grad``.
