@@ -33,8 +33,9 @@ class Reader:
         if self.device.type == "cuda":
             prefer_cudnn()
         # deterministic: else each process picks its kernels by timing them, and a replica's logits are off by 0.2 nats
-        options = {"deterministic": True}
-        self._stream = torch.compile(model.stream, dynamic=False, options=options) if compiled else model.stream
+        self._stream = model.stream
+        if compiled:
+            self._stream = torch.compile(model.stream, dynamic=False, options={"deterministic": True})
         self._threads = 1 if compiled or model.embedding.weight.is_cuda else torch.get_num_threads()
         self._pool = single_threads(self._threads)
 
