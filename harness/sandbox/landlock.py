@@ -14,8 +14,6 @@ import stat
 import struct
 from collections.abc import Iterable
 
-from harness.sandbox.namespaces import forbid_new_privileges
-
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _CREATE_VERSION = 1
 _RULE_PATH_BENEATH = 1
@@ -91,7 +89,6 @@ def _restrict(files: int, network: int, scoped: int, rules: Iterable[tuple[str, 
                 _call(_ADD_RULE, ruleset, _RULE_PATH_BENEATH, rule, 0)
             finally:
                 os.close(descriptor)
-        forbid_new_privileges()
         _call(_RESTRICT_SELF, ruleset, 0)
     finally:
         os.close(ruleset)

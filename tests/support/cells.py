@@ -42,7 +42,7 @@ def spec(
         rank_env=tuple({"RANK": str(rank)} for rank in range(ranks)),
         policy=policy(**changes),
         log_file=log,
-        off=frozenset() if namespaced else frozenset({"namespaces"}),
+        namespaces=namespaced,
     )
 
 

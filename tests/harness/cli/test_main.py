@@ -164,11 +164,12 @@ def test_the_core_needs_no_torch_and_other_commands_name_their_extra(tmp_path):
         ["data", "list"],
     ]
     extra = [["submit"], ["try"], ["rerun", str(next((records / "runs").glob("*.json")))]]
-    code = WITHOUT.replace("COMMANDS", repr([*core, *extra, ["submit", "--track", "nono"]]))
+    code = WITHOUT.replace("COMMANDS", repr([*core, *extra, ["submit", "--track", "nono"], ["doctor", "--json"]]))
     folders = {f"GOLF_{name}_DIR": str(tmp_path / name) for name in ("CACHE", "KEYS", "RUNS", "RECORDS")}
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=tmp_path, env=os.environ | folders, capture_output=True, text=True, check=False)
-    codes = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("> ")]
+    *codes, _ = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("> ")]
+    assert '"landlock"' in done.stdout  # doctor's own code tells what this machine lacks
     assert codes == [
         *([words[0], "0"] for words in core), ["submit", "3"], ["try", "3"], ["rerun", "3"], ["submit", "2"],
     ], done.stderr  # fmt: skip

@@ -210,6 +210,8 @@ def test_a_strict_cell_refuses_to_start_where_a_layer_is_missing(tmp_path: Path,
     assert "landlock" in str(caught.value)
     assert "harness doctor" in caught.value.remedy
     assert alive(mark) == []
+    with pytest.raises(ValueError, match="leaves no layer off"):
+        Cell(spec(program, tmp_path / "log", namespaced=False), strict=True)
 
 
 @ways
