@@ -45,20 +45,19 @@ class KillReport:
     overshoot_ns: until the last process was dead and reaped
     survivors:    processes that could still run when the referee gave up waiting; 0 is the only good number
     method:       "PID namespace", or "subreaper and /proc walk"
-    stopped_ns:   until no thread could run an instruction of its program any more; ``None`` in what was written before
-                  this was measured
+    stopped_ns:   until no thread could run an instruction of its program any more
     """
 
     reason: str
     overshoot_ns: int
     survivors: int
     method: str
-    stopped_ns: int | None = None
+    stopped_ns: int
 
     @property
     def stop_ms(self) -> float:
-        """The stop in milliseconds; the overshoot, which is never less, where only that is known."""
-        return (self.overshoot_ns if self.stopped_ns is None else self.stopped_ns) / 1e6
+        """The stop in milliseconds."""
+        return self.stopped_ns / 1e6
 
 
 def launcher_order(spec: CellSpec, home: Path, descriptors: tuple[int, ...]) -> bytes:
