@@ -7,13 +7,17 @@ from click.testing import CliRunner
 
 from harness.cli import doctor
 from harness.cli.doctor import command
+from harness.sandbox.layers import Layer
 
 
 def test_every_isolation_layer_is_tried_and_named():
     result = CliRunner().invoke(command, ["--json"])
     answer = json.loads(result.output)
-    layers = {check["name"] for check in answer["checks"] if check["area"] == "isolation"}
-    assert {"landlock", "seccomp", "network", "hard_kill", "rlimits", "no_new_privs", "private_tmp"} <= layers
+    layers = {check["name"]: check["found"] for check in answer["checks"] if check["area"] == "isolation"}
+    assert set(layers) == set(Layer)
+    assert all(found.startswith(("in force", "missing: ")) for found in layers.values())
+    if layers["hard_kill"] == "in force: PID namespace":
+        assert layers["private_tmp"].endswith("in a root of its own")
     assert result.exit_code == (0 if answer["ok"] else 3)
     assert answer["ok"] == all(check["state"] != "missing" for check in answer["checks"])
 

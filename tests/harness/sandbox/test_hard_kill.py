@@ -10,15 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
-from cells import WAYS, running, spec, wait_for
+from cells import running, spec, wait_for, ways
 
 from harness.errors import RuleBroken
 from harness.sandbox import cell as cell_module
 from harness.sandbox import processes
 from harness.sandbox.cell import Cell
 from harness.sandbox.processes import descendants
-
-ways = pytest.mark.parametrize("namespaced", WAYS.values(), ids=WAYS)
 
 HEAD = "import os, signal, sys, time\nsleep = lambda: [time.sleep(1) for _ in range(600)]\n"
 DEFIANT = {
