@@ -71,7 +71,7 @@ def restrict_self(rules: Iterable[tuple[str, int]], *, tcp: bool) -> None:
 
 
 def _restrict(files: int, network: int, scoped: int, rules: Iterable[tuple[str, int]]) -> None:
-    """What is handled is refused but for ``rules``: rights on files, on the network, and scopes."""
+    """What is handled is refused but for ``rules``: rights on files, on the network, and scopes. Wants no_new_privs."""
     abi = abi_version()
     size = 24 if abi >= 6 else 16 if abi >= 4 else 8
     ruleset = _call(_CREATE_RULESET, struct.pack("=3Q", files, network, scoped), size, 0)

@@ -204,7 +204,10 @@ def build_filter(machine: str, *, network: str, gpus: bool = False) -> bytes:
 
 
 def restrict_self(*, network: str, gpus: bool) -> str:
-    """Load the filter for this thread and all it starts; returns what is in force. Raises ``OSError`` when refused."""
+    """Load the filter for this thread and all it starts; returns what is in force. Raises ``OSError`` when refused.
+
+    Wants no_new_privs.
+    """
     code = build_filter(platform.machine(), network=network, gpus=gpus)
     buffer = ctypes.create_string_buffer(code, len(code))
     program = _Program(len(code) // 8, ctypes.cast(buffer, ctypes.c_void_p))
