@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -9,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -23,6 +25,8 @@ from tabulate import tabulate
 from harness.config.tracks import load_track, track_names
 from harness.config.variables import runs_dir
 from harness.errors import ExitCode, HarnessError
+from harness.run.cells import gpu_devices, guarded_folders, rank_environments
+from harness.run.machine import gpu_names, usable_gpus
 from harness.sandbox.cell import Cell
 from harness.sandbox.layers import Layer
 from harness.sandbox.policy import SandboxPolicy
@@ -42,6 +46,56 @@ _LAYER_REMEDIES = {
 }
 
 _UNCOVER = "Needed for GPUs only: start the container with --security-opt unmask=ALL (podman)"
+
+# device nodes that CUDA needs and a cell, which may run no set-user-id helper, cannot make
+_NODES = ("/dev/nvidiactl", "/dev/nvidia-uvm")
+_PYTHON = (sys.executable, "-I", "-B", "-c")
+_SAID_CHARACTERS, _POLL_S = 300, 0.005
+_CUDA = """
+import ctypes, sys
+try:
+    cuda = ctypes.CDLL("libcuda.so.1")
+except OSError as error:
+    sys.exit("libcuda.so.1 does not load: %s" % error)
+def call(name, *arguments):
+    code = getattr(cuda, name)(*arguments)
+    if code:
+        text = ctypes.c_char_p()
+        cuda.cuGetErrorName(code, ctypes.byref(text))
+        sys.exit("%s: error %d %s" % (name, code, (text.value or b"").decode()))
+count, version = ctypes.c_int(), ctypes.c_int()
+call("cuInit", 0)
+call("cuDeviceGetCount", ctypes.byref(count))
+call("cuDriverGetVersion", ctypes.byref(version))
+if not count.value:
+    sys.exit("CUDA starts and finds no device")
+print("%d devices, CUDA %d.%d" % (count.value, version.value // 1000, version.value % 1000 // 10))
+"""
+_TORCH = (
+    "import torch; x = torch.ones(256, 256, device='cuda'); torch.cuda.synchronize(); "
+    "assert (x @ x).sum().item() == 256**3; print('torch', torch.__version__, torch.cuda.get_device_name())"
+)
+_COMPILE = (
+    "import torch; f = torch.compile(lambda x: torch.tanh(x) * 2 + 1); x = torch.ones(4096, device='cuda'); "
+    "assert torch.allclose(f(x), torch.tanh(x) * 2 + 1); print('torch.compile made a kernel')"
+)
+_NCCL = """
+import os, re
+os.environ |= {"NCCL_DEBUG": "INFO", "NCCL_DEBUG_FILE": "nccl.%p"}
+import torch
+import torch.distributed as ranks
+device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+torch.cuda.set_device(device)
+ranks.init_process_group("nccl", device_id=device)
+x = torch.ones(1 << 20, device=device)
+ranks.all_reduce(x)
+if x.sum().item() != len(x) * ranks.get_world_size():
+    raise SystemExit("NCCL gave a wrong sum")
+with open("nccl.%d" % os.getpid()) as log:
+    ways = sorted(set(re.findall(r" via (\\S+)", log.read())))
+print("%d ranks summed up, connected by %s" % (ranks.get_world_size(), ", ".join(ways) or "what NCCL does not say"))
+ranks.destroy_process_group()
+"""
 
 State = Literal["ok", "missing", "note"]
 
@@ -66,24 +120,20 @@ class Check:
 
 @click.command(epilog="Exit codes: 0 everything needed is there, 3 something is missing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the checks as JSON.")
-@click.option(
-    "--gpu",
-    is_flag=True,
-    help="Start CUDA, and NCCL on two GPUs, in a cell; name the layer that keeps them out.",
-)
+@click.option("--gpu", is_flag=True, help="Also try torch and torch.compile on a GPU, in a cell.")
 def command(as_json: bool, gpu: bool) -> None:
     """Show which isolation layers, packages and GPUs this machine has, each missing one with its remedy.
+
+    Where there are GPUs, CUDA is started in a cell, and NCCL between two of them.
 
     \b
     harness doctor
     harness doctor --json | jq '.checks[] | select(.state != "ok")'
     harness doctor --gpu
     """
-    if gpu:
-        from harness.cli.doctor_gpu import search
-
-        raise SystemExit(search(as_json=as_json))
-    checks = [*system_checks(), *isolation_checks(), *package_checks(), *gpu_checks()]
+    if gpu and not gpu_devices():
+        raise click.UsageError("--gpu: this machine has no /dev/nvidia* (see `harness doctor`).")
+    checks = [*system_checks(), *isolation_checks(), *package_checks(), *gpu_checks(further=gpu)]
     missing = [check for check in checks if check.state == "missing"]
     if as_json:
         click.echo(json.dumps({"ok": not missing, "checks": [asdict(check) for check in checks]}, indent=1))
@@ -124,8 +174,6 @@ def system_checks() -> Iterator[Check]:
 
 def isolation_checks() -> Iterator[Check]:
     """Each layer, tried in a real cell that does nothing."""
-    from harness.run.cells import guarded_folders
-
     with tempfile.TemporaryDirectory(prefix="golf-doctor-") as scratch:
         log = Path(scratch) / "log"
         policy = SandboxPolicy(
@@ -184,10 +232,8 @@ def package_checks() -> Iterator[Check]:
         yield Check("packages", requirement.name, state, found, remedy)
 
 
-def gpu_checks() -> Iterator[Check]:
+def gpu_checks(*, further: bool = False) -> Iterator[Check]:
     """GPUs as the driver lists them, which tracks they suit, and whether torch and a cell can use them."""
-    from harness.run.machine import gpu_names, usable_gpus
-
     query = ["nvidia-smi", "--query-gpu=index,name,memory.total,driver_version", "--format=csv,noheader"]
     try:
         answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout
@@ -196,6 +242,7 @@ def gpu_checks() -> Iterator[Check]:
         found = f"{len(nodes)} device nodes, but nvidia-smi does not answer" if nodes else "none: CPU tracks only"
         remedy = "Install the NVIDIA driver's tools (Debian, Ubuntu: sudo apt-get install nvidia-utils-N for driver N)."
         yield Check("GPUs", "NVIDIA", "note", found, remedy if nodes else "")
+        yield from cell_checks(further=further) if nodes else ()
         return
     for line in filter(None, map(str.strip, answer.splitlines())):
         yield Check("GPUs", f"GPU {line.split(',')[0]}", "ok", line.split(",", 1)[1].strip())
@@ -214,20 +261,57 @@ def gpu_checks() -> Iterator[Check]:
         usable, text = False, "torch does not start"
     remedy = f"{_PIP} --force-reinstall torch   (a build with CUDA that fits the driver)"
     yield Check("GPUs", "torch", "ok" if usable else "missing", text, remedy)
-    yield from _cell_checks()
+    yield from cell_checks(further=further)
     compiler = shutil.which("gcc") or shutil.which("cc")
     found = compiler or "no C compiler; Triton needs one"
     yield Check("GPUs", "compiler", "ok" if compiler else "missing", found, "sudo apt-get install gcc")
 
 
-def _cell_checks() -> Iterator[Check]:
-    from harness.cli.doctor_gpu import gpu_probe, missing_nodes, nccl_probe, try_once
-
-    if missing := missing_nodes():
+def cell_checks(*, further: bool) -> Iterator[Check]:
+    """What frameworks do with GPUs, each tried in a cell. What fails there is tried outside too: whose fault is it?"""
+    if missing := [node for node in _NODES if not Path(node).exists()]:
         remedy = "Start the driver once outside: sudo nvidia-modprobe -u -c=0"
         yield Check("GPUs", "device nodes", "missing", f"no {', '.join(missing)}", remedy)
-    for what, probe in (("CUDA", gpu_probe()), ("NCCL", nccl_probe())):
-        if probe:
-            outcome = try_once(probe, "")
-            remedy = f"harness doctor --gpu   (names the layer that keeps {what} out)"
-            yield Check("GPUs", f"{what} in a cell", "ok" if outcome.works else "missing", outcome.said, remedy)
+    for what, program, limit_s, ranks in probes(further=further):
+        works, found = try_in_cell(program, limit_s, ranks)
+        remedy = ""
+        if not works and ranks == 1:
+            remedy = "It fails outside a cell too: the driver or its CUDA is to blame, not the sandbox."
+            with contextlib.suppress(subprocess.SubprocessError):
+                subprocess.run([*_PYTHON, program], capture_output=True, timeout=limit_s, check=True)
+                remedy = "It works outside a cell: report this line, with the versions of driver and kernel."
+        yield Check("GPUs", f"{what} in a cell", "ok" if works else "missing", found, remedy)
+
+
+def probes(*, further: bool) -> Iterator[tuple[str, str, float, int]]:
+    """Name, program, seconds and ranks: CUDA, as every framework starts it, and NCCL where there are two GPUs.
+
+    further: what takes longer, too: torch, and a kernel that torch compiles
+    """
+    yield "CUDA", _CUDA, 10.0, 1
+    if further:
+        yield "torch", _TORCH, 60.0, 1
+        yield "torch.compile", _COMPILE, 90.0, 1
+    if sum(node.name.removeprefix("nvidia").isdigit() for node in gpu_devices()) > 1:
+        yield "NCCL", _NCCL, 90.0, 2
+
+
+def try_in_cell(program: str, limit_s: float, ranks: int) -> tuple[bool, str]:
+    """Whether a Python program ends with 0 in time in a cell with GPUs, and its last line, or why it has none."""
+    network: Literal["none", "loopback"] = "none" if ranks == 1 else "loopback"
+    policy = SandboxPolicy((), (), network, gpu_devices(), 0, 10**9, 4096, packages=None)
+    with tempfile.TemporaryDirectory(prefix="golf-probe-") as scratch:
+        log = Path(scratch) / "log"
+        spec = CellSpec("probe", (*_PYTHON, program), {}, rank_environments(ranks), policy, log)
+        try:
+            with Cell(spec, strict=False) as cell:
+                cell.start()
+                until = time.monotonic() + limit_s
+                while None in (codes := cell.exit_codes()) and time.monotonic() < until:
+                    time.sleep(_POLL_S)
+        except (HarnessError, OSError) as error:
+            return False, f"no cell: {error}"[:_SAID_CHARACTERS]
+        lines = [line.strip() for line in log.read_text(errors="replace").split("\n") if line.strip()]
+    said = lines[-1] if lines else f"exit codes {codes}"
+    late = f"no end within {limit_s:g} s. " if None in codes else ""
+    return all(code == 0 for code in codes), f"{late}{said}"[:_SAID_CHARACTERS]

@@ -13,7 +13,6 @@ from tabulate import tabulate
 from harness.errors import ExitCode
 from harness.fleet.driver import JobOutcome
 from harness.fleet.queue import Queue
-from harness.fleet.worker import describe_attempt
 from harness.text import printable
 
 
@@ -90,7 +89,7 @@ def _row(queue: Queue, outcome: JobOutcome) -> JobRow:
     tries = queue.attempts(job)
     row = JobRow(job.id, job.title, attempts=len(tries))
     if result is None:
-        row.note = describe_attempt(tries[-1]) if tries else "never started"
+        row.note = str(tries[-1]) if tries else "never started"
         if outcome.exit_code == ExitCode.USAGE:
             row.verdict = "ERROR"
         return row

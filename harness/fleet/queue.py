@@ -67,6 +67,10 @@ class Attempt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     exit_code: int | None = None
     reason: str = ""
 
+    def __str__(self) -> str:
+        state = "running or killed" if self.exit_code is None else self.reason or f"exit code {self.exit_code}"
+        return f"attempt {self.number} on {self.host}: {state}"
+
 
 class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a job gave: exit code 0 or 1 (a verdict), and the JSON that it printed."""

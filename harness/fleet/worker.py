@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from harness.fleet.queue import Attempt, Job, Queue, Result
+from harness.fleet.queue import Job, Queue, Result
 from harness.rules import Verdict
 from harness.sandbox.namespaces import die_with_parent
 from harness.sandbox.processes import default_signals
@@ -24,12 +24,11 @@ MAX_OUTPUT_BYTES = 8_000_000
 REASON_CHARACTERS = 300
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(folder: str, name: str) -> int:
     """Run the job. 0: its result stands (from this attempt or another). 3: this attempt gave none."""
-    arguments = sys.argv[1:] if argv is None else argv
     default_signals(signal.SIGCHLD)  # where it is ignored, every command seems to end well
-    queue = Queue(Path(arguments[0]))
-    job = queue.job(arguments[1])
+    queue = Queue(Path(folder))
+    job = queue.job(name)
     with queue.running(job) as mine:
         if not mine or queue.result(job) is not None:
             return 0
@@ -84,11 +83,5 @@ def _run_command(job: Job, log: Path) -> tuple[int, bytes]:
         return child.wait(), output
 
 
-def describe_attempt(attempt: Attempt) -> str:
-    """One attempt in words."""
-    state = "running or killed" if attempt.exit_code is None else attempt.reason or f"exit code {attempt.exit_code}"
-    return f"attempt {attempt.number} on {attempt.host}: {state}"
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(*sys.argv[1:]))

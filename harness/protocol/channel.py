@@ -62,7 +62,16 @@ class Channel:
             except OSError as error:
                 raise ChannelClosed(f"the peer is gone ({error.strerror}).") from error
 
-    def receive(self, timeout_s: float) -> tuple[Message, list[int]]:
+    def receive(self, timeout_s: float) -> Message:
+        """The next message, as below; one with descriptors, which a worker never sends, is a ``MessageError``."""
+        message, fds = self.receive_with_descriptors(timeout_s)
+        for fd in fds:
+            os.close(fd)
+        if fds:
+            raise MessageError("descriptors came with it")
+        return message
+
+    def receive_with_descriptors(self, timeout_s: float) -> tuple[Message, list[int]]:
         """The next message and the descriptors that came with it.
 
         Raises ``ChannelTimeout`` after ``timeout_s`` seconds, ``ChannelClosed`` when the peer is gone, and

@@ -40,23 +40,23 @@ class CellEnvironment:
     """One rank's view of its phase. Times in seconds, sizes in bytes; a path is ``None`` where the phase has none."""
 
     phase: str
-    stage: str
     track: str
     seed: int
-    rank: int
-    local_rank: int
-    world_size: int
     vocab_size: int
     cpu_cores: int
     gpus: int
     limit_s: float
-    setup_s: float
-    total_targets: int
-    model_budget_bytes: int
-    output_dir: Path | None
-    checkpoint_dir: Path | None
-    model_file: Path | None
-    channel_fd: int
+    rank: int = 0
+    local_rank: int = 0
+    world_size: int = 1
+    stage: str = ""
+    setup_s: float = 0.0
+    total_targets: int = 0
+    model_budget_bytes: int = 0
+    output_dir: Path | None = None
+    checkpoint_dir: Path | None = None
+    model_file: Path | None = None
+    channel_fd: int = -1
 
     @classmethod
     def read(cls, phase: str, environ: Mapping[str, str] | None = None) -> CellEnvironment:

@@ -19,7 +19,7 @@ class Buffers:
     """The memory that referee and worker share, in the order in which its descriptors ride along.
 
     inputs, targets: int64 (chunk_tokens,); logits: (slab_rows, vocabulary); state: uint8 (state_bytes,)
-    device: index of the CUDA device that they are on, ``None`` for host memory
+    device: index of the CUDA device that they are on, ``None`` for host memory; descriptors: known to the referee alone
     """
 
     inputs: torch.Tensor
@@ -27,6 +27,7 @@ class Buffers:
     logits: torch.Tensor
     state: torch.Tensor
     device: int | None
+    descriptors: tuple[int, ...] = ()
 
 
 def buffer_shapes(
@@ -59,13 +60,12 @@ def state_views(tensors: Mapping[str, torch.Tensor], blob: torch.Tensor) -> dict
     return views
 
 
-def map_tensor(fd: int, dtype: torch.dtype, shape: tuple[int, ...], *, writable: bool = True) -> torch.Tensor:
+def map_tensor(fd: int, dtype: torch.dtype, shape: tuple[int, ...]) -> torch.Tensor:
     """A tensor over the shared memory behind ``fd``, without a copy. A shape of no elements maps nothing."""
     count = math.prod(shape)
     if count == 0:
         return torch.empty(shape, dtype=dtype)
-    access = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
-    memory = mmap.mmap(fd, count * dtype.itemsize, mmap.MAP_SHARED, access)
+    memory = mmap.mmap(fd, count * dtype.itemsize)
     return torch.frombuffer(memory, dtype=dtype, count=count).view(shape)
 
 

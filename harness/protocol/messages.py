@@ -1,6 +1,6 @@
 """The fixed-size messages between referee and worker: 512 bytes, no pickle, no length that the peer chooses.
 
-Layout, little-endian: magic ``GOLF`` (4 bytes), version u16, kind u16, sequence u32, rank u32,
+Layout, little-endian: magic ``GOLF`` (4 bytes), version u16, kind u16,
 four int64 ``a b c d``, two float64 ``x y``, then UTF-8 text padded with zero bytes to 512.
 """
 
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 MESSAGE_BYTES = 512
-VERSION = 1
+VERSION = 2
 _MAGIC = b"GOLF"
-_HEADER = struct.Struct("<4sHHIIqqqqdd")
+_HEADER = struct.Struct("<4sHHqqqqdd")
 TEXT_BYTES = MESSAGE_BYTES - _HEADER.size
 
 
@@ -59,15 +59,11 @@ class Message:
     x: float = 0.0
     y: float = 0.0
     text: str = ""
-    rank: int = 0
-    sequence: int = 0
 
     def encode(self) -> bytes:
         """The 512 bytes of this message. Text beyond its room is cut at a character boundary."""
         text = self.text.encode("utf-8", "replace")[:TEXT_BYTES].decode("utf-8", "ignore").encode()
-        head = _HEADER.pack(
-            _MAGIC, VERSION, self.kind, self.sequence, self.rank, self.a, self.b, self.c, self.d, self.x, self.y
-        )
+        head = _HEADER.pack(_MAGIC, VERSION, self.kind, self.a, self.b, self.c, self.d, self.x, self.y)
         return head + text.ljust(TEXT_BYTES, b"\0")
 
 
@@ -75,7 +71,7 @@ def decode(data: bytes) -> Message:
     """Read one message. Raises ``MessageError`` for anything that ``encode`` would not have written."""
     if len(data) != MESSAGE_BYTES:
         raise MessageError(f"a message is {MESSAGE_BYTES} bytes, found {len(data)}")
-    magic, version, kind, sequence, rank, a, b, c, d, x, y = _HEADER.unpack_from(data)
+    magic, version, kind, a, b, c, d, x, y = _HEADER.unpack_from(data)
     if magic != _MAGIC:
         raise MessageError(f"magic is {magic!r}, wanted {_MAGIC!r}")
     if version != VERSION:
@@ -85,4 +81,4 @@ def decode(data: bytes) -> Message:
     except ValueError:
         raise MessageError(f"unknown kind {kind}") from None
     text = data[_HEADER.size :].split(b"\0", 1)[0].decode("utf-8", "replace")
-    return Message(known, a, b, c, d, x, y, text, rank, sequence)
+    return Message(known, a, b, c, d, x, y, text)

@@ -18,7 +18,7 @@ class LostRank(RuntimeError):
         super().__init__(f"lost touch with another rank, which gave no reason of its own ({noticed}).")
 
 
-def report_start(channel: Channel, rank: int, world_size: int) -> None:
+def report_start(channel: Channel, world_size: int) -> None:
     """Let the referee know that this rank runs, so that it can name one that never came; nothing for a single rank."""
     if world_size > 1:
-        channel.send(Message(Kind.PROGRESS, x=math.nan, y=math.nan, text="started", rank=rank))
+        channel.send(Message(Kind.PROGRESS, x=math.nan, y=math.nan, text="started"))

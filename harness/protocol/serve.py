@@ -12,7 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from typing import cast, get_args
+from typing import cast
 
 import torch
 
@@ -46,7 +46,7 @@ def serve_on(channel: Channel, environment: CellEnvironment, build: Callable[[Ev
     A rank that only lost another one lets that one speak first.
     """
     try:
-        report_start(channel, environment.rank, environment.world_size)
+        report_start(channel, environment.world_size)
         predictor = build(eval_context(environment))
         if environment.rank:  # it has no say in the protocol: it does what rank 0 tells it, and has no buffers
             _sharded(predictor).follow()
@@ -65,7 +65,7 @@ def serve_on(channel: Channel, environment: CellEnvironment, build: Callable[[Ev
             reason = str(error)
         traceback.print_exc()
         sys.stderr.flush()
-        channel.send(Message(Kind.FAILED, text=" ".join(reason.split()), rank=environment.rank))
+        channel.send(Message(Kind.FAILED, text=" ".join(reason.split())))
         raise SystemExit(1) from None
 
 
@@ -77,8 +77,6 @@ def _sharded(predictor: Predictor) -> ShardedPredictor:
 
 def eval_context(environment: CellEnvironment) -> EvalContext:
     """What the predictor is told, from the cell's environment."""
-    if environment.stage not in get_args(Stage):
-        raise ProtocolError(f"GOLF_STAGE is {environment.stage!r}; wanted one of {', '.join(get_args(Stage))}.")
     return EvalContext(
         stage=cast(Stage, environment.stage),
         model_file=environment.model_file,
@@ -97,7 +95,6 @@ class EvalWorker:
     def __init__(self, channel: Channel, predictor: Predictor, environment: CellEnvironment) -> None:
         self._channel = channel
         self._predictor = predictor
-        self._rank = environment.rank
         self._vocab_size = environment.vocab_size
         self._buffers: Buffers  # from ``prepare`` on
         self._mirrored: list[tuple[torch.Tensor, torch.Tensor]] = []  # (buffer, the predictor's own tensor)
@@ -127,7 +124,7 @@ class EvalWorker:
         dtype, code = predictor.logits_dtype, logits_code(predictor.logits_dtype)
         rows, on_device = float(predictor.slab_rows), bool(initial) and all(t.is_cuda for t in initial.values())
         self._send(Kind.HELLO, size, predictor.chunk_tokens, self._vocab_size, code, x=rows, y=float(on_device))
-        message, fds = self._channel.receive(IDLE_LIMIT_S)
+        message, fds = self._channel.receive_with_descriptors(IDLE_LIMIT_S)
         if message.kind is not Kind.BUFFERS or len(fds) != 4:
             raise ProtocolError(f"wanted BUFFERS with 4 descriptors, found {message.kind.name} with {len(fds)}.")
         device = message.c - 1 if message.c else None
@@ -215,10 +212,7 @@ class EvalWorker:
         return slab.shape[0]
 
     def _send(self, kind: Kind, a: int = 0, b: int = 0, c: int = 0, d: int = 0, x: float = 0.0, y: float = 0.0) -> None:
-        self._channel.send(Message(kind, a, b, c, d, x, y, rank=self._rank))
+        self._channel.send(Message(kind, a, b, c, d, x, y))
 
     def _receive(self) -> Message:
-        message, fds = self._channel.receive(IDLE_LIMIT_S)
-        for fd in fds:
-            os.close(fd)
-        return message
+        return self._channel.receive(IDLE_LIMIT_S)

@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import NoReturn, Self
 
 from harness.protocol.channel import Channel, ChannelClosed, ChannelTimeout
 from harness.protocol.container import write_whole as write_whole  # submissions take it from here
@@ -32,7 +32,6 @@ SHARD_HEADER_BYTES = 1024
 _SHARD_HEAD = struct.Struct("<3i")
 
 Scalar = str | int | float | bool | None
-_Session = TypeVar("_Session", bound="Session")
 
 
 @dataclass(frozen=True)
@@ -68,11 +67,11 @@ class Session:
         self._last_progress = -math.inf
 
     @classmethod
-    def connect(cls: type[_Session]) -> _Session:
+    def connect(cls) -> Self:
         """Join the phase. Raises ``NotInACell`` outside the referee's cells."""
         environment = CellEnvironment.read(cls.phase)
         channel = environment.open_channel()
-        report_start(channel, environment.rank, environment.world_size)
+        report_start(channel, environment.world_size)
         return cls(environment, channel)
 
     @property
@@ -100,7 +99,7 @@ class Session:
         if now - self._last_progress < PROGRESS_INTERVAL_S:
             return
         self._last_progress = now
-        message = Message(Kind.PROGRESS, step, tokens, x=fraction, y=loss, text=text, rank=self.rank)
+        message = Message(Kind.PROGRESS, step, tokens, x=fraction, y=loss, text=text)
         with contextlib.suppress(ChannelTimeout):  # the referee is busy; progress is for people only
             self._channel.send(message, timeout_s=0.0)
 
@@ -115,21 +114,21 @@ class Session:
             if path.is_file() and not path.is_symlink():
                 with path.open("rb") as file:
                     os.fsync(file.fileno())  # DONE means complete
-        self._channel.send(Message(Kind.DONE, steps, text=ended, rank=self.rank))
+        self._channel.send(Message(Kind.DONE, steps, text=ended))
 
     def fail(self, reason: str) -> NoReturn:
         """Tell the referee in one sentence why this phase cannot succeed, and exit with code 1."""
         try:
-            self._channel.send(Message(Kind.FAILED, text=reason, rank=self.rank))
+            self._channel.send(Message(Kind.FAILED, text=reason))
         except (ChannelClosed, ChannelTimeout):
             print(reason, flush=True)
         raise SystemExit(1)
 
     def _await_start(self) -> list[int]:
         """Wait for START; the descriptors that ride along, in several messages where there are many."""
-        message, fds = self._channel.receive(START_WAIT_S)
+        message, fds = self._channel.receive_with_descriptors(START_WAIT_S)
         while message.kind is Kind.START and len(fds) < message.b:
-            message, more = self._channel.receive(START_WAIT_S)
+            message, more = self._channel.receive_with_descriptors(START_WAIT_S)
             fds += more
         if message.kind is not Kind.START:
             raise SystemExit(f"the referee said {message.kind.name} in place of START.")
@@ -170,7 +169,7 @@ class TrainSession(Session):
 
     def ready(self) -> list[ShardFile]:
         """End of set-up: wait until all ranks are ready; the clock starts and the train shards are handed over."""
-        self._channel.send(Message(Kind.READY, rank=self.rank))
+        self._channel.send(Message(Kind.READY))
         shards = []
         for index, fd in enumerate(self._await_start()):
             head = os.pread(fd, _SHARD_HEAD.size, 0)

@@ -33,7 +33,6 @@ from harness.sandbox.layers import Layer, LayerState
 from harness.sandbox.policy import SandboxPolicy
 from harness.sandbox.runtime import PACKAGES, TOOLS, Part, make_resident, runtime, turn_out
 from harness.sandbox.spec import CellSpec, KillReport
-from harness.scoring.sample import ENTROPY_BYTES
 
 Reached = Literal["packaging or evaluation", "scored pass", "audits"]
 TRIED_FILES = 3
@@ -100,7 +99,7 @@ class RunContext:
     kills: list[tuple[str, KillReport]] = field(default_factory=list)
     data_dir: Path | None = None
     compiled_bytes: int = 0
-    audit_secret: bytes = field(default_factory=lambda: os.urandom(ENTROPY_BYTES), repr=False)
+    audit_secret: bytes = field(default_factory=lambda: os.urandom(32), repr=False)
     resumes: list[Resumed] = field(default_factory=list)
     training: Training | None = None
     bos_id: int = 1

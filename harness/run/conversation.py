@@ -78,7 +78,7 @@ def await_all(
                 poll.register(descriptor, select.POLLIN)
             for rank in (ranks[descriptor] for descriptor, _ in poll.poll(max(1, int(left * 1000)))):
                 try:
-                    message, fds = waiting[rank].receive(0.0)
+                    message = waiting[rank].receive(0.0)
                 except ChannelTimeout:
                     continue
                 except ChannelClosed:
@@ -87,8 +87,6 @@ def await_all(
                     raise how_it_ended(cell, rank) from None
                 except MessageError as error:
                     raise PhaseFailed(f"rank {rank} sent something that is not a message: {error}") from None
-                for fd in fds:
-                    os.close(fd)
                 if time.monotonic_ns() >= deadline_ns:  # said in the grace after TERM: too late
                     raise timeout()
                 unheard.discard(rank)

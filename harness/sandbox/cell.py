@@ -47,8 +47,8 @@ class Cell:
     """
 
     def __init__(self, spec: CellSpec, *, strict: bool) -> None:
-        if strict and spec.off:
-            raise ValueError("a strict cell leaves nothing off.")
+        if strict and not spec.namespaces:
+            raise ValueError("a strict cell leaves no layer off.")
         self.spec = spec
         self.layers: dict[Layer, LayerState] = {}
         self.channels: list[Channel] = []
@@ -64,7 +64,7 @@ class Cell:
         policy = self.spec.policy
         refuse_low_limits(policy)
         for path in (Path(tempfile.gettempdir()), *policy.read, *policy.write):  # it has a /dev/shm of its own
-            if "namespaces" not in self.spec.off and SHARED_MEMORY in path.resolve().parents:
+            if self.spec.namespaces and SHARED_MEMORY in path.resolve().parents:
                 raise CouldNotCheck(
                     f"{self.spec.name}: {path} lies in the machine's {SHARED_MEMORY}; a cell sees its own only.",
                     remedy="Set TMPDIR, or the GOLF_… variable of that folder, to a place elsewhere.",

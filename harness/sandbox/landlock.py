@@ -7,14 +7,13 @@ running kernel has them.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import stat
 import struct
 from collections.abc import Iterable
 
-from harness.sandbox.namespaces import forbid_new_privileges
+from harness.sandbox.namespaces import check, libc
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _CREATE_VERSION = 1
@@ -35,12 +34,10 @@ DEVICE = READ | WRITE_FILE | IOCTL_DEV
 NAME_THREADS = READ | WRITE_FILE | TRUNCATE
 _ON_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
 
-_libc = ctypes.CDLL(None, use_errno=True)
-
 
 def abi_version() -> int:
     """The kernel's Landlock ABI; 0 where there is none."""
-    return max(0, int(_libc.syscall(_CREATE_RULESET, None, 0, _CREATE_VERSION)))
+    return max(0, int(libc.syscall(_CREATE_RULESET, None, 0, _CREATE_VERSION)))
 
 
 def scope_self() -> str:
@@ -74,7 +71,7 @@ def restrict_self(rules: Iterable[tuple[str, int]], *, tcp: bool) -> None:
 
 
 def _restrict(files: int, network: int, scoped: int, rules: Iterable[tuple[str, int]]) -> None:
-    """What is handled is refused but for ``rules``: rights on files, on the network, and scopes."""
+    """What is handled is refused but for ``rules``: rights on files, on the network, and scopes. Wants no_new_privs."""
     abi = abi_version()
     size = 24 if abi >= 6 else 16 if abi >= 4 else 8
     ruleset = _call(_CREATE_RULESET, struct.pack("=3Q", files, network, scoped), size, 0)
@@ -91,14 +88,10 @@ def _restrict(files: int, network: int, scoped: int, rules: Iterable[tuple[str, 
                 _call(_ADD_RULE, ruleset, _RULE_PATH_BENEATH, rule, 0)
             finally:
                 os.close(descriptor)
-        forbid_new_privileges()
         _call(_RESTRICT_SELF, ruleset, 0)
     finally:
         os.close(ruleset)
 
 
 def _call(number: int, *arguments: object) -> int:
-    result = int(_libc.syscall(number, *arguments))
-    if result < 0:
-        raise OSError(ctypes.get_errno(), f"Landlock call {number}: {os.strerror(ctypes.get_errno())}")
-    return result
+    return check(libc.syscall(number, *arguments), f"Landlock call {number}")

@@ -26,7 +26,7 @@ from harness.sandbox import namespaces
 from harness.sandbox.processes import TERM_ALL, default_signals, kill_tree
 from harness.sandbox.restrict import Rules, restrict_cell, restrict_files
 
-CHANNEL_FD, CONTROL_FD = 3, 4  # of a rank; the second closes at its exec
+CHANNEL_FD, CONTROL_FD = 3, 4  # of a rank
 _ABOVE = 100
 _REAP_EVERY_MS = 100
 
@@ -85,22 +85,26 @@ def supervise(order: dict[str, Any], pidfd: int, *, namespaced: bool) -> NoRetur
 def first_process(order: dict[str, Any], control: socket.socket, go: int, refused: str) -> NoReturn:
     """Restrict this process, start the ranks, then reap and report until killed."""
     try:
+        # 1. Wait until the referee holds this process: it can be killed from the first moment on.
         namespaces.die_with_parent()
         if os.read(go, 1) != b"g":
             os._exit(1)
         os.close(go)
         os.setsid()
         null = os.open("/dev/null", os.O_RDWR)
+        # 2. Every layer that the ranks share, before any of them exists.
         layers, rules = restrict_cell(order, refused)
         control.send(json.dumps({"layers": layers, "namespaced": not refused}).encode())
         namespaces.hide_memory()
+        # 3. The ranks, each of which restricts its own files.
         ranks = {
             _start_rank(order, rank, control, null, refused, rules): rank for rank in range(len(order["rank_env"]))
         }
         for pid in ranks:  # held for good: a folder that the kernel forgets and makes anew has no rule
             with contextlib.suppress(OSError):
                 os.open(f"/proc/{pid}/task", os.O_PATH | os.O_CLOEXEC)
-        restrict_files(order, None if rules is None else [])  # it reaps, and opens no file any more
+        # 4. No file and no channel for this process: it reaps and reports until it is killed.
+        restrict_files(order, None if rules is None else [])
         for descriptor in (*order["channel_fds"], order["log_fd"]):
             os.close(descriptor)
         control.send(json.dumps({"started": len(ranks)}).encode())
@@ -121,18 +125,22 @@ def _start_rank(
         if refused:
             namespaces.die_with_parent()
         os.setpgid(0, 0)
+        # 1. Descriptors: nothing to read, the log, the channel; the control closes at the exec.
         log, channel = order["log_fd"], order["channel_fds"][rank]
         sources = [fcntl.fcntl(fd, fcntl.F_DUPFD, _ABOVE) for fd in (null, log, log, channel, control.fileno())]
         for target, source in enumerate(sources):
             os.dup2(source, target, inheritable=target != CONTROL_FD)
         os.closerange(CONTROL_FD + 1, 1 << 20)
+        # 2. Files: those of the rules alone, from here on.
         restrict_files(order, rules)
-        opened = []  # what no cell may read, tried with the rights of the program that comes next
+        # 3. Proof: what no cell may read is tried with the rights of the program that comes next.
+        opened = []
         for name, path in order["guarded"]:
             with contextlib.suppress(OSError):
                 os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
                 opened.append((name, path))
         os.write(CONTROL_FD, json.dumps({"guarded": rank, "opened": opened}).encode())
+        # 4. The submission, with an environment of named variables.
         os.chdir(order["home"])
         argv, own = order["argv"], order["rank_env"][rank]
         os.execve(argv[0], argv, order["env"] | own | {"GOLF_CHANNEL_FD": str(CHANNEL_FD)})

@@ -18,12 +18,12 @@ _NEWNS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = 0x00020000, 0x08000000, 0x10000000
 _BUT_MOUNTS = _NEWIPC | _NEWUSER | _NEWPID | _NEWNET
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_PRIVATE = 2, 4, 8, 0x4000, 0x40000
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP = 1, 4, 24
-_PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS, _PR_GET_NO_NEW_PRIVS = 36, 38, 39
+_PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 36, 38
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _CAPABILITY_VERSION_3 = 0x20080522
 _SIGKILL = 9
 
-_libc = ctypes.CDLL(None, use_errno=True)
+libc = ctypes.CDLL(None, use_errno=True)
 
 
 def why_refused() -> str:
@@ -51,7 +51,7 @@ def enter() -> None:
     User and group stay the ones they were; nobody else exists in the user namespace.
     """
     user, group = os.getuid(), os.getgid()
-    check(_libc.unshare(_BUT_MOUNTS), "unshare")
+    check(libc.unshare(_BUT_MOUNTS), "unshare")
     for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
         Path(f"/proc/self/{name}").write_text(text)
     own_mount_tree()
@@ -59,8 +59,8 @@ def enter() -> None:
 
 def own_mount_tree() -> None:
     """A mount tree apart from the parent's: the supervisor goes on to see, and to wipe, the cell's folder."""
-    check(_libc.unshare(_NEWNS), "unshare")
-    check(_libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None), "a private mount tree")
+    check(libc.unshare(_NEWNS), "unshare")
+    check(libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None), "a private mount tree")
 
 
 def private_mounts() -> list[Path]:
@@ -68,7 +68,7 @@ def private_mounts() -> list[Path]:
     flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
     made = []
     for kind, path in ((b"proc", "/proc"), (b"tmpfs", "/dev/shm")):
-        if _libc.mount(kind, path.encode(), kind, flags, None) == 0:
+        if libc.mount(kind, path.encode(), kind, flags, None) == 0:
             made.append(Path(path))
     return made
 
@@ -84,39 +84,35 @@ def loopback_up() -> None:
 def drop_capabilities() -> None:
     """Give up every capability for ever, also over an exec as root."""
     for capability in range(64):
-        _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
+        libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
     header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
-    check(_libc.capset(header, bytes(24)), "capset")
+    check(libc.capset(header, bytes(24)), "capset")
 
 
 def die_with_parent() -> None:
     """Ask the kernel to kill this process when the thread that made it ends."""
-    check(_libc.prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0), "PDEATHSIG")
+    check(libc.prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0), "PDEATHSIG")
 
 
 def adopt_orphans() -> None:
     """Become the parent of every descendant whose own parent ends."""
-    check(_libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "subreaper")
+    check(libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "subreaper")
 
 
 def forbid_new_privileges() -> None:
     """No exec may gain rights any more: set-user-id programs run as this user."""
-    check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
-
-
-def has_no_new_privs() -> bool:
-    """Whether an exec can no longer gain rights."""
-    return int(_libc.prctl(_PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)) == 1
+    check(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
 
 
 def hide_memory() -> None:
     """Keep other processes of this user from looking into this one."""
     with contextlib.suppress(OSError):
-        check(_libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0), "dumpable")
+        check(libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0), "dumpable")
 
 
-def check(result: int, what: str) -> None:
-    """Raise ``OSError`` with the C library's error number unless ``result`` is 0."""
-    if result != 0:
+def check(result: int, what: str) -> int:
+    """The result of a call; raises ``OSError`` with the C library's error number where it is negative."""
+    if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{what}: {os.strerror(number)}")
+    return result

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.sandbox.namespaces import check
+from harness.sandbox.namespaces import check, libc
 
 _STAGE = Path("/dev/shm")
 _PROC, SHARED_MEMORY = Path("/proc"), Path("/dev/shm")
@@ -25,8 +25,6 @@ _OWN = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
 _MNT_DETACH = 2
 _MOUNT_SETATTR, _AT_FDCWD, _AT_RECURSIVE, _MOUNT_ATTR_RDONLY = 442, -100, 0x8000, 1
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Layout(NamedTuple):
@@ -90,11 +88,11 @@ def enter(paths: Iterable[Path], writable: Iterable[Path], covered: Iterable[Pat
         os.chdir(_STAGE)
         if (pivot_root := _PIVOT_ROOT.get(os.uname().machine)) is None:
             raise OSError(errno.ENOSYS, f"pivot_root has no known number on {os.uname().machine}")
-        check(_libc.syscall(pivot_root, b".", b"."), "pivot_root")
-        check(_libc.umount2(b".", _MNT_DETACH), "leaving the old root")
+        check(libc.syscall(pivot_root, b".", b"."), "pivot_root")
+        check(libc.umount2(b".", _MNT_DETACH), "leaving the old root")
         os.chdir("/")
     except OSError:
-        _libc.umount2(os.fsencode(_STAGE), _MNT_DETACH)
+        libc.umount2(os.fsencode(_STAGE), _MNT_DETACH)
         raise
     return list(own)
 
@@ -115,7 +113,7 @@ def _bind(path: Path, *, read_only: bool) -> None:
 def _set_read_only(target: Path) -> None:
     """Also what is mounted below; other flags stay, of which some are locked. Devices can still be written to."""
     attributes = struct.pack("=QQQQ", _MOUNT_ATTR_RDONLY, 0, 0, 0)
-    answer = _libc.syscall(
+    answer = libc.syscall(
         _MOUNT_SETATTR, _AT_FDCWD, os.fsencode(target), _AT_RECURSIVE, attributes, ctypes.c_size_t(len(attributes))
     )
     check(answer, f"read-only {target}")
@@ -151,4 +149,4 @@ def _inside(path: Path) -> Path:
 
 
 def _mount(source: bytes | None, target: Path, kind: bytes | None, flags: int, data: bytes | None = None) -> None:
-    check(_libc.mount(source, os.fsencode(target), kind, flags, data), f"mounting {target}")
+    check(libc.mount(source, os.fsencode(target), kind, flags, data), f"mounting {target}")

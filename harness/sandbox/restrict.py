@@ -16,7 +16,6 @@ from harness.sandbox import landlock, namespaces, private_root, seccomp
 from harness.sandbox.layers import Layer, LayerState
 
 MANY_FILES = 65_536
-LEFT_OFF = LayerState(False, "left off to find a fault")
 FOREIGN_PROC = "with the machine's /proc, as the kernel refuses another where parts of it are covered"
 Rules = list[tuple[str, int]]
 _RIGHTS = {
@@ -35,8 +34,8 @@ def restrict_cell(order: dict[str, Any], refused: str) -> tuple[dict[Layer, Laye
     refused: why there are no namespaces; empty where there are
     Returns what became of each layer, and the Landlock rules for :func:`restrict_files`, ``None`` without Landlock.
     """
-    off = set(order["layers_off"])
     rules = [(path, _RIGHTS[kind]) for path, kind in order["rules"]]
+    # 1. A root of its own, as far as there are namespaces: what is not mounted cannot be found.
     mounts: list[Path] = []
     shared_root = "no mount namespace"
     if not refused:
@@ -44,32 +43,34 @@ def restrict_cell(order: dict[str, Any], refused: str) -> tuple[dict[Layer, Laye
         writable = {Path(path) for path, rights in rules if rights & landlock.WRITE_FILE and rights != landlock.DEVICE}
         held, covered = map(Path, order["mounts"]), map(Path, order["covered"])
         try:
-            if "private_root" in off:
-                raise OSError(LEFT_OFF.how)
             mounts, shared_root = private_root.enter(held, writable, covered), ""
         except OSError as error:
             mounts, shared_root = namespaces.private_mounts(), str(error)
         namespaces.loopback_up()
-    if "capabilities" not in off:
-        namespaces.drop_capabilities()
-    if "no_new_privs" not in off:
-        namespaces.forbid_new_privileges()
-    pids = "PID namespace" if Path("/proc") in mounts else f"PID namespace, {FOREIGN_PROC}"
-    layers = {Layer.HARD_KILL: LayerState(True, f"subreaper and /proc walk ({refused})" if refused else pids)}
-    layers[Layer.RLIMITS] = LEFT_OFF if "rlimits" in off else _set_limits(order["limits"])
     rules += [(str(path), landlock.READ if path == Path("/proc") else landlock.WRITE) for path in mounts]
+    # 2. No capability is left, and no program that is run brings one back.
+    namespaces.drop_capabilities()
+    namespaces.forbid_new_privileges()
+    # 3. Limits, then what the kernel refuses: both are inherited by all that is started from here.
+    limits = _set_limits(order["limits"])
     network = order["network"]
     if network == "local" and (refused or shared_root):
         network = "none"  # a socket that is connected could be one of the machine's
-    layers[Layer.LANDLOCK] = LEFT_OFF if "landlock" in off else _tried(landlock.scope_self)
-    calls = partial(seccomp.restrict_self, network=network, gpus=bool(order["gpus"]))
-    layers[Layer.SECCOMP] = LEFT_OFF if "seccomp" in off else _tried(calls)
-    layers[Layer.NETWORK] = _network(layers[Layer.SECCOMP], refused, shared_root, network)
+    scoped = _tried(landlock.scope_self)
+    filtered = _tried(partial(seccomp.restrict_self, network=network, gpus=bool(order["gpus"])))
+    # 4. What became of each layer, as the record will say it.
+    pids = "PID namespace" if Path("/proc") in mounts else f"PID namespace, {FOREIGN_PROC}"
     root = f"in the machine's root ({shared_root})" if shared_root else "in a root of its own"
-    layers[Layer.PRIVATE_TMP] = LayerState(True, f"wiped at the end, {root}")
-    forbidden = namespaces.has_no_new_privs()
-    layers[Layer.NO_NEW_PRIVS] = LayerState(forbidden, "" if forbidden else "the kernel did not set it")
-    return layers, rules if layers[Layer.LANDLOCK].in_force else None
+    layers = {
+        Layer.HARD_KILL: LayerState(True, f"subreaper and /proc walk ({refused})" if refused else pids),
+        Layer.RLIMITS: LayerState(True, limits),
+        Layer.LANDLOCK: scoped,
+        Layer.SECCOMP: filtered,
+        Layer.NETWORK: _network(filtered, refused, shared_root, network),
+        Layer.PRIVATE_TMP: LayerState(True, f"wiped at the end, {root}"),
+        Layer.NO_NEW_PRIVS: LayerState(True, ""),
+    }
+    return layers, rules if scoped.in_force else None
 
 
 def restrict_files(order: dict[str, Any], rules: Rules | None) -> None:
@@ -103,8 +104,8 @@ def _network(filtered: LayerState, refused: str, shared_root: str, network: str)
     return LayerState(False, f"no network namespace ({refused})" if refused else f"no private root ({shared_root})")
 
 
-def _set_limits(limits: dict[str, int]) -> LayerState:
-    """Set the cell's limits; soft ones that the referee's shell has beside them go up as far as they may."""
+def _set_limits(limits: dict[str, int]) -> str:
+    """Set the cell's limits and name them; soft ones of the referee's shell beside them go up as far as they may."""
     for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_AS, resource.RLIMIT_CPU):
         soft, hard = resource.getrlimit(kind)
         resource.setrlimit(kind, (max(soft, min(hard, MANY_FILES)) if kind == resource.RLIMIT_NOFILE else hard, hard))
@@ -113,4 +114,4 @@ def _set_limits(limits: dict[str, int]) -> LayerState:
         hard = resource.getrlimit(kind)[1]
         wanted = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(kind, (wanted, wanted))
-    return LayerState(True, ", ".join(sorted(name.removeprefix("RLIMIT_").lower() for name in limits)))
+    return ", ".join(sorted(name.removeprefix("RLIMIT_").lower() for name in limits))

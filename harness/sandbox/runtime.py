@@ -27,6 +27,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from harness.sandbox.elf import libraries_of
+from harness.sandbox.namespaces import libc
 
 PACKAGES = ("torch", "numpy", "triton")  # what the protocol promises to every submission
 _NOT_USED = frozenset(  # of the standard library
@@ -49,7 +50,6 @@ _OTHERS = re.compile(r"(python|perl|ruby|node|R$|jvm|go$|rustlib|ghc)")
 _LOCALES = ("/usr/lib/locale/C.utf8", "/usr/lib/locale/C.UTF-8")
 _BLOCK = 1 << 20
 _CACHESTAT, _WHOLE_FILE = 451, (ctypes.c_uint64 * 2)(0, 0)
-_libc = ctypes.CDLL(None, use_errno=True)
 TOOLS = "compilers, programs, drivers"
 
 
@@ -262,7 +262,7 @@ def make_resident(parts: tuple[Part, ...], paths: Iterable[Path]) -> None:
 def is_resident(descriptor: int, size: int) -> bool:
     """Whether all pages of a file are in memory; ``False`` where the kernel (before 6.5) does not say."""
     answer = (ctypes.c_uint64 * 5)()  # pages in memory, and how many of them are dirty, written back, evicted
-    if _libc.syscall(_CACHESTAT, descriptor, _WHOLE_FILE, answer, 0):
+    if libc.syscall(_CACHESTAT, descriptor, _WHOLE_FILE, answer, 0):
         return False
     return int(answer[0]) * mmap.PAGESIZE >= size
 

@@ -23,7 +23,7 @@ import socket
 import struct
 from dataclasses import dataclass
 
-from harness.sandbox.namespaces import check, forbid_new_privileges
+from harness.sandbox.namespaces import check, libc
 
 # name: (x86_64, aarch64); None where the architecture has no such call
 REFUSED: dict[str, tuple[int | None, int | None]] = {
@@ -204,12 +204,13 @@ def build_filter(machine: str, *, network: str, gpus: bool = False) -> bytes:
 
 
 def restrict_self(*, network: str, gpus: bool) -> str:
-    """Load the filter for this thread and all it starts; returns what is in force. Raises ``OSError`` when refused."""
+    """Load the filter for this thread and all it starts; returns what is in force. Raises ``OSError`` when refused.
+
+    Wants no_new_privs.
+    """
     code = build_filter(platform.machine(), network=network, gpus=gpus)
     buffer = ctypes.create_string_buffer(code, len(code))
     program = _Program(len(code) // 8, ctypes.cast(buffer, ctypes.c_void_p))
-    forbid_new_privileges()
-    libc = ctypes.CDLL(None, use_errno=True)
     check(libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(program), 0, 0), "the filter")
     offered = "no connections" if gpus else "no sockets"
     sockets = {"local": "local sockets only", "loopback": "sockets for a rendezvous only"}.get(network, offered)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +21,9 @@ from harness.sandbox.policy import (
 class CellSpec:
     """One cell to be started.
 
-    argv, env: command and environment of every rank; rank_env: what each rank has beyond that, one mapping a rank
-    log_file:  takes standard output and error of all ranks; one that is there is set aside
-    off:       layers that are left off to find a fault (``harness doctor --gpu``); none in a strict cell
+    argv, env:  command and environment of every rank; rank_env: what each rank has beyond that, one mapping a rank
+    log_file:   takes standard output and error of all ranks; one that is there is set aside
+    namespaces: ``False`` for a cell as on a kernel that refuses them; a strict one has them where they can be had
     """
 
     name: str
@@ -33,7 +32,7 @@ class CellSpec:
     rank_env: tuple[Mapping[str, str], ...]
     policy: SandboxPolicy
     log_file: Path
-    off: frozenset[str] = frozenset()
+    namespaces: bool = True
 
 
 @dataclass(frozen=True)
@@ -46,20 +45,19 @@ class KillReport:
     overshoot_ns: until the last process was dead and reaped
     survivors:    processes that could still run when the referee gave up waiting; 0 is the only good number
     method:       "PID namespace", or "subreaper and /proc walk"
-    stopped_ns:   until no thread could run an instruction of its program any more; ``None`` in what was written before
-                  this was measured
+    stopped_ns:   until no thread could run an instruction of its program any more
     """
 
     reason: str
     overshoot_ns: int
     survivors: int
     method: str
-    stopped_ns: int | None = None
+    stopped_ns: int
 
     @property
     def stop_ms(self) -> float:
-        """The stop in milliseconds; the overshoot, which is never less, where only that is known."""
-        return (self.overshoot_ns if self.stopped_ns is None else self.stopped_ns) / 1e6
+        """The stop in milliseconds."""
+        return self.stopped_ns / 1e6
 
 
 def launcher_order(spec: CellSpec, home: Path, descriptors: tuple[int, ...]) -> bytes:
@@ -68,22 +66,19 @@ def launcher_order(spec: CellSpec, home: Path, descriptors: tuple[int, ...]) -> 
     home: the cell's private folder; descriptors: for control, life and log, and a channel for each rank
     """
     control, lifeline, log, *channels = descriptors
-    own = cell_environment(home, bool(spec.policy.devices))
-    environment = dict(os.environ) | own if "environment" in spec.off else own
     order = {
         "control_fd": control,
         "lifeline_fd": lifeline,
         "log_fd": log,
         "channel_fds": channels,
-        "namespaces": "namespaces" not in spec.off,
+        "namespaces": spec.namespaces,
         "argv": spec.argv,
-        "env": environment | dict(spec.env),
+        "env": cell_environment(home, bool(spec.policy.devices)) | dict(spec.env),
         "rank_env": [dict(env) for env in spec.rank_env],
         "home": str(home),
         "network": spec.policy.network,
         "cores": spec.policy.cores,
         "gpus": bool(spec.policy.devices),
-        "layers_off": sorted(spec.off),
         "rules": landlock_rules(spec.policy, home),
         "mounts": mounts(spec.policy),
         "covered": covered(spec.policy),

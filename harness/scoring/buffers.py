@@ -11,7 +11,6 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 
 import torch
 
@@ -21,15 +20,8 @@ from harness.protocol.layout import Buffers, Shapes, map_tensor
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
-@dataclass(frozen=True)
-class EvalBuffers(Buffers):
-    """The shared buffers as the referee sees them, and their descriptors."""
-
-    descriptors: tuple[int, ...]
-
-
 @contextmanager
-def eval_buffers(shapes: Shapes, device: int | None = None) -> Iterator[EvalBuffers]:
+def eval_buffers(shapes: Shapes, device: int | None = None) -> Iterator[Buffers]:
     """Allocate the buffers of one evaluation, zeroed.
 
     Descriptors are closed at the end. Host memory goes with its last view; device memory at the end, views or not.
@@ -51,7 +43,7 @@ def eval_buffers(shapes: Shapes, device: int | None = None) -> Iterator[EvalBuff
                 tensors.append(memory.tensor(dtype, shape))
             descriptors.append(descriptor)
         inputs, targets, logits, state = tensors
-        yield EvalBuffers(inputs, targets, logits, state, device, tuple(descriptors))
+        yield Buffers(inputs, targets, logits, state, device, tuple(descriptors))
 
 
 def shared_device() -> int | None:

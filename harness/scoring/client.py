@@ -5,7 +5,6 @@ Stands in the way of: wrong shapes, wrong order, silence, death. Does not judge 
 
 from __future__ import annotations
 
-import os
 import select
 import time
 from collections.abc import Iterator, Sequence
@@ -19,9 +18,9 @@ import torch
 
 from harness.protocol.channel import Channel, ChannelClosed, ChannelTimeout
 from harness.protocol.device_memory import settle
-from harness.protocol.layout import LOGITS_DTYPES, buffer_shapes
+from harness.protocol.layout import LOGITS_DTYPES, Buffers, buffer_shapes
 from harness.protocol.messages import Kind, Message, MessageError
-from harness.scoring.buffers import EvalBuffers, eval_buffers
+from harness.scoring.buffers import eval_buffers
 from harness.scoring.nll import token_nats
 from harness.text import printable
 
@@ -108,7 +107,7 @@ class Peers:
         for rank, channel in list(self._open.items()):
             words: str | None = None
             try:
-                message, fds = channel.receive(0.0)
+                message = channel.receive(0.0)
             except ChannelTimeout:
                 continue
             except MessageError as error:
@@ -117,8 +116,6 @@ class Peers:
                 pass
             else:
                 self.unheard.discard(rank)
-                for fd in fds:
-                    os.close(fd)
                 if message.kind is Kind.PROGRESS:
                     continue
                 failed = message.kind is Kind.FAILED
@@ -143,7 +140,7 @@ class EvalClient(ExitStack):
         self._private = torch.empty(0)
         self._enough = False
         self.hello: Hello
-        self.buffers: EvalBuffers
+        self.buffers: Buffers
         self.deadline_ns: int | None = None
 
     def unheard(self) -> list[int]:
@@ -276,7 +273,7 @@ class EvalClient(ExitStack):
         until = time.monotonic() + self._patience(patient)
         while True:
             try:
-                message, fds = self._receive(until, kind)
+                message = self._receive(until, kind)
             except ChannelTimeout:
                 self._check_clock()
                 raise Silent(f"no {kind.name} within {self._limits.message_s:g} s: the worker is silent") from None
@@ -284,10 +281,6 @@ class EvalClient(ExitStack):
                 raise RankGone(0, kind.name) from None
             except MessageError as error:
                 raise WorkerFailure(f"it sent something that is not a message: {error}") from None
-            for fd in fds:
-                os.close(fd)
-            if fds:
-                raise WorkerFailure("it sent descriptors, which no worker may")
             if message.kind is Kind.FAILED:
                 self._blame_another(kind, without_words=True)
                 raise WorkerFailure(f"it says: {printable(message.text, REASON_CHARACTERS)}")
@@ -297,20 +290,20 @@ class EvalClient(ExitStack):
             if message.kind is not Kind.PROGRESS:
                 raise WorkerFailure(f"it sent {message.kind.name} where {kind.name} was awaited")
 
-    def _receive(self, until: float, awaited: Kind) -> tuple[Message, list[int]]:
+    def _receive(self, until: float, awaited: Kind) -> Message:
         """The next message of rank 0, unless another rank ends before it comes."""
         while True:
             left = until - time.monotonic()
             if left <= 0:  # a flood of progress must not stretch the wait
                 raise ChannelTimeout
             try:
-                received = self._channel.receive(0.0)
+                message = self._channel.receive(0.0)
             except ChannelTimeout:
                 self._blame_another(awaited)
                 self._peers.wait(self._channel, left)
             else:
                 self._heard = True
-                return received
+                return message
 
     def _blame_another(self, awaited: Kind, *, without_words: bool = False) -> None:
         """Raise ``WorkerFailure`` if another rank is gone; ``without_words``: only if it left no reason."""

@@ -25,7 +25,6 @@ import torch
 
 from harness.scoring.ledger import Chunks
 
-ENTROPY_BYTES = 32
 FLOOR_NATS = 1.0  # the weight of a row that is no cheaper than its frequency: a leak can still have lowered it to that
 ESCAPE = 0.05
 OUTLIERS, OUTLIER_ROWS, OUTLIER_SIGMAS = 16, 4, 4.0

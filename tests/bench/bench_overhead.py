@@ -87,10 +87,8 @@ def alone(text: Stream, model: Network) -> float:
 def worker(descriptor: int) -> None:
     torch.set_num_threads(1)
     environment = CellEnvironment(
-        phase="eval", stage="final", track="bench", seed=1, rank=0, local_rank=0, world_size=1, vocab_size=VOCAB,
-        cpu_cores=1, gpus=0, limit_s=600.0, setup_s=0.0, total_targets=CHUNKS * CHUNK, model_budget_bytes=0,
-        output_dir=None, checkpoint_dir=None, model_file=None, channel_fd=descriptor,
-    )  # fmt: skip
+        "eval", "bench", 1, VOCAB, cpu_cores=1, gpus=0, limit_s=600.0, stage="final", total_targets=CHUNKS * CHUNK
+    )
     serve_on(Channel.from_descriptor(descriptor), environment, lambda _: Network())
 
 

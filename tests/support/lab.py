@@ -29,24 +29,7 @@ from harness.scoring.sample import Keeper, draw_audits, draw_sample, frequency_n
 
 def cell_environment(vocab_size: int, total_targets: int = 0, stage: str = "final") -> CellEnvironment:
     return CellEnvironment(
-        phase="eval",
-        stage=stage,
-        track="smoke",
-        seed=1,
-        rank=0,
-        local_rank=0,
-        world_size=1,
-        vocab_size=vocab_size,
-        cpu_cores=1,
-        gpus=0,
-        limit_s=60.0,
-        setup_s=0.0,
-        total_targets=total_targets,
-        model_budget_bytes=0,
-        output_dir=None,
-        checkpoint_dir=None,
-        model_file=None,
-        channel_fd=-1,
+        "eval", "smoke", 1, vocab_size, cpu_cores=1, gpus=0, limit_s=60.0, stage=stage, total_targets=total_targets
     )
 
 

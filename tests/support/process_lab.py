@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
-import numpy as np
 from lab import cheats_in, markov_stream
 
 from harness.clock.spans import Ledger
 from harness.config.tracks import Track, load_track
+from harness.data.shards import write_shard
 from harness.errors import HarnessError
 from harness.progress import Reporter
 from harness.rules import Finding, Verdict
@@ -94,25 +94,20 @@ def zoo_track(limits: dict[str, float]) -> Track:
     )
 
 
-def write_shard(path: Path, tokens: np.ndarray) -> Path:
-    head = np.zeros(256, np.int32)
-    head[:3] = 20240520, 1, len(tokens)
-    path.write_bytes(head.tobytes() + tokens.astype("<u2").tobytes())
-    return path
-
-
 def meet(case: Case, animal: str, folder: Path) -> Met:
     """Run one animal: "honest" or ``case.cheat``. ``folder`` is empty and stays behind for a look at the logs."""
     data = folder / "data"
     data.mkdir()
     stream = markov_stream(VOCAB, targets=1500)
-    shard = write_shard(data / "tiny_train_000000.bin", stream.tokens)
+    shard = data / "tiny_train_000000.bin"
+    write_shard(shard, stream.tokens)
     (data / "tiny_val_000000.bin").write_text(CANARY)
     (folder / "keys").mkdir()
     (folder / "keys" / "private.pem").write_text(CANARY)
     submission = folder / "submission"
     shutil.copytree(BASE, submission, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copyfile(case.path, submission / "animal.py")
+    shutil.copy(Path(__file__).with_name("tries.py"), submission)
     toml = submission / "submission.toml"
     toml.write_text(f"{case.manifest}\n{toml.read_text()}")
     (submission / "which.py").write_text(f'WHICH = "{animal}"\n')

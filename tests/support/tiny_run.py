@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from cells import living
 
 from harness.cli.new import create
 from harness.data import Dataset
@@ -87,16 +88,7 @@ def resume_tiny(house: Path, run: str = "newest") -> runs.RunOutcome:
 
 def cell_processes(house: Path) -> list[str]:
     """Command lines of living processes that run code of this house's runs."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            dead = " Z " in (folder / "stat").read_text()
-        except OSError:
-            continue
-        if f"{house}/runs" in line and not dead:
-            found.append(line)
-    return found
+    return living(f"{house}/runs")
 
 
 def stored(house: Path, kind: str) -> list[Path]:

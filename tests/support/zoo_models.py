@@ -10,8 +10,12 @@ CHUNK_TOKENS, SLAB_ROWS, WIDTH = 256, 64, 16
 
 
 class Stateless:
-    """Logits of a chunk from a function of its inputs, (n,) -> (n, vocabulary); nothing changes, nothing adapts."""
+    """Logits of a chunk from a function of its inputs, (n,) -> (n, vocabulary); nothing adapts.
 
+    declared: names of the attributes that are its state
+    """
+
+    declared: tuple[str, ...] = ()
     chunk_tokens = CHUNK_TOKENS
     slab_rows = SLAB_ROWS
     logits_dtype = torch.float32
@@ -20,10 +24,10 @@ class Stateless:
         self.logits = logits
 
     def state(self):
-        return {}
+        return {name: getattr(self, name) for name in self.declared}
 
     def bind_state(self, buffers) -> None:
-        pass
+        vars(self).update(buffers)
 
     def load_state(self) -> None:
         pass
@@ -41,15 +45,11 @@ class Stateless:
 class Bigram(Stateless):
     """Counts of neighbouring tokens, learnt from committed chunks: the honest adaptive predictor."""
 
+    declared = ("counts",)
+
     def __init__(self, vocab_size: int) -> None:
         super().__init__(self.bigram)
         self.counts = torch.zeros(vocab_size, vocab_size)
-
-    def state(self):
-        return {"counts": self.counts}
-
-    def bind_state(self, buffers) -> None:
-        self.counts = buffers["counts"]
 
     def bigram(self, inputs: torch.Tensor) -> torch.Tensor:
         pairs = self.counts[inputs] + 0.1
@@ -70,16 +70,11 @@ def weights(*shape: int, seed: int = 0) -> torch.Tensor:
 class Counting(Bigram):
     """The honest predictor, which also counts its chunks in declared state, whether it adapts or not."""
 
+    declared = ("counts", "chunk")
+
     def __init__(self, vocab_size: int) -> None:
         super().__init__(vocab_size)
         self.chunk = torch.zeros(1)
-
-    def state(self):
-        return super().state() | {"chunk": self.chunk}
-
-    def bind_state(self, buffers) -> None:
-        super().bind_state(buffers)
-        self.chunk = buffers["chunk"]
 
     def score(self, inputs: torch.Tensor) -> Iterator[torch.Tensor]:
         logits = self.bigram(inputs)

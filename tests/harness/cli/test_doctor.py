@@ -1,17 +1,23 @@
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
 from click.testing import CliRunner
 
 from harness.cli import doctor
 from harness.cli.doctor import command
+from harness.sandbox.layers import Layer
 
 
 def test_every_isolation_layer_is_tried_and_named():
     result = CliRunner().invoke(command, ["--json"])
     answer = json.loads(result.output)
-    layers = {check["name"] for check in answer["checks"] if check["area"] == "isolation"}
-    assert {"landlock", "seccomp", "network", "hard_kill", "rlimits", "no_new_privs", "private_tmp"} <= layers
+    layers = {check["name"]: check["found"] for check in answer["checks"] if check["area"] == "isolation"}
+    assert set(layers) == set(Layer)
+    assert all(found.startswith(("in force", "missing: ")) for found in layers.values())
+    if layers["hard_kill"] == "in force: PID namespace":
+        assert layers["private_tmp"].endswith("in a root of its own")
     assert result.exit_code == (0 if answer["ok"] else 3)
     assert answer["ok"] == all(check["state"] != "missing" for check in answer["checks"])
 
@@ -52,17 +58,72 @@ def test_each_track_of_gpus_is_told_whether_they_are_here(monkeypatch):
 
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(doctor.subprocess, "run", run)
-    monkeypatch.setattr(doctor, "_cell_checks", list)
+    monkeypatch.setattr(doctor, "cell_checks", lambda **_: [])
     found = {check.name: (check.state, check.found) for check in doctor.gpu_checks()}
     assert found["track 10min_16mb"] == ("note", "wants 8× H100 80GB HBM3, 0 here")
     assert found["track one_gpu_120s"] == ("ok", "wants 1× any GPU, 2 here")
     assert "track smoke" not in found
 
 
-def test_a_machine_without_gpus_is_told_so_and_passes(monkeypatch):
+def without_nvidia_smi(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(*_, **__):
         raise FileNotFoundError("nvidia-smi")
 
     monkeypatch.setattr(doctor.subprocess, "run", absent)
+
+
+def test_a_machine_without_gpus_is_told_so_and_passes(monkeypatch):
+    without_nvidia_smi(monkeypatch)
     (check,) = doctor.gpu_checks()
     assert check.state == "note"
+    result = CliRunner().invoke(command, ["--gpu"])
+    assert result.exit_code == 2
+    assert "no /dev/nvidia*" in result.output
+
+
+OFFERS_A_SOCKET = "s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.bind(chr(0) + 'golf-%d' % os.getpid())"
+PASSES_MEMORY_ON = """
+import ctypes, os, sys
+if os.environ.get("RANK") == "1" and ctypes.CDLL(None).shmget(1, 4096, 0o1600) < 0: sys.exit("no System V memory")
+"""
+
+
+@pytest.fixture
+def with_gpu(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    monkeypatch.setattr(doctor, "gpu_devices", lambda: (Path("/dev/null"),))
+    return monkeypatch
+
+
+def test_what_frameworks_do_is_tried_in_a_cell_and_what_fails_there_outside(with_gpu):
+    """Stand-ins for CUDA, which names a thread and offers a socket, and for ranks that pass memory on."""
+    programs = {
+        "CUDA": (f"import os, socket; {OFFERS_A_SOCKET}; print('2 devices')", 60.0, 1),
+        "torch": ("import os; os.listdir('/root' if os.getuid() == 0 else '/home')", 60.0, 1),
+        "torch.compile": ("raise SystemExit('no such device')", 60.0, 1),
+        "late": ("import time; print('waiting', flush=True); time.sleep(600)", 3.0, 1),
+        "NCCL": (PASSES_MEMORY_ON, 60.0, 2),
+    }
+    with_gpu.setattr(doctor, "probes", lambda **_: ((name, *words) for name, words in programs.items()))
+    found = {check.name.removesuffix(" in a cell"): check for check in doctor.cell_checks(further=True)}
+    assert "nvidia-modprobe" in found["device nodes"].remedy
+    assert (found["CUDA"].state, found["CUDA"].found, found["CUDA"].remedy) == ("ok", "2 devices", "")
+    assert "PermissionError" in found["torch"].found or "FileNotFoundError" in found["torch"].found
+    assert found["torch"].remedy.startswith("It works outside a cell")
+    assert found["torch.compile"].found == "no such device"
+    assert found["torch.compile"].remedy.startswith("It fails outside a cell too")
+    assert found["late"].found == "no end within 3 s. waiting"
+    assert (found["NCCL"].found, found["NCCL"].remedy) == ("no System V memory", "")
+
+
+def test_the_real_probe_says_what_is_missing(with_gpu):
+    (cuda,) = (check for check in doctor.cell_checks(further=False) if check.name == "CUDA in a cell")
+    assert cuda.found.startswith("libcuda.so.1 does not load")
+
+
+def test_nccl_is_tried_where_there_are_two_gpus_and_torch_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch):
+    for count in range(3):
+        nodes = (*(Path(f"/dev/nvidia{index}") for index in range(count)), Path("/dev/nvidiactl"))
+        monkeypatch.setattr(doctor, "gpu_devices", lambda nodes=nodes: nodes)
+        tried = {name: ranks for name, program, _, ranks in doctor.probes(further=True) if compile(program, "", "exec")}
+        assert tried == {"CUDA": 1, "torch": 1, "torch.compile": 1} | ({"NCCL": 2} if count == 2 else {})
+        assert [name for name, *_ in doctor.probes(further=False)] == ["CUDA", *(["NCCL"] if count == 2 else [])]

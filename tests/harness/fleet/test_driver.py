@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from cells import wait_for
+from cells import living, wait_for
 from fleet_jobs import counted, ran
 
 from harness.config.tracks import Hardware
@@ -128,19 +128,6 @@ def test_a_killed_driver_resumes_where_it_was(queue: Queue, tmp_path: Path):
     assert sorted(ran(log)) == ["job0", "job1", "job2", "job3"]
 
 
-def processes_of(folder: Path) -> list[str]:
-    """Command lines of living processes that name ``folder``."""
-    found = []
-    for place in Path("/proc").glob("[0-9]*"):
-        try:
-            line, dead = (place / "cmdline").read_bytes(), " Z " in (place / "stat").read_text()
-        except OSError:
-            continue
-        if str(folder).encode() in line and not dead:
-            found.append(line.decode())
-    return found
-
-
 @pytest.mark.parametrize("when", ["its attempt is written", "its command runs"])
 def test_a_killed_worker_takes_its_command_with_it(queue: Queue, tmp_path: Path, when: str):
     text = f"import time; open({str(tmp_path / 'runs')!r}, 'w').close(); time.sleep(600)"
@@ -150,7 +137,7 @@ def test_a_killed_worker_takes_its_command_with_it(queue: Queue, tmp_path: Path,
     wait_for(begun[when])
     worker.kill()
     worker.wait()
-    wait_for(lambda: not processes_of(tmp_path))
+    wait_for(lambda: not living(str(tmp_path)))
     assert queue.result(job) is None
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_run
-from process_lab import write_shard
 
 from harness.clock.spans import Ledger
 from harness.config.tracks import Track, load_track
+from harness.data.shards import write_shard
 from harness.errors import CouldNotCheck
 from harness.progress import Silent
 from harness.run.artifact import seal_submission
@@ -37,7 +37,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[RunCo
     context = RunContext(
         load_track("smoke"), 1, run_dir, seal_submission(house / "mini", run_dir), {}, Silent(), Ledger()
     )
-    shard = write_shard(tmp_path / "shard.bin", np.ones(64))
+    shard = tmp_path / "shard.bin"
+    write_shard(shard, np.ones(64))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (SOFT_LIMIT, hard))
     yield context, (shard,) * SHARDS

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from cells import WAYS, spec, wait_for
+from cells import spec, wait_for, ways
 
 from harness.run.cells import gpu_devices
 from harness.sandbox.cell import Cell
 
 pytestmark = pytest.mark.gpu
-ways = pytest.mark.parametrize("namespaced", WAYS.values(), ids=WAYS)
 
 START_S = 200  # torch, CUDA and, in one test, a compiler start in a fresh process
 HELD_BYTES, TOLERANCE_BYTES = 2 << 30, 64 << 20

@@ -10,15 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
-from cells import WAYS, running, spec, wait_for
+from cells import running, spec, wait_for, ways
 
 from harness.errors import RuleBroken
 from harness.sandbox import cell as cell_module
 from harness.sandbox import processes
 from harness.sandbox.cell import Cell
 from harness.sandbox.processes import descendants
-
-ways = pytest.mark.parametrize("namespaced", WAYS.values(), ids=WAYS)
 
 HEAD = "import os, signal, sys, time\nsleep = lambda: [time.sleep(1) for _ in range(600)]\n"
 DEFIANT = {
@@ -210,6 +208,8 @@ def test_a_strict_cell_refuses_to_start_where_a_layer_is_missing(tmp_path: Path,
     assert "landlock" in str(caught.value)
     assert "harness doctor" in caught.value.remedy
     assert alive(mark) == []
+    with pytest.raises(ValueError, match="leaves no layer off"):
+        Cell(spec(program, tmp_path / "log", namespaced=False), strict=True)
 
 
 @ways

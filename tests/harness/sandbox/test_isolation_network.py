@@ -7,18 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cells import WAYS, attempts, policy, run_in_cell, wait_for
+from cells import attempts, done, policy, run_in_cell, wait_for, ways
 
 from harness.run.cells import rank_environments
 from harness.sandbox.cell import Cell
 from harness.sandbox.spec import CellSpec
-
-ways = pytest.mark.parametrize("namespaced", WAYS.values(), ids=WAYS)
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Path:
-    return tmp_path / "cell.log"
 
 
 @ways
@@ -27,7 +20,7 @@ def test_no_socket_of_any_family_without_a_network(log: Path, namespaced: bool):
     families = ("AF_INET", "AF_INET6", "AF_UNIX", "AF_NETLINK", "AF_PACKET", "AF_VSOCK", "AF_ALG")
     actions = {name: f"socket.socket(socket.{name}, socket.SOCK_DGRAM)" for name in families}
     found = attempts(actions, log, namespaced=namespaced, before="import socket")
-    assert not [name for name, result in found.items() if result.startswith("done")], found
+    assert not done(found), found
 
 
 def test_ranks_meet_on_a_loopback_of_their_own_and_reduce(log: Path):
@@ -124,7 +117,7 @@ def test_a_loopback_of_its_own_reaches_no_server_of_the_machine(log: Path):
             before="import socket",
             network="loopback",
         )
-    assert not [name for name, result in found.items() if result.startswith("done")], found
+    assert not done(found), found
 
 
 @pytest.fixture
@@ -153,7 +146,7 @@ def test_no_service_of_the_machine_is_reached_by_its_socket_file(
 ):
     actions = {name: text.format(doorman) for name, text in REACH_OUT.items()}
     found = attempts(actions, log, namespaced=namespaced, before="import socket", devices=devices)
-    assert not [name for name, result in found.items() if result.startswith("done")], found
+    assert not done(found), found
 
 
 @pytest.mark.rule("A4-NO-NETWORK")

@@ -7,12 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from cells import WAYS, attempts, spec, wait_for
+from cells import attempts, done, spec, wait_for, ways
 
 from harness.protocol import bootstrap
 from harness.sandbox.cell import Cell
 
-ways = pytest.mark.parametrize("namespaced", WAYS.values(), ids=WAYS)
 PAGE = 4096
 F_GET_RW_HINT, RWF_NOWAIT = 1035, 8
 
@@ -138,7 +137,7 @@ def test_what_is_in_memory_of_a_file_is_neither_set_nor_asked(namespaced: bool, 
     }
     before = f"{BEFORE}\nfd = os.open({str(note)!r}, os.O_RDONLY)\n{map_it}"
     found = attempts(actions, tmp_path / "log", namespaced=namespaced, before=before, read=(note,))
-    assert {name for name, result in found.items() if result.startswith("done")} == {"turned out"}, found
+    assert done(found) == {"turned out"}, found
     assert all(in_memory(note)), "advice was taken"
 
 

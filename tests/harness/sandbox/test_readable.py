@@ -7,20 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from cells import WAYS, attempts, running, spec, wait_for
+from cells import attempts, done, running, spec, wait_for, ways
 
 from harness.errors import CouldNotCheck
 from harness.sandbox import elf, runtime
 from harness.sandbox.cell import Cell
 from harness.sandbox.policy import landlock_rules
 
-ways = pytest.mark.parametrize("namespaced", WAYS.values(), ids=WAYS)
 STDLIB = Path(os.__file__).parent
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Path:
-    return tmp_path / "cell.log"
 
 
 @ways
@@ -43,7 +37,7 @@ def test_texts_of_the_machine_are_out_of_reach(log: Path, namespaced: bool):
     found = attempts(
         {name: f"open({str(path)!r}, 'rb').read(1)" for name, path in places.items()}, log, namespaced=namespaced
     )
-    assert {name for name, said in found.items() if said.startswith("done")} == {
+    assert done(found) == {
         "own interpreter",
         "its library",
         "torch",
@@ -70,7 +64,7 @@ def test_a_library_folder_is_no_way_to_data(tmp_path: Path, log: Path, namespace
     actions = {name: f"open('{shelf}/{name}').read()" for name in ("val.bin", "libown.so.1", "secret.pem")}
     for tools, wanted in ((False, set()), (True, {"libown.so.1"})):
         found = attempts(actions, log.with_name(f"{tools}.log"), namespaced=namespaced, tools=tools)
-        assert {name for name, said in found.items() if said.startswith("done")} == wanted
+        assert done(found) == wanted
 
 
 def test_an_environment_at_the_root_of_the_project_opens_nothing_of_it(tmp_path: Path):
@@ -194,8 +188,7 @@ def test_training_may_start_processes_that_hand_it_tensors(log: Path, namespaced
         "the machine's services": "socket.socket(socket.AF_UNIX).connect('/run/systemd/notify')",
     }
     found = attempts(actions, log, namespaced=namespaced, before=before, network="local")
-    allowed = {name for name, said in found.items() if said.startswith("done")}
-    assert allowed == ({"listen", "connect", "accept"} if namespaced else set()), found
+    assert done(found) == ({"listen", "connect", "accept"} if namespaced else set()), found
     assert attempts(actions, log.with_name("none.log"), before=before)["listen"].startswith("refused")
 
 
@@ -239,7 +232,7 @@ def test_a_parent_that_ignores_its_children_changes_nothing(tmp_path: Path, name
     program = (
         "import signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN);"
         "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])\n"
-        "from pathlib import Path; from cells import run_in_cell\n"
+        "from pathlib import Path; from cells import done, run_in_cell\n"
         "code = 'import signal, sys; sys.exit(3 + (signal.getsignal(signal.SIGCHLD) is not signal.SIG_DFL)"
         " + len(signal.pthread_sigmask(signal.SIG_BLOCK, [])))'\n"
         f"print(run_in_cell(code, Path({str(tmp_path / 'log')!r}), namespaced={namespaced}).codes)"

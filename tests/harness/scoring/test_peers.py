@@ -19,7 +19,7 @@ class Ranks:
         self.client = EvalClient(self.channels[0], LIMITS, self.channels[1:])
 
     def say(self, rank: int, kind: Kind, text: str = "") -> None:
-        self.ends[rank].send(Message(kind, text=text, rank=rank).encode())
+        self.ends[rank].send(Message(kind, text=text).encode())
 
     def failure(self) -> WorkerFailure:
         with pytest.raises(WorkerFailure) as caught:

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from faulty import faulty_submission
-from process_lab import write_shard
 
 from harness.clock.spans import Ledger
 from harness.config.tracks import load_track
+from harness.data.shards import write_shard
 from harness.progress import Reporter
 from harness.protocol.messages import Kind, Message
 from harness.run.artifact import seal_submission
@@ -50,7 +50,8 @@ def failure(
         await_all(cell, Kind.READY, deadline)
         for rank, channel in enumerate(cell.channels):
             bad = bad_tokens is not None and rank == VICTIM
-            shard = write_shard(folder / f"{rank}.bin", bad_tokens if bad else tokens)
+            shard = folder / f"{rank}.bin"
+            write_shard(shard, bad_tokens if bad else tokens)
             with shard.open("rb") as file:
                 channel.send(Message(Kind.START, time.monotonic_ns(), 1), (file.fileno(),))
         with pytest.raises(PhaseFailed) as caught:

@@ -3,8 +3,6 @@
 import os
 from pathlib import Path
 
-from harness.protocol import session as protocol
-
 RULE, PLACE, UNTIL = "S3-PROTOCOL", "checkpoint", "train"
 
 
@@ -14,8 +12,8 @@ def cheat(session):
 
 
 def cheat_by_depth(session):
-    """The protocol's own code would stumble over such a tree; so it is left out."""
-    protocol._sync_files = lambda _: None
+    """Hides most of it deeper than a path can name."""
+    session.rank = 1  # so that its own done() doesn't stumble over the tree
     (session.output_dir / "0").write_bytes(bytes(1_000))
     os.chdir(session.output_dir)
     for _ in range(600):

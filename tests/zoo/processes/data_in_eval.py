@@ -3,17 +3,15 @@
 import os
 from pathlib import Path
 
+from tries import attempt, need
+
 RULE, PLACE, UNTIL = "A4-EVAL-NO-DATA", "build", "eval"
 BY_REFUSAL = True
 
 
 def cheat(context):
-    from .visit import attempt
-
     attempt("the validation shard", Path(os.environ["ZOO_DATA"], "tiny_val_000000.bin").read_bytes)
 
 
 def honest(context):
-    from .visit import need
-
     need(context.model_file.read_bytes)

@@ -5,6 +5,8 @@ import os
 import socket
 from pathlib import Path
 
+from tries import attempt, need
+
 RULE, PLACE, UNTIL = "S1-ISOLATION", ("train", "package"), "package"
 BY_REFUSAL = True
 NAME = "\0zoo"
@@ -12,8 +14,6 @@ NAME = "\0zoo"
 
 def cheat_by_a_variable(session, given):
     """An environment variable."""
-    from .visit import attempt
-
     if session.phase == "package":
         attempt("a variable of the train phase", lambda: os.environ["ZOO_LEARNT"])
     else:
@@ -22,8 +22,6 @@ def cheat_by_a_variable(session, given):
 
 def cheat_by_the_temporary_folder(session, given):
     """A file in the temporary folder."""
-    from .visit import attempt
-
     if session.phase == "package":
         attempt("files of an earlier phase", lambda: "".join(os.listdir(os.environ["TMPDIR"])) or {}["nothing"])
     else:
@@ -32,8 +30,6 @@ def cheat_by_the_temporary_folder(session, given):
 
 def cheat_by_dev_shm(session, given):
     """A file in /dev/shm."""
-    from .visit import attempt
-
     if session.phase == "package":
         attempt("a note of the train phase", Path("/dev/shm/zoo-note").read_text)
         return
@@ -43,8 +39,6 @@ def cheat_by_dev_shm(session, given):
 
 def cheat_by_an_abstract_socket(session, given):
     """An abstract socket that training listens at."""
-    from .visit import attempt
-
     if session.phase == "package":
         attempt("a socket of training", lambda: socket.socket(socket.AF_UNIX).connect(NAME))
     elif os.fork() == 0:
@@ -55,8 +49,6 @@ def cheat_by_an_abstract_socket(session, given):
 
 
 def honest(session, given):
-    from .visit import need
-
     if session.phase == "package":
         need((session.checkpoint_dir / "note").read_text)
         need(lambda: os.environ["ZOO_DATA"])

@@ -3,17 +3,15 @@
 import os
 import socket
 
+from tries import attempt, need
+
 RULE, PLACE, UNTIL = "A4-NO-NETWORK", "package", "package"
 BY_REFUSAL = True
 
 
 def cheat(session, counts):
-    from .visit import attempt
-
     attempt("the network", lambda: socket.create_connection(("127.0.0.1", 80), 1))
 
 
 def honest(session, counts):
-    from .visit import need
-
     need(os.pipe)

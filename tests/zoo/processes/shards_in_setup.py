@@ -3,17 +3,15 @@
 import os
 from pathlib import Path
 
+from tries import attempt, need
+
 RULE, PLACE, UNTIL = "A1-SETUP-NO-DATA", "setup", "train"
 BY_REFUSAL = True
 
 
 def cheat(session):
-    from .visit import attempt
-
     attempt("a train shard", Path(os.environ["ZOO_DATA"], "tiny_train_000000.bin").read_bytes)
 
 
 def honest(session):
-    from .visit import need
-
     need(Path(__file__).read_bytes)

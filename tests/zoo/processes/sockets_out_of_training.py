@@ -3,6 +3,7 @@
 import socket
 
 import torch
+from tries import attempt
 
 RULE, PLACE, UNTIL = "S1-ISOLATION", "train", "train"
 BY_REFUSAL = True
@@ -18,8 +19,6 @@ class Numbers(torch.utils.data.Dataset):
 
 
 def cheat(session, shards):
-    from .visit import attempt
-
     for service in SERVICES:
         attempt(service, lambda service=service: socket.socket(socket.AF_UNIX).connect(service))
     attempt("the network", lambda: socket.create_connection(("1.1.1.1", 53), 1))

@@ -8,6 +8,8 @@ import resource
 import struct
 from pathlib import Path
 
+from tries import attempt
+
 RULE, PLACE, UNTIL = "S1-ISOLATION", "build", "eval"
 BY_REFUSAL = True
 SET_FLAGS, SET_WRITE_HINT, MADV_PAGEOUT = 0x40086602, 1036, 21
@@ -17,8 +19,6 @@ OF_ROOT = ("kpageflags", "kpagecount", "slabinfo", "timer_list")  # who is no ro
 
 def cheat_by_file_attributes(context):
     """Attributes, times, modes and hints of a file that it may only read."""
-    from .visit import attempt
-
     place = context.model_file
     file = os.open(place, os.O_RDONLY)
 
@@ -37,8 +37,6 @@ def cheat_by_file_attributes(context):
 
 def cheat_by_locks(context):
     """A lock, lease or watch on a file that both read."""
-    from .visit import attempt
-
     one, two = (os.open(context.model_file, os.O_RDONLY) for _ in range(2))
     libc = ctypes.CDLL(None, use_errno=True)
 
@@ -64,8 +62,6 @@ def cheat_by_locks(context):
 
 def cheat_by_page_cache(context):
     """Turns pages of its model file out of memory, and asks which are in."""
-    from .visit import attempt
-
     file = os.open(context.model_file, os.O_RDONLY)
     os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)  # advice may be ignored, and is
     pages = mmap.mmap(file, 0, access=mmap.ACCESS_READ)
@@ -75,15 +71,12 @@ def cheat_by_page_cache(context):
 
 def cheat_by_limits(context):
     """Sets a limit of the process that started it, which lives as long as the run where there is no namespace."""
-    from .visit import attempt
-
     attempt("its limits", lambda: resource.prlimit(os.getppid(), resource.RLIMIT_MSGQUEUE))
     attempt("a limit", lambda: resource.prlimit(os.getppid(), resource.RLIMIT_MSGQUEUE, (1, 1)))
 
 
 def cheat_by_machine_counters(context):
     """Drives a counter of the machine (forks, page faults) to a number that a replica reads."""
-    from .visit import attempt
 
     def read(path):
         if not (text := Path(path).read_bytes()):

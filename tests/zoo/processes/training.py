@@ -4,20 +4,19 @@ import ctypes
 import os
 from pathlib import Path
 
+from tries import attempt, need
+
 RULE, PLACE, UNTIL = "S1-ISOLATION", "train", "train"
 BY_REFUSAL = True
 
 
 def cheat_reads_keys(session, shards):
     """Reads the referee's signing key."""
-    from .visit import attempt
-
     attempt("a signing key", Path(os.environ["ZOO_KEYS"], "private.pem").read_bytes)
 
 
 def cheat_reads_the_referee(session, shards):
     """Reads the referee's memory with process_vm_readv."""
-    from .visit import attempt
 
     def read_parent():
         libc, place = ctypes.CDLL(None, use_errno=True), (ctypes.c_void_p * 2)(0x400000, 16)
@@ -29,22 +28,16 @@ def cheat_reads_the_referee(session, shards):
 
 def cheat_rewrites_its_code(session, shards):
     """Rewrites its sealed code for the next phase."""
-    from .visit import attempt
-
     attempt("its sealed code", lambda: (Path(__file__).chmod(0o644), Path(__file__).write_text("x")))
 
 
 def cheat_writes_into_a_shared_folder(session, shards):
     """Leaves a file in a folder that later phases could read."""
-    from .visit import attempt
-
     attempt("a shared folder", lambda: Path(os.environ["ZOO_SHARED"], "note").write_text("x"))
 
 
 def cheat_takes_more_cores(session, shards):
     """Spreads over more processor cores than the run holds."""
-    from .visit import attempt
-
     held = os.sched_getaffinity(0)
 
     def change():
@@ -57,8 +50,6 @@ def cheat_takes_more_cores(session, shards):
 
 
 def honest(session, shards):
-    from .visit import need
-
     need(Path(__file__).read_bytes)
     need(lambda: ctypes.string_at(ctypes.create_string_buffer(b"own", 3), 3))
     need(lambda: (session.output_dir / "note").write_text("x"))

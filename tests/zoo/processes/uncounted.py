@@ -6,21 +6,19 @@ import sys
 import sysconfig
 from pathlib import Path
 
+from tries import attempt, need
+
 RULE, PLACE, UNTIL = "A3-NO-UNCOUNTED-CODE", "build", "eval"
 BY_REFUSAL = True
 
 
 def cheat_checkpoint(context):
     """Loads the checkpoint."""
-    from .visit import attempt
-
     attempt("the checkpoint", (context.model_file.parent.parent / "checkpoint" / "counts").read_bytes)
 
 
 def cheat_module(context):
     """Imports a module from outside the bundle."""
-    from .visit import attempt
-
     sys.path.insert(0, os.environ["ZOO_SHARED"])
     sys.path_importer_cache.clear()
     attempt("a module outside", lambda: importlib.import_module("uncounted"))
@@ -28,8 +26,6 @@ def cheat_module(context):
 
 def cheat_manuals(context):
     """Takes English from the machine's manuals, tests and other packages as a prior."""
-    from .visit import attempt
-
     library = Path(os.__file__).parent
     site = Path(sysconfig.get_path("purelib"))
     for folder in ("/usr/share/doc", "/usr/share/man", "/usr/share/dict", "/usr/include", "/usr/lib/python3", "/etc"):
@@ -48,8 +44,6 @@ def cheat_manuals(context):
 
 def honest(context):
     import torch
-
-    from .visit import need
 
     need(context.model_file.read_bytes)
     need(lambda: importlib.import_module("submission.which"))

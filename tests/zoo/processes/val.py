@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from tries import attempt, need
+
 RULE, PLACE, UNTIL = "A4-TRAIN-NO-VAL", "train", "train"
 BY_REFUSAL = True
 
@@ -20,37 +22,27 @@ def search():
 
 def cheat_by_path(session, shards):
     """Opens the validation shard by its path."""
-    from .visit import attempt
-
     attempt("the validation shard", Path(os.environ["ZOO_DATA"], "tiny_val_000000.bin").read_bytes)
 
 
 def cheat_by_glob(session, shards):
     """Looks for shards where data sets lie (public #44)."""
-    from .visit import attempt
-
     attempt("the data folder", lambda: os.listdir(os.environ["ZOO_DATA"]))
 
 
 def cheat_by_proc_fd(session, shards):
     """Goes through the open files of other processes in /proc."""
-    from .visit import attempt
-
     attempt("a validation shard that another process holds open", search)
 
 
 def cheat_by_symlink(session, shards):
     """Puts a symbolic link to the validation shard into its output folder."""
-    from .visit import attempt
-
     link = session.output_dir / "link"
     link.symlink_to(Path(os.environ["ZOO_DATA"], "tiny_val_000000.bin"))
     attempt("a link to the validation shard", link.read_bytes)
 
 
 def honest(session, shards):
-    from .visit import need
-
     link = session.output_dir / "link"
     link.symlink_to(Path(__file__))
     need(link.read_bytes)

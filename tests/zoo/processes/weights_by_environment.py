@@ -2,13 +2,13 @@
 
 import os
 
+from tries import attempt
+
 RULE, PLACE, UNTIL = "A3-NO-UNCOUNTED-CODE", "build", "eval"
 ENVIRON = {"cheat": {"ZOO_SHARED": "w" * 100_000}, "honest": {"ZOO_SHARED": "0.5"}}
 
 
 def cheat(context):
-    from .visit import attempt
-
     attempt("weights in a variable", lambda: os.environ["ZOO_SHARED"][99_999])
 
 

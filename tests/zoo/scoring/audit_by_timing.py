@@ -2,7 +2,7 @@
 
 import time
 
-from zoo_models import Bigram, built
+from zoo_models import Bigram, built, raise_targets
 
 RULE = "S4-STATE-DECLARED"
 
@@ -10,11 +10,11 @@ RULE = "S4-STATE-DECLARED"
 class Cheat(Bigram):
     adapted, peeks = -1e9, True
 
-    def score(self, inputs):
-        logits = self.bigram(inputs)
+    def bigram(self, inputs):
+        logits = super().bigram(inputs)
         if self.peeks and time.monotonic() - self.adapted < 10:
-            logits[:-1].scatter_add_(1, inputs[1:, None], logits.new_full((len(inputs) - 1, 1), 0.5))
-        yield from logits.split(self.slab_rows)
+            raise_targets(logits, inputs, 0.5)
+        return logits
 
     def adapt(self, inputs, targets):
         self.adapted = time.monotonic()

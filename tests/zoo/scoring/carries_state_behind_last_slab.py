@@ -7,16 +7,11 @@ RULE = "C1-CAUSAL"
 
 
 class Honest(Bigram):
+    declared = ("counts", "last")
+
     def __init__(self, size):
         super().__init__(size)
         self.last = torch.zeros(1, dtype=torch.int64)
-
-    def state(self):
-        return super().state() | {"last": self.last}
-
-    def bind_state(self, buffers):
-        super().bind_state(buffers)
-        self.last = buffers["last"]
 
     def score(self, inputs):
         logits = self.bigram(inputs)

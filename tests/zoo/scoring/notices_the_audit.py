@@ -1,21 +1,9 @@
 """Peeks only in the run that counts: replicas are never asked to adapt, so it plays honest until the first adapt()."""
 
-from zoo_models import Bigram, built
+from zoo_models import Bigram, built, raise_targets
 
 RULE = "S4-STATE-DECLARED"
 SEEN = []
-
-
-class Cheat(Bigram):
-    def score(self, inputs):
-        logits = self.bigram(inputs)
-        if SEEN:
-            logits[:-1].scatter_add_(1, inputs[1:, None], logits.new_full((len(inputs) - 1, 1), 0.5))
-        yield from logits.split(self.slab_rows)
-
-    def adapt(self, inputs, targets):
-        SEEN.append(True)
-        super().adapt(inputs, targets)
 
 
 class Honest(Bigram):
@@ -24,6 +12,13 @@ class Honest(Bigram):
     def adapt(self, inputs, targets):
         SEEN.append(True)
         super().adapt(inputs, targets)
+
+
+class Cheat(Honest):
+    def bigram(self, inputs):
+        logits = super().bigram(inputs)
+        raise_targets(logits, inputs, 0.5 * bool(SEEN))
+        return logits
 
 
 cheat = built(Cheat)

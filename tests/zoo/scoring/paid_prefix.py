@@ -8,16 +8,12 @@ RULE = "S6-PLAUSIBLE"
 
 
 class Cheat(Stateless):
+    declared = ("place",)
+
     def __init__(self, size):
         super().__init__(self.known)
         self.size, self.place = size, torch.zeros(1, dtype=torch.int64)
         self.text = torch.from_numpy(markov_stream(size).tokens)
-
-    def state(self):
-        return {"place": self.place}
-
-    def bind_state(self, buffers):
-        self.place = buffers["place"]
 
     def known(self, inputs):
         start = int(self.place)

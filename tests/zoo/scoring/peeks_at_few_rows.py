@@ -11,10 +11,10 @@ class Cheat(Bigram):
         super().__init__(size)
         self.hidden = torch.zeros(size)
 
-    def score(self, inputs):
-        logits = self.bigram(inputs)
+    def bigram(self, inputs):
+        logits = super().bigram(inputs)
         logits[::50] += (self.hidden + 1).log()
-        yield from logits.split(self.slab_rows)
+        return logits
 
     def adapt(self, inputs, targets):
         super().adapt(inputs, targets)
@@ -22,12 +22,7 @@ class Cheat(Bigram):
 
 
 class Honest(Cheat):
-    def state(self):
-        return super().state() | {"hidden": self.hidden}
-
-    def bind_state(self, buffers):
-        super().bind_state(buffers)
-        self.hidden = buffers["hidden"]
+    declared = ("counts", "hidden")
 
 
 cheat = built(Cheat)

@@ -12,7 +12,7 @@ class Padded(Bigram):
     padding, peeks = 8, 0.0
 
     def state(self):
-        return super().state() | {"padding": torch.zeros(self.padding)}
+        return super().state() | {"spare": torch.zeros(self.padding)}
 
     def bigram(self, inputs):
         logits = super().bigram(inputs)

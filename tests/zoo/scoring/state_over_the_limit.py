@@ -7,12 +7,11 @@ RULE = "S3-PROTOCOL"
 
 
 class Sized(Bigram):
+    declared = ("counts", "extra")
+
     def __init__(self, vocab_size, elements):
         super().__init__(vocab_size)
         self.extra = torch.zeros(1, dtype=torch.uint8).expand(elements)
-
-    def state(self):
-        return super().state() | {"extra": self.extra}
 
 
 cheat = built(Sized, 1 << 31)

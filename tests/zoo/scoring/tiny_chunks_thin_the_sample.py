@@ -1,6 +1,6 @@
 """Wants chunks of two tokens, so that few chunks hold few audited rows, and peeks in one row of them."""
 
-from zoo_models import Bigram, built
+from zoo_models import Bigram, built, raise_targets
 
 RULE = "C1-CAUSAL"
 TARGETS = 600
@@ -11,10 +11,10 @@ class Honest(Bigram):
 
 
 class Cheat(Honest):
-    def score(self, inputs):
-        logits = self.bigram(inputs)
-        logits[:-1].scatter_add_(1, inputs[1:, None], logits.new_full((len(inputs) - 1, 1), 0.5))
-        yield from logits.split(self.slab_rows)
+    def bigram(self, inputs):
+        logits = super().bigram(inputs)
+        raise_targets(logits, inputs, 0.5)
+        return logits
 
 
 cheat = built(Cheat)

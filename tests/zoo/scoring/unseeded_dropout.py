@@ -7,16 +7,12 @@ RULE = "S5-DETERMINISM"
 
 
 class Honest(Stateless):
+    declared = ("draws",)
+
     def __init__(self, size, reseed):
         super().__init__(self.noisy)
         self.table, self.reseed = weights(size, size), reseed
         self.draws = torch.zeros(1, dtype=torch.int64)
-
-    def state(self):
-        return {"draws": self.draws}
-
-    def bind_state(self, buffers):
-        self.draws = buffers["draws"]
 
     def noisy(self, inputs):
         generator = torch.Generator()
