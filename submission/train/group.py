@@ -40,8 +40,7 @@ def join(world_size: int, device: torch.device) -> None:
             if LOST_BY_NCCL in str(error):
                 raise
             raise NotUsable(
-                f"NCCL cannot connect the {world_size} GPUs: {_lines(error)[-1]}. `harness doctor --gpu` tries it in a "
-                "cell and names the rule that keeps it out."
+                f"NCCL cannot connect the {world_size} GPUs: {_lines(error)[-1]}. `harness doctor` tries it in a cell."
             ) from error
 
 
