@@ -22,7 +22,7 @@ from harness.data.byte_table import (
     suspects,
 )
 from harness.data.dataset import MANIFEST, read_manifest
-from harness.data.documents import Debt, Documents, encode_documents, folder_tokenizer
+from harness.data.documents import Documents, encode_documents, folder_tokenizer
 from harness.data.overlap import OverlapAudit
 from harness.data.shards import (
     DTYPES,
@@ -144,11 +144,10 @@ def _against_documents(
     """
     ids: list[bytes] = []
     sizes: list[Bytes] = []
-    debt = Debt()
     with progress.stage("tokenize documents again", len(texts), "documents") as stage:
-        for text, (own, amounts) in encode_documents(texts, tokenizer):
+        for _, (own, amounts) in encode_documents(texts, tokenizer):
             ids.append(own.tobytes())
-            sizes += [np.zeros(1, np.int64), debt.settle(len(text.encode()), amounts)]
+            sizes += [np.zeros(1, np.int64), amounts]
             stage.update(len(ids))
     findings.append(round_trip(texts, tokenizer))
     held = Counter(document.astype(np.int64).tobytes() for document in split([tokens], tokenizer.bos_id))

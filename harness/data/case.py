@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness.data.tokenizers import Bytes, Encoded, Ids, PieceTable, Tokenizer, utf8
+from harness.data.tokenizers import Bytes, Encoded, Ids, PieceTable, Tokenizer
 
 TITLE, UPPER, CAPITAL, ESCAPE = "\ue001", "\ue002", "\ue003", "\ue004"
 OPERATORS = TITLE + UPPER + CAPITAL + ESCAPE
@@ -95,7 +95,7 @@ class CaseTokenizer(Tokenizer):
         for at, (ids, sizes) in enumerate(encoded):
             if len(ids):
                 cuts = raw_offsets(texts[at], written[at])[np.cumsum(sizes)]
-                cuts[-1] = len(utf8(texts[at]))
+                cuts[-1] = len(texts[at].encode())
                 encoded[at] = ids, np.diff(cuts, prepend=0)
         return encoded
 

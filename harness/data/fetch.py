@@ -18,7 +18,7 @@ import numpy as np
 from harness.data.build import Baselines, folder_lock
 from harness.data.byte_check import shard_overlap
 from harness.data.dataset import MANIFEST, Manifest, write_manifest
-from harness.data.documents import Debt, Documents, encode_documents, load_tokenizer
+from harness.data.documents import Documents, encode_documents, load_tokenizer
 from harness.data.hub import PARTS, FileInfo, describe, download, find_commit
 from harness.data.shards import find_shards, join_values, map_values, refuse_foreign_tokens, write_ledger
 from harness.errors import CouldNotCheck, UsageError
@@ -192,7 +192,7 @@ def complete(folder: Path, record: FetchRecord, progress: Reporter) -> None:
     tokenizer, shards = load_tokenizer(folder / model), find_shards(folder, "val")
     tokens = join_values(shards)
     documents = int(np.count_nonzero(tokens == tokenizer.bos_id))
-    ledger, texts, debt = np.zeros(len(tokens), np.uint32), Baselines(), Debt()
+    ledger, texts = np.zeros(len(tokens), np.uint32), Baselines()
     at = seen = 0
     with progress.stage("byte ledger", documents, "documents") as stage:
         for text, (ids, sizes) in encode_documents(islice(Documents([folder / DOCS]), documents), tokenizer):
@@ -202,12 +202,12 @@ def complete(folder: Path, record: FetchRecord, progress: Reporter) -> None:
                     f"document {seen:,} of {DOCS} is not what the validation shards hold from token {at:,} on.",
                     remedy="The export's documents and shards do not belong together; try another revision.",
                 )
-            ledger[at + 1 : end] = debt.settle(len(raw), sizes)
+            ledger[at + 1 : end] = sizes
             texts.add(raw)
             at, seen = end, seen + 1
             if seen % SHOW_EVERY == 0:
                 stage.update(seen)
-    if at != len(tokens) or debt.owed:
+    if at != len(tokens) or int(ledger.sum()) != texts.raw:
         raise CouldNotCheck(
             f"{DOCS} ends after {seen:,} documents; the validation shards hold {documents:,}.",
             remedy="Fetch documents and shards of one revision.",

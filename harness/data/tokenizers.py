@@ -47,7 +47,6 @@ class Tokenizer(ABC):
         """Ids of each document (without BOS), and the raw bytes that each id accounts for.
 
         The bytes of a document sum to ``len(text.encode())``, unless it has no token at all.
-        Raises ``CouldNotCheck`` for text that has no UTF-8 (lone surrogates).
         """
 
     @abstractmethod
@@ -76,18 +75,6 @@ class PieceTable(NamedTuple):
         before, target = tokens[:-1], tokens[1:]
         sizes: Bytes = self.bytes[target] + (self.space[target] & ~self.boundary[before])
         return sizes
-
-
-def utf8(text: str) -> bytes:
-    """UTF-8 of a document. Raises ``CouldNotCheck`` for lone surrogates, which have none."""
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        raise CouldNotCheck(
-            f"a document holds a lone surrogate (U+{ord(text[error.start]):04X} at character {error.start:,}); "
-            "it has no UTF-8 bytes to count.",
-            remedy="Remove or replace it in the source.",
-        ) from None
 
 
 class SentencePieceTokenizer(Tokenizer):
@@ -121,10 +108,9 @@ class SentencePieceTokenizer(Tokenizer):
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """Ids, and their raw bytes through the normaliser's offsets."""
-        raw = [utf8(text) for text in texts]
         found = self._model.encode(list(texts), out_type=int, num_threads=THREADS)
         encoded = [np.array(ids, np.int64) for ids in found]
-        return [(ids, self._account(text, len(data), ids)) for text, data, ids in zip(texts, raw, encoded, strict=True)]
+        return [(ids, self._account(text.encode(), ids)) for text, ids in zip(texts, encoded, strict=True)]
 
     def decode(self, ids: Ids) -> bytes:
         """The model's own decoding, byte pieces joined to characters where they form UTF-8."""
@@ -138,16 +124,16 @@ class SentencePieceTokenizer(Tokenizer):
         sizes = np.array([len(piece.removeprefix(SPACE).encode()) for piece in self._pieces], np.int64)
         return PieceTable(np.where(boundary, 0, np.where(self.byte_pieces, 1, sizes)), space, boundary)
 
-    def _account(self, text: str, raw_bytes: int, ids: Ids) -> Bytes:
+    def _account(self, raw: bytes, ids: Ids) -> Bytes:
         """The raw bytes of each id: cuts of the text that the model sees, taken back to the raw text."""
         if len(ids) == 0:
             return np.zeros(0, np.int64)
-        normal, offsets = self._model.normalize(text.encode(), with_offsets=True)
+        normal, offsets = self._model.normalize(raw, with_offsets=True)
         ends = np.cumsum(self._spelt[ids])
         if not self._unknown[ids].any() and ends[-1] == len(normal):
             cuts = refine(np.array(offsets, np.int64), len(normal))[ends]
         else:  # the slow way, for unknown pieces, whose length only the encoder knows: each piece's own surface
-            pieces = self._model.encode(text.encode(), return_type="proto").pieces
+            pieces = self._model.encode(raw, return_type="proto").pieces
             if [piece.id for piece in pieces] != ids.tolist():
                 raise CouldNotCheck(
                     f"{self.name} encodes a document in one way as ids and in another as text, so its bytes can't be "
@@ -155,7 +141,7 @@ class SentencePieceTokenizer(Tokenizer):
                     remedy="Use a tokenizer without unknown pieces (byte_fallback).",
                 )
             cuts = np.array([piece.end for piece in pieces], np.int64)
-        cuts[-1] = raw_bytes
+        cuts[-1] = len(raw)
         sizes: Bytes = np.diff(cuts, prepend=0)
         return sizes
 
@@ -217,7 +203,7 @@ class ByteTokenizer(Tokenizer):
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """One id a byte."""
-        raw = [np.frombuffer(utf8(text), np.uint8).astype(np.int64) for text in texts]
+        raw = [np.frombuffer(text.encode(), np.uint8).astype(np.int64) for text in texts]
         return [(data + self.offset, np.ones(len(data), np.int64)) for data in raw]
 
     def decode(self, ids: Ids) -> bytes:
@@ -273,8 +259,6 @@ class TiktokenTokenizer(Tokenizer):
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """Ids spell the raw bytes one after another."""
-        for text in texts:
-            utf8(text)
         encoded = self._encoding.encode_ordinary_batch(list(texts), num_threads=2)
         return [(ids, self._sizes[ids]) for ids in (np.asarray(e, np.int64) for e in encoded)]
 

@@ -18,7 +18,6 @@ from harness.data import load_validation, open_dataset
 from harness.data.byte_table import compare_table, round_trip
 from harness.data.case import CaseTokenizer
 from harness.data.tokenizers import ByteTokenizer, SentencePieceTokenizer, TiktokenTokenizer
-from harness.errors import CouldNotCheck
 from harness.progress import Silent
 
 PUBLISHED = Path(os.environ.get("FINEWEB_TOKENIZER", "fineweb_8192_bpe.model"))  # set it to test a published model
@@ -147,12 +146,6 @@ def test_unchanged_characters_in_fallback_pieces_weigh_one_byte_each():
     assert sizes.tolist() == [1] * 6
 
 
-def test_lone_surrogates_are_refused_by_every_tokenizer():
-    for tokenizer in (trained(), ByteTokenizer(), tiktoken_small()):
-        with pytest.raises(CouldNotCheck, match="lone surrogate"):
-            tokenizer.encode(["a\ud800"])
-
-
 @pytest.mark.parametrize("with_raw", [True, False])
 def test_every_difference_between_table_and_ledger_has_a_cause(tmp_path, with_raw):
     texts = [*documents(7), "  lead\n\n two  spaces ½ … ﬁ \u00a0\u00a0 end  ", "日本"]
@@ -198,11 +191,3 @@ def test_documents_come_encoded_in_their_order_however_they_are_batched(monkeypa
         found = list(encoding.encode_documents(iter(texts), trained()))
         assert [text for text, _ in found] == texts
         assert [(ids.tolist(), sizes.tolist()) for _, (ids, sizes) in found] == wanted
-
-
-def test_a_document_that_cannot_be_counted_ends_the_encoding_at_its_turn(monkeypatch):
-    monkeypatch.setattr(encoding, "BATCH_CHARACTERS", 1)
-    encoded = encoding.encode_documents(["one", "two", "a\ud800", "four"], trained())
-    assert [next(encoded)[0], next(encoded)[0]] == ["one", "two"]
-    with pytest.raises(CouldNotCheck, match="lone surrogate"):
-        next(encoded)
