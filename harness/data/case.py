@@ -18,6 +18,7 @@ TITLE, UPPER, CAPITAL, ESCAPE = "\ue001", "\ue002", "\ue003", "\ue004"
 OPERATORS = TITLE + UPPER + CAPITAL + ESCAPE
 TRANSFORM = "case operators"
 _PART = re.compile(rf"[^\W\d_]+|[{OPERATORS}]")
+_WRITTEN = re.compile(rf"(?s){ESCAPE}(.?)|[{TITLE}{CAPITAL}](.?)|{UPPER}([^\W\d_]*)")
 
 
 def apply_operators(text: str) -> str:
@@ -39,33 +40,15 @@ def apply_operators(text: str) -> str:
 
 def undo_operators(text: str) -> str:
     """The source text again. Unknown sequences pass through."""
-    out: list[str] = []
-    upper = False
-    characters = iter(text)
-    for character in characters:
-        if character == ESCAPE:
-            out.append(next(characters, ""))
-            upper = False
-        elif character in (TITLE, CAPITAL):
-            out.append(next(characters, "").upper())
-        elif character == UPPER:
-            upper = True
-        else:
-            upper = upper and _is_letter(character)
-            out.append(character.upper() if upper else character)
-    return "".join(out)
+    return _WRITTEN.sub(lambda part: part[1] or (part[2] or part[3] or "").upper(), text)
 
 
 def raw_offsets(text: str, written: str) -> Bytes:
     """For each UTF-8 byte boundary of ``written`` the byte offset in ``text``, int64, never falling."""
     sizes = _utf8_sizes(written)
     operator = np.zeros(len(written), np.bool_)
-    escaped = False
-    for place in (match.start() for match in re.finditer(f"[{OPERATORS}]", written)):
-        if escaped and written[place - 1] == ESCAPE and operator[place - 1]:
-            continue
-        operator[place] = True
-        escaped = written[place] == ESCAPE
+    # an escaped character is a part of its operator's match, and so not an operator itself
+    operator[[match.start() for match in re.finditer(f"(?s){ESCAPE}.|[{OPERATORS}]", written)]] = True
     raw = np.zeros(len(written), np.int64)
     raw[~operator] = _utf8_sizes(text)
     starts = np.concatenate(([0], np.cumsum(raw)))

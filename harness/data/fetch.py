@@ -6,6 +6,7 @@ final name appears only when every digest is right. ``fetch.json`` records repos
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 from itertools import islice
@@ -95,17 +96,15 @@ def fetch(
                 remedy="Free space, set GOLF_CACHE_DIR to another disk, or ask for fewer --train-shards.",
             )
         # 3. Each file, checked; and only what the record names goes under the final name.
-        done = seen = 0.0
+        done = 0
         with progress.stage(f"fetch {variant}", sum(file.size for file in record.files), "bytes") as stage:
+
+            def show(before: float, name: str, got: float) -> None:
+                stage.update(before + got, name)
+
             for file in record.files:
-
-                def advance(amount: float, name: str = file.name) -> None:
-                    nonlocal seen
-                    seen += amount
-                    stage.update(seen, name)
-
-                download(record.repo, record.revision, file, partial, advance)
-                done = seen = done + file.size
+                download(record.repo, record.revision, file, partial, functools.partial(show, done, file.name))
+                done += file.size
                 stage.update(done, file.name)
         shutil.rmtree(partial / PARTS, ignore_errors=True)
         for path in partial.iterdir():
@@ -141,7 +140,7 @@ def plan_files(
         (partial / EXPORTED).unlink(missing_ok=True)
         before = None
     (manifest,) = describe(repo, revision, [below + EXPORTED])
-    download(repo, revision, manifest, partial, lambda _: None)
+    download(repo, revision, manifest, partial)
     digest = file_digest(partial / EXPORTED)
     if before and before.manifest_sha256 != digest:
         raise CouldNotCheck(

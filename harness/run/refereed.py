@@ -53,6 +53,10 @@ from harness.scoring.ledger import Stream
 from harness.text import without_places
 
 TRAINED_FILE = "trained.json"
+KEPT = (  # what a run that goes on takes over as it was
+    *("seed", "intent", "config", "parameters", "started_at"),
+    *("loss_curve", "isolation", "kills", "training"),
+)
 WORK = (
     *("code", "description", "checkpoint", "package", "artifact", "closure", "compile-cache"),
     *("code.bundle", "ledger.jsonl"),
@@ -198,7 +202,20 @@ def _make_artifact(context: RunContext, dataset: Dataset) -> Sizes:
     if not context.resumes:
         train(context, dataset.train_shards)
         if context.intent:
-            _remember_training(context, dataset)
+            trained = Trained(
+                track=track.name,
+                track_digest=track.digest,
+                dataset=dataset.name,
+                data_fingerprint=dataset.fingerprint,
+                code_digest=context.sealed.code_digest,
+                environ=accepted_variables(context.sealed.manifest, context.environ),
+                machine=describe_machine(),
+                checkpoint=checkpoint_digests(context.checkpoint_dir),
+                spans=clock.entries(),
+                audit_secret=context.audit_secret.hex(),
+                **{name: getattr(context, name) for name in KEPT},
+            )
+            _remember(context.run_dir, trained)
     packed = context.artifact_dir / MODEL_FILE
     if packed.exists():  # its spans hold the time already
         return lay_out(context, packed)
@@ -210,34 +227,6 @@ def _make_artifact(context: RunContext, dataset: Dataset) -> Sizes:
         kept = {"spans": clock.entries(), "kills": context.kills, "isolation": context.isolation}
         update(context.run_dir, model=file_digest(packed), **kept)
     return sizes
-
-
-def _remember_training(context: RunContext, dataset: Dataset) -> None:
-    _remember(
-        context.run_dir,
-        Trained(
-            track=context.track.name,
-            track_digest=context.track.digest,
-            dataset=dataset.name,
-            data_fingerprint=dataset.fingerprint,
-            seed=context.seed,
-            intent=context.intent,
-            name=context.sealed.manifest.name,
-            code_digest=context.sealed.code_digest,
-            config=context.config,
-            parameters=context.parameters,
-            started_at=context.started_at,
-            environ=accepted_variables(context.sealed.manifest, context.environ),
-            machine=describe_machine(),
-            checkpoint=checkpoint_digests(context.checkpoint_dir),
-            loss_curve=context.loss_curve,
-            spans=context.clock.entries(),
-            isolation=context.isolation,
-            kills=context.kills,
-            audit_secret=context.audit_secret.hex(),
-            training=context.training,
-        ),
-    )
 
 
 @contextmanager
@@ -273,7 +262,7 @@ def clear_half_written(run_dir: Path) -> None:
         remove_tree(run_dir / name)
 
 
-class Trained(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Trained(msgspec.Struct, frozen=True):
     """What a run remembers at the end of its training, and again when it is packed, so that it can go on.
 
     Written by the referee beside the checkpoint, whole or not at all. It names every file by digest; whoever owns the
@@ -292,7 +281,6 @@ class Trained(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     data_fingerprint: str
     seed: int
     intent: str
-    name: str
     code_digest: str
     config: dict[str, str | int | float | bool | None]
     parameters: int

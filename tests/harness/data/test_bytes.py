@@ -1,15 +1,12 @@
 """Every raw byte is accounted for once, whatever text and tokenizer; plain ``len(doc.encode())`` is the judge."""
 
-import base64
 import os
-from functools import cache
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 import sentencepiece
-from corpus import documents, small_dataset, trained
+from corpus import documents, model, ranks, small_dataset, trained
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -25,26 +22,9 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 AWKWARD = st.text("aé½ﬁ …\u00a0\t\n\u2581\u200d\u0301👩日\x00 ₂Å", max_size=40)
 
 
-@cache
-def model(**options) -> SentencePieceTokenizer:
-    out = BytesIO()
-    lines = [line for text in documents(40) for line in text.splitlines() if line]
-    settings = {
-        "vocab_size": 320,
-        "model_type": "bpe",
-        "byte_fallback": True,
-        "hard_vocab_limit": False,
-        "minloglevel": 2,
-    }
-    settings |= {"pad_id": 0, "bos_id": 1, "eos_id": 2, "unk_id": 3, "add_dummy_prefix": False} | options
-    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(lines), model_writer=out, **settings)
-    return SentencePieceTokenizer(out.getvalue(), "test.model")
-
-
 def tiktoken_small():
     pytest.importorskip("tiktoken")
-    ranks = [*(bytes([b]) for b in range(256)), b" t", b"th", b"the", b" the"]
-    return TiktokenTokenizer(b"".join(base64.b64encode(t) + b" %d\n" % i for i, t in enumerate(ranks)), "t.tiktoken")
+    return TiktokenTokenizer(ranks(), "t.tiktoken")
 
 
 TOKENIZERS = {
@@ -124,6 +104,7 @@ def test_shards_cut_at_any_boundary_hold_the_same_stream(tmp_path, shard_tokens)
     validation = load_validation(dataset)
     wanted = np.concatenate([np.concatenate(([1], ids)) for ids, _ in trained().encode(texts)])
     assert validation.tokens.tolist() == wanted.tolist()
+    assert dataset.val_documents == len(texts)
     assert int(validation.target_bytes.sum()) == sum(len(t.encode()) for t in texts)
 
 
