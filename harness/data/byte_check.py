@@ -27,6 +27,7 @@ from harness.data.overlap import OverlapAudit
 from harness.data.shards import (
     DTYPES,
     SHARD_NAME,
+    blocks,
     find_shards,
     join_values,
     map_values,
@@ -41,7 +42,6 @@ from harness.progress import Reporter
 from harness.rules import Finding, Verdict
 
 FIRST_TOKENS = 48
-BLOCK = 1 << 24
 BOS = 1
 LEDGER = "val_bytes"
 A7_BYTES, C4_COVERAGE = "A7-BYTES", "C4-COVERAGE"
@@ -305,7 +305,7 @@ def _look(file: Path, tokenizer: Tokenizer | None, bos_id: int) -> ShardReport:
     (version, count), values, match = read_head(file), map_values(file), SHARD_NAME.fullmatch(file.name)
     part = match["part"] if match else "train"
     documents = largest = total = 0
-    for block in (values[at : at + BLOCK] for at in range(0, count, BLOCK)):
+    for block in blocks(values):
         largest = max(largest, int(block.max()))
         documents += int(np.count_nonzero(block == bos_id))
         total += int(block.sum(dtype=np.int64))

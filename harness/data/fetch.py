@@ -21,7 +21,7 @@ from harness.data.byte_check import shard_overlap
 from harness.data.dataset import MANIFEST, Manifest, write_manifest
 from harness.data.documents import Documents, encode_documents, load_tokenizer
 from harness.data.hub import PARTS, FileInfo, describe, download, find_commit
-from harness.data.shards import find_shards, join_values, map_values, refuse_foreign_tokens, write_ledger
+from harness.data.shards import blocks, find_shards, join_values, map_values, refuse_foreign_tokens, write_ledger
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import file_digest, write_atomic
 from harness.progress import Reporter
@@ -30,7 +30,6 @@ DEFAULT_REPO = "willdepueoai/parameter-golf"
 DEFAULT_PREFIX = "datasets"
 VARIANTS = ("sp1024", "sp4096", "sp8192", "byte260")
 EXPORTED, FETCHED, DOCS = "manifest.json", "fetch.json", "docs_selected.jsonl"
-COUNT_BLOCK = 1 << 24
 SHOW_EVERY = 256
 DISK_MARGIN_BYTES = 256_000_000
 
@@ -219,8 +218,7 @@ def complete(folder: Path, record: FetchRecord, progress: Reporter) -> None:
         written[name] = write_ledger(folder / name, part)
     counts = np.zeros(tokenizer.vocab_size, np.int64)
     for path in find_shards(folder, "train"):
-        values = map_values(path)
-        for block in (values[start : start + COUNT_BLOCK] for start in range(0, len(values), COUNT_BLOCK)):
+        for block in blocks(map_values(path)):
             refuse_foreign_tokens(block, tokenizer.vocab_size, path)
             counts += np.bincount(block, minlength=tokenizer.vocab_size)
     targets = np.bincount(tokens[1:], minlength=tokenizer.vocab_size).astype(np.int64)

@@ -30,9 +30,13 @@ THREADS = 2
 
 
 class Tokenizer(ABC):
-    """One tokenizer. ``file`` is what a data set keeps of it, ``name`` what people call it."""
+    """One tokenizer. ``file`` is what a data set keeps of it, ``name`` what people call it.
+
+    sizes: bytes of each piece where these are always the same, int64 (vocab,); 0 for special ids
+    """
 
     name: str
+    sizes: Bytes
     file: bytes
     vocab_size: int
     bos_id: int
@@ -53,9 +57,9 @@ class Tokenizer(ABC):
     def decode(self, ids: Ids) -> bytes:
         """The UTF-8 text that the ids spell, as the tokenizer itself decodes it. Special ids spell nothing."""
 
-    @abstractmethod
     def table(self) -> PieceTable:
-        """What the look-up-table method of the public script knows of each id."""
+        """What the look-up-table method of the public script knows of each id; exact where pieces spell raw bytes."""
+        return PieceTable(self.sizes, np.zeros(self.vocab_size, np.bool_), self.sizes == 0)
 
 
 class PieceTable(NamedTuple):
@@ -103,8 +107,8 @@ class SentencePieceTokenizer(Tokenizer):
         self._unknown = np.array([self._model.is_unknown(i) for i in ids])
         self._unused = np.array([self._model.is_unused(i) for i in ids])
         self._pieces = [str(self._model.id_to_piece(i)) for i in ids]
-        sizes = np.array([len(piece.encode()) for piece in self._pieces], np.int64)
-        self._spelt = np.where(self.byte_pieces, 1, np.where(self._control, 0, sizes))  # in the normalised text
+        spelt = np.array([len(piece.encode()) for piece in self._pieces], np.int64)
+        self._spelt = np.where(self.byte_pieces, 1, np.where(self._control, 0, spelt))  # in the normalised text
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """Ids, and their raw bytes through the normaliser's offsets."""
@@ -200,6 +204,7 @@ class ByteTokenizer(Tokenizer):
         config = {"pad_id": 0, "bos_id": 1, "eos_id": 2, "unk_id": 3, "byte_offset": 4, "byte_count": 256}
         content = {"tokenizer_type": "pure_byte", "config": config, "vocab_size": 260}
         self.file = (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
+        self.sizes = (np.arange(self.vocab_size) >= self.offset).astype(np.int64)
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """One id a byte."""
@@ -210,11 +215,6 @@ class ByteTokenizer(Tokenizer):
         """The bytes."""
         kept = np.asarray(ids)[np.asarray(ids) >= self.offset]
         return (kept - self.offset).astype(np.uint8).tobytes()
-
-    def table(self) -> PieceTable:
-        """One byte an id, no spaces."""
-        special = np.arange(self.vocab_size) < self.offset
-        return PieceTable((~special).astype(np.int64), np.zeros(self.vocab_size, np.bool_), special)
 
 
 class TiktokenTokenizer(Tokenizer):
@@ -253,21 +253,16 @@ class TiktokenTokenizer(Tokenizer):
         self._encoding = tiktoken.Encoding(
             name, pat_str=self.pattern, mergeable_ranks=ranks, special_tokens={"<|endoftext|>": self.bos_id}
         )
-        self._sizes = np.zeros(self.vocab_size, np.int64)
+        self.sizes = np.zeros(self.vocab_size, np.int64)
         for token, rank in ranks.items():
-            self._sizes[rank] = len(token)
+            self.sizes[rank] = len(token)
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """Ids spell the raw bytes one after another."""
         encoded = self._encoding.encode_ordinary_batch(list(texts), num_threads=2)
-        return [(ids, self._sizes[ids]) for ids in (np.asarray(e, np.int64) for e in encoded)]
+        return [(ids, self.sizes[ids]) for ids in (np.asarray(e, np.int64) for e in encoded)]
 
     def decode(self, ids: Ids) -> bytes:
         """The bytes."""
         decoded: bytes = self._encoding.decode_bytes([int(i) for i in ids if i != self.bos_id])
         return decoded
-
-    def table(self) -> PieceTable:
-        """Sizes are exact: a leading space is part of the token."""
-        special = np.arange(self.vocab_size) == self.bos_id
-        return PieceTable(self._sizes, np.zeros(self.vocab_size, np.bool_), special)

@@ -17,7 +17,6 @@ import msgspec
 import numpy as np
 
 import harness
-from harness.clock.spans import Ledger
 from harness.config.tracks import QUICK_TARGETS, Track
 from harness.data import Dataset, load_validation
 from harness.errors import CouldNotCheck, HarnessError, Interrupted, machine_trouble
@@ -40,7 +39,7 @@ from harness.record.predicate import (
 )
 from harness.run.artifact import bytes_by_role, read_folder, seal_submission
 from harness.run.cells import Reached, Resumed, RunContext, readable_runtime
-from harness.run.evaluate import Evaluation, audit, compile_once, evaluate
+from harness.run.evaluate import Evaluation, Told, audit, compile_once, evaluate
 from harness.run.machine import MachineWatch, describe_machine, describe_provenance
 from harness.run.manifest import accepted_variables, check_variables
 from harness.run.phases import describe, lay_out, package, train
@@ -79,7 +78,7 @@ def describe_submission(
     with nothing_half_written(run_dir):
         sealed = seal_submission(submission_dir, run_dir)
         check_variables(sealed.manifest, environ, read_folder(sealed.root))
-        context = RunContext(track, seed, run_dir, sealed, environ, progress, Ledger())
+        context = RunContext(track, seed, run_dir, sealed, environ, progress)
         describe(context)
         return context
 
@@ -98,15 +97,15 @@ def run_submission(context: RunContext, dataset: Dataset, *, quick: bool = False
             sizes = _make_artifact(context, dataset)
             validation = load_validation(dataset)
             val_targets = min(len(validation.tokens) - 1, QUICK_TARGETS if quick else len(validation.tokens))
-            eval_s = limits.eval_s - context.clock.used_s("eval")
+            told = Told(limits.eval_s - context.clock.used_s("eval"), val_targets)
 
             def stream(targets: int) -> Stream:
                 return Stream(validation.tokens, validation.target_bytes, targets)
 
             # The score that counts comes first: no process of the submission has seen a validation token before it.
-            compile_once(context, limit_s=eval_s, targets=val_targets)
+            compile_once(context, told)
             update(context.run_dir, reached="scored pass")
-            final = evaluate(context, "final", stream(val_targets), limit_s=eval_s, whole_set=not quick)
+            final = evaluate(context, "final", stream(val_targets), told, whole_set=not quick)
             diagnostic = min(val_targets, track.audit.diagnostic_tokens or val_targets)
             whole = diagnostic == val_targets
             stages: tuple[Stage, ...] = () if quick else ("float", "packed")
@@ -114,13 +113,14 @@ def run_submission(context: RunContext, dataset: Dataset, *, quick: bool = False
             left_out = []
             for stage in stages:
                 try:
-                    before[stage] = evaluate(context, stage, stream(diagnostic), limit_s=limits.eval_s, whole_set=whole)
+                    shorter = Told(limits.eval_s, diagnostic)
+                    before[stage] = evaluate(context, stage, stream(diagnostic), shorter, whole_set=whole)
                 except HarnessError as error:  # it is for comparison only: the score that counts is there
                     what = f"The pass {stage!r}, for comparison, was left out: "
                     left_out.append(what + without_places(error.message))
                     context.progress.note(f"WARNING: {what}{error.message} {error.log}")
             update(context.run_dir, reached="audits")
-            audits = audit(context, final, before.get("packed", final), stream(val_targets), limit_s=eval_s)
+            audits = audit(context, final, before.get("packed", final), stream(val_targets), told)
         model = (context.artifact_dir / MODEL_FILE).read_bytes()
         found = inventory(readable_runtime(context, tools=True))
         readable = [ReadablePart(part.name, part.files, part.bytes, part.digest) for part in found]
@@ -330,7 +330,7 @@ def kept_files(run_dir: Path) -> tuple[str, ...]:
         trained = recall(run_dir)
     except CouldNotCheck:
         return ()
-    return ("code", "checkpoint", "code.bundle", *(("artifact",) if trained.model else ()))
+    return ("checkpoint", "code.bundle", *(("artifact",) if trained.model else ()))
 
 
 def checkpoint_digests(folder: Path) -> dict[str, str]:

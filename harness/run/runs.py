@@ -29,7 +29,6 @@ from harness.config.tracks import Track, load_track
 from harness.config.variables import cache_dir, check_environment, keys_dir, runs_dir
 from harness.data import Dataset, open_dataset
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
-from harness.files import remove_tree
 from harness.progress import Reporter
 from harness.protocol.session import MODEL_FILE
 from harness.record import (
@@ -267,7 +266,6 @@ def _reopen(run_dir: Path, trained: Trained, track: Track, dataset: Dataset, pro
     if not whole:
         raise CouldNotCheck(f"{checkpoint} is not as training left it.", remedy=_AGAIN)
     clear_half_written(run_dir)
-    remove_tree(run_dir / "code")
     return RunContext(
         track=track,
         run_dir=run_dir,

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from harness.clock.spans import A1_TRAIN_CLOCK, Ledger
+from harness.clock.spans import A1_TRAIN_CLOCK
 from harness.config.tracks import Track, load_track
 from harness.data import Dataset
 from harness.data.shards import find_shards, shard_name
@@ -245,7 +245,7 @@ def submit_script(
     track.refuse_when_closed(utc_now())
     with run_place(track, dataset_name, seed, progress, records_dir) as (dataset, run_dir):
         sealed = seal_script(script, run_dir, variables)
-        context = RunContext(track, seed, run_dir, sealed, {}, progress, Ledger(), audit_secret=b"")
+        context = RunContext(track, seed, run_dir, sealed, {}, progress, audit_secret=b"")
         context.config = dict(sorted(variables.items()))
         context.intent = announce_run(context, dataset, records_dir)
         record = run_script(context, dataset, artifact=artifact, variables=variables)
