@@ -52,11 +52,11 @@ class Side:
 
     def add(self, bos_id: int, raw_bytes: int, encoded: Encoded) -> None:
         """Append one document, BOS first."""
-        ids, sizes = np.concatenate(([bos_id], encoded[0])), np.concatenate(([0], encoded[1]))
+        ids, sizes = np.concatenate(([bos_id], encoded[0])), encoded[1]
         self._held.append(ids.astype(np.uint16))
         if self.part == "val":
-            self._sizes.append(sizes.astype(np.uint32))
-        self._counted_bytes += int(sizes.sum())
+            self._sizes.append(np.concatenate(([0], sizes)).astype(np.uint32))
+            self._counted_bytes += int(sizes.sum())
         self.documents, self.raw_bytes = self.documents + 1, self.raw_bytes + raw_bytes
         self.tokens, self._held_tokens = self.tokens + len(ids), self._held_tokens + len(ids)
         self.counts += np.bincount(ids, minlength=len(self.counts))
