@@ -93,11 +93,7 @@ class CaseTokenizer(Tokenizer):
 
 def _foldable(character: str) -> bool:
     small = character.lower()
-    return small != character and len(small) == 1 and _is_letter(small) and small.upper() == character
-
-
-def _is_letter(character: str) -> bool:
-    return re.fullmatch(r"[^\W\d_]", character) is not None
+    return small != character and re.fullmatch(r"[^\W\d_]", small) is not None and small.upper() == character
 
 
 def _utf8_sizes(text: str) -> Bytes:
