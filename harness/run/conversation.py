@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from harness.clock.spans import A1_TRAIN_CLOCK, A2_EVAL_CLOCK
 from harness.errors import CouldNotCheck, HarnessError, RuleBroken, machine_trouble
 from harness.protocol.channel import ChannelClosed, ChannelTimeout
 from harness.protocol.messages import Kind, Message, MessageError
@@ -117,7 +118,7 @@ def failure(
     """The error that ends a run in ``cell``: the worker's own reason, then the last lines of its log.
 
     It is a broken rule, unless the machine is the likelier cause: other processes had a part of the processors while a
-    time limit passed (late; seen: only others that were seen), or the disk is full.
+    time limit passed (late; always for a rule about a clock; seen: only others that were seen), or the disk is full.
     """
     signalled = reason.signal if isinstance(reason, PhaseFailed) else 0
     log, reason = context.log_file(cell), str(reason).rstrip(".")
@@ -125,7 +126,7 @@ def failure(
     if log.is_file() and log.stat().st_size >= most:
         reason = f"{reason}; its log reached {most:,} bytes, the most that one file may take"
         remedy = "Print less: what is printed beyond the limit ends the program."
-    if late and context.machine:
+    if (late or rule in (A1_TRAIN_CLOCK, A2_EVAL_CLOCK)) and context.machine:
         taken = context.machine.others_took(context.clock.running_s, seen=seen)
         if taken > FOREIGN_SHARE:
             return CouldNotCheck(
