@@ -84,9 +84,11 @@ _LACKS = {
     errno.ENOSPC: "the disk{} is full",
     errno.EDQUOT: "the disk quota{} is used up",
     errno.EROFS: "the file system{} is read-only",
-    errno.EPERM: "the file system{} does not permit it; network and removable ones lack file modes and links",
-    errno.ENOSYS: "the file system{} lacks a function that is needed here",
-    errno.EOPNOTSUPP: "the file system{} lacks a function that is needed here",
+    **dict.fromkeys(
+        (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP),
+        "the file system{} does not permit it; network and removable ones lack file modes and hard links",
+    ),
+    errno.ENOLCK: "the file system{} offers no file locks (flock)",
 }
 
 

@@ -11,12 +11,12 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
-from harness.errors import FOLDERS, CouldNotCheck, UsageError
+from harness.errors import UsageError
 
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
 _RETRY_S = 0.02
@@ -24,18 +24,11 @@ MOST_ENTRIES = 1_000_000
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
-def lacks(folder: Path, ability: str) -> CouldNotCheck:
-    """The error for a file system that does not offer ``ability``, such as "hard links"."""
-    return CouldNotCheck(
-        f"the file system of {folder} offers no {ability}.", remedy=f"Use another one: {FOLDERS} name the folders."
-    )
-
-
 @contextmanager
 def locked(path: Path, *, wait_s: float = 0.0, shared: bool = False) -> Iterator[bool]:
     """Hold the lock on ``path`` for the block, or yield False when another process has it for ``wait_s`` seconds.
 
-    The kernel lets go when this process ends, however it ends. Raises ``CouldNotCheck`` where there are no locks.
+    The kernel lets go when this process ends, however it ends. Raises ``OSError``, ENOLCK where there are no locks.
 
     shared: together with other readers; without such a file, or the right to open it, nobody writes and all is well
     """
@@ -66,7 +59,7 @@ def _try_lock(handle: int, kind: int, path: Path) -> bool:
         if error.errno in _NO_LOCKS and kind & fcntl.LOCK_SH:
             return True  # nobody writes here either, for a writer would have to lock
         if error.errno in _NO_LOCKS:
-            raise lacks(path.parent, "file locks (flock)") from None
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK), str(path.parent)) from None
         raise
     return True
 
@@ -125,12 +118,12 @@ def write_atomic(path: Path, data: bytes, *, replace: bool, mode: int | None = 0
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
             stream.flush()
-            _offered(path.parent, "file modes", os.fchmod, stream.fileno(), _users_mode() if mode is None else mode)
+            os.fchmod(stream.fileno(), _users_mode() if mode is None else mode)
             os.fsync(stream.fileno())
         if replace:
             partial.replace(path)
         else:
-            _offered(path.parent, "hard links", os.link, partial, path)
+            os.link(partial, path)
     except OSError as error:
         error.filename = error.filename or str(path.parent)  # writing to an open file names no disk
         raise
@@ -148,15 +141,6 @@ def _sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(handle)
-
-
-def _offered(folder: Path, ability: str, call: Callable[..., None], *arguments: object) -> None:
-    try:
-        call(*arguments)
-    except OSError as error:
-        if error.errno in (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP):
-            raise lacks(folder, ability) from None
-        raise
 
 
 def _users_mode() -> int:

@@ -68,14 +68,13 @@ def _run(arguments: list[str]) -> int:
         words = str(error) or str(error.__cause__ or "") or "interrupted; nothing half-written was kept."
         print(f"harness: {words}", file=sys.stderr)
         return ExitCode.INTERRUPTED
-    except HarnessError as error:
+    except (HarnessError, OSError) as problem:
+        known = machine_trouble(problem) if isinstance(problem, OSError) else problem
         if "--json" in arguments:
-            rule = getattr(error, "rule", None)
-            found = {"verdict": error.label, "rule": rule, "message": error.message, "remedy": error.remedy}
-            print(json.dumps(found | ({"log": error.log} if error.log else {})))
-        return _say(error)
-    except OSError as error:
-        return _say(machine_trouble(error))
+            rule = getattr(known, "rule", None)
+            found = {"verdict": known.label, "rule": rule, "message": known.message, "remedy": known.remedy}
+            print(json.dumps(found | ({"log": known.log} if known.log else {})))
+        return _say(known)
     except Exception as error:
         extra = EXTRAS.get((error.name or "").split(".")[0]) if isinstance(error, ModuleNotFoundError) else None
         if isinstance(error, ModuleNotFoundError) and extra:

@@ -11,7 +11,7 @@ span (in-loop validation, a recompile).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -51,28 +51,21 @@ class Span:
         return (self.end_ns - self.start_ns) / 1e9
 
 
-@dataclass(frozen=True)
-class Clocks:
-    """Three clocks of one machine, in nanoseconds: monotonic, monotonic including sleep, and calendar."""
+def read_clocks() -> tuple[int, int, int]:
+    """Three clocks at one moment, in nanoseconds: monotonic, monotonic including sleep, and calendar.
 
-    monotonic: Callable[[], int] = time.monotonic_ns
-    boottime: Callable[[], int] = lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-    calendar: Callable[[], int] = time.time_ns
-
-    def read(self) -> tuple[int, int, int]:
-        """All three at one moment: a pause between two of them would look like sleep, so they are read again.
-
-        On a machine so busy that no reading is undisturbed, the one that took least time counts.
-        """
-        narrowest, best = FAR_NS, (0, 0, 0)
-        for _ in range(READ_TRIES):
-            moment = self.monotonic(), self.boottime(), self.calendar()
-            took = self.monotonic() - moment[0]
-            if took < narrowest:
-                narrowest, best = took, moment
-            if took <= READ_WITHIN_NS:
-                break
-        return best
+    A pause between two of them would look like sleep, so they are read again. On a machine so busy that no reading is
+    undisturbed, the one that took least time counts.
+    """
+    narrowest, best = FAR_NS, (0, 0, 0)
+    for _ in range(READ_TRIES):
+        moment = time.monotonic_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME), time.time_ns()
+        took = time.monotonic_ns() - moment[0]
+        if took < narrowest:
+            narrowest, best = took, moment
+        if took <= READ_WITHIN_NS:
+            break
+    return best
 
 
 class Ledger:
@@ -81,12 +74,11 @@ class Ledger:
     earlier: spans of the same run before the referee was interrupted; new ones come after them
     """
 
-    def __init__(self, clocks: Clocks | None = None, earlier: Sequence[SpanEntry] = ()) -> None:
-        self._clocks = clocks or Clocks()
+    def __init__(self, earlier: Sequence[SpanEntry] = ()) -> None:
         self._earlier = list(earlier)
         self._spans: list[Span] = []
         self._running: list[Span] = []
-        self._last = self._clocks.read()
+        self._last = read_clocks()
         self._origin_ns = self._last[0]
 
     @contextmanager
@@ -97,13 +89,13 @@ class Ledger:
         """
         self._check(f"before {name!r}")
         started = self._last
-        span = Span(name, limit_s, budget, self._clocks.monotonic())
+        span = Span(name, limit_s, budget, time.monotonic_ns())
         self._running.append(span)
         try:
             yield span
         finally:
             self._running.remove(span)
-            span.end_ns = self._clocks.monotonic()
+            span.end_ns = time.monotonic_ns()
             self._spans.append(span)
         self._last = started  # spans that ran inside this one were looked at by themselves
         self._check(f"during {name!r}")
@@ -111,11 +103,11 @@ class Ledger:
     @property
     def running_s(self) -> float:
         """How long the innermost span has been running; 0 between spans."""
-        return (self._clocks.monotonic() - self._running[-1].start_ns) / 1e9 if self._running else 0.0
+        return (time.monotonic_ns() - self._running[-1].start_ns) / 1e9 if self._running else 0.0
 
     def _check(self, when: str) -> None:
         """Refuse a machine that slept, or whose calendar was set, since the last look."""
-        before, self._last = self._last, self._clocks.read()
+        before, self._last = self._last, read_clocks()
         passed_s, up_s, dated_s = ((now - then) / 1e9 for now, then in zip(self._last, before, strict=True))
         slept_s = up_s - passed_s
         jumped_s = dated_s - passed_s - max(0.0, slept_s)

@@ -22,11 +22,12 @@ from harness.data.byte_table import (
     suspects,
 )
 from harness.data.dataset import MANIFEST, read_manifest
-from harness.data.documents import Debt, Documents, encode_documents, folder_tokenizer
+from harness.data.documents import Documents, encode_documents, folder_tokenizer
 from harness.data.overlap import OverlapAudit
 from harness.data.shards import (
     DTYPES,
     SHARD_NAME,
+    blocks,
     find_shards,
     join_values,
     map_values,
@@ -41,7 +42,6 @@ from harness.progress import Reporter
 from harness.rules import Finding, Verdict
 
 FIRST_TOKENS = 48
-BLOCK = 1 << 24
 BOS = 1
 LEDGER = "val_bytes"
 A7_BYTES, C4_COVERAGE = "A7-BYTES", "C4-COVERAGE"
@@ -144,11 +144,10 @@ def _against_documents(
     """
     ids: list[bytes] = []
     sizes: list[Bytes] = []
-    debt = Debt()
     with progress.stage("tokenize documents again", len(texts), "documents") as stage:
-        for text, (own, amounts) in encode_documents(texts, tokenizer):
+        for _, (own, amounts) in encode_documents(texts, tokenizer):
             ids.append(own.tobytes())
-            sizes += [np.zeros(1, np.int64), debt.settle(len(text.encode()), amounts)]
+            sizes += [np.zeros(1, np.int64), amounts]
             stage.update(len(ids))
     findings.append(round_trip(texts, tokenizer))
     held = Counter(document.astype(np.int64).tobytes() for document in split([tokens], tokenizer.bos_id))
@@ -306,7 +305,7 @@ def _look(file: Path, tokenizer: Tokenizer | None, bos_id: int) -> ShardReport:
     (version, count), values, match = read_head(file), map_values(file), SHARD_NAME.fullmatch(file.name)
     part = match["part"] if match else "train"
     documents = largest = total = 0
-    for block in (values[at : at + BLOCK] for at in range(0, count, BLOCK)):
+    for block in blocks(values):
         largest = max(largest, int(block.max()))
         documents += int(np.count_nonzero(block == bos_id))
         total += int(block.sum(dtype=np.int64))

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 import msgspec
 import numpy as np
 import numpy.typing as npt
+import sentencepiece
 
 from harness.data.case import OPERATORS, without_operators
 from harness.data.tokenizers import Bytes, SentencePieceTokenizer, Tokenizer
@@ -121,8 +122,6 @@ def round_trip(documents: Iterable[str], tokenizer: Tokenizer) -> Finding:
     NFKC and joined white space only change it; the public challenge tolerates them. Shown are the first offender, the
     byte in it, and what all of them cost.
     """
-    import sentencepiece
-
     tolerated = sentencepiece.SentencePieceNormalizer(
         rule_name="nmt_nfkc", remove_extra_whitespaces=True, add_dummy_prefix=False
     )

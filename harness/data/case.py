@@ -12,12 +12,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness.data.tokenizers import Bytes, Encoded, Ids, PieceTable, Tokenizer, utf8
+from harness.data.tokenizers import Bytes, Encoded, Ids, PieceTable, Tokenizer
 
 TITLE, UPPER, CAPITAL, ESCAPE = "\ue001", "\ue002", "\ue003", "\ue004"
 OPERATORS = TITLE + UPPER + CAPITAL + ESCAPE
 TRANSFORM = "case operators"
 _PART = re.compile(rf"[^\W\d_]+|[{OPERATORS}]")
+_WRITTEN = re.compile(rf"(?s){ESCAPE}(.?)|[{TITLE}{CAPITAL}](.?)|{UPPER}([^\W\d_]*)")
 
 
 def apply_operators(text: str) -> str:
@@ -39,33 +40,15 @@ def apply_operators(text: str) -> str:
 
 def undo_operators(text: str) -> str:
     """The source text again. Unknown sequences pass through."""
-    out: list[str] = []
-    upper = False
-    characters = iter(text)
-    for character in characters:
-        if character == ESCAPE:
-            out.append(next(characters, ""))
-            upper = False
-        elif character in (TITLE, CAPITAL):
-            out.append(next(characters, "").upper())
-        elif character == UPPER:
-            upper = True
-        else:
-            upper = upper and _is_letter(character)
-            out.append(character.upper() if upper else character)
-    return "".join(out)
+    return _WRITTEN.sub(lambda part: part[1] or (part[2] or part[3] or "").upper(), text)
 
 
 def raw_offsets(text: str, written: str) -> Bytes:
     """For each UTF-8 byte boundary of ``written`` the byte offset in ``text``, int64, never falling."""
     sizes = _utf8_sizes(written)
     operator = np.zeros(len(written), np.bool_)
-    escaped = False
-    for place in (match.start() for match in re.finditer(f"[{OPERATORS}]", written)):
-        if escaped and written[place - 1] == ESCAPE and operator[place - 1]:
-            continue
-        operator[place] = True
-        escaped = written[place] == ESCAPE
+    # an escaped character is a part of its operator's match, and so not an operator itself
+    operator[[match.start() for match in re.finditer(f"(?s){ESCAPE}.|[{OPERATORS}]", written)]] = True
     raw = np.zeros(len(written), np.int64)
     raw[~operator] = _utf8_sizes(text)
     starts = np.concatenate(([0], np.cumsum(raw)))
@@ -95,7 +78,7 @@ class CaseTokenizer(Tokenizer):
         for at, (ids, sizes) in enumerate(encoded):
             if len(ids):
                 cuts = raw_offsets(texts[at], written[at])[np.cumsum(sizes)]
-                cuts[-1] = len(utf8(texts[at]))
+                cuts[-1] = len(texts[at].encode())
                 encoded[at] = ids, np.diff(cuts, prepend=0)
         return encoded
 
@@ -110,11 +93,7 @@ class CaseTokenizer(Tokenizer):
 
 def _foldable(character: str) -> bool:
     small = character.lower()
-    return small != character and len(small) == 1 and _is_letter(small) and small.upper() == character
-
-
-def _is_letter(character: str) -> bool:
-    return re.fullmatch(r"[^\W\d_]", character) is not None
+    return small != character and re.fullmatch(r"[^\W\d_]", small) is not None and small.upper() == character
 
 
 def _utf8_sizes(text: str) -> Bytes:

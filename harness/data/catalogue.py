@@ -7,6 +7,7 @@ from pathlib import Path
 from harness.data.build import folder_lock
 from harness.data.dataset import MANIFEST, Dataset, open_folder, read_manifest
 from harness.data.fetch import VARIANTS
+from harness.data.sotu import build_sotu, recipe_digest
 from harness.errors import UsageError
 from harness.progress import Reporter
 
@@ -22,8 +23,6 @@ def open_dataset(name: str, folder: Path, progress: Reporter) -> Dataset:
     """
     place = _place(name, folder)
     if name == "sotu" and not (place / MANIFEST).is_file():
-        from harness.data.sotu import build_sotu
-
         with folder_lock(place, wait_s=BUILD_WAIT_S):  # first runs that start together share one build
             if not (place / MANIFEST).is_file():
                 build_sotu(place, progress)
@@ -48,8 +47,6 @@ def stated_fingerprint(name: str, folder: Path) -> str:
     yet; "" where this host has no such set. Raises ``CouldNotCheck`` for a malformed ``dataset.json``.
     """
     if name == "sotu":
-        from harness.data.sotu import recipe_digest
-
         return recipe_digest()
     place = _place(name, folder)
     return read_manifest(place).fingerprint if (place / MANIFEST).is_file() else ""
@@ -58,8 +55,6 @@ def stated_fingerprint(name: str, folder: Path) -> str:
 def _place(name: str, folder: Path) -> Path:
     """Where the set of that name lies or would lie: among the named ones, or by its path."""
     if name == "sotu":
-        from harness.data.sotu import recipe_digest
-
         return folder / f"sotu-{recipe_digest()[:12]}"
     named = folder / name
     return named if (named / MANIFEST).is_file() else Path(name).expanduser().absolute()

@@ -175,5 +175,5 @@ def _check_files(folder: Path, files: Mapping[str, str], progress: Reporter) -> 
                 )
             done += size
             stage.update(done, name)
-    with suppress(PermissionError, CouldNotCheck):  # a folder that is read-only or lacks modes is checked each time
+    with suppress(OSError):  # a folder that is read-only, full or without modes is checked each time
         write_atomic(stamp, json.dumps(states).encode(), replace=True)

@@ -14,20 +14,18 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import IO, Any
 
 from harness.data.case import TRANSFORM, CaseTokenizer
 from harness.data.dataset import MANIFEST, read_manifest
 from harness.data.tokenizers import (
-    Bytes,
     ByteTokenizer,
     Encoded,
     SentencePieceTokenizer,
     TiktokenTokenizer,
     Tokenizer,
-    utf8,
 )
 from harness.errors import CouldNotCheck, UsageError
 from harness.text import printable
@@ -89,9 +87,13 @@ class Documents:
             remedy = "--field names the key of the text."
             raise CouldNotCheck(f"{where} has no text under {self._field!r}.", remedy=remedy)
         try:
-            utf8(text)
-        except CouldNotCheck as error:
-            raise CouldNotCheck(f"{where}: {error.message}", remedy=error.remedy) from None
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise CouldNotCheck(
+                f"{where}: a lone surrogate (U+{ord(text[error.start]):04X} at character {error.start:,}) has no UTF-8 "
+                "bytes to count.",
+                remedy="Remove or replace it in the source.",
+            ) from None
         return text
 
 
@@ -109,38 +111,20 @@ def _expand(source: Path) -> list[Path]:
     return found
 
 
-class Debt:
-    """The bytes of documents whose text the tokenizer drops entirely: the next token accounts for them.
-
-    owed: bytes that no token has taken yet
-    """
-
-    def __init__(self) -> None:
-        self.owed = 0
-
-    def settle(self, raw_bytes: int, sizes: Bytes) -> Bytes:
-        """Bytes a token of one document, with what was owed before it."""
-        if len(sizes) == 0:
-            self.owed += raw_bytes
-            return sizes
-        settled: Bytes = sizes.copy()
-        settled[0] += self.owed
-        self.owed = 0
-        return settled
-
-
 def encode_documents(
     documents: Iterable[str], tokenizer: Tokenizer, *, first: int = 0
 ) -> Iterator[tuple[str, Encoded]]:
     """Each document with its ids and the raw bytes of each id.
 
-    Two batches are in work while the caller takes a third: the tokenizers compute outside Python's lock.
+    The bytes of a document whose text the tokenizer drops entirely count with the next token. Two batches are in work
+    while the caller takes a third: the tokenizers compute outside Python's lock.
 
     first: the number of the first document
     Raises what :meth:`Tokenizer.encode` raises, when the document's turn comes, and ``CouldNotCheck``, which names the
-    document, when the tokenizer's own code breaks on it.
+    document, when the tokenizer's own code breaks on it or its tokens do not account for its bytes.
     """
     waiting: deque[tuple[list[str], Future[list[Encoded]]]] = deque()
+    numbers, owed = count(first), 0
     with ThreadPoolExecutor(AHEAD, thread_name_prefix="tokenize") as pool:
         batches = _batches(documents)
         while True:
@@ -150,7 +134,17 @@ def encode_documents(
             if not waiting:
                 return
             texts, encoded = waiting.popleft()
-            yield from zip(texts, encoded.result(), strict=True)
+            for (text, (ids, sizes)), number in zip(zip(texts, encoded.result(), strict=True), numbers, strict=False):
+                raw_bytes, counted = len(text.encode()), int(sizes.sum())
+                if len(sizes) and (counted != raw_bytes or int(sizes.min()) < 0):
+                    raise CouldNotCheck(
+                        f"the tokens of document {number:,} account for {counted:,} of its {raw_bytes:,} bytes.",
+                        remedy="Its bytes can't be counted with this tokenizer: use another one, or take it out.",
+                    )
+                owed += raw_bytes - counted
+                if len(sizes):
+                    sizes[0], owed = sizes[0] + owed, 0
+                yield text, (ids, sizes)
 
 
 def _encode(tokenizer: Tokenizer, batch: list[str], first: int) -> list[Encoded]:
@@ -169,10 +163,6 @@ def _encode(tokenizer: Tokenizer, batch: list[str], first: int) -> list[Encoded]
             f"{printable(text, 40)!r}): {printable(str(error))}.",
             remedy="Split that document or leave it out; very long runs of one character are a known cause.",
         ) from None
-
-
-def _taken(batch: list[str], encoded: Future[list[Encoded]]) -> Iterator[tuple[str, Encoded]]:
-    return zip(batch, encoded.result(), strict=True)
 
 
 def _batches(documents: Iterable[str]) -> Iterator[list[str]]:

@@ -6,6 +6,7 @@ final name appears only when every digest is right. ``fetch.json`` records repos
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 from itertools import islice
@@ -18,9 +19,9 @@ import numpy as np
 from harness.data.build import Baselines, folder_lock
 from harness.data.byte_check import shard_overlap
 from harness.data.dataset import MANIFEST, Manifest, write_manifest
-from harness.data.documents import Debt, Documents, encode_documents, load_tokenizer
+from harness.data.documents import Documents, encode_documents, load_tokenizer
 from harness.data.hub import PARTS, FileInfo, describe, download, find_commit
-from harness.data.shards import find_shards, join_values, map_values, refuse_foreign_tokens, write_ledger
+from harness.data.shards import blocks, find_shards, join_values, map_values, refuse_foreign_tokens, write_ledger
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import file_digest, write_atomic
 from harness.progress import Reporter
@@ -29,7 +30,6 @@ DEFAULT_REPO = "willdepueoai/parameter-golf"
 DEFAULT_PREFIX = "datasets"
 VARIANTS = ("sp1024", "sp4096", "sp8192", "byte260")
 EXPORTED, FETCHED, DOCS = "manifest.json", "fetch.json", "docs_selected.jsonl"
-COUNT_BLOCK = 1 << 24
 SHOW_EVERY = 256
 DISK_MARGIN_BYTES = 256_000_000
 
@@ -95,17 +95,15 @@ def fetch(
                 remedy="Free space, set GOLF_CACHE_DIR to another disk, or ask for fewer --train-shards.",
             )
         # 3. Each file, checked; and only what the record names goes under the final name.
-        done = seen = 0.0
+        done = 0
         with progress.stage(f"fetch {variant}", sum(file.size for file in record.files), "bytes") as stage:
+
+            def show(before: float, name: str, got: float) -> None:
+                stage.update(before + got, name)
+
             for file in record.files:
-
-                def advance(amount: float, name: str = file.name) -> None:
-                    nonlocal seen
-                    seen += amount
-                    stage.update(seen, name)
-
-                download(record.repo, record.revision, file, partial, advance)
-                done = seen = done + file.size
+                download(record.repo, record.revision, file, partial, functools.partial(show, done, file.name))
+                done += file.size
                 stage.update(done, file.name)
         shutil.rmtree(partial / PARTS, ignore_errors=True)
         for path in partial.iterdir():
@@ -141,7 +139,7 @@ def plan_files(
         (partial / EXPORTED).unlink(missing_ok=True)
         before = None
     (manifest,) = describe(repo, revision, [below + EXPORTED])
-    download(repo, revision, manifest, partial, lambda _: None)
+    download(repo, revision, manifest, partial)
     digest = file_digest(partial / EXPORTED)
     if before and before.manifest_sha256 != digest:
         raise CouldNotCheck(
@@ -192,7 +190,7 @@ def complete(folder: Path, record: FetchRecord, progress: Reporter) -> None:
     tokenizer, shards = load_tokenizer(folder / model), find_shards(folder, "val")
     tokens = join_values(shards)
     documents = int(np.count_nonzero(tokens == tokenizer.bos_id))
-    ledger, texts, debt = np.zeros(len(tokens), np.uint32), Baselines(), Debt()
+    ledger, texts = np.zeros(len(tokens), np.uint32), Baselines()
     at = seen = 0
     with progress.stage("byte ledger", documents, "documents") as stage:
         for text, (ids, sizes) in encode_documents(islice(Documents([folder / DOCS]), documents), tokenizer):
@@ -202,12 +200,12 @@ def complete(folder: Path, record: FetchRecord, progress: Reporter) -> None:
                     f"document {seen:,} of {DOCS} is not what the validation shards hold from token {at:,} on.",
                     remedy="The export's documents and shards do not belong together; try another revision.",
                 )
-            ledger[at + 1 : end] = debt.settle(len(raw), sizes)
+            ledger[at + 1 : end] = sizes
             texts.add(raw)
             at, seen = end, seen + 1
             if seen % SHOW_EVERY == 0:
                 stage.update(seen)
-    if at != len(tokens) or debt.owed:
+    if at != len(tokens) or int(ledger.sum()) != texts.raw:
         raise CouldNotCheck(
             f"{DOCS} ends after {seen:,} documents; the validation shards hold {documents:,}.",
             remedy="Fetch documents and shards of one revision.",
@@ -220,8 +218,7 @@ def complete(folder: Path, record: FetchRecord, progress: Reporter) -> None:
         written[name] = write_ledger(folder / name, part)
     counts = np.zeros(tokenizer.vocab_size, np.int64)
     for path in find_shards(folder, "train"):
-        values = map_values(path)
-        for block in (values[start : start + COUNT_BLOCK] for start in range(0, len(values), COUNT_BLOCK)):
+        for block in blocks(map_values(path)):
             refuse_foreign_tokens(block, tokenizer.vocab_size, path)
             counts += np.bincount(block, minlength=tokenizer.vocab_size)
     targets = np.bincount(tokens[1:], minlength=tokenizer.vocab_size).astype(np.int64)

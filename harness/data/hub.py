@@ -77,10 +77,12 @@ def describe(repo: str, revision: str, paths: Sequence[str]) -> list[FileInfo]:
     return [found[path] for path in paths]
 
 
-def download(repo: str, revision: str, file: FileInfo, folder: Path, advance: Callable[[float], None]) -> None:
+def download(
+    repo: str, revision: str, file: FileInfo, folder: Path, shown: Callable[[float], None] = lambda _: None
+) -> None:
     """One file into ``folder``; twice when its digest is wrong, since a proxy may have spoilt it.
 
-    advance: told the bytes that came in since its last call
+    shown: told how many bytes of it are there
     Raises ``CouldNotCheck`` for a wrong digest in both downloads; a part of a file stays and is gone on with.
     """
     from huggingface_hub import hf_hub_download
@@ -89,12 +91,13 @@ def download(repo: str, revision: str, file: FileInfo, folder: Path, advance: Ca
     class Bar(tqdm):  # type: ignore[misc]
         """Hands the downloader's progress on instead of drawing it."""
 
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            kwargs.pop("name", None)
+        def __init__(self, *args: Any, name: str = "", initial: float = 0, **kwargs: Any) -> None:
             super().__init__(*args, **(kwargs | {"disable": True}))
+            self.got = initial
 
         def update(self, n: float | None = 1) -> bool | None:
-            advance(n or 0)
+            self.got += n or 0
+            shown(self.got)
             return None
 
     def ask() -> str:

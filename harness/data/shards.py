@@ -11,16 +11,17 @@ import mmap
 import os
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from harness.errors import CouldNotCheck
+from harness.protocol.session import SHARD_HEADER_BYTES as HEADER_BYTES
+from harness.protocol.session import SHARD_MAGIC as MAGIC
 
-MAGIC = 20240520
-HEADER_BYTES = 1024
+BLOCK = 1 << 24
 DTYPES: dict[int, np.dtype[np.unsignedinteger]] = {1: np.dtype("<u2"), 2: np.dtype("<u4")}
 SHARD_NAME = re.compile(r"(?P<prefix>.+)_(?P<part>train|val|val_bytes)_(?P<index>\d{6})\.bin")
 _HEAD = struct.Struct("<3i")
@@ -100,6 +101,11 @@ def join_values(paths: Iterable[Path]) -> Values:
     """The values of several shards as one stream; a single shard stays mapped."""
     parts = [map_values(path) for path in paths]
     return parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else np.zeros(0, DTYPES[1])
+
+
+def blocks(values: Values) -> Iterator[Values]:
+    """The values a part at a time, so that what is computed from them takes little memory."""
+    return (values[start : start + BLOCK] for start in range(0, len(values), BLOCK))
 
 
 def find_shards(folder: Path, part: str) -> list[Path]:

@@ -30,9 +30,13 @@ THREADS = 2
 
 
 class Tokenizer(ABC):
-    """One tokenizer. ``file`` is what a data set keeps of it, ``name`` what people call it."""
+    """One tokenizer. ``file`` is what a data set keeps of it, ``name`` what people call it.
+
+    sizes: bytes of each piece where these are always the same, int64 (vocab,); 0 for special ids
+    """
 
     name: str
+    sizes: Bytes
     file: bytes
     vocab_size: int
     bos_id: int
@@ -47,16 +51,15 @@ class Tokenizer(ABC):
         """Ids of each document (without BOS), and the raw bytes that each id accounts for.
 
         The bytes of a document sum to ``len(text.encode())``, unless it has no token at all.
-        Raises ``CouldNotCheck`` for text that has no UTF-8 (lone surrogates).
         """
 
     @abstractmethod
     def decode(self, ids: Ids) -> bytes:
         """The UTF-8 text that the ids spell, as the tokenizer itself decodes it. Special ids spell nothing."""
 
-    @abstractmethod
     def table(self) -> PieceTable:
-        """What the look-up-table method of the public script knows of each id."""
+        """What the look-up-table method of the public script knows of each id; exact where pieces spell raw bytes."""
+        return PieceTable(self.sizes, np.zeros(self.vocab_size, np.bool_), self.sizes == 0)
 
 
 class PieceTable(NamedTuple):
@@ -76,18 +79,6 @@ class PieceTable(NamedTuple):
         before, target = tokens[:-1], tokens[1:]
         sizes: Bytes = self.bytes[target] + (self.space[target] & ~self.boundary[before])
         return sizes
-
-
-def utf8(text: str) -> bytes:
-    """UTF-8 of a document. Raises ``CouldNotCheck`` for lone surrogates, which have none."""
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        raise CouldNotCheck(
-            f"a document holds a lone surrogate (U+{ord(text[error.start]):04X} at character {error.start:,}); "
-            "it has no UTF-8 bytes to count.",
-            remedy="Remove or replace it in the source.",
-        ) from None
 
 
 class SentencePieceTokenizer(Tokenizer):
@@ -116,15 +107,14 @@ class SentencePieceTokenizer(Tokenizer):
         self._unknown = np.array([self._model.is_unknown(i) for i in ids])
         self._unused = np.array([self._model.is_unused(i) for i in ids])
         self._pieces = [str(self._model.id_to_piece(i)) for i in ids]
-        sizes = np.array([len(piece.encode()) for piece in self._pieces], np.int64)
-        self._spelt = np.where(self.byte_pieces, 1, np.where(self._control, 0, sizes))  # in the normalised text
+        spelt = np.array([len(piece.encode()) for piece in self._pieces], np.int64)
+        self._spelt = np.where(self.byte_pieces, 1, np.where(self._control, 0, spelt))  # in the normalised text
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """Ids, and their raw bytes through the normaliser's offsets."""
-        raw = [utf8(text) for text in texts]
         found = self._model.encode(list(texts), out_type=int, num_threads=THREADS)
         encoded = [np.array(ids, np.int64) for ids in found]
-        return [(ids, self._account(text, len(data), ids)) for text, data, ids in zip(texts, raw, encoded, strict=True)]
+        return [(ids, self._account(text.encode(), ids)) for text, ids in zip(texts, encoded, strict=True)]
 
     def decode(self, ids: Ids) -> bytes:
         """The model's own decoding, byte pieces joined to characters where they form UTF-8."""
@@ -138,16 +128,16 @@ class SentencePieceTokenizer(Tokenizer):
         sizes = np.array([len(piece.removeprefix(SPACE).encode()) for piece in self._pieces], np.int64)
         return PieceTable(np.where(boundary, 0, np.where(self.byte_pieces, 1, sizes)), space, boundary)
 
-    def _account(self, text: str, raw_bytes: int, ids: Ids) -> Bytes:
+    def _account(self, raw: bytes, ids: Ids) -> Bytes:
         """The raw bytes of each id: cuts of the text that the model sees, taken back to the raw text."""
         if len(ids) == 0:
             return np.zeros(0, np.int64)
-        normal, offsets = self._model.normalize(text.encode(), with_offsets=True)
+        normal, offsets = self._model.normalize(raw, with_offsets=True)
         ends = np.cumsum(self._spelt[ids])
         if not self._unknown[ids].any() and ends[-1] == len(normal):
             cuts = refine(np.array(offsets, np.int64), len(normal))[ends]
         else:  # the slow way, for unknown pieces, whose length only the encoder knows: each piece's own surface
-            pieces = self._model.encode(text.encode(), return_type="proto").pieces
+            pieces = self._model.encode(raw, return_type="proto").pieces
             if [piece.id for piece in pieces] != ids.tolist():
                 raise CouldNotCheck(
                     f"{self.name} encodes a document in one way as ids and in another as text, so its bytes can't be "
@@ -155,7 +145,7 @@ class SentencePieceTokenizer(Tokenizer):
                     remedy="Use a tokenizer without unknown pieces (byte_fallback).",
                 )
             cuts = np.array([piece.end for piece in pieces], np.int64)
-        cuts[-1] = raw_bytes
+        cuts[-1] = len(raw)
         sizes: Bytes = np.diff(cuts, prepend=0)
         return sizes
 
@@ -214,21 +204,17 @@ class ByteTokenizer(Tokenizer):
         config = {"pad_id": 0, "bos_id": 1, "eos_id": 2, "unk_id": 3, "byte_offset": 4, "byte_count": 256}
         content = {"tokenizer_type": "pure_byte", "config": config, "vocab_size": 260}
         self.file = (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
+        self.sizes = (np.arange(self.vocab_size) >= self.offset).astype(np.int64)
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """One id a byte."""
-        raw = [np.frombuffer(utf8(text), np.uint8).astype(np.int64) for text in texts]
+        raw = [np.frombuffer(text.encode(), np.uint8).astype(np.int64) for text in texts]
         return [(data + self.offset, np.ones(len(data), np.int64)) for data in raw]
 
     def decode(self, ids: Ids) -> bytes:
         """The bytes."""
         kept = np.asarray(ids)[np.asarray(ids) >= self.offset]
         return (kept - self.offset).astype(np.uint8).tobytes()
-
-    def table(self) -> PieceTable:
-        """One byte an id, no spaces."""
-        special = np.arange(self.vocab_size) < self.offset
-        return PieceTable((~special).astype(np.int64), np.zeros(self.vocab_size, np.bool_), special)
 
 
 class TiktokenTokenizer(Tokenizer):
@@ -267,23 +253,16 @@ class TiktokenTokenizer(Tokenizer):
         self._encoding = tiktoken.Encoding(
             name, pat_str=self.pattern, mergeable_ranks=ranks, special_tokens={"<|endoftext|>": self.bos_id}
         )
-        self._sizes = np.zeros(self.vocab_size, np.int64)
+        self.sizes = np.zeros(self.vocab_size, np.int64)
         for token, rank in ranks.items():
-            self._sizes[rank] = len(token)
+            self.sizes[rank] = len(token)
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """Ids spell the raw bytes one after another."""
-        for text in texts:
-            utf8(text)
         encoded = self._encoding.encode_ordinary_batch(list(texts), num_threads=2)
-        return [(ids, self._sizes[ids]) for ids in (np.asarray(e, np.int64) for e in encoded)]
+        return [(ids, self.sizes[ids]) for ids in (np.asarray(e, np.int64) for e in encoded)]
 
     def decode(self, ids: Ids) -> bytes:
         """The bytes."""
         decoded: bytes = self._encoding.decode_bytes([int(i) for i in ids if i != self.bos_id])
         return decoded
-
-    def table(self) -> PieceTable:
-        """Sizes are exact: a leading space is part of the token."""
-        special = np.arange(self.vocab_size) == self.bos_id
-        return PieceTable(self._sizes, np.zeros(self.vocab_size, np.bool_), special)

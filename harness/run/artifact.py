@@ -95,7 +95,7 @@ def read_bundle(bundle: bytes) -> dict[str, bytes]:
     return read_container(bundle, max_unpacked_bytes=MAX_CODE_BYTES + NAMES_BYTES)
 
 
-def unpack_code(bundle: bytes, target: Path) -> None:
+def unpack_code(bundle: bytes, target: Path) -> dict[str, bytes]:
     """Write the files of ``bundle`` below ``target``, read-only. Raises ``CouldNotCheck`` when it is damaged."""
     try:
         files = read_bundle(bundle)
@@ -116,12 +116,13 @@ def unpack_code(bundle: bytes, target: Path) -> None:
             ) from error
     for folder, _, _ in os.walk(target, topdown=False):
         Path(folder).chmod(0o555)
+    return files
 
 
-def unpack_sealed(bundle: bytes, root: Path) -> None:
+def unpack_sealed(bundle: bytes, root: Path) -> dict[str, bytes]:
     """Unpack ``bundle`` as the package below ``root``, a folder that must not exist yet; everything read-only."""
     (root / PACKAGE).mkdir(parents=True)
-    unpack_code(bundle, root / PACKAGE)
+    return unpack_code(bundle, root / PACKAGE)
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ class SealedSubmission:
     """The sealed code of a run.
 
     root:        folder whose subfolder ``submission`` is the package
-    bundle:      path of ``code.bundle``; bundle_bytes its size, raw_bytes the sum of its files
+    bundle:      path of ``code.bundle``; bundle_bytes: what it counts as a bundle; raw_bytes: the sum of its files
     code_digest: SHA-256 of the bundle, hex; files: relative path -> SHA-256
     """
 
@@ -158,8 +159,7 @@ def seal_submission(submission_dir: Path, run_dir: Path) -> SealedSubmission:
 def sealed_at(path: Path, root: Path) -> SealedSubmission:
     """The sealed code of the bundle at ``path``, unpacked below ``root``, a folder that must not exist yet."""
     bundle = path.read_bytes()
-    unpack_sealed(bundle, root)
-    files = read_bundle(bundle)
+    files = unpack_sealed(bundle, root)
     return SealedSubmission(
         manifest=read_manifest(files, BUNDLE_FILE),
         root=root,
@@ -241,12 +241,12 @@ def _is_python(section: bytes) -> bool:
     return any(isinstance(node, _TELLING_NODES) for node in ast.walk(tree))
 
 
-def artifact_sizes(track: Track, *, bundle_bytes: int, raw_bytes: int, model_bytes: int) -> Sizes:
+def artifact_sizes(track: Track, sealed: SealedSubmission, model_bytes: int) -> Sizes:
     """Count the artifact: the numbers of the record, in bytes [A3-ARTIFACT-BYTES]."""
     # 1. Code counts by the track's reading: the compressed bundle, or the files as they are.
-    code = bundle_bytes if track.readings.code_bytes == "bundle" else raw_bytes
+    code = sealed.bundle_bytes if track.readings.code_bytes == "bundle" else sealed.raw_bytes
     # 2. The model counts as the file that evaluation reads. 3. Nothing else reaches evaluation, so nothing else counts.
-    return Sizes(code, raw_bytes, model_bytes, code + model_bytes, track.limits.artifact_bytes)
+    return Sizes(code, sealed.raw_bytes, model_bytes, code + model_bytes, track.limits.artifact_bytes)
 
 
 def judge_sizes(sizes: Sizes) -> Finding:

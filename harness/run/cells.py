@@ -94,7 +94,7 @@ class RunContext:
     sealed: SealedSubmission
     environ: Mapping[str, str]
     progress: Reporter
-    clock: Ledger
+    clock: Ledger = field(default_factory=Ledger)
     isolation: dict[Layer, LayerState] = field(default_factory=dict)
     kills: list[tuple[str, KillReport]] = field(default_factory=list)
     data_dir: Path | None = None

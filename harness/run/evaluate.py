@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -58,6 +59,18 @@ SLOWER = 5.0  # a replica may take so many times as long for a chunk as the slow
 CACHE_SHARE = 0.5  # of the artifact's cap: the most that a compile cache may pack to
 
 
+class Told(NamedTuple):
+    """What a cell is told of its pass. All cells of the final stage are told the same, whatever they are for.
+
+    So a replica, or the cell of a second scoring, can't tell itself from the one that counts by its environment.
+
+    limit_s: seconds on the clock; targets: how many there are to score
+    """
+
+    limit_s: float
+    targets: int
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """The result of one pass.
@@ -79,21 +92,19 @@ def evaluate(
     context: RunContext,
     stage: Stage,
     stream: Stream,
+    told: Told,
     *,
-    limit_s: float,
     whole_set: bool,
-    told: int | None = None,
     allowed_s: float | None = None,
 ) -> Evaluation:
     """Score ``stream`` with the model of ``stage``; only the final stage adapts, is audited and counts in the budget.
 
-    told:      targets that the worker is told of, where it is to think that the stream is longer
-    allowed_s: seconds that it gets, where it is to think that it gets ``limit_s``
+    allowed_s: seconds that it gets, where that is not what it is told
     Raises ``RuleBroken``: A2-EVAL-CLOCK, S3-PROTOCOL, or C2-NORMALISED for logits that are not finite.
     """
     final = stage == "final"
-    allowed_s = allowed_s or limit_s
-    with eval_cell(context, stage, stage, limit_s=limit_s, targets=told or stream.targets) as (cell, client):
+    allowed_s = allowed_s or told.limit_s
+    with eval_cell(context, stage, stage, told) as (cell, client):
         warm_up(context, client, cell, span="warmup" if final else f"warmup {stage}")
         hello, chunks = client.hello, stream.chunks(client.hello.chunk_tokens)
         keeper = reserve_keeper(context, chunks, client) if final else None
@@ -147,7 +158,7 @@ def reserve_keeper(context: RunContext, chunks: Chunks, client: EvalClient) -> K
     return keeper
 
 
-def compile_once(context: RunContext, *, limit_s: float, targets: int) -> None:
+def compile_once(context: RunContext, told: Told) -> None:
     """Let a cell of its own warm up, and keep what its compiler wrote for every later cell of the evaluation.
 
     It starts from the closure like the final stage and is killed before it has seen a token of the stream. So what it
@@ -156,7 +167,7 @@ def compile_once(context: RunContext, *, limit_s: float, targets: int) -> None:
     if not context.compiles:
         return
     context.compile_cache_dir.mkdir()
-    with eval_cell(context, "final", COMPILE, limit_s=limit_s, targets=targets, fills_cache=True) as (cell, client):
+    with eval_cell(context, "final", COMPILE, told, fills_cache=True) as (cell, client):
         warm_up(context, client, cell, span=f"warmup {COMPILE}")
     try:
         context.compiled_bytes = _packed_bytes(context.compile_cache_dir)
@@ -200,7 +211,7 @@ def _packed_bytes(folder: Path) -> int:
 
 @contextmanager
 def eval_cell(
-    context: RunContext, stage: Stage, name: str, *, limit_s: float, targets: int, fills_cache: bool = False
+    context: RunContext, stage: Stage, name: str, told: Told, *, fills_cache: bool = False
 ) -> Iterator[tuple[Cell, EvalClient]]:
     """A cell that runs the eval module of ``stage``, and the client that drives it. Replicas use the final stage.
 
@@ -233,12 +244,12 @@ def eval_cell(
             "eval",
             name=name,
             module=context.sealed.manifest.entry.eval,
-            limit_s=limit_s,
+            limit_s=told.limit_s,
             code_root=root,
             ranks=track.ranks if context.sealed.manifest.eval_ranks == "all" else 1,
             read=tuple(readable),
             write=(cache,) if fills_cache else (),
-            extra=extra | {"GOLF_STAGE": stage, "GOLF_TOTAL_TARGETS": str(targets)},
+            extra=extra | {"GOLF_STAGE": stage, "GOLF_TOTAL_TARGETS": str(told.targets)},
         ) as cell,
         EvalClient(cell.channels[0], limits, cell.channels[1:]) as client,
     ):
@@ -299,20 +310,13 @@ def client_failures_named(
 
 
 def audit(
-    context: RunContext,
-    evaluation: Evaluation,
-    packed: Evaluation,
-    stream: Stream,
-    *,
-    limit_s: float,
-    told: int | None = None,
+    context: RunContext, evaluation: Evaluation, packed: Evaluation, stream: Stream, told: Told
 ) -> list[AuditResult]:
     """Replay on two replicas, started from the artifact alone like the evaluation itself, one after the other.
 
-    packed:  of the same model without adaptation, over the first targets of ``stream``
-    limit_s, told: what the final evaluation was told, so that a replica cannot tell itself from it by its environment
+    packed: of the same model without adaptation, over the first targets of ``stream``
     """
-    plan, keeper, told = context.track.audit, evaluation.keeper, told or stream.targets
+    plan, keeper = context.track.audit, evaluation.keeper
     assert keeper is not None
     with context.clock.span("audit"):
         draws = draw_audits(
@@ -333,9 +337,7 @@ def audit(
             def step() -> None:
                 shown.update(next(done))
 
-            replica = partial(
-                run_replica, context, evaluation.hello, limit_s=limit_s, targets=told, allowed_s=allowed_s
-            )
+            replica = partial(run_replica, context, evaluation.hello, told, allowed_s)
             try:
                 first = replica("replica-1", lambda client: Replayer(client, original, step).cuts())
                 second = replica("replica-2", lambda client: Replayer(client, original, step).truths())
@@ -345,19 +347,12 @@ def audit(
 
 
 def run_replica(
-    context: RunContext,
-    like: Hello,
-    name: str,
-    work: Callable[[EvalClient], Replay],
-    *,
-    limit_s: float,
-    targets: int,
-    allowed_s: float,
+    context: RunContext, like: Hello, told: Told, allowed_s: float, name: str, work: Callable[[EvalClient], Replay]
 ) -> Replay:
     """One replica, from its start to its end: the next one starts when nothing of it is left."""
     deadline_ns = time.monotonic_ns() + int(allowed_s * 1e9)
     with (
-        eval_cell(context, "final", name, limit_s=limit_s, targets=targets) as (cell, client),
+        eval_cell(context, "final", name, told) as (cell, client),
         client_failures_named(context, cell, client, deadline_ns, allowed_s, audited=True),
     ):
         client.prepare(like=like)

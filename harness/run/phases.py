@@ -237,7 +237,7 @@ def package(context: RunContext, *, limit_s: float, budget: str) -> Sizes:
     rank fails or when the model file is not a sound container; a file over the cap is left to the count.
     """
     sealed, output = context.sealed, context.run_dir / "package"
-    counted = artifact_sizes(context.track, bundle_bytes=sealed.bundle_bytes, raw_bytes=sealed.raw_bytes, model_bytes=0)
+    counted = artifact_sizes(context.track, sealed, model_bytes=0)
     room = counted.cap_bytes - counted.total_bytes
     if room <= 0:
         raise RuleBroken(A3_BYTES, f"the code alone is {-room:,} bytes over the cap.", remedy="Shorten it.")
@@ -277,13 +277,11 @@ def package(context: RunContext, *, limit_s: float, budget: str) -> Sizes:
 
 def lay_out(context: RunContext, packed: Path) -> Sizes:
     """Copy the checked model file to the artifact, and lay out the closure from the artifact's two files alone."""
-    limits, sealed = context.track.limits, context.sealed
+    limits = context.track.limits
     model = read_model_file(
         packed, max_bytes=OVERSIZE_READ * limits.artifact_bytes, max_unpacked_bytes=limits.unpacked_bytes
     )
     (context.artifact_dir / MODEL_FILE).write_bytes(model)
     unpack_sealed((context.artifact_dir / BUNDLE_FILE).read_bytes(), context.closure_dir / "code")
     shutil.copyfile(context.artifact_dir / MODEL_FILE, context.closure_dir / MODEL_FILE)
-    return artifact_sizes(
-        context.track, bundle_bytes=sealed.bundle_bytes, raw_bytes=sealed.raw_bytes, model_bytes=len(model)
-    )
+    return artifact_sizes(context.track, context.sealed, len(model))

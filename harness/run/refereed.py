@@ -17,7 +17,6 @@ import msgspec
 import numpy as np
 
 import harness
-from harness.clock.spans import Ledger
 from harness.config.tracks import QUICK_TARGETS, Track
 from harness.data import Dataset, load_validation
 from harness.errors import CouldNotCheck, HarnessError, Interrupted, machine_trouble
@@ -40,7 +39,7 @@ from harness.record.predicate import (
 )
 from harness.run.artifact import bytes_by_role, read_folder, seal_submission
 from harness.run.cells import Reached, Resumed, RunContext, readable_runtime
-from harness.run.evaluate import Evaluation, audit, compile_once, evaluate
+from harness.run.evaluate import Evaluation, Told, audit, compile_once, evaluate
 from harness.run.machine import MachineWatch, describe_machine, describe_provenance
 from harness.run.manifest import accepted_variables, check_variables
 from harness.run.phases import describe, lay_out, package, train
@@ -53,6 +52,10 @@ from harness.scoring.ledger import Stream
 from harness.text import without_places
 
 TRAINED_FILE = "trained.json"
+KEPT = (  # what a run that goes on takes over as it was
+    *("seed", "intent", "config", "parameters", "started_at"),
+    *("loss_curve", "isolation", "kills", "training"),
+)
 WORK = (
     *("code", "description", "checkpoint", "package", "artifact", "closure", "compile-cache"),
     *("code.bundle", "ledger.jsonl"),
@@ -75,7 +78,7 @@ def describe_submission(
     with nothing_half_written(run_dir):
         sealed = seal_submission(submission_dir, run_dir)
         check_variables(sealed.manifest, environ, read_folder(sealed.root))
-        context = RunContext(track, seed, run_dir, sealed, environ, progress, Ledger())
+        context = RunContext(track, seed, run_dir, sealed, environ, progress)
         describe(context)
         return context
 
@@ -94,15 +97,15 @@ def run_submission(context: RunContext, dataset: Dataset, *, quick: bool = False
             sizes = _make_artifact(context, dataset)
             validation = load_validation(dataset)
             val_targets = min(len(validation.tokens) - 1, QUICK_TARGETS if quick else len(validation.tokens))
-            eval_s = limits.eval_s - context.clock.used_s("eval")
+            told = Told(limits.eval_s - context.clock.used_s("eval"), val_targets)
 
             def stream(targets: int) -> Stream:
                 return Stream(validation.tokens, validation.target_bytes, targets)
 
             # The score that counts comes first: no process of the submission has seen a validation token before it.
-            compile_once(context, limit_s=eval_s, targets=val_targets)
+            compile_once(context, told)
             update(context.run_dir, reached="scored pass")
-            final = evaluate(context, "final", stream(val_targets), limit_s=eval_s, whole_set=not quick)
+            final = evaluate(context, "final", stream(val_targets), told, whole_set=not quick)
             diagnostic = min(val_targets, track.audit.diagnostic_tokens or val_targets)
             whole = diagnostic == val_targets
             stages: tuple[Stage, ...] = () if quick else ("float", "packed")
@@ -110,13 +113,14 @@ def run_submission(context: RunContext, dataset: Dataset, *, quick: bool = False
             left_out = []
             for stage in stages:
                 try:
-                    before[stage] = evaluate(context, stage, stream(diagnostic), limit_s=limits.eval_s, whole_set=whole)
+                    shorter = Told(limits.eval_s, diagnostic)
+                    before[stage] = evaluate(context, stage, stream(diagnostic), shorter, whole_set=whole)
                 except HarnessError as error:  # it is for comparison only: the score that counts is there
                     what = f"The pass {stage!r}, for comparison, was left out: "
                     left_out.append(what + without_places(error.message))
                     context.progress.note(f"WARNING: {what}{error.message} {error.log}")
             update(context.run_dir, reached="audits")
-            audits = audit(context, final, before.get("packed", final), stream(val_targets), limit_s=eval_s)
+            audits = audit(context, final, before.get("packed", final), stream(val_targets), told)
         model = (context.artifact_dir / MODEL_FILE).read_bytes()
         found = inventory(readable_runtime(context, tools=True))
         readable = [ReadablePart(part.name, part.files, part.bytes, part.digest) for part in found]
@@ -198,7 +202,20 @@ def _make_artifact(context: RunContext, dataset: Dataset) -> Sizes:
     if not context.resumes:
         train(context, dataset.train_shards)
         if context.intent:
-            _remember_training(context, dataset)
+            trained = Trained(
+                track=track.name,
+                track_digest=track.digest,
+                dataset=dataset.name,
+                data_fingerprint=dataset.fingerprint,
+                code_digest=context.sealed.code_digest,
+                environ=accepted_variables(context.sealed.manifest, context.environ),
+                machine=describe_machine(),
+                checkpoint=checkpoint_digests(context.checkpoint_dir),
+                spans=clock.entries(),
+                audit_secret=context.audit_secret.hex(),
+                **{name: getattr(context, name) for name in KEPT},
+            )
+            _remember(context.run_dir, trained)
     packed = context.artifact_dir / MODEL_FILE
     if packed.exists():  # its spans hold the time already
         return lay_out(context, packed)
@@ -210,34 +227,6 @@ def _make_artifact(context: RunContext, dataset: Dataset) -> Sizes:
         kept = {"spans": clock.entries(), "kills": context.kills, "isolation": context.isolation}
         update(context.run_dir, model=file_digest(packed), **kept)
     return sizes
-
-
-def _remember_training(context: RunContext, dataset: Dataset) -> None:
-    _remember(
-        context.run_dir,
-        Trained(
-            track=context.track.name,
-            track_digest=context.track.digest,
-            dataset=dataset.name,
-            data_fingerprint=dataset.fingerprint,
-            seed=context.seed,
-            intent=context.intent,
-            name=context.sealed.manifest.name,
-            code_digest=context.sealed.code_digest,
-            config=context.config,
-            parameters=context.parameters,
-            started_at=context.started_at,
-            environ=accepted_variables(context.sealed.manifest, context.environ),
-            machine=describe_machine(),
-            checkpoint=checkpoint_digests(context.checkpoint_dir),
-            loss_curve=context.loss_curve,
-            spans=context.clock.entries(),
-            isolation=context.isolation,
-            kills=context.kills,
-            audit_secret=context.audit_secret.hex(),
-            training=context.training,
-        ),
-    )
 
 
 @contextmanager
@@ -273,7 +262,7 @@ def clear_half_written(run_dir: Path) -> None:
         remove_tree(run_dir / name)
 
 
-class Trained(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Trained(msgspec.Struct, frozen=True):
     """What a run remembers at the end of its training, and again when it is packed, so that it can go on.
 
     Written by the referee beside the checkpoint, whole or not at all. It names every file by digest; whoever owns the
@@ -292,7 +281,6 @@ class Trained(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     data_fingerprint: str
     seed: int
     intent: str
-    name: str
     code_digest: str
     config: dict[str, str | int | float | bool | None]
     parameters: int
@@ -342,7 +330,7 @@ def kept_files(run_dir: Path) -> tuple[str, ...]:
         trained = recall(run_dir)
     except CouldNotCheck:
         return ()
-    return ("code", "checkpoint", "code.bundle", *(("artifact",) if trained.model else ()))
+    return ("checkpoint", "code.bundle", *(("artifact",) if trained.model else ()))
 
 
 def checkpoint_digests(folder: Path) -> dict[str, str]:

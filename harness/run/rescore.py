@@ -13,7 +13,6 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from harness.clock.spans import Ledger
 from harness.config.tracks import load_track
 from harness.config.variables import cache_dir, runs_dir
 from harness.data import load_validation, open_dataset
@@ -25,7 +24,7 @@ from harness.record.reproduce import environment_for
 from harness.rules import Finding, Verdict
 from harness.run.artifact import BUNDLE_FILE, sealed_at
 from harness.run.cells import RunContext
-from harness.run.evaluate import audit, compile_once, evaluate
+from harness.run.evaluate import Told, audit, compile_once, evaluate
 from harness.run.reserve import reserved
 from harness.scoring.audit import MEAN_NATS
 from harness.scoring.ledger import Stream
@@ -62,26 +61,17 @@ def rescore(record: RunRecord, artifact: Path, environ: Mapping[str, str], progr
             sealed = sealed_at(artifact / BUNDLE_FILE, run_dir / "closure" / "code")
             shutil.copyfile(artifact / MODEL_FILE, run_dir / "closure" / MODEL_FILE)
             own = environment_for(record, sealed.manifest.env.accept, environ)
-            context = RunContext(
-                track, record.submission.seed, run_dir, sealed, own, progress, Ledger(), bos_id=dataset.bos_id
-            )
+            context = RunContext(track, record.submission.seed, run_dir, sealed, own, progress, bos_id=dataset.bos_id)
             context.data_dir, validation = dataset.folder, load_validation(dataset)
             # The worker is told what the run's own worker was: all targets, and the run's limit.
-            most_s, told = track.limits.eval_s, record.data.val_targets
+            most_s = track.limits.eval_s
             limit_s = min(most_s, next((s.limit_s for s in record.spans if s.name == "eval" and s.limit_s), most_s))
+            told = Told(limit_s, record.data.val_targets)
             stream = Stream(validation.tokens, validation.target_bytes, drawn_part(record))
-            compile_once(context, limit_s=limit_s, targets=told)
-            front = evaluate(
-                context,
-                "final",
-                stream,
-                limit_s=limit_s,
-                whole_set=False,
-                told=told,
-                allowed_s=max(600.0, 4 * limit_s),
-            )
+            compile_once(context, told)
+            front = evaluate(context, "final", stream, told, whole_set=False, allowed_s=max(600.0, 4 * limit_s))
             # gains are drawn over the tokens' frequencies alone: a second pass of the packed model doubles the time
-            audits = audit(context, front, front, stream, limit_s=limit_s, told=told)
+            audits = audit(context, front, front, stream, told)
     agreement = _judge(record, dict(front.running_bpb), min(track.audit.tolerance_nats, MEAN_NATS))
     # An audit that failed counts as what it is here: a record that is not reproduced.
     findings = [agreement]

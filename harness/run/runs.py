@@ -29,7 +29,6 @@ from harness.config.tracks import Track, load_track
 from harness.config.variables import cache_dir, check_environment, keys_dir, runs_dir
 from harness.data import Dataset, open_dataset
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
-from harness.files import remove_tree
 from harness.progress import Reporter
 from harness.protocol.session import MODEL_FILE
 from harness.record import (
@@ -51,6 +50,7 @@ from harness.run.cells import Resumed, RunContext
 from harness.run.machine import FOREIGN_SHARE, busy_now, describe_machine
 from harness.run.manifest import check_variables, read_manifest
 from harness.run.refereed import (
+    KEPT,
     TRAINED_FILE,
     Trained,
     checkpoint_digests,
@@ -266,24 +266,15 @@ def _reopen(run_dir: Path, trained: Trained, track: Track, dataset: Dataset, pro
     if not whole:
         raise CouldNotCheck(f"{checkpoint} is not as training left it.", remedy=_AGAIN)
     clear_half_written(run_dir)
-    remove_tree(run_dir / "code")
     return RunContext(
-        track,
-        trained.seed,
-        run_dir,
-        sealed_at(bundle, run_dir / "code"),
-        trained.environ,
-        progress,
-        Ledger(earlier=trained.spans),
-        dict(trained.isolation),
-        list(trained.kills),
+        track=track,
+        run_dir=run_dir,
+        sealed=sealed_at(bundle, run_dir / "code"),
+        environ=trained.environ,
+        progress=progress,
+        clock=Ledger(earlier=trained.spans),
         audit_secret=bytes.fromhex(trained.audit_secret),
-        training=trained.training,
-        loss_curve=trained.loss_curve,
-        intent=trained.intent,
-        config=trained.config,
-        parameters=trained.parameters,
-        started_at=trained.started_at,
+        **{name: getattr(trained, name) for name in KEPT},
     )
 
 

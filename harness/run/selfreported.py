@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from harness.clock.spans import A1_TRAIN_CLOCK, Ledger
+from harness.clock.spans import A1_TRAIN_CLOCK
 from harness.config.tracks import Track, load_track
 from harness.data import Dataset
 from harness.data.shards import find_shards, shard_name
@@ -105,7 +105,7 @@ def run_script(context: RunContext, dataset: Dataset, *, artifact: str, variable
     Raises ``RuleBroken``: A1-TRAIN-CLOCK when it runs out of time, S3-PROTOCOL when it fails or prints no score,
     A3-ARTIFACT-BYTES when it leaves no packed model.
     """
-    track, sealed, run_dir = context.track, context.sealed, context.run_dir
+    track, sealed, run_dir, limit = context.track, context.sealed, context.run_dir, limit_s(context.track)
     work, data, script = run_dir / "work", run_dir / "data", sealed.root / next(iter(sealed.files))
     work.mkdir()
     data.mkdir()
@@ -126,7 +126,7 @@ def run_script(context: RunContext, dataset: Dataset, *, artifact: str, variable
             context,
             "script",
             argv=(sys.executable, "-B", "-c", _START, str(work), str(script)),
-            limit_s=limit_s(track),
+            limit_s=limit,
             ranks=track.ranks,
             read=(data, dataset.folder),
             write=(work,),
@@ -135,12 +135,11 @@ def run_script(context: RunContext, dataset: Dataset, *, artifact: str, variable
             _await_end(context, cell)
     model = _packed_model(work, artifact, track)
     (run_dir / "artifact" / MODEL_FILE).write_bytes(model)
-    sizes = artifact_sizes(track, bundle_bytes=sealed.bundle_bytes, raw_bytes=sealed.raw_bytes, model_bytes=len(model))
+    sizes = artifact_sizes(track, sealed, len(model))
     seconds = context.clock.entries()[-1].seconds
     offline = Layer.NETWORK in cell.layers and cell.layers[Layer.NETWORK].in_force
-    whole = (
-        f"{seconds:.1f} s of {limit_s(track):g} s for the whole script; its parts cannot be told apart from outside."
-    )
+    network = "no network beyond loopback between ranks."
+    whole = f"{seconds:.1f} s of {limit:g} s for the whole script; its parts cannot be told apart from outside."
     return record_of(
         context,
         dataset,
@@ -155,11 +154,7 @@ def run_script(context: RunContext, dataset: Dataset, *, artifact: str, variable
             Finding("A1-TRAIN-CLOCK", Verdict.WARN, whole),
             judge_sizes(sizes),
             *cell_findings(context),
-            Finding(
-                "A4-NO-NETWORK",
-                Verdict.PASS if offline else Verdict.WARN,
-                "no network beyond loopback between ranks.",
-            ),
+            Finding("A4-NO-NETWORK", Verdict.PASS if offline else Verdict.WARN, network),
             *(Finding(rule, Verdict.UNKNOWN, f"{LABEL}: the script scored itself.") for rule in SCORE_RULES),
             *(Finding(rule, Verdict.UNKNOWN, f"{LABEL}: the script reads all shards.") for rule in DATA_RULES),
             dataset.disjoint,
@@ -250,7 +245,7 @@ def submit_script(
     track.refuse_when_closed(utc_now())
     with run_place(track, dataset_name, seed, progress, records_dir) as (dataset, run_dir):
         sealed = seal_script(script, run_dir, variables)
-        context = RunContext(track, seed, run_dir, sealed, {}, progress, Ledger(), audit_secret=b"")
+        context = RunContext(track, seed, run_dir, sealed, {}, progress, audit_secret=b"")
         context.config = dict(sorted(variables.items()))
         context.intent = announce_run(context, dataset, records_dir)
         record = run_script(context, dataset, artifact=artifact, variables=variables)

@@ -4,9 +4,7 @@ import os
 
 import numpy as np
 
-from harness.protocol.session import TrainSession
-
-HEADER_BYTES = 1024  # 256 int32 before the uint16 tokens
+from harness.protocol.session import SHARD_HEADER_BYTES, TrainSession
 
 
 def main() -> None:
@@ -17,7 +15,7 @@ def main() -> None:
     shards = session.ready()
     for index, shard in enumerate(shards):
         with os.fdopen(os.dup(shard.fd), "rb") as file:
-            tokens = np.memmap(file, np.dtype("<u2"), "r", HEADER_BYTES, (shard.tokens,))
+            tokens = np.memmap(file, np.dtype("<u2"), "r", SHARD_HEADER_BYTES, (shard.tokens,))
             pairs = tokens[:-1].astype(np.int64) * size + tokens[1:]
             counts += np.bincount(pairs, minlength=size * size)
         session.progress(step=index + 1, fraction=(index + 1) / len(shards), text="counting")

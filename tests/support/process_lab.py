@@ -21,7 +21,7 @@ from harness.progress import Reporter
 from harness.rules import Finding, Verdict
 from harness.run.artifact import judge_sizes, seal_submission
 from harness.run.cells import RunContext
-from harness.run.evaluate import audit, compile_once, evaluate
+from harness.run.evaluate import Told, audit, compile_once, evaluate
 from harness.run.phases import describe, package, train
 from harness.scoring.audit import audit_findings
 from harness.scoring.ledger import Stream
@@ -147,11 +147,12 @@ def _run(context: RunContext, until: str, shard: Path, stream: Stream) -> list[F
     findings = [judge_sizes(sizes)]
     if last < ORDER.index("eval"):
         return findings
-    compile_once(context, limit_s=context.track.limits.eval_s, targets=stream.targets)
-    final = evaluate(context, "final", stream, limit_s=context.track.limits.eval_s, whole_set=True)
+    told = Told(context.track.limits.eval_s, stream.targets)
+    compile_once(context, told)
+    final = evaluate(context, "final", stream, told, whole_set=True)
     if last < ORDER.index("audit"):
         return findings
-    audits = audit(context, final, final, stream, limit_s=context.track.limits.eval_s)
+    audits = audit(context, final, final, stream, told)
     degenerate = final.keeper.degenerate()
     return findings + audit_findings(audits, bpb=final.score.bpb, floor_bpb=0.1, degenerate=degenerate)
 

@@ -1,43 +1,56 @@
 import itertools
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import pytest
 
-from harness.clock.spans import READINGS, Clocks, Ledger, read_clock
+from harness.clock import spans
+from harness.clock.spans import READINGS, Ledger, read_clock
 from harness.config.tracks import load_track
 from harness.errors import CouldNotCheck
 from harness.record.predicate import SpanEntry
 
 
-@dataclass
 class FakeMachine:
-    """Three clocks that a test moves: by working, sleeping (suspend), or setting the calendar."""
+    """Three clocks that a test moves: by working, sleeping (suspend), or setting the calendar; in place of ``time``.
 
-    monotonic_ns: int = 5_000_000_000
-    slept_ns: int = 0
-    set_ns: int = 0
+    pauses: seconds that pass before each clock is read, by its name
+    """
+
+    CLOCK_BOOTTIME = 7
+
+    def __init__(self) -> None:
+        self.now_ns, self.slept_ns, self.set_ns = 5_000_000_000, 0, 0
+        self.pauses: dict[str, Iterator[float]] = {}
 
     def work(self, seconds: float) -> None:
-        self.monotonic_ns += int(seconds * 1e9)
+        self.now_ns += int(seconds * 1e9)
 
-    @property
-    def clocks(self) -> Clocks:
-        return Clocks(
-            lambda: self.monotonic_ns,
-            lambda: self.monotonic_ns + self.slept_ns,
-            lambda: self.monotonic_ns + self.slept_ns + self.set_ns,
-        )
+    def monotonic_ns(self) -> int:
+        return self.now_ns
+
+    def clock_gettime_ns(self, _: int) -> int:
+        self.work(next(self.pauses.get("boottime", iter(())), 0.0))
+        return self.now_ns + self.slept_ns
+
+    def time_ns(self) -> int:
+        self.work(next(self.pauses.get("calendar", iter(())), 0.0))
+        return self.now_ns + self.slept_ns + self.set_ns
 
 
-def test_spans_have_start_end_limit_and_budget_and_the_pauses_are_idle():
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> FakeMachine:
     machine = FakeMachine()
-    ledger = Ledger(machine.clocks)
+    monkeypatch.setattr(spans, "time", machine)
+    return machine
+
+
+def test_spans_have_start_end_limit_and_budget_and_the_pauses_are_idle(machine: FakeMachine):
+    ledger = Ledger()
     machine.work(0.5)
     with ledger.span("setup", limit_s=60.0):
         machine.work(2.0)
     with ledger.span("train", limit_s=90.0, budget="train") as span:
-        assert span.deadline_ns == machine.monotonic_ns + 90_000_000_000
+        assert span.deadline_ns == machine.now_ns + 90_000_000_000
         machine.work(30.0)
     machine.work(1.0)
     with ledger.span("eval", limit_s=120.0, budget="eval"):
@@ -63,9 +76,8 @@ def train_while(machine: FakeMachine, ledger: Ledger, clock: str) -> None:
 @pytest.mark.rule("A1-TRAIN-CLOCK")
 @pytest.mark.parametrize("when", ["during", "before"])
 @pytest.mark.parametrize(("clock", "words"), [("slept_ns", "slept 20.0 s"), ("set_ns", "jumped by")])
-def test_a_suspend_or_a_set_calendar_voids_the_run(when: str, clock: str, words: str):
-    machine = FakeMachine()
-    ledger = Ledger(machine.clocks)
+def test_a_suspend_or_a_set_calendar_voids_the_run(machine: FakeMachine, when: str, clock: str, words: str):
+    ledger = Ledger()
     if when == "before":
         setattr(machine, clock, 20_000_000_000)
     with pytest.raises(CouldNotCheck, match=words) as caught:
@@ -75,41 +87,21 @@ def test_a_suspend_or_a_set_calendar_voids_the_run(when: str, clock: str, words:
 
 @pytest.mark.parametrize("between", ["boottime", "calendar"])
 @pytest.mark.parametrize("pause_s", [0.06, 8.0])
-def test_a_referee_that_waits_between_two_clocks_did_not_sleep(between: str, pause_s: float):
-    machine, pauses = FakeMachine(), [pause_s]
-    clocks = machine.clocks
-
-    def after_a_pause(read: Callable[[], int]) -> int:
-        machine.work(pauses.pop() if pauses else 0.0)
-        return read()
-
-    def calendar() -> int:
-        return after_a_pause(clocks.calendar) if between == "calendar" else clocks.calendar()
-
-    def boottime() -> int:
-        return after_a_pause(clocks.boottime) if between == "boottime" else clocks.boottime()
-
-    ledger = Ledger(Clocks(clocks.monotonic, boottime, calendar))
+def test_a_referee_that_waits_between_two_clocks_did_not_sleep(machine: FakeMachine, between: str, pause_s: float):
+    ledger = Ledger()
     for _ in range(2):
-        pauses.append(pause_s)
+        machine.pauses[between] = iter([pause_s])
         train_while(machine, ledger, "")
     assert [entry.seconds for entry in ledger.entries() if entry.name == "train"] == [1.0, 1.0]
 
 
-def test_a_machine_that_never_reads_its_clocks_at_once_is_judged_by_the_narrowest_reading():
-    machine, pauses = FakeMachine(), itertools.cycle([0.2, 0.004, 0.09])
-    clocks = machine.clocks
-
-    def boottime() -> int:
-        machine.work(next(pauses))
-        return clocks.boottime()
-
-    train_while(machine, Ledger(Clocks(clocks.monotonic, boottime, clocks.calendar)), "")
+def test_a_machine_that_never_reads_its_clocks_at_once_is_judged_by_the_narrowest_reading(machine: FakeMachine):
+    machine.pauses["boottime"] = itertools.cycle([0.2, 0.004, 0.09])
+    train_while(machine, Ledger(), "")
 
 
-def test_a_slowly_adjusted_calendar_is_no_jump():
-    machine = FakeMachine()
-    ledger = Ledger(machine.clocks)
+def test_a_slowly_adjusted_calendar_is_no_jump(machine: FakeMachine):
+    ledger = Ledger()
     for _ in range(3):
         with ledger.span("train"):
             machine.work(600.0)
@@ -117,9 +109,8 @@ def test_a_slowly_adjusted_calendar_is_no_jump():
     assert [entry.name for entry in ledger.entries()] == ["train"] * 3
 
 
-def test_a_span_that_fails_is_in_the_ledger_all_the_same():
-    machine = FakeMachine()
-    ledger = Ledger(machine.clocks)
+def test_a_span_that_fails_is_in_the_ledger_all_the_same(machine: FakeMachine):
+    ledger = Ledger()
 
     def fail() -> None:
         with ledger.span("eval", budget="eval"):
@@ -131,10 +122,9 @@ def test_a_span_that_fails_is_in_the_ledger_all_the_same():
     assert ledger.entries() == [SpanEntry("eval", 0.0, 3.0, None, "eval")]
 
 
-def test_a_resumed_run_goes_on_behind_its_earlier_spans_and_counts_them():
-    machine = FakeMachine()
+def test_a_resumed_run_goes_on_behind_its_earlier_spans_and_counts_them(machine: FakeMachine):
     earlier = [SpanEntry("setup", 0.0, 2.0, 60.0, ""), SpanEntry("train", 2.0, 30.0, 90.0, "train")]
-    ledger = Ledger(machine.clocks, earlier)
+    ledger = Ledger(earlier)
     with ledger.span("package", budget="eval"):
         machine.work(5.0)
     names = [(entry.name, entry.start_s) for entry in ledger.entries()]
@@ -158,9 +148,9 @@ def test_every_published_reading_has_its_own_sum():
         "audit": 50.0,
         "idle": 7.0,
     }
-    spans = [SpanEntry(name, 0.0, value, None, "") for name, value in seconds.items()]
-    train = [value for _, value in read_clock("A1-TRAIN-CLOCK", spans)]
-    evaluation = [value for _, value in read_clock("A2-EVAL-CLOCK", spans)]
+    entries = [SpanEntry(name, 0.0, value, None, "") for name, value in seconds.items()]
+    train = [value for _, value in read_clock("A1-TRAIN-CLOCK", entries)]
+    evaluation = [value for _, value in read_clock("A2-EVAL-CLOCK", entries)]
     assert train == [590.0, 610.0, 620.0]
     assert evaluation == [400.0, 420.0, 720.0, 803.0]
     assert {reading.rule for reading in READINGS} == {"A1-TRAIN-CLOCK", "A2-EVAL-CLOCK"}

@@ -15,7 +15,7 @@ class Hub:
 
     def __init__(self, repo, files):
         self.repo, self.files, self.sha = repo, dict(files), SHA
-        self.faults, self.api_faults, self.gets, self.served = {}, [], [], 0
+        self.faults, self.api_faults, self.gets = {}, [], []
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -120,7 +120,6 @@ class Hub:
             return
         try:
             if fault == "cut":
-                self.served += len(part) // 2
                 handler.wfile.write(part[: len(part) // 2])
                 handler.close_connection = True
                 handler.connection.close()
@@ -130,7 +129,6 @@ class Hub:
                     handler.wfile.flush()
                     time.sleep(0.05)
             else:
-                self.served += len(part)
                 handler.wfile.write(part)
         except OSError:
             handler.close_connection = True

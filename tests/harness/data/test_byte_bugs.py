@@ -3,18 +3,16 @@
 import json
 import math
 import shutil
-from io import BytesIO
 
 import numpy as np
 import pytest
 import sentencepiece
 from click.testing import CliRunner
-from corpus import documents, small_dataset, trained
+from corpus import documents, model, small_dataset, trained
 
 from harness.cli.check_bytes import command
 from harness.data.case import CaseTokenizer
 from harness.data.shards import join_values, write_shard
-from harness.data.tokenizers import SentencePieceTokenizer
 from harness.errors import UsageError
 from harness.fineweb import VARIANTS
 from harness.review.published import judge_claim
@@ -84,16 +82,16 @@ def test_b20_a_prep_slice_that_is_missing_from_the_shards(tmp_path, docs):
 
 def table_total(tokens, *, fallback=1, space=1, twice=0):
     """The public method with one mistake, written anew."""
-    model = sentencepiece.SentencePieceProcessor(model_proto=trained().file)
+    known = sentencepiece.SentencePieceProcessor(model_proto=trained().file)
     total = 0
     for before, target in zip(tokens[:-1].tolist(), tokens[1:].tolist(), strict=True):
-        piece = model.id_to_piece(target)
-        if model.is_control(target) or model.is_unknown(target):
+        piece = known.id_to_piece(target)
+        if known.is_control(target) or known.is_unknown(target):
             continue
-        if model.is_byte(target):
+        if known.is_byte(target):
             total += fallback
         elif piece.startswith("\u2581"):
-            shown = space if space == 3 else int(not model.is_control(before))
+            shown = space if space == 3 else int(not known.is_control(before))
             total += len(piece[1:].encode()) + shown + twice
         else:
             total += len(piece.encode())
@@ -119,13 +117,7 @@ def test_b21_b22_b23_a_wrong_table_is_named(folder, bug, mistake):
 
 @pytest.mark.rule("A7-BYTES")
 def test_b22_a_vocabulary_without_the_space_marker(tmp_path, docs):
-    out = BytesIO()
-    words = [word for text in DOCS for word in text.split()]
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(words), model_writer=out, vocab_size=330, model_type="bpe", byte_fallback=True,
-        bos_id=1, eos_id=2, unk_id=3, pad_id=0, add_dummy_prefix=False, hard_vocab_limit=False, minloglevel=2,
-    )  # fmt: skip
-    tokenizer = SentencePieceTokenizer(out.getvalue(), "spaceless.model")
+    tokenizer = model(words=True)
     assert not tokenizer.table().space.any()
     folder = small_dataset(tmp_path / "spaceless", val=DOCS, tokenizer=tokenizer)
     table = int(tokenizer.table().target_bytes(stream(folder)).sum())
@@ -153,13 +145,7 @@ def test_b24_b25_case_operators_counted_as_text(tmp_path):
 
 @pytest.mark.rule("A7-BYTES")
 def test_b26_case_folding_is_not_reversible(tmp_path, docs):
-    out = BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter([line for t in DOCS for line in t.splitlines() if line]), model_writer=out,
-        vocab_size=320, model_type="bpe", byte_fallback=True, normalization_rule_name="nmt_nfkc_cf", bos_id=1, eos_id=2,
-        unk_id=3, pad_id=0, add_dummy_prefix=False, hard_vocab_limit=False, minloglevel=2,
-    )  # fmt: skip
-    folder = small_dataset(tmp_path / "folded", val=DOCS, tokenizer=SentencePieceTokenizer(out.getvalue(), "cf.model"))
+    folder = small_dataset(tmp_path / "folded", val=DOCS, tokenizer=model(normalization_rule_name="nmt_nfkc_cf"))
     code, findings = check(folder, "--docs", docs)
     assert code == 1
     assert any("case is folded" in f["message"] and "document 0, byte 0" in f["message"] for f in findings)

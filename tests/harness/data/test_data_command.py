@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from corpus import documents, small_dataset, trained
+from corpus import documents, ranks, small_dataset, trained
 
 from harness.cli.data import command
 from harness.data import load_validation, open_dataset
@@ -29,11 +29,18 @@ def invoke(*arguments):
 
 @pytest.mark.parametrize(
     "options",
-    [["--tokenizer", "byte260"], ["--train-tokenizer", "320"], ["--train-tokenizer", "320", "--case-operators"]],
+    [
+        ["--tokenizer", "byte260"],
+        ["--tokenizer", "small.tiktoken"],
+        ["--train-tokenizer", "320"],
+        ["--train-tokenizer", "320", "--case-operators"],
+    ],
 )
 @pytest.mark.rule("A7-BYTES")
 def test_build_then_use_by_name_and_by_path(tmp_path, monkeypatch, source, options):
     monkeypatch.setenv("GOLF_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.tiktoken").write_bytes(ranks())
     built = json.loads(invoke("build", source, *options, "--val-docs", 10, "--name", "mine", "--json").stdout)
     raw = sum(len(text.encode()) for text in documents(10))
     assert (built["val_documents"], built["val_bytes"]) == (10, raw)
@@ -44,20 +51,6 @@ def test_build_then_use_by_name_and_by_path(tmp_path, monkeypatch, source, optio
     report = json.loads(invoke("inspect", built["folder"], "--json").stdout)
     assert {finding["verdict"] for finding in report["findings"]} == {"PASS"}
     assert any("Address 0" in shard["text"] for shard in report["shards"])
-
-
-def test_a_text_folder_builds_with_tiktoken_ranks(tmp_path):
-    import base64
-
-    (tmp_path / "texts").mkdir()
-    for i, text in enumerate(documents(6)):
-        (tmp_path / "texts" / f"{i}.txt").write_text(text)
-    ranks = [*(bytes([b]) for b in range(256)), b" s", b"th", b"the"]
-    (tmp_path / "small.tiktoken").write_bytes(b"".join(base64.b64encode(t) + b" %d\n" % i for i, t in enumerate(ranks)))
-    arguments = ["--tokenizer", tmp_path / "small.tiktoken", "--val-docs", 2, "--out", tmp_path / "out", "--json"]
-    built = json.loads(invoke("build", tmp_path / "texts", *arguments).stdout)
-    assert built["val_bytes"] == sum(len(text.encode()) for text in documents(2))
-    assert built["vocab_size"] == 260
 
 
 @pytest.mark.parametrize(

@@ -139,14 +139,6 @@ def test_a_second_builder_is_told_who_holds_the_folder(tmp_path):
         pass
 
 
-def test_documents_without_tokens_still_count_their_bytes(tmp_path):
-    texts = ["  \n ", *documents(3), "", "\t\t", "end"]
-    dataset = opened(small_dataset(tmp_path / "small", val=texts))
-    validation = load_validation(dataset)
-    assert int(validation.target_bytes.sum()) == sum(len(t.encode()) for t in texts)
-    assert dataset.val_documents == len(texts)
-
-
 @pytest.mark.rule("A4-DISJOINT")
 def test_a4_a_shared_and_a_nearly_shared_document_are_found(tmp_path):
     same, near = documents(2)

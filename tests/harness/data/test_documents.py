@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.data import documents as encoding
 from harness.data.documents import Documents, encode_documents
 from harness.data.tokenizers import ByteTokenizer
 from harness.errors import CouldNotCheck, UsageError
@@ -78,14 +79,26 @@ class PanicException(BaseException):
 
 
 @pytest.mark.parametrize("trouble", [PanicException("StackOverflow"), RuntimeError("StackOverflow")])
-def test_an_encoder_that_breaks_names_the_document(trouble: BaseException):
+@pytest.mark.parametrize("batch", [1, 10**6])
+def test_an_encoder_that_breaks_names_the_document(trouble: BaseException, batch: int, monkeypatch):
     class Fragile(ByteTokenizer):
         def encode(self, texts):
             if any(" " * 1000 in text for text in texts):
                 raise trouble
             return super().encode(texts)
 
-    documents = ["a", "b", " " * 1000 + "x", "c"]
-    assert [text for text, _ in encode_documents(["a", "b"], Fragile())] == ["a", "b"]
+    monkeypatch.setattr(encoding, "BATCH_CHARACTERS", batch)
+    encoded = encode_documents(["a", "b", " " * 1000 + "x", "c"], Fragile())
+    if batch == 1:  # the documents before it come first
+        assert [next(encoded)[0], next(encoded)[0]] == ["a", "b"]
     with pytest.raises(CouldNotCheck, match=r"breaks on document 2 \(1,001 characters.*StackOverflow"):
-        list(encode_documents(documents, Fragile()))
+        list(encoded)
+
+
+def test_a_tokenizer_that_loses_bytes_is_named():
+    class Lossy(ByteTokenizer):
+        def encode(self, texts):
+            return [(ids[1:], sizes[1:]) for ids, sizes in super().encode(texts)]
+
+    with pytest.raises(CouldNotCheck, match="tokens of document 8 account for 2 of its 3 bytes"):
+        list(encode_documents(["abc"], Lossy(), first=8))

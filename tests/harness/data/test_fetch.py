@@ -24,26 +24,30 @@ TRAIN = f"{BASE}/fineweb_train_000000.bin"
 VAL_DOCS = documents(6)
 
 
-@pytest.fixture(scope="module")
-def export(tmp_path_factory):
-    """The files of a repository with an export of two train shards."""
-    folder = small_dataset(
-        tmp_path_factory.mktemp("export") / "x", val=VAL_DOCS, train=documents(30, 100), shard_tokens=10**6
-    )
-    train = (folder / "small_train_000000.bin").read_bytes()
+def exported(built, variant, tokenizer, **described):
+    """The files of a repository with the export of a built data set, and its last train shard twice."""
+    base = f"datasets/datasets/fineweb10B_{variant}"
+    val, train = (sorted(built.glob(f"small_{part}_0*.bin")) for part in ("val", "train"))
+    stats = {"files_train": len(train) + 1, "files_val": len(val)}
     manifest = {
-        "datasets": [{"name": "fineweb10B_sp1024", "tokenizer_name": "t", "stats": {"files_train": 2, "files_val": 1}}],
-        "tokenizers": [{"name": "t", "model_path": "tokenizers/fineweb_1024_bpe.model"}],
+        "datasets": [{"name": f"fineweb10B_{variant}", "tokenizer_name": "t", "stats": stats}],
+        "tokenizers": [{"name": "t"} | described],
     }
     docs = "".join(json.dumps({"text": text}) + "\n" for text in [*VAL_DOCS, *documents(30, 100)])
     return {
         "datasets/manifest.json": json.dumps(manifest).encode(),
-        VAL: (folder / "small_val_000000.bin").read_bytes(),
-        TRAIN: train,
-        f"{BASE}/fineweb_train_000001.bin": train,
-        "datasets/tokenizers/fineweb_1024_bpe.model": trained().file,
+        **{f"{base}/{path.name.replace('small', 'fineweb')}": path.read_bytes() for path in (*val, *train)},
+        f"{base}/fineweb_train_{len(train):06d}.bin": train[-1].read_bytes(),
+        f"datasets/{next(iter(described.values()))}": tokenizer.file,
         "datasets/docs_selected.jsonl": docs.encode(),
     }
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("export") / "x"
+    built = small_dataset(folder, val=VAL_DOCS, train=documents(30, 100), shard_tokens=10**6)
+    return exported(built, "sp1024", trained(), model_path="tokenizers/fineweb_1024_bpe.model")
 
 
 @pytest.fixture(autouse=True)
@@ -234,19 +238,7 @@ def test_wrong_options_are_usage_errors(options, tmp_path):
 def test_the_byte_export_is_fetched_with_its_tokenizer_of_json(tmp_path, monkeypatch):
     tokenizer = ByteTokenizer()
     built = small_dataset(tmp_path / "x", val=VAL_DOCS, train=documents(5, 100), tokenizer=tokenizer)
-    base = "datasets/datasets/fineweb10B_byte260"
-    val, train = (sorted(built.glob(f"small_{part}_0*.bin")) for part in ("val", "train"))
-    stats = {"files_train": len(train), "files_val": len(val)}
-    manifest = {
-        "datasets": [{"name": "fineweb10B_byte260", "tokenizer_name": "b", "stats": stats}],
-        "tokenizers": [{"name": "b", "path": "tokenizers/fineweb_pure_byte_260.json"}],
-    }
-    files = {f"{base}/{path.name.replace('small', 'fineweb')}": path.read_bytes() for path in (*val, *train)}
-    files |= {
-        "datasets/manifest.json": json.dumps(manifest).encode(),
-        "datasets/tokenizers/fineweb_pure_byte_260.json": tokenizer.file,
-        "datasets/docs_selected.jsonl": "".join(json.dumps({"text": text}) + "\n" for text in VAL_DOCS).encode(),
-    }
+    files = exported(built, "byte260", tokenizer, path="tokenizers/fineweb_pure_byte_260.json")
     with Hub(REPO, files) as hub:
         monkeypatch.setattr(asking, "ENDPOINT", hub.endpoint)
         get(hub, tmp_path, "byte260", with_docs=True)

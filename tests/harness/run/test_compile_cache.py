@@ -118,7 +118,7 @@ def test_nothing_keeps_files_from_being_counted(monkeypatch, leave, words: str) 
             if os.geteuid() == 0:
                 os.seteuid(65534)
             try:
-                evaluate.compile_once(context, limit_s=1.0, targets=1)
+                evaluate.compile_once(context, evaluate.Told(1.0, 1))
                 os.write(said, b"passed")
             except RuleBroken as error:
                 os.write(said, f"{error.rule}: {error.message}".encode())

@@ -12,14 +12,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import tiny_run
 from cells import wait_for
 from tiny_run import assert_nothing_false, cell_processes, stored
 
-from harness.config.tracks import load_track
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import remove_tree, write_atomic
 from harness.progress import Silent
@@ -27,7 +25,6 @@ from harness.record import Intent, announce, load_record, open_signing_key, stor
 from harness.record.signing import rotate_key
 from harness.rules import Verdict
 from harness.run import evaluate, refereed
-from harness.run.conversation import failure
 from harness.run.refereed import nothing_half_written, recall
 from harness.run.runs import CannotGoOn, resume_run
 
@@ -285,27 +282,3 @@ def test_a_record_is_not_half_written_on_a_disk_that_is_really_full(tmp_path: Pa
         pytest.skip("a small disk of its own takes a user namespace with a tmpfs, which this kernel refuses this user")
     assert answer.stdout.split(" ", 2)[:2] == ["refused", str(errno.ENOSPC)], answer.stderr
     assert "['first.json']" in answer.stdout
-
-
-@pytest.mark.parametrize(
-    "line", ["MemoryError", "RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory"]
-)
-def test_a_phase_out_of_memory_is_told_the_limit(line: str, tmp_path: Path):
-    track = load_track("smoke")
-    context = SimpleNamespace(track=track, machine=None, log_file=lambda cell: tmp_path / f"{cell}.log")
-    (tmp_path / "train.log").write_text(f"Traceback (most recent call last):\n  File x\n{line}\n")
-    error = failure(context, "train", "rank 0 ended with exit code 1 before it was done")
-    assert "out of memory" in error.remedy
-    assert f"{track.limits.memory_bytes:,} bytes a process" in error.remedy
-
-
-def test_a_full_log_and_a_package_that_no_cell_reads_are_named(tmp_path: Path):
-    track = load_track("smoke")
-    context = SimpleNamespace(track=track, log_file=lambda cell: tmp_path / f"{cell}.log")
-    with (tmp_path / "train.log").open("wb") as log:
-        log.truncate(track.limits.checkpoint_bytes)
-    error = failure(context, "train", "rank 0 ended with exit code 1 before it was done")
-    assert f"its log reached {track.limits.checkpoint_bytes:,} bytes" in error.message
-    assert error.remedy.startswith("Print less")
-    (tmp_path / "final.log").write_text("ModuleNotFoundError: No module named 'scipy.stats'\n")
-    assert "If scipy is an installed package" in failure(context, "final", "rank 0 ended").remedy

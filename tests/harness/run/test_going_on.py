@@ -15,7 +15,7 @@ from harness.record import dsse
 from harness.rules import Finding, Verdict
 from harness.run import conversation, evaluate, refereed
 from harness.run import runs as job
-from harness.run.conversation import failure
+from harness.run.conversation import PhaseFailed, failure
 from harness.run.refereed import nothing_half_written
 from harness.run.verdicts import causal_finding
 
@@ -31,7 +31,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_failed_evaluation_costs_no_training_and_a_failed_comparison_no_score(house: Path, monkeypatch):
     real = refereed.evaluate
 
-    def fails_once(context, stage, stream, **options):
+    def fails_once(context, stage, *_, **__):
         log = "Last lines of /home/ada/run/logs/x.log:\n    what it printed"
         raise RuleBroken("A2-EVAL-CLOCK", f"{stage}: not done after 120.0 s.", remedy="Adapt less.", log=log)
 
@@ -40,11 +40,11 @@ def test_a_failed_evaluation_costs_no_training_and_a_failed_comparison_no_score(
         tiny_run.run_tiny(house)
     assert "Training is kept: `harness submit --resume" in caught.value.remedy
 
-    def fails_in_the_comparison(context, stage, stream, **options):
-        return (fails_once if stage == "float" else real)(context, stage, stream, **options)
+    def fails_in_the_comparison(context, stage, *others, **options):
+        return (fails_once if stage == "float" else real)(context, stage, *others, **options)
 
     monkeypatch.setattr(refereed, "evaluate", fails_in_the_comparison)
-    monkeypatch.setattr(evaluate, "run_replica", lambda *_, **__: fails_once(None, "replica-1", None))
+    monkeypatch.setattr(evaluate, "run_replica", lambda *_, **__: fails_once(None, "replica-1"))
     record = tiny_run.resume_tiny(house).record
     names = [span.name for span in record.spans]
     assert (names.count("train"), names.count("package")) == (1, 1)
@@ -188,6 +188,34 @@ def test_workers_of_a_data_loader_that_may_not_meet_are_named(tmp_path: Path, fi
     found = failure(context(tmp_path, 0.0), "package", "not done after 60.0 s", rule="A2-EVAL-CLOCK", remedy="Hurry.")
     assert ("a DataLoader needs num_workers=0" in found.remedy) == told
     assert found.remedy.endswith("Hurry.")
+
+
+@pytest.mark.parametrize(
+    "line", ["MemoryError", "RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory"]
+)
+def test_a_phase_out_of_memory_is_told_the_limit(line: str, tmp_path: Path):
+    (tmp_path / "train.log").write_text(f"Traceback (most recent call last):\n  File x\n{line}\n")
+    error = failure(context(tmp_path, 0.0), "train", "rank 0 ended with exit code 1 before it was done")
+    assert "out of memory" in error.remedy
+    assert f"{load_track('smoke').limits.memory_bytes:,} bytes a process" in error.remedy
+
+
+def test_a_crash_is_not_taken_for_want_of_memory(tmp_path: Path):
+    crash = PhaseFailed("rank 1 was killed by signal 6", signal=6)
+    crashed = failure(context(tmp_path, 0.0), "train", crash).remedy
+    assert "crashed" in crashed
+    assert "memory" not in crashed
+
+
+def test_a_full_log_and_a_package_that_no_cell_reads_are_named(tmp_path: Path):
+    most = load_track("smoke").limits.checkpoint_bytes
+    with (tmp_path / "train.log").open("wb") as log:
+        log.truncate(most)
+    error = failure(context(tmp_path, 0.0), "train", "rank 0 ended with exit code 1 before it was done")
+    assert f"its log reached {most:,} bytes" in error.message
+    assert error.remedy.startswith("Print less")
+    (tmp_path / "final.log").write_text("ModuleNotFoundError: No module named 'scipy.stats'\n")
+    assert "If scipy is an installed package" in failure(context(tmp_path, 0.0), "final", "rank 0 ended").remedy
 
 
 def test_a_busy_machine_is_named_before_anything_is_paid_for(monkeypatch: pytest.MonkeyPatch):

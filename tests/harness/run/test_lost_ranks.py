@@ -4,7 +4,6 @@ Rank 0 waits for the others for ever here, as it does in a collective of NCCL, w
 """
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -14,7 +13,7 @@ from tiny_run import assert_nothing_false, cell_processes
 from harness.config.tracks import Track, load_track
 from harness.errors import RuleBroken
 from harness.run import runs
-from harness.run.conversation import PhaseFailed, failure, late_ranks
+from harness.run.conversation import late_ranks
 
 TRAIN = """
 import os, signal, time
@@ -134,12 +133,3 @@ def test_only_ranks_that_others_waited_for_are_named():
     assert late_ranks([1, 2], [0, 1, 2], 3).startswith("; ranks 1, 2 never connected")
     assert late_ranks([], [0], 3) == "; rank 0 had not answered"
     assert late_ranks([], [0, 1, 2], 3) == late_ranks([0], [0], 1) == late_ranks([0, 1], [0, 1], 2) == ""
-
-
-def test_a_crash_is_not_taken_for_want_of_memory(tmp_path: Path):
-    context = SimpleNamespace(
-        track=load_track("smoke"), machine=None, run_dir=tmp_path, log_file=lambda cell: tmp_path / "log"
-    )
-    crashed = failure(context, "train", PhaseFailed("rank 1 was killed by signal 6", signal=6)).remedy
-    assert "crashed" in crashed
-    assert "memory" not in crashed

@@ -14,10 +14,9 @@ from tiny_run import make_house, tiny_dataset
 from harness.cli.result import render_summary
 from harness.clock.spans import Ledger
 from harness.config.tracks import load_track
-from harness.data import Dataset
 from harness.errors import RuleBroken, UsageError
 from harness.progress import Reporter
-from harness.rules import Finding, Verdict
+from harness.rules import Verdict
 from harness.run.cells import RunContext
 from harness.run.selfreported import limit_s, run_script, seal_script
 
@@ -43,25 +42,9 @@ def dataset(folder):
     for part, path in shards.items():
         path.write_bytes(b"shard " + part.encode())
     (folder / "tokenizer.model").write_bytes(b"")
-    return Dataset(
-        version=1,
-        source={},
-        train_documents=1,
-        train_bytes=None,
-        name="tiny",
-        folder=folder,
-        files={},
-        train_shards=(shards["train"],),
-        val_documents=1,
-        val_bytes=1500,
-        val_tokens=501,
-        train_tokens=501,
-        vocab_size=VOCAB,
-        bos_id=1,
-        tokenizer="tokenizer.model",
-        baselines_bpb={},
-        disjoint=Finding("A4-DISJOINT", Verdict.PASS, "no document stands in both."),
-    )
+    sizes = {"vocab_size": VOCAB, "val_bytes": 1500, "val_tokens": 501}
+    own = {"folder": folder, "train_shards": (shards["train"],), "bos_id": 1, **sizes}
+    return msgspec.structs.replace(tiny_dataset(folder), **own)
 
 
 def run(tmp_path, act="", variables=None, limits=None, progress=None):

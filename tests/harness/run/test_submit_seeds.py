@@ -101,7 +101,7 @@ def leave_broken_off(folder: Path, tmp_path: Path, seed: int) -> None:
     trained = Trained(
         track="smoke", track_digest=record.track.digest,
         dataset=record.data.name, data_fingerprint=record.data.fingerprint,
-        seed=seed, intent="", name=run.name, code_digest=run.code_digest, config=run.config, parameters=1,
+        seed=seed, intent="", code_digest=run.code_digest, config=run.config, parameters=1,
         started_at=record.started_at, environ={}, machine=record.machine, checkpoint={}, loss_curve=[], spans=[],
         isolation={}, kills=[], audit_secret="",
     )  # fmt: skip

@@ -14,7 +14,8 @@ from harness.progress import Silent
 from harness.run import evaluate as evaluation
 from harness.run.artifact import seal_submission, unpack_sealed
 from harness.run.cells import RunContext, phase_cell
-from harness.run.evaluate import audit
+from harness.run.evaluate import Told, audit
+from harness.scoring.ledger import Stream
 from submission.config import load_config
 from submission.model.hybrid import build_model
 from submission.package.pack import package_model
@@ -31,6 +32,10 @@ SMALL = {
 def context(tmp_path: Path) -> RunContext:
     """A run of the submission as it is."""
     return ready_to_evaluate(ROOT / "submission", tmp_path)
+
+
+def told(stream: Stream) -> Told:
+    return Told(100.0, stream.targets)
 
 
 def ready_to_evaluate(submission: Path, tmp_path: Path) -> RunContext:
@@ -57,11 +62,11 @@ def test_two_ranks_score_what_one_scores_and_pass_the_audits(context: RunContext
     nats = []
     for ranks in (1, 2):
         monkeypatch.setattr(Track, "ranks", property(lambda _, ranks=ranks: ranks))
-        result = evaluation.evaluate(context, "final", stream, limit_s=100.0, whole_set=True)
+        result = evaluation.evaluate(context, "final", stream, told(stream), whole_set=True)
         (context.run_dir / "ledger.jsonl").unlink()
         nats.append(result.score.nats)
     assert nats[1] == pytest.approx(nats[0], rel=1e-5)
-    verdicts = {found.rule: found.verdict for found in audit(context, result, result, stream, limit_s=100.0)}
+    verdicts = {found.rule: found.verdict for found in audit(context, result, result, stream, told(stream))}
     assert verdicts == {"C1-CAUSAL": "PASS", "S4-STATE-DECLARED": "PASS", "S5-DETERMINISM": "PASS"}
     assert started == [1, 2, 2, 2], "replicas have as many ranks as the run"
     assert all(report.survivors == 0 for _, report in context.kills)
@@ -85,7 +90,7 @@ def test_the_rank_that_fails_is_named_and_not_those_that_lose_it(
     context = ready_to_evaluate(faulty_submission(tmp_path, "eval", place, fault, victim), tmp_path)
     stream = lab.markov_stream(vocab_size=1024, targets=1_000)
     with pytest.raises(RuleBroken) as caught:
-        evaluation.evaluate(context, "final", stream, limit_s=100.0, whole_set=True)
+        evaluation.evaluate(context, "final", stream, told(stream), whole_set=True)
     assert caught.value.rule == "S3-PROTOCOL"
     assert caught.value.message.startswith(words)
     assert caught.value.remedy
@@ -100,5 +105,5 @@ def test_a_rank_that_starts_late_changes_nothing(
     stream, folder = lab.markov_stream(vocab_size=1024, targets=1_000), tmp_path / "late"
     folder.mkdir()
     late = ready_to_evaluate(faulty_submission(folder, "eval", "start", "late", 1), folder)
-    scores = [evaluation.evaluate(run, "final", stream, limit_s=100.0, whole_set=True).score for run in (context, late)]
+    scores = [evaluation.evaluate(run, "final", stream, told(stream), whole_set=True).score for run in (context, late)]
     assert scores[0].nats == scores[1].nats
