@@ -21,13 +21,14 @@ from harness.cli import PATH, with_options
 from harness.cli.fleet import FLEET, run_fleet
 from harness.config.tracks import load_track
 from harness.config.variables import keys_dir
-from harness.errors import CouldNotCheck, ExitCode, RuleBroken, UsageError
+from harness.errors import ExitCode, RuleBroken, UsageError
 from harness.fleet.queue import Job, Queue
 from harness.progress import make_reporter
-from harness.record import countersign, load_record, open_signing_key, reproduce, verify_folder
+from harness.record import countersign, load_record, open_signing_key, reproduce
 from harness.record.statement import Entry
 from harness.record.store import kept_file
-from harness.rules import Verdict
+from harness.record.verification import verify_paths
+from harness.rules import Verdict, worst
 
 EPILOG = """\b
 The record gives track, seed, data and configuration. The code is the bundle that lies with the records, by its digest;
@@ -95,35 +96,37 @@ def command(
                 progress=make_reporter(silent=as_json),
                 sign=False,
             )
-            comparison = reproduce.compare_runs(run, outcome.record, allowed)
+            review, lines = reproduce.compare_runs(stored.digest, run, outcome.record, allowed, note)
         except RuleBroken as error:
-            comparison = reproduce.ended_without_score(error)
-    review = None
-    if sign:
-        again = outcome.record if outcome else None
-        review = countersign(reproduce.make_review(stored.digest, again, comparison, note), records_dir, keys_dir())
+            review, lines = reproduce.ended_without_score(stored.digest, error, note)
+    signed = countersign(review, records_dir, keys_dir()) if sign else None
+    verdict = reproduce.verdict_of(review, run)
     if as_json:
         document = {
             "record": str(stored.path),
             "record_digest": stored.digest,
-            "comparison": msgspec.to_builtins(comparison),
-            "review": str(review) if review else None,
+            "comparison": {
+                "outcome": review.outcome,
+                "tolerance_bpb": review.tolerance_bpb,
+                "difference_bpb": review.bpb - run.final.bpb if outcome and run.final else 0.0,
+                "against": msgspec.to_builtins(review.findings),
+                "lines": lines,
+            },
+            "review": str(signed) if signed else None,
             "run_dir": str(outcome.run_dir) if outcome else None,
         }
         click.echo(json.dumps(document, indent=2))
     else:
-        broken = any(finding.verdict is Verdict.FAIL for finding in comparison.against)
-        why = "it could not be checked" if comparison.unchecked else "it breaks a rule" if broken else "another result"
-        verdict = {
+        why = "it breaks a rule" if worst(review.findings) is Verdict.FAIL else "another result"
+        words = {
             "same": "REPRODUCED: the same to the bit.",
             "within-tolerance": "REPRODUCED: within the tolerance.",
-            "different": f"NOT REPRODUCED: {why}.",
-        }[comparison.outcome]
-        signed = [f"counter-signed: {review}"] if review else []
-        click.echo("\n".join([f"rerun of {stored.path.name}", *comparison.lines, verdict, *signed]))
-    if comparison.unchecked:
-        return ExitCode.COULD_NOT_CHECK
-    return ExitCode.GOOD if comparison.reproduced else ExitCode.RULE_BROKEN
+            "different": f"NOT REPRODUCED: {'it could not be checked' if verdict is Verdict.ERROR else why}.",
+        }[review.outcome]
+        lines = [f"rerun of {stored.path.name}", *lines, words, *([f"counter-signed: {signed}"] if signed else [])]
+        click.echo("\n".join(lines))
+    codes = {Verdict.PASS: ExitCode.GOOD, Verdict.ERROR: ExitCode.COULD_NOT_CHECK}
+    return codes.get(verdict, ExitCode.RULE_BROKEN)
 
 
 def _code_of(stored: Entry, given: Path | None) -> Path:
@@ -151,13 +154,8 @@ def _trusted(path: Path) -> Entry:
     """The record, once its own file has passed level 1: repeating a forged record would prove nothing."""
     if not path.is_file():
         raise UsageError(f"RECORD is {str(path)!r}, which is not a file.", remedy="Example: records/runs/….json.")
-    report = verify_folder(path.absolute().parent.parent, judge_runs=False)
-    found = [entry for entry in report.records if entry.path == path.absolute()]
-    if not found:
-        raise CouldNotCheck(
-            f"{path} does not lie in runs/ of a records folder (with keys/ beside it).", remedy="Put it into one."
-        )
-    for finding in found[0].findings:
+    ((_, (found,)),) = verify_paths([path], judge_runs=False)
+    for finding in found.findings:
         if finding.verdict is Verdict.FAIL:
             raise RuleBroken(finding.rule, f"{path}: {finding.message}.", remedy="A record that fails is not repeated.")
     return load_record(path)

@@ -68,18 +68,14 @@ class SeedStatistics:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A candidate against a baseline: the margin in bpb, the tests, and the seeds a side that power 0.8 would need.
+    """A candidate against a baseline: the tests, in bpb, and the seeds a side that power 0.8 would need.
 
-    paired:      ``None`` when the two sides do not have the same seeds, or differ by the same in each
-    improvement: mean(baseline) - mean(candidate) - margin, in bpb
-    needed:      seeds a side for :attr:`deciding`; ``None`` where ``improvement`` <= 0 or more than ``MAX_SEEDS`` are
+    paired: ``None`` when the two sides do not have the same seeds, or differ by the same in each
+    needed: seeds a side for :attr:`deciding`; ``None`` without an improvement, or where more than ``MAX_SEEDS`` are
     """
 
-    margin: Margin
-    margin_bpb: float
     welch: TestResult
     paired: TestResult | None
-    improvement: float
     needed: int | None
 
     @property
@@ -182,17 +178,15 @@ def compare(candidate: SeedStatistics, baseline: SeedStatistics, margin: Margin)
         )
     margin_bpb = to_bpb(margin.value, margin.unit, candidate.text)
     result = welch(candidate.bpb.values, baseline.bpb.values, margin=margin_bpb)
-    improvement = -result.difference - margin_bpb
     if set(candidate.seeds) == set(baseline.seeds) and len(candidate.seeds) > 1:
         differences = [candidate.by_seed[seed] - baseline.by_seed[seed] for seed in candidate.seeds]
         if not is_rounding(differences, baseline.bpb.values):
             spread = summarise(differences).sample_std or 0.0
-            needed = seeds_needed(improvement, lambda n: paired_power(improvement, spread, n))
-            pairs = paired(candidate.by_seed, baseline.by_seed, margin=margin_bpb)
-            return Comparison(margin, margin_bpb, result, pairs, improvement, needed)
+            needed = seeds_needed(result.improvement, lambda n: paired_power(result.improvement, spread, n))
+            return Comparison(result, paired(candidate.by_seed, baseline.by_seed, margin=margin_bpb), needed)
     deviations = candidate.bpb.sample_std or 0.0, baseline.bpb.sample_std or 0.0
-    needed = seeds_needed(improvement, lambda n: power(improvement, *deviations, n))
-    return Comparison(margin, margin_bpb, result, None, improvement, needed)
+    needed = seeds_needed(result.improvement, lambda n: power(result.improvement, *deviations, n))
+    return Comparison(result, None, needed)
 
 
 def pools(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
