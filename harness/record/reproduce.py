@@ -78,7 +78,7 @@ def tolerance_of(record: RunRecord, wanted: float | None = None) -> float:
 
 
 def outcome_of(review: Review, record: RunRecord) -> Outcome:
-    """What its figures say: "same" (artifact and nats to the bit), or as near as the tolerance; nothing with findings."""
+    """What its figures say: the same bits, as near as the tolerance, or different; with findings always different."""
     final = record.final
     if final is None or review.findings:
         return "different"
