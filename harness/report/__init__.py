@@ -6,8 +6,6 @@ render_terminal(report), render_markdown(report), render_page(report) -> str
 
 from harness.report.figures import FolderClaim as FolderClaim
 from harness.report.figures import collect as collect
+from harness.report.page import render_markdown as render_markdown
 from harness.report.page import render_page as render_page
-from harness.report.page import write_page as write_page
-from harness.report.tables import render_markdown as render_markdown
 from harness.report.tables import render_terminal as render_terminal
-from harness.report.tables import write_markdown as write_markdown
