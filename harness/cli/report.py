@@ -13,10 +13,10 @@ from harness.cli.check_folder import with_progress
 from harness.config.variables import records_to_read
 from harness.errors import ExitCode, UsageError
 from harness.files import write_atomic
-from harness.report import FolderClaim, collect, render_markdown, render_page, render_terminal
-from harness.report.figures import FINEWEB, Standing
+from harness.report.figures import FINEWEB, FolderClaim, Standing, collect
+from harness.report.page import render_markdown, render_page
 from harness.report.public_folder import the_pool, write_hub_result, write_public_folder
-from harness.report.tables import report_document
+from harness.report.tables import render_terminal, report_document
 from harness.review.findings import Readings
 from harness.review.folder import check_folders
 from harness.review.output import record_folders

@@ -109,11 +109,6 @@ def aggregate(records: Sequence[RunRecord]) -> SeedStatistics:
         ours, theirs = pool_fields(first), pool_fields(other)
         for name in (name for name in ours if ours[name] != theirs[name]):
             detail = f"{short_digests(ours[name])} (seed {first.submission.seed}) against {short_digests(theirs[name])}"
-            if name == "config":
-                a, b = first.submission.config, other.submission.config
-                keys = sorted(key for key in a.keys() | b.keys() if a.get(key, a) != b.get(key, b))
-                shown = [f"{key}: {a.get(key, 'unset')!r} against {b.get(key, 'unset')!r}" for key in keys]
-                detail = ", ".join(shown) or detail
             raise UsageError(
                 f"records can't be pooled: {name} differs: {detail} (seed {other.submission.seed}).",
                 remedy="Pool only seeds of the same track, code, configuration and data.",

@@ -63,7 +63,7 @@ def test_encoding_is_reversed_by_decoding(payload: bytes, keyid: str):
 
 @given(st.binary(max_size=300))
 def test_rubbish_is_refused(data: bytes):
-    with pytest.raises(ValueError, match=r"not JSON|not a DSSE envelope"):
+    with pytest.raises(ValueError, match="not a DSSE envelope"):
         dsse.decode(data)
 
 
@@ -98,7 +98,9 @@ def test_a_malformed_envelope_is_refused_with_its_reason(change, reason):
 
 
 def test_equal_keys_and_deep_nesting_are_refused():
-    with pytest.raises(ValueError, match="twice"):
-        dsse.decode(b'{"payload":"","payload":"","payloadType":"","signatures":[]}\n')
-    with pytest.raises(ValueError, match="nested too deeply"):
-        dsse.decode(b"[" * 100_000)
+    once = dsse.encode(dsse.sign(b"ab", "k1", KEY))
+    with pytest.raises(ValueError, match="not in canonical form"):
+        dsse.decode(once.replace(b'"payloadType"', b'"payload":"YWI=","payloadType"'))
+    for data in (b"[" * 100_000, b'{"x":' + b"[" * 100_000):
+        with pytest.raises(ValueError, match="not a DSSE envelope"):
+            dsse.decode(data)

@@ -11,7 +11,8 @@ from click.testing import CliRunner
 
 from harness.cli.check_claims import command
 from harness.record import verify_folder
-from harness.report import collect, render_markdown
+from harness.report.figures import collect
+from harness.report.page import render_markdown
 from harness.review.claims import check_text
 from harness.review.readme import Document
 from harness.rules import Verdict

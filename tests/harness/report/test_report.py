@@ -18,10 +18,10 @@ from harness.cli.report import command
 from harness.errors import CouldNotCheck
 from harness.protocol.container import write_container
 from harness.record.predicate import SubmissionInfo
-from harness.report import collect, render_markdown, render_page, render_terminal
-from harness.report.figures import pool_runs
+from harness.report.figures import collect, pool_runs
+from harness.report.page import render_markdown, render_page
 from harness.report.svg import bars, dots, lines, thin
-from harness.report.tables import overview_table
+from harness.report.tables import overview_table, render_terminal
 from harness.review.claims import check_text
 from harness.rules import Verdict
 from harness.run.artifact import bytes_by_role
