@@ -33,8 +33,8 @@ from harness.rules import Verdict, worst
 EPILOG = """\b
 The record gives track, seed, data and configuration. The code is the bundle that lies with the records, by its digest;
 without one the code at hand must have that digest. On the same kind of CPU with the same packages every bit must agree.
-Elsewhere the final bpb must agree within the track's tolerance, or within --tolerance, which may be less. A rule that
-the repetition breaks, or an audit that fails in it, is "not reproduced" whatever the score, and stands in the review.
+Elsewhere the final bpb must agree within the track's tolerance. A rule that the repetition breaks, or an audit that
+fails in it, is "not reproduced" whatever the score, and stands in the review.
 
 \b
 Examples:
@@ -51,8 +51,6 @@ nothing speaks against the record but an audit of the repetition that could not 
 @click.argument("records", type=PATH, nargs=-1, required=True)
 @click.option("--code", type=PATH,
               help="The submission's folder, or a bundle. [default: the kept one, else submission]")  # fmt: skip
-@click.option("--tolerance", type=click.FloatRange(min=0), metavar="BPB",
-              help="Largest difference that still agrees, if less than the track's.")  # fmt: skip
 @click.option("--sign", is_flag=True, help="Sign the result and add it to records/reviews.")
 @click.option("--note", default="", help="A sentence to put into the signed review.")
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON; no progress.")
@@ -60,7 +58,6 @@ nothing speaks against the record but an audit of the repetition that could not 
 def command(
     records: tuple[Path, ...],
     code: Path | None,
-    tolerance: float | None,
     sign: bool,
     note: str,
     as_json: bool,
@@ -71,14 +68,14 @@ def command(
     if on is not None or len(records) > 1:
         if sign:
             raise UsageError("--sign works on one record at a time.", remedy="Sign after the fleet has finished.")
-        jobs = partial(_jobs, records=records, code=code, tolerance=tolerance)
+        jobs = partial(_jobs, records=records, code=code)
         return run_fleet(jobs, on=on or "local", as_json=as_json, **fleet)
     from harness.run.manifest import read_manifest
     from harness.run.runs import submit_run
 
     stored = _trusted(records[0])
     records_dir, run = records[0].absolute().parent.parent, stored.record
-    allowed = reproduce.tolerance_of(run, tolerance)  # before the repetition, like all that may fail
+    allowed = reproduce.tolerance_of(run)  # before the repetition, like all that may fail
     if sign:
         open_signing_key(keys_dir(), records_dir)
     outcome = None
@@ -134,7 +131,7 @@ def _code_of(stored: Entry, given: Path | None) -> Path:
     return given or (kept if kept.is_file() else Path("submission"))
 
 
-def _jobs(queue: Queue, records: tuple[Path, ...], code: Path | None, tolerance: float | None) -> list[Job]:
+def _jobs(queue: Queue, records: tuple[Path, ...], code: Path | None) -> list[Job]:
     """One job a record that passes level 1, with the GPUs and cores that its track needs."""
     jobs = []
     for path in records:
@@ -143,7 +140,6 @@ def _jobs(queue: Queue, records: tuple[Path, ...], code: Path | None, tolerance:
         with _code_folder(chosen) as (_, digest, _):
             pass
         argv = [sys.executable, "-P", "-m", "harness", "rerun", str(path.absolute()), "--code", str(chosen), "--json"]
-        argv += [] if tolerance is None else ["--tolerance", repr(tolerance)]
         track = load_track(stored.record.track.name)
         inputs = {"code": digest, "harness": harness.__version__, "record": stored.digest, "track": track.digest}
         jobs.append(queue.add(argv, needs=track.hardware, title=f"rerun {path.stem}", inputs=inputs))

@@ -58,23 +58,15 @@ def check_code(record: RunRecord, digest: str, files: Mapping[str, str]) -> None
     )
 
 
-def tolerance_of(record: RunRecord, wanted: float | None = None) -> float:
-    """The tolerance in bpb: the track's, or less where the reviewer wants less. The record's signer has no say in it.
-
-    Raises ``UsageError`` for more than the track allows, ``CouldNotCheck`` for a track that nobody here knows.
-    """
+def tolerance_of(record: RunRecord) -> float:
+    """The tolerance in bpb: the track's. Raises ``CouldNotCheck`` for a track that nobody here knows."""
     terms = terms_for(record)
     if terms is None:
         raise CouldNotCheck(
             f"track {record.track.name} of the record is not known here, so no tolerance is.",
             remedy="Use the version of the referee that the record names.",
         )
-    if wanted is not None and wanted > terms.rerun_bpb:
-        raise UsageError(
-            f"--tolerance is {wanted:g} bpb; track {record.track.name} allows {terms.rerun_bpb:g} at most.",
-            remedy="Give less, or leave it out.",
-        )
-    return terms.rerun_bpb if wanted is None else wanted
+    return terms.rerun_bpb
 
 
 def outcome_of(review: Review, record: RunRecord) -> Outcome:
