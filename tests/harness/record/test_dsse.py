@@ -41,18 +41,13 @@ def test_securesystemslib_verifies_ours_and_we_verify_theirs(payload: bytes):
     assert dsse.is_signed_by(envelope, KEY.public_key())
 
 
-def test_both_refuse_a_changed_payload():
+def test_a_changed_type_and_a_changed_payload_are_refused():
     envelope = dsse.sign(b"payload", "k1", KEY)
+    assert not dsse.is_signed_by(replace(envelope, payload_type="text/plain"), KEY.public_key())
     forged = replace(envelope, payload=b"Payload")
     assert not dsse.is_signed_by(forged, KEY.public_key())
     with pytest.raises(VerificationError):
         other_dsse.Envelope.from_dict(json.loads(dsse.encode(forged))).verify([THEIR_KEY], 1)
-
-
-def test_a_changed_payload_type_breaks_the_signature():
-    envelope = dsse.sign(b"payload", "k1", KEY)
-    forged = replace(envelope, payload_type="text/plain")
-    assert not dsse.is_signed_by(forged, KEY.public_key())
 
 
 @given(st.binary(max_size=100), st.text(max_size=10).filter(lambda t: t.isprintable()))

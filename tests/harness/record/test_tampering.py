@@ -59,10 +59,6 @@ def names(found: list[Finding]) -> set[str]:
     return {finding.where for finding in found}
 
 
-def test_the_honest_folder_passes(folder: Path):
-    assert failures(folder) == []
-
-
 @pytest.mark.rule("R1-SIGNATURE")
 @SETTINGS
 @given(data=st.data())
@@ -78,15 +74,6 @@ def test_one_byte_changed_gone_or_added_in_any_file_is_caught_and_named(folder: 
     finally:
         path.write_bytes(original)
     assert any(path.name in finding.where for finding in found)
-
-
-@pytest.mark.rule("R2-SCHEMA")
-def test_the_same_envelope_in_other_json_is_refused(folder: Path):
-    path = next((folder / "runs").iterdir())
-    path.write_text(json.dumps(json.loads(path.read_bytes()), indent=2))
-    (found,) = [f for f in failures(folder) if f.rule == "R2-SCHEMA"]
-    assert found.where == f"runs/{path.name}"
-    assert "canonical" in found.message
 
 
 def leaves(value, here=()):
@@ -199,14 +186,6 @@ def test_a_fork_is_caught(folder: Path):
     name = f"20261124T165959Z-smoke-{intent.seed}-{hashlib.sha256(payload).hexdigest()[:8]}.json"
     seal(folder, folder / "intents" / name, payload)
     assert any("forks the chain" in finding.message for finding in failures(folder))
-
-
-@pytest.mark.rule("R1-SIGNATURE")
-def test_an_unknown_key_is_caught(folder: Path):
-    for key in (folder / "keys").iterdir():
-        key.unlink()
-    assert all("unknown key" in f.message for f in failures(folder) if f.rule == "R1-SIGNATURE")
-    assert failures(folder)
 
 
 @pytest.mark.rule("R1-SIGNATURE")
