@@ -1,8 +1,8 @@
 """The rule catalogue: one id ties rule text, enforcing code, verdict and breaking test together.
 
-``catalogue/*.toml`` holds the texts and a lesson on each. Code names an id as a plain string through :func:`rule`, which
-refuses unknown ids, and reports what it saw as a :class:`Finding`. The order of verdicts, and the exit code of a list of
-them, have their one home here.
+``catalogue/*.toml`` holds the texts and a lesson on each. Code names an id as a plain string through :func:`rule`,
+which refuses unknown ids, and reports what it saw as a :class:`Finding`. The order of verdicts, and the exit code of a
+list of them, have their one home here.
 """
 
 from __future__ import annotations
