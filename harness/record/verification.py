@@ -23,7 +23,7 @@ from harness.record.predicate import RunRecord
 from harness.record.reproduce import check_reviews
 from harness.record.schema import schema_problem
 from harness.record.statement import CHAIN_FOLDERS, KINDS, Entry, date_of, file_name, read_entry, subjects_of
-from harness.record.trust import Accepted, PublicKey, Role, accepted_keys, first_key, signing_problem
+from harness.record.trust import Accepted, PublicKey, Role, accepted_keys, first_key, public_key, signing_problem
 from harness.rules import Finding, Verdict, worst
 
 PROOF = ("R1-SIGNATURE", "R2-SCHEMA")
@@ -224,7 +224,7 @@ def check_signature(entry: Entry, keys: dict[str, PublicKey]) -> Finding:
     try:
         if key is None:
             problem = f"signed by the unknown key {name}, which is not in the trust list"
-        elif not dsse.is_signed_by(entry.envelope, key.loaded()):
+        elif not dsse.is_signed_by(entry.envelope, public_key(key.public)):
             problem = f"the signature under key {name} does not fit the content"
         else:
             problem = signing_problem(key, date_of(entry.predicate), ROLES.get(entry.folder))

@@ -16,7 +16,7 @@ import harness
 from harness.report.figures import Pool, Report, stage_words
 from harness.report.svg import COLOURS, Points, bars, dots, lines, thin
 from harness.report.tables import overview_table, pool_table
-from harness.rules import rule
+from harness.rules import title_of
 from harness.text import printable
 
 IDLE = "idle"
@@ -31,8 +31,7 @@ def templates() -> Environment:
         loader=files, autoescape=escaped, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     found.filters["plain"] = lambda text, limit=300: printable(str(text), limit)
-    found.filters["title_of"] = lambda rule_id: rule(rule_id).title
-    found.filters["md"] = escape_markdown
+    found.filters |= {"title_of": title_of, "md": escape_markdown}
     found.globals |= {"version": harness.__version__, "pool_table": pool_table, "drawings": pool_drawings}
     return found
 

@@ -96,6 +96,11 @@ def catalogue() -> dict[str, Rule]:
     return {entry.id: entry for table in tables for entry in table["rule"]}
 
 
+def title_of(rule_id: str) -> str:
+    """The title of a rule that a record names; it may be one of another version."""
+    return catalogue()[rule_id].title if rule_id in catalogue() else "not a rule of this version"
+
+
 def rule(rule_id: str) -> Rule:
     """The rule with this id. Raises ``UsageError`` for an unknown id."""
     try:

@@ -129,7 +129,7 @@ def aggregate(records: Sequence[RunRecord]) -> SeedStatistics:
         finals.append(record.final)
         for score in record.scores:
             by_stage[score.stage].append(score.bpb)
-        for budget in record.budgets if record.kind == "refereed" else ():  # a script's time is one span, in no budget
+        for budget in record.clocks:
             clocks[budget.name].append(Worst(record.submission.seed, budget.used_s, budget.limit_s))
     sizes = [Worst(record.submission.seed, record.sizes.total_bytes, record.sizes.cap_bytes) for record in ordered]
     training = [record.training for record in ordered if record.training]

@@ -262,12 +262,20 @@ def test_ambiguous_json_is_refused_even_when_signed(folder: Path):
 
 
 @pytest.mark.rule("R2-SCHEMA")
-def test_subjects_that_are_not_the_recorded_artifact_are_caught_even_when_signed(folder: Path):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda document: document["subject"][1]["digest"].update(sha256="0" * 64), "subjects are not"),
+        (lambda document: document["predicate"].update(started_at="yesterday"), "time 'yesterday' is not of the form"),
+    ],
+    ids=["subject", "date"],
+)
+def test_what_does_not_follow_from_the_content_is_caught_even_when_signed(folder: Path, change, message: str):
     path = next((folder / "runs").iterdir())
     document = json.loads(dsse.decode(path.read_bytes()).payload)
-    document["subject"][1]["digest"]["sha256"] = "0" * 64
+    change(document)
     seal(folder, path, json.dumps(document, sort_keys=True, separators=(",", ":")).encode())
-    assert any("subjects are not" in finding.message and path.name in finding.where for finding in failures(folder))
+    assert any(message in finding.message and path.name in finding.where for finding in failures(folder))
 
 
 @pytest.mark.rule("R3-CHAIN")
