@@ -22,7 +22,7 @@ from harness.record.store import gathered
 from harness.record.verification import EntryReport, VerifyReport, verify_folder, verify_paths
 from harness.rules import Finding, Verdict, exit_code_of, title_of, worst
 from harness.rules.junit import Case, junit_xml
-from harness.stats import counted_pools, describe_against, describe_pools
+from harness.stats.wording import counted_pools, describe_against, describe_pools
 from harness.text import printable
 
 Judged = tuple[VerifyReport, tuple[EntryReport, ...]]  # a folder, and the files of it that were asked for

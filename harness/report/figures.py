@@ -11,8 +11,8 @@ from harness.record.predicate import RunRecord
 from harness.record.statement import Entry
 from harness.record.verification import verify_folder, verify_paths
 from harness.rules import Finding, Verdict, worst
-from harness.stats import SeedStatistics, aggregate, describe_against, pools
-from harness.stats.seeds import pool_fields
+from harness.stats.seeds import SeedStatistics, aggregate, pool_fields, pools
+from harness.stats.wording import describe_against
 
 STAGES = {"float": "before quantisation", "packed": "after quantisation", "final": "after test-time training"}
 FINEWEB = "fineweb"

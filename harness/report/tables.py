@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 from harness.report.figures import Pool, Report
 from harness.rules import Verdict
-from harness.stats import describe
+from harness.stats.wording import describe
 from harness.text import printable
 
 WRAPPED = {"submission": 22, "clocks": 12, "kind": 8}

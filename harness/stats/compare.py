@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -107,21 +107,14 @@ def welch(candidate: Sequence[float], baseline: Sequence[float], *, margin: floa
     return _result("welch", stats.ttest_ind(new + margin, old, equal_var=False, alternative="less"), new, old, margin)
 
 
-def paired(candidate: Mapping[int, float], baseline: Mapping[int, float], *, margin: float = 0.0) -> TestResult:
-    """One-sided paired t test over the seeds that both sides have; the arguments map seed to score.
+def paired(candidate: Sequence[float], baseline: Sequence[float], *, margin: float = 0.0) -> TestResult:
+    """One-sided paired t test over the scores of the same seeds in the same order.
 
-    Raises ``UsageError`` unless both have the same seeds, at least two, and their differences have some spread.
+    Raises ``UsageError`` unless there are at least two, and their differences have some spread.
     """
     from scipy import stats
 
-    if set(candidate) != set(baseline):
-        odd = sorted(set(candidate) ^ set(baseline))
-        raise UsageError(
-            f"a paired test needs the same seeds on both sides; on one side only: {', '.join(map(str, odd))}.",
-            remedy="Run the missing seeds, or compare without pairs.",
-        )
-    seeds = sorted(candidate)
-    new, old = _values("candidate", [candidate[s] for s in seeds]), _values("baseline", [baseline[s] for s in seeds])
+    new, old = _values("candidate", candidate), _values("baseline", baseline)
     if is_rounding(new - old, old):
         raise UsageError(
             "all paired differences are equal, so no t test applies.",

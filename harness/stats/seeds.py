@@ -37,7 +37,7 @@ class Worst:
 
 @dataclass(frozen=True)
 class SeedStatistics:
-    """What several seeds of one thing gave. ``stages`` holds bpb by stage; ``bpb`` is the final stage's.
+    """What several seeds of one thing gave, by seed. ``stages`` holds bpb by stage; ``bpb`` is the final stage's.
 
     ``origin`` is what all its records share: see :func:`pool_fields`. ``steps`` are those of training by seed, empty
     where a record does not state them; ``cut_short`` names the seeds whose training the clock ended early.
@@ -59,11 +59,6 @@ class SeedStatistics:
     worst_clocks: dict[str, Worst]
     steps: tuple[int, ...]
     cut_short: tuple[int, ...]
-
-    @property
-    def by_seed(self) -> dict[int, float]:
-        """Seed -> final bpb."""
-        return dict(zip(self.seeds, self.bpb.values, strict=True))
 
 
 @dataclass(frozen=True)
@@ -173,12 +168,12 @@ def compare(candidate: SeedStatistics, baseline: SeedStatistics, margin: Margin)
         )
     margin_bpb = to_bpb(margin.value, margin.unit, candidate.text)
     result = welch(candidate.bpb.values, baseline.bpb.values, margin=margin_bpb)
-    if set(candidate.seeds) == set(baseline.seeds) and len(candidate.seeds) > 1:
-        differences = [candidate.by_seed[seed] - baseline.by_seed[seed] for seed in candidate.seeds]
+    if candidate.seeds == baseline.seeds and len(candidate.seeds) > 1:
+        differences = [new - old for new, old in zip(candidate.bpb.values, baseline.bpb.values, strict=True)]
         if not is_rounding(differences, baseline.bpb.values):
             spread = summarise(differences).sample_std or 0.0
             needed = seeds_needed(result.improvement, lambda n: paired_power(result.improvement, spread, n))
-            return Comparison(result, paired(candidate.by_seed, baseline.by_seed, margin=margin_bpb), needed)
+            return Comparison(result, paired(candidate.bpb.values, baseline.bpb.values, margin=margin_bpb), needed)
     deviations = candidate.bpb.sample_std or 0.0, baseline.bpb.sample_std or 0.0
     needed = seeds_needed(result.improvement, lambda n: power(result.improvement, *deviations, n))
     return Comparison(result, None, needed)

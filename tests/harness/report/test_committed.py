@@ -14,7 +14,7 @@ from harness.report.page import render_markdown
 from harness.review.claims import check_text
 from harness.review.readme import Document
 from harness.rules import Verdict
-from harness.stats import pools
+from harness.stats.seeds import pools
 
 ROOT = Path(__file__).parents[3]
 

@@ -1,54 +1,39 @@
 """Pooling seeds: what is pooled, what is refused, and which field is named."""
 
 import math
+import tempfile
+from functools import cache
 from pathlib import Path
 
 import msgspec
 import pytest
+from record_samples import make_artifact, make_record, make_score
 
-from harness.config.tracks import load_track
 from harness.errors import UsageError
 from harness.record import canonical_digest
-from harness.record.predicate import (
-    BudgetEntry,
-    DataInfo,
-    Machine,
-    RunRecord,
-    Score,
-    Sizes,
-    SubmissionInfo,
-    TrackInfo,
-    Training,
-)
-from harness.stats import aggregate, compare, describe_pools, pools
+from harness.record.predicate import BudgetEntry, RunRecord, Sizes, Training
+from harness.stats.seeds import aggregate, compare, pools
+from harness.stats.wording import describe_pools
 from harness.units import Margin
 
 
+@cache
+def sample() -> RunRecord:
+    with tempfile.TemporaryDirectory() as folder:
+        return make_record(make_artifact(Path(folder), 1), 1, training=None)
+
+
 def record(seed: int, nats: float, *, config=None, size: int = 900, train_s: float = 80.0) -> RunRecord:
-    track = load_track("smoke")
     config = config or {"MATRIX_LR": 0.025}
-    return RunRecord(
+    run = sample().submission
+    return msgspec.structs.replace(
+        sample(),
         run_id=f"run-{seed}",
-        kind="refereed",
-        harness_version="0.1.0",
         started_at=f"2026-11-24T17:00:{seed % 60:02d}Z",
-        track=TrackInfo("smoke", track.digest, False, {}),
-        submission=SubmissionInfo("sample", "c" * 64, {}, config, canonical_digest(config), 10, seed),
-        data=DataInfo("sotu", "d" * 64, {}, 24, 4000, 9000, 100),
-        machine=Machine("Linux", "6", "cpu", 2, 1, [], "3.11", {}),
-        isolation={},
-        spans=[],
+        submission=msgspec.structs.replace(run, config=config, config_digest=canonical_digest(config), seed=seed),
         budgets=[BudgetEntry("train", train_s, 90.0)],
         sizes=Sizes(100, 300, size - 100, size, 1000),
-        scores=[Score("final", nats, 4000, 9000, nats / math.log(2) / 9000, True, 1.0)],
-        baselines_bpb={},
-        running_bpb=[],
-        loss_curve=[],
-        audits=[],
-        findings=[],
-        artifact_digest="a" * 64,
-        intent="",
-        predecessor="",
+        scores=[make_score("final", nats)],
     )
 
 
