@@ -150,7 +150,7 @@ def _trusted(path: Path) -> Entry:
     """The record, once its own file has passed level 1: repeating a forged record would prove nothing."""
     if not path.is_file():
         raise UsageError(f"RECORD is {str(path)!r}, which is not a file.", remedy="Example: records/runs/….json.")
-    ((_, (found,)),) = verify_paths([path], judge_runs=False)
+    (found,) = verify_paths([path], judge_runs=False)[0].asked
     for finding in found.findings:
         if finding.verdict is Verdict.FAIL:
             raise RuleBroken(finding.rule, f"{path}: {finding.message}.", remedy="A record that fails is not repeated.")

@@ -190,9 +190,9 @@ def collect(
     runs: list[ReportedRun] = []
     folder: list[Finding] = []
     reports, seen = verify_paths(paths, trust=trust), set[str]()
-    for report, entries in reports:
+    for report in reports:
         folder += report.folder
-        for entry in (entry for entry in entries if entry.name.startswith("runs/")):
+        for entry in report.records:
             if entry.entry is None or entry.record is None:
                 folder += [finding for finding in entry.findings if finding.verdict is not Verdict.PASS]
                 continue

@@ -13,7 +13,7 @@ from harness.stats.seeds import SeedStatistics, aggregate, compare, pools
 from harness.units import Margin, Unit, from_bpb
 
 if TYPE_CHECKING:
-    from harness.record.verification import EntryReport, VerifyReport
+    from harness.record.verification import VerifyReport
 
 CHALLENGE_MARGIN = Margin(0.005, "nats/token")
 """The public rule asks for 0.005 nats; a token's is the reading that submissions use most (rules, A8)."""
@@ -33,23 +33,23 @@ def describe_pools(records: Sequence[RunRecord]) -> list[str]:
     return lines
 
 
-def counted_pools(report: VerifyReport, chosen: Sequence[EntryReport]) -> tuple[list[list[RunRecord]], list[str]]:
-    """The records among ``chosen`` that count, by owner and by what seeds must share; a sentence on each that does not.
+def counted_pools(report: VerifyReport) -> tuple[list[list[RunRecord]], list[str]]:
+    """The records asked for that count, by owner and by what seeds must share; a sentence on each that does not.
 
     One owner's records are never pooled with another's: a foreign record in the folder must not move a mean.
     """
     owners: dict[str, list[RunRecord]] = {}
     left_out = []
-    for entry in chosen:
+    for entry in report.records:
         if entry.record is not None and entry.verdict is not Verdict.FAIL:
             owners.setdefault(report.owner_of(entry), []).append(entry.record)
-        elif entry.name.startswith("runs/"):
+        else:
             left_out.append(f"left out: {entry.name!r}, which does not verify")
     return [pool for records in owners.values() for pool in pools(records)], left_out
 
 
 def describe_against(
-    reports: Sequence[tuple[VerifyReport, Sequence[EntryReport]]],
+    reports: Sequence[VerifyReport],
     baseline: VerifyReport,
     *,
     track: str | None = None,
@@ -61,10 +61,10 @@ def describe_against(
     """
     sides: list[dict[str, list[list[RunRecord]]]] = []
     lines: list[str] = []
-    for side in (reports, [(baseline, baseline.records)]):
+    for side in (reports, [baseline]):
         by_track: dict[str, list[list[RunRecord]]] = {}
-        for report, chosen in side:
-            found, left_out = counted_pools(report, chosen)
+        for report in side:
+            found, left_out = counted_pools(report)
             lines += left_out
             for pool in found:
                 by_track.setdefault(pool[0].track.name, []).append(pool)
