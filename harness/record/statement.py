@@ -92,11 +92,10 @@ def subjects_of(predicate: Predicate) -> dict[str, str]:
 
 def encode_statement(folder: str, predicate: Predicate) -> bytes:
     """The payload to sign. Raises ``ValueError`` for figures that JSON can't carry, such as NaN."""
-    old = isinstance(predicate, RunRecord) and predicate.provenance is None
     document = {
         "_type": STATEMENT_TYPE,
         "subject": [{"name": n, "digest": {"sha256": d}} for n, d in sorted(subjects_of(predicate).items())],
-        "predicateType": KINDS[folder][0][0 if old else -1],
+        "predicateType": KINDS[folder][0][-1],
         "predicate": msgspec.to_builtins(predicate),
     }
     return canonical_bytes(document)
