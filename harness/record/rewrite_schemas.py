@@ -20,7 +20,7 @@ from harness.record.statement import CHAIN_FOLDERS, KINDS
 
 
 def generated() -> dict[Path, str]:
-    """What every generated file must hold: the first version of each schema; in ``known.json`` this version's tracks."""
+    """What every generated file must hold: each schema's first version; in ``known.json`` this version's tracks."""
     texts = {}
     for folder in CHAIN_FOLDERS:
         (first, *_), struct = KINDS[folder]
