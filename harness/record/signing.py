@@ -65,19 +65,19 @@ def create_key(keys_dir: Path, *, first: bool = False, records_dir: Path | None 
     records_dir: list its public half there, as ``owner``'s; else its first use does
     """
     try:
-        with _new_key(keys_dir) as key, ExitStack() as undo:
+        with _new_key(keys_dir) as (key, files):
             if records_dir:
-                undo.callback(trust.store_public(records_dir, describe_key(key, owner=owner)).unlink)
+                files.append(trust.public_path(records_dir, key.keyid))
+                trust.store_public(records_dir, describe_key(key, owner=owner))
             write_atomic(keys_dir / ACTIVE, f"{key.keyid}\n".encode(), replace=not first, mode=0o600)
-            undo.pop_all()
     except FileExistsError:
         return load_private(keys_dir, read_active(keys_dir))
     return key
 
 
 @contextmanager
-def _new_key(keys_dir: Path) -> Iterator[SigningKey]:
-    """A new private key in its file, which goes again when the block fails: on a full disk, or when interrupted."""
+def _new_key(keys_dir: Path) -> Iterator[tuple[SigningKey, list[Path]]]:
+    """A new private key, and its files: they go again when the block fails before the key is the active one."""
     try:
         keys_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
@@ -88,12 +88,15 @@ def _new_key(keys_dir: Path) -> Iterator[SigningKey]:
     passphrase = os.environ.get(PASSPHRASE)
     protection = ser.BestAvailableEncryption(passphrase.encode()) if passphrase else ser.NoEncryption()
     pem = private.private_bytes(ser.Encoding.PEM, ser.PrivateFormat.PKCS8, protection)
-    path = keys_dir / f"{key.keyid}.pem"
-    with ExitStack() as undo:
-        undo.callback(path.unlink, missing_ok=True)
-        write_atomic(path, pem, replace=False, mode=0o600)
-        yield key
-        undo.pop_all()
+    pointer, files = keys_dir / ACTIVE, [keys_dir / f"{key.keyid}.pem"]
+    try:
+        write_atomic(files[0], pem, replace=False, mode=0o600)
+        yield key, files
+    except BaseException:  # a full disk, or Ctrl-C
+        if not (pointer.is_file() and key.keyid.encode() in pointer.read_bytes()):
+            for path in files:
+                path.unlink(missing_ok=True)
+        raise
 
 
 def read_active(keys_dir: Path) -> str:
@@ -154,7 +157,8 @@ def rotate_key(keys_dir: Path, records_dir: Path, *, owner: str = "") -> tuple[P
                 if after.status == "trusted" and (keys_dir / f"{after.keyid}.pem").exists():
                     break
             else:
-                new = making.enter_context(_new_key(keys_dir))
+                new, files = making.enter_context(_new_key(keys_dir))
+                files.append(trust.public_path(records_dir, new.keyid))
                 endorsement = base64.b64encode(old.private.sign(pae(trust.ROTATION_TYPE, new.keyid.encode()))).decode()
                 after = msgspec.structs.replace(describe_key(new), replaces=old.keyid, endorsement=endorsement)
             after = msgspec.structs.replace(after, owner=owner or after.owner or before.owner)

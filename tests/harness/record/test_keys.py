@@ -222,6 +222,21 @@ def test_a_new_key_that_can_not_be_written_whole_leaves_nothing(tmp_path: Path, 
     assert read_active(keys) == old.keyid
 
 
+def test_a_new_key_that_is_active_already_is_kept_whatever_ends_its_making(tmp_path: Path, monkeypatch):
+    keys, records = tmp_path / "keys", tmp_path / "records"
+
+    def interrupted(path, *written, **how):
+        write_atomic(path, *written, **how)
+        if path.name == "active":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("harness.record.signing.write_atomic", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            create_key(keys, records_dir=records)
+    assert open_signing_key(keys, records).keyid == listed(records).keyid
+
+
 @pytest.mark.parametrize("writes", range(4))
 def test_a_rotation_that_is_killed_loses_no_endorsement(tmp_path: Path, monkeypatch, writes: int):
     keys, records = tmp_path / "keys", tmp_path / "records"
