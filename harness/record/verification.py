@@ -21,8 +21,16 @@ from harness.record.canonical import locked, read_bounded
 from harness.record.chain import check_chains, check_copies
 from harness.record.predicate import RunRecord
 from harness.record.reproduce import check_reviews
-from harness.record.schema import schema_problem
-from harness.record.statement import CHAIN_FOLDERS, KINDS, Entry, date_of, file_name, read_entry, subjects_of
+from harness.record.statement import (
+    CHAIN_FOLDERS,
+    KINDS,
+    Entry,
+    date_of,
+    file_name,
+    read_entry,
+    schema_problem,
+    subjects_of,
+)
 from harness.record.trust import Accepted, PublicKey, Role, accepted_keys, first_key, public_key, signing_problem
 from harness.rules import Finding, Verdict, worst
 

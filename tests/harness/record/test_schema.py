@@ -14,8 +14,7 @@ from record_samples import make_artifact, make_intent, make_record
 
 from harness.record.predicate import Review
 from harness.record.rewrite_schemas import generated
-from harness.record.schema import FOLDER, validators
-from harness.record.statement import KINDS
+from harness.record.statement import FOLDER, KINDS, validators
 
 GENERATED = generated()
 SCHEMAS = {path.name: json.loads(path.read_bytes()) for path in FOLDER.glob("*.schema.json")}
