@@ -9,7 +9,7 @@ import msgspec
 
 from harness.cli import LazyGroup
 from harness.rules import catalogue
-from harness.rules.teach import enforcing_code, explain, lessons, matching
+from harness.rules.teach import enforcing_code, explain, matching
 
 CHECKS = {
     "folder": ("check_folder:command", "public record folders: metadata, logs, statistics and code, read as data"),
@@ -38,11 +38,7 @@ def command(ctx: click.Context, explained: str | None, as_json: bool) -> None:
         listing = explained.strip().lower() == "list"
         chosen = list(catalogue().values()) if listing else matching(explained)
         if as_json:
-            taught = [
-                msgspec.to_builtins(item)
-                | {"line": enforcing_code(item)[1], "lesson": msgspec.to_builtins(lessons()[item.id])}
-                for item in chosen
-            ]
+            taught = [msgspec.to_builtins(item) | {"line": enforcing_code(item)[1]} for item in chosen]
             click.echo(json.dumps(taught, indent=1, ensure_ascii=False))
         elif listing:
             width = max(len(item.id) for item in chosen)

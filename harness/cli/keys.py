@@ -19,9 +19,9 @@ from harness.record.trust import (
     accepted_keys,
     load_public,
     load_trust,
+    public_path,
     revoke_key,
     sign_list,
-    store_public,
     trust_key,
 )
 from harness.text import printable
@@ -46,8 +46,8 @@ def command() -> None:
 @json_option
 def new(owner: str, as_json: bool) -> None:
     """Make a new private key, let it be the one that signs, and list its public half."""
-    key = describe_key(create_key(keys_dir()), owner=owner)
-    path = store_public(records_dir(), key)
+    key = describe_key(create_key(keys_dir(), records_dir=records_dir(), owner=owner), owner=owner)
+    path = public_path(records_dir(), key.keyid)
     _show([key], as_json, f"Key {key.keyid} signs from now on; its public half is {path}.")
 
 

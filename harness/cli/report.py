@@ -12,10 +12,11 @@ from harness.cli import AGAINST, OUT_FOLDER, PATH, with_options
 from harness.cli.check_folder import with_progress
 from harness.config.variables import records_to_read
 from harness.errors import ExitCode, UsageError
-from harness.report import FolderClaim, collect, render_terminal, write_markdown, write_page
-from harness.report.figures import FINEWEB, Standing
+from harness.files import write_atomic
+from harness.report.figures import FINEWEB, FolderClaim, Standing, collect
+from harness.report.page import render_markdown, render_page
 from harness.report.public_folder import the_pool, write_hub_result, write_public_folder
-from harness.report.tables import report_document
+from harness.report.tables import render_terminal, report_document
 from harness.review.findings import Readings
 from harness.review.folder import check_folders
 from harness.review.output import record_folders
@@ -59,8 +60,8 @@ def command(
     claims = _claims(public) if public else []
     report = collect(records, trust=trust, baseline=baseline, margin=margin, claims=claims)
     page, markdown = out / "report.html", out / "report.md"
-    write_page(report, page)
-    write_markdown(report, markdown)
+    for path, text in ((page, render_page(report)), (markdown, render_markdown(report))):
+        write_atomic(path.absolute(), text.encode(), replace=True)
     if as_json:
         files = {"html": str(page), "markdown": str(markdown)}
         click.echo(json.dumps(report_document(report) | files, indent=1))
@@ -137,7 +138,7 @@ def export_command(
         write_public_folder(report, out, **by)
     elif form == "markdown":
         the_pool(report)
-        write_markdown(report, out)
+        write_atomic(out.absolute(), render_markdown(report).encode(), replace=True)
     elif "/" not in benchmark:
         raise UsageError("--as huggingface needs --benchmark OWNER/DATASET.", remedy="Name the data set that hosts it.")
     else:

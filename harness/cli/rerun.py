@@ -21,19 +21,20 @@ from harness.cli import PATH, with_options
 from harness.cli.fleet import FLEET, run_fleet
 from harness.config.tracks import load_track
 from harness.config.variables import keys_dir
-from harness.errors import CouldNotCheck, ExitCode, RuleBroken, UsageError
+from harness.errors import ExitCode, RuleBroken, UsageError
 from harness.fleet.queue import Job, Queue
 from harness.progress import make_reporter
-from harness.record import countersign, load_record, open_signing_key, reproduce, verify_folder
+from harness.record import countersign, load_record, open_signing_key, reproduce
 from harness.record.statement import Entry
 from harness.record.store import kept_file
-from harness.rules import Verdict
+from harness.record.verification import verify_paths
+from harness.rules import Verdict, worst
 
 EPILOG = """\b
 The record gives track, seed, data and configuration. The code is the bundle that lies with the records, by its digest;
 without one the code at hand must have that digest. On the same kind of CPU with the same packages every bit must agree.
-Elsewhere the final bpb must agree within the track's tolerance, or within --tolerance, which may be less. A rule that
-the repetition breaks, or an audit that fails in it, is "not reproduced" whatever the score, and stands in the review.
+Elsewhere the final bpb must agree within the track's tolerance. A rule that the repetition breaks, or an audit that
+fails in it, is "not reproduced" whatever the score, and stands in the review.
 
 \b
 Examples:
@@ -50,8 +51,6 @@ nothing speaks against the record but an audit of the repetition that could not 
 @click.argument("records", type=PATH, nargs=-1, required=True)
 @click.option("--code", type=PATH,
               help="The submission's folder, or a bundle. [default: the kept one, else submission]")  # fmt: skip
-@click.option("--tolerance", type=click.FloatRange(min=0), metavar="BPB",
-              help="Largest difference that still agrees, if less than the track's.")  # fmt: skip
 @click.option("--sign", is_flag=True, help="Sign the result and add it to records/reviews.")
 @click.option("--note", default="", help="A sentence to put into the signed review.")
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON; no progress.")
@@ -59,7 +58,6 @@ nothing speaks against the record but an audit of the repetition that could not 
 def command(
     records: tuple[Path, ...],
     code: Path | None,
-    tolerance: float | None,
     sign: bool,
     note: str,
     as_json: bool,
@@ -70,14 +68,14 @@ def command(
     if on is not None or len(records) > 1:
         if sign:
             raise UsageError("--sign works on one record at a time.", remedy="Sign after the fleet has finished.")
-        jobs = partial(_jobs, records=records, code=code, tolerance=tolerance)
+        jobs = partial(_jobs, records=records, code=code)
         return run_fleet(jobs, on=on or "local", as_json=as_json, **fleet)
     from harness.run.manifest import read_manifest
     from harness.run.runs import submit_run
 
     stored = _trusted(records[0])
     records_dir, run = records[0].absolute().parent.parent, stored.record
-    allowed = reproduce.tolerance_of(run, tolerance)  # before the repetition, like all that may fail
+    allowed = reproduce.tolerance_of(run)  # before the repetition, like all that may fail
     if sign:
         open_signing_key(keys_dir(), records_dir)
     outcome = None
@@ -95,35 +93,37 @@ def command(
                 progress=make_reporter(silent=as_json),
                 sign=False,
             )
-            comparison = reproduce.compare_runs(run, outcome.record, allowed)
+            review, lines = reproduce.compare_runs(stored.digest, run, outcome.record, allowed, note)
         except RuleBroken as error:
-            comparison = reproduce.ended_without_score(error)
-    review = None
-    if sign:
-        again = outcome.record if outcome else None
-        review = countersign(reproduce.make_review(stored.digest, again, comparison, note), records_dir, keys_dir())
+            review, lines = reproduce.ended_without_score(stored.digest, error, note)
+    signed = countersign(review, records_dir, keys_dir()) if sign else None
+    verdict = reproduce.verdict_of(review, run)
     if as_json:
         document = {
             "record": str(stored.path),
             "record_digest": stored.digest,
-            "comparison": msgspec.to_builtins(comparison),
-            "review": str(review) if review else None,
+            "comparison": {
+                "outcome": review.outcome,
+                "tolerance_bpb": review.tolerance_bpb,
+                "difference_bpb": review.bpb - run.final.bpb if outcome and run.final else 0.0,
+                "against": msgspec.to_builtins(review.findings),
+                "lines": lines,
+            },
+            "review": str(signed) if signed else None,
             "run_dir": str(outcome.run_dir) if outcome else None,
         }
         click.echo(json.dumps(document, indent=2))
     else:
-        broken = any(finding.verdict is Verdict.FAIL for finding in comparison.against)
-        why = "it could not be checked" if comparison.unchecked else "it breaks a rule" if broken else "another result"
-        verdict = {
+        why = "it breaks a rule" if worst(review.findings) is Verdict.FAIL else "another result"
+        words = {
             "same": "REPRODUCED: the same to the bit.",
             "within-tolerance": "REPRODUCED: within the tolerance.",
-            "different": f"NOT REPRODUCED: {why}.",
-        }[comparison.outcome]
-        signed = [f"counter-signed: {review}"] if review else []
-        click.echo("\n".join([f"rerun of {stored.path.name}", *comparison.lines, verdict, *signed]))
-    if comparison.unchecked:
-        return ExitCode.COULD_NOT_CHECK
-    return ExitCode.GOOD if comparison.reproduced else ExitCode.RULE_BROKEN
+            "different": f"NOT REPRODUCED: {'it could not be checked' if verdict is Verdict.ERROR else why}.",
+        }[review.outcome]
+        lines = [f"rerun of {stored.path.name}", *lines, words, *([f"counter-signed: {signed}"] if signed else [])]
+        click.echo("\n".join(lines))
+    codes = {Verdict.PASS: ExitCode.GOOD, Verdict.ERROR: ExitCode.COULD_NOT_CHECK}
+    return codes.get(verdict, ExitCode.RULE_BROKEN)
 
 
 def _code_of(stored: Entry, given: Path | None) -> Path:
@@ -131,7 +131,7 @@ def _code_of(stored: Entry, given: Path | None) -> Path:
     return given or (kept if kept.is_file() else Path("submission"))
 
 
-def _jobs(queue: Queue, records: tuple[Path, ...], code: Path | None, tolerance: float | None) -> list[Job]:
+def _jobs(queue: Queue, records: tuple[Path, ...], code: Path | None) -> list[Job]:
     """One job a record that passes level 1, with the GPUs and cores that its track needs."""
     jobs = []
     for path in records:
@@ -140,7 +140,6 @@ def _jobs(queue: Queue, records: tuple[Path, ...], code: Path | None, tolerance:
         with _code_folder(chosen) as (_, digest, _):
             pass
         argv = [sys.executable, "-P", "-m", "harness", "rerun", str(path.absolute()), "--code", str(chosen), "--json"]
-        argv += [] if tolerance is None else ["--tolerance", repr(tolerance)]
         track = load_track(stored.record.track.name)
         inputs = {"code": digest, "harness": harness.__version__, "record": stored.digest, "track": track.digest}
         jobs.append(queue.add(argv, needs=track.hardware, title=f"rerun {path.stem}", inputs=inputs))
@@ -151,13 +150,8 @@ def _trusted(path: Path) -> Entry:
     """The record, once its own file has passed level 1: repeating a forged record would prove nothing."""
     if not path.is_file():
         raise UsageError(f"RECORD is {str(path)!r}, which is not a file.", remedy="Example: records/runs/….json.")
-    report = verify_folder(path.absolute().parent.parent, judge_runs=False)
-    found = [entry for entry in report.records if entry.path == path.absolute()]
-    if not found:
-        raise CouldNotCheck(
-            f"{path} does not lie in runs/ of a records folder (with keys/ beside it).", remedy="Put it into one."
-        )
-    for finding in found[0].findings:
+    (found,) = verify_paths([path], judge_runs=False)[0].asked
+    for finding in found.findings:
         if finding.verdict is Verdict.FAIL:
             raise RuleBroken(finding.rule, f"{path}: {finding.message}.", remedy="A record that fails is not repeated.")
     return load_record(path)

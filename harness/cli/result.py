@@ -27,7 +27,7 @@ STAGES = {
 BEFORE_CLOCKS = {"setup": "set-up", "warmup compile": "compiling", "warmup": "warm-up"}
 SELF_REPORTED_LABEL = "as the script printed it (the score)"
 NUMBERS = ("bpb", "nats/token", "bytes", "seconds", "limit")
-WIDEST, UNKNOWN_WIDTH = 120, 100
+WIDEST, UNKNOWN_WIDTH, NARROW = 120, 100, 60
 MESSAGE_CHARACTERS = 400
 RULED = box.Box("    \n    \n -- \n" + 5 * "    \n", ascii=True)
 
@@ -45,8 +45,10 @@ def render_summary(
     title = f"{record.submission.name} on track {record.track.name}, seed {record.submission.seed}"
     if _self_reported(record):
         title += ": the score is the script's own word"
-    headers = ("bits per byte of raw validation text", "bpb", "nats/token", "scope")
-    parts = [printable(title), _table(headers, _scores(record, scale=verbose), columns)]
+    headers: tuple[str, ...] = ("bits per byte of raw validation text", "bpb", "nats/token", "scope")
+    shown = slice(len(headers) if columns >= NARROW else 2)
+    scores = (row[shown] for row in _scores(record, scale=verbose))
+    parts = [printable(title), _table(headers[shown], scores, columns)]
     if verbose:
         parts.append(_table(("artifact", "bytes", ""), _sizes(record), columns))
         parts.append(_table(("clock span", "seconds", "limit", "counts in"), _spans(record), columns))
@@ -122,11 +124,11 @@ def _result(record: RunRecord, path: Path | None, artifact: Path | None) -> Iter
 
 
 def _table(headers: tuple[str, ...], rows: Iterable[tuple[str, ...]], width: int) -> str:
-    """Only the last column gives way, and in whole words."""
+    """Numbers keep their width; the widest columns of words give way first."""
     table = Table(box=RULED, show_edge=False, pad_edge=False, width=None)
     for header in headers:
         side: Literal["left", "right"] = "right" if header in NUMBERS else "left"
-        table.add_column(Text(header), justify=side, no_wrap=header != headers[-1], overflow="fold")
+        table.add_column(Text(header), justify=side, no_wrap=header in NUMBERS, overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
     out = io.StringIO()

@@ -19,13 +19,12 @@ from harness.files import write_atomic
 from harness.progress import make_reporter
 from harness.record import witness
 from harness.record.store import gathered
-from harness.record.verification import EntryReport, VerifyReport, verify_folder, verify_paths
-from harness.rules import Finding, Verdict, catalogue, exit_code_of, worst
+from harness.record.verification import VerifyReport, verify_folder, verify_paths
+from harness.rules import Finding, Verdict, exit_code_of, title_of, worst
 from harness.rules.junit import Case, junit_xml
-from harness.stats import counted_pools, describe_against, describe_pools
+from harness.stats.wording import counted_pools, describe_against, describe_pools
 from harness.text import printable
 
-Judged = tuple[VerifyReport, tuple[EntryReport, ...]]  # a folder, and the files of it that were asked for
 _WORDS = {
     Verdict.PASS: "good",
     Verdict.WARN: "good, with warnings",
@@ -82,13 +81,12 @@ def command(
 ) -> int:
     """Verify signed records: all of records/ and of your own, or the folders and files PATHS."""
     reports = []
-    judged = verify_paths(paths or records_to_read(), trust=trust, root=root, judge_runs=not integrity_only)
-    for report, chosen in judged:
+    for report in verify_paths(paths or records_to_read(), trust=trust, root=root, judge_runs=not integrity_only):
         gone = witness.check_history(report.records_dir, report.accepted) if history else ()
         stamps = witness.check_stamps(report, tsa) if tsa else ()
-        reports.append((replace(report, folder=(*report.folder, *gone, *stamps)), chosen))
+        reports.append(replace(report, folder=(*report.folder, *gone, *stamps)))
     if stamp:
-        entries = [(report, entry) for report, chosen in reports for entry in chosen]
+        entries = [(report, entry) for report in reports for entry in report.asked]
         if len(entries) != 1:
             raise UsageError(f"--stamp takes one file; {len(entries)} are given.", remedy="Name a record or an intent.")
         request = witness.request_stamp(entries[0][0], entries[0][1].path)
@@ -99,36 +97,34 @@ def command(
         )
         return ExitCode.GOOD
     if intents is not None:
-        (first, chosen), *others = reports
-        missing = witness.extend_log([report for report, _ in reports], intents)
-        reports = [(replace(first, folder=(*first.folder, *missing)), chosen), *others]
+        missing = witness.extend_log(reports, intents)
+        reports[0] = replace(reports[0], folder=(*reports[0].folder, *missing))
     if artifact is not None or rescore:
         reports = [_with_artifact(reports, artifact, rescore=rescore, silent=as_json)]
     if junit is not None:
 
         def case(found: Finding) -> Case:
-            title = catalogue()[found.rule].title if found.rule in catalogue() else "not a rule of this version"
-            return Case(printable(f"{found.rule} {title}"), found.verdict, found.rule, printable(found.message, 1000))
+            name = printable(f"{found.rule} {title_of(found.rule)}")
+            return Case(name, found.verdict, found.rule, printable(found.message, 1000))
 
-        suites = {printable(e.name): [case(f) for f in e.findings] for _, chosen in reports for e in chosen}
-        folder = [case(finding) for report, _ in reports for finding in report.folder]
+        suites = {printable(e.name): [case(f) for f in e.findings] for report in reports for e in report.asked}
+        folder = [case(finding) for report in reports for finding in report.folder]
         write_atomic(junit.absolute(), junit_xml("harness verify", suites | {"folder": folder}), replace=True)
     comparison: list[str] = []
     if baseline is not None:
         comparison = describe_against(reports, verify_folder(baseline, trust=trust), track=track, margin=margin)
     if as_json:
-        folders = [_document(*found) for found in reports]
-        click.echo(json.dumps({"folders": folders, "comparison": comparison}, indent=2))
+        click.echo(json.dumps({"folders": [_document(one) for one in reports], "comparison": comparison}, indent=2))
     else:
-        tables = "\n\n".join(_table(report, chosen) for report, chosen in reports)
+        tables = "\n\n".join(map(_table, reports))
         click.echo("\n".join([tables, *([""] if comparison else []), *comparison]))
-    return exit_code_of([finding for report, chosen in reports for finding in report.findings_of(chosen)])
+    return exit_code_of([finding for report in reports for finding in report.findings])
 
 
-def _with_artifact(reports: list[Judged], artifact: Path | None, *, rescore: bool, silent: bool) -> Judged:
+def _with_artifact(reports: list[VerifyReport], artifact: Path | None, *, rescore: bool, silent: bool) -> VerifyReport:
     from harness.run.artifact import check_artifact_files
 
-    chosen = [(report, entry) for report, entries in reports for entry in entries if entry.record]
+    chosen = [(report, entry) for report in reports for entry in report.asked if entry.record]
     if len(chosen) != 1:
         words = f"--artifact and --rescore belong to one record; {len(chosen)} are given."
         raise UsageError(words, remedy="Name that record's file.")
@@ -141,14 +137,13 @@ def _with_artifact(reports: list[Judged], artifact: Path | None, *, rescore: boo
 
             found += score_again(entry.record, folder, os.environ, make_reporter(silent=silent))
     placed = (msgspec.structs.replace(finding, where=entry.name) for finding in found)
-    return report, (replace(entry, findings=(*entry.findings, *placed)),)
+    return replace(report, asked=(replace(entry, findings=(*entry.findings, *placed)),))
 
 
-def _table(report: VerifyReport, chosen: tuple[EntryReport, ...]) -> str:
+def _table(report: VerifyReport) -> str:
     """Every run record, everything that did not pass, statistics of a whole folder, and one closing sentence."""
-    records = [entry for entry in chosen if entry.name.startswith("runs/")]
     rows, notes = [], []
-    for entry in records:
+    for entry in report.records:
         row = [entry.name, "", "", "", "", "", entry.verdict.value]
         if (record := entry.record) is not None and entry.entry is not None:
             final = f"{record.final.bpb:.4f}" if record.final else ""
@@ -156,30 +151,30 @@ def _table(report: VerifyReport, chosen: tuple[EntryReport, ...]) -> str:
             row[1:6] = entry.entry.signer[:12], record.track.name, seed, final, size
         rows.append(list(map(printable, row)))
     headers = ("record", "signer", "track", "seed", "bpb", "bytes", "verdict")
-    parts = [tabulate(rows, headers=headers, disable_numparse=True)] if records else []
-    for finding in report.findings_of(chosen):
+    parts = [tabulate(rows, headers=headers, disable_numparse=True)] if rows else []
+    for finding in report.findings:
         if finding.verdict is not Verdict.PASS or finding.rule == "R6-REPRODUCED" or finding in report.folder:
             text = f"{finding.rule} {finding.verdict.value}: {finding.where}: {finding.message.rstrip('.')}."
             way_on = f" {finding.remedy}" if finding.verdict is Verdict.FAIL and finding.remedy else ""
             notes.append(printable(text + way_on, 1000))
     if notes:
         parts.append("\n".join(notes))
-    if len(records) == len(report.records):
-        parts += [line for pool in counted_pools(report, report.records)[0] for line in describe_pools(pool)]
-    counts = Counter(entry.verdict for entry in chosen)
+    if len(rows) == sum(entry.name.startswith("runs/") for entry in report.entries):
+        parts += [line for pool in counted_pools(report)[0] for line in describe_pools(pool)]
+    counts = Counter(entry.verdict for entry in report.asked)
     tally = ", ".join(f"{counts[v]} {v.value}" for v in Verdict if counts[v])
     parts.append(
-        f"{len(records)} record(s) among {len(chosen)} signed file(s) in {report.records_dir}: "
-        f"{_WORDS[worst(report.findings_of(chosen))]} ({tally}). Keys by {report.accepted.source}."
+        f"{len(rows)} record(s) among {len(report.asked)} signed file(s) in {report.records_dir}: "
+        f"{_WORDS[report.verdict]} ({tally}). Keys by {report.accepted.source}."
     )
     return "\n\n".join(parts)
 
 
-def _document(report: VerifyReport, chosen: tuple[EntryReport, ...]) -> dict[str, object]:
+def _document(report: VerifyReport) -> dict[str, object]:
     return {
         "records_dir": str(report.records_dir),
-        "verdict": worst(report.findings_of(chosen)).value,
-        "exit_code": int(exit_code_of(report.findings_of(chosen))),
+        "verdict": report.verdict.value,
+        "exit_code": int(exit_code_of(report.findings)),
         "files": [
             {
                 "file": entry.name,
@@ -187,7 +182,7 @@ def _document(report: VerifyReport, chosen: tuple[EntryReport, ...]) -> dict[str
                 "verdict": entry.verdict.value,
                 "findings": msgspec.to_builtins(entry.findings),
             }
-            for entry in chosen
+            for entry in report.asked
         ],
         "keys": report.accepted.source,
         "folder_findings": msgspec.to_builtins(report.folder),

@@ -233,6 +233,11 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return {"model.bin": self.artifact_digest, "code.bundle": self.submission.code_digest}
 
     @property
+    def clocks(self) -> list[BudgetEntry]:
+        """The budgets that its track limits; none for a script, whose whole time is one span."""
+        return self.budgets if self.kind == "refereed" else []
+
+    @property
     def final(self) -> Score | None:
         """The score that counts, or ``None`` when the record holds none."""
         return next((score for score in self.scores if score.stage == "final"), None)

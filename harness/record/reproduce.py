@@ -11,7 +11,6 @@ record's, and if its outcome follows from its own figures [R6-REPRODUCED].
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
@@ -23,35 +22,13 @@ from harness.record.canonical import utc_now
 from harness.record.predicate import Review, RunRecord
 from harness.record.statement import Entry
 from harness.record.trust import Accepted, compare_owners
-from harness.rules import Finding, Verdict, rule
+from harness.rules import Finding, Verdict, rule, worst
 from harness.text import without_places
 
 RULE = "R6-REPRODUCED"
 Outcome = Literal["same", "within-tolerance", "different"]
 REASON_CHARACTERS = 400
 WATCHED_PACKAGES = ("torch", "numpy", "triton", "mamba-ssm", "flash-attn")
-
-
-@dataclass(frozen=True)
-class Reproduction:
-    """A record and its repetition; ``against`` is every FAIL and ERROR of the repetition, ``lines`` are for people."""
-
-    outcome: Outcome
-    tolerance_bpb: float
-    difference_bpb: float
-    against: tuple[Finding, ...]
-    lines: tuple[str, ...]
-
-    @property
-    def reproduced(self) -> bool:
-        """Whether the repetition supports the record."""
-        return self.outcome != "different"
-
-    @property
-    def unchecked(self) -> bool:
-        """Whether nothing speaks against it but what could not be checked."""
-        errors = {finding.verdict for finding in self.against} == {Verdict.ERROR}
-        return errors and abs(self.difference_bpb) <= self.tolerance_bpb
 
 
 def environment_for(record: RunRecord, accepted: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
@@ -81,41 +58,42 @@ def check_code(record: RunRecord, digest: str, files: Mapping[str, str]) -> None
     )
 
 
-def tolerance_of(record: RunRecord, wanted: float | None = None) -> float:
-    """The tolerance in bpb: the track's, or less where the reviewer wants less. The record's signer has no say in it.
-
-    Raises ``UsageError`` for more than the track allows, ``CouldNotCheck`` for a track that nobody here knows.
-    """
+def tolerance_of(record: RunRecord) -> float:
+    """The tolerance in bpb: the track's. Raises ``CouldNotCheck`` for a track that nobody here knows."""
     terms = terms_for(record)
     if terms is None:
         raise CouldNotCheck(
             f"track {record.track.name} of the record is not known here, so no tolerance is.",
             remedy="Use the version of the referee that the record names.",
         )
-    if wanted is not None and wanted > terms.rerun_bpb:
-        raise UsageError(
-            f"--tolerance is {wanted:g} bpb; track {record.track.name} allows {terms.rerun_bpb:g} at most.",
-            remedy="Give less, or leave it out.",
-        )
-    return terms.rerun_bpb if wanted is None else wanted
+    return terms.rerun_bpb
 
 
-def outcome_of(
-    record: RunRecord, artifact_digest: str, nats: float, n_bytes: int, bpb: float, tolerance_bpb: float
-) -> Outcome:
-    """What the figures of a repetition say: "same" (artifact and nats to the bit), or as near as the tolerance."""
+def outcome_of(review: Review, record: RunRecord) -> Outcome:
+    """What its figures say: the same bits, as near as the tolerance, or different; with findings always different."""
     final = record.final
-    if final is None:
+    if final is None or review.findings:
         return "different"
-    if (record.artifact_digest, final.nats, final.bytes) == (artifact_digest, nats, n_bytes):
+    if (record.artifact_digest, final.nats, final.bytes) == (review.artifact_digest, review.nats, review.bytes):
         return "same"
-    return "within-tolerance" if abs(bpb - final.bpb) <= tolerance_bpb else "different"
+    return "within-tolerance" if abs(review.bpb - final.bpb) <= review.tolerance_bpb else "different"
 
 
-def compare_runs(record: RunRecord, again: RunRecord, tolerance_bpb: float) -> Reproduction:
-    """Compare a repetition with its record; the tolerance counts only where machines differ or have GPUs.
+def verdict_of(review: Review, record: RunRecord) -> Verdict:
+    """PASS for what supports the record, ERROR for what speaks against it only by what could not be checked."""
+    if review.outcome != "different":
+        return Verdict.PASS
+    far = record.final and review.bytes and abs(review.bpb - record.final.bpb) > review.tolerance_bpb
+    return Verdict.FAIL if far or worst(review.findings) is not Verdict.ERROR else Verdict.ERROR
 
-    Raises ``UsageError`` when it was not a repetition of the same thing.
+
+def compare_runs(
+    digest: str, record: RunRecord, again: RunRecord, tolerance_bpb: float, note: str = ""
+) -> tuple[Review, list[str]]:
+    """The review to sign about a record (with its digest), from its repetition; and what it says, for people.
+
+    The tolerance counts only where machines differ or have GPUs. Raises ``UsageError`` when it was not a repetition of
+    the same thing.
     """
     pairs = {
         "code": (record.submission.code_digest, again.submission.code_digest),
@@ -135,23 +113,39 @@ def compare_runs(record: RunRecord, again: RunRecord, tolerance_bpb: float) -> R
             remedy="Compare runs that were scored to their end.",
         )
     machines = machine_differences(record, again)
-    tolerance = tolerance_bpb if machines or record.machine.gpus else 0.0
-    against = tuple(f for f in again.findings if f.verdict in (Verdict.FAIL, Verdict.ERROR))
-    outcome = outcome_of(record, again.artifact_digest, new.nats, new.bytes, new.bpb, tolerance)
-    lines = [
+    against = [f for f in again.findings if f.verdict in (Verdict.FAIL, Verdict.ERROR)]
+    review = Review(
+        record=digest,
+        level=3,
+        outcome="different",
+        reviewed_at=utc_now(),
+        artifact_digest=again.artifact_digest,
+        nats=new.nats,
+        bytes=new.bytes,
+        bpb=new.bpb,
+        tolerance_bpb=tolerance_bpb if machines or record.machine.gpus else 0.0,
+        harness_version=harness.__version__,
+        cpu=again.machine.cpu,
+        gpus=again.machine.gpus,
+        note=note,
+        findings=[msgspec.structs.replace(f, message=f.message[:REASON_CHARACTERS]) for f in against],
+    )
+    bpb = f"{old.bpb:.6f} recorded, {new.bpb:.6f} now ({new.bpb - old.bpb:+.6f}; tolerance {review.tolerance_bpb:.6f})"
+    return msgspec.structs.replace(review, outcome=outcome_of(review, record)), [
         f"artifact: {record.artifact_digest[:16]}… recorded, {again.artifact_digest[:16]}… now",
         f"nats:     {old.nats!r} recorded, {new.nats!r} now",
-        f"bpb:      {old.bpb:.6f} recorded, {new.bpb:.6f} now ({new.bpb - old.bpb:+.6f}; tolerance {tolerance:.6f})",
+        f"bpb:      {bpb}",
         *(f"differs:  {text}" for text in machines),
         *(f"against:  {f.rule} {f.verdict.value}: {f.message}" for f in against),
     ]
-    return Reproduction("different" if against else outcome, tolerance, new.bpb - old.bpb, against, tuple(lines))
 
 
-def ended_without_score(error: RuleBroken) -> Reproduction:
-    """The comparison with a repetition that broke a rule before it had a score."""
-    found = Finding(error.rule, Verdict.FAIL, without_places(error.message), remedy=error.remedy)
-    return Reproduction("different", 0.0, 0.0, (found,), (f"against:  {error.rule} FAIL: {error.message}",))
+def ended_without_score(digest: str, error: RuleBroken, note: str) -> tuple[Review, list[str]]:
+    """What :func:`compare_runs` gives, of a repetition that broke a rule before it had a score."""
+    message = without_places(error.message)[:REASON_CHARACTERS]
+    found = [Finding(error.rule, Verdict.FAIL, message, remedy=error.remedy)]
+    review = Review(digest, 3, "different", utc_now(), "", 0.0, 0, 0.0, 0.0, harness.__version__, "", [], note)
+    return msgspec.structs.replace(review, findings=found), [f"against:  {error.rule} FAIL: {error.message}"]
 
 
 def machine_differences(record: RunRecord, again: RunRecord) -> list[str]:
@@ -166,28 +160,6 @@ def machine_differences(record: RunRecord, again: RunRecord) -> list[str]:
     for name in WATCHED_PACKAGES:
         pairs[name] = (record.machine.packages.get(name), again.machine.packages.get(name))
     return [f"{name}: {recorded} recorded, {now} now" for name, (recorded, now) in pairs.items() if recorded != now]
-
-
-def make_review(record_digest: str, again: RunRecord | None, comparison: Reproduction, note: str) -> Review:
-    """The review to sign about ``record_digest``, from the repetition's own figures; ``None``: it had no score."""
-    final = again.final if again else None
-    machine = again.machine if again else None
-    return Review(
-        record=record_digest,
-        level=3,
-        outcome=comparison.outcome,
-        reviewed_at=utc_now(),
-        artifact_digest=again.artifact_digest if again else "",
-        nats=final.nats if final else 0.0,
-        bytes=final.bytes if final else 0,
-        bpb=final.bpb if final else 0.0,
-        tolerance_bpb=comparison.tolerance_bpb,
-        harness_version=harness.__version__,
-        cpu=machine.cpu if machine else "",
-        gpus=machine.gpus if machine else [],
-        note=note,
-        findings=[msgspec.structs.replace(f, message=f.message[:REASON_CHARACTERS]) for f in comparison.against],
-    )
 
 
 def check_reviews(entries: Sequence[Entry], accepted: Accepted) -> Iterator[Finding]:
@@ -208,12 +180,7 @@ def check_reviews(entries: Sequence[Entry], accepted: Accepted) -> Iterator[Find
         if review.outcome == "different":
             reasons = [f"{f.rule} {f.verdict.value} in the repetition" for f in review.findings]
             text = "; ".join([text, *reasons, *([review.note] if review.note else [])])
-            final = record.final if review.bytes else None
-            far = final is not None and abs(review.bpb - final.bpb) > review.tolerance_bpb
-            # What the repetition could not check speaks against nothing, unless it also found another score.
-            unchecked = review.findings and all(finding.verdict is Verdict.ERROR for finding in review.findings)
-            verdict = Verdict.ERROR if unchecked and not far else Verdict.FAIL
-            yield Finding(RULE, verdict, text, about.name, remedy=rule(RULE).remedy)
+            yield Finding(RULE, verdict_of(review, record), text, about.name, remedy=rule(RULE).remedy)
             continue
         same, how = compare_owners(accepted.keys[entry.signer], accepted.keys[about.signer], accepted)
         whose = {
@@ -236,9 +203,7 @@ def review_problem(review: Review, record: RunRecord) -> str:
         return "" if review.outcome == "different" else f"says {review.outcome!r} without a score"
     if problem := bpb_problem(review.nats, review.bytes, review.bpb):
         return problem
-    figures = review.artifact_digest, review.nats, review.bytes, review.bpb, review.tolerance_bpb
-    wanted = "different" if review.findings else outcome_of(record, *figures)
-    if review.level == 3 and review.outcome != wanted:
+    if review.level == 3 and review.outcome != (wanted := outcome_of(review, record)):
         return f"says {review.outcome!r}; its figures and the record's say {wanted!r}"
     terms = terms_for(record)
     if terms and review.outcome == "within-tolerance" and review.tolerance_bpb > terms.rerun_bpb:

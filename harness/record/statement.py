@@ -1,16 +1,19 @@
 """in-toto Statements v1 (https://in-toto.io/Statement/v1) around the predicates of this project, and their files.
 
 One kind of entry a folder: the folder, its predicate types and the msgspec struct that types them belong together in
-:data:`KINDS`. The typed decoding here is the first half of the schema check; ``harness verify`` also validates what was
-signed against the committed JSON Schema of its version (:mod:`harness.record.schema`).
+:data:`KINDS`. The typed decoding is the first half of the schema check; ``harness verify`` also validates what was
+signed against the committed JSON Schema (2020-12) of its version, which :mod:`harness.record.rewrite_schemas` writes.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -18,6 +21,10 @@ from harness.record import dsse
 from harness.record.canonical import canonical_bytes, parse_utc, read_bounded, strict_json
 from harness.record.predicate import Head, Intent, Review, RunRecord
 
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
+
+FOLDER = Path(__file__).parent
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 
 ChainPredicate = RunRecord | Intent | Review
@@ -92,11 +99,10 @@ def subjects_of(predicate: Predicate) -> dict[str, str]:
 
 def encode_statement(folder: str, predicate: Predicate) -> bytes:
     """The payload to sign. Raises ``ValueError`` for figures that JSON can't carry, such as NaN."""
-    old = isinstance(predicate, RunRecord) and predicate.provenance is None
     document = {
         "_type": STATEMENT_TYPE,
         "subject": [{"name": n, "digest": {"sha256": d}} for n, d in sorted(subjects_of(predicate).items())],
-        "predicateType": KINDS[folder][0][0 if old else -1],
+        "predicateType": KINDS[folder][0][-1],
         "predicate": msgspec.to_builtins(predicate),
     }
     return canonical_bytes(document)
@@ -152,3 +158,24 @@ def read_entry(path: Path, folder: str) -> Entry:
         subjects[subject.name] = subject.digest["sha256"]
     digest = hashlib.sha256(envelope.payload).hexdigest()
     return Entry(path, folder, statement.predicate_type, digest, envelope, subjects, predicate)
+
+
+@cache
+def validators() -> dict[str, Draft202012Validator]:
+    """Predicate type -> validator by the committed schema."""
+    from jsonschema import Draft202012Validator
+    from referencing import Registry, Resource
+
+    documents = [json.loads(path.read_bytes()) for path in FOLDER.glob("*.schema.json")]
+    every = Registry().with_resources([(one["$id"], Resource.from_contents(one)) for one in documents])
+    return {one["$id"]: Draft202012Validator(one, registry=every) for one in documents}
+
+
+@lru_cache(maxsize=256)
+def schema_problem(predicate_type: str, payload: bytes) -> str:
+    """Where and why what was signed does not pass the committed schema of its version; "" when it does."""
+    validator = validators().get(predicate_type)
+    if validator is None:  # heads: a digest and a number
+        return ""
+    error = next(validator.iter_errors(json.loads(payload)["predicate"]), None)
+    return "" if error is None else f"{error.json_path}: {error.message[:300]}"

@@ -69,10 +69,6 @@ class PublicKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ssh: str = ""
     ssh_signature: str = ""
 
-    def loaded(self) -> Ed25519PublicKey:
-        """The key for verification. Raises ``ValueError`` for what is not one."""
-        return public_key(self.public)
-
     def encoded(self) -> bytes:
         """The one byte string that stands for this entry in a file; those from before there were roles keep theirs."""
         later = {"roles", "ssh", "ssh_signature"}
@@ -127,7 +123,7 @@ def load_public(path: Path) -> PublicKey:
     data = read_bounded(path)
     try:
         key = msgspec.convert(strict_json(data), PublicKey)
-        actual = key_id(key.loaded())
+        actual = key_id(public_key(key.public))
         key.check_window()
     except (ValueError, msgspec.ValidationError) as error:
         raise UsageError(f"{path} is not a public key entry: {error}.", remedy="Restore it, or remove it.") from error
@@ -153,7 +149,7 @@ def load_trust(folder: Path) -> tuple[dict[str, PublicKey], dict[Path, str]]:
         if key.replaces in keys:
             try:
                 signed = pae(ROTATION_TYPE, key.keyid.encode())
-                keys[key.replaces].loaded().verify(strict_base64(key.endorsement), signed)
+                public_key(keys[key.replaces].public).verify(strict_base64(key.endorsement), signed)
             except (InvalidSignature, ValueError):
                 del keys[key.keyid]
                 problem = f"key {key.keyid[:16]} claims to follow {key.replaces[:16]}, which has not signed that."

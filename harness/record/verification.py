@@ -21,9 +21,17 @@ from harness.record.canonical import locked, read_bounded
 from harness.record.chain import check_chains, check_copies
 from harness.record.predicate import RunRecord
 from harness.record.reproduce import check_reviews
-from harness.record.schema import schema_problem
-from harness.record.statement import CHAIN_FOLDERS, KINDS, Entry, date_of, file_name, read_entry, subjects_of
-from harness.record.trust import Accepted, PublicKey, Role, accepted_keys, first_key, signing_problem
+from harness.record.statement import (
+    CHAIN_FOLDERS,
+    KINDS,
+    Entry,
+    date_of,
+    file_name,
+    read_entry,
+    schema_problem,
+    subjects_of,
+)
+from harness.record.trust import Accepted, PublicKey, Role, accepted_keys, first_key, public_key, signing_problem
 from harness.rules import Finding, Verdict, worst
 
 PROOF = ("R1-SIGNATURE", "R2-SCHEMA")
@@ -53,30 +61,27 @@ class EntryReport:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What was found in a records folder: by file, and about the folder (keys, heads)."""
+    """What was found in a records folder: by file, and about the folder (keys, heads); ``asked``: the files meant."""
 
     records_dir: Path
     entries: tuple[EntryReport, ...]
     folder: tuple[Finding, ...]
     accepted: Accepted
+    asked: tuple[EntryReport, ...]
 
     @property
     def records(self) -> tuple[EntryReport, ...]:
-        """The files under ``runs/``."""
-        return tuple(report for report in self.entries if report.name.startswith("runs/"))
+        """The files under ``runs/`` that were asked for."""
+        return tuple(report for report in self.asked if report.name.startswith("runs/"))
 
     def owner_of(self, report: EntryReport) -> str:
         """The first key of the rotations that lead to the signer's: whose results belong together."""
         return first_key(report.entry.signer, self.accepted.keys) if report.entry else ""
 
-    def findings_of(self, chosen: tuple[EntryReport, ...]) -> tuple[Finding, ...]:
-        """Findings on ``chosen`` files, each with the file in ``where``, and those about the folder as a whole."""
-        return (*(finding for report in chosen for finding in report.findings), *self.folder)
-
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """All findings."""
-        return self.findings_of(self.entries)
+        """Findings on the files that were asked for, each with the file in ``where``, and those about the folder."""
+        return (*(finding for report in self.asked for finding in report.findings), *self.folder)
 
     @property
     def verdict(self) -> Verdict:
@@ -122,9 +127,9 @@ def verify_folder(
     for name in {entry.name for entry in links}:
         if not any(finding.rule == "R3-CHAIN" for finding in of_file[name]):
             of_file[name].append(Finding("R3-CHAIN", Verdict.PASS, "stands in its signer's chain", where=name))
-    entries = [replace(one, findings=(*one.findings, *of_file.pop(one.name, ()))) for one in judged]
+    entries = tuple(replace(one, findings=(*one.findings, *of_file.pop(one.name, ()))) for one in judged)
     about += [finding for found in of_file.values() for finding in found]
-    return VerifyReport(records_dir, tuple(entries), tuple(about), accepted)
+    return VerifyReport(records_dir, entries, tuple(about), accepted, asked=entries)
 
 
 def check_kept(records_dir: Path) -> Iterator[Finding]:
@@ -140,8 +145,8 @@ def check_kept(records_dir: Path) -> Iterator[Finding]:
 
 def verify_paths(
     paths: Sequence[Path], *, trust: Path | None = None, root: str = "", judge_runs: bool = True
-) -> list[tuple[VerifyReport, tuple[EntryReport, ...]]]:
-    """Verify records folders, and single files with the folder around them: each report, and what was asked for in it.
+) -> list[VerifyReport]:
+    """Verify records folders, and single files with the folder around them.
 
     Raises ``CouldNotCheck`` for a path that does not exist, a file that lies in no records folder, and an empty folder.
     """
@@ -165,13 +170,13 @@ def verify_paths(
         if not report.entries and not report.folder:
             remedy = "Name another folder; `make submit SEED=1337` makes a record."
             raise CouldNotCheck(f"{folder} holds no records.", remedy=remedy)
-        entries = tuple(entry for entry in report.entries if files is None or entry.path.absolute() in files)
-        if files and (missing := files - {entry.path.absolute() for entry in entries}):
+        asked = tuple(entry for entry in report.entries if files is None or entry.path.absolute() in files)
+        if files and (missing := files - {entry.path.absolute() for entry in asked}):
             raise CouldNotCheck(
                 f"{', '.join(sorted(map(str, missing)))}: not under runs/, intents/, reviews/ or heads/ of its folder.",
                 remedy="Put it there; keys and chain are judged with it.",
             )
-        found.append((report, entries))
+        found.append(replace(report, asked=asked))
     return found
 
 
@@ -224,7 +229,7 @@ def check_signature(entry: Entry, keys: dict[str, PublicKey]) -> Finding:
     try:
         if key is None:
             problem = f"signed by the unknown key {name}, which is not in the trust list"
-        elif not dsse.is_signed_by(entry.envelope, key.loaded()):
+        elif not dsse.is_signed_by(entry.envelope, public_key(key.public)):
             problem = f"the signature under key {name} does not fit the content"
         else:
             problem = signing_problem(key, date_of(entry.predicate), ROLES.get(entry.folder))

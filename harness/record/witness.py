@@ -12,13 +12,15 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import write_atomic
 from harness.record.canonical import parse_utc, read_bounded, strict_json
+from harness.record.chain import CLOCK_SLACK, DAY
 from harness.record.predicate import Intent
 from harness.record.statement import Entry, date_of
 from harness.record.trust import Accepted, ssh_problem
@@ -34,7 +36,6 @@ _OURS = (  # a folder may come with a configuration of its own: what that names 
     *("gpg.ssh.revocationFile=", "core.fsmonitor=false", "core.hooksPath=/dev/null", "log.showSignature=false"),
     *("log.showRoot=true", "log.diffMerges=separate", "log.follow=false", "i18n.logOutputEncoding=UTF-8"),
 )
-SLACK = timedelta(minutes=10)
 _KEPT = re.compile(r"(intents|runs|reviews|keys/list)/[^/]+\.json")
 _KEY = re.compile(r"keys/[0-9a-f]{64}\.json")
 _REVOKED = b'"status":"revoked"'
@@ -71,29 +72,22 @@ def check_history(records_dir: Path, accepted: Accepted) -> list[Finding]:
     found = [Finding("R1-SIGNATURE", Verdict.FAIL, f"{place} {text}", where="history") for place in forged]
     for name, seen in changes.items():
         contents = {content for content, _ in seen if content.strip("0")}
-        now, place = _now(records_dir / name), f"in {seen[0][1]}, or since"
+        now, place = b"", f"in {seen[0][1]}, or since"
+        with suppress(CouldNotCheck):
+            now = read_bounded(records_dir / name)
         if _KEPT.fullmatch(name) and not now:
             found.append(Finding("R3-CHAIN", Verdict.WARN, f"was removed {place}", where=name))
         elif _KEPT.fullmatch(name) and contents != {_content_id(now, seen[0][0])}:
             found.append(Finding("R3-CHAIN", Verdict.FAIL, f"was rewritten {place}", where=name))
-        elif _KEY.fullmatch(name) and _REVOKED not in now and _was_revoked(records_dir, contents):
-            text = f"the revocation of this key was taken back {place}"
-            found.append(Finding("R1-SIGNATURE", Verdict.FAIL, text, where=name))
+        elif _KEY.fullmatch(name) and _REVOKED not in now:
+            earlier = (_git(records_dir, "cat-file", "blob", content) for content in contents)
+            if any(_REVOKED in content for content in earlier):
+                text = f"the revocation of this key was taken back {place}"
+                found.append(Finding("R1-SIGNATURE", Verdict.FAIL, text, where=name))
     signed = sum(signature == "G" for signature in signatures.values())
     text = f"{signed} of {len(signatures)} commits are signed by an SSH key of the list; "
     text += "the dates of others are anybody's word"
     return [*found, Finding("R1-SIGNATURE", Verdict.PASS, text, where="history")]
-
-
-def _was_revoked(records_dir: Path, contents: Collection[str]) -> bool:
-    return any(_REVOKED in _git(records_dir, "cat-file", "blob", content) for content in contents)
-
-
-def _now(path: Path) -> bytes:
-    try:
-        return read_bounded(path)
-    except CouldNotCheck:
-        return b""
 
 
 def _content_id(data: bytes, like: str) -> str:
@@ -157,9 +151,9 @@ def _judge_stamp(entry: Entry, stamp: Path, authority: Path) -> tuple[Verdict, s
     except ValueError as error:
         return Verdict.ERROR, f"its timestamp can't be compared: {error}"
     text = f"stamped {at:%Y-%m-%dT%H:%M:%SZ}"
-    if late < -SLACK:
+    if late < -CLOCK_SLACK:
         return Verdict.FAIL, f"{text}, before the date that it gives itself"
-    if late > timedelta(days=1):
+    if late > DAY:
         return Verdict.WARN, f"{text}, {late.days} day(s) after the date it gives itself"
     return Verdict.PASS, text
 

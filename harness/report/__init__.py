@@ -1,13 +1,5 @@
 """Reports from records and public folders: a terminal table, Markdown, one self-contained HTML page.
 
-collect(paths, trust=…, claims=…) -> Report      records folders and record files, verified while they are read
-render_terminal(report), render_markdown(report), render_page(report) -> str
+:func:`harness.report.figures.collect` verifies records while it reads them; :mod:`harness.report.tables` and
+:mod:`harness.report.page` show what it found, :mod:`harness.report.public_folder` writes it in the forms of others.
 """
-
-from harness.report.figures import FolderClaim as FolderClaim
-from harness.report.figures import collect as collect
-from harness.report.page import render_page as render_page
-from harness.report.page import write_page as write_page
-from harness.report.tables import render_markdown as render_markdown
-from harness.report.tables import render_terminal as render_terminal
-from harness.report.tables import write_markdown as write_markdown

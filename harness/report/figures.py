@@ -11,8 +11,8 @@ from harness.record.predicate import RunRecord
 from harness.record.statement import Entry
 from harness.record.verification import verify_folder, verify_paths
 from harness.rules import Finding, Verdict, worst
-from harness.stats import SeedStatistics, aggregate, describe_against, pools
-from harness.stats.seeds import pool_fields
+from harness.stats.seeds import SeedStatistics, aggregate, pool_fields, pools
+from harness.stats.wording import describe_against
 
 STAGES = {"float": "before quantisation", "packed": "after quantisation", "final": "after test-time training"}
 FINEWEB = "fineweb"
@@ -64,8 +64,7 @@ class ReportedRun:
 
     def used_s(self, budget: str) -> float:
         """Seconds in a budget; 0 for a script, of which only the whole is known."""
-        entries = self.record.budgets if self.record.kind == "refereed" else ()
-        return next((entry.used_s for entry in entries if entry.name == budget), 0.0)
+        return next((entry.used_s for entry in self.record.clocks if entry.name == budget), 0.0)
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,6 @@ class Pool:
     def standing(self) -> Standing:
         """Its line of the overview."""
         record, bpb = self.runs[0].record, self.statistics.bpb if self.statistics else None
-        used = [budget for run in self.runs for budget in run.record.budgets]
         return Standing(
             name=record.submission.name,
             track=record.track.name,
@@ -121,7 +119,7 @@ class Pool:
             sample_std=bpb.sample_std if bpb else None,
             seeds=bpb.n if bpb else len(self.runs),
             total_bytes=max(run.record.sizes.total_bytes for run in self.runs),
-            clocks={name: max(budget.used_s for budget in used if budget.name == name) for name in self.budgets},
+            clocks={name: max(run.used_s(name) for run in self.runs) for name in self.budgets},
             verdict=worst([finding for run in self.runs for finding in run.findings]),
             kind=record.kind,
         )
@@ -129,8 +127,7 @@ class Pool:
     @property
     def budgets(self) -> list[str]:
         """The budgets that any run has."""
-        refereed = (run.record for run in self.runs if run.record.kind == "refereed")  # a script's time is one span
-        return list(dict.fromkeys(budget.name for record in refereed for budget in record.budgets))
+        return list(dict.fromkeys(budget.name for run in self.runs for budget in run.record.clocks))
 
 
 @dataclass(frozen=True)
@@ -193,9 +190,9 @@ def collect(
     runs: list[ReportedRun] = []
     folder: list[Finding] = []
     reports, seen = verify_paths(paths, trust=trust), set[str]()
-    for report, entries in reports:
+    for report in reports:
         folder += report.folder
-        for entry in (entry for entry in entries if entry.name.startswith("runs/")):
+        for entry in report.records:
             if entry.entry is None or entry.record is None:
                 folder += [finding for finding in entry.findings if finding.verdict is not Verdict.PASS]
                 continue

@@ -1,46 +1,58 @@
-"""One self-contained HTML page: inline style and drawings, no script, nothing fetched from elsewhere."""
+"""The report as one self-contained HTML page (no script, nothing fetched from elsewhere) and as Markdown, by templates.
+
+Everything that comes from a record or a folder is escaped: in HTML by the template engine, elsewhere by filters.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib import resources
+from functools import cache
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 import harness
-from harness.files import write_atomic
 from harness.report.figures import Pool, Report, stage_words
 from harness.report.svg import COLOURS, Points, bars, dots, lines, thin
 from harness.report.tables import overview_table, pool_table
-from harness.rules import rule
+from harness.rules import title_of
 from harness.text import printable
 
 IDLE = "idle"
 """The ledger's name for the time between spans."""
 
 
-def render_page(report: Report) -> str:
-    """The page as text. Everything that comes from a record or a folder is escaped."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["plain"] = lambda text: printable(str(text), 300)
-    environment.filters["title_of"] = lambda rule_id: rule(rule_id).title
-    files = resources.files(__package__)
-    template = environment.from_string(files.joinpath("page.html.jinja").read_text(encoding="utf-8"))
-    return template.render(
-        report=report,
-        style=Markup(files.joinpath("page.css").read_text(encoding="utf-8")),
-        version=harness.__version__,
-        overview=overview_table(report),
-        pool_table=pool_table,
-        drawings=pool_drawings,
+@cache
+def templates() -> Environment:
+    """The templates beside this file, and the filters that make foreign text fit for what they write."""
+    files, escaped = FileSystemLoader(Path(__file__).parent), select_autoescape(("html.jinja",))
+    found = Environment(
+        loader=files, autoescape=escaped, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    found.filters["plain"] = lambda text, limit=300: printable(str(text), limit)
+    found.filters |= {"title_of": title_of, "md": escape_markdown}
+    found.globals |= {"version": harness.__version__, "pool_table": pool_table, "drawings": pool_drawings}
+    return found
 
 
-def write_page(report: Report, path: Path) -> None:
-    """Write the page whole or not at all."""
-    write_atomic(path.absolute(), render_page(report).encode(), replace=True)
+def render_page(report: Report) -> str:
+    """The page as text."""
+    return templates().get_template("page.html.jinja").render(report=report, overview=overview_table(report))
+
+
+def render_markdown(report: Report) -> str:
+    """Markdown that can be pasted into a pull request."""
+    text = templates().get_template("report.md.jinja").render(report=report, overview=overview_table(report))
+    return text.strip() + "\n"
+
+
+def escape_markdown(text: str) -> str:
+    """``text`` on one line with no Markdown or HTML meaning left in it."""
+    clean = printable(text, 300)
+    for char in "\\`*_[]<>|#!":
+        clean = clean.replace(char, "\\" + char if char not in "<>" else {"<": "&lt;", ">": "&gt;"}[char])
+    return clean.replace("@", "@\u200b")
 
 
 def pool_drawings(pool: Pool) -> Iterator[tuple[str, Markup]]:

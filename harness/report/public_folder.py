@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
@@ -16,8 +15,8 @@ from harness.files import write_atomic
 from harness.record.canonical import file_digest
 from harness.record.store import kept_file
 from harness.record.trust import load_trust
-from harness.report.figures import Pool, Report, ReportedRun
-from harness.report.tables import escape_markdown, render_markdown
+from harness.report.figures import Pool, Report
+from harness.report.page import render_markdown, templates
 from harness.rules import Verdict
 from harness.run.artifact import unpack_code
 from harness.text import printable
@@ -25,17 +24,6 @@ from harness.text import printable
 OFFICIAL, OTHER = "10min_16mb", "non_record_16mb"
 ENTRIES = ("intents", "runs", "reviews", "heads", "keys")
 SCRIPT = "train_gpt.py"
-REPEATS = '''"""Repeats a recorded run of this folder under the referee: python train_gpt.py [records/runs/RECORD.json]
-
-It needs the referee with its extra "train". The code that ran lies in submission/, unpacked from code.bundle.
-"""
-
-import os
-import sys
-
-record = os.path.join(os.path.dirname(os.path.abspath(__file__)), "records", "runs", "@RUN@")
-os.execv(sys.executable, [sys.executable, "-P", "-m", "harness", "rerun", *(sys.argv[1:] or [record])])
-'''
 
 
 def the_pool(report: Report) -> Pool:
@@ -77,9 +65,9 @@ def write_public_folder(report: Report, out: Path, *, author: str, github_id: st
         folder.mkdir()
         shown.copy_records(folder)
         shown.write_code(folder)
-        texts = {f"train_seed{run.seed}.log": "\n".join(_log(run)) for run in shown.pool.runs}
+        texts = {f"train_seed{run.seed}.log": shown.text("folder.log.jinja", run=run) for run in shown.pool.runs}
         texts["submission.json"] = json.dumps(shown.metadata(author, github_id), indent=2, ensure_ascii=False)
-        texts["README.md"] = shown.readme()
+        texts["README.md"] = shown.text("folder.md.jinja", tables=render_markdown(Report((shown.pool,), ())))
         for name, text in texts.items():
             (folder / name).write_text(text + "\n", encoding="utf-8")
         folder.replace(out)
@@ -92,19 +80,13 @@ def write_hub_result(report: Report, out: Path, *, benchmark: str, source: str) 
     source:    address of the records or of the exported folder, "" for none
     """
     shown = _Shown(report)
-    track = shown.first.track.name
+    track, dates = shown.first.track.name, [run.record.started_at for run in shown.pool.runs]
     said = f"bits per byte, lower is better; {shown.kind}; {shown.spread}; data {shown.first.data.name}"
-    lines = [
-        "- dataset:",
-        f"    id: {json.dumps(benchmark)}",
-        f"    task_id: {json.dumps(track)}",
-        f"  value: {shown.bpb.mean:.8f}",
-        f"  date: {json.dumps(max(run.record.started_at for run in shown.pool.runs))}",
-        *([f"  source:\n    url: {json.dumps(source)}\n    name: signed run records"] if source else []),
-        f"  notes: {json.dumps(printable(said))}",
-    ]
+    result = {"dataset": {"id": benchmark, "task_id": track}, "value": round(shown.bpb.mean, 8), "date": max(dates)}
+    result |= {"source": {"url": source, "name": "signed run records"}} if source else {}
+    text = json.dumps([result | {"notes": printable(said)}], indent=2, ensure_ascii=False)  # JSON is YAML
     path = out.absolute() / ".eval_results" / f"parameter-golf-{track}.yaml"
-    write_atomic(path, ("\n".join(lines) + "\n").encode(), replace=True)
+    write_atomic(path, f"{text}\n".encode(), replace=True)
     return path
 
 
@@ -122,6 +104,11 @@ class _Shown:
         self.spread = "one seed"
         if self.bpb.sample_std is not None:
             self.spread = f"mean of {self.bpb.n} seeds, sample std {self.bpb.sample_std:.5f}"
+
+    def text(self, template: str, **values: object) -> str:
+        """What a template makes of this pool."""
+        shown = {"pool": self.pool, "kind": self.kind, "spread": self.spread, "script": SCRIPT}
+        return templates().get_template(template).render(shown | values)
 
     def copy_records(self, folder: Path) -> None:
         """The signed files as they are: a signer's chain is whole or fails, so all of it goes along.
@@ -160,7 +147,8 @@ class _Shown:
             (code / SCRIPT).rename(folder / SCRIPT)
             code.rmdir()
         else:
-            (folder / SCRIPT).write_text(REPEATS.replace("@RUN@", self.run.stored.path.name), encoding="utf-8")
+            text = self.text("folder.py.jinja", run=self.run) + "\n"
+            (folder / SCRIPT).write_text(text, encoding="utf-8")
 
     def metadata(self, author: str, github_id: str) -> dict[str, object]:
         """``submission.json`` as the public challenge has it, with the referee's part."""
@@ -204,63 +192,3 @@ class _Shown:
                 "records": {run.stored.path.name: run.stored.digest for run in self.pool.runs},
             },
         }
-
-    def readme(self) -> str:
-        """The text of the folder, with the tables of the report."""
-        names = self.first.submission.name, self.first.track.name, self.first.data.name
-        name, track, data = map(escape_markdown, names)
-        code = f"`submission/` is the code as it ran, unpacked from its bundle; `{SCRIPT}` repeats a run."
-        if self.first.kind != "refereed":
-            code = f"`{SCRIPT}` is the script as it ran."
-        return f"""# {name}: val_bpb {self.bpb.mean:.4f}
-
-{self.kind.capitalize()}: {self.spread}, track {track}, data {data}.
-
-{render_markdown(Report((self.pool,), ()))}
-## Check it
-
-```console
-$ harness verify records
-$ harness rerun records/runs/{self.run.stored.path.name}
-```
-
-`records/` holds the signed records, with the whole chain of their signer. {code}
-The logs are written from the records, by `harness export`."""
-
-
-def _log(run: ReportedRun) -> Iterator[str]:
-    """A run in the lines of the public script's logs."""
-    record, sizes, final = run.record, run.record.sizes, run.record.final
-    assert final is not None
-    yield f"written by harness export from the {record.kind} record {run.stored.path.name}, digest {run.stored.digest}"
-    yield "Hyperparameters:"
-    yield from (
-        f"  {printable(name, 60)}: {printable(str(value), 200)}" for name, value in record.submission.config.items()
-    )
-    yield f"seed: {run.seed}"
-    for index, gpu in enumerate(record.machine.gpus):
-        yield f"|   {index}  {printable(gpu, 40)}  |"
-    yield f"world_size: {max(1, len(record.machine.gpus))}"
-    data = record.data
-    text = f"{data.val_documents} documents, {data.val_targets} targets, {data.val_bytes} bytes"
-    if data.name.startswith("fineweb"):
-        yield f"val_loader:data:{printable(data.name, 60)} tokens:{data.val_targets}"
-    yield f"validation text: {printable(data.name, 60)}, {text}"
-    if record.submission.parameters:
-        yield f"model_params:{record.submission.parameters}"
-    steps = run.steps
-    yield from (f"step:{step}/{max(steps, step)} train_loss:{loss:.4f}" for step, loss in record.loss_curve)
-    if record.kind == "refereed":
-        ended = "wallclock_cap" if record.training and record.training.ended == "clock" else "complete"
-        yield f"stopping_early: {ended} train_time:{run.used_s('train') * 1000:.0f}ms step:{steps}/{steps}"
-    for score in record.scores:
-        if score is not final:
-            part = "whole set" if score.whole_set else f"first {score.targets} targets"
-            yield f"diagnostic {score.stage} val_loss:{score.nats / score.targets:.8f} val_bpb:{score.bpb:.8f} ({part})"
-    yield f"Serialized model packed: {sizes.model_bytes} bytes"
-    packed = " (compressed)" if record.kind == "refereed" else ""
-    yield f"Code size{packed}: {sizes.code_bytes} bytes"
-    yield f"Total submission size packed: {sizes.total_bytes} bytes"
-    timed = f" eval_time:{run.used_s('eval') * 1000:.0f}ms" if record.kind == "refereed" else ""
-    name = record.kind.replace("-", "_")
-    yield f"final_{name} val_loss:{final.nats / final.targets:.8f} val_bpb:{final.bpb:.8f}{timed}"

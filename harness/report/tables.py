@@ -1,19 +1,16 @@
-"""The report as a table for terminals, as Markdown for a pull request, and as JSON data."""
+"""The report as tables, for terminals and for pages, and as JSON data."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 
 import msgspec
 from tabulate import tabulate
 
-from harness.files import write_atomic
 from harness.report.figures import Pool, Report
 from harness.rules import Verdict
-from harness.stats import SeedStatistics, describe
+from harness.stats.wording import describe
 from harness.text import printable
 
 WRAPPED = {"submission": 22, "clocks": 12, "kind": 8}
@@ -50,8 +47,11 @@ def overview_table(report: Report) -> PlainTable:
     return PlainTable(headers, rows, [link for _, link in found])
 
 
-def pool_table(pool: Pool) -> PlainTable:
-    """One row a seed."""
+def pool_table(pool: Pool, *, summed: bool = False) -> PlainTable:
+    """One row a seed.
+
+    summed: also mean and deviations, of the stages that every run has; one seed has none, its row says it all
+    """
     headers = [("seed", ""), *((f"bpb {words}", "n") for _, words in pool.stages), ("bytes", "n"),
                *((f"{name} s", "n") for name in pool.budgets), ("verdict", "verdict")]  # fmt: skip
     rows = []
@@ -60,6 +60,13 @@ def pool_table(pool: Pool) -> PlainTable:
         used = {budget.name: f"{budget.used_s:.1f}" for budget in run.record.budgets}
         row = [str(run.seed), *(scores.get(key, "") for key in pool.stages), f"{run.record.sizes.total_bytes:,}"]
         rows.append([*row, *(used.get(name, "") for name in pool.budgets), run.verdict.value])
+    if summed and (found := pool.statistics) and len(found.seeds) > 1:
+        in_all = [all(key in run.stages for run in pool.runs) for key in pool.stages]
+        stages = [found.stages.get(key[0]) if there else None for key, there in zip(pool.stages, in_all, strict=True)]
+        for label, name in (("Mean", "mean"), ("Sample std", "sample_std"), ("Population std", "population_std")):
+            means = ["" if summary is None else f"{getattr(summary, name):.4f}" for summary in stages]
+            size = f"{getattr(found.total_bytes, name):,.0f}"
+            rows.append([label, *means, size, *[""] * (len(pool.budgets) + 1)])
     return PlainTable(headers, rows)
 
 
@@ -86,84 +93,6 @@ def render_terminal(report: Report) -> str:
     parts += list(report.comparison)
     parts += [f"{f.verdict.value} {f.rule}: {printable(f.message, 300)}" for f in report.folder_findings]
     return "\n\n".join(parts)
-
-
-def render_markdown(report: Report) -> str:
-    """Markdown that can be pasted into a pull request; text from records is escaped."""
-    return "\n".join(_markdown(report)).strip() + "\n"
-
-
-def write_markdown(report: Report, path: Path) -> None:
-    """Write the Markdown whole or not at all."""
-    write_atomic(path.absolute(), render_markdown(report).encode(), replace=True)
-
-
-def _markdown(report: Report) -> Iterator[str]:
-    if len(report.pools) + len(report.claims) > 1:
-        yield from ("## Overview", "", *_markdown_table(overview_table(report)), "")
-    for pool in report.pools:
-        table, found, record = pool_table(pool), pool.statistics, pool.runs[0].record
-        title = f"## {escape_markdown(pool.title)}"
-        if found:
-            over = "one seed" if len(found.seeds) == 1 else f"{len(found.seeds)}-seed mean"
-            title += f": {found.bpb.mean:.4f} bpb ({over})"
-            table = replace(table, rows=[*table.rows, *_aggregate_rows(found, pool)])
-        yield from (title, "", *_markdown_table(table), "")
-        if found:
-            if found.bpb.low is not None and found.bpb.high is not None:
-                interval = f"{found.bpb.low:.5f} to {found.bpb.high:.5f} bpb"
-                yield f"- {found.bpb.confidence:.0%} interval: {interval}, for the mean"
-            worst = found.worst_bytes
-            yield f"- largest artifact: {worst.value:,.0f} of {worst.limit:,.0f} bytes (seed {worst.seed})"
-            for name, clock in found.worst_clocks.items():
-                yield f"- longest {escape_markdown(name)}: {clock.value:.1f} of {clock.limit:.0f} s (seed {clock.seed})"
-        machine = f"{record.machine.cpu}, {record.machine.cpu_cores} cores"
-        yield f"- machine: {escape_markdown(machine)}, {escape_markdown(', '.join(record.machine.gpus) or 'no GPU')}"
-        yield f"- code `{record.submission.code_digest}`, configuration `{record.submission.config_digest}`"
-        for run in pool.runs:
-            audits = ", ".join(f"{a.name} {a.verdict} ({a.k} draws)" for a in run.record.audits) or "none"
-            yield f"- seed {run.seed}: record `{run.stored.path.name}`; audits: {escape_markdown(audits)}"
-            for finding in run.findings:
-                if finding.verdict not in (Verdict.PASS, Verdict.UNKNOWN):
-                    yield f"  - **{finding.verdict.value}** {finding.rule}: {escape_markdown(finding.message)}"
-        yield ""
-    for claim in report.claims:
-        yield from (f"## {escape_markdown(claim.standing.name)} (self-reported)", "")
-        yield from (f"- **{verdict}** {rule}: {escape_markdown(words)}" for rule, verdict, words in claim.findings)
-        yield ""
-    if report.comparison:
-        yield from ("### Against the baseline", "", *(f"- {escape_markdown(line)}" for line in report.comparison), "")
-    yield from (f"- **{f.verdict.value}** {f.rule}: {escape_markdown(f.message)}" for f in report.folder_findings)
-
-
-def _markdown_table(table: PlainTable) -> Iterator[str]:
-    yield "| " + " | ".join(escape_markdown(name) for name, _ in table.headers) + " |"
-    yield "|" + "".join("---:|" if kind == "n" else "---|" for _, kind in table.headers)
-    for row in table.rows:
-        yield "| " + " | ".join(escape_markdown(cell) for cell in row) + " |"
-
-
-def _aggregate_rows(found: SeedStatistics, pool: Pool) -> Iterator[list[str]]:
-    """Mean and deviations; none of one seed, whose row says it all and which has no spread to speak of.
-
-    A stage that not every run has gets no figures.
-    """
-    if len(found.seeds) == 1:
-        return
-    in_all = set.intersection(*(set(run.stages) for run in pool.runs))
-    stages = [found.stages.get(key[0]) if key in in_all else None for key in pool.stages]
-    blank = [""] * (len(pool.budgets) + 1)
-    for label, name in (("Mean", "mean"), ("Sample std", "sample_std"), ("Population std", "population_std")):
-        scores = ["" if summary is None else f"{getattr(summary, name):.4f}" for summary in stages]
-        yield [label, *scores, f"{getattr(found.total_bytes, name):,.0f}", *blank]
-
-
-def escape_markdown(text: str) -> str:
-    """``text`` on one line with no Markdown or HTML meaning left in it."""
-    clean = printable(text, 300)
-    for char in "\\`*_[]<>|#!":
-        clean = clean.replace(char, "\\" + char if char not in "<>" else {"<": "&lt;", ">": "&gt;"}[char])
-    return clean.replace("@", "@\u200b")
 
 
 def report_document(report: Report) -> dict[str, object]:

@@ -20,7 +20,7 @@ import harness
 from harness.errors import UsageError
 from harness.files import write_atomic
 from harness.review.findings import FolderReport, Found, Readings
-from harness.rules import SEVERITY, Verdict, rule
+from harness.rules import SEVERITY, Verdict, catalogue, rule
 from harness.rules.junit import Case, junit_xml
 
 VERSION = 2
@@ -43,10 +43,7 @@ def place(item: Found) -> str:
 
 def why(rule_id: str) -> str:
     """Why a rule matters, from its lesson."""
-    from harness.rules.teach import lessons
-
-    lesson = lessons().get(rule_id)
-    return lesson.why if lesson else ""
+    return catalogue()[rule_id].lesson.why if rule_id in catalogue() else ""
 
 
 def _values(item: Found) -> str:

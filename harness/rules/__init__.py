@@ -1,8 +1,8 @@
 """The rule catalogue: one id ties rule text, enforcing code, verdict and breaking test together.
 
-``catalogue/*.toml`` holds the texts. Code names an id as a plain string through :func:`rule`, which refuses
-unknown ids, and reports what it saw as a :class:`Finding`. The order of verdicts, and the exit code of a list of them,
-have their one home here.
+``catalogue/*.toml`` holds the texts and a lesson on each. Code names an id as a plain string through :func:`rule`,
+which refuses unknown ids, and reports what it saw as a :class:`Finding`. The order of verdicts, and the exit code of a
+list of them, have their one home here.
 """
 
 from __future__ import annotations
@@ -11,13 +11,10 @@ from collections.abc import Iterable
 from enum import StrEnum
 from functools import cache
 from importlib import resources
-from typing import TypeVar
 
 import msgspec
 
 from harness.errors import ExitCode, UsageError
-
-Form = TypeVar("Form")
 
 
 class Verdict(StrEnum):
@@ -32,6 +29,14 @@ class Verdict(StrEnum):
     FAIL = "FAIL"
     ERROR = "ERROR"
     UNKNOWN = "UNKNOWN"
+
+
+class Lesson(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a rule is taught: ``why`` it matters, and an example of our own ``before`` (breaks it) and ``after``."""
+
+    why: str
+    before: str
+    after: str
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,6 +56,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     enforced_by: str
     enforced_in: str
     tested_by: str
+    lesson: Lesson
     remedy: str = ""
 
 
@@ -82,18 +88,17 @@ def exit_code_of(findings: Iterable[Finding]) -> ExitCode:
     return codes.get(worst(findings), ExitCode.GOOD)
 
 
-def read_tables(folder: str, form: type[Form]) -> list[Form]:
-    """The entries of every TOML file in a folder of this package, by file name and order."""
-    files = sorted(resources.files(__name__).joinpath(folder).iterdir(), key=lambda entry: entry.name)
-    texts = [entry.read_bytes() for entry in files if entry.name.endswith(".toml")]
-    tables = [msgspec.toml.decode(text, type=dict[str, list[form]]) for text in texts]  # type: ignore[valid-type]
-    return [entry for table in tables for entries in table.values() for entry in entries]
-
-
 @cache
 def catalogue() -> dict[str, Rule]:
-    """All rules by id, in file order."""
-    return {entry.id: entry for entry in read_tables("catalogue", Rule)}
+    """All rules by id, by the name of their file and in its order."""
+    files = sorted(resources.files(__name__).joinpath("catalogue").iterdir(), key=lambda entry: entry.name)
+    tables = [msgspec.toml.decode(entry.read_bytes(), type=dict[str, list[Rule]]) for entry in files]
+    return {entry.id: entry for table in tables for entry in table["rule"]}
+
+
+def title_of(rule_id: str) -> str:
+    """The title of a rule that a record names; it may be one of another version."""
+    return catalogue()[rule_id].title if rule_id in catalogue() else "not a rule of this version"
 
 
 def rule(rule_id: str) -> Rule:

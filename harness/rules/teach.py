@@ -1,34 +1,13 @@
-"""``harness check --explain``: a rule taught with why it matters and one example of our own, before and after.
-
-``examples/*.toml`` holds the lessons, one ``[[lesson]]`` a rule id.
-"""
+"""``harness check --explain``: a rule taught with why it matters, who enforces it, and an example before and after."""
 
 from __future__ import annotations
 
 import ast
-from functools import cache
 from pathlib import Path
-
-import msgspec
 
 import harness
 from harness.errors import UsageError
-from harness.rules import Rule, catalogue, read_tables
-
-
-class Lesson(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a rule is taught: ``why`` it matters, and text ``before`` (breaks it) and ``after`` (keeps it)."""
-
-    rule: str
-    why: str
-    before: str
-    after: str
-
-
-@cache
-def lessons() -> dict[str, Lesson]:
-    """All lessons by rule id."""
-    return {lesson.rule: lesson for lesson in read_tables("examples", Lesson)}
+from harness.rules import Rule, catalogue
 
 
 def matching(word: str) -> list[Rule]:
@@ -67,7 +46,6 @@ def enforcing_code(item: Rule) -> tuple[Path, int, str]:
 
 def explain(item: Rule) -> str:
     """One rule as plain text: id, text, source, how, where and by which test it is enforced, why, remedy, example."""
-    lesson = lessons()[item.id]
     path, line, _ = enforcing_code(item)
     parts = [
         f"{item.id}  {item.title}",
@@ -77,10 +55,10 @@ def explain(item: Rule) -> str:
         f"Source: {item.source}",
         f"Enforced by: {item.enforced_by}, {item.enforced_in.partition(':')[2]} ({path}:{line})",
         f"Tested by: {item.tested_by}",
-        f"Why it matters: {lesson.why}",
+        f"Why it matters: {item.lesson.why}",
     ]
     if item.remedy:
         parts.append(f"fix: {item.remedy}")
-    for title, text in (("Before:", lesson.before), ("After:", lesson.after)):
+    for title, text in (("Before:", item.lesson.before), ("After:", item.lesson.after)):
         parts += ["", title, *(f"    {line}".rstrip() for line in text.strip("\n").splitlines())]
     return "\n".join(parts)

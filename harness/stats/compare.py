@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -78,8 +78,11 @@ class TestResult:
     p: float
     difference: float
     margin: float
-    n_candidate: int
-    n_baseline: int
+
+    @property
+    def improvement(self) -> float:
+        """By how much the candidate is better than the margin asks."""
+        return -self.difference - self.margin
 
     def beats(self, alpha: float = ALPHA) -> bool:
         """Whether the candidate is better by more than the margin at level ``alpha``."""
@@ -104,21 +107,14 @@ def welch(candidate: Sequence[float], baseline: Sequence[float], *, margin: floa
     return _result("welch", stats.ttest_ind(new + margin, old, equal_var=False, alternative="less"), new, old, margin)
 
 
-def paired(candidate: Mapping[int, float], baseline: Mapping[int, float], *, margin: float = 0.0) -> TestResult:
-    """One-sided paired t test over the seeds that both sides have; the arguments map seed to score.
+def paired(candidate: Sequence[float], baseline: Sequence[float], *, margin: float = 0.0) -> TestResult:
+    """One-sided paired t test over the scores of the same seeds in the same order.
 
-    Raises ``UsageError`` unless both have the same seeds, at least two, and their differences have some spread.
+    Raises ``UsageError`` unless there are at least two, and their differences have some spread.
     """
     from scipy import stats
 
-    if set(candidate) != set(baseline):
-        odd = sorted(set(candidate) ^ set(baseline))
-        raise UsageError(
-            f"a paired test needs the same seeds on both sides; on one side only: {', '.join(map(str, odd))}.",
-            remedy="Run the missing seeds, or compare without pairs.",
-        )
-    seeds = sorted(candidate)
-    new, old = _values("candidate", [candidate[s] for s in seeds]), _values("baseline", [baseline[s] for s in seeds])
+    new, old = _values("candidate", candidate), _values("baseline", baseline)
     if is_rounding(new - old, old):
         raise UsageError(
             "all paired differences are equal, so no t test applies.",
@@ -128,8 +124,8 @@ def paired(candidate: Mapping[int, float], baseline: Mapping[int, float], *, mar
 
 
 def _result(test: Literal["welch", "paired"], found: Any, new: Values, old: Values, margin: float) -> TestResult:
-    figures = (float(found.statistic), float(found.df), float(found.pvalue), float(new.mean() - old.mean()))
-    return TestResult(test, *figures, margin, len(new), len(old))
+    figures = found.statistic, found.df, found.pvalue, new.mean() - old.mean(), margin
+    return TestResult(test, *map(float, figures))
 
 
 def is_rounding(values: Sequence[float] | Values, scale: Sequence[float] | Values) -> bool:
@@ -152,7 +148,6 @@ def power(improvement: float, candidate_std: float, baseline_std: float, n: int,
     from scipy import special, stats
 
     variances = candidate_std**2, baseline_std**2
-    _refuse_powerless(sum(variances), n, alpha)
     places, weights = special.roots_jacobi(NODES, (n - 3) / 2, (n - 3) / 2) if n < MANY else (np.zeros(1), np.ones(1))
     share = (1 + places) / 2
     first, second = variances[0] * share, variances[1] * (1 - share)
@@ -170,16 +165,7 @@ def paired_power(improvement: float, difference_std: float, n: int, *, alpha: fl
     """
     from scipy import stats
 
-    _refuse_powerless(difference_std**2, n, alpha)
     return float(stats.nct.sf(stats.t.ppf(1 - alpha, n - 1), n - 1, improvement / (difference_std / math.sqrt(n))))
-
-
-def _refuse_powerless(variance: float, n: int, alpha: float) -> None:
-    if n < 2 or not variance > 0 or not 0 < alpha < 1:
-        raise UsageError(
-            "power needs at least two seeds a side, some spread, and a level between 0 and 1.",
-            remedy="Add seeds, or choose a level such as 0.05.",
-        )
 
 
 def seeds_needed(improvement: float, reached: Callable[[int], float]) -> int | None:

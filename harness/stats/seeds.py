@@ -37,7 +37,7 @@ class Worst:
 
 @dataclass(frozen=True)
 class SeedStatistics:
-    """What several seeds of one thing gave. ``stages`` holds bpb by stage; ``bpb`` is the final stage's.
+    """What several seeds of one thing gave, by seed. ``stages`` holds bpb by stage; ``bpb`` is the final stage's.
 
     ``origin`` is what all its records share: see :func:`pool_fields`. ``steps`` are those of training by seed, empty
     where a record does not state them; ``cut_short`` names the seeds whose training the clock ended early.
@@ -60,26 +60,17 @@ class SeedStatistics:
     steps: tuple[int, ...]
     cut_short: tuple[int, ...]
 
-    @property
-    def by_seed(self) -> dict[int, float]:
-        """Seed -> final bpb."""
-        return dict(zip(self.seeds, self.bpb.values, strict=True))
-
 
 @dataclass(frozen=True)
 class Comparison:
-    """A candidate against a baseline: the margin in bpb, the tests, and the seeds a side that power 0.8 would need.
+    """A candidate against a baseline: the tests, in bpb, and the seeds a side that power 0.8 would need.
 
-    paired:      ``None`` when the two sides do not have the same seeds, or differ by the same in each
-    improvement: mean(baseline) - mean(candidate) - margin, in bpb
-    needed:      seeds a side for :attr:`deciding`; ``None`` where ``improvement`` <= 0 or more than ``MAX_SEEDS`` are
+    paired: ``None`` when the two sides do not have the same seeds, or differ by the same in each
+    needed: seeds a side for :attr:`deciding`; ``None`` without an improvement, or where more than ``MAX_SEEDS`` are
     """
 
-    margin: Margin
-    margin_bpb: float
     welch: TestResult
     paired: TestResult | None
-    improvement: float
     needed: int | None
 
     @property
@@ -113,11 +104,6 @@ def aggregate(records: Sequence[RunRecord]) -> SeedStatistics:
         ours, theirs = pool_fields(first), pool_fields(other)
         for name in (name for name in ours if ours[name] != theirs[name]):
             detail = f"{short_digests(ours[name])} (seed {first.submission.seed}) against {short_digests(theirs[name])}"
-            if name == "config":
-                a, b = first.submission.config, other.submission.config
-                keys = sorted(key for key in a.keys() | b.keys() if a.get(key, a) != b.get(key, b))
-                shown = [f"{key}: {a.get(key, 'unset')!r} against {b.get(key, 'unset')!r}" for key in keys]
-                detail = ", ".join(shown) or detail
             raise UsageError(
                 f"records can't be pooled: {name} differs: {detail} (seed {other.submission.seed}).",
                 remedy="Pool only seeds of the same track, code, configuration and data.",
@@ -138,7 +124,7 @@ def aggregate(records: Sequence[RunRecord]) -> SeedStatistics:
         finals.append(record.final)
         for score in record.scores:
             by_stage[score.stage].append(score.bpb)
-        for budget in record.budgets if record.kind == "refereed" else ():  # a script's time is one span, in no budget
+        for budget in record.clocks:
             clocks[budget.name].append(Worst(record.submission.seed, budget.used_s, budget.limit_s))
     sizes = [Worst(record.submission.seed, record.sizes.total_bytes, record.sizes.cap_bytes) for record in ordered]
     training = [record.training for record in ordered if record.training]
@@ -182,17 +168,15 @@ def compare(candidate: SeedStatistics, baseline: SeedStatistics, margin: Margin)
         )
     margin_bpb = to_bpb(margin.value, margin.unit, candidate.text)
     result = welch(candidate.bpb.values, baseline.bpb.values, margin=margin_bpb)
-    improvement = -result.difference - margin_bpb
-    if set(candidate.seeds) == set(baseline.seeds) and len(candidate.seeds) > 1:
-        differences = [candidate.by_seed[seed] - baseline.by_seed[seed] for seed in candidate.seeds]
+    if candidate.seeds == baseline.seeds and len(candidate.seeds) > 1:
+        differences = [new - old for new, old in zip(candidate.bpb.values, baseline.bpb.values, strict=True)]
         if not is_rounding(differences, baseline.bpb.values):
             spread = summarise(differences).sample_std or 0.0
-            needed = seeds_needed(improvement, lambda n: paired_power(improvement, spread, n))
-            pairs = paired(candidate.by_seed, baseline.by_seed, margin=margin_bpb)
-            return Comparison(margin, margin_bpb, result, pairs, improvement, needed)
+            needed = seeds_needed(result.improvement, lambda n: paired_power(result.improvement, spread, n))
+            return Comparison(result, paired(candidate.bpb.values, baseline.bpb.values, margin=margin_bpb), needed)
     deviations = candidate.bpb.sample_std or 0.0, baseline.bpb.sample_std or 0.0
-    needed = seeds_needed(improvement, lambda n: power(improvement, *deviations, n))
-    return Comparison(margin, margin_bpb, result, None, improvement, needed)
+    needed = seeds_needed(result.improvement, lambda n: power(result.improvement, *deviations, n))
+    return Comparison(result, None, needed)
 
 
 def pools(records: Sequence[RunRecord]) -> list[list[RunRecord]]:

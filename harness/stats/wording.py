@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from harness.errors import UsageError
 from harness.record.predicate import RunRecord
 from harness.rules import Verdict
 from harness.stats.compare import ALPHA, MAX_SEEDS, POWER
 from harness.stats.seeds import SeedStatistics, aggregate, compare, pools
-from harness.units import UNITS, Margin, from_bpb
+from harness.units import Margin, Unit, from_bpb
 
 if TYPE_CHECKING:
-    from harness.record.verification import EntryReport, VerifyReport
+    from harness.record.verification import VerifyReport
 
 CHALLENGE_MARGIN = Margin(0.005, "nats/token")
 """The public rule asks for 0.005 nats; a token's is the reading that submissions use most (rules, A8)."""
@@ -33,23 +33,23 @@ def describe_pools(records: Sequence[RunRecord]) -> list[str]:
     return lines
 
 
-def counted_pools(report: VerifyReport, chosen: Sequence[EntryReport]) -> tuple[list[list[RunRecord]], list[str]]:
-    """The records among ``chosen`` that count, by owner and by what seeds must share; a sentence on each that does not.
+def counted_pools(report: VerifyReport) -> tuple[list[list[RunRecord]], list[str]]:
+    """The records asked for that count, by owner and by what seeds must share; a sentence on each that does not.
 
     One owner's records are never pooled with another's: a foreign record in the folder must not move a mean.
     """
     owners: dict[str, list[RunRecord]] = {}
     left_out = []
-    for entry in chosen:
+    for entry in report.records:
         if entry.record is not None and entry.verdict is not Verdict.FAIL:
             owners.setdefault(report.owner_of(entry), []).append(entry.record)
-        elif entry.name.startswith("runs/"):
+        else:
             left_out.append(f"left out: {entry.name!r}, which does not verify")
     return [pool for records in owners.values() for pool in pools(records)], left_out
 
 
 def describe_against(
-    reports: Sequence[tuple[VerifyReport, Sequence[EntryReport]]],
+    reports: Sequence[VerifyReport],
     baseline: VerifyReport,
     *,
     track: str | None = None,
@@ -61,10 +61,10 @@ def describe_against(
     """
     sides: list[dict[str, list[list[RunRecord]]]] = []
     lines: list[str] = []
-    for side in (reports, [(baseline, baseline.records)]):
+    for side in (reports, [baseline]):
         by_track: dict[str, list[list[RunRecord]]] = {}
-        for report, chosen in side:
-            found, left_out = counted_pools(report, chosen)
+        for report in side:
+            found, left_out = counted_pools(report)
             lines += left_out
             for pool in found:
                 by_track.setdefault(pool[0].track.name, []).append(pool)
@@ -131,9 +131,9 @@ def describe_comparison(
     The deciding test has the verdict; Welch's figures, which public records quote, stand beside it without one.
     Raises ``UsageError`` unless each side is one pool and both are comparable.
     """
-    old = aggregate(baseline)
-    new = aggregate(records)
-    found = compare(new, old, margin or (CHALLENGE_MARGIN if new.official else Margin(0.0, "bpb")))
+    old, new = aggregate(baseline), aggregate(records)
+    asked = margin or (CHALLENGE_MARGIN if new.official else Margin(0.0, "bpb"))
+    found = compare(new, old, asked)
     lines = [f"candidate: {describe(new)}", f"baseline:  {describe(old)}"]
     if new.origin["kind"] != old.origin["kind"]:
         lines.append(
@@ -145,7 +145,7 @@ def describe_comparison(
     lines.append(
         f"difference: {bpb:+.5f} bpb = {from_bpb(bpb, 'nats/byte', new.text):+.5f} nats/byte = "
         f"{from_bpb(bpb, 'nats/token', new.text):+.5f} nats/token; "
-        f"margin {found.margin.value:g} {found.margin.unit} = {found.margin_bpb:.5f} bpb{source}"
+        f"margin {asked.value:g} {asked.unit} = {deciding.margin:.5f} bpb{source}"
     )
     why = "the same seeds on both sides" if found.paired else "no pairs of seeds, or no spread between them"
     verdict = "beats the baseline" if deciding.beats() else "does not show that it beats the baseline"
@@ -154,7 +154,7 @@ def describe_comparison(
         lines.append(f"for information: {found.welch}")
     power = f"{found.needed} seeds a side would show the observed improvement by the {deciding.test} test"
     power += f" at p < {ALPHA} with probability {POWER}"
-    if found.improvement <= 0:
+    if deciding.improvement <= 0:
         power = "the observed improvement does not exceed the margin, so no number of seeds would show it"
     elif found.needed is None:
         power = f"more than {MAX_SEEDS:,} seeds a side would be needed to show the observed improvement"
@@ -164,10 +164,7 @@ def describe_comparison(
 def parse_margin(text: str) -> Margin:
     """A margin such as "0.005 nats/token", "0.005 nats/byte" or "0.002 bpb". Raises ``UsageError`` otherwise."""
     number, _, unit = text.strip().partition(" ")
-    known = next((name for name in UNITS if name == unit.strip()), None)
-    if known is None:
-        raise UsageError(f"margin is {text!r}.", remedy=f"Give number and unit: {OTHER_MARGIN}.")
     try:
-        return Margin(float(number), known)
+        return Margin(float(number), cast(Unit, unit.strip()))  # which refuses another unit
     except ValueError:
-        return Margin(float("nan"), known)
+        raise UsageError(f"margin is {text!r}.", remedy=f"Give number and unit: {OTHER_MARGIN}.") from None

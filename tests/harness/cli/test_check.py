@@ -8,7 +8,6 @@ from harness.cli.check import CHECKS
 from harness.cli.main import run
 from harness.errors import ExitCode
 from harness.rules import catalogue
-from harness.rules.teach import lessons
 
 
 def answer(capsys, *arguments):
@@ -32,14 +31,14 @@ def test_help_lists_the_checks_without_importing_them(capsys, monkeypatch):
 @pytest.mark.parametrize("rule_id", list(catalogue()))
 def test_every_rule_is_taught_with_text_source_reason_and_example(rule_id, capsys):
     code, out, _ = answer(capsys, "--explain", rule_id)
-    item, lesson = catalogue()[rule_id], lessons()[rule_id]
+    item = catalogue()[rule_id]
     assert code == 0
     assert item.text in out
     assert item.source in out
-    assert lesson.why in out
-    assert lesson.before.strip().splitlines()[0] in out
-    assert lesson.after.strip().splitlines()[0] in out
-    assert lesson.before != lesson.after
+    assert item.lesson.why in out
+    assert item.lesson.before.strip().splitlines()[0] in out
+    assert item.lesson.after.strip().splitlines()[0] in out
+    assert item.lesson.before != item.lesson.after
 
 
 def test_a_section_is_taught_whole(capsys):

@@ -51,11 +51,13 @@ def test_one_display_shows_every_stage_once_within_the_width(monkeypatch: pytest
     assert max(map(len, lines)) <= columns
 
 
-@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
 def test_the_summary_fits_and_ends_with_the_result(tmp_path: Path, width: int):
     record = make_record(make_artifact(tmp_path, 0), 7)
     brief, whole = (render_summary(record, path=None, artifact=None, verbose=v, width=width) for v in (False, True))
-    assert max(map(len, whole.splitlines())) <= width
+    tables, _, _ = whole.partition("\nscore ")
+    assert max(map(len, tables.splitlines())) <= width
+    assert all(f"{score.bpb:.4f}" in tables for score in record.scores)
     assert [line.split()[0] for line in brief.splitlines()[-6:]] == [
         "score", "bytes", "clocks", "verdict", "record", "next",
     ]  # fmt: skip

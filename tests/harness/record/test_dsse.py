@@ -41,18 +41,13 @@ def test_securesystemslib_verifies_ours_and_we_verify_theirs(payload: bytes):
     assert dsse.is_signed_by(envelope, KEY.public_key())
 
 
-def test_both_refuse_a_changed_payload():
+def test_a_changed_type_and_a_changed_payload_are_refused():
     envelope = dsse.sign(b"payload", "k1", KEY)
+    assert not dsse.is_signed_by(replace(envelope, payload_type="text/plain"), KEY.public_key())
     forged = replace(envelope, payload=b"Payload")
     assert not dsse.is_signed_by(forged, KEY.public_key())
     with pytest.raises(VerificationError):
         other_dsse.Envelope.from_dict(json.loads(dsse.encode(forged))).verify([THEIR_KEY], 1)
-
-
-def test_a_changed_payload_type_breaks_the_signature():
-    envelope = dsse.sign(b"payload", "k1", KEY)
-    forged = replace(envelope, payload_type="text/plain")
-    assert not dsse.is_signed_by(forged, KEY.public_key())
 
 
 @given(st.binary(max_size=100), st.text(max_size=10).filter(lambda t: t.isprintable()))
@@ -63,7 +58,7 @@ def test_encoding_is_reversed_by_decoding(payload: bytes, keyid: str):
 
 @given(st.binary(max_size=300))
 def test_rubbish_is_refused(data: bytes):
-    with pytest.raises(ValueError, match=r"not JSON|not a DSSE envelope"):
+    with pytest.raises(ValueError, match="not a DSSE envelope"):
         dsse.decode(data)
 
 
@@ -98,7 +93,9 @@ def test_a_malformed_envelope_is_refused_with_its_reason(change, reason):
 
 
 def test_equal_keys_and_deep_nesting_are_refused():
-    with pytest.raises(ValueError, match="twice"):
-        dsse.decode(b'{"payload":"","payload":"","payloadType":"","signatures":[]}\n')
-    with pytest.raises(ValueError, match="nested too deeply"):
-        dsse.decode(b"[" * 100_000)
+    once = dsse.encode(dsse.sign(b"ab", "k1", KEY))
+    with pytest.raises(ValueError, match="not in canonical form"):
+        dsse.decode(once.replace(b'"payloadType"', b'"payload":"YWI=","payloadType"'))
+    for data in (b"[" * 100_000, b'{"x":' + b"[" * 100_000):
+        with pytest.raises(ValueError, match="not a DSSE envelope"):
+            dsse.decode(data)

@@ -87,7 +87,6 @@ ARITHMETIC = {
         "submission.config: no canonical JSON form",
     ),
     "digest": (lambda r: {"artifact_digest": "abc"}, "artifact_digest is 'abc'"),
-    "time": (lambda r: {"started_at": "yesterday"}, "started_at"),
     "track-limit": (lambda r: {"budgets": [BudgetEntry("train", 88.25, 600.0), r.budgets[1]]}, "not what track smoke"),
     "track-readings": (
         lambda r: {"track": replace(r.track, readings={**r.track.readings, "train_clock": "tolerate_200ms"})},

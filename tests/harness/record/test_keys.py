@@ -195,24 +195,55 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("writes", range(4))
-def test_a_rotation_that_is_killed_loses_no_endorsement(tmp_path: Path, monkeypatch, writes: int):
-    keys, records = tmp_path / "keys", tmp_path / "records"
-    record, artifact = announced(tmp_path, utc_now())
-    before = sign_and_store(record, artifact, records, keys)
-    left = [None] * writes
+def stopped(monkeypatch, after: int, what, *arguments, **options) -> None:
+    """Call ``what``, and end it at the write after so many."""
+    left = [None] * after
 
-    def dying(*arguments, **options):
+    def dying(*written, **how):
         if not left:
             raise Killed
         left.pop()
-        write_atomic(*arguments, **options)
+        write_atomic(*written, **how)
 
     with monkeypatch.context() as patch:
         patch.setattr("harness.record.signing.write_atomic", dying)
         patch.setattr("harness.record.trust.write_atomic", dying)
         with pytest.raises(Killed):
-            rotate_key(keys, records, owner="Ada")
+            what(*arguments, **options)
+
+
+@pytest.mark.parametrize("writes", range(3))
+def test_a_new_key_that_can_not_be_written_whole_leaves_nothing(tmp_path: Path, monkeypatch, writes: int):
+    keys, records = tmp_path / "keys", tmp_path / "records"
+    old = open_signing_key(keys, records)
+    before = sorted(tmp_path.rglob("*"))
+    stopped(monkeypatch, writes, create_key, keys, records_dir=records, owner="Ada")
+    assert sorted(tmp_path.rglob("*")) == before
+    assert read_active(keys) == old.keyid
+
+
+def test_a_new_key_that_is_active_already_is_kept_whatever_ends_its_making(tmp_path: Path, monkeypatch):
+    keys, records = tmp_path / "keys", tmp_path / "records"
+
+    def interrupted(path, *written, **how):
+        write_atomic(path, *written, **how)
+        if path.name == "active":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("harness.record.signing.write_atomic", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            create_key(keys, records_dir=records)
+    assert open_signing_key(keys, records).keyid == listed(records).keyid
+
+
+@pytest.mark.parametrize("writes", range(4))
+def test_a_rotation_that_is_killed_loses_no_endorsement(tmp_path: Path, monkeypatch, writes: int):
+    keys, records = tmp_path / "keys", tmp_path / "records"
+    record, artifact = announced(tmp_path, utc_now())
+    before = sign_and_store(record, artifact, records, keys)
+    stopped(monkeypatch, writes, rotate_key, keys, records, owner="Ada")
+    assert len(list(keys.glob("*.pem"))) == (1 if writes < 2 else 2)
     assert read_active(keys) == before.signer
     assert failures(records) == ""
     old, new = rotate_key(keys, records)

@@ -59,10 +59,6 @@ def names(found: list[Finding]) -> set[str]:
     return {finding.where for finding in found}
 
 
-def test_the_honest_folder_passes(folder: Path):
-    assert failures(folder) == []
-
-
 @pytest.mark.rule("R1-SIGNATURE")
 @SETTINGS
 @given(data=st.data())
@@ -78,15 +74,6 @@ def test_one_byte_changed_gone_or_added_in_any_file_is_caught_and_named(folder: 
     finally:
         path.write_bytes(original)
     assert any(path.name in finding.where for finding in found)
-
-
-@pytest.mark.rule("R2-SCHEMA")
-def test_the_same_envelope_in_other_json_is_refused(folder: Path):
-    path = next((folder / "runs").iterdir())
-    path.write_text(json.dumps(json.loads(path.read_bytes()), indent=2))
-    (found,) = [f for f in failures(folder) if f.rule == "R2-SCHEMA"]
-    assert found.where == f"runs/{path.name}"
-    assert "canonical" in found.message
 
 
 def leaves(value, here=()):
@@ -202,14 +189,6 @@ def test_a_fork_is_caught(folder: Path):
 
 
 @pytest.mark.rule("R1-SIGNATURE")
-def test_an_unknown_key_is_caught(folder: Path):
-    for key in (folder / "keys").iterdir():
-        key.unlink()
-    assert all("unknown key" in f.message for f in failures(folder) if f.rule == "R1-SIGNATURE")
-    assert failures(folder)
-
-
-@pytest.mark.rule("R1-SIGNATURE")
 @SETTINGS
 @given(data=st.data())
 def test_a_changed_public_key_is_caught_and_named(folder: Path, data):
@@ -283,12 +262,20 @@ def test_ambiguous_json_is_refused_even_when_signed(folder: Path):
 
 
 @pytest.mark.rule("R2-SCHEMA")
-def test_subjects_that_are_not_the_recorded_artifact_are_caught_even_when_signed(folder: Path):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda document: document["subject"][1]["digest"].update(sha256="0" * 64), "subjects are not"),
+        (lambda document: document["predicate"].update(started_at="yesterday"), "time 'yesterday' is not of the form"),
+    ],
+    ids=["subject", "date"],
+)
+def test_what_does_not_follow_from_the_content_is_caught_even_when_signed(folder: Path, change, message: str):
     path = next((folder / "runs").iterdir())
     document = json.loads(dsse.decode(path.read_bytes()).payload)
-    document["subject"][1]["digest"]["sha256"] = "0" * 64
+    change(document)
     seal(folder, path, json.dumps(document, sort_keys=True, separators=(",", ":")).encode())
-    assert any("subjects are not" in finding.message and path.name in finding.where for finding in failures(folder))
+    assert any(message in finding.message and path.name in finding.where for finding in failures(folder))
 
 
 @pytest.mark.rule("R3-CHAIN")

@@ -18,12 +18,12 @@ from harness.cli.report import command
 from harness.errors import CouldNotCheck
 from harness.protocol.container import write_container
 from harness.record.predicate import SubmissionInfo
-from harness.report import collect, render_markdown, render_page, render_terminal
-from harness.report.figures import pool_runs
+from harness.report.figures import collect, pool_runs
+from harness.report.page import render_markdown, render_page
 from harness.report.svg import bars, dots, lines, thin
-from harness.report.tables import overview_table
+from harness.report.tables import overview_table, render_terminal
 from harness.review.claims import check_text
-from harness.rules import Verdict
+from harness.rules import Finding, Verdict
 from harness.run.artifact import bytes_by_role
 
 
@@ -139,10 +139,13 @@ def test_hostile_text_in_a_record_stays_text(tmp_path):
     report = collect([tmp_path / "plain" / "records"])
     changed = msgspec.structs.replace(stored.record, submission=submission, model_sections={hostile: 5})
     pool = report.pools[0]
-    runs = (replace(pool.runs[0], stored=replace(pool.runs[0].stored, predicate=changed)), *pool.runs[1:])
+    first = replace(pool.runs[0].stored, predicate=changed)
+    newer = Finding("Z9-NEWER", Verdict.PASS, "of a rule that this version does not know")
+    runs = (replace(pool.runs[0], stored=first, findings=(*pool.runs[0].findings, newer)), *pool.runs[1:])
     hostile_report = replace(report, pools=(replace(pool, runs=runs),))
     page, markdown = render_page(hostile_report), render_markdown(hostile_report)
     assert "<script" not in page
+    assert "not a rule of this version" in page
     assert "\u202e" not in page + markdown
     assert "<script" not in markdown
     assert "\\[x\\](javascript" in markdown

@@ -9,7 +9,8 @@ from report_samples import store_three_seeds
 
 from harness.cli.check_claims import command
 from harness.errors import CouldNotCheck, UsageError
-from harness.report import collect, render_markdown
+from harness.report.figures import collect
+from harness.report.page import render_markdown
 
 
 @pytest.fixture(scope="module")

@@ -59,17 +59,11 @@ def test_a_larger_margin_never_helps_the_candidate(new, old):
 
 
 def test_pairing_removes_the_spread_that_seeds_share():
-    baseline = {1: 1.00, 2: 1.10, 3: 1.20}
-    candidate = {3: 1.189, 1: 0.990, 2: 1.091}
-    assert paired(candidate, baseline).p < 0.01 < welch(list(candidate.values()), list(baseline.values())).p
+    baseline, candidate = [1.00, 1.10, 1.20], [0.990, 1.091, 1.189]
+    assert paired(candidate, baseline).p < 0.01 < welch(candidate, baseline).p
     differences = np.array([-0.010, -0.009, -0.011])
     expected = differences.mean() / (differences.std(ddof=1) / math.sqrt(3))
     assert paired(candidate, baseline).statistic == pytest.approx(expected, rel=1e-9)
-
-
-def test_pairing_needs_the_same_seeds():
-    with pytest.raises(UsageError, match="on one side only: 2, 3"):
-        paired({1: 1.0, 2: 1.1}, {1: 1.0, 3: 1.1})
 
 
 def test_no_spread_and_too_few_values_are_refused():
@@ -77,15 +71,6 @@ def test_no_spread_and_too_few_values_are_refused():
         welch([1.0, 1.0], [1.1, 1.1])
     with pytest.raises(UsageError, match="baseline has 1 value"):
         welch([1.0, 1.1], [1.2])
-
-
-def test_power_matches_simulation():
-    generator = np.random.default_rng(7)
-    n, runs = 4, 4000
-    new = generator.normal(-0.9, 0.4, (runs, n))
-    old = generator.normal(0.0, 0.4, (runs, n))
-    found = np.mean(stats.ttest_ind(new, old, axis=1, equal_var=False, alternative="less").pvalue < 0.05)
-    assert power(0.9, 0.4, 0.4, n, alpha=0.05) == pytest.approx(found, abs=0.024)  # 3 binomial errors of 4,000 runs
 
 
 @pytest.mark.parametrize(("stds", "n"), [((0.4, 0.4), 2), ((0.4, 0.1), 3), ((0.4, 0.0), 4), ((0.2, 0.4), 5)])
@@ -97,16 +82,16 @@ def test_power_counts_that_welch_estimates_its_degrees_of_freedom(stds: tuple[fl
 
 
 def test_differences_that_are_equal_up_to_rounding_are_no_evidence():
-    baseline = {seed: 1.2 + seed / 7 for seed in range(5)}
-    candidate = {seed: (3 * score - 0.03) / 3 for seed, score in baseline.items()}
-    assert len({candidate[seed] - baseline[seed] for seed in baseline}) > 1  # by rounding alone
+    baseline = [1.2 + seed / 7 for seed in range(5)]
+    candidate = [(3 * score - 0.03) / 3 for score in baseline]
+    assert len({new - old for new, old in zip(candidate, baseline, strict=True)}) > 1  # by rounding alone
     with pytest.raises(UsageError, match="paired differences are equal"):
         paired(candidate, baseline)
     rounded = [(3 * 1.21 - x) / 3 + x / 3 for x in (0.1, 0.2, 0.3, 0.7)]
     assert len(set(rounded)) > 1
     with pytest.raises(UsageError, match="neither set has any spread"):
         welch(rounded, [1.2, 1.2])
-    assert paired({seed: score - 0.01 - 1e-6 * seed for seed, score in baseline.items()}, baseline).p < 1e-9
+    assert paired([score - 0.01 - 1e-6 * seed for seed, score in enumerate(baseline)], baseline).p < 1e-9
 
 
 def test_power_of_pairs_matches_simulation():

@@ -96,11 +96,6 @@ def test_a_self_reported_baseline_is_told():
     assert "mind:" not in "\n".join(describe_comparison(BETTER, BASELINE, Margin(0.0, "bpb")))
 
 
-def test_a_mixed_side_is_refused():
-    with pytest.raises(UsageError, match="config differs"):
-        describe_comparison([*BETTER[:2], record(3, 11900.0, config={"MATRIX_LR": 0.1})], BASELINE, Margin(0.0, "bpb"))
-
-
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [("0.005 nats/token", Margin(0.005, "nats/token")), (" 0.01  bpb ", Margin(0.01, "bpb"))],
