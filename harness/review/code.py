@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 
+from harness.review.patterns import PATTERNS
 from harness.review.record import Record
 
 _NOT_AT_EVAL = re.compile(
@@ -12,38 +13,6 @@ _NOT_AT_EVAL = re.compile(
     re.I,
 )
 _SOURCES = (".cpp", ".cc", ".c", ".cu")
-_TARGET = r"\b(?:\w+_)?(?:y|tgts?|targets?|gold|labels?|y_true|next_tok(?:en)?s?)(?:_\w+)?\b"
-_GATE = r"(?:\w+_)?(?:alpha|gate|lam|lambda_|mix(?:ing)?_?(?:w|weights?)?|blend\w*|tilt)"
-PATTERNS = tuple(
-    (rule, what, remedy, re.compile(pattern))
-    for rule, what, remedy, pattern in (
-        ("A1-CLOCK-PATCHED", "a clock or a synchronisation is replaced", "Leave clocks alone.",
-         r"^(?:setattr\()?(?:time(?:, ['\"]|\.)(?:time|perf_counter|monotonic|process_time)(?:_ns)?"
-         r"|torch\.cuda(?:, ['\"]|\.)(?:synchronize|Event))(?:['\"],| = )"),
-        ("A4-NO-NETWORK", "the script can reach the network", "Move downloads into a preparation script.",
-         r"^(?:import|from) (?:requests|urllib\.request|urllib3|httpx|aiohttp|http\.client|socket|wandb|"
-         r"huggingface_hub|datasets|boto3)\b|\b(?:urlopen|urlretrieve|hf_hub_download|snapshot_download|load_dataset)\(|"
-         r"(?:subprocess\.\w+|os\.system)\(.*\b(?:curl|wget|git clone|pip3? install|huggingface-cli)\b"),
-        ("A4-TRAIN-NO-VAL", "the pattern of train files also fits validation shards", "Name the train shards.",
-         r"train_?(?:files|pattern|glob|shards|data|paths) = "
-         r"(?!.*train_\*).*['\"/](?!\w*train)\w*\*\w*(?:\.bin)?['\"]"),
-        ("A4-PAID-PREFIX", "the script can read stored validation text, which the rules ban by name", "Take it out.",
-         r"(?i)paid_?prefix(?!\w*(?:enabled|use)?\w* = (?:False|0)\b)"),
-        ("C2-TARGET-GATE", "a weight is computed from what looks like the target", "Compute it from the prefix.",
-         rf"^{_GATE} = .*[(\[*+<>=-].*{_TARGET}|^{_GATE} = .*{_TARGET}.*[)\]*+<>=-]"),
-        ("C2-NORMALISED", "counts are looked up under a hash that holds the target: a probability at the target only "
-         "(#779)", "Compute the distribution over the whole vocabulary, then take the target.",
-         rf"^\w*(?:hash|keys?|ctx|bucket)\w* = .*(?:\^.*{_TARGET}|{_TARGET}.*\^)|= \w*hash(?!lib)\w*\(.*{_TARGET}"),
-        ("C2-NORMALISED", "a mixture with a cache is taken at the target only: nothing shows that it sums to one",
-         "Mix whole distributions, then take the target.",
-         rf"= .*\* \w+\[{_TARGET}\] \+ .*\* \w*(?:ngram|cache|ppm|counts?)\w*\[{_TARGET}\]"),
-        ("C4-SINGLE-PASS", "the smaller of two scores is taken (#991)", "Fix the choice before scoring; score once.",
-         r"\bmin\(\w*(?:bpb|val_loss)\w*, \w*(?:bpb|val_loss)"),
-        ("C4-SINGLE-PASS", "the evaluation runs once for each temperature (#991)", "Fix the temperature; score once.",
-         r"(?s)^for \w*(?:temp|tau|\bT\b)\w* in .*\b\w*(?:eval|score|validate)\w*\("),
-    )
-)  # fmt: skip
-"""Rule, what, remedy, and a pattern on one statement as :func:`ast.unparse` writes it."""
 _VAL_FILES = re.compile(
     r"^(?:\w+\.)*train_?(?:files|pattern|glob|shards|data|paths) = .*(?:\b|_)val(?:id)?_[^'\"/]*(?:\.bin|\*)"
 )
@@ -123,7 +92,7 @@ def patterns(record: Record) -> None:
             if simple and _VAL_FILES.match(text):
                 out.fail("A4-TRAIN-NO-VAL", "the train files are validation shards.", at, text[:160])
                 continue
-            for rule, what, remedy, pattern in PATTERNS:
-                if what not in seen and (simple or "for each" in what) and pattern.search(text):
-                    seen.add(what)
-                    out.warn(rule, f"{what}.", at, text[:160], "", remedy, "likely")
+            for one in PATTERNS.code:
+                if one.what not in seen and (simple or "for each" in one.what) and one.pattern.search(text):
+                    seen.add(one.what)
+                    out.warn(one.rule, f"{one.what}.", at, text[:160], "", one.remedy, "likely")

@@ -14,6 +14,7 @@ from math import isfinite
 from typing import NamedTuple
 
 from harness.review.number import Number
+from harness.review.patterns import PATTERNS
 
 MAX_LINE, MAX_KEPT, MAX_RUNS = 1_000, 400, 40
 RAW_MODEL_BYTES = 4e7
@@ -55,7 +56,7 @@ class Run:
     curve:    validations during training; passes: scorings after it, the last of each name
     rescored: name -> first and last scoring, where they differ
     settings: key -> value and line; block: they were printed as a block of all
-    said:     what lines of :data:`_FACTS` state, by name; ``run["totals"]`` reads it
+    said:     what its lines state, by name; ``run["totals"]`` reads it
     marks:    lines that name a method
     unread:   the last line that looks like a score and is of no known form
     headed:   a heading began it, and not the first lines of a script
@@ -264,40 +265,6 @@ _TRAIN_TIME = re.compile(rf"train_time:\s*{_TIME}(ms|m|s)\b")
 _EVAL_TIME = re.compile(rf"eval_time[:=]\s*{_TIME}\s*(ms|s)\b|\btime:(\d{{1,18}})(ms)")
 _VAL_BPB = re.compile(r"val_bpb:\s*" + NUM)
 _STOP = re.compile(r"stopping_early: (\w+)\s+train_time:\s*(\d{1,18})ms\s+step:\s*(\d{1,15})")
-_N = r"(?P<n>\d{1,18})"
-_FACTS = tuple(
-    (name, word, re.compile(pattern, re.IGNORECASE if name in ("hessians", "calibrations") else 0))
-    for name, word, pattern in (
-        ("totals", "submission size", rf"Total submission size(?: (?P<label>\S+))?: {_N} bytes"),
-        ("totals", "Total submission:", rf".*?(?P<label>\bTotal submission): {_N} bytes"),
-        ("totals", "total:", rf".*\bcode: ?\d{{1,9}}(?: bytes)?,? +(?P<label>total): ?{_N}\b"),
-        ("totals", "budget:", rf".*?(?P<label>budget):\s*{_N}/16000000\b"),
-        ("totals", "artifact", rf".*?(?P<label>artifact_bytes|\bartifact(?=: \d+ bytes \(model)):\s*{_N}"),
-        ("models", "Serialized model", rf"Serialized model(?: (?P<label>\S+))?: {_N} bytes"),
-        ("models", " model: ", rf"(?:.{{0,60}}\s)?(?!Raw |Serialized )(?P<label>\S+) model: {_N} bytes"),
-        ("codes", "Code", rf".*?\bCode(?: size)?(?: \((?P<label>\w+)\))?: {_N} bytes"),
-        ("eval_times", "eval_time", r".*?(?P<label>eval_time)[:=]\s*(?P<n>\d[\d.]{0,15})\s*(?P<unit>ms|s)\b"),
-        ("eval_times", ":precompute", r"(?P<label>\w+:precompute)\b.*\belapsed=(?P<n>\d[\d.]{0,15})s"),
-        (
-            "adaptations",
-            "ttt",
-            r"\s{0,8}\w{0,20}ttt\w{0,20}: ?(?:completed in|done elapsed=) ?(?P<n>\d[\d.]{0,15}) ?(?P<unit>ms|s)\b",
-        ),
-        (
-            "own_checks",
-            "must be <",
-            r".*?\b(?P<label>\w++: (?P<n>\d[\d.]{0,15})s? \([^()]{0,80}must be < \d[\d.]{0,12}\))",
-        ),
-        ("warmups", "warmup done", r".*?compile warmup done \((?P<n>\d[\d.]{0,15})s\)"),
-        ("reserves", "reserving", r"gptq:reserving (?P<n>\d[\d.]{0,15})(?P<unit>ms|s)"),
-        ("hessians", "in ", r"gptq:\s*(?:collected|calibrated)\b.{0,80}?\bin (?P<n>\d[\d.]{0,15})s"),
-        ("calibrations", "", r"(?P<n>)gptq:.*(?:calibrat|hessian)"),
-        ("val_tokens", "tokens:", r".*?(?:(?<![\w-])val[_ ]tokens:\s*|val_loader:.*\btokens:)(?P<n>\d[\d,]{0,17})"),
-        ("train_shards", "train_shards:", rf".*?\btrain_shards:\s*{_N}"),
-        ("world", "world_size:", rf".*?\bworld_size:\s*{_N}"),
-    )
-)
-"""What a line may state: name, a word that stands in such lines, and pattern; without a label the line is the label."""
 _CALIBRATES = ("reserves", "hessians", "calibrations")
 _NO_CALIBRATION = re.compile(
     r"\b(?:without|no|not|skip\w*)\b[\w -]{0,24}(?:calibrat|hessian)|gptq:\s*(?:skip\w*|disabled|off)\b"
@@ -510,7 +477,7 @@ class _Reader:
             run.last_step = max(run.last_step or 0, int(stop[3]))
             return
         gptq = line[:4].lower() == "gptq" and not _NO_CALIBRATION.search(line)
-        for name, word, pattern in _FACTS:
+        for name, word, pattern in PATTERNS.lines:
             if word not in line or len(run[name]) == MAX_KEPT or (not gptq and name in _CALIBRATES):
                 continue
             if hit := pattern.match(line):

@@ -9,29 +9,13 @@ from statistics import fmean
 from harness.review.jsonfile import is_number, shown
 from harness.review.logs import Run
 from harness.review.number import Number, read_numbers
+from harness.review.patterns import PATTERNS
 from harness.review.record import ENOUGH, TABLES, Record, each, is_score, matches
 
 OTHER_RECORD = re.compile(
     r"PR\W{0,2}#?\d|#\d{2,}|/pull/|\bSOTA\b|baseline|previous|\bold\b|parent|target", re.IGNORECASE
 )
 """A line that compares with another record: its figures need not be this folder's."""
-_KINDS = tuple(
-    (kind, re.compile(pattern))
-    for kind, pattern in (
-        ("", r"std|delta|gain|gap|diff|recover|improve|drop|penalty|base|sota|prev|\bvs\b|leader|best|merged|public"
-         r"|threshold|target|margin|budget|control|\bper\b|minus|δ|\bpr ?\d|parent|\bold\b|reference"),
-        ("steps", r"^(?:training |train )?steps?(?: completed| stop)?$|^stop step$"),
-        ("train", r"^train time (?:s|ms)$|^train wallclock ms$|^wallclock seconds$|^train seconds$"),
-        ("eval", r"^(?:ttt )?eval(?: time)?(?: s| ms)?$|^ttt time (?:s|ms)$"),
-        ("code", r"^code (?:size|bytes)$|^bytes code$"),
-        ("model", r"^compressed (?:artifact|model)(?: size)?$|^(?:model bytes|bytes model)"
-         r"|^(?:serialized|quanti[sz]ed) model$"),
-        ("bytes", r"artifact|total|submission|^bytes$"),
-        ("nats", r"loss|nats"),
-        ("bpb", r"bpb|sliding|ttt|score"),
-    )
-)  # fmt: skip
-"""What a figure is, by words of its name, the first that fits; the first line names what is compared with nothing."""
 _HEADLINE = re.compile(r"val[\\_ ]{1,3}bpb\W{1,6}(\d\.\d{3,10})", re.IGNORECASE)
 _OWN_HEADLINE = re.compile(r"\W{0,4}(?:(?:\d[- ]seed )?(?:mean|average|final)\W{1,3})?val[\\_ ]{1,3}bpb", re.IGNORECASE)
 _TOP = 25
@@ -121,7 +105,8 @@ def last_pass(record: Record) -> None:
 def _kind(name: str) -> str:
     """What a figure is, by its key, column or label; empty where that can't be told."""
     words = re.sub(r"[\W_]+", " ", name.lower()).strip()
-    return next((kind for kind, pattern in _KINDS if pattern.search(words)), "")
+    kind = next((kind for kind, pattern in PATTERNS.figures.items() if pattern.search(words)), "")
+    return "" if kind == "none" else kind
 
 
 def _known(runs: list[Run], kind: str) -> list[float]:
