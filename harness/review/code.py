@@ -16,7 +16,14 @@ _SOURCES = (".cpp", ".cc", ".c", ".cu")
 _VAL_FILES = re.compile(
     r"^(?:\w+\.)*train_?(?:files|pattern|glob|shards|data|paths) = .*(?:\b|_)val(?:id)?_[^'\"/]*(?:\.bin|\*)"
 )
+_WORTH = re.compile(
+    r"time|cuda|import|url|download|dataset|subprocess|system|train|paid|alpha|gate|lam|mix|blend|tilt|hash|key|ctx|bucket"
+    r"|cache|ngram|ppm|count|bpb|val_loss|\bfor\b|[^\x00-\x7f]",
+    re.IGNORECASE,
+)
+"""Words without which no pattern fits: writing a statement out takes long."""
 _VAL_DOCS = re.compile(r"val[-_]docs\W{1,6}[^\n]{0,80}?(?:default\s*=\s*|=\s*)(10[_,]?000)\b")
+LOOKED_AT = (ast.Assign, ast.Expr, ast.Import, ast.ImportFrom, ast.AugAssign, ast.Return, ast.For)
 MAX_STATEMENT = 4_000
 """Characters of a statement that are looked at."""
 
@@ -83,12 +90,15 @@ def patterns(record: Record) -> None:
     out = record.out
     for name, script in record.scripts.items():
         seen = set[str]()
-        for node in script.nodes:
-            simple = isinstance(node, ast.Assign | ast.Expr | ast.Import | ast.ImportFrom | ast.AugAssign | ast.Return)
-            if not (simple or isinstance(node, ast.For)) or record.folder.late():
+        lines = re.split(r"\r\n?|\n", script.source)
+        for node in script.statements:
+            if not isinstance(node, LOOKED_AT) or record.folder.late():
+                continue
+            if not any(_WORTH.search(line) for line in lines[node.lineno - 1 : node.end_lineno]):
                 continue
             text = ast.unparse(node)[:MAX_STATEMENT]
-            at = (name, 0 if script.layers else getattr(node, "lineno", 0))  # an unpacked script has other lines
+            at = (name, 0 if script.layers else node.lineno)  # an unpacked script has other lines
+            simple = not isinstance(node, ast.For)
             if simple and _VAL_FILES.match(text):
                 out.fail("A4-TRAIN-NO-VAL", "the train files are validation shards.", at, text[:160])
                 continue

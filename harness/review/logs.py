@@ -383,6 +383,9 @@ def _prefixes(raw: list[tuple[int, str]]) -> list[re.Pattern[str]]:
         if hit is None:
             continue
         prefix = line[: hit.start()]
+        if not prefix:
+            shapes[""] += 1
+            continue
         delimited = re.search(r"[\])>|:-]\s*$", prefix) or re.match(r"\[?\d{4}-\d\d-\d\d|\[?\d\d:\d\d|\d{9,}", prefix)
         shape = re.sub(r"(?:\\ )+(?!$|\\ )", r"\\s+", re.sub(r"\w+", r"\\w+", re.escape(prefix)))
         shapes[shape if prefix.strip() and delimited else ""] += 1
