@@ -9,7 +9,8 @@ from harness.review.patterns import PATTERNS
 from harness.review.record import Record
 
 _NOT_AT_EVAL = re.compile(
-    r"prepare|download|tokeniz|export|build_|setup|launch|modal|plot|analy|human|readable|make_|test|sweep|cached_",
+    r"prepare|download|tokeniz|export|build_|setup|launch|modal|plot|analy|human|readable|make_|test|sweep|cached_"
+    r"|run_|ablat|verif|audit|empirical",
     re.I,
 )
 _SOURCES = (".cpp", ".cc", ".c", ".cu")
@@ -37,7 +38,9 @@ def absent(record: Record) -> None:
         return
     others = [n for n in record.folder.names if n.endswith((".py", *_SOURCES)) and n != record.main_code]
     likely = [n for n in others if not _NOT_AT_EVAL.search(n) and not n.startswith("train")]
-    if likely and record.main_code:
+    notes = record.metadata.raw.items() if record.metadata else ()
+    counted = any(key.startswith("bytes_code") and re.search("includ", str(value), re.I) for key, value in notes)
+    if likely and record.main_code and not counted:
         size = sum(record.folder.size_of(n) or 0 for n in likely)
         message = f"files beside the script may be needed at evaluation, uncounted: {', '.join(likely[:5])}."
         remedy = "Put the code into the counted script."

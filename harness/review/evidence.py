@@ -33,9 +33,10 @@ _DENIED = re.compile(
     r"disabled|vs|versus|ruled out|free of|drop\w*)\b[^.;|]{0,25}$",
     re.IGNORECASE,
 )
-_FIELDS = re.compile(r"name|blurb|descri|techni|summary|criterion|method|changes", re.IGNORECASE)
+_FIELDS = re.compile(r"name|blurb|descri|techni|summary|criterion|method|changes|^notes?$", re.IGNORECASE)
 _SELECTED = re.compile(
-    r"\bbest (\d+|two|three|five) (?:seeds )?(?:out )?of \w+\b|\b(\d+)-best\b|lowest[- ]val_bpb|seeds with lowest"
+    r"\bbest (\d+|two|three|five) (?:seeds )?(?:out )?of \w+\b|\b(\d+)-best\b|lowest[- ]val_bpb"
+    r"|seeds with (?:the )?lowest|\btop[- ]?\d (?:\w+ ){0,3}(?:logs|seeds|runs|mean)\b"
     r"|\bbest \w+ (?:across|of|over|among) (?:\d+|two|three|four|five) (?:seeds|runs)\b"
     r"|(?:submitted|reported)(?: run| seed)?\W{1,4}seed \d+ \(best\)",
     re.IGNORECASE,
@@ -146,7 +147,7 @@ def gain(record: Record, run: Run) -> None:
     if final is None or not run.curve or record.out.has("S6-PLAUSIBLE"):
         return
     base = run.curve[-1]
-    whole = run.last_step is None or int(base.name.split()[1]) >= 0.9 * run.last_step
+    whole = bool(run.last_step) and int(base.name.split()[1]) >= 0.9 * (run.last_step or 0)
     if whole and base.bpb.value - final.bpb.value > LARGEST_GAIN:
         message = (
             f"evaluation lowers the score by {base.bpb.value - final.bpb.value:.4f} bpb; windows and adaptation on "
@@ -222,7 +223,7 @@ def _texts(record: Record) -> Iterator[tuple[str, int, str, str]]:
         texts = (value if isinstance(value, list) else [value]) if _FIELDS.search(key) else []
         for text in texts:
             if isinstance(text, str) and record.metadata:
-                kind = "title" if key in ("name", "title", "run_name") else "field"
+                kind = "title" if key in ("name", "title", "run_name") else "" if key.startswith("note") else "field"
                 yield record.json_file, record.metadata.lines.get(key, 0), text[:4_000], kind
     if record.readme is not None:
         first = min(record.readme.headings, default=0)
@@ -232,7 +233,7 @@ def _texts(record: Record) -> Iterator[tuple[str, int, str, str]]:
 
 def words(record: Record) -> None:
     """Methods that the texts name; at most one hit a method. A README's body compares with other records."""
-    seen: set[str] = set()
+    seen = {m.what for m in PATTERNS.methods if m.unless and any(map(m.unless.search, record.told))}
     for file, line, text, own in _texts(record):
         for method in PATTERNS.methods:
             fresh = (own or method.anywhere) and method.what not in seen

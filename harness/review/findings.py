@@ -177,7 +177,7 @@ class Readings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     train_cap_s:         the training loop's own clock
     train_overshoot_s:   above the cap and within this, WARN: the loop looks at its clock after each step
     eval_cap_s:          evaluation
-    eval_clock:          what FAILs above the cap: "scorer" (the claimed pass), "sum" (all passes), "sum+warmup"
+    eval_clock:          what FAILs above the cap: "scorer" (the claimed pass), "sum" (all passes)
     calibration:         verdict when loop + Hessian collection on training data exceed the cap
     code_bytes:          "logged": the log's code size counts, and another size of the shipped file is WARN;
                          "shipped": model bytes plus the shipped files must fit
@@ -193,7 +193,7 @@ class Readings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     train_cap_s: float = 600.0
     train_overshoot_s: float = 0.2
     eval_cap_s: float = 600.0
-    eval_clock: Literal["scorer", "sum", "sum+warmup"] = "scorer"
+    eval_clock: Literal["scorer", "sum"] = "scorer"
     calibration: Literal["WARN", "FAIL"] = "WARN"
     code_bytes: Literal["logged", "shipped"] = "logged"
     byte_low: int = FLOOR

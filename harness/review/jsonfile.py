@@ -136,6 +136,11 @@ def read_metadata(raw: dict[str, Any], text: str) -> Metadata:
         hit = next(((place, key) for place in holders for key in keys if place.get(key) is not None), None)
         if hit is not None:
             found.values[name], found.spelt[name] = hit[0][hit[1]], hit[1]
+    score = found.values.get("val_bpb")
+    if isinstance(score, dict) and is_number(score.get("mean")):
+        found.values["val_bpb"] = score["mean"]
+    elif isinstance(score, str) and re.fullmatch(r"\d\.\d{1,12}", score):
+        found.values["val_bpb"] = Number.of(score)
     _read_seeds(found, holders)
     return found
 

@@ -91,8 +91,8 @@ def calibration(record: Record, run: Run) -> None:
         out.add(Verdict(record.readings.calibration), rule, message, at, figures, f"cap {cap:g} s", remedy)
 
 
-def eval_readings(run: Run, name: str) -> tuple[float, float, float, Stat] | None:
-    """Seconds of the claimed pass, of all passes, of all with warm-up; and where. ``None`` when nothing is timed.
+def eval_readings(run: Run, name: str) -> tuple[float, float, Stat] | None:
+    """Seconds of the claimed pass and of all passes, and where. ``None`` when nothing is timed.
 
     name: the claimed pass; where the run has none of that name, the last pass stands in
     A timer around others is no further pass: the longest of them and the sum of the passes, whichever is more, is all.
@@ -113,12 +113,12 @@ def eval_readings(run: Run, name: str) -> tuple[float, float, float, Stat] | Non
     total = max(
         [sum(item.seconds or 0 for item in passes) + extra + trained, *(item.value for item in outer), scorer.value]
     )
-    return scorer.value, total, total + sum(item.value for item in run["warmups"]), scorer
+    return scorer.value, total, scorer
 
 
 @each("runs")
 def eval_clock(record: Record, run: Run) -> None:
-    """Evaluation in three readings."""
+    """Evaluation in two readings."""
     rule, out, cap, reading = "A2-EVAL-CLOCK", record.out, record.readings.eval_cap_s, record.readings.eval_clock
     spans = eval_readings(run, record.bound.name)
     if not record.official:
@@ -127,9 +127,9 @@ def eval_clock(record: Record, run: Run) -> None:
     if spans is None:
         out.unknown(rule, "the log states no evaluation time.", run.file)
         return
-    scorer, total, warm, at = spans
-    figures = f"scorer {scorer:.1f} s, all passes {total:.1f} s, with compile warm-up {warm:.1f} s"
-    chosen = {"scorer": scorer, "sum": total, "sum+warmup": warm}[reading]
+    scorer, total, at = spans
+    figures = f"scorer {scorer:.1f} s, all passes {total:.1f} s"
+    chosen = {"scorer": scorer, "sum": total}[reading]
     hardware = run.other_hardware or ("" if run.world or run.gpus else "the log does not name them")
     if chosen > cap and hardware:
         message = f"evaluation takes longer than {cap:g} s, not on 8 H100 for all that is known: {hardware}."
@@ -138,12 +138,12 @@ def eval_clock(record: Record, run: Run) -> None:
         message = f"evaluation takes longer than {cap:g} s in the reading {reading!r}."
         report = out.fail if record.bound.certain and record.bound.name else out.warn
         report(rule, message, run.place(at), figures, f"cap {cap:g} s", "Score with fewer or shorter passes.")
-    elif max(total, warm) > cap:
+    elif total > cap:
         message = f"within {cap:g} s in the reading {reading!r} only: staff have summed operations."
         remedy = "Leave diagnostic passes out of the run, or keep the sum under the cap."
         out.warn(rule, message, run.place(at), figures, f"cap {cap:g} s", remedy)
     else:
-        out.passed(rule, "evaluation fits in all three readings.", run.place(at), figures)
+        out.passed(rule, "evaluation fits in both readings.", run.place(at), figures)
 
 
 def artifact_of(run: Run) -> Stat | None:
@@ -201,7 +201,7 @@ def code_bytes(record: Record) -> None:
     ran = {int(of_run[id(run)].value): run for run in record.bound.training if id(run) in of_run}
     unlike = {size: run for size, run in ran.items() if size not in sizes}
     values = (f"{main} has {shipped:,} bytes", "Ship the file that ran, and run all seeds with it (#2124).")
-    if len(ran) > 1:
+    if len({run.seed for run in ran.values()}) > 1:
         text = " and ".join(f"{size:,} bytes in {run.file}" for size, run in list(ran.items())[:2])
         out.warn("A8-SAME-CODE", "the seeds ran scripts of different sizes.", list(ran.values())[1].file, text, *values)
     for size, run in list(unlike.items())[:1] if len(ran) == 1 else ():

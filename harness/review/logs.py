@@ -151,7 +151,7 @@ class Run:
     @property
     def epochs_first(self) -> Stat | None:
         """The last of several epochs of test-time training, of the packed model and before any score of its chunks."""
-        found = [mark for mark in self.marks if (hit := _LAST_EPOCH.match(mark.label)) and int(hit[1]) > 1]
+        found = [m for m in self.marks if (hit := _LAST_EPOCH.match(m.label)) and int(hit["n"] or hit["m"]) > 1]
         late = (
             found and not self.chunked and not self.early_adaptation and self.final and self.final.line > found[0].line
         )
@@ -185,6 +185,8 @@ class Run:
 
     def settle(self) -> None:
         """Of each pass the last scoring, with the digits of its exact line and the time of whichever printed it."""
+        full = [item for item in self.passes if not _SUMMARY.search(item.name)]
+        self.passes = full or self.passes  # Where a pass has a line of its own, a summary only repeats it.
         merged: dict[str, Pass] = {}
         first: dict[str, Pass] = {}
         packs = [item.line for item in self["models"] + self["totals"]]
@@ -207,7 +209,7 @@ class Run:
             start = first.setdefault(base or item.name, item)
             if any(start.line < line < item.line for line in packs):
                 first[base or item.name] = item  # Another artifact was made: no token of it was scored before.
-            elif not item.diagnostic and not start.same(item):
+            elif full and not item.diagnostic and not start.same(item):
                 self.rescored[base or item.name] = (start, item)
         self.passes = list(merged.values())
         if not self.trained and _SCORES.search(self.file) and all(item.diagnostic for item in self.passes):
@@ -237,7 +239,7 @@ _ANCHOR = re.compile(
 )
 _FIXED_PREFIX = re.compile(
     r"(?:\d{9,}\.\d+ |\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,\d]*(?:Z|[+-]\d\d:?\d\d)?\]?[ :|-]{1,4}"
-    r"|\[(?:rank|default)?\d+\]:? ?|\[?\d\d:\d\d:\d\d(?:[.,]\d+)?\]? |\d{1,3}: (?=[a-zA-Z]))"
+    r"|\[(?:(?i:rank) ?|default)?\d+\]:? ?|\[?\d\d:\d\d:\d\d(?:[.,]\d+)?\]? |\d{1,3}: (?=[a-zA-Z]))"
 )
 _ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]{0,20}[A-Za-z]|\][^\x07\x1b]{0,80}(?:\x07|\x1b\\))")
 _BAR = re.compile(r"[^|]{0,80}\d{1,3}%\|[^|]{0,300}\|[^\[a-z]{0,40}(?:\[[^\]]{0,80}\])?")
@@ -248,16 +250,23 @@ _SOURCE_ENDS = re.compile(
     r"|\|\s+\d+\s+NVIDIA"
 )
 _CODE = re.compile(r"""log0?\(|print\(|f["']|["']\)$|^\s*(?:def|class|import|from|return|if|for|with)\b.*[:(]""")
+_TAGS = r"(?:(?!val_)\w{1,30}:[\w.]{1,30} ){0,4}(?P<how>sliding )?"
 _PASS = re.compile(
-    r"(?P<name>[A-Za-z][\w.+ /()-]{0,70}?)[ :]{1,20}+(?:stride:\d+ )?(?P<how>sliding )?val_loss[:=]\s*"
+    rf"(?P<name>[A-Za-z][\w.+ /()-]{{0,70}}?)[ :]{{1,20}}+{_TAGS}val_loss[:=]\s*"
     + NUM
     + r",?\s+(?:sliding )?val_bpb[:=]\s*"
     + NUM,
     re.IGNORECASE,
 )
-_BPB_ONLY = re.compile(
-    r"(?P<name>(?:final|quantized|legal)[\w.+-]{0,60})[ :]+(?:stride:\d+ )?(?P<how>sliding )?val_bpb[:=]\s*" + NUM
+_BPB_ONLY = re.compile(rf"(?P<name>(?:final|quantized|legal|ppm)[\w.+-]{{0,60}})[ :]+{_TAGS}val_bpb[:=]\s*" + NUM)
+_LABELLED = re.compile(
+    r"\s{0,8}(?P<name>(?:[A-Za-z][\w.+-]{0,20} ){0,4}(?:val_)?bpb(?: \([\w ,=+-]{1,40}\))?)[:=](?P<how>)\s{1,20}"
+    + NUM
+    + r"\s*$",
+    re.IGNORECASE,
 )
+"""A line of a score alone, such as ``TTT BPB: 1.0783``; and its name."""
+_SUMMARY = re.compile(r"(?:^| )(?:val_)?bpb(?: \(|$)", re.IGNORECASE)
 _STEP = re.compile(r"(?:step[: ]\s*)?(\d{1,15})/(\d{1,15})\s+(train|val)_loss:\s*" + NUM)
 _ANY_STEP = re.compile(r"\s*(?:step|iter|epoch|batch|chunk|warmup)\w*[:= ]\s*\d", re.IGNORECASE)
 _TIME = NUM.replace("(?![0-9.])", "")
@@ -283,11 +292,15 @@ _DIAGNOSTIC = re.compile(
 _MARKS = re.compile(
     r"(?:pre[-_ ]?quant[-_ ]?ttt|\bslot\b|\bppm|n-?gram[-_ ]?(?:cache|mix)|two[-_ ]pass|rescor|within_(?:gate|beta)"
     r"|word_(?:gate|beta)|oracle|force_stop_step|paid[_ ]prefix|\b16777216\b|temp_search|best_temp|ttt[ _]temp"
-    r"|final_temped|source=val|^\s{0,8}[a-z]{0,20}_?ttt[a-z]{0,20}[:_ ] ?(?:start|epoch|begin))",
+    r"|final_temped|source=val|^\s{0,8}[a-z]{0,20}_?ttt\w{0,20}[:_ ] ?(?:start|epoch|begin|\d{1,4} ?ep\b))",
     re.IGNORECASE,
 )
 _ADAPTS = re.compile(r"\s{0,8}[a-z]{0,20}_?ttt[a-z]{0,20}[:_ ] ?(?:start|epoch|begin)", re.IGNORECASE)
-_LAST_EPOCH = re.compile(r"\s{0,8}\w{0,20}ttt\w{0,20}[:_ ]{1,2}epoch[:= ]{1,2}(\d{1,4})/\1(?!\d)", re.IGNORECASE)
+_LAST_EPOCH = re.compile(
+    r"\s{0,8}\w{0,20}ttt\w{0,20}[:_ ]{1,2}"
+    r"(?:epoch[:= ]{1,2}(?P<n>\d{1,4})(?:/(?P=n)(?!\d)| complete)|(?P<m>\d{1,4}) ?ep\b)",
+    re.IGNORECASE,
+)
 _SECTION = re.compile(r"={3,} ?[\w .-]{3,60} ?={3,}$")
 _SOME_SCORE = re.compile(r"bpb\W+\d{1,2}\.\d{2,}|\d\.\d{2,} ?bpb", re.IGNORECASE)
 _SCORES = re.compile(r"eval|scor|quant|ttt", re.IGNORECASE)
@@ -318,9 +331,12 @@ def decode(data: bytes) -> str:
     return data.decode("utf-8-sig", "replace")
 
 
+_LOSS = re.compile(r"(?:(?:train|val)_(?:loss|bpb)[:=]\s*|\bstep[ :]\s*\d[^\n]{0,40}\bloss[:= ]\s*)(?:\d|nan)")
+
+
 def looks_like_log(text: str) -> bool:
     """Whether a text is a run log."""
-    return re.search(r"(?:train|val)_(?:loss|bpb)[:=]\s*(?:\d|nan)", text) is not None
+    return _LOSS.search(text) is not None
 
 
 def read_log(name: str, text: str) -> list[Run]:
@@ -461,7 +477,7 @@ class _Reader:
 
     def _pass(self, line: str, number: int) -> None:
         run = self.run
-        hit = _PASS.match(line) or _BPB_ONLY.match(line)
+        hit = _PASS.match(line) or _BPB_ONLY.match(line) or _LABELLED.match(line)
         if hit and len(run.passes) < MAX_KEPT:
             name = " ".join(hit["name"].split()).removesuffix("_exact") + (" sliding" if hit["how"] else "")
             spent = _EVAL_TIME.search(line, hit.end())

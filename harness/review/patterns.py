@@ -21,6 +21,7 @@ class Method(msgspec.Struct, frozen=True):
     what: str
     words: re.Pattern[str] | None = None
     log: re.Pattern[str] | None = None
+    unless: re.Pattern[str] | None = None
     banned: bool = False
     anywhere: bool = False
 

@@ -20,7 +20,7 @@ MAX_CHARACTERS, MAX_LINE, MAX_COLUMNS = 200_000, 4_000, 60
 """What is read of one text: characters, characters of a line, columns of seeds. What lies beyond is named."""
 OTHERS = re.compile(
     r"(?:\b(?:PRs?|SOTA|baseline|leader(?:board)?|previous|prior|(?<!non-)record(?!:)|current|versus|vs\.?|merged|base|"
-    r"original|upstream|predecessor|against|from|over)\b|#\d+)",
+    r"original|upstream|predecessor|against|from|over|reported|the same)\b|#\d+)",
     re.IGNORECASE,
 )
 AGGREGATES = {

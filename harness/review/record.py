@@ -344,6 +344,13 @@ def group_of(run: Run) -> str:
     return re.sub(r"\d+", "#", re.sub(r"(?:seed)?[_-]?\d{1,10}", "#", run.file, flags=re.IGNORECASE))
 
 
+def _comparable(one: Run, other: Run) -> bool:
+    """Runs on hardware of one kind, whose scorers divide by about as many bytes: loss over bpb is alike."""
+    ratios = [item.loss.value / item.bpb.value for run in (one, other) if (item := run.final) and item.loss]
+    same = len(ratios) < 2 or abs(ratios[0] - ratios[1]) < 0.05 * ratios[0]
+    return same and bool(one.other_hardware) == bool(other.other_hardware)
+
+
 def _distinct(runs: list[Run]) -> bool:
     """Runs of different seeds; those that tell no seed are told apart by files of one form."""
     alike = len({group_of(run) for run in runs if run.seed is None}) < 2
@@ -390,7 +397,7 @@ def _explanations(
     for run in scored:
         for item in reversed(run.by_name.values()):
             if is_score(claimed, item.bpb.value):
-                like = [other for other in scored if bool(other.other_hardware) == bool(run.other_hardware)]
+                like = [other for other in scored if _comparable(run, other)]
                 alone = not any(other.key != run.key and _distinct([run, other]) for other in like)
                 around = (runs for runs in sets if len(runs) > 1 and _distinct(runs) and any(r is run for r in runs))
                 pool = [run] if alone else next(around, [run])
