@@ -30,7 +30,7 @@ Examples:
   harness check folder NEW --reading eval_clock=sum --reading code_bytes=shipped
   harness check folder NEW --json > before.json; harness check folder NEW --baseline before.json
   harness check folder --changed-from origin/main             what a pull request adds
-  harness check folder NEW --sarif out.sarif --junit out.xml --annotations
+  harness check folder NEW --sarif out.sarif --annotations
 
 Exit codes: 0 good (warnings included), 1 a rule is broken, 2 wrong usage, 3 could not check."""
 
@@ -38,7 +38,6 @@ Exit codes: 0 good (warnings included), 1 a rule is broken, 2 wrong usage, 3 cou
 @click.command(epilog=EPILOG)
 @click.argument("paths", nargs=-1, type=PATH)
 @click.option("--json", "as_json", is_flag=True, help="Print all as JSON (schema: harness/review/report.schema.json).")
-@click.option("--junit", type=OUT_FILE, help="Write JUnit XML here.")
 @click.option("--sarif", type=OUT_FILE, help="Write SARIF 2.1.0 here.")
 @click.option("--annotations", is_flag=True, help="Print GitHub workflow annotations instead of text.")
 @click.option("--baseline", type=FILE, help="Show and judge only what this earlier --json output lacks.")
@@ -56,7 +55,6 @@ Exit codes: 0 good (warnings included), 1 a rule is broken, 2 wrong usage, 3 cou
 def command(
     paths: tuple[Path, ...],
     as_json: bool,
-    junit: Path | None,
     sarif: Path | None,
     annotations: bool,
     baseline: Path | None,
@@ -90,8 +88,6 @@ def command(
         reports = judge_change(reports, change)
     if known is not None:
         reports = [output.only_new(report, known) for report in reports]
-    if junit is not None:
-        output.write_junit(reports, junit)
     if sarif is not None:
         output.write_sarif(reports, sarif)
     if as_json:

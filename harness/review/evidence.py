@@ -7,13 +7,12 @@ from collections.abc import Iterator
 
 from harness.fineweb import VARIANTS
 from harness.review.logs import Pass, Run
-from harness.review.number import read_numbers
+from harness.review.number import Range, read_numbers
 from harness.review.patterns import PATTERNS
 from harness.review.published import (
     CERTAIN,
     LONGEST_WINDOW,
     SUBSET_TOKENS,
-    Implied,
     implied_bytes,
     judge_bytes,
     judge_tokens,
@@ -55,7 +54,7 @@ _NOT_COMPARABLE = re.compile(r"\bnot\W{1,3}(?:\w+[- ]){0,2}comparable", re.IGNOR
 _MIXED = re.compile(r"ppm|n-?gram|mix|cache|blend|bayes", re.IGNORECASE)
 
 
-def implied(run: Run, item: Pass) -> Implied | None:
+def implied(run: Run, item: Pass) -> Range | None:
     """Bytes that a pass implies; ``None`` without loss or token count."""
     tokens = run.one("val_tokens")
     try:

@@ -118,10 +118,10 @@ class Metadata:
         """Line of the key that holds a field, or of a key or seed; 0 when unknown."""
         return self.lines.get(self.spelt.get(name, name), 0)
 
-    def first(self, seed: int | None, keys: tuple[str, ...]) -> tuple[str, Number] | None:
-        """The first of ``keys`` that stands under a seed, with its value."""
+    def size_of(self, seed: int | None) -> Number | None:
+        """The artifact's size that stands under a seed."""
         numbers = self.results.get(-1 if seed is None else seed, {})
-        return next(((key, numbers[key]) for key in keys if key in numbers), None)
+        return next((numbers[key] for key in PATTERNS.fields["bytes_total"] if key in numbers), None)
 
 
 def read_metadata(raw: dict[str, Any], text: str) -> Metadata:

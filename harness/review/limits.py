@@ -10,10 +10,6 @@ from harness.review.logs import Run, Stat
 from harness.review.record import TABLES, Record, each
 from harness.rules import Verdict
 
-BYTES_OF_SEED = (
-    *("artifact_bytes", "bytes_total", "total_bytes"),
-    *("artifact_size_bytes", "bytes", "total_submission_bytes"),
-)
 _OWN_TEXT = re.compile(r"(?i:\bself[-_ ]?gen|\bautoregressive|\brandom[-_ ]tokens?\b)|\bAR\b")
 """Text that the model writes itself, or none at all. "Random batches" are batches of the training data."""
 _TRAIN_TEXT = re.compile(r"train", re.IGNORECASE)
@@ -164,8 +160,7 @@ def artifact(record: Record, run: Run) -> None:
     if value <= cap:
         out.passed(rule, f"{cap - value:,} bytes under the cap.", run.place(total), f"{value:,} bytes")
         return
-    stated = meta.first(run.seed, BYTES_OF_SEED) if meta else None
-    claimed = stated[1] if stated else meta.number("bytes_total") if meta else None
+    claimed = (meta.size_of(run.seed) or meta.number("bytes_total")) if meta else None
     sizes = {int(item.value) for item in run["totals"] if item.label}
     told = {
         int(i.value) + extra for i in run["totals"] + run["models"] for extra in (0, int(code.value) if code else 0)
@@ -258,9 +253,9 @@ def claimed_bytes(record: Record) -> None:
         else:
             out.passed(rule, "the claim is the largest seed's size.", at, shown(claimed))
     for run, total in totals:
-        stated = meta.first(run.seed, BYTES_OF_SEED)
+        stated = meta.size_of(run.seed)
         of_seed = {int(i.value) for r in record.runs if r.seed == run.seed for i in r["totals"] + r["models"]}
-        if stated and of_seed and int(stated[1].value) not in of_seed:
+        if stated and of_seed and int(stated.value) not in of_seed:
             message = f"seed {run.seed}: the JSON's size is not the log's."
             at_seed = (where, meta.lines.get(str(run.seed), 0))
-            out.warn(rule, message, at_seed, f"{stated[1].value:,.0f}", f"{total:,} in {run.file}")
+            out.warn(rule, message, at_seed, f"{stated.value:,.0f}", f"{total:,} in {run.file}")

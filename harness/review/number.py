@@ -176,6 +176,11 @@ class Range:
     low: float
     high: float
 
+    @property
+    def slack(self) -> float:
+        """Half of the interval."""
+        return (self.high - self.low) / 2
+
 
 def mean_of(values: Sequence[Number]) -> Range:
     """The mean of at least one number."""
