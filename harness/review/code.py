@@ -8,20 +8,12 @@ import re
 from harness.review.patterns import PATTERNS
 from harness.review.record import Record
 
-_NOT_AT_EVAL = re.compile(
-    r"prepare|download|tokeniz|export|build_|setup|launch|modal|plot|analy|human|readable|make_|test|sweep|cached_"
-    r"|run_|ablat|verif|audit|empirical",
-    re.I,
-)
+_NOT_AT_EVAL = PATTERNS.words["not_at_eval"]
 _SOURCES = (".cpp", ".cc", ".c", ".cu")
 _VAL_FILES = re.compile(
     r"^(?:\w+\.)*train_?(?:files|pattern|glob|shards|data|paths) = .*(?:\b|_)val(?:id)?_[^'\"/]*(?:\.bin|\*)"
 )
-_WORTH = re.compile(
-    r"time|cuda|import|url|download|dataset|subprocess|system|train|paid|alpha|gate|lam|mix|blend|tilt|hash|key|ctx|bucket"
-    r"|cache|ngram|ppm|count|bpb|val_loss|\bfor\b|[^\x00-\x7f]",
-    re.IGNORECASE,
-)
+_WORTH = PATTERNS.words["worth"]
 """Words without which no pattern fits: writing a statement out takes long."""
 _VAL_DOCS = re.compile(r"val[-_]docs\W{1,6}[^\n]{0,80}?(?:default\s*=\s*|=\s*)(10[_,]?000)\b")
 LOOKED_AT = (ast.Assign, ast.Expr, ast.Import, ast.ImportFrom, ast.AugAssign, ast.Return, ast.For)

@@ -27,28 +27,12 @@ LARGEST_GAIN = 0.06
 """bpb between the end of training and the last pass; above it, the way of scoring has to be explained."""
 _RAN = re.compile(r"start|epoch|done|enabled|lr|chunk|step|loss|[1-9][\d,]* bytes|: (?:True|1)$", re.IGNORECASE)
 _ON_TRAIN = re.compile(r"train[-_ ]?(?:data|tok|shard)", re.IGNORECASE)
-_DENIED = re.compile(
-    r"\b(?:no|not|non|never|without|nor|isn't|doesn't|instead|unlike|avoid\w*|replac\w+|remov\w+|exclud\w+|illegal|banned|"
-    r"disabled|vs|versus|ruled out|free of|drop\w*)\b[^.;|]{0,25}$",
-    re.IGNORECASE,
-)
+_DENIED = PATTERNS.words["denied"]
 _FIELDS = re.compile(r"name|blurb|descri|techni|summary|criterion|method|changes|^notes?$", re.IGNORECASE)
-_SELECTED = re.compile(
-    r"\bbest (\d+|two|three|five) (?:seeds )?(?:out )?of \w+\b|\b(\d+)-best\b|lowest[- ]val_bpb"
-    r"|seeds with (?:the )?lowest|\btop[- ]?\d (?:\w+ ){0,3}(?:logs|seeds|runs|mean)\b"
-    r"|\bbest \w+ (?:across|of|over|among) (?:\d+|two|three|four|five) (?:seeds|runs)\b"
-    r"|(?:submitted|reported)(?: run| seed)?\W{1,4}seed \d+ \(best\)",
-    re.IGNORECASE,
-)
-_OFF = re.compile(
-    r"\w*\s*(?:[:=]\s*$|(?:[:=]\s*|\s(?:(?:is|was)\s)?)(?:(?:enabled|epochs|steps|mode)\s*[:=]\s*)?"
-    r"(?:false|0(?:\.0+)?(?: bytes)?|off|none|disabled|skip(?:ped|ping)?)(?=[\s,;)]|$))",
-    re.IGNORECASE,
-)
+_SELECTED = PATTERNS.words["selected"]
+_OFF = PATTERNS.words["off"]
 """What stands behind a mark that is switched off: the rest of its key, and the value of that key alone."""
-_NOT_BEFORE = re.compile(
-    r"(?:^|[^a-z])(?:no|not|without|skip(?:ped|ping)?|disabled)[-_ ]{1,3}(?:(?:any|the|a) )?$", re.IGNORECASE
-)
+_NOT_BEFORE = PATTERNS.words["not_before"]
 _SWITCH = re.compile(r"(?:enabled|epochs|_mode|_temperature)$|^use_|^(?:slot|ppm|prequant_ttt)$")
 _NOT_COMPARABLE = re.compile(r"\bnot\W{1,3}(?:\w+[- ]){0,2}comparable", re.IGNORECASE)
 _MIXED = re.compile(r"ppm|n-?gram|mix|cache|blend|bayes", re.IGNORECASE)

@@ -10,30 +10,17 @@ from statistics import fmean
 from harness.review.jsonfile import is_number, plain_value, shown
 from harness.review.logs import Run
 from harness.review.number import Number
+from harness.review.patterns import PATTERNS
 from harness.review.record import ENOUGH, Record, group_of, track_named
 from harness.rules import Verdict
 
 LARGEST_SCORE = 8.0
 _PLACEHOLDER = re.compile(r"[_<\[{ ]*(?:fill|todo|tbd|fixme|pending|your[_ -]|xxx|n/?a$)", re.IGNORECASE)
-_MAYBE_LOG = re.compile(
-    r"log|\.out$|\.txt$|\.(?:jsonl|ndjson)$|\.csv$|\.tsv$|results?|metrics|history|console|stdout|\.ipynb$", re.I
-)
-_NO_LOG = re.compile(
-    r"(?:requirements|readme|license|notice|setup|submission|tokenizer|config)[^/]*$|\.(?:md|py|sh|model|vocab)$", re.I
-)
-_PER_RUN = re.compile(
-    r"^(?:seed|s|run_id|logfile|log_file|rank|local_rank|is_main_process|device|ttt_eval_batches|batch_stride)$"
-    r"|(?:dir|path|files|file|root|tokenizer|dataset|cache|prefix|pattern)s?$"
-    r"|(?:^|_)(?:run|exp|experiment|job|log|trial|wandb)_?(?:name|tag|id|group)?$|(?:^|_)(?:tag|suffix|note|comment)s?$"
-    r"|(?:^|_)(?:time|host|hostname|date|uuid|hash|commit|port|master|device|gpu|pid|node)(?:_|$)"
-)
-_HYPERPARAMETER = re.compile(
-    r"(?:^|_)(?:lr|wd|decay|layers|dim|heads|mlp|mult|momentum|warmdown|vocab|rank|epochs|bits|clip|softcap|seq_len)(?:_|$)"
-)
-_HARMLESS = re.compile(
-    r"log_every|log_interval|val_loss_every|^val_|^eval_|reserve|save|checkpoint|verbose|wandb|artifact|output|train_shards"
-    r"|wallclock|iterations|world|accum|version|compile|workers"
-)
+_MAYBE_LOG = PATTERNS.words["maybe_log"]
+_NO_LOG = PATTERNS.words["no_log"]
+_PER_RUN = PATTERNS.words["per_run"]
+_HYPERPARAMETER = PATTERNS.words["hyperparameter"]
+_HARMLESS = PATTERNS.words["harmless"]
 
 
 def required_files(record: Record) -> None:

@@ -275,26 +275,14 @@ _EVAL_TIME = re.compile(rf"eval_time[:=]\s*{_TIME}\s*(ms|s)\b|\btime:(\d{{1,18}}
 _VAL_BPB = re.compile(r"val_bpb:\s*" + NUM)
 _STOP = re.compile(r"stopping_early: (\w+)\s+train_time:\s*(\d{1,18})ms\s+step:\s*(\d{1,15})")
 _CALIBRATES = ("reserves", "hessians", "calibrations")
-_NO_CALIBRATION = re.compile(
-    r"\b(?:without|no|not|skip\w*)\b[\w -]{0,24}(?:calibrat|hessian)|gptq:\s*(?:skip\w*|disabled|off)\b"
-    r"|(?:calibrat\w*|hessians?)[ :=]{1,3}(?:skipped|disabled|off|none)\b|\b0 (?:layers|hessians)\b",
-    re.IGNORECASE,
-)
+_NO_CALIBRATION = PATTERNS.words["no_calibration"]
 _SEED = re.compile(r"\s*(?:random_)?seed[:=] ?(\d{1,10})\s*$|.*\bseed[:=](\d{1,10})\b")
 _GPU = re.compile(r"\|\s+\d+\s+(NVIDIA [\w ]{3,40}?)\s{2,}")
 _PAIR = re.compile(r"([A-Za-z]\w{0,60}):(\S{1,200})")
 _LONE = re.compile(r"(?:  )?([a-z_]\w{0,60}):\s?(.{0,300})$")
 _NO_SETTING = re.compile(r"^(?:step|loss|t|avg|time|mem|tok|dt|\w*_?step|\w*loss|\w*time|\w*_ms|eta|https?)$")
-_DIAGNOSTIC = re.compile(
-    r"diagnostic|pre[-_ ]?quant|post[-_ ]ema|^step\b|^ttt?_?(?:chunk|progress)|^ttp\b|running|^val$|^epoch\b|^swa\b",
-    re.I,
-)
-_MARKS = re.compile(
-    r"(?:pre[-_ ]?quant[-_ ]?ttt|\bslot\b|\bppm|n-?gram[-_ ]?(?:cache|mix)|two[-_ ]pass|rescor|within_(?:gate|beta)"
-    r"|word_(?:gate|beta)|oracle|force_stop_step|paid[_ ]prefix|\b16777216\b|temp_search|best_temp|ttt[ _]temp"
-    r"|final_temped|source=val|^\s{0,8}[a-z]{0,20}_?ttt\w{0,20}[:_ ] ?(?:start|epoch|begin|\d{1,4} ?ep\b))",
-    re.IGNORECASE,
-)
+_DIAGNOSTIC = PATTERNS.words["diagnostic"]
+_MARKS = PATTERNS.words["marks"]
 _ADAPTS = re.compile(r"\s{0,8}[a-z]{0,20}_?ttt[a-z]{0,20}[:_ ] ?(?:start|epoch|begin)", re.IGNORECASE)
 _LAST_EPOCH = re.compile(
     r"\s{0,8}\w{0,20}ttt\w{0,20}[:_ ]{1,2}"

@@ -15,14 +15,11 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from harness.review.number import QUANTITY, Number, Range, mean_of, read_numbers, read_one
+from harness.review.patterns import PATTERNS
 
 MAX_CHARACTERS, MAX_LINE, MAX_COLUMNS = 200_000, 4_000, 60
 """What is read of one text: characters, characters of a line, columns of seeds. What lies beyond is named."""
-OTHERS = re.compile(
-    r"(?:\b(?:PRs?|SOTA|baseline|leader(?:board)?|previous|prior|(?<!non-)record(?!:)|current|versus|vs\.?|merged|base|"
-    r"original|upstream|predecessor|against|from|over|reported|the same)\b|#\d+)",
-    re.IGNORECASE,
-)
+OTHERS = PATTERNS.words["others"]
 AGGREGATES = {
     **dict.fromkeys(("mean", "avg", "avg.", "average"), "mean"),
     **dict.fromkeys(("std", "std.", "stdev", "std dev", "stddev", "standard deviation", "sd", "σ"), "std"),

@@ -22,6 +22,7 @@ from harness.review.findings import Findings, Readings
 from harness.review.jsonfile import LONGEST_KEY, JsonProblem, Metadata, parse_json, read_metadata
 from harness.review.logs import Pass, Run, decode, looks_like_log, read_log, seed_of_name
 from harness.review.number import Number
+from harness.review.patterns import PATTERNS
 from harness.review.readme import Document
 from harness.review.source import Folder, open_folder
 from harness.review.unwrap import Unwrapped, unwrap
@@ -36,11 +37,7 @@ ENOUGH = 4
 """Decimals that a score needs: with fewer, a rounded claim may be better than its logs by more than a record's gain."""
 MAX_SUBSETS = 600
 _PRINTED = re.compile(r"(?<![\d.,])(?:\d{1,2}\.\d{3,17}|\d{1,3}(?:,\d{3}){1,4}|\d{4,12})(?![\d])")
-OTHER_RUNS = re.compile(
-    r"(?:^|[/_. -])(?:old|original|archive\w*|supersed\w*|ablat\w*|baseline\w*|base|control|sweep\w*|stud\w+|exp\w*|"
-    r"fail\w*|smoke|test|debug|attempt\w*|prior|prev\w*|diagnos\w*|probe|pilot|draft|buggy|wip)(?=[/_. \d-]|$)",
-    re.IGNORECASE,
-)
+OTHER_RUNS = PATTERNS.words["other_runs"]
 """Names of files and folders with runs that do not make the claim."""
 
 
