@@ -11,7 +11,7 @@ import click
 from harness.cli import FILE, FOLDER, OUT_FILE, PATH
 from harness.errors import UsageError
 from harness.review import output
-from harness.review.changes import changed_since, judge_change, staged
+from harness.review.changes import change_of, judge_change
 from harness.review.findings import FolderReport, Readings, blocking_rules, exit_code_of, with_settings
 from harness.review.folder import check_folders
 
@@ -75,7 +75,7 @@ def command(
         )
     change = None
     if changed_from or is_staged:
-        change = changed_since(changed_from, Path()) if changed_from else staged(Path())
+        change = change_of(Path(), changed_from)
         paths = change.folders
         if not (paths or change.others or change.altered) and not as_json:
             click.echo("nothing is in the change.", err=True)

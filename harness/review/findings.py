@@ -139,9 +139,9 @@ class Findings:
         """The rule is broken, for certain. values: found, computed, remedy, confidence."""
         self.add(Verdict.FAIL, rule, message, at, *values, **others)  # type: ignore[arg-type]
 
-    def has(self, rule: str, *verdicts: Verdict) -> bool:
-        """Whether the rule has one of these verdicts already; FAIL or WARN when none is given."""
-        return any(i.rule == rule and i.verdict in (verdicts or (Verdict.FAIL, Verdict.WARN)) for i in self.items)
+    def has(self, rule: str) -> bool:
+        """Whether the rule has a FAIL or WARN already."""
+        return any(i.rule == rule and i.verdict in (Verdict.FAIL, Verdict.WARN) for i in self.items)
 
     def merged(self) -> list[Found]:
         """One finding a rule and verdict, gravest first; further places of it stand in ``more``.

@@ -405,7 +405,7 @@ class _Reader:
     """Takes the lines of one run."""
 
     def __init__(self, run: Run) -> None:
-        self.run, self.in_block = run, False
+        self.run, self.in_block, self.losses = run, False, False
 
     def begins_anew(self, line: str) -> bool:
         """Whether the line starts another run in the same file: its head, or a step far before the last one."""
@@ -421,7 +421,7 @@ class _Reader:
 
     def take(self, line: str, number: int) -> None:
         """One line."""
-        run = self.run
+        run, self.losses = self.run, self.losses or "loss" in line
         if line.startswith("Hyperparameters:"):
             self.in_block = run.block = True
             return
@@ -465,7 +465,7 @@ class _Reader:
 
     def _pass(self, line: str, number: int) -> None:
         run = self.run
-        hit = _PASS.match(line) or _BPB_ONLY.match(line) or _LABELLED.match(line)
+        hit = _PASS.match(line) or _BPB_ONLY.match(line) or (_LABELLED.match(line) if self.losses else None)
         if hit and len(run.passes) < MAX_KEPT:
             name = " ".join(hit["name"].split()).removesuffix("_exact") + (" sliding" if hit["how"] else "")
             spent = _EVAL_TIME.search(line, hit.end())

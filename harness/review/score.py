@@ -216,7 +216,7 @@ def tables(record: Record) -> None:
         for column in range(len(row.cells)) if runs else ():
             value, kind = row.value(column), _kind(one.name(column))
             if kind in ("bpb", "nats"):
-                kind = one.kind(column) if one.kind(column) in ("bpb", "nats") else kind
+                kind = one.kinds[column] if one.kinds[column] in ("bpb", "nats") else kind
             elif value is None or not value.whole or kind not in ("steps", "bytes", "model"):
                 continue
             if value is not None and not value.about and (near := unlike(record, runs, kind, value)):
