@@ -88,26 +88,17 @@ def fields(record: Record) -> None:
         message = f"fields are missing or empty: {', '.join(missing)}."
         out.warn(rule, message, record.json_file, ", ".join(missing), "", "Add them.")
     for name, value in meta.values.items():
+        at, written = (record.json_file, meta.line(name)), meta.raw.get(meta.spelt[name], value)
+        numeric = name in ("val_loss", "bytes_total") or (name == "val_bpb" and is_number(value))
         if isinstance(value, str) and _PLACEHOLDER.match(value):
-            out.warn(rule, f"{name} still holds a placeholder.", (record.json_file, meta.line(name)), shown(value))
-        elif (name in ("val_loss", "bytes_total") and not is_number(value)) or (
-            name == "val_bpb" and is_number(value) and isinstance(meta.raw.get(meta.spelt[name]), str | dict)
-        ):
-            out.warn(
-                rule,
-                f"{name} is not a number.",
-                (record.json_file, meta.line(name)),
-                shown(meta.raw.get(meta.spelt[name], value)),
-            )
+            out.warn(rule, f"{name} still holds a placeholder.", at, shown(value))
+        elif numeric and not is_number(written):
+            out.warn(rule, f"{name} is not a number.", at, shown(written))
     if meta.loss_is_bpb:
         message = "val_loss holds a bpb, not nats a token"
         message += ", and no val_bpb is there." if meta.spelt.get("val_bpb") == "val_loss" else "."
-        values = (
-            shown(meta.values.get("val_loss")),
-            "",
-            "Put the nats a token in val_loss, the bits a byte in val_bpb.",
-        )
-        out.warn(rule, message, (record.json_file, meta.line("val_loss")), *values)
+        at, remedy = (record.json_file, meta.line("val_loss")), "Put nats a token in val_loss, bits a byte in val_bpb."
+        out.warn(rule, message, at, shown(meta.values.get("val_loss")), "", remedy)
     if len(out.items) == before:
         out.passed(rule, "the fields are there, with the usual names and types.", record.json_file)
 

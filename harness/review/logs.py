@@ -42,6 +42,11 @@ class Pass:
     seconds: float | None = None
     diagnostic: bool = False
 
+    @property
+    def printed(self) -> tuple[str, str]:
+        """Both figures as they are written."""
+        return self.bpb.text, self.loss.text if self.loss else ""
+
     def same(self, other: Pass) -> bool:
         """Whether two lines can print one score with different digits."""
         if not (isfinite(self.bpb.value) and isfinite(other.bpb.value)):
@@ -191,20 +196,14 @@ class Run:
         first: dict[str, Pass] = {}
         packs = [item.line for item in self["models"] + self["totals"]]
         for above, item in zip([None, *self.passes], self.passes, strict=False):
-            twin = above and above.name != item.name and above.bpb.decimals > 5 and not above.diagnostic
-            if (
-                twin
-                and above
-                and (above.bpb.text, above.loss and above.loss.text) == (item.bpb.text, item.loss and item.loss.text)
-            ):
+            fine = above is not None and above.bpb.decimals > 5 and not above.diagnostic
+            if fine and above and above.name != item.name and above.printed == item.printed:
                 continue  # Public scripts repeat the score of any pass under a name of their first one.
             before = merged.pop(item.name, None)
             same = before is not None and before.same(item)
             exact = before if before and same and before.bpb.decimals > item.bpb.decimals else item
             seconds = item.seconds if item.seconds is not None or not (before and same) else before.seconds
-            merged[item.name] = Pass(
-                item.name, exact.line, exact.bpb, exact.loss or item.loss, seconds, exact.diagnostic
-            )
+            merged[item.name] = replace(exact, loss=exact.loss or item.loss, seconds=seconds)
             base = re.sub(r"[ _-]*(?:epoch|pass|round|iter|repeat)[ _-]?\d{1,6}$", "", item.name, flags=re.IGNORECASE)
             start = first.setdefault(base or item.name, item)
             if any(start.line < line < item.line for line in packs):
