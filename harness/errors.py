@@ -103,7 +103,8 @@ def machine_trouble(error: OSError, place: str | os.PathLike[str] | None = None)
     reason = _LACKS.get(error.errno or 0)
     if reason is None:
         own = f"Use a folder of your own: {FOLDERS} name the referee's." if error.errno == errno.EACCES else ""
-        return CouldNotCheck(f"{error.strerror or error}{f' ({where})' if where else ''}.", remedy=own)
+        name = f" ({str(where)[:200]}{'…' if len(str(where)) > 200 else ''})" if where else ""
+        return CouldNotCheck(f"{error.strerror or error}{name}.", remedy=own)
     remedy = "Free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Use another file system"
     return CouldNotCheck(
         f"{reason.format(f' of {where}' if where else '')}.",

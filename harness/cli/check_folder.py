@@ -11,7 +11,7 @@ import click
 from harness.cli import FILE, FOLDER, OUT_FILE, PATH
 from harness.errors import UsageError
 from harness.review import output
-from harness.review.changes import changed_since, judge_change, staged
+from harness.review.changes import change_of, judge_change
 from harness.review.findings import FolderReport, Readings, blocking_rules, exit_code_of, with_settings
 from harness.review.folder import check_folders
 
@@ -30,7 +30,7 @@ Examples:
   harness check folder NEW --reading eval_clock=sum --reading code_bytes=shipped
   harness check folder NEW --json > before.json; harness check folder NEW --baseline before.json
   harness check folder --changed-from origin/main             what a pull request adds
-  harness check folder NEW --sarif out.sarif --junit out.xml --annotations
+  harness check folder NEW --sarif out.sarif --annotations
 
 Exit codes: 0 good (warnings included), 1 a rule is broken, 2 wrong usage, 3 could not check."""
 
@@ -38,7 +38,6 @@ Exit codes: 0 good (warnings included), 1 a rule is broken, 2 wrong usage, 3 cou
 @click.command(epilog=EPILOG)
 @click.argument("paths", nargs=-1, type=PATH)
 @click.option("--json", "as_json", is_flag=True, help="Print all as JSON (schema: harness/review/report.schema.json).")
-@click.option("--junit", type=OUT_FILE, help="Write JUnit XML here.")
 @click.option("--sarif", type=OUT_FILE, help="Write SARIF 2.1.0 here.")
 @click.option("--annotations", is_flag=True, help="Print GitHub workflow annotations instead of text.")
 @click.option("--baseline", type=FILE, help="Show and judge only what this earlier --json output lacks.")
@@ -56,7 +55,6 @@ Exit codes: 0 good (warnings included), 1 a rule is broken, 2 wrong usage, 3 cou
 def command(
     paths: tuple[Path, ...],
     as_json: bool,
-    junit: Path | None,
     sarif: Path | None,
     annotations: bool,
     baseline: Path | None,
@@ -77,7 +75,7 @@ def command(
         )
     change = None
     if changed_from or is_staged:
-        change = changed_since(changed_from, Path()) if changed_from else staged(Path())
+        change = change_of(Path(), changed_from)
         paths = change.folders
         if not (paths or change.others or change.altered) and not as_json:
             click.echo("nothing is in the change.", err=True)
@@ -90,8 +88,6 @@ def command(
         reports = judge_change(reports, change)
     if known is not None:
         reports = [output.only_new(report, known) for report in reports]
-    if junit is not None:
-        output.write_junit(reports, junit)
     if sarif is not None:
         output.write_sarif(reports, sarif)
     if as_json:

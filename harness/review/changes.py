@@ -44,26 +44,18 @@ class Change:
     others: tuple[str, ...]
 
 
-def changed_since(base: str, repository: Path) -> Change:
-    """What HEAD has that ``base`` has not. Raises ``CouldNotCheck`` when git can't tell."""
-    if base.startswith("-"):
-        raise CouldNotCheck(
-            f"{plain(base)!r} is not a git revision.", remedy="Give a branch, tag or commit, such as origin/main."
-        )
-    return _change(["diff", "--name-status", "-z", "--no-renames", f"{base}...HEAD"], repository, base)
+def change_of(repository: Path, base: str | None) -> Change:
+    """What HEAD has that ``base`` has not, or without a base what is staged. Raises ``CouldNotCheck``."""
+    if base and base.startswith("-"):
+        remedy = "Give a branch, tag or commit, such as origin/main."
+        raise CouldNotCheck(f"{plain(base)!r} is not a git revision.", remedy=remedy)
 
-
-def staged(repository: Path) -> Change:
-    """What is staged for the next commit. Raises ``CouldNotCheck`` when git can't tell."""
-    return _change(["diff", "--name-status", "-z", "--no-renames", "--cached"], repository, None)
-
-
-def _change(arguments: list[str], repository: Path, base: str | None) -> Change:
     def ask(place: Path, *words: str) -> str:
         return git(place, *words).decode("utf-8", "surrogateescape")
 
     top = Path(ask(repository, "rev-parse", "--show-toplevel").strip("\n"))
-    fields = ask(repository, *arguments).split("\0")
+    compared = f"{base}...HEAD" if base else "--cached"
+    fields = ask(repository, "diff", "--name-status", "-z", "--no-renames", compared).split("\0")
     status = dict(zip(fields[1::2], fields[::2], strict=False))
     hits = {name: found[1] for name in status if (found := FOLDER.fullmatch(name))}
     names = tuple(dict.fromkeys(hits.values()))

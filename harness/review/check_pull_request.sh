@@ -4,7 +4,7 @@
 #   harness/review/check_pull_request.sh BASE [OUT]
 #
 # Run it inside a checkout of the repository with the records, at the pull request's head. BASE is a revision such as
-# origin/main. OUT (default: check-report) gets report.txt, report.json, report.xml (JUnit) and report.sarif.
+# origin/main. OUT (default: check-report) gets report.txt, report.json and report.sarif.
 # READINGS holds further readings, such as "eval_clock=sum code_bytes=shipped". PYTHON is the interpreter.
 # Exit code: 0 good, 1 a rule is broken, 2 wrong usage, 3 could not check.
 set -uo pipefail
@@ -22,7 +22,7 @@ check() {
 readings=()
 for setting in ${READINGS:-}; do readings+=(--reading "$setting"); done
 
-check "${readings[@]}" --json --junit "$out/report.xml" --sarif "$out/report.sarif" > "$out/report.json"
+check "${readings[@]}" --json --sarif "$out/report.sarif" > "$out/report.json"
 code=$?
 [ "$code" -le 1 ] || exit "$code"
 check "${readings[@]}" > "$out/report.txt"

@@ -184,7 +184,7 @@ def _headline(
 ) -> Iterator[Claim]:
     here, column = quote(line.text, claimed), _column(document, claimed, before[-50:])
     sentence = re.split(r"(?<=[.;|])\s|\bThis run|\bthis (?:run|work|PR|submission)|\bours?\b", before)[-1]
-    if OTHERS.search(sentence[-70:]) or column is None:
+    if OTHERS.search(sentence[-100:]) or column is None:
         text = "its seeds are not in this text" if column else "no table of seeds in this text gives it"
         yield Claim(line.number, here, f"mean {claimed.kind} over seeds", Verdict.UNKNOWN, text, claimed.text)
         return

@@ -5,49 +5,18 @@ from __future__ import annotations
 import ast
 import re
 
+from harness.review.patterns import PATTERNS
 from harness.review.record import Record
 
-_NOT_AT_EVAL = re.compile(
-    r"prepare|download|tokeniz|export|build_|setup|launch|modal|plot|analy|human|readable|make_|test|sweep|cached_",
-    re.I,
-)
+_NOT_AT_EVAL = PATTERNS.words["not_at_eval"]
 _SOURCES = (".cpp", ".cc", ".c", ".cu")
-_TARGET = r"\b(?:\w+_)?(?:y|tgts?|targets?|gold|labels?|y_true|next_tok(?:en)?s?)(?:_\w+)?\b"
-_GATE = r"(?:\w+_)?(?:alpha|gate|lam|lambda_|mix(?:ing)?_?(?:w|weights?)?|blend\w*|tilt)"
-PATTERNS = tuple(
-    (rule, what, remedy, re.compile(pattern))
-    for rule, what, remedy, pattern in (
-        ("A1-CLOCK-PATCHED", "a clock or a synchronisation is replaced", "Leave clocks alone.",
-         r"^(?:setattr\()?(?:time(?:, ['\"]|\.)(?:time|perf_counter|monotonic|process_time)(?:_ns)?"
-         r"|torch\.cuda(?:, ['\"]|\.)(?:synchronize|Event))(?:['\"],| = )"),
-        ("A4-NO-NETWORK", "the script can reach the network", "Move downloads into a preparation script.",
-         r"^(?:import|from) (?:requests|urllib\.request|urllib3|httpx|aiohttp|http\.client|socket|wandb|"
-         r"huggingface_hub|datasets|boto3)\b|\b(?:urlopen|urlretrieve|hf_hub_download|snapshot_download|load_dataset)\(|"
-         r"(?:subprocess\.\w+|os\.system)\(.*\b(?:curl|wget|git clone|pip3? install|huggingface-cli)\b"),
-        ("A4-TRAIN-NO-VAL", "the pattern of train files also fits validation shards", "Name the train shards.",
-         r"train_?(?:files|pattern|glob|shards|data|paths) = "
-         r"(?!.*train_\*).*['\"/](?!\w*train)\w*\*\w*(?:\.bin)?['\"]"),
-        ("A4-PAID-PREFIX", "the script can read stored validation text, which the rules ban by name", "Take it out.",
-         r"(?i)paid_?prefix(?!\w*(?:enabled|use)?\w* = (?:False|0)\b)"),
-        ("C2-TARGET-GATE", "a weight is computed from what looks like the target", "Compute it from the prefix.",
-         rf"^{_GATE} = .*[(\[*+<>=-].*{_TARGET}|^{_GATE} = .*{_TARGET}.*[)\]*+<>=-]"),
-        ("C2-NORMALISED", "counts are looked up under a hash that holds the target: a probability at the target only "
-         "(#779)", "Compute the distribution over the whole vocabulary, then take the target.",
-         rf"^\w*(?:hash|keys?|ctx|bucket)\w* = .*(?:\^.*{_TARGET}|{_TARGET}.*\^)|= \w*hash(?!lib)\w*\(.*{_TARGET}"),
-        ("C2-NORMALISED", "a mixture with a cache is taken at the target only: nothing shows that it sums to one",
-         "Mix whole distributions, then take the target.",
-         rf"= .*\* \w+\[{_TARGET}\] \+ .*\* \w*(?:ngram|cache|ppm|counts?)\w*\[{_TARGET}\]"),
-        ("C4-SINGLE-PASS", "the smaller of two scores is taken (#991)", "Fix the choice before scoring; score once.",
-         r"\bmin\(\w*(?:bpb|val_loss)\w*, \w*(?:bpb|val_loss)"),
-        ("C4-SINGLE-PASS", "the evaluation runs once for each temperature (#991)", "Fix the temperature; score once.",
-         r"(?s)^for \w*(?:temp|tau|\bT\b)\w* in .*\b\w*(?:eval|score|validate)\w*\("),
-    )
-)  # fmt: skip
-"""Rule, what, remedy, and a pattern on one statement as :func:`ast.unparse` writes it."""
 _VAL_FILES = re.compile(
     r"^(?:\w+\.)*train_?(?:files|pattern|glob|shards|data|paths) = .*(?:\b|_)val(?:id)?_[^'\"/]*(?:\.bin|\*)"
 )
+_WORTH = PATTERNS.words["worth"]
+"""Words without which no pattern fits: writing a statement out takes long."""
 _VAL_DOCS = re.compile(r"val[-_]docs\W{1,6}[^\n]{0,80}?(?:default\s*=\s*|=\s*)(10[_,]?000)\b")
+LOOKED_AT = (ast.Assign, ast.Expr, ast.Import, ast.ImportFrom, ast.AugAssign, ast.Return, ast.For)
 MAX_STATEMENT = 4_000
 """Characters of a statement that are looked at."""
 
@@ -61,7 +30,9 @@ def absent(record: Record) -> None:
         return
     others = [n for n in record.folder.names if n.endswith((".py", *_SOURCES)) and n != record.main_code]
     likely = [n for n in others if not _NOT_AT_EVAL.search(n) and not n.startswith("train")]
-    if likely and record.main_code:
+    notes = record.metadata.raw.items() if record.metadata else ()
+    counted = any(key.startswith("bytes_code") and re.search("includ", str(value), re.I) for key, value in notes)
+    if likely and record.main_code and not counted:
         size = sum(record.folder.size_of(n) or 0 for n in likely)
         message = f"files beside the script may be needed at evaluation, uncounted: {', '.join(likely[:5])}."
         remedy = "Put the code into the counted script."
@@ -114,16 +85,19 @@ def patterns(record: Record) -> None:
     out = record.out
     for name, script in record.scripts.items():
         seen = set[str]()
-        for node in script.nodes:
-            simple = isinstance(node, ast.Assign | ast.Expr | ast.Import | ast.ImportFrom | ast.AugAssign | ast.Return)
-            if not (simple or isinstance(node, ast.For)) or record.folder.late():
+        lines = re.split(r"\r\n?|\n", script.source)
+        for node in script.statements:
+            if not isinstance(node, LOOKED_AT) or record.folder.late():
+                continue
+            if not any(_WORTH.search(line) for line in lines[node.lineno - 1 : node.end_lineno]):
                 continue
             text = ast.unparse(node)[:MAX_STATEMENT]
-            at = (name, 0 if script.layers else getattr(node, "lineno", 0))  # an unpacked script has other lines
+            at = (name, 0 if script.layers else node.lineno)  # an unpacked script has other lines
+            simple = not isinstance(node, ast.For)
             if simple and _VAL_FILES.match(text):
                 out.fail("A4-TRAIN-NO-VAL", "the train files are validation shards.", at, text[:160])
                 continue
-            for rule, what, remedy, pattern in PATTERNS:
-                if what not in seen and (simple or "for each" in what) and pattern.search(text):
-                    seen.add(what)
-                    out.warn(rule, f"{what}.", at, text[:160], "", remedy, "likely")
+            for one in PATTERNS.code:
+                if one.what not in seen and (simple or "for each" in one.what) and one.pattern.search(text):
+                    seen.add(one.what)
+                    out.warn(one.rule, f"{one.what}.", at, text[:160], "", one.remedy, "likely")

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 from harness.fineweb import VARIANTS
 from harness.review.logs import Pass, Run
-from harness.review.number import read_numbers
+from harness.review.number import Range, read_numbers
+from harness.review.patterns import PATTERNS
 from harness.review.published import (
     CERTAIN,
     LONGEST_WINDOW,
     SUBSET_TOKENS,
-    Implied,
     implied_bytes,
     judge_bytes,
     judge_tokens,
@@ -25,76 +25,20 @@ MAX_TOLD = 2_000
 """Lines of README and JSON in which the folder may call its score one of a part."""
 LARGEST_GAIN = 0.06
 """bpb between the end of training and the last pass; above it, the way of scoring has to be explained."""
-BANNED = (
-    *("training on validation data", "validation text stored in the artifact"),
-    "adaptation on validation tokens before quantisation",
-)
-"""Methods that break a rule by their name in a title or log; others are for a reviewer to look at."""
-METHODS = tuple(
-    (rule, what, re.compile(spoken) if spoken else None, re.compile(logged, re.IGNORECASE) if logged else None)
-    for rule, what, spoken, logged in (
-        ("A4-TRAIN-NO-VAL", "training on validation data", r"(?i)\bval[- ]only\b|\btrain(?:ed|ing|s)? (?:\w+ )?on "
-         r"(?:the )?val(?:idation)?(?: shards?| set| data| split| tokens)", ""),
-        ("A4-TRAIN-NO-VAL", "a switch for training on validation data", r"\bTRAIN_ON_VAL\W{1,4}(?:1|[Tt]rue)\b",
-         r"\btrain_on_val(?=: (?:1|true)$)"),
-        ("A4-TRAIN-NO-VAL", "calibration on validation data", "", r"(?:hessian|calib).{0,60}\bsource=val"),
-        ("A4-PAID-PREFIX", "validation text stored in the artifact",
-         r"(?i)\bpaid[- _]?prefix|\bval(?:idation)? (?:token )?prefix (?:blob|covering)",
-         r"paid[_ ]prefix(?:[_ ]blob)?"),
-        ("A4-PAID-PREFIX", "answers of the validation text stored in the artifact", r"(?i)\bcorrection[- ]table", ""),
-        ("A3-ARTIFACT-BYTES", "weights held in memory from training to evaluation, which no artifact counts",
-         r"(?i)\b(?:held|kept) in[- ]memory\b|\bin-memory trained\b", ""),
-        ("A6-PREQUANT-TTT", "adaptation on validation tokens before quantisation",
-         r"(?i)\bpre[- ]?quant(?:i[sz]ation)?\b(?:\W{1,3}(?:adamw?|sgd|lora|muon|\d+ ?ep\w*)){0,2}\W{1,3}TTT\b",
-         r"pre[-_ ]?quant[-_ ]?ttt"),
-        ("C3-SCORE-BEFORE-UPDATE", "scores taken in the last of several epochs over the same tokens",
-         r"(?i)(?:last|final)[- ]epoch(?:[’']s)?[- ](?:only )?scor|\bscore \((?:final|last) epoch\)"
-         r"|only records? scores? on the (?:final|last) epoch", ""),
-        ("C3-SCORE-BEFORE-UPDATE", "SLOT on the context alone, on which nobody has ruled (#1336)",
-         r"(?i)\b(?:context[- ]only|causal)[- ]SLOT\b", ""),
-        ("C3-SCORE-BEFORE-UPDATE", "SLOT, which optimises on scored positions",
-         r"(?<![Oo]nly[- ])(?<![Cc]ausal[- ])\bSLOT\b", r"(?<!causal_)\bslot\b"),
-        ("C2-NORMALISED", "a cache or mixture of n-grams, whose blend has to sum to one over the vocabulary",
-         r"(?i)(?:n|\b\d{1,2})-?gram\W?[\w-]{0,14}\W?(?:cache|mix|back-?off)|back-?off\W?n-?gram|\beval(?:-time)? cache"
-         r"|\bhedge[- ]?mixer", r"n-?gram[-_ ]?(?:cache|mix)"),
-        ("C2-NORMALISED", "a PPM mixture, which has to sum to one over the tokens (#1872)",
-         r"\bPPM\b|\bPPM-?D\b", r"\bppm"),
-        ("C4-SINGLE-PASS", "a second pass or rescoring",
-         r"(?i)\btwo[- ]pass\b(?! (?:latent|train|compress|quant|gptq))|\brescor", r"two[-_ ]pass|rescor"),
-        ("C4-SINGLE-PASS", "scores at a temperature, which must be fixed before the first token is scored (#991)", "",
-         r"temp_search|best_temp|final_temped"),
-    )
-)  # fmt: skip
-"""Rule, method, how texts speak of it, and how lines of logs name it."""
 _RAN = re.compile(r"start|epoch|done|enabled|lr|chunk|step|loss|[1-9][\d,]* bytes|: (?:True|1)$", re.IGNORECASE)
 _ON_TRAIN = re.compile(r"train[-_ ]?(?:data|tok|shard)", re.IGNORECASE)
-_DENIED = re.compile(
-    r"\b(?:no|not|non|never|without|nor|isn't|doesn't|instead|unlike|avoid\w*|replac\w+|remov\w+|exclud\w+|illegal|banned|"
-    r"disabled|vs|versus|ruled out|free of|drop\w*)\b[^.;|]{0,25}$",
-    re.IGNORECASE,
-)
-_FIELDS = re.compile(r"name|blurb|descri|techni|summary|criterion|method|changes", re.IGNORECASE)
-_SELECTED = re.compile(
-    r"\bbest (\d+|two|three|five) (?:seeds )?(?:out )?of \w+\b|\b(\d+)-best\b|lowest[- ]val_bpb|seeds with lowest"
-    r"|\bbest \w+ (?:across|of|over|among) (?:\d+|two|three|four|five) (?:seeds|runs)\b"
-    r"|(?:submitted|reported)(?: run| seed)?\W{1,4}seed \d+ \(best\)",
-    re.IGNORECASE,
-)
-_OFF = re.compile(
-    r"\w*\s*(?:[:=]\s*$|(?:[:=]\s*|\s(?:(?:is|was)\s)?)(?:(?:enabled|epochs|steps|mode)\s*[:=]\s*)?"
-    r"(?:false|0(?:\.0+)?(?: bytes)?|off|none|disabled|skip(?:ped|ping)?)(?=[\s,;)]|$))",
-    re.IGNORECASE,
-)
+_DENIED = PATTERNS.words["denied"]
+_FIELDS = re.compile(r"name|blurb|descri|techni|summary|criterion|method|changes|^notes?$", re.IGNORECASE)
+_SELECTED = PATTERNS.words["selected"]
+_OFF = PATTERNS.words["off"]
 """What stands behind a mark that is switched off: the rest of its key, and the value of that key alone."""
-_NOT_BEFORE = re.compile(
-    r"(?:^|[^a-z])(?:no|not|without|skip(?:ped|ping)?|disabled)[-_ ]{1,3}(?:(?:any|the|a) )?$", re.IGNORECASE
-)
+_NOT_BEFORE = PATTERNS.words["not_before"]
 _SWITCH = re.compile(r"(?:enabled|epochs|_mode|_temperature)$|^use_|^(?:slot|ppm|prequant_ttt)$")
 _NOT_COMPARABLE = re.compile(r"\bnot\W{1,3}(?:\w+[- ]){0,2}comparable", re.IGNORECASE)
 _MIXED = re.compile(r"ppm|n-?gram|mix|cache|blend|bayes", re.IGNORECASE)
 
 
-def implied(run: Run, item: Pass) -> Implied | None:
+def implied(run: Run, item: Pass) -> Range | None:
     """Bytes that a pass implies; ``None`` without loss or token count."""
     tokens = run.one("val_tokens")
     try:
@@ -186,7 +130,7 @@ def gain(record: Record, run: Run) -> None:
     if final is None or not run.curve or record.out.has("S6-PLAUSIBLE"):
         return
     base = run.curve[-1]
-    whole = run.last_step is None or int(base.name.split()[1]) >= 0.9 * run.last_step
+    whole = bool(run.last_step) and int(base.name.split()[1]) >= 0.9 * (run.last_step or 0)
     if whole and base.bpb.value - final.bpb.value > LARGEST_GAIN:
         message = (
             f"evaluation lowers the score by {base.bpb.value - final.bpb.value:.4f} bpb; windows and adaptation on "
@@ -236,13 +180,14 @@ def marks(record: Record, run: Run) -> None:
     off = {text.split("_enabled")[0] for _, text in switches if re.search(r"_enabled: (?:False|0)$", text)}
     lines = sorted(switches + [(mark.line, mark.label) for mark in run.marks])
     lines = [(line, text) for line, text in lines if not any(text.startswith(name) for name in off)]
-    for rule, what, _, pattern in METHODS:
-        hits = [(line, text) for line, text in lines if pattern and is_on(pattern, text)]
+    for method in PATTERNS.methods:
+        hits = [(line, text) for line, text in lines if method.log and is_on(method.log, text)]
         ran = [(line, text) for line, text in hits if _RAN.search(text) and not _ON_TRAIN.search(text)]
         if hits:
             line, text = (ran or hits)[0]
-            report = out.fail if ran and what in BANNED else out.warn
-            report(rule, f"the log names {what}.", (run.file, line), text, "", "Say why it is legal.", "likely")
+            report = out.fail if ran and method.banned else out.warn
+            message = f"the log names {method.what}."
+            report(method.rule, message, (run.file, line), text, "", "Say why it is legal.", "likely")
     early = run.early_adaptation
     if run.epochs_first and run.final:
         message = "test-time training ran several epochs, and the score was taken only then."
@@ -261,7 +206,7 @@ def _texts(record: Record) -> Iterator[tuple[str, int, str, str]]:
         texts = (value if isinstance(value, list) else [value]) if _FIELDS.search(key) else []
         for text in texts:
             if isinstance(text, str) and record.metadata:
-                kind = "title" if key in ("name", "title", "run_name") else "field"
+                kind = "title" if key in ("name", "title", "run_name") else "" if key.startswith("note") else "field"
                 yield record.json_file, record.metadata.lines.get(key, 0), text[:4_000], kind
     if record.readme is not None:
         first = min(record.readme.headings, default=0)
@@ -271,20 +216,21 @@ def _texts(record: Record) -> Iterator[tuple[str, int, str, str]]:
 
 def words(record: Record) -> None:
     """Methods that the texts name; at most one hit a method. A README's body compares with other records."""
-    seen: set[str] = set()
+    seen = {m.what for m in PATTERNS.methods if m.unless and any(map(m.unless.search, record.told))}
     for file, line, text, own in _texts(record):
-        for rule, what, pattern, _ in METHODS:
-            plain = own or what.startswith(
-                ("scores taken", "a switch")
-            )  # plain statements, which count in a README's body too
-            hit = pattern.search(text) if pattern and plain and what not in seen else None
+        for method in PATTERNS.methods:
+            fresh = (own or method.anywhere) and method.what not in seen
+            hit = method.words.search(text) if method.words and fresh else None
             if hit and not _DENIED.search(text[: hit.start()]):
-                seen.add(what)
+                seen.add(method.what)
                 found, remedy = text[max(0, hit.start() - 60) :].strip()[:160], "Say why it is within the rules."
-                shown = what == BANNED[-1] and own and any(run.early_adaptation for run in record.bound.any)
-                banned = shown or (what in BANNED and own == "title" and record.claimed is not None)
-                report = record.out.fail if banned else record.out.warn
-                report(rule, f"the folder's own words: {what}.", (file, line), found, "", remedy, "likely")
+                early = method.rule == "A6-PREQUANT-TTT" and own and any(r.early_adaptation for r in record.bound.any)
+                certain = early or (method.banned and own == "title" and record.claimed is not None)
+                message, report = (
+                    f"the folder's own words: {method.what}.",
+                    record.out.fail if certain else record.out.warn,
+                )
+                report(method.rule, message, (file, line), found, "", remedy, "likely")
         if file not in seen and _SELECTED.search(text):
             seen.add(file)
             message = "the text says that runs were chosen by their score."

@@ -139,9 +139,9 @@ class Findings:
         """The rule is broken, for certain. values: found, computed, remedy, confidence."""
         self.add(Verdict.FAIL, rule, message, at, *values, **others)  # type: ignore[arg-type]
 
-    def has(self, rule: str, *verdicts: Verdict) -> bool:
-        """Whether the rule has one of these verdicts already; FAIL or WARN when none is given."""
-        return any(i.rule == rule and i.verdict in (verdicts or (Verdict.FAIL, Verdict.WARN)) for i in self.items)
+    def has(self, rule: str) -> bool:
+        """Whether the rule has a FAIL or WARN already."""
+        return any(i.rule == rule and i.verdict in (Verdict.FAIL, Verdict.WARN) for i in self.items)
 
     def merged(self) -> list[Found]:
         """One finding a rule and verdict, gravest first; further places of it stand in ``more``.
@@ -177,7 +177,7 @@ class Readings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     train_cap_s:         the training loop's own clock
     train_overshoot_s:   above the cap and within this, WARN: the loop looks at its clock after each step
     eval_cap_s:          evaluation
-    eval_clock:          what FAILs above the cap: "scorer" (the claimed pass), "sum" (all passes), "sum+warmup"
+    eval_clock:          what FAILs above the cap: "scorer" (the claimed pass), "sum" (all passes)
     calibration:         verdict when loop + Hessian collection on training data exceed the cap
     code_bytes:          "logged": the log's code size counts, and another size of the shipped file is WARN;
                          "shipped": model bytes plus the shipped files must fit
@@ -193,7 +193,7 @@ class Readings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     train_cap_s: float = 600.0
     train_overshoot_s: float = 0.2
     eval_cap_s: float = 600.0
-    eval_clock: Literal["scorer", "sum", "sum+warmup"] = "scorer"
+    eval_clock: Literal["scorer", "sum"] = "scorer"
     calibration: Literal["WARN", "FAIL"] = "WARN"
     code_bytes: Literal["logged", "shipped"] = "logged"
     byte_low: int = FLOOR

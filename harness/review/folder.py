@@ -20,7 +20,7 @@ CHECKS: tuple[Check, ...] = (
     *(evidence.marks, evidence.data, evidence.plausible, evidence.words),
     *(score.claim, score.last_pass, score.seeds, score.whole, score.tables, score.headline, score.facts, score.sizes),
     *(formal.required_files, formal.fields, formal.track, formal.logs_whole, formal.hardware, formal.same_config),
-    *(formal.left_out, formal.seed_set, statistics.stated, statistics.deviations),
+    *(formal.left_out, formal.seed_set, statistics.stated, statistics.deviations, statistics.tests),
     *(code.absent, code.patterns, code.preparation, code.uncounted),
 )
 FEW = 6

@@ -10,30 +10,16 @@ from statistics import fmean
 from harness.review.jsonfile import is_number, plain_value, shown
 from harness.review.logs import Run
 from harness.review.number import Number
+from harness.review.patterns import PATTERNS
 from harness.review.record import ENOUGH, Record, group_of, track_named
-from harness.rules import Verdict
 
 LARGEST_SCORE = 8.0
 _PLACEHOLDER = re.compile(r"[_<\[{ ]*(?:fill|todo|tbd|fixme|pending|your[_ -]|xxx|n/?a$)", re.IGNORECASE)
-_MAYBE_LOG = re.compile(
-    r"log|\.out$|\.txt$|\.(?:jsonl|ndjson)$|\.csv$|\.tsv$|results?|metrics|history|console|stdout|\.ipynb$", re.I
-)
-_NO_LOG = re.compile(
-    r"(?:requirements|readme|license|notice|setup|submission|tokenizer|config)[^/]*$|\.(?:md|py|sh|model|vocab)$", re.I
-)
-_PER_RUN = re.compile(
-    r"^(?:seed|s|run_id|logfile|log_file|rank|local_rank|is_main_process|device|ttt_eval_batches|batch_stride)$"
-    r"|(?:dir|path|files|file|root|tokenizer|dataset|cache|prefix|pattern)s?$"
-    r"|(?:^|_)(?:run|exp|experiment|job|log|trial|wandb)_?(?:name|tag|id|group)?$|(?:^|_)(?:tag|suffix|note|comment)s?$"
-    r"|(?:^|_)(?:time|host|hostname|date|uuid|hash|commit|port|master|device|gpu|pid|node)(?:_|$)"
-)
-_HYPERPARAMETER = re.compile(
-    r"(?:^|_)(?:lr|wd|decay|layers|dim|heads|mlp|mult|momentum|warmdown|vocab|rank|epochs|bits|clip|softcap|seq_len)(?:_|$)"
-)
-_HARMLESS = re.compile(
-    r"log_every|log_interval|val_loss_every|^val_|^eval_|reserve|save|checkpoint|verbose|wandb|artifact|output|train_shards"
-    r"|wallclock|iterations|world|accum|version|compile|workers"
-)
+_MAYBE_LOG = PATTERNS.words["maybe_log"]
+_NO_LOG = PATTERNS.words["no_log"]
+_PER_RUN = PATTERNS.words["per_run"]
+_HYPERPARAMETER = PATTERNS.words["hyperparameter"]
+_HARMLESS = PATTERNS.words["harmless"]
 
 
 def required_files(record: Record) -> None:
@@ -44,7 +30,7 @@ def required_files(record: Record) -> None:
     elif "README.md" not in names:
         out.warn(rule, "the README is not called README.md.", record.readme_file)
     if "submission.json" not in names:
-        others = [n for n in names if n.endswith(".json")]
+        others = [n for n in names if re.search(r"submission[^/]*\.json$", n)]
         message = "submission.json is missing" + (f"; is it {others[0]}?" if others else ".")
         report = out.warn if record.json_file or others else out.fail
         report(rule, message, record.json_file, "no submission.json", "", "Add name, github_id, val_bpb, date.")
@@ -96,23 +82,23 @@ def fields(record: Record) -> None:
     missing = [
         n for n in ("name", "github_id", "author", "date", "bytes_total") if meta.values.get(n) in (None, "", [])
     ]
+    if missing == ["bytes_total"] and re.search(r'"\w*(?:bytes|size)\w*": ?[\[{\d]', json.dumps(plain_value(meta.raw))):
+        missing = []  # The sizes stand under other names; A3 compares them.
     if missing:
         message = f"fields are missing or empty: {', '.join(missing)}."
         out.warn(rule, message, record.json_file, ", ".join(missing), "", "Add them.")
     for name, value in meta.values.items():
+        at, written = (record.json_file, meta.line(name)), meta.raw.get(meta.spelt[name], value)
+        numeric = name in ("val_loss", "bytes_total") or (name == "val_bpb" and is_number(value))
         if isinstance(value, str) and _PLACEHOLDER.match(value):
-            out.warn(rule, f"{name} still holds a placeholder.", (record.json_file, meta.line(name)), shown(value))
-        elif name in ("val_loss", "bytes_total") and not is_number(value):
-            out.warn(rule, f"{name} is not a number.", (record.json_file, meta.line(name)), shown(value))
+            out.warn(rule, f"{name} still holds a placeholder.", at, shown(value))
+        elif numeric and not is_number(written):
+            out.warn(rule, f"{name} is not a number.", at, shown(written))
     if meta.loss_is_bpb:
         message = "val_loss holds a bpb, not nats a token"
         message += ", and no val_bpb is there." if meta.spelt.get("val_bpb") == "val_loss" else "."
-        values = (
-            shown(meta.values.get("val_loss")),
-            "",
-            "Put the nats a token in val_loss, the bits a byte in val_bpb.",
-        )
-        out.warn(rule, message, (record.json_file, meta.line("val_loss")), *values)
+        at, remedy = (record.json_file, meta.line("val_loss")), "Put nats a token in val_loss, bits a byte in val_bpb."
+        out.warn(rule, message, at, shown(meta.values.get("val_loss")), "", remedy)
     if len(out.items) == before:
         out.passed(rule, "the fields are there, with the usual names and types.", record.json_file)
 
@@ -179,7 +165,8 @@ def hardware(record: Record) -> None:
 def same_config(record: Record) -> None:
     """Settings of the claimed runs against those of the first."""
     rule, out = "A8-SAME-CONFIG", record.out
-    runs = [run for run in record.bound.training if run.settings]
+    of_seed = {run.seed: run for run in record.bound.training if run.settings and run.seed is not None}
+    runs = list(of_seed.values())
     if len(runs) < 2:
         return
     first, named = runs[0], set(record.metadata.seeds) if record.metadata else set()
@@ -244,5 +231,5 @@ def seed_set(record: Record) -> None:
         usual = record.readings.min_seeds
         remedy = "Add seeds, named before they run."
         out.warn(rule, f"{number} run(s); a record is usually shown with {usual}.", "", number, usual, remedy)
-    elif logged and not out.has(rule, Verdict.FAIL, Verdict.WARN):
+    elif logged and not out.has(rule):
         out.passed(rule, f"{len(logged)} seeds are claimed and logged.", "", sorted(logged))

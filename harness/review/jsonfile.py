@@ -9,34 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
 from harness.review.number import Number
+from harness.review.patterns import PATTERNS
 
 MAX_BYTES, MAX_DEPTH, LONGEST_KEY = 1 << 20, 32, 200
-SPELLINGS: dict[str, tuple[str, ...]] = {
-    "name": ("name", "run_name", "title", "submission_name", "record_name"),
-    "author": ("author", "authors", "submitter"),
-    "github_id": ("github_id", "github", "github_username", "github_handle", "github_user", "author_github"),
-    "date": ("date", "created", "timestamp"),
-    "track": ("track",),
-    "val_bpb": ("val_bpb", "mean_val_bpb", "val_bpb_mean", "mean_bpb", "final_val_bpb", "bpb", "best_val_bpb"),
-    "val_loss": ("val_loss", "mean_val_loss", "val_loss_mean", "val_loss_nats", "mean_val_loss_nats"),
-    "bytes_total": (
-        *(
-            "bytes_total",
-            "total_submission_bytes_max",
-            "submission_bytes_max",
-            "artifact_bytes",
-            "artifact_size_bytes",
-            "artifact_bytes_max",
-            "total_bytes",
-        ),
-        *("submission_bytes", "artifact_bytes_mean", "total_submission_bytes", "max_artifact_bytes"),
-    ),
-    "bytes_code": ("bytes_code", "code_bytes"),
-    "val_bpb_std": ("val_bpb_std", "std_bpb", "bpb_std", "std_val_bpb"),
-    "val_loss_std": ("val_loss_std", "std_val_loss_nats", "val_loss_nats_std", "std_val_loss"),
-    "p_value": ("p_value", "p", "welch_p", "p_val"),
-    "t_statistic": ("t_statistic", "t_stat", "welch_t"),
-}
 SEED_FIELDS = ("seed_results", "seeds", "per_seed", "results", "runs")
 HOLDERS = ("results", "result", "metrics", "summary", "scores")
 """Objects in which some folders keep the fields that others write at the top."""
@@ -143,10 +118,10 @@ class Metadata:
         """Line of the key that holds a field, or of a key or seed; 0 when unknown."""
         return self.lines.get(self.spelt.get(name, name), 0)
 
-    def first(self, seed: int | None, keys: tuple[str, ...]) -> tuple[str, Number] | None:
-        """The first of ``keys`` that stands under a seed, with its value."""
+    def size_of(self, seed: int | None) -> Number | None:
+        """The artifact's size that stands under a seed."""
         numbers = self.results.get(-1 if seed is None else seed, {})
-        return next(((key, numbers[key]) for key in keys if key in numbers), None)
+        return next((numbers[key] for key in PATTERNS.fields["bytes_total"] if key in numbers), None)
 
 
 def read_metadata(raw: dict[str, Any], text: str) -> Metadata:
@@ -157,10 +132,15 @@ def read_metadata(raw: dict[str, Any], text: str) -> Metadata:
             lines.setdefault(key, number)
     found = Metadata(raw, text.splitlines(), lines)
     holders = [raw, *(raw[name] for name in HOLDERS if isinstance(raw.get(name), dict))]
-    for name, keys in SPELLINGS.items():
+    for name, keys in PATTERNS.fields.items():
         hit = next(((place, key) for place in holders for key in keys if place.get(key) is not None), None)
         if hit is not None:
             found.values[name], found.spelt[name] = hit[0][hit[1]], hit[1]
+    score = found.values.get("val_bpb")
+    if isinstance(score, dict) and is_number(score.get("mean")):
+        found.values["val_bpb"] = score["mean"]
+    elif isinstance(score, str) and re.fullmatch(r"\d\.\d{1,12}", score):
+        found.values["val_bpb"] = Number.of(score)
     _read_seeds(found, holders)
     return found
 

@@ -10,10 +10,6 @@ from harness.review.logs import Run, Stat
 from harness.review.record import TABLES, Record, each
 from harness.rules import Verdict
 
-BYTES_OF_SEED = (
-    *("artifact_bytes", "bytes_total", "total_bytes"),
-    *("artifact_size_bytes", "bytes", "total_submission_bytes"),
-)
 _OWN_TEXT = re.compile(r"(?i:\bself[-_ ]?gen|\bautoregressive|\brandom[-_ ]tokens?\b)|\bAR\b")
 """Text that the model writes itself, or none at all. "Random batches" are batches of the training data."""
 _TRAIN_TEXT = re.compile(r"train", re.IGNORECASE)
@@ -91,8 +87,8 @@ def calibration(record: Record, run: Run) -> None:
         out.add(Verdict(record.readings.calibration), rule, message, at, figures, f"cap {cap:g} s", remedy)
 
 
-def eval_readings(run: Run, name: str) -> tuple[float, float, float, Stat] | None:
-    """Seconds of the claimed pass, of all passes, of all with warm-up; and where. ``None`` when nothing is timed.
+def eval_readings(run: Run, name: str) -> tuple[float, float, Stat] | None:
+    """Seconds of the claimed pass and of all passes, and where. ``None`` when nothing is timed.
 
     name: the claimed pass; where the run has none of that name, the last pass stands in
     A timer around others is no further pass: the longest of them and the sum of the passes, whichever is more, is all.
@@ -113,12 +109,12 @@ def eval_readings(run: Run, name: str) -> tuple[float, float, float, Stat] | Non
     total = max(
         [sum(item.seconds or 0 for item in passes) + extra + trained, *(item.value for item in outer), scorer.value]
     )
-    return scorer.value, total, total + sum(item.value for item in run["warmups"]), scorer
+    return scorer.value, total, scorer
 
 
 @each("runs")
 def eval_clock(record: Record, run: Run) -> None:
-    """Evaluation in three readings."""
+    """Evaluation in two readings."""
     rule, out, cap, reading = "A2-EVAL-CLOCK", record.out, record.readings.eval_cap_s, record.readings.eval_clock
     spans = eval_readings(run, record.bound.name)
     if not record.official:
@@ -127,9 +123,9 @@ def eval_clock(record: Record, run: Run) -> None:
     if spans is None:
         out.unknown(rule, "the log states no evaluation time.", run.file)
         return
-    scorer, total, warm, at = spans
-    figures = f"scorer {scorer:.1f} s, all passes {total:.1f} s, with compile warm-up {warm:.1f} s"
-    chosen = {"scorer": scorer, "sum": total, "sum+warmup": warm}[reading]
+    scorer, total, at = spans
+    figures = f"scorer {scorer:.1f} s, all passes {total:.1f} s"
+    chosen = {"scorer": scorer, "sum": total}[reading]
     hardware = run.other_hardware or ("" if run.world or run.gpus else "the log does not name them")
     if chosen > cap and hardware:
         message = f"evaluation takes longer than {cap:g} s, not on 8 H100 for all that is known: {hardware}."
@@ -138,12 +134,12 @@ def eval_clock(record: Record, run: Run) -> None:
         message = f"evaluation takes longer than {cap:g} s in the reading {reading!r}."
         report = out.fail if record.bound.certain and record.bound.name else out.warn
         report(rule, message, run.place(at), figures, f"cap {cap:g} s", "Score with fewer or shorter passes.")
-    elif max(total, warm) > cap:
+    elif total > cap:
         message = f"within {cap:g} s in the reading {reading!r} only: staff have summed operations."
         remedy = "Leave diagnostic passes out of the run, or keep the sum under the cap."
         out.warn(rule, message, run.place(at), figures, f"cap {cap:g} s", remedy)
     else:
-        out.passed(rule, "evaluation fits in all three readings.", run.place(at), figures)
+        out.passed(rule, "evaluation fits in both readings.", run.place(at), figures)
 
 
 def artifact_of(run: Run) -> Stat | None:
@@ -164,8 +160,7 @@ def artifact(record: Record, run: Run) -> None:
     if value <= cap:
         out.passed(rule, f"{cap - value:,} bytes under the cap.", run.place(total), f"{value:,} bytes")
         return
-    stated = meta.first(run.seed, BYTES_OF_SEED) if meta else None
-    claimed = stated[1] if stated else meta.number("bytes_total") if meta else None
+    claimed = (meta.size_of(run.seed) or meta.number("bytes_total")) if meta else None
     sizes = {int(item.value) for item in run["totals"] if item.label}
     told = {
         int(i.value) + extra for i in run["totals"] + run["models"] for extra in (0, int(code.value) if code else 0)
@@ -201,7 +196,7 @@ def code_bytes(record: Record) -> None:
     ran = {int(of_run[id(run)].value): run for run in record.bound.training if id(run) in of_run}
     unlike = {size: run for size, run in ran.items() if size not in sizes}
     values = (f"{main} has {shipped:,} bytes", "Ship the file that ran, and run all seeds with it (#2124).")
-    if len(ran) > 1:
+    if len({run.seed for run in ran.values()}) > 1:
         text = " and ".join(f"{size:,} bytes in {run.file}" for size, run in list(ran.items())[:2])
         out.warn("A8-SAME-CODE", "the seeds ran scripts of different sizes.", list(ran.values())[1].file, text, *values)
     for size, run in list(unlike.items())[:1] if len(ran) == 1 else ():
@@ -258,9 +253,9 @@ def claimed_bytes(record: Record) -> None:
         else:
             out.passed(rule, "the claim is the largest seed's size.", at, shown(claimed))
     for run, total in totals:
-        stated = meta.first(run.seed, BYTES_OF_SEED)
+        stated = meta.size_of(run.seed)
         of_seed = {int(i.value) for r in record.runs if r.seed == run.seed for i in r["totals"] + r["models"]}
-        if stated and of_seed and int(stated[1].value) not in of_seed:
+        if stated and of_seed and int(stated.value) not in of_seed:
             message = f"seed {run.seed}: the JSON's size is not the log's."
             at_seed = (where, meta.lines.get(str(run.seed), 0))
-            out.warn(rule, message, at_seed, f"{stated[1].value:,.0f}", f"{total:,} in {run.file}")
+            out.warn(rule, message, at_seed, f"{stated.value:,.0f}", f"{total:,} in {run.file}")

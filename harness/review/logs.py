@@ -14,6 +14,7 @@ from math import isfinite
 from typing import NamedTuple
 
 from harness.review.number import Number
+from harness.review.patterns import PATTERNS
 
 MAX_LINE, MAX_KEPT, MAX_RUNS = 1_000, 400, 40
 RAW_MODEL_BYTES = 4e7
@@ -41,6 +42,11 @@ class Pass:
     seconds: float | None = None
     diagnostic: bool = False
 
+    @property
+    def printed(self) -> tuple[str, str]:
+        """Both figures as they are written."""
+        return self.bpb.text, self.loss.text if self.loss else ""
+
     def same(self, other: Pass) -> bool:
         """Whether two lines can print one score with different digits."""
         if not (isfinite(self.bpb.value) and isfinite(other.bpb.value)):
@@ -55,7 +61,7 @@ class Run:
     curve:    validations during training; passes: scorings after it, the last of each name
     rescored: name -> first and last scoring, where they differ
     settings: key -> value and line; block: they were printed as a block of all
-    said:     what lines of :data:`_FACTS` state, by name; ``run["totals"]`` reads it
+    said:     what its lines state, by name; ``run["totals"]`` reads it
     marks:    lines that name a method
     unread:   the last line that looks like a score and is of no known form
     headed:   a heading began it, and not the first lines of a script
@@ -150,7 +156,7 @@ class Run:
     @property
     def epochs_first(self) -> Stat | None:
         """The last of several epochs of test-time training, of the packed model and before any score of its chunks."""
-        found = [mark for mark in self.marks if (hit := _LAST_EPOCH.match(mark.label)) and int(hit[1]) > 1]
+        found = [m for m in self.marks if (hit := _LAST_EPOCH.match(m.label)) and int(hit["n"] or hit["m"]) > 1]
         late = (
             found and not self.chunked and not self.early_adaptation and self.final and self.final.line > found[0].line
         )
@@ -184,29 +190,25 @@ class Run:
 
     def settle(self) -> None:
         """Of each pass the last scoring, with the digits of its exact line and the time of whichever printed it."""
+        full = [item for item in self.passes if not _SUMMARY.search(item.name)]
+        self.passes = full or self.passes  # Where a pass has a line of its own, a summary only repeats it.
         merged: dict[str, Pass] = {}
         first: dict[str, Pass] = {}
         packs = [item.line for item in self["models"] + self["totals"]]
         for above, item in zip([None, *self.passes], self.passes, strict=False):
-            twin = above and above.name != item.name and above.bpb.decimals > 5 and not above.diagnostic
-            if (
-                twin
-                and above
-                and (above.bpb.text, above.loss and above.loss.text) == (item.bpb.text, item.loss and item.loss.text)
-            ):
+            fine = above is not None and above.bpb.decimals > 5 and not above.diagnostic
+            if fine and above and above.name != item.name and above.printed == item.printed:
                 continue  # Public scripts repeat the score of any pass under a name of their first one.
             before = merged.pop(item.name, None)
             same = before is not None and before.same(item)
             exact = before if before and same and before.bpb.decimals > item.bpb.decimals else item
             seconds = item.seconds if item.seconds is not None or not (before and same) else before.seconds
-            merged[item.name] = Pass(
-                item.name, exact.line, exact.bpb, exact.loss or item.loss, seconds, exact.diagnostic
-            )
+            merged[item.name] = replace(exact, loss=exact.loss or item.loss, seconds=seconds)
             base = re.sub(r"[ _-]*(?:epoch|pass|round|iter|repeat)[ _-]?\d{1,6}$", "", item.name, flags=re.IGNORECASE)
             start = first.setdefault(base or item.name, item)
             if any(start.line < line < item.line for line in packs):
                 first[base or item.name] = item  # Another artifact was made: no token of it was scored before.
-            elif not item.diagnostic and not start.same(item):
+            elif full and not item.diagnostic and not start.same(item):
                 self.rescored[base or item.name] = (start, item)
         self.passes = list(merged.values())
         if not self.trained and _SCORES.search(self.file) and all(item.diagnostic for item in self.passes):
@@ -236,7 +238,7 @@ _ANCHOR = re.compile(
 )
 _FIXED_PREFIX = re.compile(
     r"(?:\d{9,}\.\d+ |\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,\d]*(?:Z|[+-]\d\d:?\d\d)?\]?[ :|-]{1,4}"
-    r"|\[(?:rank|default)?\d+\]:? ?|\[?\d\d:\d\d:\d\d(?:[.,]\d+)?\]? |\d{1,3}: (?=[a-zA-Z]))"
+    r"|\[(?:(?i:rank) ?|default)?\d+\]:? ?|\[?\d\d:\d\d:\d\d(?:[.,]\d+)?\]? |\d{1,3}: (?=[a-zA-Z]))"
 )
 _ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]{0,20}[A-Za-z]|\][^\x07\x1b]{0,80}(?:\x07|\x1b\\))")
 _BAR = re.compile(r"[^|]{0,80}\d{1,3}%\|[^|]{0,300}\|[^\[a-z]{0,40}(?:\[[^\]]{0,80}\])?")
@@ -247,16 +249,23 @@ _SOURCE_ENDS = re.compile(
     r"|\|\s+\d+\s+NVIDIA"
 )
 _CODE = re.compile(r"""log0?\(|print\(|f["']|["']\)$|^\s*(?:def|class|import|from|return|if|for|with)\b.*[:(]""")
+_TAGS = r"(?:(?!val_)\w{1,30}:[\w.]{1,30} ){0,4}(?P<how>sliding )?"
 _PASS = re.compile(
-    r"(?P<name>[A-Za-z][\w.+ /()-]{0,70}?)[ :]{1,20}+(?:stride:\d+ )?(?P<how>sliding )?val_loss[:=]\s*"
+    rf"(?P<name>[A-Za-z][\w.+ /()-]{{0,70}}?)[ :]{{1,20}}+{_TAGS}val_loss[:=]\s*"
     + NUM
     + r",?\s+(?:sliding )?val_bpb[:=]\s*"
     + NUM,
     re.IGNORECASE,
 )
-_BPB_ONLY = re.compile(
-    r"(?P<name>(?:final|quantized|legal)[\w.+-]{0,60})[ :]+(?:stride:\d+ )?(?P<how>sliding )?val_bpb[:=]\s*" + NUM
+_BPB_ONLY = re.compile(rf"(?P<name>(?:final|quantized|legal|ppm)[\w.+-]{{0,60}})[ :]+{_TAGS}val_bpb[:=]\s*" + NUM)
+_LABELLED = re.compile(
+    r"\s{0,8}(?P<name>(?:[A-Za-z][\w.+-]{0,20} ){0,4}(?:val_)?bpb(?: \([\w ,=+-]{1,40}\))?)[:=](?P<how>)\s{1,20}"
+    + NUM
+    + r"\s*$",
+    re.IGNORECASE,
 )
+"""A line of a score alone, such as ``TTT BPB: 1.0783``; and its name."""
+_SUMMARY = re.compile(r"(?:^| )(?:val_)?bpb(?: \(|$)", re.IGNORECASE)
 _STEP = re.compile(r"(?:step[: ]\s*)?(\d{1,15})/(\d{1,15})\s+(train|val)_loss:\s*" + NUM)
 _ANY_STEP = re.compile(r"\s*(?:step|iter|epoch|batch|chunk|warmup)\w*[:= ]\s*\d", re.IGNORECASE)
 _TIME = NUM.replace("(?![0-9.])", "")
@@ -264,63 +273,21 @@ _TRAIN_TIME = re.compile(rf"train_time:\s*{_TIME}(ms|m|s)\b")
 _EVAL_TIME = re.compile(rf"eval_time[:=]\s*{_TIME}\s*(ms|s)\b|\btime:(\d{{1,18}})(ms)")
 _VAL_BPB = re.compile(r"val_bpb:\s*" + NUM)
 _STOP = re.compile(r"stopping_early: (\w+)\s+train_time:\s*(\d{1,18})ms\s+step:\s*(\d{1,15})")
-_N = r"(?P<n>\d{1,18})"
-_FACTS = tuple(
-    (name, word, re.compile(pattern, re.IGNORECASE if name in ("hessians", "calibrations") else 0))
-    for name, word, pattern in (
-        ("totals", "submission size", rf"Total submission size(?: (?P<label>\S+))?: {_N} bytes"),
-        ("totals", "Total submission:", rf".*?(?P<label>\bTotal submission): {_N} bytes"),
-        ("totals", "total:", rf".*\bcode: ?\d{{1,9}}(?: bytes)?,? +(?P<label>total): ?{_N}\b"),
-        ("totals", "budget:", rf".*?(?P<label>budget):\s*{_N}/16000000\b"),
-        ("totals", "artifact", rf".*?(?P<label>artifact_bytes|\bartifact(?=: \d+ bytes \(model)):\s*{_N}"),
-        ("models", "Serialized model", rf"Serialized model(?: (?P<label>\S+))?: {_N} bytes"),
-        ("models", " model: ", rf"(?:.{{0,60}}\s)?(?!Raw |Serialized )(?P<label>\S+) model: {_N} bytes"),
-        ("codes", "Code", rf".*?\bCode(?: size)?(?: \((?P<label>\w+)\))?: {_N} bytes"),
-        ("eval_times", "eval_time", r".*?(?P<label>eval_time)[:=]\s*(?P<n>\d[\d.]{0,15})\s*(?P<unit>ms|s)\b"),
-        ("eval_times", ":precompute", r"(?P<label>\w+:precompute)\b.*\belapsed=(?P<n>\d[\d.]{0,15})s"),
-        (
-            "adaptations",
-            "ttt",
-            r"\s{0,8}\w{0,20}ttt\w{0,20}: ?(?:completed in|done elapsed=) ?(?P<n>\d[\d.]{0,15}) ?(?P<unit>ms|s)\b",
-        ),
-        (
-            "own_checks",
-            "must be <",
-            r".*?\b(?P<label>\w++: (?P<n>\d[\d.]{0,15})s? \([^()]{0,80}must be < \d[\d.]{0,12}\))",
-        ),
-        ("warmups", "warmup done", r".*?compile warmup done \((?P<n>\d[\d.]{0,15})s\)"),
-        ("reserves", "reserving", r"gptq:reserving (?P<n>\d[\d.]{0,15})(?P<unit>ms|s)"),
-        ("hessians", "in ", r"gptq:\s*(?:collected|calibrated)\b.{0,80}?\bin (?P<n>\d[\d.]{0,15})s"),
-        ("calibrations", "", r"(?P<n>)gptq:.*(?:calibrat|hessian)"),
-        ("val_tokens", "tokens:", r".*?(?:(?<![\w-])val[_ ]tokens:\s*|val_loader:.*\btokens:)(?P<n>\d[\d,]{0,17})"),
-        ("train_shards", "train_shards:", rf".*?\btrain_shards:\s*{_N}"),
-        ("world", "world_size:", rf".*?\bworld_size:\s*{_N}"),
-    )
-)
-"""What a line may state: name, a word that stands in such lines, and pattern; without a label the line is the label."""
 _CALIBRATES = ("reserves", "hessians", "calibrations")
-_NO_CALIBRATION = re.compile(
-    r"\b(?:without|no|not|skip\w*)\b[\w -]{0,24}(?:calibrat|hessian)|gptq:\s*(?:skip\w*|disabled|off)\b"
-    r"|(?:calibrat\w*|hessians?)[ :=]{1,3}(?:skipped|disabled|off|none)\b|\b0 (?:layers|hessians)\b",
-    re.IGNORECASE,
-)
+_NO_CALIBRATION = PATTERNS.words["no_calibration"]
 _SEED = re.compile(r"\s*(?:random_)?seed[:=] ?(\d{1,10})\s*$|.*\bseed[:=](\d{1,10})\b")
 _GPU = re.compile(r"\|\s+\d+\s+(NVIDIA [\w ]{3,40}?)\s{2,}")
 _PAIR = re.compile(r"([A-Za-z]\w{0,60}):(\S{1,200})")
 _LONE = re.compile(r"(?:  )?([a-z_]\w{0,60}):\s?(.{0,300})$")
 _NO_SETTING = re.compile(r"^(?:step|loss|t|avg|time|mem|tok|dt|\w*_?step|\w*loss|\w*time|\w*_ms|eta|https?)$")
-_DIAGNOSTIC = re.compile(
-    r"diagnostic|pre[-_ ]?quant|post[-_ ]ema|^step\b|^ttt?_?(?:chunk|progress)|^ttp\b|running|^val$|^epoch\b|^swa\b",
-    re.I,
-)
-_MARKS = re.compile(
-    r"(?:pre[-_ ]?quant[-_ ]?ttt|\bslot\b|\bppm|n-?gram[-_ ]?(?:cache|mix)|two[-_ ]pass|rescor|within_(?:gate|beta)"
-    r"|word_(?:gate|beta)|oracle|force_stop_step|paid[_ ]prefix|\b16777216\b|temp_search|best_temp|ttt[ _]temp"
-    r"|final_temped|source=val|^\s{0,8}[a-z]{0,20}_?ttt[a-z]{0,20}[:_ ] ?(?:start|epoch|begin))",
+_DIAGNOSTIC = PATTERNS.words["diagnostic"]
+_MARKS = PATTERNS.words["marks"]
+_ADAPTS = re.compile(r"\s{0,8}[a-z]{0,20}_?ttt[a-z]{0,20}[:_ ] ?(?:start|epoch|begin)", re.IGNORECASE)
+_LAST_EPOCH = re.compile(
+    r"\s{0,8}\w{0,20}ttt\w{0,20}[:_ ]{1,2}"
+    r"(?:epoch[:= ]{1,2}(?P<n>\d{1,4})(?:/(?P=n)(?!\d)| complete)|(?P<m>\d{1,4}) ?ep\b)",
     re.IGNORECASE,
 )
-_ADAPTS = re.compile(r"\s{0,8}[a-z]{0,20}_?ttt[a-z]{0,20}[:_ ] ?(?:start|epoch|begin)", re.IGNORECASE)
-_LAST_EPOCH = re.compile(r"\s{0,8}\w{0,20}ttt\w{0,20}[:_ ]{1,2}epoch[:= ]{1,2}(\d{1,4})/\1(?!\d)", re.IGNORECASE)
 _SECTION = re.compile(r"={3,} ?[\w .-]{3,60} ?={3,}$")
 _SOME_SCORE = re.compile(r"bpb\W+\d{1,2}\.\d{2,}|\d\.\d{2,} ?bpb", re.IGNORECASE)
 _SCORES = re.compile(r"eval|scor|quant|ttt", re.IGNORECASE)
@@ -351,9 +318,12 @@ def decode(data: bytes) -> str:
     return data.decode("utf-8-sig", "replace")
 
 
+_LOSS = re.compile(r"(?:(?:train|val)_(?:loss|bpb)[:=]\s*|\bstep[ :]\s*\d[^\n]{0,40}\bloss[:= ]\s*)(?:\d|nan)")
+
+
 def looks_like_log(text: str) -> bool:
     """Whether a text is a run log."""
-    return re.search(r"(?:train|val)_(?:loss|bpb)[:=]\s*(?:\d|nan)", text) is not None
+    return _LOSS.search(text) is not None
 
 
 def read_log(name: str, text: str) -> list[Run]:
@@ -416,6 +386,9 @@ def _prefixes(raw: list[tuple[int, str]]) -> list[re.Pattern[str]]:
         if hit is None:
             continue
         prefix = line[: hit.start()]
+        if not prefix:
+            shapes[""] += 1
+            continue
         delimited = re.search(r"[\])>|:-]\s*$", prefix) or re.match(r"\[?\d{4}-\d\d-\d\d|\[?\d\d:\d\d|\d{9,}", prefix)
         shape = re.sub(r"(?:\\ )+(?!$|\\ )", r"\\s+", re.sub(r"\w+", r"\\w+", re.escape(prefix)))
         shapes[shape if prefix.strip() and delimited else ""] += 1
@@ -431,7 +404,7 @@ class _Reader:
     """Takes the lines of one run."""
 
     def __init__(self, run: Run) -> None:
-        self.run, self.in_block = run, False
+        self.run, self.in_block, self.losses = run, False, False
 
     def begins_anew(self, line: str) -> bool:
         """Whether the line starts another run in the same file: its head, or a step far before the last one."""
@@ -447,7 +420,7 @@ class _Reader:
 
     def take(self, line: str, number: int) -> None:
         """One line."""
-        run = self.run
+        run, self.losses = self.run, self.losses or "loss" in line
         if line.startswith("Hyperparameters:"):
             self.in_block = run.block = True
             return
@@ -491,7 +464,7 @@ class _Reader:
 
     def _pass(self, line: str, number: int) -> None:
         run = self.run
-        hit = _PASS.match(line) or _BPB_ONLY.match(line)
+        hit = _PASS.match(line) or _BPB_ONLY.match(line) or (_LABELLED.match(line) if self.losses else None)
         if hit and len(run.passes) < MAX_KEPT:
             name = " ".join(hit["name"].split()).removesuffix("_exact") + (" sliding" if hit["how"] else "")
             spent = _EVAL_TIME.search(line, hit.end())
@@ -510,7 +483,7 @@ class _Reader:
             run.last_step = max(run.last_step or 0, int(stop[3]))
             return
         gptq = line[:4].lower() == "gptq" and not _NO_CALIBRATION.search(line)
-        for name, word, pattern in _FACTS:
+        for name, word, pattern in PATTERNS.lines:
             if word not in line or len(run[name]) == MAX_KEPT or (not gptq and name in _CALIBRATES):
                 continue
             if hit := pattern.match(line):

@@ -74,11 +74,6 @@ class Number:
         step = float(Decimal(1).scaleb(exponent)) if abs(exponent) < 300 else 0.0
         return cls(text, value, step / 2, step, signed=text[0] in "+-", whole=exponent >= 0)
 
-    @classmethod
-    def exactly(cls, value: float, kind: str = "") -> Number:
-        """A number that was measured or computed, not printed."""
-        return cls(repr(value), value, kind=kind)
-
     @property
     def low(self) -> float:
         """Smallest number that prints like this."""
@@ -175,6 +170,11 @@ class Range:
     value: float
     low: float
     high: float
+
+    @property
+    def slack(self) -> float:
+        """Half of the interval."""
+        return (self.high - self.low) / 2
 
 
 def mean_of(values: Sequence[Number]) -> Range:

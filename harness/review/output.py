@@ -1,4 +1,4 @@
-"""Reports as text, JSON, GitHub annotations, SARIF 2.1.0 and JUnit XML; baselines; files that are whole or not there.
+"""Reports as text, JSON, GitHub annotations and SARIF 2.1.0; baselines; files that are whole or not there.
 
 Every text from a folder is made harmless before it is shown. What repeats is told once.
 """
@@ -21,7 +21,6 @@ from harness.errors import UsageError
 from harness.files import write_atomic
 from harness.review.findings import FolderReport, Found, Readings
 from harness.rules import SEVERITY, Verdict, catalogue, rule
-from harness.rules.junit import Case, junit_xml
 
 VERSION = 2
 SHOWN = (Verdict.FAIL, Verdict.ERROR, Verdict.WARN)
@@ -196,18 +195,6 @@ def _uri(folder: str, file: str) -> str:
     path = f"{folder.rstrip('/')}/{file or next(known, '')}".rstrip("/")
     uri = quote(os.fsencode(path.removeprefix("./")), safe="/")
     return f"file://{uri}" if path.startswith("/") else uri
-
-
-def write_junit(reports: list[FolderReport], path: Path) -> None:
-    """Write a suite a folder, a case a finding; WARN passes with its text, UNKNOWN is skipped."""
-    suites = {
-        plain(report.folder): [
-            Case(f"{item.rule} {place(item)}".strip(), item.verdict, item.rule, _sentence(item))
-            for item in report.findings
-        ]
-        for report in reports
-    }
-    write_atomic(path.absolute(), junit_xml("harness check folder", suites), replace=True, mode=None)
 
 
 def read_baseline(path: Path) -> set[tuple[str, str]]:

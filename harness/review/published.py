@@ -7,10 +7,9 @@ val_bpb. For the published variants these are known to a few kilobytes, so a wro
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 from harness.fineweb import CEILING, FLOOR, KNOWN_BAD, LEGACY_BYTES, LEGACY_TOKENS, VARIANTS, Variant
-from harness.review.number import Number
+from harness.review.number import Number, Range
 from harness.rules import Finding, Verdict
 from harness.units import LN2
 
@@ -28,27 +27,14 @@ MOST_SLACK = 250_000
 """Bytes beyond which rounding could hide a known bug or a dropped document."""
 
 
-class Implied(NamedTuple):
-    """Bytes that three printed numbers imply: the value, and the least and most that print like them."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def slack(self) -> float:
-        """Half of the interval."""
-        return (self.high - self.low) / 2
-
-
-def implied_bytes(val_loss: Number, val_bpb: Number, val_tokens: float) -> Implied:
+def implied_bytes(val_loss: Number, val_bpb: Number, val_tokens: float) -> Range:
     """Bytes that the three numbers imply. Raises ``ValueError`` for numbers that are not positive and finite."""
     if not all(math.isfinite(n) and n > 0 for n in (val_loss.value, val_bpb.value, float(val_tokens))):
         text = f"val_loss {val_loss.text}, val_bpb {val_bpb.text}, val_tokens {val_tokens}"
         raise ValueError(f"{text}: wanted positive numbers")
     scale = val_tokens / LN2
     low = scale * max(val_loss.low, 0) / val_bpb.high
-    return Implied(scale * val_loss.value / val_bpb.value, low, scale * val_loss.high / max(val_bpb.low, 1e-12))
+    return Range(scale * val_loss.value / val_bpb.value, low, scale * val_loss.high / max(val_bpb.low, 1e-12))
 
 
 def variant_of(val_tokens: float) -> Variant | None:
@@ -57,7 +43,7 @@ def variant_of(val_tokens: float) -> Variant | None:
     return near if abs(near.val_tokens - val_tokens) <= 2 * LONGEST_WINDOW else None
 
 
-def judge_bytes(total: Implied, val_tokens: float, low: int = FLOOR, high: int = CEILING) -> Finding:
+def judge_bytes(total: Range, val_tokens: float, low: int = FLOOR, high: int = CEILING) -> Finding:
     """A7-BYTES or C4-COVERAGE on implied bytes. ``found`` names the cause where a known one fits.
 
     FAIL only beyond :data:`CERTAIN` of the text; a smaller gap is WARN.

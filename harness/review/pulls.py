@@ -234,7 +234,7 @@ def key_of(added: Added, readings: Readings) -> str:
 @cache
 def _checker() -> str:
     """Digest of the checker's own code, so that a changed checker judges again."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
+    files = sorted(path for path in Path(__file__).parent.iterdir() if path.suffix in (".py", ".toml"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 

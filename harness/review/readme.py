@@ -15,14 +15,11 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from harness.review.number import QUANTITY, Number, Range, mean_of, read_numbers, read_one
+from harness.review.patterns import PATTERNS
 
 MAX_CHARACTERS, MAX_LINE, MAX_COLUMNS = 200_000, 4_000, 60
 """What is read of one text: characters, characters of a line, columns of seeds. What lies beyond is named."""
-OTHERS = re.compile(
-    r"(?:\b(?:PRs?|SOTA|baseline|leader(?:board)?|previous|prior|(?<!non-)record(?!:)|current|versus|vs\.?|merged|base|"
-    r"original|upstream|predecessor|against|from|over)\b|#\d+)",
-    re.IGNORECASE,
-)
+OTHERS = PATTERNS.words["others"]
 AGGREGATES = {
     **dict.fromkeys(("mean", "avg", "avg.", "average"), "mean"),
     **dict.fromkeys(("std", "std.", "stdev", "std dev", "stddev", "standard deviation", "sd", "σ"), "std"),
@@ -100,11 +97,6 @@ class Table:
         about = re.search(r"\b(seed|run|trial)s?\b", self.corner, re.IGNORECASE)
         return rows if about or any(row.aggregate for row in self.rows) else ()
 
-    @cached_property
-    def width(self) -> int:
-        """Columns behind the first."""
-        return max((len(row.cells) for row in self.rows), default=0)
-
     def name(self, column: int) -> str:
         """The column's header, or its place."""
         name = self.header[column].strip() if column < len(self.header) else ""
@@ -113,21 +105,18 @@ class Table:
     def values(self, column: int) -> list[Number]:
         """The seeds' numbers in one column, exact where the column counts something; empty if one is missing."""
         found = [value for row in self.seed_rows if (value := row.value(column)) is not None]
-        kind, typed = self.kind(column), list[Number]()
+        kind, typed = self.kinds[column], list[Number]()
         for value in found if len(found) == len(self.seed_rows) else ():
             exact = value.whole and (kind in ("bytes", "count") or "," in value.text)
             typed.append(dataclasses.replace(value, half=0.0 if exact else value.half, kind=value.kind or kind))
         return typed
 
-    def kind(self, column: int) -> str:
-        """What the column holds: bpb, nats, bytes, seconds, count, or ""."""
-        return self._kinds[column] if column < self.width else ""
-
     @cached_property
-    def _kinds(self) -> tuple[str, ...]:
-        return tuple(map(self._find_kind, range(self.width)))
+    def kinds(self) -> list[str]:
+        """What each column holds: bpb, nats, bytes, seconds, count, or ""."""
+        return [self._kind(column) for column in range(max((len(row.cells) for row in self.rows), default=0))]
 
-    def _find_kind(self, column: int) -> str:
+    def _kind(self, column: int) -> str:
         name = self.name(column).lower()
         values = [value for row in self.seed_rows if (value := row.value(column)) is not None]
         units = {value.kind for value in values} - {""}
@@ -188,7 +177,7 @@ class Document:
         self.in_tables |= {row.line for table in pasted for row in table.rows} | {table.line for table in pasted}
         self.tables = sorted((_seed_first(t) for t in [*tables, *pasted]), key=lambda table: table.line)
         columns = [
-            Column(table, index, table.name(index), table.kind(index), tuple(values))
+            Column(table, index, table.name(index), table.kinds[index], tuple(values))
             for table in self.tables
             for index in range(max((len(row.cells) for row in table.seed_rows), default=0))
             if len(values := table.values(index)) > 1

@@ -22,6 +22,7 @@ from harness.review.findings import Findings, Readings
 from harness.review.jsonfile import LONGEST_KEY, JsonProblem, Metadata, parse_json, read_metadata
 from harness.review.logs import Pass, Run, decode, looks_like_log, read_log, seed_of_name
 from harness.review.number import Number
+from harness.review.patterns import PATTERNS
 from harness.review.readme import Document
 from harness.review.source import Folder, open_folder
 from harness.review.unwrap import Unwrapped, unwrap
@@ -36,11 +37,7 @@ ENOUGH = 4
 """Decimals that a score needs: with fewer, a rounded claim may be better than its logs by more than a record's gain."""
 MAX_SUBSETS = 600
 _PRINTED = re.compile(r"(?<![\d.,])(?:\d{1,2}\.\d{3,17}|\d{1,3}(?:,\d{3}){1,4}|\d{4,12})(?![\d])")
-OTHER_RUNS = re.compile(
-    r"(?:^|[/_. -])(?:old|original|archive\w*|supersed\w*|ablat\w*|baseline\w*|base|control|sweep\w*|stud\w+|exp\w*|"
-    r"fail\w*|smoke|test|debug|attempt\w*|prior|prev\w*|diagnos\w*|probe|pilot|draft|buggy|wip)(?=[/_. \d-]|$)",
-    re.IGNORECASE,
-)
+OTHER_RUNS = PATTERNS.words["other_runs"]
 """Names of files and folders with runs that do not make the claim."""
 
 
@@ -344,6 +341,13 @@ def group_of(run: Run) -> str:
     return re.sub(r"\d+", "#", re.sub(r"(?:seed)?[_-]?\d{1,10}", "#", run.file, flags=re.IGNORECASE))
 
 
+def _comparable(one: Run, other: Run) -> bool:
+    """Runs on hardware of one kind, whose scorers divide by about as many bytes: loss over bpb is alike."""
+    ratios = [item.loss.value / item.bpb.value for run in (one, other) if (item := run.final) and item.loss]
+    same = len(ratios) < 2 or abs(ratios[0] - ratios[1]) < 0.05 * ratios[0]
+    return same and bool(one.other_hardware) == bool(other.other_hardware)
+
+
 def _distinct(runs: list[Run]) -> bool:
     """Runs of different seeds; those that tell no seed are told apart by files of one form."""
     alike = len({group_of(run) for run in runs if run.seed is None}) < 2
@@ -390,7 +394,7 @@ def _explanations(
     for run in scored:
         for item in reversed(run.by_name.values()):
             if is_score(claimed, item.bpb.value):
-                like = [other for other in scored if bool(other.other_hardware) == bool(run.other_hardware)]
+                like = [other for other in scored if _comparable(run, other)]
                 alone = not any(other.key != run.key and _distinct([run, other]) for other in like)
                 around = (runs for runs in sets if len(runs) > 1 and _distinct(runs) and any(r is run for r in runs))
                 pool = [run] if alone else next(around, [run])

@@ -9,31 +9,20 @@ from statistics import fmean
 from harness.review.jsonfile import is_number, shown
 from harness.review.logs import Run
 from harness.review.number import Number, read_numbers
+from harness.review.patterns import PATTERNS
 from harness.review.record import ENOUGH, TABLES, Record, each, is_score, matches
 
 OTHER_RECORD = re.compile(
     r"PR\W{0,2}#?\d|#\d{2,}|/pull/|\bSOTA\b|baseline|previous|\bold\b|parent|target", re.IGNORECASE
 )
 """A line that compares with another record: its figures need not be this folder's."""
-_KINDS = tuple(
-    (kind, re.compile(pattern))
-    for kind, pattern in (
-        ("", r"std|delta|gain|gap|diff|recover|improve|drop|penalty|base|sota|prev|\bvs\b|leader|best|merged|public"
-         r"|threshold|target|margin|budget|control|\bper\b|minus|δ|\bpr ?\d|parent|\bold\b|reference"),
-        ("steps", r"^(?:training |train )?steps?(?: completed| stop)?$|^stop step$"),
-        ("train", r"^train time (?:s|ms)$|^train wallclock ms$|^wallclock seconds$|^train seconds$"),
-        ("eval", r"^(?:ttt )?eval(?: time)?(?: s| ms)?$|^ttt time (?:s|ms)$"),
-        ("code", r"^code (?:size|bytes)$|^bytes code$"),
-        ("model", r"^compressed (?:artifact|model)(?: size)?$|^(?:model bytes|bytes model)"
-         r"|^(?:serialized|quanti[sz]ed) model$"),
-        ("bytes", r"artifact|total|submission|^bytes$"),
-        ("nats", r"loss|nats"),
-        ("bpb", r"bpb|sliding|ttt|score"),
-    )
-)  # fmt: skip
-"""What a figure is, by words of its name, the first that fits; the first line names what is compared with nothing."""
-_HEADLINE = re.compile(r"val[\\_ ]{1,3}bpb\W{1,6}(\d\.\d{3,10})", re.IGNORECASE)
-_OWN_HEADLINE = re.compile(r"\W{0,4}(?:(?:\d[- ]seed )?(?:mean|average|final)\W{1,3})?val[\\_ ]{1,3}bpb", re.IGNORECASE)
+_HEADLINE = re.compile(r"(?:val[\\_ ]{1,3}bpb|final (?:result|score))\W{1,8}(\d\.\d{3,10})", re.IGNORECASE)
+_OWN_HEADLINE = re.compile(
+    r"\W{0,4}(?:(?:\d[- ]seed )?(?:mean|average|final)\W{1,3})?(?:val[\\_ ]{1,3}bpb|final (?:result|score))",
+    re.IGNORECASE,
+)
+_MIX = 0.02
+"""Loss over bpb differs by less between passes of one text; two passes of one run differ by less than a percent."""
 _TOP = 25
 """Lines within which a README states its own score."""
 _OTHER_SCORE = re.compile(r"pre[-_ ]?(?:quant|ttt)|standard|baseline|\bPR\b|\|", re.IGNORECASE)
@@ -121,7 +110,8 @@ def last_pass(record: Record) -> None:
 def _kind(name: str) -> str:
     """What a figure is, by its key, column or label; empty where that can't be told."""
     words = re.sub(r"[\W_]+", " ", name.lower()).strip()
-    return next((kind for kind, pattern in _KINDS if pattern.search(words)), "")
+    kind = next((kind for kind, pattern in PATTERNS.figures.items() if pattern.search(words)), "")
+    return "" if kind == "none" else kind
 
 
 def _known(runs: list[Run], kind: str) -> list[float]:
@@ -196,6 +186,14 @@ def whole(record: Record) -> None:
     meta, means = record.metadata, _pass_means(record)
     if meta is None or not record.bound.runs or record.incomplete:
         return
+    loss, passes = meta.number("val_loss"), [item for run in record.bound.runs for item in run.passes if item.loss]
+    ratios = [item.loss.value / item.bpb.value for item in passes if item.loss and item.bpb.value > 0]
+    if loss and record.claimed and ratios and not meta.loss_is_bpb:
+        own = loss.value / record.claimed.value
+        if all(abs(own / ratio - 1) > _MIX for ratio in ratios):
+            message = "val_loss and val_bpb are not of one pass: they imply other bytes than each pass of the logs."
+            values = f"{loss.text} / {record.claimed.text} = {own:.4f}", f"logs {min(ratios):.4f} to {max(ratios):.4f}"
+            record.out.warn("A9-JSON-MATCH", message, (record.json_file, meta.line("val_loss")), *values)
     for key, value in meta.raw.items():
         repeats = is_number(value) and record.claimed is not None and value.text == record.claimed.text
         kind = _kind(key) if is_number(value) and key not in meta.spelt.values() and not repeats else ""
@@ -218,7 +216,7 @@ def tables(record: Record) -> None:
         for column in range(len(row.cells)) if runs else ():
             value, kind = row.value(column), _kind(one.name(column))
             if kind in ("bpb", "nats"):
-                kind = one.kind(column) if one.kind(column) in ("bpb", "nats") else kind
+                kind = one.kinds[column] if one.kinds[column] in ("bpb", "nats") else kind
             elif value is None or not value.whole or kind not in ("steps", "bytes", "model"):
                 continue
             if value is not None and not value.about and (near := unlike(record, runs, kind, value)):
@@ -280,15 +278,16 @@ def sizes(record: Record) -> None:
     totals = [run.total.value for run in record.runs if run.total]
     if record.readme is None or not totals or record.incomplete:
         return
-    known = [*totals, fmean(totals), *(i.value for run in record.runs for i in run["models"] + run["totals"])]
+    known = {*totals, fmean(totals), *(i.value for run in record.runs for i in run["models"] + run["totals"])}
     for number, text in record.readme.text.items():
         near = number <= 12 or re.search(r"artifact|submission", text, re.IGNORECASE)
         sizes = [Number.of(hit) for hit in _SIZE.findall(text)[:8]] if near and not OTHER_RECORD.search(text) else []
         decimal, binary = (
-            any(abs(x / unit - size.value) <= 1.02 * size.step for size in sizes for x in known)
+            [(size, x) for size in sizes for x in known if abs(x / unit - size.value) <= 1.02 * size.step]
             for unit in (10**6, 2**20)
         )
         if binary and not decimal:
+            size, logged = min(binary, key=lambda pair: abs(pair[1] / 2**20 - pair[0].value))
             message = "a size in binary megabytes (MiB) is called MB; the cap is decimal."
-            computed = f"{min(totals) / 1e6:.3f} to {max(totals) / 1e6:.3f} MB"
-            record.out.warn("A9-README-MATCH", message, (record.readme_file, number), f"{sizes[0].text} MB", computed)
+            values = f"{size.text} MB", f"{logged:,.0f} bytes, {logged / 1e6:.3f} MB"
+            record.out.warn("A9-README-MATCH", message, (record.readme_file, number), *values)

@@ -13,6 +13,13 @@ from harness.review.record import Record, load_record, shared_passes
 from harness.rules import Verdict
 
 SLIP = 0.05
+_P = r"\bp(?:[- ]?value)?(?P<op>\W{1,6}?)(?P<p>(?:0?\.\d{1,12}|\d(?:\.\d{1,9})?(?=e))(?:e[-\u2212]\d{1,2})?)"
+_T_TEST = re.compile(
+    r"(?<![\w-])t(?:[- ]?(?:stat\w*|value))?\W{1,8}(?P<t>\d{1,4}\.\d{1,6})\b.{0,60}?"
+    rf"\bdf\W{{1,6}}(?P<df>\d{{1,4}}(?:\.\d{{1,6}})?)\b.{{0,60}}?{_P}",
+    re.IGNORECASE,
+)
+_Z_TEST = re.compile(rf"(?<![\w-])z\W{{1,8}}\d{{1,3}}\.\d{{1,6}}\b.{{0,40}}?{_P}", re.IGNORECASE)
 _POPULATION = "the deviation is the population's (divided by n); a test over seeds needs the sample's (n - 1)."
 
 
@@ -23,14 +30,35 @@ def stated(record: Record) -> None:
         rule, figure = ("A8-STD", stdev) if "std of" in claim.what else ("A8-MEAN", fmean)
         small = re.search(r"0\.\d{3}|e-", claim.claimed)  # a deviation of scores, and not of bytes or steps
         wrong = claim.verdict is Verdict.FAIL or (claim.verdict is Verdict.WARN and rule == "A8-STD" and small)
-        if wrong and claim.what.startswith(("std", "mean of", "sample std", "population std")):
+        timed = re.search(r"time|\bms\b|step|second", claim.what, re.IGNORECASE)
+        if wrong and not timed and claim.what.startswith(("std", "mean of", "sample std", "population std")):
             figure_of = Number.of(re.sub(r"[^\d.e-]", "", claim.claimed.split(" ")[0]) or "nan")
             message = _POPULATION if claim.verdict is Verdict.WARN else f"{claim.what}: {claim.message}."
             near = [figure, pstdev] if rule == "A8-STD" and claim.verdict is Verdict.FAIL else []
             slips = [of(pool) for of in near for pool in pools]
-            if not any(figure_of.gives(figure(pool)) for pool in pools) and not is_slip(figure_of, slips):
+            stale = record.claimed and figure_of.gives(record.claimed.value) and record.out.has("A9-SCORE-MATCH")
+            if not (stale or any(figure_of.gives(figure(pool)) for pool in pools) or is_slip(figure_of, slips)):
                 at = (record.readme_file, claim.line)
                 record.out.warn(rule, message, at, claim.claimed, claim.right, "Compute it from the logs.")
+
+
+def tests(record: Record) -> None:
+    """A stated p against the t and the degrees of freedom beside it, one-sided or two-sided."""
+    for line in record.readme.every_line if record.readme else ():
+        at, remedy = (record.readme_file, line.number), "Name the test, and compute p from its statistic."
+        if hit := _T_TEST.search(line.text):
+            from scipy.special import stdtr  # scipy.stats takes a second to import
+
+            t, df, p = (Number.of(hit[name].replace("\u2212", "-")) for name in ("t", "df", "p"))
+            spans = [(k * stdtr(df.high, -t.high), k * stdtr(df.low, -t.low)) for k in (1, 2)]
+            stated = any(low <= 1.02 * p.high and 0.98 * p.low <= high for low, high in spans)
+            if not (spans[0][0] <= p.high if "<" in hit["op"] else stated):
+                computed = " or ".join(f"{k * stdtr(df.value, -t.value):.3g}" for k in (1, 2))
+                message = "the stated p does not follow from t and df."
+                record.out.warn("A8-TEST", message, at, hit[0], f"{computed} (one-sided, two-sided)", remedy)
+        elif hit := _Z_TEST.search(line.text):
+            message = "a z-test over few seeds: the deviation is estimated from them, so the statistic is a t."
+            record.out.warn("A8-TEST", message, at, hit[0], "", remedy, "likely")
 
 
 def is_slip(given: Number, found: list[float]) -> bool:
@@ -68,7 +96,7 @@ def deviations(record: Record) -> None:
         at, both = (record.json_file, meta.line(name)), f"sample {stdev(own):.8f}, population {pstdev(own):.8f}"
         if any(given.gives(stdev(pool), 0.51e-8) for pool in pools) or is_slip(given, [stdev(own)]):
             out.passed(rule, "the deviation is the sample deviation.", at, given.text)
-        elif any(given.gives(pstdev(pool), 0.51e-8) for pool in pools) or is_slip(given, [pstdev(own)]):
+        elif given.gives(pstdev(own), 0.51e-8) or is_slip(given, [pstdev(own)]):
             out.warn(rule, _POPULATION, at, given.text, both, "Quote the sample deviation.")
         elif not record.incomplete:
             message = "the deviation is neither the sample's nor the population's of the logs."

@@ -54,15 +54,19 @@ class Unwrapped:
     opaque: str = ""
 
     @cached_property
-    def nodes(self) -> list[ast.AST]:
-        """Every node of the innermost source, gathered once."""
-        return [] if self.tree is None else list(ast.walk(self.tree))
+    def statements(self) -> list[ast.AST]:
+        """Every statement of the innermost source, gathered once."""
+        found: list[ast.AST] = [] if self.tree is None else [self.tree]
+        for node in found:
+            for name in ("body", "orelse", "finalbody", "handlers", "cases"):
+                found += getattr(node, name, ())
+        return found
 
     @property
     def imports(self) -> list[str]:
         """Modules that it imports, and names of modules that may be such."""
-        plain = [alias.name for node in self.nodes if isinstance(node, ast.Import) for alias in node.names]
-        starts = [(node.module or "", node.names) for node in self.nodes if isinstance(node, ast.ImportFrom)]
+        plain = [alias.name for node in self.statements if isinstance(node, ast.Import) for alias in node.names]
+        starts = [(node.module or "", node.names) for node in self.statements if isinstance(node, ast.ImportFrom)]
         below = [f"{start}.{alias.name}".lstrip(".") for start, names in starts for alias in names]
         return [name for name in [*plain, *(start for start, _ in starts), *below] if name]
 

@@ -186,7 +186,7 @@ time.perf_counter = lambda: 0.0
 def test_code_of_a_later_python_is_read():
     found = unwrap(LATER)
     assert found.opaque == ""
-    lines = {node.lineno for node in found.nodes if type(node).__name__ == "Assign"}
+    lines = {node.lineno for node in found.statements if type(node).__name__ == "Assign"}
     assert {2, 7} <= lines
 
 

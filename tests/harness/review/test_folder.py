@@ -59,7 +59,7 @@ CASES = [
     ("C4-SINGLE-PASS", Verdict.WARN, broken_seed(extra=["temp_search: best_temp=0.97"])),
     ("S6-PLAUSIBLE", Verdict.WARN, broken_seed(curve_bpb=1.1600)),
     ("A2-EVAL-CLOCK", Verdict.FAIL, broken_seed(eval_ms=610_000)),
-    ("A2-EVAL-CLOCK", Verdict.WARN, broken_seed(extra=["ttt_lora:compile warmup done (350.5s)"])),
+    ("A2-EVAL-CLOCK", Verdict.WARN, broken_seed(extra=["diagnostic val_loss:2.8 val_bpb:1.1 eval_time:350500ms"])),
     ("A3-ARTIFACT-BYTES", Verdict.FAIL, broken_seed(model_bytes=16_024_000)),
     ("A3-CODE-BYTES", Verdict.WARN, PublicFolder(metadata={"bytes_code": 50_919})),
     ("A3-CLAIMED-BYTES", Verdict.WARN, PublicFolder(metadata={"bytes_total": 15_800_000})),
@@ -188,8 +188,8 @@ def test_a_seed_in_the_name_that_is_not_the_runs_is_caught(tmp_path):
 
 
 def test_a_reading_turns_a_warning_into_a_fail(tmp_path):
-    folder = broken_seed(extra=["ttt_lora:compile warmup done (350.5s)"])
-    assert Verdict.FAIL in verdicts(tmp_path, folder, "A2-EVAL-CLOCK", with_settings(("eval_clock=sum+warmup",)))
+    folder = broken_seed(extra=["diagnostic val_loss:2.8 val_bpb:1.1 eval_time:350500ms"])
+    assert Verdict.FAIL in verdicts(tmp_path, folder, "A2-EVAL-CLOCK", with_settings(("eval_clock=sum",)))
 
 
 def test_against_tests_with_and_without_the_margin(tmp_path):

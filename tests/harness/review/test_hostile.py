@@ -52,12 +52,12 @@ def test_endless_folders_are_cut(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.rule("A9-PLAIN-FILES")
-def test_a_million_files_are_not_listed(tmp_path):
+def test_a_hundred_thousand_files_are_not_listed(tmp_path):
     folder = PublicFolder().write(tmp_path)
     crowd = folder / "crowd"
     crowd.mkdir()
     place = os.open(crowd, os.O_RDONLY)
-    for i in range(1_000_000):
+    for i in range(100_000):
         os.close(os.open(f"f{i}.log", os.O_CREAT | os.O_WRONLY, dir_fd=place))
     os.close(place)
     code, peak = bounded_run(folder)
@@ -192,13 +192,12 @@ def test_file_names_with_escapes_are_made_harmless(tmp_path):
 def test_a_file_name_that_is_no_text_is_reported_in_every_form(tmp_path):
     folder = PublicFolder().write(tmp_path)
     (folder / os.fsdecode(b"x\xff.log")).symlink_to("README.md")
-    sarif, junit = tmp_path / "o.sarif", tmp_path / "o.xml"
+    sarif = tmp_path / "o.sarif"
     for form in ("--all", "--json", "--annotations"):
-        done = CliRunner().invoke(command, [str(folder), form, "--sarif", str(sarif), "--junit", str(junit)])
+        done = CliRunner().invoke(command, [str(folder), form, "--sarif", str(sarif)])
         assert not done.exception
         done.output.encode()
     assert "x%FF.log" in sarif.read_text()
-    assert "x?.log" in junit.read_text()
 
 
 @pytest.mark.parametrize(
@@ -271,6 +270,9 @@ def test_a_missing_folder_is_wrong_usage(capsys):
         run(["check", "folder", "/nonexistent/folder"])
     assert exit_.value.code == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    with pytest.raises(SystemExit) as exit_:
+        run(["check", "folder", "a" * 8_000])
+    assert (exit_.value.code, len(capsys.readouterr().err) < 1_000) == (3, True)
 
 
 KEYS = ["val_bpb", "val_loss", "seeds", "seed_results", "bytes_total", "date", "track", "compliance", "val_bpb_std"]

@@ -1,4 +1,4 @@
-"""What the command prints and writes: text, summary, JSON by its schema, JUnit, SARIF, annotations, baseline."""
+"""What the command prints and writes: text, summary, JSON by its schema, SARIF, annotations, baseline."""
 
 import json
 import os
@@ -10,7 +10,6 @@ from pathlib import Path
 import jsonschema
 import pytest
 from click.testing import CliRunner
-from junitparser import JUnitXml
 from public_folders import PublicFolder
 
 from harness.cli.check_folder import command
@@ -67,13 +66,6 @@ def test_json_follows_its_schema(folders):
     answer["folders"][0]["findings"][0]["verdict"] = "MAYBE"
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(answer, schema)
-
-
-def test_junit_has_a_failure_for_each_fail(folders, tmp_path):
-    path = tmp_path / "out.xml"
-    run(*folders, "--junit", str(path))
-    xml = JUnitXml.fromfile(str(path))
-    assert (len(list(xml)), xml.failures, xml.errors) == (3, 1, 0)
 
 
 def test_sarif_is_whole_and_points_at_rule_file_and_line(folders, tmp_path):

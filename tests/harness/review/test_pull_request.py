@@ -62,7 +62,6 @@ def test_a_clean_folder_passes_and_leaves_every_report(repository):
         "report.json",
         "report.sarif",
         "report.txt",
-        "report.xml",
     ]
     report = json.loads((repository / "out/report.json").read_text())
     assert [Path(f["folder"]).name for f in report["folders"]] == ["2026-04-05_Made_Up"]
@@ -208,7 +207,7 @@ def test_the_check_imports_only_what_the_workflow_installs(tmp_path):
     code = (
         "import sys\nfrom harness.cli.main import run\n"
         f"try:\n    run(['check', 'folder', {str(new)!r}, '--against', {str(old)!r}, '--json', "
-        f"'--sarif', {str(tmp_path / 's')!r}, '--junit', {str(tmp_path / 'j')!r}])\nexcept SystemExit:\n    pass\n"
+        f"'--sarif', {str(tmp_path / 's')!r}])\nexcept SystemExit:\n    pass\n"
         "from importlib.metadata import packages_distributions\n"
         "known = packages_distributions()\n"
         "print(*{d for m in sys.modules if '.' not in m for d in known.get(m, [])}, file=sys.stderr)"

@@ -243,8 +243,9 @@ def test_a_val_loss_that_is_the_bpb_is_the_claim(tmp_path):
     assert "WARN A9-SCORE-MATCH" not in grave(tmp_path / "x", folder)
 
 
-def test_epochs_before_the_only_score_and_their_twin_of_chunks(tmp_path):
-    epochs = [f"ttt_epoch:{i}/3 loss:1.94 time:{100 * i}s" for i in (1, 2, 3)]
+@pytest.mark.parametrize("line", ["ttt_epoch:{}/3 loss:1.94", "TTT Epoch {} Complete: loss 1.94", "ttt_p2: {}ep SGD"])
+def test_epochs_before_the_only_score_and_their_twin_of_chunks(tmp_path, line):
+    epochs = [line.format(i) for i in (1, 2, 3)]
     folder, chunks = PublicFolder(), PublicFolder()
     for run, legal in zip(folder.seeds, chunks.seeds, strict=True):
         run.extra = ["ttt:start lr=0.005 epochs=3", *epochs, "ttt:done elapsed=311.0s"]
@@ -281,3 +282,80 @@ def test_logs_without_a_seed_are_several_runs(tmp_path):
         folder.files[f"out_{number}.txt"] = text.replace(f"  seed: {seed}\n", "")
     found = judge(tmp_path, folder)["WARN A9-SCORE-MATCH"]
     assert "the best of 3 runs" in found.message
+
+
+README = "# X\n\nval_bpb: 1.0805\n\n{}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "rules"),
+    [
+        ("One-sample test: `t=9.06` with `df=2`, which gives `p=0.006`.", []),
+        ("Welch: t = -4.19, df = 6.6, **p = 0.00289** (one-sided).", ["WARN A8-TEST"]),
+        ("Welch t-test: t=18.37, df=2.38, p<0.001.", []),
+        ("Welch t-test: t=-54.93 (df = 3.80), one-sided p < 1e-7.", ["WARN A8-TEST"]),
+        ("A one-sided z = -3.00, p = 0.00136 over three seeds.", ["WARN A8-TEST"]),
+        ("Each of 8 GPUs runs with a different TTT hyperparameter, best reported.", ["WARN C4-SINGLE-PASS"]),
+        ("Grid search T=0.90-1.00 on the quantized model at eval time.", ["WARN C4-SINGLE-PASS"]),
+        ("A grid search over learning rates came first; the temperature was fixed at 1.", []),
+        ("After training, adapt the model on validation data (SGD, 2 epochs).", ["WARN C3-SCORE-BEFORE-UPDATE"]),
+        ("Score-first TTT: each chunk adapts the model to validation data.", []),
+        ("Included top-3 legal mean.", ["WARN A8-SEEDS"]),
+        ("Best seed: 1.0801.", []),
+    ],
+)
+def test_what_a_readme_says_of_tests_and_choices(tmp_path, words, rules):
+    folder = PublicFolder(files={"README.md": README.format(words)})
+    assert grave(tmp_path, folder, "A8-TEST", "A8-SEEDS", "C3-SCORE-BEFORE-UPDATE", "C4-SINGLE-PASS") == rules
+
+
+@pytest.mark.parametrize("score", ["1.0805", {"1": 1.0801, "mean": 1.0805}])
+def test_a_score_as_text_or_in_an_object_is_compared(tmp_path, score):
+    folder = PublicFolder(metadata={"val_bpb": score})
+    assert grave(tmp_path, folder) == ["WARN A9-METADATA"]
+    folder.metadata["val_bpb"] = json.loads(json.dumps(score).replace("1.0805", "1.0305"))
+    assert "FAIL A9-SCORE-MATCH" in grave(tmp_path / "x", folder)
+
+
+@pytest.mark.parametrize(
+    "line", ["TTT BPB: 1.0801", "val_bpb:          1.080100", "final_kv backend:qjl val_loss:2.7912 val_bpb:1.0801"]
+)
+def test_scores_in_further_forms(tmp_path, line):
+    folder = without_logs()
+    steps = "".join(f"step {i:5d}/9999 | loss 3.{i} | 29s\n" for i in range(1, 5))
+    folder.files["train_seed1.log"] = f"{steps}{line}\n"
+    folder.metadata = {"seeds": [1], "val_bpb": 1.0801, "val_bpb_std": None, "seed_results": {}}
+    assert grave(tmp_path, folder, "A9-FILES", "A9-LOG", "A9-SCORE-MATCH") == []
+    folder.metadata["val_bpb"] = 1.0701
+    assert grave(tmp_path / "x", folder, "A9-SCORE-MATCH") == ["WARN A9-SCORE-MATCH"]
+
+
+def test_runs_of_another_scorer_or_of_the_same_seed_are_no_peers(tmp_path):
+    folder = PublicFolder(metadata={"seeds": None, "val_bpb": 1.0805, "val_bpb_std": None, "seed_results": {}})
+    folder.seeds[0].bpb, folder.seeds[1].bpb = 0.8101, 0.8109
+    folder.seeds[0].n_bytes = folder.seeds[1].n_bytes = BYTES * 4 // 3
+    assert "one seed's score" not in str(judge(tmp_path, folder).get("WARN A9-SCORE-MATCH"))
+    other = PublicFolder()
+    ablation = logs(PublicFolder(), settings={"warmup_steps": 0})[0][1]
+    other.files["ablation.log"] = ablation
+    assert grave(tmp_path / "x", other, "A8-SAME-CONFIG", "A8-SAME-CODE") == []
+
+
+def test_a_loss_and_a_score_of_different_passes(tmp_path):
+    folder = PublicFolder(metadata={"val_loss": round(loss_of(1.2805, TOKENS), 6)})
+    assert grave(tmp_path, folder) == ["WARN A9-JSON-MATCH"]
+
+
+@pytest.mark.parametrize(
+    ("name", "note", "found"),
+    [
+        ("mixer.py", "", ["WARN A3-NO-UNCOUNTED-CODE"]),
+        ("mixer.py", "Includes mixer.py.", []),
+        ("verify_all.py", "", []),
+    ],
+)
+def test_files_beside_a_script_that_is_not_here(tmp_path, name, note, found):
+    entries = {file: {"bytes": 900, "sha256": "0" * 64} for file in ("train_gpt.py", name)}
+    folder = PublicFolder(metadata={"bytes_code_note": note}, files={"train_gpt.py": None})
+    folder.files["FILES.json"] = json.dumps(entries)
+    assert grave(tmp_path, folder, "A3-NO-UNCOUNTED-CODE") == found
