@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -41,15 +41,14 @@ def render_summary(
     artifact: the folder of the packed files
     verbose:  clocks, sizes, scores for scale and the rules that hold, too
     """
-    columns = width or min(WIDEST, shutil.get_terminal_size((UNKNOWN_WIDTH, 24)).columns)
     title = f"{record.submission.name} on track {record.track.name}, seed {record.submission.seed}"
     if _self_reported(record):
         title += ": the score is the script's own word"
     headers = ("bits per byte of raw validation text", "bpb", "nats/token", "scope")
-    parts = [printable(title), _table(headers, _scores(record, scale=verbose), columns)]
+    parts = [printable(title), fitted_table(headers, _scores(record, scale=verbose), width)]
     if verbose:
-        parts.append(_table(("artifact", "bytes", ""), _sizes(record), columns))
-        parts.append(_table(("clock span", "seconds", "limit", "counts in"), _spans(record), columns))
+        parts.append(fitted_table(("artifact", "bytes", ""), _sizes(record), width))
+        parts.append(fitted_table(("clock span", "seconds", "limit", "counts in"), _spans(record), width))
     judged = [finding for finding in record.findings if verbose or finding.verdict is not Verdict.PASS]
     if judged:
         rows = []
@@ -57,7 +56,7 @@ def render_summary(
             way_on = f" {finding.remedy}" if finding.verdict in (Verdict.FAIL, Verdict.ERROR) else ""
             words = f"{rule(finding.rule).title}: {finding.message}{way_on}".rstrip()
             rows.append((finding.rule, finding.verdict.value, printable(words, MESSAGE_CHARACTERS)))
-        parts.append(_table(("rule", "verdict", "what was seen"), rows, columns))
+        parts.append(fitted_table(("rule", "verdict", "what was seen"), rows, width))
     parts.append("\n".join(f"{name:<9} {words}" for name, words in _result(record, path, artifact)))
     return "\n\n".join(parts)
 
@@ -121,8 +120,9 @@ def _result(record: RunRecord, path: Path | None, artifact: Path | None) -> Iter
         yield "next", f"{program()} submit --seed {record.submission.seed} --track {record.track.name}"
 
 
-def _table(headers: tuple[str, ...], rows: Iterable[tuple[str, ...]], width: int) -> str:
-    """Only the last column gives way, and in whole words."""
+def fitted_table(headers: tuple[str, ...], rows: Iterable[Sequence[str]], width: int | None = None) -> str:
+    """A table at most ``width`` (default: the terminal) wide. Only the last column gives way, in whole words."""
+    width = width or min(WIDEST, shutil.get_terminal_size((UNKNOWN_WIDTH, 24)).columns)
     table = Table(box=RULED, show_edge=False, pad_edge=False, width=None)
     for header in headers:
         side: Literal["left", "right"] = "right" if header in NUMBERS else "left"

@@ -57,12 +57,14 @@ class Seed(click.IntRange):
 SEED = Seed(0, 2**31 - 1)
 RUN = (  # what a run is of, whoever makes it
     click.option("--seed", envvar="SEED", type=SEED, help="Seed of the run (default 1337). [env: SEED]"),
-    click.option("--track", "track_name", envvar="TRACK", default="smoke", show_default=True, help="[env: TRACK]"),
-    click.option("--data", "dataset_name", envvar="DATA", metavar="SET", help="Instead of the track's. [env: DATA]"),
-    click.option("--verbose", "-v", is_flag=True, help="Show clocks, sizes and the rules that hold, too."),
-)
+    click.option("--track", "track_name", envvar="TRACK", default="smoke", show_default=True, metavar="NAME",
+                 help="Track of the run. [env: TRACK]"),
+    click.option("--data", "dataset_name", envvar="DATA", metavar="SET",
+                 help="Data set in place of the track's. [env: DATA]"),
+    click.option("--verbose", "-v", is_flag=True, help="Also show clocks, sizes and the rules that hold."),
+)  # fmt: skip
 SUBMISSION = click.option("--submission", "submission_dir", type=PATH, envvar="SUBMISSION", default="submission",
-                          show_default=True, help="Its folder. [env: SUBMISSION]")  # fmt: skip
+                          show_default=True, help="Folder of the submission. [env: SUBMISSION]")  # fmt: skip
 
 
 @click.command(epilog=EPILOG)
@@ -74,10 +76,10 @@ SUBMISSION = click.option("--submission", "submission_dir", type=PATH, envvar="S
     is_flag=False,
     flag_value="newest",
     metavar="[RUN]",
-    help="Go on with a run whose training ended (default: the newest, of SEED and TRACK if set). [env: RESUME]",
+    help="Resume a run whose training is done (default: the newest one, of SEED and TRACK if set). [env: RESUME]",
 )
-@click.option("--again", envvar="AGAIN", is_flag=True, help="Run seeds that have their record, too. [env: AGAIN]")
-@click.option("--once", is_flag=True, help="Take the record that a single seed already has, as SEEDS does.")
+@click.option("--again", envvar="AGAIN", is_flag=True, help="Also run seeds that already have a record. [env: AGAIN]")
+@click.option("--once", is_flag=True, help="If the seed has a record, return it and run nothing, as --seeds does.")
 @click.option("--json", "as_json", is_flag=True, help="Print records, then statistics, as JSON; no progress.")
 @with_options(*FLEET)
 def command(
@@ -96,7 +98,7 @@ def command(
 ) -> None:
     """Train, package, evaluate, audit and sign one run, under the referee's clocks.
 
-    Results of the first command: a table on the screen and a signed record in .golf/records.
+    The first of these commands prints a summary and writes a signed record to .golf/records.
 
     \b
     harness submit --seed 1337
@@ -104,7 +106,7 @@ def command(
                                                only the seeds that have no record yet
     harness submit --seeds "1 2 3" --on slurm  each seed is a job of a queue; --on local or ray as well
     harness submit --submission mine           a folder made by `harness new mine`
-    harness submit --resume                    after any failure: go on after training, or after packaging
+    harness submit --resume                    after any failure: resume after training, or after packaging
     """
     numbers = _seeds(seed, seeds)
     load_track(track_name)  # a wrong name shows before anything is imported that takes seconds

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import click
 import msgspec
-from tabulate import tabulate
 
 from harness.cli import AGAINST, OUT_FILE, PATH, with_options
+from harness.cli.result import fitted_table
 from harness.config.variables import records_to_read
 from harness.errors import ExitCode, UsageError
 from harness.files import write_atomic
@@ -149,14 +149,13 @@ def _table(report: VerifyReport, chosen: tuple[EntryReport, ...]) -> str:
     records = [entry for entry in chosen if entry.name.startswith("runs/")]
     rows, notes = [], []
     for entry in records:
-        row = [entry.name, "", "", "", "", "", entry.verdict.value]
+        row = [entry.verdict.value, "", "", "", entry.name.removeprefix("runs/")]
         if (record := entry.record) is not None and entry.entry is not None:
             final = f"{record.final.bpb:.4f}" if record.final else ""
-            size, seed = f"{record.sizes.total_bytes:,}", str(record.submission.seed)
-            row[1:6] = entry.entry.signer[:12], record.track.name, seed, final, size
+            row[1:4] = final, f"{record.sizes.total_bytes:,}", entry.entry.signer[:12]
         rows.append(list(map(printable, row)))
-    headers = ("record", "signer", "track", "seed", "bpb", "bytes", "verdict")
-    parts = [tabulate(rows, headers=headers, disable_numparse=True)] if records else []
+    headers = ("verdict", "bpb", "bytes", "signer", "record: time, track, seed, digest")
+    parts = [fitted_table(headers, rows)] if records else []
     for finding in report.findings_of(chosen):
         if finding.verdict is not Verdict.PASS or finding.rule == "R6-REPRODUCED" or finding in report.folder:
             text = f"{finding.rule} {finding.verdict.value}: {finding.where}: {finding.message.rstrip('.')}."
