@@ -32,7 +32,7 @@ _WORDS = {
     Verdict.FAIL: "FAILED",
     Verdict.ERROR: "NOT CHECKED",
 }
-EPILOG = """\b
+EPILOG = """
 Checks, in this order: envelope and schema (R2), signature (R1), arithmetic, names and terms (R4), completeness (R7),
 caps and clocks of the run itself (A1 to A3), chain (R3), intents (R5), reviews (R6), statistics over seeds.
 

@@ -224,7 +224,7 @@ $ harness verify records
 $ harness rerun records/runs/{self.run.stored.path.name}
 ```
 
-`records/` holds the signed records, with the whole chain of their signer. {code}
+`records/` holds the signed records, with the whole folder that they come from. {code}
 The logs are written from the records, by `harness export`."""
 
 
