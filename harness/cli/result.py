@@ -33,13 +33,20 @@ RULED = box.Box("    \n    \n -- \n" + 5 * "    \n", ascii=True)
 
 
 def render_summary(
-    record: RunRecord, *, path: Path | None, artifact: Path | None, verbose: bool = False, width: int | None = None
+    record: RunRecord,
+    *,
+    path: Path | None,
+    artifact: Path | None,
+    verbose: bool = False,
+    width: int | None = None,
+    options: str = "",
 ) -> str:
     """The summary as plain text of at most ``width`` columns (default: the terminal's), the result in its last lines.
 
     path:     the signed record; ``None`` for a try, which has none
     artifact: the folder of the packed files
     verbose:  clocks, sizes, scores for scale and the rules that hold, too
+    options:  what a signed run of the same needs beside seed and track
     """
     title = f"{record.submission.name} on track {record.track.name}, seed {record.submission.seed}"
     if _self_reported(record):
@@ -57,7 +64,7 @@ def render_summary(
             words = f"{rule(finding.rule).title}: {finding.message}{way_on}".rstrip()
             rows.append((finding.rule, finding.verdict.value, printable(words, MESSAGE_CHARACTERS)))
         parts.append(fitted_table(("rule", "verdict", "what was seen"), rows, width))
-    parts.append("\n".join(f"{name:<9} {words}" for name, words in _result(record, path, artifact)))
+    parts.append("\n".join(f"{name:<9} {words}" for name, words in _result(record, path, artifact, options)))
     return "\n\n".join(parts)
 
 
@@ -99,7 +106,7 @@ def _spans(record: RunRecord) -> Iterator[tuple[str, ...]]:
             yield f"budget: {budget.name}", f"{budget.used_s:.2f}", f"{budget.limit_s:.1f}", ""
 
 
-def _result(record: RunRecord, path: Path | None, artifact: Path | None) -> Iterator[tuple[str, str]]:
+def _result(record: RunRecord, path: Path | None, artifact: Path | None, options: str) -> Iterator[tuple[str, str]]:
     """Score, bytes, clocks, verdict, record, next command: one line each."""
     if (final := record.final) is not None:
         whole = "" if final.whole_set else f" (first {final.targets:,} targets only: no score of the track)"
@@ -117,7 +124,7 @@ def _result(record: RunRecord, path: Path | None, artifact: Path | None) -> Iter
         yield "next", f"{program()} verify {from_here(path)}"
     else:
         yield "record", f"none: a try. Files: {from_here(artifact) if artifact else 'none'}"
-        yield "next", f"{program()} submit --seed {record.submission.seed} --track {record.track.name}"
+        yield "next", f"{program()} submit --seed {record.submission.seed} --track {record.track.name}{options}"
 
 
 def fitted_table(headers: tuple[str, ...], rows: Iterable[Sequence[str]], width: int | None = None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -31,7 +32,7 @@ from harness.stats import aggregate, describe_pools, pools
 if TYPE_CHECKING:
     from harness.run.runs import RunOutcome  # torch takes seconds, and an extra may be missing
 
-DEFAULT_SEED = 1337
+DEFAULT_SEED, DEFAULT_SUBMISSION = 1337, "submission"
 _FOLDERS = "\n".join(f"{name:<20} {meaning}" for name, meaning in VARIABLES.items())
 EPILOG = f"""\b
 The referee's variables:
@@ -63,7 +64,7 @@ RUN = (  # what a run is of, whoever makes it
                  help="Data set in place of the track's. [env: DATA]"),
     click.option("--verbose", "-v", is_flag=True, help="Also show clocks, sizes and the rules that hold."),
 )  # fmt: skip
-SUBMISSION = click.option("--submission", "submission_dir", type=PATH, envvar="SUBMISSION", default="submission",
+SUBMISSION = click.option("--submission", "submission_dir", type=PATH, envvar="SUBMISSION", default=DEFAULT_SUBMISSION,
                           show_default=True, help="Folder of the submission. [env: SUBMISSION]")  # fmt: skip
 
 
@@ -183,7 +184,10 @@ def try_command(seed: int | None, verbose: bool, as_json: bool, **run: Any) -> N
 
     run |= {"seed": DEFAULT_SEED if seed is None else seed, "environ": dict(os.environ), "records_dir": records_dir()}
     outcome = submit_run(**run, progress=make_reporter(silent=as_json), sign=False)
-    show(outcome, as_json=as_json, verbose=verbose)
+    source, data = str(run["submission_dir"]), run["dataset_name"]
+    options = f" --submission {shlex.quote(source)}" if source != DEFAULT_SUBMISSION else ""
+    options += f" --data {shlex.quote(data)}" if data else ""
+    show(outcome, as_json=as_json, verbose=verbose, options=options)
 
 
 def _seeds(seed: int | None, seeds: str | None) -> list[int]:
@@ -202,12 +206,13 @@ def _seeds(seed: int | None, seeds: str | None) -> list[int]:
     return numbers
 
 
-def show(outcome: RunOutcome, *, as_json: bool, verbose: bool, judge: bool = True) -> None:
+def show(outcome: RunOutcome, *, as_json: bool, verbose: bool, judge: bool = True, options: str = "") -> None:
     """Print a run's record or summary, and end with 1 where a rule is broken, unless not to ``judge`` yet."""
     if as_json:
         click.echo(msgspec.json.encode(outcome.record).decode())
     else:
-        text = render_summary(outcome.record, path=outcome.path, artifact=outcome.run_dir / "artifact", verbose=verbose)
+        artifact = outcome.run_dir / "artifact"
+        text = render_summary(outcome.record, path=outcome.path, artifact=artifact, verbose=verbose, options=options)
         click.echo("\n" + text)
     if judge and outcome.broken:
         raise SystemExit(ExitCode.RULE_BROKEN)
