@@ -79,8 +79,8 @@ class BarReporter(Reporter):
         task = self._bars.add_task(name, total=total, text="", since=self._clock())
         shown = _BarStage(self._bars, task)
         self._running += 1
-        self._bars.start()
         try:
+            self._bars.start()
             yield shown
         finally:
             self._bars.remove_task(task)

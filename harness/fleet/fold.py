@@ -14,6 +14,7 @@ from harness.errors import ExitCode
 from harness.fleet.driver import JobOutcome
 from harness.fleet.queue import Queue
 from harness.fleet.worker import describe_attempt
+from harness.rules import SEVERITY, Verdict
 from harness.text import printable
 
 
@@ -100,6 +101,8 @@ def _row(queue: Queue, outcome: JobOutcome) -> JobRow:
         str(said.get("message", "")) if isinstance(said, dict) else "",
     )
     row.host, row.machine, row.seconds = result.host, result.machine, result.seconds
+    with contextlib.suppress(LookupError, TypeError, ValueError):
+        row.verdict = min((Verdict(found["verdict"]) for found in said["findings"]), key=SEVERITY.index).value
     with contextlib.suppress(LookupError, TypeError, ValueError):
         row.bpb = next((float(score["bpb"]) for score in said["scores"] if score["stage"] == "final"), None)
     with contextlib.suppress(LookupError, TypeError, ValueError):
