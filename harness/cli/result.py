@@ -28,7 +28,7 @@ BEFORE_CLOCKS = {"setup": "set-up", "warmup compile": "compiling", "warmup": "wa
 SELF_REPORTED_LABEL = "as the script printed it (the score)"
 NUMBERS = ("bpb", "nats/token", "bytes", "seconds", "limit")
 WIDEST, UNKNOWN_WIDTH = 120, 100
-MESSAGE_CHARACTERS = 400
+MESSAGE_CHARACTERS = 1200
 RULED = box.Box("    \n    \n -- \n" + 5 * "    \n", ascii=True)
 
 
