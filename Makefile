@@ -64,7 +64,7 @@ verify: $(CORE_STAMP) ## Verify every record in records/, and your own in .golf/
 	@$(BIN)/harness verify
 
 rerun: $(TRAIN_STAMP) ## Repeat a recorded run and compare: RECORD=records/runs/….json
-	@$(BIN)/harness rerun -- "$${RECORD:?names a record: make rerun RECORD=records/runs/….json}"
+	@$(BIN)/harness rerun -- "$${RECORD:?is not set. Example: make rerun RECORD=records/runs/….json}"
 
 report: $(CORE_STAMP) ## Tables, Markdown and one HTML page from the same records: [OUT=folder] [BASELINE=folder MARGIN="0.005 nats/token"]
 	@$(BIN)/harness report
@@ -77,7 +77,7 @@ seed-table: $(TRAIN_STAMP) ## The claims of pull request 1890 against signed run
 	@PYTHONPATH=. $(BIN)/python tests/bench/seed_table.py $${SEEDS:+--run $$SEEDS} $${OUT:+--out "$$OUT/seed.md"}
 
 check: $(CORE_STAMP) ## Check a public record folder: FOLDER=path
-	@$(BIN)/harness check folder -- "$${FOLDER:?names a folder: make check FOLDER=path}"
+	@$(BIN)/harness check folder -- "$${FOLDER:?is not set. Example: make check FOLDER=path}"
 
 test: $(DEV_STAMP) ## The test suite, by two processes (under 6 minutes on two cores)
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not gpu and not slow"

@@ -79,8 +79,8 @@ class BarReporter(Reporter):
         task = self._bars.add_task(name, total=total, text="", since=self._clock())
         shown = _BarStage(self._bars, task)
         self._running += 1
-        self._bars.start()
         try:
+            self._bars.start()
             yield shown
         finally:
             self._bars.remove_task(task)
@@ -112,11 +112,11 @@ class _LineStage(Stage):
         self._last = now
         elapsed = now - self._start
         part = f"{done:.0f}" if self._total is None else f"{done:.0f}/{self._total:.0f}"
-        eta = ""
-        if self._total is not None and 0 < done <= self._total:
-            eta = f", ETA {elapsed * (self._total - done) / done:.0f} s"
+        times = f", {elapsed:.0f} s" if self._unit != "s" else ""  # a total in seconds is a limit, not an end
+        if times and self._total is not None and 0 < done <= self._total:
+            times += f", ETA {elapsed * (self._total - done) / done:.0f} s"
         tail = f"  {printable(text)}" if text else ""
-        print(f"{self._title}: {part} {self._unit}, {elapsed:.0f} s{eta}{tail}", file=self._stream, flush=True)
+        print(f"{self._title}: {part} {self._unit}{times}{tail}", file=self._stream, flush=True)
 
 
 class LineReporter(Reporter):

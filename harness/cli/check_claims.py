@@ -13,17 +13,15 @@ from harness.review.claims import check_text, claims_json, render_claims
 from harness.rules import Verdict
 
 MAX_TEXT_BYTES = 2_000_000
-EPILOG = """\b
+EPILOG = """
 What is recomputed from the seeds in the text's tables: rows of means, deviations and extremes, and headline figures
 ("1.1456 bpb (3-seed mean, std 0.0011)"). Numbers are taken as printed: a claim holds when some unrounded inputs give
 it.
 
-\b
 Four words: WRONG, the text contradicts itself; DISPUTED, it holds only under a reading that it should name (such as
 the population deviation); holds; not checkable, the text does not give the inputs.
 
-\b
-Of a very long text (200,000 characters) the beginning is read; what was not is named.
+Of a very long text only the first 200,000 characters are read, and the output says so.
 
 \b
 Examples:

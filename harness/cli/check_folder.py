@@ -18,7 +18,7 @@ from harness.review.folder import check_folders
 MANY = 6
 """Beyond so many folders a terminal gets a bar."""
 
-EPILOG = """\b
+EPILOG = """
 Reads README.md, submission.json, logs and code as data; nothing is executed or imported. Verdicts: FAIL a rule is
 broken, WARN doubtful or a disputed reading, UNKNOWN can't be known from the folder, PASS.
 

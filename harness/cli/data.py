@@ -115,11 +115,17 @@ def build(sources: tuple[Path, ...], name: str, out: Path | None, no_near: bool,
 @click.option("--tokenizer", metavar="FILE", help="Tokenizer of the shards (a built data set knows its own).")
 @json_option
 def inspect(path: Path, tokenizer: str | None, as_json: bool) -> None:
-    """Show what the shard or folder PATH holds: header, tokens, documents, digest, first tokens, verdicts."""
+    """Show what a shard, a folder of shards or a data set holds.
+
+    PATH is a file, a folder, or the name of a data set in the cache. Shown are headers, tokens, documents, digests, the
+    first tokens and verdicts.
+    """
     from harness.data.byte_check import inspect_path
 
-    if not path.exists():
-        raise UsageError(f"{path} does not exist.", remedy="Give a shard, a folder of shards, or a built data set.")
+    if not path.exists() and not (path := cache_dir() / "datasets" / path).exists():
+        raise UsageError(
+            f"{path.name} is neither a path nor a data set in the cache.", remedy="`harness data list` lists the cache."
+        )
     report = inspect_path(path, tokenizer, make_reporter(silent=as_json))
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(report), indent=1))

@@ -20,8 +20,8 @@ from typing import Literal
 import click
 import psutil
 from packaging.requirements import Requirement
-from tabulate import tabulate
 
+from harness.cli.result import fitted_table
 from harness.config.tracks import load_track, track_names
 from harness.config.variables import runs_dir
 from harness.errors import ExitCode, HarnessError
@@ -146,7 +146,7 @@ def command(as_json: bool, gpu: bool) -> None:
 def render(checks: list[Check]) -> str:
     """The checks as a table, then what to do about those that are not ok."""
     rows = [(check.area, check.name, check.state, check.found) for check in checks]
-    parts = [tabulate(rows, headers=("area", "what", "state", "found"), tablefmt="simple", disable_numparse=True)]
+    parts = [fitted_table(("area", "what", "state", "found"), rows)]
     todo = [check for check in checks if check.state != "ok" and check.remedy]
     if todo:
         parts.append("\n".join(f"{check.state:<7}  {check.name}: {check.remedy}" for check in todo))

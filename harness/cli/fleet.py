@@ -55,11 +55,12 @@ def run_fleet(
     options = name_values("--engine-option", engine_options, "partition=gpu")
     engine = make_engine(on, queue, slots=workers, options=options)
     reporter = make_reporter(silent=as_json)
+    reporter.note(f"What each run prints is in {queue.folder / 'logs'}.")
     try:
         with reporter.stage(f"{len(jobs)} runs on {on}", len(jobs), "runs") as stage:
 
             def changed(done: int, words: str) -> None:
-                stage.update(done, words)
+                stage.update(done)
                 reporter.note(words)
 
             outcomes = drive(queue, jobs, engine, attempts=attempts, changed=changed)

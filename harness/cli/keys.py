@@ -26,7 +26,7 @@ from harness.record.trust import (
 )
 from harness.text import printable
 
-EPILOG = """\b
+EPILOG = """
 Private keys lie in GOLF_KEYS_DIR (default: the user's configuration folder), mode 0600; with GOLF_KEY_PASSPHRASE set,
 new ones are encrypted. Public keys of accepted signers lie in records/keys; who may change that folder decides who is
 trusted.
@@ -45,7 +45,10 @@ def command() -> None:
 @click.option("--owner", default="", help="A name to show beside the key; anything you like.")
 @json_option
 def new(owner: str, as_json: bool) -> None:
-    """Make a new private key, let it be the one that signs, and list its public half."""
+    """Make a private key that signs from now on.
+
+    Its public half goes into the list of keys.
+    """
     key = describe_key(create_key(keys_dir(), records_dir=records_dir(), owner=owner), owner=owner)
     path = public_path(records_dir(), key.keyid)
     _show([key], as_json, f"Key {key.keyid} signs from now on; its public half is {path}.")
@@ -54,7 +57,7 @@ def new(owner: str, as_json: bool) -> None:
 @command.command("list")
 @json_option
 def list_(as_json: bool) -> None:
-    """List the trusted keys, and which of them this machine signs with."""
+    """List the trusted keys, and the one that signs here."""
     accepted = accepted_keys(records_dir() / "keys")
     keys, bad = accepted.keys, accepted.bad
     active = read_active(keys_dir()) if (keys_dir() / ACTIVE).exists() else ""
@@ -79,7 +82,10 @@ def list_(as_json: bool) -> None:
               help="What it may sign: a runner's records, a reviewer's reviews. Default: both.")  # fmt: skip
 @json_option
 def trust(key: str, roles: tuple[Role, ...], as_json: bool, **shown: str | None) -> None:
-    """Accept KEY (a public key file, or the id of a listed key) and set its window and roles."""
+    """Accept a public key, and set its window and roles.
+
+    KEY is a public key file, or the id of a listed key.
+    """
     known = load_public(Path(key)) if Path(key).is_file() else _find(key)
     listed = trust_key(records_dir(), known, roles=roles or None, **shown)
     window = f"from {listed.not_before or 'any time'} until {listed.not_after or 'further notice'}"
@@ -91,7 +97,10 @@ def trust(key: str, roles: tuple[Role, ...], as_json: bool, **shown: str | None)
 @click.option("--reason", required=True, help="Why; shown with every record that no longer counts.")
 @json_option
 def revoke(key: str, reason: str, as_json: bool) -> None:
-    """Revoke KEY (the start of its id): nothing it signed counts any more."""
+    """Revoke a key: nothing it signed counts any more.
+
+    KEY is the start of its id.
+    """
     listed = revoke_key(records_dir(), _find(key), reason)
     _show([listed], as_json, f"Key {listed.keyid} is revoked: {reason}.")
 
@@ -100,7 +109,10 @@ def revoke(key: str, reason: str, as_json: bool) -> None:
 @click.option("--owner", default="", help="A name for the new key; the old one's by default.")
 @json_option
 def rotate(owner: str, as_json: bool) -> None:
-    """Replace the key that signs here: the old one endorses the new one and retires; its records stay good."""
+    """Replace the key that signs here.
+
+    The old one endorses the new one and retires; its records stay good.
+    """
     old, made = rotate_key(keys_dir(), records_dir(), owner=owner)
     _show([made], as_json, f"Key {made.keyid} signs from now on; {old.keyid[:16]} retired at {old.not_after}.")
 
@@ -109,7 +121,10 @@ def rotate(owner: str, as_json: bool) -> None:
 @click.argument("ssh_key", type=FILE)
 @json_option
 def bind(ssh_key: Path, as_json: bool) -> None:
-    """Bind the key that signs here to SSH_KEY (such as ~/.ssh/id_ed25519), so that others know whose it is."""
+    """Let an SSH key say whose the key that signs here is.
+
+    SSH_KEY is a private key file such as ~/.ssh/id_ed25519.
+    """
     listed = bind_key(keys_dir(), records_dir(), ssh_key)
     _show([listed], as_json, f"Key {listed.keyid} is bound to {listed.ssh}.")
 
@@ -118,7 +133,10 @@ def bind(ssh_key: Path, as_json: bool) -> None:
 @click.option("--root", "roots", multiple=True, metavar="KEY", help="A listed key that may sign later versions too.")
 @json_option
 def sign(roots: tuple[str, ...], as_json: bool) -> None:
-    """Sign the list of keys as it is now: from then on keys/ counts only as its newest signed version has it."""
+    """Sign the list of keys as it is now.
+
+    From then on keys/ counts only as its newest signed version has it.
+    """
     key = load_private(keys_dir(), read_active(keys_dir()))
     path = sign_list(records_dir(), key.keyid, key.private, [_find(start).keyid for start in roots])
     _show(list(load_trust(records_dir() / "keys")[0].values()), as_json, f"signed by {key.keyid}: {path}")

@@ -32,8 +32,8 @@ def command(name: str, as_json: bool) -> None:
         return
     protocol = resources.files("harness").joinpath("protocol", "README.md")
     click.echo(f"""{folder} holds {", ".join(files)}.
-Run it:  {program()} submit --submission {name}   (in the repository also: make submit SUBMISSION={name})
-Then start with eval_entry.py: the predictor. {protocol} explains each call.""")
+Try it:  {program()} try --submission {name} --quick
+Then start with eval_entry.py, the predictor. {protocol} explains each call.""")
 
 
 def create(name: str, parent: Path) -> Path:

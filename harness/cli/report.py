@@ -22,7 +22,7 @@ from harness.review.folder import check_folders
 from harness.review.output import record_folders
 from harness.rules import Verdict
 
-EPILOG = """\b
+EPILOG = """
 The page is one file: no scripts, nothing fetched, readable in print, in the dark and on a phone. Each record is
 verified while it is read, each public folder is checked; the verdict stands beside the figures, and which of them are
 refereed and which self-reported.
@@ -98,10 +98,12 @@ def _claims(folders: Sequence[Path]) -> list[FolderClaim]:
 
 
 EXPORT_EPILOG = """\b
-  parameter-golf  OUT is a new folder, as the public challenge has them: README.md, submission.json, one log a seed, the
-                  code, and records/ with the signed records and the chain of their signer
+  parameter-golf  OUT is a new folder as in the public challenge:
+                  README.md, submission.json, a log per seed, the code, and
+                  records/ with the whole folder of signed records
   markdown        OUT is a file, for the text of a pull request
-  huggingface     OUT is a model repository: the file .eval_results/parameter-golf-TRACK.yaml is written into it
+  huggingface     OUT is a model repository; the result is written to
+                  .eval_results/parameter-golf-TRACK.yaml in it
 
 \b
 Examples:
@@ -132,7 +134,7 @@ def export_command(
     as_json: bool,
     **by: str,
 ) -> int:
-    """Write one run, or the seeds of one, in the form that others read. PATHS are record files or records folders."""
+    """Write one run, or the seeds of one, in the form that others read. RECORDS are files or records folders."""
     report = collect(paths, trust=trust)
     if form == "parameter-golf":
         write_public_folder(report, out, **by)

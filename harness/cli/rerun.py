@@ -30,7 +30,7 @@ from harness.record.store import kept_file
 from harness.record.verification import verify_paths
 from harness.rules import Verdict, worst
 
-EPILOG = """\b
+EPILOG = """
 The record gives track, seed, data and configuration. The code is the bundle that lies with the records, by its digest;
 without one the code at hand must have that digest. On the same kind of CPU with the same packages every bit must agree.
 Elsewhere the final bpb must agree within the track's tolerance. A rule that the repetition breaks, or an audit that

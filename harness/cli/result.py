@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -28,30 +28,36 @@ BEFORE_CLOCKS = {"setup": "set-up", "warmup compile": "compiling", "warmup": "wa
 SELF_REPORTED_LABEL = "as the script printed it (the score)"
 NUMBERS = ("bpb", "nats/token", "bytes", "seconds", "limit")
 WIDEST, UNKNOWN_WIDTH, NARROW = 120, 100, 60
-MESSAGE_CHARACTERS = 400
+MESSAGE_CHARACTERS = 1200
 RULED = box.Box("    \n    \n -- \n" + 5 * "    \n", ascii=True)
 
 
 def render_summary(
-    record: RunRecord, *, path: Path | None, artifact: Path | None, verbose: bool = False, width: int | None = None
+    record: RunRecord,
+    *,
+    path: Path | None,
+    artifact: Path | None,
+    verbose: bool = False,
+    width: int | None = None,
+    options: str = "",
 ) -> str:
     """The summary as plain text of at most ``width`` columns (default: the terminal's), the result in its last lines.
 
     path:     the signed record; ``None`` for a try, which has none
     artifact: the folder of the packed files
     verbose:  clocks, sizes, scores for scale and the rules that hold, too
+    options:  what a signed run of the same needs beside seed and track
     """
-    columns = width or min(WIDEST, shutil.get_terminal_size((UNKNOWN_WIDTH, 24)).columns)
     title = f"{record.submission.name} on track {record.track.name}, seed {record.submission.seed}"
     if _self_reported(record):
         title += ": the score is the script's own word"
     headers: tuple[str, ...] = ("bits per byte of raw validation text", "bpb", "nats/token", "scope")
-    shown = slice(len(headers) if columns >= NARROW else 2)
+    shown = slice(len(headers) if (width or terminal_width()) >= NARROW else 2)
     scores = (row[shown] for row in _scores(record, scale=verbose))
-    parts = [printable(title), _table(headers[shown], scores, columns)]
+    parts = [printable(title), fitted_table(headers[shown], scores, width)]
     if verbose:
-        parts.append(_table(("artifact", "bytes", ""), _sizes(record), columns))
-        parts.append(_table(("clock span", "seconds", "limit", "counts in"), _spans(record), columns))
+        parts.append(fitted_table(("artifact", "bytes", ""), _sizes(record), width))
+        parts.append(fitted_table(("clock span", "seconds", "limit", "counts in"), _spans(record), width))
     judged = [finding for finding in record.findings if verbose or finding.verdict is not Verdict.PASS]
     if judged:
         rows = []
@@ -59,8 +65,8 @@ def render_summary(
             way_on = f" {finding.remedy}" if finding.verdict in (Verdict.FAIL, Verdict.ERROR) else ""
             words = f"{rule(finding.rule).title}: {finding.message}{way_on}".rstrip()
             rows.append((finding.rule, finding.verdict.value, printable(words, MESSAGE_CHARACTERS)))
-        parts.append(_table(("rule", "verdict", "what was seen"), rows, columns))
-    parts.append("\n".join(f"{name:<9} {words}" for name, words in _result(record, path, artifact)))
+        parts.append(fitted_table(("rule", "verdict", "what was seen"), rows, width))
+    parts.append("\n".join(f"{name:<9} {words}" for name, words in _result(record, path, artifact, options)))
     return "\n\n".join(parts)
 
 
@@ -102,7 +108,7 @@ def _spans(record: RunRecord) -> Iterator[tuple[str, ...]]:
             yield f"budget: {budget.name}", f"{budget.used_s:.2f}", f"{budget.limit_s:.1f}", ""
 
 
-def _result(record: RunRecord, path: Path | None, artifact: Path | None) -> Iterator[tuple[str, str]]:
+def _result(record: RunRecord, path: Path | None, artifact: Path | None, options: str) -> Iterator[tuple[str, str]]:
     """Score, bytes, clocks, verdict, record, next command: one line each."""
     if (final := record.final) is not None:
         whole = "" if final.whole_set else f" (first {final.targets:,} targets only: no score of the track)"
@@ -120,15 +126,22 @@ def _result(record: RunRecord, path: Path | None, artifact: Path | None) -> Iter
         yield "next", f"{program()} verify {from_here(path)}"
     else:
         yield "record", f"none: a try. Files: {from_here(artifact) if artifact else 'none'}"
-        yield "next", f"{program()} submit --seed {record.submission.seed} --track {record.track.name}"
+        yield "next", f"{program()} submit --seed {record.submission.seed} --track {record.track.name}{options}"
 
 
-def _table(headers: tuple[str, ...], rows: Iterable[tuple[str, ...]], width: int) -> str:
-    """Numbers keep their width; the widest columns of words give way first."""
+def terminal_width() -> int:
+    """Columns of the terminal, where there is one, up to what is still read with ease."""
+    return min(WIDEST, shutil.get_terminal_size((UNKNOWN_WIDTH, 24)).columns)
+
+
+def fitted_table(headers: tuple[str, ...], rows: Iterable[Sequence[str]], width: int | None = None) -> str:
+    """A table at most ``width`` (default: the terminal's) wide: the last column gives way, below NARROW all words."""
+    width = width or terminal_width()
     table = Table(box=RULED, show_edge=False, pad_edge=False, width=None)
     for header in headers:
         side: Literal["left", "right"] = "right" if header in NUMBERS else "left"
-        table.add_column(Text(header), justify=side, no_wrap=header in NUMBERS, overflow="fold")
+        kept = header in NUMBERS or (width >= NARROW and header != headers[-1])
+        table.add_column(Text(header), justify=side, no_wrap=kept, overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
     out = io.StringIO()

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from harness.cli import PATH, name_values, with_options
+from harness.cli import FILE, name_values, with_options
 from harness.cli.submit import DEFAULT_SEED, RUN, show
 from harness.config.tracks import load_track
 from harness.config.variables import records_dir
@@ -14,7 +14,7 @@ from harness.progress import make_reporter
 
 
 @click.command(epilog="Exit codes: 0 good, 1 a rule is broken, 2 wrong usage, 3 could not check.")
-@click.argument("script", type=PATH)
+@click.argument("script", type=FILE)
 @with_options(*RUN)
 @click.option("--artifact", default="*.ptz", show_default=True, metavar="GLOB", help="The packed model that it writes.")
 @click.option("--env", "pairs", multiple=True, metavar="NAME=VALUE", help="A variable for the script; repeatable.")

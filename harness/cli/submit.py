@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -32,7 +33,7 @@ from harness.stats.wording import describe_pools
 if TYPE_CHECKING:
     from harness.run.runs import RunOutcome  # torch takes seconds, and an extra may be missing
 
-DEFAULT_SEED = 1337
+DEFAULT_SEED, DEFAULT_SUBMISSION = 1337, "submission"
 _FOLDERS = "\n".join(f"{name:<20} {meaning}" for name, meaning in VARIABLES.items())
 EPILOG = f"""\b
 The referee's variables:
@@ -58,12 +59,14 @@ class Seed(click.IntRange):
 SEED = Seed(0, 2**31 - 1)
 RUN = (  # what a run is of, whoever makes it
     click.option("--seed", envvar="SEED", type=SEED, help="Seed of the run (default 1337). [env: SEED]"),
-    click.option("--track", "track_name", envvar="TRACK", default="smoke", show_default=True, help="[env: TRACK]"),
-    click.option("--data", "dataset_name", envvar="DATA", metavar="SET", help="Instead of the track's. [env: DATA]"),
-    click.option("--verbose", "-v", is_flag=True, help="Show clocks, sizes and the rules that hold, too."),
-)
-SUBMISSION = click.option("--submission", "submission_dir", type=PATH, envvar="SUBMISSION", default="submission",
-                          show_default=True, help="Its folder. [env: SUBMISSION]")  # fmt: skip
+    click.option("--track", "track_name", envvar="TRACK", default="smoke", show_default=True, metavar="NAME",
+                 help="Track of the run. [env: TRACK]"),
+    click.option("--data", "dataset_name", envvar="DATA", metavar="SET",
+                 help="Data set in place of the track's. [env: DATA]"),
+    click.option("--verbose", "-v", is_flag=True, help="Also show clocks, sizes and the rules that hold."),
+)  # fmt: skip
+SUBMISSION = click.option("--submission", "submission_dir", type=PATH, envvar="SUBMISSION", default=DEFAULT_SUBMISSION,
+                          show_default=True, help="Folder of the submission. [env: SUBMISSION]")  # fmt: skip
 
 
 @click.command(epilog=EPILOG)
@@ -75,10 +78,10 @@ SUBMISSION = click.option("--submission", "submission_dir", type=PATH, envvar="S
     is_flag=False,
     flag_value="newest",
     metavar="[RUN]",
-    help="Go on with a run whose training ended (default: the newest, of SEED and TRACK if set). [env: RESUME]",
+    help="Resume a run whose training is done (default: the newest one, of SEED and TRACK if set). [env: RESUME]",
 )
-@click.option("--again", envvar="AGAIN", is_flag=True, help="Run seeds that have their record, too. [env: AGAIN]")
-@click.option("--once", is_flag=True, help="Take the record that a single seed already has, as SEEDS does.")
+@click.option("--again", envvar="AGAIN", is_flag=True, help="Also run seeds that already have a record. [env: AGAIN]")
+@click.option("--once", is_flag=True, help="If the seed has a record, return it and run nothing, as --seeds does.")
 @click.option("--json", "as_json", is_flag=True, help="Print records, then statistics, as JSON; no progress.")
 @with_options(*FLEET)
 def command(
@@ -97,7 +100,7 @@ def command(
 ) -> None:
     """Train, package, evaluate, audit and sign one run, under the referee's clocks.
 
-    Results of the first command: a table on the screen and a signed record in .golf/records.
+    The first of these commands prints a summary and writes a signed record to .golf/records.
 
     \b
     harness submit --seed 1337
@@ -105,7 +108,7 @@ def command(
                                                only the seeds that have no record yet
     harness submit --seeds "1 2 3" --on slurm  each seed is a job of a queue; --on local or ray as well
     harness submit --submission mine           a folder made by `harness new mine`
-    harness submit --resume                    after any failure: go on after training, or after packaging
+    harness submit --resume                    after any failure: resume after training, or after packaging
     """
     numbers = _seeds(seed, seeds)
     load_track(track_name)  # a wrong name shows before anything is imported that takes seconds
@@ -182,7 +185,10 @@ def try_command(seed: int | None, verbose: bool, as_json: bool, **run: Any) -> N
 
     run |= {"seed": DEFAULT_SEED if seed is None else seed, "environ": dict(os.environ), "records_dir": records_dir()}
     outcome = submit_run(**run, progress=make_reporter(silent=as_json), sign=False)
-    show(outcome, as_json=as_json, verbose=verbose)
+    source, data = str(run["submission_dir"]), run["dataset_name"]
+    options = f" --submission {shlex.quote(source)}" if source != DEFAULT_SUBMISSION else ""
+    options += f" --data {shlex.quote(data)}" if data else ""
+    show(outcome, as_json=as_json, verbose=verbose, options=options)
 
 
 def _seeds(seed: int | None, seeds: str | None) -> list[int]:
@@ -201,12 +207,13 @@ def _seeds(seed: int | None, seeds: str | None) -> list[int]:
     return numbers
 
 
-def show(outcome: RunOutcome, *, as_json: bool, verbose: bool, judge: bool = True) -> None:
+def show(outcome: RunOutcome, *, as_json: bool, verbose: bool, judge: bool = True, options: str = "") -> None:
     """Print a run's record or summary, and end with 1 where a rule is broken, unless not to ``judge`` yet."""
     if as_json:
         click.echo(msgspec.json.encode(outcome.record).decode())
     else:
-        text = render_summary(outcome.record, path=outcome.path, artifact=outcome.run_dir / "artifact", verbose=verbose)
+        artifact = outcome.run_dir / "artifact"
+        text = render_summary(outcome.record, path=outcome.path, artifact=artifact, verbose=verbose, options=options)
         click.echo("\n" + text)
     if judge and outcome.broken:
         raise SystemExit(ExitCode.RULE_BROKEN)

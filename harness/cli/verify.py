@@ -10,9 +10,9 @@ from pathlib import Path
 
 import click
 import msgspec
-from tabulate import tabulate
 
 from harness.cli import AGAINST, OUT_FILE, PATH, with_options
+from harness.cli.result import fitted_table
 from harness.config.variables import records_to_read
 from harness.errors import ExitCode, UsageError
 from harness.files import write_atomic
@@ -31,7 +31,7 @@ _WORDS = {
     Verdict.FAIL: "FAILED",
     Verdict.ERROR: "NOT CHECKED",
 }
-EPILOG = """\b
+EPILOG = """
 Checks, in this order: envelope and schema (R2), signature (R1), arithmetic, names and terms (R4), completeness (R7),
 caps and clocks of the run itself (A1 to A3), chain (R3), intents (R5), reviews (R6), statistics over seeds.
 
@@ -144,14 +144,13 @@ def _table(report: VerifyReport) -> str:
     """Every run record, everything that did not pass, statistics of a whole folder, and one closing sentence."""
     rows, notes = [], []
     for entry in report.records:
-        row = [entry.name, "", "", "", "", "", entry.verdict.value]
+        row = [entry.verdict.value, "", "", "", entry.name.removeprefix("runs/")]
         if (record := entry.record) is not None and entry.entry is not None:
             final = f"{record.final.bpb:.4f}" if record.final else ""
-            size, seed = f"{record.sizes.total_bytes:,}", str(record.submission.seed)
-            row[1:6] = entry.entry.signer[:12], record.track.name, seed, final, size
+            row[1:4] = final, f"{record.sizes.total_bytes:,}", entry.entry.signer[:12]
         rows.append(list(map(printable, row)))
-    headers = ("record", "signer", "track", "seed", "bpb", "bytes", "verdict")
-    parts = [tabulate(rows, headers=headers, disable_numparse=True)] if rows else []
+    headers = ("verdict", "bpb", "bytes", "signer", "record: time, track, seed, digest")
+    parts = [fitted_table(headers, rows)] if rows else []
     for finding in report.findings:
         if finding.verdict is not Verdict.PASS or finding.rule == "R6-REPRODUCED" or finding in report.folder:
             text = f"{finding.rule} {finding.verdict.value}: {finding.where}: {finding.message.rstrip('.')}."

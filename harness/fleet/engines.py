@@ -115,7 +115,7 @@ class SlurmEngine(Engine):
             python = f"{shlex.quote(sys.executable)} -P"  # nothing is imported from the folder of the job
             self._executor = self._submitit.AutoExecutor(folder=logs, cluster="slurm", slurm_python=python)
         except RuntimeError as error:
-            words = f"submitit found no Slurm here: {error}."
+            words = f"submitit found no Slurm here: {str(error).rstrip('.?')}."
             raise CouldNotCheck(words, remedy="Run this on a login node.") from error
 
     def start(self, job: Job) -> Any:

@@ -13,6 +13,7 @@ from tabulate import tabulate
 from harness.errors import ExitCode
 from harness.fleet.driver import JobOutcome
 from harness.fleet.queue import Queue
+from harness.rules import SEVERITY, Verdict
 from harness.text import printable
 
 
@@ -99,6 +100,8 @@ def _row(queue: Queue, outcome: JobOutcome) -> JobRow:
         str(said.get("message", "")) if isinstance(said, dict) else "",
     )
     row.host, row.machine, row.seconds = result.host, result.machine, result.seconds
+    with contextlib.suppress(LookupError, TypeError, ValueError):
+        row.verdict = min((Verdict(found["verdict"]) for found in said["findings"]), key=SEVERITY.index).value
     with contextlib.suppress(LookupError, TypeError, ValueError):
         row.bpb = next((float(score["bpb"]) for score in said["scores"] if score["stage"] == "final"), None)
     with contextlib.suppress(LookupError, TypeError, ValueError):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness.protocol.channel import Channel
 
-LIKELY, NEAR = 0.6, 0.88  # how alike a name must be to be suggested, and to be taken for a typing error (difflib)
+LIKELY, NEAR = 0.6, 0.85  # how alike a name must be to be suggested, and to be taken for a typing error (difflib)
 
 
 def misspelt(
@@ -19,13 +19,14 @@ def misspelt(
     """Variables of ``environ`` that are not ``known`` and seem to be meant by it → a few words of help, or "".
 
     Meant are names in ``hints``, which has the words; names that begin with one of ``namespace``; and any name that
-    differs from a known one by a letter or two, or has its letters in another order.
+    differs from a known one by a letter or two, in case, or in the order of its letters.
     """
     meant = {}
     for name in sorted(set(environ) - set(known)):
         own = bool(namespace) and name.startswith(namespace)
         near = difflib.get_close_matches(name, known, n=1, cutoff=LIKELY if own else NEAR)
-        near = near or [other for other in known if len(other) > 3 and sorted(other) == sorted(name)][:1]
+        letters = sorted(name.upper())
+        near = near or [other for other in known if len(other) > 3 and sorted(other) == letters][:1]
         if name in hints or near or own:
             meant[name] = hints.get(name) or (f"did you mean {near[0]}?" if near else "")
     return meant

@@ -79,9 +79,9 @@ def git(repository: Path, *arguments: str, check: bool = True) -> bytes:
         message = f"git {arguments[0]} could not be run in {repository}: {error}."
         raise CouldNotCheck(message, remedy="Install git, or name the folders to check.") from error
     if done.returncode and check:
-        reason = plain(done.stderr.decode("utf-8", "replace").strip()) or "failed"
-        remedy = "Fetch the whole history (fetch-depth: 0); pull requests: git fetch origin '+refs/pull/*/head:…'."
-        raise CouldNotCheck(f"git {arguments[0]}: {reason}", remedy=remedy)
+        reason = plain(done.stderr.decode("utf-8", "replace").strip()).rstrip(".") or "failed"
+        remedy = "It takes a clone with the whole history; pull requests: git fetch origin '+refs/pull/*/head:…'."
+        raise CouldNotCheck(f"git {arguments[0]} in {repository}: {reason}.", remedy=remedy)
     return done.stdout
 
 

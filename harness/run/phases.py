@@ -223,9 +223,9 @@ def _reporter(stage: Stage, limit_s: float) -> Callable[[int, Message], None]:
     started = time.monotonic()
 
     def report(_: int, message: Message) -> None:
-        step = f"step {message.a} " if message.a else ""
-        loss = f"loss {message.y:.4f} " if math.isfinite(message.y) else ""
-        stage.update(min(limit_s, time.monotonic() - started), f"{step}{loss}{message.text}")
+        step = f"step {message.a}" if message.a else ""
+        loss = f"loss {message.y:.4f}" if math.isfinite(message.y) else ""
+        stage.update(min(limit_s, time.monotonic() - started), message.text or ", ".join(filter(None, (step, loss))))
 
     return report
 

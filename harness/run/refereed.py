@@ -245,8 +245,9 @@ def nothing_half_written(run_dir: Path) -> Iterator[None]:
             update(run_dir, ended=why[:REASON_CHARACTERS].rstrip(": "))
         clear_half_written(run_dir)
         goes_on = ""
-        if kept_files(run_dir):
-            goes_on = f"Training is kept: `{program()} submit --resume {run_dir.name}` goes on after it."
+        if kept := kept_files(run_dir):
+            what = "Training and packaging are" if "artifact" in kept else "Training is"
+            goes_on = f"{what} kept: `{program()} submit --resume {run_dir.name}` goes on from there."
         if isinstance(error, KeyboardInterrupt):
             raise Interrupted(f"interrupted. {goes_on or 'Nothing half-written was kept.'}") from None
         if isinstance(error, OSError):

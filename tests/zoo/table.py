@@ -61,6 +61,10 @@ def main() -> int:
     options = parser.parse_args()
     jobs = [(name, scoring_row, name) for name in SCORING]
     jobs += [(case.name, process_row, case) for case in PROCESSES]
+    if unknown := set(options.names) - {name for name, _, _ in jobs}:
+        parser.error(
+            f"there is no cheat {', '.join(sorted(unknown))}. Names: {', '.join(name for name, _, _ in jobs)}."
+        )
     jobs = [job for job in jobs if not options.names or job[0] in options.names]
     rows = []
     for at, (name, make, subject) in enumerate(jobs, 1):

@@ -75,10 +75,13 @@ def test_a_seed_that_has_its_record_is_a_result_like_any_other(tmp_path: Path, m
 
 
 def test_each_seed_is_a_job_that_runs_once_and_the_statistics_are_one(fleet):
+    warned = json.loads((fleet.folder / "3.json").read_text())
+    warned["findings"] = [{"rule": "S7-OWN-MACHINE", "verdict": "WARN", "message": "shared."}]
+    (fleet.folder / "3.json").write_text(json.dumps(warned))
     result, ran = fleet("--seeds", "1 2 3", "--json")
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
-    assert [job["verdict"] for job in document["jobs"]] == ["PASS"] * 3
+    assert [job["verdict"] for job in document["jobs"]] == ["PASS", "PASS", "WARN"]
     assert document["seeds"] == [1, 2, 3]
     assert document["statistics"][0]["seeds"] == [1, 2, 3]
     assert len(ran) == 3

@@ -38,7 +38,7 @@ def test_a_failed_evaluation_costs_no_training_and_a_failed_comparison_no_score(
     monkeypatch.setattr(refereed, "evaluate", fails_once)
     with pytest.raises(RuleBroken, match="not done after") as caught:
         tiny_run.run_tiny(house)
-    assert "Training is kept: `harness submit --resume" in caught.value.remedy
+    assert "Training and packaging are kept: `harness submit --resume" in caught.value.remedy
 
     def fails_in_the_comparison(context, stage, *others, **options):
         return (fails_once if stage == "float" else real)(context, stage, *others, **options)
