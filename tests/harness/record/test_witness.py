@@ -217,6 +217,16 @@ def test_a_timestamp_backs_a_date_and_names_one_that_was_written_back(records: P
     (found,) = check_stamps(report, folder / "tsa.pem")
     assert (found.verdict, found.where) == (Verdict.WARN, entry.name)  # the sample is dated long ago
     assert "day(s) after the date it gives itself" in found.message
+    # The answer around the signed token has room for words.
+    told = answer.read_bytes()
+    token = told[told.index(bytes.fromhex("06092a864886f70d010702")) - 4 :]  # of type SignedData
+    said = b"\nTime stamp: Nov 24 17:00:00 2026 GMT\n"
+    text = bytes((0x30, 7 + len(said), 0x02, 1, 0, 0x30, 2 + len(said), 0x0C, len(said))) + said
+    answer.write_bytes(b"\x30\x82" + (len(text) + len(token)).to_bytes(2, "big") + text + token)
+    assert next(check_stamps(report, folder / "tsa.pem")) == found
+    (folder / "other.pem").write_text("")
+    (other,) = check_stamps(report, folder / "other.pem")
+    assert (other.verdict, "does not hold" in other.message) == (Verdict.ERROR, True)
     answer.write_bytes(answer.read_bytes()[:-1] + b"\0")
     (found,) = check_stamps(report, folder / "tsa.pem")
     assert (found.verdict, "does not verify" in found.message) == (Verdict.FAIL, True)
