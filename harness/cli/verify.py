@@ -20,7 +20,7 @@ from harness.progress import make_reporter
 from harness.record import witness
 from harness.record.store import gathered
 from harness.record.verification import EntryReport, VerifyReport, verify_folder, verify_paths
-from harness.rules import Finding, Verdict, catalogue, exit_code_of, worst
+from harness.rules import Finding, Verdict, exit_code_of, title_of, worst
 from harness.rules.junit import Case, junit_xml
 from harness.stats import counted_pools, describe_against, describe_pools
 from harness.text import printable
@@ -107,8 +107,12 @@ def command(
     if junit is not None:
 
         def case(found: Finding) -> Case:
-            title = catalogue()[found.rule].title if found.rule in catalogue() else "not a rule of this version"
-            return Case(printable(f"{found.rule} {title}"), found.verdict, found.rule, printable(found.message, 1000))
+            return Case(
+                printable(f"{found.rule} {title_of(found.rule)}"),
+                found.verdict,
+                found.rule,
+                printable(found.message, 1000),
+            )
 
         suites = {printable(e.name): [case(f) for f in e.findings] for _, chosen in reports for e in chosen}
         folder = [case(finding) for report, _ in reports for finding in report.folder]

@@ -14,7 +14,7 @@ from harness.files import write_atomic
 from harness.report.figures import Pool, Report, stage_words
 from harness.report.svg import COLOURS, Points, bars, dots, lines, thin
 from harness.report.tables import overview_table, pool_table
-from harness.rules import rule
+from harness.rules import title_of
 from harness.text import printable
 
 IDLE = "idle"
@@ -25,7 +25,7 @@ def render_page(report: Report) -> str:
     """The page as text. Everything that comes from a record or a folder is escaped."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["plain"] = lambda text: printable(str(text), 300)
-    environment.filters["title_of"] = lambda rule_id: rule(rule_id).title
+    environment.filters["title_of"] = title_of
     files = resources.files(__package__)
     template = environment.from_string(files.joinpath("page.html.jinja").read_text(encoding="utf-8"))
     return template.render(

@@ -122,10 +122,11 @@ def _markdown(report: Report) -> Iterator[str]:
         yield f"- code `{record.submission.code_digest}`, configuration `{record.submission.config_digest}`"
         for run in pool.runs:
             audits = ", ".join(f"{a.name} {a.verdict} ({a.k} draws)" for a in run.record.audits) or "none"
-            yield f"- seed {run.seed}: record `{run.stored.path.name}`; audits: {escape_markdown(audits)}"
+            name = printable(run.stored.path.name).replace("`", "'")
+            yield f"- seed {run.seed}: record `{name}`; audits: {escape_markdown(audits)}"
             for finding in run.findings:
                 if finding.verdict not in (Verdict.PASS, Verdict.UNKNOWN):
-                    yield f"  - **{finding.verdict.value}** {finding.rule}: {escape_markdown(finding.message)}"
+                    yield f"  - **{finding.verdict.value}** {escape_markdown(f'{finding.rule}: {finding.message}')}"
         yield ""
     for claim in report.claims:
         yield from (f"## {escape_markdown(claim.standing.name)} (self-reported)", "")

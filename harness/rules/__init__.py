@@ -96,6 +96,11 @@ def catalogue() -> dict[str, Rule]:
     return {entry.id: entry for entry in read_tables("catalogue", Rule)}
 
 
+def title_of(rule_id: str) -> str:
+    """Its title; records of others name rules of other versions, too."""
+    return catalogue()[rule_id].title if rule_id in catalogue() else "not a rule of this version"
+
+
 def rule(rule_id: str) -> Rule:
     """The rule with this id. Raises ``UsageError`` for an unknown id."""
     try:

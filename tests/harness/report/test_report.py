@@ -5,6 +5,7 @@ import re
 import shutil
 import xml.etree.ElementTree as xml
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -23,7 +24,7 @@ from harness.report.figures import pool_runs
 from harness.report.svg import bars, dots, lines, thin
 from harness.report.tables import overview_table
 from harness.review.claims import check_text
-from harness.rules import Verdict
+from harness.rules import Finding, Verdict
 from harness.run.artifact import bytes_by_role
 
 
@@ -139,13 +140,18 @@ def test_hostile_text_in_a_record_stays_text(tmp_path):
     report = collect([tmp_path / "plain" / "records"])
     changed = msgspec.structs.replace(stored.record, submission=submission, model_sections={hostile: 5})
     pool = report.pools[0]
-    runs = (replace(pool.runs[0], stored=replace(pool.runs[0].stored, predicate=changed)), *pool.runs[1:])
+    entry = replace(pool.runs[0].stored, predicate=changed, path=Path("x`<script>`\n# forged.json"))
+    unknown = Finding(f"{hostile}\n# forged", Verdict.WARN, "of a later version")
+    runs = (replace(pool.runs[0], stored=entry, findings=(unknown,)), *pool.runs[1:])
     hostile_report = replace(report, pools=(replace(pool, runs=runs),))
     page, markdown = render_page(hostile_report), render_markdown(hostile_report)
     assert "<script" not in page
     assert "\u202e" not in page + markdown
-    assert "<script" not in markdown
+    assert "<script" not in re.sub("`[^`\n]*`", "", markdown)
     assert "\\[x\\](javascript" in markdown
+    assert "\n# forged" not in markdown
+    assert markdown.count("`") % 2 == 0
+    assert "not a rule of this version" in page
 
 
 def test_a_failing_record_is_marked_and_left_out_of_the_statistics(tmp_path):
