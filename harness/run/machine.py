@@ -25,16 +25,17 @@ from typing import NamedTuple
 import psutil
 
 import harness
+from harness.files import told
 from harness.record.canonical import canonical_digest, file_digest
 from harness.record.predicate import Conditions, Machine, Provenance
 from harness.rules import Finding, Verdict, rule
+from harness.sandbox.policy import control_groups
 
 PACKAGES = ("torch", "numpy", "sentencepiece", "triton", "mamba-ssm", "flash-attn", "cryptography", "msgspec")
 RULE = "S7-OWN-MACHINE"
 FOREIGN_SHARE = 0.05
 STOLEN_SHARE = 0.02
 THROTTLED_SHARE = 0.01  # of the run's time
-_CGROUPS, _OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 SAMPLE_INTERVAL_S = 1.0
 LOOK_S = 1.0
 GPU_EVERY = 10
@@ -43,14 +44,6 @@ _SPEED_LIMITS = (
     ("clocks_event_reasons.sw_thermal_slowdown", "thermal slowdown (driver)"),
     ("clocks_event_reasons.hw_power_brake_slowdown", "power brake"),
 )
-
-
-def told(path: Path | str) -> str:
-    """What the system says in a file of its own, such as one of /proc; "" where it does not."""
-    try:
-        return Path(path).read_text()
-    except (OSError, UnicodeDecodeError):
-        return ""
 
 
 _KERNEL = 2 if told("/proc/2/comm") == "kthreadd\n" else 0  # the parent of the kernel's threads; a container hides it
@@ -297,15 +290,9 @@ def judge_conditions(conditions: Conditions, seconds: float = math.inf) -> Findi
 def quota_throttled_s() -> float:
     """Seconds for which the control groups of this process, or one above, were throttled; 0 where nobody says."""
     longest = 0.0
-    for line in told(_OWN_GROUPS).splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        group = _CGROUPS / controllers / path.strip("/")
-        for folder in (group, *group.parents):
-            if folder.is_relative_to(_CGROUPS):  # version 2 counts microseconds, version 1 nanoseconds
-                found = dict(re.findall(r"^throttled_(usec|time) (\d+)$", told(folder / "cpu.stat"), re.MULTILINE))
-                longest = max(longest, int(found.get("usec", 0)) / 1e6 + int(found.get("time", 0)) / 1e9)
+    for folder in control_groups("cpu"):  # version 2 counts microseconds, version 1 nanoseconds
+        found = dict(re.findall(r"^throttled_(usec|time) (\d+)$", told(folder / "cpu.stat"), re.MULTILINE))
+        longest = max(longest, int(found.get("usec", 0)) / 1e6 + int(found.get("time", 0)) / 1e9)
     return longest
 
 

@@ -13,6 +13,7 @@ from harness.record.predicate import Conditions
 from harness.rules import Verdict
 from harness.run import machine
 from harness.run.machine import MachineWatch, judge_conditions
+from harness.sandbox import policy
 
 ALONE = {
     "foreign_cpu_share": 0.0,
@@ -114,8 +115,8 @@ def test_a_quota_is_read_where_the_kernel_counts_it(tmp_path, monkeypatch, line:
     (tmp_path / group).mkdir(parents=True, exist_ok=True)
     (tmp_path / group / "cpu.stat").write_text(text)
     (tmp_path / "cgroup").write_text(f"1:name=systemd:/\n{line}\n")
-    monkeypatch.setattr(machine, "_CGROUPS", tmp_path)
-    monkeypatch.setattr(machine, "_OWN_GROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(policy, "GROUPS", tmp_path)
+    monkeypatch.setattr(policy, "OWN_GROUPS", tmp_path / "cgroup")
     assert machine.quota_throttled_s() == 2.5
 
 
