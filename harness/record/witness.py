@@ -31,8 +31,9 @@ _AS_IT_IS = {"GIT_ALLOW_PROTOCOL": "none", "GIT_NO_LAZY_FETCH": "1", "GIT_NO_REP
 _AS_IT_IS |= {"GIT_GRAFT_FILE": os.devnull}
 _OURS = (  # a folder may come with a configuration of its own: what that names git would run, or leave out
     *("gpg.ssh.program=ssh-keygen", "gpg.program=false", "gpg.openpgp.program=false", "gpg.x509.program=false"),
-    *("gpg.ssh.revocationFile=", "core.fsmonitor=false", "core.hooksPath=/dev/null", "log.showSignature=false"),
-    *("log.showRoot=true", "log.diffMerges=separate", "log.follow=false", "i18n.logOutputEncoding=UTF-8"),
+    *("gpg.ssh.revocationFile=", "core.fsmonitor=false", "core.hooksPath=/dev/null", "core.commitGraph=false"),
+    *("log.showSignature=false", "log.showRoot=true", "log.diffMerges=separate", "log.follow=false"),
+    "i18n.logOutputEncoding=UTF-8",
 )
 SLACK = timedelta(minutes=10)
 _KEPT = re.compile(r"(intents|runs|reviews|keys/list)/[^/]+\.json")

@@ -94,6 +94,16 @@ def test_what_others_took_is_told_from_what_the_run_and_its_forks_took(monkeypat
     assert watch.really_took(10.0, seen=True) == pytest.approx(seen)
 
 
+def test_over_less_than_a_second_nothing_is_told_of_others(monkeypatch):
+    watch, now = MachineWatch(()), [100.0]
+    monkeypatch.setattr(machine.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(machine.time, "sleep", lambda seconds: now.append(now.pop() + seconds))
+    watch._look()
+    now[0] = 100.2
+    watch.really_took(60.0)
+    assert watch._looks[-1].at == pytest.approx(101.0)
+
+
 def test_work_that_is_not_the_runs_own_is_seen(monkeypatch):
     monkeypatch.setattr("psutil.Process.children", lambda *_, **__: [])  # as if somebody else had started it
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as spinning, MachineWatch(gpus=()) as foreign:
