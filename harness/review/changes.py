@@ -22,7 +22,7 @@ QUIET = {
     **{"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"},
 }
 OURS = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.commitGraph=false")
-"""A repository may come with a configuration that names programs for git to run, and with a wrong cache of its history."""
+"""A repository may come with a configuration that names programs for git to run, and a wrong cache of its history."""
 NAMED = 5
 """So many files or folders a finding names."""
 VERBS = {"M": "edits", "D": "deletes", "T": "changes the kind of"}

@@ -96,6 +96,7 @@ def test_what_others_took_is_told_from_what_the_run_and_its_forks_took(monkeypat
 
 def test_over_less_than_a_second_nothing_is_told_of_others(monkeypatch):
     watch, now = MachineWatch(()), [100.0]
+    monkeypatch.setattr(machine, "LOOK_S", 1.0)
     monkeypatch.setattr(machine.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(machine.time, "sleep", lambda seconds: now.append(now.pop() + seconds))
     watch._look()
