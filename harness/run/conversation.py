@@ -131,8 +131,8 @@ def failure(
         taken = context.machine.others_took(context.clock.running_s, seen=seen)
         if taken > FOREIGN_SHARE:
             return CouldNotCheck(
-                f"{cell}: {reason}, while other processes took {taken:.0%} of the processors: that says something "
-                "about this machine, not about the submission.",
+                f"{cell}: {reason}, while other processes, or a quota, took {taken:.0%} of the processors: that says "
+                "something about this machine, not about the submission.",
                 remedy="Run on a machine that is otherwise idle.",
             )
     if signalled == signal.SIGKILL and killed_for_memory() > context.oom_kills:

@@ -94,6 +94,16 @@ def test_what_others_took_is_told_from_what_the_run_and_its_forks_took(monkeypat
     assert watch.really_took(10.0, seen=True) == pytest.approx(seen)
 
 
+def test_what_a_quota_held_back_counts_but_excuses_no_replica(monkeypatch):
+    watch = MachineWatch(())
+    monkeypatch.setattr(machine, "_processor_seconds", lambda: (0.0, 0.0))
+    for at in (0.0, 10.0, 10.0):
+        monkeypatch.setattr(machine, "quota_throttled_s", lambda at=at: 0.3 * at)
+        monkeypatch.setattr(machine.time, "monotonic", lambda at=at: at)
+        watch._look()
+    assert (watch.really_took(10.0), watch.really_took(10.0, seen=True)) == pytest.approx((0.3, 0.0), abs=0.01)
+
+
 def test_over_less_than_a_second_nothing_is_told_of_others(monkeypatch):
     watch, now = MachineWatch(()), [100.0]
     monkeypatch.setattr(machine, "LOOK_S", 1.0)
