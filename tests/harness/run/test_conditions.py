@@ -96,6 +96,7 @@ def test_what_others_took_is_told_from_what_the_run_and_its_forks_took(monkeypat
 
 def test_what_a_quota_held_back_counts_but_excuses_no_replica(monkeypatch):
     watch = MachineWatch(())
+    monkeypatch.setattr(machine.psutil, "process_iter", lambda: [])
     monkeypatch.setattr(machine, "_processor_seconds", lambda: (0.0, 0.0))
     for at in (0.0, 10.0, 10.0):
         monkeypatch.setattr(machine, "quota_throttled_s", lambda at=at: 0.3 * at)
