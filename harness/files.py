@@ -149,6 +149,14 @@ def _users_mode() -> int:
     return 0o666 & ~mask
 
 
+def told(path: Path | str) -> str:
+    """What the system says in a file of its own, such as one of /proc; "" where it does not."""
+    try:
+        return Path(path).read_text()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
 def read_regular(path: Path, most: int, *, links: bool = False) -> bytes:
     """The bytes of a regular file; one that is larger than ``most`` gives ``most`` + 1 of them.
 

@@ -47,6 +47,9 @@ def command(
         if len(ends) > 2 or not all(end.isdigit() for end in ends):
             raise UsageError(f"--only {only}: not N or N-M.", remedy="Give numbers such as 1500-1600.")
         first, last = int(ends[0]), int(ends[-1])
+    if repository.resolve() in (out.resolve(), *out.resolve().parents):
+        text = f"{out} lies in the clone, where a stranger may have left results under that name."
+        raise UsageError(text, remedy="Name a folder outside the clone: --out.")
     git(repository, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{base}^{{commit}}")
     chosen = [pull for pull in pulls.list_pulls(repository) if first <= pull.number <= last]
     out.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from harness.program import from_here, program
 from harness.record.predicate import RunRecord
-from harness.rules import SEVERITY, Verdict, rule, worst
+from harness.rules import SEVERITY, Verdict, title_of, worst
 from harness.text import printable
 
 STAGES = {
@@ -63,7 +63,7 @@ def render_summary(
         rows = []
         for finding in judged:
             way_on = f" {finding.remedy}" if finding.verdict in (Verdict.FAIL, Verdict.ERROR) else ""
-            words = f"{rule(finding.rule).title}: {finding.message}{way_on}".rstrip()
+            words = f"{title_of(finding.rule)}: {finding.message}{way_on}".rstrip()
             rows.append((finding.rule, finding.verdict.value, printable(words, MESSAGE_CHARACTERS)))
         parts.append(fitted_table(("rule", "verdict", "what was seen"), rows, width))
     parts.append("\n".join(f"{name:<9} {words}" for name, words in _result(record, path, artifact, options)))

@@ -99,9 +99,8 @@ class Queue:
         stem = re.sub(r"[^0-9a-z]+", "-", title.lower()).strip("-")[:50]
         job_id = f"{stem}-{hashlib.sha256(text).hexdigest()[:12]}".strip("-")
         job = Job(job_id, tuple(argv), folder, gpus, title, needs.cpu_cores, read)
-        path = self.folder / "jobs" / f"{job.id}.json"
-        if not path.exists():
-            write_atomic(path, msgspec.json.encode(job), replace=True)
+        # Always: a folder that is a stranger's may hold another command under the name.
+        write_atomic(self.folder / "jobs" / f"{job.id}.json", msgspec.json.encode(job), replace=True)
         return job
 
     def job(self, job_id: str) -> Job:

@@ -33,8 +33,9 @@ _AS_IT_IS = {"GIT_ALLOW_PROTOCOL": "none", "GIT_NO_LAZY_FETCH": "1", "GIT_NO_REP
 _AS_IT_IS |= {"GIT_GRAFT_FILE": os.devnull}
 _OURS = (  # a folder may come with a configuration of its own: what that names git would run, or leave out
     *("gpg.ssh.program=ssh-keygen", "gpg.program=false", "gpg.openpgp.program=false", "gpg.x509.program=false"),
-    *("gpg.ssh.revocationFile=", "core.fsmonitor=false", "core.hooksPath=/dev/null", "log.showSignature=false"),
-    *("log.showRoot=true", "log.diffMerges=separate", "log.follow=false", "i18n.logOutputEncoding=UTF-8"),
+    *("gpg.ssh.revocationFile=", "core.fsmonitor=false", "core.hooksPath=/dev/null", "core.commitGraph=false"),
+    *("log.showSignature=false", "log.showRoot=true", "log.diffMerges=separate", "log.follow=false"),
+    "i18n.logOutputEncoding=UTF-8",
 )
 _KEPT = re.compile(r"(intents|runs|reviews|keys/list)/[^/]+\.json")
 _KEY = re.compile(r"keys/[0-9a-f]{64}\.json")
@@ -138,18 +139,24 @@ def check_stamps(report: VerifyReport, authority: Path) -> Iterator[Finding]:
 
 
 def _judge_stamp(entry: Entry, stamp: Path, authority: Path) -> tuple[Verdict, str]:
-    done = _openssl("-verify", "-digest", entry.digest, "-in", str(stamp), "-CAfile", str(authority))
-    if done.returncode:
-        return Verdict.FAIL, f"its timestamp does not verify: {_said(done)}"
-    shown = _openssl("-reply", "-in", str(stamp), "-text").stdout.decode("utf-8", "replace")
+    # The token alone is signed. The answer around it has room for words, such as another time.
+    token = _openssl("-reply", "-in", str(stamp), "-token_out").stdout
+    shown = _openssl("-reply", "-in", "/dev/stdin", "-token_in", "-text", given=token).stdout.decode("utf-8", "replace")
     match = re.search(r"^Time stamp: (.+ GMT)$", shown, re.MULTILINE)
     if match is None:
-        return Verdict.ERROR, "its timestamp names no time"
+        return Verdict.FAIL, "its timestamp can't be read, or names no time"
     try:
         at = datetime.strptime(re.sub(r"\.\d+", "", match[1]), "%b %d %H:%M:%S %Y GMT").replace(tzinfo=UTC)
         late = at - parse_utc(date_of(entry.predicate))
     except ValueError as error:
         return Verdict.ERROR, f"its timestamp can't be compared: {error}"
+    # A certificate has to be valid when it stamps, not for ever.
+    known = ("-CAfile", str(authority), "-attime", str(int(at.timestamp())))
+    done = _openssl("-verify", "-digest", entry.digest, "-in", "/dev/stdin", "-token_in", *known, given=token)
+    if b"certificate verify error" in done.stderr or b"no certificate or crl found" in done.stderr:
+        return Verdict.ERROR, f"its timestamp is of an authority that {authority.name} does not hold: {_said(done)}"
+    if done.returncode:
+        return Verdict.FAIL, f"its timestamp does not verify: {_said(done)}"
     text = f"stamped {at:%Y-%m-%dT%H:%M:%SZ}"
     if late < -CLOCK_SLACK:
         return Verdict.FAIL, f"{text}, before the date that it gives itself"
@@ -158,14 +165,15 @@ def _judge_stamp(entry: Entry, stamp: Path, authority: Path) -> tuple[Verdict, s
     return Verdict.PASS, text
 
 
-def _openssl(*arguments: str) -> subprocess.CompletedProcess[bytes]:
-    return _run(["openssl", "ts", *arguments], "Install OpenSSL.")
+def _openssl(*arguments: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    return _run(["openssl", "ts", *arguments], "Install OpenSSL.", given)
 
 
-def _run(command: list[str], remedy: str) -> subprocess.CompletedProcess[bytes]:
+def _run(command: list[str], remedy: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     """The program's answer. Raises ``CouldNotCheck`` where there is none."""
+    environ = os.environ | _AS_IT_IS
     try:
-        return subprocess.run(command, capture_output=True, timeout=120, check=False, env=os.environ | _AS_IT_IS)
+        return subprocess.run(command, input=given, capture_output=True, timeout=120, check=False, env=environ)
     except (OSError, subprocess.SubprocessError) as error:
         raise CouldNotCheck(f"{command[0]} does not answer: {error}.", remedy=remedy) from error
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import stat
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
@@ -113,17 +115,18 @@ class _Shown:
     def copy_records(self, folder: Path) -> None:
         """The signed files as they are: a signer's chain is whole or fails, so all of it goes along.
 
-        Records may be a stranger's: what a link in them leads to is none of them.
+        Records may be a stranger's: what a link in them, or in their place, leads to is none of them; nor is a pipe.
         """
 
-        def links(place: str, names: list[str]) -> list[str]:
-            return [name for name in names if Path(place, name).is_symlink()]
+        def others(place: str | Path, names: Iterable[str]) -> list[str]:
+            kinds = {name: Path(place, name).lstat().st_mode for name in names}
+            return [name for name, kind in kinds.items() if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind))]
 
         for run in self.pool.runs:
             source = run.stored.path.absolute().parent.parent
-            for name in ENTRIES:
-                if (source / name).is_dir():
-                    shutil.copytree(source / name, folder / "records" / name, dirs_exist_ok=True, ignore=links)
+            held = [name for name in ENTRIES if (source / name).is_dir()]
+            for name in set(held) - set(others(source, held)):
+                shutil.copytree(source / name, folder / "records" / name, dirs_exist_ok=True, ignore=others)
             for digest in run.record.artifact_files.values():
                 kept = kept_file(source, digest)
                 if kept.is_file() and not kept.is_symlink() and file_digest(kept) == digest:

@@ -21,8 +21,8 @@ QUIET = {
     **{"GIT_NO_REPLACE_OBJECTS": "1", "GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none"},
     **{"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"},
 }
-OURS = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
-"""A repository may come with a configuration that names programs for git to run."""
+OURS = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.commitGraph=false")
+"""A repository may come with a configuration that names programs for git to run, and a wrong cache of its history."""
 NAMED = 5
 """So many files or folders a finding names."""
 VERBS = {"M": "edits", "D": "deletes", "T": "changes the kind of"}

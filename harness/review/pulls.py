@@ -134,9 +134,9 @@ class Objects:
 def list_pulls(repository: Path) -> list[Pull]:
     """The heads of pull requests that the clone has, by number."""
     form = "%(refname)%09%(objectname)%09%(committerdate:iso-strict)"
-    lines = git(repository, "for-each-ref", f"--format={form}", "refs/pull", "refs/remotes").decode().splitlines()
+    lines = git(repository, "for-each-ref", f"--format={form}", "refs/pull", "refs/remotes").decode("utf-8", "replace")
     found: dict[int, Pull] = {}
-    for ref, commit, date in (line.split("\t") for line in lines):
+    for ref, commit, date in (line.split("\t") for line in lines.split("\n") if line):
         hit = REFS.fullmatch(ref)
         if hit and date:
             found[int(hit[1])] = Pull(int(hit[1]), commit, date)

@@ -25,7 +25,7 @@ from harness.protocol.session import Scalar
 from harness.record import utc_now
 from harness.record.predicate import Training
 from harness.run.artifact import SealedSubmission
-from harness.run.machine import MachineWatch
+from harness.run.machine import MachineWatch, killed_for_memory
 from harness.run.manifest import accepted_variables
 from harness.run.reserve import reserved_cores
 from harness.sandbox.cell import Cell
@@ -81,6 +81,7 @@ class RunContext:
     intent:    digest of the signed intent, once the run is announced
     machine:   watches what else the machine does, while there is a clock
     config, parameters: what the submission declared of itself; started_at: when it was sealed
+    oom_kills: what the kernel had killed for want of memory when the newest cell was about to start
 
     Folders of the run, each there once its phase has been:
     artifact_dir:      the counted files, ``code.bundle`` and ``model.bin``; checkpoint_dir: what training wrote
@@ -108,6 +109,7 @@ class RunContext:
     intent: str = ""
     config: dict[str, Scalar] = field(default_factory=dict)
     parameters: int = 0
+    oom_kills: int = 0
     started_at: str = field(default_factory=utc_now)
 
     def __post_init__(self) -> None:
@@ -200,6 +202,7 @@ def phase_cell(
         make_resident(readable_runtime(context), (root, *read))
     if final or phase == "train":  # those may have been of an earlier run, too
         turn_out(tuple(part for part in readable_runtime(context, tools=True) if part.name == TOOLS))
+    context.oom_kills = killed_for_memory()
     with Cell(spec, strict=track.official) as cell:
         try:
             # 3. It starts behind its layers; on an official track not without all of them. What was missing is kept.

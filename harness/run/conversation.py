@@ -18,7 +18,7 @@ from harness.errors import CouldNotCheck, HarnessError, RuleBroken, machine_trou
 from harness.protocol.channel import ChannelClosed, ChannelTimeout
 from harness.protocol.messages import Kind, Message, MessageError
 from harness.run.cells import RunContext
-from harness.run.machine import FOREIGN_SHARE
+from harness.run.machine import FOREIGN_SHARE, killed_for_memory
 from harness.sandbox.cell import LIMIT, Cell
 from harness.text import printable
 
@@ -116,7 +116,8 @@ def failure(
     """The error that ends a run in ``cell``: the worker's own reason, then the last lines of its log.
 
     It is a broken rule, unless the machine is the likelier cause: other processes had a part of the processors while a
-    time limit passed (late; always for a rule about a clock; seen: only others that were seen), or the disk is full.
+    time limit passed (late; always for a rule about a clock; seen: only others that were seen), memory ran out, or the
+    disk is full.
     """
     signalled = reason.signal if isinstance(reason, PhaseFailed) else 0
     log, reason = context.log_file(cell), str(reason).rstrip(".")
@@ -128,10 +129,16 @@ def failure(
         taken = context.machine.others_took(context.clock.running_s, seen=seen)
         if taken > FOREIGN_SHARE:
             return CouldNotCheck(
-                f"{cell}: {reason}, while other processes took {taken:.0%} of the processors: that says something "
-                "about this machine, not about the submission.",
+                f"{cell}: {reason}, while other processes, or a quota, took {taken:.0%} of the processors: that says "
+                "something about this machine, not about the submission.",
                 remedy="Run on a machine that is otherwise idle.",
             )
+    if signalled == signal.SIGKILL and killed_for_memory() > context.oom_kills:
+        return CouldNotCheck(
+            f"{cell}: {reason}, and the kernel counts a process killed for want of memory since it started.",
+            log=tail,
+            remedy="Free some memory, or use a machine, or a control group, with more.",
+        )
     # On a full disk the log is empty too.
     if not tail or any(sign in text for sign in DISK_SIGNS for text in (tail, reason)):
         try:  # what a log says about the disk is only somebody's word: does it take no more?

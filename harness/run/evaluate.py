@@ -11,7 +11,6 @@ import errno
 import itertools
 import lzma
 import os
-import signal
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -35,11 +34,9 @@ from harness.run.conversation import (
     failure,
     how_it_ended,
     late_ranks,
-    log_end,
     overran,
     why_uncountable,
 )
-from harness.run.machine import killed_for_memory
 from harness.sandbox.cell import Cell
 from harness.scoring import nll
 from harness.scoring.audit import ROW_SHARE, judge_replays, replica_lost
@@ -283,7 +280,7 @@ def client_failures_named(
     audited: a replica, which must not be late by what it does itself and end as a fault of the machine
     """
     client.deadline_ns = deadline_ns
-    name, killed = cell.spec.name, killed_for_memory()
+    name = cell.spec.name
     try:
         with cell.armed(deadline_ns):
             yield
@@ -297,12 +294,6 @@ def client_failures_named(
         if isinstance(error, RankGone):
             ended = how_it_ended(cell, error.rank)
             ended_by = PhaseFailed(f"{ended}; {error.awaited} was awaited", signal=ended.signal)
-            if audited and ended.signal == signal.SIGKILL and killed_for_memory() > killed:
-                raise CouldNotCheck(
-                    f"the kernel killed a replica for want of memory: {name}: {ended_by}.",
-                    log=log_end(context.log_file(name)),
-                    remedy="Free some memory, then `harness submit --resume`: the draws stay the same.",
-                ) from None
         cell.kill("it failed")  # and its folder is wiped: a disk that it filled itself has room again
         raise failure(context, name, ended_by, late=isinstance(error, Silent), seen=audited) from None
     except BrokenLogits as error:

@@ -25,16 +25,17 @@ from typing import NamedTuple
 import psutil
 
 import harness
+from harness.files import told
 from harness.record.canonical import canonical_digest, file_digest
 from harness.record.predicate import Conditions, Machine, Provenance
 from harness.rules import Finding, Verdict, rule
+from harness.sandbox.policy import control_groups
 
 PACKAGES = ("torch", "numpy", "sentencepiece", "triton", "mamba-ssm", "flash-attn", "cryptography", "msgspec")
 RULE = "S7-OWN-MACHINE"
 FOREIGN_SHARE = 0.05
 STOLEN_SHARE = 0.02
 THROTTLED_SHARE = 0.01  # of the run's time
-_CGROUPS, _OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 SAMPLE_INTERVAL_S = 1.0
 LOOK_S = 1.0
 GPU_EVERY = 10
@@ -43,14 +44,6 @@ _SPEED_LIMITS = (
     ("clocks_event_reasons.sw_thermal_slowdown", "thermal slowdown (driver)"),
     ("clocks_event_reasons.hw_power_brake_slowdown", "power brake"),
 )
-
-
-def told(path: Path | str) -> str:
-    """What the system says in a file of its own, such as one of /proc; "" where it does not."""
-    try:
-        return Path(path).read_text()
-    except (OSError, UnicodeDecodeError):
-        return ""
 
 
 _KERNEL = 2 if told("/proc/2/comm") == "kthreadd\n" else 0  # the parent of the kernel's threads; a container hides it
@@ -153,13 +146,14 @@ def nvidia_smi(query: str, *options: str) -> list[str]:
 
 
 class _Look(NamedTuple):
-    """Processor seconds so far: of all processors, taken by the hypervisor, of the run, of others that are seen."""
+    """Seconds so far: of all processors, by the hypervisor, of the run, of others that are seen; held by a quota."""
 
     at: float
     busy: float
     stolen: float
     own: float
     others: float
+    held: float
 
 
 class MachineWatch:
@@ -184,7 +178,7 @@ class MachineWatch:
     def __enter__(self) -> MachineWatch:
         self._gpu_shared = bool(self._gpus) and bool(nvidia_smi("--query-compute-apps=pid", *self._gpus))
         self._started = time.monotonic()
-        self._before = (_throttle_events(), quota_throttled_s())
+        self._throttled_before = _throttle_events()
         self._look()
         self._thread.start()
         return self
@@ -192,7 +186,6 @@ class MachineWatch:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-        throttled_before, quota_before = self._before
         nodes = len(list(Path("/dev").glob("nvidia[0-9]*")))
         self.seconds = seconds = time.monotonic() - self._started
         self._look()
@@ -200,19 +193,20 @@ class MachineWatch:
         self.conditions = Conditions(
             foreign_cpu_share=round(_share(last.busy - first.busy - (last.own - first.own), seconds), 4),
             stolen_cpu_share=round(_share(last.stolen - first.stolen, seconds), 4),
-            cpu_throttle_events=max(0, _throttle_events() - throttled_before),
+            cpu_throttle_events=max(0, _throttle_events() - self._throttled_before),
             gpu_shared=self._gpu_shared,
             gpu_limits=sorted(self._limits),
-            quota_throttled_s=round(max(0.0, quota_throttled_s() - quota_before), 3),
+            quota_throttled_s=round(max(0.0, last.held - first.held), 3),
             open_gpus=nodes if 0 < self._count < nodes else 0,
         )
 
     def others_took(self, seconds: float, *, seen: bool = False) -> float:
-        """The share of the processors that other processes, and the hypervisor, had over the last ``seconds``.
+        """The share of the processors that other processes, the hypervisor or a quota had over the last ``seconds``.
 
         It is what the run did not use, so it holds also for processes that a container does not show. But a program can
         hide time of its own there: a child that nobody waits for takes its time along. seen: only what processes
-        outside the run were seen to use, without the kernel's threads, which also write and free what the run did.
+        outside the run were seen to use, without the kernel's threads, which also write and free what the run did, and
+        without a quota, which the run can use up itself.
         """
         time.sleep(max(0.0, self._looks[0].at + LOOK_S - time.monotonic()))  # over less it says nothing
         with self._looking:
@@ -220,7 +214,8 @@ class MachineWatch:
         now = self._looks[-1]
         then = next((look for look in reversed(self._looks) if look.at <= now.at - seconds), self._looks[0])
         others = now.others - then.others if seen else now.busy - then.busy - (now.own - then.own)
-        return _share(others + now.stolen - then.stolen, now.at - then.at)
+        share = _share(others + now.stolen - then.stolen, now.at - then.at)
+        return share if seen else max(share, min(1.0, (now.held - then.held) / max(1e-3, now.at - then.at)))
 
     def _look(self) -> None:
         """Note how much time everybody has used by now.
@@ -245,7 +240,7 @@ class MachineWatch:
             grown = sum(max(0.0, seconds - self._alone.get(process, 0.0)) for process, seconds in alone.items())
             own = self._looks[-1].own + max(grown, with_children - self._with_children)
         self._alone, self._with_children = alone, with_children
-        self._looks.append(_Look(time.monotonic(), *_processor_seconds(), own, others))
+        self._looks.append(_Look(time.monotonic(), *_processor_seconds(), own, others, quota_throttled_s()))
 
     def _watch(self) -> None:
         names = ",".join(name for name, _ in _SPEED_LIMITS)
@@ -297,15 +292,9 @@ def judge_conditions(conditions: Conditions, seconds: float = math.inf) -> Findi
 def quota_throttled_s() -> float:
     """Seconds for which the control groups of this process, or one above, were throttled; 0 where nobody says."""
     longest = 0.0
-    for line in told(_OWN_GROUPS).splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        group = _CGROUPS / controllers / path.strip("/")
-        for folder in (group, *group.parents):
-            if folder.is_relative_to(_CGROUPS):  # version 2 counts microseconds, version 1 nanoseconds
-                found = dict(re.findall(r"^throttled_(usec|time) (\d+)$", told(folder / "cpu.stat"), re.MULTILINE))
-                longest = max(longest, int(found.get("usec", 0)) / 1e6 + int(found.get("time", 0)) / 1e9)
+    for folder in control_groups("cpu"):  # version 2 counts microseconds, version 1 nanoseconds
+        found = dict(re.findall(r"^throttled_(usec|time) (\d+)$", told(folder / "cpu.stat"), re.MULTILINE))
+        longest = max(longest, int(found.get("usec", 0)) / 1e6 + int(found.get("time", 0)) / 1e9)
     return longest
 
 

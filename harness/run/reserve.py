@@ -17,8 +17,8 @@ from pathlib import Path
 from harness.config.tracks import Hardware
 from harness.config.variables import cache_dir
 from harness.errors import CouldNotCheck, UsageError
-from harness.files import locked
-from harness.run.machine import gpu_indices, told, usable_gpus, visible_gpus
+from harness.files import locked, told
+from harness.run.machine import gpu_indices, usable_gpus, visible_gpus
 
 _CORES: ContextVar[tuple[int, ...]] = ContextVar("cores", default=())
 TURN_S = 30.0

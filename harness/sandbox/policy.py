@@ -6,13 +6,14 @@ import contextlib
 import os
 import resource
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
 from harness.errors import CouldNotCheck, UsageError
+from harness.files import told
 from harness.sandbox.runtime import PACKAGES, Part, existing, runtime
 
 
@@ -71,6 +72,7 @@ _HARDWARE = (  # what CUDA, NCCL and Gloo look up about GPUs, links and interfac
     *("/etc/vulkan", "/etc/OpenCL"),
 )
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+GROUPS, OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 LEAST_FILES, LEAST_THREADS, LEAST_CPU_S = 256, 128, 100_000  # what any cell needs: torch, its threads, their time
 _MAX_INHERITED = 4096  # characters: paths and names, no data
 _INHERITED = ("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CUDA_HOME")
@@ -192,6 +194,24 @@ def refuse_low_limits(policy: SandboxPolicy) -> None:
                 f"this shell's limit {name} is {hard:,}, and a cell needs {least:,}{have}.",
                 remedy=f"Raise the hard limit ({command}; /etc/security/limits.conf, or the container's --ulimit).",
             )
+
+    for group in control_groups("pids"):
+        most, there = told(group / "pids.max").strip(), told(group / "pids.current").strip()
+        if most.isdecimal() and there.isdecimal() and int(most) - int(there) < LEAST_THREADS:
+            raise CouldNotCheck(
+                f"the control group {group} takes {most} processes and threads; {there} are there, and a cell needs "
+                f"{LEAST_THREADS}.",
+                remedy="Raise its pids.max: a container's --pids-limit, a unit's TasksMax.",
+            )
+
+
+def control_groups(controller: str) -> Iterator[Path]:
+    """The folders of this process's control groups that may have ``controller``, and of those above; version 1 or 2."""
+    for line in told(OWN_GROUPS).splitlines():
+        _, controllers, path = line.split(":", 2)
+        if not controllers or controller in controllers.split(","):
+            group = GROUPS / controllers / path.strip("/")
+            yield from (folder for folder in (group, *group.parents) if folder.is_relative_to(GROUPS))
 
 
 def threads_of_user() -> int:

@@ -153,7 +153,7 @@ def _packages(wanted: Iterable[str], tools: bool) -> Iterator[Part]:
                     queue.append(requirement.name)
         root = Path(str(found.locate_file("")))
         tops = {file.parts[0] for file in found.files or ()} or {name, name.replace("-", "_")}
-        tops -= {"..", "__pycache__"}
+        tops -= {"/", "..", "__pycache__"}
         # of what a package says about itself only the list of plug-ins is needed, by torch and triton
         about = "" if tools else "entry_points.txt"
         code = [

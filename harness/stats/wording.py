@@ -10,6 +10,7 @@ from harness.record.predicate import RunRecord
 from harness.rules import Verdict
 from harness.stats.compare import ALPHA, MAX_SEEDS, POWER
 from harness.stats.seeds import SeedStatistics, aggregate, compare, pools
+from harness.text import printable
 from harness.units import Margin, Unit, from_bpb
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def describe(found: SeedStatistics) -> str:
         for name, worst in found.worst_clocks.items()
     )
     return (
-        f"{found.submission} on {found.track}, code {found.code_digest[:12]}, {seeds}: "
+        f"{printable(found.submission)} on {printable(found.track)}, code {found.code_digest[:12]}, {seeds}: "
         f"bpb mean {bpb.mean:.5f}, {spread}; largest artifact {found.worst_bytes.value:,.0f} of "
         f"{found.worst_bytes.limit:,.0f} bytes (seed {found.worst_bytes.seed}){clocks}{steps}"
     )

@@ -33,6 +33,14 @@ def test_help_lists_every_verb_and_the_exit_codes(capsys):
     assert "1 a rule is broken" in " ".join(text.split())
 
 
+@pytest.mark.parametrize("seed", ["1_0", "٣", "1.0", "0x1"])
+def test_a_seed_is_plain_digits(seed, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        run(["try", "--seed", seed])
+    assert exit_.value.code == ExitCode.USAGE
+    assert "is not a whole number" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("verb", list(VERBS))
 def test_each_verb_has_help_and_json_and_states_the_same_exit_codes(verb, capsys):
     with pytest.raises(SystemExit) as exit_:

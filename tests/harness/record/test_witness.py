@@ -43,7 +43,9 @@ def git(folder: Path, *words: str) -> None:
     subprocess.run(["git", "-C", str(folder), *WHO, *words], check=True, capture_output=True)
 
 
-@pytest.mark.parametrize("way", ["committed", "here alone", "by a merge", "by a link", "behind a configuration"])
+@pytest.mark.parametrize(
+    "way", ["committed", "here alone", "by a merge", "by a link", "behind a configuration", "behind a graph"]
+)
 def test_a_revocation_that_was_taken_back_stands_in_the_history(records: Path, way: str):
     key = listed(records)
     commit(records)
@@ -66,6 +68,19 @@ def test_a_revocation_that_was_taken_back_stands_in_the_history(records: Path, w
             path.symlink_to(records / "note")
         if way != "here alone":
             commit(records)
+    if way == "behind a graph":  # git's cache of who follows whom, which may say that the last commit is the first
+        git(records, "commit-graph", "write", "--reachable")
+        graph = records.parent / ".git" / "objects" / "info" / "commit-graph"
+        data = bytearray(graph.read_bytes())
+        tables = {
+            bytes(data[at : at + 4]): int.from_bytes(data[at + 4 : at + 12]) for at in range(8, 8 + 12 * data[6], 12)
+        }
+        head = subprocess.check_output(["git", "-C", str(records), "rev-parse", "HEAD"], text=True).strip()
+        place = (data.index(bytes.fromhex(head), tables[b"OIDL"]) - tables[b"OIDL"]) // 20
+        parent = tables[b"CDAT"] + 36 * place + 20
+        data[parent : parent + 4] = b"\x70\0\0\0"  # none
+        graph.chmod(0o644)
+        graph.write_bytes(data)
     assert [f for f in verify_folder(records).findings if f.verdict is Verdict.FAIL] == []  # the folder can't show it
     (found,) = history(records)
     assert (found.verdict, found.where) == (Verdict.FAIL, f"keys/{key.keyid}.json")
@@ -217,6 +232,16 @@ def test_a_timestamp_backs_a_date_and_names_one_that_was_written_back(records: P
     (found,) = check_stamps(report, folder / "tsa.pem")
     assert (found.verdict, found.where) == (Verdict.WARN, entry.name)  # the sample is dated long ago
     assert "day(s) after the date it gives itself" in found.message
+    # The answer around the signed token has room for words.
+    told = answer.read_bytes()
+    token = told[told.index(bytes.fromhex("06092a864886f70d010702")) - 4 :]  # of type SignedData
+    said = b"\nTime stamp: Nov 24 17:00:00 2026 GMT\n"
+    text = bytes((0x30, 7 + len(said), 0x02, 1, 0, 0x30, 2 + len(said), 0x0C, len(said))) + said
+    answer.write_bytes(b"\x30\x82" + (len(text) + len(token)).to_bytes(2, "big") + text + token)
+    assert next(check_stamps(report, folder / "tsa.pem")) == found
+    (folder / "other.pem").write_text("")
+    (other,) = check_stamps(report, folder / "other.pem")
+    assert (other.verdict, "does not hold" in other.message) == (Verdict.ERROR, True)
     answer.write_bytes(answer.read_bytes()[:-1] + b"\0")
     (found,) = check_stamps(report, folder / "tsa.pem")
     assert (found.verdict, "does not verify" in found.message) == (Verdict.FAIL, True)

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import math
+import os
+import shutil
 
 import pytest
 from click.testing import CliRunner
@@ -107,6 +109,19 @@ def test_what_is_not_one_sound_set_is_refused_and_nothing_is_left(records, tmp_p
     assert isinstance(failure(tmp_path / "bare" / "records", "--as", "parameter-golf", tmp_path / "out"), CouldNotCheck)
     assert not (tmp_path / "out").exists()
     assert not list(tmp_path.glob(".partial-*"))
+
+
+def test_what_a_strangers_records_link_to_is_not_exported(records, tmp_path):
+    """Who exports publishes: a folder of records may come with a link in place of ``reviews/``."""
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "id_ed25519").write_text("private")
+    shutil.copytree(records, tmp_path / "theirs")
+    (tmp_path / "theirs" / "reviews").symlink_to(tmp_path / "secret")
+    (tmp_path / "theirs" / "keys" / "link").symlink_to(tmp_path / "secret")
+    os.mkfifo(tmp_path / "theirs" / "intents" / "pipe")
+    assert export(tmp_path / "theirs", "--as", "parameter-golf", tmp_path / "out").return_value == 0
+    assert not list((tmp_path / "out").rglob("id_ed25519"))
+    assert verify_folder(tmp_path / "out" / "records").verdict is Verdict.PASS
 
 
 def test_markdown_and_the_hub_s_evaluation_results(records, tmp_path):

@@ -5,6 +5,7 @@ import re
 import shutil
 import xml.etree.ElementTree as xml
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -139,16 +140,18 @@ def test_hostile_text_in_a_record_stays_text(tmp_path):
     report = collect([tmp_path / "plain" / "records"])
     changed = msgspec.structs.replace(stored.record, submission=submission, model_sections={hostile: 5})
     pool = report.pools[0]
-    first = replace(pool.runs[0].stored, predicate=changed)
-    newer = Finding("Z9-NEWER", Verdict.PASS, "of a rule that this version does not know")
-    runs = (replace(pool.runs[0], stored=first, findings=(*pool.runs[0].findings, newer)), *pool.runs[1:])
+    entry = replace(pool.runs[0].stored, predicate=changed, path=Path("x`<script>`\n# forged.json"))
+    newer = Finding(f"{hostile}\n# forged", Verdict.WARN, "of a rule that this version does not know")
+    runs = (replace(pool.runs[0], stored=entry, findings=(*pool.runs[0].findings, newer)), *pool.runs[1:])
     hostile_report = replace(report, pools=(replace(pool, runs=runs),))
     page, markdown = render_page(hostile_report), render_markdown(hostile_report)
     assert "<script" not in page
     assert "not a rule of this version" in page
     assert "\u202e" not in page + markdown
-    assert "<script" not in markdown
+    assert "<script" not in re.sub("`[^`\n]*`", "", markdown)
     assert "\\[x\\](javascript" in markdown
+    assert "\n# forged" not in markdown
+    assert markdown.count("`") % 2 == 0
 
 
 def test_a_failing_record_is_marked_and_left_out_of_the_statistics(tmp_path):

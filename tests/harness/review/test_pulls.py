@@ -142,6 +142,22 @@ def test_what_can_not_be_done_is_one_message(repository, tmp_path, arguments, er
         run(repository, tmp_path, *arguments)
 
 
+def test_results_that_a_stranger_left_in_the_clone_are_not_taken(repository, tmp_path, monkeypatch):
+    monkeypatch.chdir(repository)
+    (tmp_path / "link").symlink_to(repository)
+    for out in ("pulls-report", tmp_path / "link" / "out"):
+        with pytest.raises(UsageError, match="lies in the clone"):
+            run(".", out, "--only", "1")
+
+
+def test_a_branch_whose_name_is_no_text_stops_nothing(repository, tmp_path):
+    copy = tmp_path / "golf.git"
+    shutil.copytree(repository, copy)
+    for name in (b"caf\xe9", "a\u2028b".encode()):
+        subprocess.run(["git", "-C", copy, "update-ref", b"refs/remotes/origin/" + name, "HEAD"], check=True)
+    assert list_pulls(copy) == list_pulls(repository)
+
+
 def test_a_folder_without_pull_requests_is_one_message(tmp_path):
     subprocess.run(["git", "init", "-q", str(tmp_path / "empty")], check=True)
     with pytest.raises(CouldNotCheck, match="no refs/pull"):

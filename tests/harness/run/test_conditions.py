@@ -13,6 +13,7 @@ from harness.record.predicate import Conditions
 from harness.rules import Verdict
 from harness.run import machine
 from harness.run.machine import MachineWatch, judge_conditions
+from harness.sandbox import policy
 
 ALONE = {
     "foreign_cpu_share": 0.0,
@@ -93,6 +94,28 @@ def test_what_others_took_is_told_from_what_the_run_and_its_forks_took(monkeypat
     assert watch.really_took(10.0, seen=True) == pytest.approx(seen)
 
 
+def test_what_a_quota_held_back_counts_but_excuses_no_replica(monkeypatch):
+    watch = MachineWatch(())
+    monkeypatch.setattr(machine.psutil, "process_iter", lambda: [])
+    monkeypatch.setattr(machine, "_processor_seconds", lambda: (0.0, 0.0))
+    for at in (0.0, 10.0, 10.0):
+        monkeypatch.setattr(machine, "quota_throttled_s", lambda at=at: 0.3 * at)
+        monkeypatch.setattr(machine.time, "monotonic", lambda at=at: at)
+        watch._look()
+    assert (watch.really_took(10.0), watch.really_took(10.0, seen=True)) == pytest.approx((0.3, 0.0), abs=0.01)
+
+
+def test_over_less_than_a_second_nothing_is_told_of_others(monkeypatch):
+    watch, now = MachineWatch(()), [100.0]
+    monkeypatch.setattr(machine, "LOOK_S", 1.0)
+    monkeypatch.setattr(machine.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(machine.time, "sleep", lambda seconds: now.append(now.pop() + seconds))
+    watch._look()
+    now[0] = 100.2
+    watch.really_took(60.0)
+    assert watch._looks[-1].at == pytest.approx(101.0)
+
+
 def test_work_that_is_not_the_runs_own_is_seen(monkeypatch):
     monkeypatch.setattr("psutil.Process.children", lambda *_, **__: [])  # as if somebody else had started it
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as spinning, MachineWatch(gpus=()) as foreign:
@@ -114,8 +137,8 @@ def test_a_quota_is_read_where_the_kernel_counts_it(tmp_path, monkeypatch, line:
     (tmp_path / group).mkdir(parents=True, exist_ok=True)
     (tmp_path / group / "cpu.stat").write_text(text)
     (tmp_path / "cgroup").write_text(f"1:name=systemd:/\n{line}\n")
-    monkeypatch.setattr(machine, "_CGROUPS", tmp_path)
-    monkeypatch.setattr(machine, "_OWN_GROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(policy, "GROUPS", tmp_path)
+    monkeypatch.setattr(policy, "OWN_GROUPS", tmp_path / "cgroup")
     assert machine.quota_throttled_s() == 2.5
 
 

@@ -24,7 +24,7 @@ from harness.progress import Silent
 from harness.record import Intent, announce, load_record, open_signing_key, store, verify_folder
 from harness.record.signing import rotate_key
 from harness.rules import Verdict
-from harness.run import evaluate, refereed
+from harness.run import conversation, refereed
 from harness.run.refereed import nothing_half_written, recall
 from harness.run.runs import CannotGoOn, resume_run
 
@@ -175,8 +175,7 @@ def test_a_replica_that_dies_is_an_error_when_memory_ran_out_and_else_a_fail(hou
 
     monkeypatch.setattr(os, "posix_fallocate", allocate)
     with monkeypatch.context() as patch:
-        kills = iter(range(9))
-        patch.setattr(evaluate, "killed_for_memory", lambda: next(kills))
+        patch.setattr(conversation, "killed_for_memory", lambda: 1 << 40)
         with pytest.raises(CouldNotCheck, match="want of memory"):
             tiny_run.run_tiny(house, seed=2)
     outcome = tiny_run.resume_tiny(house)

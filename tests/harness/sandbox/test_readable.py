@@ -1,5 +1,6 @@
 """What a cell may read of the machine is what it needs to run, and nothing of the referee's lies in it."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 from cells import attempts, done, running, spec, wait_for, ways
 
 from harness.errors import CouldNotCheck
-from harness.sandbox import elf, runtime
+from harness.sandbox import elf, policy, runtime
 from harness.sandbox.cell import Cell
 from harness.sandbox.policy import landlock_rules
 
@@ -98,6 +99,18 @@ def test_a_guarded_folder_inside_a_readable_one_stops_the_start(tmp_path: Path, 
     twin = spec("pass", log, read=(tmp_path / "package",), guarded={name: (tmp_path / "beside",)})
     with Cell(twin, strict=False) as cell:
         cell.start()
+
+
+@pytest.mark.rule("A4-EVAL-NO-DATA")
+def test_a_distribution_that_lists_places_elsewhere_opens_none_of_them(tmp_path: Path, monkeypatch):
+    about = tmp_path / "odd-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: odd\nVersion: 1.0\n")
+    (about / "RECORD").write_text("/etc/odd.conf,,\n../../odd,,\nodd/__init__.py,,\n")
+    (tmp_path / "odd").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    (part,) = (part for part in runtime.runtime(("odd",), tools=False, gpus=False) if part.name == "odd 1.0")
+    assert part.paths == (tmp_path / "odd",)
 
 
 def test_a_link_does_not_hide_that_folders_lie_in_each_other(tmp_path: Path, log: Path):
@@ -215,6 +228,19 @@ def test_a_low_limit_of_the_shell_is_named_and_no_fault_of_the_submission(limit:
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert f"RLIMIT_{limit}" in answer.stdout
     assert "ulimit -" in answer.stdout
+
+
+@pytest.mark.parametrize(("most", "stopped"), [("60", True), ("4096", False), ("max", False)])
+def test_a_control_group_for_few_processes_stops_the_start(most: str, stopped: bool, tmp_path: Path, monkeypatch):
+    (tmp_path / "job").mkdir()
+    (tmp_path / "job" / "pids.max").write_text(f"{most}\n")
+    (tmp_path / "job" / "pids.current").write_text("7\n")
+    (tmp_path / "own").write_text("1:name=systemd:/\n0::/job/inner\n")
+    monkeypatch.setattr(policy, "GROUPS", tmp_path)
+    monkeypatch.setattr(policy, "OWN_GROUPS", tmp_path / "own")
+    expected = pytest.raises(CouldNotCheck, match="takes 60 processes") if stopped else contextlib.nullcontext()
+    with expected:
+        policy.refuse_low_limits(policy.SandboxPolicy((), (), "none", (), 10**9, 10**6, 64))
 
 
 def test_threads_that_run_already_do_not_count_as_the_cells():

@@ -17,6 +17,11 @@ def test_one_seed_has_no_deviation_in_words_either():
     assert "one seed: no deviation, no interval" in describe(aggregate([record(1, 12000.0)]))
 
 
+def test_a_name_stays_on_its_line():
+    named = msgspec.structs.replace(record(1, 12000.0).submission, name="x\n7 record(s): good\u202e")
+    assert describe(aggregate([msgspec.structs.replace(record(1, 12000.0), submission=named)])).isprintable()
+
+
 def test_a_comparison_names_units_tests_and_power():
     text = "\n".join(describe_comparison(BETTER, BASELINE, Margin(0.005, "nats/token")))
     assert "-0.02483 nats/token" in text
