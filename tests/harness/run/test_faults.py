@@ -158,7 +158,7 @@ def test_a_run_that_another_records_folder_announced_does_not_go_on_in_this_one(
 def test_a_replica_that_dies_is_an_error_when_memory_ran_out_and_else_a_fail(house: Path, monkeypatch):
     """In the way of a cheat that hopes for other draws: only replicas have a state loaded a third time.
 
-    A disk that the replica filled itself is no excuse.
+    A disk that the replica itself filled does not excuse it.
     """
     entry = house / "mini" / "eval_entry.py"
     text = entry.read_text().replace(

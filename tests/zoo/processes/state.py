@@ -14,7 +14,7 @@ RULE, PLACE, UNTIL = "S1-ISOLATION", "build", "eval"
 BY_REFUSAL = True
 SET_FLAGS, SET_WRITE_HINT, MADV_PAGEOUT = 0x40086602, 1036, 21
 COUNTERS = ("stat", "vmstat", "loadavg", "uptime", "diskstats", "interrupts", "meminfo", "sys/fs/dentry-state")
-OF_ROOT = ("kpageflags", "kpagecount", "slabinfo", "timer_list")  # who is no root is refused these anyway
+OF_ROOT = ("kpageflags", "kpagecount", "slabinfo", "timer_list")  # other users cannot read these at all
 
 
 def cheat_by_file_attributes(context):
@@ -70,7 +70,7 @@ def cheat_by_page_cache(context):
 
 
 def cheat_by_limits(context):
-    """Sets a limit of the process that started it, which lives as long as the run where there is no namespace."""
+    """Sets a resource limit of its parent process, which outlives the cell where there are no namespaces."""
     attempt("its limits", lambda: resource.prlimit(os.getppid(), resource.RLIMIT_MSGQUEUE))
     attempt("a limit", lambda: resource.prlimit(os.getppid(), resource.RLIMIT_MSGQUEUE, (1, 1)))
 
