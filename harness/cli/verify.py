@@ -49,7 +49,7 @@ Exit codes: 0 good (warnings included), 1 a record fails, 2 wrong usage, 3 could
 @click.command(epilog=EPILOG)
 @click.argument("paths", nargs=-1, type=PATH)
 @click.option("--root", default="", metavar="KEY", help="The key that the signed list of keys must go back to.")
-@click.option("--history", is_flag=True, help="Also judge its git history: what was taken back, signed commits.")
+@click.option("--history", is_flag=True, help="Also judge its git history: what was removed or taken back.")
 @click.option("--tsa", type=PATH, metavar="PEM",
               help="Certificates of timestamp authorities: judge timestamps/ (RFC 3161) by them.")  # fmt: skip
 @click.option("--stamp", is_flag=True, help="Write an RFC 3161 request for the one file given, and say how to send it.")
@@ -82,7 +82,7 @@ def command(
     """Verify signed records: all of records/ and of your own, or the folders and files PATHS."""
     reports = []
     for report in verify_paths(paths or records_to_read(), trust=trust, root=root, judge_runs=not integrity_only):
-        gone = witness.check_history(report.records_dir, report.accepted) if history else ()
+        gone = witness.check_history(report.records_dir) if history else ()
         stamps = witness.check_stamps(report, tsa) if tsa else ()
         reports.append(replace(report, folder=(*report.folder, *gone, *stamps)))
     if stamp:
