@@ -58,7 +58,9 @@ def test_a_revocation_that_was_taken_back_stands_in_the_history(records: Path, w
         git(records, "merge", "-q", "-s", "ours", "--no-ff", "-m", "x", "after")
     elif way == "behind a configuration":
         ran, program = records.parent / "ran", records.parent / "program"
-        program.write_text(f"#!/bin/sh\ntouch {ran}\necho '[GNUPG:] SIG_CREATED ' >&2\n")
+        program.write_text(
+            f"#!/bin/sh\ntouch {ran}\necho -----BEGIN PGP SIGNATURE-----; echo '[GNUPG:] SIG_CREATED ' >&2\n"
+        )
         program.chmod(0o755)
         git(records, "config", "gpg.program", str(program))
         git(records, "config", "core.fsmonitor", str(program))
