@@ -2,7 +2,7 @@
 
 One kind of entry a folder: the folder, its predicate types and the msgspec struct that types them belong together in
 :data:`KINDS`. The typed decoding is the first half of the schema check; ``harness verify`` also validates what was
-signed against the committed JSON Schema (2020-12) of its version, which :mod:`harness.record.rewrite_schemas` writes.
+signed against the committed JSON Schema (2020-12) of its version.
 """
 
 from __future__ import annotations
