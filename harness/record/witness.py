@@ -25,7 +25,6 @@ from harness.record.statement import Entry, date_of
 from harness.record.verification import VerifyReport
 from harness.rules import Finding, Verdict
 
-STAMPS = "timestamps"
 # a partial clone would fetch what is missing by the program that its address names; grafts hide what came before
 _AS_IT_IS = {"GIT_ALLOW_PROTOCOL": "none", "GIT_NO_LAZY_FETCH": "1", "GIT_NO_REPLACE_OBJECTS": "1"}
 _AS_IT_IS |= {"GIT_GRAFT_FILE": os.devnull}
@@ -90,24 +89,6 @@ def _git(folder: Path, *arguments: str) -> bytes:
     return done.stdout
 
 
-def request_stamp(report: VerifyReport, path: Path) -> Path:
-    """Write the RFC 3161 request for one entry into ``timestamps/``; any timestamp authority answers it.
-
-    Raises ``UsageError`` for a file that is not an entry, ``CouldNotCheck`` without ``openssl``.
-    """
-    entry = next((item.entry for item in report.entries if item.path.absolute() == path.absolute()), None)
-    if entry is None:
-        raise UsageError(
-            f"{path} is not an entry of {report.records_dir}.", remedy="Name a file under runs/ or intents/."
-        )
-    place = report.records_dir / STAMPS / f"{entry.digest}.tsq"
-    place.parent.mkdir(exist_ok=True)
-    done = _openssl("-query", "-digest", entry.digest, "-sha256", "-cert", "-out", str(place))
-    if done.returncode:
-        raise CouldNotCheck(f"openssl made no request: {_said(done)}.", remedy="`openssl ts -query -help` says more.")
-    return place
-
-
 def check_stamps(report: VerifyReport, authority: Path) -> Iterator[Finding]:
     """Judge every ``timestamps/<digest>.tsr`` by ``authority``, the certificates (PEM) of whom the reader believes.
 
@@ -117,7 +98,7 @@ def check_stamps(report: VerifyReport, authority: Path) -> Iterator[Finding]:
     if not authority.is_file():
         raise UsageError(f"{authority} is not a file of certificates.", remedy="Give the authority's PEM file.")
     for entry in (item.entry for item in report.entries if item.entry):
-        stamp = report.records_dir / STAMPS / f"{entry.digest}.tsr"
+        stamp = report.records_dir / "timestamps" / f"{entry.digest}.tsr"
         if stamp.is_file():
             yield Finding("R1-SIGNATURE", *_judge_stamp(entry, stamp, authority), where=entry.name)
 

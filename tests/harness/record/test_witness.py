@@ -10,7 +10,7 @@ from record_samples import store_run
 from harness.errors import CouldNotCheck, UsageError
 from harness.record import verify_folder
 from harness.record.trust import load_trust, revoke_key, store_public
-from harness.record.witness import check_history, check_stamps, extend_log, request_stamp
+from harness.record.witness import check_history, check_stamps, extend_log
 from harness.rules import Finding, Verdict
 
 WHO = ("-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
@@ -206,8 +206,10 @@ def test_a_timestamp_backs_a_date_and_names_one_that_was_written_back(records: P
     subprocess.run([*map(str, made), *CERTIFICATE], check=True, capture_output=True)
     report = verify_folder(records)
     entry = report.records[0]
-    request = request_stamp(report, entry.path)
-    answer = request.with_suffix(".tsr")
+    request, answer = tmp_path / "query.tsq", records / "timestamps" / f"{entry.entry.digest}.tsr"
+    answer.parent.mkdir()
+    ask = ["openssl", "ts", "-query", "-digest", entry.entry.digest, "-sha256", "-cert", "-out", str(request)]
+    subprocess.run(ask, check=True, capture_output=True)
     command = ["openssl", "ts", "-reply", "-section", "tsa", "-config", folder / "tsa.cnf", "-queryfile", request]
     subprocess.run([*map(str, command), "-out", str(answer)], check=True, capture_output=True)
     (found,) = check_stamps(report, folder / "tsa.pem")
