@@ -165,7 +165,7 @@ def pool_runs(runs: Sequence[ReportedRun]) -> tuple[Pool, ...]:
     for group in groups.values():
         counted = pools([run.record for run in group if run.verdict is not Verdict.FAIL])
         try:
-            statistics = aggregate(counted[0] if counted else [])
+            statistics = aggregate(counted[0]) if counted else None
         except UsageError:
             statistics = None
         found.append(Pool(tuple(sorted(group, key=lambda run: run.seed)), statistics))

@@ -107,19 +107,16 @@ def welch(candidate: Sequence[float], baseline: Sequence[float], *, margin: floa
     return _result("welch", stats.ttest_ind(new + margin, old, equal_var=False, alternative="less"), new, old, margin)
 
 
-def paired(candidate: Sequence[float], baseline: Sequence[float], *, margin: float = 0.0) -> TestResult:
-    """One-sided paired t test over the scores of the same seeds in the same order.
+def paired(candidate: Sequence[float], baseline: Sequence[float], *, margin: float = 0.0) -> TestResult | None:
+    """One-sided paired t test over the scores of the same seeds in the same order, at least two.
 
-    Raises ``UsageError`` unless there are at least two, and their differences have some spread.
+    ``None`` where their differences have no spread but rounding's.
     """
     from scipy import stats
 
     new, old = _values("candidate", candidate), _values("baseline", baseline)
     if is_rounding(new - old, old):
-        raise UsageError(
-            "all paired differences are equal, so no t test applies.",
-            remedy="Compare without pairs, or use seeds that make a difference.",
-        )
+        return None
     return _result("paired", stats.ttest_rel(new + margin, old, alternative="less"), new, old, margin)
 
 

@@ -1,8 +1,8 @@
-"""Several seeds of one code, configuration, data set and track, as one result; anything else is refused."""
+"""Several seeds of one code, configuration, data set and track, as one result."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +11,6 @@ from harness.record.predicate import RunRecord
 from harness.stats.compare import (
     Summary,
     TestResult,
-    is_rounding,
     paired,
     paired_power,
     power,
@@ -92,26 +91,8 @@ def pool_fields(record: RunRecord) -> dict[str, str]:
 
 
 def aggregate(records: Sequence[RunRecord]) -> SeedStatistics:
-    """Pool the records of several seeds.
-
-    Raises ``UsageError`` that names the field when two records differ in track, submission, code, configuration, data
-    or kind; when a seed appears twice; when a record has no final score over the whole set; or when none is given.
-    """
-    if not records:
-        raise UsageError("statistics need at least one record.", remedy="`make submit SEED=1337` makes a record.")
-    first, *others = ordered = sorted(records, key=lambda record: record.submission.seed)
-    for other in others:
-        ours, theirs = pool_fields(first), pool_fields(other)
-        for name in (name for name in ours if ours[name] != theirs[name]):
-            detail = f"{short_digests(ours[name])} (seed {first.submission.seed}) against {short_digests(theirs[name])}"
-            raise UsageError(
-                f"records can't be pooled: {name} differs: {detail} (seed {other.submission.seed}).",
-                remedy="Pool only seeds of the same track, code, configuration and data.",
-            )
-    seeds = tuple(record.submission.seed for record in ordered)
-    (seed, count), *_ = Counter(seeds).most_common(1)
-    if count > 1:
-        raise UsageError(f"seed {seed} appears twice in one pool.", remedy="Give one record a seed.")
+    """Sum up one of the :func:`pools`. Raises ``UsageError`` for a record without a final score over the whole set."""
+    ordered = sorted(records, key=lambda record: record.submission.seed)
     finals = []
     by_stage: dict[str, list[float]] = defaultdict(list)
     clocks: dict[str, list[Worst]] = defaultdict(list)
@@ -126,7 +107,10 @@ def aggregate(records: Sequence[RunRecord]) -> SeedStatistics:
             by_stage[score.stage].append(score.bpb)
         for budget in record.clocks:
             clocks[budget.name].append(Worst(record.submission.seed, budget.used_s, budget.limit_s))
-    sizes = [Worst(record.submission.seed, record.sizes.total_bytes, record.sizes.cap_bytes) for record in ordered]
+    first, sizes = (
+        ordered[0],
+        [Worst(record.submission.seed, record.sizes.total_bytes, record.sizes.cap_bytes) for record in ordered],
+    )
     training = [record.training for record in ordered if record.training]
     return SeedStatistics(
         submission=first.submission.name,
@@ -135,7 +119,7 @@ def aggregate(records: Sequence[RunRecord]) -> SeedStatistics:
         origin=pool_fields(first),
         code_digest=first.submission.code_digest,
         config_digest=first.submission.config_digest,
-        seeds=seeds,
+        seeds=tuple(record.submission.seed for record in ordered),
         text=Text(finals[0].targets, finals[0].bytes),
         bpb=summarise([score.bpb for score in finals]),
         nats_per_token=summarise([score.nats / score.targets for score in finals]),
@@ -168,12 +152,13 @@ def compare(candidate: SeedStatistics, baseline: SeedStatistics, margin: Margin)
         )
     margin_bpb = to_bpb(margin.value, margin.unit, candidate.text)
     result = welch(candidate.bpb.values, baseline.bpb.values, margin=margin_bpb)
-    if candidate.seeds == baseline.seeds and len(candidate.seeds) > 1:
-        differences = [new - old for new, old in zip(candidate.bpb.values, baseline.bpb.values, strict=True)]
-        if not is_rounding(differences, baseline.bpb.values):
+    if candidate.seeds == baseline.seeds:
+        pairs = paired(candidate.bpb.values, baseline.bpb.values, margin=margin_bpb)
+        if pairs is not None:
+            differences = [new - old for new, old in zip(candidate.bpb.values, baseline.bpb.values, strict=True)]
             spread = summarise(differences).sample_std or 0.0
-            needed = seeds_needed(result.improvement, lambda n: paired_power(result.improvement, spread, n))
-            return Comparison(result, paired(candidate.bpb.values, baseline.bpb.values, margin=margin_bpb), needed)
+            needed = seeds_needed(pairs.improvement, lambda n: paired_power(pairs.improvement, spread, n))
+            return Comparison(result, pairs, needed)
     deviations = candidate.bpb.sample_std or 0.0, baseline.bpb.sample_std or 0.0
     needed = seeds_needed(result.improvement, lambda n: power(result.improvement, *deviations, n))
     return Comparison(result, None, needed)
