@@ -107,10 +107,8 @@ def aggregate(records: Sequence[RunRecord]) -> SeedStatistics:
             by_stage[score.stage].append(score.bpb)
         for budget in record.clocks:
             clocks[budget.name].append(Worst(record.submission.seed, budget.used_s, budget.limit_s))
-    first, sizes = (
-        ordered[0],
-        [Worst(record.submission.seed, record.sizes.total_bytes, record.sizes.cap_bytes) for record in ordered],
-    )
+    first = ordered[0]
+    sizes = [Worst(record.submission.seed, record.sizes.total_bytes, record.sizes.cap_bytes) for record in ordered]
     training = [record.training for record in ordered if record.training]
     return SeedStatistics(
         submission=first.submission.name,
