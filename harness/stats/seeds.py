@@ -60,24 +60,6 @@ class SeedStatistics:
     cut_short: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """A candidate against a baseline: the tests, in bpb, and the seeds a side that power 0.8 would need.
-
-    paired: ``None`` when the two sides do not have the same seeds, or differ by the same in each
-    needed: seeds a side for :attr:`deciding`; ``None`` without an improvement, or where more than ``MAX_SEEDS`` are
-    """
-
-    welch: TestResult
-    paired: TestResult | None
-    needed: int | None
-
-    @property
-    def deciding(self) -> TestResult:
-        """The one test whose p counts: the paired one where there is one, as it takes out what seeds share."""
-        return self.paired or self.welch
-
-
 def pool_fields(record: RunRecord) -> dict[str, str]:
     """What records must share to be pooled."""
     return {
@@ -130,9 +112,14 @@ def aggregate(records: Sequence[RunRecord]) -> SeedStatistics:
     )
 
 
-def compare(candidate: SeedStatistics, baseline: SeedStatistics, margin: Margin) -> Comparison:
+def compare(
+    candidate: SeedStatistics, baseline: SeedStatistics, margin: Margin
+) -> tuple[TestResult, TestResult, int | None]:
     """Test whether ``candidate`` beats ``baseline`` by more than ``margin``, both on the same text.
 
+    Returns the one test whose p counts, in bpb; Welch's, which it is without pairs; and the seeds a side by which that
+    one would show the improvement, ``None`` for more than ``MAX_SEEDS``, or without an improvement. Pairs decide where
+    both sides have the same seeds and their differences a spread: they take out what seeds share.
     A margin in nats per token is taken at the text's own tokens. Raises ``UsageError`` for different texts, data or
     tracks, naming what differs. Code, configuration and submission differ by nature; ``kind`` may, and is to be told.
     """
@@ -156,10 +143,10 @@ def compare(candidate: SeedStatistics, baseline: SeedStatistics, margin: Margin)
             differences = [new - old for new, old in zip(candidate.bpb.values, baseline.bpb.values, strict=True)]
             spread = summarise(differences).sample_std or 0.0
             needed = seeds_needed(pairs.improvement, lambda n: paired_power(pairs.improvement, spread, n))
-            return Comparison(result, pairs, needed)
+            return pairs, result, needed
     deviations = candidate.bpb.sample_std or 0.0, baseline.bpb.sample_std or 0.0
     needed = seeds_needed(result.improvement, lambda n: power(result.improvement, *deviations, n))
-    return Comparison(result, None, needed)
+    return result, result, needed
 
 
 def pools(records: Sequence[RunRecord]) -> list[list[RunRecord]]:

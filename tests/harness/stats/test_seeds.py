@@ -71,14 +71,11 @@ def test_partial_scores_are_refused():
 def test_a_candidate_is_compared_with_margin_pairs_and_seeds_needed():
     baseline = aggregate([record(s, 12000.0 + d) for s, d in ((1, 0.0), (2, 12.0), (3, -9.0))])
     better = aggregate([record(s, 11900.0 + d) for s, d in ((1, 1.0), (2, 12.0), (3, -8.0))])
-    found = compare(better, baseline, Margin(0.005, "nats/token"))
-    assert found.deciding.margin == pytest.approx(0.005 * 4000 / 9000 / math.log(2), rel=1e-14)
-    assert found.welch.beats()
-    assert found.paired is not None
-    assert found.paired.p < found.welch.p
-    assert found.deciding is found.paired
-    assert found.needed is not None
-    assert found.needed <= 4
+    paired, welch, needed = compare(better, baseline, Margin(0.005, "nats/token"))
+    assert paired.margin == pytest.approx(0.005 * 4000 / 9000 / math.log(2), rel=1e-14)
+    assert (paired.test, welch.test, welch.beats()) == ("paired", "welch", True)
+    assert paired.p < welch.p
+    assert 2 <= needed <= 4
 
 
 def test_different_texts_are_not_compared():
