@@ -14,7 +14,7 @@ import msgspec
 
 from harness.config.tracks import load_track, track_names
 from harness.files import write_atomic
-from harness.record.known import KNOWN_FILE, Known, terms_of
+from harness.record.arithmetic import KNOWN_FILE, Known, terms_of
 from harness.record.statement import CHAIN_FOLDERS, FOLDER, KINDS
 
 
