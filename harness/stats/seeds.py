@@ -12,9 +12,6 @@ from harness.stats.compare import (
     Summary,
     TestResult,
     paired,
-    paired_power,
-    power,
-    seeds_needed,
     summarise,
     welch,
 )
@@ -112,14 +109,11 @@ def aggregate(records: Sequence[RunRecord]) -> SeedStatistics:
     )
 
 
-def compare(
-    candidate: SeedStatistics, baseline: SeedStatistics, margin: Margin
-) -> tuple[TestResult, TestResult, int | None]:
+def compare(candidate: SeedStatistics, baseline: SeedStatistics, margin: Margin) -> tuple[TestResult, TestResult]:
     """Test whether ``candidate`` beats ``baseline`` by more than ``margin``, both on the same text.
 
-    Returns the one test whose p counts, in bpb; Welch's, which it is without pairs; and the seeds a side by which that
-    one would show the improvement, ``None`` for more than ``MAX_SEEDS``, or without an improvement. Pairs decide where
-    both sides have the same seeds and their differences a spread: they take out what seeds share.
+    Returns the one test whose p counts, in bpb, and Welch's, which it is without pairs. Pairs decide where both sides
+    have the same seeds and their differences a spread: they take out what seeds share.
     A margin in nats per token is taken at the text's own tokens. Raises ``UsageError`` for different texts, data or
     tracks, naming what differs. Code, configuration and submission differ by nature; ``kind`` may, and is to be told.
     """
@@ -136,17 +130,10 @@ def compare(
             remedy="Compare records of one track and data set.",
         )
     margin_bpb = to_bpb(margin.value, margin.unit, candidate.text)
-    result = welch(candidate.bpb.values, baseline.bpb.values, margin=margin_bpb)
-    if candidate.seeds == baseline.seeds:
-        pairs = paired(candidate.bpb.values, baseline.bpb.values, margin=margin_bpb)
-        if pairs is not None:
-            differences = [new - old for new, old in zip(candidate.bpb.values, baseline.bpb.values, strict=True)]
-            spread = summarise(differences).sample_std or 0.0
-            needed = seeds_needed(pairs.improvement, lambda n: paired_power(pairs.improvement, spread, n))
-            return pairs, result, needed
-    deviations = candidate.bpb.sample_std or 0.0, baseline.bpb.sample_std or 0.0
-    needed = seeds_needed(result.improvement, lambda n: power(result.improvement, *deviations, n))
-    return result, result, needed
+    values = candidate.bpb.values, baseline.bpb.values
+    unpaired = welch(*values, margin=margin_bpb)
+    pairs = paired(*values, margin=margin_bpb) if candidate.seeds == baseline.seeds else None
+    return pairs or unpaired, unpaired
 
 
 def pools(records: Sequence[RunRecord]) -> list[list[RunRecord]]:

@@ -134,7 +134,7 @@ def describe_comparison(
     """
     old, new = aggregate(baseline), aggregate(records)
     asked = margin or (CHALLENGE_MARGIN if new.official else Margin(0.0, "bpb"))
-    deciding, other, needed = compare(new, old, asked)
+    deciding, other = compare(new, old, asked)
     lines = [f"candidate: {describe(new)}", f"baseline:  {describe(old)}"]
     if new.origin["kind"] != old.origin["kind"]:
         lines.append(
@@ -153,6 +153,7 @@ def describe_comparison(
     lines.append(f"deciding test: {deciding} ({why}): {verdict} by more than the margin (p < {ALPHA})")
     if deciding is not other:
         lines.append(f"for information: {other}")
+    needed = deciding.needed
     power = f"{needed} seeds a side would show the observed improvement by the {deciding.test} test"
     power += f" at p < {ALPHA} with probability {POWER}"
     if deciding.improvement <= 0:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from harness.errors import UsageError
-from harness.stats.compare import paired, paired_power, power, seeds_needed, summarise, welch
+from harness.stats.compare import TestResult as Result
+from harness.stats.compare import paired, power, summarise, welch
 from harness.units import Margin, Text
 
 scores = st.floats(0.5, 3.0, allow_nan=False)
@@ -97,17 +98,18 @@ def test_power_of_pairs_matches_simulation():
     n, runs = 4, 4000
     differences = np.random.default_rng(8).normal(-0.6, 0.4, (runs, n))
     found = np.mean(stats.ttest_1samp(differences, 0.0, axis=1, alternative="less").pvalue < 0.05)
-    assert paired_power(0.6, 0.4, n, alpha=0.05) == pytest.approx(found, abs=0.03)
+    assert power(0.6, 0.4, 0.0, n, alpha=0.05) == pytest.approx(found, abs=0.03)
 
 
-@pytest.mark.parametrize(
-    "reached", [lambda n: power(0.001, 0.0007, 0.0005, n), lambda n: paired_power(0.001, 0.0007, n)]
-)
-def test_seeds_needed_is_the_first_number_that_reaches_the_power(reached):
-    n = seeds_needed(0.001, reached)
-    assert reached(n) >= 0.8 > reached(n - 1)
-    assert seeds_needed(0.0, reached) is None
-    assert seeds_needed(1e-9, lambda n: power(1e-9, 0.1, 0.1, n)) is None
+@pytest.mark.parametrize("stds", [(0.0007, 0.0005), (0.0007, 0.0)])
+def test_seeds_needed_is_the_first_number_that_reaches_the_power(stds):
+    def needed(improvement: float) -> int | None:
+        return Result("welch", stds, 0.0, 0.0, 1.0, 0.5, -improvement).needed
+
+    n = needed(0.001)
+    assert power(0.001, *stds, n) >= 0.8 > power(0.001, *stds, n - 1)
+    assert needed(0.0) is None
+    assert needed(1e-9) is None
 
 
 @pytest.mark.parametrize(("value", "unit"), [(-0.1, "bpb"), (float("nan"), "bpb"), (0.1, "nats")])
