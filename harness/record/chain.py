@@ -95,7 +95,7 @@ class _Chain:
                 yield Finding("R3-CHAIN", Verdict.WARN, text, entry.name)
             if isinstance(entry.predicate, RunRecord):
                 continue
-            if latest and at < latest[0] - CLOCK_SLACK:
+            if latest and latest[0] - at > CLOCK_SLACK:
                 text = f"is dated before {latest[1].name}, which stands before it in the chain: dated back"
                 yield Finding("R3-CHAIN", Verdict.FAIL, text, entry.name)
             elif latest is None or at > latest[0]:

@@ -289,6 +289,12 @@ def test_an_intent_that_is_dated_before_what_stands_before_it_is_caught(tmp_path
     assert found.where.startswith("intents/20261120T170000Z-smoke-3")
 
 
+def test_a_chain_that_starts_in_the_year_1_stops_nothing(tmp_path: Path):
+    store_run(tmp_path, 1, started_at="0001-01-01T00:00:00Z")  # ten minutes before that there is no date
+    store_run(tmp_path, 2)
+    assert failures(tmp_path / "records") == []
+
+
 @pytest.mark.rule("R5-INTENT")
 def test_a_record_that_is_dated_long_before_its_intent_is_caught(tmp_path: Path):
     artifact = make_artifact(tmp_path / "artifact", 1)
