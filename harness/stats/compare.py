@@ -23,6 +23,7 @@ ALPHA = 0.01
 POWER = 0.8
 CONFIDENCE = 0.95
 MAX_SEEDS = 1000
+LARGEST = 1e150  # its square is a number
 NODES, MANY = 32, 200  # of the quadrature over the share of one side; from so many seeds on that share is one half
 Values = np.ndarray[tuple[int], np.dtype[np.float64]]
 
@@ -51,10 +52,10 @@ class Summary:
 
 
 def summarise(values: Sequence[float]) -> Summary:
-    """Sum up ``values``, by exact sums (``math.fsum``). Raises ``UsageError`` for none, or one that is not finite."""
-    if not values or not all(math.isfinite(value) for value in values):
+    """Sum up ``values``, by exact sums (``math.fsum``). Raises ``UsageError`` for none, or one that is absurd."""
+    if not values or not all(abs(value) < LARGEST for value in values):  # which no NaN is
         raise UsageError(
-            f"statistics need at least one value and only finite ones; found {list(values)}.",
+            f"statistics need at least one value and only finite ones under {LARGEST:g}; found {list(values)}.",
             remedy="Leave out records without a score.",
         )
     floats = tuple(float(value) for value in values)

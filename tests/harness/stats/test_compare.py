@@ -39,7 +39,7 @@ def test_one_value_has_no_sample_deviation():
     assert (found.sample_std, found.low, found.high, found.population_std) == (None, None, None, 0.0)
 
 
-@pytest.mark.parametrize("values", [[], [1.0, float("nan")], [float("inf")]])
+@pytest.mark.parametrize("values", [[], [1.0, float("nan")], [float("inf")], [1.2e308, 1.2e308]])
 def test_values_without_statistics_are_refused(values):
     with pytest.raises(UsageError):
         summarise(values)
