@@ -8,10 +8,11 @@ from pathlib import Path
 import click
 import msgspec
 
+from harness.cli import FILE
 from harness.cli.result import fitted_table
 from harness.config.variables import keys_dir, records_dir
 from harness.errors import CouldNotCheck, UsageError
-from harness.record.signing import ACTIVE, create_key, describe_key, load_private, read_active, rotate_key
+from harness.record.signing import ACTIVE, bind_key, create_key, describe_key, load_private, read_active, rotate_key
 from harness.record.trust import (
     PublicKey,
     Role,
@@ -37,7 +38,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 
 @click.group(epilog=EPILOG)
 def command() -> None:
-    """Make, list, trust, revoke and rotate signing keys, and sign the list of them."""
+    """Make, list, trust, revoke, rotate and bind signing keys, and sign the list of them."""
 
 
 @command.command()
@@ -114,6 +115,18 @@ def rotate(owner: str, as_json: bool) -> None:
     """
     old, made = rotate_key(keys_dir(), records_dir(), owner=owner)
     _show([made], as_json, f"Key {made.keyid} signs from now on; {old.keyid[:16]} retired at {old.not_after}.")
+
+
+@command.command()
+@click.argument("ssh_key", type=FILE)
+@json_option
+def bind(ssh_key: Path, as_json: bool) -> None:
+    """Let an SSH key say whose the key that signs here is.
+
+    SSH_KEY is a private key file such as ~/.ssh/id_ed25519.
+    """
+    listed = bind_key(keys_dir(), records_dir(), ssh_key)
+    _show([listed], as_json, f"Key {listed.keyid} is bound to {listed.ssh}.")
 
 
 @command.command()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import os
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -161,3 +162,27 @@ def rotate_key(keys_dir: Path, records_dir: Path, *, owner: str = "") -> tuple[P
         trust.store_public(records_dir, retired)
         write_atomic(keys_dir / ACTIVE, f"{after.keyid}\n".encode(), replace=True, mode=0o600)
     return retired, after
+
+
+def bind_key(keys_dir: Path, records_dir: Path, ssh_key: Path) -> PublicKey:
+    """Let an SSH key sign that it and the active key are one person's, and list that. Returns the entry.
+
+    Raises ``CouldNotCheck`` when ``ssh-keygen`` is missing or does not sign.
+    """
+    key = open_signing_key(keys_dir, records_dir)
+    command = ["ssh-keygen", "-Y", "sign", "-f", str(ssh_key), "-n", trust.SSH_NAMESPACE]
+    try:
+        signed = subprocess.run(command, input=trust.ssh_statement(key.keyid), capture_output=True, check=True).stdout
+        public = subprocess.run(["ssh-keygen", "-y", "-f", str(ssh_key)], capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = getattr(error, "stderr", b"").decode("utf-8", "replace").strip() or error
+        remedy = "Install OpenSSH, or name a private key that opens."
+        raise CouldNotCheck(f"{ssh_key} did not sign: {said}.", remedy=remedy) from error
+    with locked(records_dir):
+        listed = trust.load_public(trust.public_path(records_dir, key.keyid))
+        ssh = " ".join(public.decode().split()[:2])
+        bound = msgspec.structs.replace(listed, ssh=ssh, ssh_signature=signed.decode())
+        if problem := trust.ssh_problem(bound):
+            raise CouldNotCheck(problem, remedy="`ssh-keygen -Y verify` says more.")
+        trust.store_public(records_dir, bound)
+    return bound

@@ -21,6 +21,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +41,7 @@ from harness.record.dsse import Envelope, decode, encode, is_signed_by, pae, sig
 ROTATION_TYPE = "application/vnd.parameter-golf.key-rotation"
 LIST_TYPE = "application/vnd.parameter-golf.trust-list+json"
 LIST_FOLDER = "list"
+SSH_NAMESPACE = "parameter-golf"
 Role = Literal["runner", "reviewer"]
 
 
@@ -50,7 +53,7 @@ class PublicKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     replaces:   id of the key this one took over from, "" for none
     endorsement: base64 of the older key's signature over this one's id, "" for none
     roles:      what it may sign; none named: everything
-    ssh, ssh_signature: of entries from when a key could be bound to an SSH key; nothing rests on them any more
+    ssh, ssh_signature: an SSH public key and its signature (``ssh-keygen -Y sign``) over this key's id, "" for none
     """
 
     keyid: str
@@ -145,24 +148,48 @@ def load_trust(folder: Path) -> tuple[dict[str, PublicKey], dict[Path, str]]:
         except (UsageError, CouldNotCheck) as error:
             bad[path] = str(error)
     for key in list(keys.values()):
+        problem = ssh_problem(key) if key.ssh else ""
         if key.replaces in keys:
             try:
                 signed = pae(ROTATION_TYPE, key.keyid.encode())
                 public_key(keys[key.replaces].public).verify(strict_base64(key.endorsement), signed)
             except (InvalidSignature, ValueError):
                 del keys[key.keyid]
-                text = f"key {key.keyid[:16]} claims to follow {key.replaces[:16]}, which has not signed that."
-                bad[folder / f"{key.keyid}.json"] = text
+                problem = f"key {key.keyid[:16]} claims to follow {key.replaces[:16]}, which has not signed that."
+        if problem:
+            bad[folder / f"{key.keyid}.json"] = problem
     return keys, bad
+
+
+def ssh_statement(keyid: str) -> bytes:
+    """What an SSH key signs to be bound to a signing key."""
+    return f"the SSH key that signs this and the parameter-golf key {keyid} are one person's\n".encode()
+
+
+def ssh_problem(key: PublicKey) -> str:
+    """Why the entry's SSH key can't be taken for its owner's, by OpenSSH's own check; "" when it can."""
+    with tempfile.TemporaryDirectory(prefix="golf-ssh-") as scratch:
+        signers, signature = Path(scratch) / "signers", Path(scratch) / "signature"
+        signers.write_text(f"owner {' '.join(key.ssh.split())}\n")
+        signature.write_text(key.ssh_signature)
+        try:
+            command = ["ssh-keygen", "-Y", "verify", "-f", str(signers), "-I", "owner", "-n", SSH_NAMESPACE]
+            command += ["-s", str(signature)]
+            done = subprocess.run(command, input=ssh_statement(key.keyid), capture_output=True, timeout=20, check=False)
+        except (OSError, subprocess.SubprocessError):
+            return ""  # without OpenSSH nothing rests on it: an equal SSH key only ever speaks against a review
+    return "" if done.returncode == 0 else f"the SSH key bound to {key.keyid[:16]} has not signed that."
 
 
 def compare_owners(one: PublicKey, other: PublicKey, accepted: Accepted) -> tuple[bool | None, str]:
     """Are ``one`` and ``other`` the same owner's, ``None`` where that can't be known; and how it is known.
 
-    By rotation, else by the names in the list.
+    By rotation and SSH keys, else by the names in the list.
     """
     if first_key(one.keyid, accepted.keys) == first_key(other.keyid, accepted.keys):
         return True, "it is the same key, or one follows the other"
+    if one.ssh and one.ssh == other.ssh:
+        return True, "both are bound to one SSH key"
     if not one.owner or not other.owner:
         return None, "a key without an owner in the list may be anybody's"
     how = f"owners {one.owner!r} and {other.owner!r} by {accepted.source}"

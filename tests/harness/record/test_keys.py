@@ -1,6 +1,7 @@
 """Keys: made once, kept private, and unlike causes of distrust told apart."""
 
 import shutil
+import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,7 @@ from harness.errors import CouldNotCheck, UsageError
 from harness.files import write_atomic
 from harness.record import announce, open_signing_key, sign_and_store, utc_now, verify_folder
 from harness.record.predicate import RunRecord
-from harness.record.signing import create_key, describe_key, load_private, read_active, rotate_key
+from harness.record.signing import bind_key, create_key, describe_key, load_private, read_active, rotate_key
 from harness.record.trust import (
     load_public,
     load_trust,
@@ -383,3 +384,17 @@ def test_a_list_is_signed_by_a_root_of_the_version_before(tmp_path: Path, signed
         sign_again(tmp_path, signed)
     (records / "keys" / "list" / "0004.json").write_bytes(b"{}")
     assert "0004.json is not the next version" in failures(records)
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="OpenSSH is not installed here")
+def test_a_key_is_bound_to_an_ssh_key_and_to_no_other(tmp_path: Path):
+    store_run(tmp_path)
+    records, ssh = tmp_path / "records", tmp_path / "id"
+    for name in ("id", "other"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / name)], check=True)
+    bound = bind_key(tmp_path / "keys", records, ssh)
+    assert bound.ssh.split()[1] in ssh.with_suffix(".pub").read_text()
+    assert failures(records) == ""
+    other = " ".join((tmp_path / "other.pub").read_text().split()[:2])
+    store_public(records, replace(bound, ssh=other))
+    assert "has not signed that" in failures(records)
