@@ -103,9 +103,14 @@ def evaluate(
     final = stage == "final"
     allowed_s = allowed_s or told.limit_s
     with eval_cell(context, stage, stage, told) as (cell, client):
-        warm_up(context, client, cell, span="warmup" if final else f"warmup {stage}")
+        keeper: Keeper | None = None
+
+        def reserve() -> None:
+            nonlocal keeper
+            keeper = reserve_keeper(context, stream.chunks(client.hello.chunk_tokens), client) if final else None
+
+        warm_up(context, client, cell, span="warmup" if final else f"warmup {stage}", meanwhile=reserve)
         hello, chunks = client.hello, stream.chunks(client.hello.chunk_tokens)
-        keeper = reserve_keeper(context, chunks, client) if final else None
         ledger = ScoreLedger(stream, context.run_dir / "ledger.jsonl" if final else None)
         with (
             context.progress.stage(f"eval {stage}", stream.targets, "targets") as shown,
@@ -263,15 +268,20 @@ def eval_cell(
         yield cell, client
 
 
-def warm_up(context: RunContext, client: EvalClient, cell: Cell, *, span: str) -> None:
-    """The warm-up span: load, compile, touch kernels on random tokens. Its own limit, no budget."""
+def warm_up(
+    context: RunContext, client: EvalClient, cell: Cell, *, span: str, meanwhile: Callable[[], None] = lambda: None
+) -> None:
+    """The warm-up span: load, compile, touch kernels on random tokens. Its own limit, no budget.
+
+    meanwhile: the referee's own work; after the span the worker would have that time without a limit
+    """
     limit_s, remedy = context.track.limits.warmup_s, "Load and compile less in warm_up()."
     with (
         context.progress.stage(span, limit_s, "s"),
         context.clock.span(span, limit_s=limit_s) as clock,
         client_failures_named(context, cell, client, clock.deadline_ns, limit_s, remedy),
     ):
-        client.prepare()
+        client.prepare(meanwhile=meanwhile)
 
 
 @contextmanager
