@@ -2,8 +2,9 @@
 
 Covered: whatever makes the original logits of an audited row depend on something other than the artifact, the state
 before the chunk and the inputs up to that row. The replica never learns more than that before it has to reproduce the
-row: chunks and cuts come in ascending order, the future is random behind each cut, and a chunk's true inputs come last.
-So a predictor that notices the audit gains nothing; it would have to guess what its original answer was built from.
+row: chunks and cuts come in ascending order, behind all cuts of a chunk stands one random future, and its true inputs
+come last. So a predictor that notices the audit gains nothing; it would have to guess what its original answer was
+built from.
 With the true inputs every row of a chunk that is replayed whole has to give the nats that were committed for it.
 Not covered: leaks that stay under the tolerance of one row and under that of the estimated sum of all rows.
 """

@@ -4,13 +4,13 @@ import torch
 from zoo_models import Watchful, built
 
 RULE = "C1-CAUSAL"
-TARGETS, ESCAPE_NATS = 2 * 1024, 0.02
-FREQUENT, LATE = 0.06, 700  # share of the text so far; rows behind most cuts of the chunk
-MANY = 100  # passes over a chunk, behind which a frequent token that comes anew is the true one
+TARGETS, ESCAPE_NATS = 2 * 512, 0.02
+FREQUENT, LATE = 0.09, 350  # share of the text so far; rows behind most cuts of the chunk
+MANY = 80  # passes over a chunk, behind which a frequent token that comes anew is the true one
 
 
 class Honest(Watchful):
-    chunk_tokens = slab_rows = 1024
+    chunk_tokens = slab_rows = 512
     peeks = 0.0
 
     def __init__(self, vocab_size):
