@@ -24,7 +24,7 @@ import psutil
 
 from harness.clock.spans import A2_EVAL_CLOCK
 from harness.errors import CouldNotCheck, RuleBroken
-from harness.files import tree
+from harness.files import remove_tree, tree
 from harness.protocol.predictor import Stage
 from harness.protocol.session import MODEL_FILE
 from harness.record.predicate import AuditResult, Score
@@ -51,6 +51,7 @@ from harness.units import bits_per_byte
 
 C2_NORMALISED = "C2-NORMALISED"
 COMPILE = "compile"
+COPIED = "compiled"
 CACHE_BYTES, CACHE_FILES = 1 << 30, 100_000  # what of a compile cache is counted at most
 SLOWER = 5.0  # a replica may take so many times as long for a chunk as the slower of the two passes did
 CACHE_SHARE = 0.5  # of the artifact's cap: the most that a compile cache may pack to
@@ -102,9 +103,14 @@ def evaluate(
     final = stage == "final"
     allowed_s = allowed_s or told.limit_s
     with eval_cell(context, stage, stage, told) as (cell, client):
-        warm_up(context, client, cell, span="warmup" if final else f"warmup {stage}")
+        keeper: Keeper | None = None
+
+        def reserve() -> None:
+            nonlocal keeper
+            keeper = reserve_keeper(context, stream.chunks(client.hello.chunk_tokens), client) if final else None
+
+        warm_up(context, client, cell, span="warmup" if final else f"warmup {stage}", meanwhile=reserve)
         hello, chunks = client.hello, stream.chunks(client.hello.chunk_tokens)
-        keeper = reserve_keeper(context, chunks, client) if final else None
         ledger = ScoreLedger(stream, context.run_dir / "ledger.jsonl" if final else None)
         with (
             context.progress.stage(f"eval {stage}", stream.targets, "targets") as shown,
@@ -167,7 +173,7 @@ def compile_once(context: RunContext, told: Told) -> None:
     with eval_cell(context, "final", COMPILE, told, fills_cache=True) as (cell, client):
         warm_up(context, client, cell, span=f"warmup {COMPILE}")
     try:
-        context.compiled_bytes = _packed_bytes(context.compile_cache_dir)
+        context.compiled_bytes = _hand_on(context.compile_cache_dir)
     except OSError as error:
         raise RuleBroken(
             "A3-NO-UNCOUNTED-CODE",
@@ -184,25 +190,34 @@ def compile_once(context: RunContext, told: Told) -> None:
         )
 
 
-def _packed_bytes(folder: Path) -> int:
-    """Size of a folder's names and files together, packed: what they say beyond what they repeat.
+def _hand_on(folder: Path) -> int:
+    """Size of a folder's names, links and contents together, packed; a copy that has only these takes its place.
 
-    Compiled code packs to a fraction, and the copies of several ranks to nothing; trained numbers hardly pack. Zeros
-    and holes pack to nothing too, so how much is read at all has an end. Raises ``OSError``: EFBIG for more than that.
+    So what is counted is all that is handed on: modes, times, the order of files, holes and links among them would
+    carry some 27 bits a file. Compiled code packs to a fraction, and the copies of several ranks to nothing; trained
+    numbers hardly pack. Zeros pack to nothing too, so how much is read at all has an end.
+    Raises ``OSError``: EFBIG for more than that.
     """
     packer = lzma.LZMACompressor(filters=[{"id": lzma.FILTER_LZMA2, "preset": 1, "dict_size": 1 << 26}])
     size = read = 0
+    (copy := folder.with_name(COPIED)).mkdir()
     for count, path in enumerate(tree(folder)):
-        size += len(packer.compress(os.fsencode(path.relative_to(folder))))
-        kind = path.lstat().st_mode  # raises for a path that is too long, which is_file() may not
-        if stat.S_ISLNK(kind):
-            size += len(packer.compress(os.fsencode(path.readlink())))
+        name, found = path.relative_to(folder), path.lstat()  # raises for a path that is too long, as is_file() may not
+        kind, length = stat.S_IFMT(found.st_mode), found.st_size * stat.S_ISREG(found.st_mode)
+        size += len(packer.compress(b"%s\0%o %d " % (os.fsencode(name), kind, length)))
+        if stat.S_ISDIR(kind):
+            (copy / name).mkdir()
+        elif stat.S_ISLNK(kind):
+            (copy / name).symlink_to(target := path.readlink())
+            size += len(packer.compress(os.fsencode(target)))
         elif stat.S_ISREG(kind):
-            with path.open("rb") as file:
+            with path.open("rb") as file, (copy / name).open("xb") as written:
                 while read <= CACHE_BYTES and (block := file.read(1 << 20)):
-                    size, read = size + len(packer.compress(block)), read + len(block)
+                    size, read = size + len(packer.compress(block)), read + written.write(block)
         if read > CACHE_BYTES or count >= CACHE_FILES:
             raise OSError(errno.EFBIG, f"it has over {CACHE_BYTES:,} bytes or {CACHE_FILES:,} files", str(path))
+    remove_tree(folder)
+    copy.rename(folder)
     return size + len(packer.flush())
 
 
@@ -253,15 +268,20 @@ def eval_cell(
         yield cell, client
 
 
-def warm_up(context: RunContext, client: EvalClient, cell: Cell, *, span: str) -> None:
-    """The warm-up span: load, compile, touch kernels on random tokens. Its own limit, no budget."""
+def warm_up(
+    context: RunContext, client: EvalClient, cell: Cell, *, span: str, meanwhile: Callable[[], None] = lambda: None
+) -> None:
+    """The warm-up span: load, compile, touch kernels on random tokens. Its own limit, no budget.
+
+    meanwhile: the referee's own work; after the span the worker would have that time without a limit
+    """
     limit_s, remedy = context.track.limits.warmup_s, "Load and compile less in warm_up()."
     with (
         context.progress.stage(span, limit_s, "s"),
         context.clock.span(span, limit_s=limit_s) as clock,
         client_failures_named(context, cell, client, clock.deadline_ns, limit_s, remedy),
     ):
-        client.prepare()
+        client.prepare(meanwhile=meanwhile)
 
 
 @contextmanager

@@ -39,7 +39,7 @@ from harness.record.predicate import (
 )
 from harness.run.artifact import bytes_by_role, read_folder, seal_submission
 from harness.run.cells import Reached, Resumed, RunContext, readable_runtime
-from harness.run.evaluate import Evaluation, Told, audit, compile_once, evaluate
+from harness.run.evaluate import COPIED, Evaluation, Told, audit, compile_once, evaluate
 from harness.run.machine import MachineWatch, describe_machine, describe_provenance
 from harness.run.manifest import accepted_variables, check_variables
 from harness.run.phases import describe, lay_out, package, train
@@ -57,7 +57,7 @@ KEPT = (  # what a run that goes on takes over as it was
     *("loss_curve", "isolation", "kills", "training"),
 )
 WORK = (
-    *("code", "description", "checkpoint", "package", "artifact", "closure", "compile-cache"),
+    *("code", "description", "checkpoint", "package", "artifact", "closure", "compile-cache", COPIED),
     *("code.bundle", "ledger.jsonl"),
 )
 REASON_CHARACTERS = 200

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -148,10 +148,11 @@ class EvalClient(ExitStack):
         self._peers.listen()
         return [*([] if self._heard else [0]), *sorted(self._peers.unheard)]
 
-    def prepare(self, like: Hello | None = None) -> Hello:
+    def prepare(self, like: Hello | None = None, meanwhile: Callable[[], None] = lambda: None) -> Hello:
         """Take HELLO, hand over memory, wait until the worker has warmed up.
 
         like: what another worker of the same artifact declared; one that declares something else gets no memory
+        meanwhile: what the referee has to do, with ``hello`` and ``buffers``, before the clock can start
         """
         hello = self.hello = self._check_hello(self._expect(Kind.HELLO, patient=True))
         if like is not None and hello != like:
@@ -166,6 +167,7 @@ class EvalClient(ExitStack):
         if device is not None:  # compiles what the score needs, while the worker does the same
             zeros = torch.zeros(len(self._private), dtype=torch.int64)
             token_nats(self._private.zero_(), zeros)
+        meanwhile()
         self._expect(Kind.READY, patient=True)
         return hello
 

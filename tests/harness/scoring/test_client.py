@@ -91,3 +91,13 @@ def test_words_of_a_worker_are_printable():
     with EvalClient(channel, LIMITS) as client, pytest.raises(WorkerFailure) as caught:
         client.prepare()
     assert str(caught.value).isprintable()
+
+
+def test_what_the_referee_prepares_is_done_before_the_worker_is_ready():
+    """After READY the worker would have that time for itself, on no clock and within no limit."""
+    channel, end = Channel.pair()
+    other = Channel(end)
+    other.send(HELLO)
+    with EvalClient(channel, LIMITS) as client:
+        client.deadline_ns = time.monotonic_ns() + 60 * 10**9
+        client.prepare(meanwhile=lambda: other.send(Message(Kind.READY, client.buffers.state.numel())))
