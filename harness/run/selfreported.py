@@ -37,7 +37,7 @@ from harness.run.artifact import (
     unpack_code,
 )
 from harness.run.cells import RunContext, phase_cell
-from harness.run.conversation import failure, overran
+from harness.run.conversation import failure, failures_named
 from harness.run.machine import MachineWatch
 from harness.run.manifest import EntryModules, SubmissionManifest
 from harness.run.phases import OVERSIZE_READ
@@ -45,12 +45,14 @@ from harness.run.refereed import record_of
 from harness.run.reserve import run_gpus
 from harness.run.runs import RunOutcome, announce_run, run_place, signed
 from harness.run.verdicts import cell_findings, machine_findings
+from harness.sandbox.answers import OutOfTime
 from harness.sandbox.cell import LIMIT, Cell
 from harness.sandbox.layers import Layer
 from harness.units import LN2
 
 LABEL: Literal["self-reported"] = "self-reported"
 POLL_S = 0.05
+IN_TIME = "MAX_WALLCLOCK_SECONDS holds the track's limit for training."
 MAX_LOG_BYTES = 50_000_000
 SHOWN_BYTES = 1 << 16  # of the script's output at each look, so that no flood of it holds the clock up
 SCORE_RULES = ("C1-CAUSAL", "C2-NORMALISED", "C3-SCORE-BEFORE-UPDATE", "C4-SINGLE-PASS", "C4-COVERAGE", "A7-BPB")
@@ -186,15 +188,15 @@ def _await_end(context: RunContext, cell: Cell) -> None:
         context.progress.stage("script", limit, "s") as shown,
         context.clock.span("script", limit_s=limit) as span,
     ):
-        with cell.armed(span.deadline_ns):  # a clock of its own: showing what is printed may take long, or for ever
+        # its clock does not wait: showing what is printed may take long, or for ever
+        with failures_named(context, cell, span.deadline_ns, limit, rule=A1_TRAIN_CLOCK, remedy=IN_TIME):
             while None in (codes := cell.exit_codes()) and not any(codes):
                 time.sleep(POLL_S)
                 shown.update(min(limit, (time.monotonic_ns() - span.start_ns) / 1e9))
                 rest = show(said.read(SHOWN_BYTES))
-        ended = cell.kill("the script is over")  # the first report, where the clock was there before
-        if ended.reason == LIMIT and any(code is not None and code < 0 for code in cell.exit_codes()):
-            remedy = "MAX_WALLCLOCK_SECONDS holds the track's limit for training."
-            raise overran(context, cell, span.deadline_ns, limit, rule=A1_TRAIN_CLOCK, remedy=remedy)
+            ended = cell.kill("the script is over")  # the first report, where the clock was there before
+            if ended.reason == LIMIT and any(code is not None and code < 0 for code in cell.exit_codes()):
+                raise OutOfTime
         show(said.read(SHOWN_BYTES) + b"\n")
     if code := next((code for code in codes if code), 0):
         remedy = "Mend the script; it must end with exit code 0."

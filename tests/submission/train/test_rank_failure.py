@@ -12,11 +12,13 @@ from faulty import faulty_submission
 from harness.clock.spans import Ledger
 from harness.config.tracks import load_track
 from harness.data.shards import write_shard
+from harness.errors import RuleBroken
 from harness.progress import Reporter
 from harness.protocol.messages import Kind, Message
 from harness.run.artifact import seal_submission
 from harness.run.cells import RunContext, phase_cell
-from harness.run.conversation import PhaseFailed, await_all
+from harness.run.conversation import failures_named
+from harness.sandbox.cell import Cell
 
 ROOT = Path(__file__).resolve().parents[3]
 RANKS, VICTIM = 2, 1
@@ -41,22 +43,26 @@ def failure(
         load_track("smoke"), 1, run_dir, seal_submission(submission, run_dir), SMALL, Reporter(), Ledger()
     )
     checkpoint.mkdir()
-    tokens = np.random.default_rng(1).integers(0, 1024, 20_000)
-    with phase_cell(
+    started = phase_cell(
         context, "train", module=module, limit_s=60.0, ranks=RANKS, write=(checkpoint,),
         extra={"GOLF_OUTPUT_DIR": str(checkpoint), "GOLF_SETUP_S": "60.0"},
-    ) as cell:  # fmt: skip
-        deadline = time.monotonic_ns() + 150_000_000_000
-        await_all(cell, Kind.READY, deadline)
-        for rank, channel in enumerate(cell.channels):
+    )  # fmt: skip
+    with started as cell, pytest.raises(RuleBroken) as caught:
+        train(context, cell, folder, bad_tokens, on_progress)
+    return caught.value.message.removeprefix("train: ")
+
+
+def train(context: RunContext, cell: Cell, folder: Path, bad_tokens: np.ndarray | None, on_progress: Progress) -> None:
+    deadline, tokens = time.monotonic_ns() + 150_000_000_000, np.random.default_rng(1).integers(0, 1024, 20_000)
+    with failures_named(context, cell, deadline, 150.0, rule="A1-TRAIN-CLOCK", remedy="") as ranks:
+        ranks.collect(Kind.READY)
+        for rank in range(RANKS):
             bad = bad_tokens is not None and rank == VICTIM
             shard = folder / f"{rank}.bin"
             write_shard(shard, bad_tokens if bad else tokens)
             with shard.open("rb") as file:
-                channel.send(Message(Kind.START, time.monotonic_ns(), 1), (file.fileno(),))
-        with pytest.raises(PhaseFailed) as caught:
-            await_all(cell, Kind.DONE, deadline, on_progress)
-    return str(caught.value)
+                ranks.send(Message(Kind.START, time.monotonic_ns(), 1), (file.fileno(),), rank=rank)
+        ranks.collect(Kind.DONE, progress=on_progress)
 
 
 @pytest.mark.slow
@@ -72,7 +78,7 @@ def test_a_rank_that_is_killed_is_named_and_not_those_that_lose_it(tmp_path):
         if rank == VICTIM:
             os.truncate(tmp_path / f"{VICTIM}.bin", 1024)
 
-    assert failure(tmp_path, on_progress=truncate) == f"rank {VICTIM} was killed by signal 7"
+    assert failure(tmp_path, on_progress=truncate) == f"rank {VICTIM} was killed by signal 7; DONE was awaited."
 
 
 @pytest.mark.slow
