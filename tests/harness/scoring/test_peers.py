@@ -1,4 +1,4 @@
-"""Other ranks than the one that answers: their end is noticed while rank 0 is silent, and blamed on the right one."""
+"""All ranks are listened to: the end of one is noticed while others are silent, and blamed on the right one."""
 
 import time
 
@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from harness.config.tracks import load_track
 from harness.protocol.channel import Channel
 from harness.protocol.messages import Kind, Message
+from harness.sandbox import answers
 from harness.sandbox.answers import OutOfTime, RankFailed, RankGone
 from harness.scoring.client import EvalClient
 
@@ -85,3 +86,28 @@ def test_ranks_that_never_came_are_known_at_the_deadline(ranks):
     ranks.client.ranks.deadline_ns = time.monotonic_ns()
     with pytest.raises(OutOfTime, match="; ranks 0, 2 never connected"):
         ranks.client.prepare()
+
+
+def test_where_all_ranks_answer_the_one_that_began_it_is_blamed(ranks):
+    ranks.say(0, Kind.DONE)
+    ranks.say(1, Kind.FAILED, "connection closed by peer")
+    ranks.ends[2].close()
+    with pytest.raises(RankGone) as caught:
+        answers.Ranks(ranks.channels).collect(Kind.DONE)
+    assert caught.value.rank == 2
+
+
+def test_a_rank_that_is_done_may_leave(ranks):
+    for rank, end in enumerate(ranks.ends):
+        ranks.say(rank, Kind.DONE, str(rank))
+        end.close()
+    said = answers.Ranks(ranks.channels).collect(Kind.DONE)
+    assert {rank: message.text for rank, message in said.items()} == {0: "0", 1: "1", 2: "2"}
+
+
+@pytest.mark.rule("S3-PROTOCOL")
+def test_a_rank_that_reads_no_more_is_asked_for_its_reason(ranks):
+    ranks.say(1, Kind.FAILED, "no space left")
+    ranks.ends[1].close()
+    with pytest.raises(RankFailed, match="rank 1 says: no space left"):
+        answers.Ranks(ranks.channels).send(Message(Kind.START), rank=1)
