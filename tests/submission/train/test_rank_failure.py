@@ -12,13 +12,12 @@ from faulty import faulty_submission
 from harness.clock.spans import Ledger
 from harness.config.tracks import load_track
 from harness.data.shards import write_shard
-from harness.errors import RuleBroken
 from harness.progress import Reporter
 from harness.protocol.messages import Kind, Message
 from harness.run.artifact import seal_submission
 from harness.run.cells import RunContext, phase_cell
-from harness.run.conversation import failures_named
-from harness.sandbox.cell import Cell
+from harness.run.conversation import how_it_ended
+from harness.sandbox.answers import RankFailed, RankGone, Ranks
 
 ROOT = Path(__file__).resolve().parents[3]
 RANKS, VICTIM = 2, 1
@@ -43,26 +42,25 @@ def failure(
         load_track("smoke"), 1, run_dir, seal_submission(submission, run_dir), SMALL, Reporter(), Ledger()
     )
     checkpoint.mkdir()
-    started = phase_cell(
+    tokens = np.random.default_rng(1).integers(0, 1024, 20_000)
+    with phase_cell(
         context, "train", module=module, limit_s=60.0, ranks=RANKS, write=(checkpoint,),
         extra={"GOLF_OUTPUT_DIR": str(checkpoint), "GOLF_SETUP_S": "60.0"},
-    )  # fmt: skip
-    with started as cell, pytest.raises(RuleBroken) as caught:
-        train(context, cell, folder, bad_tokens, on_progress)
-    return caught.value.message.removeprefix("train: ")
-
-
-def train(context: RunContext, cell: Cell, folder: Path, bad_tokens: np.ndarray | None, on_progress: Progress) -> None:
-    deadline, tokens = time.monotonic_ns() + 150_000_000_000, np.random.default_rng(1).integers(0, 1024, 20_000)
-    with failures_named(context, cell, deadline, 150.0, rule="A1-TRAIN-CLOCK", remedy="") as ranks:
+    ) as cell:  # fmt: skip
+        deadline = time.monotonic_ns() + 150_000_000_000
+        ranks = Ranks(cell.channels)
+        ranks.deadline_ns = deadline
         ranks.collect(Kind.READY)
-        for rank in range(RANKS):
+        for rank, channel in enumerate(cell.channels):
             bad = bad_tokens is not None and rank == VICTIM
             shard = folder / f"{rank}.bin"
             write_shard(shard, bad_tokens if bad else tokens)
             with shard.open("rb") as file:
-                ranks.send(Message(Kind.START, time.monotonic_ns(), 1), (file.fileno(),), rank=rank)
-        ranks.collect(Kind.DONE, progress=on_progress)
+                channel.send(Message(Kind.START, time.monotonic_ns(), 1), (file.fileno(),))
+        with pytest.raises(RankFailed) as caught:
+            ranks.collect(Kind.DONE, progress=on_progress)
+        failed = caught.value
+        return how_it_ended(cell, failed.rank)[0] if isinstance(failed, RankGone) else str(failed)
 
 
 @pytest.mark.slow
@@ -78,7 +76,7 @@ def test_a_rank_that_is_killed_is_named_and_not_those_that_lose_it(tmp_path):
         if rank == VICTIM:
             os.truncate(tmp_path / f"{VICTIM}.bin", 1024)
 
-    assert failure(tmp_path, on_progress=truncate) == f"rank {VICTIM} was killed by signal 7; DONE was awaited."
+    assert failure(tmp_path, on_progress=truncate) == f"rank {VICTIM} was killed by signal 7"
 
 
 @pytest.mark.slow
