@@ -58,29 +58,20 @@ SHOWN_BYTES = 1 << 16  # of the script's output at each look, so that no flood o
 SCORE_RULES = ("C1-CAUSAL", "C2-NORMALISED", "C3-SCORE-BEFORE-UPDATE", "C4-SINGLE-PASS", "C4-COVERAGE", "A7-BPB")
 DATA_RULES = ("A4-TRAIN-NO-VAL", "A4-EVAL-NO-DATA", "A1-SETUP-NO-DATA")
 PUBLIC_PREFIX = "fineweb"
-INSTEAD = {
-    "DATA_PATH": "use --data",
-    "TOKENIZER_PATH": "use --data",
-    "VOCAB_SIZE": "use --track",
-    "MAX_WALLCLOCK_SECONDS": "use --track",
-    "SEED": "use --seed",
-    "RANK": "use --track",
-    "LOCAL_RANK": "use --track",
-    "WORLD_SIZE": "use --track",
-    "MASTER_ADDR": "leave it out",
-    "MASTER_PORT": "leave it out",
-    "OMP_NUM_THREADS": "use --track",
-    "PYTHONUNBUFFERED": "leave it out",
-    "RUN_ID": "leave it out",
+INSTEAD = {  # of a variable that the referee sets
+    "use --data": ("DATA_PATH", "TOKENIZER_PATH"),
+    "use --track": ("VOCAB_SIZE", "MAX_WALLCLOCK_SECONDS", "RANK", "LOCAL_RANK", "WORLD_SIZE", "OMP_NUM_THREADS"),
+    "use --seed": ("SEED",),
+    "leave it out": ("MASTER_ADDR", "MASTER_PORT", "PYTHONUNBUFFERED", "RUN_ID"),
 }
 _START = "import os,runpy,sys;os.chdir(sys.argv.pop(1));sys.argv.pop(0);runpy.run_path(sys.argv[0],run_name='__main__')"
 
 
 def seal_script(script: Path, run_dir: Path, variables: Mapping[str, str]) -> SealedSubmission:
     """Copy the script, read-only, into the run's folder. Raises ``UsageError`` for no script or a foreign variable."""
-    for name in variables:  # a user's value for one of the referee's would be lost without a word
-        if name in INSTEAD:
-            raise UsageError(f"--env {name}: the referee sets {name}.", remedy=f"fix: {INSTEAD[name]}.")
+    for remedy, names in INSTEAD.items():
+        for name in variables.keys() & names:  # a user's value for one of the referee's would be lost without a word
+            raise UsageError(f"--env {name}: the referee sets {name}.", remedy=f"fix: {remedy}.")
     if script.is_symlink() or not script.is_file():
         raise UsageError(f"{script} is not a regular file.", remedy="Name a script: harness script train_gpt.py.")
     data = script.read_bytes()
