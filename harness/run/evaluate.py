@@ -29,19 +29,11 @@ from harness.protocol.predictor import Stage
 from harness.protocol.session import MODEL_FILE
 from harness.record.predicate import AuditResult, Score
 from harness.run.cells import RunContext, phase_cell
-from harness.run.conversation import (
-    PhaseFailed,
-    failure,
-    how_it_ended,
-    late_ranks,
-    overran,
-    why_uncountable,
-)
+from harness.run.conversation import failure, failures_named, why_uncountable
 from harness.sandbox.cell import Cell
 from harness.scoring import nll
 from harness.scoring.audit import ROW_SHARE, judge_replays, replica_lost
-from harness.scoring.buffers import shared_device
-from harness.scoring.client import EvalClient, Hello, OutOfTime, RankGone, Silent, WorkerFailure, WorkerLimits
+from harness.scoring.client import EvalClient, Hello, shared_device
 from harness.scoring.ledger import Chunks, ScoreLedger, Stream
 from harness.scoring.loop import BrokenLogits, score_stream
 from harness.scoring.replay import Original, Replay, Replayer
@@ -52,6 +44,7 @@ from harness.units import bits_per_byte
 C2_NORMALISED = "C2-NORMALISED"
 COMPILE = "compile"
 COPIED = "compiled"
+FASTER = "Use fewer adaptation epochs, or smaller steps."
 CACHE_BYTES, CACHE_FILES = 1 << 30, 100_000  # what of a compile cache is counted at most
 SLOWER = 5.0  # a replica may take so many times as long for a chunk as the slower of the two passes did
 CACHE_SHARE = 0.5  # of the artifact's cap: the most that a compile cache may pack to
@@ -115,19 +108,25 @@ def evaluate(
         with (
             context.progress.stage(f"eval {stage}", stream.targets, "targets") as shown,
             context.clock.span("eval" if final else f"eval {stage}", limit_s=allowed_s, budget="eval" * final) as span,
-            client_failures_named(context, cell, client, span.deadline_ns, allowed_s),
+            failures_named(
+                context, cell, span.deadline_ns, allowed_s, rule=A2_EVAL_CLOCK, remedy=FASTER, ranks=client.ranks
+            ),
         ):
             started = time.monotonic()
             client.start()
-            score_stream(
-                client,
-                stream,
-                ledger,
-                chunk_tokens=hello.chunk_tokens,
-                adapt=final,
-                witness=keeper,
-                committed=shown.update,
-            )
+            try:
+                score_stream(
+                    client,
+                    stream,
+                    ledger,
+                    chunk_tokens=hello.chunk_tokens,
+                    adapt=final,
+                    witness=keeper,
+                    committed=shown.update,
+                )
+            except BrokenLogits as error:
+                remedy = "Return finite logits for every entry."
+                raise RuleBroken(C2_NORMALISED, f"{stage}: {error}.", remedy=remedy) from None
             seconds = time.monotonic() - started
             client.stop()
         ledger.close()
@@ -243,13 +242,7 @@ def eval_cell(
     elif cache.is_dir():
         readable.append(cache)
         extra["GOLF_COMPILE_CACHE"] = str(cache)
-    limits = WorkerLimits(
-        track.vocab_size,
-        track.limits.chunk_tokens,
-        track.limits.state_bytes,
-        track.limits.message_s,
-        device=shared_device() if track.hardware.gpus else None,
-    )
+    device = shared_device() if track.hardware.gpus else None
     with (
         phase_cell(
             context,
@@ -263,7 +256,7 @@ def eval_cell(
             write=(cache,) if fills_cache else (),
             extra=extra | {"GOLF_STAGE": stage, "GOLF_TOTAL_TARGETS": str(told.targets)},
         ) as cell,
-        EvalClient(cell.channels[0], limits, cell.channels[1:]) as client,
+        EvalClient(cell.channels, track.limits, track.vocab_size, device) as client,
     ):
         yield cell, client
 
@@ -279,45 +272,11 @@ def warm_up(
     with (
         context.progress.stage(span, limit_s, "s"),
         context.clock.span(span, limit_s=limit_s) as clock,
-        client_failures_named(context, cell, client, clock.deadline_ns, limit_s, remedy),
+        failures_named(
+            context, cell, clock.deadline_ns, limit_s, rule=A2_EVAL_CLOCK, remedy=remedy, ranks=client.ranks
+        ),
     ):
         client.prepare(meanwhile=meanwhile)
-
-
-@contextmanager
-def client_failures_named(
-    context: RunContext,
-    cell: Cell,
-    client: EvalClient,
-    deadline_ns: int,
-    limit_s: float,
-    remedy: str = "Use fewer adaptation epochs, or smaller steps.",
-    audited: bool = False,
-) -> Iterator[None]:
-    """Give the client its deadline, and turn its failures into a rule's verdict with the worker's own reason.
-
-    remedy:  what helps when the deadline is missed
-    audited: a replica, which must not be late by what it does itself and end as a fault of the machine
-    """
-    client.deadline_ns = deadline_ns
-    name = cell.spec.name
-    try:
-        with cell.armed(deadline_ns):
-            yield
-    except (OutOfTime, WorkerFailure) as error:
-        if isinstance(error, OutOfTime) or time.monotonic_ns() >= deadline_ns:
-            words = late_ranks(client.unheard(), [], len(cell.channels))
-            raise overran(
-                context, cell, deadline_ns, limit_s, rule=A2_EVAL_CLOCK, remedy=remedy, words=words, seen=audited
-            ) from None
-        ended_by: Exception = error
-        if isinstance(error, RankGone):
-            ended = how_it_ended(cell, error.rank)
-            ended_by = PhaseFailed(f"{ended}; {error.awaited} was awaited", signal=ended.signal)
-        cell.kill("it failed")  # and its folder is wiped: a disk that it filled itself has room again
-        raise failure(context, name, ended_by, late=isinstance(error, Silent), seen=audited) from None
-    except BrokenLogits as error:
-        raise RuleBroken(C2_NORMALISED, f"{name}: {error}.", remedy="Return finite logits for every entry.") from None
 
 
 def audit(
@@ -364,7 +323,9 @@ def run_replica(
     deadline_ns = time.monotonic_ns() + int(allowed_s * 1e9)
     with (
         eval_cell(context, "final", name, told) as (cell, client),
-        client_failures_named(context, cell, client, deadline_ns, allowed_s, audited=True),
+        failures_named(
+            context, cell, deadline_ns, allowed_s, rule=A2_EVAL_CLOCK, remedy=FASTER, ranks=client.ranks, audited=True
+        ),
     ):
         client.prepare(like=like)
         client.start()
