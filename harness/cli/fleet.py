@@ -19,7 +19,7 @@ from harness.fleet.queue import Job, Queue, Result
 from harness.progress import make_reporter
 
 FLEET = (
-    click.option("--on", metavar="ENGINE", help="Run as a queue of jobs on: local or slurm."),
+    click.option("--on", metavar="ENGINE", help="Run as a queue of jobs on: local, slurm or ray."),
     click.option("--queue", "queue_dir", type=PATH, default=Path(".golf/fleet"),
                  show_default=True, help="The queue's folder, shared by all hosts. Start again to resume."),
     click.option("--workers", type=click.IntRange(1), default=1, show_default=True,
@@ -27,7 +27,7 @@ FLEET = (
     click.option("--attempts", type=click.IntRange(1), default=3, show_default=True,
                  help="Starts of a job before it is given up."),
     click.option("--engine-option", "engine_options", multiple=True, metavar="NAME=VALUE",
-                 help="For slurm: partition=gpu, time=60, …."),
+                 help="For the engine: slurm partition=gpu, time=60, …; ray address=auto, cpus=2."),
 )  # fmt: skip
 
 

@@ -41,7 +41,7 @@ Examples:
   harness rerun records/runs/X.json
   harness rerun records/runs/X.json --code run/artifact/code.bundle
   harness rerun records/runs/X.json --sign       add your counter-signature to records/reviews
-  harness rerun records/runs/*.json --on local   a queue of reruns; --on slurm for a cluster
+  harness rerun records/runs/*.json --on local   a queue of reruns; --on slurm or ray for a cluster
 
 Exit codes: 0 reproduced, 1 not reproduced or the record itself fails, 2 wrong usage, 3 could not check (also where
 nothing speaks against the record but an audit of the repetition that could not be done)."""

@@ -106,7 +106,7 @@ def command(
     harness submit --seed 1337
     harness submit --seeds "1337 42 2025"      three runs, then mean, deviation and interval; called again, it runs
                                                only the seeds that have no record yet
-    harness submit --seeds "1 2 3" --on slurm  each seed is a job of a queue; --on local as well
+    harness submit --seeds "1 2 3" --on slurm  each seed is a job of a queue; --on local or ray as well
     harness submit --submission mine           a folder made by `harness new mine`
     harness submit --resume                    after any failure: resume after training, or after packaging
     """

@@ -2,8 +2,7 @@
 
 ``local``  processes on this machine, as many at once as it has room for; GPUs and cores are given exclusively
 ``slurm``  jobs of a Slurm cluster, by submitit (extra ``fleet``)
-
-A handle is whatever an engine likes.
+``ray``    tasks of a Ray cluster, by ray (extra ``fleet``)
 """
 
 from __future__ import annotations
@@ -14,7 +13,9 @@ import shlex
 import signal
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,30 @@ from harness.fleet.queue import Job, Queue
 from harness.run.machine import gpu_indices, visible_gpus
 from harness.run.reserve import share_of_cores
 
-ENGINES = ("local", "slurm")
+# the options that each takes; Slurm knows its own
+ENGINES: dict[str, tuple[str, ...] | None] = {"local": (), "slurm": None, "ray": ("address", "cpus")}
 STOP_GRACE_S = 5.0
 SLURM_MINUTES = 120
+
+
+class Engine(ABC):
+    """Starts workers. A handle is whatever the engine likes."""
+
+    def room(self, job: Job) -> bool:
+        """Whether the engine takes this job now; one with a queue of its own always does."""
+        return True
+
+    @abstractmethod
+    def start(self, job: Job) -> Any:
+        """Start a worker for ``job``, which has its GPUs and cores for itself alone."""
+
+    @abstractmethod
+    def alive(self, handle: Any) -> bool:
+        """Whether the worker may still run or is still waiting for a machine."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop what this engine started."""
 
 
 def worker_command(queue: Queue, job: Job) -> list[str]:
@@ -34,7 +56,7 @@ def worker_command(queue: Queue, job: Job) -> list[str]:
     return [sys.executable, "-P", "-m", "harness.fleet.worker", str(queue.folder), job.id]
 
 
-class LocalEngine:
+class LocalEngine(Engine):
     """A pool on this machine. ``slots``: runs at once; ``gpus``: indices that may be given out; ``cores``: in all."""
 
     def __init__(self, queue: Queue, slots: int, gpus: tuple[str, ...], cores: int = 1) -> None:
@@ -47,12 +69,12 @@ class LocalEngine:
         held = sum(len(gpus) for gpus, _ in self._running.values())
         if job.gpus > (here := len(self._free) + held):
             words = f"{job.title} needs {job.gpus} GPUs; this machine has {here}."
-            raise UsageError(words, remedy="Use --on slurm.")
+            raise UsageError(words, remedy="Use --on slurm or --on ray.")
         cores = self._share(job) + sum(cores for _, cores in self._running.values())
         return len(self._running) < self._slots and job.gpus <= len(self._free) and cores <= self._cores
 
     def start(self, job: Job) -> subprocess.Popen[bytes]:
-        """Start a worker, which has its GPUs and cores for itself alone and sees no other GPUs."""
+        """Start a worker that sees its own GPUs and no others."""
         given, self._free = self._free[: job.gpus], self._free[job.gpus :]
         environ = dict(os.environ) | {"CUDA_VISIBLE_DEVICES": ",".join(given)}
         process = subprocess.Popen(worker_command(self._queue, job), env=environ, start_new_session=True)
@@ -83,27 +105,18 @@ class LocalEngine:
         self._running.clear()
 
 
-class SlurmEngine:
+class SlurmEngine(Engine):
     """Jobs of a Slurm cluster. submitit writes and follows them; what it pickles is our own command line."""
 
     def __init__(self, queue: Queue, options: Mapping[str, str]) -> None:
-        self._queue, self._options, self._handles, logs = queue, dict(options), list[Any](), queue.folder / "slurm"
-        try:
-            import submitit
-        except ImportError:
-            words = "submitit is not installed."
-            raise CouldNotCheck(words, remedy="pip install 'parameter-golf-referee[fleet]'") from None
-        self._submitit = submitit
+        self._queue, self._options, self._handles = queue, dict(options), list[Any]()
+        self._submitit, logs = _import("submitit"), queue.folder / "slurm"
         try:
             python = f"{shlex.quote(sys.executable)} -P"  # nothing is imported from the folder of the job
-            self._executor = submitit.AutoExecutor(folder=logs, cluster="slurm", slurm_python=python)
+            self._executor = self._submitit.AutoExecutor(folder=logs, cluster="slurm", slurm_python=python)
         except RuntimeError as error:
             words = f"submitit found no Slurm here: {str(error).rstrip('.?')}."
             raise CouldNotCheck(words, remedy="Run this on a login node.") from error
-
-    def room(self, job: Job) -> bool:
-        """Slurm takes every job: it has a queue of its own."""
-        return True
 
     def start(self, job: Job) -> Any:
         """Submit a worker."""
@@ -127,15 +140,58 @@ class SlurmEngine:
             handle.cancel()
 
 
-Engine = LocalEngine | SlurmEngine
+class RayEngine(Engine):
+    """Tasks of a Ray cluster (``address`` as ray.init takes it; empty: a cluster of this machine alone)."""
+
+    def __init__(self, queue: Queue, options: Mapping[str, str]) -> None:
+        self._cpus = options.get("cpus", "")
+        if self._cpus and not self._cpus.isdigit():
+            words = f"cpus is {self._cpus!r}; wanted a whole number of processor cores."
+            raise UsageError(words, remedy="Example: --engine-option cpus=2.")
+        self._queue, self._ray = queue, _import("ray")
+        address = options.get("address") or None
+        self._ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, include_dashboard=False)
+        self._largest_node = max(float(node["Resources"].get("CPU", 1)) for node in self._ray.nodes())
+
+    def start(self, job: Job) -> Any:
+        """Ray's own retries are off: the driver counts attempts."""
+        cpus = float(self._cpus) if self._cpus else min(float(job.cores or 1), self._largest_node)
+
+        # A function of its own: ray sends it by value. One of this module would be imported there, and from the folder
+        # where the driver was started if that holds a `harness`.
+        def call(command: list[str]) -> int:
+            import subprocess
+
+            return subprocess.run(command, check=False).returncode
+
+        task = self._ray.remote(num_cpus=cpus, num_gpus=job.gpus, max_retries=0)(call)
+        return task.remote(worker_command(self._queue, job))
+
+    def alive(self, handle: Any) -> bool:
+        """Whether the task waits or runs."""
+        done, _ = self._ray.wait([handle], timeout=0)
+        return not done
+
+    def close(self) -> None:
+        """Leave the cluster; tasks of this driver end."""
+        self._ray.shutdown()
 
 
 def make_engine(name: str, queue: Queue, *, slots: int, options: Mapping[str, str]) -> Engine:
     """The engine called ``name``. Raises ``UsageError`` for an unknown one, or options that it does not take."""
     if name not in ENGINES:
         raise UsageError(f"--on is {name!r}; wanted one of {', '.join(ENGINES)}.", remedy="Example: --on local.")
-    if name == "slurm":
-        return SlurmEngine(queue, options)  # it knows its own options
-    if options:
-        raise UsageError(f"--on local takes no option, not {', '.join(sorted(options))}.", remedy="Leave them out.")
-    return LocalEngine(queue, slots, visible_gpus(), len(os.sched_getaffinity(0)))
+    known = ENGINES[name]
+    if known is not None and (unknown := sorted(set(options) - set(known))):
+        takes = " and ".join(known) or "no option"
+        raise UsageError(f"--on {name} takes {takes}, not {', '.join(unknown)}.", remedy="Leave the others out.")
+    if name == "local":
+        return LocalEngine(queue, slots, visible_gpus(), len(os.sched_getaffinity(0)))
+    return SlurmEngine(queue, options) if name == "slurm" else RayEngine(queue, options)
+
+
+def _import(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError:
+        raise CouldNotCheck(f"{name} is not installed.", remedy="pip install 'parameter-golf-referee[fleet]'") from None

@@ -143,7 +143,7 @@ import sys
 
 class Missing:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "safetensors", "tiktoken", "submitit"):
+        if name.split(".")[0] in ("torch", "safetensors", "tiktoken", "ray", "submitit"):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Missing())

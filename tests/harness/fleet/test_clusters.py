@@ -1,4 +1,4 @@
-"""submitit with a Slurm whose commands are stand-ins."""
+"""Ray for real on this machine, submitit with its local executor and with a Slurm whose commands are stand-ins."""
 
 import os
 import stat
@@ -10,7 +10,7 @@ from fleet_jobs import counted, ran
 
 from harness.errors import CouldNotCheck
 from harness.fleet.driver import drive
-from harness.fleet.engines import SlurmEngine
+from harness.fleet.engines import RayEngine, SlurmEngine
 from harness.fleet.queue import Queue
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -86,3 +86,15 @@ def test_without_slurm_one_message_says_so(queue: Queue, monkeypatch):
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(CouldNotCheck, match="Slurm"):
         SlurmEngine(queue, {})
+
+
+def test_ray_runs_jobs_and_leaves_nothing_counted_twice(queue: Queue, tmp_path: Path):
+    pytest.importorskip("ray", reason="ray is in the extra `fleet`")
+    log = tmp_path / "ran"
+    engine = RayEngine(queue, {"cpus": "1"})
+    try:
+        outcomes = drive(queue, [counted(queue, log, f"job{i}") for i in range(3)], engine, attempts=2)
+    finally:
+        engine.close()
+    assert sorted(ran(log)) == ["job0", "job1", "job2"]
+    assert all(outcome.result for outcome in outcomes)

@@ -194,10 +194,10 @@ def test_a_job_with_more_gpus_than_there_are_is_refused(queue: Queue, tmp_path: 
 
 
 def test_an_unknown_engine_and_option_are_named(queue: Queue):
-    with pytest.raises(UsageError, match="wanted one of local, slurm"):
+    with pytest.raises(UsageError, match="wanted one of local, slurm, ray"):
         make_engine("cloud", queue, slots=1, options={})
     with pytest.raises(UsageError, match="partition"):
-        make_engine("local", queue, slots=1, options={"partition": "x"})
+        make_engine("ray", queue, slots=1, options={"partition": "x"})
 
 
 @pytest.mark.parametrize("output", ["rubbish", '{"verdict": "ERROR", "message": "no disk"}'])
