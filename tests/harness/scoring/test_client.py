@@ -101,6 +101,6 @@ def test_what_the_referee_prepares_is_done_before_the_worker_is_ready():
     channel, end = Channel.pair()
     other = Channel(end)
     other.send(HELLO)
-    with EvalClient(channel, LIMITS) as client:
-        client.deadline_ns = time.monotonic_ns() + 60 * 10**9
+    with EvalClient([channel], LIMITS, 8) as client:
+        client.ranks.deadline_ns = time.monotonic_ns() + 60 * 10**9
         client.prepare(meanwhile=lambda: other.send(Message(Kind.READY, client.buffers.state.numel())))
