@@ -3,11 +3,15 @@
 
 # A value is text: make must not expand it, and the shell must not run it. So values given on the command line are frozen
 # here, and recipes read them from the environment, in quotes.
-$(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(eval override export $(name) := $$(value $(name)))))
+override GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
+$(foreach name,$(GIVEN),$(eval override export $(name) := $$(value $(name))))
 PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
 CONTAINERFILE ?= Containerfile
 export PYTHON CONSTRAINTS CONTAINERFILE
+# Names given for one target: its command refuses those that it does not read. RECORD and FOLDER reach it as arguments.
+submit try verify rerun report check: override export GIVEN_TO_MAKE = $(if $(word 2,$(MAKECMDGOALS)),,$(filter-out \
+  PYTHON CONSTRAINTS TORCH_INDEX SHELL MAKE% $(filter RECORD,$(@:rerun=RECORD)) $(filter FOLDER,$(@:check=FOLDER)),$(GIVEN)))
 
 override VENV := .venv
 override BIN := $(VENV)/bin
