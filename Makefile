@@ -7,8 +7,7 @@ override GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(
 $(foreach name,$(GIVEN),$(eval override export $(name) := $$(value $(name))))
 PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
-CONTAINERFILE ?= Containerfile
-export PYTHON CONSTRAINTS CONTAINERFILE
+export PYTHON CONSTRAINTS
 # Names given for one target: its command refuses those that it does not read. RECORD and FOLDER reach it as arguments.
 submit try verify rerun report check: override export GIVEN_TO_MAKE = $(if $(word 2,$(MAKECMDGOALS)),,$(filter-out \
   PYTHON CONSTRAINTS TORCH_INDEX SHELL MAKE% $(filter RECORD,$(@:rerun=RECORD)) $(filter FOLDER,$(@:check=FOLDER)),$(GIVEN)))
@@ -112,14 +111,14 @@ format: $(DEV_STAMP) ## Format the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-wheel: $(DEV_STAMP) ## Build the wheel in dist/: it gives the harness command anywhere
+wheel: $(CORE_STAMP) ## Build the wheel in dist/: it gives the harness command anywhere
 	@$(BIN)/python -I -m pip wheel --quiet --no-deps -w dist .
 	@ls dist/*.whl
 
-image: ## Build a container image with the CPU set-up; CONTAINERFILE=Containerfile.cuda for GPUs
+image: ## Build a container image: [TORCH_INDEX=address of CPU builds]
 	@tool=$$(command -v podman || command -v buildah || command -v docker) || \
 	  { echo "No container engine here. Install podman, buildah or docker." >&2; exit 3; }; \
-	$$tool build -f "$$CONTAINERFILE" -t golf $$IMAGE_FLAGS .
+	$$tool build --build-arg TORCH_INDEX -f Containerfile -t golf $$IMAGE_FLAGS .
 
 clean: ## Remove the environment, run files and caches (records stay, also your own)
 	rm -rf $(VENV) .golf/runs .golf/fleet .golf/report build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
