@@ -24,7 +24,7 @@ VARIABLES: dict[str, str] = {
 }
 
 GIVEN_TO_MAKE = "GIVEN_TO_MAKE"  # the names on make's command line
-COMMAND_VARIABLES = ("SEED", "SEEDS", "TRACK", "DATA", "SUBMISSION", "RESUME", "AGAIN", "RECORD", "FOLDER")
+COMMAND_VARIABLES = ("SEED", "SEEDS", "TRACK", "DATA", "SUBMISSION", "RESUME", "AGAIN", "QUICK", "RECORD", "FOLDER")
 COMMITTED = Path("records")
 HOME_FOLDERS = ("GOLF_CACHE_DIR", "GOLF_KEYS_DIR")  # the ones that lie below the user's home by default
 
