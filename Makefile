@@ -8,9 +8,11 @@ $(foreach name,$(GIVEN),$(eval override export $(name) := $$(value $(name))))
 PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
 export PYTHON CONSTRAINTS
-# Names given for one target: its command refuses those that it does not read. RECORD and FOLDER reach it as arguments.
-submit try verify rerun report check: override export GIVEN_TO_MAKE = $(if $(word 2,$(MAKECMDGOALS)),,$(filter-out \
-  PYTHON CONSTRAINTS TORCH_INDEX SHELL MAKE% $(filter RECORD,$(@:rerun=RECORD)) $(filter FOLDER,$(@:check=FOLDER)),$(GIVEN)))
+# Names given for one target, not by another Makefile: its command refuses those that it does not read. RECORD and FOLDER are
+# arguments.
+submit try verify rerun report check: override export GIVEN_TO_MAKE = \
+  $(if $(filter-out 0,$(MAKELEVEL))$(word 2,$(MAKECMDGOALS)),,$(filter-out PYTHON CONSTRAINTS TORCH_INDEX SHELL MAKE% \
+  $(filter RECORD,$(@:rerun=RECORD)) $(filter FOLDER,$(@:check=FOLDER)),$(GIVEN)))
 
 override VENV := .venv
 override BIN := $(VENV)/bin

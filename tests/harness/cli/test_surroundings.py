@@ -93,6 +93,7 @@ def test_make_hands_its_variables_to_the_command(tmp_path: Path):
 def test_make_tells_a_command_which_names_it_was_given(tmp_path: Path, words: str, told: set[str]):
     done = make(tmp_path, *words.split())
     assert set(done.stderr.split()) == told, done
+    assert make(tmp_path, *words.split(), MAKELEVEL="1").stderr == ""  # another Makefile's variables come along
 
 
 @pytest.mark.parametrize("name", ["PYTHON", "CONSTRAINTS", "VENV", "BIN", "PIP", "CORE_STAMP", "SEED", "OUT"])
