@@ -3,11 +3,16 @@
 
 # A value is text: make must not expand it, and the shell must not run it. So values given on the command line are frozen
 # here, and recipes read them from the environment, in quotes.
-$(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(eval override export $(name) := $$(value $(name)))))
+override GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
+$(foreach name,$(GIVEN),$(eval override export $(name) := $$(value $(name))))
 PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
-CONTAINERFILE ?= Containerfile
-export PYTHON CONSTRAINTS CONTAINERFILE
+export PYTHON CONSTRAINTS
+# Names given for one target, not by another Makefile: its command refuses those that it does not read. RECORD and FOLDER are
+# arguments.
+submit try verify rerun report check: override export GIVEN_TO_MAKE = \
+  $(if $(filter-out 0,$(MAKELEVEL))$(word 2,$(MAKECMDGOALS)),,$(filter-out PYTHON CONSTRAINTS TORCH_INDEX SHELL MAKE% \
+  $(filter RECORD,$(@:rerun=RECORD)) $(filter FOLDER,$(@:check=FOLDER)),$(GIVEN)))
 
 override VENV := .venv
 override BIN := $(VENV)/bin
@@ -108,14 +113,14 @@ format: $(DEV_STAMP) ## Format the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-wheel: $(DEV_STAMP) ## Build the wheel in dist/: it gives the harness command anywhere
+wheel: $(CORE_STAMP) ## Build the wheel in dist/: it gives the harness command anywhere
 	@$(BIN)/python -I -m pip wheel --quiet --no-deps -w dist .
 	@ls dist/*.whl
 
-image: ## Build a container image with the CPU set-up; CONTAINERFILE=Containerfile.cuda for GPUs
+image: ## Build a container image: [TORCH_INDEX=address of CPU builds]
 	@tool=$$(command -v podman || command -v buildah || command -v docker) || \
 	  { echo "No container engine here. Install podman, buildah or docker." >&2; exit 3; }; \
-	$$tool build -f "$$CONTAINERFILE" -t golf $$IMAGE_FLAGS .
+	$$tool build --build-arg TORCH_INDEX -f Containerfile -t golf $$IMAGE_FLAGS .
 
 clean: ## Remove the environment, run files and caches (records stay, also your own)
 	rm -rf $(VENV) .golf/runs .golf/fleet .golf/report build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

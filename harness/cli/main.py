@@ -12,7 +12,8 @@ import click
 
 import harness
 from harness.cli import LazyGroup
-from harness.errors import CouldNotCheck, ExitCode, HarnessError, RuleBroken, machine_trouble
+from harness.config.variables import GIVEN_TO_MAKE, VARIABLES
+from harness.errors import CouldNotCheck, ExitCode, HarnessError, RuleBroken, UsageError, machine_trouble
 from harness.program import refuse_copied_environment
 from harness.sandbox.processes import default_signals
 from harness.text import guarded_streams
@@ -40,8 +41,21 @@ EXIT_CODES = "Exit codes: 0 good, 1 a rule is broken, 2 wrong usage, 3 could not
 
 @click.group(cls=LazyGroup, places=VERBS, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(harness.__version__, prog_name="harness")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """The referee of Parameter Golf: it owns the clock, the data, the byte counts, the score and the signature."""
+    given = set(os.environ.pop(GIVEN_TO_MAKE, "").split()) - set(VARIABLES)
+    command = main.get_command(context, context.invoked_subcommand or "") if given else None
+    if command is None:
+        return
+    unread = sorted(given - {option.envvar for option in command.params})
+    if any(option.name == "submission_dir" for option in command.params):
+        os.environ[GIVEN_TO_MAKE] = " ".join(unread)  # the rest may be the submission's own: its manifest decides
+    elif unread:
+        raise UsageError(
+            f"make {context.invoked_subcommand} reads no variable {', '.join(unread)}.",
+            remedy="See `make help`. A variable for another program goes before make.",
+        )
 
 
 def run(argv: list[str] | None = None) -> None:

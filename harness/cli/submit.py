@@ -291,5 +291,5 @@ def _fleet_together(results: list[Result]) -> tuple[str, dict[str, Any]]:
 def _together(records: list[RunRecord]) -> tuple[str, dict[str, Any]]:
     """Statistics over seeds: for people, and as JSON."""
     found = [asdict(aggregate(pool)) for pool in pools(records) if len(pool) > 1]
-    sentences = "\n".join(describe_pools(records)) + "\n`make report` draws them."
+    sentences = "\n".join([*describe_pools(records), "`make report` draws them."])
     return sentences, {"seeds": [record.submission.seed for record in records], "statistics": found}

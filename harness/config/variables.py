@@ -23,7 +23,8 @@ VARIABLES: dict[str, str] = {
     "GOLF_KEY_PASSPHRASE": "passphrase of the private signing key, where it has one",
 }
 
-COMMAND_VARIABLES = ("SEED", "SEEDS", "TRACK", "DATA", "SUBMISSION", "RESUME", "AGAIN", "RECORD", "FOLDER")
+GIVEN_TO_MAKE = "GIVEN_TO_MAKE"  # the names on make's command line
+COMMAND_VARIABLES = ("SEED", "SEEDS", "TRACK", "DATA", "SUBMISSION", "RESUME", "AGAIN", "QUICK", "RECORD", "FOLDER")
 COMMITTED = Path("records")
 HOME_FOLDERS = ("GOLF_CACHE_DIR", "GOLF_KEYS_DIR")  # the ones that lie below the user's home by default
 

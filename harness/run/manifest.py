@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from harness.config.variables import COMMAND_VARIABLES
+from harness.config.variables import COMMAND_VARIABLES, GIVEN_TO_MAKE
 from harness.errors import RuleBroken, UsageError
 from harness.protocol.environment import misspelt
 
@@ -155,12 +155,15 @@ def check_variables(manifest: SubmissionManifest, environ: Mapping[str, str], fi
                 f"{manifest.name} accepts the variable {name}, and its value here {problem}.",
                 remedy=f"Correct or unset it, or hand it over knowingly: {CONSENT}={name}.",
             )
-    found = misspelt(environ, (*COMMAND_VARIABLES, *manifest.env.accept), manifest.env.namespace, manifest.env.hints)
+    unread = environ.get(GIVEN_TO_MAKE, "").split()
+    known = [*(name for name in COMMAND_VARIABLES if name not in unread), *manifest.env.accept]
+    found = misspelt(environ, known, (*manifest.env.namespace, *unread), manifest.env.hints)
     if found:
         hints = [f"{name} ({help})" if help else name for name, help in found.items()]
         raise UsageError(
-            f"neither {manifest.name} nor the referee knows a variable {', '.join(hints)}.",
-            remedy="Unset it, or correct its name: [env] accept in the submission's submission.toml lists its own.",
+            f"neither {manifest.name} nor this command reads a variable {', '.join(hints)}.",
+            remedy="Unset it, or correct its name: [env] accept in the submission's submission.toml lists its own."
+            + " A variable for another program goes before make." * bool(unread),
         )
 
 

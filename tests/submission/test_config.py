@@ -129,17 +129,6 @@ def test_only_what_the_mode_uses_is_checked():
         load_config(changes | {"EVAL_MODE": "overlap", "EVAL_SEQ_LEN": "1024"}, "non_record_16mb")
 
 
-def test_the_readme_says_what_a_tracks_size_replaces():
-    lines = (MANIFEST.parent / "README.md").read_text().splitlines()
-    rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")]
-    shown = {row[0].lower(): row[1:] for row in rows if len(row) == 4}
-    smoke, gpu = size_of("smoke"), size_of("one_gpu_120s")
-    assert list(shown) == list(smoke)
-    assert gpu.keys() <= smoke.keys()
-    for name, row in shown.items():
-        assert row == [str(preset("pr1890")[name]), str(smoke[name]), str(gpu.get(name, ""))], name
-
-
 def test_every_variable_has_a_meaning():
     names = [
         line.split("`")[1] for line in (MANIFEST.parent / "VARIABLES.md").read_text().splitlines() if "| `" in line

@@ -33,6 +33,25 @@ def test_help_lists_every_verb_and_the_exit_codes(capsys):
     assert "1 a rule is broken" in " ".join(text.split())
 
 
+@pytest.mark.parametrize(
+    ("words", "given", "refused"),
+    [
+        ("verify nowhere", "BASLINE TRACK", "BASLINE"),
+        ("report nowhere", "OUT SEED", "SEED"),
+        ("verify nowhere", "BASELINE MARGIN TRACK GOLF_RUNS_DIR", ""),
+        ("rerun nowhere", "", ""),
+    ],
+)
+def test_a_name_that_make_was_given_is_refused_where_the_command_does_not_read_it(
+    monkeypatch, capsys, words: str, given: str, refused: str
+):
+    monkeypatch.setenv("GIVEN_TO_MAKE", given)
+    with pytest.raises(SystemExit):
+        run(words.split())
+    said = capsys.readouterr().err
+    assert (f"reads no variable {refused}." if refused else "nowhere") in said
+
+
 @pytest.mark.parametrize("seed", ["1_0", "٣", "1.0", "0x1"])
 def test_a_seed_is_plain_digits(seed, capsys):
     with pytest.raises(SystemExit) as exit_:

@@ -32,7 +32,10 @@ def make(tmp_path: Path, *words: str, **variables: str) -> subprocess.CompletedP
         (tmp_path / name).write_text("")
     command = tmp_path / ".venv" / "bin" / "harness"
     command.parent.mkdir(parents=True, exist_ok=True)
-    command.write_text('#!/bin/sh\nfor word; do printf "<%s>" "$word"; done; printf "$SUBMISSION $SEED $TRACK"\n')
+    command.write_text(
+        '#!/bin/sh\nfor word; do printf "<%s>" "$word"; done; printf "$SUBMISSION $SEED $TRACK"\n'
+        'printf "$GIVEN_TO_MAKE" >&2\n'
+    )
     command.chmod(0o755)
     shutil.copy(command, command.with_name("python"))
     (tmp_path / ".venv" / ".installed").write_text(f"{tmp_path.resolve()}\n")
@@ -75,6 +78,22 @@ def test_the_table_of_claims_takes_its_variables_as_text(tmp_path: Path, name: s
 def test_make_hands_its_variables_to_the_command(tmp_path: Path):
     done = make(tmp_path, "submit", "SUBMISSION=mine", "SEED=5", "TRACK=smoke")
     assert done.stdout == "<submit>mine 5 smoke"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("submit EPOCHS=3 OUT=x", {"EPOCHS", "OUT"}),
+        ("check FOLDER=x RECORD=y", {"RECORD"}),
+        ("rerun RECORD=y GIVEN_TO_MAKE=x", {"GIVEN_TO_MAKE"}),
+        ("verify TRACK=x MAKEFLAGS=-k SHELL=/bin/sh PYTHON=python3", {"TRACK"}),
+        ("verify report OUT=x", set()),
+    ],
+)
+def test_make_tells_a_command_which_names_it_was_given(tmp_path: Path, words: str, told: set[str]):
+    done = make(tmp_path, *words.split())
+    assert set(done.stderr.split()) == told, done
+    assert make(tmp_path, *words.split(), MAKELEVEL="1").stderr == ""  # another Makefile's variables come along
 
 
 @pytest.mark.parametrize("name", ["PYTHON", "CONSTRAINTS", "VENV", "BIN", "PIP", "CORE_STAMP", "SEED", "OUT"])

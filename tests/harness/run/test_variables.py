@@ -35,6 +35,18 @@ def test_a_typing_error_is_named_with_what_was_meant(manifest, name: str, meant:
         check_variables(manifest, {name: "1", "HOME": "/root"}, FILES)
 
 
+@pytest.mark.parametrize(("name", "likely"), [("EPOCHS", "TTT_EPOCHS"), ("OUT", None), ("SEEDS", "SEED")])
+def test_a_name_that_make_was_given_is_refused_where_nothing_reads_it(manifest, name: str, likely: str | None):
+    environ = {
+        name: "3",
+        "TTT_LR": "0.1",
+        "GIVEN_TO_MAKE": f"{name} TTT_LR",
+    }  # what the command reads is left out of it
+    with pytest.raises(UsageError, match=rf" {name}{rf' .did you mean {likely}' if likely else ''}.*goes before make"):
+        check_variables(manifest, environ, FILES)
+    check_variables(manifest, environ | {"GIVEN_TO_MAKE": "TTT_LR"}, FILES)
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [
