@@ -74,15 +74,13 @@ def percentile_quantise(weight: Tensor, bits: Tensor) -> tuple[Tensor, Tensor]:
     return quantise(weight, scales, bits).short(), scales
 
 
-def gptq_quantise(weight: Tensor, bits: Tensor, hessian: Tensor) -> tuple[Tensor, Tensor]:
-    """Integers int16 (R, C) and scales (R,) that keep ``weight @ inputs``. Raises ``NotQuantisable``."""
-    return gptq_quantise_all([weight], [bits], [hessian])[0]
-
-
 def gptq_quantise_all(
     weights: Sequence[Tensor], bits: Sequence[Tensor], hessians: Sequence[Tensor]
 ) -> list[tuple[Tensor, Tensor]]:
-    """``gptq_quantise`` of matrices of one shape in one sweep: on a GPU a sweep costs its launches, not its sums."""
+    """Integers int16 (R, C) and scales (R,) that keep ``weight @ inputs``, of matrices of one shape in one sweep.
+
+    On a GPU a sweep costs its launches, not its sums. Raises ``NotQuantisable``.
+    """
     check_finite(*weights, *hessians)
     scales = [clipped_scales(w, b, QUANTILES, h.diagonal()) for w, b, h in zip(weights, bits, hessians, strict=True)]
     dead = torch.stack([h.diagonal() <= 0 for h in hessians])  # a dead input's weight never matters

@@ -117,6 +117,17 @@ def test_the_warm_up_says_nothing_of_levels(capsys) -> None:
     assert "clock" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("compiled", "passes"), [(False, [0]), (True, [0, 1, 0])])
+def test_a_warm_up_reads_once_where_nothing_is_compiled(
+    compiled: bool, passes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, levels = predictor(config()), []
+    made._compiled = compiled
+    monkeypatch.setattr(made, "_rehearse", lambda _, level: levels.append(level))
+    made.warm_up()
+    assert levels == passes
+
+
 @pytest.mark.parametrize("size", [1, 2])
 def test_a_warm_up_without_room_for_graphs_goes_on_alone_but_not_among_others(
     size: int, monkeypatch: pytest.MonkeyPatch

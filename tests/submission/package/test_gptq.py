@@ -9,12 +9,16 @@ from submission.package.gptq import (
     QUANTILES,
     NotQuantisable,
     factorise,
-    gptq_quantise,
+    gptq_quantise_all,
     percentile_quantise,
     row_quantiles,
     sweep,
 )
 from submission.package.grid import fake_quantise, qmax_of, row_scales
+
+
+def gptq_quantise(weight: torch.Tensor, bits: torch.Tensor, hessian: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return gptq_quantise_all([weight], [bits], [hessian])[0]
 
 
 def layer(rows: int = 24, columns: int = 40, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
