@@ -149,7 +149,7 @@ def resolve(environ: Mapping[str, str], track: str) -> tuple[Config, list[str]]:
     faults: list[str] = []
     recipe = environ.get("RECIPE", PRESET_OF_TRACK.get(track, DEFAULT_PRESET))
     values = before = preset(recipe)
-    replaced = {name: value for name, value in size_of(track, recipe).items() if values[name] != value}
+    replaced = {name: value for name, value in size_of(track).items() if values[name] != value}
     own, hints = values | replaced, get_type_hints(Config)
     values = dict(own)
     for name, item in variables().items():
@@ -172,11 +172,10 @@ def resolve(environ: Mapping[str, str], track: str) -> tuple[Config, list[str]]:
     return config, notes + _idle(config, environ)
 
 
-def size_of(track: str, recipe: str = "") -> dict[str, Any]:
-    """Settings that a track decides instead of the recipe; none at full size, nor for a recipe made for its size."""
+def size_of(track: str) -> dict[str, Any]:
+    """Settings that a track decides instead of the recipe; empty for those of full size."""
     path = SIZES / f"{track}.toml"
-    made_for_it = recipe and tomllib.loads((PRESETS / f"{recipe}.toml").read_text()).get("size") == track
-    return tomllib.loads(path.read_text()) if path.is_file() and not made_for_it else {}
+    return tomllib.loads(path.read_text()) if path.is_file() else {}
 
 
 def _fit_to_track(values: dict[str, Any], own: Mapping[str, Any], environ: Mapping[str, str]) -> list[str]:
@@ -307,7 +306,7 @@ def _contradictions(c: Config) -> list[str]:
 
 def help_text(recipe: str, track: str) -> str:
     """Every variable with its meaning and default; for a track whose size differs, what it replaces."""
-    own, sizes = preset(recipe), size_of(track, recipe)
+    own, sizes = preset(recipe), size_of(track)
     cells = (
         line.strip("| ").split(" | ") for line in (Path(__file__).parent / "VARIABLES.md").read_text().splitlines()
     )

@@ -108,13 +108,6 @@ def test_the_method_is_the_recipes_and_the_size_the_tracks(track: str):
 def test_a_recipe_made_for_its_track_has_nothing_to_say():
     assert resolve({}, "smoke")[1] == []
     assert resolve({"RECIPE": "best"}, "one_gpu_120s")[1] == []
-    found, its = resolve({}, "smoke")[0], preset("smoke")
-    assert {name: getattr(found, name) for name in its} == its, "its own settings hold against those of its size"
-    assert (
-        its["ttt_chunk_windows"]
-        != size_of("smoke")["ttt_chunk_windows"]
-        == resolve({"RECIPE": "pr1890"}, "smoke")[0].ttt_chunk_windows
-    )
 
 
 def test_what_contradicts_itself_is_still_refused():
