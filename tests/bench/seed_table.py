@@ -13,7 +13,6 @@ import argparse
 import math
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -22,13 +21,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from scipy import stats
 from tabulate import tabulate
 
 from harness.config.variables import records_dir
 from harness.record import load_record, verify_folder
 from harness.record.predicate import RunRecord
 from harness.rules import Verdict
+from harness.stats.compare import summarise
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME, BUGGED = "mamba3-hybrid", "mamba3-hybrid, scale floor 1/127 for all rows"
@@ -58,7 +57,7 @@ class Claim:
 
 
 def final_mbpb(record: RunRecord) -> float:
-    return 1e3 * next(score.bpb for score in record.scores if score.stage == "final")
+    return 1e3 * record.final.bpb
 
 
 def model_kib(record: RunRecord) -> float:
@@ -143,13 +142,12 @@ def row(claim: Claim, runs: dict[Variant, dict[int, RunRecord]]) -> tuple[str, .
     differences = [claim.of(after[seed]) - claim.of(before[seed]) for seed in seeds]
     if not differences:
         return claim.text, claim.unit, claim.says, "not run", "0", "", ""
-    mean = statistics.fmean(differences)
-    if len(differences) < 2:
-        return claim.text, claim.unit, claim.says, f"{mean:+.2f}", "1", *agreement(claim, mean, None)
-    deviation = statistics.stdev(differences)
-    half = float(stats.t.ppf(0.975, len(differences) - 1)) * deviation / math.sqrt(len(differences))
-    shown = f"{mean:+.2f} ± {deviation:.2f}"
-    return claim.text, claim.unit, claim.says, shown, str(len(differences)), *agreement(claim, mean, half)
+    found = summarise(differences)
+    told = (claim.text, claim.unit, claim.says)
+    if found.sample_std is None or found.high is None:
+        return *told, f"{found.mean:+.2f}", "1", *agreement(claim, found.mean, None)
+    shown = f"{found.mean:+.2f} ± {found.sample_std:.2f}"
+    return *told, shown, str(len(differences)), *agreement(claim, found.mean, found.high - found.mean)
 
 
 def agreement(claim: Claim, mean: float, half: float | None) -> tuple[str, str]:

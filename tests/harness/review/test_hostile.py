@@ -246,14 +246,6 @@ def test_any_bytes_are_a_log_a_readme_or_bad_json(data):
         parse_json(data)
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 4000), st.binary(min_size=1, max_size=8))
-def test_damaged_logs_are_still_read(place, noise):
-    text = PublicFolder().seeds[0].log("modern").encode()
-    place %= len(text)
-    read_log("train_seed1.log", decode(text[:place] + noise + text[place + len(noise) :]))
-
-
 @pytest.mark.parametrize(
     "number", ["1e999", "9" * 500, "0." + "1" * 500, "1" + ",000" * 200, "1e-999", "9" * 41 + "e99"]
 )

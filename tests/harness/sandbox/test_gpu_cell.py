@@ -33,25 +33,6 @@ while True:
     torch.matmul(x, x, out=y)
 """
 
-COMPILES = """
-import os
-import torch
-
-os.makedirs("parts")
-os.makedirs("whole")
-with open("parts/file", "w") as file:
-    file.write("moved")
-os.replace("parts/file", "whole/file")
-print(open("whole/file").read(), flush=True)
-
-def wave(x):
-    return torch.sin(x) * x + 1
-
-x = torch.randn(10_000, device="cuda")
-torch.testing.assert_close(torch.compile(wave)(x), wave(x))
-print("compiled", flush=True)
-"""
-
 
 @contextmanager
 def gpu_cell(program: str, folder: Path, *, namespaced: bool) -> Iterator[Cell]:
@@ -90,12 +71,3 @@ def test_a_kill_in_the_middle_of_endless_kernels_gives_the_memory_back(namespace
     assert report.survivors == 0
     assert 0 < report.stopped_ns <= report.overshoot_ns
     assert before - after < TOLERANCE_BYTES
-
-
-def test_a_rank_moves_its_files_and_compiles_for_the_gpu(tmp_path: Path):
-    with gpu_cell(COMPILES, tmp_path, namespaced=True) as cell:
-        wait_for(lambda: None not in cell.exit_codes(), START_S)
-        said = (tmp_path / "log").read_text()
-        assert cell.exit_codes() == [0], said
-        assert "moved" in said
-        assert "compiled" in said
