@@ -42,7 +42,7 @@ def test_the_referee_drives_rank_0_and_the_others_follow(tmp_path: Path) -> None
         ranks = forked.start(run, size, tmp_path / str(size), {"eval_mode": "overlap"}, 300, theirs)
         theirs.close()
         try:
-            with EvalClient(channel, WorkerLimits(64, 1 << 20, 1 << 30, 60.0)) as client:
+            with EvalClient(channel, WorkerLimits(64, 1 << 20, 1 << 30, 800.0)) as client:
                 client.prepare()
                 client.start()
                 ledger = ScoreLedger(stream)
