@@ -93,12 +93,6 @@ def test_the_bundle_unpacks_to_what_was_packed(tmp_path_factory, files):
     assert {p.relative_to(target).as_posix(): p.read_bytes() for p in target.rglob("*") if p.is_file()} == files
 
 
-@given(st.binary(max_size=200))
-def test_any_bytes_are_no_bundle(tmp_path_factory, data):
-    with pytest.raises(CouldNotCheck):
-        unpack_code(data, tmp_path_factory.getbasetemp())
-
-
 def test_files_that_contradict_each_other_end_in_a_message(tmp_path):
     bundle = write_container(None, {"a": b"1", "a/b": b"2"}, codec="none")
     with pytest.raises(CouldNotCheck, match="a/b"):

@@ -13,10 +13,6 @@ from submission.scan.sequential import sequential_scan
 BOUND = 1e-10
 
 
-def sizes(heads=3, width=4, state=6, angles=2):
-    return {"heads": heads, "width": width, "state": state, "angles": angles}
-
-
 def nothing(batch: int, inputs: ScanInputs) -> ScanState:
     heads, width = inputs.v.shape[2:]
     return zero_state(batch, heads, width, inputs.q.shape[-1], inputs.omega.shape[-1], inputs.v)

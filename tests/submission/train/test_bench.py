@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 from small_models import small_config
-from train_parts import part_of
 
 from submission.train.speed import compiled_graphs
 
@@ -63,25 +62,6 @@ def test_the_gpu_benchmark_refuses_a_wrong_setting_with_its_name(monkeypatch, ca
         runpy.run_path(str(SCRIPT), run_name="__main__")
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith("--env names NUM_LAYERZ;")
-
-
-@pytest.mark.parametrize(
-    ("name", "part"),
-    [
-        ("nvjet_hsh_128x256_64x4_2x1_v_bz_coopA_TNT", "matrix products"),
-        ("sm90_xmma_gemm_bf16bf16_bf16f32_f32_nt_n", "matrix products"),
-        ("cudnn_generated_fort_native_sdpa_sm90_flash_bprop", "attention"),
-        ("scan_forward", "scan forward"),
-        ("chunk_backward", "scan backward"),
-        ("rotate_forward", "scan forward"),
-        ("_row", "loss"),
-        ("triton_red_fused__fused_rms_norm__to_copy_add_mul_3", "compiled pointwise and norms"),
-        ("ncclDevKernel_AllReduce_Sum_bf16_RING_LL", "collectives"),
-        ("aten::bmm", "matrix products"),
-    ],
-)
-def test_kernels_and_operators_have_a_part(name, part):
-    assert part_of(name) == part
 
 
 def test_the_cpu_benchmark_checks_that_both_steps_agree_and_gives_their_ratio(monkeypatch):
