@@ -1,7 +1,7 @@
 """A run's telemetry in TensorBoard: ``python tests/bench/show_telemetry.py TELEMETRY.jsonl FOLDER``.
 
-It needs the extra ``tensorboard`` and writes TensorBoard's event files to FOLDER; other trackers import those. It reads
-the JSON lines after a run or during it: nothing of it stands on the clock or counts as code.
+It needs the extra ``tensorboard``. It reads the JSON lines after a run or during it: nothing of it stands on the clock
+or counts as code.
 """
 
 from __future__ import annotations
