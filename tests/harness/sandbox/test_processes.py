@@ -1,21 +1,33 @@
 """What the referee sees of a process from outside: whether a thread of it may still run, and since when none may."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from cells import wait_for
 
 from harness.sandbox import processes
-from harness.sandbox.processes import StopWatch, kill_tree
+from harness.sandbox.processes import StopWatch, can_run, descendants, kill_tree
 
 SLEEPS = "import time; time.sleep(600)"
+FIRST_THREAD_ENDS = """
+import ctypes, os, threading, time
+threading.Thread(target=lambda: time.sleep(600)).start()
+ctypes.CDLL(None).syscall(60 if os.uname().machine == "x86_64" else 93, 0)
+"""
 
 
 def start(program: str) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-I", "-S", "-c", program])
+
+
+def state(process: subprocess.Popen) -> str:
+    return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def kill_unreaped(process: subprocess.Popen) -> None:
@@ -28,6 +40,27 @@ def sleeper() -> Iterator[subprocess.Popen]:
     with start(SLEEPS) as process:
         yield process
         process.kill()
+
+
+def test_a_process_can_run_until_it_is_dead_also_while_it_is_stopped(sleeper: subprocess.Popen):
+    assert can_run([sleeper.pid])
+    sleeper.send_signal(signal.SIGSTOP)
+    wait_for(lambda: state(sleeper) == "T")
+    assert can_run([sleeper.pid])
+    kill_unreaped(sleeper)
+    assert not can_run([sleeper.pid])
+    sleeper.wait()
+    assert not can_run([sleeper.pid])
+
+
+def test_a_process_whose_first_thread_ended_is_alive_and_can_run():
+    with start(FIRST_THREAD_ENDS) as process:
+        wait_for(lambda: state(process) == "Z")
+        assert can_run([process.pid])
+        assert process.pid in descendants(os.getpid())
+        kill_unreaped(process)
+        assert not can_run([process.pid])
+        assert process.pid not in descendants(os.getpid())
 
 
 def test_a_stop_counts_once_a_second_look_agrees_and_until_one_does_not(sleeper: subprocess.Popen):
