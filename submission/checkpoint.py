@@ -13,7 +13,7 @@ from torch import Tensor
 from harness.protocol.session import write_whole
 
 from .config import Config, as_scalars
-from .model.hybrid import Hybrid, build_model
+from .model.hybrid import Hybrid, filled
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
@@ -47,13 +47,11 @@ def load_checkpoint(folder: Path, config: Config) -> Hybrid:
         )
     if not all(bool(torch.isfinite(t).all()) for t in weights.values()):
         raise CheckpointError(f"the checkpoint in {folder} holds NaN or infinite weights; train again.")
-    model = build_model(config)
     try:
-        model.load_state_dict(weights)
+        return filled(config, weights)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip()
         raise CheckpointError(f"the tensors in {folder} are not those of its own {CONFIG}: {first}") from error
-    return model.eval()
 
 
 def shape_settings(config: Config) -> dict[str, str | int | float | bool | None]:

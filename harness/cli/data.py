@@ -12,7 +12,7 @@ from tabulate import tabulate
 
 from harness.cli import PATH
 from harness.config.variables import cache_dir
-from harness.errors import ExitCode, UsageError
+from harness.errors import ExitCode, HarnessError, UsageError
 from harness.fineweb import DOCUMENTS
 from harness.progress import make_reporter
 from harness.text import printable
@@ -52,19 +52,12 @@ another repository and folder in it; HF_TOKEN opens a private one."""
 @click.option("--with-docs", is_flag=True, help="The documents too: they make the byte ledger, without which no score.")
 @click.option("--revision", help="Branch, tag or commit (default: main, or that of a started fetch).")
 @json_option
-def fetch(variant: str, train_shards: int | None, with_docs: bool, revision: str | None, as_json: bool) -> None:
+def fetch(variant: str, with_docs: bool, as_json: bool, **chosen: Any) -> None:
     """Fetch a published export from the hub, at a pinned revision, every file checked."""
     from harness.data.fetch import fetch as fetch_files
 
     folder = (cache_dir() / "datasets" / f"fineweb_{variant}").absolute()
-    record = fetch_files(
-        variant,
-        folder,
-        make_reporter(silent=as_json),
-        train_shards=train_shards,
-        with_docs=with_docs,
-        revision=revision,
-    )
+    record = fetch_files(variant, folder, make_reporter(silent=as_json), with_docs=with_docs, **chosen)
     result: dict[str, object] = {
         "folder": str(folder),
         "repository": record.repo,
@@ -140,7 +133,7 @@ def inspect(path: Path, tokenizer: str | None, as_json: bool) -> None:
         parts += [f"{s.file}: {s.first}\n  {printable(s.text, 160)}" for s in shown]
         parts.append("\n".join(f"{f.verdict:<5} {printable(f.message)}" for f in report.findings))
         click.echo("\n\n".join(parts))
-    if report.broken:
+    if any(finding.verdict == "FAIL" for finding in report.findings):
         raise SystemExit(ExitCode.RULE_BROKEN)
 
 
@@ -148,10 +141,17 @@ def inspect(path: Path, tokenizer: str | None, as_json: bool) -> None:
 @json_option
 def list_(as_json: bool) -> None:
     """List the data sets in the cache."""
-    from harness.data.byte_check import list_cached
+    from harness.data.dataset import read_manifest
 
-    folder = cache_dir() / "datasets"
-    rows = list_cached(folder)
+    folder, rows = cache_dir() / "datasets", []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if path.is_dir() and not path.name.startswith("."):
+            try:
+                found = read_manifest(path)
+                counts = f"{found.val_tokens:,} val, {found.train_tokens:,} train tokens"
+                rows.append((path.name, found.name, counts))
+            except HarnessError as error:
+                rows.append((path.name, "", error.message))
     if as_json:
         click.echo(json.dumps([{"folder": f, "name": n, "state": s} for f, n, s in rows], indent=1))
     else:

@@ -26,12 +26,11 @@ from harness.config.tracks import load_track, track_names
 from harness.config.variables import runs_dir
 from harness.errors import ExitCode, HarnessError
 from harness.run.cells import gpu_devices, guarded_folders, rank_environments
-from harness.run.machine import gpu_names, usable_gpus
-from harness.sandbox.cell import Cell
+from harness.run.machine import gpu_names, nvidia_smi, usable_gpus
+from harness.sandbox.cell import Cell, CellSpec
 from harness.sandbox.layers import Layer
 from harness.sandbox.policy import SandboxPolicy
 from harness.sandbox.restrict import FOREIGN_PROC
-from harness.sandbox.spec import CellSpec
 
 DISTRIBUTION = "parameter-golf-referee"
 RECOMMENDED_DISK_BYTES = 20_000_000_000
@@ -234,17 +233,14 @@ def package_checks() -> Iterator[Check]:
 
 def gpu_checks(*, further: bool = False) -> Iterator[Check]:
     """GPUs as the driver lists them, which tracks they suit, and whether torch and a cell can use them."""
-    query = ["nvidia-smi", "--query-gpu=index,name,memory.total,driver_version", "--format=csv,noheader"]
-    try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
+    if not (lines := nvidia_smi("--query-gpu=index,name,memory.total,driver_version")):
         nodes = sorted(Path("/dev").glob("nvidia[0-9]*"))
         found = f"{len(nodes)} device nodes, but nvidia-smi does not answer" if nodes else "none: CPU tracks only"
         remedy = "Install the NVIDIA driver's tools (Debian, Ubuntu: sudo apt-get install nvidia-utils-N for driver N)."
         yield Check("GPUs", "NVIDIA", "note", found, remedy if nodes else "")
         yield from cell_checks(further=further) if nodes else ()
         return
-    for line in filter(None, map(str.strip, answer.splitlines())):
+    for line in lines:
         yield Check("GPUs", f"GPU {line.split(',')[0]}", "ok", line.split(",", 1)[1].strip())
     gpus = usable_gpus()  # as far as CUDA_VISIBLE_DEVICES shows them
     for name in track_names():

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 import msgspec
-from tabulate import tabulate
 
 from harness.cli import FILE
+from harness.cli.result import fitted_table
 from harness.config.variables import keys_dir, records_dir
 from harness.errors import CouldNotCheck, UsageError
 from harness.record.signing import ACTIVE, bind_key, create_key, describe_key, load_private, read_active, rotate_key
@@ -66,7 +66,7 @@ def list_(as_json: bool) -> None:
         owner, reason = printable(key.owner, 30), printable(key.reason, 40)
         here, window = "signs here" if key.keyid == active else "", (key.not_before or "open", key.not_after or "open")
         rows.append((key.keyid[:16], owner, " ".join((key.status, *key.roles)), *window, here, reason))
-    table = tabulate(rows, headers=("key", "owner", "status", "from", "until", "", "reason"), disable_numparse=True)
+    table = fitted_table(("key", "owner", "status", "from", "until", "", "reason"), rows)
     shown = f"{table}\n\nKeys by {accepted.source}." if rows else "No key is listed yet; the first signed run adds one."
     _show(list(keys.values()), as_json, shown)
     if bad:

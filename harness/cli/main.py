@@ -20,7 +20,10 @@ from harness.text import guarded_streams
 VERBS = {
     "submit": ("submit:command", "train, package, evaluate and sign one run (or several seeds)"),
     "try": ("submit:try_command", "the same run, but no key, no announcement, no record; --quick: under a minute"),
-    "script": ("script:command", "run a train_gpt.py-style script that scores itself; its score is self-reported"),
+    "script": (
+        "submit:script",
+        "run a train_gpt.py-style script that scores itself; its score is self-reported",
+    ),
     "verify": ("verify:command", "check signatures, schema, chain and arithmetic of records"),
     "rerun": ("rerun:command", "repeat a recorded run from scratch and compare"),
     "report": ("report:command", "tables and an HTML page from records"),

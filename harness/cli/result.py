@@ -19,13 +19,7 @@ from harness.record.predicate import RunRecord
 from harness.rules import SEVERITY, Verdict, title_of, worst
 from harness.text import printable
 
-STAGES = {
-    "float": "trained model, before quantisation",
-    "packed": "after quantisation and packing",
-    "final": "after test-time training (the score)",
-}
 BEFORE_CLOCKS = {"setup": "set-up", "warmup compile": "compiling", "warmup": "warm-up"}
-SELF_REPORTED_LABEL = "as the script printed it (the score)"
 NUMBERS = ("bpb", "nats/token", "bytes", "seconds", "limit")
 WIDEST, UNKNOWN_WIDTH, NARROW = 120, 100, 60
 MESSAGE_CHARACTERS = 1200
@@ -77,7 +71,7 @@ def _self_reported(record: RunRecord) -> bool:
 def _scores(record: RunRecord, *, scale: bool) -> Iterator[tuple[str, ...]]:
     for score in record.scores:
         scope = "whole set" if score.whole_set else f"first {score.targets:,} targets"
-        label = SELF_REPORTED_LABEL if _self_reported(record) else STAGES[score.stage]
+        label = record.stages[score.stage] + " (the score)" * (score.stage == "final")
         yield (
             label,
             f"{score.bpb:.4f}",

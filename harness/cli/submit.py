@@ -1,4 +1,4 @@
-"""``harness submit``: the main job."""
+"""``harness submit``, the main job; ``try``, the same without a trace; ``script``, for a script that scores itself."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import msgspec
 from click.core import ParameterSource
 
 import harness
-from harness.cli import PATH, with_options
+from harness.cli import FILE, PATH, name_values, with_options
 from harness.cli.fleet import FLEET, keep_code, run_fleet
 from harness.cli.result import render_summary
 from harness.config.tracks import load_track
@@ -189,6 +189,31 @@ def try_command(seed: int | None, verbose: bool, as_json: bool, **run: Any) -> N
     options = f" --submission {shlex.quote(source)}" if source != DEFAULT_SUBMISSION else ""
     options += f" --data {shlex.quote(data)}" if data else ""
     show(outcome, as_json=as_json, verbose=verbose, options=options)
+
+
+@click.command("script", epilog="Exit codes: 0 good, 1 a rule is broken, 2 wrong usage, 3 could not check.")
+@click.argument("script", type=FILE)
+@with_options(*RUN)
+@click.option("--artifact", default="*.ptz", show_default=True, metavar="GLOB", help="The packed model that it writes.")
+@click.option("--env", "pairs", multiple=True, metavar="NAME=VALUE", help="A variable for the script; repeatable.")
+@click.option("--json", "as_json", is_flag=True, help="Print the record as JSON; no progress.")
+def script(seed: int | None, pairs: tuple[str, ...], verbose: bool, as_json: bool, **run: Any) -> None:
+    """Run a script that trains, packs and scores itself. Its score is recorded as self-reported.
+
+    The script gets DATA_PATH, TOKENIZER_PATH, VOCAB_SIZE, SEED, MAX_WALLCLOCK_SECONDS and the variables of torchrun,
+    works in an empty folder, and has no network. Its output is shown as it comes. The referee measures time and bytes;
+    it cannot vouch for the score.
+
+    \b
+    harness script train_gpt.py --env ITERATIONS=200
+    """
+    load_track(run["track_name"])
+
+    from harness.run.selfreported import submit_script
+
+    run |= {"seed": DEFAULT_SEED if seed is None else seed, "variables": name_values("--env", pairs, "ITERATIONS=200")}
+    outcome = submit_script(**run, records_dir=records_dir(), progress=make_reporter(silent=as_json))
+    show(outcome, as_json=as_json, verbose=verbose)
 
 
 def _seeds(seed: int | None, seeds: str | None) -> list[int]:

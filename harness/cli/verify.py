@@ -10,18 +10,18 @@ from pathlib import Path
 
 import click
 import msgspec
+from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from harness.cli import AGAINST, OUT_FILE, PATH, with_options
 from harness.cli.result import fitted_table
 from harness.config.variables import records_to_read
-from harness.errors import ExitCode, UsageError
+from harness.errors import UsageError
 from harness.files import write_atomic
 from harness.progress import make_reporter
 from harness.record import witness
 from harness.record.store import gathered
 from harness.record.verification import VerifyReport, verify_folder, verify_paths
-from harness.rules import Finding, Verdict, exit_code_of, title_of, worst
-from harness.rules.junit import Case, junit_xml
+from harness.rules import Verdict, exit_code_of, title_of, worst
 from harness.stats.wording import counted_pools, describe_against, describe_pools
 from harness.text import printable
 
@@ -49,10 +49,9 @@ Exit codes: 0 good (warnings included), 1 a record fails, 2 wrong usage, 3 could
 @click.command(epilog=EPILOG)
 @click.argument("paths", nargs=-1, type=PATH)
 @click.option("--root", default="", metavar="KEY", help="The key that the signed list of keys must go back to.")
-@click.option("--history", is_flag=True, help="Also judge its git history: what was taken back, signed commits.")
+@click.option("--history", is_flag=True, help="Also judge its git history: what was removed or taken back.")
 @click.option("--tsa", type=PATH, metavar="PEM",
               help="Certificates of timestamp authorities: judge timestamps/ (RFC 3161) by them.")  # fmt: skip
-@click.option("--stamp", is_flag=True, help="Write an RFC 3161 request for the one file given, and say how to send it.")
 @click.option("--intents", type=OUT_FILE, metavar="FILE",
               help="Append-only list of announced runs to publish: add new ones, name those gone.")  # fmt: skip
 @click.option("--integrity-only", is_flag=True, help="Judge the records alone, not what they say against their runs.")
@@ -68,7 +67,6 @@ def command(
     root: str,
     history: bool,
     tsa: Path | None,
-    stamp: bool,
     intents: Path | None,
     integrity_only: bool,
     junit: Path | None,
@@ -82,34 +80,16 @@ def command(
     """Verify signed records: all of records/ and of your own, or the folders and files PATHS."""
     reports = []
     for report in verify_paths(paths or records_to_read(), trust=trust, root=root, judge_runs=not integrity_only):
-        gone = witness.check_history(report.records_dir, report.accepted) if history else ()
+        gone = witness.check_history(report.records_dir) if history else ()
         stamps = witness.check_stamps(report, tsa) if tsa else ()
         reports.append(replace(report, folder=(*report.folder, *gone, *stamps)))
-    if stamp:
-        entries = [(report, entry) for report in reports for entry in report.asked]
-        if len(entries) != 1:
-            raise UsageError(f"--stamp takes one file; {len(entries)} are given.", remedy="Name a record or an intent.")
-        request = witness.request_stamp(entries[0][0], entries[0][1].path)
-        answer = request.with_suffix(".tsr")
-        click.echo(
-            f"request: {request}\nsend it: curl -H 'Content-Type: application/timestamp-query' "
-            f"--data-binary @{request} URL-OF-AN-AUTHORITY -o {answer}\nthen:    harness verify --tsa CERTIFICATES.pem"
-        )
-        return ExitCode.GOOD
     if intents is not None:
         missing = witness.extend_log(reports, intents)
         reports[0] = replace(reports[0], folder=(*reports[0].folder, *missing))
     if artifact is not None or rescore:
         reports = [_with_artifact(reports, artifact, rescore=rescore, silent=as_json)]
     if junit is not None:
-
-        def case(found: Finding) -> Case:
-            name = printable(f"{found.rule} {title_of(found.rule)}")
-            return Case(name, found.verdict, found.rule, printable(found.message, 1000))
-
-        suites = {printable(e.name): [case(f) for f in e.findings] for report in reports for e in report.asked}
-        folder = [case(finding) for report in reports for finding in report.folder]
-        write_atomic(junit.absolute(), junit_xml("harness verify", suites | {"folder": folder}), replace=True)
+        write_atomic(junit.absolute(), _junit(reports), replace=True)
     comparison: list[str] = []
     if baseline is not None:
         comparison = describe_against(reports, verify_folder(baseline, trust=trust), track=track, margin=margin)
@@ -119,6 +99,26 @@ def command(
         tables = "\n\n".join(map(_table, reports))
         click.echo("\n".join([tables, *([""] if comparison else []), *comparison]))
     return exit_code_of([finding for report in reports for finding in report.findings])
+
+
+def _junit(reports: list[VerifyReport]) -> bytes:
+    """A suite for each file, a test case for each finding; WARN passes with its text."""
+    suites = {printable(entry.name): entry.findings for report in reports for entry in report.asked}
+    results = {Verdict.FAIL: Failure, Verdict.ERROR: Error, Verdict.UNKNOWN: Skipped}
+    xml = JUnitXml("harness verify")
+    for name, findings in (suites | {"folder": [found for report in reports for found in report.folder]}).items():
+        suite = TestSuite(name)
+        for found in findings:
+            case = TestCase(printable(f"{found.rule} {title_of(found.rule)}"), classname=name)
+            text = printable(found.message, 1000)
+            if found.verdict in results:
+                case.result = [results[found.verdict](text, found.rule)]
+            elif found.verdict is Verdict.WARN:
+                case.system_out = f"WARN {text}"
+            suite.add_testcase(case)
+        xml.add_testsuite(suite)
+    xml.update_statistics()  # type: ignore[no-untyped-call]
+    return bytes(xml.tostring())  # type: ignore[no-untyped-call]
 
 
 def _with_artifact(reports: list[VerifyReport], artifact: Path | None, *, rescore: bool, silent: bool) -> VerifyReport:

@@ -1,6 +1,65 @@
-"""Data sets: shards of tokens, and beside the validation shards how many raw bytes each token accounts for."""
+"""Data sets: shards of tokens, and beside the validation shards how many raw bytes each token accounts for.
 
-from harness.data.catalogue import open_dataset, stated_fingerprint
-from harness.data.dataset import Dataset, Validation, load_validation
+By name: the embedded corpus, the published exports, or any built folder by path.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.data.build import folder_lock
+from harness.data.dataset import MANIFEST, Dataset, Validation, load_validation, open_folder, read_manifest
+from harness.data.fetch import VARIANTS
+from harness.data.sotu import build_sotu, recipe_digest
+from harness.errors import UsageError
+from harness.progress import Reporter
 
 __all__ = ["Dataset", "Validation", "load_validation", "open_dataset", "stated_fingerprint"]
+
+BUILD_WAIT_S = 600.0
+
+
+def open_dataset(name: str, folder: Path, progress: Reporter) -> Dataset:
+    """Open a data set and check its digests; ``sotu`` is built at its first use, a second use builds nothing.
+
+    name:   ``sotu``; ``fineweb_sp1024`` and its like once fetched; the name or the path of a set that was built
+    folder: where named data sets are kept
+    Raises ``UsageError`` for an unknown name, ``CouldNotCheck`` for a data set that is not there or is damaged.
+    """
+    place = _place(name, folder)
+    if name == "sotu" and not (place / MANIFEST).is_file():
+        with folder_lock(place, wait_s=BUILD_WAIT_S):  # first runs that start together share one build
+            if not (place / MANIFEST).is_file():
+                build_sotu(place, progress)
+    if (place / MANIFEST).is_file():
+        return open_folder(place, progress)
+    variant = name.removeprefix("fineweb_")
+    if name != variant and variant in VARIANTS:
+        remedy = f"Fetch it: harness data fetch --variant {variant} --with-docs."
+        raise UsageError(f"data set {name} is not in {folder}.", remedy=remedy)
+    if place.is_dir() or "/" in name:
+        raise UsageError(
+            f"{name} is not a data set: it has no {MANIFEST}.", remedy="`harness data build` makes one; see its --help."
+        )
+    known = ", ".join(["sotu", *(f"fineweb_{variant}" for variant in VARIANTS)])
+    raise UsageError(f"unknown data set {name!r}.", remedy=f"Known: {known}, or the path of a built folder.")
+
+
+def stated_fingerprint(name: str, folder: Path) -> str:
+    """What tells the content of the set that :func:`open_dataset` would open from any other, without reading it.
+
+    That is the fingerprint its ``dataset.json`` states, or the digest of the recipe of ``sotu``, which may not be built
+    yet; "" where this host has no such set. Raises ``CouldNotCheck`` for a malformed ``dataset.json``.
+    """
+    if name == "sotu":
+        return recipe_digest()
+    place = _place(name, folder)
+    return read_manifest(place).fingerprint if (place / MANIFEST).is_file() else ""
+
+
+def _place(name: str, folder: Path) -> Path:
+    """Where the set of that name lies or would lie: among the named ones, or by its path."""
+    if name == "sotu":
+        return folder / f"sotu-{recipe_digest()[:12]}"
+    named = folder / name
+    return named if (named / MANIFEST).is_file() else Path(name).expanduser().absolute()

@@ -35,7 +35,7 @@ from harness.data.shards import (
     refuse_foreign_tokens,
 )
 from harness.data.tokenizers import Bytes, Tokenizer
-from harness.errors import CouldNotCheck, HarnessError, UsageError
+from harness.errors import CouldNotCheck, UsageError
 from harness.files import file_digest
 from harness.fineweb import DOCUMENTS
 from harness.progress import Reporter
@@ -254,11 +254,6 @@ class Inspection(msgspec.Struct, frozen=True):
     shards: list[ShardReport]
     findings: list[Finding]
 
-    @property
-    def broken(self) -> bool:
-        """Whether something is wrong."""
-        return any(finding.verdict is Verdict.FAIL for finding in self.findings)
-
 
 def inspect_path(path: Path, tokenizer_file: str | None, progress: Reporter) -> Inspection:
     """Look at a shard or a folder. Raises ``CouldNotCheck`` for a path without shards or a damaged shard."""
@@ -276,28 +271,31 @@ def inspect_path(path: Path, tokenizer_file: str | None, progress: Reporter) -> 
             done += file.stat().st_size
             stage.update(done, file.name)
     tokens = [shard for shard in shards if shard.part != LEDGER]
-    sane: list[tuple[bool, str]] = []
+    findings: list[Finding] = []
+
+    def say(wrong: str, right: str) -> None:
+        findings.append(Finding(A7_BYTES, Verdict.FAIL if wrong else Verdict.PASS, f"{wrong or right}."))
+
     if tokenizer:
         foreign = [f"{s.file} holds token {s.largest}" for s in tokens if s.largest >= tokenizer.vocab_size]
-        text = f"{foreign[0]}: wrong tokenizer for these shards" if foreign else f"under {tokenizer.vocab_size:,}"
-        sane.append((not foreign, text if foreign else f"every token is {text}"))
+        wrong = f"{foreign[0]}: wrong tokenizer for these shards" if foreign else ""
+        say(wrong, f"every token is under {tokenizer.vocab_size:,}")
     for part in ("train", "val"):
         if first := next((s for s in tokens if s.part == part), None):
-            begins = first.first[:1] == [bos_id]
-            sane.append((begins, f"{part} {'begins' if begins else 'does not begin'} with BOS ({bos_id})"))
-    empty = [s.file for s in tokens if s.values == 0]
-    sane.append((not empty, f"empty: {', '.join(empty)}" if empty else "no shard is empty"))
+            wrong = "" if first.first[:1] == [bos_id] else f"{part} does not begin with BOS ({bos_id})"
+            say(wrong, f"{part} begins with BOS ({bos_id})")
+    empty = ", ".join(s.file for s in tokens if s.values == 0)
+    say(empty and f"empty: {empty}", "no shard is empty")
     if wide := sorted({str(DTYPES[s.version]) for s in tokens if s.version != 1}):
-        sane.append((False, f"token shards of {', '.join(wide)}; wanted uint16"))
+        say(f"token shards of {', '.join(wide)}; wanted uint16", "")
     if len(tokens) < len(shards):
         entries = sum(s.values for s in shards if s.part == LEDGER)
         count = sum(s.values for s in tokens if s.part == "val")
-        sane.append((entries == count, f"{entries:,} ledger entries, {count:,} tokens"))
+        text = f"{entries:,} ledger entries, {count:,} tokens"
+        say("" if entries == count else text, text)
     if manifest:
-        wrong = [s.file for s in shards if manifest.files.get(s.file) != s.sha256]
-        text = f"{', '.join(wrong)} differ from {MANIFEST}" if wrong else f"every digest is that of {MANIFEST}"
-        sane.append((not wrong, text))
-    findings = [Finding(A7_BYTES, Verdict.PASS if good else Verdict.FAIL, f"{text}.") for good, text in sane]
+        differ = ", ".join(s.file for s in shards if manifest.files.get(s.file) != s.sha256)
+        say(differ and f"{differ} differ from {MANIFEST}", f"every digest is that of {MANIFEST}")
     return Inspection(str(path), place, tokenizer.vocab_size if tokenizer else None, shards, findings)
 
 
@@ -324,18 +322,3 @@ def _look(file: Path, tokenizer: Tokenizer | None, bos_id: int) -> ShardReport:
         first=first[:12].tolist(),
         text=text,
     )
-
-
-def list_cached(folder: Path) -> list[tuple[str, str, str]]:
-    """(folder name, data set, state) of each data set in a cache folder."""
-    rows = []
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if not path.is_dir() or path.name.startswith("."):
-            continue
-        try:
-            manifest = read_manifest(path)
-        except HarnessError as error:
-            rows.append((path.name, "", error.message))
-            continue
-        rows.append((path.name, manifest.name, f"{manifest.val_tokens:,} val, {manifest.train_tokens:,} train tokens"))
-    return rows

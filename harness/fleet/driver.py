@@ -46,13 +46,12 @@ def drive(
 
     changed: called with the number of finished jobs and a few words whenever something happened
     """
-    waiting, handles, gone_since = list(jobs), dict[str, Any](), dict[str, float]()
+    handles, gone_since = dict[str, Any](), dict[str, float]()
     started = dict.fromkeys((job.id for job in jobs), 0)
     finished: dict[str, JobOutcome] = {}
 
     def finish(job: Job, result: Result | None, words: str, code: int = ExitCode.COULD_NOT_CHECK) -> None:
         finished[job.id] = JobOutcome(job, result, result.exit_code if result else code)
-        handles.pop(job.id, None)
         changed(len(finished), f"{job.title}: {words}")
 
     def is_over(job: Job) -> bool:
@@ -66,28 +65,21 @@ def drive(
         return time.monotonic() - gone_since.setdefault(job.id, time.monotonic()) >= SETTLE_S
 
     while len(finished) < len(started):
-        for job in list(waiting):
-            result = queue.result(job)
-            if result is not None:
-                waiting.remove(job)
+        for job in sorted(jobs, key=lambda job: started[job.id]):  # what failed comes after what was not tried yet
+            if job.id in finished or (job.id in handles and not is_over(job)):
+                continue
+            over = handles.pop(job.id, None) is not None
+            if (result := queue.result(job)) is not None:
                 finish(job, result, f"exit code {result.exit_code} on {result.host}")
+            elif over and (tries := queue.attempts(job)) and tries[-1].exit_code == ExitCode.USAGE:
+                finish(job, None, "refused as wrong usage", ExitCode.USAGE)
+            elif over and started[job.id] >= attempts:
+                finish(job, None, f"no result after {started[job.id]} attempts")
+            elif over:
+                changed(len(finished), f"{job.title}: attempt {started[job.id]} gave no result, again")
             elif not queue.is_running(job) and engine.room(job):
-                waiting.remove(job)
                 handles[job.id] = engine.start(job)
                 gone_since.pop(job.id, None)
                 started[job.id] += 1
-        for job in jobs:
-            if job.id in handles and is_over(job):
-                result = queue.result(job)
-                if result is not None:
-                    finish(job, result, f"exit code {result.exit_code} on {result.host}")
-                elif (tries := queue.attempts(job)) and tries[-1].exit_code == ExitCode.USAGE:
-                    finish(job, None, "refused as wrong usage", ExitCode.USAGE)
-                elif started[job.id] >= attempts:
-                    finish(job, None, f"no result after {started[job.id]} attempts")
-                else:
-                    del handles[job.id]
-                    waiting.append(job)
-                    changed(len(finished), f"{job.title}: attempt {started[job.id]} gave no result, again")
         time.sleep(POLL_S)
     return [finished[job.id] for job in jobs]

@@ -4,6 +4,9 @@ What is covered: bpb from nats and bytes, sums of bytes, spans against budgets, 
 coverage, audits against their tolerance, verdicts against figures, digests that stand in two places, limits and text
 against the track and the data set of that name, and whether all is there that the track asks for. What is not: whether
 the raw figures were measured honestly. For that there are a second scoring of the artifact and a rerun.
+
+``known.json`` lists the terms of every version of a track, and the text of every pinned data set. It grows and never
+changes, so that a record of an earlier version of a track verifies under the terms of that time.
 """
 
 from __future__ import annotations
@@ -12,15 +15,18 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache, partial
+from pathlib import Path
 
-from harness.config.tracks import TRAIN_TOLERANCE_S, load_track, track_names
+import msgspec
+
+from harness.config.tracks import TRAIN_TOLERANCE_S, Track, load_track, track_names
 from harness.record.canonical import HEX64, canonical_digest
-from harness.record.known import KnownText, Terms, known, terms_of
 from harness.record.predicate import RunRecord
 from harness.rules import Finding, Verdict, catalogue, rule
 from harness.sandbox.layers import LayerState
 from harness.units import bits_per_byte
 
+KNOWN_FILE = Path(__file__).with_name("known.json")
 SPAN_SLACK_S = 1e-6
 CLOCK_RULES = {"train": "A1-TRAIN-CLOCK", "eval": "A2-EVAL-CLOCK"}
 AUDITED_RULES = ("C1-CAUSAL", "S4-STATE-DECLARED", "S5-DETERMINISM")
@@ -187,6 +193,55 @@ def _broken_rules(record: RunRecord) -> list[Finding]:
 
 def _broken(rule_id: str, message: str) -> Finding:
     return Finding(rule_id, Verdict.FAIL, message, remedy=rule(rule_id).remedy)
+
+
+class Terms(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What a record of one version of a track must agree with. Times in seconds, tolerances in nats and bpb.
+
+    positions: audited positions at least; rerun_bpb: largest difference of a repetition on another machine
+    """
+
+    official: bool
+    dataset: str
+    train_s: float
+    eval_s: float
+    artifact_bytes: int
+    gpus: int
+    gpu_model: str
+    positions: int
+    tolerance_nats: float
+    rerun_bpb: float
+    readings: dict[str, str]
+    deadline: str = ""
+
+
+class KnownText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The validation side of one version of a data set."""
+
+    val_documents: int
+    val_targets: int
+    val_bytes: int
+
+
+class Known(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """By name, then by digest (tracks) or fingerprint (data)."""
+
+    tracks: dict[str, dict[str, Terms]]
+    data: dict[str, dict[str, KnownText]]
+
+
+@cache
+def known() -> Known:
+    """The committed list."""
+    return msgspec.json.decode(KNOWN_FILE.read_bytes(), type=Known)
+
+
+def terms_of(track: Track) -> Terms:
+    """The terms of a track as it is now."""
+    every = {"readings": msgspec.to_builtins(track.readings)}
+    for part in (track, track.limits, track.hardware, track.audit):
+        every = msgspec.structs.asdict(part) | every
+    return msgspec.convert({name: every[name] for name in Terms.__struct_fields__}, Terms)
 
 
 @cache

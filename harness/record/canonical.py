@@ -54,7 +54,7 @@ def parse_utc(text: str) -> datetime:
 
 
 def strict_json(data: bytes) -> Any:
-    """Parse JSON, refusing what parsers disagree on: equal keys in one object, NaN and infinities, wrong UTF-8.
+    """Parse JSON, refusing what parsers disagree on: equal keys, NaN, infinities, whole numbers over 2^53, wrong UTF-8.
 
     Raises ``ValueError`` with the reason.
     """
@@ -69,8 +69,13 @@ def strict_json(data: bytes) -> Any:
     def refuse(text: str) -> NoReturn:
         raise ValueError(f"{text} is not JSON")
 
+    def exact(text: str) -> int:
+        if abs(number := int(text)) > 2**53:
+            raise ValueError(f"a whole number of {len(text)} digits is over 2^53")
+        return number
+
     try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=once, parse_constant=refuse)
+        return json.loads(data.decode("utf-8"), object_pairs_hook=once, parse_constant=refuse, parse_int=exact)
     except RecursionError:
         raise ValueError("JSON is nested too deeply") from None
 

@@ -149,6 +149,9 @@ class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cap_bytes: int
 
 
+STAGES = {"float": "before quantisation", "packed": "after quantisation", "final": "after test-time training"}
+
+
 class Score(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One pass over the validation stream: summed nats, scored targets, raw bytes, and bpb that follows."""
 
@@ -236,6 +239,11 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def clocks(self) -> list[BudgetEntry]:
         """The budgets that its track limits; none for a script, whose whole time is one span."""
         return self.budgets if self.kind == "refereed" else []
+
+    @property
+    def stages(self) -> dict[str, str]:
+        """Stage -> words for it, in the order of a run. A script has one score, its own word."""
+        return STAGES if self.kind == "refereed" else {"final": "as the script printed it"}
 
     @property
     def final(self) -> Score | None:

@@ -107,11 +107,8 @@ def compare_runs(
             remedy="Repeat with the record's track, code and data: `harness rerun RECORD` takes them from it.",
         )
     old, new = record.final, again.final
-    if old is None or new is None:
-        raise UsageError(
-            f"the {'record' if old is None else 'repetition'} has no final score, so there is nothing to compare.",
-            remedy="Compare runs that were scored to their end.",
-        )
+    assert old is not None  # a record without a final score fails before it is repeated
+    assert new is not None  # and a run without one ends before it has a record
     machines = machine_differences(record, again)
     against = [f for f in again.findings if f.verdict in (Verdict.FAIL, Verdict.ERROR)]
     review = Review(

@@ -9,8 +9,6 @@ from __future__ import annotations
 import base64
 import os
 import subprocess
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,20 +62,25 @@ def create_key(keys_dir: Path, *, first: bool = False, records_dir: Path | None 
     first:       only where there is none; of two runs that start at the same time one makes it and both use it
     records_dir: list its public half there, as ``owner``'s; else its first use does
     """
+    key, pointer = _write_private(keys_dir), keys_dir / ACTIVE
+    files = [keys_dir / f"{key.keyid}.pem"]
     try:
-        with _new_key(keys_dir) as (key, files):
-            if records_dir:
-                files.append(trust.public_path(records_dir, key.keyid))
-                trust.store_public(records_dir, describe_key(key, owner=owner))
-            write_atomic(keys_dir / ACTIVE, f"{key.keyid}\n".encode(), replace=not first, mode=0o600)
-    except FileExistsError:
-        return load_private(keys_dir, read_active(keys_dir))
+        if records_dir:
+            files.append(trust.public_path(records_dir, key.keyid))
+            trust.store_public(records_dir, describe_key(key, owner=owner))
+        write_atomic(pointer, f"{key.keyid}\n".encode(), replace=not first, mode=0o600)
+    except BaseException as error:  # a full disk, or Ctrl-C
+        if not (pointer.is_file() and key.keyid.encode() in pointer.read_bytes()):
+            for path in files:
+                path.unlink(missing_ok=True)
+        if isinstance(error, FileExistsError):
+            return load_private(keys_dir, read_active(keys_dir))
+        raise
     return key
 
 
-@contextmanager
-def _new_key(keys_dir: Path) -> Iterator[tuple[SigningKey, list[Path]]]:
-    """A new private key, and its files: they go again when the block fails before the key is the active one."""
+def _write_private(keys_dir: Path) -> SigningKey:
+    """A new private key in its file, which signs nothing yet."""
     try:
         keys_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
@@ -88,15 +91,8 @@ def _new_key(keys_dir: Path) -> Iterator[tuple[SigningKey, list[Path]]]:
     passphrase = os.environ.get(PASSPHRASE)
     protection = ser.BestAvailableEncryption(passphrase.encode()) if passphrase else ser.NoEncryption()
     pem = private.private_bytes(ser.Encoding.PEM, ser.PrivateFormat.PKCS8, protection)
-    pointer, files = keys_dir / ACTIVE, [keys_dir / f"{key.keyid}.pem"]
-    try:
-        write_atomic(files[0], pem, replace=False, mode=0o600)
-        yield key, files
-    except BaseException:  # a full disk, or Ctrl-C
-        if not (pointer.is_file() and key.keyid.encode() in pointer.read_bytes()):
-            for path in files:
-                path.unlink(missing_ok=True)
-        raise
+    write_atomic(keys_dir / f"{key.keyid}.pem", pem, replace=False, mode=0o600)
+    return key
 
 
 def read_active(keys_dir: Path) -> str:
@@ -152,17 +148,15 @@ def rotate_key(keys_dir: Path, records_dir: Path, *, owner: str = "") -> tuple[P
             reason = f"key {old.keyid[:16]} is revoked; it can't endorse another."
             raise CouldNotCheck(reason, remedy="`harness keys new`.")
         successors = [key for key in trust.load_trust(records_dir / "keys")[0].values() if key.replaces == old.keyid]
-        with ExitStack() as making:
-            for after in successors:  # one that a killed rotation has listed, while the old key is still active
-                if after.status == "trusted" and (keys_dir / f"{after.keyid}.pem").exists():
-                    break
-            else:
-                new, files = making.enter_context(_new_key(keys_dir))
-                files.append(trust.public_path(records_dir, new.keyid))
-                endorsement = base64.b64encode(old.private.sign(pae(trust.ROTATION_TYPE, new.keyid.encode()))).decode()
-                after = msgspec.structs.replace(describe_key(new), replaces=old.keyid, endorsement=endorsement)
-            after = msgspec.structs.replace(after, owner=owner or after.owner or before.owner)
-            trust.store_public(records_dir, after)  # both are listed before the new one can sign anything
+        for after in successors:  # one that a killed rotation has listed, while the old key is still active
+            if after.status == "trusted" and (keys_dir / f"{after.keyid}.pem").exists():
+                break
+        else:
+            new = _write_private(keys_dir)
+            endorsement = base64.b64encode(old.private.sign(pae(trust.ROTATION_TYPE, new.keyid.encode()))).decode()
+            after = msgspec.structs.replace(describe_key(new), replaces=old.keyid, endorsement=endorsement)
+        after = msgspec.structs.replace(after, owner=owner or after.owner or before.owner)
+        trust.store_public(records_dir, after)  # both are listed before the new one can sign anything
         now = utc_now()
         retired = msgspec.structs.replace(before, status="retired", not_after=min(before.not_after or now, now))
         trust.store_public(records_dir, retired)

@@ -2,7 +2,7 @@
 
 One kind of entry a folder: the folder, its predicate types and the msgspec struct that types them belong together in
 :data:`KINDS`. The typed decoding is the first half of the schema check; ``harness verify`` also validates what was
-signed against the committed JSON Schema (2020-12) of its version, which :mod:`harness.record.rewrite_schemas` writes.
+signed against the committed JSON Schema (2020-12) of its version.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -41,14 +41,9 @@ CHAIN_FOLDERS = ("intents", "runs", "reviews")
 _NAME_PART = re.compile(r"[A-Za-z0-9_.]{1,64}")
 
 
-class _Subject(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    name: str
-    digest: dict[str, str]
-
-
 class _Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kind: str = msgspec.field(name="_type")
-    subject: list[_Subject]
+    subject: list[dict[str, Any]]
     predicate_type: str = msgspec.field(name="predicateType")
     predicate: msgspec.Raw
 
@@ -62,7 +57,6 @@ class Entry:
     predicate_type: str
     digest: str
     envelope: dsse.Envelope
-    subjects: dict[str, str]
     predicate: Predicate
 
     @property
@@ -87,21 +81,23 @@ class Entry:
         return "" if isinstance(self.predicate, Head) else self.predicate.predecessor
 
 
-def subjects_of(predicate: Predicate) -> dict[str, str]:
-    """What an entry is about, name -> SHA-256 hex: for a run its artifact, code bundle and data files."""
+def subjects_of(predicate: Predicate) -> list[dict[str, Any]]:
+    """What an entry is about, each with its SHA-256: for a run its artifact, code bundle and data files."""
     if isinstance(predicate, RunRecord):
-        files = {f"data/{predicate.data.name}/{name}": digest for name, digest in predicate.data.files.items()}
-        return {f"artifact/{name}": digest for name, digest in predicate.artifact_files.items()} | files
-    if isinstance(predicate, Intent):
-        return {"artifact/code.bundle": predicate.code_digest}
-    return {"record": predicate.record} if isinstance(predicate, Review) else {"entry": predicate.newest}
+        found = {f"data/{predicate.data.name}/{name}": digest for name, digest in predicate.data.files.items()}
+        found |= {f"artifact/{name}": digest for name, digest in predicate.artifact_files.items()}
+    elif isinstance(predicate, Intent):
+        found = {"artifact/code.bundle": predicate.code_digest}
+    else:
+        found = {"record": predicate.record} if isinstance(predicate, Review) else {"entry": predicate.newest}
+    return [{"name": name, "digest": {"sha256": digest}} for name, digest in sorted(found.items())]
 
 
 def encode_statement(folder: str, predicate: Predicate) -> bytes:
     """The payload to sign. Raises ``ValueError`` for figures that JSON can't carry, such as NaN."""
     document = {
         "_type": STATEMENT_TYPE,
-        "subject": [{"name": n, "digest": {"sha256": d}} for n, d in sorted(subjects_of(predicate).items())],
+        "subject": subjects_of(predicate),
         "predicateType": KINDS[folder][0][-1],
         "predicate": msgspec.to_builtins(predicate),
     }
@@ -151,13 +147,10 @@ def read_entry(path: Path, folder: str) -> Entry:
         predicate = msgspec.json.decode(statement.predicate, type=kind)
     except msgspec.DecodeError as error:
         raise ValueError(str(error)) from error
-    subjects: dict[str, str] = {}
-    for subject in statement.subject:
-        if subject.name in subjects or set(subject.digest) != {"sha256"}:
-            raise ValueError(f"subject {subject.name!r} appears twice or has other digests than one sha256")
-        subjects[subject.name] = subject.digest["sha256"]
+    if statement.subject != subjects_of(predicate):
+        raise ValueError("subjects are not the artifact, code and data that the record names")
     digest = hashlib.sha256(envelope.payload).hexdigest()
-    return Entry(path, folder, statement.predicate_type, digest, envelope, subjects, predicate)
+    return Entry(path, folder, statement.predicate_type, digest, envelope, predicate)
 
 
 @cache

@@ -48,11 +48,8 @@ def sign_and_store(record: RunRecord, artifact: Path, records_dir: Path, keys_di
     """
     for name, digest in record.artifact_files.items():
         path = artifact / name
-        found, length = file_digest(path), path.stat().st_size
-        size = record.sizes.model_bytes if name == "model.bin" else None
-        if found != digest or size not in (None, length):
-            text = f"{path} is not the file of this record: {length:,} bytes with SHA-256 {found[:16]}…; "
-            text += f"wanted {digest[:16]}…" + ("." if size is None else f" with {size:,} bytes.")
+        if (found := file_digest(path)) != digest:
+            text = f"{path} is not the file of this record: its SHA-256 is {found[:16]}…; wanted {digest[:16]}…."
             raise CouldNotCheck(text, remedy="Give the artifact folder of this run.")
     with locked(records_dir):
         intent, writer = _announced(record.intent, record.started_at, records_dir, keys_dir)

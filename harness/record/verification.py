@@ -29,7 +29,6 @@ from harness.record.statement import (
     file_name,
     read_entry,
     schema_problem,
-    subjects_of,
 )
 from harness.record.trust import Accepted, PublicKey, Role, accepted_keys, first_key, public_key, signing_problem
 from harness.rules import Finding, Verdict, worst
@@ -205,7 +204,7 @@ def judge_file(path: Path, folder: str, keys: dict[str, PublicKey], *, judge_run
 
 
 def check_form(entry: Entry) -> Iterator[Finding]:
-    """Its schema [R2-SCHEMA], and the subjects and the name that follow from its content."""
+    """Its schema [R2-SCHEMA], and the name that follows from its content."""
     if problem := schema_problem(entry.predicate_type, entry.envelope.payload):
         yield Finding("R2-SCHEMA", Verdict.FAIL, problem)
     elif entry.predicate_type == KINDS["runs"][0][0]:
@@ -213,8 +212,6 @@ def check_form(entry: Entry) -> Iterator[Finding]:
         yield Finding("R2-SCHEMA", Verdict.WARN, text)
     else:
         yield Finding("R2-SCHEMA", Verdict.PASS, "follows its schema")
-    if entry.subjects != subjects_of(entry.predicate):
-        yield Finding("R2-SCHEMA", Verdict.FAIL, "subjects are not the artifact, code and data that the record names")
     try:
         wanted = f"{entry.signer}.json" if entry.folder == "heads" else file_name(entry.predicate, entry.digest)
         if entry.path.name != wanted:

@@ -14,13 +14,7 @@ from harness.rules import Finding, Verdict, worst
 from harness.stats.seeds import SeedStatistics, aggregate, pool_fields, pools
 from harness.stats.wording import describe_against
 
-STAGES = {"float": "before quantisation", "packed": "after quantisation", "final": "after test-time training"}
 FINEWEB = "fineweb"
-
-
-def stage_words(record: RunRecord) -> dict[str, str]:
-    """Stage -> words for it, in the order of a run. A script has one score, its own word."""
-    return STAGES if record.kind == "refereed" else {"final": "as the script printed it"}
 
 
 @dataclass(frozen=True)
@@ -48,7 +42,7 @@ class ReportedRun:
     @property
     def stages(self) -> dict[tuple[str, str], float]:
         """(stage, what a table calls it) -> bpb. Stages over a part of the set say so."""
-        words = stage_words(self.record)
+        words = self.record.stages
         found: dict[tuple[str, str], float] = {}
         for score in self.record.scores:
             if score.stage in words:
@@ -104,7 +98,7 @@ class Pool:
     @property
     def stages(self) -> list[tuple[str, str]]:
         """The keys of :attr:`ReportedRun.stages` that any run has, in the order of a run: the columns of its table."""
-        order = list(stage_words(self.runs[0].record))
+        order = list(self.runs[0].record.stages)
         return sorted({key for run in self.runs for key in run.stages}, key=lambda key: (order.index(key[0]), key[1]))
 
     @property
@@ -165,7 +159,7 @@ def pool_runs(runs: Sequence[ReportedRun]) -> tuple[Pool, ...]:
     for group in groups.values():
         counted = pools([run.record for run in group if run.verdict is not Verdict.FAIL])
         try:
-            statistics = aggregate(counted[0] if counted else [])
+            statistics = aggregate(counted[0]) if counted else None
         except UsageError:
             statistics = None
         found.append(Pool(tuple(sorted(group, key=lambda run: run.seed)), statistics))

@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from markupsafe import Markup
 
 import harness
-from harness.report.figures import Pool, Report, stage_words
+from harness.report.figures import Pool, Report
 from harness.report.svg import COLOURS, Points, bars, dots, lines, thin
 from harness.report.tables import overview_table, pool_table
 from harness.rules import title_of
@@ -59,7 +59,7 @@ def pool_drawings(pool: Pool) -> Iterator[tuple[str, Markup]]:
     """[caption, drawing] of one pool, its seeds over each other; what no record holds is left out."""
     # A dot for each seed, and the interval of the mean behind the final stage.
     by_stage = [(words, [score.bpb for run in pool.runs for score in run.record.scores if score.stage == stage])
-                for stage, words in stage_words(pool.runs[0].record).items()]  # fmt: skip
+                for stage, words in pool.runs[0].record.stages.items()]  # fmt: skip
     if stages := [(words, values) for words, values in by_stage if values]:
         bpb = pool.statistics.bpb if pool.statistics else None
         band = (bpb.low, bpb.high) if bpb and bpb.low is not None and bpb.high is not None else None

@@ -1,30 +1,27 @@
-"""Waiting for the ranks of a cell, and turning what went wrong into one message for people."""
+"""Holding the ranks of a cell to their time, and turning what went wrong into one message for people."""
 
 from __future__ import annotations
 
 import errno
 import os
 import re
-import select
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from harness.clock.spans import A1_TRAIN_CLOCK, A2_EVAL_CLOCK
 from harness.errors import CouldNotCheck, HarnessError, RuleBroken, machine_trouble
-from harness.protocol.channel import ChannelClosed, ChannelTimeout
-from harness.protocol.messages import Kind, Message, MessageError
 from harness.run.cells import RunContext
 from harness.run.machine import FOREIGN_SHARE, killed_for_memory
+from harness.sandbox.answers import OutOfTime, RankFailed, RankGone, Ranks, Silent
 from harness.sandbox.cell import LIMIT, Cell
 from harness.text import printable
 
 LOG_TAIL_BYTES = 4096
 LOG_TAIL_LINES = 8
-REASON_CHARACTERS = 400
 LESS_MEMORY = "use smaller batches, chunks or slabs"
 NO_SOCKETS = re.compile(r"multiprocessing/(?s:.*)Operation not permitted")
 FEW_SOCKETS = (
@@ -38,71 +35,6 @@ DISK_ROOM_BYTES = 16_000_000
 MEMORY_SIGNS = ("MemoryError", "not enough memory", "can't allocate memory", "std::bad_alloc", "OutOfMemoryError")
 
 
-class PhaseFailed(Exception):
-    """A rank said that it failed, broke the protocol, or ended; the text says which rank and why.
-
-    said:   the rank's own words, where it said that it failed; ``None`` where it did not
-    signal: what killed the rank, where something did
-    """
-
-    def __init__(self, text: str, *, said: str | None = None, signal: int = 0) -> None:
-        super().__init__(text)
-        self.said = said
-        self.signal = signal
-
-
-class PhaseTimeout(Exception):
-    """The deadline passed before every rank had answered; the text says who was late, empty if that tells nothing."""
-
-
-def await_all(
-    cell: Cell, wanted: Kind, deadline_ns: int, on_progress: Callable[[int, Message], None] = lambda *_: None
-) -> dict[int, Message]:
-    """Wait until every rank sent ``wanted``, and return those messages by rank; at the deadline the cell is killed.
-
-    Raises ``PhaseFailed`` for whatever is not in the protocol [S3-PROTOCOL], or ``PhaseTimeout``.
-    """
-    said: dict[int, Message] = {}
-    waiting, unheard = dict(enumerate(cell.channels)), set(range(len(cell.channels)))
-
-    def timeout() -> PhaseTimeout:
-        return PhaseTimeout(late_ranks(sorted(unheard), sorted(waiting), len(cell.channels)))
-
-    with cell.armed(deadline_ns):
-        while waiting:
-            left = (deadline_ns - time.monotonic_ns()) / 1e9
-            if left <= 0:
-                raise timeout()
-            ranks, poll = {channel.fileno(): rank for rank, channel in waiting.items()}, select.poll()
-            for descriptor in ranks:
-                poll.register(descriptor, select.POLLIN)
-            for rank in (ranks[descriptor] for descriptor, _ in poll.poll(max(1, int(left * 1000)))):
-                try:
-                    message = waiting[rank].receive(0.0)
-                except ChannelTimeout:
-                    continue
-                except ChannelClosed:
-                    if time.monotonic_ns() >= deadline_ns:
-                        raise timeout() from None
-                    raise how_it_ended(cell, rank) from None
-                except MessageError as error:
-                    raise PhaseFailed(f"rank {rank} sent something that is not a message: {error}") from None
-                if time.monotonic_ns() >= deadline_ns:  # said in the grace after TERM: too late
-                    raise timeout()
-                unheard.discard(rank)
-                if message.kind is wanted:
-                    del waiting[rank]
-                    said[rank] = message
-                elif message.kind is Kind.PROGRESS:
-                    on_progress(rank, message)
-                elif message.kind is Kind.FAILED:
-                    words = printable(message.text, REASON_CHARACTERS)
-                    raise PhaseFailed(f"rank {rank} says: {words}", said=words)
-                else:
-                    raise PhaseFailed(f"rank {rank} sent {message.kind.name} where {wanted.name} was awaited")
-    return said
-
-
 def failure(
     context: RunContext,
     cell: str,
@@ -110,6 +42,7 @@ def failure(
     *,
     rule: str = "S3-PROTOCOL",
     remedy: str = "",
+    signalled: int = 0,
     late: bool = False,
     seen: bool = False,
 ) -> HarnessError:
@@ -117,9 +50,8 @@ def failure(
 
     It is a broken rule, unless the machine is the likelier cause: other processes had a part of the processors while a
     time limit passed (late; always for a rule about a clock; seen: only others that were seen), memory ran out, or the
-    disk is full.
+    disk is full. signalled: what killed the rank, where something did.
     """
-    signalled = reason.signal if isinstance(reason, PhaseFailed) else 0
     log, reason = context.log_file(cell), str(reason).rstrip(".")
     tail, most = log_end(log), context.track.limits.checkpoint_bytes
     if log.is_file() and log.stat().st_size >= most:
@@ -163,7 +95,8 @@ def failure(
     return RuleBroken(rule, f"{cell}: {reason}.", remedy=remedy, log=shown)
 
 
-def overran(
+@contextmanager
+def failures_named(
     context: RunContext,
     cell: Cell,
     deadline_ns: int,
@@ -171,33 +104,34 @@ def overran(
     *,
     rule: str,
     remedy: str,
-    words: str = "",
     part: str = "",
-    seen: bool = False,
-) -> HarnessError:
-    """Stop all of ``cell``, whose deadline has passed, and say so: the error that :func:`failure` makes of it.
+    ranks: Ranks | None = None,
+    audited: bool = False,
+) -> Iterator[Ranks]:
+    """Hold the cell and its ``ranks`` to the deadline, and turn how they fail into the error that ends the run.
 
-    part: of the phase, such as "in set-up, "; words: who was late
+    rule, remedy: where the deadline is missed; part: of the phase, such as "in set-up, "
+    audited: a replica, which must not be late by what it does itself and end as a fault of the machine
     """
-    stop_ms = cell.kill(LIMIT, deadline_ns).stop_ms
-    reason = f"{part}not done after {round(limit_s, 1):g} s (everything was stopped {stop_ms:.0f} ms after){words}"
-    return failure(context, cell.spec.name, reason, rule=rule, remedy=remedy, late=True, seen=seen)
-
-
-@contextmanager
-def failures_named(
-    context: RunContext, cell: Cell, deadline_ns: int, limit_s: float, *, rule: str, remedy: str, part: str = ""
-) -> Iterator[None]:
-    """Turn what :func:`await_all` raises in the block into the error that ends the run."""
+    ranks = ranks or Ranks(cell.channels)
+    ranks.deadline_ns = deadline_ns
     try:
-        yield
-    except PhaseTimeout as error:
-        raise overran(
-            context, cell, deadline_ns, limit_s, rule=rule, remedy=remedy, words=str(error), part=part
-        ) from None
-    except (PhaseFailed, OSError) as error:
-        signalled = error.signal if isinstance(error, PhaseFailed) else 0
-        raise failure(context, cell.spec.name, PhaseFailed(f"{part}{error}", signal=signalled)) from None
+        with cell.armed(deadline_ns):
+            yield ranks
+    except (OutOfTime, RankFailed) as error:
+        name = cell.spec.name
+        if isinstance(error, OutOfTime) or time.monotonic_ns() >= deadline_ns:
+            stop_ms = cell.kill(LIMIT, deadline_ns).stop_ms
+            who = str(error) if isinstance(error, OutOfTime) else ""
+            reason = f"not done after {round(limit_s, 1):g} s (everything was stopped {stop_ms:.0f} ms after){who}"
+            raise failure(context, name, part + reason, rule=rule, remedy=remedy, late=True, seen=audited) from None
+        text, signalled = str(error), 0
+        if isinstance(error, RankGone):
+            ended, signalled = how_it_ended(cell, error.rank)
+            text = f"{ended}; {error.awaited} was awaited"
+        cell.kill("it failed")  # and its folder is wiped: a disk that it filled itself has room again
+        late = isinstance(error, Silent)
+        raise failure(context, name, part + text, signalled=signalled, late=late, seen=audited) from None
 
 
 def why_uncountable(error: OSError, folder: Path) -> str:
@@ -218,25 +152,14 @@ def log_end(log: Path) -> str:
     return "\n".join([f"    {printable(line)}" for line in lines if line.strip()][-LOG_TAIL_LINES:])
 
 
-def late_ranks(unheard: list[int], waiting: list[int], ranks: int) -> str:
-    """Whom a phase of several ranks waited for in vain, where that is not all of them; begins with a separator."""
-    for late, words in (
-        (unheard, "never connected: it did not start, or is slow before it connects"),
-        (waiting, "had not answered"),
-    ):
-        if 0 < len(late) < ranks:
-            return f"; rank{'s' * (len(late) > 1)} {', '.join(map(str, late))} {words}"
-    return ""
-
-
-def how_it_ended(cell: Cell, rank: int) -> PhaseFailed:
-    """What became of a rank that closed its channel without a word."""
+def how_it_ended(cell: Cell, rank: int) -> tuple[str, int]:
+    """What became of a rank that closed its channel without a word, and the signal that killed it, or 0."""
     until = time.monotonic() + 10.0  # the channel closes before the process is gone: on a busy machine seconds before
     while (code := cell.exit_codes()[rank]) is None and time.monotonic() < until:
         time.sleep(0.01)
     if code is None:
-        return PhaseFailed(f"rank {rank} closed its channel")
+        return f"rank {rank} closed its channel", 0
     if code < 0:
         memory = " (the kernel does that when the machine's memory runs out)" if code == -signal.SIGKILL else ""
-        return PhaseFailed(f"rank {rank} was killed by signal {-code}{memory}", signal=-code)
-    return PhaseFailed(f"rank {rank} ended with exit code {code} before it was done")
+        return f"rank {rank} was killed by signal {-code}{memory}", -code
+    return f"rank {rank} ended with exit code {code} before it was done", 0

@@ -24,24 +24,16 @@ import psutil
 
 from harness.clock.spans import A2_EVAL_CLOCK
 from harness.errors import CouldNotCheck, RuleBroken
-from harness.files import tree
+from harness.files import remove_tree, tree
 from harness.protocol.predictor import Stage
 from harness.protocol.session import MODEL_FILE
 from harness.record.predicate import AuditResult, Score
 from harness.run.cells import RunContext, phase_cell
-from harness.run.conversation import (
-    PhaseFailed,
-    failure,
-    how_it_ended,
-    late_ranks,
-    overran,
-    why_uncountable,
-)
+from harness.run.conversation import failure, failures_named, why_uncountable
 from harness.sandbox.cell import Cell
 from harness.scoring import nll
 from harness.scoring.audit import ROW_SHARE, judge_replays, replica_lost
-from harness.scoring.buffers import shared_device
-from harness.scoring.client import EvalClient, Hello, OutOfTime, RankGone, Silent, WorkerFailure, WorkerLimits
+from harness.scoring.client import EvalClient, Hello, shared_device
 from harness.scoring.ledger import Chunks, ScoreLedger, Stream
 from harness.scoring.loop import BrokenLogits, score_stream
 from harness.scoring.replay import Original, Replay, Replayer
@@ -51,6 +43,8 @@ from harness.units import bits_per_byte
 
 C2_NORMALISED = "C2-NORMALISED"
 COMPILE = "compile"
+COPIED = "compiled"
+FASTER = "Use fewer adaptation epochs, or smaller steps."
 CACHE_BYTES, CACHE_FILES = 1 << 30, 100_000  # what of a compile cache is counted at most
 SLOWER = 5.0  # a replica may take so many times as long for a chunk as the slower of the two passes did
 CACHE_SHARE = 0.5  # of the artifact's cap: the most that a compile cache may pack to
@@ -102,26 +96,37 @@ def evaluate(
     final = stage == "final"
     allowed_s = allowed_s or told.limit_s
     with eval_cell(context, stage, stage, told) as (cell, client):
-        warm_up(context, client, cell, span="warmup" if final else f"warmup {stage}")
+        keeper: Keeper | None = None
+
+        def reserve() -> None:
+            nonlocal keeper
+            keeper = reserve_keeper(context, stream.chunks(client.hello.chunk_tokens), client) if final else None
+
+        warm_up(context, client, cell, span="warmup" if final else f"warmup {stage}", meanwhile=reserve)
         hello, chunks = client.hello, stream.chunks(client.hello.chunk_tokens)
-        keeper = reserve_keeper(context, chunks, client) if final else None
         ledger = ScoreLedger(stream, context.run_dir / "ledger.jsonl" if final else None)
         with (
             context.progress.stage(f"eval {stage}", stream.targets, "targets") as shown,
             context.clock.span("eval" if final else f"eval {stage}", limit_s=allowed_s, budget="eval" * final) as span,
-            client_failures_named(context, cell, client, span.deadline_ns, allowed_s),
+            failures_named(
+                context, cell, span.deadline_ns, allowed_s, rule=A2_EVAL_CLOCK, remedy=FASTER, ranks=client.ranks
+            ),
         ):
             started = time.monotonic()
             client.start()
-            score_stream(
-                client,
-                stream,
-                ledger,
-                chunk_tokens=hello.chunk_tokens,
-                adapt=final,
-                witness=keeper,
-                committed=shown.update,
-            )
+            try:
+                score_stream(
+                    client,
+                    stream,
+                    ledger,
+                    chunk_tokens=hello.chunk_tokens,
+                    adapt=final,
+                    witness=keeper,
+                    committed=shown.update,
+                )
+            except BrokenLogits as error:
+                remedy = "Return finite logits for every entry."
+                raise RuleBroken(C2_NORMALISED, f"{stage}: {error}.", remedy=remedy) from None
             seconds = time.monotonic() - started
             client.stop()
         ledger.close()
@@ -167,7 +172,7 @@ def compile_once(context: RunContext, told: Told) -> None:
     with eval_cell(context, "final", COMPILE, told, fills_cache=True) as (cell, client):
         warm_up(context, client, cell, span=f"warmup {COMPILE}")
     try:
-        context.compiled_bytes = _packed_bytes(context.compile_cache_dir)
+        context.compiled_bytes = _hand_on(context.compile_cache_dir)
     except OSError as error:
         raise RuleBroken(
             "A3-NO-UNCOUNTED-CODE",
@@ -184,25 +189,34 @@ def compile_once(context: RunContext, told: Told) -> None:
         )
 
 
-def _packed_bytes(folder: Path) -> int:
-    """Size of a folder's names and files together, packed: what they say beyond what they repeat.
+def _hand_on(folder: Path) -> int:
+    """Size of a folder's names, links and contents together, packed; a copy that has only these takes its place.
 
-    Compiled code packs to a fraction, and the copies of several ranks to nothing; trained numbers hardly pack. Zeros
-    and holes pack to nothing too, so how much is read at all has an end. Raises ``OSError``: EFBIG for more than that.
+    So what is counted is all that is handed on: modes, times, the order of files, holes and links among them would
+    carry some 27 bits a file. Compiled code packs to a fraction, and the copies of several ranks to nothing; trained
+    numbers hardly pack. Zeros pack to nothing too, so how much is read at all has an end.
+    Raises ``OSError``: EFBIG for more than that.
     """
     packer = lzma.LZMACompressor(filters=[{"id": lzma.FILTER_LZMA2, "preset": 1, "dict_size": 1 << 26}])
     size = read = 0
+    (copy := folder.with_name(COPIED)).mkdir()
     for count, path in enumerate(tree(folder)):
-        size += len(packer.compress(os.fsencode(path.relative_to(folder))))
-        kind = path.lstat().st_mode  # raises for a path that is too long, which is_file() may not
-        if stat.S_ISLNK(kind):
-            size += len(packer.compress(os.fsencode(path.readlink())))
+        name, found = path.relative_to(folder), path.lstat()  # raises for a path that is too long, as is_file() may not
+        kind, length = stat.S_IFMT(found.st_mode), found.st_size * stat.S_ISREG(found.st_mode)
+        size += len(packer.compress(b"%s\0%o %d " % (os.fsencode(name), kind, length)))
+        if stat.S_ISDIR(kind):
+            (copy / name).mkdir()
+        elif stat.S_ISLNK(kind):
+            (copy / name).symlink_to(target := path.readlink())
+            size += len(packer.compress(os.fsencode(target)))
         elif stat.S_ISREG(kind):
-            with path.open("rb") as file:
+            with path.open("rb") as file, (copy / name).open("xb") as written:
                 while read <= CACHE_BYTES and (block := file.read(1 << 20)):
-                    size, read = size + len(packer.compress(block)), read + len(block)
+                    size, read = size + len(packer.compress(block)), read + written.write(block)
         if read > CACHE_BYTES or count >= CACHE_FILES:
             raise OSError(errno.EFBIG, f"it has over {CACHE_BYTES:,} bytes or {CACHE_FILES:,} files", str(path))
+    remove_tree(folder)
+    copy.rename(folder)
     return size + len(packer.flush())
 
 
@@ -228,13 +242,7 @@ def eval_cell(
     elif cache.is_dir():
         readable.append(cache)
         extra["GOLF_COMPILE_CACHE"] = str(cache)
-    limits = WorkerLimits(
-        track.vocab_size,
-        track.limits.chunk_tokens,
-        track.limits.state_bytes,
-        track.limits.message_s,
-        device=shared_device() if track.hardware.gpus else None,
-    )
+    device = shared_device() if track.hardware.gpus else None
     with (
         phase_cell(
             context,
@@ -248,56 +256,27 @@ def eval_cell(
             write=(cache,) if fills_cache else (),
             extra=extra | {"GOLF_STAGE": stage, "GOLF_TOTAL_TARGETS": str(told.targets)},
         ) as cell,
-        EvalClient(cell.channels[0], limits, cell.channels[1:]) as client,
+        EvalClient(cell.channels, track.limits, track.vocab_size, device) as client,
     ):
         yield cell, client
 
 
-def warm_up(context: RunContext, client: EvalClient, cell: Cell, *, span: str) -> None:
-    """The warm-up span: load, compile, touch kernels on random tokens. Its own limit, no budget."""
+def warm_up(
+    context: RunContext, client: EvalClient, cell: Cell, *, span: str, meanwhile: Callable[[], None] = lambda: None
+) -> None:
+    """The warm-up span: load, compile, touch kernels on random tokens. Its own limit, no budget.
+
+    meanwhile: the referee's own work; after the span the worker would have that time without a limit
+    """
     limit_s, remedy = context.track.limits.warmup_s, "Load and compile less in warm_up()."
     with (
         context.progress.stage(span, limit_s, "s"),
         context.clock.span(span, limit_s=limit_s) as clock,
-        client_failures_named(context, cell, client, clock.deadline_ns, limit_s, remedy),
+        failures_named(
+            context, cell, clock.deadline_ns, limit_s, rule=A2_EVAL_CLOCK, remedy=remedy, ranks=client.ranks
+        ),
     ):
-        client.prepare()
-
-
-@contextmanager
-def client_failures_named(
-    context: RunContext,
-    cell: Cell,
-    client: EvalClient,
-    deadline_ns: int,
-    limit_s: float,
-    remedy: str = "Use fewer adaptation epochs, or smaller steps.",
-    audited: bool = False,
-) -> Iterator[None]:
-    """Give the client its deadline, and turn its failures into a rule's verdict with the worker's own reason.
-
-    remedy:  what helps when the deadline is missed
-    audited: a replica, which must not be late by what it does itself and end as a fault of the machine
-    """
-    client.deadline_ns = deadline_ns
-    name = cell.spec.name
-    try:
-        with cell.armed(deadline_ns):
-            yield
-    except (OutOfTime, WorkerFailure) as error:
-        if isinstance(error, OutOfTime) or time.monotonic_ns() >= deadline_ns:
-            words = late_ranks(client.unheard(), [], len(cell.channels))
-            raise overran(
-                context, cell, deadline_ns, limit_s, rule=A2_EVAL_CLOCK, remedy=remedy, words=words, seen=audited
-            ) from None
-        ended_by: Exception = error
-        if isinstance(error, RankGone):
-            ended = how_it_ended(cell, error.rank)
-            ended_by = PhaseFailed(f"{ended}; {error.awaited} was awaited", signal=ended.signal)
-        cell.kill("it failed")  # and its folder is wiped: a disk that it filled itself has room again
-        raise failure(context, name, ended_by, late=isinstance(error, Silent), seen=audited) from None
-    except BrokenLogits as error:
-        raise RuleBroken(C2_NORMALISED, f"{name}: {error}.", remedy="Return finite logits for every entry.") from None
+        client.prepare(meanwhile=meanwhile)
 
 
 def audit(
@@ -344,7 +323,9 @@ def run_replica(
     deadline_ns = time.monotonic_ns() + int(allowed_s * 1e9)
     with (
         eval_cell(context, "final", name, told) as (cell, client),
-        client_failures_named(context, cell, client, deadline_ns, allowed_s, audited=True),
+        failures_named(
+            context, cell, deadline_ns, allowed_s, rule=A2_EVAL_CLOCK, remedy=FASTER, ranks=client.ranks, audited=True
+        ),
     ):
         client.prepare(like=like)
         client.start()

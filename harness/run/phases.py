@@ -34,7 +34,8 @@ from harness.record.canonical import strict_json
 from harness.record.predicate import Sizes, Training
 from harness.run.artifact import A3_BYTES, BUNDLE_FILE, artifact_sizes, read_model_file, unpack_sealed
 from harness.run.cells import RunContext, phase_cell
-from harness.run.conversation import PhaseFailed, await_all, failure, failures_named, why_uncountable
+from harness.run.conversation import failure, failures_named, why_uncountable
+from harness.sandbox.answers import RankFailed
 from harness.sandbox.cell import Cell
 
 MAX_DESCRIPTION_BYTES = 100_000
@@ -64,11 +65,11 @@ def describe(context: RunContext) -> None:
         phase_cell(
             context, "describe", module=manifest.entry.describe, limit_s=limit_s, write=(output,), extra=extra
         ) as cell,
-        failures_named(context, cell, span.deadline_ns, limit_s, rule="S3-PROTOCOL", remedy=remedy),
+        failures_named(context, cell, span.deadline_ns, limit_s, rule="S3-PROTOCOL", remedy=remedy) as ranks,
     ):
         try:
-            await_all(cell, Kind.DONE, span.deadline_ns)
-        except PhaseFailed as error:
+            ranks.collect(Kind.DONE)
+        except RankFailed as error:
             if error.said is None:
                 raise
             raise UsageError(
@@ -134,9 +135,9 @@ def train(context: RunContext, shards: tuple[Path, ...]) -> None:
             context.clock.span("setup", limit_s=limit_s) as span,
             failures_named(
                 context, cell, span.deadline_ns, limit_s, rule=A1_TRAIN_CLOCK, remedy=remedy, part="in set-up, "
-            ),
+            ) as ranks,
         ):
-            await_all(cell, Kind.READY, span.deadline_ns, _reporter(stage, limit_s))
+            ranks.collect(Kind.READY, progress=_reporter(stage, limit_s))
         _run_clock(context, cell, shards)
     total = 0
     try:
@@ -178,13 +179,13 @@ def _run_clock(context: RunContext, cell: Cell, shards: tuple[Path, ...]) -> Non
                     del context.loss_curve[1::2]
                     every *= 2
 
-        with failures_named(context, cell, deadline_ns, limit_s, rule=A1_TRAIN_CLOCK, remedy=remedy):
-            for channel, descriptors in zip(cell.channels, opened, strict=True):
+        with failures_named(context, cell, deadline_ns, limit_s, rule=A1_TRAIN_CLOCK, remedy=remedy) as ranks:
+            for rank, descriptors in enumerate(opened):
                 now = time.monotonic_ns()
                 for at in range(0, max(1, len(descriptors)), MAX_DESCRIPTORS):
                     part = tuple(descriptors[at : at + MAX_DESCRIPTORS])
-                    channel.send(Message(Kind.START, now, len(descriptors)), part)
-            last = await_all(cell, Kind.DONE, deadline_ns, heard)[0]
+                    ranks.send(Message(Kind.START, now, len(descriptors)), part, rank=rank)
+            last = ranks.collect(Kind.DONE, progress=heard)[0]
             ended: Ending = next((word for word in ENDINGS if word == last.text), "")
             context.training = Training(min(max(last.a, 0), _SAFE_INTEGER - 1), ended)
             cell.stop()  # what a rank would do after its DONE would not be on the clock
@@ -265,10 +266,10 @@ def package(context: RunContext, *, limit_s: float, budget: str) -> Sizes:
             limit_s,
             rule=A1_TRAIN_CLOCK if budget == "train" else A2_EVAL_CLOCK,
             remedy="Package faster.",
-        ),
+        ) as ranks,
     ):
-        cell.channels[0].send(Message(Kind.START, span.start_ns))
-        await_all(cell, Kind.DONE, span.deadline_ns, _reporter(stage, limit_s))
+        ranks.send(Message(Kind.START, span.start_ns))
+        ranks.collect(Kind.DONE, progress=_reporter(stage, limit_s))
         cell.stop()  # what it would do after its DONE would not be on the clock
     context.artifact_dir.mkdir()
     shutil.copyfile(sealed.bundle, context.artifact_dir / BUNDLE_FILE)

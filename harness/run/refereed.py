@@ -39,15 +39,15 @@ from harness.record.predicate import (
 )
 from harness.run.artifact import bytes_by_role, read_folder, seal_submission
 from harness.run.cells import Reached, Resumed, RunContext, readable_runtime
-from harness.run.evaluate import Evaluation, Told, audit, compile_once, evaluate
+from harness.run.evaluate import COPIED, Evaluation, Told, audit, compile_once, evaluate
 from harness.run.machine import MachineWatch, describe_machine, describe_provenance
 from harness.run.manifest import accepted_variables, check_variables
 from harness.run.phases import describe, lay_out, package, train
 from harness.run.reserve import run_gpus
 from harness.run.verdicts import all_findings, machine_findings
+from harness.sandbox.cell import KillReport
 from harness.sandbox.layers import Layer, LayerState
 from harness.sandbox.runtime import inventory
-from harness.sandbox.spec import KillReport
 from harness.scoring.ledger import Stream
 from harness.text import without_places
 
@@ -57,7 +57,7 @@ KEPT = (  # what a run that goes on takes over as it was
     *("loss_curve", "isolation", "kills", "training"),
 )
 WORK = (
-    *("code", "description", "checkpoint", "package", "artifact", "closure", "compile-cache"),
+    *("code", "description", "checkpoint", "package", "artifact", "closure", "compile-cache", COPIED),
     *("code.bundle", "ledger.jsonl"),
 )
 REASON_CHARACTERS = 200

@@ -37,7 +37,7 @@ from harness.run.artifact import (
     unpack_code,
 )
 from harness.run.cells import RunContext, phase_cell
-from harness.run.conversation import failure, overran
+from harness.run.conversation import failure, failures_named
 from harness.run.machine import MachineWatch
 from harness.run.manifest import EntryModules, SubmissionManifest
 from harness.run.phases import OVERSIZE_READ
@@ -45,40 +45,33 @@ from harness.run.refereed import record_of
 from harness.run.reserve import run_gpus
 from harness.run.runs import RunOutcome, announce_run, run_place, signed
 from harness.run.verdicts import cell_findings, machine_findings
+from harness.sandbox.answers import OutOfTime
 from harness.sandbox.cell import LIMIT, Cell
 from harness.sandbox.layers import Layer
 from harness.units import LN2
 
 LABEL: Literal["self-reported"] = "self-reported"
 POLL_S = 0.05
+IN_TIME = "MAX_WALLCLOCK_SECONDS holds the track's limit for training."
 MAX_LOG_BYTES = 50_000_000
 SHOWN_BYTES = 1 << 16  # of the script's output at each look, so that no flood of it holds the clock up
 SCORE_RULES = ("C1-CAUSAL", "C2-NORMALISED", "C3-SCORE-BEFORE-UPDATE", "C4-SINGLE-PASS", "C4-COVERAGE", "A7-BPB")
 DATA_RULES = ("A4-TRAIN-NO-VAL", "A4-EVAL-NO-DATA", "A1-SETUP-NO-DATA")
 PUBLIC_PREFIX = "fineweb"
-INSTEAD = {
-    "DATA_PATH": "use --data",
-    "TOKENIZER_PATH": "use --data",
-    "VOCAB_SIZE": "use --track",
-    "MAX_WALLCLOCK_SECONDS": "use --track",
-    "SEED": "use --seed",
-    "RANK": "use --track",
-    "LOCAL_RANK": "use --track",
-    "WORLD_SIZE": "use --track",
-    "MASTER_ADDR": "leave it out",
-    "MASTER_PORT": "leave it out",
-    "OMP_NUM_THREADS": "use --track",
-    "PYTHONUNBUFFERED": "leave it out",
-    "RUN_ID": "leave it out",
+INSTEAD = {  # of a variable that the referee sets
+    "use --data": ("DATA_PATH", "TOKENIZER_PATH"),
+    "use --track": ("VOCAB_SIZE", "MAX_WALLCLOCK_SECONDS", "RANK", "LOCAL_RANK", "WORLD_SIZE", "OMP_NUM_THREADS"),
+    "use --seed": ("SEED",),
+    "leave it out": ("MASTER_ADDR", "MASTER_PORT", "PYTHONUNBUFFERED", "RUN_ID"),
 }
 _START = "import os,runpy,sys;os.chdir(sys.argv.pop(1));sys.argv.pop(0);runpy.run_path(sys.argv[0],run_name='__main__')"
 
 
 def seal_script(script: Path, run_dir: Path, variables: Mapping[str, str]) -> SealedSubmission:
     """Copy the script, read-only, into the run's folder. Raises ``UsageError`` for no script or a foreign variable."""
-    for name in variables:  # a user's value for one of the referee's would be lost without a word
-        if name in INSTEAD:
-            raise UsageError(f"--env {name}: the referee sets {name}.", remedy=f"fix: {INSTEAD[name]}.")
+    for remedy, names in INSTEAD.items():
+        for name in variables.keys() & names:  # a user's value for one of the referee's would be lost without a word
+            raise UsageError(f"--env {name}: the referee sets {name}.", remedy=f"fix: {remedy}.")
     if script.is_symlink() or not script.is_file():
         raise UsageError(f"{script} is not a regular file.", remedy="Name a script: harness script train_gpt.py.")
     data = script.read_bytes()
@@ -186,15 +179,15 @@ def _await_end(context: RunContext, cell: Cell) -> None:
         context.progress.stage("script", limit, "s") as shown,
         context.clock.span("script", limit_s=limit) as span,
     ):
-        with cell.armed(span.deadline_ns):  # a clock of its own: showing what is printed may take long, or for ever
+        # its clock does not wait: showing what is printed may take long, or for ever
+        with failures_named(context, cell, span.deadline_ns, limit, rule=A1_TRAIN_CLOCK, remedy=IN_TIME):
             while None in (codes := cell.exit_codes()) and not any(codes):
                 time.sleep(POLL_S)
                 shown.update(min(limit, (time.monotonic_ns() - span.start_ns) / 1e9))
                 rest = show(said.read(SHOWN_BYTES))
-        ended = cell.kill("the script is over")  # the first report, where the clock was there before
-        if ended.reason == LIMIT and any(code is not None and code < 0 for code in cell.exit_codes()):
-            remedy = "MAX_WALLCLOCK_SECONDS holds the track's limit for training."
-            raise overran(context, cell, span.deadline_ns, limit, rule=A1_TRAIN_CLOCK, remedy=remedy)
+            ended = cell.kill("the script is over")  # the first report, where the clock was there before
+            if ended.reason == LIMIT and any(code is not None and code < 0 for code in cell.exit_codes()):
+                raise OutOfTime
         show(said.read(SHOWN_BYTES) + b"\n")
     if code := next((code for code in codes if code), 0):
         remedy = "Mend the script; it must end with exit code 0."

@@ -8,43 +8,113 @@ session of its own, deaf to TERM, busy or stopped. Not covered: what a GPU does 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
+import select
 import signal
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 from harness.errors import CouldNotCheck, RuleBroken
 from harness.files import remove_tree
 from harness.protocol.channel import Channel
+from harness.sandbox import namespaces
 from harness.sandbox.layers import Layer, LayerState
-from harness.sandbox.policy import refuse_low_limits
+from harness.sandbox.policy import (
+    SandboxPolicy,
+    cell_environment,
+    covered,
+    landlock_rules,
+    mounts,
+    refuse_low_limits,
+    resource_limits,
+)
 from harness.sandbox.private_root import SHARED_MEMORY
-from harness.sandbox.processes import StopWatch
-from harness.sandbox.spec import CellSpec, KillReport, launcher_order
-from harness.sandbox.supervised import Supervised
+from harness.sandbox.processes import (
+    TERM_ALL,
+    Ending,
+    StopWatch,
+    children_of_all,
+    descendants,
+    kill_tree,
+    signal_all,
+)
 
 S1_ISOLATION = "S1-ISOLATION"
 START_LIMIT_S = 30.0
 GRACE_S = 0.03
+SUPERVISOR_LIMIT_S = 30.0
 LIMIT = "the limit"
 """Why an armed cell was killed."""
 _KILLED = -int(signal.SIGKILL)
+_LOOK_EVERY_MS = 1
+_LAUNCHER = Path(__file__).resolve().with_name("launcher.py")
+_MESSAGE_BYTES = 65536
+
+
+@dataclass(frozen=True)
+class CellSpec:
+    """One cell to be started.
+
+    argv, env:  command and environment of every rank; rank_env: what each rank has beyond that, one mapping a rank
+    log_file:   takes standard output and error of all ranks; one that is there is set aside
+    namespaces: ``False`` for a cell as on a kernel that refuses them; a strict one has them where they can be had
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    rank_env: tuple[Mapping[str, str], ...]
+    policy: SandboxPolicy
+    log_file: Path
+    namespaces: bool = True
+
+
+@dataclass(frozen=True)
+class KillReport:
+    """How a cell ended.
+
+    Times count from the deadline, without one from the call. The stop is what fairness asks for; the driver of a GPU
+    takes a while longer to give its memory back.
+
+    overshoot_ns: until the last process was dead and reaped
+    survivors:    processes that could still run when the referee gave up waiting; 0 is the only good number
+    method:       "PID namespace", or "subreaper and /proc walk"
+    stopped_ns:   until no thread could run an instruction of its program any more
+    """
+
+    reason: str
+    overshoot_ns: int
+    survivors: int
+    method: str
+    stopped_ns: int
+
+    @property
+    def stop_ms(self) -> float:
+        """The stop in milliseconds."""
+        return self.stopped_ns / 1e6
 
 
 class Cell:
     """The processes of one phase. Use as a context manager; leaving it kills whatever is left and wipes its folder.
 
+    namespaced: whether it has a PID namespace, whose end is the end of everything in it
     home:   the private temporary folder, HOME and TMPDIR of the cell, from the start of the ``with`` block on
     strict: raise ``RuleBroken`` S1-ISOLATION from ``start`` when a layer is missing on this machine.
     """
+
+    _launchers: set[int] = set()  # noqa: RUF012 - shared on purpose: cells side by side must spare each other
 
     def __init__(self, spec: CellSpec, *, strict: bool) -> None:
         if strict and not spec.namespaces:
@@ -53,8 +123,14 @@ class Cell:
         self.layers: dict[Layer, LayerState] = {}
         self.channels: list[Channel] = []
         self.home: Path
+        self.namespaced = False
         self._strict = strict
-        self._supervised: Supervised | None = None
+        self._launcher: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket
+        self._lifeline: IO[bytes]
+        self._first_fd = -1  # of the first process, as soon as it is there
+        self._held = contextlib.ExitStack()  # descriptors, to be closed at the end
+        self._older_children: set[int] = set()
         self._codes: list[int | None] = [None] * len(spec.rank_env)
         self._opened: dict[int, list[tuple[str, str]]] = {}
         self._report: KillReport | None = None
@@ -78,24 +154,18 @@ class Cell:
         try:
             self.kill("the cell was left")
         finally:
-            for channel in self.channels:
-                channel.close()
-            if self._supervised is not None:
-                self._supervised.close()
+            self._first_fd = -1
+            self._held.close()
             with contextlib.suppress(OSError):
                 remove_tree(self.home)
-
-    @property
-    def namespaced(self) -> bool:
-        """Whether the cell has a PID namespace, whose end is the end of everything in it."""
-        return self._supervised is not None and self._supervised.namespaced
 
     def start(self) -> None:
         """Start every rank behind its layers [S1-ISOLATION].
 
         Raises ``CouldNotCheck`` when the cell cannot be started, and ``RuleBroken`` (strict) for a missing layer.
         """
-        self._await_start(self._launch())
+        self._launch()
+        self._await_start()
         missing = {layer: state for layer, state in self.layers.items() if not state.in_force}
         if missing and self._strict:
             raise RuleBroken(
@@ -107,14 +177,19 @@ class Cell:
     def exit_codes(self) -> list[int | None]:
         """Exit code of each rank as far as it ended; -N for one that signal N ended."""
         with self._lock:
-            while self._supervised is not None and (message := self._supervised.hear(0.0)) is not None:
+            while self._launcher is not None and (message := self._hear(0.0)) is not None:
                 self._note(message)
             return list(self._codes)
 
     def stop(self) -> None:
         """Send KILL to everything in the cell without waiting: no instruction of it runs on after its clock."""
-        if self._supervised is not None:
-            self._supervised.stop()
+        if self._launcher is None or self._first_fd < 0:
+            return
+        if self.namespaced:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._first_fd, signal.SIGKILL)
+        else:
+            signal_all(descendants(self._launcher.pid), signal.SIGKILL)
 
     @contextmanager
     def armed(self, deadline_ns: int) -> Iterator[None]:
@@ -149,31 +224,49 @@ class Cell:
             since_ns = time.monotonic_ns() if deadline_ns is None else deadline_ns
             self.exit_codes()  # hears all that was said: how to kill follows from it
             ending = StopWatch().ending()
-            if self._supervised is not None:
+            if self._launcher is not None:
                 if deadline_ns is not None:
-                    self._supervised.ask_to_end()
+                    self._ask_to_end(self._launcher.pid)
                     while None in self.exit_codes() and time.monotonic() < deadline_ns / 1e9 + GRACE_S:
                         time.sleep(0.002)
-                ending = self._supervised.kill_all()
+                ending = self._kill_all(self._launcher)
                 self._codes = [_KILLED if code is None else code for code in self.exit_codes()]
             method = "PID namespace" if self.namespaced else "subreaper and /proc walk"
             stopped_ns, ended_ns = (max(0, at_ns - since_ns) for at_ns in (ending.stopped_ns, ending.ended_ns))
             self._report = KillReport(reason, ended_ns, ending.survivors, method, stopped_ns)
             return self._report
 
-    def _launch(self) -> Supervised:
-        ours, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    def _launch(self) -> None:
+        self._control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         lifeline_reader, lifeline = os.pipe()
+        self._lifeline = self._held.enter_context(os.fdopen(lifeline, "wb"))
+        self._held.enter_context(self._control)
         ends = []
         for _ in self.spec.rank_env:
             channel, end = Channel.pair()
+            self._held.callback(channel.close)
             self.channels.append(channel)
             ends.append(end)
         log = _open_nameless(self.spec.log_file)
         given = (control.fileno(), lifeline_reader, log, *(end.fileno() for end in ends))
         try:
-            self._supervised = Supervised(launcher_order(self.spec, self.home, given), given, log, ours, lifeline)
-            return self._supervised
+            order = self._order(given)
+            self._older_children = set(children_of_all().get(os.getpid(), ()))
+            namespaces.adopt_orphans()
+            self._launcher = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-B", str(_LAUNCHER)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                pass_fds=given,
+                start_new_session=True,
+                env={"PATH": os.defpath},
+            )
+            self._launchers.add(self._launcher.pid)
+            assert self._launcher.stdin is not None
+            with contextlib.suppress(BrokenPipeError):
+                self._launcher.stdin.write(order)
+                self._launcher.stdin.close()
         finally:
             control.close()
             os.close(lifeline_reader)
@@ -181,10 +274,35 @@ class Cell:
             for end in ends:
                 end.close()
 
-    def _await_start(self, supervised: Supervised) -> None:
+    def _order(self, descriptors: tuple[int, ...]) -> bytes:
+        """All that the launcher needs to know, as JSON; its descriptors: for control, life, log, and each rank."""
+        spec, policy = self.spec, self.spec.policy
+        control, lifeline, log, *channels = descriptors
+        order = {
+            "control_fd": control,
+            "lifeline_fd": lifeline,
+            "log_fd": log,
+            "channel_fds": channels,
+            "namespaces": spec.namespaces,
+            "argv": spec.argv,
+            "env": cell_environment(self.home, bool(policy.devices)) | dict(spec.env),
+            "rank_env": [dict(env) for env in spec.rank_env],
+            "home": str(self.home),
+            "network": policy.network,
+            "cores": policy.cores,
+            "gpus": bool(policy.devices),
+            "rules": landlock_rules(policy, self.home),
+            "mounts": mounts(policy),
+            "covered": covered(policy),
+            "guarded": [(name, str(path)) for name, paths in policy.guarded.items() for path in paths],
+            "limits": resource_limits(policy),
+        }
+        return json.dumps(order).encode()
+
+    def _await_start(self) -> None:
         until, started = time.monotonic() + START_LIMIT_S, False
         while True:
-            message = supervised.hear(max(0.0, until - time.monotonic()))
+            message = self._hear(max(0.0, until - time.monotonic()))
             if message is None or "failed" in message:
                 why = message["failed"] if message else "its launcher ended or did not answer"
                 raise CouldNotCheck(
@@ -222,12 +340,86 @@ class Cell:
                 Layer.DESCRIPTORS: LayerState(True, "all but the channel are closed"),
                 Layer.ENVIRONMENT: LayerState(True, "an allow-list"),
             }
-            if self._supervised is not None:
-                self._supervised.namespaced = message["namespaced"]
+            self.namespaced = message["namespaced"]
         elif "guarded" in message:
             self._opened[message["guarded"]] = message["opened"]
         elif "rank" in message:
             self._codes[message["rank"]] = int(message["code"])
+
+    def _hear(self, timeout_s: float) -> dict[str, Any] | None:
+        """The next message of the launcher or the first process; ``None`` after the time or at the end."""
+        poll = select.poll()
+        try:
+            poll.register(self._control, select.POLLIN)
+        except ValueError:  # closed
+            return None
+        if not poll.poll(int(timeout_s * 1000)):
+            return None
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self._control, _MESSAGE_BYTES, 4)
+        except OSError:
+            return None
+        if descriptors:
+            self._first_fd = descriptors[0]
+            self._held.callback(os.close, descriptors[0])
+        return json.loads(data) if data else None
+
+    def _ask_to_end(self, supervisor: int) -> None:
+        """TERM to all."""
+        if self.namespaced:
+            with contextlib.suppress(OSError):
+                self._control.send(TERM_ALL, socket.MSG_DONTWAIT)
+        else:
+            signal_all(descendants(supervisor), signal.SIGTERM)
+
+    def _kill_all(self, launcher: subprocess.Popen[bytes]) -> Ending:
+        """KILL, then the proof that nothing is left, with the times of its stop and its end."""
+        self.stop()
+        ending = self._await_first(launcher.pid) if self.namespaced else kill_tree(launcher.pid)
+        self._lifeline.close()
+        try:
+            launcher.wait(SUPERVISOR_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            launcher.kill()
+            launcher.wait()
+        self._launchers.discard(launcher.pid)
+        return ending if self.namespaced else self._kill_strays(ending)
+
+    def _await_first(self, supervisor: int) -> Ending:
+        """Wait for the first process; the kernel lets it end only after all others of its namespace are reaped.
+
+        A process that holds a GPU or much memory takes long to be reaped: inside its exit the driver tears its context
+        down, and the kernel takes back page after page. So the stop is looked for meanwhile.
+        """
+        poll = select.poll()
+        poll.register(self._first_fd, select.POLLIN)
+        watch = StopWatch()
+        while not poll.poll(_LOOK_EVERY_MS):
+            left = descendants(supervisor)
+            watch.look(left)
+            if watch.over():
+                return watch.ending(left)
+        return watch.ending()
+
+    def _kill_strays(self, ending: Ending) -> Ending:
+        """Without a namespace a cell can kill its supervisor; what it left then comes to the referee as a child."""
+        watch = StopWatch()
+        while strays := [
+            pid
+            for pid in children_of_all().get(os.getpid(), ())
+            if pid not in self._older_children and pid not in self._launchers
+        ]:
+            if watch.over():
+                return StopWatch().ending(strays, ending.survivors)
+            for pid in strays:
+                kill_tree(pid)
+            signal_all(strays, signal.SIGKILL)
+            for pid in strays:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
+            watch.look(strays)
+            ending = StopWatch().ending(survivors=ending.survivors)
+        return ending
 
 
 def _open_nameless(log: Path) -> int:

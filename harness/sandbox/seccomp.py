@@ -68,7 +68,7 @@ ANSWERED: dict[int, dict[str, tuple[int | None, int | None]]] = {
     # priorities, which without a PID namespace are set for other processes of the user too
     0: {
         "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452),
-        "utime": (132, None), "utimes": (235, None), "futimesat": (261, None), "utimensat": (280, 88),
+        "utime": (132, None), "utimes": (235, None), "futimesat": (261, None),
         "fadvise64": (221, 223), "readahead": (187, 213), "flock": (73, 32),
         "sched_setaffinity": (203, 122), "sched_setscheduler": (144, 119), "sched_setparam": (142, 118),
         "sched_setattr": (314, 274), "setpriority": (141, 140), "ioprio_set": (251, 30),
@@ -90,7 +90,7 @@ class ByArgument:
 
     numbers: as above; place: of the argument, from 0; mask: is laid over it before it is compared
     values:  are answered with ``number``, an error; with ``others`` every other value is
-    done:    are answered as if done
+    done:    are answered as if done; quiet: so is every value that is not named
     """
 
     numbers: tuple[int, int]
@@ -100,10 +100,11 @@ class ByArgument:
     mask: int = 0
     others: bool = False
     done: tuple[int, ...] = ()
+    quiet: bool = False
 
     def steps(self) -> list[bytes]:
         """Return as it says."""
-        answer, otherwise = _step(_RETURN, _ERRNO | self.number), _step(_RETURN, _ALLOW)
+        answer, otherwise = _step(_RETURN, _ERRNO | self.number), _step(_RETURN, _ERRNO if self.quiet else _ALLOW)
         if self.others:
             answer, otherwise = otherwise, answer
         steps = [_step(_LOAD, _AT_FIRST + 8 * self.place)]
@@ -120,6 +121,8 @@ FILTERED = {
     # locks and leases meet those of other processes, hints stay with the file
     "fcntl": ByArgument((72, 25), 1, _F_USUAL, errno.EINVAL, others=True, done=_SET_LOCK),
     "ioctl": ByArgument((16, 29), 1, _IOCTL_OF_FILES, errno.ENOTTY, mask=_IOCTL_KIND),  # flags, versions, verity
+    # a time that is given is taken as done; none is how pathlib's touch() asks whether the file is there
+    "utimensat": ByArgument((280, 88), 2, (0,), errno.ENOSYS, quiet=True),
     # limits and pages of another process, such as the referee's own, stay as they are set and can be read; 0: its own
     "prlimit64": ByArgument((302, 261), 0, (0,), errno.EPERM, others=True),
     "move_pages": ByArgument((279, 239), 0, (0,), errno.EPERM, others=True),

@@ -2,8 +2,9 @@
 
 Covered: whatever makes the original logits of an audited row depend on something other than the artifact, the state
 before the chunk and the inputs up to that row. The replica never learns more than that before it has to reproduce the
-row: chunks and cuts come in ascending order, the future is random behind each cut, and a chunk's true inputs come last.
-So a predictor that notices the audit gains nothing; it would have to guess what its original answer was built from.
+row: chunks and cuts come in ascending order, behind all cuts of a chunk stands one random future, and its true inputs
+come last. So a predictor that notices the audit gains nothing; it would have to guess what its original answer was
+built from.
 With the true inputs every row of a chunk that is replayed whole has to give the nats that were committed for it.
 Not covered: leaks that stay under the tolerance of one row and under that of the estimated sum of all rows.
 """
@@ -88,10 +89,14 @@ class Replayer:
         random = np.random.Generator(np.random.PCG64(int.from_bytes(self._sample.secret, "little")))
         for chunk, rows in self._original.cuts().items():
             true = self._inputs(chunk)
-            for place, row in enumerate(rows):
-                self._cut(
-                    chunk, row, _with_random_future(true, row, self._stream, random, opens=(chunk + place) % 2 == 1)
-                )
+            other = _unlike(true, self._stream, random)
+            for row in rows:
+                inputs = np.concatenate([true[: row + 1], other[row + 1 :]])
+                # Open a document there, where in truth none starts: too rare in a random future to rely on. Every
+                # stream begins with the token that starts its documents. A predictor that resets one token early shows.
+                if random.random() < 0.5 and row + 1 < len(true) and true[row + 1] != self._stream.tokens[0]:
+                    inputs[row + 1] = self._stream.tokens[0]
+                self._cut(chunk, row, inputs)
                 self._step()
             if chunk in self._sample.whole:
                 self._truth(chunk)
@@ -165,18 +170,14 @@ def nats_apart(one: torch.Tensor, other: torch.Tensor) -> float:
     return apart if apart == apart else float("inf")
 
 
-def _with_random_future(true: Tokens, row: int, stream: Stream, random: np.random.Generator, *, opens: bool) -> Tokens:
-    """The inputs with everything behind ``row`` drawn anew: tokens of the stream in no order, unlike the true ones.
+def _unlike(true: Tokens, stream: Stream, random: np.random.Generator) -> Tokens:
+    """Tokens of the stream in no order, at each place unlike the true one: what stands behind every cut of a chunk.
 
-    The first token behind the cut is the target of ``row``, so one that peeks at its target sees another one.
-    opens: start a document there, where in truth none starts: too rare in a random future to rely on. Every stream
-           begins with the token that starts its documents. A predictor that resets one token early shows here.
+    The first behind a cut is the target of the audited row, so one that peeks at its target sees another one. They are
+    drawn once: among many that are drawn anew for each cut, the one that never comes at a place would be the true one.
     """
-    inputs = true.copy()
-    places = np.arange(row + 1, len(true))
+    other: Tokens = random.choice(stream.tokens, size=len(true))
     for _ in range(REDRAWS):
-        inputs[places] = random.choice(stream.tokens, size=len(places))
-        places = places[inputs[places] == true[places]]
-    if opens and row + 1 < len(true) and true[row + 1] != stream.tokens[0]:
-        inputs[row + 1] = stream.tokens[0]
-    return inputs
+        same = np.flatnonzero(other == true)
+        other[same] = random.choice(stream.tokens, size=len(same))
+    return other

@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 import statistics
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import Literal
 
 import numpy as np
 
@@ -22,6 +23,7 @@ ALPHA = 0.01
 POWER = 0.8
 CONFIDENCE = 0.95
 MAX_SEEDS = 1000
+LARGEST = 1e150  # its square is a number
 NODES, MANY = 32, 200  # of the quadrature over the share of one side; from so many seeds on that share is one half
 Values = np.ndarray[tuple[int], np.dtype[np.float64]]
 
@@ -50,10 +52,10 @@ class Summary:
 
 
 def summarise(values: Sequence[float]) -> Summary:
-    """Sum up ``values``, by exact sums (``math.fsum``). Raises ``UsageError`` for none, or one that is not finite."""
-    if not values or not all(math.isfinite(value) for value in values):
+    """Sum up ``values``, by exact sums (``math.fsum``). Raises ``UsageError`` for none, or one that is absurd."""
+    if not values or not all(abs(value) < LARGEST for value in values):  # which no NaN is
         raise UsageError(
-            f"statistics need at least one value and only finite ones; found {list(values)}.",
+            f"statistics need at least one value and only finite ones under {LARGEST:g}; found {list(values)}.",
             remedy="Leave out records without a score.",
         )
     floats = tuple(float(value) for value in values)
@@ -70,14 +72,18 @@ def summarise(values: Sequence[float]) -> Summary:
 
 @dataclass(frozen=True)
 class TestResult:
-    """One test. ``difference`` = mean(candidate) - mean(baseline), in the values' unit, like ``margin``."""
+    """One test. ``difference`` = mean(candidate) - mean(baseline), in the values' unit, like ``margin``.
+
+    stds: sample deviations of candidate and baseline; of a paired test that of the differences, and 0
+    """
 
     test: Literal["welch", "paired"]
+    stds: tuple[float, float]
+    margin: float
     statistic: float
     df: float
     p: float
     difference: float
-    margin: float
 
     @property
     def improvement(self) -> float:
@@ -87,6 +93,17 @@ class TestResult:
     def beats(self, alpha: float = ALPHA) -> bool:
         """Whether the candidate is better by more than the margin at level ``alpha``."""
         return self.p < alpha
+
+    @property
+    def needed(self) -> int | None:
+        """Smallest number of seeds a side that shows the improvement with the probability :data:`POWER`.
+
+        ``None`` above :data:`MAX_SEEDS`, and for an improvement that is zero or negative: no number of seeds shows it.
+        """
+        counts, reached = range(2, MAX_SEEDS + 1), partial(power, self.improvement, *self.stds)
+        if self.improvement <= 0 or reached(MAX_SEEDS) < POWER:
+            return None
+        return counts[bisect_left(counts, POWER, key=reached)]
 
     def __str__(self) -> str:
         return f"one-sided {self.test} test: t = {self.statistic:.3f}, df = {self.df:.3f}, p = {self.p:.3g}"
@@ -104,28 +121,25 @@ def welch(candidate: Sequence[float], baseline: Sequence[float], *, margin: floa
         raise UsageError(
             "neither set has any spread, so no t test applies.", remedy="Use seeds that make a difference."
         )
-    return _result("welch", stats.ttest_ind(new + margin, old, equal_var=False, alternative="less"), new, old, margin)
+    found = stats.ttest_ind(new + margin, old, equal_var=False, alternative="less")
+    stds = float(new.std(ddof=1)), float(old.std(ddof=1))
+    figures = map(float, (found.statistic, found.df, found.pvalue, new.mean() - old.mean()))
+    return TestResult("welch", stds, margin, *figures)
 
 
-def paired(candidate: Sequence[float], baseline: Sequence[float], *, margin: float = 0.0) -> TestResult:
-    """One-sided paired t test over the scores of the same seeds in the same order.
+def paired(candidate: Sequence[float], baseline: Sequence[float], *, margin: float = 0.0) -> TestResult | None:
+    """One-sided paired t test over the scores of the same seeds in the same order, at least two.
 
-    Raises ``UsageError`` unless there are at least two, and their differences have some spread.
+    ``None`` where their differences have no spread but rounding's.
     """
     from scipy import stats
 
     new, old = _values("candidate", candidate), _values("baseline", baseline)
     if is_rounding(new - old, old):
-        raise UsageError(
-            "all paired differences are equal, so no t test applies.",
-            remedy="Compare without pairs, or use seeds that make a difference.",
-        )
-    return _result("paired", stats.ttest_rel(new + margin, old, alternative="less"), new, old, margin)
-
-
-def _result(test: Literal["welch", "paired"], found: Any, new: Values, old: Values, margin: float) -> TestResult:
-    figures = found.statistic, found.df, found.pvalue, new.mean() - old.mean(), margin
-    return TestResult(test, *map(float, figures))
+        return None
+    found = stats.ttest_rel(new + margin, old, alternative="less")
+    figures = map(float, (found.statistic, found.df, found.pvalue, new.mean() - old.mean()))
+    return TestResult("paired", (float((new - old).std(ddof=1)), 0.0), margin, *figures)
 
 
 def is_rounding(values: Sequence[float] | Values, scale: Sequence[float] | Values) -> bool:
@@ -138,9 +152,10 @@ def is_rounding(values: Sequence[float] | Values, scale: Sequence[float] | Value
 
 
 def power(improvement: float, candidate_std: float, baseline_std: float, n: int, *, alpha: float = ALPHA) -> float:
-    """Probability that :func:`welch` with ``n`` seeds a side gives p < ``alpha``.
+    """Probability that :func:`welch` with ``n`` seeds a side, or :func:`paired` with ``n``, gives p < ``alpha``.
 
-    improvement: true mean(baseline) - mean(candidate) - margin, in the unit of the true deviations, not both 0; n >= 2
+    improvement: true mean(baseline) - mean(candidate) - margin, in the unit of the true deviations; n >= 2
+    candidate_std, baseline_std: not both 0; for pairs the deviation of the differences, and 0
     Source: a mixture of noncentral t. Welch's degrees of freedom depend on W = A / (A + B) alone, where A and B are
     the two sums of squares over their variances, chi-squared with n - 1 degrees of freedom. W is Beta-distributed and
     independent of A + B. Given W the statistic is noncentral t with 2(n - 1) degrees of freedom up to a factor.
@@ -155,28 +170,6 @@ def power(improvement: float, candidate_std: float, baseline_std: float, n: int,
     critical = stats.t.ppf(1 - alpha, df) * np.sqrt(2 * (first + second) / sum(variances))
     reached = stats.nct.sf(critical, 2 * (n - 1), improvement / math.sqrt(sum(variances) / n))
     return float(np.dot(weights, reached) / weights.sum())
-
-
-def paired_power(improvement: float, difference_std: float, n: int, *, alpha: float = ALPHA) -> float:
-    """Probability that :func:`paired` with ``n`` seeds gives p < ``alpha``.
-
-    difference_std: (sample) deviation of the paired differences, > 0; n >= 2; the rest as in :func:`power`
-    Source: noncentral t with n - 1 degrees of freedom.
-    """
-    from scipy import stats
-
-    return float(stats.nct.sf(stats.t.ppf(1 - alpha, n - 1), n - 1, improvement / (difference_std / math.sqrt(n))))
-
-
-def seeds_needed(improvement: float, reached: Callable[[int], float]) -> int | None:
-    """Smallest number of seeds at which the power that they have reached is :data:`POWER`.
-
-    ``None`` above :data:`MAX_SEEDS`, and for an improvement that is zero or negative: no number of seeds shows it.
-    """
-    counts = range(2, MAX_SEEDS + 1)
-    if improvement <= 0 or reached(MAX_SEEDS) < POWER:
-        return None
-    return counts[bisect_left(counts, POWER, key=reached)]
 
 
 def _values(name: str, values: Sequence[float]) -> Values:

@@ -1,8 +1,8 @@
-"""Several seeds of one code, configuration, data set and track, as one result; anything else is refused."""
+"""Several seeds of one code, configuration, data set and track, as one result."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,11 +11,7 @@ from harness.record.predicate import RunRecord
 from harness.stats.compare import (
     Summary,
     TestResult,
-    is_rounding,
     paired,
-    paired_power,
-    power,
-    seeds_needed,
     summarise,
     welch,
 )
@@ -61,24 +57,6 @@ class SeedStatistics:
     cut_short: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """A candidate against a baseline: the tests, in bpb, and the seeds a side that power 0.8 would need.
-
-    paired: ``None`` when the two sides do not have the same seeds, or differ by the same in each
-    needed: seeds a side for :attr:`deciding`; ``None`` without an improvement, or where more than ``MAX_SEEDS`` are
-    """
-
-    welch: TestResult
-    paired: TestResult | None
-    needed: int | None
-
-    @property
-    def deciding(self) -> TestResult:
-        """The one test whose p counts: the paired one where there is one, as it takes out what seeds share."""
-        return self.paired or self.welch
-
-
 def pool_fields(record: RunRecord) -> dict[str, str]:
     """What records must share to be pooled."""
     return {
@@ -92,26 +70,8 @@ def pool_fields(record: RunRecord) -> dict[str, str]:
 
 
 def aggregate(records: Sequence[RunRecord]) -> SeedStatistics:
-    """Pool the records of several seeds.
-
-    Raises ``UsageError`` that names the field when two records differ in track, submission, code, configuration, data
-    or kind; when a seed appears twice; when a record has no final score over the whole set; or when none is given.
-    """
-    if not records:
-        raise UsageError("statistics need at least one record.", remedy="`make submit SEED=1337` makes a record.")
-    first, *others = ordered = sorted(records, key=lambda record: record.submission.seed)
-    for other in others:
-        ours, theirs = pool_fields(first), pool_fields(other)
-        for name in (name for name in ours if ours[name] != theirs[name]):
-            detail = f"{short_digests(ours[name])} (seed {first.submission.seed}) against {short_digests(theirs[name])}"
-            raise UsageError(
-                f"records can't be pooled: {name} differs: {detail} (seed {other.submission.seed}).",
-                remedy="Pool only seeds of the same track, code, configuration and data.",
-            )
-    seeds = tuple(record.submission.seed for record in ordered)
-    (seed, count), *_ = Counter(seeds).most_common(1)
-    if count > 1:
-        raise UsageError(f"seed {seed} appears twice in one pool.", remedy="Give one record a seed.")
+    """Sum up one of the :func:`pools`. Raises ``UsageError`` for a record without a final score over the whole set."""
+    ordered = sorted(records, key=lambda record: record.submission.seed)
     finals = []
     by_stage: dict[str, list[float]] = defaultdict(list)
     clocks: dict[str, list[Worst]] = defaultdict(list)
@@ -126,6 +86,7 @@ def aggregate(records: Sequence[RunRecord]) -> SeedStatistics:
             by_stage[score.stage].append(score.bpb)
         for budget in record.clocks:
             clocks[budget.name].append(Worst(record.submission.seed, budget.used_s, budget.limit_s))
+    first = ordered[0]
     sizes = [Worst(record.submission.seed, record.sizes.total_bytes, record.sizes.cap_bytes) for record in ordered]
     training = [record.training for record in ordered if record.training]
     return SeedStatistics(
@@ -135,7 +96,7 @@ def aggregate(records: Sequence[RunRecord]) -> SeedStatistics:
         origin=pool_fields(first),
         code_digest=first.submission.code_digest,
         config_digest=first.submission.config_digest,
-        seeds=seeds,
+        seeds=tuple(record.submission.seed for record in ordered),
         text=Text(finals[0].targets, finals[0].bytes),
         bpb=summarise([score.bpb for score in finals]),
         nats_per_token=summarise([score.nats / score.targets for score in finals]),
@@ -148,9 +109,11 @@ def aggregate(records: Sequence[RunRecord]) -> SeedStatistics:
     )
 
 
-def compare(candidate: SeedStatistics, baseline: SeedStatistics, margin: Margin) -> Comparison:
+def compare(candidate: SeedStatistics, baseline: SeedStatistics, margin: Margin) -> tuple[TestResult, TestResult]:
     """Test whether ``candidate`` beats ``baseline`` by more than ``margin``, both on the same text.
 
+    Returns the one test whose p counts, in bpb, and Welch's, which it is without pairs. Pairs decide where both sides
+    have the same seeds and their differences a spread: they take out what seeds share.
     A margin in nats per token is taken at the text's own tokens. Raises ``UsageError`` for different texts, data or
     tracks, naming what differs. Code, configuration and submission differ by nature; ``kind`` may, and is to be told.
     """
@@ -167,16 +130,10 @@ def compare(candidate: SeedStatistics, baseline: SeedStatistics, margin: Margin)
             remedy="Compare records of one track and data set.",
         )
     margin_bpb = to_bpb(margin.value, margin.unit, candidate.text)
-    result = welch(candidate.bpb.values, baseline.bpb.values, margin=margin_bpb)
-    if candidate.seeds == baseline.seeds and len(candidate.seeds) > 1:
-        differences = [new - old for new, old in zip(candidate.bpb.values, baseline.bpb.values, strict=True)]
-        if not is_rounding(differences, baseline.bpb.values):
-            spread = summarise(differences).sample_std or 0.0
-            needed = seeds_needed(result.improvement, lambda n: paired_power(result.improvement, spread, n))
-            return Comparison(result, paired(candidate.bpb.values, baseline.bpb.values, margin=margin_bpb), needed)
-    deviations = candidate.bpb.sample_std or 0.0, baseline.bpb.sample_std or 0.0
-    needed = seeds_needed(result.improvement, lambda n: power(result.improvement, *deviations, n))
-    return Comparison(result, None, needed)
+    values = candidate.bpb.values, baseline.bpb.values
+    unpaired = welch(*values, margin=margin_bpb)
+    pairs = paired(*values, margin=margin_bpb) if candidate.seeds == baseline.seeds else None
+    return pairs or unpaired, unpaired
 
 
 def pools(records: Sequence[RunRecord]) -> list[list[RunRecord]]:

@@ -134,30 +134,31 @@ def describe_comparison(
     """
     old, new = aggregate(baseline), aggregate(records)
     asked = margin or (CHALLENGE_MARGIN if new.official else Margin(0.0, "bpb"))
-    found = compare(new, old, asked)
+    deciding, other = compare(new, old, asked)
     lines = [f"candidate: {describe(new)}", f"baseline:  {describe(old)}"]
     if new.origin["kind"] != old.origin["kind"]:
         lines.append(
             f"note: the candidate's scores are {new.origin['kind']}, the baseline's {old.origin['kind']}: "
             "what is self-reported was not scored by the referee"
         )
-    bpb, deciding = found.welch.difference, found.deciding
+    bpb = deciding.difference
     source = "" if margin else f" (the default of this track; set another one with --margin {OTHER_MARGIN})"
     lines.append(
         f"difference: {bpb:+.5f} bpb = {from_bpb(bpb, 'nats/byte', new.text):+.5f} nats/byte = "
         f"{from_bpb(bpb, 'nats/token', new.text):+.5f} nats/token; "
         f"margin {asked.value:g} {asked.unit} = {deciding.margin:.5f} bpb{source}"
     )
-    why = "the same seeds on both sides" if found.paired else "no pairs of seeds, or no spread between them"
+    why = "the same seeds on both sides" if deciding is not other else "no pairs of seeds, or no spread between them"
     verdict = "beats the baseline" if deciding.beats() else "does not show that it beats the baseline"
     lines.append(f"deciding test: {deciding} ({why}): {verdict} by more than the margin (p < {ALPHA})")
-    if found.paired:
-        lines.append(f"for information: {found.welch}")
-    power = f"{found.needed} seeds a side would show the observed improvement by the {deciding.test} test"
+    if deciding is not other:
+        lines.append(f"for information: {other}")
+    needed = deciding.needed
+    power = f"{needed} seeds a side would show the observed improvement by the {deciding.test} test"
     power += f" at p < {ALPHA} with probability {POWER}"
     if deciding.improvement <= 0:
         power = "the observed improvement does not exceed the margin, so no number of seeds would show it"
-    elif found.needed is None:
+    elif needed is None:
         power = f"more than {MAX_SEEDS:,} seeds a side would be needed to show the observed improvement"
     return [*lines, f"power: {power}"]
 

@@ -6,7 +6,7 @@ from harness.protocol.predictor import EvalContext
 
 from ..checkpoint import load_checkpoint
 from ..config import Config
-from ..model.hybrid import Hybrid, build_model
+from ..model.hybrid import Hybrid, filled
 from ..package.packed import load_packed
 
 
@@ -18,6 +18,4 @@ def load_model(context: EvalContext, config: Config) -> Hybrid:
         return load_checkpoint(context.checkpoint_dir, config)
     if context.model_file is None:
         raise ValueError(f"stage {context.stage} needs the model file.")
-    model = build_model(config)
-    model.load_state_dict(load_packed(context.model_file.read_bytes(), config).weights())
-    return model.eval()
+    return filled(config, load_packed(context.model_file.read_bytes(), config).weights())

@@ -20,17 +20,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from msgspec.structs import replace
 from torch._dynamo.utils import counters
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
+from harness.config.tracks import load_track  # noqa: E402
 from harness.protocol.channel import Channel  # noqa: E402
 from harness.protocol.environment import CellEnvironment  # noqa: E402
 from harness.protocol.predictor import EvalContext  # noqa: E402
 from harness.protocol.serve import serve_on  # noqa: E402
-from harness.scoring.buffers import shared_device  # noqa: E402
-from harness.scoring.client import EvalClient, WorkerLimits  # noqa: E402
+from harness.scoring.client import EvalClient, shared_device  # noqa: E402
 from harness.scoring.ledger import ScoreLedger, Stream  # noqa: E402
 from harness.scoring.loop import score_stream  # noqa: E402
 from harness.scoring.nll import token_nats  # noqa: E402
@@ -166,15 +167,15 @@ def refereed(options: argparse.Namespace, config: Config) -> None:
     """The same through the referee's client, with a worker process at the other end of its channel."""
     channel, theirs = Channel.pair()
     device = shared_device() if options.device == "cuda" else None
-    limits = WorkerLimits(config.vocab_size, 1 << 22, 4_000_000_000, options.timeout, device)
+    limits = replace(load_track("10min_16mb").limits, chunk_tokens=1 << 22, message_s=options.timeout)
     command = [sys.executable, __file__, "--role", "worker", "--fd", str(theirs.fileno()), *shared_arguments(options)]
     process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdout=sys.stderr)
     theirs.close()
     whole = stream(options, config)
     times: list[float] = []
     try:
-        with EvalClient(channel, limits) as client:
-            client.deadline_ns = time.monotonic_ns() + int(options.timeout * 1e9)
+        with EvalClient([channel], limits, config.vocab_size, device) as client:
+            client.ranks.deadline_ns = time.monotonic_ns() + int(options.timeout * 1e9)
             started = time.monotonic()
             client.prepare()
             warm_up_s = time.monotonic() - started

@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from ratios import Ratio, paired, seconds
 
+from harness.config.tracks import load_track
 from harness.protocol.channel import Channel
 from harness.protocol.environment import CellEnvironment
 from harness.protocol.serve import serve_on
-from harness.scoring.client import EvalClient, WorkerLimits
+from harness.scoring.client import EvalClient
 from harness.scoring.ledger import ScoreLedger, Stream
 from harness.scoring.loop import score_stream
 from harness.scoring.nll import token_nats
@@ -107,7 +108,7 @@ def measure() -> list[Ratio]:
     process = multiprocessing.get_context("fork").Process(target=worker, args=(theirs.fileno(),), daemon=True)
     process.start()
     theirs.close()
-    with EvalClient(Channel(ours), WorkerLimits(VOCAB, CHUNK, 1 << 30, 120.0)) as client:
+    with EvalClient([Channel(ours)], load_track("10min_16mb").limits, VOCAB) as client:
         client.prepare()
         client.start()
         alone(text, model)

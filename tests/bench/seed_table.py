@@ -143,11 +143,10 @@ def row(claim: Claim, runs: dict[Variant, dict[int, RunRecord]]) -> tuple[str, .
     if not differences:
         return claim.text, claim.unit, claim.says, "not run", "0", "", ""
     found = summarise(differences)
-    told = (claim.text, claim.unit, claim.says)
-    if found.sample_std is None or found.high is None:
-        return *told, f"{found.mean:+.2f}", "1", *agreement(claim, found.mean, None)
-    shown = f"{found.mean:+.2f} ± {found.sample_std:.2f}"
-    return *told, shown, str(len(differences)), *agreement(claim, found.mean, found.high - found.mean)
+    spread = "" if found.sample_std is None else f" ± {found.sample_std:.2f}"
+    half = None if found.high is None else found.high - found.mean
+    shown = f"{found.mean:+.2f}{spread}"
+    return claim.text, claim.unit, claim.says, shown, str(found.n), *agreement(claim, found.mean, half)
 
 
 def agreement(claim: Claim, mean: float, half: float | None) -> tuple[str, str]:

@@ -13,11 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.sandbox.cell import Cell
+from harness.sandbox.cell import Cell, CellSpec
 from harness.sandbox.layers import Layer
 from harness.sandbox.policy import SandboxPolicy
 from harness.sandbox.restrict import FOREIGN_PROC
-from harness.sandbox.spec import CellSpec
 
 ways = pytest.mark.parametrize("namespaced", [True, False], ids=["pid-namespace", "subreaper"])
 

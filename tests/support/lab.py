@@ -12,15 +12,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from msgspec.structs import replace
 
+from harness.config.tracks import load_track
 from harness.errors import RuleBroken
 from harness.protocol.channel import Channel
 from harness.protocol.environment import CellEnvironment
 from harness.protocol.serve import serve_on
 from harness.record.predicate import AuditResult
 from harness.rules import Finding, Verdict
+from harness.sandbox.answers import OutOfTime, RankFailed
 from harness.scoring.audit import ROW_SHARE, audit_findings, judge_replays, replica_lost
-from harness.scoring.client import EvalClient, OutOfTime, WorkerFailure, WorkerLimits
+from harness.scoring.client import EvalClient
 from harness.scoring.ledger import ScoreLedger, Stream
 from harness.scoring.loop import BrokenLogits, score_stream
 from harness.scoring.replay import Original, Replayer
@@ -43,7 +46,8 @@ class Worker:
         environment = cell_environment(vocab_size, targets, stage)
         self._thread = threading.Thread(target=self._serve, args=(Channel(theirs), environment, build), daemon=True)
         self._channel = channel
-        self.client = EvalClient(channel, WorkerLimits(vocab_size, 1 << 20, 1 << 30, message_s))
+        limits = replace(load_track("smoke").limits, chunk_tokens=1 << 20, state_bytes=1 << 30, message_s=message_s)
+        self.client = EvalClient([channel], limits, vocab_size)
 
     def _serve(self, channel: Channel, environment: CellEnvironment, build: Callable) -> None:
         try:
@@ -100,7 +104,7 @@ def referee(
     try:
         keeper, ledger, spans, hello = _score(build, stream, vocab_size, chunks, positions, message_s, secret)
         frozen = _score_frozen(build, stream, vocab_size, message_s)
-    except WorkerFailure as error:
+    except RankFailed as error:
         return Outcome("S3-PROTOCOL", str(error))
     except OutOfTime:
         return Outcome("A2-EVAL-CLOCK")
@@ -126,7 +130,7 @@ def referee(
                 replays.append(replay(Replayer(client, original)))
                 client.stop()
         audits = judge_replays(original, *replays, tolerance_nats=tolerance_nats, escape_nats=escape_nats)
-    except WorkerFailure as error:
+    except RankFailed as error:
         audits = replica_lost(original, tolerance_nats, str(error))
     nats, targets, n_bytes = ledger.totals()
     bpb = nats / np.log(2) / n_bytes

@@ -8,8 +8,7 @@ import msgspec
 
 from harness.config.tracks import load_track
 from harness.record import Intent, announce, canonical_digest, file_digest, sign_and_store
-from harness.record.arithmetic import REQUIRED_RULES
-from harness.record.known import KnownText, known
+from harness.record.arithmetic import REQUIRED_RULES, KnownText, known
 from harness.record.predicate import (
     AuditResult,
     BudgetEntry,

@@ -9,7 +9,6 @@ from corpus import documents, small_dataset, trained
 from hub_server import Hub
 
 from harness.cli.data import command
-from harness.data import hub as asking
 from harness.data import load_validation, open_dataset
 from harness.data.build import folder_lock
 from harness.data.fetch import fetch
@@ -52,7 +51,7 @@ def export(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch):
-    monkeypatch.setattr(asking, "PAUSE_S", 0.01)
+    monkeypatch.setattr("harness.data.fetch.PAUSE_S", 0.01)
     monkeypatch.setenv("MATCHED_FINEWEB_REPO_ID", REPO)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 20)
 
@@ -60,7 +59,7 @@ def no_pauses(monkeypatch):
 @pytest.fixture
 def hub(export, monkeypatch):
     with Hub(REPO, export) as running:
-        monkeypatch.setattr(asking, "ENDPOINT", running.endpoint)
+        monkeypatch.setattr("harness.data.fetch.ENDPOINT", running.endpoint)
         yield running
 
 
@@ -214,7 +213,7 @@ def test_a_missing_repository_a_full_disk_and_a_second_run_are_one_message_each(
 
 
 def test_no_network_is_one_message(tmp_path, monkeypatch):
-    monkeypatch.setattr(asking, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("harness.data.fetch.ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(CouldNotCheck, match=r"could not be fetched in 5 tries.*"):
         get(None, tmp_path)
 
@@ -240,7 +239,7 @@ def test_the_byte_export_is_fetched_with_its_tokenizer_of_json(tmp_path, monkeyp
     built = small_dataset(tmp_path / "x", val=VAL_DOCS, train=documents(5, 100), tokenizer=tokenizer)
     files = exported(built, "byte260", tokenizer, path="tokenizers/fineweb_pure_byte_260.json")
     with Hub(REPO, files) as hub:
-        monkeypatch.setattr(asking, "ENDPOINT", hub.endpoint)
+        monkeypatch.setattr("harness.data.fetch.ENDPOINT", hub.endpoint)
         get(hub, tmp_path, "byte260", with_docs=True)
     dataset = open_dataset("fineweb_byte260", tmp_path, Silent())
     assert dataset.val_bytes == sum(len(text.encode()) for text in VAL_DOCS)

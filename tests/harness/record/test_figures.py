@@ -10,8 +10,7 @@ from record_samples import digest_of, make_artifact, make_findings, make_record
 
 import harness
 from harness.config.tracks import load_track
-from harness.record.arithmetic import check_figures, check_names, check_run, current_digest
-from harness.record.known import known
+from harness.record.arithmetic import check_figures, check_names, check_run, current_digest, known
 from harness.record.predicate import AuditResult, BudgetEntry, RunRecord, SpanEntry, TrackInfo, Training
 from harness.rules import Finding, Verdict
 from harness.run.verdicts import clock_findings

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from record_samples import make_artifact, make_intent, make_record
+from rewrite_schemas import generated
 
 from harness.record.predicate import Review
-from harness.record.rewrite_schemas import generated
 from harness.record.statement import FOLDER, KINDS, validators
 
 GENERATED = generated()
@@ -22,7 +22,7 @@ SCHEMAS = {path.name: json.loads(path.read_bytes()) for path in FOLDER.glob("*.s
 @pytest.mark.rule("R2-SCHEMA")
 @pytest.mark.parametrize("path", GENERATED, ids=lambda path: path.name)
 def test_the_committed_schemas_and_tracks_are_those_of_the_code(path: Path):
-    assert path.read_text() == GENERATED[path], "run: python -m harness.record.rewrite_schemas"
+    assert path.read_text() == GENERATED[path], "run: python tests/support/rewrite_schemas.py"
 
 
 @pytest.fixture(scope="module")

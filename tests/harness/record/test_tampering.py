@@ -212,10 +212,13 @@ def test_one_artifact_under_two_seeds_is_reported(tmp_path: Path):
     assert any("trained with seed 1" in text for text in warnings(tmp_path / "records"))
 
 
-def test_ambiguous_json_is_refused_even_when_signed(folder: Path):
+@pytest.mark.parametrize(
+    ("seed", "message"), [(b'0,"seed":', "appears twice"), (b"1" * 300, "a whole number of 301 digits is over 2^53")]
+)
+def test_ambiguous_json_is_refused_even_when_signed(folder: Path, seed: bytes, message: str):
     path = next((folder / "intents").iterdir())
-    seal(folder, path, dsse.decode(path.read_bytes()).payload.replace(b'"seed":', b'"seed":0,"seed":', 1))
-    assert any("appears twice" in finding.message for finding in failures(folder))
+    seal(folder, path, dsse.decode(path.read_bytes()).payload.replace(b'"seed":', b'"seed":' + seed, 1))
+    assert any(message in finding.message for finding in failures(folder))
 
 
 @pytest.mark.rule("R2-SCHEMA")
@@ -244,6 +247,12 @@ def test_an_intent_that_is_dated_before_what_stands_before_it_is_caught(tmp_path
     (found,) = failures(tmp_path / "records")
     assert (found.rule, "dated back" in found.message) == ("R3-CHAIN", True)
     assert found.where.startswith("intents/20261120T170000Z-smoke-3")
+
+
+def test_a_chain_that_starts_in_the_year_1_stops_nothing(tmp_path: Path):
+    store_run(tmp_path, 1, started_at="0001-01-01T00:00:00Z")  # ten minutes before that there is no date
+    store_run(tmp_path, 2)
+    assert failures(tmp_path / "records") == []
 
 
 @pytest.mark.rule("R5-INTENT")

@@ -15,7 +15,7 @@ from harness.record import dsse
 from harness.rules import Finding, Verdict
 from harness.run import conversation, evaluate, refereed
 from harness.run import runs as job
-from harness.run.conversation import PhaseFailed, failure
+from harness.run.conversation import failure
 from harness.run.refereed import nothing_half_written
 from harness.run.verdicts import causal_finding
 
@@ -201,8 +201,7 @@ def test_a_phase_out_of_memory_is_told_the_limit(line: str, tmp_path: Path):
 
 
 def test_a_crash_is_not_taken_for_want_of_memory(tmp_path: Path):
-    crash = PhaseFailed("rank 1 was killed by signal 6", signal=6)
-    crashed = failure(context(tmp_path, 0.0), "train", crash).remedy
+    crashed = failure(context(tmp_path, 0.0), "train", "rank 1 was killed by signal 6", signalled=6).remedy
     assert "crashed" in crashed
     assert "memory" not in crashed
 

@@ -13,7 +13,7 @@ from tiny_run import assert_nothing_false, cell_processes
 from harness.config.tracks import Track, load_track
 from harness.errors import RuleBroken
 from harness.run import runs
-from harness.run.conversation import late_ranks
+from harness.sandbox.answers import late_ranks
 
 TRAIN = """
 import os, signal, time

@@ -139,7 +139,7 @@ def test_an_end_that_is_slow_in_the_kernel_is_waited_for(tmp_path: Path, monkeyp
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
             assert holder.stdout.readline() == "inside\n"
             report = cell.kill("the phase is over")
-            assert descendants(cell._supervised.pid) == []
+            assert descendants(cell._launcher.pid) == []
         assert alive(mark) == []
         assert report.survivors == 0
         assert report.stopped_ns < report.overshoot_ns
@@ -152,7 +152,7 @@ def test_a_cell_without_a_namespace_cannot_outlive_its_supervisor(name: str, tmp
     with running(program, tmp_path / "log", namespaced=False) as cell:
         wait_for(lambda: alive(mark))
         time.sleep(0.15)
-        os.kill(cell._supervised.pid, signal.SIGKILL)
+        os.kill(cell._launcher.pid, signal.SIGKILL)
         report = cell.kill("the limit", time.monotonic_ns())
         assert report.survivors == 0
         assert wait_for(lambda: alive(mark) == [])

@@ -10,8 +10,7 @@ import pytest
 from cells import attempts, done, policy, run_in_cell, wait_for, ways
 
 from harness.run.cells import rank_environments
-from harness.sandbox.cell import Cell
-from harness.sandbox.spec import CellSpec
+from harness.sandbox.cell import Cell, CellSpec
 
 
 @ways

@@ -27,6 +27,7 @@ LEAVING = {
     "attribute, newer call": "call(463, -100, note.encode(), 0, b'user.note', bytes(16), 16)",
     "attribute taken away": "os.removexattr(note, b'user.old')",
     "times": "os.utime(note, ns=(1, 1))",
+    "times, now": "os.utime(note)",
     "times of an open file": "os.utime(fd, ns=(1, 1))",
     "time of the last access": "os.read(fd, 1)",
     "mode": "os.chmod(note, 0o777)",
@@ -82,7 +83,10 @@ def test_root_leaves_no_mode_at_the_kernel_s_files(devices: tuple[Path, ...], tm
 
 @ways
 def test_copies_with_their_times_and_modes_still_work(namespaced: bool, tmp_path: Path):
-    """``copytree`` sets times, modes and attributes of what it copied, and ends where it may not."""
+    """``copytree`` sets times, modes and attributes of what it copied, and ends where it may not.
+
+    ``touch`` makes a file when its time can't be set.
+    """
     folder = tmp_path / "kernels"
     folder.mkdir()
     (folder / "kernel").write_text("compiled")
@@ -94,12 +98,13 @@ def test_copies_with_their_times_and_modes_still_work(namespaced: bool, tmp_path
         "moved": "open(shutil.move('other', 'third')).read()",
         "archive": "shutil.unpack_archive(shutil.make_archive('a', 'tar', 'copy'), 'out') or open('out/kernel').read()",
         "temporary": "tempfile.TemporaryDirectory().cleanup() or tempfile.TemporaryFile().write(b'x') and 'compiled'",
+        "touched": "pathlib.Path('new').touch() or open('new').read() or 'compiled'",
         "removed": "shutil.rmtree('copy') or 'compiled'",
         "advice": "os.posix_fadvise(os.open('third', os.O_RDONLY), 0, 0, os.POSIX_FADV_SEQUENTIAL) or 'compiled'",
         "advice on memory": "mmap.mmap(-1, 1 << 16).madvise(mmap.MADV_DONTNEED) or 'compiled'",
         "vectors": "os.preadv(os.open('third', os.O_RDONLY), [bytearray(8)], 0) == 8 and 'compiled'",
     }
-    before = f"{BEFORE}\nimport tempfile"
+    before = f"{BEFORE}\nimport pathlib, tempfile"
     found = attempts(actions, tmp_path / "log", namespaced=namespaced, before=before, read=(folder,))
     assert set(found.values()) == {"done: 'compiled'"}, found
 

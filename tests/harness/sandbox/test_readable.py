@@ -11,7 +11,7 @@ import pytest
 from cells import attempts, done, running, spec, wait_for, ways
 
 from harness.errors import CouldNotCheck
-from harness.sandbox import elf, policy, runtime
+from harness.sandbox import policy, runtime
 from harness.sandbox.cell import Cell
 from harness.sandbox.policy import landlock_rules
 
@@ -161,7 +161,9 @@ def test_libraries_are_found_as_the_loader_finds_them():
         if ".so" in line and not ("site-packages" in line or "lib-dynload" in line)
     }
     modules = list((STDLIB / "lib-dynload").glob("*.so"))
-    found = {path.resolve() for path in elf.libraries_of([Path(sys.executable), *modules], extra=("libgcc_s.so.1",))}
+    found = {
+        path.resolve() for path in runtime.libraries_of([Path(sys.executable), *modules], extra=("libgcc_s.so.1",))
+    }
     wanted = {path for path in mapped if path.name.startswith(("libc.", "libc-", "libm.", "libm-", "ld-", "libpython"))}
     assert wanted
     assert wanted <= found
@@ -172,7 +174,7 @@ def test_a_damaged_library_needs_nothing(tmp_path: Path, damage: int):
     data = bytearray(Path(sys.executable).resolve().read_bytes()[:4096])
     data[damage : damage + 8] = b"\xff" * 8
     (tmp_path / "broken.so").write_bytes(data)
-    assert isinstance(elf.read_needs(tmp_path / "broken.so"), elf.Needs)
+    assert isinstance(runtime.read_needs(tmp_path / "broken.so"), runtime.Needs)
 
 
 def test_the_inventory_counts_what_is_there(tmp_path: Path):

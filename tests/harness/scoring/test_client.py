@@ -1,4 +1,4 @@
-"""The referee's side of a worker that says anything at all: a WorkerFailure or the deadline, nothing else."""
+"""The referee's side of a worker that says anything at all: a RankFailed or the deadline, nothing else."""
 
 import time
 
@@ -6,14 +6,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from harness.config.tracks import load_track
 from harness.protocol.channel import Channel
 from harness.protocol.messages import Kind, Message
-from harness.scoring.client import EvalClient, OutOfTime, WorkerFailure, WorkerLimits
+from harness.sandbox.answers import OutOfTime, RankFailed
+from harness.scoring.client import EvalClient
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 SMALL = st.integers(-2, 70)
-LIMITS = WorkerLimits(vocab_size=8, chunk_tokens=64, state_bytes=1 << 16, message_s=0.05)
+LIMITS = replace(load_track("smoke").limits, chunk_tokens=64, state_bytes=1 << 16, message_s=0.05)
 HELLO = Message(Kind.HELLO, 0, 16, 8, 0, x=16.0)
 
 
@@ -37,10 +40,10 @@ def test_any_hello_is_within_the_limits_or_a_failure(hello):
     other = Channel(end)
     other.send(hello)
     other.send(Message(Kind.READY))
-    with EvalClient(channel, LIMITS) as client:
+    with EvalClient([channel], LIMITS, 8) as client:
         try:
             found = client.prepare()
-        except WorkerFailure:
+        except RankFailed:
             return
         finally:
             channel.close()
@@ -56,7 +59,7 @@ def test_any_answers_to_a_chunk_end_in_rows_or_a_failure(answers):
     channel, end = Channel.pair()
     end.send(HELLO.encode())
     end.send(Message(Kind.READY).encode())
-    with EvalClient(channel, LIMITS) as client:
+    with EvalClient([channel], LIMITS, 8) as client:
         client.prepare()
         for answer in answers:
             end.send(answer)
@@ -66,7 +69,7 @@ def test_any_answers_to_a_chunk_end_in_rows_or_a_failure(answers):
             for first, slab in client.score(0, torch.zeros(16, dtype=torch.int64)):
                 assert first == rows
                 rows += len(slab)
-        except WorkerFailure:
+        except RankFailed:
             return
         finally:
             channel.close()
@@ -75,8 +78,8 @@ def test_any_answers_to_a_chunk_end_in_rows_or_a_failure(answers):
 
 def test_the_deadline_ends_a_wait_for_a_silent_worker_and_a_flood():
     channel, end = Channel.pair()
-    with EvalClient(channel, WorkerLimits(8, 64, 1 << 16, 60.0)) as client:
-        client.deadline_ns = time.monotonic_ns() + 50_000_000
+    with EvalClient([channel], replace(LIMITS, message_s=60.0), 8) as client:
+        client.ranks.deadline_ns = time.monotonic_ns() + 50_000_000
         with pytest.raises(OutOfTime):
             client.prepare()
         for _ in range(10):
@@ -88,6 +91,16 @@ def test_the_deadline_ends_a_wait_for_a_silent_worker_and_a_flood():
 def test_words_of_a_worker_are_printable():
     channel, end = Channel.pair()
     end.send(Message(Kind.FAILED, text="\x1b[31mred\nline").encode())
-    with EvalClient(channel, LIMITS) as client, pytest.raises(WorkerFailure) as caught:
+    with EvalClient([channel], LIMITS, 8) as client, pytest.raises(RankFailed) as caught:
         client.prepare()
     assert str(caught.value).isprintable()
+
+
+def test_what_the_referee_prepares_is_done_before_the_worker_is_ready():
+    """After READY the worker would have that time for itself, on no clock and within no limit."""
+    channel, end = Channel.pair()
+    other = Channel(end)
+    other.send(HELLO)
+    with EvalClient(channel, LIMITS) as client:
+        client.deadline_ns = time.monotonic_ns() + 60 * 10**9
+        client.prepare(meanwhile=lambda: other.send(Message(Kind.READY, client.buffers.state.numel())))

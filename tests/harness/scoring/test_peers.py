@@ -1,12 +1,18 @@
-"""Other ranks than the one that answers: their end is noticed while rank 0 is silent, and blamed on the right one."""
+"""All ranks are listened to: the end of one is noticed while others are silent, and blamed on the right one."""
+
+import time
 
 import pytest
+from msgspec.structs import replace
 
+from harness.config.tracks import load_track
 from harness.protocol.channel import Channel
 from harness.protocol.messages import Kind, Message
-from harness.scoring.client import EvalClient, RankGone, WorkerFailure, WorkerLimits
+from harness.sandbox import answers
+from harness.sandbox.answers import OutOfTime, RankFailed, RankGone
+from harness.scoring.client import EvalClient
 
-LIMITS = WorkerLimits(vocab_size=8, chunk_tokens=64, state_bytes=1 << 16, message_s=100.0)
+LIMITS = replace(load_track("smoke").limits, message_s=100.0)
 
 
 class Ranks:
@@ -16,13 +22,13 @@ class Ranks:
         pairs = [Channel.pair() for _ in range(3)]
         self.channels = [channel for channel, _ in pairs]
         self.ends = [end for _, end in pairs]
-        self.client = EvalClient(self.channels[0], LIMITS, self.channels[1:])
+        self.client = EvalClient(self.channels, LIMITS, 8)
 
     def say(self, rank: int, kind: Kind, text: str = "") -> None:
         self.ends[rank].send(Message(kind, text=text).encode())
 
-    def failure(self) -> WorkerFailure:
-        with pytest.raises(WorkerFailure) as caught:
+    def failure(self) -> RankFailed:
+        with pytest.raises(RankFailed) as caught:
             self.client.prepare()
         return caught.value
 
@@ -61,7 +67,7 @@ def test_rank_0_that_lost_another_is_not_believed(ranks):
 def test_rank_0_is_believed_when_the_others_only_lost_it(ranks):
     ranks.say(0, Kind.FAILED, "no such file")
     ranks.say(1, Kind.FAILED, "connection closed by peer")
-    assert str(ranks.failure()) == "it says: no such file"
+    assert str(ranks.failure()) == "rank 0 says: no such file"
 
 
 @pytest.mark.rule("S3-PROTOCOL")
@@ -75,10 +81,33 @@ def test_bytes_that_are_no_message_end_it_too(ranks):
     assert "rank 2 sent something that is not a message" in str(ranks.failure())
 
 
-def test_ranks_that_never_came_are_known(ranks):
-    assert ranks.client.unheard() == [0, 1, 2]
+def test_ranks_that_never_came_are_known_at_the_deadline(ranks):
     ranks.say(1, Kind.PROGRESS, "started")
-    assert ranks.client.unheard() == [0, 2]
-    ranks.say(0, Kind.FAILED, "x")
-    ranks.failure()
-    assert ranks.client.unheard() == [2]
+    ranks.client.ranks.deadline_ns = time.monotonic_ns()
+    with pytest.raises(OutOfTime, match="; ranks 0, 2 never connected"):
+        ranks.client.prepare()
+
+
+def test_where_all_ranks_answer_the_one_that_began_it_is_blamed(ranks):
+    ranks.say(0, Kind.DONE)
+    ranks.say(1, Kind.FAILED, "connection closed by peer")
+    ranks.ends[2].close()
+    with pytest.raises(RankGone) as caught:
+        answers.Ranks(ranks.channels).collect(Kind.DONE)
+    assert caught.value.rank == 2
+
+
+def test_a_rank_that_is_done_may_leave(ranks):
+    for rank, end in enumerate(ranks.ends):
+        ranks.say(rank, Kind.DONE, str(rank))
+        end.close()
+    said = answers.Ranks(ranks.channels).collect(Kind.DONE)
+    assert {rank: message.text for rank, message in said.items()} == {0: "0", 1: "1", 2: "2"}
+
+
+@pytest.mark.rule("S3-PROTOCOL")
+def test_a_rank_that_reads_no_more_is_asked_for_its_reason(ranks):
+    ranks.say(1, Kind.FAILED, "no space left")
+    ranks.ends[1].close()
+    with pytest.raises(RankFailed, match="rank 1 says: no space left"):
+        answers.Ranks(ranks.channels).send(Message(Kind.START), rank=1)

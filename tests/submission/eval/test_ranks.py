@@ -8,8 +8,9 @@ import pytest
 import torch
 from rank_process import run
 
+from harness.config.tracks import load_track
 from harness.protocol.channel import Channel
-from harness.scoring.client import EvalClient, WorkerLimits
+from harness.scoring.client import EvalClient
 from harness.scoring.ledger import ScoreLedger
 from harness.scoring.loop import score_stream
 
@@ -42,7 +43,7 @@ def test_the_referee_drives_rank_0_and_the_others_follow(tmp_path: Path) -> None
         ranks = forked.start(run, size, tmp_path / str(size), {"eval_mode": "overlap"}, 300, theirs)
         theirs.close()
         try:
-            with EvalClient(channel, WorkerLimits(64, 1 << 20, 1 << 30, 800.0)) as client:
+            with EvalClient([channel], load_track("smoke").limits, 64) as client:
                 client.prepare()
                 client.start()
                 ledger = ScoreLedger(stream)

@@ -15,7 +15,8 @@ from harness.progress import Reporter
 from harness.protocol.messages import Kind, Message
 from harness.run.artifact import seal_submission
 from harness.run.cells import RunContext, phase_cell
-from harness.run.conversation import PhaseFailed, await_all
+from harness.run.conversation import how_it_ended
+from harness.sandbox.answers import RankFailed, RankGone, Ranks
 
 ROOT = Path(__file__).resolve().parents[3]
 RANKS, VICTIM = 2, 1
@@ -40,16 +41,19 @@ def failure(folder: Path, bad_tokens: np.ndarray | None = None, on_progress: Pro
         extra={"GOLF_OUTPUT_DIR": str(checkpoint), "GOLF_SETUP_S": str(LIMIT_S)},
     ) as cell:  # fmt: skip
         deadline = time.monotonic_ns() + int(LIMIT_S * 1e9)
-        await_all(cell, Kind.READY, deadline)
+        ranks = Ranks(cell.channels)
+        ranks.deadline_ns = deadline
+        ranks.collect(Kind.READY)
         for rank, channel in enumerate(cell.channels):
             bad = bad_tokens is not None and rank == VICTIM
             shard = folder / f"{rank}.bin"
             write_shard(shard, bad_tokens if bad else tokens)
             with shard.open("rb") as file:
                 channel.send(Message(Kind.START, time.monotonic_ns(), 1), (file.fileno(),))
-        with pytest.raises(PhaseFailed) as caught:
-            await_all(cell, Kind.DONE, deadline, on_progress)
-    return str(caught.value)
+        with pytest.raises(RankFailed) as caught:
+            ranks.collect(Kind.DONE, progress=on_progress)
+        failed = caught.value
+        return how_it_ended(cell, failed.rank)[0] if isinstance(failed, RankGone) else str(failed)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""``python -m harness.record.rewrite_schemas`` writes the committed schemas anew, and lists this version's tracks.
+"""``python tests/support/rewrite_schemas.py`` writes the committed schemas anew, and lists this version's tracks.
 
 A version of a schema is never changed in a way that an old record would not pass: new fields have defaults, and
 anything else gets a new version, a new predicate type and a new file. That one says by hand what a record must hold
@@ -14,7 +14,7 @@ import msgspec
 
 from harness.config.tracks import load_track, track_names
 from harness.files import write_atomic
-from harness.record.known import KNOWN_FILE, Known, terms_of
+from harness.record.arithmetic import KNOWN_FILE, Known, terms_of
 from harness.record.statement import CHAIN_FOLDERS, FOLDER, KINDS
 
 
