@@ -150,7 +150,14 @@ class RayEngine(Engine):
             raise UsageError(words, remedy="Example: --engine-option cpus=2.")
         self._queue, self._ray = queue, _import("ray")
         address = options.get("address") or None
-        self._ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, include_dashboard=False)
+        try:
+            self._ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, include_dashboard=False)
+        except Exception as error:  # Ray has no other word for a node that a busy machine did not start in 30 s
+            self._ray.shutdown()
+            words = f"Ray did not start, or the cluster did not answer: {str(error).partition(chr(10))[0].rstrip('.')}."
+            raise CouldNotCheck(
+                words, remedy="Try again when the machine is less busy; or check the address."
+            ) from error
         self._largest_node = max(float(node["Resources"].get("CPU", 1)) for node in self._ray.nodes())
 
     def start(self, job: Job) -> Any:

@@ -1,4 +1,4 @@
-"""The byte ledger against plain tokenisation, the loader against a plain copy; time and memory of both by themselves.
+"""The byte ledger against plain tokenisation; time and memory of ledger and loader by themselves.
 
 BENCH_DOCUMENTS (JSON lines, several joined by ``:``) and BENCH_TOKENIZER replace the made-up text and its tokenizer.
 """
@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import sentencepiece
-import torch
 from ratios import Ratio, paired, peak_bytes, seconds
 
 from harness.data.documents import Documents, encode_documents, load_tokenizer
@@ -31,7 +30,7 @@ MADE_UP_BYTES = 10_000_000
 
 
 def measure() -> list[Ratio]:
-    return [_ledger(), *_whole_ledger(), _loader(), *_whole_loader()]
+    return [_ledger(), *_whole_ledger(), *_whole_loader()]
 
 
 def _ledger() -> Ratio:
@@ -75,18 +74,6 @@ def _made_up(scratch: Path) -> Path:
         while file.tell() < MADE_UP_BYTES:
             file.writelines(json.dumps({"text": text}) + "\n" for text in documents(200))
     return path
-
-
-def _loader() -> Ratio:
-    tokens = np.random.default_rng(0).integers(0, 8192, 20_000_000, dtype=np.uint16)
-    windows = Windows([tokens], LENGTH, seed=0)
-
-    def copy() -> float:
-        rows = tokens[: BATCH * LENGTH]
-        return seconds(lambda: [torch.from_numpy(rows.astype(np.int64)) for _ in range(STEPS)])
-
-    note = "batches of 131,072 tokens"
-    return paired("loader / copy of as many tokens", lambda: _load(windows), copy, pairs=5, limit=None, note=note)
 
 
 def _load(windows: Windows) -> float:

@@ -8,6 +8,8 @@ import math
 import multiprocessing
 import os
 import socket
+import sys
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,39 +25,35 @@ from harness.scoring.loop import score_stream
 from harness.scoring.nll import token_nats
 from harness.scoring.sample import Keeper, draw_sample
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+from zoo_models import Stateless
+
 VOCAB, WIDTH, LAYERS, CHUNK, SLAB, CHUNKS = 1024, 512, 8, 4096, 512, 3
 
 
-class Network:
+class Network(Stateless):
     """Eight layers over each row, and a state of 2 MB that changes with each chunk."""
 
-    chunk_tokens, slab_rows, logits_dtype = CHUNK, SLAB, torch.float32
+    chunk_tokens, slab_rows, declared = CHUNK, SLAB, ("bias",)
 
     def __init__(self) -> None:
+        super().__init__(self.network)
         generator = torch.Generator().manual_seed(0)
         self.embed = torch.randn(VOCAB, WIDTH, generator=generator) / WIDTH**0.5
         self.layers = [torch.randn(WIDTH, WIDTH, generator=generator) / WIDTH**0.5 for _ in range(LAYERS)]
         self.bias = torch.zeros(VOCAB, WIDTH)
 
-    def state(self):
-        return {"bias": self.bias}
-
-    def bind_state(self, buffers):
-        self.bias = buffers["bias"]
-
-    def load_state(self):
-        pass
-
-    def warm_up(self):
-        for _ in self.score(torch.zeros(CHUNK, dtype=torch.int64)):
-            pass
+    def network(self, part):
+        x = self.embed[part] + self.bias[part]
+        for layer in self.layers:
+            x = torch.tanh(x @ layer)
+        return x @ self.embed.T
 
     def score(self, inputs):
-        for part in inputs.split(SLAB):
-            x = self.embed[part] + self.bias[part]
-            for layer in self.layers:
-                x = torch.tanh(x @ layer)
-            yield x @ self.embed.T
+        return map(self.network, inputs.split(SLAB))
+
+    def warm_up(self):
+        self.network(torch.zeros(SLAB, dtype=torch.int64))
 
     def adapt(self, inputs, targets):
         self.bias[targets] *= 0.99

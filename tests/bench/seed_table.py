@@ -57,7 +57,7 @@ class Claim:
 
 
 def final_mbpb(record: RunRecord) -> float:
-    return 1e3 * next(score.bpb for score in record.scores if score.stage == "final")
+    return 1e3 * record.final.bpb
 
 
 def model_kib(record: RunRecord) -> float:

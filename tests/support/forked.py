@@ -16,7 +16,7 @@ def start(run: Callable, ranks: int, *told: object) -> list[BaseProcess]:
     return processes
 
 
-def ended(processes: list[BaseProcess], limit_s: float = 200.0) -> list[int | None]:
+def ended(processes: list[BaseProcess], limit_s: float = 800.0) -> list[int | None]:
     """Exit codes, in their order; what still runs after the limit is killed."""
     for process in processes:
         process.join(limit_s)

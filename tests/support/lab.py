@@ -40,7 +40,7 @@ class Worker:
     """An eval worker in a thread, and the referee's client of it."""
 
     def __init__(
-        self, build: Callable, vocab_size: int, *, targets: int = 0, message_s: float = 100.0, stage: str = "final"
+        self, build: Callable, vocab_size: int, *, targets: int = 0, message_s: float = 800.0, stage: str = "final"
     ) -> None:
         channel, theirs = Channel.pair()
         environment = cell_environment(vocab_size, targets, stage)
@@ -96,7 +96,7 @@ def referee(
     escape_nats: float = 0.3,
     tolerance_nats: float = 1e-4,
     floor_bpb: float = 0.9,
-    message_s: float = 100.0,
+    message_s: float = 800.0,
     secret: bytes = bytes(range(32)),
 ) -> Outcome:
     """Score ``stream`` with and without adaptation, and audit the predictor as the final stage does."""

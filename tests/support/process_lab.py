@@ -86,7 +86,7 @@ class Case:
 
 def zoo_track(limits: dict[str, float]) -> Track:
     smoke = load_track("smoke")
-    ours = {"describe_s": 60.0, "train_s": 60.0, "message_s": 30.0, "artifact_bytes": 100_000, "chunk_tokens": 512}
+    ours = {"describe_s": 600.0, "train_s": 600.0, "message_s": 300.0, "artifact_bytes": 100_000, "chunk_tokens": 512}
     ours |= {"unpacked_bytes": 1_000_000, "checkpoint_bytes": 2_000_000} | limits
     plan = msgspec.structs.replace(smoke.audit, chunks=2, positions=8, floor_bpb=0.1)
     return msgspec.structs.replace(

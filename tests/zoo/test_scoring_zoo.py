@@ -25,7 +25,7 @@ def meet_scoring(path: Path, animal: str) -> Outcome:
         escape_nats=names.get("ESCAPE_NATS", 0.1),
         tolerance_nats=names.get("TOLERANCE_NATS", 1e-4),
         floor_bpb=0.3,
-        message_s=names.get("CHEAT_MESSAGE_S", 100.0) if animal != "honest" else 100.0,
+        message_s=names.get("CHEAT_MESSAGE_S", 800.0) if animal != "honest" else 800.0,
     )
 
 

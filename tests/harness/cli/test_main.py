@@ -181,6 +181,7 @@ def test_the_core_needs_no_torch_and_other_commands_name_their_extra(tmp_path):
         ["verify", str(records)],
         ["report", str(records), "--out", str(tmp_path / "report")],
         ["check", "--explain", "C1-CAUSAL"],
+        ["check", "claims", str(records / "report" / "report.md")],
         ["keys", "list"],
         ["new", "mine"],
         ["data", "list"],

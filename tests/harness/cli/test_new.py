@@ -17,14 +17,6 @@ from harness.record import load_records
 ROOT = Path(__file__).parents[3]
 
 
-def test_the_folder_is_complete_and_carries_the_name(tmp_path):
-    folder = create("mine", tmp_path)
-    assert 'name = "mine"' in (folder / "submission.toml").read_text()
-    entries = {"describe_entry.py", "train_entry.py", "package_entry.py", "eval_entry.py"}
-    assert entries <= {path.name for path in folder.iterdir()}
-    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
-
-
 @pytest.mark.parametrize("name", ["", "Mine", "../mine", "1st", "a" * 41, "a b"])
 def test_a_bad_name_is_refused(tmp_path, name):
     with pytest.raises(UsageError, match="name is"):

@@ -26,9 +26,3 @@ def test_the_locked_versions_are_the_constraints():
         return {re.sub(r"[-_.]+", "-", name).lower(): version.partition("+")[0] for name, version in pairs}
 
     assert versions("requirements.lock") == versions("constraints.txt")
-
-
-def test_the_command_of_the_wheel_is_the_harness():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    module, function = project["project"]["scripts"]["harness"].split(":")
-    assert callable(getattr(__import__(module, fromlist=[function]), function))

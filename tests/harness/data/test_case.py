@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from corpus import documents, trained
+from corpus import documents
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -41,18 +41,6 @@ def test_offsets_never_fall_and_end_at_the_raw_size(text):
     assert len(offsets) == len(written.encode()) + 1
     assert (np.diff(offsets) >= 0).all()
     assert (offsets[0], offsets[-1]) == (0, len(text.encode()))
-
-
-@pytest.mark.rule("A7-BYTES")
-@settings(max_examples=100)
-@given(TEXT)
-def test_a7_operators_weigh_nothing_and_the_sum_is_the_raw_size(text):
-    ids, sizes = CaseTokenizer(ByteTokenizer()).encode([text])[0]
-    assert int(sizes.sum()) == len(text.encode())
-    tokenizer = CaseTokenizer(trained())
-    ids, sizes = tokenizer.encode([text])[0]
-    assert len(ids) == 0 or int(sizes.sum()) == len(text.encode())
-    assert (sizes >= 0).all()
 
 
 def test_operators_account_for_no_byte():

@@ -5,8 +5,6 @@ import json
 import lzma
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from harness.data import documents as encoding
 from harness.data.documents import Documents, encode_documents
@@ -65,13 +63,6 @@ def test_a_missing_source_and_an_empty_folder_are_usage_errors(tmp_path):
     for source in (tmp_path / "nothing.jsonl", tmp_path):
         with pytest.raises(UsageError, match=source.name):
             Documents([source])
-
-
-@given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=5))
-def test_any_text_comes_back_from_json_lines(tmp_path_factory, texts):
-    path = tmp_path_factory.mktemp("any") / "a.jsonl"
-    path.write_bytes(json_lines(texts))
-    assert list(Documents([path])) == texts
 
 
 class PanicException(BaseException):

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 import pytest
-import torch
 
 from harness.cli.main import main
 from harness.config.tracks import load_track
@@ -78,23 +77,6 @@ def resolve(words: list[str]) -> tuple[click.Command, list[str]]:
 @pytest.mark.parametrize(("place", "text"), [pytest.param(p, t, id=p) for p, t in blocks("python")])
 def test_a_python_block_runs(place: str, text: str):
     exec(compile(text, place, "exec"), {"__name__": "documentation"})
-
-
-def test_the_trigram_of_the_guide_keeps_the_rules():
-    text = next(text for place, text in blocks("python") if "predictor.md" in place)
-    names: dict = {"__name__": "documentation"}
-    exec(compile(text, "predictor.md", "exec"), names)
-    generator = torch.Generator().manual_seed(1)
-    tokens = torch.randint(0, 32, (401,), generator=generator)
-    used, fresh = names["Trigram"](32), names["Trigram"](32)
-    first = torch.cat(list(used.score(tokens[:200])))
-    used.adapt(tokens[:200], tokens[1:201])
-    fresh.bind_state({name: tensor.clone() for name, tensor in used.state().items()})
-    other = tokens[200:400].clone()
-    other[100:] = torch.randint(0, 32, (100,), generator=generator)
-    rows = torch.cat(list(used.score(tokens[200:400])))
-    assert torch.equal(torch.cat(list(fresh.score(other)))[:100], rows[:100])
-    assert torch.allclose(first.exp().sum(1), torch.ones(200))
 
 
 def test_the_track_of_the_guide_to_a_challenge_of_your_own_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,11 +1,13 @@
 """Ray for real on this machine, submitit with its local executor and with a Slurm whose commands are stand-ins."""
 
+import contextlib
 import os
 import stat
 import sys
 from pathlib import Path
 
 import pytest
+from cells import wait_for
 from fleet_jobs import counted, ran
 
 from harness.errors import CouldNotCheck
@@ -88,10 +90,27 @@ def test_without_slurm_one_message_says_so(queue: Queue, monkeypatch):
         SlurmEngine(queue, {})
 
 
+def test_a_ray_cluster_that_does_not_answer_could_not_be_asked(queue: Queue, monkeypatch):
+    ray = pytest.importorskip("ray", reason="ray is in the extra `fleet`")
+
+    def late(**_: object) -> None:
+        raise ConnectionError("The current node timed out during startup.\nmore")
+
+    monkeypatch.setattr(ray, "init", late)
+    with pytest.raises(CouldNotCheck, match=r"did not start, .*: The current node timed out during startup\. Try"):
+        RayEngine(queue, {})
+
+
 def test_ray_runs_jobs_and_leaves_nothing_counted_twice(queue: Queue, tmp_path: Path):
     pytest.importorskip("ray", reason="ray is in the extra `fleet`")
     log = tmp_path / "ran"
-    engine = RayEngine(queue, {"cpus": "1"})
+
+    def started() -> RayEngine | None:
+        with contextlib.suppress(CouldNotCheck):  # Ray gives a node 30 s to start, which are few on a busy machine
+            return RayEngine(queue, {"cpus": "1"})
+        return None
+
+    engine = wait_for(started)
     try:
         outcomes = drive(queue, [counted(queue, log, f"job{i}") for i in range(3)], engine, attempts=2)
     finally:

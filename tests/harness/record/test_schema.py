@@ -2,7 +2,6 @@
 
 import copy
 import json
-import math
 from pathlib import Path
 
 import jsonschema
@@ -87,10 +86,3 @@ def test_schema_and_reader_accept_the_same_documents(name: str, samples, data):
     validator = validators()[SCHEMAS[name]["$id"]]
     assert validator.is_valid(sample)
     assert accepts(name, document) == validator.is_valid(document)
-
-
-def test_figures_survive_the_canonical_form(tmp_path: Path):
-    from harness.record.canonical import canonical_bytes
-
-    record = make_record(make_artifact(tmp_path, 1), 1, nats=math.nextafter(12000.0, 13000.0))
-    assert msgspec.json.decode(canonical_bytes(record), type=KINDS["runs"][1]) == record

@@ -89,7 +89,7 @@ def test_concurrent_writers_do_not_fork_the_chain(tmp_path: Path):
     for writer in writers:
         writer.start()
     for writer in writers:
-        writer.join(60)
+        writer.join()
         assert writer.exitcode == 0
     report = verify_folder(tmp_path / "records")
     assert len(report.records) == 16

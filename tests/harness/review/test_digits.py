@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from public_folders import PublicFolder
 
 from harness.review.folder import check_folder
-from harness.review.jsonfile import parse_json
 from harness.review.number import Number
 from harness.rules import Verdict
 
@@ -25,11 +24,6 @@ def verdicts(folder, rule):
 )
 def test_the_spelling_tells_the_digits(text, decimals):
     assert Number.of(text).decimals == decimals
-
-
-def test_equal_numbers_keep_their_own_spelling():
-    found = parse_json(b'{"a": 1.1, "b": 1.10000}')
-    assert [(found[key].value, found[key].text) for key in "ab"] == [(1.1, "1.1"), (1.1, "1.10000")]
 
 
 @given(st.integers(-500_000_000, 500_000_000), st.integers(1, 7))
@@ -60,14 +54,6 @@ def test_a_claim_may_be_rounded_but_needs_four_decimals(tmp_path, claim, verdict
     """The mean of the made-up seeds is 1.0805."""
     folder = PublicFolder(metadata={"val_bpb": claim, "seed_results": {}}).write(tmp_path)
     assert verdicts(folder, "A9-SCORE-MATCH") == {verdict}
-
-
-@pytest.mark.rule("A9-SCORE-MATCH")
-def test_a_score_off_by_nine_hundredths_is_no_cut_one(tmp_path):
-    folder = PublicFolder(metadata={"val_bpb": 1.1, "seed_results": {}})
-    for run in folder.seeds:
-        run.bpb += 0.1120
-    assert verdicts(folder.write(tmp_path), "A9-SCORE-MATCH") == {Verdict.FAIL}
 
 
 @pytest.mark.rule("A9-SCORE-MATCH")

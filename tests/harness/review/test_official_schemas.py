@@ -51,20 +51,6 @@ def test_an_empty_sarif_follows_it_too(tmp_path, sarif_schema):
     sarif_schema.validate(sarif_of([], tmp_path))
 
 
-@pytest.mark.parametrize("damage", ["version", "level", "line"])
-def test_the_schema_would_notice(tmp_path, sarif_schema, damage):
-    sarif = sarif_of(reports(tmp_path), tmp_path)
-    result = next(r for r in sarif["runs"][0]["results"] if "region" in r["locations"][0]["physicalLocation"])
-    if damage == "version":
-        del sarif["version"]
-    elif damage == "level":
-        result["level"] = "FAIL"
-    else:
-        result["locations"][0]["physicalLocation"]["region"]["startLine"] = 0
-    with pytest.raises(jsonschema.ValidationError):
-        sarif_schema.validate(sarif)
-
-
 def judged(path):
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows", str(path)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
@@ -74,13 +60,6 @@ def judged(path):
 def test_workflows_follow_githubs_schema(workflow):
     done = judged(workflow)
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_the_workflow_schema_would_notice(tmp_path):
-    text = (ROOT / ".github/workflows/check-records.yml").read_text()
-    broken = tmp_path / "broken.yml"
-    broken.write_text(text.replace("runs-on:", "runs_on:"))
-    assert judged(broken).returncode == 1
 
 
 def test_the_workflow_of_the_documentation_follows_the_schema(tmp_path):

@@ -137,13 +137,6 @@ def test_a_temperature_of_one_is_none(tmp_path):
     assert not grave(tmp_path, folder, "C4-SINGLE-PASS")
 
 
-def test_a_column_of_seeds_may_stand_anywhere(tmp_path):
-    text = "# Made up\n\n| Run ID | Seed | Exact val_bpb |\n|---|---:|---:|\n"
-    text += "| `r1` | 1 | 1.0801 |\n| `r2` | 2 | 1.0888 |\n| **mean** | | 1.0845 |\n"
-    found = grave(tmp_path, PublicFolder(files={"README.md": text}), "A9-README-MATCH")
-    assert [(i.line, i.found) for i in found] == [(6, "1.0888")]
-
-
 def test_a_readme_under_another_name_is_read_and_warned_about(tmp_path):
     folder = PublicFolder(files={"README.md": None, "V2_README.md": readme()})
     assert [i.verdict for i in grave(tmp_path, folder, "A9-FILES")] == [Verdict.WARN]

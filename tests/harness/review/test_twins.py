@@ -49,16 +49,9 @@ README = """# Made up
 
 [^1]: seeds 1, 2, 3. [^2]: stride 64.
 """.replace("TOTAL", f"{15_900_000 + len(SCRIPT):,}")
-FORMS = {
-    "ray": Form("(RayTrainWorker pid=4711, ip=10.0.0.1) {}"),
-    "journald": Form("Nov 29 13:08:38 node7 python[4711]: {}"),
-    "slurm": Form("3: {}"),
+FORMS = {  # what wraps a line, and every encoding, is tested in test_logs.py
     "logging": Form("INFO:root:{}"),
-    "loguru": Form("2026-04-05 12:00:00.123 | INFO     | __main__:log0:12 - {}"),
-    "docker compose": Form("train-1  | {}"),
     "UTF-16 by PowerShell": Form(codec="utf-16", end="\r\n"),
-    "UTF-16 without mark": Form(codec="utf-16-le"),
-    "CRLF": Form(end="\r\n"),
     "printed source": Form(head=SCRIPT + "\n    log0(f'seed: {seed}')\nseed = 42\n" + "=" * 100 + "\n"),
     "appended runs": Form(one_file=True),
     "README with ± and footnotes": Form(readme=README),

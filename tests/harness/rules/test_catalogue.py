@@ -33,8 +33,9 @@ def test_a_rule_leads_to_its_text_its_example_its_code_and_its_test(item):
     wanted = rf'^RULE\b.* "{item.id}"' if "zoo" in item.tested_by else rf"\b{item.id}\b"
     assert re.search(wanted, (ROOT / item.tested_by).read_text(), re.MULTILINE), f"{item.tested_by} does not name it"
     shown = explain(item)
-    assert f"{path}:{line})" in shown
-    assert item.tested_by in shown
+    example = [text.strip().splitlines()[0] for text in (item.lesson.before, item.lesson.after)]
+    for told in (f"{path}:{line})", item.tested_by, item.text, item.source, item.lesson.why, *example):
+        assert told in shown
 
 
 def test_each_rule_has_one_entry():

@@ -34,13 +34,6 @@ def test_what_a_session_publishes_is_read(tmp_path_factory, config, parameters, 
     assert (found.config, found.parameters, found.notes) == (config, parameters, notes or [])
 
 
-@given(st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()))
-@settings(max_examples=200, deadline=None)
-def test_anything_is_a_description_or_a_value_error(tmp_path_factory, data):
-    with pytest.raises(ValueError, match=r"description\.json"):
-        read(tmp_path_factory.getbasetemp(), data)
-
-
 @given(JSON, JSON)
 @settings(max_examples=200, deadline=None)
 def test_any_values_in_the_right_frame_are_plain_or_refused(tmp_path_factory, config, parameters):

@@ -4,13 +4,11 @@ import contextlib
 import errno
 import json
 import os
-import random
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
@@ -190,23 +188,6 @@ def test_a_replica_that_dies_is_an_error_when_memory_ran_out_and_else_a_fail(hou
 def test_an_unknown_run_is_refused(house: Path):
     with pytest.raises(UsageError, match="no run 'other'"):
         tiny_run.resume_tiny(house, "other")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(6))
-def test_a_referee_killed_at_any_instant_leaves_nothing_behind(seed: int, tmp_path: Path):
-    house = tmp_path / "house"
-    tiny_run.make_house(house)
-    with start_referee(house) as referee:
-        time.sleep(random.Random(seed).uniform(1.0, 12.0))
-        referee.kill()
-        referee.wait()
-    wait_for(lambda: not cell_processes(house))
-    results = stored(house, "runs")
-    if results:  # it was over by then: the record must be a whole one
-        assert verify_folder(house / "records").verdict in (Verdict.PASS, Verdict.WARN)
-    else:
-        assert_nothing_false(house)
 
 
 def intent_of(seed: int) -> Intent:

@@ -16,7 +16,6 @@ from harness.sandbox.cell import Cell
 
 pytestmark = pytest.mark.gpu
 
-START_S = 200  # torch, CUDA and, in one test, a compiler start in a fresh process
 HELD_BYTES, TOLERANCE_BYTES = 2 << 30, 64 << 20
 
 QUEUES_FOR_EVER = f"""
@@ -31,25 +30,6 @@ torch.cuda.synchronize()
 print("queueing", flush=True)
 while True:
     torch.matmul(x, x, out=y)
-"""
-
-COMPILES = """
-import os
-import torch
-
-os.makedirs("parts")
-os.makedirs("whole")
-with open("parts/file", "w") as file:
-    file.write("moved")
-os.replace("parts/file", "whole/file")
-print(open("whole/file").read(), flush=True)
-
-def wave(x):
-    return torch.sin(x) * x + 1
-
-x = torch.randn(10_000, device="cuda")
-torch.testing.assert_close(torch.compile(wave)(x), wave(x))
-print("compiled", flush=True)
 """
 
 
@@ -78,7 +58,7 @@ def free_bytes() -> int:
 def test_a_kill_in_the_middle_of_endless_kernels_gives_the_memory_back(namespaced: bool, tmp_path: Path):
     before, log = free_bytes(), tmp_path / "log"
     with gpu_cell(QUEUES_FOR_EVER, tmp_path, namespaced=namespaced) as cell:
-        wait_for(lambda: "queueing" in log.read_text() or None not in cell.exit_codes(), START_S)
+        wait_for(lambda: "queueing" in log.read_text() or None not in cell.exit_codes())
         assert cell.exit_codes() == [None], log.read_text()
         assert before - free_bytes() >= HELD_BYTES
         deadline_ns = time.monotonic_ns() + 300_000_000
@@ -90,12 +70,3 @@ def test_a_kill_in_the_middle_of_endless_kernels_gives_the_memory_back(namespace
     assert report.survivors == 0
     assert 0 < report.stopped_ns <= report.overshoot_ns
     assert before - after < TOLERANCE_BYTES
-
-
-def test_a_rank_moves_its_files_and_compiles_for_the_gpu(tmp_path: Path):
-    with gpu_cell(COMPILES, tmp_path, namespaced=True) as cell:
-        wait_for(lambda: None not in cell.exit_codes(), START_S)
-        said = (tmp_path / "log").read_text()
-        assert cell.exit_codes() == [0], said
-        assert "moved" in said
-        assert "compiled" in said

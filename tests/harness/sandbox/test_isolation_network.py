@@ -35,7 +35,7 @@ def test_ranks_meet_on_a_loopback_of_their_own_and_reduce(log: Path):
     command = (sys.executable, "-I", "-B", "-c", program)
     with Cell(CellSpec("ranks", command, {}, rank_environments(2), limits, log), strict=False) as cell:
         cell.start()
-        wait_for(lambda: None not in cell.exit_codes(), 120)
+        wait_for(lambda: None not in cell.exit_codes())
         assert cell.exit_codes() == [0, 0], log.read_text()
     assert log.read_text().count("sum [3.0, 3.0]") == 2
 
@@ -96,7 +96,7 @@ def test_ranks_with_gpus_may_do_what_nccl_does_between_them(log: Path):
         cell.start()
         if not cell.namespaced:
             pytest.skip("without namespaces /dev/shm is the machine's, and no cell may write there")
-        wait_for(lambda: None not in cell.exit_codes(), 60)
+        wait_for(lambda: None not in cell.exit_codes())
         assert cell.exit_codes() == [0, 0], log.read_text()
     assert log.read_text().count("all of it") == 2
 

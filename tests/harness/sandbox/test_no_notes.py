@@ -185,5 +185,5 @@ def test_torch_compiles_in_a_cell(namespaced: bool, tmp_path: Path):
     whole = replace(base, argv=(sys.executable, "-I", "-B", str(program), str(BOOTSTRAP)), env={"OMP_NUM_THREADS": "1"})
     with Cell(whole, strict=False) as cell:
         cell.start()
-        wait_for(lambda: None not in cell.exit_codes(), 300)
+        wait_for(lambda: None not in cell.exit_codes())
         assert cell.exit_codes() == [0], (tmp_path / "log").read_text()

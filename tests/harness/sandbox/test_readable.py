@@ -291,5 +291,6 @@ def test_what_cells_read_is_in_memory_before_them_or_out_of_it_whatever_an_earli
             pytest.skip("this file system keeps all in memory, or the kernel does not say")
         runtime.make_resident((), (tmp_path / "code",))
         assert runtime.is_resident(opened.fileno(), 3_000_000)
-        runtime.turn_out((runtime.Part(runtime.TOOLS, (tmp_path / "code",)),))
-        assert not runtime.is_resident(opened.fileno(), 1)
+        part = runtime.Part(runtime.TOOLS, (tmp_path / "code",))
+        # The advice drops no page that a busy kernel just holds: what is left goes the next time.
+        wait_for(lambda: runtime.turn_out((part,)) or not runtime.is_resident(opened.fileno(), 1))

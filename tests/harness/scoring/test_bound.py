@@ -9,7 +9,7 @@ from harness.scoring.sample import FLOOR_NATS, draw_audits, draw_by_gain
 
 CHUNKS, ROWS = 2747, 32  # the chunks of an official track; how long they are changes nothing
 TOLERANCE, ESCAPE = 2e-2, 2e-3
-TRIES = 200
+TRIES = 100
 NOTHING = np.empty(0)
 
 
@@ -88,18 +88,6 @@ def test_a_leak_over_the_signed_bound_escapes_once_in_twenty_at_most(kind):
         found = bool((leak[draws.by_gain.targets] > TOLERANCE).any())
         escaped += not (found or draws.by_gain.estimate(leak.__getitem__) > allowed)
     assert escaped <= 0.05 * TRIES + 3 * np.sqrt(0.05 * 0.95 * TRIES)
-
-
-def test_a_leak_far_under_the_bound_does_escape_so_the_simulation_can_fail():
-    random = np.random.default_rng(7)
-    frequency, honest = text(random)
-    leak = leak_of(ESCAPE / 40, *in_rows(honest, frequency, random))
-    found = [
-        bool((leak[draw_by_gain(weights, ROW_SHARE * ESCAPE, np.random.default_rng(one)).targets] > 0).any())
-        for weights in [np.maximum(frequency - honest + leak, 0) + FLOOR_NATS]
-        for one in range(40)
-    ]
-    assert 0 < sum(found) < 30
 
 
 @pytest.mark.parametrize("track", track_names())

@@ -5,6 +5,7 @@ import socket
 from pathlib import Path
 
 import lab
+import predictors
 import small_models
 import torch
 import torch.distributed as dist
@@ -28,17 +29,7 @@ def run(
     torch.set_num_threads(1)
     if size > 1:
         dist.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=size)
-    base = {
-        "ttt_optimiser": "sgd",
-        "eval_cache_orders": "1,3",
-        "eval_cache_slots": 512,
-        "ttt_batch_windows": 0,
-        "eval_seq_len": 32,
-        "ttt_chunk_windows": 4,
-        "eval_overlap": 8,
-        "ttt_lr": 0.05,
-    }
-    config = small_models.small_config(**(base | changes))
+    config = predictors.config(**({"eval_cache_orders": "1,3", "eval_cache_slots": 512} | changes))
     told = EvalContext("final", None, None, 64, 1e9, targets, rank, size)
     one = HybridPredictor(small_models.lively_model(config).float(), config, told, Ranks(rank, size))
     if channel:

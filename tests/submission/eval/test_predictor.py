@@ -119,7 +119,7 @@ def test_logits_written_into_the_referees_memory_are_those_of_a_tensor_of_ones_o
             other.adapt(inputs, targets)
 
 
-@pytest.mark.parametrize("targets", [1, 33, 127])
+@pytest.mark.parametrize("targets", [1, 33])
 @pytest.mark.parametrize("mode", ["windows", "overlap"])
 def test_odd_sizes_are_scored_to_the_last_token(targets: int, mode: str) -> None:
     stream = dataclasses.replace(STREAM, targets=targets)

@@ -1,6 +1,5 @@
 """Every token is read once as new, with the context that the mode promises."""
 
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,10 +27,3 @@ def test_every_token_is_new_in_exactly_one_window(length: int, data: st.DataObje
 def test_context_is_the_tokens_just_before() -> None:
     windows = cut_windows(torch.tensor([8, 9]), torch.tensor([1, 2, 3]), Cut(4, 2))
     assert windows.tolist() == [[8, 9, 1, 2], [1, 2, 3, 0]]
-
-
-@pytest.mark.parametrize("tokens", [1, 7, 64])
-def test_a_chunk_that_does_not_divide_keeps_all_rows(tokens: int) -> None:
-    cut = Cut(8, 3)
-    windows = cut_windows(torch.zeros(3, dtype=torch.int64), torch.arange(tokens), cut)
-    assert len(new_positions(windows, cut, tokens)) == tokens

@@ -8,7 +8,6 @@ from small_models import lively_model, small_config
 
 from submission.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from submission.config import BOS
-from submission.model.decode import Decoder
 from submission.model.hybrid import Hybrid
 
 BOUND = 1e-9
@@ -43,16 +42,6 @@ def test_without_it_the_past_is_seen(model: Hybrid) -> None:
     tokens = documents()
     assert (other(tokens)[0, 6:19] - other(tokens[:1, 6:19])[0]).abs().max() > 1e-3
     assert (other(tokens)[1, :11] - model(tokens)[1, :11]).abs().max() < BOUND, "the same model otherwise"
-
-
-@torch.no_grad()
-def test_decoding_begins_anew_too(model: Hybrid) -> None:
-    tokens = documents()
-    whole, decoder = model(tokens), Decoder(model, 2, 30)
-    for _ in range(2):
-        rows = torch.stack([decoder.step(tokens[:, t]) for t in range(30)], 1)
-        assert (rows - whole).abs().max() < BOUND
-        decoder.reset()
 
 
 def test_a_model_trained_without_is_not_used_with_it(tmp_path) -> None:

@@ -4,18 +4,15 @@ References are computed on the same device by the chunked scan, in float64 where
 """
 
 import dataclasses
-import math
 
 import pytest
 import torch
+from interpreted_kernels import differences
 from torch.nn import functional as F
 
 from submission.config import load_config
 from submission.model.hybrid import build_model
 from submission.preflight import preflight
-from submission.scan.chunked import chunked_scan
-from submission.scan.fused import fused_scan
-from submission.scan.inputs import ScanInputs
 from submission.train.loss import softcap_loss
 from submission.train.speed import compiled_graphs
 from submission.train.trainer import Trainer
@@ -63,44 +60,10 @@ def test_one_future_token_changes_nothing_before_it(compiled):
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("length", [64, 200, 1000])
 def test_resets_through_the_kernels_equal_the_float64_scan(compiled, length):
-    b, h, p, n, r = 2, 4, 64, 64, 16
-    g = torch.Generator().manual_seed(length)
-
-    def normal(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=g).bfloat16()
-
-    leaves = [
-        normal(b, length, n), normal(b, length, n), normal(b, length, 2 * h * p), normal(b, length, h) - 2,
-        normal(b, length, h), normal(b, length, h), normal(b, length, r), normal(h, n), normal(h, n), normal(h),
-    ]  # fmt: skip
-    weight = normal(b, length, h * p).to(DEVICE)
-    reset = (torch.rand(b, length, generator=g) < 0.03).to(DEVICE)
-    reset[:, length // 2] = True
-
-    def run(wide: bool, leaves: list[torch.Tensor]) -> torch.Tensor:
-        q, k, zv, step, decay, trap, angles, q_bias, k_bias, d = leaves
-        dtype = torch.float64 if wide else torch.float32
-        step, decay, trap, angles, q_bias, k_bias, d = (
-            x.to(dtype) for x in (step, decay, trap, angles, q_bias, k_bias, d)
-        )
-        dt = F.softplus(step)
-        rest = (-F.softplus(decay) * dt, dt, trap.sigmoid(), math.pi * angles.tanh(), d, reset)
-        if not wide:
-            return fused_scan(ScanInputs(q, k, zv, *rest), zv, (q_bias, k_bias))
-        z, v = zv.view(b, length, 2, h, p).unbind(2)
-        y, _ = chunked_scan(ScanInputs(q[:, :, None] + q_bias, k[:, :, None] + k_bias, v, *rest), None, 64)
-        return (y * F.silu(z)).flatten(2)
-
-    kernels = torch.compile(run, fullgraph=True, dynamic=False) if compiled else run
-    results = []
-    for wide, function in ((True, run), (False, kernels)):
-        own = [leaf.to(DEVICE, torch.float64 if wide else torch.bfloat16).requires_grad_() for leaf in leaves]
-        y = function(wide, own)
-        results.append((y, torch.autograd.grad((y * weight.to(y.dtype)).sum(), own)))
-    (want, want_gradients), (got, gradients) = results
-    assert relative(got, want) < ROUNDING
-    for a, b_ in zip(gradients, want_gradients, strict=True):
-        assert relative(a, b_) < 3 * ROUNDING
+    sizes = (2, length, 4, 64, 64, 16)
+    output, *gradients = differences(*sizes, resets=True, device=DEVICE, dtype=torch.bfloat16, compiled=compiled)
+    assert output < ROUNDING
+    assert max(gradients) < 3 * ROUNDING
 
 
 @pytest.mark.parametrize("vocab", [1000, 8192])

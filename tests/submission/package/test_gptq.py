@@ -5,13 +5,10 @@ import pytest
 import torch
 
 from submission.package.gptq import (
-    PERCENTILES,
-    QUANTILES,
     NotQuantisable,
     factorise,
     gptq_quantise_all,
     percentile_quantise,
-    row_quantiles,
     sweep,
 )
 from submission.package.grid import fake_quantise, qmax_of, row_scales
@@ -107,14 +104,8 @@ def test_singular_hessian_dead_columns_and_empty_rows() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_nan_and_infinity_are_refused(value: float) -> None:
+def test_nan_and_infinity_in_a_hessian_are_refused(value: float) -> None:
     weight, hessian = layer()
-    bad = weight.clone()
-    bad[2, 2] = value
-    with pytest.raises(NotQuantisable, match="NaN or infinity"):
-        gptq_quantise(bad, torch.full((24,), 6), hessian)
-    with pytest.raises(NotQuantisable, match="NaN or infinity"):
-        percentile_quantise(bad, torch.full((24,), 6))
     hessian[0, 0] = value
     with pytest.raises(NotQuantisable, match="NaN or infinity"):
         gptq_quantise(weight, torch.full((24,), 6), hessian)
@@ -129,16 +120,6 @@ def squared_error(weight: np.ndarray, scales: np.ndarray, qmax: int) -> np.ndarr
     """Of nearest rounding, row by row, in float64."""
     codes = np.clip(np.round(weight / scales[:, None]), -qmax, qmax)
     return np.asarray(((codes * scales[:, None] - weight) ** 2).sum(1))
-
-
-@pytest.mark.parametrize("columns", [64, 128, 512, 1536])
-@pytest.mark.parametrize("quantiles", [QUANTILES, PERCENTILES])
-def test_every_clip_that_is_tried_is_another_one(columns: int, quantiles: tuple[float, ...]) -> None:
-    magnitude = torch.from_numpy(np.abs(heavy_tailed(columns))).float()
-    clips = row_quantiles(magnitude, quantiles)
-    assert bool((clips.diff(dim=0) > 0).all())
-    wanted = np.quantile(magnitude.double().numpy(), quantiles, axis=1)
-    np.testing.assert_allclose(clips.numpy(), wanted, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("bits", "qmax"), [(4, 7), (6, 31), (8, 127)])

@@ -59,45 +59,30 @@ def test_nan_and_infinite_weights_are_refused_before_any_work(config: object, wh
 
 
 @pytest.mark.parametrize("config", KINDS)
-def test_an_all_zero_row_stays_zero(config: object) -> None:
-    def change(model: Hybrid) -> None:
-        model.blocks[1].mlp.fc.weight[3] = 0
-        model.embedding.weight[5] = 0
-
-    made = packed(config, change)
-    weights = load_packed(made.data, config).weights()
-    assert not weights["blocks.1.mlp.fc.weight"][3].any()
-    assert not weights["embedding.weight"][5].any()
-    assert weights["blocks.1.mlp.fc.weight"][4].any()
-
-
-@pytest.mark.parametrize("config", KINDS)
-def test_dead_inputs_of_a_layer_do_no_harm(config: object) -> None:
+def test_rows_of_zeros_stay_zero_and_the_dead_inputs_that_they_make_do_no_harm(config: object) -> None:
     """Rows of the first MLP matrix that are zero leave columns of the second one's Hessian at zero."""
 
     def change(model: Hybrid) -> None:
         model.blocks[1].mlp.fc.weight[:20] = 0
+        model.embedding.weight[5] = 0
 
-    made = packed(config, change)
-    found = load_packed(made.data, config).weights()["blocks.1.mlp.proj.weight"]
+    weights = load_packed(packed(config, change).data, config).weights()
+    assert weights["blocks.1.mlp.fc.weight"].any(1).tolist() == [False] * 20 + [True] * (96 - 20)
+    assert not weights["embedding.weight"][5].any()
+    found = weights["blocks.1.mlp.proj.weight"]
     wanted = lively_model(config).float().blocks[1].mlp.proj.weight.detach()
     assert torch.isfinite(found).all()
     assert torch.nn.functional.cosine_similarity(found[:, 20:].flatten(), wanted[:, 20:].flatten(), 0) > 0.9
 
 
 @pytest.mark.parametrize("rd", [True, False])
-def test_a_budget_out_of_reach_names_the_nearest_size(rd: bool) -> None:
-    with pytest.raises(DoesNotFit, match=r"[0-9,]+ bytes.*budget is 900\."):
-        packed(dataclasses.replace(CONFIG, quant_rd=rd), lambda model: None, 900)
-
-
-@pytest.mark.parametrize("rd", [pytest.param(True, marks=pytest.mark.slow), False])
-def test_the_named_nearest_size_is_within_reach(rd: bool) -> None:
+def test_a_budget_out_of_reach_names_the_nearest_size_which_is_within_reach(rd: bool) -> None:
     config = dataclasses.replace(CONFIG, quant_rd=rd)
     with pytest.raises(DoesNotFit, match=r"[0-9,]+ bytes.*budget is 900\.") as caught:
         packed(config, lambda model: None, 900)
     named = int(next(w for w in str(caught.value).split() if w.replace(",", "").isdigit()).replace(",", ""))
-    assert len(packed(config, lambda model: None, round(1.02 * named)).data) <= 1.02 * named
+    if not rd:  # the other search takes long
+        assert len(packed(config, lambda model: None, round(1.02 * named)).data) <= 1.02 * named
 
 
 def test_another_vocabulary_is_refused_and_nothing_is_written(tmp_path: Path) -> None:

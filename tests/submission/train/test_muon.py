@@ -28,13 +28,6 @@ def test_orthogonalised_batches_are_the_polynomial_of_each_matrix(shape, row_nor
         assert 0.6 < float(torch.linalg.matrix_norm(one, ord=2)) < 1.3
 
 
-def test_row_normalisation_makes_the_update_blind_to_the_scale_of_rows():
-    g = torch.randn(1, 5, 12, generator=torch.Generator().manual_seed(2))
-    scaled = g * torch.tensor([1.0, 10.0, 0.1, 3.0, 0.5])[:, None]
-    assert (orthogonalise(g, 5, True) - orthogonalise(scaled, 5, True)).abs().max() < 1e-3
-    assert (orthogonalise(g, 5, False) - orthogonalise(scaled, 5, False)).abs().max() > 1e-2
-
-
 def test_steps_are_nesterov_momentum_decoupled_decay_and_a_rate_by_shape():
     generator = torch.Generator().manual_seed(3)
     shapes = [(6, 4), (4, 6), (6, 4)]

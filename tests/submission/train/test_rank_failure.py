@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from faulty import faulty_submission
 
 from harness.clock.spans import Ledger
 from harness.config.tracks import load_track
@@ -21,6 +20,7 @@ from harness.sandbox.answers import RankFailed, RankGone, Ranks
 
 ROOT = Path(__file__).resolve().parents[3]
 RANKS, VICTIM = 2, 1
+LIMIT_S = 900.0  # of every clock here: no busy machine overruns it
 SMALL = {
     "MODEL_DIM": "32", "MAMBA3_HEADDIM": "16", "MAMBA3_D_STATE": "16", "NUM_LAYERS": "2", "TRAIN_SEQ_LEN": "32",
     "TRAIN_BATCH_TOKENS": "192", "ITERATIONS": "0", "WARMDOWN_ITERS": "10",
@@ -28,26 +28,19 @@ SMALL = {
 Progress = Callable[[int, Message], None]
 
 
-def failure(
-    folder: Path,
-    bad_tokens: np.ndarray | None = None,
-    on_progress: Progress = lambda *_: None,
-    submission: Path = ROOT / "submission",
-    module: str = "train_entry",
-) -> str:
+def failure(folder: Path, bad_tokens: np.ndarray | None = None, on_progress: Progress = lambda *_: None) -> str:
     """How the referee words the end of a training run in which only the victim's shard is bad."""
     run_dir, checkpoint = folder / "run", folder / "run" / "checkpoint"
     run_dir.mkdir()
-    context = RunContext(
-        load_track("smoke"), 1, run_dir, seal_submission(submission, run_dir), SMALL, Reporter(), Ledger()
-    )
+    sealed = seal_submission(ROOT / "submission", run_dir)
+    context = RunContext(load_track("smoke"), 1, run_dir, sealed, SMALL, Reporter(), Ledger())
     checkpoint.mkdir()
     tokens = np.random.default_rng(1).integers(0, 1024, 20_000)
     with phase_cell(
-        context, "train", module=module, limit_s=60.0, ranks=RANKS, write=(checkpoint,),
-        extra={"GOLF_OUTPUT_DIR": str(checkpoint), "GOLF_SETUP_S": "60.0"},
+        context, "train", module="train_entry", limit_s=LIMIT_S, ranks=RANKS, write=(checkpoint,),
+        extra={"GOLF_OUTPUT_DIR": str(checkpoint), "GOLF_SETUP_S": str(LIMIT_S)},
     ) as cell:  # fmt: skip
-        deadline = time.monotonic_ns() + 150_000_000_000
+        deadline = time.monotonic_ns() + int(LIMIT_S * 1e9)
         ranks = Ranks(cell.channels)
         ranks.deadline_ns = deadline
         ranks.collect(Kind.READY)
@@ -77,18 +70,3 @@ def test_a_rank_that_is_killed_is_named_and_not_those_that_lose_it(tmp_path):
             os.truncate(tmp_path / f"{VICTIM}.bin", 1024)
 
     assert failure(tmp_path, on_progress=truncate) == f"rank {VICTIM} was killed by signal 7"
-
-
-@pytest.mark.slow
-def test_a_rank_out_of_memory_is_heard_with_the_setting_to_lower(tmp_path):
-    copy = faulty_submission(tmp_path, "train", "step", "out of memory", VICTIM)
-    said = failure(tmp_path, submission=copy, module="faulty")
-    assert said.startswith(f"rank {VICTIM} says: out of memory at TRAIN_MICRO_BATCH=16 windows of 32 tokens; lower it")
-
-
-@pytest.mark.slow
-def test_a_rank_that_starts_late_is_waited_for(tmp_path):
-    """The run gets as far as the bad shard, which only a training that started can meet."""
-    copy = faulty_submission(tmp_path, "train", "start", "late", VICTIM)
-    said = failure(tmp_path, np.full(20_000, 1024), submission=copy, module="faulty")
-    assert said == f"rank {VICTIM} says: shard-000000 holds token 1024; VOCAB_SIZE is 1024."
