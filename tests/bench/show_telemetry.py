@@ -1,41 +1,91 @@
-"""A run's telemetry in TensorBoard: ``python tests/bench/show_telemetry.py TELEMETRY.jsonl FOLDER``.
+"""A run's telemetry where you look at runs: ``python tests/bench/show_telemetry.py TELEMETRY.jsonl FOLDER [TOOL]``.
 
-It needs the extra ``tensorboard``. It reads the JSON lines after a run or during it: nothing of it stands on the clock
-or counts as code.
+TOOL is tensorboard (the default; extra ``tensorboard``), trackio or wandb (``pip install`` it); FOLDER is where it
+writes, and its name that of the project. It reads the JSON lines after a run or during it: nothing of it stands on the
+clock or counts as code.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 Line = dict[str, Any]
+TOOLS = {"tensorboard": "parameter-golf-referee[tensorboard]", "trackio": "trackio", "wandb": "wandb"}
 
 
 class NotConvertible(ValueError):
     """The file is no telemetry, or the tool is missing; the text says what to do."""
 
 
-def convert(source: Path, folder: Path) -> int:
-    """Give every number of ``source`` with its step to TensorBoard. Returns how many. Raises ``NotConvertible``."""
-    if find_spec("tensorboard") is None:
-        raise NotConvertible("tensorboard is not installed: pip install 'parameter-golf-referee[tensorboard]'.")
-    lines = read_lines(source)
-    from torch.utils.tensorboard import SummaryWriter
+class Sink(Protocol):
+    """Where telemetry goes: what runs, then each step's numbers, then the end."""
 
+    def about(self, line: Line) -> None: ...
+    def numbers(self, step: int, values: dict[str, float]) -> None: ...
+    def close(self) -> None: ...
+
+
+class TensorBoard:
+    def __init__(self, folder: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder))
+
+    def about(self, line: Line) -> None:
+        self._writer.add_text("run", f"```json\n{json.dumps(line, indent=1)}\n```")
+
+    def numbers(self, step: int, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class Tracker:
+    """trackio and wandb, which share their calls. Nothing is sent: wandb works offline, and ``wandb sync`` sends."""
+
+    def __init__(self, tool: str, folder: Path) -> None:
+        self._module, self._folder, self._started = importlib.import_module(tool), folder, False
+        self._options = {"dir": str(folder), "mode": "offline"} if tool == "wandb" else {}
+
+    def about(self, line: Line) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._module.init(project=self._folder.name, config=line, **self._options)
+        self._started = True
+
+    def numbers(self, step: int, values: dict[str, float]) -> None:
+        if not self._started:
+            self.about({})
+        self._module.log(values, step=step)
+
+    def close(self) -> None:
+        if self._started:
+            self._module.finish()
+
+
+def convert(source: Path, folder: Path, tool: str = "tensorboard") -> int:
+    """Give every number of ``source`` with its step to ``tool``. Returns how many. Raises ``NotConvertible``."""
+    if find_spec(tool) is None:
+        raise NotConvertible(f"{tool} is not installed: pip install '{TOOLS[tool]}'.")
+    lines = read_lines(source)
+    sink: Sink = TensorBoard(folder) if tool == "tensorboard" else Tracker(tool, folder)
     count = 0
-    with SummaryWriter(str(folder)) as writer:
+    try:
         for line in lines:
             if "step" in line:
                 values = {k: v for k, v in line.items() if k != "step" and isinstance(v, int | float)}
-                for name, value in values.items():
-                    writer.add_scalar(name, value, line["step"])
+                sink.numbers(line["step"], values)
                 count += len(values)
             elif "config" in line:
-                writer.add_text("run", f"```json\n{json.dumps(line, indent=1)}\n```")
+                sink.about(line)
+    finally:
+        sink.close()
     return count
 
 
@@ -63,15 +113,16 @@ def read_lines(source: Path) -> list[Line]:
 
 def main(arguments: list[str]) -> int:
     """The command line; returns its exit code."""
-    if len(arguments) != 2:
+    if len(arguments) not in (2, 3) or (tool := [*arguments, "tensorboard"][2]) not in TOOLS:
         print(__doc__, file=sys.stderr)
         return 2
     try:
-        count = convert(Path(arguments[0]), Path(arguments[1]))
+        count = convert(Path(arguments[0]), Path(arguments[1]), tool)
     except NotConvertible as error:
         print(error, file=sys.stderr)
         return 3
-    print(f"{count} values written; tensorboard --logdir {arguments[1]}")
+    shown = {"tensorboard": f"tensorboard --logdir {arguments[1]}", "trackio": "trackio show", "wandb": "wandb sync"}
+    print(f"{count} values written; {shown[tool]}")
     return 0
 
 

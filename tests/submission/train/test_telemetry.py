@@ -1,7 +1,10 @@
 """Telemetry: JSON lines that say what ran, how fast against the machine's own products, and how it ended."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import show_telemetry as board
@@ -14,6 +17,7 @@ from submission.train.speed import training_flops_per_token
 from submission.train.telemetry import Telemetry
 
 CONFIG = small_config()
+BENCH = Path(__file__).resolve().parents[3] / "tests" / "bench"
 
 
 def step_line(step: int) -> dict:
@@ -67,6 +71,14 @@ def test_the_flops_of_the_reference_configuration_counted_by_hand():
     assert training_flops_per_token(config) == weights + attention + scans
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_a_loss_that_is_not_finite_ends_the_run_at_once(bad):
+    watch = LossWatch(64)
+    watch.see(1, 4.0)
+    with pytest.raises(Diverged, match=f"step 1 was the last good one; at step 2 the loss is {bad}"):
+        watch.see(2, bad)
+
+
 def test_a_loss_worse_than_a_guess_ends_the_run_only_when_it_stays():
     watch = LossWatch(64)
     for step in range(1, LOST_STEPS):
@@ -84,7 +96,7 @@ def test_few_held_out_windows_are_filled_up_so_that_no_new_size_is_compiled():
     assert len(filled_up(torch.empty(0, 5), 8)) == 0
 
 
-def test_tensorboard_shows_every_number_at_its_step(tmp_path, capsys):
+def test_tensorboard_shows_every_number_at_its_step(tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -92,11 +104,32 @@ def test_tensorboard_shows_every_number_at_its_step(tmp_path, capsys):
     source = tmp_path / "telemetry-0.jsonl"
     with source.open("a") as file:
         file.write('{"step": 3, "los')  # a killed run's last line
-    assert board.main([str(source), str(tmp_path / "board")]) == 0
+    done = subprocess.run(
+        [sys.executable, str(BENCH / "show_telemetry.py"), str(source), str(tmp_path / "board")],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
     events = EventAccumulator(str(tmp_path / "board")).Reload()
     assert [(e.step, e.value) for e in events.Scalars("loss")] == [(1, 3.0), (2, 2.0)]
     assert {"mfu", "memory_bytes", "held_out_loss", "tokens_per_s"} <= set(events.Tags()["scalars"])
-    assert f"{len(events.Tags()['scalars']) * 2} values written" in capsys.readouterr().out
+    assert f"{len(events.Tags()['scalars']) * 2} values written" in done.stdout
+
+
+@pytest.mark.parametrize("tool", ["trackio", "wandb"])
+def test_other_trackers_get_every_number_at_its_step(tmp_path, monkeypatch, tool):
+    calls = []
+    stand_in = SimpleNamespace(
+        init=lambda **given: calls.append(("init", given)),
+        log=lambda values, step: calls.append(("log", step, values["loss"])),
+        finish=lambda: calls.append(("finish",)),
+    )
+    monkeypatch.setitem(sys.modules, tool, stand_in)
+    monkeypatch.setattr(board, "find_spec", lambda _: object())
+    write(tmp_path)
+    board.convert(tmp_path / "telemetry-0.jsonl", tmp_path / "project", tool)
+    assert (calls[0][0], calls[0][1]["project"]) == ("init", "project")
+    assert calls[0][1]["config"]["parameters"] > 0
+    assert calls[1:] == [("log", 1, 3.0), ("log", 2, 2.0), ("finish",)]
 
 
 @pytest.mark.parametrize(
