@@ -29,7 +29,7 @@ def absent(record: Record) -> None:
     if record.scripts:
         return
     others = [n for n in record.folder.names if n.endswith((".py", *_SOURCES)) and n != record.main_code]
-    likely = [n for n in others if not _NOT_AT_EVAL.search(n) and not n.startswith("train")]
+    likely = [n for n in others if not _NOT_AT_EVAL.search(n) and "train" not in n]
     notes = record.metadata.raw.items() if record.metadata else ()
     counted = any(key.startswith("bytes_code") and re.search("includ", str(value), re.I) for key, value in notes)
     if likely and record.main_code and not counted:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from collections import Counter, deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from math import isfinite
 from typing import NamedTuple
 
@@ -66,6 +68,7 @@ class Run:
     unread:   the last line that looks like a score and is of no known form
     headed:   a heading began it, and not the first lines of a script
     chunked:  test-time training went chunk by chunk
+    span:     from the first to the last time stamp of a log that stamps its lines
     """
 
     file: str
@@ -85,6 +88,7 @@ class Run:
     unread: Stat | None = None
     headed: bool = False
     chunked: bool = False
+    span: float | None = None
 
     def __getitem__(self, name: str) -> list[Stat]:
         return self.said.get(name, [])
@@ -120,7 +124,7 @@ class Run:
     @property
     def train_time(self) -> Stat | None:
         """The training clock at its longest."""
-        spans = [item for item in (self.stop, self.longest_train) if item]
+        spans = [item for item in (self.stop, self.longest_train, *self["train_times"]) if item]
         return max(spans, key=lambda item: item.value) if spans else None
 
     @property
@@ -155,11 +159,12 @@ class Run:
 
     @property
     def epochs_first(self) -> Stat | None:
-        """The last of several epochs of test-time training, of the packed model and before any score of its chunks."""
-        found = [m for m in self.marks if (hit := _LAST_EPOCH.match(m.label)) and int(hit["n"] or hit["m"]) > 1]
-        late = (
-            found and not self.chunked and not self.early_adaptation and self.final and self.final.line > found[0].line
-        )
+        """The end of test-time training of the packed model, by epochs or chunks, before any score of its tokens."""
+        epochs = [m for m in self.marks if (hit := _LAST_EPOCH.match(m.label)) and int(hit["n"] or hit["m"]) > 1]
+        # A pass of another name and with a clock of its own is not the sum over the chunks, however these are called.
+        apart = self.final and self.final.seconds and "ttt" not in self.final.name.lower()
+        found = (self["adaptations"] if apart else []) or ([] if self.chunked else epochs)
+        late = found and not self.early_adaptation and self.final and self.final.line > found[0].line
         return found[-1] if late else None
 
     @property
@@ -240,6 +245,8 @@ _FIXED_PREFIX = re.compile(
     r"(?:\d{9,}\.\d+ |\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,\d]*(?:Z|[+-]\d\d:?\d\d)?\]?[ :|-]{1,4}"
     r"|\[(?:(?i:rank) ?|default)?\d+\]:? ?|\[?\d\d:\d\d:\d\d(?:[.,]\d+)?\]? |\d{1,3}: (?=[a-zA-Z]))"
 )
+_STAMP = re.compile(r"^\[?(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)", re.MULTILINE)
+_LITERAL = re.compile(r"'(\w{1,60})': '?([\w.-]{1,60})")
 _ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]{0,20}[A-Za-z]|\][^\x07\x1b]{0,80}(?:\x07|\x1b\\))")
 _BAR = re.compile(r"[^|]{0,80}\d{1,3}%\|[^|]{0,300}\|[^\[a-z]{0,40}(?:\[[^\]]{0,80}\])?")
 _SOURCE_STARTS = re.compile(r"(?:import \w|from \w[\w.]* import |#!/usr|\"\"\"|class \w+[:(]|def \w+\()")
@@ -340,6 +347,11 @@ def read_log(name: str, text: str) -> list[Run]:
         if run.seed is None:
             run.seed = seed_of_name(name)
         run.settle()
+    stamps = _STAMP.findall(text) if len(runs) == 1 else []
+    if len(stamps) > max(5, 0.9 * text.count("\n")):
+        with suppress(ValueError):  # such as a month 13
+            first, last = datetime.fromisoformat(stamps[0]), datetime.fromisoformat(stamps[-1])
+            runs[0].span = (last - first).total_seconds()
     return runs
 
 
@@ -436,6 +448,8 @@ class _Reader:
         if step:
             self._step(line, number, step)
             return
+        if "onfig: {'" in line:
+            run.settings |= {key: (value, number) for key, value in _LITERAL.findall(line)}
         code = "{" in line or _CODE.search(line)
         if ("bpb" in line or "BPB" in line or "bits" in line) and not code:
             self._pass(line, number)
@@ -491,7 +505,7 @@ class _Reader:
                 value = _seconds(groups["n"].replace(",", "") or "0", groups.get("unit") or "")
                 stat = Stat((groups["label"] or "") if "label" in groups else line[:160], value, number)
                 run.said.setdefault(name, []).append(stat)
-        run.chunked = run.chunked or "ttt_chunk" in line or "chunks=" in line or "score-first" in line
+        run.chunked = run.chunked or "ttt_chunk" in line or "chunks=" in line
         if len(run.marks) < 60 and _MARKS.search(line):
             run.marks.append(Stat(line[:160], 0, number))
 

@@ -212,13 +212,17 @@ class Document:
                 self.text |= dict(enumerate(token.content.splitlines(), at))
 
     @cached_property
+    def with_rows(self) -> dict[int, str]:
+        """:attr:`text` and the rows of tables."""
+        rows = {row.line: " | ".join((row.label, *row.cells)) for table in self.tables for row in table.rows}
+        return dict(sorted((rows | self.text).items()))
+
+    @cached_property
     def every_line(self) -> list[Line]:
         """All lines that hold a number, rows of tables too."""
-        rows = {row.line: " | ".join((row.label, *row.cells)) for table in self.tables for row in table.rows}
-        texts = sorted((rows | self.text).items())
         return [
             Line(number, text, tuple(read_numbers(text)), number in self.headings)
-            for number, text in texts
+            for number, text in self.with_rows.items()
             if any(c.isdigit() for c in text)
         ]
 

@@ -32,6 +32,12 @@ _SIZE = re.compile(r"[~≈]?\s*(1[0-9]\.\d{1,3})\s?MB\b")
 _FACT = re.compile(
     r"^\s*[-*]?\s*([^:|]{2,60}?)\s*(?:\||:)\s*[~≈]?\s*([\d,]{3,15}(?:\.\d+)?|\d\.\d{4,10})(?:\s*(?:bytes|B))?\W*(?:\(|$)"
 )
+_MODEL = re.compile(
+    r"\b(\d{1,2})(?:L|[- ](?:\w{4,12} )?layers?)\b[^.|]{0,12}?\b(\d{3,4})(?:d\b|[- ]?dim\b| embedding dim)"
+)
+_SHAPE = (("num_layers", "model_dim"), ("n_layer", "n_embd"))
+_DISOWNED = re.compile(r"\bnot (?:a |yet )?(?:legal|valid)\b|\b(?:invalid|illegal)\b", re.IGNORECASE)
+_SETTING = re.compile(r"\b([A-Z][A-Z0-9_]{3,40})=(\d[\d.]{0,20}(?<!\.))(?![\w.])")
 _BY_SCRIPT = "Copy the figures from the logs by script."
 
 
@@ -71,7 +77,8 @@ def claim(record: Record) -> None:
     elif bound.how == "training" and bound.source is not None:
         what = f"the claim equals only {bound.source.name}, taken before the artifact was scored."
         worse = scores and min(scores) > claimed.value + 5e-4
-        report = out.fail if worse and bound.certain else out.warn
+        alone = len(bound.runs) == 1 and not record.incomplete  # the run of that step has a final score itself
+        report = out.fail if worse and (bound.certain or alone) else out.warn
         report(rule, what, at, claimed.text, f"{mean} by the last pass", "Claim what the final artifact scored.")
     elif claimed.decimals >= ENOUGH and record.mentions(claimed):
         message = "the claim stands on lines of a form that isn't known; which pass made it can't be told."
@@ -194,7 +201,13 @@ def whole(record: Record) -> None:
             message = "val_loss and val_bpb are not of one pass: they imply other bytes than each pass of the logs."
             values = f"{loss.text} / {record.claimed.text} = {own:.4f}", f"logs {min(ratios):.4f} to {max(ratios):.4f}"
             record.out.warn("A9-JSON-MATCH", message, (record.json_file, meta.line("val_loss")), *values)
+    stated = [pair for run in record.bound.any for pair in ((k, v) for k, (v, _) in run.settings.items())]
+    stated += [(name.lower(), v) for line in record.told for name, v in _SETTING.findall(line)]
     for key, value in meta.raw.items():
+        shaped = [float(v) for name, v in stated if name == key and re.fullmatch(r"\d{1,15}(?:\.\d{1,15})?", v)]
+        if is_number(value) and shaped and value.value not in shaped:
+            message, at = f"{key} is not what README or log say.", (record.json_file, meta.lines.get(key, 0))
+            record.out.warn("A9-JSON-MATCH", message, at, shown(value), f"{shaped[0]:,.10g}", _BY_SCRIPT)
         repeats = is_number(value) and record.claimed is not None and value.text == record.claimed.text
         kind = _kind(key) if is_number(value) and key not in meta.spelt.values() and not repeats else ""
         if kind not in ("bpb", "steps", "model") or (kind == "bpb" and value.decimals < ENOUGH):
@@ -205,6 +218,19 @@ def whole(record: Record) -> None:
         if near and not record.mentions(value):
             at = (record.json_file, meta.lines.get(key, 0))
             record.out.warn("A9-JSON-MATCH", f"{key} is not what the logs say.", at, shown(value), near, _BY_SCRIPT)
+
+
+def model(record: Record) -> None:
+    """Layers and width that README or JSON name together, against those that the logs print."""
+    told = [(hit, number) for number, line in enumerate(record.told, 1) for hit in _MODEL.findall(line)]
+    printed = [(run.settings, names) for run in record.bound.any for names in _SHAPE if set(names) <= set(run.settings)]
+    logged = [tuple(settings[name][0] for name in names) for settings, names in printed]
+    if told and logged and not {hit for hit, _ in told} & set(logged):
+        (layers, width), line = told[0]
+        at = (record.readme_file, line) if record.readme and line <= len(record.readme.raw) else record.json_file
+        found, ran = f"{layers} layers of {width}", f"{logged[0][0]} layers of {logged[0][1]}"
+        message = "the model of the README is none of the logs'."
+        record.out.warn("A9-README-MATCH", message, at, found, ran, "Ship the logs of this model.", "likely")
 
 
 def tables(record: Record) -> None:
@@ -230,6 +256,17 @@ def headline(record: Record) -> None:
     readme, claimed = record.readme, record.claimed
     if readme is None or claimed is None:
         return
+    figures = [(line.number, n) for line in readme.every_line for n in line.numbers if n.decimals >= ENOUGH]
+    own = dict.fromkeys(number for number, n in figures if claimed.gives(n.value))
+    for first in own if claimed.decimals >= ENOUGH else ():
+        for number in range(first, first + 5):
+            text = readme.with_rows.get(number, "")
+            if (number > first and number in readme.headings) or OTHER_RECORD.search(text):
+                break
+            if _DISOWNED.search(text):
+                message = "the README says of the claimed score that it does not count."
+                at, remedy = (record.readme_file, number), "Claim the score that does."
+                record.out.warn("A9-README-MATCH", message, at, claimed.text, text[:160], remedy)
     stated = [
         (Number.of(hit[1]), line.number)
         for line in readme.lines
@@ -244,10 +281,10 @@ def headline(record: Record) -> None:
     if any(is_score(number, claimed.value) or is_score(claimed, number.value) for number in numbers):
         record.out.passed("A9-README-MATCH", "README and JSON claim the same score.", record.readme_file)
         return
-    number, line = stated[0]
-    logged = any(number.gives(x) for run in record.runs for x in _known([run], "bpb"))
+    score, line = stated[0]
+    logged = any(score.gives(x) for run in record.runs for x in _known([run], "bpb"))
     more = "; the README's stands in a log." if logged else "."
-    message, values = f"README and JSON state different scores{more}", (number.text, f"{claimed.text} in the JSON")
+    message, values = f"README and JSON state different scores{more}", (score.text, f"{claimed.text} in the JSON")
     record.out.warn("A9-README-MATCH", message, (record.readme_file, line), *values)
 
 

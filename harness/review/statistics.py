@@ -36,8 +36,10 @@ def stated(record: Record) -> None:
             message = _POPULATION if claim.verdict is Verdict.WARN else f"{claim.what}: {claim.message}."
             near = [figure, pstdev] if rule == "A8-STD" and claim.verdict is Verdict.FAIL else []
             slips = [of(pool) for of in near for pool in pools]
+            own = [of for of in (final_scores(record),) if claim.verdict is Verdict.WARN and len(of) > 1]
+            slips, cleared = ([], []) if any(figure_of.gives(pstdev(of)) for of in own) else (slips, pools)
             stale = record.claimed and figure_of.gives(record.claimed.value) and record.out.has("A9-SCORE-MATCH")
-            if not (stale or any(figure_of.gives(figure(pool)) for pool in pools) or is_slip(figure_of, slips)):
+            if not (stale or any(figure_of.gives(figure(pool)) for pool in cleared) or is_slip(figure_of, slips)):
                 at = (record.readme_file, claim.line)
                 record.out.warn(rule, message, at, claim.claimed, claim.right, "Compute it from the logs.")
 
@@ -94,9 +96,11 @@ def deviations(record: Record) -> None:
         own = [item.loss.value for item in record.bound.scores() if item.loss] if "loss" in name else scores
         own = own if len(own) > 1 else scores
         at, both = (record.json_file, meta.line(name)), f"sample {stdev(own):.8f}, population {pstdev(own):.8f}"
-        if any(given.gives(stdev(pool), 0.51e-8) for pool in pools) or is_slip(given, [stdev(own)]):
+        divided = given.gives(pstdev(own), 0.51e-8) and not given.gives(stdev(own), 0.51e-8)
+        given_by = [] if divided else [stdev(pool) for pool in pools if given.gives(stdev(pool), 0.51e-8)]
+        if given_by or is_slip(given, [stdev(own)]):
             out.passed(rule, "the deviation is the sample deviation.", at, given.text)
-        elif given.gives(pstdev(own), 0.51e-8) or is_slip(given, [pstdev(own)]):
+        elif divided or is_slip(given, [pstdev(own)]):
             out.warn(rule, _POPULATION, at, given.text, both, "Quote the sample deviation.")
         elif not record.incomplete:
             message = "the deviation is neither the sample's nor the population's of the logs."

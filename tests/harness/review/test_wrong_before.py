@@ -246,11 +246,18 @@ def test_a_val_loss_that_is_the_bpb_is_the_claim(tmp_path):
 @pytest.mark.parametrize("line", ["ttt_epoch:{}/3 loss:1.94", "TTT Epoch {} Complete: loss 1.94", "ttt_p2: {}ep SGD"])
 def test_epochs_before_the_only_score_and_their_twin_of_chunks(tmp_path, line):
     epochs = [line.format(i) for i in (1, 2, 3)]
-    folder, chunks = PublicFolder(), PublicFolder()
-    for run, legal in zip(folder.seeds, chunks.seeds, strict=True):
+    folder, thrown, chunks = PublicFolder(), PublicFolder(), PublicFolder()
+    for run, other, legal in zip(folder.seeds, thrown.seeds, chunks.seeds, strict=True):
         run.extra = ["ttt:start lr=0.005 epochs=3", *epochs, "ttt:done elapsed=311.0s"]
-        legal.extra = ["ttt_sliding:start chunks=1238 chunk_tokens=32768", *epochs, "ttt:done elapsed=311.0s"]
-    assert grave(tmp_path, folder) == ["WARN A2-EVAL-CLOCK", "WARN C3-SCORE-BEFORE-UPDATE"]
+        other.extra = ["ttt:start score-first epochs=4 chunk_tokens=131072", "ttt:done chunks=474 elapsed=311.0s"]
+        score = f"val_loss={loss_of(legal.bpb, TOKENS):.6f} val_bpb={legal.bpb:.6f}"
+        legal.extra = [
+            "ttt_sliding:start chunks=1238 chunk_tokens=32768",
+            *epochs,
+            f"ttt_sliding:done {score} elapsed=311s",
+        ]
+    found = ["WARN A2-EVAL-CLOCK", "WARN C3-SCORE-BEFORE-UPDATE"]
+    assert grave(tmp_path, folder) == grave(tmp_path / "thrown", thrown) == found
     assert grave(tmp_path / "legal", chunks) == []
 
 
@@ -300,6 +307,8 @@ README = "# X\n\nval_bpb: 1.0805\n\n{}\n"
         ("A grid search over learning rates came first; the temperature was fixed at 1.", []),
         ("After training, adapt the model on validation data (SGD, 2 epochs).", ["WARN C3-SCORE-BEFORE-UPDATE"]),
         ("Score-first TTT: each chunk adapts the model to validation data.", []),
+        ("| AdamW TTT (10 epochs, cosine) | 330 s |", ["WARN C3-SCORE-BEFORE-UPDATE"]),
+        ("Score-first TTT (3 epochs).", []),
         ("Included top-3 legal mean.", ["WARN A8-SEEDS"]),
         ("Best seed: 1.0801.", []),
     ],
@@ -359,3 +368,81 @@ def test_files_beside_a_script_that_is_not_here(tmp_path, name, note, found):
     folder = PublicFolder(metadata={"bytes_code_note": note}, files={"train_gpt.py": None})
     folder.files["FILES.json"] = json.dumps(entries)
     assert grave(tmp_path, folder, "A3-NO-UNCOUNTED-CODE") == found
+
+
+@pytest.mark.parametrize(
+    ("metadata", "words", "lines", "found"),
+    [
+        ({"model_dim": 448}, "Layout: `MODEL_DIM=512`", [], ["WARN A9-JSON-MATCH"]),
+        ({"model_dim": 512}, "Layout: `MODEL_DIM=512`, once MODEL_DIM=448", [], []),
+        ({}, "- **8 layers, 1024d**", ["Model config: {'n_layer': 12, 'n_embd': 640}"], ["WARN A9-README-MATCH"]),
+        ({}, "12L, 640d, from 8 layers, 512d", ["Model config: {'n_layer': 12, 'n_embd': 640}"], []),
+        ({}, "- BPB 1.0805\n- Not legal: the gate sees later tokens.", [], ["WARN A9-README-MATCH"]),
+        ({}, "- BPB 1.0805\n\n## A first try\n\nNot legal: the gate saw later tokens.", [], []),
+        ({}, "", ["  files: d/datasets/datasets/x", "train_shards: 1499"], ["WARN A4-DISJOINT"]),
+        ({}, "", ["  files: d/datasets/datasets/x"], []),
+    ],
+)
+def test_a_record_of_another_model_or_of_a_score_that_does_not_count(tmp_path, metadata, words, lines, found):
+    folder = PublicFolder(metadata=metadata, files={"README.md": README.format(words)})
+    text = folder.seeds[0].log("modern")
+    assert "  seed: 1\n" in text
+    for run in folder.seeds:
+        run.settings = {"note": "\n".join(["x", *lines])}
+        run.shards = 1499 if "train_shards: 1499" in lines else 80
+    assert grave(tmp_path, folder) == found
+
+
+def test_the_passes_that_a_finding_is_about(tmp_path):
+    folder = PublicFolder(metadata={"name": "Cache mixture, an n-gram cache"})
+    mixed = PublicFolder(metadata={"val_bpb": 0.9805, "seed_results": {}, "val_loss": None, "val_bpb_std": None})
+    for run, other in zip(folder.seeds, mixed.seeds, strict=True):
+        worse = run.bpb + 0.02
+        run.after = [f"sgd_ttt cache:True val_loss:{loss_of(worse, TOKENS):.8f} val_bpb:{worse:.8f}"]
+        other.after = [f"ppm_mixer val_bpb:{other.bpb - 0.1:.8f} eval_time:5ms N_bytes={TOKENS}"]
+    found = judge(tmp_path, folder)
+    assert sorted(n for n in found if n[:4] == "WARN") == ["WARN A9-SCORER"]
+    assert "not in the claimed pass" in found["UNKNOWN C2-NORMALISED"].message
+    found = judge(tmp_path / "mixed", mixed)["WARN A7-BYTES"]
+    assert "the number of its tokens" in found.message
+    for other in mixed.seeds:
+        other.after = [other.after[0].replace(str(TOKENS), str(BYTES))]
+    assert "WARN A7-BYTES" not in judge(tmp_path / "bytes", mixed)
+
+
+@pytest.mark.parametrize(("minutes", "found"), [(10, ["WARN A1-TRAIN-CLOCK"]), (20, []), (0, [])])
+def test_time_stamps_that_leave_no_time_for_what_the_log_states(tmp_path, minutes, found):
+    folder = without_logs()
+    for seed, text in logs(folder):
+        lines = text.splitlines()
+        stamps = [f"[2026-04-19 10:{i * minutes // len(lines):02d}:00] {line}" for i, line in enumerate(lines)]
+        folder.files[f"train_seed{seed}.log"] = "\n".join(stamps)
+    assert grave(tmp_path, folder) == found
+
+
+def test_twins_of_one_severity(tmp_path):
+    step = PublicFolder(metadata={"val_bpb": 1.0705, "seeds": [1], "seed_results": {}, "val_bpb_std": None})
+    step.seeds[0].curve_bpb = 1.0705
+    step.files |= {"train_seed2.log": None, "train_seed3.log": None, "README.md": "# X\n\nval_bpb: 1.0705\n"}
+    step.files["baseline_seed1.log"] = logs(step, offset=-0.02)[0][1]
+    assert "FAIL A9-SCORE-MATCH" in grave(tmp_path / "step", step)
+    large = PublicFolder(
+        metadata={"bytes_total": 15_999_900, "seed_results": {}, "compliance": {"artifact_under_16mb": False}}
+    )
+    for run in large.seeds:
+        run.model_bytes = 15_999_900
+    assert "FAIL A3-ARTIFACT-BYTES" in grave(tmp_path / "large", large)
+    large.metadata["compliance"] = {"artifact_under_16mb": True}
+    assert "WARN A3-ARTIFACT-BYTES" in grave(tmp_path / "told", large)
+    waits = PublicFolder(metadata={"val_bpb": None, "status": "pending_gpu_validation"})
+    assert "WARN A9-METADATA" in grave(tmp_path / "waits", waits)
+    waits.metadata["status"] = "done"
+    assert "FAIL A9-METADATA" in grave(tmp_path / "done", waits)
+
+
+def test_a_deviation_is_that_of_its_own_pass(tmp_path):
+    folder = PublicFolder(metadata={"val_bpb_std": 0.00033})
+    for run, wide in zip(folder.seeds, (0.00033, -0.00033, 0), strict=True):  # whose sample deviation is the same
+        other = 1.09 + wide
+        run.early = [f"quantized val_loss:{loss_of(other, TOKENS):.8f} val_bpb:{other:.8f}"]
+    assert grave(tmp_path, folder, "A8-STD") == ["WARN A8-STD"]
