@@ -434,7 +434,7 @@ def test_twins_of_one_severity(tmp_path):
     assert "FAIL A3-ARTIFACT-BYTES" in grave(tmp_path / "large", large)
     large.metadata["compliance"] = {"artifact_under_16mb": True}
     assert "WARN A3-ARTIFACT-BYTES" in grave(tmp_path / "told", large)
-    waits = PublicFolder(metadata={"val_bpb": None, "status": "pending_gpu_validation"})
+    waits = PublicFolder(metadata={"val_bpb": None, "status": "pending_gpu_validation", "seed_results": {}})
     assert "WARN A9-METADATA" in grave(tmp_path / "waits", waits)
     waits.metadata["status"] = "done"
     assert "FAIL A9-METADATA" in grave(tmp_path / "done", waits)
