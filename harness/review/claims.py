@@ -216,13 +216,6 @@ def _column(document: Document, claimed: Number, before: str) -> Column | None:
     return min(fitting or named or final or near, key=lambda c: abs(c.mean.value - claimed.value), default=None)
 
 
-def tally(claims: Sequence[Claim]) -> str:
-    """ "5 wrong, 3 disputed, 16 hold, 13 not checkable"."""
-    count = Counter(claim.verdict for claim in claims)
-    words = ((Verdict.FAIL, "wrong"), (Verdict.WARN, "disputed"), (Verdict.PASS, "hold"))
-    return ", ".join(f"{count[v]} {word}" for v, word in (*words, (Verdict.UNKNOWN, "not checkable")))
-
-
 def render_claims(name: str, claims: Sequence[Claim], *, every: bool = True) -> str:
     """One block a verdict, worst first, one claim a line with its line number. ``every`` also shows what holds.
 
@@ -230,7 +223,9 @@ def render_claims(name: str, claims: Sequence[Claim], *, every: bool = True) -> 
     """
     from harness.text import printable
 
-    lines = [f"{printable(name)}: {tally(claims)}"]
+    count = Counter(claim.verdict for claim in claims)
+    tally = ", ".join(f"{count[v]} {word.lower().replace('holds', 'hold')}" for v, word in WORDS.items())
+    lines = [f"{printable(name)}: {tally}"]
     for verdict in ORDER:
         chosen = [claim for claim in claims if claim.verdict is verdict]
         if not every and verdict in (Verdict.PASS, Verdict.UNKNOWN):

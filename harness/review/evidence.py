@@ -158,18 +158,6 @@ def gain(record: Record, run: Run) -> None:
         record.out.warn("S6-PLAUSIBLE", message, run.place(final), found, trained, remedy, "likely")
 
 
-@each("runs")
-def rescored(record: Record, run: Run) -> None:
-    """A pass that was scored again in one run: the first score is the one that counts, whatever was reported."""
-    for name, (first, last) in run.rescored.items():
-        better = last.bpb.value < first.bpb.value and record.bound.name.startswith(name)
-        message = f"the pass {name} was scored more than once with different results"
-        message += ", and the later, better score is the claimed one." if better else "."
-        values = (f"last {last.bpb.text}", f"first {first.bpb.text} (line {first.line})")
-        remedy = "Score every token once, and report that score."
-        record.out.warn("C4-SINGLE-PASS", message, run.place(last), *values, remedy)
-
-
 def plausible(record: Record) -> None:
     """A claim that no known method reaches is held for proof."""
     rule, out, floor, claimed = "S6-PLAUSIBLE", record.out, record.readings.floor_bpb, record.claimed

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import math
 import re
-from statistics import fmean
 
 from harness.review.jsonfile import is_number, plain_value, shown
-from harness.review.logs import Run
 from harness.review.number import Number
 from harness.review.patterns import PATTERNS
-from harness.review.record import ENOUGH, Record, group_of, track_named
+from harness.review.record import Record, track_named
 
 LARGEST_SCORE = 8.0
 _PLACEHOLDER = re.compile(r"[_<\[{ ]*(?:fill|todo|tbd|fixme|pending|your[_ -]|xxx|n/?a$)", re.IGNORECASE)
@@ -189,32 +187,6 @@ def same_config(record: Record) -> None:
                 report(rule, message, (other.file, line_b), f"{key} = {b}", at, remedy)
     if len(out.items) == before:
         out.passed(rule, f"{len(runs)} logs have equal settings, apart from seed and places.")
-
-
-def left_out(record: Record) -> None:
-    """Runs that are like the claimed ones in all but their seed and score worse, and that no text tells of."""
-    bound, readme = record.bound, record.readme
-    scores = [item.bpb.value for item in bound.scores()]
-    if record.metadata is None or not bound.name or not scores:
-        return
-    told = " ".join(line for line in record.told if re.search("seed|run|log", line, re.IGNORECASE))
-    printed = [number for line in (readme.every_line if readme else ()) for number in line.numbers]
-    first, forms, worse = bound.training[0], {group_of(run) for run in bound.any}, list[Run]()
-    for run in bound.others:
-        score = run.by_name.get(bound.name)
-        if score is None or run.seed is None or run.seed in record.known_seeds or group_of(run) not in forms:
-            continue
-        same = all(map(_PER_RUN.search, first.unlike(run)))
-        named = re.search(rf"(?<![\d.,]){run.seed}(?![.,]?\d)", told) or run.file in told
-        shown = any(number.decimals >= ENOUGH and number.gives(score.bpb.value) for number in printed)
-        if same and not named and not shown and score.bpb.value > fmean(scores):
-            worse.append(run)
-    if worse:
-        message = f"{len(worse)} run(s) like the claimed ones score worse, and neither README nor JSON tells of them."
-        found = ", ".join(f"seed {run.seed}: {run.by_name[bound.name].bpb.text}" for run in worse[:6])
-        remedy = "Claim the mean over all seeds that ran, or say why these do not count."
-        computed = f"mean of the claimed {fmean(scores):.8f}"
-        record.out.warn("A8-SEEDS", message, worse[0].file, found, computed, remedy, "likely")
 
 
 def seed_set(record: Record) -> None:

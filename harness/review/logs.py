@@ -61,7 +61,6 @@ class Run:
     """What one run says. Times are in seconds, sizes in bytes; ``None`` or empty where it says nothing.
 
     curve:    validations during training; passes: scorings after it, the last of each name
-    rescored: name -> first and last scoring, where they differ
     settings: key -> value and line; block: they were printed as a block of all
     said:     what its lines state, by name; ``run["totals"]`` reads it
     marks:    lines that name a method
@@ -75,7 +74,6 @@ class Run:
     first_line: int = 1
     seed: int | None = None
     passes: list[Pass] = field(default_factory=list)
-    rescored: dict[str, tuple[Pass, Pass]] = field(default_factory=dict)
     curve: list[Pass] = field(default_factory=list)
     settings: dict[str, tuple[str, int]] = field(default_factory=dict)
     block: bool = False
@@ -198,8 +196,6 @@ class Run:
         full = [item for item in self.passes if not _SUMMARY.search(item.name)]
         self.passes = full or self.passes  # Where a pass has a line of its own, a summary only repeats it.
         merged: dict[str, Pass] = {}
-        first: dict[str, Pass] = {}
-        packs = [item.line for item in self["models"] + self["totals"]]
         for above, item in zip([None, *self.passes], self.passes, strict=False):
             fine = above is not None and above.bpb.decimals > 5 and not above.diagnostic
             if fine and above and above.name != item.name and above.printed == item.printed:
@@ -209,12 +205,6 @@ class Run:
             exact = before if before and same and before.bpb.decimals > item.bpb.decimals else item
             seconds = item.seconds if item.seconds is not None or not (before and same) else before.seconds
             merged[item.name] = replace(exact, loss=exact.loss or item.loss, seconds=seconds)
-            base = re.sub(r"[ _-]*(?:epoch|pass|round|iter|repeat)[ _-]?\d{1,6}$", "", item.name, flags=re.IGNORECASE)
-            start = first.setdefault(base or item.name, item)
-            if any(start.line < line < item.line for line in packs):
-                first[base or item.name] = item  # Another artifact was made: no token of it was scored before.
-            elif full and not item.diagnostic and not start.same(item):
-                self.rescored[base or item.name] = (start, item)
         self.passes = list(merged.values())
         if not self.trained and _SCORES.search(self.file) and all(item.diagnostic for item in self.passes):
             # What only scores is no diagnosis of a training.

@@ -174,35 +174,6 @@ def test_three_numbers_have_one_verdict_in_both_commands(tmp_path):
     assert json.dumps(alone)
 
 
-def with_two_worse_seeds(name="train_seed{}.log", **changes):
-    """Three claimed seeds, and logs of two further ones that score worse."""
-    folder = PublicFolder(metadata={"seeds": [1, 2, 3]})
-    for seed in (4, 5):
-        run = PublicFolder().seeds[0]
-        run.seed, run.bpb, run.code_bytes = seed, 1.0830 + seed / 1e4, len(SCRIPT)
-        for key, value in changes.items():
-            setattr(run, key, value)
-        folder.files[name.format(seed)] = run.log("modern")
-    return folder
-
-
-def test_the_best_seeds_of_more_that_ran_are_named(tmp_path):
-    found = judge(tmp_path, with_two_worse_seeds())["WARN A8-SEEDS"]
-    assert found.message.startswith("2 run(s) like the claimed ones score worse")
-    assert "seed 4: 1.0834" in found.found
-
-
-def test_seeds_that_are_told_of_studies_and_better_seeds_are_not(tmp_path):
-    told = with_two_worse_seeds()
-    told.files["README.md"] = "# X\n\nval_bpb: 1.0805\n\nSeeds 4 and 5 ran on a slower machine and do not count.\n"
-    printed = with_two_worse_seeds()
-    printed.files["README.md"] = "# X\n\nval_bpb: 1.0805, and 1.0834 and 1.0835 with the old driver\n"
-    study, other = with_two_worse_seeds(settings={"num_layers": 9}), with_two_worse_seeds("ablation_s{}.log")
-    better, rerun = with_two_worse_seeds(bpb=1.0701), with_two_worse_seeds("train_seed1_again{}.log", seed=1)
-    for i, folder in enumerate((told, printed, study, other, better, rerun)):
-        assert grave(tmp_path / str(i), folder, "A8-SEEDS") == [], i
-
-
 def test_another_name_for_the_pass_above_is_no_second_scoring(tmp_path):
     folder = PublicFolder()
     for run in folder.seeds:
@@ -434,10 +405,9 @@ def test_twins_of_one_severity(tmp_path):
     assert "FAIL A3-ARTIFACT-BYTES" in grave(tmp_path / "large", large)
     large.metadata["compliance"] = {"artifact_under_16mb": True}
     assert "WARN A3-ARTIFACT-BYTES" in grave(tmp_path / "told", large)
-    waits = PublicFolder(metadata={"val_bpb": None, "status": "pending_gpu_validation", "seed_results": {}})
-    assert "WARN A9-METADATA" in grave(tmp_path / "waits", waits)
-    waits.metadata["status"] = "done"
-    assert "FAIL A9-METADATA" in grave(tmp_path / "done", waits)
+    for status, verdict in (("pending_gpu_validation", "WARN"), ("done", "FAIL")):
+        waits = PublicFolder(files={"submission.json": json.dumps({"name": "X", "status": status})})
+        assert f"{verdict} A9-METADATA" in grave(tmp_path / status, waits)
 
 
 def test_a_deviation_is_that_of_its_own_pass(tmp_path):
