@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from harness.fineweb import VARIANTS
 from harness.review.logs import Pass, Run
 from harness.review.number import Range, read_numbers
-from harness.review.patterns import PATTERNS
+from harness.review.patterns import PATTERNS, WORDS
 from harness.review.published import (
     CERTAIN,
-    LONGEST_TAIL,
     LONGEST_WINDOW,
     SUBSET_TOKENS,
     implied_bytes,
@@ -30,12 +29,7 @@ LARGEST_GAIN = 0.06
 """bpb between the end of training and the last pass; above it, the way of scoring has to be explained."""
 _RAN = re.compile(r"start|epoch|done|enabled|lr|chunk|step|loss|[1-9][\d,]* bytes|: (?:True|1)$", re.IGNORECASE)
 _ON_TRAIN = re.compile(r"train[-_ ]?(?:data|tok|shard)", re.IGNORECASE)
-_DENIED = PATTERNS.words["denied"]
 _FIELDS = re.compile(r"name|blurb|descri|techni|summary|criterion|method|changes|^notes?$", re.IGNORECASE)
-_SELECTED = PATTERNS.words["selected"]
-_OFF = PATTERNS.words["off"]
-"""What stands behind a mark that is switched off: the rest of its key, and the value of that key alone."""
-_NOT_BEFORE = PATTERNS.words["not_before"]
 _SWITCH = re.compile(r"(?:enabled|epochs|_mode|_temperature)$|^use_|^(?:slot|ppm|prequant_ttt)$")
 _NOT_COMPARABLE = re.compile(r"\bnot\W{1,3}(?:\w+[- ]){0,2}comparable", re.IGNORECASE)
 _MIXED = re.compile(r"ppm|n-?gram|mix|cache|blend|bayes", re.IGNORECASE)
@@ -57,23 +51,17 @@ def byte_count(record: Record, run: Run) -> None:
     item = run.by_name.get(name) or run.final
     total = implied(run, item) if item else None
     for count in run["scored_bytes"] if item else ():
-        short = readings.byte_low - LONGEST_TAIL
-        if item and count.label.lstrip().startswith(item.name) and not short <= count.value <= readings.byte_high:
+        low, high = readings.byte_low - 4 * LONGEST_WINDOW, readings.byte_high
+        if item and count.label.lstrip().startswith(item.name) and not low <= count.value <= high:
             message = f"{item.name}: its line counts other bytes than the text has"
             message += ": the number of its tokens." if stated and count.value == stated.value else "."
-            values = (
-                f"{count.value:,.0f} bytes",
-                "151.08 million bytes in the split",
-                "Divide by the bytes of the text.",
-            )
-            out.warn("A7-BYTES", message, run.place(count), *values, "likely")
-    if item is None or item.loss is None or stated is None:
-        out.unknown("A7-BYTES", "bytes can't be derived: they take a loss, a bpb and a token count.", run.file)
+            text, remedy = "151.08 million bytes in the split", "Divide by the bytes of the text."
+            out.warn("A7-BYTES", message, run.place(count), f"{count.value:,.0f} bytes", text, remedy, "likely")
     if item is None or item.loss is None or stated is None or total is None:
+        out.unknown("A7-BYTES", "bytes can't be derived: they take a loss, a bpb and a token count.", run.file)
         return
     tokens = stated.value
-    low = readings.byte_low - round(LONGEST_WINDOW * total.value / tokens)
-    finding = judge_bytes(total, tokens, low, readings.byte_high)
+    finding = judge_bytes(total, tokens, readings.byte_low, readings.byte_high)
     found = f"loss {item.loss.text}, bpb {item.bpb.text}, {tokens:,.0f} tokens"
     at, text = run.place(item), f"{total.value:,.0f} bytes"
     if finding.verdict in (Verdict.PASS, Verdict.UNKNOWN):
@@ -81,7 +69,7 @@ def byte_count(record: Record, run: Run) -> None:
         return
     others = [b for other in [*run.passes, *run.curve[-3:]] if other is not item and (b := implied(run, other))]
     agree = [b for b in others if abs(b.value - total.value) <= b.slack + total.slack + CERTAIN / 2 * total.value]
-    sound = [b for b in others if judge_bytes(b, tokens, low, readings.byte_high).verdict is Verdict.PASS]
+    sound = [b for b in others if judge_bytes(b, tokens, readings.byte_low, readings.byte_high).verdict is Verdict.PASS]
     remedy = "Count the UTF-8 bytes of the raw documents; compare the table with decoded text."
     if sound:
         message = f"{item.name}: loss and bpb imply other bytes than the run's other passes: a mixture, or two counts."
@@ -172,8 +160,9 @@ def plausible(record: Record) -> None:
 
 def is_on(pattern: re.Pattern[str], text: str) -> bool:
     """Whether the line names the method and neither denies it nor gives it a value that switches it off."""
+    off, not_before = WORDS["off"], WORDS["not_before"]
     hits = pattern.finditer(text)
-    return any(not _OFF.match(text, hit.end()) and not _NOT_BEFORE.search(text[: hit.start()]) for hit in hits)
+    return any(not off.match(text, hit.end()) and not not_before.search(text[: hit.start()]) for hit in hits)
 
 
 @each("any")
@@ -228,7 +217,7 @@ def words(record: Record) -> None:
         for method in PATTERNS.methods:
             fresh = (own or method.anywhere) and method.what not in seen
             hit = method.words.search(text) if method.words and fresh else None
-            if hit and not _DENIED.search(text[: hit.start()]):
+            if hit and not WORDS["denied"].search(text[: hit.start()]):
                 seen.add(method.what)
                 found, remedy = text[max(0, hit.start() - 60) :].strip()[:160], "Say why it is within the rules."
                 early = method.rule == "A6-PREQUANT-TTT" and own and any(r.early_adaptation for r in record.bound.any)
@@ -242,7 +231,7 @@ def words(record: Record) -> None:
                     record.out.unknown(method.rule, message, (file, line))
                 else:
                     report(method.rule, f"{message}.", (file, line), found, "", remedy, "likely")
-        if file not in seen and _SELECTED.search(text):
+        if file not in seen and WORDS["selected"].search(text):
             seen.add(file)
             message = "the text says that runs were chosen by their score."
             record.out.warn("A8-SEEDS", message, (file, line), text.strip()[:160], "", "Report all runs.", "likely")

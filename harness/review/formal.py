@@ -8,16 +8,11 @@ import re
 
 from harness.review.jsonfile import is_number, plain_value, shown
 from harness.review.number import Number
-from harness.review.patterns import PATTERNS
+from harness.review.patterns import WORDS
 from harness.review.record import Record, track_named
 
 LARGEST_SCORE = 8.0
 _PLACEHOLDER = re.compile(r"[_<\[{ ]*(?:fill|todo|tbd|fixme|pending|your[_ -]|xxx|n/?a$)", re.IGNORECASE)
-_MAYBE_LOG = PATTERNS.words["maybe_log"]
-_NO_LOG = PATTERNS.words["no_log"]
-_PER_RUN = PATTERNS.words["per_run"]
-_HYPERPARAMETER = PATTERNS.words["hyperparameter"]
-_HARMLESS = PATTERNS.words["harmless"]
 
 
 def required_files(record: Record) -> None:
@@ -44,7 +39,7 @@ def required_files(record: Record) -> None:
     elif record.main_code != "train_gpt.py":
         out.warn(rule, "the training script is not called train_gpt.py.", record.main_code)
     if not record.runs and not record.absent_logs:
-        maybe = [n for n in names if _MAYBE_LOG.search(n) and not _NO_LOG.search(n)]
+        maybe = [n for n in names if WORDS["maybe_log"].search(n) and not WORDS["no_log"].search(n)]
         message = "no training log."
         if maybe:
             message = f"no training log of a known form ({', '.join(maybe[:3])})."
@@ -174,13 +169,13 @@ def same_config(record: Record) -> None:
     before = len(out.items)
     for other in (run for run in runs[1:] if run.other_hardware == first.other_hardware):
         for key in first.unlike(other):
-            if _PER_RUN.search(key):
+            if WORDS["per_run"].search(key):
                 continue
             (a, line_a), (b, line_b) = first.settings[key], other.settings[key]
             idle = key.startswith("ttt_") and "ttt" not in record.bound.name
-            fixed = key == "model_params" or (first.block and _HYPERPARAMETER.search(key) and not idle)
-            strict = certain and fixed and not _HARMLESS.search(key)
-            if strict or not _HARMLESS.search(key):
+            fixed = key == "model_params" or (first.block and WORDS["hyperparameter"].search(key) and not idle)
+            strict = certain and fixed and not WORDS["harmless"].search(key)
+            if strict or not WORDS["harmless"].search(key):
                 message, remedy = f"{key} differs between seeds.", "Repeat all seeds with one configuration (#2124)."
                 report = out.fail if strict else out.warn
                 at = f"{a} in {first.file}:{line_a}"

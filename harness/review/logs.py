@@ -16,7 +16,7 @@ from math import isfinite
 from typing import NamedTuple
 
 from harness.review.number import Number
-from harness.review.patterns import PATTERNS
+from harness.review.patterns import PATTERNS, WORDS
 
 MAX_LINE, MAX_KEPT, MAX_RUNS = 1_000, 400, 40
 RAW_MODEL_BYTES = 4e7
@@ -271,20 +271,19 @@ _EVAL_TIME = re.compile(rf"eval_time[:=]\s*{_TIME}\s*(ms|s)\b|\btime:(\d{{1,18}}
 _VAL_BPB = re.compile(r"val_bpb:\s*" + NUM)
 _STOP = re.compile(r"stopping_early: (\w+)\s+train_time:\s*(\d{1,18})ms\s+step:\s*(\d{1,15})")
 _CALIBRATES = ("reserves", "hessians", "calibrations")
-_NO_CALIBRATION = PATTERNS.words["no_calibration"]
 _SEED = re.compile(r"\s*(?:random_)?seed[:=] ?(\d{1,10})\s*$|.*\bseed[:=](\d{1,10})\b")
 _GPU = re.compile(r"\|\s+\d+\s+(NVIDIA [\w ]{3,40}?)\s{2,}")
 _PAIR = re.compile(r"([A-Za-z]\w{0,60}):(\S{1,200})")
 _LONE = re.compile(r"(?:  )?([a-z_]\w{0,60}):\s?(.{0,300})$")
 _NO_SETTING = re.compile(r"^(?:step|loss|t|avg|time|mem|tok|dt|\w*_?step|\w*loss|\w*time|\w*_ms|eta|https?)$")
-_DIAGNOSTIC = PATTERNS.words["diagnostic"]
-_MARKS = PATTERNS.words["marks"]
 _ADAPTS = re.compile(r"\s{0,8}[a-z]{0,20}_?ttt[a-z]{0,20}[:_ ] ?(?:start|epoch|begin)", re.IGNORECASE)
 _LAST_EPOCH = re.compile(
     r"\s{0,8}\w{0,20}ttt\w{0,20}[:_ ]{1,2}"
     r"(?:epoch[:= ]{1,2}(?P<n>\d{1,4})(?:/(?P=n)(?!\d)| complete)|(?P<m>\d{1,4}) ?ep\b)",
     re.IGNORECASE,
 )
+LOSS = re.compile(r"(?:(?:train|val)_(?:loss|bpb)[:=]\s*|\bstep[ :]\s*\d[^\n]{0,40}\bloss[:= ]\s*)(?:\d|nan)")
+"""What a run log prints, and no other text."""
 _SECTION = re.compile(r"={3,} ?[\w .-]{3,60} ?={3,}$")
 _SOME_SCORE = re.compile(r"bpb\W+\d{1,2}\.\d{2,}|\d\.\d{2,} ?bpb", re.IGNORECASE)
 _SCORES = re.compile(r"eval|scor|quant|ttt", re.IGNORECASE)
@@ -313,14 +312,6 @@ def decode(data: bytes) -> str:
         if all((share[i] > 0.7) == (i in zeros) for i in range(4)):
             return data.decode(codec, "replace")
     return data.decode("utf-8-sig", "replace")
-
-
-_LOSS = re.compile(r"(?:(?:train|val)_(?:loss|bpb)[:=]\s*|\bstep[ :]\s*\d[^\n]{0,40}\bloss[:= ]\s*)(?:\d|nan)")
-
-
-def looks_like_log(text: str) -> bool:
-    """Whether a text is a run log."""
-    return _LOSS.search(text) is not None
 
 
 def read_log(name: str, text: str) -> list[Run]:
@@ -475,7 +466,7 @@ class _Reader:
             seconds = _seconds(spent[1] or spent[3], spent[2] or spent[4]) if spent else None
             loss = Number.of(hit[3]) if hit.re is _PASS else None
             bpb = Number.of(hit[4] if hit.re is _PASS else hit[3])
-            run.passes.append(Pass(name, number, bpb, loss, seconds, bool(_DIAGNOSTIC.search(name))))
+            run.passes.append(Pass(name, number, bpb, loss, seconds, bool(WORDS["diagnostic"].search(name))))
         elif not hit and _SOME_SCORE.search(line) and not _ANY_STEP.match(line):
             run.unread = Stat(line[:160], 0, number)
 
@@ -486,7 +477,7 @@ class _Reader:
             run.stop = Stat(stop[1], int(stop[2]) / 1000, number)
             run.last_step = max(run.last_step or 0, int(stop[3]))
             return
-        gptq = line[:4].lower() == "gptq" and not _NO_CALIBRATION.search(line)
+        gptq = line[:4].lower() == "gptq" and not WORDS["no_calibration"].search(line)
         for name, word, pattern in PATTERNS.lines:
             if word not in line or len(run[name]) == MAX_KEPT or (not gptq and name in _CALIBRATES):
                 continue
@@ -496,7 +487,7 @@ class _Reader:
                 stat = Stat((groups["label"] or "") if "label" in groups else line[:160], value, number)
                 run.said.setdefault(name, []).append(stat)
         run.chunked = run.chunked or "ttt_chunk" in line or "chunks=" in line
-        if len(run.marks) < 60 and _MARKS.search(line):
+        if len(run.marks) < 60 and WORDS["marks"].search(line):
             run.marks.append(Stat(line[:160], 0, number))
 
     def _settings(self, line: str, number: int) -> None:
@@ -537,8 +528,5 @@ def _joined(runs: list[Run]) -> list[Run]:
                 before.said.setdefault(name, []).extend(found)
             before.passes, before.marks = before.passes + run.passes, before.marks + run.marks
         else:
-            run.gpus = run.gpus or before.gpus
-            if before["world"]:
-                run.said.setdefault("world", before["world"])
             out.append(run)
     return out

@@ -20,7 +20,7 @@ from typing import Literal
 from harness.review.claims import Claim, check_document
 from harness.review.findings import Findings, Readings
 from harness.review.jsonfile import LONGEST_KEY, JsonProblem, Metadata, parse_json, read_metadata
-from harness.review.logs import Pass, Run, decode, looks_like_log, read_log, seed_of_name
+from harness.review.logs import LOSS, Pass, Run, decode, read_log, seed_of_name
 from harness.review.number import Number
 from harness.review.patterns import PATTERNS
 from harness.review.readme import Document
@@ -294,9 +294,7 @@ def _load_logs(record: Record) -> None:
                 record.absent_logs.append(name)
             continue
         text = decode(data)
-        if not looks_like_log(text):
-            continue
-        for run in read_log(name, text):
+        for run in read_log(name, text) if LOSS.search(text) else ():
             spent = run.train_time.value if run.train_time else None
             scores = tuple((item.name, item.bpb.text, item.seconds) for item in run.passes)
             # Two runs agree in every printed figure only when one is a copy of the other.

@@ -11,6 +11,7 @@ from harness.review.logs import Run
 from harness.review.number import Number, read_numbers
 from harness.review.patterns import PATTERNS
 from harness.review.record import ENOUGH, TABLES, Record, each, is_score, matches
+from harness.review.statistics import pools
 
 OTHER_RECORD = re.compile(
     r"PR\W{0,2}#?\d|#\d{2,}|/pull/|\bSOTA\b|baseline|previous|\bold\b|parent|target", re.IGNORECASE
@@ -178,19 +179,9 @@ def seeds(record: Record, run: Run) -> None:
             report(rule, message, at, shown(value), f"{near} in {run.file}", _BY_SCRIPT)
 
 
-def _pass_means(record: Record) -> list[float]:
-    """Means over the claimed runs, of their first passes, their second, and so on, and of their training."""
-    sets = (record.bound.runs, [run for run in record.runs if run.final])
-    passes = [
-        group for runs in sets for group in zip(*([s.bpb.value for s in run.passes] for run in runs), strict=False)
-    ]
-    curves = [run.curve[-1].bpb.value for run in record.bound.runs if run.curve]
-    return [fmean(group) for group in passes] + ([fmean(curves)] if curves else [])
-
-
 def whole(record: Record) -> None:
     """Other scores, steps and bytes of the model in the JSON. Any run, or their mean, may give them."""
-    meta, means = record.metadata, _pass_means(record)
+    meta, means = record.metadata, [fmean(pool) for pool in pools(record)]
     if meta is None or not record.bound.runs or record.incomplete:
         return
     loss, passes = meta.number("val_loss"), [item for run in record.bound.runs for item in run.passes if item.loss]
@@ -290,7 +281,7 @@ def headline(record: Record) -> None:
 
 def facts(record: Record) -> None:
     """Key facts (a two-column row, a list entry) that come near what the logs say, and are something else."""
-    readme, means = record.readme, _pass_means(record)
+    readme, means = record.readme, [fmean(pool) for pool in pools(record)]
     if readme is None or record.incomplete:
         return
     for line in readme.every_line:
