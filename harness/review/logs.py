@@ -182,12 +182,7 @@ class Run:
 
     @property
     def model_and_code(self) -> tuple[Stat | None, Stat | None]:
-        """The compressed model's size, and the code size that the log adds to it."""
-        total = self.total
-        for model in reversed(self.packed):
-            for code in reversed(self["codes"]):
-                if total and int(model.value + code.value) == int(total.value):
-                    return model, code
+        """The compressed model's size, and the code size that counts."""
         counted = [code for code in self["codes"] if code.label != "uncompressed"] or self["codes"]
         return (self.packed[-1] if self.packed else None), (counted[-1] if counted else None)
 

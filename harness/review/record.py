@@ -315,13 +315,6 @@ def matches(claimed: Number, logged: float) -> bool:
     return (claimed.decimals >= ENOUGH and claimed.gives(logged, 0.51e-8)) or abs(claimed.value - logged) < 0.5e-4
 
 
-def _is_mean(claimed: Number, items: list[Pass]) -> bool:
-    """Of the scores, or of the scores rounded to the claim's decimals first."""
-    scores = [item.bpb.value for item in items]
-    rounded = [round(score, max(claimed.decimals, ENOUGH)) for score in scores]
-    return is_score(claimed, fmean(scores)) or is_score(claimed, fmean(rounded))
-
-
 def shared_passes(runs: list[Run]) -> dict[str, list[Pass]]:
     """Passes that every run has, by name, last first; the last pass of each where the names differ."""
     if not runs:
@@ -387,7 +380,7 @@ def _explanations(
     for runs in sets:
         if len(runs) > 1 or len(scored) == 1 or (seeds == 1 and runs is sets[0]):
             for name, items in shared_passes(runs).items():
-                if _is_mean(claimed, items):
+                if is_score(claimed, fmean(item.bpb.value for item in items)):
                     yield RunSet(runs, name, "mean" if len(runs) > 1 else "score")
     for run in scored:
         for item in reversed(run.by_name.values()):
@@ -407,6 +400,6 @@ def _explanations(
         before = [run.before_packing for run in runs]
         for name in before[0]:
             items = [found[name] for found in before if name in found]
-            one = len(runs) == 1 and matches(claimed, items[0].bpb.value)
-            if one or (1 < len(items) == len(runs) and _is_mean(claimed, items)):
+            given = matches if len(runs) == 1 else is_score
+            if len(items) == len(runs) and given(claimed, fmean(item.bpb.value for item in items)):
                 yield RunSet(runs, "", "training", source=items[0])
