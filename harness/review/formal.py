@@ -59,21 +59,19 @@ def fields(record: Record) -> None:
     at = (record.json_file, meta.line("val_bpb"))
     if isinstance(score, Number) and not math.isfinite(score.value):
         out.fail(rule, "val_bpb is not a finite number.", at, score.text)
-    elif score in (None, "", []) and "val_bpb" not in meta.raw and not any("retract" in key for key in meta.raw):
+    elif score in (None, "", []) and "val_bpb" not in meta.raw:
         inside = re.findall(r'"(\w*bpb\w*)": ?(?:0\.[2-9]|[1-7]\b)', json.dumps(plain_value(meta.raw)))
         message = (
             f"no val_bpb at the top; {inside[0]} stands deeper." if inside else "no val_bpb, in any known spelling."
         )
-        pending = re.search(r"\bpending|\bnot (?:yet )?(?:validated|run|measured)\b", " ".join(meta.source))
+        pending = re.search(r"retract|\bpending|\bnot (?:yet )?(?:validated|run|measured)\b", " ".join(meta.source))
         report = out.warn if inside or pending or record.study else out.fail
         report(rule, message, record.json_file, "", "", 'Add "val_bpb".')
     elif is_number(score) and score.value > LARGEST_SCORE:
         message = "val_bpb is more than a model needs that knows nothing: no score, or of another unit."
         out.warn(rule, message, at, score.text, f"{LARGEST_SCORE:g} bits in a byte", "Give bits a byte of the text.")
     elif not is_number(score) or score.value == 0:
-        retracted = any("retract" in key for key in meta.raw)
-        what = "retracted by its author: no score is claimed" if retracted else "val_bpb holds a placeholder, no score"
-        out.warn(rule, f"{what}.", at, shown(score), "", "Fill it in.")
+        out.warn(rule, "val_bpb holds a placeholder, no score.", at, shown(score), "", "Fill it in.")
     missing = [
         n for n in ("name", "github_id", "author", "date", "bytes_total") if meta.values.get(n) in (None, "", [])
     ]

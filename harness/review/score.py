@@ -192,13 +192,15 @@ def whole(record: Record) -> None:
             message = "val_loss and val_bpb are not of one pass: they imply other bytes than each pass of the logs."
             values = f"{loss.text} / {record.claimed.text} = {own:.4f}", f"logs {min(ratios):.4f} to {max(ratios):.4f}"
             record.out.warn("A9-JSON-MATCH", message, (record.json_file, meta.line("val_loss")), *values)
-    stated = [pair for run in record.bound.any for pair in ((k, v) for k, (v, _) in run.settings.items())]
-    stated += [(name.lower(), v) for line in record.told for name, v in _SETTING.findall(line)]
+    settings = [(name, text) for run in record.bound.any for name, (text, _) in run.settings.items()]
+    stated: dict[str, list[float]] = {}
+    for name, text in settings + [hit for line in record.told for hit in _SETTING.findall(line)]:
+        if re.fullmatch(r"\d{1,15}(?:\.\d{1,15})?", text):
+            stated.setdefault(name.lower(), []).append(float(text))
     for key, value in meta.raw.items():
-        shaped = [float(v) for name, v in stated if name == key and re.fullmatch(r"\d{1,15}(?:\.\d{1,15})?", v)]
-        if is_number(value) and shaped and value.value not in shaped:
+        if is_number(value) and key in stated and value.value not in stated[key]:
             message, at = f"{key} is not what README or log say.", (record.json_file, meta.lines.get(key, 0))
-            record.out.warn("A9-JSON-MATCH", message, at, shown(value), f"{shaped[0]:,.10g}", _BY_SCRIPT)
+            record.out.warn("A9-JSON-MATCH", message, at, shown(value), f"{stated[key][0]:,.10g}", _BY_SCRIPT)
         repeats = is_number(value) and record.claimed is not None and value.text == record.claimed.text
         kind = _kind(key) if is_number(value) and key not in meta.spelt.values() and not repeats else ""
         if kind not in ("bpb", "steps", "model") or (kind == "bpb" and value.decimals < ENOUGH):
