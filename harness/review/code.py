@@ -87,7 +87,7 @@ def patterns(record: Record) -> None:
             if not isinstance(node, LOOKED_AT):
                 continue
             worth = any(WORDS["worth"].search(line) for line in lines[node.lineno - 1 : node.end_lineno])
-            if not worth or record.folder.late():  # which is dear: it asks the system
+            if not worth or record.folder.late():
                 continue
             text = ast.unparse(node)[:MAX_STATEMENT]
             at = (name, 0 if script.layers else node.lineno)  # an unpacked script has other lines
