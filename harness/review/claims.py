@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from harness.review.number import NUMBER, Number, mean_of, read_numbers, read_one, std_of
-from harness.review.readme import OTHERS, Column, Document, Line, Row, quote
+from harness.review.readme import OTHERS, Column, Document, Line, Row
 from harness.rules import Verdict
 
 LEFT_OUT = "limit of what is read"
@@ -148,7 +148,7 @@ def _aggregate(row: Row, column: Column, claimed: Number) -> Iterator[Claim]:
     elif what.endswith("std"):
         yield judge_std(claimed, column.values, row.line, where, named, row.label)
     elif not (row.label.lower().startswith(("best", "worst")) and column.kind not in ("bpb", "nats", "bytes")):
-        low, high = column.end(lowest=True), column.end(lowest=False)
+        low, *_, high = sorted(column.values, key=lambda value: value.value)
         spans = {"max": (high.low, high.high), "min": (low.low, low.high)}
         first, last = spans.get(what, (high.low - low.high, high.high - low.low))
         right, holds = claimed.like((first + last) / 2), claimed.admits(first, last)
@@ -182,7 +182,9 @@ def check_headlines(document: Document) -> Iterator[Claim]:
 def _headline(
     document: Document, line: Line, claimed: Number, before: str, after: str, spread: Number | None
 ) -> Iterator[Claim]:
-    here, column = quote(line.text, claimed), _column(document, claimed, before[-50:])
+    start, column = max(0, min(claimed.start - 35, len(line.text) - 70)), _column(document, claimed, before[-50:])
+    words = line.text[start : start + 70].strip()
+    here = ("…" if start else "") + words + ("…" if start + 70 < len(line.text) else "")
     sentence = re.split(r"(?<=[.;|])\s|\bThis run|\bthis (?:run|work|PR|submission)|\bours?\b", before)[-1]
     if OTHERS.search(sentence[-100:]) or column is None:
         text = "its seeds are not in this text" if column else "no table of seeds in this text gives it"
@@ -207,20 +209,14 @@ def _headline(
 
 def _column(document: Document, claimed: Number, before: str) -> Column | None:
     """The column a headline is about: of its kind and near it. The one that fits it; else the one that the words
-    before it name; else the final one; else the nearest."""
-    columns = document.of_kind(claimed.kind)
+    before it name; else the last after test-time training or sliding; else the nearest."""
+    columns = [column for column in document.columns if column.kind == claimed.kind]
+    last = [c for c in columns if re.search(r"ttt|sliding|final|post|test-time", c.name, re.IGNORECASE)] or columns
     near = [column for column in columns if abs(column.mean.value - claimed.value) <= NEAR * abs(column.mean.value)]
     fitting = [column for column in near if claimed.admits(column.mean.low, column.mean.high)]
     named = [column for column in near if column.name.lower() in before.lower()]
-    final = [column for column in near if column is document.final_column(claimed.kind)]
+    final = [column for column in near if column is last[-1]]
     return min(fitting or named or final or near, key=lambda c: abs(c.mean.value - claimed.value), default=None)
-
-
-def tally(claims: Sequence[Claim]) -> str:
-    """ "5 wrong, 3 disputed, 16 hold, 13 not checkable"."""
-    count = Counter(claim.verdict for claim in claims)
-    words = ((Verdict.FAIL, "wrong"), (Verdict.WARN, "disputed"), (Verdict.PASS, "hold"))
-    return ", ".join(f"{count[v]} {word}" for v, word in (*words, (Verdict.UNKNOWN, "not checkable")))
 
 
 def render_claims(name: str, claims: Sequence[Claim], *, every: bool = True) -> str:
@@ -230,7 +226,9 @@ def render_claims(name: str, claims: Sequence[Claim], *, every: bool = True) -> 
     """
     from harness.text import printable
 
-    lines = [f"{printable(name)}: {tally(claims)}"]
+    count = Counter(claim.verdict for claim in claims)
+    tally = ", ".join(f"{count[v]} {word.lower().replace('holds', 'hold')}" for v, word in WORDS.items())
+    lines = [f"{printable(name)}: {tally}"]
     for verdict in ORDER:
         chosen = [claim for claim in claims if claim.verdict is verdict]
         if not every and verdict in (Verdict.PASS, Verdict.UNKNOWN):

@@ -5,16 +5,13 @@ from __future__ import annotations
 import ast
 import re
 
-from harness.review.patterns import PATTERNS
+from harness.review.patterns import PATTERNS, WORDS
 from harness.review.record import Record
 
-_NOT_AT_EVAL = PATTERNS.words["not_at_eval"]
 _SOURCES = (".cpp", ".cc", ".c", ".cu")
 _VAL_FILES = re.compile(
     r"^(?:\w+\.)*train_?(?:files|pattern|glob|shards|data|paths) = .*(?:\b|_)val(?:id)?_[^'\"/]*(?:\.bin|\*)"
 )
-_WORTH = PATTERNS.words["worth"]
-"""Words without which no pattern fits: writing a statement out takes long."""
 _VAL_DOCS = re.compile(r"val[-_]docs\W{1,6}[^\n]{0,80}?(?:default\s*=\s*|=\s*)(10[_,]?000)\b")
 LOOKED_AT = (ast.Assign, ast.Expr, ast.Import, ast.ImportFrom, ast.AugAssign, ast.Return, ast.For)
 MAX_STATEMENT = 4_000
@@ -29,7 +26,7 @@ def absent(record: Record) -> None:
     if record.scripts:
         return
     others = [n for n in record.folder.names if n.endswith((".py", *_SOURCES)) and n != record.main_code]
-    likely = [n for n in others if not _NOT_AT_EVAL.search(n) and not n.startswith("train")]
+    likely = [n for n in others if not WORDS["not_at_eval"].search(n) and "train" not in n]
     notes = record.metadata.raw.items() if record.metadata else ()
     counted = any(key.startswith("bytes_code") and re.search("includ", str(value), re.I) for key, value in notes)
     if likely and record.main_code and not counted:
@@ -87,9 +84,10 @@ def patterns(record: Record) -> None:
         seen = set[str]()
         lines = re.split(r"\r\n?|\n", script.source)
         for node in script.statements:
-            if not isinstance(node, LOOKED_AT) or record.folder.late():
+            if not isinstance(node, LOOKED_AT):
                 continue
-            if not any(_WORTH.search(line) for line in lines[node.lineno - 1 : node.end_lineno]):
+            worth = any(WORDS["worth"].search(line) for line in lines[node.lineno - 1 : node.end_lineno])
+            if not worth or record.folder.late():
                 continue
             text = ast.unparse(node)[:MAX_STATEMENT]
             at = (name, 0 if script.layers else node.lineno)  # an unpacked script has other lines

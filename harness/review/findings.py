@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from functools import partialmethod
 from typing import Literal
 
 import msgspec
@@ -102,7 +103,11 @@ def exit_code_of(reports: Iterable[FolderReport], block: frozenset[str] = frozen
 
 
 class Findings:
-    """Collects findings. Each method takes the rule id, one sentence, and the evidence by name."""
+    """Collects findings.
+
+    passed: the rule holds; unknown: can't be known from what the folder holds; warn: doubtful, or a disputed reading;
+    fail: the rule is broken, for certain. Each takes what :meth:`add` takes behind the verdict.
+    """
 
     def __init__(self) -> None:
         self.items: list[Found] = []
@@ -123,21 +128,8 @@ class Findings:
         shown = str(found)[:300], str(computed)[:300]
         self.items.append(Found(rule, verdict, message, file, line, *shown, remedy, confidence))
 
-    def passed(self, rule: str, message: str, at: tuple[str, int] | str = "", found: object = "") -> None:
-        """The rule holds."""
-        self.add(Verdict.PASS, rule, message, at, found)
-
-    def unknown(self, rule: str, message: str, at: tuple[str, int] | str = "", remedy: str = "") -> None:
-        """Cannot be known from what the folder holds."""
-        self.add(Verdict.UNKNOWN, rule, message, at, remedy=remedy)
-
-    def warn(self, rule: str, message: str, at: tuple[str, int] | str = "", *values: object, **others: str) -> None:
-        """Doubtful, or a disputed reading. values: found, computed, remedy, confidence."""
-        self.add(Verdict.WARN, rule, message, at, *values, **others)  # type: ignore[arg-type]
-
-    def fail(self, rule: str, message: str, at: tuple[str, int] | str = "", *values: object, **others: str) -> None:
-        """The rule is broken, for certain. values: found, computed, remedy, confidence."""
-        self.add(Verdict.FAIL, rule, message, at, *values, **others)  # type: ignore[arg-type]
+    passed, unknown = partialmethod(add, Verdict.PASS), partialmethod(add, Verdict.UNKNOWN)
+    warn, fail = partialmethod(add, Verdict.WARN), partialmethod(add, Verdict.FAIL)
 
     def has(self, rule: str) -> bool:
         """Whether the rule has a FAIL or WARN already."""

@@ -16,11 +16,11 @@ from harness.rules import Verdict
 
 CHECKS: tuple[Check, ...] = (
     *(limits.train_clock, limits.calibration, limits.eval_clock, limits.artifact, limits.code_bytes),
-    *(limits.claimed_bytes, evidence.byte_count, evidence.coverage, evidence.gain, evidence.rescored),
+    *(limits.claimed_bytes, score.last_pass, evidence.byte_count, evidence.coverage, evidence.gain),
     *(evidence.marks, evidence.data, evidence.plausible, evidence.words),
-    *(score.claim, score.last_pass, score.seeds, score.whole, score.tables, score.headline, score.facts, score.sizes),
+    *(score.claim, score.seeds, score.whole, score.model, score.tables, score.headline, score.facts, score.sizes),
     *(formal.required_files, formal.fields, formal.track, formal.logs_whole, formal.hardware, formal.same_config),
-    *(formal.left_out, formal.seed_set, statistics.stated, statistics.deviations, statistics.tests),
+    *(formal.seed_set, statistics.stated, statistics.deviations, statistics.tests),
     *(code.absent, code.patterns, code.preparation, code.uncounted),
 )
 FEW = 6

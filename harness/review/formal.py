@@ -5,21 +5,14 @@ from __future__ import annotations
 import json
 import math
 import re
-from statistics import fmean
 
 from harness.review.jsonfile import is_number, plain_value, shown
-from harness.review.logs import Run
 from harness.review.number import Number
-from harness.review.patterns import PATTERNS
-from harness.review.record import ENOUGH, Record, group_of, track_named
+from harness.review.patterns import WORDS
+from harness.review.record import Record, track_named
 
 LARGEST_SCORE = 8.0
 _PLACEHOLDER = re.compile(r"[_<\[{ ]*(?:fill|todo|tbd|fixme|pending|your[_ -]|xxx|n/?a$)", re.IGNORECASE)
-_MAYBE_LOG = PATTERNS.words["maybe_log"]
-_NO_LOG = PATTERNS.words["no_log"]
-_PER_RUN = PATTERNS.words["per_run"]
-_HYPERPARAMETER = PATTERNS.words["hyperparameter"]
-_HARMLESS = PATTERNS.words["harmless"]
 
 
 def required_files(record: Record) -> None:
@@ -46,7 +39,7 @@ def required_files(record: Record) -> None:
     elif record.main_code != "train_gpt.py":
         out.warn(rule, "the training script is not called train_gpt.py.", record.main_code)
     if not record.runs and not record.absent_logs:
-        maybe = [n for n in names if _MAYBE_LOG.search(n) and not _NO_LOG.search(n)]
+        maybe = [n for n in names if WORDS["maybe_log"].search(n) and not WORDS["no_log"].search(n)]
         message = "no training log."
         if maybe:
             message = f"no training log of a known form ({', '.join(maybe[:3])})."
@@ -66,19 +59,19 @@ def fields(record: Record) -> None:
     at = (record.json_file, meta.line("val_bpb"))
     if isinstance(score, Number) and not math.isfinite(score.value):
         out.fail(rule, "val_bpb is not a finite number.", at, score.text)
-    elif score in (None, "", []) and "val_bpb" not in meta.raw and not any("retract" in key for key in meta.raw):
+    elif score in (None, "", []) and "val_bpb" not in meta.raw:
         inside = re.findall(r'"(\w*bpb\w*)": ?(?:0\.[2-9]|[1-7]\b)', json.dumps(plain_value(meta.raw)))
         message = (
             f"no val_bpb at the top; {inside[0]} stands deeper." if inside else "no val_bpb, in any known spelling."
         )
-        (out.warn if inside or record.study else out.fail)(rule, message, record.json_file, "", "", 'Add "val_bpb".')
+        pending = re.search(r"retract|\bpending|\bnot (?:yet )?(?:validated|run|measured)\b", " ".join(meta.source))
+        report = out.warn if inside or pending or record.study else out.fail
+        report(rule, message, record.json_file, "", "", 'Add "val_bpb".')
     elif is_number(score) and score.value > LARGEST_SCORE:
         message = "val_bpb is more than a model needs that knows nothing: no score, or of another unit."
         out.warn(rule, message, at, score.text, f"{LARGEST_SCORE:g} bits in a byte", "Give bits a byte of the text.")
     elif not is_number(score) or score.value == 0:
-        retracted = any("retract" in key for key in meta.raw)
-        what = "retracted by its author: no score is claimed" if retracted else "val_bpb holds a placeholder, no score"
-        out.warn(rule, f"{what}.", at, shown(score), "", "Fill it in.")
+        out.warn(rule, "val_bpb holds a placeholder, no score.", at, shown(score), "", "Fill it in.")
     missing = [
         n for n in ("name", "github_id", "author", "date", "bytes_total") if meta.values.get(n) in (None, "", [])
     ]
@@ -174,45 +167,19 @@ def same_config(record: Record) -> None:
     before = len(out.items)
     for other in (run for run in runs[1:] if run.other_hardware == first.other_hardware):
         for key in first.unlike(other):
-            if _PER_RUN.search(key):
+            if WORDS["per_run"].search(key):
                 continue
             (a, line_a), (b, line_b) = first.settings[key], other.settings[key]
             idle = key.startswith("ttt_") and "ttt" not in record.bound.name
-            fixed = key == "model_params" or (first.block and _HYPERPARAMETER.search(key) and not idle)
-            strict = certain and fixed and not _HARMLESS.search(key)
-            if strict or not _HARMLESS.search(key):
+            fixed = key == "model_params" or (first.block and WORDS["hyperparameter"].search(key) and not idle)
+            strict = certain and fixed and not WORDS["harmless"].search(key)
+            if strict or not WORDS["harmless"].search(key):
                 message, remedy = f"{key} differs between seeds.", "Repeat all seeds with one configuration (#2124)."
                 report = out.fail if strict else out.warn
                 at = f"{a} in {first.file}:{line_a}"
                 report(rule, message, (other.file, line_b), f"{key} = {b}", at, remedy)
     if len(out.items) == before:
         out.passed(rule, f"{len(runs)} logs have equal settings, apart from seed and places.")
-
-
-def left_out(record: Record) -> None:
-    """Runs that are like the claimed ones in all but their seed and score worse, and that no text tells of."""
-    bound, readme = record.bound, record.readme
-    scores = [item.bpb.value for item in bound.scores()]
-    if record.metadata is None or not bound.name or not scores:
-        return
-    told = " ".join(line for line in record.told if re.search("seed|run|log", line, re.IGNORECASE))
-    printed = [number for line in (readme.every_line if readme else ()) for number in line.numbers]
-    first, forms, worse = bound.training[0], {group_of(run) for run in bound.any}, list[Run]()
-    for run in bound.others:
-        score = run.by_name.get(bound.name)
-        if score is None or run.seed is None or run.seed in record.known_seeds or group_of(run) not in forms:
-            continue
-        same = all(map(_PER_RUN.search, first.unlike(run)))
-        named = re.search(rf"(?<![\d.,]){run.seed}(?![.,]?\d)", told) or run.file in told
-        shown = any(number.decimals >= ENOUGH and number.gives(score.bpb.value) for number in printed)
-        if same and not named and not shown and score.bpb.value > fmean(scores):
-            worse.append(run)
-    if worse:
-        message = f"{len(worse)} run(s) like the claimed ones score worse, and neither README nor JSON tells of them."
-        found = ", ".join(f"seed {run.seed}: {run.by_name[bound.name].bpb.text}" for run in worse[:6])
-        remedy = "Claim the mean over all seeds that ran, or say why these do not count."
-        computed = f"mean of the claimed {fmean(scores):.8f}"
-        record.out.warn("A8-SEEDS", message, worse[0].file, found, computed, remedy, "likely")
 
 
 def seed_set(record: Record) -> None:

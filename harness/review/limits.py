@@ -14,6 +14,8 @@ _OWN_TEXT = re.compile(r"(?i:\bself[-_ ]?gen|\bautoregressive|\brandom[-_ ]token
 """Text that the model writes itself, or none at all. "Random batches" are batches of the training data."""
 _TRAIN_TEXT = re.compile(r"train", re.IGNORECASE)
 _NOT_TRAIN_TEXT = re.compile(r"\b(?:post|after|no|not|without)[-_ ]?(?:any |the )?train\w*", re.IGNORECASE)
+CLOCKS_APART = 60
+"""Seconds by which two clocks of one run may differ."""
 LIKE = 64
 """Code sizes that differ by at most this many bytes are the same script with a line changed."""
 
@@ -33,6 +35,11 @@ def train_clock(record: Record, run: Run) -> None:
     if spent is None:
         out.unknown(rule, "the log states no training time.", run.file)
         return
+    stated = spent.value + (eval_readings(run, record.bound.name) or (0.0,))[0]
+    if CLOCKS_APART < (run.span or 0) < stated - CLOCKS_APART:
+        message = "the time stamps of the log's own lines leave less time than it states for training and evaluation."
+        values = f"{stated:.0f} s stated", f"{run.span:.0f} s between the stamps", "Ship the log as the run wrote it."
+        out.warn(rule, message, run.place(spent), *values, "likely")
     cap, at = readings.train_cap_s, f"{spent.value:.3f} s"
     over = spent.value - cap
     if over <= 0:
@@ -168,6 +175,7 @@ def artifact(record: Record, run: Run) -> None:
     unread = any(n.endswith(TABLES) and n not in record.folder.sizes for n in record.folder.listing)
     words = " ".join(record.told)
     other = claimed is not None and claimed.value <= cap and (unread or int(claimed.value) in told)
+    other = other and not re.search(r'"\w*under_16\w*": ?false', words)
     other = other or re.search(r"\bre-?(?:pack|export|quanti[sz]|compress)", words, re.IGNORECASE) is not None
     message = f"the artifact is {value - cap:,} bytes over the cap by the run's own line"
     shipped = (record.folder.size_of(record.main_code) or 0) if record.main_code else 0

@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 from collections import Counter, deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from math import isfinite
 from typing import NamedTuple
 
 from harness.review.number import Number
-from harness.review.patterns import PATTERNS
+from harness.review.patterns import PATTERNS, WORDS
 
 MAX_LINE, MAX_KEPT, MAX_RUNS = 1_000, 400, 40
 RAW_MODEL_BYTES = 4e7
@@ -59,20 +61,19 @@ class Run:
     """What one run says. Times are in seconds, sizes in bytes; ``None`` or empty where it says nothing.
 
     curve:    validations during training; passes: scorings after it, the last of each name
-    rescored: name -> first and last scoring, where they differ
     settings: key -> value and line; block: they were printed as a block of all
     said:     what its lines state, by name; ``run["totals"]`` reads it
     marks:    lines that name a method
     unread:   the last line that looks like a score and is of no known form
     headed:   a heading began it, and not the first lines of a script
     chunked:  test-time training went chunk by chunk
+    span:     from the first to the last time stamp of a log that stamps its lines
     """
 
     file: str
     first_line: int = 1
     seed: int | None = None
     passes: list[Pass] = field(default_factory=list)
-    rescored: dict[str, tuple[Pass, Pass]] = field(default_factory=dict)
     curve: list[Pass] = field(default_factory=list)
     settings: dict[str, tuple[str, int]] = field(default_factory=dict)
     block: bool = False
@@ -85,6 +86,7 @@ class Run:
     unread: Stat | None = None
     headed: bool = False
     chunked: bool = False
+    span: float | None = None
 
     def __getitem__(self, name: str) -> list[Stat]:
         return self.said.get(name, [])
@@ -120,7 +122,7 @@ class Run:
     @property
     def train_time(self) -> Stat | None:
         """The training clock at its longest."""
-        spans = [item for item in (self.stop, self.longest_train) if item]
+        spans = [item for item in (self.stop, self.longest_train, *self["train_times"]) if item]
         return max(spans, key=lambda item: item.value) if spans else None
 
     @property
@@ -155,11 +157,12 @@ class Run:
 
     @property
     def epochs_first(self) -> Stat | None:
-        """The last of several epochs of test-time training, of the packed model and before any score of its chunks."""
-        found = [m for m in self.marks if (hit := _LAST_EPOCH.match(m.label)) and int(hit["n"] or hit["m"]) > 1]
-        late = (
-            found and not self.chunked and not self.early_adaptation and self.final and self.final.line > found[0].line
-        )
+        """The end of test-time training of the packed model, by epochs or chunks, before any score of its tokens."""
+        epochs = [m for m in self.marks if (hit := _LAST_EPOCH.match(m.label)) and int(hit["n"] or hit["m"]) > 1]
+        # A pass of another name and with a clock of its own is not the sum over the chunks, however these are called.
+        apart = self.final and self.final.seconds and "ttt" not in self.final.name.lower()
+        found = (self["adaptations"] if apart else []) or ([] if self.chunked else epochs)
+        late = found and not self.early_adaptation and self.final and self.final.line > found[0].line
         return found[-1] if late else None
 
     @property
@@ -179,12 +182,7 @@ class Run:
 
     @property
     def model_and_code(self) -> tuple[Stat | None, Stat | None]:
-        """The compressed model's size, and the code size that the log adds to it."""
-        total = self.total
-        for model in reversed(self.packed):
-            for code in reversed(self["codes"]):
-                if total and int(model.value + code.value) == int(total.value):
-                    return model, code
+        """The compressed model's size, and the code size that counts."""
         counted = [code for code in self["codes"] if code.label != "uncompressed"] or self["codes"]
         return (self.packed[-1] if self.packed else None), (counted[-1] if counted else None)
 
@@ -193,8 +191,6 @@ class Run:
         full = [item for item in self.passes if not _SUMMARY.search(item.name)]
         self.passes = full or self.passes  # Where a pass has a line of its own, a summary only repeats it.
         merged: dict[str, Pass] = {}
-        first: dict[str, Pass] = {}
-        packs = [item.line for item in self["models"] + self["totals"]]
         for above, item in zip([None, *self.passes], self.passes, strict=False):
             fine = above is not None and above.bpb.decimals > 5 and not above.diagnostic
             if fine and above and above.name != item.name and above.printed == item.printed:
@@ -204,12 +200,6 @@ class Run:
             exact = before if before and same and before.bpb.decimals > item.bpb.decimals else item
             seconds = item.seconds if item.seconds is not None or not (before and same) else before.seconds
             merged[item.name] = replace(exact, loss=exact.loss or item.loss, seconds=seconds)
-            base = re.sub(r"[ _-]*(?:epoch|pass|round|iter|repeat)[ _-]?\d{1,6}$", "", item.name, flags=re.IGNORECASE)
-            start = first.setdefault(base or item.name, item)
-            if any(start.line < line < item.line for line in packs):
-                first[base or item.name] = item  # Another artifact was made: no token of it was scored before.
-            elif full and not item.diagnostic and not start.same(item):
-                self.rescored[base or item.name] = (start, item)
         self.passes = list(merged.values())
         if not self.trained and _SCORES.search(self.file) and all(item.diagnostic for item in self.passes):
             # What only scores is no diagnosis of a training.
@@ -240,6 +230,8 @@ _FIXED_PREFIX = re.compile(
     r"(?:\d{9,}\.\d+ |\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,\d]*(?:Z|[+-]\d\d:?\d\d)?\]?[ :|-]{1,4}"
     r"|\[(?:(?i:rank) ?|default)?\d+\]:? ?|\[?\d\d:\d\d:\d\d(?:[.,]\d+)?\]? |\d{1,3}: (?=[a-zA-Z]))"
 )
+_STAMP = re.compile(r"^\[?(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)", re.MULTILINE)
+_LITERAL = re.compile(r"'(\w{1,60})': '?([\w.-]{1,60})")
 _ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]{0,20}[A-Za-z]|\][^\x07\x1b]{0,80}(?:\x07|\x1b\\))")
 _BAR = re.compile(r"[^|]{0,80}\d{1,3}%\|[^|]{0,300}\|[^\[a-z]{0,40}(?:\[[^\]]{0,80}\])?")
 _SOURCE_STARTS = re.compile(r"(?:import \w|from \w[\w.]* import |#!/usr|\"\"\"|class \w+[:(]|def \w+\()")
@@ -274,20 +266,19 @@ _EVAL_TIME = re.compile(rf"eval_time[:=]\s*{_TIME}\s*(ms|s)\b|\btime:(\d{{1,18}}
 _VAL_BPB = re.compile(r"val_bpb:\s*" + NUM)
 _STOP = re.compile(r"stopping_early: (\w+)\s+train_time:\s*(\d{1,18})ms\s+step:\s*(\d{1,15})")
 _CALIBRATES = ("reserves", "hessians", "calibrations")
-_NO_CALIBRATION = PATTERNS.words["no_calibration"]
 _SEED = re.compile(r"\s*(?:random_)?seed[:=] ?(\d{1,10})\s*$|.*\bseed[:=](\d{1,10})\b")
 _GPU = re.compile(r"\|\s+\d+\s+(NVIDIA [\w ]{3,40}?)\s{2,}")
 _PAIR = re.compile(r"([A-Za-z]\w{0,60}):(\S{1,200})")
 _LONE = re.compile(r"(?:  )?([a-z_]\w{0,60}):\s?(.{0,300})$")
 _NO_SETTING = re.compile(r"^(?:step|loss|t|avg|time|mem|tok|dt|\w*_?step|\w*loss|\w*time|\w*_ms|eta|https?)$")
-_DIAGNOSTIC = PATTERNS.words["diagnostic"]
-_MARKS = PATTERNS.words["marks"]
 _ADAPTS = re.compile(r"\s{0,8}[a-z]{0,20}_?ttt[a-z]{0,20}[:_ ] ?(?:start|epoch|begin)", re.IGNORECASE)
 _LAST_EPOCH = re.compile(
     r"\s{0,8}\w{0,20}ttt\w{0,20}[:_ ]{1,2}"
     r"(?:epoch[:= ]{1,2}(?P<n>\d{1,4})(?:/(?P=n)(?!\d)| complete)|(?P<m>\d{1,4}) ?ep\b)",
     re.IGNORECASE,
 )
+LOSS = re.compile(r"(?:(?:train|val)_(?:loss|bpb)[:=]\s*|\bstep[ :]\s*\d[^\n]{0,40}\bloss[:= ]\s*)(?:\d|nan)")
+"""What a run log prints, and no other text."""
 _SECTION = re.compile(r"={3,} ?[\w .-]{3,60} ?={3,}$")
 _SOME_SCORE = re.compile(r"bpb\W+\d{1,2}\.\d{2,}|\d\.\d{2,} ?bpb", re.IGNORECASE)
 _SCORES = re.compile(r"eval|scor|quant|ttt", re.IGNORECASE)
@@ -318,14 +309,6 @@ def decode(data: bytes) -> str:
     return data.decode("utf-8-sig", "replace")
 
 
-_LOSS = re.compile(r"(?:(?:train|val)_(?:loss|bpb)[:=]\s*|\bstep[ :]\s*\d[^\n]{0,40}\bloss[:= ]\s*)(?:\d|nan)")
-
-
-def looks_like_log(text: str) -> bool:
-    """Whether a text is a run log."""
-    return _LOSS.search(text) is not None
-
-
 def read_log(name: str, text: str) -> list[Run]:
     """The runs of a log in their order; at least one. Never raises."""
     runs = [Run(name)]
@@ -340,6 +323,11 @@ def read_log(name: str, text: str) -> list[Run]:
         if run.seed is None:
             run.seed = seed_of_name(name)
         run.settle()
+    stamps = _STAMP.findall(text) if len(runs) == 1 else []
+    if len(stamps) > max(5, 0.9 * text.count("\n")):
+        with suppress(ValueError):  # such as a month 13
+            first, last = datetime.fromisoformat(stamps[0]), datetime.fromisoformat(stamps[-1])
+            runs[0].span = (last - first).total_seconds()
     return runs
 
 
@@ -436,6 +424,8 @@ class _Reader:
         if step:
             self._step(line, number, step)
             return
+        if "onfig: {'" in line:
+            run.settings |= {key: (value, number) for key, value in _LITERAL.findall(line)}
         code = "{" in line or _CODE.search(line)
         if ("bpb" in line or "BPB" in line or "bits" in line) and not code:
             self._pass(line, number)
@@ -471,7 +461,7 @@ class _Reader:
             seconds = _seconds(spent[1] or spent[3], spent[2] or spent[4]) if spent else None
             loss = Number.of(hit[3]) if hit.re is _PASS else None
             bpb = Number.of(hit[4] if hit.re is _PASS else hit[3])
-            run.passes.append(Pass(name, number, bpb, loss, seconds, bool(_DIAGNOSTIC.search(name))))
+            run.passes.append(Pass(name, number, bpb, loss, seconds, bool(WORDS["diagnostic"].search(name))))
         elif not hit and _SOME_SCORE.search(line) and not _ANY_STEP.match(line):
             run.unread = Stat(line[:160], 0, number)
 
@@ -482,7 +472,7 @@ class _Reader:
             run.stop = Stat(stop[1], int(stop[2]) / 1000, number)
             run.last_step = max(run.last_step or 0, int(stop[3]))
             return
-        gptq = line[:4].lower() == "gptq" and not _NO_CALIBRATION.search(line)
+        gptq = line[:4].lower() == "gptq" and not WORDS["no_calibration"].search(line)
         for name, word, pattern in PATTERNS.lines:
             if word not in line or len(run[name]) == MAX_KEPT or (not gptq and name in _CALIBRATES):
                 continue
@@ -491,8 +481,8 @@ class _Reader:
                 value = _seconds(groups["n"].replace(",", "") or "0", groups.get("unit") or "")
                 stat = Stat((groups["label"] or "") if "label" in groups else line[:160], value, number)
                 run.said.setdefault(name, []).append(stat)
-        run.chunked = run.chunked or "ttt_chunk" in line or "chunks=" in line or "score-first" in line
-        if len(run.marks) < 60 and _MARKS.search(line):
+        run.chunked = run.chunked or "ttt_chunk" in line or "chunks=" in line
+        if len(run.marks) < 60 and WORDS["marks"].search(line):
             run.marks.append(Stat(line[:160], 0, number))
 
     def _settings(self, line: str, number: int) -> None:
@@ -533,8 +523,5 @@ def _joined(runs: list[Run]) -> list[Run]:
                 before.said.setdefault(name, []).extend(found)
             before.passes, before.marks = before.passes + run.passes, before.marks + run.marks
         else:
-            run.gpus = run.gpus or before.gpus
-            if before["world"]:
-                run.said.setdefault("world", before["world"])
             out.append(run)
     return out

@@ -56,3 +56,4 @@ def _compiled(_: type, value: str | list[str]) -> re.Pattern[str]:
 PATTERNS: Tables = msgspec.toml.decode(
     (resources.files(__package__) / "patterns.toml").read_bytes(), type=Tables, dec_hook=_compiled
 )
+WORDS = PATTERNS.words

@@ -15,9 +15,6 @@ from harness.units import LN2
 
 LONGEST_WINDOW = 32_768
 """Tokens of the longest window seen in public: what a dropped tail can cost."""
-LONGEST_TAIL = LONGEST_WINDOW * 4
-
-
 SUBSET_TOKENS = 0.6 * min(v.val_tokens for v in VARIANTS)
 """No tokenizer covers the split with fewer: it would take more than six bytes a token."""
 NEAR = 0.006
@@ -46,9 +43,9 @@ def variant_of(val_tokens: float) -> Variant | None:
 def judge_bytes(total: Range, val_tokens: float, low: int = FLOOR, high: int = CEILING) -> Finding:
     """A7-BYTES or C4-COVERAGE on implied bytes. ``found`` names the cause where a known one fits.
 
-    FAIL only beyond :data:`CERTAIN` of the text; a smaller gap is WARN.
+    FAIL only beyond :data:`CERTAIN` of the text; a smaller gap is WARN. low, high: for the text without a tail.
     """
-    rule = "A7-BYTES"
+    rule, low = "A7-BYTES", low - round(LONGEST_WINDOW * total.value / val_tokens)
     text = f"loss, bpb and token count imply {total.value:,.0f} bytes (rounding ± {total.slack:,.0f})"
     if total.slack > MOST_SLACK and total.low <= high and total.high >= low:
         return Finding(rule, Verdict.UNKNOWN, f"{text}: too few digits to tell; give five or more.")
@@ -56,8 +53,6 @@ def judge_bytes(total: Range, val_tokens: float, low: int = FLOOR, high: int = C
         return Finding(rule, Verdict.PASS, f"{text}: the published split.")
     if abs(total.value - LEGACY_BYTES) <= total.slack + 60_000 and abs(val_tokens - LEGACY_TOKENS) <= LONGEST_WINDOW:
         return Finding(rule, Verdict.WARN, f"{text}: the older validation set of #837.", found="legacy")
-    if low - LONGEST_TAIL <= total.high < low:
-        return Finding(rule, Verdict.WARN, f"{text}: within one long window of the published split.", found="tail")
     share = total.value / VARIANTS[0].bytes - 1
     text = f"{text}, {100 * share:+.2f} % against the raw text's 151.08 million"
     verdict = Verdict.FAIL if abs(share) > CERTAIN + total.slack / total.value else Verdict.WARN

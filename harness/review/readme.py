@@ -143,10 +143,6 @@ class Column:
         """The mean over the seeds."""
         return mean_of(self.values)
 
-    def end(self, *, lowest: bool) -> Number:
-        """The smallest or the largest of its numbers."""
-        return (min if lowest else max)(self.values, key=lambda value: value.value)
-
 
 @dataclass(frozen=True)
 class Line:
@@ -212,13 +208,17 @@ class Document:
                 self.text |= dict(enumerate(token.content.splitlines(), at))
 
     @cached_property
+    def with_rows(self) -> dict[int, str]:
+        """:attr:`text` and the rows of tables."""
+        rows = {row.line: " | ".join((row.label, *row.cells)) for table in self.tables for row in table.rows}
+        return dict(sorted((rows | self.text).items()))
+
+    @cached_property
     def every_line(self) -> list[Line]:
         """All lines that hold a number, rows of tables too."""
-        rows = {row.line: " | ".join((row.label, *row.cells)) for table in self.tables for row in table.rows}
-        texts = sorted((rows | self.text).items())
         return [
             Line(number, text, tuple(read_numbers(text)), number in self.headings)
-            for number, text in texts
+            for number, text in self.with_rows.items()
             if any(c.isdigit() for c in text)
         ]
 
@@ -230,17 +230,6 @@ class Document:
     def above(self, number: int) -> str:
         """The nearest line of text above a line."""
         return self.text.get(max((n for n in self.text if n < number), default=0), "")
-
-    def of_kind(self, kind: str) -> list[Column]:
-        """Columns that hold ``kind``."""
-        return [column for column in self.columns if column.kind == kind]
-
-    def final_column(self, kind: str) -> Column | None:
-        """The column that a headline of this kind speaks of: after test-time training or sliding, else the last."""
-        columns = self.of_kind(kind)
-        final = [c for c in columns if re.search(r"ttt|sliding|final|post|test-time", c.name, re.IGNORECASE)]
-        chosen = final or columns
-        return chosen[-1] if chosen else None
 
 
 def _inline(token: Token) -> list[str]:
@@ -267,15 +256,6 @@ def _within_limits(text: str) -> tuple[list[str], list[tuple[int, str]]]:
             left_out.append((number, f"the line has {len(line):,} characters; those after {MAX_LINE:,} are not read"))
             lines[number - 1] = line[:MAX_LINE].rpartition(" ")[0]
     return lines, left_out
-
-
-def quote(text: str, number: Number | None = None, width: int = 70) -> str:
-    """A few words of ``text`` around ``number``."""
-    text = " ".join(text.split()) if number is None else text
-    if number is None or len(text) <= width:
-        return text if len(text) <= width else text[: width - 1] + "…"
-    start = max(0, number.start - width // 2)
-    return ("…" if start else "") + text[start : start + width].strip() + ("…" if start + width < len(text) else "")
 
 
 def _plain_tables(lines: Sequence[str]) -> Iterator[Table]:

@@ -20,7 +20,7 @@ from typing import Literal
 from harness.review.claims import Claim, check_document
 from harness.review.findings import Findings, Readings
 from harness.review.jsonfile import LONGEST_KEY, JsonProblem, Metadata, parse_json, read_metadata
-from harness.review.logs import Pass, Run, decode, looks_like_log, read_log, seed_of_name
+from harness.review.logs import LOSS, Pass, Run, decode, read_log, seed_of_name
 from harness.review.number import Number
 from harness.review.patterns import PATTERNS
 from harness.review.readme import Document
@@ -294,9 +294,7 @@ def _load_logs(record: Record) -> None:
                 record.absent_logs.append(name)
             continue
         text = decode(data)
-        if not looks_like_log(text):
-            continue
-        for run in read_log(name, text):
+        for run in read_log(name, text) if LOSS.search(text) else ():
             spent = run.train_time.value if run.train_time else None
             scores = tuple((item.name, item.bpb.text, item.seconds) for item in run.passes)
             # Two runs agree in every printed figure only when one is a copy of the other.
@@ -315,13 +313,6 @@ def is_score(claimed: Number, logged: float) -> bool:
 def matches(claimed: Number, logged: float) -> bool:
     """The same for claims of enough decimals, which may also be cut."""
     return (claimed.decimals >= ENOUGH and claimed.gives(logged, 0.51e-8)) or abs(claimed.value - logged) < 0.5e-4
-
-
-def _is_mean(claimed: Number, items: list[Pass]) -> bool:
-    """Of the scores, or of the scores rounded to the claim's decimals first."""
-    scores = [item.bpb.value for item in items]
-    rounded = [round(score, max(claimed.decimals, ENOUGH)) for score in scores]
-    return is_score(claimed, fmean(scores)) or is_score(claimed, fmean(rounded))
 
 
 def shared_passes(runs: list[Run]) -> dict[str, list[Pass]]:
@@ -389,7 +380,7 @@ def _explanations(
     for runs in sets:
         if len(runs) > 1 or len(scored) == 1 or (seeds == 1 and runs is sets[0]):
             for name, items in shared_passes(runs).items():
-                if _is_mean(claimed, items):
+                if is_score(claimed, fmean(item.bpb.value for item in items)):
                     yield RunSet(runs, name, "mean" if len(runs) > 1 else "score")
     for run in scored:
         for item in reversed(run.by_name.values()):
@@ -409,6 +400,6 @@ def _explanations(
         before = [run.before_packing for run in runs]
         for name in before[0]:
             items = [found[name] for found in before if name in found]
-            one = len(runs) == 1 and matches(claimed, items[0].bpb.value)
-            if one or (1 < len(items) == len(runs) and _is_mean(claimed, items)):
+            given = matches if len(runs) == 1 else is_score
+            if len(items) == len(runs) and given(claimed, fmean(item.bpb.value for item in items)):
                 yield RunSet(runs, "", "training", source=items[0])

@@ -11,6 +11,7 @@ from harness.review.logs import Run
 from harness.review.number import Number, read_numbers
 from harness.review.patterns import PATTERNS
 from harness.review.record import ENOUGH, TABLES, Record, each, is_score, matches
+from harness.review.statistics import pools
 
 OTHER_RECORD = re.compile(
     r"PR\W{0,2}#?\d|#\d{2,}|/pull/|\bSOTA\b|baseline|previous|\bold\b|parent|target", re.IGNORECASE
@@ -32,6 +33,12 @@ _SIZE = re.compile(r"[~≈]?\s*(1[0-9]\.\d{1,3})\s?MB\b")
 _FACT = re.compile(
     r"^\s*[-*]?\s*([^:|]{2,60}?)\s*(?:\||:)\s*[~≈]?\s*([\d,]{3,15}(?:\.\d+)?|\d\.\d{4,10})(?:\s*(?:bytes|B))?\W*(?:\(|$)"
 )
+_MODEL = re.compile(
+    r"\b(\d{1,2})(?:L|[- ](?:\w{4,12} )?layers?)\b[^.|]{0,12}?\b(\d{3,4})(?:d\b|[- ]?dim\b| embedding dim)"
+)
+_SHAPE = (("num_layers", "model_dim"), ("n_layer", "n_embd"))
+_DISOWNED = re.compile(r"\bnot (?:a |yet )?(?:legal|valid)\b|\b(?:invalid|illegal)\b", re.IGNORECASE)
+_SETTING = re.compile(r"\b([A-Z][A-Z0-9_]{3,40})=(\d[\d.]{0,20}(?<!\.))(?![\w.])")
 _BY_SCRIPT = "Copy the figures from the logs by script."
 
 
@@ -71,7 +78,8 @@ def claim(record: Record) -> None:
     elif bound.how == "training" and bound.source is not None:
         what = f"the claim equals only {bound.source.name}, taken before the artifact was scored."
         worse = scores and min(scores) > claimed.value + 5e-4
-        report = out.fail if worse and bound.certain else out.warn
+        alone = len(bound.runs) == 1 and not record.incomplete  # the run of that step has a final score itself
+        report = out.fail if worse and (bound.certain or alone) else out.warn
         report(rule, what, at, claimed.text, f"{mean} by the last pass", "Claim what the final artifact scored.")
     elif claimed.decimals >= ENOUGH and record.mentions(claimed):
         message = "the claim stands on lines of a form that isn't known; which pass made it can't be told."
@@ -171,19 +179,9 @@ def seeds(record: Record, run: Run) -> None:
             report(rule, message, at, shown(value), f"{near} in {run.file}", _BY_SCRIPT)
 
 
-def _pass_means(record: Record) -> list[float]:
-    """Means over the claimed runs, of their first passes, their second, and so on, and of their training."""
-    sets = (record.bound.runs, [run for run in record.runs if run.final])
-    passes = [
-        group for runs in sets for group in zip(*([s.bpb.value for s in run.passes] for run in runs), strict=False)
-    ]
-    curves = [run.curve[-1].bpb.value for run in record.bound.runs if run.curve]
-    return [fmean(group) for group in passes] + ([fmean(curves)] if curves else [])
-
-
 def whole(record: Record) -> None:
     """Other scores, steps and bytes of the model in the JSON. Any run, or their mean, may give them."""
-    meta, means = record.metadata, _pass_means(record)
+    meta, means = record.metadata, [fmean(pool) for pool in pools(record)]
     if meta is None or not record.bound.runs or record.incomplete:
         return
     loss, passes = meta.number("val_loss"), [item for run in record.bound.runs for item in run.passes if item.loss]
@@ -194,7 +192,15 @@ def whole(record: Record) -> None:
             message = "val_loss and val_bpb are not of one pass: they imply other bytes than each pass of the logs."
             values = f"{loss.text} / {record.claimed.text} = {own:.4f}", f"logs {min(ratios):.4f} to {max(ratios):.4f}"
             record.out.warn("A9-JSON-MATCH", message, (record.json_file, meta.line("val_loss")), *values)
+    settings = [(name, text) for run in record.bound.any for name, (text, _) in run.settings.items()]
+    stated: dict[str, list[float]] = {}
+    for name, text in settings + [hit for line in record.told for hit in _SETTING.findall(line)]:
+        if re.fullmatch(r"\d{1,15}(?:\.\d{1,15})?", text):
+            stated.setdefault(name.lower(), []).append(float(text))
     for key, value in meta.raw.items():
+        if is_number(value) and key in stated and value.value not in stated[key]:
+            message, at = f"{key} is not what README or log say.", (record.json_file, meta.lines.get(key, 0))
+            record.out.warn("A9-JSON-MATCH", message, at, shown(value), f"{stated[key][0]:,.10g}", _BY_SCRIPT)
         repeats = is_number(value) and record.claimed is not None and value.text == record.claimed.text
         kind = _kind(key) if is_number(value) and key not in meta.spelt.values() and not repeats else ""
         if kind not in ("bpb", "steps", "model") or (kind == "bpb" and value.decimals < ENOUGH):
@@ -205,6 +211,19 @@ def whole(record: Record) -> None:
         if near and not record.mentions(value):
             at = (record.json_file, meta.lines.get(key, 0))
             record.out.warn("A9-JSON-MATCH", f"{key} is not what the logs say.", at, shown(value), near, _BY_SCRIPT)
+
+
+def model(record: Record) -> None:
+    """Layers and width that README or JSON name together, against those that the logs print."""
+    told = [(hit, number) for number, line in enumerate(record.told, 1) for hit in _MODEL.findall(line)]
+    printed = [(run.settings, names) for run in record.bound.any for names in _SHAPE if set(names) <= set(run.settings)]
+    logged = [tuple(settings[name][0] for name in names) for settings, names in printed]
+    if told and logged and not {hit for hit, _ in told} & set(logged):
+        (layers, width), line = told[0]
+        at = (record.readme_file, line) if record.readme and line <= len(record.readme.raw) else record.json_file
+        found, ran = f"{layers} layers of {width}", f"{logged[0][0]} layers of {logged[0][1]}"
+        message = "the model of the README is none of the logs'."
+        record.out.warn("A9-README-MATCH", message, at, found, ran, "Ship the logs of this model.", "likely")
 
 
 def tables(record: Record) -> None:
@@ -230,6 +249,17 @@ def headline(record: Record) -> None:
     readme, claimed = record.readme, record.claimed
     if readme is None or claimed is None:
         return
+    figures = [(line.number, n) for line in readme.every_line for n in line.numbers if n.decimals >= ENOUGH]
+    own = dict.fromkeys(number for number, n in figures if claimed.gives(n.value))
+    for first in own if claimed.decimals >= ENOUGH else ():
+        for number in range(first, first + 5):
+            text = readme.with_rows.get(number, "")
+            if (number > first and number in readme.headings) or OTHER_RECORD.search(text):
+                break
+            if _DISOWNED.search(text):
+                message = "the README says of the claimed score that it does not count."
+                at, remedy = (record.readme_file, number), "Claim the score that does."
+                record.out.warn("A9-README-MATCH", message, at, claimed.text, text[:160], remedy)
     stated = [
         (Number.of(hit[1]), line.number)
         for line in readme.lines
@@ -244,16 +274,16 @@ def headline(record: Record) -> None:
     if any(is_score(number, claimed.value) or is_score(claimed, number.value) for number in numbers):
         record.out.passed("A9-README-MATCH", "README and JSON claim the same score.", record.readme_file)
         return
-    number, line = stated[0]
-    logged = any(number.gives(x) for run in record.runs for x in _known([run], "bpb"))
+    score, line = stated[0]
+    logged = any(score.gives(x) for run in record.runs for x in _known([run], "bpb"))
     more = "; the README's stands in a log." if logged else "."
-    message, values = f"README and JSON state different scores{more}", (number.text, f"{claimed.text} in the JSON")
+    message, values = f"README and JSON state different scores{more}", (score.text, f"{claimed.text} in the JSON")
     record.out.warn("A9-README-MATCH", message, (record.readme_file, line), *values)
 
 
 def facts(record: Record) -> None:
     """Key facts (a two-column row, a list entry) that come near what the logs say, and are something else."""
-    readme, means = record.readme, _pass_means(record)
+    readme, means = record.readme, [fmean(pool) for pool in pools(record)]
     if readme is None or record.incomplete:
         return
     for line in readme.every_line:

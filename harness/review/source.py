@@ -170,4 +170,4 @@ def read_listing(folder: Folder, readings: Readings, out: Findings) -> None:
         if names:
             shown = f"{', '.join(names[:6])}{' …' if len(names) > 6 else ''}"
             message = f"an excerpt: {len(names)} file(s) that {LISTING} lists {what} ({shown}); what is here is judged."
-            out.unknown("A9-FILES", message, LISTING, "Check the whole folder, or set --reading excerpt=refuse.")
+            out.unknown("A9-FILES", message, LISTING, remedy="Check the whole folder, or set --reading excerpt=refuse.")

@@ -25,7 +25,7 @@ _POPULATION = "the deviation is the population's (divided by n); a test over see
 
 def stated(record: Record) -> None:
     """Means and deviations in the README that its own tables do not give, and no set of runs either."""
-    pools = _pools(record)
+    known = pools(record)
     for claim in record.claims:
         rule, figure = ("A8-STD", stdev) if "std of" in claim.what else ("A8-MEAN", fmean)
         small = re.search(r"0\.\d{3}|e-", claim.claimed)  # a deviation of scores, and not of bytes or steps
@@ -35,9 +35,11 @@ def stated(record: Record) -> None:
             figure_of = Number.of(re.sub(r"[^\d.e-]", "", claim.claimed.split(" ")[0]) or "nan")
             message = _POPULATION if claim.verdict is Verdict.WARN else f"{claim.what}: {claim.message}."
             near = [figure, pstdev] if rule == "A8-STD" and claim.verdict is Verdict.FAIL else []
-            slips = [of(pool) for of in near for pool in pools]
+            slips = [of(pool) for of in near for pool in known]
+            own = [of for of in (final_scores(record),) if claim.verdict is Verdict.WARN and len(of) > 1]
+            slips, cleared = ([], []) if any(figure_of.gives(pstdev(of)) for of in own) else (slips, known)
             stale = record.claimed and figure_of.gives(record.claimed.value) and record.out.has("A9-SCORE-MATCH")
-            if not (stale or any(figure_of.gives(figure(pool)) for pool in pools) or is_slip(figure_of, slips)):
+            if not (stale or any(figure_of.gives(figure(pool)) for pool in cleared) or is_slip(figure_of, slips)):
                 at = (record.readme_file, claim.line)
                 record.out.warn(rule, message, at, claim.claimed, claim.right, "Compute it from the logs.")
 
@@ -71,22 +73,24 @@ def final_scores(record: Record) -> list[float]:
     return [item.bpb.value for item in record.bound.scores() if math.isfinite(item.bpb.value)]
 
 
-def _pools(record: Record) -> list[list[float]]:
+def pools(record: Record) -> list[list[float]]:
     """Figures of the claimed runs, and of all scored ones, that a deviation or mean may be of."""
-    pools: list[list[float]] = []
+    found: list[list[float]] = []
     for runs in (record.bound.runs, [run for run in record.runs if run.final]):
         for items in shared_passes(runs).values():
-            pools.append([item.bpb.value for item in items])
-            pools.append([item.loss.value for item in items if item.loss is not None])
-        pools.append([run.curve[-1].bpb.value for run in runs if run.curve])
-        pools.append([run.total.value for run in runs if run.total])
-    return [pool for pool in pools if len(pool) > 1 and all(map(math.isfinite, pool))]
+            found.append([item.bpb.value for item in items])
+            found.append([item.loss.value for item in items if item.loss is not None])
+        before = [run.before_packing for run in runs]
+        for name in {name for scores in before for name in scores}:
+            found.append([scores[name].bpb.value for scores in before if name in scores])
+        found.append([run.total.value for run in runs if run.total])
+    return [pool for pool in found if len(pool) > 1 and all(map(math.isfinite, pool))]
 
 
 def deviations(record: Record) -> None:
     """Deviations in the JSON against those of the logs."""
     rule, out, meta, scores = "A8-STD", record.out, record.metadata, final_scores(record)
-    pools = _pools(record)
+    known = pools(record)
     for name in ("val_bpb_std", "val_loss_std") if len(scores) > 1 else ():
         given = meta.number(name) if meta else None
         if meta is None or given is None or given.value == 0:
@@ -94,9 +98,11 @@ def deviations(record: Record) -> None:
         own = [item.loss.value for item in record.bound.scores() if item.loss] if "loss" in name else scores
         own = own if len(own) > 1 else scores
         at, both = (record.json_file, meta.line(name)), f"sample {stdev(own):.8f}, population {pstdev(own):.8f}"
-        if any(given.gives(stdev(pool), 0.51e-8) for pool in pools) or is_slip(given, [stdev(own)]):
+        divided = given.gives(pstdev(own), 0.51e-8) and not given.gives(stdev(own), 0.51e-8)
+        given_by = [] if divided else [stdev(pool) for pool in known if given.gives(stdev(pool), 0.51e-8)]
+        if given_by or is_slip(given, [stdev(own)]):
             out.passed(rule, "the deviation is the sample deviation.", at, given.text)
-        elif given.gives(pstdev(own), 0.51e-8) or is_slip(given, [pstdev(own)]):
+        elif divided or is_slip(given, [pstdev(own)]):
             out.warn(rule, _POPULATION, at, given.text, both, "Quote the sample deviation.")
         elif not record.incomplete:
             message = "the deviation is neither the sample's nor the population's of the logs."

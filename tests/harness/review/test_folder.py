@@ -224,26 +224,6 @@ def scored_again(bpb, label="quantized_sliding_window", seconds=300_000):
     return folder
 
 
-@pytest.mark.rule("C4-SINGLE-PASS")
-@pytest.mark.parametrize(
-    ("change", "label", "verdict"),
-    [
-        (-0.02, "quantized_sliding_window", Verdict.WARN),
-        (-0.02, "quantized_sliding_window epoch 2", Verdict.WARN),
-        (-0.02, "quantized_sliding_window_pass2", Verdict.WARN),
-        (0.02, "quantized_sliding_window", Verdict.WARN),
-        (0.0, "quantized_sliding_window", None),
-        (0.02, "quantized", None),
-    ],
-)
-def test_a_pass_that_is_scored_again_is_compared_with_the_first(tmp_path, change, label, verdict):
-    folder = scored_again(change, label)
-    folder.metadata["val_bpb"] = round(1.0805 + change, 4)
-    found = findings(tmp_path, folder, "C4-SINGLE-PASS")
-    assert {item.verdict for item in found} == ({verdict} if verdict else set())
-    assert all("1.08" in item.computed for item in found)
-
-
 @pytest.mark.rule("A2-EVAL-CLOCK")
 def test_the_clock_is_that_of_the_claimed_pass_and_not_of_the_last(tmp_path):
     folder = scored_again(0.02, "quantized", seconds=5_000)

@@ -216,13 +216,12 @@ def test_appended_runs_are_apart_and_an_evaluation_belongs_to_its_run():
         (1, "quantized_sliding_window"),
         (2, "legal_ttt"),
     ]
-    assert [run.rescored for run in runs] == [{}, {}]
 
 
 def test_a_pass_has_its_full_name():
     text = "final_x_exact val_loss:2.0 val_bpb:1.20000000\nfinal_x_exact sliding val_loss:1.9 val_bpb:1.18000000\n"
     (run,) = read_log("x.log", text)
-    assert ([p.name for p in run.passes], run.rescored) == (["final_x", "final_x sliding"], {})
+    assert [p.name for p in run.passes] == ["final_x", "final_x sliding"]
 
 
 def test_progress_is_no_setting_and_bits_a_token_are_no_score():

@@ -10,7 +10,6 @@ from harness.review.folder import check_folder
 from harness.review.published import judge_claim
 from harness.rules import Verdict
 
-FINAL = "quantized_sliding_window"
 TOKENS = 40_540_160
 
 
@@ -65,15 +64,6 @@ def test_a_study_of_four_context_lengths(tmp_path):
         run.bpb, run.settings, run.code_bytes = 1.2 - length / 1e5, {"seq_len": length}, len(SCRIPT)
         folder.files[f"ctx{length}.log"] = run.log("modern")
     assert grave(tmp_path, folder) == []
-
-
-def test_the_exact_line_and_its_sliding_twin(tmp_path):
-    folder = PublicFolder()
-    for run in folder.seeds:
-        worse = run.bpb + 0.02
-        run.extra = [f"{FINAL}_exact val_loss:{loss_of(worse, TOKENS):.8f} val_bpb:{worse:.8f}"]
-        run.after = [f"{FINAL}_exact sliding val_loss:{loss_of(run.bpb, TOKENS):.8f} val_bpb:{run.bpb:.8f}"]
-    assert "C4-SINGLE-PASS" not in str([n for n in judge(tmp_path, folder) if "sliding" in n])
 
 
 def test_progress_lines_are_no_settings(tmp_path):
@@ -174,35 +164,6 @@ def test_three_numbers_have_one_verdict_in_both_commands(tmp_path):
     assert json.dumps(alone)
 
 
-def with_two_worse_seeds(name="train_seed{}.log", **changes):
-    """Three claimed seeds, and logs of two further ones that score worse."""
-    folder = PublicFolder(metadata={"seeds": [1, 2, 3]})
-    for seed in (4, 5):
-        run = PublicFolder().seeds[0]
-        run.seed, run.bpb, run.code_bytes = seed, 1.0830 + seed / 1e4, len(SCRIPT)
-        for key, value in changes.items():
-            setattr(run, key, value)
-        folder.files[name.format(seed)] = run.log("modern")
-    return folder
-
-
-def test_the_best_seeds_of_more_that_ran_are_named(tmp_path):
-    found = judge(tmp_path, with_two_worse_seeds())["WARN A8-SEEDS"]
-    assert found.message.startswith("2 run(s) like the claimed ones score worse")
-    assert "seed 4: 1.0834" in found.found
-
-
-def test_seeds_that_are_told_of_studies_and_better_seeds_are_not(tmp_path):
-    told = with_two_worse_seeds()
-    told.files["README.md"] = "# X\n\nval_bpb: 1.0805\n\nSeeds 4 and 5 ran on a slower machine and do not count.\n"
-    printed = with_two_worse_seeds()
-    printed.files["README.md"] = "# X\n\nval_bpb: 1.0805, and 1.0834 and 1.0835 with the old driver\n"
-    study, other = with_two_worse_seeds(settings={"num_layers": 9}), with_two_worse_seeds("ablation_s{}.log")
-    better, rerun = with_two_worse_seeds(bpb=1.0701), with_two_worse_seeds("train_seed1_again{}.log", seed=1)
-    for i, folder in enumerate((told, printed, study, other, better, rerun)):
-        assert grave(tmp_path / str(i), folder, "A8-SEEDS") == [], i
-
-
 def test_another_name_for_the_pass_above_is_no_second_scoring(tmp_path):
     folder = PublicFolder()
     for run in folder.seeds:
@@ -217,7 +178,7 @@ def test_sections_of_one_file_are_runs(tmp_path):
     texts = [f"=== variant_{seed} ===\n{text}" for seed, text in logs(folder)]
     folder.files["train_seed1.log"] = "".join(texts)
     folder.metadata = {"seeds": [1], "val_bpb": 1.0801, "val_bpb_std": None}
-    assert grave(tmp_path, folder, "C4-SINGLE-PASS", "A9-SCORE-MATCH", "A9-SCORER") == []
+    assert grave(tmp_path, folder, "A9-SCORE-MATCH", "A9-SCORER") == []
 
 
 @pytest.mark.parametrize(("words", "verdict"), [("", "FAIL"), ("Scored on 2,097,152 tokens so far.", "WARN")])
@@ -246,11 +207,18 @@ def test_a_val_loss_that_is_the_bpb_is_the_claim(tmp_path):
 @pytest.mark.parametrize("line", ["ttt_epoch:{}/3 loss:1.94", "TTT Epoch {} Complete: loss 1.94", "ttt_p2: {}ep SGD"])
 def test_epochs_before_the_only_score_and_their_twin_of_chunks(tmp_path, line):
     epochs = [line.format(i) for i in (1, 2, 3)]
-    folder, chunks = PublicFolder(), PublicFolder()
-    for run, legal in zip(folder.seeds, chunks.seeds, strict=True):
+    folder, thrown, chunks = PublicFolder(), PublicFolder(), PublicFolder()
+    for run, other, legal in zip(folder.seeds, thrown.seeds, chunks.seeds, strict=True):
         run.extra = ["ttt:start lr=0.005 epochs=3", *epochs, "ttt:done elapsed=311.0s"]
-        legal.extra = ["ttt_sliding:start chunks=1238 chunk_tokens=32768", *epochs, "ttt:done elapsed=311.0s"]
-    assert grave(tmp_path, folder) == ["WARN A2-EVAL-CLOCK", "WARN C3-SCORE-BEFORE-UPDATE"]
+        other.extra = ["ttt:start score-first epochs=4 chunk_tokens=131072", "ttt:done chunks=474 elapsed=311.0s"]
+        score = f"val_loss={loss_of(legal.bpb, TOKENS):.6f} val_bpb={legal.bpb:.6f}"
+        legal.extra = [
+            "ttt_sliding:start chunks=1238 chunk_tokens=32768",
+            *epochs,
+            f"ttt_sliding:done {score} elapsed=311s",
+        ]
+    found = ["WARN A2-EVAL-CLOCK", "WARN C3-SCORE-BEFORE-UPDATE"]
+    assert grave(tmp_path, folder) == grave(tmp_path / "thrown", thrown) == found
     assert grave(tmp_path / "legal", chunks) == []
 
 
@@ -300,6 +268,8 @@ README = "# X\n\nval_bpb: 1.0805\n\n{}\n"
         ("A grid search over learning rates came first; the temperature was fixed at 1.", []),
         ("After training, adapt the model on validation data (SGD, 2 epochs).", ["WARN C3-SCORE-BEFORE-UPDATE"]),
         ("Score-first TTT: each chunk adapts the model to validation data.", []),
+        ("| AdamW TTT (10 epochs, cosine) | 330 s |", ["WARN C3-SCORE-BEFORE-UPDATE"]),
+        ("Score-first TTT (3 epochs).", []),
         ("Included top-3 legal mean.", ["WARN A8-SEEDS"]),
         ("Best seed: 1.0801.", []),
     ],
@@ -359,3 +329,80 @@ def test_files_beside_a_script_that_is_not_here(tmp_path, name, note, found):
     folder = PublicFolder(metadata={"bytes_code_note": note}, files={"train_gpt.py": None})
     folder.files["FILES.json"] = json.dumps(entries)
     assert grave(tmp_path, folder, "A3-NO-UNCOUNTED-CODE") == found
+
+
+@pytest.mark.parametrize(
+    ("metadata", "words", "lines", "found"),
+    [
+        ({"model_dim": 448}, "Layout: `MODEL_DIM=512`", [], ["WARN A9-JSON-MATCH"]),
+        ({"model_dim": 512}, "Layout: `MODEL_DIM=512`, once MODEL_DIM=448", [], []),
+        ({}, "- **8 layers, 1024d**", ["Model config: {'n_layer': 12, 'n_embd': 640}"], ["WARN A9-README-MATCH"]),
+        ({}, "12L, 640d, from 8 layers, 512d", ["Model config: {'n_layer': 12, 'n_embd': 640}"], []),
+        ({}, "- BPB 1.0805\n- Not legal: the gate sees later tokens.", [], ["WARN A9-README-MATCH"]),
+        ({}, "- BPB 1.0805\n\n## A first try\n\nNot legal: the gate saw later tokens.", [], []),
+        ({}, "", ["  files: d/datasets/datasets/x", "train_shards: 1499"], ["WARN A4-DISJOINT"]),
+        ({}, "", ["  files: d/datasets/datasets/x"], []),
+    ],
+)
+def test_a_record_of_another_model_or_of_a_score_that_does_not_count(tmp_path, metadata, words, lines, found):
+    folder = PublicFolder(metadata=metadata, files={"README.md": README.format(words)})
+    text = folder.seeds[0].log("modern")
+    assert "  seed: 1\n" in text
+    for run in folder.seeds:
+        run.settings = {"note": "\n".join(["x", *lines])}
+        run.shards = 1499 if "train_shards: 1499" in lines else 80
+    assert grave(tmp_path, folder) == found
+
+
+def test_the_passes_that_a_finding_is_about(tmp_path):
+    folder = PublicFolder(metadata={"name": "Cache mixture, an n-gram cache"})
+    mixed = PublicFolder(metadata={"val_bpb": 0.9805, "seed_results": {}, "val_loss": None, "val_bpb_std": None})
+    for run, other in zip(folder.seeds, mixed.seeds, strict=True):
+        worse = run.bpb + 0.02
+        run.after = [f"sgd_ttt cache:True val_loss:{loss_of(worse, TOKENS):.8f} val_bpb:{worse:.8f}"]
+        other.after = [f"ppm_mixer val_bpb:{other.bpb - 0.1:.8f} eval_time:5ms N_bytes={TOKENS}"]
+    found = judge(tmp_path, folder)
+    assert sorted(n for n in found if n[:4] == "WARN") == ["WARN A9-SCORER"]
+    assert "not in the claimed pass" in found["UNKNOWN C2-NORMALISED"].message
+    found = judge(tmp_path / "mixed", mixed)["WARN A7-BYTES"]
+    assert "the number of its tokens" in found.message
+    for other in mixed.seeds:
+        other.after = [other.after[0].replace(str(TOKENS), str(BYTES))]
+    assert "WARN A7-BYTES" not in judge(tmp_path / "bytes", mixed)
+
+
+@pytest.mark.parametrize(("minutes", "found"), [(10, ["WARN A1-TRAIN-CLOCK"]), (20, []), (0, [])])
+def test_time_stamps_that_leave_no_time_for_what_the_log_states(tmp_path, minutes, found):
+    folder = without_logs()
+    for seed, text in logs(folder):
+        lines = text.splitlines()
+        stamps = [f"[2026-04-19 10:{i * minutes // len(lines):02d}:00] {line}" for i, line in enumerate(lines)]
+        folder.files[f"train_seed{seed}.log"] = "\n".join(stamps)
+    assert grave(tmp_path, folder) == found
+
+
+def test_twins_of_one_severity(tmp_path):
+    step = PublicFolder(metadata={"val_bpb": 1.0705, "seeds": [1], "seed_results": {}, "val_bpb_std": None})
+    step.seeds[0].curve_bpb = 1.0705
+    step.files |= {"train_seed2.log": None, "train_seed3.log": None, "README.md": "# X\n\nval_bpb: 1.0705\n"}
+    step.files["baseline_seed1.log"] = logs(step, offset=-0.02)[0][1]
+    assert "FAIL A9-SCORE-MATCH" in grave(tmp_path / "step", step)
+    large = PublicFolder(
+        metadata={"bytes_total": 15_999_900, "seed_results": {}, "compliance": {"artifact_under_16mb": False}}
+    )
+    for run in large.seeds:
+        run.model_bytes = 15_999_900
+    assert "FAIL A3-ARTIFACT-BYTES" in grave(tmp_path / "large", large)
+    large.metadata["compliance"] = {"artifact_under_16mb": True}
+    assert "WARN A3-ARTIFACT-BYTES" in grave(tmp_path / "told", large)
+    for status, verdict in (("pending_gpu_validation", "WARN"), ("done", "FAIL")):
+        waits = PublicFolder(files={"submission.json": json.dumps({"name": "X", "status": status})})
+        assert f"{verdict} A9-METADATA" in grave(tmp_path / status, waits)
+
+
+def test_a_deviation_is_that_of_its_own_pass(tmp_path):
+    folder = PublicFolder(metadata={"val_bpb_std": 0.00033})
+    for run, wide in zip(folder.seeds, (0.00033, -0.00033, 0), strict=True):  # whose sample deviation is the same
+        other = 1.09 + wide
+        run.early = [f"quantized val_loss:{loss_of(other, TOKENS):.8f} val_bpb:{other:.8f}"]
+    assert grave(tmp_path, folder, "A8-STD") == ["WARN A8-STD"]
