@@ -29,7 +29,7 @@ def save_checkpoint(folder: Path, weights: dict[str, Tensor], config: Config) ->
 
 
 def load_checkpoint(folder: Path, config: Config) -> Hybrid:
-    """The model of a checkpoint, in evaluation mode on the CPU. Raises ``CheckpointError`` with the reason."""
+    """The model of a checkpoint, on the CPU. Raises ``CheckpointError``."""
     try:
         stored = json.loads((folder / CONFIG).read_text())
         weights = load_file(folder / WEIGHTS)

@@ -29,11 +29,11 @@ class Pace:
         self._learning_s, self._epochs = 0.0, 0  # of the last chunk
 
     def now(self) -> float:
-        """The clock that the other methods measure with, in seconds."""
+        """Seconds of the clock that the others measure with."""
         return self._clock()
 
     def forget(self) -> None:
-        """Drop what was measured so far, because it held compilation."""
+        """Drop what was measured so far: it held compilation."""
         self._score_rate = self._epoch_rate = self._rest_rate = 0.0
 
     def restart(self) -> None:

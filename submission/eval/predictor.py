@@ -50,8 +50,7 @@ class HybridPredictor:
         self.slab_rows = min(self.chunk_tokens, SLAB_BYTES // (config.vocab_size * self.logits_dtype.itemsize))
         self._final = context.stage == "final"  # only then the referee calls ``adapt``
         self._packed = {name: p.detach().clone() for name, p in model.named_parameters()}
-        self._compiled = self._on_gpu if compiled is None else compiled
-        self.reader = Reader(model, config, self.ranks, compiled=self._compiled)
+        self.reader = Reader(model, config, self.ranks, compiled=self._on_gpu if compiled is None else compiled)
         self.learner: Learner | None = None
         if self._final and config.ttt_epochs > 0:
             self.learner = Learner(Adapter(model, config), self.reader, config)
@@ -93,7 +92,7 @@ class HybridPredictor:
         self._spread_state()
 
     def warm_up(self) -> None:
-        """Score and adapt random tokens, to time it; where passes are compiled, all of them are run before that."""
+        """Score and adapt random tokens, to time it; where it is compiled, every kind of pass before that."""
         generator = torch.Generator().manual_seed(0)
         tokens = torch.randint(self.config.vocab_size, (self.chunk_tokens + 1,), generator=generator).to(self.device)
         before = [t.clone() for t in self.state().values()]
@@ -107,7 +106,7 @@ class HybridPredictor:
             print("no room to keep a chunk's graph: the first epoch reads it again", file=sys.stderr)
             self._graphs = []
             self._rehearse(tokens, full)
-        if self._compiled:
+        if self.reader.fixed:
             if frozen != full:
                 self._rehearse(tokens, frozen)
             self.pace.forget()

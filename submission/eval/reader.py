@@ -24,7 +24,7 @@ class Reader:
 
     def __init__(self, model: Hybrid, config: Config, ranks: Ranks, *, compiled: bool) -> None:
         self.model, self.config, self.ranks = model, config, ranks
-        self.device, self._fixed = model.embedding.weight.device, compiled
+        self.device, self.fixed = model.embedding.weight.device, compiled
         self._chunk_tokens = config.eval_seq_len * config.ttt_chunk_windows
         self.cut = Cut(config.eval_seq_len, config.eval_overlap if config.eval_mode == "overlap" else 0)
         smaller = config.ttt_batch_windows < self.cut.count(self._chunk_tokens)
@@ -52,7 +52,7 @@ class Reader:
 
         One compiled graph serves both: a second for ``no_grad`` would make every cell wait half as long again.
         """
-        with torch.set_grad_enabled(self._fixed or torch.is_grad_enabled()):
+        with torch.set_grad_enabled(self.fixed or torch.is_grad_enabled()):
             hidden = self._stream(windows)
         return hidden if torch.is_grad_enabled() else hidden.detach()
 
@@ -104,7 +104,7 @@ class Reader:
 
     def _window_count(self, tokens: int) -> int:
         """Windows of a chunk, filled up to whole steps; if compiled those of a full one: its tail compiles nothing."""
-        count = self.cut.count(self._chunk_tokens if self._fixed else tokens)
+        count = self.cut.count(self._chunk_tokens if self.fixed else tokens)
         step = max(self.ranks.size, self.batch)
         step += -step % self.ranks.size
         return count + -count % step

@@ -85,7 +85,7 @@ def capped_logits(hidden: Tensor, embedding: Tensor, cap: float, out: Tensor | N
 
 
 def build_model(config: Config) -> Hybrid:
-    """A freshly initialised model; seed torch before. Drawn on one thread: on sixteen it took 27 s instead of 4."""
+    """A freshly initialised model; seed torch before. Drawn on one thread: sixteen took 27 s, one 4 s."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     model = Hybrid(config)
@@ -94,7 +94,7 @@ def build_model(config: Config) -> Hybrid:
 
 
 def filled(config: Config, weights: Mapping[str, Tensor]) -> Hybrid:
-    """A model of these weights, in evaluation mode, with nothing drawn first. Raises ``RuntimeError`` if they misfit."""
+    """A model of these weights, in evaluation mode; nothing is drawn first. Raises ``RuntimeError`` if they misfit."""
     with torch.device("meta"):
         model = Hybrid(config)
     model.load_state_dict(weights, assign=True)

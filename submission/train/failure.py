@@ -54,7 +54,7 @@ def out_of_memory(config: Config, *, gpu: bool) -> str:
 
 
 def end_run(session: TrainSession, error: Exception, config: Config | None) -> NoReturn:
-    """Tell the referee and leave with code 1. A rank that only lost another one lets that one speak first."""
+    """Tell the referee and leave with code 1, after the rank that was lost, if any."""
     if isinstance(error, LostRank):
         time.sleep(LOST_RANK_WAIT_S)
     elif not isinstance(error, EXPECTED):

@@ -23,6 +23,7 @@ def config(**changes: object) -> Config:
         "ttt_chunk_windows": 4,
         "eval_overlap": 8,
         "ttt_lr": 0.05,
+        "ttt_epochs": 2,
     }
     return small_models.small_config(**(base | changes))
 

@@ -122,7 +122,7 @@ def test_a_warm_up_reads_once_where_nothing_is_compiled(
     compiled: bool, passes: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, levels = predictor(config()), []
-    made._compiled = compiled
+    made.reader.fixed = compiled
     monkeypatch.setattr(made, "_rehearse", lambda _, level: levels.append(level))
     made.warm_up()
     assert levels == passes
