@@ -30,4 +30,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     if not torch.cuda.is_available():
         for item in marked:
-            item.add_marker(pytest.mark.skip(reason="no CUDA device: `make test-gpu` is for machines with one"))
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and this machine has none"))

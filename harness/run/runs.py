@@ -228,7 +228,7 @@ def find_run(run: str, seed: int | None = None, track: str | None = None) -> Pat
         path = next((path for path in (base / run, Path(run)) if path.is_dir()), None)
         if path is None:
             raise UsageError(
-                f"there is no run {run!r} in {base}.", remedy="Give the name of a folder in there, or leave it out."
+                f"there is no run {run!r} in {base}.", remedy="Name one of the folders in it, or leave the name out."
             )
         if not fits(path):
             raise UsageError(f"run {path.name} is not of {wanted}.", remedy="Leave out SEED and TRACK.")

@@ -63,7 +63,7 @@ def main() -> int:
     jobs += [(case.name, process_row, case) for case in PROCESSES]
     if unknown := set(options.names) - {name for name, _, _ in jobs}:
         parser.error(
-            f"there is no cheat {', '.join(sorted(unknown))}. Names: {', '.join(name for name, _, _ in jobs)}."
+            f"unknown cheat: {', '.join(sorted(unknown))}. Choose from {', '.join(name for name, _, _ in jobs)}."
         )
     jobs = [job for job in jobs if not options.names or job[0] in options.names]
     rows = []

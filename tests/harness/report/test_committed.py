@@ -23,11 +23,11 @@ ROOT = Path(__file__).parents[3]
 def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The records folder as it was committed, without what the user's own runs have added since."""
     if shutil.which("git") is None:
-        pytest.skip("what was committed is read from git, which is not installed here")
+        pytest.skip("needs git to read the committed files, and git is not installed")
     done = subprocess.run(["git", "archive", "HEAD", "records"], cwd=ROOT, capture_output=True, check=False)
     if done.returncode:
         reason = done.stderr.decode(errors="replace").strip()
-        pytest.skip(f"what was committed is read from git, which says here: {reason}")
+        pytest.skip(f"needs a git checkout to read the committed files; git says: {reason}")
     folder = tmp_path_factory.mktemp("committed")
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
         archive.extractall(folder, filter="data")

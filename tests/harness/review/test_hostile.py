@@ -71,7 +71,7 @@ def test_devices_and_sockets_are_named_and_not_opened(tmp_path, make):
     try:
         os.mknod(folder / "train_seed9.log", make | 0o644, os.makedev(1, 5))
     except PermissionError:
-        pytest.skip("only root may make device files; the case of the socket runs for everybody")
+        pytest.skip("needs root to create a device file; the socket case runs for every user")
     found = named(check_folder(folder), "A9-PLAIN-FILES")
     assert [item.file for item in found] == ["train_seed9.log"]
 

@@ -166,7 +166,7 @@ def test_a_folder_without_pull_requests_is_one_message(tmp_path):
         list_pulls(tmp_path)
 
 
-@pytest.mark.skipif(not (BROWSER and shutil.which("chromedriver")), reason="no headless browser")
+@pytest.mark.skipif(not (BROWSER and shutil.which("chromedriver")), reason="needs chromium and chromedriver")
 def test_the_page_sorts_filters_and_opens_a_folder(out):
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: make setup-dev")
     options = webdriver.ChromeOptions()

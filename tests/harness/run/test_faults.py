@@ -259,6 +259,6 @@ def test_a_record_is_not_half_written_on_a_disk_that_is_really_full(tmp_path: Pa
         [sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, env=environment, check=False
     )
     if answer.returncode != 0 and ("no tmpfs" in answer.stderr or "unshare" in answer.stderr):
-        pytest.skip("a small disk of its own takes a user namespace with a tmpfs, which this kernel refuses this user")
+        pytest.skip("needs a tmpfs in a user namespace as a small disk, and this kernel does not allow it to this user")
     assert answer.stdout.split(" ", 2)[:2] == ["refused", str(errno.ENOSPC)], answer.stderr
     assert "['first.json']" in answer.stdout

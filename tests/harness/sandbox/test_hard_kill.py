@@ -133,7 +133,9 @@ def test_an_end_that_is_slow_in_the_kernel_is_waited_for(tmp_path: Path, monkeyp
     program, mark = marked("sleep()")
     with running(program, tmp_path / "log") as cell:
         if not cell.namespaced:
-            pytest.skip("this kernel gives this user no PID namespace; the other way of killing is tested everywhere")
+            pytest.skip(
+                "needs a PID namespace, which this kernel refuses this user; the subreaper case runs everywhere"
+            )
         (rank,) = wait_for(lambda: alive(mark))
         command = [sys.executable, "-I", "-S", "-c", HOLDS_A_NAMESPACE, str(rank)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:

@@ -100,7 +100,7 @@ def test_a_cell_with_gpus_gets_what_cuda_asks_for_and_no_more(log: Path, namespa
 
 @ways
 @pytest.mark.slow
-@pytest.mark.skipif(not os.access("/proc/sys/vm/drop_caches", os.W_OK), reason="only root may empty the caches")
+@pytest.mark.skipif(not os.access("/proc/sys/vm/drop_caches", os.W_OK), reason="needs root to empty the page cache")
 def test_a_rank_names_threads_also_when_the_kernel_ran_short_of_memory(log: Path, namespaced: bool):
     program = (
         "import os, time\n"

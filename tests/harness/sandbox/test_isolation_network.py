@@ -95,7 +95,7 @@ def test_ranks_with_gpus_may_do_what_nccl_does_between_them(log: Path):
     with Cell(CellSpec("ranks", command, {}, rank_environments(2), limits, log), strict=False) as cell:
         cell.start()
         if not cell.namespaced:
-            pytest.skip("without namespaces /dev/shm is the machine's, and no cell may write there")
+            pytest.skip("needs namespaces: without them /dev/shm is the machine's own and cells may not write to it")
         wait_for(lambda: None not in cell.exit_codes())
         assert cell.exit_codes() == [0, 0], log.read_text()
     assert log.read_text().count("all of it") == 2

@@ -69,7 +69,7 @@ def test_a_file_that_may_be_read_keeps_no_note(namespaced: bool, tmp_path: Path)
 
 
 @pytest.mark.rule("S1-ISOLATION")
-@pytest.mark.skipif(os.getuid() != 0, reason="only root owns the kernel's files")
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, who owns the kernel's files")
 @pytest.mark.parametrize("devices", [(), (Path("/dev/zero"),)], ids=["without-gpus", "with-gpus"])
 def test_root_leaves_no_mode_at_the_kernel_s_files(devices: tuple[Path, ...], tmp_path: Path):
     place = Path("/sys/devices/system/cpu/online")
@@ -130,7 +130,7 @@ def test_what_is_in_memory_of_a_file_is_neither_set_nor_asked(namespaced: bool, 
         file.flush()
         os.fsync(file.fileno())
     if not all(in_memory(note)):
-        pytest.skip("this file system keeps no file in memory, or does not tell")
+        pytest.skip("needs a file system that caches files in memory and reports which pages are cached")
     map_it = "m = mmap.mmap(fd, 0, access=mmap.ACCESS_READ)"
     actions = {
         "turned out": "os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)",

@@ -57,7 +57,7 @@ def test_what_is_missing_or_goes_in_circles_is_left_out(disk: Path):
 @pytest.mark.parametrize("variable", ["TMPDIR", "write"])
 def test_a_folder_in_shared_memory_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str):
     if not os.access("/dev/shm", os.W_OK):
-        pytest.skip("/dev/shm cannot be written here")
+        pytest.skip("needs a writable /dev/shm")
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         if variable == "TMPDIR":
             monkeypatch.setattr(tempfile, "tempdir", folder)

@@ -35,7 +35,7 @@ def test_a_child_sees_and_changes_the_parents_memory() -> None:
         memory.close()
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without CUDA")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="covers machines without CUDA, and this one has it")
 def test_without_a_driver_the_reason_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DeviceMemoryError, match="driver cannot be loaded"):
         device_memory._call("cuInit", 0)
