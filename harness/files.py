@@ -20,7 +20,7 @@ from harness.errors import UsageError
 
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
 _RETRY_S = 0.02
-MOST_ENTRIES = 1_000_000
+MOST_ENTRIES = 100_000
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
@@ -74,15 +74,19 @@ def tree(folder: Path) -> Iterator[Path]:
     """Everything below ``folder``, each folder's own entries by name before what lies deeper; links are not followed.
 
     Raises ``OSError`` for a folder that can't be listed, for files in it can be opened all the same by who knows their
-    names; EFBIG for one with more than a million entries.
+    names; EFBIG for more than 100,000 entries in all, EILSEQ for a name that is not UTF-8, which no record can hold.
     """
-    places = [folder]
+    places, left = [folder], MOST_ENTRIES
     while places:
         with os.scandir(place := places.pop()) as entries:
-            found = sorted(islice(entries, MOST_ENTRIES + 1), key=lambda entry: entry.name)
-        if len(found) > MOST_ENTRIES:
-            raise OSError(errno.EFBIG, f"it has over {MOST_ENTRIES:,} entries", str(place))
-        yield from (Path(entry.path) for entry in found)
+            found = sorted(islice(entries, left + 1), key=lambda entry: entry.name)
+        left -= len(found)
+        if left < 0:
+            raise OSError(errno.EFBIG, f"it has over {MOST_ENTRIES:,} files and folders", str(folder))
+        for entry in found:
+            if entry.name != entry.name.encode(errors="replace").decode():
+                raise OSError(errno.EILSEQ, "a name in it is not UTF-8", str(place))
+            yield Path(entry.path)
         places += [Path(entry.path) for entry in reversed(found) if entry.is_dir(follow_symlinks=False)]
 
 

@@ -71,6 +71,7 @@ class AuditPlan(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
     escape_nats: leaks of more nats a token than this are missed with a probability of 5 % at most; the number of rows
                  drawn by gain follows from it
     rerun_bpb:         largest difference in bpb between a record and its repetition where bits need not agree
+    replayed_tokens:   the most that the audits may have replicas read; larger chunks are refused
     """
 
     chunks: Count
@@ -80,6 +81,7 @@ class AuditPlan(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
     diagnostic_tokens: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
     escape_nats: Annotated[float, msgspec.Meta(gt=0, lt=1e9)] = 0.15
     rerun_bpb: Bound = 0.002
+    replayed_tokens: Count = 2_500_000_000
 
 
 TRAIN_TOLERANCE_S = 0.2

@@ -116,10 +116,10 @@ def load_records(records_dir: Path, *, skipped: Callable[[str], None]) -> list[E
     return records
 
 
-def check_announcer(intent: str, started_at: str, records_dir: Path, keys_dir: Path) -> None:
-    """Raise what :func:`sign_and_store` would for a run with this intent, as far as it lies with the key."""
+def check_announcer(intent: str, started_at: str, records_dir: Path, keys_dir: Path) -> Intent:
+    """The run's intent; raises what :func:`sign_and_store` would for it, as far as it lies with the key."""
     with locked(records_dir, shared=True):
-        _announced(intent, started_at, records_dir, keys_dir)
+        return _announced(intent, started_at, records_dir, keys_dir)[0]
 
 
 def _announced(digest: str, started_at: str, records_dir: Path, keys_dir: Path) -> tuple[Intent, _Writer]:

@@ -16,7 +16,7 @@ import re
 import stat
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from harness.config.tracks import Track, load_track, track_names
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
@@ -91,8 +91,12 @@ def pack_code(files: dict[str, bytes]) -> bytes:
 
 
 def read_bundle(bundle: bytes) -> dict[str, bytes]:
-    """The files of a bundle by relative path. Raises ``ContainerError`` when it is damaged."""
-    return read_container(bundle, max_unpacked_bytes=MAX_CODE_BYTES + NAMES_BYTES)
+    """The files of a bundle by relative path. Raises ``ContainerError`` when it is damaged, or fits into no folder."""
+    files = read_container(bundle, max_unpacked_bytes=MAX_CODE_BYTES + NAMES_BYTES)
+    for name in files:
+        if above := next((str(path) for path in PurePosixPath(name).parents if str(path) in files), ""):
+            raise ContainerError(f"{name!r} lies below {above!r}, which is a file.")
+    return files
 
 
 def unpack_code(bundle: bytes, target: Path) -> dict[str, bytes]:

@@ -58,12 +58,14 @@ def failure(
         reason = f"{reason}; its log reached {most:,} bytes, the most that one file may take"
         remedy = "Print less: what is printed beyond the limit ends the program."
     if (late or rule in (A1_TRAIN_CLOCK, A2_EVAL_CLOCK)) and context.machine:
-        taken = context.machine.others_took(context.clock.running_s, seen=seen)
-        if taken > FOREIGN_SHARE:
+        spent_s = context.clock.running_s
+        taken, paused_s = context.machine.others_took(spent_s, seen=seen), context.machine.paused_s(spent_s)
+        if paused_s or taken > FOREIGN_SHARE:
+            stopped = f"the referee was stopped for {paused_s:.0f} s (Ctrl-Z, or a container that is paused)"
+            why = stopped if paused_s else f"other processes, or a quota, took {taken:.0%} of the processors"
             return CouldNotCheck(
-                f"{cell}: {reason}, while other processes, or a quota, took {taken:.0%} of the processors: that says "
-                "something about this machine, not about the submission.",
-                remedy="Run on a machine that is otherwise idle.",
+                f"{cell}: {reason}, while {why}: that says something about this machine, not about the submission.",
+                remedy="Run on a machine that is otherwise idle, and stop nothing meanwhile.",
             )
     if signalled == signal.SIGKILL and killed_for_memory() > context.oom_kills:
         return CouldNotCheck(
@@ -136,7 +138,7 @@ def failures_named(
 
 def why_uncountable(error: OSError, folder: Path) -> str:
     """The words for a submission's folder that it left in a form in which no one can count it; else it raises."""
-    if error.errno not in (errno.EACCES, errno.ENAMETOOLONG, errno.EFBIG):
+    if error.errno not in (errno.EACCES, errno.ENAMETOOLONG, errno.EFBIG, errno.EILSEQ):
         raise error
     return f"can't be counted: {error.strerror} ({printable(os.path.relpath(error.filename, folder))})"
 

@@ -37,7 +37,16 @@ from harness.scoring.client import EvalClient, Hello, shared_device
 from harness.scoring.ledger import Chunks, ScoreLedger, Stream
 from harness.scoring.loop import BrokenLogits, score_stream
 from harness.scoring.replay import Original, Replay, Replayer
-from harness.scoring.sample import Keeper, Nats, draw_audits, draw_sample, frequency_nats
+from harness.scoring.sample import (
+    FLOOR_NATS,
+    MOST_DRAWS,
+    Keeper,
+    Nats,
+    draw_audits,
+    draw_sample,
+    draws_for,
+    frequency_nats,
+)
 from harness.text import without_places
 from harness.units import bits_per_byte
 
@@ -45,7 +54,7 @@ C2_NORMALISED = "C2-NORMALISED"
 COMPILE = "compile"
 COPIED = "compiled"
 FASTER = "Use fewer adaptation epochs, or smaller steps."
-CACHE_BYTES, CACHE_FILES = 1 << 30, 100_000  # what of a compile cache is counted at most
+CACHE_BYTES = 1 << 30  # what of a compile cache is counted at most
 SLOWER = 5.0  # a replica may take so many times as long for a chunk as the slower of the two passes did
 CACHE_SHARE = 0.5  # of the artifact's cap: the most that a compile cache may pack to
 
@@ -100,7 +109,7 @@ def evaluate(
 
         def reserve() -> None:
             nonlocal keeper
-            keeper = reserve_keeper(context, stream.chunks(client.hello.chunk_tokens), client) if final else None
+            keeper = reserve_keeper(context, stream, client) if final else None
 
         warm_up(context, client, cell, span="warmup" if final else f"warmup {stage}", meanwhile=reserve)
         hello, chunks = client.hello, stream.chunks(client.hello.chunk_tokens)
@@ -136,12 +145,23 @@ def evaluate(
     return Evaluation(score, ledger.running_bpb(), ledger.nats, precision, chunks, hello, keeper)
 
 
-def reserve_keeper(context: RunContext, chunks: Chunks, client: EvalClient) -> Keeper:
+def reserve_keeper(context: RunContext, stream: Stream, client: EvalClient) -> Keeper:
     """The audits' witness, with memory for the state before every chunk, before the clock starts.
 
-    So state and number of chunks bound each other: a state that takes all memory leaves room for few chunks.
+    So state and number of chunks bound each other: a state that takes all memory leaves room for few chunks. And large
+    chunks would make the audits long: each draw is a pass over one, on average over half of it. There are at most as
+    many draws as a score of 0 nats takes, once over the tokens' frequencies and once over the packed model.
     """
-    plan, state = context.track.audit, client.hello.state_bytes
+    plan, state, chunks = context.track.audit, client.hello.state_bytes, stream.chunks(client.hello.chunk_tokens)
+    weight = float(frequency_nats(stream.tokens[1:]).mean()) + FLOOR_NATS
+    draws = min(MOST_DRAWS, draws_for(ROW_SHARE * plan.escape_nats, weight))
+    largest = plan.replayed_tokens // draws
+    if min(client.hello.chunk_tokens, len(stream.tokens)) > largest:
+        reason = (
+            f"it declares chunks of {client.hello.chunk_tokens:,} tokens; {draws:,} draws of the audits take chunks of "
+            f"at most {largest:,}, for replicas to read at most {plan.replayed_tokens:,} tokens"
+        )
+        raise failure(context, "final", reason, remedy="Use smaller chunks.")
     needed, most = state * len(chunks), context.track.limits.memory_bytes
     if needed > most:
         reason = (
@@ -200,7 +220,7 @@ def _hand_on(folder: Path) -> int:
     packer = lzma.LZMACompressor(filters=[{"id": lzma.FILTER_LZMA2, "preset": 1, "dict_size": 1 << 26}])
     size = read = 0
     (copy := folder.with_name(COPIED)).mkdir()
-    for count, path in enumerate(tree(folder)):
+    for path in tree(folder):
         name, found = path.relative_to(folder), path.lstat()  # raises for a path that is too long, as is_file() may not
         kind, length = stat.S_IFMT(found.st_mode), found.st_size * stat.S_ISREG(found.st_mode)
         size += len(packer.compress(b"%s\0%o %d " % (os.fsencode(name), kind, length)))
@@ -213,8 +233,8 @@ def _hand_on(folder: Path) -> int:
             with path.open("rb") as file, (copy / name).open("xb") as written:
                 while read <= CACHE_BYTES and (block := file.read(1 << 20)):
                     size, read = size + len(packer.compress(block)), read + written.write(block)
-        if read > CACHE_BYTES or count >= CACHE_FILES:
-            raise OSError(errno.EFBIG, f"it has over {CACHE_BYTES:,} bytes or {CACHE_FILES:,} files", str(path))
+        if read > CACHE_BYTES:
+            raise OSError(errno.EFBIG, f"it has over {CACHE_BYTES:,} bytes", str(path))
     remove_tree(folder)
     copy.rename(folder)
     return size + len(packer.flush())

@@ -38,6 +38,7 @@ STOLEN_SHARE = 0.02
 THROTTLED_SHARE = 0.01  # of the run's time
 SAMPLE_INTERVAL_S = 1.0
 LOOK_S = 1.0
+PAUSE_S = 2.0  # a wait that takes so much too long is more than a busy machine
 GPU_EVERY = 10
 _SPEED_LIMITS = (
     ("clocks_event_reasons.hw_thermal_slowdown", "thermal slowdown (hardware)"),
@@ -68,6 +69,13 @@ def describe_machine() -> Machine:
     )
 
 
+def referee_digest() -> str:
+    """SHA-256 over the names and digests of the referee's own files."""
+    root = Path(harness.__file__).resolve().parent
+    files = (path for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return canonical_digest({path.relative_to(root).as_posix(): file_digest(path) for path in files})
+
+
 def describe_provenance() -> Provenance:
     """The referee by digest and commit, every package by its list of files, C library, driver, CUDA, image."""
     root = Path(harness.__file__).resolve().parent
@@ -79,7 +87,6 @@ def describe_provenance() -> Provenance:
         commit = said[0] + ("+changes" if said[1] else "")
     except (OSError, subprocess.SubprocessError):
         commit = ""
-    files = (path for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     try:
         from torch.version import cuda
     except ImportError:
@@ -93,7 +100,7 @@ def describe_provenance() -> Provenance:
             digest = hashlib.sha256(record.encode()).hexdigest() if record else ""
             packages[f"{found.name.lower()}=={found.version}"] = digest
     return Provenance(
-        referee=canonical_digest({path.relative_to(root).as_posix(): file_digest(path) for path in files}),
+        referee=referee_digest(),
         commit=commit,
         libc=" ".join(platform.libc_ver()).strip(),
         driver=next(iter(nvidia_smi("--query-gpu=driver_version")), ""),
@@ -171,6 +178,8 @@ class MachineWatch:
         self._looks: list[_Look] = []
         self._alone: dict[tuple[int, float], float] = {}
         self._with_children = 0.0
+        self._pauses: list[tuple[float, float]] = []  # end and length of each
+        self._waits_since = math.inf
         self._looking = threading.Lock()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self.conditions: Conditions | None = None
@@ -217,6 +226,19 @@ class MachineWatch:
         share = _share(others + now.stolen - then.stolen, now.at - then.at)
         return share if seen else max(share, min(1.0, (now.held - then.held) / max(1e-3, now.at - then.at)))
 
+    def paused_s(self, seconds: float) -> float:
+        """For how long of the last ``seconds`` this process was stopped (Ctrl-Z), or frozen with its container."""
+        self._note_pause()
+        since = time.monotonic() - seconds
+        return sum(late for at, late in self._pauses if at >= since)
+
+    def _note_pause(self) -> None:
+        with self._looking:
+            now = time.monotonic()
+            if (late := now - self._waits_since - SAMPLE_INTERVAL_S) > PAUSE_S:
+                self._pauses.append((now, late))
+            self._waits_since = math.inf
+
     def _look(self) -> None:
         """Note how much time everybody has used by now.
 
@@ -252,8 +274,10 @@ class MachineWatch:
             ):
                 states = zip(_SPEED_LIMITS, line.split(","), strict=False)
                 self._limits |= {words for (_, words), state in states if state.strip() == "Active"}
+            self._waits_since = time.monotonic()
             if self._stop.wait(SAMPLE_INTERVAL_S):
                 return
+            self._note_pause()
 
 
 def _share(processor_s: float, seconds: float) -> float:

@@ -144,6 +144,8 @@ def train(context: RunContext, shards: tuple[Path, ...]) -> None:
         for path in tree(context.checkpoint_dir):
             found = path.lstat()
             total += 0 if stat.S_ISDIR(found.st_mode) else found.st_size
+            if stat.S_ISREG(found.st_mode) and not os.access(path, os.R_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
     except OSError as error:
         reason = f"its checkpoint {why_uncountable(error, context.checkpoint_dir)}"
         raise failure(context, "train", reason, remedy="Leave files and folders that their owner can read.") from None
@@ -272,17 +274,17 @@ def package(context: RunContext, *, limit_s: float, budget: str) -> Sizes:
         ranks.collect(Kind.DONE, progress=_reporter(stage, limit_s))
         cell.stop()  # what it would do after its DONE would not be on the clock
     context.artifact_dir.mkdir()
-    shutil.copyfile(sealed.bundle, context.artifact_dir / BUNDLE_FILE)
     return lay_out(context, output / MODEL_FILE)
 
 
 def lay_out(context: RunContext, packed: Path) -> Sizes:
-    """Copy the checked model file to the artifact, and lay out the closure from the artifact's two files alone."""
+    """Copy the checked model file and the sealed bundle to the artifact, and lay out the closure from these alone."""
     limits = context.track.limits
     model = read_model_file(
         packed, max_bytes=OVERSIZE_READ * limits.artifact_bytes, max_unpacked_bytes=limits.unpacked_bytes
     )
     (context.artifact_dir / MODEL_FILE).write_bytes(model)
+    shutil.copyfile(context.sealed.bundle, context.artifact_dir / BUNDLE_FILE)
     unpack_sealed((context.artifact_dir / BUNDLE_FILE).read_bytes(), context.closure_dir / "code")
     shutil.copyfile(context.artifact_dir / MODEL_FILE, context.closure_dir / MODEL_FILE)
     return artifact_sizes(context.track, context.sealed, len(model))

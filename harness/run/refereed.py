@@ -8,10 +8,11 @@ half-written is gone; the logs stay.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -40,7 +41,7 @@ from harness.record.predicate import (
 from harness.run.artifact import bytes_by_role, read_folder, seal_submission
 from harness.run.cells import Reached, Resumed, RunContext, readable_runtime
 from harness.run.evaluate import COPIED, Evaluation, Told, audit, compile_once, evaluate
-from harness.run.machine import MachineWatch, describe_machine, describe_provenance
+from harness.run.machine import MachineWatch, describe_machine, describe_provenance, referee_digest
 from harness.run.manifest import accepted_variables, check_variables
 from harness.run.phases import describe, lay_out, package, train
 from harness.run.reserve import run_gpus
@@ -210,6 +211,7 @@ def _make_artifact(context: RunContext, dataset: Dataset) -> Sizes:
                 code_digest=context.sealed.code_digest,
                 environ=accepted_variables(context.sealed.manifest, context.environ),
                 machine=describe_machine(),
+                referee=referee_digest(),
                 checkpoint=checkpoint_digests(context.checkpoint_dir),
                 spans=clock.entries(),
                 audit_secret=context.audit_secret.hex(),
@@ -267,8 +269,8 @@ class Trained(msgspec.Struct, frozen=True):
     """What a run remembers at the end of its training, and again when it is packed, so that it can go on.
 
     Written by the referee beside the checkpoint, whole or not at all. It names every file by digest; whoever owns the
-    run folder could forge it, as he could forge a record: he owns the key. Digests are SHA-256 in hex; ``checkpoint``
-    is relative path -> digest.
+    run folder could forge what the intent does not say, as he could forge a record: he owns the key. Digests are
+    SHA-256 in hex; ``checkpoint`` is relative path -> digest; ``referee`` is "" in runs of before it was noted.
 
     audit_secret: hex; with it a resumed run is audited at the same places
     resumes:      each time that the run went on, the oldest first
@@ -293,12 +295,13 @@ class Trained(msgspec.Struct, frozen=True):
     spans: list[SpanEntry]
     isolation: dict[Layer, LayerState]
     kills: list[tuple[str, KillReport]]
-    audit_secret: str
+    audit_secret: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
     resumes: list[Resumed] = []
     reached: Reached = "packaging or evaluation"
     ended: str = ""
     training: Training | None = None
     model: str = ""
+    referee: str = ""
 
 
 def recall(run_dir: Path) -> Trained:
@@ -335,6 +338,11 @@ def kept_files(run_dir: Path) -> tuple[str, ...]:
 
 
 def checkpoint_digests(folder: Path) -> dict[str, str]:
-    """Digest of every plain file of the checkpoint; links and the like are left out."""
-    files = (path for path in tree(folder) if path.is_file() and not path.is_symlink())
-    return {path.relative_to(folder).as_posix(): file_digest(path) for path in files}
+    """Digest of every file of the checkpoint; of a link that of the place it names."""
+    return {
+        path.relative_to(folder).as_posix(): f"link {hashlib.sha256(os.fsencode(path.readlink())).hexdigest()}"
+        if path.is_symlink()
+        else file_digest(path)
+        for path in tree(folder)
+        if path.is_symlink() or path.is_file()
+    }

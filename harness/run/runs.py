@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from harness.clock.spans import Ledger
 from harness.config.tracks import Track, load_track
 from harness.config.variables import cache_dir, check_environment, keys_dir, runs_dir
@@ -47,7 +49,7 @@ from harness.record.predicate import RunRecord
 from harness.rules import Verdict
 from harness.run.artifact import BUNDLE_FILE, read_folder, sealed_at
 from harness.run.cells import Resumed, RunContext
-from harness.run.machine import FOREIGN_SHARE, busy_now, describe_machine
+from harness.run.machine import FOREIGN_SHARE, busy_now, describe_machine, referee_digest
 from harness.run.manifest import check_variables, read_manifest
 from harness.run.refereed import (
     KEPT,
@@ -190,7 +192,7 @@ def resume_run(
         terms = load_track(trained.track)
         with reserved(terms.hardware, f"track {terms.name}"):
             try:
-                check_announcer(trained.intent, trained.started_at, records_dir, keys_dir())
+                announced = check_announcer(trained.intent, trained.started_at, records_dir, keys_dir())
                 dataset = open_dataset(trained.dataset, cache_dir() / "datasets", progress)
                 for stored in load_records(records_dir, skipped=progress.note):
                     if stored.record.intent == trained.intent:
@@ -202,7 +204,7 @@ def resume_run(
                 if sum(resume.saw_text for resume in resumes) > MOST_AGAIN:
                     tried = f"the text was seen in {MOST_AGAIN + 1} tries; a cheat that ends them chooses among them."
                     raise CouldNotCheck(tried, remedy=_AGAIN)
-                context = _reopen(run_dir, trained, terms, dataset, progress)
+                context = _reopen(run_dir, trained, announced, terms, dataset, progress)
             except (CouldNotCheck, RuleBroken) as error:  # the latter: another records folder announced it, say
                 raise CannotGoOn(error.message, remedy=error.remedy) from None
             # Stored before anything is repeated: a run that dies again does not lose count.
@@ -241,10 +243,25 @@ def find_run(run: str, seed: int | None = None, track: str | None = None) -> Pat
     return (found or folders)[-1]
 
 
-def _reopen(run_dir: Path, trained: Trained, track: Track, dataset: Dataset, progress: Reporter) -> RunContext:
+def _reopen(
+    run_dir: Path, trained: Trained, announced: Intent, track: Track, dataset: Dataset, progress: Reporter
+) -> RunContext:
     """The run as its training, or its packaging, left it. Raises ``CouldNotCheck`` for whatever is not as it was."""
     machine = describe_machine()
+    told = msgspec.structs.replace(
+        announced,
+        run_id=run_dir.name,
+        track=trained.track,
+        track_digest=trained.track_digest,
+        code_digest=trained.code_digest,
+        config_digest=canonical_digest(trained.config),
+        data_fingerprint=trained.data_fingerprint,
+        seed=trained.seed,
+        audit_commitment=hashlib.sha256(bytes.fromhex(trained.audit_secret)).hexdigest(),
+    )
     differences = {
+        f"what {TRAINED_FILE} says of the announced run": told != announced,
+        "the referee": referee_digest() != trained.referee,
         "the track": track.digest != trained.track_digest,
         "the data set": dataset.fingerprint != trained.data_fingerprint,
         "the processor": machine.cpu != trained.machine.cpu,

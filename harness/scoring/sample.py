@@ -106,6 +106,15 @@ class GainSample:
         return float(self.nats * np.mean(values / self.weights))
 
 
+def draws_for(escape_nats: float, mean_nats: float) -> int:
+    """How many draws it takes for a leak of ``escape_nats`` a token to be missed with ``ESCAPE`` at most.
+
+    mean_nats: mean weight of all targets
+    """
+    share = escape_nats / mean_nats
+    return math.ceil(math.log(ESCAPE) / math.log1p(-share)) if share < 1.0 else 1
+
+
 def draw_by_gain(weights: Nats, escape_nats: float, random: np.random.Generator, most: int = MOST_DRAWS) -> GainSample:
     """As many draws as it takes for a leak of ``escape_nats`` a token to be missed with ``ESCAPE`` at most.
 
@@ -116,9 +125,7 @@ def draw_by_gain(weights: Nats, escape_nats: float, random: np.random.Generator,
     if not total > 0:
         return GainSample(np.empty(0, np.int64), np.empty(0), 0.0)
     mean = total / len(weights)
-    share = min(escape_nats / mean, 1.0)
-    draws = math.ceil(math.log(ESCAPE) / math.log1p(-share)) if share < 1.0 else 1
-    drawn = np.searchsorted(ends, random.random(min(draws, most)) * total, side="right")
+    drawn = np.searchsorted(ends, random.random(min(draws_for(escape_nats, mean), most)) * total, side="right")
     targets = np.sort(np.minimum(drawn, len(weights) - 1))
     return GainSample(targets, weights[targets], mean)
 

@@ -6,7 +6,7 @@ import pytest
 from harness.clock import spans
 from harness.clock.spans import READINGS, Ledger, read_clock
 from harness.config.tracks import load_track
-from harness.errors import CouldNotCheck
+from harness.errors import CouldNotCheck, HarnessError, RuleBroken
 from harness.record.predicate import SpanEntry
 
 
@@ -83,6 +83,19 @@ def test_a_suspend_or_a_set_calendar_voids_the_run(machine: FakeMachine, when: s
     with pytest.raises(CouldNotCheck, match=words) as caught:
         train_while(machine, ledger, clock if when == "during" else "")
     assert when in caught.value.message
+
+
+@pytest.mark.rule("A1-TRAIN-CLOCK")
+@pytest.mark.parametrize(("slept_ns", "kind"), [(20_000_000_000, CouldNotCheck), (0, RuleBroken)])
+def test_a_limit_that_passed_while_the_machine_slept_breaks_no_rule(machine: FakeMachine, slept_ns: int, kind: type):
+    def fail() -> None:
+        with Ledger().span("train", budget="train"):
+            machine.slept_ns = slept_ns
+            raise RuleBroken("A1-TRAIN-CLOCK", "not done after 90 s.", remedy="Stop earlier.")
+
+    with pytest.raises(HarnessError) as caught:
+        fail()
+    assert type(caught.value) is kind
 
 
 @pytest.mark.parametrize("between", ["boottime", "calendar"])

@@ -7,10 +7,11 @@ import msgspec
 import pytest
 from record_samples import make_record
 
+from harness.errors import CouldNotCheck
 from harness.protocol.container import write_container
 from harness.record.predicate import RunRecord
 from harness.rules import Verdict
-from harness.run.artifact import check_artifact_files
+from harness.run.artifact import check_artifact_files, unpack_code
 
 replace = msgspec.structs.replace
 CODE = {"__init__.py": b"", "entry.py": b"print('hello')\n"}
@@ -64,6 +65,12 @@ def test_other_code_is_caught_naming_the_file(record: RunRecord, artifact: Path)
     assert "more.py" in failed(record, artifact)["A3-NO-UNCOUNTED-CODE"]
     (artifact / "code.bundle").write_bytes(b"rubbish")
     assert "is not a sound container" in failed(record, artifact)["A3-NO-UNCOUNTED-CODE"]
+    write_container(artifact / "code.bundle", CODE | {"entry.py/more.py": b""}, codec="lzma")
+    assert (
+        "'entry.py/more.py' lies below 'entry.py', which is a file" in failed(record, artifact)["A3-NO-UNCOUNTED-CODE"]
+    )
+    with pytest.raises(CouldNotCheck, match=r"code\.bundle is damaged"):  # and no disk is to blame
+        unpack_code((artifact / "code.bundle").read_bytes(), artifact / "code")
 
 
 def test_a_missing_file_could_not_be_checked(record: RunRecord, artifact: Path):

@@ -105,6 +105,17 @@ def test_what_a_quota_held_back_counts_but_excuses_no_replica(monkeypatch):
     assert (watch.really_took(10.0), watch.really_took(10.0, seen=True)) == pytest.approx((0.3, 0.0), abs=0.01)
 
 
+@pytest.mark.parametrize(("now", "seconds", "paused_s"), [(10.0, 60.0, 6.0), (5.5, 60.0, 0.0), (10.0, 5.0, 6.0)])
+def test_a_pause_of_the_referee_is_seen_once_and_in_its_time(monkeypatch, now: float, seconds: float, paused_s: float):
+    """It waits a second from 3 on, and is stopped, or only late on a busy machine."""
+    watch = MachineWatch(())
+    monkeypatch.setattr(machine.time, "monotonic", lambda: now)
+    watch._waits_since = 3.0
+    assert watch.paused_s(seconds) == watch.paused_s(seconds) == paused_s
+    monkeypatch.setattr(machine.time, "monotonic", lambda: 100.0)
+    assert watch.paused_s(60.0) == 0.0
+
+
 def test_over_less_than_a_second_nothing_is_told_of_others(monkeypatch):
     watch, now = MachineWatch(()), [100.0]
     monkeypatch.setattr(machine, "LOOK_S", 1.0)

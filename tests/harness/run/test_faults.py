@@ -130,6 +130,16 @@ CHANGES = {
     "code": (lambda run: (run / "code.bundle").write_bytes(b"other"), "not the code that was announced"),
     "track": (lambda run: change_json(run / "trained.json", track_digest="00"), "the track changed"),
     "data": (lambda run: change_json(run / "trained.json", data_fingerprint="00"), "the data set changed"),
+    "seed": (
+        lambda run: change_json(run / "trained.json", seed=7),
+        "what trained.json says of the announced run changed",
+    ),
+    "secret": (
+        lambda run: change_json(run / "trained.json", audit_secret="00" * 32),
+        "says of the announced run changed",
+    ),
+    "a copy": (lambda run: run.rename(f"{run}-copy"), "what trained.json says of the announced run changed"),
+    "another referee": (lambda run: change_json(run / "trained.json", referee="00"), "the referee changed"),
     "tries": (lambda run: change_json(run / "trained.json", **SEEN), "the text was seen in 3 tries"),
     "cut short": (lambda run: (run / "trained.json").write_bytes(b'{"track": "smo'), "is damaged"),
     "no training": (lambda run: (run / "trained.json").unlink(), "its training did not end, or the run has its record"),

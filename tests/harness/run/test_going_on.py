@@ -141,12 +141,12 @@ def test_ctrl_c_says_what_was_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (f"submit --resume {tmp_path.name}` goes on" in str(caught.value)) == kept
 
 
-def context(tmp_path: Path, taken: float) -> SimpleNamespace:
+def context(tmp_path: Path, taken: float, paused_s: float = 0.0) -> SimpleNamespace:
     return SimpleNamespace(
         track=load_track("smoke"),
         run_dir=tmp_path,
         clock=SimpleNamespace(running_s=60.0),
-        machine=SimpleNamespace(others_took=lambda *_, seen: 0.0 if seen else taken),
+        machine=SimpleNamespace(others_took=lambda *_, seen: 0.0 if seen else taken, paused_s=lambda _: paused_s),
         log_file=lambda cell: tmp_path / f"{cell}.log",
     )
 
@@ -160,6 +160,10 @@ def test_a_limit_that_passed_while_others_had_the_processors_says_something_abou
     assert type(failure(context(tmp_path, taken), "final", "no SLAB within 60 s", late=True)) is kind
     # A replica that hid its own time there gets no other try: only others that were seen count.
     assert type(failure(context(tmp_path, taken), "replica-1", "late", rule="A2-EVAL-CLOCK", seen=True)) is RuleBroken
+    # Who stops the referee stops a replica's time too.
+    paused = failure(context(tmp_path, 0.0, 30.0), "replica-1", "late", rule="A2-EVAL-CLOCK", seen=True)
+    assert "the referee was stopped for 30 s" in paused.message
+    assert type(paused) is CouldNotCheck
     # What no load can cause is a broken rule on any machine.
     assert type(failure(context(tmp_path, taken), "final", "rank 0 sent START where DONE was awaited")) is RuleBroken
 

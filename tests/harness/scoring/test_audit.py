@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -13,7 +14,7 @@ from harness.run.evaluate import reserve_keeper
 from harness.run.verdicts import score_findings
 from harness.scoring.audit import rounding_nats
 from harness.scoring.client import Hello
-from harness.scoring.ledger import Chunks
+from harness.scoring.ledger import Stream
 from harness.scoring.nll import PRECISION, row_nats, token_nats
 from harness.scoring.nll import PRECISION_ON_DEVICE as ON_DEVICE
 
@@ -43,14 +44,25 @@ def test_c2_states_the_precision_of_the_path_that_ran():
     assert ("float32" in PRECISION, "float32" in ON_DEVICE) == (False, True)
 
 
-def reserve(state_bytes, chunks, tmp_path):
-    track = load_track("smoke")
+def reserve(state_bytes, chunks, tmp_path, track="smoke", chunk_tokens=16):
+    track = load_track(track)
     context = SimpleNamespace(
         track=track, audit_secret=bytes(32), run_dir=tmp_path, log_file=lambda cell: tmp_path / cell
     )
-    hello = Hello(state_bytes, 16, 16, torch.float32, on_device=False)
+    hello = Hello(state_bytes, chunk_tokens, 16, torch.float32, on_device=False)
     client = SimpleNamespace(hello=hello, buffers=SimpleNamespace(state=torch.zeros(state_bytes, dtype=torch.uint8)))
-    return reserve_keeper(context, Chunks(16 * chunks, 16), client)
+    tokens = np.broadcast_to(np.arange(128, dtype=np.uint16), (1 << 15, 128)).ravel()  # as even as text never is
+    return reserve_keeper(context, Stream(tokens, tokens[1:], chunk_tokens * chunks), client)
+
+
+@pytest.mark.rule("S3-PROTOCOL")
+def test_chunks_that_would_make_the_audits_last_for_days_are_refused_before_the_clock(tmp_path):
+    """At 2,000 draws for each nat; the track's own limit of a chunk says what a submission may want elsewhere."""
+    assert reserve(8, 1, tmp_path, "10min_16mb", chunk_tokens=131_072).states.shape == (1, 8)
+    with pytest.raises(RuleBroken, match=r"chunks of 2,097,152 tokens; .* draws of the audits take chunks of at most"):
+        reserve(8, 1, tmp_path, "10min_16mb", chunk_tokens=2_097_152)
+    for track in ("one_gpu_120s", "smoke"):
+        assert reserve(8, 1, tmp_path, track, chunk_tokens=load_track(track).limits.chunk_tokens)
 
 
 def test_the_states_before_all_chunks_fit_into_the_track_or_the_submission_is_told(tmp_path):

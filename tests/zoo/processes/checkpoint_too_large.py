@@ -22,6 +22,19 @@ def cheat_by_depth(session):
     Path("hidden").write_bytes(bytes(1_900_000))
 
 
+def cheat_by_number(session):
+    """Leaves more files than the referee could name, each of them empty."""
+    session.rank = 1
+    for i in range(100_001):
+        os.mknod(session.output_dir / f"{i}")
+
+
+def cheat_by_name(session):
+    """Gives a file a name that no record can hold."""
+    (session.output_dir / os.fsdecode(b"weights-\xff")).write_bytes(bytes(1_000))
+
+
 def honest(session):
+    (session.output_dir / "Gewichte-\u00e4").write_bytes(bytes(1_000))
     (session.output_dir / "0").write_bytes(bytes(1_000_000))
     (session.output_dir / "as_deep").mkdir()
