@@ -18,6 +18,7 @@ from harness.run.evaluate import Evaluation
 from harness.run.machine import MachineWatch, judge_conditions
 from harness.run.manifest import accepted_variables, settings_bytes
 from harness.sandbox.layers import Layer
+from harness.sandbox.policy import inherited
 from harness.sandbox.runtime import TOOLS
 from harness.scoring.audit import audit_findings
 
@@ -135,7 +136,7 @@ def closure_finding(context: RunContext, readable: list[ReadablePart]) -> Findin
     if context.compile_cache_dir.is_dir():
         text += ", and a compile cache made from these two before any token was seen "
         text += f"({context.compiled_bytes:,} bytes packed)"
-    if settings := accepted_variables(context.sealed.manifest, context.environ):
+    if settings := accepted_variables(context.sealed.manifest, context.environ) | inherited(gpus=False):
         text += f"; {settings_bytes(settings):,} bytes of variables were set: {', '.join(sorted(settings))}"
     named = sorted(readable, key=lambda part: -part.bytes)
     most = ", ".join(f"{part.name} {part.bytes / 1e6:.1f} MB" for part in named[:3])

@@ -92,6 +92,8 @@ def first_process(order: dict[str, Any], control: socket.socket, go: int, refuse
         os.close(go)
         os.setsid()
         null = os.open("/dev/null", os.O_RDWR)
+        with contextlib.suppress(OSError):  # where memory runs out the kernel takes the cell first, not the referee
+            Path("/proc/self/oom_score_adj").write_text("1000")
         # 2. Every layer that the ranks share, before any of them exists.
         layers, rules = restrict_cell(order, refused)
         control.send(json.dumps({"layers": layers, "namespaced": not refused}).encode())

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import resource
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -75,11 +76,16 @@ _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"
 GROUPS, OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 LEAST_FILES, LEAST_THREADS, LEAST_CPU_S = 256, 128, 100_000  # what any cell needs: torch, its threads, their time
 _MAX_INHERITED = 4096  # characters: paths and names, no data
-_INHERITED = ("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CUDA_HOME")
 _FABRIC = {  # multicast on the GPUs' links is off unless the user asks for it: a program that uses it can harm others
     "NCCL_NVLS_ENABLE": "0",
     "TORCH_SYMM_MEM_DISABLE_MULTICAST": "1",
     "NVSHMEM_DISABLE_NVLS": "1",
+}
+_INHERITED: dict[str, Callable[[str], object]] = {  # with GPUs; name -> whether a value is of its kind
+    "CUDA_HOME": lambda value: (Path(value) / "bin" / "nvcc").exists(),
+    "CUDA_DEVICE_ORDER": ("PCI_BUS_ID", "FASTEST_FIRST").__contains__,
+    "CUDA_VISIBLE_DEVICES": re.compile(r"[\w,/:. -]*").fullmatch,  # a run names those that it holds
+    **dict.fromkeys(_FABRIC, ("0", "1", "2").__contains__),
 }
 
 
@@ -144,6 +150,17 @@ def _refuse_guarded(policy: SandboxPolicy) -> None:
                 )
 
 
+def inherited(gpus: bool) -> dict[str, str]:
+    """The user's own variables that each cell has, where they are what their names say: what else they hold is data."""
+    kept = dict(_FABRIC) if gpus else {}
+    for name, is_right in _INHERITED.items() if gpus else ():
+        if name in os.environ and is_right(os.environ[name]):
+            kept[name] = os.environ[name]
+    places = filter(os.path.isabs, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep))
+    libraries = [place for place in dict.fromkeys(places) if any(Path(place).glob("*.so*"))]
+    return kept | ({"LD_LIBRARY_PATH": os.pathsep.join(libraries)} if libraries else {})
+
+
 def cell_environment(home: Path, gpus: bool) -> dict[str, str]:
     """The variables that every cell has; nothing else of the referee's own environment reaches it.
 
@@ -152,8 +169,7 @@ def cell_environment(home: Path, gpus: bool) -> dict[str, str]:
     path = os.pathsep.join(
         (str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin", "/usr/local/cuda/bin")
     )
-    kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    kept |= {name: os.environ.get(name, value) for name, value in _FABRIC.items()} if gpus else {}
+    kept = inherited(gpus)
     for name, value in kept.items():
         if len(value) > _MAX_INHERITED:
             raise UsageError(

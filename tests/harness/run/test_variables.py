@@ -7,7 +7,7 @@ import pytest
 from harness.errors import RuleBroken, UsageError
 from harness.run.artifact import read_folder
 from harness.run.manifest import MAX_SETTINGS_BYTES, accepted_variables, check_variables, read_manifest
-from harness.sandbox.policy import cell_environment
+from harness.sandbox.policy import cell_environment, inherited
 
 ROOT = Path(__file__).parents[3]
 
@@ -102,9 +102,26 @@ def test_a_whole_configuration_fits(manifest):
 
 
 def test_a_variable_that_every_cell_inherits_holds_no_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.setenv("CUDA_HOME", "x" * 5000)
-    with pytest.raises(UsageError, match="CUDA_HOME is 5,000 characters"):
-        cell_environment(tmp_path, gpus=False)
+    shelf, toolkit = tmp_path / "shelf", tmp_path / "toolkit"
+    shelf.mkdir()
+    (shelf / "libown.so.1").touch()
+    monkeypatch.setenv("LD_LIBRARY_PATH", f"/weights/3q2+7w:{shelf}:{tmp_path}:c2hlbGY:{shelf}")
+    for name in (switches := {"CUDA_HOME", "CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES", "NCCL_NVLS_ENABLE"}):
+        monkeypatch.setenv(name, "weights: 3q2+7w")
+    own = {"LD_LIBRARY_PATH": str(shelf)}
+    assert inherited(gpus=False) == own
+    assert {name: value for name, value in inherited(gpus=True).items() if name in {*own, *switches}} == own | {
+        "NCCL_NVLS_ENABLE": "0"
+    }
+    (toolkit / "bin").mkdir(parents=True)
+    (toolkit / "bin" / "nvcc").touch()
+    honest = {"CUDA_HOME": str(toolkit), "CUDA_VISIBLE_DEVICES": "0,MIG-4b/1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    for name, value in (honest := honest | {"NCCL_NVLS_ENABLE": "1"}).items():
+        monkeypatch.setenv(name, value)
+    assert (own | honest).items() <= inherited(gpus=True).items()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0," * 2500)
+    with pytest.raises(UsageError, match="CUDA_VISIBLE_DEVICES is 5,000 characters"):
+        cell_environment(tmp_path, gpus=True)
 
 
 def stranger(*accept: str, name: str = "mine") -> dict[str, bytes]:

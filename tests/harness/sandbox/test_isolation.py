@@ -194,6 +194,14 @@ def test_nothing_is_inherited_but_the_channel(log: Path, namespaced: bool, monke
     assert environment["GOLF_CHANNEL_FD"] == "3"
 
 
+@ways
+def test_where_memory_runs_out_the_kernel_takes_a_cell_before_the_referee(log: Path, namespaced: bool):
+    actions = {"score": "open('/proc/self/oom_score_adj').read()", "lower": "open('/proc/self/oom_score_adj', 'w')"}
+    found = attempts(actions, log, namespaced=namespaced)
+    assert found["score"] == r"done: '1000\n'"
+    assert found["lower"].startswith("refused")
+
+
 def test_multicast_on_the_links_of_gpus_is_off_unless_it_is_asked_for(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("NVSHMEM_DISABLE_NVLS", raising=False)
     monkeypatch.setenv("NCCL_NVLS_ENABLE", "1")
