@@ -25,7 +25,7 @@ from harness.protocol.session import Scalar
 from harness.record import utc_now
 from harness.record.predicate import Training
 from harness.run.artifact import SealedSubmission
-from harness.run.machine import MachineWatch, killed_for_memory
+from harness.run.machine import MachineWatch, killed_for_memory, referee_digest
 from harness.run.manifest import accepted_variables
 from harness.run.reserve import reserved_cores
 from harness.sandbox.cell import Cell, CellSpec, KillReport
@@ -80,6 +80,7 @@ class RunContext:
     intent:    digest of the signed intent, once the run is announced
     machine:   watches what else the machine does, while there is a clock
     config, parameters: what the submission declared of itself; started_at: when it was sealed
+    referee:   digest of the referee's files when the run began or went on
     oom_kills: what the kernel had killed for want of memory when the newest cell was about to start
 
     Folders of the run, each there once its phase has been:
@@ -110,6 +111,7 @@ class RunContext:
     parameters: int = 0
     oom_kills: int = 0
     started_at: str = field(default_factory=utc_now)
+    referee: str = field(default_factory=referee_digest)
 
     def __post_init__(self) -> None:
         self.artifact_dir = self.run_dir / "artifact"

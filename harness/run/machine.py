@@ -76,8 +76,11 @@ def referee_digest() -> str:
     return canonical_digest({path.relative_to(root).as_posix(): file_digest(path) for path in files})
 
 
-def describe_provenance() -> Provenance:
-    """The referee by digest and commit, every package by its list of files, C library, driver, CUDA, image."""
+def describe_provenance(referee: str) -> Provenance:
+    """The referee by digest and commit, every package by its list of files, C library, driver, CUDA, image.
+
+    referee: digest of its files when the run began; none can be named where they changed meanwhile
+    """
     root = Path(harness.__file__).resolve().parent
     git, said = ["git", "-C", str(root), "-c", "core.fsmonitor=false"], []
     try:  # is there a repository that holds these files, and do they differ from its commit?
@@ -100,7 +103,7 @@ def describe_provenance() -> Provenance:
             digest = hashlib.sha256(record.encode()).hexdigest() if record else ""
             packages[f"{found.name.lower()}=={found.version}"] = digest
     return Provenance(
-        referee=referee_digest(),
+        referee=referee if referee == referee_digest() else "",
         commit=commit,
         libc=" ".join(platform.libc_ver()).strip(),
         driver=next(iter(nvidia_smi("--query-gpu=driver_version")), ""),

@@ -41,7 +41,7 @@ from harness.record.predicate import (
 from harness.run.artifact import bytes_by_role, read_folder, seal_submission
 from harness.run.cells import Reached, Resumed, RunContext, readable_runtime
 from harness.run.evaluate import COPIED, Evaluation, Told, audit, compile_once, evaluate
-from harness.run.machine import MachineWatch, describe_machine, describe_provenance, referee_digest
+from harness.run.machine import MachineWatch, describe_machine, describe_provenance
 from harness.run.manifest import accepted_variables, check_variables
 from harness.run.phases import describe, lay_out, package, train
 from harness.run.reserve import run_gpus
@@ -192,7 +192,7 @@ def record_of(context: RunContext, dataset: Dataset, watch: MachineWatch, *, val
         intent=context.intent,
         predecessor="",
         conditions=watch.conditions,
-        provenance=describe_provenance(),
+        provenance=describe_provenance(context.referee),
         **own,
     )
 
@@ -211,7 +211,7 @@ def _make_artifact(context: RunContext, dataset: Dataset) -> Sizes:
                 code_digest=context.sealed.code_digest,
                 environ=accepted_variables(context.sealed.manifest, context.environ),
                 machine=describe_machine(),
-                referee=referee_digest(),
+                referee=context.referee,
                 checkpoint=checkpoint_digests(context.checkpoint_dir),
                 spans=clock.entries(),
                 audit_secret=context.audit_secret.hex(),

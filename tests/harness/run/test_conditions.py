@@ -153,5 +153,12 @@ def test_a_quota_is_read_where_the_kernel_counts_it(tmp_path, monkeypatch, line:
     assert machine.quota_throttled_s() == 2.5
 
 
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_referee_that_was_updated_during_the_run_is_not_named_as_what_ran_it(monkeypatch, changed: bool):
+    monkeypatch.setattr(machine.metadata, "distributions", lambda: [])
+    began = "0" * 64 if changed else machine.referee_digest()
+    assert machine.describe_provenance(began).referee == ("" if changed else began)
+
+
 def test_gpus_that_a_cell_could_open_beside_its_own_are_told():
     assert "could open 8 GPUs" in judge_conditions(Conditions(**ALONE, open_gpus=8)).message

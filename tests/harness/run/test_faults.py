@@ -126,6 +126,7 @@ SEEN = {"reached": "audits", "resumes": [{"at": "now", "reached": "scored pass",
 CHANGES = {
     "checkpoint": (lambda run: next((run / "checkpoint").iterdir()).write_bytes(b"better"), "not as training left it"),
     "another file": (lambda run: (run / "checkpoint" / "more").write_bytes(b"x"), "not as training left it"),
+    "a link": (lambda run: (run / "checkpoint" / "newest").symlink_to("counts"), "not as training left it"),
     "no checkpoint": (lambda run: remove_tree(run / "checkpoint"), "not as training left it"),
     "code": (lambda run: (run / "code.bundle").write_bytes(b"other"), "not the code that was announced"),
     "track": (lambda run: change_json(run / "trained.json", track_digest="00"), "the track changed"),
