@@ -1,12 +1,14 @@
 """The commands: a module each, imported when its command is asked for."""
 
 import importlib
+import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from harness.errors import UsageError
 
@@ -44,6 +46,12 @@ def with_options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda command: reduce(lambda made, option: option(made), reversed(options), command)
 
 
+def say(document: object, text: str, *, as_json: bool) -> None:
+    """Print a result: ``text`` for people, or the ``document`` (data, structs, dataclasses) as JSON."""
+    click.echo(json.dumps(msgspec.to_builtins(document), indent=2) if as_json else text)
+
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON; no progress.")
 PATH = click.Path(path_type=Path)
 FILE, FOLDER = (click.Path(path_type=Path, exists=True, file_okay=f, dir_okay=not f) for f in (True, False))
 OUT_FILE, OUT_FOLDER = (click.Path(path_type=Path, file_okay=f, dir_okay=not f) for f in (True, False))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import platform
 import shutil
@@ -12,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
@@ -21,6 +20,7 @@ import click
 import psutil
 from packaging.requirements import Requirement
 
+from harness.cli import JSON, say
 from harness.cli.result import fitted_table
 from harness.config.tracks import load_track, track_names
 from harness.config.variables import runs_dir
@@ -118,7 +118,7 @@ class Check:
 
 
 @click.command(epilog="Exit codes: 0 everything needed is there, 3 something is missing.")
-@click.option("--json", "as_json", is_flag=True, help="Print the checks as JSON.")
+@JSON
 @click.option("--gpu", is_flag=True, help="Also try torch and torch.compile on a GPU, in a cell.")
 def command(as_json: bool, gpu: bool) -> None:
     """Show which isolation layers, packages and GPUs this machine has, each missing one with its remedy.
@@ -134,10 +134,7 @@ def command(as_json: bool, gpu: bool) -> None:
         raise click.UsageError("--gpu: this machine has no /dev/nvidia* (see `harness doctor`).")
     checks = [*system_checks(), *isolation_checks(), *package_checks(), *gpu_checks(further=gpu)]
     missing = [check for check in checks if check.state == "missing"]
-    if as_json:
-        click.echo(json.dumps({"ok": not missing, "checks": [asdict(check) for check in checks]}, indent=1))
-    else:
-        click.echo(render(checks))
+    say({"ok": not missing, "checks": checks}, render(checks), as_json=as_json)
     if missing:
         raise SystemExit(ExitCode.COULD_NOT_CHECK)
 

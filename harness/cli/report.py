@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from harness.cli import AGAINST, OUT_FOLDER, PATH, with_options
+from harness.cli import AGAINST, JSON, OUT_FOLDER, PATH, say, with_options
 from harness.cli.check_folder import with_progress
 from harness.config.variables import records_to_read
 from harness.errors import ExitCode, UsageError
@@ -44,7 +43,7 @@ Exit codes: 0 good (warnings included), 1 a record fails, 2 wrong usage, 3 could
 @click.option("--out", envvar="OUT", type=OUT_FOLDER, show_default=True,
               default=Path(".golf") / "report", help="Folder for report.html and report.md. [env: OUT]")  # fmt: skip
 @with_options(*AGAINST)
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON; the files are written all the same.")
+@JSON
 def command(
     paths: tuple[Path, ...], out: Path, trust: Path | None, baseline: Path | None, margin: str | None, as_json: bool
 ) -> int:
@@ -62,11 +61,8 @@ def command(
     page, markdown = out / "report.html", out / "report.md"
     for path, text in ((page, render_page(report)), (markdown, render_markdown(report))):
         write_atomic(path.absolute(), text.encode(), replace=True)
-    if as_json:
-        files = {"html": str(page), "markdown": str(markdown)}
-        click.echo(json.dumps(report_document(report) | files, indent=1))
-    else:
-        click.echo(f"{render_terminal(report)}\n\npage:     {page}\nmarkdown: {markdown}")
+    document = report_document(report) | {"html": str(page), "markdown": str(markdown)}
+    say(document, f"{render_terminal(report)}\n\npage:     {page}\nmarkdown: {markdown}", as_json=as_json)
     judged = [*(run.verdict for run in report.runs), *(finding.verdict for finding in report.folder_findings)]
     bad = Verdict.FAIL in judged or any(claim.standing.verdict is Verdict.FAIL for claim in claims)
     return ExitCode.RULE_BROKEN if bad else ExitCode.GOOD
@@ -123,7 +119,7 @@ Exit codes: 0 good, 1 a record fails, 2 wrong usage, 3 could not check."""
 @click.option("--benchmark", default="", metavar="OWNER/DATASET", help="huggingface: the benchmark's data set.")
 @click.option("--source", default="", metavar="URL", help="huggingface: where the records can be read.")
 @click.option("--trust", type=PATH, help="Folder of accepted public keys.")
-@click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
+@JSON
 def export_command(
     paths: tuple[Path, ...],
     out: Path,
@@ -145,5 +141,5 @@ def export_command(
         raise UsageError("--as huggingface needs --benchmark OWNER/DATASET.", remedy="Name the data set that hosts it.")
     else:
         out = write_hub_result(report, out, benchmark=benchmark, source=source)
-    click.echo(json.dumps({"written": str(out)}) if as_json else f"written: {out}")
+    say({"written": str(out)}, f"written: {out}", as_json=as_json)
     return ExitCode.GOOD

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
-import msgspec
 from tabulate import tabulate
 
 from harness.report.figures import Pool, Report
@@ -103,7 +102,7 @@ def report_document(report: Report) -> dict[str, object]:
         "pools": [
             {
                 "title": pool.title,
-                "statistics": msgspec.to_builtins(asdict(pool.statistics)) if pool.statistics else None,
+                "statistics": pool.statistics,
                 "runs": [
                     {
                         "file": run.stored.path.name,
@@ -112,15 +111,15 @@ def report_document(report: Report) -> dict[str, object]:
                         "verdict": run.verdict.value,
                         "bpb": {score.stage: score.bpb for score in run.record.scores},
                         "total_bytes": run.record.sizes.total_bytes,
-                        "budgets": msgspec.to_builtins(run.record.budgets),
-                        "findings": msgspec.to_builtins(list(run.findings)),
+                        "budgets": run.record.budgets,
+                        "findings": run.findings,
                     }
                     for run in pool.runs
                 ],
             }
             for pool in report.pools
         ],
-        "public_folders": msgspec.to_builtins([asdict(claim) for claim in report.claims]),
-        "folder_findings": msgspec.to_builtins(list(report.folder_findings)),
-        "comparison": list(report.comparison),
+        "public_folders": report.claims,
+        "folder_findings": report.folder_findings,
+        "comparison": report.comparison,
     }
