@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -138,6 +138,11 @@ def fitted_table(headers: tuple[str, ...], rows: Iterable[Sequence[str]], width:
         table.add_column(Text(header), justify=side, no_wrap=kept, overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
+    return "\n".join(line for line in as_text(table, width).splitlines() if line)
+
+
+def as_text(shown: RenderableType, width: int | None = None) -> str:
+    """What rich draws, as plain text at most ``width`` (default: the terminal's) wide."""
     out = io.StringIO()
-    Console(file=out, width=width, color_system=None, force_terminal=False).print(table)
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines() if line.strip())
+    Console(file=out, width=width or terminal_width(), color_system=None, force_terminal=False).print(shown)
+    return "\n".join(map(str.rstrip, out.getvalue().splitlines()))

@@ -1,19 +1,12 @@
-"""The report as tables, for terminals and for pages, and as JSON data."""
+"""The report as tables, for pages and Markdown, and as JSON data."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
 
-from tabulate import tabulate
-
 from harness.report.figures import Pool, Report
 from harness.rules import Verdict
-from harness.stats.wording import describe
-from harness.text import printable
-
-WRAPPED = {"submission": 22, "clocks": 12, "kind": 8}
-"""Columns that give way, so that no table is wider than 120."""
 
 
 @dataclass(frozen=True)
@@ -67,31 +60,6 @@ def pool_table(pool: Pool, *, summed: bool = False) -> PlainTable:
             size = f"{getattr(found.total_bytes, name):,.0f}"
             rows.append([label, *means, size, *[""] * (len(pool.budgets) + 1)])
     return PlainTable(headers, rows)
-
-
-def render_terminal(report: Report) -> str:
-    """The overview, then one table a pool with its statistics below."""
-
-    def plain(table: PlainTable) -> str:
-        names = [name for name, _ in table.headers]
-        return tabulate(
-            [[printable(cell) for cell in row] for row in table.rows],
-            names,
-            tablefmt="simple",
-            colalign=["right" if kind == "n" else "left" for _, kind in table.headers],
-            disable_numparse=True,
-            maxcolwidths=[WRAPPED.get(name) for name in names],
-            maxheadercolwidths=14,
-        )
-
-    parts = [plain(overview_table(report))] if len(report.pools) + len(report.claims) > 1 else []
-    for pool in report.pools:
-        parts.append(f"{printable(pool.title)}\n\n{plain(pool_table(pool))}")
-        if pool.statistics:
-            parts.append(describe(pool.statistics))
-    parts += list(report.comparison)
-    parts += [f"{f.verdict.value} {f.rule}: {printable(f.message, 300)}" for f in report.folder_findings]
-    return "\n\n".join(parts)
 
 
 def report_document(report: Report) -> dict[str, object]:

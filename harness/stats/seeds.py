@@ -8,13 +8,7 @@ from dataclasses import dataclass
 
 from harness.errors import UsageError
 from harness.record.predicate import RunRecord
-from harness.stats.compare import (
-    Summary,
-    TestResult,
-    paired,
-    summarise,
-    welch,
-)
+from harness.stats.compare import Summary, TestResult, paired, summarise, welch
 from harness.units import Margin, Text, to_bpb
 
 
@@ -55,6 +49,14 @@ class SeedStatistics:
     worst_clocks: dict[str, Worst]
     steps: tuple[int, ...]
     cut_short: tuple[int, ...]
+
+    @property
+    def warning(self) -> str:
+        """What to mind in these figures: seeds that did not train alike; "" for nothing."""
+        if not self.steps or min(self.steps) == max(self.steps):
+            return ""
+        text = f"the seeds took different numbers of steps, {min(self.steps):,} to {max(self.steps):,}"
+        return text + (f", {len(self.cut_short)} cut short by the clock" if self.cut_short else "")
 
 
 def pool_fields(record: RunRecord) -> dict[str, str]:

@@ -109,10 +109,7 @@ def describe(found: SeedStatistics) -> str:
             f"sample std {bpb.sample_std:.5f} (population std {bpb.population_std:.5f}), "
             f"{bpb.confidence:.0%} interval [{bpb.low:.5f}, {bpb.high:.5f}]"
         )
-    steps = ""
-    if found.steps and min(found.steps) != max(found.steps):
-        steps = f"; WARNING: the seeds took different numbers of steps, {min(found.steps):,} to {max(found.steps):,}"
-        steps += f", {len(found.cut_short)} cut short by the clock" if found.cut_short else ""
+    steps = f"; WARNING: {found.warning}" if found.warning else ""
     clocks = "".join(
         f"; longest {name} {worst.value:.1f} of {worst.limit:.1f} s (seed {worst.seed})"
         for name, worst in found.worst_clocks.items()
