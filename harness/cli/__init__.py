@@ -41,6 +41,12 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, words) for name, (_, words) in self.places.items()])
 
 
+def epilog(command: str, **values: str) -> str:
+    """What ``--help`` says below the options of a command, from ``help.toml``, with ``values`` put in."""
+    texts: dict[str, str] = msgspec.toml.decode(Path(__file__).with_name("help.toml").read_bytes())
+    return texts[command].format(**values)
+
+
 def with_options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """All ``options``, those of click, as one decorator: what several commands share."""
     return lambda command: reduce(lambda made, option: option(made), reversed(options), command)

@@ -8,44 +8,23 @@ from typing import Any
 import click
 from tabulate import tabulate
 
-from harness.cli import JSON, PATH, say
+from harness.cli import JSON, PATH, epilog, say
 from harness.config.variables import cache_dir
 from harness.errors import HarnessError, UsageError
-from harness.fineweb import DOCUMENTS
+from harness.fineweb import DOCUMENTS, EXPORTS
 from harness.progress import make_reporter
 from harness.rules import exit_code_of
 from harness.text import printable
 
-EPILOG = """\b
-Named data sets lie in GOLF_CACHE_DIR/datasets; `make submit DATA=name` (or a folder's path) uses one.
-sotu, the set of the smoke track, is built by itself at its first use.
 
-Exit codes: 0 good, 1 a verdict fails, 2 wrong usage, 3 could not check (network, disk, damaged file)."""
-
-BUILD_EPILOG = """\b
-Examples:
-  harness data build docs_selected.jsonl --tokenizer fineweb_1024_bpe.model --name fineweb_mine
-  harness data build part_00.jsonl.xz part_01.jsonl.xz --tokenizer my.model --val-docs 5000 --name bench
-  harness data build texts/ --train-tokenizer 1024 --val-docs 20 --name mine    a folder of .txt files
-  make submit DATA=bench TRACK=non_record_16mb"""
-
-
-@click.group(epilog=EPILOG)
+@click.group(epilog=epilog("data"))
 def command() -> None:
     """Fetch, build and inspect data sets."""
 
 
-FETCH_EPILOG = """\b
-Examples:
-  harness data fetch --variant sp1024 --train-shards 1     to look at
-  harness data fetch --variant sp8192 --with-docs          to train and score: make submit DATA=fineweb_sp8192
-An interrupted fetch goes on where it stopped. MATCHED_FINEWEB_REPO_ID and MATCHED_FINEWEB_REMOTE_ROOT_PREFIX choose
-another repository and folder in it; HF_TOKEN opens a private one."""
-
-
-@command.command(epilog=FETCH_EPILOG)
-@click.option("--variant", required=True, help="sp1024, sp4096, sp8192 or byte260.")
-@click.option("--train-shards", type=int, metavar="N", help="Only the first N train shards (default: all).")
+@command.command(epilog=epilog("fetch"))
+@click.option("--variant", type=click.Choice(EXPORTS), required=True, help="Which tokenizer.")
+@click.option("--train-shards", type=click.IntRange(0), metavar="N", help="Only the first N of train (default: all).")
 @click.option("--with-docs", is_flag=True, help="The documents too: they make the byte ledger, without which no score.")
 @click.option("--revision", help="Branch, tag or commit (default: main, or that of a started fetch).")
 @JSON
@@ -61,18 +40,23 @@ def fetch(variant: str, with_docs: bool, as_json: bool, **chosen: Any) -> None:
         click.echo("No byte ledger without the documents: add --with-docs before a run is scored on it.", err=True)
 
 
-@command.command(epilog=BUILD_EPILOG)
+@command.command(epilog=epilog("build"))
 @click.argument("sources", nargs=-1, required=True, type=PATH)
 @click.option("--tokenizer", metavar="FILE", help="A .model, .tiktoken or byte260 .json file, or the word byte260.")
 @click.option("--train-tokenizer", metavar="N", type=int, help="Train a BPE of N pieces on the train side instead.")
 @click.option("--case-operators", is_flag=True, help="Lower-case letters and write case as operators, losslessly.")
 @click.option(
-    "--val-docs", "val_documents", default=DOCUMENTS, show_default=True, help="The first N documents are validation."
+    "--val-docs",
+    "val_documents",
+    type=click.IntRange(1),
+    default=DOCUMENTS,
+    show_default=True,
+    help="The first N documents are validation.",
 )
 @click.option("--field", default="text", show_default=True, help="Key of the text in a JSON line.")
 @click.option("--name", default="mine", show_default=True, help="Name of the data set.")
 @click.option("--out", type=PATH, help="Folder to build (default: NAME in the cache).")
-@click.option("--shard-tokens", default=100_000_000, show_default=True, help="Tokens a shard.")
+@click.option("--shard-tokens", type=click.IntRange(2), default=10**8, show_default=True, help="Tokens a shard.")
 @click.option("--no-near", is_flag=True, help="Look for equal documents across the sides only, not for similar ones.")
 @JSON
 def build(sources: tuple[Path, ...], name: str, out: Path | None, no_near: bool, as_json: bool, **options: Any) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 import click
+import msgspec
 import psutil
 from packaging.requirements import Requirement
 
@@ -35,46 +36,13 @@ from harness.sandbox.restrict import FOREIGN_PROC
 DISTRIBUTION = "parameter-golf-referee"
 RECOMMENDED_DISK_BYTES = 20_000_000_000
 _PIP = f"{sys.executable} -m pip install"
-_KERNEL = "Boot Linux 5.13 or newer with Landlock: add lsm=landlock to the front of the kernel's lsm= list."
-_LAYER_REMEDIES = {
-    "landlock": _KERNEL,
-    "seccomp": "Boot a kernel with CONFIG_SECCOMP_FILTER, on x86_64 or aarch64.",
-    "network": "Allow unprivileged user namespaces (see hard_kill).",
-    "hard_kill": "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0 user.max_user_namespaces=10000"
-    "   (in a container: start it with --security-opt seccomp=unconfined)",
-}
-
 _UNCOVER = "Needed for GPUs only: start the container with --security-opt unmask=ALL (podman)"
 
 # device nodes that CUDA needs and a cell, which may run no set-user-id helper, cannot make
 _NODES = ("/dev/nvidiactl", "/dev/nvidia-uvm")
 _PYTHON = (sys.executable, "-I", "-B", "-c")
 _SAID_CHARACTERS, _POLL_S = 300, 0.005
-_TORCH = (
-    "import torch; x = torch.ones(256, 256, device='cuda'); torch.cuda.synchronize(); "
-    "assert (x @ x).sum().item() == 256**3; print('torch', torch.__version__, torch.cuda.get_device_name())"
-)
-_COMPILE = (
-    "import torch; f = torch.compile(lambda x: torch.tanh(x) * 2 + 1); x = torch.ones(4096, device='cuda'); "
-    "assert torch.allclose(f(x), torch.tanh(x) * 2 + 1); print('torch.compile made a kernel')"
-)
-_NCCL = """
-import os, re
-os.environ |= {"NCCL_DEBUG": "INFO", "NCCL_DEBUG_FILE": "nccl.%p"}
-import torch
-import torch.distributed as ranks
-device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-torch.cuda.set_device(device)
-ranks.init_process_group("nccl", device_id=device)
-x = torch.ones(1 << 20, device=device)
-ranks.all_reduce(x)
-if x.sum().item() != len(x) * ranks.get_world_size():
-    raise SystemExit("NCCL gave a wrong sum")
-with open("nccl.%d" % os.getpid()) as log:
-    ways = sorted(set(re.findall(r" via (\\S+)", log.read())))
-print("%d ranks summed up, connected by %s" % (ranks.get_world_size(), ", ".join(ways) or "what NCCL does not say"))
-ranks.destroy_process_group()
-"""
+_TABLE = msgspec.toml.decode(Path(__file__).with_name("doctor.toml").read_bytes())
 
 State = Literal["ok", "missing", "note"]
 
@@ -156,12 +124,12 @@ def isolation_checks() -> Iterator[Check]:
     try:
         cell, _, _ = run_in_cell("pass", policy, 10.0)
     except (HarnessError, OSError) as error:
-        words = (error.message, error.remedy) if isinstance(error, HarnessError) else (str(error), _KERNEL)
-        yield Check("isolation", "cell", "missing", *words)
+        remedy = error.remedy if isinstance(error, HarnessError) else _TABLE["remedies"]["landlock"]
+        yield Check("isolation", "cell", "missing", getattr(error, "message", str(error)), remedy)
         return
     for layer, found in sorted(cell.layers.items()):
         state: State = "ok" if found.in_force else "missing"
-        remedy = _LAYER_REMEDIES.get(layer, "")
+        remedy = _TABLE["remedies"].get(layer, "")
         if layer is Layer.HARD_KILL and not cell.namespaced:
             state = "note"
         if FOREIGN_PROC in found.how:
@@ -245,11 +213,10 @@ def cell_checks(*, further: bool) -> Iterator[Check]:
 
 def probes(*, further: bool) -> Iterator[tuple[str, str, float, int]]:
     """Name, program, seconds, ranks: torch; if ``further`` a kernel that it compiles; NCCL where there are two GPUs."""
-    yield "torch", _TORCH, 60.0, 1
-    if further:
-        yield "torch.compile", _COMPILE, 90.0, 1
-    if sum(node.name.removeprefix("nvidia").isdigit() for node in gpu_devices()) > 1:
-        yield "NCCL", _NCCL, 90.0, 2
+    gpus = sum(node.name.removeprefix("nvidia").isdigit() for node in gpu_devices())
+    for probe in _TABLE["probes"]:
+        if (further or not probe.get("further")) and (ranks := probe.get("ranks", 1)) <= max(gpus, 1):
+            yield probe["name"], probe["program"], probe["seconds"], ranks
 
 
 def try_in_cell(program: str, limit_s: float, ranks: int) -> tuple[bool, str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from harness.cli import FILE, JSON, say
+from harness.cli import FILE, JSON, epilog, say
 from harness.cli.result import fitted_table
 from harness.config.variables import keys_dir, records_dir
 from harness.errors import CouldNotCheck, UsageError
@@ -24,15 +24,8 @@ from harness.record.trust import (
 )
 from harness.text import printable
 
-EPILOG = """
-Private keys lie in GOLF_KEYS_DIR (default: the user's configuration folder), mode 0600; with GOLF_KEY_PASSPHRASE set,
-new ones are encrypted. Public keys of accepted signers lie in records/keys; who may change that folder decides who is
-trusted.
 
-Exit codes: 0 good, 2 wrong usage, 3 could not check."""
-
-
-@click.group(epilog=EPILOG)
+@click.group(epilog=epilog("keys"))
 def command() -> None:
     """Make, list, trust, revoke, rotate and bind signing keys, and sign the list of them."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from rich.markdown import Markdown
 
-from harness.cli import AGAINST, JSON, OUT_FOLDER, PATH, say, with_options
+from harness.cli import AGAINST, JSON, OUT_FOLDER, PATH, epilog, say, with_options
 from harness.cli.check_folder import with_progress
 from harness.cli.result import WIDEST, as_text
 from harness.config.variables import records_to_read
@@ -24,24 +24,8 @@ from harness.review.output import record_folders
 from harness.rules import Verdict
 from harness.text import printable
 
-EPILOG = """
-The page is one file: no scripts, nothing fetched, readable in print, in the dark and on a phone. Each record is
-verified while it is read, each public folder is checked; the verdict stands beside the figures, and which of them are
-refereed and which self-reported.
 
-\b
-Examples:
-  harness report                                    all of records/ and .golf/records, into .golf/report
-  harness report records/runs/X.json                one record
-  harness report records other/records --out DIR    several folders
-  harness report records challenge/track_10min_16mb a board of own records and public folders
-  harness report --baseline ../records --margin "0.005 nats/token"
-  harness report --json                             the figures for machines
-
-Exit codes: 0 good (warnings included), 1 a record fails, 2 wrong usage, 3 could not check."""
-
-
-@click.command(epilog=EPILOG)
+@click.command(epilog=epilog("report"))
 @click.argument("paths", nargs=-1, type=PATH)
 @click.option("--out", envvar="OUT", type=OUT_FOLDER, show_default=True,
               default=Path(".golf") / "report", help="Folder for report.html and report.md. [env: OUT]")  # fmt: skip
@@ -99,24 +83,7 @@ def _claims(folders: Sequence[Path]) -> list[FolderClaim]:
     return claims
 
 
-EXPORT_EPILOG = """\b
-  parameter-golf  OUT is a new folder as in the public challenge:
-                  README.md, submission.json, a log per seed, the code, and
-                  records/ with the whole folder of signed records
-  markdown        OUT is a file, for the text of a pull request
-  huggingface     OUT is a model repository; the result is written to
-                  .eval_results/parameter-golf-TRACK.yaml in it
-
-\b
-Examples:
-  harness export records --as parameter-golf 2026-05-01_Mine
-  harness export records/runs/X.json --as markdown pull-request.md
-  harness export records --as huggingface MODEL --benchmark OWNER/DATASET
-
-Exit codes: 0 good, 1 a record fails, 2 wrong usage, 3 could not check."""
-
-
-@click.command(epilog=EXPORT_EPILOG)
+@click.command(epilog=epilog("export"))
 @click.argument("paths", nargs=-1, required=True, metavar="RECORD|RECORDS...", type=PATH)
 @click.argument("out", type=PATH)
 @click.option("--as", "form", required=True, type=click.Choice(("parameter-golf", "markdown", "huggingface")))

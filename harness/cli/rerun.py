@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 import harness
-from harness.cli import JSON, PATH, say, with_options
+from harness.cli import JSON, PATH, epilog, say, with_options
 from harness.cli.fleet import FLEET, run_fleet
 from harness.config.tracks import load_track
 from harness.config.variables import keys_dir
@@ -28,24 +28,8 @@ from harness.record.store import kept_file
 from harness.record.verification import verify_paths
 from harness.rules import Verdict, worst
 
-EPILOG = """
-The record gives track, seed, data and configuration. The code is the bundle that lies with the records, by its digest;
-without one the code at hand must have that digest. On the same kind of CPU with the same packages every bit must agree.
-Elsewhere the final bpb must agree within the track's tolerance. A rule that the repetition breaks, or an audit that
-fails in it, is "not reproduced" whatever the score, and stands in the review.
 
-\b
-Examples:
-  harness rerun records/runs/X.json
-  harness rerun records/runs/X.json --code run/artifact/code.bundle
-  harness rerun records/runs/X.json --sign       add your counter-signature to records/reviews
-  harness rerun records/runs/*.json --on local   a queue of reruns; --on slurm or ray for a cluster
-
-Exit codes: 0 reproduced, 1 not reproduced or the record itself fails, 2 wrong usage, 3 could not check (also where
-nothing speaks against the record but an audit of the repetition that could not be done)."""
-
-
-@click.command(epilog=EPILOG)
+@click.command(epilog=epilog("rerun"))
 @click.argument("records", type=PATH, nargs=-1, required=True)
 @click.option("--code", type=PATH,
               help="The submission's folder, or a bundle. [default: the kept one, else submission]")  # fmt: skip

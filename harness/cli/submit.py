@@ -18,7 +18,7 @@ import msgspec
 from click.core import ParameterSource
 
 import harness
-from harness.cli import FILE, PATH, name_values, with_options
+from harness.cli import FILE, PATH, epilog, name_values, with_options
 from harness.cli.fleet import FLEET, keep_code, run_fleet
 from harness.cli.result import render_summary
 from harness.config.tracks import load_track
@@ -35,14 +35,6 @@ if TYPE_CHECKING:
 
 DEFAULT_SEED, DEFAULT_SUBMISSION = 1337, "submission"
 _FOLDERS = "\n".join(f"{name:<20} {meaning}" for name, meaning in VARIABLES.items())
-EPILOG = f"""\b
-The referee's variables:
-{_FOLDERS}
-
-The submission's own variables (TTT_EPOCHS, MATRIX_LR, …) are read from the environment; `python -m submission.config
---help` lists them.
-
-Exit codes: 0 good, 1 a rule is broken, 2 wrong usage, 3 could not check."""
 
 
 class Seed(click.IntRange):
@@ -69,7 +61,7 @@ SUBMISSION = click.option("--submission", "submission_dir", type=PATH, envvar="S
                           show_default=True, help="Folder of the submission. [env: SUBMISSION]")  # fmt: skip
 
 
-@click.command(epilog=EPILOG)
+@click.command(epilog=epilog("submit", variables=_FOLDERS))
 @with_options(*RUN, SUBMISSION)
 @click.option("--seeds", envvar="SEEDS", metavar='"N N …"', help="Several seeds, one run each. [env: SEEDS]")
 @click.option(

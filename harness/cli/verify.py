@@ -11,7 +11,7 @@ import click
 import msgspec
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
-from harness.cli import AGAINST, JSON, OUT_FILE, PATH, say, with_options
+from harness.cli import AGAINST, JSON, OUT_FILE, PATH, epilog, say, with_options
 from harness.cli.result import fitted_table
 from harness.config.variables import records_to_read
 from harness.errors import UsageError
@@ -30,22 +30,9 @@ _WORDS = {
     Verdict.FAIL: "FAILED",
     Verdict.ERROR: "NOT CHECKED",
 }
-EPILOG = """
-Checks, in this order: envelope and schema (R2), signature (R1), arithmetic, names and terms (R4), completeness (R7),
-caps and clocks of the run itself (A1 to A3), chain (R3), intents (R5), reviews (R6), statistics over seeds.
-
-\b
-Examples:
-  harness verify                         every record in records/, and your own in .golf/records
-  harness verify records/runs/X.json     one record, with the chain around it
-  harness verify --junit verify.xml      for CI
-  harness verify records/runs/X.json --artifact DIR      with the artifact at hand
-  harness verify records/runs/X.json --rescore           score a part again; the artifact may lie with the records
-
-Exit codes: 0 good (warnings included), 1 a record fails, 2 wrong usage, 3 could not check."""
 
 
-@click.command(epilog=EPILOG)
+@click.command(epilog=epilog("verify"))
 @click.argument("paths", nargs=-1, type=PATH)
 @click.option("--root", default="", metavar="KEY", help="The key that the signed list of keys must go back to.")
 @click.option("--history", is_flag=True, help="Also judge its git history: what was removed or taken back.")

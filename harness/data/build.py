@@ -236,11 +236,6 @@ def build_from_sources(
     """
     if (tokenizer is None) == (train_tokenizer is None):
         raise UsageError("the tokenizer is not clear.", remedy="Give one of --tokenizer and --train-tokenizer.")
-    if val_documents < 1 or shard_tokens < 2:
-        raise UsageError(
-            f"--val-docs is {val_documents}, --shard-tokens {shard_tokens}; wanted at least 1 and 2.",
-            remedy="Raise them.",
-        )
     if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
         raise UsageError(f"{name!r} is not a file name.", remedy="Use letters, digits, - and _.")
     documents = Documents(sources, field)

@@ -27,7 +27,6 @@ from harness.data.overlap import OverlapAudit
 from harness.data.shards import (
     DTYPES,
     SHARD_NAME,
-    blocks,
     find_shards,
     join_values,
     map_values,
@@ -302,11 +301,6 @@ def inspect_path(path: Path, tokenizer_file: str | None, progress: Reporter) -> 
 def _look(file: Path, tokenizer: Tokenizer | None, bos_id: int) -> ShardReport:
     (version, count), values, match = read_head(file), map_values(file), SHARD_NAME.fullmatch(file.name)
     part = match["part"] if match else "train"
-    documents = largest = total = 0
-    for block in blocks(values):
-        largest = max(largest, int(block.max()))
-        documents += int(np.count_nonzero(block == bos_id))
-        total += int(block.sum(dtype=np.int64))
     first, text = values[:FIRST_TOKENS].astype(np.int64), ""
     if tokenizer and part != LEDGER and int(first.max(initial=0)) < tokenizer.vocab_size:
         text = tokenizer.decode(first).decode(errors="replace")
@@ -315,9 +309,9 @@ def _look(file: Path, tokenizer: Tokenizer | None, bos_id: int) -> ShardReport:
         part=part,
         version=version,
         values=count,
-        documents=0 if part == LEDGER else documents,
-        largest=largest,
-        sum=total if part == LEDGER else None,
+        documents=0 if part == LEDGER else int(np.count_nonzero(values == bos_id)),
+        largest=int(values.max(initial=0)),
+        sum=int(values.sum(dtype=np.int64)) if part == LEDGER else None,
         sha256=file_digest(file),
         first=first[:12].tolist(),
         text=text,

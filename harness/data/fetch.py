@@ -31,7 +31,6 @@ from harness.progress import Reporter
 
 DEFAULT_REPO = "willdepueoai/parameter-golf"
 DEFAULT_PREFIX = "datasets"
-VARIANTS = ("sp1024", "sp4096", "sp8192", "byte260")
 EXPORTED, FETCHED, DOCS = "manifest.json", "fetch.json", "docs_selected.jsonl"
 SHOW_EVERY = 256
 DISK_MARGIN_BYTES = 256_000_000
@@ -90,16 +89,9 @@ def fetch(
 
     revision: a branch, tag or commit; whatever it is, one commit is pinned and recorded
     Raises ``CouldNotCheck`` for no network, a wrong digest, too little disk, a manifest that changed or lacks the
-    variant; ``UsageError`` for options out of range, or a fetch without documents into a folder that holds a data set
-    made with them.
+    variant; ``UsageError`` for more shards than there are, or a fetch without documents into a folder that holds a data
+    set made with them.
     """
-    if variant not in VARIANTS:
-        raise UsageError(f"unknown variant {variant!r}.", remedy=f"Variants: {', '.join(VARIANTS)}.")
-    if train_shards is not None and train_shards < 0:
-        raise UsageError(
-            f"--train-shards is {train_shards}; wanted 0 or more.",
-            remedy="0 fetches validation only; leave it out for all.",
-        )
     partial, old = (folder.parent / f".{word}-{folder.name}" for word in ("partial", "old"))
     with folder_lock(folder):
         if not with_docs and (folder / MANIFEST).is_file():
@@ -159,6 +151,8 @@ def plan_files(
 
     A started fetch keeps its revision. Raises ``CouldNotCheck`` for a manifest that changed or lacks the variant.
     """
+    from huggingface_hub import HfApi
+
     name, repo = f"fineweb10B_{variant}", os.environ.get("MATCHED_FINEWEB_REPO_ID", DEFAULT_REPO)
     prefix = os.environ.get("MATCHED_FINEWEB_REMOTE_ROOT_PREFIX", DEFAULT_PREFIX).strip("/")
     below = f"{prefix}/" if prefix else ""
@@ -166,7 +160,10 @@ def plan_files(
         before = msgspec.json.decode((partial / FETCHED).read_bytes(), type=FetchRecord)
     except (OSError, msgspec.DecodeError):
         before = None
-    revision = find_commit(repo, wanted or (before.revision if before else "main"))
+    wanted = wanted or (before.revision if before else "main")
+    revision = str(
+        _patiently(f"{repo}: revision {wanted}", lambda: HfApi(ENDPOINT).dataset_info(repo, revision=wanted)).sha
+    )
     if before and (before.repo, before.revision) != (repo, revision):
         (partial / EXPORTED).unlink(missing_ok=True)
         before = None
@@ -273,15 +270,6 @@ def complete(folder: Path, record: FetchRecord, progress: Reporter) -> None:
             disjoint=shard_overlap(folder, tokenizer, progress, near=False),
             files={name: file_digest(folder / name) for name in sorted(names)} | written,
         ),
-    )
-
-
-def find_commit(repo: str, wanted: str) -> str:
-    """The commit behind a branch, tag or commit. Raises ``CouldNotCheck`` when there is none."""
-    from huggingface_hub import HfApi
-
-    return str(
-        _patiently(f"{repo}: revision {wanted}", lambda: HfApi(ENDPOINT).dataset_info(repo, revision=wanted)).sha
     )
 
 
