@@ -21,7 +21,7 @@ import msgspec
 import psutil
 from packaging.requirements import Requirement
 
-from harness.cli import JSON, say
+from harness.cli import JSON, epilog, say
 from harness.cli.result import fitted_table
 from harness.config.tracks import load_track, track_names
 from harness.config.variables import runs_dir
@@ -65,18 +65,13 @@ class Check:
             self.remedy = ""
 
 
-@click.command(epilog="Exit codes: 0 everything needed is there, 3 something is missing.")
+@click.command(epilog=epilog("doctor"))
 @JSON
 @click.option("--gpu", is_flag=True, help="Also try torch.compile on a GPU, in a cell.")
 def command(as_json: bool, gpu: bool) -> None:
     """Show which isolation layers, packages and GPUs this machine has, each missing one with its remedy.
 
     Where there are GPUs, torch is tried on one in a cell, and NCCL between two of them.
-
-    \b
-    harness doctor
-    harness doctor --json | jq '.checks[] | select(.state != "ok")'
-    harness doctor --gpu
     """
     if gpu and not gpu_devices():
         raise click.UsageError("--gpu: this machine has no /dev/nvidia* (see `harness doctor`).")
