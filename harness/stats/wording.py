@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from harness.errors import UsageError
 from harness.record.predicate import RunRecord
@@ -99,26 +103,18 @@ def describe_against(
     return lines
 
 
+@cache
+def texts() -> Environment:
+    """The sentences, as templates beside this file."""
+    files = FileSystemLoader(Path(__file__).parent)
+    found = Environment(loader=files, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    found.filters["plain"] = printable
+    return found
+
+
 def describe(found: SeedStatistics) -> str:
     """Mean, both deviations by name, interval, largest artifact, slowest clocks."""
-    bpb = found.bpb
-    seeds = f"{'seed' if bpb.n == 1 else 'seeds'} {', '.join(map(str, found.seeds))}"
-    spread = "one seed: no deviation, no interval"
-    if bpb.sample_std is not None and bpb.low is not None and bpb.high is not None:
-        spread = (
-            f"sample std {bpb.sample_std:.5f} (population std {bpb.population_std:.5f}), "
-            f"{bpb.confidence:.0%} interval [{bpb.low:.5f}, {bpb.high:.5f}]"
-        )
-    steps = f"; WARNING: {found.warning}" if found.warning else ""
-    clocks = "".join(
-        f"; longest {name} {worst.value:.1f} of {worst.limit:.1f} s (seed {worst.seed})"
-        for name, worst in found.worst_clocks.items()
-    )
-    return (
-        f"{printable(found.submission)} on {printable(found.track)}, code {found.code_digest[:12]}, {seeds}: "
-        f"bpb mean {bpb.mean:.5f}, {spread}; largest artifact {found.worst_bytes.value:,.0f} of "
-        f"{found.worst_bytes.limit:,.0f} bytes (seed {found.worst_bytes.seed}){clocks}{steps}"
-    )
+    return texts().get_template("pool.txt.jinja").render(found=found).strip()
 
 
 def describe_comparison(
@@ -131,33 +127,15 @@ def describe_comparison(
     """
     old, new = aggregate(baseline), aggregate(records)
     asked = margin or (CHALLENGE_MARGIN if new.official else Margin(0.0, "bpb"))
-    deciding, other = compare(new, old, asked)
-    lines = [f"candidate: {describe(new)}", f"baseline:  {describe(old)}"]
-    if new.origin["kind"] != old.origin["kind"]:
-        lines.append(
-            f"note: the candidate's scores are {new.origin['kind']}, the baseline's {old.origin['kind']}: "
-            "what is self-reported was not scored by the referee"
-        )
-    bpb = deciding.difference
-    source = "" if margin else f" (the default of this track; set another one with --margin {OTHER_MARGIN})"
-    lines.append(
-        f"difference: {bpb:+.5f} bpb = {from_bpb(bpb, 'nats/byte', new.text):+.5f} nats/byte = "
-        f"{from_bpb(bpb, 'nats/token', new.text):+.5f} nats/token; "
-        f"margin {asked.value:g} {asked.unit} = {deciding.margin:.5f} bpb{source}"
-    )
-    why = "the same seeds on both sides" if deciding is not other else "no pairs of seeds, or no spread between them"
-    verdict = "beats the baseline" if deciding.beats() else "does not show that it beats the baseline"
-    lines.append(f"deciding test: {deciding} ({why}): {verdict} by more than the margin (p < {ALPHA})")
-    if deciding is not other:
-        lines.append(f"for information: {other}")
-    needed = deciding.needed
-    power = f"{needed} seeds a side would show the observed improvement by the {deciding.test} test"
-    power += f" at p < {ALPHA} with probability {POWER}"
-    if deciding.improvement <= 0:
-        power = "the observed improvement does not exceed the margin, so no number of seeds would show it"
-    elif needed is None:
-        power = f"more than {MAX_SEEDS:,} seeds a side would be needed to show the observed improvement"
-    return [*lines, f"power: {power}"]
+    test, other = compare(new, old, asked)
+    bpb = test.difference
+    shown = {
+        "differences": (bpb, from_bpb(bpb, "nats/byte", new.text), from_bpb(bpb, "nats/token", new.text)),
+        "constants": (ALPHA, POWER, MAX_SEEDS, OTHER_MARGIN),
+    }
+    text = texts().get_template("comparison.txt.jinja")
+    lines = text.render(shown, new=new, old=old, margin=asked, default=margin is None, test=test, other=other)
+    return [f"candidate: {describe(new)}", f"baseline:  {describe(old)}", *lines.strip().splitlines()]
 
 
 def parse_margin(text: str) -> Margin:
