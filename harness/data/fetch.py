@@ -23,7 +23,7 @@ import numpy as np
 from harness.data.build import Baselines, folder_lock
 from harness.data.byte_check import shard_overlap
 from harness.data.dataset import MANIFEST, Manifest, write_manifest
-from harness.data.documents import Documents, encode_documents, load_tokenizer
+from harness.data.documents import Documents, aligned_documents, load_tokenizer
 from harness.data.shards import blocks, find_shards, join_values, map_values, refuse_foreign_tokens, write_ledger
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import file_digest, write_atomic
@@ -220,24 +220,19 @@ def complete(folder: Path, record: FetchRecord, progress: Reporter) -> None:
     tokens = join_values(shards)
     documents = int(np.count_nonzero(tokens == tokenizer.bos_id))
     ledger, texts = np.zeros(len(tokens), np.uint32), Baselines()
-    at = seen = 0
+    end = seen = 0
     with progress.stage("byte ledger", documents, "documents") as stage:
-        for text, (ids, sizes) in encode_documents(islice(Documents([folder / DOCS]), documents), tokenizer):
-            raw, end = text.encode(), at + 1 + len(ids)
-            if end > len(tokens) or tokens[at] != tokenizer.bos_id or not np.array_equal(tokens[at + 1 : end], ids):
-                raise CouldNotCheck(
-                    f"document {seen:,} of {DOCS} is not what the validation shards hold from token {at:,} on.",
-                    remedy="The export's documents and shards do not belong together; try another revision.",
-                )
-            ledger[at + 1 : end] = sizes
-            texts.add(raw)
-            at, seen = end, seen + 1
+        given = islice(Documents([folder / DOCS]), documents)
+        for text, at, sizes in aligned_documents(given, tokens, tokenizer):
+            end, seen = at + len(sizes), seen + 1
+            ledger[at:end] = sizes
+            texts.add(text.encode())
             if seen % SHOW_EVERY == 0:
                 stage.update(seen)
-    if at != len(tokens) or int(ledger.sum()) != texts.raw:
+    if end != len(tokens) or int(ledger.sum()) != texts.raw:
         raise CouldNotCheck(
-            f"{DOCS} ends after {seen:,} documents; the validation shards hold {documents:,}.",
-            remedy="Fetch documents and shards of one revision.",
+            f"document {seen:,} of {DOCS} is not what the validation shards hold from token {end:,} on.",
+            remedy="The export's documents and shards do not belong together; try another revision.",
         )
     written = {}
     for path in shards:
