@@ -12,6 +12,8 @@ import msgspec
 
 from harness.errors import UsageError
 
+TEXTS = msgspec.toml.decode(Path(__file__).with_name("help.toml").read_bytes())
+
 
 class LazyGroup(click.Group):
     """A group whose help needs no import of its commands, so that it starts fast.
@@ -42,9 +44,8 @@ class LazyGroup(click.Group):
 
 
 def epilog(command: str, **values: str) -> str:
-    """What ``--help`` says below the options of a command, from ``help.toml``, with ``values`` put in."""
-    texts: dict[str, str] = msgspec.toml.decode(Path(__file__).with_name("help.toml").read_bytes())
-    return texts[command].format(**values)
+    """What ``--help`` says below the options of a command, with ``values`` put in."""
+    return str(TEXTS["below"][command]).format(**values)
 
 
 def with_options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -14,10 +14,9 @@ from harness.cli.result import WIDEST, as_text
 from harness.config.variables import records_to_read
 from harness.errors import ExitCode, UsageError
 from harness.files import write_atomic
-from harness.report.figures import FINEWEB, FolderClaim, Standing, collect
+from harness.report.figures import FINEWEB, FolderClaim, Standing, collect, report_document
 from harness.report.page import render_markdown, render_page
 from harness.report.public_folder import the_pool, write_hub_result, write_public_folder
-from harness.report.tables import report_document
 from harness.review.findings import Readings
 from harness.review.folder import check_folders
 from harness.review.output import record_folders

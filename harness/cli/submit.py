@@ -27,8 +27,7 @@ from harness.errors import ExitCode, UsageError
 from harness.fleet.queue import Job, Queue, Result
 from harness.progress import make_reporter
 from harness.record.predicate import RunRecord
-from harness.stats.seeds import aggregate, pools
-from harness.stats.wording import describe_pools
+from harness.stats.seeds import aggregate, describe_pools, pools
 
 if TYPE_CHECKING:
     from harness.run.runs import RunOutcome  # torch takes seconds, and an extra may be missing

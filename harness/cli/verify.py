@@ -21,7 +21,7 @@ from harness.record import witness
 from harness.record.store import gathered
 from harness.record.verification import VerifyReport, verify_folder, verify_paths
 from harness.rules import Verdict, exit_code_of, title_of, worst
-from harness.stats.wording import counted_pools, describe_against, describe_pools
+from harness.stats.seeds import counted_pools, describe_against, describe_pools
 from harness.text import printable
 
 _WORDS = {

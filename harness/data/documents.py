@@ -21,9 +21,17 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.data.case import TRANSFORM, CaseTokenizer
 from harness.data.dataset import MANIFEST, read_manifest
-from harness.data.tokenizers import Bytes, ByteTokenizer, Encoded, SentencePieceTokenizer, TiktokenTokenizer, Tokenizer
+from harness.data.tokenizers import (
+    TRANSFORM,
+    Bytes,
+    ByteTokenizer,
+    CaseTokenizer,
+    Encoded,
+    SentencePieceTokenizer,
+    TiktokenTokenizer,
+    Tokenizer,
+)
 from harness.errors import CouldNotCheck, UsageError
 from harness.text import printable
 

@@ -6,13 +6,13 @@ final name appears only when every digest is right. ``fetch.json`` records repos
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import logging
 import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from functools import partial as partial_call
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
@@ -121,12 +121,9 @@ def fetch(
         # 3. Each file, checked; and only what the record names goes under the final name.
         done = 0
         with progress.stage(f"fetch {variant}", sum(file.size for file in record.files), "bytes") as stage:
-
-            def show(before: float, name: str, got: float) -> None:
-                stage.update(before + got, name)
-
             for file in record.files:
-                download(record.repo, record.revision, file, partial, functools.partial(show, done, file.name))
+                show = partial_call(lambda before, name, got: stage.update(before + got, name), done, file.name)
+                download(record.repo, record.revision, file, partial, show)
                 done += file.size
                 stage.update(done, file.name)
         shutil.rmtree(partial / PARTS, ignore_errors=True)

@@ -13,9 +13,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from markupsafe import Markup
 
 import harness
-from harness.report.figures import Pool, Report
+from harness.report.figures import Pool, Report, overview_table, pool_table
 from harness.report.svg import COLOURS, Points, bars, dots, lines, thin
-from harness.report.tables import overview_table, pool_table
 from harness.rules import title_of
 from harness.text import printable
 

@@ -19,10 +19,9 @@ from harness.cli.report import command
 from harness.errors import CouldNotCheck
 from harness.protocol.container import write_container
 from harness.record.predicate import SubmissionInfo
-from harness.report.figures import collect, pool_runs
+from harness.report.figures import collect, overview_table, pool_runs
 from harness.report.page import render_markdown, render_page
 from harness.report.svg import bars, dots, lines, thin
-from harness.report.tables import overview_table
 from harness.review.claims import check_text
 from harness.rules import Finding, Verdict
 from harness.run.artifact import bytes_by_role
