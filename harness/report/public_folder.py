@@ -18,7 +18,7 @@ from harness.record.canonical import file_digest
 from harness.record.store import kept_file
 from harness.record.trust import load_trust
 from harness.report.figures import Pool, Report
-from harness.report.page import render_markdown, templates
+from harness.report.page import TEMPLATES, render_markdown
 from harness.rules import Verdict
 from harness.run.artifact import unpack_code
 from harness.text import printable
@@ -111,7 +111,7 @@ class _Shown:
     def text(self, template: str, **values: object) -> str:
         """What a template makes of this pool."""
         shown = {"pool": self.pool, "kind": self.kind, "spread": self.spread, "script": SCRIPT}
-        return templates().get_template(template).render(shown | values)
+        return TEMPLATES.get_template(template).render(shown | values)
 
     def copy_records(self, folder: Path) -> None:
         """The signed files as they are: a signer's chain is whole or fails, so all of it goes along.

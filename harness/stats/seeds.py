@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from harness.errors import UsageError
 from harness.record.predicate import RunRecord
 from harness.rules import Verdict
 from harness.stats.compare import ALPHA, MAX_SEEDS, POWER, Summary, TestResult, paired, summarise, welch
-from harness.text import printable
+from harness.text import templates
 from harness.units import Margin, Text, Unit, from_bpb, to_bpb
 
 if TYPE_CHECKING:
     from harness.record.verification import VerifyReport
 
+TEXTS = templates(Path(__file__).parent)
 CHALLENGE_MARGIN = Margin(0.005, "nats/token")
 """The public rule asks for 0.005 nats; a token's is the reading that submissions use most (rules, A8)."""
 OTHER_MARGIN = '"0.005 nats/token", "… nats/byte" or "… bpb"'
@@ -243,18 +241,9 @@ def describe_against(
     return lines
 
 
-@cache
-def texts() -> Environment:
-    """The sentences, as templates beside this file."""
-    files = FileSystemLoader(Path(__file__).parent)
-    found = Environment(loader=files, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    found.filters["plain"] = printable
-    return found
-
-
 def describe(found: SeedStatistics) -> str:
     """Mean, both deviations by name, interval, largest artifact, slowest clocks."""
-    return texts().get_template("pool.txt.jinja").render(found=found).strip()
+    return TEXTS.get_template("pool.txt.jinja").render(found=found).strip()
 
 
 def describe_comparison(
@@ -273,7 +262,7 @@ def describe_comparison(
         "differences": (bpb, from_bpb(bpb, "nats/byte", new.text), from_bpb(bpb, "nats/token", new.text)),
         "constants": (ALPHA, POWER, MAX_SEEDS, OTHER_MARGIN),
     }
-    text = texts().get_template("comparison.txt.jinja")
+    text = TEXTS.get_template("comparison.txt.jinja")
     lines = text.render(shown, new=new, old=old, margin=asked, default=margin is None, test=test, other=other)
     return [f"candidate: {describe(new)}", f"baseline:  {describe(old)}", *lines.strip().splitlines()]
 
