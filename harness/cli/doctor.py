@@ -22,7 +22,7 @@ import psutil
 from packaging.requirements import Requirement
 
 from harness.cli import JSON, epilog, say
-from harness.cli.result import fitted_table
+from harness.cli.result import fitted_text
 from harness.config.tracks import load_track, track_names
 from harness.config.variables import runs_dir
 from harness.errors import ExitCode, HarnessError
@@ -77,21 +77,10 @@ def command(as_json: bool, gpu: bool) -> None:
         raise click.UsageError("--gpu: this machine has no /dev/nvidia* (see `harness doctor`).")
     checks = [*system_checks(), *isolation_checks(), *package_checks(), *gpu_checks(further=gpu)]
     missing = [check for check in checks if check.state == "missing"]
-    say({"ok": not missing, "checks": checks}, render(checks), as_json=as_json)
+    text = fitted_text("doctor.txt.jinja", checks=checks, missing=len(missing))
+    say({"ok": not missing, "checks": checks}, text, as_json=as_json)
     if missing:
         raise SystemExit(ExitCode.COULD_NOT_CHECK)
-
-
-def render(checks: list[Check]) -> str:
-    """The checks as a table, then what to do about those that are not ok."""
-    rows = [(check.area, check.name, check.state, check.found) for check in checks]
-    parts = [fitted_table(("area", "what", "state", "found"), rows)]
-    todo = [check for check in checks if check.state != "ok" and check.remedy]
-    if todo:
-        parts.append("\n".join(f"{check.state:<7}  {check.name}: {check.remedy}" for check in todo))
-    missing = sum(check.state == "missing" for check in checks)
-    parts.append(f"{missing} needed things are missing." if missing else "Everything that is needed is here.")
-    return "\n\n".join(parts)
 
 
 def system_checks() -> Iterator[Check]:

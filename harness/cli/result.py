@@ -48,21 +48,31 @@ def render_summary(
         "path": from_here(path) if path else None,
         "artifact": from_here(artifact) if artifact else None,
     }
+    return fitted_text(
+        "summary.txt.jinja",
+        width,
+        **values,
+        record=record,
+        verbose=verbose,
+        options=options,
+        program=program(),
+        before=BEFORE_CLOCKS,
+    )
+
+
+def fitted_text(template: str, width: int | None = None, **values: object) -> str:
+    """What a template beside this file makes of ``values``: lines of cells between bars become fitted tables."""
     found = templates(Path(__file__).parent)
     found.filters |= {"title_of": title_of, "plain": lambda *text: printable(*text).replace("|", "/")}
-    template = found.get_template("summary.txt.jinja")
-    text = template.render(
-        values, record=record, verbose=verbose, options=options, program=program(), before=BEFORE_CLOCKS
-    )
     parts = []
-    for block in filter(None, text.strip("\n").split("\n\n")):
+    for block in filter(None, found.get_template(template).render(values).strip("\n").split("\n\n")):
         block = block.strip("\n")
         if block.startswith("|"):
             headers, *rows = ([cell.strip() for cell in line[1:].split("|")] for line in block.split("\n"))
             shown = slice(2 if headers[-1] == "scope" and (width or terminal_width()) < NARROW else None)
             block = fitted_table(tuple(headers[shown]), (row[shown] for row in rows), width)
         parts.append(block)
-    return "\n\n".join(parts)
+    return "\n\n".join(filter(None, parts))
 
 
 def terminal_width() -> int:

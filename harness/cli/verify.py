@@ -12,7 +12,7 @@ import msgspec
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from harness.cli import AGAINST, JSON, OUT_FILE, PATH, epilog, say, with_options
-from harness.cli.result import fitted_table
+from harness.cli.result import fitted_text
 from harness.config.variables import records_to_read
 from harness.errors import UsageError
 from harness.files import write_atomic
@@ -125,31 +125,15 @@ def _with_artifact(reports: list[VerifyReport], artifact: Path | None, *, rescor
 
 def _table(report: VerifyReport) -> str:
     """Every run record, everything that did not pass, statistics of a whole folder, and one closing sentence."""
-    rows, notes = [], []
-    for entry in report.records:
-        row = [entry.verdict.value, "", "", "", entry.name.removeprefix("runs/")]
-        if (record := entry.record) is not None and entry.entry is not None:
-            final = f"{record.final.bpb:.4f}" if record.final else ""
-            row[1:4] = final, f"{record.sizes.total_bytes:,}", entry.entry.signer[:12]
-        rows.append(list(map(printable, row)))
-    headers = ("verdict", "bpb", "bytes", "signer", "record: time, track, seed, digest")
-    parts = [fitted_table(headers, rows)] if rows else []
-    for finding in report.findings:
-        if finding.verdict is not Verdict.PASS or finding.rule == "R6-REPRODUCED" or finding in report.folder:
-            text = f"{finding.rule} {finding.verdict.value}: {finding.where}: {finding.message.rstrip('.')}."
-            way_on = f" {finding.remedy}" if finding.verdict is Verdict.FAIL and finding.remedy else ""
-            notes.append(printable(text + way_on, 1000))
-    if notes:
-        parts.append("\n".join(notes))
-    if len(rows) == sum(entry.name.startswith("runs/") for entry in report.entries):
-        parts += [line for pool in counted_pools(report)[0] for line in describe_pools(pool)]
-    counts = Counter(entry.verdict for entry in report.asked)
-    tally = ", ".join(f"{counts[v]} {v.value}" for v in Verdict if counts[v])
-    parts.append(
-        f"{len(rows)} record(s) among {len(report.asked)} signed file(s) in {report.records_dir}: "
-        f"{_WORDS[report.verdict]} ({tally}). Keys by {report.accepted.source}."
-    )
-    return "\n\n".join(parts)
+    notes = [
+        f for f in report.findings if f.verdict is not Verdict.PASS or f.rule == "R6-REPRODUCED" or f in report.folder
+    ]
+    whole = len(report.records) == sum(entry.name.startswith("runs/") for entry in report.entries)
+    pools = [line for pool in counted_pools(report)[0] for line in describe_pools(pool)] if whole else []
+    found = Counter(entry.verdict.value for entry in report.asked)
+    counts = {verdict.value: found[verdict.value] for verdict in Verdict if found[verdict.value]}
+    words = _WORDS[report.verdict]
+    return fitted_text("verify.txt.jinja", report=report, notes=notes, pools=pools, counts=counts, words=words)
 
 
 def _document(report: VerifyReport) -> dict[str, object]:
