@@ -19,10 +19,9 @@ from harness.cli.report import command
 from harness.errors import CouldNotCheck
 from harness.protocol.container import write_container
 from harness.record.predicate import SubmissionInfo
-from harness.report.figures import collect, pool_runs
+from harness.report.figures import collect, overview_table, pool_runs
 from harness.report.page import render_markdown, render_page
 from harness.report.svg import bars, dots, lines, thin
-from harness.report.tables import overview_table, render_terminal
 from harness.review.claims import check_text
 from harness.rules import Finding, Verdict
 from harness.run.artifact import bytes_by_role
@@ -39,11 +38,11 @@ def board(*arguments):
     return CliRunner().invoke(command, [str(argument) for argument in arguments], standalone_mode=False)
 
 
-def test_the_terminal_table_shows_each_seed_and_both_deviations_by_name(records):
-    text = render_terminal(collect([records]))
-    assert all(f"\n{seed} " in text for seed in ("42", "1337", "2025"))
-    assert "sample std 0.01" in text
-    assert "population std 0.00" in text
+def test_the_terminal_shows_each_seed_and_both_deviations_by_name(records, tmp_path):
+    text = board(records, "--out", tmp_path).output
+    rows = {words[0]: words for line in text.splitlines() if len(words := re.split(r"\s{2,}", line.strip())) > 2}
+    assert {"42", "1337", "2025", "Mean", "Sample std", "Population std"} <= rows.keys()
+    assert all(len(line) <= 120 for line in text.splitlines() if not line.startswith(("page:", "markdown:")))
 
 
 def test_the_markdown_passes_the_check_of_claims(records):
