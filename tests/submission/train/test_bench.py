@@ -25,7 +25,7 @@ def test_the_gpu_benchmark_runs_on_a_cpu_and_sorts_all_of_a_steps_time():
     changes = [argument for name, value in TINY.items() for argument in ("--env", f"{name}={value}")]
     done = subprocess.run(
         [sys.executable, str(SCRIPT), "--device", "cpu", "--recipe", "smoke", "--steps", "2", *changes],
-        capture_output=True, text=True, timeout=280,
+        capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
@@ -46,7 +46,7 @@ def test_the_gpu_benchmark_compares_numbers_of_ranks():
     ranks = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run(
         [*ranks, str(SCRIPT), "--device", "cpu", "--recipe", "smoke", "--steps", "1", *changes],
-        env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=280,
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
