@@ -18,10 +18,8 @@ SHORT_TAIL = 330
 
 
 def test_the_referee_drives_rank_0_and_three_ranks_equal_one(tmp_path: Path) -> None:
-    stream, changes = (
-        lab.markov_stream(vocab_size=64, targets=SHORT_TAIL),
-        {"eval_mode": "overlap", "ttt_batch_windows": 4},
-    )
+    stream = lab.markov_stream(vocab_size=64, targets=SHORT_TAIL)
+    changes = {"eval_mode": "overlap", "eval_overlap": 4, "ttt_batch_windows": 3}
     nats = {}
     for size in (1, 3):
         (tmp_path / str(size)).mkdir()
