@@ -7,6 +7,7 @@ call ``animal.cheat`` (or ``animal.cheat_one`` …) or ``animal.honest`` at the 
 import runpy
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,7 +29,6 @@ from harness.scoring.ledger import Stream
 
 BASE = Path(__file__).parents[1] / "zoo" / "base"
 VOCAB = 32
-ORDER = ("describe", "train", "package", "eval", "audit")
 CANARY = "canary-of-the-validation-set"
 
 
@@ -128,25 +128,27 @@ def meet(case: Case, animal: str, folder: Path) -> Met:
 
 
 def _run(context: RunContext, until: str, shard: Path, stream: Stream) -> list[Finding]:
-    last = ORDER.index(until)
+    findings: list[Finding] = []
+    for phase, found in _phases(context, shard, stream):
+        findings += found
+        if phase == until:
+            break
+    return findings
+
+
+def _phases(context: RunContext, shard: Path, stream: Stream) -> Iterator[tuple[str, list[Finding]]]:
+    """Each phase that is over, and what was found in it."""
     describe(context)
-    if last < ORDER.index("train"):
-        return []
+    yield "describe", []
     train(context, (shard,))
-    if last < ORDER.index("package"):
-        return []
-    sizes = package(context, limit_s=context.track.limits.package_s, budget="eval")
-    findings = [judge_sizes(sizes)]
-    if last < ORDER.index("eval"):
-        return findings
+    yield "train", []
+    yield "package", [judge_sizes(package(context, limit_s=context.track.limits.package_s, budget="eval"))]
     told = Told(context.track.limits.eval_s, stream.targets)
     compile_once(context, told)
     final = evaluate(context, "final", stream, told, whole_set=True)
-    if last < ORDER.index("audit"):
-        return findings
+    yield "eval", []
     audits = audit(context, final, final, stream, told)
-    degenerate = final.keeper.degenerate()
-    return findings + audit_findings(audits, bpb=final.score.bpb, floor_bpb=0.1, degenerate=degenerate)
+    yield "audit", audit_findings(audits, bpb=final.score.bpb, floor_bpb=0.1, degenerate=final.keeper.degenerate())
 
 
 def _look_at_logs(run_dir: Path, met: Met) -> None:
