@@ -265,12 +265,6 @@ def test_a_parent_that_ignores_its_children_changes_nothing(tmp_path: Path, name
     assert answer.stdout.strip() == "[3]", answer.stderr
 
 
-def test_a_cell_that_is_left_early_leaves_no_channel_waiting(log: Path):
-    with running("pass", log, guarded={"home": (Path("/nonexistent"),)}) as cell:
-        wait_for(lambda: None not in cell.exit_codes())
-        assert cell.exit_codes() == [0]
-
-
 def test_what_cells_read_is_in_memory_before_them_or_out_of_it_whatever_an_earlier_one_did(tmp_path: Path):
     file = tmp_path / "code" / "large.bin"
     file.parent.mkdir()
