@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 
@@ -13,8 +14,9 @@ from harness.rules import Verdict
 from harness.stats.wording import describe
 from harness.text import printable
 
-WRAPPED = {"submission": 22, "clocks": 12, "kind": 8}
-"""Columns that give way, so that no table is wider than 120."""
+WRAPPED = {"submission": 18, "clocks": 12}
+GIVES = ("clocks", "data", "eval s", "train s", "n", "bytes", "track", "bpb before quantisation", "rank")
+"""Columns that a narrow terminal leaves out, this one first; page and Markdown have all."""
 
 
 @dataclass(frozen=True)
@@ -73,17 +75,22 @@ def pool_table(pool: Pool, *, summed: bool = False) -> PlainTable:
 def render_terminal(report: Report) -> str:
     """The overview, then one table a pool with its statistics below."""
 
-    def plain(table: PlainTable) -> str:
-        names = [name for name, _ in table.headers]
-        return tabulate(
-            [[printable(cell) for cell in row] for row in table.rows],
-            names,
+    width = shutil.get_terminal_size((120, 24)).columns
+
+    def plain(table: PlainTable, left_out: int = 0) -> str:
+        shown = [at for at, (name, _) in enumerate(table.headers) if name not in GIVES[:left_out]]
+        headers = [table.headers[at] for at in shown]
+        text = tabulate(
+            [[printable(row[at]) for at in shown] for row in table.rows],
+            [name for name, _ in headers],
             tablefmt="simple",
-            colalign=["right" if kind == "n" else "left" for _, kind in table.headers],
+            colalign=["right" if kind == "n" else "left" for _, kind in headers],
             disable_numparse=True,
-            maxcolwidths=[WRAPPED.get(name) for name in names],
+            maxcolwidths=[WRAPPED.get(name) for name, _ in headers],
             maxheadercolwidths=14,
         )
+        fits = max(map(len, text.splitlines())) <= width or left_out == len(GIVES)
+        return text if fits else plain(table, left_out + 1)
 
     parts = [plain(overview_table(report))] if len(report.pools) + len(report.claims) > 1 else []
     for pool in report.pools:
