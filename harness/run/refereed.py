@@ -236,7 +236,7 @@ def nothing_half_written(run_dir: Path) -> Iterator[None]:
             what = "Training and packaging are" if "artifact" in kept else "Training is"
             goes_on = f"{what} kept: `{program()} submit --resume {run_dir.name}` goes on from there."
         if isinstance(error, KeyboardInterrupt):
-            raise Interrupted(f"interrupted. {goes_on or 'Nothing half-written was kept.'}") from None
+            raise Interrupted(f"interrupted. {goes_on or 'Nothing is kept but its logs: start it again.'}") from None
         if isinstance(error, OSError):
             error = machine_trouble(error, run_dir)
         if isinstance(error, HarnessError):
