@@ -32,13 +32,15 @@ def main(context: click.Context) -> None:
     command = main.get_command(context, context.invoked_subcommand or "") if given else None
     if command is None:
         return
-    unread = sorted(given - {option.envvar for option in command.params})
+    read = {option.envvar for option in command.params if isinstance(option.envvar, str)}
+    unread = sorted(given - read)
     if any(option.name == "submission_dir" for option in command.params):
         os.environ[GIVEN_TO_MAKE] = " ".join(unread)  # the rest may be the submission's own: its manifest decides
     elif unread:
         raise UsageError(
             f"make {context.invoked_subcommand} reads no variable {', '.join(unread)}.",
-            remedy="See `make help`. A variable for another program goes before make.",
+            remedy=(f"It reads {', '.join(sorted(read))}." if read else "See `make help`.")
+            + " A variable for another program goes before make.",
         )
 
 

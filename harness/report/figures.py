@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.errors import CouldNotCheck, UsageError
@@ -84,16 +84,24 @@ class Standing:
 
 @dataclass(frozen=True)
 class Pool:
-    """Runs that differ in nothing but the seed, and their statistics (``None`` without a final score)."""
+    """Runs that differ in nothing but the seed, and their statistics (``None`` without a final score).
+
+    settings: what tells it from most pools of its submission and track, such as "TTT_EPOCHS=1"
+    """
 
     runs: tuple[ReportedRun, ...]
     statistics: SeedStatistics | None
+    settings: str = ""
+
+    @property
+    def name(self) -> str:
+        """Submission and settings."""
+        return self.runs[0].record.submission.name + (f" ({self.settings})" if self.settings else "")
 
     @property
     def title(self) -> str:
-        """Submission and track."""
-        record = self.runs[0].record
-        return f"{record.submission.name} on track {record.track.name}"
+        """Submission, settings and track."""
+        return f"{self.name} on track {self.runs[0].record.track.name}"
 
     @property
     def stages(self) -> list[tuple[str, str]]:
@@ -106,7 +114,7 @@ class Pool:
         """Its line of the overview."""
         record, bpb = self.runs[0].record, self.statistics.bpb if self.statistics else None
         return Standing(
-            name=record.submission.name,
+            name=self.name,
             track=record.track.name,
             data=record.data.name,
             bpb=bpb.mean if bpb else None,
@@ -163,7 +171,18 @@ def pool_runs(runs: Sequence[ReportedRun]) -> tuple[Pool, ...]:
         except UsageError:
             statistics = None
         found.append(Pool(tuple(sorted(group, key=lambda run: run.seed)), statistics))
-    return tuple(found)
+    return tuple(replace(pool, settings=uncommon_settings(pool, found)) for pool in found)
+
+
+def uncommon_settings(pool: Pool, pools: Sequence[Pool]) -> str:
+    """The settings in which ``pool`` differs from what most pools of its submission and track have, the first two."""
+    titled = [other.runs[0].record.submission.config for other in pools if other.title == pool.title]
+    changed = []
+    for key, value in sorted(pool.runs[0].record.submission.config.items()):
+        values = [str(config.get(key)) for config in titled]
+        if str(value) != max(values, key=values.count):
+            changed.append(f"{key}={value}")
+    return ", ".join(changed[:2]) + (f" and {len(changed) - 2} more" if len(changed) > 2 else "")
 
 
 def collect(

@@ -33,11 +33,11 @@ def the_pool(report: Report) -> Pool:
     Raises ``UsageError`` for several sets, ``RuleBroken`` for a record that fails.
     """
     if len(report.pools) > 1:
-        found = "; ".join(
-            f"{pool.title} ({', '.join(run.stored.path.name for run in pool.runs)})" for pool in report.pools
-        )
+        newest = max(report.pools, key=lambda pool: max(run.record.started_at for run in pool.runs))
+        names = ", ".join(run.stored.path.name for run in newest.runs)
         raise UsageError(
-            f"these records are of several sets: {printable(found, 900)}.", remedy="Name the files of one."
+            f"these records are of {len(report.pools)} sets; the newest holds {printable(names, 900)}.",
+            remedy="Name the files of one: `harness report` lists them.",
         )
     (pool,) = report.pools
     for run in pool.runs:

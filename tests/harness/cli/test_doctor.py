@@ -93,7 +93,7 @@ def test_what_frameworks_do_is_tried_in_a_cell_and_what_fails_there_outside(with
         "CUDA": (f"import os, socket; {OFFERS_A_SOCKET}; print('2 devices')", 60.0, 1),
         "torch": ("import os; os.listdir('/root' if os.getuid() == 0 else '/home')", 60.0, 1),
         "torch.compile": ("raise SystemExit('no such device')", 60.0, 1),
-        "late": ("import time; print('waiting', flush=True); time.sleep(600)", 3.0, 1),
+        "late": ("import time; time.sleep(600)", 2.0, 1),
         "NCCL": (PASSES_MEMORY_ON, 60.0, 2),
     }
     with_gpu.setattr(doctor, "probes", lambda **_: ((name, *words) for name, words in programs.items()))
@@ -104,7 +104,7 @@ def test_what_frameworks_do_is_tried_in_a_cell_and_what_fails_there_outside(with
     assert found["torch"].remedy.startswith("It works outside a cell")
     assert found["torch.compile"].found == "no such device"
     assert found["torch.compile"].remedy.startswith("It fails outside a cell too")
-    assert found["late"].found == "no end within 3 s. waiting"
+    assert found["late"].found.startswith("no end within 2 s. ")
     assert (found["NCCL"].found, found["NCCL"].remedy) == ("no System V memory", "")
 
 

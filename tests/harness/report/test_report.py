@@ -90,6 +90,16 @@ def test_a_run_without_a_stage_leaves_that_cell_empty(records):
     assert [row[final] for row in cells[1:]] == [f"{run.record.final.bpb:.4f}" for run in pool.runs]
 
 
+def test_runs_of_one_submission_are_told_apart_by_their_settings(records):
+    run = collect([records]).runs[0]
+    submission = run.record.submission
+    odd = msgspec.structs.replace(submission, config=submission.config | {"TTT_EPOCHS": 1}, config_digest="0" * 64)
+    record = msgspec.structs.replace(run.record, submission=odd)
+    others = [run, replace(run, owner="another"), replace(run, stored=replace(run.stored, predicate=record))]
+    names = [submission.name, submission.name, f"{submission.name} (TTT_EPOCHS=1)"]
+    assert [pool.name for pool in pool_runs(others)] == names
+
+
 def test_a_script_has_one_score_of_its_own_word_and_no_clocks(records):
     report = collect([records])
     said = {"kind": "self-reported", "scores": [report.runs[0].record.final]}
