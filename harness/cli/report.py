@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,7 +52,9 @@ def command(
     found = [(printable(pool.title), pool.statistics.warning) for pool in report.pools if pool.statistics]
     ends = [f"WARNING: {title}: {warning}" for title, warning in found if warning]
     ends += [f"page:     {page}", f"markdown: {markdown}"]
-    say(document, f"{as_text(Markdown(text), WIDEST)}\n\n" + "\n".join(ends), as_json=as_json)
+    width = min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns)
+    shown = as_text(Markdown(render_markdown(report, width)), width)
+    say(document, f"{shown}\n\n" + "\n".join(ends), as_json=as_json)
     judged = [*(run.verdict for run in report.runs), *(finding.verdict for finding in report.folder_findings)]
     bad = Verdict.FAIL in judged or any(claim.standing.verdict is Verdict.FAIL for claim in claims)
     return ExitCode.RULE_BROKEN if bad else ExitCode.GOOD

@@ -15,6 +15,9 @@ from harness.rules import Finding, Verdict, worst
 from harness.stats.seeds import SeedStatistics, aggregate, describe_against, pool_fields, pools
 
 FINEWEB = "fineweb"
+WRAPPED = 20  # characters that a column of words keeps at least
+GIVES = ("clocks", "data", "eval s", "train s", "n", "bytes", "track", "bpb before quantisation", "rank")
+"""Columns that a narrow terminal leaves out, this one first; page and Markdown have all."""
 
 
 @dataclass(frozen=True)
@@ -232,6 +235,17 @@ class PlainTable:
     headers: list[tuple[str, str]]
     rows: list[list[str]]
     links: list[str] = field(default_factory=list)
+
+    def fitting(self, width: int) -> PlainTable:
+        """Without those of :data:`GIVES` for which so many characters a line are too few; long words may still wrap."""
+        shown = list(range(len(self.headers)))
+        for name in ("", *GIVES):
+            shown = [at for at in shown if self.headers[at][0] != name]
+            titles = [max(map(len, self.headers[at][0].split())) for at in shown]
+            cells = [max((len(row[at]) for row in self.rows), default=0) for at in shown]
+            if sum(max(title, min(cell, WRAPPED)) + 2 for title, cell in zip(titles, cells, strict=True)) <= width:
+                break
+        return PlainTable([self.headers[at] for at in shown], [[row[at] for at in shown] for row in self.rows])
 
 
 def overview_table(report: Report) -> PlainTable:

@@ -25,9 +25,10 @@ def render_page(report: Report) -> str:
     return TEMPLATES.get_template("page.html.jinja").render(report=report, overview=overview_table(report))
 
 
-def render_markdown(report: Report) -> str:
-    """Markdown that can be pasted into a pull request."""
-    text = TEMPLATES.get_template("report.md.jinja").render(report=report, overview=overview_table(report))
+def render_markdown(report: Report, width: int = 1 << 20) -> str:
+    """Markdown that can be pasted into a pull request; its tables have the columns that fit in ``width`` characters."""
+    values = {"report": report, "overview": overview_table(report), "width": width}
+    text = TEMPLATES.get_template("report.md.jinja").render(values)
     return text.strip() + "\n"
 
 

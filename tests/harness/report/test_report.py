@@ -38,11 +38,15 @@ def board(*arguments):
     return CliRunner().invoke(command, [str(argument) for argument in arguments], standalone_mode=False)
 
 
-def test_the_terminal_shows_each_seed_and_both_deviations_by_name(records, tmp_path):
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_the_terminal_shows_each_seed_and_both_deviations_by_name(records, tmp_path, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
     text = board(records, "--out", tmp_path).output
     rows = {words[0]: words for line in text.splitlines() if len(words := re.split(r"\s{2,}", line.strip())) > 2}
-    assert {"42", "1337", "2025", "Mean", "Sample std", "Population std"} <= rows.keys()
-    assert all(len(line) <= 120 for line in text.splitlines() if not line.startswith(("page:", "markdown:")))
+    assert {"42", "1337", "2025", "Mean", "Sample std"} <= rows.keys()
+    assert any(first.startswith("Population") for first in rows)
+    assert all(len(line) <= columns for line in text.splitlines() if not line.startswith(("page:", "markdown:")))
+    assert "…" not in "".join("".join(words) for words in rows.values())
 
 
 def test_the_markdown_passes_the_check_of_claims(records):
