@@ -6,22 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from rich.markdown import Markdown
 
 from harness.cli import AGAINST, JSON, OUT_FOLDER, PATH, epilog, say, with_options
 from harness.cli.check_folder import with_progress
-from harness.cli.result import WIDEST, as_text
+from harness.cli.result import terminal_width
 from harness.config.variables import records_to_read
 from harness.errors import ExitCode, UsageError
 from harness.files import write_atomic
 from harness.report.figures import FINEWEB, FolderClaim, Standing, collect, report_document
-from harness.report.page import render_markdown, render_page
+from harness.report.page import render_markdown, render_page, render_terminal
 from harness.report.public_folder import the_pool, write_hub_result, write_public_folder
 from harness.review.findings import Readings
 from harness.review.folder import check_folders
 from harness.review.output import record_folders
 from harness.rules import Verdict
-from harness.text import printable
 
 
 @click.command(epilog=epilog("report"))
@@ -48,10 +46,8 @@ def command(
     write_atomic(page.absolute(), render_page(report).encode(), replace=True)
     write_atomic(markdown.absolute(), text.encode(), replace=True)
     document = report_document(report) | {"html": str(page), "markdown": str(markdown)}
-    found = [(printable(pool.title), pool.statistics.warning) for pool in report.pools if pool.statistics]
-    ends = [f"WARNING: {title}: {warning}" for title, warning in found if warning]
-    ends += [f"page:     {page}", f"markdown: {markdown}"]
-    say(document, f"{as_text(Markdown(text), WIDEST)}\n\n" + "\n".join(ends), as_json=as_json)
+    shown = render_terminal(report, terminal_width())
+    say(document, f"{shown}\n\npage:     {page}\nmarkdown: {markdown}", as_json=as_json)
     judged = [*(run.verdict for run in report.runs), *(finding.verdict for finding in report.folder_findings)]
     bad = Verdict.FAIL in judged or any(claim.standing.verdict is Verdict.FAIL for claim in claims)
     return ExitCode.RULE_BROKEN if bad else ExitCode.GOOD

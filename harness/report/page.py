@@ -9,15 +9,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from markupsafe import Markup
+from tabulate import tabulate
 
 import harness
-from harness.report.figures import Pool, Report, overview_table, pool_table
+from harness.report.figures import PlainTable, Pool, Report, overview_table, pool_table
 from harness.report.svg import COLOURS, Points, bars, dots, lines, thin
 from harness.rules import title_of
+from harness.stats.seeds import describe
 from harness.text import printable, templates
 
 IDLE = "idle"
 """The ledger's name for the time between spans."""
+WRAPPED = {"submission": 18, "clocks": 12}
+GIVES = ("clocks", "data", "eval s", "train s", "n", "bytes", "track", "bpb before quantisation", "rank")
+"""Columns that a narrow terminal leaves out, the first one first; page and Markdown have all."""
 
 
 def render_page(report: Report) -> str:
@@ -29,6 +34,33 @@ def render_markdown(report: Report) -> str:
     """Markdown that can be pasted into a pull request."""
     text = TEMPLATES.get_template("report.md.jinja").render(report=report, overview=overview_table(report))
     return text.strip() + "\n"
+
+
+def render_terminal(report: Report, width: int) -> str:
+    """The overview, then one table a pool with its statistics below, tables cut to ``width``."""
+    parts = [_fitted(overview_table(report), width)] if len(report.pools) + len(report.claims) > 1 else []
+    for pool in report.pools:
+        parts.append(f"{printable(pool.title)}\n\n{_fitted(pool_table(pool), width)}")
+        if pool.statistics:
+            parts.append(describe(pool.statistics))
+    parts += list(report.comparison)
+    parts += [f"{f.verdict.value} {f.rule}: {printable(f.message, 300)}" for f in report.folder_findings]
+    return "\n\n".join(parts)
+
+
+def _fitted(table: PlainTable, width: int, left_out: int = 0) -> str:
+    shown = [at for at, (name, _) in enumerate(table.headers) if name not in GIVES[:left_out]]
+    text = tabulate(
+        [[printable(row[at]) for at in shown] for row in table.rows],
+        [table.headers[at][0] for at in shown],
+        tablefmt="simple",
+        colalign=["right" if table.headers[at][1] == "n" else "left" for at in shown],
+        disable_numparse=True,
+        maxcolwidths=[WRAPPED.get(table.headers[at][0]) for at in shown],
+        maxheadercolwidths=14,
+    )
+    fits = max(map(len, text.splitlines())) <= width or left_out == len(GIVES)
+    return text if fits else _fitted(table, width, left_out + 1)
 
 
 def escape_markdown(text: str) -> str:

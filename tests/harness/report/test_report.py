@@ -20,7 +20,7 @@ from harness.errors import CouldNotCheck
 from harness.protocol.container import write_container
 from harness.record.predicate import SubmissionInfo
 from harness.report.figures import collect, overview_table, pool_runs
-from harness.report.page import render_markdown, render_page
+from harness.report.page import render_markdown, render_page, render_terminal
 from harness.report.svg import bars, dots, lines, thin
 from harness.review.claims import check_text
 from harness.rules import Finding, Verdict
@@ -38,11 +38,13 @@ def board(*arguments):
     return CliRunner().invoke(command, [str(argument) for argument in arguments], standalone_mode=False)
 
 
-def test_the_terminal_shows_each_seed_and_both_deviations_by_name(records, tmp_path):
-    text = board(records, "--out", tmp_path).output
-    rows = {words[0]: words for line in text.splitlines() if len(words := re.split(r"\s{2,}", line.strip())) > 2}
-    assert {"42", "1337", "2025", "Mean", "Sample std", "Population std"} <= rows.keys()
-    assert all(len(line) <= 120 for line in text.splitlines() if not line.startswith(("page:", "markdown:")))
+@pytest.mark.parametrize("width", [60, 80, 140])
+def test_the_terminal_shows_each_seed_and_both_deviations_by_name_in_tables_that_fit(records, width):
+    text = render_terminal(collect([records]), width)
+    assert all(f"\n{seed} " in text for seed in ("42", "1337", "2025"))
+    assert "sample std 0.01" in text
+    assert "population std 0.00" in text
+    assert max(len(line) for line in text.splitlines() if "bpb mean" not in line) <= width
 
 
 def test_the_markdown_passes_the_check_of_claims(records):
