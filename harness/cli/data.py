@@ -9,12 +9,12 @@ import click
 from tabulate import tabulate
 
 from harness.cli import JSON, PATH, epilog, say
+from harness.cli.result import fitted_table, fitted_text
 from harness.config.variables import cache_dir
 from harness.errors import HarnessError, UsageError
 from harness.fineweb import DOCUMENTS, EXPORTS
 from harness.progress import make_reporter
 from harness.rules import exit_code_of
-from harness.text import printable
 
 
 @click.group(epilog=epilog("data"))
@@ -94,16 +94,7 @@ def inspect(path: Path, tokenizer: str | None, as_json: bool) -> None:
             f"{path.name} is neither a path nor a data set in the cache.", remedy="`harness data list` lists the cache."
         )
     report = inspect_path(path, tokenizer, make_reporter(silent=as_json))
-    rows = []
-    for s in report.shards:
-        total = "" if s.sum is None else f"{s.sum:,}"
-        rows.append((s.file, s.version, f"{s.values:,}", f"{s.documents:,}", s.largest, total, s.sha256[:16]))
-    headers = ("shard", "version", "values", "documents", "largest", "bytes", "sha256")
-    parts = [tabulate(rows, headers=headers, disable_numparse=True)]
-    shown = [s for s in report.shards if s.part != "val_bytes"][:4]
-    parts += [f"{s.file}: {s.first}\n  {printable(s.text, 160)}" for s in shown]
-    parts.append("\n".join(f"{f.verdict:<5} {printable(f.message)}" for f in report.findings))
-    say(report, "\n\n".join(parts), as_json=as_json)
+    say(report, fitted_text("inspect.txt.jinja", report=report), as_json=as_json)
     raise SystemExit(exit_code_of(report.findings))
 
 
@@ -122,7 +113,7 @@ def list_(as_json: bool) -> None:
                 rows.append((path.name, found.name, counts))
             except HarnessError as error:
                 rows.append((path.name, "", error.message))
-    table = tabulate(rows, headers=("folder", "data set", "holds")) if rows else "No data set is cached yet."
+    table = fitted_table(("folder", "data set", "holds"), rows) if rows else "No data set is cached yet."
     document = [{"folder": f, "name": n, "state": s} for f, n, s in rows]
     say(document, f"{table}\nFolder: {folder}", as_json=as_json)
 
