@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import psutil
 
-from harness.clock.spans import A2_EVAL_CLOCK
+from harness.clock.spans import A2_EVAL_CLOCK, Span
 from harness.errors import CouldNotCheck, RuleBroken
 from harness.files import remove_tree, tree
 from harness.protocol.predictor import Stage
@@ -35,7 +35,8 @@ from harness.scoring import nll
 from harness.scoring.audit import ROW_SHARE, judge_replays, replica_lost
 from harness.scoring.client import EvalClient, Hello, shared_device
 from harness.scoring.ledger import Chunks, ScoreLedger, Stream
-from harness.scoring.loop import BrokenLogits, score_stream
+from harness.scoring.loop import score_stream
+from harness.scoring.nll import NotFinite
 from harness.scoring.replay import Original, Replay, Replayer
 from harness.scoring.sample import Keeper, Nats, draw_audits, draw_sample, frequency_nats
 from harness.text import without_places
@@ -108,9 +109,7 @@ def evaluate(
         with (
             context.progress.stage(f"eval {stage}", stream.targets, "targets") as shown,
             context.clock.span("eval" if final else f"eval {stage}", limit_s=allowed_s, budget="eval" * final) as span,
-            failures_named(
-                context, cell, span.deadline_ns, allowed_s, rule=A2_EVAL_CLOCK, remedy=FASTER, ranks=client.ranks
-            ),
+            failures_named(context, cell, span, rule=A2_EVAL_CLOCK, remedy=FASTER, ranks=client.ranks),
         ):
             started = time.monotonic()
             client.start()
@@ -124,9 +123,9 @@ def evaluate(
                     witness=keeper,
                     committed=shown.update,
                 )
-            except BrokenLogits as error:
-                remedy = "Return finite logits for every entry."
-                raise RuleBroken(C2_NORMALISED, f"{stage}: {error}.", remedy=remedy) from None
+            except NotFinite as error:
+                text, remedy = f"{stage}: the logits for target {error.row:,}", "Return finite logits for every entry."
+                raise RuleBroken(C2_NORMALISED, f"{text} are NaN or infinite.", remedy=remedy) from None
             seconds = time.monotonic() - started
             client.stop()
         precision = nll.PRECISION if client.buffers.device is None else nll.PRECISION_ON_DEVICE
@@ -265,9 +264,7 @@ def warm_up(
     with (
         context.progress.stage(span, limit_s, "s"),
         context.clock.span(span, limit_s=limit_s) as clock,
-        failures_named(
-            context, cell, clock.deadline_ns, limit_s, rule=A2_EVAL_CLOCK, remedy=remedy, ranks=client.ranks
-        ),
+        failures_named(context, cell, clock, rule=A2_EVAL_CLOCK, remedy=remedy, ranks=client.ranks),
     ):
         client.prepare(meanwhile=meanwhile)
 
@@ -313,12 +310,10 @@ def run_replica(
     context: RunContext, like: Hello, told: Told, allowed_s: float, name: str, work: Callable[[EvalClient], Replay]
 ) -> Replay:
     """One replica, from its start to its end: the next one starts when nothing of it is left."""
-    deadline_ns = time.monotonic_ns() + int(allowed_s * 1e9)
+    clock = Span(name, allowed_s, "", time.monotonic_ns())
     with (
         eval_cell(context, "final", name, told) as (cell, client),
-        failures_named(
-            context, cell, deadline_ns, allowed_s, rule=A2_EVAL_CLOCK, remedy=FASTER, ranks=client.ranks, audited=True
-        ),
+        failures_named(context, cell, clock, rule=A2_EVAL_CLOCK, remedy=FASTER, ranks=client.ranks, audited=True),
     ):
         client.prepare(like=like)
         client.start()

@@ -65,7 +65,7 @@ def describe(context: RunContext) -> None:
         phase_cell(
             context, "describe", module=manifest.entry.describe, limit_s=limit_s, write=(output,), extra=extra
         ) as cell,
-        failures_named(context, cell, span.deadline_ns, limit_s, rule="S3-PROTOCOL", remedy=remedy) as ranks,
+        failures_named(context, cell, span, rule="S3-PROTOCOL", remedy=remedy) as ranks,
     ):
         try:
             ranks.collect(Kind.DONE)
@@ -133,9 +133,7 @@ def train(context: RunContext, shards: tuple[Path, ...]) -> None:
         with (
             context.progress.stage("set-up", limit_s, "s") as stage,
             context.clock.span("setup", limit_s=limit_s) as span,
-            failures_named(
-                context, cell, span.deadline_ns, limit_s, rule=A1_TRAIN_CLOCK, remedy=remedy, part="in set-up, "
-            ) as ranks,
+            failures_named(context, cell, span, rule=A1_TRAIN_CLOCK, remedy=remedy, part="in set-up, ") as ranks,
         ):
             ranks.collect(Kind.READY, progress=_reporter(stage, limit_s))
         _run_clock(context, cell, shards)
@@ -164,7 +162,7 @@ def _run_clock(context: RunContext, cell: Cell, shards: tuple[Path, ...]) -> Non
         _open_shards(shards, len(cell.channels)) as opened,
         context.clock.span("train", limit_s=limit_s, budget="train") as span,
     ):
-        report, deadline_ns = _reporter(stage, limit_s), span.deadline_ns + int(grace_s * 1e9)
+        report = _reporter(stage, limit_s)
 
         def heard(rank: int, message: Message) -> None:
             nonlocal seen, every, last_step
@@ -179,7 +177,7 @@ def _run_clock(context: RunContext, cell: Cell, shards: tuple[Path, ...]) -> Non
                     del context.loss_curve[1::2]
                     every *= 2
 
-        with failures_named(context, cell, deadline_ns, limit_s, rule=A1_TRAIN_CLOCK, remedy=remedy) as ranks:
+        with failures_named(context, cell, span, rule=A1_TRAIN_CLOCK, remedy=remedy, grace_s=grace_s) as ranks:
             for rank, descriptors in enumerate(opened):
                 now = time.monotonic_ns()
                 for at in range(0, max(1, len(descriptors)), MAX_DESCRIPTORS):
@@ -238,6 +236,7 @@ def package(context: RunContext, *, limit_s: float, budget: str) -> Sizes:
     sealed, output = context.sealed, context.run_dir / "package"
     counted = artifact_sizes(context.track, sealed, model_bytes=0)
     room = counted.cap_bytes - counted.total_bytes
+    rule = A1_TRAIN_CLOCK if budget == "train" else A2_EVAL_CLOCK
     if room <= 0:
         raise RuleBroken(A3_BYTES, f"the code alone is {-room:,} bytes over the cap.", remedy="Shorten it.")
     output.mkdir()
@@ -257,14 +256,7 @@ def package(context: RunContext, *, limit_s: float, budget: str) -> Sizes:
                 "GOLF_MODEL_BUDGET_BYTES": str(room),
             },
         ) as cell,
-        failures_named(
-            context,
-            cell,
-            span.deadline_ns,
-            limit_s,
-            rule=A1_TRAIN_CLOCK if budget == "train" else A2_EVAL_CLOCK,
-            remedy="Package faster.",
-        ) as ranks,
+        failures_named(context, cell, span, rule=rule, remedy="Package faster.") as ranks,
     ):
         ranks.send(Message(Kind.START, span.start_ns))
         ranks.collect(Kind.DONE, progress=_reporter(stage, limit_s))

@@ -172,7 +172,7 @@ def _await_end(context: RunContext, cell: Cell) -> None:
         context.clock.span("script", limit_s=limit) as span,
     ):
         # its clock does not wait: showing what is printed may take long, or for ever
-        with failures_named(context, cell, span.deadline_ns, limit, rule=A1_TRAIN_CLOCK, remedy=IN_TIME):
+        with failures_named(context, cell, span, rule=A1_TRAIN_CLOCK, remedy=IN_TIME):
             while None in (codes := cell.exit_codes()) and not any(codes):
                 time.sleep(POLL_S)
                 shown.update(min(limit, (time.monotonic_ns() - span.start_ns) / 1e9))

@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import secrets
-import select
 import signal
 import socket
 import subprocess
@@ -330,6 +329,8 @@ class Cell:
         if "layers" in message:
             self.layers = {Layer(name): LayerState(*state) for name, state in message["layers"].items()}
             self.namespaced = message["namespaced"]
+        elif "first" in message:  # it is the referee's child once somebody outside has killed its supervisor
+            self._strays.add(message["first"])
         elif "guarded" in message:
             self._opened[message["guarded"]] = message["opened"]
         elif "rank" in message:
@@ -337,16 +338,10 @@ class Cell:
 
     def _hear(self, timeout_s: float) -> dict[str, Any] | None:
         """The next message of the launcher or the first process; ``None`` after the time or at the end."""
-        poll = select.poll()
         try:
-            poll.register(self._control, select.POLLIN)
-        except ValueError:  # closed
-            return None
-        if not poll.poll(int(timeout_s * 1000)):
-            return None
-        try:
+            self._control.settimeout(timeout_s)
             data, descriptors, _, _ = socket.recv_fds(self._control, _MESSAGE_BYTES, 4)
-        except OSError:
+        except OSError:  # nothing came, or it is closed
             return None
         if descriptors:
             self._first_fd = descriptors[0]

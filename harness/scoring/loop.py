@@ -12,10 +12,6 @@ from harness.scoring.nll import NotFinite
 from harness.scoring.sample import Keeper, Nats
 
 
-class BrokenLogits(Exception):
-    """A logit was NaN or infinite; the text names the target's place in the stream."""
-
-
 def score_stream(
     client: EvalClient,
     stream: Stream,
@@ -32,7 +28,7 @@ def score_stream(
 
     witness:   keeps what the audits need; it does the same work for every chunk, so no worker can tell what is kept
     committed: is told the number of targets committed so far, after each chunk
-    Raises ``BrokenLogits``, or what the client raises.
+    Raises ``NotFinite`` by the target, or what the client raises.
     """
     chunks = stream.chunks(chunk_tokens)
     inputs = client.upload(stream.inputs(*chunks[0]))
@@ -77,7 +73,7 @@ def _nats_of(
         try:
             nats[row : row + len(slab)] = targets.nats(row, slab)
         except NotFinite as error:
-            raise BrokenLogits(f"the logits for target {start + row + error.row:,} are NaN or infinite") from None
+            raise NotFinite(start + row + error.row) from None
         if witness:
             witness.slab(index, row, slab)
     result: Nats = nats.numpy()

@@ -25,7 +25,8 @@ from harness.sandbox.answers import OutOfTime, RankFailed
 from harness.scoring.audit import ROW_SHARE, audit_findings, judge_replays, replica_lost
 from harness.scoring.client import EvalClient
 from harness.scoring.ledger import ScoreLedger, Stream
-from harness.scoring.loop import BrokenLogits, score_stream
+from harness.scoring.loop import score_stream
+from harness.scoring.nll import NotFinite
 from harness.scoring.replay import Original, Replayer
 from harness.scoring.sample import Keeper, draw_audits, draw_sample, frequency_nats
 
@@ -109,7 +110,7 @@ def referee(
         return Outcome("S3-PROTOCOL", str(error))
     except OutOfTime:
         return Outcome("A2-EVAL-CLOCK")
-    except BrokenLogits as error:
+    except NotFinite as error:
         return Outcome("C2-NORMALISED", str(error))
     except RuleBroken as error:
         return Outcome(error.rule, error.message)
