@@ -16,8 +16,6 @@ _TRAIN_TEXT = re.compile(r"train", re.IGNORECASE)
 _NOT_TRAIN_TEXT = re.compile(r"\b(?:post|after|no|not|without)[-_ ]?(?:any |the )?train\w*", re.IGNORECASE)
 CLOCKS_APART = 60
 """Seconds by which two clocks of one run may differ."""
-LIKE = 64
-"""Code sizes that differ by at most this many bytes are the same script with a line changed."""
 
 
 @each("training")
@@ -210,8 +208,7 @@ def code_bytes(record: Record) -> None:
         text = " and ".join(f"{size:,} bytes in {run.file}" for size, run in list(ran.items())[:2])
         out.warn("A8-SAME-CODE", "the seeds ran scripts of different sizes.", list(ran.values())[1].file, text, *values)
     for size, run in list(unlike.items())[:1] if len(ran) == 1 else ():
-        kind = "nearly the same script" if abs(shipped - size) <= LIKE else "another script"
-        message = f"the runs used {kind}: its code has another size than the shipped file."
+        message = "the script that ran has another size than the shipped file."
         out.warn(rule, message, run.place(of_run[id(run)]), f"{size:,} bytes", *values)
     if not ran:
         out.unknown(rule, "no log states a code size.")

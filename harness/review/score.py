@@ -39,7 +39,6 @@ _MODEL = re.compile(
 )
 _SHAPE = (("num_layers", "model_dim"), ("n_layer", "n_embd"))
 _DISOWNED = re.compile(r"\bnot (?:a |yet )?(?:legal|valid)\b|\b(?:invalid|illegal)\b", re.IGNORECASE)
-_SETTING = re.compile(r"\b([A-Z][A-Z0-9_]{3,40})=(\d[\d.]{0,20}(?<!\.))(?![\w.])")
 _BY_SCRIPT = "Copy the figures from the logs by script."
 
 
@@ -190,16 +189,7 @@ def whole(record: Record) -> None:
     meta, means = record.metadata, [fmean(pool) for pool in pools(record)]
     if meta is None or not record.bound.runs or record.incomplete:
         return
-    settings = [(name, text) for run in record.bound.any for name, (text, _) in run.settings.items()]
-    stated: dict[str, list[float]] = {}
-    for name, text in settings + [hit for line in record.told for hit in _SETTING.findall(line)]:
-        if re.fullmatch(r"\d{1,15}(?:\.\d{1,15})?", text):
-            stated.setdefault(name.lower(), []).append(float(text))
     for key, value in meta.raw.items():
-        written = is_number(value) and value.value > 1e6 and any(f"{value.value:,.10g}" in line for line in record.told)
-        if is_number(value) and key in stated and value.value not in stated[key] and not written:
-            message, at = f"{key} is not what README or log say.", (record.json_file, meta.lines.get(key, 0))
-            record.out.warn("A9-JSON-MATCH", message, at, shown(value), f"{stated[key][0]:,.10g}", _BY_SCRIPT)
         repeats = is_number(value) and record.claimed is not None and value.text == record.claimed.text
         kind = _kind(key) if is_number(value) and key not in meta.spelt.values() and not repeats else ""
         if kind not in ("bpb", "steps", "model") or (kind == "bpb" and value.decimals < ENOUGH):

@@ -330,8 +330,6 @@ def test_files_beside_a_script_that_is_not_here(tmp_path, name, note, found):
 @pytest.mark.parametrize(
     ("metadata", "words", "lines", "found"),
     [
-        ({"model_dim": 448}, "Layout: `MODEL_DIM=512`", [], ["WARN A9-JSON-MATCH"]),
-        ({"model_dim": 512}, "Layout: `MODEL_DIM=512`, once MODEL_DIM=448", [], []),
         ({}, "- **8 layers, 1024d**", ["Model config: {'n_layer': 12, 'n_embd': 640}"], ["WARN A9-README-MATCH"]),
         ({}, "12L, 640d, from 8 layers, 512d", ["Model config: {'n_layer': 12, 'n_embd': 640}"], []),
         ({}, "- BPB 1.0805\n- Not legal: the gate sees later tokens.", [], ["WARN A9-README-MATCH"]),
