@@ -509,7 +509,7 @@ def _joined(runs: list[Run]) -> list[Run]:
         if before is None:
             out.append(run)
         elif not before.passes and not before.curve:
-            heads = ("val_tokens", "train_shards", "world")
+            heads = ("val_tokens", "world")
             run.said = {name: before[name] for name in heads if before[name]} | run.said
             run.seed = before.seed if run.seed is None else run.seed
             run.settings, run.gpus = run.settings or before.settings, run.gpus or before.gpus
