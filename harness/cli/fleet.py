@@ -72,7 +72,7 @@ def run_fleet(
         document = {"jobs": msgspec.to_builtins(rows), "machines": machine_spread(rows)}
         click.echo(json.dumps(document | fields, indent=2))
     else:
-        click.echo(render(rows) + text)
+        click.echo(render(rows).rstrip() + text)
     return exit_code(outcomes)
 
 
