@@ -66,7 +66,7 @@ def run_fleet(
         engine.close()
     rows = fold(queue, outcomes)
     text, fields = together([outcome.result for outcome in outcomes if outcome.result is not None])
-    say({"jobs": rows, "machines": machine_spread(rows)} | fields, render(rows) + text, as_json=as_json)
+    say({"jobs": rows, "machines": machine_spread(rows)} | fields, render(rows).rstrip() + text, as_json=as_json)
     return exit_code(outcomes)
 
 

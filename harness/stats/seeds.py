@@ -200,7 +200,8 @@ def describe_against(
 ) -> list[str]:
     """What :func:`describe_comparison` says for each track (or ``track`` alone) of which both sides hold records.
 
-    Raises ``UsageError`` where they share none, or a side holds several pools of equally many seeds.
+    Of several pools on one side the one of most seeds counts, the newest of equals. Raises ``UsageError`` where the
+    sides share no track.
     """
     sides: list[dict[str, list[list[RunRecord]]]] = []
     lines: list[str] = []
@@ -223,15 +224,13 @@ def describe_against(
     for name in shared:
         largest: list[list[RunRecord]] = []
         try:
-            for of_track in sides:  # of each the pool of most seeds; the others are named
-                first, *others = sorted(of_track[name], key=len, reverse=True)
-                if others and len(others[0]) == len(first):
-                    raise UsageError(
-                        f"{len(of_track[name])} pools of records on track {name} have {len(first)} seed(s) each.",
-                        remedy="Name the files of one of them.",
-                    )
-                left = "of other code, configuration, data or owner"
-                lines += [f"left out: {len(other)} record(s) on track {name} {left}" for other in others]
+            for of_track in sides:  # of each the pool of most seeds, the newest of several; the others are counted
+                first, *others = sorted(
+                    of_track[name], key=lambda pool: (len(pool), max(run.started_at for run in pool)), reverse=True
+                )
+                if others:
+                    left = f"left out: {sum(map(len, others))} record(s) on track {name}, older or of fewer seeds, "
+                    lines.append(f"{left}of other code, configuration, data or owner")
                 largest.append(first)
             lines += describe_comparison(largest[0], largest[1], chosen_margin)
         except UsageError as error:
