@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from dataclasses import replace
@@ -12,7 +11,7 @@ import click
 import msgspec
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
-from harness.cli import AGAINST, OUT_FILE, PATH, with_options
+from harness.cli import AGAINST, JSON, OUT_FILE, PATH, epilog, say, with_options
 from harness.cli.result import fitted_table
 from harness.config.variables import records_to_read
 from harness.errors import UsageError
@@ -22,7 +21,7 @@ from harness.record import witness
 from harness.record.store import gathered
 from harness.record.verification import VerifyReport, verify_folder, verify_paths
 from harness.rules import Verdict, exit_code_of, title_of, worst
-from harness.stats.wording import counted_pools, describe_against, describe_pools
+from harness.stats.seeds import counted_pools, describe_against, describe_pools
 from harness.text import printable
 
 _WORDS = {
@@ -31,22 +30,9 @@ _WORDS = {
     Verdict.FAIL: "FAILED",
     Verdict.ERROR: "NOT CHECKED",
 }
-EPILOG = """
-Checks, in this order: envelope and schema (R2), signature (R1), arithmetic, names and terms (R4), completeness (R7),
-caps and clocks of the run itself (A1 to A3), chain (R3), intents (R5), reviews (R6), statistics over seeds.
-
-\b
-Examples:
-  harness verify                         every record in records/, and your own in .golf/records
-  harness verify records/runs/X.json     one record, with the chain around it
-  harness verify --junit verify.xml      for CI
-  harness verify records/runs/X.json --artifact DIR      with the artifact at hand
-  harness verify records/runs/X.json --rescore           score a part again; the artifact may lie with the records
-
-Exit codes: 0 good (warnings included), 1 a record fails, 2 wrong usage, 3 could not check."""
 
 
-@click.command(epilog=EPILOG)
+@click.command(epilog=epilog("verify"))
 @click.argument("paths", nargs=-1, type=PATH)
 @click.option("--root", default="", metavar="KEY", help="The key that the signed list of keys must go back to.")
 @click.option("--history", is_flag=True, help="Also judge its git history: what was removed or taken back.")
@@ -60,7 +46,7 @@ Exit codes: 0 good (warnings included), 1 a record fails, 2 wrong usage, 3 could
 @click.option("--track", envvar="TRACK", metavar="NAME", help="Of --baseline: only this track. [env: TRACK]")
 @click.option("--artifact", type=PATH, metavar="DIR", help="Also model.bin and code.bundle, in DIR or with the record.")
 @click.option("--rescore", is_flag=True, help="Score a random part again, audit it, and compare.")
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@JSON
 def command(
     paths: tuple[Path, ...],
     trust: Path | None,
@@ -93,11 +79,8 @@ def command(
     comparison: list[str] = []
     if baseline is not None:
         comparison = describe_against(reports, verify_folder(baseline, trust=trust), track=track, margin=margin)
-    if as_json:
-        click.echo(json.dumps({"folders": [_document(one) for one in reports], "comparison": comparison}, indent=2))
-    else:
-        tables = "\n\n".join(map(_table, reports))
-        click.echo("\n".join([tables, *([""] if comparison else []), *comparison]))
+    text = "\n".join(["\n\n".join(map(_table, reports)), *([""] if comparison else []), *comparison])
+    say({"folders": [_document(one) for one in reports], "comparison": comparison}, text, as_json=as_json)
     return exit_code_of([finding for report in reports for finding in report.findings])
 
 
@@ -179,10 +162,10 @@ def _document(report: VerifyReport) -> dict[str, object]:
                 "file": entry.name,
                 "digest": entry.entry.digest if entry.entry else None,
                 "verdict": entry.verdict.value,
-                "findings": msgspec.to_builtins(entry.findings),
+                "findings": entry.findings,
             }
             for entry in report.asked
         ],
         "keys": report.accepted.source,
-        "folder_findings": msgspec.to_builtins(report.folder),
+        "folder_findings": report.folder,
     }

@@ -8,16 +8,8 @@ import importlib.util
 import os
 import runpy
 import sys
-from importlib.machinery import (
-    BYTECODE_SUFFIXES,
-    EXTENSION_SUFFIXES,
-    SOURCE_SUFFIXES,
-    ExtensionFileLoader,
-    FileFinder,
-    ModuleSpec,
-    SourceFileLoader,
-    SourcelessFileLoader,
-)
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 
@@ -28,7 +20,7 @@ def main() -> None:
     protocol = Path(__file__).resolve().parent
     load_package("harness", protocol.parent)
     load_package("harness.protocol", protocol)
-    hide_unreadable()
+    sys.meta_path[sys.meta_path.index(PathFinder)] = ReadableFinder
     if os.environ.get("GOLF_PHASE") == "describe":  # a typing error in the module of a later phase shows now, not then
         for path in sorted(Path(sealed_root).rglob("*.py")):
             compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
@@ -48,32 +40,24 @@ def load_package(name: str, folder: Path) -> None:
     spec.loader.exec_module(sys.modules[name])
 
 
-class ReadableFinder(FileFinder):
+class ReadableFinder(PathFinder):
     """Finds what the usual finder finds, without packages that are installed, but that no cell may read.
 
     Without a root folder of its own a cell sees their names; libraries that can do without a package try an import.
     """
 
-    def find_spec(self, fullname: str, target: ModuleType | None = None) -> ModuleSpec | None:
+    @classmethod
+    def find_spec(
+        cls, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         """``None`` for a top-level module that can't be opened."""
-        spec = super().find_spec(fullname, target)
+        spec = super().find_spec(fullname, path, target)
         if spec is not None and spec.has_location and spec.origin is not None and "." not in fullname:
             try:
                 Path(spec.origin).open("rb").close()
             except PermissionError:
                 return None
         return spec
-
-
-def hide_unreadable() -> None:
-    """Let :class:`ReadableFinder` look through all folders from now on."""
-    loaders = (
-        (ExtensionFileLoader, EXTENSION_SUFFIXES),
-        (SourceFileLoader, SOURCE_SUFFIXES),
-        (SourcelessFileLoader, BYTECODE_SUFFIXES),
-    )
-    sys.path_hooks.insert(0, ReadableFinder.path_hook(*loaders))
-    sys.path_importer_cache.clear()
 
 
 if __name__ == "__main__":

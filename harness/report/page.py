@@ -6,45 +6,61 @@ Everything that comes from a record or a folder is escaped: in HTML by the templ
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
+from tabulate import tabulate
 
 import harness
-from harness.report.figures import Pool, Report
+from harness.report.figures import PlainTable, Pool, Report, overview_table, pool_table
 from harness.report.svg import COLOURS, Points, bars, dots, lines, thin
-from harness.report.tables import overview_table, pool_table
 from harness.rules import title_of
-from harness.text import printable
+from harness.stats.seeds import describe
+from harness.text import printable, templates
 
 IDLE = "idle"
 """The ledger's name for the time between spans."""
-
-
-@cache
-def templates() -> Environment:
-    """The templates beside this file, and the filters that make foreign text fit for what they write."""
-    files, escaped = FileSystemLoader(Path(__file__).parent), select_autoescape(("html.jinja",))
-    found = Environment(
-        loader=files, autoescape=escaped, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    found.filters["plain"] = lambda text, limit=300: printable(str(text), limit)
-    found.filters |= {"title_of": title_of, "md": escape_markdown}
-    found.globals |= {"version": harness.__version__, "pool_table": pool_table, "drawings": pool_drawings}
-    return found
+WRAPPED = {"submission": 18, "clocks": 12}
+GIVES = ("clocks", "data", "eval s", "train s", "n", "bytes", "track", "bpb before quantisation", "rank")
+"""Columns that a narrow terminal leaves out, the first one first; page and Markdown have all."""
 
 
 def render_page(report: Report) -> str:
     """The page as text."""
-    return templates().get_template("page.html.jinja").render(report=report, overview=overview_table(report))
+    return TEMPLATES.get_template("page.html.jinja").render(report=report, overview=overview_table(report))
 
 
 def render_markdown(report: Report) -> str:
     """Markdown that can be pasted into a pull request."""
-    text = templates().get_template("report.md.jinja").render(report=report, overview=overview_table(report))
+    text = TEMPLATES.get_template("report.md.jinja").render(report=report, overview=overview_table(report))
     return text.strip() + "\n"
+
+
+def render_terminal(report: Report, width: int) -> str:
+    """The overview, then one table a pool with its statistics below, tables cut to ``width``."""
+    parts = [_fitted(overview_table(report), width)] if len(report.pools) + len(report.claims) > 1 else []
+    for pool in report.pools:
+        parts.append(f"{printable(pool.title)}\n\n{_fitted(pool_table(pool), width)}")
+        if pool.statistics:
+            parts.append(describe(pool.statistics))
+    parts += list(report.comparison)
+    parts += [f"{f.verdict.value} {f.rule}: {printable(f.message, 300)}" for f in report.folder_findings]
+    return "\n\n".join(parts)
+
+
+def _fitted(table: PlainTable, width: int, left_out: int = 0) -> str:
+    shown = [at for at, (name, _) in enumerate(table.headers) if name not in GIVES[:left_out]]
+    text = tabulate(
+        [[printable(row[at]) for at in shown] for row in table.rows],
+        [table.headers[at][0] for at in shown],
+        tablefmt="simple",
+        colalign=["right" if table.headers[at][1] == "n" else "left" for at in shown],
+        disable_numparse=True,
+        maxcolwidths=[WRAPPED.get(table.headers[at][0]) for at in shown],
+        maxheadercolwidths=14,
+    )
+    fits = max(map(len, text.splitlines())) <= width or left_out == len(GIVES)
+    return text if fits else _fitted(table, width, left_out + 1)
 
 
 def escape_markdown(text: str) -> str:
@@ -108,3 +124,8 @@ def pool_drawings(pool: Pool) -> Iterator[tuple[str, Markup]]:
         rows.append((f"in the model: {printable(name, 24)}: {size:,}", float(size), None))
     note = "from zero, one scale" + "; in the model: before its last compression" * bool(sections)
     yield "Bytes of the largest artifact", Markup(bars(rows, note, f"Bytes of seed {largest.seed}"))
+
+
+TEMPLATES = templates(Path(__file__).parent)
+TEMPLATES.filters |= {"title_of": title_of, "md": escape_markdown}
+TEMPLATES.globals |= {"version": harness.__version__, "pool_table": pool_table, "drawings": pool_drawings}

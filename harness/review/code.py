@@ -86,12 +86,13 @@ def patterns(record: Record) -> None:
         for node in script.statements:
             if not isinstance(node, LOOKED_AT):
                 continue
-            worth = any(WORDS["worth"].search(line) for line in lines[node.lineno - 1 : node.end_lineno])
-            if not worth or record.folder.late():
+            simple = not isinstance(node, ast.For)
+            raw = "\n".join(lines[node.lineno - 1 : node.end_lineno]) if simple else ast.unparse(node.target)
+            beside = WORDS["worth_beside_target"].search(raw) and WORDS["target"].search(raw)
+            if not (WORDS["worth" if simple else "worth_of_loop"].search(raw) or beside) or record.folder.late():
                 continue
             text = ast.unparse(node)[:MAX_STATEMENT]
             at = (name, 0 if script.layers else node.lineno)  # an unpacked script has other lines
-            simple = not isinstance(node, ast.For)
             if simple and _VAL_FILES.match(text):
                 out.fail("A4-TRAIN-NO-VAL", "the train files are validation shards.", at, text[:160])
                 continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import product
 
 from harness.fineweb import VARIANTS
 from harness.review.logs import Pass, Run
@@ -18,9 +19,12 @@ from harness.review.published import (
     judge_tokens,
     variant_of,
 )
-from harness.review.record import Record, each
+from harness.review.record import LARGEST_SCORE, Record, each
 from harness.rules import Verdict
 
+_SHARDS = re.compile(r"fineweb\w*_(sp1024|sp8192)\b")
+"""Published shards: of each of these names there is one set."""
+_COUNT_BYTES = "Count the UTF-8 bytes of the raw documents; compare the table with decoded text."
 PUBLISHED_SHARDS = 200
 """More train shards than anybody downloads: the preparation was the author's own."""
 MAX_TOLD = 2_000
@@ -70,7 +74,7 @@ def byte_count(record: Record, run: Run) -> None:
     others = [b for other in [*run.passes, *run.curve[-3:]] if other is not item and (b := implied(run, other))]
     agree = [b for b in others if abs(b.value - total.value) <= b.slack + total.slack + CERTAIN / 2 * total.value]
     sound = [b for b in others if judge_bytes(b, tokens, readings.byte_low, readings.byte_high).verdict is Verdict.PASS]
-    remedy = "Count the UTF-8 bytes of the raw documents; compare the table with decoded text."
+    remedy = _COUNT_BYTES
     if sound:
         message = f"{item.name}: loss and bpb imply other bytes than the run's other passes: a mixture, or two counts."
         share = f"{100 * (total.value / sound[-1].value - 1):+.2f} % against {sound[-1].value:,.0f} bytes"
@@ -81,6 +85,25 @@ def byte_count(record: Record, run: Run) -> None:
     certain = finding.verdict is Verdict.FAIL and bool(agree) and record.bound.certain and not odd
     verdict = Verdict.FAIL if certain else Verdict.WARN
     out.add(verdict, finding.rule, f"{item.name}: {finding.message}", at, found, text, remedy)
+
+
+def by_name(record: Record) -> None:
+    """Loss over bpb by the tokenizer's name, where no token count stands: that of each log, else the JSON's."""
+    meta, claimed, out = record.metadata, record.claimed, record.out
+    texts = [record.texts.get(run.file, "") for run in record.bound.runs] or record.told
+    names = {name for text in texts for name in _SHARDS.findall(text)}
+    finals = [(run, item) for run in record.bound.runs if (item := run.final) and not run.one("val_tokens")]
+    pairs = [(item.loss, item.bpb, run.place(item)) for run, item in finals]
+    if meta and claimed and not record.runs and not record.absent_logs:
+        pairs = [(meta.number("val_loss"), claimed, (record.json_file, meta.line("val_loss")))]
+    variants = [variant for variant in VARIANTS if {variant.name} == names]
+    for variant, (loss, bpb, at) in product(variants, pairs):
+        if loss is None or not (loss.value > 0 and 0 < bpb.value < LARGEST_SCORE):
+            continue
+        finding = judge_bytes(implied_bytes(loss, bpb, variant.val_tokens), variant.val_tokens)
+        if finding.verdict is Verdict.FAIL:
+            message = f"with the tokens of {variant.name}, which the folder names: {finding.message}"
+            out.warn(finding.rule, message, at, f"loss {loss.text}, bpb {bpb.text}", "", _COUNT_BYTES, "likely")
 
 
 @each("runs")
@@ -212,13 +235,15 @@ def words(record: Record) -> None:
     # A later pass gave another score than the claimed one, which neither names such a method nor looks like it.
     another = record.out.has("A9-SCORER") and not record.out.has("S6-PLAUSIBLE")
     another = another and not re.search(rf"{_MIXED.pattern}|ttt|slot", record.bound.name, re.IGNORECASE)
-    seen = {m.what for m in PATTERNS.methods if m.unless and any(map(m.unless.search, record.told))}
+    seen = set[str]()
     for file, line, text, own in _texts(record):
         for method in PATTERNS.methods:
             fresh = (own or method.anywhere) and method.what not in seen
             hit = method.words.search(text) if method.words and fresh else None
             if hit and not WORDS["denied"].search(text[: hit.start()]):
                 seen.add(method.what)
+                if method.unless and any(map(method.unless.search, record.told)):
+                    continue
                 found, remedy = text[max(0, hit.start() - 60) :].strip()[:160], "Say why it is within the rules."
                 early = method.rule == "A6-PREQUANT-TTT" and own and any(r.early_adaptation for r in record.bound.any)
                 certain = early or (method.banned and own == "title" and record.claimed is not None)

@@ -9,9 +9,8 @@ import re
 from harness.review.jsonfile import is_number, plain_value, shown
 from harness.review.number import Number
 from harness.review.patterns import WORDS
-from harness.review.record import Record, track_named
+from harness.review.record import LARGEST_SCORE, Record, track_named
 
-LARGEST_SCORE = 8.0
 _PLACEHOLDER = re.compile(r"[_<\[{ ]*(?:fill|todo|tbd|fixme|pending|your[_ -]|xxx|n/?a$)", re.IGNORECASE)
 
 

@@ -104,7 +104,7 @@ def evaluate(
 
         warm_up(context, client, cell, span="warmup" if final else f"warmup {stage}", meanwhile=reserve)
         hello, chunks = client.hello, stream.chunks(client.hello.chunk_tokens)
-        ledger = ScoreLedger(stream, context.run_dir / "ledger.jsonl" if final else None)
+        ledger = ScoreLedger(stream)
         with (
             context.progress.stage(f"eval {stage}", stream.targets, "targets") as shown,
             context.clock.span("eval" if final else f"eval {stage}", limit_s=allowed_s, budget="eval" * final) as span,
@@ -129,7 +129,6 @@ def evaluate(
                 raise RuleBroken(C2_NORMALISED, f"{stage}: {error}.", remedy=remedy) from None
             seconds = time.monotonic() - started
             client.stop()
-        ledger.close()
         precision = nll.PRECISION if client.buffers.device is None else nll.PRECISION_ON_DEVICE
     nats, targets, n_bytes = ledger.totals()
     score = Score(stage, nats, targets, n_bytes, bits_per_byte(nats, n_bytes), whole_set, round(seconds, 6))
@@ -163,7 +162,7 @@ def reserve_keeper(context: RunContext, chunks: Chunks, client: EvalClient) -> K
 def compile_once(context: RunContext, told: Told) -> None:
     """Let a cell of its own warm up, and keep what its compiler wrote for every later cell of the evaluation.
 
-    It starts from the closure like the final stage and is killed before it has seen a token of the stream. So what it
+    It starts from the artifact like the final stage and is killed before it has seen a token of the stream. So what it
     leaves follows from the counted files, and hands nothing on that they do not hold. Nothing of it is read here.
     """
     if not context.compiles:
@@ -226,17 +225,12 @@ def eval_cell(
 ) -> Iterator[tuple[Cell, EvalClient]]:
     """A cell that runs the eval module of ``stage``, and the client that drives it. Replicas use the final stage.
 
-    Packed and final stages see the closure alone [A3-NO-UNCOUNTED-CODE]: code from the counted bundle, and the counted
+    Packed and final stages see the artifact alone [A3-NO-UNCOUNTED-CODE]: code from the counted bundle, and the counted
     model file; and what ``compile_once`` made from these two, which only its own cell (``fills_cache``) may write.
     """
-    track = context.track
-    if stage == "float":
-        root, readable = context.sealed.root, [context.checkpoint_dir]
-        extra = {"GOLF_CHECKPOINT_DIR": str(context.checkpoint_dir)}
-    else:
-        model = context.closure_dir / MODEL_FILE
-        root, readable, extra = context.closure_dir / "code", [model], {"GOLF_MODEL_FILE": str(model)}
-    cache = context.compile_cache_dir
+    track, cache = context.track, context.compile_cache_dir
+    readable = [context.checkpoint_dir if stage == "float" else context.artifact_dir / MODEL_FILE]
+    extra = {"GOLF_CHECKPOINT_DIR" if stage == "float" else "GOLF_MODEL_FILE": str(readable[0])}
     if fills_cache:
         extra["GOLF_COMPILE_CACHE_OUT"] = str(cache)
     elif cache.is_dir():
@@ -250,7 +244,6 @@ def eval_cell(
             name=name,
             module=context.sealed.manifest.entry.eval,
             limit_s=told.limit_s,
-            code_root=root,
             ranks=track.ranks if context.sealed.manifest.eval_ranks == "all" else 1,
             read=tuple(readable),
             write=(cache,) if fills_cache else (),

@@ -25,14 +25,14 @@ from msgspec import Meta
 from harness.clock.spans import A1_TRAIN_CLOCK, A2_EVAL_CLOCK
 from harness.config.tracks import TRAIN_TOLERANCE_S
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
-from harness.files import read_regular, tree
+from harness.files import read_regular, remove_tree, tree
 from harness.progress import Stage
 from harness.protocol.channel import MAX_DESCRIPTORS
 from harness.protocol.messages import Kind, Message
 from harness.protocol.session import DESCRIPTION_FILE, MODEL_FILE
 from harness.record.canonical import strict_json
 from harness.record.predicate import Sizes, Training
-from harness.run.artifact import A3_BYTES, BUNDLE_FILE, artifact_sizes, read_model_file, unpack_sealed
+from harness.run.artifact import A3_BYTES, BUNDLE_FILE, PACKAGE, artifact_sizes, read_model_file, unpack_code
 from harness.run.cells import RunContext, phase_cell
 from harness.run.conversation import failure, failures_named, why_uncountable
 from harness.sandbox.answers import RankFailed
@@ -196,10 +196,8 @@ def _open_shards(shards: tuple[Path, ...], ranks: int) -> Iterator[list[list[int
     """The shards, opened anew for each rank so that file offsets are not shared."""
     opened: list[list[int]] = []
     wanted = len(shards) * ranks + OTHER_DESCRIPTORS
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)  # the soft one is often 1,024
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)  # neither is ever infinite; the soft one is often 1,024
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(wanted, hard)), hard))
     try:
         for _ in range(ranks):
             opened.append([])
@@ -277,12 +275,12 @@ def package(context: RunContext, *, limit_s: float, budget: str) -> Sizes:
 
 
 def lay_out(context: RunContext, packed: Path) -> Sizes:
-    """Copy the checked model file to the artifact, and lay out the closure from the artifact's two files alone."""
+    """Copy the checked model file to the artifact, and unpack the artifact's code anew: as no cell has touched it."""
     limits = context.track.limits
     model = read_model_file(
         packed, max_bytes=OVERSIZE_READ * limits.artifact_bytes, max_unpacked_bytes=limits.unpacked_bytes
     )
     (context.artifact_dir / MODEL_FILE).write_bytes(model)
-    unpack_sealed((context.artifact_dir / BUNDLE_FILE).read_bytes(), context.closure_dir / "code")
-    shutil.copyfile(context.artifact_dir / MODEL_FILE, context.closure_dir / MODEL_FILE)
+    remove_tree(context.sealed.root)
+    unpack_code((context.artifact_dir / BUNDLE_FILE).read_bytes(), context.sealed.root / PACKAGE)
     return artifact_sizes(context.track, context.sealed, len(model))

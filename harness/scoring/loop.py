@@ -28,10 +28,7 @@ def score_stream(
 ) -> None:
     """Score every target of ``stream`` once, left to right; the worker adapts to what is committed, never before.
 
-    This is C3-SCORE-BEFORE-UPDATE.
-
-    The last chunk is not adapted to. What the next chunk does not wait for (sums, files, its inputs) happens while the
-    worker learns.
+    This is C3-SCORE-BEFORE-UPDATE. The last chunk is not adapted to.
 
     witness:   keeps what the audits need; it does the same work for every chunk, so no worker can tell what is kept
     committed: is told the number of targets committed so far, after each chunk
@@ -55,20 +52,15 @@ def score_stream(
         learns = adapt and not last
         if learns:
             client.hand_over(index, targets.open())
-        _keep_books(index, ledger, witness, committed)
+        # Books and the next inputs, while the worker learns.
+        if witness:
+            witness.scored(index)
+        committed(ledger.committed)
         if not last:
             inputs = client.upload(stream.inputs(*chunks[index + 1]))
             place = witness.state_place(index + 1) if witness else None
         if learns:
             client.await_adapted()
-
-
-def _keep_books(index: int, ledger: ScoreLedger, witness: Keeper | None, committed: Callable[[int], None]) -> None:
-    """What is left to do for a committed chunk, and costs the worker no time while it learns."""
-    ledger.write_down()
-    if witness:
-        witness.scored(index)
-    committed(ledger.committed)
 
 
 def _nats_of(
