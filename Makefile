@@ -65,7 +65,7 @@ submit: $(TRAIN_STAMP) ## Train, package, evaluate, sign: SEED=1337 [TRACK=smoke
 try: $(TRAIN_STAMP) ## A run that leaves no trace: no key, no intent, no record. QUICK=1: under a minute
 	@$(BIN)/harness try
 
-verify: $(CORE_STAMP) ## Verify every record in records/, and your own in .golf/records
+verify: $(CORE_STAMP) ## Verify every record in records/, and your own in .golf/records: [BASELINE=folder MARGIN="…" TRACK=smoke]
 	@$(BIN)/harness verify
 
 rerun: $(TRAIN_STAMP) ## Repeat a recorded run and compare: RECORD=records/runs/….json

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 CAP_BYTES = 16_000_000
 DOCUMENTS = 50_000
+EXPORTS = ("sp1024", "sp4096", "sp8192", "byte260")  # what the hub has of it
 FLOOR, CEILING = 151_060_000, 151_090_000
 
 

@@ -12,8 +12,12 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _INVISIBLE = (
     *range(0x00, 0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0),  # control characters but tab and line end
@@ -36,6 +40,19 @@ def without_places(text: str) -> str:
     "no file 'val.bin'"
     """
     return printable(_FOLDERS.sub("", text), 1000)
+
+
+@cache
+def templates(folder: Path) -> Environment:
+    """The templates in ``folder``. HTML is escaped; the filter ``plain`` makes foreign text fit for everything else."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
+    files, escaped = FileSystemLoader(folder), select_autoescape(("html.jinja",))
+    found = Environment(
+        loader=files, autoescape=escaped, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    found.filters["plain"] = lambda text, limit=300: printable(str(text), limit)
+    return found
 
 
 class _Guarded:

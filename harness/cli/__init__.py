@@ -1,14 +1,18 @@
 """The commands: a module each, imported when its command is asked for."""
 
 import importlib
+import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from harness.errors import UsageError
+
+TEXTS = msgspec.toml.decode(Path(__file__).with_name("help.toml").read_bytes())
 
 
 class LazyGroup(click.Group):
@@ -39,11 +43,22 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, words) for name, (_, words) in self.places.items()])
 
 
+def epilog(command: str, **values: str) -> str:
+    """What ``--help`` says below the options of a command, with ``values`` put in."""
+    return str(TEXTS["below"][command]).format(**values)
+
+
 def with_options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """All ``options``, those of click, as one decorator: what several commands share."""
     return lambda command: reduce(lambda made, option: option(made), reversed(options), command)
 
 
+def say(document: object, text: str, *, as_json: bool) -> None:
+    """Print a result: ``text`` for people, or the ``document`` (data, structs, dataclasses) as JSON."""
+    click.echo(json.dumps(msgspec.to_builtins(document), indent=2) if as_json else text)
+
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON; no progress.")
 PATH = click.Path(path_type=Path)
 FILE, FOLDER = (click.Path(path_type=Path, exists=True, file_okay=f, dir_okay=not f) for f in (True, False))
 OUT_FILE, OUT_FOLDER = (click.Path(path_type=Path, file_okay=f, dir_okay=not f) for f in (True, False))

@@ -2,88 +2,63 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 from tabulate import tabulate
 
-from harness.cli import PATH
+from harness.cli import JSON, PATH, epilog, say
+from harness.cli.result import fitted_table, fitted_text
 from harness.config.variables import cache_dir
-from harness.errors import ExitCode, HarnessError, UsageError
-from harness.fineweb import DOCUMENTS
+from harness.errors import HarnessError, UsageError
+from harness.fineweb import DOCUMENTS, EXPORTS
 from harness.progress import make_reporter
-from harness.text import printable
-
-EPILOG = """\b
-Named data sets lie in GOLF_CACHE_DIR/datasets; `make submit DATA=name` (or a folder's path) uses one.
-sotu, the set of the smoke track, is built by itself at its first use.
-
-Exit codes: 0 good, 1 a verdict fails, 2 wrong usage, 3 could not check (network, disk, damaged file)."""
-
-BUILD_EPILOG = """\b
-Examples:
-  harness data build docs_selected.jsonl --tokenizer fineweb_1024_bpe.model --name fineweb_mine
-  harness data build part_00.jsonl.xz part_01.jsonl.xz --tokenizer my.model --val-docs 5000 --name bench
-  harness data build texts/ --train-tokenizer 1024 --val-docs 20 --name mine    a folder of .txt files
-  make submit DATA=bench TRACK=non_record_16mb"""
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON; no progress.")
+from harness.rules import exit_code_of
 
 
-@click.group(epilog=EPILOG)
+@click.group(epilog=epilog("data"))
 def command() -> None:
     """Fetch, build and inspect data sets."""
 
 
-FETCH_EPILOG = """\b
-Examples:
-  harness data fetch --variant sp1024 --train-shards 1     to look at
-  harness data fetch --variant sp8192 --with-docs          to train and score: make submit DATA=fineweb_sp8192
-An interrupted fetch goes on where it stopped. MATCHED_FINEWEB_REPO_ID and MATCHED_FINEWEB_REMOTE_ROOT_PREFIX choose
-another repository and folder in it; HF_TOKEN opens a private one."""
-
-
-@command.command(epilog=FETCH_EPILOG)
-@click.option("--variant", required=True, help="sp1024, sp4096, sp8192 or byte260.")
-@click.option("--train-shards", type=int, metavar="N", help="Only the first N train shards (default: all).")
+@command.command(epilog=epilog("fetch"))
+@click.option("--variant", type=click.Choice(EXPORTS), required=True, help="Which tokenizer.")
+@click.option("--train-shards", type=click.IntRange(0), metavar="N", help="Only the first N of train (default: all).")
 @click.option("--with-docs", is_flag=True, help="The documents too: they make the byte ledger, without which no score.")
 @click.option("--revision", help="Branch, tag or commit (default: main, or that of a started fetch).")
-@json_option
+@JSON
 def fetch(variant: str, with_docs: bool, as_json: bool, **chosen: Any) -> None:
     """Fetch a published export from the hub, at a pinned revision, every file checked."""
     from harness.data.fetch import fetch as fetch_files
 
     folder = (cache_dir() / "datasets" / f"fineweb_{variant}").absolute()
     record = fetch_files(variant, folder, make_reporter(silent=as_json), with_docs=with_docs, **chosen)
-    result: dict[str, object] = {
-        "folder": str(folder),
-        "repository": record.repo,
-        "revision": record.revision,
-        "files": len(record.files),
-        "bytes": sum(file.size for file in record.files),
-    }
-    _show(result, as_json)
+    result: dict[str, object] = {"folder": str(folder), "repository": record.repo, "revision": record.revision}
+    _show(result | {"files": len(record.files), "bytes": sum(file.size for file in record.files)}, as_json)
     if not with_docs:
         click.echo("No byte ledger without the documents: add --with-docs before a run is scored on it.", err=True)
 
 
-@command.command(epilog=BUILD_EPILOG)
+@command.command(epilog=epilog("build"))
 @click.argument("sources", nargs=-1, required=True, type=PATH)
 @click.option("--tokenizer", metavar="FILE", help="A .model, .tiktoken or byte260 .json file, or the word byte260.")
 @click.option("--train-tokenizer", metavar="N", type=int, help="Train a BPE of N pieces on the train side instead.")
 @click.option("--case-operators", is_flag=True, help="Lower-case letters and write case as operators, losslessly.")
 @click.option(
-    "--val-docs", "val_documents", default=DOCUMENTS, show_default=True, help="The first N documents are validation."
+    "--val-docs",
+    "val_documents",
+    type=click.IntRange(1),
+    default=DOCUMENTS,
+    show_default=True,
+    help="The first N documents are validation.",
 )
 @click.option("--field", default="text", show_default=True, help="Key of the text in a JSON line.")
 @click.option("--name", default="mine", show_default=True, help="Name of the data set.")
 @click.option("--out", type=PATH, help="Folder to build (default: NAME in the cache).")
-@click.option("--shard-tokens", default=100_000_000, show_default=True, help="Tokens a shard.")
+@click.option("--shard-tokens", type=click.IntRange(2), default=10**8, show_default=True, help="Tokens a shard.")
 @click.option("--no-near", is_flag=True, help="Look for equal documents across the sides only, not for similar ones.")
-@json_option
+@JSON
 def build(sources: tuple[Path, ...], name: str, out: Path | None, no_near: bool, as_json: bool, **options: Any) -> None:
     """Build a data set from JSON lines (.jsonl, .gz, .xz) or text files, in order, validation first."""
     from harness.data.build import build_from_sources
@@ -99,14 +74,13 @@ def build(sources: tuple[Path, ...], name: str, out: Path | None, no_near: bool,
     result["baselines_bpb"] = dict(dataset.baselines_bpb)
     result["disjoint"] = f"{dataset.disjoint.verdict}: {dataset.disjoint.message}"
     _show(result, as_json)
-    if dataset.disjoint.verdict == "FAIL":
-        raise SystemExit(ExitCode.RULE_BROKEN)
+    raise SystemExit(exit_code_of([dataset.disjoint]))
 
 
 @command.command(epilog="Example: harness data inspect path/to/folder --tokenizer fineweb_1024_bpe.model")
 @click.argument("path", type=PATH)
 @click.option("--tokenizer", metavar="FILE", help="Tokenizer of the shards (a built data set knows its own).")
-@json_option
+@JSON
 def inspect(path: Path, tokenizer: str | None, as_json: bool) -> None:
     """Show what a shard, a folder of shards or a data set holds.
 
@@ -120,25 +94,12 @@ def inspect(path: Path, tokenizer: str | None, as_json: bool) -> None:
             f"{path.name} is neither a path nor a data set in the cache.", remedy="`harness data list` lists the cache."
         )
     report = inspect_path(path, tokenizer, make_reporter(silent=as_json))
-    if as_json:
-        click.echo(json.dumps(msgspec.to_builtins(report), indent=1))
-    else:
-        rows = []
-        for s in report.shards:
-            total = "" if s.sum is None else f"{s.sum:,}"
-            rows.append((s.file, s.version, f"{s.values:,}", f"{s.documents:,}", s.largest, total, s.sha256[:16]))
-        headers = ("shard", "version", "values", "documents", "largest", "bytes", "sha256")
-        parts = [tabulate(rows, headers=headers, disable_numparse=True)]
-        shown = [s for s in report.shards if s.part != "val_bytes"][:4]
-        parts += [f"{s.file}: {s.first}\n  {printable(s.text, 160)}" for s in shown]
-        parts.append("\n".join(f"{f.verdict:<5} {printable(f.message)}" for f in report.findings))
-        click.echo("\n\n".join(parts))
-    if any(finding.verdict == "FAIL" for finding in report.findings):
-        raise SystemExit(ExitCode.RULE_BROKEN)
+    say(report, fitted_text("inspect.txt.jinja", report=report), as_json=as_json)
+    raise SystemExit(exit_code_of(report.findings))
 
 
 @command.command("list")
-@json_option
+@JSON
 def list_(as_json: bool) -> None:
     """List the data sets in the cache."""
     from harness.data.dataset import read_manifest
@@ -152,21 +113,16 @@ def list_(as_json: bool) -> None:
                 rows.append((path.name, found.name, counts))
             except HarnessError as error:
                 rows.append((path.name, "", error.message))
-    if as_json:
-        click.echo(json.dumps([{"folder": f, "name": n, "state": s} for f, n, s in rows], indent=1))
-    else:
-        click.echo(tabulate(rows, headers=("folder", "data set", "holds")) if rows else "No data set is cached yet.")
-        click.echo(f"Folder: {folder}")
+    table = fitted_table(("folder", "data set", "holds"), rows) if rows else "No data set is cached yet."
+    document = [{"folder": f, "name": n, "state": s} for f, n, s in rows]
+    say(document, f"{table}\nFolder: {folder}", as_json=as_json)
 
 
 def _show(result: dict[str, object], as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(result, indent=1))
-        return
     rows = []
     for key, value in result.items():
         if isinstance(value, dict):
             rows += [(f"{key} {name}", f"{number:.6f}") for name, number in value.items()]
         else:
             rows.append((key, f"{value:,}" if isinstance(value, int) else str(value)))
-    click.echo(tabulate(rows, tablefmt="plain", disable_numparse=True))
+    say(result, tabulate(rows, tablefmt="plain", disable_numparse=True), as_json=as_json)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import platform
 import shutil
@@ -12,16 +11,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
 import click
+import msgspec
 import psutil
 from packaging.requirements import Requirement
 
-from harness.cli.result import fitted_table
+from harness.cli import JSON, epilog, say
+from harness.cli.result import fitted_text
 from harness.config.tracks import load_track, track_names
 from harness.config.variables import runs_dir
 from harness.errors import ExitCode, HarnessError
@@ -35,66 +36,13 @@ from harness.sandbox.restrict import FOREIGN_PROC
 DISTRIBUTION = "parameter-golf-referee"
 RECOMMENDED_DISK_BYTES = 20_000_000_000
 _PIP = f"{sys.executable} -m pip install"
-_KERNEL = "Boot Linux 5.13 or newer with Landlock: add lsm=landlock to the front of the kernel's lsm= list."
-_LAYER_REMEDIES = {
-    "landlock": _KERNEL,
-    "seccomp": "Boot a kernel with CONFIG_SECCOMP_FILTER, on x86_64 or aarch64.",
-    "network": "Allow unprivileged user namespaces (see hard_kill).",
-    "hard_kill": "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0 user.max_user_namespaces=10000"
-    "   (in a container: start it with --security-opt seccomp=unconfined)",
-}
-
 _UNCOVER = "Needed for GPUs only: start the container with --security-opt unmask=ALL (podman)"
 
 # device nodes that CUDA needs and a cell, which may run no set-user-id helper, cannot make
 _NODES = ("/dev/nvidiactl", "/dev/nvidia-uvm")
 _PYTHON = (sys.executable, "-I", "-B", "-c")
 _SAID_CHARACTERS, _POLL_S = 300, 0.005
-_CUDA = """
-import ctypes, sys
-try:
-    cuda = ctypes.CDLL("libcuda.so.1")
-except OSError as error:
-    sys.exit("libcuda.so.1 does not load: %s" % error)
-def call(name, *arguments):
-    code = getattr(cuda, name)(*arguments)
-    if code:
-        text = ctypes.c_char_p()
-        cuda.cuGetErrorName(code, ctypes.byref(text))
-        sys.exit("%s: error %d %s" % (name, code, (text.value or b"").decode()))
-count, version = ctypes.c_int(), ctypes.c_int()
-call("cuInit", 0)
-call("cuDeviceGetCount", ctypes.byref(count))
-call("cuDriverGetVersion", ctypes.byref(version))
-if not count.value:
-    sys.exit("CUDA starts and finds no device")
-print("%d devices, CUDA %d.%d" % (count.value, version.value // 1000, version.value % 1000 // 10))
-"""
-_TORCH = (
-    "import torch; x = torch.ones(256, 256, device='cuda'); torch.cuda.synchronize(); "
-    "assert (x @ x).sum().item() == 256**3; print('torch', torch.__version__, torch.cuda.get_device_name())"
-)
-_COMPILE = (
-    "import torch; f = torch.compile(lambda x: torch.tanh(x) * 2 + 1); x = torch.ones(4096, device='cuda'); "
-    "assert torch.allclose(f(x), torch.tanh(x) * 2 + 1); print('torch.compile made a kernel')"
-)
-_NCCL = """
-import os, re
-os.environ |= {"NCCL_DEBUG": "INFO", "NCCL_DEBUG_FILE": "nccl.%p"}
-import torch
-import torch.distributed as ranks
-device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-torch.cuda.set_device(device)
-ranks.init_process_group("nccl", device_id=device)
-x = torch.ones(1 << 20, device=device)
-ranks.all_reduce(x)
-if x.sum().item() != len(x) * ranks.get_world_size():
-    raise SystemExit("NCCL gave a wrong sum")
-with open("nccl.%d" % os.getpid()) as log:
-    ways = sorted(set(re.findall(r" via (\\S+)", log.read())))
-print("%d ranks summed up, connected by %s" % (ranks.get_world_size(), ", ".join(ways) or "what NCCL does not say"))
-ranks.destroy_process_group()
-"""
+_TABLE = msgspec.toml.decode(Path(__file__).with_name("doctor.toml").read_bytes())
 
 State = Literal["ok", "missing", "note"]
 
@@ -117,41 +65,22 @@ class Check:
             self.remedy = ""
 
 
-@click.command(epilog="Exit codes: 0 everything needed is there, 3 something is missing.")
-@click.option("--json", "as_json", is_flag=True, help="Print the checks as JSON.")
-@click.option("--gpu", is_flag=True, help="Also try torch and torch.compile on a GPU, in a cell.")
+@click.command(epilog=epilog("doctor"))
+@JSON
+@click.option("--gpu", is_flag=True, help="Also try torch.compile on a GPU, in a cell.")
 def command(as_json: bool, gpu: bool) -> None:
     """Show which isolation layers, packages and GPUs this machine has, each missing one with its remedy.
 
-    Where there are GPUs, CUDA is started in a cell, and NCCL between two of them.
-
-    \b
-    harness doctor
-    harness doctor --json | jq '.checks[] | select(.state != "ok")'
-    harness doctor --gpu
+    Where there are GPUs, torch is tried on one in a cell, and NCCL between two of them.
     """
     if gpu and not gpu_devices():
         raise click.UsageError("--gpu: this machine has no /dev/nvidia* (see `harness doctor`).")
     checks = [*system_checks(), *isolation_checks(), *package_checks(), *gpu_checks(further=gpu)]
     missing = [check for check in checks if check.state == "missing"]
-    if as_json:
-        click.echo(json.dumps({"ok": not missing, "checks": [asdict(check) for check in checks]}, indent=1))
-    else:
-        click.echo(render(checks))
+    text = fitted_text("doctor.txt.jinja", checks=checks, missing=len(missing))
+    say({"ok": not missing, "checks": checks}, text, as_json=as_json)
     if missing:
         raise SystemExit(ExitCode.COULD_NOT_CHECK)
-
-
-def render(checks: list[Check]) -> str:
-    """The checks as a table, then what to do about those that are not ok."""
-    rows = [(check.area, check.name, check.state, check.found) for check in checks]
-    parts = [fitted_table(("area", "what", "state", "found"), rows)]
-    todo = [check for check in checks if check.state != "ok" and check.remedy]
-    if todo:
-        parts.append("\n".join(f"{check.state:<7}  {check.name}: {check.remedy}" for check in todo))
-    missing = sum(check.state == "missing" for check in checks)
-    parts.append(f"{missing} needed things are missing." if missing else "Everything that is needed is here.")
-    return "\n\n".join(parts)
 
 
 def system_checks() -> Iterator[Check]:
@@ -173,24 +102,19 @@ def system_checks() -> Iterator[Check]:
 
 def isolation_checks() -> Iterator[Check]:
     """Each layer, tried in a real cell that does nothing."""
-    with tempfile.TemporaryDirectory(prefix="golf-doctor-") as scratch:
-        log = Path(scratch) / "log"
-        policy = SandboxPolicy(
-            *((), (), "none", (), 1_000_000_000, 1_000_000, 4096), packages=None, tools=True, guarded=guarded_folders()
-        )
-        spec = CellSpec("doctor", (sys.executable, "-I", "-S", "-c", "pass"), {}, ({},), policy, log)
-        try:
-            with Cell(spec, strict=False) as cell:
-                cell.start()
-                layers, namespaced = dict(cell.layers), cell.namespaced
-        except (HarnessError, OSError) as error:
-            words = (error.message, error.remedy) if isinstance(error, HarnessError) else (str(error), _KERNEL)
-            yield Check("isolation", "cell", "missing", *words)
-            return
-    for layer, found in sorted(layers.items()):
+    policy = SandboxPolicy(
+        *((), (), "none", (), 1_000_000_000, 1_000_000, 4096), packages=None, tools=True, guarded=guarded_folders()
+    )
+    try:
+        cell, _, _ = run_in_cell("pass", policy, 10.0)
+    except (HarnessError, OSError) as error:
+        remedy = error.remedy if isinstance(error, HarnessError) else _TABLE["remedies"]["landlock"]
+        yield Check("isolation", "cell", "missing", getattr(error, "message", str(error)), remedy)
+        return
+    for layer, found in sorted(cell.layers.items()):
         state: State = "ok" if found.in_force else "missing"
-        remedy = _LAYER_REMEDIES.get(layer, "")
-        if layer is Layer.HARD_KILL and not namespaced:
+        remedy = _TABLE["remedies"].get(layer, "")
+        if layer is Layer.HARD_KILL and not cell.namespaced:
             state = "note"
         if FOREIGN_PROC in found.how:
             state, remedy = "note", _UNCOVER
@@ -249,14 +173,6 @@ def gpu_checks(*, further: bool = False) -> Iterator[Check]:
             here = hardware.fitting(gpu_names(gpus)) if hardware.gpu_model else len(gpus)
             found = f"wants {hardware.gpus}× {hardware.gpu_model or 'any GPU'}, {here} here"
             yield Check("GPUs", f"track {name}", "ok" if here >= hardware.gpus else "note", found)
-    query = [sys.executable, "-P", "-c", "import torch; print(torch.version.cuda, torch.cuda.is_available())"]
-    try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=120, check=True).stdout
-        usable, text = answer.split()[-1] == "True", f"CUDA {answer.split()[0]}"
-    except (OSError, subprocess.SubprocessError, IndexError):
-        usable, text = False, "torch does not start"
-    remedy = f"{_PIP} --force-reinstall torch   (a build with CUDA that fits the driver)"
-    yield Check("GPUs", "torch", "ok" if usable else "missing", text, remedy)
     yield from cell_checks(further=further)
     compiler = shutil.which("gcc") or shutil.which("cc")
     found = compiler or "no C compiler; Triton needs one"
@@ -272,7 +188,7 @@ def cell_checks(*, further: bool) -> Iterator[Check]:
         works, found = try_in_cell(program, limit_s, ranks)
         remedy = ""
         if not works and ranks == 1:
-            remedy = "It fails outside a cell too: the driver or its CUDA is to blame, not the sandbox."
+            remedy = f"It fails outside a cell too: the driver is to blame, or torch: {_PIP} --force-reinstall torch"
             with contextlib.suppress(subprocess.SubprocessError):
                 subprocess.run([*_PYTHON, program], capture_output=True, timeout=limit_s, check=True)
                 remedy = "It works outside a cell: report this line, with the versions of driver and kernel."
@@ -280,34 +196,37 @@ def cell_checks(*, further: bool) -> Iterator[Check]:
 
 
 def probes(*, further: bool) -> Iterator[tuple[str, str, float, int]]:
-    """Name, program, seconds and ranks: CUDA, as every framework starts it, and NCCL where there are two GPUs.
-
-    further: what takes longer, too: torch, and a kernel that torch compiles
-    """
-    yield "CUDA", _CUDA, 10.0, 1
-    if further:
-        yield "torch", _TORCH, 60.0, 1
-        yield "torch.compile", _COMPILE, 90.0, 1
-    if sum(node.name.removeprefix("nvidia").isdigit() for node in gpu_devices()) > 1:
-        yield "NCCL", _NCCL, 90.0, 2
+    """Name, program, seconds, ranks: torch; if ``further`` a kernel that it compiles; NCCL where there are two GPUs."""
+    gpus = sum(node.name.removeprefix("nvidia").isdigit() for node in gpu_devices())
+    for probe in _TABLE["probes"]:
+        if (further or not probe.get("further")) and (ranks := probe.get("ranks", 1)) <= max(gpus, 1):
+            yield probe["name"], probe["program"], probe["seconds"], ranks
 
 
 def try_in_cell(program: str, limit_s: float, ranks: int) -> tuple[bool, str]:
     """Whether a Python program ends with 0 in time in a cell with GPUs, and its last line, or why it has none."""
     network: Literal["none", "loopback"] = "none" if ranks == 1 else "loopback"
     policy = SandboxPolicy((), (), network, gpu_devices(), 0, 10**9, 4096, packages=None)
-    with tempfile.TemporaryDirectory(prefix="golf-probe-") as scratch:
-        log = Path(scratch) / "log"
-        spec = CellSpec("probe", (*_PYTHON, program), {}, rank_environments(ranks), policy, log)
-        try:
-            with Cell(spec, strict=False) as cell:
-                cell.start()
-                until = time.monotonic() + limit_s
-                while None in (codes := cell.exit_codes()) and time.monotonic() < until:
-                    time.sleep(_POLL_S)
-        except (HarnessError, OSError) as error:
-            return False, f"no cell: {error}"[:_SAID_CHARACTERS]
-        lines = [line.strip() for line in log.read_text(errors="replace").split("\n") if line.strip()]
+    try:
+        _, codes, lines = run_in_cell(program, policy, limit_s, ranks)
+    except (HarnessError, OSError) as error:
+        return False, f"no cell: {error}"[:_SAID_CHARACTERS]
     said = lines[-1] if lines else f"exit codes {codes}"
     late = f"no end within {limit_s:g} s. " if None in codes else ""
     return all(code == 0 for code in codes), f"{late}{said}"[:_SAID_CHARACTERS]
+
+
+def run_in_cell(
+    program: str, policy: SandboxPolicy, limit_s: float, ranks: int = 1
+) -> tuple[Cell, list[int | None], list[str]]:
+    """A Python program in a cell: the cell, each rank's exit code (``None``: it ran too long), and what it printed."""
+    with tempfile.TemporaryDirectory(prefix="golf-doctor-") as scratch:
+        log = Path(scratch) / "log"
+        spec = CellSpec("doctor", (*_PYTHON, program), {}, rank_environments(ranks), policy, log)
+        with Cell(spec, strict=False) as cell:
+            cell.start()
+            until = time.monotonic() + limit_s
+            while None in (codes := cell.exit_codes()) and time.monotonic() < until:
+                time.sleep(_POLL_S)
+        lines = [line.strip() for line in log.read_text(errors="replace").split("\n") if line.strip()]
+    return cell, codes, lines

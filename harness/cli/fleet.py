@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
-from harness.cli import PATH, name_values
+from harness.cli import PATH, name_values, say
 from harness.errors import CouldNotCheck, ExitCode
 from harness.fleet.queue import Job, Queue, Result
 from harness.progress import make_reporter
@@ -68,11 +66,7 @@ def run_fleet(
         engine.close()
     rows = fold(queue, outcomes)
     text, fields = together([outcome.result for outcome in outcomes if outcome.result is not None])
-    if as_json:
-        document = {"jobs": msgspec.to_builtins(rows), "machines": machine_spread(rows)}
-        click.echo(json.dumps(document | fields, indent=2))
-    else:
-        click.echo(render(rows) + text)
+    say({"jobs": rows, "machines": machine_spread(rows)} | fields, render(rows).rstrip() + text, as_json=as_json)
     return exit_code(outcomes)
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
-import msgspec
 
-from harness.cli import FILE
+from harness.cli import FILE, JSON, epilog, say
 from harness.cli.result import fitted_table
 from harness.config.variables import keys_dir, records_dir
 from harness.errors import CouldNotCheck, UsageError
@@ -26,24 +24,15 @@ from harness.record.trust import (
 )
 from harness.text import printable
 
-EPILOG = """
-Private keys lie in GOLF_KEYS_DIR (default: the user's configuration folder), mode 0600; with GOLF_KEY_PASSPHRASE set,
-new ones are encrypted. Public keys of accepted signers lie in records/keys; who may change that folder decides who is
-trusted.
 
-Exit codes: 0 good, 2 wrong usage, 3 could not check."""
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-
-
-@click.group(epilog=EPILOG)
+@click.group(epilog=epilog("keys"))
 def command() -> None:
     """Make, list, trust, revoke, rotate and bind signing keys, and sign the list of them."""
 
 
 @command.command()
 @click.option("--owner", default="", help="A name to show beside the key; anything you like.")
-@json_option
+@JSON
 def new(owner: str, as_json: bool) -> None:
     """Make a private key that signs from now on.
 
@@ -51,11 +40,11 @@ def new(owner: str, as_json: bool) -> None:
     """
     key = describe_key(create_key(keys_dir(), records_dir=records_dir(), owner=owner), owner=owner)
     path = public_path(records_dir(), key.keyid)
-    _show([key], as_json, f"Key {key.keyid} signs from now on; its public half is {path}.")
+    say([key], f"Key {key.keyid} signs from now on; its public half is {path}.", as_json=as_json)
 
 
 @command.command("list")
-@json_option
+@JSON
 def list_(as_json: bool) -> None:
     """List the trusted keys, and the one that signs here."""
     accepted = accepted_keys(records_dir() / "keys")
@@ -68,7 +57,7 @@ def list_(as_json: bool) -> None:
         rows.append((key.keyid[:16], owner, " ".join((key.status, *key.roles)), *window, here, reason))
     table = fitted_table(("key", "owner", "status", "from", "until", "", "reason"), rows)
     shown = f"{table}\n\nKeys by {accepted.source}." if rows else "No key is listed yet; the first signed run adds one."
-    _show(list(keys.values()), as_json, shown)
+    say(list(keys.values()), shown, as_json=as_json)
     if bad:
         raise CouldNotCheck(" ".join(bad.values()), remedy="")  # each has its own
 
@@ -80,7 +69,7 @@ def list_(as_json: bool) -> None:
 @click.option("--until", "not_after", help="End of the window; what is dated later does not count.")
 @click.option("--role", "roles", type=click.Choice(["runner", "reviewer"]), multiple=True,
               help="What it may sign: a runner's records, a reviewer's reviews. Default: both.")  # fmt: skip
-@json_option
+@JSON
 def trust(key: str, roles: tuple[Role, ...], as_json: bool, **shown: str | None) -> None:
     """Accept a public key, and set its window and roles.
 
@@ -89,49 +78,50 @@ def trust(key: str, roles: tuple[Role, ...], as_json: bool, **shown: str | None)
     known = load_public(Path(key)) if Path(key).is_file() else _find(key)
     listed = trust_key(records_dir(), known, roles=roles or None, **shown)
     window = f"from {listed.not_before or 'any time'} until {listed.not_after or 'further notice'}"
-    _show([listed], as_json, f"Key {listed.keyid} is trusted {window}.")
+    say([listed], f"Key {listed.keyid} is trusted {window}.", as_json=as_json)
 
 
 @command.command()
 @click.argument("key")
 @click.option("--reason", required=True, help="Why; shown with every record that no longer counts.")
-@json_option
+@JSON
 def revoke(key: str, reason: str, as_json: bool) -> None:
     """Revoke a key: nothing it signed counts any more.
 
     KEY is the start of its id.
     """
     listed = revoke_key(records_dir(), _find(key), reason)
-    _show([listed], as_json, f"Key {listed.keyid} is revoked: {reason}.")
+    say([listed], f"Key {listed.keyid} is revoked: {reason}.", as_json=as_json)
 
 
 @command.command()
 @click.option("--owner", default="", help="A name for the new key; the old one's by default.")
-@json_option
+@JSON
 def rotate(owner: str, as_json: bool) -> None:
     """Replace the key that signs here.
 
     The old one endorses the new one and retires; its records stay good.
     """
     old, made = rotate_key(keys_dir(), records_dir(), owner=owner)
-    _show([made], as_json, f"Key {made.keyid} signs from now on; {old.keyid[:16]} retired at {old.not_after}.")
+    text = f"Key {made.keyid} signs from now on; {old.keyid[:16]} retired at {old.not_after}."
+    say([made], text, as_json=as_json)
 
 
 @command.command()
 @click.argument("ssh_key", type=FILE)
-@json_option
+@JSON
 def bind(ssh_key: Path, as_json: bool) -> None:
     """Let an SSH key say whose the key that signs here is.
 
     SSH_KEY is a private key file such as ~/.ssh/id_ed25519.
     """
     listed = bind_key(keys_dir(), records_dir(), ssh_key)
-    _show([listed], as_json, f"Key {listed.keyid} is bound to {listed.ssh}.")
+    say([listed], f"Key {listed.keyid} is bound to {listed.ssh}.", as_json=as_json)
 
 
 @command.command()
 @click.option("--root", "roots", multiple=True, metavar="KEY", help="A listed key that may sign later versions too.")
-@json_option
+@JSON
 def sign(roots: tuple[str, ...], as_json: bool) -> None:
     """Sign the list of keys as it is now.
 
@@ -139,7 +129,8 @@ def sign(roots: tuple[str, ...], as_json: bool) -> None:
     """
     key = load_private(keys_dir(), read_active(keys_dir()))
     path = sign_list(records_dir(), key.keyid, key.private, [_find(start).keyid for start in roots])
-    _show(list(load_trust(records_dir() / "keys")[0].values()), as_json, f"signed by {key.keyid}: {path}")
+    listed = list(load_trust(records_dir() / "keys")[0].values())
+    say(listed, f"signed by {key.keyid}: {path}", as_json=as_json)
 
 
 def _find(start: str) -> PublicKey:
@@ -149,7 +140,3 @@ def _find(start: str) -> PublicKey:
         known = ", ".join(keyid[:16] for keyid in keys) or "none"
         raise UsageError(f"{start!r} is the start of {len(found)} listed keys, wanted one.", remedy=f"Listed: {known}.")
     return found[0]
-
-
-def _show(keys: list[PublicKey], as_json: bool, text: str) -> None:
-    click.echo(json.dumps(msgspec.to_builtins(keys), indent=2) if as_json else text)

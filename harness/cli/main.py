@@ -11,30 +11,14 @@ import traceback
 import click
 
 import harness
-from harness.cli import LazyGroup
+from harness.cli import TEXTS, LazyGroup
 from harness.config.variables import GIVEN_TO_MAKE, VARIABLES
 from harness.errors import CouldNotCheck, ExitCode, HarnessError, RuleBroken, UsageError, machine_trouble
 from harness.program import refuse_copied_environment
 from harness.sandbox.processes import default_signals
 from harness.text import guarded_streams
 
-VERBS = {
-    "submit": ("submit:command", "train, package, evaluate and sign one run (or several seeds)"),
-    "try": ("submit:try_command", "the same run, but no key, no announcement, no record; --quick: under a minute"),
-    "script": (
-        "submit:script",
-        "run a train_gpt.py-style script that scores itself; its score is self-reported",
-    ),
-    "verify": ("verify:command", "check signatures, schema, chain and arithmetic of records"),
-    "rerun": ("rerun:command", "repeat a recorded run from scratch and compare"),
-    "report": ("report:command", "tables and an HTML page from records"),
-    "export": ("report:export_command", "a run or its seeds as a public folder, Markdown, a Hugging Face result"),
-    "check": ("check:command", "check public record folders, claims and byte counts"),
-    "data": ("data:command", "fetch, build and inspect data sets"),
-    "keys": ("keys:command", "make, list, trust, revoke and rotate signing keys"),
-    "new": ("new:command", "start a submission of your own from a minimal legal one"),
-    "doctor": ("doctor:command", "show what this machine offers: isolation layers, packages, GPUs"),
-}
+VERBS: dict[str, tuple[str, str]] = TEXTS["verbs"]
 EXTRAS = {"torch": "train", "huggingface_hub": "train", "tiktoken": "tiktoken"}  # a fleet's engine says so itself
 EXIT_CODES = "Exit codes: 0 good, 1 a rule is broken, 2 wrong usage, 3 could not check, 130 interrupted."
 
@@ -48,13 +32,15 @@ def main(context: click.Context) -> None:
     command = main.get_command(context, context.invoked_subcommand or "") if given else None
     if command is None:
         return
-    unread = sorted(given - {option.envvar for option in command.params})
+    read = {option.envvar for option in command.params if isinstance(option.envvar, str)}
+    unread = sorted(given - read)
     if any(option.name == "submission_dir" for option in command.params):
         os.environ[GIVEN_TO_MAKE] = " ".join(unread)  # the rest may be the submission's own: its manifest decides
     elif unread:
         raise UsageError(
             f"make {context.invoked_subcommand} reads no variable {', '.join(unread)}.",
-            remedy="See `make help`. A variable for another program goes before make.",
+            remedy=(f"It reads {', '.join(sorted(read))}." if read else "See `make help`.")
+            + " A variable for another program goes before make.",
         )
 
 

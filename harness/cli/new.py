@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import tempfile
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from harness.cli import JSON, say
 from harness.errors import UsageError
 from harness.program import program
 
@@ -19,7 +19,7 @@ NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 
 @click.command()
 @click.argument("name")
-@click.option("--json", "as_json", is_flag=True, help="Print the folder and its files as JSON.")
+@JSON
 def command(name: str, as_json: bool) -> None:
     """Make the folder NAME with a minimal legal submission: an adaptive bigram model.
 
@@ -27,13 +27,11 @@ def command(name: str, as_json: bool) -> None:
     """
     folder = create(name, Path.cwd())
     files = sorted(path.name for path in folder.iterdir())
-    if as_json:
-        click.echo(json.dumps({"folder": str(folder), "files": files}))
-        return
     protocol = resources.files("harness").joinpath("protocol", "README.md")
-    click.echo(f"""{folder} holds {", ".join(files)}.
+    text = f"""{folder} holds {", ".join(files)}.
 Try it:  {program()} try --submission {name} --quick
-Then start with eval_entry.py, the predictor. {protocol} explains each call.""")
+Then start with eval_entry.py, the predictor. {protocol} explains each call."""
+    say({"folder": str(folder), "files": files}, text, as_json=as_json)
 
 
 def create(name: str, parent: Path) -> Path:

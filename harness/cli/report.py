@@ -2,49 +2,35 @@
 
 from __future__ import annotations
 
-import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
+from rich.markdown import Markdown
 
-from harness.cli import AGAINST, OUT_FOLDER, PATH, with_options
+from harness.cli import AGAINST, JSON, OUT_FOLDER, PATH, epilog, say, with_options
 from harness.cli.check_folder import with_progress
+from harness.cli.result import WIDEST, as_text
 from harness.config.variables import records_to_read
 from harness.errors import ExitCode, UsageError
 from harness.files import write_atomic
-from harness.report.figures import FINEWEB, FolderClaim, Standing, collect
+from harness.report.figures import FINEWEB, FolderClaim, Standing, collect, report_document
 from harness.report.page import render_markdown, render_page
 from harness.report.public_folder import the_pool, write_hub_result, write_public_folder
-from harness.report.tables import render_terminal, report_document
 from harness.review.findings import Readings
 from harness.review.folder import check_folders
 from harness.review.output import record_folders
 from harness.rules import Verdict
-
-EPILOG = """
-The page is one file: no scripts, nothing fetched, readable in print, in the dark and on a phone. Each record is
-verified while it is read, each public folder is checked; the verdict stands beside the figures, and which of them are
-refereed and which self-reported.
-
-\b
-Examples:
-  harness report                                    all of records/ and .golf/records, into .golf/report
-  harness report records/runs/X.json                one record
-  harness report records other/records --out DIR    several folders
-  harness report records challenge/track_10min_16mb a board of own records and public folders
-  harness report --baseline ../records --margin "0.005 nats/token"
-  harness report --json                             the figures for machines
-
-Exit codes: 0 good (warnings included), 1 a record fails, 2 wrong usage, 3 could not check."""
+from harness.text import printable
 
 
-@click.command(epilog=EPILOG)
+@click.command(epilog=epilog("report"))
 @click.argument("paths", nargs=-1, type=PATH)
 @click.option("--out", envvar="OUT", type=OUT_FOLDER, show_default=True,
               default=Path(".golf") / "report", help="Folder for report.html and report.md. [env: OUT]")  # fmt: skip
 @with_options(*AGAINST)
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON; the files are written all the same.")
+@JSON
 def command(
     paths: tuple[Path, ...], out: Path, trust: Path | None, baseline: Path | None, margin: str | None, as_json: bool
 ) -> int:
@@ -59,14 +45,16 @@ def command(
             records.append(path)
     claims = _claims(public) if public else []
     report = collect(records, trust=trust, baseline=baseline, margin=margin, claims=claims)
-    page, markdown = out / "report.html", out / "report.md"
-    for path, text in ((page, render_page(report)), (markdown, render_markdown(report))):
-        write_atomic(path.absolute(), text.encode(), replace=True)
-    if as_json:
-        files = {"html": str(page), "markdown": str(markdown)}
-        click.echo(json.dumps(report_document(report) | files, indent=1))
-    else:
-        click.echo(f"{render_terminal(report)}\n\npage:     {page}\nmarkdown: {markdown}")
+    page, markdown, text = out / "report.html", out / "report.md", render_markdown(report)
+    write_atomic(page.absolute(), render_page(report).encode(), replace=True)
+    write_atomic(markdown.absolute(), text.encode(), replace=True)
+    document = report_document(report) | {"html": str(page), "markdown": str(markdown)}
+    found = [(printable(pool.title), pool.statistics.warning) for pool in report.pools if pool.statistics]
+    ends = [f"WARNING: {title}: {warning}" for title, warning in found if warning]
+    ends += [f"page:     {page}", f"markdown: {markdown}"]
+    width = min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns)
+    shown = as_text(Markdown(render_markdown(report, width)), width)
+    say(document, f"{shown}\n\n" + "\n".join(ends), as_json=as_json)
     judged = [*(run.verdict for run in report.runs), *(finding.verdict for finding in report.folder_findings)]
     bad = Verdict.FAIL in judged or any(claim.standing.verdict is Verdict.FAIL for claim in claims)
     return ExitCode.RULE_BROKEN if bad else ExitCode.GOOD
@@ -97,24 +85,7 @@ def _claims(folders: Sequence[Path]) -> list[FolderClaim]:
     return claims
 
 
-EXPORT_EPILOG = """\b
-  parameter-golf  OUT is a new folder as in the public challenge:
-                  README.md, submission.json, a log per seed, the code, and
-                  records/ with the whole folder of signed records
-  markdown        OUT is a file, for the text of a pull request
-  huggingface     OUT is a model repository; the result is written to
-                  .eval_results/parameter-golf-TRACK.yaml in it
-
-\b
-Examples:
-  harness export records --as parameter-golf 2026-05-01_Mine
-  harness export records/runs/X.json --as markdown pull-request.md
-  harness export records --as huggingface MODEL --benchmark OWNER/DATASET
-
-Exit codes: 0 good, 1 a record fails, 2 wrong usage, 3 could not check."""
-
-
-@click.command(epilog=EXPORT_EPILOG)
+@click.command(epilog=epilog("export"))
 @click.argument("paths", nargs=-1, required=True, metavar="RECORD|RECORDS...", type=PATH)
 @click.argument("out", type=PATH)
 @click.option("--as", "form", required=True, type=click.Choice(("parameter-golf", "markdown", "huggingface")))
@@ -123,7 +94,7 @@ Exit codes: 0 good, 1 a record fails, 2 wrong usage, 3 could not check."""
 @click.option("--benchmark", default="", metavar="OWNER/DATASET", help="huggingface: the benchmark's data set.")
 @click.option("--source", default="", metavar="URL", help="huggingface: where the records can be read.")
 @click.option("--trust", type=PATH, help="Folder of accepted public keys.")
-@click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
+@JSON
 def export_command(
     paths: tuple[Path, ...],
     out: Path,
@@ -145,5 +116,5 @@ def export_command(
         raise UsageError("--as huggingface needs --benchmark OWNER/DATASET.", remedy="Name the data set that hosts it.")
     else:
         out = write_hub_result(report, out, benchmark=benchmark, source=source)
-    click.echo(json.dumps({"written": str(out)}) if as_json else f"written: {out}")
+    say({"written": str(out)}, f"written: {out}", as_json=as_json)
     return ExitCode.GOOD

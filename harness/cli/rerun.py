@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import sys
 import tempfile
@@ -14,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
 import harness
-from harness.cli import PATH, with_options
+from harness.cli import JSON, PATH, epilog, say, with_options
 from harness.cli.fleet import FLEET, run_fleet
 from harness.config.tracks import load_track
 from harness.config.variables import keys_dir
@@ -30,30 +28,14 @@ from harness.record.store import kept_file
 from harness.record.verification import verify_paths
 from harness.rules import Verdict, worst
 
-EPILOG = """
-The record gives track, seed, data and configuration. The code is the bundle that lies with the records, by its digest;
-without one the code at hand must have that digest. On the same kind of CPU with the same packages every bit must agree.
-Elsewhere the final bpb must agree within the track's tolerance. A rule that the repetition breaks, or an audit that
-fails in it, is "not reproduced" whatever the score, and stands in the review.
 
-\b
-Examples:
-  harness rerun records/runs/X.json
-  harness rerun records/runs/X.json --code run/artifact/code.bundle
-  harness rerun records/runs/X.json --sign       add your counter-signature to records/reviews
-  harness rerun records/runs/*.json --on local   a queue of reruns; --on slurm or ray for a cluster
-
-Exit codes: 0 reproduced, 1 not reproduced or the record itself fails, 2 wrong usage, 3 could not check (also where
-nothing speaks against the record but an audit of the repetition that could not be done)."""
-
-
-@click.command(epilog=EPILOG)
+@click.command(epilog=epilog("rerun"))
 @click.argument("records", type=PATH, nargs=-1, required=True)
 @click.option("--code", type=PATH,
               help="The submission's folder, or a bundle. [default: the kept one, else submission]")  # fmt: skip
 @click.option("--sign", is_flag=True, help="Sign the result and add it to records/reviews.")
 @click.option("--note", default="", help="A sentence to put into the signed review.")
-@click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON; no progress.")
+@JSON
 @with_options(*FLEET)
 def command(
     records: tuple[Path, ...],
@@ -98,30 +80,27 @@ def command(
             review, lines = reproduce.ended_without_score(stored.digest, error, note)
     signed = countersign(review, records_dir, keys_dir()) if sign else None
     verdict = reproduce.verdict_of(review, run)
-    if as_json:
-        document = {
-            "record": str(stored.path),
-            "record_digest": stored.digest,
-            "comparison": {
-                "outcome": review.outcome,
-                "tolerance_bpb": review.tolerance_bpb,
-                "difference_bpb": review.bpb - run.final.bpb if outcome and run.final else 0.0,
-                "against": msgspec.to_builtins(review.findings),
-                "lines": lines,
-            },
-            "review": str(signed) if signed else None,
-            "run_dir": str(outcome.run_dir) if outcome else None,
-        }
-        click.echo(json.dumps(document, indent=2))
-    else:
-        why = "it breaks a rule" if worst(review.findings) is Verdict.FAIL else "another result"
-        words = {
-            "same": "REPRODUCED: the same to the bit.",
-            "within-tolerance": "REPRODUCED: within the tolerance.",
-            "different": f"NOT REPRODUCED: {'it could not be checked' if verdict is Verdict.ERROR else why}.",
-        }[review.outcome]
-        lines = [f"rerun of {stored.path.name}", *lines, words, *([f"counter-signed: {signed}"] if signed else [])]
-        click.echo("\n".join(lines))
+    document = {
+        "record": str(stored.path),
+        "record_digest": stored.digest,
+        "comparison": {
+            "outcome": review.outcome,
+            "tolerance_bpb": review.tolerance_bpb,
+            "difference_bpb": review.bpb - run.final.bpb if outcome and run.final else 0.0,
+            "against": review.findings,
+            "lines": lines,
+        },
+        "review": str(signed) if signed else None,
+        "run_dir": str(outcome.run_dir) if outcome else None,
+    }
+    why = "it breaks a rule" if worst(review.findings) is Verdict.FAIL else "another result"
+    words = {
+        "same": "REPRODUCED: the same to the bit.",
+        "within-tolerance": "REPRODUCED: within the tolerance.",
+        "different": f"NOT REPRODUCED: {'it could not be checked' if verdict is Verdict.ERROR else why}.",
+    }[review.outcome]
+    shown = [f"rerun of {stored.path.name}", *lines, words, *([f"counter-signed: {signed}"] if signed else [])]
+    say(document, "\n".join(shown), as_json=as_json)
     codes = {Verdict.PASS: ExitCode.GOOD, Verdict.ERROR: ExitCode.COULD_NOT_CHECK}
     return codes.get(verdict, ExitCode.RULE_BROKEN)
 

@@ -18,7 +18,7 @@ import msgspec
 from click.core import ParameterSource
 
 import harness
-from harness.cli import FILE, PATH, name_values, with_options
+from harness.cli import FILE, PATH, epilog, name_values, with_options
 from harness.cli.fleet import FLEET, keep_code, run_fleet
 from harness.cli.result import render_summary
 from harness.config.tracks import load_track
@@ -27,22 +27,13 @@ from harness.errors import ExitCode, UsageError
 from harness.fleet.queue import Job, Queue, Result
 from harness.progress import make_reporter
 from harness.record.predicate import RunRecord
-from harness.stats.seeds import aggregate, pools
-from harness.stats.wording import describe_pools
+from harness.stats.seeds import aggregate, describe_pools, pools
 
 if TYPE_CHECKING:
     from harness.run.runs import RunOutcome  # torch takes seconds, and an extra may be missing
 
 DEFAULT_SEED, DEFAULT_SUBMISSION = 1337, "submission"
 _FOLDERS = "\n".join(f"{name:<20} {meaning}" for name, meaning in VARIABLES.items())
-EPILOG = f"""\b
-The referee's variables:
-{_FOLDERS}
-
-The submission's own variables (TTT_EPOCHS, MATRIX_LR, …) are read from the environment; `python -m submission.config
---help` lists them.
-
-Exit codes: 0 good, 1 a rule is broken, 2 wrong usage, 3 could not check."""
 
 
 class Seed(click.IntRange):
@@ -69,7 +60,7 @@ SUBMISSION = click.option("--submission", "submission_dir", type=PATH, envvar="S
                           show_default=True, help="Folder of the submission. [env: SUBMISSION]")  # fmt: skip
 
 
-@click.command(epilog=EPILOG)
+@click.command(epilog=epilog("submit", variables=_FOLDERS))
 @with_options(*RUN, SUBMISSION)
 @click.option("--seeds", envvar="SEEDS", metavar='"N N …"', help="Several seeds, one run each. [env: SEEDS]")
 @click.option(
@@ -98,18 +89,7 @@ def command(
     on: str | None,
     **fleet: Any,
 ) -> None:
-    """Train, package, evaluate, audit and sign one run, under the referee's clocks.
-
-    The first of these commands prints a summary and writes a signed record to .golf/records.
-
-    \b
-    harness submit --seed 1337
-    harness submit --seeds "1337 42 2025"      three runs, then mean, deviation and interval; called again, it runs
-                                               only the seeds that have no record yet
-    harness submit --seeds "1 2 3" --on slurm  each seed is a job of a queue; --on local or ray as well
-    harness submit --submission mine           a folder made by `harness new mine`
-    harness submit --resume                    after any failure: resume after training, or after packaging
-    """
+    """Train, package, evaluate, audit and sign one run, under the referee's clocks."""
     numbers = _seeds(seed, seeds)
     load_track(track_name)  # a wrong name shows before anything is imported that takes seconds
 
@@ -163,7 +143,7 @@ def command(
         raise SystemExit(ExitCode.RULE_BROKEN)
 
 
-@click.command("try", epilog="Exit codes: 0 good, 1 a rule is broken, 2 wrong usage, 3 could not check.")
+@click.command("try", epilog=epilog("try"))
 @with_options(*RUN, SUBMISSION)
 @click.option(
     "--quick",
@@ -173,12 +153,7 @@ def command(
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the unsigned record as JSON; no progress.")
 def try_command(seed: int | None, verbose: bool, as_json: bool, **run: Any) -> None:
-    """A run that leaves no trace: the same cells, clocks and audits, but no key, no announcement and no record.
-
-    \b
-    harness try --quick                  does it run at all, and is it causal?
-    harness try --submission mine        a whole run of your own, before you announce one
-    """
+    """A run that leaves no trace: the same cells, clocks and audits, but no key, no announcement and no record."""
     load_track(run["track_name"])
 
     from harness.run.runs import submit_run
@@ -191,22 +166,14 @@ def try_command(seed: int | None, verbose: bool, as_json: bool, **run: Any) -> N
     show(outcome, as_json=as_json, verbose=verbose, options=options)
 
 
-@click.command("script", epilog="Exit codes: 0 good, 1 a rule is broken, 2 wrong usage, 3 could not check.")
+@click.command("script", epilog=epilog("script"))
 @click.argument("script", type=FILE)
 @with_options(*RUN)
 @click.option("--artifact", default="*.ptz", show_default=True, metavar="GLOB", help="The packed model that it writes.")
 @click.option("--env", "pairs", multiple=True, metavar="NAME=VALUE", help="A variable for the script; repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON; no progress.")
 def script(seed: int | None, pairs: tuple[str, ...], verbose: bool, as_json: bool, **run: Any) -> None:
-    """Run a script that trains, packs and scores itself. Its score is recorded as self-reported.
-
-    The script gets DATA_PATH, TOKENIZER_PATH, VOCAB_SIZE, SEED, MAX_WALLCLOCK_SECONDS and the variables of torchrun,
-    works in an empty folder, and has no network. Its output is shown as it comes. The referee measures time and bytes;
-    it cannot vouch for the score.
-
-    \b
-    harness script train_gpt.py --env ITERATIONS=200
-    """
+    """Run a script that trains, packs and scores itself. Its score is recorded as self-reported."""
     load_track(run["track_name"])
 
     from harness.run.selfreported import submit_script

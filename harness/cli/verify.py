@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from dataclasses import replace
@@ -12,8 +11,8 @@ import click
 import msgspec
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
-from harness.cli import AGAINST, OUT_FILE, PATH, with_options
-from harness.cli.result import fitted_table
+from harness.cli import AGAINST, JSON, OUT_FILE, PATH, epilog, say, with_options
+from harness.cli.result import fitted_text
 from harness.config.variables import records_to_read
 from harness.errors import UsageError
 from harness.files import write_atomic
@@ -22,7 +21,7 @@ from harness.record import witness
 from harness.record.store import gathered
 from harness.record.verification import VerifyReport, verify_folder, verify_paths
 from harness.rules import Verdict, exit_code_of, title_of, worst
-from harness.stats.wording import counted_pools, describe_against, describe_pools
+from harness.stats.seeds import counted_pools, describe_against, describe_pools
 from harness.text import printable
 
 _WORDS = {
@@ -31,22 +30,9 @@ _WORDS = {
     Verdict.FAIL: "FAILED",
     Verdict.ERROR: "NOT CHECKED",
 }
-EPILOG = """
-Checks, in this order: envelope and schema (R2), signature (R1), arithmetic, names and terms (R4), completeness (R7),
-caps and clocks of the run itself (A1 to A3), chain (R3), intents (R5), reviews (R6), statistics over seeds.
-
-\b
-Examples:
-  harness verify                         every record in records/, and your own in .golf/records
-  harness verify records/runs/X.json     one record, with the chain around it
-  harness verify --junit verify.xml      for CI
-  harness verify records/runs/X.json --artifact DIR      with the artifact at hand
-  harness verify records/runs/X.json --rescore           score a part again; the artifact may lie with the records
-
-Exit codes: 0 good (warnings included), 1 a record fails, 2 wrong usage, 3 could not check."""
 
 
-@click.command(epilog=EPILOG)
+@click.command(epilog=epilog("verify"))
 @click.argument("paths", nargs=-1, type=PATH)
 @click.option("--root", default="", metavar="KEY", help="The key that the signed list of keys must go back to.")
 @click.option("--history", is_flag=True, help="Also judge its git history: what was removed or taken back.")
@@ -60,7 +46,7 @@ Exit codes: 0 good (warnings included), 1 a record fails, 2 wrong usage, 3 could
 @click.option("--track", envvar="TRACK", metavar="NAME", help="Of --baseline: only this track. [env: TRACK]")
 @click.option("--artifact", type=PATH, metavar="DIR", help="Also model.bin and code.bundle, in DIR or with the record.")
 @click.option("--rescore", is_flag=True, help="Score a random part again, audit it, and compare.")
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@JSON
 def command(
     paths: tuple[Path, ...],
     trust: Path | None,
@@ -93,11 +79,8 @@ def command(
     comparison: list[str] = []
     if baseline is not None:
         comparison = describe_against(reports, verify_folder(baseline, trust=trust), track=track, margin=margin)
-    if as_json:
-        click.echo(json.dumps({"folders": [_document(one) for one in reports], "comparison": comparison}, indent=2))
-    else:
-        tables = "\n\n".join(map(_table, reports))
-        click.echo("\n".join([tables, *([""] if comparison else []), *comparison]))
+    text = "\n".join(["\n\n".join(map(_table, reports)), *([""] if comparison else []), *comparison])
+    say({"folders": [_document(one) for one in reports], "comparison": comparison}, text, as_json=as_json)
     return exit_code_of([finding for report in reports for finding in report.findings])
 
 
@@ -142,31 +125,15 @@ def _with_artifact(reports: list[VerifyReport], artifact: Path | None, *, rescor
 
 def _table(report: VerifyReport) -> str:
     """Every run record, everything that did not pass, statistics of a whole folder, and one closing sentence."""
-    rows, notes = [], []
-    for entry in report.records:
-        row = [entry.verdict.value, "", "", "", entry.name.removeprefix("runs/")]
-        if (record := entry.record) is not None and entry.entry is not None:
-            final = f"{record.final.bpb:.4f}" if record.final else ""
-            row[1:4] = final, f"{record.sizes.total_bytes:,}", entry.entry.signer[:12]
-        rows.append(list(map(printable, row)))
-    headers = ("verdict", "bpb", "bytes", "signer", "record: time, track, seed, digest")
-    parts = [fitted_table(headers, rows)] if rows else []
-    for finding in report.findings:
-        if finding.verdict is not Verdict.PASS or finding.rule == "R6-REPRODUCED" or finding in report.folder:
-            text = f"{finding.rule} {finding.verdict.value}: {finding.where}: {finding.message.rstrip('.')}."
-            way_on = f" {finding.remedy}" if finding.verdict is Verdict.FAIL and finding.remedy else ""
-            notes.append(printable(text + way_on, 1000))
-    if notes:
-        parts.append("\n".join(notes))
-    if len(rows) == sum(entry.name.startswith("runs/") for entry in report.entries):
-        parts += [line for pool in counted_pools(report)[0] for line in describe_pools(pool)]
-    counts = Counter(entry.verdict for entry in report.asked)
-    tally = ", ".join(f"{counts[v]} {v.value}" for v in Verdict if counts[v])
-    parts.append(
-        f"{len(rows)} record(s) among {len(report.asked)} signed file(s) in {report.records_dir}: "
-        f"{_WORDS[report.verdict]} ({tally}). Keys by {report.accepted.source}."
-    )
-    return "\n\n".join(parts)
+    notes = [
+        f for f in report.findings if f.verdict is not Verdict.PASS or f.rule == "R6-REPRODUCED" or f in report.folder
+    ]
+    whole = len(report.records) == sum(entry.name.startswith("runs/") for entry in report.entries)
+    pools = [line for pool in counted_pools(report)[0] for line in describe_pools(pool)] if whole else []
+    found = Counter(entry.verdict.value for entry in report.asked)
+    counts = {verdict.value: found[verdict.value] for verdict in Verdict if found[verdict.value]}
+    words = _WORDS[report.verdict]
+    return fitted_text("verify.txt.jinja", report=report, notes=notes, pools=pools, counts=counts, words=words)
 
 
 def _document(report: VerifyReport) -> dict[str, object]:
@@ -179,10 +146,10 @@ def _document(report: VerifyReport) -> dict[str, object]:
                 "file": entry.name,
                 "digest": entry.entry.digest if entry.entry else None,
                 "verdict": entry.verdict.value,
-                "findings": msgspec.to_builtins(entry.findings),
+                "findings": entry.findings,
             }
             for entry in report.asked
         ],
         "keys": report.accepted.source,
-        "folder_findings": msgspec.to_builtins(report.folder),
+        "folder_findings": report.folder,
     }

@@ -57,15 +57,13 @@ def read_clocks() -> tuple[int, int, int]:
     A pause between two of them would look like sleep, so they are read again. On a machine so busy that no reading is
     undisturbed, the one that took least time counts.
     """
-    narrowest, best = FAR_NS, (0, 0, 0)
+    narrowest = FAR_NS, (0, 0, 0)
     for _ in range(READ_TRIES):
         moment = time.monotonic_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME), time.time_ns()
-        took = time.monotonic_ns() - moment[0]
-        if took < narrowest:
-            narrowest, best = took, moment
-        if took <= READ_WITHIN_NS:
+        narrowest = min(narrowest, (time.monotonic_ns() - moment[0], moment))
+        if narrowest[0] <= READ_WITHIN_NS:
             break
-    return best
+    return narrowest[1]
 
 
 class Ledger:

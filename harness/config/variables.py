@@ -7,21 +7,14 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import msgspec
 import platformdirs
 
 from harness.errors import UsageError
 
 PREFIX = "GOLF_"
 
-VARIABLES: dict[str, str] = {
-    "GOLF_CACHE_DIR": "folder of built data sets (default: the user's cache folder)",
-    "GOLF_KEYS_DIR": "folder of private signing keys (default: the user's configuration folder)",
-    "GOLF_RUNS_DIR": "folder of run files: sealed code, checkpoint, artifact, logs (default: .golf/runs)",
-    "GOLF_RECORDS_DIR": "folder of the signed records of one's own runs (default: .golf/records)",
-    "GOLF_TRACKS_DIR": "folder of further tracks, a TOML file each (harness/docs/own-challenge.md)",
-    "GOLF_ACCEPT": "names of variables that a submission may see though they look like the user's own",
-    "GOLF_KEY_PASSPHRASE": "passphrase of the private signing key, where it has one",
-}
+VARIABLES: dict[str, str] = msgspec.toml.decode(Path(__file__).with_name("variables.toml").read_bytes())
 
 GIVEN_TO_MAKE = "GIVEN_TO_MAKE"  # the names on make's command line
 COMMAND_VARIABLES = ("SEED", "SEEDS", "TRACK", "DATA", "SUBMISSION", "RESUME", "AGAIN", "QUICK", "RECORD", "FOLDER")

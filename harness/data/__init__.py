@@ -9,9 +9,9 @@ from pathlib import Path
 
 from harness.data.build import folder_lock
 from harness.data.dataset import MANIFEST, Dataset, Validation, load_validation, open_folder, read_manifest
-from harness.data.fetch import VARIANTS
 from harness.data.sotu import build_sotu, recipe_digest
 from harness.errors import UsageError
+from harness.fineweb import EXPORTS
 from harness.progress import Reporter
 
 __all__ = ["Dataset", "Validation", "load_validation", "open_dataset", "stated_fingerprint"]
@@ -34,14 +34,14 @@ def open_dataset(name: str, folder: Path, progress: Reporter) -> Dataset:
     if (place / MANIFEST).is_file():
         return open_folder(place, progress)
     variant = name.removeprefix("fineweb_")
-    if name != variant and variant in VARIANTS:
+    if name != variant and variant in EXPORTS:
         remedy = f"Fetch it: harness data fetch --variant {variant} --with-docs."
         raise UsageError(f"data set {name} is not in {folder}.", remedy=remedy)
     if place.is_dir() or "/" in name:
         raise UsageError(
             f"{name} is not a data set: it has no {MANIFEST}.", remedy="`harness data build` makes one; see its --help."
         )
-    known = ", ".join(["sotu", *(f"fineweb_{variant}" for variant in VARIANTS)])
+    known = ", ".join(["sotu", *(f"fineweb_{variant}" for variant in EXPORTS)])
     raise UsageError(f"unknown data set {name!r}.", remedy=f"Known: {known}, or the path of a built folder.")
 
 

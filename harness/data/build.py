@@ -19,12 +19,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.data.case import TRANSFORM, CaseTokenizer, apply_operators
 from harness.data.dataset import MANIFEST, Manifest, write_manifest
 from harness.data.documents import Documents, encode_documents, load_tokenizer
 from harness.data.overlap import OverlapAudit
 from harness.data.shards import shard_name, write_ledger, write_shard
-from harness.data.tokenizers import Encoded, SentencePieceTokenizer, Tokenizer, train_bpe
+from harness.data.tokenizers import (
+    TRANSFORM,
+    CaseTokenizer,
+    Encoded,
+    SentencePieceTokenizer,
+    Tokenizer,
+    apply_operators,
+    train_bpe,
+)
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import file_digest, locked, write_atomic
 from harness.progress import Reporter
@@ -236,11 +243,6 @@ def build_from_sources(
     """
     if (tokenizer is None) == (train_tokenizer is None):
         raise UsageError("the tokenizer is not clear.", remedy="Give one of --tokenizer and --train-tokenizer.")
-    if val_documents < 1 or shard_tokens < 2:
-        raise UsageError(
-            f"--val-docs is {val_documents}, --shard-tokens {shard_tokens}; wanted at least 1 and 2.",
-            remedy="Raise them.",
-        )
     if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
         raise UsageError(f"{name!r} is not a file name.", remedy="Use letters, digits, - and _.")
     documents = Documents(sources, field)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -22,12 +21,11 @@ from harness.data.byte_table import (
     suspects,
 )
 from harness.data.dataset import MANIFEST, read_manifest
-from harness.data.documents import Documents, encode_documents, folder_tokenizer
+from harness.data.documents import Documents, aligned_documents, folder_tokenizer
 from harness.data.overlap import OverlapAudit
 from harness.data.shards import (
     DTYPES,
     SHARD_NAME,
-    blocks,
     find_shards,
     join_values,
     map_values,
@@ -142,28 +140,20 @@ def _against_documents(
 
     Returns the ledger, and the documents joined, where all are in the shards.
     """
-    ids: list[bytes] = []
-    sizes: list[Bytes] = []
+    ledger, end, seen = np.zeros(len(tokens), np.int64), 0, 0
     with progress.stage("tokenize documents again", len(texts), "documents") as stage:
-        for _, (own, amounts) in encode_documents(texts, tokenizer):
-            ids.append(own.tobytes())
-            sizes += [np.zeros(1, np.int64), amounts]
-            stage.update(len(ids))
+        for _, at, sizes in aligned_documents(texts, tokens, tokenizer):
+            end, seen = at + len(sizes), seen + 1
+            ledger[at:end] = sizes
+            stage.update(seen)
     findings.append(round_trip(texts, tokenizer))
-    held = Counter(document.astype(np.int64).tobytes() for document in split([tokens], tokenizer.bos_id))
-    count, missing = held.total(), []
-    for number, own_bytes in enumerate(ids):
-        held[own_bytes] -= 1
-        if held[own_bytes] < 0:
-            missing.append(number)
-    text = f"{count:,} documents in the shards, {len(texts):,} in the source"
-    if len(texts) != count or missing:
-        where = f"document {missing[0]:,} is the first that is not there" if missing else "more than the source has"
-        text += f": {len(missing):,} missing; {where}."
+    text = f"{int((tokens == tokenizer.bos_id).sum()):,} documents in the shards, {len(texts):,} in the source"
+    if seen < len(texts) or end < len(tokens):
+        text += f": document {seen:,} is the first that is not there, from token {end:,} on."
         findings.append(Finding(C4_COVERAGE, Verdict.FAIL, text, found="documents-missing"))
         return stored, None
     findings.append(Finding(C4_COVERAGE, Verdict.PASS, f"{text}, equal token for token."))
-    ledger = np.concatenate(sizes)[1:]
+    ledger = ledger[1:]
     if stored is not None and not np.array_equal(stored, ledger):
         place = int(np.flatnonzero(stored != ledger)[0])
         text = f"the stored ledger says {stored[place]} bytes for target {place:,}, the documents {ledger[place]}."
@@ -302,11 +292,6 @@ def inspect_path(path: Path, tokenizer_file: str | None, progress: Reporter) -> 
 def _look(file: Path, tokenizer: Tokenizer | None, bos_id: int) -> ShardReport:
     (version, count), values, match = read_head(file), map_values(file), SHARD_NAME.fullmatch(file.name)
     part = match["part"] if match else "train"
-    documents = largest = total = 0
-    for block in blocks(values):
-        largest = max(largest, int(block.max()))
-        documents += int(np.count_nonzero(block == bos_id))
-        total += int(block.sum(dtype=np.int64))
     first, text = values[:FIRST_TOKENS].astype(np.int64), ""
     if tokenizer and part != LEDGER and int(first.max(initial=0)) < tokenizer.vocab_size:
         text = tokenizer.decode(first).decode(errors="replace")
@@ -315,9 +300,9 @@ def _look(file: Path, tokenizer: Tokenizer | None, bos_id: int) -> ShardReport:
         part=part,
         version=version,
         values=count,
-        documents=0 if part == LEDGER else documents,
-        largest=largest,
-        sum=total if part == LEDGER else None,
+        documents=0 if part == LEDGER else int(np.count_nonzero(values == bos_id)),
+        largest=int(values.max(initial=0)),
+        sum=int(values.sum(dtype=np.int64)) if part == LEDGER else None,
         sha256=file_digest(file),
         first=first[:12].tolist(),
         text=text,

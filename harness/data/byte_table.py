@@ -17,8 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import sentencepiece
 
-from harness.data.case import OPERATORS, without_operators
-from harness.data.tokenizers import Bytes, SentencePieceTokenizer, Tokenizer
+from harness.data.tokenizers import OPERATORS, Bytes, SentencePieceTokenizer, Tokenizer, without_operators
 from harness.rules import Finding, Verdict
 
 MOST_ROUNDING = 2e-3

@@ -18,10 +18,15 @@ from itertools import count, islice
 from pathlib import Path
 from typing import IO, Any
 
-from harness.data.case import TRANSFORM, CaseTokenizer
+import numpy as np
+import numpy.typing as npt
+
 from harness.data.dataset import MANIFEST, read_manifest
 from harness.data.tokenizers import (
+    TRANSFORM,
+    Bytes,
     ByteTokenizer,
+    CaseTokenizer,
     Encoded,
     SentencePieceTokenizer,
     TiktokenTokenizer,
@@ -145,6 +150,22 @@ def encode_documents(
                 if len(sizes):
                     sizes[0], owed = sizes[0] + owed, 0
                 yield text, (ids, sizes)
+
+
+def aligned_documents(
+    documents: Iterable[str], tokens: npt.NDArray[np.integer], tokenizer: Tokenizer
+) -> Iterator[tuple[str, int, Bytes]]:
+    """Each document with the place after its BOS in ``tokens``, and the raw bytes of each of its tokens.
+
+    Ends before the first document that is not what stands there, token for token.
+    """
+    at = 0
+    for text, (ids, sizes) in encode_documents(documents, tokenizer):
+        end = at + 1 + len(ids)
+        if end > len(tokens) or tokens[at] != tokenizer.bos_id or not np.array_equal(tokens[at + 1 : end], ids):
+            return
+        yield text, at + 1, sizes
+        at = end
 
 
 def _encode(tokenizer: Tokenizer, batch: list[str], first: int) -> list[Encoded]:

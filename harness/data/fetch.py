@@ -6,13 +6,13 @@ final name appears only when every digest is right. ``fetch.json`` records repos
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import logging
 import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from functools import partial as partial_call
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
@@ -23,7 +23,7 @@ import numpy as np
 from harness.data.build import Baselines, folder_lock
 from harness.data.byte_check import shard_overlap
 from harness.data.dataset import MANIFEST, Manifest, write_manifest
-from harness.data.documents import Documents, encode_documents, load_tokenizer
+from harness.data.documents import Documents, aligned_documents, load_tokenizer
 from harness.data.shards import blocks, find_shards, join_values, map_values, refuse_foreign_tokens, write_ledger
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import file_digest, write_atomic
@@ -31,7 +31,6 @@ from harness.progress import Reporter
 
 DEFAULT_REPO = "willdepueoai/parameter-golf"
 DEFAULT_PREFIX = "datasets"
-VARIANTS = ("sp1024", "sp4096", "sp8192", "byte260")
 EXPORTED, FETCHED, DOCS = "manifest.json", "fetch.json", "docs_selected.jsonl"
 SHOW_EVERY = 256
 DISK_MARGIN_BYTES = 256_000_000
@@ -90,16 +89,9 @@ def fetch(
 
     revision: a branch, tag or commit; whatever it is, one commit is pinned and recorded
     Raises ``CouldNotCheck`` for no network, a wrong digest, too little disk, a manifest that changed or lacks the
-    variant; ``UsageError`` for options out of range, or a fetch without documents into a folder that holds a data set
-    made with them.
+    variant; ``UsageError`` for more shards than there are, or a fetch without documents into a folder that holds a data
+    set made with them.
     """
-    if variant not in VARIANTS:
-        raise UsageError(f"unknown variant {variant!r}.", remedy=f"Variants: {', '.join(VARIANTS)}.")
-    if train_shards is not None and train_shards < 0:
-        raise UsageError(
-            f"--train-shards is {train_shards}; wanted 0 or more.",
-            remedy="0 fetches validation only; leave it out for all.",
-        )
     partial, old = (folder.parent / f".{word}-{folder.name}" for word in ("partial", "old"))
     with folder_lock(folder):
         if not with_docs and (folder / MANIFEST).is_file():
@@ -129,12 +121,9 @@ def fetch(
         # 3. Each file, checked; and only what the record names goes under the final name.
         done = 0
         with progress.stage(f"fetch {variant}", sum(file.size for file in record.files), "bytes") as stage:
-
-            def show(before: float, name: str, got: float) -> None:
-                stage.update(before + got, name)
-
             for file in record.files:
-                download(record.repo, record.revision, file, partial, functools.partial(show, done, file.name))
+                show = partial_call(lambda before, name, got: stage.update(before + got, name), done, file.name)
+                download(record.repo, record.revision, file, partial, show)
                 done += file.size
                 stage.update(done, file.name)
         shutil.rmtree(partial / PARTS, ignore_errors=True)
@@ -159,6 +148,8 @@ def plan_files(
 
     A started fetch keeps its revision. Raises ``CouldNotCheck`` for a manifest that changed or lacks the variant.
     """
+    from huggingface_hub import HfApi
+
     name, repo = f"fineweb10B_{variant}", os.environ.get("MATCHED_FINEWEB_REPO_ID", DEFAULT_REPO)
     prefix = os.environ.get("MATCHED_FINEWEB_REMOTE_ROOT_PREFIX", DEFAULT_PREFIX).strip("/")
     below = f"{prefix}/" if prefix else ""
@@ -166,7 +157,10 @@ def plan_files(
         before = msgspec.json.decode((partial / FETCHED).read_bytes(), type=FetchRecord)
     except (OSError, msgspec.DecodeError):
         before = None
-    revision = find_commit(repo, wanted or (before.revision if before else "main"))
+    wanted = wanted or (before.revision if before else "main")
+    revision = str(
+        _patiently(f"{repo}: revision {wanted}", lambda: HfApi(ENDPOINT).dataset_info(repo, revision=wanted)).sha
+    )
     if before and (before.repo, before.revision) != (repo, revision):
         (partial / EXPORTED).unlink(missing_ok=True)
         before = None
@@ -223,24 +217,19 @@ def complete(folder: Path, record: FetchRecord, progress: Reporter) -> None:
     tokens = join_values(shards)
     documents = int(np.count_nonzero(tokens == tokenizer.bos_id))
     ledger, texts = np.zeros(len(tokens), np.uint32), Baselines()
-    at = seen = 0
+    end = seen = 0
     with progress.stage("byte ledger", documents, "documents") as stage:
-        for text, (ids, sizes) in encode_documents(islice(Documents([folder / DOCS]), documents), tokenizer):
-            raw, end = text.encode(), at + 1 + len(ids)
-            if end > len(tokens) or tokens[at] != tokenizer.bos_id or not np.array_equal(tokens[at + 1 : end], ids):
-                raise CouldNotCheck(
-                    f"document {seen:,} of {DOCS} is not what the validation shards hold from token {at:,} on.",
-                    remedy="The export's documents and shards do not belong together; try another revision.",
-                )
-            ledger[at + 1 : end] = sizes
-            texts.add(raw)
-            at, seen = end, seen + 1
+        given = islice(Documents([folder / DOCS]), documents)
+        for text, at, sizes in aligned_documents(given, tokens, tokenizer):
+            end, seen = at + len(sizes), seen + 1
+            ledger[at:end] = sizes
+            texts.add(text.encode())
             if seen % SHOW_EVERY == 0:
                 stage.update(seen)
-    if at != len(tokens) or int(ledger.sum()) != texts.raw:
+    if end != len(tokens) or int(ledger.sum()) != texts.raw:
         raise CouldNotCheck(
-            f"{DOCS} ends after {seen:,} documents; the validation shards hold {documents:,}.",
-            remedy="Fetch documents and shards of one revision.",
+            f"document {seen:,} of {DOCS} is not what the validation shards hold from token {end:,} on.",
+            remedy="The export's documents and shards do not belong together; try another revision.",
         )
     written = {}
     for path in shards:
@@ -273,15 +262,6 @@ def complete(folder: Path, record: FetchRecord, progress: Reporter) -> None:
             disjoint=shard_overlap(folder, tokenizer, progress, near=False),
             files={name: file_digest(folder / name) for name in sorted(names)} | written,
         ),
-    )
-
-
-def find_commit(repo: str, wanted: str) -> str:
-    """The commit behind a branch, tag or commit. Raises ``CouldNotCheck`` when there is none."""
-    from huggingface_hub import HfApi
-
-    return str(
-        _patiently(f"{repo}: revision {wanted}", lambda: HfApi(ENDPOINT).dataset_info(repo, revision=wanted)).sha
     )
 
 

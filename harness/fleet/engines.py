@@ -22,7 +22,7 @@ from typing import Any
 from harness.config.tracks import Hardware
 from harness.errors import CouldNotCheck, UsageError
 from harness.fleet.queue import Job, Queue
-from harness.run.machine import gpu_indices, visible_gpus
+from harness.run.machine import gpu_indices, usable_gpus
 from harness.run.reserve import share_of_cores
 
 # the options that each takes; Slurm knows its own
@@ -60,26 +60,28 @@ class LocalEngine(Engine):
     """A pool on this machine. ``slots``: runs at once; ``gpus``: indices that may be given out; ``cores``: in all."""
 
     def __init__(self, queue: Queue, slots: int, gpus: tuple[str, ...], cores: int = 1) -> None:
-        self._queue, self._slots, self._free, self._cores = queue, slots, list(gpus), cores
+        self._queue, self._slots, self._gpus, self._cores = queue, slots, gpus, cores
         self._all_gpus = len(gpu_indices())
-        self._running: dict[subprocess.Popen[bytes], tuple[list[str], int]] = {}
+        self._running: dict[subprocess.Popen[bytes], tuple[tuple[str, ...], int]] = {}
 
     def room(self, job: Job) -> bool:
         """Whether a slot, the job's GPUs and its cores are free. Raises ``UsageError`` when they never can be."""
-        held = sum(len(gpus) for gpus, _ in self._running.values())
-        if job.gpus > (here := len(self._free) + held):
-            words = f"{job.title} needs {job.gpus} GPUs; this machine has {here}."
+        if job.gpus > len(self._gpus):
+            words = f"{job.title} needs {job.gpus} GPUs; this machine has {len(self._gpus)}."
             raise UsageError(words, remedy="Use --on slurm or --on ray.")
         cores = self._share(job) + sum(cores for _, cores in self._running.values())
-        return len(self._running) < self._slots and job.gpus <= len(self._free) and cores <= self._cores
+        return len(self._running) < self._slots and job.gpus <= len(self._free()) and cores <= self._cores
 
     def start(self, job: Job) -> subprocess.Popen[bytes]:
         """Start a worker that sees its own GPUs and no others."""
-        given, self._free = self._free[: job.gpus], self._free[job.gpus :]
+        given = self._free()[: job.gpus]
         environ = dict(os.environ) | {"CUDA_VISIBLE_DEVICES": ",".join(given)}
         process = subprocess.Popen(worker_command(self._queue, job), env=environ, start_new_session=True)
         self._running[process] = given, self._share(job)
         return process
+
+    def _free(self) -> tuple[str, ...]:
+        return tuple(gpu for gpu in self._gpus if all(gpu not in given for given, _ in self._running.values()))
 
     def _share(self, job: Job) -> int:
         """The cores that the job's run will reserve."""
@@ -87,11 +89,9 @@ class LocalEngine(Engine):
 
     def alive(self, handle: subprocess.Popen[bytes]) -> bool:
         """Also takes back the GPUs and cores of a process that does not run any more."""
-        if handle.poll() is None:
-            return True
-        gpus, _ = self._running.pop(handle, ([], 0))
-        self._free += gpus
-        return False
+        if handle.poll() is not None:
+            self._running.pop(handle, None)
+        return handle.poll() is None
 
     def close(self) -> None:
         """End every worker and its run: interrupt them as Ctrl-C would, then kill."""
@@ -193,7 +193,7 @@ def make_engine(name: str, queue: Queue, *, slots: int, options: Mapping[str, st
         takes = " and ".join(known) or "no option"
         raise UsageError(f"--on {name} takes {takes}, not {', '.join(unknown)}.", remedy="Leave the others out.")
     if name == "local":
-        return LocalEngine(queue, slots, visible_gpus(), len(os.sched_getaffinity(0)))
+        return LocalEngine(queue, slots, usable_gpus(), len(os.sched_getaffinity(0)))
     return SlurmEngine(queue, options) if name == "slurm" else RayEngine(queue, options)
 
 

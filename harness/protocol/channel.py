@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import socket
-import time
+from collections.abc import Iterator
 
 from harness.protocol.messages import MESSAGE_BYTES, Message, MessageError, decode
 
@@ -29,7 +28,6 @@ class Channel:
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
-        self._socket.setblocking(False)
 
     @classmethod
     def pair(cls) -> tuple[Channel, socket.socket]:
@@ -48,19 +46,8 @@ class Channel:
 
     def send(self, message: Message, fds: tuple[int, ...] = (), timeout_s: float = 10.0) -> None:
         """Send one message, descriptors riding along. Raises ``ChannelClosed`` or ``ChannelTimeout``."""
-        data = message.encode()
-        deadline = time.monotonic() + timeout_s
-        while True:
-            try:
-                if fds:
-                    socket.send_fds(self._socket, [data], list(fds))
-                else:
-                    self._socket.send(data)
-                return
-            except (BlockingIOError, InterruptedError):
-                self._wait(select.POLLOUT, deadline)
-            except OSError as error:
-                raise ChannelClosed(f"the peer is gone ({error.strerror}).") from error
+        with self._within(timeout_s):
+            socket.send_fds(self._socket, [message.encode()], list(fds))
 
     def receive(self, timeout_s: float) -> Message:
         """The next message, as below; one with descriptors, which a worker never sends, is a ``MessageError``."""
@@ -77,33 +64,28 @@ class Channel:
         Raises ``ChannelTimeout`` after ``timeout_s`` seconds, ``ChannelClosed`` when the peer is gone, and
         ``MessageError`` when what came is not a message; descriptors that came with it are closed then.
         """
-        deadline = time.monotonic() + timeout_s
-        while True:
-            try:
-                data, fds, _, _ = socket.recv_fds(self._socket, MESSAGE_BYTES + 1, MAX_DESCRIPTORS)
-            except (BlockingIOError, InterruptedError):
-                self._wait(select.POLLIN, deadline)
-                continue
-            except OSError as error:
-                raise ChannelClosed(f"the peer is gone ({error.strerror}).") from error
-            if not data:
-                raise ChannelClosed("the peer closed its end.")
-            try:
-                return decode(data), fds
-            except MessageError:
-                for fd in fds:
-                    os.close(fd)
-                raise
+        with self._within(timeout_s):
+            data, fds, _, _ = socket.recv_fds(self._socket, MESSAGE_BYTES + 1, MAX_DESCRIPTORS)
+        if not data:
+            raise ChannelClosed("the peer closed its end.")
+        try:
+            return decode(data), fds
+        except MessageError:
+            for fd in fds:
+                os.close(fd)
+            raise
 
     def close(self) -> None:
         """Close this end; safe to call twice."""
         with contextlib.suppress(OSError):
             self._socket.close()
 
-    def _wait(self, event: int, deadline: float) -> None:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise ChannelTimeout("no answer in time.")
-        poll = select.poll()
-        poll.register(self._socket, event)
-        poll.poll(max(1, int(left * 1000)))
+    @contextlib.contextmanager
+    def _within(self, timeout_s: float) -> Iterator[None]:
+        try:
+            self._socket.settimeout(timeout_s)
+            yield
+        except (TimeoutError, BlockingIOError):
+            raise ChannelTimeout("no answer in time.") from None
+        except OSError as error:
+            raise ChannelClosed(f"the peer is gone ({error.strerror}).") from error

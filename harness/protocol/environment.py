@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from harness.protocol.channel import Channel
 
+_PLAIN = ("seed", "rank", "local_rank", "world_size")  # named as torch and users name them, without GOLF_
+_READ: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "float": float, "Path | None": Path}
 LIKELY, NEAR = 0.6, 0.85  # how alike a name must be to be suggested, and to be taken for a typing error (difflib)
 
 
@@ -63,36 +66,18 @@ class CellEnvironment:
     def read(cls, phase: str, environ: Mapping[str, str] | None = None) -> CellEnvironment:
         """Read ``environ`` (default: the process's own). Raises ``NotInACell`` when it is not one of ``phase``."""
         env = os.environ if environ is None else environ
-
-        def path(name: str) -> Path | None:
-            return Path(value) if (value := env.get(name)) else None
-
         found = env.get("GOLF_PHASE")
         if found != phase:
             raise NotInACell(
                 f"this module serves the {phase} phase, and GOLF_PHASE is {found!r}. "
                 "The referee starts it: `make submit`, or `harness submit --submission FOLDER`."
             )
-        return cls(
-            phase=phase,
-            stage=env.get("GOLF_STAGE", ""),
-            track=env["GOLF_TRACK"],
-            seed=int(env["SEED"]),
-            rank=int(env["RANK"]),
-            local_rank=int(env["LOCAL_RANK"]),
-            world_size=int(env["WORLD_SIZE"]),
-            vocab_size=int(env["GOLF_VOCAB_SIZE"]),
-            cpu_cores=int(env["GOLF_CPU_CORES"]),
-            gpus=int(env["GOLF_GPUS"]),
-            limit_s=float(env["GOLF_LIMIT_S"]),
-            setup_s=float(env.get("GOLF_SETUP_S", "0")),
-            total_targets=int(env.get("GOLF_TOTAL_TARGETS", "0")),
-            model_budget_bytes=int(env.get("GOLF_MODEL_BUDGET_BYTES", "0")),
-            output_dir=path("GOLF_OUTPUT_DIR"),
-            checkpoint_dir=path("GOLF_CHECKPOINT_DIR"),
-            model_file=path("GOLF_MODEL_FILE"),
-            channel_fd=int(env["GOLF_CHANNEL_FD"]),
-        )
+        values: dict[str, Any] = {"phase": phase}
+        for field in fields(cls)[1:]:
+            name = field.name.upper() if field.name in _PLAIN else f"GOLF_{field.name.upper()}"
+            if field.default is MISSING or env.get(name):
+                values[field.name] = _READ[str(field.type)](env[name])
+        return cls(**values)
 
     def open_channel(self) -> Channel:
         """The worker's end of the channel to the referee."""

@@ -12,7 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from typing import cast
+from dataclasses import fields
 
 import torch
 
@@ -21,7 +21,7 @@ from harness.protocol.device_memory import attach, settle
 from harness.protocol.environment import CellEnvironment
 from harness.protocol.layout import Buffers, buffer_shapes, logits_code, map_tensor, state_bytes, state_views
 from harness.protocol.messages import Kind, Message
-from harness.protocol.predictor import EvalContext, LogitsWriter, Predictor, ShardedPredictor, Stage
+from harness.protocol.predictor import EvalContext, LogitsWriter, Predictor, ShardedPredictor
 from harness.protocol.ranks import LOST_RANK_WAIT_S, LostRank, report_start
 
 IDLE_LIMIT_S = 24 * 3600.0
@@ -77,16 +77,8 @@ def _sharded(predictor: Predictor) -> ShardedPredictor:
 
 def eval_context(environment: CellEnvironment) -> EvalContext:
     """What the predictor is told, from the cell's environment."""
-    return EvalContext(
-        stage=cast(Stage, environment.stage),
-        model_file=environment.model_file,
-        checkpoint_dir=environment.checkpoint_dir,
-        vocab_size=environment.vocab_size,
-        eval_s=environment.limit_s,
-        total_targets=environment.total_targets,
-        rank=environment.rank,
-        world_size=environment.world_size,
-    )
+    told = vars(environment) | {"eval_s": environment.limit_s}
+    return EvalContext(**{field.name: told[field.name] for field in fields(EvalContext)})
 
 
 class EvalWorker:

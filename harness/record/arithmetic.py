@@ -31,14 +31,7 @@ SPAN_SLACK_S = 1e-6
 CLOCK_RULES = {"train": "A1-TRAIN-CLOCK", "eval": "A2-EVAL-CLOCK"}
 AUDITED_RULES = ("C1-CAUSAL", "S4-STATE-DECLARED", "S5-DETERMINISM")
 SCORE_RULES = (*AUDITED_RULES, "C2-NORMALISED", "C3-SCORE-BEFORE-UPDATE", "C4-COVERAGE", "C4-SINGLE-PASS", "A7-BPB")
-REQUIRED_RULES = {
-    *SCORE_RULES,
-    *("A1-SETUP-NO-DATA", "A1-TRAIN-CLOCK", "A2-EVAL-CLOCK"),
-    *("A3-ARTIFACT-BYTES", "A3-CONTAINER", "A3-NO-UNCOUNTED-CODE"),
-    *("A4-DISJOINT", "A4-EVAL-NO-DATA", "A4-NO-NETWORK", "A4-TRAIN-NO-VAL", "A7-BYTES"),
-    *("S1-ISOLATION", "S2-NO-SURVIVORS", "S3-PROTOCOL", "S6-PLAUSIBLE", "S7-OWN-MACHINE"),
-}
-"""What every refereed record has a verdict on since there are records."""
+REQUIRED_RULES = {item.id for item in catalogue().values() if item.required}
 
 
 def check_figures(record: RunRecord) -> list[Finding]:

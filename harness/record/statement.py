@@ -13,16 +13,13 @@ import re
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from harness.record import dsse
 from harness.record.canonical import canonical_bytes, parse_utc, read_bounded, strict_json
 from harness.record.predicate import Head, Intent, Review, RunRecord
-
-if TYPE_CHECKING:
-    from jsonschema import Draft202012Validator
 
 FOLDER = Path(__file__).parent
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -154,7 +151,7 @@ def read_entry(path: Path, folder: str) -> Entry:
 
 
 @cache
-def validators() -> dict[str, Draft202012Validator]:
+def validators() -> dict[str, Any]:
     """Predicate type -> validator by the committed schema."""
     from jsonschema import Draft202012Validator
     from referencing import Registry, Resource

@@ -21,15 +21,7 @@ from harness.record.canonical import locked, read_bounded
 from harness.record.chain import check_chains, check_copies
 from harness.record.predicate import RunRecord
 from harness.record.reproduce import check_reviews
-from harness.record.statement import (
-    CHAIN_FOLDERS,
-    KINDS,
-    Entry,
-    date_of,
-    file_name,
-    read_entry,
-    schema_problem,
-)
+from harness.record.statement import CHAIN_FOLDERS, KINDS, Entry, date_of, file_name, read_entry, schema_problem
 from harness.record.trust import Accepted, PublicKey, Role, accepted_keys, first_key, public_key, signing_problem
 from harness.rules import Finding, Verdict, worst
 
@@ -156,11 +148,11 @@ def verify_paths(
             folders[path] = None
         elif not path.exists():
             raise CouldNotCheck(f"{path} does not exist.", remedy="`make submit SEED=1337` makes a record.")
-        elif not path.is_file() or not (around / "keys").is_dir():
-            raise CouldNotCheck(
-                f"{path} is not a record in a records folder (keys/ beside runs/).",
-                remedy="Put it into one: its keys and its chain are judged with it.",
-            )
+        elif not path.is_file() or path.suffix != ".json" or path.absolute().parent.name not in KINDS:
+            text = f"{path} is not a record in runs/, intents/, reviews/ or heads/ of a records folder."
+            raise CouldNotCheck(text, remedy="Put it into one: its keys and its chain are judged with it.")
+        elif not (around / "keys").is_dir():
+            raise CouldNotCheck(f"{path} has no keys/ beside its folder.", remedy="Its keys are judged with it.")
         elif (chosen := folders.setdefault(around, set())) is not None:
             chosen.add(path.absolute())
     found = []
@@ -170,11 +162,6 @@ def verify_paths(
             remedy = "Name another folder; `make submit SEED=1337` makes a record."
             raise CouldNotCheck(f"{folder} holds no records.", remedy=remedy)
         asked = tuple(entry for entry in report.entries if files is None or entry.path.absolute() in files)
-        if files and (missing := files - {entry.path.absolute() for entry in asked}):
-            raise CouldNotCheck(
-                f"{', '.join(sorted(map(str, missing)))}: not under runs/, intents/, reviews/ or heads/ of its folder.",
-                remedy="Put it there; keys and chain are judged with it.",
-            )
         found.append(replace(report, asked=asked))
     return found
 

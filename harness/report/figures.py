@@ -1,9 +1,10 @@
-"""What a report shows, as plain numbers: taken from records that are verified as they are read, before any drawing."""
+"""What a report shows, as numbers and tables, from records that are verified as they are read; drawn elsewhere."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.errors import CouldNotCheck, UsageError
@@ -11,10 +12,12 @@ from harness.record.predicate import RunRecord
 from harness.record.statement import Entry
 from harness.record.verification import verify_folder, verify_paths
 from harness.rules import Finding, Verdict, worst
-from harness.stats.seeds import SeedStatistics, aggregate, pool_fields, pools
-from harness.stats.wording import describe_against
+from harness.stats.seeds import SeedStatistics, aggregate, describe_against, pool_fields, pools
 
 FINEWEB = "fineweb"
+WRAPPED = 20  # characters that a column of words keeps at least
+GIVES = ("clocks", "data", "eval s", "train s", "n", "bytes", "track", "bpb before quantisation", "rank")
+"""Columns that a narrow terminal leaves out, this one first; page and Markdown have all."""
 
 
 @dataclass(frozen=True)
@@ -84,16 +87,24 @@ class Standing:
 
 @dataclass(frozen=True)
 class Pool:
-    """Runs that differ in nothing but the seed, and their statistics (``None`` without a final score)."""
+    """Runs that differ in nothing but the seed, and their statistics (``None`` without a final score).
+
+    settings: what tells it from most pools of its submission and track, such as "TTT_EPOCHS=1"
+    """
 
     runs: tuple[ReportedRun, ...]
     statistics: SeedStatistics | None
+    settings: str = ""
+
+    @property
+    def name(self) -> str:
+        """Submission and settings."""
+        return self.runs[0].record.submission.name + (f" ({self.settings})" if self.settings else "")
 
     @property
     def title(self) -> str:
-        """Submission and track."""
-        record = self.runs[0].record
-        return f"{record.submission.name} on track {record.track.name}"
+        """Submission, settings and track."""
+        return f"{self.name} on track {self.runs[0].record.track.name}"
 
     @property
     def stages(self) -> list[tuple[str, str]]:
@@ -106,7 +117,7 @@ class Pool:
         """Its line of the overview."""
         record, bpb = self.runs[0].record, self.statistics.bpb if self.statistics else None
         return Standing(
-            name=record.submission.name,
+            name=self.name,
             track=record.track.name,
             data=record.data.name,
             bpb=bpb.mean if bpb else None,
@@ -163,7 +174,18 @@ def pool_runs(runs: Sequence[ReportedRun]) -> tuple[Pool, ...]:
         except UsageError:
             statistics = None
         found.append(Pool(tuple(sorted(group, key=lambda run: run.seed)), statistics))
-    return tuple(found)
+    return tuple(replace(pool, settings=uncommon_settings(pool, found)) for pool in found)
+
+
+def uncommon_settings(pool: Pool, pools: Sequence[Pool]) -> str:
+    """The settings in which ``pool`` differs from what most pools of its submission and track have, the first two."""
+    titled = [other.runs[0].record.submission.config for other in pools if other.title == pool.title]
+    changed = []
+    for key, value in sorted(pool.runs[0].record.submission.config.items()):
+        values = [str(config.get(key)) for config in titled]
+        if str(value) != max(values, key=values.count):
+            changed.append(f"{key}={value}")
+    return ", ".join(changed[:2]) + (f" and {len(changed) - 2} more" if len(changed) > 2 else "")
 
 
 def collect(
@@ -204,3 +226,98 @@ def collect(
     if baseline:
         compared = describe_against(reports, verify_folder(baseline, trust=trust), margin=margin)
     return Report(pool_runs(runs), tuple(folder), tuple(compared), tuple(claims))
+
+
+@dataclass(frozen=True)
+class PlainTable:
+    """headers: (name, kind) with kind "n" for numbers, "name", "verdict" or ""; links: ids on the page, a row each."""
+
+    headers: list[tuple[str, str]]
+    rows: list[list[str]]
+    links: list[str] = field(default_factory=list)
+
+    def fitting(self, width: int) -> PlainTable:
+        """Without those of :data:`GIVES` for which so many characters a line are too few; long words may still wrap."""
+        shown = list(range(len(self.headers)))
+        for name in ("", *GIVES):
+            shown = [at for at in shown if self.headers[at][0] != name]
+            titles = [max(map(len, self.headers[at][0].split())) for at in shown]
+            cells = [max((len(row[at]) for row in self.rows), default=0) for at in shown]
+            if sum(max(title, min(cell, WRAPPED)) + 2 for title, cell in zip(titles, cells, strict=True)) <= width:
+                break
+        return PlainTable([self.headers[at] for at in shown], [[row[at] for at in shown] for row in self.rows])
+
+
+def overview_table(report: Report) -> PlainTable:
+    """One row a set of seeds or folder, by track and text, best first; what fails or has no score is not ranked."""
+    found = [(pool.standing, f"pool-{index}") for index, pool in enumerate(report.pools, 1)]
+    found += [(claim.standing, f"claim-{index}") for index, claim in enumerate(report.claims, 1)]
+    found.sort(key=lambda item: (item[0].ranked_in, item[0].bpb is None, item[0].bpb or 0.0))
+    headers = [("rank", "n"), ("submission", "name"), ("track", ""), ("data", ""), ("bpb", "n"), ("n", "n"),
+               ("bytes", "n"), ("clocks", ""), ("verdict", "verdict"), ("kind", "")]  # fmt: skip
+    ranks: Counter[tuple[str, str]] = Counter()
+    rows = []
+    for line, _ in found:
+        ranked = line.verdict is not Verdict.FAIL and line.bpb is not None
+        ranks[line.ranked_in] += ranked
+        bpb = "none" if line.bpb is None else f"{line.bpb:.4f}"
+        bpb += f" ± {line.sample_std:.4f}" if line.sample_std is not None else ""
+        size = "unknown" if line.total_bytes is None else f"{line.total_bytes:,}"
+        times = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in line.clocks.items()) or "unknown"
+        place = [str(ranks[line.ranked_in]) if ranked else "-", line.name, line.track, line.data]
+        rows.append([*place, bpb, str(line.seeds), size, times, line.verdict.value, line.kind])
+    return PlainTable(headers, rows, [link for _, link in found])
+
+
+def pool_table(pool: Pool, *, summed: bool = False) -> PlainTable:
+    """One row a seed.
+
+    summed: also mean and deviations, of the stages that every run has; one seed has none, its row says it all
+    """
+    headers = [("seed", ""), *((f"bpb {words}", "n") for _, words in pool.stages), ("bytes", "n"),
+               *((f"{name} s", "n") for name in pool.budgets), ("verdict", "verdict")]  # fmt: skip
+    rows = []
+    for run in pool.runs:
+        scores = {key: f"{bpb:.4f}" for key, bpb in run.stages.items()}
+        used = {budget.name: f"{budget.used_s:.1f}" for budget in run.record.budgets}
+        row = [str(run.seed), *(scores.get(key, "") for key in pool.stages), f"{run.record.sizes.total_bytes:,}"]
+        rows.append([*row, *(used.get(name, "") for name in pool.budgets), run.verdict.value])
+    if summed and (found := pool.statistics) and len(found.seeds) > 1:
+        in_all = [all(key in run.stages for run in pool.runs) for key in pool.stages]
+        stages = [found.stages.get(key[0]) if there else None for key, there in zip(pool.stages, in_all, strict=True)]
+        for label, name in (("Mean", "mean"), ("Sample std", "sample_std"), ("Population std", "population_std")):
+            means = ["" if summary is None else f"{getattr(summary, name):.4f}" for summary in stages]
+            size = f"{getattr(found.total_bytes, name):,.0f}"
+            rows.append([label, *means, size, *[""] * (len(pool.budgets) + 1)])
+    return PlainTable(headers, rows)
+
+
+def report_document(report: Report) -> dict[str, object]:
+    """JSON data: the overview, pools with statistics and runs, findings about the folder, the comparison."""
+    overview = overview_table(report)
+    return {
+        "overview": [dict(zip([name for name, _ in overview.headers], row, strict=True)) for row in overview.rows],
+        "pools": [
+            {
+                "title": pool.title,
+                "statistics": pool.statistics,
+                "runs": [
+                    {
+                        "file": run.stored.path.name,
+                        "digest": run.stored.digest,
+                        "seed": run.seed,
+                        "verdict": run.verdict.value,
+                        "bpb": {score.stage: score.bpb for score in run.record.scores},
+                        "total_bytes": run.record.sizes.total_bytes,
+                        "budgets": run.record.budgets,
+                        "findings": run.findings,
+                    }
+                    for run in pool.runs
+                ],
+            }
+            for pool in report.pools
+        ],
+        "public_folders": report.claims,
+        "folder_findings": report.folder_findings,
+        "comparison": report.comparison,
+    }

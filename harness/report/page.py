@@ -6,44 +6,29 @@ Everything that comes from a record or a folder is escaped: in HTML by the templ
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 import harness
-from harness.report.figures import Pool, Report
+from harness.report.figures import Pool, Report, overview_table, pool_table
 from harness.report.svg import COLOURS, Points, bars, dots, lines, thin
-from harness.report.tables import overview_table, pool_table
 from harness.rules import title_of
-from harness.text import printable
+from harness.text import printable, templates
 
 IDLE = "idle"
 """The ledger's name for the time between spans."""
 
 
-@cache
-def templates() -> Environment:
-    """The templates beside this file, and the filters that make foreign text fit for what they write."""
-    files, escaped = FileSystemLoader(Path(__file__).parent), select_autoescape(("html.jinja",))
-    found = Environment(
-        loader=files, autoescape=escaped, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    found.filters["plain"] = lambda text, limit=300: printable(str(text), limit)
-    found.filters |= {"title_of": title_of, "md": escape_markdown}
-    found.globals |= {"version": harness.__version__, "pool_table": pool_table, "drawings": pool_drawings}
-    return found
-
-
 def render_page(report: Report) -> str:
     """The page as text."""
-    return templates().get_template("page.html.jinja").render(report=report, overview=overview_table(report))
+    return TEMPLATES.get_template("page.html.jinja").render(report=report, overview=overview_table(report))
 
 
-def render_markdown(report: Report) -> str:
-    """Markdown that can be pasted into a pull request."""
-    text = templates().get_template("report.md.jinja").render(report=report, overview=overview_table(report))
+def render_markdown(report: Report, width: int = 1 << 20) -> str:
+    """Markdown that can be pasted into a pull request; its tables have the columns that fit in ``width`` characters."""
+    values = {"report": report, "overview": overview_table(report), "width": width}
+    text = TEMPLATES.get_template("report.md.jinja").render(values)
     return text.strip() + "\n"
 
 
@@ -108,3 +93,8 @@ def pool_drawings(pool: Pool) -> Iterator[tuple[str, Markup]]:
         rows.append((f"in the model: {printable(name, 24)}: {size:,}", float(size), None))
     note = "from zero, one scale" + "; in the model: before its last compression" * bool(sections)
     yield "Bytes of the largest artifact", Markup(bars(rows, note, f"Bytes of seed {largest.seed}"))
+
+
+TEMPLATES = templates(Path(__file__).parent)
+TEMPLATES.filters |= {"title_of": title_of, "md": escape_markdown}
+TEMPLATES.globals |= {"version": harness.__version__, "pool_table": pool_table, "drawings": pool_drawings}

@@ -18,12 +18,11 @@ from harness.record.canonical import file_digest
 from harness.record.store import kept_file
 from harness.record.trust import load_trust
 from harness.report.figures import Pool, Report
-from harness.report.page import render_markdown, templates
+from harness.report.page import TEMPLATES, render_markdown
 from harness.rules import Verdict
 from harness.run.artifact import unpack_code
 from harness.text import printable
 
-OFFICIAL, OTHER = "10min_16mb", "non_record_16mb"
 ENTRIES = ("intents", "runs", "reviews", "heads", "keys")
 SCRIPT = "train_gpt.py"
 
@@ -34,11 +33,11 @@ def the_pool(report: Report) -> Pool:
     Raises ``UsageError`` for several sets, ``RuleBroken`` for a record that fails.
     """
     if len(report.pools) > 1:
-        found = "; ".join(
-            f"{pool.title} ({', '.join(run.stored.path.name for run in pool.runs)})" for pool in report.pools
-        )
+        newest = max(report.pools, key=lambda pool: max(run.record.started_at for run in pool.runs))
+        names = ", ".join(run.stored.path.name for run in newest.runs)
         raise UsageError(
-            f"these records are of several sets: {printable(found, 900)}.", remedy="Name the files of one."
+            f"these records are of {len(report.pools)} sets; the newest holds {printable(names, 900)}.",
+            remedy="Name the files of one: `harness report` lists them.",
         )
     (pool,) = report.pools
     for run in pool.runs:
@@ -68,7 +67,9 @@ def write_public_folder(report: Report, out: Path, *, author: str, github_id: st
         shown.copy_records(folder)
         shown.write_code(folder)
         texts = {f"train_seed{run.seed}.log": shown.text("folder.log.jinja", run=run) for run in shown.pool.runs}
-        texts["submission.json"] = json.dumps(shown.metadata(author, github_id), indent=2, ensure_ascii=False)
+        author = author or shown.author()
+        meta = shown.text("folder.json.jinja", author=author, github_id=github_id or author)
+        texts["submission.json"] = json.dumps(json.loads(meta), indent=2, ensure_ascii=False)
         texts["README.md"] = shown.text("folder.md.jinja", tables=render_markdown(Report((shown.pool,), ())))
         for name, text in texts.items():
             (folder / name).write_text(text + "\n", encoding="utf-8")
@@ -98,7 +99,7 @@ class _Shown:
     def __init__(self, report: Report) -> None:
         self.pool = the_pool(report)
         assert self.pool.statistics is not None  # the_pool saw to it
-        self.bpb, self.worst_bytes = self.pool.statistics.bpb, self.pool.statistics.worst_bytes
+        self.bpb = self.pool.statistics.bpb
         self.run = self.pool.runs[0]
         self.first = self.run.record
         refereed = self.first.kind == "refereed"
@@ -110,7 +111,7 @@ class _Shown:
     def text(self, template: str, **values: object) -> str:
         """What a template makes of this pool."""
         shown = {"pool": self.pool, "kind": self.kind, "spread": self.spread, "script": SCRIPT}
-        return templates().get_template(template).render(shown | values)
+        return TEMPLATES.get_template(template).render(shown | values)
 
     def copy_records(self, folder: Path) -> None:
         """The signed files as they are: a signer's chain is whole or fails, so all of it goes along.
@@ -153,45 +154,8 @@ class _Shown:
             text = self.text("folder.py.jinja", run=self.run) + "\n"
             (folder / SCRIPT).write_text(text, encoding="utf-8")
 
-    def metadata(self, author: str, github_id: str) -> dict[str, object]:
-        """``submission.json`` as the public challenge has it, with the referee's part."""
-        first, signer = self.first, self.run.stored.signer
-        if not author:
-            key = load_trust(self.run.stored.path.absolute().parent.parent / "keys")[0].get(signer)
-            author = (key.owner if key else "") or f"key {signer[:8]}"
-        seeds: dict[str, dict[str, float | int]] = {}
-        for run in self.pool.runs:
-            record, final = run.record, run.record.final
-            assert final is not None
-            seeds[str(run.seed)] = {
-                "val_loss": round(final.nats / final.targets, 8),
-                "val_bpb": round(final.bpb, 8),
-                "artifact_bytes": record.sizes.total_bytes,
-            }
-            if record.kind == "refereed":
-                times = {f"{name}_time_s": round(run.used_s(name), 3) for name in ("train", "eval")}
-                seeds[str(run.seed)] |= {"steps": run.steps, **times}
-        gpus = first.machine.gpus
-        return {
-            "author": author,
-            "github_id": github_id or author,
-            "name": f"{first.submission.name} on {first.track.name}",
-            "blurb": f"{self.kind.capitalize()}: {self.spread}, data {first.data.name}.",
-            "date": first.started_at[:10],
-            "track": OFFICIAL if first.track.name == OFFICIAL else OTHER,
-            "val_loss": round(sum(float(figures["val_loss"]) for figures in seeds.values()) / len(seeds), 8),
-            "val_bpb": round(self.bpb.mean, 8),
-            **({} if self.bpb.sample_std is None else {"val_bpb_std": round(self.bpb.sample_std, 8)}),
-            "seeds": [run.seed for run in self.pool.runs],
-            "seed_results": seeds,
-            "bytes_total": int(self.worst_bytes.value),
-            "bytes_code": first.sizes.code_bytes,
-            "hardware": f"{len(gpus)}x {gpus[0]}" if gpus else f"{first.machine.cpu}, {first.machine.cpu_cores} cores",
-            "dataset": first.data.name,
-            "referee": {
-                "kind": first.kind,
-                "harness_version": first.harness_version,
-                "track": first.track.name,
-                "records": {run.stored.path.name: run.stored.digest for run in self.pool.runs},
-            },
-        }
+    def author(self) -> str:
+        """Whom the list of keys names as the signer's owner."""
+        signer = self.run.stored.signer
+        key = load_trust(self.run.stored.path.absolute().parent.parent / "keys")[0].get(signer)
+        return (key.owner if key else "") or f"key {signer[:8]}"

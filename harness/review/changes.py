@@ -11,7 +11,7 @@ from pathlib import Path
 from msgspec import structs
 
 from harness.errors import CouldNotCheck
-from harness.review.findings import FACTS, Findings, FolderReport
+from harness.review.findings import Findings, FolderReport
 from harness.review.output import plain
 from harness.review.record import RECORD
 
@@ -112,5 +112,5 @@ def judge_change(reports: list[FolderReport], change: Change) -> list[FolderRepo
     if not reports and out.items:
         where = (*(name for _, name in change.altered), *others)[0]
         items = [structs.replace(item, file=where) for item in out.items]
-        return [FolderReport(".", RECORD, items, dict.fromkeys(FACTS))]
+        return [FolderReport(".", RECORD, items)]
     return [structs.replace(report, findings=[*out.items, *report.findings]) for report in reports[:1]] + reports[1:]

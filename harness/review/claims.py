@@ -162,20 +162,22 @@ def check_headlines(document: Document) -> Iterator[Claim]:
     for line in document.lines:
         for number in line.numbers:
             before, after = line.text[max(0, number.start - 200) : number.start], line.text[number.end :]
-            paren = _PAREN.match(after)
-            inside = paren["inside"] if paren else ""
             near = f"{before[-40:]} {after[:14]}".lower()
             fine = number.step < 1e-2 and 0.3 < number.value < 10 and re.search(r"bpb|ttt|±|std|mean", near)
             words = "nats" if re.search(r"val[_ ]?loss|nats", before[-40:].lower()) else "bpb" if fine else ""
-            claimed = dataclasses.replace(number, kind=number.kind or words)
-            is_score = claimed.kind in ("bpb", "nats") and number.value >= SMALLEST_SCORE
+            kind = number.kind or words
+            is_score = kind in ("bpb", "nats") and number.value >= SMALLEST_SCORE
+            if number.signed or not (is_score or kind == "bytes"):
+                continue
+            paren = _PAREN.match(after)
+            inside = paren["inside"] if paren else ""
             mean = _MEAN.search(inside) or _MEAN_BEFORE.search(before[-60:]) or _MEAN_AFTER.match(after)
             nearby = re.split(r"[|(;]|\.\s", after[:60])[0]  # the deviation: in parentheses, after ±, or words later
             plus = _PLUS_MINUS.match(after.lstrip(" *`").removeprefix("total").strip())
             std = _STD.search(inside) or plus or _STD.search(nearby)
             spread = read_numbers(f"{std[1]} {std[2] or ''}".strip())[0] if std else None
-            said = (mean or spread) and not re.search(r"interval|\bCI\b|range", before[-60:], re.IGNORECASE)
-            if said and not number.signed and (is_score or claimed.kind == "bytes"):
+            if (mean or spread) and not re.search(r"interval|\bCI\b|range", before[-60:], re.IGNORECASE):
+                claimed = dataclasses.replace(number, kind=kind)
                 yield from _headline(document, line, claimed, before, f"{inside} {after[:40]}", spread)
 
 

@@ -29,8 +29,10 @@ def absent(record: Record) -> None:
     likely = [n for n in others if not WORDS["not_at_eval"].search(n) and "train" not in n]
     notes = record.metadata.raw.items() if record.metadata else ()
     counted = any(key.startswith("bytes_code") and re.search("includ", str(value), re.I) for key, value in notes)
+    size = sum(record.folder.size_of(n) or 0 for n in likely)
+    with_script = size + (record.folder.size_of(record.main_code or "") or 0)
+    counted = counted or any(with_script == code.value for run in record.runs for code in run["codes"])
     if likely and record.main_code and not counted:
-        size = sum(record.folder.size_of(n) or 0 for n in likely)
         message = f"files beside the script may be needed at evaluation, uncounted: {', '.join(likely[:5])}."
         remedy = "Put the code into the counted script."
         record.out.warn("A3-NO-UNCOUNTED-CODE", message, likely[0], f"{size:,} bytes", "", remedy, "hint")
@@ -86,16 +88,17 @@ def patterns(record: Record) -> None:
         for node in script.statements:
             if not isinstance(node, LOOKED_AT):
                 continue
-            worth = any(WORDS["worth"].search(line) for line in lines[node.lineno - 1 : node.end_lineno])
-            if not worth or record.folder.late():
+            loop = ast.unparse(node.target) if isinstance(node, ast.For) else ""
+            raw = loop or "\n".join(lines[node.lineno - 1 : node.end_lineno])
+            beside = WORDS["worth_beside_target"].search(raw) and WORDS["target"].search(raw)
+            if not (WORDS["worth_of_loop" if loop else "worth"].search(raw) or beside) or record.folder.late():
                 continue
             text = ast.unparse(node)[:MAX_STATEMENT]
             at = (name, 0 if script.layers else node.lineno)  # an unpacked script has other lines
-            simple = not isinstance(node, ast.For)
-            if simple and _VAL_FILES.match(text):
+            if not loop and _VAL_FILES.match(text):
                 out.fail("A4-TRAIN-NO-VAL", "the train files are validation shards.", at, text[:160])
                 continue
             for one in PATTERNS.code:
-                if one.what not in seen and (simple or "for each" in one.what) and one.pattern.search(text):
+                if one.what not in seen and (not loop or "for each" in one.what) and one.pattern.search(text):
                     seen.add(one.what)
                     out.warn(one.rule, f"{one.what}.", at, text[:160], "", one.remedy, "likely")

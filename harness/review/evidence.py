@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
+from itertools import product
 
 from harness.fineweb import VARIANTS
 from harness.review.logs import Pass, Run
@@ -18,11 +20,15 @@ from harness.review.published import (
     judge_tokens,
     variant_of,
 )
-from harness.review.record import Record, each
+from harness.review.record import LARGEST_SCORE, Record, each
 from harness.rules import Verdict
 
-PUBLISHED_SHARDS = 200
-"""More train shards than anybody downloads: the preparation was the author's own."""
+_SHARDS = re.compile(r"fineweb\w*_(sp1024|sp8192)\b")
+"""Published shards: of each of these names there is one set."""
+_FIRST_LOSS = re.compile(r"\bstep[: ]\s*[01]/\d+\W{1,4}(?:(?:train|val)_)?loss:?\s*(\d{1,2}\.\d{2,6})")
+_UNTRAINED = {"sp1024": math.log(1024), "sp8192": math.log(8192)}
+"""Nats a token of a model that knows nothing: they tell the vocabulary."""
+_COUNT_BYTES = "Count the UTF-8 bytes of the raw documents; compare the table with decoded text."
 MAX_TOLD = 2_000
 """Lines of README and JSON in which the folder may call its score one of a part."""
 LARGEST_GAIN = 0.06
@@ -70,7 +76,7 @@ def byte_count(record: Record, run: Run) -> None:
     others = [b for other in [*run.passes, *run.curve[-3:]] if other is not item and (b := implied(run, other))]
     agree = [b for b in others if abs(b.value - total.value) <= b.slack + total.slack + CERTAIN / 2 * total.value]
     sound = [b for b in others if judge_bytes(b, tokens, readings.byte_low, readings.byte_high).verdict is Verdict.PASS]
-    remedy = "Count the UTF-8 bytes of the raw documents; compare the table with decoded text."
+    remedy = _COUNT_BYTES
     if sound:
         message = f"{item.name}: loss and bpb imply other bytes than the run's other passes: a mixture, or two counts."
         share = f"{100 * (total.value / sound[-1].value - 1):+.2f} % against {sound[-1].value:,.0f} bytes"
@@ -81,6 +87,28 @@ def byte_count(record: Record, run: Run) -> None:
     certain = finding.verdict is Verdict.FAIL and bool(agree) and record.bound.certain and not odd
     verdict = Verdict.FAIL if certain else Verdict.WARN
     out.add(verdict, finding.rule, f"{item.name}: {finding.message}", at, found, text, remedy)
+
+
+def by_name(record: Record) -> None:
+    """Loss over bpb by the tokenizer's name, where no token count stands: that of each log, else the JSON's."""
+    meta, claimed, out = record.metadata, record.claimed, record.out
+    texts = [record.texts.get(run.file, "") for run in record.bound.runs] or record.told
+    names = {name for text in texts for name in _SHARDS.findall(text)}
+    if not names and not any("caseops" in text.lower() for text in [*texts, *record.told]):  # which has two counts
+        first = {float(hit[1]) for text in texts if (hit := _FIRST_LOSS.search(text))}
+        names = {name for name, loss in _UNTRAINED.items() if first and all(abs(x - loss) < 0.06 for x in first)}
+    finals = [(run, item) for run in record.bound.runs if (item := run.final) and not run.one("val_tokens")]
+    pairs = [(item.loss, item.bpb, run.place(item)) for run, item in finals]
+    if meta and claimed and not record.runs and not record.absent_logs:
+        pairs = [(meta.number("val_loss"), claimed, (record.json_file, meta.line("val_loss")))]
+    variants = [variant for variant in VARIANTS if {variant.name} == names]
+    for variant, (loss, bpb, at) in product(variants, pairs):
+        if loss is None or not (loss.value > 0 and 0 < bpb.value < LARGEST_SCORE):
+            continue
+        finding = judge_bytes(implied_bytes(loss, bpb, variant.val_tokens), variant.val_tokens)
+        if finding.verdict is Verdict.FAIL:
+            message = f"with the tokens of {variant.name}, by its name or the first loss: {finding.message}"
+            out.warn(finding.rule, message, at, f"loss {loss.text}, bpb {bpb.text}", "", _COUNT_BYTES, "likely")
 
 
 @each("runs")
@@ -116,15 +144,10 @@ def coverage(record: Record, run: Run) -> None:
 
 @each("any")
 def data(record: Record, run: Run) -> None:
-    """Which files the run says that it read. The 80 shards of the published set also come in a doubled folder."""
-    out, shards = record.out, run.one("train_shards")
+    """Which files the run says that it read."""
     files, line = run.settings.get("train_files", ("", 0))
     if re.search(r"(?:^|[/_])val(?:id)?[_*]", files.rsplit("/", 1)[-1]):
-        out.fail("A4-TRAIN-NO-VAL", "the train files are validation shards.", (run.file, line), files)
-    own = shards is None or shards.value > PUBLISHED_SHARDS
-    if own and re.search(r"(\bdatasets/)\1", " ".join(value for value, _ in run.settings.values())):
-        message = "a doubled datasets/datasets path, as in preparations that held out too few documents (#2127)."
-        out.warn("A4-DISJOINT", message, run.file, confidence="hint")
+        record.out.fail("A4-TRAIN-NO-VAL", "the train files are validation shards.", (run.file, line), files)
 
 
 @each("runs")
@@ -212,13 +235,15 @@ def words(record: Record) -> None:
     # A later pass gave another score than the claimed one, which neither names such a method nor looks like it.
     another = record.out.has("A9-SCORER") and not record.out.has("S6-PLAUSIBLE")
     another = another and not re.search(rf"{_MIXED.pattern}|ttt|slot", record.bound.name, re.IGNORECASE)
-    seen = {m.what for m in PATTERNS.methods if m.unless and any(map(m.unless.search, record.told))}
+    seen = set[str]()
     for file, line, text, own in _texts(record):
         for method in PATTERNS.methods:
             fresh = (own or method.anywhere) and method.what not in seen
             hit = method.words.search(text) if method.words and fresh else None
             if hit and not WORDS["denied"].search(text[: hit.start()]):
                 seen.add(method.what)
+                if method.unless and any(map(method.unless.search, record.told)):
+                    continue
                 found, remedy = text[max(0, hit.start() - 60) :].strip()[:160], "Say why it is within the rules."
                 early = method.rule == "A6-PREQUANT-TTT" and own and any(r.early_adaptation for r in record.bound.any)
                 certain = early or (method.banned and own == "title" and record.claimed is not None)

@@ -13,11 +13,6 @@ from harness.errors import ExitCode, UsageError
 from harness.fineweb import CAP_BYTES, CEILING, FLOOR
 from harness.rules import SEVERITY, Verdict, catalogue
 
-FACTS = (
-    *("claimed_bpb", "logged_mean_bpb", "logged_std_bpb", "seeds"),
-    *("largest_bytes", "longest_train_s", "longest_eval_s"),
-)
-"""Names of a report's main figures."""
 BLOCKING = (
     *("A1-CALIBRATION", "A1-TRAIN-CLOCK", "A2-EVAL-CLOCK", "A3-ARTIFACT-BYTES"),
     *("A4-TRAIN-NO-VAL", "A6-PREQUANT-TTT", "A7-BYTES", "A8-SAME-CONFIG"),
@@ -64,7 +59,7 @@ class FolderReport(msgspec.Struct, frozen=True):
     folder: str
     track: str
     findings: list[Found]
-    facts: dict[str, float | int | str | None]
+    facts: dict[str, float | int | str | None] = {}
     written: dict[str, str] = {}
 
     @property

@@ -11,7 +11,7 @@ from typing import Any, TypeGuard
 from harness.review.number import Number
 from harness.review.patterns import PATTERNS
 
-MAX_BYTES, MAX_DEPTH, LONGEST_KEY = 1 << 20, 32, 200
+MAX_BYTES, MAX_DEPTH, LONGEST_KEY = 1 << 20, 32, 1_000
 SEED_FIELDS = ("seed_results", "seeds", "per_seed", "results", "runs")
 HOLDERS = ("results", "result", "metrics", "summary", "scores")
 """Objects in which some folders keep the fields that others write at the top."""
@@ -23,17 +23,14 @@ class JsonProblem(ValueError):
     """The text is not acceptable JSON; the message says why in one sentence."""
 
 
-def parse_json(data: bytes, *, longest_key: int = 4_096) -> Any:
-    """The value that ``data`` spells; its numbers are :class:`Number`. Raises :class:`JsonProblem`.
-
-    longest_key: characters that a key may have; patterns are searched in keys
-    """
+def parse_json(data: bytes) -> Any:
+    """The value that ``data`` spells; its numbers are :class:`Number`. Raises :class:`JsonProblem`."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for key, value in pairs:
-            if len(key) > longest_key:
-                raise JsonProblem(f"a key of {len(key):,} characters; at most {longest_key:,} are read.")
+            if len(key) > LONGEST_KEY:
+                raise JsonProblem(f"a key of {len(key):,} characters; at most {LONGEST_KEY:,} are read.")
             if key in found:
                 raise JsonProblem(f"the key {key[:60]!r} appears twice; readers keep different ones.")
             found[key] = value
@@ -55,8 +52,8 @@ def parse_json(data: bytes, *, longest_key: int = 4_096) -> Any:
     except UnicodeDecodeError as error:
         raise JsonProblem(f"not UTF-8 (byte {error.start}).") from error
     bare, level, deepest = re.sub(r'"(?:[^"\\]|\\.)*+"', "", text, flags=re.DOTALL), 0, 0
-    for character in bare:
-        level += (character in "[{") - (character in "]}")
+    for bracket in re.findall(r"[\[\]{}]", bare):
+        level += 1 if bracket in "[{" else -1
         deepest = max(deepest, level)
     if deepest > MAX_DEPTH:
         raise JsonProblem(f"nested deeper than {MAX_DEPTH} levels.")

@@ -16,8 +16,6 @@ _TRAIN_TEXT = re.compile(r"train", re.IGNORECASE)
 _NOT_TRAIN_TEXT = re.compile(r"\b(?:post|after|no|not|without)[-_ ]?(?:any |the )?train\w*", re.IGNORECASE)
 CLOCKS_APART = 60
 """Seconds by which two clocks of one run may differ."""
-LIKE = 64
-"""Code sizes that differ by at most this many bytes are the same script with a line changed."""
 
 
 @each("training")
@@ -142,7 +140,8 @@ def eval_clock(record: Record, run: Run) -> None:
         report = out.fail if record.bound.certain and record.bound.name else out.warn
         report(rule, message, run.place(at), figures, f"cap {cap:g} s", "Score with fewer or shorter passes.")
     elif total > cap:
-        message = f"within {cap:g} s in the reading {reading!r} only: staff have summed operations."
+        where = f", not on 8 H100 ({run.other_hardware})" if run.other_hardware else ""
+        message = f"within {cap:g} s in the reading {reading!r} only{where}: staff have summed operations."
         remedy = "Leave diagnostic passes out of the run, or keep the sum under the cap."
         out.warn(rule, message, run.place(at), figures, f"cap {cap:g} s", remedy)
     else:
@@ -198,6 +197,7 @@ def code_bytes(record: Record) -> None:
         return
     sizes = {size for n in record.folder.names if n.endswith((".py", ".sh")) and (size := record.folder.size_of(n))}
     sizes |= {shipped + size for size in sizes} | {sum(sizes)}
+    sizes |= {size + end for size in sizes for end in (-1, 1)}  # the end of the last line
     logged = [(code, run) for run in record.runs for code in run["codes"]]
     compressed = {int(code.value) for code, _ in logged if code.label == "compressed"}
     of_run = {id(run): code for code, run in logged if code.label != "compressed"}
@@ -208,8 +208,7 @@ def code_bytes(record: Record) -> None:
         text = " and ".join(f"{size:,} bytes in {run.file}" for size, run in list(ran.items())[:2])
         out.warn("A8-SAME-CODE", "the seeds ran scripts of different sizes.", list(ran.values())[1].file, text, *values)
     for size, run in list(unlike.items())[:1] if len(ran) == 1 else ():
-        kind = "nearly the same script" if abs(shipped - size) <= LIKE else "another script"
-        message = f"the runs used {kind}: its code has another size than the shipped file."
+        message = "the script that ran has another size than the shipped file."
         out.warn(rule, message, run.place(of_run[id(run)]), f"{size:,} bytes", *values)
     if not ran:
         out.unknown(rule, "no log states a code size.")
@@ -255,15 +254,19 @@ def claimed_bytes(record: Record) -> None:
             remark = "the claimed size is that of another run of the folder"
         elif exact in {int(item.value) for run in record.runs for item in run["models"]}:
             remark = "the claimed size is a model's, without the code"
+        elif record.mentions(claimed, [run.file for run in record.runs]):
+            remark = ""
         if remark:
             logged = f"logs: {', '.join(f'{value:,}' for value in values[:5])}"
             out.warn(rule, f"{remark}.", at, f"{claimed.value:,.0f}", logged, "State the largest seed's total.")
-        else:
+        elif exact == max(values):
             out.passed(rule, "the claim is the largest seed's size.", at, shown(claimed))
     for run, total in totals:
         stated = meta.size_of(run.seed)
-        of_seed = {int(i.value) for r in record.runs if r.seed == run.seed for i in r["totals"] + r["models"]}
-        if stated and of_seed and int(stated.value) not in of_seed:
+        same = [other for other in record.runs if other.seed == run.seed]
+        of_seed = {int(i.value) for other in same for i in other["totals"] + other["models"]}
+        given = stated is None or int(stated.value) in of_seed or record.mentions(stated, [r.file for r in same])
+        if stated and of_seed and not given:
             message = f"seed {run.seed}: the JSON's size is not the log's."
             at_seed = (where, meta.lines.get(str(run.seed), 0))
             out.warn(rule, message, at_seed, f"{stated.value:,.0f}", f"{total:,} in {run.file}")

@@ -230,7 +230,7 @@ _FIXED_PREFIX = re.compile(
     r"(?:\d{9,}\.\d+ |\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,\d]*(?:Z|[+-]\d\d:?\d\d)?\]?[ :|-]{1,4}"
     r"|\[(?:(?i:rank) ?|default)?\d+\]:? ?|\[?\d\d:\d\d:\d\d(?:[.,]\d+)?\]? |\d{1,3}: (?=[a-zA-Z]))"
 )
-_STAMP = re.compile(r"^\[?(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)", re.MULTILINE)
+_STAMP = re.compile(r"\[?(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)")
 _LITERAL = re.compile(r"'(\w{1,60})': '?([\w.-]{1,60})")
 _ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]{0,20}[A-Za-z]|\][^\x07\x1b]{0,80}(?:\x07|\x1b\\))")
 _BAR = re.compile(r"[^|]{0,80}\d{1,3}%\|[^|]{0,300}\|[^\[a-z]{0,40}(?:\[[^\]]{0,80}\])?")
@@ -323,7 +323,7 @@ def read_log(name: str, text: str) -> list[Run]:
         if run.seed is None:
             run.seed = seed_of_name(name)
         run.settle()
-    stamps = _STAMP.findall(text) if len(runs) == 1 else []
+    stamps = [hit[1] for line in text.split("\n") if (hit := _STAMP.match(line))] if len(runs) == 1 else []
     if len(stamps) > max(5, 0.9 * text.count("\n")):
         with suppress(ValueError):  # such as a month 13
             first, last = datetime.fromisoformat(stamps[0]), datetime.fromisoformat(stamps[-1])
@@ -509,7 +509,7 @@ def _joined(runs: list[Run]) -> list[Run]:
         if before is None:
             out.append(run)
         elif not before.passes and not before.curve:
-            heads = ("val_tokens", "train_shards", "world")
+            heads = ("val_tokens", "world")
             run.said = {name: before[name] for name in heads if before[name]} | run.said
             run.seed = before.seed if run.seed is None else run.seed
             run.settings, run.gpus = run.settings or before.settings, run.gpus or before.gpus

@@ -31,7 +31,8 @@ NAMED = 4
 
 def plain(text: str, limit: int = 300) -> str:
     """``text`` on one line: control and format characters (colours, direction marks) become ``?``."""
-    clean = "".join(c if c.isprintable() else " " if c in "\n\t" else "?" for c in text)
+    shown = (c if c.isprintable() else " " if c in "\n\t" else "?" for c in text)
+    clean = text if text.isprintable() else "".join(shown)
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"
 
 
@@ -103,7 +104,7 @@ def summary(reports: list[FolderReport]) -> str:
     rows = []
     for report in ranked:
         counts = (report.count(v) for v in (Verdict.FAIL, Verdict.WARN, Verdict.UNKNOWN))
-        values = ((report.facts[name], form) for name, form in forms.items())
+        values = ((report.facts.get(name), form) for name, form in forms.items())
         figures = (format(v, form) if isinstance(v, int | float) else "-" for v, form in values)
         rows.append((report.verdict.value, *counts, *figures, plain(Path(report.folder).name, 60)))
     sides = ("left", *["right"] * 9, "left")

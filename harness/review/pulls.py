@@ -6,6 +6,7 @@ hooks or fetching. Folders whose tree was judged before, by the same checker and
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
@@ -23,9 +24,9 @@ import harness
 from harness.errors import CouldNotCheck, HarnessError
 from harness.review.changes import QUIET, git
 from harness.review.findings import Findings, FolderReport, Readings
-from harness.review.folder import judge
+from harness.review.folder import GARBAGE, judge
 from harness.review.output import folder_json
-from harness.review.record import read_record
+from harness.review.record import RECORD, read_record
 from harness.review.source import MAX_ENTRIES, PASSED_OVER, TAIL_BYTES, Entry, Folder, read_listing, walk
 from harness.rules import Verdict
 
@@ -222,7 +223,7 @@ def _judge(repository: Path, readings: Readings, added: Added) -> FolderReport:
         return judge(read_record(folder, readings, out), added.path)
     except (OSError, HarnessError) as error:
         out.add(Verdict.ERROR, "A9-READABLE", f"the folder can't be read: {str(error)[:120]}.")
-        return FolderReport(added.path, "10min_16mb", out.merged(), {})
+        return FolderReport(added.path, RECORD, out.merged())
 
 
 def key_of(added: Added, readings: Readings) -> str:
@@ -265,7 +266,7 @@ def judge_all(
             waiting.setdefault(key, []).append(item)
     if not waiting:
         return
-    with ProcessPoolExecutor(jobs) as pool:
+    with ProcessPoolExecutor(jobs, initializer=gc.set_threshold, initargs=(GARBAGE,)) as pool:
         firsts = [items[0] for items in waiting.values()]
         reports = pool.map(partial(_judge, repository, readings), firsts, chunksize=4)
         for (key, items), report in zip(waiting.items(), reports, strict=True):

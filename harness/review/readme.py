@@ -17,7 +17,7 @@ from markdown_it.token import Token
 from harness.review.number import QUANTITY, Number, Range, mean_of, read_numbers, read_one
 from harness.review.patterns import PATTERNS
 
-MAX_CHARACTERS, MAX_LINE, MAX_COLUMNS = 200_000, 4_000, 60
+MAX_CHARACTERS, MAX_LINE, MAX_COLUMNS = 200_000, 4_000, 300
 """What is read of one text: characters, characters of a line, columns of seeds. What lies beyond is named."""
 OTHERS = PATTERNS.words["others"]
 AGGREGATES = {

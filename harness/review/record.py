@@ -19,7 +19,7 @@ from typing import Literal
 
 from harness.review.claims import Claim, check_document
 from harness.review.findings import Findings, Readings
-from harness.review.jsonfile import LONGEST_KEY, JsonProblem, Metadata, parse_json, read_metadata
+from harness.review.jsonfile import JsonProblem, Metadata, parse_json, read_metadata
 from harness.review.logs import LOSS, Pass, Run, decode, read_log, seed_of_name
 from harness.review.number import Number
 from harness.review.patterns import PATTERNS
@@ -35,7 +35,11 @@ CODE_ENDINGS = (".py", ".cpp", ".cc", ".c", ".cu", ".h", ".sh")
 RECORD, NON_RECORD = "10min_16mb", "non_record_16mb"
 ENOUGH = 4
 """Decimals that a score needs: with fewer, a rounded claim may be better than its logs by more than a record's gain."""
+LARGEST_SCORE = 8.0
+"""Bits a byte that a model needs which knows nothing."""
 MAX_SUBSETS = 600
+MAX_TEXT = 1 << 20
+"""Characters of a log whose text is kept for a second look."""
 _PRINTED = re.compile(r"(?<![\d.,])(?:\d{1,2}\.\d{3,17}|\d{1,3}(?:,\d{3}){1,4}|\d{4,12})(?![\d])")
 OTHER_RUNS = PATTERNS.words["other_runs"]
 """Names of files and folders with runs that do not make the claim."""
@@ -83,7 +87,7 @@ class RunSet:
 
 @dataclass
 class Record:
-    """All that the checks look at. ``runs``: every run of every log, copies dropped."""
+    """All that the checks look at. ``runs``: every run of every log, copies dropped; ``texts``: the logs' own."""
 
     folder: Folder
     readings: Readings
@@ -93,6 +97,7 @@ class Record:
     readme: Document | None = None
     readme_file: str = ""
     runs: list[Run] = field(default_factory=list)
+    texts: dict[str, str] = field(default_factory=dict)
     absent_logs: list[str] = field(default_factory=list)
     code: dict[str, bytes] = field(default_factory=dict)
     main_code: str | None = None
@@ -171,8 +176,9 @@ class Record:
         names = files or [n for n in self.folder.sizes if n.endswith(texts) and n != self.json_file]
         for name in names:
             if name not in self._printed:
-                data = self.folder.reader(name, 8 << 20)[0] if name in self.folder.sizes else b""
-                found = set(_PRINTED.findall(decode(data)))
+                here = name in self.folder.sizes and name not in self.texts
+                text = decode(self.folder.reader(name, 8 << 20)[0]) if here else self.texts.get(name, "")
+                found = set(_PRINTED.findall(text))
                 self._printed[name] = sorted({float(text.replace(",", "")) for text in found})
             printed, reach = self._printed[name], 2 * number.step
             span = printed[bisect_left(printed, number.value - reach) : bisect_right(printed, number.value + reach)]
@@ -254,7 +260,7 @@ def _load_json(record: Record) -> None:
         return
     record.json_file = chosen
     try:
-        raw = parse_json(data, longest_key=LONGEST_KEY)
+        raw = parse_json(data)
     except JsonProblem as problem:
         remedy = "Write one JSON object in UTF-8, each key once."
         record.out.fail("A9-JSON", str(problem), chosen, remedy=remedy)
@@ -294,6 +300,8 @@ def _load_logs(record: Record) -> None:
                 record.absent_logs.append(name)
             continue
         text = decode(data)
+        if len(text) < MAX_TEXT:
+            record.texts[name] = text
         for run in read_log(name, text) if LOSS.search(text) else ():
             spent = run.train_time.value if run.train_time else None
             scores = tuple((item.name, item.bpb.text, item.seconds) for item in run.passes)

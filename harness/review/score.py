@@ -22,14 +22,15 @@ _OWN_HEADLINE = re.compile(
     r"\W{0,4}(?:(?:\d[- ]seed )?(?:mean|average|final)\W{1,3})?(?:val[\\_ ]{1,3}bpb|final (?:result|score))",
     re.IGNORECASE,
 )
-_MIX = 0.02
-"""Loss over bpb differs by less between passes of one text; two passes of one run differ by less than a percent."""
+_EARLY = re.compile(r"pre[-_ ]?quant", re.IGNORECASE)
 _TOP = 25
 """Lines within which a README states its own score."""
 _OTHER_SCORE = re.compile(r"pre[-_ ]?(?:quant|ttt)|standard|baseline|\bPR\b|\|", re.IGNORECASE)
-_OTHER_TABLE = re.compile(r"^\W*(?:baseline|control|reference|previous|prior|ablation)|\bwithout\b", re.IGNORECASE)
+_OTHER_TABLE = re.compile(
+    r"^\W*(?:baseline|control|reference|previous|prior|ablation)|\bwithout\b|\bsupplement|\bnot\W+part of\b",
+    re.IGNORECASE,
+)
 """What stands above a table of runs that do not make the claim."""
-_SIZE = re.compile(r"[~≈]?\s*(1[0-9]\.\d{1,3})\s?MB\b")
 _FACT = re.compile(
     r"^\s*[-*]?\s*([^:|]{2,60}?)\s*(?:\||:)\s*[~≈]?\s*([\d,]{3,15}(?:\.\d+)?|\d\.\d{4,10})(?:\s*(?:bytes|B))?\W*(?:\(|$)"
 )
@@ -38,7 +39,6 @@ _MODEL = re.compile(
 )
 _SHAPE = (("num_layers", "model_dim"), ("n_layer", "n_embd"))
 _DISOWNED = re.compile(r"\bnot (?:a |yet )?(?:legal|valid)\b|\b(?:invalid|illegal)\b", re.IGNORECASE)
-_SETTING = re.compile(r"\b([A-Z][A-Z0-9_]{3,40})=(\d[\d.]{0,20}(?<!\.))(?![\w.])")
 _BY_SCRIPT = "Copy the figures from the logs by script."
 
 
@@ -105,13 +105,14 @@ def last_pass(record: Record) -> None:
         return
     named = [(run, run.final, run.by_name[name]) for run in record.bound.runs if run.final and name in run.by_name]
     later = [(run, last) for run, last, item in named if abs(last.bpb.value - item.bpb.value) > 1e-4]
-    if later:
+    told = record.metadata is not None and any(f"{name} val_bpb" in line for line in record.metadata.source)
+    if later and not told:  # The JSON itself says which pass it claims.
         run, score = later[0]
         message = f"the claimed number is of the pass {name}; a later pass of {len(later)} log(s) gave another."
         found = f"{name}: {claimed.text}"
         remedy = "Say why the last pass doesn't count, and leave it out of the run."
         out.warn(rule, message, run.place(score), found, f"{score.name}: {score.bpb.text}", remedy)
-    elif name:
+    elif name and not later:
         out.passed(rule, f"the last pass of every log, {name}, made the claimed number.", "", name)
 
 
@@ -138,12 +139,14 @@ def _known(runs: list[Run], kind: str) -> list[float]:
     return [item.value for run in runs for name in names for item in run[name]]
 
 
-def unlike(record: Record, runs: list[Run], kind: str, value: Number, seconds: float = 0.0) -> str:
+def unlike(record: Record, runs: list[Run], kind: str, name: str, value: Number, seconds: float = 0.0) -> str:
     """The nearest that ``runs`` say to a figure; empty when they give it, or say nothing of the kind.
 
-    seconds: the figure where it is a time
+    name: its key or column; seconds: the figure where it is a time
     """
     known, figure = _known(runs, kind), seconds or value.value
+    if _EARLY.search(name) and not any(run.before_packing for run in runs):
+        return ""  # Nothing here was scored before the model was packed.
     fine = kind in ("bpb", "nats")
     room = {"steps": 1.0, "train": max(0.011, 1.02 * value.step), "eval": 1.0, "bpb": 5e-5, "nats": 5e-5}.get(kind, 0.0)
     if not known or (fine and value.decimals < 3) or not math.isfinite(figure):
@@ -151,6 +154,8 @@ def unlike(record: Record, runs: list[Run], kind: str, value: Number, seconds: f
     if any(abs(figure - x) <= room or (fine and (is_score(value, x) or value.gives(x))) for x in known):
         return ""
     if kind not in ("train", "eval") and record.mentions(value, [run.file for run in runs]):
+        return ""
+    if kind in ("train", "eval") and value.decimals > 2 and record.mentions(value):
         return ""
     rounded = 10.0 ** (len(value.text) - len(value.text.rstrip("0,"))) / 2 if value.text.endswith("000") else 0.0
     if value.whole and any(abs(figure - x) <= rounded for x in known):
@@ -169,7 +174,7 @@ def seeds(record: Record, run: Run) -> None:
         kind = _kind(key)
         if record.folder.late() or kind in ("", "bytes", "code") or (kind == "bpb" and value.decimals < ENOUGH):
             continue
-        near = unlike(record, same, kind, value, value.value / 1000 if key.endswith("_ms") else value.value)
+        near = unlike(record, same, kind, key, value, value.value / 1000 if key.endswith("_ms") else value.value)
         if near:
             at = (record.json_file, meta.lines.get(str(run.seed), 0))
             elsewhere = any(is_score(value, x) for x in _known(record.runs, "bpb"))
@@ -184,30 +189,16 @@ def whole(record: Record) -> None:
     meta, means = record.metadata, [fmean(pool) for pool in pools(record)]
     if meta is None or not record.bound.runs or record.incomplete:
         return
-    loss, passes = meta.number("val_loss"), [item for run in record.bound.runs for item in run.passes if item.loss]
-    ratios = [item.loss.value / item.bpb.value for item in passes if item.loss and item.bpb.value > 0]
-    if loss and record.claimed and ratios and not meta.loss_is_bpb:
-        own = loss.value / record.claimed.value
-        if all(abs(own / ratio - 1) > _MIX for ratio in ratios):
-            message = "val_loss and val_bpb are not of one pass: they imply other bytes than each pass of the logs."
-            values = f"{loss.text} / {record.claimed.text} = {own:.4f}", f"logs {min(ratios):.4f} to {max(ratios):.4f}"
-            record.out.warn("A9-JSON-MATCH", message, (record.json_file, meta.line("val_loss")), *values)
-    settings = [(name, text) for run in record.bound.any for name, (text, _) in run.settings.items()]
-    stated: dict[str, list[float]] = {}
-    for name, text in settings + [hit for line in record.told for hit in _SETTING.findall(line)]:
-        if re.fullmatch(r"\d{1,15}(?:\.\d{1,15})?", text):
-            stated.setdefault(name.lower(), []).append(float(text))
     for key, value in meta.raw.items():
-        if is_number(value) and key in stated and value.value not in stated[key]:
-            message, at = f"{key} is not what README or log say.", (record.json_file, meta.lines.get(key, 0))
-            record.out.warn("A9-JSON-MATCH", message, at, shown(value), f"{stated[key][0]:,.10g}", _BY_SCRIPT)
         repeats = is_number(value) and record.claimed is not None and value.text == record.claimed.text
         kind = _kind(key) if is_number(value) and key not in meta.spelt.values() and not repeats else ""
         if kind not in ("bpb", "steps", "model") or (kind == "bpb" and value.decimals < ENOUGH):
             continue
         known = _known(record.runs, kind)
         between = known and kind != "bpb" and min(known) <= value.value <= max(known)
-        near = "" if between or any(is_score(value, x) for x in means) else unlike(record, record.runs, kind, value)
+        near = (
+            "" if between or any(is_score(value, x) for x in means) else unlike(record, record.runs, kind, key, value)
+        )
         if near and not record.mentions(value):
             at = (record.json_file, meta.lines.get(key, 0))
             record.out.warn("A9-JSON-MATCH", f"{key} is not what the logs say.", at, shown(value), near, _BY_SCRIPT)
@@ -238,7 +229,7 @@ def tables(record: Record) -> None:
                 kind = one.kinds[column] if one.kinds[column] in ("bpb", "nats") else kind
             elif value is None or not value.whole or kind not in ("steps", "bytes", "model"):
                 continue
-            if value is not None and not value.about and (near := unlike(record, runs, kind, value)):
+            if value is not None and not value.about and (near := unlike(record, runs, kind, one.name(column), value)):
                 message = f"seed {row.seed}, column {one.name(column)[:40]!r}: the figure is not in the log."
                 at, remedy = (record.readme_file, row.line), "Write the table from the logs by script."
                 record.out.warn("A9-README-MATCH", message, at, value.text, f"{near} in {runs[0].file}", remedy)
@@ -301,23 +292,3 @@ def facts(record: Record) -> None:
         if not given and room < abs(near - value.value) <= 0.05 * near:
             message, at = f"{label[:50]!r}: the figure is in no log.", (record.readme_file, line.number)
             record.out.warn("A9-README-MATCH", message, at, value.text, f"nearest {near:,.10g}", _BY_SCRIPT, "likely")
-
-
-def sizes(record: Record) -> None:
-    """Sizes in MB that only mebibytes give."""
-    totals = [run.total.value for run in record.runs if run.total]
-    if record.readme is None or not totals or record.incomplete:
-        return
-    known = {*totals, fmean(totals), *(i.value for run in record.runs for i in run["models"] + run["totals"])}
-    for number, text in record.readme.text.items():
-        near = number <= 12 or re.search(r"artifact|submission", text, re.IGNORECASE)
-        sizes = [Number.of(hit) for hit in _SIZE.findall(text)[:8]] if near and not OTHER_RECORD.search(text) else []
-        decimal, binary = (
-            [(size, x) for size in sizes for x in known if abs(x / unit - size.value) <= 1.02 * size.step]
-            for unit in (10**6, 2**20)
-        )
-        if binary and not decimal:
-            size, logged = min(binary, key=lambda pair: abs(pair[1] / 2**20 - pair[0].value))
-            message = "a size in binary megabytes (MiB) is called MB; the cap is decimal."
-            values = f"{size.text} MB", f"{logged:,.0f} bytes, {logged / 1e6:.3f} MB"
-            record.out.warn("A9-README-MATCH", message, (record.readme_file, number), *values)

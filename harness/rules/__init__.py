@@ -47,6 +47,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     enforced_in: the function that does it, "module:function"; it names the id
     tested_by:   file of the repository with the cheat, or the test, that breaks the rule
     remedy:      what an author changes to comply
+    required:    whether every refereed record has a verdict on it, since there are records
     """
 
     id: str
@@ -58,6 +59,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tested_by: str
     lesson: Lesson
     remedy: str = ""
+    required: bool = False
 
 
 class Finding(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

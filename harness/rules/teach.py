@@ -8,6 +8,7 @@ from pathlib import Path
 import harness
 from harness.errors import UsageError
 from harness.rules import Rule, catalogue
+from harness.text import templates
 
 
 def matching(word: str) -> list[Rule]:
@@ -44,18 +45,5 @@ def enforcing_code(item: Rule) -> tuple[Path, int, str]:
 def explain(item: Rule) -> str:
     """One rule as plain text: id, text, source, how, where and by which test it is enforced, why, remedy, example."""
     path, line, _ = enforcing_code(item)
-    parts = [
-        f"{item.id}  {item.title}",
-        "",
-        item.text,
-        "",
-        f"Source: {item.source}",
-        f"Enforced by: {item.enforced_by}, {item.enforced_in.partition(':')[2]} ({path}:{line})",
-        f"Tested by: {item.tested_by}",
-        f"Why it matters: {item.lesson.why}",
-    ]
-    if item.remedy:
-        parts.append(f"fix: {item.remedy}")
-    for title, text in (("Before:", item.lesson.before), ("After:", item.lesson.after)):
-        parts += ["", title, *(f"    {line}".rstrip() for line in text.strip("\n").splitlines())]
-    return "\n".join(parts)
+    template = templates(Path(__file__).parent).get_template("rule.txt.jinja")
+    return template.render(item=item, path=path, line=line).strip()

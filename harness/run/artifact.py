@@ -123,12 +123,6 @@ def unpack_code(bundle: bytes, target: Path) -> dict[str, bytes]:
     return files
 
 
-def unpack_sealed(bundle: bytes, root: Path) -> dict[str, bytes]:
-    """Unpack ``bundle`` as the package below ``root``, a folder that must not exist yet; everything read-only."""
-    (root / PACKAGE).mkdir(parents=True)
-    return unpack_code(bundle, root / PACKAGE)
-
-
 @dataclass(frozen=True)
 class SealedSubmission:
     """The sealed code of a run.
@@ -160,12 +154,12 @@ def seal_submission(submission_dir: Path, run_dir: Path) -> SealedSubmission:
     return sealed_at(run_dir / BUNDLE_FILE, run_dir / "code")
 
 
-def sealed_at(path: Path, root: Path) -> SealedSubmission:
+def sealed_at(path: Path, root: Path, manifest: SubmissionManifest | None = None) -> SealedSubmission:
     """The sealed code of the bundle at ``path``, unpacked below ``root``, a folder that must not exist yet."""
     bundle = path.read_bytes()
-    files = unpack_sealed(bundle, root)
+    files = unpack_code(bundle, root / PACKAGE)
     return SealedSubmission(
-        manifest=read_manifest(files, BUNDLE_FILE),
+        manifest=manifest or read_manifest(files, BUNDLE_FILE),
         root=root,
         bundle=path,
         bundle_bytes=len(bundle),

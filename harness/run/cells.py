@@ -85,7 +85,6 @@ class RunContext:
 
     Folders of the run, each there once its phase has been:
     artifact_dir:      the counted files, ``code.bundle`` and ``model.bin``; checkpoint_dir: what training wrote
-    closure_dir:       what packed and final evaluation and replicas start from: the counted files, nothing else
     compile_cache_dir: what the compiling cell left for the evaluation's other cells, where the manifest wants one
     """
 
@@ -116,7 +115,6 @@ class RunContext:
     def __post_init__(self) -> None:
         self.artifact_dir = self.run_dir / "artifact"
         self.checkpoint_dir = self.run_dir / "checkpoint"
-        self.closure_dir = self.run_dir / "closure"
         self.compile_cache_dir = self.run_dir / "compile-cache"
 
     @property
@@ -138,7 +136,6 @@ def phase_cell(
     limit_s: float,
     module: str = "",
     argv: tuple[str, ...] = (),
-    code_root: Path | None = None,
     name: str = "",
     ranks: int = 1,
     read: tuple[Path, ...] = (),
@@ -147,10 +144,10 @@ def phase_cell(
 ) -> Iterator[Cell]:
     """A running cell of ``phase``. At the end everything in it is killed and the kill is noted in the context.
 
-    code_root: sealed code whose ``module`` runs (default: the run's); argv: what runs instead of a module
+    module: of the sealed code; argv: what runs instead of a module
     read, write: what the cell may touch beyond that code; extra: further variables of the phase
     """
-    track, root, title = context.track, code_root or context.sealed.root, name or phase
+    track, root, title = context.track, context.sealed.root, name or phase
     log_file = context.log_file(title)
     log_file.parent.mkdir(exist_ok=True)
     threads = str(max(1, track.hardware.cpu_cores // ranks))

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness.clock.spans import A1_TRAIN_CLOCK, A2_EVAL_CLOCK
+from harness.clock.spans import A1_TRAIN_CLOCK, A2_EVAL_CLOCK, Span
 from harness.errors import CouldNotCheck, HarnessError, RuleBroken, machine_trouble
 from harness.run.cells import RunContext
 from harness.run.machine import FOREIGN_SHARE, killed_for_memory
@@ -101,22 +101,22 @@ def failure(
 def failures_named(
     context: RunContext,
     cell: Cell,
-    deadline_ns: int,
-    limit_s: float,
+    span: Span,
     *,
     rule: str,
     remedy: str,
+    grace_s: float = 0.0,
     part: str = "",
     ranks: Ranks | None = None,
     audited: bool = False,
 ) -> Iterator[Ranks]:
-    """Hold the cell and its ``ranks`` to the deadline, and turn how they fail into the error that ends the run.
+    """Hold the cell and its ``ranks`` to the span's limit, and turn how they fail into the error that ends the run.
 
-    rule, remedy: where the deadline is missed; part: of the phase, such as "in set-up, "
+    rule, remedy: where it is missed, and ``grace_s`` beyond it; part: of the phase, such as "in set-up, "
     audited: a replica, which must not be late by what it does itself and end as a fault of the machine
     """
     ranks = ranks or Ranks(cell.channels)
-    ranks.deadline_ns = deadline_ns
+    ranks.deadline_ns = deadline_ns = span.deadline_ns + int(grace_s * 1e9)
     try:
         with cell.armed(deadline_ns):
             yield ranks
@@ -125,7 +125,9 @@ def failures_named(
         if isinstance(error, OutOfTime) or time.monotonic_ns() >= deadline_ns:
             stop_ms = cell.kill(LIMIT, deadline_ns).stop_ms
             who = str(error) if isinstance(error, OutOfTime) else ""
-            reason = f"not done after {round(limit_s, 1):g} s (everything was stopped {stop_ms:.0f} ms after){who}"
+            reason = (
+                f"not done after {round(span.limit_s or 0, 1):g} s (everything was stopped {stop_ms:.0f} ms after){who}"
+            )
             raise failure(context, name, part + reason, rule=rule, remedy=remedy, late=True, seen=audited) from None
         text, signalled = str(error), 0
         if isinstance(error, RankGone):

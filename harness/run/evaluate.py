@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import psutil
 
-from harness.clock.spans import A2_EVAL_CLOCK
+from harness.clock.spans import A2_EVAL_CLOCK, Span
 from harness.errors import CouldNotCheck, RuleBroken
 from harness.files import remove_tree, tree
 from harness.protocol.predictor import Stage
@@ -35,7 +35,8 @@ from harness.scoring import nll
 from harness.scoring.audit import ROW_SHARE, judge_replays, replica_lost
 from harness.scoring.client import EvalClient, Hello, shared_device
 from harness.scoring.ledger import Chunks, ScoreLedger, Stream
-from harness.scoring.loop import BrokenLogits, score_stream
+from harness.scoring.loop import score_stream
+from harness.scoring.nll import NotFinite
 from harness.scoring.replay import Original, Replay, Replayer
 from harness.scoring.sample import (
     FLOOR_NATS,
@@ -113,13 +114,11 @@ def evaluate(
 
         warm_up(context, client, cell, span="warmup" if final else f"warmup {stage}", meanwhile=reserve)
         hello, chunks = client.hello, stream.chunks(client.hello.chunk_tokens)
-        ledger = ScoreLedger(stream, context.run_dir / "ledger.jsonl" if final else None)
+        ledger = ScoreLedger(stream)
         with (
             context.progress.stage(f"eval {stage}", stream.targets, "targets") as shown,
             context.clock.span("eval" if final else f"eval {stage}", limit_s=allowed_s, budget="eval" * final) as span,
-            failures_named(
-                context, cell, span.deadline_ns, allowed_s, rule=A2_EVAL_CLOCK, remedy=FASTER, ranks=client.ranks
-            ),
+            failures_named(context, cell, span, rule=A2_EVAL_CLOCK, remedy=FASTER, ranks=client.ranks),
         ):
             started = time.monotonic()
             client.start()
@@ -133,12 +132,11 @@ def evaluate(
                     witness=keeper,
                     committed=shown.update,
                 )
-            except BrokenLogits as error:
-                remedy = "Return finite logits for every entry."
-                raise RuleBroken(C2_NORMALISED, f"{stage}: {error}.", remedy=remedy) from None
+            except NotFinite as error:
+                text, remedy = f"{stage}: the logits for target {error.row:,}", "Return finite logits for every entry."
+                raise RuleBroken(C2_NORMALISED, f"{text} are NaN or infinite.", remedy=remedy) from None
             seconds = time.monotonic() - started
             client.stop()
-        ledger.close()
         precision = nll.PRECISION if client.buffers.device is None else nll.PRECISION_ON_DEVICE
     nats, targets, n_bytes = ledger.totals()
     score = Score(stage, nats, targets, n_bytes, bits_per_byte(nats, n_bytes), whole_set, round(seconds, 6))
@@ -183,7 +181,7 @@ def reserve_keeper(context: RunContext, stream: Stream, client: EvalClient) -> K
 def compile_once(context: RunContext, told: Told) -> None:
     """Let a cell of its own warm up, and keep what its compiler wrote for every later cell of the evaluation.
 
-    It starts from the closure like the final stage and is killed before it has seen a token of the stream. So what it
+    It starts from the artifact like the final stage and is killed before it has seen a token of the stream. So what it
     leaves follows from the counted files, and hands nothing on that they do not hold. Nothing of it is read here.
     """
     if not context.compiles:
@@ -246,17 +244,12 @@ def eval_cell(
 ) -> Iterator[tuple[Cell, EvalClient]]:
     """A cell that runs the eval module of ``stage``, and the client that drives it. Replicas use the final stage.
 
-    Packed and final stages see the closure alone [A3-NO-UNCOUNTED-CODE]: code from the counted bundle, and the counted
+    Packed and final stages see the artifact alone [A3-NO-UNCOUNTED-CODE]: code from the counted bundle, and the counted
     model file; and what ``compile_once`` made from these two, which only its own cell (``fills_cache``) may write.
     """
-    track = context.track
-    if stage == "float":
-        root, readable = context.sealed.root, [context.checkpoint_dir]
-        extra = {"GOLF_CHECKPOINT_DIR": str(context.checkpoint_dir)}
-    else:
-        model = context.closure_dir / MODEL_FILE
-        root, readable, extra = context.closure_dir / "code", [model], {"GOLF_MODEL_FILE": str(model)}
-    cache = context.compile_cache_dir
+    track, cache = context.track, context.compile_cache_dir
+    readable = [context.checkpoint_dir if stage == "float" else context.artifact_dir / MODEL_FILE]
+    extra = {"GOLF_CHECKPOINT_DIR" if stage == "float" else "GOLF_MODEL_FILE": str(readable[0])}
     if fills_cache:
         extra["GOLF_COMPILE_CACHE_OUT"] = str(cache)
     elif cache.is_dir():
@@ -270,7 +263,6 @@ def eval_cell(
             name=name,
             module=context.sealed.manifest.entry.eval,
             limit_s=told.limit_s,
-            code_root=root,
             ranks=track.ranks if context.sealed.manifest.eval_ranks == "all" else 1,
             read=tuple(readable),
             write=(cache,) if fills_cache else (),
@@ -292,9 +284,7 @@ def warm_up(
     with (
         context.progress.stage(span, limit_s, "s"),
         context.clock.span(span, limit_s=limit_s) as clock,
-        failures_named(
-            context, cell, clock.deadline_ns, limit_s, rule=A2_EVAL_CLOCK, remedy=remedy, ranks=client.ranks
-        ),
+        failures_named(context, cell, clock, rule=A2_EVAL_CLOCK, remedy=remedy, ranks=client.ranks),
     ):
         client.prepare(meanwhile=meanwhile)
 
@@ -340,12 +330,10 @@ def run_replica(
     context: RunContext, like: Hello, told: Told, allowed_s: float, name: str, work: Callable[[EvalClient], Replay]
 ) -> Replay:
     """One replica, from its start to its end: the next one starts when nothing of it is left."""
-    deadline_ns = time.monotonic_ns() + int(allowed_s * 1e9)
+    clock = Span(name, allowed_s, "", time.monotonic_ns())
     with (
         eval_cell(context, "final", name, told) as (cell, client),
-        failures_named(
-            context, cell, deadline_ns, allowed_s, rule=A2_EVAL_CLOCK, remedy=FASTER, ranks=client.ranks, audited=True
-        ),
+        failures_named(context, cell, clock, rule=A2_EVAL_CLOCK, remedy=FASTER, ranks=client.ranks, audited=True),
     ):
         client.prepare(like=like)
         client.start()

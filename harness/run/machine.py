@@ -119,22 +119,21 @@ def gpu_indices() -> dict[str, str]:
     return {uuid.strip(): index.strip() for index, uuid in rows}
 
 
-def visible_gpus() -> tuple[str, ...]:
-    """Indices of this machine's GPUs, or of those that CUDA_VISIBLE_DEVICES leaves; a name that nobody knows stays."""
+def usable_gpus() -> tuple[str, ...]:
+    """Indices of this machine's GPUs, or of those that CUDA_VISIBLE_DEVICES leaves; parts of a GPU (MIG) count.
+
+    CUDA takes indices and beginnings of UUIDs, and shows no GPU behind the first that is not there.
+    """
     visible, machine = os.environ.get("CUDA_VISIBLE_DEVICES"), gpu_indices()
     if visible is None:
         return tuple(machine.values())
     found = []
     for name in filter(None, map(str.strip, visible.split(","))):
         fits = [index for uuid, index in machine.items() if name.startswith("GPU-") and uuid.startswith(name)]
-        found.append(fits[0] if fits else name)  # CUDA takes indices and beginnings of UUIDs
+        if not fits and name not in machine.values() and not name.startswith("MIG-"):
+            break
+        found.append(fits[0] if fits else name)
     return tuple(found)
-
-
-def usable_gpus() -> tuple[str, ...]:
-    """The visible GPUs up to the first that is not there: CUDA shows none behind it. Parts of a GPU (MIG) count."""
-    known = set(gpu_indices().values())
-    return tuple(itertools.takewhile(lambda gpu: gpu in known or gpu.startswith("MIG-"), visible_gpus()))
 
 
 def gpu_names(gpus: Sequence[str]) -> list[str]:
@@ -297,18 +296,16 @@ def busy_now() -> float:
 
 def judge_conditions(conditions: Conditions, seconds: float = math.inf) -> Finding:
     """PASS, or WARN that names each thing that may have slowed the run of ``seconds`` [S7-OWN-MACHINE]."""
-    reasons = []
-    if conditions.foreign_cpu_share > FOREIGN_SHARE:
-        reasons.append(f"other processes took {conditions.foreign_cpu_share:.1%} of the processors")
-    if conditions.stolen_cpu_share > STOLEN_SHARE:
-        reasons.append(f"the hypervisor took {conditions.stolen_cpu_share:.1%} of the processors")
-    if conditions.quota_throttled_s > THROTTLED_SHARE * seconds:
-        reasons.append(f"a quota of its control group held it back for {conditions.quota_throttled_s:.1f} s")
-    if conditions.cpu_throttle_events:
-        reasons.append(f"the processors were throttled {conditions.cpu_throttle_events} times")
-    if conditions.gpu_shared:
-        reasons.append("other processes were on the GPUs")
-    reasons += [f"GPU: {limit}" for limit in conditions.gpu_limits]
+    foreign, stolen, held_s = conditions.foreign_cpu_share, conditions.stolen_cpu_share, conditions.quota_throttled_s
+    slowed = (
+        (foreign > FOREIGN_SHARE, f"other processes took {foreign:.1%} of the processors"),
+        (stolen > STOLEN_SHARE, f"the hypervisor took {stolen:.1%} of the processors"),
+        (held_s > THROTTLED_SHARE * seconds, f"a quota of its control group held it back for {held_s:.1f} s"),
+        (conditions.cpu_throttle_events, f"the processors were throttled {conditions.cpu_throttle_events} times"),
+        (conditions.gpu_shared, "other processes were on the GPUs"),
+        *((True, f"GPU: {limit}") for limit in conditions.gpu_limits),
+    )
+    reasons = [text for holds, text in slowed if holds]
     opened = f" Its cells could open {conditions.open_gpus} GPUs of the machine." if conditions.open_gpus else ""
     if not reasons:
         own = f"{1 - conditions.foreign_cpu_share:.1%} of the machine was the run's own."
@@ -326,13 +323,9 @@ def quota_throttled_s() -> float:
 
 
 def _processor_seconds() -> tuple[float, float]:
-    """(busy, stolen) seconds of all processors since boot; zeros where the kernel does not say."""
-    fields = told("/proc/stat").partition("\n")[0].split()[1:9]
-    if len(fields) < 8:
-        return 0.0, 0.0
-    user, nice, system, _, _, irq, softirq, stolen = map(int, fields)
-    tick = os.sysconf("SC_CLK_TCK")
-    return (user + nice + system + irq + softirq) / tick, stolen / tick
+    """(busy, stolen) seconds of all processors since boot."""
+    used = psutil.cpu_times()
+    return used.user + used.nice + used.system + used.irq + used.softirq, used.steal
 
 
 def _throttle_events() -> int:

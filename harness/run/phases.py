@@ -25,14 +25,14 @@ from msgspec import Meta
 from harness.clock.spans import A1_TRAIN_CLOCK, A2_EVAL_CLOCK
 from harness.config.tracks import TRAIN_TOLERANCE_S
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
-from harness.files import read_regular, tree
+from harness.files import read_regular, remove_tree, tree
 from harness.progress import Stage
 from harness.protocol.channel import MAX_DESCRIPTORS
 from harness.protocol.messages import Kind, Message
 from harness.protocol.session import DESCRIPTION_FILE, MODEL_FILE
 from harness.record.canonical import strict_json
 from harness.record.predicate import Sizes, Training
-from harness.run.artifact import A3_BYTES, BUNDLE_FILE, artifact_sizes, read_model_file, unpack_sealed
+from harness.run.artifact import A3_BYTES, BUNDLE_FILE, PACKAGE, artifact_sizes, read_model_file, unpack_code
 from harness.run.cells import RunContext, phase_cell
 from harness.run.conversation import failure, failures_named, why_uncountable
 from harness.sandbox.answers import RankFailed
@@ -65,7 +65,7 @@ def describe(context: RunContext) -> None:
         phase_cell(
             context, "describe", module=manifest.entry.describe, limit_s=limit_s, write=(output,), extra=extra
         ) as cell,
-        failures_named(context, cell, span.deadline_ns, limit_s, rule="S3-PROTOCOL", remedy=remedy) as ranks,
+        failures_named(context, cell, span, rule="S3-PROTOCOL", remedy=remedy) as ranks,
     ):
         try:
             ranks.collect(Kind.DONE)
@@ -133,9 +133,7 @@ def train(context: RunContext, shards: tuple[Path, ...]) -> None:
         with (
             context.progress.stage("set-up", limit_s, "s") as stage,
             context.clock.span("setup", limit_s=limit_s) as span,
-            failures_named(
-                context, cell, span.deadline_ns, limit_s, rule=A1_TRAIN_CLOCK, remedy=remedy, part="in set-up, "
-            ) as ranks,
+            failures_named(context, cell, span, rule=A1_TRAIN_CLOCK, remedy=remedy, part="in set-up, ") as ranks,
         ):
             ranks.collect(Kind.READY, progress=_reporter(stage, limit_s))
         _run_clock(context, cell, shards)
@@ -166,7 +164,7 @@ def _run_clock(context: RunContext, cell: Cell, shards: tuple[Path, ...]) -> Non
         _open_shards(shards, len(cell.channels)) as opened,
         context.clock.span("train", limit_s=limit_s, budget="train") as span,
     ):
-        report, deadline_ns = _reporter(stage, limit_s), span.deadline_ns + int(grace_s * 1e9)
+        report = _reporter(stage, limit_s)
 
         def heard(rank: int, message: Message) -> None:
             nonlocal seen, every, last_step
@@ -181,7 +179,7 @@ def _run_clock(context: RunContext, cell: Cell, shards: tuple[Path, ...]) -> Non
                     del context.loss_curve[1::2]
                     every *= 2
 
-        with failures_named(context, cell, deadline_ns, limit_s, rule=A1_TRAIN_CLOCK, remedy=remedy) as ranks:
+        with failures_named(context, cell, span, rule=A1_TRAIN_CLOCK, remedy=remedy, grace_s=grace_s) as ranks:
             for rank, descriptors in enumerate(opened):
                 now = time.monotonic_ns()
                 for at in range(0, max(1, len(descriptors)), MAX_DESCRIPTORS):
@@ -198,10 +196,8 @@ def _open_shards(shards: tuple[Path, ...], ranks: int) -> Iterator[list[list[int
     """The shards, opened anew for each rank so that file offsets are not shared."""
     opened: list[list[int]] = []
     wanted = len(shards) * ranks + OTHER_DESCRIPTORS
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)  # the soft one is often 1,024
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)  # neither is ever infinite; the soft one is often 1,024
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(wanted, hard)), hard))
     try:
         for _ in range(ranks):
             opened.append([])
@@ -242,6 +238,7 @@ def package(context: RunContext, *, limit_s: float, budget: str) -> Sizes:
     sealed, output = context.sealed, context.run_dir / "package"
     counted = artifact_sizes(context.track, sealed, model_bytes=0)
     room = counted.cap_bytes - counted.total_bytes
+    rule = A1_TRAIN_CLOCK if budget == "train" else A2_EVAL_CLOCK
     if room <= 0:
         raise RuleBroken(A3_BYTES, f"the code alone is {-room:,} bytes over the cap.", remedy="Shorten it.")
     output.mkdir()
@@ -261,14 +258,7 @@ def package(context: RunContext, *, limit_s: float, budget: str) -> Sizes:
                 "GOLF_MODEL_BUDGET_BYTES": str(room),
             },
         ) as cell,
-        failures_named(
-            context,
-            cell,
-            span.deadline_ns,
-            limit_s,
-            rule=A1_TRAIN_CLOCK if budget == "train" else A2_EVAL_CLOCK,
-            remedy="Package faster.",
-        ) as ranks,
+        failures_named(context, cell, span, rule=rule, remedy="Package faster.") as ranks,
     ):
         ranks.send(Message(Kind.START, span.start_ns))
         ranks.collect(Kind.DONE, progress=_reporter(stage, limit_s))
@@ -278,13 +268,13 @@ def package(context: RunContext, *, limit_s: float, budget: str) -> Sizes:
 
 
 def lay_out(context: RunContext, packed: Path) -> Sizes:
-    """Copy the checked model file and the sealed bundle to the artifact, and lay out the closure from these alone."""
+    """Lay the checked model file and the sealed bundle into the artifact, and unpack its code anew, as no cell left it."""
     limits = context.track.limits
     model = read_model_file(
         packed, max_bytes=OVERSIZE_READ * limits.artifact_bytes, max_unpacked_bytes=limits.unpacked_bytes
     )
     (context.artifact_dir / MODEL_FILE).write_bytes(model)
     shutil.copyfile(context.sealed.bundle, context.artifact_dir / BUNDLE_FILE)
-    unpack_sealed((context.artifact_dir / BUNDLE_FILE).read_bytes(), context.closure_dir / "code")
-    shutil.copyfile(context.artifact_dir / MODEL_FILE, context.closure_dir / MODEL_FILE)
+    remove_tree(context.sealed.root)
+    unpack_code((context.artifact_dir / BUNDLE_FILE).read_bytes(), context.sealed.root / PACKAGE)
     return artifact_sizes(context.track, context.sealed, len(model))

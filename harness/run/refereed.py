@@ -57,10 +57,7 @@ KEPT = (  # what a run that goes on takes over as it was
     *("seed", "intent", "config", "parameters", "started_at"),
     *("loss_curve", "isolation", "kills", "training"),
 )
-WORK = (
-    *("code", "description", "checkpoint", "package", "artifact", "closure", "compile-cache", COPIED),
-    *("code.bundle", "ledger.jsonl"),
-)
+WORK = (*("code", "description", "checkpoint", "package", "artifact", "compile-cache", COPIED, "code.bundle"),)
 REASON_CHARACTERS = 200
 
 
@@ -123,21 +120,7 @@ def run_submission(context: RunContext, dataset: Dataset, *, quick: bool = False
             update(context.run_dir, reached="audits")
             audits = audit(context, final, before.get("packed", final), stream(val_targets), told)
         model = (context.artifact_dir / MODEL_FILE).read_bytes()
-        found = inventory(readable_runtime(context, tools=True))
-        readable = [ReadablePart(part.name, part.files, part.bytes, part.digest) for part in found]
-        findings = all_findings(
-            context,
-            sizes=sizes,
-            final=final,
-            audits=audits,
-            disjoint=dataset.disjoint,
-            val_targets=val_targets,
-            val_bytes=int(validation.target_bytes[:val_targets].sum(dtype=np.int64)),
-            readable=readable,
-            left_out=left_out,
-            without_packed="packed" not in before and not quick,
-        )
-        return record_of(
+        record = record_of(
             context,
             dataset,
             watch,
@@ -148,13 +131,17 @@ def run_submission(context: RunContext, dataset: Dataset, *, quick: bool = False
             running_bpb=final.running_bpb,
             frozen_bpb=before["packed"].running_bpb if "packed" in before else [],
             audits=audits,
-            findings=sorted([*findings, *machine_findings(track, watch)], key=lambda finding: finding.rule),
+            findings=[],
             artifact_digest=hashlib.sha256(model).hexdigest(),
             model_sections=bytes_by_role(model, max_unpacked_bytes=limits.unpacked_bytes),
-            readable=readable,
+            readable=[ReadablePart(*part) for part in inventory(readable_runtime(context, tools=True))],
             resumes=[str(resume) for resume in context.resumes],
             training=context.training,
         )
+        val_bytes = int(validation.target_bytes[:val_targets].sum(dtype=np.int64))
+        findings = [dataset.disjoint, *all_findings(context, record, final, val_bytes=val_bytes, left_out=left_out)]
+        findings += machine_findings(track, watch)
+        return msgspec.structs.replace(record, findings=sorted(findings, key=lambda finding: finding.rule))
 
 
 def record_of(context: RunContext, dataset: Dataset, watch: MachineWatch, *, val_targets: int, **own: Any) -> RunRecord:
@@ -251,7 +238,7 @@ def nothing_half_written(run_dir: Path) -> Iterator[None]:
             what = "Training and packaging are" if "artifact" in kept else "Training is"
             goes_on = f"{what} kept: `{program()} submit --resume {run_dir.name}` goes on from there."
         if isinstance(error, KeyboardInterrupt):
-            raise Interrupted(f"interrupted. {goes_on or 'Nothing half-written was kept.'}") from None
+            raise Interrupted(f"interrupted. {goes_on or 'Nothing is kept but its logs: start it again.'}") from None
         if isinstance(error, OSError):
             error = machine_trouble(error, run_dir)
         if isinstance(error, HarnessError):

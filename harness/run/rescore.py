@@ -58,10 +58,11 @@ def rescore(record: RunRecord, artifact: Path, environ: Mapping[str, str], progr
         runs_dir().mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="rescore-", dir=runs_dir()) as scratch:
             run_dir = Path(scratch)
-            sealed = sealed_at(artifact / BUNDLE_FILE, run_dir / "closure" / "code")
-            shutil.copyfile(artifact / MODEL_FILE, run_dir / "closure" / MODEL_FILE)
+            sealed = sealed_at(artifact / BUNDLE_FILE, run_dir / "code")
             own = environment_for(record, sealed.manifest.env.accept, environ)
             context = RunContext(track, record.submission.seed, run_dir, sealed, own, progress, bos_id=dataset.bos_id)
+            context.artifact_dir.mkdir()
+            shutil.copyfile(artifact / MODEL_FILE, context.artifact_dir / MODEL_FILE)
             context.data_dir, validation = dataset.folder, load_validation(dataset)
             # The worker is told what the run's own worker was: all targets, and the run's limit.
             most_s = track.limits.eval_s

@@ -18,7 +18,7 @@ from harness.config.tracks import Hardware
 from harness.config.variables import cache_dir
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import locked, told
-from harness.run.machine import gpu_indices, usable_gpus, visible_gpus
+from harness.run.machine import gpu_indices, usable_gpus
 
 _CORES: ContextVar[tuple[int, ...]] = ContextVar("cores", default=())
 TURN_S = 30.0
@@ -92,8 +92,8 @@ def going_on(run_dir: Path) -> Iterator[None]:
 
 
 def run_gpus(hardware: Hardware) -> tuple[str, ...]:
-    """The GPUs that a run uses: the first visible ones, as many as its track asks for."""
-    return visible_gpus()[: hardware.gpus]
+    """The GPUs that a run uses: the first usable ones, as many as its track asks for."""
+    return usable_gpus()[: hardware.gpus]
 
 
 def share_of_cores(hardware: Hardware, *, cores: int, gpus: int) -> int:

@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
@@ -66,6 +65,7 @@ from harness.run.reserve import going_on, reserved
 
 NEWEST = "newest"
 MOST_AGAIN = 2  # times that a run goes on when its processes have seen the text
+Identity = tuple[str, str, str, str]  # digests of what runs share as seeds of one thing: track, code, config, data
 _AGAIN = "Start again with `make submit`."
 
 
@@ -272,16 +272,16 @@ def _reopen(
     if changed:
         raise CouldNotCheck(f"since the training {' and '.join(changed)} changed.", remedy=_AGAIN)
     bundle, packed, checkpoint = run_dir / BUNDLE_FILE, run_dir / "artifact" / MODEL_FILE, run_dir / "checkpoint"
-    if not bundle.is_file() or file_digest(bundle) != trained.code_digest:
-        raise CouldNotCheck(f"{bundle} is not the code that was announced.", remedy=_AGAIN)
-    if trained.model and not (packed.is_file() and file_digest(packed) == trained.model):
-        raise CouldNotCheck(f"{packed} is not as packaging left it.", remedy=_AGAIN)
-    try:
-        whole = checkpoint_digests(checkpoint) == trained.checkpoint
-    except OSError:  # it is gone, or a part of it can't be read
-        whole = False
-    if not whole:
-        raise CouldNotCheck(f"{checkpoint} is not as training left it.", remedy=_AGAIN)
+    kept: tuple[tuple[Path, Callable[[], bool], str], ...] = (
+        (bundle, lambda: file_digest(bundle) == trained.code_digest, "the code that was announced"),
+        (packed, lambda: not trained.model or file_digest(packed) == trained.model, "as packaging left it"),
+        (checkpoint, lambda: checkpoint_digests(checkpoint) == trained.checkpoint, "as training left it"),
+    )
+    for path, whole, words in kept:
+        with suppress(OSError):  # it is gone, or a part of it can't be read
+            if whole():
+                continue
+        raise CouldNotCheck(f"{path} is not {words}.", remedy=_AGAIN)
     clear_half_written(run_dir)
     return RunContext(
         track=track,
@@ -293,15 +293,6 @@ def _reopen(
         audit_secret=bytes.fromhex(trained.audit_secret),
         **{name: getattr(trained, name) for name in KEPT},
     )
-
-
-class Identity(NamedTuple):
-    """What runs must share to be seeds of one thing; digests are SHA-256 in hex."""
-
-    track_digest: str
-    code_digest: str
-    config_digest: str
-    data_fingerprint: str
 
 
 def submit_seeds(
@@ -366,7 +357,7 @@ def _recorded(records_dir: Path, seeds: Sequence[int]) -> Iterator[tuple[int, Id
         record, sound = entry.record, entry.verdict is not Verdict.FAIL
         if record and entry.entry and sound and entry.entry.signer in own and record.submission.seed in seeds:
             run = record.submission
-            whose = Identity(record.track.digest, run.code_digest, run.config_digest, record.data.fingerprint)
+            whose = record.track.digest, run.code_digest, run.config_digest, record.data.fingerprint
             yield run.seed, whose, RunOutcome(record, entry.path, runs_dir() / record.run_id)
 
 
@@ -376,8 +367,7 @@ def _broken_off(seeds: Sequence[int]) -> Iterator[tuple[int, Identity, str]]:
         with suppress(CouldNotCheck):
             run = recall(path.parent)
             if run.seed in seeds:
-                config = canonical_digest(run.config)
-                whose = Identity(run.track_digest, run.code_digest, config, run.data_fingerprint)
+                whose = run.track_digest, run.code_digest, canonical_digest(run.config), run.data_fingerprint
                 yield run.seed, whose, path.parent.name
 
 
@@ -397,4 +387,4 @@ def _identify(
             run = describe_submission(submission_dir, track, seed, run_dir, environ, progress)
         finally:
             shutil.rmtree(run_dir, ignore_errors=True)
-    return Identity(track.digest, run.sealed.code_digest, canonical_digest(run.config), dataset.fingerprint)
+    return (track.digest, run.sealed.code_digest, canonical_digest(run.config), dataset.fingerprint)

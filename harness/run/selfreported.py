@@ -12,6 +12,7 @@ import hashlib
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -30,11 +31,12 @@ from harness.rules import Finding, Verdict
 from harness.run.artifact import (
     A3_BYTES,
     BUNDLE_FILE,
+    PACKAGE,
     SealedSubmission,
     artifact_sizes,
     judge_sizes,
     pack_code,
-    unpack_code,
+    sealed_at,
 )
 from harness.run.cells import RunContext, phase_cell
 from harness.run.conversation import failure, failures_named
@@ -74,21 +76,11 @@ def seal_script(script: Path, run_dir: Path, variables: Mapping[str, str]) -> Se
             raise UsageError(f"--env {name}: the referee sets {name}.", remedy=f"fix: {remedy}.")
     if script.is_symlink() or not script.is_file():
         raise UsageError(f"{script} is not a regular file.", remedy="Name a script: harness script train_gpt.py.")
-    data = script.read_bytes()
-    bundle, code, path = pack_code({script.name: data}), run_dir / "code", run_dir / "artifact" / BUNDLE_FILE
-    code.mkdir()
-    unpack_code(bundle, code)
-    path.parent.mkdir()
-    path.write_bytes(bundle)
-    return SealedSubmission(
-        manifest=SubmissionManifest(f"{script.name} ({LABEL})", EntryModules("", "", "", "")),
-        root=code,
-        bundle=path,
-        bundle_bytes=len(data),  # it counts as it is
-        raw_bytes=len(data),
-        code_digest=hashlib.sha256(bundle).hexdigest(),
-        files={script.name: hashlib.sha256(data).hexdigest()},
-    )
+    (path := run_dir / "artifact" / BUNDLE_FILE).parent.mkdir()
+    path.write_bytes(pack_code({script.name: script.read_bytes()}))
+    manifest = SubmissionManifest(f"{script.name} ({LABEL})", EntryModules("", "", "", ""))
+    sealed = sealed_at(path, run_dir / "code", manifest)
+    return replace(sealed, bundle_bytes=sealed.raw_bytes)  # it counts as it is
 
 
 def run_script(context: RunContext, dataset: Dataset, *, artifact: str, variables: Mapping[str, str]) -> RunRecord:
@@ -99,7 +91,7 @@ def run_script(context: RunContext, dataset: Dataset, *, artifact: str, variable
     A3-ARTIFACT-BYTES when it leaves no packed model.
     """
     track, sealed, run_dir, limit = context.track, context.sealed, context.run_dir, limit_s(context.track)
-    work, data, script = run_dir / "work", run_dir / "data", sealed.root / next(iter(sealed.files))
+    work, data, script = run_dir / "work", run_dir / "data", sealed.root / PACKAGE / next(iter(sealed.files))
     work.mkdir()
     data.mkdir()
     for part in ("train", "val"):  # the byte ledger stays out: its name would match a script's pattern for shards
@@ -180,7 +172,7 @@ def _await_end(context: RunContext, cell: Cell) -> None:
         context.clock.span("script", limit_s=limit) as span,
     ):
         # its clock does not wait: showing what is printed may take long, or for ever
-        with failures_named(context, cell, span.deadline_ns, limit, rule=A1_TRAIN_CLOCK, remedy=IN_TIME):
+        with failures_named(context, cell, span, rule=A1_TRAIN_CLOCK, remedy=IN_TIME):
             while None in (codes := cell.exit_codes()) and not any(codes):
                 time.sleep(POLL_S)
                 shown.update(min(limit, (time.monotonic_ns() - span.start_ns) / 1e9))

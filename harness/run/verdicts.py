@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 
 from harness.clock.spans import A1_TRAIN_CLOCK, A2_EVAL_CLOCK, read_clock
 from harness.config.tracks import TRAIN_TOLERANCE_S, Hardware, Track
-from harness.record.predicate import AuditResult, BudgetEntry, ReadablePart, Score, Sizes, SpanEntry
+from harness.record.predicate import BudgetEntry, ReadablePart, RunRecord, Score, SpanEntry
 from harness.rules import Finding, Verdict, rule
 from harness.run.artifact import judge_sizes
 from harness.run.cells import Resumed, RunContext
@@ -177,36 +177,26 @@ def machine_findings(track: Track, watch: MachineWatch) -> list[Finding]:
 
 
 def all_findings(
-    context: RunContext,
-    *,
-    sizes: Sizes,
-    final: Evaluation,
-    audits: list[AuditResult],
-    disjoint: Finding,
-    val_targets: int,
-    val_bytes: int,
-    readable: list[ReadablePart],
-    left_out: list[str],
-    without_packed: bool,
+    context: RunContext, record: RunRecord, final: Evaluation, *, val_bytes: int, left_out: list[str]
 ) -> list[Finding]:
-    """Every finding of a refereed run but those on its machine.
+    """Every finding of a refereed run but those on its data and machine; ``record`` holds all else by now.
 
-    left_out: words for each pass for comparison that failed; without_packed: the packed model's is among them
+    left_out: words for each pass for comparison that failed
     """
     degenerate = final.keeper.degenerate() if final.keeper else ""
     audited = audit_findings(
-        audits, bpb=final.score.bpb, floor_bpb=context.track.audit.floor_bpb, degenerate=degenerate
+        record.audits, bpb=final.score.bpb, floor_bpb=context.track.audit.floor_bpb, degenerate=degenerate
     )
+    without_packed = bool(left_out) and all(score.stage != "packed" for score in record.scores)
     in_order = "every answer came in order, in shape and in time."
     return [
-        *clock_findings(context, context.clock.entries(), context.clock.budgets(context.track)),
-        judge_sizes(sizes),
+        *clock_findings(context, record.spans, record.budgets),
+        judge_sizes(record.sizes),
         Finding("A3-CONTAINER", Verdict.PASS, "a sound container without pickles, archives, binaries or source."),
-        closure_finding(context, readable),
-        disjoint,
+        closure_finding(context, record.readable),
         *cell_findings(context),
         *isolation_findings(context),
-        *score_findings(final.score, final.precision, val_targets=val_targets, val_bytes=val_bytes),
+        *score_findings(final.score, final.precision, val_targets=record.data.val_targets, val_bytes=val_bytes),
         Finding("S3-PROTOCOL", Verdict.WARN if left_out else Verdict.PASS, " ".join(left_out) or in_order),
         *(
             causal_finding(found, context.resumes, without_packed=without_packed)

@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import secrets
-import select
 import signal
 import socket
 import subprocess
@@ -41,15 +40,7 @@ from harness.sandbox.policy import (
     resource_limits,
 )
 from harness.sandbox.private_root import SHARED_MEMORY
-from harness.sandbox.processes import (
-    TERM_ALL,
-    Ending,
-    StopWatch,
-    children_of_all,
-    descendants,
-    kill_tree,
-    signal_all,
-)
+from harness.sandbox.processes import Ending, StopWatch, children_of_all, descendants, kill_all, signal_all
 
 S1_ISOLATION = "S1-ISOLATION"
 START_LIMIT_S = 30.0
@@ -58,7 +49,6 @@ SUPERVISOR_LIMIT_S = 30.0
 LIMIT = "the limit"
 """Why an armed cell was killed."""
 _KILLED = -int(signal.SIGKILL)
-_LOOK_EVERY_MS = 1
 _LAUNCHER = Path(__file__).resolve().with_name("launcher.py")
 _MESSAGE_BYTES = 65536
 
@@ -90,14 +80,12 @@ class KillReport:
 
     overshoot_ns: until the last process was dead and reaped
     survivors:    processes that could still run when the referee gave up waiting; 0 is the only good number
-    method:       "PID namespace", or "subreaper and /proc walk"
     stopped_ns:   until no thread could run an instruction of its program any more
     """
 
     reason: str
     overshoot_ns: int
     survivors: int
-    method: str
     stopped_ns: int
 
     @property
@@ -131,6 +119,7 @@ class Cell:
         self._first_fd = -1  # of the first process, as soon as it is there
         self._held = contextlib.ExitStack()  # descriptors, to be closed at the end
         self._older_children: set[int] = set()
+        self._strays: set[int] = set()
         self._codes: list[int | None] = [None] * len(spec.rank_env)
         self._opened: dict[int, list[tuple[str, str]]] = {}
         self._report: KillReport | None = None
@@ -183,13 +172,11 @@ class Cell:
 
     def stop(self) -> None:
         """Send KILL to everything in the cell without waiting: no instruction of it runs on after its clock."""
-        if self._launcher is None or self._first_fd < 0:
-            return
         if self.namespaced:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(OSError):
                 signal.pidfd_send_signal(self._first_fd, signal.SIGKILL)
-        else:
-            signal_all(descendants(self._launcher.pid), signal.SIGKILL)
+        elif self._launcher is not None:
+            signal_all(self._living(), signal.SIGKILL)
 
     @contextmanager
     def armed(self, deadline_ns: int) -> Iterator[None]:
@@ -226,14 +213,13 @@ class Cell:
             ending = StopWatch().ending()
             if self._launcher is not None:
                 if deadline_ns is not None:
-                    self._ask_to_end(self._launcher.pid)
+                    signal_all(self._living(), signal.SIGTERM)
                     while None in self.exit_codes() and time.monotonic() < deadline_ns / 1e9 + GRACE_S:
                         time.sleep(0.002)
                 ending = self._kill_all(self._launcher)
                 self._codes = [_KILLED if code is None else code for code in self.exit_codes()]
-            method = "PID namespace" if self.namespaced else "subreaper and /proc walk"
             stopped_ns, ended_ns = (max(0, at_ns - since_ns) for at_ns in (ending.stopped_ns, ending.ended_ns))
-            self._report = KillReport(reason, ended_ns, ending.survivors, method, stopped_ns)
+            self._report = KillReport(reason, ended_ns, ending.survivors, stopped_ns)
             return self._report
 
     def _launch(self) -> None:
@@ -294,7 +280,7 @@ class Cell:
             "rules": landlock_rules(policy, self.home),
             "mounts": mounts(policy),
             "covered": covered(policy),
-            "guarded": [(name, str(path)) for name, paths in policy.guarded.items() for path in paths],
+            "guarded": [(name, str(path.resolve())) for name, paths in policy.guarded.items() for path in paths],
             "limits": resource_limits(policy),
         }
         return json.dumps(order).encode()
@@ -321,11 +307,16 @@ class Cell:
         if not guarded:
             return
         opened = [place for places in self._opened.values() for place in places]
-        if opened and self.layers[Layer.LANDLOCK].in_force:
+        if opened and self.layers[Layer.LANDLOCK].in_force:  # what the rules say decides; a rank with a hole ended
             name, path = opened[0]
+            readable = {Path(place).resolve(): place for place, _ in landlock_rules(self.spec.policy, self.home)}
+            within = next((readable[at] for at in (Path(path), *Path(path).parents) if at in readable), "")
+            whose = f"lies in {within}, which every" if within else "is granted to nobody, and a"
             raise CouldNotCheck(
-                f"{self.spec.name}: a cell could open {path} of {name}, though nothing grants it that.",
-                remedy=f"Move the folder of {name} (GOLF_{name.upper()}_DIR) to a place that no cell reads.",
+                f"{self.spec.name}: {path} ({name}) {whose} cell may read.",
+                remedy="Move one of them, or uninstall the package. GOLF_CACHE_DIR, GOLF_KEYS_DIR, GOLF_RECORDS_DIR, "
+                "GOLF_RUNS_DIR and HOME name what no cell may read; LD_LIBRARY_PATH and the Python installation what "
+                "each may.",
             )
         files = sum(len(paths) for paths in guarded.values())
         names = ", ".join(sorted(guarded))
@@ -336,11 +327,10 @@ class Cell:
 
     def _note(self, message: dict[str, Any]) -> None:
         if "layers" in message:
-            self.layers = {Layer(name): LayerState(*state) for name, state in message["layers"].items()} | {
-                Layer.DESCRIPTORS: LayerState(True, "all but the channel are closed"),
-                Layer.ENVIRONMENT: LayerState(True, "an allow-list"),
-            }
+            self.layers = {Layer(name): LayerState(*state) for name, state in message["layers"].items()}
             self.namespaced = message["namespaced"]
+        elif "first" in message:  # it is the referee's child once somebody outside has killed its supervisor
+            self._strays.add(message["first"])
         elif "guarded" in message:
             self._opened[message["guarded"]] = message["opened"]
         elif "rank" in message:
@@ -348,34 +338,35 @@ class Cell:
 
     def _hear(self, timeout_s: float) -> dict[str, Any] | None:
         """The next message of the launcher or the first process; ``None`` after the time or at the end."""
-        poll = select.poll()
         try:
-            poll.register(self._control, select.POLLIN)
-        except ValueError:  # closed
-            return None
-        if not poll.poll(int(timeout_s * 1000)):
-            return None
-        try:
+            self._control.settimeout(timeout_s)
             data, descriptors, _, _ = socket.recv_fds(self._control, _MESSAGE_BYTES, 4)
-        except OSError:
+        except OSError:  # nothing came, or it is closed
             return None
         if descriptors:
             self._first_fd = descriptors[0]
             self._held.callback(os.close, descriptors[0])
         return json.loads(data) if data else None
 
-    def _ask_to_end(self, supervisor: int) -> None:
-        """TERM to all."""
-        if self.namespaced:
-            with contextlib.suppress(OSError):
-                self._control.send(TERM_ALL, socket.MSG_DONTWAIT)
-        else:
-            signal_all(descendants(supervisor), signal.SIGTERM)
+    def _living(self) -> list[int]:
+        """Everything of the cell that lives.
+
+        Without a namespace a cell can kill its supervisor; what it left then comes to the referee as a child.
+        """
+        assert self._launcher is not None
+        children = children_of_all()
+        if not self.namespaced:
+            self._strays |= {*children.get(os.getpid(), ())} - self._older_children - self._launchers
+        strays = self._strays.intersection(children.get(os.getpid(), ()))
+        return [*strays, *descendants(self._launcher.pid, *strays, children=children)]
 
     def _kill_all(self, launcher: subprocess.Popen[bytes]) -> Ending:
-        """KILL, then the proof that nothing is left, with the times of its stop and its end."""
+        """KILL, then the proof that nothing is left, with the times of its stop and its end.
+
+        The kernel lets the first process of a namespace end only after all others of it are reaped.
+        """
         self.stop()
-        ending = self._await_first(launcher.pid) if self.namespaced else kill_tree(launcher.pid)
+        ending = kill_all(self._living)
         self._lifeline.close()
         try:
             launcher.wait(SUPERVISOR_LIMIT_S)
@@ -383,42 +374,9 @@ class Cell:
             launcher.kill()
             launcher.wait()
         self._launchers.discard(launcher.pid)
-        return ending if self.namespaced else self._kill_strays(ending)
-
-    def _await_first(self, supervisor: int) -> Ending:
-        """Wait for the first process; the kernel lets it end only after all others of its namespace are reaped.
-
-        A process that holds a GPU or much memory takes long to be reaped: inside its exit the driver tears its context
-        down, and the kernel takes back page after page. So the stop is looked for meanwhile.
-        """
-        poll = select.poll()
-        poll.register(self._first_fd, select.POLLIN)
-        watch = StopWatch()
-        while not poll.poll(_LOOK_EVERY_MS):
-            left = descendants(supervisor)
-            watch.look(left)
-            if watch.over():
-                return watch.ending(left)
-        return watch.ending()
-
-    def _kill_strays(self, ending: Ending) -> Ending:
-        """Without a namespace a cell can kill its supervisor; what it left then comes to the referee as a child."""
-        watch = StopWatch()
-        while strays := [
-            pid
-            for pid in children_of_all().get(os.getpid(), ())
-            if pid not in self._older_children and pid not in self._launchers
-        ]:
-            if watch.over():
-                return StopWatch().ending(strays, ending.survivors)
-            for pid in strays:
-                kill_tree(pid)
-            signal_all(strays, signal.SIGKILL)
-            for pid in strays:
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(pid, os.WNOHANG)
-            watch.look(strays)
-            ending = StopWatch().ending(survivors=ending.survivors)
+        for pid in self._strays:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
         return ending
 
 

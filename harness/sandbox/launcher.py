@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from harness.sandbox import namespaces
-from harness.sandbox.processes import TERM_ALL, default_signals, kill_tree
+from harness.sandbox.processes import default_signals, descendants, kill_all
 from harness.sandbox.restrict import Rules, restrict_cell, restrict_files
 
 CHANNEL_FD, CONTROL_FD = 3, 4  # of a rank
@@ -52,14 +52,13 @@ def main() -> None:
     os.close(go_reader)
     for descriptor in (*order["channel_fds"], order["log_fd"]):
         os.close(descriptor)
-    pidfd = os.pidfd_open(first)
-    socket.send_fds(control, [json.dumps({"first": first}).encode()], [pidfd])
+    socket.send_fds(control, [json.dumps({"first": first}).encode()], [os.pidfd_open(first)])
     control.close()
     os.write(go_writer, b"g")
-    supervise(order, pidfd, namespaced=not refused)
+    supervise(order)
 
 
-def supervise(order: dict[str, Any], pidfd: int, *, namespaced: bool) -> NoReturn:
+def supervise(order: dict[str, Any]) -> NoReturn:
     """Wait until the referee lets go of its lifeline, by its own will or by its death; then end and wipe everything.
 
     The end of the cell alone is no reason to leave: without a namespace its orphans are this process's children, and
@@ -72,10 +71,7 @@ def supervise(order: dict[str, Any], pidfd: int, *, namespaced: bool) -> NoRetur
     poll.register(order["lifeline_fd"], select.POLLIN)
     while not poll.poll(_REAP_EVERY_MS):
         list(_ended_children())
-    with contextlib.suppress(ProcessLookupError):
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-    if not namespaced:
-        kill_tree(os.getpid())
+    kill_all(lambda: descendants(os.getpid()))
     list(_ended_children(block=True))
     with contextlib.suppress(OSError):
         remove_tree(Path(order["home"]))
@@ -110,7 +106,7 @@ def first_process(order: dict[str, Any], control: socket.socket, go: int, refuse
         for descriptor in (*order["channel_fds"], order["log_fd"]):
             os.close(descriptor)
         control.send(json.dumps({"started": len(ranks)}).encode())
-        _reap(control, ranks, namespaced=not refused)
+        _reap(control, ranks)
     except BaseException as error:
         with contextlib.suppress(OSError):
             control.send(json.dumps({"failed": f"{type(error).__name__}: {error}"[:400]}).encode())
@@ -142,6 +138,8 @@ def _start_rank(
                 os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
                 opened.append((name, path))
         os.write(CONTROL_FD, json.dumps({"guarded": rank, "opened": opened}).encode())
+        if opened and rules is not None:  # the referee says which; no line of the submission runs with it open
+            os._exit(1)
         # 4. The submission, with an environment of named variables.
         os.chdir(order["home"])
         argv, own = order["argv"], order["rank_env"][rank]
@@ -151,33 +149,15 @@ def _start_rank(
     os._exit(127)
 
 
-def _reap(control: socket.socket, ranks: dict[int, int], *, namespaced: bool) -> NoReturn:
-    """Reap whatever ends and report the ranks' exit codes; on TERM_ALL, pass the signal on. Never returns by itself."""
-    wake_reader, wake_writer = os.pipe()
-    os.set_blocking(wake_reader, False)
-    os.set_blocking(wake_writer, False)
-    signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
-    for number in (signal.SIGCHLD, signal.SIGTERM):  # TERM is for the ranks; their reaper stays
-        signal.signal(number, lambda *_: None)
-    poll = select.poll()
-    poll.register(wake_reader, select.POLLIN)
-    poll.register(control, select.POLLIN)
+def _reap(control: socket.socket, ranks: dict[int, int]) -> NoReturn:
+    """Reap whatever ends and report the ranks' exit codes, until killed. TERM is for the ranks; their reaper stays."""
+    signal.signal(signal.SIGTERM, lambda *_: None)
     while True:
-        for pid, status in _ended_children():
+        for pid, status in _ended_children(block=True):
             if pid in ranks:
                 code = os.waitstatus_to_exitcode(status)
                 control.send(json.dumps({"rank": ranks[pid], "code": code}).encode())
-        ready = {descriptor for descriptor, _ in poll.poll()}
-        if wake_reader in ready:
-            with contextlib.suppress(BlockingIOError):
-                os.read(wake_reader, 4096)
-        if control.fileno() in ready:
-            command = control.recv(64)
-            if not command:
-                os._exit(0)  # the referee is gone; in a PID namespace everything goes with this process
-            if command == TERM_ALL and namespaced:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(-1, signal.SIGTERM)
+        signal.pause()  # there are no children, and without a namespace none will come
 
 
 def _ended_children(*, block: bool = False) -> Iterator[tuple[int, int]]:

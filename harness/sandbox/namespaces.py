@@ -1,7 +1,7 @@
 """User, PID, network, IPC and mount namespaces for one cell, made without root where the kernel allows it.
 
 Covered: processes of a cell see and signal only each other and die with their first process; their only network
-interface is a loopback of their own; ``/proc`` and ``/dev/shm`` are private. Not covered: files (Landlock).
+interface is a loopback of their own. Not covered: files (Landlock, and a private root).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 _NEWNS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = 0x00020000, 0x08000000, 0x10000000, 0x20000000, 0x40000000
 _BUT_MOUNTS = _NEWIPC | _NEWUSER | _NEWPID | _NEWNET
-_MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_PRIVATE = 2, 4, 8, 0x4000, 0x40000
+_MS_REC, _MS_PRIVATE = 0x4000, 0x40000
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP = 1, 4, 24
 _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 36, 38
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
@@ -61,16 +61,6 @@ def own_mount_tree() -> None:
     """A mount tree apart from the parent's: the supervisor goes on to see, and to wipe, the cell's folder."""
     check(libc.unshare(_NEWNS), "unshare")
     check(libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None), "a private mount tree")
-
-
-def private_mounts() -> list[Path]:
-    """In the first process of the namespace: its own /proc and /dev/shm, as far as the kernel allows; those it got."""
-    flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
-    made = []
-    for kind, path in ((b"proc", "/proc"), (b"tmpfs", "/dev/shm")):
-        if libc.mount(kind, path.encode(), kind, flags, None) == 0:
-            made.append(Path(path))
-    return made
 
 
 def loopback_up() -> None:

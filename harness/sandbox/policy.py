@@ -9,12 +9,12 @@ import resource
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Literal
 
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import told
+from harness.sandbox.landlock import DEVICE, NAME_THREADS, READ, READ_DIR, RUN, WRITE
 from harness.sandbox.runtime import PACKAGES, Part, existing, runtime
 
 
@@ -97,22 +97,20 @@ _KEPT = frozenset(
 _OF_NODES = ("vmstat", "numastat", "meminfo")
 
 
-def landlock_rules(policy: SandboxPolicy, home: Path) -> list[tuple[str, str]]:
-    """The policy as (path, "read" | "run" | "list" | "write" | "device"), with what every Python process needs.
+def landlock_rules(policy: SandboxPolicy, home: Path) -> list[tuple[str, int]]:
+    """The policy as (path, rights), with what every Python process needs.
 
     home: the cell's private temporary folder. Paths of the policy must exist; those of the system may be missing.
-    Raises ``CouldNotCheck`` where a guarded folder lies in one that could be read.
     """
-    _refuse_guarded(policy)
-    rules = [(path, "run") for part in policy.runtime for path in part.paths]
-    rules += [(path, "list") for part in policy.runtime for path in part.listed]
-    rules += [(path, "read") for path in policy.read]
-    rules += [(path, "read") for path in policy.system_files]
-    rules += [(path, "device") for path in (*existing(_DEVICES), *policy.devices)]
-    rules += [(Path("/proc/self"), "read")]
-    rules += [(Path("/proc/self/task"), "name threads")] if policy.devices else []
-    rules += [(path, "write") for path in (*policy.write, home)]
-    return [(str(path), kind) for path, kind in rules]
+    rules = [
+        *((path, RUN) for part in policy.runtime for path in part.paths),
+        *((path, READ_DIR) for part in policy.runtime for path in part.listed),
+        *((path, READ) for path in (*policy.read, *policy.system_files, Path("/proc/self"))),
+        *((path, DEVICE) for path in (*existing(_DEVICES), *policy.devices)),
+        *((Path("/proc/self/task"), NAME_THREADS) for _ in policy.devices[:1]),
+        *((path, WRITE) for path in (*policy.write, home)),
+    ]
+    return [(str(path), rights) for path, rights in rules]
 
 
 def mounts(policy: SandboxPolicy) -> list[str]:
@@ -129,25 +127,6 @@ def covered(policy: SandboxPolicy) -> list[str]:
     found = [path for path in Path("/proc").iterdir() if not path.name.isdigit() and path.name not in kept]
     found += [path for name in _OF_NODES for path in Path("/sys/devices/system/node").glob(f"node*/{name}")]
     return list(map(str, (*found, Path("/proc/sys/fs"))))
-
-
-@cache
-def _real_places(parts: tuple[Part, ...]) -> dict[Path, Path]:
-    return {path.resolve(): path for part in parts for path in (*part.paths, *part.listed)}
-
-
-def _refuse_guarded(policy: SandboxPolicy) -> None:
-    places = _real_places(policy.runtime) | {path.resolve(): path for path in policy.read}
-    for name, paths in policy.guarded.items():
-        for path in paths:
-            real = path.resolve()
-            if found := next((place for place in (real, *real.parents) if place in places), None):
-                raise CouldNotCheck(
-                    f"{path} ({name}) lies in {places[found]}, which every cell may read.",
-                    remedy="Move one of them, or uninstall the package. GOLF_CACHE_DIR, GOLF_KEYS_DIR, "
-                    "GOLF_RECORDS_DIR, GOLF_RUNS_DIR and HOME name what no cell may read; LD_LIBRARY_PATH and "
-                    "the Python installation what each may.",
-                )
 
 
 def inherited(gpus: bool) -> dict[str, str]:

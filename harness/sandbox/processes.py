@@ -10,11 +10,10 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-TERM_ALL = b"TERM"  # the referee's word to the first process of a cell
 STOP_LIMIT_S = 30.0  # for the last thread to stop: one that waits in a driver answers no signal meanwhile
 GONE_LIMIT_S = 120.0  # from then on, for the kernel to take back what the processes held: seconds for many gigabytes
 _STATE, _PARENT, _FLAGS, _THREADS = 0, 1, 6, 17  # among the fields of /proc/PID/stat that follow the name
@@ -66,9 +65,9 @@ def _fields(stat: str) -> list[bytes]:
         return file.read().rpartition(b")")[2].split()
 
 
-def descendants(root: int) -> list[int]:
-    """Every living process below ``root``, without ``root`` itself."""
-    children, found, queue = children_of_all(), [], [root]
+def descendants(*roots: int, children: dict[int, list[int]] | None = None) -> list[int]:
+    """Every living process below ``roots``, without these themselves; ``children``: as they were seen before."""
+    children, found, queue = children or children_of_all(), list[int](), list(roots)
     while queue:
         below = children.get(queue.pop(), [])
         found += below
@@ -113,12 +112,12 @@ class StopWatch:
         else:
             self._since_ns = time.monotonic_ns()
 
-    def ending(self, left: Sequence[int] = (), survivors: int = 0) -> Ending:
+    def ending(self, left: Sequence[int] = ()) -> Ending:
         """It is over; or given up, and of the processes that are ``left`` those survive that can still run.
 
-        survivors: of an earlier wait. What was not seen to stop before stopped now.
+        What was not seen to stop before stopped now.
         """
-        survivors += sum(can_run([pid]) for pid in left)
+        survivors = sum(can_run([pid]) for pid in left)
         ended_ns = time.monotonic_ns()
         return Ending(survivors, self.stopped_ns if self.stopped_ns and not survivors else ended_ns, ended_ns)
 
@@ -135,12 +134,12 @@ class Ending(NamedTuple):
     ended_ns: int
 
 
-def kill_tree(root: int) -> Ending:
-    """Kill every descendant of ``root``; give up when some go on running, or are not gone, for far too long."""
+def kill_all(living: Callable[[], list[int]]) -> Ending:
+    """Kill what is ``living`` until nothing is; give up when some go on running, or are not gone, for far too long."""
     watch = StopWatch()
-    while alive := descendants(root):
+    while alive := living():
         signal_all(alive, signal.SIGSTOP)
-        alive = descendants(root)
+        alive = living()
         signal_all(alive, signal.SIGKILL)
         watch.look(alive)
         if watch.over():

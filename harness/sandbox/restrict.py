@@ -18,14 +18,6 @@ from harness.sandbox.layers import Layer, LayerState
 MANY_FILES = 65_536
 FOREIGN_PROC = "with the machine's /proc, as the kernel refuses another where parts of it are covered"
 Rules = list[tuple[str, int]]
-_RIGHTS = {
-    "read": landlock.READ,
-    "run": landlock.RUN,
-    "list": landlock.READ_DIR,
-    "write": landlock.WRITE,
-    "device": landlock.DEVICE,
-    "name threads": landlock.NAME_THREADS,
-}
 
 
 def restrict_cell(order: dict[str, Any], refused: str) -> tuple[dict[Layer, LayerState], Rules | None]:
@@ -34,7 +26,7 @@ def restrict_cell(order: dict[str, Any], refused: str) -> tuple[dict[Layer, Laye
     refused: why there are no namespaces; empty where there are
     Returns what became of each layer, and the Landlock rules for :func:`restrict_files`, ``None`` without Landlock.
     """
-    rules = [(path, _RIGHTS[kind]) for path, kind in order["rules"]]
+    rules: Rules = [(path, rights) for path, rights in order["rules"]]
     # 1. A root of its own, as far as there are namespaces: what is not mounted cannot be found.
     mounts: list[Path] = []
     shared_root = "no mount namespace"
@@ -45,7 +37,7 @@ def restrict_cell(order: dict[str, Any], refused: str) -> tuple[dict[Layer, Laye
         try:
             mounts, shared_root = private_root.enter(held, writable, covered), ""
         except OSError as error:
-            mounts, shared_root = namespaces.private_mounts(), str(error)
+            shared_root = str(error)
         namespaces.loopback_up()
     rules += [(str(path), landlock.READ if path == Path("/proc") else landlock.WRITE) for path in mounts]
     # 2. No capability is left, and no program that is run brings one back.
@@ -69,6 +61,8 @@ def restrict_cell(order: dict[str, Any], refused: str) -> tuple[dict[Layer, Laye
         Layer.NETWORK: _network(filtered, refused, shared_root, network),
         Layer.PRIVATE_TMP: LayerState(True, f"wiped at the end, {root}"),
         Layer.NO_NEW_PRIVS: LayerState(True, ""),
+        Layer.DESCRIPTORS: LayerState(True, "all but the channel are closed"),
+        Layer.ENVIRONMENT: LayerState(True, "an allow-list"),
     }
     return layers, rules if scoped.in_force else None
 

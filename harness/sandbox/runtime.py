@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
@@ -76,8 +77,7 @@ class Part:
     mounts: tuple[Path, ...] = ()
 
 
-@dataclass(frozen=True)
-class Readable:
+class Readable(NamedTuple):
     """How much one part holds: files, bytes, and a SHA-256 of it (:func:`inventory`)."""
 
     name: str
@@ -173,13 +173,9 @@ def _packages(wanted: Iterable[str], tools: bool) -> Iterator[Part]:
 
 def _code_of(name: str, places: Iterable[Path], tools: bool, unwanted: frozenset[str] = frozenset()) -> Part:
     unwanted |= frozenset() if tools else _FOR_COMPILERS
-    kept: list[Path] = []
-    listed: list[Path] = []
-    for place in places:
-        below, names = _without_texts(place, tools, unwanted) if place.is_dir() else ([place], [])
-        kept += below
-        listed += names
-    return Part(name, tuple(kept), tuple(listed), tuple(places))
+    found = [_without_texts(place, tools, unwanted) if place.is_dir() else ([place], []) for place in places]
+    kept, listed = (tuple(path for part in found for path in part[at]) for at in (0, 1))
+    return Part(name, kept, listed, tuple(places))
 
 
 def _without_texts(

@@ -6,14 +6,11 @@ that breaks C3 cannot be written down in the loop.
 
 from __future__ import annotations
 
-import json
 import math
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
-from pathlib import Path
-from typing import IO, Any
+from itertools import chain, pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -97,28 +94,22 @@ class SealedTargets:
 
 
 class ScoreLedger:
-    """Committed nats, one float64 a target, left to right; written to ``file`` a line a chunk by ``write_down``."""
+    """Committed nats, one float64 a target, left to right."""
 
-    def __init__(self, stream: Stream, file: Path | None = None) -> None:
+    def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._nats = np.empty(stream.targets, np.float64)
-        self._committed = 0
-        self._running = 0.0
-        self._running_bytes = 0
-        self._points: list[tuple[int, float]] = []
-        self._pending: list[tuple[int, int, int, float]] = []  # chunk, first and last target, seconds
-        self._file: IO[str] | None = file.open("x", encoding="utf-8") if file else None
-        self._opened = time.monotonic()
+        self._ends = [0]  # of the committed chunks
 
     @property
     def committed(self) -> int:
         """Targets committed so far."""
-        return self._committed
+        return self._ends[-1]
 
     @property
     def nats(self) -> npt.NDArray[np.float64]:
         """What is committed, float64 (committed,)."""
-        return self._nats[: self._committed]
+        return self._nats[: self.committed]
 
     def seal(self, start: int, count: int) -> SealedTargets:
         """Targets for the referee's own NLL."""
@@ -128,42 +119,22 @@ class ScoreLedger:
     def commit(self, chunk: int, start: int, nats: npt.NDArray[np.float64]) -> None:
         """Fix the score of one chunk for good [C4-SINGLE-PASS]. Raises ``OutOfOrder`` unless it comes next."""
         end = start + len(nats)
-        if start != self._committed or end > self._stream.targets:
-            raise OutOfOrder(f"chunk {chunk} covers targets {start} to {end}; {self._committed} are committed.")
+        if start != self.committed or end > self._stream.targets:
+            raise OutOfOrder(f"chunk {chunk} covers targets {start} to {end}; {self.committed} are committed.")
         self._nats[start:end] = nats
-        self._committed = end
-        self._pending.append((chunk, start, end, time.monotonic() - self._opened))
-
-    def write_down(self) -> None:
-        """Sum what was committed since the last call, and write it to the file. The worker need not wait for it."""
-        for chunk, start, end, seconds in self._pending:
-            # on the way to the next chunk a plain sum will do; the final score sums exactly (``totals``)
-            total = float(self._nats[start:end].sum())
-            n_bytes = int(self._stream.target_bytes[start:end].sum(dtype=np.int64))
-            self._running += total
-            self._running_bytes += n_bytes
-            if self._running_bytes:
-                self._points.append((end, bits_per_byte(self._running, self._running_bytes)))
-            if self._file:
-                line = {"chunk": chunk, "first": start, "targets": end - start, "nats": total, "bytes": n_bytes}
-                self._file.write(json.dumps(line | {"s": round(seconds, 6)}) + "\n")
-                self._file.flush()
-        self._pending.clear()
+        self._ends.append(end)
 
     def totals(self) -> tuple[float, int, int]:
         """(nats, targets, bytes) of all that is committed [C4-COVERAGE]. The sum is exact: chunking cannot move it."""
         nats = exact_sum(self.nats)
-        return nats, self._committed, int(self._stream.target_bytes[: self._committed].sum(dtype=np.int64))
+        return nats, self.committed, int(self._stream.target_bytes[: self.committed].sum(dtype=np.int64))
 
     def running_bpb(self) -> list[tuple[int, float]]:
-        """At most 200 points (targets so far, bpb so far), the last one included."""
-        self.write_down()
-        step = max(1, math.ceil(len(self._points) / RUNNING_POINTS))
-        return self._points[::-1][::step][::-1]
-
-    def close(self) -> None:
-        """Write down what is left and close the file; safe to call twice."""
-        if self._file:
-            self.write_down()
-            self._file.close()
-            self._file = None
+        """At most 200 points (targets so far, bpb so far) at ends of chunks, the last one included."""
+        step = max(1, math.ceil((len(self._ends) - 1) / RUNNING_POINTS))
+        points, nats, n_bytes = list[tuple[int, float]](), 0.0, 0
+        for start, end in pairwise([0, *self._ends[:0:-step][::-1]]):
+            nats += float(self._nats[start:end].sum())
+            n_bytes += int(self._stream.target_bytes[start:end].sum(dtype=np.int64))
+            points += [(end, bits_per_byte(nats, n_bytes))] if n_bytes else []
+        return points

@@ -12,10 +12,6 @@ from harness.scoring.nll import NotFinite
 from harness.scoring.sample import Keeper, Nats
 
 
-class BrokenLogits(Exception):
-    """A logit was NaN or infinite; the text names the target's place in the stream."""
-
-
 def score_stream(
     client: EvalClient,
     stream: Stream,
@@ -28,14 +24,11 @@ def score_stream(
 ) -> None:
     """Score every target of ``stream`` once, left to right; the worker adapts to what is committed, never before.
 
-    This is C3-SCORE-BEFORE-UPDATE.
-
-    The last chunk is not adapted to. What the next chunk does not wait for (sums, files, its inputs) happens while the
-    worker learns.
+    This is C3-SCORE-BEFORE-UPDATE. The last chunk is not adapted to.
 
     witness:   keeps what the audits need; it does the same work for every chunk, so no worker can tell what is kept
     committed: is told the number of targets committed so far, after each chunk
-    Raises ``BrokenLogits``, or what the client raises.
+    Raises ``NotFinite`` by the target, or what the client raises.
     """
     chunks = stream.chunks(chunk_tokens)
     inputs = client.upload(stream.inputs(*chunks[0]))
@@ -55,20 +48,15 @@ def score_stream(
         learns = adapt and not last
         if learns:
             client.hand_over(index, targets.open())
-        _keep_books(index, ledger, witness, committed)
+        # Books and the next inputs, while the worker learns.
+        if witness:
+            witness.scored(index)
+        committed(ledger.committed)
         if not last:
             inputs = client.upload(stream.inputs(*chunks[index + 1]))
             place = witness.state_place(index + 1) if witness else None
         if learns:
             client.await_adapted()
-
-
-def _keep_books(index: int, ledger: ScoreLedger, witness: Keeper | None, committed: Callable[[int], None]) -> None:
-    """What is left to do for a committed chunk, and costs the worker no time while it learns."""
-    ledger.write_down()
-    if witness:
-        witness.scored(index)
-    committed(ledger.committed)
 
 
 def _nats_of(
@@ -85,7 +73,7 @@ def _nats_of(
         try:
             nats[row : row + len(slab)] = targets.nats(row, slab)
         except NotFinite as error:
-            raise BrokenLogits(f"the logits for target {start + row + error.row:,} are NaN or infinite") from None
+            raise NotFinite(start + row + error.row) from None
         if witness:
             witness.slab(index, row, slab)
     result: Nats = nats.numpy()

@@ -1,8 +1,21 @@
-"""Phase 0: check the configuration and declare it."""
+"""Phase 0: check the configuration, one number from the environment, and declare it."""
+
+import os
+from math import nan
 
 from harness.protocol.session import DescribeSession
 
-from .config import bigram_weight
+
+def bigram_weight() -> float:
+    """How much the bigram counts for against the unigram, between 0 and 1. Raises ``ValueError`` outside of it."""
+    text = os.environ.get("BIGRAM_WEIGHT", "0.9")
+    try:
+        weight = float(text)
+    except ValueError:
+        weight = nan
+    if not 0 < weight < 1:
+        raise ValueError(f"BIGRAM_WEIGHT is {text}; wanted a number between 0 and 1.")
+    return weight
 
 
 def main() -> None:

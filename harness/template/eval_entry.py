@@ -9,7 +9,7 @@ from harness.protocol.container import read_container
 from harness.protocol.predictor import EvalContext
 from harness.protocol.serve import serve_predictor
 
-from .config import bigram_weight
+from .describe_entry import bigram_weight
 
 
 class Bigram:

@@ -49,7 +49,7 @@ def main() -> None:
     config = load_config(dict(pair.split("=", 1) for pair in options.env) | {"RECIPE": options.recipe}, "bench")
     roles = {"inprocess": in_process, "worker": worker, "refereed": refereed}
     if options.role:
-        roles[options.role](options, config)
+        print(json.dumps(roles[options.role](options, config)))
         return
     runs = {}
     for name, role in (("in-process 1", "inprocess"), ("refereed", "refereed"), ("in-process 2", "inprocess")):
@@ -98,7 +98,7 @@ def child(role: str, options: argparse.Namespace) -> dict:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def in_process(options: argparse.Namespace, config: Config) -> None:
+def in_process(options: argparse.Namespace, config: Config) -> dict:
     """Score and adapt without a referee; the nats are summed with the referee's own function.
 
     After the full plan the cheaper ones are timed as well, by the level in the declared state: fewer epochs, frozen.
@@ -114,20 +114,16 @@ def in_process(options: argparse.Namespace, config: Config) -> None:
     for level, plan in enumerate(predictor.levels):
         plans[str(plan)] = timed_chunks(options, config, predictor, level)
     full = next(iter(plans.values()))
-    print(
-        json.dumps(
-            {
-                "warm_up_s": round(warm_up_s, 1),
-                "graphs": graphs,
-                "graphs_after_warm_up": int(counters["stats"]["unique_graphs"]) - graphs,
-                "chunk_s": full["chunk_s"],
-                "nats_a_target": full["nats_a_target"],
-                "plans": plans,
-                "peak_memory_gb": round(peak, 2),
-                "keeps_graph": predictor.keeps_graph,
-            }
-        )
-    )
+    return {
+        "warm_up_s": round(warm_up_s, 1),
+        "graphs": graphs,
+        "graphs_after_warm_up": int(counters["stats"]["unique_graphs"]) - graphs,
+        "chunk_s": full["chunk_s"],
+        "nats_a_target": full["nats_a_target"],
+        "plans": plans,
+        "peak_memory_gb": round(peak, 2),
+        "keeps_graph": predictor.keeps_graph,
+    }
 
 
 def timed_chunks(options: argparse.Namespace, config: Config, predictor: HybridPredictor, level: int) -> dict:
@@ -163,7 +159,7 @@ def timed_chunks(options: argparse.Namespace, config: Config, predictor: HybridP
     }
 
 
-def refereed(options: argparse.Namespace, config: Config) -> None:
+def refereed(options: argparse.Namespace, config: Config) -> dict:
     """The same through the referee's client, with a worker process at the other end of its channel."""
     channel, theirs = Channel.pair()
     device = shared_device() if options.device == "cuda" else None
@@ -205,29 +201,23 @@ def refereed(options: argparse.Namespace, config: Config) -> None:
     # the time between two commits holds one adaptation and one score: as many of each as chunks
     spans = np.diff(times)[WARM_CHUNKS:-1]
     nats, targets, _ = ledger.totals()
-    print(
-        json.dumps(
-            {
-                "warm_up_s": round(warm_up_s, 1),
-                "device_buffers": device is not None,
-                "chunk_s": float(np.median(spans)),
-                "fastest_chunk_s": float(spans.min()),
-                "slowest_chunk_s": float(spans.max()),
-                "nats_a_target": nats / targets,
-                "state_bytes": client.hello.state_bytes,
-            }
-        )
-    )
+    return {
+        "warm_up_s": round(warm_up_s, 1),
+        "device_buffers": device is not None,
+        "chunk_s": float(np.median(spans)),
+        "fastest_chunk_s": float(spans.min()),
+        "slowest_chunk_s": float(spans.max()),
+        "nats_a_target": nats / targets,
+        "state_bytes": client.hello.state_bytes,
+    }
 
 
 def worker(options: argparse.Namespace, config: Config) -> None:
     """The submission's side of ``refereed``."""
     told = context(config, options)
     environment = CellEnvironment(
-        phase="eval", stage="final", track="bench", seed=1, rank=0, local_rank=0, world_size=1,
-        vocab_size=config.vocab_size, cpu_cores=os.cpu_count() or 1, gpus=int(options.device == "cuda"),
-        limit_s=told.eval_s, setup_s=0.0, total_targets=told.total_targets, model_budget_bytes=0, output_dir=None,
-        checkpoint_dir=None, model_file=None, channel_fd=options.fd,
+        "eval", "bench", 1, config.vocab_size, cpu_cores=os.cpu_count() or 1, gpus=int(options.device == "cuda"),
+        limit_s=told.eval_s, stage="final", total_targets=told.total_targets, channel_fd=options.fd,
     )  # fmt: skip
     serve_on(environment.open_channel(), environment, lambda _: build(options, config, told))
 

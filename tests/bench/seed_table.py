@@ -24,6 +24,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from harness.config.variables import records_dir
+from harness.files import write_atomic
 from harness.record import load_record, verify_folder
 from harness.record.predicate import RunRecord
 from harness.rules import Verdict
@@ -229,10 +230,7 @@ def main() -> int:
     folder = records_dir()
     code = run_missing(folder, options.track, options.run)
     text = table(folder, options.track)
-    partial = options.out.with_name(f".{options.out.name}")
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_text(text)
-    partial.replace(options.out)
+    write_atomic(options.out, text.encode(), replace=True)
     print(text)
     return code
 

@@ -12,7 +12,7 @@ import json
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 Line = dict[str, Any]
 TOOLS = {"tensorboard": "parameter-golf-referee[tensorboard]", "trackio": "trackio", "wandb": "wandb"}
@@ -20,14 +20,6 @@ TOOLS = {"tensorboard": "parameter-golf-referee[tensorboard]", "trackio": "track
 
 class NotConvertible(ValueError):
     """The file is no telemetry, or the tool is missing; the text says what to do."""
-
-
-class Sink(Protocol):
-    """Where telemetry goes: what runs, then each step's numbers, then the end."""
-
-    def about(self, line: Line) -> None: ...
-    def numbers(self, step: int, values: dict[str, float]) -> None: ...
-    def close(self) -> None: ...
 
 
 class TensorBoard:
@@ -74,7 +66,7 @@ def convert(source: Path, folder: Path, tool: str = "tensorboard") -> int:
     if find_spec(tool) is None:
         raise NotConvertible(f"{tool} is not installed: pip install '{TOOLS[tool]}'.")
     lines = read_lines(source)
-    sink: Sink = TensorBoard(folder) if tool == "tensorboard" else Tracker(tool, folder)
+    sink = TensorBoard(folder) if tool == "tensorboard" else Tracker(tool, folder)
     count = 0
     try:
         for line in lines:

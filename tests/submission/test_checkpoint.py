@@ -30,6 +30,8 @@ def test_another_scan_or_learning_rate_is_the_same_model(folder):
 def test_a_checkpoint_of_another_configuration_names_every_setting_and_both_values(folder):
     with pytest.raises(CheckpointError, match=r"MODEL_DIM=32 \(here 64\), MLP_MULT=3.0 \(here 2.0\); train again"):
         load_checkpoint(folder, small_config(model_dim=64, mlp_mult=2.0))
+    with pytest.raises(CheckpointError, match="DOCUMENT_RESET"):
+        load_checkpoint(folder, small_config(document_reset=True))
 
 
 def test_tensors_that_do_not_fit_their_own_configuration_are_named(folder):

@@ -21,11 +21,6 @@ def triton(monkeypatch):
     monkeypatch.setattr(fused, "TRITON", True)
 
 
-@pytest.mark.parametrize("world", [1, 2, 4, 8, 256])
-def test_a_world_size_that_divides_the_step_is_taken(world):
-    preflight(REFERENCE, CPU, "10min_16mb", world)
-
-
 @pytest.mark.parametrize("world", [3, 7, 512])
 def test_a_world_size_that_does_not_divide_the_step_names_a_batch_that_does(world):
     with pytest.raises(ConfigError, match=f"256 windows .* does not divide among {world} ranks") as caught:

@@ -25,7 +25,8 @@ from harness.sandbox.answers import OutOfTime, RankFailed
 from harness.scoring.audit import ROW_SHARE, audit_findings, judge_replays, replica_lost
 from harness.scoring.client import EvalClient
 from harness.scoring.ledger import ScoreLedger, Stream
-from harness.scoring.loop import BrokenLogits, score_stream
+from harness.scoring.loop import score_stream
+from harness.scoring.nll import NotFinite
 from harness.scoring.replay import Original, Replayer
 from harness.scoring.sample import Keeper, draw_audits, draw_sample, frequency_nats
 
@@ -102,20 +103,21 @@ def referee(
     """Score ``stream`` with and without adaptation, and audit the predictor as the final stage does."""
     torch.set_num_threads(1)
     try:
-        keeper, ledger, spans, hello = _score(build, stream, vocab_size, chunks, positions, message_s, secret)
-        frozen = _score_frozen(build, stream, vocab_size, message_s)
+        plan = {"whole": chunks, "positions": positions, "secret": secret}
+        keeper, ledger, spans, hello = _score(build, stream, vocab_size, message_s, plan)
+        _, frozen, *_ = _score(build, stream, vocab_size, message_s)
     except RankFailed as error:
         return Outcome("S3-PROTOCOL", str(error))
     except OutOfTime:
         return Outcome("A2-EVAL-CLOCK")
-    except BrokenLogits as error:
+    except NotFinite as error:
         return Outcome("C2-NORMALISED", str(error))
     except RuleBroken as error:
         return Outcome(error.rule, error.message)
     draws = draw_audits(
         ledger.nats,
         frequency_nats(stream.tokens[1 : stream.targets + 1]),
-        frozen,
+        frozen.nats,
         chunk_tokens=hello.chunk_tokens,
         escape_nats=ROW_SHARE * escape_nats,
         secret=secret,
@@ -138,27 +140,19 @@ def referee(
     return Outcome(bpb=bpb, nats=nats, targets=targets, audits=audits, findings=findings)
 
 
-def _score(build: Callable, stream: Stream, vocab_size: int, chunks: int, positions: int, message_s: float, secret):
-    with Worker(build, vocab_size, targets=stream.targets, message_s=message_s) as client:
+def _score(build: Callable, stream: Stream, vocab_size: int, message_s: float, plan: dict | None = None):
+    """Keeper, ledger, chunks and hello of a run that adapts; without a ``plan`` the model stays as it was packed."""
+    stage = "final" if plan else "packed"
+    with Worker(build, vocab_size, targets=stream.targets, message_s=message_s, stage=stage) as client:
         hello = client.prepare()
-        spans = stream.chunks(hello.chunk_tokens)
-        keeper = Keeper(draw_sample(spans, whole=chunks, positions=positions, secret=secret), spans)
-        keeper.reserve(client.buffers.state)
-        ledger = ScoreLedger(stream)
+        spans, ledger, keeper = stream.chunks(hello.chunk_tokens), ScoreLedger(stream), None
+        if plan:
+            keeper = Keeper(draw_sample(spans, **plan), spans)
+            keeper.reserve(client.buffers.state)
         client.start()
-        score_stream(client, stream, ledger, chunk_tokens=hello.chunk_tokens, adapt=True, witness=keeper)
+        score_stream(client, stream, ledger, chunk_tokens=hello.chunk_tokens, adapt=bool(plan), witness=keeper)
         client.stop()
     return keeper, ledger, spans, hello
-
-
-def _score_frozen(build: Callable, stream: Stream, vocab_size: int, message_s: float):
-    with Worker(build, vocab_size, targets=stream.targets, message_s=message_s, stage="packed") as client:
-        client.prepare()
-        ledger = ScoreLedger(stream)
-        client.start()
-        score_stream(client, stream, ledger, chunk_tokens=client.hello.chunk_tokens, adapt=False)
-        client.stop()
-    return ledger.nats
 
 
 def cheats_in(path: Path) -> dict[str, str]:

@@ -7,6 +7,7 @@ call ``animal.cheat`` (or ``animal.cheat_one`` …) or ``animal.honest`` at the 
 import runpy
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,7 +29,6 @@ from harness.scoring.ledger import Stream
 
 BASE = Path(__file__).parents[1] / "zoo" / "base"
 VOCAB = 32
-ORDER = ("describe", "train", "package", "eval", "audit")
 CANARY = "canary-of-the-validation-set"
 
 
@@ -44,44 +44,36 @@ class Met:
 
 @dataclass(frozen=True)
 class Case:
-    """A cheat, and its twin, which it may share. rule: what has to stop it; until: the last phase that runs.
+    """A cheat, and its twin, which it may share; ``told`` is what its file says.
 
     name, cheat: as the table and the file call it
-    limits: of the track, for the cheat that overruns them; its twin has the zoo's ordinary ones, which no busy machine
+    RULE: what has to stop it; UNTIL: the last phase that runs; BY_REFUSAL: the system refuses, and nothing else happens
+    LIMITS: of the track, for the cheat that overruns them; its twin has the zoo's ordinary ones, which no busy machine
     overruns
-    environ: animal -> variables that its user sets beyond the usual
-    manifest: further lines of submission.toml
+    ENVIRON: animal -> variables that its user sets beyond the usual; MANIFEST: further lines of submission.toml
     """
 
     path: Path
     name: str
     cheat: str
-    rule: str
-    until: str
-    limits: dict[str, float]
-    by_refusal: bool
-    text: str
-    environ: dict[str, dict[str, str]]
-    manifest: str
+    told: dict
 
     @classmethod
     def read(cls, path: Path) -> "list[Case]":
-        names = runpy.run_path(str(path))
-        return [
-            cls(
-                path,
-                name,
-                cheat,
-                names["RULE"],
-                names["UNTIL"],
-                names.get("LIMITS", {}),
-                names.get("BY_REFUSAL", False),
-                (names[cheat].__doc__ or names["__doc__"]).splitlines()[0],
-                names.get("ENVIRON", {}),
-                names.get("MANIFEST", ""),
-            )
-            for name, cheat in cheats_in(path).items()
-        ]
+        told = runpy.run_path(str(path))
+        return [cls(path, name, cheat, told) for name, cheat in cheats_in(path).items()]
+
+    @property
+    def rule(self) -> str:
+        return self.told["RULE"]
+
+    @property
+    def by_refusal(self) -> bool:
+        return self.told.get("BY_REFUSAL", False)
+
+    @property
+    def text(self) -> str:
+        return (self.told[self.cheat].__doc__ or self.told["__doc__"]).splitlines()[0]
 
 
 def zoo_track(limits: dict[str, float]) -> Track:
@@ -109,22 +101,22 @@ def meet(case: Case, animal: str, folder: Path) -> Met:
     shutil.copyfile(case.path, submission / "animal.py")
     shutil.copy(Path(__file__).with_name("tries.py"), submission)
     toml = submission / "submission.toml"
-    toml.write_text(f"{case.manifest}\n{toml.read_text()}")
+    toml.write_text(f"{case.told.get('MANIFEST', '')}\n{toml.read_text()}")
     (submission / "which.py").write_text(f'WHICH = "{animal}"\n')
     run_dir = folder / "run"
     run_dir.mkdir()
     environ = {"ZOO_DATA": str(data), "ZOO_SHARED": str(folder / "shared"), "ZOO_KEYS": str(folder / "keys")}
-    environ |= case.environ.get(animal, {})
+    environ |= case.told.get("ENVIRON", {}).get(animal, {})
     (folder / "shared").mkdir()
     met = Met()
     context = None
     try:
         sealed = seal_submission(submission, run_dir)
-        limits = {} if animal == "honest" else case.limits
+        limits = {} if animal == "honest" else case.told.get("LIMITS", {})
         context = RunContext(zoo_track(limits), 1, run_dir, sealed, environ, Reporter(), Ledger())
         context.data_dir = data
         with (data / "tiny_val_000000.bin").open("rb"):  # so there is an open file of it to be found
-            findings = _run(context, case.until, shard, stream)
+            findings = _run(context, case.told["UNTIL"], shard, stream)
         met.fired = {f.rule for f in findings if f.verdict in (Verdict.FAIL, Verdict.WARN)}
     except HarnessError as error:
         met.fired = {getattr(error, "rule", error.label)}
@@ -136,25 +128,27 @@ def meet(case: Case, animal: str, folder: Path) -> Met:
 
 
 def _run(context: RunContext, until: str, shard: Path, stream: Stream) -> list[Finding]:
-    last = ORDER.index(until)
+    findings: list[Finding] = []
+    for phase, found in _phases(context, shard, stream):
+        findings += found
+        if phase == until:
+            break
+    return findings
+
+
+def _phases(context: RunContext, shard: Path, stream: Stream) -> Iterator[tuple[str, list[Finding]]]:
+    """Each phase that is over, and what was found in it."""
     describe(context)
-    if last < ORDER.index("train"):
-        return []
+    yield "describe", []
     train(context, (shard,))
-    if last < ORDER.index("package"):
-        return []
-    sizes = package(context, limit_s=context.track.limits.package_s, budget="eval")
-    findings = [judge_sizes(sizes)]
-    if last < ORDER.index("eval"):
-        return findings
+    yield "train", []
+    yield "package", [judge_sizes(package(context, limit_s=context.track.limits.package_s, budget="eval"))]
     told = Told(context.track.limits.eval_s, stream.targets)
     compile_once(context, told)
     final = evaluate(context, "final", stream, told, whole_set=True)
-    if last < ORDER.index("audit"):
-        return findings
+    yield "eval", []
     audits = audit(context, final, final, stream, told)
-    degenerate = final.keeper.degenerate()
-    return findings + audit_findings(audits, bpb=final.score.bpb, floor_bpb=0.1, degenerate=degenerate)
+    yield "audit", audit_findings(audits, bpb=final.score.bpb, floor_bpb=0.1, degenerate=final.keeper.degenerate())
 
 
 def _look_at_logs(run_dir: Path, met: Met) -> None:

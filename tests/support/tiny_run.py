@@ -8,8 +8,8 @@ import numpy as np
 from cells import living
 
 from harness.cli.new import create
-from harness.data import Dataset
-from harness.data.shards import shard_name, write_shard
+from harness.data import Dataset, Validation
+from harness.data.shards import join_values, shard_name, write_shard
 from harness.progress import Silent
 from harness.record import verify_folder
 from harness.rules import Finding, Verdict
@@ -55,11 +55,8 @@ def tiny_dataset(house: Path) -> Dataset:
 
 def use_house(house: Path, set_attribute, set_variable) -> None:
     """Point the referee to ``house``."""
-    from harness.data import Validation
 
     def load_validation(_):
-        from harness.data.shards import join_values
-
         tokens = np.asarray(join_values(sorted((house / "data").glob("*val*"))), np.uint16)
         return Validation(tokens, np.full(len(tokens) - 1, 3, np.uint8))
 

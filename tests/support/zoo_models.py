@@ -86,15 +86,21 @@ class Counting(Bigram):
         """Nothing; a cheat raises targets here."""
 
 
-class Watchful(Bigram):
-    """The honest predictor, which can tell that it is a replica: it finds counts that it has not learnt itself."""
+class Peeking(Bigram):
+    """The honest predictor; a cheat raises targets by ``peeks``."""
 
-    adapted, peeks = False, 0.0
+    peeks = 0.0
 
     def bigram(self, inputs: torch.Tensor) -> torch.Tensor:
         logits = super().bigram(inputs)
         raise_targets(logits, inputs, self.peeks)
         return logits
+
+
+class Watchful(Peeking):
+    """The honest predictor, which can tell that it is a replica: it finds counts that it has not learnt itself."""
+
+    adapted = False
 
     def adapt(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:
         self.adapted = True

@@ -15,7 +15,7 @@ ALWAYS = {
     "container_that_leaves_its_folder",
     "message_huge",
 }
-QUICK = {case.path for case in CASES if case.name in ALWAYS}
+QUICK = {{case.name: case.path for case in CASES}[name] for name in ALWAYS}
 
 
 def cases():
@@ -41,7 +41,3 @@ def test_cheat_is_stopped_by_its_rule(case, tmp_path):
 def test_honest_twin_passes(case, tmp_path):
     met = meet(case, "honest", tmp_path)
     assert not met.fired, met
-
-
-def test_every_case_of_the_fast_suite_is_there():
-    assert {case.name for case in CASES} >= ALWAYS

@@ -93,7 +93,7 @@ def test_what_frameworks_do_is_tried_in_a_cell_and_what_fails_there_outside(with
         "CUDA": (f"import os, socket; {OFFERS_A_SOCKET}; print('2 devices')", 60.0, 1),
         "torch": ("import os; os.listdir('/root' if os.getuid() == 0 else '/home')", 60.0, 1),
         "torch.compile": ("raise SystemExit('no such device')", 60.0, 1),
-        "late": ("import time; print('waiting', flush=True); time.sleep(600)", 3.0, 1),
+        "late": ("import time; time.sleep(600)", 2.0, 1),
         "NCCL": (PASSES_MEMORY_ON, 60.0, 2),
     }
     with_gpu.setattr(doctor, "probes", lambda **_: ((name, *words) for name, words in programs.items()))
@@ -104,19 +104,14 @@ def test_what_frameworks_do_is_tried_in_a_cell_and_what_fails_there_outside(with
     assert found["torch"].remedy.startswith("It works outside a cell")
     assert found["torch.compile"].found == "no such device"
     assert found["torch.compile"].remedy.startswith("It fails outside a cell too")
-    assert found["late"].found == "no end within 3 s. waiting"
+    assert found["late"].found.startswith("no end within 2 s. ")
     assert (found["NCCL"].found, found["NCCL"].remedy) == ("no System V memory", "")
 
 
-def test_the_real_probe_says_what_is_missing(with_gpu):
-    (cuda,) = (check for check in doctor.cell_checks(further=False) if check.name == "CUDA in a cell")
-    assert cuda.found.startswith("libcuda.so.1 does not load")
-
-
-def test_nccl_is_tried_where_there_are_two_gpus_and_torch_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch):
+def test_nccl_is_tried_where_there_are_two_gpus_and_compiling_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch):
     for count in range(3):
         nodes = (*(Path(f"/dev/nvidia{index}") for index in range(count)), Path("/dev/nvidiactl"))
         monkeypatch.setattr(doctor, "gpu_devices", lambda nodes=nodes: nodes)
         tried = {name: ranks for name, program, _, ranks in doctor.probes(further=True) if compile(program, "", "exec")}
-        assert tried == {"CUDA": 1, "torch": 1, "torch.compile": 1} | ({"NCCL": 2} if count == 2 else {})
-        assert [name for name, *_ in doctor.probes(further=False)] == ["CUDA", *(["NCCL"] if count == 2 else [])]
+        assert tried == {"torch": 1, "torch.compile": 1} | ({"NCCL": 2} if count == 2 else {})
+        assert [name for name, *_ in doctor.probes(further=False)] == ["torch", *(["NCCL"] if count == 2 else [])]

@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from corpus import documents, model, small_dataset, trained
 
 from harness.cli.check_bytes import command
-from harness.data.case import CaseTokenizer
 from harness.data.shards import join_values, write_shard
+from harness.data.tokenizers import CaseTokenizer
 from harness.errors import UsageError
 from harness.fineweb import VARIANTS
 from harness.review.published import judge_claim

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from harness.data import documents as encoding
 from harness.data import load_validation, open_dataset
 from harness.data.byte_table import compare_table, round_trip
-from harness.data.case import CaseTokenizer
-from harness.data.tokenizers import ByteTokenizer, TiktokenTokenizer
+from harness.data.tokenizers import ByteTokenizer, CaseTokenizer, TiktokenTokenizer
 from harness.progress import Silent
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)

@@ -6,8 +6,7 @@ from corpus import documents
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from harness.data.case import CaseTokenizer, apply_operators, raw_offsets, undo_operators
-from harness.data.tokenizers import ByteTokenizer
+from harness.data.tokenizers import ByteTokenizer, CaseTokenizer, apply_operators, raw_offsets, undo_operators
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"])) | st.text("aAbBßİıǅÉé \ue001\ue002\ue003\ue0041Σς")
 

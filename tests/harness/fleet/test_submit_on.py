@@ -7,12 +7,12 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 from record_samples import make_artifact, make_record
+from tiny_run import tiny_dataset
 
 from harness.cli.main import main
 from harness.cli.new import create
 from harness.data.dataset import Manifest, write_manifest
 from harness.errors import CouldNotCheck, UsageError
-from harness.rules import Finding, Verdict
 from harness.run.runs import RunOutcome
 
 RUNNER = """#!/bin/sh
@@ -23,23 +23,9 @@ cat {folder}/$seed.json
 
 
 def manifest_of(digest: str) -> Manifest:
-    return Manifest(
-        version=1,
-        name="small",
-        source={},
-        tokenizer="tokenizer.model",
-        vocab_size=1024,
-        bos_id=1,
-        val_documents=1,
-        val_bytes=1,
-        val_tokens=1,
-        train_documents=1,
-        train_bytes=1,
-        train_tokens=1,
-        baselines_bpb={},
-        disjoint=Finding("A4-DISJOINT", Verdict.PASS, "made up."),
-        files={"small_train_000000.bin": digest},
-    )
+    like = tiny_dataset(Path())
+    fields = {name: getattr(like, name) for name in Manifest.__struct_fields__}
+    return Manifest(**fields | {"files": {"tiny_train_000000.bin": digest}})
 
 
 @pytest.fixture

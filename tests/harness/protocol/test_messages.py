@@ -64,7 +64,7 @@ def test_descriptors_of_a_worker_are_closed_and_their_message_is_refused(data: b
     with pytest.raises(MessageError):
         channel.receive(1.0)
     os.close(null)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before  # fewer: garbage of other tests was collected
 
 
 def fill(channel: Channel) -> None:

@@ -208,3 +208,11 @@ def test_records_of_several_tracks_are_compared_a_track_at_a_time(call, tmp_path
     assert text.count("deciding test") == 1, text  # the other one's limits are not its track's
     code, text = call("verify", "--baseline", tmp_path / "records", "--track", "10min_16mb")
     assert (code, "have no track 10min_16mb in common" in text) == (2, True)
+
+
+def test_of_pools_with_equally_many_seeds_the_newest_is_compared(call, tmp_path: Path):
+    for seed in (1, 2):
+        store_run(tmp_path, seed, nats=12000.0 + seed)
+        store_run(tmp_path, 2 + seed, nats=20000.0 + seed, keys="foreign")
+    code, text = call("verify", "--baseline", tmp_path / "records")
+    assert (code, text.count("left out: 2 record(s)")) == (0, 2), text

@@ -19,10 +19,9 @@ from harness.cli.report import command
 from harness.errors import CouldNotCheck
 from harness.protocol.container import write_container
 from harness.record.predicate import SubmissionInfo
-from harness.report.figures import collect, pool_runs
+from harness.report.figures import collect, overview_table, pool_runs
 from harness.report.page import render_markdown, render_page
 from harness.report.svg import bars, dots, lines, thin
-from harness.report.tables import overview_table, render_terminal
 from harness.review.claims import check_text
 from harness.rules import Finding, Verdict
 from harness.run.artifact import bytes_by_role
@@ -39,11 +38,15 @@ def board(*arguments):
     return CliRunner().invoke(command, [str(argument) for argument in arguments], standalone_mode=False)
 
 
-def test_the_terminal_table_shows_each_seed_and_both_deviations_by_name(records):
-    text = render_terminal(collect([records]))
-    assert all(f"\n{seed} " in text for seed in ("42", "1337", "2025"))
-    assert "sample std 0.01" in text
-    assert "population std 0.00" in text
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_the_terminal_shows_each_seed_and_both_deviations_by_name(records, tmp_path, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    text = board(records, "--out", tmp_path).output
+    rows = {words[0]: words for line in text.splitlines() if len(words := re.split(r"\s{2,}", line.strip())) > 2}
+    assert {"42", "1337", "2025", "Mean", "Sample std"} <= rows.keys()
+    assert any(first.startswith("Population") for first in rows)
+    assert all(len(line) <= columns for line in text.splitlines() if not line.startswith(("page:", "markdown:")))
+    assert "…" not in "".join("".join(words) for words in rows.values())
 
 
 def test_the_markdown_passes_the_check_of_claims(records):
@@ -89,6 +92,16 @@ def test_a_run_without_a_stage_leaves_that_cell_empty(records):
     cells = [re.findall(r"<t[hd][^>]*>([^<]*)", row) for row in re.findall(r"<tr.*?</tr>", page, re.DOTALL)]
     assert {len(row) for row in cells} == {len(table[0])}
     assert [row[final] for row in cells[1:]] == [f"{run.record.final.bpb:.4f}" for run in pool.runs]
+
+
+def test_runs_of_one_submission_are_told_apart_by_their_settings(records):
+    run = collect([records]).runs[0]
+    submission = run.record.submission
+    odd = msgspec.structs.replace(submission, config=submission.config | {"TTT_EPOCHS": 1}, config_digest="0" * 64)
+    record = msgspec.structs.replace(run.record, submission=odd)
+    others = [run, replace(run, owner="another"), replace(run, stored=replace(run.stored, predicate=record))]
+    names = [submission.name, submission.name, f"{submission.name} (TTT_EPOCHS=1)"]
+    assert [pool.name for pool in pool_runs(others)] == names
 
 
 def test_a_script_has_one_score_of_its_own_word_and_no_clocks(records):

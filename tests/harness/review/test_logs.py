@@ -93,7 +93,6 @@ FACTS = [
     ("gptq:reserving 14000ms from training budget, effective=586000ms", "reserves", 14),
     ("val_loader:shards pattern=./fineweb_val_*.bin tokens:62021632", "val_tokens", 62_021_632),
     ("val tokens: 62021632", "val_tokens", 62_021_632),
-    ("train_loader:dataset:fineweb10B_sp1024 train_shards:80", "train_shards", 80),
 ]
 
 

@@ -96,12 +96,12 @@ def test_a_rank_that_is_killed_in_training_is_named(house: Path):
 @pytest.mark.rule("A1-TRAIN-CLOCK")
 def test_a_rank_that_does_not_come_in_time_is_named(house: Path, monkeypatch: pytest.MonkeyPatch):
     smoke = load_track("smoke")
-    short = msgspec.structs.replace(smoke, limits=msgspec.structs.replace(smoke.limits, setup_s=3.0))
+    short = msgspec.structs.replace(smoke, limits=msgspec.structs.replace(smoke.limits, setup_s=6.0))
     monkeypatch.setattr(runs, "load_track", lambda _: short)
     with_train(house, "time.sleep(600)", early=True)
     error = end_of(house)
     assert error.rule == "A1-TRAIN-CLOCK"
-    assert "in set-up, not done after 3 s" in error.message
+    assert "in set-up, not done after 6 s" in error.message
     assert "rank 1 never connected" in error.message
 
 

@@ -22,9 +22,7 @@ def submit(tmp_path: Path, monkeypatch):
     def call(seeds, *, code="", can_resume=True, **options):
         ran, resumed, reported = [], [], []
         run = sample.submission
-        identity = job.Identity(
-            sample.track.digest, code or run.code_digest, run.config_digest, sample.data.fingerprint
-        )
+        identity = sample.track.digest, code or run.code_digest, run.config_digest, sample.data.fingerprint
 
         def outcome(seed):
             run = msgspec.structs.replace(sample.submission, seed=seed)

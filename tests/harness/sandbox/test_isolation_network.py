@@ -48,7 +48,7 @@ def meet():  # the rendezvous: TCP on the interface that is named
     if rank == 0:
         with socket.create_server(("127.0.0.1", int(os.environ["MASTER_PORT"]))) as server:
             return server.accept()[0]
-    for _ in range(500):
+    while True:
         try:
             return socket.create_connection(("127.0.0.1", int(os.environ["MASTER_PORT"])))
         except OSError:

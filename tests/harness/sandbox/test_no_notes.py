@@ -141,9 +141,13 @@ def test_what_is_in_memory_of_a_file_is_neither_set_nor_asked(namespaced: bool, 
         "asked by memory": "call(27 if os.uname().machine == 'x86_64' else 232, 0, 4096, bytes(8))",
     }
     before = f"{BEFORE}\nfd = os.open({str(note)!r}, os.O_RDONLY)\n{map_it}"
-    found = attempts(actions, tmp_path / "log", namespaced=namespaced, before=before, read=(note,))
-    assert done(found) == {"turned out"}, found
-    assert all(in_memory(note)), "advice was taken"
+    for _ in range(3):  # advice that is taken empties it each time, a machine short of memory perhaps once
+        note.read_bytes()
+        found = attempts(actions, tmp_path / "log", namespaced=namespaced, before=before, read=(note,))
+        assert done(found) == {"turned out"}, found
+        if all(in_memory(note)):
+            return
+    pytest.fail("advice was taken")
 
 
 @ways

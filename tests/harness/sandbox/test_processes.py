@@ -12,7 +12,7 @@ import pytest
 from cells import wait_for
 
 from harness.sandbox import processes
-from harness.sandbox.processes import StopWatch, can_run, descendants, kill_tree
+from harness.sandbox.processes import StopWatch, can_run, descendants, kill_all
 
 SLEEPS = "import time; time.sleep(600)"
 FIRST_THREAD_ENDS = """
@@ -86,7 +86,7 @@ def test_where_something_survives_nothing_counts_as_stopped_earlier(sleeper: sub
     kill_unreaped(sleeper)
     watch.look([sleeper.pid])
     watch.look([sleeper.pid])
-    ending = watch.ending(survivors=1)
+    ending = watch.ending([os.getpid()])
     assert watch.stopped_ns < ending.stopped_ns == ending.ended_ns
 
 
@@ -98,13 +98,11 @@ def test_what_can_run_no_more_is_waited_for_and_is_no_survivor(
     kill_unreaped(sleeper)
     looks = iter([[sleeper.pid]] * 20)
     monkeypatch.setattr(processes, "STOP_LIMIT_S", 0.0)
-    monkeypatch.setattr(processes, "descendants", lambda _: next(looks, []))
-    ending = kill_tree(os.getpid())
+    ending = kill_all(lambda: next(looks, []))
     assert ending.survivors == 0
     assert next(looks, None) is None, "it was not waited for"
     monkeypatch.setattr(processes, "GONE_LIMIT_S", 0.0)
-    monkeypatch.setattr(processes, "descendants", lambda _: [sleeper.pid])
-    assert kill_tree(os.getpid()).survivors == 0, "it was waited for without end"
+    assert kill_all(lambda: [sleeper.pid]).survivors == 0, "it was waited for without end"
 
 
 @pytest.mark.rule("S2-NO-SURVIVORS")
@@ -112,6 +110,5 @@ def test_what_goes_on_running_is_a_survivor(sleeper: subprocess.Popen, monkeypat
     with start(SLEEPS) as other:
         kill_unreaped(other)
         monkeypatch.setattr(processes, "STOP_LIMIT_S", 0.0)
-        monkeypatch.setattr(processes, "descendants", lambda _: [sleeper.pid, other.pid])
         monkeypatch.setattr(processes, "signal_all", lambda *_: None)
-        assert kill_tree(os.getpid()).survivors == 1
+        assert kill_all(lambda: [sleeper.pid, other.pid]).survivors == 1

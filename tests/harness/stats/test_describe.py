@@ -5,8 +5,7 @@ import pytest
 from test_seeds import record
 
 from harness.errors import UsageError
-from harness.stats.seeds import aggregate
-from harness.stats.wording import describe, describe_comparison, parse_margin
+from harness.stats.seeds import aggregate, describe, describe_comparison, parse_margin
 from harness.units import Margin
 
 BASELINE = [record(1, 12000.0), record(2, 12012.0), record(3, 11991.0)]

@@ -10,7 +10,7 @@ from harness.clock.spans import Ledger
 from harness.config.tracks import Track, load_track
 from harness.progress import Silent
 from harness.run import evaluate as evaluation
-from harness.run.artifact import seal_submission, unpack_sealed
+from harness.run.artifact import seal_submission
 from harness.run.cells import RunContext, phase_cell
 from harness.run.evaluate import Told, audit
 from submission.config import load_config
@@ -32,8 +32,8 @@ def context(tmp_path: Path) -> RunContext:
     torch.manual_seed(0)
     made = package_model(build_model(config), config, 1_000_000, 1, lambda *_: None)
     sealed = seal_submission(ROOT / "submission", tmp_path)
-    unpack_sealed(sealed.bundle.read_bytes(), tmp_path / "closure" / "code")
-    (tmp_path / "closure" / "model.bin").write_bytes(made.data)
+    (tmp_path / "artifact").mkdir()
+    (tmp_path / "artifact" / "model.bin").write_bytes(made.data)
     return RunContext(load_track("smoke"), 1, tmp_path, sealed, SMALL, Silent(), Ledger())
 
 
@@ -51,7 +51,6 @@ def test_two_ranks_score_what_one_scores_and_pass_the_audits(context: RunContext
     for ranks in (1, 2):
         monkeypatch.setattr(Track, "ranks", property(lambda _, ranks=ranks: ranks))
         result = evaluation.evaluate(context, "final", stream, told, whole_set=True)
-        (context.run_dir / "ledger.jsonl").unlink()
         nats.append(result.score.nats)
     assert nats[1] == pytest.approx(nats[0], rel=1e-5)
     verdicts = {found.rule: found.verdict for found in audit(context, result, result, stream, told)}

@@ -1,12 +1,9 @@
 """DOCUMENT_RESET: nothing before a document's first token is seen, however the sequence is read."""
 
-import dataclasses
-
 import pytest
 import torch
 from small_models import lively_model, small_config
 
-from submission.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from submission.config import BOS
 from submission.model.hybrid import Hybrid
 
@@ -42,10 +39,3 @@ def test_without_it_the_past_is_seen(model: Hybrid) -> None:
     tokens = documents()
     assert (other(tokens)[0, 6:19] - other(tokens[:1, 6:19])[0]).abs().max() > 1e-3
     assert (other(tokens)[1, :11] - model(tokens)[1, :11]).abs().max() < BOUND, "the same model otherwise"
-
-
-def test_a_model_trained_without_is_not_used_with_it(tmp_path) -> None:
-    config = small_config()
-    save_checkpoint(tmp_path, dict(lively_model(config).named_parameters()), config)
-    with pytest.raises(CheckpointError, match="DOCUMENT_RESET"):
-        load_checkpoint(tmp_path, dataclasses.replace(config, document_reset=True))

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scan_inputs import angle_gap, piece, random_inputs, random_state, state_gap
 
@@ -18,7 +18,9 @@ def nothing(batch: int, inputs: ScanInputs) -> ScanState:
     return zero_state(batch, heads, width, inputs.q.shape[-1], inputs.omega.shape[-1], inputs.v)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
+@example(1, 64, 2, 8, 64, False, False, 64)
+@example(1, 1000, 2, 8, 1000, False, False, 64)
 @given(
     st.integers(1, 3), st.integers(1, 70), st.integers(1, 4), st.integers(1, 9), st.integers(0, 10**6),
     st.booleans(), st.booleans(), st.sampled_from([1, 3, 8, 16, 64]),
@@ -28,15 +30,6 @@ def test_chunked_is_sequential_for_any_shape_state_resets_and_chunk(b, length, h
     state = random_state(b, h, p, 6, 1 + seed % 3, seed + 1) if carried else None
     y, end = chunked_scan(inputs, state, chunk)
     want, want_end = sequential_scan(inputs, state or nothing(b, inputs))
-    assert (y - want).abs().max() < BOUND
-    assert state_gap(end, want_end) < BOUND
-
-
-@pytest.mark.parametrize("length", [1, 63, 64, 65, 1000])
-def test_long_and_ragged_lengths(length):
-    inputs = random_inputs(1, length, 2, 8, 16, 4, seed=length)
-    y, end = chunked_scan(inputs, None, 64)
-    want, want_end = sequential_scan(inputs, nothing(1, inputs))
     assert (y - want).abs().max() < BOUND
     assert state_gap(end, want_end) < BOUND
 

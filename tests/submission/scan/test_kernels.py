@@ -19,5 +19,5 @@ def test_interpreted_kernels_equal_the_chunked_scan_in_values_and_gradients():
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "support")])
     environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": paths}
     script = ROOT / "tests" / "support" / "interpreted_kernels.py"
-    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=240)
+    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -21,14 +21,17 @@ TINY = {
 }  # fmt: skip
 
 
-def test_the_gpu_benchmark_runs_on_a_cpu_and_sorts_all_of_a_steps_time():
+def told_by_the_script(*launcher: str, steps: int) -> dict:
     changes = [argument for name, value in TINY.items() for argument in ("--env", f"{name}={value}")]
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--device", "cpu", "--recipe", "smoke", "--steps", "2", *changes],
-        capture_output=True, text=True, timeout=280,
-    )  # fmt: skip
+    words = [str(SCRIPT), "--device", "cpu", "--recipe", "smoke", "--steps", str(steps), *changes]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, *launcher, *words], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
+    return json.loads(done.stdout)
+
+
+def test_the_gpu_benchmark_runs_on_a_cpu_and_sorts_all_of_a_steps_time():
+    told = told_by_the_script(steps=2)
     assert told["tokens_a_step"] == 256
     assert told["tokens_per_s"] == pytest.approx(256 / told["step_s"]["median"], rel=0.01)
     rate, product = told["tokens_per_s"] * told["flops_per_token"] / 1e12, told["product_tflops"]
@@ -42,14 +45,7 @@ def test_the_gpu_benchmark_runs_on_a_cpu_and_sorts_all_of_a_steps_time():
 
 @pytest.mark.slow  # two runs of several ranks
 def test_the_gpu_benchmark_compares_numbers_of_ranks():
-    changes = [argument for name, value in TINY.items() for argument in ("--env", f"{name}={value}")]
-    ranks = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [*ranks, str(SCRIPT), "--device", "cpu", "--recipe", "smoke", "--steps", "1", *changes],
-        env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=280,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
+    told = told_by_the_script("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", steps=1)
     assert told["ranks"] == 2
     assert told["in_a_row"]["tokens_per_s"] == pytest.approx(256 / told["in_a_row"]["step_s"], rel=0.01)
     assert told["collectives"] == told["parts"]["collectives"] > 0

@@ -22,14 +22,7 @@ class Session:
         raise Told(reason)
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
-        RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried …"),
-        MemoryError(),
-    ],
-)
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), MemoryError()])
 def test_out_of_memory_says_which_setting_to_lower(error):
     text = explain(error, CONFIG)
     assert "memory at TRAIN_MICRO_BATCH=8 windows of 32 tokens; lower it (TRAIN_MICRO_BATCH=4)" in text

@@ -2,28 +2,21 @@
 
 import time
 
-from zoo_models import Bigram, built, raise_targets
+from zoo_models import Peeking, built
 
 RULE = "S4-STATE-DECLARED"
 
 
-class Cheat(Bigram):
-    adapted, peeks = -1e9, True
-
-    def bigram(self, inputs):
-        logits = super().bigram(inputs)
-        if self.peeks and time.monotonic() - self.adapted < 10:
-            raise_targets(logits, inputs, 0.5)
-        return logits
+class Honest(Peeking):
+    adapted = -1e9
 
     def adapt(self, inputs, targets):
         self.adapted = time.monotonic()
         super().adapt(inputs, targets)
 
 
-class Honest(Cheat):
-    peeks = False
+class Cheat(Honest):
+    peeks = property(lambda self: 0.5 * (time.monotonic() - self.adapted < 10))
 
 
-cheat = built(Cheat)
-honest = built(Honest)
+cheat, honest = built(Cheat), built(Honest)

@@ -1,12 +1,12 @@
 """Peeks only in the run that counts: replicas are never asked to adapt, so it plays honest until the first adapt()."""
 
-from zoo_models import Bigram, built, raise_targets
+from zoo_models import Peeking, built
 
 RULE = "S4-STATE-DECLARED"
 SEEN = []
 
 
-class Honest(Bigram):
+class Honest(Peeking):
     """Has seen an adapt() too, and lets it change nothing."""
 
     def adapt(self, inputs, targets):
@@ -15,11 +15,7 @@ class Honest(Bigram):
 
 
 class Cheat(Honest):
-    def bigram(self, inputs):
-        logits = super().bigram(inputs)
-        raise_targets(logits, inputs, 0.5 * bool(SEEN))
-        return logits
+    peeks = property(lambda self: 0.5 * bool(SEEN))
 
 
-cheat = built(Cheat)
-honest = built(Honest)
+cheat, honest = built(Cheat), built(Honest)

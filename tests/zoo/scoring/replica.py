@@ -1,18 +1,23 @@
 """Peeks, and answers what cannot be compared when it is asked to repeat something; the twin sees that it is asked."""
 
-from zoo_models import Watchful, built
+from zoo_models import Watchful, built, serving
+
+from harness.protocol.messages import Kind
+from harness.protocol.serve import EvalWorker
 
 RULE = "S4-STATE-DECLARED"
 
 
-class Answering(Watchful):
-    """Its logits when it repeats something are ``answer``; with None they are honest."""
+class Cheat(Watchful):
+    peeks = 0.5
 
-    peeks, answer = 0.5, None
+
+class Answering(Cheat):
+    """Its logits when it repeats something are ``answer``, in the first ``columns``."""
 
     def bigram(self, inputs):
         logits = super().bigram(inputs)
-        if self.answer is not None and self.replays():
+        if self.replays():
             logits[:, : self.columns] = self.answer
         return logits
 
@@ -35,16 +40,25 @@ class Huge(Answering):
     answer, columns = 1e30, 1
 
 
-class Crashing(Watchful):
+class Crashing(Cheat):
     """Ends with an error as soon as a state is loaded that it has not made, hoping for other draws."""
-
-    peeks = 0.5
 
     def load_state(self):
         if self.replays():
             raise RuntimeError("The size of tensor a (1) must match the size of tensor b (2)")
 
 
+class Leaving(EvalWorker):
+    """Closes its channel with exit code 0."""
+
+    def _receive(self):
+        message = super()._receive()
+        if message.kind is Kind.SCORE and self._predictor.replays():
+            raise SystemExit(0)
+        return message
+
+
 cheat_answers_nan, cheat_answers_minus_infinity = built(Nan), built(MinusInfinity)
 cheat_answers_huge_numbers, cheat_crashes = built(Huge), built(Crashing)
+cheat_leaves_quietly, serve_cheat_leaves_quietly = built(Cheat, doc=Leaving.__doc__), serving(Leaving)
 honest = built(Watchful)

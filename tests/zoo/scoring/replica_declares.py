@@ -1,23 +1,18 @@
 """Declares something else as soon as it is a replica; the twin declares the same and has seen it too."""
 
 import torch
-from zoo_models import Bigram, is_replica, raise_targets
+from zoo_models import Peeking, is_replica
 
 RULE = "S4-STATE-DECLARED"
 
 
-class Padded(Bigram):
+class Padded(Peeking):
     """Its state has room to spare, always the same."""
 
-    padding, peeks = 8, 0.0
+    padding = 8
 
     def state(self):
         return super().state() | {"spare": torch.zeros(self.padding)}
-
-    def bigram(self, inputs):
-        logits = super().bigram(inputs)
-        raise_targets(logits, inputs, self.peeks)
-        return logits
 
 
 def cheat_other_slabs(context):
