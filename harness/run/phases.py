@@ -268,7 +268,7 @@ def package(context: RunContext, *, limit_s: float, budget: str) -> Sizes:
 
 
 def lay_out(context: RunContext, packed: Path) -> Sizes:
-    """Lay the checked model file and the sealed bundle into the artifact, and unpack its code anew, as no cell left it."""
+    """Lay checked model file and sealed bundle into the artifact; unpack its code anew, as no cell has touched it."""
     limits = context.track.limits
     model = read_model_file(
         packed, max_bytes=OVERSIZE_READ * limits.artifact_bytes, max_unpacked_bytes=limits.unpacked_bytes
