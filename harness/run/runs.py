@@ -229,9 +229,7 @@ def find_run(run: str, seed: int | None = None, track: str | None = None) -> Pat
     if run not in ("", "1", NEWEST):
         path = next((path for path in (base / run, Path(run)) if path.is_dir()), None)
         if path is None:
-            raise UsageError(
-                f"there is no run {run!r} in {base}.", remedy="Name one of the folders in it, or leave the name out."
-            )
+            raise UsageError(f"{base} holds no run {run!r}.", remedy="Name one of its folders, or leave the name out.")
         if not fits(path):
             raise UsageError(f"run {path.name} is not of {wanted}.", remedy="Leave out SEED and TRACK.")
         return path.absolute()
