@@ -96,5 +96,6 @@ def pool_drawings(pool: Pool) -> Iterator[tuple[str, Markup]]:
 
 
 TEMPLATES = templates(Path(__file__).parent)
-TEMPLATES.filters |= {"title_of": title_of, "md": escape_markdown}
+TEMPLATES.filters["md"] = escape_markdown
+TEMPLATES.filters["verdict_rows"] = lambda run: [(f.rule, f.verdict, f"{title_of(f.rule)}: {f.message}") for f in run.findings]
 TEMPLATES.globals |= {"version": harness.__version__, "pool_table": pool_table, "drawings": pool_drawings}

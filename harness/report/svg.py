@@ -37,9 +37,10 @@ def _words(text: str) -> str:
     return escape(printable(text, 2000))
 
 
-def text_at(x: float, y: float, words: str, *, anchor: str = "start", kind: str = "label") -> str:
+def text_at(x: float, y: float, words: str, *, anchor: str = "", kind: str = "label") -> str:
     """One line of text."""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" class="{kind}">{_words(words)}</text>'
+    anchored = f' text-anchor="{anchor}"' if anchor else ""
+    return f'<text x="{x:.0f}" y="{y:.0f}"{anchored} class="{kind}">{_words(words)}</text>'
 
 
 def rectangle(x: float, y: float, width: float, height: float, kind: str) -> str:
@@ -124,7 +125,7 @@ def lines(series: Sequence[tuple[str, str, Points]], x_name: str, note: str, tit
         body.append(text_at(x, bottom + 18, _short(tick), anchor="end" if x > right - 20 else "middle", kind="value"))
     told, named = [], 0
     for name, kind, points in series:
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(x, y) for x, y in _entering(points, low, high)))
+        path = " ".join(f"{x:.0f},{y:.1f}" for x, y in (place(x, y) for x, y in _entering(points, low, high)))
         body.append(f'<polyline points="{path}" class="curve {kind}"/>')
         if name:
             x, y = MARGIN + named % 4 * 104, bottom + 42 + named // 4 * 20
@@ -161,7 +162,7 @@ def _short(value: float) -> str:
     return f"{value:g}"
 
 
-def thin(points: Sequence[tuple[int, float]], most: int = 200) -> Points:
+def thin(points: Sequence[tuple[int, float]], most: int = 60) -> Points:
     """At most ``most`` of ``points``, evenly, with the first and the last."""
     if len(points) <= most:
         return [(float(x), _near(y)) for x, y in points]
