@@ -11,7 +11,7 @@ from harness.errors import CouldNotCheck, UsageError
 from harness.record.predicate import RunRecord
 from harness.record.statement import Entry
 from harness.record.verification import verify_folder, verify_paths
-from harness.rules import Finding, Verdict, worst
+from harness.rules import Finding, Verdict, title_of, worst
 from harness.stats.seeds import SeedStatistics, aggregate, describe_against, pool_fields, pools
 
 FINEWEB = "fineweb"
@@ -58,6 +58,11 @@ class ReportedRun:
         """Training steps; of a run that does not state them, the last of its loss curve."""
         record = self.record
         return record.training.steps if record.training else record.loss_curve[-1][0] if record.loss_curve else 0
+
+    @property
+    def verdict_rows(self) -> list[tuple[str, str, str]]:
+        """(rule, verdict, what was seen) of each finding."""
+        return [(f.rule, f.verdict.value, f"{title_of(f.rule)}: {f.message}") for f in self.findings]
 
     def used_s(self, budget: str) -> float:
         """Seconds in a budget; 0 for a script, of which only the whole is known."""

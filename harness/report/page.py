@@ -13,7 +13,6 @@ from markupsafe import Markup
 import harness
 from harness.report.figures import Pool, Report, overview_table, pool_table
 from harness.report.svg import COLOURS, Points, bars, dots, lines, thin
-from harness.rules import title_of
 from harness.text import printable, templates
 
 IDLE = "idle"
@@ -97,5 +96,4 @@ def pool_drawings(pool: Pool) -> Iterator[tuple[str, Markup]]:
 
 TEMPLATES = templates(Path(__file__).parent)
 TEMPLATES.filters["md"] = escape_markdown
-TEMPLATES.filters["verdict_rows"] = lambda run: [(f.rule, f.verdict, f"{title_of(f.rule)}: {f.message}") for f in run.findings]
 TEMPLATES.globals |= {"version": harness.__version__, "pool_table": pool_table, "drawings": pool_drawings}
