@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from harness.errors import UsageError
 
@@ -42,24 +42,11 @@ class Text:
             )
 
 
-@dataclass(frozen=True)
-class Margin:
+class Margin(NamedTuple):
     """By how much a score must be beaten: a finite ``value`` >= 0 in ``unit``."""
 
     value: float
     unit: Unit
-
-    def __post_init__(self) -> None:
-        if self.unit not in UNITS:
-            raise UsageError(
-                f"margin in {self.unit!r}; wanted one of {', '.join(UNITS)}.",
-                remedy='Give number and unit: "0.005 nats/token".',
-            )
-        if not math.isfinite(self.value) or self.value < 0:
-            raise UsageError(
-                f"margin is {self.value!r} {self.unit}; wanted a finite number, not negative.",
-                remedy='Give number and unit: "0.005 nats/token".',
-            )
 
 
 def to_bpb(value: float, unit: Unit, text: Text) -> float:

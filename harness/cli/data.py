@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from harness.cli import JSON, PATH, epilog, say
 from harness.cli.result import fitted_table, fitted_text
 from harness.config.variables import cache_dir
 from harness.errors import HarnessError, UsageError
+from harness.files import file_digest
 from harness.fineweb import DOCUMENTS, EXPORTS
 from harness.progress import make_reporter
 from harness.rules import exit_code_of
@@ -59,15 +62,57 @@ def fetch(variant: str, with_docs: bool, as_json: bool, **chosen: Any) -> None:
 @click.option("--shard-tokens", type=click.IntRange(2), default=10**8, show_default=True, help="Tokens a shard.")
 @click.option("--no-near", is_flag=True, help="Look for equal documents across the sides only, not for similar ones.")
 @JSON
-def build(sources: tuple[Path, ...], name: str, out: Path | None, no_near: bool, as_json: bool, **options: Any) -> None:
+def build(
+    sources: tuple[Path, ...],
+    tokenizer: str | None,
+    train_tokenizer: int | None,
+    case_operators: bool,
+    val_documents: int,
+    field: str,
+    name: str,
+    out: Path | None,
+    shard_tokens: int,
+    no_near: bool,
+    as_json: bool,
+) -> None:
     """Build a data set from JSON lines (.jsonl, .gz, .xz) or text files, in order, validation first."""
-    from harness.data.build import build_from_sources
+    from harness.data.build import build_dataset, folder_lock, trained_tokenizer
     from harness.data.dataset import open_folder
+    from harness.data.documents import Documents, load_tokenizer
+    from harness.data.tokenizers import TRANSFORM, CaseTokenizer
 
-    folder = (out or cache_dir() / "datasets" / name).absolute()
-    reporter = make_reporter(silent=as_json)
-    build_from_sources(sources, folder, reporter, name=name, near=not no_near, **options)
-    dataset = open_folder(folder, reporter)
+    if (tokenizer is None) == (train_tokenizer is None):
+        raise UsageError("the tokenizer is not clear.", remedy="Give one of --tokenizer and --train-tokenizer.")
+    if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
+        raise UsageError(f"{name!r} is not a file name.", remedy="Use letters, digits, - and _.")
+    folder, progress = (out or cache_dir() / "datasets" / name).absolute(), make_reporter(silent=as_json)
+    documents = Documents(sources, field)
+    digests = b"".join(bytes.fromhex(file_digest(file)) for file in documents.files)
+    source = {"files_sha256": hashlib.sha256(digests).hexdigest()}
+    source["split"] = f"the first {val_documents:,} documents are validation"
+    with folder_lock(folder):
+        if tokenizer is not None:
+            chosen = load_tokenizer(tokenizer)
+        else:
+            with progress.stage(f"tokenizer of {train_tokenizer:,}", None):
+                chosen = trained_tokenizer(train_tokenizer or 0, documents, name, val_documents, case_operators)
+        if case_operators:
+            chosen, source["transform"] = CaseTokenizer(chosen), TRANSFORM
+        texts = iter(documents)
+        build_dataset(
+            folder,
+            name=name,
+            validation=islice(texts, val_documents),
+            train=texts,
+            tokenizer=chosen,
+            source=source,
+            progress=progress,
+            shard_tokens=shard_tokens,
+            total=documents.size,
+            position=lambda: documents.position,
+            near=not no_near,
+        )
+    dataset = open_folder(folder, progress)
     counts = ("fingerprint", "val_documents", "val_tokens", "val_bytes", "train_tokens", "vocab_size")
     result: dict[str, object] = {"name": dataset.name, "folder": str(folder)}
     result |= {name: getattr(dataset, name) for name in counts}

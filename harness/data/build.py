@@ -5,7 +5,6 @@ One pass over the documents, in order; memory holds a few batches of text and on
 
 from __future__ import annotations
 
-import hashlib
 import lzma
 import math
 import shutil
@@ -20,20 +19,12 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.data.dataset import MANIFEST, Manifest, write_manifest
-from harness.data.documents import Documents, encode_documents, load_tokenizer
+from harness.data.documents import Documents, encode_documents
 from harness.data.overlap import OverlapAudit
 from harness.data.shards import shard_name, write_ledger, write_shard
-from harness.data.tokenizers import (
-    TRANSFORM,
-    CaseTokenizer,
-    Encoded,
-    SentencePieceTokenizer,
-    Tokenizer,
-    apply_operators,
-    train_bpe,
-)
+from harness.data.tokenizers import Encoded, SentencePieceTokenizer, Tokenizer, apply_operators, train_bpe
 from harness.errors import CouldNotCheck, UsageError
-from harness.files import file_digest, locked, write_atomic
+from harness.files import locked, write_atomic
 from harness.progress import Reporter
 from harness.units import bits_per_byte
 
@@ -222,63 +213,15 @@ def folder_lock(folder: Path, *, wait_s: float = 0.0) -> Iterator[None]:
         yield
 
 
-def build_from_sources(
-    sources: Iterable[Path],
-    folder: Path,
-    progress: Reporter,
-    *,
-    tokenizer: str | None,
-    train_tokenizer: int | None,
-    case_operators: bool,
-    val_documents: int,
-    field: str,
-    name: str,
-    shard_tokens: int,
-    near: bool,
-) -> None:
-    """What ``harness data build`` does: from files to a data set in ``folder``, or nothing.
+def trained_tokenizer(size: int, documents: Documents, name: str, val_documents: int, operators: bool) -> Tokenizer:
+    """A BPE of ``size`` pieces, of at most 100 million characters of the train side; of validation none.
 
-    tokenizer, train_tokenizer: a file, or the number of pieces of one to train; exactly one of them is set
-    Raises ``UsageError``, ``CouldNotCheck``.
+    operators: of a text with case operators. Raises ``UsageError`` for too little text
     """
-    if (tokenizer is None) == (train_tokenizer is None):
-        raise UsageError("the tokenizer is not clear.", remedy="Give one of --tokenizer and --train-tokenizer.")
-    if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
-        raise UsageError(f"{name!r} is not a file name.", remedy="Use letters, digits, - and _.")
-    documents = Documents(sources, field)
-    digests = b"".join(bytes.fromhex(file_digest(file)) for file in documents.files)
-    source = {"files_sha256": hashlib.sha256(digests).hexdigest()}
-    source["split"] = f"the first {val_documents:,} documents are validation"
-    with folder_lock(folder):
-        if tokenizer is not None:
-            chosen = load_tokenizer(tokenizer)
-        else:
-            with progress.stage(f"tokenizer of {train_tokenizer:,}", None):
-                chosen = _trained(train_tokenizer or 0, documents, name, val_documents, case_operators)
-        if case_operators:
-            chosen, source["transform"] = CaseTokenizer(chosen), TRANSFORM
-        texts = iter(documents)
-        build_dataset(
-            folder,
-            name=name,
-            validation=islice(texts, val_documents),
-            train=texts,
-            tokenizer=chosen,
-            source=source,
-            progress=progress,
-            shard_tokens=shard_tokens,
-            total=documents.size,
-            position=lambda: documents.position,
-            near=near,
-        )
-
-
-def _trained(size: int, documents: Documents, name: str, val_documents: int, case_operators: bool) -> Tokenizer:
-    """A BPE of ``size`` pieces, of at most 100 million characters of the train side; of validation none."""
     lines: list[str] = []
     seen = 0
     for text in islice(documents, val_documents, None):
-        written = apply_operators(text) if case_operators else text
+        written = apply_operators(text) if operators else text
         lines += [line for line in written.splitlines() if line.strip()]
         seen += len(text)
         if seen > TRAINING_CHARACTERS:

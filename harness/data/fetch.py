@@ -24,7 +24,7 @@ from harness.data.build import Baselines, folder_lock
 from harness.data.byte_check import shard_overlap
 from harness.data.dataset import MANIFEST, Manifest, write_manifest
 from harness.data.documents import Documents, aligned_documents, load_tokenizer
-from harness.data.shards import blocks, find_shards, join_values, map_values, refuse_foreign_tokens, write_ledger
+from harness.data.shards import find_shards, join_values, map_values, refuse_foreign_tokens, write_ledger
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import file_digest, write_atomic
 from harness.progress import Reporter
@@ -32,7 +32,7 @@ from harness.progress import Reporter
 DEFAULT_REPO = "willdepueoai/parameter-golf"
 DEFAULT_PREFIX = "datasets"
 EXPORTED, FETCHED, DOCS = "manifest.json", "fetch.json", "docs_selected.jsonl"
-SHOW_EVERY = 256
+SHOW_EVERY, BLOCK = 256, 1 << 24
 DISK_MARGIN_BYTES = 256_000_000
 ATTEMPTS, PAUSE_S = 5, 1.0  # before the second try; doubled before each further one
 ENDPOINT: str | None = None  # another address of the hub; None: the client's own setting
@@ -239,9 +239,10 @@ def complete(folder: Path, record: FetchRecord, progress: Reporter) -> None:
         written[name] = write_ledger(folder / name, part)
     counts = np.zeros(tokenizer.vocab_size, np.int64)
     for path in find_shards(folder, "train"):
-        for block in blocks(map_values(path)):
-            refuse_foreign_tokens(block, tokenizer.vocab_size, path)
-            counts += np.bincount(block, minlength=tokenizer.vocab_size)
+        values = map_values(path)
+        refuse_foreign_tokens(values, tokenizer.vocab_size, path)
+        for start in range(0, len(values), BLOCK):  # bincount makes 8 bytes of each value
+            counts += np.bincount(values[start : start + BLOCK], minlength=tokenizer.vocab_size)
     targets = np.bincount(tokens[1:], minlength=tokenizer.vocab_size).astype(np.int64)
     write_manifest(
         folder,

@@ -7,11 +7,10 @@ only for a byte ledger in which one token accounts for more than 65,535 bytes.
 from __future__ import annotations
 
 import hashlib
-import mmap
 import os
 import re
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,6 @@ from harness.errors import CouldNotCheck
 from harness.protocol.session import SHARD_HEADER_BYTES as HEADER_BYTES
 from harness.protocol.session import SHARD_MAGIC as MAGIC
 
-BLOCK = 1 << 24
 DTYPES: dict[int, np.dtype[np.unsignedinteger]] = {1: np.dtype("<u2"), 2: np.dtype("<u4")}
 SHARD_NAME = re.compile(r"(?P<prefix>.+)_(?P<part>train|val|val_bytes)_(?P<index>\d{6})\.bin")
 _HEAD = struct.Struct("<3i")
@@ -90,22 +88,13 @@ def read_head(path: Path) -> tuple[int, int]:
 def map_values(path: Path) -> Values:
     """The values of one shard, memory-mapped and read-only, (count,). Raises like :func:`read_head`."""
     version, count = read_head(path)
-    if count == 0:
-        return np.zeros(0, DTYPES[version])
-    with path.open("rb") as file:
-        mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
-    return np.frombuffer(mapped, DTYPES[version], count, HEADER_BYTES)
+    return np.asarray(np.memmap(path, DTYPES[version], "r", HEADER_BYTES, (count,)) if count else [], DTYPES[version])
 
 
 def join_values(paths: Iterable[Path]) -> Values:
     """The values of several shards as one stream; a single shard stays mapped."""
     parts = [map_values(path) for path in paths]
     return parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else np.zeros(0, DTYPES[1])
-
-
-def blocks(values: Values) -> Iterator[Values]:
-    """The values a part at a time, so that what is computed from them takes little memory."""
-    return (values[start : start + BLOCK] for start in range(0, len(values), BLOCK))
 
 
 def find_shards(folder: Path, part: str) -> list[Path]:

@@ -1,16 +1,7 @@
 """Run records that people can trust: signed, chained, announced before training, verified from their own figures.
 
-Layout of a records folder (all files are canonical JSON, one DSSE envelope each, except ``keys/``)::
-
-    intents/<utc>-<track>-<seed>-<digest8>.json   what will be run; stored before training
-    runs/<utc>-<track>-<seed>-<digest8>.json      what the run gave
-    reviews/<utc>-<digest8>.json                  a reviewer's counter-signature with his own result
-    heads/<keyid>.json                            the newest entry of each signer's chain, and how many there are
-    keys/<keyid>.json                             public keys of accepted signers (status, validity window, roles)
-    keys/list/<version>.json                      the signed list of them, where there is one
-    artifacts/<sha256>                            a run's code.bundle, and its model where that is small
-
-Each public function opens the folder under a lock, so concurrent writers never fork the chain.
+``records/README.md`` shows the layout of a records folder. Each public function opens it under a lock, so concurrent
+writers never fork the chain.
 A record's *digest* is the SHA-256 of its signed payload (the in-toto Statement), so it names content and not a file.
 """
 

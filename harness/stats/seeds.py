@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
 from harness.record.predicate import RunRecord
 from harness.rules import Verdict
 from harness.stats.compare import ALPHA, MAX_SEEDS, POWER, Summary, TestResult, paired, summarise, welch
 from harness.text import templates
-from harness.units import Margin, Text, Unit, from_bpb, to_bpb
+from harness.units import UNITS, Margin, Text, from_bpb, to_bpb
 
 if TYPE_CHECKING:
     from harness.record.verification import VerifyReport
@@ -133,7 +136,7 @@ def compare(candidate: SeedStatistics, baseline: SeedStatistics, margin: Margin)
     """
     for name in ("track", "data"):
         if candidate.origin[name] != baseline.origin[name]:
-            ours, theirs = (short_digests(side.origin[name]) for side in (candidate, baseline))
+            ours, theirs = (re.sub(r"(\w{12})\w{52}", r"\1", side.origin[name]) for side in (candidate, baseline))
             raise UsageError(
                 f"candidate and baseline can't be compared: {name} differs: {ours} against {theirs}.",
                 remedy="Compare records of one track, with the same limits, and one data set.",
@@ -156,11 +159,6 @@ def pools(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
     for record in sorted(records, key=lambda record: record.started_at):
         groups[tuple(pool_fields(record).values())].setdefault(record.submission.seed, record)
     return [list(group.values()) for group in groups.values()]
-
-
-def short_digests(text: str) -> str:
-    """``text`` with twelve digits of each digest in it."""
-    return " ".join(word[:12] if len(word) == 64 else word for word in text.split(" "))
 
 
 def describe_pools(records: Sequence[RunRecord]) -> list[str]:
@@ -268,8 +266,12 @@ def describe_comparison(
 
 def parse_margin(text: str) -> Margin:
     """A margin such as "0.005 nats/token", "0.005 nats/byte" or "0.002 bpb". Raises ``UsageError`` otherwise."""
-    number, _, unit = text.strip().partition(" ")
-    try:
-        return Margin(float(number), cast(Unit, unit.strip()))  # which refuses another unit
-    except ValueError:
-        raise UsageError(f"margin is {text!r}.", remedy=f"Give number and unit: {OTHER_MARGIN}.") from None
+    number, _, named = text.strip().partition(" ")
+    with suppress(ValueError, StopIteration):
+        found = Margin(float(number), next(unit for unit in UNITS if unit == named.strip()))
+        if 0 <= found.value < math.inf:
+            return found
+    raise UsageError(
+        f"margin is {text!r}; wanted a finite number, not negative, and one of {', '.join(UNITS)}.",
+        remedy=f"Give number and unit: {OTHER_MARGIN}.",
+    )

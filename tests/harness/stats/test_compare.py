@@ -11,7 +11,7 @@ from scipy import stats
 from harness.errors import UsageError
 from harness.stats.compare import TestResult as Result
 from harness.stats.compare import paired, power, summarise, welch
-from harness.units import Margin, Text
+from harness.units import Text
 
 scores = st.integers(500_000, 3_000_000).map(lambda millionths: millionths / 1e6)  # a spread above rounding
 
@@ -108,12 +108,6 @@ def test_seeds_needed_is_the_first_number_that_reaches_the_power(stds):
     assert power(0.001, *stds, n) >= 0.8 > power(0.001, *stds, n - 1)
     assert needed(0.0) is None
     assert needed(1e-9) is None
-
-
-@pytest.mark.parametrize(("value", "unit"), [(-0.1, "bpb"), (float("nan"), "bpb"), (0.1, "nats")])
-def test_a_margin_without_sense_is_refused(value, unit):
-    with pytest.raises(UsageError, match="margin"):
-        Margin(value, unit)
 
 
 def test_an_empty_text_is_refused():
