@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from rich.markdown import Markdown
 
 from harness.cli import AGAINST, JSON, OUT_FOLDER, PATH, epilog, say, with_options
 from harness.cli.check_folder import with_progress
-from harness.cli.result import WIDEST, as_text
+from harness.cli.result import as_text, terminal_width
 from harness.config.variables import records_to_read
 from harness.errors import ExitCode, UsageError
 from harness.files import write_atomic
@@ -52,8 +51,7 @@ def command(
     found = [(printable(pool.title), pool.statistics.warning) for pool in report.pools if pool.statistics]
     ends = [f"WARNING: {title}: {warning}" for title, warning in found if warning]
     ends += [f"page:     {page}", f"markdown: {markdown}"]
-    width = min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns)
-    shown = as_text(Markdown(render_markdown(report, width)), width)
+    shown = as_text(Markdown(render_markdown(report, terminal_width())))
     say(document, f"{shown}\n\n" + "\n".join(ends), as_json=as_json)
     judged = [*(run.verdict for run in report.runs), *(finding.verdict for finding in report.folder_findings)]
     bad = Verdict.FAIL in judged or any(claim.standing.verdict is Verdict.FAIL for claim in claims)

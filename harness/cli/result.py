@@ -21,7 +21,7 @@ from harness.text import printable, templates
 
 BEFORE_CLOCKS = {"setup": "set-up", "warmup compile": "compiling", "warmup": "warm-up"}
 NUMBERS = ("bpb", "nats/token", "bytes", "seconds", "limit")
-WIDEST, UNKNOWN_WIDTH, NARROW = 120, 100, 60
+WIDEST, NARROW = 120, 60
 RULED = box.Box("    \n    \n -- \n" + 5 * "    \n", ascii=True)
 
 
@@ -31,10 +31,9 @@ def render_summary(
     path: Path | None,
     artifact: Path | None,
     verbose: bool = False,
-    width: int | None = None,
     options: str = "",
 ) -> str:
-    """The summary as plain text of at most ``width`` columns (default: the terminal's), the result in its last lines.
+    """The summary as plain text in the width of the terminal, the result in its last lines.
 
     path:     the signed record; ``None`` for a try, which has none
     artifact: the folder of the packed files
@@ -50,7 +49,6 @@ def render_summary(
     }
     return fitted_text(
         "summary.txt.jinja",
-        width,
         **values,
         record=record,
         verbose=verbose,
@@ -60,7 +58,7 @@ def render_summary(
     )
 
 
-def fitted_text(template: str, width: int | None = None, **values: object) -> str:
+def fitted_text(template: str, **values: object) -> str:
     """What a template beside this file makes of ``values``: lines of cells between bars become fitted tables."""
     found = templates(Path(__file__).parent)
     found.filters |= {"title_of": title_of, "plain": lambda *text: printable(*text).replace("|", "/")}
@@ -69,20 +67,20 @@ def fitted_text(template: str, width: int | None = None, **values: object) -> st
         block = block.strip("\n")
         if block.startswith("|"):
             headers, *rows = ([cell.strip() for cell in line[1:].split("|")] for line in block.split("\n"))
-            shown = slice(2 if headers[-1] == "scope" and (width or terminal_width()) < NARROW else None)
-            block = fitted_table(tuple(headers[shown]), (row[shown] for row in rows), width)
+            shown = slice(2 if headers[-1] == "scope" and terminal_width() < NARROW else None)
+            block = fitted_table(tuple(headers[shown]), (row[shown] for row in rows))
         parts.append(block)
     return "\n\n".join(filter(None, parts))
 
 
 def terminal_width() -> int:
-    """Columns of the terminal, where there is one, up to what is still read with ease."""
-    return min(WIDEST, shutil.get_terminal_size((UNKNOWN_WIDTH, 24)).columns)
+    """Columns of the terminal up to what is still read with ease, which is also what no terminal gets."""
+    return min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns)
 
 
-def fitted_table(headers: tuple[str, ...], rows: Iterable[Sequence[str]], width: int | None = None) -> str:
-    """A table at most ``width`` (default: the terminal's) wide: the last column gives way, below NARROW all words."""
-    width = width or terminal_width()
+def fitted_table(headers: tuple[str, ...], rows: Iterable[Sequence[str]]) -> str:
+    """A table at most as wide as the terminal: the last column gives way, below NARROW all words."""
+    width = terminal_width()
     table = Table(box=RULED, show_edge=False, pad_edge=False, width=None)
     for header in headers:
         side: Literal["left", "right"] = "right" if header in NUMBERS else "left"
@@ -90,11 +88,11 @@ def fitted_table(headers: tuple[str, ...], rows: Iterable[Sequence[str]], width:
         table.add_column(Text(header), justify=side, no_wrap=kept, overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
-    return "\n".join(line for line in as_text(table, width).splitlines() if line)
+    return "\n".join(line for line in as_text(table).splitlines() if line)
 
 
-def as_text(shown: RenderableType, width: int | None = None) -> str:
-    """What rich draws, as plain text at most ``width`` (default: the terminal's) wide."""
+def as_text(shown: RenderableType) -> str:
+    """What rich draws, as plain text at most as wide as the terminal."""
     out = io.StringIO()
-    Console(file=out, width=width or terminal_width(), color_system=None, force_terminal=False).print(shown)
+    Console(file=out, width=terminal_width(), color_system=None, force_terminal=False).print(shown)
     return "\n".join(map(str.rstrip, out.getvalue().splitlines()))

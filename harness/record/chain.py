@@ -31,7 +31,12 @@ def check_chains(entries: Iterable[Entry]) -> list[Finding]:
     by_signer: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
         by_signer[entry.signer].append(entry)
-    return [finding for signer in sorted(by_signer) for finding in _Chain(signer, by_signer[signer]).findings()]
+    found: list[Finding] = []
+    for signer in sorted(by_signer):
+        chain = _Chain(signer, by_signer[signer])
+        for part in (chain.order, chain.dates, chain.end, chain.intents, chain.unreported, chain.repeats):
+            found += part()
+    return found
 
 
 class _Chain:
@@ -58,16 +63,7 @@ class _Chain:
             self.depth[entry.digest] = place
             front += [(following, place + 1) for following in self.followers[entry.digest]]
 
-    def findings(self) -> Iterator[Finding]:
-        """Everything wrong with this chain, and what is worth knowing about it."""
-        yield from self._order()
-        yield from self._dates()
-        yield from self._end()
-        yield from self._intents()
-        yield from self._unreported()
-        yield from self._repeats()
-
-    def _order(self) -> Iterator[Finding]:
+    def order(self) -> Iterator[Finding]:
         """Each entry lies in one file, after one that is there, before one other."""
         for entry in self.entries:
             first, before = self.by_digest[entry.digest], entry.predecessor
@@ -84,7 +80,7 @@ class _Chain:
                 text = f"forks the chain {place}: {', '.join(other.name for other in entries)}"
                 yield Finding("R3-CHAIN", Verdict.FAIL, text, entry.name)
 
-    def _dates(self) -> Iterator[Finding]:
+    def dates(self) -> Iterator[Finding]:
         """Intents and reviews are dated when they are signed, so along the chain their dates go forward."""
         latest: tuple[datetime, Entry] | None = None
         now = datetime.now(UTC)
@@ -101,7 +97,7 @@ class _Chain:
             elif latest is None or at > latest[0]:
                 latest = at, entry
 
-    def _end(self) -> Iterator[Finding]:
+    def end(self) -> Iterator[Finding]:
         head, verdict, text = self.head, Verdict.FAIL, ""
         if head is None:
             text = f"is missing; {len(self.entries)} entries of this signer can't be told from a chain cut short"
@@ -115,7 +111,7 @@ class _Chain:
         if text:
             yield Finding("R3-CHAIN", verdict, text, self.head_name)
 
-    def _intents(self) -> Iterator[Finding]:
+    def intents(self) -> Iterator[Finding]:
         """Each record reports on an intent of before, alone and as announced."""
         first_of: dict[str, Entry] = {}
         for entry, record in self.records:
@@ -135,7 +131,7 @@ class _Chain:
                     texts.append("stands in the chain before its own intent")
             yield from (Finding("R5-INTENT", Verdict.FAIL, text, entry.name) for text in texts)
 
-    def _unreported(self) -> Iterator[Finding]:
+    def unreported(self) -> Iterator[Finding]:
         """Intents without a result; where another seed of the same thing has one, the best may have been chosen."""
         results = {record.intent for _, record in self.records}
         groups: dict[tuple[str, str, str], list[tuple[Entry, Intent]]] = defaultdict(list)
@@ -151,7 +147,7 @@ class _Chain:
                         text += f"; {reported} of {len(announced)} announced runs have one: best-of-n is possible"
                     yield Finding("R5-INTENT", Verdict.WARN, text, entry.name)
 
-    def _repeats(self) -> Iterator[Finding]:
+    def repeats(self) -> Iterator[Finding]:
         seeds: dict[tuple[str, str, str, int], tuple[Entry, RunRecord]] = {}
         artifacts: dict[str, tuple[Entry, RunRecord]] = {}
         for entry, record in self.records:

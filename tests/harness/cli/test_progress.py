@@ -52,9 +52,10 @@ def test_one_display_shows_every_stage_once_within_the_width(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 120])
-def test_the_summary_fits_and_ends_with_the_result(tmp_path: Path, width: int):
+def test_the_summary_fits_and_ends_with_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int):
+    monkeypatch.setenv("COLUMNS", str(width))
     record = make_record(make_artifact(tmp_path, 0), 7)
-    brief, whole = (render_summary(record, path=None, artifact=None, verbose=v, width=width) for v in (False, True))
+    brief, whole = (render_summary(record, path=None, artifact=None, verbose=v) for v in (False, True))
     tables, _, _ = whole.partition("\nscore ")
     assert max(map(len, tables.splitlines())) <= width
     assert all(f"{score.bpb:.4f}" in tables for score in record.scores)
