@@ -65,7 +65,4 @@ def to_bpb(value: float, unit: Unit, text: Text) -> float:
 
 def from_bpb(value: float, unit: Unit, text: Text) -> float:
     """The inverse of :func:`to_bpb`."""
-    if unit == "bpb":
-        return value
-    nats_per_byte = value * LN2
-    return nats_per_byte * text.n_bytes / text.targets if unit == "nats/token" else nats_per_byte
+    return value / to_bpb(1.0, unit, text)

@@ -59,11 +59,12 @@ def check_history(records_dir: Path) -> list[Finding]:
     for name, seen in changes.items():
         contents = {content for content, _ in seen if content.strip("0")}
         now, place = b"", f"in {seen[0][1]}, or since"
+        kind = "sha1" if len(seen[0][0]) == 40 else "sha256"  # the hash that this repository names contents by
         with suppress(CouldNotCheck):
             now = read_bounded(records_dir / name)
         if _KEPT.fullmatch(name) and not now:
             found.append(Finding("R3-CHAIN", Verdict.WARN, f"was removed {place}", where=name))
-        elif _KEPT.fullmatch(name) and contents != {_content_id(now, seen[0][0])}:
+        elif _KEPT.fullmatch(name) and contents != {hashlib.new(kind, b"blob %d\0" % len(now) + now).hexdigest()}:
             found.append(Finding("R3-CHAIN", Verdict.FAIL, f"was rewritten {place}", where=name))
         elif _KEY.fullmatch(name) and _REVOKED not in now:
             earlier = (_git(records_dir, "cat-file", "blob", content) for content in contents)
@@ -72,11 +73,6 @@ def check_history(records_dir: Path) -> list[Finding]:
                 found.append(Finding("R1-SIGNATURE", Verdict.FAIL, text, where=name))
     text = f"nothing was removed, rewritten or taken back in {len(log)} commits"
     return found or [Finding("R3-CHAIN", Verdict.PASS, text, where="history")]
-
-
-def _content_id(data: bytes, like: str) -> str:
-    """Git's name of a file's content, by the hash that made ``like``."""
-    return hashlib.new("sha1" if len(like) == 40 else "sha256", b"blob %d\0" % len(data) + data).hexdigest()
 
 
 def _git(folder: Path, *arguments: str) -> bytes:

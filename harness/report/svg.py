@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from html import escape
-from itertools import count, pairwise
+from itertools import count
 
 from harness.text import printable
 
@@ -163,8 +163,6 @@ def _short(value: float) -> str:
 
 
 def thin(points: Sequence[tuple[int, float]], most: int = 60) -> Points:
-    """At most ``most`` of ``points``, evenly, with the first and the last."""
-    if len(points) <= most:
-        return [(float(x), _near(y)) for x, y in points]
-    places = [round(i * (len(points) - 1) / (most - 1)) for i in range(most)]
-    return [(float(points[a][0]), _near(points[a][1])) for a, b in pairwise([*places, places[-1] + 1]) if a != b]
+    """At most ``most`` of ``points``, evenly, and the last one."""
+    kept = (*points[: -1 : math.ceil(len(points) / most) or 1], *points[-1:])
+    return [(float(x), _near(y)) for x, y in kept]
