@@ -7,8 +7,6 @@ envelope, so that one changed byte in a file, white space included, is always se
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -16,14 +14,24 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 
 
-@dataclass(frozen=True)
-class Envelope:
-    """A payload, what it is, and the one signature that it carries: 64 raw bytes under a key id, SHA-256 in hex."""
+class Signature(msgspec.Struct, frozen=True):
+    """64 raw bytes (in JSON base64, like the payload) under a key id, SHA-256 in hex."""
+
+    keyid: str
+    sig: bytes
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """A payload, what it is, and the one signature that it carries."""
 
     payload: bytes
-    keyid: str
-    signature: bytes
-    payload_type: str = PAYLOAD_TYPE
+    payload_type: str = msgspec.field(name="payloadType")
+    signatures: tuple[Signature, ...]
+
+    @property
+    def keyid(self) -> str:
+        """Id of the key that is said to have signed."""
+        return self.signatures[0].keyid
 
 
 def pae(payload_type: str, payload: bytes) -> bytes:
@@ -38,45 +46,32 @@ def pae(payload_type: str, payload: bytes) -> bytes:
 
 def sign(payload: bytes, keyid: str, key: Ed25519PrivateKey, *, payload_type: str = PAYLOAD_TYPE) -> Envelope:
     """An envelope with the signature of ``key``."""
-    return Envelope(payload, keyid, key.sign(pae(payload_type, payload)), payload_type)
+    return Envelope(payload, payload_type, (Signature(keyid, key.sign(pae(payload_type, payload))),))
 
 
 def is_signed_by(envelope: Envelope, key: Ed25519PublicKey) -> bool:
     """Whether its signature is ``key``'s over this envelope's payload and payload type."""
     try:
-        key.verify(envelope.signature, pae(envelope.payload_type, envelope.payload))
+        key.verify(envelope.signatures[0].sig, pae(envelope.payload_type, envelope.payload))
     except InvalidSignature:
         return False
     return True
 
 
-class _Signature(msgspec.Struct):
-    keyid: str
-    sig: bytes  # in JSON base64, like the payload
-
-
-class _Document(msgspec.Struct):
-    payload: bytes
-    payloadType: str
-    signatures: list[_Signature]
-
-
 def encode(envelope: Envelope) -> bytes:
     """The one byte string that stands for this envelope in a file: JSON with sorted keys and without spaces."""
-    signatures = [_Signature(envelope.keyid, envelope.signature)]
-    return msgspec.json.encode(_Document(envelope.payload, envelope.payload_type, signatures)) + b"\n"
+    return msgspec.json.encode(envelope) + b"\n"
 
 
 def decode(data: bytes) -> Envelope:
     """Read an envelope. Raises ``ValueError`` for anything but the exact output of :func:`encode`, and says why."""
     try:
-        found = msgspec.json.decode(data, type=_Document)
+        envelope = msgspec.json.decode(data, type=Envelope)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"not a DSSE envelope: {error}") from None
-    if len(found.signatures) != 1:
-        what = "several signatures; further ones belong into reviews/" if found.signatures else "no signature"
+    if len(envelope.signatures) != 1:
+        what = "several signatures; further ones belong into reviews/" if envelope.signatures else "no signature"
         raise ValueError(f"not a DSSE envelope: carries {what}")
-    envelope = Envelope(found.payload, found.signatures[0].keyid, found.signatures[0].sig, found.payloadType)
     canonical = encode(envelope)
     if canonical != data:
         at = next((i for i, (a, b) in enumerate(zip(canonical, data, strict=False)) if a != b), len(canonical))

@@ -7,7 +7,6 @@ these three can, and each is asked for by an option of ``harness verify``.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import subprocess
@@ -18,7 +17,7 @@ from pathlib import Path
 
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import write_atomic
-from harness.record.canonical import parse_utc, read_bounded, strict_json
+from harness.record.canonical import canonical_bytes, parse_utc, read_bounded, strict_json
 from harness.record.chain import CLOCK_SLACK, DAY
 from harness.record.predicate import Intent
 from harness.record.statement import Entry, date_of
@@ -174,7 +173,7 @@ def extend_log(reports: Sequence[VerifyReport], log: Path) -> list[Finding]:
         if digest not in logged:
             fields = {"before": before, "intent": digest, "signer": signer, "announced_at": intent.announced_at}
             fields |= {"track": intent.track, "code": intent.code_digest, "config": intent.config_digest}
-            lines.append(json.dumps(fields | {"seed": intent.seed}, sort_keys=True, separators=(",", ":")).encode())
+            lines.append(canonical_bytes(fields | {"seed": intent.seed}))
             before = hashlib.sha256(lines[-1]).hexdigest()
     write_atomic(log.absolute(), b"".join(line + b"\n" for line in lines), replace=True)
     gone = sorted(logged - {digest for digest, _, _ in found})

@@ -79,17 +79,11 @@ def pool_drawings(pool: Pool) -> Iterator[tuple[str, Markup]]:
 
     largest = max(pool.runs, key=lambda run: run.record.sizes.total_bytes)
     sizes, sections = largest.record.sizes, largest.record.model_sections
-    rows = [
-        (
-            f"total of {sizes.cap_bytes:,}: {sizes.total_bytes:,} bytes",
-            float(sizes.total_bytes),
-            float(sizes.cap_bytes),
-        ),
-        (f"code: {sizes.code_bytes:,} bytes", float(sizes.code_bytes), None),
-        (f"packed model: {sizes.model_bytes:,} bytes", float(sizes.model_bytes), None),
-    ]
+    total = f"total of {sizes.cap_bytes:,}: {sizes.total_bytes:,} bytes"
+    rows = [(total, sizes.total_bytes, sizes.cap_bytes), (f"code: {sizes.code_bytes:,} bytes", sizes.code_bytes, None)]
+    rows.append((f"packed model: {sizes.model_bytes:,} bytes", sizes.model_bytes, None))
     for name, size in sorted(sections.items(), key=lambda item: -item[1]):
-        rows.append((f"in the model: {printable(name, 24)}: {size:,}", float(size), None))
+        rows.append((f"in the model: {printable(name, 24)}: {size:,}", size, None))
     note = "from zero, one scale" + "; in the model: before its last compression" * bool(sections)
     yield "Bytes of the largest artifact", Markup(bars(rows, note, f"Bytes of seed {largest.seed}"))
 

@@ -201,6 +201,7 @@ def describe_against(
     Of several pools on one side the one of most seeds counts, the newest of equals. Raises ``UsageError`` where the
     sides share no track.
     """
+    asked = None if margin is None else parse_margin(margin)
     sides: list[dict[str, list[list[RunRecord]]]] = []
     lines: list[str] = []
     for side in (reports, [baseline]):
@@ -218,7 +219,6 @@ def describe_against(
             f"candidate and baseline have no track{f' {track}' if track else ''} in common: {held}.",
             remedy="Compare records of one track; `harness verify` says why a record does not count.",
         )
-    chosen_margin = None if margin is None else parse_margin(margin)
     for name in shared:
         largest: list[list[RunRecord]] = []
         try:
@@ -230,7 +230,7 @@ def describe_against(
                     left = f"left out: {sum(map(len, others))} record(s) on track {name}, older or of fewer seeds, "
                     lines.append(f"{left}of other code, configuration, data or owner")
                 largest.append(first)
-            lines += describe_comparison(largest[0], largest[1], chosen_margin)
+            lines += describe_comparison(largest[0], largest[1], asked)
         except UsageError as error:
             if len(shared) == 1:
                 raise
