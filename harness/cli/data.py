@@ -95,7 +95,9 @@ def build(
             chosen = load_tokenizer(tokenizer)
         else:
             with progress.stage(f"tokenizer of {train_tokenizer:,}", None):
-                chosen = trained_tokenizer(train_tokenizer or 0, documents, name, val_documents, case_operators)
+                chosen = trained_tokenizer(
+                    train_tokenizer or 0, documents, name, val_documents, operators=case_operators
+                )
         if case_operators:
             chosen, source["transform"] = CaseTokenizer(chosen), TRANSFORM
         texts = iter(documents)

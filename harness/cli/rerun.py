@@ -19,14 +19,14 @@ from harness.cli import JSON, PATH, epilog, say, with_options
 from harness.cli.fleet import FLEET, run_fleet
 from harness.config.tracks import load_track
 from harness.config.variables import keys_dir
-from harness.errors import ExitCode, RuleBroken, UsageError
+from harness.errors import RuleBroken, UsageError
 from harness.fleet.queue import Job, Queue
 from harness.progress import make_reporter
 from harness.record import countersign, load_record, open_signing_key, reproduce
 from harness.record.statement import Entry
 from harness.record.store import kept_file
 from harness.record.verification import verify_paths
-from harness.rules import Verdict, worst
+from harness.rules import Finding, Verdict, exit_code_of, worst
 
 
 @click.command(epilog=epilog("rerun"))
@@ -101,8 +101,7 @@ def command(
     }[review.outcome]
     shown = [f"rerun of {stored.path.name}", *lines, words, *([f"counter-signed: {signed}"] if signed else [])]
     say(document, "\n".join(shown), as_json=as_json)
-    codes = {Verdict.PASS: ExitCode.GOOD, Verdict.ERROR: ExitCode.COULD_NOT_CHECK}
-    return codes.get(verdict, ExitCode.RULE_BROKEN)
+    return exit_code_of([Finding(reproduce.RULE, verdict, words)])
 
 
 def _code_of(stored: Entry, given: Path | None) -> Path:

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.data.dataset import MANIFEST, Manifest, write_manifest
-from harness.data.documents import Documents, encode_documents
+from harness.data.documents import encode_documents
 from harness.data.overlap import OverlapAudit
 from harness.data.shards import shard_name, write_ledger, write_shard
 from harness.data.tokenizers import Encoded, SentencePieceTokenizer, Tokenizer, apply_operators, train_bpe
@@ -213,7 +213,9 @@ def folder_lock(folder: Path, *, wait_s: float = 0.0) -> Iterator[None]:
         yield
 
 
-def trained_tokenizer(size: int, documents: Documents, name: str, val_documents: int, operators: bool) -> Tokenizer:
+def trained_tokenizer(
+    size: int, documents: Iterable[str], name: str, val_documents: int, *, operators: bool
+) -> Tokenizer:
     """A BPE of ``size`` pieces, of at most 100 million characters of the train side; of validation none.
 
     operators: of a text with case operators. Raises ``UsageError`` for too little text

