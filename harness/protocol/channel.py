@@ -35,11 +35,6 @@ class Channel:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         return cls(ours), theirs
 
-    @classmethod
-    def from_descriptor(cls, descriptor: int) -> Channel:
-        """The worker's end, from an inherited descriptor."""
-        return cls(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, descriptor))
-
     def fileno(self) -> int:
         """Descriptor for ``select``."""
         return self._socket.fileno()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import socket
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
@@ -81,4 +82,4 @@ class CellEnvironment:
 
     def open_channel(self) -> Channel:
         """The worker's end of the channel to the referee."""
-        return Channel.from_descriptor(self.channel_fd)
+        return Channel(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, self.channel_fd))

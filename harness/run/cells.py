@@ -28,9 +28,10 @@ from harness.run.artifact import SealedSubmission
 from harness.run.machine import MachineWatch, killed_for_memory, referee_digest
 from harness.run.manifest import accepted_variables
 from harness.run.reserve import reserved_cores
-from harness.sandbox.cell import Cell, CellSpec, KillReport
+from harness.sandbox.cell import Cell, CellSpec
 from harness.sandbox.layers import Layer, LayerState
 from harness.sandbox.policy import SandboxPolicy
+from harness.sandbox.processes import KillReport
 from harness.sandbox.runtime import PACKAGES, TOOLS, Part, make_resident, runtime, turn_out
 
 Reached = Literal["packaging or evaluation", "scored pass", "audits"]

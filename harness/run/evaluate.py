@@ -44,7 +44,6 @@ from harness.scoring.sample import (
     Keeper,
     Nats,
     draw_audits,
-    draw_sample,
     draws_for,
     frequency_nats,
 )
@@ -172,8 +171,7 @@ def reserve_keeper(context: RunContext, stream: Stream, client: EvalClient) -> K
             f"the audits keep {needed:,} bytes of states, and this machine has {free:,} bytes of memory free.",
             remedy="Free some memory, or use a machine with more.",
         )
-    sample = draw_sample(chunks, whole=plan.chunks, positions=plan.positions, secret=context.audit_secret)
-    keeper = Keeper(sample, chunks)
+    keeper = Keeper(chunks, whole=plan.chunks, positions=plan.positions, secret=context.audit_secret)
     keeper.reserve(client.buffers.state)
     return keeper
 
@@ -305,10 +303,10 @@ def audit(
             packed.nats,
             chunk_tokens=evaluation.hello.chunk_tokens,
             escape_nats=ROW_SHARE * plan.escape_nats,
-            secret=keeper.sample.secret,
+            secret=keeper.secret,
         )
-        original = Original(stream, evaluation.chunks, evaluation.nats, keeper, draws)
-        steps = sum(map(len, original.cuts().values())) + 3 * len(keeper.sample.whole)
+        original = Original(stream, evaluation.nats, keeper, draws)
+        steps = sum(map(len, original.cuts().values())) + 3 * len(keeper.whole)
         chunk_s = max(passed.score.seconds / len(passed.chunks) for passed in (packed, evaluation))
         allowed_s = context.track.limits.warmup_s + max(600.0, SLOWER * steps * chunk_s)
         with context.progress.stage("audit", steps, "replays") as shown:

@@ -46,8 +46,8 @@ from harness.run.manifest import accepted_variables, check_variables
 from harness.run.phases import describe, lay_out, package, train
 from harness.run.reserve import run_gpus
 from harness.run.verdicts import all_findings, machine_findings
-from harness.sandbox.cell import KillReport
 from harness.sandbox.layers import Layer, LayerState
+from harness.sandbox.processes import KillReport
 from harness.sandbox.runtime import inventory
 from harness.scoring.ledger import Stream
 from harness.text import without_places

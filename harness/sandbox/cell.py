@@ -40,7 +40,7 @@ from harness.sandbox.policy import (
     resource_limits,
 )
 from harness.sandbox.private_root import SHARED_MEMORY
-from harness.sandbox.processes import Ending, StopWatch, children_of_all, descendants, kill_all, signal_all
+from harness.sandbox.processes import KillReport, children_of_all, descendants, kill_all, signal_all
 
 S1_ISOLATION = "S1-ISOLATION"
 START_LIMIT_S = 30.0
@@ -69,29 +69,6 @@ class CellSpec:
     policy: SandboxPolicy
     log_file: Path
     namespaces: bool = True
-
-
-@dataclass(frozen=True)
-class KillReport:
-    """How a cell ended.
-
-    Times count from the deadline, without one from the call. The stop is what fairness asks for; the driver of a GPU
-    takes a while longer to give its memory back.
-
-    overshoot_ns: until the last process was dead and reaped
-    survivors:    processes that could still run when the referee gave up waiting; 0 is the only good number
-    stopped_ns:   until no thread could run an instruction of its program any more
-    """
-
-    reason: str
-    overshoot_ns: int
-    survivors: int
-    stopped_ns: int
-
-    @property
-    def stop_ms(self) -> float:
-        """The stop in milliseconds."""
-        return self.stopped_ns / 1e6
 
 
 class Cell:
@@ -208,18 +185,27 @@ class Cell:
         with self._lock:
             if self._report is not None:
                 return self._report
-            since_ns = time.monotonic_ns() if deadline_ns is None else deadline_ns
             self.exit_codes()  # hears all that was said: how to kill follows from it
-            ending = StopWatch().ending()
-            if self._launcher is not None:
-                if deadline_ns is not None:
-                    signal_all(self._living(), signal.SIGTERM)
-                    while None in self.exit_codes() and time.monotonic() < deadline_ns / 1e9 + GRACE_S:
-                        time.sleep(0.002)
-                ending = self._kill_all(self._launcher)
+            launcher = self._launcher
+            if launcher is not None and deadline_ns is not None:
+                signal_all(self._living(), signal.SIGTERM)
+                while None in self.exit_codes() and time.monotonic() < deadline_ns / 1e9 + GRACE_S:
+                    time.sleep(0.002)
+            # the proof that nothing is left: the first process of a namespace ends only after all others are reaped
+            self.stop()
+            self._report = kill_all(self._living, reason, deadline_ns)
+            if launcher is not None:
+                self._lifeline.close()
+                try:
+                    launcher.wait(SUPERVISOR_LIMIT_S)
+                except subprocess.TimeoutExpired:
+                    launcher.kill()
+                    launcher.wait()
+                self._launchers.discard(launcher.pid)
+                for pid in self._strays:
+                    with contextlib.suppress(ChildProcessError):
+                        os.waitpid(pid, os.WNOHANG)
                 self._codes = [_KILLED if code is None else code for code in self.exit_codes()]
-            stopped_ns, ended_ns = (max(0, at_ns - since_ns) for at_ns in (ending.stopped_ns, ending.ended_ns))
-            self._report = KillReport(reason, ended_ns, ending.survivors, stopped_ns)
             return self._report
 
     def _launch(self) -> None:
@@ -353,31 +339,13 @@ class Cell:
 
         Without a namespace a cell can kill its supervisor; what it left then comes to the referee as a child.
         """
-        assert self._launcher is not None
+        if self._launcher is None:
+            return []
         children = children_of_all()
         if not self.namespaced:
             self._strays |= {*children.get(os.getpid(), ())} - self._older_children - self._launchers
         strays = self._strays.intersection(children.get(os.getpid(), ()))
         return [*strays, *descendants(self._launcher.pid, *strays, children=children)]
-
-    def _kill_all(self, launcher: subprocess.Popen[bytes]) -> Ending:
-        """KILL, then the proof that nothing is left, with the times of its stop and its end.
-
-        The kernel lets the first process of a namespace end only after all others of it are reaped.
-        """
-        self.stop()
-        ending = kill_all(self._living)
-        self._lifeline.close()
-        try:
-            launcher.wait(SUPERVISOR_LIMIT_S)
-        except subprocess.TimeoutExpired:
-            launcher.kill()
-            launcher.wait()
-        self._launchers.discard(launcher.pid)
-        for pid in self._strays:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, os.WNOHANG)
-        return ending
 
 
 def _open_nameless(log: Path) -> int:

@@ -10,9 +10,8 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
 
 STOP_LIMIT_S = 30.0  # for the last thread to stop: one that waits in a driver answers no signal meanwhile
 GONE_LIMIT_S = 120.0  # from then on, for the kernel to take back what the processes held: seconds for many gigabytes
@@ -82,67 +81,52 @@ def signal_all(pids: list[int], number: int) -> None:
             os.kill(pid, number)
 
 
-@dataclass
-class StopWatch:
-    """When the processes of a cell stopped for good, from looks at them.
+@dataclass(frozen=True)
+class KillReport:
+    """How a cell ended.
 
-    stopped_ns: end (monotonic) of the first look from which on none found a thread that can run; 0 while less than two
-                looks agree, for a process could be started behind a single one
+    Times count from the deadline, without one from the call. The stop is what fairness asks for; the driver of a GPU
+    takes a while longer to give its memory back.
+
+    overshoot_ns: until all was dead and reaped, or the wait was given up
+    survivors:    processes that could still run when the referee gave up waiting; 0 is the only good number
+    stopped_ns:   until no thread could run an instruction of its program any more; not before the end where that is
+                  not known
     """
 
-    stopped_ns: int = 0
-    _since_ns: int = 0
-    _begun_ns: int = field(default_factory=time.monotonic_ns)
-
-    def over(self) -> bool:
-        """Whether to wait no longer.
-
-        What can still run has had its time; what can't is given much more, for it does no harm and a large memory is
-        slow to go.
-        """
-        since_ns, limit_s = (self._since_ns, GONE_LIMIT_S) if self._since_ns else (self._begun_ns, STOP_LIMIT_S)
-        return time.monotonic_ns() > since_ns + limit_s * 1e9
-
-    def look(self, pids: list[int]) -> None:
-        """Look at all processes that are left."""
-        if can_run(pids):
-            self._since_ns = self.stopped_ns = 0
-        elif self._since_ns:
-            self.stopped_ns = self._since_ns
-        else:
-            self._since_ns = time.monotonic_ns()
-
-    def ending(self, left: Sequence[int] = ()) -> Ending:
-        """It is over; or given up, and of the processes that are ``left`` those survive that can still run.
-
-        What was not seen to stop before stopped now.
-        """
-        survivors = sum(can_run([pid]) for pid in left)
-        ended_ns = time.monotonic_ns()
-        return Ending(survivors, self.stopped_ns if self.stopped_ns and not survivors else ended_ns, ended_ns)
-
-
-class Ending(NamedTuple):
-    """How a kill went: what can still run after the wait for it, and times (monotonic, ns).
-
-    stopped_ns: from then on no thread ran an instruction of its program; not before the end where that is not known
-    ended_ns:   all was dead and reaped, or the wait was given up
-    """
-
+    reason: str
+    overshoot_ns: int
     survivors: int
     stopped_ns: int
-    ended_ns: int
+
+    @property
+    def stop_ms(self) -> float:
+        """The stop in milliseconds."""
+        return self.stopped_ns / 1e6
 
 
-def kill_all(living: Callable[[], list[int]]) -> Ending:
-    """Kill what is ``living`` until nothing is; give up when some go on running, or are not gone, for far too long."""
-    watch = StopWatch()
+def kill_all(living: Callable[[], list[int]], reason: str = "", since_ns: int | None = None) -> KillReport:
+    """Kill what is ``living`` until nothing is; give up when some go on running, or are not gone, for far too long.
+
+    All stopped with the first look from which on none found a thread that can run; two must agree at least, for a
+    process could be started behind a single one.
+
+    since_ns: monotonic time from which on the report counts; ``None``: now
+    """
+    begun_ns = time.monotonic_ns()
+    stopped_ns = looks = 0
     while alive := living():
         signal_all(alive, signal.SIGSTOP)
         alive = living()
         signal_all(alive, signal.SIGKILL)
-        watch.look(alive)
-        if watch.over():
-            return watch.ending(alive)
+        stopped_ns, looks = (0, 0) if can_run(alive) else (stopped_ns or time.monotonic_ns(), looks + 1)
+        # what can still run has had its time; what can't does no harm, and a large memory is slow to go
+        limit_s = GONE_LIMIT_S if looks else STOP_LIMIT_S
+        if time.monotonic_ns() > (stopped_ns or begun_ns) + limit_s * 1e9:
+            break
         time.sleep(0.001)
-    return watch.ending()
+    survivors, ended_ns = sum(can_run([pid]) for pid in alive), time.monotonic_ns()
+    if survivors or looks < 2:
+        stopped_ns = ended_ns
+    since_ns = begun_ns if since_ns is None else since_ns
+    return KillReport(reason, max(0, ended_ns - since_ns), survivors, max(0, stopped_ns - since_ns))

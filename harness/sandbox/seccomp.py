@@ -51,13 +51,6 @@ class ByArgument:
     others: int | None
     mask: int = 0xFFFFFFFF
 
-    def steps(self) -> list[bytes]:
-        """Return as it says."""
-        steps = [_step(_LOAD, _AT_FIRST + 8 * self.place), _step(_AND, self.mask)]
-        for value, answer in self.answers.items():
-            steps += _when(value, [_answer(answer)])
-        return [*steps, _answer(self.others)]
-
 
 FILTERED = {
     "madvise": ByArgument((28, 233), 2, {_MADV_COLD: errno.EINVAL, _MADV_PAGEOUT: errno.EINVAL}, None),
@@ -132,7 +125,10 @@ def build_filter(machine: str, *, network: str, gpus: bool = False) -> bytes:
         for number in (numbers[column] for numbers in calls.values() if numbers[column] >= 0):
             code += _when(number, [_answer(answer)])
     for rule in FILTERED.values():
-        code += _when(rule.numbers[column], rule.steps())
+        steps = [_step(_LOAD, _AT_FIRST + 8 * rule.place), _step(_AND, rule.mask)]
+        for value, answered in rule.answers.items():
+            steps += _when(value, [_answer(answered)])
+        code += _when(rule.numbers[column], [*steps, _answer(rule.others)])
     # its flags lie in memory, out of the filter's sight; libraries fall back to clone
     code += _when(SPECIAL["clone3"][column], [absent])
     clone = [_step(_LOAD, _AT_FIRST), _step(_JUMP_ANY_BIT, _NEW_NAMESPACES, 0, 1), refuse]

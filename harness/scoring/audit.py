@@ -32,12 +32,10 @@ def judge_replays(
     original: Original, first: Replay, second: Replay, *, tolerance_nats: float, escape_nats: float
 ) -> list[AuditResult]:
     """The audits: three of C1-CAUSAL (even rows, rows by gain, estimated sum), S4-STATE-DECLARED, S5-DETERMINISM."""
-    sample, draws, logits = original.keeper.sample, original.draws, original.keeper.logits
-    whole = {(chunk, row) for chunk in sample.whole for row in sample.rows[chunk]}
+    keeper, draws = original.keeper, original.draws
+    whole = {(chunk, row) for chunk in keeper.whole for row in keeper.rows[chunk]}
     committed = {
-        chunk: original.nats[start : start + count]
-        for chunk in sample.whole
-        for start, count in [original.chunks[chunk]]
+        chunk: original.nats[start : start + count] for chunk in keeper.whole for start, count in [keeper.chunks[chunk]]
     }
 
     def apart(rows: dict[Place, torch.Tensor], nats: dict[int, Nats]) -> Worst:
@@ -45,15 +43,15 @@ def judge_replays(
         by_row = _worst({place: nats_apart(first.true[place], rows[place]) for place in whole})
         return max(by_row, _worst(_row_differences(first.nats, nats)), key=lambda worst: worst[0])
 
-    agree, declared = apart(second.true, second.nats), apart(logits, committed)
-    causal = _worst(_causal_differences(logits, first, second))
+    agree, declared = apart(second.true, second.nats), apart(keeper.logits, committed)
+    causal = _worst(_causal_differences(keeper.logits, first, second))
     drawn = {original.place(target) for target in draws.targets()}
     by_gain = _worst({place: abs(first.dearer[place]) for place in drawn})
     leak = draws.by_gain.estimate(lambda target: first.dearer[original.place(target)])
     leak = abs(leak) if leak == leak else math.inf
     allowed = mean_tolerance(tolerance_nats, escape_nats)
     escapes = escaping_nats(draws.by_gain, tolerance_nats, allowed)
-    rows, k, over = sum(map(len, committed.values())), sample.positions, draws.over_frozen
+    rows, k, over = sum(map(len, committed.values())), sum(map(len, keeper.rows.values())), draws.over_frozen
 
     unclear = ""
     if declared[0] > tolerance_nats:  # without a random future too, so that this alone shows no leak
@@ -68,15 +66,15 @@ def judge_replays(
         verdict = Verdict.PASS if good else Verdict.FAIL
         text = passed if good else failed + where + unclear * (AUDITS[name] == C1_CAUSAL)
         capped = min(nats, 1e9)  # JSON knows no infinity
-        return AuditResult(name, AUDITS[name], verdict.value, k, capped, allowed, sample.secret.hex(), text)
+        return AuditResult(name, AUDITS[name], verdict.value, k, capped, allowed, keeper.secret.hex(), text)
 
     causality = result(
         "causality",
         causal,
         k,
-        f"{k} positions in {len(sample.rows)} chunks drawn evenly, each with a random future: a leak at more than a "
+        f"{k} positions in {len(keeper.rows)} chunks drawn evenly, each with a random future: a leak at more than a "
         f"fraction f of positions escapes with probability at most (1 - f)^{k}, one that fills more than a fraction f "
-        f"of chunks with (1 - f)^{len(sample.rows)}.",
+        f"of chunks with (1 - f)^{len(keeper.rows)}.",
         "Logits change with inputs behind their position.",
     )
     costly = result(
@@ -151,7 +149,7 @@ def rounding_nats(logits: torch.Tensor) -> float:
 def replica_lost(original: Original, tolerance_nats: float, reason: str) -> list[AuditResult]:
     """The results when a replica could not repeat what the run did: the state is not all there is [S4]."""
     lost, rest = f"A fresh replica cannot repeat what the run did: {reason}", "Not checked: a replica failed."
-    secret = original.keeper.sample.secret.hex()
+    secret = original.keeper.secret.hex()
     return [
         AuditResult(name, rule, Verdict.FAIL.value, 0, 0.0, tolerance_nats, secret, lost)
         if rule == S4_STATE

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from harness.scoring.client import EvalClient
-from harness.scoring.ledger import Chunks, Stream, Tokens
+from harness.scoring.ledger import Stream, Tokens
 from harness.scoring.nll import NotFinite, log_probabilities, token_nats
 from harness.scoring.sample import Draws, Keeper, Nats, Place
 
@@ -32,26 +32,25 @@ Rows = dict[int, torch.Tensor]
 class Original:
     """What the run that counts did, and where the audits look: everything that a replica has to repeat.
 
-    chunks: (start, count) of each; nats: committed, float64 (targets,)
+    nats: committed, float64 (targets,)
     """
 
     stream: Stream
-    chunks: Chunks
     nats: Nats
     keeper: Keeper
     draws: Draws
 
     def place(self, target: int) -> Place:
         """(chunk, row) of a target."""
-        return divmod(target, self.chunks[0][1])
+        return divmod(target, self.keeper.chunks[0][1])
 
     def target(self, place: Place) -> int:
         """The target of (chunk, row)."""
-        return self.chunks[place[0]][0] + place[1]
+        return self.keeper.chunks[place[0]][0] + place[1]
 
     def cuts(self) -> dict[int, list[int]]:
         """Chunk -> rows behind which the future is made random, both ascending."""
-        rows = {chunk: set(even) for chunk, even in self.keeper.sample.rows.items()}
+        rows = {chunk: set(even) for chunk, even in self.keeper.rows.items()}
         for chunk, row in map(self.place, self.draws.targets()):
             rows.setdefault(chunk, set()).add(row)
         return {chunk: sorted(rows[chunk]) for chunk in sorted(rows)}
@@ -80,13 +79,13 @@ class Replayer:
 
     def __init__(self, client: EvalClient, original: Original, step: Callable[[], None] = lambda: None) -> None:
         self._client, self._original, self._step = client, original, step
-        self._sample, self._stream = original.keeper.sample, original.stream
+        self._keeper, self._stream = original.keeper, original.stream
         self._replay = Replay()
         self._state: tuple[int, torch.Tensor] = (-1, torch.empty(0))
 
     def cuts(self) -> Replay:
         """For the first replica: every audited row behind a random future, then the whole chunks' true inputs."""
-        random = np.random.Generator(np.random.PCG64(int.from_bytes(self._sample.secret, "little")))
+        random = np.random.Generator(np.random.PCG64(int.from_bytes(self._keeper.secret, "little")))
         for chunk, rows in self._original.cuts().items():
             true = self._inputs(chunk)
             other = _unlike(true, self._stream, random)
@@ -98,18 +97,18 @@ class Replayer:
                     inputs[row + 1] = self._stream.tokens[0]
                 self._cut(chunk, row, inputs)
                 self._step()
-            if chunk in self._sample.whole:
+            if chunk in self._keeper.whole:
                 self._truth(chunk)
         return self._replay
 
     def _cut(self, chunk: int, row: int, inputs: Tokens) -> None:
         """Compare ``row`` and the even rows before it with what the run gave, while inputs behind it are random."""
-        even = self._sample.rows.get(chunk, ())
+        even = self._keeper.rows.get(chunk, ())
         before = [r for r in even if r < row]
         answers = self._rows(chunk, inputs, [*before, row])
         if row in even:
             self._replay.cut[chunk, row] = answers[row]
-        apart = [nats_apart(answers[r], self._original.keeper.logits[chunk, r]) for r in before]
+        apart = [nats_apart(answers[r], self._keeper.logits[chunk, r]) for r in before]
         self._replay.earlier[chunk, row] = max(apart, default=0.0)
         at = self._original.target((chunk, row))
         now = -float(log_probabilities(answers[row])[int(self._stream.tokens[at + 1])])
@@ -118,8 +117,8 @@ class Replayer:
 
     def truths(self) -> Replay:
         """For the second replica: a true truncation at one even row of each whole chunk, then its true inputs."""
-        for chunk in self._sample.whole:
-            rows = self._sample.rows[chunk]
+        for chunk in self._keeper.whole:
+            rows = self._keeper.rows[chunk]
             row = rows[len(rows) // 2]
             inputs = self._inputs(chunk)[: row + 1]
             self._replay.truncated[chunk, row] = self._rows(chunk, inputs, [row])[row]
@@ -128,7 +127,7 @@ class Replayer:
         return self._replay
 
     def _truth(self, chunk: int) -> None:
-        start, count = self._original.chunks[chunk]
+        start, count = self._keeper.chunks[chunk]
         targets = torch.from_numpy(self._stream.tokens[start + 1 : start + 1 + count].astype(np.int64))
         nats = np.full(count, np.inf)
         self._load(chunk)
@@ -136,7 +135,7 @@ class Replayer:
             end = first + slab.shape[0]
             with contextlib.suppress(NotFinite):
                 nats[first:end] = token_nats(slab, targets[first:end].to(slab.device)).cpu().numpy()
-            for row in self._sample.rows[chunk]:
+            for row in self._keeper.rows[chunk]:
                 if first <= row < end:
                     self._replay.true[chunk, row] = slab[row - first].clone()
         self._replay.nats[chunk] = nats
@@ -157,11 +156,11 @@ class Replayer:
     def _load(self, chunk: int) -> None:
         """Have the replica take over the kept state, which goes to its device once for all passes over the chunk."""
         if self._state[0] != chunk:
-            self._state = chunk, self._original.keeper.states[chunk].to(self._client.buffers.state.device)
+            self._state = chunk, self._keeper.states[chunk].to(self._client.buffers.state.device)
         self._client.load_state(self._state[1])
 
     def _inputs(self, chunk: int) -> Tokens:
-        return self._stream.inputs(*self._original.chunks[chunk])
+        return self._stream.inputs(*self._keeper.chunks[chunk])
 
 
 def nats_apart(one: torch.Tensor, other: torch.Tensor) -> float:

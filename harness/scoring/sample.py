@@ -34,33 +34,6 @@ Place = tuple[int, int]
 _EVEN, _BY_GAIN, _OVER_FROZEN, _IN_OUTLIERS = 0, 1 << 40, 2 << 40, 3 << 40  # uses of the secret; 1 + chunk: its rows
 
 
-@dataclass(frozen=True)
-class AuditSample:
-    """The even draw: audited rows of each drawn chunk, ascending, and the chunks that are replayed whole."""
-
-    rows: dict[int, tuple[int, ...]]
-    whole: tuple[int, ...]
-    secret: bytes
-    rows_each: int
-
-    @property
-    def positions(self) -> int:
-        """Audited positions in all."""
-        return sum(map(len, self.rows.values()))
-
-
-def draw_sample(chunks: Chunks, *, whole: int, positions: int, secret: bytes) -> AuditSample:
-    """Draw at least ``positions`` rows of the (start, count) ``chunks``, each in a chunk of its own where that goes.
-
-    whole: how many of these chunks are replayed whole; secret: 32 bytes
-    """
-    random = _generator(secret, _EVEN)
-    chosen = random.choice(len(chunks), size=min(len(chunks), positions), replace=False)
-    each = -(-positions // max(1, len(chosen)))
-    rows = {chunk: draw_rows(secret, chunk, chunks[chunk][1], each) for chunk in sorted(chosen.tolist())}
-    return AuditSample(rows, tuple(sorted(chosen[:whole].tolist())), secret, each)
-
-
 def draw_rows(secret: bytes, chunk: int, count: int, each: int) -> tuple[int, ...]:
     """The rows of ``chunk`` that are audited if it is: ``each`` of its ``count``, ascending."""
     drawn = _generator(secret, 1 + chunk).choice(count, size=min(each, count), replace=False)
@@ -190,16 +163,22 @@ def _generator(secret: bytes, use: int) -> np.random.Generator:
 
 
 class Keeper:
-    """The witness of the final evaluation: the state before each chunk, and the original logits of the even rows.
+    """The witness of the final evaluation: draws rows evenly, keeps the state before each chunk and these rows' logits.
 
+    rows:   audited rows of each drawn chunk, ascending; at least ``positions``, each in an own chunk where that goes
+    whole:  chunks that are replayed whole; secret: 32 bytes, from which all draws follow
     states: uint8 (chunks, state bytes) in host memory; logits: (vocabulary,) by (chunk, row)
     """
 
-    def __init__(self, sample: AuditSample, chunks: Chunks) -> None:
-        self.sample = sample
+    def __init__(self, chunks: Chunks, *, whole: int, positions: int, secret: bytes) -> None:
+        """whole: how many of the (start, count) ``chunks`` are replayed whole."""
+        drawn = _generator(secret, _EVEN).choice(len(chunks), size=min(len(chunks), positions), replace=False).tolist()
+        self._each = -(-positions // max(1, len(drawn)))
+        self.rows = {chunk: draw_rows(secret, chunk, chunks[chunk][1], self._each) for chunk in sorted(drawn)}
+        self.whole = tuple(sorted(drawn[:whole]))
+        self.chunks, self.secret = chunks, secret
         self.states = torch.empty(0)
         self.logits: dict[Place, torch.Tensor] = {}
-        self._chunks = chunks
         self._device_place: torch.Tensor | None = None
         self._rows: tuple[int, ...] = ()
         self._now: dict[Place, torch.Tensor] = {}
@@ -207,13 +186,12 @@ class Keeper:
 
     def reserve(self, state: torch.Tensor) -> None:
         """Allocate and touch memory for all copies of ``state``; call it before the clock starts."""
-        self.states = torch.ones((len(self._chunks), len(state)), dtype=torch.uint8)
+        self.states = torch.ones((len(self.chunks), len(state)), dtype=torch.uint8)
         self._device_place = torch.ones_like(state) if state.is_cuda else None
 
     def state_place(self, chunk: int) -> torch.Tensor:
         """Memory where the state is, for a copy of it as it is before ``chunk``."""
-        count, each = self._chunks[chunk][1], self.sample.rows_each
-        self._rows, self._now = draw_rows(self.sample.secret, chunk, count, each), {}
+        self._rows, self._now = draw_rows(self.secret, chunk, self.chunks[chunk][1], self._each), {}
         return self.states[chunk] if self._device_place is None else self._device_place
 
     def slab(self, chunk: int, first_row: int, logits: torch.Tensor) -> None:
@@ -225,8 +203,8 @@ class Keeper:
             self._blind = torch.equal(logits[0], logits[-1])
 
     def scored(self, chunk: int) -> None:
-        """The chunk is over: remember what belongs to the sample, and bring the state to the host."""
-        if chunk in self.sample.rows:
+        """The chunk is over: remember what was drawn, and bring the state to the host."""
+        if chunk in self.rows:
             self.logits |= self._now
         if self._device_place is not None:
             self.states[chunk].copy_(self._device_place)

@@ -35,7 +35,7 @@ from harness.scoring.client import EvalClient, shared_device  # noqa: E402
 from harness.scoring.ledger import ScoreLedger, Stream  # noqa: E402
 from harness.scoring.loop import score_stream  # noqa: E402
 from harness.scoring.nll import token_nats  # noqa: E402
-from harness.scoring.sample import Keeper, draw_sample  # noqa: E402
+from harness.scoring.sample import Keeper  # noqa: E402
 from submission.config import Config, load_config  # noqa: E402
 from submission.eval.predictor import LEVEL, HybridPredictor  # noqa: E402
 from submission.model.hybrid import build_model  # noqa: E402
@@ -176,7 +176,7 @@ def refereed(options: argparse.Namespace, config: Config) -> dict:
             client.prepare()
             warm_up_s = time.monotonic() - started
             chunks = whole.chunks(client.hello.chunk_tokens)
-            keeper = Keeper(draw_sample(chunks, whole=8, positions=64, secret=bytes(32)), chunks)
+            keeper = Keeper(chunks, whole=8, positions=64, secret=bytes(32))
             keeper.reserve(client.buffers.state)
             ledger = ScoreLedger(whole)
             client.start()

@@ -23,7 +23,7 @@ from harness.scoring.client import EvalClient
 from harness.scoring.ledger import ScoreLedger, Stream
 from harness.scoring.loop import score_stream
 from harness.scoring.nll import token_nats
-from harness.scoring.sample import Keeper, draw_sample
+from harness.scoring.sample import Keeper
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from zoo_models import Stateless
@@ -88,13 +88,13 @@ def worker(descriptor: int) -> None:
     environment = CellEnvironment(
         "eval", "bench", 1, VOCAB, cpu_cores=1, gpus=0, limit_s=600.0, stage="final", total_targets=CHUNKS * CHUNK
     )
-    serve_on(Channel.from_descriptor(descriptor), environment, lambda _: Network())
+    serve_on(Channel(socket.socket(fileno=descriptor)), environment, lambda _: Network())
 
 
 def refereed(text: Stream, client: EvalClient) -> float:
     """Seconds to score the stream through the protocol, copies for the audits included."""
     chunks = text.chunks(CHUNK)
-    keeper = Keeper(draw_sample(chunks, whole=2, positions=16, secret=bytes(32)), chunks)
+    keeper = Keeper(chunks, whole=2, positions=16, secret=bytes(32))
     keeper.reserve(client.buffers.state)
     ledger = ScoreLedger(text)
     return seconds(lambda: score_stream(client, text, ledger, chunk_tokens=CHUNK, adapt=True, witness=keeper))

@@ -28,7 +28,7 @@ from harness.scoring.ledger import ScoreLedger, Stream
 from harness.scoring.loop import score_stream
 from harness.scoring.nll import NotFinite
 from harness.scoring.replay import Original, Replayer
-from harness.scoring.sample import Keeper, draw_audits, draw_sample, frequency_nats
+from harness.scoring.sample import Keeper, draw_audits, frequency_nats
 
 
 def cell_environment(vocab_size: int, total_targets: int = 0, stage: str = "final") -> CellEnvironment:
@@ -104,7 +104,7 @@ def referee(
     torch.set_num_threads(1)
     try:
         plan = {"whole": chunks, "positions": positions, "secret": secret}
-        keeper, ledger, spans, hello = _score(build, stream, vocab_size, message_s, plan)
+        keeper, ledger, hello = _score(build, stream, vocab_size, message_s, plan)
         _, frozen, *_ = _score(build, stream, vocab_size, message_s)
     except RankFailed as error:
         return Outcome("S3-PROTOCOL", str(error))
@@ -122,7 +122,7 @@ def referee(
         escape_nats=ROW_SHARE * escape_nats,
         secret=secret,
     )
-    original = Original(stream, spans, ledger.nats, keeper, draws)
+    original = Original(stream, ledger.nats, keeper, draws)
     try:
         replays = []
         for replay in (Replayer.cuts, Replayer.truths):
@@ -147,12 +147,12 @@ def _score(build: Callable, stream: Stream, vocab_size: int, message_s: float, p
         hello = client.prepare()
         spans, ledger, keeper = stream.chunks(hello.chunk_tokens), ScoreLedger(stream), None
         if plan:
-            keeper = Keeper(draw_sample(spans, **plan), spans)
+            keeper = Keeper(spans, **plan)
             keeper.reserve(client.buffers.state)
         client.start()
         score_stream(client, stream, ledger, chunk_tokens=hello.chunk_tokens, adapt=bool(plan), witness=keeper)
         client.stop()
-    return keeper, ledger, spans, hello
+    return keeper, ledger, hello
 
 
 def cheats_in(path: Path) -> dict[str, str]:

@@ -12,7 +12,7 @@ import pytest
 from cells import wait_for
 
 from harness.sandbox import processes
-from harness.sandbox.processes import StopWatch, can_run, descendants, kill_all
+from harness.sandbox.processes import can_run, descendants, kill_all
 
 SLEEPS = "import time; time.sleep(600)"
 FIRST_THREAD_ENDS = """
@@ -63,31 +63,24 @@ def test_a_process_whose_first_thread_ended_is_alive_and_can_run():
         assert process.pid not in descendants(os.getpid())
 
 
-def test_a_stop_counts_once_a_second_look_agrees_and_until_one_does_not(sleeper: subprocess.Popen):
-    watch = StopWatch()
-    with start(SLEEPS) as other:
-        kill_unreaped(other)
-        before_ns = time.monotonic_ns()
-        watch.look([other.pid])
-        between_ns = time.monotonic_ns()
-        assert watch.stopped_ns == 0
-        watch.look([other.pid])
-        assert before_ns < watch.stopped_ns < between_ns
-        ending = watch.ending()
-        assert ending.stopped_ns == watch.stopped_ns < ending.ended_ns
-        watch.look([other.pid, sleeper.pid])
-        assert watch.stopped_ns == 0
-    ending = watch.ending()
-    assert ending.stopped_ns == ending.ended_ns
+@pytest.mark.parametrize(("looks", "agree"), [("sss", 0), ("srss", 2), ("ssrs", None), ("s", None), ("rr", None)])
+def test_a_stop_counts_once_a_second_look_agrees_and_until_one_does_not(
+    looks: str, agree: int | None, monkeypatch: pytest.MonkeyPatch
+):
+    """looks: what each finds, something that runs or all stopped; agree: the first look after which all stay stopped"""
+    times, left = list[int](), iter(looks)
 
+    def look(_: list[int]) -> bool:
+        times.append(time.monotonic_ns())
+        return next(left) == "r"
 
-def test_where_something_survives_nothing_counts_as_stopped_earlier(sleeper: subprocess.Popen):
-    watch = StopWatch()
-    kill_unreaped(sleeper)
-    watch.look([sleeper.pid])
-    watch.look([sleeper.pid])
-    ending = watch.ending([os.getpid()])
-    assert watch.stopped_ns < ending.stopped_ns == ending.ended_ns
+    monkeypatch.setattr(processes, "can_run", look)
+    monkeypatch.setattr(processes, "signal_all", lambda *_: None)
+    report = kill_all(lambda: [1] * (len(times) < len(looks)), since_ns=1)
+    if agree is None:
+        assert report.stopped_ns == report.overshoot_ns > times[-1] - 1
+    else:
+        assert times[agree] <= report.stopped_ns + 1 <= times[agree + 1] < report.overshoot_ns + 1
 
 
 @pytest.mark.rule("S2-NO-SURVIVORS")
@@ -111,4 +104,6 @@ def test_what_goes_on_running_is_a_survivor(sleeper: subprocess.Popen, monkeypat
         kill_unreaped(other)
         monkeypatch.setattr(processes, "STOP_LIMIT_S", 0.0)
         monkeypatch.setattr(processes, "signal_all", lambda *_: None)
-        assert kill_all(lambda: [sleeper.pid, other.pid]).survivors == 1
+        report = kill_all(lambda: [sleeper.pid, other.pid])
+        assert report.survivors == 1
+        assert report.stopped_ns == report.overshoot_ns, "where something survives nothing stopped earlier"
