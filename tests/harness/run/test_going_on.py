@@ -83,11 +83,15 @@ def test_a_packed_model_that_was_changed_is_not_evaluated(house: Path, monkeypat
         tiny_run.resume_tiny(house)
 
 
-def test_a_typing_error_in_a_later_phase_is_found_before_anything_is_announced(house: Path):
-    entry = house / "mini" / "package_entry.py"
-    entry.write_text(entry.read_text() + "\ndef broken(:\n")
-    with pytest.raises(RuleBroken, match=r"describe(?s:.*)package_entry\.py(?s:.*)SyntaxError"):
+@pytest.mark.parametrize("module", ["describe_entry", "eval_entry", "below/imported"])
+def test_a_typing_error_in_any_module_is_found_before_anything_is_announced(house: Path, module: str):
+    path = house / "mini" / f"{module}.py"
+    path.parent.mkdir(exist_ok=True)
+    lines = path.read_text().splitlines() if path.exists() else ['"""Imported."""']
+    path.write_text("\n".join([*lines, "def broken(:"]))
+    with pytest.raises(UsageError, match=rf"syntax error in {module}\.py, line {len(lines) + 1}: ") as raised:
         tiny_run.run_tiny(house)
+    assert "\n" not in str(raised.value)
     assert not stored(house, "intents")
 
 
