@@ -17,6 +17,11 @@ def program() -> str:
     return str(from_here(started.absolute()))
 
 
+def typed(text: str) -> str:
+    """The text with its commands as they can be typed here: messages say `harness VERB`."""
+    return text.replace("`harness ", f"`{program()} ")
+
+
 def from_here(path: Path) -> Path:
     """The path as one would type it: relative where it lies below the working folder."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
@@ -31,5 +36,5 @@ def refuse_copied_environment() -> None:
     if (started / "pyvenv.cfg").is_file() and not started.samefile(sys.prefix):
         raise UsageError(
             f"{started} is a copy of the environment {sys.prefix}, and runs the referee that is installed there.",
-            remedy=f"Remove {started} and make it anew: `make setup`.",
+            remedy=f"Remove {started} and make it anew.",
         )

@@ -14,7 +14,7 @@ import harness
 from harness.cli import TEXTS, LazyGroup
 from harness.config.variables import GIVEN_TO_MAKE, VARIABLES
 from harness.errors import CouldNotCheck, ExitCode, HarnessError, RuleBroken, UsageError, machine_trouble
-from harness.program import refuse_copied_environment
+from harness.program import refuse_copied_environment, typed
 from harness.sandbox.processes import default_signals
 from harness.text import guarded_streams
 
@@ -69,7 +69,7 @@ def _run(arguments: list[str]) -> int:
         return ExitCode.USAGE
     except (click.Abort, KeyboardInterrupt) as error:
         words = str(error) or str(error.__cause__ or "") or "interrupted; nothing half-written was kept."
-        print(f"harness: {words}", file=sys.stderr)
+        print(f"harness: {typed(words)}", file=sys.stderr)
         return ExitCode.INTERRUPTED
     except (HarnessError, OSError) as problem:
         known = machine_trouble(problem) if isinstance(problem, OSError) else problem
@@ -92,5 +92,5 @@ def _run(arguments: list[str]) -> int:
 
 def _say(error: HarnessError) -> int:
     named = "" if isinstance(error, RuleBroken) else f"{error.label}: "  # a broken rule says its name and FAIL itself
-    print(f"harness: {named}{error}", file=sys.stderr)
+    print(f"harness: {typed(f'{named}{error}')}", file=sys.stderr)
     return error.exit_code

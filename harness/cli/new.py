@@ -23,7 +23,7 @@ NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 def command(name: str, as_json: bool) -> None:
     """Make the folder NAME with a minimal legal submission: an adaptive bigram model.
 
-    It is complete: `make submit SUBMISSION=NAME` trains, packages, evaluates and signs it as it is.
+    It is complete: `harness submit --submission NAME` trains, packages, evaluates and signs it as it is.
     """
     folder = create(name, Path.cwd())
     files = sorted(path.name for path in folder.iterdir())

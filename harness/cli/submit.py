@@ -25,6 +25,7 @@ from harness.config.tracks import load_track
 from harness.config.variables import PREFIX, VARIABLES, cache_dir, check_environment, records_dir
 from harness.errors import ExitCode, UsageError
 from harness.fleet.queue import Job, Queue, Result
+from harness.program import program
 from harness.progress import make_reporter
 from harness.record.predicate import RunRecord
 from harness.stats.seeds import aggregate, describe_pools, pools
@@ -69,7 +70,7 @@ SUBMISSION = click.option("--submission", "submission_dir", type=PATH, envvar="S
     is_flag=False,
     flag_value="newest",
     metavar="[RUN]",
-    help="Resume a run whose training is done (default: the newest one, of SEED and TRACK if set). [env: RESUME]",
+    help="Resume a run after its training (default: the newest that the same command started). [env: RESUME]",
 )
 @click.option("--again", envvar="AGAIN", is_flag=True, help="Also run seeds that already have a record. [env: AGAIN]")
 @click.option("--once", is_flag=True, help="If the seed has a record, return it and run nothing, as --seeds does.")
@@ -103,17 +104,21 @@ def command(
         jobs = partial(_jobs, seeds=numbers, track=track_name, data=dataset_name, submission=submission_dir)
         raise SystemExit(run_fleet(jobs, on=on, as_json=as_json, together=_fleet_together, **fleet))
     if resume is not None:
-        from harness.run.runs import resume_run
+        from harness.run.runs import NEWEST, resume_run
 
         if len(numbers) > 1:
             raise UsageError("RESUME goes on with one run.", remedy="SEEDS goes on by itself with what broke off.")
-        said = click.get_current_context().get_parameter_source("track_name") is not ParameterSource.DEFAULT
+        said, default = click.get_current_context().get_parameter_source, ParameterSource.DEFAULT
+        newest = resume in NEWEST  # of what the same command would start; a run's name says it all, unless more is said
         outcome = resume_run(
             resume,
             records_dir=records_dir(),
             progress=make_reporter(silent=as_json),
-            seed=numbers[0] if seeds else seed,
-            track=track_name if said else None,
+            seed=numbers[0] if newest or seeds else seed,
+            track=track_name if newest or said("track_name") is not default else None,
+            dataset_name=dataset_name or (load_track(track_name).dataset if newest else None),
+            submission_dir=submission_dir if newest or said("submission_dir") is not default else None,
+            environ=dict(os.environ) if newest else None,
         )
         show(outcome, as_json=as_json, verbose=verbose)
         return
@@ -194,7 +199,7 @@ def _seeds(seed: int | None, seeds: str | None) -> list[int]:
     if not numbers or len(set(numbers)) != len(numbers):
         raise UsageError(
             f"SEEDS is {seeds!r}; wanted different whole numbers, separated by spaces.",
-            remedy='Example: make submit SEEDS="1337 42 2025".',
+            remedy='Example: `harness submit --seeds "1337 42 2025"`.',
         )
     return numbers
 
@@ -258,5 +263,5 @@ def _fleet_together(results: list[Result]) -> tuple[str, dict[str, Any]]:
 def _together(records: list[RunRecord]) -> tuple[str, dict[str, Any]]:
     """Statistics over seeds: for people, and as JSON."""
     found = [asdict(aggregate(pool)) for pool in pools(records) if len(pool) > 1]
-    sentences = "\n".join([*describe_pools(records), "`make report` draws them."])
+    sentences = "\n".join([*describe_pools(records), f"`{program()} report` draws them."])
     return sentences, {"seeds": [record.submission.seed for record in records], "statistics": found}

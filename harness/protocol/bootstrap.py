@@ -29,12 +29,27 @@ def main() -> None:
     load_package("harness", protocol.parent)
     load_package("harness.protocol", protocol)
     hide_unreadable()
-    if os.environ.get("GOLF_PHASE") == "describe":  # a typing error in the module of a later phase shows now, not then
-        for path in sorted(Path(sealed_root).rglob("*.py")):
-            compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
+    if os.environ.get("GOLF_PHASE") == "describe":
+        refuse_syntax_errors(Path(sealed_root) / "submission")
     sys.path.insert(0, sealed_root)
     sys.argv = [module]
     runpy.run_module(f"submission.{module}", run_name="__main__", alter_sys=True)
+
+
+def refuse_syntax_errors(folder: Path) -> None:
+    """A typing error in a module of a later phase is told now, as the phase's failure, and not when its clock runs."""
+    from harness.protocol.environment import CellEnvironment  # as soon as the package is there
+    from harness.protocol.messages import SYNTAX_ERROR, Kind, Message
+
+    for path in sorted(folder.rglob("*.py")):
+        try:
+            compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
+        except (SyntaxError, ValueError) as error:  # the latter, before Python 3.12, for a zero byte
+            line = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
+            words = error.msg if isinstance(error, SyntaxError) else str(error)
+            text = f"{SYNTAX_ERROR}{path.relative_to(folder).as_posix()}{line}: {words}"
+            CellEnvironment.read("describe").open_channel().send(Message(Kind.FAILED, text=text))
+            raise SystemExit(1) from None
 
 
 def load_package(name: str, folder: Path) -> None:

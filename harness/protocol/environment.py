@@ -71,7 +71,7 @@ class CellEnvironment:
         if found != phase:
             raise NotInACell(
                 f"this module serves the {phase} phase, and GOLF_PHASE is {found!r}. "
-                "The referee starts it: `make submit`, or `harness submit --submission FOLDER`."
+                "The referee starts it: `harness submit --submission FOLDER`."
             )
         values: dict[str, Any] = {"phase": phase}
         for field in fields(cls)[1:]:

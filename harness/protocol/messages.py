@@ -15,6 +15,7 @@ VERSION = 2
 _MAGIC = b"GOLF"
 _HEADER = struct.Struct("<4sHHqqqqdd")
 TEXT_BYTES = MESSAGE_BYTES - _HEADER.size
+SYNTAX_ERROR = "syntax error in "  # so begins what FAILED says of a submission whose code does not compile
 
 
 class Kind(IntEnum):

@@ -57,14 +57,14 @@ def sign_and_store(record: RunRecord, artifact: Path, records_dir: Path, keys_di
             raise RuleBroken(
                 "R5-INTENT",
                 f"the run differs from its signed intent in {', '.join(differing)}.",
-                remedy="Announce and run it again: make submit.",
+                remedy="Announce and run it again: `harness submit`.",
             )
         for earlier in writer.entries:
             if isinstance(earlier.predicate, RunRecord) and earlier.predicate.intent == record.intent:
                 raise RuleBroken(
                     "R5-INTENT",
                     f"this intent has a result already: {earlier.path}.",
-                    remedy="A run has one result: make submit announces another.",
+                    remedy="A run has one result: `harness submit` announces another.",
                 )
         stored = writer.append("runs", record)
         for name, kept in record.artifact_files.items():  # what a repetition from the folder alone needs

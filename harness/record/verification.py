@@ -147,7 +147,7 @@ def verify_paths(
         if path.is_dir():
             folders[path] = None
         elif not path.exists():
-            raise CouldNotCheck(f"{path} does not exist.", remedy="`make submit SEED=1337` makes a record.")
+            raise CouldNotCheck(f"{path} does not exist.", remedy="`harness submit` makes a record.")
         elif not path.is_file() or path.suffix != ".json" or path.absolute().parent.name not in KINDS:
             text = f"{path} is not a record in runs/, intents/, reviews/ or heads/ of a records folder."
             raise CouldNotCheck(text, remedy="Put it into one: its keys and its chain are judged with it.")
@@ -159,7 +159,7 @@ def verify_paths(
     for folder, files in folders.items():
         report = verify_folder(folder, trust=trust, root=root, judge_runs=judge_runs)
         if not report.entries and not report.folder:
-            remedy = "Name another folder; `make submit SEED=1337` makes a record."
+            remedy = "Name another folder; `harness submit` makes a record."
             raise CouldNotCheck(f"{folder} holds no records.", remedy=remedy)
         asked = tuple(entry for entry in report.entries if files is None or entry.path.absolute() in files)
         found.append(replace(report, asked=asked))

@@ -225,7 +225,7 @@ def collect(
     if not runs and not claims:
         raise CouldNotCheck(
             f"no record in {', '.join(str(path) for path in paths)}.",
-            remedy="`make submit SEED=1337` makes one; or name a folder that holds runs/.",
+            remedy="`harness submit` makes one; or name a folder that holds runs/.",
         )
     compared: list[str] = []
     if baseline:

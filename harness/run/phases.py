@@ -28,7 +28,7 @@ from harness.errors import CouldNotCheck, RuleBroken, UsageError
 from harness.files import read_regular, remove_tree, tree
 from harness.progress import Stage
 from harness.protocol.channel import MAX_DESCRIPTORS
-from harness.protocol.messages import Kind, Message
+from harness.protocol.messages import SYNTAX_ERROR, Kind, Message
 from harness.protocol.session import DESCRIPTION_FILE, MODEL_FILE
 from harness.record.canonical import strict_json
 from harness.record.predicate import Sizes, Training
@@ -72,9 +72,11 @@ def describe(context: RunContext) -> None:
         except RankFailed as error:
             if error.said is None:
                 raise
+            if error.said.startswith(SYNTAX_ERROR):
+                raise UsageError(f"{manifest.name} has a {error.said}.", remedy="Correct that file.") from None
             raise UsageError(
                 f"{manifest.name} refuses its configuration: {error.said}",
-                remedy="Correct the variable; `make submit` hands on what the environment holds.",
+                remedy="Correct the variable; the run hands on what the environment holds.",
             ) from None
     try:
         found = read_description(output / DESCRIPTION_FILE)

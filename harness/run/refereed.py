@@ -22,7 +22,6 @@ from harness.config.tracks import QUICK_TARGETS, Track
 from harness.data import Dataset, load_validation
 from harness.errors import CouldNotCheck, HarnessError, Interrupted, machine_trouble
 from harness.files import remove_tree, tree, write_atomic
-from harness.program import program
 from harness.progress import Reporter
 from harness.protocol.predictor import Stage
 from harness.protocol.session import MODEL_FILE
@@ -193,7 +192,7 @@ def _make_artifact(context: RunContext, dataset: Dataset) -> Sizes:
             trained = Trained(
                 track=track.name,
                 track_digest=track.digest,
-                dataset=dataset.name,
+                dataset=dataset.name if dataset.name == track.dataset else str(dataset.folder),
                 data_fingerprint=dataset.fingerprint,
                 code_digest=context.sealed.code_digest,
                 environ=accepted_variables(context.sealed.manifest, context.environ),
@@ -236,7 +235,7 @@ def nothing_half_written(run_dir: Path) -> Iterator[None]:
         goes_on = ""
         if kept := kept_files(run_dir):
             what = "Training and packaging are" if "artifact" in kept else "Training is"
-            goes_on = f"{what} kept: `{program()} submit --resume {run_dir.name}` goes on from there."
+            goes_on = f"{what} kept: `harness submit --resume {run_dir.name}` goes on from there."
         if isinstance(error, KeyboardInterrupt):
             raise Interrupted(f"interrupted. {goes_on or 'Nothing is kept but its logs: start it again.'}") from None
         if isinstance(error, OSError):
@@ -299,10 +298,10 @@ def recall(run_dir: Path) -> Trained:
     except FileNotFoundError:
         raise CouldNotCheck(
             f"{run_dir} has no {TRAINED_FILE}: its training did not end, or the run has its record already.",
-            remedy="`harness verify` lists records; `make submit` starts again.",
+            remedy="`harness verify` lists records; `harness submit` starts again.",
         ) from None
     except msgspec.DecodeError as error:
-        raise CouldNotCheck(f"{path} is damaged ({error}).", remedy="Start again with `make submit`.") from None
+        raise CouldNotCheck(f"{path} is damaged ({error}).", remedy="Start again with `harness submit`.") from None
 
 
 def update(run_dir: Path, **changes: Any) -> None:

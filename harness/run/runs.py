@@ -46,10 +46,10 @@ from harness.record import (
 )
 from harness.record.predicate import RunRecord
 from harness.rules import Verdict
-from harness.run.artifact import BUNDLE_FILE, read_folder, sealed_at
+from harness.run.artifact import BUNDLE_FILE, pack_code, read_folder, sealed_at
 from harness.run.cells import Resumed, RunContext
 from harness.run.machine import FOREIGN_SHARE, busy_now, describe_machine, referee_digest
-from harness.run.manifest import check_variables, read_manifest
+from harness.run.manifest import accepted_variables, check_variables, read_manifest
 from harness.run.refereed import (
     KEPT,
     TRAINED_FILE,
@@ -63,10 +63,10 @@ from harness.run.refereed import (
 )
 from harness.run.reserve import going_on, reserved
 
-NEWEST = "newest"
+NEWEST = ("", "1", "newest")
 MOST_AGAIN = 2  # times that a run goes on when its processes have seen the text
 Identity = tuple[str, str, str, str]  # digests of what runs share as seeds of one thing: track, code, config, data
-_AGAIN = "Start again with `make submit`."
+_AGAIN = "Start again with `harness submit`."
 
 
 class CannotGoOn(CouldNotCheck):
@@ -177,15 +177,38 @@ def warn_of_neighbours(progress: Reporter) -> None:
 
 
 def resume_run(
-    run: str, *, records_dir: Path, progress: Reporter, seed: int | None = None, track: str | None = None
+    run: str,
+    *,
+    records_dir: Path,
+    progress: Reporter,
+    seed: int | None = None,
+    track: str | None = None,
+    dataset_name: str | None = None,
+    submission_dir: Path | None = None,
+    environ: Mapping[str, str] | None = None,
 ) -> RunOutcome:
     """Continue the run called ``run`` (its id, its folder, or "newest") after its training.
 
-    seed, track: what the run must be of, where that was said; "newest" is the newest such run that can go on
+    What else is given the run must be of; "newest" is the newest such run that can go on. Of ``environ`` the variables
+    count that reach the submission, which must be given with it.
     Raises ``UsageError`` for a run that is unknown or still goes on, ``CouldNotCheck`` with the reason when something
     is not sound any more.
     """
-    run_dir = find_run(run, seed, track)
+    wanted: dict[str, tuple[object, str]] = {}  # field of what a run remembers → its value, and words for people
+    if seed is not None:
+        wanted["seed"] = seed, f"seed {seed}"
+    if track is not None:
+        wanted["track"] = track, f"track {track}"
+    if dataset_name is not None:
+        fingerprint = open_dataset(dataset_name, cache_dir() / "datasets", progress).fingerprint
+        wanted["data_fingerprint"] = fingerprint, f"data set {dataset_name}"
+    if submission_dir is not None:
+        files = read_folder(submission_dir)
+        wanted["code_digest"] = hashlib.sha256(pack_code(files)).hexdigest(), f"{submission_dir} as it is now"
+        if environ is not None:
+            check_variables(manifest := read_manifest(files, str(submission_dir)), environ, files)
+            wanted["environ"] = accepted_variables(manifest, environ), "these variables"
+    run_dir = find_run(run, wanted)
     recall(run_dir)  # in a folder that is not such a run nothing is written
     with going_on(run_dir):
         trained = recall(run_dir)
@@ -214,30 +237,33 @@ def resume_run(
             return signed(run_submission(context, dataset), run_dir, records_dir)
 
 
-def find_run(run: str, seed: int | None = None, track: str | None = None) -> Path:
-    """The folder of a run, of ``seed`` and ``track`` where given. Raises ``UsageError`` when there is none."""
+def find_run(run: str, wanted: Mapping[str, tuple[object, str]]) -> Path:
+    """The folder of a run that remembers each ``wanted`` value. Raises ``UsageError`` when there is none."""
     base = runs_dir()
-    wanted = " and ".join(f"{name} {value}" for name, value in (("seed", seed), ("track", track)) if value is not None)
 
-    def fits(run_dir: Path) -> bool:
+    def differences(run_dir: Path) -> str:
         try:
             trained = recall(run_dir)
         except CouldNotCheck:
-            return not wanted
-        return seed in (None, trained.seed) and track in (None, trained.track)
+            return "what it was, which it does not say" * bool(wanted)
+        return ", ".join(words for name, (value, words) in wanted.items() if getattr(trained, name) != value)
 
-    if run not in ("", "1", NEWEST):
+    if run not in NEWEST:
         path = next((path for path in (base / run, Path(run)) if path.is_dir()), None)
         if path is None:
             raise UsageError(f"{base} holds no run {run!r}.", remedy="Name one of its folders, or leave the name out.")
-        if not fits(path):
-            raise UsageError(f"run {path.name} is not of {wanted}.", remedy="Leave out SEED and TRACK.")
+        if other := differences(path):
+            raise UsageError(f"run {path.name} is not of {other}.", remedy="Leave that out, or name another run.")
         return path.absolute()
     folders = sorted(path for path in base.glob("*") if path.is_dir())
-    found = [path for path in folders if (path / TRAINED_FILE).is_file() and fits(path)]
+    kept = [path for path in folders if (path / TRAINED_FILE).is_file()]
+    found = [path for path in kept if not differences(path)]
     if not found and (wanted or not folders):
-        words = f"no run of {wanted} that can go on" if wanted else "no run"
-        raise UsageError(f"there is {words} in {base}.", remedy="`make submit` starts one.")
+        what = f" of {', '.join(words for _, words in wanted.values())} that can go on" if wanted else ""
+        remedy = "`harness submit` starts one."
+        if kept:
+            remedy = f"`harness submit --resume {kept[-1].name}` goes on with the newest of {len(kept)} others."
+        raise UsageError(f"there is no run{what} in {base}.", remedy=remedy)
     return (found or folders)[-1]
 
 

@@ -236,9 +236,9 @@ class Cell:
             )
             self._launchers.add(self._launcher.pid)
             assert self._launcher.stdin is not None
-            with contextlib.suppress(BrokenPipeError):
-                self._launcher.stdin.write(order)
-                self._launcher.stdin.close()
+            # Its end comes also when Ctrl-C cuts the writing short: a launcher that waits for it answers to nothing.
+            with contextlib.suppress(BrokenPipeError), self._launcher.stdin as orders:
+                orders.write(order)
         finally:
             control.close()
             os.close(lifeline_reader)

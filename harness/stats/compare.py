@@ -176,6 +176,6 @@ def _values(name: str, values: Sequence[float]) -> Values:
     if len(values) < 2:
         raise UsageError(
             f"the {name} has {len(values)} value(s); a t test needs at least two.",
-            remedy='Add seeds: make submit SEEDS="1 2 3".',
+            remedy='Add seeds: `harness submit --seeds "1 2 3"`.',
         )
     return np.asarray(summarise(values).values, dtype=np.float64)

@@ -116,7 +116,7 @@ def test_a_copied_environment_does_not_run_the_original_s_referee(tmp_path: Path
     (tmp_path / "bin").mkdir()
     (tmp_path / "pyvenv.cfg").write_text("")
     monkeypatch.setattr(sys, "argv", [str(tmp_path / "bin" / "harness")])
-    with pytest.raises(UsageError, match=r"is a copy of the environment .*make setup"):
+    with pytest.raises(UsageError, match=r"is a copy of the environment .*make it anew"):
         program.refuse_copied_environment()
 
 

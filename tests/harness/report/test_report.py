@@ -140,7 +140,7 @@ def test_the_board_ranks_records_and_public_folders_by_track_and_says_which_are_
 
 
 def test_nothing_to_report_says_how_to_make_a_record(tmp_path):
-    with pytest.raises(CouldNotCheck, match="make submit"):
+    with pytest.raises(CouldNotCheck, match="harness submit"):
         collect([tmp_path])
 
 

@@ -11,6 +11,7 @@ from tiny_run import stored
 
 from harness.config.tracks import load_track
 from harness.errors import CouldNotCheck, HarnessError, Interrupted, RuleBroken, UsageError
+from harness.progress import Silent
 from harness.record import dsse
 from harness.rules import Finding, Verdict
 from harness.run import conversation, evaluate, refereed
@@ -83,11 +84,15 @@ def test_a_packed_model_that_was_changed_is_not_evaluated(house: Path, monkeypat
         tiny_run.resume_tiny(house)
 
 
-def test_a_typing_error_in_a_later_phase_is_found_before_anything_is_announced(house: Path):
-    entry = house / "mini" / "package_entry.py"
-    entry.write_text(entry.read_text() + "\ndef broken(:\n")
-    with pytest.raises(RuleBroken, match=r"describe(?s:.*)package_entry\.py(?s:.*)SyntaxError"):
+@pytest.mark.parametrize("module", ["describe_entry", "eval_entry", "below/imported"])
+def test_a_typing_error_in_any_module_is_found_before_anything_is_announced(house: Path, module: str):
+    path = house / "mini" / f"{module}.py"
+    path.parent.mkdir(exist_ok=True)
+    lines = path.read_text().splitlines() if path.exists() else ['"""Imported."""']
+    path.write_text("\n".join([*lines, "def broken(:"]))
+    with pytest.raises(UsageError, match=rf"syntax error in {module}\.py, line {len(lines) + 1}: ") as raised:
         tiny_run.run_tiny(house)
+    assert "\n" not in str(raised.value)
     assert not stored(house, "intents")
 
 
@@ -111,11 +116,41 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("seed", "track", "found"),
-    [(None, None, "3-other-42"), (7, None, "1-smoke-7"), (42, "smoke", "2-smoke-42"), (None, "smoke", "2-smoke-42")],
+    ("wanted", "found"),
+    [({}, "3-other-42"), ({"seed": 7}, "1-smoke-7"), ({"seed": 42, "track": "smoke"}, "2-smoke-42")],
 )
-def test_the_newest_run_is_of_the_seed_and_track_that_were_asked_for(runs: Path, seed, track, found: str):
-    assert job.find_run("newest", seed, track).name == found
+def test_the_newest_run_is_of_what_was_asked_for(runs: Path, wanted: dict[str, object], found: str):
+    assert job.find_run("newest", {name: (value, name) for name, value in wanted.items()}).name == found
+
+
+def test_the_newest_run_is_never_another_submission_s_or_data_set_s(house: Path, monkeypatch):
+    def fails(*_, **__):
+        raise RuleBroken("A2-EVAL-CLOCK", "late.", remedy="")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(refereed, "evaluate", fails)
+        with pytest.raises(RuleBroken):
+            tiny_run.run_tiny(house, environ={"BIGRAM_WEIGHT": "0.8"})
+    (run_dir,) = house.glob("runs/*")
+    asked = {"submission_dir": house / "mini", "dataset_name": "tiny", "environ": {"BIGRAM_WEIGHT": "0.8"}}
+
+    def resume(**changes):
+        records = house / "records"
+        return job.resume_run("newest", records_dir=records, progress=Silent(), **{**asked, **changes})
+
+    with pytest.raises(UsageError, match=f"these variables that can go on(?s:.*)--resume {run_dir.name}"):
+        resume(environ={})
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "open_dataset", lambda *_: SimpleNamespace(fingerprint="ab" * 32))
+        with pytest.raises(UsageError, match="no run of data set other, "):
+            resume(dataset_name="other")
+    source = house / "mini" / "eval_entry.py"
+    code = source.read_text()
+    source.write_text(code + "\n")
+    with pytest.raises(UsageError, match="mini as it is now"):
+        resume()
+    source.write_text(code)
+    assert resume().record.submission.seed == 1
 
 
 def test_in_a_folder_that_is_no_run_nothing_is_written(runs: Path):
@@ -126,9 +161,9 @@ def test_in_a_folder_that_is_no_run_nothing_is_written(runs: Path):
 
 def test_another_seed_s_run_is_never_taken(runs: Path):
     with pytest.raises(UsageError, match="no run of seed 1 that can go on"):
-        job.find_run("newest", 1)
+        job.find_run("newest", {"seed": (1, "seed 1")})
     with pytest.raises(UsageError, match="is not of seed 42"):
-        job.find_run("1-smoke-7", 42)
+        job.find_run("1-smoke-7", {"seed": (42, "seed 42")})
 
 
 @pytest.mark.parametrize("kept", [True, False])
