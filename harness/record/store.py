@@ -7,7 +7,6 @@ into one folder without a conflict. A head, signed anew with each entry, makes a
 from __future__ import annotations
 
 import hashlib
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -90,7 +89,7 @@ def gathered(record: RunRecord, records_dir: Path, given: Path | None) -> Iterat
         for name, digest in wanted.items():
             here = given / name if given is not None and (given / name).is_file() else kept_file(records_dir, digest)
             if here.is_file():
-                shutil.copyfile(here, Path(scratch) / name)
+                (Path(scratch) / name).symlink_to(here.absolute())  # not copied: one of holes would fill the disk
         yield Path(scratch)
 
 

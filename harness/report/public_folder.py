@@ -20,7 +20,7 @@ from harness.record.trust import load_trust
 from harness.report.figures import Pool, Report
 from harness.report.page import TEMPLATES, render_markdown
 from harness.rules import Verdict
-from harness.run.artifact import unpack_code
+from harness.run.artifact import LARGEST_FILE_BYTES, unpack_code
 from harness.text import printable
 
 ENTRIES = ("intents", "runs", "reviews", "heads", "keys")
@@ -130,7 +130,8 @@ class _Shown:
                 shutil.copytree(source / name, folder / "records" / name, dirs_exist_ok=True, ignore=others)
             for digest in run.record.artifact_files.values():
                 kept = kept_file(source, digest)
-                if kept.is_file() and not kept.is_symlink() and file_digest(kept) == digest:
+                whole = kept.is_file() and not kept.is_symlink() and kept.stat().st_size <= LARGEST_FILE_BYTES
+                if whole and file_digest(kept) == digest:
                     (folder / "records" / "artifacts").mkdir(exist_ok=True)
                     shutil.copyfile(kept, kept_file(folder / "records", digest))
 

@@ -18,6 +18,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 MAX_OUTPUT, MAX_LAYERS, MAX_NODES, MEMORY = 4 << 20, 4, 20_000, 160 << 20
+MAX_CODE = 1 << 20
+"""Characters of a script beside texts and comments: its tree takes up to 600 bytes for each."""
+_TEXTS = re.compile(r"#[^\n]*+|\"{3}.*?\"{3}|'{3}.*?'{3}|\"(?:[^\"\\\n]|\\.)*+\"|'(?:[^'\\\n]|\\.)*+'", re.DOTALL)
+_GAP = r"(?:[ \t\f]|\\\r?\n)*+"
+_CHAIN = re.compile(rf"(?:\.{_GAP}\w++{_GAP}){{200}}")
 DECODERS: tuple[Callable[[bytes], bytes], ...] = (
     *(base64.b85decode, lambda data: base64.b64decode(data, validate=True), base64.a85decode),
     *(lambda data: bytes.fromhex(data.decode("ascii")), base64.b32decode, base64.urlsafe_b64decode),
@@ -72,7 +77,15 @@ class Unwrapped:
 
 
 def parse(source: str) -> ast.Module:
-    """The syntax tree, as far as there is one. Raises :class:`OpaqueError` for what is not Python at all."""
+    """The syntax tree, as far as there is one. Raises :class:`OpaqueError` for what is not Python at all.
+
+    Nor for what takes the parser gigabytes: it keeps every beginning of a dotted name that is imported, so that
+    ``import a.a.a…`` of 120 kB takes 4 GB.
+    """
+    if _CHAIN.search(source):
+        raise OpaqueError("it has a dotted name of more than 200 parts")
+    if len(source) > MAX_CODE and len(_TEXTS.sub("", source)) > MAX_CODE:
+        raise OpaqueError(f"it has more than {MAX_CODE:,} characters of code")
     try:
         return ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:

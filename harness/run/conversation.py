@@ -67,7 +67,7 @@ def failure(
                 f"{cell}: {reason}, while {why}: that says something about this machine, not about the submission.",
                 remedy="Run on a machine that is otherwise idle, and stop nothing meanwhile.",
             )
-    if signalled == signal.SIGKILL and killed_for_memory() > context.oom_kills:
+    if killed_for_memory() > context.oom_kills:  # a helper's too: its rank waits for ever, or fails in its own words
         return CouldNotCheck(
             f"{cell}: {reason}, and the kernel counts a process killed for want of memory since it started.",
             log=tail,

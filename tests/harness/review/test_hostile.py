@@ -21,6 +21,7 @@ from harness.review.jsonfile import JsonProblem, parse_json
 from harness.review.logs import decode, read_log
 from harness.review.readme import Document
 from harness.review.source import HEAD_BYTES, MAX_ENTRIES, TAIL_BYTES, open_folder
+from harness.review.unwrap import unwrap
 from harness.rules import Verdict
 
 
@@ -235,6 +236,16 @@ def test_scripts_made_for_slow_checks_take_linear_time(tmp_path, script):
     began = time.process_time()
     assert check_folder(PublicFolder(script=script).write(tmp_path)).count(Verdict.ERROR) == 0
     assert time.process_time() - began < 20
+
+
+@pytest.mark.parametrize("script", ["import a" + ".a" * 60_000, "a," * 2_000_000], ids=["dotted", "commas"])
+def test_a_script_that_takes_a_parser_gigabytes_is_not_parsed(script):
+    assert "more than" in unwrap(script).opaque
+
+
+def test_a_script_that_carries_megabytes_of_text_is_parsed():
+    script = f"import a{'.a' * 100}\nx = {'a,' * 1_000_000!r}  # " + "a," * 1_000_000
+    assert unwrap(script).imports == ["a" + ".a" * 100]
 
 
 @settings(max_examples=80, deadline=None)

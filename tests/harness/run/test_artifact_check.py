@@ -1,6 +1,7 @@
 """Level 2: an artifact that is not the recorded one, or not sound, is caught and named."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import msgspec
@@ -10,6 +11,7 @@ from record_samples import make_record
 from harness.errors import CouldNotCheck
 from harness.protocol.container import write_container
 from harness.record.predicate import RunRecord
+from harness.record.store import gathered, kept_file
 from harness.rules import Verdict
 from harness.run.artifact import check_artifact_files, unpack_code
 
@@ -71,6 +73,19 @@ def test_other_code_is_caught_naming_the_file(record: RunRecord, artifact: Path)
     )
     with pytest.raises(CouldNotCheck, match=r"code\.bundle is damaged"):  # and no disk is to blame
         unpack_code((artifact / "code.bundle").read_bytes(), artifact / "code")
+
+
+@pytest.mark.rule("A3-ARTIFACT-BYTES")
+@pytest.mark.parametrize("name", ["model.bin", "code.bundle"])
+def test_a_file_of_holes_is_neither_read_nor_copied(record: RunRecord, artifact: Path, name: str):
+    kept = kept_file(artifact, record.artifact_files[name])
+    kept.parent.mkdir()
+    (artifact / name).rename(kept)  # what a run left is taken from beside its record
+    with gathered(record, artifact, artifact) as folder:
+        assert [f.verdict for f in check_artifact_files(record, folder)] == [Verdict.PASS]
+    os.truncate(kept, 2**40)
+    with gathered(record, artifact, artifact) as folder:
+        assert "was not read" in failed(record, folder)["A3-ARTIFACT-BYTES"]
 
 
 def test_a_missing_file_could_not_be_checked(record: RunRecord, artifact: Path):

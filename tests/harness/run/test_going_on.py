@@ -181,6 +181,7 @@ def context(tmp_path: Path, taken: float, paused_s: float = 0.0) -> SimpleNamesp
         track=load_track("smoke"),
         run_dir=tmp_path,
         clock=SimpleNamespace(running_s=60.0),
+        oom_kills=conversation.killed_for_memory(),
         machine=SimpleNamespace(others_took=lambda *_, seen: 0.0 if seen else taken, paused_s=lambda _: paused_s),
         log_file=lambda cell: tmp_path / f"{cell}.log",
     )
@@ -237,6 +238,20 @@ def test_a_phase_out_of_memory_is_told_the_limit(line: str, tmp_path: Path):
     error = failure(context(tmp_path, 0.0), "train", "rank 0 ended with exit code 1 before it was done")
     assert "out of memory" in error.remedy
     assert f"{load_track('smoke').limits.memory_bytes:,} bytes a process" in error.remedy
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_helper_that_the_kernel_killed_for_memory_is_the_machine_s_fault(
+    killed: int, late: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Its rank is not killed: it says that a worker died, or waits for it until the limit."""
+    ours = context(tmp_path, 0.0)
+    ours.oom_kills = 5
+    monkeypatch.setattr(conversation, "killed_for_memory", lambda: 5 + killed)
+    (tmp_path / "train.log").write_text("RuntimeError: DataLoader worker (pid 7) is killed by signal: Killed.\n")
+    error = failure(ours, "train", "rank 0 ended with exit code 1", rule="A1-TRAIN-CLOCK", late=late)
+    assert type(error) is (CouldNotCheck if killed else RuleBroken)
 
 
 def test_a_crash_is_not_taken_for_want_of_memory(tmp_path: Path):
