@@ -320,8 +320,8 @@ def read_log(name: str, text: str) -> list[Run]:
         reader.take(line, number)
     runs = _joined(runs)
     for run in runs:
-        if run.seed is None:
-            run.seed = seed_of_name(name)
+        if run.seed is None or not run.trained:  # What only scores may print the default seed of its script.
+            run.seed = run.seed if (named := seed_of_name(name)) is None else named
         run.settle()
     stamps = [hit[1] for line in text.split("\n") if (hit := _STAMP.match(line))] if len(runs) == 1 else []
     if len(stamps) > max(5, 0.9 * text.count("\n")):

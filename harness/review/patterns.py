@@ -43,6 +43,7 @@ class Tables(msgspec.Struct, frozen=True):
     code: tuple[Statement, ...]
     fields: dict[str, tuple[str, ...]]
     figures: dict[str, re.Pattern[str]]
+    stages: dict[str, re.Pattern[str]]
     words: dict[str, re.Pattern[str]]
 
 

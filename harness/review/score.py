@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import product
 from statistics import fmean
 
-from harness.review.jsonfile import is_number, shown
+from harness.review.jsonfile import Metadata, is_number, shown
 from harness.review.logs import Run
 from harness.review.number import Number, read_numbers
 from harness.review.patterns import PATTERNS
-from harness.review.record import ENOUGH, TABLES, Record, each, is_score, matches
+from harness.review.readme import Document
+from harness.review.record import ENOUGH, TABLES, Record, is_score, matches
 from harness.review.statistics import pools
 
 OTHER_RECORD = re.compile(
@@ -22,7 +26,7 @@ _OWN_HEADLINE = re.compile(
     r"\W{0,4}(?:(?:\d[- ]seed )?(?:mean|average|final)\W{1,3})?(?:val[\\_ ]{1,3}bpb|final (?:result|score))",
     re.IGNORECASE,
 )
-_EARLY = re.compile(r"pre[-_ ]?quant", re.IGNORECASE)
+_TIMES = ("train", "eval")
 _TOP = 25
 """Lines within which a README states its own score."""
 _OTHER_SCORE = re.compile(r"pre[-_ ]?(?:quant|ttt)|standard|baseline|\bPR\b|\|", re.IGNORECASE)
@@ -116,6 +120,38 @@ def last_pass(record: Record) -> None:
         out.passed(rule, f"the last pass of every log, {name}, made the claimed number.", "", name)
 
 
+@dataclass(frozen=True)
+class Figure:
+    """A figure that JSON or README states: by its name, what it is (a name of the table of figures), and of which runs.
+
+    seed: the one that it is said to be of; value: seconds where it is a time
+    """
+
+    rule: str
+    at: tuple[str, int]
+    name: str
+    kind: str
+    value: Number
+    runs: list[Run]
+    seed: int | None = None
+    loose: bool = False
+
+    @property
+    def shown(self) -> float:
+        """Its value, in seconds where it is a time."""
+        return self.value.value / 1000 if self.name.endswith("_ms") and self.kind in _TIMES else self.value.value
+
+    def given_by(self, known: Iterable[float]) -> bool:
+        """Whether one of these prints like it."""
+        if self.value.about:
+            return any(abs(self.shown - x) <= 0.01 * x for x in known)
+        text, fine = self.value.text, self.kind in ("bpb", "nats")
+        rounded = 10.0 ** (len(text) - len(text.rstrip("0,"))) / 2 if self.value.whole and text.endswith("000") else 0.0
+        room = {"steps": 1.0, "train": max(0.011, 1.02 * self.value.step), "eval": 1.0}.get(self.kind, rounded)
+        close = (abs(self.shown - x) <= (5e-5 if fine else room) for x in known)
+        return any(close) or (fine and any(is_score(self.value, x) or self.value.gives(x) for x in known))
+
+
 def _kind(name: str) -> str:
     """What a figure is, by its key, column or label; empty where that can't be told."""
     words = re.sub(r"[\W_]+", " ", name.lower()).strip()
@@ -123,11 +159,19 @@ def _kind(name: str) -> str:
     return "" if kind == "none" else kind
 
 
-def _known(runs: list[Run], kind: str) -> list[float]:
-    """What runs say of a kind; times in seconds."""
-    passes = [item for run in runs for item in run.passes + run.curve]
+def _stage(name: str) -> str:
+    """Which pass a score is of, by the words of its name; empty where that can't be told."""
+    return next((stage for stage, pattern in PATTERNS.stages.items() if pattern.search(name)), "")
+
+
+def _known(runs: list[Run], kind: str, stage: str = "") -> list[float]:
+    """What runs say of a kind, times in seconds; of scores those of a stage, where one is given."""
     if kind in ("bpb", "nats"):
-        return [number.value for item in passes if (number := item.bpb if kind == "bpb" else item.loss)]
+        passes = [item for run in runs for item in run.passes + run.curve]
+        early = stage == "early"  # a diagnosis of what is not packed yet is of that stage under any name
+        named = ((item, _stage(item.name)) for item in passes)
+        kept = [i for i, of in named if of in ("", stage) or not stage or (early and i.diagnostic and of != "quant")]
+        return [number.value for item in kept if (number := item.bpb if kind == "bpb" else item.loss)]
     if kind == "steps":
         return [float(run.last_step) for run in runs if run.last_step]
     if kind == "train":
@@ -139,69 +183,99 @@ def _known(runs: list[Run], kind: str) -> list[float]:
     return [item.value for run in runs for name in names for item in run[name]]
 
 
-def unlike(record: Record, runs: list[Run], kind: str, name: str, value: Number, seconds: float = 0.0) -> str:
-    """The nearest that ``runs`` say to a figure; empty when they give it, or say nothing of the kind.
+def unlike(record: Record, one: Figure) -> str:
+    """What the runs say in place of a figure; empty when they give it, or say nothing of the kind."""
+    value, kind, runs, fine = one.value, one.kind, one.runs, one.kind in ("bpb", "nats")
+    known, stage = _known(runs, kind), _stage(one.name) if fine else ""
+    same = _known(runs, kind, stage) if stage else known
+    if not known or (fine and value.decimals < 3) or (stage == "early" and not same):
+        return ""
+    nearest = f"nearest {min(same or known, key=lambda x: abs(x - one.shown)):,.10g}"
+    if one.given_by(known):
+        wrong_pass = stage == "early" and len(runs) == 1 and not one.given_by(same)
+        return f"the log has it of another pass; {nearest}" if wrong_pass else ""
+    if kind == "model" and one.given_by(_known(runs, "bytes")):
+        return f"the log has it as the total; {nearest}"
+    readme = record.readme.every_line if record.readme and fine and one.rule == "A9-JSON-MATCH" else ()
+    told = any(n.text == value.text for line in readme for n in line.numbers)
+    if one.seed is None and (told or one.given_by([fmean(pool) for pool in pools(record)])):
+        return ""  # What README and JSON both say is judged as the README's.
+    others = [run for run in record.runs if run.seed not in (None, one.seed)] if one.seed is not None else []
+    exact = not value.about and kind not in _TIMES
+    copied = next((run.seed for run in others if exact and one.given_by(_known([run], kind))), None)
+    everywhere = one.seed is None or kind in _TIMES or (kind in ("bytes", "model") and exact and copied is None)
+    if (kind not in _TIMES or value.decimals > 2) and record.mentions(
+        value, None if everywhere else [r.file for r in runs]
+    ):
+        return ""
+    if copied is not None:
+        return f"that is seed {copied}'s; {nearest}"
+    return nearest if same else "no log here prints a score of that pass"
 
-    name: its key or column; seconds: the figure where it is a time
-    """
-    known, figure = _known(runs, kind), seconds or value.value
-    if _EARLY.search(name) and not any(run.before_packing for run in runs):
-        return ""  # Nothing here was scored before the model was packed.
-    fine = kind in ("bpb", "nats")
-    room = {"steps": 1.0, "train": max(0.011, 1.02 * value.step), "eval": 1.0, "bpb": 5e-5, "nats": 5e-5}.get(kind, 0.0)
-    if not known or (fine and value.decimals < 3) or not math.isfinite(figure):
-        return ""
-    if any(abs(figure - x) <= room or (fine and (is_score(value, x) or value.gives(x))) for x in known):
-        return ""
-    if kind not in ("train", "eval") and record.mentions(value, [run.file for run in runs]):
-        return ""
-    if kind in ("train", "eval") and value.decimals > 2 and record.mentions(value):
-        return ""
-    rounded = 10.0 ** (len(value.text) - len(value.text.rstrip("0,"))) / 2 if value.text.endswith("000") else 0.0
-    if value.whole and any(abs(figure - x) <= rounded for x in known):
-        return ""
-    return f"nearest {min(known, key=lambda x: abs(x - figure)):,.10g}"
 
-
-@each("runs")
-def seeds(record: Record, run: Run) -> None:
-    """One seed's figures in the JSON against every run of that seed."""
-    meta, out = record.metadata, record.out
-    if meta is None:
-        return
-    same = [other for other in record.runs if other.seed == run.seed]
-    for key, value in meta.results.get(-1 if run.seed is None else run.seed, {}).items():
-        kind = _kind(key)
-        if record.folder.late() or kind in ("", "bytes", "code") or (kind == "bpb" and value.decimals < ENOUGH):
+def of_json(record: Record, meta: Metadata) -> Iterator[Figure]:
+    """Its figures of one seed, and those of the whole."""
+    rule, bound = "A9-JSON-MATCH", {run.seed for run in record.bound.runs}
+    for seed, items in meta.results.items():
+        runs, at = [run for run in record.runs if run.seed == seed], (record.json_file, meta.lines.get(str(seed), 0))
+        for key, value in items.items() if seed in bound else ():
+            if (kind := _kind(key)) not in ("", "bytes", "code") and (kind != "bpb" or value.decimals >= ENOUGH):
+                yield Figure(rule, at, key, kind, value, runs, seed)
+    for key, value in meta.raw.items() if record.bound.runs and not record.incomplete else ():
+        if not is_number(value) or key in meta.spelt.values() or (record.claimed and value.text == record.claimed.text):
             continue
-        near = unlike(record, same, kind, key, value, value.value / 1000 if key.endswith("_ms") else value.value)
-        if near:
-            at = (record.json_file, meta.lines.get(str(run.seed), 0))
-            elsewhere = any(is_score(value, x) for x in _known(record.runs, "bpb"))
-            certain = key == "val_bpb" and len(same) == 1 and record.bound.certain and not elsewhere
-            rule, report = "A9-SCORE-MATCH" if key == "val_bpb" else "A9-JSON-MATCH", out.fail if certain else out.warn
-            message = f"seed {run.seed}: {key} is not what the log says."
-            report(rule, message, at, shown(value), f"{near} in {run.file}", _BY_SCRIPT)
+        kind, known = _kind(key), _known(record.runs, _kind(key))
+        between = kind != "bpb" and known and min(known) <= value.value <= max(known)
+        if kind in ("steps", "model", "bpb") and not (between or (kind == "bpb" and value.decimals < ENOUGH)):
+            yield Figure(rule, (record.json_file, meta.lines.get(key, 0)), key, kind, value, record.runs)
 
 
-def whole(record: Record) -> None:
-    """Other scores, steps and bytes of the model in the JSON. Any run, or their mean, may give them."""
-    meta, means = record.metadata, [fmean(pool) for pool in pools(record)]
-    if meta is None or not record.bound.runs or record.incomplete:
-        return
-    for key, value in meta.raw.items():
-        repeats = is_number(value) and record.claimed is not None and value.text == record.claimed.text
-        kind = _kind(key) if is_number(value) and key not in meta.spelt.values() and not repeats else ""
-        if kind not in ("bpb", "steps", "model") or (kind == "bpb" and value.decimals < ENOUGH):
+def of_readme(record: Record, readme: Document) -> Iterator[Figure]:
+    """Cells of its tables over seeds, and key facts (a two-column row, a list entry)."""
+    rule, file = "A9-README-MATCH", record.readme_file
+    for table in (table for table in readme.tables if not _OTHER_TABLE.search(readme.above(table.line))):
+        for row, column in product(table.seed_rows, range(len(table.kinds))):
+            value, kind = row.value(column), _kind(table.name(column))
+            if kind in ("bpb", "nats"):
+                kind = table.kinds[column] if table.kinds[column] in ("bpb", "nats") else kind
+            elif value is None or value.kind not in ("", "bytes") or kind not in ("steps", "bytes", "model"):
+                continue
+            runs = [run for run in record.runs if run.seed == row.seed]
+            if value is not None and runs:
+                yield Figure(rule, (file, row.line), table.name(column)[:40], kind, value, runs, row.seed)
+    for line in readme.every_line if not record.incomplete else ():
+        hit = _FACT.match(line.text)
+        if not hit or OTHER_RECORD.search(line.text) or "~" in line.text or "≈" in line.text:
             continue
-        known = _known(record.runs, kind)
-        between = known and kind != "bpb" and min(known) <= value.value <= max(known)
-        near = (
-            "" if between or any(is_score(value, x) for x in means) else unlike(record, record.runs, kind, key, value)
+        label, value = re.sub(r"\s*\(.*", "", hit[1]).strip(), read_numbers(hit[2])[0]
+        kind = _kind(label)
+        fits = value.decimals >= ENOUGH and "bpb" in label.lower() if kind == "bpb" else value.whole
+        if fits and kind in ("bytes", "model", "code", "steps", "bpb"):
+            yield Figure(rule, (file, line.number), label, kind, value, record.runs, loose=True)
+
+
+def figures(record: Record) -> None:
+    """What JSON and README state against what the runs say. A key fact is compared with what is near it alone."""
+    out = record.out
+    stated = [*(of_json(record, record.metadata) if record.metadata else ())]
+    stated += of_readme(record, record.readme) if record.readme else ()
+    for one in stated:
+        if record.folder.late() or not math.isfinite(one.shown) or not (near := unlike(record, one)):
+            continue
+        gap = min(
+            abs(x - one.shown) / max(x, 1e-9) for x in _known(one.runs, "bytes" if one.kind == "model" else one.kind)
         )
-        if near and not record.mentions(value):
-            at = (record.json_file, meta.lines.get(key, 0))
-            record.out.warn("A9-JSON-MATCH", f"{key} is not what the logs say.", at, shown(value), near, _BY_SCRIPT)
+        if one.loose and gap > 0.05:
+            continue
+        file = f" in {one.runs[0].file}" if one.seed is not None and near.startswith("nearest") else ""
+        who = f"seed {one.seed}: " if one.seed is not None else ""
+        message = f"{who}{one.name[:50]!r} is not what the log says."
+        rule, report = one.rule, out.warn
+        if rule == "A9-JSON-MATCH" and one.name == "val_bpb":
+            elsewhere = any(is_score(one.value, x) for x in _known(record.runs, "bpb"))
+            certain = len(one.runs) == 1 and record.bound.certain and not elsewhere
+            rule, report = "A9-SCORE-MATCH", out.fail if certain else out.warn
+        report(rule, message, one.at, shown(one.value), near + file, _BY_SCRIPT, "likely" if one.loose else "certain")
 
 
 def model(record: Record) -> None:
@@ -215,24 +289,6 @@ def model(record: Record) -> None:
         found, ran = f"{layers} layers of {width}", f"{logged[0][0]} layers of {logged[0][1]}"
         message = "the model of the README is none of the logs'."
         record.out.warn("A9-README-MATCH", message, at, found, ran, "Ship the logs of this model.", "likely")
-
-
-def tables(record: Record) -> None:
-    """Cells of tables over seeds against every run of the seed."""
-    readme = record.readme
-    own = [table for table in readme.tables if not _OTHER_TABLE.search(readme.above(table.line))] if readme else []
-    for one, row in ((table, row) for table in own for row in table.seed_rows):
-        runs = [run for run in record.runs if run.seed == row.seed]
-        for column in range(len(row.cells)) if runs else ():
-            value, kind = row.value(column), _kind(one.name(column))
-            if kind in ("bpb", "nats"):
-                kind = one.kinds[column] if one.kinds[column] in ("bpb", "nats") else kind
-            elif value is None or not value.whole or kind not in ("steps", "bytes", "model"):
-                continue
-            if value is not None and not value.about and (near := unlike(record, runs, kind, one.name(column), value)):
-                message = f"seed {row.seed}, column {one.name(column)[:40]!r}: the figure is not in the log."
-                at, remedy = (record.readme_file, row.line), "Write the table from the logs by script."
-                record.out.warn("A9-README-MATCH", message, at, value.text, f"{near} in {runs[0].file}", remedy)
 
 
 def headline(record: Record) -> None:
@@ -270,25 +326,3 @@ def headline(record: Record) -> None:
     more = "; the README's stands in a log." if logged else "."
     message, values = f"README and JSON state different scores{more}", (score.text, f"{claimed.text} in the JSON")
     record.out.warn("A9-README-MATCH", message, (record.readme_file, line), *values)
-
-
-def facts(record: Record) -> None:
-    """Key facts (a two-column row, a list entry) that come near what the logs say, and are something else."""
-    readme, means = record.readme, [fmean(pool) for pool in pools(record)]
-    if readme is None or record.incomplete:
-        return
-    for line in readme.every_line:
-        hit = _FACT.match(line.text)
-        if not hit or OTHER_RECORD.search(line.text) or "~" in line.text or "≈" in line.text:
-            continue
-        label, value = re.sub(r"\s*\(.*", "", hit[1]).strip(), read_numbers(hit[2])[0]
-        kind = _kind(label)
-        fits = value.whole and kind in ("bytes", "model", "code", "steps")
-        fits = value.decimals >= ENOUGH and "bpb" in label.lower() if kind == "bpb" else fits
-        known = _known(record.runs, "bytes" if kind == "model" else kind) if fits else []
-        near = min(known, key=lambda x: abs(x - value.value), default=0.0)
-        room = 5e-5 if kind == "bpb" else 1.0
-        given = kind == "bpb" and (any(map(value.gives, means)) or record.mentions(value)) if known else True
-        if not given and room < abs(near - value.value) <= 0.05 * near:
-            message, at = f"{label[:50]!r}: the figure is in no log.", (record.readme_file, line.number)
-            record.out.warn("A9-README-MATCH", message, at, value.text, f"nearest {near:,.10g}", _BY_SCRIPT, "likely")
