@@ -10,7 +10,7 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from harness.protocol.channel import Channel
+from harness.protocol.messages import Channel
 
 _PLAIN = ("seed", "rank", "local_rank", "world_size")  # named as torch and users name them, without GOLF_
 _READ: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "float": float, "Path | None": Path}

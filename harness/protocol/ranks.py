@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 
-from harness.protocol.channel import Channel
-from harness.protocol.messages import Kind, Message
+from harness.protocol.messages import Channel, Kind, Message
 
 LOST_RANK_WAIT_S = 10.0  # the referee ends all ranks as soon as it hears of the one that failed
 

@@ -16,11 +16,10 @@ from dataclasses import fields
 
 import torch
 
-from harness.protocol.channel import Channel, ChannelClosed, ChannelTimeout
 from harness.protocol.device_memory import attach, settle
 from harness.protocol.environment import CellEnvironment
 from harness.protocol.layout import Buffers, buffer_shapes, logits_code, map_tensor, state_bytes, state_views
-from harness.protocol.messages import Kind, Message
+from harness.protocol.messages import Channel, ChannelClosed, ChannelTimeout, Kind, Message
 from harness.protocol.predictor import EvalContext, LogitsWriter, Predictor, ShardedPredictor
 from harness.protocol.ranks import LOST_RANK_WAIT_S, LostRank, report_start
 

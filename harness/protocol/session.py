@@ -17,10 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, Self
 
-from harness.protocol.channel import Channel, ChannelClosed, ChannelTimeout
 from harness.protocol.container import write_whole as write_whole  # submissions take it from here
 from harness.protocol.environment import CellEnvironment
-from harness.protocol.messages import Kind, Message
+from harness.protocol.messages import Channel, ChannelClosed, ChannelTimeout, Kind, Message
 from harness.protocol.ranks import report_start
 
 PROGRESS_INTERVAL_S = 0.25

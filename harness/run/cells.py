@@ -27,7 +27,7 @@ from harness.record.predicate import Training
 from harness.run.artifact import SealedSubmission
 from harness.run.machine import MachineWatch, killed_for_memory, referee_digest
 from harness.run.manifest import accepted_variables
-from harness.run.reserve import reserved_cores
+from harness.run.reserve import CORES
 from harness.sandbox.cell import Cell, CellSpec
 from harness.sandbox.layers import Layer, LayerState
 from harness.sandbox.policy import SandboxPolicy
@@ -135,7 +135,6 @@ def phase_cell(
     phase: str,
     *,
     limit_s: float,
-    module: str = "",
     argv: tuple[str, ...] = (),
     name: str = "",
     ranks: int = 1,
@@ -145,7 +144,7 @@ def phase_cell(
 ) -> Iterator[Cell]:
     """A running cell of ``phase``. At the end everything in it is killed and the kill is noted in the context.
 
-    module: of the sealed code; argv: what runs instead of a module
+    argv: what runs instead of the sealed code's module of the phase
     read, write: what the cell may touch beyond that code; extra: further variables of the phase
     """
     track, root, title = context.track, context.sealed.root, name or phase
@@ -175,7 +174,8 @@ def phase_cell(
     # [A4-TRAIN-NO-VAL, A4-EVAL-NO-DATA].
     spec = CellSpec(
         name=title,
-        argv=argv or (sys.executable, "-I", "-B", str(BOOTSTRAP), str(root), module),
+        argv=argv
+        or (sys.executable, "-I", "-B", str(BOOTSTRAP), str(root), getattr(context.sealed.manifest.entry, phase)),
         env=environment | dict(extra or {}),
         rank_env=rank_environments(ranks),
         policy=SandboxPolicy(
@@ -191,7 +191,7 @@ def phase_cell(
             packages=(*PACKAGES, *context.sealed.manifest.packages) if phase == "eval" else None,
             tools=phase != "eval" or context.compiles,
             guarded=guarded_folders(context),
-            cores=reserved_cores(),
+            cores=CORES.get(),
             counters=phase != "eval",
         ),
         log_file=log_file,

@@ -34,7 +34,7 @@ from harness.sandbox.cell import Cell
 from harness.scoring import nll
 from harness.scoring.audit import ROW_SHARE, judge_replays, replica_lost
 from harness.scoring.client import EvalClient, Hello, shared_device
-from harness.scoring.ledger import Chunks, ScoreLedger, Stream
+from harness.scoring.ledger import ScoreLedger, Stream
 from harness.scoring.loop import score_stream
 from harness.scoring.nll import NotFinite
 from harness.scoring.replay import Original, Replay, Replayer
@@ -76,14 +76,13 @@ class Evaluation:
     """The result of one pass.
 
     nats:      committed, float64 (targets,); precision: in words, how the referee computed them
-    chunks, hello, keeper: serve the audits of the final stage; only that one has a keeper
+    hello, keeper: serve the audits of the final stage; only that one has a keeper
     """
 
     score: Score
     running_bpb: list[tuple[int, float]]
     nats: Nats
     precision: str
-    chunks: Chunks
     hello: Hello
     keeper: Keeper | None
 
@@ -94,7 +93,6 @@ def evaluate(
     stream: Stream,
     told: Told,
     *,
-    whole_set: bool,
     allowed_s: float | None = None,
 ) -> Evaluation:
     """Score ``stream`` with the model of ``stage``; only the final stage adapts, is audited and counts in the budget.
@@ -112,8 +110,7 @@ def evaluate(
             keeper = reserve_keeper(context, stream, client) if final else None
 
         warm_up(context, client, cell, span="warmup" if final else f"warmup {stage}", meanwhile=reserve)
-        hello, chunks = client.hello, stream.chunks(client.hello.chunk_tokens)
-        ledger = ScoreLedger(stream)
+        hello, ledger = client.hello, ScoreLedger(stream)
         with (
             context.progress.stage(f"eval {stage}", stream.targets, "targets") as shown,
             context.clock.span("eval" if final else f"eval {stage}", limit_s=allowed_s, budget="eval" * final) as span,
@@ -138,8 +135,9 @@ def evaluate(
             client.stop()
         precision = nll.PRECISION if client.buffers.device is None else nll.PRECISION_ON_DEVICE
     nats, targets, n_bytes = ledger.totals()
+    whole_set = stream.targets == len(stream.tokens) - 1
     score = Score(stage, nats, targets, n_bytes, bits_per_byte(nats, n_bytes), whole_set, round(seconds, 6))
-    return Evaluation(score, ledger.running_bpb(), ledger.nats, precision, chunks, hello, keeper)
+    return Evaluation(score, ledger.running_bpb(), ledger.nats, precision, hello, keeper)
 
 
 def reserve_keeper(context: RunContext, stream: Stream, client: EvalClient) -> Keeper:
@@ -259,7 +257,6 @@ def eval_cell(
             context,
             "eval",
             name=name,
-            module=context.sealed.manifest.entry.eval,
             limit_s=told.limit_s,
             ranks=track.ranks if context.sealed.manifest.eval_ranks == "all" else 1,
             read=tuple(readable),
@@ -307,7 +304,9 @@ def audit(
         )
         original = Original(stream, evaluation.nats, keeper, draws)
         steps = sum(map(len, original.cuts().values())) + 3 * len(keeper.whole)
-        chunk_s = max(passed.score.seconds / len(passed.chunks) for passed in (packed, evaluation))
+        chunk_s = max(
+            run.score.seconds / -(-run.score.targets // run.hello.chunk_tokens) for run in (packed, evaluation)
+        )
         allowed_s = context.track.limits.warmup_s + max(600.0, SLOWER * steps * chunk_s)
         with context.progress.stage("audit", steps, "replays") as shown:
             done = itertools.count(1)

@@ -27,8 +27,7 @@ from harness.config.tracks import TRAIN_TOLERANCE_S
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
 from harness.files import read_regular, remove_tree, tree
 from harness.progress import Stage
-from harness.protocol.channel import MAX_DESCRIPTORS
-from harness.protocol.messages import SYNTAX_ERROR, Kind, Message
+from harness.protocol.messages import MAX_DESCRIPTORS, SYNTAX_ERROR, Kind, Message
 from harness.protocol.session import DESCRIPTION_FILE, MODEL_FILE
 from harness.record.canonical import strict_json
 from harness.record.predicate import Sizes, Training
@@ -62,9 +61,7 @@ def describe(context: RunContext) -> None:
     remedy = "Only read the configuration here; build the model in training."
     with (
         context.clock.span("describe", limit_s=limit_s) as span,
-        phase_cell(
-            context, "describe", module=manifest.entry.describe, limit_s=limit_s, write=(output,), extra=extra
-        ) as cell,
+        phase_cell(context, "describe", limit_s=limit_s, write=(output,), extra=extra) as cell,
         failures_named(context, cell, span, rule="S3-PROTOCOL", remedy=remedy) as ranks,
     ):
         try:
@@ -125,7 +122,6 @@ def train(context: RunContext, shards: tuple[Path, ...]) -> None:
     with phase_cell(
         context,
         "train",
-        module=context.sealed.manifest.entry.train,
         limit_s=limits.train_s,
         ranks=context.track.ranks,
         write=(context.checkpoint_dir,),
@@ -250,7 +246,6 @@ def package(context: RunContext, *, limit_s: float, budget: str) -> Sizes:
         phase_cell(
             context,
             "package",
-            module=sealed.manifest.entry.package,
             limit_s=limit_s,
             read=(context.checkpoint_dir,),
             write=(output,),

@@ -102,16 +102,15 @@ def run_submission(context: RunContext, dataset: Dataset, *, quick: bool = False
             # The score that counts comes first: no process of the submission has seen a validation token before it.
             compile_once(context, told)
             update(context.run_dir, reached="scored pass")
-            final = evaluate(context, "final", stream(val_targets), told, whole_set=not quick)
+            final = evaluate(context, "final", stream(val_targets), told)
             diagnostic = min(val_targets, track.audit.diagnostic_tokens or val_targets)
-            whole = diagnostic == val_targets
             stages: tuple[Stage, ...] = () if quick else ("float", "packed")
             before: dict[Stage, Evaluation] = {}
             left_out = []
             for stage in stages:
                 try:
                     shorter = Told(limits.eval_s, diagnostic)
-                    before[stage] = evaluate(context, stage, stream(diagnostic), shorter, whole_set=whole)
+                    before[stage] = evaluate(context, stage, stream(diagnostic), shorter)
                 except HarnessError as error:  # it is for comparison only: the score that counts is there
                     what = f"The pass {stage!r}, for comparison, was left out: "
                     left_out.append(what + without_places(error.message))

@@ -70,7 +70,7 @@ def rescore(record: RunRecord, artifact: Path, environ: Mapping[str, str], progr
             told = Told(limit_s, record.data.val_targets)
             stream = Stream(validation.tokens, validation.target_bytes, drawn_part(record))
             compile_once(context, told)
-            front = evaluate(context, "final", stream, told, whole_set=False, allowed_s=max(600.0, 4 * limit_s))
+            front = evaluate(context, "final", stream, told, allowed_s=max(600.0, 4 * limit_s))
             # gains are drawn over the tokens' frequencies alone: a second pass of the packed model doubles the time
             audits = audit(context, front, front, stream, told)
     agreement = _judge(record, dict(front.running_bpb), min(track.audit.tolerance_nats, MEAN_NATS))

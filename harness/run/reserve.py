@@ -20,7 +20,8 @@ from harness.errors import CouldNotCheck, UsageError
 from harness.files import locked, told
 from harness.run.machine import gpu_indices, usable_gpus
 
-_CORES: ContextVar[tuple[int, ...]] = ContextVar("cores", default=())
+CORES: ContextVar[tuple[int, ...]] = ContextVar("cores", default=())
+"""The cores that this run holds; empty outside :func:`reserved`."""
 TURN_S = 30.0
 """How long others may need to take or give back what they reserve; it is a matter of milliseconds."""
 
@@ -71,7 +72,7 @@ def reserved(hardware: Hardware, wanted_by: str = "the run") -> Iterator[None]:
                     remedy="Wait until one of them has finished: two runs on the same cores would spoil each other's "
                     "clocks.",
                 )
-        held.callback(_CORES.reset, _CORES.set(tuple(taken)))
+        held.callback(CORES.reset, CORES.set(tuple(taken)))
         if gpus:  # referee and cells see them only, numbered as nvidia-smi numbers them
             for name, value in (("CUDA_VISIBLE_DEVICES", ",".join(gpus)), ("CUDA_DEVICE_ORDER", "PCI_BUS_ID")):
                 if (before := os.environ.get(name)) is None:
@@ -104,11 +105,6 @@ def share_of_cores(hardware: Hardware, *, cores: int, gpus: int) -> int:
     """
     part = max(1, cores * hardware.gpus // gpus) if hardware.gpus and gpus else cores
     return min(hardware.cpu_cores, part, cores)
-
-
-def reserved_cores() -> tuple[int, ...]:
-    """The cores that this run holds; empty outside :func:`reserved`."""
-    return _CORES.get()
 
 
 def _whole_cores_first(core: int) -> tuple[bool, int]:

@@ -6,8 +6,7 @@ import select
 import time
 from collections.abc import Callable, Collection, Sequence
 
-from harness.protocol.channel import Channel, ChannelClosed, ChannelTimeout
-from harness.protocol.messages import Kind, Message, MessageError
+from harness.protocol.messages import Channel, ChannelClosed, ChannelTimeout, Kind, Message, MessageError
 from harness.text import printable
 
 FAR_NS = 2**62

@@ -27,7 +27,7 @@ from typing import IO, Any
 
 from harness.errors import CouldNotCheck, RuleBroken
 from harness.files import remove_tree
-from harness.protocol.channel import Channel
+from harness.protocol.messages import Channel
 from harness.sandbox import namespaces
 from harness.sandbox.layers import Layer, LayerState
 from harness.sandbox.policy import (

@@ -16,7 +16,6 @@ from harness.scoring.sample import FLOOR_NATS, GainSample, Nats, Place
 MEAN_NATS = 1e-3  # a fifth of what a record has to gain: a mean over many rows is far steadier than one row
 ROW_SHARE, MEAN_SHARE = 0.75, 0.125  # of what may escape: leaks over a row's tolerance, the estimated sum of others
 ONE_SIDED = 1.645  # standard deviations that a normal value exceeds once in twenty
-LARGEST_LOGIT = 32.0  # whose rounding is allowed for: what lies farther from 0 moves no probability by its rounding
 C1_CAUSAL, S4_STATE = "C1-CAUSAL", "S4-STATE-DECLARED"
 AUDITS = {
     "causality": C1_CAUSAL,
@@ -44,7 +43,7 @@ def judge_replays(
         return max(by_row, _worst(_row_differences(first.nats, nats)), key=lambda worst: worst[0])
 
     agree, declared = apart(second.true, second.nats), apart(keeper.logits, committed)
-    causal = _worst(_causal_differences(keeper.logits, first, second))
+    causal = max(_worst(first.apart), _worst(second.apart), key=lambda worst: worst[0])
     drawn = {original.place(target) for target in draws.targets()}
     by_gain = _worst({place: abs(first.dearer[place]) for place in drawn})
     leak = draws.by_gain.estimate(lambda target: first.dearer[original.place(target)])
@@ -138,14 +137,6 @@ def escaping_nats(by_gain: GainSample, tolerance_nats: float, allowed_nats: floa
     return by_gain.bound_nats() + small
 
 
-def rounding_nats(logits: torch.Tensor) -> float:
-    """What rounding to the logits' own type can move a log-probability by, when kernels of another shape ran.
-
-    Bounded, however large a logit is: a single one must not excuse all others.
-    """
-    return 4 * torch.finfo(logits.dtype).eps * min(float(logits.abs().max().nan_to_num(0.0)), LARGEST_LOGIT)
-
-
 def replica_lost(original: Original, tolerance_nats: float, reason: str) -> list[AuditResult]:
     """The results when a replica could not repeat what the run did: the state is not all there is [S4]."""
     lost, rest = f"A fresh replica cannot repeat what the run did: {reason}", "Not checked: a replica failed."
@@ -189,16 +180,6 @@ def _row_differences(one: dict[int, Nats], other: dict[int, Nats]) -> dict[Place
             rows = np.nan_to_num(np.abs(nats - other[chunk]), nan=np.inf, posinf=np.inf)
         row = int(rows.argmax())
         apart[chunk, row] = float(rows[row])
-    return apart
-
-
-def _causal_differences(original: dict[Place, torch.Tensor], first: Replay, second: Replay) -> dict[Place, float]:
-    """At each audited place the largest difference that another future made, at the cut and at even rows before it."""
-    apart = dict(first.earlier)
-    for place in first.cut:
-        apart[place] = max(apart[place], nats_apart(first.cut[place], original[place]))
-    for place, logits in second.truncated.items():
-        apart[place] = max(apart[place], nats_apart(logits, original[place]) - rounding_nats(original[place]))
     return apart
 
 

@@ -22,10 +22,9 @@ import torch
 
 from harness.config.tracks import Limits
 from harness.protocol import device_memory
-from harness.protocol.channel import Channel
 from harness.protocol.device_memory import settle
 from harness.protocol.layout import LOGITS_DTYPES, Buffers, Shapes, buffer_shapes, map_tensor
-from harness.protocol.messages import Kind, Message
+from harness.protocol.messages import Channel, Kind, Message
 from harness.sandbox.answers import RankFailed, Ranks
 from harness.scoring.nll import token_nats
 

@@ -21,9 +21,10 @@ import torch
 from harness.scoring.client import EvalClient
 from harness.scoring.ledger import Stream, Tokens
 from harness.scoring.nll import NotFinite, log_probabilities, token_nats
-from harness.scoring.sample import Draws, Keeper, Nats, Place
+from harness.scoring.sample import Draws, Keeper, Nats, Place, rows_of
 
 REDRAWS = 30  # a token that covers a tenth of the text is then still in its old place once in 10^30
+LARGEST_LOGIT = 32.0  # whose rounding is allowed for: what lies farther from 0 moves no probability by its rounding
 
 Rows = dict[int, torch.Tensor]
 
@@ -61,16 +62,14 @@ class Replay:
     """What one replica answered: logits by (chunk, row), and the nats of whole chunks.
 
     true: with the true inputs; nats: all rows of each chunk then, float64, infinite where logits were not finite
-    cut: with a random future behind the row; truncated: without any future
-    earlier: largest difference of log-probabilities at even rows before the cut, by (chunk, cut), in nats
+    apart: largest difference of log-probabilities at even rows up to the cut, by (chunk, cut), in nats, that a random
+           future made, or for the second replica none at all
     dearer: by how many nats a target costs more than was committed once its future is random, at all cuts
     """
 
     true: dict[Place, torch.Tensor] = field(default_factory=dict)
     nats: dict[int, Nats] = field(default_factory=dict)
-    cut: dict[Place, torch.Tensor] = field(default_factory=dict)
-    truncated: dict[Place, torch.Tensor] = field(default_factory=dict)
-    earlier: dict[Place, float] = field(default_factory=dict)
+    apart: dict[Place, float] = field(default_factory=dict)
     dearer: dict[Place, float] = field(default_factory=dict)
 
 
@@ -103,13 +102,10 @@ class Replayer:
 
     def _cut(self, chunk: int, row: int, inputs: Tokens) -> None:
         """Compare ``row`` and the even rows before it with what the run gave, while inputs behind it are random."""
-        even = self._keeper.rows.get(chunk, ())
-        before = [r for r in even if r < row]
-        answers = self._rows(chunk, inputs, [*before, row])
-        if row in even:
-            self._replay.cut[chunk, row] = answers[row]
-        apart = [nats_apart(answers[r], self._keeper.logits[chunk, r]) for r in before]
-        self._replay.earlier[chunk, row] = max(apart, default=0.0)
+        even = [r for r in self._keeper.rows.get(chunk, ()) if r <= row]
+        answers = self._rows(chunk, inputs, list({*even, row}))
+        apart = [nats_apart(answers[r], self._keeper.logits[chunk, r]) for r in even]
+        self._replay.apart[chunk, row] = max(apart, default=0.0)
         at = self._original.target((chunk, row))
         now = -float(log_probabilities(answers[row])[int(self._stream.tokens[at + 1])])
         dearer = now - float(self._original.nats[at])
@@ -120,8 +116,9 @@ class Replayer:
         for chunk in self._keeper.whole:
             rows = self._keeper.rows[chunk]
             row = rows[len(rows) // 2]
-            inputs = self._inputs(chunk)[: row + 1]
-            self._replay.truncated[chunk, row] = self._rows(chunk, inputs, [row])[row]
+            logits = self._rows(chunk, self._inputs(chunk)[: row + 1], [row])[row]
+            original = self._keeper.logits[chunk, row]
+            self._replay.apart[chunk, row] = nats_apart(logits, original) - rounding_nats(original)
             self._step()
             self._truth(chunk)
         return self._replay
@@ -135,9 +132,8 @@ class Replayer:
             end = first + slab.shape[0]
             with contextlib.suppress(NotFinite):
                 nats[first:end] = token_nats(slab, targets[first:end].to(slab.device)).cpu().numpy()
-            for row in self._keeper.rows[chunk]:
-                if first <= row < end:
-                    self._replay.true[chunk, row] = slab[row - first].clone()
+            kept = rows_of(slab, first, self._keeper.rows[chunk])
+            self._replay.true |= {(chunk, row): logits for row, logits in kept.items()}
         self._replay.nats[chunk] = nats
         self._step()
 
@@ -146,9 +142,7 @@ class Replayer:
         self._load(chunk)
         answers: Rows = {}
         for first, slab in self._client.score(chunk, self._client.upload(inputs)):
-            for row in rows:
-                if first <= row < first + slab.shape[0]:
-                    answers[row] = slab[row - first].clone()
+            answers |= rows_of(slab, first, rows)
             if len(answers) == len(rows):
                 self._client.enough()
         return answers
@@ -167,6 +161,14 @@ def nats_apart(one: torch.Tensor, other: torch.Tensor) -> float:
     """Largest difference of two rows' log-probabilities over the vocabulary, in nats; infinite if not comparable."""
     apart = (log_probabilities(one) - log_probabilities(other)).abs().max().item()
     return apart if apart == apart else float("inf")
+
+
+def rounding_nats(logits: torch.Tensor) -> float:
+    """What rounding to the logits' own type can move a log-probability by, when kernels of another shape ran.
+
+    Bounded, however large a logit is: a single one must not excuse all others.
+    """
+    return 4 * torch.finfo(logits.dtype).eps * min(float(logits.abs().max().nan_to_num(0.0)), LARGEST_LOGIT)
 
 
 def _unlike(true: Tokens, stream: Stream, random: np.random.Generator) -> Tokens:

@@ -15,7 +15,7 @@ before every chunk, so what to audit is drawn when the run is over and every sco
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,6 +162,11 @@ def _generator(secret: bytes, use: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64([int.from_bytes(secret, "little"), use]))
 
 
+def rows_of(slab: torch.Tensor, first: int, wanted: Collection[int]) -> dict[int, torch.Tensor]:
+    """Copies of a chunk's ``wanted`` rows, as far as a slab (rows, vocabulary) that begins at ``first`` holds them."""
+    return {row: slab[row - first].clone() for row in wanted if first <= row < first + slab.shape[0]}
+
+
 class Keeper:
     """The witness of the final evaluation: draws rows evenly, keeps the state before each chunk and these rows' logits.
 
@@ -196,9 +201,7 @@ class Keeper:
 
     def slab(self, chunk: int, first_row: int, logits: torch.Tensor) -> None:
         """Copy the rows of this slab that an audit of ``chunk`` would look at: the same work for every chunk."""
-        for row in self._rows:
-            if first_row <= row < first_row + logits.shape[0]:
-                self._now[chunk, row] = logits[row - first_row].clone()
+        self._now |= {(chunk, row): kept for row, kept in rows_of(logits, first_row, self._rows).items()}
         if self._blind is not False and len(logits) > 1:
             self._blind = torch.equal(logits[0], logits[-1])
 

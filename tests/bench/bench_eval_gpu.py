@@ -27,8 +27,8 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from harness.config.tracks import load_track  # noqa: E402
-from harness.protocol.channel import Channel  # noqa: E402
 from harness.protocol.environment import CellEnvironment  # noqa: E402
+from harness.protocol.messages import Channel  # noqa: E402
 from harness.protocol.predictor import EvalContext  # noqa: E402
 from harness.protocol.serve import serve_on  # noqa: E402
 from harness.scoring.client import EvalClient, shared_device  # noqa: E402

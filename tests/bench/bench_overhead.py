@@ -16,8 +16,8 @@ import torch
 from ratios import Ratio, paired, seconds
 
 from harness.config.tracks import load_track
-from harness.protocol.channel import Channel
 from harness.protocol.environment import CellEnvironment
+from harness.protocol.messages import Channel
 from harness.protocol.serve import serve_on
 from harness.scoring.client import EvalClient
 from harness.scoring.ledger import ScoreLedger, Stream

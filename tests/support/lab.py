@@ -16,8 +16,8 @@ from msgspec.structs import replace
 
 from harness.config.tracks import load_track
 from harness.errors import RuleBroken
-from harness.protocol.channel import Channel
 from harness.protocol.environment import CellEnvironment
+from harness.protocol.messages import Channel
 from harness.protocol.serve import serve_on
 from harness.record.predicate import AuditResult
 from harness.rules import Finding, Verdict

@@ -145,7 +145,7 @@ def _phases(context: RunContext, shard: Path, stream: Stream) -> Iterator[tuple[
     yield "package", [judge_sizes(package(context, limit_s=context.track.limits.package_s, budget="eval"))]
     told = Told(context.track.limits.eval_s, stream.targets)
     compile_once(context, told)
-    final = evaluate(context, "final", stream, told, whole_set=True)
+    final = evaluate(context, "final", stream, told)
     yield "eval", []
     audits = audit(context, final, final, stream, told)
     yield "audit", audit_findings(audits, bpb=final.score.bpb, floor_bpb=0.1, degenerate=final.keeper.degenerate())

@@ -7,8 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.protocol.channel import Channel, ChannelClosed, ChannelTimeout
-from harness.protocol.messages import MESSAGE_BYTES, TEXT_BYTES, VERSION, Kind, Message, MessageError, decode
+from harness.protocol.messages import (
+    MESSAGE_BYTES,
+    TEXT_BYTES,
+    VERSION,
+    Channel,
+    ChannelClosed,
+    ChannelTimeout,
+    Kind,
+    Message,
+    MessageError,
+    decode,
+)
 
 HEAD = b"GOLF" + VERSION.to_bytes(2, "little")
 INT64 = st.integers(-(2**63), 2**63 - 1)

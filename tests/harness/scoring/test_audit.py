@@ -12,11 +12,11 @@ from harness.errors import CouldNotCheck, RuleBroken
 from harness.record.predicate import Score
 from harness.run.evaluate import reserve_keeper
 from harness.run.verdicts import score_findings
-from harness.scoring.audit import rounding_nats
 from harness.scoring.client import Hello
 from harness.scoring.ledger import Stream
 from harness.scoring.nll import PRECISION, row_nats, token_nats
 from harness.scoring.nll import PRECISION_ON_DEVICE as ON_DEVICE
+from harness.scoring.replay import rounding_nats
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])

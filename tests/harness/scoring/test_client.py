@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from harness.config.tracks import load_track
-from harness.protocol.channel import Channel
-from harness.protocol.messages import Kind, Message
+from harness.protocol.messages import Channel, Kind, Message
 from harness.sandbox.answers import OutOfTime, RankFailed
 from harness.scoring.client import EvalClient
 

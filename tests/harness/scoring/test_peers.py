@@ -6,8 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from harness.config.tracks import load_track
-from harness.protocol.channel import Channel
-from harness.protocol.messages import Kind, Message
+from harness.protocol.messages import Channel, Kind, Message
 from harness.sandbox import answers
 from harness.sandbox.answers import OutOfTime, RankFailed, RankGone
 from harness.scoring.client import EvalClient

@@ -10,7 +10,7 @@ import small_models
 import torch
 import torch.distributed as dist
 
-from harness.protocol.channel import Channel
+from harness.protocol.messages import Channel
 from harness.protocol.predictor import EvalContext
 from harness.protocol.serve import serve_on
 from submission.eval.predictor import HybridPredictor

@@ -50,7 +50,7 @@ def test_two_ranks_score_what_one_scores_and_pass_the_audits(context: RunContext
     nats = []
     for ranks in (1, 2):
         monkeypatch.setattr(Track, "ranks", property(lambda _, ranks=ranks: ranks))
-        result = evaluation.evaluate(context, "final", stream, told, whole_set=True)
+        result = evaluation.evaluate(context, "final", stream, told)
         nats.append(result.score.nats)
     assert nats[1] == pytest.approx(nats[0], rel=1e-5)
     verdicts = {found.rule: found.verdict for found in audit(context, result, result, stream, told)}

@@ -8,7 +8,7 @@ import pytest
 from rank_process import run
 
 from harness.config.tracks import load_track
-from harness.protocol.channel import Channel
+from harness.protocol.messages import Channel
 from harness.scoring.client import EvalClient
 from harness.scoring.ledger import ScoreLedger
 from harness.scoring.loop import score_stream

@@ -37,7 +37,7 @@ def failure(folder: Path, bad_tokens: np.ndarray | None = None, on_progress: Pro
     checkpoint.mkdir()
     tokens = np.random.default_rng(1).integers(0, 1024, 20_000)
     with phase_cell(
-        context, "train", module="train_entry", limit_s=LIMIT_S, ranks=RANKS, write=(checkpoint,),
+        context, "train", limit_s=LIMIT_S, ranks=RANKS, write=(checkpoint,),
         extra={"GOLF_OUTPUT_DIR": str(checkpoint), "GOLF_SETUP_S": str(LIMIT_S)},
     ) as cell:  # fmt: skip
         deadline = time.monotonic_ns() + int(LIMIT_S * 1e9)
