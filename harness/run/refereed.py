@@ -25,7 +25,7 @@ from harness.files import remove_tree, tree, write_atomic
 from harness.progress import Reporter
 from harness.protocol.predictor import Stage
 from harness.protocol.session import MODEL_FILE
-from harness.record.canonical import canonical_digest, file_digest
+from harness.record.canonical import canonical_digest, file_digest, utc_now
 from harness.record.predicate import (
     DataInfo,
     Machine,
@@ -58,6 +58,7 @@ KEPT = (  # what a run that goes on takes over as it was
 )
 WORK = (*("code", "description", "checkpoint", "package", "artifact", "compile-cache", COPIED, "code.bundle"),)
 REASON_CHARACTERS = 200
+MOST_AGAIN = 2  # times that a run goes on when its processes have seen the text
 
 
 def describe_submission(
@@ -313,10 +314,22 @@ def _remember(run_dir: Path, trained: Trained) -> None:
     write_atomic(run_dir / TRAINED_FILE, msgspec.json.encode(trained), replace=True, mode=0o600)
 
 
+def going_on_again(trained: Trained) -> list[Resumed]:
+    """Each time that the run went on, with one more. Raises ``CouldNotCheck`` when the text was seen too often."""
+    ended = trained.ended or "the referee ended without a word"
+    resumes = [*trained.resumes, Resumed(utc_now(), trained.reached, ended)]
+    if sum(resume.saw_text for resume in resumes) > MOST_AGAIN:
+        raise CouldNotCheck(
+            f"the text was seen in {MOST_AGAIN + 1} tries; a cheat that ends them chooses among them.",
+            remedy="Start again with `harness submit`.",
+        )
+    return resumes
+
+
 def kept_files(run_dir: Path) -> tuple[str, ...]:
-    """What of a run's files it takes to go on; none when its training did not end."""
+    """What of a run's files it takes to go on; none when its training did not end, or it may not go on any more."""
     try:
-        trained = recall(run_dir)
+        going_on_again(trained := recall(run_dir))
     except CouldNotCheck:
         return ()
     return ("checkpoint", "code.bundle", *(("artifact",) if trained.model else ()))

@@ -47,7 +47,7 @@ from harness.record import (
 from harness.record.predicate import RunRecord
 from harness.rules import Verdict
 from harness.run.artifact import BUNDLE_FILE, pack_code, read_folder, sealed_at
-from harness.run.cells import Resumed, RunContext
+from harness.run.cells import RunContext
 from harness.run.machine import FOREIGN_SHARE, busy_now, describe_machine, referee_digest
 from harness.run.manifest import accepted_variables, check_variables, read_manifest
 from harness.run.refereed import (
@@ -57,6 +57,7 @@ from harness.run.refereed import (
     checkpoint_digests,
     clear_half_written,
     describe_submission,
+    going_on_again,
     recall,
     run_submission,
     update,
@@ -64,7 +65,6 @@ from harness.run.refereed import (
 from harness.run.reserve import going_on, reserved
 
 NEWEST = ("", "1", "newest")
-MOST_AGAIN = 2  # times that a run goes on when its processes have seen the text
 Identity = tuple[str, str, str, str]  # digests of what runs share as seeds of one thing: track, code, config, data
 _AGAIN = "Start again with `harness submit`."
 
@@ -204,7 +204,10 @@ def resume_run(
         wanted["data_fingerprint"] = fingerprint, f"data set {dataset_name}"
     if submission_dir is not None:
         files = read_folder(submission_dir)
-        wanted["code_digest"] = hashlib.sha256(pack_code(files)).hexdigest(), f"{submission_dir} as it is now"
+        wanted["code_digest"] = (
+            hashlib.sha256(pack_code(files)).hexdigest(),
+            f"the code in {submission_dir} now",
+        )
         if environ is not None:
             check_variables(manifest := read_manifest(files, str(submission_dir)), environ, files)
             wanted["environ"] = accepted_variables(manifest, environ), "these variables"
@@ -222,11 +225,7 @@ def resume_run(
                         raise CouldNotCheck(
                             f"the run has its result already: {stored.path}.", remedy="`harness verify` checks it."
                         )
-                ended = trained.ended or "the referee ended without a word"
-                resumes = [*trained.resumes, Resumed(utc_now(), trained.reached, ended)]
-                if sum(resume.saw_text for resume in resumes) > MOST_AGAIN:
-                    tried = f"the text was seen in {MOST_AGAIN + 1} tries; a cheat that ends them chooses among them."
-                    raise CouldNotCheck(tried, remedy=_AGAIN)
+                resumes = going_on_again(trained)
                 context = _reopen(run_dir, trained, announced, terms, dataset, progress)
             except (CouldNotCheck, RuleBroken) as error:  # the latter: another records folder announced it, say
                 raise CannotGoOn(error.message, remedy=error.remedy) from None
@@ -245,7 +244,7 @@ def find_run(run: str, wanted: Mapping[str, tuple[object, str]]) -> Path:
         try:
             trained = recall(run_dir)
         except CouldNotCheck:
-            return "what it was, which it does not say" * bool(wanted)
+            return "what it does not say" * bool(wanted)
         return ", ".join(words for name, (value, words) in wanted.items() if getattr(trained, name) != value)
 
     if run not in NEWEST:
@@ -258,12 +257,12 @@ def find_run(run: str, wanted: Mapping[str, tuple[object, str]]) -> Path:
     folders = sorted(path for path in base.glob("*") if path.is_dir())
     kept = [path for path in folders if (path / TRAINED_FILE).is_file()]
     found = [path for path in kept if not differences(path)]
+    if not found and kept:
+        text = f"run {kept[-1].name}, the newest that can go on, is not of {differences(kept[-1])}."
+        remedy = f"`harness submit --resume {kept[-1].name}` goes on with it; without --resume a run starts."
+        raise UsageError(text, remedy=remedy)
     if not found and (wanted or not folders):
-        what = f" of {', '.join(words for _, words in wanted.values())} that can go on" if wanted else ""
-        remedy = "`harness submit` starts one."
-        if kept:
-            remedy = f"`harness submit --resume {kept[-1].name}` goes on with the newest of {len(kept)} others."
-        raise UsageError(f"there is no run{what} in {base}.", remedy=remedy)
+        raise UsageError(f"there is no run that can go on in {base}.", remedy="`harness submit` starts one.")
     return (found or folders)[-1]
 
 

@@ -138,16 +138,16 @@ def test_the_newest_run_is_never_another_submission_s_or_data_set_s(house: Path,
         records = house / "records"
         return job.resume_run("newest", records_dir=records, progress=Silent(), **{**asked, **changes})
 
-    with pytest.raises(UsageError, match=f"these variables that can go on(?s:.*)--resume {run_dir.name}"):
+    with pytest.raises(UsageError, match=rf"is not of these variables\. (?s:.*)--resume {run_dir.name}"):
         resume(environ={})
     with monkeypatch.context() as patch:
         patch.setattr(job, "open_dataset", lambda *_: SimpleNamespace(fingerprint="ab" * 32))
-        with pytest.raises(UsageError, match="no run of data set other, "):
+        with pytest.raises(UsageError, match="the newest that can go on, is not of data set other"):
             resume(dataset_name="other")
     source = house / "mini" / "eval_entry.py"
     code = source.read_text()
     source.write_text(code + "\n")
-    with pytest.raises(UsageError, match="mini as it is now"):
+    with pytest.raises(UsageError, match=r"is not of the code in (?s:.*)mini now"):
         resume()
     source.write_text(code)
     assert resume().record.submission.seed == 1
@@ -160,7 +160,7 @@ def test_in_a_folder_that_is_no_run_nothing_is_written(runs: Path):
 
 
 def test_another_seed_s_run_is_never_taken(runs: Path):
-    with pytest.raises(UsageError, match="no run of seed 1 that can go on"):
+    with pytest.raises(UsageError, match="is not of seed 1"):
         job.find_run("newest", {"seed": (1, "seed 1")})
     with pytest.raises(UsageError, match="is not of seed 42"):
         job.find_run("1-smoke-7", {"seed": (42, "seed 42")})
