@@ -280,4 +280,5 @@ def judge_all(
                     yield Judged(item, key, plain)
         except BrokenProcessPool:
             words = "a process that judged folders was killed; the kernel does that when memory runs out."
-            raise CouldNotCheck(words, remedy="Free some memory, or --jobs 1; what is judged already is kept.") from None
+            remedy = "Free some memory, or --jobs 1; what is judged already is kept."
+            raise CouldNotCheck(words, remedy=remedy) from None
