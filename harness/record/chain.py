@@ -16,10 +16,9 @@ from itertools import permutations
 from harness.record.canonical import parse_utc
 from harness.record.predicate import Head, Intent, RunRecord
 from harness.record.statement import Entry, date_of
-from harness.record.store import intent_mismatch
+from harness.record.store import CLOCK_SLACK, intent_mismatch
 from harness.rules import Finding, Verdict
 
-CLOCK_SLACK = timedelta(minutes=10)  # a clock that is set, a writer that waits for the folder's lock
 DAY = timedelta(days=1)
 
 

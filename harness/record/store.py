@@ -10,6 +10,7 @@ import hashlib
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
@@ -17,12 +18,21 @@ import msgspec
 from harness.errors import CouldNotCheck, RuleBroken
 from harness.files import write_atomic
 from harness.record import dsse
-from harness.record.canonical import file_digest, locked
+from harness.record.canonical import file_digest, locked, parse_utc
 from harness.record.predicate import Head, Intent, Review, RunRecord
 from harness.record.signing import SigningKey, load_private, open_listed, open_signing_key
-from harness.record.statement import CHAIN_FOLDERS, ChainPredicate, Entry, encode_statement, file_name, read_entry
+from harness.record.statement import (
+    CHAIN_FOLDERS,
+    ChainPredicate,
+    Entry,
+    date_of,
+    encode_statement,
+    file_name,
+    read_entry,
+)
 
 SMALL_MODEL_BYTES = 1_000_000
+CLOCK_SLACK = timedelta(minutes=10)  # a clock that is set, a writer that waits for the folder's lock
 REMEDY = "`harness verify` shows the state of the folder."
 
 
@@ -161,8 +171,16 @@ class _Writer:
                     self.entries.append(self.own(read_entry(path, folder)))
 
     def append(self, folder: str, predicate: ChainPredicate) -> Entry:
-        """Sign it as the next entry, which names the one before."""
-        tip = self.tip()
+        """Sign it as the next entry, which names the one before. Raises ``CouldNotCheck`` rather than date one back."""
+        tip, at = self.tip(), date_of(predicate)
+        dates = [date_of(entry.predicate) for entry in self.entries if not isinstance(entry.predicate, RunRecord)]
+        latest = max((at, *dates))  # their one form sorts by time; a record is dated by the start of its run
+        if not isinstance(predicate, RunRecord) and parse_utc(latest) - parse_utc(at) > CLOCK_SLACK:
+            raise CouldNotCheck(
+                f"this machine's clock says {at}, and {self.records_dir} holds an entry of this key that is dated "
+                f"{latest}; `harness verify` would find the new one dated back.",
+                remedy="Set the clock. If it was ahead then, go on with another key: harness keys new.",
+            )
         linked = msgspec.structs.replace(predicate, predecessor=tip.newest)
         try:
             payload = encode_statement(folder, linked)

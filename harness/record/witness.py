@@ -18,9 +18,10 @@ from pathlib import Path
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import write_atomic
 from harness.record.canonical import canonical_bytes, parse_utc, read_bounded, strict_json
-from harness.record.chain import CLOCK_SLACK, DAY
+from harness.record.chain import DAY
 from harness.record.predicate import Intent
 from harness.record.statement import Entry, date_of
+from harness.record.store import CLOCK_SLACK
 from harness.record.verification import VerifyReport
 from harness.rules import Finding, Verdict
 

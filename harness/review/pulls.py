@@ -14,6 +14,7 @@ import re
 import subprocess
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import cache, partial
 from pathlib import Path
 from typing import IO, Any
@@ -256,7 +257,10 @@ def read_judged(path: Path) -> dict[str, dict[str, Any]]:
 def judge_all(
     repository: Path, added: list[Added], readings: Readings, known: dict[str, dict[str, Any]], jobs: int
 ) -> Iterator[Judged]:
-    """Judge every folder, each tree once, on ``jobs`` processes; as they are done, those known already first."""
+    """Judge every folder, each tree once, on ``jobs`` processes; as they are done, those known already first.
+
+    Raises ``CouldNotCheck`` when a process is killed.
+    """
     waiting: dict[str, list[Added]] = {}
     for item in added:
         key = key_of(item, readings)
@@ -269,7 +273,12 @@ def judge_all(
     with ProcessPoolExecutor(jobs, initializer=gc.set_threshold, initargs=(GARBAGE,)) as pool:
         firsts = [items[0] for items in waiting.values()]
         reports = pool.map(partial(_judge, repository, readings), firsts, chunksize=4)
-        for (key, items), report in zip(waiting.items(), reports, strict=True):
-            plain = folder_json(report)
-            for item in items:
-                yield Judged(item, key, plain)
+        try:
+            for (key, items), report in zip(waiting.items(), reports, strict=True):
+                plain = folder_json(report)
+                for item in items:
+                    yield Judged(item, key, plain)
+        except BrokenProcessPool:
+            words = "a process that judged folders was killed; the kernel does that when memory runs out."
+            remedy = "Free some memory, or --jobs 1; what is judged already is kept."
+            raise CouldNotCheck(words, remedy=remedy) from None

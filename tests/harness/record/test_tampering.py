@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import shutil
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
@@ -12,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from record_samples import make_artifact, make_intent, make_record, sign_run, store_run
 
-from harness.errors import ExitCode
-from harness.record import announce, dsse, load_record, verify_folder
+from harness.errors import CouldNotCheck, ExitCode
+from harness.record import announce, dsse, load_record, store, verify_folder
 from harness.record.signing import create_key, describe_key, load_private, read_active
 from harness.record.statement import encode_statement, read_entry
 from harness.record.trust import store_public
@@ -237,10 +239,13 @@ def test_what_does_not_follow_from_the_content_is_caught_even_when_signed(folder
 
 
 @pytest.mark.rule("R3-CHAIN")
-def test_an_intent_that_is_dated_before_what_stands_before_it_is_caught(tmp_path: Path):
+def test_an_intent_that_is_dated_before_what_stands_before_it_is_not_signed_and_caught(tmp_path: Path, monkeypatch):
     store_run(tmp_path, 1, started_at="2026-11-24T17:00:00Z")
     store_run(tmp_path, 2, started_at="2026-11-24T16:55:00Z")  # two writers that waited for the lock
+    with pytest.raises(CouldNotCheck, match="this machine's clock says 2026-11-20"):  # set back since, or ahead then
+        store_run(tmp_path, 3, started_at="2026-11-20T17:00:00Z")
     assert failures(tmp_path / "records") == []
+    monkeypatch.setattr(store, "CLOCK_SLACK", timedelta(weeks=1))  # a signer's own tool
     store_run(tmp_path, 3, started_at="2026-11-20T17:00:00Z")
     (found,) = failures(tmp_path / "records")
     assert (found.rule, "dated back" in found.message) == ("R3-CHAIN", True)

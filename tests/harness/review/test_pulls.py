@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -110,6 +111,12 @@ def test_started_again_it_judges_only_what_is_new(repository, out, tmp_path, mon
     assert len(added) == len(lines(out))
     assert (again / "folders.jsonl").read_bytes() == (out / "folders.jsonl").read_bytes()
     assert all(item.key in known for item in judge_all(repository, added[:3], Readings(), known, 1))
+
+
+def test_a_judge_that_the_kernel_kills_is_the_machines_fault(repository, tmp_path, monkeypatch):
+    monkeypatch.setattr("harness.review.pulls.judge", lambda *_: os.kill(os.getpid(), signal.SIGKILL))  # in a child
+    with pytest.raises(CouldNotCheck, match="was killed"):
+        run(repository, tmp_path / "out")
 
 
 def test_a_pull_request_that_was_merged_still_adds_its_folder(repository, tmp_path):
