@@ -101,7 +101,7 @@ def track(record: Record) -> None:
     if meta is None:
         return
     stated, filed = meta.text("track"), parent.startswith("track_")
-    if stated and filed and track_named(stated) != record.track:
+    if stated and filed and track_named(stated) != track_named(parent):
         clear = re.search(r"non[-_ ]?record|unlimited", stated, re.IGNORECASE)
         report = record.out.fail if record.official and clear else record.out.warn
         message = f"the track in the JSON is not the folder's; judged as {record.track}."
@@ -127,6 +127,10 @@ def logs_whole(record: Record) -> None:
                 continue
             last = f"last step {run.last_step}" if run.last_step else ""
             out.warn(rule, "the log ends without a final score of a known form.", at, last, "", "Ship the whole log.")
+    for name, text in record.texts.items():
+        if cut := re.search(r"^\[?\.{3} ?\w.{0,80}\]?$", text, re.MULTILINE):
+            at = (name, text.count("\n", 0, cut.start()) + 1)
+            out.warn(rule, "a line that says what was left out of the log.", at, cut[0], "", "Ship the log as it was.")
     others = record.bound.others
     if others:
         files = list(dict.fromkeys(run.file for run in others))
@@ -192,7 +196,14 @@ def seed_set(record: Record) -> None:
             names = ", ".join(map(str, unseen))
             at = (record.json_file, meta.line("seeds"))
             out.warn(rule, f"no log of seed(s) {names}.", at, sorted(claimed), f"logs of {sorted(logged)}")
-    number = max(len(claimed), len(bound.runs) + len(record.absent_logs), 1 if record.runs else 0)
+    told = len({seed for seed in record.known_seeds if seed not in logged})
+    single = re.search(r"\b(?:single|one|1|2|two)[- ]seed\b", " ".join(record.told[:60]), re.IGNORECASE)
+    told = told or (int(single[0][0] in "2t") + 1 if single else 0)
+    number = max(len(claimed), len(bound.runs) + len(record.absent_logs), 1 if record.runs else told)
+    scores = {item.bpb.text for item in bound.scores()}
+    if bound.how == "mean" and len({run.key for run in bound.runs}) < len(bound.runs) == len(scores):
+        text = f"seeds {', '.join(str(run.seed) for run in bound.runs)}"
+        out.warn(rule, "several runs of one seed go into the mean.", "", text, "", "Claim one run a seed.")
     if record.official and 0 < number < record.readings.min_seeds:
         usual = record.readings.min_seeds
         remedy = "Add seeds, named before they run."
