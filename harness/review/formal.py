@@ -9,9 +9,11 @@ import re
 from harness.review.jsonfile import is_number, plain_value, shown
 from harness.review.number import Number
 from harness.review.patterns import WORDS
-from harness.review.record import LARGEST_SCORE, Record, track_named
+from harness.review.record import LARGEST_SCORE, Record, is_score, track_named
 
 _PLACEHOLDER = re.compile(r"[_<\[{ ]*(?:fill|todo|tbd|fixme|pending|your[_ -]|xxx|n/?a$)", re.IGNORECASE)
+
+_LISTED = re.compile(r"\s*[-*] +\**`([\w.-]+\.(?:json|py|log|txt|sh|model|csv))`\s*(?:$|[:(\u2014-])")
 
 
 def required_files(record: Record) -> None:
@@ -45,6 +47,20 @@ def required_files(record: Record) -> None:
         (out.warn if maybe or record.study else out.fail)(
             rule, message, "", "no log with losses", "", "Ship one log for every seed."
         )
+    bases, lists = {n.rsplit("/", 1)[-1] for n in names}, [list[str]()]
+    for line in record.readme.raw if record.readme else ():
+        if hit := _LISTED.match(line):
+            lists[-1].append(hit[1])
+        elif line.strip() and not line.lstrip().startswith(("-", "*")):
+            lists.append([])
+    told = dict.fromkeys(name for group in lists if bases & set(group) for name in group)
+    absent = ", ".join(name for name in told if name not in bases)
+    if absent:
+        message, remedy = (
+            f"the README lists files that are not here: {absent}.",
+            "Ship them, or take them off the list.",
+        )
+        out.warn(rule, message, record.readme_file, absent, "", remedy)
     if not out.has(rule):
         out.passed(rule, "README, metadata, script and logs are there.")
 
@@ -200,8 +216,8 @@ def seed_set(record: Record) -> None:
     single = re.search(r"\b(?:single|one|1|2|two)[- ]seed\b", " ".join(record.told[:60]), re.IGNORECASE)
     told = told or (int(single[0][0] in "2t") + 1 if single else 0)
     number = max(len(claimed), len(bound.runs) + len(record.absent_logs), 1 if record.runs else told)
-    scores = {item.bpb.text for item in bound.scores()}
-    if bound.how == "mean" and len({run.key for run in bound.runs}) < len(bound.runs) == len(scores):
+    scores, mean = [item.bpb.value for item in bound.scores()], record.claimed if bound.how == "mean" else None
+    if mean and len({run.key for run in bound.runs}) < len(set(scores)) and not any(is_score(mean, x) for x in scores):
         text = f"seeds {', '.join(str(run.seed) for run in bound.runs)}"
         out.warn(rule, "several runs of one seed go into the mean.", "", text, "", "Claim one run a seed.")
     if record.official and 0 < number < record.readings.min_seeds:

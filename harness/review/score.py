@@ -42,7 +42,9 @@ _MODEL = re.compile(
     r"\b(\d{1,2})(?:L|[- ](?:\w{4,12} )?layers?)\b[^.|]{0,12}?\b(\d{3,4})(?:d\b|[- ]?dim\b| embedding dim)"
 )
 _SHAPE = (("num_layers", "model_dim"), ("n_layer", "n_embd"))
-_DELTA = re.compile(r"\bdelta\W{1,8}?[-\u2212](0\.\d{3,6}) (bp[bp]|nats)\b", re.IGNORECASE)
+_DELTA = re.compile(
+    r"\b(?:merged|sota|record)\b.{1,90}\bdelta\W{1,8}?[-\u2212](0\.\d{3,6}) (bp[bp]|nats)\b", re.IGNORECASE
+)
 LARGEST_RATIO = 2.6
 """Nats a token for one bit a byte, with the largest of the published vocabularies."""
 _VOCABULARY = re.compile(r"\bsp[-_ ]?(1024|4096|8192)(?![a-z\d])", re.IGNORECASE)
@@ -171,10 +173,11 @@ def _stage(name: str) -> str:
 def _known(runs: list[Run], kind: str, stage: str = "") -> list[float]:
     """What runs say of a kind, times in seconds; of scores those of a stage, where one is given."""
     if kind in ("bpb", "nats"):
-        passes = [item for run in runs for item in run.passes + run.curve]
         early = stage == "early"  # a diagnosis of what is not packed yet is of that stage under any name
-        named = ((item, _stage(item.name)) for item in passes)
-        kept = [i for i, of in named if of in ("", stage) or not stage or (early and i.diagnostic and of != "quant")]
+        passes = [item for run in runs for item in run.passes + run.curve[-1 if early else 0 :]]
+        named = ((item, _stage(item.name)) for item in passes if stage)
+        chosen = [i for i, of in named if of in ("", stage) or (early and i.diagnostic and of != "quant")]
+        kept = chosen if stage else passes
         return [number.value for item in kept if (number := item.bpb if kind == "bpb" else item.loss)]
     if kind == "steps":
         return [float(run.last_step) for run in runs if run.last_step]

@@ -74,6 +74,12 @@ PAIRS = {
         made(after=["[... warmup steps 3-19 ...]"]),
         made(after=["warmup steps ... done"]),
     ),
+    "a listed file that is not there": (
+        "A9-FILES",
+        Verdict.WARN,
+        made("# X\n\nFiles:\n- `train_gpt.py`: the script\n- `eval.log`: the evaluation\n"),
+        made("# X\n\nFiles:\n- `train_gpt.py`: the script\n\nThe data set has\n- `eval.log`: an example\n"),
+    ),
     "own words over the cap": (
         "A3-ARTIFACT-BYTES",
         Verdict.WARN,
