@@ -70,6 +70,8 @@ def byte_count(record: Record, run: Run) -> None:
     finding = judge_bytes(total, tokens, readings.byte_low, readings.byte_high)
     found = f"loss {item.loss.text}, bpb {item.bpb.text}, {tokens:,.0f} tokens"
     at, text = run.place(item), f"{total.value:,.0f} bytes"
+    if tokens < SUBSET_TOKENS:
+        return  # a part of the text, as C4-COVERAGE says
     if finding.verdict in (Verdict.PASS, Verdict.UNKNOWN):
         out.add(finding.verdict, "A7-BYTES", f"{item.name}: {finding.message}", at, text)
         return
@@ -83,7 +85,7 @@ def byte_count(record: Record, run: Run) -> None:
         out.warn("A7-BYTES", message, at, found, f"{text}, {share}", remedy, "likely")
         return
     unknown = variant_of(tokens) is None and finding.found == "unknown"
-    odd = tokens < SUBSET_TOKENS or unknown or _MIXED.search(item.name)
+    odd = unknown or _MIXED.search(item.name)
     certain = finding.verdict is Verdict.FAIL and bool(agree) and record.bound.certain and not odd
     verdict = Verdict.FAIL if certain else Verdict.WARN
     out.add(verdict, finding.rule, f"{item.name}: {finding.message}", at, found, text, remedy)
@@ -236,16 +238,17 @@ def words(record: Record) -> None:
     another = record.out.has("A9-SCORER") and not record.out.has("S6-PLAUSIBLE")
     another = another and not re.search(rf"{_MIXED.pattern}|ttt|slot", record.bound.name, re.IGNORECASE)
     seen = set[str]()
+    adapted = any(run.early_adaptation for run in record.bound.any)  # by the log; then a README's words tell on what
     for file, line, text, own in _texts(record):
         for method in PATTERNS.methods:
-            fresh = (own or method.anywhere) and method.what not in seen
+            early = adapted and method.rule == "A6-PREQUANT-TTT"
+            fresh = (own or method.anywhere or early) and method.what not in seen
             hit = method.words.search(text) if method.words and fresh else None
             if hit and not WORDS["denied"].search(text[: hit.start()]):
                 seen.add(method.what)
-                if method.unless and any(map(method.unless.search, record.told)):
+                if record.out.has(method.beside) or (method.unless and any(map(method.unless.search, record.told))):
                     continue
                 found, remedy = text[max(0, hit.start() - 60) :].strip()[:160], "Say why it is within the rules."
-                early = method.rule == "A6-PREQUANT-TTT" and own and any(r.early_adaptation for r in record.bound.any)
                 certain = early or (method.banned and own == "title" and record.claimed is not None)
                 message, report = (
                     f"the folder's own words: {method.what}",

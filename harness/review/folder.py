@@ -20,7 +20,7 @@ CHECKS: tuple[Check, ...] = (
     *(limits.claimed_bytes, score.last_pass, evidence.byte_count, evidence.by_name),
     *(evidence.coverage, evidence.gain),
     *(evidence.marks, evidence.data, evidence.plausible, evidence.words),
-    *(score.claim, score.figures, score.model, score.headline),
+    *(score.selected, score.claim, score.figures, score.model, score.headline, score.margin),
     *(formal.required_files, formal.fields, formal.track, formal.logs_whole, formal.hardware, formal.same_config),
     *(formal.seed_set, statistics.stated, statistics.deviations, statistics.tests),
     *(code.absent, code.patterns, code.preparation, code.uncounted),

@@ -9,9 +9,11 @@ import re
 from harness.review.jsonfile import is_number, plain_value, shown
 from harness.review.number import Number
 from harness.review.patterns import WORDS
-from harness.review.record import LARGEST_SCORE, Record, track_named
+from harness.review.record import LARGEST_SCORE, Record, is_score, track_named
 
 _PLACEHOLDER = re.compile(r"[_<\[{ ]*(?:fill|todo|tbd|fixme|pending|your[_ -]|xxx|n/?a$)", re.IGNORECASE)
+
+_LISTED = re.compile(r"\s*[-*] +\**`([\w.-]+\.(?:json|py|log|txt|sh|model|csv))`\s*(?:$|[:(\u2014-])")
 
 
 def required_files(record: Record) -> None:
@@ -45,6 +47,20 @@ def required_files(record: Record) -> None:
         (out.warn if maybe or record.study else out.fail)(
             rule, message, "", "no log with losses", "", "Ship one log for every seed."
         )
+    bases, lists = {n.rsplit("/", 1)[-1] for n in names}, [list[str]()]
+    for line in record.readme.raw if record.readme else ():
+        if hit := _LISTED.match(line):
+            lists[-1].append(hit[1])
+        elif line.strip() and not line.lstrip().startswith(("-", "*")):
+            lists.append([])
+    told = dict.fromkeys(name for group in lists if bases & set(group) for name in group)
+    absent = ", ".join(name for name in told if name not in bases)
+    if absent:
+        message, remedy = (
+            f"the README lists files that are not here: {absent}.",
+            "Ship them, or take them off the list.",
+        )
+        out.warn(rule, message, record.readme_file, absent, "", remedy)
     if not out.has(rule):
         out.passed(rule, "README, metadata, script and logs are there.")
 
@@ -101,7 +117,7 @@ def track(record: Record) -> None:
     if meta is None:
         return
     stated, filed = meta.text("track"), parent.startswith("track_")
-    if stated and filed and track_named(stated) != record.track:
+    if stated and filed and track_named(stated) != track_named(parent):
         clear = re.search(r"non[-_ ]?record|unlimited", stated, re.IGNORECASE)
         report = record.out.fail if record.official and clear else record.out.warn
         message = f"the track in the JSON is not the folder's; judged as {record.track}."
@@ -127,6 +143,10 @@ def logs_whole(record: Record) -> None:
                 continue
             last = f"last step {run.last_step}" if run.last_step else ""
             out.warn(rule, "the log ends without a final score of a known form.", at, last, "", "Ship the whole log.")
+    for name, text in record.texts.items():
+        if cut := re.search(r"^\[?\.{3} ?\w.{0,80}\]?$", text, re.MULTILINE):
+            at = (name, text.count("\n", 0, cut.start()) + 1)
+            out.warn(rule, "a line that says what was left out of the log.", at, cut[0], "", "Ship the log as it was.")
     others = record.bound.others
     if others:
         files = list(dict.fromkeys(run.file for run in others))
@@ -192,7 +212,14 @@ def seed_set(record: Record) -> None:
             names = ", ".join(map(str, unseen))
             at = (record.json_file, meta.line("seeds"))
             out.warn(rule, f"no log of seed(s) {names}.", at, sorted(claimed), f"logs of {sorted(logged)}")
-    number = max(len(claimed), len(bound.runs) + len(record.absent_logs), 1 if record.runs else 0)
+    told = len({seed for seed in record.known_seeds if seed not in logged})
+    single = re.search(r"\b(?:single|one|1|2|two)[- ]seed\b", " ".join(record.told[:60]), re.IGNORECASE)
+    told = told or (int(single[0][0] in "2t") + 1 if single else 0)
+    number = max(len(claimed), len(bound.runs) + len(record.absent_logs), 1 if record.runs else told)
+    scores, mean = [item.bpb.value for item in bound.scores()], record.claimed if bound.how == "mean" else None
+    if mean and len({run.key for run in bound.runs}) < len(set(scores)) and not any(is_score(mean, x) for x in scores):
+        text = f"seeds {', '.join(str(run.seed) for run in bound.runs)}"
+        out.warn(rule, "several runs of one seed go into the mean.", "", text, "", "Claim one run a seed.")
     if record.official and 0 < number < record.readings.min_seeds:
         usual = record.readings.min_seeds
         remedy = "Add seeds, named before they run."

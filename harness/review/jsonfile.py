@@ -88,7 +88,7 @@ def is_number(value: object) -> TypeGuard[Number]:
 class Metadata:
     """``submission.json`` in one form, and its lines. ``spelt`` maps our name of a field to the key that was used.
 
-    results: seed -> its figures by key, as the JSON states them
+    results: seed -> its figures by key, as the JSON states them; scores: those of all its runs, several of one seed too
     loss_is_bpb: whether ``val_loss`` is a bpb of the logs, and none of their losses
     """
 
@@ -99,6 +99,7 @@ class Metadata:
     spelt: dict[str, str] = field(default_factory=dict)
     seeds: tuple[int, ...] = ()
     results: dict[int, dict[str, Number]] = field(default_factory=dict)
+    scores: list[Number] = field(default_factory=list)
     loss_is_bpb: bool = False
 
     def number(self, name: str) -> Number | None:
@@ -129,8 +130,11 @@ def read_metadata(raw: dict[str, Any], text: str) -> Metadata:
             lines.setdefault(key, number)
     found = Metadata(raw, text.splitlines(), lines)
     holders = [raw, *(raw[name] for name in HOLDERS if isinstance(raw.get(name), dict))]
+    authors = [raw.get("author"), *(raw["authors"] if isinstance(raw.get("authors"), list) else ())]
+    people = [item for item in authors if isinstance(item, dict)]
     for name, keys in PATTERNS.fields.items():
-        hit = next(((place, key) for place in holders for key in keys if place.get(key) is not None), None)
+        places = [*holders, *people] if name == "github_id" else holders
+        hit = next(((place, key) for place in places for key in keys if place.get(key) is not None), None)
         if hit is not None:
             found.values[name], found.spelt[name] = hit[0][hit[1]], hit[1]
     score = found.values.get("val_bpb")
@@ -163,6 +167,10 @@ def _read_seeds(found: Metadata, places: list[dict[str, Any]]) -> None:
             kept = {str(k): v for k, v in numbers.items() if is_number(v) and k != "seed"}
             if isinstance(item, dict | Number):
                 found.results.setdefault(seed, kept)
+        if entries or name in SEED_FIELDS[:1]:
+            runs = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+            scores = [item.get("val_bpb") if isinstance(item, dict) else item for item in runs]
+            found.scores = found.scores or [score for score in scores if is_number(score)]
     listed = raw.get("seeds")
     if isinstance(listed, list):
         found.seeds = tuple(int(item.value) for item in listed if is_number(item))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from statistics import fmean
 
-from harness.review.jsonfile import shown
+from harness.review.jsonfile import is_number, shown
 from harness.review.logs import Run, Stat
 from harness.review.record import TABLES, Record, each
 from harness.rules import Verdict
@@ -240,15 +240,21 @@ def claimed_bytes(record: Record) -> None:
     totals = [(run, int(stat.value)) for run in record.bound.sized if (stat := artifact_of(run)) is not None]
     cap, claimed, where = record.readings.artifact_cap_bytes, meta.number("bytes_total"), record.json_file
     at, values = (where, meta.line("bytes_total")), [total for _, total in totals]
+    models = {number.value for key in meta.raw if "model" in key and (number := meta.raw[key]) and is_number(number)}
+    if claimed is not None and claimed.value in models - {0} and not values:
+        message = "the claimed size is the model's by the JSON's own word: the code is not counted."
+        out.warn(rule, message, at, shown(claimed), "", "State model and code together.")
     if claimed is not None and claimed.value > cap:
         near = [v for v in values if v > cap] or not values
         message = "the claimed size is over the cap."
         (out.fail if near else out.warn)("A3-ARTIFACT-BYTES", message, at, shown(claimed), f"cap {cap:,} bytes")
     if claimed is not None and values:
         exact, remark = int(claimed.value), "the claimed size stands in no log"
+        own = [size.value for run, _ in totals if (size := meta.size_of(run.seed))]
+        zeros = 10 ** (len(str(exact)) - len(str(exact).rstrip("0")))
         if exact in values:
             remark = "the claim is one seed's size, not the largest" if exact != max(values) else ""
-        elif abs(claimed.value - fmean(values)) < 1:
+        elif any(abs(claimed.value - fmean(sizes)) < 1 for sizes in (values, own or values)):
             remark = "the claim is the mean over seeds; the largest decides"
         elif exact in {int(item.value) for run in record.runs for item in run["totals"]}:
             remark = "the claimed size is that of another run of the folder"
@@ -256,6 +262,8 @@ def claimed_bytes(record: Record) -> None:
             remark = "the claimed size is a model's, without the code"
         elif record.mentions(claimed, [run.file for run in record.runs]):
             remark = ""
+        elif zeros >= 1_000 and any(abs(claimed.value - value) < zeros for value in values):
+            remark = "the claimed size is rounded: the cap is judged to the byte"
         if remark:
             logged = f"logs: {', '.join(f'{value:,}' for value in values[:5])}"
             out.warn(rule, f"{remark}.", at, f"{claimed.value:,.0f}", logged, "State the largest seed's total.")

@@ -241,7 +241,7 @@ _SOURCE_ENDS = re.compile(
     r"|\|\s+\d+\s+NVIDIA"
 )
 _CODE = re.compile(r"""log0?\(|print\(|f["']|["']\)$|^\s*(?:def|class|import|from|return|if|for|with)\b.*[:(]""")
-_TAGS = r"(?:(?!val_)\w{1,30}:[\w.]{1,30} ){0,4}(?P<how>sliding )?"
+_TAGS = r"(?:(?!val_)\w{1,30}[:=][\w.]{1,30} ){0,4}(?P<how>sliding )?"
 _PASS = re.compile(
     rf"(?P<name>[A-Za-z][\w.+ /()-]{{0,70}}?)[ :]{{1,20}}+{_TAGS}val_loss[:=]\s*"
     + NUM

@@ -15,6 +15,8 @@ from harness.units import LN2
 
 LONGEST_WINDOW = 32_768
 """Tokens of the longest window seen in public: what a dropped tail can cost."""
+SURPLUS = 8_192
+"""Tokens by which the whole split exceeds a published count, which leaves out a tail itself."""
 SUBSET_TOKENS = 0.6 * min(v.val_tokens for v in VARIANTS)
 """No tokenizer covers the split with fewer: it would take more than six bytes a token."""
 NEAR = 0.006
@@ -37,7 +39,7 @@ def implied_bytes(val_loss: Number, val_bpb: Number, val_tokens: float) -> Range
 def variant_of(val_tokens: float) -> Variant | None:
     """The published variant of this token count, up to a window in the tail."""
     near = min(VARIANTS, key=lambda v: abs(v.val_tokens - val_tokens))
-    return near if abs(near.val_tokens - val_tokens) <= 2 * LONGEST_WINDOW else None
+    return near if -SURPLUS <= near.val_tokens - val_tokens <= 2 * LONGEST_WINDOW else None
 
 
 def judge_bytes(total: Range, val_tokens: float, low: int = FLOOR, high: int = CEILING) -> Finding:
@@ -70,7 +72,9 @@ def judge_tokens(val_tokens: int) -> Finding:
     rule, near = "C4-COVERAGE", min(VARIANTS, key=lambda v: abs(v.val_tokens - val_tokens))
     if variant_of(val_tokens):
         gap = near.val_tokens - val_tokens
-        text = f"{val_tokens:,} tokens: the count of {near.name} ({gap:+,} in the tail)."
+        text = (
+            f"{val_tokens:,} tokens: the count of {near.name} ({f'{gap:,} in the tail' if gap >= 0 else 'the whole'})."
+        )
         return Finding(rule, Verdict.PASS, text)
     if abs(val_tokens - LEGACY_TOKENS) <= LONGEST_WINDOW:
         return Finding(rule, Verdict.WARN, f"{val_tokens:,} tokens: the older validation set of #837.", found="legacy")

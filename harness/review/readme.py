@@ -286,12 +286,15 @@ def _plain_row(line: int, text: str) -> Row | None:
 
 
 def _seed_first(table: Table) -> Table:
-    """Put a column called "seed" first, where it labels the rows; rows of means keep their label."""
+    """Put seeds first where they label the rows; a table with a column a seed is turned. Means keep their label."""
+    if sum(re.fullmatch(r"(?i)seed\W{0,3}\d{1,10}", name.strip()) is not None for name in table.header) > 1:
+        turned = (Row(table.line, n, tuple(row.cell(i) for row in table.rows)) for i, n in enumerate(table.header))
+        return Table(table.line, "seed", tuple(row.label for row in table.rows), tuple(turned))
     at = next((i for i, name in enumerate(table.header) if re.fullmatch(r"seeds?", name.strip(), re.IGNORECASE)), None)
     if at is None or re.match(r"seed", table.corner, re.IGNORECASE):
         return table
 
-    def turned(row: Row) -> Row:
+    def labelled(row: Row) -> Row:
         seed = row.cell(at)
         return (
             Row(row.line, seed, (*row.cells[:at], row.label, *row.cells[at + 1 :]))
@@ -300,4 +303,4 @@ def _seed_first(table: Table) -> Table:
         )
 
     header = (*table.header[:at], table.corner, *table.header[at + 1 :])
-    return Table(table.line, "seed", header, tuple(turned(row) for row in table.rows))
+    return Table(table.line, "seed", header, tuple(labelled(row) for row in table.rows))

@@ -12,7 +12,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, wraps
-from itertools import combinations, islice
+from itertools import combinations, islice, zip_longest
 from pathlib import Path
 from statistics import fmean
 from typing import Literal
@@ -40,7 +40,7 @@ LARGEST_SCORE = 8.0
 MAX_SUBSETS = 600
 MAX_TEXT = 1 << 20
 """Characters of a log whose text is kept for a second look."""
-_PRINTED = re.compile(r"(?<![\d.,])(?:\d{1,2}\.\d{3,17}|\d{1,3}(?:,\d{3}){1,4}|\d{4,12})(?![\d])")
+_PRINTED = re.compile(r"(?<![\d.,])(?:\d{1,4}\.\d{3,17}|\d{1,3}(?:,\d{3}){1,4}|\d{4,12})(?![\d])")
 OTHER_RUNS = PATTERNS.words["other_runs"]
 """Names of files and folders with runs that do not make the claim."""
 
@@ -231,7 +231,8 @@ def read_record(folder: Folder, readings: Readings, out: Findings) -> Record:
     if record.metadata is not None:
         _settle_claim(record, record.metadata)
     stated = record.metadata.text("track") if record.metadata else ""
-    record.track = track_named(folder.parent if re.match(r"track_|non[-_]?record", folder.parent) else stated)
+    filed = re.match(r"track_|non[-_]?record", folder.parent) and not re.fullmatch(RECORD, stated)
+    record.track = track_named(folder.parent if filed else stated)
     return record
 
 
@@ -344,7 +345,8 @@ def _comparable(one: Run, other: Run) -> bool:
     """Runs on hardware of one kind, whose scorers divide by about as many bytes: loss over bpb is alike."""
     ratios = [item.loss.value / item.bpb.value for run in (one, other) if (item := run.final) and item.loss]
     same = len(ratios) < 2 or abs(ratios[0] - ratios[1]) < 0.05 * ratios[0]
-    return same and bool(one.other_hardware) == bool(other.other_hardware)
+    sections = one.file == other.file and (one.headed or other.headed)  # headings tell variants apart
+    return same and not sections and bool(one.other_hardware) == bool(other.other_hardware)
 
 
 def _distinct(runs: list[Run]) -> bool:
@@ -358,18 +360,17 @@ def _candidates(record: Record, scored: list[Run]) -> Iterator[list[Run]]:
 
     Those of the JSON's seeds, of one form of file name, the last of each seed, all.
     """
-    meta = record.metadata
+    meta, exact = record.metadata, list[Run]()  # the runs that have the scores of the JSON's own list
+    owners = list(meta.results) if meta and len(meta.results) == len(meta.scores) else []
+    for seed, stated in zip_longest(owners, meta.scores if meta else ()):
+        fresh = (run for run in scored if seed in (None, run.seed) and not any(run is other for other in exact))
+        exact += [r for r in fresh if any(is_score(stated, item.bpb.value) for item in r.by_name.values())][:1]
+    if meta and exact and len(exact) == len(meta.scores):
+        yield exact
     seeds = list(dict.fromkeys(meta.seeds)) if meta else []
     by_seed = [[run for run in scored if run.seed == seed] for seed in seeds]
-    if meta is not None and by_seed and all(by_seed):
-        exact = list[Run]()  # of each seed the run that has the JSON's score of that seed
-        for seed, runs in zip(seeds, by_seed, strict=True):
-            stated = meta.results.get(seed, {}).get("val_bpb")
-            exact += [r for r in runs if stated and any(is_score(stated, i.bpb.value) for i in r.by_name.values())][:1]
-        if len(exact) == len(seeds):
-            yield exact
-        if all(len(runs) == 1 for runs in by_seed):
-            yield [runs[0] for runs in by_seed]
+    if by_seed and all(len(runs) == 1 for runs in by_seed):
+        yield [runs[0] for runs in by_seed]
     groups: dict[str, list[Run]] = {}
     for run in scored:
         groups.setdefault(group_of(run), []).append(run)
@@ -386,7 +387,7 @@ def _explanations(
     """Sets of runs whose scores give the claim, the likeliest first."""
     seeds = len(record.metadata.seeds) if record.metadata else 3
     for runs in sets:
-        if len(runs) > 1 or len(scored) == 1 or (seeds == 1 and runs is sets[0]):
+        if len(runs) > 1 or len(scored) == 1:
             for name, items in shared_passes(runs).items():
                 if is_score(claimed, fmean(item.bpb.value for item in items)):
                     yield RunSet(runs, name, "mean" if len(runs) > 1 else "score")
@@ -396,7 +397,8 @@ def _explanations(
                 like = [other for other in scored if _comparable(run, other)]
                 alone = not any(other.key != run.key and _distinct([run, other]) for other in like)
                 around = (runs for runs in sets if len(runs) > 1 and _distinct(runs) and any(r is run for r in runs))
-                pool = [run] if alone else next(around, [run])
+                named = {other.key: other for other in like if item.name in other.by_name} | {run.key: run}
+                pool = [run] if alone else next(around, list(named.values()))
                 yield RunSet(pool, item.name, "score" if alone else "seed", source=item)
     sizes = [n for n in dict.fromkeys((seeds, 3, 5, 4, 2)) if 1 < n < len(scored)]
     tried = (list(c) for n in sizes for c in islice(combinations(scored, n), MAX_SUBSETS))

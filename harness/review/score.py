@@ -42,6 +42,12 @@ _MODEL = re.compile(
     r"\b(\d{1,2})(?:L|[- ](?:\w{4,12} )?layers?)\b[^.|]{0,12}?\b(\d{3,4})(?:d\b|[- ]?dim\b| embedding dim)"
 )
 _SHAPE = (("num_layers", "model_dim"), ("n_layer", "n_embd"))
+_DELTA = re.compile(
+    r"\b(?:merged|sota|record)\b.{1,90}\bdelta\W{1,8}?[-\u2212](0\.\d{3,6}) (bp[bp]|nats)\b", re.IGNORECASE
+)
+LARGEST_RATIO = 2.6
+"""Nats a token for one bit a byte, with the largest of the published vocabularies."""
+_VOCABULARY = re.compile(r"\bsp[-_ ]?(1024|4096|8192)(?![a-z\d])", re.IGNORECASE)
 _DISOWNED = re.compile(r"\bnot (?:a |yet )?(?:legal|valid)\b|\b(?:invalid|illegal)\b", re.IGNORECASE)
 _BY_SCRIPT = "Copy the figures from the logs by script."
 
@@ -167,10 +173,11 @@ def _stage(name: str) -> str:
 def _known(runs: list[Run], kind: str, stage: str = "") -> list[float]:
     """What runs say of a kind, times in seconds; of scores those of a stage, where one is given."""
     if kind in ("bpb", "nats"):
-        passes = [item for run in runs for item in run.passes + run.curve]
         early = stage == "early"  # a diagnosis of what is not packed yet is of that stage under any name
-        named = ((item, _stage(item.name)) for item in passes)
-        kept = [i for i, of in named if of in ("", stage) or not stage or (early and i.diagnostic and of != "quant")]
+        passes = [item for run in runs for item in run.passes + run.curve[-1 if early else 0 :]]
+        named = ((item, _stage(item.name)) for item in passes if stage)
+        chosen = [i for i, of in named if of in ("", stage) or (early and i.diagnostic and of != "quant")]
+        kept = chosen if stage else passes
         return [number.value for item in kept if (number := item.bpb if kind == "bpb" else item.loss)]
     if kind == "steps":
         return [float(run.last_step) for run in runs if run.last_step]
@@ -224,7 +231,8 @@ def of_json(record: Record, meta: Metadata) -> Iterator[Figure]:
     for key, value in meta.raw.items() if record.bound.runs and not record.incomplete else ():
         if not is_number(value) or key in meta.spelt.values() or (record.claimed and value.text == record.claimed.text):
             continue
-        kind, known = _kind(key), _known(record.runs, _kind(key))
+        kind, packed = _kind(key), [item.value for run in record.runs for item in run.packed]
+        known = _known(record.runs, "steps") if kind == "steps" else packed
         between = kind != "bpb" and known and min(known) <= value.value <= max(known)
         if kind in ("steps", "model", "bpb") and not (between or (kind == "bpb" and value.decimals < ENOUGH)):
             yield Figure(rule, (record.json_file, meta.lines.get(key, 0)), key, kind, value, record.runs)
@@ -279,7 +287,16 @@ def figures(record: Record) -> None:
 
 
 def model(record: Record) -> None:
-    """Layers and width that README or JSON name together, against those that the logs print."""
+    """The vocabulary in a name or title, and layers and width in README or JSON, against those that the logs print."""
+    title = record.readme.text.get(min(record.readme.headings, default=0), "") if record.readme else ""
+    names = (record.folder.name.replace("_", " "), title, record.metadata.text("name") if record.metadata else "")
+    sizes = {size for text in names for size in _VOCABULARY.findall(text)}
+    used = {run.settings["vocab_size"][0]: run for run in record.bound.any if "vocab_size" in run.settings}
+    if sizes and used and not sizes & set(used):
+        size, run = next(iter(used.items()))
+        message, found = "the vocabulary of name or title is not the one that ran.", f"sp{min(sizes)}"
+        where, remedy = (run.file, run.settings["vocab_size"][1]), "Ship the logs of this model."
+        record.out.warn("A9-README-MATCH", message, where, found, f"vocab_size: {size}", remedy)
     told = [(hit, number) for number, line in enumerate(record.told, 1) for hit in _MODEL.findall(line)]
     printed = [(run.settings, names) for run in record.bound.any for names in _SHAPE if set(names) <= set(run.settings)]
     logged = [tuple(settings[name][0] for name in names) for settings, names in printed]
@@ -289,6 +306,41 @@ def model(record: Record) -> None:
         found, ran = f"{layers} layers of {width}", f"{logged[0][0]} layers of {logged[0][1]}"
         message = "the model of the README is none of the logs'."
         record.out.warn("A9-README-MATCH", message, at, found, ran, "Ship the logs of this model.", "likely")
+
+
+def selected(record: Record) -> None:
+    """The claim is the lowest of several scores that README or JSON list side by side, and not their mean."""
+    rule, claimed, meta, readme = "A9-SCORE-MATCH", record.claimed, record.metadata, record.readme
+    if meta is None or claimed is None or claimed.decimals < ENOUGH or record.bound.how not in ("", "score"):
+        return
+    columns = [one for one in readme.columns if one.kind == "bpb"] if readme else []
+    own = [one for one in columns if readme and not _OTHER_TABLE.search(readme.above(one.table.line))]
+    lists = [
+        ("submission.json", meta.scores),
+        *((f"{one.name}, README line {one.table.line}", one.values) for one in own),
+    ]
+    pools = {where: [number.value for number in numbers] for where, numbers in lists if len(numbers) > 1}
+    if any(is_score(claimed, fmean(pool)) for pool in pools.values()):
+        return
+    for where, pool in pools.items():
+        if is_score(claimed, min(pool)) and max(pool) - min(pool) > claimed.step:
+            message, at = f"the claim is the best of {len(pool)} scores.", (record.json_file, meta.line("val_bpb"))
+            record.out.warn(rule, message, at, claimed.text, f"{where}: mean {fmean(pool):.8f}", "Claim the mean.")
+            return
+
+
+def margin(record: Record) -> None:
+    """A record whose own words put its gain below what a record needs."""
+    readme, least = record.readme, record.readings.margin_nats / LARGEST_RATIO
+    title = readme.text.get(min(readme.headings, default=0), "") if readme else ""
+    for number, text in readme.text.items() if readme and re.match(r"\W*record\b", title, re.IGNORECASE) else ():
+        hit = _DELTA.search(text)
+        if hit and float(hit[1]) < (least if hit[2][0] in "bB" else record.readings.margin_nats):
+            message = f"the README's own gain is below {record.readings.margin_nats:g} nats a token."
+            record.out.warn(
+                "A8-MARGIN", message, (record.readme_file, number), hit[0], f"{least:.4f} bpb", "Improve further."
+            )
+            return
 
 
 def headline(record: Record) -> None:

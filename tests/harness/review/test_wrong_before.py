@@ -177,7 +177,8 @@ def test_sections_of_one_file_are_runs(tmp_path):
     folder = without_logs()
     texts = [f"=== variant_{seed} ===\n{text}" for seed, text in logs(folder)]
     folder.files["train_seed1.log"] = "".join(texts)
-    folder.metadata = {"seeds": [1], "val_bpb": 1.0801, "val_bpb_std": None}
+    folder.files["README.md"] = "# X\n\nval_bpb: 1.0801\n"
+    folder.metadata = {"seeds": [1], "val_bpb": 1.0801, "val_bpb_std": None, "seed_results": {}}
     assert grave(tmp_path, folder, "A9-SCORE-MATCH", "A9-SCORER") == []
 
 
@@ -295,9 +296,11 @@ def test_scores_in_further_forms(tmp_path, line):
     folder = without_logs()
     steps = "".join(f"step {i:5d}/9999 | loss 3.{i} | 29s\n" for i in range(1, 5))
     folder.files["train_seed1.log"] = f"{steps}{line}\n"
+    folder.files["README.md"] = "# X\n\nval_bpb: 1.0801\n"
     folder.metadata = {"seeds": [1], "val_bpb": 1.0801, "val_bpb_std": None, "seed_results": {}}
     assert grave(tmp_path, folder, "A9-FILES", "A9-LOG", "A9-SCORE-MATCH") == []
     folder.metadata["val_bpb"] = 1.0701
+    del folder.files["README.md"]
     assert grave(tmp_path / "x", folder, "A9-SCORE-MATCH") == ["WARN A9-SCORE-MATCH"]
 
 

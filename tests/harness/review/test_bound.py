@@ -1,0 +1,124 @@
+"""Figures, claims and words that are bound to a stage, a seed, a track or a text: each fault beside its honest twin."""
+
+import pytest
+from public_folders import PublicFolder
+
+from harness.review.folder import check_folder
+from harness.rules import Verdict
+
+NO_LOGS = {f"train_seed{seed}.log": None for seed in (1, 2, 3)}
+ALONE = {"seeds": [1], "seed_results": {}, "val_bpb_std": None, "val_loss": None}
+EARLY = ["ttt:start epochs=10 lr=0.0005"]
+TURNED = """# X
+val_bpb: {}
+
+| Metric | Seed 1 | Seed 2 | Seed 3 |
+|---|---|---|---|
+| BPB | 1.0801 | 1.0809 | 1.0805 |
+"""
+
+
+def made(readme="# X\n\nval_bpb: 1.0805\n", metadata=None, files=None, **first):
+    """A folder with this README; further names are facts of its first run."""
+    folder = PublicFolder(metadata=metadata or {}, files={"README.md": readme} | (files or {}))
+    for name, value in first.items():
+        setattr(folder.seeds[0], name, value)
+    return folder
+
+
+def alone(bpb, **more):
+    return made(TURNED.format(bpb), {**ALONE, "val_bpb": bpb, **more}, NO_LOGS)
+
+
+PAIRS = {
+    "best of the README's own columns": ("A9-SCORE-MATCH", Verdict.WARN, alone(1.0801), alone(1.0805)),
+    "best of two runs of one seed": (
+        "A9-SCORE-MATCH",
+        Verdict.WARN,
+        made(
+            metadata={**ALONE, "val_bpb": 1.0801, "runs": [{"seed": 1, "val_bpb": b} for b in (1.0801, 1.0809)]},
+            files=NO_LOGS,
+        ),
+        made(
+            metadata={**ALONE, "val_bpb": 1.0805, "runs": [{"seed": 1, "val_bpb": b} for b in (1.0801, 1.0809)]},
+            files=NO_LOGS,
+        ),
+    ),
+    "adaptation before packing, on validation text by the README": (
+        "A6-PREQUANT-TTT",
+        Verdict.FAIL,
+        made("# X\n\nAfter training we fine-tune the model on validation data.\n", early=EARLY),
+        made("# X\n\nAfter training we measure the model on validation data.\n"),
+    ),
+    "a size without the code": (
+        "A3-CLAIMED-BYTES",
+        Verdict.WARN,
+        made(metadata={"bytes_total": 9_000_000, "bytes_model": 9_000_000}, files=NO_LOGS),
+        made(metadata={"bytes_total": 9_050_000, "bytes_model": 9_000_000}, files=NO_LOGS),
+    ),
+    "a gain below what a record needs": (
+        "A8-MARGIN",
+        Verdict.WARN,
+        made("# Record: X\n\nMerged: 1.0810. Delta: **-0.0004 BPB**.\n"),
+        made("# Record: X\n\nMerged: 1.0910. Delta: **-0.0104 BPB**.\n"),
+    ),
+    "another vocabulary than the name's": (
+        "A9-README-MATCH",
+        Verdict.WARN,
+        made("# Combined SP4096 stack\n\nval_bpb: 1.0805\n", settings={"vocab_size": 1024}),
+        made("# Combined SP1024 stack\n\nval_bpb: 1.0805\n", settings={"vocab_size": 1024}),
+    ),
+    "a log with a gap": (
+        "A9-LOG",
+        Verdict.WARN,
+        made(after=["[... warmup steps 3-19 ...]"]),
+        made(after=["warmup steps ... done"]),
+    ),
+    "a listed file that is not there": (
+        "A9-FILES",
+        Verdict.WARN,
+        made("# X\n\nFiles:\n- `train_gpt.py`: the script\n- `eval.log`: the evaluation\n"),
+        made("# X\n\nFiles:\n- `train_gpt.py`: the script\n\nThe data set has\n- `eval.log`: an example\n"),
+    ),
+    "own words over the cap": (
+        "A3-ARTIFACT-BYTES",
+        Verdict.WARN,
+        made("# X\n\nThe compressed model is **16.1 MB** (limit: 16 MB).\n"),
+        made("# X\n\nThe compressed model is **15.9 MB** (limit: 16 MB).\n"),
+    ),
+    "one seed by the README, and no log": (
+        "A8-SEEDS",
+        Verdict.WARN,
+        made("# X\n\nval_bpb: 1.0805 (single seed)\n", {**ALONE, "seeds": None}, NO_LOGS),
+        made("# X\n\nval_bpb: 1.0805 (three seeds)\n", {**ALONE, "seeds": None}, NO_LOGS),
+    ),
+    "a figure of a later pass under an early name": (
+        "A9-JSON-MATCH",
+        Verdict.WARN,
+        made(
+            "# X\n",
+            {**ALONE, "val_bpb": 1.0801, "pre_quant_val_bpb": 1.0801234},
+            dict.fromkeys(list(NO_LOGS)[1:]),
+            bpb=1.0801234,
+        ),
+        made(
+            "# X\n",
+            {**ALONE, "val_bpb": 1.0801, "post_quant_val_bpb": 1.0801234},
+            dict.fromkeys(list(NO_LOGS)[1:]),
+            bpb=1.0801234,
+        ),
+    ),
+}
+
+
+def found(root, folder, rule):
+    return [
+        i.verdict for i in check_folder(folder.write(root)).findings if i.rule == rule and i.verdict in ("FAIL", "WARN")
+    ]
+
+
+@pytest.mark.parametrize("kind", list(PAIRS))
+def test_the_fault_is_named_and_its_twin_is_not(tmp_path, kind):
+    rule, verdict, broken, twin = PAIRS[kind]
+    assert found(tmp_path / "broken", broken, rule) == [verdict]
+    assert found(tmp_path / "twin", twin, rule) == []
