@@ -47,7 +47,7 @@ def test_c2_states_the_precision_of_the_path_that_ran():
 def reserve(state_bytes, chunks, tmp_path, track="smoke", chunk_tokens=16):
     track = load_track(track)
     context = SimpleNamespace(
-        track=track, audit_secret=bytes(32), run_dir=tmp_path, log_file=lambda cell: tmp_path / cell
+        track=track, audit_secret=bytes(32), run_dir=tmp_path, log_file=lambda cell: tmp_path / cell, oom_kills=10**9
     )
     hello = Hello(state_bytes, chunk_tokens, 16, torch.float32, on_device=False)
     client = SimpleNamespace(hello=hello, buffers=SimpleNamespace(state=torch.zeros(state_bytes, dtype=torch.uint8)))
