@@ -4,10 +4,11 @@
     python tests/bench/bench_eval_gpu.py --env EVAL_MODE=overlap --chunks 16
     python tests/bench/bench_eval_gpu.py --device cpu --recipe smoke --chunks 4    # tries the script itself
 
-Each measurement runs in a process of its own, in the order in-process, refereed, in-process, so the two in-process runs
-show the spread. They also time the cheaper plans: fewer epochs, frozen. Times for the whole set are extrapolated from
-the measured tokens. The refereed run uses the real messages, buffers, loop, nats and kept states; it leaves out the
-sandbox, which costs nothing per chunk. ``overhead`` is refereed over in-process time of a chunk (medians), less one.
+The first process times every plan alone: all epochs, fewer, frozen. Times for the whole set are extrapolated from the
+measured tokens. The second scores refereed and in process by turns, a chunk about, on one device, so that ``overhead``
+(refereed over in-process time of a pair, less one: median, least, most) does not depend on which of two runs came
+first. The refereed side uses the real messages, buffers, loop, nats and kept states; it leaves out the sandbox, which
+costs nothing per chunk.
 """
 
 import argparse
@@ -51,39 +52,26 @@ def main() -> None:
     if options.role:
         print(json.dumps(roles[options.role](options, config)))
         return
-    runs = {}
-    for name, role in (("in-process 1", "inprocess"), ("refereed", "refereed"), ("in-process 2", "inprocess")):
-        runs[name] = child(role, options)
-        print(f"{name}: {json.dumps(runs[name])}", file=sys.stderr, flush=True)
-    print(json.dumps(summary(options, config, runs), indent=1))
-
-
-def summary(options: argparse.Namespace, config: Config, runs: dict[str, dict]) -> dict:
-    gpu = options.device == "cuda"
-    result = {
-        "device": torch.cuda.get_device_name() if gpu else "cpu",
-        "torch": torch.__version__,
-        "recipe": options.recipe,
-        "changed": options.env,
-        "tokens_a_chunk": config.eval_seq_len * config.ttt_chunk_windows,
-        "epochs": config.ttt_epochs,
-        "runs": runs,
-    }
-    own = [name for name in ("in-process 1", "in-process 2") if "chunk_s" in runs[name]]
-    if len(own) == 2:
-        mean = sum(runs[name]["chunk_s"] for name in own) / len(own)
-        tokens = result["tokens_a_chunk"]
-        result["tokens_per_s"] = round(tokens / mean)
-        result["full_set_tokens"] = FULL_SET
-        result["measured_tokens"] = tokens * options.chunks
-        result["full_set_s_extrapolated"] = {
-            plan: round(sum(runs[name]["plans"][plan]["full_set_s_extrapolated"] for name in own) / len(own), 2)
-            for plan in runs["in-process 1"]["plans"]
-        }
-        if "chunk_s" in runs["refereed"]:
-            result["overhead"] = round(runs["refereed"]["chunk_s"] / mean - 1, 4)
-            result["full_set_s_refereed_extrapolated"] = round(FULL_SET / tokens * runs["refereed"]["chunk_s"], 2)
-    return result
+    alone, turns = child("inprocess", options), child("refereed", options)
+    tokens = config.eval_seq_len * config.ttt_chunk_windows
+    print(
+        json.dumps(
+            {
+                "device": torch.cuda.get_device_name() if options.device == "cuda" else "cpu",
+                "torch": torch.__version__,
+                "recipe": options.recipe,
+                "changed": options.env,
+                "tokens_a_chunk": tokens,
+                "epochs": config.ttt_epochs,
+                "tokens_per_s": round(tokens / alone["chunk_s"]) if "chunk_s" in alone else None,
+                "full_set_tokens": FULL_SET,
+                "measured_tokens": tokens * options.chunks,
+                "in process": alone,
+                "by turns": turns,
+            },
+            indent=1,
+        )
+    )
 
 
 def child(role: str, options: argparse.Namespace) -> dict:
@@ -104,9 +92,7 @@ def in_process(options: argparse.Namespace, config: Config) -> dict:
     After the full plan the cheaper ones are timed as well, by the level in the declared state: fewer epochs, frozen.
     """
     started = time.monotonic()
-    predictor = build(options, config, context(config, options))
-    predictor.bind_state({name: t.clone() for name, t in predictor.state().items()})
-    predictor.warm_up()
+    predictor = ready(options, config)
     warm_up_s = time.monotonic() - started
     peak = torch.cuda.max_memory_allocated() / 1e9 if options.device == "cuda" else 0.0
     graphs = int(counters["stats"]["unique_graphs"])
@@ -129,38 +115,50 @@ def in_process(options: argparse.Namespace, config: Config) -> dict:
 def timed_chunks(options: argparse.Namespace, config: Config, predictor: HybridPredictor, level: int) -> dict:
     """Medians over the chunks after the first WARM_CHUNKS, in seconds; the plan is taken by its level in the state."""
     tokens = torch.from_numpy(stream(options, config).tokens).to(options.device)
-    size, score_s, adapt_s, nats = predictor.chunk_tokens, [], [], 0.0
+    chunks = []
     for chunk in range(options.chunks + WARM_CHUNKS):
-        inputs = tokens[chunk * size : (chunk + 1) * size]
-        targets = tokens[chunk * size + 1 : (chunk + 1) * size + 1]
-        predictor.state()["control"][LEVEL] = level
-        wait(options)
-        started, row = time.monotonic(), 0
-        with torch.no_grad():
-            for slab in predictor.score(inputs):
-                nats += float(token_nats(slab, targets[row : row + len(slab)]).sum())
-                row += len(slab)
-        wait(options)
-        middle = time.monotonic()
-        predictor.adapt(inputs, targets)
-        wait(options)
-        score_s.append(middle - started)
-        adapt_s.append(time.monotonic() - middle)
+        predictor.state()["control"][LEVEL] = level  # each time: the clock allows more, and the pace would take it
+        chunks.append(timed_chunk(options, predictor, tokens, chunk))
+    score_s, adapt_s, nats = np.array(chunks).T
+    print("score_s", np.round(score_s, 4).tolist(), file=sys.stderr)
     score_s, adapt_s = score_s[WARM_CHUNKS:], adapt_s[WARM_CHUNKS:]
-    both = np.add(score_s, adapt_s)
+    both = score_s + adapt_s
     return {
         "chunk_s": float(np.median(both)),
         "score_s": float(np.median(score_s)),
         "adapt_s": float(np.median(adapt_s)),
+        "slowest_score_s": float(score_s.max()),
         "fastest_chunk_s": float(both.min()),
         "slowest_chunk_s": float(both.max()),
-        "nats_a_target": nats / ((options.chunks + WARM_CHUNKS) * size),
-        "full_set_s_extrapolated": round(FULL_SET / size * float(np.median(both)), 2),
+        "nats_a_target": float(nats.mean()) / predictor.chunk_tokens,
+        "full_set_s_extrapolated": round(FULL_SET / predictor.chunk_tokens * float(np.median(both)), 2),
     }
 
 
+def timed_chunk(
+    options: argparse.Namespace, predictor: HybridPredictor, tokens: torch.Tensor, chunk: int
+) -> tuple[float, float, float]:
+    """Seconds to score a chunk and to adapt to it, and its nats."""
+    at, row, nats = chunk * predictor.chunk_tokens, 0, 0.0
+    inputs, targets = tokens[at : at + predictor.chunk_tokens], tokens[at + 1 : at + predictor.chunk_tokens + 1]
+    wait(options)
+    started = time.monotonic()
+    with torch.no_grad():
+        for slab in predictor.score(inputs):
+            nats += float(token_nats(slab, targets[row : row + len(slab)]).sum())
+            row += len(slab)
+    wait(options)
+    middle = time.monotonic()
+    predictor.adapt(inputs, targets)
+    wait(options)
+    return middle - started, time.monotonic() - middle, nats
+
+
 def refereed(options: argparse.Namespace, config: Config) -> dict:
-    """The same through the referee's client, with a worker process at the other end of its channel."""
+    """The same through the referee's client, with a worker process at the other end of its channel.
+
+    Before each chunk, while the worker waits, this process scores a chunk and adapts to it by itself.
+    """
     channel, theirs = Channel.pair()
     device = shared_device() if options.device == "cuda" else None
     limits = replace(load_track("10min_16mb").limits, chunk_tokens=1 << 22, message_s=options.timeout)
@@ -168,9 +166,23 @@ def refereed(options: argparse.Namespace, config: Config) -> dict:
     process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdout=sys.stderr)
     theirs.close()
     whole = stream(options, config)
-    times: list[float] = []
+    tokens = torch.from_numpy(whole.tokens).to(options.device)
+    predictor = ready(options, config)
+    own: list[float] = []
+    spans: list[float] = []
+
+    class ByTurns(EvalClient):
+        began = 0.0
+
+        def score(self, chunk, inputs):
+            spans.append(time.monotonic() - self.began)
+            score_s, adapt_s, _ = timed_chunk(options, predictor, tokens, chunk)
+            own.append(score_s + adapt_s)
+            self.began = time.monotonic()
+            return super().score(chunk, inputs)
+
     try:
-        with EvalClient([channel], limits, config.vocab_size, device) as client:
+        with ByTurns([channel], limits, config.vocab_size, device) as client:
             client.ranks.deadline_ns = time.monotonic_ns() + int(options.timeout * 1e9)
             started = time.monotonic()
             client.prepare()
@@ -180,7 +192,6 @@ def refereed(options: argparse.Namespace, config: Config) -> dict:
             keeper.reserve(client.buffers.state)
             ledger = ScoreLedger(whole)
             client.start()
-            times.append(time.monotonic())
             score_stream(
                 client,
                 whole,
@@ -188,7 +199,6 @@ def refereed(options: argparse.Namespace, config: Config) -> dict:
                 chunk_tokens=client.hello.chunk_tokens,
                 adapt=True,
                 witness=keeper,
-                committed=lambda _: times.append(time.monotonic()),
             )
             client.stop()
     finally:
@@ -198,15 +208,19 @@ def refereed(options: argparse.Namespace, config: Config) -> dict:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-    # the time between two commits holds one adaptation and one score: as many of each as chunks
-    spans = np.diff(times)[WARM_CHUNKS:-1]
+    pairs = np.array(list(zip(spans[1:], own, strict=False)))[WARM_CHUNKS:]  # the last chunk is not adapted to
+    ratios = pairs[:, 0] / pairs[:, 1] - 1
     nats, targets, _ = ledger.totals()
     return {
         "warm_up_s": round(warm_up_s, 1),
         "device_buffers": device is not None,
-        "chunk_s": float(np.median(spans)),
-        "fastest_chunk_s": float(spans.min()),
-        "slowest_chunk_s": float(spans.max()),
+        "pairs": len(pairs),
+        "refereed_chunk_s": float(np.median(pairs[:, 0])),
+        "in_process_chunk_s": float(np.median(pairs[:, 1])),
+        "overhead": [round(float(x), 4) for x in (np.median(ratios), ratios.min(), ratios.max())],
+        "full_set_s_refereed_extrapolated": round(
+            FULL_SET / client.hello.chunk_tokens * float(np.median(pairs[:, 0])), 2
+        ),
         "nats_a_target": nats / targets,
         "state_bytes": client.hello.state_bytes,
     }
@@ -220,6 +234,14 @@ def worker(options: argparse.Namespace, config: Config) -> None:
         limit_s=told.eval_s, stage="final", total_targets=told.total_targets, channel_fd=options.fd,
     )  # fmt: skip
     serve_on(environment.open_channel(), environment, lambda _: build(options, config, told))
+
+
+def ready(options: argparse.Namespace, config: Config) -> HybridPredictor:
+    predictor = build(options, config, context(config, options))
+    predictor.bind_state({name: t.clone() for name, t in predictor.state().items()})
+    predictor.warm_up()
+    token_nats(torch.zeros(2, 2, device=options.device), torch.zeros(2, dtype=torch.int64))  # the referee's kernel too
+    return predictor
 
 
 def build(options: argparse.Namespace, config: Config, told: EvalContext) -> HybridPredictor:
