@@ -27,6 +27,9 @@ def absent(record: Record) -> None:
         return
     others = [n for n in record.folder.names if n.endswith((".py", *_SOURCES)) and n != record.main_code]
     likely = [n for n in others if not WORDS["not_at_eval"].search(n) and "train" not in n]
+    told = "\n".join(record.told)  # which may call a file an analysis
+    names = {n: re.escape(n.rsplit("/", 1)[-1]) for n in likely}
+    likely = [n for n, x in names.items() if not re.search(rf"(?i)analysis\W.{{0,20}}{x}|{x}\W.{{0,40}}analysis", told)]
     notes = record.metadata.raw.items() if record.metadata else ()
     counted = any(key.startswith("bytes_code") and re.search("includ", str(value), re.I) for key, value in notes)
     size = sum(record.folder.size_of(n) or 0 for n in likely)

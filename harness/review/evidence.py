@@ -246,7 +246,8 @@ def words(record: Record) -> None:
             hit = method.words.search(text) if method.words and fresh else None
             if hit and not WORDS["denied"].search(text[: hit.start()]):
                 seen.add(method.what)
-                if record.out.has(method.beside) or (method.unless and any(map(method.unless.search, record.told))):
+                unless, given = (p and any(map(p.search, record.told)) for p in (method.unless, method.given))
+                if record.out.has(method.beside) or unless or given is False:
                     continue
                 found, remedy = text[max(0, hit.start() - 60) :].strip()[:160], "Say why it is within the rules."
                 certain = early or (method.banned and own == "title" and record.claimed is not None)

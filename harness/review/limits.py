@@ -257,7 +257,7 @@ def claimed_bytes(record: Record) -> None:
         elif any(abs(claimed.value - fmean(sizes)) < 1 for sizes in (values, own or values)):
             remark = "the claim is the mean over seeds; the largest decides"
         elif exact in {int(item.value) for run in record.runs for item in run["totals"]}:
-            remark = "the claimed size is that of another run of the folder"
+            remark = "the claimed size is that of another run of the folder" if record.claimed else ""
         elif exact in {int(item.value) for run in record.runs for item in run["models"]}:
             remark = "the claimed size is a model's, without the code"
         elif record.mentions(claimed, [run.file for run in record.runs]):

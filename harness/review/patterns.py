@@ -22,6 +22,7 @@ class Method(msgspec.Struct, frozen=True):
     words: re.Pattern[str] | None = None
     log: re.Pattern[str] | None = None
     unless: re.Pattern[str] | None = None
+    given: re.Pattern[str] | None = None
     beside: str = ""
     banned: bool = False
     anywhere: bool = False
