@@ -297,6 +297,7 @@ def model(record: Record) -> None:
     readme, meta = record.readme, record.metadata
     title = readme.text.get(min(readme.headings, default=0), "") if readme else ""
     names = (record.folder.name.replace("_", " "), title, meta.text("name") if meta else "")
+    told: list[tuple[tuple[str, ...], tuple[str, ...], int]]
     told = [(("vocab_size",), (size,), 0) for text in names for size in _VOCABULARY.findall(text)]
     for number, line in enumerate(record.told, 1):
         told += [(shape, hit, number) for hit in _MODEL.findall(line) for shape in _SHAPE]
