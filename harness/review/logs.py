@@ -153,12 +153,16 @@ class Run:
     def early_adaptation(self) -> Stat | None:
         """The line where test-time training begins after training and before the model is packed."""
         packed, begun = next((model.line for model in self.packed), 0), self.stop.line if self.stop else 0
-        return next((mark for mark in self.marks if begun < mark.line < packed and _ADAPTS.match(mark.label)), None)
+        return next(
+            (mark for mark in self.marks if begun < mark.line < packed and WORDS["adapts"].match(mark.label)), None
+        )
 
     @property
     def epochs_first(self) -> Stat | None:
         """The end of test-time training of the packed model, by epochs or chunks, before any score of its tokens."""
-        epochs = [m for m in self.marks if (hit := _LAST_EPOCH.match(m.label)) and int(hit["n"] or hit["m"]) > 1]
+        epochs = [
+            m for m in self.marks if (hit := WORDS["last_epoch"].match(m.label)) and int(hit["n"] or hit["m"]) > 1
+        ]
         # A pass of another name and with a clock of its own is not the sum over the chunks, however these are called.
         apart = self.final and self.final.seconds and "ttt" not in self.final.name.lower()
         found = (self["adaptations"] if apart else []) or ([] if self.chunked else epochs)
@@ -188,7 +192,7 @@ class Run:
 
     def settle(self) -> None:
         """Of each pass the last scoring, with the digits of its exact line and the time of whichever printed it."""
-        full = [item for item in self.passes if not _SUMMARY.search(item.name)]
+        full = [item for item in self.passes if not WORDS["summary"].search(item.name)]
         self.passes = full or self.passes  # Where a pass has a line of its own, a summary only repeats it.
         merged: dict[str, Pass] = {}
         for above, item in zip([None, *self.passes], self.passes, strict=False):
@@ -201,7 +205,7 @@ class Run:
             seconds = item.seconds if item.seconds is not None or not (before and same) else before.seconds
             merged[item.name] = replace(exact, loss=exact.loss or item.loss, seconds=seconds)
         self.passes = list(merged.values())
-        if not self.trained and _SCORES.search(self.file) and all(item.diagnostic for item in self.passes):
+        if not self.trained and WORDS["only_scores"].search(self.file) and all(item.diagnostic for item in self.passes):
             # What only scores is no diagnosis of a training.
             self.passes = [replace(item, diagnostic=False) for item in self.passes]
 
@@ -221,11 +225,6 @@ class Run:
         return self.file, stat.line if stat else 0
 
 
-_ANCHOR = re.compile(
-    r"(?:step[: ]\s*\d+/\d+|\d+/\d+ (?:train|val)_loss|final_\w+[ :]|legal_ttt|stopping_early:|Total submission size|"
-    r"Serialized model|Code size|val_loader:|train_loader:|model_params:|Hyperparameters:|seed:\s*\d|GPTQ:|gptq:|"
-    r"world_size:|val_tokens:|train_shards:|peak memory|warmup_step:|quantized\w*[ :]+val_loss|prequant_ttt)"
-)
 _FIXED_PREFIX = re.compile(
     r"(?:\d{9,}\.\d+ |\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,\d]*(?:Z|[+-]\d\d:?\d\d)?\]?[ :|-]{1,4}"
     r"|\[(?:(?i:rank) ?|default)?\d+\]:? ?|\[?\d\d:\d\d:\d\d(?:[.,]\d+)?\]? |\d{1,3}: (?=[a-zA-Z]))"
@@ -234,12 +233,6 @@ _STAMP = re.compile(r"\[?(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)")
 _LITERAL = re.compile(r"'(\w{1,60})': '?([\w.-]{1,60})")
 _ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]{0,20}[A-Za-z]|\][^\x07\x1b]{0,80}(?:\x07|\x1b\\))")
 _BAR = re.compile(r"[^|]{0,80}\d{1,3}%\|[^|]{0,300}\|[^\[a-z]{0,40}(?:\[[^\]]{0,80}\])?")
-_SOURCE_STARTS = re.compile(r"(?:import \w|from \w[\w.]* import |#!/usr|\"\"\"|class \w+[:(]|def \w+\()")
-_SOURCE_ENDS = re.compile(
-    r"={20,}|Running P|\+-{20,}|Hyperparameters:|[WI]\d{4} |logs/\S+\.txt|(?:step:)?\d+/\d+ |warmup_step:\d|"
-    r"train_loader:|val_loader:|model_params:\d|Total submission|Serialized model|val_bpb:enabled|val_tokens:\s*\d"
-    r"|\|\s+\d+\s+NVIDIA"
-)
 _CODE = re.compile(r"""log0?\(|print\(|f["']|["']\)$|^\s*(?:def|class|import|from|return|if|for|with)\b.*[:(]""")
 _TAGS = r"(?:(?!val_)\w{1,30}[:=][\w.]{1,30} ){0,4}(?P<how>sliding )?"
 _PASS = re.compile(
@@ -257,9 +250,7 @@ _LABELLED = re.compile(
     re.IGNORECASE,
 )
 """A line of a score alone, such as ``TTT BPB: 1.0783``; and its name."""
-_SUMMARY = re.compile(r"(?:^| )(?:val_)?bpb(?: \(|$)", re.IGNORECASE)
 _STEP = re.compile(r"(?:step[: ]\s*)?(\d{1,15})/(\d{1,15})\s+(train|val)_loss:\s*" + NUM)
-_ANY_STEP = re.compile(r"\s*(?:step|iter|epoch|batch|chunk|warmup)\w*[:= ]\s*\d", re.IGNORECASE)
 _TIME = NUM.replace("(?![0-9.])", "")
 _TRAIN_TIME = re.compile(rf"train_time:\s*{_TIME}(ms|m|s)\b")
 _EVAL_TIME = re.compile(rf"eval_time[:=]\s*{_TIME}\s*(ms|s)\b|\btime:(\d{{1,18}})(ms)")
@@ -270,18 +261,9 @@ _SEED = re.compile(r"\s*(?:random_)?seed[:=] ?(\d{1,10})\s*$|.*\bseed[:=](\d{1,1
 _GPU = re.compile(r"\|\s+\d+\s+(NVIDIA [\w ]{3,40}?)\s{2,}")
 _PAIR = re.compile(r"([A-Za-z]\w{0,60}):(\S{1,200})")
 _LONE = re.compile(r"(?:  )?([a-z_]\w{0,60}):\s?(.{0,300})$")
-_NO_SETTING = re.compile(r"^(?:step|loss|t|avg|time|mem|tok|dt|\w*_?step|\w*loss|\w*time|\w*_ms|eta|https?)$")
-_ADAPTS = re.compile(r"\s{0,8}[a-z]{0,20}_?ttt[a-z]{0,20}[:_ ] ?(?:start|epoch|begin)", re.IGNORECASE)
-_LAST_EPOCH = re.compile(
-    r"\s{0,8}\w{0,20}ttt\w{0,20}[:_ ]{1,2}"
-    r"(?:epoch[:= ]{1,2}(?P<n>\d{1,4})(?:/(?P=n)(?!\d)| complete)|(?P<m>\d{1,4}) ?ep\b)",
-    re.IGNORECASE,
-)
 LOSS = re.compile(r"(?:(?:train|val)_(?:loss|bpb)[:=]\s*|\bstep[ :]\s*\d[^\n]{0,40}\bloss[:= ]\s*)(?:\d|nan)")
 """What a run log prints, and no other text."""
 _SECTION = re.compile(r"={3,} ?[\w .-]{3,60} ?={3,}$")
-_SOME_SCORE = re.compile(r"bpb\W+\d{1,2}\.\d{2,}|\d\.\d{2,} ?bpb", re.IGNORECASE)
-_SCORES = re.compile(r"eval|scor|quant|ttt", re.IGNORECASE)
 _SEED_OF_NAME = re.compile(r"seed[_-]?(\d{1,10})(?!\d)|(?:^|[/_-])s(\d{2,6})(?=[._-])", re.IGNORECASE)
 
 
@@ -356,9 +338,9 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
             if not fixed:
                 break
             line = line[fixed.end() :]
-        if source and _SOURCE_ENDS.match(line):
+        if source and WORDS["source_ends"].match(line):
             source = False
-        elif not source and _SOURCE_STARTS.match(line):
+        elif not source and WORDS["source_starts"].match(line):
             source = True
         if source or (line in recent and line[:2] != "  "):
             continue
@@ -370,7 +352,7 @@ def _prefixes(raw: list[tuple[int, str]]) -> list[re.Pattern[str]]:
     """What stands before most lines of known form, as patterns: a shape of words and signs, such as ``INFO:root:``."""
     shapes: Counter[str] = Counter()
     for _, line in raw:
-        hit = _ANCHOR.search(line, 0, 200)
+        hit = WORDS["anchor"].search(line, 0, 200)
         if hit is None:
             continue
         prefix = line[: hit.start()]
@@ -462,7 +444,7 @@ class _Reader:
             loss = Number.of(hit[3]) if hit.re is _PASS else None
             bpb = Number.of(hit[4] if hit.re is _PASS else hit[3])
             run.passes.append(Pass(name, number, bpb, loss, seconds, bool(WORDS["diagnostic"].search(name))))
-        elif not hit and _SOME_SCORE.search(line) and not _ANY_STEP.match(line):
+        elif not hit and WORDS["some_score"].search(line) and not WORDS["any_step"].match(line):
             run.unread = Stat(line[:160], 0, number)
 
     def _facts(self, line: str, number: int) -> None:
@@ -490,10 +472,10 @@ class _Reader:
         seed = _SEED.match(line) if "seed" in line and run.seed is None else None
         if seed and (seed[1] or run.last_step is None):
             run.seed = int(seed[1] or seed[2])
-        if run.last_step is None and not _ANY_STEP.match(line):
+        if run.last_step is None and not WORDS["any_step"].match(line):
             pairs = [_PAIR.fullmatch(word) for word in line.split()[:25]]
             found = {pair[1]: (pair[2], number) for pair in pairs if pair}
-            if 0 < len(pairs) < 25 and all(pairs) and not any(map(_NO_SETTING.match, found)):
+            if 0 < len(pairs) < 25 and all(pairs) and not any(map(WORDS["no_setting"].match, found)):
                 run.settings = found | run.settings if len(run.settings) < MAX_KEPT else run.settings
 
 
