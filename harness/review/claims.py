@@ -16,7 +16,7 @@ import msgspec
 
 from harness.review.number import NUMBER, Number, mean_of, read_numbers, read_one, std_of
 from harness.review.patterns import WORDS
-from harness.review.readme import OTHERS, Column, Document, Line, Row
+from harness.review.readme import Column, Document, Line, Row
 from harness.rules import Verdict
 
 LEFT_OUT = "limit of what is read"
@@ -179,7 +179,7 @@ def _headline(
     words = line.text[start : start + 70].strip()
     here = ("…" if start else "") + words + ("…" if start + 70 < len(line.text) else "")
     sentence = re.split(r"(?<=[.;|])\s|\bThis run|\bthis (?:run|work|PR|submission)|\bours?\b", before)[-1]
-    if OTHERS.search(sentence[-100:]) or column is None:
+    if WORDS["others"].search(sentence[-100:]) or column is None:
         text = "its seeds are not in this text" if column else "no table of seeds in this text gives it"
         yield Claim(line.number, here, f"mean {claimed.kind} over seeds", Verdict.UNKNOWN, text, claimed.text)
         return
