@@ -15,31 +15,18 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from harness.review.number import NUMBER, Number, mean_of, read_numbers, read_one, std_of
-from harness.review.readme import OTHERS, Column, Document, Line, Row
+from harness.review.patterns import WORDS
+from harness.review.readme import Column, Document, Line, Row
 from harness.rules import Verdict
 
 LEFT_OUT = "limit of what is read"
 """What a claim is about that only says that a part of the text was not checked."""
 ORDER = (Verdict.FAIL, Verdict.WARN, Verdict.PASS, Verdict.UNKNOWN)
-WORDS = {Verdict.FAIL: "WRONG", Verdict.WARN: "DISPUTED", Verdict.PASS: "holds", Verdict.UNKNOWN: "not checkable"}
+CALLED = {Verdict.FAIL: "WRONG", Verdict.WARN: "DISPUTED", Verdict.PASS: "holds", Verdict.UNKNOWN: "not checkable"}
 NEAR = 0.05
 """A claimed mean within 5 % of a column of seeds is about that column; one further off is about something else."""
 SMALLEST_SCORE = 0.2
 """Below it a number of bpb or nats is a difference and no score."""
-_NAMED_POPULATION = re.compile(r"population|pstdev|pop\.? std|ddof\s*=\s*0|σ_n\b", re.IGNORECASE)
-_NAMED_SAMPLE = re.compile(r"sample|ddof\s*=\s*1|n\s*[-−]\s*1", re.IGNORECASE)
-_WITH_STD = re.compile(r"(?:±|\+/-|\(?\s*(?:sample |population )?std\.?[\s:=~]*)", re.IGNORECASE)
-_COUNTED = re.compile(
-    r"(?P<n>\d+)[- ]seeds?\b[^)|;]*?\b(?:mean|avg|average)\b"
-    r"|\b(?:mean|average) (?:of|over|across) (?:all |the )?(?P<m>\d+|two|three|four|five|six|seven) (?:seeds|runs)",
-    re.IGNORECASE,
-)
-_MEAN = re.compile(r"\b(?:mean|average|avg)\b", re.IGNORECASE)
-_PAREN = re.compile(
-    r"^\s*(?:BPB|nats|bytes)?\s*(?:[A-Za-z+-]+\s){0,2}?(?:[A-Za-z+-]+\s*)?\((?P<inside>[^()]*)\)", re.IGNORECASE
-)
-_MEAN_BEFORE = re.compile(r"\b(?:mean|average|avg)(?:\b|_)[^.;|/\d]{0,45}$", re.IGNORECASE)
-_MEAN_AFTER = re.compile(r"^[\s*`]*(?:mean|average|avg)\b(?! of (?:the )?(?:best|lowest))", re.IGNORECASE)
 _SIZED = rf"({NUMBER})\s*(mBPB|bytes|KiB|MiB|KB|MB|bpb|nats|B(?!\w))?"
 _STD = re.compile(
     r"\b(?:sample |population |pop\.? )?(?:std|stdev|stddev|std\.? dev|sd|standard deviation|σ)\b(?: is| of)?"
@@ -114,11 +101,11 @@ def judge_std(claimed: Number, values: Sequence[Number], line: int, quote: str, 
     right = claimed.like(sample.value)
     both = f"sample {right}, population {claimed.like(population.value)}"
     divided = claimed.admits(population.low, population.high)
-    if _NAMED_POPULATION.search(context) and divided:
+    if WORDS["named_population"].search(context) and divided:
         return Claim(line, quote, what, Verdict.PASS, f"population deviation, as named ({both})", claimed.text)
     if claimed.admits(sample.low, sample.high):
         return Claim(line, quote, what, Verdict.PASS, f"sample deviation of such values ({both})", claimed.text)
-    if divided and not _NAMED_SAMPLE.search(context):
+    if divided and not WORDS["named_sample"].search(context):
         text = f"this is the population deviation; the sample one is {right} ({both})"
         return Claim(line, quote, what, Verdict.WARN, text, claimed.text, right)
     return Claim(line, quote, what, Verdict.FAIL, f"neither deviation: {both}", claimed.text, right)
@@ -141,7 +128,7 @@ def _aggregate(row: Row, column: Column, claimed: Number) -> Iterator[Claim]:
     where, named = f"{row.label} {cell}", f"{what} of {column.name}"
     if what == "mean":
         yield judge_mean(claimed, column.values, row.line, where, named)
-        behind = _WITH_STD.search(rest)
+        behind = WORDS["with_std"].search(rest)
         if behind and (found := read_numbers(rest[behind.end() :])):
             extra = dataclasses.replace(found[0], signed=False, value=abs(found[0].value))
             yield judge_std(extra, column.values, row.line, where, f"std of {column.name}", where)
@@ -169,9 +156,13 @@ def check_headlines(document: Document) -> Iterator[Claim]:
             is_score = kind in ("bpb", "nats") and number.value >= SMALLEST_SCORE
             if number.signed or not (is_score or kind == "bytes"):
                 continue
-            paren = _PAREN.match(after)
+            paren = WORDS["in_parentheses"].match(after)
             inside = paren["inside"] if paren else ""
-            mean = _MEAN.search(inside) or _MEAN_BEFORE.search(before[-60:]) or _MEAN_AFTER.match(after)
+            mean = (
+                WORDS["a_mean"].search(inside)
+                or WORDS["mean_before"].search(before[-60:])
+                or WORDS["mean_after"].match(after)
+            )
             nearby = re.split(r"[|(;]|\.\s", after[:60])[0]  # the deviation: in parentheses, after ±, or words later
             plus = _PLUS_MINUS.match(after.lstrip(" *`").removeprefix("total").strip())
             std = _STD.search(inside) or plus or _STD.search(nearby)
@@ -188,11 +179,11 @@ def _headline(
     words = line.text[start : start + 70].strip()
     here = ("…" if start else "") + words + ("…" if start + 70 < len(line.text) else "")
     sentence = re.split(r"(?<=[.;|])\s|\bThis run|\bthis (?:run|work|PR|submission)|\bours?\b", before)[-1]
-    if OTHERS.search(sentence[-100:]) or column is None:
+    if WORDS["others"].search(sentence[-100:]) or column is None:
         text = "its seeds are not in this text" if column else "no table of seeds in this text gives it"
         yield Claim(line.number, here, f"mean {claimed.kind} over seeds", Verdict.UNKNOWN, text, claimed.text)
         return
-    what, values, counted = f"mean of {column.name}", list(column.values), _COUNTED.search(after)
+    what, values, counted = f"mean of {column.name}", list(column.values), WORDS["counted"].search(after)
     word = (counted["n"] or counted["m"]).lower() if counted else ""
     n = int(word) if word.isdigit() else _COUNTS.get(word, len(values))
     best = sorted(values, key=lambda v: v.value)[:n] if 0 < n < len(values) else []
@@ -229,14 +220,14 @@ def render_claims(name: str, claims: Sequence[Claim], *, every: bool = True) -> 
     from harness.text import printable
 
     count = Counter(claim.verdict for claim in claims)
-    tally = ", ".join(f"{count[v]} {word.lower().replace('holds', 'hold')}" for v, word in WORDS.items())
+    tally = ", ".join(f"{count[v]} {word.lower().replace('holds', 'hold')}" for v, word in CALLED.items())
     lines = [f"{printable(name)}: {tally}"]
     for verdict in ORDER:
         chosen = [claim for claim in claims if claim.verdict is verdict]
         if not every and verdict in (Verdict.PASS, Verdict.UNKNOWN):
             chosen = [claim for claim in chosen if claim.what == LEFT_OUT]
         if chosen:
-            lines += ["", WORDS[verdict]]
+            lines += ["", CALLED[verdict]]
         for claim in chosen:
             claimed = f" {printable(claim.claimed.strip(), 40)}" if claim.claimed else ""
             lines.append(f"  line {claim.line}: {printable(claim.what, 60)}{claimed}: {printable(claim.message, 300)}")

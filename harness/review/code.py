@@ -9,10 +9,6 @@ from harness.review.patterns import PATTERNS, WORDS
 from harness.review.record import Record
 
 _SOURCES = (".cpp", ".cc", ".c", ".cu")
-_VAL_FILES = re.compile(
-    r"^(?:\w+\.)*train_?(?:files|pattern|glob|shards|data|paths) = .*(?:\b|_)val(?:id)?_[^'\"/]*(?:\.bin|\*)"
-)
-_VAL_DOCS = re.compile(r"val[-_]docs\W{1,6}[^\n]{0,80}?(?:default\s*=\s*|=\s*)(10[_,]?000)\b")
 LOOKED_AT = (ast.Assign, ast.Expr, ast.Import, ast.ImportFrom, ast.AugAssign, ast.Return, ast.For)
 MAX_STATEMENT = 4_000
 """Characters of a statement that are looked at."""
@@ -27,6 +23,9 @@ def absent(record: Record) -> None:
         return
     others = [n for n in record.folder.names if n.endswith((".py", *_SOURCES)) and n != record.main_code]
     likely = [n for n in others if not WORDS["not_at_eval"].search(n) and "train" not in n]
+    told = "\n".join(record.told)  # which may call a file an analysis
+    names = {n: re.escape(n.rsplit("/", 1)[-1]) for n in likely}
+    likely = [n for n, x in names.items() if not re.search(rf"(?i)analysis\W.{{0,20}}{x}|{x}\W.{{0,40}}analysis", told)]
     notes = record.metadata.raw.items() if record.metadata else ()
     counted = any(key.startswith("bytes_code") and re.search("includ", str(value), re.I) for key, value in notes)
     size = sum(record.folder.size_of(n) or 0 for n in likely)
@@ -72,7 +71,7 @@ def preparation(record: Record) -> None:
     commands = [text for name, text in sources.items() if name.endswith(".sh")]
     commands += record.readme.raw if record.readme else []
     for name, source in sources.items():
-        hit = _VAL_DOCS.search(source)
+        hit = WORDS["val_docs"].search(source)
         if hit and not any(re.search(r"--val[-_]docs[ =]+50[_,]?000\b", text) for text in [*commands, source]):
             message = "the preparation holds out 10,000 documents by default; the split has 50,000 (#2127)."
             at, remedy = (name, source.count("\n", 0, hit.start()) + 1), "Set the default to 50,000."
@@ -95,7 +94,7 @@ def patterns(record: Record) -> None:
                 continue
             text = ast.unparse(node)[:MAX_STATEMENT]
             at = (name, 0 if script.layers else node.lineno)  # an unpacked script has other lines
-            if not loop and _VAL_FILES.match(text):
+            if not loop and WORDS["val_files"].match(text):
                 out.fail("A4-TRAIN-NO-VAL", "the train files are validation shards.", at, text[:160])
                 continue
             for one in PATTERNS.code:

@@ -23,9 +23,6 @@ from harness.review.published import (
 from harness.review.record import LARGEST_SCORE, Record, each
 from harness.rules import Verdict
 
-_SHARDS = re.compile(r"fineweb\w*_(sp1024|sp8192)\b")
-"""Published shards: of each of these names there is one set."""
-_FIRST_LOSS = re.compile(r"\bstep[: ]\s*[01]/\d+\W{1,4}(?:(?:train|val)_)?loss:?\s*(\d{1,2}\.\d{2,6})")
 _UNTRAINED = {"sp1024": math.log(1024), "sp8192": math.log(8192)}
 """Nats a token of a model that knows nothing: they tell the vocabulary."""
 _COUNT_BYTES = "Count the UTF-8 bytes of the raw documents; compare the table with decoded text."
@@ -33,12 +30,6 @@ MAX_TOLD = 2_000
 """Lines of README and JSON in which the folder may call its score one of a part."""
 LARGEST_GAIN = 0.06
 """bpb between the end of training and the last pass; above it, the way of scoring has to be explained."""
-_RAN = re.compile(r"start|epoch|done|enabled|lr|chunk|step|loss|[1-9][\d,]* bytes|: (?:True|1)$", re.IGNORECASE)
-_ON_TRAIN = re.compile(r"train[-_ ]?(?:data|tok|shard)", re.IGNORECASE)
-_FIELDS = re.compile(r"name|blurb|descri|techni|summary|criterion|method|changes|^notes?$", re.IGNORECASE)
-_SWITCH = re.compile(r"(?:enabled|epochs|_mode|_temperature)$|^use_|^(?:slot|ppm|prequant_ttt)$")
-_NOT_COMPARABLE = re.compile(r"\bnot\W{1,3}(?:\w+[- ]){0,2}comparable", re.IGNORECASE)
-_MIXED = re.compile(r"ppm|n-?gram|mix|cache|blend|bayes", re.IGNORECASE)
 
 
 def implied(run: Run, item: Pass) -> Range | None:
@@ -85,7 +76,7 @@ def byte_count(record: Record, run: Run) -> None:
         out.warn("A7-BYTES", message, at, found, f"{text}, {share}", remedy, "likely")
         return
     unknown = variant_of(tokens) is None and finding.found == "unknown"
-    odd = unknown or _MIXED.search(item.name)
+    odd = unknown or WORDS["mixed"].search(item.name)
     certain = finding.verdict is Verdict.FAIL and bool(agree) and record.bound.certain and not odd
     verdict = Verdict.FAIL if certain else Verdict.WARN
     out.add(verdict, finding.rule, f"{item.name}: {finding.message}", at, found, text, remedy)
@@ -95,9 +86,9 @@ def by_name(record: Record) -> None:
     """Loss over bpb by the tokenizer's name, where no token count stands: that of each log, else the JSON's."""
     meta, claimed, out = record.metadata, record.claimed, record.out
     texts = [record.texts.get(run.file, "") for run in record.bound.runs] or record.told
-    names = {name for text in texts for name in _SHARDS.findall(text)}
+    names = {name for text in texts for name in WORDS["shards"].findall(text)}
     if not names and not any("caseops" in text.lower() for text in [*texts, *record.told]):  # which has two counts
-        first = {float(hit[1]) for text in texts if (hit := _FIRST_LOSS.search(text))}
+        first = {float(hit[1]) for text in texts if (hit := WORDS["first_loss"].search(text))}
         names = {name for name, loss in _UNTRAINED.items() if first and all(abs(x - loss) < 0.06 for x in first)}
     finals = [(run, item) for run in record.bound.runs if (item := run.final) and not run.one("val_tokens")]
     pairs = [(item.loss, item.bpb, run.place(item)) for run, item in finals]
@@ -126,7 +117,7 @@ def coverage(record: Record, run: Run) -> None:
     said = ""
     for text in record.told[:MAX_TOLD] if finding.verdict is Verdict.FAIL else ():
         numbers = [n.value for n in read_numbers(text)] if re.search(r"token", text, re.IGNORECASE) else []
-        if any(abs(n - tokens) <= 0.01 * tokens for n in numbers) or _NOT_COMPARABLE.search(text):
+        if any(abs(n - tokens) <= 0.01 * tokens for n in numbers) or WORDS["not_comparable"].search(text):
             said = said or text.strip()[:160]
     if said:
         out.warn(rule, "the score is of a part of the text, as the folder says.", at, shown, said, "Score every token.")
@@ -194,13 +185,19 @@ def is_on(pattern: re.Pattern[str], text: str) -> bool:
 def marks(record: Record, run: Run) -> None:
     """Switches and lines that name a method; adaptation before the model is packed."""
     out = record.out
-    switches = [(line, f"{key}: {value}") for key, (value, line) in run.settings.items() if _SWITCH.search(key)]
+    switches = [
+        (line, f"{key}: {value}") for key, (value, line) in run.settings.items() if WORDS["method_switch"].search(key)
+    ]
     off = {text.split("_enabled")[0] for _, text in switches if re.search(r"_enabled: (?:False|0)$", text)}
     lines = sorted(switches + [(mark.line, mark.label) for mark in run.marks])
     lines = [(line, text) for line, text in lines if not any(text.startswith(name) for name in off)]
     for method in PATTERNS.methods:
         hits = [(line, text) for line, text in lines if method.log and is_on(method.log, text)]
-        ran = [(line, text) for line, text in hits if _RAN.search(text) and not _ON_TRAIN.search(text)]
+        ran = [
+            (line, text)
+            for line, text in hits
+            if WORDS["method_ran"].search(text) and not WORDS["on_train"].search(text)
+        ]
         if hits:
             line, text = (ran or hits)[0]
             report = out.fail if ran and method.banned else out.warn
@@ -221,7 +218,7 @@ def marks(record: Record, run: Run) -> None:
 def _texts(record: Record) -> Iterator[tuple[str, int, str, str]]:
     """File, line, text, and what it is: "title" (a name or first heading), "field" of the JSON, or "" (a line)."""
     for key, value in record.metadata.raw.items() if record.metadata else ():
-        texts = (value if isinstance(value, list) else [value]) if _FIELDS.search(key) else []
+        texts = (value if isinstance(value, list) else [value]) if WORDS["fields_of_words"].search(key) else []
         for text in texts:
             if isinstance(text, str) and record.metadata:
                 kind = "title" if key in ("name", "title", "run_name") else "" if key.startswith("note") else "field"
@@ -236,7 +233,7 @@ def words(record: Record) -> None:
     """Methods that the texts name; at most one hit a method. A README's body compares with other records."""
     # A later pass gave another score than the claimed one, which neither names such a method nor looks like it.
     another = record.out.has("A9-SCORER") and not record.out.has("S6-PLAUSIBLE")
-    another = another and not re.search(rf"{_MIXED.pattern}|ttt|slot", record.bound.name, re.IGNORECASE)
+    another = another and not re.search(rf"{WORDS['mixed'].pattern}|ttt|slot", record.bound.name, re.IGNORECASE)
     seen = set[str]()
     adapted = any(run.early_adaptation for run in record.bound.any)  # by the log; then a README's words tell on what
     for file, line, text, own in _texts(record):
@@ -246,7 +243,8 @@ def words(record: Record) -> None:
             hit = method.words.search(text) if method.words and fresh else None
             if hit and not WORDS["denied"].search(text[: hit.start()]):
                 seen.add(method.what)
-                if record.out.has(method.beside) or (method.unless and any(map(method.unless.search, record.told))):
+                unless, given = (p and any(map(p.search, record.told)) for p in (method.unless, method.given))
+                if record.out.has(method.beside) or unless or given is False:
                     continue
                 found, remedy = text[max(0, hit.start() - 60) :].strip()[:160], "Say why it is within the rules."
                 certain = early or (method.banned and own == "title" and record.claimed is not None)

@@ -11,10 +11,6 @@ from harness.review.number import Number
 from harness.review.patterns import WORDS
 from harness.review.record import LARGEST_SCORE, Record, is_score, track_named
 
-_PLACEHOLDER = re.compile(r"[_<\[{ ]*(?:fill|todo|tbd|fixme|pending|your[_ -]|xxx|n/?a$)", re.IGNORECASE)
-
-_LISTED = re.compile(r"\s*[-*] +\**`([\w.-]+\.(?:json|py|log|txt|sh|model|csv))`\s*(?:$|[:(\u2014-])")
-
 
 def required_files(record: Record) -> None:
     """README, metadata, script and logs."""
@@ -49,7 +45,7 @@ def required_files(record: Record) -> None:
         )
     bases, lists = {n.rsplit("/", 1)[-1] for n in names}, [list[str]()]
     for line in record.readme.raw if record.readme else ():
-        if hit := _LISTED.match(line):
+        if hit := WORDS["listed_file"].match(line):
             lists[-1].append(hit[1])
         elif line.strip() and not line.lstrip().startswith(("-", "*")):
             lists.append([])
@@ -98,7 +94,7 @@ def fields(record: Record) -> None:
     for name, value in meta.values.items():
         at, written = (record.json_file, meta.line(name)), meta.raw.get(meta.spelt[name], value)
         numeric = name in ("val_loss", "bytes_total") or (name == "val_bpb" and is_number(value))
-        if isinstance(value, str) and name != "val_bpb" and _PLACEHOLDER.match(value):
+        if isinstance(value, str) and name != "val_bpb" and WORDS["placeholder"].match(value):
             out.warn(rule, f"{name} still holds a placeholder.", at, shown(value))
         elif numeric and not is_number(written):
             out.warn(rule, f"{name} is not a number.", at, shown(written))

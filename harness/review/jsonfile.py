@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
 from harness.review.number import Number
-from harness.review.patterns import PATTERNS
+from harness.review.patterns import PATTERNS, WORDS
 
 MAX_BYTES, MAX_DEPTH, LONGEST_KEY = 1 << 20, 32, 1_000
 SEED_FIELDS = ("seed_results", "seeds", "per_seed", "results", "runs")
 HOLDERS = ("results", "result", "metrics", "summary", "scores")
 """Objects in which some folders keep the fields that others write at the top."""
-OTHER_RUNS = re.compile(r"supersed|old|prev|prior|base|ablat|other|extra|reject|fail|diagnos|vs_|delta", re.IGNORECASE)
 SEED_KEY = re.compile(r"(?:seed[_ -]?)?(\d{1,10})")
 
 
@@ -151,7 +150,7 @@ def _read_seeds(found: Metadata, places: list[dict[str, Any]]) -> None:
     tables = [(name, raw.get(name)) for name in SEED_FIELDS]
     for place in places:  # objects under any other name whose keys are all seeds, such as ``val_bpb_seeds``
         for name, value in place.items():
-            named = isinstance(value, dict) and len(value) > 1 and not OTHER_RUNS.search(name)
+            named = isinstance(value, dict) and len(value) > 1 and not WORDS["other_fields"].search(name)
             if named and all(SEED_KEY.fullmatch(str(key)) for key in value):
                 tables.append((name, value))
     for name, value in tables:

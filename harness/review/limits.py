@@ -7,13 +7,10 @@ from statistics import fmean
 
 from harness.review.jsonfile import is_number, shown
 from harness.review.logs import Run, Stat
+from harness.review.patterns import WORDS
 from harness.review.record import TABLES, Record, each
 from harness.rules import Verdict
 
-_OWN_TEXT = re.compile(r"(?i:\bself[-_ ]?gen|\bautoregressive|\brandom[-_ ]tokens?\b)|\bAR\b")
-"""Text that the model writes itself, or none at all. "Random batches" are batches of the training data."""
-_TRAIN_TEXT = re.compile(r"train", re.IGNORECASE)
-_NOT_TRAIN_TEXT = re.compile(r"\b(?:post|after|no|not|without)[-_ ]?(?:any |the )?train\w*", re.IGNORECASE)
 CLOCKS_APART = 60
 """Seconds by which two clocks of one run may differ."""
 
@@ -62,8 +59,8 @@ def calibration(record: Record, run: Run) -> None:
     if first is None or not record.official:
         return
     text = " ".join(item.label for item in run["calibrations"] + run["hessians"])
-    trained_on = _TRAIN_TEXT.search(_NOT_TRAIN_TEXT.sub("", text))
-    if _OWN_TEXT.search(text) and not trained_on:
+    trained_on = WORDS["train_text"].search(WORDS["not_train_text"].sub("", text))
+    if WORDS["own_text"].search(text) and not trained_on:
         out.passed(rule, "calibrated on text that the model wrote itself.", run.place(first), first.label)
         return
     loop, seconds = run.train_time, run.hessian_seconds
@@ -257,7 +254,7 @@ def claimed_bytes(record: Record) -> None:
         elif any(abs(claimed.value - fmean(sizes)) < 1 for sizes in (values, own or values)):
             remark = "the claim is the mean over seeds; the largest decides"
         elif exact in {int(item.value) for run in record.runs for item in run["totals"]}:
-            remark = "the claimed size is that of another run of the folder"
+            remark = "the claimed size is that of another run of the folder" if record.claimed else ""
         elif exact in {int(item.value) for run in record.runs for item in run["models"]}:
             remark = "the claimed size is a model's, without the code"
         elif record.mentions(claimed, [run.file for run in record.runs]):

@@ -22,7 +22,6 @@ MAX_LINE, MAX_KEPT, MAX_RUNS = 1_000, 400, 40
 RAW_MODEL_BYTES = 4e7
 """An unlabelled total from this size on is the uncompressed model's."""
 BITS_PER_NAT = 1.4426950408889634
-NUM = r"(-?(?:[0-9]{1,15}(?:\.[0-9]{1,15})?(?:[eE][-+]?[0-9]{1,3})?|nan|inf))(?![0-9.])"
 
 
 class Stat(NamedTuple):
@@ -153,12 +152,16 @@ class Run:
     def early_adaptation(self) -> Stat | None:
         """The line where test-time training begins after training and before the model is packed."""
         packed, begun = next((model.line for model in self.packed), 0), self.stop.line if self.stop else 0
-        return next((mark for mark in self.marks if begun < mark.line < packed and _ADAPTS.match(mark.label)), None)
+        return next(
+            (mark for mark in self.marks if begun < mark.line < packed and WORDS["adapts"].match(mark.label)), None
+        )
 
     @property
     def epochs_first(self) -> Stat | None:
         """The end of test-time training of the packed model, by epochs or chunks, before any score of its tokens."""
-        epochs = [m for m in self.marks if (hit := _LAST_EPOCH.match(m.label)) and int(hit["n"] or hit["m"]) > 1]
+        epochs = [
+            m for m in self.marks if (hit := WORDS["last_epoch"].match(m.label)) and int(hit["n"] or hit["m"]) > 1
+        ]
         # A pass of another name and with a clock of its own is not the sum over the chunks, however these are called.
         apart = self.final and self.final.seconds and "ttt" not in self.final.name.lower()
         found = (self["adaptations"] if apart else []) or ([] if self.chunked else epochs)
@@ -188,7 +191,7 @@ class Run:
 
     def settle(self) -> None:
         """Of each pass the last scoring, with the digits of its exact line and the time of whichever printed it."""
-        full = [item for item in self.passes if not _SUMMARY.search(item.name)]
+        full = [item for item in self.passes if not WORDS["summary"].search(item.name)]
         self.passes = full or self.passes  # Where a pass has a line of its own, a summary only repeats it.
         merged: dict[str, Pass] = {}
         for above, item in zip([None, *self.passes], self.passes, strict=False):
@@ -201,7 +204,7 @@ class Run:
             seconds = item.seconds if item.seconds is not None or not (before and same) else before.seconds
             merged[item.name] = replace(exact, loss=exact.loss or item.loss, seconds=seconds)
         self.passes = list(merged.values())
-        if not self.trained and _SCORES.search(self.file) and all(item.diagnostic for item in self.passes):
+        if not self.trained and WORDS["only_scores"].search(self.file) and all(item.diagnostic for item in self.passes):
             # What only scores is no diagnosis of a training.
             self.passes = [replace(item, diagnostic=False) for item in self.passes]
 
@@ -221,74 +224,15 @@ class Run:
         return self.file, stat.line if stat else 0
 
 
-_ANCHOR = re.compile(
-    r"(?:step[: ]\s*\d+/\d+|\d+/\d+ (?:train|val)_loss|final_\w+[ :]|legal_ttt|stopping_early:|Total submission size|"
-    r"Serialized model|Code size|val_loader:|train_loader:|model_params:|Hyperparameters:|seed:\s*\d|GPTQ:|gptq:|"
-    r"world_size:|val_tokens:|train_shards:|peak memory|warmup_step:|quantized\w*[ :]+val_loss|prequant_ttt)"
-)
-_FIXED_PREFIX = re.compile(
-    r"(?:\d{9,}\.\d+ |\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,\d]*(?:Z|[+-]\d\d:?\d\d)?\]?[ :|-]{1,4}"
-    r"|\[(?:(?i:rank) ?|default)?\d+\]:? ?|\[?\d\d:\d\d:\d\d(?:[.,]\d+)?\]? |\d{1,3}: (?=[a-zA-Z]))"
-)
-_STAMP = re.compile(r"\[?(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)")
-_LITERAL = re.compile(r"'(\w{1,60})': '?([\w.-]{1,60})")
-_ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]{0,20}[A-Za-z]|\][^\x07\x1b]{0,80}(?:\x07|\x1b\\))")
-_BAR = re.compile(r"[^|]{0,80}\d{1,3}%\|[^|]{0,300}\|[^\[a-z]{0,40}(?:\[[^\]]{0,80}\])?")
-_SOURCE_STARTS = re.compile(r"(?:import \w|from \w[\w.]* import |#!/usr|\"\"\"|class \w+[:(]|def \w+\()")
-_SOURCE_ENDS = re.compile(
-    r"={20,}|Running P|\+-{20,}|Hyperparameters:|[WI]\d{4} |logs/\S+\.txt|(?:step:)?\d+/\d+ |warmup_step:\d|"
-    r"train_loader:|val_loader:|model_params:\d|Total submission|Serialized model|val_bpb:enabled|val_tokens:\s*\d"
-    r"|\|\s+\d+\s+NVIDIA"
-)
-_CODE = re.compile(r"""log0?\(|print\(|f["']|["']\)$|^\s*(?:def|class|import|from|return|if|for|with)\b.*[:(]""")
-_TAGS = r"(?:(?!val_)\w{1,30}[:=][\w.]{1,30} ){0,4}(?P<how>sliding )?"
-_PASS = re.compile(
-    rf"(?P<name>[A-Za-z][\w.+ /()-]{{0,70}}?)[ :]{{1,20}}+{_TAGS}val_loss[:=]\s*"
-    + NUM
-    + r",?\s+(?:sliding )?val_bpb[:=]\s*"
-    + NUM,
-    re.IGNORECASE,
-)
-_BPB_ONLY = re.compile(rf"(?P<name>(?:final|quantized|legal|ppm)[\w.+-]{{0,60}})[ :]+{_TAGS}val_bpb[:=]\s*" + NUM)
-_LABELLED = re.compile(
-    r"\s{0,8}(?P<name>(?:[A-Za-z][\w.+-]{0,20} ){0,4}(?:val_)?bpb(?: \([\w ,=+-]{1,40}\))?)[:=](?P<how>)\s{1,20}"
-    + NUM
-    + r"\s*$",
-    re.IGNORECASE,
-)
-"""A line of a score alone, such as ``TTT BPB: 1.0783``; and its name."""
-_SUMMARY = re.compile(r"(?:^| )(?:val_)?bpb(?: \(|$)", re.IGNORECASE)
-_STEP = re.compile(r"(?:step[: ]\s*)?(\d{1,15})/(\d{1,15})\s+(train|val)_loss:\s*" + NUM)
-_ANY_STEP = re.compile(r"\s*(?:step|iter|epoch|batch|chunk|warmup)\w*[:= ]\s*\d", re.IGNORECASE)
-_TIME = NUM.replace("(?![0-9.])", "")
-_TRAIN_TIME = re.compile(rf"train_time:\s*{_TIME}(ms|m|s)\b")
-_EVAL_TIME = re.compile(rf"eval_time[:=]\s*{_TIME}\s*(ms|s)\b|\btime:(\d{{1,18}})(ms)")
-_VAL_BPB = re.compile(r"val_bpb:\s*" + NUM)
-_STOP = re.compile(r"stopping_early: (\w+)\s+train_time:\s*(\d{1,18})ms\s+step:\s*(\d{1,15})")
 _CALIBRATES = ("reserves", "hessians", "calibrations")
-_SEED = re.compile(r"\s*(?:random_)?seed[:=] ?(\d{1,10})\s*$|.*\bseed[:=](\d{1,10})\b")
-_GPU = re.compile(r"\|\s+\d+\s+(NVIDIA [\w ]{3,40}?)\s{2,}")
-_PAIR = re.compile(r"([A-Za-z]\w{0,60}):(\S{1,200})")
-_LONE = re.compile(r"(?:  )?([a-z_]\w{0,60}):\s?(.{0,300})$")
-_NO_SETTING = re.compile(r"^(?:step|loss|t|avg|time|mem|tok|dt|\w*_?step|\w*loss|\w*time|\w*_ms|eta|https?)$")
-_ADAPTS = re.compile(r"\s{0,8}[a-z]{0,20}_?ttt[a-z]{0,20}[:_ ] ?(?:start|epoch|begin)", re.IGNORECASE)
-_LAST_EPOCH = re.compile(
-    r"\s{0,8}\w{0,20}ttt\w{0,20}[:_ ]{1,2}"
-    r"(?:epoch[:= ]{1,2}(?P<n>\d{1,4})(?:/(?P=n)(?!\d)| complete)|(?P<m>\d{1,4}) ?ep\b)",
-    re.IGNORECASE,
-)
 LOSS = re.compile(r"(?:(?:train|val)_(?:loss|bpb)[:=]\s*|\bstep[ :]\s*\d[^\n]{0,40}\bloss[:= ]\s*)(?:\d|nan)")
 """What a run log prints, and no other text."""
-_SECTION = re.compile(r"={3,} ?[\w .-]{3,60} ?={3,}$")
-_SOME_SCORE = re.compile(r"bpb\W+\d{1,2}\.\d{2,}|\d\.\d{2,} ?bpb", re.IGNORECASE)
-_SCORES = re.compile(r"eval|scor|quant|ttt", re.IGNORECASE)
-_SEED_OF_NAME = re.compile(r"seed[_-]?(\d{1,10})(?!\d)|(?:^|[/_-])s(\d{2,6})(?=[._-])", re.IGNORECASE)
 
 
 def seed_of_name(name: str) -> int | None:
     """The seed that a file name states, such as ``train_seed42.log``; else the one of its folder's name."""
     for part in reversed(name.split("/")):
-        found = _SEED_OF_NAME.search(part)
+        found = WORDS["seed_of_name"].search(part)
         if found:
             return int(found[1] or found[2])
     return None
@@ -315,7 +259,7 @@ def read_log(name: str, text: str) -> list[Run]:
     reader = _Reader(runs[0])
     for number, line in _lines(text):
         if reader.begins_anew(line) and len(runs) < MAX_RUNS:
-            runs.append(Run(name, number, headed=_SECTION.match(line) is not None))
+            runs.append(Run(name, number, headed=WORDS["section"].match(line) is not None))
             reader = _Reader(runs[-1])
         reader.take(line, number)
     runs = _joined(runs)
@@ -323,7 +267,7 @@ def read_log(name: str, text: str) -> list[Run]:
         if run.seed is None or not run.trained:  # What only scores may print the default seed of its script.
             run.seed = run.seed if (named := seed_of_name(name)) is None else named
         run.settle()
-    stamps = [hit[1] for line in text.split("\n") if (hit := _STAMP.match(line))] if len(runs) == 1 else []
+    stamps = [hit[1] for line in text.split("\n") if (hit := WORDS["stamp"].match(line))] if len(runs) == 1 else []
     if len(stamps) > max(5, 0.9 * text.count("\n")):
         with suppress(ValueError):  # such as a month 13
             first, last = datetime.fromisoformat(stamps[0]), datetime.fromisoformat(stamps[-1])
@@ -343,22 +287,22 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
     recent: deque[str] = deque(maxlen=16)
     source = False
     for number, line in raw:
-        line = _ESCAPES.sub("", line) if "\x1b" in line else line
+        line = WORDS["escapes"].sub("", line) if "\x1b" in line else line
         if "%|" in line:
-            line = _BAR.sub("", line, count=1)
+            line = WORDS["bar"].sub("", line, count=1)
         for prefix in prefixes:
             hit = prefix.match(line)
             if hit and hit.end() < len(line):
                 line = line[hit.end() :]
                 break
         for _ in range(3):
-            fixed = _FIXED_PREFIX.match(line)
+            fixed = WORDS["fixed_prefix"].match(line)
             if not fixed:
                 break
             line = line[fixed.end() :]
-        if source and _SOURCE_ENDS.match(line):
+        if source and WORDS["source_ends"].match(line):
             source = False
-        elif not source and _SOURCE_STARTS.match(line):
+        elif not source and WORDS["source_starts"].match(line):
             source = True
         if source or (line in recent and line[:2] != "  "):
             continue
@@ -370,7 +314,7 @@ def _prefixes(raw: list[tuple[int, str]]) -> list[re.Pattern[str]]:
     """What stands before most lines of known form, as patterns: a shape of words and signs, such as ``INFO:root:``."""
     shapes: Counter[str] = Counter()
     for _, line in raw:
-        hit = _ANCHOR.search(line, 0, 200)
+        hit = WORDS["anchor"].search(line, 0, 200)
         if hit is None:
             continue
         prefix = line[: hit.start()]
@@ -401,9 +345,9 @@ class _Reader:
             return False
         if line.startswith(("Hyperparameters:", "warmup_step:1/", "train_loader:", "val_bpb:enabled")):
             return True
-        if run.passes and _SECTION.match(line):
+        if run.passes and WORDS["section"].match(line):
             return True
-        step = _STEP.match(line)
+        step = WORDS["step"].match(line)
         return bool(step and run.last_step and int(step[1]) * 4 < run.last_step and int(step[1]) < 200)
 
     def take(self, line: str, number: int) -> None:
@@ -413,24 +357,24 @@ class _Reader:
             self.in_block = run.block = True
             return
         self.in_block = self.in_block and line.startswith("  ")
-        pair = _LONE.match(line) if self.in_block or (run.block and run.last_step is None) else None
+        pair = WORDS["lone_setting"].match(line) if self.in_block or (run.block and run.last_step is None) else None
         if pair and (self.in_block or " " not in pair[2].strip()) and len(run.settings) < MAX_KEPT:
             run.settings.setdefault(pair[1], (pair[2].strip(), number))
             if pair[1] == "seed" and pair[2].strip().isdigit():
                 run.seed = int(pair[2].strip()[:10])
             if line.startswith("  "):
                 return
-        step = _STEP.match(line)
+        step = WORDS["step"].match(line)
         if step:
             self._step(line, number, step)
             return
         if "onfig: {'" in line:
-            run.settings |= {key: (value, number) for key, value in _LITERAL.findall(line)}
-        code = "{" in line or _CODE.search(line)
+            run.settings |= {key: (value, number) for key, value in WORDS["literal"].findall(line)}
+        code = "{" in line or WORDS["code"].search(line)
         if ("bpb" in line or "BPB" in line or "bits" in line) and not code:
             self._pass(line, number)
         if line[:1] == "|":
-            gpu = _GPU.match(line)
+            gpu = WORDS["gpu"].match(line)
             if gpu and len(run.gpus) < 64:
                 run.gpus.append(gpu[1])
         elif (":" in line or "=" in line) and not code:
@@ -440,12 +384,12 @@ class _Reader:
     def _step(self, line: str, number: int, step: re.Match[str]) -> None:
         run = self.run
         run.last_step = max(run.last_step or 0, int(step[1]))
-        spent = _TRAIN_TIME.search(line)
+        spent = WORDS["train_time"].search(line)
         if spent and spent[2] != "m":
             seconds = round(_seconds(spent[1], spent[2]), 3)
             if run.longest_train is None or seconds > run.longest_train.value:
                 run.longest_train = Stat("train_time", seconds, number)
-        bpb = _VAL_BPB.search(line) if step[3] == "val" else None
+        bpb = WORDS["val_bpb"].search(line) if step[3] == "val" else None
         if bpb and len(run.curve) < 4 * MAX_KEPT:
             score, loss, tokens = Number.of(bpb[1]), Number.of(step[4]), run.one("val_tokens")
             bits_a_token = abs(loss.value * BITS_PER_NAT - score.value) <= 2 * (score.step + loss.step)
@@ -454,20 +398,20 @@ class _Reader:
 
     def _pass(self, line: str, number: int) -> None:
         run = self.run
-        hit = _PASS.match(line) or _BPB_ONLY.match(line) or (_LABELLED.match(line) if self.losses else None)
+        names = ("scoring_pass", "bpb_only", "labelled_score")[: 3 if self.losses else 2]
+        hit = next((hit for name in names if (hit := WORDS[name].match(line))), None)
         if hit and len(run.passes) < MAX_KEPT:
             name = " ".join(hit["name"].split()).removesuffix("_exact") + (" sliding" if hit["how"] else "")
-            spent = _EVAL_TIME.search(line, hit.end())
+            spent = WORDS["eval_time"].search(line, hit.end())
             seconds = _seconds(spent[1] or spent[3], spent[2] or spent[4]) if spent else None
-            loss = Number.of(hit[3]) if hit.re is _PASS else None
-            bpb = Number.of(hit[4] if hit.re is _PASS else hit[3])
+            bpb, loss = Number.of(hit[hit.re.groups]), Number.of(hit[3]) if hit.re.groups == 4 else None
             run.passes.append(Pass(name, number, bpb, loss, seconds, bool(WORDS["diagnostic"].search(name))))
-        elif not hit and _SOME_SCORE.search(line) and not _ANY_STEP.match(line):
+        elif not hit and WORDS["some_score"].search(line) and not WORDS["any_step"].match(line):
             run.unread = Stat(line[:160], 0, number)
 
     def _facts(self, line: str, number: int) -> None:
         run = self.run
-        stop = _STOP.match(line)
+        stop = WORDS["stop"].match(line)
         if stop:
             run.stop = Stat(stop[1], int(stop[2]) / 1000, number)
             run.last_step = max(run.last_step or 0, int(stop[3]))
@@ -487,13 +431,13 @@ class _Reader:
 
     def _settings(self, line: str, number: int) -> None:
         run = self.run
-        seed = _SEED.match(line) if "seed" in line and run.seed is None else None
+        seed = WORDS["seed_line"].match(line) if "seed" in line and run.seed is None else None
         if seed and (seed[1] or run.last_step is None):
             run.seed = int(seed[1] or seed[2])
-        if run.last_step is None and not _ANY_STEP.match(line):
-            pairs = [_PAIR.fullmatch(word) for word in line.split()[:25]]
+        if run.last_step is None and not WORDS["any_step"].match(line):
+            pairs = [WORDS["pair"].fullmatch(word) for word in line.split()[:25]]
             found = {pair[1]: (pair[2], number) for pair in pairs if pair}
-            if 0 < len(pairs) < 25 and all(pairs) and not any(map(_NO_SETTING.match, found)):
+            if 0 < len(pairs) < 25 and all(pairs) and not any(map(WORDS["no_setting"].match, found)):
                 run.settings = found | run.settings if len(run.settings) < MAX_KEPT else run.settings
 
 

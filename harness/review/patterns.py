@@ -8,6 +8,10 @@ from importlib import resources
 import msgspec
 
 _NAMES = {
+    "<NUM>": r"<TIME>(?![0-9.])",
+    "<TIME>": r"(-?(?:[0-9]{1,15}(?:\.[0-9]{1,15})?(?:[eE][-+]?[0-9]{1,3})?|nan|inf))",
+    "<TAGS>": r"(?:(?!val_)\w{1,30}[:=][\w.]{1,30} ){0,4}(?P<how>sliding )?",
+    "<BEHIND>": r"(?=\s*(?:[(±+/&]|over\b|of\b|across\b|$))",
     "<N>": r"(?P<n>\d{1,18})",
     "<TARGET>": r"\b(?:\w+_)?(?:y|tgts?|targets?|gold|labels?|y_true|next_tok(?:en)?s?)(?:_\w+)?\b",
     "<GATE>": r"(?:\w+_)?(?:alpha|gate|lam|lambda_|mix(?:ing)?_?(?:w|weights?)?|blend\w*|tilt)",
@@ -22,6 +26,7 @@ class Method(msgspec.Struct, frozen=True):
     words: re.Pattern[str] | None = None
     log: re.Pattern[str] | None = None
     unless: re.Pattern[str] | None = None
+    given: re.Pattern[str] | None = None
     beside: str = ""
     banned: bool = False
     anywhere: bool = False
@@ -46,6 +51,8 @@ class Tables(msgspec.Struct, frozen=True):
     figures: dict[str, re.Pattern[str]]
     stages: dict[str, re.Pattern[str]]
     words: dict[str, re.Pattern[str]]
+    aggregates: dict[str, re.Pattern[str]]
+    columns: dict[str, re.Pattern[str]]
 
 
 def _compiled(_: type, value: str | list[str]) -> re.Pattern[str]:

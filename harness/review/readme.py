@@ -15,34 +15,10 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from harness.review.number import QUANTITY, Number, Range, mean_of, read_numbers, read_one
-from harness.review.patterns import PATTERNS
+from harness.review.patterns import PATTERNS, WORDS
 
 MAX_CHARACTERS, MAX_LINE, MAX_COLUMNS = 200_000, 4_000, 300
 """What is read of one text: characters, characters of a line, columns of seeds. What lies beyond is named."""
-OTHERS = PATTERNS.words["others"]
-AGGREGATES = {
-    **dict.fromkeys(("mean", "avg", "avg.", "average"), "mean"),
-    **dict.fromkeys(("std", "std.", "stdev", "std dev", "stddev", "standard deviation", "sd", "σ"), "std"),
-    "sample std": "sample std",
-    "population std": "population std",
-    **dict.fromkeys(("max", "maximum", "worst"), "max"),
-    **dict.fromkeys(("min", "minimum", "best"), "min"),
-    "range": "range",
-}
-_AGGREGATE = re.compile(
-    r"^(?:\d+[- ]seed )?(" + "|".join(re.escape(w) for w in sorted(AGGREGATES, key=len, reverse=True)) + r")\b(.*)$",
-    re.IGNORECASE,
-)
-_BEHIND_AGGREGATE = re.compile(r"^\s*(?:[(±+/&]|over\b|of\b|across\b|$)")
-_SEED = re.compile(r"^(?:seed\s*[=:#]?\s*)?(\d{1,10})[*†‡]{0,3}(?:\s*\([^)]*\))?$", re.IGNORECASE)
-_PLAIN_ROW = re.compile(r"^\s*(?P<label>(?:seed\s+)?\d{1,10}|[A-Za-z]+\.?(?: [A-Za-z]+)?)\s+(?P<rest>\S.*)$")
-_KINDS: tuple[tuple[str, str], ...] = (
-    (r"\bbpb\b|val_bpb", "bpb"),
-    (r"ms/step|step_avg|\bms\b|time|\(s\)|seconds", "seconds"),
-    (r"loss|nats", "nats"),
-    (r"byte|artifact|\bsize|submission|total", "bytes"),
-    (r"step|token|param|count|chunk", "count"),
-)
 _PARSER = MarkdownIt("commonmark", {"maxNesting": 20}).enable("table")
 
 
@@ -57,14 +33,13 @@ class Row:
     @cached_property
     def seed(self) -> int | None:
         """The seed it is about."""
-        match = _SEED.match(self.label)
+        match = WORDS["seed_cell"].match(self.label)
         return int(match[1]) if match else None
 
     @cached_property
     def aggregate(self) -> str:
         """ "mean", "std", … or ""."""
-        match = _AGGREGATE.match(self.label)
-        return AGGREGATES[match[1].lower()] if match and _BEHIND_AGGREGATE.match(match[2]) else ""
+        return next((name for name, pattern in PATTERNS.aggregates.items() if pattern.match(self.label)), "")
 
     def cell(self, column: int) -> str:
         """The text of a cell; empty beyond the last."""
@@ -122,8 +97,8 @@ class Table:
         units = {value.kind for value in values} - {""}
         if len(units) == 1 and units != {"percent"}:
             return units.pop()
-        for pattern, kind in _KINDS:
-            if re.search(pattern, name) and (kind != "bytes" or all(value.value > 1e4 for value in values)):
+        for kind, pattern in PATTERNS.columns.items():
+            if pattern.search(name) and (kind != "bytes" or all(value.value > 1e4 for value in values)):
                 return kind
         return "bpb" if values and all(value.step < 1e-2 and 0.3 < value.value < 10 for value in values) else ""
 
@@ -276,8 +251,8 @@ def _plain_tables(lines: Sequence[str]) -> Iterator[Table]:
 
 def _plain_row(line: int, text: str) -> Row | None:
     """A seed or an aggregate's name, then nothing but numbers with their units."""
-    match = _PLAIN_ROW.match(text) if any(c.isdigit() for c in text) else None
-    if not match or not (_SEED.match(match["label"]) or Row(line, match["label"], ()).aggregate):
+    match = WORDS["plain_row"].match(text) if any(c.isdigit() for c in text) else None
+    if not match or not (WORDS["seed_cell"].match(match["label"]) or Row(line, match["label"], ()).aggregate):
         return None
     rest = re.sub(r"[\s,;—-]", "", QUANTITY.sub(" ", match["rest"]))
     return (
@@ -298,7 +273,7 @@ def _seed_first(table: Table) -> Table:
         seed = row.cell(at)
         return (
             Row(row.line, seed, (*row.cells[:at], row.label, *row.cells[at + 1 :]))
-            if seed and _SEED.match(seed)
+            if seed and WORDS["seed_cell"].match(seed)
             else row
         )
 

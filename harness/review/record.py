@@ -22,7 +22,7 @@ from harness.review.findings import Findings, Readings
 from harness.review.jsonfile import JsonProblem, Metadata, parse_json, read_metadata
 from harness.review.logs import LOSS, Pass, Run, decode, read_log, seed_of_name
 from harness.review.number import Number
-from harness.review.patterns import PATTERNS
+from harness.review.patterns import WORDS
 from harness.review.readme import Document
 from harness.review.source import Folder, open_folder
 from harness.review.unwrap import Unwrapped, unwrap
@@ -41,8 +41,6 @@ MAX_SUBSETS = 600
 MAX_TEXT = 1 << 20
 """Characters of a log whose text is kept for a second look."""
 _PRINTED = re.compile(r"(?<![\d.,])(?:\d{1,4}\.\d{3,17}|\d{1,3}(?:,\d{3}){1,4}|\d{4,12})(?![\d])")
-OTHER_RUNS = PATTERNS.words["other_runs"]
-"""Names of files and folders with runs that do not make the claim."""
 
 
 Check = Callable[["Record"], None]
@@ -374,7 +372,9 @@ def _candidates(record: Record, scored: list[Run]) -> Iterator[list[Run]]:
     groups: dict[str, list[Run]] = {}
     for run in scored:
         groups.setdefault(group_of(run), []).append(run)
-    ordered = [groups[name] for name in sorted(groups, key=lambda n: (bool(OTHER_RUNS.search(n)), -len(groups[n])))]
+    ordered = [
+        groups[name] for name in sorted(groups, key=lambda n: (bool(WORDS["other_runs"].search(n)), -len(groups[n])))
+    ]
     for runs in ordered:
         if seeds and set(seeds) < {run.seed for run in runs}:
             yield [run for run in runs if run.seed in seeds]

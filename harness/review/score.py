@@ -12,43 +12,17 @@ from statistics import fmean
 from harness.review.jsonfile import Metadata, is_number, shown
 from harness.review.logs import Run
 from harness.review.number import Number, read_numbers
-from harness.review.patterns import PATTERNS
+from harness.review.patterns import PATTERNS, WORDS
 from harness.review.readme import Document
 from harness.review.record import ENOUGH, TABLES, Record, is_score, matches
 from harness.review.statistics import pools
 
-OTHER_RECORD = re.compile(
-    r"PR\W{0,2}#?\d|#\d{2,}|/pull/|\bSOTA\b|baseline|previous|\bold\b|parent|target", re.IGNORECASE
-)
-"""A line that compares with another record: its figures need not be this folder's."""
-_HEADLINE = re.compile(r"(?:val[\\_ ]{1,3}bpb|final (?:result|score))\W{1,8}(\d\.\d{3,10})", re.IGNORECASE)
-_OWN_HEADLINE = re.compile(
-    r"\W{0,4}(?:(?:\d[- ]seed )?(?:mean|average|final)\W{1,3})?(?:val[\\_ ]{1,3}bpb|final (?:result|score))",
-    re.IGNORECASE,
-)
 _TIMES = ("train", "eval")
 _TOP = 25
 """Lines within which a README states its own score."""
-_OTHER_SCORE = re.compile(r"pre[-_ ]?(?:quant|ttt)|standard|baseline|\bPR\b|\|", re.IGNORECASE)
-_OTHER_TABLE = re.compile(
-    r"^\W*(?:baseline|control|reference|previous|prior|ablation)|\bwithout\b|\bsupplement|\bnot\W+part of\b",
-    re.IGNORECASE,
-)
-"""What stands above a table of runs that do not make the claim."""
-_FACT = re.compile(
-    r"^\s*[-*]?\s*([^:|]{2,60}?)\s*(?:\||:)\s*[~≈]?\s*([\d,]{3,15}(?:\.\d+)?|\d\.\d{4,10})(?:\s*(?:bytes|B))?\W*(?:\(|$)"
-)
-_MODEL = re.compile(
-    r"\b(\d{1,2})(?:L|[- ](?:\w{4,12} )?layers?)\b[^.|]{0,12}?\b(\d{3,4})(?:d\b|[- ]?dim\b| embedding dim)"
-)
 _SHAPE = (("num_layers", "model_dim"), ("n_layer", "n_embd"))
-_DELTA = re.compile(
-    r"\b(?:merged|sota|record)\b.{1,90}\bdelta\W{1,8}?[-\u2212](0\.\d{3,6}) (bp[bp]|nats)\b", re.IGNORECASE
-)
 LARGEST_RATIO = 2.6
 """Nats a token for one bit a byte, with the largest of the published vocabularies."""
-_VOCABULARY = re.compile(r"\bsp[-_ ]?(1024|4096|8192)(?![a-z\d])", re.IGNORECASE)
-_DISOWNED = re.compile(r"\bnot (?:a |yet )?(?:legal|valid)\b|\b(?:invalid|illegal)\b", re.IGNORECASE)
 _BY_SCRIPT = "Copy the figures from the logs by script."
 
 
@@ -79,6 +53,9 @@ def claim(record: Record) -> None:
         of = next(run.file for run in record.runs if any(item is bound.source for item in run.passes))
         best = "the best" if bound.source.bpb.value <= min(finals) + 1e-9 else "not the mean"
         message = f"the claim is one seed's score ({best} of {len(finals)} runs)."
+        called = any("mean" in line and claimed.text in line for line in record.told)
+        if called and abs(claimed.value - fmean(finals)) < claimed.step:
+            message = "the claim is the mean over seeds, wrongly rounded."
         computed = f"{of}; the mean of the last passes is {fmean(finals):.8f}"
         out.warn(rule, message, at, claimed.text, computed, "Claim the mean over all seeds.")
     elif bound.how == "subset":
@@ -241,7 +218,7 @@ def of_json(record: Record, meta: Metadata) -> Iterator[Figure]:
 def of_readme(record: Record, readme: Document) -> Iterator[Figure]:
     """Cells of its tables over seeds, and key facts (a two-column row, a list entry)."""
     rule, file = "A9-README-MATCH", record.readme_file
-    for table in (table for table in readme.tables if not _OTHER_TABLE.search(readme.above(table.line))):
+    for table in (table for table in readme.tables if not WORDS["other_table"].search(readme.above(table.line))):
         for row, column in product(table.seed_rows, range(len(table.kinds))):
             value, kind = row.value(column), _kind(table.name(column))
             if kind in ("bpb", "nats"):
@@ -252,13 +229,14 @@ def of_readme(record: Record, readme: Document) -> Iterator[Figure]:
             if value is not None and runs:
                 yield Figure(rule, (file, row.line), table.name(column)[:40], kind, value, runs, row.seed)
     for line in readme.every_line if not record.incomplete else ():
-        hit = _FACT.match(line.text)
-        if not hit or OTHER_RECORD.search(line.text) or "~" in line.text or "≈" in line.text:
+        hit = WORDS["key_fact"].match(line.text)
+        if not hit or WORDS["other_record"].search(line.text) or "~" in line.text or "≈" in line.text:
             continue
         label, value = re.sub(r"\s*\(.*", "", hit[1]).strip(), read_numbers(hit[2])[0]
         kind = _kind(label)
         fits = value.decimals >= ENOUGH and "bpb" in label.lower() if kind == "bpb" else value.whole
-        if fits and kind in ("bytes", "model", "code", "steps", "bpb"):
+        timed = re.match(r" ?s\b", line.text[hit.end(2) :]) is not None and "ttt" not in label.lower()
+        if fits and kind in ("bytes", "model", "code", "steps", "bpb", "eval") and timed == (kind == "eval"):
             yield Figure(rule, (file, line.number), label, kind, value, record.runs, loose=True)
 
 
@@ -273,7 +251,7 @@ def figures(record: Record) -> None:
         gap = min(
             abs(x - one.shown) / max(x, 1e-9) for x in _known(one.runs, "bytes" if one.kind == "model" else one.kind)
         )
-        if one.loose and gap > 0.05:
+        if one.loose and gap > (0.5 if one.kind == "eval" else 0.05):
             continue
         file = f" in {one.runs[0].file}" if one.seed is not None and near.startswith("nearest") else ""
         who = f"seed {one.seed}: " if one.seed is not None else ""
@@ -287,25 +265,28 @@ def figures(record: Record) -> None:
 
 
 def model(record: Record) -> None:
-    """The vocabulary in a name or title, and layers and width in README or JSON, against those that the logs print."""
-    title = record.readme.text.get(min(record.readme.headings, default=0), "") if record.readme else ""
-    names = (record.folder.name.replace("_", " "), title, record.metadata.text("name") if record.metadata else "")
-    sizes = {size for text in names for size in _VOCABULARY.findall(text)}
-    used = {run.settings["vocab_size"][0]: run for run in record.bound.any if "vocab_size" in run.settings}
-    if sizes and used and not sizes & set(used):
-        size, run = next(iter(used.items()))
-        message, found = "the vocabulary of name or title is not the one that ran.", f"sp{min(sizes)}"
-        where, remedy = (run.file, run.settings["vocab_size"][1]), "Ship the logs of this model."
-        record.out.warn("A9-README-MATCH", message, where, found, f"vocab_size: {size}", remedy)
-    told = [(hit, number) for number, line in enumerate(record.told, 1) for hit in _MODEL.findall(line)]
-    printed = [(run.settings, names) for run in record.bound.any for names in _SHAPE if set(names) <= set(run.settings)]
-    logged = [tuple(settings[name][0] for name in names) for settings, names in printed]
-    if told and logged and not {hit for hit, _ in told} & set(logged):
-        (layers, width), line = told[0]
-        at = (record.readme_file, line) if record.readme and line <= len(record.readme.raw) else record.json_file
-        found, ran = f"{layers} layers of {width}", f"{logged[0][0]} layers of {logged[0][1]}"
-        message = "the model of the README is none of the logs'."
-        record.out.warn("A9-README-MATCH", message, at, found, ran, "Ship the logs of this model.", "likely")
+    """Vocabulary, layers and width that a name, title, README or JSON states, against those that the logs print."""
+    readme, meta = record.readme, record.metadata
+    title = readme.text.get(min(readme.headings, default=0), "") if readme else ""
+    names = (record.folder.name.replace("_", " "), title, meta.text("name") if meta else "")
+    told: list[tuple[tuple[str, ...], tuple[str, ...], int]]
+    told = [(("vocab_size",), (size,), 0) for text in names for size in WORDS["vocabulary"].findall(text)]
+    for number, line in enumerate(record.told, 1):
+        told += [(shape, hit, number) for hit in WORDS["layers_and_width"].findall(line) for shape in _SHAPE]
+        settings = WORDS["setting"].findall(line)  # One alone may be an experiment's.
+        told += [((key.lower(),), (value,), number) for key, value in settings if len(settings) > 1]
+    for keys in dict.fromkeys(keys for keys, *_ in told):
+        ran = [(*(run.settings[key][0] for key in keys),) for run in record.bound.any if {*keys} <= {*run.settings}]
+        values = [(value, number) for of, value, number in told if of == keys]
+        if ran and not {value for value, _ in values} & {*ran}:
+            value, number = values[0]
+            at = (record.readme_file, number) if readme and 0 < number <= len(readme.raw) else record.json_file
+            found, logged = (", ".join(f"{k}: {v}" for k, v in zip(keys, of, strict=True)) for of in (value, ran[0]))
+            message, remedy = (
+                "the model of the README, a name or a title is none of the logs'.",
+                "Ship this model's logs.",
+            )
+            record.out.warn("A9-README-MATCH", message, at, found, logged, remedy, "likely")
 
 
 def selected(record: Record) -> None:
@@ -314,7 +295,7 @@ def selected(record: Record) -> None:
     if meta is None or claimed is None or claimed.decimals < ENOUGH or record.bound.how not in ("", "score"):
         return
     columns = [one for one in readme.columns if one.kind == "bpb"] if readme else []
-    own = [one for one in columns if readme and not _OTHER_TABLE.search(readme.above(one.table.line))]
+    own = [one for one in columns if readme and not WORDS["other_table"].search(readme.above(one.table.line))]
     lists = [
         ("submission.json", meta.scores),
         *((f"{one.name}, README line {one.table.line}", one.values) for one in own),
@@ -334,7 +315,7 @@ def margin(record: Record) -> None:
     readme, least = record.readme, record.readings.margin_nats / LARGEST_RATIO
     title = readme.text.get(min(readme.headings, default=0), "") if readme else ""
     for number, text in readme.text.items() if readme and re.match(r"\W*record\b", title, re.IGNORECASE) else ():
-        hit = _DELTA.search(text)
+        hit = WORDS["own_gain"].search(text)
         if hit and float(hit[1]) < (least if hit[2][0] in "bB" else record.readings.margin_nats):
             message = f"the README's own gain is below {record.readings.margin_nats:g} nats a token."
             record.out.warn(
@@ -353,19 +334,19 @@ def headline(record: Record) -> None:
     for first in own if claimed.decimals >= ENOUGH else ():
         for number in range(first, first + 5):
             text = readme.with_rows.get(number, "")
-            if (number > first and number in readme.headings) or OTHER_RECORD.search(text):
+            if (number > first and number in readme.headings) or WORDS["other_record"].search(text):
                 break
-            if _DISOWNED.search(text):
+            if WORDS["disowned"].search(text):
                 message = "the README says of the claimed score that it does not count."
                 at, remedy = (record.readme_file, number), "Claim the score that does."
                 record.out.warn("A9-README-MATCH", message, at, claimed.text, text[:160], remedy)
     stated = [
         (Number.of(hit[1]), line.number)
         for line in readme.lines
-        if (hit := _HEADLINE.search(line.text))
-        and not _OTHER_SCORE.search(line.text)
+        if (hit := WORDS["headline"].search(line.text))
+        and not WORDS["other_score"].search(line.text)
         and line.number <= _TOP
-        and (line.heading or _OWN_HEADLINE.match(line.text))
+        and (line.heading or WORDS["own_headline"].match(line.text))
     ]
     if not stated:
         return

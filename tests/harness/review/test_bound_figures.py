@@ -68,6 +68,30 @@ PAIRS = {
         made("# Combined SP4096 stack\n\nval_bpb: 1.0805\n", settings={"vocab_size": 1024}),
         made("# Combined SP1024 stack\n\nval_bpb: 1.0805\n", settings={"vocab_size": 1024}),
     ),
+    "settings of another run": (
+        "A9-README-MATCH",
+        Verdict.WARN,
+        made("# X\n\nDefaults: `NUM_LAYERS=7, MODEL_DIM=512`\n", settings={"num_layers": 6, "model_dim": 512}),
+        made("# X\n\n`NUM_LAYERS=7` was worse, `MODEL_DIM=512 NUM_LAYERS=6` best\n", settings={"num_layers": 6}),
+    ),
+    "a time that no log has": (
+        "A9-README-MATCH",
+        Verdict.WARN,
+        made("# X\n\n| Phase | Time |\n|---|---|\n| Sliding window eval (stride=64) | 270s |\n"),
+        made("# X\n\n| Phase | Time |\n|---|---|\n| Sliding window eval (stride=64) | 300s |\n"),
+    ),
+    "an author left to fill in": (
+        "A9-METADATA",
+        Verdict.WARN,
+        made("# X\n\n**Author:** [your name or handle]\n"),
+        made("# X\n\n**Author:** [Jane Doe](https://example.org/jane)\n"),
+    ),
+    "an improvement that the title calls negative": (
+        "A9-README-MATCH",
+        Verdict.WARN,
+        made("# X (negative result)\n", {"summary": "0.0285 BPB improvement over a static gate."}),
+        made("# X\n\nOne negative result: y.\n", {"summary": "0.0285 BPB improvement over a static gate."}),
+    ),
     "a log with a gap": (
         "A9-LOG",
         Verdict.WARN,

@@ -253,6 +253,16 @@ def test_logs_without_a_seed_are_several_runs(tmp_path):
     assert "the best of 3 runs" in found.message
 
 
+@pytest.mark.parametrize(("word", "message"), [("mean", "wrongly rounded"), ("first seed", "one seed's score")])
+def test_a_mean_that_is_wrongly_rounded(tmp_path, word, message):
+    folder = PublicFolder(
+        metadata={"val_bpb": 1.0807, "seed_results": {}}, files={"README.md": f"# X\n\nThe {word}: 1.0807\n"}
+    )
+    for run, bpb in zip(folder.seeds, (1.08070, 1.08060, 1.08060), strict=True):
+        run.bpb = bpb
+    assert message in judge(tmp_path, folder)["WARN A9-SCORE-MATCH"].message
+
+
 README = "# X\n\nval_bpb: 1.0805\n\n{}\n"
 
 
@@ -320,6 +330,7 @@ def test_runs_of_another_scorer_or_of_the_same_seed_are_no_peers(tmp_path):
     [
         ("mixer.py", "", ["WARN A3-NO-UNCOUNTED-CODE"]),
         ("mixer.py", "Includes mixer.py.", []),
+        ("mixer.py", "Entropy analysis (mixer.py).", []),
         ("verify_all.py", "", []),
     ],
 )
