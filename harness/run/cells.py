@@ -30,7 +30,7 @@ from harness.run.manifest import accepted_variables
 from harness.run.reserve import CORES
 from harness.sandbox.cell import Cell, CellSpec
 from harness.sandbox.layers import Layer, LayerState
-from harness.sandbox.policy import SandboxPolicy
+from harness.sandbox.policy import SandboxPolicy, threads_of_user
 from harness.sandbox.processes import KillReport
 from harness.sandbox.runtime import PACKAGES, TOOLS, Part, make_resident, runtime, turn_out
 
@@ -83,6 +83,7 @@ class RunContext:
     config, parameters: what the submission declared of itself; started_at: when it was sealed
     referee:   digest of the referee's files when the run began or went on
     oom_kills: what the kernel had killed for want of memory when the newest cell was about to start
+    load:      what follows from the machine's load when the first cell of the final stage starts, for all of them
 
     Folders of the run, each there once its phase has been:
     artifact_dir:      the counted files, ``code.bundle`` and ``model.bin``; checkpoint_dir: what training wrote
@@ -110,6 +111,7 @@ class RunContext:
     config: dict[str, Scalar] = field(default_factory=dict)
     parameters: int = 0
     oom_kills: int = 0
+    load: tuple[str, int] | None = None
     started_at: str = field(default_factory=utc_now)
     referee: str = field(default_factory=referee_digest)
 
@@ -155,12 +157,15 @@ def phase_cell(
     # spinning takes them from the thread that is waited for: the default, which is milliseconds, ran small operations
     # at a quarter of the speed. So little made an evaluation on a quiet machine take 1.7 times as long.
     busy = context.machine is not None and context.machine.others_took(LOOK_BACK_S) > BUSY_SHARE
+    load = "1000" if busy else "20000", threads_of_user()
+    if final := phase == "eval" and (extra or {}).get("GOLF_STAGE") == "final":  # a replica can't tell itself by it
+        load = context.load = context.load or load
     # 1. Its environment: an allow-list of the submission's own variables, and what the referee tells it of the phase.
     environment = accepted_variables(context.sealed.manifest, context.environ) | {
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
         "TORCHINDUCTOR_COMPILE_THREADS": threads,
-        "GOMP_SPINCOUNT": "1000" if busy else "20000",
+        "GOMP_SPINCOUNT": load[0],
         "SEED": str(context.seed),
         "GOLF_PHASE": phase,
         "GOLF_TRACK": track.name,
@@ -187,6 +192,7 @@ def phase_cell(
             memory_bytes=track.limits.memory_bytes,
             file_bytes=track.limits.checkpoint_bytes,
             processes=track.limits.processes,
+            user_threads=load[1],
             # what training or packaging reads counts when it reaches the model file; evaluation may read what it needs
             packages=(*PACKAGES, *context.sealed.manifest.packages) if phase == "eval" else None,
             tools=phase != "eval" or context.compiles,
@@ -196,7 +202,6 @@ def phase_cell(
         ),
         log_file=log_file,
     )
-    final = phase == "eval" and (extra or {}).get("GOLF_STAGE") == "final"
     if final:  # what is in memory at the start tells nothing of earlier cells
         make_resident(readable_runtime(context), (root, *read))
     if final or phase == "train":  # those may have been of an earlier run, too

@@ -29,6 +29,7 @@ class SandboxPolicy:
     memory_bytes: private memory of one process (RLIMIT_DATA; not applied where GPUs are granted)
     file_bytes:   largest file that may be written
     processes:    processes and threads in the cell
+    user_threads: those that the user runs already, which the kernel counts too; ``None``: as many as there are
     packages:     distributions that may be imported, with what they require; ``None``: all that is installed
     tools:        whether compilers and other programs of the system may be run; always with GPUs
     guarded:      name -> folders and files that no cell may read, and that each rank tries to open before it starts
@@ -43,6 +44,7 @@ class SandboxPolicy:
     memory_bytes: int
     file_bytes: int
     processes: int
+    user_threads: int | None = None
     packages: tuple[str, ...] | None = PACKAGES
     tools: bool = False
     guarded: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
@@ -166,7 +168,8 @@ def resource_limits(policy: SandboxPolicy) -> dict[str, int]:
     CUDA reserves hundreds of gigabytes of address space, so memory is not limited where GPUs are granted. The kernel
     counts the threads of a user, not of a cell, so those that run already are added; it does not count root's.
     """
-    limits = {"RLIMIT_FSIZE": policy.file_bytes, "RLIMIT_NPROC": policy.processes + threads_of_user(), "RLIMIT_CORE": 0}
+    threads = threads_of_user() if policy.user_threads is None else policy.user_threads
+    limits = {"RLIMIT_FSIZE": policy.file_bytes, "RLIMIT_NPROC": policy.processes + threads, "RLIMIT_CORE": 0}
     return limits if policy.devices else limits | {"RLIMIT_DATA": policy.memory_bytes}
 
 

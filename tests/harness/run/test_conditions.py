@@ -8,10 +8,13 @@ from types import SimpleNamespace
 import psutil
 import pytest
 from cells import wait_for
+from process_lab import BASE, zoo_track
 
+from harness.progress import Reporter
 from harness.record.predicate import Conditions
 from harness.rules import Verdict
-from harness.run import machine
+from harness.run import cells, machine
+from harness.run.artifact import seal_submission
 from harness.run.machine import MachineWatch, judge_conditions
 from harness.sandbox import policy
 
@@ -162,3 +165,27 @@ def test_a_referee_that_was_updated_during_the_run_is_not_named_as_what_ran_it(m
 
 def test_gpus_that_a_cell_could_open_beside_its_own_are_told():
     assert "could open 8 GPUs" in judge_conditions(Conditions(**ALONE, open_gpus=8)).message
+
+
+def test_cells_of_the_final_stage_are_alike_whatever_the_load(tmp_path, monkeypatch):
+    """Else a replica could tell itself from the cell that counts; a cell of another stage follows the load."""
+    shares, threads = iter((0.0, 0.0, 0.5, 0.5)), iter((100, 200, 300, 400))
+    monkeypatch.setattr(cells, "threads_of_user", lambda: next(threads))
+    monkeypatch.setattr(cells, "make_resident", lambda *_: None)
+    monkeypatch.setattr(cells, "turn_out", lambda *_: None)
+    context = cells.RunContext(zoo_track({}), 1, tmp_path, seal_submission(BASE, tmp_path), {}, Reporter())
+    context.machine = SimpleNamespace(others_took=lambda *_: next(shares))
+    code = "import os, resource; print(os.environ['GOMP_SPINCOUNT'], resource.getrlimit(resource.RLIMIT_NPROC)[0])"
+    argv, most, seen = (sys.executable, "-I", "-S", "-c", code), context.track.limits.processes, {}
+    for name in ("packed", "final", "replica-1", "packed later"):
+        extra = {"GOLF_STAGE": "packed" if "packed" in name else "final"}
+        with cells.phase_cell(context, "eval", name=name, limit_s=60.0, argv=argv, extra=extra) as cell:
+            wait_for(lambda cell=cell: None not in cell.exit_codes())
+        spins, limit = context.log_file(name).read_text().split()
+        seen[name] = spins, int(limit) - most
+    assert seen == {
+        "packed": ("20000", 100),
+        "final": ("20000", 200),
+        "replica-1": ("20000", 200),
+        "packed later": ("1000", 400),
+    }
