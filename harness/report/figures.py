@@ -268,9 +268,9 @@ def overview_table(report: Report) -> PlainTable:
         bpb = "none" if line.bpb is None else f"{line.bpb:.4f}"
         bpb += f" ± {line.sample_std:.4f}" if line.sample_std is not None else ""
         size = "unknown" if line.total_bytes is None else f"{line.total_bytes:,}"
-        times = ", ".join(f"{name} {seconds:.0f}\N{NO-BREAK SPACE}s" for name, seconds in line.clocks.items())
+        times = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in line.clocks.items()) or "unknown"
         place = [str(ranks[line.ranked_in]) if ranked else "-", line.name, line.track, line.data]
-        rows.append([*place, bpb, str(line.seeds), size, times or "unknown", line.verdict.value, line.kind])
+        rows.append([*place, bpb, str(line.seeds), size, times, line.verdict.value, line.kind])
     return PlainTable(headers, rows, [link for _, link in found])
 
 
