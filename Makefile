@@ -62,7 +62,7 @@ setup-dev: $(DEV_STAMP) ## … with the tools that tests and checks need
 submit: $(TRAIN_STAMP) ## Train, package, evaluate, sign: SEED=1337 [TRACK=smoke] [SEEDS="1 2 3"] [SUBMISSION=folder] [RESUME=newest]
 	@$(BIN)/harness submit
 
-try: $(TRAIN_STAMP) ## A run that leaves no trace: no key, no intent, no record. QUICK=1: under a minute
+try: $(TRAIN_STAMP) ## A run that leaves no trace: no key, no intent, no record. QUICK=1: a short one
 	@$(BIN)/harness try
 
 verify: $(CORE_STAMP) ## Verify every record in records/, and your own in .golf/records: [BASELINE=folder MARGIN="…" TRACK=smoke]

@@ -107,7 +107,7 @@ def command(
         from harness.run.runs import NEWEST, resume_run
 
         if len(numbers) > 1:
-            raise UsageError("RESUME goes on with one run.", remedy="SEEDS goes on by itself with what broke off.")
+            raise UsageError("--resume goes on with one run.", remedy="Several seeds go on without it.")
         said, default = click.get_current_context().get_parameter_source, ParameterSource.DEFAULT
         newest = resume in NEWEST  # of what the same command would start; a run's name says it all, unless more is said
         outcome = resume_run(

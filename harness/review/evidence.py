@@ -25,6 +25,8 @@ from harness.rules import Verdict
 
 _UNTRAINED = {"sp1024": math.log(1024), "sp8192": math.log(8192)}
 """Nats a token of a model that knows nothing: they tell the vocabulary."""
+_OTHER_COUNT = re.compile(r"caseops|^validation text: ", re.I | re.M)
+"""Caseops has two counts of tokens; logs that name their text so are of `harness export`, where it is not FineWeb."""
 _COUNT_BYTES = "Count the UTF-8 bytes of the raw documents; compare the table with decoded text."
 MAX_TOLD = 2_000
 """Lines of README and JSON in which the folder may call its score one of a part."""
@@ -87,7 +89,7 @@ def by_name(record: Record) -> None:
     meta, claimed, out = record.metadata, record.claimed, record.out
     texts = [record.texts.get(run.file, "") for run in record.bound.runs] or record.told
     names = {name for text in texts for name in WORDS["shards"].findall(text)}
-    if not names and not any("caseops" in text.lower() for text in [*texts, *record.told]):  # which has two counts
+    if not names and not any(_OTHER_COUNT.search(text) for text in [*texts, *record.told]):
         first = {float(hit[1]) for text in texts if (hit := WORDS["first_loss"].search(text))}
         names = {name for name, loss in _UNTRAINED.items() if first and all(abs(x - loss) < 0.06 for x in first)}
     finals = [(run, item) for run in record.bound.runs if (item := run.final) and not run.one("val_tokens")]

@@ -56,7 +56,7 @@ _TELLING_NODES = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast
 def read_folder(folder: Path) -> dict[str, bytes]:
     """The counted files of ``folder`` by relative path. Raises ``UsageError`` for links, special files and excess."""
     if not folder.is_dir():
-        raise UsageError(f"{folder} is not a directory.", remedy="Name a submission: SUBMISSION=folder.")
+        raise UsageError(f"{folder} is not a directory.", remedy="`--submission FOLDER` names another submission.")
     files: dict[str, bytes] = {}
     room, places = MAX_CODE_BYTES, [folder]
     while places:

@@ -58,6 +58,7 @@ from harness.run.refereed import (
     clear_half_written,
     describe_submission,
     going_on_again,
+    kept_files,
     recall,
     run_submission,
     update,
@@ -255,7 +256,7 @@ def find_run(run: str, wanted: Mapping[str, tuple[object, str]]) -> Path:
             raise UsageError(f"run {path.name} is not of {other}.", remedy="Leave that out, or name another run.")
         return path.absolute()
     folders = sorted(path for path in base.glob("*") if path.is_dir())
-    kept = [path for path in folders if (path / TRAINED_FILE).is_file()]
+    kept = [path for path in folders if kept_files(path)]
     found = [path for path in kept if not differences(path)]
     if not found and kept:
         text = f"run {kept[-1].name}, the newest that can go on, is not of {differences(kept[-1])}."

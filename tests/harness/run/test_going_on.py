@@ -16,6 +16,7 @@ from harness.record import dsse
 from harness.rules import Finding, Verdict
 from harness.run import conversation, evaluate, refereed
 from harness.run import runs as job
+from harness.run.cells import Resumed
 from harness.run.conversation import failure
 from harness.run.refereed import nothing_half_written
 from harness.run.verdicts import causal_finding
@@ -98,20 +99,23 @@ def test_a_typing_error_in_any_module_is_found_before_anything_is_announced(hous
 
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Three runs that can go on, and one that cannot."""
+    """Three runs that can go on, one that has no tries left, and one that was not trained."""
     monkeypatch.setenv("GOLF_RUNS_DIR", str(tmp_path))
     trained = {"1-smoke-7": (7, "smoke"), "2-smoke-42": (42, "smoke"), "3-other-42": (42, "other")}
+    trained["4-smoke-42"] = 42, "smoke"
 
     def recall(path: Path) -> SimpleNamespace:
         if path.name not in trained:
             raise CouldNotCheck("its training did not end.", remedy="")
-        return SimpleNamespace(seed=trained[path.name][0], track=trained[path.name][1])
+        seed, track = trained[path.name]
+        tries = refereed.MOST_AGAIN + 1 if path.name == "4-smoke-42" else 0
+        resumes = [Resumed("", "the scored pass", "")] * tries
+        return SimpleNamespace(seed=seed, track=track, resumes=resumes, reached="the scored pass", ended="", model="")
 
-    for name in [*trained, "4-smoke-7"]:
+    for name in [*trained, "5-smoke-7"]:
         (tmp_path / name).mkdir()
-        if name in trained:
-            (tmp_path / name / refereed.TRAINED_FILE).touch()
-    monkeypatch.setattr(job, "recall", recall)
+    for room in (job, refereed):
+        monkeypatch.setattr(room, "recall", recall)
     return tmp_path
 
 
@@ -155,12 +159,12 @@ def test_the_newest_run_is_never_another_submission_s_or_data_set_s(house: Path,
 
 def test_in_a_folder_that_is_no_run_nothing_is_written(runs: Path):
     with pytest.raises(CouldNotCheck, match="its training did not end"):
-        tiny_run.resume_tiny(runs, "4-smoke-7")
-    assert not list((runs / "4-smoke-7").iterdir())
+        tiny_run.resume_tiny(runs, "5-smoke-7")
+    assert not list((runs / "5-smoke-7").iterdir())
 
 
 def test_another_seed_s_run_is_never_taken(runs: Path):
-    with pytest.raises(UsageError, match="is not of seed 1"):
+    with pytest.raises(UsageError, match=r"run 3-other-42, .* is not of seed 1"):
         job.find_run("newest", {"seed": (1, "seed 1")})
     with pytest.raises(UsageError, match="is not of seed 42"):
         job.find_run("1-smoke-7", {"seed": (42, "seed 42")})
