@@ -50,12 +50,8 @@ def required_files(record: Record) -> None:
         elif line.strip() and not line.lstrip().startswith(("-", "*")):
             lists.append([])
     told = dict.fromkeys(name for group in lists if bases & set(group) for name in group)
-    absent = ", ".join(name for name in told if name not in bases)
-    if absent:
-        message, remedy = (
-            f"the README lists files that are not here: {absent}.",
-            "Ship them, or take them off the list.",
-        )
+    if absent := ", ".join(name for name in told if name not in bases):
+        message, remedy = "the README lists files that are not here.", "Ship them, or take them off the list."
         out.warn(rule, message, record.readme_file, absent, "", remedy)
     if not out.has(rule):
         out.passed(rule, "README, metadata, script and logs are there.")
