@@ -259,11 +259,11 @@ def find_run(run: str, wanted: Mapping[str, tuple[object, str]]) -> Path:
     kept = [path for path in folders if kept_files(path)]
     found = [path for path in kept if not differences(path)]
     if not found and kept:
-        text = f"run {kept[-1].name}, the newest that can go on, is not of {differences(kept[-1])}."
+        text = f"run {kept[-1].name}, the newest that can be resumed, is not of {differences(kept[-1])}."
         remedy = f"`harness submit --resume {kept[-1].name}` goes on with it; without --resume a run starts."
         raise UsageError(text, remedy=remedy)
     if not found and (wanted or not folders):
-        raise UsageError(f"there is no run that can go on in {base}.", remedy="`harness submit` starts one.")
+        raise UsageError(f"no run in {base} can be resumed.", remedy="`harness submit` starts one.")
     return (found or folders)[-1]
 
 

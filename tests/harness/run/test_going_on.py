@@ -71,14 +71,20 @@ def test_who_fails_in_the_pass_of_the_packed_model_gets_no_clean_audit(packed: b
     assert found.message.startswith("as drawn.")
 
 
-def test_a_packed_model_that_was_changed_is_not_evaluated(house: Path, monkeypatch):
+def run_without_a_score(house: Path, monkeypatch, **options: object) -> None:
+    """A run that trains and packages, and whose evaluation is late."""
+
     def fails(*_, **__):
         raise RuleBroken("A2-EVAL-CLOCK", "late.", remedy="")
 
     with monkeypatch.context() as patch:
         patch.setattr(refereed, "evaluate", fails)
         with pytest.raises(RuleBroken):
-            tiny_run.run_tiny(house)
+            tiny_run.run_tiny(house, **options)
+
+
+def test_a_packed_model_that_was_changed_is_not_evaluated(house: Path, monkeypatch):
+    run_without_a_score(house, monkeypatch)
     (model,) = house.glob("runs/*/artifact/model.bin")
     model.write_bytes(model.read_bytes() + b"x")
     with pytest.raises(CouldNotCheck, match="not as packaging left it"):
@@ -128,13 +134,7 @@ def test_the_newest_run_is_of_what_was_asked_for(runs: Path, wanted: dict[str, o
 
 
 def test_the_newest_run_is_never_another_submission_s_or_data_set_s(house: Path, monkeypatch):
-    def fails(*_, **__):
-        raise RuleBroken("A2-EVAL-CLOCK", "late.", remedy="")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(refereed, "evaluate", fails)
-        with pytest.raises(RuleBroken):
-            tiny_run.run_tiny(house, environ={"BIGRAM_WEIGHT": "0.8"})
+    run_without_a_score(house, monkeypatch, environ={"BIGRAM_WEIGHT": "0.8"})
     (run_dir,) = house.glob("runs/*")
     asked = {"submission_dir": house / "mini", "dataset_name": "tiny", "environ": {"BIGRAM_WEIGHT": "0.8"}}
 
@@ -146,7 +146,7 @@ def test_the_newest_run_is_never_another_submission_s_or_data_set_s(house: Path,
         resume(environ={})
     with monkeypatch.context() as patch:
         patch.setattr(job, "open_dataset", lambda *_: SimpleNamespace(fingerprint="ab" * 32))
-        with pytest.raises(UsageError, match="the newest that can go on, is not of data set other"):
+        with pytest.raises(UsageError, match="the newest that can be resumed, is not of data set other"):
             resume(dataset_name="other")
     source = house / "mini" / "eval_entry.py"
     code = source.read_text()
