@@ -8,8 +8,7 @@ import click
 import msgspec
 
 from harness.cli import LazyGroup
-from harness.rules import catalogue
-from harness.rules.teach import enforcing_code, explain, matching
+from harness.rules import catalogue, enforcing_code, explain, matching
 
 CHECKS = {
     "folder": ("check_folder:command", "public record folders: metadata, logs, statistics and code, read as data"),

@@ -94,6 +94,7 @@ def command(
     numbers = _seeds(seed, seeds)
     load_track(track_name)  # a wrong name shows before anything is imported that takes seconds
 
+    from harness.run.refereed import Order
     from harness.run.runs import submit_seeds
 
     if on is not None:
@@ -128,17 +129,9 @@ def command(
         shown.append(outcome)
         show(outcome, as_json=as_json, verbose=verbose, judge=False)
 
-    outcomes = submit_seeds(
-        submission_dir=submission_dir,
-        track_name=track_name,
-        dataset_name=dataset_name,
-        seeds=numbers,
-        environ=dict(os.environ),
-        records_dir=records_dir(),
-        progress=make_reporter(silent=as_json),
-        finished=finished,
-        again=again or not (seeds or once),
-    )
+    reporter = make_reporter(silent=as_json)
+    order = Order(submission_dir, track_name, dataset_name, dict(os.environ), records_dir(), reporter)
+    outcomes = submit_seeds(order, numbers, finished=finished, again=again or not (seeds or once))
     if once and not shown:  # a job of a fleet: a seed that has its record is a result like any other
         finished(outcomes[0])
     if len(outcomes) > 1:
@@ -157,15 +150,17 @@ def command(
     help="Under a minute: 10 s of training, the first 32,768 targets, two audited chunks. [env: QUICK]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the unsigned record as JSON; no progress.")
-def try_command(seed: int | None, verbose: bool, as_json: bool, **run: Any) -> None:
+def try_command(seed: int | None, submission_dir: Path, verbose: bool, quick: bool, as_json: bool, **run: Any) -> None:
     """A run that leaves no trace: the same cells, clocks and audits, but no key, no announcement and no record."""
     load_track(run["track_name"])
 
+    from harness.run.refereed import Order
     from harness.run.runs import submit_run
 
-    run |= {"seed": DEFAULT_SEED if seed is None else seed, "environ": dict(os.environ), "records_dir": records_dir()}
-    outcome = submit_run(**run, progress=make_reporter(silent=as_json), sign=False)
-    source, data = str(run["submission_dir"]), run["dataset_name"]
+    run |= {"environ": dict(os.environ), "records_dir": records_dir(), "progress": make_reporter(silent=as_json)}
+    seed = DEFAULT_SEED if seed is None else seed
+    outcome = submit_run(Order(submission_dir, **run), seed, sign=False, quick=quick)
+    source, data = str(submission_dir), run["dataset_name"]
     options = f" --submission {shlex.quote(source)}" if source != DEFAULT_SUBMISSION else ""
     options += f" --data {shlex.quote(data)}" if data else ""
     show(outcome, as_json=as_json, verbose=verbose, options=options)
@@ -177,14 +172,18 @@ def try_command(seed: int | None, verbose: bool, as_json: bool, **run: Any) -> N
 @click.option("--artifact", default="*.ptz", show_default=True, metavar="GLOB", help="The packed model that it writes.")
 @click.option("--env", "pairs", multiple=True, metavar="NAME=VALUE", help="A variable for the script; repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON; no progress.")
-def script(seed: int | None, pairs: tuple[str, ...], verbose: bool, as_json: bool, **run: Any) -> None:
+def script_command(
+    script: Path, seed: int | None, artifact: str, pairs: tuple[str, ...], verbose: bool, as_json: bool, **run: Any
+) -> None:
     """Run a script that trains, packs and scores itself. Its score is recorded as self-reported."""
     load_track(run["track_name"])
 
+    from harness.run.refereed import Order
     from harness.run.selfreported import submit_script
 
-    run |= {"seed": DEFAULT_SEED if seed is None else seed, "variables": name_values("--env", pairs, "ITERATIONS=200")}
-    outcome = submit_script(**run, records_dir=records_dir(), progress=make_reporter(silent=as_json))
+    run |= {"environ": name_values("--env", pairs, "ITERATIONS=200"), "progress": make_reporter(silent=as_json)}
+    seed = DEFAULT_SEED if seed is None else seed
+    outcome = submit_script(Order(script, **run, records_dir=records_dir()), seed, artifact=artifact)
     show(outcome, as_json=as_json, verbose=verbose)
 
 

@@ -17,7 +17,6 @@ import rfc8785
 
 from harness import files
 from harness.errors import CouldNotCheck
-from harness.files import file_digest as file_digest
 
 MAX_FILE_BYTES = 16_000_000
 LOCK_TIMEOUT_S = 60.0

@@ -16,9 +16,9 @@ from pathlib import Path
 import msgspec
 
 from harness.errors import CouldNotCheck, RuleBroken
-from harness.files import write_atomic
+from harness.files import file_digest, write_atomic
 from harness.record import dsse
-from harness.record.canonical import file_digest, locked, parse_utc
+from harness.record.canonical import locked, parse_utc
 from harness.record.predicate import Head, Intent, Review, RunRecord
 from harness.record.signing import SigningKey, load_private, open_listed, open_signing_key
 from harness.record.statement import (

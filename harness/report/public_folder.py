@@ -13,8 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
-from harness.files import write_atomic
-from harness.record.canonical import file_digest
+from harness.files import file_digest, write_atomic
 from harness.record.store import kept_file
 from harness.record.trust import load_trust
 from harness.report.figures import Pool, Report

@@ -25,8 +25,8 @@ from typing import NamedTuple
 import psutil
 
 import harness
-from harness.files import told
-from harness.record.canonical import canonical_digest, file_digest
+from harness.files import file_digest, told
+from harness.record.canonical import canonical_digest
 from harness.record.predicate import Conditions, Machine, Provenance
 from harness.rules import Finding, Verdict, rule
 from harness.sandbox.policy import control_groups

@@ -18,14 +18,15 @@ from typing import Literal
 
 from harness.clock.spans import A1_TRAIN_CLOCK
 from harness.config.tracks import Track, load_track
+from harness.config.variables import keys_dir
 from harness.data import Dataset
 from harness.data.shards import find_shards, shard_name
 from harness.errors import RuleBroken, UsageError
 from harness.files import read_regular
-from harness.progress import Reporter
 from harness.protocol.session import MODEL_FILE
-from harness.record import utc_now
+from harness.record.canonical import utc_now
 from harness.record.predicate import RunRecord, Score
+from harness.record.store import announce
 from harness.review.logs import decode, read_log
 from harness.rules import Finding, Verdict
 from harness.run.artifact import (
@@ -43,9 +44,9 @@ from harness.run.conversation import failure, failures_named
 from harness.run.machine import MachineWatch
 from harness.run.manifest import EntryModules, SubmissionManifest
 from harness.run.phases import OVERSIZE_READ
-from harness.run.refereed import record_of
+from harness.run.refereed import Order, record_of
 from harness.run.reserve import run_gpus
-from harness.run.runs import RunOutcome, announce_run, run_place, signed
+from harness.run.runs import RunOutcome, intent_of, run_place, signed
 from harness.run.verdicts import cell_findings, machine_findings
 from harness.sandbox.answers import OutOfTime
 from harness.sandbox.cell import LIMIT, Cell
@@ -83,7 +84,7 @@ def seal_script(script: Path, run_dir: Path, variables: Mapping[str, str]) -> Se
     return replace(sealed, bundle_bytes=sealed.raw_bytes)  # it counts as it is
 
 
-def run_script(context: RunContext, dataset: Dataset, *, artifact: str, variables: Mapping[str, str]) -> RunRecord:
+def run_script(context: RunContext, dataset: Dataset, *, artifact: str) -> RunRecord:
     """Run it to its end and return the unsigned record.
 
     artifact: pattern of the packed model among the files that it writes
@@ -115,7 +116,7 @@ def run_script(context: RunContext, dataset: Dataset, *, artifact: str, variable
             ranks=track.ranks,
             read=(data, dataset.folder),
             write=(work,),
-            extra=dict(variables) | told,
+            extra=dict(context.environ) | told,
         ) as cell:
             _await_end(context, cell)
     model = _packed_model(work, artifact, track)
@@ -214,24 +215,13 @@ def _claimed_score(context: RunContext, dataset: Dataset, seconds: float) -> Sco
     return Score("final", nats, dataset.val_tokens - 1, dataset.val_bytes, claim.bpb.value, True, round(seconds, 6))
 
 
-def submit_script(
-    *,
-    script: Path,
-    track_name: str,
-    dataset_name: str | None,
-    seed: int,
-    artifact: str,
-    variables: Mapping[str, str],
-    records_dir: Path,
-    progress: Reporter,
-) -> RunOutcome:
+def submit_script(order: Order, seed: int, *, artifact: str) -> RunOutcome:
     """Announce, run, sign. Raises ``UsageError`` before anything starts, else what ``run_script`` raises."""
-    track = load_track(track_name)
+    track = load_track(order.track_name)
     track.refuse_when_closed(utc_now())
-    with run_place(track, dataset_name, seed, progress, records_dir) as (dataset, run_dir):
-        sealed = seal_script(script, run_dir, variables)
-        context = RunContext(track, seed, run_dir, sealed, {}, progress, audit_secret=b"")
-        context.config = dict(sorted(variables.items()))
-        context.intent = announce_run(context, dataset, records_dir)
-        record = run_script(context, dataset, artifact=artifact, variables=variables)
-        return signed(record, run_dir, records_dir)
+    with run_place(order, track, seed, sign=True) as (dataset, run_dir):
+        sealed = seal_script(order.source, run_dir, order.environ)
+        context = RunContext(track, seed, run_dir, sealed, order.environ, order.progress, audit_secret=b"")
+        context.config = dict(sorted(order.environ.items()))
+        context.intent = announce(intent_of(context, dataset, utc_now()), order.records_dir, keys_dir())
+        return signed(run_script(context, dataset, artifact=artifact), run_dir, order.records_dir)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.record import load_records, verify_folder
+from harness.record.store import load_records
+from harness.record.verification import verify_folder
 from harness.rules import Verdict
 
 GOLDEN = Path(__file__).parent / "golden"

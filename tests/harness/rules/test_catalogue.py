@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UsageError
-from harness.rules import catalogue, rule
-from harness.rules.teach import enforcing_code, explain
+from harness.rules import catalogue, enforcing_code, explain, rule
 
 ROOT = Path(__file__).parents[3]
 ID = re.compile(r"[\"'`]([ACRS]\d{1,2}-[A-Z][A-Z0-9-]+)[\"'`]")
