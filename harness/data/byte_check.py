@@ -1,7 +1,5 @@
 """What a shard folder holds, and its byte audit: documents, tokens, ledger, table, coverage, manifest, overlap."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -21,7 +19,7 @@ from harness.data.byte_table import (
     suspects,
 )
 from harness.data.dataset import MANIFEST, read_manifest
-from harness.data.documents import Documents, aligned_documents, folder_tokenizer
+from harness.data.documents import Documents, folder_tokenizer, ledger_of
 from harness.data.overlap import OverlapAudit
 from harness.data.shards import (
     DTYPES,
@@ -106,12 +104,8 @@ def check_bytes(
     if documents:
         count = int((tokens == tokenizer.bos_id).sum())
         texts = list(islice(Documents(documents, field), val_documents or count))
-        exact, end, seen = np.zeros(len(tokens), np.int64), 0, 0
         with progress.stage("tokenize documents again", len(texts), "documents") as stage:
-            for _, at, sizes in aligned_documents(texts, tokens, tokenizer):
-                end, seen = at + len(sizes), seen + 1
-                exact[at:end] = sizes
-                stage.update(seen)
+            exact, end, seen = ledger_of(texts, tokens, tokenizer, lambda number, _: stage.update(number))
         findings.append(round_trip(texts, tokenizer))
         text = f"{count:,} documents in the shards, {len(texts):,} in the source"
         if seen < len(texts) or end < len(tokens):

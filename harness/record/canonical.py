@@ -1,7 +1,5 @@
 """Bytes and digests: canonical JSON (RFC 8785), SHA-256, times as text, strict reading; the lock of a folder."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -3,8 +3,6 @@
 Every figure comes from the records. A log is written from its record, since a record keeps no lines of the submission.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import stat

@@ -5,8 +5,6 @@ a plain string through :func:`rule`, which refuses unknown ids, and reports what
 of verdicts, and the exit code of a list of them, have their one home here.
 """
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Iterable
 from enum import StrEnum
@@ -77,8 +75,7 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     remedy: str = ""
 
 
-SEVERITY = (Verdict.FAIL, Verdict.ERROR, Verdict.WARN, Verdict.UNKNOWN, Verdict.PASS)
-"""Worst first."""
+SEVERITY = (Verdict.FAIL, Verdict.ERROR, Verdict.WARN, Verdict.UNKNOWN, Verdict.PASS)  # worst first
 
 
 def worst(findings: Iterable[Finding]) -> Verdict:

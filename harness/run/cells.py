@@ -1,7 +1,5 @@
 """The cells of a run: what all of its phases share, and the command line, environment and policy of each phase."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import os

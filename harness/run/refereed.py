@@ -5,8 +5,6 @@ finding in the record. Whatever ends the run without a score raises, after every
 half-written is gone; the logs stay.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Iterator, Mapping

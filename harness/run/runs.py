@@ -12,8 +12,6 @@ of the same track, code, configuration and data, is not run again, whether its r
 until it looks better would be a choice among results.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil
@@ -181,10 +179,7 @@ def resume_run(
         wanted["data_fingerprint"] = fingerprint, f"data set {dataset_name}"
     if submission_dir is not None:
         files = read_folder(submission_dir)
-        wanted["code_digest"] = (
-            hashlib.sha256(pack_code(files)).hexdigest(),
-            f"the code in {submission_dir} now",
-        )
+        wanted["code_digest"] = hashlib.sha256(pack_code(files)).hexdigest(), f"the code in {submission_dir} now"
         if environ is not None:
             check_variables(manifest := read_manifest(files, str(submission_dir)), environ, files)
             wanted["environ"] = accepted_variables(manifest, environ), "these variables"

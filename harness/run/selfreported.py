@@ -6,8 +6,6 @@ score. The script reads validation shards, so the record's kind, its name and ev
 *self-reported*.
 """
 
-from __future__ import annotations
-
 import hashlib
 import sys
 import time
@@ -119,10 +117,26 @@ def run_script(context: RunContext, dataset: Dataset, *, artifact: str) -> RunRe
             extra=dict(context.environ) | told,
         ) as cell:
             _await_end(context, cell)
-    model = _packed_model(work, artifact, track)
+    packed = sorted(path for path in work.glob(artifact) if not path.is_symlink() and path.is_file())
+    if len(packed) != 1:
+        names = ", ".join(path.name[:60] for path in packed[:5]) or "none"
+        text = f"{len(packed)} files of the script match {artifact!r} ({names}); one packed model is wanted."
+        raise RuleBroken(A3_BYTES, text, remedy="Name it with --artifact.")
+    most = OVERSIZE_READ * track.limits.artifact_bytes
+    model = read_regular(packed[0], most)
+    if len(model) > most:
+        raise RuleBroken(A3_BYTES, f"{packed[0].name} is over {most:,} bytes.", remedy="Compress better.")
     (run_dir / "artifact" / MODEL_FILE).write_bytes(model)
     sizes = artifact_sizes(track, sealed, len(model))
-    seconds = context.clock.entries()[-1].seconds
+    # The last score that it printed, for the whole set as it claims; its nats follow from bpb and bytes.
+    with (log := context.log_file("script")).open("rb") as file:
+        said = read_log(log.name, decode(file.read(MAX_LOG_BYTES)))
+    claim = next((run for run in reversed(said) if run.final), said[-1]).final
+    if claim is None or not 0 <= claim.bpb.value < 100:
+        remedy = "Wanted a line like `final_int8_zlib_roundtrip val_loss:2.1 val_bpb:1.2`."
+        raise failure(context, "script", "it printed no final score", remedy=remedy)
+    bpb, seconds, n_bytes = claim.bpb.value, context.clock.entries()[-1].seconds, dataset.val_bytes
+    score = Score("final", bpb * LN2 * n_bytes, dataset.val_tokens - 1, n_bytes, bpb, True, round(seconds, 6))
     offline = Layer.NETWORK in cell.layers and cell.layers[Layer.NETWORK].in_force
     network = "no network beyond loopback between ranks."
     whole = f"{seconds:.1f} s of {limit:g} s for the whole script; its parts cannot be told apart from outside."
@@ -133,7 +147,7 @@ def run_script(context: RunContext, dataset: Dataset, *, artifact: str) -> RunRe
         kind=LABEL,
         val_targets=dataset.val_tokens - 1,
         sizes=sizes,
-        scores=[_claimed_score(context, dataset, seconds)],
+        scores=[score],
         running_bpb=[],
         audits=[],
         findings=[
@@ -185,34 +199,6 @@ def _await_end(context: RunContext, cell: Cell) -> None:
     if code := next((code for code in codes if code), 0):
         remedy = "Mend the script; it must end with exit code 0."
         raise failure(context, "script", f"ended with exit code {code}", remedy=remedy)
-
-
-def _packed_model(work: Path, pattern: str, track: Track) -> bytes:
-    found = sorted(path for path in work.glob(pattern) if not path.is_symlink() and path.is_file())
-    if len(found) != 1:
-        names = ", ".join(path.name[:60] for path in found[:5]) or "none"
-        raise RuleBroken(
-            A3_BYTES,
-            f"{len(found)} files of the script match {pattern!r} ({names}); one packed model is wanted.",
-            remedy="Name it with --artifact.",
-        )
-    most = OVERSIZE_READ * track.limits.artifact_bytes
-    data = read_regular(found[0], most)
-    if len(data) > most:
-        raise RuleBroken(A3_BYTES, f"{found[0].name} is over {most:,} bytes.", remedy="Compress better.")
-    return data
-
-
-def _claimed_score(context: RunContext, dataset: Dataset, seconds: float) -> Score:
-    """The last score that the script printed, for the whole set as it claims; its nats follow from bpb and bytes."""
-    with (log := context.log_file("script")).open("rb") as file:
-        runs = read_log(log.name, decode(file.read(MAX_LOG_BYTES)))
-    claim = next((run for run in reversed(runs) if run.final), runs[-1]).final
-    if claim is None or not 0 <= claim.bpb.value < 100:
-        remedy = "Wanted a line like `final_int8_zlib_roundtrip val_loss:2.1 val_bpb:1.2`."
-        raise failure(context, "script", "it printed no final score", remedy=remedy)
-    nats = claim.bpb.value * LN2 * dataset.val_bytes
-    return Score("final", nats, dataset.val_tokens - 1, dataset.val_bytes, claim.bpb.value, True, round(seconds, 6))
 
 
 def submit_script(order: Order, seed: int, *, artifact: str) -> RunOutcome:
