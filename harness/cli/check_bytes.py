@@ -36,7 +36,7 @@ from harness.text import printable
 @click.option("--manifest", type=PATH, help="Published manifest.json to compare counts with.")
 @click.option("--near", is_flag=True, help="Look for near-duplicates between train and validation too (slow).")
 @JSON
-def command(folder: Path | None, val_loss: str | None, val_bpb: str | None, as_json: bool, **plan: Any) -> None:
+def command(folder: Path | None, val_loss: str | None, val_bpb: str | None, as_json: bool, **plan: Any) -> int:
     """Audit the byte count of the shard FOLDER, of a claim, or of both together."""
     from harness.data.byte_check import ByteReport, check_bytes
     from harness.review.number import Number
@@ -74,5 +74,5 @@ def command(folder: Path | None, val_loss: str | None, val_bpb: str | None, as_j
         headers = ("cause", "targets", "bytes", f"change of a score of {table.at_bpb:g} bpb")
         lines += [tabulate(rows, headers=headers, disable_numparse=True, colalign=("left", "right", "right", "right"))]
     say(report, "\n".join(lines), as_json=as_json)
-    if any(finding.verdict == "FAIL" for finding in report.findings):
-        raise SystemExit(ExitCode.RULE_BROKEN)
+    broken = any(finding.verdict == "FAIL" for finding in report.findings)
+    return ExitCode.RULE_BROKEN if broken else ExitCode.GOOD

@@ -41,16 +41,13 @@ def render_summary(
     options:  what a signed run of the same needs beside seed and track
     """
     counts = Counter(finding.verdict for finding in record.findings)
-    values = {
-        "worst": worst(record.findings).value,
-        "counts": [(verdict.value, counts[verdict]) for verdict in SEVERITY if counts[verdict]],
-        "path": from_here(path) if path else None,
-        "artifact": from_here(artifact) if artifact else None,
-    }
     return fitted_text(
         "summary.txt.jinja",
-        **values,
         record=record,
+        worst=worst(record.findings).value,
+        counts=[(verdict.value, counts[verdict]) for verdict in SEVERITY if counts[verdict]],
+        path=from_here(path) if path else None,
+        artifact=from_here(artifact) if artifact else None,
         verbose=verbose,
         options=options,
         program=program(),

@@ -18,7 +18,7 @@ import msgspec
 from click.core import ParameterSource
 
 import harness
-from harness.cli import FILE, PATH, epilog, name_values, with_options
+from harness.cli import FILE, JSON, PATH, epilog, name_values, with_options
 from harness.cli.fleet import FLEET, keep_code, run_fleet
 from harness.cli.result import render_summary
 from harness.config.tracks import load_track
@@ -89,7 +89,7 @@ def command(
     as_json: bool,
     on: str | None,
     **fleet: Any,
-) -> None:
+) -> int:
     """Train, package, evaluate, audit and sign one run, under the referee's clocks."""
     numbers = _seeds(seed, seeds)
     load_track(track_name)  # a wrong name shows before anything is imported that takes seconds
@@ -102,7 +102,7 @@ def command(
                 "--on goes with neither --resume nor --again.", remedy="A fleet runs the seeds that have no record yet."
             )
         jobs = partial(_jobs, seeds=numbers, track=track_name, data=dataset_name, submission=submission_dir)
-        raise SystemExit(run_fleet(jobs, on=on, as_json=as_json, together=_fleet_together, **fleet))
+        return run_fleet(jobs, on=on, as_json=as_json, together=_fleet_together, **fleet)
     if resume is not None:
         from harness.run.runs import NEWEST, resume_run
 
@@ -120,14 +120,8 @@ def command(
             submission_dir=submission_dir if newest or said("submission_dir") is not default else None,
             environ=dict(os.environ) if newest else None,
         )
-        show(outcome, as_json=as_json, verbose=verbose)
-        return
-    shown: list[RunOutcome] = []
-
-    def finished(outcome: RunOutcome) -> None:
-        shown.append(outcome)
-        show(outcome, as_json=as_json, verbose=verbose, judge=False)
-
+        return show(outcome, as_json=as_json, verbose=verbose)
+    shown: list[int] = []
     outcomes = submit_seeds(
         submission_dir=submission_dir,
         track_name=track_name,
@@ -136,16 +130,15 @@ def command(
         environ=dict(os.environ),
         records_dir=records_dir(),
         progress=make_reporter(silent=as_json),
-        finished=finished,
+        finished=lambda outcome: shown.append(show(outcome, as_json=as_json, verbose=verbose)),
         again=again or not (seeds or once),
     )
     if once and not shown:  # a job of a fleet: a seed that has its record is a result like any other
-        finished(outcomes[0])
+        show(outcomes[0], as_json=as_json, verbose=verbose)
     if len(outcomes) > 1:
         sentences, statistics = _together([outcome.record for outcome in outcomes])
         click.echo(json.dumps(statistics) if as_json else "\n" + sentences)
-    if any(outcome.broken for outcome in outcomes):
-        raise SystemExit(ExitCode.RULE_BROKEN)
+    return ExitCode.RULE_BROKEN if any(outcome.broken for outcome in outcomes) else ExitCode.GOOD
 
 
 @click.command("try", epilog=epilog("try"))
@@ -156,8 +149,8 @@ def command(
     is_flag=True,
     help="Under a minute: 10 s of training, the first 32,768 targets, two audited chunks. [env: QUICK]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the unsigned record as JSON; no progress.")
-def try_command(seed: int | None, verbose: bool, as_json: bool, **run: Any) -> None:
+@JSON
+def try_command(seed: int | None, verbose: bool, as_json: bool, **run: Any) -> int:
     """A run that leaves no trace: the same cells, clocks and audits, but no key, no announcement and no record."""
     load_track(run["track_name"])
 
@@ -168,7 +161,7 @@ def try_command(seed: int | None, verbose: bool, as_json: bool, **run: Any) -> N
     source, data = str(run["submission_dir"]), run["dataset_name"]
     options = f" --submission {shlex.quote(source)}" if source != DEFAULT_SUBMISSION else ""
     options += f" --data {shlex.quote(data)}" if data else ""
-    show(outcome, as_json=as_json, verbose=verbose, options=options)
+    return show(outcome, as_json=as_json, verbose=verbose, options=options)
 
 
 @click.command("script", epilog=epilog("script"))
@@ -176,8 +169,8 @@ def try_command(seed: int | None, verbose: bool, as_json: bool, **run: Any) -> N
 @with_options(*RUN)
 @click.option("--artifact", default="*.ptz", show_default=True, metavar="GLOB", help="The packed model that it writes.")
 @click.option("--env", "pairs", multiple=True, metavar="NAME=VALUE", help="A variable for the script; repeatable.")
-@click.option("--json", "as_json", is_flag=True, help="Print the record as JSON; no progress.")
-def script(seed: int | None, pairs: tuple[str, ...], verbose: bool, as_json: bool, **run: Any) -> None:
+@JSON
+def script(seed: int | None, pairs: tuple[str, ...], verbose: bool, as_json: bool, **run: Any) -> int:
     """Run a script that trains, packs and scores itself. Its score is recorded as self-reported."""
     load_track(run["track_name"])
 
@@ -185,7 +178,7 @@ def script(seed: int | None, pairs: tuple[str, ...], verbose: bool, as_json: boo
 
     run |= {"seed": DEFAULT_SEED if seed is None else seed, "variables": name_values("--env", pairs, "ITERATIONS=200")}
     outcome = submit_script(**run, records_dir=records_dir(), progress=make_reporter(silent=as_json))
-    show(outcome, as_json=as_json, verbose=verbose)
+    return show(outcome, as_json=as_json, verbose=verbose)
 
 
 def _seeds(seed: int | None, seeds: str | None) -> list[int]:
@@ -204,16 +197,15 @@ def _seeds(seed: int | None, seeds: str | None) -> list[int]:
     return numbers
 
 
-def show(outcome: RunOutcome, *, as_json: bool, verbose: bool, judge: bool = True, options: str = "") -> None:
-    """Print a run's record or summary, and end with 1 where a rule is broken, unless not to ``judge`` yet."""
+def show(outcome: RunOutcome, *, as_json: bool, verbose: bool, options: str = "") -> ExitCode:
+    """Print a run's record or summary. Returns the exit code that it asks for."""
     if as_json:
         click.echo(msgspec.json.encode(outcome.record).decode())
     else:
         artifact = outcome.run_dir / "artifact"
         text = render_summary(outcome.record, path=outcome.path, artifact=artifact, verbose=verbose, options=options)
         click.echo("\n" + text)
-    if judge and outcome.broken:
-        raise SystemExit(ExitCode.RULE_BROKEN)
+    return ExitCode.RULE_BROKEN if outcome.broken else ExitCode.GOOD
 
 
 def _jobs(queue: Queue, seeds: Sequence[int], track: str, data: str | None, submission: Path) -> list[Job]:

@@ -24,8 +24,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory):
         tiny_run.make_house(house)
         tiny_run.use_house(house, patch.setattr, patch.setenv)
         patch.chdir(house)
-        done = CliRunner().invoke(main, ["submit", "--submission", "mini", "--seed", "7"])
-        assert done.exit_code == 0, done.output
+        done = CliRunner().invoke(main, ["submit", "--submission", "mini", "--seed", "7"], standalone_mode=False)
+        assert done.return_value == 0, done.output
         (stored,) = load_records(house / "records", skipped=pytest.fail)
         (artifact,) = house.glob("runs/*/artifact")
         yield SimpleNamespace(stored=stored, record=stored.path, artifact=artifact, said=done.output)
