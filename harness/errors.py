@@ -72,8 +72,6 @@ class UsageError(HarnessError):
 class CouldNotCheck(HarnessError):
     """Something outside the rules stopped the check: a missing file, no network, a full disk."""
 
-    exit_code = ExitCode.COULD_NOT_CHECK
-
 
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C, with the words for the user: what was kept, and the command that goes on."""

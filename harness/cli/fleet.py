@@ -44,9 +44,8 @@ def run_fleet(
 
     together: what all results say as one: a text for people, fields for JSON
     """
-    from harness.fleet.driver import drive
+    from harness.fleet.driver import drive, exit_code, fold, machine_spread, render
     from harness.fleet.engines import make_engine
-    from harness.fleet.fold import exit_code, fold, machine_spread, render
 
     queue = Queue(queue_dir.absolute())
     jobs = fill(queue)

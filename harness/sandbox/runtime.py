@@ -283,22 +283,16 @@ def turn_out(parts: tuple[Part, ...]) -> None:
             os.close(descriptor)
 
 
-@dataclass(frozen=True)
-class Needs:
-    """What one file asks of the loader: its loader ("" in a library), library names, and folders to look in first."""
+def read_needs(path: Path) -> tuple[str, list[str], list[str]]:
+    """What a file asks of the loader: its loader ("" in a library), library names, and folders to look in first.
 
-    loader: str = ""
-    libraries: tuple[str, ...] = ()
-    folders: tuple[str, ...] = ()
-
-
-def read_needs(path: Path) -> Needs:
-    """The needs of one file; none where it is not an ELF file, or a damaged one."""
+    Nothing where it is not an ELF file, or a damaged one.
+    """
     try:
         with path.open("rb") as file:
             head = file.read(_HEADER.size)
             if not head.startswith(_MAGIC) or len(head) < _HEADER.size:
-                return Needs()
+                return "", [], []
             fields = _HEADER.unpack(head)
             file.seek(fields[5])
             table = file.read(fields[9] * fields[10])
@@ -317,13 +311,13 @@ def read_needs(path: Path) -> Needs:
             def text(at: int) -> str:
                 return os.fsdecode(read(offset + at, _MAX_TEXT).split(b"\0", 1)[0])
 
-            libraries = tuple(text(value) for tag, value in entries if tag == _DT_NEEDED)
+            libraries = [text(value) for tag, value in entries if tag == _DT_NEEDED]
             wanted = ":".join(text(value) for tag, value in entries if tag in (_DT_RPATH, _DT_RUNPATH))
     except (OSError, struct.error, OverflowError, ValueError):
-        return Needs()
+        return "", [], []
     origin = str(path.resolve().parent)
     folders = (part.replace("${ORIGIN}", origin).replace("$ORIGIN", origin) for part in wanted.split(":"))
-    return Needs(os.fsdecode(loader), libraries, tuple(folder for folder in folders if folder.startswith("/")))
+    return os.fsdecode(loader), libraries, [folder for folder in folders if folder.startswith("/")]
 
 
 def libraries_of(files: Iterable[Path], first: Iterable[str] = (), extra: Iterable[str] = ()) -> set[Path]:
@@ -340,11 +334,11 @@ def libraries_of(files: Iterable[Path], first: Iterable[str] = (), extra: Iterab
     wanted: list[tuple[str, tuple[str, ...]]] = [(name, ()) for name in extra]
 
     def ask(path: Path, above: tuple[str, ...]) -> None:
-        needs = read_needs(path)
-        if needs.loader and Path(needs.loader).is_file():
-            found.add(Path(needs.loader))
-        folders = tuple(dict.fromkeys((*needs.folders, *above)))  # RPATH holds for what a library loads as well
-        wanted.extend((name, folders) for name in needs.libraries)
+        loader, libraries, own = read_needs(path)
+        if loader and Path(loader).is_file():
+            found.add(Path(loader))
+        folders = tuple(dict.fromkeys((*own, *above)))  # RPATH holds for what a library loads as well
+        wanted.extend((name, folders) for name in libraries)
 
     for path in files:
         ask(path, ())

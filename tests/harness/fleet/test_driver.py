@@ -14,9 +14,8 @@ from fleet_jobs import counted, ran
 
 from harness.config.tracks import Hardware
 from harness.errors import ExitCode, UsageError
-from harness.fleet.driver import drive
+from harness.fleet.driver import drive, exit_code, fold, render
 from harness.fleet.engines import LocalEngine, make_engine, worker_command
-from harness.fleet.fold import exit_code, fold, render
 from harness.fleet.queue import Queue
 
 

@@ -166,7 +166,7 @@ def test_a_damaged_library_needs_nothing(tmp_path: Path, damage: int):
     data = bytearray(Path(sys.executable).resolve().read_bytes()[:4096])
     data[damage : damage + 8] = b"\xff" * 8
     (tmp_path / "broken.so").write_bytes(data)
-    assert isinstance(runtime.read_needs(tmp_path / "broken.so"), runtime.Needs)
+    assert len(runtime.read_needs(tmp_path / "broken.so")) == 3
 
 
 def test_the_inventory_counts_what_is_there(tmp_path: Path):
