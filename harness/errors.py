@@ -4,8 +4,6 @@ A command that stops early raises one of these; ``harness.cli.main`` prints the 
 The message names the file or rule, says what was found and what was wanted; ``remedy`` says the way out.
 """
 
-from __future__ import annotations
-
 import copyreg
 import errno
 import os

@@ -1,7 +1,5 @@
 """What the referee asks of a file system: files written whole, locks, and an error that says what is missing where."""
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import hashlib

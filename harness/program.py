@@ -1,7 +1,5 @@
 """How the command can be typed where the user stands: an environment that make made is seldom on the path."""
 
-from __future__ import annotations
-
 import shutil
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Progress for people: a bar with ETA on a terminal, plain lines elsewhere. All of it goes to stderr."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Callable, Iterator

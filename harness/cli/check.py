@@ -1,7 +1,5 @@
 """``harness check``: look at something that the referee did not make, and teach the rules."""
 
-from __future__ import annotations
-
 import click
 import msgspec
 

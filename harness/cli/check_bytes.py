@@ -1,7 +1,5 @@
 """``harness check bytes``: are the bytes of a score those of the raw documents?"""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any

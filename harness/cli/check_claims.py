@@ -1,7 +1,5 @@
 """``harness check claims``: do a text's numbers follow from each other?"""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import click

@@ -1,7 +1,5 @@
 """``harness check folder``: public record folders, judged as data."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """``harness check pulls``: every record folder that the pull requests of a local clone add."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

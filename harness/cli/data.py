@@ -1,7 +1,5 @@
 """``harness data``: fetch, build and inspect data sets."""
 
-from __future__ import annotations
-
 import hashlib
 from itertools import islice
 from pathlib import Path

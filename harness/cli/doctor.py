@@ -1,7 +1,5 @@
 """``harness doctor``: what this machine offers, and the command that brings what it lacks."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import platform

@@ -1,7 +1,5 @@
 """What ``harness rerun --on`` and ``harness submit --on`` share: fill a queue, drive it, print the folded report."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import tempfile

@@ -1,7 +1,5 @@
 """The ``harness`` command: one module a verb, imported only when that verb is used."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """``harness new``: a minimal legal submission to start from."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import tempfile

@@ -1,7 +1,5 @@
 """What ``harness submit`` prints: tables that know the terminal's width, and six lines that hold the result."""
 
-from __future__ import annotations
-
 import io
 import shutil
 from collections import Counter

@@ -1,7 +1,5 @@
 """``harness verify``: is every record what it says it is?"""
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from dataclasses import replace

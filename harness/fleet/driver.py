@@ -4,8 +4,6 @@ It can be killed at any instant and started again on the same queue: results sta
 somewhere holds its lock, so it is awaited and not started twice. :func:`fold` makes one report of the results.
 """
 
-from __future__ import annotations
-
 import contextlib
 import statistics
 import time

@@ -1,7 +1,5 @@
 """The interface that a submission's evaluation implements."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path

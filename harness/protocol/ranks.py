@@ -1,7 +1,5 @@
 """Several ranks of one phase: the one that failed must be heard before those that only lose touch with it."""
 
-from __future__ import annotations
-
 import math
 
 from harness.protocol.messages import Channel, Kind, Message

@@ -4,8 +4,6 @@ The referee owns all shared memory. It reveals inputs, reads logits slab by slab
 chunk's score is committed; this loop merely obeys, and nothing depends on its honesty.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import sys

@@ -4,8 +4,6 @@ Each module makes one session with ``connect()``, reads what it needs from its p
 ``fail("one sentence")``. Evaluation has no session: see :func:`harness.protocol.serve.serve_predictor`.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import math

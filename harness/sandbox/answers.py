@@ -1,7 +1,5 @@
 """Waiting for what the ranks of a cell say: every wait ends, and a failure is blamed on the rank that began it."""
 
-from __future__ import annotations
-
 import select
 import time
 from collections.abc import Callable, Collection, Sequence

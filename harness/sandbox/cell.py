@@ -5,8 +5,6 @@ session of its own, deaf to TERM, busy or stopped. Not covered: what a GPU does 
 (``harness/SECURITY.md``). Which layers held is in ``Cell.layers``, layer by layer.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -23,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, Self
 
 from harness.errors import CouldNotCheck, RuleBroken
 from harness.files import remove_tree
@@ -102,7 +100,7 @@ class Cell:
         self._report: KillReport | None = None
         self._lock = threading.RLock()  # a clock may kill while the referee asks for exit codes
 
-    def __enter__(self) -> Cell:
+    def __enter__(self) -> Self:
         policy = self.spec.policy
         refuse_low_limits(policy)
         for path in (Path(tempfile.gettempdir()), *policy.read, *policy.write):  # it has a /dev/shm of its own

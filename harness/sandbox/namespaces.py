@@ -4,8 +4,6 @@ Covered: processes of a cell see and signal only each other and die with their f
 interface is a loopback of their own. Not covered: files (Landlock, and a private root).
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import fcntl

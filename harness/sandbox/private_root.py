@@ -6,8 +6,6 @@ does it keep an owner from setting times, modes and attributes of files that may
 the time of the last access: what a later cell would find there. So all but the writable folders is mounted read-only.
 """
 
-from __future__ import annotations
-
 import ctypes
 import errno
 import os

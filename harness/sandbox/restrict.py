@@ -4,8 +4,6 @@ What all ranks share is applied once, by the first process; each rank then restr
 Landlock rule for ``/proc/self`` means the process that makes it. Only the standard library is imported here.
 """
 
-from __future__ import annotations
-
 import resource
 from collections.abc import Callable
 from functools import partial

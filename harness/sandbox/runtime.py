@@ -5,8 +5,6 @@ packages that are asked for and what they require; the system's libraries that t
 inside these files, comments and documentation strings included. :func:`inventory` says how much that is.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import hashlib

@@ -12,8 +12,6 @@ take locks, and rename whole files into place all the same. Advice may always be
 on a certain error, they get that one. Calls that are newer than this list answer as on a kernel without them.
 """
 
-from __future__ import annotations
-
 import ctypes
 import errno
 import platform

@@ -1,7 +1,5 @@
 """Turns what the replicas answered into audit results and findings, each with its bound and its tolerance."""
 
-from __future__ import annotations
-
 import math
 
 import msgspec

@@ -6,8 +6,6 @@ A worker may write into the shared memory at any time, so the referee copies wha
 its own tokens.
 """
 
-from __future__ import annotations
-
 import fcntl
 import os
 import time

@@ -1,7 +1,5 @@
 """The scoring loop: reveal inputs → receive logits → commit the nats → only then hand over the targets."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 import torch
