@@ -17,7 +17,6 @@ from harness.record.predicate import RunRecord
 from harness.rules import SEVERITY, title_of, worst
 from harness.text import printable, templates
 
-BEFORE_CLOCKS = {"setup": "set-up", "warmup compile": "compiling", "warmup": "warm-up"}
 NUMBERS = ("bpb", "nats/token", "bytes", "seconds", "limit")
 WIDEST, NARROW = 120, 60
 RULED = box.Box("    \n    \n -- \n" + 5 * "    \n", ascii=True)
@@ -49,7 +48,6 @@ def render_summary(
         verbose=verbose,
         options=options,
         program=program(),
-        before=BEFORE_CLOCKS,
     )
 
 

@@ -22,13 +22,6 @@ from harness.rules import Verdict, exit_code_of, title_of, worst
 from harness.stats.seeds import counted_pools, describe_against, describe_pools
 from harness.text import printable
 
-_WORDS = {
-    Verdict.PASS: "good",
-    Verdict.WARN: "good, with warnings",
-    Verdict.FAIL: "FAILED",
-    Verdict.ERROR: "NOT CHECKED",
-}
-
 
 @click.command(epilog=epilog("verify"))
 @click.argument("paths", nargs=-1, type=PATH)
@@ -130,8 +123,7 @@ def _table(report: VerifyReport) -> str:
     pools = [line for pool in counted_pools(report)[0] for line in describe_pools(pool)] if whole else []
     found = Counter(entry.verdict.value for entry in report.asked)
     counts = {verdict.value: found[verdict.value] for verdict in Verdict if found[verdict.value]}
-    words = _WORDS[report.verdict]
-    return fitted_text("verify.txt.jinja", report=report, notes=notes, pools=pools, counts=counts, words=words)
+    return fitted_text("verify.txt.jinja", report=report, notes=notes, pools=pools, counts=counts)
 
 
 def _document(report: VerifyReport) -> dict[str, object]:

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
@@ -73,15 +72,6 @@ class Part:
     paths: tuple[Path, ...]
     listed: tuple[Path, ...] = ()
     mounts: tuple[Path, ...] = ()
-
-
-class Readable(NamedTuple):
-    """How much one part holds: files, bytes, and a SHA-256 of it (:func:`inventory`)."""
-
-    name: str
-    files: int
-    bytes: int
-    digest: str
 
 
 def runtime(packages: tuple[str, ...] | None, *, tools: bool, gpus: bool) -> tuple[Part, ...]:
@@ -218,8 +208,8 @@ def existing(places: Iterable[str | Path]) -> tuple[Path, ...]:
 
 
 @cache
-def inventory(parts: tuple[Part, ...]) -> list[Readable]:
-    """How much each part holds, read from beginning to end, so that it is in memory afterwards.
+def inventory(parts: tuple[Part, ...]) -> list[tuple[str, int, int, str]]:
+    """Name, files, bytes and SHA-256 of each part, read from beginning to end, so that it is in memory afterwards.
 
     The digest is of names and contents without compiled copies (``*.pyc``), whose bytes differ from one installation to
     the next; of the system's tools it is of names and sizes, which takes no minutes.
@@ -241,7 +231,7 @@ def inventory(parts: tuple[Part, ...]) -> list[Readable]:
                     with path.open("rb", buffering=0) as file:
                         while count := file.readinto(buffer):
                             digest.update(b"" if compiled else memoryview(buffer)[:count])
-        counted.append(Readable(part.name, len(sizes), sum(sizes.values()), digest.hexdigest()))
+        counted.append((part.name, len(sizes), sum(sizes.values()), digest.hexdigest()))
     return counted
 
 

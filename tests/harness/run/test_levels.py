@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from msgspec.structs import replace
 from record_samples import make_artifact, make_audits, make_record
 
-from harness.cli.main import main, run
+from harness.cli.main import main
 from harness.record import load_records
 from harness.rules import Verdict
 from harness.run.rescore import drawn_part
@@ -32,14 +32,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture
-def call(finished, capsys):
-    def call(*arguments: object) -> tuple[int, str]:
-        with pytest.raises(SystemExit) as ended:
-            run([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out
-
-    return call
+def call(finished, harness):
+    return lambda *arguments: harness(*arguments)[:2]
 
 
 def verdicts(text: str, rule: str) -> set[str]:
