@@ -12,7 +12,6 @@ import os
 import struct
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 from harness.sandbox.namespaces import check, libc
 
@@ -25,24 +24,17 @@ _MOUNT_SETATTR, _AT_FDCWD, _AT_RECURSIVE, _MOUNT_ATTR_RDONLY = 442, -100, 0x8000
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 
 
-class Layout(NamedTuple):
-    """What the new root holds: real paths to be bound, and the symbolic links on the way to them.
+def layout(paths: Iterable[Path], writable: Iterable[Path] = ()) -> tuple[set[Path], set[Path], dict[Path, str]]:
+    """What makes all ``paths`` and ``writable`` resolve as now; what leads nowhere is left out.
 
-    real: read-only, with what lies below them; writable: on top of these
+    Real paths to be bound: read-only ones, with what lies below them, and writable ones, on top of these; and the
+    symbolic links on the way to them.
     """
-
-    real: set[Path]
-    writable: set[Path]
-    links: dict[Path, str]
-
-
-def layout(paths: Iterable[Path], writable: Iterable[Path] = ()) -> Layout:
-    """Real paths and links that make all ``paths`` and ``writable`` resolve as now; what leads nowhere is left out."""
     links: dict[Path, str] = {}
     read, write = ({_follow(path, links) for path in some if path.exists()} for some in (paths, writable))
     top = {path for path in write if not _below(path, write)}
     real = {path for path in read - top if not _below(path, read | top)}
-    return Layout(real, top, {link: text for link, text in links.items() if not _below(link, real | top)})
+    return real, top, {link: text for link, text in links.items() if not _below(link, real | top)}
 
 
 def enter(paths: Iterable[Path], writable: Iterable[Path], covered: Iterable[Path] = ()) -> list[Path]:
@@ -56,14 +48,14 @@ def enter(paths: Iterable[Path], writable: Iterable[Path], covered: Iterable[Pat
     """
     own: tuple[Path, ...] = (_PROC, SHARED_MEMORY)
     writable = list(writable)
-    wanted = layout(
+    read_only, on_top, links = layout(
         *([path for path in some if not any(p in (path, *path.parents) for p in own)] for some in (paths, writable))
     )
     _mount(b"tmpfs", _STAGE, b"tmpfs", _MS_NOSUID | _MS_NODEV, b"mode=755")
     try:
-        for path in (*sorted(wanted.real), *sorted(wanted.writable)):  # the latter may lie below the former
-            _bind(path, read_only=path in wanted.real)
-        for link, text in wanted.links.items():
+        for path in (*sorted(read_only), *sorted(on_top)):  # the latter may lie below the former
+            _bind(path, read_only=path in read_only)
+        for link, text in links.items():
             _inside(link).parent.mkdir(parents=True, exist_ok=True)
             _inside(link).symlink_to(text)
         for place in own:

@@ -11,7 +11,7 @@ import pytest
 from cells import attempts, done, running, spec, wait_for, ways
 
 from harness.errors import CouldNotCheck
-from harness.sandbox import cell, policy, runtime
+from harness.sandbox import policy, runtime
 from harness.sandbox.cell import Cell
 
 STDLIB = Path(os.__file__).parent
@@ -137,8 +137,8 @@ def test_the_cell_tries_what_it_may_not_read_and_says_so(tmp_path: Path, log: Pa
 def test_what_opens_although_nothing_grants_it_stops_the_run(tmp_path: Path, log: Path, monkeypatch):
     """As a bind mount or a hole in the kernel would have it: here a rule that the referee does not remember."""
     (tmp_path / "val.bin").write_text("x")
-    real, asked = cell.landlock_rules, []
-    monkeypatch.setattr(cell, "landlock_rules", lambda *a: [] if asked else asked.append(1) or real(*a))
+    real, asked = policy.landlock_rules, []
+    monkeypatch.setattr(policy, "landlock_rules", lambda *a: [] if asked else asked.append(1) or real(*a))
     guarded = {"data": (tmp_path / "val.bin",)}
     holed = Cell(spec("pass", log, read=(tmp_path,), guarded=guarded), strict=False)
     with pytest.raises(CouldNotCheck, match=r"val\.bin \(data\) is granted to nobody"), holed:
