@@ -24,7 +24,7 @@ def test_a_name_stays_on_its_line():
 def test_a_comparison_names_units_tests_and_power():
     text = "\n".join(describe_comparison(BETTER, BASELINE, Margin(0.005, "nats/token")))
     assert "-0.02483 nats/token" in text
-    assert "margin 0.005 nats/token" in text
+    assert "margin 0.005 nats/token = 0.00321 bpb" in text
     assert "deciding test: one-sided paired test" in text
     assert "for information: one-sided welch test" in text
     assert text.count("beats the baseline by more than the margin") == 1
