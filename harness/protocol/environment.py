@@ -1,6 +1,7 @@
 """What a cell's environment variables say, read once and typed; shared by the sessions and the eval worker."""
 
 import difflib
+import math
 import os
 import socket
 from collections.abc import Callable, Collection, Mapping
@@ -8,7 +9,7 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
-from harness.protocol.messages import Channel
+from harness.protocol.messages import Channel, Kind, Message
 
 _PLAIN = ("seed", "rank", "local_rank", "world_size")  # named as torch and users name them, without GOLF_
 _READ: dict[Any, Callable[[str], Any]] = {str: str, int: int, float: float, Path | None: Path}
@@ -79,5 +80,8 @@ class CellEnvironment:
         return cls(**values)
 
     def open_channel(self) -> Channel:
-        """The worker's end of the channel to the referee."""
-        return Channel(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, self.channel_fd))
+        """The worker's end of the channel. Each of several ranks says that it runs, so that a missing one is known."""
+        channel = Channel(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, self.channel_fd))
+        if self.world_size > 1:
+            channel.send(Message(Kind.PROGRESS, x=math.nan, y=math.nan, text="started"))
+        return channel
