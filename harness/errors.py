@@ -108,5 +108,5 @@ def machine_trouble(error: OSError, place: str | os.PathLike[str] | None = None)
     remedy = "Free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Use another file system"
     return CouldNotCheck(
         f"{reason.format(f' of {where}' if where else '')}.",
-        remedy=f"{remedy}: {FOLDERS} name the folders; `df` shows the disks.",
+        remedy=f"{remedy}: {FOLDERS} name the referee's; `df` shows the disks.",
     )
