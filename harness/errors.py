@@ -42,7 +42,8 @@ class HarnessError(Exception):
         self.log = log
 
     def __str__(self) -> str:
-        return " ".join(filter(None, (self.message, self.log, self.remedy)))
+        log = f" {self.log}\n" if self.log else " "
+        return f"{self.message}{log}{self.remedy}".strip()
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Without this an error of a worker process can't be read by the one that waits for it.

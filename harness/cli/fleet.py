@@ -12,9 +12,11 @@ from typing import Any
 import click
 
 from harness.cli import PATH, name_values, say
+from harness.cli.result import fitted_table
 from harness.errors import CouldNotCheck, ExitCode
 from harness.fleet.queue import Job, Queue, Result
 from harness.progress import make_reporter
+from harness.text import printable
 
 FLEET = (
     click.option("--on", metavar="ENGINE", help="Run as a queue of jobs on: local, slurm or ray."),
@@ -46,7 +48,7 @@ def run_fleet(
     """
     from harness.fleet.driver import drive
     from harness.fleet.engines import make_engine
-    from harness.fleet.fold import exit_code, fold, machine_spread, render
+    from harness.fleet.fold import HEADERS, cells, exit_code, fold, machine_spread
 
     queue = Queue(queue_dir.absolute())
     jobs = fill(queue)
@@ -66,7 +68,11 @@ def run_fleet(
         engine.close()
     rows = fold(queue, outcomes)
     text, fields = together([outcome.result for outcome in outcomes if outcome.result is not None])
-    say({"jobs": rows, "machines": machine_spread(rows)} | fields, render(rows).rstrip() + text, as_json=as_json)
+    notes = [f"{row.title}: {row.note}" for row in rows if row.note]
+    machines = machine_spread(rows)
+    blocks = fitted_table(HEADERS, map(cells, rows)), *("\n".join(map(printable, said)) for said in (notes, machines))
+    shown = "\n" + "\n\n".join(filter(None, blocks)) + text
+    say({"jobs": rows, "machines": machines} | fields, shown, as_json=as_json)
     return exit_code(outcomes)
 
 

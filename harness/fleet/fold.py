@@ -8,13 +8,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import msgspec
-from tabulate import tabulate
 
 from harness.errors import ExitCode
 from harness.fleet.driver import JobOutcome
 from harness.fleet.queue import Queue
 from harness.rules import SEVERITY, Verdict
 from harness.text import printable
+
+HEADERS = ("verdict", "bpb", "Δ bpb", "seconds", "tries", "job")
 
 
 class JobRow(msgspec.Struct):
@@ -53,19 +54,14 @@ def exit_code(outcomes: Sequence[JobOutcome]) -> ExitCode:
     return next((code for code in order if code in codes), ExitCode.GOOD)
 
 
-def render(rows: Sequence[JobRow]) -> str:
-    """A table of jobs, then one line a kind of machine."""
-    table = []
-    for row in rows:
-        score, apart, seconds = (
-            "" if value is None else format(value, form)
-            for value, form in ((row.bpb, ".4f"), (row.difference_bpb, "+.6f"), (row.seconds, ".0f"))
-        )
-        title, host, note = printable(row.title, 46), printable(row.host, 20), printable(row.note, 60)
-        table.append((title, row.verdict, score, apart, host, seconds, str(row.attempts), note))
-    headers = ("job", "verdict", "bpb", "Δ bpb", "host", "seconds", "attempts", "")
-    text = tabulate(table, headers=headers, disable_numparse=True)
-    return "\n".join([text, "", *machine_spread(rows)])
+def cells(row: JobRow) -> tuple[str, ...]:
+    """What a table shows of a job, under :data:`HEADERS`."""
+    score, apart, seconds = (
+        "" if value is None else format(value, form)
+        for value, form in ((row.bpb, ".4f"), (row.difference_bpb, "+.6f"), (row.seconds, ".0f"))
+    )
+    place = f" on {printable(row.host, 40)}" if row.host else ""
+    return row.verdict, score, apart, seconds, str(row.attempts), printable(row.title, 60) + place
 
 
 def machine_spread(rows: Sequence[JobRow]) -> list[str]:
