@@ -40,7 +40,8 @@ class HarnessError(Exception):
         self.log = log
 
     def __str__(self) -> str:
-        return " ".join(filter(None, (self.message, self.log, self.remedy)))
+        log = f" {self.log}\n" if self.log else " "
+        return f"{self.message}{log}{self.remedy}".strip()
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Without this an error of a worker process can't be read by the one that waits for it.
@@ -104,5 +105,5 @@ def machine_trouble(error: OSError, place: str | os.PathLike[str] | None = None)
     remedy = "Free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Use another file system"
     return CouldNotCheck(
         f"{reason.format(f' of {where}' if where else '')}.",
-        remedy=f"{remedy}: {FOLDERS} name the folders; `df` shows the disks.",
+        remedy=f"{remedy}: {FOLDERS} name the referee's; `df` shows the disks.",
     )

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
@@ -113,6 +113,7 @@ def write_atomic(path: Path, data: bytes, *, replace: bool, mode: int | None = 0
     """
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise UsageError(f"{path} is a device or a pipe; a file would take its place.", remedy="Name a file.")
+    made = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     if mode is None:
         os.umask(mask := os.umask(0))  # to ask for it is to set it
@@ -134,6 +135,9 @@ def write_atomic(path: Path, data: bytes, *, replace: bool, mode: int | None = 0
         raise
     finally:
         partial.unlink(missing_ok=True)
+        for folder in made:
+            with suppress(OSError):  # it holds the file, unless that could not be written
+                folder.rmdir()
     handle = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

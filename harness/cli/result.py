@@ -17,7 +17,7 @@ from harness.record.predicate import RunRecord
 from harness.rules import SEVERITY, title_of, worst
 from harness.text import printable, templates
 
-NUMBERS = ("bpb", "nats/token", "bytes", "seconds", "limit")
+NUMBERS = ("bpb", "Δ bpb", "nats/token", "bytes", "seconds", "limit", "tries")
 WIDEST, NARROW = 120, 60
 RULED = box.Box("    \n    \n -- \n" + 5 * "    \n", ascii=True)
 

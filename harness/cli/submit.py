@@ -31,6 +31,7 @@ from harness.record.predicate import RunRecord
 from harness.stats.seeds import aggregate, describe_pools, pools
 
 if TYPE_CHECKING:
+    from harness.run.manifest import SubmissionManifest
     from harness.run.runs import RunOutcome  # torch takes seconds, and an extra may be missing
 
 DEFAULT_SEED, DEFAULT_SUBMISSION = 1337, "submission"
@@ -92,7 +93,9 @@ def command(
 ) -> int:
     """Train, package, evaluate, audit and sign one run, under the referee's clocks."""
     numbers = _seeds(seed, seeds)
-    load_track(track_name)  # a wrong name shows before anything is imported that takes seconds
+    load_track(track_name)
+    if resume is None:
+        _code(submission_dir)
 
     from harness.run.runs import submit_seeds
 
@@ -153,6 +156,7 @@ def command(
 def try_command(seed: int | None, verbose: bool, as_json: bool, **run: Any) -> int:
     """A run that leaves no trace: the same cells, clocks and audits, but no key, no announcement and no record."""
     load_track(run["track_name"])
+    _code(run["submission_dir"])
 
     from harness.run.runs import submit_run
 
@@ -208,12 +212,8 @@ def show(outcome: RunOutcome, *, as_json: bool, verbose: bool, options: str = ""
     return ExitCode.RULE_BROKEN if outcome.broken else ExitCode.GOOD
 
 
-def _jobs(queue: Queue, seeds: Sequence[int], track: str, data: str | None, submission: Path) -> list[Job]:
-    """One job a seed. What its command line does not say goes with it as variables, but never a passphrase.
-
-    The jobs run a copy of the code as it is now, whatever becomes of the folder until they start.
-    """
-    from harness.data import stated_fingerprint
+def _code(submission: Path) -> tuple[dict[str, bytes], SubmissionManifest]:
+    """Files and manifest. Wrong names of variables show before torch is imported, which takes seconds or is missing."""
     from harness.run.artifact import read_folder
     from harness.run.manifest import check_variables, read_manifest
 
@@ -221,6 +221,17 @@ def _jobs(queue: Queue, seeds: Sequence[int], track: str, data: str | None, subm
     files = read_folder(submission)
     manifest = read_manifest(files, str(submission))
     check_variables(manifest, os.environ, files)
+    return files, manifest
+
+
+def _jobs(queue: Queue, seeds: Sequence[int], track: str, data: str | None, submission: Path) -> list[Job]:
+    """One job a seed. What its command line does not say goes with it as variables, but never a passphrase.
+
+    The jobs run a copy of the code as it is now, whatever becomes of the folder until they start.
+    """
+    from harness.data import stated_fingerprint
+
+    files, manifest = _code(submission)
     terms = load_track(track)
     digest, code = keep_code(queue, files)
     inputs = {

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from tabulate import tabulate
 
 from harness.errors import ExitCode
 from harness.fleet.engines import Engine
@@ -21,6 +20,7 @@ from harness.fleet.queue import Job, Queue, Result
 from harness.rules import SEVERITY, Verdict
 from harness.text import printable
 
+HEADERS = ("verdict", "bpb", "Δ bpb", "seconds", "tries", "job")
 POLL_S = 0.2
 SETTLE_S = 2.0
 """How long a job whose worker is gone is given for its result to appear on a slow file system."""
@@ -147,19 +147,14 @@ def exit_code(outcomes: Sequence[JobOutcome]) -> ExitCode:
     return next((code for code in order if code in codes), ExitCode.GOOD)
 
 
-def render(rows: Sequence[JobRow]) -> str:
-    """A table of jobs, then one line a kind of machine."""
-    table = []
-    for row in rows:
-        score, apart, seconds = (
-            "" if value is None else format(value, form)
-            for value, form in ((row.bpb, ".4f"), (row.difference_bpb, "+.6f"), (row.seconds, ".0f"))
-        )
-        title, host, note = printable(row.title, 46), printable(row.host, 20), printable(row.note, 60)
-        table.append((title, row.verdict, score, apart, host, seconds, str(row.attempts), note))
-    headers = ("job", "verdict", "bpb", "Δ bpb", "host", "seconds", "attempts", "")
-    text = tabulate(table, headers=headers, disable_numparse=True)
-    return "\n".join([text, "", *machine_spread(rows)])
+def cells(row: JobRow) -> tuple[str, ...]:
+    """What a table shows of a job, under :data:`HEADERS`."""
+    score, apart, seconds = (
+        "" if value is None else format(value, form)
+        for value, form in ((row.bpb, ".4f"), (row.difference_bpb, "+.6f"), (row.seconds, ".0f"))
+    )
+    place = f" on {printable(row.host, 40)}" if row.host else ""
+    return row.verdict, score, apart, seconds, str(row.attempts), printable(row.title, 60) + place
 
 
 def machine_spread(rows: Sequence[JobRow]) -> list[str]:

@@ -173,7 +173,8 @@ def test_the_core_needs_no_torch_and_other_commands_name_their_extra(tmp_path):
         ["new", "mine"],
         ["data", "list"],
     ]
-    extra = [["submit"], ["try"], ["rerun", str(next((records / "runs").glob("*.json")))]]
+    mine = ["--submission", "mine"]
+    extra = [["submit", *mine], ["try", *mine], ["rerun", str(next((records / "runs").glob("*.json")))]]
     code = WITHOUT.replace("COMMANDS", repr([*core, *extra, ["submit", "--track", "nono"], ["doctor", "--json"]]))
     folders = {f"GOLF_{name}_DIR": str(tmp_path / name) for name in ("CACHE", "KEYS", "RUNS", "RECORDS")}
     command = [sys.executable, "-c", code]

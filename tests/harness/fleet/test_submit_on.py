@@ -72,7 +72,7 @@ def test_each_seed_is_a_job_that_runs_once_and_the_statistics_are_one(fleet):
     assert document["statistics"][0]["seeds"] == [1, 2, 3]
     assert len(ran) == 3
     result, ran = fleet("--seeds", "1 2 3")
-    (row,) = (line for line in result.output.splitlines() if line.startswith("submit smoke seed 2 "))
+    (row,) = (line for line in result.output.splitlines() if "  submit smoke seed 2 on " in line)
     final = next(s["bpb"] for s in json.loads((fleet.folder / "2.json").read_text())["scores"] if s["stage"] == "final")
     assert f" {final:.4f} " in row
     assert " +0.000000 " in row  # its difference to the mean of the three, which are alike here

@@ -89,7 +89,7 @@ def test_a_rank_that_is_killed_in_training_is_named(house: Path):
     error = end_of(house)
     assert error.rule == "S3-PROTOCOL"
     assert error.message.startswith("train: in set-up, rank 1 was killed by signal 9")
-    assert "dmesg" in error.remedy
+    assert "or somebody ended it" in error.remedy
 
 
 @pytest.mark.rule("A1-TRAIN-CLOCK")
@@ -110,7 +110,7 @@ def test_a_rank_that_is_killed_in_evaluation_is_named_though_rank_0_waits_for_it
     error = end_of(house)
     assert error.rule == "S3-PROTOCOL"
     assert error.message.startswith("final: rank 1 was killed by signal 9")
-    assert "dmesg" in error.remedy
+    assert "or somebody ended it" in error.remedy
 
 
 @pytest.mark.rule("S3-PROTOCOL")
