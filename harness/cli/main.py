@@ -14,7 +14,7 @@ import harness
 from harness.cli import TEXTS, LazyGroup
 from harness.config.variables import GIVEN_TO_MAKE, VARIABLES
 from harness.errors import CouldNotCheck, ExitCode, HarnessError, RuleBroken, UsageError, machine_trouble
-from harness.program import refuse_copied_environment, typed
+from harness.program import refuse_surroundings, typed
 from harness.sandbox.processes import default_signals
 from harness.text import guarded_streams
 
@@ -60,7 +60,7 @@ def run(argv: list[str] | None = None) -> None:
 
 def _run(arguments: list[str]) -> int:
     try:
-        refuse_copied_environment()
+        refuse_surroundings()
         code = main.main(args=arguments, prog_name="harness", standalone_mode=False)
     except SystemExit as done:
         code = done.code
