@@ -53,9 +53,7 @@ class ByArgument:
 
 
 FILTERED = {
-    "madvise": ByArgument(
-        (28, 233), 2, dict.fromkeys((_MADV_COLD, _MADV_PAGEOUT, _MADV_COLLAPSE), errno.EINVAL), None
-    ),
+    "madvise": ByArgument((28, 233), 2, dict.fromkeys((_MADV_COLD, _MADV_PAGEOUT, _MADV_COLLAPSE), errno.EINVAL), None),
     # locks and leases meet those of other processes, hints stay with the file
     "fcntl": ByArgument((72, 25), 1, dict.fromkeys(_SET_LOCK, 0) | dict.fromkeys(_F_USUAL), errno.EINVAL),
     # flags, versions, verity
@@ -66,6 +64,8 @@ FILTERED = {
     "prlimit64": ByArgument((302, 261), 0, {0: None}, errno.EPERM),
     # a policy for what comes; with flags it moves what is there
     "mbind": ByArgument((237, 235), 5, {0: None}, errno.EPERM),
+    # SO_COOKIE counts, across the machine and to the unit, the sockets that were asked for theirs
+    "getsockopt": ByArgument((55, 209), 2, {57: errno.ENOPROTOOPT}, None),
     # RWF_NOWAIT tells what is in memory; no flag is all that anybody needs
     "preadv2": ByArgument((327, 286), 5, {0: None}, errno.EOPNOTSUPP),
     "pwritev2": ByArgument((328, 287), 5, {0: None}, errno.EOPNOTSUPP),
