@@ -48,7 +48,8 @@ def run(argv: list[str] | None = None) -> None:
     """Run the command line and exit. Failures end in one message on stderr and the exit code of their kind."""
     arguments = sys.argv[1:] if argv is None else argv
     default_signals(signal.SIGCHLD)  # a parent that ignores it would hide how every child ends
-    os.environ["PYTHONSAFEPATH"] = "1"  # no Python that is started from here imports what lies in the working folder
+    # No program that is started from here, and no module that it imports, lies in the working folder.
+    os.environ |= {"PYTHONSAFEPATH": "1", "PATH": os.pathsep.join(filter(os.path.isabs, os.get_exec_path()))}
     with guarded_streams():
         code = _run(arguments)
         try:

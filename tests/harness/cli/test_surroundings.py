@@ -134,10 +134,13 @@ def test_nothing_is_imported_from_the_working_folder(tmp_path: Path, monkeypatch
     assert queue.result(job) is not None
     # Whatever a command starts itself inherits the same.
     start = f"import sys, os; sys.path.insert(0, {str(ROOT)!r}); from harness.cli.main import run\n"
-    start += (
-        "try: run(['--version'])\nexcept SystemExit: os.execv(sys.executable, [sys.executable, '-c', 'import json'])"
-    )
-    subprocess.run([sys.executable, "-P", "-c", start], cwd=tmp_path, check=True, capture_output=True)
+    start += "try: run(['--version'])\nexcept SystemExit: os.execvp('mine', ['mine', '-c', 'import json'])"
+    (tmp_path / "mine").write_text("#!/bin/sh\n: > ran\n")
+    (tmp_path / "mine").chmod(0o755)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "mine").symlink_to(sys.executable)
+    own = os.environ | {"PATH": f":.:{tmp_path}/bin:{os.environ['PATH']}"}
+    subprocess.run([sys.executable, "-P", "-c", start], cwd=tmp_path, check=True, capture_output=True, env=own)
     assert not (tmp_path / "ran").exists()
 
 
