@@ -4,8 +4,7 @@ import click
 import msgspec
 
 from harness.cli import TEXTS, LazyGroup, epilog, say
-from harness.rules import catalogue
-from harness.rules.teach import enforcing_code, explain, matching
+from harness.rules import catalogue, enforcing_code, explain, matching
 
 CHECKS: dict[str, tuple[str, str]] = TEXTS["checks"]
 

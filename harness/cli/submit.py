@@ -97,6 +97,7 @@ def command(
     if resume is None:
         _code(submission_dir)
 
+    from harness.run.refereed import Order
     from harness.run.runs import submit_seeds
 
     if on is not None:
@@ -125,14 +126,12 @@ def command(
         )
         return show(outcome, as_json=as_json, verbose=verbose)
     shown: list[int] = []
+    order = Order(
+        submission_dir, track_name, dataset_name, dict(os.environ), records_dir(), make_reporter(silent=as_json)
+    )
     outcomes = submit_seeds(
-        submission_dir=submission_dir,
-        track_name=track_name,
-        dataset_name=dataset_name,
-        seeds=numbers,
-        environ=dict(os.environ),
-        records_dir=records_dir(),
-        progress=make_reporter(silent=as_json),
+        order,
+        numbers,
         finished=lambda outcome: shown.append(show(outcome, as_json=as_json, verbose=verbose)),
         again=again or not (seeds or once),
     )
@@ -153,16 +152,18 @@ def command(
     help="Under a minute: 10 s of training, the first 32,768 targets, two audited chunks. [env: QUICK]",
 )
 @JSON
-def try_command(seed: int | None, verbose: bool, as_json: bool, **run: Any) -> int:
+def try_command(seed: int | None, submission_dir: Path, verbose: bool, quick: bool, as_json: bool, **run: Any) -> int:
     """A run that leaves no trace: the same cells, clocks and audits, but no key, no announcement and no record."""
     load_track(run["track_name"])
-    _code(run["submission_dir"])
+    _code(submission_dir)
 
+    from harness.run.refereed import Order
     from harness.run.runs import submit_run
 
-    run |= {"seed": DEFAULT_SEED if seed is None else seed, "environ": dict(os.environ), "records_dir": records_dir()}
-    outcome = submit_run(**run, progress=make_reporter(silent=as_json), sign=False)
-    source, data = str(run["submission_dir"]), run["dataset_name"]
+    run |= {"environ": dict(os.environ), "records_dir": records_dir(), "progress": make_reporter(silent=as_json)}
+    seed = DEFAULT_SEED if seed is None else seed
+    outcome = submit_run(Order(submission_dir, **run), seed, sign=False, quick=quick)
+    source, data = str(submission_dir), run["dataset_name"]
     options = f" --submission {shlex.quote(source)}" if source != DEFAULT_SUBMISSION else ""
     options += f" --data {shlex.quote(data)}" if data else ""
     return show(outcome, as_json=as_json, verbose=verbose, options=options)
@@ -174,14 +175,18 @@ def try_command(seed: int | None, verbose: bool, as_json: bool, **run: Any) -> i
 @click.option("--artifact", default="*.ptz", show_default=True, metavar="GLOB", help="The packed model that it writes.")
 @click.option("--env", "pairs", multiple=True, metavar="NAME=VALUE", help="A variable for the script; repeatable.")
 @JSON
-def script(seed: int | None, pairs: tuple[str, ...], verbose: bool, as_json: bool, **run: Any) -> int:
+def script_command(
+    script: Path, seed: int | None, artifact: str, pairs: tuple[str, ...], verbose: bool, as_json: bool, **run: Any
+) -> int:
     """Run a script that trains, packs and scores itself. Its score is recorded as self-reported."""
     load_track(run["track_name"])
 
+    from harness.run.refereed import Order
     from harness.run.selfreported import submit_script
 
-    run |= {"seed": DEFAULT_SEED if seed is None else seed, "variables": name_values("--env", pairs, "ITERATIONS=200")}
-    outcome = submit_script(**run, records_dir=records_dir(), progress=make_reporter(silent=as_json))
+    run |= {"environ": name_values("--env", pairs, "ITERATIONS=200"), "progress": make_reporter(silent=as_json)}
+    seed = DEFAULT_SEED if seed is None else seed
+    outcome = submit_script(Order(script, **run, records_dir=records_dir()), seed, artifact=artifact)
     return show(outcome, as_json=as_json, verbose=verbose)
 
 

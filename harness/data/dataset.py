@@ -3,8 +3,6 @@
 ``dataset.json`` is written last. A folder without it is not a data set, and a file that differs from it is refused.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping

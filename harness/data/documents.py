@@ -3,8 +3,6 @@
 Reading holds one document at a time; a few batches are tokenised ahead by threads.
 """
 
-from __future__ import annotations
-
 import gzip
 import json
 import lzma
@@ -145,20 +143,26 @@ def encode_documents(
                 yield text, (ids, sizes)
 
 
-def aligned_documents(
-    documents: Iterable[str], tokens: npt.NDArray[np.integer], tokenizer: Tokenizer
-) -> Iterator[tuple[str, int, Bytes]]:
-    """Each document with the place after its BOS in ``tokens``, and the raw bytes of each of its tokens.
+def ledger_of(
+    documents: Iterable[str],
+    tokens: npt.NDArray[np.integer],
+    tokenizer: Tokenizer,
+    counted: Callable[[int, str], None],
+) -> tuple[Bytes, int, int]:
+    """The raw bytes of each of ``tokens``, (N,), up to the first document that is not what stands there.
 
-    Ends before the first document that is not what stands there, token for token.
+    counted: called with number, from 1 on, and text of each document
+    Returns also how many tokens and documents agree, BOS for BOS and token for token.
     """
-    at = 0
+    ledger, end, seen = np.zeros(len(tokens), np.int64), 0, 0
     for text, (ids, sizes) in encode_documents(documents, tokenizer):
-        end = at + 1 + len(ids)
-        if end > len(tokens) or tokens[at] != tokenizer.bos_id or not np.array_equal(tokens[at + 1 : end], ids):
-            return
-        yield text, at + 1, sizes
-        at = end
+        at, after = end + 1, end + 1 + len(ids)
+        if after > len(tokens) or tokens[end] != tokenizer.bos_id or not np.array_equal(tokens[at:after], ids):
+            break
+        ledger[at:after] = sizes
+        end, seen = after, seen + 1
+        counted(seen, text)
+    return ledger, end, seen
 
 
 def _encode(tokenizer: Tokenizer, batch: list[str], first: int) -> list[Encoded]:

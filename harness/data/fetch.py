@@ -4,8 +4,6 @@ Files gather in a hidden folder beside the final one and stay there after a fail
 final name appears only when every digest is right. ``fetch.json`` records repository, revision and digests.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import os
@@ -23,7 +21,7 @@ import numpy as np
 from harness.data.build import Baselines, folder_lock
 from harness.data.byte_check import shard_overlap
 from harness.data.dataset import MANIFEST, Manifest, write_manifest
-from harness.data.documents import Documents, aligned_documents, load_tokenizer
+from harness.data.documents import Documents, ledger_of, load_tokenizer
 from harness.data.shards import find_shards, join_values, map_values, refuse_foreign_tokens, write_ledger
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import file_digest, write_atomic
@@ -36,8 +34,7 @@ SHOW_EVERY, BLOCK = 256, 1 << 24
 DISK_MARGIN_BYTES = 256_000_000
 ATTEMPTS, PAUSE_S = 5, 1.0  # before the second try; doubled before each further one
 ENDPOINT: str | None = None  # another address of the hub; None: the client's own setting
-PARTS = ".hub"
-"""Folder of unfinished downloads, beside the finished ones."""
+PARTS = ".hub"  # folder of unfinished downloads, beside the finished ones
 _TRANSPORTS = ("httpx", "httpx2", "httpcore", "httpcore2", "requests")
 _Result = TypeVar("_Result")
 
@@ -216,16 +213,15 @@ def complete(folder: Path, record: FetchRecord, progress: Reporter) -> None:
     tokenizer, shards = load_tokenizer(folder / model), find_shards(folder, "val")
     tokens = join_values(shards)
     documents = int(np.count_nonzero(tokens == tokenizer.bos_id))
-    ledger, texts = np.zeros(len(tokens), np.uint32), Baselines()
-    end = seen = 0
+    texts = Baselines()
+
+    def counted(number: int, text: str) -> None:
+        texts.add(text.encode())
+        if number % SHOW_EVERY == 0:
+            stage.update(number)
+
     with progress.stage("byte ledger", documents, "documents") as stage:
-        given = islice(Documents([folder / DOCS]), documents)
-        for text, at, sizes in aligned_documents(given, tokens, tokenizer):
-            end, seen = at + len(sizes), seen + 1
-            ledger[at:end] = sizes
-            texts.add(text.encode())
-            if seen % SHOW_EVERY == 0:
-                stage.update(seen)
+        ledger, end, seen = ledger_of(islice(Documents([folder / DOCS]), documents), tokens, tokenizer, counted)
     if end != len(tokens) or int(ledger.sum()) != texts.raw:
         raise CouldNotCheck(
             f"document {seen:,} of {DOCS} is not what the validation shards hold from token {end:,} on.",

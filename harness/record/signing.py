@@ -4,8 +4,6 @@ A private key is PKCS#8 PEM ``<keys_dir>/<keyid>.pem``, mode 0600, under a passp
 set; ``<keys_dir>/active`` names the one that signs.
 """
 
-from __future__ import annotations
-
 import base64
 import os
 import subprocess

@@ -17,8 +17,6 @@ that was put back as a whole to an earlier version. ``harness verify --root KEY`
 reader knows.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import subprocess
@@ -181,7 +179,7 @@ def ssh_problem(key: PublicKey) -> str:
     return "" if done.returncode == 0 else f"the SSH key bound to {key.keyid[:16]} has not signed that."
 
 
-def compare_owners(one: PublicKey, other: PublicKey, accepted: Accepted) -> tuple[bool | None, str]:
+def compare_owners(one: PublicKey, other: PublicKey, accepted: "Accepted") -> tuple[bool | None, str]:
     """Are ``one`` and ``other`` the same owner's, ``None`` where that can't be known; and how it is known.
 
     By rotation and SSH keys, else by the names in the list.

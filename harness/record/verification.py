@@ -4,8 +4,6 @@ What is not covered: whether the raw figures were measured honestly (levels 2 an
 repeat the run), and a chain cut back together with its head (see :mod:`harness.record.chain`).
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence

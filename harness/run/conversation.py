@@ -1,7 +1,5 @@
 """Holding the ranks of a cell to their time, and turning what went wrong into one message for people."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re
@@ -9,7 +7,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from harness.clock.spans import A1_TRAIN_CLOCK, A2_EVAL_CLOCK, Span
@@ -52,8 +50,12 @@ def failure(
     time limit passed (late; always for a rule about a clock; seen: only others that were seen), memory ran out, or the
     disk is full. signalled: what killed the rank, where something did.
     """
-    log, reason = context.log_file(cell), str(reason).rstrip(".")
-    tail, most = log_end(log), context.track.limits.checkpoint_bytes
+    log, reason, lines = context.log_file(cell), str(reason).rstrip("."), list[str]()
+    most = context.track.limits.checkpoint_bytes
+    with suppress(OSError), log.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
+        lines = file.read().decode("utf-8", "replace").splitlines()
+    tail = "\n".join([f"    {printable(line)}" for line in lines if line.strip()][-LOG_TAIL_LINES:])
     if log.is_file() and log.stat().st_size >= most:
         reason = f"{reason}; its log reached {most:,} bytes, the most that one file may take"
         remedy = "Print less: what is printed beyond the limit ends the program."
@@ -143,17 +145,6 @@ def why_uncountable(error: OSError, folder: Path) -> str:
     if error.errno not in (errno.EACCES, errno.ENAMETOOLONG, errno.EFBIG, errno.EILSEQ):
         raise error
     return f"can't be counted: {error.strerror} ({printable(os.path.relpath(error.filename, folder))})"
-
-
-def log_end(log: Path) -> str:
-    """The last lines of a log, printable and indented; empty when there is nothing to show."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
-            lines = file.read().decode("utf-8", "replace").splitlines()
-    except OSError:
-        return ""
-    return "\n".join([f"    {printable(line)}" for line in lines if line.strip()][-LOG_TAIL_LINES:])
 
 
 def how_it_ended(cell: Cell, rank: int) -> tuple[str, int]:

@@ -5,8 +5,6 @@ is resumed is audited at the same places. Whatever a replica does instead of an 
 not be able to ask for another try. Only what the kernel counts as want of memory is the machine's.
 """
 
-from __future__ import annotations
-
 import errno
 import itertools
 import lzma
@@ -38,15 +36,7 @@ from harness.scoring.ledger import ScoreLedger, Stream
 from harness.scoring.loop import score_stream
 from harness.scoring.nll import NotFinite
 from harness.scoring.replay import Original, Replay, Replayer
-from harness.scoring.sample import (
-    FLOOR_NATS,
-    MOST_DRAWS,
-    Keeper,
-    Nats,
-    draw_audits,
-    draws_for,
-    frequency_nats,
-)
+from harness.scoring.sample import FLOOR_NATS, MOST_DRAWS, Keeper, Nats, draw_audits, draws_for, frequency_nats
 from harness.text import without_places
 from harness.units import bits_per_byte
 
@@ -88,12 +78,7 @@ class Evaluation:
 
 
 def evaluate(
-    context: RunContext,
-    stage: Stage,
-    stream: Stream,
-    told: Told,
-    *,
-    allowed_s: float | None = None,
+    context: RunContext, stage: Stage, stream: Stream, told: Told, *, allowed_s: float | None = None
 ) -> Evaluation:
     """Score ``stream`` with the model of ``stage``; only the final stage adapts, is audited and counts in the budget.
 

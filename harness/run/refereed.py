@@ -5,12 +5,11 @@ finding in the record. Whatever ends the run without a score raises, after every
 half-written is gone; the logs stay.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,11 +20,11 @@ import harness
 from harness.config.tracks import QUICK_TARGETS, Track
 from harness.data import Dataset, load_validation
 from harness.errors import CouldNotCheck, HarnessError, Interrupted, machine_trouble
-from harness.files import remove_tree, tree, write_atomic
+from harness.files import file_digest, remove_tree, tree, write_atomic
 from harness.progress import Reporter
 from harness.protocol.predictor import Stage
 from harness.protocol.session import MODEL_FILE
-from harness.record.canonical import canonical_digest, file_digest, utc_now
+from harness.record.canonical import canonical_digest, utc_now
 from harness.record.predicate import (
     DataInfo,
     Machine,
@@ -61,22 +60,27 @@ REASON_CHARACTERS = 200
 MOST_AGAIN = 2  # times that a run goes on when its processes have seen the text
 
 
-def describe_submission(
-    submission_dir: Path,
-    track: Track,
-    seed: int,
-    run_dir: Path,
-    environ: Mapping[str, str],
-    progress: Reporter,
-) -> RunContext:
+@dataclass(frozen=True)
+class Order:
+    """A run to be made, all but its seed; ``source`` is a submission's folder, or a script that scores itself."""
+
+    source: Path
+    track_name: str
+    dataset_name: str | None
+    environ: Mapping[str, str]
+    records_dir: Path
+    progress: Reporter
+
+
+def describe_submission(order: Order, track: Track, seed: int, run_dir: Path) -> RunContext:
     """Seal the folder and run the describe phase: everything that must be known before a run is announced.
 
     Raises ``UsageError`` for a folder that is not a submission or a configuration that it refuses.
     """
     with nothing_half_written(run_dir):
-        sealed = seal_submission(submission_dir, run_dir)
-        check_variables(sealed.manifest, environ, read_folder(sealed.root))
-        context = RunContext(track, seed, run_dir, sealed, environ, progress)
+        sealed = seal_submission(order.source, run_dir)
+        check_variables(sealed.manifest, order.environ, read_folder(sealed.root))
+        context = RunContext(track, seed, run_dir, sealed, order.environ, order.progress)
         describe(context)
         return context
 

@@ -54,7 +54,7 @@ def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_a_seed_that_has_its_record_is_a_result_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     record = make_record(make_artifact(tmp_path / "sample", 0), 5)
-    monkeypatch.setattr("harness.run.runs.submit_seeds", lambda **_: [RunOutcome(record, None, tmp_path)])
+    monkeypatch.setattr("harness.run.runs.submit_seeds", lambda *_, **__: [RunOutcome(record, None, tmp_path)])
     done = CliRunner().invoke(main, ["submit", "--seed", "5", "--once", "--json"], standalone_mode=False)
     assert done.return_value == 0
     assert json.loads(done.stdout)["submission"]["seed"] == 5

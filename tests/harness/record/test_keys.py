@@ -14,9 +14,18 @@ from record_samples import make_artifact, make_intent, make_record, store_run
 
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import write_atomic
-from harness.record import announce, open_signing_key, sign_and_store, utc_now, verify_folder
+from harness.record.canonical import utc_now
 from harness.record.predicate import RunRecord
-from harness.record.signing import bind_key, create_key, describe_key, load_private, read_active, rotate_key
+from harness.record.signing import (
+    bind_key,
+    create_key,
+    describe_key,
+    load_private,
+    open_signing_key,
+    read_active,
+    rotate_key,
+)
+from harness.record.store import announce, sign_and_store
 from harness.record.trust import (
     load_public,
     load_trust,
@@ -26,6 +35,7 @@ from harness.record.trust import (
     store_public,
     trust_key,
 )
+from harness.record.verification import verify_folder
 from harness.rules import Verdict
 
 replace = msgspec.structs.replace

@@ -20,8 +20,7 @@ from harness.errors import CouldNotCheck
 from harness.protocol.container import write_container
 from harness.record.predicate import SubmissionInfo
 from harness.report.figures import collect, overview_table, pool_runs
-from harness.report.page import render_markdown, render_page
-from harness.report.svg import bars, dots, lines, thin
+from harness.report.page import bars, dots, lines, render_markdown, render_page, thin
 from harness.review.claims import check_text
 from harness.rules import Finding, Verdict
 from harness.run.artifact import bytes_by_role

@@ -19,8 +19,11 @@ from tiny_run import assert_nothing_false, cell_processes, stored
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import remove_tree, write_atomic
 from harness.progress import Silent
-from harness.record import Intent, announce, load_record, open_signing_key, store, verify_folder
-from harness.record.signing import rotate_key
+from harness.record import store
+from harness.record.predicate import Intent
+from harness.record.signing import open_signing_key, rotate_key
+from harness.record.store import announce, load_record
+from harness.record.verification import verify_folder
 from harness.rules import Verdict
 from harness.run import conversation, refereed
 from harness.run.refereed import kept_files, nothing_half_written, recall

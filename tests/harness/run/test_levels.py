@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from record_samples import make_artifact, make_audits, make_record
 
 from harness.cli.main import main
-from harness.record import load_records
+from harness.record.store import load_records
 from harness.rules import Verdict
 from harness.run.rescore import drawn_part
 

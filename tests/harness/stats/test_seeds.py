@@ -10,7 +10,7 @@ import pytest
 from record_samples import make_artifact, make_record, make_score
 
 from harness.errors import UsageError
-from harness.record import canonical_digest
+from harness.record.canonical import canonical_digest
 from harness.record.predicate import BudgetEntry, RunRecord, Sizes, Training
 from harness.stats.seeds import aggregate, compare, describe_pools, pools
 from harness.units import Margin
