@@ -122,7 +122,10 @@ def write_atomic(path: Path, data: bytes, *, replace: bool, mode: int | None = 0
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
             stream.flush()
-            os.fchmod(stream.fileno(), _users_mode() if mode is None else mode)
+            if mode is None:
+                os.umask(mask := os.umask(0))
+                mode = 0o666 & ~mask
+            os.fchmod(stream.fileno(), mode)
             os.fsync(stream.fileno())
         if replace:
             partial.replace(path)
@@ -133,11 +136,7 @@ def write_atomic(path: Path, data: bytes, *, replace: bool, mode: int | None = 0
         raise
     finally:
         partial.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    handle = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
     except OSError as error:
@@ -145,12 +144,6 @@ def _sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(handle)
-
-
-def _users_mode() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask
 
 
 def told(path: Path | str) -> str:
