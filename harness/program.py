@@ -29,8 +29,7 @@ def from_here(path: Path) -> Path:
 def refuse_surroundings() -> None:
     """Raise ``UsageError`` where another code than it seems would run, ``CouldNotCheck`` without a working folder.
 
-    An environment that was copied with its folder runs the original's referee; Python takes modules from the working
-    folder, which may be a stranger's, where PYTHONPATH has an empty or relative entry.
+    An environment that was copied with its folder runs the original's referee.
     """
     try:
         Path.cwd()
@@ -38,10 +37,8 @@ def refuse_surroundings() -> None:
         raise CouldNotCheck("the working folder was removed.", remedy="Go to one that is there.") from None
     given = os.environ.get("PYTHONPATH")
     if given and not all(map(os.path.isabs, given.split(os.pathsep))):
-        raise UsageError(
-            f"PYTHONPATH is {given!r}: an empty or relative entry lets Python run what lies in the working folder.",
-            remedy="Take it out: `unset PYTHONPATH`, or absolute paths without a colon at an end.",
-        )
+        text = f"PYTHONPATH is {given!r}: an empty or relative entry lets Python run what lies in the working folder."
+        raise UsageError(text, remedy="Take it out: `unset PYTHONPATH`, or absolute paths without a colon at an end.")
     started = Path(sys.argv[0]).absolute().parent.parent
     if (started / "pyvenv.cfg").is_file() and not started.samefile(sys.prefix):
         raise UsageError(

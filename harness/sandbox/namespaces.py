@@ -4,7 +4,6 @@ Covered: processes of a cell see and signal only each other and die with their f
 interface is a loopback of their own. Not covered: files (Landlock, and a private root).
 """
 
-import contextlib
 import ctypes
 import fcntl
 import os
@@ -70,11 +69,12 @@ def loopback_up() -> None:
 
 
 def drop_capabilities() -> None:
-    """Give up every capability for ever, also over an exec as root."""
+    """Give up every capability for ever, also over an exec as root or of a set-user-id program."""
     for capability in range(64):
         libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
     header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
     check(libc.capset(header, bytes(24)), "capset")
+    check(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
 
 
 def die_with_parent() -> None:
@@ -87,15 +87,9 @@ def adopt_orphans() -> None:
     check(libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "subreaper")
 
 
-def forbid_new_privileges() -> None:
-    """No exec may gain rights any more: set-user-id programs run as this user."""
-    check(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
-
-
 def hide_memory() -> None:
-    """Keep other processes of this user from looking into this one."""
-    with contextlib.suppress(OSError):
-        check(libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0), "dumpable")
+    """Keep other processes of this user from looking into this one, where that can be had."""
+    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def check(result: int, what: str) -> int:

