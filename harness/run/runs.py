@@ -290,11 +290,11 @@ def submit_seeds(
     """
     found: list[tuple[int, Identity, RunOutcome | str]] = []
     if not again:
-        found = [*_broken_off(seeds), *_recorded(order.records_dir, seeds)]
+        found = list(_earlier(order.records_dir, seeds))
     kept: dict[int, RunOutcome | str] = {}
     if found:
         identity = _identify(order, seeds[0])
-        kept = {seed: what for seed, whose, what in found if whose == identity}  # a record stands before a rest
+        kept = {seed: what for seed, whose, what in found if whose == identity}
     outcomes = []
     for seed in seeds:
         before, outcome = kept.get(seed), None
@@ -314,30 +314,27 @@ def submit_seeds(
     return outcomes
 
 
-def _recorded(records_dir: Path, seeds: Sequence[int]) -> Iterator[tuple[int, Identity, RunOutcome]]:
-    """Sound records of these seeds under a key that is here, the newest first.
+def _earlier(records_dir: Path, seeds: Sequence[int]) -> Iterator[tuple[int, Identity, RunOutcome | str]]:
+    """Names of runs that broke off after their training, then sound records under a key that is here, the newest first.
 
-    So the first of a seed that was repeated ends up last. Somebody else's record of a seed does not stand for ours.
+    So what counts comes last: a record before a run that broke off, and of a seed that was repeated the first record.
+    Somebody else's record of a seed does not stand for ours.
     """
-    if not records_dir.is_dir():
-        return
-    own = {path.stem for path in keys_dir().glob("*.pem")}
-    for entry in reversed(verify_folder(records_dir, judge_runs=False).records):
-        record, sound = entry.record, entry.verdict is not Verdict.FAIL
-        if record and entry.entry and sound and entry.entry.signer in own and record.submission.seed in seeds:
-            run = record.submission
-            whose = record.track.digest, run.code_digest, run.config_digest, record.data.fingerprint
-            yield run.seed, whose, RunOutcome(record, entry.path, runs_dir() / record.run_id)
-
-
-def _broken_off(seeds: Sequence[int]) -> Iterator[tuple[int, Identity, str]]:
-    """Runs of these seeds that broke off after their training, by name, oldest first."""
     for path in sorted(runs_dir().glob(f"*/{TRAINED_FILE}")):
         with suppress(CouldNotCheck):
             run = recall(path.parent)
             if run.seed in seeds:
                 whose = run.track_digest, run.code_digest, canonical_digest(run.config), run.data_fingerprint
                 yield run.seed, whose, path.parent.name
+    if not records_dir.is_dir():
+        return
+    own = {path.stem for path in keys_dir().glob("*.pem")}
+    for entry in reversed(verify_folder(records_dir, judge_runs=False).records):
+        record, sound = entry.record, entry.verdict is not Verdict.FAIL
+        if record and entry.entry and sound and entry.entry.signer in own and record.submission.seed in seeds:
+            ours = record.submission
+            whose = record.track.digest, ours.code_digest, ours.config_digest, record.data.fingerprint
+            yield ours.seed, whose, RunOutcome(record, entry.path, runs_dir() / record.run_id)
 
 
 def _identify(order: Order, seed: int) -> Identity:

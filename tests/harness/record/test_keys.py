@@ -269,7 +269,7 @@ def test_a_successor_that_the_old_key_did_not_endorse_is_caught(tmp_path: Path):
     records = tmp_path / "records"
     key = open_signing_key(tmp_path / "keys", records)
     usurper = describe_key(create_key(tmp_path / "other"))
-    store_public(records, replace(usurper, replaces=key.keyid, endorsement="AAAA"))
+    store_public(records, replace(usurper, replaces=key.keyid, endorsement=bytes(3)))
     keys, bad = load_trust(records / "keys")
     assert set(keys) == {key.keyid}
     assert "has not signed that" in next(iter(bad.values()))
