@@ -28,8 +28,8 @@ from harness.files import remove_tree
 from harness.protocol.messages import Channel
 from harness.sandbox import namespaces, policy
 from harness.sandbox.layers import Layer, LayerState
+from harness.sandbox.namespaces import SHARED_MEMORY
 from harness.sandbox.policy import SandboxPolicy
-from harness.sandbox.private_root import SHARED_MEMORY
 from harness.sandbox.processes import KillReport, children_of_all, descendants, kill_all, signal_all
 
 S1_ISOLATION = "S1-ISOLATION"

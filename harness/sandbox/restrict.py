@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness.sandbox import landlock, namespaces, private_root, seccomp
+from harness.sandbox import landlock, namespaces, seccomp
 from harness.sandbox.layers import Layer, LayerState
 
 MANY_FILES = 65_536
@@ -33,7 +33,7 @@ def restrict_cell(order: dict[str, Any], refused: str) -> tuple[dict[Layer, Laye
         writable = {Path(path) for path, rights in rules if rights & landlock.WRITE_FILE and rights != landlock.DEVICE}
         held, covered = map(Path, order["mounts"]), map(Path, order["covered"])
         try:
-            mounts, shared_root = private_root.enter(held, writable, covered), ""
+            mounts, shared_root = namespaces.enter_root(held, writable, covered), ""
         except OSError as error:
             shared_root = str(error)
         namespaces.loopback_up()

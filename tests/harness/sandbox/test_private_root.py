@@ -9,7 +9,7 @@ from cells import spec
 
 from harness.errors import CouldNotCheck
 from harness.sandbox.cell import Cell
-from harness.sandbox.private_root import layout
+from harness.sandbox.namespaces import layout
 
 
 @pytest.fixture
