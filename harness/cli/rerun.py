@@ -1,7 +1,5 @@
 """``harness rerun``: repeat a recorded run from scratch and say whether it gives the same."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import sys

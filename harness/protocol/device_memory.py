@@ -8,8 +8,6 @@ allocator is not involved, so its ``expandable_segments`` setting does not matte
 Source: CUDA Driver API, "Virtual Memory Management", and CUDA Programming Guide, "Inter Process Communication" there.
 """
 
-from __future__ import annotations
-
 import ctypes
 import math
 import struct

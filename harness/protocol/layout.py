@@ -1,7 +1,5 @@
 """How tensors and shapes lie in the shared buffers: the same arithmetic on both sides, no names on the wire."""
 
-from __future__ import annotations
-
 import math
 import mmap
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ The referee owns all shared memory. It reveals inputs, reads logits slab by slab
 chunk's score is committed; this loop merely obeys, and nothing depends on its honesty.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import sys
@@ -21,7 +19,7 @@ from harness.protocol.environment import CellEnvironment
 from harness.protocol.layout import Buffers, buffer_shapes, logits_code, map_tensor, state_bytes, state_views
 from harness.protocol.messages import Channel, ChannelClosed, ChannelTimeout, Kind, Message
 from harness.protocol.predictor import EvalContext, LogitsWriter, Predictor, ShardedPredictor
-from harness.protocol.ranks import LOST_RANK_WAIT_S, LostRank, report_start
+from harness.protocol.ranks import LOST_RANK_WAIT_S, LostRank
 
 IDLE_LIMIT_S = 24 * 3600.0
 
@@ -45,7 +43,6 @@ def serve_on(channel: Channel, environment: CellEnvironment, build: Callable[[Ev
     A rank that only lost another one lets that one speak first.
     """
     try:
-        report_start(channel, environment.world_size)
         predictor = build(eval_context(environment))
         if environment.rank:  # it has no say in the protocol: it does what rank 0 tells it, and has no buffers
             _sharded(predictor).follow()

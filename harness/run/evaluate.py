@@ -289,9 +289,8 @@ def audit(
         )
         original = Original(stream, evaluation.nats, keeper, draws)
         steps = sum(map(len, original.cuts().values())) + 3 * len(keeper.whole)
-        chunk_s = max(
-            run.score.seconds / -(-run.score.targets // run.hello.chunk_tokens) for run in (packed, evaluation)
-        )
+        target_s = max(run.score.seconds / run.score.targets for run in (packed, evaluation))  # whatever their chunks
+        chunk_s = target_s * min(evaluation.hello.chunk_tokens, stream.targets)
         allowed_s = context.track.limits.warmup_s + max(600.0, SLOWER * steps * chunk_s)
         with context.progress.stage("audit", steps, "replays") as shown:
             done = itertools.count(1)

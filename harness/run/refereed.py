@@ -233,7 +233,7 @@ def nothing_half_written(run_dir: Path) -> Iterator[None]:
         with suppress(OSError, CouldNotCheck):
             words = error.message if isinstance(error, HarnessError) else error
             why = without_places(f"{getattr(error, 'rule', type(error).__name__)}: {words}")
-            update(run_dir, ended=why[:REASON_CHARACTERS].rstrip(": "))
+            update(run_dir, ended=why[:REASON_CHARACTERS].rstrip(": ."))
         clear_half_written(run_dir)
         goes_on = ""
         if kept := kept_files(run_dir):

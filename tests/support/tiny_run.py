@@ -77,8 +77,8 @@ def resume_tiny(house: Path, run: str = "newest") -> runs.RunOutcome:
     return runs.resume_run(run, records_dir=house / "records", progress=Silent())
 
 
-def cell_processes(house: Path) -> list[str]:
-    """Command lines of living processes that run code of this house's runs."""
+def cell_processes(house: Path) -> list[int]:
+    """Ids of living threads that run code of this house's runs."""
     return living(f"{house}/runs")
 
 

@@ -264,7 +264,7 @@ if ctypes.CDLL(None).mount(b"tmpfs", str(folder).encode(), b"tmpfs", 0, b"size=2
     sys.exit("no tmpfs")
 write_atomic(folder / "first.json", b"1" * 100_000, replace=False)
 try:
-    write_atomic(folder / "second.json", b"2" * 300_000, replace=False)
+    write_atomic(folder / "new" / "deep" / "second.json", b"2" * 300_000, replace=False)
 except OSError as error:
     print("refused", error.errno, sorted(path.name for path in folder.iterdir()))
 """
