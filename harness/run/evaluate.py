@@ -23,6 +23,7 @@ import psutil
 from harness.clock.spans import A2_EVAL_CLOCK, Span
 from harness.errors import CouldNotCheck, RuleBroken
 from harness.files import remove_tree, tree
+from harness.protocol.buffers import shared_device
 from harness.protocol.predictor import Stage
 from harness.protocol.session import MODEL_FILE
 from harness.record.predicate import AuditResult, Score
@@ -31,7 +32,7 @@ from harness.run.conversation import failure, failures_named, why_uncountable
 from harness.sandbox.cell import Cell
 from harness.scoring import nll
 from harness.scoring.audit import ROW_SHARE, judge_replays, replica_lost
-from harness.scoring.client import EvalClient, Hello, shared_device
+from harness.scoring.client import EvalClient, Hello
 from harness.scoring.ledger import ScoreLedger, Stream
 from harness.scoring.loop import score_stream
 from harness.scoring.nll import NotFinite

@@ -19,9 +19,7 @@ import numpy.typing as npt
 import torch
 
 from harness.config.tracks import Limits
-from harness.protocol import device_memory
-from harness.protocol.device_memory import settle
-from harness.protocol.layout import LOGITS_DTYPES, Buffers, Shapes, buffer_shapes, map_tensor
+from harness.protocol.buffers import LOGITS_DTYPES, Buffers, Shapes, allocate, buffer_shapes, map_tensor, settle
 from harness.protocol.messages import Channel, Kind, Message
 from harness.sandbox.answers import RankFailed, Ranks
 from harness.scoring.nll import token_nats
@@ -198,7 +196,7 @@ class EvalClient(ExitStack):
                 fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
                 tensors.append(map_tensor(descriptor, dtype, shape))
             else:
-                memory, descriptor = device_memory.allocate(size, device)
+                memory, descriptor = allocate(size, device)
                 self.callback(memory.close)
                 self.callback(os.close, descriptor)
                 tensors.append(memory.tensor(dtype, shape))
@@ -212,16 +210,3 @@ class EvalClient(ExitStack):
     def _expect(self, kind: Kind, *, patient: bool = False) -> Message:
         """The next message of ``kind``. ``patient``: only the span's deadline limits the wait."""
         return self.ranks.collect(kind, (0,), within_s=None if patient else self._limits.message_s)[0]
-
-
-def shared_device() -> int | None:
-    """The CUDA device whose memory the referee can share with a worker; ``None`` where there is none."""
-    if not torch.cuda.is_available():
-        return None
-    try:
-        memory, descriptor = device_memory.allocate(1, 0)
-    except device_memory.DeviceMemoryError:
-        return None
-    os.close(descriptor)
-    memory.close()
-    return 0
