@@ -8,6 +8,7 @@ $(foreach name,$(GIVEN),$(eval override export $(name) := $$(value $(name))))
 PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
 export PYTHON CONSTRAINTS
+unexport PYTHONPATH
 # Names given for one target, not by another Makefile: its command refuses those that it does not read. RECORD and FOLDER are
 # arguments.
 submit try verify rerun report check: override export GIVEN_TO_MAKE = \
@@ -79,7 +80,7 @@ smoke-set: $(TRAIN_STAMP) ## The committed set: three seeds of the smoke track a
 	@GOLF_RECORDS_DIR=records OUT=records/report $(BIN)/harness report
 
 seed-table: $(TRAIN_STAMP) ## The claims of pull request 1890 against signed runs: [SEEDS="1337 42 2025", which runs what is missing]
-	@PYTHONPATH=. $(BIN)/python tests/bench/seed_table.py $${SEEDS:+--run $$SEEDS} $${OUT:+--out "$$OUT/seed.md"}
+	@PYTHONPATH="$$PWD" $(BIN)/python tests/bench/seed_table.py $${SEEDS:+--run $$SEEDS} $${OUT:+--out "$$OUT/seed.md"}
 
 check: $(CORE_STAMP) ## Check a public record folder: FOLDER=path
 	@$(BIN)/harness check folder -- "$${FOLDER:?is not set. Example: make check FOLDER=path}"
@@ -94,10 +95,10 @@ test-gpu: $(DEV_STAMP) ## Tests that need a CUDA GPU
 	@$(BIN)/python -m pytest -m gpu --timeout=1800
 
 zoo: $(DEV_STAMP) ## Every cheat of the zoo and its honest twin, as a table: [CHEATS="names"]
-	@PYTHONPATH=.:tests/support $(BIN)/python tests/zoo/table.py $$CHEATS
+	@PYTHONPATH="$$PWD:$$PWD/tests/support" $(BIN)/python tests/zoo/table.py $$CHEATS
 
 bench: $(DEV_STAMP) ## Speed as ratios within one run, and a few figures: [BENCH_FLAGS=--json]
-	@PYTHONPATH=. $(BIN)/python tests/bench/run.py $$BENCH_FLAGS
+	@PYTHONPATH="$$PWD" $(BIN)/python tests/bench/run.py $$BENCH_FLAGS
 
 bench-gpu: $(DEV_STAMP) ## Speed of training and evaluation on one GPU, as ratios within one run: [BENCH_FLAGS="--recipe best"]
 	@$(BIN)/python tests/bench/bench_train_gpu.py $$BENCH_FLAGS

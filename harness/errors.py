@@ -4,8 +4,6 @@ A command that stops early raises one of these; ``harness.cli.main`` prints the 
 The message names the file or rule, says what was found and what was wanted; ``remedy`` says the way out.
 """
 
-from __future__ import annotations
-
 import copyreg
 import errno
 import os
@@ -42,7 +40,8 @@ class HarnessError(Exception):
         self.log = log
 
     def __str__(self) -> str:
-        return " ".join(filter(None, (self.message, self.log, self.remedy)))
+        log = f" {self.log}\n" if self.log else " "
+        return f"{self.message}{log}{self.remedy}".strip()
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Without this an error of a worker process can't be read by the one that waits for it.
@@ -71,8 +70,6 @@ class UsageError(HarnessError):
 
 class CouldNotCheck(HarnessError):
     """Something outside the rules stopped the check: a missing file, no network, a full disk."""
-
-    exit_code = ExitCode.COULD_NOT_CHECK
 
 
 class Interrupted(KeyboardInterrupt):
@@ -108,5 +105,5 @@ def machine_trouble(error: OSError, place: str | os.PathLike[str] | None = None)
     remedy = "Free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Use another file system"
     return CouldNotCheck(
         f"{reason.format(f' of {where}' if where else '')}.",
-        remedy=f"{remedy}: {FOLDERS} name the folders; `df` shows the disks.",
+        remedy=f"{remedy}: {FOLDERS} name the referee's; `df` shows the disks.",
     )

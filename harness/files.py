@@ -1,7 +1,5 @@
 """What the referee asks of a file system: files written whole, locks, and an error that says what is missing where."""
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import hashlib
@@ -12,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
@@ -115,14 +113,18 @@ def write_atomic(path: Path, data: bytes, *, replace: bool, mode: int | None = 0
     """
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise UsageError(f"{path} is a device or a pipe; a file would take its place.", remedy="Name a file.")
+    made = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
+    if mode is None:
+        os.umask(mask := os.umask(0))  # to ask for it is to set it
+        mode = 0o666 & ~mask
     handle, name = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
     partial = Path(name)
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
             stream.flush()
-            os.fchmod(stream.fileno(), _users_mode() if mode is None else mode)
+            os.fchmod(stream.fileno(), mode)
             os.fsync(stream.fileno())
         if replace:
             partial.replace(path)
@@ -133,11 +135,10 @@ def write_atomic(path: Path, data: bytes, *, replace: bool, mode: int | None = 0
         raise
     finally:
         partial.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        for folder in made:
+            with suppress(OSError):  # it holds the file, unless that could not be written
+                folder.rmdir()
+    handle = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
     except OSError as error:
@@ -145,12 +146,6 @@ def _sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(handle)
-
-
-def _users_mode() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask
 
 
 def told(path: Path | str) -> str:

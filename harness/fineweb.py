@@ -3,8 +3,6 @@
 A count of bytes between :data:`FLOOR` and :data:`CEILING` is of this text, whatever its tokens and windows.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 CAP_BYTES = 16_000_000

@@ -1,15 +1,13 @@
 """Progress for people: a bar with ETA on a terminal, plain lines elsewhere. All of it goes to stderr."""
 
-from __future__ import annotations
-
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column
 from rich.text import Text
 
@@ -19,10 +17,15 @@ PLAIN_INTERVAL_S = 5.0
 
 
 class Stage:
-    """One running stage. ``update`` says how far it is, in the unit of ``total``."""
+    """One running stage; ``words`` are the last that were said of it."""
+
+    def __init__(self, show: Callable[[float, str], None] = lambda *_: None) -> None:
+        self._show, self.words = show, ""
 
     def update(self, done: float, text: str = "") -> None:
-        """Report ``done`` of the stage's total and a few words on what is going on."""
+        """Report ``done``, in the unit of the stage's total, and a few words on what is going on."""
+        self.words = printable(text)
+        self._show(done, self.words)
 
 
 class Reporter:
@@ -38,16 +41,6 @@ class Reporter:
 
 
 Silent = Reporter
-
-
-class _BarStage(Stage):
-    def __init__(self, bars: Progress, task: TaskID) -> None:
-        self._bars, self._task = bars, task
-        self.words = ""
-
-    def update(self, done: float, text: str = "") -> None:
-        self.words = printable(text)
-        self._bars.update(self._task, completed=done, text=self.words)
 
 
 class BarReporter(Reporter):
@@ -77,7 +70,7 @@ class BarReporter(Reporter):
         """Draw a bar with elapsed time and ETA; when the stage is over, one line stays of it."""
         start, name = time.monotonic(), printable(title, 40)
         task = self._bars.add_task(name, total=total, text="", since=self._clock())
-        shown = _BarStage(self._bars, task)
+        shown = Stage(lambda done, words: self._bars.update(task, completed=done, text=words))
         self._running += 1
         try:
             self._bars.start()
@@ -100,25 +93,6 @@ class BarReporter(Reporter):
         self._console.print(Text(printable(text, 400)))
 
 
-class _LineStage(Stage):
-    def __init__(self, stream: TextIO, title: str, total: float | None, unit: str) -> None:
-        self._stream, self._title, self._total, self._unit = stream, title, total, unit
-        self._start = self._last = time.monotonic()
-
-    def update(self, done: float, text: str = "") -> None:
-        now = time.monotonic()
-        if now - self._last < PLAIN_INTERVAL_S:
-            return
-        self._last = now
-        elapsed = now - self._start
-        part = f"{done:.0f}" if self._total is None else f"{done:.0f}/{self._total:.0f}"
-        times = f", {elapsed:.0f} s" if self._unit != "s" else ""  # a total in seconds is a limit, not an end
-        if times and self._total is not None and 0 < done <= self._total:
-            times += f", ETA {elapsed * (self._total - done) / done:.0f} s"
-        tail = f"  {printable(text)}" if text else ""
-        print(f"{self._title}: {part} {self._unit}{times}{tail}", file=self._stream, flush=True)
-
-
 class LineReporter(Reporter):
     """Plain lines at most every five seconds, for logs and pipes."""
 
@@ -128,9 +102,22 @@ class LineReporter(Reporter):
     @contextmanager
     def stage(self, title: str, total: float | None, unit: str = "") -> Iterator[Stage]:
         """Print when the stage starts and ends, and now and then in between."""
-        start = time.monotonic()
+        start = last = time.monotonic()
+
+        def show(done: float, words: str) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - last < PLAIN_INTERVAL_S:
+                return
+            last, elapsed = now, now - start
+            part = f"{done:.0f}" if total is None else f"{done:.0f}/{total:.0f}"
+            times = f", {elapsed:.0f} s" if unit != "s" else ""  # a total in seconds is a limit, not an end
+            if times and total is not None and 0 < done <= total:
+                times += f", ETA {elapsed * (total - done) / done:.0f} s"
+            print(f"{title}: {part} {unit}{times}  {words}".rstrip(), file=self._stream, flush=True)
+
         print(f"{title} …", file=self._stream, flush=True)
-        yield _LineStage(self._stream, title, total, unit)
+        yield Stage(show)
         print(f"{title}: done in {time.monotonic() - start:.1f} s", file=self._stream, flush=True)
 
     def note(self, text: str) -> None:

@@ -101,7 +101,11 @@ class _Guarded:
 @contextlib.contextmanager
 def guarded_streams() -> Iterator[None]:
     """Standard output and error behind a guard for the block. A stream that was closed leads nowhere."""
-    _open_descriptors()
+    for descriptor in range(3):  # one that the caller closed: the next file that is opened must not become an output
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (
         cast(TextIO, _Guarded(stream or os.fdopen(number, "w", closefd=False), result=number == 1))
@@ -116,12 +120,3 @@ def guarded_streams() -> Iterator[None]:
 def bare_stream(stream: TextIO) -> TextIO:
     """The stream behind its guard."""
     return cast(TextIO, getattr(stream, "bare", stream))
-
-
-def _open_descriptors() -> None:
-    """Occupy 0, 1 and 2 where the caller closed them: the next file that is opened must not become an output."""
-    for descriptor in range(3):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one

@@ -3,8 +3,6 @@
 "0.005 nats" is read in three ways in public (rules, A8). A margin here always carries its unit.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple

@@ -8,6 +8,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # each of two processes has one of two 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from harness.cli.main import run
 from harness.run import machine
 
 # By default an example that takes 200 ms fails its test, and so does a pause of a busy machine.
@@ -20,6 +21,18 @@ settings.load_profile("untimed")
 machine.LOOK_S = 0.001
 machine.MachineWatch.really_took = machine.MachineWatch.others_took
 machine.MachineWatch.others_took = lambda *_, **__: 0.0
+
+
+@pytest.fixture
+def harness(capsys: pytest.CaptureFixture[str]):
+    """The command line as a user calls it: ``harness("verify", path)`` -> (exit code, output, error output)."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            run([str(argument) for argument in arguments])
+        return int(ended.value.code or 0), *capsys.readouterr()
+
+    return call
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

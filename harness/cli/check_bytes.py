@@ -1,33 +1,19 @@
 """``harness check bytes``: are the bytes of a score those of the raw documents?"""
 
-from __future__ import annotations
-
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 from tabulate import tabulate
 
-from harness.cli import PATH
+from harness.cli import JSON, PATH, epilog, say
 from harness.errors import ExitCode, UsageError
 from harness.progress import make_reporter
 from harness.text import printable
 
-EPILOG = """\b
-Two forms. A claim alone, against the fingerprints of the published variants:
-  harness check bytes --val-loss 2.6543 --val-bpb 1.0275 --val-tokens 40540160
-Shards and a tokenizer, against the documents themselves:
-  harness check bytes shards/ --tokenizer my.model --docs docs_selected.jsonl
-  harness check bytes shards/ --docs docs.jsonl --claimed-bytes 176332748     names the bug behind a wrong total
-  harness check bytes shards/ --manifest manifest.json --near                 completeness, near-duplicates
 
-Exit codes: 0 good (warnings included), 1 a rule is broken, 2 wrong usage, 3 could not check."""
-
-
-@click.command(epilog=EPILOG)
+@click.command(epilog=epilog("bytes"))
 @click.argument("folder", required=False, type=PATH)
 @click.option(
     "--tokenizer", "tokenizer_file", metavar="FILE", help="Tokenizer of the shards (a built data set knows its own)."
@@ -47,8 +33,8 @@ Exit codes: 0 good (warnings included), 1 a rule is broken, 2 wrong usage, 3 cou
 @click.option("--window", default=0, show_default=True, help="Sequence length whose last incomplete window is dropped.")
 @click.option("--manifest", type=PATH, help="Published manifest.json to compare counts with.")
 @click.option("--near", is_flag=True, help="Look for near-duplicates between train and validation too (slow).")
-@click.option("--json", "as_json", is_flag=True, help="Print findings as JSON; no progress.")
-def command(folder: Path | None, val_loss: str | None, val_bpb: str | None, as_json: bool, **plan: Any) -> None:
+@JSON
+def command(folder: Path | None, val_loss: str | None, val_bpb: str | None, as_json: bool, **plan: Any) -> int:
     """Audit the byte count of the shard FOLDER, of a claim, or of both together."""
     from harness.data.byte_check import ByteReport, check_bytes
     from harness.review.number import Number
@@ -75,19 +61,16 @@ def command(folder: Path | None, val_loss: str | None, val_bpb: str | None, as_j
             raise UsageError(f"{folder} is not a folder.", remedy="Give the folder that holds the .bin shards.")
         reporter = make_reporter(silent=as_json)
         report = check_bytes(folder, reporter, **plan, at_bpb=float(val_bpb) if val_bpb else 1.0)
-    if as_json:
-        click.echo(json.dumps(msgspec.to_builtins(report), indent=1))
-    else:
-        for finding in report.findings:
-            click.echo(f"{finding.rule} {finding.verdict}: {printable(finding.message, 500)}")
-    if (table := report.comparison) is not None and not as_json:
+    lines = [f"{finding.rule} {finding.verdict}: {printable(finding.message, 500)}" for finding in report.findings]
+    if (table := report.comparison) is not None:
         rows = [
             (d.cause, f"{d.targets:,}", f"{d.bytes:+,}", f"{d.bpb:+.6f}" if math.isfinite(d.bpb) else "")
             for d in table.differences
         ]
         rows.append(("all causes", "", f"{table.table_bytes - table.exact_bytes:+,}", ""))
-        click.echo(f"\nLook-up table {table.table_bytes:,} bytes, exact ledger {table.exact_bytes:,} bytes:")
+        lines += ["", f"Look-up table {table.table_bytes:,} bytes, exact ledger {table.exact_bytes:,} bytes:"]
         headers = ("cause", "targets", "bytes", f"change of a score of {table.at_bpb:g} bpb")
-        click.echo(tabulate(rows, headers=headers, disable_numparse=True, colalign=("left", "right", "right", "right")))
-    if any(finding.verdict == "FAIL" for finding in report.findings):
-        raise SystemExit(ExitCode.RULE_BROKEN)
+        lines += [tabulate(rows, headers=headers, disable_numparse=True, colalign=("left", "right", "right", "right"))]
+    say(report, "\n".join(lines), as_json=as_json)
+    broken = any(finding.verdict == "FAIL" for finding in report.findings)
+    return ExitCode.RULE_BROKEN if broken else ExitCode.GOOD

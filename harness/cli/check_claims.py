@@ -1,38 +1,19 @@
 """``harness check claims``: do a text's numbers follow from each other?"""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import click
 
-from harness.cli import PATH
+from harness.cli import PATH, epilog
 from harness.errors import CouldNotCheck, ExitCode, UsageError
 from harness.files import read_regular
 from harness.review.claims import check_text, claims_json, render_claims
 from harness.rules import Verdict
 
 MAX_TEXT_BYTES = 2_000_000
-EPILOG = """
-What is recomputed from the seeds in the text's tables: rows of means, deviations and extremes, and headline figures
-("1.1456 bpb (3-seed mean, std 0.0011)"). Numbers are taken as printed: a claim holds when some unrounded inputs give
-it.
-
-Four words: WRONG, the text contradicts itself; DISPUTED, it holds only under a reading that it should name (such as
-the population deviation); holds; not checkable, the text does not give the inputs.
-
-Of a very long text only the first 200,000 characters are read, and the output says so.
-
-\b
-Examples:
-  harness check claims README.md
-  harness check claims *.md --problems      only what is wrong or disputed
-  harness check claims README.md --json
-
-Exit codes: 0 nothing wrong (disputed claims included), 1 a claim is wrong, 2 wrong usage, 3 could not check."""
 
 
-@click.command(epilog=EPILOG)
+@click.command(epilog=epilog("claims"))
 @click.argument("files", nargs=-1, required=True, type=PATH)
 @click.option("--problems", is_flag=True, help="Show only what is wrong or disputed.")
 @click.option("--json", "as_json", is_flag=True, help="Print every claim as JSON.")

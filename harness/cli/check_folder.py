@@ -1,14 +1,12 @@
 """``harness check folder``: public record folders, judged as data."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
-from harness.cli import FILE, FOLDER, OUT_FILE, PATH
+from harness.cli import FILE, FOLDER, OUT_FILE, PATH, epilog
 from harness.errors import UsageError
 from harness.review import output
 from harness.review.changes import change_of, judge_change
@@ -18,24 +16,8 @@ from harness.review.folder import check_folders
 MANY = 6
 """Beyond so many folders a terminal gets a bar."""
 
-EPILOG = """
-Reads README.md, submission.json, logs and code as data; nothing is executed or imported. Verdicts: FAIL a rule is
-broken, WARN doubtful or a disputed reading, UNKNOWN can't be known from the folder, PASS.
 
-\b
-Examples:
-  harness check folder records/track_10min_16mb/2026-03-17_NaiveBaseline
-  harness check folder records/                               every record below, and a summary, worst first
-  harness check folder NEW --against PREDECESSOR              Welch test with and without the margin
-  harness check folder NEW --reading eval_clock=sum --reading code_bytes=shipped
-  harness check folder NEW --json > before.json; harness check folder NEW --baseline before.json
-  harness check folder --changed-from origin/main             what a pull request adds
-  harness check folder NEW --sarif out.sarif --annotations
-
-Exit codes: 0 good (warnings included), 1 a rule is broken, 2 wrong usage, 3 could not check."""
-
-
-@click.command(epilog=EPILOG)
+@click.command(epilog=epilog("folder"))
 @click.argument("paths", nargs=-1, type=PATH)
 @click.option("--json", "as_json", is_flag=True, help="Print all as JSON (schema: harness/review/report.schema.json).")
 @click.option("--sarif", type=OUT_FILE, help="Write SARIF 2.1.0 here.")

@@ -1,13 +1,11 @@
 """``harness check pulls``: every record folder that the pull requests of a local clone add."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
 import click
 
-from harness.cli import FOLDER, OUT_FOLDER
+from harness.cli import FOLDER, OUT_FOLDER, epilog
 from harness.errors import ExitCode, UsageError
 from harness.files import write_atomic
 from harness.progress import make_reporter
@@ -15,21 +13,8 @@ from harness.review import board, pulls
 from harness.review.changes import git
 from harness.review.findings import with_settings
 
-EPILOG = """
-Reads objects of the clone by git's own plumbing; nothing is checked out, and nothing of a pull request runs. Writes
-OUT/folders.jsonl (one full report a line), OUT/board.csv and OUT/board.html (one page, nothing fetched). Started again,
-it judges only what has changed.
 
-\b
-Examples:
-  git clone URL golf && git -C golf fetch origin '+refs/pull/*/head:refs/pull/*/head'
-  harness check pulls golf --out golf-report
-  harness check pulls golf --base origin/main --only 1500-1600 --jobs 2
-
-Exit codes: 0 good, whatever the verdicts on the folders, 2 wrong usage, 3 could not check."""
-
-
-@click.command(epilog=EPILOG)
+@click.command(epilog=epilog("pulls"))
 @click.argument("repository", type=FOLDER)
 @click.option("--base", default="HEAD", show_default=True, metavar="REVISION", help="The branch that they go to.")
 @click.option("--out", type=OUT_FOLDER, default="pulls-report", show_default=True)

@@ -1,7 +1,5 @@
 """``harness data``: fetch, build and inspect data sets."""
 
-from __future__ import annotations
-
 import hashlib
 from itertools import islice
 from pathlib import Path
@@ -74,7 +72,7 @@ def build(
     shard_tokens: int,
     no_near: bool,
     as_json: bool,
-) -> None:
+) -> int:
     """Build a data set from JSON lines (.jsonl, .gz, .xz) or text files, in order, validation first."""
     from harness.data.build import build_dataset, folder_lock, trained_tokenizer
     from harness.data.dataset import open_folder
@@ -121,14 +119,14 @@ def build(
     result["baselines_bpb"] = dict(dataset.baselines_bpb)
     result["disjoint"] = f"{dataset.disjoint.verdict}: {dataset.disjoint.message}"
     _show(result, as_json)
-    raise SystemExit(exit_code_of([dataset.disjoint]))
+    return exit_code_of([dataset.disjoint])
 
 
 @command.command(epilog="Example: harness data inspect path/to/folder --tokenizer fineweb_1024_bpe.model")
 @click.argument("path", type=PATH)
 @click.option("--tokenizer", metavar="FILE", help="Tokenizer of the shards (a built data set knows its own).")
 @JSON
-def inspect(path: Path, tokenizer: str | None, as_json: bool) -> None:
+def inspect(path: Path, tokenizer: str | None, as_json: bool) -> int:
     """Show what a shard, a folder of shards or a data set holds.
 
     PATH is a file, a folder, or the name of a data set in the cache. Shown are headers, tokens, documents, digests, the
@@ -142,7 +140,7 @@ def inspect(path: Path, tokenizer: str | None, as_json: bool) -> None:
         )
     report = inspect_path(path, tokenizer, make_reporter(silent=as_json))
     say(report, fitted_text("inspect.txt.jinja", report=report), as_json=as_json)
-    raise SystemExit(exit_code_of(report.findings))
+    return exit_code_of(report.findings)
 
 
 @command.command("list")

@@ -1,7 +1,5 @@
 """``harness doctor``: what this machine offers, and the command that brings what it lacks."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import platform
@@ -68,7 +66,7 @@ class Check:
 @click.command(epilog=epilog("doctor"))
 @JSON
 @click.option("--gpu", is_flag=True, help="Also try torch.compile on a GPU, in a cell.")
-def command(as_json: bool, gpu: bool) -> None:
+def command(as_json: bool, gpu: bool) -> int:
     """Show which isolation layers, packages and GPUs this machine has, each missing one with its remedy.
 
     Where there are GPUs, torch is tried on one in a cell, and NCCL between two of them.
@@ -79,8 +77,7 @@ def command(as_json: bool, gpu: bool) -> None:
     missing = [check for check in checks if check.state == "missing"]
     text = fitted_text("doctor.txt.jinja", checks=checks, missing=len(missing))
     say({"ok": not missing, "checks": checks}, text, as_json=as_json)
-    if missing:
-        raise SystemExit(ExitCode.COULD_NOT_CHECK)
+    return ExitCode.COULD_NOT_CHECK if missing else ExitCode.GOOD
 
 
 def system_checks() -> Iterator[Check]:
@@ -185,14 +182,22 @@ def cell_checks(*, further: bool) -> Iterator[Check]:
         remedy = "Start the driver once outside: sudo nvidia-modprobe -u -c=0"
         yield Check("GPUs", "device nodes", "missing", f"no {', '.join(missing)}", remedy)
     for what, program, limit_s, ranks in probes(further=further):
-        works, found = try_in_cell(program, limit_s, ranks)
+        network: Literal["none", "loopback"] = "none" if ranks == 1 else "loopback"
+        policy = SandboxPolicy((), (), network, gpu_devices(), 0, 10**9, 4096, packages=None)
         remedy = ""
+        try:
+            _, codes, lines = run_in_cell(program, policy, limit_s, ranks)
+        except (HarnessError, OSError) as error:
+            works, found = False, f"no cell: {error}"
+        else:
+            late = f"no end within {limit_s:g} s. " if None in codes else ""
+            works, found = all(code == 0 for code in codes), f"{late}{lines[-1] if lines else f'exit codes {codes}'}"
         if not works and ranks == 1:
             remedy = f"It fails outside a cell too: the driver is to blame, or torch: {_PIP} --force-reinstall torch"
             with contextlib.suppress(subprocess.SubprocessError):
                 subprocess.run([*_PYTHON, program], capture_output=True, timeout=limit_s, check=True)
                 remedy = "It works outside a cell: report this line, with the versions of driver and kernel."
-        yield Check("GPUs", f"{what} in a cell", "ok" if works else "missing", found, remedy)
+        yield Check("GPUs", f"{what} in a cell", "ok" if works else "missing", found[:_SAID_CHARACTERS], remedy)
 
 
 def probes(*, further: bool) -> Iterator[tuple[str, str, float, int]]:
@@ -201,19 +206,6 @@ def probes(*, further: bool) -> Iterator[tuple[str, str, float, int]]:
     for probe in _TABLE["probes"]:
         if (further or not probe.get("further")) and (ranks := probe.get("ranks", 1)) <= max(gpus, 1):
             yield probe["name"], probe["program"], probe["seconds"], ranks
-
-
-def try_in_cell(program: str, limit_s: float, ranks: int) -> tuple[bool, str]:
-    """Whether a Python program ends with 0 in time in a cell with GPUs, and its last line, or why it has none."""
-    network: Literal["none", "loopback"] = "none" if ranks == 1 else "loopback"
-    policy = SandboxPolicy((), (), network, gpu_devices(), 0, 10**9, 4096, packages=None)
-    try:
-        _, codes, lines = run_in_cell(program, policy, limit_s, ranks)
-    except (HarnessError, OSError) as error:
-        return False, f"no cell: {error}"[:_SAID_CHARACTERS]
-    said = lines[-1] if lines else f"exit codes {codes}"
-    late = f"no end within {limit_s:g} s. " if None in codes else ""
-    return all(code == 0 for code in codes), f"{late}{said}"[:_SAID_CHARACTERS]
 
 
 def run_in_cell(

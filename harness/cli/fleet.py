@@ -1,7 +1,5 @@
 """What ``harness rerun --on`` and ``harness submit --on`` share: fill a queue, drive it, print the folded report."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import tempfile
@@ -12,9 +10,11 @@ from typing import Any
 import click
 
 from harness.cli import PATH, name_values, say
+from harness.cli.result import fitted_table
 from harness.errors import CouldNotCheck, ExitCode
 from harness.fleet.queue import Job, Queue, Result
 from harness.progress import make_reporter
+from harness.text import printable
 
 FLEET = (
     click.option("--on", metavar="ENGINE", help="Run as a queue of jobs on: local, slurm or ray."),
@@ -44,9 +44,8 @@ def run_fleet(
 
     together: what all results say as one: a text for people, fields for JSON
     """
-    from harness.fleet.driver import drive
+    from harness.fleet.driver import HEADERS, cells, drive, exit_code, fold, machine_spread
     from harness.fleet.engines import make_engine
-    from harness.fleet.fold import exit_code, fold, machine_spread, render
 
     queue = Queue(queue_dir.absolute())
     jobs = fill(queue)
@@ -66,7 +65,11 @@ def run_fleet(
         engine.close()
     rows = fold(queue, outcomes)
     text, fields = together([outcome.result for outcome in outcomes if outcome.result is not None])
-    say({"jobs": rows, "machines": machine_spread(rows)} | fields, render(rows).rstrip() + text, as_json=as_json)
+    notes = [f"{row.title}: {row.note}" for row in rows if row.note]
+    machines = machine_spread(rows)
+    blocks = fitted_table(HEADERS, map(cells, rows)), *("\n".join(map(printable, said)) for said in (notes, machines))
+    shown = "\n" + "\n\n".join(filter(None, blocks)) + text
+    say({"jobs": rows, "machines": machines} | fields, shown, as_json=as_json)
     return exit_code(outcomes)
 
 

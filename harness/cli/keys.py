@@ -1,7 +1,5 @@
 """``harness keys``: private keys that sign, and the list of public keys that are trusted."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import click

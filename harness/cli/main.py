@@ -1,7 +1,5 @@
 """The ``harness`` command: one module a verb, imported only when that verb is used."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal
@@ -14,7 +12,7 @@ import harness
 from harness.cli import TEXTS, LazyGroup
 from harness.config.variables import GIVEN_TO_MAKE, VARIABLES
 from harness.errors import CouldNotCheck, ExitCode, HarnessError, RuleBroken, UsageError, machine_trouble
-from harness.program import refuse_copied_environment, typed
+from harness.program import refuse_surroundings, typed
 from harness.sandbox.processes import default_signals
 from harness.text import guarded_streams
 
@@ -48,7 +46,8 @@ def run(argv: list[str] | None = None) -> None:
     """Run the command line and exit. Failures end in one message on stderr and the exit code of their kind."""
     arguments = sys.argv[1:] if argv is None else argv
     default_signals(signal.SIGCHLD)  # a parent that ignores it would hide how every child ends
-    os.environ["PYTHONSAFEPATH"] = "1"  # no Python that is started from here imports what lies in the working folder
+    # No program that is started from here, and no module that it imports, lies in the working folder.
+    os.environ |= {"PYTHONSAFEPATH": "1", "PATH": os.pathsep.join(filter(os.path.isabs, os.get_exec_path()))}
     with guarded_streams():
         code = _run(arguments)
         try:
@@ -60,7 +59,7 @@ def run(argv: list[str] | None = None) -> None:
 
 def _run(arguments: list[str]) -> int:
     try:
-        refuse_copied_environment()
+        refuse_surroundings()
         code = main.main(args=arguments, prog_name="harness", standalone_mode=False)
     except SystemExit as done:
         code = done.code

@@ -1,11 +1,8 @@
 """``harness new``: a minimal legal submission to start from."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import tempfile
-from importlib import resources
 from pathlib import Path
 
 import click
@@ -14,6 +11,7 @@ from harness.cli import JSON, say
 from harness.errors import UsageError
 from harness.program import program
 
+PACKAGE = Path(__file__).parents[1]
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 
 
@@ -27,10 +25,9 @@ def command(name: str, as_json: bool) -> None:
     """
     folder = create(name, Path.cwd())
     files = sorted(path.name for path in folder.iterdir())
-    protocol = resources.files("harness").joinpath("protocol", "README.md")
     text = f"""{folder} holds {", ".join(files)}.
 Try it:  {program()} try --submission {name} --quick
-Then start with eval_entry.py, the predictor. {protocol} explains each call."""
+Then start with eval_entry.py, the predictor. {PACKAGE / "protocol" / "README.md"} explains each call."""
     say({"folder": str(folder), "files": files}, text, as_json=as_json)
 
 
@@ -46,8 +43,7 @@ def create(name: str, parent: Path) -> Path:
         raise UsageError(f"{target} exists already.", remedy="Choose another name, or remove it first.")
     with tempfile.TemporaryDirectory(dir=parent, prefix=f".{name}-") as scratch:
         draft = Path(scratch) / name
-        with resources.as_file(resources.files("harness").joinpath("template")) as template:
-            shutil.copytree(template, draft, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(PACKAGE / "template", draft, ignore=shutil.ignore_patterns("__pycache__"))
         manifest = draft / "submission.toml"
         manifest.write_text(manifest.read_text().replace('name = "bigram"', f'name = "{name}"'))
         draft.rename(target)

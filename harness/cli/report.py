@@ -1,7 +1,5 @@
 """``harness report``: tables, Markdown and one HTML page from records; ``harness export``: the forms of others."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """``harness rerun``: repeat a recorded run from scratch and say whether it gives the same."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import sys
@@ -22,9 +20,10 @@ from harness.config.variables import keys_dir
 from harness.errors import RuleBroken, UsageError
 from harness.fleet.queue import Job, Queue
 from harness.progress import make_reporter
-from harness.record import countersign, load_record, open_signing_key, reproduce
+from harness.record import reproduce
+from harness.record.signing import open_signing_key
 from harness.record.statement import Entry
-from harness.record.store import kept_file
+from harness.record.store import countersign, kept_file, load_record
 from harness.record.verification import verify_paths
 from harness.rules import Finding, Verdict, exit_code_of, worst
 
@@ -53,6 +52,7 @@ def command(
         jobs = partial(_jobs, records=records, code=code)
         return run_fleet(jobs, on=on or "local", as_json=as_json, **fleet)
     from harness.run.manifest import read_manifest
+    from harness.run.refereed import Order
     from harness.run.runs import submit_run
 
     stored = _trusted(records[0])
@@ -65,16 +65,8 @@ def command(
         reproduce.check_code(run, digest, {name: hashlib.sha256(data).hexdigest() for name, data in files.items()})
         environ = reproduce.environment_for(run, read_manifest(files, "the code").env.accept, os.environ)
         try:
-            outcome = submit_run(
-                submission_dir=folder,
-                track_name=run.track.name,
-                dataset_name=run.data.name,
-                seed=run.submission.seed,
-                environ=environ,
-                records_dir=records_dir,
-                progress=make_reporter(silent=as_json),
-                sign=False,
-            )
+            order = Order(folder, run.track.name, run.data.name, environ, records_dir, make_reporter(silent=as_json))
+            outcome = submit_run(order, run.submission.seed, sign=False)
             review, lines = reproduce.compare_runs(stored.digest, run, outcome.record, allowed, note)
         except RuleBroken as error:
             review, lines = reproduce.ended_without_score(stored.digest, error, note)

@@ -1,7 +1,5 @@
 """What ``harness submit`` prints: tables that know the terminal's width, and six lines that hold the result."""
 
-from __future__ import annotations
-
 import io
 import shutil
 from collections import Counter
@@ -19,8 +17,7 @@ from harness.record.predicate import RunRecord
 from harness.rules import SEVERITY, title_of, worst
 from harness.text import printable, templates
 
-BEFORE_CLOCKS = {"setup": "set-up", "warmup compile": "compiling", "warmup": "warm-up"}
-NUMBERS = ("bpb", "nats/token", "bytes", "seconds", "limit")
+NUMBERS = ("bpb", "Δ bpb", "nats/token", "bytes", "seconds", "limit", "tries")
 WIDEST, NARROW = 120, 60
 RULED = box.Box("    \n    \n -- \n" + 5 * "    \n", ascii=True)
 
@@ -41,20 +38,16 @@ def render_summary(
     options:  what a signed run of the same needs beside seed and track
     """
     counts = Counter(finding.verdict for finding in record.findings)
-    values = {
-        "worst": worst(record.findings).value,
-        "counts": [(verdict.value, counts[verdict]) for verdict in SEVERITY if counts[verdict]],
-        "path": from_here(path) if path else None,
-        "artifact": from_here(artifact) if artifact else None,
-    }
     return fitted_text(
         "summary.txt.jinja",
-        **values,
         record=record,
+        worst=worst(record.findings).value,
+        counts=[(verdict.value, counts[verdict]) for verdict in SEVERITY if counts[verdict]],
+        path=from_here(path) if path else None,
+        artifact=from_here(artifact) if artifact else None,
         verbose=verbose,
         options=options,
         program=program(),
-        before=BEFORE_CLOCKS,
     )
 
 

@@ -18,7 +18,7 @@ import msgspec
 from click.core import ParameterSource
 
 import harness
-from harness.cli import FILE, PATH, epilog, name_values, with_options
+from harness.cli import FILE, JSON, PATH, epilog, name_values, with_options
 from harness.cli.fleet import FLEET, keep_code, run_fleet
 from harness.cli.result import render_summary
 from harness.config.tracks import load_track
@@ -31,6 +31,7 @@ from harness.record.predicate import RunRecord
 from harness.stats.seeds import aggregate, describe_pools, pools
 
 if TYPE_CHECKING:
+    from harness.run.manifest import SubmissionManifest
     from harness.run.runs import RunOutcome  # torch takes seconds, and an extra may be missing
 
 DEFAULT_SEED, DEFAULT_SUBMISSION = 1337, "submission"
@@ -89,11 +90,14 @@ def command(
     as_json: bool,
     on: str | None,
     **fleet: Any,
-) -> None:
+) -> int:
     """Train, package, evaluate, audit and sign one run, under the referee's clocks."""
     numbers = _seeds(seed, seeds)
-    load_track(track_name)  # a wrong name shows before anything is imported that takes seconds
+    load_track(track_name)
+    if resume is None:
+        _code(submission_dir)
 
+    from harness.run.refereed import Order
     from harness.run.runs import submit_seeds
 
     if on is not None:
@@ -102,7 +106,7 @@ def command(
                 "--on goes with neither --resume nor --again.", remedy="A fleet runs the seeds that have no record yet."
             )
         jobs = partial(_jobs, seeds=numbers, track=track_name, data=dataset_name, submission=submission_dir)
-        raise SystemExit(run_fleet(jobs, on=on, as_json=as_json, together=_fleet_together, **fleet))
+        return run_fleet(jobs, on=on, as_json=as_json, together=_fleet_together, **fleet)
     if resume is not None:
         from harness.run.runs import NEWEST, resume_run
 
@@ -120,32 +124,23 @@ def command(
             submission_dir=submission_dir if newest or said("submission_dir") is not default else None,
             environ=dict(os.environ) if newest else None,
         )
-        show(outcome, as_json=as_json, verbose=verbose)
-        return
-    shown: list[RunOutcome] = []
-
-    def finished(outcome: RunOutcome) -> None:
-        shown.append(outcome)
-        show(outcome, as_json=as_json, verbose=verbose, judge=False)
-
+        return show(outcome, as_json=as_json, verbose=verbose)
+    shown: list[int] = []
+    order = Order(
+        submission_dir, track_name, dataset_name, dict(os.environ), records_dir(), make_reporter(silent=as_json)
+    )
     outcomes = submit_seeds(
-        submission_dir=submission_dir,
-        track_name=track_name,
-        dataset_name=dataset_name,
-        seeds=numbers,
-        environ=dict(os.environ),
-        records_dir=records_dir(),
-        progress=make_reporter(silent=as_json),
-        finished=finished,
+        order,
+        numbers,
+        finished=lambda outcome: shown.append(show(outcome, as_json=as_json, verbose=verbose)),
         again=again or not (seeds or once),
     )
     if once and not shown:  # a job of a fleet: a seed that has its record is a result like any other
-        finished(outcomes[0])
+        show(outcomes[0], as_json=as_json, verbose=verbose)
     if len(outcomes) > 1:
         sentences, statistics = _together([outcome.record for outcome in outcomes])
         click.echo(json.dumps(statistics) if as_json else "\n" + sentences)
-    if any(outcome.broken for outcome in outcomes):
-        raise SystemExit(ExitCode.RULE_BROKEN)
+    return ExitCode.RULE_BROKEN if any(outcome.broken for outcome in outcomes) else ExitCode.GOOD
 
 
 @click.command("try", epilog=epilog("try"))
@@ -156,19 +151,22 @@ def command(
     is_flag=True,
     help="Under a minute: 10 s of training, the first 32,768 targets, two audited chunks. [env: QUICK]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the unsigned record as JSON; no progress.")
-def try_command(seed: int | None, verbose: bool, as_json: bool, **run: Any) -> None:
+@JSON
+def try_command(seed: int | None, submission_dir: Path, verbose: bool, quick: bool, as_json: bool, **run: Any) -> int:
     """A run that leaves no trace: the same cells, clocks and audits, but no key, no announcement and no record."""
     load_track(run["track_name"])
+    _code(submission_dir)
 
+    from harness.run.refereed import Order
     from harness.run.runs import submit_run
 
-    run |= {"seed": DEFAULT_SEED if seed is None else seed, "environ": dict(os.environ), "records_dir": records_dir()}
-    outcome = submit_run(**run, progress=make_reporter(silent=as_json), sign=False)
-    source, data = str(run["submission_dir"]), run["dataset_name"]
+    run |= {"environ": dict(os.environ), "records_dir": records_dir(), "progress": make_reporter(silent=as_json)}
+    seed = DEFAULT_SEED if seed is None else seed
+    outcome = submit_run(Order(submission_dir, **run), seed, sign=False, quick=quick)
+    source, data = str(submission_dir), run["dataset_name"]
     options = f" --submission {shlex.quote(source)}" if source != DEFAULT_SUBMISSION else ""
     options += f" --data {shlex.quote(data)}" if data else ""
-    show(outcome, as_json=as_json, verbose=verbose, options=options)
+    return show(outcome, as_json=as_json, verbose=verbose, options=options)
 
 
 @click.command("script", epilog=epilog("script"))
@@ -176,16 +174,20 @@ def try_command(seed: int | None, verbose: bool, as_json: bool, **run: Any) -> N
 @with_options(*RUN)
 @click.option("--artifact", default="*.ptz", show_default=True, metavar="GLOB", help="The packed model that it writes.")
 @click.option("--env", "pairs", multiple=True, metavar="NAME=VALUE", help="A variable for the script; repeatable.")
-@click.option("--json", "as_json", is_flag=True, help="Print the record as JSON; no progress.")
-def script(seed: int | None, pairs: tuple[str, ...], verbose: bool, as_json: bool, **run: Any) -> None:
+@JSON
+def script_command(
+    script: Path, seed: int | None, artifact: str, pairs: tuple[str, ...], verbose: bool, as_json: bool, **run: Any
+) -> int:
     """Run a script that trains, packs and scores itself. Its score is recorded as self-reported."""
     load_track(run["track_name"])
 
+    from harness.run.refereed import Order
     from harness.run.selfreported import submit_script
 
-    run |= {"seed": DEFAULT_SEED if seed is None else seed, "variables": name_values("--env", pairs, "ITERATIONS=200")}
-    outcome = submit_script(**run, records_dir=records_dir(), progress=make_reporter(silent=as_json))
-    show(outcome, as_json=as_json, verbose=verbose)
+    run |= {"environ": name_values("--env", pairs, "ITERATIONS=200"), "progress": make_reporter(silent=as_json)}
+    seed = DEFAULT_SEED if seed is None else seed
+    outcome = submit_script(Order(script, **run, records_dir=records_dir()), seed, artifact=artifact)
+    return show(outcome, as_json=as_json, verbose=verbose)
 
 
 def _seeds(seed: int | None, seeds: str | None) -> list[int]:
@@ -204,16 +206,27 @@ def _seeds(seed: int | None, seeds: str | None) -> list[int]:
     return numbers
 
 
-def show(outcome: RunOutcome, *, as_json: bool, verbose: bool, judge: bool = True, options: str = "") -> None:
-    """Print a run's record or summary, and end with 1 where a rule is broken, unless not to ``judge`` yet."""
+def show(outcome: RunOutcome, *, as_json: bool, verbose: bool, options: str = "") -> ExitCode:
+    """Print a run's record or summary. Returns the exit code that it asks for."""
     if as_json:
         click.echo(msgspec.json.encode(outcome.record).decode())
     else:
         artifact = outcome.run_dir / "artifact"
         text = render_summary(outcome.record, path=outcome.path, artifact=artifact, verbose=verbose, options=options)
         click.echo("\n" + text)
-    if judge and outcome.broken:
-        raise SystemExit(ExitCode.RULE_BROKEN)
+    return ExitCode.RULE_BROKEN if outcome.broken else ExitCode.GOOD
+
+
+def _code(submission: Path) -> tuple[dict[str, bytes], SubmissionManifest]:
+    """Files and manifest. Wrong names of variables show before torch is imported, which takes seconds or is missing."""
+    from harness.run.artifact import read_folder
+    from harness.run.manifest import check_variables, read_manifest
+
+    check_environment()
+    files = read_folder(submission)
+    manifest = read_manifest(files, str(submission))
+    check_variables(manifest, os.environ, files)
+    return files, manifest
 
 
 def _jobs(queue: Queue, seeds: Sequence[int], track: str, data: str | None, submission: Path) -> list[Job]:
@@ -222,13 +235,8 @@ def _jobs(queue: Queue, seeds: Sequence[int], track: str, data: str | None, subm
     The jobs run a copy of the code as it is now, whatever becomes of the folder until they start.
     """
     from harness.data import stated_fingerprint
-    from harness.run.artifact import read_folder
-    from harness.run.manifest import check_variables, read_manifest
 
-    check_environment()
-    files = read_folder(submission)
-    manifest = read_manifest(files, str(submission))
-    check_variables(manifest, os.environ, files)
+    files, manifest = _code(submission)
     terms = load_track(track)
     digest, code = keep_code(queue, files)
     inputs = {

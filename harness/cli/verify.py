@@ -1,7 +1,5 @@
 """``harness verify``: is every record what it says it is?"""
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from dataclasses import replace
@@ -23,13 +21,6 @@ from harness.record.verification import VerifyReport, verify_folder, verify_path
 from harness.rules import Verdict, exit_code_of, title_of, worst
 from harness.stats.seeds import counted_pools, describe_against, describe_pools
 from harness.text import printable
-
-_WORDS = {
-    Verdict.PASS: "good",
-    Verdict.WARN: "good, with warnings",
-    Verdict.FAIL: "FAILED",
-    Verdict.ERROR: "NOT CHECKED",
-}
 
 
 @click.command(epilog=epilog("verify"))
@@ -132,8 +123,7 @@ def _table(report: VerifyReport) -> str:
     pools = [line for pool in counted_pools(report)[0] for line in describe_pools(pool)] if whole else []
     found = Counter(entry.verdict.value for entry in report.asked)
     counts = {verdict.value: found[verdict.value] for verdict in Verdict if found[verdict.value]}
-    words = _WORDS[report.verdict]
-    return fitted_text("verify.txt.jinja", report=report, notes=notes, pools=pools, counts=counts, words=words)
+    return fitted_text("verify.txt.jinja", report=report, notes=notes, pools=pools, counts=counts)
 
 
 def _document(report: VerifyReport) -> dict[str, object]:

@@ -8,8 +8,6 @@ were argued in public, so that every run shows its seconds under each. Not cover
 span (in-loop validation, a recompile).
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

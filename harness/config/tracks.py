@@ -3,8 +3,6 @@
 Those of the challenge ship in ``harness/tracks``; GOLF_TRACKS_DIR names a folder with further ones, under other names.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Sequence
@@ -86,8 +84,7 @@ class AuditPlan(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
     replayed_tokens: Count = 2_500_000_000
 
 
-TRAIN_TOLERANCE_S = 0.2
-"""What the reading ``train_clock = "tolerate_200ms"`` forgives."""
+TRAIN_TOLERANCE_S = 0.2  # what the reading ``train_clock = "tolerate_200ms"`` forgives
 
 
 class TrackReadings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -125,7 +122,7 @@ class Track(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
         """SHA-256 of the track's canonical JSON (sorted keys)."""
         return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()
 
-    def quick(self) -> Track:
+    def quick(self) -> "Track":
         """The same track for a look: little training, few audits, a few targets. Its digest is another, so no run of it
         can be taken for a run of this one.
         """

@@ -1,7 +1,5 @@
 """The referee's own environment variables, ``GOLF_*``: typed, listed by ``--help``, unknown ones refused."""
 
-from __future__ import annotations
-
 import difflib
 import os
 from collections.abc import Callable, Mapping

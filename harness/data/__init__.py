@@ -3,8 +3,6 @@
 By name: the embedded corpus, the published exports, or any built folder by path.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from harness.data.build import folder_lock

@@ -3,8 +3,6 @@
 One pass over the documents, in order; memory holds a few batches of text and one shard of tokens.
 """
 
-from __future__ import annotations
-
 import lzma
 import math
 import shutil

@@ -1,7 +1,5 @@
 """What a shard folder holds, and its byte audit: documents, tokens, ledger, table, coverage, manifest, overlap."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -21,7 +19,7 @@ from harness.data.byte_table import (
     suspects,
 )
 from harness.data.dataset import MANIFEST, read_manifest
-from harness.data.documents import Documents, aligned_documents, folder_tokenizer
+from harness.data.documents import Documents, folder_tokenizer, ledger_of
 from harness.data.overlap import OverlapAudit
 from harness.data.shards import (
     DTYPES,
@@ -85,23 +83,55 @@ def check_bytes(
             remedy="The format has one BOS before each document; --tokenizer names the right tokenizer.",
         )
     findings: list[Finding] = []
-    ledger, raw, comparison = _stored_ledger(folder, tokens, findings), None, None
+    ledger: Bytes | None = None
+    raw, comparison = None, None
+
+    def say(rule: str, text: str, wrong: str = "") -> None:
+        findings.append(Finding(rule, Verdict.FAIL if wrong else Verdict.PASS, text, found=wrong))
+
+    # 1. The ledger that lies with the shards, if it fits them.
+    if paths := find_shards(folder, LEDGER):
+        stored = join_values(paths)
+        if len(stored) != len(tokens):
+            say(A7_BYTES, f"the byte ledger has {len(stored):,} entries for {len(tokens):,} tokens.", "ledger-length")
+        else:
+            ledger = stored[1:].astype(np.int64)
+            if (folder / MANIFEST).is_file():
+                total, wanted = int(ledger.sum()), read_manifest(folder).val_bytes
+                differs = "ledger-differs" if total != wanted else ""
+                say(A7_BYTES, f"the ledger sums to {total:,} bytes, {MANIFEST} says {wanted:,}.", differs)
+    # 2. The documents tokenised again, token for token: then the ledger follows from them alone.
     if documents:
-        texts = list(islice(Documents(documents, field), val_documents or int((tokens == tokenizer.bos_id).sum())))
-        ledger, raw = _against_documents(texts, tokens, tokenizer, ledger, findings, progress)
+        count = int((tokens == tokenizer.bos_id).sum())
+        texts = list(islice(Documents(documents, field), val_documents or count))
+        with progress.stage("tokenize documents again", len(texts), "documents") as stage:
+            exact, end, seen = ledger_of(texts, tokens, tokenizer, lambda number, _: stage.update(number))
+        findings.append(round_trip(texts, tokenizer))
+        text = f"{count:,} documents in the shards, {len(texts):,} in the source"
+        if seen < len(texts) or end < len(tokens):
+            text += f": document {seen:,} is the first that is not there, from token {end:,} on."
+            say(C4_COVERAGE, text, "documents-missing")
+        else:
+            say(C4_COVERAGE, f"{text}, equal token for token.")
+            before, ledger, raw = ledger, exact[1:], "".join(texts).encode()
+            if before is not None and not np.array_equal(before, ledger):
+                place = int(np.flatnonzero(before != ledger)[0])
+                text = f"the stored ledger says {before[place]} bytes for target {place:,}, the documents"
+                say(A7_BYTES, f"{text} {ledger[place]}.", "ledger-differs")
+    # 3. The look-up table against the ledger, and the bytes that a claim divided by.
     if ledger is not None:
         comparison = compare_table(tokens, ledger, tokenizer, raw, window=window, at_bpb=at_bpb)
         findings += judge_space_marker(tokenizer, comparison)
         total = int(ledger.sum())
         if raw is not None and total != len(raw):
-            text = f"the ledger sums to {total:,}, the documents hold {len(raw):,} bytes."
-            findings.append(Finding(A7_BYTES, Verdict.FAIL, text))
+            say(A7_BYTES, f"the ledger sums to {total:,}, the documents hold {len(raw):,} bytes.", "ledger-differs")
         elif claimed_bytes is not None:
             scored = claimed_targets or len(ledger)
             ways = suspects(tokens[: scored + 1], ledger[:scored], tokenizer, total)
             findings.append(judge_total(claimed_bytes, tolerance, ways))
     elif claimed_bytes is not None:
         raise UsageError("a claim of bytes needs the documents or a ledger.", remedy="Give --docs.")
+    # 4. Is the whole set scored, and are the sides apart?
     if claimed_targets is not None:
         findings.append(judge_coverage(claimed_targets, tokens, tokenizer.bos_id, window))
     if manifest is not None:
@@ -109,56 +139,6 @@ def check_bytes(
     if find_shards(folder, "train"):
         findings.append(shard_overlap(folder, tokenizer, progress, near=near))
     return ByteReport(findings, comparison)
-
-
-def _stored_ledger(folder: Path, tokens: Tokens, findings: list[Finding]) -> Bytes | None:
-    """The ledger that lies with the shards, if it fits them; it is held against ``dataset.json``."""
-    if not (paths := find_shards(folder, "val_bytes")):
-        return None
-    stored = join_values(paths)
-    if len(stored) != len(tokens):
-        text = f"the byte ledger has {len(stored):,} entries for {len(tokens):,} tokens."
-        findings.append(Finding(A7_BYTES, Verdict.FAIL, text, found="ledger-length"))
-        return None
-    ledger = stored[1:].astype(np.int64)
-    if (folder / MANIFEST).is_file():
-        total, wanted = int(ledger.sum()), read_manifest(folder).val_bytes
-        text = f"the ledger sums to {total:,} bytes, {MANIFEST} says {wanted:,}."
-        findings.append(Finding(A7_BYTES, Verdict.PASS if total == wanted else Verdict.FAIL, text))
-    return ledger
-
-
-def _against_documents(
-    texts: list[str],
-    tokens: Tokens,
-    tokenizer: Tokenizer,
-    stored: Bytes | None,
-    findings: list[Finding],
-    progress: Reporter,
-) -> tuple[Bytes | None, bytes | None]:
-    """Tokenise the documents again and compare token for token; the ledger follows from the documents alone.
-
-    Returns the ledger, and the documents joined, where all are in the shards.
-    """
-    ledger, end, seen = np.zeros(len(tokens), np.int64), 0, 0
-    with progress.stage("tokenize documents again", len(texts), "documents") as stage:
-        for _, at, sizes in aligned_documents(texts, tokens, tokenizer):
-            end, seen = at + len(sizes), seen + 1
-            ledger[at:end] = sizes
-            stage.update(seen)
-    findings.append(round_trip(texts, tokenizer))
-    text = f"{int((tokens == tokenizer.bos_id).sum()):,} documents in the shards, {len(texts):,} in the source"
-    if seen < len(texts) or end < len(tokens):
-        text += f": document {seen:,} is the first that is not there, from token {end:,} on."
-        findings.append(Finding(C4_COVERAGE, Verdict.FAIL, text, found="documents-missing"))
-        return stored, None
-    findings.append(Finding(C4_COVERAGE, Verdict.PASS, f"{text}, equal token for token."))
-    ledger = ledger[1:]
-    if stored is not None and not np.array_equal(stored, ledger):
-        place = int(np.flatnonzero(stored != ledger)[0])
-        text = f"the stored ledger says {stored[place]} bytes for target {place:,}, the documents {ledger[place]}."
-        findings.append(Finding(A7_BYTES, Verdict.FAIL, text, found="ledger-differs"))
-    return ledger, "".join(texts).encode()
 
 
 def shard_overlap(folder: Path, tokenizer: Tokenizer, progress: Reporter, *, near: bool) -> Finding:

@@ -7,8 +7,6 @@ on these tokens, compared with a claimed one. Each is a bug that public submissi
 requests of the challenge.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 

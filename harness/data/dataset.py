@@ -3,8 +3,6 @@
 ``dataset.json`` is written last. A folder without it is not a data set, and a file that differs from it is refused.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping
@@ -122,8 +120,7 @@ def open_folder(folder: Path, progress: Reporter) -> Dataset:
     wanted = [manifest.train_tokens, manifest.val_tokens, manifest.val_tokens]
     if counts != wanted or manifest.val_tokens < 2:
         raise CouldNotCheck(f"{folder}: shards hold {counts} values, {MANIFEST} says {wanted}.", remedy=REBUILD)
-    stated = {name: getattr(manifest, name) for name in Manifest.__struct_fields__}
-    return Dataset(**stated, folder=folder, train_shards=tuple(train))
+    return Dataset(**msgspec.structs.asdict(manifest), folder=folder, train_shards=tuple(train))
 
 
 def load_validation(dataset: Dataset) -> Validation:

@@ -3,8 +3,6 @@
 Reading holds one document at a time; a few batches are tokenised ahead by threads.
 """
 
-from __future__ import annotations
-
 import gzip
 import json
 import lzma
@@ -37,7 +35,7 @@ from harness.text import printable
 
 JSON_LINES = (".jsonl", ".jsonl.gz", ".jsonl.xz")
 UNPACKED: dict[str, Callable[[Any], Any]] = {".gz": gzip.open, ".xz": lzma.open}
-MOST_LINE_BYTES = 1 << 30
+MOST_DOCUMENT_BYTES = 64_000_000  # unpacked: a few kilobytes of .xz can hold gigabytes, and a document is held whole
 BATCH_CHARACTERS = 2_000_000
 AHEAD = 2
 
@@ -46,7 +44,7 @@ class Documents:
     """An iterable of documents. ``position`` of ``size`` bytes of the files are read so far, for progress.
 
     sources: files or folders; a folder gives its JSON-lines files, or else its ``*.txt`` files, sorted by path
-    field:   key of the text in a JSON line; a text file is one document
+    field:   key of the text in a JSON line; a text file is one document. A document has 64 MB at most
     """
 
     def __init__(self, sources: Iterable[Path], field: str = "text") -> None:
@@ -60,13 +58,14 @@ class Documents:
         for path in self.files:
             with path.open("rb") as file, UNPACKED.get(path.suffix, nullcontext)(file) as content:
                 try:
-                    if path.name.endswith(JSON_LINES):
-                        lines = iter(partial(content.readline, MOST_LINE_BYTES), b"")
-                        for at, line in enumerate(lines, start=1):
-                            self.position = before + file.tell()
-                            yield self._text(line, f"{path}, line {at:,}")
-                    else:
-                        yield content.read().decode()
+                    most, in_lines = MOST_DOCUMENT_BYTES + 1, path.name.endswith(JSON_LINES)
+                    found = iter(partial(content.readline, most), b"") if in_lines else [content.read(most)]
+                    for at, data in enumerate(found, start=1):
+                        self.position, where = before + file.tell(), f"{path}, line {at:,}" if in_lines else f"{path}"
+                        if len(data) > MOST_DOCUMENT_BYTES:
+                            text = f"{where} is longer than a document may be ({MOST_DOCUMENT_BYTES:,} bytes unpacked)."
+                            raise CouldNotCheck(text, remedy="Split it into several documents, or leave it out.")
+                        yield self._text(data, where) if in_lines else data.decode()
                 except UnicodeDecodeError as error:
                     text = f"{path} is not UTF-8 (byte {error.start:,})."
                     raise CouldNotCheck(text, remedy="Convert the text first.") from None
@@ -144,20 +143,26 @@ def encode_documents(
                 yield text, (ids, sizes)
 
 
-def aligned_documents(
-    documents: Iterable[str], tokens: npt.NDArray[np.integer], tokenizer: Tokenizer
-) -> Iterator[tuple[str, int, Bytes]]:
-    """Each document with the place after its BOS in ``tokens``, and the raw bytes of each of its tokens.
+def ledger_of(
+    documents: Iterable[str],
+    tokens: npt.NDArray[np.integer],
+    tokenizer: Tokenizer,
+    counted: Callable[[int, str], None],
+) -> tuple[Bytes, int, int]:
+    """The raw bytes of each of ``tokens``, (N,), up to the first document that is not what stands there.
 
-    Ends before the first document that is not what stands there, token for token.
+    counted: called with number, from 1 on, and text of each document
+    Returns also how many tokens and documents agree, BOS for BOS and token for token.
     """
-    at = 0
+    ledger, end, seen = np.zeros(len(tokens), np.int64), 0, 0
     for text, (ids, sizes) in encode_documents(documents, tokenizer):
-        end = at + 1 + len(ids)
-        if end > len(tokens) or tokens[at] != tokenizer.bos_id or not np.array_equal(tokens[at + 1 : end], ids):
-            return
-        yield text, at + 1, sizes
-        at = end
+        at, after = end + 1, end + 1 + len(ids)
+        if after > len(tokens) or tokens[end] != tokenizer.bos_id or not np.array_equal(tokens[at:after], ids):
+            break
+        ledger[at:after] = sizes
+        end, seen = after, seen + 1
+        counted(seen, text)
+    return ledger, end, seen
 
 
 def _encode(tokenizer: Tokenizer, batch: list[str], first: int) -> list[Encoded]:

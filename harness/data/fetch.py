@@ -4,8 +4,6 @@ Files gather in a hidden folder beside the final one and stay there after a fail
 final name appears only when every digest is right. ``fetch.json`` records repository, revision and digests.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import os
@@ -23,7 +21,7 @@ import numpy as np
 from harness.data.build import Baselines, folder_lock
 from harness.data.byte_check import shard_overlap
 from harness.data.dataset import MANIFEST, Manifest, write_manifest
-from harness.data.documents import Documents, aligned_documents, load_tokenizer
+from harness.data.documents import Documents, ledger_of, load_tokenizer
 from harness.data.shards import find_shards, join_values, map_values, refuse_foreign_tokens, write_ledger
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import file_digest, write_atomic
@@ -36,8 +34,7 @@ SHOW_EVERY, BLOCK = 256, 1 << 24
 DISK_MARGIN_BYTES = 256_000_000
 ATTEMPTS, PAUSE_S = 5, 1.0  # before the second try; doubled before each further one
 ENDPOINT: str | None = None  # another address of the hub; None: the client's own setting
-PARTS = ".hub"
-"""Folder of unfinished downloads, beside the finished ones."""
+PARTS = ".hub"  # folder of unfinished downloads, beside the finished ones
 _TRANSPORTS = ("httpx", "httpx2", "httpcore", "httpcore2", "requests")
 _Result = TypeVar("_Result")
 
@@ -158,13 +155,25 @@ def plan_files(
     except (OSError, msgspec.DecodeError):
         before = None
     wanted = wanted or (before.revision if before else "main")
-    revision = str(
-        _patiently(f"{repo}: revision {wanted}", lambda: HfApi(ENDPOINT).dataset_info(repo, revision=wanted)).sha
-    )
+    ask = partial_call(HfApi(ENDPOINT).dataset_info, repo, revision=wanted, files_metadata=True)
+    found = _patiently(f"{repo}: revision {wanted}", ask)
+    revision, listed = str(found.sha), dict[str, FileInfo]()
+    for item in found.siblings or ():
+        digest = f"sha256:{item.lfs.sha256}" if item.lfs else f"git:{item.blob_id}"
+        listed[item.rfilename] = FileInfo(item.rfilename, item.size or 0, digest)
+
+    def described(paths: Sequence[str]) -> list[FileInfo]:
+        if missing := [path for path in paths if path not in listed]:
+            raise CouldNotCheck(
+                f"{repo} at {revision[:12]} lacks {missing[0]} ({len(missing)} of {len(paths)} files).",
+                remedy="Check the repository, the prefix and --train-shards.",
+            )
+        return [listed[path] for path in paths]
+
     if before and (before.repo, before.revision) != (repo, revision):
         (partial / EXPORTED).unlink(missing_ok=True)
         before = None
-    (manifest,) = describe(repo, revision, [below + EXPORTED])
+    (manifest,) = described([below + EXPORTED])
     download(repo, revision, manifest, partial)
     digest = file_digest(partial / EXPORTED)
     if before and before.manifest_sha256 != digest:
@@ -194,7 +203,7 @@ def plan_files(
     paths = [f"{below}datasets/{name}/fineweb_val_{i:06d}.bin" for i in range(vals)]
     paths += [f"{below}datasets/{name}/fineweb_train_{i:06d}.bin" for i in range(asked)]
     paths += [below + path.strip("/") for path in (*models, *([DOCS] if with_docs else []))]
-    files = [manifest, *describe(repo, revision, paths)]
+    files = [manifest, *described(paths)]
     for at, file in enumerate(files):
         stated = claimed.get(file.path) or claimed.get(file.name)  # the manifest's word counts
         if stated and file.digest.startswith("sha256:") and file.digest != f"sha256:{stated}":
@@ -216,16 +225,15 @@ def complete(folder: Path, record: FetchRecord, progress: Reporter) -> None:
     tokenizer, shards = load_tokenizer(folder / model), find_shards(folder, "val")
     tokens = join_values(shards)
     documents = int(np.count_nonzero(tokens == tokenizer.bos_id))
-    ledger, texts = np.zeros(len(tokens), np.uint32), Baselines()
-    end = seen = 0
+    texts = Baselines()
+
+    def counted(number: int, text: str) -> None:
+        texts.add(text.encode())
+        if number % SHOW_EVERY == 0:
+            stage.update(number)
+
     with progress.stage("byte ledger", documents, "documents") as stage:
-        given = islice(Documents([folder / DOCS]), documents)
-        for text, at, sizes in aligned_documents(given, tokens, tokenizer):
-            end, seen = at + len(sizes), seen + 1
-            ledger[at:end] = sizes
-            texts.add(text.encode())
-            if seen % SHOW_EVERY == 0:
-                stage.update(seen)
+        ledger, end, seen = ledger_of(islice(Documents([folder / DOCS]), documents), tokens, tokenizer, counted)
     if end != len(tokens) or int(ledger.sum()) != texts.raw:
         raise CouldNotCheck(
             f"document {seen:,} of {DOCS} is not what the validation shards hold from token {end:,} on.",
@@ -264,28 +272,6 @@ def complete(folder: Path, record: FetchRecord, progress: Reporter) -> None:
             files={name: file_digest(folder / name) for name in sorted(names)} | written,
         ),
     )
-
-
-def describe(repo: str, revision: str, paths: Sequence[str]) -> list[FileInfo]:
-    """Size and digest of each path. Raises ``CouldNotCheck`` that names the first one that is not there."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.hf_api import RepoFile
-
-    listed = _patiently(
-        f"{repo}: list of files",
-        lambda: HfApi(ENDPOINT).get_paths_info(repo, list(paths), revision=revision, repo_type="dataset"),
-    )
-    found = {}
-    for item in (item for item in listed if isinstance(item, RepoFile)):
-        digest = f"sha256:{item.lfs.sha256}" if item.lfs else f"git:{item.blob_id}"
-        found[item.path] = FileInfo(item.path, item.size, digest)
-    missing = [path for path in paths if path not in found]
-    if missing:
-        raise CouldNotCheck(
-            f"{repo} at {revision[:12]} lacks {missing[0]} ({len(missing)} of {len(paths)} files).",
-            remedy="Check the repository, the prefix and --train-shards.",
-        )
-    return [found[path] for path in paths]
 
 
 def download(

@@ -3,8 +3,6 @@
 Not covered: passages shorter than a document that both sides quote.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 
@@ -16,14 +14,10 @@ from harness.rules import Finding, Verdict
 A4_DISJOINT = "A4-DISJOINT"
 SHINGLE_WORDS = 5
 PERMUTATIONS = 128
-BANDS, ROWS = 21, 6
-"""Two sketches meet in the index when all rows of one band agree: at Jaccard 0.8 in 99.8 % of pairs, at 0.5 in 28 %."""
-NEAR = 0.8
-"""Jaccard from which documents are meant to be found."""
-LOWEST_ESTIMATE = 0.75
-"""Estimate from which a pair is reported: below NEAR, since estimates scatter by 0.035 around it."""
-RECALL = {0.8: 0.933, 0.85: 0.999}
-"""Share of the pairs of a Jaccard similarity that are reported; the tests find it by simulation."""
+BANDS, ROWS = 21, 6  # sketches meet when all rows of one band agree: at Jaccard 0.8 in 99.8 % of pairs, at 0.5 in 28 %
+NEAR = 0.8  # Jaccard from which documents are meant to be found
+LOWEST_ESTIMATE = 0.75  # from which a pair is reported: below NEAR, since estimates scatter by 0.035 around it
+RECALL = {0.8: 0.933, 0.85: 0.999}  # share of the pairs of a Jaccard that are reported; the tests find it by simulation
 MOST_SHINGLES = 4096
 SEED = 1337
 _WORD = re.compile(rb"[^\s]+")

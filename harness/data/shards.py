@@ -4,8 +4,6 @@ Version 1 holds uint16 values: tokens, or the raw bytes of each token beside the
 only for a byte ledger in which one token accounts for more than 65,535 bytes.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

@@ -11,8 +11,6 @@ U+E003 before one capital inside a word, U+E004 before a source character that i
 accounts for no raw byte; every other character for those of its source.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json
@@ -68,7 +66,7 @@ class Tokenizer(ABC):
     def decode(self, ids: Ids) -> bytes:
         """The UTF-8 text that the ids spell, as the tokenizer itself decodes it. Special ids spell nothing."""
 
-    def table(self) -> PieceTable:
+    def table(self) -> "PieceTable":
         """What the look-up-table method of the public script knows of each id; exact where pieces spell raw bytes."""
         return PieceTable(self.sizes, np.zeros(self.vocab_size, np.bool_), self.sizes == 0)
 

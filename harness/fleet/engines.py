@@ -5,8 +5,6 @@
 ``ray``    tasks of a Ray cluster, by ray (extra ``fleet``)
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shlex

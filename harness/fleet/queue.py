@@ -12,8 +12,6 @@ Covered: killed workers, lost nodes, a killed driver, jobs started twice, clocks
 Not covered: a shared file system that neither honours ``flock`` between hosts nor ``link``; then use one host.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """One worker: ``python -m harness.fleet.worker QUEUE_FOLDER JOB`` runs a job once and publishes its result."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

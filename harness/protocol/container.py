@@ -15,8 +15,6 @@ Names are sorted, so equal sections give equal bytes. Every size is checked agai
 bound before anything is allocated, and every byte of the file is covered by the digest.
 """
 
-from __future__ import annotations
-
 import hashlib
 import lzma
 import os

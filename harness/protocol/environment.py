@@ -1,19 +1,18 @@
 """What a cell's environment variables say, read once and typed; shared by the sessions and the eval worker."""
 
-from __future__ import annotations
-
 import difflib
+import math
 import os
 import socket
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from harness.protocol.messages import Channel
+from harness.protocol.messages import Channel, Kind, Message
 
 _PLAIN = ("seed", "rank", "local_rank", "world_size")  # named as torch and users name them, without GOLF_
-_READ: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "float": float, "Path | None": Path}
+_READ: dict[Any, Callable[[str], Any]] = {str: str, int: int, float: float, Path | None: Path}
 LIKELY, NEAR = 0.6, 0.85  # how alike a name must be to be suggested, and to be taken for a typing error (difflib)
 
 
@@ -64,7 +63,7 @@ class CellEnvironment:
     channel_fd: int = -1
 
     @classmethod
-    def read(cls, phase: str, environ: Mapping[str, str] | None = None) -> CellEnvironment:
+    def read(cls, phase: str, environ: Mapping[str, str] | None = None) -> Self:
         """Read ``environ`` (default: the process's own). Raises ``NotInACell`` when it is not one of ``phase``."""
         env = os.environ if environ is None else environ
         found = env.get("GOLF_PHASE")
@@ -77,9 +76,12 @@ class CellEnvironment:
         for field in fields(cls)[1:]:
             name = field.name.upper() if field.name in _PLAIN else f"GOLF_{field.name.upper()}"
             if field.default is MISSING or env.get(name):
-                values[field.name] = _READ[str(field.type)](env[name])
+                values[field.name] = _READ[field.type](env[name])
         return cls(**values)
 
     def open_channel(self) -> Channel:
-        """The worker's end of the channel to the referee."""
-        return Channel(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, self.channel_fd))
+        """The worker's end of the channel. Each of several ranks says that it runs, so that a missing one is known."""
+        channel = Channel(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, self.channel_fd))
+        if self.world_size > 1:
+            channel.send(Message(Kind.PROGRESS, x=math.nan, y=math.nan, text="started"))
+        return channel

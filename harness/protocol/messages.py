@@ -7,8 +7,6 @@ Layout, little-endian: magic ``GOLF`` (4 bytes), version u16, kind u16,
 four int64 ``a b c d``, two float64 ``x y``, then UTF-8 text padded with zero bytes to 512.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import socket
@@ -16,6 +14,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Self
 
 MESSAGE_BYTES = 512
 MAX_DESCRIPTORS = 250
@@ -108,7 +107,7 @@ class Channel:
         self._socket = sock
 
     @classmethod
-    def pair(cls) -> tuple[Channel, socket.socket]:
+    def pair(cls) -> tuple[Self, socket.socket]:
         """The referee's end as a channel, and the worker's end as a plain socket to be inherited."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         return cls(ours), theirs

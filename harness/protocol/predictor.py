@@ -1,7 +1,5 @@
 """The interface that a submission's evaluation implements."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,30 +50,24 @@ class Predictor(Protocol):
 
     def state(self) -> Mapping[str, torch.Tensor]:
         """All mutable tensors by name, with their initial values. Names, shapes and dtypes never change."""
-        ...
 
     def bind_state(self, buffers: Mapping[str, torch.Tensor]) -> None:
         """Use these tensors (same names, shapes, dtypes; values already copied) in place of the own ones."""
-        ...
 
     def load_state(self) -> None:
         """The bound buffers were filled from outside: drop anything derived from their old values."""
-        ...
 
     def warm_up(self) -> None:
         """Compile and touch kernels on random tokens. The bound state is restored by the caller afterwards."""
-        ...
 
     def score(self, inputs: torch.Tensor) -> Iterable[torch.Tensor]:
         """Yield logits of ``inputs`` (int64, shape (n,)) in row order, in slabs of at most ``slab_rows`` rows.
 
         Each slab is (rows, vocab_size) in ``logits_dtype``; the rows add up to n.
         """
-        ...
 
     def adapt(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:
         """Learn from a chunk whose score is committed. Both int64, shape (n,). Not called after the last chunk."""
-        ...
 
 
 @runtime_checkable
@@ -88,7 +80,6 @@ class LogitsWriter(Protocol):
         ``score()`` may write a slab into its first rows and yield them; it is asked for the next slab when the referee
         has read them. Behind its last slab it writes nothing there.
         """
-        ...
 
 
 @runtime_checkable
@@ -97,8 +88,6 @@ class ShardedPredictor(Protocol):
 
     def follow(self) -> None:
         """Ranks other than 0: obey rank 0 until it stops. All that they know comes from it."""
-        ...
 
     def stop(self) -> None:
         """Rank 0, at the end: let the others leave ``follow``."""
-        ...

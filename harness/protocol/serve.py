@@ -4,9 +4,6 @@ The referee owns all shared memory. It reveals inputs, reads logits slab by slab
 chunk's score is committed; this loop merely obeys, and nothing depends on its honesty.
 """
 
-from __future__ import annotations
-
-import math
 import os
 import sys
 import time
@@ -16,12 +13,11 @@ from dataclasses import fields
 
 import torch
 
-from harness.protocol.device_memory import attach, settle
+from harness.protocol.buffers import Buffers, buffer_shapes, logits_code, map_tensor, settle, state_bytes, state_views
 from harness.protocol.environment import CellEnvironment
-from harness.protocol.layout import Buffers, buffer_shapes, logits_code, map_tensor, state_bytes, state_views
 from harness.protocol.messages import Channel, ChannelClosed, ChannelTimeout, Kind, Message
 from harness.protocol.predictor import EvalContext, LogitsWriter, Predictor, ShardedPredictor
-from harness.protocol.ranks import LOST_RANK_WAIT_S, LostRank, report_start
+from harness.protocol.ranks import LOST_RANK_WAIT_S, LostRank
 
 IDLE_LIMIT_S = 24 * 3600.0
 
@@ -45,7 +41,6 @@ def serve_on(channel: Channel, environment: CellEnvironment, build: Callable[[Ev
     A rank that only lost another one lets that one speak first.
     """
     try:
-        report_start(channel, environment.world_size)
         predictor = build(eval_context(environment))
         if environment.rank:  # it has no say in the protocol: it does what rank 0 tells it, and has no buffers
             _sharded(predictor).follow()
@@ -120,14 +115,9 @@ class EvalWorker:
             raise ProtocolError(f"wanted BUFFERS with 4 descriptors, found {message.kind.name} with {len(fds)}.")
         device = message.c - 1 if message.c else None
         shapes = buffer_shapes(message.a, message.b, self._vocab_size, dtype, size)
-        tensors = []
-        for fd, (dtype, shape) in zip(fds, shapes, strict=True):
-            if device is None:
-                tensors.append(map_tensor(fd, dtype, shape))
-            else:
-                tensors.append(attach(fd, dtype.itemsize * math.prod(shape), device).tensor(dtype, shape))
-            os.close(fd)  # the mapping stays
-        inputs, targets, logits, state = tensors
+        inputs, targets, logits, state = (map_tensor(fd, *kind, device) for fd, kind in zip(fds, shapes, strict=True))
+        for fd in fds:
+            os.close(fd)  # the mappings stay
         return Buffers(inputs, targets, logits, state, device)
 
     def serve(self) -> None:

@@ -4,8 +4,6 @@ Each module makes one session with ``connect()``, reads what it needs from its p
 ``fail("one sentence")``. Evaluation has no session: see :func:`harness.protocol.serve.serve_predictor`.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import math
@@ -20,7 +18,6 @@ from typing import NoReturn, Self
 from harness.protocol.container import write_whole as write_whole  # submissions take it from here
 from harness.protocol.environment import CellEnvironment
 from harness.protocol.messages import Channel, ChannelClosed, ChannelTimeout, Kind, Message
-from harness.protocol.ranks import report_start
 
 PROGRESS_INTERVAL_S = 0.25
 START_WAIT_S = 3600.0
@@ -69,9 +66,7 @@ class Session:
     def connect(cls) -> Self:
         """Join the phase. Raises ``NotInACell`` outside the referee's cells."""
         environment = CellEnvironment.read(cls.phase)
-        channel = environment.open_channel()
-        report_start(channel, environment.world_size)
-        return cls(environment, channel)
+        return cls(environment, environment.open_channel())
 
     @property
     def output_dir(self) -> Path:

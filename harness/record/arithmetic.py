@@ -9,8 +9,6 @@ the raw figures were measured honestly. For that there are a second scoring of t
 changes, so that a record of an earlier version of a track verifies under the terms of that time.
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Bytes and digests: canonical JSON (RFC 8785), SHA-256, times as text, strict reading; the lock of a folder."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re
@@ -17,7 +15,6 @@ import rfc8785
 
 from harness import files
 from harness.errors import CouldNotCheck
-from harness.files import file_digest as file_digest
 
 MAX_FILE_BYTES = 16_000_000
 LOCK_TIMEOUT_S = 60.0

@@ -6,8 +6,6 @@ chain back. Nothing inside the folder can show that; its history in version cont
 reviewer noted, does.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta

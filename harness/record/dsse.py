@@ -5,8 +5,6 @@ What is stored is the envelope as canonical JSON and one line feed. Reading refu
 envelope, so that one changed byte in a file, white space included, is always seen.
 """
 
-from __future__ import annotations
-
 import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey

@@ -8,8 +8,6 @@ Every number a rerun or a reviewer needs is here; derived numbers (bpb, sums, ve
 SHA-256 in hex. ``predecessor`` is the digest of the signer's entry before this one, of whatever kind; "" for the first.
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 import msgspec

@@ -8,8 +8,6 @@ A reviewer signs what his repetition gave; the review supports a record only if 
 record's, and if its outcome follows from its own figures [R6-REPRODUCED].
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 

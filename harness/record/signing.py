@@ -4,9 +4,6 @@ A private key is PKCS#8 PEM ``<keys_dir>/<keyid>.pem``, mode 0600, under a passp
 set; ``<keys_dir>/active`` names the one that signs.
 """
 
-from __future__ import annotations
-
-import base64
 import os
 import subprocess
 from dataclasses import dataclass
@@ -132,7 +129,7 @@ def load_private(keys_dir: Path, keyid: str) -> SigningKey:
 
 def describe_key(key: SigningKey, *, owner: str = "") -> PublicKey:
     """A fresh, trusted entry of the trust list for ``key``, without limits in time."""
-    return PublicKey(keyid=key.keyid, owner=owner, status="trusted", public=trust.public_text(key.private))
+    return PublicKey(keyid=key.keyid, owner=owner, status="trusted", public=key.private.public_key().public_bytes_raw())
 
 
 def rotate_key(keys_dir: Path, records_dir: Path, *, owner: str = "") -> tuple[PublicKey, PublicKey]:
@@ -153,7 +150,7 @@ def rotate_key(keys_dir: Path, records_dir: Path, *, owner: str = "") -> tuple[P
                 break
         else:
             new = _write_private(keys_dir)
-            endorsement = base64.b64encode(old.private.sign(pae(trust.ROTATION_TYPE, new.keyid.encode()))).decode()
+            endorsement = old.private.sign(pae(trust.ROTATION_TYPE, new.keyid.encode()))
             after = msgspec.structs.replace(describe_key(new), replaces=old.keyid, endorsement=endorsement)
         after = msgspec.structs.replace(after, owner=owner or after.owner or before.owner)
         trust.store_public(records_dir, after)  # both are listed before the new one can sign anything

@@ -5,8 +5,6 @@ One kind of entry a folder: the folder, its predicate types and the msgspec stru
 signed against the committed JSON Schema (2020-12) of its version.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

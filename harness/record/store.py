@@ -4,8 +4,6 @@ Each signer appends to its own chain of intents, records and reviews, so records
 into one folder without a conflict. A head, signed anew with each entry, makes a chain that was cut short visible.
 """
 
-from __future__ import annotations
-
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterator
@@ -16,9 +14,9 @@ from pathlib import Path
 import msgspec
 
 from harness.errors import CouldNotCheck, RuleBroken
-from harness.files import write_atomic
+from harness.files import file_digest, write_atomic
 from harness.record import dsse
-from harness.record.canonical import file_digest, locked, parse_utc
+from harness.record.canonical import locked, parse_utc
 from harness.record.predicate import Head, Intent, Review, RunRecord
 from harness.record.signing import SigningKey, load_private, open_listed, open_signing_key
 from harness.record.statement import (
@@ -131,7 +129,7 @@ def check_announcer(intent: str, started_at: str, records_dir: Path, keys_dir: P
         return _announced(intent, started_at, records_dir, keys_dir)[0]
 
 
-def _announced(digest: str, started_at: str, records_dir: Path, keys_dir: Path) -> tuple[Intent, _Writer]:
+def _announced(digest: str, started_at: str, records_dir: Path, keys_dir: Path) -> tuple[Intent, "_Writer"]:
     """A run's intent, and the chain of the key that signed it: one chain holds both intent and result.
 
     The key may have been rotated or have expired since; what counts is that it might sign when the run started, which

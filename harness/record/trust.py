@@ -17,9 +17,6 @@ that was put back as a whole to an earlier version. ``harness verify --root KEY`
 reader knows.
 """
 
-from __future__ import annotations
-
-import base64
 import hashlib
 import subprocess
 import tempfile
@@ -48,10 +45,10 @@ Role = Literal["runner", "reviewer"]
 class PublicKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One entry of the trust list.
 
-    public:     base64 of the 32 raw bytes
+    public:     the 32 raw bytes, in JSON base64
     not_before, not_after: validity window, compared with the date in what is signed; "" for open
     replaces:   id of the key this one took over from, "" for none
-    endorsement: base64 of the older key's signature over this one's id, "" for none
+    endorsement: the older key's signature over this one's id, in JSON base64; empty for none
     roles:      what it may sign; none named: everything
     ssh, ssh_signature: an SSH public key and its signature (``ssh-keygen -Y sign``) over this key's id, "" for none
     """
@@ -59,12 +56,12 @@ class PublicKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keyid: str
     owner: str
     status: Literal["trusted", "retired", "revoked"]
-    public: str
+    public: bytes
     not_before: str = ""
     not_after: str = ""
     reason: str = ""
     replaces: str = ""
-    endorsement: str = ""
+    endorsement: bytes = b""
     roles: tuple[Role, ...] = ()
     ssh: str = ""
     ssh_signature: str = ""
@@ -80,24 +77,6 @@ class PublicKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         start, end = (parse_utc(text) if text else None for text in (self.not_before, self.not_after))
         if start and end and end < start:
             raise ValueError(f"the window ends ({self.not_after}) before it starts ({self.not_before})")
-
-
-def strict_base64(text: str) -> bytes:
-    """What ``text`` stands for. Raises ``ValueError`` unless it is the one way to write it: spare bits are 0."""
-    data = base64.b64decode(text, validate=True)
-    if base64.b64encode(data).decode() != text:
-        raise ValueError("its base64 has spare bits that are not 0")
-    return data
-
-
-def public_key(text: str) -> Ed25519PublicKey:
-    """The key that :func:`public_text` wrote."""
-    return Ed25519PublicKey.from_public_bytes(strict_base64(text))
-
-
-def public_text(private: Ed25519PrivateKey) -> str:
-    """The public half in base64."""
-    return base64.b64encode(private.public_key().public_bytes(ser.Encoding.Raw, ser.PublicFormat.Raw)).decode()
 
 
 def key_id(key: Ed25519PublicKey) -> str:
@@ -123,7 +102,7 @@ def load_public(path: Path) -> PublicKey:
     data = read_bounded(path)
     try:
         key = msgspec.convert(strict_json(data), PublicKey)
-        actual = key_id(public_key(key.public))
+        actual = key_id(Ed25519PublicKey.from_public_bytes(key.public))
         key.check_window()
     except (ValueError, msgspec.ValidationError) as error:
         raise UsageError(
@@ -152,8 +131,8 @@ def load_trust(folder: Path) -> tuple[dict[str, PublicKey], dict[Path, str]]:
         if key.replaces in keys:
             try:
                 signed = pae(ROTATION_TYPE, key.keyid.encode())
-                public_key(keys[key.replaces].public).verify(strict_base64(key.endorsement), signed)
-            except (InvalidSignature, ValueError):
+                Ed25519PublicKey.from_public_bytes(keys[key.replaces].public).verify(key.endorsement, signed)
+            except InvalidSignature:
                 del keys[key.keyid]
                 problem = f"key {key.keyid[:16]} claims to follow {key.replaces[:16]}, which has not signed that."
         if problem:
@@ -181,7 +160,7 @@ def ssh_problem(key: PublicKey) -> str:
     return "" if done.returncode == 0 else f"the SSH key bound to {key.keyid[:16]} has not signed that."
 
 
-def compare_owners(one: PublicKey, other: PublicKey, accepted: Accepted) -> tuple[bool | None, str]:
+def compare_owners(one: PublicKey, other: PublicKey, accepted: "Accepted") -> tuple[bool | None, str]:
     """Are ``one`` and ``other`` the same owner's, ``None`` where that can't be known; and how it is known.
 
     By rotation and SSH keys, else by the names in the list.
@@ -210,13 +189,13 @@ def first_key(keyid: str, keys: Mapping[str, PublicKey]) -> str:
 class TrustList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One signed version of the trust list.
 
-    previous: digest of the version before, "" for the first; roots: id -> base64 public key of who may sign the next
+    previous: digest of the version before, "" for the first; roots: id -> public key of who may sign the next
     """
 
     version: int
     issued_at: str
     previous: str
-    roots: dict[str, str]
+    roots: dict[str, bytes]
     keys: list[PublicKey]
 
 
@@ -271,12 +250,12 @@ def check_list(envelope: Envelope, before: Sequence[TrustList], previous: str, r
     """
     new = msgspec.json.decode(envelope.payload, type=TrustList)
     revoked = {key.keyid for key in (before[-1].keys if before else ()) if key.status == "revoked"}
-    roots = {keyid: text for keyid, text in (before[-1] if before else new).roots.items() if keyid not in revoked}
+    roots = {keyid: key for keyid, key in (before[-1] if before else new).roots.items() if keyid not in revoked}
     if root and not before:
         roots = {keyid: public for keyid, public in roots.items() if keyid.startswith(root.lower())}
     if envelope.keyid not in roots:
         raise ValueError(f"key {envelope.keyid[:16]} signed it, which is not {'the root' if root else 'a root'}")
-    public = public_key(roots[envelope.keyid])
+    public = Ed25519PublicKey.from_public_bytes(roots[envelope.keyid])
     if key_id(public) != envelope.keyid or not is_signed_by(envelope, public):
         raise ValueError("its signature does not fit its content")
     number = len(before) + 1
@@ -301,7 +280,7 @@ def sign_list(records_dir: Path, signer: str, private: Ed25519PrivateKey, roots:
         lists, previous, problem = read_lists(folder)
         if bad or problem:
             raise UsageError(" ".join([*bad.values(), problem]).strip(), remedy="Mend it, then sign again.")
-        allowed = lists[-1].roots if lists else {signer: public_text(private)}
+        allowed = lists[-1].roots if lists else {signer: private.public_key().public_bytes_raw()}
         if signer not in allowed:
             raise UsageError(f"key {signer[:16]} is not a root of the list.", remedy=f"Sign as {', '.join(allowed)}.")
         allowed = allowed | {keyid: keys[keyid].public for keyid in roots}

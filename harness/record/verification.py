@@ -4,8 +4,6 @@ What is not covered: whether the raw figures were measured honestly (levels 2 an
 repeat the run), and a chain cut back together with its head (see :mod:`harness.record.chain`).
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -13,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from harness.errors import CouldNotCheck, UsageError
 from harness.record import dsse
@@ -22,7 +21,7 @@ from harness.record.chain import check_chains, check_copies
 from harness.record.predicate import RunRecord
 from harness.record.reproduce import check_reviews
 from harness.record.statement import CHAIN_FOLDERS, KINDS, Entry, date_of, file_name, read_entry, schema_problem
-from harness.record.trust import Accepted, PublicKey, Role, accepted_keys, first_key, public_key, signing_problem
+from harness.record.trust import Accepted, PublicKey, Role, accepted_keys, first_key, signing_problem
 from harness.rules import Finding, Verdict, worst
 
 PROOF = ("R1-SIGNATURE", "R2-SCHEMA")
@@ -213,7 +212,7 @@ def check_signature(entry: Entry, keys: dict[str, PublicKey]) -> Finding:
     try:
         if key is None:
             problem = f"signed by the unknown key {name}, which is not in the trust list"
-        elif not dsse.is_signed_by(entry.envelope, public_key(key.public)):
+        elif not dsse.is_signed_by(entry.envelope, Ed25519PublicKey.from_public_bytes(key.public)):
             problem = f"the signature under key {name} does not fit the content"
         else:
             problem = signing_problem(key, date_of(entry.predicate), ROLES.get(entry.folder))

@@ -4,8 +4,6 @@ A folder by itself can't show that its signer put it back as a whole to an earli
 these three can, and each is asked for by an option of ``harness verify``.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

@@ -1,7 +1,5 @@
 """What a report shows, as numbers and tables, from records that are verified as they are read; drawn elsewhere."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -241,7 +239,7 @@ class PlainTable:
     rows: list[list[str]]
     links: list[str] = field(default_factory=list)
 
-    def fitting(self, width: int) -> PlainTable:
+    def fitting(self, width: int) -> "PlainTable":
         """Without those of :data:`GIVES` for which so many characters a line are too few; long words may still wrap."""
         shown = list(range(len(self.headers)))
         for name in ("", *GIVES):

@@ -1,22 +1,27 @@
 """The report as one self-contained HTML page (no script, nothing fetched from elsewhere) and as Markdown, by templates.
 
 Everything that comes from a record or a folder is escaped: in HTML by the template engine, elsewhere by filters.
+Drawings are SVG: dots on an axis, bars from zero, lines over each other. Colours are CSS classes of the page (``s0`` to
+``s5`` for seeds), so they follow light and dark mode; each has a title and a description for those who do not see it.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
+from html import escape
+from itertools import count
 from pathlib import Path
 
 from markupsafe import Markup
 
 import harness
 from harness.report.figures import Pool, Report, overview_table, pool_table
-from harness.report.svg import COLOURS, Points, bars, dots, lines, thin
 from harness.text import printable, templates
 
-IDLE = "idle"
-"""The ledger's name for the time between spans."""
+IDLE = "idle"  # the ledger's name for the time between spans
+WIDTH, MARGIN, COLOURS = 420.0, 4.0, 6
+FAR = 1e15  # what a submission says of its own loss may be any number; what lies beyond is drawn at the edge
+Points = Sequence[tuple[float, float]]
+_numbers = count(1)
 
 
 def render_page(report: Report) -> str:
@@ -86,6 +91,155 @@ def pool_drawings(pool: Pool) -> Iterator[tuple[str, Markup]]:
         rows.append((f"in the model: {printable(name, 24)}: {size:,}", size, None))
     note = "from zero, one scale" + "; in the model: before its last compression" * bool(sections)
     yield "Bytes of the largest artifact", Markup(bars(rows, note, f"Bytes of seed {largest.seed}"))
+
+
+def drawing(body: Sequence[str], height: float, title: str, text: str) -> str:
+    """An accessible ``<svg>``; ``title`` names it, ``text`` tells what it shows."""
+    name = f"drawing-{next(_numbers)}"
+    return (
+        f'<svg viewBox="0 0 {WIDTH:.0f} {height:.0f}" role="img" aria-labelledby="{name}-t {name}-d" '
+        f'xmlns="http://www.w3.org/2000/svg"><title id="{name}-t">{_words(title)}</title>'
+        f'<desc id="{name}-d">{_words(text)}</desc>{"".join(body)}</svg>'
+    )
+
+
+def _near(value: float) -> float:
+    return max(-FAR, min(FAR, value))
+
+
+def _words(text: str) -> str:
+    return escape(printable(text, 2000))
+
+
+def text_at(x: float, y: float, words: str, *, anchor: str = "", kind: str = "label") -> str:
+    """One line of text."""
+    anchored = f' text-anchor="{anchor}"' if anchor else ""
+    return f'<text x="{x:.0f}" y="{y:.0f}"{anchored} class="{kind}">{_words(words)}</text>'
+
+
+def rectangle(x: float, y: float, width: float, height: float, kind: str) -> str:
+    """A filled box."""
+    return f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(width, 0.5):.1f}" height="{height:.1f}" class="{kind}"/>'
+
+
+def stroke(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
+    """A straight line."""
+    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{kind}"/>'
+
+
+def dots(rows: Sequence[tuple[str, Sequence[float]]], band: tuple[float, float] | None, title: str) -> str:
+    """A row for each stage with a dot for each value (in the order of the seeds) and a tick at their mean.
+
+    band: an interval to be drawn behind the last row
+    """
+    rows = [(name, [_near(value) for value in values]) for name, values in rows]
+    every = [value for _, values in rows for value in values] + [_near(value) for value in band or ()]
+    pad = max((max(every) - min(every)) * 0.06, max(map(abs, every)) * 1e-9, 1e-6)
+    first, last = min(every) - pad, max(every) + pad
+    left, right = MARGIN + 8, WIDTH - 66
+
+    def place(value: float) -> float:
+        return left + (right - left) * (value - first) / (last - first)
+
+    body, told, y = [], [], 4.0
+    for index, (name, values) in enumerate(rows):
+        mean = sum(values) / len(values)
+        body.append(text_at(MARGIN, y + 12, name))
+        if band and index == len(rows) - 1:
+            body.append(rectangle(place(band[0]), y + 18, place(band[1]) - place(band[0]), 20, "band"))
+        body += [stroke(left, y + 28, right, y + 28, "grid"), stroke(place(mean), y + 18, place(mean), y + 38, "mean")]
+        body += [
+            f'<circle cx="{place(value):.1f}" cy="{y + 28:.1f}" r="5" class="dot s{seed % COLOURS}"/>'
+            for seed, value in enumerate(values)
+        ]
+        body.append(text_at(WIDTH - 2, y + 33, f"{mean:.4f}", anchor="end", kind="value"))
+        told.append(f"{name}: " + ", ".join(f"{value:.4f}" for value in values))
+        y += 46
+    for tick in _ticks(first, last):
+        body.append(text_at(place(tick), y + 10, f"{tick:g}", anchor="middle", kind="value"))
+    return drawing(body, y + 18, title, "; ".join(told))
+
+
+def bars(rows: Sequence[tuple[str, float, float | None]], note: str, title: str) -> str:
+    """Bars from zero on one scale: (what it says, value, limit); a limit is the outline behind its bar."""
+    most = max(max(value, limit or 0.0) for _, value, limit in rows) or 1.0
+    scale = (WIDTH - 2 * MARGIN) / most
+    body, y = [], 4.0
+    for name, value, limit in rows:
+        body.append(text_at(MARGIN, y + 12, name))
+        if limit is not None:
+            body.append(rectangle(MARGIN, y + 17, limit * scale, 13, "limit"))
+        over = limit is not None and value > limit
+        body.append(rectangle(MARGIN, y + 17, value * scale, 13, "bar over" if over else "bar"))
+        y += 37
+    body.append(text_at(MARGIN, y + 10, note, kind="note"))
+    return drawing(body, y + 18, title, "; ".join(name for name, _, _ in rows))
+
+
+def lines(series: Sequence[tuple[str, str, Points]], x_name: str, note: str, title: str) -> str:
+    """Lines (name, CSS class, points) over each other. The vertical range is that of the last nine tenths of each:
+    a steeper beginning enters from the edge. A line without a name is not in the legend."""
+    left, top, right, bottom = 58.0, 12.0, WIDTH - MARGIN, 190.0
+    settled = [y for _, _, points in series for _, y in points[len(points) // 10 :]]
+    low, high = min(settled), max(settled)
+    if high - low < 1e-9 * max(abs(high), 1.0):
+        low, high = low - 0.5, high + 0.5
+    first = min(points[0][0] for _, _, points in series)
+    last = max(first + 1e-9, *(points[-1][0] for _, _, points in series))
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return left + (right - left) * (x - first) / (last - first), bottom - (bottom - top) * (y - low) / (high - low)
+
+    body = []
+    for tick in _ticks(low, high):
+        y = place(first, tick)[1]
+        body += [stroke(left, y, right, y, "grid"), text_at(left - 6, y + 5, f"{tick:g}", anchor="end", kind="value")]
+    for tick in _ticks(first, last):
+        x = place(tick, low)[0]
+        body.append(text_at(x, bottom + 18, _short(tick), anchor="end" if x > right - 20 else "middle", kind="value"))
+    told, named = [], 0
+    for name, kind, points in series:
+        path = " ".join(f"{x:.0f},{y:.1f}" for x, y in (place(x, y) for x, y in _entering(points, low, high)))
+        body.append(f'<polyline points="{path}" class="curve {kind}"/>')
+        if name:
+            x, y = MARGIN + named % 4 * 104, bottom + 42 + named // 4 * 20
+            body += [stroke(x, y - 5, x + 16, y - 5, f"curve {kind}"), text_at(x + 20, y, name[:12], kind="value")]
+            told.append(f"{name} from {points[0][1]:.4f} at {points[0][0]:,.0f} to {points[-1][1]:.4f}")
+            named += 1
+    end = bottom + 42 + math.ceil(named / 4) * 20
+    body.append(text_at(MARGIN, end, f"across: {x_name}{'; ' * bool(note)}{note}", kind="note"))
+    return drawing(body, end + 8, title, f"over {x_name}: {'; '.join(told)}; {note}")
+
+
+def _entering(points: Points, low: float, high: float) -> Points:
+    """The points after the last one outside [low, high], and before them where the line crosses its edge."""
+    outside = [i for i, (_, y) in enumerate(points) if not low <= y <= high]
+    if not outside or outside[-1] == len(points) - 1:
+        return points
+    (x, y), (next_x, next_y) = points[outside[-1]], points[outside[-1] + 1]
+    edge = high if y > high else low
+    return [(x + (next_x - x) * (edge - y) / (next_y - y), edge), *points[outside[-1] + 1 :]]
+
+
+def _ticks(low: float, high: float, wanted: int = 4) -> list[float]:
+    span = high - low
+    step = 10.0 ** math.floor(math.log10(span / wanted))
+    step *= next((factor for factor in (1, 2, 5) if span / (step * factor) <= wanted), 10)
+    ticks = [math.ceil(low / step) * step + i * step for i in range(wanted * 3)]
+    return [round(tick, 12) for tick in ticks if tick <= high + 1e-9 * span]
+
+
+def _short(value: float) -> str:
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:g}{letter}"
+    return f"{value:g}"
+
+
+def thin(points: Sequence[tuple[int, float]], most: int = 60) -> Points:
+    """At most ``most`` of ``points``, evenly, and the last one."""
+    kept = (*points[: -1 : math.ceil(len(points) / most) or 1], *points[-1:])
+    return [(float(x), _near(y)) for x, y in kept]
 
 
 TEMPLATES = templates(Path(__file__).parent)

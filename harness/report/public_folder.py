@@ -3,8 +3,6 @@
 Every figure comes from the records. A log is written from its record, since a record keeps no lines of the submission.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import stat
@@ -13,8 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
-from harness.files import write_atomic
-from harness.record.canonical import file_digest
+from harness.files import file_digest, write_atomic
 from harness.record.store import kept_file
 from harness.record.trust import load_trust
 from harness.report.figures import Pool, Report

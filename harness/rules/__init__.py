@@ -1,20 +1,21 @@
 """The rule catalogue: one id ties rule text, enforcing code, verdict and breaking test together.
 
-``catalogue/*.toml`` holds the texts and a lesson on each. Code names an id as a plain string through :func:`rule`,
-which refuses unknown ids, and reports what it saw as a :class:`Finding`. The order of verdicts, and the exit code of a
-list of them, have their one home here.
+``catalogue/*.toml`` holds the texts and a lesson on each, which ``harness check --explain`` shows. Code names an id as
+a plain string through :func:`rule`, which refuses unknown ids, and reports what it saw as a :class:`Finding`. The order
+of verdicts, and the exit code of a list of them, have their one home here.
 """
 
-from __future__ import annotations
-
+import ast
 from collections.abc import Iterable
 from enum import StrEnum
 from functools import cache
-from importlib import resources
+from pathlib import Path
 
 import msgspec
 
+import harness
 from harness.errors import ExitCode, UsageError
+from harness.text import templates
 
 
 class Verdict(StrEnum):
@@ -74,8 +75,7 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     remedy: str = ""
 
 
-SEVERITY = (Verdict.FAIL, Verdict.ERROR, Verdict.WARN, Verdict.UNKNOWN, Verdict.PASS)
-"""Worst first."""
+SEVERITY = (Verdict.FAIL, Verdict.ERROR, Verdict.WARN, Verdict.UNKNOWN, Verdict.PASS)  # worst first
 
 
 def worst(findings: Iterable[Finding]) -> Verdict:
@@ -93,8 +93,8 @@ def exit_code_of(findings: Iterable[Finding]) -> ExitCode:
 @cache
 def catalogue() -> dict[str, Rule]:
     """All rules by id, by the name of their file and in its order."""
-    files = sorted(resources.files(__name__).joinpath("catalogue").iterdir(), key=lambda entry: entry.name)
-    tables = [msgspec.toml.decode(entry.read_bytes(), type=dict[str, list[Rule]]) for entry in files]
+    files = sorted((Path(__file__).parent / "catalogue").glob("*.toml"))
+    tables = [msgspec.toml.decode(path.read_bytes(), type=dict[str, list[Rule]]) for path in files]
     return {entry.id: entry for table in tables for entry in table["rule"]}
 
 
@@ -111,3 +111,41 @@ def rule(rule_id: str) -> Rule:
         raise UsageError(
             f"unknown rule id {rule_id!r}.", remedy="`harness check --explain list` lists the ids."
         ) from None
+
+
+def matching(word: str) -> list[Rule]:
+    """The rule with the id ``word``, or all rules of a section such as "A3". Raises ``UsageError`` when none fits."""
+    wanted = word.strip().upper()
+    rules = catalogue()
+    if wanted in rules:
+        return [rules[wanted]]
+    section = [item for item in rules.values() if item.id.split("-")[0] == wanted]
+    if not section:
+        near = [item.id for item in rules.values() if wanted and wanted in item.id]
+        raise UsageError(
+            f"there is no rule {word!r}.",
+            remedy=f"Near it: {', '.join(near[:5])}." if near else "`harness check --explain list` lists the ids.",
+        )
+    return section
+
+
+def enforcing_code(item: Rule) -> tuple[Path, int, str]:
+    """Where a rule is enforced: path from the folder that holds ``harness``, line, source of the function.
+
+    The file is read and not imported.
+    """
+    module, _, function = item.enforced_in.partition(":")
+    path = Path(*module.split(".")).with_suffix(".py")
+    source = (Path(harness.__file__).parents[1] / path).read_text()
+    node: ast.AST = ast.parse(source)
+    for name in function.split("."):
+        node = next(found for found in ast.walk(node) if getattr(found, "name", None) == name)
+    assert isinstance(node, ast.FunctionDef)
+    return path, node.lineno, ast.get_source_segment(source, node) or ""
+
+
+def explain(item: Rule) -> str:
+    """One rule as plain text: id, text, source, how, where and by which test it is enforced, why, remedy, example."""
+    path, line, _ = enforcing_code(item)
+    template = templates(Path(__file__).parent).get_template("rule.txt.jinja")
+    return template.render(item=item, path=path, line=line).strip()

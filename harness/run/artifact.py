@@ -6,8 +6,6 @@ size before reading, the container's own bounds, sections that are pickles, arch
 Not covered: numbers that a submission's own code interprets as instructions. They are counted like every other byte.
 """
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """The cells of a run: what all of its phases share, and the command line, environment and policy of each phase."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import os
@@ -22,7 +20,7 @@ from harness.config.tracks import Track
 from harness.config.variables import cache_dir, keys_dir, records_dir, runs_dir
 from harness.progress import Reporter
 from harness.protocol.session import Scalar
-from harness.record import utc_now
+from harness.record.canonical import utc_now
 from harness.record.predicate import Training
 from harness.run.artifact import SealedSubmission
 from harness.run.machine import MachineWatch, killed_for_memory, referee_digest

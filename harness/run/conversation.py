@@ -1,7 +1,5 @@
 """Holding the ranks of a cell to their time, and turning what went wrong into one message for people."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re
@@ -9,11 +7,12 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from harness.clock.spans import A1_TRAIN_CLOCK, A2_EVAL_CLOCK, Span
 from harness.errors import CouldNotCheck, HarnessError, RuleBroken, machine_trouble
+from harness.protocol.messages import Kind
 from harness.run.cells import RunContext
 from harness.run.machine import FOREIGN_SHARE, killed_for_memory
 from harness.sandbox.answers import OutOfTime, RankFailed, RankGone, Ranks, Silent
@@ -22,7 +21,6 @@ from harness.text import printable
 
 LOG_TAIL_BYTES = 4096
 LOG_TAIL_LINES = 8
-LESS_MEMORY = "use smaller batches, chunks or slabs"
 NO_SOCKETS = re.compile(r"multiprocessing/(?s:.*)Operation not permitted")
 FEW_SOCKETS = (
     "Processes of a cell may hand each other tensors in training alone, and only where it has a root of its own "
@@ -52,8 +50,12 @@ def failure(
     time limit passed (late; always for a rule about a clock; seen: only others that were seen), memory ran out, or the
     disk is full. signalled: what killed the rank, where something did.
     """
-    log, reason = context.log_file(cell), str(reason).rstrip(".")
-    tail, most = log_end(log), context.track.limits.checkpoint_bytes
+    log, reason, lines = context.log_file(cell), str(reason).rstrip("."), list[str]()
+    most = context.track.limits.checkpoint_bytes
+    with suppress(OSError), log.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
+        lines = file.read().decode("utf-8", "replace").splitlines()
+    tail = "\n".join([f"    {printable(line)}" for line in lines if line.strip()][-LOG_TAIL_LINES:])
     if log.is_file() and log.stat().st_size >= most:
         reason = f"{reason}; its log reached {most:,} bytes, the most that one file may take"
         remedy = "Print less: what is printed beyond the limit ends the program."
@@ -84,15 +86,15 @@ def failure(
         track = context.track
         allowed = f"track {track.name} allows {track.limits.memory_bytes:,} bytes a process"
         allowed = "host and GPU memory are the machine's own" if track.hardware.gpus else allowed
-        remedy = f"It ran out of memory: {allowed}. {LESS_MEMORY.capitalize()}. {remedy}".strip()
+        remedy = f"It ran out of memory: {allowed}. Use smaller batches, chunks or slabs. {remedy}".strip()
     elif NO_SOCKETS.search(tail):
         remedy = f"{FEW_SOCKETS} {remedy}".strip()
     elif cell not in ALL_PACKAGES and (module := NOT_IMPORTED.search(tail)):
         remedy = f'If {module[1]} is an installed package: name its distribution in submission.toml, packages = ["…"].'
     elif not remedy and signalled:
-        by_kernel = f"`dmesg` says whether the kernel did it for want of memory; then {LESS_MEMORY}."
+        by_hand = "The kernel counts no process killed for want of memory: the code ended itself, or somebody ended it."
         crashed = "Native code crashed: the log, or `dmesg`, says where; the same seed repeats it if it is no accident."
-        remedy = by_kernel if signalled == signal.SIGKILL else crashed
+        remedy = by_hand if signalled == signal.SIGKILL else crashed
     shown = f"Last lines of {log}:\n{tail}" if tail else f"Its log, {log}, is empty."
     return RuleBroken(rule, f"{cell}: {reason}.", remedy=remedy, log=shown)
 
@@ -132,7 +134,7 @@ def failures_named(
         text, signalled = str(error), 0
         if isinstance(error, RankGone):
             ended, signalled = how_it_ended(cell, error.rank)
-            text = f"{ended}; {error.awaited} was awaited"
+            text = ended if error.awaited == Kind.FAILED.name else f"{ended}; {error.awaited} was awaited"
         cell.kill("it failed")  # and its folder is wiped: a disk that it filled itself has room again
         late = isinstance(error, Silent)
         raise failure(context, name, part + text, signalled=signalled, late=late, seen=audited) from None
@@ -145,17 +147,6 @@ def why_uncountable(error: OSError, folder: Path) -> str:
     return f"can't be counted: {error.strerror} ({printable(os.path.relpath(error.filename, folder))})"
 
 
-def log_end(log: Path) -> str:
-    """The last lines of a log, printable and indented; empty when there is nothing to show."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
-            lines = file.read().decode("utf-8", "replace").splitlines()
-    except OSError:
-        return ""
-    return "\n".join([f"    {printable(line)}" for line in lines if line.strip()][-LOG_TAIL_LINES:])
-
-
 def how_it_ended(cell: Cell, rank: int) -> tuple[str, int]:
     """What became of a rank that closed its channel without a word, and the signal that killed it, or 0."""
     until = time.monotonic() + 10.0  # the channel closes before the process is gone: on a busy machine seconds before
@@ -164,6 +155,5 @@ def how_it_ended(cell: Cell, rank: int) -> tuple[str, int]:
     if code is None:
         return f"rank {rank} closed its channel", 0
     if code < 0:
-        memory = " (the kernel does that when the machine's memory runs out)" if code == -signal.SIGKILL else ""
-        return f"rank {rank} was killed by signal {-code}{memory}", -code
+        return f"rank {rank} was killed by signal {-code}", -code
     return f"rank {rank} ended with exit code {code} before it was done", 0

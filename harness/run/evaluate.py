@@ -5,8 +5,6 @@ is resumed is audited at the same places. Whatever a replica does instead of an 
 not be able to ask for another try. Only what the kernel counts as want of memory is the machine's.
 """
 
-from __future__ import annotations
-
 import errno
 import itertools
 import lzma
@@ -25,6 +23,7 @@ import psutil
 from harness.clock.spans import A2_EVAL_CLOCK, Span
 from harness.errors import CouldNotCheck, RuleBroken
 from harness.files import remove_tree, tree
+from harness.protocol.buffers import shared_device
 from harness.protocol.predictor import Stage
 from harness.protocol.session import MODEL_FILE
 from harness.record.predicate import AuditResult, Score
@@ -33,20 +32,12 @@ from harness.run.conversation import failure, failures_named, why_uncountable
 from harness.sandbox.cell import Cell
 from harness.scoring import nll
 from harness.scoring.audit import ROW_SHARE, judge_replays, replica_lost
-from harness.scoring.client import EvalClient, Hello, shared_device
+from harness.scoring.client import EvalClient, Hello
 from harness.scoring.ledger import ScoreLedger, Stream
 from harness.scoring.loop import score_stream
 from harness.scoring.nll import NotFinite
 from harness.scoring.replay import Original, Replay, Replayer
-from harness.scoring.sample import (
-    FLOOR_NATS,
-    MOST_DRAWS,
-    Keeper,
-    Nats,
-    draw_audits,
-    draws_for,
-    frequency_nats,
-)
+from harness.scoring.sample import FLOOR_NATS, MOST_DRAWS, Keeper, Nats, draw_audits, draws_for, frequency_nats
 from harness.text import without_places
 from harness.units import bits_per_byte
 
@@ -88,12 +79,7 @@ class Evaluation:
 
 
 def evaluate(
-    context: RunContext,
-    stage: Stage,
-    stream: Stream,
-    told: Told,
-    *,
-    allowed_s: float | None = None,
+    context: RunContext, stage: Stage, stream: Stream, told: Told, *, allowed_s: float | None = None
 ) -> Evaluation:
     """Score ``stream`` with the model of ``stage``; only the final stage adapts, is audited and counts in the budget.
 
@@ -304,9 +290,8 @@ def audit(
         )
         original = Original(stream, evaluation.nats, keeper, draws)
         steps = sum(map(len, original.cuts().values())) + 3 * len(keeper.whole)
-        chunk_s = max(
-            run.score.seconds / -(-run.score.targets // run.hello.chunk_tokens) for run in (packed, evaluation)
-        )
+        target_s = max(run.score.seconds / run.score.targets for run in (packed, evaluation))  # whatever their chunks
+        chunk_s = target_s * min(evaluation.hello.chunk_tokens, stream.targets)
         allowed_s = context.track.limits.warmup_s + max(600.0, SLOWER * steps * chunk_s)
         with context.progress.stage("audit", steps, "replays") as shown:
             done = itertools.count(1)

@@ -5,8 +5,6 @@ quotas of control groups, thermal throttling of processors and GPUs, other proce
 memory bandwidth, disks, and power caps that were set before the run.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import itertools
@@ -25,8 +23,8 @@ from typing import NamedTuple
 import psutil
 
 import harness
-from harness.files import told
-from harness.record.canonical import canonical_digest, file_digest
+from harness.files import file_digest, told
+from harness.record.canonical import canonical_digest
 from harness.record.predicate import Conditions, Machine, Provenance
 from harness.rules import Finding, Verdict, rule
 from harness.sandbox.policy import control_groups
@@ -186,7 +184,7 @@ class MachineWatch:
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self.conditions: Conditions | None = None
 
-    def __enter__(self) -> MachineWatch:
+    def __enter__(self) -> "MachineWatch":
         self._gpu_shared = bool(self._gpus) and bool(nvidia_smi("--query-compute-apps=pid", *self._gpus))
         self._started = time.monotonic()
         self._throttled_before = _throttle_events()

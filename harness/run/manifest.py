@@ -1,7 +1,5 @@
 """``submission.toml``: what a submission says about itself."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Mapping

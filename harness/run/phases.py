@@ -5,8 +5,6 @@ train:    set-up without data, then the shards and the clock, until every rank s
 package:  checkpoint to artifact, without any data; then the artifact is checked and counted.
 """
 
-from __future__ import annotations
-
 import errno
 import math
 import os

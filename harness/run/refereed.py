@@ -5,12 +5,11 @@ finding in the record. Whatever ends the run without a score raises, after every
 half-written is gone; the logs stay.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,11 +20,11 @@ import harness
 from harness.config.tracks import QUICK_TARGETS, Track
 from harness.data import Dataset, load_validation
 from harness.errors import CouldNotCheck, HarnessError, Interrupted, machine_trouble
-from harness.files import remove_tree, tree, write_atomic
+from harness.files import file_digest, remove_tree, tree, write_atomic
 from harness.progress import Reporter
 from harness.protocol.predictor import Stage
 from harness.protocol.session import MODEL_FILE
-from harness.record.canonical import canonical_digest, file_digest, utc_now
+from harness.record.canonical import canonical_digest, utc_now
 from harness.record.predicate import (
     DataInfo,
     Machine,
@@ -53,7 +52,7 @@ from harness.text import without_places
 
 TRAINED_FILE = "trained.json"
 KEPT = (  # what a run that goes on takes over as it was
-    *("seed", "intent", "config", "parameters", "started_at"),
+    *("seed", "intent", "config", "parameters", "started_at", "audit_secret"),
     *("loss_curve", "isolation", "kills", "training"),
 )
 WORK = (*("code", "description", "checkpoint", "package", "artifact", "compile-cache", COPIED, "code.bundle"),)
@@ -61,22 +60,27 @@ REASON_CHARACTERS = 200
 MOST_AGAIN = 2  # times that a run goes on when its processes have seen the text
 
 
-def describe_submission(
-    submission_dir: Path,
-    track: Track,
-    seed: int,
-    run_dir: Path,
-    environ: Mapping[str, str],
-    progress: Reporter,
-) -> RunContext:
+@dataclass(frozen=True)
+class Order:
+    """A run to be made, all but its seed; ``source`` is a submission's folder, or a script that scores itself."""
+
+    source: Path
+    track_name: str
+    dataset_name: str | None
+    environ: Mapping[str, str]
+    records_dir: Path
+    progress: Reporter
+
+
+def describe_submission(order: Order, track: Track, seed: int, run_dir: Path) -> RunContext:
     """Seal the folder and run the describe phase: everything that must be known before a run is announced.
 
     Raises ``UsageError`` for a folder that is not a submission or a configuration that it refuses.
     """
     with nothing_half_written(run_dir):
-        sealed = seal_submission(submission_dir, run_dir)
-        check_variables(sealed.manifest, environ, read_folder(sealed.root))
-        context = RunContext(track, seed, run_dir, sealed, environ, progress)
+        sealed = seal_submission(order.source, run_dir)
+        check_variables(sealed.manifest, order.environ, read_folder(sealed.root))
+        context = RunContext(track, seed, run_dir, sealed, order.environ, order.progress)
         describe(context)
         return context
 
@@ -200,7 +204,6 @@ def _make_artifact(context: RunContext, dataset: Dataset) -> Sizes:
                 referee=context.referee,
                 checkpoint=checkpoint_digests(context.checkpoint_dir),
                 spans=clock.entries(),
-                audit_secret=context.audit_secret.hex(),
                 **{name: getattr(context, name) for name in KEPT},
             )
             _remember(context.run_dir, trained)
@@ -230,7 +233,7 @@ def nothing_half_written(run_dir: Path) -> Iterator[None]:
         with suppress(OSError, CouldNotCheck):
             words = error.message if isinstance(error, HarnessError) else error
             why = without_places(f"{getattr(error, 'rule', type(error).__name__)}: {words}")
-            update(run_dir, ended=why[:REASON_CHARACTERS].rstrip(": "))
+            update(run_dir, ended=why[:REASON_CHARACTERS].rstrip(": ."))
         clear_half_written(run_dir)
         goes_on = ""
         if kept := kept_files(run_dir):
@@ -258,7 +261,7 @@ class Trained(msgspec.Struct, frozen=True):
     run folder could forge what the intent does not say, as he could forge a record: he owns the key. Digests are
     SHA-256 in hex; ``checkpoint`` is relative path -> digest; ``referee`` is "" in runs of before it was noted.
 
-    audit_secret: hex; with it a resumed run is audited at the same places
+    audit_secret: with it a resumed run is audited at the same places
     resumes:      each time that the run went on, the oldest first
     reached, ended: of the attempt that goes on or ended last: its phase, and the error that ended it
     model: digest of ``model.bin`` once the run is packed, else ""; then ``spans`` hold the time of packaging too
@@ -281,7 +284,7 @@ class Trained(msgspec.Struct, frozen=True):
     spans: list[SpanEntry]
     isolation: dict[Layer, LayerState]
     kills: list[tuple[str, KillReport]]
-    audit_secret: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    audit_secret: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
     resumes: list[Resumed] = []
     reached: Reached = "packaging or evaluation"
     ended: str = ""

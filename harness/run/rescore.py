@@ -5,8 +5,6 @@ length is drawn evenly over the text, up to the next point of the record's runni
 behind it.
 """
 
-from __future__ import annotations
-
 import secrets
 import shutil
 import tempfile

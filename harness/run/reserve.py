@@ -5,8 +5,6 @@ that asks nobody, and what all runs of a machine share (memory bandwidth, disk, 
 Cells are pinned to the run's cores and can't undo that; the referee's own threads are not.
 """
 
-from __future__ import annotations
-
 import os
 import socket
 from collections.abc import Iterator
@@ -20,10 +18,8 @@ from harness.errors import CouldNotCheck, UsageError
 from harness.files import locked, told
 from harness.run.machine import gpu_indices, usable_gpus
 
-CORES: ContextVar[tuple[int, ...]] = ContextVar("cores", default=())
-"""The cores that this run holds; empty outside :func:`reserved`."""
-TURN_S = 30.0
-"""How long others may need to take or give back what they reserve; it is a matter of milliseconds."""
+CORES: ContextVar[tuple[int, ...]] = ContextVar("cores", default=())  # that this run holds; empty outside reserved()
+TURN_S = 30.0  # others may need so long to take or give back what they reserve; it is a matter of milliseconds
 
 
 @contextmanager

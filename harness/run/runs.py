@@ -12,8 +12,6 @@ of the same track, code, configuration and data, is not run again, whether its r
 until it looks better would be a choice among results.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil
@@ -30,21 +28,14 @@ from harness.config.tracks import Track, load_track
 from harness.config.variables import cache_dir, check_environment, keys_dir, runs_dir
 from harness.data import Dataset, open_dataset
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
+from harness.files import file_digest
 from harness.progress import Reporter
 from harness.protocol.session import MODEL_FILE
-from harness.record import (
-    Intent,
-    announce,
-    canonical_digest,
-    check_announcer,
-    file_digest,
-    load_records,
-    open_signing_key,
-    sign_and_store,
-    utc_now,
-    verify_folder,
-)
-from harness.record.predicate import RunRecord
+from harness.record.canonical import canonical_digest, utc_now
+from harness.record.predicate import Intent, RunRecord
+from harness.record.signing import open_signing_key
+from harness.record.store import announce, check_announcer, load_records, sign_and_store
+from harness.record.verification import verify_folder
 from harness.rules import Verdict
 from harness.run.artifact import BUNDLE_FILE, pack_code, read_folder, sealed_at
 from harness.run.cells import RunContext
@@ -53,6 +44,7 @@ from harness.run.manifest import accepted_variables, check_variables, read_manif
 from harness.run.refereed import (
     KEPT,
     TRAINED_FILE,
+    Order,
     Trained,
     checkpoint_digests,
     clear_half_written,
@@ -89,17 +81,12 @@ class RunOutcome:
 
 
 @contextmanager
-def run_place(
-    track: Track, dataset_name: str | None, seed: int, progress: Reporter, signing_for: Path | None
-) -> Iterator[tuple[Dataset, Path]]:
-    """What a run needs before its first phase: the reserved machine, its data set, and a fresh, private folder.
-
-    signing_for: records folder of a run that is to be signed: a wrong mode or passphrase of the key must stop it here
-    """
+def run_place(order: Order, track: Track, seed: int, *, sign: bool) -> Iterator[tuple[Dataset, Path]]:
+    """What a run needs before its first phase: the reserved machine, its data set, and a fresh, private folder."""
     with reserved(track.hardware, f"track {track.name}"):
-        if signing_for is not None:
-            open_signing_key(keys_dir(), signing_for)
-        dataset = open_dataset(dataset_name or track.dataset, cache_dir() / "datasets", progress)
+        if sign:  # a wrong mode or passphrase of the key must stop it here
+            open_signing_key(keys_dir(), order.records_dir)
+        dataset = open_dataset(order.dataset_name or track.dataset, cache_dir() / "datasets", order.progress)
         dataset.require_vocab(track.vocab_size, f"track {track.name}")
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         run_dir = runs_dir() / f"{stamp}-{track.name}-{seed}-{os.urandom(4).hex()}"
@@ -109,12 +96,12 @@ def run_place(
             yield dataset, run_dir
 
 
-def announce_run(context: RunContext, dataset: Dataset, records_dir: Path) -> str:
-    """Sign and store what will be run; returns the intent's digest."""
+def intent_of(context: RunContext, dataset: Dataset, announced_at: str) -> Intent:
+    """What a described run announces."""
     secret = context.audit_secret
-    intent = Intent(
+    return Intent(
         run_id=context.run_dir.name,
-        announced_at=utc_now(),
+        announced_at=announced_at,
         track=context.track.name,
         track_digest=context.track.digest,
         submission=context.sealed.manifest.name,
@@ -124,7 +111,6 @@ def announce_run(context: RunContext, dataset: Dataset, records_dir: Path) -> st
         seed=context.seed,
         audit_commitment=hashlib.sha256(secret).hexdigest() if secret else "",
     )
-    return announce(intent, records_dir, keys_dir())
 
 
 def signed(record: RunRecord, run_dir: Path, records_dir: Path) -> RunOutcome:
@@ -134,43 +120,31 @@ def signed(record: RunRecord, run_dir: Path, records_dir: Path) -> RunOutcome:
     return RunOutcome(stored.record, stored.path, run_dir)
 
 
-def submit_run(
-    *,
-    submission_dir: Path,
-    track_name: str,
-    seed: int,
-    environ: Mapping[str, str],
-    records_dir: Path,
-    progress: Reporter,
-    dataset_name: str | None = None,
-    sign: bool = True,
-    quick: bool = False,
-) -> RunOutcome:
+def submit_run(order: Order, seed: int, *, sign: bool = True, quick: bool = False) -> RunOutcome:
     """One refereed run. ``sign=False`` (a reviewer's rerun, or a try) announces and stores nothing.
 
     quick: cut it short; for a try alone
     Raises ``UsageError`` before anything starts, ``RuleBroken`` or ``CouldNotCheck`` when the run ends without a score.
     """
     assert not (sign and quick)
-    check_environment(environ)
-    track = load_track(track_name).quick() if quick else load_track(track_name)
+    check_environment(order.environ)
+    track = load_track(order.track_name).quick() if quick else load_track(order.track_name)
     if sign:
         track.refuse_when_closed(utc_now())
-    files = read_folder(submission_dir)
-    check_variables(read_manifest(files, str(submission_dir)), environ, files)
-    with run_place(track, dataset_name, seed, progress, records_dir if sign else None) as (dataset, run_dir):
-        warn_of_neighbours(progress)
-        context = describe_submission(submission_dir, track, seed, run_dir, environ, progress)
+    files = read_folder(order.source)
+    check_variables(read_manifest(files, str(order.source)), order.environ, files)
+    with run_place(order, track, seed, sign=sign) as (dataset, run_dir):
+        warn_of_neighbours(order.progress)
+        context = describe_submission(order, track, seed, run_dir)
         if sign:
-            context.intent = announce_run(context, dataset, records_dir)
+            context.intent = announce(intent_of(context, dataset, utc_now()), order.records_dir, keys_dir())
         record = run_submission(context, dataset, quick=quick)
-        return signed(record, run_dir, records_dir) if sign else RunOutcome(record, None, run_dir)
+        return signed(record, run_dir, order.records_dir) if sign else RunOutcome(record, None, run_dir)
 
 
 def warn_of_neighbours(progress: Reporter) -> None:
     """Look at the machine for a second, before anything is paid for."""
-    taken = busy_now()
-    if taken > FOREIGN_SHARE:
+    if (taken := busy_now()) > FOREIGN_SHARE:
         progress.note(
             f"WARNING: other processes take {taken:.0%} of this machine's processors (load {os.getloadavg()[0]:.1f}). "
             "Clocks show real time: expect a worse score and a longer run."
@@ -205,10 +179,7 @@ def resume_run(
         wanted["data_fingerprint"] = fingerprint, f"data set {dataset_name}"
     if submission_dir is not None:
         files = read_folder(submission_dir)
-        wanted["code_digest"] = (
-            hashlib.sha256(pack_code(files)).hexdigest(),
-            f"the code in {submission_dir} now",
-        )
+        wanted["code_digest"] = hashlib.sha256(pack_code(files)).hexdigest(), f"the code in {submission_dir} now"
         if environ is not None:
             check_variables(manifest := read_manifest(files, str(submission_dir)), environ, files)
             wanted["environ"] = accepted_variables(manifest, environ), "these variables"
@@ -272,19 +243,7 @@ def _reopen(
 ) -> RunContext:
     """The run as its training, or its packaging, left it. Raises ``CouldNotCheck`` for whatever is not as it was."""
     machine = describe_machine()
-    told = msgspec.structs.replace(
-        announced,
-        run_id=run_dir.name,
-        track=trained.track,
-        track_digest=trained.track_digest,
-        code_digest=trained.code_digest,
-        config_digest=canonical_digest(trained.config),
-        data_fingerprint=trained.data_fingerprint,
-        seed=trained.seed,
-        audit_commitment=hashlib.sha256(bytes.fromhex(trained.audit_secret)).hexdigest(),
-    )
     differences = {
-        f"what {TRAINED_FILE} says of the announced run": told != announced,
         "the referee": referee_digest() != trained.referee,
         "the track": track.digest != trained.track_digest,
         "the data set": dataset.fingerprint != trained.data_fingerprint,
@@ -307,29 +266,22 @@ def _reopen(
                 continue
         raise CouldNotCheck(f"{path} is not {words}.", remedy=_AGAIN)
     clear_half_written(run_dir)
-    return RunContext(
+    context = RunContext(
         track=track,
         run_dir=run_dir,
         sealed=sealed_at(bundle, run_dir / "code"),
         environ=trained.environ,
         progress=progress,
         clock=Ledger(earlier=trained.spans),
-        audit_secret=bytes.fromhex(trained.audit_secret),
         **{name: getattr(trained, name) for name in KEPT},
     )
+    if intent_of(context, dataset, announced.announced_at) != msgspec.structs.replace(announced, predecessor=""):
+        raise CouldNotCheck(f"what {TRAINED_FILE} says of the announced run changed since the training.", remedy=_AGAIN)
+    return context
 
 
 def submit_seeds(
-    *,
-    submission_dir: Path,
-    track_name: str,
-    dataset_name: str | None,
-    seeds: Sequence[int],
-    environ: Mapping[str, str],
-    records_dir: Path,
-    progress: Reporter,
-    finished: Callable[[RunOutcome], None],
-    again: bool = False,
+    order: Order, seeds: Sequence[int], *, finished: Callable[[RunOutcome], None], again: bool = False
 ) -> list[RunOutcome]:
     """Run each seed in turn; ``finished`` is called after each run, so that a later failure loses no earlier result.
 
@@ -337,78 +289,60 @@ def submit_seeds(
     """
     found: list[tuple[int, Identity, RunOutcome | str]] = []
     if not again:
-        found = [*_broken_off(seeds), *_recorded(records_dir, seeds)]
+        found = list(_earlier(order.records_dir, seeds))
     kept: dict[int, RunOutcome | str] = {}
     if found:
-        identity = _identify(submission_dir, track_name, dataset_name, seeds[0], environ, progress)
-        kept = {seed: what for seed, whose, what in found if whose == identity}  # a record stands before a rest
+        identity = _identify(order, seeds[0])
+        kept = {seed: what for seed, whose, what in found if whose == identity}
     outcomes = []
     for seed in seeds:
         before, outcome = kept.get(seed), None
         if isinstance(before, RunOutcome):
-            progress.note(f"seed {seed} has its record already: {before.path}")
+            order.progress.note(f"seed {seed} has its record already: {before.path}")
             outcomes.append(before)
             continue
         if before is not None:
             try:
-                outcome = resume_run(before, records_dir=records_dir, progress=progress)
+                outcome = resume_run(before, records_dir=order.records_dir, progress=order.progress)
             except CannotGoOn as error:
-                progress.note(f"{before} can't go on ({error.message}); the seed starts again")
+                order.progress.note(f"{before} can't go on ({error.message}); the seed starts again")
         if outcome is None:
-            outcome = submit_run(
-                submission_dir=submission_dir,
-                track_name=track_name,
-                dataset_name=dataset_name,
-                seed=seed,
-                environ=environ,
-                records_dir=records_dir,
-                progress=progress,
-            )
+            outcome = submit_run(order, seed)
         finished(outcome)
         outcomes.append(outcome)
     return outcomes
 
 
-def _recorded(records_dir: Path, seeds: Sequence[int]) -> Iterator[tuple[int, Identity, RunOutcome]]:
-    """Sound records of these seeds under a key that is here, the newest first.
+def _earlier(records_dir: Path, seeds: Sequence[int]) -> Iterator[tuple[int, Identity, RunOutcome | str]]:
+    """Names of runs that broke off after their training, then sound records under a key that is here, the newest first.
 
-    So the first of a seed that was repeated ends up last. Somebody else's record of a seed does not stand for ours.
+    So what counts comes last: a record before a run that broke off, and of a seed that was repeated the first record.
+    Somebody else's record of a seed does not stand for ours.
     """
-    if not records_dir.is_dir():
-        return
-    own = {path.stem for path in keys_dir().glob("*.pem")}
-    for entry in reversed(verify_folder(records_dir, judge_runs=False).records):
-        record, sound = entry.record, entry.verdict is not Verdict.FAIL
-        if record and entry.entry and sound and entry.entry.signer in own and record.submission.seed in seeds:
-            run = record.submission
-            whose = record.track.digest, run.code_digest, run.config_digest, record.data.fingerprint
-            yield run.seed, whose, RunOutcome(record, entry.path, runs_dir() / record.run_id)
-
-
-def _broken_off(seeds: Sequence[int]) -> Iterator[tuple[int, Identity, str]]:
-    """Runs of these seeds that broke off after their training, by name, oldest first."""
     for path in sorted(runs_dir().glob(f"*/{TRAINED_FILE}")):
         with suppress(CouldNotCheck):
             run = recall(path.parent)
             if run.seed in seeds:
                 whose = run.track_digest, run.code_digest, canonical_digest(run.config), run.data_fingerprint
                 yield run.seed, whose, path.parent.name
+    if not records_dir.is_dir():
+        return
+    own = {path.stem for path in keys_dir().glob("*.pem")}
+    for entry in reversed(verify_folder(records_dir, judge_runs=False).records):
+        record, sound = entry.record, entry.verdict is not Verdict.FAIL
+        if record and entry.entry and sound and entry.entry.signer in own and record.submission.seed in seeds:
+            ours = record.submission
+            whose = record.track.digest, ours.code_digest, ours.config_digest, record.data.fingerprint
+            yield ours.seed, whose, RunOutcome(record, entry.path, runs_dir() / record.run_id)
 
 
-def _identify(
-    submission_dir: Path,
-    track_name: str,
-    dataset_name: str | None,
-    seed: int,
-    environ: Mapping[str, str],
-    progress: Reporter,
-) -> Identity:
+def _identify(order: Order, seed: int) -> Identity:
     """The identity that a run would have now: the describe phase in a folder of its own, which is removed again."""
-    check_environment(environ)
-    track = load_track(track_name)
-    with run_place(track, dataset_name, seed, progress, None) as (dataset, run_dir):
+    check_environment(order.environ)
+    track = load_track(order.track_name)
+    with run_place(order, track, seed, sign=False) as (dataset, run_dir):
         try:
-            run = describe_submission(submission_dir, track, seed, run_dir, environ, progress)
+            run = describe_submission(order, track, seed, run_dir)
         finally:
             shutil.rmtree(run_dir, ignore_errors=True)
     return (track.digest, run.sealed.code_digest, canonical_digest(run.config), dataset.fingerprint)

@@ -6,8 +6,6 @@ score. The script reads validation shards, so the record's kind, its name and ev
 *self-reported*.
 """
 
-from __future__ import annotations
-
 import hashlib
 import sys
 import time
@@ -18,14 +16,15 @@ from typing import Literal
 
 from harness.clock.spans import A1_TRAIN_CLOCK
 from harness.config.tracks import Track, load_track
+from harness.config.variables import keys_dir
 from harness.data import Dataset
 from harness.data.shards import find_shards, shard_name
 from harness.errors import RuleBroken, UsageError
 from harness.files import read_regular
-from harness.progress import Reporter
 from harness.protocol.session import MODEL_FILE
-from harness.record import utc_now
+from harness.record.canonical import utc_now
 from harness.record.predicate import RunRecord, Score
+from harness.record.store import announce
 from harness.review.logs import decode, read_log
 from harness.rules import Finding, Verdict
 from harness.run.artifact import (
@@ -43,9 +42,9 @@ from harness.run.conversation import failure, failures_named
 from harness.run.machine import MachineWatch
 from harness.run.manifest import EntryModules, SubmissionManifest
 from harness.run.phases import OVERSIZE_READ
-from harness.run.refereed import record_of
+from harness.run.refereed import Order, record_of
 from harness.run.reserve import run_gpus
-from harness.run.runs import RunOutcome, announce_run, run_place, signed
+from harness.run.runs import RunOutcome, intent_of, run_place, signed
 from harness.run.verdicts import cell_findings, machine_findings
 from harness.sandbox.answers import OutOfTime
 from harness.sandbox.cell import LIMIT, Cell
@@ -83,7 +82,7 @@ def seal_script(script: Path, run_dir: Path, variables: Mapping[str, str]) -> Se
     return replace(sealed, bundle_bytes=sealed.raw_bytes)  # it counts as it is
 
 
-def run_script(context: RunContext, dataset: Dataset, *, artifact: str, variables: Mapping[str, str]) -> RunRecord:
+def run_script(context: RunContext, dataset: Dataset, *, artifact: str) -> RunRecord:
     """Run it to its end and return the unsigned record.
 
     artifact: pattern of the packed model among the files that it writes
@@ -115,13 +114,29 @@ def run_script(context: RunContext, dataset: Dataset, *, artifact: str, variable
             ranks=track.ranks,
             read=(data, dataset.folder),
             write=(work,),
-            extra=dict(variables) | told,
+            extra=dict(context.environ) | told,
         ) as cell:
             _await_end(context, cell)
-    model = _packed_model(work, artifact, track)
+    packed = sorted(path for path in work.glob(artifact) if not path.is_symlink() and path.is_file())
+    if len(packed) != 1:
+        names = ", ".join(path.name[:60] for path in packed[:5]) or "none"
+        text = f"{len(packed)} files of the script match {artifact!r} ({names}); one packed model is wanted."
+        raise RuleBroken(A3_BYTES, text, remedy="Name it with --artifact.")
+    most = OVERSIZE_READ * track.limits.artifact_bytes
+    model = read_regular(packed[0], most)
+    if len(model) > most:
+        raise RuleBroken(A3_BYTES, f"{packed[0].name} is over {most:,} bytes.", remedy="Compress better.")
     (run_dir / "artifact" / MODEL_FILE).write_bytes(model)
     sizes = artifact_sizes(track, sealed, len(model))
-    seconds = context.clock.entries()[-1].seconds
+    # The last score that it printed, for the whole set as it claims; its nats follow from bpb and bytes.
+    with (log := context.log_file("script")).open("rb") as file:
+        said = read_log(log.name, decode(file.read(MAX_LOG_BYTES)))
+    claim = next((run for run in reversed(said) if run.final), said[-1]).final
+    if claim is None or not 0 <= claim.bpb.value < 100:
+        remedy = "Wanted a line like `final_int8_zlib_roundtrip val_loss:2.1 val_bpb:1.2`."
+        raise failure(context, "script", "it printed no final score", remedy=remedy)
+    bpb, seconds, n_bytes = claim.bpb.value, context.clock.entries()[-1].seconds, dataset.val_bytes
+    score = Score("final", bpb * LN2 * n_bytes, dataset.val_tokens - 1, n_bytes, bpb, True, round(seconds, 6))
     offline = Layer.NETWORK in cell.layers and cell.layers[Layer.NETWORK].in_force
     network = "no network beyond loopback between ranks."
     whole = f"{seconds:.1f} s of {limit:g} s for the whole script; its parts cannot be told apart from outside."
@@ -132,7 +147,7 @@ def run_script(context: RunContext, dataset: Dataset, *, artifact: str, variable
         kind=LABEL,
         val_targets=dataset.val_tokens - 1,
         sizes=sizes,
-        scores=[_claimed_score(context, dataset, seconds)],
+        scores=[score],
         running_bpb=[],
         audits=[],
         findings=[
@@ -186,52 +201,13 @@ def _await_end(context: RunContext, cell: Cell) -> None:
         raise failure(context, "script", f"ended with exit code {code}", remedy=remedy)
 
 
-def _packed_model(work: Path, pattern: str, track: Track) -> bytes:
-    found = sorted(path for path in work.glob(pattern) if not path.is_symlink() and path.is_file())
-    if len(found) != 1:
-        names = ", ".join(path.name[:60] for path in found[:5]) or "none"
-        raise RuleBroken(
-            A3_BYTES,
-            f"{len(found)} files of the script match {pattern!r} ({names}); one packed model is wanted.",
-            remedy="Name it with --artifact.",
-        )
-    most = OVERSIZE_READ * track.limits.artifact_bytes
-    data = read_regular(found[0], most)
-    if len(data) > most:
-        raise RuleBroken(A3_BYTES, f"{found[0].name} is over {most:,} bytes.", remedy="Compress better.")
-    return data
-
-
-def _claimed_score(context: RunContext, dataset: Dataset, seconds: float) -> Score:
-    """The last score that the script printed, for the whole set as it claims; its nats follow from bpb and bytes."""
-    with (log := context.log_file("script")).open("rb") as file:
-        runs = read_log(log.name, decode(file.read(MAX_LOG_BYTES)))
-    claim = next((run for run in reversed(runs) if run.final), runs[-1]).final
-    if claim is None or not 0 <= claim.bpb.value < 100:
-        remedy = "Wanted a line like `final_int8_zlib_roundtrip val_loss:2.1 val_bpb:1.2`."
-        raise failure(context, "script", "it printed no final score", remedy=remedy)
-    nats = claim.bpb.value * LN2 * dataset.val_bytes
-    return Score("final", nats, dataset.val_tokens - 1, dataset.val_bytes, claim.bpb.value, True, round(seconds, 6))
-
-
-def submit_script(
-    *,
-    script: Path,
-    track_name: str,
-    dataset_name: str | None,
-    seed: int,
-    artifact: str,
-    variables: Mapping[str, str],
-    records_dir: Path,
-    progress: Reporter,
-) -> RunOutcome:
+def submit_script(order: Order, seed: int, *, artifact: str) -> RunOutcome:
     """Announce, run, sign. Raises ``UsageError`` before anything starts, else what ``run_script`` raises."""
-    track = load_track(track_name)
+    track = load_track(order.track_name)
     track.refuse_when_closed(utc_now())
-    with run_place(track, dataset_name, seed, progress, records_dir) as (dataset, run_dir):
-        sealed = seal_script(script, run_dir, variables)
-        context = RunContext(track, seed, run_dir, sealed, {}, progress, audit_secret=b"")
-        context.config = dict(sorted(variables.items()))
-        context.intent = announce_run(context, dataset, records_dir)
-        record = run_script(context, dataset, artifact=artifact, variables=variables)
-        return signed(record, run_dir, records_dir)
+    with run_place(order, track, seed, sign=True) as (dataset, run_dir):
+        sealed = seal_script(order.source, run_dir, order.environ)
+        context = RunContext(track, seed, run_dir, sealed, order.environ, order.progress, audit_secret=b"")
+        context.config = dict(sorted(order.environ.items()))
+        context.intent = announce(intent_of(context, dataset, utc_now()), order.records_dir, keys_dir())
+        return signed(run_script(context, dataset, artifact=artifact), run_dir, order.records_dir)

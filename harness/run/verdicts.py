@@ -1,7 +1,5 @@
 """One finding a rule, from what the phases measured."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Waiting for what the ranks of a cell say: every wait ends, and a failure is blamed on the rank that began it."""
 
-from __future__ import annotations
-
 import select
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -113,8 +111,14 @@ class Ranks:
             self.collect(Kind.FAILED, (rank,))
 
     def _check_clock(self, late: list[int]) -> None:
-        if time.monotonic_ns() >= self.deadline_ns:
-            raise OutOfTime(late_ranks(sorted(self._unheard), late, len(self._channels)))
+        """Raise ``OutOfTime`` behind the deadline; whom the phase waited for in vain, where that is not all of them."""
+        if time.monotonic_ns() < self.deadline_ns:
+            return
+        slow = "never connected: it did not start, or is slow before it connects"
+        for ranks, words in ((sorted(self._unheard), slow), (late, "had not answered")):
+            if 0 < len(ranks) < len(self._channels):
+                raise OutOfTime(f"; rank{'s' * (len(ranks) > 1)} {', '.join(map(str, ranks))} {words}")
+        raise OutOfTime
 
     def _take(self, rank: int) -> Message | None:
         """One message, if there is one: a flood of one rank must not keep the referee from the others."""
@@ -140,14 +144,3 @@ class Ranks:
     def _end(self, rank: int, failed: RankFailed | None) -> None:
         del self._open[rank]
         self._ended[rank] = failed
-
-
-def late_ranks(unheard: list[int], waiting: list[int], ranks: int) -> str:
-    """Whom a phase of several ranks waited for in vain, where that is not all of them; begins with a separator."""
-    for late, words in (
-        (unheard, "never connected: it did not start, or is slow before it connects"),
-        (waiting, "had not answered"),
-    ):
-        if 0 < len(late) < ranks:
-            return f"; rank{'s' * (len(late) > 1)} {', '.join(map(str, late))} {words}"
-    return ""

@@ -5,8 +5,6 @@ session of its own, deaf to TERM, busy or stopped. Not covered: what a GPU does 
 (``harness/SECURITY.md``). Which layers held is in ``Cell.layers``, layer by layer.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -23,23 +21,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, Self
 
 from harness.errors import CouldNotCheck, RuleBroken
 from harness.files import remove_tree
 from harness.protocol.messages import Channel
-from harness.sandbox import namespaces
+from harness.sandbox import namespaces, policy
 from harness.sandbox.layers import Layer, LayerState
-from harness.sandbox.policy import (
-    SandboxPolicy,
-    cell_environment,
-    covered,
-    landlock_rules,
-    mounts,
-    refuse_low_limits,
-    resource_limits,
-)
-from harness.sandbox.private_root import SHARED_MEMORY
+from harness.sandbox.namespaces import SHARED_MEMORY
+from harness.sandbox.policy import SandboxPolicy
 from harness.sandbox.processes import KillReport, children_of_all, descendants, kill_all, signal_all
 
 S1_ISOLATION = "S1-ISOLATION"
@@ -102,10 +92,10 @@ class Cell:
         self._report: KillReport | None = None
         self._lock = threading.RLock()  # a clock may kill while the referee asks for exit codes
 
-    def __enter__(self) -> Cell:
-        policy = self.spec.policy
-        refuse_low_limits(policy)
-        for path in (Path(tempfile.gettempdir()), *policy.read, *policy.write):  # it has a /dev/shm of its own
+    def __enter__(self) -> Self:
+        granted = self.spec.policy
+        policy.refuse_low_limits(granted)
+        for path in (Path(tempfile.gettempdir()), *granted.read, *granted.write):  # it has a /dev/shm of its own
             if self.spec.namespaces and SHARED_MEMORY in path.resolve().parents:
                 raise CouldNotCheck(
                     f"{self.spec.name}: {path} lies in the machine's {SHARED_MEMORY}; a cell sees its own only.",
@@ -248,7 +238,7 @@ class Cell:
 
     def _order(self, descriptors: tuple[int, ...]) -> bytes:
         """All that the launcher needs to know, as JSON; its descriptors: for control, life, log, and each rank."""
-        spec, policy = self.spec, self.spec.policy
+        spec, granted = self.spec, self.spec.policy
         control, lifeline, log, *channels = descriptors
         order = {
             "control_fd": control,
@@ -257,17 +247,17 @@ class Cell:
             "channel_fds": channels,
             "namespaces": spec.namespaces,
             "argv": spec.argv,
-            "env": cell_environment(self.home, bool(policy.devices)) | dict(spec.env),
+            "env": policy.cell_environment(self.home, bool(granted.devices)) | dict(spec.env),
             "rank_env": [dict(env) for env in spec.rank_env],
             "home": str(self.home),
-            "network": policy.network,
-            "cores": policy.cores,
-            "gpus": bool(policy.devices),
-            "rules": landlock_rules(policy, self.home),
-            "mounts": mounts(policy),
-            "covered": covered(policy),
-            "guarded": [(name, str(path.resolve())) for name, paths in policy.guarded.items() for path in paths],
-            "limits": resource_limits(policy),
+            "network": granted.network,
+            "cores": granted.cores,
+            "gpus": bool(granted.devices),
+            "rules": policy.landlock_rules(granted, self.home),
+            "mounts": policy.mounts(granted),
+            "covered": policy.covered(granted),
+            "guarded": [(name, str(path.resolve())) for name, paths in granted.guarded.items() for path in paths],
+            "limits": policy.resource_limits(granted),
         }
         return json.dumps(order).encode()
 
@@ -295,7 +285,7 @@ class Cell:
         opened = [place for places in self._opened.values() for place in places]
         if opened and self.layers[Layer.LANDLOCK].in_force:  # what the rules say decides; a rank with a hole ended
             name, path = opened[0]
-            readable = {Path(place).resolve(): place for place, _ in landlock_rules(self.spec.policy, self.home)}
+            readable = {Path(place).resolve(): place for place, _ in policy.landlock_rules(self.spec.policy, self.home)}
             within = next((readable[at] for at in (Path(path), *Path(path).parents) if at in readable), "")
             whose = f"lies in {within}, which every" if within else "is granted to nobody, and a"
             raise CouldNotCheck(

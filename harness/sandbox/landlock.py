@@ -5,8 +5,6 @@ Numbers and bits are those of the kernel's ``include/uapi/linux/landlock.h``; ri
 running kernel has them.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import stat

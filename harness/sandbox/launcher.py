@@ -6,8 +6,6 @@ cell's namespace where there is one) restricts itself before any thread exists, 
 starts the ranks, reaps and reports. Only the standard library is imported here: torch comes after exec.
 """
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import json

@@ -1,9 +1,7 @@
 """The layers of a cell by name, and what became of each. Only the standard library is imported here."""
 
-from __future__ import annotations
-
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 IN_FORCE, MISSING = "in force", "missing"
 
@@ -34,7 +32,7 @@ class LayerState(NamedTuple):
         return f"{word}: {self.how}" if self.how else word
 
     @classmethod
-    def read(cls, text: str) -> LayerState:
+    def read(cls, text: str) -> Self:
         """The state of which ``text`` is the form in a record; text of any other form is a layer that is missing."""
         word, _, how = text.partition(": ")
         return cls(word == IN_FORCE, how)

@@ -1,17 +1,22 @@
-"""User, PID, network, IPC and mount namespaces for one cell, made without root where the kernel allows it.
+"""User, PID, network, IPC and mount namespaces for one cell, and its root folder, made without root where that goes.
 
 Covered: processes of a cell see and signal only each other and die with their first process; their only network
-interface is a loopback of their own. Not covered: files (Landlock, and a private root).
+interface is a loopback of their own; their root holds the paths of the policy and nothing else. Not covered: what may
+be opened (Landlock).
+
+Landlock refuses to open what is not named, but neither hides that it is there nor keeps a process from connecting to a
+socket that lies in a folder (a container engine's, a desktop's, an agent's). What is not mounted has no sockets. Nor
+does it keep an owner from setting times, modes and attributes of files that may only be read, or reading from setting
+the time of the last access: what a later cell would find there. So all but the writable folders is mounted read-only.
 """
 
-from __future__ import annotations
-
-import contextlib
 import ctypes
+import errno
 import fcntl
 import os
 import socket
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 
 _NEWNS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = 0x00020000, 0x08000000, 0x10000000, 0x20000000, 0x40000000
@@ -22,6 +27,13 @@ _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 36, 38
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _CAPABILITY_VERSION_3 = 0x20080522
 _SIGKILL = 9
+_STAGE = Path("/dev/shm")
+_PROC, SHARED_MEMORY = Path("/proc"), Path("/dev/shm")
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT, _MS_BIND = 1, 2, 4, 8, 32, 0x1000
+_OWN = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+_MNT_DETACH = 2
+_MOUNT_SETATTR, _AT_FDCWD, _AT_RECURSIVE, _MOUNT_ATTR_RDONLY = 442, -100, 0x8000, 1
+_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -63,6 +75,124 @@ def own_mount_tree() -> None:
     check(libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None), "a private mount tree")
 
 
+def layout(paths: Iterable[Path], writable: Iterable[Path] = ()) -> tuple[set[Path], set[Path], dict[Path, str]]:
+    """What makes all ``paths`` and ``writable`` resolve as now; what leads nowhere is left out.
+
+    Real paths to be bound: read-only ones, with what lies below them, and writable ones, on top of these; and the
+    symbolic links on the way to them.
+    """
+    links: dict[Path, str] = {}
+    read, write = ({_follow(path, links) for path in some if path.exists()} for some in (paths, writable))
+    top = {path for path in write if not _below(path, write)}
+    real = {path for path in read - top if not _below(path, read | top)}
+    return real, top, {link: text for link, text in links.items() if not _below(link, real | top)}
+
+
+def enter_root(paths: Iterable[Path], writable: Iterable[Path], covered: Iterable[Path] = ()) -> list[Path]:
+    """Make a root of ``paths`` with a /proc and /dev/shm of its own, change to it, and return those of the two it got.
+
+    paths: read-only, ``writable`` those that are not; a /proc of the cell's own stays writable if one lies in it;
+    covered: what of them is empty instead
+    In the first process of the namespaces, with its capabilities. A kernel that refuses a fresh /proc (where a
+    container hides parts of it) leaves the machine's. Raises ``OSError`` where anything else is refused; then the old
+    root is still there.
+    """
+    own: tuple[Path, ...] = (_PROC, SHARED_MEMORY)
+    writable = list(writable)
+    read_only, on_top, links = layout(
+        *([path for path in some if not any(p in (path, *path.parents) for p in own)] for some in (paths, writable))
+    )
+    _mount(b"tmpfs", _STAGE, b"tmpfs", _MS_NOSUID | _MS_NODEV, b"mode=755")
+    try:
+        for path in (*sorted(read_only), *sorted(on_top)):  # the latter may lie below the former
+            _bind(path, read_only=path in read_only)
+        for link, text in links.items():
+            _inside(link).parent.mkdir(parents=True, exist_ok=True)
+            _inside(link).symlink_to(text)
+        for place in own:
+            _inside(place).mkdir(parents=True, exist_ok=True)
+        _mount(b"tmpfs", _inside(SHARED_MEMORY), b"tmpfs", _OWN)
+        try:
+            _mount(b"proc", _inside(_PROC), b"proc", _OWN)
+        except OSError:
+            _bind(_PROC, read_only=True)
+            own = (SHARED_MEMORY,)
+        else:
+            if not any(_PROC in path.parents for path in writable):
+                _set_read_only(_inside(_PROC))
+        for target in map(_inside, covered):
+            if target.is_dir():
+                _mount(b"tmpfs", target, b"tmpfs", _OWN | _MS_RDONLY)
+            elif target.exists():
+                _mount(b"/dev/null", target, None, _MS_BIND)
+        _mount(None, _STAGE, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
+        os.chdir(_STAGE)
+        if (pivot_root := _PIVOT_ROOT.get(os.uname().machine)) is None:
+            raise OSError(errno.ENOSYS, f"pivot_root has no known number on {os.uname().machine}")
+        check(libc.syscall(pivot_root, b".", b"."), "pivot_root")
+        check(libc.umount2(b".", _MNT_DETACH), "leaving the old root")
+        os.chdir("/")
+    except OSError:
+        libc.umount2(os.fsencode(_STAGE), _MNT_DETACH)
+        raise
+    return list(own)
+
+
+def _bind(path: Path, *, read_only: bool) -> None:
+    target = _inside(path)
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            target.mkdir()
+        else:
+            target.touch()
+    _mount(os.fsencode(path), target, None, _MS_BIND | _MS_REC)
+    if read_only:
+        _set_read_only(target)
+
+
+def _set_read_only(target: Path) -> None:
+    """Also what is mounted below; other flags stay, of which some are locked. Devices can still be written to."""
+    attributes = struct.pack("=QQQQ", _MOUNT_ATTR_RDONLY, 0, 0, 0)
+    answer = libc.syscall(
+        _MOUNT_SETATTR, _AT_FDCWD, os.fsencode(target), _AT_RECURSIVE, attributes, ctypes.c_size_t(len(attributes))
+    )
+    check(answer, f"read-only {target}")
+
+
+def _follow(path: Path, links: dict[Path, str]) -> Path:
+    """The real path of ``path``, which exists; every symbolic link on the way goes to ``links``."""
+    at, rest = Path("/"), list(path.parts[1:])
+    while rest:
+        part = rest.pop(0)
+        if part == "..":
+            at = at.parent
+            continue
+        step = at / part
+        if not step.is_symlink():
+            at = step
+            continue
+        text = str(step.readlink())
+        links[step] = text
+        target = Path(text)
+        if target.is_absolute():
+            at = Path("/")
+        rest = [part for part in target.parts if part != "/"] + rest
+    return at
+
+
+def _below(path: Path, others: set[Path]) -> bool:
+    return any(parent in others for parent in path.parents)
+
+
+def _inside(path: Path) -> Path:
+    return _STAGE / path.relative_to("/")
+
+
+def _mount(source: bytes | None, target: Path, kind: bytes | None, flags: int, data: bytes | None = None) -> None:
+    check(libc.mount(source, os.fsencode(target), kind, flags, data), f"mounting {target}")
+
+
 def loopback_up() -> None:
     """Switch the namespace's loopback interface on."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -72,11 +202,12 @@ def loopback_up() -> None:
 
 
 def drop_capabilities() -> None:
-    """Give up every capability for ever, also over an exec as root."""
+    """Give up every capability for ever, also over an exec as root or of a set-user-id program."""
     for capability in range(64):
         libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
     header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
     check(libc.capset(header, bytes(24)), "capset")
+    check(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
 
 
 def die_with_parent() -> None:
@@ -89,15 +220,9 @@ def adopt_orphans() -> None:
     check(libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "subreaper")
 
 
-def forbid_new_privileges() -> None:
-    """No exec may gain rights any more: set-user-id programs run as this user."""
-    check(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
-
-
 def hide_memory() -> None:
-    """Keep other processes of this user from looking into this one."""
-    with contextlib.suppress(OSError):
-        check(libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0), "dumpable")
+    """Keep other processes of this user from looking into this one, where that can be had."""
+    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def check(result: int, what: str) -> int:

@@ -1,7 +1,5 @@
 """What a cell may do, as data."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

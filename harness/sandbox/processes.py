@@ -4,8 +4,6 @@ Used for the count of survivors, and as the hard kill where no PID namespace can
 finds nothing, with everything stopped first, so that a process that forks all the time cannot run away from it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

@@ -4,15 +4,13 @@ What all ranks share is applied once, by the first process; each rank then restr
 Landlock rule for ``/proc/self`` means the process that makes it. Only the standard library is imported here.
 """
 
-from __future__ import annotations
-
 import resource
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness.sandbox import landlock, namespaces, private_root, seccomp
+from harness.sandbox import landlock, namespaces, seccomp
 from harness.sandbox.layers import Layer, LayerState
 
 MANY_FILES = 65_536
@@ -35,14 +33,13 @@ def restrict_cell(order: dict[str, Any], refused: str) -> tuple[dict[Layer, Laye
         writable = {Path(path) for path, rights in rules if rights & landlock.WRITE_FILE and rights != landlock.DEVICE}
         held, covered = map(Path, order["mounts"]), map(Path, order["covered"])
         try:
-            mounts, shared_root = private_root.enter(held, writable, covered), ""
+            mounts, shared_root = namespaces.enter_root(held, writable, covered), ""
         except OSError as error:
             shared_root = str(error)
         namespaces.loopback_up()
     rules += [(str(path), landlock.READ if path == Path("/proc") else landlock.WRITE) for path in mounts]
     # 2. No capability is left, and no program that is run brings one back.
     namespaces.drop_capabilities()
-    namespaces.forbid_new_privileges()
     # 3. Limits, then what the kernel refuses: both are inherited by all that is started from here.
     limits = _set_limits(order["limits"])
     network = order["network"]

@@ -5,8 +5,6 @@ packages that are asked for and what they require; the system's libraries that t
 inside these files, comments and documentation strings included. :func:`inventory` says how much that is.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import hashlib
@@ -23,7 +21,6 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
@@ -75,15 +72,6 @@ class Part:
     paths: tuple[Path, ...]
     listed: tuple[Path, ...] = ()
     mounts: tuple[Path, ...] = ()
-
-
-class Readable(NamedTuple):
-    """How much one part holds: files, bytes, and a SHA-256 of it (:func:`inventory`)."""
-
-    name: str
-    files: int
-    bytes: int
-    digest: str
 
 
 def runtime(packages: tuple[str, ...] | None, *, tools: bool, gpus: bool) -> tuple[Part, ...]:
@@ -220,8 +208,8 @@ def existing(places: Iterable[str | Path]) -> tuple[Path, ...]:
 
 
 @cache
-def inventory(parts: tuple[Part, ...]) -> list[Readable]:
-    """How much each part holds, read from beginning to end, so that it is in memory afterwards.
+def inventory(parts: tuple[Part, ...]) -> list[tuple[str, int, int, str]]:
+    """Name, files, bytes and SHA-256 of each part, read from beginning to end, so that it is in memory afterwards.
 
     The digest is of names and contents without compiled copies (``*.pyc``), whose bytes differ from one installation to
     the next; of the system's tools it is of names and sizes, which takes no minutes.
@@ -243,7 +231,7 @@ def inventory(parts: tuple[Part, ...]) -> list[Readable]:
                     with path.open("rb", buffering=0) as file:
                         while count := file.readinto(buffer):
                             digest.update(b"" if compiled else memoryview(buffer)[:count])
-        counted.append(Readable(part.name, len(sizes), sum(sizes.values()), digest.hexdigest()))
+        counted.append((part.name, len(sizes), sum(sizes.values()), digest.hexdigest()))
     return counted
 
 
@@ -283,22 +271,16 @@ def turn_out(parts: tuple[Part, ...]) -> None:
             os.close(descriptor)
 
 
-@dataclass(frozen=True)
-class Needs:
-    """What one file asks of the loader: its loader ("" in a library), library names, and folders to look in first."""
+def read_needs(path: Path) -> tuple[str, list[str], list[str]]:
+    """What a file asks of the loader: its loader ("" in a library), library names, and folders to look in first.
 
-    loader: str = ""
-    libraries: tuple[str, ...] = ()
-    folders: tuple[str, ...] = ()
-
-
-def read_needs(path: Path) -> Needs:
-    """The needs of one file; none where it is not an ELF file, or a damaged one."""
+    Nothing where it is not an ELF file, or a damaged one.
+    """
     try:
         with path.open("rb") as file:
             head = file.read(_HEADER.size)
             if not head.startswith(_MAGIC) or len(head) < _HEADER.size:
-                return Needs()
+                return "", [], []
             fields = _HEADER.unpack(head)
             file.seek(fields[5])
             table = file.read(fields[9] * fields[10])
@@ -317,13 +299,13 @@ def read_needs(path: Path) -> Needs:
             def text(at: int) -> str:
                 return os.fsdecode(read(offset + at, _MAX_TEXT).split(b"\0", 1)[0])
 
-            libraries = tuple(text(value) for tag, value in entries if tag == _DT_NEEDED)
+            libraries = [text(value) for tag, value in entries if tag == _DT_NEEDED]
             wanted = ":".join(text(value) for tag, value in entries if tag in (_DT_RPATH, _DT_RUNPATH))
     except (OSError, struct.error, OverflowError, ValueError):
-        return Needs()
+        return "", [], []
     origin = str(path.resolve().parent)
     folders = (part.replace("${ORIGIN}", origin).replace("$ORIGIN", origin) for part in wanted.split(":"))
-    return Needs(os.fsdecode(loader), libraries, tuple(folder for folder in folders if folder.startswith("/")))
+    return os.fsdecode(loader), libraries, [folder for folder in folders if folder.startswith("/")]
 
 
 def libraries_of(files: Iterable[Path], first: Iterable[str] = (), extra: Iterable[str] = ()) -> set[Path]:
@@ -340,11 +322,11 @@ def libraries_of(files: Iterable[Path], first: Iterable[str] = (), extra: Iterab
     wanted: list[tuple[str, tuple[str, ...]]] = [(name, ()) for name in extra]
 
     def ask(path: Path, above: tuple[str, ...]) -> None:
-        needs = read_needs(path)
-        if needs.loader and Path(needs.loader).is_file():
-            found.add(Path(needs.loader))
-        folders = tuple(dict.fromkeys((*needs.folders, *above)))  # RPATH holds for what a library loads as well
-        wanted.extend((name, folders) for name in needs.libraries)
+        loader, libraries, own = read_needs(path)
+        if loader and Path(loader).is_file():
+            found.add(Path(loader))
+        folders = tuple(dict.fromkeys((*own, *above)))  # RPATH holds for what a library loads as well
+        wanted.extend((name, folders) for name in libraries)
 
     for path in files:
         ask(path, ())

@@ -12,8 +12,6 @@ take locks, and rename whole files into place all the same. Advice may always be
 on a certain error, they get that one. Calls that are newer than this list answer as on a kernel without them.
 """
 
-from __future__ import annotations
-
 import ctypes
 import errno
 import platform
@@ -32,7 +30,7 @@ for _group in tomllib.loads(Path(__file__).with_name("calls.toml").read_text("ut
 _SET_LOCK = (6, 7, 37, 38)  # F_SETLK, F_SETLKW and those of open files
 # descriptors, flags, pipes, seals, reading of hints; not leases, locks that are asked about, notices, owners of signals
 _F_USUAL = (0, 1, 2, 3, 4, 1027, 1030, 1031, 1032, 1033, 1034, 1035, 1037)
-_MADV_COLD, _MADV_PAGEOUT = 20, 21  # turn pages of files out
+_MADV_COLD, _MADV_PAGEOUT, _MADV_COLLAPSE = 20, 21, 25  # turn pages of files out, or make large ones of them
 _IOCTL_KIND, _IOCTL_OF_FILES = 0xFF00, (ord("f") << 8, ord("v") << 8, ord("X") << 8, 0x9400)
 
 
@@ -53,17 +51,19 @@ class ByArgument:
 
 
 FILTERED = {
-    "madvise": ByArgument((28, 233), 2, {_MADV_COLD: errno.EINVAL, _MADV_PAGEOUT: errno.EINVAL}, None),
+    "madvise": ByArgument((28, 233), 2, dict.fromkeys((_MADV_COLD, _MADV_PAGEOUT, _MADV_COLLAPSE), errno.EINVAL), None),
     # locks and leases meet those of other processes, hints stay with the file
     "fcntl": ByArgument((72, 25), 1, dict.fromkeys(_SET_LOCK, 0) | dict.fromkeys(_F_USUAL), errno.EINVAL),
     # flags, versions, verity
     "ioctl": ByArgument((16, 29), 1, dict.fromkeys(_IOCTL_OF_FILES, errno.ENOTTY), None, mask=_IOCTL_KIND),
     # a time that is given is taken as done; none is how pathlib's touch() asks whether the file is there
     "utimensat": ByArgument((280, 88), 2, {0: errno.ENOSYS}, 0),
-    # limits and pages of another process, such as the referee's own, stay as they are set and can be read; 0: its own
+    # limits of another process, such as the referee's own, stay as they are set and can be read; 0: its own
     "prlimit64": ByArgument((302, 261), 0, {0: None}, errno.EPERM),
-    "move_pages": ByArgument((279, 239), 0, {0: None}, errno.EPERM),
-    "migrate_pages": ByArgument((256, 238), 0, {0: None}, errno.EPERM),
+    # a policy for what comes; with flags it moves what is there
+    "mbind": ByArgument((237, 235), 5, {0: None}, errno.EPERM),
+    # SO_COOKIE counts, across the machine and to the unit, the sockets that were asked for theirs
+    "getsockopt": ByArgument((55, 209), 2, {57: errno.ENOPROTOOPT}, None),
     # RWF_NOWAIT tells what is in memory; no flag is all that anybody needs
     "preadv2": ByArgument((327, 286), 5, {0: None}, errno.EOPNOTSUPP),
     "pwritev2": ByArgument((328, 287), 5, {0: None}, errno.EOPNOTSUPP),

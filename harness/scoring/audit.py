@@ -1,7 +1,5 @@
 """Turns what the replicas answered into audit results and findings, each with its bound and its tolerance."""
 
-from __future__ import annotations
-
 import math
 
 import msgspec
@@ -15,6 +13,7 @@ from harness.scoring.sample import FLOOR_NATS, GainSample, Nats, Place
 
 MEAN_NATS = 1e-3  # a fifth of what a record has to gain: a mean over many rows is far steadier than one row
 ROW_SHARE, MEAN_SHARE = 0.75, 0.125  # of what may escape: leaks over a row's tolerance, the estimated sum of others
+SPREAD = 4.0  # root mean square of 10,000 normal values, at least, in their largest: honest noise has no more of it
 ONE_SIDED = 1.645  # standard deviations that a normal value exceeds once in twenty
 C1_CAUSAL, S4_STATE = "C1-CAUSAL", "S4-STATE-DECLARED"
 AUDITS = {
@@ -45,7 +44,10 @@ def judge_replays(
     agree, declared = apart(second.true, second.nats), apart(keeper.logits, committed)
     causal = max(_worst(first.apart), _worst(second.apart), key=lambda worst: worst[0])
     drawn = {original.place(target) for target in draws.targets()}
-    by_gain = _worst({place: abs(first.dearer[place]) for place in drawn})
+    # a replica has more time than the run: one that predicts a little better everywhere would hide a leak from the sum
+    square = draws.by_gain.estimate(lambda target: first.dearer[original.place(target)] ** 2)
+    worst = _worst({place: abs(first.dearer[place]) for place in drawn})
+    by_gain = max(worst, (SPREAD * math.sqrt(square), None), key=lambda worst: worst[0])
     leak = draws.by_gain.estimate(lambda target: first.dearer[original.place(target)])
     leak = abs(leak) if leak == leak else math.inf
     allowed = mean_tolerance(tolerance_nats, escape_nats)
@@ -85,7 +87,8 @@ def judge_replays(
         f"{escapes:.4f} nats a token in all, in whatever rows and chunks, escape with probability at most 5 %. "
         f"Also drawn: {over.draws} by gain over the packed model ({over.nats:.3f} nats a token), and rows of "
         f"{len(draws.outlier_chunks)} unusually cheap chunks.",
-        "Targets that gained much cost more once the inputs behind them are random.",
+        "Targets cost something else once the inputs behind them are random (in a row, or four times the root mean "
+        "square of all).",
     )
     total = result(
         "sum of all leaks",

@@ -6,13 +6,11 @@ A worker may write into the shared memory at any time, so the referee copies wha
 its own tokens.
 """
 
-from __future__ import annotations
-
 import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +19,7 @@ import numpy.typing as npt
 import torch
 
 from harness.config.tracks import Limits
-from harness.protocol import device_memory
-from harness.protocol.device_memory import settle
-from harness.protocol.layout import LOGITS_DTYPES, Buffers, Shapes, buffer_shapes, map_tensor
+from harness.protocol.buffers import LOGITS_DTYPES, Buffers, Shapes, allocate, buffer_shapes, map_tensor, settle
 from harness.protocol.messages import Channel, Kind, Message
 from harness.sandbox.answers import RankFailed, Ranks
 from harness.scoring.nll import token_nats
@@ -82,7 +78,7 @@ class EvalClient(ExitStack):
         sizes = hello.chunk_tokens, hello.slab_rows, self._vocab_size
         shapes = buffer_shapes(*sizes, hello.logits_dtype, hello.state_bytes)
         device = self._device if hello.on_device else None
-        buffers = self.buffers = self.enter_context(eval_buffers(shapes, device))
+        buffers = self.buffers = self._allocate(shapes, device)
         self._private = torch.empty_like(buffers.logits)
         message = Message(Kind.BUFFERS, hello.chunk_tokens, hello.slab_rows, 0 if device is None else 1 + device)
         self._send(message, buffers.descriptors)
@@ -183,49 +179,34 @@ class EvalClient(ExitStack):
             raise RankFailed(f"it declares slabs of {slab_rows:,} rows, more than {MAX_SLAB_BYTES:,} bytes")
         return Hello(message.a, message.b, slab_rows, dtype, message.y == 1.0)
 
+    def _allocate(self, shapes: Shapes, device: int | None) -> Buffers:
+        """The buffers of this evaluation, zeroed: memory files, or memory of a GPU that is shared by descriptor.
+
+        The files are sealed: a worker that truncates one would kill the referee with SIGBUS. Device memory has no size
+        to change. Descriptors are closed at the end. Host memory goes with its last view; device memory then, views or
+        not.
+        """
+        descriptors, tensors = [], []
+        for dtype, shape in shapes:
+            size = dtype.itemsize * torch.Size(shape).numel()
+            if device is None:
+                descriptor = os.memfd_create("golf", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+                self.callback(os.close, descriptor)
+                os.ftruncate(descriptor, size)
+                fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+                tensors.append(map_tensor(descriptor, dtype, shape))
+            else:
+                memory, descriptor = allocate(size, device)
+                self.callback(memory.close)
+                self.callback(os.close, descriptor)
+                tensors.append(memory.tensor(dtype, shape))
+            descriptors.append(descriptor)
+        inputs, targets, logits, state = tensors
+        return Buffers(inputs, targets, logits, state, device, tuple(descriptors))
+
     def _send(self, message: Message, descriptors: tuple[int, ...] = ()) -> None:
         self.ranks.send(message, descriptors, within_s=self._limits.message_s)
 
     def _expect(self, kind: Kind, *, patient: bool = False) -> Message:
         """The next message of ``kind``. ``patient``: only the span's deadline limits the wait."""
         return self.ranks.collect(kind, (0,), within_s=None if patient else self._limits.message_s)[0]
-
-
-@contextmanager
-def eval_buffers(shapes: Shapes, device: int | None = None) -> Iterator[Buffers]:
-    """Allocate the buffers of one evaluation, zeroed: memory files, or memory of a GPU that is shared by descriptor.
-
-    The files are sealed: a worker that truncates one would kill the referee with SIGBUS. Device memory has no size to
-    change. Descriptors are closed at the end. Host memory goes with its last view; device memory then, views or not.
-    """
-    with ExitStack() as stack:
-        descriptors, tensors = [], []
-        for dtype, shape in shapes:
-            size = dtype.itemsize * torch.Size(shape).numel()
-            if device is None:
-                descriptor = os.memfd_create("golf", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-                stack.callback(os.close, descriptor)
-                os.ftruncate(descriptor, size)
-                fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
-                tensors.append(map_tensor(descriptor, dtype, shape))
-            else:
-                memory, descriptor = device_memory.allocate(size, device)
-                stack.callback(memory.close)
-                stack.callback(os.close, descriptor)
-                tensors.append(memory.tensor(dtype, shape))
-            descriptors.append(descriptor)
-        inputs, targets, logits, state = tensors
-        yield Buffers(inputs, targets, logits, state, device, tuple(descriptors))
-
-
-def shared_device() -> int | None:
-    """The CUDA device whose memory the referee can share with a worker; ``None`` where there is none."""
-    if not torch.cuda.is_available():
-        return None
-    try:
-        memory, descriptor = device_memory.allocate(1, 0)
-    except device_memory.DeviceMemoryError:
-        return None
-    os.close(descriptor)
-    memory.close()
-    return 0

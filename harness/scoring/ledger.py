@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from harness.scoring.nll import token_nats
+from harness.scoring.nll import NotFinite, token_nats
 from harness.units import bits_per_byte
 
 RUNNING_POINTS = 200
@@ -78,8 +78,11 @@ class SealedTargets:
         self._ledger, self._end, self._values = ledger, end, values
 
     def nats(self, row: int, logits: torch.Tensor) -> torch.Tensor:
-        """-ln p of the targets from ``row`` on under ``logits`` (rows, vocabulary). Raises ``NotFinite``."""
-        return token_nats(logits, self._values[row : row + len(logits)])
+        """-ln p of the targets from ``row`` on under ``logits`` (rows, vocabulary); ``NotFinite`` names the target."""
+        try:
+            return token_nats(logits, self._values[row : row + len(logits)])
+        except NotFinite as error:
+            raise NotFinite(self._end - len(self._values) + row + error.row) from None
 
     def open(self) -> torch.Tensor:
         """The targets, int64 (n,), for the worker. Raises ``OutOfOrder`` until the chunk's score is committed."""

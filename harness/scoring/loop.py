@@ -1,15 +1,12 @@
 """The scoring loop: reveal inputs → receive logits → commit the nats → only then hand over the targets."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 
 from harness.scoring.client import EvalClient
-from harness.scoring.ledger import ScoreLedger, SealedTargets, Stream
-from harness.scoring.nll import NotFinite
-from harness.scoring.sample import Keeper, Nats
+from harness.scoring.ledger import ScoreLedger, Stream
+from harness.scoring.sample import Keeper
 
 
 def score_stream(
@@ -40,10 +37,13 @@ def score_stream(
             client.copy_state(place)
         slabs = client.score(index, inputs)
         # 2. Receive: the logits of every row, turned into nats against targets that the worker has not seen.
-        targets = ledger.seal(start, count)
-        nats = _nats_of(slabs, targets, index, start, count, witness)
+        targets, nats = ledger.seal(start, count), torch.empty(count, dtype=torch.float64)
+        for row, slab in slabs:
+            nats[row : row + len(slab)] = targets.nats(row, slab)
+            if witness:
+                witness.slab(index, row, slab)
         # 3. Commit: from here on the chunk's score cannot change.
-        ledger.commit(index, start, nats)
+        ledger.commit(index, start, nats.numpy())
         # 4. Hand over: ``open`` refuses targets that are not committed.
         learns = adapt and not last
         if learns:
@@ -57,24 +57,3 @@ def score_stream(
             place = witness.state_place(index + 1) if witness else None
         if learns:
             client.await_adapted()
-
-
-def _nats_of(
-    slabs: Iterator[tuple[int, torch.Tensor]],
-    targets: SealedTargets,
-    index: int,
-    start: int,
-    count: int,
-    witness: Keeper | None,
-) -> Nats:
-    """The chunk's nats as its logits come, slab by slab, float64 (count,)."""
-    nats = torch.empty(count, dtype=torch.float64)
-    for row, slab in slabs:
-        try:
-            nats[row : row + len(slab)] = targets.nats(row, slab)
-        except NotFinite as error:
-            raise NotFinite(start + row + error.row) from None
-        if witness:
-            witness.slab(index, row, slab)
-    result: Nats = nats.numpy()
-    return result

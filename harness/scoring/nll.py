@@ -1,7 +1,5 @@
 """The negative log-likelihood, computed by the referee: log-softmax over the whole vocabulary, then the target [C2]."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cache
 

@@ -9,8 +9,6 @@ With the true inputs every row of a chunk that is replayed whole has to give the
 Not covered: leaks that stay under the tolerance of one row and under that of the estimated sum of all rows.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field

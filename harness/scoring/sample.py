@@ -12,8 +12,6 @@ before every chunk, so what to audit is drawn when the run is over and every sco
 - rows of chunks that are far cheaper than the others.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass

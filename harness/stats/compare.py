@@ -4,8 +4,6 @@ Lower scores are better. The null hypothesis is mean(candidate) >= mean(baseline
 it. The statistic has the sign of candidate - baseline, so an improvement is negative (as in public #1019: -11.834).
 """
 
-from __future__ import annotations
-
 import math
 import statistics
 from bisect import bisect_left

@@ -202,19 +202,19 @@ def describe_against(
     sides share no track.
     """
     asked = None if margin is None else parse_margin(margin)
-    sides: list[dict[str, list[list[RunRecord]]]] = []
+    sides: dict[str, dict[str, list[list[RunRecord]]]] = {}
     lines: list[str] = []
-    for side in (reports, [baseline]):
+    for name, side in (("candidate", reports), ("baseline", [baseline])):
         by_track: dict[str, list[list[RunRecord]]] = {}
         for report in side:
             found, left_out = counted_pools(report)
-            lines += left_out
+            lines += (f"{name}: {line}" for line in left_out)
             for pool in found:
                 by_track.setdefault(pool[0].track.name, []).append(pool)
-        sides.append(by_track)
-    shared = [name for name in sides[0] if name in sides[1] and track in (None, name)]
+        sides[name] = by_track
+    shared = [name for name in sides["candidate"] if name in sides["baseline"] and track in (None, name)]
     if not shared:
-        held = " and ".join(", ".join(side) or "none that counts" for side in sides)
+        held = " and ".join(", ".join(side) or "none that counts" for side in sides.values())
         raise UsageError(
             f"candidate and baseline have no track{f' {track}' if track else ''} in common: {held}.",
             remedy="Compare records of one track; `harness verify` says why a record does not count.",
@@ -222,13 +222,13 @@ def describe_against(
     for name in shared:
         largest: list[list[RunRecord]] = []
         try:
-            for of_track in sides:  # of each the pool of most seeds, the newest of several; the others are counted
+            for side_name, of_track in sides.items():
                 first, *others = sorted(
                     of_track[name], key=lambda pool: (len(pool), max(run.started_at for run in pool)), reverse=True
                 )
                 if others:
-                    left = f"left out: {sum(map(len, others))} record(s) on track {name}, older or of fewer seeds, "
-                    lines.append(f"{left}of other code, configuration, data or owner")
+                    left = f"{side_name}: left out: {sum(map(len, others))} record(s) on track {name}, older or of "
+                    lines.append(f"{left}fewer seeds, of other code, configuration, data or owner")
                 largest.append(first)
             lines += describe_comparison(largest[0], largest[1], asked)
         except UsageError as error:

@@ -28,11 +28,12 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from harness.config.tracks import load_track  # noqa: E402
+from harness.protocol.buffers import shared_device  # noqa: E402
 from harness.protocol.environment import CellEnvironment  # noqa: E402
 from harness.protocol.messages import Channel  # noqa: E402
 from harness.protocol.predictor import EvalContext  # noqa: E402
 from harness.protocol.serve import serve_on  # noqa: E402
-from harness.scoring.client import EvalClient, shared_device  # noqa: E402
+from harness.scoring.client import EvalClient  # noqa: E402
 from harness.scoring.ledger import ScoreLedger, Stream  # noqa: E402
 from harness.scoring.loop import score_stream  # noqa: E402
 from harness.scoring.nll import token_nats  # noqa: E402

@@ -9,10 +9,11 @@ import msgspec
 from ratios import Ratio, seconds
 from record_samples import make_artifact, make_intent, make_record
 
-from harness.record import dsse, verify_folder
+from harness.record import dsse
 from harness.record.predicate import Head
 from harness.record.signing import open_signing_key
 from harness.record.statement import encode_statement, file_name
+from harness.record.verification import verify_folder
 from harness.rules import Finding, Verdict
 
 RECORDS = 1000

@@ -25,8 +25,9 @@ from tabulate import tabulate
 
 from harness.config.variables import records_dir
 from harness.files import write_atomic
-from harness.record import load_record, verify_folder
 from harness.record.predicate import RunRecord
+from harness.record.store import load_record
+from harness.record.verification import verify_folder
 from harness.rules import Verdict
 from harness.stats.compare import summarise
 

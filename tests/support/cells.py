@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import sys
 import tempfile
 import time
@@ -69,14 +70,18 @@ def wait_for(check):
     return value
 
 
-def living(words: str) -> list[str]:
-    """Command lines that hold ``words``, of processes that are not dead."""
+def living(words: str) -> list[int]:
+    """Ids of living threads whose command line holds ``words``.
+
+    A process whose first thread ended shows its command line no more, its other threads do.
+    """
     found = []
-    for folder in Path("/proc").glob("[0-9]*"):
+    for process in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):  # it ended meanwhile
-            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            if words in line and " Z " not in (folder / "stat").read_text():
-                found.append(line)
+            for folder in Path("/proc", process, "task").iterdir():
+                line = (folder / "cmdline").read_bytes().replace(b"\0", b" ")
+                if words.encode() in line and " Z " not in (folder / "stat").read_text():
+                    found.append(int(folder.name))
     return found
 
 

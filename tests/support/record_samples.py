@@ -7,12 +7,14 @@ from pathlib import Path
 import msgspec
 
 from harness.config.tracks import load_track
-from harness.record import Intent, announce, canonical_digest, file_digest, sign_and_store
+from harness.files import file_digest
 from harness.record.arithmetic import REQUIRED_RULES, KnownText, known
+from harness.record.canonical import canonical_digest
 from harness.record.predicate import (
     AuditResult,
     BudgetEntry,
     DataInfo,
+    Intent,
     Machine,
     Provenance,
     RunRecord,
@@ -24,6 +26,7 @@ from harness.record.predicate import (
     Training,
 )
 from harness.record.statement import Entry
+from harness.record.store import announce, sign_and_store
 from harness.rules import Finding, Verdict
 from harness.run.artifact import pack_code
 

@@ -11,7 +11,7 @@ from harness.cli.new import create
 from harness.data import Dataset, Validation
 from harness.data.shards import join_values, shard_name, write_shard
 from harness.progress import Silent
-from harness.record import verify_folder
+from harness.record.verification import verify_folder
 from harness.rules import Finding, Verdict
 from harness.run import refereed, rescore, runs
 
@@ -69,22 +69,16 @@ def use_house(house: Path, set_attribute, set_variable) -> None:
 
 
 def run_tiny(house: Path, seed: int = 1, environ: dict[str, str] | None = None) -> runs.RunOutcome:
-    return runs.submit_run(
-        submission_dir=house / "mini",
-        track_name="smoke",
-        seed=seed,
-        environ=environ or {},
-        records_dir=house / "records",
-        progress=Silent(),
-    )
+    order = refereed.Order(house / "mini", "smoke", None, environ or {}, house / "records", Silent())
+    return runs.submit_run(order, seed)
 
 
 def resume_tiny(house: Path, run: str = "newest") -> runs.RunOutcome:
     return runs.resume_run(run, records_dir=house / "records", progress=Silent())
 
 
-def cell_processes(house: Path) -> list[str]:
-    """Command lines of living processes that run code of this house's runs."""
+def cell_processes(house: Path) -> list[int]:
+    """Ids of living threads that run code of this house's runs."""
     return living(f"{house}/runs")
 
 

@@ -5,19 +5,11 @@ import json
 import pytest
 
 from harness.cli.check import CHECKS
-from harness.cli.main import run
 from harness.errors import ExitCode
 from harness.rules import catalogue
 
 
-def answer(capsys, *arguments):
-    with pytest.raises(SystemExit) as exit_:
-        run(["check", *arguments])
-    captured = capsys.readouterr()
-    return exit_.value.code, captured.out, captured.err
-
-
-def test_help_lists_the_checks_without_importing_them(capsys, monkeypatch):
+def test_help_lists_the_checks_without_importing_them(monkeypatch):
     monkeypatch.setattr("importlib.import_module", pytest.fail)
     from click.testing import CliRunner
 
@@ -28,19 +20,19 @@ def test_help_lists_the_checks_without_importing_them(capsys, monkeypatch):
     assert all(name in result.output for name in CHECKS)
 
 
-def test_a_section_is_taught_whole(capsys):
-    _, out, _ = answer(capsys, "--explain", "a3")
+def test_a_section_is_taught_whole(harness):
+    _, out, _ = harness("check", "--explain", "a3")
     assert all(item.id in out for item in catalogue().values() if item.id.startswith("A3-"))
 
 
-def test_the_list_and_the_json_name_every_rule(capsys):
-    _, out, _ = answer(capsys, "--explain", "list")
+def test_the_list_and_the_json_name_every_rule(harness):
+    _, out, _ = harness("check", "--explain", "list")
     assert len(out.splitlines()) == len(catalogue())
-    _, out, _ = answer(capsys, "--explain", "list", "--json")
+    _, out, _ = harness("check", "--explain", "list", "--json")
     assert [item["id"] for item in json.loads(out)] == list(catalogue())
 
 
-def test_an_unknown_rule_is_wrong_usage_and_names_near_ones(capsys):
-    code, _, err = answer(capsys, "--explain", "ARTIFACT")
+def test_an_unknown_rule_is_wrong_usage_and_names_near_ones(harness):
+    code, _, err = harness("check", "--explain", "ARTIFACT")
     assert code == ExitCode.USAGE
     assert "A3-ARTIFACT-BYTES" in err

@@ -11,14 +11,14 @@ from harness.sandbox.layers import Layer
 
 
 def test_every_isolation_layer_is_tried_and_named():
-    result = CliRunner().invoke(command, ["--json"])
+    result = CliRunner().invoke(command, ["--json"], standalone_mode=False)
     answer = json.loads(result.output)
     layers = {check["name"]: check["found"] for check in answer["checks"] if check["area"] == "isolation"}
     assert set(layers) == set(Layer)
     assert all(found.startswith(("in force", "missing: ")) for found in layers.values())
     if layers["hard_kill"] == "in force: PID namespace":
         assert layers["private_tmp"].endswith("in a root of its own")
-    assert result.exit_code == (0 if answer["ok"] else 3)
+    assert result.return_value == (0 if answer["ok"] else 3)
     assert answer["ok"] == all(check["state"] != "missing" for check in answer["checks"])
 
 
@@ -45,8 +45,8 @@ def test_a_missing_piece_makes_the_command_fail_and_says_what_to_do(monkeypatch)
     lacking = doctor.Check("isolation", "landlock", "missing", "missing: old kernel", "Boot another kernel.")
     monkeypatch.setattr(doctor, "isolation_checks", lambda: [lacking])
     monkeypatch.setattr(doctor, "package_checks", list)
-    result = CliRunner().invoke(command, [])
-    assert result.exit_code == 3
+    result = CliRunner().invoke(command, [], standalone_mode=False)
+    assert result.return_value == 3
     assert "landlock: Boot another kernel." in result.output
 
 

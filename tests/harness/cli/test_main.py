@@ -9,26 +9,28 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli.main import VERBS, main, run
+from harness.cli.main import VERBS, main
 from harness.config.variables import VARIABLES
 from harness.errors import CouldNotCheck, ExitCode, RuleBroken, UsageError
 
 
-def exit_code_of(monkeypatch, error, arguments=("verify",)):
-    def fail(*args, **kwargs):
-        raise error
+@pytest.fixture
+def failing(harness, monkeypatch):
+    """A command that ends in this error, called with ``words``."""
 
-    monkeypatch.setattr(main, "main", fail)
-    with pytest.raises(SystemExit) as exit_:
-        run(list(arguments))
-    return exit_.value.code
+    def call(error: BaseException, words: str = "verify") -> tuple[int, str, str]:
+        def fail(*args, **kwargs):
+            raise error
+
+        monkeypatch.setattr(main, "main", fail)
+        return harness(*words.split())
+
+    return call
 
 
-def test_help_lists_every_verb_and_the_exit_codes(capsys):
-    with pytest.raises(SystemExit) as exit_:
-        run(["--help"])
-    assert exit_.value.code == 0
-    text = capsys.readouterr().out
+def test_help_lists_every_verb_and_the_exit_codes(harness):
+    code, text, _ = harness("--help")
+    assert code == 0
     assert all(verb in text for verb in VERBS)
     assert "1 a rule is broken" in " ".join(text.split())
 
@@ -43,29 +45,24 @@ def test_help_lists_every_verb_and_the_exit_codes(capsys):
     ],
 )
 def test_a_name_that_make_was_given_is_refused_where_the_command_does_not_read_it(
-    monkeypatch, capsys, words: str, given: str, refused: str
+    monkeypatch, harness, words: str, given: str, refused: str
 ):
     monkeypatch.setenv("GIVEN_TO_MAKE", given)
-    with pytest.raises(SystemExit):
-        run(words.split())
-    said = capsys.readouterr().err
+    _, _, said = harness(*words.split())
     assert (f"reads no variable {refused}." if refused else "nowhere") in said
 
 
 @pytest.mark.parametrize("seed", ["1_0", "٣", "1.0", "0x1"])
-def test_a_seed_is_plain_digits(seed, capsys):
-    with pytest.raises(SystemExit) as exit_:
-        run(["try", "--seed", seed])
-    assert exit_.value.code == ExitCode.USAGE
-    assert "is not a whole number" in capsys.readouterr().err
+def test_a_seed_is_plain_digits(seed, harness):
+    code, _, err = harness("try", "--seed", seed)
+    assert code == ExitCode.USAGE
+    assert "is not a whole number" in err
 
 
 @pytest.mark.parametrize("verb", list(VERBS))
-def test_each_verb_has_help_and_json_and_states_the_same_exit_codes(verb, capsys):
-    with pytest.raises(SystemExit) as exit_:
-        run([verb, "--help"])
-    assert exit_.value.code == 0
-    text = capsys.readouterr().out
+def test_each_verb_has_help_and_json_and_states_the_same_exit_codes(verb, harness):
+    code, text, _ = harness(verb, "--help")
+    assert code == 0
     command = main.get_command(None, verb)
     subcommands = getattr(command, "commands", None) or getattr(command, "list_commands", lambda _: [])(None)
     assert "--json" in text or subcommands or verb == "export"  # what that one tells is in the files that it writes
@@ -91,19 +88,12 @@ def every_command():
             yield [verb]
 
 
-@pytest.mark.parametrize("words", list(every_command()), ids=" ".join)
-def test_a_wrong_option_is_wrong_usage_in_every_command(words, capsys):
-    with pytest.raises(SystemExit) as exit_:
-        run([*words, "--no-such-option"])
-    assert exit_.value.code == ExitCode.USAGE
-    assert "--no-such-option" in capsys.readouterr().err
-
-
-def test_an_unknown_verb_is_wrong_usage(capsys):
-    with pytest.raises(SystemExit) as exit_:
-        run(["trian"])
-    assert exit_.value.code == ExitCode.USAGE
-    assert "trian" in capsys.readouterr().err
+@pytest.mark.parametrize("words", [[], *every_command()], ids=" ".join)
+def test_a_wrong_option_or_verb_is_wrong_usage(words, harness):
+    wrong = "--no-such-option" if words else "trian"
+    code, _, err = harness(*words, wrong)
+    assert code == ExitCode.USAGE
+    assert wrong in err
 
 
 @pytest.mark.parametrize(
@@ -116,24 +106,23 @@ def test_an_unknown_verb_is_wrong_usage(capsys):
         (OSError(28, "No space left on device", "model.bin"), ExitCode.COULD_NOT_CHECK),
     ],
 )
-def test_every_failure_ends_in_one_line_and_its_exit_code(monkeypatch, capsys, error, code):
-    assert exit_code_of(monkeypatch, error) == code
-    err = capsys.readouterr().err
+def test_every_failure_ends_in_one_line_and_its_exit_code(failing, error, code):
+    found, _, err = failing(error)
+    assert found == code
     assert len(err.strip().splitlines()) == 1
     assert "Traceback" not in err
 
 
-def test_a_defect_of_the_referee_is_no_broken_rule(monkeypatch, capsys):
-    assert exit_code_of(monkeypatch, MemoryError()) == ExitCode.COULD_NOT_CHECK
-    err = capsys.readouterr().err
+def test_a_defect_of_the_referee_is_no_broken_rule(failing):
+    code, _, err = failing(MemoryError())
+    assert code == ExitCode.COULD_NOT_CHECK
     assert "Traceback" in err
     assert err.splitlines()[-1].startswith("harness: ERROR: the referee itself failed (MemoryError, above)")
 
 
-def test_a_broken_rule_is_named_in_json(monkeypatch, capsys):
+def test_a_broken_rule_is_named_in_json(failing):
     error = RuleBroken("A3-ARTIFACT-BYTES", "artifact is 2 bytes, cap 1.", remedy="Prune.")
-    exit_code_of(monkeypatch, error, ("submit", "--json"))
-    answer = json.loads(capsys.readouterr().out)
+    answer = json.loads(failing(error, "submit --json")[1])
     assert answer["rule"] == "A3-ARTIFACT-BYTES"
     assert answer["remedy"] == "Prune."
 
@@ -150,10 +139,8 @@ def test_the_shell_completes_verbs_and_options(words: str, offered: set[str]):
     assert {line.removeprefix("plain,") for line in done.stdout.split()} == offered
 
 
-def test_help_of_submit_lists_the_referees_variables(capsys):
-    with pytest.raises(SystemExit):
-        run(["submit", "--help"])
-    text = capsys.readouterr().out
+def test_help_of_submit_lists_the_referees_variables(harness):
+    _, text, _ = harness("submit", "--help")
     assert [name for name in VARIABLES if name not in text] == []
 
 
@@ -186,7 +173,8 @@ def test_the_core_needs_no_torch_and_other_commands_name_their_extra(tmp_path):
         ["new", "mine"],
         ["data", "list"],
     ]
-    extra = [["submit"], ["try"], ["rerun", str(next((records / "runs").glob("*.json")))]]
+    mine = ["--submission", "mine"]
+    extra = [["submit", *mine], ["try", *mine], ["rerun", str(next((records / "runs").glob("*.json")))]]
     code = WITHOUT.replace("COMMANDS", repr([*core, *extra, ["submit", "--track", "nono"], ["doctor", "--json"]]))
     folders = {f"GOLF_{name}_DIR": str(tmp_path / name) for name in ("CACHE", "KEYS", "RUNS", "RECORDS")}
     command = [sys.executable, "-c", code]

@@ -12,7 +12,7 @@ from tiny_run import make_house, use_house
 from harness.cli.main import main
 from harness.cli.new import create
 from harness.errors import UsageError
-from harness.record import load_records
+from harness.record.store import load_records
 
 ROOT = Path(__file__).parents[3]
 

@@ -34,6 +34,7 @@ def make(tmp_path: Path, *words: str, **variables: str) -> subprocess.CompletedP
     command.parent.mkdir(parents=True, exist_ok=True)
     command.write_text(
         '#!/bin/sh\nfor word; do printf "<%s>" "$word"; done; printf "$SUBMISSION $SEED $TRACK"\n'
+        'test "$PYTHONPATH" != x || printf PYTHONPATH\n'
         'printf "$GIVEN_TO_MAKE" >&2\n'
     )
     command.chmod(0o755)
@@ -73,7 +74,7 @@ def test_the_table_of_claims_takes_its_variables_as_text(tmp_path: Path, name: s
 
 
 def test_make_hands_its_variables_to_the_command(tmp_path: Path):
-    done = make(tmp_path, "submit", "SUBMISSION=mine", "SEED=5", "TRACK=smoke")
+    done = make(tmp_path, "submit", "SUBMISSION=mine", "SEED=5", "TRACK=smoke", PYTHONPATH="x")
     assert done.stdout == "<submit>mine 5 smoke"
 
 
@@ -112,12 +113,12 @@ def test_a_copied_environment_is_made_anew_and_a_moved_stamp_is_not_believed(tmp
 def test_a_copied_environment_does_not_run_the_original_s_referee(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     own = Path(sys.prefix) / "bin" / "harness"
     monkeypatch.setattr(sys, "argv", [str(own)])
-    program.refuse_copied_environment()
+    program.refuse_surroundings()
     (tmp_path / "bin").mkdir()
     (tmp_path / "pyvenv.cfg").write_text("")
     monkeypatch.setattr(sys, "argv", [str(tmp_path / "bin" / "harness")])
     with pytest.raises(UsageError, match=r"is a copy of the environment .*make it anew"):
-        program.refuse_copied_environment()
+        program.refuse_surroundings()
 
 
 @pytest.mark.parametrize("name", ["harness", "pip"])
@@ -133,11 +134,33 @@ def test_nothing_is_imported_from_the_working_folder(tmp_path: Path, monkeypatch
     assert queue.result(job) is not None
     # Whatever a command starts itself inherits the same.
     start = f"import sys, os; sys.path.insert(0, {str(ROOT)!r}); from harness.cli.main import run\n"
-    start += (
-        "try: run(['--version'])\nexcept SystemExit: os.execv(sys.executable, [sys.executable, '-c', 'import json'])"
-    )
-    subprocess.run([sys.executable, "-P", "-c", start], cwd=tmp_path, check=True, capture_output=True)
+    start += "try: run(['--version'])\nexcept SystemExit: os.execvp('mine', ['mine', '-c', 'import json'])"
+    (tmp_path / "mine").write_text("#!/bin/sh\n: > ran\n")
+    (tmp_path / "mine").chmod(0o755)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "mine").symlink_to(sys.executable)
+    own = os.environ | {"PATH": f":.:{tmp_path}/bin:{os.environ['PATH']}"}
+    subprocess.run([sys.executable, "-P", "-c", start], cwd=tmp_path, check=True, capture_output=True, env=own)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "says"),
+    [("{0}", 0, ""), ("/opt:", 2, "an empty or relative entry"), ("/opt:.", 2, "an empty or relative entry")],
+)
+def test_no_module_of_pythonpath_stands_in_for_the_referee_s(tmp_path: Path, given: str, code: int, says: str):
+    (tmp_path / "msgspec.py").write_text("open('ran', 'w')")
+    done = subprocess.run(
+        [HARNESS, "--version"], cwd=tmp_path, env=os.environ | {"PYTHONPATH": given.format(tmp_path)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, says in done.stderr) == (code, True)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_working_folder_that_was_removed_is_no_broken_rule(tmp_path: Path):
+    done = shell(f"mkdir {tmp_path}/gone; cd {tmp_path}/gone; rmdir {tmp_path}/gone; $0 verify", tmp_path)
+    assert (done.returncode, "the working folder was removed" in done.stderr) == (3, True)
 
 
 def test_escapes_in_a_file_name_do_not_reach_the_terminal(tmp_path: Path):

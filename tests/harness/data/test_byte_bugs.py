@@ -37,10 +37,10 @@ def stream(folder):
 
 
 def check(*arguments):
-    result = CliRunner().invoke(command, [*(str(a) for a in arguments), "--json"])
-    if result.exception and not isinstance(result.exception, SystemExit):
+    result = CliRunner().invoke(command, [*(str(a) for a in arguments), "--json"], standalone_mode=False)
+    if result.exception:
         raise result.exception
-    return result.exit_code, json.loads(result.stdout)["findings"]
+    return result.return_value, json.loads(result.stdout)["findings"]
 
 
 def named(findings):

@@ -1,4 +1,7 @@
-"""Every raw byte is accounted for once, whatever text and tokenizer; plain ``len(doc.encode())`` is the judge."""
+"""Every raw byte is accounted for once, whatever text and tokenizer; plain ``len(doc.encode())`` is the judge.
+
+Case operators lose nothing, and carry the raw bytes of the source to the last one.
+"""
 
 import numpy as np
 import pytest
@@ -10,7 +13,14 @@ from hypothesis import strategies as st
 from harness.data import documents as encoding
 from harness.data import load_validation, open_dataset
 from harness.data.byte_table import compare_table, round_trip
-from harness.data.tokenizers import ByteTokenizer, CaseTokenizer, TiktokenTokenizer
+from harness.data.tokenizers import (
+    ByteTokenizer,
+    CaseTokenizer,
+    TiktokenTokenizer,
+    apply_operators,
+    raw_offsets,
+    undo_operators,
+)
 from harness.progress import Silent
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
@@ -152,3 +162,45 @@ def test_documents_come_encoded_in_their_order_however_they_are_batched(monkeypa
         found = list(encoding.encode_documents(iter(texts), trained()))
         assert [text for text, _ in found] == texts
         assert [(ids.tolist(), sizes.tolist()) for _, (ids, sizes) in found] == wanted
+
+
+CASED = st.text(st.characters(exclude_categories=["Cs"])) | st.text("aAbBßİıǅÉé \ue001\ue002\ue003\ue0041Σς")
+
+
+@pytest.mark.parametrize(
+    ("source", "written"),
+    [
+        ("Hello WORLD iPhone", "\ue001hello \ue002world i\ue003phone"),
+        ("A b", "\ue001a b"),
+        ("x\ue001y", "x\ue004\ue001y"),
+        ("NASA2 USA-led", "\ue002nasa2 \ue002usa-led"),
+    ],
+)
+def test_the_written_form(source, written):
+    assert apply_operators(source) == written
+
+
+@settings(max_examples=300)
+@given(CASED)
+@example("İSTANBUL ẞ ǅ \ue004\ue004A")
+def test_every_text_comes_back(text):
+    assert undo_operators(apply_operators(text)) == text
+
+
+@settings(max_examples=300)
+@given(CASED)
+@example("\ue004\ue004\ue001\ue001Ab")
+def test_offsets_never_fall_and_end_at_the_raw_size(text):
+    written = apply_operators(text)
+    offsets = raw_offsets(text, written)
+    assert len(offsets) == len(written.encode()) + 1
+    assert (np.diff(offsets) >= 0).all()
+    assert (offsets[0], offsets[-1]) == (0, len(text.encode()))
+
+
+def test_operators_account_for_no_byte():
+    ids, sizes = CaseTokenizer(ByteTokenizer()).encode(["Ab"])[0]
+    assert bytes((ids - 4).astype(np.uint8)).decode() == "\ue001ab"
+    assert sizes.tolist() == [0, 0, 0, 1, 1]
+    text = documents(1)[0]
+    assert CaseTokenizer(ByteTokenizer()).decode(CaseTokenizer(ByteTokenizer()).encode([text])[0][0]).decode() == text

@@ -21,8 +21,8 @@ def source(tmp_path):
 
 
 def invoke(*arguments):
-    result = CliRunner().invoke(command, [str(a) for a in arguments])
-    if result.exception and not isinstance(result.exception, SystemExit):
+    result = CliRunner().invoke(command, [str(a) for a in arguments], standalone_mode=False)
+    if result.exception:
         raise result.exception
     return result
 
@@ -78,6 +78,6 @@ def test_inspect_names_the_wrong_tokenizer_a_missing_bos_and_a_changed_file(tmp_
     path.unlink()
     write_shard(path, np.arange(5, 20))
     result = invoke("inspect", folder)
-    assert result.exit_code == 1
+    assert result.return_value == 1
     assert "train does not begin with BOS" in result.stdout
     assert "small_train_000000.bin differ from dataset.json" in result.stdout

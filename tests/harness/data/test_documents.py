@@ -59,6 +59,17 @@ def test_what_is_no_document_is_named(tmp_path, name, content, says):
         list(Documents([tmp_path / name]))
 
 
+@pytest.mark.parametrize(("name", "where"), [("a.jsonl.xz", r"a\.jsonl\.xz, line 2"), ("a.txt", r"a\.txt")])
+def test_a_document_that_is_too_long_is_named_and_one_at_the_limit_is_read(tmp_path, monkeypatch, name, where):
+    monkeypatch.setattr(encoding, "MOST_DOCUMENT_BYTES", 100)
+    line, pack = json_lines(["x"]).strip().ljust(99) + b"\n", lzma.compress if name.endswith(".xz") else bytes
+    (tmp_path / name).write_bytes(pack(line))
+    assert len(list(Documents([tmp_path / name]))) == 1
+    (tmp_path / name).write_bytes(pack(line + b"\0" * 101))
+    with pytest.raises(CouldNotCheck, match=where + " is longer than a document may be"):
+        list(Documents([tmp_path / name]))
+
+
 def test_a_missing_source_and_an_empty_folder_are_usage_errors(tmp_path):
     for source in (tmp_path / "nothing.jsonl", tmp_path):
         with pytest.raises(UsageError, match=source.name):

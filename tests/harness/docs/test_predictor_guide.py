@@ -45,8 +45,8 @@ def test_the_changed_submission_passes_its_own_tests(house: Path):
 def test_a_try_of_it_breaks_no_rule_and_leaves_no_trace(house: Path, monkeypatch):
     use_house(house, monkeypatch.setattr, monkeypatch.setenv)
     monkeypatch.chdir(house)
-    done = CliRunner().invoke(main, ["try", "--quick", "--submission", "mini", "--seed", "3"])
-    assert done.exit_code == 0, done.output
+    done = CliRunner().invoke(main, ["try", "--quick", "--submission", "mini", "--seed", "3"], standalone_mode=False)
+    assert done.return_value == 0, done.output
     assert "record    none: a try" in done.output
     assert not (house / "records").exists()
     assert not (house / "keys").exists()

@@ -57,15 +57,6 @@ def test_many_workers_publish_at_once_and_one_wins(tmp_path: Path):
     assert [path.name for path in (tmp_path / "results").iterdir()] == [f"{job.id}.json"]
 
 
-def test_a_held_job_is_seen_as_running_and_is_free_afterwards(tmp_path: Path):
-    queue = Queue(tmp_path)
-    job = make_job(queue)
-    with queue.running(job) as mine:
-        assert mine
-        assert queue.is_running(job)
-    assert not queue.is_running(job)
-
-
 def test_an_unknown_or_hostile_job_id_is_refused(tmp_path: Path):
     for name in ("nothing", "../jobs/x", ""):
         with pytest.raises(UsageError, match="has no job"):

@@ -45,7 +45,7 @@ def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
     def call(*options: str):
         arguments = ["submit", "--submission", "mine", "--on", "local", "--queue", str(tmp_path / "queue"), *options]
-        result = CliRunner().invoke(main, arguments)
+        result = CliRunner().invoke(main, arguments, standalone_mode=False)
         return result, log.read_text().splitlines() if log.exists() else []
 
     call.folder = tmp_path
@@ -54,9 +54,9 @@ def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_a_seed_that_has_its_record_is_a_result_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     record = make_record(make_artifact(tmp_path / "sample", 0), 5)
-    monkeypatch.setattr("harness.run.runs.submit_seeds", lambda **_: [RunOutcome(record, None, tmp_path)])
-    done = CliRunner().invoke(main, ["submit", "--seed", "5", "--once", "--json"])
-    assert done.exit_code == 0
+    monkeypatch.setattr("harness.run.runs.submit_seeds", lambda *_, **__: [RunOutcome(record, None, tmp_path)])
+    done = CliRunner().invoke(main, ["submit", "--seed", "5", "--once", "--json"], standalone_mode=False)
+    assert done.return_value == 0
     assert json.loads(done.stdout)["submission"]["seed"] == 5
 
 
@@ -65,14 +65,14 @@ def test_each_seed_is_a_job_that_runs_once_and_the_statistics_are_one(fleet):
     warned["findings"] = [{"rule": "S7-OWN-MACHINE", "verdict": "WARN", "message": "shared."}]
     (fleet.folder / "3.json").write_text(json.dumps(warned))
     result, ran = fleet("--seeds", "1 2 3", "--json")
-    assert result.exit_code == 0, result.output
+    assert result.return_value == 0, result.output
     document = json.loads(result.stdout)
     assert [job["verdict"] for job in document["jobs"]] == ["PASS", "PASS", "WARN"]
     assert document["seeds"] == [1, 2, 3]
     assert document["statistics"][0]["seeds"] == [1, 2, 3]
     assert len(ran) == 3
     result, ran = fleet("--seeds", "1 2 3")
-    (row,) = (line for line in result.output.splitlines() if line.startswith("submit smoke seed 2 "))
+    (row,) = (line for line in result.output.splitlines() if "  submit smoke seed 2 on " in line)
     final = next(s["bpb"] for s in json.loads((fleet.folder / "2.json").read_text())["scores"] if s["stage"] == "final")
     assert f" {final:.4f} " in row
     assert " +0.000000 " in row  # its difference to the mean of the three, which are alike here
@@ -84,7 +84,7 @@ def test_a_job_takes_the_variables_along_but_no_passphrase(fleet, tmp_path: Path
     monkeypatch.setenv("BIGRAM_WEIGHT", "0.25")
     monkeypatch.setenv("GOLF_KEY_PASSPHRASE", "whisper")
     result, (line,) = fleet("--seed", "1")
-    assert result.exit_code == 0, result.output
+    assert result.return_value == 0, result.output
     assert "BIGRAM_WEIGHT=0.25" in line
     assert f"GOLF_CACHE_DIR={tmp_path / 'cache'}" in line
     assert "--once" in line
@@ -99,7 +99,7 @@ def test_changed_code_data_or_track_is_another_job_and_the_job_keeps_its_code(fl
 
     def run() -> Path:
         result, ran = fleet("--seed", "1", "--data", str(data))
-        assert result.exit_code == 0, result.output
+        assert result.return_value == 0, result.output
         counts.append(len(ran))
         return Path(ran[-1].split("--submission ")[1].split()[0])
 

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.protocol.layout import ALIGNMENT, state_bytes, state_views
+from harness.protocol.buffers import ALIGNMENT, state_bytes, state_views
 
 DTYPES = st.sampled_from([torch.float32, torch.bfloat16, torch.int64, torch.uint8, torch.bool])
 SHAPE = st.lists(st.integers(0, 5), max_size=3).map(tuple)

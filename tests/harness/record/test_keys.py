@@ -14,9 +14,18 @@ from record_samples import make_artifact, make_intent, make_record, store_run
 
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import write_atomic
-from harness.record import announce, open_signing_key, sign_and_store, utc_now, verify_folder
+from harness.record.canonical import utc_now
 from harness.record.predicate import RunRecord
-from harness.record.signing import bind_key, create_key, describe_key, load_private, read_active, rotate_key
+from harness.record.signing import (
+    bind_key,
+    create_key,
+    describe_key,
+    load_private,
+    open_signing_key,
+    read_active,
+    rotate_key,
+)
+from harness.record.store import announce, sign_and_store
 from harness.record.trust import (
     load_public,
     load_trust,
@@ -26,6 +35,7 @@ from harness.record.trust import (
     store_public,
     trust_key,
 )
+from harness.record.verification import verify_folder
 from harness.rules import Verdict
 
 replace = msgspec.structs.replace
@@ -259,7 +269,7 @@ def test_a_successor_that_the_old_key_did_not_endorse_is_caught(tmp_path: Path):
     records = tmp_path / "records"
     key = open_signing_key(tmp_path / "keys", records)
     usurper = describe_key(create_key(tmp_path / "other"))
-    store_public(records, replace(usurper, replaces=key.keyid, endorsement="AAAA"))
+    store_public(records, replace(usurper, replaces=key.keyid, endorsement=bytes(3)))
     keys, bad = load_trust(records / "keys")
     assert set(keys) == {key.keyid}
     assert "has not signed that" in next(iter(bad.values()))

@@ -13,13 +13,8 @@ from record_samples import make_artifact, make_findings, make_record, make_score
 
 from harness.config.tracks import load_track
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
-from harness.record import (
-    canonical_digest,
-    countersign,
-    dsse,
-    load_records,
-    verify_folder,
-)
+from harness.record import dsse
+from harness.record.canonical import canonical_digest
 from harness.record.predicate import RunRecord, SubmissionInfo
 from harness.record.reproduce import (
     compare_runs,
@@ -28,7 +23,9 @@ from harness.record.reproduce import (
 )
 from harness.record.signing import describe_key, open_signing_key
 from harness.record.statement import Entry
+from harness.record.store import countersign, load_records
 from harness.record.trust import store_public
+from harness.record.verification import verify_folder
 from harness.rules import Verdict
 from harness.run.artifact import pack_code, read_folder
 
@@ -140,9 +137,8 @@ def rerun(monkeypatch, tmp_path: Path, call):
     def stand_in(again: RunRecord | RuleBroken | None, *arguments: object):
         seen: dict = {}
 
-        def submit_run(**given):
-            seen.update(given)
-            seen["files"] = sorted(path.name for path in given["submission_dir"].iterdir())
+        def submit_run(order, seed, sign):
+            seen.update(order=order, seed=seed, sign=sign, files=sorted(path.name for path in order.source.iterdir()))
             if isinstance(again, RuleBroken):
                 raise again
             return SimpleNamespace(record=again, path=None, run_dir=tmp_path)
@@ -159,8 +155,9 @@ def test_a_repeated_run_is_compared_and_signed(stored, submission, rerun, tmp_pa
     code, text, seen = rerun(stored.record, stored.path, "--code", submission, "--sign", "--note", "own laptop")
     assert code == 0
     assert "REPRODUCED: the same to the bit." in text
-    assert (seen["seed"], seen["track_name"], seen["dataset_name"], seen["sign"]) == (7, "smoke", "sotu", False)
-    assert seen["environ"]["MATRIX_LR"] == "0.025"
+    order = seen["order"]
+    assert (seen["seed"], order.track_name, order.dataset_name, seen["sign"]) == (7, "smoke", "sotu", False)
+    assert order.environ["MATRIX_LR"] == "0.025"
     report = verify_folder(tmp_path / "records")
     assert report.verdict is Verdict.WARN
     (found,) = [f for f in report.findings if f.rule == "R6-REPRODUCED"]

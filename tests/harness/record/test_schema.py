@@ -1,4 +1,4 @@
-"""The committed JSON Schema, the structs and the reader agree on what a record is."""
+"""The committed JSON Schema, the structs and the reader agree on what a record is; golden records stay as they are."""
 
 import copy
 import json
@@ -14,6 +14,9 @@ from rewrite_schemas import generated
 
 from harness.record.predicate import Review
 from harness.record.statement import FOLDER, KINDS, validators
+from harness.record.store import load_records
+from harness.record.verification import verify_folder
+from harness.rules import Verdict
 
 GENERATED = generated()
 SCHEMAS = {path.name: json.loads(path.read_bytes()) for path in FOLDER.glob("*.schema.json")}
@@ -89,3 +92,25 @@ def test_schema_and_reader_accept_the_same_documents(name: str, samples, data):
     change = data.draw(st.sampled_from(["remove", "add", None, True, "text", -1, 2.5, [], {}]))
     document = changed(sample, place, change)
     assert accepts(name, document) == validators()[SCHEMAS[name]["$id"]].is_valid(document)
+
+
+GOLDEN = Path(__file__).parent / "golden"  # of every past version; never edited: a new version adds a folder
+FORMAT = ("R1-SIGNATURE", "R2-SCHEMA", "R3-CHAIN", "R5-INTENT")
+
+
+@pytest.mark.rule("R2-SCHEMA")
+def test_golden_records_still_read_and_chain():
+    """Made-up runs over a made-up text, so their form is judged alone."""
+    report = verify_folder(GOLDEN / "v1")
+    assert len(report.records) == 3
+    assert len(report.entries) > 6
+    assert [f for f in report.findings if f.verdict is Verdict.FAIL and f.rule in FORMAT] == []
+    older = [f.where for f in report.findings if "is of version 1" in f.message and f.verdict is Verdict.WARN]
+    assert older == [entry.name for entry in report.records]
+
+
+def test_a_golden_record_still_reads_as_it_did():
+    first = load_records(GOLDEN / "v1", skipped=pytest.fail)[0]
+    assert first.digest.startswith(first.path.stem.rpartition("-")[2])
+    assert first.record.submission.config["MATRIX_LR"] == 0.025
+    assert {score.stage for score in first.record.scores} == {"float", "packed", "final"}

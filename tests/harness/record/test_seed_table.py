@@ -8,7 +8,7 @@ import seed_table
 from record_samples import make_artifact, make_record, make_score, store_run
 from seed_table import BASE, BUG, CLAIMS, ONE_EPOCH, Variant, agreement, base_settings, code_of, row, variant_of
 
-from harness.record import canonical_digest
+from harness.record.canonical import canonical_digest
 from harness.record.predicate import SubmissionInfo
 
 

@@ -10,9 +10,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from record_samples import make_artifact, make_intent, make_record, sign_run, store_run
 
 from harness.errors import CouldNotCheck, ExitCode, RuleBroken
-from harness.record import dsse, load_record, load_records, sign_and_store, verify_folder
+from harness.record import dsse
 from harness.record.canonical import locked
 from harness.record.statement import encode_statement
+from harness.record.store import load_record, load_records, sign_and_store
+from harness.record.verification import verify_folder
 from harness.rules import Verdict, exit_code_of
 
 

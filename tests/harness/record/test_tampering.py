@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from record_samples import make_artifact, make_intent, make_record, sign_run, store_run
 
 from harness.errors import CouldNotCheck, ExitCode
-from harness.record import announce, dsse, load_record, store, verify_folder
+from harness.record import dsse, store
 from harness.record.signing import create_key, describe_key, load_private, read_active
 from harness.record.statement import encode_statement, read_entry
+from harness.record.store import announce, load_record
 from harness.record.trust import store_public
+from harness.record.verification import verify_folder
 from harness.rules import Finding, Verdict, exit_code_of
 
 SETTINGS = settings(

@@ -8,8 +8,8 @@ import pytest
 from record_samples import store_run
 
 from harness.errors import CouldNotCheck, UsageError
-from harness.record import verify_folder
 from harness.record.trust import load_trust, revoke_key, store_public
+from harness.record.verification import verify_folder
 from harness.record.witness import check_history, check_stamps, extend_log
 from harness.rules import Finding, Verdict
 

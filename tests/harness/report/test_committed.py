@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.record import verify_folder
+from harness.record.verification import verify_folder
 from harness.report.figures import collect
 from harness.report.page import render_markdown
 from harness.review.claims import check_text

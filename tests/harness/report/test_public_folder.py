@@ -14,8 +14,8 @@ from report_samples import store_three_seeds
 from harness.cli.report import export_command
 from harness.config.tracks import load_track
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
-from harness.record import verify_folder
 from harness.record.predicate import DataInfo, Sizes, TrackInfo
+from harness.record.verification import verify_folder
 from harness.report.figures import Report, ReportedRun, pool_runs
 from harness.report.public_folder import write_public_folder
 from harness.review.folder import check_folder

@@ -1,13 +1,13 @@
-"""The rule catalogue ties text, code and tests together by id."""
+"""The rule catalogue ties text, code and tests together by id; and one name is one thing."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from harness.errors import UsageError
-from harness.rules import catalogue, rule
-from harness.rules.teach import enforcing_code, explain
+from harness.rules import catalogue, enforcing_code, explain, rule
 
 ROOT = Path(__file__).parents[3]
 ID = re.compile(r"[\"'`]([ACRS]\d{1,2}-[A-Z][A-Z0-9-]+)[\"'`]")
@@ -55,3 +55,10 @@ def test_code_names_only_known_ids():
 def test_every_rule_is_named_by_code_and_by_a_test():
     assert set(catalogue()) <= ids_named_in("harness")
     assert set(catalogue()) <= ids_named_in("tests")
+
+
+def test_no_module_and_no_class_has_the_name_of_another():
+    files = list((ROOT / "harness").rglob("*.py"))
+    modules = Counter(path.stem for path in files if path.stem != "__init__")
+    classes = Counter(name for path in files for name in re.findall(r"^class (\w+)", path.read_text(), re.MULTILINE))
+    assert [name for name, count in (modules + classes).items() if count > 1] == []

@@ -1,4 +1,4 @@
-"""A run that shared its machine or was throttled says so."""
+"""A run that shared its machine, was throttled, or ran on other GPUs than its track's says so."""
 
 import os
 import subprocess
@@ -10,25 +10,24 @@ import pytest
 from cells import wait_for
 from process_lab import BASE, zoo_track
 
+from harness.config.tracks import load_track
 from harness.progress import Reporter
 from harness.record.predicate import Conditions
 from harness.rules import Verdict
 from harness.run import cells, machine
 from harness.run.artifact import seal_submission
-from harness.run.machine import MachineWatch, judge_conditions
+from harness.run.machine import MachineWatch, gpu_names, judge_conditions
+from harness.run.verdicts import hardware_findings
 from harness.sandbox import policy
 
-ALONE = {
-    "foreign_cpu_share": 0.0,
-    "stolen_cpu_share": 0.0,
-    "cpu_throttle_events": 0,
-    "gpu_shared": False,
-    "gpu_limits": [],
-}
+ALONE = {"foreign_cpu_share": 0.0, "stolen_cpu_share": 0.0, "cpu_throttle_events": 0}
+ALONE |= {"gpu_shared": False, "gpu_limits": []}
 
 
-def test_a_run_alone_passes():
-    assert judge_conditions(Conditions(**ALONE)).verdict is Verdict.PASS
+@pytest.mark.parametrize(("open_gpus", "told"), [(0, False), (8, True)])
+def test_a_run_alone_passes_and_tells_of_gpus_that_a_cell_could_open_beside_its_own(open_gpus: int, told: bool):
+    finding = judge_conditions(Conditions(**ALONE, open_gpus=open_gpus))
+    assert (finding.verdict, "could open 8 GPUs" in finding.message) == (Verdict.PASS, told)
 
 
 @pytest.mark.rule("S7-OWN-MACHINE")
@@ -163,10 +162,6 @@ def test_a_referee_that_was_updated_during_the_run_is_not_named_as_what_ran_it(m
     assert machine.describe_provenance(began).referee == ("" if changed else began)
 
 
-def test_gpus_that_a_cell_could_open_beside_its_own_are_told():
-    assert "could open 8 GPUs" in judge_conditions(Conditions(**ALONE, open_gpus=8)).message
-
-
 def test_cells_of_the_final_stage_are_alike_whatever_the_load(tmp_path, monkeypatch):
     """Else a replica could tell itself from the cell that counts; a cell of another stage follows the load."""
     shares, threads = iter((0.0, 0.0, 0.5, 0.5)), iter((100, 200, 300, 400))
@@ -189,3 +184,41 @@ def test_cells_of_the_final_stage_are_alike_whatever_the_load(tmp_path, monkeypa
         "replica-1": ("20000", 200),
         "packed later": ("1000", 400),
     }
+
+
+SXM, PCIE, H200 = "NVIDIA H100 80GB HBM3", "NVIDIA H100 PCIe", "NVIDIA H200"
+OFFICIAL = load_track("10min_16mb")
+
+
+def test_the_track_s_gpus_pass():
+    (found,) = hardware_findings(OFFICIAL.hardware, [SXM] * 8)
+    assert (found.rule, found.verdict, found.message) == ("A1-HARDWARE", Verdict.PASS, f"8× {SXM}.")
+
+
+@pytest.mark.rule("A1-HARDWARE")
+@pytest.mark.parametrize(
+    ("gpus", "words"),
+    [
+        ([H200] * 8, "8× NVIDIA H200"),
+        ([PCIE] * 8, "8× NVIDIA H100 PCIe"),
+        ([SXM] * 7 + [H200], f"7× {SXM}, 1× NVIDIA H200"),
+        ([SXM] * 7, f"7× {SXM}"),
+        ([], "no GPU that nvidia-smi names"),
+    ],
+)
+def test_other_gpus_are_a_warning_that_names_them(gpus: list[str], words: str):
+    (found,) = hardware_findings(OFFICIAL.hardware, gpus)
+    assert (found.rule, found.verdict, found.found) == ("A1-HARDWARE", Verdict.WARN, words)
+    assert found.wanted == "8× H100 80GB HBM3"
+    assert found.remedy
+
+
+@pytest.mark.parametrize("name", ["smoke", "one_gpu_120s", "non_record_16mb"])
+def test_a_track_that_names_no_model_says_nothing(name: str):
+    assert hardware_findings(load_track(name).hardware, [H200]) == []
+
+
+def test_the_run_s_own_gpus_are_named_and_no_others(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("harness.run.machine.nvidia_smi", lambda *words: [" ".join(words)])
+    assert gpu_names(("2", "3")) == ["--query-gpu=name -i 2,3"]
+    assert gpu_names(()) == []

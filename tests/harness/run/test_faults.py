@@ -19,8 +19,11 @@ from tiny_run import assert_nothing_false, cell_processes, stored
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import remove_tree, write_atomic
 from harness.progress import Silent
-from harness.record import Intent, announce, load_record, open_signing_key, store, verify_folder
-from harness.record.signing import rotate_key
+from harness.record import store
+from harness.record.predicate import Intent
+from harness.record.signing import open_signing_key, rotate_key
+from harness.record.store import announce, load_record
+from harness.record.verification import verify_folder
 from harness.rules import Verdict
 from harness.run import conversation, refereed
 from harness.run.refereed import kept_files, nothing_half_written, recall
@@ -136,7 +139,7 @@ CHANGES = {
         "what trained.json says of the announced run changed",
     ),
     "secret": (
-        lambda run: change_json(run / "trained.json", audit_secret="00" * 32),
+        lambda run: change_json(run / "trained.json", audit_secret=f"{43 * 'A'}="),
         "says of the announced run changed",
     ),
     "a copy": (lambda run: run.rename(f"{run}-copy"), "what trained.json says of the announced run changed"),
@@ -261,7 +264,7 @@ if ctypes.CDLL(None).mount(b"tmpfs", str(folder).encode(), b"tmpfs", 0, b"size=2
     sys.exit("no tmpfs")
 write_atomic(folder / "first.json", b"1" * 100_000, replace=False)
 try:
-    write_atomic(folder / "second.json", b"2" * 300_000, replace=False)
+    write_atomic(folder / "new" / "deep" / "second.json", b"2" * 300_000, replace=False)
 except OSError as error:
     print("refused", error.errno, sorted(path.name for path in folder.iterdir()))
 """

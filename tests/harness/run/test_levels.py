@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from msgspec.structs import replace
 from record_samples import make_artifact, make_audits, make_record
 
-from harness.cli.main import main, run
-from harness.record import load_records
+from harness.cli.main import main
+from harness.record.store import load_records
 from harness.rules import Verdict
 from harness.run.rescore import drawn_part
 
@@ -24,22 +24,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory):
         tiny_run.make_house(house)
         tiny_run.use_house(house, patch.setattr, patch.setenv)
         patch.chdir(house)
-        done = CliRunner().invoke(main, ["submit", "--submission", "mini", "--seed", "7"])
-        assert done.exit_code == 0, done.output
+        done = CliRunner().invoke(main, ["submit", "--submission", "mini", "--seed", "7"], standalone_mode=False)
+        assert done.return_value == 0, done.output
         (stored,) = load_records(house / "records", skipped=pytest.fail)
         (artifact,) = house.glob("runs/*/artifact")
         yield SimpleNamespace(stored=stored, record=stored.path, artifact=artifact, said=done.output)
 
 
 @pytest.fixture
-def call(finished, capsys):
-    def call(*arguments: object) -> tuple[int, str]:
-        with pytest.raises(SystemExit) as ended:
-            run([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out
-
-    return call
+def call(finished, harness):
+    return lambda *arguments: harness(*arguments)[:2]
 
 
 def verdicts(text: str, rule: str) -> set[str]:

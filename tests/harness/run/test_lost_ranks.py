@@ -13,7 +13,6 @@ from tiny_run import assert_nothing_false, cell_processes
 from harness.config.tracks import Track, load_track
 from harness.errors import RuleBroken
 from harness.run import runs
-from harness.sandbox.answers import late_ranks
 
 TRAIN = """
 import os, signal, time
@@ -90,7 +89,7 @@ def test_a_rank_that_is_killed_in_training_is_named(house: Path):
     error = end_of(house)
     assert error.rule == "S3-PROTOCOL"
     assert error.message.startswith("train: in set-up, rank 1 was killed by signal 9")
-    assert "dmesg" in error.remedy
+    assert "or somebody ended it" in error.remedy
 
 
 @pytest.mark.rule("A1-TRAIN-CLOCK")
@@ -111,17 +110,10 @@ def test_a_rank_that_is_killed_in_evaluation_is_named_though_rank_0_waits_for_it
     error = end_of(house)
     assert error.rule == "S3-PROTOCOL"
     assert error.message.startswith("final: rank 1 was killed by signal 9")
-    assert "dmesg" in error.remedy
+    assert "or somebody ended it" in error.remedy
 
 
 @pytest.mark.rule("S3-PROTOCOL")
 def test_a_rank_that_leaves_before_the_end_of_the_evaluation_is_named(house: Path):
     with_eval(house, "return")
     assert end_of(house).message.startswith("final: rank 1 ended with exit code 0 before it was done")
-
-
-def test_only_ranks_that_others_waited_for_are_named():
-    assert late_ranks([2], [0, 1, 2], 3) == "; rank 2 never connected: it did not start, or is slow before it connects"
-    assert late_ranks([1, 2], [0, 1, 2], 3).startswith("; ranks 1, 2 never connected")
-    assert late_ranks([], [0], 3) == "; rank 0 had not answered"
-    assert late_ranks([], [0, 1, 2], 3) == late_ranks([0], [0], 1) == late_ranks([0, 1], [0, 1], 2) == ""

@@ -14,6 +14,7 @@ from harness.errors import CouldNotCheck, UsageError
 from harness.files import locked
 from harness.progress import Silent
 from harness.run import reserve
+from harness.run.refereed import Order
 from harness.run.reserve import going_on, reserved, run_gpus, share_of_cores
 from harness.run.runs import submit_run
 
@@ -97,14 +98,7 @@ def test_too_few_gpus_are_found_before_the_run_is_announced(monkeypatch: pytest.
     for name in ("KEYS", "RUNS", "RECORDS"):
         monkeypatch.setenv(f"GOLF_{name}_DIR", str(tmp_path / name.lower()))
     with pytest.raises(CouldNotCheck, match=f"track {track} wants"):
-        submit_run(
-            submission_dir=create("mine", tmp_path),
-            track_name=track,
-            seed=1,
-            environ={},
-            records_dir=tmp_path / "records",
-            progress=Silent(),
-        )
+        submit_run(Order(create("mine", tmp_path), track, None, {}, tmp_path / "records", Silent()), 1)
     assert {path.name for path in tmp_path.iterdir()} == {"mine"}
 
 

@@ -8,7 +8,7 @@ from record_samples import make_artifact, make_record, store_run
 
 from harness.progress import Silent
 from harness.run import runs as job
-from harness.run.refereed import TRAINED_FILE, Trained
+from harness.run.refereed import TRAINED_FILE, Order, Trained
 from harness.run.runs import CannotGoOn, RunOutcome
 
 
@@ -28,7 +28,7 @@ def submit(tmp_path: Path, monkeypatch):
             run = msgspec.structs.replace(sample.submission, seed=seed)
             return RunOutcome(msgspec.structs.replace(sample, submission=run), None, tmp_path)
 
-        def submit_run(*, seed, **_):
+        def submit_run(_, seed):
             ran.append(seed)
             return outcome(seed)
 
@@ -41,16 +41,9 @@ def submit(tmp_path: Path, monkeypatch):
         monkeypatch.setattr(job, "submit_run", submit_run)
         monkeypatch.setattr(job, "resume_run", resume_run)
         monkeypatch.setattr(job, "_identify", lambda *_: identity)
+        order = Order(tmp_path, "smoke", None, {}, tmp_path / "records", Silent())
         outcomes = job.submit_seeds(
-            submission_dir=tmp_path,
-            track_name="smoke",
-            dataset_name=None,
-            seeds=seeds,
-            environ={},
-            records_dir=tmp_path / "records",
-            progress=Silent(),
-            finished=lambda outcome: reported.append(outcome.record.submission.seed),
-            **options,
+            order, seeds, finished=lambda outcome: reported.append(outcome.record.submission.seed), **options
         )
         assert [o.record.submission.seed for o in outcomes] == seeds
         assert sorted(reported) == sorted(ran + [int(name.split("-")[1]) for name in resumed])
@@ -101,7 +94,7 @@ def leave_broken_off(folder: Path, tmp_path: Path, seed: int) -> None:
         dataset=record.data.name, data_fingerprint=record.data.fingerprint,
         seed=seed, intent="", code_digest=run.code_digest, config=run.config, parameters=1,
         started_at=record.started_at, environ={}, machine=record.machine, checkpoint={}, loss_curve=[], spans=[],
-        isolation={}, kills=[], audit_secret="00" * 32,
+        isolation={}, kills=[], audit_secret=bytes(32),
     )  # fmt: skip
     (folder / TRAINED_FILE).write_bytes(msgspec.json.encode(trained))
 

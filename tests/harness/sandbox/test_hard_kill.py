@@ -1,6 +1,5 @@
 """The hard kill: whatever a phase started is dead when the referee says so, and also when the referee itself is."""
 
-import contextlib
 import os
 import random
 import signal
@@ -10,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from cells import running, spec, wait_for, ways
+from cells import living, running, spec, wait_for, ways
 
 from harness.errors import RuleBroken
 from harness.sandbox import cell as cell_module
@@ -55,27 +54,16 @@ def marked(program: str) -> tuple[str, str]:
     return f"{HEAD}{program}\n# {mark}", mark
 
 
-def alive(mark: str) -> list[int]:
-    """Ids of living threads: a process whose first thread ended shows its command line no more, the others do."""
-    found = []
-    for process in filter(str.isdigit, os.listdir("/proc")):
-        with contextlib.suppress(OSError):  # it ended meanwhile
-            for folder in Path("/proc", process, "task").iterdir():
-                if mark.encode() in (folder / "cmdline").read_bytes() and " Z " not in (folder / "stat").read_text():
-                    found.append(int(folder.name))
-    return found
-
-
 @ways
 @pytest.mark.rule("S2-NO-SURVIVORS")
 @pytest.mark.parametrize("name", DEFIANT)
 def test_nothing_survives_the_kill(name: str, namespaced: bool, tmp_path: Path):
     program, mark = marked(DEFIANT[name])
     with running(program, tmp_path / "log", namespaced=namespaced) as cell:
-        wait_for(lambda: alive(mark))
+        wait_for(lambda: living(mark))
         time.sleep(0.15)
         report = cell.kill("the limit", time.monotonic_ns())
-        assert alive(mark) == []
+        assert living(mark) == []
         assert report.survivors == 0
         how = cell.layers["hard_kill"].how
         assert how.startswith("PID namespace" if namespaced else "subreaper and /proc walk")
@@ -105,7 +93,7 @@ def test_a_phase_that_is_over_gets_no_grace(namespaced: bool, tmp_path: Path):
     with running(program, tmp_path / "log", namespaced=namespaced) as cell:
         wait_for(lambda: "ready" in (tmp_path / "log").read_text())
         cell.stop()
-        wait_for(lambda: not alive(mark))
+        wait_for(lambda: not living(mark))
     assert "one more" not in (tmp_path / "log").read_text()
 
 
@@ -137,13 +125,13 @@ def test_an_end_that_is_slow_in_the_kernel_is_waited_for(tmp_path: Path, monkeyp
             pytest.skip(
                 "needs a PID namespace, which this kernel refuses this user; the subreaper case runs everywhere"
             )
-        (rank,) = wait_for(lambda: alive(mark))
+        (rank,) = wait_for(lambda: living(mark))
         command = [sys.executable, "-I", "-S", "-c", HOLDS_A_NAMESPACE, str(rank)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
             assert holder.stdout.readline() == "inside\n"
             report = cell.kill("the phase is over")
             assert descendants(cell._launcher.pid) == []
-        assert alive(mark) == []
+        assert living(mark) == []
         assert report.survivors == 0
         assert report.stopped_ns < report.overshoot_ns
 
@@ -153,12 +141,12 @@ def test_a_cell_without_a_namespace_cannot_outlive_its_supervisor(name: str, tmp
     """The same user may kill a supervisor from outside; what it left behind is found all the same."""
     program, mark = marked(DEFIANT[name])
     with running(program, tmp_path / "log", namespaced=False) as cell:
-        wait_for(lambda: alive(mark))
+        wait_for(lambda: living(mark))
         time.sleep(0.15)
         os.kill(cell._launcher.pid, signal.SIGKILL)
         report = cell.kill("the limit", time.monotonic_ns())
         assert report.survivors == 0
-        assert wait_for(lambda: alive(mark) == [])
+        assert wait_for(lambda: living(mark) == [])
 
 
 REFEREE = """
@@ -191,7 +179,7 @@ def test_a_referee_that_is_killed_takes_its_cell_along(namespaced: bool, tmp_pat
         referee.kill()
         referee.wait()
     assert left
-    wait_for(lambda: alive(mark) == [])
+    wait_for(lambda: living(mark) == [])
     wait_for(lambda: not home.exists())
 
 
@@ -210,7 +198,7 @@ def test_a_strict_cell_refuses_to_start_where_a_layer_is_missing(tmp_path: Path,
     assert caught.value.rule == "S1-ISOLATION"
     assert "landlock" in str(caught.value)
     assert "harness doctor" in caught.value.remedy
-    assert alive(mark) == []
+    assert living(mark) == []
     with pytest.raises(ValueError, match="leaves no layer off"):
         Cell(spec(program, tmp_path / "log", namespaced=False), strict=True)
 
@@ -220,10 +208,10 @@ def test_a_strict_cell_refuses_to_start_where_a_layer_is_missing(tmp_path: Path,
 def test_the_clock_kills_while_the_referee_is_busy_elsewhere(namespaced: bool, tmp_path: Path):
     program, mark = marked(DEFIANT["deaf to TERM"])
     with running(program, tmp_path / "log", namespaced=namespaced) as cell:
-        wait_for(lambda: alive(mark))
+        wait_for(lambda: living(mark))
         deadline_ns = time.monotonic_ns() + 200_000_000
         with cell.armed(deadline_ns):
-            wait_for(lambda: not alive(mark))  # nobody calls kill here
+            wait_for(lambda: not living(mark))  # nobody calls kill here
         assert time.monotonic_ns() > deadline_ns
         report = cell.kill("asked afterwards", deadline_ns)
         assert report.reason == "the limit"
@@ -233,7 +221,7 @@ def test_the_clock_kills_while_the_referee_is_busy_elsewhere(namespaced: bool, t
 def test_a_clock_that_did_not_run_out_kills_nobody(tmp_path: Path):
     program, mark = marked("sleep()")
     with running(program, tmp_path / "log") as cell:
-        wait_for(lambda: alive(mark))
+        wait_for(lambda: living(mark))
         with cell.armed(time.monotonic_ns() + 10**12):
             pass
-        assert alive(mark)
+        assert living(mark)

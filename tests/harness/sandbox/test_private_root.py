@@ -9,7 +9,7 @@ from cells import spec
 
 from harness.errors import CouldNotCheck
 from harness.sandbox.cell import Cell
-from harness.sandbox.private_root import layout
+from harness.sandbox.namespaces import layout
 
 
 @pytest.fixture
@@ -24,34 +24,34 @@ def disk(tmp_path: Path) -> Path:
 
 
 def test_links_on_the_way_are_kept_and_folders_hold_what_lies_below(disk: Path):
-    found = layout([disk / "lib", disk / "usr", disk / "venv" / "bin" / "python3", disk / "work" / "code"])
-    assert found.real == {disk / "usr", disk / "opt" / "venv" / "bin" / "python3", disk / "work" / "code"}
-    assert found.links == {disk / "lib": "usr/lib", disk / "venv": str(disk / "opt" / "venv")}
+    real, _, links = layout([disk / "lib", disk / "usr", disk / "venv" / "bin" / "python3", disk / "work" / "code"])
+    assert real == {disk / "usr", disk / "opt" / "venv" / "bin" / "python3", disk / "work" / "code"}
+    assert links == {disk / "lib": "usr/lib", disk / "venv": str(disk / "opt" / "venv")}
 
 
 def test_a_link_to_a_link_brings_both_and_their_target(disk: Path):
-    found = layout([disk / "venv" / "bin" / "python"])
-    assert found.real == {disk / "usr" / "lib" / "libc"}
-    assert set(found.links) == {disk / "venv", disk / "opt" / "venv" / "bin" / "python"}
+    real, _, links = layout([disk / "venv" / "bin" / "python"])
+    assert real == {disk / "usr" / "lib" / "libc"}
+    assert set(links) == {disk / "venv", disk / "opt" / "venv" / "bin" / "python"}
 
 
 def test_a_writable_folder_below_one_that_is_read_lies_on_top_of_it(disk: Path):
-    found = layout([disk / "work", disk / "work" / "data" / "val", disk / "usr"], [disk / "work" / "data"])
-    assert found.real == {disk / "work", disk / "usr"}
-    assert found.writable == {disk / "work" / "data"}
+    real, writable, _ = layout([disk / "work", disk / "work" / "data" / "val", disk / "usr"], [disk / "work" / "data"])
+    assert real == {disk / "work", disk / "usr"}
+    assert writable == {disk / "work" / "data"}
 
 
 def test_what_lies_in_a_writable_folder_is_writable_with_it(disk: Path):
-    found = layout([disk / "work" / "data" / "val", disk / "work" / "code"], [disk / "work" / "data"])
-    assert found.real == {disk / "work" / "code"}
-    assert found.writable == {disk / "work" / "data"}
+    real, writable, _ = layout([disk / "work" / "data" / "val", disk / "work" / "code"], [disk / "work" / "data"])
+    assert real == {disk / "work" / "code"}
+    assert writable == {disk / "work" / "data"}
 
 
 def test_what_is_missing_or_goes_in_circles_is_left_out(disk: Path):
     (disk / "round").symlink_to(disk / "round")
-    found = layout([disk / "no-such-file", disk / "round", disk / "usr" / "lib" / "libc"])
-    assert found.real == {disk / "usr" / "lib" / "libc"}
-    assert found.links == {}
+    real, _, links = layout([disk / "no-such-file", disk / "round", disk / "usr" / "lib" / "libc"])
+    assert real == {disk / "usr" / "lib" / "libc"}
+    assert links == {}
 
 
 @pytest.mark.parametrize("variable", ["TMPDIR", "write"])

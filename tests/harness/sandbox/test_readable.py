@@ -11,7 +11,7 @@ import pytest
 from cells import attempts, done, running, spec, wait_for, ways
 
 from harness.errors import CouldNotCheck
-from harness.sandbox import cell, policy, runtime
+from harness.sandbox import policy, runtime
 from harness.sandbox.cell import Cell
 
 STDLIB = Path(os.__file__).parent
@@ -137,8 +137,8 @@ def test_the_cell_tries_what_it_may_not_read_and_says_so(tmp_path: Path, log: Pa
 def test_what_opens_although_nothing_grants_it_stops_the_run(tmp_path: Path, log: Path, monkeypatch):
     """As a bind mount or a hole in the kernel would have it: here a rule that the referee does not remember."""
     (tmp_path / "val.bin").write_text("x")
-    real, asked = cell.landlock_rules, []
-    monkeypatch.setattr(cell, "landlock_rules", lambda *a: [] if asked else asked.append(1) or real(*a))
+    real, asked = policy.landlock_rules, []
+    monkeypatch.setattr(policy, "landlock_rules", lambda *a: [] if asked else asked.append(1) or real(*a))
     guarded = {"data": (tmp_path / "val.bin",)}
     holed = Cell(spec("pass", log, read=(tmp_path,), guarded=guarded), strict=False)
     with pytest.raises(CouldNotCheck, match=r"val\.bin \(data\) is granted to nobody"), holed:
@@ -166,7 +166,7 @@ def test_a_damaged_library_needs_nothing(tmp_path: Path, damage: int):
     data = bytearray(Path(sys.executable).resolve().read_bytes()[:4096])
     data[damage : damage + 8] = b"\xff" * 8
     (tmp_path / "broken.so").write_bytes(data)
-    assert isinstance(runtime.read_needs(tmp_path / "broken.so"), runtime.Needs)
+    assert len(runtime.read_needs(tmp_path / "broken.so")) == 3
 
 
 def test_the_inventory_counts_what_is_there(tmp_path: Path):
@@ -174,13 +174,13 @@ def test_the_inventory_counts_what_is_there(tmp_path: Path):
     (tmp_path / "code" / "a.py").write_text("1234")
     (tmp_path / "code" / "a.pyc").write_text("compiled")
     part = runtime.Part("mine", (tmp_path / "code",))
-    (first,) = runtime.inventory((part,))
+    ((_, files, size, first),) = runtime.inventory((part,))
     (tmp_path / "code" / "a.pyc").write_text("compiled again")
-    (again,) = runtime.inventory((runtime.Part("mine", (tmp_path / "code",), mounts=(tmp_path,)),))
+    ((*_, again),) = runtime.inventory((runtime.Part("mine", (tmp_path / "code",), mounts=(tmp_path,)),))
     (tmp_path / "code" / "a.py").write_text("4321")
-    (other,) = runtime.inventory((runtime.Part("other", (tmp_path / "code",)),))
-    assert (first.files, first.bytes) == (2, 12)
-    assert again.digest == first.digest != other.digest
+    ((*_, other),) = runtime.inventory((runtime.Part("other", (tmp_path / "code",)),))
+    assert (files, size) == (2, 12)
+    assert again == first != other
 
 
 @ways

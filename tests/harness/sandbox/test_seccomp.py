@@ -13,7 +13,7 @@ ALLOW, PERM, NOSYS, KILL = 0x7FFF0000, 0x00050001, 0x00050026, 0x80000000
 DONE, UNSUPPORTED, INVALID, NOTTY = 0x00050000, 0x0005005F, 0x00050016, 0x00050019
 # name: arguments that are answered, and how; arguments that are not
 BY_ARGUMENT = {
-    "madvise": (((0, 0, 20), (0, 0, 21)), INVALID, ((0, 0, 4), (0, 0, 8), (0, 0, 14))),
+    "madvise": (((0, 0, 20), (0, 0, 21), (0, 0, 25)), INVALID, ((0, 0, 4), (0, 0, 8), (0, 0, 14))),
     "fcntl": (
         ((0, 1036), (0, 1038), (0, 1024), (0, 1025), (0, 1026), (0, 1040), (0, 5), (0, 36), (0, 8), (0, 10)),
         INVALID,
@@ -24,7 +24,9 @@ BY_ARGUMENT = {
         NOTTY,
         ((0, 0x5421), (0, 0x541B), (0, 0xC020462A), (0, 0x30000001), (0, 0x27)),
     ),
-    **dict.fromkeys(("prlimit64", "move_pages", "migrate_pages"), (((1,), (4242,)), PERM, ((0, 7),))),
+    "prlimit64": (((1,), (4242,)), PERM, ((0, 7),)),
+    "getsockopt": (((0, 1, 57),), 0x0005005C, ((0, 1, 4), (0, 6, 1))),
+    "mbind": (((0, 0, 0, 0, 0, 2), (0, 0, 0, 0, 0, 6)), PERM, ((0, 0, 0, 0, 0, 0),)),
     "utimensat": (((0, 4096, 0),), NOSYS, ((0, 4096, 4096),)),
     "preadv2": (((0, 0, 0, 0, 0, 8), (0, 0, 0, 0, 0, 1)), UNSUPPORTED, ((0, 0, 0, 0, 0, 0),)),
     "pwritev2": (((0, 0, 0, 0, 0, 16),), UNSUPPORTED, ((0, 0, 0, 0, 0, 0),)),

@@ -7,12 +7,12 @@ import sys
 import pytest
 import torch
 
-from harness.protocol import device_memory
-from harness.protocol.device_memory import DeviceMemoryError
+from harness.protocol import buffers
+from harness.protocol.buffers import DeviceMemoryError
 
 CHILD = """
 import sys, torch
-from harness.protocol.device_memory import attach
+from harness.protocol.buffers import attach
 tensor = attach(int(sys.argv[1]), 4000, 0).tensor(torch.int32, (1000,))
 assert tensor.sum().item() == 499500, tensor
 tensor.mul_(2)
@@ -22,12 +22,12 @@ torch.cuda.synchronize()
 
 @pytest.mark.gpu
 def test_a_child_sees_and_changes_the_parents_memory() -> None:
-    memory, descriptor = device_memory.allocate(4000, 0)
+    memory, descriptor = buffers.allocate(4000, 0)
     try:
         tensor = memory.tensor(torch.int32, (1000,))
         assert int(tensor.count_nonzero()) == 0
         tensor.copy_(torch.arange(1000))
-        device_memory.settle(0)
+        buffers.settle(0)
         subprocess.run([sys.executable, "-c", CHILD, str(descriptor)], pass_fds=[descriptor], check=True)
         assert torch.equal(tensor.cpu(), 2 * torch.arange(1000, dtype=torch.int32))
     finally:
@@ -38,4 +38,4 @@ def test_a_child_sees_and_changes_the_parents_memory() -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="covers machines without CUDA, and this one has it")
 def test_without_a_driver_the_reason_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DeviceMemoryError, match="driver cannot be loaded"):
-        device_memory._call("cuInit", 0)
+        buffers._call("cuInit", 0)

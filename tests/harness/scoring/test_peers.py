@@ -80,11 +80,24 @@ def test_bytes_that_are_no_message_end_it_too(ranks):
     assert "rank 2 sent something that is not a message" in str(ranks.failure())
 
 
-def test_ranks_that_never_came_are_known_at_the_deadline(ranks):
-    ranks.say(1, Kind.PROGRESS, "started")
-    ranks.client.ranks.deadline_ns = time.monotonic_ns()
-    with pytest.raises(OutOfTime, match="; ranks 0, 2 never connected"):
-        ranks.client.prepare()
+@pytest.mark.parametrize(
+    ("started", "done", "late"),
+    [
+        ((0, 1), (), "^; rank 2 never connected: it did not start, or is slow before it connects$"),
+        ((1,), (), "^; ranks 0, 2 never connected"),
+        ((2,), (0, 1), "^; rank 2 had not answered$"),
+        ((), (), "^$"),
+        ((0, 1, 2), (), "^$"),
+    ],
+)
+def test_whom_all_waited_for_in_vain_is_known_at_the_deadline(ranks, started, done, late):
+    for kind, saying in ((Kind.PROGRESS, started), (Kind.DONE, done)):
+        for rank in saying:
+            ranks.say(rank, kind)
+    listening = answers.Ranks(ranks.channels)
+    listening.deadline_ns = time.monotonic_ns()
+    with pytest.raises(OutOfTime, match=late):
+        listening.collect(Kind.DONE)
 
 
 def test_where_all_ranks_answer_the_one_that_began_it_is_blamed(ranks):

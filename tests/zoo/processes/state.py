@@ -5,6 +5,7 @@ import fcntl
 import mmap
 import os
 import resource
+import socket
 import struct
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from tries import attempt
 
 RULE, PLACE, UNTIL = "S1-ISOLATION", "build", "eval"
 BY_REFUSAL = True
-SET_FLAGS, SET_WRITE_HINT, MADV_PAGEOUT = 0x40086602, 1036, 21
+SET_FLAGS, SET_WRITE_HINT, MADV_PAGEOUT, SO_COOKIE = 0x40086602, 1036, 21, 57
 COUNTERS = ("stat", "vmstat", "loadavg", "uptime", "diskstats", "interrupts", "meminfo", "sys/fs/dentry-state")
 OF_ROOT = ("kpageflags", "kpagecount", "slabinfo", "timer_list")  # other users cannot read these at all
 
@@ -85,6 +86,7 @@ def cheat_by_machine_counters(context):
 
     for name in (*COUNTERS, *OF_ROOT):
         attempt(name, lambda name=name: read(f"/proc/{name}"))
+    attempt("asked sockets", lambda: socket.socketpair()[0].getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8))
     attempt("a node's counters", lambda: read("/sys/devices/system/node/node0/vmstat"))
     huge = Path("/sys/kernel/mm/transparent_hugepage")
     attempt("huge pages", lambda: read(next(huge.glob("hugepages-*/stats/anon_fault_alloc"), huge / "use_zero_page")))

@@ -1,25 +1,91 @@
-"""GPU memory that two processes share by a file descriptor: CUDA's virtual memory management, by ctypes on libcuda.
+"""The memory that referee and worker share: the same arithmetic on both sides, no names on the wire.
 
-The referee allocates and exports; the descriptor rides along with BUFFERS like that of a memory file, and the worker
-maps it. Unlike the older ``cudaIpc`` handles this needs neither a common PID namespace nor a peer that keeps a block of
-an allocator alive, and nothing is pickled. The worker can neither resize nor free the referee's mapping. PyTorch's
-allocator is not involved, so its ``expandable_segments`` setting does not matter.
+On the host it is memory files, on a GPU CUDA's virtual memory management, by ctypes on libcuda. The referee allocates
+and exports; the descriptor rides along with BUFFERS like that of a memory file, and the worker maps it. Unlike the
+older ``cudaIpc`` handles this needs neither a common PID namespace nor a peer that keeps a block of an allocator alive,
+and nothing is pickled. The worker can neither resize nor free the referee's mapping. PyTorch's allocator is not
+involved, so its ``expandable_segments`` setting does not matter.
 
 Source: CUDA Driver API, "Virtual Memory Management", and CUDA Programming Guide, "Inter Process Communication" there.
 """
 
-from __future__ import annotations
-
 import ctypes
 import math
+import mmap
+import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
 
 import torch
 
+ALIGNMENT = 64
+Shapes = tuple[tuple[torch.dtype, tuple[int, ...]], ...]
+LOGITS_DTYPES: tuple[torch.dtype, ...] = (torch.float32, torch.bfloat16, torch.float16)
 _size, _NO_FLAGS = ctypes.c_size_t, ctypes.c_uint64(0)
 _PINNED, _POSIX_DESCRIPTOR, _ON_DEVICE, _READ_WRITE, _MINIMUM = 1, 1, 1, 3, 0
+
+
+@dataclass(frozen=True)
+class Buffers:
+    """The memory that referee and worker share, in the order in which its descriptors ride along.
+
+    inputs, targets: int64 (chunk_tokens,); logits: (slab_rows, vocabulary); state: uint8 (state_bytes,)
+    device: index of the CUDA device that they are on, ``None`` for host memory; descriptors: known to the referee alone
+    """
+
+    inputs: torch.Tensor
+    targets: torch.Tensor
+    logits: torch.Tensor
+    state: torch.Tensor
+    device: int | None
+    descriptors: tuple[int, ...] = ()
+
+
+def buffer_shapes(
+    chunk_tokens: int, slab_rows: int, vocab_size: int, logits_dtype: torch.dtype, state_bytes: int
+) -> Shapes:
+    """Element type and shape of each of the four buffers."""
+    tokens = (torch.int64, (chunk_tokens,))
+    return tokens, tokens, (logits_dtype, (slab_rows, vocab_size)), (torch.uint8, (state_bytes,))
+
+
+def logits_code(dtype: torch.dtype) -> int:
+    """The code of a logits dtype in HELLO. Raises ``ValueError`` for one that the protocol does not carry."""
+    if dtype not in LOGITS_DTYPES:
+        raise ValueError(f"logits_dtype is {dtype}; wanted one of {', '.join(map(str, LOGITS_DTYPES))}.")
+    return LOGITS_DTYPES.index(dtype)
+
+
+def state_bytes(tensors: Mapping[str, torch.Tensor]) -> int:
+    """Bytes of the state blob: the tensors in the mapping's order, each from a multiple of 64 bytes on."""
+    return sum(_aligned(t.numel() * t.element_size()) for t in tensors.values())
+
+
+def state_views(tensors: Mapping[str, torch.Tensor], blob: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Views into ``blob`` (uint8, shape (state_bytes,)) with the names, shapes and dtypes of ``tensors``."""
+    views, at = {}, 0
+    for name, tensor in tensors.items():
+        size = tensor.numel() * tensor.element_size()
+        views[name] = blob[at : at + size].view(tensor.dtype).view(tensor.shape)
+        at += _aligned(size)
+    return views
+
+
+def _aligned(size: int) -> int:
+    return (size + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
+
+
+def map_tensor(fd: int, dtype: torch.dtype, shape: tuple[int, ...], device: int | None = None) -> torch.Tensor:
+    """A tensor over the memory behind ``fd``, a file's or a CUDA device's, without a copy; no elements map nothing."""
+    count = math.prod(shape)
+    if device is not None:
+        return attach(fd, dtype.itemsize * count, device).tensor(dtype, shape)
+    if count == 0:
+        return torch.empty(shape, dtype=dtype)
+    memory = mmap.mmap(fd, count * dtype.itemsize)
+    return torch.frombuffer(memory, dtype=dtype, count=count).view(shape)
 
 
 class DeviceMemoryError(RuntimeError):
@@ -93,6 +159,19 @@ def settle(device: int | None) -> None:
     """Wait until this process's work on the device is done, so that the peer sees it. Nothing for host memory."""
     if device is not None:
         torch.cuda.current_stream(device).synchronize()
+
+
+def shared_device() -> int | None:
+    """The CUDA device whose memory the referee can share with a worker; ``None`` where there is none."""
+    if not torch.cuda.is_available():
+        return None
+    try:
+        memory, descriptor = allocate(1, 0)
+    except DeviceMemoryError:
+        return None
+    os.close(descriptor)
+    memory.close()
+    return 0
 
 
 @cache
