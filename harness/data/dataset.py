@@ -120,8 +120,7 @@ def open_folder(folder: Path, progress: Reporter) -> Dataset:
     wanted = [manifest.train_tokens, manifest.val_tokens, manifest.val_tokens]
     if counts != wanted or manifest.val_tokens < 2:
         raise CouldNotCheck(f"{folder}: shards hold {counts} values, {MANIFEST} says {wanted}.", remedy=REBUILD)
-    stated = {name: getattr(manifest, name) for name in Manifest.__struct_fields__}
-    return Dataset(**stated, folder=folder, train_shards=tuple(train))
+    return Dataset(**msgspec.structs.asdict(manifest), folder=folder, train_shards=tuple(train))
 
 
 def load_validation(dataset: Dataset) -> Validation:

@@ -52,7 +52,7 @@ from harness.text import without_places
 
 TRAINED_FILE = "trained.json"
 KEPT = (  # what a run that goes on takes over as it was
-    *("seed", "intent", "config", "parameters", "started_at"),
+    *("seed", "intent", "config", "parameters", "started_at", "audit_secret"),
     *("loss_curve", "isolation", "kills", "training"),
 )
 WORK = (*("code", "description", "checkpoint", "package", "artifact", "compile-cache", COPIED, "code.bundle"),)
@@ -204,7 +204,6 @@ def _make_artifact(context: RunContext, dataset: Dataset) -> Sizes:
                 referee=context.referee,
                 checkpoint=checkpoint_digests(context.checkpoint_dir),
                 spans=clock.entries(),
-                audit_secret=context.audit_secret.hex(),
                 **{name: getattr(context, name) for name in KEPT},
             )
             _remember(context.run_dir, trained)
@@ -262,7 +261,7 @@ class Trained(msgspec.Struct, frozen=True):
     run folder could forge what the intent does not say, as he could forge a record: he owns the key. Digests are
     SHA-256 in hex; ``checkpoint`` is relative path -> digest; ``referee`` is "" in runs of before it was noted.
 
-    audit_secret: hex; with it a resumed run is audited at the same places
+    audit_secret: with it a resumed run is audited at the same places
     resumes:      each time that the run went on, the oldest first
     reached, ended: of the attempt that goes on or ended last: its phase, and the error that ended it
     model: digest of ``model.bin`` once the run is packed, else ""; then ``spans`` hold the time of packaging too
@@ -285,7 +284,7 @@ class Trained(msgspec.Struct, frozen=True):
     spans: list[SpanEntry]
     isolation: dict[Layer, LayerState]
     kills: list[tuple[str, KillReport]]
-    audit_secret: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    audit_secret: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
     resumes: list[Resumed] = []
     reached: Reached = "packaging or evaluation"
     ended: str = ""

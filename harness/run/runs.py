@@ -273,7 +273,6 @@ def _reopen(
         environ=trained.environ,
         progress=progress,
         clock=Ledger(earlier=trained.spans),
-        audit_secret=bytes.fromhex(trained.audit_secret),
         **{name: getattr(trained, name) for name in KEPT},
     )
     if intent_of(context, dataset, announced.announced_at) != msgspec.structs.replace(announced, predecessor=""):

@@ -47,10 +47,6 @@ def test_the_same_input_has_the_same_fingerprint_and_other_input_another(built, 
     assert opened(again).fingerprint == opened(built).fingerprint != opened(other).fingerprint
 
 
-def test_a_built_set_opens_by_name_from_the_cache(built):
-    assert open_dataset("small", built.parent, Silent()).folder == built
-
-
 @pytest.mark.parametrize("name", ["small_val_000000.bin", "small_train_000001.bin", "small_bpe.model"])
 @pytest.mark.parametrize("fault", ["changed", "truncated", "missing"])
 def test_a_damaged_file_is_named(copy, name, fault):

@@ -20,17 +20,14 @@ from harness.run.machine import MachineWatch, gpu_names, judge_conditions
 from harness.run.verdicts import hardware_findings
 from harness.sandbox import policy
 
-ALONE = {
-    "foreign_cpu_share": 0.0,
-    "stolen_cpu_share": 0.0,
-    "cpu_throttle_events": 0,
-    "gpu_shared": False,
-    "gpu_limits": [],
-}
+ALONE = {"foreign_cpu_share": 0.0, "stolen_cpu_share": 0.0, "cpu_throttle_events": 0}
+ALONE |= {"gpu_shared": False, "gpu_limits": []}
 
 
-def test_a_run_alone_passes():
-    assert judge_conditions(Conditions(**ALONE)).verdict is Verdict.PASS
+@pytest.mark.parametrize(("open_gpus", "told"), [(0, False), (8, True)])
+def test_a_run_alone_passes_and_tells_of_gpus_that_a_cell_could_open_beside_its_own(open_gpus: int, told: bool):
+    finding = judge_conditions(Conditions(**ALONE, open_gpus=open_gpus))
+    assert (finding.verdict, "could open 8 GPUs" in finding.message) == (Verdict.PASS, told)
 
 
 @pytest.mark.rule("S7-OWN-MACHINE")
@@ -163,10 +160,6 @@ def test_a_referee_that_was_updated_during_the_run_is_not_named_as_what_ran_it(m
     monkeypatch.setattr(machine.metadata, "distributions", lambda: [])
     began = "0" * 64 if changed else machine.referee_digest()
     assert machine.describe_provenance(began).referee == ("" if changed else began)
-
-
-def test_gpus_that_a_cell_could_open_beside_its_own_are_told():
-    assert "could open 8 GPUs" in judge_conditions(Conditions(**ALONE, open_gpus=8)).message
 
 
 def test_cells_of_the_final_stage_are_alike_whatever_the_load(tmp_path, monkeypatch):

@@ -139,7 +139,7 @@ CHANGES = {
         "what trained.json says of the announced run changed",
     ),
     "secret": (
-        lambda run: change_json(run / "trained.json", audit_secret="00" * 32),
+        lambda run: change_json(run / "trained.json", audit_secret=f"{43 * 'A'}="),
         "says of the announced run changed",
     ),
     "a copy": (lambda run: run.rename(f"{run}-copy"), "what trained.json says of the announced run changed"),

@@ -94,7 +94,7 @@ def leave_broken_off(folder: Path, tmp_path: Path, seed: int) -> None:
         dataset=record.data.name, data_fingerprint=record.data.fingerprint,
         seed=seed, intent="", code_digest=run.code_digest, config=run.config, parameters=1,
         started_at=record.started_at, environ={}, machine=record.machine, checkpoint={}, loss_curve=[], spans=[],
-        isolation={}, kills=[], audit_secret="00" * 32,
+        isolation={}, kills=[], audit_secret=bytes(32),
     )  # fmt: skip
     (folder / TRAINED_FILE).write_bytes(msgspec.json.encode(trained))
 
