@@ -112,8 +112,8 @@ class _LineStage(Stage):
         self._last = now
         elapsed = now - self._start
         part = f"{done:.0f}" if self._total is None else f"{done:.0f}/{self._total:.0f}"
-        times = f", {elapsed:.0f} s" if self._unit != "s" else ""  # a total in seconds is a limit, not an end
-        if times and self._total is not None and 0 < done <= self._total:
+        times = f", {elapsed:.0f} s"
+        if self._total is not None and 0 < done <= self._total:
             times += f", ETA {elapsed * (self._total - done) / done:.0f} s"
         tail = f"  {printable(text)}" if text else ""
         print(f"{self._title}: {part} {self._unit}{times}{tail}", file=self._stream, flush=True)
