@@ -111,8 +111,8 @@ class LineReporter(Reporter):
                 return
             last, elapsed = now, now - start
             part = f"{done:.0f}" if total is None else f"{done:.0f}/{total:.0f}"
-            times = f", {elapsed:.0f} s" if unit != "s" else ""  # a total in seconds is a limit, not an end
-            if times and total is not None and 0 < done <= total:
+            times = f", {elapsed:.0f} s"
+            if total is not None and 0 < done <= total:
                 times += f", ETA {elapsed * (total - done) / done:.0f} s"
             print(f"{title}: {part} {unit}{times}  {words}".rstrip(), file=self._stream, flush=True)
 

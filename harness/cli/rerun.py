@@ -4,8 +4,6 @@ import hashlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -51,6 +49,7 @@ def command(
             raise UsageError("--sign works on one record at a time.", remedy="Sign after the fleet has finished.")
         jobs = partial(_jobs, records=records, code=code)
         return run_fleet(jobs, on=on or "local", as_json=as_json, **fleet)
+    from harness.run.artifact import unpack_code
     from harness.run.manifest import read_manifest
     from harness.run.refereed import Order
     from harness.run.runs import submit_run
@@ -61,7 +60,10 @@ def command(
     if sign:
         open_signing_key(keys_dir(), records_dir)
     outcome = None
-    with _code_folder(_code_of(stored, code)) as (folder, digest, files):
+    _, bundle = _code_of(stored, code)
+    with tempfile.TemporaryDirectory(prefix="golf-rerun-") as scratch:
+        folder, digest = Path(scratch) / "submission", hashlib.sha256(bundle).hexdigest()
+        files = unpack_code(bundle, folder)
         reproduce.check_code(run, digest, {name: hashlib.sha256(data).hexdigest() for name, data in files.items()})
         environ = reproduce.environment_for(run, read_manifest(files, "the code").env.accept, os.environ)
         try:
@@ -96,9 +98,19 @@ def command(
     return exit_code_of([Finding(reproduce.RULE, verdict, words)])
 
 
-def _code_of(stored: Entry, given: Path | None) -> Path:
+def _code_of(stored: Entry, given: Path | None) -> tuple[Path, bytes]:
+    """Where the code is: given, kept with the record, or at hand; and its bundle."""
+    from harness.files import read_regular
+    from harness.run.artifact import MAX_CODE_BYTES, pack_code, read_folder
+
     kept = kept_file(stored.path.absolute().parent.parent, stored.record.submission.code_digest)
-    return given or (kept if kept.is_file() else Path("submission"))
+    code = given or (kept if kept.is_file() else Path("submission"))
+    if not (code.is_dir() or code.is_file()):
+        raise UsageError(
+            f"--code is {str(code)!r}, which is neither a folder nor a code.bundle.",
+            remedy="Give the submission's folder, or artifact/code.bundle of the run.",
+        )
+    return code, pack_code(read_folder(code)) if code.is_dir() else read_regular(code, MAX_CODE_BYTES, links=True)
 
 
 def _jobs(queue: Queue, records: tuple[Path, ...], code: Path | None) -> list[Job]:
@@ -106,11 +118,10 @@ def _jobs(queue: Queue, records: tuple[Path, ...], code: Path | None) -> list[Jo
     jobs = []
     for path in records:
         stored = _trusted(path)
-        chosen = _code_of(stored, code).absolute()
-        with _code_folder(chosen) as (_, digest, _):
-            pass
-        argv = [sys.executable, "-P", "-m", "harness", "rerun", str(path.absolute()), "--code", str(chosen), "--json"]
-        track = load_track(stored.record.track.name)
+        chosen, bundle = _code_of(stored, code)
+        argv = [sys.executable, "-P", "-m", "harness", "rerun", str(path.absolute())]
+        argv += ["--code", str(chosen.absolute()), "--json"]
+        track, digest = load_track(stored.record.track.name), hashlib.sha256(bundle).hexdigest()
         inputs = {"code": digest, "harness": harness.__version__, "record": stored.digest, "track": track.digest}
         jobs.append(queue.add(argv, needs=track.hardware, title=f"rerun {path.stem}", inputs=inputs))
     return jobs
@@ -125,25 +136,3 @@ def _trusted(path: Path) -> Entry:
         if finding.verdict is Verdict.FAIL:
             raise RuleBroken(finding.rule, f"{path}: {finding.message}.", remedy="A record that fails is not repeated.")
     return load_record(path)
-
-
-@contextmanager
-def _code_folder(code: Path) -> Iterator[tuple[Path, str, dict[str, bytes]]]:
-    """The submission as a folder, the digest its bundle has, and its counted files."""
-    from harness.files import read_regular
-    from harness.run.artifact import MAX_CODE_BYTES, pack_code, read_folder, unpack_code
-
-    if code.is_dir():
-        files = read_folder(code)
-        yield code, hashlib.sha256(pack_code(files)).hexdigest(), files
-    elif code.is_file():
-        with tempfile.TemporaryDirectory(prefix="golf-rerun-") as scratch:
-            folder = Path(scratch) / "submission"
-            bundle = read_regular(code, MAX_CODE_BYTES, links=True)
-            unpack_code(bundle, folder)
-            yield folder, hashlib.sha256(bundle).hexdigest(), read_folder(folder)
-    else:
-        raise UsageError(
-            f"--code is {str(code)!r}, which is neither a folder nor a code.bundle.",
-            remedy="Give the submission's folder, or artifact/code.bundle of the run.",
-        )

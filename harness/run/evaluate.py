@@ -263,7 +263,7 @@ def warm_up(
     """
     limit_s, remedy = context.track.limits.warmup_s, "Load and compile less in warm_up()."
     with (
-        context.progress.stage(span, limit_s, "s"),
+        context.progress.stage(span, None),
         context.clock.span(span, limit_s=limit_s) as clock,
         failures_named(context, cell, clock, rule=A2_EVAL_CLOCK, remedy=remedy, ranks=client.ranks),
     ):

@@ -127,7 +127,7 @@ def train(context: RunContext, shards: tuple[Path, ...]) -> None:
     ) as cell:
         limit_s, remedy = limits.setup_s, "Compile less before ready()."
         with (
-            context.progress.stage("set-up", limit_s, "s") as stage,
+            context.progress.stage("set-up", 100, "%") as stage,
             context.clock.span("setup", limit_s=limit_s) as span,
             failures_named(context, cell, span, rule=A1_TRAIN_CLOCK, remedy=remedy, part="in set-up, ") as ranks,
         ):
@@ -156,7 +156,7 @@ def _run_clock(context: RunContext, cell: Cell, shards: tuple[Path, ...]) -> Non
     grace_s = TRAIN_TOLERANCE_S if context.track.readings.train_clock == "tolerate_200ms" else 0.0
     remedy = "Stop earlier: session.remaining_s() tells how long is left."
     with (
-        context.progress.stage("train", limit_s, "s") as stage,
+        context.progress.stage("train", 100, "%") as stage,
         _open_shards(shards, len(cell.channels)) as opened,
         context.clock.span("train", limit_s=limit_s, budget="train") as span,
     ):
@@ -220,7 +220,9 @@ def _reporter(stage: Stage, limit_s: float) -> Callable[[int, Message], None]:
     def report(_: int, message: Message) -> None:
         step = f"step {message.a}" if message.a else ""
         loss = f"loss {message.y:.4f}" if math.isfinite(message.y) else ""
-        stage.update(min(limit_s, time.monotonic() - started), message.text or ", ".join(filter(None, (step, loss))))
+        spent = (time.monotonic() - started) / max(limit_s, 1.0)
+        part = message.x if 0 <= message.x <= 1 else min(1.0, spent)  # its own word, else the clock's
+        stage.update(100 * part, message.text or ", ".join(filter(None, (step, loss))))
 
     return report
 
@@ -239,7 +241,7 @@ def package(context: RunContext, *, limit_s: float, budget: str) -> Sizes:
         raise RuleBroken(A3_BYTES, f"the code alone is {-room:,} bytes over the cap.", remedy="Shorten it.")
     output.mkdir()
     with (
-        context.progress.stage("package", limit_s, "s") as stage,
+        context.progress.stage("package", 100, "%") as stage,
         context.clock.span("package", limit_s=limit_s, budget=budget) as span,
         phase_cell(
             context,
