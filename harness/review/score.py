@@ -292,7 +292,16 @@ def model(record: Record) -> None:
 def selected(record: Record) -> None:
     """The claim is the lowest of several scores that README or JSON list side by side, and not their mean."""
     rule, claimed, meta, readme = "A9-SCORE-MATCH", record.claimed, record.metadata, record.readme
-    if meta is None or claimed is None or claimed.decimals < ENOUGH or record.bound.how not in ("", "score"):
+    if meta is None or claimed is None or claimed.decimals < ENOUGH:
+        return
+    listed = [number.value for number in meta.scores]
+    if len(listed) > 1 and not min(listed) - 5e-4 < claimed.value < max(listed) + 5e-4:
+        message, at = (
+            "the claim lies outside the scores that the JSON lists for its runs.",
+            (record.json_file, meta.line("val_bpb")),
+        )
+        record.out.warn("A9-JSON-MATCH", message, at, claimed.text, f"their mean is {fmean(listed):.6f}", _BY_SCRIPT)
+    if record.bound.how not in ("", "score"):
         return
     columns = [one for one in readme.columns if one.kind == "bpb"] if readme else []
     own = [one for one in columns if readme and not WORDS["other_table"].search(readme.above(one.table.line))]

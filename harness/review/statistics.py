@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean, pstdev, stdev
 
 from harness.errors import UsageError
-from harness.review.number import Number
+from harness.review.number import Number, read_numbers
 from harness.review.record import Record, load_record, shared_passes
 from harness.rules import Verdict
 
@@ -36,6 +36,7 @@ def stated(record: Record) -> None:
             message = _POPULATION if claim.verdict is Verdict.WARN else f"{claim.what}: {claim.message}."
             near = [figure, pstdev] if rule == "A8-STD" and claim.verdict is Verdict.FAIL else []
             slips = [of(pool) for of in near for pool in known]
+            slips += [n.value for n in read_numbers(claim.right)[:1] if near]
             own = [of for of in (final_scores(record),) if claim.verdict is Verdict.WARN and len(of) > 1]
             slips, cleared = ([], []) if any(figure_of.gives(pstdev(of)) for of in own) else (slips, known)
             stale = record.claimed and figure_of.gives(record.claimed.value) and record.out.has("A9-SCORE-MATCH")
