@@ -79,14 +79,12 @@ def calibration(record: Record, run: Run) -> None:
         out.passed(rule, f"training and calibration fit: {figures}.", at)
     elif reserve == 0 and loop.value > cap - 1 and trained_on and record.bound.certain:
         message = "calibration on training data after the whole budget was trained away."
-        remedy = "Reserve the time before the stop, or calibrate on self-generated text."
-        out.fail(rule, message, at, figures, f"cap {cap:g} s", remedy)
+        out.fail(rule, message, at, figures, f"cap {cap:g} s")
     elif loop.value + seconds > cap - 1:
         message = "training plus calibration exceed the cap; whether both count is disputed."
         if not run["hessians"]:
             message = "calibration begins when the budget is used up, without a reserve; its time and data aren't told."
-        remedy = "Reserve more seconds before the stop, or calibrate on self-generated text."
-        out.add(Verdict(record.readings.calibration), rule, message, at, figures, f"cap {cap:g} s", remedy)
+        out.add(Verdict(record.readings.calibration), rule, message, at, figures, f"cap {cap:g} s")
 
 
 def eval_readings(run: Run, name: str) -> tuple[float, float, Stat] | None:
@@ -169,10 +167,8 @@ def artifact(record: Record, run: Run) -> None:
         out.passed(rule, f"{cap - value:,} bytes under the cap.", run.place(total), f"{value:,} bytes")
         return
     claimed = (meta.size_of(run.seed) or meta.number("bytes_total")) if meta else None
-    sizes = {int(item.value) for item in run["totals"] if item.label}
-    told = {
-        int(i.value) + extra for i in run["totals"] + run["models"] for extra in (0, int(code.value) if code else 0)
-    }
+    sizes, extra = {int(item.value) for item in run["totals"] if item.label}, int(code.value) if code else 0
+    told = {int(i.value) + more for i in run["totals"] + run["models"] for more in (0, extra)}
     unread = any(n.endswith(TABLES) and n not in record.folder.sizes for n in record.folder.listing)
     words = " ".join(record.told)
     other = claimed is not None and claimed.value <= cap and (unread or int(claimed.value) in told)
@@ -186,9 +182,8 @@ def artifact(record: Record, run: Run) -> None:
     if claimed is not None and claimed.value <= cap:
         message += f"; the JSON claims {claimed.value:,.0f}"
     certain = record.bound.certain and meta is not None and not other and min(sizes | {value}) > cap
-    remedy = "Prune or quantise more; the largest seed decides."
     report = out.fail if certain else out.warn
-    report(rule, f"{message}.", run.place(total), f"{value:,} bytes", f"cap {cap:,} bytes", remedy)
+    report(rule, f"{message}.", run.place(total), f"{value:,} bytes", f"cap {cap:,} bytes")
 
 
 def code_bytes(record: Record) -> None:
@@ -254,32 +249,33 @@ def claimed_bytes(record: Record) -> None:
         message = "the claimed size is over the cap."
         (out.fail if near else out.warn)("A3-ARTIFACT-BYTES", message, at, shown(claimed), f"cap {cap:,} bytes")
     if claimed is not None and values:
-        exact, remark = int(claimed.value), "the claimed size stands in no log"
-        own = [size.value for run, _ in totals if (size := meta.size_of(run.seed))]
+        exact, own = int(claimed.value), [size.value for run, _ in totals if (size := meta.size_of(run.seed))]
         zeros = 10 ** (len(str(exact)) - len(str(exact).rstrip("0")))
-        if exact in values:
-            remark = "the claim is one seed's size, not the largest" if exact != max(values) else ""
-        elif any(abs(claimed.value - fmean(sizes)) < 1 for sizes in (values, own or values)):
-            remark = "the claim is the mean over seeds; the largest decides"
-        elif exact in {int(item.value) for run in record.runs for item in run["totals"]}:
-            remark = "the claimed size is that of another run of the folder" if record.claimed else ""
-        elif exact in {int(item.value) for run in record.runs for item in run["models"]}:
-            remark = "the claimed size is a model's, without the code"
-        elif record.mentions(claimed, [run.file for run in record.runs]):
-            remark = ""
-        elif zeros >= 1_000 and any(abs(claimed.value - value) < zeros for value in values):
-            remark = "the claimed size is rounded: the cap is judged to the byte"
-        if remark:
-            logged = f"logs: {', '.join(f'{value:,}' for value in values[:5])}"
-            out.warn(rule, f"{remark}.", at, f"{claimed.value:,.0f}", logged, "State the largest seed's total.")
+        near, every = zeros >= 1_000 and any(abs(exact - value) < zeros for value in values), (values, own or values)
+        logged = {of: {int(item.value) for run in record.runs for item in run[of]} for of in ("totals", "models")}
+        known = (
+            (exact in values, "the claim is one seed's size, not the largest" if exact != max(values) else ""),
+            (
+                any(abs(exact - fmean(all_)) < 1 for all_ in every),
+                "the claim is the mean over seeds; the largest decides",
+            ),
+            (exact in logged["totals"], "the claimed size is that of another run of the folder" * bool(record.claimed)),
+            (exact in logged["models"], "the claimed size is a model's, without the code"),
+            (record.mentions(claimed, [run.file for run in record.runs]), ""),
+            (near, "the claimed size is rounded: the cap is judged to the byte"),
+        )
+        if remark := next((text for holds, text in known if holds), "the claimed size stands in no log"):
+            sizes = f"logs: {', '.join(f'{value:,}' for value in values[:5])}"
+            out.warn(rule, f"{remark}.", at, f"{claimed.value:,.0f}", sizes)
         elif exact == max(values):
             out.passed(rule, "the claim is the largest seed's size.", at, shown(claimed))
     for run, total in totals:
         stated = meta.size_of(run.seed)
         same = [other for other in record.runs if other.seed == run.seed]
         of_seed = {int(i.value) for other in same for i in other["totals"] + other["models"]}
-        given = stated is None or int(stated.value) in of_seed or record.mentions(stated, [r.file for r in same])
-        if stated and of_seed and not given:
-            message = f"seed {run.seed}: the JSON's size is not the log's."
-            at_seed = (where, meta.lines.get(str(run.seed), 0))
-            out.warn(rule, message, at_seed, f"{stated.value:,.0f}", f"{total:,} in {run.file}")
+        if stated and of_seed and not record.mentions(stated, [r.file for r in same]):
+            message, at = (
+                f"seed {run.seed}: the JSON's size is not the log's.",
+                (where, meta.lines.get(str(run.seed), 0)),
+            )
+            out.warn(rule, message, at, f"{stated.value:,.0f}", f"{total:,} in {run.file}")

@@ -43,46 +43,43 @@ def claim(record: Record) -> None:
         out.unknown(rule, "no log has a final score to compare the claim with.", record.json_file)
         return
     mean = f"{fmean(scores or finals):.8f}" if scores or finals else ""
-    kind = f"the mean over {len(scores)} seeds" if len(scores) > 1 else "the score"
-    if bound.how in ("mean", "score") and claimed.decimals < ENOUGH and not matches(claimed, fmean(scores)):
+    kind, source = f"the mean over {len(scores)} seeds" if len(scores) > 1 else "the score", bound.source
+    report, computed, remedy = out.warn, mean, "Claim the mean over all seeds."
+    if bound.how in ("mean", "score"):
+        if claimed.decimals >= ENOUGH or matches(claimed, fmean(scores)):
+            out.passed(rule, f"the claim is {kind} of the pass {bound.name}.", at, claimed.text)
+            return
         message = f"the claim has too few decimals to be compared: {kind} of the pass {bound.name} rounds to it."
-        out.warn(rule, message, at, claimed.text, mean, f"Claim the score with at least {ENOUGH} decimals.")
-    elif bound.how in ("mean", "score"):
-        out.passed(rule, f"the claim is {kind} of the pass {bound.name}.", at, claimed.text)
-    elif bound.how == "seed" and bound.source is not None:
-        of = next(run.file for run in record.runs if any(item is bound.source for item in run.passes))
-        best = "the best" if bound.source.bpb.value <= min(finals) + 1e-9 else "not the mean"
+        remedy = f"Claim the score with at least {ENOUGH} decimals."
+    elif bound.how == "seed" and source is not None:
+        of = next(run.file for run in record.runs if any(item is source for item in run.passes))
+        best = "the best" if source.bpb.value <= min(finals) + 1e-9 else "not the mean"
         message = f"the claim is one seed's score ({best} of {len(finals)} runs)."
         called = any("mean" in line and claimed.text in line for line in record.told)
         if called and abs(claimed.value - fmean(finals)) < claimed.step:
             message = "the claim is the mean over seeds, wrongly rounded."
         computed = f"{of}; the mean of the last passes is {fmean(finals):.8f}"
-        out.warn(rule, message, at, claimed.text, computed, "Claim the mean over all seeds.")
-    elif bound.how == "subset":
-        message = f"the claim is the mean of {len(bound.runs)} of {len(finals)} runs."
-        runs = f"seeds {', '.join(str(run.seed) for run in bound.runs)}"
-        out.warn(rule, message, at, claimed.text, runs, "Say which runs count, or claim the mean over all.")
-    elif bound.how == "training" and bound.source is not None:
-        what = f"the claim equals only {bound.source.name}, taken before the artifact was scored."
+    elif bound.how == "training" and source is not None:
+        message = f"the claim equals only {source.name}, taken before the artifact was scored."
         worse = scores and min(scores) > claimed.value + 5e-4
         alone = len(bound.runs) == 1 and not record.incomplete  # the run of that step has a final score itself
         report = out.fail if worse and (bound.certain or alone) else out.warn
-        report(rule, what, at, claimed.text, f"{mean} by the last pass", "Claim what the final artifact scored.")
+        computed, remedy = f"{mean} by the last pass", "Claim what the final artifact scored."
     elif claimed.decimals >= ENOUGH and record.mentions(claimed):
         message = "the claim stands on lines of a form that isn't known; which pass made it can't be told."
-        out.warn(rule, message, at, claimed.text, f"mean of the last passes {mean}")
+        computed, remedy = f"mean of the last passes {mean}", ""
     else:
         near = min(finals, key=lambda x: abs(x - claimed.value))
-        values = (claimed.text, f"nearest {near:.8f}, mean {mean}", "Claim the mean over the logs that are shipped.")
-        read = not record.incomplete and all(r.final for r in record.runs)
+        computed, remedy = f"nearest {near:.8f}, mean {mean}", "Claim the mean over the logs that are shipped."
         unread = [n for n in record.folder.listing if n.endswith(TABLES) and n not in record.folder.sizes]
+        more = f"; {', '.join(unread[:3])} may, which is not here" if unread else ""
+        message = f"no score of a log, mean or rounding gives the claim{more}."
+        read = not record.incomplete and all(r.final for r in record.runs)
         if read and not unread and claimed.high < min(finals) - 5e-4:
-            out.fail(rule, "the claimed score stands in no log, and every final one there is worse.", at, *values)
+            report, message = out.fail, "the claimed score stands in no log, and every final one there is worse."
         elif record.incomplete and abs(near - claimed.value) < 0.005:
-            out.warn(rule, "the claim rests on seeds whose logs are not here.", at, *values)
-        else:
-            more = f"; {', '.join(unread[:3])} may, which is not here" if unread else ""
-            out.warn(rule, f"no score of a log, mean or rounding gives the claim{more}.", at, *values)
+            message = "the claim rests on seeds whose logs are not here."
+    report(rule, message, at, claimed.text, computed, remedy)
 
 
 def last_pass(record: Record) -> None:
