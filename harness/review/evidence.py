@@ -9,7 +9,7 @@ from itertools import product
 
 from harness.fineweb import VARIANTS
 from harness.review.logs import Pass, Run
-from harness.review.number import Range, read_numbers
+from harness.review.number import Number, Range, read_numbers
 from harness.review.patterns import PATTERNS, WORDS
 from harness.review.published import (
     CERTAIN,
@@ -93,7 +93,7 @@ def by_name(record: Record) -> None:
         first = {float(hit[1]) for text in texts if (hit := WORDS["first_loss"].search(text))}
         names = {name for name, loss in _UNTRAINED.items() if first and all(abs(x - loss) < 0.06 for x in first)}
     finals = [(run, item) for run in record.bound.runs if (item := run.final) and not run.one("val_tokens")]
-    pairs = [(item.loss, item.bpb, run.place(item)) for run, item in finals]
+    pairs = [(item.loss or _in_training(record, run, item), item.bpb, run.place(item)) for run, item in finals]
     if meta and claimed and not record.runs and not record.absent_logs:
         pairs = [(meta.number("val_loss"), claimed, (record.json_file, meta.line("val_loss")))]
     variants = [variant for variant in VARIANTS if {variant.name} == names]
@@ -104,6 +104,13 @@ def by_name(record: Record) -> None:
         if finding.verdict is Verdict.FAIL:
             message = f"with the tokens of {variant.name}, by its name or the first loss: {finding.message}"
             out.warn(finding.rule, message, at, f"loss {loss.text}, bpb {bpb.text}", "", _COUNT_BYTES, "likely")
+
+
+def _in_training(record: Record, run: Run, item: Pass) -> Number | None:
+    """The last loss on training text, give or take a tenth, for a pass that prints no loss and does not adapt."""
+    adapts = WORDS["mixed"].search(item.name) or PATTERNS.stages["ttt"].search(item.name)
+    losses = [] if adapts else WORDS["last_loss"].findall(record.texts.get(run.file, ""))
+    return Number(losses[-1], float(losses[-1]), half=0.1 * float(losses[-1])) if losses else None
 
 
 @each("runs")

@@ -204,16 +204,17 @@ def code_bytes(record: Record) -> None:
     if len({run.seed for run in ran.values()}) > 1:
         text = " and ".join(f"{size:,} bytes in {run.file}" for size, run in list(ran.items())[:2])
         out.warn("A8-SAME-CODE", "the seeds ran scripts of different sizes.", list(ran.values())[1].file, text, *values)
-    for size, run in list(unlike.items())[:1] if len(ran) == 1 else ():
-        message = "the script that ran has another size than the shipped file."
-        out.warn(rule, message, run.place(of_run[id(run)]), f"{size:,} bytes", *values)
+    for run in list(unlike.values())[:1] if len(ran) == 1 else ():
+        counted = min((code for code, of in logged if of is run), key=lambda code: abs(code.value - shipped))
+        message = "the log counts a script of another size than the shipped file."
+        out.warn(rule, message, run.place(counted), f"{counted.value:,.0f} bytes", *values)
     if not ran:
         out.unknown(rule, "no log states a code size.")
     elif not unlike:
         out.passed(rule, "the logs counted a file that is shipped.", main, f"{shipped:,} bytes")
     claimed = meta.number("bytes_code") if meta else None
-    counted = {int(code.value) for code, _ in logged} & {*unlike, *compressed}
-    if meta is not None and claimed is not None and int(claimed.value) not in sizes | counted | {0}:
+    sizes |= {0} | ({int(code.value) for code, _ in logged} & {*unlike, *compressed})
+    if meta is not None and claimed is not None and int(claimed.value) not in sizes:
         at = (record.json_file, meta.line("bytes_code"))
         out.warn(rule, "the claimed code size is not the shipped file's.", at, f"{claimed.value:,.0f}", *values)
     models = [(int(model.value), run.file) for run in record.bound.sized if (model := run.model_and_code[0])]

@@ -273,7 +273,9 @@ def _load_code(record: Record) -> None:
     names = [n for n in record.folder.names if n.endswith(CODE_ENDINGS)]
     top = [n for n in names if "/" not in n and n.endswith(".py")]
     named = [n for n in top if n == "train_gpt.py"] or [n for n in top if n.startswith("train")]
-    record.main_code = named[0] if named else top[0] if len(top) == 1 else None
+    record.main_code = (
+        named[0] if named else top[0] if len(top) == 1 and not WORDS["not_at_eval"].search(top[0]) else None
+    )
     first = [record.main_code] if record.main_code else []
     for name in (first + [n for n in names if n != record.main_code])[:MAX_CODE_FILES]:
         data = record.folder.read(name, record.out, limit=CODE_BYTES) if record.folder.sizes.get(name) else None

@@ -171,7 +171,8 @@ def unlike(record: Record, one: Figure) -> str:
     same = _known(runs, kind, stage) if stage else known
     if not known or (fine and value.decimals < 3) or (stage == "early" and not same):
         return ""
-    nearest = f"nearest {min(same or known, key=lambda x: abs(x - one.shown)):,.10g}"
+    totals = [item.value for run in runs for item in run["totals"] if item.label and kind == "bytes"]
+    nearest = f"nearest {min(totals or same or known, key=lambda x: abs(x - one.shown)):,.10g}"
     if one.given_by(known):
         wrong_pass = stage == "early" and len(runs) == 1 and not one.given_by(same)
         return f"the log has it of another pass; {nearest}" if wrong_pass else ""
@@ -272,18 +273,17 @@ def model(record: Record) -> None:
         told += [(shape, hit, number) for hit in WORDS["layers_and_width"].findall(line) for shape in _SHAPE]
         settings = WORDS["setting"].findall(line)  # One alone may be an experiment's.
         told += [((key.lower(),), (value,), number) for key, value in settings if len(settings) > 1]
+    stated = {key: (f"{value.value:g}", 0) for key, value in meta.raw.items() if is_number(value)} if meta else {}
+    sources = [stated, *(run.settings for run in record.bound.any)]
     for keys in dict.fromkeys(keys for keys, *_ in told):
-        ran = [(*(run.settings[key][0] for key in keys),) for run in record.bound.any if {*keys} <= {*run.settings}]
+        ran = [(*(source[key][0] for key in keys),) for source in sources if {*keys} <= {*source}]
         values = [(value, number) for of, value, number in told if of == keys]
         if ran and not {value for value, _ in values} & {*ran}:
             value, number = values[0]
             at = (record.readme_file, number) if readme and 0 < number <= len(readme.raw) else record.json_file
             found, logged = (", ".join(f"{k}: {v}" for k, v in zip(keys, of, strict=True)) for of in (value, ran[0]))
-            message, remedy = (
-                "the model of the README, a name or a title is none of the logs'.",
-                "Ship this model's logs.",
-            )
-            record.out.warn("A9-README-MATCH", message, at, found, logged, remedy, "likely")
+            message = "the model of the README, a name or a title is none of the logs' or of the JSON."
+            record.out.warn("A9-README-MATCH", message, at, found, logged, "Ship this model's logs.", "likely")
 
 
 def selected(record: Record) -> None:

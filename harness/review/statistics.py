@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean, pstdev, stdev
 
 from harness.errors import UsageError
+from harness.review.logs import LOSS
 from harness.review.number import Number, read_numbers
 from harness.review.record import Record, load_record, shared_passes
 from harness.rules import Verdict
@@ -118,7 +119,12 @@ def check_against(record: Record, path: Path) -> None:
     from harness.stats.compare import welch
     from harness.units import LN2, Text, to_bpb
 
-    new, old = final_scores(record), final_scores(load_record(path, record.readings))
+    before = load_record(path, record.readings)
+    copied = [name for name, text in record.texts.items() if text in before.texts.values() and LOSS.search(text)]
+    if copied:
+        message = f"logs that are byte for byte those of {path.name}."
+        record.out.warn("A9-LOG", message, copied[0], ", ".join(copied), "", "Ship the logs of your own runs.")
+    new, old = final_scores(record), final_scores(before)
     if len(new) < 2 or len(old) < 2:
         remedy = "Give folders with logs of two seeds or more."
         raise UsageError(f"--against needs two scores a side; found {len(new)} and {len(old)}.", remedy=remedy)
