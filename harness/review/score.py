@@ -317,17 +317,20 @@ def selected(record: Record) -> None:
 
 
 def margin(record: Record) -> None:
-    """A record whose own words put its gain below what a record needs."""
-    readme, least = record.readme, record.readings.margin_nats / LARGEST_RATIO
+    """A record whose own words put its gain below what a record needs; a gain in bpb that is called nats."""
+    rule, readme, claimed, nats = "A8-MARGIN", record.readme, record.claimed, record.readings.margin_nats
+    least, file = nats / LARGEST_RATIO, record.readme_file
     title = readme.text.get(min(readme.headings, default=0), "") if readme else ""
-    for number, text in readme.text.items() if readme and re.match(r"\W*record\b", title, re.IGNORECASE) else ():
-        hit = WORDS["own_gain"].search(text)
-        if hit and float(hit[1]) < (least if hit[2][0] in "bB" else record.readings.margin_nats):
-            message = f"the README's own gain is below {record.readings.margin_nats:g} nats a token."
-            record.out.warn(
-                "A8-MARGIN", message, (record.readme_file, number), hit[0], f"{least:.4f} bpb", "Improve further."
-            )
-            return
+    for line in readme.every_line if readme else ():
+        hit = WORDS["own_gain"].search(line.text) if re.match(r"\W*record\b", title, re.IGNORECASE) else None
+        if hit and float(hit[1]) < (least if hit[2][0] in "bB" else nats) and not record.out.has(rule):
+            message = f"the README's own gain is below {nats:g} nats a token."
+            record.out.warn(rule, message, (file, line.number), hit[0], f"{least:.4f} bpb", "Improve further.")
+        of = {kind: [n for n in line.numbers if n.kind == kind] for kind in ("nats", "bpb")}
+        for gain, base in product(of["nats"], of["bpb"]) if claimed else ():
+            if claimed and abs(abs(base.value - claimed.value) - abs(gain.value)) < gain.step < abs(gain.value):
+                found, computed = gain.text, f"{base.text} - {claimed.text}"
+                record.out.warn(rule, "a gain in bpb is called nats.", (file, line.number), found, computed)
 
 
 def headline(record: Record) -> None:
