@@ -302,11 +302,9 @@ def selected(record: Record) -> None:
         return
     columns = [one for one in readme.columns if one.kind == "bpb"] if readme else []
     own = [one for one in columns if readme and not WORDS["other_table"].search(readme.above(one.table.line))]
-    lists = [
-        ("submission.json", meta.scores),
-        *((f"{one.name}, README line {one.table.line}", one.values) for one in own),
-    ]
-    pools = {where: [number.value for number in numbers] for where, numbers in lists if len(numbers) > 1}
+    lists = {f"{one.name}, README line {one.table.line}": one.values for one in own}
+    pools = {"submission.json": listed, **{where: [n.value for n in numbers] for where, numbers in lists.items()}}
+    pools = {where: pool for where, pool in pools.items() if len(pool) > 1}
     if any(is_score(claimed, fmean(pool)) for pool in pools.values()):
         return
     for where, pool in pools.items():
@@ -349,22 +347,18 @@ def headline(record: Record) -> None:
                 message = "the README says of the claimed score that it does not count."
                 at, remedy = (record.readme_file, number), "Claim the score that does."
                 record.out.warn("A9-README-MATCH", message, at, claimed.text, text[:160], remedy)
-    stated = [
-        (Number.of(hit[1]), line.number)
-        for line in readme.lines
-        if (hit := WORDS["headline"].search(line.text))
-        and not WORDS["other_score"].search(line.text)
-        and line.number <= _TOP
-        and (line.heading or WORDS["own_headline"].match(line.text))
-    ]
-    if not stated:
-        return
     numbers = [number for line in readme.every_line for number in line.numbers if number.decimals > 2]
-    if any(is_score(number, claimed.value) or is_score(claimed, number.value) for number in numbers):
-        record.out.passed("A9-README-MATCH", "README and JSON claim the same score.", record.readme_file)
+    same = any(is_score(number, claimed.value) or is_score(claimed, number.value) for number in numbers)
+    for line in readme.lines:
+        hit, own_line = WORDS["headline"].search(line.text), line.heading or WORDS["own_headline"].match(line.text)
+        if not hit or WORDS["other_score"].search(line.text) or line.number > _TOP or not own_line:
+            continue
+        if same:
+            record.out.passed("A9-README-MATCH", "README and JSON claim the same score.", record.readme_file)
+            return
+        logged = any(Number.of(hit[1]).gives(x) for x in _known(record.runs, "bpb"))
+        more = "; the README's stands in a log"
+        message = f"README and JSON state different scores{more * logged}."
+        at, stated = (record.readme_file, line.number), f"{claimed.text} in the JSON"
+        record.out.warn("A9-README-MATCH", message, at, hit[1], stated)
         return
-    score, line = stated[0]
-    logged = any(score.gives(x) for run in record.runs for x in _known([run], "bpb"))
-    more = "; the README's stands in a log." if logged else "."
-    message, values = f"README and JSON state different scores{more}", (score.text, f"{claimed.text} in the JSON")
-    record.out.warn("A9-README-MATCH", message, (record.readme_file, line), *values)
