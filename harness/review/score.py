@@ -265,8 +265,7 @@ def figures(record: Record) -> None:
 def model(record: Record) -> None:
     """Vocabulary, layers and width that a name, title, README or JSON states, against those that the logs print."""
     readme, meta = record.readme, record.metadata
-    title = readme.text.get(min(readme.headings, default=0), "") if readme else ""
-    names = (record.folder.name.replace("_", " "), title, meta.text("name") if meta else "")
+    names = (record.folder.name.replace("_", " "), readme.title if readme else "", meta.text("name") if meta else "")
     told: list[tuple[tuple[str, ...], tuple[str, ...], int]]
     told = [(("vocab_size",), (size,), 0) for text in names for size in WORDS["vocabulary"].findall(text)]
     for number, line in enumerate(record.told, 1):
@@ -318,9 +317,9 @@ def margin(record: Record) -> None:
     """A record whose own words put its gain below what a record needs; a gain in bpb that is called nats."""
     rule, readme, claimed, nats = "A8-MARGIN", record.readme, record.claimed, record.readings.margin_nats
     least, file = nats / LARGEST_RATIO, record.readme_file
-    title = readme.text.get(min(readme.headings, default=0), "") if readme else ""
     for line in readme.every_line if readme else ():
-        hit = WORDS["own_gain"].search(line.text) if re.match(r"\W*record\b", title, re.IGNORECASE) else None
+        is_record = readme and re.match(r"\W*record\b", readme.title, re.IGNORECASE)
+        hit = WORDS["own_gain"].search(line.text) if is_record else None
         if hit and float(hit[1]) < (least if hit[2][0] in "bB" else nats) and not record.out.has(rule):
             message = f"the README's own gain is below {nats:g} nats a token."
             record.out.warn(rule, message, (file, line.number), hit[0], f"{least:.4f} bpb", "Improve further.")
