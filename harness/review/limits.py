@@ -40,14 +40,11 @@ def train_clock(record: Record, run: Run) -> None:
     if over <= 0:
         out.passed(rule, f"training took {at}.", run.place(spent), at)
         return
-    close = over <= readings.train_overshoot_s + 1e-9
-    why = "; the loop looks at its clock after a step" if close else ""
-    message = f"training overran the cap by {over:.3f} s{why}."
+    close, hardware = over <= readings.train_overshoot_s + 1e-9, run.other_hardware
+    why = "; the loop looks at its clock after a step" * close + f", not on 8 H100 ({hardware})" * bool(hardware)
     remedy = "Stop one step earlier." if close else "Stop earlier, or repeat the run within the cap."
-    hardware = run.other_hardware
-    if hardware:
-        message = f"{message[:-1]}, not on 8 H100 ({hardware})."
     report = out.warn if close or hardware or not record.bound.certain else out.fail
+    message = f"training overran the cap by {over:.3f} s{why}."
     report(rule, message, run.place(spent), at, f"cap {cap:.3f} s", remedy)
 
 
@@ -55,13 +52,13 @@ def train_clock(record: Record, run: Run) -> None:
 def calibration(record: Record, run: Run) -> None:
     """Training and calibration together."""
     rule, out, cap = "A1-CALIBRATION", record.out, record.readings.train_cap_s
-    first = next(iter(run["calibrations"] + run["hessians"]), None)
-    if first is None or not record.official:
+    told = run["calibrations"] + run["hessians"]
+    if not told or not record.official:
         return
-    text = " ".join(item.label for item in run["calibrations"] + run["hessians"])
+    text = " ".join(item.label for item in told)
     trained_on = WORDS["train_text"].search(WORDS["not_train_text"].sub("", text))
     if WORDS["own_text"].search(text) and not trained_on:
-        out.passed(rule, "calibrated on text that the model wrote itself.", run.place(first), first.label)
+        out.passed(rule, "calibrated on text that the model wrote itself.", run.place(told[0]), told[0].label)
         return
     loop, seconds = run.train_time, run.hessian_seconds
     reserve = sum(item.value for item in run["reserves"][-1:])
@@ -77,14 +74,14 @@ def calibration(record: Record, run: Run) -> None:
         out.passed(rule, f"a reserve of {reserve:g} s was kept; the calibration's own time is not logged.", run.file)
     elif loop.value + seconds <= cap and (run["hessians"] or reserve):
         out.passed(rule, f"training and calibration fit: {figures}.", at)
-    elif reserve == 0 and loop.value > cap - 1 and trained_on and record.bound.certain:
-        message = "calibration on training data after the whole budget was trained away."
-        out.fail(rule, message, at, figures, f"cap {cap:g} s")
     elif loop.value + seconds > cap - 1:
+        verdict = Verdict(record.readings.calibration)
         message = "training plus calibration exceed the cap; whether both count is disputed."
-        if not run["hessians"]:
+        if reserve == 0 and loop.value > cap - 1 and trained_on and record.bound.certain:
+            verdict, message = Verdict.FAIL, "calibration on training data after the whole budget was trained away."
+        elif not run["hessians"]:
             message = "calibration begins when the budget is used up, without a reserve; its time and data aren't told."
-        out.add(Verdict(record.readings.calibration), rule, message, at, figures, f"cap {cap:g} s")
+        out.add(verdict, rule, message, at, figures, f"cap {cap:g} s")
 
 
 def eval_readings(run: Run, name: str) -> tuple[float, float, Stat] | None:
@@ -130,22 +127,21 @@ def eval_clock(record: Record, run: Run) -> None:
         return
     scorer, total, at = spans
     figures = f"scorer {scorer:.1f} s, all passes {total:.1f} s"
-    chosen = {"scorer": scorer, "sum": total}[reading]
     hardware = run.other_hardware or ("" if run.world or run.gpus else "the log does not name them")
-    if chosen > cap and hardware:
-        message = f"evaluation takes longer than {cap:g} s, not on 8 H100 for all that is known: {hardware}."
-        out.warn(rule, message, run.place(at), figures, f"cap {cap:g} s", "Repeat the run on 8 H100 SXM.")
-    elif chosen > cap:
-        message = f"evaluation takes longer than {cap:g} s in the reading {reading!r}."
-        report = out.fail if record.bound.certain and record.bound.name else out.warn
-        report(rule, message, run.place(at), figures, f"cap {cap:g} s", "Score with fewer or shorter passes.")
-    elif total > cap:
+    report, message, remedy = out.warn, f"evaluation takes longer than {cap:g} s", "Score with fewer or shorter passes."
+    if {"scorer": scorer, "sum": total}[reading] <= cap:
         where = f", not on 8 H100 ({run.other_hardware})" if run.other_hardware else ""
-        message = f"within {cap:g} s in the reading {reading!r} only{where}: staff have summed operations."
+        message = f"within {cap:g} s in the reading {reading!r} only{where}: staff have summed operations"
         remedy = "Leave diagnostic passes out of the run, or keep the sum under the cap."
-        out.warn(rule, message, run.place(at), figures, f"cap {cap:g} s", remedy)
+    elif hardware:
+        message += f", not on 8 H100 for all that is known: {hardware}"
     else:
+        report = out.fail if record.bound.certain and record.bound.name else out.warn
+        message += f" in the reading {reading!r}"
+    if total <= cap:
         out.passed(rule, "evaluation fits in both readings.", run.place(at), figures)
+    else:
+        report(rule, f"{message}.", run.place(at), figures, f"cap {cap:g} s", remedy)
 
 
 def artifact_of(run: Run) -> Stat | None:
