@@ -11,6 +11,8 @@ from harness.review.record import Record
 _SOURCES = (".cpp", ".cc", ".c", ".cu")
 LOOKED_AT = (ast.Assign, ast.Expr, ast.Import, ast.ImportFrom, ast.AugAssign, ast.Return, ast.For)
 _COUNT = "Put the code into the counted script."
+SHIM = 500
+"""Bytes of a script that can only run another file."""
 MAX_STATEMENT = 4_000
 """Characters of a statement that are looked at."""
 
@@ -23,7 +25,8 @@ def absent(record: Record) -> None:
     if record.scripts:
         return
     others = [n for n in record.folder.names if n.endswith((".py", *_SOURCES)) and n != record.main_code]
-    likely = [n for n in others if not WORDS["not_at_eval"].search(n) and "train" not in n]
+    tiny = 0 < (record.folder.size_of(record.main_code or "") or 0) < SHIM  # then the code stands in another file
+    likely = [n for n in others if tiny or not (WORDS["not_at_eval"].search(n) or "train" in n)]
     told = "\n".join(record.told)  # which may call a file an analysis
     names = {n: re.escape(n.rsplit("/", 1)[-1]) for n in likely}
     likely = [n for n, x in names.items() if not re.search(rf"(?i)analysis\W.{{0,20}}{x}|{x}\W.{{0,40}}analysis", told)]

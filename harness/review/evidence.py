@@ -95,6 +95,7 @@ def by_name(record: Record) -> None:
     finals = [(run, item) for run in record.bound.runs if (item := run.final) and not run.one("val_tokens")]
     pairs = [(item.loss or _in_training(record, run, item), item.bpb, run.place(item)) for run, item in finals]
     if meta and claimed and not record.runs and not record.absent_logs:
+        names = names or {f"sp{size}" for size in WORDS["vocabulary"].findall(meta.text("name"))}
         pairs = [(meta.number("val_loss"), claimed, (record.json_file, meta.line("val_loss")))]
     variants = [variant for variant in VARIANTS if {variant.name} == names]
     for variant, (loss, bpb, at) in product(variants, pairs):

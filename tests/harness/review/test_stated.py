@@ -155,6 +155,9 @@ def test_a_readme_under_another_name_is_read_and_warned_about(tmp_path):
         ("A3-CODE-BYTES", {"bytes_code": 0}, False),
         ("A3-CLAIMED-BYTES", {"bytes_total": 15_900_001, "bytes_model_int6": 15_900_000}, True),
         ("A3-CLAIMED-BYTES", {"bytes_total": 15_901_000, "bytes_model_int6": 15_900_000}, False),
+        ("A3-CLAIMED-BYTES", {"bytes_total": "15900001", "bytes_model_int6": 15_900_000}, True),
+        ("C4-COVERAGE", {"name": "SP8192 + XSA", "val_bpb": 1.41, "val_loss": 2.3807}, True),
+        ("C4-COVERAGE", {"name": "SP1024 + XSA", "val_bpb": 1.41, "val_loss": 2.3807}, False),
     ],
 )
 def test_a_json_that_contradicts_itself_or_the_script_needs_no_log(tmp_path, rule, changes, named):
@@ -191,6 +194,14 @@ def test_a_training_loss_goes_with_the_score(tmp_path, trained, named):
     folder = PublicFolder(metadata={"val_bpb": 1.0157, "val_loss": None, "seeds": [1], "seed_results": {}})
     folder.files = {f"train_seed{run.seed}.log": log if run.seed == 1 else None for run in folder.seeds}
     assert bool(grave(tmp_path, folder, "A7-BYTES")) is named
+
+
+@pytest.mark.parametrize(("size", "named"), [(73, True), (50_000, False)])
+def test_a_script_that_can_only_run_another_file_needs_it(tmp_path, size, named):
+    sizes = {"train_gpt.py": size, "train_gpt_human.py": 115_605}
+    listing = {name: {"bytes": n, "sha256": "0" * 64} for name, n in sizes.items()}
+    folder = PublicFolder(files={"train_gpt.py": None, "FILES.json": json.dumps(listing)})
+    assert bool(grave(tmp_path, folder, "A3-NO-UNCOUNTED-CODE")) is named
 
 
 @pytest.mark.parametrize(("cap", "named"), [("599.0", True), ("600.0", False)])
