@@ -133,8 +133,8 @@ def check_against(record: Record, path: Path) -> None:
         remedy = "Give folders with logs of two seeds or more, as the script printed them."
         raise UsageError(f"{text} and {len(runs)} such log(s).", remedy=remedy)
     tokens, readings = int(counted.value), record.readings
-    text = Text(tokens, round(final.loss.value / LN2 * tokens / final.bpb.value))
-    margin = to_bpb(readings.margin_nats, readings.margin_unit, text)
+    whole = Text(tokens, round(final.loss.value / LN2 * tokens / final.bpb.value))
+    margin = to_bpb(readings.margin_nats, readings.margin_unit, whole)
     plain, strict = welch(new, old), welch(new, old, margin=margin)
     figures = (
         f"difference {plain.difference:+.6f} bpb, t = {plain.statistic:.3f}, df = {plain.df:.3f}, p = {plain.p:.4g}"
