@@ -91,8 +91,8 @@ def eval_readings(run: Run, name: str) -> tuple[float, float, Stat] | None:
     A timer around others is no further pass: the longest of them and the sum of the passes, whichever is more, is all.
     """
     final = run.by_name.get(name, run.final)
-    told = {item.line for item in run.passes} | {item.seconds for item in run.passes}  # or on its other line
-    loose = [item for item in run["eval_times"] if item.value > 0 and not {item.line, item.value} & told]
+    lines, spans = {item.line for item in run.passes}, {item.seconds for item in run.passes}  # or on its other line
+    loose = [i for i in run["eval_times"] if i.value > 0 and i.line not in lines and i.value not in spans]
     passes = [item for item in run.passes if item.seconds]
     extra = sum(item.value for item in loose if item.label.endswith(":precompute"))
     scored = sum(item.value for item in loose if "bpb" in item.label)
