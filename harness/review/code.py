@@ -32,7 +32,7 @@ def absent(record: Record) -> None:
     likely = [n for n, x in names.items() if not re.search(rf"(?i)analysis\W.{{0,20}}{x}|{x}\W.{{0,40}}analysis", told)]
     size = sum(record.folder.size_of(n) or 0 for n in likely)
     with_script = size + (record.folder.size_of(record.main_code or "") or 0)
-    counted = re.search(r'"bytes_code\w*": ?"[^"]*includ', told) is not None
+    counted = re.search(r'(?i)"bytes_code\w*": ?"[^"]*includ', told) is not None
     counted = counted or any(with_script == code.value for run in record.runs for code in run["codes"])
     if likely and record.main_code and not counted:
         message = f"files beside the script may be needed at evaluation, uncounted: {', '.join(likely[:5])}."

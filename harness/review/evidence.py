@@ -247,10 +247,8 @@ def words(record: Record) -> None:
                     continue
                 found, remedy = text[max(0, hit.start() - 60) :].strip()[:160], "Say why it is within the rules."
                 certain = early or (method.banned and own == "title" and record.claimed is not None)
-                report, message = (
-                    record.out.fail if certain else record.out.warn,
-                    f"the folder's own words: {method.what}",
-                )
+                report = record.out.fail if certain else record.out.warn
+                message = f"the folder's own words: {method.what}"
                 if another and method.rule.startswith(("C2", "C3")):
                     message = f"{message}; not in the claimed pass, {record.bound.name}, for all that the logs say."
                     record.out.unknown(method.rule, message, (file, line))

@@ -190,10 +190,8 @@ def seed_set(record: Record) -> None:
         out.warn(rule, "several runs of one seed go into the mean.", "", text, "", "Claim one run a seed.")
     if record.official and 0 < number < record.readings.min_seeds:
         usual = record.readings.min_seeds
-        message, remedy = (
-            f"{number} run(s); a record is usually shown with {usual}.",
-            "Add seeds, named before they run.",
-        )
+        message = f"{number} run(s); a record is usually shown with {usual}."
+        remedy = "Add seeds, named before they run."
         out.warn(rule, message, "", number, usual, remedy)
     elif logged and not out.has(rule):
         out.passed(rule, f"{len(logged)} seeds are claimed and logged.", "", sorted(logged))

@@ -292,10 +292,8 @@ def selected(record: Record) -> None:
         return
     listed = [number.value for number in meta.scores]
     if len(listed) > 1 and not min(listed) - 5e-4 < claimed.value < max(listed) + 5e-4:
-        message, at = (
-            "the claim lies outside the scores that the JSON lists for its runs.",
-            (record.json_file, meta.line("val_bpb")),
-        )
+        message = "the claim lies outside the scores that the JSON lists for its runs."
+        at = (record.json_file, meta.line("val_bpb"))
         record.out.warn("A9-JSON-MATCH", message, at, claimed.text, f"their mean is {fmean(listed):.6f}", _BY_SCRIPT)
     if record.bound.how not in ("", "score"):
         return
