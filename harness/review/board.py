@@ -89,31 +89,18 @@ def render_board(judged: list[Judged], title: str) -> str:
         for finding in item.report["findings"]:
             if finding["verdict"] in ("FAIL", "WARN", "ERROR"):
                 counts.setdefault(finding["rule"], Counter())[finding["verdict"]] += 1
-    folders = [
-        {
-            "row": line,
-            "path": plain(item.added.path),
-            "findings": [_short(f) for f in item.report["findings"] if f["verdict"] != "PASS"],
-        }
-        for line, item in zip(rows, judged, strict=True)
-    ]
+    folders = []
+    for line, item in zip(rows, judged, strict=True):
+        found = [_short(f) for f in item.report["findings"] if f["verdict"] != "PASS"]
+        folders.append({"row": line, "path": plain(item.added.path), "findings": found})
     # "<" is escaped in the JSON, so that no text of a folder can end the script element.
     data = json.dumps(folders, ensure_ascii=True).replace("<", "\\u003c")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((resources.files(__package__) / "board.html.jinja").read_text("utf-8"))
     ranked = sorted(counts.items(), key=lambda entry: (-entry[1]["FAIL"], -entry[1]["WARN"], entry[0]))
     verdicts = Counter(line["verdict"] for line in rows)
-    return template.render(
-        title=title,
-        data=Markup(data),
-        paths=paths,
-        days=days,
-        low=low,
-        high=high,
-        lowest=min(scores),
-        counts=ranked,
-        verdicts=verdicts,
-    )
+    spans = {"paths": paths, "days": days, "low": low, "high": high, "lowest": min(scores)}
+    return template.render(title=title, data=Markup(data), counts=ranked, verdicts=verdicts, **spans)
 
 
 def _short(finding: dict[str, Any]) -> dict[str, Any]:
@@ -127,9 +114,5 @@ def write_board(judged: list[Judged], title: str, folder: Path) -> None:
     """Write ``board.html`` and ``board.csv``, each whole or not at all."""
     ordered = sorted(judged, key=lambda item: (item.added.pull.number, item.added.path))
     write_csv([row(item) for item in ordered], folder / "board.csv")
-    write_atomic(
-        (folder / "board.html").absolute(),
-        render_board(ordered, title).encode("utf-8", "replace"),
-        replace=True,
-        mode=None,
-    )
+    page = render_board(ordered, title).encode("utf-8", "replace")
+    write_atomic((folder / "board.html").absolute(), page, replace=True, mode=None)

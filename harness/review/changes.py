@@ -62,12 +62,9 @@ def change_of(repository: Path, base: str | None) -> Change:
     # Whether the base holds a folder: at its tip, or where the change left it.
     revisions = (base, ask(top, "merge-base", base, "HEAD").strip()) if base and names else ()
     known = (name for name in names if any(ask(top, "ls-tree", "--name-only", "-z", r, "--", name) for r in revisions))
-    return Change(
-        tuple(top / name for name in names if (top / name).is_dir()),
-        tuple(known),
-        tuple((VERBS.get(status[name][:1], "changes"), name) for name in hits if status[name] != "A"),
-        tuple(name for name in status if name not in hits),
-    )
+    altered = ((VERBS.get(status[name][:1], "changes"), name) for name in hits if status[name] != "A")
+    here = tuple(top / name for name in names if (top / name).is_dir())
+    return Change(here, tuple(known), tuple(altered), tuple(name for name in status if name not in hits))
 
 
 def git(repository: Path, *arguments: str, check: bool = True) -> bytes:

@@ -10,6 +10,9 @@ from harness.review.record import Record
 
 _SOURCES = (".cpp", ".cc", ".c", ".cu")
 LOOKED_AT = (ast.Assign, ast.Expr, ast.Import, ast.ImportFrom, ast.AugAssign, ast.Return, ast.For)
+_COUNT = "Put the code into the counted script."
+SHIM = 500
+"""Bytes of a script that can only run another file."""
 MAX_STATEMENT = 4_000
 """Characters of a statement that are looked at."""
 
@@ -22,19 +25,18 @@ def absent(record: Record) -> None:
     if record.scripts:
         return
     others = [n for n in record.folder.names if n.endswith((".py", *_SOURCES)) and n != record.main_code]
-    likely = [n for n in others if not WORDS["not_at_eval"].search(n) and "train" not in n]
+    tiny = 0 < (record.folder.size_of(record.main_code or "") or 0) < SHIM  # then the code stands in another file
+    likely = [n for n in others if tiny or not (WORDS["not_at_eval"].search(n) or "train" in n)]
     told = "\n".join(record.told)  # which may call a file an analysis
     names = {n: re.escape(n.rsplit("/", 1)[-1]) for n in likely}
     likely = [n for n, x in names.items() if not re.search(rf"(?i)analysis\W.{{0,20}}{x}|{x}\W.{{0,40}}analysis", told)]
-    notes = record.metadata.raw.items() if record.metadata else ()
-    counted = any(key.startswith("bytes_code") and re.search("includ", str(value), re.I) for key, value in notes)
     size = sum(record.folder.size_of(n) or 0 for n in likely)
     with_script = size + (record.folder.size_of(record.main_code or "") or 0)
+    counted = re.search(r'(?i)"bytes_code\w*": ?"[^"]*includ', told) is not None
     counted = counted or any(with_script == code.value for run in record.runs for code in run["codes"])
     if likely and record.main_code and not counted:
         message = f"files beside the script may be needed at evaluation, uncounted: {', '.join(likely[:5])}."
-        remedy = "Put the code into the counted script."
-        record.out.warn("A3-NO-UNCOUNTED-CODE", message, likely[0], f"{size:,} bytes", "", remedy, "hint")
+        record.out.warn("A3-NO-UNCOUNTED-CODE", message, likely[0], f"{size:,} bytes", "", _COUNT, "hint")
     record.out.unknown("A3-CODE-BYTES", "the code is not here: nothing can be said about what it does.")
 
 
@@ -60,8 +62,7 @@ def uncounted(record: Record) -> None:
     with_all = max(models, default=0) + (record.folder.size_of(main) or 0) + extra
     computed = f"with them {with_all:,} bytes, cap {cap:,}" if models else f"cap {cap:,} bytes"
     message = f"the script needs files that its size leaves out: {', '.join(sorted(beside)[:5])}."
-    found, remedy = f"{extra:,} bytes beside {main}", "Put them into the counted script."
-    record.out.warn(rule, message, sorted(beside)[0], found, computed, remedy, "likely")
+    record.out.warn(rule, message, sorted(beside)[0], f"{extra:,} bytes beside {main}", computed, _COUNT, "likely")
 
 
 def preparation(record: Record) -> None:
@@ -74,8 +75,8 @@ def preparation(record: Record) -> None:
         hit = WORDS["val_docs"].search(source)
         if hit and not any(re.search(r"--val[-_]docs[ =]+50[_,]?000\b", text) for text in [*commands, source]):
             message = "the preparation holds out 10,000 documents by default; the split has 50,000 (#2127)."
-            at, remedy = (name, source.count("\n", 0, hit.start()) + 1), "Set the default to 50,000."
-            record.out.warn("A4-DISJOINT", message, at, hit[0][:120], "50,000", remedy, "likely")
+            at, found = (name, source.count("\n", 0, hit.start()) + 1), hit[0][:120]
+            record.out.warn("A4-DISJOINT", message, at, found, "50,000", "Set the default to 50,000.", "likely")
 
 
 def patterns(record: Record) -> None:

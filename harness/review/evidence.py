@@ -9,7 +9,7 @@ from itertools import product
 
 from harness.fineweb import VARIANTS
 from harness.review.logs import Pass, Run
-from harness.review.number import Range, read_numbers
+from harness.review.number import Number, Range, read_numbers
 from harness.review.patterns import PATTERNS, WORDS
 from harness.review.published import (
     CERTAIN,
@@ -30,6 +30,8 @@ _OTHER_COUNT = re.compile(r"caseops|^validation text: ", re.I | re.M)
 _COUNT_BYTES = "Count the UTF-8 bytes of the raw documents; compare the table with decoded text."
 MAX_TOLD = 2_000
 """Lines of README and JSON in which the folder may call its score one of a part."""
+_GAINED = """windows and adaptation on scored tokens have given at most 0.05. Scores taken after training on the same \
+tokens, or probabilities that don't sum to one, would look like this."""
 LARGEST_GAIN = 0.06
 """bpb between the end of training and the last pass; above it, the way of scoring has to be explained."""
 
@@ -54,8 +56,8 @@ def byte_count(record: Record, run: Run) -> None:
         if item and count.label.lstrip().startswith(item.name) and not low <= count.value <= high:
             message = f"{item.name}: its line counts other bytes than the text has"
             message += ": the number of its tokens." if stated and count.value == stated.value else "."
-            text, remedy = "151.08 million bytes in the split", "Divide by the bytes of the text."
-            out.warn("A7-BYTES", message, run.place(count), f"{count.value:,.0f} bytes", text, remedy, "likely")
+            text = "151.08 million bytes in the split"
+            out.warn("A7-BYTES", message, run.place(count), f"{count.value:,.0f} bytes", text, _COUNT_BYTES, "likely")
     if item is None or item.loss is None or stated is None or total is None:
         out.unknown("A7-BYTES", "bytes can't be derived: they take a loss, a bpb and a token count.", run.file)
         return
@@ -71,17 +73,15 @@ def byte_count(record: Record, run: Run) -> None:
     others = [b for other in [*run.passes, *run.curve[-3:]] if other is not item and (b := implied(run, other))]
     agree = [b for b in others if abs(b.value - total.value) <= b.slack + total.slack + CERTAIN / 2 * total.value]
     sound = [b for b in others if judge_bytes(b, tokens, readings.byte_low, readings.byte_high).verdict is Verdict.PASS]
-    remedy = _COUNT_BYTES
     if sound:
         message = f"{item.name}: loss and bpb imply other bytes than the run's other passes: a mixture, or two counts."
         share = f"{100 * (total.value / sound[-1].value - 1):+.2f} % against {sound[-1].value:,.0f} bytes"
-        out.warn("A7-BYTES", message, at, found, f"{text}, {share}", remedy, "likely")
+        out.warn("A7-BYTES", message, at, found, f"{text}, {share}", _COUNT_BYTES, "likely")
         return
-    unknown = variant_of(tokens) is None and finding.found == "unknown"
-    odd = unknown or WORDS["mixed"].search(item.name)
+    odd = (variant_of(tokens) is None and finding.found == "unknown") or WORDS["mixed"].search(item.name)
     certain = finding.verdict is Verdict.FAIL and bool(agree) and record.bound.certain and not odd
     verdict = Verdict.FAIL if certain else Verdict.WARN
-    out.add(verdict, finding.rule, f"{item.name}: {finding.message}", at, found, text, remedy)
+    out.add(verdict, finding.rule, f"{item.name}: {finding.message}", at, found, text, _COUNT_BYTES)
 
 
 def by_name(record: Record) -> None:
@@ -93,8 +93,9 @@ def by_name(record: Record) -> None:
         first = {float(hit[1]) for text in texts if (hit := WORDS["first_loss"].search(text))}
         names = {name for name, loss in _UNTRAINED.items() if first and all(abs(x - loss) < 0.06 for x in first)}
     finals = [(run, item) for run in record.bound.runs if (item := run.final) and not run.one("val_tokens")]
-    pairs = [(item.loss, item.bpb, run.place(item)) for run, item in finals]
+    pairs = [(item.loss or _in_training(record, run, item), item.bpb, run.place(item)) for run, item in finals]
     if meta and claimed and not record.runs and not record.absent_logs:
+        names = names or {f"sp{size}" for size in WORDS["vocabulary"].findall(meta.text("name"))}
         pairs = [(meta.number("val_loss"), claimed, (record.json_file, meta.line("val_loss")))]
     variants = [variant for variant in VARIANTS if {variant.name} == names]
     for variant, (loss, bpb, at) in product(variants, pairs):
@@ -104,6 +105,13 @@ def by_name(record: Record) -> None:
         if finding.verdict is Verdict.FAIL:
             message = f"with the tokens of {variant.name}, by its name or the first loss: {finding.message}"
             out.warn(finding.rule, message, at, f"loss {loss.text}, bpb {bpb.text}", "", _COUNT_BYTES, "likely")
+
+
+def _in_training(record: Record, run: Run, item: Pass) -> Number | None:
+    """The last loss on training text, give or take a tenth, for a pass that prints no loss and does not adapt."""
+    adapts = WORDS["mixed"].search(item.name) or PATTERNS.stages["ttt"].search(item.name)
+    losses = [] if adapts else WORDS["last_loss"].findall(record.texts.get(run.file, ""))
+    return Number(losses[-1], float(losses[-1]), half=0.1 * float(losses[-1])) if losses else None
 
 
 @each("runs")
@@ -133,8 +141,7 @@ def coverage(record: Record, run: Run) -> None:
     elif not out.has(rule):
         known = ", ".join(f"{v.name} {v.val_tokens:,}" for v in VARIANTS)
         message = "a token count of no known tokenizer: its bpb needs proof."
-        remedy = "Show an exact byte check over all documents, or a byte sidecar."
-        out.warn("A7-TOKENIZER", message, at, shown, f"known: {known}", remedy)
+        out.warn("A7-TOKENIZER", message, at, shown, f"known: {known}")
 
 
 @each("any")
@@ -154,11 +161,7 @@ def gain(record: Record, run: Run) -> None:
     base = run.curve[-1]
     whole = bool(run.last_step) and int(base.name.split()[1]) >= 0.9 * (run.last_step or 0)
     if whole and base.bpb.value - final.bpb.value > LARGEST_GAIN:
-        message = (
-            f"evaluation lowers the score by {base.bpb.value - final.bpb.value:.4f} bpb; windows and adaptation on "
-            "scored tokens have given at most 0.05. Scores taken after training on the same tokens, or probabilities "
-            "that don't sum to one, would look like this."
-        )
+        message = f"evaluation lowers the score by {base.bpb.value - final.bpb.value:.4f} bpb; {_GAINED}"
         found, trained = f"{final.name} {final.bpb.text}", f"after training {base.bpb.text} (line {base.line})"
         remedy = "Show that each token is scored once, before it is trained on, from a normalised distribution."
         record.out.warn("S6-PLAUSIBLE", message, run.place(final), found, trained, remedy, "likely")
@@ -168,10 +171,10 @@ def plausible(record: Record) -> None:
     """A claim that no known method reaches is held for proof."""
     rule, out, floor, claimed = "S6-PLAUSIBLE", record.out, record.readings.floor_bpb, record.claimed
     if claimed is not None and claimed.value < floor and record.metadata is not None:
-        message = "a score no known method reaches: held until it is proved."
+        message, at = "a score no known method reaches: held until it is proved.", record.metadata.line("val_bpb")
         remedy = "Show that every probability is normalised and that every byte is counted once."
-        at = (record.json_file, record.metadata.line("val_bpb"))
-        out.fail(rule, message, at, f"{claimed.text} bpb", f"floor {floor:g} bpb", remedy)
+        values = f"{claimed.text} bpb", f"floor {floor:g} bpb", remedy
+        out.fail(rule, message, (record.json_file, at), *values)
     elif not out.has(rule) and (claimed is not None or record.bound.runs):
         out.passed(rule, f"no score is under {floor:g} bpb.")
 
@@ -195,21 +198,15 @@ def marks(record: Record, run: Run) -> None:
     lines = [(line, text) for line, text in lines if not any(text.startswith(name) for name in off)]
     for method in PATTERNS.methods:
         hits = [(line, text) for line, text in lines if method.log and is_on(method.log, text)]
-        ran = [
-            (line, text)
-            for line, text in hits
-            if WORDS["method_ran"].search(text) and not WORDS["on_train"].search(text)
-        ]
-        if hits:
-            line, text = (ran or hits)[0]
-            report = out.fail if ran and method.banned else out.warn
-            message = f"the log names {method.what}."
+        ran = [hit for hit in hits if WORDS["method_ran"].search(hit[1]) and not WORDS["on_train"].search(hit[1])]
+        for line, text in (ran or hits)[:1]:
+            report, message = out.fail if ran and method.banned else out.warn, f"the log names {method.what}."
             report(method.rule, message, (run.file, line), text, "", "Say why it is legal.", "likely")
     early = run.early_adaptation
     if run.epochs_first and run.final:
         message = "test-time training went over the text, and the score was taken only then."
-        remedy = "Score each token before it is trained on."
-        values = (run.epochs_first.label.strip(), f"{run.final.name} in line {run.final.line}", remedy, "likely")
+        scored = f"{run.final.name} in line {run.final.line}"
+        values = (run.epochs_first.label.strip(), scored, "Score each token before it is trained on.", "likely")
         out.warn("C3-SCORE-BEFORE-UPDATE", message, run.place(run.epochs_first), *values)
     if early and not out.has("A6-PREQUANT-TTT"):
         message = "test-time training runs before the model is packed: what it learnt travels in the artifact."
@@ -250,10 +247,8 @@ def words(record: Record) -> None:
                     continue
                 found, remedy = text[max(0, hit.start() - 60) :].strip()[:160], "Say why it is within the rules."
                 certain = early or (method.banned and own == "title" and record.claimed is not None)
-                message, report = (
-                    f"the folder's own words: {method.what}",
-                    record.out.fail if certain else record.out.warn,
-                )
+                report = record.out.fail if certain else record.out.warn
+                message = f"the folder's own words: {method.what}"
                 if another and method.rule.startswith(("C2", "C3")):
                     message = f"{message}; not in the claimed pass, {record.bound.name}, for all that the logs say."
                     record.out.unknown(method.rule, message, (file, line))

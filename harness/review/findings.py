@@ -65,11 +65,8 @@ class FolderReport(msgspec.Struct, frozen=True):
     @property
     def verdict(self) -> Verdict:
         """The gravest verdict among the findings; UNKNOWN alone does not outweigh PASS."""
-        present = {item.verdict for item in self.findings} or {Verdict.PASS}
-        for verdict in (Verdict.FAIL, Verdict.ERROR, Verdict.WARN, Verdict.PASS):
-            if verdict in present:
-                return verdict
-        return Verdict.UNKNOWN
+        graver = (Verdict.FAIL, Verdict.ERROR, Verdict.WARN, Verdict.PASS, Verdict.UNKNOWN)
+        return min((item.verdict for item in self.findings), key=graver.index, default=Verdict.PASS)
 
     def count(self, verdict: Verdict) -> int:
         """How many findings have this verdict."""
@@ -118,8 +115,10 @@ class Findings:
         remedy: str = "",
         confidence: str = "certain",
     ) -> None:
-        """Keep one finding. at: file, or file and line."""
+        """Keep one finding. at: file, or file and line; remedy: where the rule's own does not fit."""
         file, line = (at, 0) if isinstance(at, str) else at
+        if verdict in (Verdict.FAIL, Verdict.WARN) and not remedy:
+            remedy = catalogue()[rule].remedy
         shown = str(found)[:300], str(computed)[:300]
         self.items.append(Found(rule, verdict, message, file, line, *shown, remedy, confidence))
 

@@ -10,6 +10,7 @@ from harness.review.jsonfile import is_number, plain_value, shown
 from harness.review.number import Number
 from harness.review.patterns import WORDS
 from harness.review.record import LARGEST_SCORE, Record, is_score, track_named
+from harness.review.source import named_files
 
 
 def required_files(record: Record) -> None:
@@ -25,24 +26,18 @@ def required_files(record: Record) -> None:
         report = out.warn if record.json_file or others else out.fail
         report(rule, message, record.json_file, "no submission.json", "", "Add name, github_id, val_bpb, date.")
     if record.main_code is None:
-        scripts = [n for n in names if n.endswith((".py", ".ipynb", ".sh", ".cu", ".cpp"))]
-        message = (
-            f"no train_gpt.py; which is the script: {', '.join(scripts[:4])}?" if scripts else "no training script."
-        )
-        report = out.warn if scripts else out.fail
-        report(rule, message, "", "no train_gpt.py", "", "Ship train_gpt.py as it ran.")
+        scripts = ", ".join([n for n in names if n.endswith((".py", ".ipynb", ".sh", ".cu", ".cpp"))][:4])
+        message = f"no train_gpt.py; which is the script: {scripts}?" if scripts else "no training script."
+        (out.warn if scripts else out.fail)(rule, message, "", "no train_gpt.py", "", "Ship train_gpt.py as it ran.")
     elif record.folder.size_of(record.main_code) == 0:
         out.fail(rule, "the training script is empty.", record.main_code, "0 bytes")
     elif record.main_code != "train_gpt.py":
         out.warn(rule, "the training script is not called train_gpt.py.", record.main_code)
     if not record.runs and not record.absent_logs:
         maybe = [n for n in names if WORDS["maybe_log"].search(n) and not WORDS["no_log"].search(n)]
-        message = "no training log."
-        if maybe:
-            message = f"no training log of a known form ({', '.join(maybe[:3])})."
-        (out.warn if maybe or record.study else out.fail)(
-            rule, message, "", "no log with losses", "", "Ship one log for every seed."
-        )
+        form = f" of a known form ({', '.join(maybe[:3])})" if maybe else ""
+        report = out.warn if maybe or record.study else out.fail
+        report(rule, f"no training log{form}.", "", "no log with losses", "", "Ship one log for every seed.")
     bases, lists = {n.rsplit("/", 1)[-1] for n in names}, [list[str]()]
     for line in record.readme.raw if record.readme else ():
         if hit := WORDS["listed_file"].match(line):
@@ -51,8 +46,7 @@ def required_files(record: Record) -> None:
             lists.append([])
     told = dict.fromkeys(name for group in lists if bases & set(group) for name in group)
     if absent := ", ".join(name for name in told if name not in bases):
-        message, remedy = "the README lists files that are not here.", "Ship them, or take them off the list."
-        out.warn(rule, message, record.readme_file, absent, "", remedy)
+        out.warn(rule, "the README lists files that are not here.", record.readme_file, absent)
     if not out.has(rule):
         out.passed(rule, "README, metadata, script and logs are there.")
 
@@ -68,25 +62,20 @@ def fields(record: Record) -> None:
         out.fail(rule, "val_bpb is not a finite number.", at, score.text)
     elif score in (None, "", []) and "val_bpb" not in meta.raw:
         inside = re.findall(r'"(\w*bpb\w*)": ?(?:0\.[2-9]|[1-7]\b)', json.dumps(plain_value(meta.raw)))
-        message = (
-            f"no val_bpb at the top; {inside[0]} stands deeper." if inside else "no val_bpb, in any known spelling."
-        )
+        where = f" at the top; {inside[0]} stands deeper." if inside else ", in any known spelling."
         pending = re.search(r"retract|\bpending|\bnot (?:yet )?(?:validated|run|measured)\b", " ".join(meta.source))
         report = out.warn if inside or pending or record.study else out.fail
-        report(rule, message, record.json_file, "", "", 'Add "val_bpb".')
+        report(rule, f"no val_bpb{where}", record.json_file, "", "", 'Add "val_bpb".')
     elif is_number(score) and score.value > LARGEST_SCORE:
         message = "val_bpb is more than a model needs that knows nothing: no score, or of another unit."
         out.warn(rule, message, at, score.text, f"{LARGEST_SCORE:g} bits in a byte", "Give bits a byte of the text.")
     elif not is_number(score) or score.value == 0:
         out.warn(rule, "val_bpb holds a placeholder, no score.", at, shown(score), "", "Fill it in.")
-    missing = [
-        n for n in ("name", "github_id", "author", "date", "bytes_total") if meta.values.get(n) in (None, "", [])
-    ]
-    if missing == ["bytes_total"] and re.search(r'"\w*(?:bytes|size)\w*": ?[\[{\d]', json.dumps(plain_value(meta.raw))):
-        missing = []  # The sizes stand under other names; A3 compares them.
-    if missing:
-        message = f"fields are missing or empty: {', '.join(missing)}."
-        out.warn(rule, message, record.json_file, ", ".join(missing), "", "Add them.")
+    wanted = ("name", "github_id", "author", "date", "bytes_total")
+    missing = ", ".join(n for n in wanted if meta.values.get(n) in (None, "", []))
+    sized = re.search(r'"\w*(?:bytes|size)\w*": ?[\[{\d]', json.dumps(plain_value(meta.raw)))
+    if missing and not (missing == "bytes_total" and sized):  # sizes under other names; A3 compares them
+        out.warn(rule, f"fields are missing or empty: {missing}.", record.json_file, missing, "", "Add them.")
     for name, value in meta.values.items():
         at, written = (record.json_file, meta.line(name)), meta.raw.get(meta.spelt[name], value)
         numeric = name in ("val_loss", "bytes_total") or (name == "val_bpb" and is_number(value))
@@ -97,8 +86,7 @@ def fields(record: Record) -> None:
     if meta.loss_is_bpb:
         message = "val_loss holds a bpb, not nats a token"
         message += ", and no val_bpb is there." if meta.spelt.get("val_bpb") == "val_loss" else "."
-        at, remedy = (record.json_file, meta.line("val_loss")), "Put nats a token in val_loss, bits a byte in val_bpb."
-        out.warn(rule, message, at, shown(meta.values.get("val_loss")), "", remedy)
+        out.warn(rule, message, (record.json_file, meta.line("val_loss")), shown(meta.values.get("val_loss")))
     if len(out.items) == before:
         out.passed(rule, "the fields are there, with the usual names and types.", record.json_file)
 
@@ -113,8 +101,7 @@ def track(record: Record) -> None:
         clear = re.search(r"non[-_ ]?record|unlimited", stated, re.IGNORECASE)
         report = record.out.fail if record.official and clear else record.out.warn
         message = f"the track in the JSON is not the folder's; judged as {record.track}."
-        at, remedy = (record.json_file, meta.line("track")), "Correct the field, or move the folder to its track."
-        report("A9-TRACK", message, at, stated, parent, remedy)
+        report("A9-TRACK", message, (record.json_file, meta.line("track")), stated, parent)
     else:
         by = "" if filed else ", by its own word: it lies in no track's folder"
         record.out.passed("A9-TRACK", f"judged as {record.track}{by}.", record.json_file, stated or parent)
@@ -128,23 +115,19 @@ def logs_whole(record: Record) -> None:
     for run in record.bound.runs + [run for run in record.bound.others if run.seed in named]:
         if run.final is None:
             at = (run.file, run.curve[-1].line if run.curve else 0)
-            if run.unread and run.unread.line > at[1]:
-                out.unknown(
-                    rule, f"a score of a form that isn't known: {run.unread.label.strip()}.", run.place(run.unread)
-                )
-                continue
             last = f"last step {run.last_step}" if run.last_step else ""
-            out.warn(rule, "the log ends without a final score of a known form.", at, last, "", "Ship the whole log.")
+            if run.unread and run.unread.line > at[1]:
+                message = f"a score of a form that isn't known: {run.unread.label.strip()}."
+                out.unknown(rule, message, run.place(run.unread))
+            else:
+                out.warn(rule, "the log ends without a final score of a known form.", at, last)
     for name, text in record.texts.items():
         if cut := re.search(r"^\[?\.{3} ?\w.{0,80}\]?$", text, re.MULTILINE):
             at = (name, text.count("\n", 0, cut.start()) + 1)
             out.warn(rule, "a line that says what was left out of the log.", at, cut[0], "", "Ship the log as it was.")
-    others = record.bound.others
-    if others:
-        files = list(dict.fromkeys(run.file for run in others))
-        shown = f"{', '.join(files[:6])}{' …' if len(files) > 6 else ''}"
-        message = f"{len(others)} further run(s) are not compared with the claimed ones: {shown}."
-        out.unknown(rule, message)
+    if others := record.bound.others:
+        shown = named_files(run.file for run in others)
+        out.unknown(rule, f"{len(others)} further run(s) are not compared with the claimed ones: {shown}.")
     if record.bound.runs and not out.has(rule):
         out.passed(rule, f"{len(record.bound.runs)} log(s) end in a final score.")
     elif not record.runs:
@@ -159,7 +142,7 @@ def hardware(record: Record) -> None:
     for run in runs:
         if other := run.other_hardware:
             message = "the run was not on 8 H100: its times don't compare with the track's."
-            out.warn(rule, message, run.file, other, "8 x NVIDIA H100 SXM", "Repeat the run on 8 H100 SXM.")
+            out.warn(rule, message, run.file, other, "8 x NVIDIA H100 SXM")
     if not out.has(rule) and any(run.gpus for run in runs):
         out.passed(rule, f"{next(run.gpus[0] for run in runs if run.gpus)} in the logs.")
     elif not out.has(rule):
@@ -178,17 +161,13 @@ def same_config(record: Record) -> None:
     before = len(out.items)
     for other in (run for run in runs[1:] if run.other_hardware == first.other_hardware):
         for key in first.unlike(other):
-            if WORDS["per_run"].search(key):
+            if WORDS["per_run"].search(key) or WORDS["harmless"].search(key):
                 continue
             (a, line_a), (b, line_b) = first.settings[key], other.settings[key]
             idle = key.startswith("ttt_") and "ttt" not in record.bound.name
             fixed = key == "model_params" or (first.block and WORDS["hyperparameter"].search(key) and not idle)
-            strict = certain and fixed and not WORDS["harmless"].search(key)
-            if strict or not WORDS["harmless"].search(key):
-                message, remedy = f"{key} differs between seeds.", "Repeat all seeds with one configuration (#2124)."
-                report = out.fail if strict else out.warn
-                at = f"{a} in {first.file}:{line_a}"
-                report(rule, message, (other.file, line_b), f"{key} = {b}", at, remedy)
+            at, report = f"{a} in {first.file}:{line_a}", out.fail if certain and fixed else out.warn
+            report(rule, f"{key} differs between seeds.", (other.file, line_b), f"{key} = {b}", at)
     if len(out.items) == before:
         out.passed(rule, f"{len(runs)} logs have equal settings, apart from seed and places.")
 
@@ -198,12 +177,9 @@ def seed_set(record: Record) -> None:
     rule, out, meta, bound = "A8-SEEDS", record.out, record.metadata, record.bound
     logged = {run.seed for run in record.runs if run.seed is not None}
     claimed = set(meta.seeds) if meta else set()
-    if meta is not None and claimed:
-        unseen = sorted(claimed - logged)
-        if unseen and logged:
-            names = ", ".join(map(str, unseen))
-            at = (record.json_file, meta.line("seeds"))
-            out.warn(rule, f"no log of seed(s) {names}.", at, sorted(claimed), f"logs of {sorted(logged)}")
+    if meta is not None and logged and (unseen := ", ".join(map(str, sorted(claimed - logged)))):
+        at = (record.json_file, meta.line("seeds"))
+        out.warn(rule, f"no log of seed(s) {unseen}.", at, sorted(claimed), f"logs of {sorted(logged)}")
     told = len({seed for seed in record.known_seeds if seed not in logged})
     single = re.search(r"\b(?:single|one|1|2|two)[- ]seed\b", " ".join(record.told[:60]), re.IGNORECASE)
     told = told or (int(single[0][0] in "2t") + 1 if single else 0)
@@ -214,7 +190,8 @@ def seed_set(record: Record) -> None:
         out.warn(rule, "several runs of one seed go into the mean.", "", text, "", "Claim one run a seed.")
     if record.official and 0 < number < record.readings.min_seeds:
         usual = record.readings.min_seeds
+        message = f"{number} run(s); a record is usually shown with {usual}."
         remedy = "Add seeds, named before they run."
-        out.warn(rule, f"{number} run(s); a record is usually shown with {usual}.", "", number, usual, remedy)
+        out.warn(rule, message, "", number, usual, remedy)
     elif logged and not out.has(rule):
         out.passed(rule, f"{len(logged)} seeds are claimed and logged.", "", sorted(logged))

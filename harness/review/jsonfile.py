@@ -139,8 +139,9 @@ def read_metadata(raw: dict[str, Any], text: str) -> Metadata:
     score = found.values.get("val_bpb")
     if isinstance(score, dict) and is_number(score.get("mean")):
         found.values["val_bpb"] = score["mean"]
-    elif isinstance(score, str) and re.fullmatch(r"\d\.\d{1,12}", score):
-        found.values["val_bpb"] = Number.of(score)
+    for name, value in found.values.items():  # a number as text is told, and compared all the same
+        if isinstance(value, str) and re.fullmatch(r"\d\.\d{1,12}|\d{6,12}", value):
+            found.values[name] = Number.of(value)
     _read_seeds(found, holders)
     return found
 

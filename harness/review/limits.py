@@ -40,14 +40,11 @@ def train_clock(record: Record, run: Run) -> None:
     if over <= 0:
         out.passed(rule, f"training took {at}.", run.place(spent), at)
         return
-    close = over <= readings.train_overshoot_s + 1e-9
-    why = "; the loop looks at its clock after a step" if close else ""
-    message = f"training overran the cap by {over:.3f} s{why}."
+    close, hardware = over <= readings.train_overshoot_s + 1e-9, run.other_hardware
+    why = "; the loop looks at its clock after a step" * close + f", not on 8 H100 ({hardware})" * bool(hardware)
     remedy = "Stop one step earlier." if close else "Stop earlier, or repeat the run within the cap."
-    hardware = run.other_hardware
-    if hardware:
-        message = f"{message[:-1]}, not on 8 H100 ({hardware})."
     report = out.warn if close or hardware or not record.bound.certain else out.fail
+    message = f"training overran the cap by {over:.3f} s{why}."
     report(rule, message, run.place(spent), at, f"cap {cap:.3f} s", remedy)
 
 
@@ -55,13 +52,13 @@ def train_clock(record: Record, run: Run) -> None:
 def calibration(record: Record, run: Run) -> None:
     """Training and calibration together."""
     rule, out, cap = "A1-CALIBRATION", record.out, record.readings.train_cap_s
-    first = next(iter(run["calibrations"] + run["hessians"]), None)
-    if first is None or not record.official:
+    told = run["calibrations"] + run["hessians"]
+    if not told or not record.official:
         return
-    text = " ".join(item.label for item in run["calibrations"] + run["hessians"])
+    text = " ".join(item.label for item in told)
     trained_on = WORDS["train_text"].search(WORDS["not_train_text"].sub("", text))
     if WORDS["own_text"].search(text) and not trained_on:
-        out.passed(rule, "calibrated on text that the model wrote itself.", run.place(first), first.label)
+        out.passed(rule, "calibrated on text that the model wrote itself.", run.place(told[0]), told[0].label)
         return
     loop, seconds = run.train_time, run.hessian_seconds
     reserve = sum(item.value for item in run["reserves"][-1:])
@@ -77,16 +74,14 @@ def calibration(record: Record, run: Run) -> None:
         out.passed(rule, f"a reserve of {reserve:g} s was kept; the calibration's own time is not logged.", run.file)
     elif loop.value + seconds <= cap and (run["hessians"] or reserve):
         out.passed(rule, f"training and calibration fit: {figures}.", at)
-    elif reserve == 0 and loop.value > cap - 1 and trained_on and record.bound.certain:
-        message = "calibration on training data after the whole budget was trained away."
-        remedy = "Reserve the time before the stop, or calibrate on self-generated text."
-        out.fail(rule, message, at, figures, f"cap {cap:g} s", remedy)
     elif loop.value + seconds > cap - 1:
+        verdict = Verdict(record.readings.calibration)
         message = "training plus calibration exceed the cap; whether both count is disputed."
-        if not run["hessians"]:
+        if reserve == 0 and loop.value > cap - 1 and trained_on and record.bound.certain:
+            verdict, message = Verdict.FAIL, "calibration on training data after the whole budget was trained away."
+        elif not run["hessians"]:
             message = "calibration begins when the budget is used up, without a reserve; its time and data aren't told."
-        remedy = "Reserve more seconds before the stop, or calibrate on self-generated text."
-        out.add(Verdict(record.readings.calibration), rule, message, at, figures, f"cap {cap:g} s", remedy)
+        out.add(verdict, rule, message, at, figures, f"cap {cap:g} s")
 
 
 def eval_readings(run: Run, name: str) -> tuple[float, float, Stat] | None:
@@ -96,10 +91,11 @@ def eval_readings(run: Run, name: str) -> tuple[float, float, Stat] | None:
     A timer around others is no further pass: the longest of them and the sum of the passes, whichever is more, is all.
     """
     final = run.by_name.get(name, run.final)
-    lines = {item.line for item in run.passes}
-    loose = [item for item in run["eval_times"] if item.line not in lines and item.value > 0]
+    lines, spans = {item.line for item in run.passes}, {item.seconds for item in run.passes}  # or on its other line
+    loose = [i for i in run["eval_times"] if i.value > 0 and i.line not in lines and i.value not in spans]
     passes = [item for item in run.passes if item.seconds]
     extra = sum(item.value for item in loose if item.label.endswith(":precompute"))
+    scored = sum(item.value for item in loose if "bpb" in item.label)
     outer = [item for item in loose if not item.label.endswith(":precompute")]
     if final is not None and final.seconds:
         scorer = Stat(final.name, final.seconds + extra, final.line)
@@ -109,7 +105,11 @@ def eval_readings(run: Run, name: str) -> tuple[float, float, Stat] | None:
         return None
     trained = sum(item.value for item in run["adaptations"]) if run.epochs_first else 0
     total = max(
-        [sum(item.seconds or 0 for item in passes) + extra + trained, *(item.value for item in outer), scorer.value]
+        [
+            sum(item.seconds or 0 for item in passes) + extra + scored + trained,
+            *(item.value for item in outer),
+            scorer.value,
+        ]
     )
     return scorer.value, total, scorer
 
@@ -127,22 +127,21 @@ def eval_clock(record: Record, run: Run) -> None:
         return
     scorer, total, at = spans
     figures = f"scorer {scorer:.1f} s, all passes {total:.1f} s"
-    chosen = {"scorer": scorer, "sum": total}[reading]
     hardware = run.other_hardware or ("" if run.world or run.gpus else "the log does not name them")
-    if chosen > cap and hardware:
-        message = f"evaluation takes longer than {cap:g} s, not on 8 H100 for all that is known: {hardware}."
-        out.warn(rule, message, run.place(at), figures, f"cap {cap:g} s", "Repeat the run on 8 H100 SXM.")
-    elif chosen > cap:
-        message = f"evaluation takes longer than {cap:g} s in the reading {reading!r}."
-        report = out.fail if record.bound.certain and record.bound.name else out.warn
-        report(rule, message, run.place(at), figures, f"cap {cap:g} s", "Score with fewer or shorter passes.")
-    elif total > cap:
+    report, message, remedy = out.warn, f"evaluation takes longer than {cap:g} s", "Score with fewer or shorter passes."
+    if {"scorer": scorer, "sum": total}[reading] <= cap:
         where = f", not on 8 H100 ({run.other_hardware})" if run.other_hardware else ""
-        message = f"within {cap:g} s in the reading {reading!r} only{where}: staff have summed operations."
+        message = f"within {cap:g} s in the reading {reading!r} only{where}: staff have summed operations"
         remedy = "Leave diagnostic passes out of the run, or keep the sum under the cap."
-        out.warn(rule, message, run.place(at), figures, f"cap {cap:g} s", remedy)
+    elif hardware:
+        message += f", not on 8 H100 for all that is known: {hardware}"
     else:
+        report = out.fail if record.bound.certain and record.bound.name else out.warn
+        message += f" in the reading {reading!r}"
+    if total <= cap:
         out.passed(rule, "evaluation fits in both readings.", run.place(at), figures)
+    else:
+        report(rule, f"{message}.", run.place(at), figures, f"cap {cap:g} s", remedy)
 
 
 def artifact_of(run: Run) -> Stat | None:
@@ -164,10 +163,8 @@ def artifact(record: Record, run: Run) -> None:
         out.passed(rule, f"{cap - value:,} bytes under the cap.", run.place(total), f"{value:,} bytes")
         return
     claimed = (meta.size_of(run.seed) or meta.number("bytes_total")) if meta else None
-    sizes = {int(item.value) for item in run["totals"] if item.label}
-    told = {
-        int(i.value) + extra for i in run["totals"] + run["models"] for extra in (0, int(code.value) if code else 0)
-    }
+    sizes, extra = {int(item.value) for item in run["totals"] if item.label}, int(code.value) if code else 0
+    told = {int(i.value) + more for i in run["totals"] + run["models"] for more in (0, extra)}
     unread = any(n.endswith(TABLES) and n not in record.folder.sizes for n in record.folder.listing)
     words = " ".join(record.told)
     other = claimed is not None and claimed.value <= cap and (unread or int(claimed.value) in told)
@@ -181,16 +178,15 @@ def artifact(record: Record, run: Run) -> None:
     if claimed is not None and claimed.value <= cap:
         message += f"; the JSON claims {claimed.value:,.0f}"
     certain = record.bound.certain and meta is not None and not other and min(sizes | {value}) > cap
-    remedy = "Prune or quantise more; the largest seed decides."
     report = out.fail if certain else out.warn
-    report(rule, f"{message}.", run.place(total), f"{value:,} bytes", f"cap {cap:,} bytes", remedy)
+    report(rule, f"{message}.", run.place(total), f"{value:,} bytes", f"cap {cap:,} bytes")
 
 
 def code_bytes(record: Record) -> None:
     """One script for all seeds, the one that is shipped, and as large as the JSON says."""
     rule, out, main, meta = "A3-CODE-BYTES", record.out, record.main_code, record.metadata
     shipped = record.folder.size_of(main) if main else None
-    if main is None or not shipped or not record.runs:
+    if main is None or not shipped:
         return
     sizes = {size for n in record.folder.names if n.endswith((".py", ".sh")) and (size := record.folder.size_of(n))}
     sizes |= {shipped + size for size in sizes} | {sum(sizes)}
@@ -204,16 +200,17 @@ def code_bytes(record: Record) -> None:
     if len({run.seed for run in ran.values()}) > 1:
         text = " and ".join(f"{size:,} bytes in {run.file}" for size, run in list(ran.items())[:2])
         out.warn("A8-SAME-CODE", "the seeds ran scripts of different sizes.", list(ran.values())[1].file, text, *values)
-    for size, run in list(unlike.items())[:1] if len(ran) == 1 else ():
-        message = "the script that ran has another size than the shipped file."
-        out.warn(rule, message, run.place(of_run[id(run)]), f"{size:,} bytes", *values)
+    for run in list(unlike.values())[:1] if len(ran) == 1 else ():
+        counted = min((code for code, of in logged if of is run), key=lambda code: abs(code.value - shipped))
+        message = "the log counts a script of another size than the shipped file."
+        out.warn(rule, message, run.place(counted), f"{counted.value:,.0f} bytes", *values)
     if not ran:
         out.unknown(rule, "no log states a code size.")
     elif not unlike:
         out.passed(rule, "the logs counted a file that is shipped.", main, f"{shipped:,} bytes")
     claimed = meta.number("bytes_code") if meta else None
-    counted = {int(code.value) for code, _ in logged} & {*unlike, *compressed}
-    if meta is not None and claimed is not None and int(claimed.value) not in sizes | counted:
+    sizes |= {0} | ({int(code.value) for code, _ in logged} & {*unlike, *compressed})
+    if meta is not None and claimed is not None and int(claimed.value) not in sizes:
         at = (record.json_file, meta.line("bytes_code"))
         out.warn(rule, "the claimed code size is not the shipped file's.", at, f"{claimed.value:,.0f}", *values)
     models = [(int(model.value), run.file) for run in record.bound.sized if (model := run.model_and_code[0])]
@@ -238,40 +235,43 @@ def claimed_bytes(record: Record) -> None:
     cap, claimed, where = record.readings.artifact_cap_bytes, meta.number("bytes_total"), record.json_file
     at, values = (where, meta.line("bytes_total")), [total for _, total in totals]
     models = {number.value for key in meta.raw if "model" in key and (number := meta.raw[key]) and is_number(number)}
-    if claimed is not None and claimed.value in models - {0} and not values:
-        message = "the claimed size is the model's by the JSON's own word: the code is not counted."
-        out.warn(rule, message, at, shown(claimed), "", "State model and code together.")
+    shipped = record.folder.size_of(record.main_code or "") or 0
+    beside = [claimed.value - model for model in models if 0 <= claimed.value - model < 1e6] if claimed else []
+    if claimed is not None and claimed.value and beside and not values and beside[0] < 0.8 * max(shipped, 1):
+        message = "by the JSON's own word the claimed size is the model's, without all of the code."
+        found, text = f"{claimed.value:,.0f}, {beside[0]:,.0f} of it beside the model", f"{shipped:,} bytes of code"
+        out.warn(rule, message, at, found, text if shipped else "", "State model and code together.")
     if claimed is not None and claimed.value > cap:
         near = [v for v in values if v > cap] or not values
         message = "the claimed size is over the cap."
         (out.fail if near else out.warn)("A3-ARTIFACT-BYTES", message, at, shown(claimed), f"cap {cap:,} bytes")
     if claimed is not None and values:
-        exact, remark = int(claimed.value), "the claimed size stands in no log"
-        own = [size.value for run, _ in totals if (size := meta.size_of(run.seed))]
+        exact, own = int(claimed.value), [size.value for run, _ in totals if (size := meta.size_of(run.seed))]
         zeros = 10 ** (len(str(exact)) - len(str(exact).rstrip("0")))
-        if exact in values:
-            remark = "the claim is one seed's size, not the largest" if exact != max(values) else ""
-        elif any(abs(claimed.value - fmean(sizes)) < 1 for sizes in (values, own or values)):
-            remark = "the claim is the mean over seeds; the largest decides"
-        elif exact in {int(item.value) for run in record.runs for item in run["totals"]}:
-            remark = "the claimed size is that of another run of the folder" if record.claimed else ""
-        elif exact in {int(item.value) for run in record.runs for item in run["models"]}:
-            remark = "the claimed size is a model's, without the code"
-        elif record.mentions(claimed, [run.file for run in record.runs]):
-            remark = ""
-        elif zeros >= 1_000 and any(abs(claimed.value - value) < zeros for value in values):
-            remark = "the claimed size is rounded: the cap is judged to the byte"
-        if remark:
-            logged = f"logs: {', '.join(f'{value:,}' for value in values[:5])}"
-            out.warn(rule, f"{remark}.", at, f"{claimed.value:,.0f}", logged, "State the largest seed's total.")
+        near, every = zeros >= 1_000 and any(abs(exact - value) < zeros for value in values), (values, own or values)
+        logged = {of: {int(item.value) for run in record.runs for item in run[of]} for of in ("totals", "models")}
+        known = (
+            (exact in values, "the claim is one seed's size, not the largest" if exact != max(values) else ""),
+            (
+                any(abs(exact - fmean(all_)) < 1 for all_ in every),
+                "the claim is the mean over seeds; the largest decides",
+            ),
+            (exact in logged["totals"], "the claimed size is that of another run of the folder" * bool(record.claimed)),
+            (exact in logged["models"], "the claimed size is a model's, without the code"),
+            (record.mentions(claimed, [run.file for run in record.runs]), ""),
+            (near, "the claimed size is rounded: the cap is judged to the byte"),
+        )
+        if remark := next((text for holds, text in known if holds), "the claimed size stands in no log"):
+            sizes = f"logs: {', '.join(f'{value:,}' for value in values[:5])}"
+            out.warn(rule, f"{remark}.", at, f"{claimed.value:,.0f}", sizes)
         elif exact == max(values):
             out.passed(rule, "the claim is the largest seed's size.", at, shown(claimed))
     for run, total in totals:
         stated = meta.size_of(run.seed)
         same = [other for other in record.runs if other.seed == run.seed]
         of_seed = {int(i.value) for other in same for i in other["totals"] + other["models"]}
-        given = stated is None or int(stated.value) in of_seed or record.mentions(stated, [r.file for r in same])
+        given = stated and (int(stated.value) in of_seed or record.mentions(stated, [r.file for r in same]))
         if stated and of_seed and not given:
             message = f"seed {run.seed}: the JSON's size is not the log's."
-            at_seed = (where, meta.lines.get(str(run.seed), 0))
-            out.warn(rule, message, at_seed, f"{stated.value:,.0f}", f"{total:,} in {run.file}")
+            at = (where, meta.lines.get(str(run.seed), 0))
+            out.warn(rule, message, at, f"{stated.value:,.0f}", f"{total:,} in {run.file}")

@@ -20,7 +20,8 @@ import harness
 from harness.errors import UsageError
 from harness.files import write_atomic
 from harness.review.findings import FolderReport, Found, Readings
-from harness.rules import SEVERITY, Verdict, catalogue, rule
+from harness.rules import SEVERITY, Verdict, rule
+from harness.text import printable
 
 VERSION = 2
 SHOWN = (Verdict.FAIL, Verdict.ERROR, Verdict.WARN)
@@ -30,20 +31,13 @@ NAMED = 4
 
 
 def plain(text: str, limit: int = 300) -> str:
-    """``text`` on one line: control and format characters (colours, direction marks) become ``?``."""
-    shown = (c if c.isprintable() else " " if c in "\n\t" else "?" for c in text)
-    clean = text if text.isprintable() else "".join(shown)
-    return clean if len(clean) <= limit else clean[: limit - 1] + "…"
+    """:func:`harness.text.printable` with the length of a finding."""
+    return printable(text, limit)
 
 
 def place(item: Found) -> str:
     """Where a finding is: file and line."""
     return plain(f"{item.file}:{item.line}" if item.line else item.file)
-
-
-def why(rule_id: str) -> str:
-    """Why a rule matters, from its lesson."""
-    return catalogue()[rule_id].lesson.why if rule_id in catalogue() else ""
 
 
 def _values(item: Found) -> str:
@@ -85,7 +79,7 @@ def _block(report: FolderReport, told: set[str], *, show_all: bool) -> str:
             body.append(f"fix: {plain(item.remedy)}")
         if item.verdict in SHOWN and item.rule not in told:
             told.add(item.rule)
-            body.append(f"Why: {why(item.rule)}")
+            body.append(f"Why: {rule(item.rule).lesson.why}")
         for text in body:
             lines += textwrap.wrap(text, width - 10, initial_indent=" " * 10, subsequent_indent=" " * 10)
     return "\n".join(lines)
@@ -115,7 +109,7 @@ def folder_json(report: FolderReport) -> dict[str, Any]:
     """One folder in the JSON form."""
     found = [
         {name: getattr(item, name) for name in Found.__struct_fields__}
-        | {"verdict": item.verdict.value, "more": list(item.more), "why": why(item.rule), "key": item.key}
+        | {"verdict": item.verdict.value, "more": list(item.more), "why": rule(item.rule).lesson.why, "key": item.key}
         for item in report.findings
     ]
     head = {"folder": report.folder, "verdict": report.verdict.value, "track": report.track}
@@ -160,7 +154,9 @@ def write_sarif(reports: list[FolderReport], path: Path) -> None:
             "name": "".join(word.title() for word in item.id.split("-")),
             "shortDescription": {"text": item.title},
             "fullDescription": {"text": item.text},
-            "help": {"text": " ".join(part for part in (why(item.id), item.remedy, f"Source: {item.source}") if part)},
+            "help": {
+                "text": " ".join(part for part in (item.lesson.why, item.remedy, f"Source: {item.source}") if part)
+            },
         }
         for item in map(rule, ids)
     ]

@@ -12,7 +12,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, wraps
-from itertools import combinations, islice, zip_longest
+from itertools import zip_longest
 from pathlib import Path
 from statistics import fmean
 from typing import Literal
@@ -37,7 +37,6 @@ ENOUGH = 4
 """Decimals that a score needs: with fewer, a rounded claim may be better than its logs by more than a record's gain."""
 LARGEST_SCORE = 8.0
 """Bits a byte that a model needs which knows nothing."""
-MAX_SUBSETS = 600
 MAX_TEXT = 1 << 20
 """Characters of a log whose text is kept for a second look."""
 _PRINTED = re.compile(r"(?<![\d.,])(?:\d{1,4}\.\d{3,17}|\d{1,3}(?:,\d{3}){1,4}|\d{4,12})(?![\d])")
@@ -53,8 +52,7 @@ class RunSet:
 
     runs:   one a seed; training: the same runs, or those that trained the model where a run only scores it
     name:   full name of the pass; empty when none explains the claim
-    how:    "mean", "score" (one run), "seed" (the score of one of them), "subset", "training" (before the last
-            pass), or ""
+    how:    "mean", "score" (one run), "seed" (the score of one of them), "training" (before the last pass), or ""
     others: runs of the folder beside these
     """
 
@@ -275,7 +273,9 @@ def _load_code(record: Record) -> None:
     names = [n for n in record.folder.names if n.endswith(CODE_ENDINGS)]
     top = [n for n in names if "/" not in n and n.endswith(".py")]
     named = [n for n in top if n == "train_gpt.py"] or [n for n in top if n.startswith("train")]
-    record.main_code = named[0] if named else top[0] if len(top) == 1 else None
+    record.main_code = (
+        named[0] if named else top[0] if len(top) == 1 and not WORDS["not_at_eval"].search(top[0]) else None
+    )
     first = [record.main_code] if record.main_code else []
     for name in (first + [n for n in names if n != record.main_code])[:MAX_CODE_FILES]:
         data = record.folder.read(name, record.out, limit=CODE_BYTES) if record.folder.sizes.get(name) else None
@@ -385,7 +385,6 @@ def _explanations(
     record: Record, claimed: Number, scored: list[Run], sets: list[list[Run]], plain: list[Run]
 ) -> Iterator[RunSet]:
     """Sets of runs whose scores give the claim, the likeliest first."""
-    seeds = len(record.metadata.seeds) if record.metadata else 3
     for runs in sets:
         if len(runs) > 1 or len(scored) == 1:
             for name, items in shared_passes(runs).items():
@@ -400,12 +399,6 @@ def _explanations(
                 named = {other.key: other for other in like if item.name in other.by_name} | {run.key: run}
                 pool = [run] if alone else next(around, list(named.values()))
                 yield RunSet(pool, item.name, "score" if alone else "seed", source=item)
-    sizes = [n for n in dict.fromkeys((seeds, 3, 5, 4, 2)) if 1 < n < len(scored)]
-    tried = (list(c) for n in sizes for c in islice(combinations(scored, n), MAX_SUBSETS))
-    for runs in filter(_distinct, tried) if claimed.decimals >= ENOUGH else ():
-        for name, items in shared_passes(runs).items():
-            if matches(claimed, fmean(item.bpb.value for item in items)):
-                yield RunSet(runs, name, "subset")
     for runs in [plain, *([run] for run in record.runs)]:
         before = [run.before_packing for run in runs]
         for name in before[0]:

@@ -43,46 +43,43 @@ def claim(record: Record) -> None:
         out.unknown(rule, "no log has a final score to compare the claim with.", record.json_file)
         return
     mean = f"{fmean(scores or finals):.8f}" if scores or finals else ""
-    kind = f"the mean over {len(scores)} seeds" if len(scores) > 1 else "the score"
-    if bound.how in ("mean", "score") and claimed.decimals < ENOUGH and not matches(claimed, fmean(scores)):
+    kind, source = f"the mean over {len(scores)} seeds" if len(scores) > 1 else "the score", bound.source
+    report, computed, remedy = out.warn, mean, "Claim the mean over all seeds."
+    if bound.how in ("mean", "score"):
+        if claimed.decimals >= ENOUGH or matches(claimed, fmean(scores)):
+            out.passed(rule, f"the claim is {kind} of the pass {bound.name}.", at, claimed.text)
+            return
         message = f"the claim has too few decimals to be compared: {kind} of the pass {bound.name} rounds to it."
-        out.warn(rule, message, at, claimed.text, mean, f"Claim the score with at least {ENOUGH} decimals.")
-    elif bound.how in ("mean", "score"):
-        out.passed(rule, f"the claim is {kind} of the pass {bound.name}.", at, claimed.text)
-    elif bound.how == "seed" and bound.source is not None:
-        of = next(run.file for run in record.runs if any(item is bound.source for item in run.passes))
-        best = "the best" if bound.source.bpb.value <= min(finals) + 1e-9 else "not the mean"
+        remedy = f"Claim the score with at least {ENOUGH} decimals."
+    elif bound.how == "seed" and source is not None:
+        of = next(run.file for run in record.runs if any(item is source for item in run.passes))
+        best = "the best" if source.bpb.value <= min(finals) + 1e-9 else "not the mean"
         message = f"the claim is one seed's score ({best} of {len(finals)} runs)."
         called = any("mean" in line and claimed.text in line for line in record.told)
         if called and abs(claimed.value - fmean(finals)) < claimed.step:
             message = "the claim is the mean over seeds, wrongly rounded."
         computed = f"{of}; the mean of the last passes is {fmean(finals):.8f}"
-        out.warn(rule, message, at, claimed.text, computed, "Claim the mean over all seeds.")
-    elif bound.how == "subset":
-        message = f"the claim is the mean of {len(bound.runs)} of {len(finals)} runs."
-        runs = f"seeds {', '.join(str(run.seed) for run in bound.runs)}"
-        out.warn(rule, message, at, claimed.text, runs, "Say which runs count, or claim the mean over all.")
-    elif bound.how == "training" and bound.source is not None:
-        what = f"the claim equals only {bound.source.name}, taken before the artifact was scored."
+    elif bound.how == "training" and source is not None:
+        message = f"the claim equals only {source.name}, taken before the artifact was scored."
         worse = scores and min(scores) > claimed.value + 5e-4
         alone = len(bound.runs) == 1 and not record.incomplete  # the run of that step has a final score itself
         report = out.fail if worse and (bound.certain or alone) else out.warn
-        report(rule, what, at, claimed.text, f"{mean} by the last pass", "Claim what the final artifact scored.")
+        computed, remedy = f"{mean} by the last pass", "Claim what the final artifact scored."
     elif claimed.decimals >= ENOUGH and record.mentions(claimed):
         message = "the claim stands on lines of a form that isn't known; which pass made it can't be told."
-        out.warn(rule, message, at, claimed.text, f"mean of the last passes {mean}")
+        computed, remedy = f"mean of the last passes {mean}", ""
     else:
         near = min(finals, key=lambda x: abs(x - claimed.value))
-        values = (claimed.text, f"nearest {near:.8f}, mean {mean}", "Claim the mean over the logs that are shipped.")
-        read = not record.incomplete and all(r.final for r in record.runs)
+        computed, remedy = f"nearest {near:.8f}, mean {mean}", "Claim the mean over the logs that are shipped."
         unread = [n for n in record.folder.listing if n.endswith(TABLES) and n not in record.folder.sizes]
+        more = f"; {', '.join(unread[:3])} may, which is not here" if unread else ""
+        message = f"no score of a log, mean or rounding gives the claim{more}."
+        read = not record.incomplete and all(r.final for r in record.runs)
         if read and not unread and claimed.high < min(finals) - 5e-4:
-            out.fail(rule, "the claimed score stands in no log, and every final one there is worse.", at, *values)
+            report, message = out.fail, "the claimed score stands in no log, and every final one there is worse."
         elif record.incomplete and abs(near - claimed.value) < 0.005:
-            out.warn(rule, "the claim rests on seeds whose logs are not here.", at, *values)
-        else:
-            more = f"; {', '.join(unread[:3])} may, which is not here" if unread else ""
-            out.warn(rule, f"no score of a log, mean or rounding gives the claim{more}.", at, *values)
+            message = "the claim rests on seeds whose logs are not here."
+    report(rule, message, at, claimed.text, computed, remedy)
 
 
 def last_pass(record: Record) -> None:
@@ -174,7 +171,8 @@ def unlike(record: Record, one: Figure) -> str:
     same = _known(runs, kind, stage) if stage else known
     if not known or (fine and value.decimals < 3) or (stage == "early" and not same):
         return ""
-    nearest = f"nearest {min(same or known, key=lambda x: abs(x - one.shown)):,.10g}"
+    totals = [item.value for run in runs for item in run["totals"] if item.label and kind == "bytes"]
+    nearest = f"nearest {min(totals or same or known, key=lambda x: abs(x - one.shown)):,.10g}"
     if one.given_by(known):
         wrong_pass = stage == "early" and len(runs) == 1 and not one.given_by(same)
         return f"the log has it of another pass; {nearest}" if wrong_pass else ""
@@ -267,40 +265,43 @@ def figures(record: Record) -> None:
 def model(record: Record) -> None:
     """Vocabulary, layers and width that a name, title, README or JSON states, against those that the logs print."""
     readme, meta = record.readme, record.metadata
-    title = readme.text.get(min(readme.headings, default=0), "") if readme else ""
-    names = (record.folder.name.replace("_", " "), title, meta.text("name") if meta else "")
+    names = (record.folder.name.replace("_", " "), readme.title if readme else "", meta.text("name") if meta else "")
     told: list[tuple[tuple[str, ...], tuple[str, ...], int]]
     told = [(("vocab_size",), (size,), 0) for text in names for size in WORDS["vocabulary"].findall(text)]
     for number, line in enumerate(record.told, 1):
         told += [(shape, hit, number) for hit in WORDS["layers_and_width"].findall(line) for shape in _SHAPE]
         settings = WORDS["setting"].findall(line)  # One alone may be an experiment's.
         told += [((key.lower(),), (value,), number) for key, value in settings if len(settings) > 1]
+    stated = {key: (f"{value.value:g}", 0) for key, value in meta.raw.items() if is_number(value)} if meta else {}
+    sources = [stated, *(run.settings for run in record.bound.any)]
     for keys in dict.fromkeys(keys for keys, *_ in told):
-        ran = [(*(run.settings[key][0] for key in keys),) for run in record.bound.any if {*keys} <= {*run.settings}]
+        ran = [(*(source[key][0] for key in keys),) for source in sources if {*keys} <= {*source}]
         values = [(value, number) for of, value, number in told if of == keys]
         if ran and not {value for value, _ in values} & {*ran}:
             value, number = values[0]
             at = (record.readme_file, number) if readme and 0 < number <= len(readme.raw) else record.json_file
             found, logged = (", ".join(f"{k}: {v}" for k, v in zip(keys, of, strict=True)) for of in (value, ran[0]))
-            message, remedy = (
-                "the model of the README, a name or a title is none of the logs'.",
-                "Ship this model's logs.",
-            )
-            record.out.warn("A9-README-MATCH", message, at, found, logged, remedy, "likely")
+            message = "the model of the README, a name or a title is none of the logs' or of the JSON."
+            record.out.warn("A9-README-MATCH", message, at, found, logged, "Ship this model's logs.", "likely")
 
 
 def selected(record: Record) -> None:
     """The claim is the lowest of several scores that README or JSON list side by side, and not their mean."""
     rule, claimed, meta, readme = "A9-SCORE-MATCH", record.claimed, record.metadata, record.readme
-    if meta is None or claimed is None or claimed.decimals < ENOUGH or record.bound.how not in ("", "score"):
+    if meta is None or claimed is None or claimed.decimals < ENOUGH:
+        return
+    listed = [number.value for number in meta.scores]
+    if len(listed) > 1 and not min(listed) - 5e-4 < claimed.value < max(listed) + 5e-4:
+        message = "the claim lies outside the scores that the JSON lists for its runs."
+        at = (record.json_file, meta.line("val_bpb"))
+        record.out.warn("A9-JSON-MATCH", message, at, claimed.text, f"their mean is {fmean(listed):.6f}", _BY_SCRIPT)
+    if record.bound.how not in ("", "score"):
         return
     columns = [one for one in readme.columns if one.kind == "bpb"] if readme else []
     own = [one for one in columns if readme and not WORDS["other_table"].search(readme.above(one.table.line))]
-    lists = [
-        ("submission.json", meta.scores),
-        *((f"{one.name}, README line {one.table.line}", one.values) for one in own),
-    ]
-    pools = {where: [number.value for number in numbers] for where, numbers in lists if len(numbers) > 1}
+    lists = {f"{one.name}, README line {one.table.line}": one.values for one in own}
+    pools = {"submission.json": listed, **{where: [n.value for n in numbers] for where, numbers in lists.items()}}
+    pools = {where: pool for where, pool in pools.items() if len(pool) > 1}
     if any(is_score(claimed, fmean(pool)) for pool in pools.values()):
         return
     for where, pool in pools.items():
@@ -311,17 +312,20 @@ def selected(record: Record) -> None:
 
 
 def margin(record: Record) -> None:
-    """A record whose own words put its gain below what a record needs."""
-    readme, least = record.readme, record.readings.margin_nats / LARGEST_RATIO
-    title = readme.text.get(min(readme.headings, default=0), "") if readme else ""
-    for number, text in readme.text.items() if readme and re.match(r"\W*record\b", title, re.IGNORECASE) else ():
-        hit = WORDS["own_gain"].search(text)
-        if hit and float(hit[1]) < (least if hit[2][0] in "bB" else record.readings.margin_nats):
-            message = f"the README's own gain is below {record.readings.margin_nats:g} nats a token."
-            record.out.warn(
-                "A8-MARGIN", message, (record.readme_file, number), hit[0], f"{least:.4f} bpb", "Improve further."
-            )
-            return
+    """A record whose own words put its gain below what a record needs; a gain in bpb that is called nats."""
+    rule, readme, claimed, nats = "A8-MARGIN", record.readme, record.claimed, record.readings.margin_nats
+    least, file = nats / LARGEST_RATIO, record.readme_file
+    for line in readme.every_line if readme else ():
+        is_record = readme and re.match(r"\W*record\b", readme.title, re.IGNORECASE)
+        hit = WORDS["own_gain"].search(line.text) if is_record else None
+        if hit and float(hit[1]) < (least if hit[2][0] in "bB" else nats) and not record.out.has(rule):
+            message = f"the README's own gain is below {nats:g} nats a token."
+            record.out.warn(rule, message, (file, line.number), hit[0], f"{least:.4f} bpb", "Improve further.")
+        of = {kind: [n for n in line.numbers if n.kind == kind] for kind in ("nats", "bpb")}
+        for gain, base in product(of["nats"], of["bpb"]) if claimed else ():
+            if claimed and abs(abs(base.value - claimed.value) - abs(gain.value)) < gain.step < abs(gain.value):
+                found, computed = gain.text, f"{base.text} - {claimed.text}"
+                record.out.warn(rule, "a gain in bpb is called nats.", (file, line.number), found, computed)
 
 
 def headline(record: Record) -> None:
@@ -340,22 +344,18 @@ def headline(record: Record) -> None:
                 message = "the README says of the claimed score that it does not count."
                 at, remedy = (record.readme_file, number), "Claim the score that does."
                 record.out.warn("A9-README-MATCH", message, at, claimed.text, text[:160], remedy)
-    stated = [
-        (Number.of(hit[1]), line.number)
-        for line in readme.lines
-        if (hit := WORDS["headline"].search(line.text))
-        and not WORDS["other_score"].search(line.text)
-        and line.number <= _TOP
-        and (line.heading or WORDS["own_headline"].match(line.text))
-    ]
-    if not stated:
-        return
     numbers = [number for line in readme.every_line for number in line.numbers if number.decimals > 2]
-    if any(is_score(number, claimed.value) or is_score(claimed, number.value) for number in numbers):
-        record.out.passed("A9-README-MATCH", "README and JSON claim the same score.", record.readme_file)
+    same = any(is_score(number, claimed.value) or is_score(claimed, number.value) for number in numbers)
+    for line in readme.lines:
+        hit, own_line = WORDS["headline"].search(line.text), line.heading or WORDS["own_headline"].match(line.text)
+        if not hit or WORDS["other_score"].search(line.text) or line.number > _TOP or not own_line:
+            continue
+        if same:
+            record.out.passed("A9-README-MATCH", "README and JSON claim the same score.", record.readme_file)
+            return
+        logged = any(Number.of(hit[1]).gives(x) for x in _known(record.runs, "bpb"))
+        more = "; the README's stands in a log"
+        message = f"README and JSON state different scores{more * logged}."
+        at, stated = (record.readme_file, line.number), f"{claimed.text} in the JSON"
+        record.out.warn("A9-README-MATCH", message, at, hit[1], stated)
         return
-    score, line = stated[0]
-    logged = any(score.gives(x) for run in record.runs for x in _known([run], "bpb"))
-    more = "; the README's stands in a log." if logged else "."
-    message, values = f"README and JSON state different scores{more}", (score.text, f"{claimed.text} in the JSON")
-    record.out.warn("A9-README-MATCH", message, (record.readme_file, line), *values)

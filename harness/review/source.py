@@ -146,6 +146,12 @@ def _read(path: Path, limit: int) -> tuple[bytes, bool]:
         return head + b"\n" + stream.read(tail), False
 
 
+def named_files(names: Iterable[str]) -> str:
+    """The first of some files, each once."""
+    first = list(dict.fromkeys(names))
+    return f"{', '.join(first[:6])}{' …' if len(first) > 6 else ''}"
+
+
 def read_listing(folder: Folder, readings: Readings, out: Findings) -> None:
     """Take ``FILES.json`` for what it is: the listing of an excerpt, or a file like others."""
     data = folder.read(LISTING, out, limit=1 << 20) if LISTING in folder.sizes else None
@@ -168,6 +174,6 @@ def read_listing(folder: Folder, readings: Readings, out: Findings) -> None:
     unlike = sorted(n for n, size in folder.sizes.items() if folder.listing.get(n, size) != size)
     for names, what in ((absent, "are not here"), (unlike, "are here with another size")):
         if names:
-            shown = f"{', '.join(names[:6])}{' …' if len(names) > 6 else ''}"
+            shown = named_files(names)
             message = f"an excerpt: {len(names)} file(s) that {LISTING} lists {what} ({shown}); what is here is judged."
             out.unknown("A9-FILES", message, LISTING, remedy="Check the whole folder, or set --reading excerpt=refuse.")

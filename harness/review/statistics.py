@@ -8,7 +8,8 @@ from pathlib import Path
 from statistics import fmean, pstdev, stdev
 
 from harness.errors import UsageError
-from harness.review.number import Number
+from harness.review.logs import LOSS
+from harness.review.number import Number, read_numbers
 from harness.review.record import Record, load_record, shared_passes
 from harness.rules import Verdict
 
@@ -35,7 +36,7 @@ def stated(record: Record) -> None:
             figure_of = Number.of(re.sub(r"[^\d.e-]", "", claim.claimed.split(" ")[0]) or "nan")
             message = _POPULATION if claim.verdict is Verdict.WARN else f"{claim.what}: {claim.message}."
             near = [figure, pstdev] if rule == "A8-STD" and claim.verdict is Verdict.FAIL else []
-            slips = [of(pool) for of in near for pool in known]
+            slips = [of(pool) for of in near for pool in known] + [n.value for n in read_numbers(claim.right) if near]
             own = [of for of in (final_scores(record),) if claim.verdict is Verdict.WARN and len(of) > 1]
             slips, cleared = ([], []) if any(figure_of.gives(pstdev(of)) for of in own) else (slips, known)
             stale = record.claimed and figure_of.gives(record.claimed.value) and record.out.has("A9-SCORE-MATCH")
@@ -95,8 +96,8 @@ def deviations(record: Record) -> None:
         given = meta.number(name) if meta else None
         if meta is None or given is None or given.value == 0:
             continue
-        own = [item.loss.value for item in record.bound.scores() if item.loss] if "loss" in name else scores
-        own = own if len(own) > 1 else scores
+        losses = [item.loss.value for item in record.bound.scores() if item.loss]
+        own = losses if "loss" in name and len(losses) > 1 else scores
         at, both = (record.json_file, meta.line(name)), f"sample {stdev(own):.8f}, population {pstdev(own):.8f}"
         divided = given.gives(pstdev(own), 0.51e-8) and not given.gives(stdev(own), 0.51e-8)
         given_by = [] if divided else [stdev(pool) for pool in known if given.gives(stdev(pool), 0.51e-8)]
@@ -117,29 +118,34 @@ def check_against(record: Record, path: Path) -> None:
     from harness.stats.compare import welch
     from harness.units import LN2, Text, to_bpb
 
-    new, old = final_scores(record), final_scores(load_record(path, record.readings))
-    if len(new) < 2 or len(old) < 2:
-        remedy = "Give folders with logs of two seeds or more."
-        raise UsageError(f"--against needs two scores a side; found {len(new)} and {len(old)}.", remedy=remedy)
+    before = load_record(path, record.readings)
+    copied = [name for name, text in record.texts.items() if text in before.texts.values() and LOSS.search(text)]
+    if copied:
+        message = f"logs that are byte for byte those of {path.name}."
+        record.out.warn("A9-LOG", message, copied[0], ", ".join(copied), "", "Ship the logs of your own runs.")
+    new, old = final_scores(record), final_scores(before)
     runs = [run for run in record.bound.runs if run.one("val_tokens") and run.final and run.final.loss]
     final, counted = (runs[0].final, runs[0].one("val_tokens")) if runs else (None, None)
-    if final is None or final.loss is None or counted is None:
-        text = "--against needs a log with val_tokens, loss and bpb, to turn the margin into bpb."
-        raise UsageError(text, remedy="Ship the logs as the script printed them.")
+    if len(new) < 2 or len(old) < 2 or final is None or final.loss is None or counted is None:
+        text = (
+            f"--against needs two scores a side, and a log with val_tokens, loss and bpb; found {len(new)}, {len(old)}"
+        )
+        remedy = "Give folders with logs of two seeds or more, as the script printed them."
+        raise UsageError(f"{text} and {len(runs)} such log(s).", remedy=remedy)
     tokens, readings = int(counted.value), record.readings
-    n_bytes = round(final.loss.value / LN2 * tokens / final.bpb.value)
-    margin = to_bpb(readings.margin_nats, readings.margin_unit, Text(tokens, n_bytes))
+    whole = Text(tokens, round(final.loss.value / LN2 * tokens / final.bpb.value))
+    margin = to_bpb(readings.margin_nats, readings.margin_unit, whole)
     plain, strict = welch(new, old), welch(new, old, margin=margin)
     figures = (
-        f"difference {plain.difference:+.6f} bpb, t = {plain.statistic:.3f}, df = {plain.df:.3f}, p = {plain.p:.4g}; "
-        f"with the margin of {readings.margin_nats:g} {readings.margin_unit} = {margin:.5f} bpb: "
-        f"t = {strict.statistic:.3f}, p = {strict.p:.4g}"
+        f"difference {plain.difference:+.6f} bpb, t = {plain.statistic:.3f}, df = {plain.df:.3f}, p = {plain.p:.4g}"
     )
+    figures += f"; with the margin of {readings.margin_nats:g} {readings.margin_unit} = {margin:.5f} bpb: "
+    figures += f"t = {strict.statistic:.3f}, p = {strict.p:.4g}"
     if not plain.beats(readings.alpha):
         record.out.warn("A8-TEST", f"not shown to beat {path.name}.", "", figures, "", "Add seeds or improve.")
         return
     record.out.passed("A8-TEST", f"beats {path.name}.", "", figures)
-    if strict.beats(readings.alpha):
-        record.out.passed("A8-MARGIN", f"beats {path.name} by more than the margin.", "", figures)
-    else:
-        record.out.warn("A8-MARGIN", f"beats {path.name}, but not by the margin.", "", figures, "", "Improve further.")
+    by, report = (
+        ("by more than", record.out.passed) if strict.beats(readings.alpha) else ("but not by", record.out.warn)
+    )
+    report("A8-MARGIN", f"beats {path.name}, {by} the margin.", "", figures, "", "Improve further.")

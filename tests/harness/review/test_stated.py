@@ -34,6 +34,9 @@ METHODS = [
     ("C2-NORMALISED", Verdict.WARN, "11L + 5-gram Eval Cache"),
     ("C2-NORMALISED", Verdict.WARN, "Adaptive N-gram Cache (2->7 backoff)"),
     ("C2-NORMALISED", Verdict.WARN, "PPM mixture over bytes"),
+    ("C2-NORMALISED", Verdict.WARN, "Packed Causal N-gram + Dirichlet Backoff"),
+    ("A4-EVAL-NO-DATA", Verdict.WARN, "A bigram table, computed from training data at startup"),
+    ("A9-METADATA", Verdict.WARN, "8x H100 run, pending compute grant"),
     ("C3-SCORE-BEFORE-UPDATE", Verdict.WARN, "Muon + SLOT at evaluation"),
     ("C4-SINGLE-PASS", Verdict.WARN, "Two-pass evaluation with a full cache"),
 ]
@@ -52,6 +55,7 @@ def test_a_method_in_the_blurb_is_named_by_its_rule(tmp_path, rule, verdict, wor
         "Score-first TTT, not two-pass; replaces the n-gram cache.",
         "Trained on train shards; validated on the validation set.",
         "A time slot of ten minutes, without paid prefix.",
+        "3 seeds, 2 additional pending compute grant. Frozen layers, recomputed at load time from a seed.",
     ],
 )
 def test_a_method_that_is_denied_is_not_named(tmp_path, words):
@@ -140,3 +144,85 @@ def test_a_temperature_of_one_is_none(tmp_path):
 def test_a_readme_under_another_name_is_read_and_warned_about(tmp_path):
     folder = PublicFolder(files={"README.md": None, "V2_README.md": readme()})
     assert [i.verdict for i in grave(tmp_path, folder, "A9-FILES")] == [Verdict.WARN]
+
+
+@pytest.mark.parametrize(
+    ("rule", "changes", "named"),
+    [
+        ("A9-JSON-MATCH", {"seed_results": {"1": {"val_bpb": 1.0851}, "2": {"val_bpb": 1.0859}}}, True),
+        ("A9-JSON-MATCH", {"val_loss_seeds": {"1": 2.7901, "2": 2.7921, "3": 2.7911}}, False),
+        ("A3-CODE-BYTES", {"bytes_code": 1}, True),
+        ("A3-CODE-BYTES", {"bytes_code": 0}, False),
+        ("A3-CLAIMED-BYTES", {"bytes_total": 15_900_001, "bytes_model_int6": 15_900_000}, True),
+        ("A3-CLAIMED-BYTES", {"bytes_total": 15_901_000, "bytes_model_int6": 15_900_000}, False),
+        ("A3-CLAIMED-BYTES", {"bytes_total": "15900001", "bytes_model_int6": 15_900_000}, True),
+        ("C4-COVERAGE", {"name": "SP8192 + XSA", "val_bpb": 1.41, "val_loss": 2.3807}, True),
+        ("C4-COVERAGE", {"name": "SP1024 + XSA", "val_bpb": 1.41, "val_loss": 2.3807}, False),
+    ],
+)
+def test_a_json_that_contradicts_itself_or_the_script_needs_no_log(tmp_path, rule, changes, named):
+    folder = PublicFolder(script="x = 1\n" * 200, metadata=changes)
+    folder.files = {f"train_seed{run.seed}.log": None for run in folder.seeds}
+    assert bool(grave(tmp_path, folder, rule)) is named
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("Beats the merged SOTA (1.0900) by **0.0009 BPB**.", "below"),
+        ("Beats the merged SOTA (1.0900) by **0.0095 BPB**.", ""),
+        ("Delta to PR #1 (1.0900 BPB): -0.0095 nats.", "called nats"),
+        ("Delta to PR #1 (1.0900 BPB): -0.0245 nats.", ""),
+    ],
+)
+def test_a_gain_is_enough_and_in_its_own_unit(tmp_path, line, named):
+    text = readme().replace("# Made up", f"# Record: made up\n\n{line}")
+    found = grave(tmp_path, PublicFolder(files={"README.md": text}), "A8-MARGIN")
+    assert [named in i.message for i in found] == [True] * bool(named)
+
+
+@pytest.mark.parametrize(("dim", "named"), [(448, True), (512.0, False)])
+def test_a_model_of_the_readme_is_that_of_the_json(tmp_path, dim, named):
+    text = readme() + "\n- Layout: `NUM_LAYERS=9 MODEL_DIM=512`\n"
+    folder = PublicFolder(metadata={"num_layers": 9, "model_dim": dim}, files={"README.md": text})
+    assert bool(grave(tmp_path, folder, "A9-README-MATCH")) is named
+
+
+@pytest.mark.parametrize(("trained", "named"), [("2.1001", True), ("1.7201", False)])
+def test_a_training_loss_goes_with_the_score(tmp_path, trained, named):
+    log = f"step    1/9999 | loss 6.9316 | 3s\nstep 2200/9999 | loss {trained} | 579s\n\nQuantized BPB: 1.0157\n"
+    folder = PublicFolder(metadata={"val_bpb": 1.0157, "val_loss": None, "seeds": [1], "seed_results": {}})
+    folder.files = {f"train_seed{run.seed}.log": log if run.seed == 1 else None for run in folder.seeds}
+    assert bool(grave(tmp_path, folder, "A7-BYTES")) is named
+
+
+@pytest.mark.parametrize(("size", "named"), [(73, True), (50_000, False)])
+def test_a_script_that_can_only_run_another_file_needs_it(tmp_path, size, named):
+    sizes = {"train_gpt.py": size, "train_gpt_human.py": 115_605}
+    listing = {name: {"bytes": n, "sha256": "0" * 64} for name, n in sizes.items()}
+    folder = PublicFolder(files={"train_gpt.py": None, "FILES.json": json.dumps(listing)})
+    assert bool(grave(tmp_path, folder, "A3-NO-UNCOUNTED-CODE")) is named
+
+
+@pytest.mark.parametrize(("cap", "named"), [("599.0", True), ("600.0", False)])
+def test_all_seeds_run_with_one_cap(tmp_path, cap, named):
+    folder = PublicFolder()
+    for run, seconds in zip(folder.seeds, ("600.0", cap, cap), strict=True):
+        run.settings["max_wallclock_seconds"] = seconds
+    assert bool(grave(tmp_path, folder, "A8-SAME-CONFIG")) is named
+
+
+def test_evaluations_that_print_no_loss_are_summed_once(tmp_path):
+    folder = PublicFolder()
+    for run in folder.seeds:
+        run.extra = [f"{name}_eval val_bpb:1.0900 eval_time:160000ms" for name in ("ema", "swa")]
+        run.after = ["Using ema weights (val_bpb=1.0900)"]
+    (found,) = grave(tmp_path, folder, "A2-EVAL-CLOCK")
+    assert "all passes 625.6 s" in found.found  # 5.6 + 160 + 160 + 300
+    assert grave(tmp_path / "again", folder, "C4-SINGLE-PASS")
+
+
+def test_logs_of_the_record_to_be_beaten_are_no_logs(tmp_path):
+    folder = PublicFolder().write(tmp_path)
+    report = check_folder(folder, against=PublicFolder(name="Before").write(tmp_path))
+    assert any(i.rule == "A9-LOG" and "byte for byte" in i.message for i in report.findings)
