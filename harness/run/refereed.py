@@ -55,7 +55,7 @@ KEPT = (  # what a run that goes on takes over as it was
     *("seed", "intent", "config", "parameters", "started_at", "audit_secret"),
     *("loss_curve", "isolation", "kills", "training"),
 )
-WORK = (*("code", "description", "checkpoint", "package", "artifact", "compile-cache", COPIED, "code.bundle"),)
+WORK = {"code", "description", "checkpoint", "package", "artifact", "compile-cache", COPIED, "code.bundle"}
 REASON_CHARACTERS = 200
 MOST_AGAIN = 2  # times that a run goes on when its processes have seen the text
 
@@ -142,8 +142,8 @@ def run_submission(context: RunContext, dataset: Dataset, *, quick: bool = False
             training=context.training,
         )
         val_bytes = int(validation.target_bytes[:val_targets].sum(dtype=np.int64))
-        findings = [dataset.disjoint, *all_findings(context, record, final, val_bytes=val_bytes, left_out=left_out)]
-        findings += machine_findings(track, watch)
+        findings = all_findings(context, record, final, val_bytes=val_bytes, left_out=left_out)
+        findings += [dataset.disjoint, *machine_findings(track, watch)]
         return msgspec.structs.replace(record, findings=sorted(findings, key=lambda finding: finding.rule))
 
 
@@ -250,7 +250,7 @@ def nothing_half_written(run_dir: Path) -> Iterator[None]:
 
 def clear_half_written(run_dir: Path) -> None:
     """Remove what a run's phases wrote, but not its logs and what it takes to go on."""
-    for name in {*WORK} - {*kept_files(run_dir)}:
+    for name in WORK - {*kept_files(run_dir)}:
         remove_tree(run_dir / name)
 
 

@@ -156,6 +156,8 @@ def closure_finding(context: RunContext, readable: list[ReadablePart]) -> Findin
 
 def causal_finding(finding: Finding, resumes: Sequence[Resumed], *, without_packed: bool) -> Finding:
     """C1 with what else bears on it; WARN where that lets a cheat try twice, or get rid of draws on purpose."""
+    if finding.rule != "C1-CAUSAL":
+        return finding
     text, verdict = finding.message, finding.verdict
     if resumes:
         seen = sum(resume.saw_text for resume in resumes)
@@ -196,10 +198,5 @@ def all_findings(
         *isolation_findings(context),
         *score_findings(final.score, final.precision, val_targets=record.data.val_targets, val_bytes=val_bytes),
         Finding("S3-PROTOCOL", Verdict.WARN if left_out else Verdict.PASS, " ".join(left_out) or in_order),
-        *(
-            causal_finding(found, context.resumes, without_packed=without_packed)
-            if found.rule == "C1-CAUSAL"
-            else found
-            for found in audited
-        ),
+        *(causal_finding(found, context.resumes, without_packed=without_packed) for found in audited),
     ]
