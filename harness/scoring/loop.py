@@ -38,10 +38,9 @@ def score_stream(
         # 1. Reveal: the inputs alone. The state before them is copied first, so nothing in it can know them.
         if place is not None:
             client.copy_state(place)
-        slabs = client.score(index, inputs)
-        # 2. Receive: the logits of every row, turned into nats against targets that the worker has not seen.
         targets, nats = ledger.seal(start, count), torch.empty(count, dtype=torch.float64)
-        for row, slab in slabs:
+        # 2. Receive: the logits of every row, turned into nats against targets that the worker has not seen.
+        for row, slab in client.score(index, inputs):
             try:
                 nats[row : row + len(slab)] = targets.nats(row, slab)
             except NotFinite as error:
