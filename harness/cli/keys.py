@@ -8,18 +8,8 @@ from harness.cli import FILE, JSON, epilog, say
 from harness.cli.result import fitted_table
 from harness.config.variables import keys_dir, records_dir
 from harness.errors import CouldNotCheck, UsageError
+from harness.record import trust as trusted
 from harness.record.signing import ACTIVE, bind_key, create_key, describe_key, load_private, read_active, rotate_key
-from harness.record.trust import (
-    PublicKey,
-    Role,
-    accepted_keys,
-    load_public,
-    load_trust,
-    public_path,
-    revoke_key,
-    sign_list,
-    trust_key,
-)
 from harness.text import printable
 
 
@@ -37,7 +27,7 @@ def new(owner: str, as_json: bool) -> None:
     Its public half goes into the list of keys.
     """
     key = describe_key(create_key(keys_dir(), records_dir=records_dir(), owner=owner), owner=owner)
-    path = public_path(records_dir(), key.keyid)
+    path = trusted.public_path(records_dir(), key.keyid)
     say([key], f"Key {key.keyid} signs from now on; its public half is {path}.", as_json=as_json)
 
 
@@ -45,7 +35,7 @@ def new(owner: str, as_json: bool) -> None:
 @JSON
 def list_(as_json: bool) -> None:
     """List the trusted keys, and the one that signs here."""
-    accepted = accepted_keys(records_dir() / "keys")
+    accepted = trusted.accepted_keys(records_dir() / "keys")
     keys, bad = accepted.keys, accepted.bad
     active = read_active(keys_dir()) if (keys_dir() / ACTIVE).exists() else ""
     rows = []
@@ -68,13 +58,13 @@ def list_(as_json: bool) -> None:
 @click.option("--role", "roles", type=click.Choice(["runner", "reviewer"]), multiple=True,
               help="What it may sign: a runner's records, a reviewer's reviews. Default: both.")  # fmt: skip
 @JSON
-def trust(key: str, roles: tuple[Role, ...], as_json: bool, **shown: str | None) -> None:
+def trust(key: str, roles: tuple[trusted.Role, ...], as_json: bool, **shown: str | None) -> None:
     """Accept a public key, and set its window and roles.
 
     KEY is a public key file, or the id of a listed key.
     """
-    known = load_public(Path(key)) if Path(key).is_file() else _find(key)
-    listed = trust_key(records_dir(), known, roles=roles or None, **shown)
+    known = trusted.load_public(Path(key)) if Path(key).is_file() else _find(key)
+    listed = trusted.trust_key(records_dir(), known, roles=roles or None, **shown)
     window = f"from {listed.not_before or 'any time'} until {listed.not_after or 'further notice'}"
     say([listed], f"Key {listed.keyid} is trusted {window}.", as_json=as_json)
 
@@ -88,7 +78,7 @@ def revoke(key: str, reason: str, as_json: bool) -> None:
 
     KEY is the start of its id.
     """
-    listed = revoke_key(records_dir(), _find(key), reason)
+    listed = trusted.revoke_key(records_dir(), _find(key), reason)
     say([listed], f"Key {listed.keyid} is revoked: {reason}.", as_json=as_json)
 
 
@@ -126,13 +116,13 @@ def sign(roots: tuple[str, ...], as_json: bool) -> None:
     From then on keys/ counts only as its newest signed version has it.
     """
     key = load_private(keys_dir(), read_active(keys_dir()))
-    path = sign_list(records_dir(), key.keyid, key.private, [_find(start).keyid for start in roots])
-    listed = list(load_trust(records_dir() / "keys")[0].values())
+    path = trusted.sign_list(records_dir(), key.keyid, key.private, [_find(start).keyid for start in roots])
+    listed = list(trusted.load_trust(records_dir() / "keys")[0].values())
     say(listed, f"signed by {key.keyid}: {path}", as_json=as_json)
 
 
-def _find(start: str) -> PublicKey:
-    keys, _ = load_trust(records_dir() / "keys")
+def _find(start: str) -> trusted.PublicKey:
+    keys, _ = trusted.load_trust(records_dir() / "keys")
     found = [key for keyid, key in keys.items() if keyid.startswith(start.lower())] if start else []
     if len(found) != 1:
         known = ", ".join(keyid[:16] for keyid in keys) or "none"

@@ -47,7 +47,8 @@ def run(argv: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if argv is None else argv
     default_signals(signal.SIGCHLD)  # a parent that ignores it would hide how every child ends
     # No program that is started from here, and no module that it imports, lies in the working folder.
-    os.environ |= {"PYTHONSAFEPATH": "1", "PATH": os.pathsep.join(filter(os.path.isabs, os.get_exec_path()))}
+    path = os.pathsep.join(filter(os.path.isabs, os.get_exec_path())) or os.defpath
+    os.environ |= {"PYTHONSAFEPATH": "1", "PATH": path}
     with guarded_streams():
         code = _run(arguments)
         try:

@@ -8,16 +8,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from harness.data.byte_table import (
-    TableComparison,
-    Tokens,
-    compare_table,
-    judge_coverage,
-    judge_space_marker,
-    judge_total,
-    round_trip,
-    suspects,
-)
+from harness.data import byte_table
 from harness.data.dataset import MANIFEST, read_manifest
 from harness.data.documents import Documents, folder_tokenizer, ledger_of
 from harness.data.overlap import OverlapAudit
@@ -47,7 +38,7 @@ class ByteReport(msgspec.Struct, frozen=True):
     """Findings, and table against ledger where both are known."""
 
     findings: list[Finding]
-    comparison: TableComparison | None = None
+    comparison: byte_table.TableComparison | None = None
 
 
 def check_bytes(
@@ -106,7 +97,7 @@ def check_bytes(
         texts = list(islice(Documents(documents, field), val_documents or count))
         with progress.stage("tokenize documents again", len(texts), "documents") as stage:
             exact, end, seen = ledger_of(texts, tokens, tokenizer, lambda number, _: stage.update(number))
-        findings.append(round_trip(texts, tokenizer))
+        findings.append(byte_table.round_trip(texts, tokenizer))
         text = f"{count:,} documents in the shards, {len(texts):,} in the source"
         if seen < len(texts) or end < len(tokens):
             text += f": document {seen:,} is the first that is not there, from token {end:,} on."
@@ -120,20 +111,20 @@ def check_bytes(
                 say(A7_BYTES, f"{text} {ledger[place]}.", "ledger-differs")
     # 3. The look-up table against the ledger, and the bytes that a claim divided by.
     if ledger is not None:
-        comparison = compare_table(tokens, ledger, tokenizer, raw, window=window, at_bpb=at_bpb)
-        findings += judge_space_marker(tokenizer, comparison)
+        comparison = byte_table.compare_table(tokens, ledger, tokenizer, raw, window=window, at_bpb=at_bpb)
+        findings += byte_table.judge_space_marker(tokenizer, comparison)
         total = int(ledger.sum())
         if raw is not None and total != len(raw):
             say(A7_BYTES, f"the ledger sums to {total:,}, the documents hold {len(raw):,} bytes.", "ledger-differs")
         elif claimed_bytes is not None:
             scored = claimed_targets or len(ledger)
-            ways = suspects(tokens[: scored + 1], ledger[:scored], tokenizer, total)
-            findings.append(judge_total(claimed_bytes, tolerance, ways))
+            ways = byte_table.suspects(tokens[: scored + 1], ledger[:scored], tokenizer, total)
+            findings.append(byte_table.judge_total(claimed_bytes, tolerance, ways))
     elif claimed_bytes is not None:
         raise UsageError("a claim of bytes needs the documents or a ledger.", remedy="Give --docs.")
     # 4. Is the whole set scored, and are the sides apart?
     if claimed_targets is not None:
-        findings.append(judge_coverage(claimed_targets, tokens, tokenizer.bos_id, window))
+        findings.append(byte_table.judge_coverage(claimed_targets, tokens, tokenizer.bos_id, window))
     if manifest is not None:
         findings.append(check_manifest(manifest, folder, tokenizer.bos_id))
     if find_shards(folder, "train"):
@@ -145,10 +136,10 @@ def shard_overlap(folder: Path, tokenizer: Tokenizer, progress: Reporter, *, nea
     """Documents that stand in validation and in train shards: equal ones, with ``near`` also similar ones."""
     train = find_shards(folder, "train")
 
-    def spell(ids: Tokens) -> bytes:
+    def spell(ids: byte_table.Tokens) -> bytes:
         return tokenizer.decode(ids.astype(np.int64)) if near else ids.astype("<u2").tobytes()
 
-    def shown() -> Iterator[Tokens]:
+    def shown() -> Iterator[byte_table.Tokens]:
         for number, path in enumerate(train):
             stage.update(number, path.name)
             yield map_values(path)
@@ -162,9 +153,9 @@ def shard_overlap(folder: Path, tokenizer: Tokenizer, progress: Reporter, *, nea
     return audit.finding()
 
 
-def split(streams: Iterable[Tokens], bos_id: int) -> Iterator[Tokens]:
+def split(streams: Iterable[byte_table.Tokens], bos_id: int) -> Iterator[byte_table.Tokens]:
     """Documents without their BOS; one may run on from shard to shard."""
-    held: list[Tokens] = []
+    held: list[byte_table.Tokens] = []
     for stream in streams:
         cuts = np.flatnonzero(stream == bos_id)
         for start, end in zip(np.concatenate(([0], cuts)), np.append(cuts, len(stream)), strict=True):

@@ -8,16 +8,7 @@ import importlib.util
 import os
 import runpy
 import sys
-from importlib.machinery import (
-    BYTECODE_SUFFIXES,
-    EXTENSION_SUFFIXES,
-    SOURCE_SUFFIXES,
-    ExtensionFileLoader,
-    FileFinder,
-    ModuleSpec,
-    SourceFileLoader,
-    SourcelessFileLoader,
-)
+from importlib import machinery
 from pathlib import Path
 from types import ModuleType
 
@@ -63,13 +54,13 @@ def load_package(name: str, folder: Path) -> None:
     spec.loader.exec_module(sys.modules[name])
 
 
-class ReadableFinder(FileFinder):
+class ReadableFinder(machinery.FileFinder):
     """Finds what the usual finder finds, without packages that are installed, but that no cell may read.
 
     Without a root folder of its own a cell sees their names; libraries that can do without a package try an import.
     """
 
-    def find_spec(self, fullname: str, target: ModuleType | None = None) -> ModuleSpec | None:
+    def find_spec(self, fullname: str, target: ModuleType | None = None) -> machinery.ModuleSpec | None:
         """``None`` for a top-level module that can't be opened."""
         spec = super().find_spec(fullname, target)
         if spec is not None and spec.has_location and spec.origin is not None and "." not in fullname:
@@ -83,9 +74,9 @@ class ReadableFinder(FileFinder):
 def hide_unreadable() -> None:
     """Let :class:`ReadableFinder` look through all folders from now on."""
     loaders = (
-        (ExtensionFileLoader, EXTENSION_SUFFIXES),
-        (SourceFileLoader, SOURCE_SUFFIXES),
-        (SourcelessFileLoader, BYTECODE_SUFFIXES),
+        (machinery.ExtensionFileLoader, machinery.EXTENSION_SUFFIXES),
+        (machinery.SourceFileLoader, machinery.SOURCE_SUFFIXES),
+        (machinery.SourcelessFileLoader, machinery.BYTECODE_SUFFIXES),
     )
     sys.path_hooks.insert(0, ReadableFinder.path_hook(*loaders))
     sys.path_importer_cache.clear()

@@ -28,6 +28,7 @@ FEW_SOCKETS = (
 )
 NOT_IMPORTED = re.compile(r"No module named '(\w+)")
 ALL_PACKAGES = ("describe", "train", "package", "script")  # cells that can import whatever is installed
+NOT_MAPPED = "failed to map segment from shared object"
 DISK_SIGNS = ("No space left on device", "Disk quota exceeded", "os error 28", "error 28")
 DISK_ROOM_BYTES = 16_000_000
 MEMORY_SIGNS = ("MemoryError", "not enough memory", "can't allocate memory", "std::bad_alloc", "OutOfMemoryError")
@@ -75,6 +76,10 @@ def failure(
             log=tail,
             remedy="Free some memory, or use a machine, or a control group, with more.",
         )
+    barred = [at for at in (tempfile.gettempdir(), context.run_dir) if os.statvfs(at).f_flag & os.ST_NOEXEC]
+    if barred and NOT_MAPPED in tail and not seen:
+        text = f"{cell}: {reason}; {barred[0]} is mounted noexec, so no library that is written there can be loaded."
+        return CouldNotCheck(text, log=tail, remedy="Set TMPDIR and GOLF_RUNS_DIR to another file system.")
     # On a full disk the log is empty too.
     if not tail or any(sign in text for sign in DISK_SIGNS for text in (tail, reason)):
         try:  # what a log says about the disk is only somebody's word: does it take no more?
@@ -127,9 +132,8 @@ def failures_named(
         if isinstance(error, OutOfTime) or time.monotonic_ns() >= deadline_ns:
             stop_ms = cell.kill(LIMIT, deadline_ns).stop_ms
             who = str(error) if isinstance(error, OutOfTime) else ""
-            reason = (
-                f"not done after {round(span.limit_s or 0, 1):g} s (everything was stopped {stop_ms:.0f} ms after){who}"
-            )
+            limit_s = round(span.limit_s or 0, 1)
+            reason = f"not done after {limit_s:g} s (everything was stopped {stop_ms:.0f} ms after){who}"
             raise failure(context, name, part + reason, rule=rule, remedy=remedy, late=True, seen=audited) from None
         text, signalled = str(error), 0
         if isinstance(error, RankGone):

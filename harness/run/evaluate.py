@@ -295,14 +295,11 @@ def audit(
         allowed_s = context.track.limits.warmup_s + max(600.0, SLOWER * steps * chunk_s)
         with context.progress.stage("audit", steps, "replays") as shown:
             done = itertools.count(1)
-
-            def step() -> None:
-                shown.update(next(done))
-
+            replayer = partial(Replayer, original=original, step=lambda: shown.update(next(done)))
             replica = partial(run_replica, context, evaluation.hello, told, allowed_s)
             try:
-                first = replica("replica-1", lambda client: Replayer(client, original, step).cuts())
-                second = replica("replica-2", lambda client: Replayer(client, original, step).truths())
+                first = replica("replica-1", lambda client: replayer(client).cuts())
+                second = replica("replica-2", lambda client: replayer(client).truths())
             except RuleBroken as error:
                 return replica_lost(original, plan.tolerance_nats, without_places(error.message))
     return judge_replays(original, first, second, tolerance_nats=plan.tolerance_nats, escape_nats=plan.escape_nats)

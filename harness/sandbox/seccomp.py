@@ -30,7 +30,7 @@ for _group in tomllib.loads(Path(__file__).with_name("calls.toml").read_text("ut
 _SET_LOCK = (6, 7, 37, 38)  # F_SETLK, F_SETLKW and those of open files
 # descriptors, flags, pipes, seals, reading of hints; not leases, locks that are asked about, notices, owners of signals
 _F_USUAL = (0, 1, 2, 3, 4, 1027, 1030, 1031, 1032, 1033, 1034, 1035, 1037)
-_MADV_COLD, _MADV_PAGEOUT, _MADV_COLLAPSE = 20, 21, 25  # turn pages of files out, or make large ones of them
+_MADV_OF_FILES = (20, 21, 25)  # MADV_COLD, MADV_PAGEOUT, MADV_COLLAPSE: turn pages out, or make large ones of them
 _IOCTL_KIND, _IOCTL_OF_FILES = 0xFF00, (ord("f") << 8, ord("v") << 8, ord("X") << 8, 0x9400)
 
 
@@ -51,7 +51,7 @@ class ByArgument:
 
 
 FILTERED = {
-    "madvise": ByArgument((28, 233), 2, dict.fromkeys((_MADV_COLD, _MADV_PAGEOUT, _MADV_COLLAPSE), errno.EINVAL), None),
+    "madvise": ByArgument((28, 233), 2, dict.fromkeys(_MADV_OF_FILES, errno.EINVAL), None),
     # locks and leases meet those of other processes, hints stay with the file
     "fcntl": ByArgument((72, 25), 1, dict.fromkeys(_SET_LOCK, 0) | dict.fromkeys(_F_USUAL), errno.EINVAL),
     # flags, versions, verity

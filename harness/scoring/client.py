@@ -62,7 +62,7 @@ class EvalClient(ExitStack):
         self.ranks = Ranks(channels)
         self._limits, self._vocab_size, self._device = limits, vocab_size, device
         self._private = torch.empty(0)
-        self._enough = False
+        self.enough = False
         self.hello: Hello
         self.buffers: Buffers
 
@@ -115,19 +115,19 @@ class EvalClient(ExitStack):
         """Reveal ``inputs`` now; then yield (first row, logits) slab by slab until every row came.
 
         Each slab is a private copy, so the worker cannot show one thing to the score and another to the audits; the
-        next slab overwrites it. Call ``enough`` when no more rows are needed. When the loop is over the worker has left
+        next slab overwrites it. Set ``enough`` when no more rows are needed. When the loop is over the worker has left
         ``score()``: a state that it carries forward behind its last slab is complete, and nothing that the
         referee writes next meets a worker that still computes.
         """
         self.buffers.inputs[: len(inputs)].copy_(inputs)
         settle(self.buffers.device)
         self._send(Message(Kind.SCORE, chunk, len(inputs)))
-        self._enough = False
+        self.enough = False
         return self._slabs(len(inputs))
 
     def _slabs(self, count: int) -> Iterator[tuple[int, torch.Tensor]]:
         row = 0
-        while row < count and not self._enough:
+        while row < count and not self.enough:
             message = self._expect(Kind.LOGITS)
             rows = message.b
             if message.a != row or not 1 <= rows <= min(count - row, self.buffers.logits.shape[0]):
@@ -139,12 +139,8 @@ class EvalClient(ExitStack):
             yield row, private
             row += rows
             if row < count:
-                self._send(Message(Kind.ENOUGH if self._enough else Kind.NEXT))
+                self._send(Message(Kind.ENOUGH if self.enough else Kind.NEXT))
         self._expect(Kind.SCORED)
-
-    def enough(self) -> None:
-        """No more rows of this chunk are needed: call it while ``score`` yields, and let the loop run out."""
-        self._enough = True
 
     def hand_over(self, chunk: int, targets: torch.Tensor) -> None:
         """Hand over the targets of a committed chunk, int64 (n,). Until ``await_adapted`` the caller's time is free."""

@@ -141,8 +141,7 @@ class Replayer:
         answers: Rows = {}
         for first, slab in self._client.score(chunk, self._client.upload(inputs)):
             answers |= rows_of(slab, first, rows)
-            if len(answers) == len(rows):
-                self._client.enough()
+            self._client.enough = len(answers) == len(rows)
         return answers
 
     def _load(self, chunk: int) -> None:

@@ -222,6 +222,16 @@ def test_a_full_disk_is_no_broken_rule_and_a_word_about_one_is_no_excuse(tmp_pat
     assert not full or f"the disk of {tmp_path} is full" in str(found)
 
 
+@pytest.mark.parametrize("flags", [os.ST_NOEXEC, 0])
+def test_a_folder_from_which_no_library_is_loaded_is_the_machine_s_fault(tmp_path: Path, monkeypatch, flags: int):
+    monkeypatch.setattr(conversation.os, "statvfs", lambda _: SimpleNamespace(f_flag=flags))
+    (tmp_path / "final.log").write_text("ImportError: k.so: failed to map segment from shared object\n")
+    (tmp_path / "replica-1.log").write_text((tmp_path / "final.log").read_text())
+    found = failure(context(tmp_path, 0.0), "final", "rank 0 ended with exit code 1")
+    assert (type(found) is CouldNotCheck, "is mounted noexec" in found.message) == (bool(flags), bool(flags))
+    assert type(failure(context(tmp_path, 0.0), "replica-1", "rank 0 ended", seen=True)) is RuleBroken
+
+
 @pytest.mark.parametrize(
     ("file", "told"), [("multiprocessing/connection.py", True), ("own/cache.py", False)], ids=["workers", "a file"]
 )
