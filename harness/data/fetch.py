@@ -155,25 +155,13 @@ def plan_files(
     except (OSError, msgspec.DecodeError):
         before = None
     wanted = wanted or (before.revision if before else "main")
-    ask = partial_call(HfApi(ENDPOINT).dataset_info, repo, revision=wanted, files_metadata=True)
-    found = _patiently(f"{repo}: revision {wanted}", ask)
-    revision, listed = str(found.sha), dict[str, FileInfo]()
-    for item in found.siblings or ():
-        digest = f"sha256:{item.lfs.sha256}" if item.lfs else f"git:{item.blob_id}"
-        listed[item.rfilename] = FileInfo(item.rfilename, item.size or 0, digest)
-
-    def described(paths: Sequence[str]) -> list[FileInfo]:
-        if missing := [path for path in paths if path not in listed]:
-            raise CouldNotCheck(
-                f"{repo} at {revision[:12]} lacks {missing[0]} ({len(missing)} of {len(paths)} files).",
-                remedy="Check the repository, the prefix and --train-shards.",
-            )
-        return [listed[path] for path in paths]
-
+    revision = str(
+        _patiently(f"{repo}: revision {wanted}", lambda: HfApi(ENDPOINT).dataset_info(repo, revision=wanted)).sha
+    )
     if before and (before.repo, before.revision) != (repo, revision):
         (partial / EXPORTED).unlink(missing_ok=True)
         before = None
-    (manifest,) = described([below + EXPORTED])
+    (manifest,) = describe(repo, revision, [below + EXPORTED])
     download(repo, revision, manifest, partial)
     digest = file_digest(partial / EXPORTED)
     if before and before.manifest_sha256 != digest:
@@ -203,7 +191,7 @@ def plan_files(
     paths = [f"{below}datasets/{name}/fineweb_val_{i:06d}.bin" for i in range(vals)]
     paths += [f"{below}datasets/{name}/fineweb_train_{i:06d}.bin" for i in range(asked)]
     paths += [below + path.strip("/") for path in (*models, *([DOCS] if with_docs else []))]
-    files = [manifest, *described(paths)]
+    files = [manifest, *describe(repo, revision, paths)]
     for at, file in enumerate(files):
         stated = claimed.get(file.path) or claimed.get(file.name)  # the manifest's word counts
         if stated and file.digest.startswith("sha256:") and file.digest != f"sha256:{stated}":
@@ -272,6 +260,28 @@ def complete(folder: Path, record: FetchRecord, progress: Reporter) -> None:
             files={name: file_digest(folder / name) for name in sorted(names)} | written,
         ),
     )
+
+
+def describe(repo: str, revision: str, paths: Sequence[str]) -> list[FileInfo]:
+    """Size and digest of each path. Raises ``CouldNotCheck`` that names the first one that is not there."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoFile
+
+    listed = _patiently(
+        f"{repo}: list of files",
+        lambda: HfApi(ENDPOINT).get_paths_info(repo, list(paths), revision=revision, repo_type="dataset"),
+    )
+    found = {}
+    for item in (item for item in listed if isinstance(item, RepoFile)):
+        digest = f"sha256:{item.lfs.sha256}" if item.lfs else f"git:{item.blob_id}"
+        found[item.path] = FileInfo(item.path, item.size, digest)
+    missing = [path for path in paths if path not in found]
+    if missing:
+        raise CouldNotCheck(
+            f"{repo} at {revision[:12]} lacks {missing[0]} ({len(missing)} of {len(paths)} files).",
+            remedy="Check the repository, the prefix and --train-shards.",
+        )
+    return [found[path] for path in paths]
 
 
 def download(

@@ -33,6 +33,9 @@ class Hub:
                 else:
                     hub._file(self, body=True)
 
+            def do_POST(self):
+                hub._paths_info(self)
+
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
@@ -64,16 +67,24 @@ class Hub:
         if f"/{self.repo}" not in handler.path:
             self._send(handler, 404, headers=[("X-Error-Code", "RepoNotFound")])
             return
-        files = [self._info(path) for path in self.files] if "blobs=" in handler.path else []
-        answer = {"id": self.repo, "sha": self.sha, "siblings": files, "private": False, "tags": [], "downloads": 0}
+        answer = {"id": self.repo, "sha": self.sha, "siblings": [], "private": False, "tags": [], "downloads": 0}
         self._send(handler, 200, json.dumps(answer).encode(), [("Content-Type", "application/json")])
+
+    def _paths_info(self, handler):
+        body = handler.rfile.read(int(handler.headers["Content-Length"])).decode()
+        if handler.headers.get("Content-Type", "").startswith("application/json"):
+            paths = json.loads(body)["paths"]
+        else:
+            paths = [unquote(p.split("=", 1)[1].replace("+", " ")) for p in body.split("&") if p.startswith("paths=")]
+        found = [self._info(path) for path in paths if path in self.files]
+        self._send(handler, 200, json.dumps(found).encode(), [("Content-Type", "application/json")])
 
     def _info(self, path):
         content = self.files[path]
-        info = {"rfilename": path, "size": len(content)}
-        info["blobId"] = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+        info = {"type": "file", "path": path, "size": len(content)}
+        info["oid"] = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
         if path.endswith(".bin"):
-            info["lfs"] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 134}
+            info["lfs"] = {"oid": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 134}
         return info
 
     def _file(self, handler, body):
