@@ -162,7 +162,7 @@ def causal_finding(finding: Finding, resumes: Sequence[Resumed], *, without_pack
     if resumes:
         seen = sum(resume.saw_text for resume in resumes)
         told = "; ".join(map(str, resumes))
-        text += f" Resumed {len(resumes)} times, the text had been seen in {seen} of them: {told}."
+        text += f" Resumed {len(resumes)} time(s), the text had been seen in {seen} of them: {told}."
         verdict = Verdict.WARN if seen and verdict is Verdict.PASS else verdict
     if without_packed:
         text += " No row was drawn against the packed model, which was not scored; the bound holds without."

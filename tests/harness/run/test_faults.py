@@ -106,7 +106,7 @@ def test_a_run_is_resumed_after_its_training_and_only_once(house: Path, monkeypa
     assert "kernel killed" in record.resumes[1]
     (causal,) = [finding for finding in record.findings if finding.rule == "C1-CAUSAL"]
     assert causal.verdict is Verdict.WARN
-    assert "Resumed 2 times, the text had been seen in 1 of them" in causal.message
+    assert "Resumed 2 time(s), the text had been seen in 1 of them" in causal.message
     assert outcome.path is not None
     names = [span.name for span in record.spans]
     assert names.index("train") < names.index("resumed") < names.index("package")
