@@ -1,7 +1,5 @@
 """The results of ``harness check pulls``: CSV, and one page that sorts and filters, with a page a folder."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """Which record folders a change touches, by git: what a pull request adds, or what is staged."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

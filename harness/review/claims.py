@@ -4,8 +4,6 @@ A claim holds when some unrounded numbers that print like the inputs give a resu
 where a text does not give the inputs; nothing is guessed. Read are rows of tables and headlines over seeds.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import re

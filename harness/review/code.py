@@ -1,7 +1,5 @@
 """Code, read and never run: places for a reviewer to look at (A1, A3, A4, C2, C4)."""
 
-from __future__ import annotations
-
 import ast
 import re
 

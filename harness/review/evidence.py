@@ -1,7 +1,5 @@
 """What logs and words tell of the score: bytes, coverage, data, method, plausibility (A4, A6, A7, C2 to C4, S6)."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterator

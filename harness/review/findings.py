@@ -1,7 +1,5 @@
 """What a check of a folder says, and the readings of disputed rules that it goes by."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable
 from functools import partialmethod

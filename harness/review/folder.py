@@ -1,7 +1,5 @@
 """Check folders: load each, run every check, put the findings in order; many folders on several processes."""
 
-from __future__ import annotations
-
 import gc
 import os
 from collections.abc import Iterator, Sequence

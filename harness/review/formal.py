@@ -1,7 +1,5 @@
 """Files, fields, track, hardware, whole logs; one code, one configuration, one model; which seeds ran (A1, A8, A9)."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

@@ -1,7 +1,5 @@
 """JSON from strangers, bounded and with its numbers as written; and ``submission.json`` in one form."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

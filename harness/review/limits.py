@@ -1,7 +1,5 @@
 """Clocks and sizes of the claimed runs against the caps: training, calibration, evaluation, artifact (A1, A2, A3)."""
 
-from __future__ import annotations
-
 import re
 from statistics import fmean
 

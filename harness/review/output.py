@@ -3,8 +3,6 @@
 Every text from a folder is made harmless before it is shown. What repeats is told once.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

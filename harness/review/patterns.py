@@ -1,7 +1,5 @@
 """The tables of ``patterns.toml``, compiled: methods, code worth a look, lines of logs, fields and figures."""
 
-from __future__ import annotations
-
 import re
 from importlib import resources
 

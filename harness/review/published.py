@@ -4,8 +4,6 @@ A claim of val_loss, val_bpb and val_tokens says how many bytes its author divid
 val_bpb. For the published variants these are known to a few kilobytes, so a wrong count shows without any data.
 """
 
-from __future__ import annotations
-
 import math
 
 from harness.fineweb import CEILING, FLOOR, KNOWN_BAD, LEGACY_BYTES, LEGACY_TOKENS, VARIANTS, Variant

@@ -4,8 +4,6 @@ Nothing is checked out and nothing of a pull request runs: ``git cat-file`` give
 hooks or fetching. Folders whose tree was judged before, by the same checker and readings, are not judged again.
 """
 
-from __future__ import annotations
-
 import gc
 import hashlib
 import json

@@ -3,8 +3,6 @@
 Markdown is taken apart by markdown-it; tables that were pasted without Markdown are read as tables too.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from collections.abc import Iterator, Sequence

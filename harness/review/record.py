@@ -5,8 +5,6 @@ the JSON names, else to any set that explains it. Only inside that set are seeds
 the other runs are one note.
 """
 
-from __future__ import annotations
-
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator

@@ -1,7 +1,5 @@
 """The claimed score against the logs, and every further figure of JSON and README against logs and each other (A9)."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterable, Iterator

@@ -5,8 +5,6 @@ the sizes of the original files, by path. What is here is judged as it is here: 
 here.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import stat

@@ -1,7 +1,5 @@
 """Mean and deviation as claimed, against what the logs give; and the test against a predecessor (A8)."""
 
-from __future__ import annotations
-
 import math
 import re
 from pathlib import Path

@@ -5,8 +5,6 @@ the data is looked at: the longest constant in it, by whatever names it goes, de
 public scripts use until Python comes out.
 """
 
-from __future__ import annotations
-
 import ast
 import base64
 import bz2
