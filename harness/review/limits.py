@@ -91,7 +91,6 @@ def eval_readings(run: Run, name: str) -> tuple[float, float, Stat] | None:
     final = run.by_name.get(name, run.final)
     lines, spans = {item.line for item in run.passes}, {item.seconds for item in run.passes}  # or on its other line
     loose = [i for i in run["eval_times"] if i.value > 0 and i.line not in lines and i.value not in spans]
-    passes = [item for item in run.passes if item.seconds]
     extra = sum(item.value for item in loose if item.label.endswith(":precompute"))
     scored = sum(item.value for item in loose if "bpb" in item.label)
     outer = [item for item in loose if not item.label.endswith(":precompute")]
@@ -102,14 +101,8 @@ def eval_readings(run: Run, name: str) -> tuple[float, float, Stat] | None:
     else:
         return None
     trained = sum(item.value for item in run["adaptations"]) if run.epochs_first else 0
-    total = max(
-        [
-            sum(item.seconds or 0 for item in passes) + extra + scored + trained,
-            *(item.value for item in outer),
-            scorer.value,
-        ]
-    )
-    return scorer.value, total, scorer
+    every = sum(item.seconds or 0 for item in run.passes) + extra + scored + trained
+    return scorer.value, max(every, scorer.value, *(item.value for item in outer)), scorer
 
 
 @each("runs")
@@ -250,10 +243,7 @@ def claimed_bytes(record: Record) -> None:
         logged = {of: {int(item.value) for run in record.runs for item in run[of]} for of in ("totals", "models")}
         known = (
             (exact in values, "the claim is one seed's size, not the largest" if exact != max(values) else ""),
-            (
-                any(abs(exact - fmean(all_)) < 1 for all_ in every),
-                "the claim is the mean over seeds; the largest decides",
-            ),
+            (any(abs(exact - fmean(of)) < 1 for of in every), "the claim is the mean over seeds; the largest decides"),
             (exact in logged["totals"], "the claimed size is that of another run of the folder" * bool(record.claimed)),
             (exact in logged["models"], "the claimed size is a model's, without the code"),
             (record.mentions(claimed, [run.file for run in record.runs]), ""),

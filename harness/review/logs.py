@@ -152,16 +152,14 @@ class Run:
     def early_adaptation(self) -> Stat | None:
         """The line where test-time training begins after training and before the model is packed."""
         packed, begun = next((model.line for model in self.packed), 0), self.stop.line if self.stop else 0
-        return next(
-            (mark for mark in self.marks if begun < mark.line < packed and WORDS["adapts"].match(mark.label)), None
-        )
+        marks = (mark for mark in self.marks if begun < mark.line < packed)
+        return next((mark for mark in marks if WORDS["adapts"].match(mark.label)), None)
 
     @property
     def epochs_first(self) -> Stat | None:
         """The end of test-time training of the packed model, by epochs or chunks, before any score of its tokens."""
-        epochs = [
-            m for m in self.marks if (hit := WORDS["last_epoch"].match(m.label)) and int(hit["n"] or hit["m"]) > 1
-        ]
+        hits = ((mark, WORDS["last_epoch"].match(mark.label)) for mark in self.marks)
+        epochs = [mark for mark, hit in hits if hit and int(hit["n"] or hit["m"]) > 1]
         # A pass of another name and with a clock of its own is not the sum over the chunks, however these are called.
         apart = self.final and self.final.seconds and "ttt" not in self.final.name.lower()
         found = (self["adaptations"] if apart else []) or ([] if self.chunked else epochs)

@@ -154,7 +154,7 @@ class Document:
         self.columns = columns[:MAX_COLUMNS]
         if len(columns) > MAX_COLUMNS:
             words = (
-                f"the text has {len(columns)} columns of seeds; those after the first {MAX_COLUMNS} are not compared"
+                f"of the text's {len(columns)} columns of seeds those after the first {MAX_COLUMNS} are not compared"
             )
             self.left_out.append((columns[MAX_COLUMNS].table.line, words))
 
@@ -258,9 +258,8 @@ def _plain_row(line: int, text: str) -> Row | None:
     if not match or not (WORDS["seed_cell"].match(match["label"]) or Row(line, match["label"], ()).aggregate):
         return None
     rest = re.sub(r"[\s,;—-]", "", QUANTITY.sub(" ", match["rest"]))
-    return (
-        None if rest else Row(line, match["label"], tuple(hit[0].strip() for hit in QUANTITY.finditer(match["rest"])))
-    )
+    cells = tuple(hit[0].strip() for hit in QUANTITY.finditer(match["rest"]))
+    return None if rest else Row(line, match["label"], cells)
 
 
 def _seed_first(table: Table) -> Table:
@@ -273,12 +272,8 @@ def _seed_first(table: Table) -> Table:
         return table
 
     def labelled(row: Row) -> Row:
-        seed = row.cell(at)
-        return (
-            Row(row.line, seed, (*row.cells[:at], row.label, *row.cells[at + 1 :]))
-            if seed and WORDS["seed_cell"].match(seed)
-            else row
-        )
+        cells = (*row.cells[:at], row.label, *row.cells[at + 1 :])
+        return Row(row.line, row.cell(at), cells) if WORDS["seed_cell"].match(row.cell(at)) else row
 
     header = (*table.header[:at], table.corner, *table.header[at + 1 :])
     return Table(table.line, "seed", header, tuple(labelled(row) for row in table.rows))

@@ -271,9 +271,8 @@ def _load_code(record: Record) -> None:
     names = [n for n in record.folder.names if n.endswith(CODE_ENDINGS)]
     top = [n for n in names if "/" not in n and n.endswith(".py")]
     named = [n for n in top if n == "train_gpt.py"] or [n for n in top if n.startswith("train")]
-    record.main_code = (
-        named[0] if named else top[0] if len(top) == 1 and not WORDS["not_at_eval"].search(top[0]) else None
-    )
+    alone = top if len(top) == 1 and not WORDS["not_at_eval"].search(top[0]) else []
+    record.main_code = next(iter(named or alone), None)
     first = [record.main_code] if record.main_code else []
     for name in (first + [n for n in names if n != record.main_code])[:MAX_CODE_FILES]:
         data = record.folder.read(name, record.out, limit=CODE_BYTES) if record.folder.sizes.get(name) else None
@@ -370,9 +369,8 @@ def _candidates(record: Record, scored: list[Run]) -> Iterator[list[Run]]:
     groups: dict[str, list[Run]] = {}
     for run in scored:
         groups.setdefault(group_of(run), []).append(run)
-    ordered = [
-        groups[name] for name in sorted(groups, key=lambda n: (bool(WORDS["other_runs"].search(n)), -len(groups[n])))
-    ]
+    names = sorted(groups, key=lambda n: (bool(WORDS["other_runs"].search(n)), -len(groups[n])))
+    ordered = [groups[name] for name in names]
     for runs in ordered:
         if seeds and set(seeds) < {run.seed for run in runs}:
             yield [run for run in runs if run.seed in seeds]

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import product
+from itertools import accumulate, product
 from statistics import fmean
 
 from harness.review.jsonfile import Metadata, is_number, shown
@@ -15,7 +15,8 @@ from harness.review.readme import Document
 from harness.review.record import ENOUGH, TABLES, Record, is_score, matches
 from harness.review.statistics import pools
 
-_TIMES = ("train", "eval")
+_TIMES = {"train": 0.011, "eval": 1.0, "pace": 0.0005}
+"""Kinds of time, and the seconds by which each may be off; "pace" is that of a step."""
 _TOP = 25
 """Lines within which a README states its own score."""
 _SHAPE = (("num_layers", "model_dim"), ("n_layer", "n_embd"))
@@ -115,9 +116,15 @@ class Figure:
     loose: bool = False
 
     @property
+    def unit(self) -> float:
+        """Seconds in its unit where that is a time, whose name may say ms; else 1."""
+        bare = self.kind in _TIMES and not self.value.kind
+        return 1e-3 if bare and re.search(r"(?:_|\b)ms\b", self.name) else 1.0
+
+    @property
     def shown(self) -> float:
         """Its value, in seconds where it is a time."""
-        return self.value.value / 1000 if self.name.endswith("_ms") and self.kind in _TIMES else self.value.value
+        return self.value.value * self.unit
 
     def given_by(self, known: Iterable[float]) -> bool:
         """Whether one of these prints like it."""
@@ -125,7 +132,8 @@ class Figure:
             return any(abs(self.shown - x) <= 0.01 * x for x in known)
         text, fine = self.value.text, self.kind in ("bpb", "nats")
         rounded = 10.0 ** (len(text) - len(text.rstrip("0,"))) / 2 if self.value.whole and text.endswith("000") else 0.0
-        room = {"steps": 1.0, "train": max(0.011, 1.02 * self.value.step), "eval": 1.0}.get(self.kind, rounded)
+        least = {"steps": 1.0, **_TIMES}.get(self.kind)
+        room = rounded if least is None else max(least, 1.02 * self.value.step * self.unit)
         close = (abs(self.shown - x) <= (5e-5 if fine else room) for x in known)
         return any(close) or (fine and any(is_score(self.value, x) or self.value.gives(x) for x in known))
 
@@ -154,10 +162,13 @@ def _known(runs: list[Run], kind: str, stage: str = "") -> list[float]:
     if kind == "steps":
         return [float(run.last_step) for run in runs if run.last_step]
     if kind == "train":
-        return [span.value for run in runs for span in (run.stop, run.longest_train) if span]
+        return [span.value for run in runs for span in (run.stop, run.longest_train, *run["train_times"]) if span]
     if kind == "eval":
-        times = [[c.value for c in run["eval_times"]] + [s.seconds for s in run.passes if s.seconds] for run in runs]
-        return [x for spans in times for x in [*spans, sum(spans)] if x]
+        spans = [item.value for run in runs for item in run["eval_times"]]
+        timed = ([item.seconds or 0.0 for item in reversed(run.passes)] for run in runs)
+        return [*spans, *(x for times in timed for x in (times if stage else accumulate(times)) if x)]
+    if kind == "pace":
+        return [span.value / run.last_step for run in runs if run.last_step for span in [run.train_time] if span]
     names = {"bytes": ("totals", "models"), "model": ("models",), "code": ("codes",)}.get(kind, ())
     return [item.value for run in runs for name in names for item in run[name]]
 
@@ -165,14 +176,16 @@ def _known(runs: list[Run], kind: str, stage: str = "") -> list[float]:
 def unlike(record: Record, one: Figure) -> str:
     """What the runs say in place of a figure; empty when they give it, or say nothing of the kind."""
     value, kind, runs, fine = one.value, one.kind, one.runs, one.kind in ("bpb", "nats")
-    known, stage = _known(runs, kind), _stage(one.name) if fine else ""
+    known, stage = _known(runs, kind, "" if fine else _stage(one.name)), _stage(one.name) if fine else ""
     same = _known(runs, kind, stage) if stage else known
     if not known or (fine and value.decimals < 3) or (stage == "early" and not same):
         return ""
     totals = [item.value for run in runs for item in run["totals"] if item.label and kind == "bytes"]
-    nearest = f"nearest {min(totals or same or known, key=lambda x: abs(x - one.shown)):,.10g}"
+    near = min(totals or same or known, key=lambda x: abs(x - one.shown))
+    nearest = f"nearest {near:.6g} s" if kind in _TIMES else f"nearest {near:,.10g}"
     if one.given_by(known):
-        wrong_pass = stage == "early" and len(runs) == 1 and not one.given_by(same)
+        packed = stage == "quant" and one.seed is not None and re.search(r"(?i)post[-_ ]?quant|round-?trip", one.name)
+        wrong_pass = (stage == "early" or packed) and same and len(runs) == 1 and not one.given_by(same)
         return f"the log has it of another pass; {nearest}" if wrong_pass else ""
     if kind == "model" and one.given_by(_known(runs, "bytes")):
         return f"the log has it as the total; {nearest}"
@@ -183,10 +196,9 @@ def unlike(record: Record, one: Figure) -> str:
     others = [run for run in record.runs if run.seed not in (None, one.seed)] if one.seed is not None else []
     exact = not value.about and kind not in _TIMES
     copied = next((run.seed for run in others if exact and one.given_by(_known([run], kind))), None)
-    everywhere = one.seed is None or kind in _TIMES or (kind in ("bytes", "model") and exact and copied is None)
-    if (kind not in _TIMES or value.decimals > 2) and record.mentions(
-        value, None if everywhere else [r.file for r in runs]
-    ):
+    everywhere = runs is record.runs or kind in _TIMES or (kind in ("bytes", "model") and exact and copied is None)
+    files = None if everywhere else [run.file for run in runs]
+    if (kind not in _TIMES or value.decimals > 2) and record.mentions(value, files):
         return ""
     if copied is not None:
         return f"that is seed {copied}'s; {nearest}"
@@ -205,10 +217,12 @@ def of_json(record: Record, meta: Metadata) -> Iterator[Figure]:
         if not is_number(value) or key in meta.spelt.values() or (record.claimed and value.text == record.claimed.text):
             continue
         kind, packed = _kind(key), [item.value for run in record.runs for item in run.packed]
-        known = _known(record.runs, "steps") if kind == "steps" else packed
-        between = kind != "bpb" and known and min(known) <= value.value <= max(known)
-        if kind in ("steps", "model", "bpb") and not (between or (kind == "bpb" and value.decimals < ENOUGH)):
-            yield Figure(rule, (record.json_file, meta.lines.get(key, 0)), key, kind, value, record.runs)
+        runs = record.bound.any if record.bound.certain and kind in ("steps", "train", "pace") else record.runs
+        one = Figure(rule, (record.json_file, meta.lines.get(key, 0)), key, kind, value, runs)
+        known = packed if kind == "model" else _known(runs, kind)
+        idle = value.decimals < ENOUGH if kind == "bpb" else known and min(known) <= one.shown <= max(known)
+        if kind in ("steps", "model", "bpb", "train", "pace") and not idle:
+            yield one
 
 
 def of_readme(record: Record, readme: Document) -> Iterator[Figure]:
@@ -217,9 +231,10 @@ def of_readme(record: Record, readme: Document) -> Iterator[Figure]:
     for table in (table for table in readme.tables if not WORDS["other_table"].search(readme.above(table.line))):
         for row, column in product(table.seed_rows, range(len(table.kinds))):
             value, kind = row.value(column), _kind(table.name(column))
+            unit = "seconds" if kind in _TIMES else "bytes"
             if kind in ("bpb", "nats"):
                 kind = table.kinds[column] if table.kinds[column] in ("bpb", "nats") else kind
-            elif value is None or value.kind not in ("", "bytes") or kind not in ("steps", "bytes", "model"):
+            elif value is None or kind in ("", "code") or value.kind not in ("", unit):
                 continue
             runs = [run for run in record.runs if run.seed == row.seed]
             if value is not None and runs:
@@ -244,10 +259,10 @@ def figures(record: Record) -> None:
     for one in stated:
         if record.folder.late() or not math.isfinite(one.shown) or not (near := unlike(record, one)):
             continue
-        gap = min(
-            abs(x - one.shown) / max(x, 1e-9) for x in _known(one.runs, "bytes" if one.kind == "model" else one.kind)
-        )
-        if one.loose and gap > (0.5 if one.kind == "eval" else 0.05):
+        known = _known(one.runs, "bytes" if one.kind == "model" else one.kind)
+        gap = min(abs(x - one.shown) / max(x, 1e-9) for x in known)
+        timed = one.kind in _TIMES  # further off it is a time of something else, or in minutes
+        if (one.loose or timed) and gap > (0.5 if timed else 0.05):
             continue
         file = f" in {one.runs[0].file}" if one.seed is not None and near.startswith("nearest") else ""
         who = f"seed {one.seed}: " if one.seed is not None else ""

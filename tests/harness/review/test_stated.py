@@ -181,6 +181,40 @@ def test_a_gain_is_enough_and_in_its_own_unit(tmp_path, line, named):
     assert [named in i.message for i in found] == [True] * bool(named)
 
 
+@pytest.mark.parametrize(
+    ("column", "cell", "named"),
+    [
+        ("Train time", "588.0s", ""),
+        ("Train time", "596.2s", "588.01 s"),
+        ("Train ms", "588,010", ""),
+        ("Train ms", "588,310", "588.01 s"),
+        ("Step avg", "117.6ms", ""),
+        ("Step avg", "116.0ms", "0.117602 s"),
+        ("Eval time", "~300s", ""),
+        ("Eval time", "305.6s", ""),  # with the pass before packing
+        ("Eval time", "290s", "300 s"),
+        ("Eval time", "5:00", ""),  # not seconds
+        ("Post-quant BPB", "1.0991", ""),
+        ("Post-quant BPB", "1.0801", "another pass"),
+        ("Post-quant sliding BPB", "1.0801", ""),
+    ],
+)
+def test_times_and_passes_in_a_readme_s_table_of_seeds_are_the_log_s(tmp_path, column, cell, named):
+    folder = PublicFolder()
+    folder.seeds[0].extra = ["quantized val_loss:2.8390 val_bpb:1.0991"]
+    folder.files["README.md"] = f"{readme()}\n| Seed | {column} |\n|---|---|\n| 1 | {cell} |\n| Mean | |\n"
+    found = grave(tmp_path, folder, "A9-README-MATCH")
+    assert [named in i.computed for i in found] == [True] * bool(named)
+
+
+@pytest.mark.parametrize(("figures", "named"), [((588.0, 5000), False), ((600, 5000), True), ((588.0, 4175), True)])
+def test_clock_and_steps_of_the_json_are_the_claimed_runs(tmp_path, figures, named):
+    other = PublicFolder().seeds[0].log("modern").replace("588010", "600000")
+    folder = metadata(training_time_seconds=figures[0], training_steps=figures[1])
+    folder.files["ablation.log"] = other.replace("5000/20000", "4175/20000").replace("1.08", "1.19")
+    assert bool(grave(tmp_path, folder, "A9-JSON-MATCH")) is named
+
+
 @pytest.mark.parametrize(("dim", "named"), [(448, True), (512.0, False)])
 def test_a_model_of_the_readme_is_that_of_the_json(tmp_path, dim, named):
     text = readme() + "\n- Layout: `NUM_LAYERS=9 MODEL_DIM=512`\n"
