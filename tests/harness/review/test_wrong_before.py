@@ -276,6 +276,8 @@ README = "# X\n\nval_bpb: 1.0805\n\n{}\n"
         ("A one-sided z = -3.00, p = 0.00136 over three seeds.", ["WARN A8-TEST"]),
         ("Each of 8 GPUs runs with a different TTT hyperparameter, best reported.", ["WARN C4-SINGLE-PASS"]),
         ("Grid search T=0.90-1.00 on the quantized model at eval time.", ["WARN C4-SINGLE-PASS"]),
+        ("### Concentration sweep (seed 1)", ["WARN C4-SINGLE-PASS"]),
+        ("### Concentration sweep on training tokens", []),
         ("A grid search over learning rates came first; the temperature was fixed at 1.", []),
         ("After training, adapt the model on validation data (SGD, 2 epochs).", ["WARN C3-SCORE-BEFORE-UPDATE"]),
         ("2. Predict probabilities for that chunk using the now-adapted model", ["WARN C3-SCORE-BEFORE-UPDATE"]),
