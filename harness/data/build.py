@@ -7,8 +7,8 @@ import lzma
 import math
 import shutil
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -194,21 +194,15 @@ def build_dataset(
         raise
 
 
-@contextmanager
-def folder_lock(folder: Path, *, wait_s: float = 0.0) -> Iterator[None]:
+def folder_lock(folder: Path, *, wait_s: float = 0.0) -> AbstractContextManager[bool]:
     """Hold a data set's folder against a second builder.
 
     Raises ``CouldNotCheck`` when another process still holds it after ``wait_s`` seconds.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     path = folder.parent / f".{folder.name}.lock"
-    with locked(path, wait_s=wait_s) as mine:
-        if not mine:
-            raise CouldNotCheck(
-                f"another process builds {folder} (it holds {path}).",
-                remedy="Wait until it has finished, then run again.",
-            )
-        yield
+    text, remedy = f"another process builds {folder} (it holds {path}).", "Wait until it has finished, then run again."
+    return locked(path, wait_s=wait_s, taken=CouldNotCheck(text, remedy=remedy))
 
 
 def trained_tokenizer(

@@ -4,8 +4,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -95,18 +94,15 @@ def read_bounded(path: Path) -> bytes:
     return data
 
 
-@contextmanager
-def locked(records_dir: Path, *, shared: bool = False) -> Iterator[None]:
+def locked(records_dir: Path, *, shared: bool = False) -> AbstractContextManager[bool]:
     """Hold a records folder: alone for writing, or ``shared`` for reading. Raises ``CouldNotCheck`` after a minute.
 
     The lock is a file and not the folder itself, because network file systems lock only what is open for writing.
     """
     if not shared:
         records_dir.mkdir(parents=True, exist_ok=True)
-    with files.locked(records_dir / ".lock", wait_s=LOCK_TIMEOUT_S, shared=shared) as mine:
-        if not mine:
-            raise CouldNotCheck(
-                f"{records_dir} stayed locked by another process for {LOCK_TIMEOUT_S:.0f} s.",
-                remedy="Wait until that process has ended, then sign again.",
-            )
-        yield
+    taken = CouldNotCheck(
+        f"{records_dir} stayed locked by another process for {LOCK_TIMEOUT_S:.0f} s.",
+        remedy="Wait until that process has ended, then sign again.",
+    )
+    return files.locked(records_dir / ".lock", wait_s=LOCK_TIMEOUT_S, shared=shared, taken=taken)
