@@ -186,7 +186,7 @@ def script_command(
 
     run |= {"environ": name_values("--env", pairs, "ITERATIONS=200"), "progress": make_reporter(silent=as_json)}
     seed = DEFAULT_SEED if seed is None else seed
-    outcome = submit_script(Order(script, **run, records_dir=records_dir()), seed, artifact=artifact)
+    outcome = submit_script(Order(script, **run, records_dir=records_dir()), seed, pattern=artifact)
     return show(outcome, as_json=as_json, verbose=verbose)
 
 

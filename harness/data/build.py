@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.data.dataset import MANIFEST, Manifest, write_manifest
+from harness.data.dataset import MANIFEST, Manifest, shard_name, write_ledger, write_manifest, write_shard
 from harness.data.documents import encode_documents
 from harness.data.overlap import OverlapAudit
-from harness.data.shards import shard_name, write_ledger, write_shard
 from harness.data.tokenizers import Encoded, SentencePieceTokenizer, Tokenizer, apply_operators, train_bpe
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import locked, write_atomic

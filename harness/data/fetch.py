@@ -18,11 +18,10 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
+from harness.data import dataset
 from harness.data.build import Baselines, folder_lock
 from harness.data.byte_check import shard_overlap
-from harness.data.dataset import MANIFEST, Manifest, write_manifest
 from harness.data.documents import Documents, ledger_of, load_tokenizer
-from harness.data.shards import find_shards, join_values, map_values, refuse_foreign_tokens, write_ledger
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import file_digest, write_atomic
 from harness.progress import Reporter
@@ -91,16 +90,16 @@ def fetch(
     """
     partial, old = (folder.parent / f".{word}-{folder.name}" for word in ("partial", "old"))
     with folder_lock(folder):
-        if not with_docs and (folder / MANIFEST).is_file():
+        if not with_docs and (folder / dataset.MANIFEST).is_file():
             raise UsageError(
                 f"{folder} holds a complete data set; a fetch without documents would take its byte ledger and "
-                f"{MANIFEST}.",
+                f"{dataset.MANIFEST}.",
                 remedy="Add --with-docs to change its shards, or remove the folder first.",
             )
         # 1. What an earlier fetch left complete serves this one.
         partial.mkdir(parents=True, exist_ok=True)
         for path in folder.iterdir() if folder.is_dir() else ():
-            if path.is_file() and path.name != MANIFEST and not (partial / path.name).exists():
+            if path.is_file() and path.name != dataset.MANIFEST and not (partial / path.name).exists():
                 try:
                     os.link(path, partial / path.name)
                 except OSError:
@@ -210,8 +209,8 @@ def complete(folder: Path, record: FetchRecord, progress: Reporter) -> None:
     """
     names = [file.name for file in record.files if file.name not in (EXPORTED, DOCS)]
     model = next(name for name in names if name.endswith((".model", ".json")))
-    tokenizer, shards = load_tokenizer(folder / model), find_shards(folder, "val")
-    tokens = join_values(shards)
+    tokenizer, shards = load_tokenizer(folder / model), dataset.find_shards(folder, "val")
+    tokens = dataset.join_values(shards)
     documents = int(np.count_nonzero(tokens == tokenizer.bos_id))
     texts = Baselines()
 
@@ -229,20 +228,20 @@ def complete(folder: Path, record: FetchRecord, progress: Reporter) -> None:
         )
     written = {}
     for path in shards:
-        part, ledger = np.split(ledger, [len(map_values(path))])
+        part, ledger = np.split(ledger, [len(dataset.map_values(path))])
         name = path.name.replace("_val_", "_val_bytes_")
         (folder / name).unlink(missing_ok=True)
-        written[name] = write_ledger(folder / name, part)
+        written[name] = dataset.write_ledger(folder / name, part)
     counts = np.zeros(tokenizer.vocab_size, np.int64)
-    for path in find_shards(folder, "train"):
-        values = map_values(path)
-        refuse_foreign_tokens(values, tokenizer.vocab_size, path)
+    for path in dataset.find_shards(folder, "train"):
+        values = dataset.map_values(path)
+        dataset.refuse_foreign_tokens(values, tokenizer.vocab_size, path)
         for start in range(0, len(values), BLOCK):  # bincount makes 8 bytes of each value
             counts += np.bincount(values[start : start + BLOCK], minlength=tokenizer.vocab_size)
     targets = np.bincount(tokens[1:], minlength=tokenizer.vocab_size).astype(np.int64)
-    write_manifest(
+    dataset.write_manifest(
         folder,
-        Manifest(
+        dataset.Manifest(
             version=1,
             name=f"fineweb_{record.variant}",
             source={"repo": record.repo, "revision": record.revision, "prefix": record.prefix},
