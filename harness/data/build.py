@@ -66,9 +66,8 @@ class Side:
                 remedy="Remove documents that the tokenizer drops (white space only), or put them before others.",
             )
         if self.tokens < 2:
-            raise CouldNotCheck(
-                f"{self.prefix}: the {self.part} side is empty.", remedy="Check the source and the split."
-            )
+            text = f"{self.prefix}: the {self.part} side is empty."
+            raise CouldNotCheck(text, remedy="Check the source and the split.")
         if self._held_tokens:
             self._write(self._held_tokens)
 
@@ -137,10 +136,8 @@ def build_dataset(
     near:              look for near-duplicates across the sides too, not only for equal documents
     """
     if tokenizer.vocab_size > 2**16:
-        raise CouldNotCheck(
-            f"{tokenizer.name} has {tokenizer.vocab_size:,} ids; a token of a shard has 16 bits, room for 65,536.",
-            remedy="Use a smaller tokenizer.",
-        )
+        words = f"{tokenizer.name} has {tokenizer.vocab_size:,} ids; a token of a shard has 16 bits, room for 65,536."
+        raise CouldNotCheck(words, remedy="Use a smaller tokenizer.")
     if folder.exists() and any(folder.iterdir()):
         what = "holds a data set already" if (folder / MANIFEST).exists() else "exists and is not empty"
         raise CouldNotCheck(f"{folder} {what}.", remedy="Choose another folder, or remove it first.")
@@ -220,14 +217,10 @@ def trained_tokenizer(
         if seen > TRAINING_CHARACTERS:
             break
     if not lines:
-        raise UsageError(
-            f"nothing is left to train on: the sources hold at most {val_documents:,} documents.",
-            remedy="Lower --val-docs.",
-        )
+        words = f"nothing is left to train on: the sources hold at most {val_documents:,} documents."
+        raise UsageError(words, remedy="Lower --val-docs.")
     try:
         return SentencePieceTokenizer(train_bpe(lines, size), f"{name}_{size}_bpe.model")
     except (RuntimeError, OSError) as error:
-        raise UsageError(
-            f"a tokenizer of {size:,} pieces cannot be trained: {error}.",
-            remedy="Ask for fewer pieces, or give more text.",
-        ) from None
+        words = f"a tokenizer of {size:,} pieces cannot be trained: {error}."
+        raise UsageError(words, remedy="Ask for fewer pieces, or give more text.") from None

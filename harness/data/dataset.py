@@ -103,9 +103,8 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
     except (FileNotFoundError, NotADirectoryError):
-        raise CouldNotCheck(
-            f"{folder} is not a data set: it has no {MANIFEST}.", remedy="`harness data build` or `fetch` makes one."
-        ) from None
+        text = f"{folder} is not a data set: it has no {MANIFEST}."
+        raise CouldNotCheck(text, remedy="`harness data build` or `fetch` makes one.") from None
     except msgspec.DecodeError as error:
         raise CouldNotCheck(f"{path}: {error}.", remedy=REBUILD) from None
     if manifest.version != 1:
@@ -147,11 +146,8 @@ def load_validation(dataset: Dataset) -> Validation:
     refuse_foreign_tokens(tokens, dataset.vocab_size, dataset.folder)
     total = int(ledger[1:].sum(dtype=np.int64))
     if total != dataset.val_bytes or ledger[0] != 0:
-        raise RuleBroken(
-            "A7-BYTES",
-            f"the byte ledger of {dataset.folder} sums to {total:,}; the documents hold {dataset.val_bytes:,} bytes.",
-            remedy=REBUILD,
-        )
+        text = f"the byte ledger of {dataset.folder} sums to {total:,}; the documents hold {dataset.val_bytes:,} bytes."
+        raise RuleBroken("A7-BYTES", text, remedy=REBUILD)
     return Validation(tokens.astype(np.uint16, copy=False), ledger[1:])
 
 
@@ -174,10 +170,8 @@ def _check_files(folder: Path, files: Mapping[str, str], progress: Reporter) -> 
         for name, size in todo.items():
             found = file_digest(folder / name)
             if found != files[name]:
-                raise CouldNotCheck(
-                    f"{folder / name} has changed: its sha256 is {found[:16]}…, wanted {files[name][:16]}….",
-                    remedy=REBUILD,
-                )
+                text = f"{folder / name} has changed: its sha256 is {found[:16]}…, wanted {files[name][:16]}…."
+                raise CouldNotCheck(text, remedy=REBUILD)
             done += size
             stage.update(done, name)
     with suppress(OSError):  # a folder that is read-only, full or without modes is checked each time
@@ -228,17 +222,13 @@ def read_head(path: Path) -> tuple[int, int]:
         raise CouldNotCheck(f"{path} is missing.", remedy="Build or fetch the data set again.") from None
     magic, version, count = _HEAD.unpack(head) if len(head) == _HEAD.size else (0, 0, 0)
     if magic != MAGIC or version not in DTYPES or count < 0 or size < HEADER_BYTES:
-        raise CouldNotCheck(
-            f"{path} is not a token shard: magic {magic}, version {version}, {size:,} bytes; wanted magic {MAGIC}.",
-            remedy="Remove the foreign file, or build the data set again.",
-        )
+        text = f"{path} is not a token shard: magic {magic}, version {version}, {size:,} bytes; wanted magic {MAGIC}."
+        raise CouldNotCheck(text, remedy="Remove the foreign file, or build the data set again.")
     wanted = HEADER_BYTES + count * DTYPES[version].itemsize
     if size != wanted:
         kind = "truncated" if size < wanted else "longer than its header says"
-        raise CouldNotCheck(
-            f"{path} is {kind}: {size:,} bytes, {wanted:,} wanted for {count:,} values.",
-            remedy="Fetch or build it again.",
-        )
+        text = f"{path} is {kind}: {size:,} bytes, {wanted:,} wanted for {count:,} values."
+        raise CouldNotCheck(text, remedy="Fetch or build it again.")
     return version, count
 
 
@@ -263,10 +253,8 @@ def find_shards(folder: Path, part: str) -> list[Path]:
             found[int(match["index"])] = path
     gaps = sorted(set(range(max(found, default=-1) + 1)) - set(found))
     if gaps:
-        raise CouldNotCheck(
-            f"{folder}: {part} shard {gaps[0]:06d} is missing ({len(found)} of {max(found) + 1} are there).",
-            remedy="Fetch or build the data set again.",
-        )
+        text = f"{folder}: {part} shard {gaps[0]:06d} is missing ({len(found)} of {max(found) + 1} are there)."
+        raise CouldNotCheck(text, remedy="Fetch or build the data set again.")
     return [found[index] for index in sorted(found)]
 
 
@@ -274,7 +262,5 @@ def refuse_foreign_tokens(tokens: Values, vocab_size: int, where: Path, remedy: 
     """Raises ``CouldNotCheck`` if ``where`` holds a token outside a vocabulary of that size."""
     largest = int(tokens.max(initial=0))
     if largest >= vocab_size:
-        raise CouldNotCheck(
-            f"{where} holds token {largest}, the tokenizer has {vocab_size:,}: wrong tokenizer for these shards.",
-            remedy=remedy or "Build or fetch shards and tokenizer together.",
-        )
+        text = f"{where} holds token {largest}, the tokenizer has {vocab_size:,}: wrong tokenizer for these shards."
+        raise CouldNotCheck(text, remedy=remedy or "Build or fetch shards and tokenizer together.")

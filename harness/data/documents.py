@@ -93,9 +93,8 @@ def _expand(source: Path) -> list[Path]:
     files = sorted(path for path in source.rglob("*") if path.is_file())
     found = [path for path in files if path.name.endswith(JSON_LINES)] or [p for p in files if p.suffix == ".txt"]
     if not found:
-        raise UsageError(
-            f"{source} holds neither {', '.join(JSON_LINES)} nor .txt files.", remedy="Give JSON lines or text files."
-        )
+        text = f"{source} holds neither {', '.join(JSON_LINES)} nor .txt files."
+        raise UsageError(text, remedy="Give JSON lines or text files.")
     return found
 
 
@@ -136,10 +135,7 @@ def encode_documents(
 
 
 def ledger_of(
-    documents: Iterable[str],
-    tokens: npt.NDArray[np.integer],
-    tokenizer: Tokenizer,
-    counted: Callable[[int, str], None],
+    documents: Iterable[str], tokens: npt.NDArray[np.integer], tokenizer: Tokenizer, counted: Callable[[int, str], None]
 ) -> tuple[tokenizers.Bytes, int, int]:
     """The raw bytes of each of ``tokens``, (N,), up to the first document that is not what stands there.
 
@@ -200,9 +196,8 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     try:
         content = path.read_bytes()
     except (FileNotFoundError, IsADirectoryError):
-        raise UsageError(
-            f"tokenizer {path} is not a file.", remedy="Give a .model, .tiktoken or byte260 .json file, or byte260."
-        ) from None
+        text = f"tokenizer {path} is not a file."
+        raise UsageError(text, remedy="Give a .model, .tiktoken or byte260 .json file, or byte260.") from None
     if path.suffix == ".tiktoken":
         return tokenizers.TiktokenTokenizer(content, path.name)
     if path.suffix != ".json":

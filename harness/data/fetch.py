@@ -164,10 +164,8 @@ def plan_files(
     download(repo, revision, manifest, partial)
     digest = file_digest(partial / EXPORTED)
     if before and before.manifest_sha256 != digest:
-        raise CouldNotCheck(
-            f"the manifest of {repo} at {revision[:12]} is not the one that this fetch began with.",
-            remedy=f"Remove {partial} and its files, then fetch again.",
-        )
+        text = f"the manifest of {repo} at {revision[:12]} is not the one that this fetch began with."
+        raise CouldNotCheck(text, remedy=f"Remove {partial} and its files, then fetch again.")
     try:
         content = msgspec.json.decode((partial / EXPORTED).read_bytes(), type=dict[str, Any])
         entry = next(e for e in content["datasets"] if e["name"] == name)
@@ -176,14 +174,11 @@ def plan_files(
         models = [str(tokenizer[key]) for key in ("model_path", "path") if tokenizer.get(key)]
         claimed = {str(path): str(digest) for path, digest in dict(entry.get("sha256") or {}).items()}
     except (msgspec.DecodeError, KeyError, TypeError, ValueError, StopIteration):
-        raise CouldNotCheck(
-            f"the manifest of {repo} does not describe {name}.", remedy="Check the repository and its prefix."
-        ) from None
+        text = f"the manifest of {repo} does not describe {name}."
+        raise CouldNotCheck(text, remedy="Check the repository and its prefix.") from None
     if not models or vals < 1:
-        raise CouldNotCheck(
-            f"the manifest of {repo} lists no tokenizer file or no validation shard of {name}.",
-            remedy="Choose another variant or revision.",
-        )
+        text = f"the manifest of {repo} lists no tokenizer file or no validation shard of {name}."
+        raise CouldNotCheck(text, remedy="Choose another variant or revision.")
     asked = trains if train_shards is None else train_shards
     if asked > trains:
         raise UsageError(f"--train-shards is {asked}; {name} has {trains}.", remedy="Ask for at most that many.")
@@ -276,10 +271,8 @@ def describe(repo: str, revision: str, paths: Sequence[str]) -> list[FileInfo]:
         found[item.path] = FileInfo(item.path, item.size, digest)
     missing = [path for path in paths if path not in found]
     if missing:
-        raise CouldNotCheck(
-            f"{repo} at {revision[:12]} lacks {missing[0]} ({len(missing)} of {len(paths)} files).",
-            remedy="Check the repository, the prefix and --train-shards.",
-        )
+        text = f"{repo} at {revision[:12]} lacks {missing[0]} ({len(missing)} of {len(paths)} files)."
+        raise CouldNotCheck(text, remedy="Check the repository, the prefix and --train-shards.")
     return [found[path] for path in paths]
 
 
@@ -321,10 +314,8 @@ def download(
             fetched.replace(target)
             return
         shutil.rmtree(store, ignore_errors=True)
-    raise CouldNotCheck(
-        f"{file.path} has not the digest {file.digest[:23]}… that its manifest states, in two downloads.",
-        remedy="Do not use it; try again later or another revision.",
-    )
+    text = f"{file.path} has not the digest {file.digest[:23]}… that its manifest states, in two downloads."
+    raise CouldNotCheck(text, remedy="Do not use it; try again later or another revision.")
 
 
 def _patiently(what: str, ask: Callable[[], _Result]) -> _Result:
@@ -350,7 +341,5 @@ def _patiently(what: str, ask: Callable[[], _Result]) -> _Result:
                 raise
             words = str(error).strip().splitlines() or [type(error).__name__]
             reason = f"the hub answers {status}" if status else words[0][:200]
-    raise CouldNotCheck(
-        f"{what} could not be fetched in {ATTEMPTS} tries: {reason}.",
-        remedy="Check the network and run the same command again: it goes on where it stopped.",
-    )
+    text = f"{what} could not be fetched in {ATTEMPTS} tries: {reason}."
+    raise CouldNotCheck(text, remedy="Check the network and run the same command again: it goes on where it stopped.")

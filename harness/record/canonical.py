@@ -84,13 +84,11 @@ def read_bounded(path: Path) -> bytes:
     try:
         data = files.read_regular(path, MAX_FILE_BYTES, links=True)
     except OSError as error:
-        raise CouldNotCheck(
-            f"{path} cannot be read: {error.strerror}.", remedy="Check its name and its permissions."
-        ) from error
+        text = f"{path} cannot be read: {error.strerror}."
+        raise CouldNotCheck(text, remedy="Check its name and its permissions.") from error
     if len(data) > MAX_FILE_BYTES:
-        raise CouldNotCheck(
-            f"{path} is larger than {MAX_FILE_BYTES:,} bytes; no record is.", remedy="Name a record, not its artifact."
-        )
+        text = f"{path} is larger than {MAX_FILE_BYTES:,} bytes; no record is."
+        raise CouldNotCheck(text, remedy="Name a record, not its artifact.")
     return data
 
 

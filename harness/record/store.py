@@ -52,18 +52,12 @@ def sign_and_store(record: RunRecord, artifact: Path, records_dir: Path, keys_di
     with locked(records_dir):
         intent, writer = _announced(record.intent, record.started_at, records_dir, keys_dir)
         if differing := intent_mismatch(intent, record):
-            raise RuleBroken(
-                "R5-INTENT",
-                f"the run differs from its signed intent in {', '.join(differing)}.",
-                remedy="Announce and run it again: `harness submit`.",
-            )
+            words = f"the run differs from its signed intent in {', '.join(differing)}."
+            raise RuleBroken("R5-INTENT", words, remedy="Announce and run it again: `harness submit`.")
         for earlier in writer.entries:
             if isinstance(earlier.predicate, RunRecord) and earlier.predicate.intent == record.intent:
-                raise RuleBroken(
-                    "R5-INTENT",
-                    f"this intent has a result already: {earlier.path}.",
-                    remedy="A run has one result: `harness submit` announces another.",
-                )
+                words = f"this intent has a result already: {earlier.path}."
+                raise RuleBroken("R5-INTENT", words, remedy="A run has one result: `harness submit` announces another.")
         stored = writer.append("runs", record)
         for name, kept in record.artifact_files.items():  # what a repetition from the folder alone needs
             place, data = kept_file(records_dir, kept), (artifact / name).read_bytes()
@@ -139,11 +133,8 @@ def _announced(digest: str, started_at: str, records_dir: Path, keys_dir: Path) 
         intent = writer.own(entry).predicate
         assert isinstance(intent, Intent)
         return intent, writer
-    raise RuleBroken(
-        "R5-INTENT",
-        f"no signed intent {digest[:16]}… announces this run in {records_dir}.",
-        remedy="Keep records/intents with the records.",
-    )
+    text = f"no signed intent {digest[:16]}… announces this run in {records_dir}."
+    raise RuleBroken("R5-INTENT", text, remedy="Keep records/intents with the records.")
 
 
 class _Writer:

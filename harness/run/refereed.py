@@ -290,10 +290,8 @@ def recall(run_dir: Path) -> Trained:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Trained)
     except FileNotFoundError:
-        raise CouldNotCheck(
-            f"{run_dir} has no {TRAINED_FILE}: its training did not end, or the run has its record already.",
-            remedy="`harness verify` lists records; `harness submit` starts again.",
-        ) from None
+        text = f"{run_dir} has no {TRAINED_FILE}: its training did not end, or the run has its record already."
+        raise CouldNotCheck(text, remedy="`harness verify` lists records; `harness submit` starts again.") from None
     except msgspec.DecodeError as error:
         raise CouldNotCheck(f"{path} is damaged ({error}).", remedy="Start again with `harness submit`.") from None
 
@@ -313,10 +311,8 @@ def going_on_again(trained: Trained) -> list[Resumed]:
     ended = trained.ended or "the referee ended without a word"
     resumes = [*trained.resumes, Resumed(utc_now(), trained.reached, ended)]
     if sum(resume.saw_text for resume in resumes) > MOST_AGAIN:
-        raise CouldNotCheck(
-            f"the text was seen in {MOST_AGAIN + 1} tries; a cheat that ends them chooses among them.",
-            remedy="Start again with `harness submit`.",
-        )
+        text = f"the text was seen in {MOST_AGAIN + 1} tries; a cheat that ends them chooses among them."
+        raise CouldNotCheck(text, remedy="Start again with `harness submit`.")
     return resumes
 
 

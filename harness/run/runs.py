@@ -182,9 +182,8 @@ def resume_run(
                 dataset = open_dataset(trained.dataset, cache_dir() / "datasets", progress)
                 for stored in load_records(records_dir, skipped=progress.note):
                     if stored.record.intent == trained.intent:
-                        raise CouldNotCheck(
-                            f"the run has its result already: {stored.path}.", remedy="`harness verify` checks it."
-                        )
+                        text = f"the run has its result already: {stored.path}."
+                        raise CouldNotCheck(text, remedy="`harness verify` checks it.")
                 resumes = refereed.going_on_again(trained)
                 context = _reopen(run_dir, trained, announced, terms, dataset, progress)
             except (CouldNotCheck, RuleBroken) as error:  # the latter: another records folder announced it, say
