@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
-from harness.errors import UsageError
+from harness.errors import HarnessError, UsageError
 
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
 _RETRY_S = 0.02
@@ -23,12 +23,15 @@ _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextmanager
-def locked(path: Path, *, wait_s: float = 0.0, shared: bool = False) -> Iterator[bool]:
+def locked(
+    path: Path, *, wait_s: float = 0.0, shared: bool = False, taken: HarnessError | None = None
+) -> Iterator[bool]:
     """Hold the lock on ``path`` for the block, or yield False when another process has it for ``wait_s`` seconds.
 
     The kernel lets go when this process ends, however it ends. Raises ``OSError``, ENOLCK where there are no locks.
 
     shared: together with other readers; without such a file, or the right to open it, nobody writes and all is well
+    taken:  raised when another process has it
     """
     until = time.monotonic() + wait_s
     try:
@@ -43,6 +46,8 @@ def locked(path: Path, *, wait_s: float = 0.0, shared: bool = False) -> Iterator
     try:
         while not (mine := _try_lock(handle, kind, path)) and time.monotonic() < until:
             time.sleep(_RETRY_S)
+        if taken and not mine:
+            raise taken
         yield mine
     finally:
         os.close(handle)

@@ -41,7 +41,5 @@ def refuse_surroundings() -> None:
         raise UsageError(text, remedy="Take it out: `unset PYTHONPATH`, or absolute paths without a colon at an end.")
     started = Path(sys.argv[0]).absolute().parent.parent
     if (started / "pyvenv.cfg").is_file() and not started.samefile(sys.prefix):
-        raise UsageError(
-            f"{started} is a copy of the environment {sys.prefix}, and runs the referee that is installed there.",
-            remedy=f"Remove {started} and make it anew.",
-        )
+        words = f"{started} is a copy of the environment {sys.prefix}, and runs the referee that is installed there."
+        raise UsageError(words, remedy=f"Remove {started} and make it anew.")

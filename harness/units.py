@@ -34,10 +34,8 @@ class Text:
 
     def __post_init__(self) -> None:
         if self.targets < 1 or self.n_bytes < 1:
-            raise UsageError(
-                f"a text of {self.targets} targets and {self.n_bytes} bytes has no score; both must be 1 or more.",
-                remedy="Compare records with a final score.",
-            )
+            text = f"a text of {self.targets} targets and {self.n_bytes} bytes has no score; both must be 1 or more."
+            raise UsageError(text, remedy="Compare records with a final score.")
 
 
 class Margin(NamedTuple):

@@ -15,16 +15,11 @@ from harness.text import printable
 
 @click.command(epilog=epilog("bytes"))
 @click.argument("folder", required=False, type=PATH)
-@click.option(
-    "--tokenizer", "tokenizer_file", metavar="FILE", help="Tokenizer of the shards (a built data set knows its own)."
-)
+@click.option("--tokenizer", "tokenizer_file", metavar="FILE",
+              help="Tokenizer of the shards (a built data set knows its own).")  # fmt: skip
 @click.option("--docs", "documents", multiple=True, type=PATH, help="Raw documents, in shard order.")
-@click.option(
-    "--val-docs",
-    "val_documents",
-    type=int,
-    help="How many of them are validation (default: as many as the shards hold).",
-)
+@click.option("--val-docs", "val_documents", type=int,
+              help="How many of them are validation (default: as many as the shards hold).")  # fmt: skip
 @click.option("--field", default="text", show_default=True, help="Key of the text in a JSON line.")
 @click.option("--val-loss", metavar="NATS", help="Claimed loss, nats a token, with all its printed digits.")
 @click.option("--val-bpb", metavar="BPB", help="Claimed bits per byte.")

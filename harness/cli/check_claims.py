@@ -34,9 +34,8 @@ def _read(path: Path) -> str:
         raise UsageError(f"{path} is not a file.", remedy="Give a Markdown or text file.")
     data = read_regular(path, MAX_TEXT_BYTES, links=True)
     if len(data) > MAX_TEXT_BYTES:
-        raise CouldNotCheck(
-            f"{path} is larger than {MAX_TEXT_BYTES:,} bytes; no README is.", remedy="Give a Markdown or text file."
-        )
+        text = f"{path} is larger than {MAX_TEXT_BYTES:,} bytes; no README is."
+        raise CouldNotCheck(text, remedy="Give a Markdown or text file.")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -27,12 +27,9 @@ MANY = 6
 @click.option("--reading", "settings", multiple=True, metavar="NAME=VALUE", help="Reading of a rule; help lists them.")
 @click.option("--changed-from", metavar="REVISION", help="Check the record folders that HEAD adds to this revision.")
 @click.option("--staged", "is_staged", is_flag=True, help="Check the record folders with staged changes.")
-@click.option(
-    "--block",
-    metavar="RULE,…",
-    help='Rules, or beginnings such as A3, whose FAIL makes the exit code 1; "all" or "none". Default: those that were '
-    "right in at least 95 % of judged cases (harness/docs/reviewing.md).",
-)
+@click.option("--block", metavar="RULE,…",
+              help='Rules, or beginnings such as A3, whose FAIL makes the exit code 1; "all" or "none". Default: those '
+                   "that were right in at least 95 % of judged cases (harness/docs/reviewing.md).")  # fmt: skip
 @click.option("--all", "show_all", is_flag=True, help="Show PASS and UNKNOWN as well.")
 def command(
     paths: tuple[Path, ...],
@@ -52,9 +49,8 @@ def command(
         click.echo(Readings.__doc__)
         return 0
     if bool(paths) + bool(changed_from) + is_staged != 1:
-        raise UsageError(
-            "give PATHS, or --changed-from REVISION, or --staged.", remedy="See harness check folder --help."
-        )
+        text = "give PATHS, or --changed-from REVISION, or --staged."
+        raise UsageError(text, remedy="See harness check folder --help.")
     change = None
     if changed_from or is_staged:
         change = change_of(Path(), changed_from)

@@ -46,14 +46,8 @@ def fetch(variant: str, with_docs: bool, as_json: bool, **chosen: Any) -> None:
 @click.option("--tokenizer", metavar="FILE", help="A .model, .tiktoken or byte260 .json file, or the word byte260.")
 @click.option("--train-tokenizer", metavar="N", type=int, help="Train a BPE of N pieces on the train side instead.")
 @click.option("--case-operators", is_flag=True, help="Lower-case letters and write case as operators, losslessly.")
-@click.option(
-    "--val-docs",
-    "val_documents",
-    type=click.IntRange(1),
-    default=DOCUMENTS,
-    show_default=True,
-    help="The first N documents are validation.",
-)
+@click.option("--val-docs", "val_documents", type=click.IntRange(1), default=DOCUMENTS, show_default=True,
+              help="The first N documents are validation.")  # fmt: skip
 @click.option("--field", default="text", show_default=True, help="Key of the text in a JSON line.")
 @click.option("--name", default="mine", show_default=True, help="Name of the data set.")
 @click.option("--out", type=PATH, help="Folder to build (default: NAME in the cache).")
@@ -135,9 +129,8 @@ def inspect(path: Path, tokenizer: str | None, as_json: bool) -> int:
     from harness.data.byte_check import inspect_path
 
     if not path.exists() and not (path := cache_dir() / "datasets" / path).exists():
-        raise UsageError(
-            f"{path.name} is neither a path nor a data set in the cache.", remedy="`harness data list` lists the cache."
-        )
+        text = f"{path.name} is neither a path nor a data set in the cache."
+        raise UsageError(text, remedy="`harness data list` lists the cache.")
     report = inspect_path(path, tokenizer, make_reporter(silent=as_json))
     say(report, fitted_text("inspect.txt.jinja", report=report), as_json=as_json)
     return exit_code_of(report.findings)

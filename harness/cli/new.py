@@ -34,10 +34,8 @@ Then start with eval_entry.py, the predictor. {PACKAGE / "protocol" / "README.md
 def create(name: str, parent: Path) -> Path:
     """Write the template as ``parent / name``, whole or not at all. Raises ``UsageError`` for a bad or taken name."""
     if not NAME.fullmatch(name):
-        raise UsageError(
-            f"name is {name!r}; wanted lower-case letters, digits, '_' or '-', starting with a letter.",
-            remedy="Example: harness new mine.",
-        )
+        text = f"name is {name!r}; wanted lower-case letters, digits, '_' or '-', starting with a letter."
+        raise UsageError(text, remedy="Example: harness new mine.")
     target = parent / name
     if target.exists():
         raise UsageError(f"{target} exists already.", remedy="Choose another name, or remove it first.")

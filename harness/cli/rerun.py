@@ -35,13 +35,7 @@ from harness.rules import Finding, Verdict, exit_code_of, worst
 @JSON
 @with_options(*FLEET)
 def command(
-    records: tuple[Path, ...],
-    code: Path | None,
-    sign: bool,
-    note: str,
-    as_json: bool,
-    on: str | None,
-    **fleet: Any,
+    records: tuple[Path, ...], code: Path | None, sign: bool, note: str, as_json: bool, on: str | None, **fleet: Any
 ) -> int:
     """Repeat the run of each of RECORDS and compare: the same to the bit, within tolerance, or not."""
     if on is not None or len(records) > 1:
@@ -106,10 +100,8 @@ def _code_of(stored: Entry, given: Path | None) -> tuple[Path, bytes]:
     kept = kept_file(stored.path.absolute().parent.parent, stored.record.submission.code_digest)
     code = given or (kept if kept.is_file() else Path("submission"))
     if not (code.is_dir() or code.is_file()):
-        raise UsageError(
-            f"--code is {str(code)!r}, which is neither a folder nor a code.bundle.",
-            remedy="Give the submission's folder, or artifact/code.bundle of the run.",
-        )
+        text = f"--code is {str(code)!r}, which is neither a folder nor a code.bundle."
+        raise UsageError(text, remedy="Give the submission's folder, or artifact/code.bundle of the run.")
     return code, pack_code(read_folder(code)) if code.is_dir() else read_regular(code, MAX_CODE_BYTES, links=True)
 
 

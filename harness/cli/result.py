@@ -23,12 +23,7 @@ RULED = box.Box("    \n    \n -- \n" + 5 * "    \n", ascii=True)
 
 
 def render_summary(
-    record: RunRecord,
-    *,
-    path: Path | None,
-    artifact: Path | None,
-    verbose: bool = False,
-    options: str = "",
+    record: RunRecord, *, path: Path | None, artifact: Path | None, verbose: bool = False, options: str = ""
 ) -> str:
     """The summary as plain text in the width of the terminal, the result in its last lines.
 

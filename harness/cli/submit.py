@@ -65,14 +65,9 @@ SUBMISSION = click.option("--submission", "submission_dir", type=PATH, envvar="S
 @click.command(epilog=epilog("submit", variables=_FOLDERS))
 @with_options(*RUN, SUBMISSION)
 @click.option("--seeds", envvar="SEEDS", metavar='"N N …"', help="Several seeds, one run each. [env: SEEDS]")
-@click.option(
-    "--resume",
-    envvar="RESUME",
-    is_flag=False,
-    flag_value="newest",
-    metavar="[RUN]",
-    help="Resume a run after its training (default: the newest that the same command started). [env: RESUME]",
-)
+@click.option("--resume", envvar="RESUME", is_flag=False, flag_value="newest", metavar="[RUN]",
+              help="Resume a run after its training (default: the newest that the same command started). "
+                   "[env: RESUME]")  # fmt: skip
 @click.option("--again", envvar="AGAIN", is_flag=True, help="Also run seeds that already have a record. [env: AGAIN]")
 @click.option("--once", is_flag=True, help="If the seed has a record, return it and run nothing, as --seeds does.")
 @click.option("--json", "as_json", is_flag=True, help="Print records, then statistics, as JSON; no progress.")
@@ -102,9 +97,8 @@ def command(
 
     if on is not None:
         if resume is not None or again:
-            raise UsageError(
-                "--on goes with neither --resume nor --again.", remedy="A fleet runs the seeds that have no record yet."
-            )
+            text = "--on goes with neither --resume nor --again."
+            raise UsageError(text, remedy="A fleet runs the seeds that have no record yet.")
         jobs = partial(_jobs, seeds=numbers, track=track_name, data=dataset_name, submission=submission_dir)
         return run_fleet(jobs, on=on, as_json=as_json, together=_fleet_together, **fleet)
     if resume is not None:
@@ -126,9 +120,8 @@ def command(
         )
         return show(outcome, as_json=as_json, verbose=verbose)
     shown: list[int] = []
-    order = Order(
-        submission_dir, track_name, dataset_name, dict(os.environ), records_dir(), make_reporter(silent=as_json)
-    )
+    environ, progress = dict(os.environ), make_reporter(silent=as_json)
+    order = Order(submission_dir, track_name, dataset_name, environ, records_dir(), progress)
     outcomes = submit_seeds(
         order,
         numbers,
@@ -145,12 +138,9 @@ def command(
 
 @click.command("try", epilog=epilog("try"))
 @with_options(*RUN, SUBMISSION)
-@click.option(
-    "--quick",
-    envvar="QUICK",
-    is_flag=True,
-    help="Under a minute: 10 s of training, the first 32,768 targets, two audited chunks. [env: QUICK]",
-)
+@click.option("--quick", envvar="QUICK", is_flag=True,
+              help="Under a minute: 10 s of training, the first 32,768 targets, two audited chunks. "
+                   "[env: QUICK]")  # fmt: skip
 @JSON
 def try_command(seed: int | None, submission_dir: Path, verbose: bool, quick: bool, as_json: bool, **run: Any) -> int:
     """A run that leaves no trace: the same cells, clocks and audits, but no key, no announcement and no record."""
@@ -186,7 +176,7 @@ def script_command(
 
     run |= {"environ": name_values("--env", pairs, "ITERATIONS=200"), "progress": make_reporter(silent=as_json)}
     seed = DEFAULT_SEED if seed is None else seed
-    outcome = submit_script(Order(script, **run, records_dir=records_dir()), seed, artifact=artifact)
+    outcome = submit_script(Order(script, **run, records_dir=records_dir()), seed, pattern=artifact)
     return show(outcome, as_json=as_json, verbose=verbose)
 
 
@@ -199,10 +189,8 @@ def _seeds(seed: int | None, seeds: str | None) -> list[int]:
     with contextlib.suppress(click.BadParameter):
         numbers = [SEED(text) for text in seeds.split()]
     if not numbers or len(set(numbers)) != len(numbers):
-        raise UsageError(
-            f"SEEDS is {seeds!r}; wanted different whole numbers, separated by spaces.",
-            remedy='Example: `harness submit --seeds "1337 42 2025"`.',
-        )
+        words = f"SEEDS is {seeds!r}; wanted different whole numbers, separated by spaces."
+        raise UsageError(words, remedy='Example: `harness submit --seeds "1337 42 2025"`.')
     return numbers
 
 

@@ -66,6 +66,5 @@ def _folder(name: str, default: Callable[[], Path]) -> Path:
     except RuntimeError:  # no HOME, and nobody of that name in the list of users
         if value:
             raise UsageError(f"{name} is {value!r}, and no such user has a home.", remedy="Give a path.") from None
-        raise UsageError(
-            "this user has no home folder.", remedy=f"Set {' and '.join(HOME_FOLDERS)} to folders."
-        ) from None
+        text = "this user has no home folder."
+        raise UsageError(text, remedy=f"Set {' and '.join(HOME_FOLDERS)} to folders.") from None

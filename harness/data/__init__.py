@@ -36,9 +36,8 @@ def open_dataset(name: str, folder: Path, progress: Reporter) -> Dataset:
         remedy = f"Fetch it: harness data fetch --variant {variant} --with-docs."
         raise UsageError(f"data set {name} is not in {folder}.", remedy=remedy)
     if place.is_dir() or "/" in name:
-        raise UsageError(
-            f"{name} is not a data set: it has no {MANIFEST}.", remedy="`harness data build` makes one; see its --help."
-        )
+        text = f"{name} is not a data set: it has no {MANIFEST}."
+        raise UsageError(text, remedy="`harness data build` makes one; see its --help.")
     known = ", ".join(["sotu", *(f"fineweb_{variant}" for variant in EXPORTS)])
     raise UsageError(f"unknown data set {name!r}.", remedy=f"Known: {known}, or the path of a built folder.")
 

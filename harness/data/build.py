@@ -7,8 +7,8 @@ import lzma
 import math
 import shutil
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.data.dataset import MANIFEST, Manifest, write_manifest
+from harness.data.dataset import MANIFEST, Manifest, shard_name, write_ledger, write_manifest, write_shard
 from harness.data.documents import encode_documents
 from harness.data.overlap import OverlapAudit
-from harness.data.shards import shard_name, write_ledger, write_shard
 from harness.data.tokenizers import Encoded, SentencePieceTokenizer, Tokenizer, apply_operators, train_bpe
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import locked, write_atomic
@@ -67,9 +66,8 @@ class Side:
                 remedy="Remove documents that the tokenizer drops (white space only), or put them before others.",
             )
         if self.tokens < 2:
-            raise CouldNotCheck(
-                f"{self.prefix}: the {self.part} side is empty.", remedy="Check the source and the split."
-            )
+            text = f"{self.prefix}: the {self.part} side is empty."
+            raise CouldNotCheck(text, remedy="Check the source and the split.")
         if self._held_tokens:
             self._write(self._held_tokens)
 
@@ -138,10 +136,8 @@ def build_dataset(
     near:              look for near-duplicates across the sides too, not only for equal documents
     """
     if tokenizer.vocab_size > 2**16:
-        raise CouldNotCheck(
-            f"{tokenizer.name} has {tokenizer.vocab_size:,} ids; a token of a shard has 16 bits, room for 65,536.",
-            remedy="Use a smaller tokenizer.",
-        )
+        words = f"{tokenizer.name} has {tokenizer.vocab_size:,} ids; a token of a shard has 16 bits, room for 65,536."
+        raise CouldNotCheck(words, remedy="Use a smaller tokenizer.")
     if folder.exists() and any(folder.iterdir()):
         what = "holds a data set already" if (folder / MANIFEST).exists() else "exists and is not empty"
         raise CouldNotCheck(f"{folder} {what}.", remedy="Choose another folder, or remove it first.")
@@ -194,21 +190,15 @@ def build_dataset(
         raise
 
 
-@contextmanager
-def folder_lock(folder: Path, *, wait_s: float = 0.0) -> Iterator[None]:
+def folder_lock(folder: Path, *, wait_s: float = 0.0) -> AbstractContextManager[bool]:
     """Hold a data set's folder against a second builder.
 
     Raises ``CouldNotCheck`` when another process still holds it after ``wait_s`` seconds.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     path = folder.parent / f".{folder.name}.lock"
-    with locked(path, wait_s=wait_s) as mine:
-        if not mine:
-            raise CouldNotCheck(
-                f"another process builds {folder} (it holds {path}).",
-                remedy="Wait until it has finished, then run again.",
-            )
-        yield
+    text, remedy = f"another process builds {folder} (it holds {path}).", "Wait until it has finished, then run again."
+    return locked(path, wait_s=wait_s, taken=CouldNotCheck(text, remedy=remedy))
 
 
 def trained_tokenizer(
@@ -227,14 +217,10 @@ def trained_tokenizer(
         if seen > TRAINING_CHARACTERS:
             break
     if not lines:
-        raise UsageError(
-            f"nothing is left to train on: the sources hold at most {val_documents:,} documents.",
-            remedy="Lower --val-docs.",
-        )
+        words = f"nothing is left to train on: the sources hold at most {val_documents:,} documents."
+        raise UsageError(words, remedy="Lower --val-docs.")
     try:
         return SentencePieceTokenizer(train_bpe(lines, size), f"{name}_{size}_bpe.model")
     except (RuntimeError, OSError) as error:
-        raise UsageError(
-            f"a tokenizer of {size:,} pieces cannot be trained: {error}.",
-            remedy="Ask for fewer pieces, or give more text.",
-        ) from None
+        words = f"a tokenizer of {size:,} pieces cannot be trained: {error}."
+        raise UsageError(words, remedy="Ask for fewer pieces, or give more text.") from None

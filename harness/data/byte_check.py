@@ -8,19 +8,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from harness.data import byte_table
-from harness.data.dataset import MANIFEST, read_manifest
+from harness.data import byte_table, dataset
 from harness.data.documents import Documents, folder_tokenizer, ledger_of
 from harness.data.overlap import OverlapAudit
-from harness.data.shards import (
-    DTYPES,
-    SHARD_NAME,
-    find_shards,
-    join_values,
-    map_values,
-    read_head,
-    refuse_foreign_tokens,
-)
 from harness.data.tokenizers import Bytes, Tokenizer
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import file_digest
@@ -64,10 +54,10 @@ def check_bytes(
     tokenizer = folder_tokenizer(folder, tokenizer_file)
     if tokenizer is None:
         raise UsageError(f"{folder} does not say its tokenizer.", remedy="Give --tokenizer FILE.")
-    tokens = join_values(find_shards(folder, "val"))
+    tokens = dataset.join_values(dataset.find_shards(folder, "val"))
     if len(tokens) < 2:
         raise CouldNotCheck(f"{folder} has no validation shards.", remedy="Give a folder with *_val_000000.bin.")
-    refuse_foreign_tokens(tokens, tokenizer.vocab_size, folder, "--tokenizer names the right one.")
+    dataset.refuse_foreign_tokens(tokens, tokenizer.vocab_size, folder, "--tokenizer names the right one.")
     if tokens[0] != tokenizer.bos_id:
         raise CouldNotCheck(
             f"{folder}: validation begins with token {tokens[0]}, not with BOS ({tokenizer.bos_id}).",
@@ -81,16 +71,16 @@ def check_bytes(
         findings.append(Finding(rule, Verdict.FAIL if wrong else Verdict.PASS, text, found=wrong))
 
     # 1. The ledger that lies with the shards, if it fits them.
-    if paths := find_shards(folder, LEDGER):
-        stored = join_values(paths)
+    if paths := dataset.find_shards(folder, LEDGER):
+        stored = dataset.join_values(paths)
         if len(stored) != len(tokens):
             say(A7_BYTES, f"the byte ledger has {len(stored):,} entries for {len(tokens):,} tokens.", "ledger-length")
         else:
             ledger = stored[1:].astype(np.int64)
-            if (folder / MANIFEST).is_file():
-                total, wanted = int(ledger.sum()), read_manifest(folder).val_bytes
+            if (folder / dataset.MANIFEST).is_file():
+                total, wanted = int(ledger.sum()), dataset.read_manifest(folder).val_bytes
                 differs = "ledger-differs" if total != wanted else ""
-                say(A7_BYTES, f"the ledger sums to {total:,} bytes, {MANIFEST} says {wanted:,}.", differs)
+                say(A7_BYTES, f"the ledger sums to {total:,} bytes, {dataset.MANIFEST} says {wanted:,}.", differs)
     # 2. The documents tokenised again, token for token: then the ledger follows from them alone.
     if documents:
         count = int((tokens == tokenizer.bos_id).sum())
@@ -127,14 +117,14 @@ def check_bytes(
         findings.append(byte_table.judge_coverage(claimed_targets, tokens, tokenizer.bos_id, window))
     if manifest is not None:
         findings.append(check_manifest(manifest, folder, tokenizer.bos_id))
-    if find_shards(folder, "train"):
+    if dataset.find_shards(folder, "train"):
         findings.append(shard_overlap(folder, tokenizer, progress, near=near))
     return ByteReport(findings, comparison)
 
 
 def shard_overlap(folder: Path, tokenizer: Tokenizer, progress: Reporter, *, near: bool) -> Finding:
     """Documents that stand in validation and in train shards: equal ones, with ``near`` also similar ones."""
-    train = find_shards(folder, "train")
+    train = dataset.find_shards(folder, "train")
 
     def spell(ids: byte_table.Tokens) -> bytes:
         return tokenizer.decode(ids.astype(np.int64)) if near else ids.astype("<u2").tobytes()
@@ -142,10 +132,10 @@ def shard_overlap(folder: Path, tokenizer: Tokenizer, progress: Reporter, *, nea
     def shown() -> Iterator[byte_table.Tokens]:
         for number, path in enumerate(train):
             stage.update(number, path.name)
-            yield map_values(path)
+            yield dataset.map_values(path)
 
     audit = OverlapAudit(near=near)
-    for document in split([join_values(find_shards(folder, "val"))], tokenizer.bos_id):
+    for document in split([dataset.join_values(dataset.find_shards(folder, "val"))], tokenizer.bos_id):
         audit.add_validation(spell(document))
     with progress.stage("compare train with validation", len(train), "shards") as stage:
         for document in split(shown(), tokenizer.bos_id):
@@ -177,8 +167,8 @@ def check_manifest(path: Path, folder: Path, bos_id: int) -> Finding:
         wanted = {key: int(stats[key]) for key in ("docs_val", "files_val", "tokens_val")}
     except (OSError, ValueError, KeyError, TypeError, StopIteration):
         raise CouldNotCheck(f"{path} holds no statistics of {folder.name}.", remedy="Give its manifest.json.") from None
-    val = find_shards(folder, "val")
-    tokens = join_values(val)
+    val = dataset.find_shards(folder, "val")
+    tokens = dataset.join_values(val)
     found = {"docs_val": int((tokens == bos_id).sum()), "files_val": len(val), "tokens_val": len(tokens)}
     wrong = [
         f"{key} is {found[key]:,}, the manifest says {wanted[key]:,}" for key in wanted if found[key] != wanted[key]
@@ -218,10 +208,10 @@ class Inspection(msgspec.Struct, frozen=True):
 
 def inspect_path(path: Path, tokenizer_file: str | None, progress: Reporter) -> Inspection:
     """Look at a shard or a folder. Raises ``CouldNotCheck`` for a path without shards or a damaged shard."""
-    files = [path] if path.is_file() else sorted(p for p in path.glob("*.bin") if SHARD_NAME.fullmatch(p.name))
+    files = [path] if path.is_file() else sorted(p for p in path.glob("*.bin") if dataset.SHARD_NAME.fullmatch(p.name))
     if not files:
         raise CouldNotCheck(f"{path} holds no shard.", remedy="Give a .bin file or a folder of them.")
-    manifest = read_manifest(path) if (path / MANIFEST).is_file() else None
+    manifest = dataset.read_manifest(path) if (path / dataset.MANIFEST).is_file() else None
     place = tokenizer_file or (str(path / manifest.tokenizer) if manifest else "")
     tokenizer = folder_tokenizer(path, tokenizer_file)
     bos_id = tokenizer.bos_id if tokenizer else BOS
@@ -247,7 +237,7 @@ def inspect_path(path: Path, tokenizer_file: str | None, progress: Reporter) -> 
             say(wrong, f"{part} begins with BOS ({bos_id})")
     empty = ", ".join(s.file for s in tokens if s.values == 0)
     say(empty and f"empty: {empty}", "no shard is empty")
-    if wide := sorted({str(DTYPES[s.version]) for s in tokens if s.version != 1}):
+    if wide := sorted({str(dataset.DTYPES[s.version]) for s in tokens if s.version != 1}):
         say(f"token shards of {', '.join(wide)}; wanted uint16", "")
     if len(tokens) < len(shards):
         entries = sum(s.values for s in shards if s.part == LEDGER)
@@ -256,12 +246,13 @@ def inspect_path(path: Path, tokenizer_file: str | None, progress: Reporter) -> 
         say("" if entries == count else text, text)
     if manifest:
         differ = ", ".join(s.file for s in shards if manifest.files.get(s.file) != s.sha256)
-        say(differ and f"{differ} differ from {MANIFEST}", f"every digest is that of {MANIFEST}")
+        say(differ and f"{differ} differ from {dataset.MANIFEST}", f"every digest is that of {dataset.MANIFEST}")
     return Inspection(str(path), place, tokenizer.vocab_size if tokenizer else None, shards, findings)
 
 
 def _look(file: Path, tokenizer: Tokenizer | None, bos_id: int) -> ShardReport:
-    (version, count), values, match = read_head(file), map_values(file), SHARD_NAME.fullmatch(file.name)
+    version, count = dataset.read_head(file)
+    values, match = dataset.map_values(file), dataset.SHARD_NAME.fullmatch(file.name)
     part = match["part"] if match else "train"
     first, text = values[:FIRST_TOKENS].astype(np.int64), ""
     if tokenizer and part != LEDGER and int(first.max(initial=0)) < tokenizer.vocab_size:

@@ -19,17 +19,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from harness.data import tokenizers
 from harness.data.dataset import MANIFEST, read_manifest
-from harness.data.tokenizers import (
-    TRANSFORM,
-    Bytes,
-    ByteTokenizer,
-    CaseTokenizer,
-    Encoded,
-    SentencePieceTokenizer,
-    TiktokenTokenizer,
-    Tokenizer,
-)
+from harness.data.tokenizers import Tokenizer
 from harness.errors import CouldNotCheck, UsageError
 from harness.text import printable
 
@@ -101,15 +93,14 @@ def _expand(source: Path) -> list[Path]:
     files = sorted(path for path in source.rglob("*") if path.is_file())
     found = [path for path in files if path.name.endswith(JSON_LINES)] or [p for p in files if p.suffix == ".txt"]
     if not found:
-        raise UsageError(
-            f"{source} holds neither {', '.join(JSON_LINES)} nor .txt files.", remedy="Give JSON lines or text files."
-        )
+        text = f"{source} holds neither {', '.join(JSON_LINES)} nor .txt files."
+        raise UsageError(text, remedy="Give JSON lines or text files.")
     return found
 
 
 def encode_documents(
     documents: Iterable[str], tokenizer: Tokenizer, *, first: int = 0
-) -> Iterator[tuple[str, Encoded]]:
+) -> Iterator[tuple[str, tokenizers.Encoded]]:
     """Each document with its ids and the raw bytes of each id.
 
     The bytes of a document whose text the tokenizer drops entirely count with the next token. Two batches are in work
@@ -119,7 +110,7 @@ def encode_documents(
     Raises what :meth:`Tokenizer.encode` raises, when the document's turn comes, and ``CouldNotCheck``, which names the
     document, when the tokenizer's own code breaks on it or its tokens do not account for its bytes.
     """
-    waiting: deque[tuple[list[str], Future[list[Encoded]]]] = deque()
+    waiting: deque[tuple[list[str], Future[list[tokenizers.Encoded]]]] = deque()
     numbers, owed = count(first), 0
     with ThreadPoolExecutor(AHEAD, thread_name_prefix="tokenize") as pool:
         batches = _batches(documents)
@@ -144,11 +135,8 @@ def encode_documents(
 
 
 def ledger_of(
-    documents: Iterable[str],
-    tokens: npt.NDArray[np.integer],
-    tokenizer: Tokenizer,
-    counted: Callable[[int, str], None],
-) -> tuple[Bytes, int, int]:
+    documents: Iterable[str], tokens: npt.NDArray[np.integer], tokenizer: Tokenizer, counted: Callable[[int, str], None]
+) -> tuple[tokenizers.Bytes, int, int]:
     """The raw bytes of each of ``tokens``, (N,), up to the first document that is not what stands there.
 
     counted: called with number, from 1 on, and text of each document
@@ -165,7 +153,7 @@ def ledger_of(
     return ledger, end, seen
 
 
-def _encode(tokenizer: Tokenizer, batch: list[str], first: int) -> list[Encoded]:
+def _encode(tokenizer: Tokenizer, batch: list[str], first: int) -> list[tokenizers.Encoded]:
     """``first`` is the number of the batch's first document."""
     try:
         return tokenizer.encode(batch)
@@ -203,19 +191,18 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     Raises ``UsageError`` for a missing or foreign file.
     """
     if str(path) == "byte260":
-        return ByteTokenizer()
+        return tokenizers.ByteTokenizer()
     path = Path(path)
     try:
         content = path.read_bytes()
     except (FileNotFoundError, IsADirectoryError):
-        raise UsageError(
-            f"tokenizer {path} is not a file.", remedy="Give a .model, .tiktoken or byte260 .json file, or byte260."
-        ) from None
+        text = f"tokenizer {path} is not a file."
+        raise UsageError(text, remedy="Give a .model, .tiktoken or byte260 .json file, or byte260.") from None
     if path.suffix == ".tiktoken":
-        return TiktokenTokenizer(content, path.name)
+        return tokenizers.TiktokenTokenizer(content, path.name)
     if path.suffix != ".json":
-        return SentencePieceTokenizer(content, path.name)
-    tokenizer = ByteTokenizer()
+        return tokenizers.SentencePieceTokenizer(content, path.name)
+    tokenizer = tokenizers.ByteTokenizer()
     try:
         same = json.loads(content).get("config", {}) == json.loads(tokenizer.file)["config"]
     except (ValueError, AttributeError):
@@ -234,4 +221,5 @@ def folder_tokenizer(folder: Path, given: str | None) -> Tokenizer | None:
         return None
     manifest = read_manifest(folder)
     tokenizer = load_tokenizer(folder / manifest.tokenizer)
-    return CaseTokenizer(tokenizer) if manifest.source.get("transform") == TRANSFORM else tokenizer
+    cased = manifest.source.get("transform") == tokenizers.TRANSFORM
+    return tokenizers.CaseTokenizer(tokenizer) if cased else tokenizer

@@ -18,11 +18,10 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
+from harness.data import dataset
 from harness.data.build import Baselines, folder_lock
 from harness.data.byte_check import shard_overlap
-from harness.data.dataset import MANIFEST, Manifest, write_manifest
 from harness.data.documents import Documents, ledger_of, load_tokenizer
-from harness.data.shards import find_shards, join_values, map_values, refuse_foreign_tokens, write_ledger
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import file_digest, write_atomic
 from harness.progress import Reporter
@@ -91,16 +90,16 @@ def fetch(
     """
     partial, old = (folder.parent / f".{word}-{folder.name}" for word in ("partial", "old"))
     with folder_lock(folder):
-        if not with_docs and (folder / MANIFEST).is_file():
+        if not with_docs and (folder / dataset.MANIFEST).is_file():
             raise UsageError(
                 f"{folder} holds a complete data set; a fetch without documents would take its byte ledger and "
-                f"{MANIFEST}.",
+                f"{dataset.MANIFEST}.",
                 remedy="Add --with-docs to change its shards, or remove the folder first.",
             )
         # 1. What an earlier fetch left complete serves this one.
         partial.mkdir(parents=True, exist_ok=True)
         for path in folder.iterdir() if folder.is_dir() else ():
-            if path.is_file() and path.name != MANIFEST and not (partial / path.name).exists():
+            if path.is_file() and path.name != dataset.MANIFEST and not (partial / path.name).exists():
                 try:
                     os.link(path, partial / path.name)
                 except OSError:
@@ -165,10 +164,8 @@ def plan_files(
     download(repo, revision, manifest, partial)
     digest = file_digest(partial / EXPORTED)
     if before and before.manifest_sha256 != digest:
-        raise CouldNotCheck(
-            f"the manifest of {repo} at {revision[:12]} is not the one that this fetch began with.",
-            remedy=f"Remove {partial} and its files, then fetch again.",
-        )
+        text = f"the manifest of {repo} at {revision[:12]} is not the one that this fetch began with."
+        raise CouldNotCheck(text, remedy=f"Remove {partial} and its files, then fetch again.")
     try:
         content = msgspec.json.decode((partial / EXPORTED).read_bytes(), type=dict[str, Any])
         entry = next(e for e in content["datasets"] if e["name"] == name)
@@ -177,14 +174,11 @@ def plan_files(
         models = [str(tokenizer[key]) for key in ("model_path", "path") if tokenizer.get(key)]
         claimed = {str(path): str(digest) for path, digest in dict(entry.get("sha256") or {}).items()}
     except (msgspec.DecodeError, KeyError, TypeError, ValueError, StopIteration):
-        raise CouldNotCheck(
-            f"the manifest of {repo} does not describe {name}.", remedy="Check the repository and its prefix."
-        ) from None
+        text = f"the manifest of {repo} does not describe {name}."
+        raise CouldNotCheck(text, remedy="Check the repository and its prefix.") from None
     if not models or vals < 1:
-        raise CouldNotCheck(
-            f"the manifest of {repo} lists no tokenizer file or no validation shard of {name}.",
-            remedy="Choose another variant or revision.",
-        )
+        text = f"the manifest of {repo} lists no tokenizer file or no validation shard of {name}."
+        raise CouldNotCheck(text, remedy="Choose another variant or revision.")
     asked = trains if train_shards is None else train_shards
     if asked > trains:
         raise UsageError(f"--train-shards is {asked}; {name} has {trains}.", remedy="Ask for at most that many.")
@@ -210,8 +204,8 @@ def complete(folder: Path, record: FetchRecord, progress: Reporter) -> None:
     """
     names = [file.name for file in record.files if file.name not in (EXPORTED, DOCS)]
     model = next(name for name in names if name.endswith((".model", ".json")))
-    tokenizer, shards = load_tokenizer(folder / model), find_shards(folder, "val")
-    tokens = join_values(shards)
+    tokenizer, shards = load_tokenizer(folder / model), dataset.find_shards(folder, "val")
+    tokens = dataset.join_values(shards)
     documents = int(np.count_nonzero(tokens == tokenizer.bos_id))
     texts = Baselines()
 
@@ -229,20 +223,20 @@ def complete(folder: Path, record: FetchRecord, progress: Reporter) -> None:
         )
     written = {}
     for path in shards:
-        part, ledger = np.split(ledger, [len(map_values(path))])
+        part, ledger = np.split(ledger, [len(dataset.map_values(path))])
         name = path.name.replace("_val_", "_val_bytes_")
         (folder / name).unlink(missing_ok=True)
-        written[name] = write_ledger(folder / name, part)
+        written[name] = dataset.write_ledger(folder / name, part)
     counts = np.zeros(tokenizer.vocab_size, np.int64)
-    for path in find_shards(folder, "train"):
-        values = map_values(path)
-        refuse_foreign_tokens(values, tokenizer.vocab_size, path)
+    for path in dataset.find_shards(folder, "train"):
+        values = dataset.map_values(path)
+        dataset.refuse_foreign_tokens(values, tokenizer.vocab_size, path)
         for start in range(0, len(values), BLOCK):  # bincount makes 8 bytes of each value
             counts += np.bincount(values[start : start + BLOCK], minlength=tokenizer.vocab_size)
     targets = np.bincount(tokens[1:], minlength=tokenizer.vocab_size).astype(np.int64)
-    write_manifest(
+    dataset.write_manifest(
         folder,
-        Manifest(
+        dataset.Manifest(
             version=1,
             name=f"fineweb_{record.variant}",
             source={"repo": record.repo, "revision": record.revision, "prefix": record.prefix},
@@ -277,10 +271,8 @@ def describe(repo: str, revision: str, paths: Sequence[str]) -> list[FileInfo]:
         found[item.path] = FileInfo(item.path, item.size, digest)
     missing = [path for path in paths if path not in found]
     if missing:
-        raise CouldNotCheck(
-            f"{repo} at {revision[:12]} lacks {missing[0]} ({len(missing)} of {len(paths)} files).",
-            remedy="Check the repository, the prefix and --train-shards.",
-        )
+        text = f"{repo} at {revision[:12]} lacks {missing[0]} ({len(missing)} of {len(paths)} files)."
+        raise CouldNotCheck(text, remedy="Check the repository, the prefix and --train-shards.")
     return [found[path] for path in paths]
 
 
@@ -322,10 +314,8 @@ def download(
             fetched.replace(target)
             return
         shutil.rmtree(store, ignore_errors=True)
-    raise CouldNotCheck(
-        f"{file.path} has not the digest {file.digest[:23]}… that its manifest states, in two downloads.",
-        remedy="Do not use it; try again later or another revision.",
-    )
+    text = f"{file.path} has not the digest {file.digest[:23]}… that its manifest states, in two downloads."
+    raise CouldNotCheck(text, remedy="Do not use it; try again later or another revision.")
 
 
 def _patiently(what: str, ask: Callable[[], _Result]) -> _Result:
@@ -351,7 +341,5 @@ def _patiently(what: str, ask: Callable[[], _Result]) -> _Result:
                 raise
             words = str(error).strip().splitlines() or [type(error).__name__]
             reason = f"the hub answers {status}" if status else words[0][:200]
-    raise CouldNotCheck(
-        f"{what} could not be fetched in {ATTEMPTS} tries: {reason}.",
-        remedy="Check the network and run the same command again: it goes on where it stopped.",
-    )
+    text = f"{what} could not be fetched in {ATTEMPTS} tries: {reason}."
+    raise CouldNotCheck(text, remedy="Check the network and run the same command again: it goes on where it stopped.")

@@ -101,15 +101,12 @@ class SentencePieceTokenizer(Tokenizer):
         try:
             self._model: Any = sentencepiece.SentencePieceProcessor(model_proto=file)
         except RuntimeError:
-            raise UsageError(
-                f"{name} is not a SentencePiece model.", remedy="Give the tokenizer's .model file."
-            ) from None
+            text = f"{name} is not a SentencePiece model."
+            raise UsageError(text, remedy="Give the tokenizer's .model file.") from None
         self.vocab_size, self.bos_id = int(self._model.get_piece_size()), int(self._model.bos_id())
         if self.bos_id < 0:
-            raise UsageError(
-                f"{name} has no BOS piece; the shard format needs one before each document.",
-                remedy="Train the tokenizer with a BOS piece (bos_id 1).",
-            )
+            text = f"{name} has no BOS piece; the shard format needs one before each document."
+            raise UsageError(text, remedy="Train the tokenizer with a BOS piece (bos_id 1).")
         ids = range(self.vocab_size)
         self.byte_pieces = np.array([bool(self._model.is_byte(i)) for i in ids])
         self._control = np.array([self._model.is_control(i) for i in ids])
@@ -238,24 +235,18 @@ class TiktokenTokenizer(Tokenizer):
         try:
             import tiktoken
         except ModuleNotFoundError:
-            raise UsageError(
-                f"{name} needs the package tiktoken.",
-                remedy="Install it: pip install 'parameter-golf-referee[tiktoken]'.",
-            ) from None
+            text = f"{name} needs the package tiktoken."
+            raise UsageError(text, remedy="Install it: pip install 'parameter-golf-referee[tiktoken]'.") from None
 
         try:
             pairs = [line.split() for line in file.splitlines() if line]
             ranks = {base64.b64decode(token, validate=True): int(rank) for token, rank in pairs}
         except ValueError:
-            raise UsageError(
-                f"{name} is not a tiktoken rank file (lines of base64 and rank).",
-                remedy="Give the vocabulary file as tiktoken publishes it.",
-            ) from None
+            text = f"{name} is not a tiktoken rank file (lines of base64 and rank)."
+            raise UsageError(text, remedy="Give the vocabulary file as tiktoken publishes it.") from None
         if {bytes([b]) for b in range(256)} - set(ranks):
-            raise UsageError(
-                f"{name} lacks some of the 256 single bytes: it could not encode every text.",
-                remedy="Use a vocabulary with all single bytes.",
-            )
+            text = f"{name} lacks some of the 256 single bytes: it could not encode every text."
+            raise UsageError(text, remedy="Use a vocabulary with all single bytes.")
         self.file, self.name = file, name
         self.bos_id = max(ranks.values()) + 1
         self.vocab_size = self.bos_id + 1

@@ -153,9 +153,8 @@ class RayEngine(Engine):
         except Exception as error:  # Ray has no other word for a node that a busy machine did not start in 30 s
             self._ray.shutdown()
             words = f"Ray did not start, or the cluster did not answer: {str(error).partition(chr(10))[0].rstrip('.')}."
-            raise CouldNotCheck(
-                words, remedy="Try again when the machine is less busy; or check the address."
-            ) from error
+            remedy = "Try again when the machine is less busy; or check the address."
+            raise CouldNotCheck(words, remedy=remedy) from error
         self._largest_node = max(float(node["Resources"].get("CPU", 1)) for node in self._ray.nodes())
 
     def start(self, job: Job) -> Any:

@@ -160,11 +160,9 @@ def _broken_rules(record: RunRecord) -> list[Finding]:
     found: list[Finding] = []
     sizes, final = record.sizes, record.final
     if sizes.total_bytes > sizes.cap_bytes:
-        text = f"artifact is {sizes.total_bytes:,} bytes, cap {sizes.cap_bytes:,} "
-        text += (
-            f"({sizes.total_bytes - sizes.cap_bytes:,} over); model {sizes.model_bytes:,} + code {sizes.code_bytes:,}"
-        )
-        found.append(_broken("A3-ARTIFACT-BYTES", text))
+        over = f"{sizes.total_bytes - sizes.cap_bytes:,} over"
+        text = f"artifact is {sizes.total_bytes:,} bytes, cap {sizes.cap_bytes:,} ({over}); "
+        found.append(_broken("A3-ARTIFACT-BYTES", f"{text}model {sizes.model_bytes:,} + code {sizes.code_bytes:,}"))
     for budget in record.budgets:
         tolerant = budget.name == "train" and record.track.readings.get("train_clock") == "tolerate_200ms"
         if budget.used_s > budget.limit_s + (TRAIN_TOLERANCE_S if tolerant else 0.0):

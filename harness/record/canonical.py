@@ -4,8 +4,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -85,28 +84,23 @@ def read_bounded(path: Path) -> bytes:
     try:
         data = files.read_regular(path, MAX_FILE_BYTES, links=True)
     except OSError as error:
-        raise CouldNotCheck(
-            f"{path} cannot be read: {error.strerror}.", remedy="Check its name and its permissions."
-        ) from error
+        text = f"{path} cannot be read: {error.strerror}."
+        raise CouldNotCheck(text, remedy="Check its name and its permissions.") from error
     if len(data) > MAX_FILE_BYTES:
-        raise CouldNotCheck(
-            f"{path} is larger than {MAX_FILE_BYTES:,} bytes; no record is.", remedy="Name a record, not its artifact."
-        )
+        text = f"{path} is larger than {MAX_FILE_BYTES:,} bytes; no record is."
+        raise CouldNotCheck(text, remedy="Name a record, not its artifact.")
     return data
 
 
-@contextmanager
-def locked(records_dir: Path, *, shared: bool = False) -> Iterator[None]:
+def locked(records_dir: Path, *, shared: bool = False) -> AbstractContextManager[bool]:
     """Hold a records folder: alone for writing, or ``shared`` for reading. Raises ``CouldNotCheck`` after a minute.
 
     The lock is a file and not the folder itself, because network file systems lock only what is open for writing.
     """
     if not shared:
         records_dir.mkdir(parents=True, exist_ok=True)
-    with files.locked(records_dir / ".lock", wait_s=LOCK_TIMEOUT_S, shared=shared) as mine:
-        if not mine:
-            raise CouldNotCheck(
-                f"{records_dir} stayed locked by another process for {LOCK_TIMEOUT_S:.0f} s.",
-                remedy="Wait until that process has ended, then sign again.",
-            )
-        yield
+    taken = CouldNotCheck(
+        f"{records_dir} stayed locked by another process for {LOCK_TIMEOUT_S:.0f} s.",
+        remedy="Wait until that process has ended, then sign again.",
+    )
+    return files.locked(records_dir / ".lock", wait_s=LOCK_TIMEOUT_S, shared=shared, taken=taken)

@@ -60,10 +60,8 @@ def tolerance_of(record: RunRecord) -> float:
     """The tolerance in bpb: the track's. Raises ``CouldNotCheck`` for a track that nobody here knows."""
     terms = terms_for(record)
     if terms is None:
-        raise CouldNotCheck(
-            f"track {record.track.name} of the record is not known here, so no tolerance is.",
-            remedy="Use the version of the referee that the record names.",
-        )
+        text = f"track {record.track.name} of the record is not known here, so no tolerance is."
+        raise CouldNotCheck(text, remedy="Use the version of the referee that the record names.")
     return terms.rerun_bpb
 
 

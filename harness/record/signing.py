@@ -120,10 +120,8 @@ def load_private(keys_dir: Path, keyid: str) -> SigningKey:
         what = f"does not open with the passphrase in {PASSPHRASE}" if encrypted else "is not a PKCS#8 PEM key"
         raise CouldNotCheck(f"private key {path} {what}.", remedy="Correct it, or use another key.") from error
     if not isinstance(private, Ed25519PrivateKey) or trust.key_id(private.public_key()) != keyid:
-        raise CouldNotCheck(
-            f"private key {path} is not the Ed25519 key whose id is its name.",
-            remedy="Restore the file, or use `harness keys new`.",
-        )
+        text = f"private key {path} is not the Ed25519 key whose id is its name."
+        raise CouldNotCheck(text, remedy="Restore the file, or use `harness keys new`.")
     return SigningKey(keyid, private)
 
 

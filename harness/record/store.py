@@ -15,19 +15,10 @@ import msgspec
 
 from harness.errors import CouldNotCheck, RuleBroken
 from harness.files import file_digest, write_atomic
-from harness.record import dsse
+from harness.record import dsse, statement
 from harness.record.canonical import locked, parse_utc
 from harness.record.predicate import Head, Intent, Review, RunRecord
 from harness.record.signing import SigningKey, load_private, open_listed, open_signing_key
-from harness.record.statement import (
-    CHAIN_FOLDERS,
-    ChainPredicate,
-    Entry,
-    date_of,
-    encode_statement,
-    file_name,
-    read_entry,
-)
 
 SMALL_MODEL_BYTES = 1_000_000
 CLOCK_SLACK = timedelta(minutes=10)  # a clock that is set, a writer that waits for the folder's lock
@@ -46,7 +37,7 @@ def countersign(review: Review, records_dir: Path, keys_dir: Path) -> Path:
         return _Writer(records_dir, open_signing_key(keys_dir, records_dir)).append("reviews", review).path
 
 
-def sign_and_store(record: RunRecord, artifact: Path, records_dir: Path, keys_dir: Path) -> Entry:
+def sign_and_store(record: RunRecord, artifact: Path, records_dir: Path, keys_dir: Path) -> statement.Entry:
     """Sign and append a run's record. ``artifact``: folder of ``model.bin`` and ``code.bundle``.
 
     The key that announced the run signs its result, also when another became the active one meanwhile.
@@ -61,18 +52,12 @@ def sign_and_store(record: RunRecord, artifact: Path, records_dir: Path, keys_di
     with locked(records_dir):
         intent, writer = _announced(record.intent, record.started_at, records_dir, keys_dir)
         if differing := intent_mismatch(intent, record):
-            raise RuleBroken(
-                "R5-INTENT",
-                f"the run differs from its signed intent in {', '.join(differing)}.",
-                remedy="Announce and run it again: `harness submit`.",
-            )
+            words = f"the run differs from its signed intent in {', '.join(differing)}."
+            raise RuleBroken("R5-INTENT", words, remedy="Announce and run it again: `harness submit`.")
         for earlier in writer.entries:
             if isinstance(earlier.predicate, RunRecord) and earlier.predicate.intent == record.intent:
-                raise RuleBroken(
-                    "R5-INTENT",
-                    f"this intent has a result already: {earlier.path}.",
-                    remedy="A run has one result: `harness submit` announces another.",
-                )
+                words = f"this intent has a result already: {earlier.path}."
+                raise RuleBroken("R5-INTENT", words, remedy="A run has one result: `harness submit` announces another.")
         stored = writer.append("runs", record)
         for name, kept in record.artifact_files.items():  # what a repetition from the folder alone needs
             place, data = kept_file(records_dir, kept), (artifact / name).read_bytes()
@@ -101,15 +86,15 @@ def gathered(record: RunRecord, records_dir: Path, given: Path | None) -> Iterat
         yield Path(scratch)
 
 
-def load_record(path: Path, folder: str = "runs") -> Entry:
+def load_record(path: Path, folder: str = "runs") -> statement.Entry:
     """Read one record, or entry of another folder, without judging it. Raises ``CouldNotCheck`` for a malformed one."""
     try:
-        return read_entry(path, folder)
+        return statement.read_entry(path, folder)
     except ValueError as error:
         raise CouldNotCheck(f"{path} is damaged: {error}.", remedy=REMEDY) from error
 
 
-def load_records(records_dir: Path, *, skipped: Callable[[str], None]) -> list[Entry]:
+def load_records(records_dir: Path, *, skipped: Callable[[str], None]) -> list[statement.Entry]:
     """Every readable record of a folder, by time, without judging them.
 
     skipped: called with a sentence for each file that is left out; one that somebody damaged must cost nobody a run
@@ -148,11 +133,8 @@ def _announced(digest: str, started_at: str, records_dir: Path, keys_dir: Path) 
         intent = writer.own(entry).predicate
         assert isinstance(intent, Intent)
         return intent, writer
-    raise RuleBroken(
-        "R5-INTENT",
-        f"no signed intent {digest[:16]}… announces this run in {records_dir}.",
-        remedy="Keep records/intents with the records.",
-    )
+    text = f"no signed intent {digest[:16]}… announces this run in {records_dir}."
+    raise RuleBroken("R5-INTENT", text, remedy="Keep records/intents with the records.")
 
 
 class _Writer:
@@ -161,17 +143,17 @@ class _Writer:
     def __init__(self, records_dir: Path, key: SigningKey) -> None:
         self.records_dir, self.key = records_dir, key
         self.head_path = records_dir / "heads" / f"{key.keyid}.json"
-        self.entries: list[Entry] = []
-        for folder in CHAIN_FOLDERS:
+        self.entries: list[statement.Entry] = []
+        for folder in statement.CHAIN_FOLDERS:
             for path in sorted((records_dir / folder).glob("*.json")):
                 # what somebody damaged, or forged under this key's id, must not cost a run its signature
                 with suppress(CouldNotCheck, ValueError):
-                    self.entries.append(self.own(read_entry(path, folder)))
+                    self.entries.append(self.own(statement.read_entry(path, folder)))
 
-    def append(self, folder: str, predicate: ChainPredicate) -> Entry:
+    def append(self, folder: str, predicate: statement.ChainPredicate) -> statement.Entry:
         """Sign it as the next entry, which names the one before. Raises ``CouldNotCheck`` rather than date one back."""
-        tip, at = self.tip(), date_of(predicate)
-        dates = [date_of(entry.predicate) for entry in self.entries if not isinstance(entry.predicate, RunRecord)]
+        tip, at = self.tip(), statement.date_of(predicate)
+        dates = [statement.date_of(one.predicate) for one in self.entries if not isinstance(one.predicate, RunRecord)]
         latest = max((at, *dates))  # their one form sorts by time; a record is dated by the start of its run
         if not isinstance(predicate, RunRecord) and parse_utc(latest) - parse_utc(at) > CLOCK_SLACK:
             raise CouldNotCheck(
@@ -181,9 +163,9 @@ class _Writer:
             )
         linked = msgspec.structs.replace(predicate, predecessor=tip.newest)
         try:
-            payload = encode_statement(folder, linked)
+            payload = statement.encode_statement(folder, linked)
             digest = hashlib.sha256(payload).hexdigest()
-            path = self.records_dir / folder / file_name(linked, digest)
+            path = self.records_dir / folder / statement.file_name(linked, digest)
         except ValueError as error:
             raise CouldNotCheck(
                 f"the entry can't be recorded in {self.records_dir / folder}: {error}.",
@@ -199,9 +181,9 @@ class _Writer:
         return dsse.encode(dsse.sign(payload, self.key.keyid, self.key.private))
 
     def _write_head(self, head: Head) -> None:
-        write_atomic(self.head_path, self._signed(encode_statement("heads", head)), replace=True)
+        write_atomic(self.head_path, self._signed(statement.encode_statement("heads", head)), replace=True)
 
-    def own(self, entry: Entry) -> Entry:
+    def own(self, entry: statement.Entry) -> statement.Entry:
         """``entry``, if this key signed it."""
         if not dsse.is_signed_by(entry.envelope, self.key.private.public_key()):
             raise CouldNotCheck(f"{entry.path} does not carry this signer's signature.", remedy=REMEDY)

@@ -221,10 +221,8 @@ def collect(
             own = tuple(finding for finding in entry.record.findings if finding.verdict is Verdict.PASS)
             runs.append(ReportedRun(entry.entry, entry.verdict, (*entry.findings, *own), report.owner_of(entry)))
     if not runs and not claims:
-        raise CouldNotCheck(
-            f"no record in {', '.join(str(path) for path in paths)}.",
-            remedy="`harness submit` makes one; or name a folder that holds runs/.",
-        )
+        text = f"no record in {', '.join(str(path) for path in paths)}."
+        raise CouldNotCheck(text, remedy="`harness submit` makes one; or name a folder that holds runs/.")
     compared: list[str] = []
     if baseline:
         compared = describe_against(reports, verify_folder(baseline, trust=trust), margin=margin)

@@ -32,10 +32,8 @@ def the_pool(report: Report) -> Pool:
     if len(report.pools) > 1:
         newest = max(report.pools, key=lambda pool: max(run.record.started_at for run in pool.runs))
         names = ", ".join(run.stored.path.name for run in newest.runs)
-        raise UsageError(
-            f"these records are of {len(report.pools)} sets; the newest holds {printable(names, 900)}.",
-            remedy="Name the files of one: `harness report` lists them.",
-        )
+        text = f"these records are of {len(report.pools)} sets; the newest holds {printable(names, 900)}."
+        raise UsageError(text, remedy="Name the files of one: `harness report` lists them.")
     (pool,) = report.pools
     for run in pool.runs:
         for finding in run.findings:

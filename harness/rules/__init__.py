@@ -108,9 +108,8 @@ def rule(rule_id: str) -> Rule:
     try:
         return catalogue()[rule_id]
     except KeyError:
-        raise UsageError(
-            f"unknown rule id {rule_id!r}.", remedy="`harness check --explain list` lists the ids."
-        ) from None
+        text = f"unknown rule id {rule_id!r}."
+        raise UsageError(text, remedy="`harness check --explain list` lists the ids.") from None
 
 
 def matching(word: str) -> list[Rule]:

@@ -67,9 +67,8 @@ def read_folder(folder: Path) -> dict[str, bytes]:
                 continue
             if not stat.S_ISREG(mode):  # what a link leads to is not in the folder
                 kind = "a symbolic link" if stat.S_ISLNK(mode) else "not a regular file"
-                raise UsageError(
-                    f"{path} is {kind}; a submission consists of regular files.", remedy="Copy its content in."
-                )
+                text = f"{path} is {kind}; a submission consists of regular files."
+                raise UsageError(text, remedy="Copy its content in.")
             files[path.relative_to(folder).as_posix()] = data = read_regular(path, room)
             room -= len(data)
             if room < 0 or len(files) > MAX_FILES:
@@ -102,9 +101,8 @@ def unpack_code(bundle: bytes, target: Path) -> dict[str, bytes]:
     try:
         files = read_bundle(bundle)
     except ContainerError as error:
-        raise CouldNotCheck(
-            f"the code.bundle is damaged: {error}", remedy="Take the run's own artifact/code.bundle."
-        ) from error
+        text = f"the code.bundle is damaged: {error}"
+        raise CouldNotCheck(text, remedy="Take the run's own artifact/code.bundle.") from error
     for name, data in files.items():
         path = target / name
         try:
@@ -112,10 +110,8 @@ def unpack_code(bundle: bytes, target: Path) -> dict[str, bytes]:
             path.write_bytes(data)
             path.chmod(0o444)
         except OSError as error:
-            raise CouldNotCheck(
-                f"{name} of the code.bundle cannot be written to {path}: {error.strerror}.",
-                remedy="Free space there, or set GOLF_RUNS_DIR to another disk.",
-            ) from error
+            text = f"{name} of the code.bundle cannot be written to {path}: {error.strerror}."
+            raise CouldNotCheck(text, remedy="Free space there, or set GOLF_RUNS_DIR to another disk.") from error
     for folder, _, _ in os.walk(target, topdown=False):
         Path(folder).chmod(0o555)
     return files

@@ -151,10 +151,8 @@ def reserve_keeper(context: RunContext, stream: Stream, client: EvalClient) -> K
         )
         raise failure(context, "final", reason, remedy="Use larger chunks, or less state.")
     if needed > (free := psutil.virtual_memory().available):
-        raise CouldNotCheck(
-            f"the audits keep {needed:,} bytes of states, and this machine has {free:,} bytes of memory free.",
-            remedy="Free some memory, or use a machine with more.",
-        )
+        text = f"the audits keep {needed:,} bytes of states, and this machine has {free:,} bytes of memory free."
+        raise CouldNotCheck(text, remedy="Free some memory, or use a machine with more.")
     keeper = Keeper(chunks, whole=plan.chunks, positions=plan.positions, secret=context.audit_secret)
     keeper.reserve(client.buffers.state)
     return keeper

@@ -269,9 +269,8 @@ class MachineWatch:
         for count in itertools.count():
             with self._looking:
                 self._look()
-            for line in (
-                nvidia_smi(f"--query-gpu={names}", *self._gpus) if self._gpus and count % GPU_EVERY == 0 else ()
-            ):
+            asks = self._gpus and count % GPU_EVERY == 0
+            for line in nvidia_smi(f"--query-gpu={names}", *self._gpus) if asks else ():
                 states = zip(_SPEED_LIMITS, line.split(","), strict=False)
                 self._limits |= {words for (_, words), state in states if state.strip() == "Active"}
             self._waits_since = time.monotonic()

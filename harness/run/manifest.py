@@ -98,10 +98,8 @@ def read_manifest(files: Mapping[str, bytes], where: str) -> SubmissionManifest:
     for name in manifest.env.accept:
         theirs = name in _RESERVED or name.startswith(_RESERVED_PREFIXES) or _SECRET_NAME.search(name)
         if theirs or not _VARIABLE.fullmatch(name):
-            raise UsageError(
-                f"{where}: [env] accept names {name[:80]!r}, which is reserved or malformed.",
-                remedy="Use upper-case names of the submission's own settings.",
-            )
+            words = f"{where}: [env] accept names {name[:80]!r}, which is reserved or malformed."
+            raise UsageError(words, remedy="Use upper-case names of the submission's own settings.")
     return manifest
 
 
@@ -149,10 +147,8 @@ def check_variables(manifest: SubmissionManifest, environ: Mapping[str, str], fi
         ):
             problem = "is neither a number nor a word of the submission's own files"
         if problem:
-            raise UsageError(
-                f"{manifest.name} accepts the variable {name}, and its value here {problem}.",
-                remedy=f"Correct or unset it, or hand it over knowingly: {CONSENT}={name}.",
-            )
+            text = f"{manifest.name} accepts the variable {name}, and its value here {problem}."
+            raise UsageError(text, remedy=f"Correct or unset it, or hand it over knowingly: {CONSENT}={name}.")
     unread = environ.get(GIVEN_TO_MAKE, "").split()
     known = [*(name for name in COMMAND_VARIABLES if name not in unread), *manifest.env.accept]
     found = misspelt(environ, known, (*manifest.env.namespace, *unread), manifest.env.hints)

@@ -24,18 +24,9 @@ from harness.files import file_digest, remove_tree, tree, write_atomic
 from harness.progress import Reporter
 from harness.protocol.predictor import Stage
 from harness.protocol.session import MODEL_FILE
+from harness.record import predicate
 from harness.record.canonical import canonical_digest, utc_now
-from harness.record.predicate import (
-    DataInfo,
-    Machine,
-    ReadablePart,
-    RunRecord,
-    Sizes,
-    SpanEntry,
-    SubmissionInfo,
-    TrackInfo,
-    Training,
-)
+from harness.record.predicate import RunRecord
 from harness.run.artifact import bytes_by_role, read_folder, seal_submission
 from harness.run.cells import Reached, Resumed, RunContext, readable_runtime
 from harness.run.evaluate import COPIED, Evaluation, Told, audit, compile_once, evaluate
@@ -137,7 +128,7 @@ def run_submission(context: RunContext, dataset: Dataset, *, quick: bool = False
             findings=[],
             artifact_digest=hashlib.sha256(model).hexdigest(),
             model_sections=bytes_by_role(model, max_unpacked_bytes=limits.unpacked_bytes),
-            readable=[ReadablePart(*part) for part in inventory(readable_runtime(context, tools=True))],
+            readable=[predicate.ReadablePart(*part) for part in inventory(readable_runtime(context, tools=True))],
             resumes=[str(resume) for resume in context.resumes],
             training=context.training,
         )
@@ -154,8 +145,8 @@ def record_of(context: RunContext, dataset: Dataset, watch: MachineWatch, *, val
         run_id=context.run_dir.name,
         harness_version=harness.__version__,
         started_at=context.started_at,
-        track=TrackInfo(track.name, track.digest, track.official, msgspec.structs.asdict(track.readings)),
-        submission=SubmissionInfo(
+        track=predicate.TrackInfo(track.name, track.digest, track.official, msgspec.structs.asdict(track.readings)),
+        submission=predicate.SubmissionInfo(
             name=sealed.manifest.name,
             code_digest=sealed.code_digest,
             files=sealed.files,
@@ -164,7 +155,7 @@ def record_of(context: RunContext, dataset: Dataset, watch: MachineWatch, *, val
             parameters=context.parameters,
             seed=context.seed,
         ),
-        data=DataInfo(
+        data=predicate.DataInfo(
             name=dataset.name,
             fingerprint=dataset.fingerprint,
             files=dataset.files,
@@ -187,7 +178,7 @@ def record_of(context: RunContext, dataset: Dataset, watch: MachineWatch, *, val
     )
 
 
-def _make_artifact(context: RunContext, dataset: Dataset) -> Sizes:
+def _make_artifact(context: RunContext, dataset: Dataset) -> predicate.Sizes:
     """Train and package, or lay out what is there of a run that goes on; from its intent on a run remembers both."""
     track, clock = context.track, context.clock
     if not context.resumes:
@@ -278,17 +269,17 @@ class Trained(msgspec.Struct, frozen=True):
     parameters: int
     started_at: str
     environ: dict[str, str]
-    machine: Machine
+    machine: predicate.Machine
     checkpoint: dict[str, str]
     loss_curve: list[tuple[int, float]]
-    spans: list[SpanEntry]
+    spans: list[predicate.SpanEntry]
     isolation: dict[Layer, LayerState]
     kills: list[tuple[str, KillReport]]
     audit_secret: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
     resumes: list[Resumed] = []
     reached: Reached = "packaging or evaluation"
     ended: str = ""
-    training: Training | None = None
+    training: predicate.Training | None = None
     model: str = ""
     referee: str = ""
 
@@ -299,10 +290,8 @@ def recall(run_dir: Path) -> Trained:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Trained)
     except FileNotFoundError:
-        raise CouldNotCheck(
-            f"{run_dir} has no {TRAINED_FILE}: its training did not end, or the run has its record already.",
-            remedy="`harness verify` lists records; `harness submit` starts again.",
-        ) from None
+        text = f"{run_dir} has no {TRAINED_FILE}: its training did not end, or the run has its record already."
+        raise CouldNotCheck(text, remedy="`harness verify` lists records; `harness submit` starts again.") from None
     except msgspec.DecodeError as error:
         raise CouldNotCheck(f"{path} is damaged ({error}).", remedy="Start again with `harness submit`.") from None
 
@@ -322,10 +311,8 @@ def going_on_again(trained: Trained) -> list[Resumed]:
     ended = trained.ended or "the referee ended without a word"
     resumes = [*trained.resumes, Resumed(utc_now(), trained.reached, ended)]
     if sum(resume.saw_text for resume in resumes) > MOST_AGAIN:
-        raise CouldNotCheck(
-            f"the text was seen in {MOST_AGAIN + 1} tries; a cheat that ends them chooses among them.",
-            remedy="Start again with `harness submit`.",
-        )
+        text = f"the text was seen in {MOST_AGAIN + 1} tries; a cheat that ends them chooses among them."
+        raise CouldNotCheck(text, remedy="Start again with `harness submit`.")
     return resumes
 
 

@@ -41,10 +41,8 @@ def rescore(record: RunRecord, artifact: Path, environ: Mapping[str, str], progr
     if track.digest != record.track.digest:
         raise CouldNotCheck(f"track {track.name} has changed since the record.", remedy="Use the record's version.")
     if not record.running_bpb:
-        raise CouldNotCheck(
-            f"record {record.run_id} holds no running score to compare with.",
-            remedy="Leave --rescore out; `harness rerun` repeats the whole run.",
-        )
+        words = f"record {record.run_id} holds no running score to compare with."
+        raise CouldNotCheck(words, remedy="Leave --rescore out; `harness rerun` repeats the whole run.")
     with reserved(track.hardware, f"track {track.name}"):
         dataset = open_dataset(record.data.name, cache_dir() / "datasets", progress)
         if dataset.fingerprint != record.data.fingerprint:

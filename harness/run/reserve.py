@@ -8,7 +8,7 @@ Cells are pinned to the run's cores and can't undo that; the referee's own threa
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -44,12 +44,11 @@ def reserved(hardware: Hardware, wanted_by: str = "the run") -> Iterator[None]:
     gpus, taken = run_gpus(hardware), list[int]()
     with ExitStack() as held:
         # One run at a time looks for free parts; else two could take half each and both give up.
-        with locked(folder / "turn.lock", wait_s=TURN_S) as mine:
-            if not mine:
-                raise CouldNotCheck(
-                    f"{folder / 'turn.lock'} was held for {TURN_S:g} s by another run that is starting.",
-                    remedy="If no run is starting, stop the process that holds the file (`fuser` names it).",
-                )
+        taken_turn = CouldNotCheck(
+            f"{folder / 'turn.lock'} was held for {TURN_S:g} s by another run that is starting.",
+            remedy="If no run is starting, stop the process that holds the file (`fuser` names it).",
+        )
+        with locked(folder / "turn.lock", wait_s=TURN_S, taken=taken_turn):
             for gpu in gpus:
                 if not held.enter_context(locked(folder / f"gpu-{gpu}.lock")):
                     raise CouldNotCheck(
@@ -79,13 +78,10 @@ def reserved(hardware: Hardware, wanted_by: str = "the run") -> Iterator[None]:
         yield
 
 
-@contextmanager
-def going_on(run_dir: Path) -> Iterator[None]:
+def going_on(run_dir: Path) -> AbstractContextManager[bool]:
     """Hold a run's folder while the run goes on. Raises ``UsageError`` when it goes on in another process."""
-    with locked(run_dir / "run.lock") as ours:
-        if not ours:
-            raise UsageError(f"{run_dir.name} still goes on in another process.", remedy="Wait until it has ended.")
-        yield
+    taken = UsageError(f"{run_dir.name} still goes on in another process.", remedy="Wait until it has ended.")
+    return locked(run_dir / "run.lock", taken=taken)
 
 
 def run_gpus(hardware: Hardware) -> tuple[str, ...]:

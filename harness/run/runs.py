@@ -37,24 +37,12 @@ from harness.record.signing import open_signing_key
 from harness.record.store import announce, check_announcer, load_records, sign_and_store
 from harness.record.verification import verify_folder
 from harness.rules import Verdict
+from harness.run import refereed
 from harness.run.artifact import BUNDLE_FILE, pack_code, read_folder, sealed_at
 from harness.run.cells import RunContext
 from harness.run.machine import FOREIGN_SHARE, busy_now, describe_machine, referee_digest
 from harness.run.manifest import accepted_variables, check_variables, read_manifest
-from harness.run.refereed import (
-    KEPT,
-    TRAINED_FILE,
-    Order,
-    Trained,
-    checkpoint_digests,
-    clear_half_written,
-    describe_submission,
-    going_on_again,
-    kept_files,
-    recall,
-    run_submission,
-    update,
-)
+from harness.run.refereed import TRAINED_FILE, Order
 from harness.run.reserve import going_on, reserved
 
 NEWEST = ("", "1", "newest")
@@ -135,10 +123,10 @@ def submit_run(order: Order, seed: int, *, sign: bool = True, quick: bool = Fals
     check_variables(read_manifest(files, str(order.source)), order.environ, files)
     with run_place(order, track, seed, sign=sign) as (dataset, run_dir):
         warn_of_neighbours(order.progress)
-        context = describe_submission(order, track, seed, run_dir)
+        context = refereed.describe_submission(order, track, seed, run_dir)
         if sign:
             context.intent = announce(intent_of(context, dataset, utc_now()), order.records_dir, keys_dir())
-        record = run_submission(context, dataset, quick=quick)
+        record = refereed.run_submission(context, dataset, quick=quick)
         return signed(record, run_dir, order.records_dir) if sign else RunOutcome(record, None, run_dir)
 
 
@@ -184,9 +172,9 @@ def resume_run(
             check_variables(manifest := read_manifest(files, str(submission_dir)), environ, files)
             wanted["environ"] = accepted_variables(manifest, environ), "these variables"
     run_dir = find_run(run, wanted)
-    recall(run_dir)  # in a folder that is not such a run nothing is written
+    refereed.recall(run_dir)  # in a folder that is not such a run nothing is written
     with going_on(run_dir):
-        trained = recall(run_dir)
+        trained = refereed.recall(run_dir)
         terms = load_track(trained.track)
         with reserved(terms.hardware, f"track {terms.name}"):
             try:
@@ -194,18 +182,17 @@ def resume_run(
                 dataset = open_dataset(trained.dataset, cache_dir() / "datasets", progress)
                 for stored in load_records(records_dir, skipped=progress.note):
                     if stored.record.intent == trained.intent:
-                        raise CouldNotCheck(
-                            f"the run has its result already: {stored.path}.", remedy="`harness verify` checks it."
-                        )
-                resumes = going_on_again(trained)
+                        text = f"the run has its result already: {stored.path}."
+                        raise CouldNotCheck(text, remedy="`harness verify` checks it.")
+                resumes = refereed.going_on_again(trained)
                 context = _reopen(run_dir, trained, announced, terms, dataset, progress)
             except (CouldNotCheck, RuleBroken) as error:  # the latter: another records folder announced it, say
                 raise CannotGoOn(error.message, remedy=error.remedy) from None
             # Stored before anything is repeated: a run that dies again does not lose count.
             context.resumes = resumes
-            update(run_dir, resumes=context.resumes, reached="packaging or evaluation", ended="")
+            refereed.update(run_dir, resumes=context.resumes, reached="packaging or evaluation", ended="")
             progress.note(f"{run_dir.name}: going on with {'evaluation' if trained.model else 'packaging'}")
-            return signed(run_submission(context, dataset), run_dir, records_dir)
+            return signed(refereed.run_submission(context, dataset), run_dir, records_dir)
 
 
 def find_run(run: str, wanted: Mapping[str, tuple[object, str]]) -> Path:
@@ -214,7 +201,7 @@ def find_run(run: str, wanted: Mapping[str, tuple[object, str]]) -> Path:
 
     def differences(run_dir: Path) -> str:
         try:
-            trained = recall(run_dir)
+            trained = refereed.recall(run_dir)
         except CouldNotCheck:
             return "what it does not say" * bool(wanted)
         return ", ".join(words for name, (value, words) in wanted.items() if getattr(trained, name) != value)
@@ -227,7 +214,7 @@ def find_run(run: str, wanted: Mapping[str, tuple[object, str]]) -> Path:
             raise UsageError(f"run {path.name} is not of {other}.", remedy="Leave that out, or name another run.")
         return path.absolute()
     folders = sorted(path for path in base.glob("*") if path.is_dir())
-    kept = [path for path in folders if kept_files(path)]
+    kept = [path for path in folders if refereed.kept_files(path)]
     found = [path for path in kept if not differences(path)]
     if not found and kept:
         text = f"run {kept[-1].name}, the newest that can be resumed, is not of {differences(kept[-1])}."
@@ -239,7 +226,7 @@ def find_run(run: str, wanted: Mapping[str, tuple[object, str]]) -> Path:
 
 
 def _reopen(
-    run_dir: Path, trained: Trained, announced: Intent, track: Track, dataset: Dataset, progress: Reporter
+    run_dir: Path, trained: refereed.Trained, announced: Intent, track: Track, dataset: Dataset, progress: Reporter
 ) -> RunContext:
     """The run as its training, or its packaging, left it. Raises ``CouldNotCheck`` for whatever is not as it was."""
     machine = describe_machine()
@@ -258,14 +245,14 @@ def _reopen(
     kept: tuple[tuple[Path, Callable[[], bool], str], ...] = (
         (bundle, lambda: file_digest(bundle) == trained.code_digest, "the code that was announced"),
         (packed, lambda: not trained.model or file_digest(packed) == trained.model, "as packaging left it"),
-        (checkpoint, lambda: checkpoint_digests(checkpoint) == trained.checkpoint, "as training left it"),
+        (checkpoint, lambda: refereed.checkpoint_digests(checkpoint) == trained.checkpoint, "as training left it"),
     )
     for path, whole, words in kept:
         with suppress(OSError):  # it is gone, or a part of it can't be read
             if whole():
                 continue
         raise CouldNotCheck(f"{path} is not {words}.", remedy=_AGAIN)
-    clear_half_written(run_dir)
+    refereed.clear_half_written(run_dir)
     context = RunContext(
         track=track,
         run_dir=run_dir,
@@ -273,7 +260,7 @@ def _reopen(
         environ=trained.environ,
         progress=progress,
         clock=Ledger(earlier=trained.spans),
-        **{name: getattr(trained, name) for name in KEPT},
+        **{name: getattr(trained, name) for name in refereed.KEPT},
     )
     if intent_of(context, dataset, announced.announced_at) != msgspec.structs.replace(announced, predecessor=""):
         raise CouldNotCheck(f"what {TRAINED_FILE} says of the announced run changed since the training.", remedy=_AGAIN)
@@ -321,7 +308,7 @@ def _earlier(records_dir: Path, seeds: Sequence[int]) -> Iterator[tuple[int, Ide
     """
     for path in sorted(runs_dir().glob(f"*/{TRAINED_FILE}")):
         with suppress(CouldNotCheck):
-            run = recall(path.parent)
+            run = refereed.recall(path.parent)
             if run.seed in seeds:
                 whose = run.track_digest, run.code_digest, canonical_digest(run.config), run.data_fingerprint
                 yield run.seed, whose, path.parent.name
@@ -342,7 +329,7 @@ def _identify(order: Order, seed: int) -> Identity:
     track = load_track(order.track_name)
     with run_place(order, track, seed, sign=False) as (dataset, run_dir):
         try:
-            run = describe_submission(order, track, seed, run_dir)
+            run = refereed.describe_submission(order, track, seed, run_dir)
         finally:
             shutil.rmtree(run_dir, ignore_errors=True)
     return (track.digest, run.sealed.code_digest, canonical_digest(run.config), dataset.fingerprint)

@@ -18,7 +18,7 @@ from harness.clock.spans import A1_TRAIN_CLOCK
 from harness.config.tracks import Track, load_track
 from harness.config.variables import keys_dir
 from harness.data import Dataset
-from harness.data.shards import find_shards, shard_name
+from harness.data.dataset import find_shards, shard_name
 from harness.errors import RuleBroken, UsageError
 from harness.files import read_regular
 from harness.protocol.session import MODEL_FILE
@@ -27,16 +27,7 @@ from harness.record.predicate import RunRecord, Score
 from harness.record.store import announce
 from harness.review.logs import decode, read_log
 from harness.rules import Finding, Verdict
-from harness.run.artifact import (
-    A3_BYTES,
-    BUNDLE_FILE,
-    PACKAGE,
-    SealedSubmission,
-    artifact_sizes,
-    judge_sizes,
-    pack_code,
-    sealed_at,
-)
+from harness.run import artifact
 from harness.run.cells import RunContext, phase_cell
 from harness.run.conversation import failure, failures_named
 from harness.run.machine import MachineWatch
@@ -68,29 +59,29 @@ INSTEAD = {  # of a variable that the referee sets
 _START = "import os,runpy,sys;os.chdir(sys.argv.pop(1));sys.argv.pop(0);runpy.run_path(sys.argv[0],run_name='__main__')"
 
 
-def seal_script(script: Path, run_dir: Path, variables: Mapping[str, str]) -> SealedSubmission:
+def seal_script(script: Path, run_dir: Path, variables: Mapping[str, str]) -> artifact.SealedSubmission:
     """Copy the script, read-only, into the run's folder. Raises ``UsageError`` for no script or a foreign variable."""
     for remedy, names in INSTEAD.items():
         for name in variables.keys() & names:  # a user's value for one of the referee's would be lost without a word
             raise UsageError(f"--env {name}: the referee sets {name}.", remedy=f"fix: {remedy}.")
     if script.is_symlink() or not script.is_file():
         raise UsageError(f"{script} is not a regular file.", remedy="Name a script: harness script train_gpt.py.")
-    (path := run_dir / "artifact" / BUNDLE_FILE).parent.mkdir()
-    path.write_bytes(pack_code({script.name: script.read_bytes()}))
+    (path := run_dir / "artifact" / artifact.BUNDLE_FILE).parent.mkdir()
+    path.write_bytes(artifact.pack_code({script.name: script.read_bytes()}))
     manifest = SubmissionManifest(f"{script.name} ({LABEL})", EntryModules("", "", "", ""))
-    sealed = sealed_at(path, run_dir / "code", manifest)
+    sealed = artifact.sealed_at(path, run_dir / "code", manifest)
     return replace(sealed, bundle_bytes=sealed.raw_bytes)  # it counts as it is
 
 
-def run_script(context: RunContext, dataset: Dataset, *, artifact: str) -> RunRecord:
+def run_script(context: RunContext, dataset: Dataset, *, pattern: str) -> RunRecord:
     """Run it to its end and return the unsigned record.
 
-    artifact: pattern of the packed model among the files that it writes
+    pattern: of the packed model among the files that it writes
     Raises ``RuleBroken``: A1-TRAIN-CLOCK when it runs out of time, S3-PROTOCOL when it fails or prints no score,
     A3-ARTIFACT-BYTES when it leaves no packed model.
     """
     track, sealed, run_dir, limit = context.track, context.sealed, context.run_dir, limit_s(context.track)
-    work, data, script = run_dir / "work", run_dir / "data", sealed.root / PACKAGE / next(iter(sealed.files))
+    work, data, script = run_dir / "work", run_dir / "data", sealed.root / artifact.PACKAGE / next(iter(sealed.files))
     work.mkdir()
     data.mkdir()
     for part in ("train", "val"):  # the byte ledger stays out: its name would match a script's pattern for shards
@@ -117,17 +108,17 @@ def run_script(context: RunContext, dataset: Dataset, *, artifact: str) -> RunRe
             extra=dict(context.environ) | told,
         ) as cell:
             _await_end(context, cell)
-    packed = sorted(path for path in work.glob(artifact) if not path.is_symlink() and path.is_file())
+    packed = sorted(path for path in work.glob(pattern) if not path.is_symlink() and path.is_file())
     if len(packed) != 1:
         names = ", ".join(path.name[:60] for path in packed[:5]) or "none"
-        text = f"{len(packed)} files of the script match {artifact!r} ({names}); one packed model is wanted."
-        raise RuleBroken(A3_BYTES, text, remedy="Name it with --artifact.")
+        text = f"{len(packed)} files of the script match {pattern!r} ({names}); one packed model is wanted."
+        raise RuleBroken(artifact.A3_BYTES, text, remedy="Name it with --artifact.")
     most = OVERSIZE_READ * track.limits.artifact_bytes
     model = read_regular(packed[0], most)
     if len(model) > most:
-        raise RuleBroken(A3_BYTES, f"{packed[0].name} is over {most:,} bytes.", remedy="Compress better.")
+        raise RuleBroken(artifact.A3_BYTES, f"{packed[0].name} is over {most:,} bytes.", remedy="Compress better.")
     (run_dir / "artifact" / MODEL_FILE).write_bytes(model)
-    sizes = artifact_sizes(track, sealed, len(model))
+    sizes = artifact.artifact_sizes(track, sealed, len(model))
     # The last score that it printed, for the whole set as it claims; its nats follow from bpb and bytes.
     with (log := context.log_file("script")).open("rb") as file:
         said = read_log(log.name, decode(file.read(MAX_LOG_BYTES)))
@@ -152,7 +143,7 @@ def run_script(context: RunContext, dataset: Dataset, *, artifact: str) -> RunRe
         audits=[],
         findings=[
             Finding("A1-TRAIN-CLOCK", Verdict.WARN, whole),
-            judge_sizes(sizes),
+            artifact.judge_sizes(sizes),
             *cell_findings(context),
             Finding("A4-NO-NETWORK", Verdict.PASS if offline else Verdict.WARN, network),
             *(Finding(rule, Verdict.UNKNOWN, f"{LABEL}: the script scored itself.") for rule in SCORE_RULES),
@@ -201,7 +192,7 @@ def _await_end(context: RunContext, cell: Cell) -> None:
         raise failure(context, "script", f"ended with exit code {code}", remedy=remedy)
 
 
-def submit_script(order: Order, seed: int, *, artifact: str) -> RunOutcome:
+def submit_script(order: Order, seed: int, *, pattern: str) -> RunOutcome:
     """Announce, run, sign. Raises ``UsageError`` before anything starts, else what ``run_script`` raises."""
     track = load_track(order.track_name)
     track.refuse_when_closed(utc_now())
@@ -210,4 +201,4 @@ def submit_script(order: Order, seed: int, *, artifact: str) -> RunOutcome:
         context = RunContext(track, seed, run_dir, sealed, order.environ, order.progress, audit_secret=b"")
         context.config = dict(sorted(order.environ.items()))
         context.intent = announce(intent_of(context, dataset, utc_now()), order.records_dir, keys_dir())
-        return signed(run_script(context, dataset, artifact=artifact), run_dir, order.records_dir)
+        return signed(run_script(context, dataset, pattern=pattern), run_dir, order.records_dir)

@@ -267,10 +267,8 @@ class Cell:
             message = self._hear(max(0.0, until - time.monotonic()))
             if message is None or "failed" in message:
                 why = message["failed"] if message else "its launcher ended or did not answer"
-                raise CouldNotCheck(
-                    f"{self.spec.name}: the sandbox could not be started: {why}.",
-                    remedy=f"`harness doctor` tries each layer; see also {self.spec.log_file}.",
-                )
+                text = f"{self.spec.name}: the sandbox could not be started: {why}."
+                raise CouldNotCheck(text, remedy=f"`harness doctor` tries each layer; see also {self.spec.log_file}.")
             self._note(message)
             started |= "started" in message
             tried = sum(rank in self._opened or code is not None for rank, code in enumerate(self._codes))

@@ -151,10 +151,8 @@ def cell_environment(home: Path, gpus: bool) -> dict[str, str]:
     kept = inherited(gpus)
     for name, value in kept.items():
         if len(value) > _MAX_INHERITED:
-            raise UsageError(
-                f"the environment variable {name} is {len(value):,} characters long; {_MAX_INHERITED:,} at most.",
-                remedy=f"Shorten or unset {name}: a cell inherits it.",
-            )
+            text = f"the environment variable {name} is {len(value):,} characters long; {_MAX_INHERITED:,} at most."
+            raise UsageError(text, remedy=f"Shorten or unset {name}: a cell inherits it.")
     # only a rank may start CUDA, but its compiler's child processes, too, ask whether there is a GPU
     kept |= {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"} if gpus else {}
     return kept | {"PATH": path, "HOME": str(home), "TMPDIR": str(home), "LANG": "C.UTF-8"}

@@ -52,10 +52,8 @@ class Summary:
 def summarise(values: Sequence[float]) -> Summary:
     """Sum up ``values``, by exact sums (``math.fsum``). Raises ``UsageError`` for none, or one that is absurd."""
     if not values or not all(abs(value) < LARGEST for value in values):  # which no NaN is
-        raise UsageError(
-            f"statistics need at least one value and only finite ones under {LARGEST:g}; found {list(values)}.",
-            remedy="Leave out records without a score.",
-        )
+        text = f"statistics need at least one value and only finite ones under {LARGEST:g}; found {list(values)}."
+        raise UsageError(text, remedy="Leave out records without a score.")
     floats = tuple(float(value) for value in values)
     mean = math.fsum(floats) / len(floats)
     population = statistics.pstdev(floats)
@@ -116,9 +114,8 @@ def welch(candidate: Sequence[float], baseline: Sequence[float], *, margin: floa
 
     new, old = _values("candidate", candidate), _values("baseline", baseline)
     if is_rounding(new, new) and is_rounding(old, old):
-        raise UsageError(
-            "neither set has any spread, so no t test applies.", remedy="Use seeds that make a difference."
-        )
+        text = "neither set has any spread, so no t test applies."
+        raise UsageError(text, remedy="Use seeds that make a difference.")
     found = stats.ttest_ind(new + margin, old, equal_var=False, alternative="less")
     stds = float(new.std(ddof=1)), float(old.std(ddof=1))
     figures = map(float, (found.statistic, found.df, found.pvalue, new.mean() - old.mean()))
@@ -172,8 +169,6 @@ def power(improvement: float, candidate_std: float, baseline_std: float, n: int,
 
 def _values(name: str, values: Sequence[float]) -> Values:
     if len(values) < 2:
-        raise UsageError(
-            f"the {name} has {len(values)} value(s); a t test needs at least two.",
-            remedy='Add seeds: `harness submit --seeds "1 2 3"`.',
-        )
+        text = f"the {name} has {len(values)} value(s); a t test needs at least two."
+        raise UsageError(text, remedy='Add seeds: `harness submit --seeds "1 2 3"`.')
     return np.asarray(summarise(values).values, dtype=np.float64)

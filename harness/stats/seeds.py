@@ -94,10 +94,8 @@ def aggregate(records: Sequence[RunRecord]) -> SeedStatistics:
     clocks: dict[str, list[Worst]] = defaultdict(list)
     for record in ordered:
         if record.final is None or not record.final.whole_set:
-            raise UsageError(
-                f"record {record.run_id} has no final score over the whole validation set.",
-                remedy="Leave it out of the statistics.",
-            )
+            text = f"record {record.run_id} has no final score over the whole validation set."
+            raise UsageError(text, remedy="Leave it out of the statistics.")
         finals.append(record.final)
         for score in record.scores:
             by_stage[score.stage].append(score.bpb)
@@ -137,15 +135,11 @@ def compare(candidate: SeedStatistics, baseline: SeedStatistics, margin: Margin)
     for name in ("track", "data"):
         if candidate.origin[name] != baseline.origin[name]:
             ours, theirs = (re.sub(r"(\w{12})\w{52}", r"\1", side.origin[name]) for side in (candidate, baseline))
-            raise UsageError(
-                f"candidate and baseline can't be compared: {name} differs: {ours} against {theirs}.",
-                remedy="Compare records of one track, with the same limits, and one data set.",
-            )
+            text = f"candidate and baseline can't be compared: {name} differs: {ours} against {theirs}."
+            raise UsageError(text, remedy="Compare records of one track, with the same limits, and one data set.")
     if candidate.text != baseline.text:
-        raise UsageError(
-            f"candidate ({candidate.text}) and baseline ({baseline.text}) differ in the text that was scored.",
-            remedy="Compare records of one track and data set.",
-        )
+        text = f"candidate ({candidate.text}) and baseline ({baseline.text}) differ in the text that was scored."
+        raise UsageError(text, remedy="Compare records of one track and data set.")
     margin_bpb = to_bpb(margin.value, margin.unit, candidate.text)
     values = candidate.bpb.values, baseline.bpb.values
     unpaired = welch(*values, margin=margin_bpb)
@@ -190,11 +184,7 @@ def counted_pools(report: VerifyReport) -> tuple[list[list[RunRecord]], list[str
 
 
 def describe_against(
-    reports: Sequence[VerifyReport],
-    baseline: VerifyReport,
-    *,
-    track: str | None = None,
-    margin: str | None = None,
+    reports: Sequence[VerifyReport], baseline: VerifyReport, *, track: str | None = None, margin: str | None = None
 ) -> list[str]:
     """What :func:`describe_comparison` says for each track (or ``track`` alone) of which both sides hold records.
 
@@ -271,7 +261,5 @@ def parse_margin(text: str) -> Margin:
         found = Margin(float(number), next(unit for unit in UNITS if unit == named.strip()))
         if 0 <= found.value < math.inf:
             return found
-    raise UsageError(
-        f"margin is {text!r}; wanted a finite number, not negative, and one of {', '.join(UNITS)}.",
-        remedy=f"Give number and unit: {OTHER_MARGIN}.",
-    )
+    words = f"margin is {text!r}; wanted a finite number, not negative, and one of {', '.join(UNITS)}."
+    raise UsageError(words, remedy=f"Give number and unit: {OTHER_MARGIN}.")

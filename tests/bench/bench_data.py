@@ -15,8 +15,8 @@ import numpy as np
 import sentencepiece
 from ratios import Ratio, paired, peak_bytes, seconds
 
+from harness.data.dataset import map_values, write_shard
 from harness.data.documents import Documents, encode_documents, load_tokenizer
-from harness.data.shards import map_values, write_shard
 from harness.data.tokenizers import THREADS, SentencePieceTokenizer, train_bpe
 from submission.train.batches import Windows
 

@@ -16,7 +16,7 @@ from lab import cheats_in, markov_stream
 
 from harness.clock.spans import Ledger
 from harness.config.tracks import Track, load_track
-from harness.data.shards import write_shard
+from harness.data.dataset import write_shard
 from harness.errors import HarnessError
 from harness.progress import Reporter
 from harness.rules import Finding, Verdict

@@ -9,7 +9,7 @@ from cells import living
 
 from harness.cli.new import create
 from harness.data import Dataset, Validation
-from harness.data.shards import join_values, shard_name, write_shard
+from harness.data.dataset import join_values, shard_name, write_shard
 from harness.progress import Silent
 from harness.record.verification import verify_folder
 from harness.rules import Finding, Verdict

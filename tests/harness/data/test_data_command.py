@@ -9,7 +9,7 @@ from corpus import documents, ranks, small_dataset, trained
 
 from harness.cli.data import command
 from harness.data import load_validation, open_dataset
-from harness.data.shards import write_shard
+from harness.data.dataset import write_shard
 from harness.progress import Silent
 
 

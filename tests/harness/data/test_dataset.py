@@ -9,7 +9,7 @@ from corpus import documents, small_dataset, trained
 
 from harness.data import load_validation, open_dataset
 from harness.data.build import folder_lock
-from harness.data.shards import write_shard
+from harness.data.dataset import write_shard
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
 from harness.progress import Silent
 

@@ -120,8 +120,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     for name in [*trained, "5-smoke-7"]:
         (tmp_path / name).mkdir()
-    for room in (job, refereed):
-        monkeypatch.setattr(room, "recall", recall)
+    monkeypatch.setattr(refereed, "recall", recall)
     return tmp_path
 
 

@@ -10,7 +10,7 @@ import tiny_run
 
 from harness.clock.spans import Ledger
 from harness.config.tracks import Track, load_track
-from harness.data.shards import write_shard
+from harness.data.dataset import write_shard
 from harness.errors import CouldNotCheck
 from harness.progress import Silent
 from harness.run.artifact import seal_submission

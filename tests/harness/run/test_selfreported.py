@@ -54,7 +54,7 @@ def run(tmp_path, act="", variables=None, limits=None, progress=None):
     run_dir.mkdir()
     sealed = seal_script(path, run_dir, variables or {})
     context = RunContext(zoo_track(limits or {}), 7, run_dir, sealed, variables or {}, progress or Reporter(), Ledger())
-    return run_script(context, dataset(tmp_path / "data"), artifact="*.ptz")
+    return run_script(context, dataset(tmp_path / "data"), pattern="*.ptz")
 
 
 def verdict(record, rule):
@@ -167,7 +167,7 @@ def test_a_script_in_the_style_of_the_public_ones_runs_as_the_guide_says(tmp_pat
     variables = {"ITERATIONS": "20"}
     sealed = seal_script(script, run_dir, variables)
     context = RunContext(load_track("smoke"), 1337, run_dir, sealed, variables, Reporter(), Ledger())
-    record = run_script(context, tiny_dataset(tmp_path), artifact="*.ptz")
+    record = run_script(context, tiny_dataset(tmp_path), pattern="*.ptz")
     log = (run_dir / "logs" / "script.log").read_text()
     assert f"val_bpb:{record.scores[0].bpb:.8f}" in log
     assert f"Total submission size int8+zlib: {record.sizes.total_bytes} bytes" in log

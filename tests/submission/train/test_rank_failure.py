@@ -10,7 +10,7 @@ import pytest
 
 from harness.clock.spans import Ledger
 from harness.config.tracks import load_track
-from harness.data.shards import write_shard
+from harness.data.dataset import write_shard
 from harness.progress import Reporter
 from harness.protocol.messages import Kind, Message
 from harness.run.artifact import seal_submission

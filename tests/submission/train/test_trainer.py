@@ -13,7 +13,7 @@ import torch
 from small_models import small_config
 from torch import Tensor
 
-from harness.data.shards import write_shard
+from harness.data.dataset import write_shard
 from harness.protocol.session import ShardFile
 from submission.train import loop
 from submission.train.loop import Diverged, run_steps
