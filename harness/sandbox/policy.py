@@ -192,11 +192,9 @@ def refuse_low_limits(policy: SandboxPolicy) -> None:
     for group in control_groups("pids"):
         most, there = told(group / "pids.max").strip(), told(group / "pids.current").strip()
         if most.isdecimal() and there.isdecimal() and int(most) - int(there) < LEAST_THREADS:
-            raise CouldNotCheck(
-                f"the control group {group} takes {most} processes and threads; {there} are there, and a cell needs "
-                f"{LEAST_THREADS}.",
-                remedy="Raise its pids.max: a container's --pids-limit, a unit's TasksMax.",
-            )
+            held = f"the control group {group} takes {most} processes and threads; {there} are there"
+            remedy = "Raise its pids.max: a container's --pids-limit, a unit's TasksMax."
+            raise CouldNotCheck(f"{held}, and a cell needs {LEAST_THREADS}.", remedy=remedy)
 
 
 def control_groups(controller: str) -> Iterator[Path]:
