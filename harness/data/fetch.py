@@ -151,9 +151,8 @@ def plan_files(
     except (OSError, msgspec.DecodeError):
         before = None
     wanted = wanted or (before.revision if before else "main")
-    revision = str(
-        _patiently(f"{repo}: revision {wanted}", lambda: HfApi(ENDPOINT).dataset_info(repo, revision=wanted)).sha
-    )
+    pinned = _patiently(f"{repo}: revision {wanted}", lambda: HfApi(ENDPOINT).dataset_info(repo, revision=wanted))
+    revision = str(pinned.sha)
     if before and (before.repo, before.revision) != (repo, revision):
         (partial / EXPORTED).unlink(missing_ok=True)
         before = None

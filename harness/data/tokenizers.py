@@ -247,9 +247,8 @@ class TiktokenTokenizer(Tokenizer):
         self.file, self.name = file, name
         self.bos_id = max(ranks.values()) + 1
         self.vocab_size = self.bos_id + 1
-        self._encoding = tiktoken.Encoding(
-            name, pat_str=self.pattern, mergeable_ranks=ranks, special_tokens={"<|endoftext|>": self.bos_id}
-        )
+        special = {"<|endoftext|>": self.bos_id}
+        self._encoding = tiktoken.Encoding(name, pat_str=self.pattern, mergeable_ranks=ranks, special_tokens=special)
         self.sizes = np.zeros(self.vocab_size, np.int64)
         for token, rank in ranks.items():
             self.sizes[rank] = len(token)

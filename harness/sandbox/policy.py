@@ -145,9 +145,7 @@ def cell_environment(home: Path, gpus: bool) -> dict[str, str]:
 
     Raises ``UsageError`` for an inherited one that is too long to be what its name says.
     """
-    path = os.pathsep.join(
-        (str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin", "/usr/local/cuda/bin")
-    )
+    programs = (str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin", "/usr/local/cuda/bin")
     kept = inherited(gpus)
     for name, value in kept.items():
         if len(value) > _MAX_INHERITED:
@@ -155,7 +153,7 @@ def cell_environment(home: Path, gpus: bool) -> dict[str, str]:
             raise UsageError(text, remedy=f"Shorten or unset {name}: a cell inherits it.")
     # only a rank may start CUDA, but its compiler's child processes, too, ask whether there is a GPU
     kept |= {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"} if gpus else {}
-    return kept | {"PATH": path, "HOME": str(home), "TMPDIR": str(home), "LANG": "C.UTF-8"}
+    return kept | {"PATH": os.pathsep.join(programs), "HOME": str(home), "TMPDIR": str(home), "LANG": "C.UTF-8"}
 
 
 def resource_limits(policy: SandboxPolicy) -> dict[str, int]:
