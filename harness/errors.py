@@ -103,7 +103,5 @@ def machine_trouble(error: OSError, place: str | os.PathLike[str] | None = None)
         name = f" ({str(where)[:200]}{'…' if len(str(where)) > 200 else ''})" if where else ""
         return CouldNotCheck(f"{error.strerror or error}{name}.", remedy=own)
     remedy = "Free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Use another file system"
-    return CouldNotCheck(
-        f"{reason.format(f' of {where}' if where else '')}.",
-        remedy=f"{remedy}: {FOLDERS} name the referee's; `df` shows the disks.",
-    )
+    text = f"{reason.format(f' of {where}' if where else '')}."
+    return CouldNotCheck(text, remedy=f"{remedy}: {FOLDERS} name the referee's; `df` shows the disks.")

@@ -35,11 +35,9 @@ def main(context: click.Context) -> None:
     if any(option.name == "submission_dir" for option in command.params):
         os.environ[GIVEN_TO_MAKE] = " ".join(unread)  # the rest may be the submission's own: its manifest decides
     elif unread:
-        raise UsageError(
-            f"make {context.invoked_subcommand} reads no variable {', '.join(unread)}.",
-            remedy=(f"It reads {', '.join(sorted(read))}." if read else "See `make help`.")
-            + " A variable for another program goes before make.",
-        )
+        text = f"make {context.invoked_subcommand} reads no variable {', '.join(unread)}."
+        known = f"It reads {', '.join(sorted(read))}." if read else "See `make help`."
+        raise UsageError(text, remedy=f"{known} A variable for another program goes before make.")
 
 
 def run(argv: list[str] | None = None) -> None:

@@ -72,11 +72,9 @@ class Dataset(Manifest, frozen=True, kw_only=True):
     def require_vocab(self, vocab_size: int, wanted_by: str) -> None:
         """Refuse shards of another tokenizer than ``wanted_by`` (a track) asks for. Raises ``UsageError``."""
         if self.vocab_size != vocab_size:
-            raise UsageError(
-                f"data set {self.name} has a vocabulary of {self.vocab_size:,}; {wanted_by} wants {vocab_size:,}: "
-                "wrong tokenizer for these shards.",
-                remedy=f"Choose another track or data set, or build one with a tokenizer of {vocab_size:,} pieces.",
-            )
+            said = f"data set {self.name} has a vocabulary of {self.vocab_size:,}; {wanted_by} wants {vocab_size:,}"
+            remedy = f"Choose another track or data set, or build one with a tokenizer of {vocab_size:,} pieces."
+            raise UsageError(f"{said}: wrong tokenizer for these shards.", remedy=remedy)
 
 
 @dataclass(frozen=True)

@@ -77,11 +77,9 @@ class Documents:
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise CouldNotCheck(
-                f"{where}: a lone surrogate (U+{ord(text[error.start]):04X} at character {error.start:,}) has no UTF-8 "
-                "bytes to count.",
-                remedy="Remove or replace it in the source.",
-            ) from None
+            found = f"a lone surrogate (U+{ord(text[error.start]):04X} at character {error.start:,})"
+            remedy = "Remove or replace it in the source."
+            raise CouldNotCheck(f"{where}: {found} has no UTF-8 bytes to count.", remedy=remedy) from None
         return text
 
 

@@ -91,11 +91,9 @@ def fetch(
     partial, old = (folder.parent / f".{word}-{folder.name}" for word in ("partial", "old"))
     with folder_lock(folder):
         if not with_docs and (folder / dataset.MANIFEST).is_file():
-            raise UsageError(
-                f"{folder} holds a complete data set; a fetch without documents would take its byte ledger and "
-                f"{dataset.MANIFEST}.",
-                remedy="Add --with-docs to change its shards, or remove the folder first.",
-            )
+            lost = f"its byte ledger and {dataset.MANIFEST}"
+            text = f"{folder} holds a complete data set; a fetch without documents would take {lost}."
+            raise UsageError(text, remedy="Add --with-docs to change its shards, or remove the folder first.")
         # 1. What an earlier fetch left complete serves this one.
         partial.mkdir(parents=True, exist_ok=True)
         for path in folder.iterdir() if folder.is_dir() else ():
@@ -109,11 +107,10 @@ def fetch(
         needed = sum(file.size for file in record.files if not (partial / file.name).exists())
         free = shutil.disk_usage(partial).free
         if needed and needed + DISK_MARGIN_BYTES > free:
-            raise CouldNotCheck(
-                f"{partial.parent} has {free:,} bytes free; {needed:,} and a margin of {DISK_MARGIN_BYTES:,} are "
-                "needed.",
-                remedy="Free space, set GOLF_CACHE_DIR to another disk, or ask for fewer --train-shards.",
-            )
+            wanted = f"{needed:,} and a margin of {DISK_MARGIN_BYTES:,}"
+            text = f"{partial.parent} has {free:,} bytes free; {wanted} are needed."
+            remedy = "Free space, set GOLF_CACHE_DIR to another disk, or ask for fewer --train-shards."
+            raise CouldNotCheck(text, remedy=remedy)
         # 3. Each file, checked; and only what the record names goes under the final name.
         done = 0
         with progress.stage(f"fetch {variant}", sum(file.size for file in record.files), "bytes") as stage:
@@ -154,9 +151,8 @@ def plan_files(
     except (OSError, msgspec.DecodeError):
         before = None
     wanted = wanted or (before.revision if before else "main")
-    revision = str(
-        _patiently(f"{repo}: revision {wanted}", lambda: HfApi(ENDPOINT).dataset_info(repo, revision=wanted)).sha
-    )
+    pinned = _patiently(f"{repo}: revision {wanted}", lambda: HfApi(ENDPOINT).dataset_info(repo, revision=wanted))
+    revision = str(pinned.sha)
     if before and (before.repo, before.revision) != (repo, revision):
         (partial / EXPORTED).unlink(missing_ok=True)
         before = None

@@ -71,13 +71,10 @@ def fetch_wheel(folder: Path) -> Path:
         reason = f"no answer within {FETCH_TIMEOUT_S} s"
     wheels = list(folder.glob("*.whl"))
     if len(wheels) != 1:
-        wrong = "HASH" in reason.upper()
-        raise CouldNotCheck(
-            f"pip could not fetch {REQUIREMENT} with sha256 {WHEEL_SHA256[:16]}…: {reason.strip()}",
-            remedy="The file behind that name has changed: do not use it."
-            if wrong
-            else "Connect to a package index once, or set PIP_NO_INDEX=1 and PIP_FIND_LINKS=folder-with-the-wheel.",
-        )
+        text = f"pip could not fetch {REQUIREMENT} with sha256 {WHEEL_SHA256[:16]}…: {reason.strip()}"
+        remedy = "Connect to a package index once, or set PIP_NO_INDEX=1 and PIP_FIND_LINKS=folder-with-the-wheel."
+        changed = "The file behind that name has changed: do not use it."
+        raise CouldNotCheck(text, remedy=changed if "HASH" in reason.upper() else remedy)
     return wheels[0]
 
 

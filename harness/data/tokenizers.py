@@ -145,11 +145,8 @@ class SentencePieceTokenizer(Tokenizer):
         else:  # the slow way, for unknown pieces, whose length only the encoder knows: each piece's own surface
             pieces = self._model.encode(raw, return_type="proto").pieces
             if [piece.id for piece in pieces] != ids.tolist():
-                raise CouldNotCheck(
-                    f"{self.name} encodes a document in one way as ids and in another as text, so its bytes can't be "
-                    "told.",
-                    remedy="Use a tokenizer without unknown pieces (byte_fallback).",
-                )
+                text = f"{self.name} encodes a document differently as ids and as text, so its bytes can't be told."
+                raise CouldNotCheck(text, remedy="Use a tokenizer without unknown pieces (byte_fallback).")
             cuts = np.array([piece.end for piece in pieces], np.int64)
         cuts[-1] = len(raw)
         sizes: Bytes = np.diff(cuts, prepend=0)
@@ -250,9 +247,8 @@ class TiktokenTokenizer(Tokenizer):
         self.file, self.name = file, name
         self.bos_id = max(ranks.values()) + 1
         self.vocab_size = self.bos_id + 1
-        self._encoding = tiktoken.Encoding(
-            name, pat_str=self.pattern, mergeable_ranks=ranks, special_tokens={"<|endoftext|>": self.bos_id}
-        )
+        special = {"<|endoftext|>": self.bos_id}
+        self._encoding = tiktoken.Encoding(name, pat_str=self.pattern, mergeable_ranks=ranks, special_tokens=special)
         self.sizes = np.zeros(self.vocab_size, np.int64)
         for token, rank in ranks.items():
             self.sizes[rank] = len(token)

@@ -82,19 +82,15 @@ def _derived_figures(record: RunRecord) -> Iterator[str]:
         if places != sorted(set(places)):
             yield f"{name} does not run forward"
         if end and points and not (places[-1] == end.targets and math.isclose(points[-1][1], end.bpb, rel_tol=1e-9)):
-            yield (
-                f"{name} ends at {points[-1][1]!r} after {places[-1]:,} targets; the {end.stage} score is {end.bpb!r} "
-                f"after {end.targets:,}"
-            )
+            other = f"the {end.stage} score is {end.bpb!r} after {end.targets:,}"
+            yield f"{name} ends at {points[-1][1]!r} after {places[-1]:,} targets; {other}"
     # 3. Bytes add up.
     sizes = record.sizes
     if min(sizes.code_bytes, sizes.model_bytes, sizes.total_bytes, sizes.cap_bytes) < 0:
         yield "a size is negative"
-    if sizes.code_bytes + sizes.model_bytes != sizes.total_bytes:
-        yield (
-            f"total is given as {sizes.total_bytes:,} bytes; code {sizes.code_bytes:,} + model {sizes.model_bytes:,} "
-            f"give {sizes.code_bytes + sizes.model_bytes:,}"
-        )
+    if (both := sizes.code_bytes + sizes.model_bytes) != sizes.total_bytes:
+        sum_of = f"code {sizes.code_bytes:,} + model {sizes.model_bytes:,} give {both:,}"
+        yield f"total is given as {sizes.total_bytes:,} bytes; {sum_of}"
     # 4. Each budget is the sum of its spans, and no clocked span is left out of its own.
     for span in record.spans:
         if span.seconds < 0 or span.start_s < 0:
@@ -120,10 +116,8 @@ def _verdicts_and_digests(record: RunRecord) -> Iterator[str]:
             yield f"audit {audit.name} ends with {audit.verdict!r}, which is not a verdict of an audit"
         within = audit.k >= 0 and 0 <= audit.worst_nats <= audit.tolerance_nats
         if audit.verdict == Verdict.PASS and not within:
-            yield (
-                f"audit {audit.name} passed with a worst difference of {audit.worst_nats!r} nats over its tolerance "
-                f"of {audit.tolerance_nats!r}"
-            )
+            worst = f"a worst difference of {audit.worst_nats!r} nats"
+            yield f"audit {audit.name} passed with {worst} over its tolerance of {audit.tolerance_nats!r}"
         if audit.verdict == Verdict.FAIL and given.get(audit.rule) != Verdict.FAIL:
             yield f"audit {audit.name} failed, but {audit.rule} is given as {given.get(audit.rule, 'no verdict')}"
         if audit.verdict == Verdict.ERROR and given.get(audit.rule) == Verdict.PASS:

@@ -99,8 +99,6 @@ def locked(records_dir: Path, *, shared: bool = False) -> AbstractContextManager
     """
     if not shared:
         records_dir.mkdir(parents=True, exist_ok=True)
-    taken = CouldNotCheck(
-        f"{records_dir} stayed locked by another process for {LOCK_TIMEOUT_S:.0f} s.",
-        remedy="Wait until that process has ended, then sign again.",
-    )
+    text = f"{records_dir} stayed locked by another process for {LOCK_TIMEOUT_S:.0f} s."
+    taken = CouldNotCheck(text, remedy="Wait until that process has ended, then sign again.")
     return files.locked(records_dir / ".lock", wait_s=LOCK_TIMEOUT_S, shared=shared, taken=taken)

@@ -260,9 +260,8 @@ def check_list(envelope: Envelope, before: Sequence[TrustList], previous: str, r
         raise ValueError("its signature does not fit its content")
     number = len(before) + 1
     if envelope.payload_type != LIST_TYPE or (new.version, new.previous) != (number, previous):
-        raise ValueError(
-            f"it calls itself version {new.version}, and {number} is wanted, behind {previous[:12] or 'none'}"
-        )
+        wanted = f"{number} is wanted, behind {previous[:12] or 'none'}"
+        raise ValueError(f"it calls itself version {new.version}, and {wanted}")
     if back := revoked - {key.keyid for key in new.keys if key.status == "revoked"}:
         raise ValueError(f"it takes back that key {min(back)[:16]} is revoked")
     return new

@@ -66,16 +66,11 @@ def failure(
         if paused_s or taken > FOREIGN_SHARE:
             stopped = f"the referee was stopped for {paused_s:.0f} s (Ctrl-Z, or a container that is paused)"
             why = stopped if paused_s else f"other processes, or a quota, took {taken:.0%} of the processors"
-            return CouldNotCheck(
-                f"{cell}: {reason}, while {why}: that says something about this machine, not about the submission.",
-                remedy="Run on a machine that is otherwise idle, and stop nothing meanwhile.",
-            )
+            text = f"{cell}: {reason}, while {why}: that says something about this machine, not about the submission."
+            return CouldNotCheck(text, remedy="Run on a machine that is otherwise idle, and stop nothing meanwhile.")
     if killed_for_memory() > context.oom_kills:  # a helper's too: its rank waits for ever, or fails in its own words
-        return CouldNotCheck(
-            f"{cell}: {reason}, and the kernel counts a process killed for want of memory since it started.",
-            log=tail,
-            remedy="Free some memory, or use a machine, or a control group, with more.",
-        )
+        text = f"{cell}: {reason}, and the kernel counts a process killed for want of memory since it started."
+        return CouldNotCheck(text, log=tail, remedy="Free some memory, or use a machine or control group with more.")
     barred = [at for at in (tempfile.gettempdir(), context.run_dir) if os.statvfs(at).f_flag & os.ST_NOEXEC]
     if barred and NOT_MAPPED in tail and not seen:
         text = f"{cell}: {reason}; {barred[0]} is mounted noexec, so no library that is written there can be loaded."

@@ -172,11 +172,9 @@ def compile_once(context: RunContext, told: Told) -> None:
     try:
         context.compiled_bytes = _hand_on(context.compile_cache_dir)
     except OSError as error:
-        raise RuleBroken(
-            "A3-NO-UNCOUNTED-CODE",
-            f"the compile cache {why_uncountable(error, context.compile_cache_dir)}.",
-            remedy="Leave files and folders that their owner can read, and no more of them than a compiler does.",
-        ) from None
+        text = f"the compile cache {why_uncountable(error, context.compile_cache_dir)}."
+        remedy = "Leave files and folders that their owner can read, and no more of them than a compiler does."
+        raise RuleBroken("A3-NO-UNCOUNTED-CODE", text, remedy=remedy) from None
     most = int(CACHE_SHARE * context.track.limits.artifact_bytes)
     if context.compiled_bytes > most:
         raise RuleBroken(

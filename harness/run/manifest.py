@@ -154,11 +154,9 @@ def check_variables(manifest: SubmissionManifest, environ: Mapping[str, str], fi
     found = misspelt(environ, known, (*manifest.env.namespace, *unread), manifest.env.hints)
     if found:
         hints = [f"{name} ({help})" if help else name for name, help in found.items()]
-        raise UsageError(
-            f"neither {manifest.name} nor this command reads a variable {', '.join(hints)}.",
-            remedy="Unset it, or correct its name: [env] accept in the submission's submission.toml lists its own."
-            + " A variable for another program goes before make." * bool(unread),
-        )
+        text = f"neither {manifest.name} nor this command reads a variable {', '.join(hints)}."
+        remedy = "Unset it, or correct its name: [env] accept in the submission's submission.toml lists its own."
+        raise UsageError(text, remedy=remedy + " A variable for another program goes before make." * bool(unread))
 
 
 def _is_setting(word: str, files: Mapping[str, bytes]) -> bool:

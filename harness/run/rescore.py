@@ -46,11 +46,9 @@ def rescore(record: RunRecord, artifact: Path, environ: Mapping[str, str], progr
     with reserved(track.hardware, f"track {track.name}"):
         dataset = open_dataset(record.data.name, cache_dir() / "datasets", progress)
         if dataset.fingerprint != record.data.fingerprint:
-            raise CouldNotCheck(
-                f"data set {dataset.name} is {dataset.fingerprint[:16]}… here and {record.data.fingerprint[:16]}… in "
-                "the record.",
-                remedy="`harness data` shows what is cached; build the record's data set.",
-            )
+            here, there = dataset.fingerprint[:16], record.data.fingerprint[:16]
+            text = f"data set {dataset.name} is {here}… here and {there}… in the record."
+            raise CouldNotCheck(text, remedy="`harness data` shows what is cached; build the record's data set.")
         runs_dir().mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="rescore-", dir=runs_dir()) as scratch:
             run_dir = Path(scratch)

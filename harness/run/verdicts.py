@@ -50,9 +50,8 @@ def clock_findings(context: RunContext, spans: list[SpanEntry], budgets: list[Bu
         text += f"Before the clock, uncounted: {before or 'nothing'}."
         cut_short = train and context.training is not None and context.training.ended == "clock"
         if cut_short and context.training:
-            text += (
-                f" The clock cut training short after {context.training.steps:,} steps: another run may end elsewhere."
-            )
+            steps = f"{context.training.steps:,} steps"
+            text += f" The clock cut training short after {steps}: another run may end elsewhere."
         verdict = Verdict.PASS
         if over > 0 and not (train and tolerant and over <= TRAIN_TOLERANCE_S):
             verdict = Verdict.FAIL
@@ -139,9 +138,8 @@ def closure_finding(context: RunContext, readable: list[ReadablePart]) -> Findin
     named = sorted(readable, key=lambda part: -part.bytes)
     most = ", ".join(f"{part.name} {part.bytes / 1e6:.1f} MB" for part in named[:3])
     total = sum(part.bytes for part in readable)
-    text += (
-        f". Uncounted, it could read {total / 1e6:,.1f} MB of the machine: {most}, {max(0, len(named) - 3)} parts more"
-    )
+    parts_more = max(0, len(named) - 3)
+    text += f". Uncounted, it could read {total / 1e6:,.1f} MB of the machine: {most}, {parts_more} parts more"
     tools = ", compilers and drivers" if any(part.name == TOOLS for part in readable) else "; no manuals, no test data"
     text += f" (code with its comments and documentation strings{tools})"
     installed = {part.name.rpartition(" ")[0] for part in readable}

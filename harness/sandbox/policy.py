@@ -145,9 +145,7 @@ def cell_environment(home: Path, gpus: bool) -> dict[str, str]:
 
     Raises ``UsageError`` for an inherited one that is too long to be what its name says.
     """
-    path = os.pathsep.join(
-        (str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin", "/usr/local/cuda/bin")
-    )
+    programs = (str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin", "/usr/local/cuda/bin")
     kept = inherited(gpus)
     for name, value in kept.items():
         if len(value) > _MAX_INHERITED:
@@ -155,7 +153,7 @@ def cell_environment(home: Path, gpus: bool) -> dict[str, str]:
             raise UsageError(text, remedy=f"Shorten or unset {name}: a cell inherits it.")
     # only a rank may start CUDA, but its compiler's child processes, too, ask whether there is a GPU
     kept |= {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"} if gpus else {}
-    return kept | {"PATH": path, "HOME": str(home), "TMPDIR": str(home), "LANG": "C.UTF-8"}
+    return kept | {"PATH": os.pathsep.join(programs), "HOME": str(home), "TMPDIR": str(home), "LANG": "C.UTF-8"}
 
 
 def resource_limits(policy: SandboxPolicy) -> dict[str, int]:
@@ -192,11 +190,9 @@ def refuse_low_limits(policy: SandboxPolicy) -> None:
     for group in control_groups("pids"):
         most, there = told(group / "pids.max").strip(), told(group / "pids.current").strip()
         if most.isdecimal() and there.isdecimal() and int(most) - int(there) < LEAST_THREADS:
-            raise CouldNotCheck(
-                f"the control group {group} takes {most} processes and threads; {there} are there, and a cell needs "
-                f"{LEAST_THREADS}.",
-                remedy="Raise its pids.max: a container's --pids-limit, a unit's TasksMax.",
-            )
+            held = f"the control group {group} takes {most} processes and threads; {there} are there"
+            remedy = "Raise its pids.max: a container's --pids-limit, a unit's TasksMax."
+            raise CouldNotCheck(f"{held}, and a cell needs {LEAST_THREADS}.", remedy=remedy)
 
 
 def control_groups(controller: str) -> Iterator[Path]:

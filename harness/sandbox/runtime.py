@@ -178,9 +178,8 @@ def _without_texts(
         for entry in sorted(entries, key=lambda entry: entry.name):
             below, names = [Path(entry.path)], list[Path]()
             if entry.is_dir(follow_symlinks=False):
-                below, names = (
-                    ([], []) if entry.name in unwanted else _without_texts(below[0], tools, unwanted, in_tests)
-                )
+                skipped = entry.name in unwanted
+                below, names = ([], []) if skipped else _without_texts(below[0], tools, unwanted, in_tests)
             elif (
                 (in_tests and not entry.name.endswith((".py", ".pyc")))
                 or entry.name.startswith("_tkinter")

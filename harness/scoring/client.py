@@ -131,9 +131,8 @@ class EvalClient(ExitStack):
             message = self._expect(Kind.LOGITS)
             rows = message.b
             if message.a != row or not 1 <= rows <= min(count - row, self.buffers.logits.shape[0]):
-                raise RankFailed(
-                    f"it sent rows {message.a} to {message.a + rows} of a chunk of {count}, wanted {row} on"
-                )
+                sent = f"rows {message.a} to {message.a + rows}"
+                raise RankFailed(f"it sent {sent} of a chunk of {count}, wanted {row} on")
             private = self._private[:rows].copy_(self.buffers.logits[:rows])
             settle(self.buffers.device)
             yield row, private
