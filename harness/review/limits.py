@@ -249,7 +249,7 @@ def claimed_bytes(record: Record) -> None:
             (record.mentions(claimed, [run.file for run in record.runs]), ""),
             (near, "the claimed size is rounded: the cap is judged to the byte"),
         )
-        if remark := next((text for holds, text in known if holds), "the claimed size stands in no log"):
+        if remark := next((text for holds, text in known if holds), "the claimed size is in no log"):
             sizes = f"logs: {', '.join(f'{value:,}' for value in values[:5])}"
             out.warn(rule, f"{remark}.", at, f"{claimed.value:,.0f}", sizes)
         elif exact == max(values):

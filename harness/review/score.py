@@ -75,7 +75,7 @@ def claim(record: Record) -> None:
         message = f"no score of a log, mean or rounding gives the claim{more}."
         read = not record.incomplete and all(r.final for r in record.runs)
         if read and not unread and claimed.high < min(finals) - 5e-4:
-            report, message = out.fail, "the claimed score stands in no log, and every final one there is worse."
+            report, message = out.fail, "the claimed score is in no log, and every final score there is worse."
         elif record.incomplete and abs(near - claimed.value) < 0.005:
             message = "the claim rests on seeds whose logs are not here."
     report(rule, message, at, claimed.text, computed, remedy)

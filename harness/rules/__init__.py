@@ -122,7 +122,7 @@ def matching(word: str) -> list[Rule]:
     if not section:
         near = [item.id for item in rules.values() if wanted and wanted in item.id]
         raise UsageError(
-            f"there is no rule {word!r}.",
+            f"no rule is named {word!r}.",
             remedy=f"Near it: {', '.join(near[:5])}." if near else "`harness check --explain list` lists the ids.",
         )
     return section
