@@ -202,7 +202,7 @@ def cell_checks(*, further: bool) -> Iterator[Check]:
 
 def probes(*, further: bool) -> Iterator[tuple[str, str, float, int]]:
     """Name, program, seconds, ranks: torch; if ``further`` a kernel that it compiles; NCCL where there are two GPUs."""
-    gpus = sum(node.name.removeprefix("nvidia").isdigit() for node in gpu_devices())
+    gpus = len(usable_gpus())
     for probe in _TABLE["probes"]:
         if (further or not probe.get("further")) and (ranks := probe.get("ranks", 1)) <= max(gpus, 1):
             yield probe["name"], probe["program"], probe["seconds"], ranks

@@ -126,7 +126,7 @@ class Track(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
         """The same track for a look: little training, few audits, a few targets. Its digest is another, so no run of it
         can be taken for a run of this one.
         """
-        plan = {"chunks": 2, "positions": 8, "diagnostic_tokens": QUICK_TARGETS}
+        plan = {"chunks": 2, "positions": 8, "diagnostic_tokens": QUICK_TARGETS, "escape_nats": 0.6}
         return msgspec.structs.replace(
             self,
             limits=msgspec.structs.replace(self.limits, train_s=min(QUICK_TRAIN_S, self.limits.train_s)),
