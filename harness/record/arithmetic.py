@@ -92,10 +92,12 @@ def _derived_figures(record: RunRecord) -> Iterator[str]:
         sum_of = f"code {sizes.code_bytes:,} + model {sizes.model_bytes:,} give {both:,}"
         yield f"total is given as {sizes.total_bytes:,} bytes; {sum_of}"
     # 4. Each budget is the sum of its spans, and no clocked span is left out of its own.
+    packaging = record.track.readings.get("package_counts_in", "none")
+    own = {"train": "train", "eval": "eval", "package": "" if packaging == "none" else packaging}
     for span in record.spans:
         if span.seconds < 0 or span.start_s < 0:
             yield f"span {span.name} has a negative time"
-        if span.name in CLOCK_RULES and span.budget != span.name:
+        if span.budget != own.get(span.name, span.budget):
             yield f"span {span.name} counts in {span.budget or 'no budget'!r}, not in its own"
     budgets = Counter(budget.name for budget in record.budgets)
     for name in {span.budget for span in record.spans if span.budget} - set(budgets):

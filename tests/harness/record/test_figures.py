@@ -71,6 +71,13 @@ ARITHMETIC = {
         lambda r: {"spans": [replace(s, budget="") if s.name == "train" else s for s in r.spans]},
         "span train counts in 'no budget', not in its own",
     ),
+    "package-uncounted": (
+        lambda r: {
+            "spans": [replace(s, budget="") if s.name == "package" else s for s in r.spans],
+            "budgets": [r.budgets[0], replace(r.budgets[1], used_s=30.125)],
+        },
+        "span package counts in 'no budget', not in its own",
+    ),
     "budget-unstated": (lambda r: {"budgets": r.budgets[1:]}, "budget 'train', which the record does not state"),
     "budget-twice": (lambda r: {"budgets": [*r.budgets, r.budgets[0]]}, "appears twice"),
     "audit": (lambda r: audited(r, "PASS"), "over its tolerance"),
