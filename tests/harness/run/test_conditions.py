@@ -194,7 +194,8 @@ def test_cells_of_the_final_stage_are_alike_whatever_the_load(tmp_path, monkeypa
     """Else a replica could tell itself from the cell that counts; a cell of another stage follows the load."""
     shares, threads = iter((0.0, 0.0, 0.5, 0.5)), iter((100, 200, 300, 400))
     monkeypatch.setattr(cells, "threads_of_user", lambda: next(threads))
-    monkeypatch.setattr(cells, "make_resident", lambda *_: None)
+    brought = []
+    monkeypatch.setattr(cells, "make_resident", lambda parts, paths: brought.append(paths))
     monkeypatch.setattr(cells, "turn_out", lambda *_: None)
     context = cells.RunContext(zoo_track({}), 1, tmp_path, seal_submission(BASE, tmp_path), {}, Reporter())
     context.machine = SimpleNamespace(others_took=lambda *_: next(shares))
@@ -204,6 +205,7 @@ def test_cells_of_the_final_stage_are_alike_whatever_the_load(tmp_path, monkeypa
         extra = {"GOLF_STAGE": "packed" if "packed" in name else "final"}
         with cells.phase_cell(context, "eval", name=name, limit_s=60.0, argv=argv, extra=extra) as cell:
             wait_for(lambda cell=cell: None not in cell.exit_codes())
+        assert "packed" in name or brought.pop() == cell.spec.policy.read  # of the referee itself too: its protocol
         spins, limit = context.log_file(name).read_text().split()
         seen[name] = spins, int(limit) - most
     assert seen == {
