@@ -1,6 +1,7 @@
 """``harness data``: fetch, build and inspect data sets."""
 
 import hashlib
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -79,9 +80,14 @@ def build(
         raise UsageError(f"{name!r} is not a file name.", remedy="Use letters, digits, - and _.")
     folder, progress = (out or cache_dir() / "datasets" / name).absolute(), make_reporter(silent=as_json)
     documents = Documents(sources, field)
-    digests = b"".join(bytes.fromhex(file_digest(file)) for file in documents.files)
-    source = {"files_sha256": hashlib.sha256(digests).hexdigest()}
-    source["split"] = f"the first {val_documents:,} documents are validation"
+    source = {"files_sha256": "", "split": f"the first {val_documents:,} documents are validation"}
+
+    def texts() -> Iterator[str]:
+        """All documents, then the digest of their files: one that holds no document is refused unread."""
+        yield from documents
+        digests = b"".join(bytes.fromhex(file_digest(file)) for file in documents.files)
+        source["files_sha256"] = hashlib.sha256(digests).hexdigest()
+
     with folder_lock(folder):
         if tokenizer is not None:
             chosen = load_tokenizer(tokenizer)
@@ -92,12 +98,12 @@ def build(
                 )
         if case_operators:
             chosen, source["transform"] = CaseTokenizer(chosen), TRANSFORM
-        texts = iter(documents)
+        rest = texts()
         build_dataset(
             folder,
             name=name,
-            validation=islice(texts, val_documents),
-            train=texts,
+            validation=islice(rest, val_documents),
+            train=rest,
             tokenizer=chosen,
             source=source,
             progress=progress,

@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 
-import harness
 from harness.cli import JSON, PATH, epilog, say, with_options
 from harness.cli.fleet import FLEET, run_fleet
 from harness.config.tracks import load_track
@@ -107,6 +106,8 @@ def _code_of(stored: Entry, given: Path | None) -> tuple[Path, bytes]:
 
 def _jobs(queue: Queue, records: tuple[Path, ...], code: Path | None) -> list[Job]:
     """One job a record that passes level 1, with the GPUs and cores that its track needs."""
+    from harness.run.machine import referee_digest
+
     jobs = []
     for path in records:
         stored = _trusted(path)
@@ -114,7 +115,7 @@ def _jobs(queue: Queue, records: tuple[Path, ...], code: Path | None) -> list[Jo
         argv = [sys.executable, "-P", "-m", "harness", "rerun", str(path.absolute())]
         argv += ["--code", str(chosen.absolute()), "--json"]
         track, digest = load_track(stored.record.track.name), hashlib.sha256(bundle).hexdigest()
-        inputs = {"code": digest, "harness": harness.__version__, "record": stored.digest, "track": track.digest}
+        inputs = {"code": digest, "harness": referee_digest(), "record": stored.digest, "track": track.digest}
         jobs.append(queue.add(argv, needs=track.hardware, title=f"rerun {path.stem}", inputs=inputs))
     return jobs
 

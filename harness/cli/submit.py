@@ -17,7 +17,6 @@ import click
 import msgspec
 from click.core import ParameterSource
 
-import harness
 from harness.cli import FILE, JSON, PATH, epilog, name_values, with_options
 from harness.cli.fleet import FLEET, keep_code, run_fleet
 from harness.cli.result import render_summary
@@ -223,6 +222,7 @@ def _jobs(queue: Queue, seeds: Sequence[int], track: str, data: str | None, subm
     The jobs run a copy of the code as it is now, whatever becomes of the folder until they start.
     """
     from harness.data import stated_fingerprint
+    from harness.run.machine import referee_digest
 
     files, manifest = _code(submission)
     terms = load_track(track)
@@ -230,7 +230,7 @@ def _jobs(queue: Queue, seeds: Sequence[int], track: str, data: str | None, subm
     inputs = {
         "code": digest,
         "data": stated_fingerprint(data or terms.dataset, cache_dir() / "datasets"),
-        "harness": harness.__version__,
+        "harness": referee_digest(),
         "track": terms.digest,
     }
     handed = {*manifest.env.accept, *VARIABLES} - {f"{PREFIX}KEY_PASSPHRASE"}

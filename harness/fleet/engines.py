@@ -7,6 +7,7 @@
 
 import contextlib
 import os
+import secrets
 import shlex
 import signal
 import subprocess
@@ -108,7 +109,8 @@ class SlurmEngine(Engine):
 
     def __init__(self, queue: Queue, options: Mapping[str, str]) -> None:
         self._queue, self._options, self._handles = queue, dict(options), list[Any]()
-        self._submitit, logs = _import("submitit"), queue.folder / "slurm"
+        self._submitit = _import("submitit")
+        logs = queue.folder / "slurm" / secrets.token_hex(8)  # jobs unpickle what lies there under their number
         try:
             python = f"{shlex.quote(sys.executable)} -P"  # nothing is imported from the folder of the job
             self._executor = self._submitit.AutoExecutor(folder=logs, cluster="slurm", slurm_python=python)

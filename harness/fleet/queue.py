@@ -25,6 +25,7 @@ from typing import TypeVar
 import msgspec
 
 from harness.config.tracks import Hardware
+from harness.config.variables import cache_dir
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import locked, write_atomic
 
@@ -91,13 +92,18 @@ class Queue:
             (folder / name).mkdir(parents=True, exist_ok=True)
 
     def add(self, argv: Sequence[str], *, needs: Hardware, title: str, inputs: Mapping[str, str] | None = None) -> Job:
-        """Add a job to be run in this folder. Its id follows from what it runs on what, so again it is the same job."""
+        """Add a job to be run in this folder. Its id follows from what it runs on what, so again it is the same job.
+
+        And from a secret of this user's cache: else a folder that is a stranger's could hold its result already.
+        """
         read, folder, gpus = dict(sorted((inputs or {}).items())), str(Path.cwd()), needs.gpus
-        text = msgspec.json.encode([list(argv), folder, gpus, read])
+        secret = cache_dir() / "queue-secret"
+        with contextlib.suppress(FileExistsError):
+            write_atomic(secret, os.urandom(32).hex().encode(), replace=False, mode=0o600)
+        text = msgspec.json.encode([list(argv), folder, gpus, read, secret.read_text()])
         stem = re.sub(r"[^0-9a-z]+", "-", title.lower()).strip("-")[:50]
         job_id = f"{stem}-{hashlib.sha256(text).hexdigest()[:12]}".strip("-")
         job = Job(job_id, tuple(argv), folder, gpus, title, needs.cpu_cores, read)
-        # Always: a folder that is a stranger's may hold another command under the name.
         write_atomic(self.folder / "jobs" / f"{job.id}.json", msgspec.json.encode(job), replace=True)
         return job
 

@@ -19,16 +19,16 @@ import msgspec
 
 from harness.config.tracks import TRAIN_TOLERANCE_S, Track, load_track, track_names
 from harness.record.canonical import HEX64, canonical_digest
-from harness.record.predicate import RunRecord
+from harness.record.predicate import AUDITS, RunRecord
 from harness.rules import Finding, Verdict, catalogue, rule
-from harness.sandbox.layers import LayerState
+from harness.sandbox.layers import Layer, LayerState
 from harness.units import bits_per_byte
 
 KNOWN_FILE = Path(__file__).with_name("known.json")
 SPAN_SLACK_S = 1e-6
 CLOCK_RULES = {"train": "A1-TRAIN-CLOCK", "eval": "A2-EVAL-CLOCK"}
-AUDITED_RULES = ("C1-CAUSAL", "S4-STATE-DECLARED", "S5-DETERMINISM")
-SCORE_RULES = (*AUDITED_RULES, "C2-NORMALISED", "C3-SCORE-BEFORE-UPDATE", "C4-COVERAGE", "C4-SINGLE-PASS", "A7-BPB")
+LATER_AUDITS = ("costly targets", "sum of all leaks")  # from version 2 on, like the layer of guarded folders
+SCORE_RULES = {"C2-NORMALISED", "C3-SCORE-BEFORE-UPDATE", "C4-COVERAGE", "C4-SINGLE-PASS", "A7-BPB", *AUDITS.values()}
 REQUIRED_RULES = {item.id for item in catalogue().values() if item.required}
 
 
@@ -92,10 +92,12 @@ def _derived_figures(record: RunRecord) -> Iterator[str]:
         sum_of = f"code {sizes.code_bytes:,} + model {sizes.model_bytes:,} give {both:,}"
         yield f"total is given as {sizes.total_bytes:,} bytes; {sum_of}"
     # 4. Each budget is the sum of its spans, and no clocked span is left out of its own.
+    packaging = record.track.readings.get("package_counts_in", "none")
+    own = {"train": "train", "eval": "eval", "package": "" if packaging == "none" else packaging}
     for span in record.spans:
         if span.seconds < 0 or span.start_s < 0:
             yield f"span {span.name} has a negative time"
-        if span.name in CLOCK_RULES and span.budget != span.name:
+        if span.budget != own.get(span.name, span.budget):
             yield f"span {span.name} counts in {span.budget or 'no budget'!r}, not in its own"
     budgets = Counter(budget.name for budget in record.budgets)
     for name in {span.budget for span in record.spans if span.budget} - set(budgets):
@@ -308,17 +310,16 @@ def check_complete(record: RunRecord) -> Iterator[Finding]:
         yield _broken("R7-COMPLETE", f"a refereed record has no verdict on {', '.join(missing)}")
     if missing := sorted(CLOCK_RULES.keys() - {span.name for span in record.spans}):
         yield _broken("R7-COMPLETE", f"a refereed record has no span {' and no span '.join(missing)}")
-    if not record.isolation:
-        yield _broken("R7-COMPLETE", "a refereed record names no layer of isolation")
-    for name in AUDITED_RULES:
-        audits = [audit for audit in record.audits if audit.rule == name]
+    older = record.provenance is None  # of version 1
+    if missing := sorted({*Layer} - record.isolation.keys() - ({Layer.GUARDED} if older else set())):
+        yield _broken("R7-COMPLETE", f"a refereed record does not say what became of the layers {', '.join(missing)}")
+    for name, rule_id in AUDITS.items():
+        audit = next((audit for audit in record.audits if (audit.name, audit.rule) == (name, rule_id)), None)
         # The last chunk may be too short for its part of the positions, so half of them is what is sure.
-        least = min(terms.positions, record.data.val_targets) // 2 if terms and name == "C1-CAUSAL" else 1
+        least = min(terms.positions, record.data.val_targets) // 2 if terms and name == "causality" else 1
         most_nats = terms.tolerance_nats if terms else math.inf
-        if not audits:
-            yield _broken("R7-COMPLETE", f"a refereed record has no audit of {name}")
-        elif given.get(name) is Verdict.PASS and not any(
-            audit.k >= least and audit.tolerance_nats <= most_nats for audit in audits
-        ):
-            text = f"{name} passed without an audit of {least} positions or more within {most_nats:g} nats"
+        if audit is None and not (older and name in LATER_AUDITS):
+            yield _broken("R7-COMPLETE", f"a refereed record has no audit of {rule_id} called {name!r}")
+        elif audit and given.get(rule_id) is Verdict.PASS and (audit.k < least or audit.tolerance_nats > most_nats):
+            text = f"{rule_id} passed without an audit {name!r} of {least} positions or more within {most_nats:g} nats"
             yield _broken("R7-COMPLETE", text)

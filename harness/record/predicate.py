@@ -147,6 +147,14 @@ class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cap_bytes: int
 
 
+C1_CAUSAL, S4_STATE = "C1-CAUSAL", "S4-STATE-DECLARED"
+AUDITS = {  # of a refereed run, by name -> the rule that each is of
+    "causality": C1_CAUSAL,
+    "costly targets": C1_CAUSAL,
+    "sum of all leaks": C1_CAUSAL,
+    "declared state": S4_STATE,
+    "determinism": "S5-DETERMINISM",
+}
 STAGES = {"float": "before quantisation", "packed": "after quantisation", "final": "after test-time training"}
 
 

@@ -47,6 +47,9 @@ def check_history(records_dir: Path) -> list[Finding]:
         raise CouldNotCheck(text, remedy="`git fetch --unshallow`, or leave --history out.")
     form = ("--format=%x00%H %cs", "--raw", "--no-abbrev", "--no-renames", "--relative", "--full-history", "-m")
     log = _git(records_dir, "log", *form, "--", ".").decode("utf-8", "replace").split("\0")[1:]
+    if not log:
+        text = f"git tells no history of {records_dir}: no commit holds a file of it."
+        raise CouldNotCheck(text, remedy="Commit it, clone it whole, or leave --history out.")
     changes: dict[str, list[tuple[str, str]]] = {}  # name -> (id of its content, commit), the newest first
     for part in log:
         head, *lines = [line for line in part.splitlines() if line]

@@ -8,10 +8,12 @@ Not covered: numbers that a submission's own code interprets as instructions. Th
 
 import ast
 import hashlib
+import math
 import os
 import pickletools
 import re
 import stat
+import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -38,6 +40,7 @@ NAMES_BYTES = 1_000_000  # room for the names in a bundle
 MOST_ROLES = 24
 OTHER = "other"
 _SOURCE_LIMIT_BYTES = 1_000_000
+JUDGE_S = 60.0  # processor time for the sections of one model; numbers take milliseconds
 _MAGIC_NUMBERS: tuple[tuple[bytes, str], ...] = (
     (b"\x7fELF", "a native binary (ELF)"),
     (b"\xcf\xfa\xed\xfe", "a native binary (Mach-O)"),
@@ -187,14 +190,21 @@ def read_model_file(path: Path, *, max_bytes: int, max_unpacked_bytes: int, link
         sections = read_container(data, max_unpacked_bytes=max_unpacked_bytes)
     except ContainerError as error:
         raise broken(f"{path.name} is not a sound container: {error}") from error
+    until = time.thread_time() + JUDGE_S
     for name, section in sections.items():
-        if kind := executable_kind(section):
+        if kind := executable_kind(section, until):
             raise broken(f"section {name!r} of {path.name} is {kind}.")
+        if time.thread_time() > until:
+            text = f"the sections of {path.name} read like pickles or source up to {name!r}, and took {JUDGE_S:g} s."
+            raise CouldNotCheck(text, remedy="Write numbers as numbers, and long texts into one section.")
     return data
 
 
-def executable_kind(section: bytes) -> str:
-    """What kind of executable content ``section`` is, in words; empty for plain data."""
+def executable_kind(section: bytes, until: float = math.inf) -> str:
+    """What kind of executable content ``section`` is, in words; empty for plain data.
+
+    until: thread time at which a search for pickles ends without a result
+    """
     for magic, words in _MAGIC_NUMBERS:
         if section.startswith(magic):
             return words
@@ -202,17 +212,19 @@ def executable_kind(section: bytes) -> str:
         return "a native binary (PE)"
     if len(section) > 16 and section[2:4] == b"\r\n" and section[4:8] == bytes(4):
         return "Python byte code"
-    if _is_pickle(section):
+    if _is_pickle(section, until):
         return "a pickle"
     return "Python source" if _is_python(section) else ""
 
 
-def _is_pickle(section: bytes) -> bool:
+def _is_pickle(section: bytes, until: float) -> bool:
     """Whether the bytes are a whole pickle that names itself one or calls something; nothing is executed."""
     telling = False
     try:
         for opcode, _, _ in pickletools.genops(section):
             telling = telling or opcode.name in _TELLING_OPCODES
+            if time.thread_time() > until:
+                return False
     except Exception:  # genops raises many kinds for bytes that are not a pickle
         return False
     return telling

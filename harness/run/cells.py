@@ -201,7 +201,7 @@ def phase_cell(
         log_file=log_file,
     )
     if final:  # what is in memory at the start tells nothing of earlier cells
-        make_resident(readable_runtime(context), (root, *read))
+        make_resident(readable_runtime(context), spec.policy.read)
     if final or phase == "train":  # those may have been of an earlier run, too
         turn_out(tuple(part for part in readable_runtime(context, tools=True) if part.name == TOOLS))
     context.oom_kills = killed_for_memory()

@@ -82,10 +82,13 @@ def describe_provenance(referee: str) -> Provenance:
     root = Path(harness.__file__).resolve().parent
     git, said = ["git", "-C", str(root), "-c", "core.fsmonitor=false"], []
     try:  # is there a repository that holds these files, and do they differ from its commit?
-        for words in ("rev-parse HEAD", "status --porcelain -- .", "ls-files --error-unmatch __init__.py"):
+        place = "rev-parse --show-toplevel HEAD"
+        for words in (place, "status --porcelain -- .", "ls-files --error-unmatch __init__.py"):
             done = subprocess.run([*git, *words.split()], capture_output=True, text=True, timeout=60, check=True)
             said.append(done.stdout.strip())
-        commit = said[0] + ("+changes" if said[1] else "")
+            if not said[0].startswith(f"{root.parent}\n"):  # a stranger's, maybe: status runs its filters and hooks
+                raise FileNotFoundError
+        commit = said[0].split("\n")[1] + ("+changes" if said[1] else "")
     except (OSError, subprocess.SubprocessError):
         commit = ""
     try:

@@ -62,15 +62,12 @@ class SandboxPolicy:
 
 
 _FILES = (
-    *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/hosts", "/etc/host.conf"),
-    *("/etc/localtime", "/etc/nsswitch.conf", "/etc/passwd", "/etc/group"),
     *("/proc/cpuinfo", "/proc/devices", "/proc/meminfo", "/proc/stat", "/proc/version", "/proc/filesystems"),
     *("/proc/sys/kernel/osrelease", "/proc/sys/vm", "/sys/devices/system/cpu", "/sys/devices/system/node"),
     *(f"/sys/kernel/mm/transparent_hugepage/{name}" for name in ("enabled", "hpage_pmd_size")),
 )
 _HARDWARE = (  # what CUDA, NCCL and Gloo look up about GPUs, links and interfaces
     *("/proc/driver", "/proc/modules", "/sys/bus/pci", "/sys/dev", "/sys/devices", "/sys/module", "/sys/class"),
-    *("/etc/vulkan", "/etc/OpenCL"),
 )
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 GROUPS, OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")

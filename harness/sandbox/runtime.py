@@ -43,12 +43,17 @@ _TOOLS = (  # a compiler for generated kernels, programs that training starts, d
     *("/usr/local/bin", "/usr/local/lib", "/usr/local/lib64", "/usr/local/nvidia", "/opt/cuda"),
     *("/bin", "/sbin", "/lib", "/lib32", "/lib64"),
 )
+_SETTINGS = (  # what every Python process looks up about users, hosts and libraries
+    *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/hosts", "/etc/host.conf", "/etc/localtime"),
+    *("/etc/nsswitch.conf", "/etc/passwd", "/etc/group"),
+)
+_OF_GPUS, _LINKS = ("/etc/vulkan", "/etc/OpenCL"), ("/etc/alternatives",)
 # in folders of libraries: languages with packages and texts of their own
 _OTHERS = re.compile(r"(python|perl|ruby|node|R$|jvm|go$|rustlib|ghc)")
 _LOCALES = ("/usr/lib/locale/C.utf8", "/usr/lib/locale/C.UTF-8")
 _BLOCK = 1 << 20
 _CACHESTAT, _WHOLE_FILE = 451, (ctypes.c_uint64 * 2)(0, 0)
-TOOLS = "compilers, programs, drivers"
+TOOLS, SETTINGS = "compilers, programs, drivers", "settings in /etc"
 # of a library: the names in its ELF header; 64-bit little-endian files are all that the sandbox's platforms have
 _MAGIC = b"\x7fELF\x02\x01"
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
@@ -103,6 +108,8 @@ def _runtime(packages: tuple[str, ...] | None, tools: bool, gpus: bool, librarie
             system |= {path for path in Path(folder).iterdir() if ".so" in path.suffixes and path.is_file()}
     needed = tuple(sorted(path for path in system if own.isdisjoint(path.parents)))
     parts.append(Part("system libraries", needed, mounts=needed))
+    settings, links = existing((*_SETTINGS, *(_OF_GPUS if gpus else ()))), existing(_LINKS)
+    parts.append(Part(SETTINGS, settings, links, (*settings, *links)))
     if tools:
         home = Path(cuda or "/usr/local/cuda")  # a home folder or a prefix may hold CUDA, too: then its own parts alone
         of_cuda = ("bin", "include", "lib", "lib64", "nvvm", "targets") if (home / "bin" / "nvcc").exists() else ()
@@ -211,7 +218,8 @@ def inventory(parts: tuple[Part, ...]) -> list[tuple[str, int, int, str]]:
     """Name, files, bytes and SHA-256 of each part, read from beginning to end, so that it is in memory afterwards.
 
     The digest is of names and contents without compiled copies (``*.pyc``), whose bytes differ from one installation to
-    the next; of the system's tools it is of names and sizes, which takes no minutes.
+    the next; of the system's tools it is of names and sizes, which takes no minutes, and of its settings, which are
+    its owner's.
     """
     buffer, counted = bytearray(_BLOCK), []
     for part in parts:
@@ -226,7 +234,7 @@ def inventory(parts: tuple[Part, ...]) -> list[tuple[str, int, int, str]]:
                 compiled = path.suffix == ".pyc"
                 name, length = os.fspath(path)[len(os.fspath(place.parent)) :], "" if compiled else found.st_size
                 digest.update(f"{name}\0{length}\0".encode("utf-8", "surrogateescape"))
-                if not known and part.name != TOOLS:
+                if not known and part.name not in (TOOLS, SETTINGS):
                     with path.open("rb", buffering=0) as file:
                         while count := file.readinto(buffer):
                             digest.update(b"" if compiled else memoryview(buffer)[:count])

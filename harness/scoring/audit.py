@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import torch
 
-from harness.record.predicate import AuditResult
+from harness.record.predicate import AUDITS, C1_CAUSAL, S4_STATE, AuditResult
 from harness.rules import Finding, Verdict
 from harness.scoring.replay import Original, Replay, nats_apart
 from harness.scoring.sample import FLOOR_NATS, GainSample, Nats, Place
@@ -15,14 +15,6 @@ MEAN_NATS = 1e-3  # a fifth of what a record has to gain: a mean over many rows 
 ROW_SHARE, MEAN_SHARE = 0.75, 0.125  # of what may escape: leaks over a row's tolerance, the estimated sum of others
 SPREAD = 4.0  # root mean square of 10,000 normal values, at least, in their largest: honest noise has no more of it
 ONE_SIDED = 1.645  # standard deviations that a normal value exceeds once in twenty
-C1_CAUSAL, S4_STATE = "C1-CAUSAL", "S4-STATE-DECLARED"
-AUDITS = {
-    "causality": C1_CAUSAL,
-    "costly targets": C1_CAUSAL,
-    "sum of all leaks": C1_CAUSAL,
-    "declared state": S4_STATE,
-    "determinism": "S5-DETERMINISM",
-}
 Worst = tuple[float, Place | None]
 
 

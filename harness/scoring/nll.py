@@ -1,9 +1,12 @@
 """The negative log-likelihood, computed by the referee: log-softmax over the whole vocabulary, then the target [C2]."""
 
+import os
 from collections.abc import Callable
 from functools import cache
 
 import torch
+
+from harness.config.variables import cache_dir
 
 PRECISION = "float64"
 PRECISION_ON_DEVICE = (
@@ -72,7 +75,11 @@ def row_nats(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor,
 
 @cache
 def _kernel() -> Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
-    """``row_nats``, fused by the compiler where it works on this machine, else as it is."""
+    """``row_nats``, fused by the compiler where it works on this machine, else as it is.
+
+    Its cache is this user's own: by default code is loaded from a folder in /tmp that anybody could have made before.
+    """
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir() / "compiled"))
     compiled = torch.compile(row_nats, dynamic=True)
     try:
         compiled(torch.zeros(8, 16, device="cuda", dtype=torch.float16), torch.zeros(8, device="cuda").long())

@@ -11,6 +11,7 @@ from harness.files import file_digest
 from harness.record.arithmetic import REQUIRED_RULES, KnownText, known
 from harness.record.canonical import canonical_digest
 from harness.record.predicate import (
+    AUDITS,
     AuditResult,
     BudgetEntry,
     DataInfo,
@@ -29,6 +30,7 @@ from harness.record.statement import Entry
 from harness.record.store import announce, sign_and_store
 from harness.rules import Finding, Verdict
 from harness.run.artifact import pack_code
+from harness.sandbox.layers import Layer
 
 
 def digest_of(text: str) -> str:
@@ -39,8 +41,7 @@ known().data["sotu"][digest_of("data")] = KnownText(24, 4000, 9000)  # in tests 
 
 
 def make_audits(draw: str) -> list[AuditResult]:
-    rules = {"future": "C1-CAUSAL", "state": "S4-STATE-DECLARED", "determinism": "S5-DETERMINISM"}
-    return [AuditResult(name, rule, "PASS", 64, 1e-6, 1e-4, digest_of(draw), "") for name, rule in rules.items()]
+    return [AuditResult(name, rule, "PASS", 64, 1e-6, 1e-4, digest_of(draw), "") for name, rule in AUDITS.items()]
 
 
 def make_findings(**verdicts: str) -> list[Finding]:
@@ -80,7 +81,7 @@ def make_record(
         ),
         data=DataInfo(track.dataset, digest_of("data"), {"train_0.bin": digest_of("t")}, 24, 4000, 9000, 100_000),
         machine=Machine("Linux", "6.1", "a CPU", 2, 8 << 30, [], "3.11.9", {"torch": "2.13.0"}),
-        isolation={"landlock": "in force", "network": "in force"},
+        isolation=dict.fromkeys(Layer, "in force"),
         spans=[
             SpanEntry("setup", 0.0, 1.5, 60.0, ""),
             SpanEntry("train", 1.5, 88.25, 90.0, "train"),

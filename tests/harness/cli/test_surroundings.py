@@ -285,6 +285,16 @@ def test_a_folder_that_cannot_be_synced_is_no_reason_to_stop(tmp_path: Path, mon
     assert (tmp_path / "x").read_bytes() == b"whole"
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o002, 0o664), (0o022, 0o644)])
+def test_two_users_of_a_group_write_to_one_folder_where_their_umask_says_so(tmp_path: Path, umask: int, mode: int):
+    before = os.umask(umask)
+    try:
+        with files.locked(tmp_path / ".lock"):
+            assert (tmp_path / ".lock").stat().st_mode & 0o777 == mode
+    finally:
+        os.umask(before)
+
+
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS])
 def test_a_file_system_without_locks_is_named_and_nobody_is_accused_of_holding_one(tmp_path, monkeypatch, number: int):
     (tmp_path / "turn.lock").touch()

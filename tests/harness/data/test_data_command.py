@@ -1,6 +1,7 @@
 """``harness data build``, ``inspect`` and ``list`` as people use them."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from corpus import documents, ranks, small_dataset, trained
 from harness.cli.data import command
 from harness.data import load_validation, open_dataset
 from harness.data.dataset import write_shard
+from harness.errors import CouldNotCheck
 from harness.progress import Silent
 
 
@@ -69,6 +71,14 @@ def test_wrong_options_are_one_message_and_leave_nothing(tmp_path, source, optio
     with pytest.raises(Exception, match=says):
         invoke("build", source, "--val-docs", 10, "--out", tmp_path / "out" / "x", *options)
     assert {path.name for path in (tmp_path / "out").glob("*")} <= {".x.lock"}
+
+
+@pytest.mark.parametrize("name", ["holes.jsonl", "holes.txt"])
+def test_a_source_of_holes_is_refused_before_it_is_read_to_its_end(tmp_path, source, name):
+    (tmp_path / name).touch()
+    os.truncate(tmp_path / name, 1 << 42)  # hours of SHA-256
+    with pytest.raises(CouldNotCheck, match=f"{name}.* is longer than a document may be"):
+        invoke("build", source, tmp_path / name, "--tokenizer", "byte260", "--val-docs", 10, "--out", tmp_path / "out")
 
 
 def test_inspect_names_the_wrong_tokenizer_a_missing_bos_and_a_changed_file(tmp_path):

@@ -73,7 +73,9 @@ def test_slurm_runs_a_job_again_when_its_node_is_lost(queue: Queue, tmp_path: Pa
         path.write_text(text.format(start=START, root=str(root), lose=lose))
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
-    log = tmp_path / "ran"
+    log, planted = tmp_path / "ran", queue.folder / "slurm" / "1_submitted.pkl"
+    planted.parent.mkdir()
+    planted.write_bytes(b"what a node would unpickle that is faster than the driver")
     engine = SlurmEngine(queue, {"partition": "gpu"})
     try:
         outcomes = drive(queue, [counted(queue, log, "a")], engine, attempts=3)
@@ -82,6 +84,7 @@ def test_slurm_runs_a_job_again_when_its_node_is_lost(queue: Queue, tmp_path: Pa
     assert ran(log) == ["a"]
     assert outcomes[0].result is not None
     assert len(list(root.iterdir())) == (2 if lose else 1)
+    assert planted.read_bytes().startswith(b"what a node")  # a stranger's queue knows the number, not the folder
 
 
 def test_without_slurm_one_message_says_so(queue: Queue, monkeypatch):

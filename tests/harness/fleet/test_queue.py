@@ -21,14 +21,23 @@ def make_result(job: Job, attempt: int) -> Result:
     return Result(job.id, attempt, "host", "machine", 1.0, 0, msgspec.Raw(b'{"ok":1}'))
 
 
-def test_adding_a_job_twice_is_one_job_whatever_lies_under_its_name(tmp_path: Path):
-    """A stranger's folder may hold a queue, and the name of a job follows from what he can know."""
+def test_adding_a_job_twice_is_one_job_with_one_result(tmp_path: Path):
     queue = Queue(tmp_path)
     job = make_job(queue)
-    (path,) = (tmp_path / "jobs").iterdir()
-    path.write_bytes(path.read_bytes().replace(b'"true"', b'"touch"'))
+    assert queue.publish(make_result(job, 1))
     assert make_job(queue) == queue.job(job.id) == job
-    assert list((tmp_path / "jobs").iterdir()) == [path]
+    assert len(list((tmp_path / "jobs").iterdir())) == 1
+    assert queue.result(make_job(queue)) is not None
+
+
+def test_a_stranger_s_queue_holds_no_result_of_mine(tmp_path: Path, monkeypatch):
+    """A checkout may bring .golf/fleet along, and what a job runs in which folder can be known before."""
+    monkeypatch.setenv("GOLF_CACHE_DIR", str(tmp_path / "stranger"))
+    queue = Queue(tmp_path / "queue")
+    forged = make_job(queue)
+    assert queue.publish(make_result(forged, 1))
+    monkeypatch.setenv("GOLF_CACHE_DIR", str(tmp_path / "mine"))
+    assert queue.result(make_job(queue)) is None
 
 
 @pytest.mark.parametrize("name", ["code", "data", "harness"])

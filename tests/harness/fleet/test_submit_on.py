@@ -112,7 +112,7 @@ def test_changed_code_data_or_track_is_another_job_and_the_job_keeps_its_code(fl
     assert (second / "train_entry.py").read_bytes() == source.read_bytes() != before
     write_manifest(data, manifest_of("2" * 64))
     assert run() == second
-    monkeypatch.setattr("harness.__version__", "99")
+    monkeypatch.setattr("harness.run.machine.referee_digest", lambda: "9" * 64)
     run()
     assert counts == [1, 1, 2, 3, 4]
 

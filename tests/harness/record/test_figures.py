@@ -71,6 +71,13 @@ ARITHMETIC = {
         lambda r: {"spans": [replace(s, budget="") if s.name == "train" else s for s in r.spans]},
         "span train counts in 'no budget', not in its own",
     ),
+    "package-uncounted": (
+        lambda r: {
+            "spans": [replace(s, budget="") if s.name == "package" else s for s in r.spans],
+            "budgets": [r.budgets[0], replace(r.budgets[1], used_s=30.125)],
+        },
+        "span package counts in 'no budget', not in its own",
+    ),
     "budget-unstated": (lambda r: {"budgets": r.budgets[1:]}, "budget 'train', which the record does not state"),
     "budget-twice": (lambda r: {"budgets": [*r.budgets, r.budgets[0]]}, "appears twice"),
     "audit": (lambda r: audited(r, "PASS"), "over its tolerance"),
@@ -128,14 +135,16 @@ INCOMPLETE = {
     "left-open": (lambda r: {"findings": make_findings(C1_CAUSAL="UNKNOWN")}, "no verdict on C1-CAUSAL"),
     "no-audits": (lambda r: {"audits": []}, "has no audit of C1-CAUSAL"),
     "one-audit-less": (lambda r: {"audits": r.audits[:2]}, "has no audit of S5-DETERMINISM"),
-    "no-positions": (lambda r: {"audits": [*r.audits[:2], replace(r.audits[2], k=0)]}, "S5-DETERMINISM passed without"),
+    "no-audit-by-gain": (lambda r: {"audits": [r.audits[0], *r.audits[2:]]}, "no audit of C1-CAUSAL called 'costly"),
+    "no-positions": (lambda r: {"audits": [*r.audits[:4], replace(r.audits[4], k=0)]}, "S5-DETERMINISM passed without"),
     "few-positions": (
         lambda r: {"audits": [replace(a, k=8) for a in r.audits]},
-        "passed without an audit of 32 positions",
+        "passed without an audit 'causality' of 32 positions",
     ),
     "lax": (lambda r: {"audits": [replace(a, tolerance_nats=1.0) for a in r.audits]}, "or more within 0.0001 nats"),
     "no-spans": (lambda r: {"spans": []}, "no span eval and no span train"),
-    "no-layers": (lambda r: {"isolation": {}}, "names no layer of isolation"),
+    "no-layers": (lambda r: {"isolation": {}}, "what became of the layers descriptors, environment, guarded"),
+    "one-layer": (lambda r: {"isolation": {"rlimits": "in force"}}, "of the layers descriptors, environment, guarded"),
     "self-reported-mute": (lambda r: {"kind": "self-reported", "findings": []}, "has to say so of A7-BPB, C1-CAUSAL"),
     "self-reported-pass": (lambda r: {"kind": "self-reported"}, "a script that scored itself can't pass A7-BPB"),
 }
@@ -199,6 +208,13 @@ def test_a_script_that_leaves_its_score_open_passes_and_a_failed_audit_needs_no_
     lost = [replace(audit, verdict="ERROR", k=0) for audit in record.audits]
     honest = make_findings(C1_CAUSAL="ERROR", S4_STATE_DECLARED="ERROR", S5_DETERMINISM="ERROR")
     assert problems(replace(record, findings=honest, audits=lost)) == []
+
+
+def test_a_record_of_version_1_lacks_what_came_later_and_nothing_else(record: RunRecord):
+    layers = {name: state for name, state in record.isolation.items() if name != "guarded"}
+    first = {"audits": [record.audits[0], *record.audits[3:]], "isolation": layers}
+    assert problems(replace(record, provenance=None, **first)) == []
+    assert {rule for rule, _ in problems(replace(record, **first))} == {"R7-COMPLETE"}
 
 
 def test_a_rule_of_a_later_version_is_a_warning(record: RunRecord):

@@ -141,6 +141,14 @@ def test_a_folder_without_history_could_not_be_checked(records: Path, monkeypatc
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(records.parent))
     with pytest.raises(CouldNotCheck, match="git tells no history"):
         history(records)
+    monkeypatch.delenv("GIT_CEILING_DIRECTORIES")
+    (records.parent / "elsewhere").mkdir()
+    (records.parent / "elsewhere" / "file").touch()
+    commit(records.parent / "elsewhere")  # a repository around it shows no more than none
+    with pytest.raises(CouldNotCheck, match="no commit holds a file of it"):
+        history(records)
+    commit(records)
+    assert history(records) == []
 
 
 def test_a_history_with_holes_is_not_fetched_by_what_the_folder_names(records: Path, tmp_path: Path):

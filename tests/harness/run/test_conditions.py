@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
@@ -162,11 +163,39 @@ def test_a_referee_that_was_updated_during_the_run_is_not_named_as_what_ran_it(m
     assert machine.describe_provenance(began).referee == ("" if changed else began)
 
 
+def test_a_repository_around_the_environment_is_neither_run_nor_named(tmp_path: Path, monkeypatch):
+    """An unpacked folder brings its own .git: hooks, filters, and an index that may list what the user installs."""
+    monkeypatch.setattr(machine.metadata, "distributions", lambda: [])
+    package = tmp_path / ".venv" / "harness" / "__init__.py"
+    package.parent.mkdir(parents=True)
+    package.touch()
+
+    def git(*words: object, at: Path = tmp_path) -> str:
+        command = ["git", "-C", at, "-c", "user.name=x", "-c", "user.email=x", *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    git("init", "-q")
+    git("add", package)
+    git("commit", "-q", "-m", "x")
+    git("config", "filter.x.clean", f"touch {tmp_path}/ran; cat")
+    (tmp_path / ".git" / "info" / "attributes").write_text("* filter=x\n")
+    hook = tmp_path / ".git" / "hooks" / "post-index-change"
+    hook.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    hook.chmod(0o755)
+    os.utime(package, (1, 1))
+    own = machine.describe_provenance("").commit
+    monkeypatch.setattr(machine.harness, "__file__", str(package))
+    assert machine.describe_provenance("").commit == ""
+    assert not (tmp_path / "ran").exists()
+    assert own.removesuffix("+changes") == git("rev-parse", "HEAD", at=Path(__file__).parent)
+
+
 def test_cells_of_the_final_stage_are_alike_whatever_the_load(tmp_path, monkeypatch):
     """Else a replica could tell itself from the cell that counts; a cell of another stage follows the load."""
     shares, threads = iter((0.0, 0.0, 0.5, 0.5)), iter((100, 200, 300, 400))
     monkeypatch.setattr(cells, "threads_of_user", lambda: next(threads))
-    monkeypatch.setattr(cells, "make_resident", lambda *_: None)
+    brought = []
+    monkeypatch.setattr(cells, "make_resident", lambda parts, paths: brought.append(paths))
     monkeypatch.setattr(cells, "turn_out", lambda *_: None)
     context = cells.RunContext(zoo_track({}), 1, tmp_path, seal_submission(BASE, tmp_path), {}, Reporter())
     context.machine = SimpleNamespace(others_took=lambda *_: next(shares))
@@ -176,6 +205,7 @@ def test_cells_of_the_final_stage_are_alike_whatever_the_load(tmp_path, monkeypa
         extra = {"GOLF_STAGE": "packed" if "packed" in name else "final"}
         with cells.phase_cell(context, "eval", name=name, limit_s=60.0, argv=argv, extra=extra) as cell:
             wait_for(lambda cell=cell: None not in cell.exit_codes())
+        assert "packed" in name or brought.pop() == cell.spec.policy.read  # of the referee itself too: its protocol
         spins, limit = context.log_file(name).read_text().split()
         seen[name] = spins, int(limit) - most
     assert seen == {

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from harness.errors import CouldNotCheck, RuleBroken
 from harness.protocol.container import write_container
+from harness.run import artifact
 from harness.run.artifact import executable_kind, pack_code, read_model_file, unpack_code
 from harness.run.phases import read_description
 
@@ -82,6 +83,15 @@ def test_what_is_no_regular_file_is_refused(tmp_path, make):
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_a_pickle_that_calls_is_named_at_every_protocol(protocol):
     assert executable_kind(pickle.dumps(ValueError("x"), protocol)) == "a pickle"
+
+
+@pytest.mark.rule("A3-CONTAINER")
+def test_what_takes_an_hour_to_be_judged_is_no_verdict(tmp_path, monkeypatch):
+    write_container(tmp_path / "model.bin", {"a": b"\x80\x04" + b"N" * 900_000}, codec="lzma")
+    assert read(tmp_path / "model.bin")
+    monkeypatch.setattr(artifact, "JUDGE_S", 0.001)
+    with pytest.raises(CouldNotCheck, match="read like pickles or source up to 'a'"):
+        read(tmp_path / "model.bin")
 
 
 @given(

@@ -13,6 +13,7 @@ from cells import attempts, done, running, spec, wait_for, ways
 from harness.errors import CouldNotCheck
 from harness.sandbox import policy, runtime
 from harness.sandbox.cell import Cell
+from harness.sandbox.landlock import DEVICE, READ_FILE
 
 STDLIB = Path(os.__file__).parent
 
@@ -167,6 +168,17 @@ def test_a_damaged_library_needs_nothing(tmp_path: Path, damage: int):
     data[damage : damage + 8] = b"\xff" * 8
     (tmp_path / "broken.so").write_bytes(data)
     assert len(runtime.read_needs(tmp_path / "broken.so")) == 3
+
+
+@pytest.mark.parametrize("devices", [(), (Path("/dev/null"),)], ids=["no GPU", "GPU"])
+def test_whatever_a_cell_may_read_on_a_disk_is_listed_and_brought_into_memory(tmp_path: Path, devices):
+    """Settings in /etc were neither: no record named their bytes, and a page fault told what an earlier cell read."""
+    granted = spec("", tmp_path / "log", read=(tmp_path,), devices=devices).policy
+    rules = policy.landlock_rules(granted, tmp_path / "home")
+    asked = {path for path, rights in rules if rights & READ_FILE and rights != DEVICE and path != rules[-1][0]}
+    on_disk = {path for path in asked if not path.startswith(("/proc/", "/sys/"))}
+    assert "/etc/passwd" in on_disk
+    assert on_disk == {str(path) for part in granted.runtime for path in part.paths} | {str(tmp_path)}
 
 
 def test_the_inventory_counts_what_is_there(tmp_path: Path):

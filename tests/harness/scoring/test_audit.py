@@ -1,15 +1,18 @@
 """Rounding is bounded whatever a logit is, C2 tells its precision, kept states fit or it is said who is at fault."""
 
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import numpy as np
 import psutil
 import pytest
 import torch
 
+from harness.clock.spans import Ledger
 from harness.config.tracks import load_track
 from harness.errors import CouldNotCheck, RuleBroken
 from harness.record.predicate import Score
+from harness.run import evaluate
 from harness.run.evaluate import reserve_keeper
 from harness.run.verdicts import score_findings
 from harness.scoring.client import Hello
@@ -76,3 +79,26 @@ def test_want_of_memory_for_kept_states_is_the_machine_s(tmp_path, monkeypatch):
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=10_000))
     with pytest.raises(CouldNotCheck, match="10,000 bytes of memory free"):
         reserve(1000, 50, tmp_path)
+
+
+@pytest.mark.rule("S4-STATE-DECLARED")
+@pytest.mark.parametrize(("slower", "chunk_s"), [("packed", 160.0), ("final", 160.0), ("", 0.0)])
+def test_a_replica_s_time_follows_from_the_slower_pace_whatever_the_chunks(tmp_path, monkeypatch, slower, chunk_s):
+    """A pass of the packed model in one chunk of minutes is no reason to wait minutes for each small one."""
+    keeper, nats = reserve(8, 4, tmp_path), np.ones(64)
+    stream = Stream(np.arange(65, dtype=np.uint16), np.ones(64, np.uint8), 64)
+
+    def passed(stage, chunk_tokens):
+        score = Score(stage, 64.0, 64, 64, 1.0, True, 640.0 if stage == slower else 0.1)
+        hello = Hello(8, chunk_tokens, 16, torch.float32, on_device=False)
+        return evaluate.Evaluation(score, [], nats, "", hello, keeper)
+
+    def run_replica(context, like, told, allowed_s, *_):
+        raise RuleBroken("S3-PROTOCOL", f"{allowed_s}", remedy="")
+
+    monkeypatch.setattr(evaluate, "run_replica", run_replica)
+    context = SimpleNamespace(track=load_track("smoke"), clock=Ledger(), progress=MagicMock())
+    told = evaluate.Told(900.0, 64)
+    results = evaluate.audit(context, passed("final", 16), passed("packed", 64), stream, told)
+    passes = context.progress.stage.call_args[0][1]
+    assert f" {300.0 + max(600.0, 5 * passes * chunk_s)}" in next(r.message for r in results if r.rule.startswith("S4"))

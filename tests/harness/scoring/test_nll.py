@@ -1,6 +1,7 @@
 """The referee's NLL against an independent float64 reference, and its refusals."""
 
 import math
+import os
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import logsumexp
 
+from harness.scoring import nll
 from harness.scoring.nll import NotFinite, row_nats, token_nats
 
 
@@ -57,3 +59,14 @@ def test_the_input_is_left_as_it_was():
     before = logits.clone()
     token_nats(logits, torch.zeros(50, dtype=torch.int64))
     assert torch.equal(logits, before)
+
+
+def test_compiled_code_of_the_referee_is_loaded_from_the_user_s_own_folder(tmp_path, monkeypatch):
+    """Another user of the machine can make /tmp/torchinductor_NAME first, and the compiler loads what lies there."""
+    monkeypatch.setenv("GOLF_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    seen = []
+    monkeypatch.setattr(torch, "compile", lambda plain, **_: seen.append(dict(os.environ)) or plain)
+    assert nll._kernel.__wrapped__() is row_nats
+    assert seen[0]["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "compiled")
