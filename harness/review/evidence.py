@@ -121,14 +121,13 @@ def coverage(record: Record, run: Run) -> None:
     tokens, at = int(stated.value), run.place(stated)
     shown = f"{tokens:,} tokens"
     finding = judge_tokens(tokens)
-    said = ""
     for text in record.told[:MAX_TOLD] if finding.verdict is Verdict.FAIL else ():
         numbers = [n.value for n in read_numbers(text)] if re.search(r"token", text, re.IGNORECASE) else []
         if any(abs(n - tokens) <= 0.01 * tokens for n in numbers) or WORDS["not_comparable"].search(text):
-            said = said or text.strip()[:160]
-    if said:
-        out.warn(rule, "the score is of a part of the text, as the folder says.", at, shown, said, "Score every token.")
-    elif finding.verdict is Verdict.FAIL:
+            message, said = "the score is of a part of the text, as the folder says.", text.strip()[:160]
+            out.warn(rule, message, at, shown, said, "Score every token.")
+            return
+    if finding.verdict is Verdict.FAIL:
         counts = [count.value for other in record.runs if (count := other.one("val_tokens"))]
         certain, whole = record.bound.certain or max(counts) < SUBSET_TOKENS, "151.08 million bytes in the split"
         out.add(certain, rule, finding.message, at, shown, whole, "Score every token.")

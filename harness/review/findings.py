@@ -144,7 +144,6 @@ class Findings:
             kept = [i for i in items if i.verdict is worst or (worst is Verdict.FAIL and i.verdict is Verdict.WARN)]
             head, more = kept[0], tuple(_short(item, kept[0]) for item in kept[1 : MAX_MORE + 1])
             out.append(msgspec.structs.replace(head, more=more if worst is not Verdict.PASS else ()))
-            out += [i for i in items if i.verdict is Verdict.ERROR and worst is Verdict.FAIL][:1]
         return sorted(out, key=lambda item: (SEVERITY.index(item.verdict), item.rule))
 
 

@@ -183,8 +183,7 @@ class Run:
             if above and again and above.bpb.decimals > 5 and not above.diagnostic:
                 continue  # Public scripts repeat the score of any pass under a name of their first one.
             before, bpb = merged.pop(item.name, None), item.bpb
-            near = before is not None and abs(before.bpb.value - bpb.value) <= 1.02 * max(before.bpb.step, bpb.step)
-            same = near or (before is not None and before.bpb.text == bpb.text)  # nan is near nothing
+            same = before is not None and abs(before.bpb.value - bpb.value) <= 1.02 * max(before.bpb.step, bpb.step)
             exact = before if before and same and before.bpb.decimals > item.bpb.decimals else item
             seconds = item.seconds if item.seconds is not None or not (before and same) else before.seconds
             merged[item.name] = replace(exact, loss=exact.loss or item.loss, seconds=seconds)
@@ -397,7 +396,8 @@ def _joined(runs: list[Run]) -> list[Run]:
     """Runs of one file, settled: a part without training goes to the run that it scores; a broken start to the next."""
     out: list[Run] = []
     for run in runs:
-        before = out[-1] if out else None
+        before, names = out[-1] if out else None, {item.name for item in run.passes}
+        again = before and not run.headed and names & {item.name for item in before.passes}
         if before is None:
             out.append(run)
         elif not before.passes and not before.curve:
@@ -406,11 +406,7 @@ def _joined(runs: list[Run]) -> list[Run]:
             run.seed = before.seed if run.seed is None else run.seed
             run.settings = run.settings or before.settings
             out[-1] = run
-        elif (
-            not (run.trained or run["models"])
-            and run.seed in (None, before.seed)
-            and (run.headed or not {item.name for item in before.passes} & {item.name for item in run.passes})
-        ):
+        elif not (run.trained or run["models"] or again) and run.seed in (None, before.seed):
             for name, found in run.said.items():
                 before.said.setdefault(name, []).extend(found)
             before.passes += run.passes

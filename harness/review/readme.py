@@ -204,14 +204,8 @@ class Document:
 
 def _inline(token: Token) -> list[str]:
     """The lines of an inline token without decoration."""
-    parts: list[str] = []
-    for child in token.children or ():
-        if child.type in ("softbreak", "hardbreak"):
-            parts.append("\n")
-        elif child.type == "html_inline":
-            parts.append("^" if child.content.lower() == "<sup>" else "")
-        else:
-            parts.append(child.content)
+    shown = {"softbreak": "\n", "hardbreak": "\n", "html_inline": ""}
+    parts = ("^" if c.content.lower() == "<sup>" else shown.get(c.type, c.content) for c in token.children or ())
     return "".join(parts).split("\n")
 
 

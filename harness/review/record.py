@@ -283,8 +283,7 @@ def _load_logs(record: Record) -> None:
     for name in names[:MAX_LOGS]:
         data = record.folder.read(name, record.out)
         if data is None:
-            if record.folder.size_of(name):
-                record.absent_logs.append(name)
+            record.absent_logs.append(name)
             continue
         text = decode(data)
         if len(text) < MAX_TEXT:
