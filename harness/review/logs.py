@@ -112,7 +112,7 @@ class Run:
     @property
     def trained(self) -> bool:
         """Whether it trained a model, and not only scored one."""
-        return bool(self.last_step or self["stops"])
+        return bool(self.last_step)
 
     @property
     def world(self) -> int | None:

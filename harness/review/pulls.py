@@ -36,7 +36,8 @@ LARGEST_BLOB = 256 << 20
 MAX_FOLDERS = 60
 """Record folders of one pull request that are judged."""
 SLICE = 1 << 20
-TREE_ENTRY = re.compile(rb"(\d+) ([^\0]+)\0(.{20})", re.DOTALL)
+TREE_ENTRY = re.compile(rb"(\d++) ([^\0]++)\0(.{20})|.+", re.DOTALL)
+"""What is no entry ends the tree, and is not searched for another."""
 TREE_MODES = {b"40000": "tree", b"100644": "file", b"100755": "file", b"100664": "file", b"120000": "link"}
 
 
@@ -119,7 +120,7 @@ class Objects:
     def tree(self, name: str) -> list[tuple[str, str, str]]:
         """Entries of a tree: kind ("tree", "file", "link", "other"), name, object. A huge tree is cut."""
         found = TREE_ENTRY.findall(self.read(name, LARGEST_TREE)[0])
-        return [(TREE_MODES.get(mode, "other"), os.fsdecode(own), child.hex()) for mode, own, child in found]
+        return [(TREE_MODES.get(mode, "other"), os.fsdecode(own), child.hex()) for mode, own, child in found if mode]
 
 
 def list_pulls(repository: Path) -> list[Pull]:
