@@ -209,13 +209,13 @@ def code_bytes(record: Record) -> None:
 
 
 def claimed_bytes(record: Record) -> None:
-    """The JSON's sizes against the logs': the whole record's, and each seed's."""
+    """The JSON's size of the whole against the logs'; those of its seeds are compared with all other figures."""
     rule, out, meta = "A3-CLAIMED-BYTES", record.out, record.metadata
     if meta is None:
         return
-    totals = [(run, int(run.total.value)) for run in record.bound.sized if run.total]
-    cap, claimed, where = record.readings.artifact_cap_bytes, meta.number("bytes_total"), record.json_file
-    at, values = (where, meta.line("bytes_total")), [total for _, total in totals]
+    cap, claimed = record.readings.artifact_cap_bytes, meta.number("bytes_total")
+    at, totals = (record.json_file, meta.line("bytes_total")), [(run.seed, run.total) for run in record.bound.sized]
+    values = [int(total.value) for _, total in totals if total]
     models = {number.value for key in meta.raw if "model" in key and (number := meta.raw[key]) and is_number(number)}
     shipped = record.folder.size_of(record.main_code or "") or 0
     beside = [claimed.value - model for model in models if 0 <= claimed.value - model < 1e6] if claimed else []
@@ -227,7 +227,7 @@ def claimed_bytes(record: Record) -> None:
         near, message = not values or max(values) > cap, "the claimed size is over the cap."
         out.add(near, "A3-ARTIFACT-BYTES", message, at, shown(claimed), f"cap {cap:,} bytes")
     if claimed is not None and values:
-        exact, own = int(claimed.value), [size.value for run, _ in totals if (size := meta.size_of(run.seed))]
+        exact, own = int(claimed.value), [size.value for seed, _ in totals if (size := meta.size_of(seed))]
         zeros = 10 ** (len(str(exact)) - len(str(exact).rstrip("0")))
         near, every = zeros >= 1_000 and any(abs(exact - value) < zeros for value in values), (values, own or values)
         logged = {of: {int(item.value) for run in record.runs for item in run[of]} for of in ("totals", "models")}
@@ -244,12 +244,3 @@ def claimed_bytes(record: Record) -> None:
             out.warn(rule, f"{remark}.", at, f"{claimed.value:,.0f}", sizes)
         elif exact == max(values):
             out.passed(rule, "the claim is the largest seed's size.", at, shown(claimed))
-    for run, total in totals:
-        stated = meta.size_of(run.seed)
-        same = [other for other in record.runs if other.seed == run.seed]
-        of_seed = {int(i.value) for other in same for i in other["totals"] + other["models"]}
-        given = stated and (int(stated.value) in of_seed or record.mentions(stated, [r.file for r in same]))
-        if stated and of_seed and not given:
-            message = f"seed {run.seed}: the JSON's size is not the log's."
-            at = (where, meta.lines.get(str(run.seed), 0))
-            out.warn(rule, message, at, f"{stated.value:,.0f}", f"{total:,} in {run.file}")

@@ -211,7 +211,9 @@ def of_json(record: Record, meta: Metadata) -> Iterator[Figure]:
     for seed, items in meta.results.items():
         runs, at = [run for run in record.runs if run.seed == seed], (record.json_file, meta.lines.get(str(seed), 0))
         for key, value in items.items() if seed in bound else ():
-            if (kind := _kind(key)) not in ("", "bytes", "code") and (kind != "bpb" or value.decimals >= ENOUGH):
+            if key in PATTERNS.fields["bytes_total"]:
+                yield Figure("A3-CLAIMED-BYTES", at, key, "bytes", value, runs, seed)
+            elif (kind := _kind(key)) not in ("", "bytes", "code") and (kind != "bpb" or value.decimals >= ENOUGH):
                 yield Figure(rule, at, key, kind, value, runs, seed)
     for key, value in meta.raw.items() if record.bound.runs and not record.incomplete else ():
         if not is_number(value) or key in meta.spelt.values() or (record.claimed and value.text == record.claimed.text):
