@@ -6,7 +6,7 @@ into one folder without a conflict. A head, signed anew with each entry, makes a
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -54,10 +54,6 @@ def sign_and_store(record: RunRecord, artifact: Path, records_dir: Path, keys_di
         if differing := intent_mismatch(intent, record):
             words = f"the run differs from its signed intent in {', '.join(differing)}."
             raise RuleBroken("R5-INTENT", words, remedy="Announce and run it again: `harness submit`.")
-        for earlier in writer.entries:
-            if isinstance(earlier.predicate, RunRecord) and earlier.predicate.intent == record.intent:
-                words = f"this intent has a result already: {earlier.path}."
-                raise RuleBroken("R5-INTENT", words, remedy="A run has one result: `harness submit` announces another.")
         stored = writer.append("runs", record)
         for name, kept in record.artifact_files.items():  # what a repetition from the folder alone needs
             place, data = kept_file(records_dir, kept), (artifact / name).read_bytes()
@@ -94,22 +90,8 @@ def load_record(path: Path, folder: str = "runs") -> statement.Entry:
         raise CouldNotCheck(f"{path} is damaged: {error}.", remedy=REMEDY) from error
 
 
-def load_records(records_dir: Path, *, skipped: Callable[[str], None]) -> list[statement.Entry]:
-    """Every readable record of a folder, by time, without judging them.
-
-    skipped: called with a sentence for each file that is left out; one that somebody damaged must cost nobody a run
-    """
-    records = []
-    for path in sorted((records_dir / "runs").glob("*.json")):
-        try:
-            records.append(load_record(path))
-        except CouldNotCheck as error:
-            skipped(f"{path.name} is left out: {error.message} {error.remedy}")
-    return records
-
-
 def check_announcer(intent: str, started_at: str, records_dir: Path, keys_dir: Path) -> Intent:
-    """The run's intent; raises what :func:`sign_and_store` would for it, as far as it lies with the key."""
+    """The run's intent; raises what :func:`sign_and_store` would for it, but for the artifact."""
     with locked(records_dir, shared=True):
         return _announced(intent, started_at, records_dir, keys_dir)[0]
 
@@ -132,6 +114,10 @@ def _announced(digest: str, started_at: str, records_dir: Path, keys_dir: Path) 
         writer = _Writer(records_dir, open_listed(load_private(keys_dir, entry.signer), records_dir, started_at))
         intent = writer.own(entry).predicate
         assert isinstance(intent, Intent)
+        for earlier in writer.entries:
+            if isinstance(earlier.predicate, RunRecord) and earlier.predicate.intent == digest:
+                words = f"this intent has a result already: {earlier.path}."
+                raise RuleBroken("R5-INTENT", words, remedy="A run has one result: `harness submit` announces another.")
         return intent, writer
     text = f"no signed intent {digest[:16]}… announces this run in {records_dir}."
     raise RuleBroken("R5-INTENT", text, remedy="Keep records/intents with the records.")

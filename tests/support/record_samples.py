@@ -26,7 +26,7 @@ from harness.record.predicate import (
     Training,
 )
 from harness.record.statement import Entry
-from harness.record.store import announce, sign_and_store
+from harness.record.store import announce, load_record, sign_and_store
 from harness.rules import Finding, Verdict
 from harness.run.artifact import pack_code
 
@@ -124,6 +124,11 @@ def sign_run(root: Path, artifact: Path, record: RunRecord, *, keys: str = "keys
     digest = announce(make_intent(record, at), root / "records", root / keys)
     record = msgspec.structs.replace(record, intent=digest, **changes)
     return sign_and_store(record, artifact, root / "records", root / keys)
+
+
+def stored_records(folder: Path) -> list[Entry]:
+    """Every record of a folder, by time."""
+    return [load_record(path) for path in sorted((folder / "runs").glob("*.json"))]
 
 
 def store_run(root: Path, seed: int = 1337, *, name: str = "a", keys: str = "keys", **changes) -> Entry:
