@@ -25,16 +25,11 @@ CLOCK_SLACK = timedelta(minutes=10)  # a clock that is set, a writer that waits 
 REMEDY = "`harness verify` shows the state of the folder."
 
 
-def announce(intent: Intent, records_dir: Path, keys_dir: Path) -> str:
-    """Sign and append an intent before its run. Returns its digest, for ``RunRecord.intent``."""
+def sign_entry(predicate: Intent | Review, records_dir: Path, keys_dir: Path) -> statement.Entry:
+    """Sign and append an intent, before its run, or a review of a record in this folder."""
+    folder = "intents" if isinstance(predicate, Intent) else "reviews"
     with locked(records_dir):
-        return _Writer(records_dir, open_signing_key(keys_dir, records_dir)).append("intents", intent).digest
-
-
-def countersign(review: Review, records_dir: Path, keys_dir: Path) -> Path:
-    """Sign and append a review of a record in this folder. Returns the review's file."""
-    with locked(records_dir):
-        return _Writer(records_dir, open_signing_key(keys_dir, records_dir)).append("reviews", review).path
+        return _Writer(records_dir, open_signing_key(keys_dir, records_dir)).append(folder, predicate)
 
 
 def sign_and_store(record: RunRecord, artifact: Path, records_dir: Path, keys_dir: Path) -> statement.Entry:

@@ -34,7 +34,7 @@ from harness.protocol.session import MODEL_FILE
 from harness.record.canonical import canonical_digest, utc_now
 from harness.record.predicate import Intent, RunRecord
 from harness.record.signing import open_signing_key
-from harness.record.store import announce, check_announcer, sign_and_store
+from harness.record.store import check_announcer, sign_and_store, sign_entry
 from harness.record.verification import verify_folder
 from harness.rules import Verdict
 from harness.run import refereed
@@ -122,7 +122,7 @@ def submit_run(order: Order, seed: int, *, sign: bool = True, quick: bool = Fals
         warn_of_neighbours(order.progress)
         context = refereed.describe_submission(order, track, seed, run_dir)
         if sign:
-            context.intent = announce(intent_of(context, dataset, utc_now()), order.records_dir, keys_dir())
+            context.intent = sign_entry(intent_of(context, dataset, utc_now()), order.records_dir, keys_dir()).digest
         record = refereed.run_submission(context, dataset, quick=quick)
         return signed(record, run_dir, order.records_dir) if sign else RunOutcome(record, None, run_dir)
 

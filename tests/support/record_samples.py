@@ -26,7 +26,7 @@ from harness.record.predicate import (
     Training,
 )
 from harness.record.statement import Entry
-from harness.record.store import announce, load_record, sign_and_store
+from harness.record.store import load_record, sign_and_store, sign_entry
 from harness.rules import Finding, Verdict
 from harness.run.artifact import pack_code
 
@@ -121,7 +121,7 @@ def make_intent(record: RunRecord, announced_at: str = "") -> Intent:
 
 def sign_run(root: Path, artifact: Path, record: RunRecord, *, keys: str = "keys", at: str = "", **changes) -> Entry:
     """Announce, sign and store a run under ``root/records``. ``changes``: what its record says beyond its intent."""
-    digest = announce(make_intent(record, at), root / "records", root / keys)
+    digest = sign_entry(make_intent(record, at), root / "records", root / keys).digest
     record = msgspec.structs.replace(record, intent=digest, **changes)
     return sign_and_store(record, artifact, root / "records", root / keys)
 

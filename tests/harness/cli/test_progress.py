@@ -20,12 +20,11 @@ def test_long_text_is_cut():
     assert len(printable("x" * 1000, 50)) == 50
 
 
-def test_lines_name_the_stage_and_an_eta(monkeypatch):
+def test_lines_name_the_stage_and_an_eta(monkeypatch, capsys):
     monkeypatch.setattr(progress, "PLAIN_INTERVAL_S", 0.0)
-    out = io.StringIO()
-    with LineReporter(out).stage("train", 100, "steps") as stage:
+    with LineReporter().stage("train", 100, "steps") as stage:
         stage.update(50, "loss 3.2")
-    text = out.getvalue()
+    text = capsys.readouterr().err
     assert "train: 50/100 steps" in text
     assert "ETA" in text
     assert "loss 3.2" in text

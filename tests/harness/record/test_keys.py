@@ -25,7 +25,7 @@ from harness.record.signing import (
     read_active,
     rotate_key,
 )
-from harness.record.store import announce, sign_and_store
+from harness.record.store import sign_and_store, sign_entry
 from harness.record.trust import (
     change_key,
     load_public,
@@ -146,7 +146,7 @@ def announced(root: Path, started_at: str) -> tuple[RunRecord, Path]:
     """A run that was announced and goes on: its record to be, and its artifact."""
     artifact = make_artifact(root / "artifact", 1)
     record = make_record(artifact, 1, started_at=started_at)
-    digest = announce(make_intent(record, record.started_at), root / "records", root / "keys")
+    digest = sign_entry(make_intent(record, record.started_at), root / "records", root / "keys").digest
     return replace(record, intent=digest), artifact
 
 
@@ -180,7 +180,7 @@ def test_a_run_that_began_in_the_window_is_signed_after_it_and_none_begins_then(
     stored = sign_and_store(record, artifact, records, keys)
     assert failures(records) == ""
     with pytest.raises(CouldNotCheck, match="expired"):
-        announce(make_intent(record, utc_now()), records, keys)
+        sign_entry(make_intent(record, utc_now()), records, keys)
     with pytest.raises(CouldNotCheck, match="expired"):
         sign_and_store(replace(stored.record, started_at=utc_now(), predecessor=""), artifact, records, keys)
 

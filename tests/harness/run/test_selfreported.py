@@ -19,7 +19,7 @@ from harness.progress import Reporter
 from harness.rules import Verdict
 from harness.run.cells import RunContext
 from harness.run.runs import RunOutcome
-from harness.run.selfreported import limit_s, run_script, seal_script
+from harness.run.selfreported import run_script, seal_script
 
 SCRIPT = """
 import glob, os, sys, time
@@ -102,8 +102,7 @@ def test_the_cap_counts_the_script_and_the_model_that_it_left(tmp_path):
 
 def test_a_script_out_of_time_is_killed(tmp_path):
     limits = {"setup_s": 1.0, "train_s": 1.0, "warmup_s": 0.5, "eval_s": 0.5}
-    assert limit_s(zoo_track(limits)) == 3.0
-    with pytest.raises(RuleBroken) as caught:
+    with pytest.raises(RuleBroken, match="not done after 3 s") as caught:
         run(tmp_path, "time.sleep(60)", limits=limits)
     assert caught.value.rule == "A1-TRAIN-CLOCK"
 
