@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Column
 from rich.text import Text
 
-from harness.text import bare_stream, printable
+from harness.text import printable
 
 PLAIN_INTERVAL_S = 5.0
 
@@ -47,7 +47,7 @@ class BarReporter(Reporter):
     """One display for the whole command: a line for each stage that is over, and below them a bar for what runs."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self._console = Console(file=stream or bare_stream(sys.stderr), highlight=False)
+        self._console = Console(file=stream or getattr(sys.stderr, "bare", sys.stderr), highlight=False)
         self._started = time.monotonic()
         self._running = 0
         self._bars = Progress(
@@ -96,9 +96,6 @@ class BarReporter(Reporter):
 class LineReporter(Reporter):
     """Plain lines at most every five seconds, for logs and pipes."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stderr
-
     @contextmanager
     def stage(self, title: str, total: float | None, unit: str = "") -> Iterator[Stage]:
         """Print when the stage starts and ends, and now and then in between."""
@@ -114,15 +111,15 @@ class LineReporter(Reporter):
             times = f", {elapsed:.0f} s"
             if total is not None and 0 < done <= total:
                 times += f", ETA {elapsed * (total - done) / done:.0f} s"
-            print(f"{title}: {part} {unit}{times}  {words}".rstrip(), file=self._stream, flush=True)
+            print(f"{title}: {part} {unit}{times}  {words}".rstrip(), file=sys.stderr, flush=True)
 
-        print(f"{title} …", file=self._stream, flush=True)
+        print(f"{title} …", file=sys.stderr, flush=True)
         yield Stage(show)
-        print(f"{title}: done in {time.monotonic() - start:.1f} s", file=self._stream, flush=True)
+        print(f"{title}: done in {time.monotonic() - start:.1f} s", file=sys.stderr, flush=True)
 
     def note(self, text: str) -> None:
         """Print one line."""
-        print(printable(text, 400), file=self._stream, flush=True)
+        print(printable(text, 400), file=sys.stderr, flush=True)
 
 
 def make_reporter(*, silent: bool = False) -> Reporter:

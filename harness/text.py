@@ -115,8 +115,3 @@ def guarded_streams() -> Iterator[None]:
         yield
     finally:
         sys.stdout, sys.stderr = before
-
-
-def bare_stream(stream: TextIO) -> TextIO:
-    """The stream behind its guard."""
-    return cast(TextIO, getattr(stream, "bare", stream))

@@ -5,16 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import click
-from tabulate import tabulate
 
-from harness.cli import JSON, PATH, epilog, say
-from harness.errors import ExitCode, UsageError
+from harness.cli import FOLDER, JSON, PATH, epilog, say
+from harness.cli.result import fitted_table
+from harness.errors import UsageError
 from harness.progress import make_reporter
+from harness.rules import exit_code_of
 from harness.text import printable
 
 
 @click.command(epilog=epilog("bytes"))
-@click.argument("folder", required=False, type=PATH)
+@click.argument("folder", required=False, type=FOLDER)
 @click.option("--tokenizer", "tokenizer_file", metavar="FILE",
               help="Tokenizer of the shards (a built data set knows its own).")  # fmt: skip
 @click.option("--docs", "documents", multiple=True, type=PATH, help="Raw documents, in shard order.")
@@ -52,8 +53,6 @@ def command(folder: Path | None, val_loss: str | None, val_bpb: str | None, as_j
             raise UsageError("nothing to check.", remedy="Give a folder of shards, or a claim of three numbers.")
         report = ByteReport(judge_claim(str(val_loss), str(val_bpb), int(val_tokens or 0)))
     else:
-        if not folder.is_dir():
-            raise UsageError(f"{folder} is not a folder.", remedy="Give the folder that holds the .bin shards.")
         reporter = make_reporter(silent=as_json)
         report = check_bytes(folder, reporter, **plan, at_bpb=float(val_bpb) if val_bpb else 1.0)
     lines = [f"{finding.rule} {finding.verdict}: {printable(finding.message, 500)}" for finding in report.findings]
@@ -65,7 +64,6 @@ def command(folder: Path | None, val_loss: str | None, val_bpb: str | None, as_j
         rows.append(("all causes", "", f"{table.table_bytes - table.exact_bytes:+,}", ""))
         lines += ["", f"Look-up table {table.table_bytes:,} bytes, exact ledger {table.exact_bytes:,} bytes:"]
         headers = ("cause", "targets", "bytes", f"change of a score of {table.at_bpb:g} bpb")
-        lines += [tabulate(rows, headers=headers, disable_numparse=True, colalign=("left", "right", "right", "right"))]
+        lines.append(fitted_table(headers, rows))
     say(report, "\n".join(lines), as_json=as_json)
-    broken = any(finding.verdict == "FAIL" for finding in report.findings)
-    return ExitCode.RULE_BROKEN if broken else ExitCode.GOOD
+    return exit_code_of(report.findings)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from harness.cli import PATH, epilog
-from harness.errors import CouldNotCheck, ExitCode, UsageError
+from harness.cli import FILE, epilog
+from harness.errors import CouldNotCheck, ExitCode
 from harness.files import read_regular
 from harness.review.claims import check_text, claims_json, render_claims
 from harness.rules import Verdict
@@ -14,7 +14,7 @@ MAX_TEXT_BYTES = 2_000_000
 
 
 @click.command(epilog=epilog("claims"))
-@click.argument("files", nargs=-1, required=True, type=PATH)
+@click.argument("files", nargs=-1, required=True, type=FILE)
 @click.option("--problems", is_flag=True, help="Show only what is wrong or disputed.")
 @click.option("--json", "as_json", is_flag=True, help="Print every claim as JSON.")
 def command(files: tuple[Path, ...], problems: bool, as_json: bool) -> int:
@@ -30,8 +30,6 @@ def command(files: tuple[Path, ...], problems: bool, as_json: bool) -> int:
 
 
 def _read(path: Path) -> str:
-    if not path.is_file():
-        raise UsageError(f"{path} is not a file.", remedy="Give a Markdown or text file.")
     data = read_regular(path, MAX_TEXT_BYTES, links=True)
     if len(data) > MAX_TEXT_BYTES:
         text = f"{path} is larger than {MAX_TEXT_BYTES:,} bytes; no README is."

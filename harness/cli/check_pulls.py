@@ -8,9 +8,9 @@ import click
 from harness.cli import FOLDER, OUT_FOLDER, epilog
 from harness.errors import ExitCode, UsageError
 from harness.files import write_atomic
+from harness.git import git
 from harness.progress import make_reporter
 from harness.review import board, pulls
-from harness.review.changes import git
 from harness.review.findings import with_settings
 
 

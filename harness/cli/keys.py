@@ -64,7 +64,7 @@ def trust(key: str, roles: tuple[trusted.Role, ...], as_json: bool, **shown: str
     KEY is a public key file, or the id of a listed key.
     """
     known = trusted.load_public(Path(key)) if Path(key).is_file() else _find(key)
-    listed = trusted.trust_key(records_dir(), known, roles=roles or None, **shown)
+    listed = trusted.change_key(records_dir(), known, status="trusted", roles=roles or None, **shown)
     window = f"from {listed.not_before or 'any time'} until {listed.not_after or 'further notice'}"
     say([listed], f"Key {listed.keyid} is trusted {window}.", as_json=as_json)
 
@@ -78,7 +78,7 @@ def revoke(key: str, reason: str, as_json: bool) -> None:
 
     KEY is the start of its id.
     """
-    listed = trusted.revoke_key(records_dir(), _find(key), reason)
+    listed = trusted.change_key(records_dir(), _find(key), status="revoked", reason=reason)
     say([listed], f"Key {listed.keyid} is revoked: {reason}.", as_json=as_json)
 
 

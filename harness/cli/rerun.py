@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from harness.cli import JSON, PATH, epilog, say, with_options
+from harness.cli import FILE, JSON, PATH, epilog, say, with_options
 from harness.cli.fleet import FLEET, run_fleet
 from harness.config.tracks import load_track
 from harness.config.variables import keys_dir
@@ -20,13 +20,13 @@ from harness.progress import make_reporter
 from harness.record import reproduce
 from harness.record.signing import open_signing_key
 from harness.record.statement import Entry
-from harness.record.store import countersign, kept_file, load_record
+from harness.record.store import kept_file, load_record, sign_entry
 from harness.record.verification import verify_paths
 from harness.rules import Finding, Verdict, exit_code_of, worst
 
 
 @click.command(epilog=epilog("rerun"))
-@click.argument("records", type=PATH, nargs=-1, required=True)
+@click.argument("records", type=FILE, nargs=-1, required=True)
 @click.option("--code", type=PATH,
               help="The submission's folder, or a bundle. [default: the kept one, else submission]")  # fmt: skip
 @click.option("--sign", is_flag=True, help="Sign the result and add it to records/reviews.")
@@ -65,7 +65,7 @@ def command(
             review, lines = reproduce.compare_runs(stored.digest, run, outcome.record, allowed, note)
         except RuleBroken as error:
             review, lines = reproduce.ended_without_score(stored.digest, error, note)
-    signed = countersign(review, records_dir, keys_dir()) if sign else None
+    signed = sign_entry(review, records_dir, keys_dir()).path if sign else None
     verdict = reproduce.verdict_of(review, run)
     document = {
         "record": str(stored.path),
@@ -122,8 +122,6 @@ def _jobs(queue: Queue, records: tuple[Path, ...], code: Path | None) -> list[Jo
 
 def _trusted(path: Path) -> Entry:
     """The record, once its own file has passed level 1: repeating a forged record would prove nothing."""
-    if not path.is_file():
-        raise UsageError(f"RECORD is {str(path)!r}, which is not a file.", remedy="Example: records/runs/….json.")
     (found,) = verify_paths([path], judge_runs=False)[0].asked
     for finding in found.findings:
         if finding.verdict is Verdict.FAIL:

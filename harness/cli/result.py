@@ -1,8 +1,7 @@
-"""What ``harness submit`` prints: tables that know the terminal's width, and six lines that hold the result."""
+"""Tables and templates that know the terminal's width."""
 
 import io
 import shutil
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -12,38 +11,12 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from harness.program import from_here, program
-from harness.record.predicate import RunRecord
-from harness.rules import SEVERITY, title_of, worst
+from harness.rules import title_of
 from harness.text import printable, templates
 
 NUMBERS = ("bpb", "Δ bpb", "nats/token", "bytes", "seconds", "limit", "tries")
 WIDEST, NARROW = 120, 60
 RULED = box.Box("    \n    \n -- \n" + 5 * "    \n", ascii=True)
-
-
-def render_summary(
-    record: RunRecord, *, path: Path | None, artifact: Path | None, verbose: bool = False, options: str = ""
-) -> str:
-    """The summary as plain text in the width of the terminal, the result in its last lines.
-
-    path:     the signed record; ``None`` for a try, which has none
-    artifact: the folder of the packed files
-    verbose:  clocks, sizes, scores for scale and the rules that hold, too
-    options:  what a signed run of the same needs beside seed and track
-    """
-    counts = Counter(finding.verdict for finding in record.findings)
-    return fitted_text(
-        "summary.txt.jinja",
-        record=record,
-        worst=worst(record.findings).value,
-        counts=[(verdict.value, counts[verdict]) for verdict in SEVERITY if counts[verdict]],
-        path=from_here(path) if path else None,
-        artifact=from_here(artifact) if artifact else None,
-        verbose=verbose,
-        options=options,
-        program=program(),
-    )
 
 
 def fitted_text(template: str, **values: object) -> str:

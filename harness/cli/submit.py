@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -19,14 +21,15 @@ from click.core import ParameterSource
 
 from harness.cli import FILE, JSON, PATH, epilog, name_values, with_options
 from harness.cli.fleet import FLEET, keep_code, run_fleet
-from harness.cli.result import render_summary
+from harness.cli.result import fitted_text
 from harness.config.tracks import load_track
 from harness.config.variables import PREFIX, VARIABLES, cache_dir, check_environment, records_dir
 from harness.errors import ExitCode, UsageError
 from harness.fleet.queue import Job, Queue, Result
-from harness.program import program
+from harness.program import from_here, program
 from harness.progress import make_reporter
 from harness.record.predicate import RunRecord
+from harness.rules import SEVERITY, worst
 from harness.stats.seeds import aggregate, describe_pools, pools
 
 if TYPE_CHECKING:
@@ -37,20 +40,15 @@ DEFAULT_SEED, DEFAULT_SUBMISSION = 1337, "submission"
 _FOLDERS = "\n".join(f"{name:<20} {meaning}" for name, meaning in VARIABLES.items())
 
 
-class Seed(click.IntRange):
-    """Plain digits: Python would take 1_0 for 10."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The seed as an integer; fails for everything else."""
-        digits = str(value).strip()
-        if not (digits.isascii() and digits.isdigit()):
-            self.fail(f"{value!r} is not a whole number.", param, ctx)
-        return super().convert(int(digits), param, ctx)
+def seed_of(text: str) -> int:
+    """A seed in plain digits: Python would take 1_0 for 10. Raises ``click.BadParameter``."""
+    if not re.fullmatch(r"\s*[0-9]{1,10}\s*", text) or int(text) >= 2**31:
+        raise click.BadParameter(f"{text!r} is not a whole number from 0 to {2**31 - 1}.")
+    return int(text)
 
 
-SEED = Seed(0, 2**31 - 1)
 RUN = (  # what a run is of, whoever makes it
-    click.option("--seed", envvar="SEED", type=SEED, help="Seed of the run (default 1337). [env: SEED]"),
+    click.option("--seed", envvar="SEED", type=seed_of, metavar="N", help="Seed (default 1337). [env: SEED]"),
     click.option("--track", "track_name", envvar="TRACK", default="smoke", show_default=True, metavar="NAME",
                  help="Track of the run. [env: TRACK]"),
     click.option("--data", "dataset_name", envvar="DATA", metavar="SET",
@@ -68,7 +66,6 @@ SUBMISSION = click.option("--submission", "submission_dir", type=PATH, envvar="S
               help="Resume a run after its training (default: the newest that the same command started). "
                    "[env: RESUME]")  # fmt: skip
 @click.option("--again", envvar="AGAIN", is_flag=True, help="Also run seeds that already have a record. [env: AGAIN]")
-@click.option("--once", is_flag=True, help="If the seed has a record, return it and run nothing, as --seeds does.")
 @click.option("--json", "as_json", is_flag=True, help="Print records, then statistics, as JSON; no progress.")
 @with_options(*FLEET)
 def command(
@@ -80,7 +77,6 @@ def command(
     verbose: bool,
     resume: str | None,
     again: bool,
-    once: bool,
     as_json: bool,
     on: str | None,
     **fleet: Any,
@@ -118,17 +114,13 @@ def command(
             environ=dict(os.environ) if newest else None,
         )
         return show(outcome, as_json=as_json, verbose=verbose)
-    shown: list[int] = []
     environ, progress = dict(os.environ), make_reporter(silent=as_json)
     order = Order(submission_dir, track_name, dataset_name, environ, records_dir(), progress)
-    outcomes = submit_seeds(
-        order,
-        numbers,
-        finished=lambda outcome: shown.append(show(outcome, as_json=as_json, verbose=verbose)),
-        again=again or not (seeds or once),
-    )
-    if once and not shown:  # a job of a fleet: a seed that has its record is a result like any other
-        show(outcomes[0], as_json=as_json, verbose=verbose)
+    outcomes = []
+    for outcome, is_new in submit_seeds(order, numbers, again=again or not seeds):
+        outcomes.append(outcome)
+        if is_new or as_json:  # to a fleet's job a seed that has its record is a result like any other
+            show(outcome, as_json=as_json, verbose=verbose)
     if len(outcomes) > 1:
         sentences, statistics = _together([outcome.record for outcome in outcomes])
         click.echo(json.dumps(statistics) if as_json else "\n" + sentences)
@@ -186,7 +178,7 @@ def _seeds(seed: int | None, seeds: str | None) -> list[int]:
         return [DEFAULT_SEED if seed is None else seed]
     numbers = []
     with contextlib.suppress(click.BadParameter):
-        numbers = [SEED(text) for text in seeds.split()]
+        numbers = [seed_of(text) for text in seeds.split()]
     if not numbers or len(set(numbers)) != len(numbers):
         words = f"SEEDS is {seeds!r}; wanted different whole numbers, separated by spaces."
         raise UsageError(words, remedy='Example: `harness submit --seeds "1337 42 2025"`.')
@@ -194,12 +186,27 @@ def _seeds(seed: int | None, seeds: str | None) -> list[int]:
 
 
 def show(outcome: RunOutcome, *, as_json: bool, verbose: bool, options: str = "") -> ExitCode:
-    """Print a run's record or summary. Returns the exit code that it asks for."""
+    """Print a run's record, or its summary with the result in the last lines. Returns the exit code that it asks for.
+
+    verbose: clocks, sizes, scores for scale and the rules that hold, too
+    options: what a signed run of the same needs beside seed and track
+    """
+    record = outcome.record
     if as_json:
-        click.echo(msgspec.json.encode(outcome.record).decode())
+        click.echo(msgspec.json.encode(record).decode())
     else:
-        artifact = outcome.run_dir / "artifact"
-        text = render_summary(outcome.record, path=outcome.path, artifact=artifact, verbose=verbose, options=options)
+        counts = Counter(finding.verdict for finding in record.findings)
+        text = fitted_text(
+            "summary.txt.jinja",
+            record=record,
+            worst=worst(record.findings).value,
+            counts=[(verdict.value, counts[verdict]) for verdict in SEVERITY if counts[verdict]],
+            path=from_here(outcome.path) if outcome.path else None,
+            artifact=from_here(outcome.run_dir / "artifact"),
+            verbose=verbose,
+            options=options,
+            program=program(),
+        )
         click.echo("\n" + text)
     return ExitCode.RULE_BROKEN if outcome.broken else ExitCode.GOOD
 
@@ -238,8 +245,8 @@ def _jobs(queue: Queue, seeds: Sequence[int], track: str, data: str | None, subm
     options = ["--track", track, "--submission", str(code), *(["--data", data] if data else [])]
     jobs = []
     for seed in seeds:
-        argv = ["env", *variables, sys.executable, "-P", "-m", "harness", "submit", "--once", "--json"]
-        argv += ["--seed", str(seed), *options]
+        argv = ["env", "-u", "SEED", *variables, sys.executable, "-P", "-m", "harness", "submit", "--json"]
+        argv += ["--seeds", str(seed), *options]
         jobs.append(queue.add(argv, needs=terms.hardware, title=f"submit {track} seed {seed}", inputs=inputs))
     return jobs
 

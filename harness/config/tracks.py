@@ -13,11 +13,9 @@ from typing import Annotated, Literal
 import msgspec
 
 from harness.errors import UsageError
-from harness.files import read_regular
 
 QUICK_TRAIN_S = 10.0
 QUICK_TARGETS = 32_768
-MOST_BYTES = 1 << 20  # of a track's file
 
 
 Seconds = Annotated[float, msgspec.Meta(gt=0, lt=1e9)]
@@ -159,7 +157,7 @@ def load_track(name: str) -> Track:
         raise UsageError(f"unknown track {name!r}.", remedy=remedy)
     remedy = "Correct the field; the other tracks show the form."
     try:
-        track = msgspec.toml.decode(read_regular(texts[name], MOST_BYTES, links=True), type=Track)
+        track = msgspec.toml.decode(texts[name].read_bytes(), type=Track)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{texts[name]}: {error}.", remedy=remedy) from error
     if track.name != name:

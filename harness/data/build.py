@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.data.dataset import MANIFEST, Manifest, shard_name, write_ledger, write_manifest, write_shard
+from harness.data.dataset import MANIFEST, Manifest, shard_name, write_manifest, write_shard
 from harness.data.documents import encode_documents
 from harness.data.overlap import OverlapAudit
 from harness.data.tokenizers import Encoded, SentencePieceTokenizer, Tokenizer, apply_operators, train_bpe
 from harness.errors import CouldNotCheck, UsageError
-from harness.files import locked, write_atomic
+from harness.files import file_digest, locked, write_atomic
 from harness.progress import Reporter
 from harness.units import bits_per_byte
 
@@ -77,7 +77,7 @@ class Side:
         self._held, self._held_tokens = [tokens[count:]], len(tokens) - count
         if self._sizes:
             name, sizes = shard_name(self.prefix, "val_bytes", self._shards), np.concatenate(self._sizes)
-            self.files[name] = write_ledger(self.folder / name, sizes[:count])
+            self.files[name] = write_shard(self.folder / name, sizes[:count])
             self._sizes = [sizes[count:]]
         self._shards += 1
 
@@ -181,7 +181,7 @@ def build_dataset(
                 train_tokens=trained.tokens,
                 baselines_bpb=texts.bpb(trained.counts, targets),
                 disjoint=overlap.finding(),
-                files={**val.files, **trained.files, tokenizer.name: tokenizer.digest},
+                files={**val.files, **trained.files, tokenizer.name: file_digest(partial / tokenizer.name)},
             ),
         )
         partial.replace(folder)

@@ -60,8 +60,8 @@ def compare_table(
             it by the piece alone
     window: sequence length of the public evaluation, which drops the last incomplete window; 0 for none
     """
-    table, is_fallback = tokenizer.table(), fallback_pieces(tokenizer)
-    counted, exact = table.target_bytes(tokens), target_bytes.astype(np.int64)
+    table, exact = tokenizer.table(), target_bytes.astype(np.int64)
+    counted = table.target_bytes(tokens)
     by_cause = {cause: [0, 0] for cause in CAUSES}
     scored = len(exact) // window * window if window else len(exact)
     if scored < len(exact):
@@ -72,7 +72,7 @@ def compare_table(
         space, after_boundary = bool(table.space[target]), bool(table.boundary[tokens[place]])
         if table.boundary[target]:
             causes = {"BOS": missing}
-        elif is_fallback[target]:
+        elif table.fallback[target]:
             causes = {"byte fallback": missing}
         elif raw is None:
             by_bos = space and after_boundary and missing < 0
@@ -92,12 +92,6 @@ def compare_table(
         for cause, (count, amount) in by_cause.items()
     ]
     return TableComparison(len(exact), total, int(counted[:scored].sum()), at_bpb, differences)
-
-
-def fallback_pieces(tokenizer: Tokenizer) -> npt.NDArray[np.bool_]:
-    """Which ids are byte-fallback pieces, (vocab,); none outside SentencePiece."""
-    inner = without_operators(tokenizer)
-    return inner.byte_pieces if isinstance(inner, SentencePieceTokenizer) else np.zeros(inner.vocab_size, np.bool_)
 
 
 def judge_space_marker(tokenizer: Tokenizer, found: TableComparison) -> list[Finding]:
@@ -172,7 +166,7 @@ def suspects(tokens: Tokens, target_bytes: Bytes, tokenizer: Tokenizer, raw_byte
     exact, public = int(target_bytes.sum(dtype=np.int64)), int(table.target_bytes(tokens).sum())
     spaces = int(table.space[target].sum())
     after_bos = int((table.space[target] & table.boundary[before]).sum())
-    fallback = int(fallback_pieces(tokenizer)[target].sum())
+    fallback = int(table.fallback[target].sum())
     documents = int((target == tokenizer.bos_id).sum())
     text = without_operators(tokenizer).decode(np.asarray(target, np.int64)).decode(errors="replace")
     marks = sum(map(text.count, OPERATORS))  # however the vocabulary spells them

@@ -181,17 +181,12 @@ def shard_name(prefix: str, part: str, index: int) -> str:
     return f"{prefix}_{part}_{index:06d}.bin"
 
 
-def write_shard(path: Path, values: npt.NDArray[np.integer], *, version: int = 1) -> str:
-    """Write one shard and put it on the disk; the result is its SHA-256.
-
-    Raises ``ValueError`` for a value outside the version's range: nothing is cut off silently.
-    """
-    dtype = DTYPES[version]
-    if len(values) and not 0 <= int(values.min()) <= int(values.max()) <= np.iinfo(dtype).max:
-        raise ValueError(f"{path.name}: values reach {int(values.max()):,}; version {version} holds {dtype}.")
+def write_shard(path: Path, values: npt.NDArray[np.integer]) -> str:
+    """Write one shard, of version 2 only where a value is over 65,535, and put it on the disk; returns its SHA-256."""
+    version = 1 if int(values.max(initial=0)) < 2**16 else 2
     header = np.zeros(HEADER_BYTES // 4, "<i4")
     header[:3] = MAGIC, version, len(values)
-    body = np.ascontiguousarray(values, dtype)
+    body = np.ascontiguousarray(values, DTYPES[version])
     digest = hashlib.sha256(header.tobytes())
     digest.update(body.data)
     with path.open("xb") as file:
@@ -202,22 +197,14 @@ def write_shard(path: Path, values: npt.NDArray[np.integer], *, version: int = 1
     return digest.hexdigest()
 
 
-def write_ledger(path: Path, sizes: npt.NDArray[np.integer]) -> str:
-    """Write a shard of the byte ledger, of version 2 only where one token accounts for more than 65,535 bytes."""
-    return write_shard(path, sizes, version=1 if int(sizes.max(initial=0)) < 2**16 else 2)
-
-
 def read_head(path: Path) -> tuple[int, int]:
     """(version, count) of a shard whose size agrees with its header.
 
-    Raises ``CouldNotCheck`` for a missing, foreign, truncated or padded file.
+    Raises ``CouldNotCheck`` for a foreign, truncated or padded file.
     """
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            head = file.read(_HEAD.size)
-    except FileNotFoundError:
-        raise CouldNotCheck(f"{path} is missing.", remedy="Build or fetch the data set again.") from None
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(_HEAD.size)
     magic, version, count = _HEAD.unpack(head) if len(head) == _HEAD.size else (0, 0, 0)
     if magic != MAGIC or version not in DTYPES or count < 0 or size < HEADER_BYTES:
         text = f"{path} is not a token shard: magic {magic}, version {version}, {size:,} bytes; wanted magic {MAGIC}."

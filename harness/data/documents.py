@@ -10,7 +10,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 from itertools import count, islice
 from pathlib import Path
@@ -201,14 +201,11 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     if path.suffix != ".json":
         return tokenizers.SentencePieceTokenizer(content, path.name)
     tokenizer = tokenizers.ByteTokenizer()
-    try:
-        same = json.loads(content).get("config", {}) == json.loads(tokenizer.file)["config"]
-    except (ValueError, AttributeError):
-        same = False
-    if not same:
-        raise UsageError(f"{path} does not describe the byte260 tokenizer.", remedy="Only that JSON form is known.")
-    tokenizer.file = content
-    return tokenizer
+    with suppress(ValueError, AttributeError):
+        if json.loads(content).get("config") == json.loads(tokenizer.file)["config"]:
+            tokenizer.file = content
+            return tokenizer
+    raise UsageError(f"{path} does not describe the byte260 tokenizer.", remedy="Only that JSON form is known.")
 
 
 def folder_tokenizer(folder: Path, given: str | None) -> Tokenizer | None:

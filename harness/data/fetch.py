@@ -62,13 +62,15 @@ class FileInfo(msgspec.Struct, frozen=True):
 
 
 class FetchRecord(msgspec.Struct, frozen=True):
-    """What was fetched, from where; written before the first file, so that a later try asks for the same."""
+    """What was fetched, from where; written before the first file, so that a later try asks for the same.
+
+    files: the export's manifest, then all that it names
+    """
 
     repo: str
     prefix: str
     revision: str
     variant: str
-    manifest_sha256: str
     files: list[FileInfo]
 
 
@@ -157,11 +159,10 @@ def plan_files(
         (partial / EXPORTED).unlink(missing_ok=True)
         before = None
     (manifest,) = describe(repo, revision, [below + EXPORTED])
-    download(repo, revision, manifest, partial)
-    digest = file_digest(partial / EXPORTED)
-    if before and before.manifest_sha256 != digest:
+    if before and before.files[0] != manifest:
         text = f"the manifest of {repo} at {revision[:12]} is not the one that this fetch began with."
         raise CouldNotCheck(text, remedy=f"Remove {partial} and its files, then fetch again.")
+    download(repo, revision, manifest, partial)
     try:
         content = msgspec.json.decode((partial / EXPORTED).read_bytes(), type=dict[str, Any])
         entry = next(e for e in content["datasets"] if e["name"] == name)
@@ -188,7 +189,7 @@ def plan_files(
             raise CouldNotCheck(f"{file.path}: manifest and repository state different digests.", remedy="Report it.")
         if stated:
             files[at] = FileInfo(file.path, file.size, f"sha256:{stated}")
-    record = FetchRecord(repo, prefix, revision, variant, digest, files)
+    record = FetchRecord(repo, prefix, revision, variant, files)
     write_atomic(partial / FETCHED, msgspec.json.format(msgspec.json.encode(record), indent=1), replace=True)
     return record
 
@@ -222,7 +223,7 @@ def complete(folder: Path, record: FetchRecord, progress: Reporter) -> None:
         part, ledger = np.split(ledger, [len(dataset.map_values(path))])
         name = path.name.replace("_val_", "_val_bytes_")
         (folder / name).unlink(missing_ok=True)
-        written[name] = dataset.write_ledger(folder / name, part)
+        written[name] = dataset.write_shard(folder / name, part)
     counts = np.zeros(tokenizer.vocab_size, np.int64)
     for path in dataset.find_shards(folder, "train"):
         values = dataset.map_values(path)

@@ -12,7 +12,6 @@ accounts for no raw byte; every other character for those of its source.
 """
 
 import base64
-import hashlib
 import json
 import re
 from abc import ABC, abstractmethod
@@ -50,11 +49,6 @@ class Tokenizer(ABC):
     vocab_size: int
     bos_id: int
 
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the tokenizer's file."""
-        return hashlib.sha256(self.file).hexdigest()
-
     @abstractmethod
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """Ids of each document (without BOS), and the raw bytes that each id accounts for.
@@ -68,7 +62,8 @@ class Tokenizer(ABC):
 
     def table(self) -> "PieceTable":
         """What the look-up-table method of the public script knows of each id; exact where pieces spell raw bytes."""
-        return PieceTable(self.sizes, np.zeros(self.vocab_size, np.bool_), self.sizes == 0)
+        none = np.zeros(self.vocab_size, np.bool_)
+        return PieceTable(self.sizes, none, self.sizes == 0, none)
 
 
 class PieceTable(NamedTuple):
@@ -77,11 +72,13 @@ class PieceTable(NamedTuple):
     bytes:    int64, UTF-8 length of the piece without leading U+2581; 1 for byte fallback; 0 for special ids
     space:    bool, the piece began with U+2581
     boundary: bool, control, unknown or unused: the piece after it gets no space byte
+    fallback: bool, a byte-fallback piece
     """
 
     bytes: Bytes
     space: npt.NDArray[np.bool_]
     boundary: npt.NDArray[np.bool_]
+    fallback: npt.NDArray[np.bool_]
 
     def target_bytes(self, tokens: npt.NDArray[np.integer]) -> Bytes:
         """Bytes of each target ``tokens[1:]`` by the public method, int64 (N - 1,)."""
@@ -91,10 +88,7 @@ class PieceTable(NamedTuple):
 
 
 class SentencePieceTokenizer(Tokenizer):
-    """A SentencePiece model from the bytes of its ``.model`` file.
-
-    byte_pieces: which ids are byte-fallback pieces, bool (vocab,)
-    """
+    """A SentencePiece model from the bytes of its ``.model`` file."""
 
     def __init__(self, file: bytes, name: str) -> None:
         self.file, self.name = file, name
@@ -108,13 +102,13 @@ class SentencePieceTokenizer(Tokenizer):
             text = f"{name} has no BOS piece; the shard format needs one before each document."
             raise UsageError(text, remedy="Train the tokenizer with a BOS piece (bos_id 1).")
         ids = range(self.vocab_size)
-        self.byte_pieces = np.array([bool(self._model.is_byte(i)) for i in ids])
+        self._byte_pieces = np.array([bool(self._model.is_byte(i)) for i in ids])
         self._control = np.array([self._model.is_control(i) for i in ids])
         self._unknown = np.array([self._model.is_unknown(i) for i in ids])
         self._unused = np.array([self._model.is_unused(i) for i in ids])
         self._pieces = [str(self._model.id_to_piece(i)) for i in ids]
         spelt = np.array([len(piece.encode()) for piece in self._pieces], np.int64)
-        self._spelt = np.where(self.byte_pieces, 1, np.where(self._control, 0, spelt))  # in the normalised text
+        self._spelt = np.where(self._byte_pieces, 1, np.where(self._control, 0, spelt))  # in the normalised text
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """Ids, and their raw bytes through the normaliser's offsets."""
@@ -130,9 +124,10 @@ class SentencePieceTokenizer(Tokenizer):
     def table(self) -> PieceTable:
         """The public script's columns, from the pieces' types and texts."""
         boundary = self._control | self._unknown | self._unused
-        space = np.array([piece.startswith(SPACE) for piece in self._pieces]) & ~boundary & ~self.byte_pieces
+        space = np.array([piece.startswith(SPACE) for piece in self._pieces]) & ~boundary & ~self._byte_pieces
         sizes = np.array([len(piece.removeprefix(SPACE).encode()) for piece in self._pieces], np.int64)
-        return PieceTable(np.where(boundary, 0, np.where(self.byte_pieces, 1, sizes)), space, boundary)
+        sizes = np.where(boundary, 0, np.where(self._byte_pieces, 1, sizes))
+        return PieceTable(sizes, space, boundary, self._byte_pieces)
 
     def _account(self, raw: bytes, ids: Ids) -> Bytes:
         """The raw bytes of each id: cuts of the text that the model sees, taken back to the raw text."""
@@ -229,11 +224,7 @@ class TiktokenTokenizer(Tokenizer):
     pattern = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"  # GPT-2's split
 
     def __init__(self, file: bytes, name: str) -> None:
-        try:
-            import tiktoken
-        except ModuleNotFoundError:
-            text = f"{name} needs the package tiktoken."
-            raise UsageError(text, remedy="Install it: pip install 'parameter-golf-referee[tiktoken]'.") from None
+        import tiktoken
 
         try:
             pairs = [line.split() for line in file.splitlines() if line]

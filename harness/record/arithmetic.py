@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from harness.config.tracks import TRAIN_TOLERANCE_S, Track, load_track, track_names
-from harness.record.canonical import HEX64, canonical_digest
+from harness.record.canonical import canonical_digest
 from harness.record.predicate import AUDITS, RunRecord
 from harness.rules import Finding, Verdict, catalogue, rule
 from harness.sandbox.layers import Layer, LayerState
@@ -86,8 +86,6 @@ def _derived_figures(record: RunRecord) -> Iterator[str]:
             yield f"{name} ends at {points[-1][1]!r} after {places[-1]:,} targets; {other}"
     # 3. Bytes add up.
     sizes = record.sizes
-    if min(sizes.code_bytes, sizes.model_bytes, sizes.total_bytes, sizes.cap_bytes) < 0:
-        yield "a size is negative"
     if (both := sizes.code_bytes + sizes.model_bytes) != sizes.total_bytes:
         sum_of = f"code {sizes.code_bytes:,} + model {sizes.model_bytes:,} give {both:,}"
         yield f"total is given as {sizes.total_bytes:,} bytes; {sum_of}"
@@ -95,8 +93,6 @@ def _derived_figures(record: RunRecord) -> Iterator[str]:
     packaging = record.track.readings.get("package_counts_in", "none")
     own = {"train": "train", "eval": "eval", "package": "" if packaging == "none" else packaging}
     for span in record.spans:
-        if span.seconds < 0 or span.start_s < 0:
-            yield f"span {span.name} has a negative time"
         if span.budget != own.get(span.name, span.budget):
             yield f"span {span.name} counts in {span.budget or 'no budget'!r}, not in its own"
     budgets = Counter(budget.name for budget in record.budgets)
@@ -114,8 +110,6 @@ def _verdicts_and_digests(record: RunRecord) -> Iterator[str]:
     # 5. Audits against their tolerance, and the verdict of each rule against audits, limits and clock.
     given = {finding.rule: finding.verdict for finding in record.findings}
     for audit in record.audits:
-        if audit.verdict not in (Verdict.PASS, Verdict.FAIL, Verdict.ERROR):
-            yield f"audit {audit.name} ends with {audit.verdict!r}, which is not a verdict of an audit"
         within = audit.k >= 0 and 0 <= audit.worst_nats <= audit.tolerance_nats
         if audit.verdict == Verdict.PASS and not within:
             worst = f"a worst difference of {audit.worst_nats!r} nats"
@@ -132,17 +126,7 @@ def _verdicts_and_digests(record: RunRecord) -> Iterator[str]:
         yield f"A1-TRAIN-CLOCK is given as PASS, but the clock cut training short after {record.training.steps:,} steps"
     if given.get("A3-ARTIFACT-BYTES") == Verdict.FAIL and "A3-ARTIFACT-BYTES" not in broken:
         yield "A3-ARTIFACT-BYTES is given as FAIL, but the artifact is within the cap"
-    # 6. Every digest has its form, and the configuration its digest. (The date is part of the file's name.)
-    digests = {
-        "artifact_digest": record.artifact_digest,
-        "submission.code_digest": record.submission.code_digest,
-        "intent": record.intent,
-        "track.digest": record.track.digest,
-        **{f"data.files[{name}]": digest for name, digest in record.data.files.items()},
-    }
-    for name, digest in digests.items():
-        if not HEX64.fullmatch(digest):
-            yield f"{name} is {digest!r}; wanted a SHA-256 in hex"
+    # 6. The configuration has its digest. (The form of digests is the schema's; the chain has the intent's.)
     try:
         config = canonical_digest(record.submission.config)
         if config != record.submission.config_digest:

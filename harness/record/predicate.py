@@ -8,18 +8,23 @@ Every number a rerun or a reviewer needs is here; derived numbers (bpb, sums, ve
 SHA-256 in hex. ``predecessor`` is the digest of the signer's entry before this one, of whatever kind; "" for the first.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from harness.rules import Finding
+
+Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Bytes = Annotated[int, Meta(ge=0)]
+Seconds = Annotated[float, Meta(ge=0)]
 
 
 class TrackInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The track: its name, the digest of its file's content and the readings of disputed rules in force."""
 
     name: str
-    digest: str
+    digest: Digest
     official: bool
     readings: dict[str, str]
 
@@ -28,7 +33,7 @@ class SubmissionInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What was run. ``config`` and ``parameters`` are the submission's own declaration, recorded as such."""
 
     name: str
-    code_digest: str
+    code_digest: Digest
     files: dict[str, str]
     config: dict[str, str | int | float | bool | None]
     config_digest: str
@@ -41,7 +46,7 @@ class DataInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str
     fingerprint: str
-    files: dict[str, str]
+    files: dict[str, Digest]
     val_documents: int
     val_targets: int
     val_bytes: int
@@ -123,8 +128,8 @@ class SpanEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One span of the referee's ledger; ``budget`` names the budget it counts in ("" for none)."""
 
     name: str
-    start_s: float
-    seconds: float
+    start_s: Seconds
+    seconds: Seconds
     limit_s: float | None
     budget: str
 
@@ -140,11 +145,11 @@ class BudgetEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Bytes that count against the cap (code, model), and the code's size before bundling for information."""
 
-    code_bytes: int
-    code_raw_bytes: int
-    model_bytes: int
-    total_bytes: int
-    cap_bytes: int
+    code_bytes: Bytes
+    code_raw_bytes: Bytes
+    model_bytes: Bytes
+    total_bytes: Bytes
+    cap_bytes: Bytes
 
 
 C1_CAUSAL, S4_STATE = "C1-CAUSAL", "S4-STATE-DECLARED"
@@ -181,7 +186,7 @@ class AuditResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str
     rule: str
-    verdict: str
+    verdict: Annotated[str, Meta(pattern="^(PASS|FAIL|ERROR)$")]
     k: int
     worst_nats: float
     tolerance_nats: float
@@ -225,7 +230,7 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     loss_curve: list[tuple[int, float]]
     audits: list[AuditResult]
     findings: list[Finding]
-    artifact_digest: str
+    artifact_digest: Digest
     intent: str
     predecessor: str
     conditions: Conditions | None = None

@@ -6,7 +6,7 @@ into one folder without a conflict. A head, signed anew with each entry, makes a
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -25,16 +25,11 @@ CLOCK_SLACK = timedelta(minutes=10)  # a clock that is set, a writer that waits 
 REMEDY = "`harness verify` shows the state of the folder."
 
 
-def announce(intent: Intent, records_dir: Path, keys_dir: Path) -> str:
-    """Sign and append an intent before its run. Returns its digest, for ``RunRecord.intent``."""
+def sign_entry(predicate: Intent | Review, records_dir: Path, keys_dir: Path) -> statement.Entry:
+    """Sign and append an intent, before its run, or a review of a record in this folder."""
+    folder = "intents" if isinstance(predicate, Intent) else "reviews"
     with locked(records_dir):
-        return _Writer(records_dir, open_signing_key(keys_dir, records_dir)).append("intents", intent).digest
-
-
-def countersign(review: Review, records_dir: Path, keys_dir: Path) -> Path:
-    """Sign and append a review of a record in this folder. Returns the review's file."""
-    with locked(records_dir):
-        return _Writer(records_dir, open_signing_key(keys_dir, records_dir)).append("reviews", review).path
+        return _Writer(records_dir, open_signing_key(keys_dir, records_dir)).append(folder, predicate)
 
 
 def sign_and_store(record: RunRecord, artifact: Path, records_dir: Path, keys_dir: Path) -> statement.Entry:
@@ -54,10 +49,6 @@ def sign_and_store(record: RunRecord, artifact: Path, records_dir: Path, keys_di
         if differing := intent_mismatch(intent, record):
             words = f"the run differs from its signed intent in {', '.join(differing)}."
             raise RuleBroken("R5-INTENT", words, remedy="Announce and run it again: `harness submit`.")
-        for earlier in writer.entries:
-            if isinstance(earlier.predicate, RunRecord) and earlier.predicate.intent == record.intent:
-                words = f"this intent has a result already: {earlier.path}."
-                raise RuleBroken("R5-INTENT", words, remedy="A run has one result: `harness submit` announces another.")
         stored = writer.append("runs", record)
         for name, kept in record.artifact_files.items():  # what a repetition from the folder alone needs
             place, data = kept_file(records_dir, kept), (artifact / name).read_bytes()
@@ -94,22 +85,8 @@ def load_record(path: Path, folder: str = "runs") -> statement.Entry:
         raise CouldNotCheck(f"{path} is damaged: {error}.", remedy=REMEDY) from error
 
 
-def load_records(records_dir: Path, *, skipped: Callable[[str], None]) -> list[statement.Entry]:
-    """Every readable record of a folder, by time, without judging them.
-
-    skipped: called with a sentence for each file that is left out; one that somebody damaged must cost nobody a run
-    """
-    records = []
-    for path in sorted((records_dir / "runs").glob("*.json")):
-        try:
-            records.append(load_record(path))
-        except CouldNotCheck as error:
-            skipped(f"{path.name} is left out: {error.message} {error.remedy}")
-    return records
-
-
 def check_announcer(intent: str, started_at: str, records_dir: Path, keys_dir: Path) -> Intent:
-    """The run's intent; raises what :func:`sign_and_store` would for it, as far as it lies with the key."""
+    """The run's intent; raises what :func:`sign_and_store` would for it, but for the artifact."""
     with locked(records_dir, shared=True):
         return _announced(intent, started_at, records_dir, keys_dir)[0]
 
@@ -132,6 +109,10 @@ def _announced(digest: str, started_at: str, records_dir: Path, keys_dir: Path) 
         writer = _Writer(records_dir, open_listed(load_private(keys_dir, entry.signer), records_dir, started_at))
         intent = writer.own(entry).predicate
         assert isinstance(intent, Intent)
+        for earlier in writer.entries:
+            if isinstance(earlier.predicate, RunRecord) and earlier.predicate.intent == digest:
+                words = f"this intent has a result already: {earlier.path}."
+                raise RuleBroken("R5-INTENT", words, remedy="A run has one result: `harness submit` announces another.")
         return intent, writer
     text = f"no signed intent {digest[:16]}… announces this run in {records_dir}."
     raise RuleBroken("R5-INTENT", text, remedy="Keep records/intents with the records.")

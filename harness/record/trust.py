@@ -317,26 +317,18 @@ def listed_as(records_dir: Path, key: PublicKey) -> PublicKey:
     return load_public(path) if path.exists() else key
 
 
-def trust_key(records_dir: Path, key: PublicKey, **given: str | tuple[Role, ...] | None) -> PublicKey:
-    """List ``key`` as trusted, with the fields that are ``given``; ``None`` keeps what it says.
+def change_key(records_dir: Path, key: PublicKey, **given: str | tuple[Role, ...] | None) -> PublicKey:
+    """List ``key`` with the fields that are ``given``, such as its status; ``None`` keeps what it says.
 
-    Raises ``UsageError`` for a bad window or a revoked key.
+    Raises ``UsageError`` for a bad window, or a revoked key that shall be anything else.
     """
     with locked(records_dir):
-        if "revoked" in (key.status, listed_as(records_dir, key).status):
+        if "revoked" in (key.status, listed_as(records_dir, key).status) and given["status"] != "revoked":
             raise UsageError(f"key {key.keyid[:16]} is revoked and stays so.", remedy="Let its owner make a new one.")
-        changed = msgspec.structs.replace(key, status="trusted", **{n: v for n, v in given.items() if v is not None})
+        changed = msgspec.structs.replace(key, **{name: value for name, value in given.items() if value is not None})
         try:
             changed.check_window()
         except ValueError as error:
             raise UsageError(f"{error}.", remedy="--from before --until, each like 2026-11-24T17:00:00Z.") from error
-        store_public(records_dir, changed)
-    return changed
-
-
-def revoke_key(records_dir: Path, key: PublicKey, reason: str) -> PublicKey:
-    """List ``key`` as revoked for ``reason``."""
-    with locked(records_dir):
-        changed = msgspec.structs.replace(listed_as(records_dir, key), status="revoked", reason=reason)
         store_public(records_dir, changed)
     return changed

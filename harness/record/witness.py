@@ -5,16 +5,17 @@ these three can, and each is asked for by an option of ``harness verify``.
 """
 
 import hashlib
-import os
 import re
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import write_atomic
+from harness.git import git
 from harness.record.canonical import canonical_bytes, parse_utc, read_bounded, strict_json
 from harness.record.chain import DAY
 from harness.record.predicate import Intent
@@ -23,13 +24,6 @@ from harness.record.store import CLOCK_SLACK
 from harness.record.verification import VerifyReport
 from harness.rules import Finding, Verdict
 
-# a partial clone would fetch what is missing by the program that its address names; grafts hide what came before
-_AS_IT_IS = {"GIT_ALLOW_PROTOCOL": "none", "GIT_NO_LAZY_FETCH": "1", "GIT_NO_REPLACE_OBJECTS": "1"}
-_AS_IT_IS |= {"GIT_GRAFT_FILE": os.devnull}
-_OURS = (  # a folder may come with a configuration of its own: what that names git would run, or leave out
-    *("core.fsmonitor=false", "core.hooksPath=/dev/null", "core.commitGraph=false", "i18n.logOutputEncoding=UTF-8"),
-    *("log.showSignature=false", "log.showRoot=true", "log.diffMerges=separate", "log.follow=false"),
-)
 _KEPT = re.compile(r"(intents|runs|reviews|keys/list)/[^/]+\.json")
 _KEY = re.compile(r"keys/[0-9a-f]{64}\.json")
 _REVOKED = b'"status":"revoked"'
@@ -42,11 +36,12 @@ def check_history(records_dir: Path) -> list[Finding]:
     the folder as it lies here, committed or not. Raises ``CouldNotCheck`` without git, and for a history that was cut
     short.
     """
-    if _git(records_dir, "rev-parse", "--is-shallow-repository").strip() == b"true":
+    ask = partial(git, records_dir, remedy="Clone it whole, or leave --history out.")
+    if ask("rev-parse", "--is-shallow-repository").strip() == b"true":
         text = f"git tells no history of {records_dir}: its clone is shallow, and holds the newest commits only."
         raise CouldNotCheck(text, remedy="`git fetch --unshallow`, or leave --history out.")
     form = ("--format=%x00%H %cs", "--raw", "--no-abbrev", "--no-renames", "--relative", "--full-history", "-m")
-    log = _git(records_dir, "log", *form, "--", ".").decode("utf-8", "replace").split("\0")[1:]
+    log = ask("log", *form, "--", ".").decode("utf-8", "replace").split("\0")[1:]
     if not log:
         text = f"git tells no history of {records_dir}: no commit holds a file of it."
         raise CouldNotCheck(text, remedy="Commit it, clone it whole, or leave --history out.")
@@ -68,22 +63,12 @@ def check_history(records_dir: Path) -> list[Finding]:
         elif _KEPT.fullmatch(name) and contents != {hashlib.new(kind, b"blob %d\0" % len(now) + now).hexdigest()}:
             found.append(Finding("R3-CHAIN", Verdict.FAIL, f"was rewritten {place}", where=name))
         elif _KEY.fullmatch(name) and _REVOKED not in now:
-            earlier = (_git(records_dir, "cat-file", "blob", content) for content in contents)
+            earlier = (ask("cat-file", "blob", content) for content in contents)
             if any(_REVOKED in content for content in earlier):
                 text = f"the revocation of this key was taken back {place}"
                 found.append(Finding("R1-SIGNATURE", Verdict.FAIL, text, where=name))
     text = f"nothing was removed, rewritten or taken back in {len(log)} commits"
     return found or [Finding("R3-CHAIN", Verdict.PASS, text, where="history")]
-
-
-def _git(folder: Path, *arguments: str) -> bytes:
-    settings = [word for setting in _OURS for word in ("-c", setting)]
-    done = _run(["git", "-C", str(folder), *settings, *arguments], "Install git, or leave --history out.")
-    if done.returncode:
-        reason = done.stderr.decode("utf-8", "replace").strip().partition("\n")[0]
-        text = f"git tells no history of {folder}: {reason}."
-        raise CouldNotCheck(text, remedy="Clone it whole, or leave --history out.")
-    return done.stdout
 
 
 def check_stamps(report: VerifyReport, authority: Path) -> Iterator[Finding]:
@@ -128,16 +113,11 @@ def _judge_stamp(entry: Entry, stamp: Path, authority: Path) -> tuple[Verdict, s
 
 
 def _openssl(*arguments: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    return _run(["openssl", "ts", *arguments], "Install OpenSSL.", given)
-
-
-def _run(command: list[str], remedy: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """The program's answer. Raises ``CouldNotCheck`` where there is none."""
-    environ = os.environ | _AS_IT_IS
+    """What ``openssl ts`` answers. Raises ``CouldNotCheck`` where it does not."""
     try:
-        return subprocess.run(command, input=given, capture_output=True, timeout=120, check=False, env=environ)
+        return subprocess.run(["openssl", "ts", *arguments], input=given, capture_output=True, timeout=120, check=False)
     except (OSError, subprocess.SubprocessError) as error:
-        raise CouldNotCheck(f"{command[0]} does not answer: {error}.", remedy=remedy) from error
+        raise CouldNotCheck(f"openssl does not answer: {error}.", remedy="Install OpenSSL.") from error
 
 
 def _said(done: subprocess.CompletedProcess[bytes]) -> str:

@@ -1,26 +1,18 @@
 """Which record folders a change touches, by git: what a pull request adds, or what is staged."""
 
-import os
 import re
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 from msgspec import structs
 
 from harness.errors import CouldNotCheck
+from harness.git import git
 from harness.review.findings import Findings, FolderReport
 from harness.review.output import plain
 from harness.review.record import RECORD
 
 FOLDER = re.compile(r"((?:[^/]+/)*?track_[^/]+/[^/]+)/.+")
-TIMEOUT_S = 120
-QUIET = {
-    **{"GIT_NO_REPLACE_OBJECTS": "1", "GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none"},
-    **{"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"},
-}
-OURS = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.commitGraph=false")
-"""A repository may come with a configuration that names programs for git to run, and a wrong cache of its history."""
 NAMED = 5
 """So many files or folders a finding names."""
 VERBS = {"M": "edits", "D": "deletes", "T": "changes the kind of"}
@@ -63,21 +55,6 @@ def change_of(repository: Path, base: str | None) -> Change:
     altered = ((VERBS.get(status[name][:1], "changes"), name) for name in hits if status[name] != "A")
     here = tuple(top / name for name in names if (top / name).is_dir())
     return Change(here, tuple(known), tuple(altered), tuple(name for name in status if name not in hits))
-
-
-def git(repository: Path, *arguments: str, check: bool = True) -> bytes:
-    """Output of one git command, which fetches nothing. Raises ``CouldNotCheck`` when it fails and ``check`` is set."""
-    command = ["git", "-C", str(repository), *OURS, "--no-pager", "--literal-pathspecs", *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=False, env=os.environ | QUIET)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        message = f"git {arguments[0]} could not be run in {repository}: {error}."
-        raise CouldNotCheck(message, remedy="Install git, or name the folders to check.") from error
-    if done.returncode and check:
-        reason = plain(done.stderr.decode("utf-8", "replace").strip()).rstrip(".") or "failed"
-        remedy = "It takes a clone with the whole history; pull requests: git fetch origin '+refs/pull/*/head:…'."
-        raise CouldNotCheck(f"git {arguments[0]} in {repository}: {reason}.", remedy=remedy)
-    return done.stdout
 
 
 def judge_change(reports: list[FolderReport], change: Change) -> list[FolderReport]:

@@ -21,7 +21,7 @@ import msgspec
 
 import harness
 from harness.errors import CouldNotCheck, HarnessError
-from harness.review.changes import QUIET, git
+from harness.git import QUIET, git
 from harness.review.findings import Findings, FolderReport, Readings
 from harness.review.folder import GARBAGE, judge
 from harness.review.output import folder_json

@@ -201,9 +201,9 @@ def phase_cell(
         log_file=log_file,
     )
     if final:  # what is in memory at the start tells nothing of earlier cells
-        make_resident(readable_runtime(context), spec.policy.read)
+        make_resident(tuple(part for part in readable_runtime(context) if part.name != TOOLS), spec.policy.read)
     if final or phase == "train":  # those may have been of an earlier run, too
-        turn_out(tuple(part for part in readable_runtime(context, tools=True) if part.name == TOOLS))
+        turn_out(tuple(part for part in readable_runtime(context) if part.name == TOOLS))
     context.oom_kills = killed_for_memory()
     with Cell(spec, strict=track.official) as cell:
         try:
@@ -221,14 +221,13 @@ def phase_cell(
             context.kills.append((title, cell.kill(f"{title} is over")))
 
 
-def readable_runtime(context: RunContext, *, tools: bool = False) -> tuple[Part, ...]:
+def readable_runtime(context: RunContext) -> tuple[Part, ...]:
     """What the cells of the evaluation read of the machine.
 
-    tools: with compilers and drivers, where they need them; gigabytes, of which little is read before the first token
+    Compilers and drivers, where they need them, are gigabytes, of which little is read before the first token.
     """
     gpus = context.track.hardware.gpus > 0
-    parts = runtime((*PACKAGES, *context.sealed.manifest.packages), tools=gpus or context.compiles, gpus=gpus)
-    return parts if tools else tuple(part for part in parts if part.name != TOOLS)
+    return runtime((*PACKAGES, *context.sealed.manifest.packages), tools=gpus or context.compiles, gpus=gpus)
 
 
 def guarded_folders(context: RunContext | None = None) -> dict[str, tuple[Path, ...]]:

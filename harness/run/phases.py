@@ -200,8 +200,6 @@ def _open_shards(shards: tuple[Path, ...], ranks: int) -> Iterator[list[list[int
             for path in shards:
                 opened[-1].append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
         yield opened
-    except FileNotFoundError as error:
-        raise CouldNotCheck(f"train shard {error.filename} is gone.", remedy="`harness data build` makes it.") from None
     except OSError as error:
         if error.errno not in (errno.EMFILE, errno.ENFILE):
             raise

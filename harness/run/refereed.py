@@ -18,6 +18,7 @@ import numpy as np
 
 import harness
 from harness.config.tracks import QUICK_TARGETS, Track
+from harness.config.variables import check_environment
 from harness.data import Dataset, load_validation
 from harness.errors import CouldNotCheck, HarnessError, Interrupted, machine_trouble
 from harness.files import file_digest, remove_tree, tree, write_atomic
@@ -68,6 +69,7 @@ def describe_submission(order: Order, track: Track, seed: int, run_dir: Path) ->
 
     Raises ``UsageError`` for a folder that is not a submission or a configuration that it refuses.
     """
+    check_environment(order.environ)
     with nothing_half_written(run_dir):
         sealed = seal_submission(order.source, run_dir)
         check_variables(sealed.manifest, order.environ, read_folder(sealed.root))
@@ -128,7 +130,7 @@ def run_submission(context: RunContext, dataset: Dataset, *, quick: bool = False
             findings=[],
             artifact_digest=hashlib.sha256(model).hexdigest(),
             model_sections=bytes_by_role(model, max_unpacked_bytes=limits.unpacked_bytes),
-            readable=[predicate.ReadablePart(*part) for part in inventory(readable_runtime(context, tools=True))],
+            readable=[predicate.ReadablePart(*part) for part in inventory(readable_runtime(context))],
             resumes=[str(resume) for resume in context.resumes],
             training=context.training,
         )

@@ -70,10 +70,8 @@ def reserved(hardware: Hardware, wanted_by: str = "the run") -> Iterator[None]:
         held.callback(CORES.reset, CORES.set(tuple(taken)))
         if gpus:  # referee and cells see them only, numbered as nvidia-smi numbers them
             for name, value in (("CUDA_VISIBLE_DEVICES", ",".join(gpus)), ("CUDA_DEVICE_ORDER", "PCI_BUS_ID")):
-                if (before := os.environ.get(name)) is None:
-                    held.callback(os.environ.pop, name)
-                else:
-                    held.callback(os.environ.__setitem__, name, before)
+                held.callback(os.environ.update, {name: os.environ[name]} if name in os.environ else {})
+                held.callback(os.environ.pop, name)  # comes first
                 os.environ[name] = value
         yield
 

@@ -25,7 +25,7 @@ import msgspec
 
 from harness.clock.spans import Ledger
 from harness.config.tracks import Track, load_track
-from harness.config.variables import cache_dir, check_environment, keys_dir, runs_dir
+from harness.config.variables import cache_dir, keys_dir, runs_dir
 from harness.data import Dataset, open_dataset
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
 from harness.files import file_digest
@@ -34,7 +34,7 @@ from harness.protocol.session import MODEL_FILE
 from harness.record.canonical import canonical_digest, utc_now
 from harness.record.predicate import Intent, RunRecord
 from harness.record.signing import open_signing_key
-from harness.record.store import announce, check_announcer, load_records, sign_and_store
+from harness.record.store import check_announcer, sign_and_store, sign_entry
 from harness.record.verification import verify_folder
 from harness.rules import Verdict
 from harness.run import refereed
@@ -112,20 +112,17 @@ def submit_run(order: Order, seed: int, *, sign: bool = True, quick: bool = Fals
     """One refereed run. ``sign=False`` (a reviewer's rerun, or a try) announces and stores nothing.
 
     quick: cut it short; for a try alone
-    Raises ``UsageError`` before anything starts, ``RuleBroken`` or ``CouldNotCheck`` when the run ends without a score.
+    Raises ``UsageError`` before it is announced, ``RuleBroken`` or ``CouldNotCheck`` when the run ends without a score.
     """
     assert not (sign and quick)
-    check_environment(order.environ)
     track = load_track(order.track_name).quick() if quick else load_track(order.track_name)
     if sign:
         track.refuse_when_closed(utc_now())
-    files = read_folder(order.source)
-    check_variables(read_manifest(files, str(order.source)), order.environ, files)
     with run_place(order, track, seed, sign=sign) as (dataset, run_dir):
         warn_of_neighbours(order.progress)
         context = refereed.describe_submission(order, track, seed, run_dir)
         if sign:
-            context.intent = announce(intent_of(context, dataset, utc_now()), order.records_dir, keys_dir())
+            context.intent = sign_entry(intent_of(context, dataset, utc_now()), order.records_dir, keys_dir()).digest
         record = refereed.run_submission(context, dataset, quick=quick)
         return signed(record, run_dir, order.records_dir) if sign else RunOutcome(record, None, run_dir)
 
@@ -180,10 +177,6 @@ def resume_run(
             try:
                 announced = check_announcer(trained.intent, trained.started_at, records_dir, keys_dir())
                 dataset = open_dataset(trained.dataset, cache_dir() / "datasets", progress)
-                for stored in load_records(records_dir, skipped=progress.note):
-                    if stored.record.intent == trained.intent:
-                        text = f"the run has its result already: {stored.path}."
-                        raise CouldNotCheck(text, remedy="`harness verify` checks it.")
                 resumes = refereed.going_on_again(trained)
                 context = _reopen(run_dir, trained, announced, terms, dataset, progress)
             except (CouldNotCheck, RuleBroken) as error:  # the latter: another records folder announced it, say
@@ -267,37 +260,27 @@ def _reopen(
     return context
 
 
-def submit_seeds(
-    order: Order, seeds: Sequence[int], *, finished: Callable[[RunOutcome], None], again: bool = False
-) -> list[RunOutcome]:
-    """Run each seed in turn; ``finished`` is called after each run, so that a later failure loses no earlier result.
+def submit_seeds(order: Order, seeds: Sequence[int], *, again: bool) -> Iterator[tuple[RunOutcome, bool]]:
+    """Run each seed in turn; yields each outcome when it is there, and whether it was run for it now.
 
     again: run every seed, also one that has a record
     """
-    found: list[tuple[int, Identity, RunOutcome | str]] = []
-    if not again:
-        found = list(_earlier(order.records_dir, seeds))
-    kept: dict[int, RunOutcome | str] = {}
-    if found:
-        identity = _identify(order, seeds[0])
-        kept = {seed: what for seed, whose, what in found if whose == identity}
-    outcomes = []
+    found = [] if again else list(_earlier(order.records_dir, seeds))
+    identity = _identify(order, seeds[0]) if found else None
+    kept = {seed: what for seed, whose, what in found if whose == identity}
     for seed in seeds:
-        before, outcome = kept.get(seed), None
+        before = kept.get(seed)
         if isinstance(before, RunOutcome):
             order.progress.note(f"seed {seed} has its record already: {before.path}")
-            outcomes.append(before)
+            yield before, False
             continue
         if before is not None:
             try:
-                outcome = resume_run(before, records_dir=order.records_dir, progress=order.progress)
+                yield resume_run(before, records_dir=order.records_dir, progress=order.progress), True
+                continue
             except CannotGoOn as error:
                 order.progress.note(f"{before} can't go on ({error.message}); the seed starts again")
-        if outcome is None:
-            outcome = submit_run(order, seed)
-        finished(outcome)
-        outcomes.append(outcome)
-    return outcomes
+        yield submit_run(order, seed), True
 
 
 def _earlier(records_dir: Path, seeds: Sequence[int]) -> Iterator[tuple[int, Identity, RunOutcome | str]]:
@@ -325,7 +308,6 @@ def _earlier(records_dir: Path, seeds: Sequence[int]) -> Iterator[tuple[int, Ide
 
 def _identify(order: Order, seed: int) -> Identity:
     """The identity that a run would have now: the describe phase in a folder of its own, which is removed again."""
-    check_environment(order.environ)
     track = load_track(order.track_name)
     with run_place(order, track, seed, sign=False) as (dataset, run_dir):
         try:

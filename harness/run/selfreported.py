@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.clock.spans import A1_TRAIN_CLOCK
-from harness.config.tracks import Track, load_track
+from harness.config.tracks import load_track
 from harness.config.variables import keys_dir
 from harness.data import Dataset
 from harness.data.dataset import find_shards, shard_name
@@ -24,7 +24,7 @@ from harness.files import read_regular
 from harness.protocol.session import MODEL_FILE
 from harness.record.canonical import utc_now
 from harness.record.predicate import RunRecord, Score
-from harness.record.store import announce
+from harness.record.store import sign_entry
 from harness.review.logs import decode, read_log
 from harness.rules import Finding, Verdict
 from harness.run import artifact
@@ -80,7 +80,8 @@ def run_script(context: RunContext, dataset: Dataset, *, pattern: str) -> RunRec
     Raises ``RuleBroken``: A1-TRAIN-CLOCK when it runs out of time, S3-PROTOCOL when it fails or prints no score,
     A3-ARTIFACT-BYTES when it leaves no packed model.
     """
-    track, sealed, run_dir, limit = context.track, context.sealed, context.run_dir, limit_s(context.track)
+    track, sealed, run_dir, limits = context.track, context.sealed, context.run_dir, context.track.limits
+    limit = limits.setup_s + limits.train_s + limits.warmup_s + limits.eval_s  # from outside they can't be told apart
     work, data, script = run_dir / "work", run_dir / "data", sealed.root / artifact.PACKAGE / next(iter(sealed.files))
     work.mkdir()
     data.mkdir()
@@ -91,7 +92,7 @@ def run_script(context: RunContext, dataset: Dataset, *, pattern: str) -> RunRec
         "DATA_PATH": str(data),
         "TOKENIZER_PATH": str(dataset.folder / dataset.tokenizer),
         "VOCAB_SIZE": str(dataset.vocab_size),
-        "MAX_WALLCLOCK_SECONDS": f"{track.limits.train_s:g}",
+        "MAX_WALLCLOCK_SECONDS": f"{limits.train_s:g}",
         "RUN_ID": "self-reported",
         "PYTHONUNBUFFERED": "1",
     }
@@ -107,13 +108,13 @@ def run_script(context: RunContext, dataset: Dataset, *, pattern: str) -> RunRec
             write=(work,),
             extra=dict(context.environ) | told,
         ) as cell:
-            _await_end(context, cell)
+            _await_end(context, cell, limit)
     packed = sorted(path for path in work.glob(pattern) if not path.is_symlink() and path.is_file())
     if len(packed) != 1:
         names = ", ".join(path.name[:60] for path in packed[:5]) or "none"
         text = f"{len(packed)} files of the script match {pattern!r} ({names}); one packed model is wanted."
         raise RuleBroken(artifact.A3_BYTES, text, remedy="Name it with --artifact.")
-    most = OVERSIZE_READ * track.limits.artifact_bytes
+    most = OVERSIZE_READ * limits.artifact_bytes
     model = read_regular(packed[0], most)
     if len(model) > most:
         raise RuleBroken(artifact.A3_BYTES, f"{packed[0].name} is over {most:,} bytes.", remedy="Compress better.")
@@ -155,14 +156,9 @@ def run_script(context: RunContext, dataset: Dataset, *, pattern: str) -> RunRec
     )
 
 
-def limit_s(track: Track) -> float:
-    """Seconds for the whole script: set-up, training, packaging and evaluation cannot be told apart from outside."""
-    return track.limits.setup_s + track.limits.train_s + track.limits.warmup_s + track.limits.eval_s
-
-
-def _await_end(context: RunContext, cell: Cell) -> None:
-    """Show what the script prints until all of its ranks have ended, with 0, or its time is over."""
-    limit, log, rest = limit_s(context.track), context.log_file("script"), b""
+def _await_end(context: RunContext, cell: Cell, limit: float) -> None:
+    """Show what the script prints until all of its ranks have ended, with 0, or ``limit`` seconds are over."""
+    log, rest = context.log_file("script"), b""
     log.touch()
 
     def show(new: bytes) -> bytes:
@@ -200,5 +196,5 @@ def submit_script(order: Order, seed: int, *, pattern: str) -> RunOutcome:
         sealed = seal_script(order.source, run_dir, order.environ)
         context = RunContext(track, seed, run_dir, sealed, order.environ, order.progress, audit_secret=b"")
         context.config = dict(sorted(order.environ.items()))
-        context.intent = announce(intent_of(context, dataset, utc_now()), order.records_dir, keys_dir())
+        context.intent = sign_entry(intent_of(context, dataset, utc_now()), order.records_dir, keys_dir()).digest
         return signed(run_script(context, dataset, pattern=pattern), run_dir, order.records_dir)

@@ -27,7 +27,7 @@ from harness.record.predicate import (
     Training,
 )
 from harness.record.statement import Entry
-from harness.record.store import announce, sign_and_store
+from harness.record.store import load_record, sign_and_store, sign_entry
 from harness.rules import Finding, Verdict
 from harness.run.artifact import pack_code
 from harness.sandbox.layers import Layer
@@ -122,9 +122,14 @@ def make_intent(record: RunRecord, announced_at: str = "") -> Intent:
 
 def sign_run(root: Path, artifact: Path, record: RunRecord, *, keys: str = "keys", at: str = "", **changes) -> Entry:
     """Announce, sign and store a run under ``root/records``. ``changes``: what its record says beyond its intent."""
-    digest = announce(make_intent(record, at), root / "records", root / keys)
+    digest = sign_entry(make_intent(record, at), root / "records", root / keys).digest
     record = msgspec.structs.replace(record, intent=digest, **changes)
     return sign_and_store(record, artifact, root / "records", root / keys)
+
+
+def stored_records(folder: Path) -> list[Entry]:
+    """Every record of a folder, by time."""
+    return [load_record(path) for path in sorted((folder / "runs").glob("*.json"))]
 
 
 def store_run(root: Path, seed: int = 1337, *, name: str = "a", keys: str = "keys", **changes) -> Entry:

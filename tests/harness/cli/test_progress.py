@@ -7,8 +7,9 @@ import pytest
 from record_samples import make_artifact, make_record
 
 from harness import progress
-from harness.cli.result import render_summary
+from harness.cli.submit import show
 from harness.progress import LineReporter, Silent, printable
+from harness.run.runs import RunOutcome
 
 
 def test_control_characters_do_not_reach_the_terminal():
@@ -19,12 +20,11 @@ def test_long_text_is_cut():
     assert len(printable("x" * 1000, 50)) == 50
 
 
-def test_lines_name_the_stage_and_an_eta(monkeypatch):
+def test_lines_name_the_stage_and_an_eta(monkeypatch, capsys):
     monkeypatch.setattr(progress, "PLAIN_INTERVAL_S", 0.0)
-    out = io.StringIO()
-    with LineReporter(out).stage("train", 100, "steps") as stage:
+    with LineReporter().stage("train", 100, "steps") as stage:
         stage.update(50, "loss 3.2")
-    text = out.getvalue()
+    text = capsys.readouterr().err
     assert "train: 50/100 steps" in text
     assert "ETA" in text
     assert "loss 3.2" in text
@@ -52,10 +52,14 @@ def test_one_display_shows_every_stage_once_within_the_width(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 120])
-def test_the_summary_fits_and_ends_with_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int):
+def test_the_summary_fits_and_ends_with_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, width: int):
     monkeypatch.setenv("COLUMNS", str(width))
     record = make_record(make_artifact(tmp_path, 0), 7)
-    brief, whole = (render_summary(record, path=None, artifact=None, verbose=v) for v in (False, True))
+    said = []
+    for verbose in (False, True):
+        show(RunOutcome(record, None, Path("run")), as_json=False, verbose=verbose)
+        said.append(capsys.readouterr().out)
+    brief, whole = said
     tables, _, _ = whole.partition("\nscore ")
     assert max(map(len, tables.splitlines())) <= width
     assert all(f"{score.bpb:.4f}" in tables for score in record.scores)

@@ -17,7 +17,7 @@ from harness.run.runs import RunOutcome
 
 RUNNER = """#!/bin/sh
 echo "$@" >> {log}
-for word; do case "$before" in --seed) seed=$word;; esac; before=$word; done
+for word; do case "$before" in --seeds) seed=$word;; esac; before=$word; done
 cat {folder}/$seed.json
 """
 
@@ -54,8 +54,8 @@ def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_a_seed_that_has_its_record_is_a_result_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     record = make_record(make_artifact(tmp_path / "sample", 0), 5)
-    monkeypatch.setattr("harness.run.runs.submit_seeds", lambda *_, **__: [RunOutcome(record, None, tmp_path)])
-    done = CliRunner().invoke(main, ["submit", "--seed", "5", "--once", "--json"], standalone_mode=False)
+    monkeypatch.setattr("harness.run.runs.submit_seeds", lambda *_, **__: [(RunOutcome(record, None, tmp_path), False)])
+    done = CliRunner().invoke(main, ["submit", "--seeds", "5", "--json"], standalone_mode=False)
     assert done.return_value == 0
     assert json.loads(done.stdout)["submission"]["seed"] == 5
 
@@ -87,7 +87,8 @@ def test_a_job_takes_the_variables_along_but_no_passphrase(fleet, tmp_path: Path
     assert result.return_value == 0, result.output
     assert "BIGRAM_WEIGHT=0.25" in line
     assert f"GOLF_CACHE_DIR={tmp_path / 'cache'}" in line
-    assert "--once" in line
+    assert line.startswith("-u SEED ")
+    assert "--seeds 1 " in line
     assert not [path for path in (tmp_path / "queue").rglob("*") if path.is_file() and b"whisper" in path.read_bytes()]
 
 

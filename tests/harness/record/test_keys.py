@@ -25,15 +25,14 @@ from harness.record.signing import (
     read_active,
     rotate_key,
 )
-from harness.record.store import announce, sign_and_store
+from harness.record.store import sign_and_store, sign_entry
 from harness.record.trust import (
+    change_key,
     load_public,
     load_trust,
     public_path,
-    revoke_key,
     sign_list,
     store_public,
-    trust_key,
 )
 from harness.record.verification import verify_folder
 from harness.rules import Verdict
@@ -113,7 +112,7 @@ def test_unknown_expired_early_and_revoked_keys_have_different_messages(tmp_path
     assert "expired at 2026-01-01T00:00:00Z" in failures(records)
     store_public(records, replace(key, not_before="2027-01-01T00:00:00Z"))
     assert "is valid from 2027-01-01T00:00:00Z on" in failures(records)
-    revoke_key(records, key, "laptop stolen")
+    change_key(records, key, status="revoked", reason="laptop stolen")
     assert "is revoked (laptop stolen)" in failures(records)
     public_path(records, key.keyid).unlink()
     assert "unknown key" in failures(records)
@@ -122,11 +121,11 @@ def test_unknown_expired_early_and_revoked_keys_have_different_messages(tmp_path
 def test_a_revoked_key_does_not_sign_and_is_not_trusted_again(tmp_path: Path):
     store_run(tmp_path)
     records = tmp_path / "records"
-    revoke_key(records, listed(records), "lost")
+    change_key(records, listed(records), status="revoked", reason="lost")
     with pytest.raises(CouldNotCheck, match="revoked"):
         store_run(tmp_path, 2)
     with pytest.raises(UsageError, match="revoked and stays so"):
-        trust_key(records, listed(records))
+        change_key(records, listed(records), status="trusted")
 
 
 def test_after_a_rotation_old_records_stay_good_and_new_ones_have_the_new_key(tmp_path: Path):
@@ -147,7 +146,7 @@ def announced(root: Path, started_at: str) -> tuple[RunRecord, Path]:
     """A run that was announced and goes on: its record to be, and its artifact."""
     artifact = make_artifact(root / "artifact", 1)
     record = make_record(artifact, 1, started_at=started_at)
-    digest = announce(make_intent(record, record.started_at), root / "records", root / "keys")
+    digest = sign_entry(make_intent(record, record.started_at), root / "records", root / "keys").digest
     return replace(record, intent=digest), artifact
 
 
@@ -181,7 +180,7 @@ def test_a_run_that_began_in_the_window_is_signed_after_it_and_none_begins_then(
     stored = sign_and_store(record, artifact, records, keys)
     assert failures(records) == ""
     with pytest.raises(CouldNotCheck, match="expired"):
-        announce(make_intent(record, utc_now()), records, keys)
+        sign_entry(make_intent(record, utc_now()), records, keys)
     with pytest.raises(CouldNotCheck, match="expired"):
         sign_and_store(replace(stored.record, started_at=utc_now(), predecessor=""), artifact, records, keys)
 
@@ -195,7 +194,7 @@ def test_a_key_that_was_revoked_or_is_gone_signs_no_result_whatever_its_date(tmp
     with pytest.raises(CouldNotCheck, match="private half is not in"):
         sign_and_store(record, artifact, records, keys)
     (tmp_path / "elsewhere").rename(private)
-    revoke_key(records, old, "lost")
+    change_key(records, old, status="revoked", reason="lost")
     with pytest.raises(CouldNotCheck, match="revoked"):
         sign_and_store(record, artifact, records, keys)
     assert not list((records / "runs").glob("*"))
@@ -309,9 +308,9 @@ def test_a_window_that_ends_before_it_starts_is_refused(tmp_path: Path):
     key = listed(tmp_path / "records")
     window = {"not_before": "2027-01-01T00:00:00Z", "not_after": "2026-01-01T00:00:00Z"}
     with pytest.raises(UsageError, match="ends"):
-        trust_key(tmp_path / "records", key, owner="A", **window)
+        change_key(tmp_path / "records", key, status="trusted", owner="A", **window)
     with pytest.raises(UsageError, match="form"):
-        trust_key(tmp_path / "records", key, not_before="soon")
+        change_key(tmp_path / "records", key, status="trusted", not_before="soon")
 
 
 def test_two_runs_that_start_together_sign_with_one_key(tmp_path: Path):
@@ -334,7 +333,7 @@ def test_two_runs_that_start_together_sign_with_one_key(tmp_path: Path):
 def test_a_key_signs_in_its_roles_alone(tmp_path: Path, roles, folders):
     store_run(tmp_path)
     records = tmp_path / "records"
-    trust_key(records, listed(records), roles=roles)
+    change_key(records, listed(records), status="trusted", roles=roles)
     found = [f for f in verify_folder(records).findings if f.verdict is Verdict.FAIL and "not as runner" in f.message]
     assert {f.where.partition("/")[0] for f in found} == folders
 
@@ -369,7 +368,7 @@ def test_a_signed_list_decides_and_is_held_to_its_root(tmp_path: Path, signed: P
 def test_a_revocation_that_is_signed_can_not_be_undone(tmp_path: Path, signed: Path):
     records = tmp_path / "records"
     key = load_public(next((records / "keys").glob("*.json")))
-    revoke_key(records, key, "stolen")
+    change_key(records, key, status="revoked", reason="stolen")
     revoking = sign_again(tmp_path, signed)
     assert "is revoked (stolen)" in failures(records)
     store_public(records, key)  # the file is edited …
@@ -388,7 +387,7 @@ def test_a_list_is_signed_by_a_root_of_the_version_before(tmp_path: Path, signed
     root = describe_key(load_private(signed, read_active(signed)))
     store_public(records, root)
     sign_again(tmp_path, signed)
-    revoke_key(records, root, "stolen")
+    change_key(records, root, status="revoked", reason="stolen")
     sign_again(tmp_path, signed)  # its last word
     with pytest.raises(UsageError, match="not a root"):
         sign_again(tmp_path, signed)

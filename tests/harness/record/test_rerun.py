@@ -9,7 +9,7 @@ from types import ModuleType, SimpleNamespace
 
 import msgspec
 import pytest
-from record_samples import make_artifact, make_findings, make_record, make_score, sign_run, store_run
+from record_samples import make_artifact, make_findings, make_record, make_score, sign_run, store_run, stored_records
 
 from harness.config.tracks import load_track
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
@@ -23,7 +23,7 @@ from harness.record.reproduce import (
 )
 from harness.record.signing import describe_key, open_signing_key
 from harness.record.statement import Entry
-from harness.record.store import countersign, load_records
+from harness.record.store import sign_entry
 from harness.record.trust import store_public
 from harness.record.verification import verify_folder
 from harness.rules import Verdict
@@ -222,7 +222,7 @@ def test_changed_code_is_refused_before_anything_runs(stored, submission, rerun)
 @pytest.mark.slow  # three starts of the referee
 def test_a_fleet_s_rerun_of_other_code_is_refused_each_time_and_stored_never(submission, call, tmp_path: Path):
     committed = shutil.copytree(ROOT / "records", tmp_path / "records")  # the jobs know no made-up text
-    stored = next(one for one in load_records(committed, skipped=pytest.fail) if one.record.track.name == "smoke")
+    stored = next(one for one in stored_records(committed) if one.record.track.name == "smoke")
     queue = tmp_path / "queue"
     for _ in range(2):
         assert call("rerun", stored.path, "--code", submission, "--on", "local", "--queue", queue)[0] == 2
@@ -269,7 +269,7 @@ def test_a_key_that_can_not_sign_is_found_before_the_repetition(stored, submissi
 def test_a_review_whose_outcome_does_not_follow_from_its_figures_fails(stored, tmp_path: Path, changes, message):
     again = rescored(stored.record, 12500.0)
     review = compare_runs(stored.digest, stored.record, again, 0.0)[0]
-    countersign(replace(review, **changes), tmp_path / "records", tmp_path / "reviewer")
+    sign_entry(replace(review, **changes), tmp_path / "records", tmp_path / "reviewer")
     (found,) = [f for f in verify_folder(tmp_path / "records").findings if f.verdict is Verdict.FAIL]
     assert message in found.message
     assert found.where.startswith("reviews/")
@@ -278,7 +278,7 @@ def test_a_review_whose_outcome_does_not_follow_from_its_figures_fails(stored, t
 def test_a_review_of_a_record_elsewhere_is_a_warning(stored, tmp_path: Path):
     other = store_run(tmp_path / "other", 1)
     review = compare_runs(other.digest, other.record, other.record, 0.0)[0]
-    countersign(review, tmp_path / "records", tmp_path / "reviewer")
+    sign_entry(review, tmp_path / "records", tmp_path / "reviewer")
     (found,) = [f for f in verify_folder(tmp_path / "records").findings if f.verdict is Verdict.WARN]
     assert "not in this folder" in found.message
 
@@ -299,6 +299,6 @@ def test_a_review_counts_when_its_owner_is_another_and_says_how_that_is_known(
     for folder, owner in (("keys", signer), ("reviewer", reviewer)):
         store_public(records, describe_key(open_signing_key(tmp_path / folder, records), owner=owner))
     review = compare_runs(stored.digest, stored.record, stored.record, 0.0)[0]
-    countersign(review, records, tmp_path / "reviewer")
+    sign_entry(review, records, tmp_path / "reviewer")
     (found,) = [f for f in verify_folder(records).findings if f.rule == "R6-REPRODUCED"]
     assert (found.verdict, how in found.message) == (verdict, True), found

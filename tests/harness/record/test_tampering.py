@@ -17,7 +17,7 @@ from harness.errors import CouldNotCheck, ExitCode
 from harness.record import dsse, store
 from harness.record.signing import create_key, describe_key, load_private, read_active
 from harness.record.statement import encode_statement, read_entry
-from harness.record.store import announce, load_record
+from harness.record.store import load_record, sign_entry
 from harness.record.trust import store_public
 from harness.record.verification import verify_folder
 from harness.rules import Finding, Verdict, exit_code_of
@@ -191,7 +191,7 @@ def test_a_signature_under_another_trusted_key_is_caught(folder: Path, tmp_path:
 def test_an_intent_without_a_result_is_reported_with_best_of_n(tmp_path: Path):
     store_run(tmp_path, 1)
     record = make_record(make_artifact(tmp_path / "artifacts" / "lost", 2), 2)
-    announce(make_intent(record), tmp_path / "records", tmp_path / "keys")
+    sign_entry(make_intent(record), tmp_path / "records", tmp_path / "keys")
     (text,) = warnings(tmp_path / "records")
     assert "seed 2 was announced and has no result; 1 of 2" in text
     assert failures(tmp_path / "records") == []

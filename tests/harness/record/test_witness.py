@@ -8,7 +8,7 @@ import pytest
 from record_samples import store_run
 
 from harness.errors import CouldNotCheck, UsageError
-from harness.record.trust import load_trust, revoke_key, store_public
+from harness.record.trust import change_key, load_trust, store_public
 from harness.record.verification import verify_folder
 from harness.record.witness import check_history, check_stamps, extend_log
 from harness.rules import Finding, Verdict
@@ -49,7 +49,7 @@ def test_a_revocation_that_was_taken_back_stands_in_the_history(records: Path, w
     key = listed(records)
     commit(records)
     git(records, "branch", "before")
-    revoke_key(records, key, "stolen")
+    change_key(records, key, status="revoked", reason="stolen")
     commit(records)
     git(records, "branch", "after")
     assert history(records) == []
@@ -94,7 +94,7 @@ def test_a_revocation_that_was_taken_back_stands_in_the_history(records: Path, w
     (found,) = history(records)
     assert (found.verdict, found.where) == (Verdict.FAIL, f"keys/{key.keyid}.json")
     assert "revocation of this key was taken back" in found.message
-    revoke_key(records, key, "stolen")
+    change_key(records, key, status="revoked", reason="stolen")
     assert history(records) == []
     assert not (records.parent / "ran").exists()  # what came with the folder is not run
 
@@ -103,7 +103,7 @@ def test_records_of_two_branches_merge_without_a_word(records: Path, tmp_path: P
     commit(records)
     git(records, "branch", "other")
     store_run(tmp_path, 2)
-    revoke_key(records, listed(records), "lost")
+    change_key(records, listed(records), status="revoked", reason="lost")
     commit(records)
     git(records, "checkout", "-q", "other")
     store_run(tmp_path, 3, keys="second")
@@ -139,7 +139,7 @@ def test_entries_that_were_removed_or_rewritten_stand_in_the_history(records: Pa
 
 def test_a_folder_without_history_could_not_be_checked(records: Path, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(records.parent))
-    with pytest.raises(CouldNotCheck, match="git tells no history"):
+    with pytest.raises(CouldNotCheck, match=r"git (rev-parse|log) in "):
         history(records)
     monkeypatch.delenv("GIT_CEILING_DIRECTORIES")
     (records.parent / "elsewhere").mkdir()
@@ -160,7 +160,7 @@ def test_a_history_with_holes_is_not_fetched_by_what_the_folder_names(records: P
     partial = {"extensions.partialClone": "x", "core.repositoryFormatVersion": "1", "remote.x.promisor": "true"}
     for name, value in (program | partial).items():
         subprocess.run([*git, "config", name, value], check=True)
-    with pytest.raises(CouldNotCheck, match="git tells no history"):
+    with pytest.raises(CouldNotCheck, match=r"git (rev-parse|log) in "):
         history(records)
     assert not (tmp_path / "ran").exists()
 

@@ -22,7 +22,7 @@ from harness.progress import Silent
 from harness.record import store
 from harness.record.predicate import Intent
 from harness.record.signing import open_signing_key, rotate_key
-from harness.record.store import announce, load_record
+from harness.record.store import load_record, sign_entry
 from harness.record.verification import verify_folder
 from harness.rules import Verdict
 from harness.run import conversation, refereed
@@ -221,7 +221,7 @@ def test_a_kill_between_any_two_writes_leaves_a_folder_that_takes_the_next_entry
     records, keys = tmp_path / "records", tmp_path / "keys"
     open_signing_key(keys, records)
     for seed in range(earlier):
-        announce(intent_of(seed), records, keys)
+        sign_entry(intent_of(seed), records, keys)
     calls = []
 
     def killed(*arguments, **options):
@@ -232,9 +232,9 @@ def test_a_kill_between_any_two_writes_leaves_a_folder_that_takes_the_next_entry
 
     with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
         patch.setattr(store, "write_atomic", killed)
-        announce(intent_of(5), records, keys)
+        sign_entry(intent_of(5), records, keys)
     assert verify_folder(records).verdict in (Verdict.PASS, Verdict.WARN)
-    announce(intent_of(6), records, keys)
+    sign_entry(intent_of(6), records, keys)
     assert verify_folder(records).verdict in (Verdict.PASS, Verdict.WARN)
 
 

@@ -8,10 +8,9 @@ import pytest
 import tiny_run
 from click.testing import CliRunner
 from msgspec.structs import replace
-from record_samples import make_artifact, make_audits, make_record
+from record_samples import make_artifact, make_audits, make_record, stored_records
 
 from harness.cli.main import main
-from harness.record.store import load_records
 from harness.rules import Verdict
 from harness.run.rescore import drawn_part
 
@@ -26,7 +25,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory):
         patch.chdir(house)
         done = CliRunner().invoke(main, ["submit", "--submission", "mini", "--seed", "7"], standalone_mode=False)
         assert done.return_value == 0, done.output
-        (stored,) = load_records(house / "records", skipped=pytest.fail)
+        (stored,) = stored_records(house / "records")
         (artifact,) = house.glob("runs/*/artifact")
         yield SimpleNamespace(stored=stored, record=stored.path, artifact=artifact, said=done.output)
 

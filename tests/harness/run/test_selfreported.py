@@ -11,14 +11,15 @@ from process_lab import VOCAB, zoo_track
 from tiny_run import VOCAB as VOCABULARY
 from tiny_run import make_house, tiny_dataset
 
-from harness.cli.result import render_summary
+from harness.cli.submit import show
 from harness.clock.spans import Ledger
 from harness.config.tracks import load_track
 from harness.errors import RuleBroken, UsageError
 from harness.progress import Reporter
 from harness.rules import Verdict
 from harness.run.cells import RunContext
-from harness.run.selfreported import limit_s, run_script, seal_script
+from harness.run.runs import RunOutcome
+from harness.run.selfreported import run_script, seal_script
 
 SCRIPT = """
 import glob, os, sys, time
@@ -61,7 +62,7 @@ def verdict(record, rule):
     return next(finding.verdict for finding in record.findings if finding.rule == rule)
 
 
-def test_the_score_is_taken_from_the_script_and_labelled_everywhere(tmp_path):
+def test_the_score_is_taken_from_the_script_and_labelled_everywhere(tmp_path, capsys):
     record = run(tmp_path)
     assert record.kind == "self-reported"
     assert record.scores[0].bpb == 1.23456789
@@ -69,7 +70,8 @@ def test_the_score_is_taken_from_the_script_and_labelled_everywhere(tmp_path):
     assert record.sizes.code_bytes == len((tmp_path / "train_gpt.py").read_bytes())
     assert verdict(record, "C1-CAUSAL") is Verdict.UNKNOWN
     assert "self-reported" in record.submission.name
-    summary = render_summary(record, path=None, artifact=None)
+    show(RunOutcome(record, None, tmp_path), as_json=False, verbose=False)
+    summary = capsys.readouterr().out
     assert "the script's own word" in summary
     assert "test-time training" not in summary
     assert "budget" not in summary
@@ -100,8 +102,7 @@ def test_the_cap_counts_the_script_and_the_model_that_it_left(tmp_path):
 
 def test_a_script_out_of_time_is_killed(tmp_path):
     limits = {"setup_s": 1.0, "train_s": 1.0, "warmup_s": 0.5, "eval_s": 0.5}
-    assert limit_s(zoo_track(limits)) == 3.0
-    with pytest.raises(RuleBroken) as caught:
+    with pytest.raises(RuleBroken, match="not done after 3 s") as caught:
         run(tmp_path, "time.sleep(60)", limits=limits)
     assert caught.value.rule == "A1-TRAIN-CLOCK"
 

@@ -19,8 +19,8 @@ def submit(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("GOLF_KEYS_DIR", str(tmp_path / "keys"))
     sample = make_record(make_artifact(tmp_path / "sample", 0), 0)
 
-    def call(seeds, *, code="", can_resume=True, **options):
-        ran, resumed, reported = [], [], []
+    def call(seeds, *, code="", can_resume=True, again=False):
+        ran, resumed = [], []
         run = sample.submission
         identity = sample.track.digest, code or run.code_digest, run.config_digest, sample.data.fingerprint
 
@@ -42,12 +42,11 @@ def submit(tmp_path: Path, monkeypatch):
         monkeypatch.setattr(job, "resume_run", resume_run)
         monkeypatch.setattr(job, "_identify", lambda *_: identity)
         order = Order(tmp_path, "smoke", None, {}, tmp_path / "records", Silent())
-        outcomes = job.submit_seeds(
-            order, seeds, finished=lambda outcome: reported.append(outcome.record.submission.seed), **options
-        )
-        assert [o.record.submission.seed for o in outcomes] == seeds
-        assert sorted(reported) == sorted(ran + [int(name.split("-")[1]) for name in resumed])
-        return ran, resumed, outcomes
+        outcomes = list(job.submit_seeds(order, seeds, again=again))
+        assert [o.record.submission.seed for o, _ in outcomes] == seeds
+        new = [outcome.record.submission.seed for outcome, is_new in outcomes if is_new]
+        assert sorted(new) == sorted(ran + [int(name.split("-")[1]) for name in resumed])
+        return ran, resumed, [outcome for outcome, _ in outcomes]
 
     return call
 
