@@ -14,7 +14,7 @@ from harness.stats.seeds import SeedStatistics, aggregate, describe_against, poo
 
 FINEWEB = "fineweb"
 WRAPPED = 20  # characters that a column of words keeps at least
-GIVES = ("clocks", "data", "eval s", "train s", "n", "bytes", "track", "bpb before quantisation", "rank")
+GIVES = ("clocks", "data", "eval s", "train s", "n", "bytes", "rank", "bpb before quantisation", "track")
 """Columns that a narrow terminal leaves out, this one first; page and Markdown have all."""
 
 
