@@ -111,10 +111,10 @@ class LineReporter(Reporter):
                 return
             last, elapsed = now, now - start
             part = f"{done:.0f}" if total is None else f"{done:.0f}/{total:.0f}"
-            times = f", {elapsed:.0f} s"
+            times = (f"{part} {unit}, " if unit else "") + f"{elapsed:.0f} s"
             if total is not None and 0 < done <= total:
                 times += f", ETA {elapsed * (total - done) / done:.0f} s"
-            print(f"{title}: {part} {unit}{times}  {words}".rstrip(), file=self._stream, flush=True)
+            print(f"{title}: {times}  {words}".rstrip(), file=self._stream, flush=True)
 
         print(f"{title} …", file=self._stream, flush=True)
         yield Stage(show)
