@@ -115,6 +115,7 @@ format: $(DEV_STAMP) ## Format the code
 	@$(BIN)/ruff format .
 
 wheel: $(CORE_STAMP) ## Build the wheel in dist/: it gives the harness command anywhere
+	@rm -rf build  # what an older version left there would be packed too
 	@$(BIN)/python -I -m pip wheel --quiet --no-deps -w dist .
 	@ls dist/*.whl
 

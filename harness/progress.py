@@ -55,7 +55,7 @@ class BarReporter(Reporter):
             TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
             BarColumn(bar_width=20),
             TimeElapsedColumn(table_column=Column(no_wrap=True)),
-            TextColumn("ETA", table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[eta]}", table_column=Column(no_wrap=True)),
             TimeRemainingColumn(table_column=Column(no_wrap=True)),
             TextColumn(
                 "{task.fields[text]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)
@@ -69,7 +69,8 @@ class BarReporter(Reporter):
     def stage(self, title: str, total: float | None, unit: str = "") -> Iterator[Stage]:
         """Draw a bar with elapsed time and ETA; when the stage is over, one line stays of it."""
         start, name = time.monotonic(), printable(title, 40)
-        task = self._bars.add_task(name, total=total, text="", since=self._clock())
+        eta = "" if total is None else "ETA"
+        task = self._bars.add_task(name, total=total, text="", since=self._clock(), eta=eta)
         shown = Stage(lambda done, words: self._bars.update(task, completed=done, text=words))
         self._running += 1
         try:
@@ -108,10 +109,10 @@ class LineReporter(Reporter):
                 return
             last, elapsed = now, now - start
             part = f"{done:.0f}" if total is None else f"{done:.0f}/{total:.0f}"
-            times = f", {elapsed:.0f} s"
+            times = (f"{part} {unit}, " if unit else "") + f"{elapsed:.0f} s"
             if total is not None and 0 < done <= total:
                 times += f", ETA {elapsed * (total - done) / done:.0f} s"
-            print(f"{title}: {part} {unit}{times}  {words}".rstrip(), file=sys.stderr, flush=True)
+            print(f"{title}: {times}  {words}".rstrip(), file=sys.stderr, flush=True)
 
         print(f"{title} …", file=sys.stderr, flush=True)
         yield Stage(show)

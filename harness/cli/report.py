@@ -75,8 +75,8 @@ def _claims(folders: Sequence[Path]) -> list[FolderClaim]:
             verdict=found.verdict,
             kind="self-reported",
         )
-        shown = (item for item in found.findings if item.verdict is not Verdict.PASS)
-        said = tuple((item.rule, item.verdict.value, f"{item.file}: {item.message}") for item in shown)
+        shown = (f for f in found.findings if f.verdict is not Verdict.PASS)
+        said = tuple((f.rule, f.verdict.value, f"{f.file}: {f.message}".removeprefix(": ")) for f in shown)
         claims.append(FolderClaim(standing, said))
     return claims
 

@@ -17,7 +17,7 @@ from harness.files import write_atomic
 from harness.progress import make_reporter
 from harness.record import witness
 from harness.record.store import gathered
-from harness.record.verification import VerifyReport, verify_folder, verify_paths
+from harness.record.verification import VerifyReport, verify_paths
 from harness.rules import Verdict, exit_code_of, title_of, worst
 from harness.stats.seeds import counted_pools, describe_against, describe_pools
 from harness.text import printable
@@ -69,7 +69,7 @@ def command(
         write_atomic(junit.absolute(), _junit(reports), replace=True)
     comparison: list[str] = []
     if baseline is not None:
-        comparison = describe_against(reports, verify_folder(baseline, trust=trust), track=track, margin=margin)
+        comparison = describe_against(reports, verify_paths([baseline], trust=trust)[0], track=track, margin=margin)
     text = "\n".join(["\n\n".join(map(_table, reports)), *([""] if comparison else []), *comparison])
     say({"folders": [_document(one) for one in reports], "comparison": comparison}, text, as_json=as_json)
     return exit_code_of([finding for report in reports for finding in report.findings])

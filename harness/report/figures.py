@@ -8,13 +8,13 @@ from pathlib import Path
 from harness.errors import CouldNotCheck, UsageError
 from harness.record.predicate import RunRecord
 from harness.record.statement import Entry
-from harness.record.verification import verify_folder, verify_paths
+from harness.record.verification import verify_paths
 from harness.rules import Finding, Verdict, title_of, worst
 from harness.stats.seeds import SeedStatistics, aggregate, describe_against, pool_fields, pools
 
 FINEWEB = "fineweb"
 WRAPPED = 20  # characters that a column of words keeps at least
-GIVES = ("clocks", "data", "eval s", "train s", "n", "bytes", "track", "bpb before quantisation", "rank")
+GIVES = ("clocks", "data", "eval s", "train s", "n", "bytes", "rank", "bpb before quantisation", "track")
 """Columns that a narrow terminal leaves out, this one first; page and Markdown have all."""
 
 
@@ -225,7 +225,7 @@ def collect(
         raise CouldNotCheck(text, remedy="`harness submit` makes one; or name a folder that holds runs/.")
     compared: list[str] = []
     if baseline:
-        compared = describe_against(reports, verify_folder(baseline, trust=trust), margin=margin)
+        compared = describe_against(reports, verify_paths([baseline], trust=trust)[0], margin=margin)
     return Report(pool_runs(runs), tuple(folder), tuple(compared), tuple(claims))
 
 

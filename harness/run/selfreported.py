@@ -170,14 +170,14 @@ def _await_end(context: RunContext, cell: Cell, limit: float) -> None:
 
     with (
         log.open("rb") as said,
-        context.progress.stage("script", 100, "%") as shown,
+        context.progress.stage("script", None) as shown,
         context.clock.span("script", limit_s=limit) as span,
     ):
         # its clock does not wait: showing what is printed may take long, or for ever
         with failures_named(context, cell, span, rule=A1_TRAIN_CLOCK, remedy=IN_TIME):
             while None in (codes := cell.exit_codes()) and not any(codes):
                 time.sleep(POLL_S)
-                shown.update(min(100.0, (time.monotonic_ns() - span.start_ns) / 1e7 / limit))
+                shown.update(0, f"of at most {limit:.0f} s")
                 rest = show(said.read(SHOWN_BYTES))
             ended = cell.kill("the script is over")  # the first report, where the clock was there before
             if ended.reason == LIMIT and any(code is not None and code < 0 for code in cell.exit_codes()):

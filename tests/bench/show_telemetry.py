@@ -1,8 +1,8 @@
 """A run's telemetry where you look at runs: ``python tests/bench/show_telemetry.py TELEMETRY.jsonl FOLDER [TOOL]``.
 
-TOOL is tensorboard (the default; extra ``tensorboard``), trackio or wandb (``pip install`` it); FOLDER is where it
-writes, and its name that of the project. It reads the JSON lines after a run or during it: nothing of it stands on the
-clock or counts as code.
+TELEMETRY.jsonl is a run's .golf/runs/RUN/checkpoint/telemetry-0.jsonl, after training or during it: nothing of this
+stands on the clock or counts as code. TOOL is tensorboard (the default; extra ``tensorboard``), trackio or wandb (``pip
+install`` it). The project is called as FOLDER, where tensorboard and wandb write; trackio writes to its own folder.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class Tracker:
         self._options = {"dir": str(folder), "mode": "offline"} if tool == "wandb" else {}
 
     def about(self, line: Line) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        if self._options:
+            self._folder.mkdir(parents=True, exist_ok=True)
         self._module.init(project=self._folder.name, config=line, **self._options)
         self._started = True
 
@@ -106,14 +107,19 @@ def read_lines(source: Path) -> list[Line]:
 def main(arguments: list[str]) -> int:
     """The command line; returns its exit code."""
     if len(arguments) not in (2, 3) or (tool := [*arguments, "tensorboard"][2]) not in TOOLS:
-        print(__doc__, file=sys.stderr)
-        return 2
+        asked = arguments in (["-h"], ["--help"])
+        print(__doc__, file=sys.stdout if asked else sys.stderr)
+        return 0 if asked else 2
     try:
         count = convert(Path(arguments[0]), Path(arguments[1]), tool)
     except NotConvertible as error:
         print(error, file=sys.stderr)
         return 3
-    shown = {"tensorboard": f"tensorboard --logdir {arguments[1]}", "trackio": "trackio show", "wandb": "wandb sync"}
+    shown = {
+        "tensorboard": f"tensorboard --logdir {arguments[1]}",
+        "trackio": f"trackio show --project {Path(arguments[1]).name}",
+        "wandb": f"wandb sync {arguments[1]}/wandb/latest-run",
+    }
     print(f"{count} values written; {shown[tool]}")
     return 0
 

@@ -155,6 +155,9 @@ def test_records_are_tested_against_a_baseline_folder(call, tmp_path: Path):
     assert "one-sided welch test" in text
     assert "beats the baseline" in text
     assert call("verify", "--baseline", tmp_path / "old" / "records", "--margin", "0.005")[0] == 2
+    (tmp_path / "empty").mkdir()
+    code, text = call("verify", "--baseline", tmp_path / "empty")
+    assert (code, "holds no records" in text) == (3, True)
 
 
 @pytest.mark.parametrize("command", ["verify", "report"])

@@ -39,10 +39,9 @@ def page(tmp_path_factory):
     from report_samples import store_three_seeds
 
     root = tmp_path_factory.mktemp("page")
-    store_three_seeds(root)
-    PublicFolder(
-        name="2026-04-05_A_name_as_long_as_those_of_public_folders_often_are", files={"README.md": None}
-    ).write(root)
+    store_three_seeds(root, isolation={"a_word_that_is_longer_than_the_screen_of_a_phone_is_wide": "in force"})
+    name = "2026-04-05_A_name_as_long_as_those_of_public_folders_often_are"
+    PublicFolder(name=name, files={"README.md": None}).write(root)
     path = root / "report.html"
     arguments = [str(root / "records"), str(root / "track_10min_16mb"), "--out", str(root)]
     CliRunner().invoke(command, arguments, standalone_mode=False)

@@ -117,7 +117,9 @@ def test_a_script_has_one_score_of_its_own_word_and_no_clocks(records):
     assert overview_table(script).rows[0][-3:] == ["unknown", "PASS", "self-reported"]
 
 
-def test_the_board_ranks_records_and_public_folders_by_track_and_says_which_are_self_reported(records, tmp_path):
+def test_the_board_ranks_records_and_public_folders_by_track_and_says_which_are_self_reported(
+    records, tmp_path, monkeypatch
+):
     PublicFolder(name="2026-04-05_good").write(tmp_path)
     PublicFolder(name="2026-04-05_broken", files={"README.md": None}).write(tmp_path)
     result = board(records, tmp_path / "track_10min_16mb", "--out", tmp_path / "out", "--json")
@@ -127,6 +129,11 @@ def test_the_board_ranks_records_and_public_folders_by_track_and_says_which_are_
     assert rows[2][:3] == ("1", "sample", "smoke")
     assert rows[2][3].startswith(f"{mean} ± 0.0")
     assert [row[5] for row in rows] == ["self-reported", "self-reported", "refereed"]
+    monkeypatch.setenv("COLUMNS", "75")
+    narrow = board(records, tmp_path / "track_10min_16mb", "--out", tmp_path / "out").output
+    header = next(line.split() for line in narrow.splitlines() if "submission" in line)
+    assert header == ["submission", "track", "bpb", "verdict", "kind"]  # a rank says nothing without its track
+    assert ": : " not in (tmp_path / "out" / "report.md").read_text()
     assert [row[:2] for row in rows[:2]] == [("-", "2026-04-05_broken"), ("1", "2026-04-05_good")]
     assert (rows[0][4], rows[1][3]) == ("FAIL", "1.0805 ± 0.0004")
     assert result.return_value == 1
