@@ -223,9 +223,7 @@ def collect(
     if not runs and not claims:
         text = f"no record in {', '.join(str(path) for path in paths)}."
         raise CouldNotCheck(text, remedy="`harness submit` makes one; or name a folder that holds runs/.")
-    compared: list[str] = []
-    if baseline:
-        compared = describe_against(reports, verify_folder(baseline, trust=trust), margin=margin)
+    compared = describe_against(reports, verify_folder(baseline, trust=trust), margin=margin) if baseline else []
     return Report(pool_runs(runs), tuple(folder), tuple(compared), tuple(claims))
 
 
