@@ -149,8 +149,7 @@ class Channel:
 
     def close(self) -> None:
         """Close this end; safe to call twice."""
-        with contextlib.suppress(OSError):
-            self._socket.close()
+        self._socket.close()
 
     @contextlib.contextmanager
     def _within(self, timeout_s: float) -> Iterator[None]:
