@@ -25,7 +25,7 @@ FLEET = (
     click.option("--attempts", type=click.IntRange(1), default=3, show_default=True,
                  help="Starts of a job before it is given up."),
     click.option("--engine-option", "engine_options", multiple=True, metavar="NAME=VALUE",
-                 help="For the engine: slurm partition=gpu, time=60, …; ray address=auto, cpus=2."),
+                 help="For the engine: slurm partition=gpu, time=60, …; ray address=auto."),
 )  # fmt: skip
 
 

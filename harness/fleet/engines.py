@@ -25,7 +25,7 @@ from harness.run.machine import gpu_indices, usable_gpus
 from harness.run.reserve import share_of_cores
 
 # the options that each takes; Slurm knows its own
-ENGINES: dict[str, tuple[str, ...] | None] = {"local": (), "slurm": None, "ray": ("address", "cpus")}
+ENGINES: dict[str, tuple[str, ...] | None] = {"local": (), "slurm": None, "ray": ("address",)}
 STOP_GRACE_S = 5.0
 SLURM_MINUTES = 120
 
@@ -144,10 +144,6 @@ class RayEngine(Engine):
     """Tasks of a Ray cluster (``address`` as ray.init takes it; empty: a cluster of this machine alone)."""
 
     def __init__(self, queue: Queue, options: Mapping[str, str]) -> None:
-        self._cpus = options.get("cpus", "")
-        if self._cpus and not self._cpus.isdigit():
-            words = f"cpus is {self._cpus!r}; wanted a whole number of processor cores."
-            raise UsageError(words, remedy="Example: --engine-option cpus=2.")
         self._queue, self._ray = queue, _import("ray")
         address = options.get("address") or None
         try:
@@ -161,7 +157,7 @@ class RayEngine(Engine):
 
     def start(self, job: Job) -> Any:
         """Ray's own retries are off: the driver counts attempts."""
-        cpus = float(self._cpus) if self._cpus else min(float(job.cores or 1), self._largest_node)
+        cpus = min(float(job.cores or 1), self._largest_node)
 
         # A function of its own: ray sends it by value. One of this module would be imported there, and from the folder
         # where the driver was started if that holds a `harness`.

@@ -54,15 +54,17 @@ def load_package(name: str, folder: Path) -> None:
     spec.loader.exec_module(sys.modules[name])
 
 
-class ReadableFinder(machinery.FileFinder):
-    """Finds what the usual finder finds, without packages that are installed, but that no cell may read.
+def hide_unreadable() -> None:
+    """Find no package from now on that is installed, but that no cell may read.
 
     Without a root folder of its own a cell sees their names; libraries that can do without a package try an import.
     """
+    usual = machinery.FileFinder.find_spec
 
-    def find_spec(self, fullname: str, target: ModuleType | None = None) -> machinery.ModuleSpec | None:
-        """``None`` for a top-level module that can't be opened."""
-        spec = super().find_spec(fullname, target)
+    def find_spec(
+        self: machinery.FileFinder, fullname: str, target: ModuleType | None = None
+    ) -> machinery.ModuleSpec | None:
+        spec = usual(self, fullname, target)
         if spec is not None and spec.has_location and spec.origin is not None and "." not in fullname:
             try:
                 Path(spec.origin).open("rb").close()
@@ -70,16 +72,7 @@ class ReadableFinder(machinery.FileFinder):
                 return None
         return spec
 
-
-def hide_unreadable() -> None:
-    """Let :class:`ReadableFinder` look through all folders from now on."""
-    loaders = (
-        (machinery.ExtensionFileLoader, machinery.EXTENSION_SUFFIXES),
-        (machinery.SourceFileLoader, machinery.SOURCE_SUFFIXES),
-        (machinery.SourcelessFileLoader, machinery.BYTECODE_SUFFIXES),
-    )
-    sys.path_hooks.insert(0, ReadableFinder.path_hook(*loaders))
-    sys.path_importer_cache.clear()
+    machinery.FileFinder.find_spec = find_spec  # type: ignore[assignment, method-assign]
 
 
 if __name__ == "__main__":

@@ -105,13 +105,15 @@ class DeviceMemory:
         _call("cuMemSetAccess", address, _size(size), access, _size(1))
 
     def tensor(self, dtype: torch.dtype, shape: tuple[int, ...]) -> torch.Tensor:
-        """A view of the first elements, without a copy. A shape of no elements maps nothing."""
-        device = torch.device("cuda", self.device)
-        count = math.prod(shape)
-        if count == 0:
-            return torch.empty(shape, dtype=dtype, device=device)
-        raw = torch.as_tensor(_Bytes(self, count * dtype.itemsize), device=device)
-        return raw.view(dtype).view(shape)
+        """A view of the first elements, without a copy."""
+        raw = torch.as_tensor(self, device=torch.device("cuda", self.device))
+        return raw[: math.prod(shape) * dtype.itemsize].view(dtype).view(shape)
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, object]:
+        """What ``torch.as_tensor`` needs to see all of it as uint8."""
+        pointer = self.address, False
+        return {"shape": (self.size,), "typestr": "|u1", "data": pointer, "version": 3, "strides": None}
 
     def close(self) -> None:
         """Unmap and release; no view may be used afterwards. Safe to call twice."""
@@ -121,16 +123,6 @@ class DeviceMemory:
             _call("cuMemUnmap", address, _size(self.size))
             _call("cuMemAddressFree", address, _size(self.size))
             _call("cuMemRelease", ctypes.c_uint64(self._handle))
-
-
-class _Bytes:
-    """What ``torch.as_tensor`` needs to see a mapping as uint8."""
-
-    def __init__(self, memory: DeviceMemory, count: int) -> None:
-        self._memory = memory
-        self.__cuda_array_interface__ = {
-            "shape": (count,), "typestr": "|u1", "data": (memory.address, False), "version": 3, "strides": None,
-        }  # fmt: skip
 
 
 def allocate(size: int, device: int) -> tuple[DeviceMemory, int]:

@@ -107,8 +107,6 @@ def _unpack(stored: memoryview, codec: int, body_size: int) -> bytes:
             body = decoder.decompress(bytes(stored), max_length=body_size + 1)
         except (lzma.LZMAError, EOFError) as error:
             raise ContainerError(f"the compressed body is damaged ({error}).") from error
-        if not decoder.eof and len(body) == body_size:
-            body += decoder.decompress(b"", max_length=1) if not decoder.needs_input else b""
         if decoder.unused_data or not decoder.eof:
             raise ContainerError("the compressed body does not end where the head says.")
     else:

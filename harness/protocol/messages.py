@@ -45,7 +45,7 @@ class Kind(IntEnum):
     # evaluation, referee to worker
     BUFFERS = 48  # a: chunk tokens, b: slab rows, c: CUDA device + 1; descriptors: inputs, targets, logits, state
     SCORE = 49  # a: chunk index, b: tokens in it; the inputs are in their buffer
-    NEXT = 50  # the slab was read; write the next one
+    NEXT = 50  # the slab was copied; write the next one
     ADAPT = 51  # a: chunk index, b: tokens; committed, the targets are in their buffer
     LOAD_STATE = 52  # the state buffer was filled from outside
     ENOUGH = 53  # no more rows of this chunk are wanted; answer SCORED
@@ -149,8 +149,7 @@ class Channel:
 
     def close(self) -> None:
         """Close this end; safe to call twice."""
-        with contextlib.suppress(OSError):
-            self._socket.close()
+        self._socket.close()
 
     @contextlib.contextmanager
     def _within(self, timeout_s: float) -> Iterator[None]:

@@ -78,7 +78,7 @@ class LogitsWriter(Protocol):
         """The memory that the referee reads, (slab_rows, vocab_size) in ``logits_dtype``.
 
         ``score()`` may write a slab into its first rows and yield them; it is asked for the next slab when the referee
-        has read them. Behind its last slab it writes nothing there.
+        has copied them. Behind its last slab it writes nothing there.
         """
 
 

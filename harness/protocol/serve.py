@@ -143,8 +143,8 @@ class EvalWorker:
     def _score(self, count: int) -> None:
         """Stream the logits of one chunk, until its rows are complete or the referee has seen enough.
 
-        One slab lies in the buffer at a time. The next is computed while the referee reads it, unless ``score()`` may
-        write into the buffer itself: then it goes on when the referee has read. ``score()`` has ended when this
+        One slab lies in the buffer at a time. The next is computed while the referee copies it and computes its nats;
+        where ``score()`` may write into the buffer itself, only once it is copied. ``score()`` has ended when this
         returns, so whatever it does to the state behind its last slab is done too.
         """
         buffers, row, may_write = self._buffers, 0, True

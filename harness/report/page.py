@@ -7,9 +7,8 @@ Drawings are SVG: dots on an axis, bars from zero, lines over each other. Colour
 
 import math
 from collections.abc import Iterator, Sequence
-from html import escape
-from itertools import count
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
@@ -21,7 +20,9 @@ IDLE = "idle"  # the ledger's name for the time between spans
 WIDTH, MARGIN, COLOURS = 420.0, 4.0, 6
 FAR = 1e15  # what a submission says of its own loss may be any number; what lies beyond is drawn at the edge
 Points = Sequence[tuple[float, float]]
-_numbers = count(1)
+_NO_MARKDOWN = str.maketrans({c: f"\\{c}" for c in "\\`*_[]|#!"} | {"<": "&lt;", ">": "&gt;", "@": "@\u200b"})
+TEMPLATES = templates(Path(__file__).parent)
+SVG: Any = TEMPLATES.get_template("svg.html.jinja").module
 
 
 def render_page(report: Report) -> str:
@@ -38,10 +39,7 @@ def render_markdown(report: Report, width: int = 1 << 20) -> str:
 
 def escape_markdown(text: str) -> str:
     """``text`` on one line with no Markdown or HTML meaning left in it."""
-    clean = printable(text, 300)
-    for char in "\\`*_[]<>|#!":
-        clean = clean.replace(char, "\\" + char if char not in "<>" else {"<": "&lt;", ">": "&gt;"}[char])
-    return clean.replace("@", "@\u200b")
+    return printable(text, 300).translate(_NO_MARKDOWN)
 
 
 def pool_drawings(pool: Pool) -> Iterator[tuple[str, Markup]]:
@@ -52,7 +50,7 @@ def pool_drawings(pool: Pool) -> Iterator[tuple[str, Markup]]:
     if stages := [(words, values) for words, values in by_stage if values]:
         bpb = pool.statistics.bpb if pool.statistics else None
         band = (bpb.low, bpb.high) if bpb and bpb.low is not None and bpb.high is not None else None
-        yield "bpb by stage, a dot for each seed", Markup(dots(stages, band, f"bpb by stage: {pool.title}"))
+        yield "bpb by stage, a dot for each seed", dots(stages, band, f"bpb by stage: {pool.title}")
 
     running: list[tuple[str, str, Points]] = []
     losses: list[tuple[str, str, Points]] = []
@@ -73,14 +71,14 @@ def pool_drawings(pool: Pool) -> Iterator[tuple[str, Markup]]:
     if running:
         note = "dashed: without adaptation" if any(not name for name, _, _ in running) else ""
         picture = lines(running, "targets scored", note, f"Running bpb: {pool.title}")
-        yield "Running bpb over the validation text", Markup(picture)
+        yield "Running bpb over the validation text", picture
     if losses:
-        yield "Training loss", Markup(lines(losses, "steps", "up: nats/token", f"Training loss: {pool.title}"))
+        yield "Training loss", lines(losses, "steps", "up: nats/token", f"Training loss: {pool.title}")
     if longest:
         rows = [(f"{name}: {seconds:.1f} s" + (f" of {limit:.0f} s" if limit is not None else "") + f" (seed {seed})",
                  seconds, limit) for name, (seconds, limit, seed) in longest.items()]  # fmt: skip
         picture = bars(rows, "from zero, one scale; outlines are limits", f"Clock spans: {pool.title}")
-        yield "Longest clock spans, against their limits", Markup(picture)
+        yield "Longest clock spans, against their limits", picture
 
     largest = max(pool.runs, key=lambda run: run.record.sizes.total_bytes)
     sizes, sections = largest.record.sizes, largest.record.model_sections
@@ -90,44 +88,14 @@ def pool_drawings(pool: Pool) -> Iterator[tuple[str, Markup]]:
     for name, size in sorted(sections.items(), key=lambda item: -item[1]):
         rows.append((f"in the model: {printable(name, 24)}: {size:,}", size, None))
     note = "from zero, one scale" + "; in the model: before its last compression" * bool(sections)
-    yield "Bytes of the largest artifact", Markup(bars(rows, note, f"Bytes of seed {largest.seed}"))
-
-
-def drawing(body: Sequence[str], height: float, title: str, text: str) -> str:
-    """An accessible ``<svg>``; ``title`` names it, ``text`` tells what it shows."""
-    name = f"drawing-{next(_numbers)}"
-    return (
-        f'<svg viewBox="0 0 {WIDTH:.0f} {height:.0f}" role="img" aria-labelledby="{name}-t {name}-d" '
-        f'xmlns="http://www.w3.org/2000/svg"><title id="{name}-t">{_words(title)}</title>'
-        f'<desc id="{name}-d">{_words(text)}</desc>{"".join(body)}</svg>'
-    )
+    yield "Bytes of the largest artifact", bars(rows, note, f"Bytes of seed {largest.seed}")
 
 
 def _near(value: float) -> float:
     return max(-FAR, min(FAR, value))
 
 
-def _words(text: str) -> str:
-    return escape(printable(text, 2000))
-
-
-def text_at(x: float, y: float, words: str, *, anchor: str = "", kind: str = "label") -> str:
-    """One line of text."""
-    anchored = f' text-anchor="{anchor}"' if anchor else ""
-    return f'<text x="{x:.0f}" y="{y:.0f}"{anchored} class="{kind}">{_words(words)}</text>'
-
-
-def rectangle(x: float, y: float, width: float, height: float, kind: str) -> str:
-    """A filled box."""
-    return f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(width, 0.5):.1f}" height="{height:.1f}" class="{kind}"/>'
-
-
-def stroke(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
-    """A straight line."""
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{kind}"/>'
-
-
-def dots(rows: Sequence[tuple[str, Sequence[float]]], band: tuple[float, float] | None, title: str) -> str:
+def dots(rows: Sequence[tuple[str, Sequence[float]]], band: tuple[float, float] | None, title: str) -> Markup:
     """A row for each stage with a dot for each value (in the order of the seeds) and a tick at their mean.
 
     band: an interval to be drawn behind the last row
@@ -144,39 +112,39 @@ def dots(rows: Sequence[tuple[str, Sequence[float]]], band: tuple[float, float] 
     body, told, y = [], [], 4.0
     for index, (name, values) in enumerate(rows):
         mean = sum(values) / len(values)
-        body.append(text_at(MARGIN, y + 12, name))
+        body.append(SVG.text(MARGIN, y + 12, name))
         if band and index == len(rows) - 1:
-            body.append(rectangle(place(band[0]), y + 18, place(band[1]) - place(band[0]), 20, "band"))
-        body += [stroke(left, y + 28, right, y + 28, "grid"), stroke(place(mean), y + 18, place(mean), y + 38, "mean")]
+            body.append(SVG.rectangle(place(band[0]), y + 18, place(band[1]) - place(band[0]), 20, "band"))
         body += [
-            f'<circle cx="{place(value):.1f}" cy="{y + 28:.1f}" r="5" class="dot s{seed % COLOURS}"/>'
-            for seed, value in enumerate(values)
+            SVG.line(left, y + 28, right, y + 28, "grid"),
+            SVG.line(place(mean), y + 18, place(mean), y + 38, "mean"),
         ]
-        body.append(text_at(WIDTH - 2, y + 33, f"{mean:.4f}", anchor="end", kind="value"))
+        body += [SVG.dot(place(value), y + 28, f"s{seed % COLOURS}") for seed, value in enumerate(values)]
+        body.append(SVG.text(WIDTH - 2, y + 33, f"{mean:.4f}", anchor="end", kind="value"))
         told.append(f"{name}: " + ", ".join(f"{value:.4f}" for value in values))
         y += 46
     for tick in _ticks(first, last):
-        body.append(text_at(place(tick), y + 10, f"{tick:g}", anchor="middle", kind="value"))
-    return drawing(body, y + 18, title, "; ".join(told))
+        body.append(SVG.text(place(tick), y + 10, f"{tick:g}", anchor="middle", kind="value"))
+    return Markup(SVG.drawing(body, WIDTH, y + 18, title, "; ".join(told)))
 
 
-def bars(rows: Sequence[tuple[str, float, float | None]], note: str, title: str) -> str:
+def bars(rows: Sequence[tuple[str, float, float | None]], note: str, title: str) -> Markup:
     """Bars from zero on one scale: (what it says, value, limit); a limit is the outline behind its bar."""
     most = max(max(value, limit or 0.0) for _, value, limit in rows) or 1.0
     scale = (WIDTH - 2 * MARGIN) / most
     body, y = [], 4.0
     for name, value, limit in rows:
-        body.append(text_at(MARGIN, y + 12, name))
+        body.append(SVG.text(MARGIN, y + 12, name))
         if limit is not None:
-            body.append(rectangle(MARGIN, y + 17, limit * scale, 13, "limit"))
+            body.append(SVG.rectangle(MARGIN, y + 17, limit * scale, 13, "limit"))
         over = limit is not None and value > limit
-        body.append(rectangle(MARGIN, y + 17, value * scale, 13, "bar over" if over else "bar"))
+        body.append(SVG.rectangle(MARGIN, y + 17, value * scale, 13, "bar over" if over else "bar"))
         y += 37
-    body.append(text_at(MARGIN, y + 10, note, kind="note"))
-    return drawing(body, y + 18, title, "; ".join(name for name, _, _ in rows))
+    body.append(SVG.text(MARGIN, y + 10, note, kind="note"))
+    return Markup(SVG.drawing(body, WIDTH, y + 18, title, "; ".join(name for name, _, _ in rows)))
 
 
-def lines(series: Sequence[tuple[str, str, Points]], x_name: str, note: str, title: str) -> str:
+def lines(series: Sequence[tuple[str, str, Points]], x_name: str, note: str, title: str) -> Markup:
     """Lines (name, CSS class, points) over each other. The vertical range is that of the last nine tenths of each:
     a steeper beginning enters from the edge. A line without a name is not in the legend."""
     left, top, right, bottom = 58.0, 12.0, WIDTH - MARGIN, 190.0
@@ -193,22 +161,24 @@ def lines(series: Sequence[tuple[str, str, Points]], x_name: str, note: str, tit
     body = []
     for tick in _ticks(low, high):
         y = place(first, tick)[1]
-        body += [stroke(left, y, right, y, "grid"), text_at(left - 6, y + 5, f"{tick:g}", anchor="end", kind="value")]
+        body += [
+            SVG.line(left, y, right, y, "grid"),
+            SVG.text(left - 6, y + 5, f"{tick:g}", anchor="end", kind="value"),
+        ]
     for tick in _ticks(first, last):
         x = place(tick, low)[0]
-        body.append(text_at(x, bottom + 18, _short(tick), anchor="end" if x > right - 20 else "middle", kind="value"))
+        body.append(SVG.text(x, bottom + 18, _short(tick), anchor="end" if x > right - 20 else "middle", kind="value"))
     told, named = [], 0
     for name, kind, points in series:
-        path = " ".join(f"{x:.0f},{y:.1f}" for x, y in (place(x, y) for x, y in _entering(points, low, high)))
-        body.append(f'<polyline points="{path}" class="curve {kind}"/>')
+        body.append(SVG.curve([place(x, y) for x, y in _entering(points, low, high)], kind))
         if name:
             x, y = MARGIN + named % 4 * 104, bottom + 42 + named // 4 * 20
-            body += [stroke(x, y - 5, x + 16, y - 5, f"curve {kind}"), text_at(x + 20, y, name[:12], kind="value")]
+            body += [SVG.line(x, y - 5, x + 16, y - 5, f"curve {kind}"), SVG.text(x + 20, y, name[:12], kind="value")]
             told.append(f"{name} from {points[0][1]:.4f} at {points[0][0]:,.0f} to {points[-1][1]:.4f}")
             named += 1
     end = bottom + 42 + math.ceil(named / 4) * 20
-    body.append(text_at(MARGIN, end, f"across: {x_name}{'; ' * bool(note)}{note}", kind="note"))
-    return drawing(body, end + 8, title, f"over {x_name}: {'; '.join(told)}; {note}")
+    body.append(SVG.text(MARGIN, end, f"across: {x_name}{'; ' * bool(note)}{note}", kind="note"))
+    return Markup(SVG.drawing(body, WIDTH, end + 8, title, f"over {x_name}: {'; '.join(told)}; {note}"))
 
 
 def _entering(points: Points, low: float, high: float) -> Points:
@@ -242,6 +212,5 @@ def thin(points: Sequence[tuple[int, float]], most: int = 60) -> Points:
     return [(float(x), _near(y)) for x, y in kept]
 
 
-TEMPLATES = templates(Path(__file__).parent)
 TEMPLATES.filters["md"] = escape_markdown
 TEMPLATES.globals |= {"version": harness.__version__, "pool_table": pool_table, "drawings": pool_drawings}

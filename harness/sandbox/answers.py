@@ -1,8 +1,8 @@
 """Waiting for what the ranks of a cell say: every wait ends, and a failure is blamed on the rank that began it."""
 
-import select
 import time
 from collections.abc import Callable, Collection, Sequence
+from multiprocessing.connection import wait
 
 from harness.protocol.messages import Channel, ChannelClosed, ChannelTimeout, Kind, Message, MessageError
 from harness.text import printable
@@ -91,11 +91,9 @@ class Ranks:
             now_ns = time.monotonic_ns()  # a flood of progress must not stretch the wait
             if now_ns >= until_ns:
                 raise Silent(f"no {wanted.name} within {within_s:g} s: the worker is silent")
-            poll = select.poll()
-            for channel in (channel for rank, channel in self._open.items() if rank not in said):
-                poll.register(channel.fileno(), select.POLLIN)
             left_s = (min(until_ns, self.deadline_ns) - now_ns) / 1e9
-            poll.poll(max(1, int(min(left_s, LOOK_AGAIN_S) * 1000)))
+            open_ends = [channel.fileno() for rank, channel in self._open.items() if rank not in said]
+            wait(open_ends, min(left_s, LOOK_AGAIN_S))
 
     def send(
         self, message: Message, descriptors: tuple[int, ...] = (), *, rank: int = 0, within_s: float = 10.0

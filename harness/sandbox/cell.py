@@ -20,7 +20,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, Self
 
 from harness.errors import CouldNotCheck, RuleBroken
@@ -104,9 +103,7 @@ class Cell:
         self.home = Path(tempfile.mkdtemp(prefix="golf-cell-"))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         try:
             self.kill("the cell was left")
         finally:

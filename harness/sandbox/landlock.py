@@ -58,7 +58,7 @@ def restrict_self(rules: Iterable[tuple[str, int]], *, tcp: bool) -> None:
 
     Rules hold for files, not for names: ``/proc/self`` is the folder of the process that calls this, and of no other.
     tcp: whether TCP stays allowed; without it bind and connect are refused where the ABI can (4 and newer).
-    Raises ``OSError`` when the kernel refuses.
+    A path that is missing is not allowed. Raises ``OSError`` when the kernel refuses: then the process must not go on.
     """
     abi = abi_version()
     files = EXECUTE | WRITE_FILE | READ_FILE | READ_DIR | _MAKE_AND_REMOVE
@@ -70,9 +70,8 @@ def restrict_self(rules: Iterable[tuple[str, int]], *, tcp: bool) -> None:
 
 def _restrict(files: int, network: int, scoped: int, rules: Iterable[tuple[str, int]]) -> None:
     """What is handled is refused but for ``rules``: rights on files, on the network, and scopes. Wants no_new_privs."""
-    abi = abi_version()
-    size = 24 if abi >= 6 else 16 if abi >= 4 else 8
-    ruleset = _call(_CREATE_RULESET, struct.pack("=3Q", files, network, scoped), size, 0)
+    attributes = struct.pack("=3Q", files, network, scoped)  # older kernels take it where what they don't know is 0
+    ruleset = _call(_CREATE_RULESET, attributes, len(attributes), 0)
     try:
         for path, rights in rules:
             try:

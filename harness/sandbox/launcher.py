@@ -20,9 +20,9 @@ from typing import Any, NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from harness.sandbox import namespaces
+from harness.sandbox import landlock, namespaces
 from harness.sandbox.processes import default_signals, descendants, kill_all
-from harness.sandbox.restrict import Rules, restrict_cell, restrict_files
+from harness.sandbox.restrict import Rules, restrict_cell
 
 CHANNEL_FD, CONTROL_FD = 3, 4  # of a rank
 _ABOVE = 100
@@ -100,7 +100,8 @@ def first_process(order: dict[str, Any], control: socket.socket, go: int, refuse
             with contextlib.suppress(OSError):
                 os.open(f"/proc/{pid}/task", os.O_PATH | os.O_CLOEXEC)
         # 4. No file and no channel for this process: it reaps and reports until it is killed.
-        restrict_files(order, None if rules is None else [])
+        if rules is not None:
+            landlock.restrict_self([], tcp=False)
         for descriptor in (*order["channel_fds"], order["log_fd"]):
             os.close(descriptor)
         control.send(json.dumps({"started": len(ranks)}).encode())
@@ -128,7 +129,8 @@ def _start_rank(
             os.dup2(source, target, inheritable=target != CONTROL_FD)
         os.closerange(CONTROL_FD + 1, 1 << 20)
         # 2. Files: those of the rules alone, from here on.
-        restrict_files(order, rules)
+        if rules is not None:
+            landlock.restrict_self(rules, tcp=order["network"] == "loopback")
         # 3. Proof: what no cell may read is tried with the rights of the program that comes next.
         opened = []
         for name, path in order["guarded"]:

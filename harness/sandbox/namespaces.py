@@ -11,12 +11,11 @@ the time of the last access: what a later cell would find there. So all but the 
 """
 
 import ctypes
-import errno
 import fcntl
 import os
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 _NEWNS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = 0x00020000, 0x08000000, 0x10000000, 0x20000000, 0x40000000
@@ -33,7 +32,6 @@ _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT, _MS_BIND = 1, 2, 4, 
 _OWN = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
 _MNT_DETACH = 2
 _MOUNT_SETATTR, _AT_FDCWD, _AT_RECURSIVE, _MOUNT_ATTR_RDONLY = 442, -100, 0x8000, 1
-_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -88,8 +86,8 @@ def layout(paths: Iterable[Path], writable: Iterable[Path] = ()) -> tuple[set[Pa
     return real, top, {link: text for link, text in links.items() if not _below(link, real | top)}
 
 
-def enter_root(paths: Iterable[Path], writable: Iterable[Path], covered: Iterable[Path] = ()) -> list[Path]:
-    """Make a root of ``paths`` with a /proc and /dev/shm of its own, change to it, and return those of the two it got.
+def enter_root(paths: Iterable[Path], writable: Collection[Path], covered: Iterable[Path] = ()) -> bool:
+    """Make a root of ``paths`` with a /dev/shm of its own, change to it, and say whether /proc is its own as well.
 
     paths: read-only, ``writable`` those that are not; a /proc of the cell's own stays writable if one lies in it;
     covered: what of them is empty instead
@@ -97,8 +95,7 @@ def enter_root(paths: Iterable[Path], writable: Iterable[Path], covered: Iterabl
     container hides parts of it) leaves the machine's. Raises ``OSError`` where anything else is refused; then the old
     root is still there.
     """
-    own: tuple[Path, ...] = (_PROC, SHARED_MEMORY)
-    writable = list(writable)
+    own, own_proc = (_PROC, SHARED_MEMORY), True
     read_only, on_top, links = layout(
         *([path for path in some if not any(p in (path, *path.parents) for p in own)] for some in (paths, writable))
     )
@@ -116,7 +113,7 @@ def enter_root(paths: Iterable[Path], writable: Iterable[Path], covered: Iterabl
             _mount(b"proc", _inside(_PROC), b"proc", _OWN)
         except OSError:
             _bind(_PROC, read_only=True)
-            own = (SHARED_MEMORY,)
+            own_proc = False
         else:
             if not any(_PROC in path.parents for path in writable):
                 _set_read_only(_inside(_PROC))
@@ -127,15 +124,13 @@ def enter_root(paths: Iterable[Path], writable: Iterable[Path], covered: Iterabl
                 _mount(b"/dev/null", target, None, _MS_BIND)
         _mount(None, _STAGE, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
         os.chdir(_STAGE)
-        if (pivot_root := _PIVOT_ROOT.get(os.uname().machine)) is None:
-            raise OSError(errno.ENOSYS, f"pivot_root has no known number on {os.uname().machine}")
-        check(libc.syscall(pivot_root, b".", b"."), "pivot_root")
+        check(libc.pivot_root(b".", b"."), "pivot_root")
         check(libc.umount2(b".", _MNT_DETACH), "leaving the old root")
         os.chdir("/")
     except OSError:
         libc.umount2(os.fsencode(_STAGE), _MNT_DETACH)
         raise
-    return list(own)
+    return own_proc
 
 
 def _bind(path: Path, *, read_only: bool) -> None:
@@ -162,23 +157,14 @@ def _set_read_only(target: Path) -> None:
 
 def _follow(path: Path, links: dict[Path, str]) -> Path:
     """The real path of ``path``, which exists; every symbolic link on the way goes to ``links``."""
-    at, rest = Path("/"), list(path.parts[1:])
-    while rest:
-        part = rest.pop(0)
-        if part == "..":
-            at = at.parent
-            continue
-        step = at / part
-        if not step.is_symlink():
-            at = step
-            continue
-        text = str(step.readlink())
-        links[step] = text
-        target = Path(text)
-        if target.is_absolute():
-            at = Path("/")
-        rest = [part for part in target.parts if part != "/"] + rest
-    return at
+    for step in (*reversed(path.parents), path):  # whatever lies above it is real
+        rest = path.relative_to(step)
+        if step.name == "..":
+            return _follow(step.parent.parent / rest, links)
+        if step.is_symlink():
+            links[step] = str(step.readlink())
+            return _follow(step.parent / links[step] / rest, links)
+    return path
 
 
 def _below(path: Path, others: set[Path]) -> bool:

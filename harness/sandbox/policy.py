@@ -1,6 +1,5 @@
 """What a cell may do, as data."""
 
-import contextlib
 import os
 import re
 import resource
@@ -9,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+
+import psutil
 
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import told
@@ -203,9 +204,5 @@ def control_groups(controller: str) -> Iterator[Path]:
 
 def threads_of_user() -> int:
     """Threads that this user runs already, as the kernel counts them; 0 where /proc does not say."""
-    user, count = os.getuid(), 0
-    for process in Path("/proc").glob("[0-9]*/task"):
-        with contextlib.suppress(OSError):
-            found = process.stat()
-            count += (found.st_nlink - 2) * (found.st_uid == user)
-    return count
+    there = (process.info for process in psutil.process_iter(("uids", "num_threads")))
+    return sum(found["num_threads"] or 0 for found in there if found["uids"] and found["uids"].real == os.getuid())

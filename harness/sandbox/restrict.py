@@ -22,22 +22,21 @@ def restrict_cell(order: dict[str, Any], refused: str) -> tuple[dict[Layer, Laye
     """Apply every layer that the ranks share to this process.
 
     refused: why there are no namespaces; empty where there are
-    Returns what became of each layer, and the Landlock rules for :func:`restrict_files`, ``None`` without Landlock.
+    Returns what became of each layer, and the Landlock rules for the files of each rank, ``None`` without Landlock.
     """
     rules: Rules = [(path, rights) for path, rights in order["rules"]]
     # 1. A root of its own, as far as there are namespaces: what is not mounted cannot be found.
-    mounts: list[Path] = []
-    shared_root = "no mount namespace"
+    own_proc, shared_root = False, "no mount namespace"
     if not refused:
         namespaces.own_mount_tree()
         writable = {Path(path) for path, rights in rules if rights & landlock.WRITE_FILE and rights != landlock.DEVICE}
         held, covered = map(Path, order["mounts"]), map(Path, order["covered"])
         try:
-            mounts, shared_root = namespaces.enter_root(held, writable, covered), ""
+            own_proc, shared_root = namespaces.enter_root(held, writable, covered), ""
+            rules += [(str(namespaces.SHARED_MEMORY), landlock.WRITE), *[("/proc", landlock.READ)] * own_proc]
         except OSError as error:
             shared_root = str(error)
         namespaces.loopback_up()
-    rules += [(str(path), landlock.READ if path == Path("/proc") else landlock.WRITE) for path in mounts]
     # 2. No capability is left, and no program that is run brings one back.
     namespaces.drop_capabilities()
     # 3. Limits, then what the kernel refuses: both are inherited by all that is started from here.
@@ -48,7 +47,7 @@ def restrict_cell(order: dict[str, Any], refused: str) -> tuple[dict[Layer, Laye
     scoped = _tried(landlock.scope_self)
     filtered = _tried(partial(seccomp.restrict_self, network=network, gpus=bool(order["gpus"])))
     # 4. What became of each layer, as the record will say it.
-    pids = "PID namespace" if Path("/proc") in mounts else f"PID namespace, {FOREIGN_PROC}"
+    pids = "PID namespace" if own_proc else f"PID namespace, {FOREIGN_PROC}"
     root = f"in the machine's root ({shared_root})" if shared_root else "in a root of its own"
     layers = {
         Layer.HARD_KILL: LayerState(True, f"subreaper and /proc walk ({refused})" if refused else pids),
@@ -62,16 +61,6 @@ def restrict_cell(order: dict[str, Any], refused: str) -> tuple[dict[Layer, Laye
         Layer.ENVIRONMENT: LayerState(True, "an allow-list"),
     }
     return layers, rules if scoped.in_force else None
-
-
-def restrict_files(order: dict[str, Any], rules: Rules | None) -> None:
-    """Restrict this process to the files of ``rules`` and its own folder of /proc; nothing without Landlock.
-
-    Raises ``OSError`` when the kernel refuses: then the process must not go on. A path that is missing is not allowed.
-    """
-    if rules is not None:
-        existing = [rule for rule in rules if not rule[0].startswith("/proc/self") or Path(rule[0]).exists()]
-        landlock.restrict_self(existing, tcp=order["network"] == "loopback")
 
 
 def _tried(layer: Callable[[], str]) -> LayerState:

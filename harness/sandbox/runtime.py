@@ -25,6 +25,7 @@ from pathlib import Path
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from harness.files import told
 from harness.sandbox.namespaces import libc
 
 PACKAGES = ("torch", "numpy", "triton")  # what the protocol promises to every submission
@@ -60,7 +61,7 @@ _PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
 _DT_NEEDED, _DT_STRTAB, _DT_RPATH, _DT_RUNPATH = 1, 5, 15, 29
 _HEADER, _PROGRAM = struct.Struct("<16s2HI3QI6H"), struct.Struct("<2I6Q")
 _DEFAULT = ("/lib", "/usr/lib", "/lib64", "/usr/lib64")
-_CONFIGURED = ("/etc/ld.so.conf", "/etc/ld.so.conf.d")
+_CONFIGURED = Path("/etc/ld.so.conf")
 _MAX_TEXT = 1 << 16
 
 
@@ -79,6 +80,7 @@ class Part:
     mounts: tuple[Path, ...] = ()
 
 
+@cache
 def runtime(packages: tuple[str, ...] | None, *, tools: bool, gpus: bool) -> tuple[Part, ...]:
     """Everything that a cell may read beyond its own files.
 
@@ -86,12 +88,7 @@ def runtime(packages: tuple[str, ...] | None, *, tools: bool, gpus: bool) -> tup
     tools:    compilers and other programs of the system, with all its libraries
     gpus:     the libraries of LD_LIBRARY_PATH: where drivers are often found
     """
-    return _runtime(packages, tools, gpus, os.environ.get("LD_LIBRARY_PATH", ""), os.environ.get("CUDA_HOME", ""))
-
-
-@cache
-def _runtime(packages: tuple[str, ...] | None, tools: bool, gpus: bool, libraries: str, cuda: str) -> tuple[Part, ...]:
-    folders = tuple(place for place in libraries.split(os.pathsep) if place.startswith("/"))
+    folders = tuple(filter(os.path.isabs, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)))
     parts = [_interpreter(tools)]
     if packages is None:
         places = [Path(place) for place in (*map(sysconfig.get_path, ("purelib", "platlib")), *sys.path)]
@@ -111,7 +108,8 @@ def _runtime(packages: tuple[str, ...] | None, tools: bool, gpus: bool, librarie
     settings, links = existing((*_SETTINGS, *(_OF_GPUS if gpus else ()))), existing(_LINKS)
     parts.append(Part(SETTINGS, settings, links, (*settings, *links)))
     if tools:
-        home = Path(cuda or "/usr/local/cuda")  # a home folder or a prefix may hold CUDA, too: then its own parts alone
+        # a home folder or a prefix may hold CUDA, too: then its own parts alone
+        home = Path(os.environ.get("CUDA_HOME") or "/usr/local/cuda")
         of_cuda = ("bin", "include", "lib", "lib64", "nvvm", "targets") if (home / "bin" / "nvcc").exists() else ()
         inside: list[Path] = []
         for place in existing((*_TOOLS, *Path("/usr/local").glob("cuda*"), *(home / name for name in of_cuda))):
@@ -248,14 +246,12 @@ def make_resident(parts: tuple[Part, ...], paths: Iterable[Path]) -> None:
     places = (*(path for part in parts for path in part.paths), *paths)
     for path in (path for place in places for path in _files(place)):
         with contextlib.suppress(OSError):
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            try:
-                found = os.fstat(descriptor)
-                while stat.S_ISREG(found.st_mode) and not is_resident(descriptor, found.st_size):
-                    if not os.readv(descriptor, [buffer]):
-                        break
-            finally:
-                os.close(descriptor)
+            if not path.is_file():  # a pipe would hold it up
+                continue
+            with path.open("rb", buffering=0) as file:
+                size = os.fstat(file.fileno()).st_size
+                while not is_resident(file.fileno(), size) and file.readinto(buffer):
+                    pass
 
 
 def is_resident(descriptor: int, size: int) -> bool:
@@ -352,11 +348,6 @@ def libraries_of(files: Iterable[Path], first: Iterable[str] = (), extra: Iterab
 
 
 def _system_folders() -> Iterator[str]:
-    for place in map(Path, _CONFIGURED):
-        for file in sorted(place.glob("*.conf")) if place.is_dir() else [place]:
-            try:
-                lines = file.read_text(errors="replace").split("\n")
-            except OSError:
-                continue
-            yield from (line.strip() for line in lines if line.strip().startswith("/"))
+    for file in (_CONFIGURED, *sorted(_CONFIGURED.with_suffix(".conf.d").glob("*.conf"))):
+        yield from (line.strip() for line in told(file).split("\n") if line.strip().startswith("/"))
     yield from _DEFAULT

@@ -3,8 +3,8 @@
 Own code, because the kept binding needs libseccomp on the machine and a stock machine may lack it. The filter is a deny
 list for classic BPF; the tests compare its numbers with those of libseccomp.
 
-Covered: the calls of ``calls.toml``, those below by their arguments, sockets by family, foreign call tables (x32,
-32-bit). Not covered: the contents of files (Landlock) and signals (PID namespace).
+Covered: the calls of ``calls.toml``, some of them by an argument, sockets by family, foreign call tables (x32, 32-bit).
+Not covered: the contents of files (Landlock) and signals (PID namespace).
 
 Some answers are no refusals. Copying a file copies its mode and times too (``shutil.copytree``, a compiler's cache), so
 those calls answer as if done. So do locks: a lock on a file that others may read is a note to them. Compilers' caches
@@ -23,51 +23,36 @@ from pathlib import Path
 
 from harness.sandbox.namespaces import check, libc
 
-ANSWERED: dict[int, dict[str, tuple[int, int]]] = {}  # error number, 0: as if done -> name: (x86_64, aarch64)
-for _group in tomllib.loads(Path(__file__).with_name("calls.toml").read_text("utf-8"))["answered"]:
-    _calls = {name: (x86_64, aarch64) for name, x86_64, aarch64 in _group["calls"]}
-    ANSWERED.setdefault(0 if _group["answer"] == "done" else getattr(errno, _group["answer"]), {}).update(_calls)
-_SET_LOCK = (6, 7, 37, 38)  # F_SETLK, F_SETLKW and those of open files
-# descriptors, flags, pipes, seals, reading of hints; not leases, locks that are asked about, notices, owners of signals
-_F_USUAL = (0, 1, 2, 3, 4, 1027, 1030, 1031, 1032, 1033, 1034, 1035, 1037)
-_MADV_OF_FILES = (20, 21, 25)  # MADV_COLD, MADV_PAGEOUT, MADV_COLLAPSE: turn pages out, or make large ones of them
-_IOCTL_KIND, _IOCTL_OF_FILES = 0xFF00, (ord("f") << 8, ord("v") << 8, ord("X") << 8, 0x9400)
-
 
 @dataclass(frozen=True)
-class ByArgument:
-    """A call that is answered by one of its arguments: as ``answers`` says of a value, else as ``others``.
+class Call:
+    """A system call of ``calls.toml``, answered by the value of one of its arguments, or always alike.
 
     An answer is an error number, 0 for as if done, or ``None`` where the call goes through.
 
-    numbers: as above; place: of the argument, from 0; mask: is laid over it before it is compared
+    numbers:  (x86_64, aarch64), -1 where there is no such call; answer: to every value but those in ``answers``
+    argument: its place, from 0; mask: is laid over it before it is compared
     """
 
     numbers: tuple[int, int]
-    place: int
+    answer: int | None
     answers: dict[int, int | None]
-    others: int | None
-    mask: int = 0xFFFFFFFF
+    argument: int
+    mask: int
 
 
-FILTERED = {
-    "madvise": ByArgument((28, 233), 2, dict.fromkeys(_MADV_OF_FILES, errno.EINVAL), None),
-    # locks and leases meet those of other processes, hints stay with the file
-    "fcntl": ByArgument((72, 25), 1, dict.fromkeys(_SET_LOCK, 0) | dict.fromkeys(_F_USUAL), errno.EINVAL),
-    # flags, versions, verity
-    "ioctl": ByArgument((16, 29), 1, dict.fromkeys(_IOCTL_OF_FILES, errno.ENOTTY), None, mask=_IOCTL_KIND),
-    # a time that is given is taken as done; none is how pathlib's touch() asks whether the file is there
-    "utimensat": ByArgument((280, 88), 2, {0: errno.ENOSYS}, 0),
-    # limits of another process, such as the referee's own, stay as they are set and can be read; 0: its own
-    "prlimit64": ByArgument((302, 261), 0, {0: None}, errno.EPERM),
-    # a policy for what comes; with flags it moves what is there
-    "mbind": ByArgument((237, 235), 5, {0: None}, errno.EPERM),
-    # SO_COOKIE counts, across the machine and to the unit, the sockets that were asked for theirs
-    "getsockopt": ByArgument((55, 209), 2, {57: errno.ENOPROTOOPT}, None),
-    # RWF_NOWAIT tells what is in memory; no flag is all that anybody needs
-    "preadv2": ByArgument((327, 286), 5, {0: None}, errno.EOPNOTSUPP),
-    "pwritev2": ByArgument((328, 287), 5, {0: None}, errno.EOPNOTSUPP),
-}
+def read_calls(file: Path) -> dict[str, Call]:
+    """The calls of a table, by name."""
+    numbers = vars(errno) | {"done": 0, "passes": None}
+    calls: dict[str, Call] = {}
+    for group in tomllib.loads(file.read_text("utf-8"))["answered"]:
+        answers = {value: numbers[name] for name, values in group.get("answers", {}).items() for value in values}
+        shared = numbers[group["answer"]], answers, group.get("argument", 0), group.get("mask", 0xFFFFFFFF)
+        calls |= {name: Call((x86_64, aarch64), *shared) for name, x86_64, aarch64 in group["calls"]}
+    return calls
+
+
+CALLS = read_calls(Path(__file__).with_name("calls.toml"))
 SPECIAL: dict[str, tuple[int, int]] = {
     "socket": (41, 198), "socketpair": (53, 199), "clone": (56, 220), "clone3": (435, 435),
 }  # fmt: skip
@@ -83,10 +68,6 @@ _AT_NUMBER, _AT_ARCHITECTURE, _AT_FIRST, _AT_SECOND = 0, 4, 16, 24
 _DATAGRAM_BIT = 2  # in SOCK_DGRAM and SOCK_RAW, not in SOCK_STREAM and SOCK_SEQPACKET
 _ALLOW, _ERRNO, _KILL_PROCESS = 0x7FFF0000, 0x00050000, 0x80000000
 _PR_SET_SECCOMP, _MODE_FILTER = 22, 2
-
-
-class _Program(ctypes.Structure):
-    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
 
 
 FAMILIES: dict[str, tuple[int, ...]] = {
@@ -121,14 +102,13 @@ def build_filter(machine: str, *, network: str, gpus: bool = False) -> bytes:
     alone = network == "none"
     # allows a socket whose type needs a connection; falls through for datagrams
     connected = [_step(_LOAD, _AT_SECOND), _step(_JUMP_ANY_BIT, _DATAGRAM_BIT, 1, 0), allow]
-    for answer, calls in ((errno.EPERM, CONNECTING if alone else {}), *ANSWERED.items()):
-        for number in (numbers[column] for numbers in calls.values() if numbers[column] >= 0):
-            code += _when(number, [_answer(answer)])
-    for rule in FILTERED.values():
-        steps = [_step(_LOAD, _AT_FIRST + 8 * rule.place), _step(_AND, rule.mask)]
-        for value, answered in rule.answers.items():
-            steps += _when(value, [_answer(answered)])
-        code += _when(rule.numbers[column], [*steps, _answer(rule.others)])
+    for numbers in CONNECTING.values() if alone else ():
+        code += _when(numbers[column], [refuse])
+    for call in (call for call in CALLS.values() if call.numbers[column] >= 0):
+        steps = [_step(_LOAD, _AT_FIRST + 8 * call.argument), _step(_AND, call.mask)] if call.answers else []
+        for value, answer in call.answers.items():
+            steps += _when(value, [_answer(answer)])
+        code += _when(call.numbers[column], [*steps, _answer(call.answer)])
     # its flags lie in memory, out of the filter's sight; libraries fall back to clone
     code += _when(SPECIAL["clone3"][column], [absent])
     clone = [_step(_LOAD, _AT_FIRST), _step(_JUMP_ANY_BIT, _NEW_NAMESPACES, 0, 1), refuse]
@@ -152,11 +132,11 @@ def restrict_self(*, network: str, gpus: bool) -> str:
     """
     code = build_filter(platform.machine(), network=network, gpus=gpus)
     buffer = ctypes.create_string_buffer(code, len(code))
-    program = _Program(len(code) // 8, ctypes.cast(buffer, ctypes.c_void_p))
-    check(libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(program), 0, 0), "the filter")
+    program = struct.pack("HP", len(code) // 8, ctypes.addressof(buffer))  # sock_fprog
+    check(libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, program, 0, 0), "the filter")
     offered = "no connections" if gpus else "no sockets"
     sockets = {"local": "local sockets only", "loopback": "sockets for a rendezvous only"}.get(network, offered)
-    return f"{sum(map(len, ANSWERED.values()))} calls refused, {sockets}"
+    return f"{sum(not call.answers for call in CALLS.values())} calls refused, {sockets}"
 
 
 def _when(value: int, then: list[bytes]) -> list[bytes]:

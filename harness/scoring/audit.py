@@ -2,12 +2,11 @@
 
 import math
 
-import msgspec
 import numpy as np
 import torch
 
 from harness.record.predicate import AUDITS, C1_CAUSAL, S4_STATE, AuditResult
-from harness.rules import Finding, Verdict
+from harness.rules import SEVERITY, Finding, Verdict
 from harness.scoring.replay import Original, Replay, nats_apart
 from harness.scoring.sample import FLOOR_NATS, GainSample, Nats, Place
 
@@ -30,8 +29,13 @@ def judge_replays(
 
     def apart(rows: dict[Place, torch.Tensor], nats: dict[int, Nats]) -> Worst:
         """The first replica against other rows and other nats, both of the chunks that were replayed whole."""
-        by_row = _worst({place: nats_apart(first.true[place], rows[place]) for place in whole})
-        return max(by_row, _worst(_row_differences(first.nats, nats)), key=lambda worst: worst[0])
+        found = {place: nats_apart(first.true[place], rows[place]) for place in whole}
+        for chunk, own in first.nats.items():
+            with np.errstate(invalid="ignore"):
+                differences = np.nan_to_num(np.abs(own - nats[chunk]), nan=np.inf, posinf=np.inf)
+            place = chunk, int(differences.argmax())
+            found[place] = max(found.get(place, 0.0), float(differences[place[1]]))
+        return _worst(found)
 
     agree, declared = apart(second.true, second.nats), apart(keeper.logits, committed)
     causal = max(_worst(first.apart), _worst(second.apart), key=lambda worst: worst[0])
@@ -51,7 +55,13 @@ def judge_replays(
         unclear = f" With the true inputs a replica's logits differ as well: {S4_STATE} may be the cause of both."
 
     def result(
-        name: str, worst: Worst, k: int, passed: str, failed: str, allowed: float = tolerance_nats
+        name: str,
+        worst: Worst,
+        k: int,
+        passed: str,
+        failed: str,
+        allowed: float = tolerance_nats,
+        bound: float | None = None,
     ) -> AuditResult:
         nats, place = worst
         good = nats <= allowed
@@ -59,41 +69,39 @@ def judge_replays(
         verdict = Verdict.PASS if good else Verdict.FAIL
         text = passed if good else failed + where + unclear * (AUDITS[name] == C1_CAUSAL)
         capped = min(nats, 1e9)  # JSON knows no infinity
-        return AuditResult(name, AUDITS[name], verdict.value, k, capped, allowed, keeper.secret.hex(), text)
+        return AuditResult(name, AUDITS[name], verdict.value, k, capped, allowed, keeper.secret.hex(), text, bound)
 
-    causality = result(
-        "causality",
-        causal,
-        k,
-        f"{k} positions in {len(keeper.rows)} chunks drawn evenly, each with a random future: a leak at more than a "
-        f"fraction f of positions escapes with probability at most (1 - f)^{k}, one that fills more than a fraction f "
-        f"of chunks with (1 - f)^{len(keeper.rows)}.",
-        "Logits change with inputs behind their position.",
-    )
-    costly = result(
-        "costly targets",
-        by_gain,
-        len(drawn),
-        f"{draws.by_gain.draws} draws over all chunks by what targets can have gained ({draws.by_gain.nats:.2f} nats a "
-        f"token; an honest score is at most {FLOOR_NATS:g} over the committed one or the frequency): leaks worth "
-        f"{escapes:.4f} nats a token in all, in whatever rows and chunks, escape with probability at most 5 %. "
-        f"Also drawn: {over.draws} by gain over the packed model ({over.nats:.3f} nats a token), and rows of "
-        f"{len(draws.outlier_chunks)} unusually cheap chunks.",
-        "Targets cost something else once the inputs behind them are random (in a row, or four times the root mean "
-        "square of all).",
-    )
-    total = result(
-        "sum of all leaks",
-        (leak, None),
-        draws.by_gain.draws,
-        f"By {draws.by_gain.draws} random futures the whole stream costs what was committed.",
-        "By random futures the whole stream costs something else than was committed, in nats a token.",
-        allowed,
-    )
     return [
-        causality,
-        msgspec.structs.replace(costly, bound_nats=escapes),
-        total,
+        result(
+            "causality",
+            causal,
+            k,
+            f"{k} positions in {len(keeper.rows)} chunks drawn evenly, each with a random future: a leak at more than "
+            f"a fraction f of positions escapes with probability at most (1 - f)^{k}, one that fills more than a "
+            f"fraction f of chunks with (1 - f)^{len(keeper.rows)}.",
+            "Logits change with inputs behind their position.",
+        ),
+        result(
+            "costly targets",
+            by_gain,
+            len(drawn),
+            f"{draws.by_gain.draws} draws over all chunks by what targets can have gained ({draws.by_gain.nats:.2f} "
+            f"nats a token; an honest score is at most {FLOOR_NATS:g} over the committed one or the frequency): leaks "
+            f"worth {escapes:.4f} nats a token in all, in whatever rows and chunks, escape with probability at most "
+            f"5 %. Also drawn: {over.draws} by gain over the packed model ({over.nats:.3f} nats a token), and rows of "
+            f"{len(draws.outlier_chunks)} unusually cheap chunks.",
+            "Targets cost something else once the inputs behind them are random (in a row, or four times the root mean "
+            "square of all).",
+            bound=escapes,
+        ),
+        result(
+            "sum of all leaks",
+            (leak, None),
+            draws.by_gain.draws,
+            f"By {draws.by_gain.draws} random futures the whole stream costs what was committed.",
+            "By random futures the whole stream costs something else than was committed, in nats a token.",
+            allowed,
+        ),
         result(
             "declared state",
             declared,
@@ -125,8 +133,6 @@ def escaping_nats(by_gain: GainSample, tolerance_nats: float, allowed_nats: floa
     has (l / w)^2 <= l / w * tolerance / FLOOR_NATS, so the estimate of a sum y has at most the variance
     nats * tolerance / FLOOR_NATS * y / draws, and y is solved for.
     """
-    if not by_gain.draws:
-        return 0.0
     wide = ONE_SIDED * math.sqrt(by_gain.nats * tolerance_nats / FLOOR_NATS / by_gain.draws)
     small = ((wide + math.sqrt(wide * wide + 4 * allowed_nats)) / 2) ** 2
     return by_gain.bound_nats() + small
@@ -148,12 +154,12 @@ def audit_findings(results: list[AuditResult], *, bpb: float, floor_bpb: float, 
     """One finding a rule, of its audits that are worst, and S6-PLAUSIBLE from the score and the kept rows."""
     findings = []
     for rule in dict.fromkeys(result.rule for result in results):
-        verdicts = {Verdict(result.verdict) for result in results if result.rule == rule}
-        verdict = next(v for v in (Verdict.FAIL, Verdict.ERROR, Verdict.PASS) if v in verdicts)
+        of_rule = [result for result in results if result.rule == rule]
+        verdict = min((Verdict(result.verdict) for result in of_rule), key=SEVERITY.index)
         said = [
             f"{result.message} Worst difference {result.worst_nats:.3g} nats, tolerance {result.tolerance_nats:g}."
-            for result in results
-            if result.rule == rule and result.verdict == verdict.value
+            for result in of_rule
+            if result.verdict == verdict.value
         ]
         findings.append(Finding(rule, verdict, " ".join(dict.fromkeys(said))))
     if bpb < floor_bpb:
@@ -165,17 +171,6 @@ def audit_findings(results: list[AuditResult], *, bpb: float, floor_bpb: float, 
     else:
         findings.append(Finding("S6-PLAUSIBLE", Verdict.PASS, f"bpb {bpb:.4f} is above the floor of {floor_bpb:g}."))
     return findings
-
-
-def _row_differences(one: dict[int, Nats], other: dict[int, Nats]) -> dict[Place, float]:
-    """For each chunk its worst row: where it is, and the difference in nats."""
-    apart = {}
-    for chunk, nats in one.items():
-        with np.errstate(invalid="ignore"):
-            rows = np.nan_to_num(np.abs(nats - other[chunk]), nan=np.inf, posinf=np.inf)
-        row = int(rows.argmax())
-        apart[chunk, row] = float(rows[row])
-    return apart
 
 
 def _worst(apart: dict[Place, float]) -> Worst:

@@ -62,7 +62,6 @@ class EvalClient(ExitStack):
         self.ranks = Ranks(channels)
         self._limits, self._vocab_size, self._device = limits, vocab_size, device
         self._private = torch.empty(0)
-        self.enough = False
         self.hello: Hello
         self.buffers: Buffers
 
@@ -111,23 +110,25 @@ class EvalClient(ExitStack):
         """Tokens as int64 (n,) in private memory where the buffers are: do it while the worker computes."""
         return torch.from_numpy(tokens.astype(np.int64)).to(self.buffers.inputs.device)
 
-    def score(self, chunk: int, inputs: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
+    def score(self, chunk: int, inputs: torch.Tensor, needed: int | None = None) -> Iterator[tuple[int, torch.Tensor]]:
         """Reveal ``inputs`` now; then yield (first row, logits) slab by slab until every row came.
 
         Each slab is a private copy, so the worker cannot show one thing to the score and another to the audits; the
-        next slab overwrites it. Set ``enough`` when no more rows are needed. When the loop is over the worker has left
+        next slab overwrites it, and the worker computes that one meanwhile. When the loop is over the worker has left
         ``score()``: a state that it carries forward behind its last slab is complete, and nothing that the
         referee writes next meets a worker that still computes.
-        """
-        self.buffers.inputs[: len(inputs)].copy_(inputs)
-        settle(self.buffers.device)
-        self._send(Message(Kind.SCORE, chunk, len(inputs)))
-        self.enough = False
-        return self._slabs(len(inputs))
 
-    def _slabs(self, count: int) -> Iterator[tuple[int, torch.Tensor]]:
+        needed: how many rows, from the first on, are wanted; later slabs are not asked for. ``None``: all
+        """
+        count = len(inputs)
+        self.buffers.inputs[:count].copy_(inputs)
+        settle(self.buffers.device)
+        self._send(Message(Kind.SCORE, chunk, count))
+        return self._slabs(count, count if needed is None else needed)
+
+    def _slabs(self, count: int, needed: int) -> Iterator[tuple[int, torch.Tensor]]:
         row = 0
-        while row < count and not self.enough:
+        while row < needed:
             message = self._expect(Kind.LOGITS)
             rows = message.b
             if message.a != row or not 1 <= rows <= min(count - row, self.buffers.logits.shape[0]):
@@ -135,10 +136,10 @@ class EvalClient(ExitStack):
                 raise RankFailed(f"it sent {sent} of a chunk of {count}, wanted {row} on")
             private = self._private[:rows].copy_(self.buffers.logits[:rows])
             settle(self.buffers.device)
-            yield row, private
-            row += rows
+            first, row = row, row + rows
             if row < count:
-                self._send(Message(Kind.ENOUGH if self.enough else Kind.NEXT))
+                self._send(Message(Kind.NEXT if row < needed else Kind.ENOUGH))
+            yield first, private
         self._expect(Kind.SCORED)
 
     def hand_over(self, chunk: int, targets: torch.Tensor) -> None:

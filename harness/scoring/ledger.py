@@ -24,11 +24,6 @@ RUNNING_POINTS = 200
 Tokens = npt.NDArray[np.integer[Any]]
 
 
-def exact_sum(nats: npt.NDArray[np.float64]) -> float:
-    """The sum, rounded once: no order, chunking or number of GPUs moves it (Shewchuk's partials)."""
-    return math.fsum(nats.data)
-
-
 class OutOfOrder(RuntimeError):
     """The referee itself tried to score out of order, twice, or to reveal targets before their score: a bug."""
 
@@ -123,8 +118,11 @@ class ScoreLedger:
         self._ends.append(end)
 
     def totals(self) -> tuple[float, int, int]:
-        """(nats, targets, bytes) of all that is committed [C4-COVERAGE]. The sum is exact: chunking cannot move it."""
-        nats = exact_sum(self.nats)
+        """(nats, targets, bytes) of all that is committed [C4-COVERAGE].
+
+        The sum is rounded once: no order, chunking or number of GPUs moves it (Shewchuk's partials).
+        """
+        nats = math.fsum(self.nats.data)
         return nats, self.committed, int(self._stream.target_bytes[: self.committed].sum(dtype=np.int64))
 
     def running_bpb(self) -> list[tuple[int, float]]:

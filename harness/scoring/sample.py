@@ -64,15 +64,13 @@ class GainSample:
 
     def bound_nats(self) -> float:
         """The smallest leak, nats a token, whose rows are all missed with a probability of at most ``ESCAPE``."""
-        return self.nats * (1.0 - ESCAPE ** (1.0 / self.draws)) if self.draws else 0.0
+        return float(self.nats * (1.0 - ESCAPE ** (1.0 / self.draws)))
 
     def estimate(self, dearer: Callable[[int], float]) -> float:
         """Unbiased estimate of a sum over all targets, per target, from its value at the drawn ones.
 
         Source: Hansen and Hurwitz (1943), sampling with unequal probabilities.
         """
-        if not self.draws:
-            return 0.0
         values = np.array([dearer(target) for target in self.targets.tolist()])
         return float(self.nats * np.mean(values / self.weights))
 

@@ -25,7 +25,6 @@ def main() -> None:
         weight = bigram_weight()
     except ValueError as error:
         session.fail(str(error))
-        return
     session.publish({"bigram_weight": weight}, parameters=session.vocab_size * (session.vocab_size + 1))
     session.done()
 

@@ -14,10 +14,9 @@ def main() -> None:
     counts = np.zeros(size * size, np.int64)
     shards = session.ready()
     for index, shard in enumerate(shards):
-        with os.fdopen(os.dup(shard.fd), "rb") as file:
-            tokens = np.memmap(file, np.dtype("<u2"), "r", SHARD_HEADER_BYTES, (shard.tokens,))
-            pairs = tokens[:-1].astype(np.int64) * size + tokens[1:]
-            counts += np.bincount(pairs, minlength=size * size)
+        tokens = np.frombuffer(os.pread(shard.fd, 2 * shard.tokens, SHARD_HEADER_BYTES), np.dtype("<u2"))
+        pairs = tokens[:-1].astype(np.int64) * size + tokens[1:]
+        counts += np.bincount(pairs, minlength=size * size)
         session.progress(step=index + 1, fraction=(index + 1) / len(shards), text="counting")
     np.save(session.output_dir / "counts.npy", counts)
     session.done()

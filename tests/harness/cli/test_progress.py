@@ -29,9 +29,9 @@ def test_lines_name_the_stage_and_an_eta(monkeypatch, capsys):
     assert "ETA" in text
     assert "loss 3.2" in text
     assert "done in" in text
-    with LineReporter(out).stage("script", None) as stage:
+    with LineReporter().stage("script", None) as stage:
         stage.update(0, "of at most 9 s")
-    assert "script: 0 s  of at most 9 s\n" in out.getvalue()
+    assert "script: 0 s  of at most 9 s\n" in capsys.readouterr().err
 
 
 def test_the_silent_reporter_says_nothing(capsys):

@@ -111,7 +111,7 @@ def test_ray_runs_jobs_and_leaves_nothing_counted_twice(queue: Queue, tmp_path: 
 
     def started() -> RayEngine | None:
         with contextlib.suppress(CouldNotCheck):  # Ray gives a node 30 s to start, which are few on a busy machine
-            return RayEngine(queue, {"cpus": "1"})
+            return RayEngine(queue, {})
         return None
 
     engine = wait_for(started)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import UsageError
 from harness.rules import catalogue, enforcing_code, explain, rule
 
 ROOT = Path(__file__).parents[3]
@@ -44,7 +43,7 @@ def test_each_rule_has_one_entry():
 
 
 def test_an_unknown_id_is_refused():
-    with pytest.raises(UsageError, match="C9-NOTHING"):
+    with pytest.raises(KeyError, match="C9-NOTHING"):
         rule("C9-NOTHING")
 
 

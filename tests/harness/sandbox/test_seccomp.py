@@ -34,9 +34,7 @@ BY_ARGUMENT = {
 
 
 def every_call() -> dict[str, tuple[int, int]]:
-    answered = {name: numbers for calls in seccomp.ANSWERED.values() for name, numbers in calls.items()}
-    by_argument = {name: rule.numbers for name, rule in seccomp.FILTERED.items()}
-    return answered | by_argument | seccomp.SPECIAL | seccomp.CONNECTING
+    return {name: call.numbers for name, call in seccomp.CALLS.items()} | seccomp.SPECIAL | seccomp.CONNECTING
 
 
 def run(code: bytes, number: int, architecture: int, *arguments: int) -> int:
@@ -77,10 +75,9 @@ def test_the_filter_decides_as_its_table_says(machine: str, network: str, gpus: 
     code = seccomp.build_filter(machine, network=network, gpus=gpus)
     alone = network == "none"
     wanted = dict.fromkeys((numbers[column] for numbers in seccomp.CONNECTING.values()), PERM) if alone else {}
-    for answer, calls in seccomp.ANSWERED.items():
-        wanted |= dict.fromkeys((numbers[column] for numbers in calls.values()), DONE + answer)
+    wanted |= {call.numbers[column]: DONE + call.answer for call in seccomp.CALLS.values() if not call.answers}
     special = {numbers[column] for numbers in seccomp.SPECIAL.values()}
-    special |= {seccomp.FILTERED[name].numbers[column] for name in ("fcntl", "utimensat")}
+    special |= {seccomp.CALLS[name].numbers[column] for name in ("fcntl", "utimensat")}
     for number in set(range(470)) - special:
         assert run(code, number, architecture) == wanted.get(number, ALLOW), number
     for number in (*range(470, 600), 0x3FFFFFFF):
@@ -103,11 +100,11 @@ def test_the_filter_decides_as_its_table_says(machine: str, network: str, gpus: 
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-@pytest.mark.parametrize("name", seccomp.FILTERED)
+@pytest.mark.parametrize("name", [name for name, call in seccomp.CALLS.items() if call.answers])
 def test_a_call_is_answered_by_its_argument(machine: str, name: str):
     column, architecture = MACHINES[machine]
     code = seccomp.build_filter(machine, network="none")
-    number = seccomp.FILTERED[name].numbers[column]
+    number = seccomp.CALLS[name].numbers[column]
     answered, answer, allowed = BY_ARGUMENT[name]
     assert {run(code, number, architecture, *arguments) for arguments in answered} == {answer}
     others = DONE if name == "utimensat" else ALLOW

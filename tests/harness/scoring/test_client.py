@@ -1,5 +1,6 @@
 """The referee's side of a worker that says anything at all: a RankFailed or the deadline, nothing else."""
 
+import os
 import time
 
 import pytest
@@ -103,3 +104,24 @@ def test_what_the_referee_prepares_is_done_before_the_worker_is_ready():
     with EvalClient([channel], LIMITS, 8) as client:
         client.ranks.deadline_ns = time.monotonic_ns() + 60 * 10**9
         client.prepare(meanwhile=lambda: other.send(Message(Kind.READY, client.buffers.state.numel())))
+
+
+@pytest.mark.parametrize(("needed", "said"), [(None, Kind.NEXT), (5, Kind.NEXT), (4, Kind.ENOUGH), (1, Kind.ENOUGH)])
+def test_the_worker_is_told_to_go_on_before_the_referee_works_on_a_slab(needed, said):
+    """A copy is all that the score needs; rows behind the needed ones are never asked for."""
+    channel, end = Channel.pair()
+    other = Channel(end)
+    for message in (HELLO, Message(Kind.READY), Message(Kind.LOGITS, 0, 4)):
+        other.send(message)
+    with EvalClient([channel], LIMITS, 8) as client:
+        client.prepare()
+        _, descriptors = other.receive_with_descriptors(1.0)
+        slabs = client.score(0, torch.zeros(16, dtype=torch.int64), needed)
+        first, slab = next(slabs)
+        assert (first, slab.shape) == (0, (4, 8))
+        assert [other.receive(1.0).kind for _ in range(2)] == [Kind.SCORE, said]
+        if said is Kind.ENOUGH:
+            other.send(Message(Kind.SCORED))
+            assert list(slabs) == []
+    for descriptor in descriptors:
+        os.close(descriptor)
