@@ -17,7 +17,7 @@ from harness.sandbox.processes import default_signals
 from harness.text import guarded_streams
 
 VERBS: dict[str, tuple[str, str]] = TEXTS["verbs"]
-EXTRAS = {"torch": "train", "huggingface_hub": "train", "tiktoken": "tiktoken"}  # a fleet's engine says so itself
+EXTRAS = {"torch": "train", "huggingface_hub": "train", "tiktoken": "tiktoken", "submitit": "fleet", "ray": "fleet"}
 EXIT_CODES = "Exit codes: 0 good, 1 a rule is broken, 2 wrong usage, 3 could not check, 130 interrupted."
 
 

@@ -7,7 +7,7 @@ import click
 from rich.markdown import Markdown
 
 from harness.cli import AGAINST, JSON, OUT_FOLDER, PATH, epilog, say, with_options
-from harness.cli.check_folder import with_progress
+from harness.cli.check_public import with_progress
 from harness.cli.result import as_text, terminal_width
 from harness.config.variables import records_to_read
 from harness.errors import ExitCode, UsageError

@@ -109,7 +109,7 @@ class SlurmEngine(Engine):
 
     def __init__(self, queue: Queue, options: Mapping[str, str]) -> None:
         self._queue, self._options, self._handles = queue, dict(options), list[Any]()
-        self._submitit = _import("submitit")
+        self._submitit = import_module("submitit")
         logs = queue.folder / "slurm" / secrets.token_hex(8)  # jobs unpickle what lies there under their number
         try:
             python = f"{shlex.quote(sys.executable)} -P"  # nothing is imported from the folder of the job
@@ -144,7 +144,7 @@ class RayEngine(Engine):
     """Tasks of a Ray cluster (``address`` as ray.init takes it; empty: a cluster of this machine alone)."""
 
     def __init__(self, queue: Queue, options: Mapping[str, str]) -> None:
-        self._queue, self._ray = queue, _import("ray")
+        self._queue, self._ray = queue, import_module("ray")
         address = options.get("address") or None
         try:
             self._ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, include_dashboard=False)
@@ -190,10 +190,3 @@ def make_engine(name: str, queue: Queue, *, slots: int, options: Mapping[str, st
     if name == "local":
         return LocalEngine(queue, slots, usable_gpus(), len(os.sched_getaffinity(0)))
     return SlurmEngine(queue, options) if name == "slurm" else RayEngine(queue, options)
-
-
-def _import(name: str) -> Any:
-    try:
-        return import_module(name)
-    except ImportError:
-        raise CouldNotCheck(f"{name} is not installed.", remedy="pip install 'parameter-golf-referee[fleet]'") from None

@@ -11,7 +11,7 @@ import sentencepiece
 from click.testing import CliRunner
 from corpus import documents, model, small_dataset, trained
 
-from harness.cli.check_bytes import command
+from harness.cli.check_public import bytes_command as command
 from harness.data.dataset import join_values, write_shard
 from harness.data.tokenizers import CaseTokenizer
 from harness.errors import UsageError

@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+from click import UsageError
 from click.testing import CliRunner
 from report_samples import store_three_seeds
 
-from harness.cli.check_claims import command
-from harness.errors import CouldNotCheck, UsageError
+from harness.cli.check_public import claims_command as command
+from harness.errors import CouldNotCheck
 from harness.report.figures import collect
 from harness.report.page import render_markdown
 

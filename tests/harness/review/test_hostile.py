@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from public_folders import PublicFolder
 
-from harness.cli.check_folder import command
+from harness.cli.check_public import folder_command as command
 from harness.review.findings import Findings, Readings
 from harness.review.folder import check_folder
 from harness.review.jsonfile import JsonProblem, parse_json

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from public_folders import PublicFolder
 
-from harness.cli.check_folder import command
+from harness.cli.check_public import folder_command as command
 from harness.review.findings import with_settings
 
 

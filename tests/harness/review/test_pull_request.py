@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 from public_folders import PublicFolder
 
-from harness.cli.check_folder import command
+from harness.cli.check_public import folder_command as command
 
 ROOT = Path(__file__).parents[3]
 SCRIPT = ROOT / "harness/review/check_pull_request.sh"

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from public_folders import PublicFolder
 from pull_repository import HOSTILE, files_of, write_repository
 
-from harness.cli.check_pulls import command
+from harness.cli.check_public import pulls_command as command
 from harness.errors import CouldNotCheck, UsageError
 from harness.review.findings import Readings
 from harness.review.folder import check_folder
