@@ -73,7 +73,6 @@ class Ledger:
     def __init__(self, earlier: Sequence[SpanEntry] = ()) -> None:
         self._earlier = list(earlier)
         self._spans: list[Span] = []
-        self._running: list[Span] = []
         self._last = read_clocks()
         self._origin_ns = self._last[0]
 
@@ -86,25 +85,18 @@ class Ledger:
         self._check(f"before {name!r}")
         started = self._last
         span = Span(name, limit_s, budget, time.monotonic_ns())
-        self._running.append(span)
         try:
             yield span
             failed = None
         except HarnessError as error:
             failed = error
         finally:
-            self._running.remove(span)
             span.end_ns = time.monotonic_ns()
             self._spans.append(span)
         self._last = started  # spans that ran inside this one were looked at by themselves
         self._check(f"during {name!r}")  # before what failed: a void clock breaks no rule
         if failed:
             raise failed
-
-    @property
-    def running_s(self) -> float:
-        """How long the innermost span has been running; 0 between spans."""
-        return (time.monotonic_ns() - self._running[-1].start_ns) / 1e9 if self._running else 0.0
 
     def _check(self, when: str) -> None:
         """Refuse a machine that slept, or whose calendar was set, since the last look."""

@@ -96,7 +96,7 @@ class RunContext:
     progress: Reporter
     clock: Ledger = field(default_factory=Ledger)
     isolation: dict[Layer, LayerState] = field(default_factory=dict)
-    kills: list[tuple[str, KillReport]] = field(default_factory=list)
+    kills: list[KillReport] = field(default_factory=list)
     data_dir: Path | None = None
     compiled_bytes: int = 0
     audit_secret: bytes = field(default_factory=lambda: os.urandom(32), repr=False)
@@ -196,7 +196,6 @@ def phase_cell(
             tools=phase != "eval" or context.compiles,
             guarded=guarded_folders(context),
             cores=CORES.get(),
-            counters=phase != "eval",
         ),
         log_file=log_file,
     )
@@ -218,7 +217,7 @@ def phase_cell(
                         )
             yield cell
         finally:  # 4. However the phase ends, everything in the cell ends with it, and what was left is counted.
-            context.kills.append((title, cell.kill(f"{title} is over")))
+            context.kills.append(cell.kill())
 
 
 def readable_runtime(context: RunContext) -> tuple[Part, ...]:

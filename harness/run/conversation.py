@@ -8,15 +8,16 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
-from harness.clock.spans import A1_TRAIN_CLOCK, A2_EVAL_CLOCK, Span
+from harness.clock.spans import Span
 from harness.errors import CouldNotCheck, HarnessError, RuleBroken, machine_trouble
 from harness.protocol.messages import Kind
 from harness.run.cells import RunContext
 from harness.run.machine import FOREIGN_SHARE, killed_for_memory
 from harness.sandbox.answers import OutOfTime, RankFailed, RankGone, Ranks, Silent
-from harness.sandbox.cell import LIMIT, Cell
+from harness.sandbox.cell import Cell
 from harness.text import printable
 
 LOG_TAIL_BYTES = 4096
@@ -42,13 +43,13 @@ def failure(
     rule: str = "S3-PROTOCOL",
     remedy: str = "",
     signalled: int = 0,
-    late: bool = False,
+    since_ns: int = 0,
     seen: bool = False,
 ) -> HarnessError:
     """The error that ends a run in ``cell``: the worker's own reason, then the last lines of its log.
 
     It is a broken rule, unless the machine is the likelier cause: other processes had a part of the processors while a
-    time limit passed (late; always for a rule about a clock; seen: only others that were seen), memory ran out, or the
+    time limit passed (since_ns: monotonic, 0 where none did; seen: only others that were seen), memory ran out, or the
     disk is full. signalled: what killed the rank, where something did.
     """
     log, reason, lines = context.log_file(cell), str(reason).rstrip("."), list[str]()
@@ -60,8 +61,8 @@ def failure(
     if log.is_file() and log.stat().st_size >= most:
         reason = f"{reason}; its log reached {most:,} bytes, the most that one file may take"
         remedy = "Print less: what is printed beyond the limit ends the program."
-    if (late or rule in (A1_TRAIN_CLOCK, A2_EVAL_CLOCK)) and context.machine:
-        spent_s = context.clock.running_s
+    if since_ns and context.machine:
+        spent_s = (time.monotonic_ns() - since_ns) / 1e9
         taken, paused_s = context.machine.others_took(spent_s, seen=seen), context.machine.paused_s(spent_s)
         if paused_s or taken > FOREIGN_SHARE:
             stopped = f"the referee was stopped for {paused_s:.0f} s (Ctrl-Z, or a container that is paused)"
@@ -123,20 +124,20 @@ def failures_named(
         with cell.armed(deadline_ns):
             yield ranks
     except (OutOfTime, RankFailed) as error:
-        name = cell.spec.name
+        fail = partial(failure, context, cell.spec.name, seen=audited)
         if isinstance(error, OutOfTime) or time.monotonic_ns() >= deadline_ns:
-            stop_ms = cell.kill(LIMIT, deadline_ns).stop_ms
+            stop_ms = cell.kill(deadline_ns).stopped_ns / 1e6
             who = str(error) if isinstance(error, OutOfTime) else ""
             limit_s = round(span.limit_s or 0, 1)
             reason = f"not done after {limit_s:g} s (everything was stopped {stop_ms:.0f} ms after){who}"
-            raise failure(context, name, part + reason, rule=rule, remedy=remedy, late=True, seen=audited) from None
+            raise fail(part + reason, rule=rule, remedy=remedy, since_ns=span.start_ns) from None
         text, signalled = str(error), 0
         if isinstance(error, RankGone):
             ended, signalled = how_it_ended(cell, error.rank)
             text = ended if error.awaited == Kind.FAILED.name else f"{ended}; {error.awaited} was awaited"
-        cell.kill("it failed")  # and its folder is wiped: a disk that it filled itself has room again
-        late = isinstance(error, Silent)
-        raise failure(context, name, part + text, signalled=signalled, late=late, seen=audited) from None
+        cell.kill()  # and its folder is wiped: a disk that it filled itself has room again
+        late = span.start_ns if isinstance(error, Silent) else 0
+        raise fail(part + text, signalled=signalled, since_ns=late) from None
 
 
 def why_uncountable(error: OSError, folder: Path) -> str:

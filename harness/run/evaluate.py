@@ -32,7 +32,7 @@ from harness.run.conversation import failure, failures_named, why_uncountable
 from harness.sandbox.cell import Cell
 from harness.scoring import nll
 from harness.scoring.audit import ROW_SHARE, judge_replays, replica_lost
-from harness.scoring.client import EvalClient, Hello
+from harness.scoring.client import EvalClient, Hello, Meanwhile
 from harness.scoring.ledger import ScoreLedger, Stream
 from harness.scoring.loop import score_stream
 from harness.scoring.nll import NotFinite
@@ -89,13 +89,8 @@ def evaluate(
     final = stage == "final"
     allowed_s = allowed_s or told.limit_s
     with eval_cell(context, stage, stage, told) as (cell, client):
-        keeper: Keeper | None = None
-
-        def reserve() -> None:
-            nonlocal keeper
-            keeper = reserve_keeper(context, stream, client) if final else None
-
-        warm_up(context, client, cell, span="warmup" if final else f"warmup {stage}", meanwhile=reserve)
+        title, reserve = "warmup" if final else f"warmup {stage}", partial(reserve_keeper, context, stream, client)
+        keeper = warm_up(context, client, cell, span=title, meanwhile=reserve if final else lambda: None)
         hello, ledger = client.hello, ScoreLedger(stream)
         with (
             context.progress.stage(f"eval {stage}", stream.targets, "targets") as shown,
@@ -251,11 +246,11 @@ def eval_cell(
 
 
 def warm_up(
-    context: RunContext, client: EvalClient, cell: Cell, *, span: str, meanwhile: Callable[[], None] = lambda: None
-) -> None:
+    context: RunContext, client: EvalClient, cell: Cell, *, span: str, meanwhile: Meanwhile = lambda: None
+) -> Keeper | None:
     """The warm-up span: load, compile, touch kernels on random tokens. Its own limit, no budget.
 
-    meanwhile: the referee's own work; after the span the worker would have that time without a limit
+    meanwhile: the referee's own work, which is returned; after the span the worker would have its time without a limit
     """
     limit_s, remedy = context.track.limits.warmup_s, "Load and compile less in warm_up()."
     with (
@@ -263,7 +258,7 @@ def warm_up(
         context.clock.span(span, limit_s=limit_s) as clock,
         failures_named(context, cell, clock, rule=A2_EVAL_CLOCK, remedy=remedy, ranks=client.ranks),
     ):
-        client.prepare(meanwhile=meanwhile)
+        return client.prepare(meanwhile=meanwhile)
 
 
 def audit(

@@ -23,7 +23,9 @@ from typing import NamedTuple
 import psutil
 
 import harness
+from harness.errors import CouldNotCheck
 from harness.files import file_digest, told
+from harness.git import git
 from harness.record.canonical import canonical_digest
 from harness.record.predicate import Conditions, Machine, Provenance
 from harness.rules import Finding, Verdict, rule
@@ -80,17 +82,12 @@ def describe_provenance(referee: str) -> Provenance:
     referee: digest of its files when the run began; none can be named where they changed meanwhile
     """
     root = Path(harness.__file__).resolve().parent
-    git, said = ["git", "-C", str(root), "-c", "core.fsmonitor=false"], []
-    try:  # is there a repository that holds these files, and do they differ from its commit?
-        place = "rev-parse --show-toplevel HEAD"
-        for words in (place, "status --porcelain -- .", "ls-files --error-unmatch __init__.py"):
-            done = subprocess.run([*git, *words.split()], capture_output=True, text=True, timeout=60, check=True)
-            said.append(done.stdout.strip())
-            if not said[0].startswith(f"{root.parent}\n"):  # a stranger's, maybe: status runs its filters and hooks
-                raise FileNotFoundError
-        commit = said[0].split("\n")[1] + ("+changes" if said[1] else "")
-    except (OSError, subprocess.SubprocessError):
-        commit = ""
+    commit = ""
+    with contextlib.suppress(CouldNotCheck, ValueError):  # do these files differ from a repository that holds them?
+        place, head = os.fsdecode(git(root, "rev-parse", "--show-toplevel", "HEAD")).splitlines()
+        if place == str(root.parent):  # else a stranger's, maybe, and status runs its filters
+            git(root, "ls-files", "--error-unmatch", "__init__.py")
+            commit = head + "+changes" * bool(git(root, "status", "--porcelain", "--", "."))
     try:
         from torch.version import cuda
     except ImportError:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -93,10 +94,7 @@ def run_submission(context: RunContext, dataset: Dataset, *, quick: bool = False
             validation = load_validation(dataset)
             val_targets = min(len(validation.tokens) - 1, QUICK_TARGETS if quick else len(validation.tokens))
             told = Told(limits.eval_s - context.clock.used_s("eval"), val_targets)
-
-            def stream(targets: int) -> Stream:
-                return Stream(validation.tokens, validation.target_bytes, targets)
-
+            stream = partial(Stream, validation.tokens, validation.target_bytes)
             # The score that counts comes first: no process of the submission has seen a validation token before it.
             compile_once(context, told)
             update(context.run_dir, reached="scored pass")
@@ -276,7 +274,7 @@ class Trained(msgspec.Struct, frozen=True):
     loss_curve: list[tuple[int, float]]
     spans: list[predicate.SpanEntry]
     isolation: dict[Layer, LayerState]
-    kills: list[tuple[str, KillReport]]
+    kills: list[KillReport]
     audit_secret: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
     resumes: list[Resumed] = []
     reached: Reached = "packaging or evaluation"

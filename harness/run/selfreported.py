@@ -38,7 +38,7 @@ from harness.run.reserve import run_gpus
 from harness.run.runs import RunOutcome, intent_of, run_place, signed
 from harness.run.verdicts import cell_findings, machine_findings
 from harness.sandbox.answers import OutOfTime
-from harness.sandbox.cell import LIMIT, Cell
+from harness.sandbox.cell import Cell
 from harness.sandbox.layers import Layer
 from harness.units import LN2
 
@@ -179,8 +179,8 @@ def _await_end(context: RunContext, cell: Cell, limit: float) -> None:
                 time.sleep(POLL_S)
                 shown.update(0, f"of at most {limit:.0f} s")
                 rest = show(said.read(SHOWN_BYTES))
-            ended = cell.kill("the script is over")  # the first report, where the clock was there before
-            if ended.reason == LIMIT and any(code is not None and code < 0 for code in cell.exit_codes()):
+            ended = cell.kill()  # the first report, where the clock was there before
+            if ended.late and any(code is not None and code < 0 for code in cell.exit_codes()):
                 raise OutOfTime
         show(said.read(SHOWN_BYTES) + b"\n")
     if code := next((code for code in codes if code), 0):

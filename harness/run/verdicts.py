@@ -79,11 +79,10 @@ def cell_findings(context: RunContext) -> list[Finding]:
     states = sorted((layer, state.in_force) for layer, state in context.isolation.items())
     missing = ", ".join(layer for layer, in_force in states if not in_force)
     held = f"missing: {missing}" if missing else f"in force: {', '.join(layer for layer, _ in states)}"
-    kills = [report for _, report in context.kills]
-    survivors = sum(report.survivors for report in kills)
-    stop_ms = max((report.stop_ms for report in kills), default=0.0)
-    gone_ms = max((report.overshoot_ns for report in kills), default=0) / 1e6
-    ended = f"{survivors} processes outlived {len(kills)} cells; slowest stop {stop_ms:.0f} ms, all gone after"
+    survivors = sum(report.survivors for report in context.kills)
+    stop_ms = max((report.stopped_ns for report in context.kills), default=0) / 1e6
+    gone_ms = max((report.overshoot_ns for report in context.kills), default=0) / 1e6
+    ended = f"{survivors} processes outlived {len(context.kills)} cells; slowest stop {stop_ms:.0f} ms, all gone after"
     return [
         Finding("S1-ISOLATION", Verdict.WARN if missing else Verdict.PASS, f"{held}. {_tried(context)}"),
         Finding("S2-NO-SURVIVORS", Verdict.FAIL if survivors else Verdict.PASS, f"{ended} {gone_ms:.0f} ms."),

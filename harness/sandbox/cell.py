@@ -35,8 +35,6 @@ S1_ISOLATION = "S1-ISOLATION"
 START_LIMIT_S = 30.0
 GRACE_S = 0.03
 SUPERVISOR_LIMIT_S = 30.0
-LIMIT = "the limit"
-"""Why an armed cell was killed."""
 _KILLED = -int(signal.SIGKILL)
 _LAUNCHER = Path(__file__).resolve().with_name("launcher.py")
 _MESSAGE_BYTES = 65536
@@ -105,7 +103,7 @@ class Cell:
 
     def __exit__(self, *_: object) -> None:
         try:
-            self.kill("the cell was left")
+            self.kill()
         finally:
             self._first_fd = -1
             self._held.close()
@@ -154,7 +152,7 @@ class Cell:
             with contextlib.suppress(OSError):  # a busy machine must not delay the clock; not every user may ask for it
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), -20)
             if not over.wait(max(0.0, (deadline_ns - time.monotonic_ns()) / 1e9)):
-                self.kill(LIMIT, deadline_ns)
+                self.kill(deadline_ns)
 
         thread = threading.Thread(target=watch, name=f"clock of {self.spec.name}", daemon=True)
         thread.start()
@@ -164,7 +162,7 @@ class Cell:
             over.set()
             thread.join()
 
-    def kill(self, reason: str, deadline_ns: int | None = None) -> KillReport:
+    def kill(self, deadline_ns: int | None = None) -> KillReport:
         """End everything in the cell and wait until it is dead [S2-NO-SURVIVORS]; a second call gives the first report.
 
         deadline_ns: monotonic time of the limit that was missed; then TERM and a grace of 30 ms come before KILL.
@@ -180,7 +178,7 @@ class Cell:
                     time.sleep(0.002)
             # the proof that nothing is left: the first process of a namespace ends only after all others are reaped
             self.stop()
-            self._report = kill_all(self._living, reason, deadline_ns)
+            self._report = kill_all(self._living, deadline_ns)
             if launcher is not None:
                 self._lifeline.close()
                 try:

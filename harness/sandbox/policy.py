@@ -29,11 +29,11 @@ class SandboxPolicy:
     file_bytes:   largest file that may be written
     processes:    processes and threads in the cell
     user_threads: those that the user runs already, which the kernel counts too; ``None``: as many as there are
-    packages:     distributions that may be imported, with what they require; ``None``: all that is installed
+    packages:     distributions that may be imported, with what they require; ``None``: all that is installed. Such a
+                  cell also sees how much the whole machine has done (forks, page faults, bytes written)
     tools:        whether compilers and other programs of the system may be run; always with GPUs
     guarded:      name -> folders and files that no cell may read, and that each rank tries to open before it starts
     cores:        processors that it runs on, by number; empty: all
-    counters:     whether it sees how much the whole machine has done (forks, page faults, bytes written)
     """
 
     read: tuple[Path, ...]
@@ -48,7 +48,6 @@ class SandboxPolicy:
     tools: bool = False
     guarded: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     cores: tuple[int, ...] = ()
-    counters: bool = True
 
     @property
     def runtime(self) -> tuple[Part, ...]:
@@ -119,7 +118,7 @@ def mounts(policy: SandboxPolicy) -> list[str]:
 
 def covered(policy: SandboxPolicy) -> list[str]:
     """Files and folders that are empty in a root of the cell's own; CUDA may look at the memory, so it sees that."""
-    if policy.counters:
+    if policy.packages is None:
         return []
     kept = _KEPT | ({"meminfo"} if policy.devices else set())
     found = [path for path in Path("/proc").iterdir() if not path.name.isdigit() and path.name not in kept]

@@ -86,24 +86,20 @@ class KillReport:
     Times count from the deadline, without one from the call. The stop is what fairness asks for; the driver of a GPU
     takes a while longer to give its memory back.
 
+    late:         whether a deadline was missed
     overshoot_ns: until all was dead and reaped, or the wait was given up
     survivors:    processes that could still run when the referee gave up waiting; 0 is the only good number
     stopped_ns:   until no thread could run an instruction of its program any more; not before the end where that is
                   not known
     """
 
-    reason: str
+    late: bool
     overshoot_ns: int
     survivors: int
     stopped_ns: int
 
-    @property
-    def stop_ms(self) -> float:
-        """The stop in milliseconds."""
-        return self.stopped_ns / 1e6
 
-
-def kill_all(living: Callable[[], list[int]], reason: str = "", since_ns: int | None = None) -> KillReport:
+def kill_all(living: Callable[[], list[int]], since_ns: int | None = None) -> KillReport:
     """Kill what is ``living`` until nothing is; give up when some go on running, or are not gone, for far too long.
 
     All stopped with the first look from which on none found a thread that can run; two must agree at least, for a
@@ -126,5 +122,5 @@ def kill_all(living: Callable[[], list[int]], reason: str = "", since_ns: int | 
     survivors, ended_ns = sum(can_run([pid]) for pid in alive), time.monotonic_ns()
     if survivors or looks < 2:
         stopped_ns = ended_ns
-    since_ns = begun_ns if since_ns is None else since_ns
-    return KillReport(reason, max(0, ended_ns - since_ns), survivors, max(0, stopped_ns - since_ns))
+    from_ns = begun_ns if since_ns is None else since_ns
+    return KillReport(since_ns is not None, max(0, ended_ns - from_ns), survivors, max(0, stopped_ns - from_ns))

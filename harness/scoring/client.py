@@ -23,8 +23,10 @@ from harness.protocol.buffers import LOGITS_DTYPES, Buffers, Shapes, allocate, b
 from harness.protocol.messages import Channel, Kind, Message
 from harness.sandbox.answers import RankFailed, Ranks
 from harness.scoring.nll import token_nats
+from harness.scoring.sample import Keeper
 
 MAX_SLAB_BYTES = 1 << 30
+Meanwhile = Callable[[], Keeper | None]
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
@@ -65,11 +67,11 @@ class EvalClient(ExitStack):
         self.hello: Hello
         self.buffers: Buffers
 
-    def prepare(self, like: Hello | None = None, meanwhile: Callable[[], None] = lambda: None) -> Hello:
+    def prepare(self, like: Hello | None = None, meanwhile: Meanwhile = lambda: None) -> Keeper | None:
         """Take HELLO, hand over memory, wait until the worker has warmed up.
 
         like: what another worker of the same artifact declared; one that declares something else gets no memory
-        meanwhile: what the referee has to do, with ``hello`` and ``buffers``, before the clock can start
+        meanwhile: what the referee has to do, with ``hello`` and ``buffers``, before the clock can start; returned
         """
         hello = self.hello = self._check_hello(self._expect(Kind.HELLO, patient=True))
         if like is not None and hello != like:
@@ -84,9 +86,9 @@ class EvalClient(ExitStack):
         if device is not None:  # compiles what the score needs, while the worker does the same
             zeros = torch.zeros(len(self._private), dtype=torch.int64)
             token_nats(self._private.zero_(), zeros)
-        meanwhile()
+        made = meanwhile()
         self._expect(Kind.READY, patient=True)
-        return hello
+        return made
 
     def start(self) -> None:
         """Say that the clock runs, and have the worker take over the state as it lies in the buffer."""

@@ -4,8 +4,6 @@ A chunk's targets can be had from the ledger only, and only after that chunk's n
 that breaks C3 cannot be written down in the loop.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -69,7 +67,7 @@ class Stream:
 class SealedTargets:
     """Targets of one chunk, on the host: scored at any time, handed out once committed."""
 
-    def __init__(self, ledger: ScoreLedger, end: int, values: torch.Tensor) -> None:
+    def __init__(self, ledger: "ScoreLedger", end: int, values: torch.Tensor) -> None:
         self._ledger, self._end, self._values = ledger, end, values
 
     def nats(self, row: int, logits: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,5 @@
 """Several seeds of one code, configuration, data set and track, as one result: figures, comparisons, sentences."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections import defaultdict
@@ -9,17 +7,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
 from harness.record.predicate import RunRecord
+from harness.record.verification import VerifyReport
 from harness.rules import Verdict
 from harness.stats.compare import ALPHA, MAX_SEEDS, POWER, Summary, TestResult, paired, summarise, welch
 from harness.text import templates
 from harness.units import UNITS, Margin, Text, from_bpb, to_bpb
-
-if TYPE_CHECKING:
-    from harness.record.verification import VerifyReport
 
 TEXTS = templates(Path(__file__).parent)
 CHALLENGE_MARGIN = Margin(0.005, "nats/token")

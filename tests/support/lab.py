@@ -144,7 +144,8 @@ def _score(build: Callable, stream: Stream, vocab_size: int, message_s: float, p
     """Keeper, ledger, chunks and hello of a run that adapts; without a ``plan`` the model stays as it was packed."""
     stage = "final" if plan else "packed"
     with Worker(build, vocab_size, targets=stream.targets, message_s=message_s, stage=stage) as client:
-        hello = client.prepare()
+        client.prepare()
+        hello = client.hello
         spans, ledger, keeper = stream.chunks(hello.chunk_tokens), ScoreLedger(stream), None
         if plan:
             keeper = Keeper(spans, **plan)

@@ -162,7 +162,7 @@ def _look_at_logs(run_dir: Path, met: Met) -> None:
 
 def _look_for_survivors(context: RunContext, run_dir: Path, met: Met) -> None:
     """A daemon writes its heart beat into the checkpoint folder: does it still beat, and does the report know?"""
-    if sum(report.survivors for _, report in context.kills):
+    if sum(report.survivors for report in context.kills):
         met.got_in.append("the kill report counts survivors")
     beat = run_dir / "checkpoint" / "beat"
     if not beat.exists():

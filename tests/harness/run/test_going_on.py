@@ -183,7 +183,6 @@ def context(tmp_path: Path, taken: float, paused_s: float = 0.0) -> SimpleNamesp
     return SimpleNamespace(
         track=load_track("smoke"),
         run_dir=tmp_path,
-        clock=SimpleNamespace(running_s=60.0),
         oom_kills=conversation.killed_for_memory(),
         machine=SimpleNamespace(others_took=lambda *_, seen: 0.0 if seen else taken, paused_s=lambda _: paused_s),
         log_file=lambda cell: tmp_path / f"{cell}.log",
@@ -193,14 +192,14 @@ def context(tmp_path: Path, taken: float, paused_s: float = 0.0) -> SimpleNamesp
 @pytest.mark.rule("S7-OWN-MACHINE")
 @pytest.mark.parametrize(("taken", "kind"), [(0.43, CouldNotCheck), (0.01, RuleBroken)])
 def test_a_limit_that_passed_while_others_had_the_processors_says_something_about_the_machine(tmp_path, taken, kind):
-    late = failure(context(tmp_path, taken), "final", "not done after 60.0 s", rule="A2-EVAL-CLOCK")
+    late = failure(context(tmp_path, taken), "final", "not done after 60.0 s", rule="A2-EVAL-CLOCK", since_ns=1)
     assert type(late) is kind
     assert ("other processes, or a quota, took 43% of the processors" in str(late)) == (kind is CouldNotCheck)
-    assert type(failure(context(tmp_path, taken), "final", "no SLAB within 60 s", late=True)) is kind
+    assert type(failure(context(tmp_path, taken), "final", "no SLAB within 60 s", since_ns=1)) is kind
     # A replica that hid its own time there gets no other try: only others that were seen count.
-    assert type(failure(context(tmp_path, taken), "replica-1", "late", rule="A2-EVAL-CLOCK", seen=True)) is RuleBroken
+    assert type(failure(context(tmp_path, taken), "replica-1", "late", since_ns=1, seen=True)) is RuleBroken
     # Who stops the referee stops a replica's time too.
-    paused = failure(context(tmp_path, 0.0, 30.0), "replica-1", "late", rule="A2-EVAL-CLOCK", seen=True)
+    paused = failure(context(tmp_path, 0.0, 30.0), "replica-1", "late", since_ns=1, seen=True)
     assert "the referee was stopped for 30 s" in paused.message
     assert type(paused) is CouldNotCheck
     # What no load can cause is a broken rule on any machine.
@@ -263,7 +262,7 @@ def test_a_helper_that_the_kernel_killed_for_memory_is_the_machine_s_fault(
     ours.oom_kills = 5
     monkeypatch.setattr(conversation, "killed_for_memory", lambda: 5 + killed)
     (tmp_path / "train.log").write_text("RuntimeError: DataLoader worker (pid 7) is killed by signal: Killed.\n")
-    error = failure(ours, "train", "rank 0 ended with exit code 1", rule="A1-TRAIN-CLOCK", late=late)
+    error = failure(ours, "train", "rank 0 ended with exit code 1", rule="A1-TRAIN-CLOCK", since_ns=late)
     assert type(error) is (CouldNotCheck if killed else RuleBroken)
 
 

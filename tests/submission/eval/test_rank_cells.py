@@ -56,6 +56,6 @@ def test_two_ranks_score_what_one_scores_and_pass_the_audits(context: RunContext
     verdicts = {found.rule: found.verdict for found in audit(context, result, result, stream, told)}
     assert verdicts == {"C1-CAUSAL": "PASS", "S4-STATE-DECLARED": "PASS", "S5-DETERMINISM": "PASS"}
     assert started == [1, 2, 2, 2], "replicas have as many ranks as the run"
-    assert all(report.survivors == 0 for _, report in context.kills)
+    assert all(report.survivors == 0 for report in context.kills)
     if context.isolation["hard_kill"].how.startswith("PID namespace"):
         assert context.isolation["network"].how == "a network namespace with its own loopback"
