@@ -375,7 +375,7 @@ class _Reader:
             gpu = WORDS["gpu"].match(line)
             if gpu and len(run.gpus) < 64:
                 run.gpus.append(gpu[1])
-        elif (":" in line or "=" in line) and not code:
+        elif (":" in line or "=" in line or "->" in line) and not code:
             self._facts(line, number)
             self._settings(line, number)
 
