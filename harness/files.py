@@ -161,8 +161,10 @@ def told(path: Path | str) -> str:
         return ""
 
 
-def read_regular(path: Path, most: int, *, links: bool = False) -> bytes:
+def read_regular(path: Path, most: int, *, links: bool = False, tail: int = 0) -> bytes:
     """The bytes of a regular file; one that is larger than ``most`` gives ``most`` + 1 of them.
+
+    tail: so many of these are then the file's last, after a line end
 
     A stranger's file: a pipe or a device under its name must hold nobody up, and without ``links`` its target must lie
     where its name does. Raises ``OSError``, with ``EINVAL`` for what is not a regular file.
@@ -171,4 +173,8 @@ def read_regular(path: Path, most: int, *, links: bool = False) -> bytes:
     with os.fdopen(os.open(path, flags), "rb") as stream:
         if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
             raise OSError(errno.EINVAL, "it is not a regular file")
-        return stream.read(most + 1)
+        data = stream.read(most + 1)
+        if tail and len(data) > most:
+            stream.seek(-tail, os.SEEK_END)
+            data = data[: most - tail] + b"\n" + stream.read(tail)
+        return data

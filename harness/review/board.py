@@ -110,7 +110,6 @@ def _short(finding: dict[str, Any]) -> dict[str, Any]:
 
 def write_board(judged: list[Judged], title: str, folder: Path) -> None:
     """Write ``board.html`` and ``board.csv``, each whole or not at all."""
-    ordered = sorted(judged, key=lambda item: (item.added.pull.number, item.added.path))
-    write_csv([row(item) for item in ordered], folder / "board.csv")
-    page = render_board(ordered, title).encode("utf-8", "replace")
+    write_csv([row(item) for item in judged], folder / "board.csv")
+    page = render_board(judged, title).encode("utf-8", "replace")
     write_atomic((folder / "board.html").absolute(), page, replace=True, mode=None)

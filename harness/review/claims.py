@@ -12,10 +12,11 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from harness.review.number import NUMBER, Number, mean_of, read_numbers, read_one, std_of
+from harness.review.number import Number, mean_of, read_one, std_of
 from harness.review.patterns import WORDS
 from harness.review.readme import Column, Document, Line, Row
 from harness.rules import Verdict
+from harness.text import printable
 
 LEFT_OUT = "limit of what is read"
 """What a claim is about that only says that a part of the text was not checked."""
@@ -25,13 +26,6 @@ NEAR = 0.05
 """A claimed mean within 5 % of a column of seeds is about that column; one further off is about something else."""
 SMALLEST_SCORE = 0.2
 """Below it a number of bpb or nats is a difference and no score."""
-_SIZED = rf"({NUMBER})\s*(mBPB|bytes|KiB|MiB|KB|MB|bpb|nats|B(?!\w))?"
-_STD = re.compile(
-    r"\b(?:sample |population |pop\.? )?(?:std|stdev|stddev|std\.? dev|sd|standard deviation|σ)\b(?: is| of)?"
-    rf"[\s:=*`~]*{_SIZED}",
-    re.IGNORECASE,
-)
-_PLUS_MINUS = re.compile(rf"(?:±|\+/-)\s*{_SIZED}", re.IGNORECASE)
 _COUNTS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7}
 
 
@@ -81,10 +75,9 @@ def judge_mean(claimed: Number, values: Sequence[Number], line: int, quote: str,
     exact = f"{mean.value:,.0f} bytes ({right})" if claimed.kind == "bytes" and claimed.step > 1 else right
     text = f"the mean of {len(values)} seeds is {exact}"
     ordered = sorted(values, key=lambda v: v.value)
-    for end, name in ((ordered[0], "smallest"), (ordered[-1], "largest")):
-        if claimed.admits(end.low, end.high):
-            text += f"; {claimed.text.strip()} is the {name} seed alone"
-            break
+    ends = ((ordered[0], "smallest"), (ordered[-1], "largest"))
+    alone = next((name for end, name in ends if claimed.admits(end.low, end.high)), "")
+    text += f"; {claimed.text.strip()} is the {alone} seed alone" if alone else ""
     if claimed.kind == "bytes":
         text += f"; the worst, which decides the cap, has {ordered[-1].value:,.0f} bytes"
     return Claim(line, quote, what, Verdict.FAIL, text, claimed.text, right)
@@ -111,10 +104,9 @@ def judge_std(claimed: Number, values: Sequence[Number], line: int, quote: str, 
 
 def check_tables(document: Document) -> Iterator[Claim]:
     """Everything that the text's tables claim about their own numbers."""
-    rows = {id(table): [row for row in table.rows if row.aggregate] for table in document.tables}
     for column in document.columns:
-        for row in rows[id(column.table)]:
-            if (claimed := read_one(row.cell(column.index))) is not None:
+        for row in column.table.rows:
+            if row.aggregate and (claimed := row.value(column.index)):
                 yield from _aggregate(row, column, dataclasses.replace(claimed, kind=claimed.kind or column.kind))
 
 
@@ -126,10 +118,8 @@ def _aggregate(row: Row, column: Column, claimed: Number) -> Iterator[Claim]:
     where, named = f"{row.label} {cell}", f"{what} of {column.name}"
     if what == "mean":
         yield judge_mean(claimed, column.values, row.line, where, named)
-        behind = WORDS["with_std"].search(rest)
-        if behind and (found := read_numbers(rest[behind.end() :])):
-            extra = dataclasses.replace(found[0], signed=False, value=abs(found[0].value))
-            yield judge_std(extra, column.values, row.line, where, f"std of {column.name}", where)
+        if spread := _spread(rest):
+            yield judge_std(spread, column.values, row.line, where, f"std of {column.name}", where)
     elif what.endswith("std"):
         yield judge_std(claimed, column.values, row.line, where, named, row.label)
     elif not (row.label.lower().startswith(("best", "worst")) and column.kind not in ("bpb", "nats", "bytes")):
@@ -140,6 +130,13 @@ def _aggregate(row: Row, column: Column, claimed: Number) -> Iterator[Claim]:
         verdict = Verdict.PASS if holds else Verdict.FAIL
         text = f"the seeds give {right}"
         yield Claim(row.line, where, named, verdict, text, claimed.text, "" if holds else right)
+
+
+def _spread(text: str) -> Number | None:
+    """The deviation that a text names: the number after ± at its beginning, or after the word."""
+    found = (read_one(text[hit.end() :]) for hit in WORDS["with_std"].finditer(text))
+    first = next(filter(None, found), None)
+    return first and dataclasses.replace(first, signed=False, value=abs(first.value))
 
 
 def check_headlines(document: Document) -> Iterator[Claim]:
@@ -162,9 +159,7 @@ def check_headlines(document: Document) -> Iterator[Claim]:
                 or WORDS["mean_after"].match(after)
             )
             nearby = re.split(r"[|(;]|\.\s", after[:60])[0]  # the deviation: in parentheses, after ±, or words later
-            plus = _PLUS_MINUS.match(after.lstrip(" *`").removeprefix("total").strip())
-            std = _STD.search(inside) or plus or _STD.search(nearby)
-            spread = read_numbers(f"{std[1]} {std[2] or ''}".strip())[0] if std else None
+            spread = _spread(inside) or _spread(nearby)
             if (mean or spread) and not re.search(r"interval|\bCI\b|range", before[-60:], re.IGNORECASE):
                 claimed = dataclasses.replace(number, kind=kind)
                 yield from _headline(document, line, claimed, before, f"{inside} {after[:40]}", spread)
@@ -215,16 +210,12 @@ def render_claims(name: str, claims: Sequence[Claim], *, every: bool = True) -> 
 
     What was not read is always shown.
     """
-    from harness.text import printable
-
     count = Counter(claim.verdict for claim in claims)
     tally = ", ".join(f"{count[v]} {word.lower().replace('holds', 'hold')}" for v, word in CALLED.items())
     lines = [f"{printable(name)}: {tally}"]
+    shown = [c for c in claims if every or c.verdict in (Verdict.FAIL, Verdict.WARN) or c.what == LEFT_OUT]
     for verdict in ORDER:
-        chosen = [claim for claim in claims if claim.verdict is verdict]
-        if not every and verdict in (Verdict.PASS, Verdict.UNKNOWN):
-            chosen = [claim for claim in chosen if claim.what == LEFT_OUT]
-        if chosen:
+        if chosen := [claim for claim in shown if claim.verdict is verdict]:
             lines += ["", CALLED[verdict]]
         for claim in chosen:
             claimed = f" {printable(claim.claimed.strip(), 40)}" if claim.claimed else ""

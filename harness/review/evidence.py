@@ -78,8 +78,7 @@ def byte_count(record: Record, run: Run) -> None:
         return
     odd = (variant_of(tokens) is None and finding.found == "unknown") or WORDS["mixed"].search(item.name)
     certain = finding.verdict is Verdict.FAIL and bool(agree) and record.bound.certain and not odd
-    verdict = Verdict.FAIL if certain else Verdict.WARN
-    out.add(verdict, finding.rule, f"{item.name}: {finding.message}", at, found, text, _COUNT_BYTES)
+    out.add(certain, finding.rule, f"{item.name}: {finding.message}", at, found, text, _COUNT_BYTES)
 
 
 def by_name(record: Record) -> None:
@@ -122,17 +121,16 @@ def coverage(record: Record, run: Run) -> None:
     tokens, at = int(stated.value), run.place(stated)
     shown = f"{tokens:,} tokens"
     finding = judge_tokens(tokens)
-    said = ""
     for text in record.told[:MAX_TOLD] if finding.verdict is Verdict.FAIL else ():
         numbers = [n.value for n in read_numbers(text)] if re.search(r"token", text, re.IGNORECASE) else []
         if any(abs(n - tokens) <= 0.01 * tokens for n in numbers) or WORDS["not_comparable"].search(text):
-            said = said or text.strip()[:160]
-    if said:
-        out.warn(rule, "the score is of a part of the text, as the folder says.", at, shown, said, "Score every token.")
-    elif finding.verdict is Verdict.FAIL:
+            message, said = "the score is of a part of the text, as the folder says.", text.strip()[:160]
+            out.warn(rule, message, at, shown, said, "Score every token.")
+            return
+    if finding.verdict is Verdict.FAIL:
         counts = [count.value for other in record.runs if (count := other.one("val_tokens"))]
-        report = out.fail if record.bound.certain or max(counts) < SUBSET_TOKENS else out.warn
-        report(rule, finding.message, at, shown, "151.08 million bytes in the split", "Score every token.")
+        certain, whole = record.bound.certain or max(counts) < SUBSET_TOKENS, "151.08 million bytes in the split"
+        out.add(certain, rule, finding.message, at, shown, whole, "Score every token.")
     elif variant_of(tokens) or finding.found == "legacy":
         verdict = Verdict.PASS if variant_of(tokens) else Verdict.UNKNOWN  # A7-BYTES warns of the older set
         out.add(verdict, rule, finding.message, at, shown)
@@ -140,14 +138,6 @@ def coverage(record: Record, run: Run) -> None:
         known = ", ".join(f"{v.name} {v.val_tokens:,}" for v in VARIANTS)
         message = "a token count of no known tokenizer: its bpb needs proof."
         out.warn("A7-TOKENIZER", message, at, shown, f"known: {known}")
-
-
-@each("any")
-def data(record: Record, run: Run) -> None:
-    """Which files the run says that it read."""
-    files, line = run.settings.get("train_files", ("", 0))
-    if re.search(r"(?:^|[/_])val(?:id)?[_*]", files.rsplit("/", 1)[-1]):
-        record.out.fail("A4-TRAIN-NO-VAL", "the train files are validation shards.", (run.file, line), files)
 
 
 @each("runs")
@@ -190,20 +180,22 @@ def is_on(pattern: re.Pattern[str], text: str) -> bool:
 
 @each("any")
 def marks(record: Record, run: Run) -> None:
-    """Switches and lines that name a method; adaptation before the model is packed."""
-    out = record.out
+    """Train files, switches and lines that name a method; adaptation before the model is packed."""
+    out, (files, line) = record.out, run.settings.get("train_files", ("", 0))
+    if re.search(r"(?:^|[/_])val(?:id)?[_*]", files.rsplit("/", 1)[-1]):
+        out.fail("A4-TRAIN-NO-VAL", "the train files are validation shards.", (run.file, line), files)
     switches = [
         (line, f"{key}: {value}") for key, (value, line) in run.settings.items() if WORDS["method_switch"].search(key)
     ]
     off = {text.split("_enabled")[0] for _, text in switches if re.search(r"_enabled: (?:False|0)$", text)}
-    lines = sorted(switches + [(mark.line, mark.label) for mark in run.marks])
+    lines = sorted(switches + [(mark.line, mark.label) for mark in run["marks"]])
     lines = [(line, text) for line, text in lines if not any(text.startswith(name) for name in off)]
     for method in PATTERNS.methods:
         hits = [(line, text) for line, text in lines if method.log and is_on(method.log, text)]
         ran = [hit for hit in hits if WORDS["method_ran"].search(hit[1]) and not WORDS["on_train"].search(hit[1])]
         for line, text in (ran or hits)[:1]:
-            report, message = out.fail if ran and method.banned else out.warn, f"the log names {method.what}."
-            report(method.rule, message, (run.file, line), text, "", "Say why it is legal.", "likely")
+            certain, message = method.banned and bool(ran), f"the log names {method.what}."
+            out.add(certain, method.rule, message, (run.file, line), text, "", "Say why it is legal.", "likely")
     early = run.early_adaptation
     if run.epochs_first and run.final:
         message = "test-time training went over the text, and the score was taken only then."
@@ -249,13 +241,12 @@ def words(record: Record) -> None:
                     continue
                 found, remedy = text[max(0, hit.start() - 60) :].strip()[:160], "Say why it is within the rules."
                 certain = early or (method.banned and own == "title" and record.claimed is not None)
-                report = record.out.fail if certain else record.out.warn
                 message = f"the folder's own words: {method.what}"
                 if another and method.rule.startswith(("C2", "C3")):
                     message = f"{message}; not in the claimed pass, {record.bound.name}, for all that the logs say."
                     record.out.unknown(method.rule, message, (file, line))
                 else:
-                    report(method.rule, f"{message}.", (file, line), found, "", remedy, "likely")
+                    record.out.add(certain, method.rule, f"{message}.", (file, line), found, "", remedy, "likely")
         if file not in seen and WORDS["selected"].search(text):
             seen.add(file)
             message = "the text says that runs were chosen by their score."

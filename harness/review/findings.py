@@ -96,7 +96,8 @@ class Findings:
     """Collects findings.
 
     passed: the rule holds; unknown: can't be known from what the folder holds; warn: doubtful, or a disputed reading;
-    fail: the rule is broken, for certain. Each takes what :meth:`add` takes behind the verdict.
+    fail: the rule is broken, for certain. Each takes what :meth:`add` takes behind the verdict, which there may be the
+    word whether it is certain: True for FAIL, False for WARN.
     """
 
     def __init__(self) -> None:
@@ -104,7 +105,7 @@ class Findings:
 
     def add(
         self,
-        verdict: Verdict,
+        verdict: Verdict | bool,
         rule: str,
         message: str,
         at: tuple[str, int] | str = "",
@@ -115,6 +116,7 @@ class Findings:
     ) -> None:
         """Keep one finding. at: file, or file and line; remedy: where the rule's own does not fit."""
         file, line = (at, 0) if isinstance(at, str) else at
+        verdict = (Verdict.FAIL if verdict else Verdict.WARN) if isinstance(verdict, bool) else verdict
         if verdict in (Verdict.FAIL, Verdict.WARN) and not remedy:
             remedy = catalogue()[rule].remedy
         shown = str(found)[:300], str(computed)[:300]
@@ -142,7 +144,6 @@ class Findings:
             kept = [i for i in items if i.verdict is worst or (worst is Verdict.FAIL and i.verdict is Verdict.WARN)]
             head, more = kept[0], tuple(_short(item, kept[0]) for item in kept[1 : MAX_MORE + 1])
             out.append(msgspec.structs.replace(head, more=more if worst is not Verdict.PASS else ()))
-            out += [i for i in items if i.verdict is Verdict.ERROR and worst is Verdict.FAIL][:1]
         return sorted(out, key=lambda item: (SEVERITY.index(item.verdict), item.rule))
 
 
@@ -196,10 +197,8 @@ def with_settings(settings: tuple[str, ...]) -> Readings:
     for setting in settings:
         name, found, value = setting.partition("=")
         if not found or name not in Readings.__struct_fields__:
-            raise UsageError(
-                f"reading {setting!r} is not NAME=VALUE with a known name.",
-                remedy=f"Names: {', '.join(Readings.__struct_fields__)}.",
-            )
+            names = ", ".join(Readings.__struct_fields__)
+            raise UsageError(f"reading {setting!r} is not NAME=VALUE with a known name.", remedy=f"Names: {names}.")
         values[name] = value
     try:
         return msgspec.convert(values, Readings, strict=False)

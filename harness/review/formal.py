@@ -1,10 +1,9 @@
 """Files, fields, track, hardware, whole logs; one code, one configuration, one model; which seeds ran (A1, A8, A9)."""
 
-import json
 import math
 import re
 
-from harness.review.jsonfile import is_number, plain_value, shown
+from harness.review.jsonfile import is_number, shown
 from harness.review.number import Number
 from harness.review.patterns import WORDS
 from harness.review.record import LARGEST_SCORE, Record, is_score, track_named
@@ -21,12 +20,12 @@ def required_files(record: Record) -> None:
     if "submission.json" not in names:
         others = [n for n in names if re.search(r"submission[^/]*\.json$", n)]
         message = "submission.json is missing" + (f"; is it {others[0]}?" if others else ".")
-        report = out.warn if record.json_file or others else out.fail
-        report(rule, message, record.json_file, "no submission.json", "", "Add name, github_id, val_bpb, date.")
+        certain, remedy = not (record.json_file or others), "Add name, github_id, val_bpb, date."
+        out.add(certain, rule, message, record.json_file, "no submission.json", "", remedy)
     if record.main_code is None:
         scripts = ", ".join([n for n in names if n.endswith((".py", ".ipynb", ".sh", ".cu", ".cpp"))][:4])
         message = f"no train_gpt.py; which is the script: {scripts}?" if scripts else "no training script."
-        (out.warn if scripts else out.fail)(rule, message, "", "no train_gpt.py", "", "Ship train_gpt.py as it ran.")
+        out.add(not scripts, rule, message, "", "no train_gpt.py", "", "Ship train_gpt.py as it ran.")
     elif record.folder.size_of(record.main_code) == 0:
         out.fail(rule, "the training script is empty.", record.main_code, "0 bytes")
     elif record.main_code != "train_gpt.py":
@@ -34,8 +33,8 @@ def required_files(record: Record) -> None:
     if not record.runs and not record.absent_logs:
         maybe = [n for n in names if WORDS["maybe_log"].search(n) and not WORDS["no_log"].search(n)]
         form = f" of a known form ({', '.join(maybe[:3])})" if maybe else ""
-        report = out.warn if maybe or record.study else out.fail
-        report(rule, f"no training log{form}.", "", "no log with losses", "", "Ship one log for every seed.")
+        certain, remedy = not (maybe or record.study), "Ship one log for every seed."
+        out.add(certain, rule, f"no training log{form}.", "", "no log with losses", "", remedy)
     bases, lists = {n.rsplit("/", 1)[-1] for n in names}, [list[str]()]
     for line in record.readme.raw if record.readme else ():
         if hit := WORDS["listed_file"].match(line):
@@ -54,16 +53,16 @@ def fields(record: Record) -> None:
     meta, out, rule = record.metadata, record.out, "A9-METADATA"
     if meta is None:
         return
-    score, before = meta.values.get("val_bpb"), len(out.items)
+    score, before, text = meta.values.get("val_bpb"), len(out.items), " ".join(meta.source)
     at = (record.json_file, meta.line("val_bpb"))
     if isinstance(score, Number) and not math.isfinite(score.value):
         out.fail(rule, "val_bpb is not a finite number.", at, score.text)
     elif score in (None, "", []) and "val_bpb" not in meta.raw:
-        inside = re.findall(r'"(\w*bpb\w*)": ?(?:0\.[2-9]|[1-7]\b)', json.dumps(plain_value(meta.raw)))
+        inside = re.findall(r'"(\w*bpb\w*)"\s*:\s*(?:0\.[2-9]|[1-7]\b)', text)
         where = f" at the top; {inside[0]} stands deeper." if inside else ", in any known spelling."
-        pending = re.search(r"retract|\bpending|\bnot (?:yet )?(?:validated|run|measured)\b", " ".join(meta.source))
-        report = out.warn if inside or pending or record.study else out.fail
-        report(rule, f"no val_bpb{where}", record.json_file, "", "", 'Add "val_bpb".')
+        pending = re.search(r"retract|\bpending|\bnot (?:yet )?(?:validated|run|measured)\b", text)
+        certain = not (inside or pending or record.study)
+        out.add(certain, rule, f"no val_bpb{where}", record.json_file, "", "", 'Add "val_bpb".')
     elif is_number(score) and score.value > LARGEST_SCORE:
         message = "val_bpb is more than a model needs that knows nothing: no score, or of another unit."
         out.warn(rule, message, at, score.text, f"{LARGEST_SCORE:g} bits in a byte", "Give bits a byte of the text.")
@@ -71,7 +70,7 @@ def fields(record: Record) -> None:
         out.warn(rule, "val_bpb holds a placeholder, no score.", at, shown(score), "", "Fill it in.")
     wanted = ("name", "github_id", "author", "date", "bytes_total")
     missing = ", ".join(n for n in wanted if meta.values.get(n) in (None, "", []))
-    sized = re.search(r'"\w*(?:bytes|size)\w*": ?[\[{\d]', json.dumps(plain_value(meta.raw)))
+    sized = re.search(r'"\w*(?:bytes|size)\w*"\s*:\s*[\[{\d]', text)
     if missing and not (missing == "bytes_total" and sized):  # sizes under other names; A3 compares them
         out.warn(rule, f"fields are missing or empty: {missing}.", record.json_file, missing, "", "Add them.")
     for name, value in meta.values.items():
@@ -96,10 +95,9 @@ def track(record: Record) -> None:
         return
     stated, filed = meta.text("track"), parent.startswith("track_")
     if stated and filed and track_named(stated) != track_named(parent):
-        clear = re.search(r"non[-_ ]?record|unlimited", stated, re.IGNORECASE)
-        report = record.out.fail if record.official and clear else record.out.warn
+        certain = record.official and re.search(r"non[-_ ]?record|unlimited", stated, re.IGNORECASE) is not None
         message = f"the track in the JSON is not the folder's; judged as {record.track}."
-        report("A9-TRACK", message, (record.json_file, meta.line("track")), stated, parent)
+        record.out.add(certain, "A9-TRACK", message, (record.json_file, meta.line("track")), stated, parent)
     else:
         by = "" if filed else ", by its own word: it lies in no track's folder"
         record.out.passed("A9-TRACK", f"judged as {record.track}{by}.", record.json_file, stated or parent)
@@ -114,9 +112,9 @@ def logs_whole(record: Record) -> None:
         if run.final is None:
             at = (run.file, run.curve[-1].line if run.curve else 0)
             last = f"last step {run.last_step}" if run.last_step else ""
-            if run.unread and run.unread.line > at[1]:
-                message = f"a score of a form that isn't known: {run.unread.label.strip()}."
-                out.unknown(rule, message, run.place(run.unread))
+            if unread := [item for item in run["unread"] if item.line > at[1]]:
+                message = f"a score of a form that isn't known: {unread[-1].label.strip()}."
+                out.unknown(rule, message, run.place(unread[-1]))
             else:
                 out.warn(rule, "the log ends without a final score of a known form.", at, last)
     for run in record.bound.training:
@@ -145,8 +143,8 @@ def hardware(record: Record) -> None:
         if other := run.other_hardware:
             message = "the run was not on 8 H100: its times don't compare with the track's."
             out.warn(rule, message, run.file, other, "8 x NVIDIA H100 SXM")
-    if not out.has(rule) and any(run.gpus for run in runs):
-        out.passed(rule, f"{next(run.gpus[0] for run in runs if run.gpus)} in the logs.")
+    if not out.has(rule) and any(run["gpus"] for run in runs):
+        out.passed(rule, f"{next(gpu.label for run in runs for gpu in run['gpus'])} in the logs.")
     elif not out.has(rule):
         out.unknown(rule, "no log names the GPU.", remedy="Print nvidia-smi at the head of the log.")
 
@@ -168,8 +166,8 @@ def same_config(record: Record) -> None:
             (a, line_a), (b, line_b) = first.settings[key], other.settings[key]
             idle = key.startswith("ttt_") and "ttt" not in record.bound.name
             fixed = key == "model_params" or (first.block and WORDS["hyperparameter"].search(key) and not idle)
-            at, report = f"{a} in {first.file}:{line_a}", out.fail if certain and fixed else out.warn
-            report(rule, f"{key} differs between seeds.", (other.file, line_b), f"{key} = {b}", at)
+            values = f"{key} = {b}", f"{a} in {first.file}:{line_a}"
+            out.add(certain and bool(fixed), rule, f"{key} differs between seeds.", (other.file, line_b), *values)
     if len(out.items) == before:
         out.passed(rule, f"{len(runs)} logs have equal settings, apart from seed and places.")
 

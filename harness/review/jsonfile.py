@@ -4,6 +4,7 @@ import json
 import math
 import re
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, TypeGuard
 
 from harness.review.number import Number
@@ -43,18 +44,11 @@ def parse_json(data: bytes) -> Any:
 
     if len(data) > MAX_BYTES:
         raise JsonProblem(f"the file has {len(data):,} bytes; at most {MAX_BYTES:,} are read.")
-    codec = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
-        text = data.decode(codec)
-    except UnicodeDecodeError as error:
-        raise JsonProblem(f"not UTF-8 (byte {error.start}).") from error
-    bare, level, deepest = re.sub(r'"(?:[^"\\]|\\.)*+"', "", text, flags=re.DOTALL), 0, 0
-    for bracket in re.findall(r"[\[\]{}]", bare):
-        level += 1 if bracket in "[{" else -1
-        deepest = max(deepest, level)
-    if deepest > MAX_DEPTH:
-        raise JsonProblem(f"nested deeper than {MAX_DEPTH} levels.")
-    try:
+        text = data.decode(json.detect_encoding(data))
+        brackets = re.findall(r"[\[\]{}]", re.sub(r'"(?:[^"\\]|\\.)*+"', "", text, flags=re.DOTALL))
+        if max(accumulate(1 if bracket in "[{" else -1 for bracket in brackets), default=0) > MAX_DEPTH:
+            raise JsonProblem(f"nested deeper than {MAX_DEPTH} levels.")
         return json.loads(text, object_pairs_hook=unique, parse_constant=constant, parse_int=number, parse_float=number)
     except JsonProblem:
         raise
@@ -62,18 +56,11 @@ def parse_json(data: bytes) -> Any:
         raise JsonProblem(f"not JSON: {error}.") from error
 
 
-def plain_value(value: Any) -> Any:
-    """A parsed value with plain numbers."""
-    if isinstance(value, Number):
-        return int(value.text) if re.fullmatch(r"-?\d+", value.text) else value.value
-    if isinstance(value, dict):
-        return {key: plain_value(item) for key, item in value.items()}
-    return [plain_value(item) for item in value] if isinstance(value, list) else value
-
-
 def shown(value: object) -> str:
-    """A JSON value on one short line, its numbers as written."""
-    return value.text if isinstance(value, Number) else json.dumps(plain_value(value), ensure_ascii=False)[:120]
+    """A JSON value on one short line."""
+    if isinstance(value, Number):
+        return value.text
+    return json.dumps(value, ensure_ascii=False, default=lambda number: json.loads(number.text))[:120]
 
 
 def is_number(value: object) -> TypeGuard[Number]:
@@ -154,26 +141,17 @@ def _read_seeds(found: Metadata, places: list[dict[str, Any]]) -> None:
             if named and all(SEED_KEY.fullmatch(str(key)) for key in value):
                 tables.append((name, value))
     for name, value in tables:
-        entries: list[tuple[int, Any]] = []
-        if isinstance(value, dict):
-            hits = ((SEED_KEY.fullmatch(str(key)), item) for key, item in value.items())
-            entries = [(int(hit[1]), item) for hit, item in hits if hit]
-        elif isinstance(value, list) and name != "seeds":
-            dicts = (item for item in value if isinstance(item, dict) and is_number(item.get("seed")))
-            entries = [(int(item["seed"].value), item) for item in dicts]
-        for seed, item in entries:
-            numbers = item if isinstance(item, dict) else {"val_bpb": item}
-            kept = {str(k): v for k, v in numbers.items() if is_number(v) and k != "seed"}
-            if isinstance(item, dict | Number):
-                found.results.setdefault(seed, kept)
-        if entries or name in SEED_FIELDS[:1]:
-            runs = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-            scores = [item.get("val_bpb") if isinstance(item, dict) else item for item in runs]
+        runs = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+        keys = value if isinstance(value, dict) else [shown(i.get("seed")) if isinstance(i, dict) else "" for i in runs]
+        hits = [(SEED_KEY.fullmatch(key), run) for key, run in zip(keys, runs, strict=True)]
+        of_seed = [(int(hit[1]), run) for hit, run in hits if hit and isinstance(run, dict | Number)]
+        for seed, run in of_seed:
+            numbers = run if isinstance(run, dict) else {"val_bpb": run}
+            found.results.setdefault(seed, {k: v for k, v in numbers.items() if is_number(v) and k != "seed"})
+        if of_seed or name == SEED_FIELDS[0]:
+            scores = [run.get("val_bpb") if isinstance(run, dict) else run for run in runs]
             found.scores = found.scores or [score for score in scores if is_number(score)]
     listed = raw.get("seeds")
-    if isinstance(listed, list):
-        found.seeds = tuple(int(item.value) for item in listed if is_number(item))
-    elif found.results:
-        found.seeds = tuple(found.results)
-    elif is_number(raw.get("seed")):
-        found.seeds = (int(raw["seed"].value),)
+    stated = [int(item.value) for item in listed if is_number(item)] if isinstance(listed, list) else []
+    alone = [int(seed.value) for seed in [raw.get("seed")] if is_number(seed)]
+    found.seeds = tuple(stated or found.results or alone)

@@ -41,9 +41,8 @@ def train_clock(record: Record, run: Run) -> None:
     close, hardware = over <= readings.train_overshoot_s + 1e-9, run.other_hardware
     why = "; the loop looks at its clock after a step" * close + f", not on 8 H100 ({hardware})" * bool(hardware)
     remedy = "Stop one step earlier." if close else "Stop earlier, or repeat the run within the cap."
-    report = out.warn if close or hardware or not record.bound.certain else out.fail
-    message = f"training overran the cap by {over:.3f} s{why}."
-    report(rule, message, run.place(spent), at, f"cap {cap:.3f} s", remedy)
+    certain, message = record.bound.certain and not (close or hardware), f"training overran the cap by {over:.3f} s"
+    out.add(certain, rule, f"{message}{why}.", run.place(spent), at, f"cap {cap:.3f} s", remedy)
 
 
 @each("training")
@@ -118,8 +117,8 @@ def eval_clock(record: Record, run: Run) -> None:
         return
     scorer, total, at = spans
     figures = f"scorer {scorer:.1f} s, all passes {total:.1f} s"
-    hardware = run.other_hardware or ("" if run.world or run.gpus else "the log does not name them")
-    report, message, remedy = out.warn, f"evaluation takes longer than {cap:g} s", "Score with fewer or shorter passes."
+    hardware = run.other_hardware or ("" if run.world or run["gpus"] else "the log does not name them")
+    certain, message, remedy = False, f"evaluation takes longer than {cap:g} s", "Score with fewer or shorter passes."
     if {"scorer": scorer, "sum": total}[reading] <= cap:
         where = f", not on 8 H100 ({run.other_hardware})" if run.other_hardware else ""
         message = f"within {cap:g} s in the reading {reading!r} only{where}: staff have summed operations"
@@ -127,25 +126,19 @@ def eval_clock(record: Record, run: Run) -> None:
     elif hardware:
         message += f", not on 8 H100 for all that is known: {hardware}"
     else:
-        report = out.fail if record.bound.certain and record.bound.name else out.warn
+        certain = record.bound.certain and record.bound.name != ""
         message += f" in the reading {reading!r}"
     if total <= cap:
         out.passed(rule, "evaluation fits in both readings.", run.place(at), figures)
     else:
-        report(rule, f"{message}.", run.place(at), figures, f"cap {cap:g} s", remedy)
-
-
-def artifact_of(run: Run) -> Stat | None:
-    """Code and compressed model together, as the log states or adds them."""
-    model, code = run.model_and_code
-    return run.total or (Stat("model + code", model.value + code.value, model.line) if model and code else None)
+        out.add(certain, rule, f"{message}.", run.place(at), figures, f"cap {cap:g} s", remedy)
 
 
 @each("sized")
 def artifact(record: Record, run: Run) -> None:
     """Every claimed run's artifact against the cap."""
     rule, out, cap, meta = "A3-ARTIFACT-BYTES", record.out, record.readings.artifact_cap_bytes, record.metadata
-    total, (model, code) = artifact_of(run), run.model_and_code
+    total, (model, code) = run.total, run.model_and_code
     if total is None:
         out.unknown(rule, "the log states no artifact size.", run.file)
         return
@@ -169,8 +162,7 @@ def artifact(record: Record, run: Run) -> None:
     if claimed is not None and claimed.value <= cap:
         message += f"; the JSON claims {claimed.value:,.0f}"
     certain = record.bound.certain and meta is not None and not other and min(sizes | {value}) > cap
-    report = out.fail if certain else out.warn
-    report(rule, f"{message}.", run.place(total), f"{value:,} bytes", f"cap {cap:,} bytes")
+    out.add(certain, rule, f"{message}.", run.place(total), f"{value:,} bytes", f"cap {cap:,} bytes")
 
 
 def code_bytes(record: Record) -> None:
@@ -182,17 +174,17 @@ def code_bytes(record: Record) -> None:
     sizes = {size for n in record.folder.names if n.endswith((".py", ".sh")) and (size := record.folder.size_of(n))}
     sizes |= {shipped + size for size in sizes} | {sum(sizes)}
     sizes |= {size + end for size in sizes for end in (-1, 1)}  # the end of the last line
-    logged = [(code, run) for run in record.runs for code in run["codes"]]
-    compressed = {int(code.value) for code, _ in logged if code.label == "compressed"}
-    of_run = {id(run): code for code, run in logged if code.label != "compressed"}
-    ran = {int(of_run[id(run)].value): run for run in record.bound.training if id(run) in of_run}
+    logged = [code for run in record.runs for code in run["codes"]]
+    compressed = {int(code.value) for code in logged if code.label == "compressed"}
+    of_run = [(run, [code for code in run["codes"] if code.label != "compressed"]) for run in record.bound.training]
+    ran = {int(codes[-1].value): run for run, codes in of_run if codes}
     unlike = {size: run for size, run in ran.items() if size not in sizes}
     values = (f"{main} has {shipped:,} bytes", "Ship the file that ran, and run all seeds with it (#2124).")
     if len({run.seed for run in ran.values()}) > 1:
         text = " and ".join(f"{size:,} bytes in {run.file}" for size, run in list(ran.items())[:2])
         out.warn("A8-SAME-CODE", "the seeds ran scripts of different sizes.", list(ran.values())[1].file, text, *values)
     for run in list(unlike.values())[:1] if len(ran) == 1 else ():
-        counted = min((code for code, of in logged if of is run), key=lambda code: abs(code.value - shipped))
+        counted = min(run["codes"], key=lambda code: abs(code.value - shipped))
         message = "the log counts a script of another size than the shipped file."
         out.warn(rule, message, run.place(counted), f"{counted.value:,.0f} bytes", *values)
     if not ran:
@@ -200,7 +192,7 @@ def code_bytes(record: Record) -> None:
     elif not unlike:
         out.passed(rule, "the logs counted a file that is shipped.", main, f"{shipped:,} bytes")
     claimed = meta.number("bytes_code") if meta else None
-    sizes |= {0} | ({int(code.value) for code, _ in logged} & {*unlike, *compressed})
+    sizes |= {0} | ({int(code.value) for code in logged} & {*unlike, *compressed})
     if meta is not None and claimed is not None and int(claimed.value) not in sizes:
         at = (record.json_file, meta.line("bytes_code"))
         out.warn(rule, "the claimed code size is not the shipped file's.", at, f"{claimed.value:,.0f}", *values)
@@ -213,18 +205,17 @@ def code_bytes(record: Record) -> None:
         message = f"model plus the shipped script is {total - cap:,} bytes over the cap{remark}."
         remedy = "Ship the compressed script that was counted, or make room for the readable one."
         text = f"{packed:,} + {shipped:,} = {total:,} bytes"
-        report = out.fail if strict else out.warn
-        report("A3-ARTIFACT-BYTES" if strict else rule, message, largest, text, f"cap {cap:,} bytes", remedy)
+        out.add(strict, "A3-ARTIFACT-BYTES" if strict else rule, message, largest, text, f"cap {cap:,} bytes", remedy)
 
 
 def claimed_bytes(record: Record) -> None:
-    """The JSON's sizes against the logs': the whole record's, and each seed's."""
+    """The JSON's size of the whole against the logs'; those of its seeds are compared with all other figures."""
     rule, out, meta = "A3-CLAIMED-BYTES", record.out, record.metadata
     if meta is None:
         return
-    totals = [(run, int(stat.value)) for run in record.bound.sized if (stat := artifact_of(run)) is not None]
-    cap, claimed, where = record.readings.artifact_cap_bytes, meta.number("bytes_total"), record.json_file
-    at, values = (where, meta.line("bytes_total")), [total for _, total in totals]
+    cap, claimed = record.readings.artifact_cap_bytes, meta.number("bytes_total")
+    at, totals = (record.json_file, meta.line("bytes_total")), [(run, run.total) for run in record.bound.sized]
+    values = [int(total.value) for _, total in totals if total]
     models = {number.value for key in meta.raw if "model" in key and (number := meta.raw[key]) and is_number(number)}
     shipped = record.folder.size_of(record.main_code or "") or 0
     beside = [claimed.value - model for model in models if 0 <= claimed.value - model < 1e6] if claimed else []
@@ -233,15 +224,14 @@ def claimed_bytes(record: Record) -> None:
         found, text = f"{claimed.value:,.0f}, {beside[0]:,.0f} of it beside the model", f"{shipped:,} bytes of code"
         out.warn(rule, message, at, found, text if shipped else "", "State model and code together.")
     if claimed is not None and claimed.value > cap:
-        near = [v for v in values if v > cap] or not values
-        message = "the claimed size is over the cap."
-        (out.fail if near else out.warn)("A3-ARTIFACT-BYTES", message, at, shown(claimed), f"cap {cap:,} bytes")
+        near, message = not values or max(values) > cap, "the claimed size is over the cap."
+        out.add(near, "A3-ARTIFACT-BYTES", message, at, shown(claimed), f"cap {cap:,} bytes")
     if claimed is not None and values:
         exact, own = int(claimed.value), [size.value for run, _ in totals if (size := meta.size_of(run.seed))]
         zeros = 10 ** (len(str(exact)) - len(str(exact).rstrip("0")))
         near, every = zeros >= 1_000 and any(abs(exact - value) < zeros for value in values), (values, own or values)
-        once = record.claimed if len({run.key for run, _ in totals}) == 1 else None  # The claimed one of reruns
-        its = [total for run, total in totals for item in run.passes if once and once.gives(item.bpb.value)]
+        once = record.claimed if len({run.key for run, _ in totals}) == 1 else None  # reruns, of which one is claimed
+        its = [t.value for run, t in totals if once and t and any(once.gives(i.bpb.value) for i in run.passes)]
         logged = {of: {int(item.value) for run in record.runs for item in run[of]} for of in ("totals", "models")}
         known = (
             (exact in its or exact == max(values), ""),
@@ -257,12 +247,3 @@ def claimed_bytes(record: Record) -> None:
             out.warn(rule, f"{remark}.", at, f"{claimed.value:,.0f}", sizes)
         elif exact == max(values):
             out.passed(rule, "the claim is the largest seed's size.", at, shown(claimed))
-    for run, total in totals:
-        stated = meta.size_of(run.seed)
-        same = [other for other in record.runs if other.seed == run.seed]
-        of_seed = {int(i.value) for other in same for i in other["totals"] + other["models"]}
-        given = stated and (int(stated.value) in of_seed or record.mentions(stated, [r.file for r in same]))
-        if stated and of_seed and not given:
-            message = f"seed {run.seed}: the JSON's size is not the log's."
-            at = (where, meta.lines.get(str(run.seed), 0))
-            out.warn(rule, message, at, f"{stated.value:,.0f}", f"{total:,} in {run.file}")

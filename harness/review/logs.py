@@ -6,13 +6,13 @@ the size. What can't be understood is passed over.
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from math import isfinite
 from typing import NamedTuple
 
 from harness.review.number import Number
@@ -43,17 +43,6 @@ class Pass:
     seconds: float | None = None
     diagnostic: bool = False
 
-    @property
-    def printed(self) -> tuple[str, str]:
-        """Both figures as they are written."""
-        return self.bpb.text, self.loss.text if self.loss else ""
-
-    def same(self, other: Pass) -> bool:
-        """Whether two lines can print one score with different digits."""
-        if not (isfinite(self.bpb.value) and isfinite(other.bpb.value)):
-            return self.bpb.text == other.bpb.text
-        return abs(self.bpb.value - other.bpb.value) <= 1.02 * max(self.bpb.step, other.bpb.step)
-
 
 @dataclass
 class Run:
@@ -61,11 +50,9 @@ class Run:
 
     curve:    validations during training; passes: scorings after it, the last of each name
     settings: key -> value and line; block: they were printed as a block of all
-    said:     what its lines state, by name; ``run["totals"]`` reads it
-    marks:    lines that name a method
-    unread:   the last line that looks like a score and is of no known form
+    said:     what its lines state, by name; ``run["totals"]`` reads it. Beside those of ``patterns.toml``: "stops", the
+              longest of "step_times", and as "unread" the last line that looks like a score and is of no known form
     headed:   a heading began it, and not the first lines of a script
-    chunked:  test-time training went chunk by chunk
     span:     from the first to the last time stamp of a log that stamps its lines
     """
 
@@ -77,23 +64,16 @@ class Run:
     settings: dict[str, tuple[str, int]] = field(default_factory=dict)
     block: bool = False
     last_step: int | None = None
-    stop: Stat | None = None
-    longest_train: Stat | None = None
-    gpus: list[str] = field(default_factory=list)
     said: dict[str, list[Stat]] = field(default_factory=dict)
-    marks: list[Stat] = field(default_factory=list)
-    unread: Stat | None = None
     headed: bool = False
-    chunked: bool = False
     span: float | None = None
 
     def __getitem__(self, name: str) -> list[Stat]:
         return self.said.get(name, [])
 
     def one(self, name: str) -> Stat | None:
-        """The fact that holds where a run states it more than once: the largest token count, the first of others."""
-        found = self[name]
-        return max(found, key=lambda item: item.value) if found and name == "val_tokens" else next(iter(found), None)
+        """The fact that holds where a run states it more than once: the largest."""
+        return max(self[name], key=lambda item: item.value, default=None)
 
     @property
     def final(self) -> Pass | None:
@@ -107,11 +87,12 @@ class Run:
 
     @property
     def total(self) -> Stat | None:
-        """The submission's size: the last labelled total; the unlabelled one is the uncompressed model's."""
+        """The submission's size as the log states or adds it; an unlabelled total is the uncompressed model's."""
         labelled = [item for item in self["totals"] if item.label]
         small = [item for item in self["totals"] if item.value < RAW_MODEL_BYTES and not self.packed]
-        chosen = labelled or small
-        return chosen[-1] if chosen else None
+        model, code = self.model_and_code
+        added = [Stat("model + code", model.value + code.value, model.line)] if model and code else []
+        return next(reversed(labelled or small or added), None)
 
     @property
     def packed(self) -> list[Stat]:
@@ -119,15 +100,19 @@ class Run:
         return [item for item in self["models"] if item.label]
 
     @property
+    def clocks(self) -> list[Stat]:
+        """Times of training."""
+        return [*self["stops"], *self["step_times"], *self["train_times"]]
+
+    @property
     def train_time(self) -> Stat | None:
         """The training clock at its longest."""
-        spans = [item for item in (self.stop, self.longest_train, *self["train_times"]) if item]
-        return max(spans, key=lambda item: item.value) if spans else None
+        return max(self.clocks, key=lambda item: item.value, default=None)
 
     @property
     def trained(self) -> bool:
         """Whether it trained a model, and not only scored one."""
-        return bool(self.last_step or self.stop)
+        return bool(self.last_step)
 
     @property
     def world(self) -> int | None:
@@ -138,9 +123,10 @@ class Run:
     @property
     def other_hardware(self) -> str:
         """What the run was on, where the log says that it was not 8 H100."""
-        others = [gpu for gpu in self.gpus if "H100" not in gpu or "PCIe" in gpu]
-        if others or 0 < len(self.gpus) < 8:
-            return f"{len(self.gpus)} x {(others or self.gpus)[0]}"
+        gpus = [gpu.label for gpu in self["gpus"]]
+        others = [gpu for gpu in gpus if "H100" not in gpu or "PCIe" in gpu]
+        if others or 0 < len(gpus) < 8:
+            return f"{len(gpus)} x {(others or gpus)[0]}"
         return f"{self.world} GPUs" if self.world not in (None, 8) else ""
 
     @property
@@ -151,18 +137,18 @@ class Run:
     @property
     def early_adaptation(self) -> Stat | None:
         """The line where test-time training begins after training and before the model is packed."""
-        packed, begun = next((model.line for model in self.packed), 0), self.stop.line if self.stop else 0
-        marks = (mark for mark in self.marks if begun < mark.line < packed)
+        packed, begun = next((model.line for model in self.packed), 0), max((i.line for i in self["stops"]), default=0)
+        marks = (mark for mark in self["marks"] if begun < mark.line < packed)
         return next((mark for mark in marks if WORDS["adapts"].match(mark.label)), None)
 
     @property
     def epochs_first(self) -> Stat | None:
         """The end of test-time training of the packed model, by epochs or chunks, before any score of its tokens."""
-        hits = ((mark, WORDS["last_epoch"].match(mark.label)) for mark in self.marks)
+        hits = ((mark, WORDS["last_epoch"].match(mark.label)) for mark in self["marks"])
         epochs = [mark for mark, hit in hits if hit and int(hit["n"] or hit["m"]) > 1]
         # A pass of another name and with a clock of its own is not the sum over the chunks, however these are called.
         apart = self.final and self.final.seconds and "ttt" not in self.final.name.lower()
-        found = (self["adaptations"] if apart else []) or ([] if self.chunked else epochs)
+        found = (self["adaptations"] if apart else []) or ([] if self["chunks"] else epochs)
         late = found and not self.early_adaptation and self.final and self.final.line > found[0].line
         return found[-1] if late else None
 
@@ -193,11 +179,11 @@ class Run:
         self.passes = full or self.passes  # Where a pass has a line of its own, a summary only repeats it.
         merged: dict[str, Pass] = {}
         for above, item in zip([None, *self.passes], self.passes, strict=False):
-            fine = above is not None and above.bpb.decimals > 5 and not above.diagnostic
-            if fine and above and above.name != item.name and above.printed == item.printed:
+            again = above is not None and above.name != item.name and (above.bpb, above.loss) == (item.bpb, item.loss)
+            if above and again and above.bpb.decimals > 5 and not above.diagnostic:
                 continue  # Public scripts repeat the score of any pass under a name of their first one.
-            before = merged.pop(item.name, None)
-            same = before is not None and before.same(item)
+            before, bpb = merged.pop(item.name, None), item.bpb
+            same = before is not None and abs(before.bpb.value - bpb.value) <= 1.02 * max(before.bpb.step, bpb.step)
             exact = before if before and same and before.bpb.decimals > item.bpb.decimals else item
             seconds = item.seconds if item.seconds is not None or not (before and same) else before.seconds
             merged[item.name] = replace(exact, loss=exact.loss or item.loss, seconds=seconds)
@@ -237,18 +223,8 @@ def seed_of_name(name: str) -> int | None:
 
 
 def decode(data: bytes) -> str:
-    """Text in UTF-8, or in UTF-16 or UTF-32 by its mark or its zero bytes; what is broken becomes U+FFFD."""
-    head = data[:4_000]
-    if data[:4] in (b"\xff\xfe\0\0", b"\0\0\xfe\xff"):
-        return data.decode("utf-32", "replace")
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return data.decode("utf-16", "replace")
-    share = [head[i::4].count(0) / max(1, len(head) // 4) for i in range(4)]
-    zero_bytes = {"utf-16-le": (1, 3), "utf-16-be": (0, 2), "utf-32-le": (1, 2, 3), "utf-32-be": (0, 1, 2)}
-    for codec, zeros in zero_bytes.items():
-        if all((share[i] > 0.7) == (i in zeros) for i in range(4)):
-            return data.decode(codec, "replace")
-    return data.decode("utf-8-sig", "replace")
+    """Text in UTF-8, or in UTF-16 or UTF-32 by its mark or first zero bytes; what is broken becomes U+FFFD."""
+    return data.decode(json.detect_encoding(data), "replace")
 
 
 def read_log(name: str, text: str) -> list[Run]:
@@ -265,11 +241,11 @@ def read_log(name: str, text: str) -> list[Run]:
         if run.seed is None or not run.trained:  # What only scores may print the default seed of its script.
             run.seed = run.seed if (named := seed_of_name(name)) is None else named
         run.settle()
-    stamps = [hit[1] for line in text.split("\n") if (hit := WORDS["stamp"].match(line))] if len(runs) == 1 else []
-    if len(stamps) > max(5, 0.9 * text.count("\n")):
+    lines = text.strip().split("\n")
+    first, last = (WORDS["stamp"].match(line) for line in (lines[0], lines[-1]))
+    if len(runs) == 1 and first and last:
         with suppress(ValueError):  # such as a month 13
-            first, last = datetime.fromisoformat(stamps[0]), datetime.fromisoformat(stamps[-1])
-            runs[0].span = (last - first).total_seconds()
+            runs[0].span = (datetime.fromisoformat(last[1]) - datetime.fromisoformat(first[1])).total_seconds()
     return runs
 
 
@@ -293,11 +269,7 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
             if hit and hit.end() < len(line):
                 line = line[hit.end() :]
                 break
-        for _ in range(3):
-            fixed = WORDS["fixed_prefix"].match(line)
-            if not fixed:
-                break
-            line = line[fixed.end() :]
+        line = WORDS["fixed_prefix"].sub("", line, count=1)
         if source and WORDS["source_ends"].match(line):
             source = False
         elif not source and WORDS["source_starts"].match(line):
@@ -316,18 +288,11 @@ def _prefixes(raw: list[tuple[int, str]]) -> list[re.Pattern[str]]:
         if hit is None:
             continue
         prefix = line[: hit.start()]
-        if not prefix:
-            shapes[""] += 1
-            continue
         delimited = re.search(r"[\])>|:-]\s*$", prefix) or re.match(r"\[?\d{4}-\d\d-\d\d|\[?\d\d:\d\d|\d{9,}", prefix)
         shape = re.sub(r"(?:\\ )+(?!$|\\ )", r"\\s+", re.sub(r"\w+", r"\\w+", re.escape(prefix)))
         shapes[shape if prefix.strip() and delimited else ""] += 1
     total = sum(shapes.values())
-    return [
-        re.compile(shape)
-        for shape, count in shapes.most_common(6)
-        if shape and 10 * count >= max(total, 20 * (total > 40))
-    ]
+    return [re.compile(shape) for shape, count in shapes.most_common(6) if shape and 10 * count >= total]
 
 
 class _Reader:
@@ -338,15 +303,11 @@ class _Reader:
 
     def begins_anew(self, line: str) -> bool:
         """Whether the line starts another run in the same file: its head, or a step far before the last one."""
-        run = self.run
-        if not (run.last_step or run.passes):
-            return False
-        if line.startswith(("Hyperparameters:", "warmup_step:1/", "train_loader:", "val_bpb:enabled")):
-            return True
-        if run.passes and WORDS["section"].match(line):
-            return True
-        step = WORDS["step"].match(line)
-        return bool(step and run.last_step and int(step[1]) * 4 < run.last_step and int(step[1]) < 200)
+        run, step = self.run, WORDS["step"].match(line)
+        back = step and run.last_step and int(step[1]) * 4 < run.last_step and int(step[1]) < 200
+        head = line.startswith(("Hyperparameters:", "warmup_step:1/", "train_loader:", "val_bpb:enabled"))
+        section = run.passes and WORDS["section"].match(line)
+        return bool((run.last_step or run.passes) and (head or section or back))
 
     def take(self, line: str, number: int) -> None:
         """One line."""
@@ -358,9 +319,7 @@ class _Reader:
         pair = WORDS["lone_setting"].match(line) if self.in_block or (run.block and run.last_step is None) else None
         if pair and (self.in_block or " " not in pair[2].strip()) and len(run.settings) < MAX_KEPT:
             run.settings.setdefault(pair[1], (pair[2].strip(), number))
-            if pair[1] == "seed" and pair[2].strip().isdigit():
-                run.seed = int(pair[2].strip()[:10])
-            if line.startswith("  "):
+            if line.startswith("  ") and pair[1] != "seed":
                 return
         step = WORDS["step"].match(line)
         if step:
@@ -371,11 +330,7 @@ class _Reader:
         code = "{" in line or WORDS["code"].search(line)
         if ("bpb" in line or "BPB" in line or "bits" in line) and not code:
             self._pass(line, number)
-        if line[:1] == "|":
-            gpu = WORDS["gpu"].match(line)
-            if gpu and len(run.gpus) < 64:
-                run.gpus.append(gpu[1])
-        elif (":" in line or "=" in line or "->" in line) and not code:
+        if (":" in line or "=" in line or "->" in line or line[:1] == "|") and not code:
             self._facts(line, number)
             self._settings(line, number)
 
@@ -385,8 +340,8 @@ class _Reader:
         spent = WORDS["train_time"].search(line)
         if spent and spent[2] != "m":
             seconds = round(_seconds(spent[1], spent[2]), 3)
-            if run.longest_train is None or seconds > run.longest_train.value:
-                run.longest_train = Stat("train_time", seconds, number)
+            if all(seconds > item.value for item in run["step_times"]):
+                run.said["step_times"] = [Stat("train_time", seconds, number)]
         bpb = WORDS["val_bpb"].search(line) if step[3] == "val" else None
         if bpb and len(run.curve) < 4 * MAX_KEPT:
             score, loss, tokens = Number.of(bpb[1]), Number.of(step[4]), run.one("val_tokens")
@@ -405,27 +360,21 @@ class _Reader:
             bpb, loss = Number.of(hit[hit.re.groups]), Number.of(hit[3]) if hit.re.groups == 4 else None
             run.passes.append(Pass(name, number, bpb, loss, seconds, bool(WORDS["diagnostic"].search(name))))
         elif not hit and WORDS["some_score"].search(line) and not WORDS["any_step"].match(line):
-            run.unread = Stat(line[:160], 0, number)
+            run.said["unread"] = [Stat(line[:160], 0, number)]
 
     def _facts(self, line: str, number: int) -> None:
         run = self.run
-        stop = WORDS["stop"].match(line)
-        if stop:
-            run.stop = Stat(stop[1], int(stop[2]) / 1000, number)
+        if stop := WORDS["stop"].match(line):
+            run.said.setdefault("stops", []).append(Stat(stop[1], int(stop[2]) / 1000, number))
             run.last_step = max(run.last_step or 0, int(stop[3]))
             return
-        gptq = line[:4].lower() == "gptq" and not WORDS["no_calibration"].search(line)
         for name, word, pattern in PATTERNS.lines:
-            if word not in line or len(run[name]) == MAX_KEPT or (not gptq and name in _CALIBRATES):
-                continue
-            if hit := pattern.match(line):
+            hit = pattern.match(line) if word in line and len(run[name]) < MAX_KEPT else None
+            if hit and not (name in _CALIBRATES and WORDS["no_calibration"].search(line)):
                 groups = hit.groupdict()
                 value = _seconds(groups["n"].replace(",", "") or "0", groups.get("unit") or "")
                 stat = Stat((groups["label"] or "") if "label" in groups else line[:160], value, number)
                 run.said.setdefault(name, []).append(stat)
-        run.chunked = run.chunked or "ttt_chunk" in line or "chunks=" in line
-        if len(run.marks) < 60 and WORDS["marks"].search(line):
-            run.marks.append(Stat(line[:160], 0, number))
 
     def _settings(self, line: str, number: int) -> None:
         run = self.run
@@ -447,23 +396,20 @@ def _joined(runs: list[Run]) -> list[Run]:
     """Runs of one file, settled: a part without training goes to the run that it scores; a broken start to the next."""
     out: list[Run] = []
     for run in runs:
-        before = out[-1] if out else None
+        before, names = out[-1] if out else None, {item.name for item in run.passes}
+        again = before and not run.headed and names & {item.name for item in before.passes}
         if before is None:
             out.append(run)
         elif not before.passes and not before.curve:
-            heads = ("val_tokens", "world")
+            heads = ("val_tokens", "world", "gpus")
             run.said = {name: before[name] for name in heads if before[name]} | run.said
             run.seed = before.seed if run.seed is None else run.seed
-            run.settings, run.gpus = run.settings or before.settings, run.gpus or before.gpus
+            run.settings = run.settings or before.settings
             out[-1] = run
-        elif (
-            not (run.trained or run["models"])
-            and run.seed in (None, before.seed)
-            and (run.headed or not {item.name for item in before.passes} & {item.name for item in run.passes})
-        ):
+        elif not (run.trained or run["models"] or again) and run.seed in (None, before.seed):
             for name, found in run.said.items():
                 before.said.setdefault(name, []).extend(found)
-            before.passes, before.marks = before.passes + run.passes, before.marks + run.marks
+            before.passes += run.passes
         else:
             out.append(run)
     return out

@@ -99,12 +99,12 @@ class Number:
         slack = 1e-9 * max(abs(self.value), abs(low), abs(high), 1e-300)
         return self.low - slack <= high and low <= self.high + slack
 
-    def gives(self, computed: float, slack: float = 0.0, finest: int = 8) -> bool:
+    def gives(self, computed: float, slack: float = 0.0) -> bool:
         """Whether ``computed`` is printed like this: rounded (once, or first to a digit more) or cut; its sign counts.
 
-        slack: by how much ``computed`` itself may be off; finest: decimals beyond which nothing is compared
+        slack: by how much ``computed`` itself may be off. Nothing is compared beyond eight decimals.
         """
-        unit = max(self.step, 10.0**-finest) if self.step < 1 else self.step
+        unit = max(self.step, 1e-8)
         tiny = 4 * math.ulp(max(abs(self.value), abs(computed)))
         cut = math.copysign(1.0, self.value) * (computed - self.value)
         return abs(cut) <= 0.55 * unit + tiny + slack or 0 <= cut < unit - tiny
@@ -113,11 +113,8 @@ class Number:
         """``value`` printed with this number's unit and precision."""
         if not self.unit and self.text.rstrip()[-1:] in _SCALES:
             return f"{value:,.0f}"
-        shown, step, places = value / self.scale, self.step / self.scale, 0
-        while places < 12 and step * 10**places < 0.999999:
-            places += 1
         unit = f" {self.unit}" if self.unit and self.unit != "%" else self.unit
-        return f"{shown:{'+' if self.signed else ''},.{places}f}{unit}"
+        return f"{value / self.scale:{'+' if self.signed else ''},.{self.decimals}f}{unit}"
 
 
 def read_numbers(text: str) -> list[Number]:
@@ -134,30 +131,23 @@ def read_one(text: str) -> Number | None:
 def _number(match: re.Match[str]) -> Number:
     digits = match["number"].replace(",", "").translate(_RAISED)
     power = re.search(r"\s?(?:[×·x*]|\\times|\\cdot)\s?10[\^*{]*([-+]?\d+)\}?$", digits)
-    if power:
-        digits, tail = digits[: power.start()], power[1]
-    else:
-        digits, _, tail = digits.lower().partition("e")
-    number = Decimal(digits).scaleb(int(tail or 0))
-    unit = match["unit"] or ""
+    bare = Number.of(f"{digits[: power.start()]}e{power[1]}" if power else digits)
+    unit, about = match["unit"] or "", bool(match["about"])
     kind, factor = _UNITS[unit.lower()] if unit else ("", 1.0)
-    scale = _SCALES.get(match["scale"] or "", 1.0)
-    exponent = number.as_tuple().exponent
-    assert isinstance(exponent, int)
-    step = 10.0**exponent * factor * scale
-    about = bool(match["about"])
-    if about and "." not in digits and set(digits) > {"0"}:
+    factor *= _SCALES.get(match["scale"] or "", 1.0)
+    step = bare.step * factor
+    if about and bare.whole and bare.value:
         step *= 10.0 ** (len(digits) - len(digits.rstrip("0")))  # "~8,300" is meant to the hundred
     return Number(
         text=match[0].strip(),
-        value=(-1.0 if match["sign"] and match["sign"] in _MINUS else 1.0) * float(number) * factor * scale,
+        value=bare.value * (-factor if match["sign"] and match["sign"] in _MINUS else factor),
         half=step if about else step / 2,
         step=step,
         kind=kind,
         unit=unit,
         signed=bool(match["sign"]),
         about=about,
-        whole=exponent >= 0 and scale == factor == 1.0 and not about,
+        whole=bare.whole and factor == 1.0 and not about,
         start=match.start("number") - len(match["sign"]),
         end=match.end(),
     )

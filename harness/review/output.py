@@ -66,10 +66,8 @@ def _block(report: FolderReport, told: set[str], *, show_all: bool) -> str:
         if not (show_all or item.verdict in SHOWN):
             continue
         lines.append(f"  {item.verdict.value:<7} {item.rule}  {place(item)}".rstrip())
-        values = [_values(item)] if _values(item) else []
-        if item.confidence != "certain":
-            values.append(f"confidence: {item.confidence}")
-        body = [plain(item.message), "; ".join(values)]
+        values = (_values(item), f"confidence: {item.confidence}" if item.confidence != "certain" else "")
+        body = [plain(item.message), "; ".join(filter(None, values))]
         body += [f"also {plain(more, 160)}" for more in item.more[:NAMED]]
         if len(item.more) > NAMED:
             body.append(f"and {len(item.more) - NAMED} more of the kind (--json names them)")
@@ -218,11 +216,8 @@ def record_folders(paths: Iterable[Path]) -> list[Path]:
     """The folders to check: each path as given, or every record below it where it is a folder of tracks."""
     found: list[Path] = []
     for path in paths:
-        if path.is_dir() and not any((path / n).is_file() for n in ("submission.json", "README.md", "train_gpt.py")):
-            below = sorted(p for p in path.glob("**/track_*/*") if p.is_dir() and not p.is_symlink())
-            own = sorted(p for p in path.glob("*") if p.is_dir()) if path.resolve().name.startswith("track_") else []
-            found += below or own or [path]
-        else:
-            below = sorted(p for p in path.glob("track_*/*") if p.is_dir()) if path.is_dir() else []
-            found += below or [path]
+        one = any((path / n).is_file() for n in ("submission.json", "README.md", "train_gpt.py"))
+        forms = ["track_*/*"] if one else ["**/track_*/*", *["*"] * path.resolve().name.startswith("track_")]
+        below = (sorted(p for p in path.glob(form) if p.is_dir() and not p.is_symlink()) for form in forms)
+        found += next(filter(None, below), [path])
     return list(dict.fromkeys(found))

@@ -36,6 +36,8 @@ LARGEST_BLOB = 256 << 20
 MAX_FOLDERS = 60
 """Record folders of one pull request that are judged."""
 SLICE = 1 << 20
+TREE_ENTRY = re.compile(rb"(\d++) ([^\0]++)\0(.{20})|.+", re.DOTALL)
+"""What is no entry ends the tree, and is not searched for another."""
 TREE_MODES = {b"40000": "tree", b"100644": "file", b"100755": "file", b"100664": "file", b"120000": "link"}
 
 
@@ -80,12 +82,10 @@ class Objects:
     def close(self) -> None:
         """End the two processes."""
         for process in self._processes:
-            for stream in (process.stdin, process.stdout):
-                if stream:
-                    stream.close()
-            process.wait()
+            with process:  # which closes its pipes, and waits for it
+                pass
 
-    def _ask(self, which: int, name: str) -> tuple[str, int, IO[bytes]]:
+    def _ask(self, which: int, name: str) -> tuple[int, IO[bytes]]:
         process = self._processes[which]
         assert process.stdin is not None
         assert process.stdout is not None
@@ -94,17 +94,17 @@ class Objects:
         words = process.stdout.readline().decode().split()
         if len(words) != 3:
             raise OSError(0, f"git has no object {name[:60]}")
-        return words[1], int(words[2]), process.stdout
+        return int(words[2]), process.stdout
 
     def size(self, name: str) -> int:
         """Bytes of an object. Raises ``OSError`` when it is missing, as in a shallow or partial clone."""
-        return self._ask(1, name)[1]
+        return self._ask(1, name)[0]
 
     def read(self, name: str, limit: int) -> tuple[bytes, bool]:
         """An object's bytes and whether they are all; of a longer one head and tail, of a huge one nothing."""
         if self.size(name) > LARGEST_BLOB:
             return b"", False
-        _, size, stream = self._ask(0, name)
+        size, stream = self._ask(0, name)
         tail = min(TAIL_BYTES, limit // 4)
         head = stream.read(min(size, limit if size <= limit else limit - tail))
         left, last = size - len(head), b""
@@ -119,16 +119,8 @@ class Objects:
 
     def tree(self, name: str) -> list[tuple[str, str, str]]:
         """Entries of a tree: kind ("tree", "file", "link", "other"), name, object. A huge tree is cut."""
-        data, _ = self.read(name, LARGEST_TREE)
-        entries, at = list[tuple[str, str, str]](), 0
-        while at < len(data):
-            space, end = data.find(b" ", at), data.find(b"\0", at)
-            if space < 0 or end < 0 or end + 20 > len(data):
-                break
-            kind = TREE_MODES.get(data[at:space], "other")
-            entries.append((kind, os.fsdecode(data[space + 1 : end]), data[end + 1 : end + 21].hex()))
-            at = end + 21
-        return entries
+        found = TREE_ENTRY.findall(self.read(name, LARGEST_TREE)[0])
+        return [(TREE_MODES.get(mode, "other"), os.fsdecode(own), child.hex()) for mode, own, child in found if mode]
 
 
 def list_pulls(repository: Path) -> list[Pull]:
@@ -158,32 +150,26 @@ def fork_of(repository: Path, base: str, pull: Pull) -> str:
     return before if before and before != pull.commit else f"{pull.commit}^"
 
 
-def record_trees(objects: Objects, commit: str, known: dict[str, dict[str, str]]) -> dict[str, str]:
-    """Path -> tree of every record folder of a commit. ``known`` keeps the answer of each tree."""
-
-    def below(tree: str, depth: int) -> dict[str, str]:
-        if tree not in known:
-            found: dict[str, str] = {}
-            for kind, name, child in objects.tree(tree)[:MAX_ENTRIES] if depth < 5 else ():
-                if kind == "tree" and name.startswith("track_"):
-                    found |= {f"{name}/{n}": c for k, n, c in objects.tree(child) if k == "tree"}
-                elif kind == "tree" and name not in PASSED_OVER:
-                    found |= {f"{name}/{path}": c for path, c in below(child, depth + 1).items()}
-            known[tree] = found
-        return known[tree]
-
-    return below(f"{commit}^{{tree}}", 0)
-
-
 def list_added(repository: Path, base: str, pulls: Iterable[Pull]) -> Iterator[tuple[Pull, list[Added]]]:
     """For each pull request the record folders that it adds or changes, against the base where it began."""
-    objects, known = Objects(repository), dict[str, dict[str, str]]()
+    objects = Objects(repository)
+
+    @cache
+    def records(tree: str, depth: int = 0) -> dict[str, str]:
+        """Path -> tree of every record folder below."""
+        found: dict[str, str] = {}
+        for kind, name, child in objects.tree(tree)[:MAX_ENTRIES] if depth < 5 else ():
+            if kind == "tree" and name.startswith("track_"):
+                found |= {f"{name}/{n}": c for k, n, c in objects.tree(child) if k == "tree"}
+            elif kind == "tree" and name not in PASSED_OVER:
+                found |= {f"{name}/{path}": c for path, c in records(child, depth + 1).items()}
+        return found
+
     try:
         for pull in pulls:
             try:
                 fork = fork_of(repository, base, pull)
-                before = record_trees(objects, fork or base, known)
-                now = record_trees(objects, pull.commit, known)
+                before, now = (records(f"{commit}^{{tree}}") for commit in (fork or base, pull.commit))
             except OSError:
                 yield pull, []
                 continue
@@ -209,10 +195,8 @@ def open_tree(objects: Objects, added: Added, readings: Readings, out: Findings)
     return folder
 
 
-@cache
-def _objects(repository: Path) -> Objects:
-    """The one reader of a worker process."""
-    return Objects(repository)
+_objects = cache(Objects)
+"""The one reader of a worker process."""
 
 
 def _judge(repository: Path, readings: Readings, added: Added) -> FolderReport:

@@ -45,11 +45,7 @@ class Row:
 
     def value(self, column: int) -> Number | None:
         """The number that the cell begins with."""
-        return self._values[column] if column < len(self.cells) else None
-
-    @cached_property
-    def _values(self) -> tuple[Number | None, ...]:
-        return tuple(read_one(cell) for cell in self.cells)
+        return read_one(self.cell(column))
 
 
 @dataclass(frozen=True)
@@ -140,11 +136,9 @@ class Document:
         self.text: dict[int, str] = {}
         self.headings: set[int] = set()
         tables = list(self._parse(_PARSER.parse("\n".join(self.raw))))
+        tables += _plain_tables([self.text.get(number, "") for number in range(1, len(self.raw) + 1)])
         self.in_tables = {row.line for table in tables for row in table.rows} | {table.line for table in tables}
-        lines = [self.text.get(number, "") for number in range(1, len(self.raw) + 1)]
-        pasted = list(_plain_tables(lines))
-        self.in_tables |= {row.line for table in pasted for row in table.rows} | {table.line for table in pasted}
-        self.tables = sorted((_seed_first(t) for t in [*tables, *pasted]), key=lambda table: table.line)
+        self.tables = sorted(map(_seed_first, tables), key=lambda table: table.line)
         columns = [
             Column(table, index, table.name(index), table.kinds[index], tuple(values))
             for table in self.tables
@@ -153,9 +147,7 @@ class Document:
         ]
         self.columns = columns[:MAX_COLUMNS]
         if len(columns) > MAX_COLUMNS:
-            words = (
-                f"of the text's {len(columns)} columns of seeds those after the first {MAX_COLUMNS} are not compared"
-            )
+            words = f"of its {len(columns)} columns of seeds those after the first {MAX_COLUMNS} are not compared"
             self.left_out.append((columns[MAX_COLUMNS].table.line, words))
 
     def _parse(self, tokens: Sequence[Token]) -> Iterator[Table]:
@@ -212,14 +204,8 @@ class Document:
 
 def _inline(token: Token) -> list[str]:
     """The lines of an inline token without decoration."""
-    parts: list[str] = []
-    for child in token.children or ():
-        if child.type in ("softbreak", "hardbreak"):
-            parts.append("\n")
-        elif child.type == "html_inline":
-            parts.append("^" if child.content.lower() == "<sup>" else "")
-        else:
-            parts.append(child.content)
+    shown = {"softbreak": "\n", "hardbreak": "\n", "html_inline": ""}
+    parts = ("^" if c.content.lower() == "<sup>" else shown.get(c.type, c.content) for c in token.children or ())
     return "".join(parts).split("\n")
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Literal
 
-from harness.review.claims import Claim, check_document
 from harness.review.findings import Findings, Readings
 from harness.review.jsonfile import JsonProblem, Metadata, parse_json, read_metadata
 from harness.review.logs import LOSS, Pass, Run, decode, read_log, seed_of_name
@@ -96,6 +95,7 @@ class Record:
     code: dict[str, bytes] = field(default_factory=dict)
     main_code: str | None = None
     track: str = RECORD
+    _printed: dict[str, list[float]] = field(default_factory=dict)
 
     @property
     def told(self) -> list[str]:
@@ -136,11 +136,6 @@ class Record:
         return found
 
     @cached_property
-    def claims(self) -> list[Claim]:
-        """What the README claims about its own numbers."""
-        return check_document(self.readme) if self.readme is not None else []
-
-    @cached_property
     def scripts(self) -> dict[str, Unwrapped]:
         """The training script and every file of the folder that it executes or imports, unwrapped."""
         reached: dict[str, Unwrapped] = {}
@@ -179,10 +174,6 @@ class Record:
             if any(number.gives(value) for value in span):
                 return True
         return False
-
-    @cached_property
-    def _printed(self) -> dict[str, list[float]]:
-        return {}
 
     @property
     def incomplete(self) -> bool:
@@ -261,7 +252,7 @@ def _load_json(record: Record) -> None:
         record.out.fail("A9-JSON", str(problem), chosen, remedy=remedy)
         return
     if isinstance(raw, dict):
-        record.metadata = read_metadata(raw, data.decode("utf-8-sig", "replace"))
+        record.metadata = read_metadata(raw, decode(data))
         record.out.passed("A9-JSON", "one JSON object, each key once.", chosen)
     else:
         record.out.fail("A9-JSON", "the file holds no JSON object.", chosen, type(raw).__name__)
@@ -292,8 +283,7 @@ def _load_logs(record: Record) -> None:
     for name in names[:MAX_LOGS]:
         data = record.folder.read(name, record.out)
         if data is None:
-            if record.folder.size_of(name):
-                record.absent_logs.append(name)
+            record.absent_logs.append(name)
             continue
         text = decode(data)
         if len(text) < MAX_TEXT:

@@ -43,7 +43,7 @@ def claim(record: Record) -> None:
         return
     mean = f"{fmean(scores or finals):.8f}" if scores or finals else ""
     kind, source = f"the mean over {len(scores)} seeds" if len(scores) > 1 else "the score", bound.source
-    report, computed, remedy = out.warn, mean, "Claim the mean over all seeds."
+    certain, computed, remedy = False, mean, "Claim the mean over all seeds."
     if bound.how in ("mean", "score"):
         if claimed.decimals >= ENOUGH or matches(claimed, fmean(scores)):
             out.passed(rule, f"the claim is {kind} of the pass {bound.name}.", at, claimed.text)
@@ -62,7 +62,7 @@ def claim(record: Record) -> None:
         message = f"the claim equals only {source.name}, taken before the artifact was scored."
         worse = scores and min(scores) > claimed.value + 5e-4
         alone = len(bound.runs) == 1 and not record.incomplete  # the run of that step has a final score itself
-        report = out.fail if worse and (bound.certain or alone) else out.warn
+        certain = bool(worse) and (bound.certain or alone)
         computed, remedy = f"{mean} by the last pass", "Claim what the final artifact scored."
     elif claimed.decimals >= ENOUGH and record.mentions(claimed):
         message = "the claim stands on lines of a form that isn't known; which pass made it can't be told."
@@ -75,10 +75,10 @@ def claim(record: Record) -> None:
         message = f"no score of a log, mean or rounding gives the claim{more}."
         read = not record.incomplete and all(r.final for r in record.runs)
         if read and not unread and claimed.high < min(finals) - 5e-4:
-            report, message = out.fail, "the claimed score is in no log, and every final score there is worse."
+            certain, message = True, "the claimed score is in no log, and every final score there is worse."
         elif record.incomplete and abs(near - claimed.value) < 0.005:
             message = "the claim rests on seeds whose logs are not here."
-    report(rule, message, at, claimed.text, computed, remedy)
+    out.add(certain, rule, message, at, claimed.text, computed, remedy)
 
 
 def last_pass(record: Record) -> None:
@@ -163,7 +163,7 @@ def _known(runs: list[Run], kind: str, stage: str = "") -> list[float]:
     if kind == "steps":
         return [float(run.last_step) for run in runs if run.last_step]
     if kind == "train":
-        return [span.value for run in runs for span in (run.stop, run.longest_train, *run["train_times"]) if span]
+        return [span.value for run in runs for span in run.clocks]
     if kind == "eval":
         spans = [item.value for run in runs for item in run["eval_times"]]
         timed = ([item.seconds or 0.0 for item in reversed(run.passes)] for run in runs)
@@ -212,7 +212,9 @@ def of_json(record: Record, meta: Metadata) -> Iterator[Figure]:
     for seed, items in meta.results.items():
         runs, at = [run for run in record.runs if run.seed == seed], (record.json_file, meta.lines.get(str(seed), 0))
         for key, value in items.items() if seed in bound else ():
-            if (kind := _kind(key)) not in ("", "bytes", "code") and (kind != "bpb" or value.decimals >= ENOUGH):
+            if key in PATTERNS.fields["bytes_total"]:
+                yield Figure("A3-CLAIMED-BYTES", at, key, "bytes", value, runs, seed)
+            elif (kind := _kind(key)) not in ("", "bytes", "code") and (kind != "bpb" or value.decimals >= ENOUGH):
                 yield Figure(rule, at, key, kind, value, runs, seed)
     for key, value in meta.raw.items() if record.bound.runs and not record.incomplete else ():
         if not is_number(value) or key in meta.spelt.values() or (record.claimed and value.text == record.claimed.text):
@@ -241,15 +243,14 @@ def of_readme(record: Record, readme: Document) -> Iterator[Figure]:
             if value is not None and runs:
                 yield Figure(rule, (file, row.line), table.name(column)[:40], kind, value, runs, row.seed)
     for line in readme.every_line if not record.incomplete else ():
-        top = (
-            line.number <= _TOP and WORDS["headline"].search(line.text) and not WORDS["other_record"].search(line.text)
-        )
+        other = WORDS["other_record"].search(line.text)
+        top = line.number <= _TOP and not other and WORDS["headline"].search(line.text)
         for n in (n for n in line.numbers if top and n.unit.lower() == "mb" and n.decimals):
-            if any(abs(n.value - m.value) <= n.step for other in readme.every_line for m in other.numbers if m.whole):
+            if any(abs(n.value - m.value) <= n.step for x in readme.every_line for m in x.numbers if m.whole):
                 continue  # to the byte elsewhere in the README, and judged there
             yield Figure(rule, (file, line.number), "MB of the headline", "bytes", n, record.runs, loose=True)
         hit = WORDS["key_fact"].match(line.text)
-        if not hit or WORDS["other_record"].search(line.text) or "~" in line.text or "≈" in line.text:
+        if not hit or other or "~" in line.text or "≈" in line.text:
             continue
         label, value = re.sub(r"\s*\(.*", "", hit[1]).strip(), read_numbers(hit[2])[0]
         kind = _kind(label)
@@ -275,12 +276,13 @@ def figures(record: Record) -> None:
         file = f" in {one.runs[0].file}" if one.seed is not None and near.startswith("nearest") else ""
         who = f"seed {one.seed}: " if one.seed is not None else ""
         message = f"{who}{one.name[:50]!r} is not what the log says."
-        rule, report = one.rule, out.warn
+        rule, certain = one.rule, False
         if rule == "A9-JSON-MATCH" and one.name == "val_bpb":
             elsewhere = any(is_score(one.value, x) for x in _known(record.runs, "bpb"))
             certain = len(one.runs) == 1 and record.bound.certain and not elsewhere
-            rule, report = "A9-SCORE-MATCH", out.fail if certain else out.warn
-        report(rule, message, one.at, shown(one.value), near + file, _BY_SCRIPT, "likely" if one.loose else "certain")
+            rule = "A9-SCORE-MATCH"
+        confidence = "likely" if one.loose else "certain"
+        out.add(certain, rule, message, one.at, shown(one.value), near + file, _BY_SCRIPT, confidence)
 
 
 def model(record: Record) -> None:

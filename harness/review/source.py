@@ -6,17 +6,19 @@ here.
 """
 
 import os
-import re
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Annotated
+
+import msgspec
 
 from harness.errors import UsageError
+from harness.files import read_regular
 from harness.review.findings import Findings, Readings
-from harness.review.jsonfile import JsonProblem, parse_json, plain_value
 
 MAX_ENTRIES, MAX_DEPTH = 2_000, 8
 HEAD_BYTES, TAIL_BYTES, FOLDER_BYTES = 6 << 20, 2 << 20, 64 << 20
@@ -24,11 +26,21 @@ FOLDER_SECONDS = 20.0
 LISTING = "FILES.json"
 PASSED_OVER = {".git", "__pycache__", ".ipynb_checkpoints", "__MACOSX", ".DS_Store", ".vscode", ".idea"}
 """Left behind by tools; copies in there are no evidence."""
-_NAME = re.compile("[^\ud800-\udfff]+")
+KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "tree", stat.S_IFLNK: "link"}
 Entry = tuple[str, str, int]
 """Kind ("tree", "file", "link", "other"), name and size."""
 Reader = Callable[[str, int], tuple[bytes, bool]]
 """(name, limit) -> bytes and whether they are the whole file. Raises ``OSError``."""
+
+
+class Listed(msgspec.Struct, forbid_unknown_fields=True):
+    """What an excerpt lists of a file."""
+
+    bytes: int
+    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+
+
+Listing = dict[Annotated[str, msgspec.Meta(min_length=1)], Listed]
 
 
 @dataclass
@@ -84,10 +96,13 @@ def open_folder(path: Path, readings: Readings, out: Findings) -> Folder:
     if not path.is_dir():
         remedy = "Give record folders, such as records/track_…/2026-04-01_X."
         raise UsageError(f"{path} is not a folder.", remedy=remedy)
+
+    def bounded(name: str, limit: int) -> tuple[bytes, bool]:
+        data = read_regular(path / name, limit, tail=min(TAIL_BYTES, limit // 4))
+        return data, len(data) <= limit
+
     place = path.resolve()
-    sizes = walk(partial(_scan, path), out)
-    name = path.absolute().name or place.name
-    folder = Folder(name, place.parent.name, sizes, lambda file, limit: _read(path / file, limit))
+    folder = Folder(path.absolute().name or place.name, place.parent.name, walk(partial(_scan, path), out), bounded)
     read_listing(folder, readings, out)
     return folder
 
@@ -95,10 +110,8 @@ def open_folder(path: Path, readings: Readings, out: Findings) -> Folder:
 def _scan(root: Path, prefix: str) -> Iterator[Entry]:
     with os.scandir(root / prefix) as found:
         for entry in found:
-            kinds = {"link": entry.is_symlink(), "tree": entry.is_dir(follow_symlinks=False)}
-            kind = next((kind for kind, true in kinds.items() if true), "")
-            kind = kind or ("file" if entry.is_file(follow_symlinks=False) else "other")
-            yield kind, entry.name, entry.stat(follow_symlinks=False).st_size if kind == "file" else 0
+            status = entry.stat(follow_symlinks=False)
+            yield KINDS.get(stat.S_IFMT(status.st_mode), "other"), entry.name, status.st_size
 
 
 def walk(scan: Callable[[str], Iterable[Entry]], out: Findings) -> dict[str, int]:
@@ -130,20 +143,6 @@ def walk(scan: Callable[[str], Iterable[Entry]], out: Findings) -> dict[str, int
     return sizes
 
 
-def _read(path: Path, limit: int) -> tuple[bytes, bool]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as stream:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(0, "not a plain file")
-        if status.st_size <= limit:
-            return stream.read(limit), True
-        tail = min(TAIL_BYTES, limit // 4)
-        head = stream.read(limit - tail)
-        stream.seek(-tail, os.SEEK_END)
-        return head + b"\n" + stream.read(tail), False
-
-
 def named_files(names: Iterable[str]) -> str:
     """The first of some files, each once."""
     first = list(dict.fromkeys(names))
@@ -152,22 +151,14 @@ def named_files(names: Iterable[str]) -> str:
 
 def read_listing(folder: Folder, readings: Readings, out: Findings) -> None:
     """Take ``FILES.json`` for what it is: the listing of an excerpt, or a file like others."""
-    data = folder.read(LISTING, out, limit=1 << 20) if LISTING in folder.sizes else None
     try:
-        found = plain_value(parse_json(data)) if data else None
-    except JsonProblem:
+        found = msgspec.json.decode(folder.read(LISTING, out, limit=1 << 20) or b"{}", type=Listing)
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return
-    if not isinstance(found, dict) or not found:
-        return
-    for name, item in found.items():
-        if not (isinstance(item, dict) and set(item) == {"bytes", "sha256"} and _NAME.fullmatch(name)):
-            return
-        if type(item["bytes"]) is not int or not re.fullmatch(r"[0-9a-f]{64}", str(item["sha256"])):
-            return
-    del folder.sizes[LISTING]
-    if readings.excerpt == "refuse":
-        return
-    folder.listing = {n: i["bytes"] for n, i in found.items() if not PASSED_OVER & set(n.split("/"))}
+    if found:
+        del folder.sizes[LISTING]
+    if readings.excerpt == "accept":
+        folder.listing = {n: item.bytes for n, item in found.items() if not PASSED_OVER & set(n.split("/"))}
     absent = sorted(set(folder.listing) - set(folder.sizes))
     unlike = sorted(n for n, size in folder.sizes.items() if folder.listing.get(n, size) != size)
     for names, what in ((absent, "are not here"), (unlike, "are here with another size")):

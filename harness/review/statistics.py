@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import fmean, pstdev, stdev
 
 from harness.errors import UsageError
+from harness.review.claims import check_document
 from harness.review.logs import LOSS
 from harness.review.number import Number, read_numbers
 from harness.review.record import Record, load_record, shared_passes
@@ -25,7 +26,7 @@ _POPULATION = "the deviation is the population's (divided by n); a test over see
 def stated(record: Record) -> None:
     """Means and deviations in the README that its own tables do not give, and no set of runs either."""
     known = pools(record)
-    for claim in record.claims:
+    for claim in check_document(record.readme) if record.readme else ():
         rule, figure = ("A8-STD", stdev) if "std of" in claim.what else ("A8-MEAN", fmean)
         small = re.search(r"0\.\d{3}|e-", claim.claimed)  # a deviation of scores, and not of bytes or steps
         wrong = claim.verdict is Verdict.FAIL or (claim.verdict is Verdict.WARN and rule == "A8-STD" and small)
@@ -125,20 +126,16 @@ def check_against(record: Record, path: Path) -> None:
     runs = [run for run in record.bound.runs if run.one("val_tokens") and run.final and run.final.loss]
     final, counted = (runs[0].final, runs[0].one("val_tokens")) if runs else (None, None)
     if len(new) < 2 or len(old) < 2 or final is None or final.loss is None or counted is None:
-        text = (
-            f"--against needs two scores a side, and a log with val_tokens, loss and bpb; found {len(new)}, {len(old)}"
-        )
-        remedy = "Give folders with logs of two seeds or more, as the script printed them."
-        raise UsageError(f"{text} and {len(runs)} such log(s).", remedy=remedy)
+        found = f"found {len(new)}, {len(old)} and {len(runs)} such log(s)"
+        text = f"--against needs two scores a side, and a log with val_tokens, loss and bpb; {found}."
+        raise UsageError(text, remedy="Give folders with logs of two seeds or more, as the script printed them.")
     tokens, readings = int(counted.value), record.readings
     whole = Text(tokens, round(final.loss.value / LN2 * tokens / final.bpb.value))
     margin = to_bpb(readings.margin_nats, readings.margin_unit, whole)
     plain, strict = welch(new, old), welch(new, old, margin=margin)
-    figures = (
-        f"difference {plain.difference:+.6f} bpb, t = {plain.statistic:.3f}, df = {plain.df:.3f}, p = {plain.p:.4g}"
-    )
-    figures += f"; with the margin of {readings.margin_nats:g} {readings.margin_unit} = {margin:.5f} bpb: "
-    figures += f"t = {strict.statistic:.3f}, p = {strict.p:.4g}"
+    results = [f"t = {test.statistic:.3f}, df = {test.df:.3f}, p = {test.p:.4g}" for test in (plain, strict)]
+    figures = f"difference {plain.difference:+.6f} bpb, {results[0]}; with the margin of "
+    figures += f"{readings.margin_nats:g} {readings.margin_unit} = {margin:.5f} bpb: {results[1]}"
     if not plain.beats(readings.alpha):
         record.out.warn("A8-TEST", f"not shown to beat {path.name}.", "", figures, "", "Add seeds or improve.")
         return

@@ -84,20 +84,19 @@ def parse(source: str) -> ast.Module:
         raise OpaqueError("it has a dotted name of more than 200 parts")
     if len(source) > MAX_CODE and len(_TEXTS.sub("", source)) > MAX_CODE:
         raise OpaqueError(f"it has more than {MAX_CODE:,} characters of code")
-    try:
-        return ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        problem = str(error)[:120] or type(error).__name__
 
     def without_fields(hit: re.Match[str]) -> str:
         return re.sub(_FIELD, lambda field: "\\\n" * field[0].count("\n"), hit[0].replace("{{", ""))
 
-    for pattern in _FSTRINGS if len(source) <= MAX_OUTPUT else ():
-        source = pattern.sub(without_fields, source)
-    try:
-        return ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise OpaqueError(f"not parseable Python: {problem}") from None
+    problem = ""
+    for patterns in ((), _FSTRINGS) if len(source) <= MAX_OUTPUT else ((),):
+        for pattern in patterns:
+            source = pattern.sub(without_fields, source)
+        try:
+            return ast.parse(source)
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            problem = problem or str(error)[:120] or type(error).__name__
+    raise OpaqueError(f"not parseable Python: {problem}")
 
 
 def unwrap(source: str, late: Callable[[], bool] = lambda: False) -> Unwrapped:
@@ -115,8 +114,6 @@ def unwrap(source: str, late: Callable[[], bool] = lambda: False) -> Unwrapped:
             found.layers += 1
     except OpaqueError as error:
         found.opaque = str(error)
-    except RecursionError:
-        found.opaque = "the expression nests too deeply"
     return found
 
 
@@ -127,39 +124,26 @@ def _inner(found: Unwrapped, late: Callable[[], bool]) -> tuple[str, ast.Module]
             case ast.Assign(targets=[ast.Name(id=name), *_], value=value):
                 names[name] = value
             case ast.Expr(value=ast.Call(func=ast.Name(id="exec" | "eval"), args=[code, *_])):
-                nodes = list(_reached(code, names))
-                opened = [name for node in nodes if (name := _opened(node))]
-                if not opened:
+                nodes = _reached(code, dict(names))
+                calls = [(n.func, n.args[0]) for n in nodes if isinstance(n, ast.Call) and n.args]
+                opened = [x for of, x in calls if getattr(of, "attr", getattr(of, "id", "")) in ("open", "Path")]
+                files = [str(name.value) for name in opened if isinstance(name, ast.Constant)]  # open("x"), Path("x")
+                if not files:
                     return _unpacked(nodes, late)
-                found.executes.append(opened[0])
+                found.executes.append(files[0])
     return None
 
 
-def _opened(node: ast.AST) -> str:
-    """The file name of ``open("x")`` or ``Path("x")``."""
-    match node:
-        case ast.Call(
-            func=ast.Name(id="open" | "Path") | ast.Attribute(attr="open" | "Path"),
-            args=[ast.Constant(value=value), *_],
-        ):
-            return str(value)
-    return ""
-
-
-def _reached(node: ast.expr, names: dict[str, ast.expr]) -> Iterator[ast.AST]:
+def _reached(node: ast.expr, names: dict[str, ast.expr]) -> list[ast.AST]:
     """The nodes of an expression and of what its names stand for, each name once."""
-    waiting: list[ast.AST] = [node]
-    seen: set[str] = set()
-    for _ in range(MAX_NODES):
-        if not waiting:
-            return
-        item = waiting.pop()
-        yield item
-        waiting += ast.iter_child_nodes(item)
-        if isinstance(item, ast.Name) and item.id in names and item.id not in seen:
-            seen.add(item.id)
-            waiting.append(names[item.id])
-    raise OpaqueError("the expression grows beyond bounds")
+    found: list[ast.AST] = [node]
+    for item in found:
+        found += ast.iter_child_nodes(item)
+        if isinstance(item, ast.Name) and item.id in names:
+            found.append(names.pop(item.id))
+        if len(found) > MAX_NODES:
+            raise OpaqueError("the expression grows beyond bounds")
+    return found
 
 
 def _unpacked(nodes: list[ast.AST], late: Callable[[], bool]) -> tuple[str, ast.Module]:

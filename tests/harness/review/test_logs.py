@@ -87,8 +87,8 @@ FACTS = [
     ("budget:15912345/16000000 (87655 left)", "total", 15_912_345),
     ("INT7+zlib model: 15370972 bytes | Total submission: 15441941 bytes", "total", 15_441_941),
     ("artifact_bytes: 15999999", "total", 15_999_999),
-    ("stopping_early: wallclock_cap train_time: 587061ms step: 4845/20000", "stop", 587.061),
-    ("stopping_early: wallclock_cap train_time:600038ms step:13780/20000", "stop", 600.038),
+    ("stopping_early: wallclock_cap train_time: 587061ms step: 4845/20000", "stops", 587.061),
+    ("stopping_early: wallclock_cap train_time:600038ms step:13780/20000", "stops", 600.038),
     ("gptq:reserving 12s, effective=588000ms", "reserves", 12),
     ("gptq:reserving 14000ms from training budget, effective=586000ms", "reserves", 14),
     ("val_loader:shards pattern=./fineweb_val_*.bin tokens:62021632", "val_tokens", 62_021_632),
@@ -99,7 +99,7 @@ FACTS = [
 @pytest.mark.parametrize(("line", "name", "value"), FACTS, ids=[line[:24] for line, _, _ in FACTS])
 def test_single_facts_are_read(line, name, value):
     run = read_log("x.log", line)[0]
-    assert (getattr(run, name) if name in ("total", "stop") else run.one(name)).value == value
+    assert (run.total if name == "total" else run.one(name)).value == value
 
 
 @pytest.mark.parametrize("line", ["seed:42", "  seed: 42", "seed: 42 ", "torch_seed lr:0.1 seed:42 n:1"])
@@ -164,10 +164,10 @@ def facts(text):
         *(
             run.seed,
             run.total.value,
-            run.stop.value,
+            run["stops"][-1].value,
             run.one("val_tokens").value,
             run.settings["matrix_lr"][0],
-            len(run.gpus),
+            len(run["gpus"]),
         ),
         *(sum(item.value for item in run["hessians"]), [(p.name, p.bpb.text, p.seconds) for p in run.passes]),
     )

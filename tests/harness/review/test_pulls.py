@@ -138,6 +138,11 @@ def test_a_long_object_is_read_at_its_ends_and_a_huge_one_not_at_all(repository,
     assert (len(data), whole) == ((1 << 20) + 1, False)
     monkeypatch.setattr("harness.review.pulls.LARGEST_BLOB", 1000)
     assert objects.read(name, 1 << 20) == (b"", False)
+    entry = b"100644 a\0" + bytes(20)
+    monkeypatch.setattr(objects, "read", lambda *_: (entry + b"1 " * 100_000 + b"x" + entry, True))
+    assert objects.tree("x")[0] == ("file", "a", "00" * 20)
+    monkeypatch.setattr(objects, "read", lambda *_: (entry + b"x" + entry + b"1 " * 100_000, True))
+    assert objects.tree("x") == [("file", "a", "00" * 20)]  # what is no entry ends it
     objects.close()
 
 
