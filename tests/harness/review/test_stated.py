@@ -304,6 +304,7 @@ def test_all_seeds_have_the_same_data(tmp_path, shards, named):
         ({"name": "Record (val_bpb=1.081)"}, False),
         ({"seed_1": {"val_bpb": 0.3736}, "seed_2": {"val_bpb": 0.2441}}, True),
         ({"seed_1": {"val_bpb": 1.0801}, "seed_2": {"val_bpb": 1.0809}}, False),
+        ({"seed_1": {"val_bpb": 1.0711}, "seed_2": {"val_bpb": 1.0712}, "baseline": {"val_bpb": 1.09}}, True),
     ],
 )
 def test_the_scores_of_the_json_are_of_one_pass(tmp_path, changes, named):
