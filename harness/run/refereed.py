@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -99,8 +100,8 @@ def run_submission(context: RunContext, dataset: Dataset, *, quick: bool = False
 
             # The score that counts comes first: no process of the submission has seen a validation token before it.
             compile_once(context, told)
-            update(context.run_dir, reached="scored pass")
-            final = evaluate(context, "final", stream(val_targets), told)
+            begins = partial(update, context.run_dir, reached="scored pass")
+            final = evaluate(context, "final", stream(val_targets), told, begins=begins)
             diagnostic = min(val_targets, track.audit.diagnostic_tokens or val_targets)
             stages: tuple[Stage, ...] = () if quick else ("float", "packed")
             before: dict[Stage, Evaluation] = {}
