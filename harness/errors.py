@@ -94,9 +94,11 @@ def machine_trouble(error: OSError, place: str | os.PathLike[str] | None = None)
 
     place: the folder that was worked in, where the error itself names no file
     """
-    where = Path(os.fsdecode(place or error.filename)) if place or error.filename else None
-    if where and where.name.startswith(".partial-"):
-        where = where.parent
+    named = place or error.filename2 or error.filename  # of a copy, where it goes
+    where = Path(os.fsdecode(named)) if named else None
+    for hidden in (where, *where.parents) if where else ():
+        if hidden.name.startswith(".partial-"):
+            where = hidden.parent
     reason = _LACKS.get(error.errno or 0)
     if reason is None:
         own = f"Use a folder of your own: {FOLDERS} name the referee's." if error.errno == errno.EACCES else ""

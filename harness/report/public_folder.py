@@ -4,10 +4,10 @@ Every figure comes from the records. A log is written from its record, since a r
 """
 
 import json
+import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
@@ -113,16 +113,14 @@ class _Shown:
 
         Records may be a stranger's: what a link in them, or in their place, leads to is none of them; nor is a pipe.
         """
-
-        def others(place: str | Path, names: Iterable[str]) -> list[str]:
-            kinds = {name: Path(place, name).lstat().st_mode for name in names}
-            return [name for name, kind in kinds.items() if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind))]
-
         for run in self.pool.runs:
             source = run.stored.path.absolute().parent.parent
-            held = [name for name in ENTRIES if (source / name).is_dir()]
-            for name in set(held) - set(others(source, held)):
-                shutil.copytree(source / name, folder / "records" / name, dirs_exist_ok=True, ignore=others)
+            for top in (source / name for name in ENTRIES if not (source / name).is_symlink()):
+                for path in (Path(place, name) for place, _, names in os.walk(top) for name in names):
+                    if stat.S_ISREG(path.lstat().st_mode):
+                        copy = folder / "records" / path.relative_to(source)
+                        copy.parent.mkdir(parents=True, exist_ok=True)
+                        shutil.copyfile(path, copy)
             for digest in run.record.artifact_files.values():
                 kept = kept_file(source, digest)
                 whole = kept.is_file() and not kept.is_symlink() and kept.stat().st_size <= LARGEST_FILE_BYTES

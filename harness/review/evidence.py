@@ -153,6 +153,10 @@ def gain(record: Record, run: Run) -> None:
         found, trained = f"{final.name} {final.bpb.text}", f"after training {base.bpb.text} (line {base.line})"
         remedy = "Show that each token is scored once, before it is trained on, from a normalised distribution."
         record.out.warn("S6-PLAUSIBLE", message, run.place(final), found, trained, remedy, "likely")
+    elif base.bpb.value < (floor := record.readings.floor_bpb):
+        message, values = "training reached a score no known method reaches.", (base.bpb.text, f"floor {floor:g} bpb")
+        remedy = "Show that no position sees its target, and that every byte is counted once."
+        record.out.warn("S6-PLAUSIBLE", message, run.place(base), *values, remedy, "likely")
 
 
 def plausible(record: Record) -> None:

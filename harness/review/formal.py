@@ -117,6 +117,10 @@ def logs_whole(record: Record) -> None:
                 out.unknown(rule, message, run.place(unread[-1]))
             else:
                 out.warn(rule, "the log ends without a final score of a known form.", at, last)
+    for run in record.bound.training:
+        hit = WORDS["in_a_run"].match(record.texts.get(run.file, "")) if run.first_line == 1 else None
+        if hit and not run.settings:
+            out.warn(rule, "the log begins within a run: it tells no settings.", (run.file, 1), hit[1])
     for name, text in record.texts.items():
         if cut := re.search(r"^\[?\.{3} ?\w.{0,80}\]?$", text, re.MULTILINE):
             at = (name, text.count("\n", 0, cut.start()) + 1)

@@ -134,6 +134,7 @@ def read_metadata(raw: dict[str, Any], text: str) -> Metadata:
 def _read_seeds(found: Metadata, places: list[dict[str, Any]]) -> None:
     raw = found.raw
     tables = [(name, raw.get(name)) for name in SEED_FIELDS]
+    tables.append(("", {k: v for k, v in raw.items() if SEED_KEY.fullmatch(k) and isinstance(v, dict)}))  # ``seed_42``
     for place in places:  # objects under any other name whose keys are all seeds, such as ``val_bpb_seeds``
         for name, value in place.items():
             named = isinstance(value, dict) and len(value) > 1 and not WORDS["other_fields"].search(name)

@@ -132,6 +132,7 @@ class Figure:
             return any(abs(self.shown - x) <= 0.01 * x for x in known)
         text, fine = self.value.text, self.kind in ("bpb", "nats")
         rounded = 10.0 ** (len(text) - len(text.rstrip("0,"))) / 2 if self.value.whole and text.endswith("000") else 0.0
+        rounded = 1.02 * self.value.step if self.value.unit.lower() == "mb" else rounded
         least = {"steps": 1.0, **_TIMES}.get(self.kind)
         room = rounded if least is None else max(least, 1.02 * self.value.step * self.unit)
         close = (abs(self.shown - x) <= (5e-5 if fine else room) for x in known)
@@ -242,8 +243,14 @@ def of_readme(record: Record, readme: Document) -> Iterator[Figure]:
             if value is not None and runs:
                 yield Figure(rule, (file, row.line), table.name(column)[:40], kind, value, runs, row.seed)
     for line in readme.every_line if not record.incomplete else ():
+        other = WORDS["other_record"].search(line.text)
+        top = line.number <= _TOP and not other and WORDS["headline"].search(line.text)
+        for n in (n for n in line.numbers if top and n.unit.lower() == "mb" and n.decimals):
+            if any(abs(n.value - m.value) <= n.step for x in readme.every_line for m in x.numbers if m.whole):
+                continue  # to the byte elsewhere in the README, and judged there
+            yield Figure(rule, (file, line.number), "MB of the headline", "bytes", n, record.runs, loose=True)
         hit = WORDS["key_fact"].match(line.text)
-        if not hit or WORDS["other_record"].search(line.text) or "~" in line.text or "≈" in line.text:
+        if not hit or other or "~" in line.text or "≈" in line.text:
             continue
         label, value = re.sub(r"\s*\(.*", "", hit[1]).strip(), read_numbers(hit[2])[0]
         kind = _kind(label)
@@ -306,11 +313,14 @@ def selected(record: Record) -> None:
     rule, claimed, meta, readme = "A9-SCORE-MATCH", record.claimed, record.metadata, record.readme
     if meta is None or claimed is None or claimed.decimals < ENOUGH:
         return
-    listed = [number.value for number in meta.scores]
+    listed, at = [number.value for number in meta.scores], (record.json_file, meta.line("val_bpb"))
     if len(listed) > 1 and not min(listed) - 5e-4 < claimed.value < max(listed) + 5e-4:
         message = "the claim lies outside the scores that the JSON lists for its runs."
-        at = (record.json_file, meta.line("val_bpb"))
         record.out.warn("A9-JSON-MATCH", message, at, claimed.text, f"their mean is {fmean(listed):.6f}", _BY_SCRIPT)
+    name = WORDS["headline"].search(meta.text("name"))
+    if name and not is_score(claimed, float(name[1])) and not is_score(Number.of(name[1]), claimed.value):
+        message = "the name states another score than val_bpb."
+        record.out.warn("A9-JSON-MATCH", message, (at[0], meta.line("name")), name[0], claimed.text)
     if record.bound.how not in ("", "score"):
         return
     columns = [one for one in readme.columns if one.kind == "bpb"] if readme else []
@@ -322,7 +332,7 @@ def selected(record: Record) -> None:
         return
     for where, pool in pools.items():
         if is_score(claimed, min(pool)) and max(pool) - min(pool) > claimed.step:
-            message, at = f"the claim is the best of {len(pool)} scores.", (record.json_file, meta.line("val_bpb"))
+            message = f"the claim is the best of {len(pool)} scores."
             record.out.warn(rule, message, at, claimed.text, f"{where}: mean {fmean(pool):.8f}", "Claim the mean.")
             return
 
@@ -330,13 +340,18 @@ def selected(record: Record) -> None:
 def margin(record: Record) -> None:
     """A record whose own words put its gain below what a record needs; a gain in bpb that is called nats."""
     rule, readme, claimed, nats = "A8-MARGIN", record.readme, record.claimed, record.readings.margin_nats
-    least, file = nats / LARGEST_RATIO, record.readme_file
+    value = claimed.value if claimed else math.nan
+    least, file, own = nats / LARGEST_RATIO, record.readme_file, [value, *_known(record.runs, "bpb")]
     for line in readme.every_line if readme else ():
         is_record = readme and re.match(r"\W*record\b", readme.title, re.IGNORECASE)
         hit = WORDS["own_gain"].search(line.text) if is_record else None
-        if hit and float(hit[1]) < (least if hit[2][0] in "bB" else nats) and not record.out.has(rule):
+        near = [n for n in line.numbers if n.decimals >= ENOUGH and 0 < n.value - value < least and is_record]
+        near = [n for n in near if WORDS["predecessor"].search(line.text) and not any(is_score(n, x) for x in own)]
+        small = hit[0] if hit and float(hit[1]) < (least if hit[2][0] in "bB" else nats) else ""
+        small = small or (f"{near[0].text} - {value:g}" if near else "")
+        if small and not record.out.has(rule):
             message = f"the README's own gain is below {nats:g} nats a token."
-            record.out.warn(rule, message, (file, line.number), hit[0], f"{least:.4f} bpb", "Improve further.")
+            record.out.warn(rule, message, (file, line.number), small, f"{least:.4f} bpb", "Improve further.")
         of = {kind: [n for n in line.numbers if n.kind == kind] for kind in ("nats", "bpb")}
         for gain, base in product(of["nats"], of["bpb"]) if claimed else ():
             if claimed and abs(abs(base.value - claimed.value) - abs(gain.value)) < gain.step < abs(gain.value):

@@ -79,11 +79,18 @@ class Evaluation:
 
 
 def evaluate(
-    context: RunContext, stage: Stage, stream: Stream, told: Told, *, allowed_s: float | None = None
+    context: RunContext,
+    stage: Stage,
+    stream: Stream,
+    told: Told,
+    *,
+    allowed_s: float | None = None,
+    begins: Callable[[], None] | None = None,
 ) -> Evaluation:
     """Score ``stream`` with the model of ``stage``; only the final stage adapts, is audited and counts in the budget.
 
     allowed_s: seconds that it gets, where that is not what it is told
+    begins:    called when the cell is warm, before it sees a token
     Raises ``RuleBroken``: A2-EVAL-CLOCK, S3-PROTOCOL, or C2-NORMALISED for logits that are not finite.
     """
     final = stage == "final"
@@ -92,6 +99,8 @@ def evaluate(
         title, reserve = "warmup" if final else f"warmup {stage}", partial(reserve_keeper, context, stream, client)
         keeper = warm_up(context, client, cell, span=title, meanwhile=reserve if final else lambda: None)
         hello, ledger = client.hello, ScoreLedger(stream)
+        if begins:
+            begins()
         with (
             context.progress.stage(f"eval {stage}", stream.targets, "targets") as shown,
             context.clock.span("eval" if final else f"eval {stage}", limit_s=allowed_s, budget="eval" * final) as span,

@@ -97,8 +97,8 @@ def run_submission(context: RunContext, dataset: Dataset, *, quick: bool = False
             stream = partial(Stream, validation.tokens, validation.target_bytes)
             # The score that counts comes first: no process of the submission has seen a validation token before it.
             compile_once(context, told)
-            update(context.run_dir, reached="scored pass")
-            final = evaluate(context, "final", stream(val_targets), told)
+            begins = partial(update, context.run_dir, reached="scored pass")
+            final = evaluate(context, "final", stream(val_targets), told, begins=begins)
             diagnostic = min(val_targets, track.audit.diagnostic_tokens or val_targets)
             stages: tuple[Stage, ...] = () if quick else ("float", "packed")
             before: dict[Stage, Evaluation] = {}

@@ -1,6 +1,7 @@
 """``harness export``: a public folder that the check finds nothing in and whose records verify; other forms."""
 
 import dataclasses
+import errno
 import json
 import math
 import os
@@ -13,7 +14,7 @@ from report_samples import store_three_seeds
 
 from harness.cli.report import export_command
 from harness.config.tracks import load_track
-from harness.errors import CouldNotCheck, RuleBroken, UsageError
+from harness.errors import CouldNotCheck, RuleBroken, UsageError, machine_trouble
 from harness.record.predicate import DataInfo, Sizes, TrackInfo
 from harness.record.verification import verify_folder
 from harness.report.figures import Report, ReportedRun, pool_runs
@@ -109,6 +110,16 @@ def test_what_is_not_one_sound_set_is_refused_and_nothing_is_left(records, tmp_p
     assert isinstance(failure(tmp_path / "bare" / "records", "--as", "parameter-golf", tmp_path / "out"), CouldNotCheck)
     assert not (tmp_path / "out").exists()
     assert not list(tmp_path.glob(".partial-*"))
+
+
+def test_a_disk_that_is_full_is_named_once_and_nothing_is_left(records, tmp_path, monkeypatch):
+    def refuse(source, target):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), source, None, target)
+
+    monkeypatch.setattr(shutil, "copyfile", refuse)
+    said = str(machine_trouble(failure(records, "--as", "parameter-golf", tmp_path / "out")))
+    assert said.startswith(f"the disk of {tmp_path} is full.")
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_a_strangers_records_link_to_is_not_exported(records, tmp_path):

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from click import UsageError
+from click import BadParameter
 from click.testing import CliRunner
 from report_samples import store_three_seeds
 
@@ -44,7 +44,7 @@ def test_the_command_gives_lines_words_and_exit_codes(text, folder, tmp_path: Pa
 
 
 def test_what_can_not_be_read_is_said_in_a_sentence(tmp_path: Path):
-    assert isinstance(call(tmp_path / "nothing.md").exception, UsageError)
+    assert isinstance(call(tmp_path / "nothing.md").exception, BadParameter)
     (tmp_path / "binary.md").write_bytes(b"\xff\xfe\x00")
     assert isinstance(call(tmp_path / "binary.md").exception, CouldNotCheck)
     (tmp_path / "empty.md").write_text("")

@@ -173,6 +173,9 @@ def test_a_json_that_contradicts_itself_or_the_script_needs_no_log(tmp_path, rul
         ("Beats the merged SOTA (1.0900) by **0.0095 BPB**.", ""),
         ("Delta to PR #1 (1.0900 BPB): -0.0095 nats.", "called nats"),
         ("Delta to PR #1 (1.0900 BPB): -0.0245 nats.", ""),
+        ("Built on PR #1 (SP8192, 1.0815 BPB).", "below"),
+        ("Built on PR #1 (SP8192, 1.0915 BPB).", ""),
+        ("Built on PR #1; seed 2 has 1.0809 BPB.", ""),
     ],
 )
 def test_a_gain_is_enough_and_in_its_own_unit(tmp_path, line, named):
@@ -260,3 +263,59 @@ def test_logs_of_the_record_to_be_beaten_are_no_logs(tmp_path):
     folder = PublicFolder().write(tmp_path)
     report = check_folder(folder, against=PublicFolder(name="Before").write(tmp_path))
     assert any(i.rule == "A9-LOG" and "byte for byte" in i.message for i in report.findings)
+
+
+@pytest.mark.parametrize(("first", "named"), [("5000/20000 val_loss", True), ("model_params:", False)])
+def test_a_log_that_begins_within_a_run(tmp_path, first, named):
+    folder = PublicFolder()
+    text = folder.seeds[0].log("modern")
+    folder.files["train_seed1.log"] = text[text.index(first) :]
+    assert bool(grave(tmp_path, folder, "A9-LOG")) is named
+
+
+@pytest.mark.parametrize(("score", "named"), [(0.2441, True), (1.0790, False)])
+def test_no_claimed_run_trains_to_a_score_that_no_method_reaches(tmp_path, score, named):
+    folder = PublicFolder()
+    folder.seeds[1].curve_bpb = score
+    assert bool(grave(tmp_path, folder, "S6-PLAUSIBLE")) is named
+
+
+@pytest.mark.parametrize(("seconds", "named"), [(13.3, True), (8.3, False)])
+def test_a_calibration_by_another_word_is_timed(tmp_path, seconds, named):
+    folder = PublicFolder()
+    line = f"gptq:loop-aware calibrated 41 layers in {seconds}s"
+    text = folder.seeds[0].log("modern").replace("GPTQ:collected 67 Hessians in 8.2s", line)
+    folder.files["train_seed1.log"] = text
+    assert [f"Hessians {seconds} s" in i.found for i in grave(tmp_path, folder, "A1-CALIBRATION")] == [True] * named
+
+
+@pytest.mark.parametrize(("shards", "named"), [(105, True), (80, False)])
+def test_all_seeds_have_the_same_data(tmp_path, shards, named):
+    folder = PublicFolder()
+    folder.seeds[0].shards = shards
+    assert bool(grave(tmp_path, folder, "A8-SAME-CONFIG")) is named
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"name": "Record (val_bpb=1.0801)"}, True),
+        ({"name": "Record (val_bpb=1.0805)"}, False),
+        ({"name": "Record (val_bpb=1.081)"}, False),
+        ({"seed_1": {"val_bpb": 0.3736}, "seed_2": {"val_bpb": 0.2441}}, True),
+        ({"seed_1": {"val_bpb": 1.0801}, "seed_2": {"val_bpb": 1.0809}}, False),
+        ({"seed_1": {"val_bpb": 1.0711}, "seed_2": {"val_bpb": 1.0712}, "baseline": {"val_bpb": 1.09}}, True),
+    ],
+)
+def test_the_scores_of_the_json_are_of_one_pass(tmp_path, changes, named):
+    folder = metadata(seed_results=None, seeds=None, **changes)
+    assert bool(grave(tmp_path, folder, "A9-JSON-MATCH")) is named
+
+
+@pytest.mark.parametrize(
+    ("size", "named"), [("~15.7 MB", True), ("15.16 MB", True), ("~15.9 MB", False), ("15.12 MB", False)]
+)
+def test_the_size_in_a_headline_is_an_artifact_s_in_decimal_megabytes(tmp_path, size, named):
+    text = readme().replace("# Made up\n", f"# Made up\n\n**val_bpb: 1.0805** | {size} | 8xH100\n")
+    text += "\nWithout it the model has 15,123,456 bytes.\n"
+    assert bool(grave(tmp_path, PublicFolder(files={"README.md": text}), "A9-README-MATCH")) is named

@@ -284,6 +284,8 @@ README = "# X\n\nval_bpb: 1.0805\n\n{}\n"
         ("Score-first TTT: each chunk adapts the model to validation data.", []),
         ("| AdamW TTT (10 epochs, cosine) | 330 s |", ["WARN C3-SCORE-BEFORE-UPDATE"]),
         ("Score-first TTT (3 epochs).", []),
+        ("3. Score tokens on the final epoch, then the next document.", ["WARN C3-SCORE-BEFORE-UPDATE"]),
+        ("3. Score tokens on the first epoch, then train on them.", []),
         ("Included top-3 legal mean.", ["WARN A8-SEEDS"]),
         ("Best seed: 1.0801.", []),
     ],
@@ -464,6 +466,10 @@ def test_a_helper_that_the_logged_code_size_counts(tmp_path):
         ("gptq:using validation data for calibration (256 seqs x 2048 tokens)", ["WARN A4-TRAIN-NO-VAL"]),
         ("quant_calib:val_tail sequences=32", ["WARN A4-TRAIN-NO-VAL"]),
         ("candidate_eval:best_ckpt_step_58 val_loss:1.9708 val_bpb:1.1672", ["WARN C4-SINGLE-PASS"]),
+        ("best_averaging:ema val_bpb:1.1279", ["WARN C4-SINGLE-PASS"]),
+        ("ema:reverting to raw final weights (raw_val_bpb:1.1887 raw_val_loss:2.0070)", ["WARN C4-SINGLE-PASS"]),
+        ("EMA improved val_bpb (1.1682 -> 1.1661), keeping EMA weights", ["WARN C4-SINGLE-PASS"]),
+        ("ema:applying EMA weights to 74 tensors (decay=0.997)", []),
         ("gptq:using training data for calibration (256 seqs x 2048 tokens)", []),
         ("quant_calib:train_tail sequences=32", []),
     ],
@@ -473,3 +479,13 @@ def test_validation_text_that_a_line_of_the_log_names(tmp_path, line, found):
     for run in folder.seeds:
         run.early = [line]
     assert grave(tmp_path, folder, "A4-TRAIN-NO-VAL", "C4-SINGLE-PASS") == found
+
+
+@pytest.mark.parametrize(("size", "found"), [(15_890_000, []), (15_880_000, ["WARN A3-CLAIMED-BYTES"])])
+def test_the_size_of_the_claimed_of_two_runs_of_one_seed_is_its_own(tmp_path, size, found):
+    claim = {"val_bpb": 1.08013, "bytes_total": size + len(SCRIPT), "seeds": [1], "seed_results": {}}
+    folder = without_logs(**{"README.md": "# X\n\nval_bpb: 1.0801\n"})
+    folder.metadata = claim | {"val_bpb_std": None, "val_loss": None}
+    for name, model, offset in (("train", 15_890_000, 3e-5), ("third", 15_880_000, 4e-5), ("repeat", 15_900_000, 5e-5)):
+        folder.files[f"{name}.log"] = logs(folder, offset=offset, model_bytes=model)[0][1]
+    assert grave(tmp_path, folder, "A3-CLAIMED-BYTES") == found

@@ -33,7 +33,9 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_failed_evaluation_costs_no_training_and_a_failed_comparison_no_score(house: Path, monkeypatch):
     real = refereed.evaluate
 
-    def fails_once(context, stage, *_, **__):
+    def fails_once(context, stage, *_, begins=None, **__):
+        if begins:
+            begins()
         log = "Last lines of /home/ada/run/logs/x.log:\n    what it printed"
         raise RuleBroken("A2-EVAL-CLOCK", f"{stage}: not done after 120.0 s.", remedy="Adapt less.", log=log)
 
@@ -61,6 +63,20 @@ def test_a_failed_evaluation_costs_no_training_and_a_failed_comparison_no_score(
     assert "in the scored pass: A2-EVAL-CLOCK: final: not done after" in record.resumes[0]
     assert "/home/ada" not in signed  # what is published names nobody's folders
     assert "what it printed" not in signed
+
+
+def test_what_ends_in_the_warm_up_has_not_seen_the_text(house: Path, monkeypatch):
+    def fails(context, *_, **__):
+        raise failure(context, "eval", "not warm after 120.0 s", remedy="Compile less.")
+
+    monkeypatch.setattr(evaluate, "warm_up", fails)
+    with pytest.raises(HarnessError, match="not warm") as caught:
+        tiny_run.run_tiny(house)
+    assert "Training and packaging are kept" in caught.value.remedy
+    (run,) = job.runs_dir().iterdir()
+    assert [(resume.saw_text, resume.reached) for resume in refereed.going_on_again(refereed.recall(run))] == [
+        (False, "packaging or evaluation")
+    ]
 
 
 @pytest.mark.parametrize(("packed", "verdict"), [(True, Verdict.PASS), (False, Verdict.WARN)])
