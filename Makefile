@@ -17,18 +17,21 @@ submit try verify rerun report check: override export GIVEN_TO_MAKE = \
 
 override VENV := .venv
 override BIN := $(VENV)/bin
+override VENV_STAMP := $(VENV)/.made
 override CORE_STAMP := $(VENV)/.installed
 override TRAIN_STAMP := $(VENV)/.installed-train
 override DEV_STAMP := $(VENV)/.installed-dev
 # -I: neither the working folder nor the user's own packages are looked at. A set-up of pip that installs elsewhere
 # (PIP_USER, PIP_TARGET) is for other environments.
-override PIP := env -u PIP_TARGET -u PIP_PREFIX -u PIP_ROOT PIP_USER=0 $(BIN)/python -I -m pip install --quiet \
+override PIP := env -u PIP_TARGET -u PIP_PREFIX -u PIP_ROOT PIP_USER=0 $(BIN)/python -I -m pip install --quiet --no-compile \
   --disable-pip-version-check $${CONSTRAINTS:+-c "$$CONSTRAINTS"}
+# On all cores, where pip compiles one file after another; some packages hold files that no Python 3 can compile.
+override COMPILE := $(BIN)/python -I -m compileall -qq -j 0 $(VENV)/lib
 override PIP_FAILED := { echo "pip could not install the packages (above). fix: connect to a package index; a pip.conf with" \
   "target or prefix installs elsewhere: PIP_CONFIG_FILE=/dev/null make setup leaves it out." >&2; exit 3; }
 # An environment that was copied or moved with its folder belongs to another clone: it is made anew.
-ifneq ($(shell test "$$(cat $(CORE_STAMP) 2>/dev/null)" = "$$(pwd -P)" || echo another),)
-.PHONY: $(CORE_STAMP)
+ifneq ($(shell test "$$(cat $(VENV_STAMP) 2>/dev/null)" = "$$(pwd -P)" || echo another),)
+.PHONY: $(VENV_STAMP)
 endif
 
 .DEFAULT_GOAL := help
@@ -37,24 +40,27 @@ endif
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
-$(CORE_STAMP): pyproject.toml constraints.txt
+$(VENV_STAMP):
 	@"$$PYTHON" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; $$PYTHON is older. Try: make PYTHON=python3.12 …" >&2; exit 3; }
 	@echo "Setting up $(VENV) (once; most of the time goes into downloads) …"
-	@test "$$(cat $@ 2>/dev/null)" = "$$(pwd -P)" || rm -rf $(VENV)
+	@rm -rf $(VENV)
 	@"$$PYTHON" -I -m venv $(VENV) || { echo "python venv is missing; on Debian: apt-get install python3-venv" >&2; exit 3; }
-	@$(PIP) -e . || $(PIP_FAILED)
 	@pwd -P > $@
 
-$(TRAIN_STAMP): $(CORE_STAMP)
+$(CORE_STAMP): $(VENV_STAMP) pyproject.toml constraints.txt
+	@$(PIP) -e . || $(PIP_FAILED)
+	@$(COMPILE); touch $@
+
+$(TRAIN_STAMP): $(VENV_STAMP) pyproject.toml constraints.txt
 	@test -n "$$TORCH_INDEX" || command -v nvidia-smi > /dev/null || echo "note: no GPU here. Where pip finds only the build" \
 	  "of torch for GPUs (gigabytes), TORCH_INDEX=address of PyTorch's index of CPU builds takes the small one."
 	@$(PIP) $${TORCH_INDEX:+--extra-index-url "$$TORCH_INDEX"} -e '.[train]' || $(PIP_FAILED)
-	@touch $@
+	@$(COMPILE); touch $(CORE_STAMP) $@
 
 $(DEV_STAMP): $(TRAIN_STAMP)
 	@$(PIP) -e '.[dev]' || $(PIP_FAILED)
-	@touch $@
+	@$(COMPILE); touch $@
 
 setup: $(TRAIN_STAMP) ## Create the virtual environment
 

@@ -39,8 +39,9 @@ def make(tmp_path: Path, *words: str, **variables: str) -> subprocess.CompletedP
     )
     command.chmod(0o755)
     shutil.copy(command, command.with_name("python"))
-    (tmp_path / ".venv" / ".installed").write_text(f"{tmp_path.resolve()}\n")
-    (tmp_path / ".venv" / ".installed-train").touch()
+    (tmp_path / ".venv" / ".made").write_text(f"{tmp_path.resolve()}\n")
+    for stamp in (".installed", ".installed-train"):
+        (tmp_path / ".venv" / stamp).touch()
     own = {name: value for name, value in os.environ.items() if name not in OF_MAKE} | variables
     return subprocess.run(["make", *words], cwd=tmp_path, env=own, capture_output=True, text=True, check=False)
 
