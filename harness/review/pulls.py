@@ -37,7 +37,7 @@ MAX_FOLDERS = 60
 """Record folders of one pull request that are judged."""
 SLICE = 1 << 20
 TREE_ENTRY = re.compile(rb"(\d++) ([^\0]++)\0(.{20})|.+", re.DOTALL)
-"""What is no entry ends the tree, and is not searched for another."""
+"""A tree is read up to the first bytes that are not an entry."""
 TREE_MODES = {b"40000": "tree", b"100644": "file", b"100755": "file", b"100664": "file", b"120000": "link"}
 
 

@@ -30,7 +30,7 @@ class Call:
 
     An answer is an error number, 0 for as if done, or ``None`` where the call goes through.
 
-    numbers:  (x86_64, aarch64), -1 where there is no such call; answer: to every value but those in ``answers``
+    numbers:  (x86_64, aarch64), -1 if the architecture lacks the call; answer: for every value not in ``answers``
     argument: its place, from 0; mask: is laid over it before it is compared
     """
 

@@ -142,7 +142,7 @@ def test_a_long_object_is_read_at_its_ends_and_a_huge_one_not_at_all(repository,
     monkeypatch.setattr(objects, "read", lambda *_: (entry + b"1 " * 100_000 + b"x" + entry, True))
     assert objects.tree("x")[0] == ("file", "a", "00" * 20)
     monkeypatch.setattr(objects, "read", lambda *_: (entry + b"x" + entry + b"1 " * 100_000, True))
-    assert objects.tree("x") == [("file", "a", "00" * 20)]  # what is no entry ends it
+    assert objects.tree("x") == [("file", "a", "00" * 20)]  # reading stops at the first malformed entry
     objects.close()
 
 

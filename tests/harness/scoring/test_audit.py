@@ -84,7 +84,7 @@ def test_want_of_memory_for_kept_states_is_the_machine_s(tmp_path, monkeypatch):
 @pytest.mark.rule("S4-STATE-DECLARED")
 @pytest.mark.parametrize(("slower", "chunk_s"), [("packed", 160.0), ("final", 160.0), ("", 0.0)])
 def test_a_replica_s_time_follows_from_the_slower_pace_whatever_the_chunks(tmp_path, monkeypatch, slower, chunk_s):
-    """A pass of the packed model in one chunk of minutes is no reason to wait minutes for each small one."""
+    """One large chunk that took minutes in the packed pass does not give every small chunk minutes as well."""
     keeper, nats = reserve(8, 4, tmp_path), np.ones(64)
     stream = Stream(np.arange(65, dtype=np.uint16), np.ones(64, np.uint8), 64)
 
