@@ -1,6 +1,7 @@
 """``harness doctor``: what this machine offers, and the command that brings what it lacks."""
 
 import contextlib
+import importlib.util
 import os
 import platform
 import shutil
@@ -150,6 +151,10 @@ def package_checks() -> Iterator[Check]:
                 found += f", wanted {requirement.specifier}"
         remedy = f"{_PIP} '{requirement.name}{requirement.specifier}'"
         yield Check("packages", requirement.name, state, found, remedy)
+    torch = importlib.util.find_spec("torch")
+    if torch and torch.origin and not Path(importlib.util.cache_from_source(torch.origin)).exists():
+        remedy = f"{sys.executable} -m compileall -q -j 0 {Path(torch.origin).parents[1]}"
+        yield Check("packages", "compiled modules", "note", "torch has none: each cell starts seconds later", remedy)
 
 
 def gpu_checks(*, further: bool = False) -> Iterator[Check]:

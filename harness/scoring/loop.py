@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-import torch
+import numpy as np
 
 from harness.scoring.client import EvalClient
 from harness.scoring.ledger import ScoreLedger, Stream
@@ -37,13 +37,13 @@ def score_stream(
             client.copy_state(place)
         slabs = client.score(index, inputs)
         # 2. Receive: the logits of every row, turned into nats against targets that the worker has not seen.
-        targets, nats = ledger.seal(start, count), torch.empty(count, dtype=torch.float64)
+        targets, nats = ledger.seal(start, count), np.empty(count)
         for row, slab in slabs:
-            nats[row : row + len(slab)] = targets.nats(row, slab)
+            nats[row : row + len(slab)] = targets.nats(row, slab).numpy()
             if witness:
                 witness.slab(index, row, slab)
         # 3. Commit: from here on the chunk's score cannot change.
-        ledger.commit(index, start, nats.numpy())
+        ledger.commit(index, start, nats)
         # 4. Hand over: ``open`` refuses targets that are not committed.
         learns = adapt and not last
         if learns:

@@ -1,4 +1,5 @@
 import json
+from importlib.util import cache_from_source, find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -39,6 +40,20 @@ def test_a_missing_package_comes_with_the_command_that_installs_it(monkeypatch):
     assert checks["numpy"].state == "ok"
     assert checks["no-such-gpu-thing"].state == "note"
     assert "x" not in checks
+
+
+def test_modules_that_every_cell_would_compile_again_are_noted(monkeypatch, tmp_path):
+    def compiled():
+        return [check for check in doctor.package_checks() if check.name == "compiled modules"]
+
+    monkeypatch.setattr(doctor.sys, "pycache_prefix", str(tmp_path))
+    (check,) = compiled()
+    assert check.state == "note"
+    assert "-m compileall" in check.remedy
+    copy = Path(cache_from_source(find_spec("torch").origin))
+    copy.parent.mkdir(parents=True)
+    copy.touch()
+    assert not compiled()
 
 
 def test_a_missing_piece_makes_the_command_fail_and_says_what_to_do(monkeypatch):
