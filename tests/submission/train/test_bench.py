@@ -6,11 +6,16 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from small_models import small_config
+from tiny_run import make_house, tiny_dataset
 
+from harness.data import Validation
+from harness.data.dataset import join_values
 from submission.train.speed import compiled_graphs
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -73,6 +78,32 @@ def test_the_cpu_benchmark_checks_that_both_steps_agree_and_gives_their_ratio(mo
     assert 0 < ratio.value < 100
     assert 0 < mfu.value < 1
     assert "tokens/s" in ratio.note
+
+
+def test_recipes_are_screened_by_short_trainings_and_compared_seed_by_seed(tmp_path, monkeypatch):
+    make_house(tmp_path / "house")
+    dataset = tiny_dataset(tmp_path / "house")
+    names = runpy.run_path(str(BENCH / "screen.py"))
+    tokens = join_values(sorted(dataset.folder.glob("*val*")))
+    for name, value in {
+        "open_dataset": lambda *_: dataset,
+        "load_validation": lambda _: Validation(tokens, np.full(len(tokens) - 1, 3, np.uint8)),
+    }.items():
+        monkeypatch.setitem(names["train"].__globals__, name, value)
+    options = SimpleNamespace(recipe="smoke", track="smoke", data="tiny", seconds=3.0, targets=1000)
+    threads = torch.get_num_threads()
+    recipe = " ".join(f"{name}={value}" for name, value in (TINY | {"TRAIN_CLOCK_MARGIN_S": "0"}).items())
+    try:
+        run = names["train"](options, recipe, 1)
+    finally:
+        torch.set_num_threads(threads)
+    assert run["steps"] >= 1
+    assert 0 < run["bpb"] < 10 / 3  # a guess among 1,024 tokens of three bytes
+    results = {"": [run, run | {"bpb": run["bpb"] + 1}], "A=1": [run | {"bpb": run["bpb"] - 0.002}, run]}
+    rows = names["table"](results, [1, 2]).splitlines()
+    assert rows[0].split() == ["|", "recipe", "|", "1", "|", "2", "|", "steps", "|", "mBPB", "|"]
+    assert rows[2].startswith("| as it is ")
+    assert "-501.0 ± 705.7" in rows[3]
 
 
 def test_a_graph_that_is_compiled_again_is_counted():
