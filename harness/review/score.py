@@ -19,7 +19,7 @@ _TIMES = {"train": 0.011, "eval": 1.0, "pace": 0.0005}
 """Kinds of time, and the seconds by which each may be off; "pace" is that of a step."""
 _TOP = 25
 """Lines within which a README states its own score."""
-_SHAPE = (("num_layers", "model_dim"), ("n_layer", "n_embd"))
+_SHAPE = (("num_layers", "model_dim"), ("n_layer", "n_embd"), ("layers", "dim"))
 LARGEST_RATIO = 2.6
 """Nats a token for one bit a byte, with the largest of the published vocabularies."""
 _BY_SCRIPT = "Copy the figures from the logs by script."

@@ -259,6 +259,18 @@ def test_evaluations_that_print_no_loss_are_summed_once(tmp_path):
     assert grave(tmp_path / "again", folder, "C4-SINGLE-PASS")
 
 
+@pytest.mark.parametrize(("size", "named"), [("14.81 MB", True), ("15.52 MB", False)])
+def test_an_artifact_line_with_commas_is_a_size(tmp_path, size, named):
+    text = f"# Made up\n\n**val_bpb: 1.0805** | {size} | 8xH100\n"
+    folder = PublicFolder(files={"README.md": text})
+    for run in folder.seeds:
+        run.model_bytes = 15_524_240
+        line = "Artifact: 15,524,240 bytes (14.81 MB)"
+        log = [x for x in run.log("modern").split("\n") if not x.startswith(("Serialized", "Total", "Code"))]
+        folder.files[f"train_seed{run.seed}.log"] = "\n".join([*log[:-3], line, *log[-3:]])
+    assert bool(grave(tmp_path, folder, "A9-README-MATCH")) is named
+
+
 def test_logs_of_the_record_to_be_beaten_are_no_logs(tmp_path):
     folder = PublicFolder().write(tmp_path)
     report = check_folder(folder, against=PublicFolder(name="Before").write(tmp_path))
