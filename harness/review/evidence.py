@@ -23,8 +23,6 @@ from harness.rules import Verdict
 
 _UNTRAINED = {"sp1024": math.log(1024), "sp8192": math.log(8192)}
 """Nats a token of a model that knows nothing: they tell the vocabulary."""
-_OTHER_COUNT = re.compile(r"caseops|^validation text: ", re.I | re.M)
-"""Caseops has two counts of tokens; logs that name their text so are of `harness export`, where it is not FineWeb."""
 _COUNT_BYTES = "Count the UTF-8 bytes of the raw documents; compare the table with decoded text."
 MAX_TOLD = 2_000
 """Lines of README and JSON in which the folder may call its score one of a part."""
@@ -86,7 +84,7 @@ def by_name(record: Record) -> None:
     meta, claimed, out = record.metadata, record.claimed, record.out
     texts = [record.texts.get(run.file, "") for run in record.bound.runs] or record.told
     names = {name for text in texts for name in WORDS["shards"].findall(text)}
-    if not names and not any(_OTHER_COUNT.search(text) for text in [*texts, *record.told]):
+    if not names and not any(WORDS["other_count"].search(text) for text in [*texts, *record.told]):
         first = {float(hit[1]) for text in texts if (hit := WORDS["first_loss"].search(text))}
         names = {name for name, loss in _UNTRAINED.items() if first and all(abs(x - loss) < 0.06 for x in first)}
     finals = [(run, item) for run in record.bound.runs if (item := run.final) and not run.one("val_tokens")]
@@ -120,6 +118,9 @@ def coverage(record: Record, run: Run) -> None:
         return
     tokens, at = int(stated.value), run.place(stated)
     shown = f"{tokens:,} tokens"
+    for again in (count for count in run["scored_tokens"] if count.value > tokens):
+        message, found = "more tokens were scored than the text has.", f"{again.value:,.0f} tokens"
+        out.warn("C4-SINGLE-PASS", message, run.place(again), found, shown, "Score each token once.")
     finding = judge_tokens(tokens)
     for text in record.told[:MAX_TOLD] if finding.verdict is Verdict.FAIL else ():
         numbers = [n.value for n in read_numbers(text)] if re.search(r"token", text, re.IGNORECASE) else []
@@ -248,7 +249,3 @@ def words(record: Record) -> None:
                     record.out.unknown(method.rule, message, (file, line))
                 else:
                     record.out.add(certain, method.rule, f"{message}.", (file, line), found, "", remedy, "likely")
-        if file not in seen and WORDS["selected"].search(text):
-            seen.add(file)
-            message = "the text says that runs were chosen by their score."
-            record.out.warn("A8-SEEDS", message, (file, line), text.strip()[:160], "", "Report all runs.", "likely")

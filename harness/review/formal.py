@@ -168,6 +168,11 @@ def same_config(record: Record) -> None:
             fixed = key == "model_params" or (first.block and WORDS["hyperparameter"].search(key) and not idle)
             values = f"{key} = {b}", f"{a} in {first.file}:{line_a}"
             out.add(certain and bool(fixed), rule, f"{key} differs between seeds.", (other.file, line_b), *values)
+        known = {*first.settings} ^ {*other.settings} if first.block and other.block and other.trained else set()
+        for one, key in ((run, key) for run in (first, other) for key in sorted(known & {*run.settings})):
+            if one.settings[key][0] == "True":
+                message, at = "a switch that is on in one log, and that another doesn't know.", one.settings[key][1]
+                out.warn(rule, message, (one.file, at), f"{key} = True")
     if len(out.items) == before:
         out.passed(rule, f"{len(runs)} logs have equal settings, apart from seed and places.")
 

@@ -209,8 +209,6 @@ class Run:
 
 
 _CALIBRATES = ("reserves", "hessians", "calibrations")
-LOSS = re.compile(r"(?:(?:train|val)_(?:loss|bpb)[:=]\s*|\bstep[ :]\s*\d[^\n]{0,40}\bloss[:= ]\s*)(?:\d|nan)")
-"""What a run log prints, and no other text."""
 
 
 def seed_of_name(name: str) -> int | None:

@@ -132,7 +132,7 @@ class Figure:
             return any(abs(self.shown - x) <= 0.01 * x for x in known)
         text, fine = self.value.text, self.kind in ("bpb", "nats")
         rounded = 10.0 ** (len(text) - len(text.rstrip("0,"))) / 2 if self.value.whole and text.endswith("000") else 0.0
-        rounded = 1.02 * self.value.step if self.value.unit.lower() == "mb" else rounded
+        rounded = 1.02 * self.value.step if self.value.unit.lower() == "mb" or self.kind == "params" else rounded
         least = {"steps": 1.0, **_TIMES}.get(self.kind)
         room = rounded if least is None else max(least, 1.02 * self.value.step * self.unit)
         close = (abs(self.shown - x) <= (5e-5 if fine else room) for x in known)
@@ -168,9 +168,12 @@ def _known(runs: list[Run], kind: str, stage: str = "") -> list[float]:
         spans = [item.value for run in runs for item in run["eval_times"]]
         timed = ([item.seconds or 0.0 for item in reversed(run.passes)] for run in runs)
         return [*spans, *(x for times in timed for x in (times if stage else accumulate(times)) if x)]
+    if key := {"params": "model_params", "tokens": "train_batch_tokens"}.get(kind):
+        told = ((run, run.settings.get(key, ("", 0))[0]) for run in runs)
+        return [float(text) * ((run.last_step or 0) if kind == "tokens" else 1) for run, text in told if text.isdigit()]
     if kind == "pace":
         return [span.value / run.last_step for run in runs if run.last_step for span in [run.train_time] if span]
-    names = {"bytes": ("totals", "models"), "model": ("models",), "code": ("codes",)}.get(kind, ())
+    names = {"bytes": ("totals", "models"), "model": ("models",), "code": ("codes",)}.get(kind, (kind,))
     return [item.value for run in runs for name in names for item in run[name]]
 
 
@@ -242,8 +245,11 @@ def of_readme(record: Record, readme: Document) -> Iterator[Figure]:
             runs = [run for run in record.runs if run.seed == row.seed]
             if value is not None and runs:
                 yield Figure(rule, (file, row.line), table.name(column)[:40], kind, value, runs, row.seed)
+    told: dict[str, dict[str, int]] = {kind: {} for kind in PATTERNS.facts}
     for line in readme.every_line if not record.incomplete else ():
         other = WORDS["other_record"].search(line.text)
+        for kind, pattern in PATTERNS.facts.items() if not other else ():
+            told[kind] |= {next(filter(None, hit.groups())): line.number for hit in pattern.finditer(line.text)}
         top = line.number <= _TOP and not other and WORDS["headline"].search(line.text)
         for n in (n for n in line.numbers if top and n.unit.lower() == "mb" and n.decimals):
             if any(abs(n.value - m.value) <= n.step for x in readme.every_line for m in x.numbers if m.whole):
@@ -258,6 +264,11 @@ def of_readme(record: Record, readme: Document) -> Iterator[Figure]:
         timed = re.match(r" ?s\b", line.text[hit.end(2) :]) is not None and "ttt" not in label.lower()
         if fits and kind in ("bytes", "model", "code", "steps", "bpb", "eval") and timed == (kind == "eval"):
             yield Figure(rule, (file, line.number), label, kind, value, record.runs, loose=True)
+    for kind, found in told.items():
+        for text, number in found.items() if len(found) == 1 else ():  # of several, one may be another run's
+            yield Figure(
+                rule, (file, number), f"{kind} in the text", kind, read_numbers(text)[0], record.bound.any, loose=True
+            )
 
 
 def figures(record: Record) -> None:
@@ -291,6 +302,7 @@ def model(record: Record) -> None:
     names = (record.folder.name.replace("_", " "), readme.title if readme else "", meta.text("name") if meta else "")
     told: list[tuple[tuple[str, ...], tuple[str, ...], int]]
     told = [(("vocab_size",), (size,), 0) for text in names for size in WORDS["vocabulary"].findall(text)]
+    told += [((key,), ("on",), 0) for key, words in PATTERNS.switches.items() if any(map(words.search, names))]
     for number, line in enumerate(record.told, 1):
         told += [(shape, hit, number) for hit in WORDS["layers_and_width"].findall(line) for shape in _SHAPE]
         settings = WORDS["setting"].findall(line)  # One alone may be an experiment's.
@@ -300,6 +312,8 @@ def model(record: Record) -> None:
     for keys in dict.fromkeys(keys for keys, *_ in told):
         ran = [(*(source[key][0] for key in keys),) for source in sources if {*keys} <= {*source}]
         values = [(value, number) for of, value, number in told if of == keys]
+        off = [WORDS["off_value"].fullmatch(one[0]) for one in ran]
+        ran = ran if keys[0] not in PATTERNS.switches or all(off) else [("on",)]
         if ran and not {value for value, _ in values} & {*ran}:
             value, number = values[0]
             at = (record.readme_file, number) if readme and 0 < number <= len(readme.raw) else record.json_file

@@ -156,6 +156,9 @@ def test_a_readme_under_another_name_is_read_and_warned_about(tmp_path):
         ("A3-CLAIMED-BYTES", {"bytes_total": 15_900_001, "bytes_model_int6": 15_900_000}, True),
         ("A3-CLAIMED-BYTES", {"bytes_total": 15_901_000, "bytes_model_int6": 15_900_000}, False),
         ("A3-CLAIMED-BYTES", {"bytes_total": "15900001", "bytes_model_int6": 15_900_000}, True),
+        ("A3-CLAIMED-BYTES", {"bytes_total": 10_500_000}, True),
+        ("A8-STD", {"val_bpb_std": 0.00033}, True),
+        ("A8-STD", {"val_bpb_std": 0.0004}, False),
         ("C4-COVERAGE", {"name": "SP8192 + XSA", "val_bpb": 1.41, "val_loss": 2.3807}, True),
         ("C4-COVERAGE", {"name": "SP1024 + XSA", "val_bpb": 1.41, "val_loss": 2.3807}, False),
     ],
@@ -257,6 +260,60 @@ def test_evaluations_that_print_no_loss_are_summed_once(tmp_path):
     (found,) = grave(tmp_path, folder, "A2-EVAL-CLOCK")
     assert "all passes 625.6 s" in found.found  # 5.6 + 160 + 160 + 300
     assert grave(tmp_path / "again", folder, "C4-SINGLE-PASS")
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("Total train tokens seen: `2622488576`", True),
+        ("Total train tokens seen: `2,621,440,000`", False),  # 5,000 steps of 524,288
+        ("Total train tokens seen by PR #1: 2,622,488,576", False),
+        ("A model of 35.2M parameters", True),
+        ("A model of 35.9M parameters", False),
+        ("4948 steps in 588s on 8xH100", True),
+        ("5000 steps in 588s on 8xH100", False),
+        ("Unfused 4,890 steps → fused 4,948 steps in 588s", False),
+        ("Peak memory: `10,301 MiB` a GPU", True),
+        ("Peak memory: ~10,100 MiB a GPU", False),
+    ],
+)
+def test_what_a_sentence_of_the_readme_says_of_the_run_follows_from_the_log(tmp_path, line, named):
+    folder = PublicFolder(files={"README.md": f"{readme()}\n- {line}\n"})
+    for run in folder.seeds:
+        run.settings = {"train_batch_tokens": 524_288}
+        run.early = ["peak memory allocated: 10121 MiB reserved: 10440 MiB"]
+    assert bool(grave(tmp_path, folder, "A9-README-MATCH")) is named
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "named"),
+    [
+        ("11L + Dropout + EMA", {"dropout": 0.0}, True),
+        ("11L + Dropout + EMA", {"dropout": 0.1, "ema_enabled": True}, False),
+        ("11L, no dropout, XSA", {"dropout": 0.0, "xsa_last_n": 4}, False),
+        ("11L + 3-layer recurrence", {"recur_layers": ""}, True),
+        ("11L + 3-layer recurrence", {"recur_layers": "4,5"}, False),
+    ],
+)
+def test_a_method_of_the_name_is_not_switched_off_in_the_logs(tmp_path, name, setting, named):
+    folder = metadata(name=name)
+    for run in folder.seeds:
+        run.settings = setting
+    assert bool(grave(tmp_path, folder, "A9-README-MATCH")) is named
+
+
+@pytest.mark.parametrize(("setting", "named"), [({"ttt_hash_embed": True}, True), ({"ttt_hash_embed": False}, False)])
+def test_a_switch_that_one_seed_alone_has(tmp_path, setting, named):
+    folder = PublicFolder()
+    folder.seeds[0].settings = setting
+    assert bool(grave(tmp_path, folder, "A8-SAME-CONFIG")) is named
+
+
+@pytest.mark.parametrize(("tokens", "named"), [(40_542_144, True), (40_540_160, False)])
+def test_no_token_is_scored_twice(tmp_path, tokens, named):
+    folder = PublicFolder()
+    folder.seeds[0].extra = [f"  ngram_eval DONE: bpb=1.080100 tokens={tokens} t=138s"]
+    assert bool(grave(tmp_path, folder, "C4-SINGLE-PASS")) is named
 
 
 @pytest.mark.parametrize(("size", "named"), [("14.81 MB", True), ("15.52 MB", False)])
