@@ -24,8 +24,6 @@ ORDER = (Verdict.FAIL, Verdict.WARN, Verdict.PASS, Verdict.UNKNOWN)
 CALLED = {Verdict.FAIL: "WRONG", Verdict.WARN: "DISPUTED", Verdict.PASS: "holds", Verdict.UNKNOWN: "not checkable"}
 NEAR = 0.05
 """A claimed mean within 5 % of a column of seeds is about that column; one further off is about something else."""
-SMALLEST_SCORE = 0.2
-"""Below it a number of bpb or nats is a difference and no score."""
 _COUNTS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7}
 
 
@@ -148,7 +146,7 @@ def check_headlines(document: Document) -> Iterator[Claim]:
             fine = number.step < 1e-2 and 0.3 < number.value < 10 and re.search(r"bpb|ttt|±|std|mean", near)
             words = "nats" if re.search(r"val[_ ]?loss|nats", before[-40:].lower()) else "bpb" if fine else ""
             kind = number.kind or words
-            is_score = kind in ("bpb", "nats") and number.value >= SMALLEST_SCORE
+            is_score = kind in ("bpb", "nats") and number.value >= 0.2  # below it is a difference
             if number.signed or not (is_score or kind == "bytes"):
                 continue
             paren = WORDS["in_parentheses"].match(after)

@@ -24,8 +24,6 @@ from harness.rules import Verdict
 _UNTRAINED = {"sp1024": math.log(1024), "sp8192": math.log(8192)}
 """Nats a token of a model that knows nothing: they tell the vocabulary."""
 _COUNT_BYTES = "Count the UTF-8 bytes of the raw documents; compare the table with decoded text."
-MAX_TOLD = 2_000
-"""Lines of README and JSON in which the folder may call its score one of a part."""
 _GAINED = """windows and adaptation on scored tokens have given at most 0.05. Scores taken after training on the same \
 tokens, or probabilities that don't sum to one, would look like this."""
 LARGEST_GAIN = 0.06
@@ -122,7 +120,7 @@ def coverage(record: Record, run: Run) -> None:
         message, found = "more tokens were scored than the text has.", f"{again.value:,.0f} tokens"
         out.warn("C4-SINGLE-PASS", message, run.place(again), found, shown, "Score each token once.")
     finding = judge_tokens(tokens)
-    for text in record.told[:MAX_TOLD] if finding.verdict is Verdict.FAIL else ():
+    for text in record.told[:2_000] if finding.verdict is Verdict.FAIL else ():
         numbers = [n.value for n in read_numbers(text)] if re.search(r"token", text, re.IGNORECASE) else []
         if any(abs(n - tokens) <= 0.01 * tokens for n in numbers) or WORDS["not_comparable"].search(text):
             message, said = "the score is of a part of the text, as the folder says.", text.strip()[:160]

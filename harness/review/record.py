@@ -1,9 +1,4 @@
-"""One public record, loaded; and the set of its runs that the claimed score rests on.
-
-Runs form sets: final ones, reruns, evaluations only, ablations, baselines. A claim binds to the runs of the seeds that
-the JSON names, else to any set that explains it. Only inside that set are seeds, settings, code and models compared;
-the other runs are one note.
-"""
+"""One public record, loaded; and the set of its runs that the claimed score rests on."""
 
 import re
 from bisect import bisect_left, bisect_right

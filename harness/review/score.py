@@ -3,11 +3,13 @@
 import math
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate, product
 from statistics import fmean
+from typing import Any
 
-from harness.review.jsonfile import Metadata, is_number, shown
+from harness.review.jsonfile import JsonProblem, Metadata, is_number, parse_json, shown
 from harness.review.logs import Run
 from harness.review.number import Number, read_numbers
 from harness.review.patterns import PATTERNS, WORDS
@@ -201,7 +203,8 @@ def unlike(record: Record, one: Figure) -> str:
     exact = not value.about and kind not in _TIMES
     copied = next((run.seed for run in others if exact and one.given_by(_known([run], kind))), None)
     everywhere = runs is record.runs or kind in _TIMES or (kind in ("bytes", "model") and exact and copied is None)
-    files = None if everywhere else [run.file for run in runs]
+    whole = everywhere and one.at[0] in (record.json_file, record.readme_file)  # no file stands for itself
+    files = None if whole else [run.file for run in (record.runs if everywhere else runs)]
     if (kind not in _TIMES or value.decimals > 2) and record.mentions(value, files):
         return ""
     if copied is not None:
@@ -229,6 +232,23 @@ def of_json(record: Record, meta: Metadata) -> Iterator[Figure]:
         idle = value.decimals < ENOUGH if kind == "bpb" else known and min(known) <= one.shown <= max(known)
         if kind in ("steps", "model", "bpb", "train", "pace") and not idle:
             yield one
+
+
+def of_others(record: Record) -> Iterator[Figure]:
+    """Figures of further JSON files, where a score beside them tells their run."""
+    for name in sorted(n for n in record.folder.sizes if n.endswith(".json") and n != record.json_file):
+        nodes: list[Any] = []
+        with suppress(JsonProblem):
+            nodes = [parse_json(record.folder.read(name, record.out) or b"null")]
+        for node in nodes:  # which grows while it is gone through
+            inner = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+            nodes += [item for item in inner if isinstance(item, dict | list)]
+            numbers = [(k, _kind(k), n) for k, n in node.items() if is_number(n)] if isinstance(node, dict) else []
+            scores = [number for _, kind, number in numbers if kind == "bpb" and number.decimals > ENOUGH]
+            runs = [run for run in record.runs if run.final and any(x.gives(run.final.bpb.value) for x in scores)]
+            for key, kind, number in numbers if len(runs) == 1 else ():
+                if kind in ("model", "code", "steps") or (kind == "bytes" and "bytes" in key):
+                    yield Figure("A9-JSON-MATCH", (name, 0), key, kind, number, runs)
 
 
 def of_readme(record: Record, readme: Document) -> Iterator[Figure]:
@@ -275,7 +295,7 @@ def figures(record: Record) -> None:
     """What JSON and README state against what the runs say. A key fact is compared with what is near it alone."""
     out = record.out
     stated = [*(of_json(record, record.metadata) if record.metadata else ())]
-    stated += of_readme(record, record.readme) if record.readme else ()
+    stated += [*of_others(record), *(of_readme(record, record.readme) if record.readme else ())]
     for one in stated:
         if record.folder.late() or not math.isfinite(one.shown) or not (near := unlike(record, one)):
             continue

@@ -12,7 +12,6 @@ from harness.review.patterns import WORDS
 from harness.review.record import Record, load_record, shared_passes
 from harness.rules import Verdict
 
-SLIP = 0.05
 _POPULATION = "the deviation is the population's (divided by n); a test over seeds needs the sample's (n - 1)."
 
 
@@ -55,7 +54,7 @@ def tests(record: Record) -> None:
 
 def is_slip(given: Number, found: list[float]) -> bool:
     """Whether a deviation is off by so little that it was computed from more digits, or fewer."""
-    return any(abs(given.value - x) <= SLIP * x for x in found)
+    return any(abs(given.value - x) <= 0.05 * x for x in found)
 
 
 def final_scores(record: Record) -> list[float]:

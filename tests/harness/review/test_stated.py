@@ -263,6 +263,22 @@ def test_evaluations_that_print_no_loss_are_summed_once(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("figures", "named"),
+    [
+        ({"final_val_bpb": 1.08010000, "bytes_total": 15_996_305}, True),
+        ({"final_val_bpb": 1.08010000, "stop_step": 5_000, "bytes_model": 15_900_000}, False),
+        ({"final_val_bpb": 1.08010000, "bytes_total_estimate": 15_996_305}, False),
+        ({"final_val_bpb": 1.12345678, "bytes_total": 15_996_305}, False),  # of a run that has no log here
+    ],
+)
+def test_a_second_json_file_says_of_a_run_what_its_log_says(tmp_path, figures, named):
+    text = json.dumps({"runs": [figures]})
+    text = text.replace("1.0801", "1.08010000")
+    found = grave(tmp_path, PublicFolder(files={"results.json": text}), "A9-JSON-MATCH")
+    assert [i.file for i in found] == ["results.json"] * named
+
+
+@pytest.mark.parametrize(
     ("line", "named"),
     [
         ("Total train tokens seen: `2622488576`", True),

@@ -286,6 +286,9 @@ README = "# X\n\nval_bpb: 1.0805\n\n{}\n"
         ("val_bpb: TBD (3-seed mean)", ["WARN A9-METADATA"]),
         ("Status: WIP, awaiting 8xH100 credits.", ["WARN A9-METADATA"]),
         ("3-seed validation is in progress.", ["WARN A9-METADATA"]),
+        ("An 8xH100 run of the best recipe is in progress.", ["WARN A9-METADATA"]),
+        ("- `train.log`: summarized excerpts from the experiments", ["WARN A9-LOG"]),
+        ("- `train.log`: the whole log, with excerpts of the source", []),
         ("Further tuning is future work pending compute.", []),
         ("Runs that were in flight are finished; the status of all seeds is final.", []),
         ("A grid search over learning rates came first; the temperature was fixed at 1.", []),
@@ -302,7 +305,7 @@ README = "# X\n\nval_bpb: 1.0805\n\n{}\n"
 )
 def test_what_a_readme_says_of_tests_and_choices(tmp_path, words, rules):
     folder = PublicFolder(files={"README.md": README.format(words)})
-    ids = ("A2-EVAL-CLOCK", "A8-TEST", "A8-SEEDS", "A9-METADATA", "C3-SCORE-BEFORE-UPDATE", "C4-SINGLE-PASS")
+    ids = ("A2-EVAL-CLOCK", "A8-TEST", "A8-SEEDS", "A9-LOG", "A9-METADATA", "C3-SCORE-BEFORE-UPDATE", "C4-SINGLE-PASS")
     assert grave(tmp_path, folder, *ids) == rules
 
 
