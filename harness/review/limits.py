@@ -64,7 +64,8 @@ def calibration(record: Record, run: Run) -> None:
         return
     if loop.value > cap + record.readings.train_overshoot_s:
         return  # The loop alone is over the cap: that is said by its own rule.
-    timed = f" + Hessians {seconds:.1f} s = {loop.value + seconds:.1f} s" if run["hessians"] else ", Hessians not timed"
+    what = "tables" if "built in" in text else "Hessians"
+    timed = f" + {what} {seconds:.1f} s = {loop.value + seconds:.1f} s" if run["hessians"] else f", {what} not timed"
     figures = f"loop {loop.value:.1f} s{timed}, reserve {reserve:g} s"
     at = run.place((run["hessians"] or run["calibrations"])[0])
     if not run["hessians"] and reserve >= 1 and loop.value + reserve <= cap + 1:

@@ -366,12 +366,14 @@ def test_no_claimed_run_trains_to_a_score_that_no_method_reaches(tmp_path, score
 
 
 @pytest.mark.parametrize(("seconds", "named"), [(13.3, True), (8.3, False)])
-def test_a_calibration_by_another_word_is_timed(tmp_path, seconds, named):
+def test_calibrations_and_tables_by_other_words_are_timed(tmp_path, seconds, named):
     folder = PublicFolder()
-    line = f"gptq:loop-aware calibrated 41 layers in {seconds}s"
-    text = folder.seeds[0].log("modern").replace("GPTQ:collected 67 Hessians in 8.2s", line)
-    folder.files["train_seed1.log"] = text
-    assert [f"Hessians {seconds} s" in i.found for i in grave(tmp_path, folder, "A1-CALIBRATION")] == [True] * named
+    text = folder.seeds[0].log("modern")
+    for line, what in (("gptq:loop-aware calibrated 41 layers", "Hessians"), ("ngram_artifact: built", "tables")):
+        changed = text.replace("GPTQ:collected 67 Hessians in 8.2s", f"{line} in {seconds}s")
+        folder.files["train_seed1.log"] = changed.replace("GPTQ:collecting Hessians from calibration data...\n", "")
+        found = grave(tmp_path / what, folder, "A1-CALIBRATION")
+        assert [f"{what} {seconds} s" in i.found for i in found] == [True] * named
 
 
 @pytest.mark.parametrize(("shards", "named"), [(105, True), (80, False)])
