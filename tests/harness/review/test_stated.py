@@ -135,6 +135,20 @@ def test_sizes_of_other_records_are_not_held_against_a_folder(tmp_path):
     assert not grave(tmp_path, PublicFolder(files={"README.md": text}), "A9-README-MATCH")
 
 
+@pytest.mark.parametrize(
+    ("target", "named"),
+    [
+        ("docs/REPORT.md", "REPORT.md"),
+        ("train_gpt.py", ""),
+        ("../2026-03-17_Base/REPORT.md", ""),
+        ("https://x.y/z.md", ""),
+    ],
+)
+def test_links_of_the_readme_lead_to_files_of_the_folder(tmp_path, target, named):
+    folder = PublicFolder(files={"README.md": f"{readme()}\nSee [there]({target}).\n"})
+    assert [i.found for i in grave(tmp_path, folder, "A9-FILES")] == [named] * bool(named)
+
+
 def test_a_temperature_of_one_is_none(tmp_path):
     folder = PublicFolder()
     folder.seeds[0].extra = ["TTT temperature: 1.0"]
