@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import accumulate, product
+from itertools import accumulate, product, takewhile
 from statistics import fmean
 from typing import Any
 
@@ -236,12 +236,12 @@ def of_json(record: Record, meta: Metadata) -> Iterator[Figure]:
 
 def of_others(record: Record) -> Iterator[Figure]:
     """Figures of further JSON files, where a score beside them tells their run."""
-    for name in sorted(n for n in record.folder.sizes if n.endswith(".json") and n != record.json_file):
+    for name in sorted(n for n in record.folder.sizes if n.endswith(".json") and n != record.json_file)[:20]:
         nodes: list[Any] = []
         with suppress(JsonProblem):
-            nodes = [parse_json(record.folder.read(name, record.out) or b"null")]
-        for node in nodes:  # which grows while it is gone through
-            inner = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+            nodes = [[parse_json(record.folder.read(name, record.out) or b"null")]]
+        for node in takewhile(lambda _: not record.folder.late(), nodes):  # which grows while it is gone through
+            inner = node.values() if isinstance(node, dict) else node
             nodes += [item for item in inner if isinstance(item, dict | list)]
             numbers = [(k, _kind(k), n) for k, n in node.items() if is_number(n)] if isinstance(node, dict) else []
             scores = [number for _, kind, number in numbers if kind == "bpb" and number.decimals > ENOUGH]
