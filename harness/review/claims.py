@@ -22,10 +22,6 @@ LEFT_OUT = "limit of what is read"
 """What a claim is about that only says that a part of the text was not checked."""
 ORDER = (Verdict.FAIL, Verdict.WARN, Verdict.PASS, Verdict.UNKNOWN)
 CALLED = {Verdict.FAIL: "WRONG", Verdict.WARN: "DISPUTED", Verdict.PASS: "holds", Verdict.UNKNOWN: "not checkable"}
-NEAR = 0.05
-"""A claimed mean within 5 % of a column of seeds is about that column; one further off is about something else."""
-SMALLEST_SCORE = 0.2
-"""Below it a number of bpb or nats is a difference and no score."""
 _COUNTS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7}
 
 
@@ -148,7 +144,7 @@ def check_headlines(document: Document) -> Iterator[Claim]:
             fine = number.step < 1e-2 and 0.3 < number.value < 10 and re.search(r"bpb|ttt|±|std|mean", near)
             words = "nats" if re.search(r"val[_ ]?loss|nats", before[-40:].lower()) else "bpb" if fine else ""
             kind = number.kind or words
-            is_score = kind in ("bpb", "nats") and number.value >= SMALLEST_SCORE
+            is_score = kind in ("bpb", "nats") and number.value >= 0.2  # below it is a difference
             if number.signed or not (is_score or kind == "bytes"):
                 continue
             paren = WORDS["in_parentheses"].match(after)
@@ -198,7 +194,8 @@ def _column(document: Document, claimed: Number, before: str) -> Column | None:
     before it name; else the last after test-time training or sliding; else the nearest."""
     columns = [column for column in document.columns if column.kind == claimed.kind]
     last = [c for c in columns if re.search(r"ttt|sliding|final|post|test-time", c.name, re.IGNORECASE)] or columns
-    near = [column for column in columns if abs(column.mean.value - claimed.value) <= NEAR * abs(column.mean.value)]
+    # A claimed mean that is further off than 5 % is about something else.
+    near = [column for column in columns if abs(column.mean.value - claimed.value) <= 0.05 * abs(column.mean.value)]
     fitting = [column for column in near if claimed.admits(column.mean.low, column.mean.high)]
     named = [column for column in near if column.name.lower() in before.lower()]
     final = [column for column in near if column is last[-1]]

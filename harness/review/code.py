@@ -9,10 +9,6 @@ from harness.review.record import Record
 _SOURCES = (".cpp", ".cc", ".c", ".cu")
 LOOKED_AT = (ast.Assign, ast.Expr, ast.Import, ast.ImportFrom, ast.AugAssign, ast.Return, ast.For)
 _COUNT = "Put the code into the counted script."
-SHIM = 500
-"""Bytes of a script that can only run another file."""
-MAX_STATEMENT = 4_000
-"""Characters of a statement that are looked at."""
 
 
 def absent(record: Record) -> None:
@@ -23,7 +19,7 @@ def absent(record: Record) -> None:
     if record.scripts:
         return
     others = [n for n in record.folder.names if n.endswith((".py", *_SOURCES)) and n != record.main_code]
-    tiny = 0 < (record.folder.size_of(record.main_code or "") or 0) < SHIM  # then the code stands in another file
+    tiny = 0 < (record.folder.size_of(record.main_code or "") or 0) < 500  # then the code stands in another file
     likely = [n for n in others if tiny or not (WORDS["not_at_eval"].search(n) or "train" in n)]
     told = "\n".join(record.told)  # which may call a file an analysis
     names = {n: re.escape(n.rsplit("/", 1)[-1]) for n in likely}
@@ -91,7 +87,7 @@ def patterns(record: Record) -> None:
             beside = WORDS["worth_beside_target"].search(raw) and WORDS["target"].search(raw)
             if not (WORDS["worth_of_loop" if loop else "worth"].search(raw) or beside) or record.folder.late():
                 continue
-            text = ast.unparse(node)[:MAX_STATEMENT]
+            text = ast.unparse(node)[:4_000]
             at = (name, 0 if script.layers else node.lineno)  # an unpacked script has other lines
             if not loop and WORDS["val_files"].match(text):
                 out.fail("A4-TRAIN-NO-VAL", "the train files are validation shards.", at, text[:160])

@@ -25,8 +25,6 @@ CHECKS: tuple[Check, ...] = (
 )
 GARBAGE = 50_000
 """Objects that a worker makes between two looks for cycles: syntax trees hold none, and a third of their time goes."""
-FEW = 6
-"""Up to this many folders are checked in this process: starting others would take longer."""
 
 
 def check_folder(path: Path, readings: Readings | None = None, against: Path | None = None) -> FolderReport:
@@ -62,7 +60,7 @@ def judge(record: Record, name: str, against: Path | None = None) -> FolderRepor
 
 def check_folders(paths: Sequence[Path], readings: Readings, against: Path | None = None) -> Iterator[FolderReport]:
     """Check several folders, in the order given, on as many processes as there are cores."""
-    if len(paths) <= FEW:
+    if len(paths) <= 6:  # to start other processes would take longer
         yield from (check_folder(path, readings, against) for path in paths)
         return
     from concurrent.futures import ProcessPoolExecutor

@@ -36,12 +36,13 @@ def required_files(record: Record) -> None:
         certain, remedy = not (maybe or record.study), "Ship one log for every seed."
         out.add(certain, rule, f"no training log{form}.", "", "no log with losses", "", remedy)
     bases, lists = {n.rsplit("/", 1)[-1] for n in names}, [list[str]()]
+    linked = [name for text in (record.readme.raw if record.readme else ()) for name in WORDS["linked"].findall(text)]
     for line in record.readme.raw if record.readme else ():
         if hit := WORDS["listed_file"].match(line):
             lists[-1].append(hit[1])
         elif line.strip() and not line.lstrip().startswith(("-", "*")):
             lists.append([])
-    told = dict.fromkeys(name for group in lists if bases & set(group) for name in group)
+    told = dict.fromkeys([*(name for group in lists if bases & set(group) for name in group), *linked])
     if absent := ", ".join(name for name in told if name not in bases):
         out.warn(rule, "the README lists files that are not here.", record.readme_file, absent)
     if not out.has(rule):
@@ -168,6 +169,11 @@ def same_config(record: Record) -> None:
             fixed = key == "model_params" or (first.block and WORDS["hyperparameter"].search(key) and not idle)
             values = f"{key} = {b}", f"{a} in {first.file}:{line_a}"
             out.add(certain and bool(fixed), rule, f"{key} differs between seeds.", (other.file, line_b), *values)
+        known = {*first.settings} ^ {*other.settings} if first.block and other.block and other.trained else set()
+        for one, key in ((run, key) for run in (first, other) for key in sorted(known & {*run.settings})):
+            if one.settings[key][0] == "True":
+                message, at = "a switch that is on in one log, and that another doesn't know.", one.settings[key][1]
+                out.warn(rule, message, (one.file, at), f"{key} = True")
     if len(out.items) == before:
         out.passed(rule, f"{len(runs)} logs have equal settings, apart from seed and places.")
 

@@ -14,7 +14,6 @@ MAX_BYTES, MAX_DEPTH, LONGEST_KEY = 1 << 20, 32, 1_000
 SEED_FIELDS = ("seed_results", "seeds", "per_seed", "results", "runs")
 HOLDERS = ("results", "result", "metrics", "summary", "scores")
 """Objects in which some folders keep the fields that others write at the top."""
-SEED_KEY = re.compile(r"(?:seed[_ -]?)?(\d{1,10})")
 
 
 class JsonProblem(ValueError):
@@ -132,18 +131,18 @@ def read_metadata(raw: dict[str, Any], text: str) -> Metadata:
 
 
 def _read_seeds(found: Metadata, places: list[dict[str, Any]]) -> None:
-    raw = found.raw
+    raw, seed_in = found.raw, WORDS["seed_key"].fullmatch
     tables = [(name, raw.get(name)) for name in SEED_FIELDS]
-    tables.append(("", {k: v for k, v in raw.items() if SEED_KEY.fullmatch(k) and isinstance(v, dict)}))  # ``seed_42``
+    tables.append(("", {k: v for k, v in raw.items() if seed_in(k) and isinstance(v, dict)}))  # ``seed_42``
     for place in places:  # objects under any other name whose keys are all seeds, such as ``val_bpb_seeds``
         for name, value in place.items():
             named = isinstance(value, dict) and len(value) > 1 and not WORDS["other_fields"].search(name)
-            if named and all(SEED_KEY.fullmatch(str(key)) for key in value):
+            if named and all(seed_in(str(key)) for key in value):
                 tables.append((name, value))
     for name, value in tables:
         runs = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
         keys = value if isinstance(value, dict) else [shown(i.get("seed")) if isinstance(i, dict) else "" for i in runs]
-        hits = [(SEED_KEY.fullmatch(key), run) for key, run in zip(keys, runs, strict=True)]
+        hits = [(seed_in(key), run) for key, run in zip(keys, runs, strict=True)]
         of_seed = [(int(hit[1]), run) for hit, run in hits if hit and isinstance(run, dict | Number)]
         for seed, run in of_seed:
             numbers = run if isinstance(run, dict) else {"val_bpb": run}

@@ -64,7 +64,8 @@ def calibration(record: Record, run: Run) -> None:
         return
     if loop.value > cap + record.readings.train_overshoot_s:
         return  # The loop alone is over the cap: that is said by its own rule.
-    timed = f" + Hessians {seconds:.1f} s = {loop.value + seconds:.1f} s" if run["hessians"] else ", Hessians not timed"
+    what = "tables" if "built in" in text else "Hessians"
+    timed = f" + {what} {seconds:.1f} s = {loop.value + seconds:.1f} s" if run["hessians"] else f", {what} not timed"
     figures = f"loop {loop.value:.1f} s{timed}, reserve {reserve:g} s"
     at = run.place((run["hessians"] or run["calibrations"])[0])
     if not run["hessians"] and reserve >= 1 and loop.value + reserve <= cap + 1:
@@ -226,9 +227,12 @@ def claimed_bytes(record: Record) -> None:
     if claimed is not None and claimed.value > cap:
         near, message = not values or max(values) > cap, "the claimed size is over the cap."
         out.add(near, "A3-ARTIFACT-BYTES", message, at, shown(claimed), f"cap {cap:,} bytes")
+    exact = int(claimed.value) if claimed else 0
+    zeros, rounded = 10 ** (len(str(exact)) - len(str(exact).rstrip("0"))), "the claimed size is rounded"
+    if claimed is not None and not values and zeros >= 10_000 and exact:
+        out.warn(rule, f"{rounded}: the cap is judged to the byte.", at, shown(claimed))
     if claimed is not None and values:
-        exact, own = int(claimed.value), [size.value for run, _ in totals if (size := meta.size_of(run.seed))]
-        zeros = 10 ** (len(str(exact)) - len(str(exact).rstrip("0")))
+        own = [size.value for run, _ in totals if (size := meta.size_of(run.seed))]
         near, every = zeros >= 1_000 and any(abs(exact - value) < zeros for value in values), (values, own or values)
         once = record.claimed if len({run.key for run, _ in totals}) == 1 else None  # reruns, of which one is claimed
         its = [t.value for run, t in totals if once and t and any(once.gives(i.bpb.value) for i in run.passes)]
@@ -240,7 +244,7 @@ def claimed_bytes(record: Record) -> None:
             (exact in logged["totals"], "the claimed size is that of another run of the folder" * bool(record.claimed)),
             (exact in logged["models"], "the claimed size is a model's, without the code"),
             (record.mentions(claimed, [run.file for run in record.runs]), ""),
-            (near, "the claimed size is rounded: the cap is judged to the byte"),
+            (near, f"{rounded}: the cap is judged to the byte"),
         )
         if remark := next((text for holds, text in known if holds), "the claimed size is in no log"):
             sizes = f"logs: {', '.join(f'{value:,}' for value in values[:5])}"

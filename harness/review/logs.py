@@ -208,11 +208,6 @@ class Run:
         return self.file, stat.line if stat else 0
 
 
-_CALIBRATES = ("reserves", "hessians", "calibrations")
-LOSS = re.compile(r"(?:(?:train|val)_(?:loss|bpb)[:=]\s*|\bstep[ :]\s*\d[^\n]{0,40}\bloss[:= ]\s*)(?:\d|nan)")
-"""What a run log prints, and no other text."""
-
-
 def seed_of_name(name: str) -> int | None:
     """The seed that a file name states, such as ``train_seed42.log``; else the one of its folder's name."""
     for part in reversed(name.split("/")):
@@ -370,7 +365,7 @@ class _Reader:
             return
         for name, word, pattern in PATTERNS.lines:
             hit = pattern.match(line) if word in line and len(run[name]) < MAX_KEPT else None
-            if hit and not (name in _CALIBRATES and WORDS["no_calibration"].search(line)):
+            if hit and not (name in ("reserves", "hessians", "calibrations") and WORDS["no_calibration"].search(line)):
                 groups = hit.groupdict()
                 value = _seconds(groups["n"].replace(",", "") or "0", groups.get("unit") or "")
                 stat = Stat((groups["label"] or "") if "label" in groups else line[:160], value, number)

@@ -10,6 +10,7 @@ _NAMES = {
     "<TIME>": r"(-?(?:[0-9]{1,15}(?:\.[0-9]{1,15})?(?:[eE][-+]?[0-9]{1,3})?|nan|inf))",
     "<TAGS>": r"(?:(?!val_)\w{1,30}[:=][\w.]{1,30} ){0,4}(?P<how>sliding )?",
     "<BEHIND>": r"(?=\s*(?:[(±+/&]|over\b|of\b|across\b|$))",
+    "<P>": r"\bp(?:[- ]?value)?(?P<op>\W{1,6}?)(?P<p>(?:0?\.\d{1,12}|\d(?:\.\d{1,9})?(?=e))(?:e[-\u2212]\d{1,2})?)",
     "<N>": r"(?P<n>\d{1,18})",
     "<TARGET>": r"\b(?:\w+_)?(?:y|tgts?|targets?|gold|labels?|y_true|next_tok(?:en)?s?)(?:_\w+)?\b",
     "<GATE>": r"(?:\w+_)?(?:alpha|gate|lam|lambda_|mix(?:ing)?_?(?:w|weights?)?|blend\w*|tilt)",
@@ -47,6 +48,8 @@ class Tables(msgspec.Struct, frozen=True):
     code: tuple[Statement, ...]
     fields: dict[str, tuple[str, ...]]
     figures: dict[str, re.Pattern[str]]
+    facts: dict[str, re.Pattern[str]]
+    switches: dict[str, re.Pattern[str]]
     stages: dict[str, re.Pattern[str]]
     words: dict[str, re.Pattern[str]]
     aggregates: dict[str, re.Pattern[str]]

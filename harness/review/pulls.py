@@ -33,8 +33,6 @@ REFS = re.compile(r"refs/(?:remotes/[^/]+/)?pull/(\d{1,9})(?:/head)?")
 LARGEST_TREE = 8 << 20
 LARGEST_BLOB = 256 << 20
 """Bytes of an object beyond which nothing of it is read."""
-MAX_FOLDERS = 60
-"""Record folders of one pull request that are judged."""
 SLICE = 1 << 20
 TREE_ENTRY = re.compile(rb"(\d++) ([^\0]++)\0(.{20})|.+", re.DOTALL)
 """A tree is read up to the first bytes that are not an entry."""
@@ -174,7 +172,7 @@ def list_added(repository: Path, base: str, pulls: Iterable[Pull]) -> Iterator[t
                 yield pull, []
                 continue
             new = [Added(pull, path, tree) for path, tree in sorted(now.items()) if path not in before]
-            yield pull, new[:MAX_FOLDERS]
+            yield pull, new[:60]
     finally:
         objects.close()
 

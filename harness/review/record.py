@@ -1,9 +1,4 @@
-"""One public record, loaded; and the set of its runs that the claimed score rests on.
-
-Runs form sets: final ones, reruns, evaluations only, ablations, baselines. A claim binds to the runs of the seeds that
-the JSON names, else to any set that explains it. Only inside that set are seeds, settings, code and models compared;
-the other runs are one note.
-"""
+"""One public record, loaded; and the set of its runs that the claimed score rests on."""
 
 import re
 from bisect import bisect_left, bisect_right
@@ -17,7 +12,7 @@ from typing import Literal
 
 from harness.review.findings import Findings, Readings
 from harness.review.jsonfile import JsonProblem, Metadata, parse_json, read_metadata
-from harness.review.logs import LOSS, Pass, Run, decode, read_log, seed_of_name
+from harness.review.logs import Pass, Run, decode, read_log, seed_of_name
 from harness.review.number import Number
 from harness.review.patterns import WORDS
 from harness.review.readme import Document
@@ -36,7 +31,6 @@ LARGEST_SCORE = 8.0
 """Bits a byte that a model needs which knows nothing."""
 MAX_TEXT = 1 << 20
 """Characters of a log whose text is kept for a second look."""
-_PRINTED = re.compile(r"(?<![\d.,])(?:\d{1,4}\.\d{3,17}|\d{1,3}(?:,\d{3}){1,4}|\d{4,12})(?![\d])")
 
 
 Check = Callable[["Record"], None]
@@ -167,7 +161,7 @@ class Record:
             if name not in self._printed:
                 here = name in self.folder.sizes and name not in self.texts
                 text = decode(self.folder.reader(name, 8 << 20)[0]) if here else self.texts.get(name, "")
-                found = set(_PRINTED.findall(text))
+                found = set(WORDS["printed"].findall(text))
                 self._printed[name] = sorted({float(text.replace(",", "")) for text in found})
             printed, reach = self._printed[name], 2 * number.step
             span = printed[bisect_left(printed, number.value - reach) : bisect_right(printed, number.value + reach)]
@@ -288,7 +282,7 @@ def _load_logs(record: Record) -> None:
         text = decode(data)
         if len(text) < MAX_TEXT:
             record.texts[name] = text
-        for run in read_log(name, text) if LOSS.search(text) else ():
+        for run in read_log(name, text) if WORDS["loss_line"].search(text) else ():
             spent = run.train_time.value if run.train_time else None
             scores = tuple((item.name, item.bpb.text, item.seconds) for item in run.passes)
             # Two runs agree in every printed figure only when one is a copy of the other.

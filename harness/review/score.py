@@ -3,11 +3,13 @@
 import math
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import accumulate, product
+from itertools import accumulate, product, takewhile
 from statistics import fmean
+from typing import Any
 
-from harness.review.jsonfile import Metadata, is_number, shown
+from harness.review.jsonfile import JsonProblem, Metadata, is_number, parse_json, shown
 from harness.review.logs import Run
 from harness.review.number import Number, read_numbers
 from harness.review.patterns import PATTERNS, WORDS
@@ -19,7 +21,7 @@ _TIMES = {"train": 0.011, "eval": 1.0, "pace": 0.0005}
 """Kinds of time, and the seconds by which each may be off; "pace" is that of a step."""
 _TOP = 25
 """Lines within which a README states its own score."""
-_SHAPE = (("num_layers", "model_dim"), ("n_layer", "n_embd"))
+_SHAPE = (("num_layers", "model_dim"), ("n_layer", "n_embd"), ("layers", "dim"))
 LARGEST_RATIO = 2.6
 """Nats a token for one bit a byte, with the largest of the published vocabularies."""
 _BY_SCRIPT = "Copy the figures from the logs by script."
@@ -132,7 +134,7 @@ class Figure:
             return any(abs(self.shown - x) <= 0.01 * x for x in known)
         text, fine = self.value.text, self.kind in ("bpb", "nats")
         rounded = 10.0 ** (len(text) - len(text.rstrip("0,"))) / 2 if self.value.whole and text.endswith("000") else 0.0
-        rounded = 1.02 * self.value.step if self.value.unit.lower() == "mb" else rounded
+        rounded = 1.02 * self.value.step if self.value.unit.lower() == "mb" or self.kind == "params" else rounded
         least = {"steps": 1.0, **_TIMES}.get(self.kind)
         room = rounded if least is None else max(least, 1.02 * self.value.step * self.unit)
         close = (abs(self.shown - x) <= (5e-5 if fine else room) for x in known)
@@ -168,9 +170,12 @@ def _known(runs: list[Run], kind: str, stage: str = "") -> list[float]:
         spans = [item.value for run in runs for item in run["eval_times"]]
         timed = ([item.seconds or 0.0 for item in reversed(run.passes)] for run in runs)
         return [*spans, *(x for times in timed for x in (times if stage else accumulate(times)) if x)]
+    if key := {"params": "model_params", "tokens": "train_batch_tokens"}.get(kind):
+        told = ((run, run.settings.get(key, ("", 0))[0]) for run in runs)
+        return [float(text) * ((run.last_step or 0) if kind == "tokens" else 1) for run, text in told if text.isdigit()]
     if kind == "pace":
         return [span.value / run.last_step for run in runs if run.last_step for span in [run.train_time] if span]
-    names = {"bytes": ("totals", "models"), "model": ("models",), "code": ("codes",)}.get(kind, ())
+    names = {"bytes": ("totals", "models"), "model": ("models",), "code": ("codes",)}.get(kind, (kind,))
     return [item.value for run in runs for name in names for item in run[name]]
 
 
@@ -198,7 +203,8 @@ def unlike(record: Record, one: Figure) -> str:
     exact = not value.about and kind not in _TIMES
     copied = next((run.seed for run in others if exact and one.given_by(_known([run], kind))), None)
     everywhere = runs is record.runs or kind in _TIMES or (kind in ("bytes", "model") and exact and copied is None)
-    files = None if everywhere else [run.file for run in runs]
+    whole = everywhere and one.at[0] in (record.json_file, record.readme_file)  # no file stands for itself
+    files = None if whole else [run.file for run in (record.runs if everywhere else runs)]
     if (kind not in _TIMES or value.decimals > 2) and record.mentions(value, files):
         return ""
     if copied is not None:
@@ -228,6 +234,23 @@ def of_json(record: Record, meta: Metadata) -> Iterator[Figure]:
             yield one
 
 
+def of_others(record: Record) -> Iterator[Figure]:
+    """Figures of further JSON files, where a score beside them tells their run."""
+    for name in sorted(n for n in record.folder.sizes if n.endswith(".json") and n != record.json_file)[:20]:
+        nodes: list[Any] = []
+        with suppress(JsonProblem):
+            nodes = [[parse_json(record.folder.read(name, record.out) or b"null")]]
+        for node in takewhile(lambda _: not record.folder.late(), nodes):  # which grows while it is gone through
+            inner = node.values() if isinstance(node, dict) else node
+            nodes += [item for item in inner if isinstance(item, dict | list)]
+            numbers = [(k, _kind(k), n) for k, n in node.items() if is_number(n)] if isinstance(node, dict) else []
+            scores = [number for _, kind, number in numbers if kind == "bpb" and number.decimals > ENOUGH]
+            runs = [run for run in record.runs if run.final and any(x.gives(run.final.bpb.value) for x in scores)]
+            for key, kind, number in numbers if len(runs) == 1 else ():
+                if kind in ("model", "code", "steps") or (kind == "bytes" and "bytes" in key):
+                    yield Figure("A9-JSON-MATCH", (name, 0), key, kind, number, runs)
+
+
 def of_readme(record: Record, readme: Document) -> Iterator[Figure]:
     """Cells of its tables over seeds, and key facts (a two-column row, a list entry)."""
     rule, file = "A9-README-MATCH", record.readme_file
@@ -242,8 +265,11 @@ def of_readme(record: Record, readme: Document) -> Iterator[Figure]:
             runs = [run for run in record.runs if run.seed == row.seed]
             if value is not None and runs:
                 yield Figure(rule, (file, row.line), table.name(column)[:40], kind, value, runs, row.seed)
+    told: dict[str, dict[str, int]] = {kind: {} for kind in PATTERNS.facts}
     for line in readme.every_line if not record.incomplete else ():
         other = WORDS["other_record"].search(line.text)
+        for kind, pattern in PATTERNS.facts.items() if not other else ():
+            told[kind] |= {next(filter(None, hit.groups())): line.number for hit in pattern.finditer(line.text)}
         top = line.number <= _TOP and not other and WORDS["headline"].search(line.text)
         for n in (n for n in line.numbers if top and n.unit.lower() == "mb" and n.decimals):
             if any(abs(n.value - m.value) <= n.step for x in readme.every_line for m in x.numbers if m.whole):
@@ -258,13 +284,18 @@ def of_readme(record: Record, readme: Document) -> Iterator[Figure]:
         timed = re.match(r" ?s\b", line.text[hit.end(2) :]) is not None and "ttt" not in label.lower()
         if fits and kind in ("bytes", "model", "code", "steps", "bpb", "eval") and timed == (kind == "eval"):
             yield Figure(rule, (file, line.number), label, kind, value, record.runs, loose=True)
+    for kind, found in told.items():
+        for text, number in found.items() if len(found) == 1 else ():  # of several, one may be another run's
+            yield Figure(
+                rule, (file, number), f"{kind} in the text", kind, read_numbers(text)[0], record.bound.any, loose=True
+            )
 
 
 def figures(record: Record) -> None:
     """What JSON and README state against what the runs say. A key fact is compared with what is near it alone."""
     out = record.out
     stated = [*(of_json(record, record.metadata) if record.metadata else ())]
-    stated += of_readme(record, record.readme) if record.readme else ()
+    stated += [*of_others(record), *(of_readme(record, record.readme) if record.readme else ())]
     for one in stated:
         if record.folder.late() or not math.isfinite(one.shown) or not (near := unlike(record, one)):
             continue
@@ -291,6 +322,7 @@ def model(record: Record) -> None:
     names = (record.folder.name.replace("_", " "), readme.title if readme else "", meta.text("name") if meta else "")
     told: list[tuple[tuple[str, ...], tuple[str, ...], int]]
     told = [(("vocab_size",), (size,), 0) for text in names for size in WORDS["vocabulary"].findall(text)]
+    told += [((key,), ("on",), 0) for key, words in PATTERNS.switches.items() if any(map(words.search, names))]
     for number, line in enumerate(record.told, 1):
         told += [(shape, hit, number) for hit in WORDS["layers_and_width"].findall(line) for shape in _SHAPE]
         settings = WORDS["setting"].findall(line)  # One alone may be an experiment's.
@@ -300,6 +332,8 @@ def model(record: Record) -> None:
     for keys in dict.fromkeys(keys for keys, *_ in told):
         ran = [(*(source[key][0] for key in keys),) for source in sources if {*keys} <= {*source}]
         values = [(value, number) for of, value, number in told if of == keys]
+        off = [WORDS["off_value"].fullmatch(one[0]) for one in ran]
+        ran = ran if keys[0] not in PATTERNS.switches or all(off) else [("on",)]
         if ran and not {value for value, _ in values} & {*ran}:
             value, number = values[0]
             at = (record.readme_file, number) if readme and 0 < number <= len(readme.raw) else record.json_file

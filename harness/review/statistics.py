@@ -7,19 +7,11 @@ from statistics import fmean, pstdev, stdev
 
 from harness.errors import UsageError
 from harness.review.claims import check_document
-from harness.review.logs import LOSS
 from harness.review.number import Number, read_numbers
+from harness.review.patterns import WORDS
 from harness.review.record import Record, load_record, shared_passes
 from harness.rules import Verdict
 
-SLIP = 0.05
-_P = r"\bp(?:[- ]?value)?(?P<op>\W{1,6}?)(?P<p>(?:0?\.\d{1,12}|\d(?:\.\d{1,9})?(?=e))(?:e[-\u2212]\d{1,2})?)"
-_T_TEST = re.compile(
-    r"(?<![\w-])t(?:[- ]?(?:stat\w*|value))?\W{1,8}(?P<t>\d{1,4}\.\d{1,6})\b.{0,60}?"
-    rf"\bdf\W{{1,6}}(?P<df>\d{{1,4}}(?:\.\d{{1,6}})?)\b.{{0,60}}?{_P}",
-    re.IGNORECASE,
-)
-_Z_TEST = re.compile(rf"(?<![\w-])z\W{{1,8}}\d{{1,3}}\.\d{{1,6}}\b.{{0,40}}?{_P}", re.IGNORECASE)
 _POPULATION = "the deviation is the population's (divided by n); a test over seeds needs the sample's (n - 1)."
 
 
@@ -48,7 +40,7 @@ def tests(record: Record) -> None:
     """A stated p against the t and the degrees of freedom beside it, one-sided or two-sided."""
     for line in record.readme.every_line if record.readme else ():
         at, remedy = (record.readme_file, line.number), "Name the test, and compute p from its statistic."
-        if hit := _T_TEST.search(line.text):
+        if hit := WORDS["t_test"].search(line.text):
             from scipy.special import stdtr  # scipy.stats takes a second to import
 
             t, df, p = (Number.of(hit[name].replace("\u2212", "-")) for name in ("t", "df", "p"))
@@ -58,14 +50,11 @@ def tests(record: Record) -> None:
                 computed = " or ".join(f"{k * stdtr(df.value, -t.value):.3g}" for k in (1, 2))
                 message = "the stated p does not follow from t and df."
                 record.out.warn("A8-TEST", message, at, hit[0], f"{computed} (one-sided, two-sided)", remedy)
-        elif hit := _Z_TEST.search(line.text):
-            message = "a z-test over few seeds: the deviation is estimated from them, so the statistic is a t."
-            record.out.warn("A8-TEST", message, at, hit[0], "", remedy, "likely")
 
 
 def is_slip(given: Number, found: list[float]) -> bool:
     """Whether a deviation is off by so little that it was computed from more digits, or fewer."""
-    return any(abs(given.value - x) <= SLIP * x for x in found)
+    return any(abs(given.value - x) <= 0.05 * x for x in found)
 
 
 def final_scores(record: Record) -> list[float]:
@@ -90,6 +79,7 @@ def pools(record: Record) -> list[list[float]]:
 def deviations(record: Record) -> None:
     """Deviations in the JSON against those of the logs."""
     rule, out, meta, scores = "A8-STD", record.out, record.metadata, final_scores(record)
+    scores = scores or [score.value for score in (meta.scores if meta else ())]
     known = pools(record)
     for name in ("val_bpb_std", "val_loss_std") if len(scores) > 1 else ():
         given = meta.number(name) if meta else None
@@ -118,7 +108,8 @@ def check_against(record: Record, path: Path) -> None:
     from harness.units import LN2, Text, to_bpb
 
     before = load_record(path, record.readings)
-    copied = [name for name, text in record.texts.items() if text in before.texts.values() and LOSS.search(text)]
+    known, texts = set(before.texts.values()), record.texts.items()
+    copied = [name for name, text in texts if text in known and WORDS["loss_line"].search(text)]
     if copied:
         message = f"logs that are byte for byte those of {path.name}."
         record.out.warn("A9-LOG", message, copied[0], ", ".join(copied), "", "Ship the logs of your own runs.")

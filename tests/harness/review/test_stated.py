@@ -135,6 +135,20 @@ def test_sizes_of_other_records_are_not_held_against_a_folder(tmp_path):
     assert not grave(tmp_path, PublicFolder(files={"README.md": text}), "A9-README-MATCH")
 
 
+@pytest.mark.parametrize(
+    ("target", "named"),
+    [
+        ("docs/REPORT.md", "REPORT.md"),
+        ("train_gpt.py", ""),
+        ("../2026-03-17_Base/REPORT.md", ""),
+        ("https://x.y/z.md", ""),
+    ],
+)
+def test_links_of_the_readme_lead_to_files_of_the_folder(tmp_path, target, named):
+    folder = PublicFolder(files={"README.md": f"{readme()}\nSee [there]({target}).\n"})
+    assert [i.found for i in grave(tmp_path, folder, "A9-FILES")] == [named] * bool(named)
+
+
 def test_a_temperature_of_one_is_none(tmp_path):
     folder = PublicFolder()
     folder.seeds[0].extra = ["TTT temperature: 1.0"]
@@ -156,6 +170,9 @@ def test_a_readme_under_another_name_is_read_and_warned_about(tmp_path):
         ("A3-CLAIMED-BYTES", {"bytes_total": 15_900_001, "bytes_model_int6": 15_900_000}, True),
         ("A3-CLAIMED-BYTES", {"bytes_total": 15_901_000, "bytes_model_int6": 15_900_000}, False),
         ("A3-CLAIMED-BYTES", {"bytes_total": "15900001", "bytes_model_int6": 15_900_000}, True),
+        ("A3-CLAIMED-BYTES", {"bytes_total": 10_500_000}, True),
+        ("A8-STD", {"val_bpb_std": 0.00033}, True),
+        ("A8-STD", {"val_bpb_std": 0.0004}, False),
         ("C4-COVERAGE", {"name": "SP8192 + XSA", "val_bpb": 1.41, "val_loss": 2.3807}, True),
         ("C4-COVERAGE", {"name": "SP1024 + XSA", "val_bpb": 1.41, "val_loss": 2.3807}, False),
     ],
@@ -259,6 +276,88 @@ def test_evaluations_that_print_no_loss_are_summed_once(tmp_path):
     assert grave(tmp_path / "again", folder, "C4-SINGLE-PASS")
 
 
+@pytest.mark.parametrize(
+    ("figures", "named"),
+    [
+        ({"final_val_bpb": 1.08010000, "bytes_total": 15_996_305}, True),
+        ({"final_val_bpb": 1.08010000, "stop_step": 5_000, "bytes_model": 15_900_000}, False),
+        ({"final_val_bpb": 1.08010000, "bytes_total_estimate": 15_996_305}, False),
+        ({"final_val_bpb": 1.12345678, "bytes_total": 15_996_305}, False),  # of a run that has no log here
+    ],
+)
+def test_a_second_json_file_says_of_a_run_what_its_log_says(tmp_path, figures, named):
+    text = json.dumps({"runs": [figures]})
+    text = text.replace("1.0801", "1.08010000")
+    found = grave(tmp_path, PublicFolder(files={"results.json": text}), "A9-JSON-MATCH")
+    assert [i.file for i in found] == ["results.json"] * named
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("Total train tokens seen: `2622488576`", True),
+        ("Total train tokens seen: `2,621,440,000`", False),  # 5,000 steps of 524,288
+        ("Total train tokens seen by PR #1: 2,622,488,576", False),
+        ("A model of 35.2M parameters", True),
+        ("A model of 35.9M parameters", False),
+        ("4948 steps in 588s on 8xH100", True),
+        ("5000 steps in 588s on 8xH100", False),
+        ("Unfused 4,890 steps → fused 4,948 steps in 588s", False),
+        ("Peak memory: `10,301 MiB` a GPU", True),
+        ("Peak memory: ~10,100 MiB a GPU", False),
+    ],
+)
+def test_what_a_sentence_of_the_readme_says_of_the_run_follows_from_the_log(tmp_path, line, named):
+    folder = PublicFolder(files={"README.md": f"{readme()}\n- {line}\n"})
+    for run in folder.seeds:
+        run.settings = {"train_batch_tokens": 524_288}
+        run.early = ["peak memory allocated: 10121 MiB reserved: 10440 MiB"]
+    assert bool(grave(tmp_path, folder, "A9-README-MATCH")) is named
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "named"),
+    [
+        ("11L + Dropout + EMA", {"dropout": 0.0}, True),
+        ("11L + Dropout + EMA", {"dropout": 0.1, "ema_enabled": True}, False),
+        ("11L, no dropout, XSA", {"dropout": 0.0, "xsa_last_n": 4}, False),
+        ("11L + 3-layer recurrence", {"recur_layers": ""}, True),
+        ("11L + 3-layer recurrence", {"recur_layers": "4,5"}, False),
+    ],
+)
+def test_a_method_of_the_name_is_not_switched_off_in_the_logs(tmp_path, name, setting, named):
+    folder = metadata(name=name)
+    for run in folder.seeds:
+        run.settings = setting
+    assert bool(grave(tmp_path, folder, "A9-README-MATCH")) is named
+
+
+@pytest.mark.parametrize(("setting", "named"), [({"ttt_hash_embed": True}, True), ({"ttt_hash_embed": False}, False)])
+def test_a_switch_that_one_seed_alone_has(tmp_path, setting, named):
+    folder = PublicFolder()
+    folder.seeds[0].settings = setting
+    assert bool(grave(tmp_path, folder, "A8-SAME-CONFIG")) is named
+
+
+@pytest.mark.parametrize(("tokens", "named"), [(40_542_144, True), (40_540_160, False)])
+def test_no_token_is_scored_twice(tmp_path, tokens, named):
+    folder = PublicFolder()
+    folder.seeds[0].extra = [f"  ngram_eval DONE: bpb=1.080100 tokens={tokens} t=138s"]
+    assert bool(grave(tmp_path, folder, "C4-SINGLE-PASS")) is named
+
+
+@pytest.mark.parametrize(("size", "named"), [("14.81 MB", True), ("15.52 MB", False)])
+def test_an_artifact_line_with_commas_is_a_size(tmp_path, size, named):
+    text = f"# Made up\n\n**val_bpb: 1.0805** | {size} | 8xH100\n"
+    folder = PublicFolder(files={"README.md": text})
+    for run in folder.seeds:
+        run.model_bytes = 15_524_240
+        line = "Artifact: 15,524,240 bytes (14.81 MB)"
+        log = [x for x in run.log("modern").split("\n") if not x.startswith(("Serialized", "Total", "Code"))]
+        folder.files[f"train_seed{run.seed}.log"] = "\n".join([*log[:-3], line, *log[-3:]])
+    assert bool(grave(tmp_path, folder, "A9-README-MATCH")) is named
+
+
 def test_logs_of_the_record_to_be_beaten_are_no_logs(tmp_path):
     folder = PublicFolder().write(tmp_path)
     report = check_folder(folder, against=PublicFolder(name="Before").write(tmp_path))
@@ -281,12 +380,14 @@ def test_no_claimed_run_trains_to_a_score_that_no_method_reaches(tmp_path, score
 
 
 @pytest.mark.parametrize(("seconds", "named"), [(13.3, True), (8.3, False)])
-def test_a_calibration_by_another_word_is_timed(tmp_path, seconds, named):
+def test_calibrations_and_tables_by_other_words_are_timed(tmp_path, seconds, named):
     folder = PublicFolder()
-    line = f"gptq:loop-aware calibrated 41 layers in {seconds}s"
-    text = folder.seeds[0].log("modern").replace("GPTQ:collected 67 Hessians in 8.2s", line)
-    folder.files["train_seed1.log"] = text
-    assert [f"Hessians {seconds} s" in i.found for i in grave(tmp_path, folder, "A1-CALIBRATION")] == [True] * named
+    text = folder.seeds[0].log("modern")
+    for line, what in (("gptq:loop-aware calibrated 41 layers", "Hessians"), ("ngram_artifact: built", "tables")):
+        changed = text.replace("GPTQ:collected 67 Hessians in 8.2s", f"{line} in {seconds}s")
+        folder.files["train_seed1.log"] = changed.replace("GPTQ:collecting Hessians from calibration data...\n", "")
+        found = grave(tmp_path / what, folder, "A1-CALIBRATION")
+        assert [f"{what} {seconds} s" in i.found for i in found] == [True] * named
 
 
 @pytest.mark.parametrize(("shards", "named"), [(105, True), (80, False)])

@@ -278,6 +278,19 @@ README = "# X\n\nval_bpb: 1.0805\n\n{}\n"
         ("Grid search T=0.90-1.00 on the quantized model at eval time.", ["WARN C4-SINGLE-PASS"]),
         ("### Concentration sweep (seed 1)", ["WARN C4-SINGLE-PASS"]),
         ("### Concentration sweep on training tokens", []),
+        ("3. After all chunks: re-eval with T=0.98.", ["WARN C4-SINGLE-PASS"]),
+        ("## Post-TTT temperature (T=0.98)", ["WARN C4-SINGLE-PASS"]),
+        ("Softmax at T=1; logits are capped at 30 before and after TTT.", []),
+        ("4. Total eval time: ~696s (within 10-min eval budget)", ["WARN A2-EVAL-CLOCK"]),
+        ("- Eval: ~465s total (87s sliding + 296s TTT + 82s)", []),
+        ("val_bpb: TBD (3-seed mean)", ["WARN A9-METADATA"]),
+        ("Status: WIP, awaiting 8xH100 credits.", ["WARN A9-METADATA"]),
+        ("3-seed validation is in progress.", ["WARN A9-METADATA"]),
+        ("An 8xH100 run of the best recipe is in progress.", ["WARN A9-METADATA"]),
+        ("- `train.log`: summarized excerpts from the experiments", ["WARN A9-LOG"]),
+        ("- `train.log`: the whole log, with excerpts of the source", []),
+        ("Further tuning is future work pending compute.", []),
+        ("Runs that were in flight are finished; the status of all seeds is final.", []),
         ("A grid search over learning rates came first; the temperature was fixed at 1.", []),
         ("After training, adapt the model on validation data (SGD, 2 epochs).", ["WARN C3-SCORE-BEFORE-UPDATE"]),
         ("2. Predict probabilities for that chunk using the now-adapted model", ["WARN C3-SCORE-BEFORE-UPDATE"]),
@@ -292,7 +305,8 @@ README = "# X\n\nval_bpb: 1.0805\n\n{}\n"
 )
 def test_what_a_readme_says_of_tests_and_choices(tmp_path, words, rules):
     folder = PublicFolder(files={"README.md": README.format(words)})
-    assert grave(tmp_path, folder, "A8-TEST", "A8-SEEDS", "C3-SCORE-BEFORE-UPDATE", "C4-SINGLE-PASS") == rules
+    ids = ("A2-EVAL-CLOCK", "A8-TEST", "A8-SEEDS", "A9-LOG", "A9-METADATA", "C3-SCORE-BEFORE-UPDATE", "C4-SINGLE-PASS")
+    assert grave(tmp_path, folder, *ids) == rules
 
 
 @pytest.mark.parametrize("score", ["1.0805", {"1": 1.0801, "mean": 1.0805}])
@@ -350,6 +364,8 @@ def test_files_beside_a_script_that_is_not_here(tmp_path, name, note, found):
     [
         ({}, "- **8 layers, 1024d**", ["Model config: {'n_layer': 12, 'n_embd': 640}"], ["WARN A9-README-MATCH"]),
         ({}, "12L, 640d, from 8 layers, 512d", ["Model config: {'n_layer': 12, 'n_embd': 640}"], []),
+        ({}, "- 10 layers, 512 dim", ["params:9 layers:9 dim:512 heads:8"], ["WARN A9-README-MATCH"]),
+        ({}, "- 10 layers, 512 dim", ["params:9 layers:10 dim:512 heads:8"], []),
         ({}, "- BPB 1.0805\n- Not legal: the gate sees later tokens.", [], ["WARN A9-README-MATCH"]),
         ({}, "- BPB 1.0805\n\n## A first try\n\nNot legal: the gate saw later tokens.", [], []),
     ],
