@@ -26,6 +26,7 @@ from harness.units import bits_per_byte
 
 KNOWN_FILE = Path(__file__).with_name("known.json")
 SPAN_SLACK_S = 1e-6
+SPAN_END_S = 1.0  # from an answer in time to the end of its span
 CLOCK_RULES = {"train": "A1-TRAIN-CLOCK", "eval": "A2-EVAL-CLOCK"}
 LATER_AUDITS = ("costly targets", "sum of all leaks")  # from version 2 on, like the layer of guarded folders
 SCORE_RULES = {"C2-NORMALISED", "C3-SCORE-BEFORE-UPDATE", "C4-COVERAGE", "C4-SINGLE-PASS", "A7-BPB", *AUDITS.values()}
@@ -122,8 +123,20 @@ def _verdicts_and_digests(record: RunRecord) -> Iterator[str]:
     for rule_id, message in broken.items():
         if given.get(rule_id) != Verdict.FAIL:
             yield f"{rule_id} is given as {given.get(rule_id, 'no verdict')}, but {message}"
-    if record.training and record.training.ended == "clock" and given.get("A1-TRAIN-CLOCK") == Verdict.PASS:
-        yield f"A1-TRAIN-CLOCK is given as PASS, but the clock cut training short after {record.training.steps:,} steps"
+    terms, final, training = terms_for(record), record.final, record.training
+    cut, floor = training is not None and training.ended == "clock", terms.floor_bpb if terms else 0.0
+    seen = sum(", in the packaging or evaluation: " not in told for told in record.resumes)
+    doubts = {  # what stands against a PASS
+        "A1-TRAIN-CLOCK": f"the clock cut training short after {training.steps:,} steps" if cut and training else "",
+        "C1-CAUSAL": f"in {seen} tries before this one the text had been seen" if seen else "",
+        "S1-ISOLATION": _missing_layers(record),
+        "S6-PLAUSIBLE": f"{final.bpb:.4f} bpb is under the floor of {floor:g}" if final and final.bpb < floor else "",
+    }
+    yield from (
+        f"{rule_id} is given as PASS, but {doubt}"
+        for rule_id, doubt in doubts.items()
+        if doubt and given.get(rule_id) == Verdict.PASS
+    )
     if given.get("A3-ARTIFACT-BYTES") == Verdict.FAIL and "A3-ARTIFACT-BYTES" not in broken:
         yield "A3-ARTIFACT-BYTES is given as FAIL, but the artifact is within the cap"
     # 6. The configuration has its digest. (The form of digests is the schema's; the chain has the intent's.)
@@ -154,10 +167,14 @@ def _broken_rules(record: RunRecord) -> list[Finding]:
     if final and final.whole_set and final.bytes != record.data.val_bytes:
         text = f"the final score is over {final.bytes:,} bytes; the documents have {record.data.val_bytes:,}"
         found.append(_broken("A7-BYTES", text))
-    missing = sorted(name for name, state in record.isolation.items() if not LayerState.read(state).in_force)
-    if record.track.official and missing:
-        found.append(_broken("S1-ISOLATION", f"official track without the isolation layers {', '.join(missing)}"))
+    if record.track.official and (missing := _missing_layers(record)):
+        found.append(_broken("S1-ISOLATION", f"official track: {missing}"))
     return found
+
+
+def _missing_layers(record: RunRecord) -> str:
+    missing = sorted(name for name, state in record.isolation.items() if not LayerState.read(state).in_force)
+    return f"it ran without the isolation layers {', '.join(missing)}" * bool(missing)
 
 
 def _broken(rule_id: str, message: str) -> Finding:
@@ -168,6 +185,7 @@ class Terms(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     """What a record of one version of a track must agree with. Times in seconds, tolerances in nats and bpb.
 
     positions: audited positions at least; rerun_bpb: largest difference of a repetition on another machine
+    The last four hold nothing against a record of a version that is listed without them.
     """
 
     official: bool
@@ -182,6 +200,10 @@ class Terms(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     rerun_bpb: float
     readings: dict[str, str]
     deadline: str = ""
+    setup_s: float = math.inf
+    warmup_s: float = math.inf
+    escape_nats: float = math.inf
+    floor_bpb: float = 0.0
 
 
 class KnownText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -265,6 +287,10 @@ def _other_terms(record: RunRecord, terms: Terms) -> Iterator[str]:
         if limits.get(budget.name, budget.limit_s) != budget.limit_s:
             yield f"budget {budget.name} limit {budget.limit_s}"
     yield from (f"budget {name} is not stated" for name in limits if name not in {b.name for b in record.budgets})
+    for span in record.spans:
+        most_s = {"setup": terms.setup_s, "warmup": terms.warmup_s}.get(span.name.partition(" ")[0], math.inf)
+        if max(span.seconds - SPAN_END_S, span.limit_s or 0.0) > most_s:
+            yield f"span {span.name} of {span.seconds:.1f} s, limit {span.limit_s},"
     if terms.deadline and record.started_at > terms.deadline:
         yield f"the start at {record.started_at}, after the deadline {terms.deadline},"
     if record.sizes.cap_bytes != terms.artifact_bytes:
@@ -297,13 +323,24 @@ def check_complete(record: RunRecord) -> Iterator[Finding]:
     older = record.provenance is None  # of version 1
     if missing := sorted({*Layer} - record.isolation.keys() - ({Layer.GUARDED} if older else set())):
         yield _broken("R7-COMPLETE", f"a refereed record does not say what became of the layers {', '.join(missing)}")
+    lists = {"conditions": record.conditions, "readable": record.readable, "training": record.training}
+    if missing := sorted(name for name, held in lists.items() if not held and not older):
+        yield _broken("R7-COMPLETE", f"a refereed record leaves out {', '.join(missing)}")
     for name, rule_id in AUDITS.items():
         audit = next((audit for audit in record.audits if (audit.name, audit.rule) == (name, rule_id)), None)
         # The last chunk may be too short for its part of the positions, so half of them is what is sure.
         least = min(terms.positions, record.data.val_targets) // 2 if terms and name == "causality" else 1
         most_nats = terms.tolerance_nats if terms else math.inf
+        # A track of one's own may ask for more draws than there ever are.
+        most_bound = terms.escape_nats if terms and record.track.name in known().tracks else math.inf
+        bound = (audit.bound_nats or math.inf) if audit and name == LATER_AUDITS[0] else 0.0
         if audit is None and not (older and name in LATER_AUDITS):
             yield _broken("R7-COMPLETE", f"a refereed record has no audit of {rule_id} called {name!r}")
-        elif audit and given.get(rule_id) is Verdict.PASS and (audit.k < least or audit.tolerance_nats > most_nats):
-            text = f"{rule_id} passed without an audit {name!r} of {least} positions or more within {most_nats:g} nats"
-            yield _broken("R7-COMPLETE", text)
+        elif audit and given.get(rule_id) is Verdict.PASS:
+            text = f"{rule_id} passed without an audit {name!r} "
+            if audit.k < least or audit.tolerance_nats > most_nats:
+                yield _broken("R7-COMPLETE", f"{text}of {least} positions or more within {most_nats:g} nats")
+            elif bound > most_bound:
+                yield _broken(
+                    "R7-COMPLETE", f"{text}that bounds leaks to {most_bound:g} nats a token (here: {bound:g})"
+                )

@@ -209,6 +209,7 @@ def intent_mismatch(intent: Intent, record: RunRecord) -> list[str]:
         drawn = {hashlib.sha256(bytes.fromhex(audit.entropy)).hexdigest() for audit in record.audits}
     except ValueError:
         drawn = set()
-    if intent.audit_commitment and drawn != {intent.audit_commitment}:
+    bound = record.kind == "refereed" and record.provenance is not None  # from version 2 on
+    if (bound or intent.audit_commitment) and drawn != {intent.audit_commitment}:
         differing.append("audit secret")
     return differing
