@@ -25,12 +25,14 @@ _RESERVED_PREFIXES = (
 )  # fmt: skip
 CONSENT = "GOLF_ACCEPT"
 _SECRET_NAME = re.compile(
-    r"SECRET|PASSWORD|PASSWD|PASSPHRASE|SSHPASS|APIKEY|CREDENTIAL|"
-    r"(^|_)(TOKEN|COOKIE|AUTH)(_|$)|_(KEY|PWD|PASS|CREDS|PAT|DSN)$"
+    r"SECRET|PASSWORD|PASSWD|PASSPHRASE|PASSCODE|SSHPASS|APIKEY|PRIVATEKEY|BEARER|CREDENTIAL|"
+    r"(ACCESS|API|AUTH|REFRESH)TOKEN|(^|_)(TOKEN|COOKIE|AUTH|JWT)\d*(_|$)|_(KEY|PWD|PW|PASS|CREDS|PAT|DSN)\d*$"
 )
 _SECRET_VALUE = re.compile(
     r"://[^\s/@]*:[^\s/@]+@|(?i:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})|"  # in an address; an identifier
-    r"(^|[\s,:=])(hf_|gh[oprsu]_|github_pat_|glpat-|sk-|xox[a-z]-|AKIA|eyJ|-----BEGIN)|"
+    r"(?i:(password|passwd|pwd|secret|token|api_?key|sig)=)|"
+    r"(?<![A-Za-z0-9+/])(?=[A-Za-z+/]*[0-9])(?=[a-z0-9+/]*[A-Z])[A-Za-z0-9+/]{40}(?![A-Za-z0-9+/])|"
+    r"(^|[\s,:=])(hf_|gh[oprsu]_|github_pat_|glpat-|gsk_|pypi-|AIza|ya29\.|sk-|xox[a-z]-|AKIA|eyJ|-----BEGIN)|"
     r"(?<![A-Za-z0-9+=])(?=[A-Za-z+=]*[0-9])(?=[0-9+=]*[A-Za-z])[A-Za-z0-9+=]{20,}"
 )
 _NUMBER = re.compile(r"[+-]?\d{0,12}\.?\d{0,20}([eE][+-]?\d{1,3})?")
