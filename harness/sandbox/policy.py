@@ -4,6 +4,7 @@ import os
 import re
 import resource
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ import psutil
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import told
 from harness.sandbox.landlock import DEVICE, NAME_THREADS, READ, READ_DIR, RUN, WRITE
+from harness.sandbox.restrict import STACK_BYTES
 from harness.sandbox.runtime import PACKAGES, Part, existing, runtime
 
 
@@ -71,6 +73,7 @@ _HARDWARE = (  # what CUDA, NCCL and Gloo look up about GPUs, links and interfac
 )
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 GROUPS, OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+LONGEST_TMPDIR = 107 - len("/golf-cell-xxxxxxxx/torch-shm-dir-xxxxxx/manager.sock")  # what Linux takes, at most
 LEAST_FILES, LEAST_THREADS, LEAST_CPU_S = 256, 128, 100_000  # what any cell needs: torch, its threads, their time
 _MAX_INHERITED = 4096  # characters: paths and names, no data
 _FABRIC = {  # multicast on the GPUs' links is off unless the user asks for it: a program that uses it can harm others
@@ -170,6 +173,7 @@ def refuse_low_limits(policy: SandboxPolicy) -> None:
     wanted = {
         "RLIMIT_NOFILE": (LEAST_FILES, "ulimit -n"),
         "RLIMIT_FSIZE": (policy.file_bytes, "ulimit -f"),
+        "RLIMIT_STACK": (STACK_BYTES, "ulimit -s"),
         "RLIMIT_NPROC": (threads + LEAST_THREADS if threads else 0, "ulimit -u"),
         "RLIMIT_CPU": (LEAST_CPU_S, "ulimit -t"),
         "RLIMIT_AS": (policy.memory_bytes, "ulimit -v"),
@@ -183,7 +187,9 @@ def refuse_low_limits(policy: SandboxPolicy) -> None:
                 f"this shell's limit {name} is {hard:,}, and a cell needs {least:,}{have}.",
                 remedy=f"Raise the hard limit ({command}; /etc/security/limits.conf, or the container's --ulimit).",
             )
-
+    if policy.network != "none" and len(os.fsencode(place := tempfile.gettempdir())) > LONGEST_TMPDIR:
+        text = f"the path {place} is over {LONGEST_TMPDIR} bytes: sockets of a cell's processes have no room in it."
+        raise CouldNotCheck(text, remedy="Set TMPDIR to a folder with a shorter path.")
     for group in control_groups("pids"):
         most, there = told(group / "pids.max").strip(), told(group / "pids.current").strip()
         if most.isdecimal() and there.isdecimal() and int(most) - int(there) < LEAST_THREADS:

@@ -13,7 +13,10 @@ from typing import Any
 from harness.sandbox import landlock, namespaces, seccomp
 from harness.sandbox.layers import Layer, LayerState
 
-MANY_FILES = 65_536
+STACK_BYTES = 8 << 20  # what Linux gives; compilers and parsers count on it
+RAISED = {resource.RLIMIT_NOFILE: 65_536, resource.RLIMIT_STACK: STACK_BYTES} | dict.fromkeys(
+    (resource.RLIMIT_AS, resource.RLIMIT_CPU), resource.RLIM_INFINITY
+)
 FOREIGN_PROC = "with the machine's /proc, as the kernel refuses another where parts of it are covered"
 Rules = list[tuple[str, int]]
 
@@ -86,9 +89,10 @@ def _network(filtered: LayerState, refused: str, shared_root: str, network: str)
 
 def _set_limits(limits: dict[str, int]) -> str:
     """Set the cell's limits and name them; soft ones of the referee's shell beside them go up as far as they may."""
-    for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_AS, resource.RLIMIT_CPU):
+    size = (1 << 64).__rmod__  # no limit is -1
+    for kind, most in RAISED.items():
         soft, hard = resource.getrlimit(kind)
-        resource.setrlimit(kind, (max(soft, min(hard, MANY_FILES)) if kind == resource.RLIMIT_NOFILE else hard, hard))
+        resource.setrlimit(kind, (max(soft, min(hard, most, key=size), key=size), hard))
     for name, value in limits.items():
         kind = getattr(resource, name)
         hard = resource.getrlimit(kind)[1]

@@ -296,6 +296,13 @@ def test_two_users_of_a_group_write_to_one_folder_where_their_umask_says_so(tmp_
         os.umask(before)
 
 
+@pytest.mark.parametrize(("umask", "mode"), [("0777", 0o700), ("0177", 0o700), ("0022", 0o755)])
+def test_a_mask_for_the_owner_too_does_not_take_his_own_folders_from_him(tmp_path: Path, umask: str, mode: int):
+    """Else a cell can't read what it wrote, and that would look like its own fault."""
+    assert shell(f'umask {umask}; "$0" keys new', tmp_path).returncode == 0
+    assert (tmp_path / "records" / "keys").stat().st_mode & 0o777 == mode
+
+
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS])
 def test_a_file_system_without_locks_is_named_and_nobody_is_accused_of_holding_one(tmp_path, monkeypatch, number: int):
     (tmp_path / "turn.lock").touch()
