@@ -145,6 +145,17 @@ def test_nothing_is_imported_from_the_working_folder(tmp_path: Path, monkeypatch
     assert not (tmp_path / "ran").exists()
 
 
+def test_no_file_beside_the_referee_s_folder_runs_where_a_cell_is_started(tmp_path: Path):
+    """That process is outside the sandbox, and in a clone the folder beside is the working folder."""
+    shutil.copytree(ROOT / "harness", tmp_path / "harness", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("resource", "tomllib", "msvcrt"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    launcher = tmp_path / "harness" / "sandbox" / "launcher.py"
+    done = subprocess.run([sys.executable, "-I", "-S", "-B", launcher], input=b"", capture_output=True, check=False)
+    assert b"JSONDecodeError" in done.stderr, "it came as far as reading its order"
+    assert not (tmp_path / "ran").exists()
+
+
 @pytest.mark.parametrize(
     ("given", "code", "says"),
     [("{0}", 0, ""), ("/opt:", 2, "an empty or relative entry"), ("/opt:.", 2, "an empty or relative entry")],
