@@ -23,9 +23,9 @@ from typing import Any, NoReturn
 sys.modules["harness"] = ModuleType("harness")
 sys.modules["harness"].__path__ = [str(Path(__file__).resolve().parents[1])]
 
-from harness.sandbox import landlock, namespaces
-from harness.sandbox.processes import default_signals, descendants, kill_all
-from harness.sandbox.restrict import Rules, restrict_cell
+from harness.sandbox import landlock, namespaces  # noqa: E402
+from harness.sandbox.processes import default_signals, descendants, kill_all  # noqa: E402
+from harness.sandbox.restrict import Rules, restrict_cell  # noqa: E402
 
 CHANNEL_FD, CONTROL_FD = 3, 4  # of a rank
 _ABOVE = 100
