@@ -42,7 +42,7 @@ def check_figures(record: RunRecord) -> list[Finding]:
 
 def check_run(record: RunRecord) -> list[Finding]:
     """What speaks against the run itself: what it left out, rules that its figures break, its own other verdicts."""
-    broken = _broken_rules(record)
+    broken = list(_broken_rules(record))
     rules = {finding.rule for finding in broken}
     own = [f for f in record.findings if f.verdict is not Verdict.PASS and f.rule not in rules]
     unknown = [f.rule for f in record.findings if f.rule not in catalogue()]
@@ -148,28 +148,26 @@ def _verdicts_and_digests(record: RunRecord) -> Iterator[str]:
         yield f"submission.config: {error}"
 
 
-def _broken_rules(record: RunRecord) -> list[Finding]:
+def _broken_rules(record: RunRecord) -> Iterator[Finding]:
     """Rules that the figures break, whatever verdicts the record gives: cap, clocks, coverage, isolation."""
-    found: list[Finding] = []
     sizes, final = record.sizes, record.final
     if sizes.total_bytes > sizes.cap_bytes:
         over = f"{sizes.total_bytes - sizes.cap_bytes:,} over"
         text = f"artifact is {sizes.total_bytes:,} bytes, cap {sizes.cap_bytes:,} ({over}); "
-        found.append(_broken("A3-ARTIFACT-BYTES", f"{text}model {sizes.model_bytes:,} + code {sizes.code_bytes:,}"))
+        yield _broken("A3-ARTIFACT-BYTES", f"{text}model {sizes.model_bytes:,} + code {sizes.code_bytes:,}")
     for budget in record.budgets:
         tolerant = budget.name == "train" and record.track.readings.get("train_clock") == "tolerate_200ms"
         if budget.used_s > budget.limit_s + (TRAIN_TOLERANCE_S if tolerant else 0.0):
             text = f"budget {budget.name} used {budget.used_s:.3f} s, limit {budget.limit_s:.1f} s"
-            found.append(_broken(CLOCK_RULES.get(budget.name, "A2-EVAL-CLOCK"), text))
+            yield _broken(CLOCK_RULES.get(budget.name, "A2-EVAL-CLOCK"), text)
     if final and not (final.whole_set and final.targets == record.data.val_targets):
         text = f"the final stage scored {final.targets:,} targets of {record.data.val_targets:,}"
-        found.append(_broken("C4-COVERAGE", text))
+        yield _broken("C4-COVERAGE", text)
     if final and final.whole_set and final.bytes != record.data.val_bytes:
         text = f"the final score is over {final.bytes:,} bytes; the documents have {record.data.val_bytes:,}"
-        found.append(_broken("A7-BYTES", text))
+        yield _broken("A7-BYTES", text)
     if record.track.official and (missing := _missing_layers(record)):
-        found.append(_broken("S1-ISOLATION", f"official track: {missing}"))
-    return found
+        yield _broken("S1-ISOLATION", f"official track: {missing}")
 
 
 def _missing_layers(record: RunRecord) -> str:
@@ -305,42 +303,42 @@ def _other_terms(record: RunRecord, terms: Terms) -> Iterator[str]:
         yield f"a machine with {fitting} GPUs of the model {terms.gpu_model} without a warning of A1-HARDWARE"
 
 
-def check_complete(record: RunRecord) -> Iterator[Finding]:
+def check_complete(record: RunRecord) -> list[Finding]:
     """What a record leaves out that one of its kind must hold [R7-COMPLETE]."""
+    return [_broken("R7-COMPLETE", text) for text in _left_out(record)]
+
+
+def _left_out(record: RunRecord) -> Iterator[str]:
     given = {finding.rule: finding.verdict for finding in record.findings}
     if record.kind == "self-reported":
         if claimed := sorted(name for name in SCORE_RULES if given.get(name) is Verdict.PASS):
-            yield _broken("R7-COMPLETE", f"a script that scored itself can't pass {', '.join(claimed)}")
+            yield f"a script that scored itself can't pass {', '.join(claimed)}"
         if silent := sorted({"C1-CAUSAL", "A7-BPB"} - given.keys()):
-            yield _broken("R7-COMPLETE", f"a script that scored itself has to say so of {', '.join(silent)}")
+            yield f"a script that scored itself has to say so of {', '.join(silent)}"
         return
-    terms = terms_for(record)
+    terms, older = terms_for(record), record.provenance is None  # of version 1
     wanted = REQUIRED_RULES | ({"A1-HARDWARE"} if terms and terms.gpu_model else set())
-    if missing := sorted(name for name in wanted if given.get(name, Verdict.UNKNOWN) is Verdict.UNKNOWN):
-        yield _broken("R7-COMPLETE", f"a refereed record has no verdict on {', '.join(missing)}")
-    if missing := sorted(CLOCK_RULES.keys() - {span.name for span in record.spans}):
-        yield _broken("R7-COMPLETE", f"a refereed record has no span {' and no span '.join(missing)}")
-    older = record.provenance is None  # of version 1
-    if missing := sorted({*Layer} - record.isolation.keys() - ({Layer.GUARDED} if older else set())):
-        yield _broken("R7-COMPLETE", f"a refereed record does not say what became of the layers {', '.join(missing)}")
     lists = {"conditions": record.conditions, "readable": record.readable, "training": record.training}
-    if missing := sorted(name for name, held in lists.items() if not held and not older):
-        yield _broken("R7-COMPLETE", f"a refereed record leaves out {', '.join(missing)}")
+    for lacks, names in (
+        ("has no verdict on", {name for name in wanted if given.get(name, Verdict.UNKNOWN) is Verdict.UNKNOWN}),
+        ("has no span called", CLOCK_RULES.keys() - {span.name for span in record.spans}),
+        ("does not say what became of the layers", {*Layer} - {*record.isolation, *[Layer.GUARDED] * older}),
+        ("leaves out", {name for name, held in lists.items() if not held and not older}),
+    ):
+        if names:
+            yield f"a refereed record {lacks} {', '.join(sorted(names))}"
     for name, rule_id in AUDITS.items():
         audit = next((audit for audit in record.audits if (audit.name, audit.rule) == (name, rule_id)), None)
-        # The last chunk may be too short for its part of the positions, so half of them is what is sure.
-        least = min(terms.positions, record.data.val_targets) // 2 if terms and name == "causality" else 1
-        most_nats = terms.tolerance_nats if terms else math.inf
-        # A track of one's own may ask for more draws than there ever are.
-        most_bound = terms.escape_nats if terms and record.track.name in known().tracks else math.inf
-        bound = (audit.bound_nats or math.inf) if audit and name == LATER_AUDITS[0] else 0.0
         if audit is None and not (older and name in LATER_AUDITS):
-            yield _broken("R7-COMPLETE", f"a refereed record has no audit of {rule_id} called {name!r}")
-        elif audit and given.get(rule_id) is Verdict.PASS:
-            text = f"{rule_id} passed without an audit {name!r} "
-            if audit.k < least or audit.tolerance_nats > most_nats:
-                yield _broken("R7-COMPLETE", f"{text}of {least} positions or more within {most_nats:g} nats")
-            elif bound > most_bound:
-                yield _broken(
-                    "R7-COMPLETE", f"{text}that bounds leaks to {most_bound:g} nats a token (here: {bound:g})"
-                )
+            yield f"a refereed record has no audit of {rule_id} called {name!r}"
+        if audit is None or terms is None or given.get(rule_id) is not Verdict.PASS:
+            continue
+        # The last chunk may be too short for its part of the positions, so half of them is what is sure.
+        least = min(terms.positions, record.data.val_targets) // 2 if name == "causality" else 1
+        bound = (audit.bound_nats or math.inf) if name == LATER_AUDITS[0] else 0.0
+        passed = f"{rule_id} passed without an audit {name!r}"
+        if audit.k < least or audit.tolerance_nats > terms.tolerance_nats:
+            yield f"{passed} of {least} positions or more within {terms.tolerance_nats:g} nats"
+        # A track of one's own may ask for more draws than there ever are.
+        elif bound > terms.escape_nats and record.track.name in known().tracks:
+            yield f"{passed} that bounds leaks to {terms.escape_nats:g} nats a token (here: {bound:g})"

@@ -14,9 +14,7 @@ from harness.sandbox import landlock, namespaces, seccomp
 from harness.sandbox.layers import Layer, LayerState
 
 STACK_BYTES = 8 << 20  # what Linux gives; compilers and parsers count on it
-RAISED = {resource.RLIMIT_NOFILE: 65_536, resource.RLIMIT_STACK: STACK_BYTES} | dict.fromkeys(
-    (resource.RLIMIT_AS, resource.RLIMIT_CPU), resource.RLIM_INFINITY
-)
+RAISED = {"NOFILE": 65_536, "STACK": STACK_BYTES, "AS": -1, "CPU": -1}  # soft limits; -1 is none
 FOREIGN_PROC = "with the machine's /proc, as the kernel refuses another where parts of it are covered"
 Rules = list[tuple[str, int]]
 
@@ -89,8 +87,8 @@ def _network(filtered: LayerState, refused: str, shared_root: str, network: str)
 
 def _set_limits(limits: dict[str, int]) -> str:
     """Set the cell's limits and name them; soft ones of the referee's shell beside them go up as far as they may."""
-    size = (1 << 64).__rmod__  # no limit is -1
-    for kind, most in RAISED.items():
+    size = (1 << 64).__rmod__  # of a limit: none is the largest
+    for kind, most in ((getattr(resource, f"RLIMIT_{name}"), most) for name, most in RAISED.items()):
         soft, hard = resource.getrlimit(kind)
         resource.setrlimit(kind, (max(soft, min(hard, most, key=size), key=size), hard))
     for name, value in limits.items():

@@ -186,7 +186,7 @@ INCOMPLETE = {
         "passed without an audit 'causality' of 32 positions",
     ),
     "lax": (lambda r: {"audits": [replace(a, tolerance_nats=1.0) for a in r.audits]}, "or more within 0.0001 nats"),
-    "no-spans": (lambda r: {"spans": []}, "no span eval and no span train"),
+    "no-spans": (lambda r: {"spans": []}, "no span called eval, train"),
     "no-layers": (lambda r: {"isolation": {}}, "what became of the layers descriptors, environment, guarded"),
     "one-layer": (lambda r: {"isolation": {"rlimits": "in force"}}, "of the layers descriptors, environment, guarded"),
     "self-reported-mute": (lambda r: {"kind": "self-reported", "findings": []}, "has to say so of A7-BPB, C1-CAUSAL"),
