@@ -26,9 +26,9 @@ from harness.units import bits_per_byte
 
 KNOWN_FILE = Path(__file__).with_name("known.json")
 SPAN_SLACK_S = 1e-6
-SPAN_END_S = 1.0  # from an answer in time to the end of its span
 CLOCK_RULES = {"train": "A1-TRAIN-CLOCK", "eval": "A2-EVAL-CLOCK"}
-LATER_AUDITS = ("costly targets", "sum of all leaks")  # from version 2 on, like the layer of guarded folders
+# from version 2 on, like the layer of guarded folders
+LATER_AUDITS, LATER_FIELDS = ("costly targets", "sum of all leaks"), ("conditions", "readable", "training")
 SCORE_RULES = {"C2-NORMALISED", "C3-SCORE-BEFORE-UPDATE", "C4-COVERAGE", "C4-SINGLE-PASS", "A7-BPB", *AUDITS.values()}
 REQUIRED_RULES = {item.id for item in catalogue().values() if item.required}
 
@@ -120,9 +120,6 @@ def _verdicts_and_digests(record: RunRecord) -> Iterator[str]:
         if audit.verdict == Verdict.ERROR and given.get(audit.rule) == Verdict.PASS:
             yield f"audit {audit.name} could not be done, but {audit.rule} is given as PASS"
     broken = {finding.rule: finding.message for finding in _broken_rules(record)}
-    for rule_id, message in broken.items():
-        if given.get(rule_id) != Verdict.FAIL:
-            yield f"{rule_id} is given as {given.get(rule_id, 'no verdict')}, but {message}"
     terms, final, training = terms_for(record), record.final, record.training
     cut, floor = training is not None and training.ended == "clock", terms.floor_bpb if terms else 0.0
     seen = sum(", in the packaging or evaluation: " not in told for told in record.resumes)
@@ -132,11 +129,10 @@ def _verdicts_and_digests(record: RunRecord) -> Iterator[str]:
         "S1-ISOLATION": _missing_layers(record),
         "S6-PLAUSIBLE": f"{final.bpb:.4f} bpb is under the floor of {floor:g}" if final and final.bpb < floor else "",
     }
-    yield from (
-        f"{rule_id} is given as PASS, but {doubt}"
-        for rule_id, doubt in doubts.items()
-        if doubt and given.get(rule_id) == Verdict.PASS
-    )
+    for rule_id, message in (doubts | broken).items():
+        word = given.get(rule_id, "no verdict")
+        if message and (word != Verdict.FAIL if rule_id in broken else word == Verdict.PASS):
+            yield f"{rule_id} is given as {word}, but {message}"
     if given.get("A3-ARTIFACT-BYTES") == Verdict.FAIL and "A3-ARTIFACT-BYTES" not in broken:
         yield "A3-ARTIFACT-BYTES is given as FAIL, but the artifact is within the cap"
     # 6. The configuration has its digest. (The form of digests is the schema's; the chain has the intent's.)
@@ -287,7 +283,7 @@ def _other_terms(record: RunRecord, terms: Terms) -> Iterator[str]:
     yield from (f"budget {name} is not stated" for name in limits if name not in {b.name for b in record.budgets})
     for span in record.spans:
         most_s = {"setup": terms.setup_s, "warmup": terms.warmup_s}.get(span.name.partition(" ")[0], math.inf)
-        if max(span.seconds - SPAN_END_S, span.limit_s or 0.0) > most_s:
+        if max(span.seconds - 1.0, span.limit_s or 0.0) > most_s:  # it ends a moment after an answer in time
             yield f"span {span.name} of {span.seconds:.1f} s, limit {span.limit_s},"
     if terms.deadline and record.started_at > terms.deadline:
         yield f"the start at {record.started_at}, after the deadline {terms.deadline},"
@@ -318,12 +314,11 @@ def _left_out(record: RunRecord) -> Iterator[str]:
         return
     terms, older = terms_for(record), record.provenance is None  # of version 1
     wanted = REQUIRED_RULES | ({"A1-HARDWARE"} if terms and terms.gpu_model else set())
-    lists = {"conditions": record.conditions, "readable": record.readable, "training": record.training}
     for lacks, names in (
         ("has no verdict on", {name for name in wanted if given.get(name, Verdict.UNKNOWN) is Verdict.UNKNOWN}),
         ("has no span called", CLOCK_RULES.keys() - {span.name for span in record.spans}),
         ("does not say what became of the layers", {*Layer} - {*record.isolation, *[Layer.GUARDED] * older}),
-        ("leaves out", {name for name, held in lists.items() if not held and not older}),
+        ("leaves out", {name for name in LATER_FIELDS if not (older or getattr(record, name))}),
     ):
         if names:
             yield f"a refereed record {lacks} {', '.join(sorted(names))}"

@@ -209,7 +209,7 @@ def intent_mismatch(intent: Intent, record: RunRecord) -> list[str]:
         drawn = {hashlib.sha256(bytes.fromhex(audit.entropy)).hexdigest() for audit in record.audits}
     except ValueError:
         drawn = set()
-    bound = record.kind == "refereed" and record.provenance is not None  # from version 2 on
-    if (bound or intent.audit_commitment) and drawn != {intent.audit_commitment}:
+    later = record.kind == "refereed" and record.provenance
+    if (intent.audit_commitment or later) and drawn != {intent.audit_commitment}:
         differing.append("audit secret")
     return differing

@@ -42,8 +42,8 @@ def check_history(records_dir: Path) -> list[Finding]:
     if shallow == "true":
         text = f"git tells no history of {records_dir}: its clone is shallow, and holds the newest commits only."
         raise CouldNotCheck(text, remedy="`git fetch --unshallow`, or leave --history out.")
-    here = records_dir.resolve()
-    if (inside := Path(place.removesuffix("\n")).resolve()) in (here, *here.parents):  # git takes it for a bare one
+    inside = Path(place.removesuffix("\n")).resolve()
+    if inside in ((here := records_dir.resolve()), *here.parents):  # git takes it for a bare one
         text = f"{inside} holds files of a repository (HEAD, objects, refs) that hide the one around it."
         raise CouldNotCheck(text, remedy="Remove them, if they are not yours; or leave --history out.")
     form = ("--format=%x00%H %cs", "--raw", "--no-abbrev", "--no-renames", "--relative", "--full-history", "-m")

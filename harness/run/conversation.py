@@ -89,14 +89,12 @@ def failure(
         except OSError as error:
             return machine_trouble(error, context.run_dir)
     if any(sign in text for sign in MEMORY_SIGNS for text in (tail, reason)):
-        track, there = context.track, psutil.virtual_memory().total
-        allowed = f"track {track.name} allows {track.limits.memory_bytes:,} bytes a process"
-        small = not track.hardware.gpus and there < track.limits.memory_bytes
-        if not seen and (small or told(OVERCOMMIT).startswith("2")):
+        track, there, most = context.track, psutil.virtual_memory().total, context.track.limits.memory_bytes
+        allowed, gpus = f"track {track.name} allows {most:,} bytes a process", track.hardware.gpus
+        allowed = "host and GPU memory are the machine's own" if gpus else allowed
+        if not seen and ((not gpus and there < most) or told(OVERCOMMIT).startswith("2")):
             text = f"{cell}: {reason}; it ran out of memory: {allowed}, and this machine has {there:,}."
-            remedy = f"Use a machine with more; one whose {OVERCOMMIT} is 2 gives less than it has."
-            return CouldNotCheck(text, log=tail, remedy=remedy)
-        allowed = "host and GPU memory are the machine's own" if track.hardware.gpus else allowed
+            return CouldNotCheck(text, log=tail, remedy=f"Use one with more; {OVERCOMMIT} of 2 gives less than it has.")
         remedy = f"It ran out of memory: {allowed}. Use smaller batches, chunks or slabs. {remedy}".strip()
     elif NO_SOCKETS.search(tail):
         remedy = f"{FEW_SOCKETS} {remedy}".strip()

@@ -20,8 +20,8 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 # By its place alone: on Python's path the folder around it would lend its resource.py to this process.
-sys.modules["harness"] = ModuleType("harness")
-sys.modules["harness"].__path__ = [str(Path(__file__).resolve().parents[1])]
+package = sys.modules["harness"] = ModuleType("harness")
+package.__path__ = [str(Path(__file__).resolve().parents[1])]
 
 from harness.sandbox import landlock, namespaces  # noqa: E402
 from harness.sandbox.processes import default_signals, descendants, kill_all  # noqa: E402

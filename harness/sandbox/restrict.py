@@ -31,9 +31,9 @@ def restrict_cell(order: dict[str, Any], refused: str) -> tuple[dict[Layer, Laye
     if not refused:
         namespaces.own_mount_tree()
         writable = {Path(path) for path, rights in rules if rights & landlock.WRITE_FILE and rights != landlock.DEVICE}
-        held, covered = map(Path, order["mounts"]), map(Path, order["covered"])
+        held, covered, fresh = (map(Path, order[name]) for name in ("mounts", "covered", "fresh"))
         try:
-            own_proc, shared_root = namespaces.enter_root(held, writable, covered), ""
+            own_proc, shared_root = namespaces.enter_root(held, writable, covered, fresh), ""
             rules += [(str(namespaces.SHARED_MEMORY), landlock.WRITE), *[("/proc", landlock.READ)] * own_proc]
         except OSError as error:
             shared_root = str(error)

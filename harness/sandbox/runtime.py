@@ -16,13 +16,13 @@ import stat
 import struct
 import sys
 import sysconfig
+import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-import msgspec
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
@@ -30,12 +30,10 @@ from harness.files import told
 from harness.sandbox.namespaces import libc
 
 PACKAGES = ("torch", "numpy", "triton")  # what the protocol promises to every submission
-PATHS: dict[str, tuple[str, ...]] = msgspec.toml.decode(
-    Path(__file__).with_name("paths.toml").read_bytes(), type=dict[str, tuple[str, ...]]
-)
+PATHS: dict[str, list[str]] = tomllib.loads(Path(__file__).with_name("paths.toml").read_text("utf-8"))
 _NOT_USED, _TESTS, _FOR_COMPILERS = (frozenset(PATHS[name]) for name in ("not_used", "tests", "for_compilers"))
 # in folders of libraries: languages with packages and texts of their own
-_OTHERS = re.compile(r"(python|perl|ruby|node|R$|jvm|go$|rustlib|ghc)")
+_TEXTS, _OTHERS = tuple(PATHS["text_files"]), re.compile(r"(python|perl|ruby|node|R$|jvm|go$|rustlib|ghc)")
 _BLOCK = 1 << 20
 _CACHESTAT, _WHOLE_FILE = 451, (ctypes.c_uint64 * 2)(0, 0)
 TOOLS, SETTINGS = "compilers, programs, drivers", "settings in /etc"
@@ -172,7 +170,7 @@ def _without_texts(
             elif (
                 (in_tests and not entry.name.endswith((".py", ".pyc")))
                 or entry.name.startswith("_tkinter")
-                or (entry.name.endswith(PATHS["text_files"]) and not tools)
+                or (entry.name.endswith(_TEXTS) and not tools)
             ):
                 below = []
             whole &= below == [Path(entry.path)]

@@ -77,6 +77,18 @@ def cheat_by_page_cache(context):
     attempt("which pages are in", lambda: os.preadv(file, [bytearray(1)], 0, os.RWF_NOWAIT))
 
 
+def cheat_by_file_numbers(context):
+    """Makes files and removes some: a file system that cells share gives their numbers out anew, or leaves them out."""
+    for name in range(64):
+        Path(f"note-{name}").touch()
+
+    def number():
+        if (found := Path("note-0").stat().st_ino) < 100:
+            raise PermissionError(f"{found}: they begin anew in each cell")
+
+    attempt("numbers of files", number)
+
+
 def cheat_by_limits(context):
     """Sets a resource limit of its parent process, which outlives the cell where there are no namespaces."""
     attempt("its limits", lambda: resource.prlimit(os.getppid(), resource.RLIMIT_MSGQUEUE))
