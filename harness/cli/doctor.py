@@ -118,12 +118,11 @@ def isolation_checks() -> Iterator[Check]:
         yield Check("isolation", layer, state, str(found), remedy)
 
 
-_WITHOUT = {
+_WITHOUT = {  # extras that are looked at, and what their packages are for
     "": "",
     "train": " (submit, try, script and rerun need it)",
     "gpu": " (fast kernels on a GPU; the pure torch path works without)",
 }
-"""Extras that are looked at, and what their packages are for."""
 
 
 def package_checks() -> Iterator[Check]:

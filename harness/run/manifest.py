@@ -147,6 +147,11 @@ def check_variables(manifest: SubmissionManifest, environ: Mapping[str, str], fi
         raise UsageError(text, remedy=remedy + " A variable for another program goes before make." * bool(unread))
 
 
+def is_secret(name: str, value: str) -> bool:
+    """Whether a variable's name or value looks like a secret's, which no record may show."""
+    return bool(_SECRET_NAME.search(name) or _SECRET_VALUE.search(value))
+
+
 def _is_setting(word: str, files: Mapping[str, bytes]) -> bool:
     if not word or _NUMBER.fullmatch(word) or word.lower() in ("true", "false", "none"):
         return True

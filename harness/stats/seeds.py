@@ -17,8 +17,7 @@ from harness.text import templates
 from harness.units import UNITS, Margin, Text, from_bpb, to_bpb
 
 TEXTS = templates(Path(__file__).parent)
-CHALLENGE_MARGIN = Margin(0.005, "nats/token")
-"""The public rule asks for 0.005 nats; a token's is the reading that submissions use most (rules, A8)."""
+CHALLENGE_MARGIN = Margin(0.005, "nats/token")  # the public rule, in the reading that submissions use most (A8)
 OTHER_MARGIN = '"0.005 nats/token", "… nats/byte" or "… bpb"'
 
 
