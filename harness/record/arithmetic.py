@@ -278,7 +278,7 @@ def check_names(record: RunRecord) -> Iterator[Finding]:
 def _other_terms(record: RunRecord, terms: Terms) -> Iterator[str]:
     limits = {"train": terms.train_s, "eval": terms.eval_s}
     for budget in record.budgets:
-        if limits.get(budget.name, budget.limit_s) != budget.limit_s:
+        if limits.get(budget.name) != budget.limit_s:
             yield f"budget {budget.name} limit {budget.limit_s}"
     yield from (f"budget {name} is not stated" for name in limits if name not in {b.name for b in record.budgets})
     for span in record.spans:

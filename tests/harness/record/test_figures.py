@@ -104,6 +104,13 @@ ARITHMETIC = {
     "track-other": (lambda r: {"track": replace(r.track, digest=digest_of("9,000 s"))}, "these are other terms"),
     "text-other": (lambda r: {"data": replace(r.data, fingerprint=digest_of("mine"))}, "is another text than the one"),
     "text-longer": (lambda r: {"data": replace(r.data, val_bytes=18_000)}, "18,000 bytes is another text"),
+    "track-own-budget": (
+        lambda r: {
+            "spans": [*r.spans, SpanEntry("training", 130.0, 5000.0, None, "free")],
+            "budgets": [*r.budgets, BudgetEntry("free", 5000.0, 1e9)],
+        },
+        "budget free limit 1000000000.0 is not what track smoke",
+    ),
     "track-setup": (
         lambda r: {"spans": [SpanEntry("setup", 0.0, 9000.0, 9000.0, ""), *r.spans[1:]]},
         "span setup of 9000.0 s, limit 9000.0, is not what track smoke",
