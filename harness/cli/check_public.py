@@ -21,8 +21,7 @@ from harness.review.findings import FolderReport, Readings, blocking_rules, exit
 from harness.review.folder import check_folders
 from harness.text import printable
 
-MANY = 6
-"""Beyond so many folders a terminal gets a bar."""
+MANY = 6  # beyond so many folders a terminal gets a bar
 MAX_TEXT_BYTES = 2_000_000
 
 

@@ -1,7 +1,6 @@
 """``harness doctor``: what this machine offers, and the command that brings what it lacks."""
 
 import contextlib
-import importlib.util
 import os
 import platform
 import shutil
@@ -12,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Literal
 
@@ -119,12 +119,11 @@ def isolation_checks() -> Iterator[Check]:
         yield Check("isolation", layer, state, str(found), remedy)
 
 
-_WITHOUT = {
+_WITHOUT = {  # extras that are looked at, and what their packages are for
     "": "",
     "train": " (submit, try, script and rerun need it)",
     "gpu": " (fast kernels on a GPU; the pure torch path works without)",
 }
-"""Extras that are looked at, and what their packages are for."""
 
 
 def package_checks() -> Iterator[Check]:
@@ -151,10 +150,11 @@ def package_checks() -> Iterator[Check]:
                 found += f", wanted {requirement.specifier}"
         remedy = f"{_PIP} '{requirement.name}{requirement.specifier}'"
         yield Check("packages", requirement.name, state, found, remedy)
-    torch = importlib.util.find_spec("torch")
-    if torch and torch.origin and not Path(importlib.util.cache_from_source(torch.origin)).exists():
-        remedy = f"{sys.executable} -m compileall -q -j 0 {Path(torch.origin).parents[1]}"
-        yield Check("packages", "compiled modules", "note", "torch has none: each cell starts seconds later", remedy)
+        if requirement.name == "torch" and state == "ok":
+            first = str(metadata.distribution("torch").locate_file("torch/__init__.py"))
+            if not Path(cache_from_source(first)).exists():
+                remedy = f"{sys.executable} -m compileall -q -j 0 {Path(first).parents[1]}"
+                yield Check("packages", "compiled modules", "note", "torch has none: cells start slowly", remedy)
 
 
 def gpu_checks(*, further: bool = False) -> Iterator[Check]:

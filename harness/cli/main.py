@@ -44,6 +44,7 @@ def run(argv: list[str] | None = None) -> None:
     """Run the command line and exit. Failures end in one message on stderr and the exit code of their kind."""
     arguments = sys.argv[1:] if argv is None else argv
     default_signals(signal.SIGCHLD)  # a parent that ignores it would hide how every child ends
+    os.umask(os.umask(0o077) & 0o077)  # a mask for the owner too would take from a cell what it wrote itself
     # No program that is started from here, and no module that it imports, lies in the working folder.
     path = os.pathsep.join(filter(os.path.isabs, os.get_exec_path())) or os.defpath
     os.environ |= {"PYTHONSAFEPATH": "1", "PATH": path}

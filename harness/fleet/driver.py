@@ -22,8 +22,7 @@ from harness.text import printable
 
 HEADERS = ("verdict", "bpb", "Δ bpb", "seconds", "tries", "job")
 POLL_S = 0.2
-SETTLE_S = 2.0
-"""How long a job whose worker is gone is given for its result to appear on a slow file system."""
+SETTLE_S = 2.0  # for the result of a job whose worker is gone to appear on a slow file system
 
 
 @dataclass(frozen=True)

@@ -186,10 +186,8 @@ class EvalWorker:
     def _check_slab(self, slab: torch.Tensor, left: int) -> int:
         most = min(left, self._buffers.logits.shape[0])
         if slab.ndim != 2 or slab.shape[1] != self._vocab_size or not 1 <= slab.shape[0] <= most:
-            raise ProtocolError(
-                f"score() yielded a slab of shape {tuple(slab.shape)}; "
-                f"wanted 1 to {most:,} rows of {self._vocab_size:,} columns."
-            )
+            wanted = f"1 to {most:,} rows of {self._vocab_size:,} columns"
+            raise ProtocolError(f"score() yielded a slab of shape {tuple(slab.shape)}; wanted {wanted}.")
         return slab.shape[0]
 
     def _send(self, kind: Kind, a: int = 0, b: int = 0, c: int = 0, d: int = 0, x: float = 0.0, y: float = 0.0) -> None:

@@ -27,7 +27,8 @@ from harness.units import bits_per_byte
 KNOWN_FILE = Path(__file__).with_name("known.json")
 SPAN_SLACK_S = 1e-6
 CLOCK_RULES = {"train": "A1-TRAIN-CLOCK", "eval": "A2-EVAL-CLOCK"}
-LATER_AUDITS = ("costly targets", "sum of all leaks")  # from version 2 on, like the layer of guarded folders
+# from version 2 on, like the layer of guarded folders
+LATER_AUDITS, LATER_FIELDS = ("costly targets", "sum of all leaks"), ("conditions", "readable", "training")
 SCORE_RULES = {"C2-NORMALISED", "C3-SCORE-BEFORE-UPDATE", "C4-COVERAGE", "C4-SINGLE-PASS", "A7-BPB", *AUDITS.values()}
 REQUIRED_RULES = {item.id for item in catalogue().values() if item.required}
 
@@ -41,7 +42,7 @@ def check_figures(record: RunRecord) -> list[Finding]:
 
 def check_run(record: RunRecord) -> list[Finding]:
     """What speaks against the run itself: what it left out, rules that its figures break, its own other verdicts."""
-    broken = _broken_rules(record)
+    broken = list(_broken_rules(record))
     rules = {finding.rule for finding in broken}
     own = [f for f in record.findings if f.verdict is not Verdict.PASS and f.rule not in rules]
     unknown = [f.rule for f in record.findings if f.rule not in catalogue()]
@@ -119,11 +120,19 @@ def _verdicts_and_digests(record: RunRecord) -> Iterator[str]:
         if audit.verdict == Verdict.ERROR and given.get(audit.rule) == Verdict.PASS:
             yield f"audit {audit.name} could not be done, but {audit.rule} is given as PASS"
     broken = {finding.rule: finding.message for finding in _broken_rules(record)}
-    for rule_id, message in broken.items():
-        if given.get(rule_id) != Verdict.FAIL:
-            yield f"{rule_id} is given as {given.get(rule_id, 'no verdict')}, but {message}"
-    if record.training and record.training.ended == "clock" and given.get("A1-TRAIN-CLOCK") == Verdict.PASS:
-        yield f"A1-TRAIN-CLOCK is given as PASS, but the clock cut training short after {record.training.steps:,} steps"
+    terms, final, training = terms_for(record), record.final, record.training
+    cut, floor = training is not None and training.ended == "clock", terms.floor_bpb if terms else 0.0
+    seen = sum(", in the packaging or evaluation: " not in told for told in record.resumes)
+    doubts = {  # what stands against a PASS
+        "A1-TRAIN-CLOCK": f"the clock cut training short after {training.steps:,} steps" if cut and training else "",
+        "C1-CAUSAL": f"in {seen} tries before this one the text had been seen" if seen else "",
+        "S1-ISOLATION": _missing_layers(record),
+        "S6-PLAUSIBLE": f"{final.bpb:.4f} bpb is under the floor of {floor:g}" if final and final.bpb < floor else "",
+    }
+    for rule_id, message in (doubts | broken).items():
+        word = given.get(rule_id, "no verdict")
+        if message and (word != Verdict.FAIL if rule_id in broken else word == Verdict.PASS):
+            yield f"{rule_id} is given as {word}, but {message}"
     if given.get("A3-ARTIFACT-BYTES") == Verdict.FAIL and "A3-ARTIFACT-BYTES" not in broken:
         yield "A3-ARTIFACT-BYTES is given as FAIL, but the artifact is within the cap"
     # 6. The configuration has its digest. (The form of digests is the schema's; the chain has the intent's.)
@@ -135,29 +144,31 @@ def _verdicts_and_digests(record: RunRecord) -> Iterator[str]:
         yield f"submission.config: {error}"
 
 
-def _broken_rules(record: RunRecord) -> list[Finding]:
+def _broken_rules(record: RunRecord) -> Iterator[Finding]:
     """Rules that the figures break, whatever verdicts the record gives: cap, clocks, coverage, isolation."""
-    found: list[Finding] = []
     sizes, final = record.sizes, record.final
     if sizes.total_bytes > sizes.cap_bytes:
         over = f"{sizes.total_bytes - sizes.cap_bytes:,} over"
         text = f"artifact is {sizes.total_bytes:,} bytes, cap {sizes.cap_bytes:,} ({over}); "
-        found.append(_broken("A3-ARTIFACT-BYTES", f"{text}model {sizes.model_bytes:,} + code {sizes.code_bytes:,}"))
+        yield _broken("A3-ARTIFACT-BYTES", f"{text}model {sizes.model_bytes:,} + code {sizes.code_bytes:,}")
     for budget in record.budgets:
         tolerant = budget.name == "train" and record.track.readings.get("train_clock") == "tolerate_200ms"
         if budget.used_s > budget.limit_s + (TRAIN_TOLERANCE_S if tolerant else 0.0):
             text = f"budget {budget.name} used {budget.used_s:.3f} s, limit {budget.limit_s:.1f} s"
-            found.append(_broken(CLOCK_RULES.get(budget.name, "A2-EVAL-CLOCK"), text))
+            yield _broken(CLOCK_RULES.get(budget.name, "A2-EVAL-CLOCK"), text)
     if final and not (final.whole_set and final.targets == record.data.val_targets):
         text = f"the final stage scored {final.targets:,} targets of {record.data.val_targets:,}"
-        found.append(_broken("C4-COVERAGE", text))
+        yield _broken("C4-COVERAGE", text)
     if final and final.whole_set and final.bytes != record.data.val_bytes:
         text = f"the final score is over {final.bytes:,} bytes; the documents have {record.data.val_bytes:,}"
-        found.append(_broken("A7-BYTES", text))
+        yield _broken("A7-BYTES", text)
+    if record.track.official and (missing := _missing_layers(record)):
+        yield _broken("S1-ISOLATION", f"official track: {missing}")
+
+
+def _missing_layers(record: RunRecord) -> str:
     missing = sorted(name for name, state in record.isolation.items() if not LayerState.read(state).in_force)
-    if record.track.official and missing:
-        found.append(_broken("S1-ISOLATION", f"official track without the isolation layers {', '.join(missing)}"))
-    return found
+    return f"it ran without the isolation layers {', '.join(missing)}" * bool(missing)
 
 
 def _broken(rule_id: str, message: str) -> Finding:
@@ -168,6 +179,7 @@ class Terms(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     """What a record of one version of a track must agree with. Times in seconds, tolerances in nats and bpb.
 
     positions: audited positions at least; rerun_bpb: largest difference of a repetition on another machine
+    The last four hold nothing against a record of a version that is listed without them.
     """
 
     official: bool
@@ -182,6 +194,10 @@ class Terms(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     rerun_bpb: float
     readings: dict[str, str]
     deadline: str = ""
+    setup_s: float = math.inf
+    warmup_s: float = math.inf
+    escape_nats: float = math.inf
+    floor_bpb: float = 0.0
 
 
 class KnownText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -262,9 +278,13 @@ def check_names(record: RunRecord) -> Iterator[Finding]:
 def _other_terms(record: RunRecord, terms: Terms) -> Iterator[str]:
     limits = {"train": terms.train_s, "eval": terms.eval_s}
     for budget in record.budgets:
-        if limits.get(budget.name, budget.limit_s) != budget.limit_s:
+        if limits.get(budget.name) != budget.limit_s:
             yield f"budget {budget.name} limit {budget.limit_s}"
     yield from (f"budget {name} is not stated" for name in limits if name not in {b.name for b in record.budgets})
+    for span in record.spans:
+        most_s = {"setup": terms.setup_s, "warmup": terms.warmup_s}.get(span.name.partition(" ")[0], math.inf)
+        if max(span.seconds - 1.0, span.limit_s or 0.0) > most_s:  # it ends a moment after an answer in time
+            yield f"span {span.name} of {span.seconds:.1f} s, limit {span.limit_s},"
     if terms.deadline and record.started_at > terms.deadline:
         yield f"the start at {record.started_at}, after the deadline {terms.deadline},"
     if record.sizes.cap_bytes != terms.artifact_bytes:
@@ -279,31 +299,41 @@ def _other_terms(record: RunRecord, terms: Terms) -> Iterator[str]:
         yield f"a machine with {fitting} GPUs of the model {terms.gpu_model} without a warning of A1-HARDWARE"
 
 
-def check_complete(record: RunRecord) -> Iterator[Finding]:
+def check_complete(record: RunRecord) -> list[Finding]:
     """What a record leaves out that one of its kind must hold [R7-COMPLETE]."""
+    return [_broken("R7-COMPLETE", text) for text in _left_out(record)]
+
+
+def _left_out(record: RunRecord) -> Iterator[str]:
     given = {finding.rule: finding.verdict for finding in record.findings}
     if record.kind == "self-reported":
         if claimed := sorted(name for name in SCORE_RULES if given.get(name) is Verdict.PASS):
-            yield _broken("R7-COMPLETE", f"a script that scored itself can't pass {', '.join(claimed)}")
+            yield f"a script that scored itself can't pass {', '.join(claimed)}"
         if silent := sorted({"C1-CAUSAL", "A7-BPB"} - given.keys()):
-            yield _broken("R7-COMPLETE", f"a script that scored itself has to say so of {', '.join(silent)}")
+            yield f"a script that scored itself has to say so of {', '.join(silent)}"
         return
-    terms = terms_for(record)
+    terms, older = terms_for(record), record.provenance is None  # of version 1
     wanted = REQUIRED_RULES | ({"A1-HARDWARE"} if terms and terms.gpu_model else set())
-    if missing := sorted(name for name in wanted if given.get(name, Verdict.UNKNOWN) is Verdict.UNKNOWN):
-        yield _broken("R7-COMPLETE", f"a refereed record has no verdict on {', '.join(missing)}")
-    if missing := sorted(CLOCK_RULES.keys() - {span.name for span in record.spans}):
-        yield _broken("R7-COMPLETE", f"a refereed record has no span {' and no span '.join(missing)}")
-    older = record.provenance is None  # of version 1
-    if missing := sorted({*Layer} - record.isolation.keys() - ({Layer.GUARDED} if older else set())):
-        yield _broken("R7-COMPLETE", f"a refereed record does not say what became of the layers {', '.join(missing)}")
+    for lacks, names in (
+        ("has no verdict on", {name for name in wanted if given.get(name, Verdict.UNKNOWN) is Verdict.UNKNOWN}),
+        ("has no span called", CLOCK_RULES.keys() - {span.name for span in record.spans}),
+        ("does not say what became of the layers", {*Layer} - {*record.isolation, *[Layer.GUARDED] * older}),
+        ("leaves out", {name for name in LATER_FIELDS if not (older or getattr(record, name))}),
+    ):
+        if names:
+            yield f"a refereed record {lacks} {', '.join(sorted(names))}"
     for name, rule_id in AUDITS.items():
         audit = next((audit for audit in record.audits if (audit.name, audit.rule) == (name, rule_id)), None)
-        # The last chunk may be too short for its part of the positions, so half of them is what is sure.
-        least = min(terms.positions, record.data.val_targets) // 2 if terms and name == "causality" else 1
-        most_nats = terms.tolerance_nats if terms else math.inf
         if audit is None and not (older and name in LATER_AUDITS):
-            yield _broken("R7-COMPLETE", f"a refereed record has no audit of {rule_id} called {name!r}")
-        elif audit and given.get(rule_id) is Verdict.PASS and (audit.k < least or audit.tolerance_nats > most_nats):
-            text = f"{rule_id} passed without an audit {name!r} of {least} positions or more within {most_nats:g} nats"
-            yield _broken("R7-COMPLETE", text)
+            yield f"a refereed record has no audit of {rule_id} called {name!r}"
+        if audit is None or terms is None or given.get(rule_id) is not Verdict.PASS:
+            continue
+        # The last chunk may be too short for its part of the positions, so half of them is what is sure.
+        least = min(terms.positions, record.data.val_targets) // 2 if name == "causality" else 1
+        bound = (audit.bound_nats or math.inf) if name == LATER_AUDITS[0] else 0.0
+        passed = f"{rule_id} passed without an audit {name!r}"
+        if audit.k < least or audit.tolerance_nats > terms.tolerance_nats:
+            yield f"{passed} of {least} positions or more within {terms.tolerance_nats:g} nats"
+        # A track of one's own may ask for more draws than there ever are.
+        elif bound > terms.escape_nats and record.track.name in known().tracks:
+            yield f"{passed} that bounds leaks to {terms.escape_nats:g} nats a token (here: {bound:g})"

@@ -209,6 +209,7 @@ def intent_mismatch(intent: Intent, record: RunRecord) -> list[str]:
         drawn = {hashlib.sha256(bytes.fromhex(audit.entropy)).hexdigest() for audit in record.audits}
     except ValueError:
         drawn = set()
-    if intent.audit_commitment and drawn != {intent.audit_commitment}:
+    later = record.kind == "refereed" and record.provenance
+    if (intent.audit_commitment or later) and drawn != {intent.audit_commitment}:
         differing.append("audit secret")
     return differing

@@ -5,6 +5,7 @@ these three can, and each is asked for by an option of ``harness verify``.
 """
 
 import hashlib
+import os
 import re
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -37,9 +38,14 @@ def check_history(records_dir: Path) -> list[Finding]:
     short.
     """
     ask = partial(git, records_dir, remedy="Clone it whole, or leave --history out.")
-    if ask("rev-parse", "--is-shallow-repository").strip() == b"true":
+    shallow, place = os.fsdecode(ask("rev-parse", "--is-shallow-repository", "--absolute-git-dir")).split("\n", 1)
+    if shallow == "true":
         text = f"git tells no history of {records_dir}: its clone is shallow, and holds the newest commits only."
         raise CouldNotCheck(text, remedy="`git fetch --unshallow`, or leave --history out.")
+    inside = Path(place.removesuffix("\n")).resolve()
+    if inside in ((here := records_dir.resolve()), *here.parents):  # git takes it for a bare one
+        text = f"{inside} holds files of a repository (HEAD, objects, refs) that hide the one around it."
+        raise CouldNotCheck(text, remedy="Remove them, if they are not yours; or leave --history out.")
     form = ("--format=%x00%H %cs", "--raw", "--no-abbrev", "--no-renames", "--relative", "--full-history", "-m")
     log = ask("log", *form, "--", ".").decode("utf-8", "replace").split("\0")[1:]
     if not log:

@@ -14,8 +14,8 @@ from harness.stats.seeds import SeedStatistics, aggregate, describe_against, poo
 
 FINEWEB = "fineweb"
 WRAPPED = 20  # characters that a column of words keeps at least
+# columns that a narrow terminal leaves out, the first one first; page and Markdown have all
 GIVES = ("clocks", "data", "eval s", "train s", "n", "bytes", "rank", "bpb before quantisation", "track")
-"""Columns that a narrow terminal leaves out, this one first; page and Markdown have all."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,9 @@ set -uo pipefail
 base=$1
 out=${2:-check-report}
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-mkdir -p "$out" || exit 3
+# It may lie in the checkout: no link that a pull request brings leads a report elsewhere.
+[ ! -L "${out%/}" ] || { echo "$out is a symbolic link. Name another folder for the reports." >&2; exit 3; }
+mkdir -p "$out" && rm -f -- "$out"/report.{txt,json,sarif} || exit 3
 
 # The checker comes from here, never from the pull request: -P keeps the working folder off Python's path.
 check() {

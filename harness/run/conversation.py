@@ -11,8 +11,11 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
+import psutil
+
 from harness.clock.spans import Span
 from harness.errors import CouldNotCheck, HarnessError, RuleBroken, machine_trouble
+from harness.files import told
 from harness.protocol.messages import Kind
 from harness.run.cells import RunContext
 from harness.run.machine import FOREIGN_SHARE, killed_for_memory
@@ -32,6 +35,7 @@ ALL_PACKAGES = ("describe", "train", "package", "script")  # cells that can impo
 NOT_MAPPED = "failed to map segment from shared object"
 DISK_SIGNS = ("No space left on device", "Disk quota exceeded", "os error 28", "error 28")
 DISK_ROOM_BYTES = 16_000_000
+OVERCOMMIT = "/proc/sys/vm/overcommit_memory"
 MEMORY_SIGNS = ("MemoryError", "not enough memory", "can't allocate memory", "std::bad_alloc", "OutOfMemoryError")
 
 
@@ -71,6 +75,7 @@ def failure(
             return CouldNotCheck(text, remedy="Run on a machine that is otherwise idle, and stop nothing meanwhile.")
     if killed_for_memory() > context.oom_kills:  # a helper's too: its rank waits for ever, or fails in its own words
         text = f"{cell}: {reason}, and the kernel counts a process killed for want of memory since it started."
+        text += " The pass that it repeats had enough: look what takes more in a replica." * seen
         return CouldNotCheck(text, log=tail, remedy="Free some memory, or use a machine or control group with more.")
     barred = [at for at in (tempfile.gettempdir(), context.run_dir) if os.statvfs(at).f_flag & os.ST_NOEXEC]
     if barred and NOT_MAPPED in tail and not seen:
@@ -84,9 +89,12 @@ def failure(
         except OSError as error:
             return machine_trouble(error, context.run_dir)
     if any(sign in text for sign in MEMORY_SIGNS for text in (tail, reason)):
-        track = context.track
-        allowed = f"track {track.name} allows {track.limits.memory_bytes:,} bytes a process"
-        allowed = "host and GPU memory are the machine's own" if track.hardware.gpus else allowed
+        track, there, most = context.track, psutil.virtual_memory().total, context.track.limits.memory_bytes
+        allowed, gpus = f"track {track.name} allows {most:,} bytes a process", track.hardware.gpus
+        allowed = "host and GPU memory are the machine's own" if gpus else allowed
+        if not seen and ((not gpus and there < most) or told(OVERCOMMIT).startswith("2")):
+            text = f"{cell}: {reason}; it ran out of memory: {allowed}, and this machine has {there:,}."
+            return CouldNotCheck(text, log=tail, remedy=f"Use one with more; {OVERCOMMIT} of 2 gives less than it has.")
         remedy = f"It ran out of memory: {allowed}. Use smaller batches, chunks or slabs. {remedy}".strip()
     elif NO_SOCKETS.search(tail):
         remedy = f"{FEW_SOCKETS} {remedy}".strip()

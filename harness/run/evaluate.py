@@ -47,7 +47,7 @@ COPIED = "compiled"
 FASTER = "Use fewer adaptation epochs, or smaller steps."
 CACHE_BYTES = 1 << 30  # what of a compile cache is counted at most
 SLOWER = 5.0  # a replica may take so many times as long for a chunk as the slower of the two passes did
-CACHE_SHARE = 0.5  # of the artifact's cap: the most that a compile cache may pack to
+CACHE_SHARE = 0.25  # of the artifact's cap: the most that a compile cache may pack to
 
 
 class Told(NamedTuple):

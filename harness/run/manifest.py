@@ -2,7 +2,9 @@
 
 import os
 import re
+import tomllib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -15,24 +17,10 @@ MANIFEST_FILE = "submission.toml"
 MAX_SETTINGS_BYTES = 4096  # a configuration of 80 variables takes a third of it; model data would need far more
 _MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
-_RESERVED = frozenset(
-    {"PATH", "HOME", "TMPDIR", "LANG", "SEED", "RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
-    | {"OMP_NUM_THREADS", "MKL_NUM_THREADS", "IFS", "ENV", "BASH_ENV", "SHELL", "USER"}
-)
-_RESERVED_PREFIXES = (
-    "GOLF_", "LD_", "PYTHON", "GLIBC_", "MALLOC_", "CUDA_VISIBLE", "NVIDIA_", "AWS_", "AZURE_", "GOOGLE_", "GH_",
-    "GITHUB_", "GITLAB_", "HF_", "OPENAI_", "ANTHROPIC_", "WANDB_", "SSH_", "XDG_",
-)  # fmt: skip
 CONSENT = "GOLF_ACCEPT"
-_SECRET_NAME = re.compile(
-    r"SECRET|PASSWORD|PASSWD|PASSPHRASE|SSHPASS|APIKEY|CREDENTIAL|"
-    r"(^|_)(TOKEN|COOKIE|AUTH)(_|$)|_(KEY|PWD|PASS|CREDS|PAT|DSN)$"
-)
-_SECRET_VALUE = re.compile(
-    r"://[^\s/@]*:[^\s/@]+@|(?i:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})|"  # in an address; an identifier
-    r"(^|[\s,:=])(hf_|gh[oprsu]_|github_pat_|glpat-|sk-|xox[a-z]-|AKIA|eyJ|-----BEGIN)|"
-    r"(?<![A-Za-z0-9+=])(?=[A-Za-z+=]*[0-9])(?=[0-9+=]*[A-Za-z])[A-Za-z0-9+=]{20,}"
-)
+_PRIVATE = tomllib.loads(Path(__file__).with_name("private.toml").read_text("utf-8"))
+_RESERVED, _RESERVED_PREFIXES = frozenset(_PRIVATE["names"]), tuple(_PRIVATE["beginnings"])
+_SECRET_NAME, _SECRET_VALUE = (re.compile("|".join(_PRIVATE[kind])) for kind in ("secret_names", "secret_values"))
 _NUMBER = re.compile(r"[+-]?\d{0,12}\.?\d{0,20}([eE][+-]?\d{1,3})?")
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 
@@ -157,6 +145,11 @@ def check_variables(manifest: SubmissionManifest, environ: Mapping[str, str], fi
         text = f"neither {manifest.name} nor this command reads a variable {', '.join(hints)}."
         remedy = "Unset it, or correct its name: [env] accept in the submission's submission.toml lists its own."
         raise UsageError(text, remedy=remedy + " A variable for another program goes before make." * bool(unread))
+
+
+def is_secret(name: str, value: str) -> bool:
+    """Whether a variable's name or value looks like a secret's, which no record may show."""
+    return bool(_SECRET_NAME.search(name) or _SECRET_VALUE.search(value))
 
 
 def _is_setting(word: str, files: Mapping[str, bytes]) -> bool:

@@ -197,7 +197,7 @@ def _make_artifact(context: RunContext, dataset: Dataset) -> predicate.Sizes:
                 spans=clock.entries(),
                 **{name: getattr(context, name) for name in KEPT},
             )
-            _remember(context.run_dir, trained)
+            write_atomic(context.run_dir / TRAINED_FILE, msgspec.json.encode(trained), replace=True, mode=0o600)
     packed = context.artifact_dir / MODEL_FILE
     if packed.exists():  # its spans hold the time already
         return lay_out(context, packed)
@@ -299,11 +299,8 @@ def recall(run_dir: Path) -> Trained:
 def update(run_dir: Path, **changes: Any) -> None:
     """Change fields of what is stored; nothing happens in a run that is not to be resumed."""
     if (run_dir / TRAINED_FILE).exists():
-        _remember(run_dir, msgspec.structs.replace(recall(run_dir), **changes))
-
-
-def _remember(run_dir: Path, trained: Trained) -> None:
-    write_atomic(run_dir / TRAINED_FILE, msgspec.json.encode(trained), replace=True, mode=0o600)
+        changed = msgspec.json.encode(msgspec.structs.replace(recall(run_dir), **changes))
+        write_atomic(run_dir / TRAINED_FILE, changed, replace=True, mode=0o600)
 
 
 def going_on_again(trained: Trained) -> list[Resumed]:

@@ -31,7 +31,7 @@ from harness.run import artifact
 from harness.run.cells import RunContext, phase_cell
 from harness.run.conversation import failure, failures_named
 from harness.run.machine import MachineWatch
-from harness.run.manifest import EntryModules, SubmissionManifest
+from harness.run.manifest import EntryModules, SubmissionManifest, is_secret
 from harness.run.phases import OVERSIZE_READ
 from harness.run.refereed import Order, record_of
 from harness.run.reserve import run_gpus
@@ -44,7 +44,6 @@ from harness.units import LN2
 
 LABEL: Literal["self-reported"] = "self-reported"
 POLL_S = 0.05
-IN_TIME = "MAX_WALLCLOCK_SECONDS holds the track's limit for training."
 MAX_LOG_BYTES = 50_000_000
 SHOWN_BYTES = 1 << 16  # of the script's output at each look, so that no flood of it holds the clock up
 SCORE_RULES = ("C1-CAUSAL", "C2-NORMALISED", "C3-SCORE-BEFORE-UPDATE", "C4-SINGLE-PASS", "C4-COVERAGE", "A7-BPB")
@@ -64,6 +63,9 @@ def seal_script(script: Path, run_dir: Path, variables: Mapping[str, str]) -> ar
     for remedy, names in INSTEAD.items():
         for name in variables.keys() & names:  # a user's value for one of the referee's would be lost without a word
             raise UsageError(f"--env {name}: the referee sets {name}.", remedy=f"fix: {remedy}.")
+    if shown := [name for name, value in variables.items() if is_secret(name, value)]:
+        text = f"--env {shown[0]}: its name or value looks like a secret, and the signed record shows both."
+        raise UsageError(text, remedy="fix: leave it out.")
     if script.is_symlink() or not script.is_file():
         raise UsageError(f"{script} is not a regular file.", remedy="Name a script: harness script train_gpt.py.")
     (path := run_dir / "artifact" / artifact.BUNDLE_FILE).parent.mkdir()
@@ -174,7 +176,8 @@ def _await_end(context: RunContext, cell: Cell, limit: float) -> None:
         context.clock.span("script", limit_s=limit) as span,
     ):
         # its clock does not wait: showing what is printed may take long, or for ever
-        with failures_named(context, cell, span, rule=A1_TRAIN_CLOCK, remedy=IN_TIME):
+        in_time = "MAX_WALLCLOCK_SECONDS holds the track's limit for training."
+        with failures_named(context, cell, span, rule=A1_TRAIN_CLOCK, remedy=in_time):
             while None in (codes := cell.exit_codes()) and not any(codes):
                 time.sleep(POLL_S)
                 shown.update(0, f"of at most {limit:.0f} s")

@@ -94,11 +94,10 @@ class Cell:
         policy.refuse_low_limits(granted)
         for path in (Path(tempfile.gettempdir()), *granted.read, *granted.write):  # it has a /dev/shm of its own
             if self.spec.namespaces and SHARED_MEMORY in path.resolve().parents:
-                raise CouldNotCheck(
-                    f"{self.spec.name}: {path} lies in the machine's {SHARED_MEMORY}; a cell sees its own only.",
-                    remedy="Set TMPDIR, or the GOLF_… variable of that folder, to a place elsewhere.",
-                )
-        self.home = Path(tempfile.mkdtemp(prefix="golf-cell-"))
+                text = f"{self.spec.name}: {path} lies in the machine's {SHARED_MEMORY}; a cell sees its own only."
+                remedy = "Set TMPDIR, or the GOLF_… variable of that folder, to a place elsewhere."
+                raise CouldNotCheck(text, remedy=remedy)
+        self.home = Path(tempfile.mkdtemp(prefix="golf-cell-")).resolve()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -245,6 +244,7 @@ class Cell:
             "env": policy.cell_environment(self.home, bool(granted.devices)) | dict(spec.env),
             "rank_env": [dict(env) for env in spec.rank_env],
             "home": str(self.home),
+            "fresh": [str(self.home)] if granted.packages is not None else [],
             "network": granted.network,
             "cores": granted.cores,
             "gpus": bool(granted.devices),

@@ -16,13 +16,16 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+# By its place alone: on Python's path the folder around it would lend its resource.py to this process.
+package = sys.modules["harness"] = ModuleType("harness")
+package.__path__ = [str(Path(__file__).resolve().parents[1])]
 
-from harness.sandbox import landlock, namespaces
-from harness.sandbox.processes import default_signals, descendants, kill_all
-from harness.sandbox.restrict import Rules, restrict_cell
+from harness.sandbox import landlock, namespaces  # noqa: E402
+from harness.sandbox.processes import default_signals, descendants, kill_all  # noqa: E402
+from harness.sandbox.restrict import Rules, restrict_cell  # noqa: E402
 
 CHANNEL_FD, CONTROL_FD = 3, 4  # of a rank
 _ABOVE = 100

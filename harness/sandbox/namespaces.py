@@ -31,6 +31,7 @@ _PROC, SHARED_MEMORY = Path("/proc"), Path("/dev/shm")
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT, _MS_BIND = 1, 2, 4, 8, 32, 0x1000
 _OWN = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
 _MNT_DETACH = 2
+Paths = Iterable[Path]
 _MOUNT_SETATTR, _AT_FDCWD, _AT_RECURSIVE, _MOUNT_ATTR_RDONLY = 442, -100, 0x8000, 1
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -73,7 +74,7 @@ def own_mount_tree() -> None:
     check(libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None), "a private mount tree")
 
 
-def layout(paths: Iterable[Path], writable: Iterable[Path] = ()) -> tuple[set[Path], set[Path], dict[Path, str]]:
+def layout(paths: Paths, writable: Paths = ()) -> tuple[set[Path], set[Path], dict[Path, str]]:
     """What makes all ``paths`` and ``writable`` resolve as now; what leads nowhere is left out.
 
     Real paths to be bound: read-only ones, with what lies below them, and writable ones, on top of these; and the
@@ -86,16 +87,16 @@ def layout(paths: Iterable[Path], writable: Iterable[Path] = ()) -> tuple[set[Pa
     return real, top, {link: text for link, text in links.items() if not _below(link, real | top)}
 
 
-def enter_root(paths: Iterable[Path], writable: Collection[Path], covered: Iterable[Path] = ()) -> bool:
+def enter_root(paths: Paths, writable: Collection[Path], covered: Paths = (), fresh: Paths = ()) -> bool:
     """Make a root of ``paths`` with a /dev/shm of its own, change to it, and say whether /proc is its own as well.
 
     paths: read-only, ``writable`` those that are not; a /proc of the cell's own stays writable if one lies in it;
-    covered: what of them is empty instead
+    covered: what of them is empty instead; fresh: writable ones that lie in memory and go with this root
     In the first process of the namespaces, with its capabilities. A kernel that refuses a fresh /proc (where a
     container hides parts of it) leaves the machine's. Raises ``OSError`` where anything else is refused; then the old
     root is still there.
     """
-    own, own_proc = (_PROC, SHARED_MEMORY), True
+    own, own_proc = (_PROC, SHARED_MEMORY, *fresh), True
     read_only, on_top, links = layout(
         *([path for path in some if not any(p in (path, *path.parents) for p in own)] for some in (paths, writable))
     )
@@ -108,7 +109,9 @@ def enter_root(paths: Iterable[Path], writable: Collection[Path], covered: Itera
             _inside(link).symlink_to(text)
         for place in own:
             _inside(place).mkdir(parents=True, exist_ok=True)
-        _mount(b"tmpfs", _inside(SHARED_MEMORY), b"tmpfs", _OWN)
+        for place in own[1:]:  # a compiler's libraries are run from where it writes them
+            flags = _OWN if place == SHARED_MEMORY else _MS_NOSUID | _MS_NODEV
+            _mount(b"tmpfs", _inside(place), b"tmpfs", flags, b"mode=700")
         try:
             _mount(b"proc", _inside(_PROC), b"proc", _OWN)
         except OSError:

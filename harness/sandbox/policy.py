@@ -4,6 +4,7 @@ import os
 import re
 import resource
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,8 @@ import psutil
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import told
 from harness.sandbox.landlock import DEVICE, NAME_THREADS, READ, READ_DIR, RUN, WRITE
-from harness.sandbox.runtime import PACKAGES, Part, existing, runtime
+from harness.sandbox.restrict import STACK_BYTES
+from harness.sandbox.runtime import PACKAGES, PATHS, Part, existing, runtime
 
 
 @dataclass(frozen=True)
@@ -58,19 +60,11 @@ class SandboxPolicy:
     @property
     def system_files(self) -> tuple[Path, ...]:
         """What every Python process looks up about its machine, as far as it is there."""
-        return existing((*_FILES, *(_HARDWARE if self.devices or self.network == "loopback" else ())))
+        return existing((*PATHS["files"], *(PATHS["hardware"] if self.devices or self.network == "loopback" else ())))
 
 
-_FILES = (
-    *("/proc/cpuinfo", "/proc/devices", "/proc/meminfo", "/proc/stat", "/proc/version", "/proc/filesystems"),
-    *("/proc/sys/kernel/osrelease", "/proc/sys/vm", "/sys/devices/system/cpu", "/sys/devices/system/node"),
-    *(f"/sys/kernel/mm/transparent_hugepage/{name}" for name in ("enabled", "hpage_pmd_size")),
-)
-_HARDWARE = (  # what CUDA, NCCL and Gloo look up about GPUs, links and interfaces
-    *("/proc/driver", "/proc/modules", "/sys/bus/pci", "/sys/dev", "/sys/devices", "/sys/module", "/sys/class"),
-)
-_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 GROUPS, OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+LONGEST_TMPDIR = 107 - len("/golf-cell-xxxxxxxx/torch-shm-dir-xxxxxx/manager.sock")  # what Linux takes, at most
 LEAST_FILES, LEAST_THREADS, LEAST_CPU_S = 256, 128, 100_000  # what any cell needs: torch, its threads, their time
 _MAX_INHERITED = 4096  # characters: paths and names, no data
 _FABRIC = {  # multicast on the GPUs' links is off unless the user asks for it: a program that uses it can harm others
@@ -86,14 +80,6 @@ _INHERITED: dict[str, Callable[[str], object]] = {  # with GPUs; name -> whether
 }
 
 
-# of /proc: what each process is, and what the machine is. The rest counts what the machine has done and holds: a cell
-# drives a counter to a number of its choice, and a later one reads it; root reads what each page of memory is used for
-_KEPT = frozenset(
-    ("self", "thread-self", "mounts", "net", "sys", "cpuinfo", "devices", "driver", "filesystems", "modules", "version")
-)
-_OF_NODES = ("vmstat", "numastat", "meminfo")
-
-
 def landlock_rules(policy: SandboxPolicy, home: Path) -> list[tuple[str, int]]:
     """The policy as (path, rights), with what every Python process needs.
 
@@ -103,7 +89,7 @@ def landlock_rules(policy: SandboxPolicy, home: Path) -> list[tuple[str, int]]:
         *((path, RUN) for part in policy.runtime for path in part.paths),
         *((path, READ_DIR) for part in policy.runtime for path in part.listed),
         *((path, READ) for path in (*policy.read, *policy.system_files, Path("/proc/self"))),
-        *((path, DEVICE) for path in (*existing(_DEVICES), *policy.devices)),
+        *((path, DEVICE) for path in (*existing(PATHS["devices"]), *policy.devices)),
         *((Path("/proc/self/task"), NAME_THREADS) for _ in policy.devices[:1]),
         *((path, WRITE) for path in (*policy.write, home)),
     ]
@@ -113,16 +99,16 @@ def landlock_rules(policy: SandboxPolicy, home: Path) -> list[tuple[str, int]]:
 def mounts(policy: SandboxPolicy) -> list[str]:
     """What a root of the cell's own holds beside the writable folders: few folders where the rules name many files."""
     runtime = [path for part in policy.runtime for path in part.mounts]
-    return list(map(str, (*runtime, *policy.system_files, *existing(_DEVICES), *policy.devices, *policy.read)))
+    return list(map(str, (*runtime, *policy.system_files, *existing(PATHS["devices"]), *policy.devices, *policy.read)))
 
 
 def covered(policy: SandboxPolicy) -> list[str]:
     """Files and folders that are empty in a root of the cell's own; CUDA may look at the memory, so it sees that."""
     if policy.packages is None:
         return []
-    kept = _KEPT | ({"meminfo"} if policy.devices else set())
+    kept = (*PATHS["kept"], *["meminfo"] * bool(policy.devices))
     found = [path for path in Path("/proc").iterdir() if not path.name.isdigit() and path.name not in kept]
-    found += [path for name in _OF_NODES for path in Path("/sys/devices/system/node").glob(f"node*/{name}")]
+    found += [path for name in PATHS["of_nodes"] for path in Path("/sys/devices/system/node").glob(f"node*/{name}")]
     return list(map(str, (*found, Path("/proc/sys/fs"))))
 
 
@@ -170,6 +156,7 @@ def refuse_low_limits(policy: SandboxPolicy) -> None:
     wanted = {
         "RLIMIT_NOFILE": (LEAST_FILES, "ulimit -n"),
         "RLIMIT_FSIZE": (policy.file_bytes, "ulimit -f"),
+        "RLIMIT_STACK": (STACK_BYTES, "ulimit -s"),
         "RLIMIT_NPROC": (threads + LEAST_THREADS if threads else 0, "ulimit -u"),
         "RLIMIT_CPU": (LEAST_CPU_S, "ulimit -t"),
         "RLIMIT_AS": (policy.memory_bytes, "ulimit -v"),
@@ -183,7 +170,9 @@ def refuse_low_limits(policy: SandboxPolicy) -> None:
                 f"this shell's limit {name} is {hard:,}, and a cell needs {least:,}{have}.",
                 remedy=f"Raise the hard limit ({command}; /etc/security/limits.conf, or the container's --ulimit).",
             )
-
+    if policy.network != "none" and len(os.fsencode(place := tempfile.gettempdir())) > LONGEST_TMPDIR:
+        text = f"the path {place} is over {LONGEST_TMPDIR} bytes: sockets of a cell's processes have no room in it."
+        raise CouldNotCheck(text, remedy="Set TMPDIR to a folder with a shorter path.")
     for group in control_groups("pids"):
         most, there = told(group / "pids.max").strip(), told(group / "pids.current").strip()
         if most.isdecimal() and there.isdecimal() and int(most) - int(there) < LEAST_THREADS:

@@ -13,7 +13,8 @@ from typing import Any
 from harness.sandbox import landlock, namespaces, seccomp
 from harness.sandbox.layers import Layer, LayerState
 
-MANY_FILES = 65_536
+STACK_BYTES = 8 << 20  # what Linux gives; compilers and parsers count on it
+RAISED = {"NOFILE": 65_536, "STACK": STACK_BYTES, "AS": -1, "CPU": -1}  # soft limits; -1 is none
 FOREIGN_PROC = "with the machine's /proc, as the kernel refuses another where parts of it are covered"
 Rules = list[tuple[str, int]]
 
@@ -30,9 +31,9 @@ def restrict_cell(order: dict[str, Any], refused: str) -> tuple[dict[Layer, Laye
     if not refused:
         namespaces.own_mount_tree()
         writable = {Path(path) for path, rights in rules if rights & landlock.WRITE_FILE and rights != landlock.DEVICE}
-        held, covered = map(Path, order["mounts"]), map(Path, order["covered"])
+        held, covered, fresh = (map(Path, order[name]) for name in ("mounts", "covered", "fresh"))
         try:
-            own_proc, shared_root = namespaces.enter_root(held, writable, covered), ""
+            own_proc, shared_root = namespaces.enter_root(held, writable, covered, fresh), ""
             rules += [(str(namespaces.SHARED_MEMORY), landlock.WRITE), *[("/proc", landlock.READ)] * own_proc]
         except OSError as error:
             shared_root = str(error)
@@ -86,9 +87,12 @@ def _network(filtered: LayerState, refused: str, shared_root: str, network: str)
 
 def _set_limits(limits: dict[str, int]) -> str:
     """Set the cell's limits and name them; soft ones of the referee's shell beside them go up as far as they may."""
-    for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_AS, resource.RLIMIT_CPU):
+    for name, most in RAISED.items():
+        kind = getattr(resource, f"RLIMIT_{name}")
         soft, hard = resource.getrlimit(kind)
-        resource.setrlimit(kind, (max(soft, min(hard, MANY_FILES)) if kind == resource.RLIMIT_NOFILE else hard, hard))
+        allowed = [limit for limit in (hard, most) if limit != resource.RLIM_INFINITY]
+        if soft != resource.RLIM_INFINITY:
+            resource.setrlimit(kind, (max(soft, min(allowed)) if allowed else hard, hard))
     for name, value in limits.items():
         kind = getattr(resource, name)
         hard = resource.getrlimit(kind)[1]

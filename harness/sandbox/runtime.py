@@ -16,6 +16,7 @@ import stat
 import struct
 import sys
 import sysconfig
+import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -29,29 +30,10 @@ from harness.files import told
 from harness.sandbox.namespaces import libc
 
 PACKAGES = ("torch", "numpy", "triton")  # what the protocol promises to every submission
-_NOT_USED = frozenset(  # of the standard library
-    (
-        *("test", "tests", "idle_test", "pydoc_data", "idlelib", "turtledemo", "lib2to3", "ensurepip", "tkinter"),
-        *("__phello__", "site-packages", "dist-packages"),
-    )
-)
-_TESTS = frozenset(("test", "tests", "doc", "docs"))  # of a package: torch imports some of its own, data are not needed
-_TEXT_FILES = (".txt", ".md", ".rst", ".html", ".ipynb", ".pyi")
-_FOR_COMPILERS = frozenset(("include", "share", "bin"))
-_OPENED_BY_NAME = ("libgcc_s.so.1", "libnss_files.so.2", "libnuma.so.1", "libgomp.so.1")  # by the C library and torch
-_TOOLS = (  # a compiler for generated kernels, programs that training starts, drivers and CUDA
-    *("/usr/bin", "/usr/sbin", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libexec", "/usr/include"),
-    *("/usr/local/bin", "/usr/local/lib", "/usr/local/lib64", "/usr/local/nvidia", "/opt/cuda"),
-    *("/bin", "/sbin", "/lib", "/lib32", "/lib64"),
-)
-_SETTINGS = (  # what every Python process looks up about users, hosts and libraries
-    *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/hosts", "/etc/host.conf", "/etc/localtime"),
-    *("/etc/nsswitch.conf", "/etc/passwd", "/etc/group"),
-)
-_OF_GPUS, _LINKS = ("/etc/vulkan", "/etc/OpenCL"), ("/etc/alternatives",)
+PATHS: dict[str, list[str]] = tomllib.loads(Path(__file__).with_name("paths.toml").read_text("utf-8"))
+_NOT_USED, _TESTS, _FOR_COMPILERS = (frozenset(PATHS[name]) for name in ("not_used", "tests", "for_compilers"))
 # in folders of libraries: languages with packages and texts of their own
-_OTHERS = re.compile(r"(python|perl|ruby|node|R$|jvm|go$|rustlib|ghc)")
-_LOCALES = ("/usr/lib/locale/C.utf8", "/usr/lib/locale/C.UTF-8")
+_TEXTS, _OTHERS = tuple(PATHS["text_files"]), re.compile(r"(python|perl|ruby|node|R$|jvm|go$|rustlib|ghc)")
 _BLOCK = 1 << 20
 _CACHESTAT, _WHOLE_FILE = 451, (ctypes.c_uint64 * 2)(0, 0)
 TOOLS, SETTINGS = "compilers, programs, drivers", "settings in /etc"
@@ -99,20 +81,20 @@ def runtime(packages: tuple[str, ...] | None, *, tools: bool, gpus: bool) -> tup
     own = {mount for part in parts for mount in part.mounts}
     files = (file for part in parts for path in part.paths for file in _files(path))
     modules = (file for file in files if ".so" in file.name or file.name.startswith("python"))
-    system = {*libraries_of(modules, folders, _OPENED_BY_NAME), *existing(_LOCALES)}
+    system = {*libraries_of(modules, folders, PATHS["opened_by_name"]), *existing(PATHS["locales"])}
     for folder in folders if gpus or tools else ():
         with contextlib.suppress(OSError):
             system |= {path for path in Path(folder).iterdir() if ".so" in path.suffixes and path.is_file()}
     needed = tuple(sorted(path for path in system if own.isdisjoint(path.parents)))
     parts.append(Part("system libraries", needed, mounts=needed))
-    settings, links = existing((*_SETTINGS, *(_OF_GPUS if gpus else ()))), existing(_LINKS)
+    settings, links = existing((*PATHS["settings"], *(PATHS["of_gpus"] if gpus else ()))), existing(PATHS["links"])
     parts.append(Part(SETTINGS, settings, links, (*settings, *links)))
     if tools:
         # a home folder or a prefix may hold CUDA, too: then its own parts alone
         home = Path(os.environ.get("CUDA_HOME") or "/usr/local/cuda")
         of_cuda = ("bin", "include", "lib", "lib64", "nvvm", "targets") if (home / "bin" / "nvcc").exists() else ()
         inside: list[Path] = []
-        for place in existing((*_TOOLS, *Path("/usr/local").glob("cuda*"), *(home / name for name in of_cuda))):
+        for place in existing((*PATHS["tools"], *Path("/usr/local").glob("cuda*"), *(home / name for name in of_cuda))):
             library = place.resolve().name == "lib"
             inside += [at for at in sorted(place.iterdir()) if not _OTHERS.match(at.name)] if library else [place]
         parts.append(Part(TOOLS, tuple(inside), mounts=tuple(inside)))
@@ -188,7 +170,7 @@ def _without_texts(
             elif (
                 (in_tests and not entry.name.endswith((".py", ".pyc")))
                 or entry.name.startswith("_tkinter")
-                or (entry.name.endswith(_TEXT_FILES) and not tools)
+                or (entry.name.endswith(_TEXTS) and not tools)
             ):
                 below = []
             whole &= below == [Path(entry.path)]
@@ -319,7 +301,9 @@ def libraries_of(files: Iterable[Path], first: Iterable[str] = (), extra: Iterab
 
     first: folders that are looked in before the system's, those of LD_LIBRARY_PATH; extra: names to look up as well
     """
-    usual = (*first, *_system_folders())
+    configured = (_CONFIGURED, *sorted(_CONFIGURED.with_suffix(".conf.d").glob("*.conf")))
+    lines = (line.strip() for file in configured for line in told(file).split("\n"))
+    usual = (*first, *(line for line in lines if line.startswith("/")), *_DEFAULT)
     found: set[Path] = set()
     looked_up: set[tuple[str, tuple[str, ...]]] = set()
     wanted: list[tuple[str, tuple[str, ...]]] = [(name, ()) for name in extra]
@@ -345,9 +329,3 @@ def libraries_of(files: Iterable[Path], first: Iterable[str] = (), extra: Iterab
                 found.add(library)
                 ask(library, above)
     return found
-
-
-def _system_folders() -> Iterator[str]:
-    for file in (_CONFIGURED, *sorted(_CONFIGURED.with_suffix(".conf.d").glob("*.conf"))):
-        yield from (line.strip() for line in told(file).split("\n") if line.strip().startswith("/"))
-    yield from _DEFAULT

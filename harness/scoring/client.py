@@ -42,10 +42,8 @@ class Hello:
 
     def __str__(self) -> str:
         where = "on a GPU" if self.on_device else "on the host"
-        return (
-            f"{self.state_bytes:,} bytes of state {where}, chunks of {self.chunk_tokens:,} tokens, slabs of "
-            f"{self.slab_rows:,} rows of {str(self.logits_dtype).removeprefix('torch.')}"
-        )
+        slabs = f"slabs of {self.slab_rows:,} rows of {str(self.logits_dtype).removeprefix('torch.')}"
+        return f"{self.state_bytes:,} bytes of state {where}, chunks of {self.chunk_tokens:,} tokens, {slabs}"
 
 
 class EvalClient(ExitStack):

@@ -16,8 +16,7 @@ import numpy as np
 
 from harness.errors import UsageError
 
-ALPHA = 0.01
-"""The public rule: an improvement is shown at p < 0.01."""
+ALPHA = 0.01  # the public rule: an improvement is shown at p < 0.01
 POWER = 0.8
 CONFIDENCE = 0.95
 MAX_SEEDS = 1000

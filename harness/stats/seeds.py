@@ -17,8 +17,7 @@ from harness.text import templates
 from harness.units import UNITS, Margin, Text, from_bpb, to_bpb
 
 TEXTS = templates(Path(__file__).parent)
-CHALLENGE_MARGIN = Margin(0.005, "nats/token")
-"""The public rule asks for 0.005 nats; a token's is the reading that submissions use most (rules, A8)."""
+CHALLENGE_MARGIN = Margin(0.005, "nats/token")  # the public rule, in the reading that submissions use most (A8)
 OTHER_MARGIN = '"0.005 nats/token", "… nats/byte" or "… bpb"'
 
 
@@ -200,10 +199,9 @@ def describe_against(
     shared = [name for name in sides["candidate"] if name in sides["baseline"] and track in (None, name)]
     if not shared:
         held = " and ".join(", ".join(side) or "none that counts" for side in sides.values())
-        raise UsageError(
-            f"candidate and baseline have no track{f' {track}' if track else ''} in common: {held}.",
-            remedy="Compare records of one track; `harness verify` says why a record does not count.",
-        )
+        text = f"candidate and baseline have no track{f' {track}' if track else ''} in common: {held}."
+        remedy = "Compare records of one track; `harness verify` says why a record does not count."
+        raise UsageError(text, remedy=remedy)
     for name in shared:
         largest: list[list[RunRecord]] = []
         try:

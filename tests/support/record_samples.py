@@ -14,10 +14,12 @@ from harness.record.predicate import (
     AUDITS,
     AuditResult,
     BudgetEntry,
+    Conditions,
     DataInfo,
     Intent,
     Machine,
     Provenance,
+    ReadablePart,
     RunRecord,
     Score,
     Sizes,
@@ -41,7 +43,8 @@ known().data["sotu"][digest_of("data")] = KnownText(24, 4000, 9000)  # in tests 
 
 
 def make_audits(draw: str) -> list[AuditResult]:
-    return [AuditResult(name, rule, "PASS", 64, 1e-6, 1e-4, digest_of(draw), "") for name, rule in AUDITS.items()]
+    shared, bounds = ("PASS", 64, 1e-6, 1e-4, digest_of(draw), ""), {"costly targets": 0.11}
+    return [AuditResult(name, rule, *shared, bounds.get(name)) for name, rule in AUDITS.items()]
 
 
 def make_findings(**verdicts: str) -> list[Finding]:
@@ -101,6 +104,8 @@ def make_record(
         predecessor="",
         provenance=Provenance(digest_of("referee"), "", "glibc 2.36", "", "", "", {"numpy==2.0": digest_of("numpy")}),
         training=Training(50, "complete"),
+        conditions=Conditions(0.01, 0.0, 0, False, []),
+        readable=[ReadablePart("numpy 2.0", 2, 1000, digest_of("numpy"))],
     )
     return msgspec.structs.replace(record, **changes)
 
@@ -117,6 +122,7 @@ def make_intent(record: RunRecord, announced_at: str = "") -> Intent:
         run.config_digest,
         record.data.fingerprint,
         run.seed,
+        audit_commitment=hashlib.sha256(bytes.fromhex(record.audits[0].entropy)).hexdigest() if record.audits else "",
     )
 
 

@@ -145,6 +145,17 @@ def test_nothing_is_imported_from_the_working_folder(tmp_path: Path, monkeypatch
     assert not (tmp_path / "ran").exists()
 
 
+def test_no_file_beside_the_referee_s_folder_runs_where_a_cell_is_started(tmp_path: Path):
+    """That process is outside the sandbox, and in a clone the folder beside is the working folder."""
+    shutil.copytree(ROOT / "harness", tmp_path / "harness", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("resource", "tomllib", "msvcrt"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    launcher = tmp_path / "harness" / "sandbox" / "launcher.py"
+    done = subprocess.run([sys.executable, "-I", "-S", "-B", launcher], input=b"", capture_output=True, check=False)
+    assert b"JSONDecodeError" in done.stderr, "it came as far as reading its order"
+    assert not (tmp_path / "ran").exists()
+
+
 @pytest.mark.parametrize(
     ("given", "code", "says"),
     [("{0}", 0, ""), ("/opt:", 2, "an empty or relative entry"), ("/opt:.", 2, "an empty or relative entry")],
@@ -294,6 +305,13 @@ def test_two_users_of_a_group_write_to_one_folder_where_their_umask_says_so(tmp_
             assert (tmp_path / ".lock").stat().st_mode & 0o777 == mode
     finally:
         os.umask(before)
+
+
+@pytest.mark.parametrize(("umask", "mode"), [("0777", 0o700), ("0177", 0o700), ("0022", 0o755)])
+def test_a_mask_for_the_owner_too_does_not_take_his_own_folders_from_him(tmp_path: Path, umask: str, mode: int):
+    """Else a cell can't read what it wrote, and that would look like its own fault."""
+    assert shell(f'umask {umask}; "$0" keys new', tmp_path).returncode == 0
+    assert (tmp_path / "records" / "keys").stat().st_mode & 0o777 == mode
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS])

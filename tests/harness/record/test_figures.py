@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import msgspec
 import pytest
-from record_samples import digest_of, make_artifact, make_findings, make_record
+from record_samples import digest_of, make_artifact, make_findings, make_record, make_score
 
 import harness
 from harness.config.tracks import load_track
@@ -36,6 +36,12 @@ def problems(record: RunRecord) -> list[tuple[str, str]]:
 def test_an_honest_record_has_no_problem(record: RunRecord):
     assert problems(record) == []
     assert [(f.rule, f.verdict) for f in check_figures(record)] == [("R4-ARITHMETIC", Verdict.PASS)]
+
+
+def test_a_run_that_went_on_after_packaging_is_no_second_try(record: RunRecord):
+    """And set-up may take all of its time."""
+    told, full = "2026-11-24T17:09:00Z, in the packaging or evaluation: x", SpanEntry("setup", 0.0, 300.4, 300.0, "")
+    assert problems(replace(record, resumes=[told], spans=[full, *record.spans[1:]])) == []
 
 
 def test_bpb_is_nats_over_ln2_and_bytes():
@@ -98,6 +104,30 @@ ARITHMETIC = {
     "track-other": (lambda r: {"track": replace(r.track, digest=digest_of("9,000 s"))}, "these are other terms"),
     "text-other": (lambda r: {"data": replace(r.data, fingerprint=digest_of("mine"))}, "is another text than the one"),
     "text-longer": (lambda r: {"data": replace(r.data, val_bytes=18_000)}, "18,000 bytes is another text"),
+    "track-own-budget": (
+        lambda r: {
+            "spans": [*r.spans, SpanEntry("training", 130.0, 5000.0, None, "free")],
+            "budgets": [*r.budgets, BudgetEntry("free", 5000.0, 1e9)],
+        },
+        "budget free limit 1000000000.0 is not what track smoke",
+    ),
+    "track-setup": (
+        lambda r: {"spans": [SpanEntry("setup", 0.0, 9000.0, 9000.0, ""), *r.spans[1:]]},
+        "span setup of 9000.0 s, limit 9000.0, is not what track smoke",
+    ),
+    "track-warmup": (
+        lambda r: {"spans": [*r.spans, SpanEntry("warmup compile", 130.0, 7000.0, None, "")]},
+        "span warmup compile of 7000.0 s",
+    ),
+    "layers": (lambda r: {"isolation": r.isolation | {"landlock": "missing: x"}}, "S1-ISOLATION is given as PASS"),
+    "resumed": (
+        lambda r: {"resumes": ["2026-11-24T17:09:00Z, in the audits: x"]},
+        "C1-CAUSAL is given as PASS, but in 1",
+    ),
+    "floor": (
+        lambda r: {"scores": [make_score("final", 500.0)], "running_bpb": []},
+        "S6-PLAUSIBLE is given as PASS, but 0.0801 bpb",
+    ),
     "track-cap": (lambda r: {"sizes": replace(r.sizes, cap_bytes=2_000_000)}, "cap 2,000,000 bytes is not what track"),
 }
 
@@ -143,6 +173,14 @@ def test_what_a_record_says_against_its_own_run_is_passed_on(record: RunRecord):
 
 
 INCOMPLETE = {
+    "bound": (
+        lambda r: {"audits": [replace(a, bound_nats=0.2 if a.bound_nats else None) for a in r.audits]},
+        "that bounds leaks to 0.15 nats a token (here: 0.2)",
+    ),
+    "bound-unstated": (
+        lambda r: {"audits": [replace(a, bound_nats=None) for a in r.audits]},
+        "that bounds leaks to 0.15 nats a token (here: inf)",
+    ),
     "no-findings": (lambda r: {"findings": []}, "no verdict on A1-SETUP-NO-DATA, A1-TRAIN-CLOCK"),
     "one-left-out": (lambda r: {"findings": make_findings(S6_PLAUSIBLE="")}, "no verdict on S6-PLAUSIBLE"),
     "left-open": (lambda r: {"findings": make_findings(C1_CAUSAL="UNKNOWN")}, "no verdict on C1-CAUSAL"),
@@ -155,7 +193,7 @@ INCOMPLETE = {
         "passed without an audit 'causality' of 32 positions",
     ),
     "lax": (lambda r: {"audits": [replace(a, tolerance_nats=1.0) for a in r.audits]}, "or more within 0.0001 nats"),
-    "no-spans": (lambda r: {"spans": []}, "no span eval and no span train"),
+    "no-spans": (lambda r: {"spans": []}, "no span called eval, train"),
     "no-layers": (lambda r: {"isolation": {}}, "what became of the layers descriptors, environment, guarded"),
     "one-layer": (lambda r: {"isolation": {"rlimits": "in force"}}, "of the layers descriptors, environment, guarded"),
     "self-reported-mute": (lambda r: {"kind": "self-reported", "findings": []}, "has to say so of A7-BPB, C1-CAUSAL"),

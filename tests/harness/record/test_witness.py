@@ -121,6 +121,32 @@ def test_a_shallow_clone_shows_no_history(records: Path, tmp_path: Path):
         history(tmp_path / "clone" / "records")
 
 
+@pytest.mark.parametrize(
+    "settings", [(), ("core.bare=false",), ("core.worktree=.",)], ids=["bare", "not bare", "with a tree"]
+)
+@pytest.mark.parametrize("place", ["records", "."])
+def test_a_repository_among_the_records_does_not_stand_for_the_one_around_them(
+    tmp_path: Path, settings: tuple[str, ...], place: str
+):
+    """Its files travel with a clone, and git takes the folder that holds them for a repository without a tree."""
+    home = tmp_path / "home"
+    store_run(home, 1)
+    records = home / "records"
+    commit(home)
+    first = next((records / "runs").iterdir())
+    first.write_bytes(first.read_bytes() + b" ")
+    commit(home)
+    assert any("was rewritten" in finding.message for finding in history(records))
+    store_run(tmp_path / "other", 2)
+    commit(tmp_path / "other" / "records")
+    shutil.copytree(tmp_path / "other" / ".git", home / place, dirs_exist_ok=True)
+    git(home, "config", "-f", f"{home / place}/config", "core.bare", "true")
+    for setting in settings:
+        git(home, "config", "-f", f"{home / place}/config", *setting.split("="))
+    with pytest.raises(CouldNotCheck, match="hide the one around"):
+        history(records)
+
+
 def test_entries_that_were_removed_or_rewritten_stand_in_the_history(records: Path, tmp_path: Path):
     commit(records)
     store_run(tmp_path, 2)

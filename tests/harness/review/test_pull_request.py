@@ -67,6 +67,21 @@ def test_a_clean_folder_passes_and_leaves_every_report(repository):
     assert [Path(f["folder"]).name for f in report["folders"]] == ["2026-04-05_Made_Up"]
 
 
+@pytest.mark.parametrize("name", ["report.txt", "report.json", "report.sarif", ""])
+def test_a_report_never_goes_where_a_link_of_the_pull_request_leads(repository, tmp_path, name):
+    """The folder of the reports lies in the checkout, so a pull request can bring it."""
+    PublicFolder().write(repository / "records")
+    (tmp_path / "mine").mkdir()
+    for file in ("report.txt", "report.json", "report.sarif"):
+        (tmp_path / "mine" / file).write_text("mine")
+    (repository / "out").mkdir() if name else None
+    (repository / "out" / name).symlink_to(tmp_path / "mine" / name)
+    commit(repository)
+    done = dry_run(repository)
+    assert {path.read_text() for path in (tmp_path / "mine").iterdir()} == {"mine"}
+    assert done.returncode == (1 if name else 3), "it also adds a file outside of its record folder"
+
+
 BEFORE = "records/track_10min_16mb/2026-03-01_Before"
 ALONE = {
     "edits": lambda r: (r / BEFORE / "README.md").write_text("changed"),

@@ -268,6 +268,21 @@ def test_a_phase_out_of_memory_is_told_the_limit(line: str, tmp_path: Path):
     assert f"{load_track('smoke').limits.memory_bytes:,} bytes a process" in error.remedy
 
 
+@pytest.mark.parametrize(
+    ("there", "mode", "machine"), [(4 << 30, "0", True), (64 << 30, "0", False), (64 << 30, "2", True)]
+)
+def test_memory_that_the_track_allows_and_the_machine_lacks_is_no_broken_rule(
+    there: int, mode: str, machine: bool, tmp_path: Path, monkeypatch
+):
+    monkeypatch.setattr(conversation.psutil, "virtual_memory", lambda: SimpleNamespace(total=there))
+    (tmp_path / "overcommit").write_text(f"{mode}\n")
+    monkeypatch.setattr(conversation, "OVERCOMMIT", str(tmp_path / "overcommit"))
+    for cell, seen in (("train", False), ("replica-1", True)):  # a replica's word excuses nothing
+        (tmp_path / f"{cell}.log").write_text("MemoryError\n")
+        error = failure(context(tmp_path, 0.0), cell, "rank 0 ended with exit code 1", seen=seen)
+        assert type(error) is (CouldNotCheck if machine and not seen else RuleBroken)
+
+
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_helper_that_the_kernel_killed_for_memory_is_the_machine_s_fault(

@@ -1,5 +1,6 @@
 """An unmodified script behind the sandbox, the clock and the cap; its score is its own word, and says so."""
 
+import contextlib
 import time
 from pathlib import Path
 from typing import ClassVar
@@ -145,6 +146,23 @@ def test_what_is_broken_ends_in_a_rule(tmp_path, act, rule):
 def test_what_is_no_script_is_refused(tmp_path):
     with pytest.raises(UsageError, match="is not a regular file"):
         seal_script(tmp_path / "missing.py", tmp_path, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "secret"),
+    [
+        ("WANDB_API_KEY", "abc", True),
+        ("RUN_NOTE", "ghp_abcdefghij", True),
+        ("NUM_LAYERS", "9", False),
+        ("TRAIN_BATCH_TOKENS", "524288", False),
+    ],
+)
+def test_no_secret_comes_into_the_signed_record(tmp_path, name, value, secret):
+    (tmp_path / "train_gpt.py").write_text("pass")
+    refused = pytest.raises(UsageError, match=f"--env {name}: its name or value looks like a secret")
+    with refused if secret else contextlib.nullcontext():
+        seal_script(tmp_path / "train_gpt.py", tmp_path, {name: value})
+    assert (tmp_path / "code").exists() is not secret
 
 
 @pytest.mark.parametrize("name", ["SEED", "DATA_PATH", "WORLD_SIZE", "MAX_WALLCLOCK_SECONDS"])

@@ -144,6 +144,15 @@ def test_a_submission_can_not_accept_a_variable_of_the_user_s_secrets(name: str)
         read_manifest(stranger(name), "mine")
 
 
+@pytest.mark.parametrize(
+    "name", ["MY_ACCESSTOKEN", "MY_APITOKEN2", "MY_KEY1", "MY_PW", "MY_JWT", "MY_PRIVATEKEY", "BEARER"]
+)
+def test_names_of_secrets_are_known_with_a_number_and_in_one_word(name: str):
+    with pytest.raises(UsageError, match=f"'{name}', which is reserved"):
+        read_manifest(stranger(name), "mine")
+    read_manifest(stranger("TRAIN_TOKENS", "BATCH_TOKENS2", "KEY_DIM", "SPOKEN", "TOKENIZER_DIR"), "mine")  # no secrets
+
+
 PRIVATE = {"hub": "hf_abcdefghij", "random": "Zm9vYmFyMTIzNDU2Nzg5MGFi", "name": "ada", "host": "ada-laptop.example"}
 
 
@@ -173,7 +182,14 @@ def test_under_its_own_prefix_a_submission_takes_any_word_that_is_no_secret():
     manifest = read_manifest(files, "mine")
     check_variables(manifest, {"MY_MODEL_TITLE": "warm and slow"}, files)
     # the name, and so the prefix, is the stranger's choice: it opens nothing that the user would not show
-    for value in ("ghp_abcdefghij", "postgres://ada:x@db/x", "3f2504e0-4f89-11d3-9a0c-0305e82c3301"):
+    check_variables(manifest, {"MY_MODEL_TITLE": "tables/of/Long/Words/1/that/are/a/path"}, files)
+    secrets = ("ghp_abcdefghij", "postgres://ada:x@db/x", "3f2504e0-4f89-11d3-9a0c-0305e82c3301")
+    for value in (
+        *secrets,
+        "postgres://db/x?user=ada&password=x",
+        "Uid=ada;Pwd=x",
+        "wJalrXUt/K7MDENG/bPxRfiCYzEXAMPLEKEYabcd",
+    ):
         with pytest.raises(UsageError, match="looks like a secret"):
             check_variables(manifest, {"MY_MODEL_TITLE": value}, files)
 

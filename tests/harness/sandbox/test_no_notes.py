@@ -139,6 +139,7 @@ def test_what_is_in_memory_of_a_file_is_neither_set_nor_asked(namespaced: bool, 
         "made large": "m.madvise(25)",
         "moved to a node": "call(279 if os.uname().machine == 'x86_64' else 239, 0, 0, None, None, None, 2)",
         "asked by a read": "os.preadv(fd, [bytearray(1)], 0, os.RWF_NOWAIT)",
+        "asked by a queue": "call(206 if os.uname().machine == 'x86_64' else 0, 8, bytearray(8))",
         "asked by a count": "call(451, fd, bytes(16), bytearray(40), 0)",
         "asked by memory": "call(27 if os.uname().machine == 'x86_64' else 232, 0, 4096, bytes(8))",
     }

@@ -3,12 +3,13 @@
 import contextlib
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from cells import attempts, done, running, spec, wait_for, ways
+from cells import attempts, done, run_in_cell, running, spec, wait_for, ways
 
 from harness.errors import CouldNotCheck
 from harness.sandbox import policy, runtime
@@ -222,7 +223,9 @@ def test_a_cell_stays_on_its_cores(log: Path):
     assert found["held"] == f"done: {{{core}}}"
 
 
-@pytest.mark.parametrize(("limit", "value"), [("NOFILE", 32), ("FSIZE", 1000), ("CPU", 60), ("AS", 10_000_000)])
+@pytest.mark.parametrize(
+    ("limit", "value"), [("NOFILE", 32), ("FSIZE", 1000), ("CPU", 60), ("AS", 10_000_000), ("STACK", 1 << 17)]
+)
 def test_a_low_limit_of_the_shell_is_named_and_no_fault_of_the_submission(limit: str, value: int, tmp_path: Path):
     program = (
         "import resource, sys, os; from pathlib import Path; from harness.errors import CouldNotCheck;"
@@ -235,6 +238,27 @@ def test_a_low_limit_of_the_shell_is_named_and_no_fault_of_the_submission(limit:
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert f"RLIMIT_{limit}" in answer.stdout
     assert "ulimit -" in answer.stdout
+
+
+def test_a_folder_for_sockets_whose_path_is_too_long_stops_the_start_of_cells_that_need_them(monkeypatch):
+    """Linux takes 107 bytes for a socket's name; a DataLoader whose workers can't bind theirs hangs."""
+    for length, network, stopped in ((55, "local", True), (54, "local", False), (90, "none", False)):
+        monkeypatch.setattr(policy.tempfile, "gettempdir", lambda length=length: "/" + "t" * (length - 1))
+        expected = pytest.raises(CouldNotCheck, match="no room in it") if stopped else contextlib.nullcontext()
+        with expected:
+            policy.refuse_low_limits(policy.SandboxPolicy((), (), network, (), 10**9, 10**6, 64))
+
+
+def test_a_small_stack_of_the_shell_does_not_reach_a_cell(log: Path):
+    """With 128 KiB native code crashes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_STACK)
+    for own, more in ((1 << 17, 8 << 20), (1 << 24, 1 << 24)):
+        try:
+            resource.setrlimit(resource.RLIMIT_STACK, (own, hard))
+            ended = run_in_cell("import resource; print(resource.getrlimit(resource.RLIMIT_STACK)[0])", log)
+        finally:
+            resource.setrlimit(resource.RLIMIT_STACK, (soft, hard))
+        assert ended.text.split()[-1] == str(more)
 
 
 @pytest.mark.parametrize(("most", "stopped"), [("60", True), ("4096", False), ("max", False)])

@@ -14,7 +14,7 @@ def _leave(data):
 
 
 def cheat(context):
-    _leave(b"\x7fELF" + os.urandom(60_000))
+    _leave(b"\x7fELF" + os.urandom(30_000))
 
 
 def honest(context):
