@@ -101,18 +101,19 @@ def test_a_cell_with_gpus_gets_what_cuda_asks_for_and_no_more(log: Path, namespa
 @ways
 @pytest.mark.slow
 @pytest.mark.skipif(not os.access("/proc/sys/vm/drop_caches", os.W_OK), reason="needs root to empty the page cache")
-def test_a_rank_names_threads_also_when_the_kernel_ran_short_of_memory(log: Path, namespaced: bool):
+def test_a_rank_names_threads_also_when_the_kernel_ran_short_of_memory(log: Path, namespaced: bool, tmp_path: Path):
+    (shared := tmp_path / "shared").mkdir()
     program = (
         "import os, time\n"
         "def name(): open('/proc/self/task/%d/comm' % os.getpid(), 'w').write('cuda')\n"
         "name(); print('first', flush=True)\n"
-        "while not os.path.exists(os.environ['HOME'] + '/go'): time.sleep(0.01)\n"
+        f"while not os.path.exists({str(shared / 'go')!r}): time.sleep(0.01)\n"
         "name(); print('second', flush=True)"
     )
-    with running(program, log, namespaced=namespaced, devices=(Path("/dev/null"),)) as cell:
+    with running(program, log, namespaced=namespaced, devices=(Path("/dev/null"),), write=(shared,)) as cell:
         wait_for(lambda: "first" in log.read_text())
         Path("/proc/sys/vm/drop_caches").write_text("2")
-        (cell.home / "go").touch()
+        (shared / "go").touch()
         wait_for(lambda: None not in cell.exit_codes())
         assert cell.exit_codes() == [0], log.read_text()
 
