@@ -150,9 +150,7 @@ def write_sarif(reports: list[FolderReport], path: Path) -> None:
             "name": "".join(word.title() for word in item.id.split("-")),
             "shortDescription": {"text": item.title},
             "fullDescription": {"text": item.text},
-            "help": {
-                "text": " ".join(part for part in (item.lesson.why, item.remedy, f"Source: {item.source}") if part)
-            },
+            "help": {"text": " ".join(filter(None, (item.lesson.why, item.remedy, f"Source: {item.source}")))},
         }
         for item in map(rule, ids)
     ]
