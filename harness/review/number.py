@@ -22,8 +22,7 @@ NUMBER = (
     rf"(?:[eE][-+\u2212]?0{{0,3}}\d{{1,2}}(?!\d)|{_POWER})?(?!\d)"
 )
 SIGN = r"[-+\u2212\u2013\u00b1]?"
-_UNITS = PATTERNS.units
-UNIT = r"(?:" + "|".join(re.escape(name) for name in sorted(_UNITS, key=len, reverse=True)) + r")(?![A-Za-z0-9/])"
+UNIT = r"(?:" + "|".join(re.escape(n) for n in sorted(PATTERNS.units, key=len, reverse=True)) + r")(?![A-Za-z0-9/])"
 QUANTITY = re.compile(
     rf"(?<![\w.#])(?P<about>~|≈|about |roughly )?\s?(?P<sign>{SIGN})(?P<number>{NUMBER})(?P<scale>[MKk](?![\w/]))?"
     rf"(?:[\s*`]?(?P<unit>{UNIT}))?",
@@ -77,7 +76,7 @@ class Number:
     @property
     def scale(self) -> float:
         """Base units in one printed unit."""
-        return _UNITS[self.unit.lower()][1] if self.unit else 1.0
+        return PATTERNS.units[self.unit.lower()][1] if self.unit else 1.0
 
     @property
     def decimals(self) -> int:
@@ -123,7 +122,7 @@ def _number(match: re.Match[str]) -> Number:
     power = re.search(r"\s?(?:[×·x*]|\\times|\\cdot)\s?10[\^*{]*([-+]?\d+)\}?$", digits)
     bare = Number.of(f"{digits[: power.start()]}e{power[1]}" if power else digits)
     unit, about = match["unit"] or "", bool(match["about"])
-    kind, factor = _UNITS[unit.lower()] if unit else ("", 1.0)
+    kind, factor = PATTERNS.units[unit.lower()] if unit else ("", 1.0)
     factor *= _SCALES.get(match["scale"] or "", 1.0)
     step = bare.step * factor
     if about and bare.whole and bare.value:

@@ -380,20 +380,22 @@ def margin(record: Record) -> None:
     """A record whose own words put its gain below what a record needs; a gain in bpb that is called nats."""
     rule, readme, claimed, nats = "A8-MARGIN", record.readme, record.claimed, record.readings.margin_nats
     value, least = claimed.value if claimed else fmean(final_scores(record) or [math.nan]), nats / LARGEST_RATIO
-    own, file = [value, *_known(record.runs, "bpb")], record.readme_file
+    losses = [item.loss.value for item in record.bound.scores() if item.loss and item.loss.value > 0] or [math.nan]
+    rates, own = {"nats": value / fmean(losses)}, [value, fmean(losses), *_known(record.runs, "bpb")]
+    file, low, high = record.readme_file, 0.6 * value, value + least
     head = [*record.told[:_TOP], *(record.metadata.source if record.metadata else ())]
     contests = record.official and not any(map(WORDS["no_record"].search, head))
     for line in readme.every_line if readme else ():
         hit = WORDS["own_gain"].search(line.text) if contests else None
         spans = [hit.span() for hit in WORDS["predecessor"].finditer(line.text)] if contests else []
-        near = [n for n in line.numbers if n.decimals >= ENOUGH and 0.7 * value < n.value < value + least]
+        near = [n for n in line.numbers if n.decimals >= ENOUGH and low < n.value * rates.get(n.kind, 1) < high]
         near = [n for n in near if not n.signed and any(n.start - z < _NEAR > a - n.end for a, z in spans)]
         near = [n for n in near if not any(is_score(n, x) for x in own)]
         small = hit[0] if hit and float(hit[1]) < (least if hit[2][0] in "bB" else nats) else ""
-        small = small or (f"{near[0].text} - {value:.8g}" if near else "")
+        small = small or (f"{near[0].text} - {value / rates.get(near[0].kind, 1):.8g}" if near else "")
         if small and not record.out.has(rule):
             message = f"the README's own gain is below {nats:g} nats a token."
-            if near and near[0].value <= value:
+            if near and near[0].value * rates.get(near[0].kind, 1) <= value:
                 message = "the score does not beat the one that the README calls SOTA, record or base."
             record.out.warn(rule, message, (file, line.number), small, f"{least:.4f} bpb", "Improve further.")
         of = {kind: [n for n in line.numbers if n.kind == kind] for kind in ("nats", "bpb")}
@@ -429,8 +431,7 @@ def headline(record: Record) -> None:
             record.out.passed("A9-README-MATCH", "README and JSON claim the same score.", record.readme_file)
             return
         logged = any(Number.of(hit[1]).gives(x) for x in _known(record.runs, "bpb"))
-        more = "; the README's stands in a log"
-        message = f"README and JSON state different scores{more * logged}."
+        message = "README and JSON state different scores" + "; the README's stands in a log" * logged + "."
         at, stated = (record.readme_file, line.number), f"{claimed.text} in the JSON"
         record.out.warn("A9-README-MATCH", message, at, hit[1], stated)
         return

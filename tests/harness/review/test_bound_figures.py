@@ -88,6 +88,12 @@ PAIRS = {
         made("# X\n\nCurrent SOTA (PR #1): **1.0601 BPB**.\n"),
         made("# X\n\nA non-record run. Current SOTA (PR #1): **1.0601 BPB**.\n"),
     ),
+    "nats behind those of the record that the README names": (
+        "A8-MARGIN",
+        Verdict.WARN,
+        made("# X\n\nMerged SOTA (PR #1): 1.8822 nats. Delta: -0.9140.\n"),
+        made("# X\n\nMerged SOTA (PR #1): 2.9822 nats. Delta: -0.1832.\n"),
+    ),
     "a score hardly ahead of it": (
         "A8-MARGIN",
         Verdict.WARN,
