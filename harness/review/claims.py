@@ -149,11 +149,8 @@ def check_headlines(document: Document) -> Iterator[Claim]:
                 continue
             paren = WORDS["in_parentheses"].match(after)
             inside = paren["inside"] if paren else ""
-            mean = (
-                WORDS["a_mean"].search(inside)
-                or WORDS["mean_before"].search(before[-60:])
-                or WORDS["mean_after"].match(after)
-            )
+            mean = WORDS["a_mean"].search(inside) or WORDS["mean_before"].search(before[-60:])
+            mean = mean or WORDS["mean_after"].match(after)
             nearby = re.split(r"[|(;]|\.\s", after[:60])[0]  # the deviation: in parentheses, after ±, or words later
             spread = _spread(inside) or _spread(nearby)
             if (mean or spread) and not re.search(r"interval|\bCI\b|range", before[-60:], re.IGNORECASE):
@@ -223,12 +220,6 @@ def render_claims(name: str, claims: Sequence[Claim], *, every: bool = True) -> 
 
 def claims_json(found: dict[str, list[Claim]]) -> str:
     """Several files as one JSON document: file, counts by verdict, every claim."""
-    files = [
-        {
-            "file": name,
-            "counts": dict(sorted(Counter(claim.verdict.value for claim in claims).items())),
-            "claims": msgspec.to_builtins(claims),
-        }
-        for name, claims in found.items()
-    ]
+    words = {name: sorted(claim.verdict.value for claim in claims) for name, claims in found.items()}
+    files = [{"file": n, "counts": Counter(words[n]), "claims": msgspec.to_builtins(of)} for n, of in found.items()]
     return json.dumps({"files": files}, indent=1, ensure_ascii=False)

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Iterator
 from itertools import product
+from operator import itemgetter
 
 from harness.fineweb import VARIANTS
 from harness.review.logs import Pass, Run
@@ -28,6 +29,8 @@ _GAINED = """windows and adaptation on scored tokens have given at most 0.05. Sc
 tokens, or probabilities that don't sum to one, would look like this."""
 LARGEST_GAIN = 0.06
 """bpb between the end of training and the last pass; above it, the way of scoring has to be explained."""
+ONE_RATIO = 2e-5
+"""Share by which loss over bpb may differ between seeds beyond rounding: sums in single precision do."""
 
 
 def implied(run: Run, item: Pass) -> Range | None:
@@ -75,6 +78,26 @@ def byte_count(record: Record, run: Run) -> None:
     odd = (variant_of(tokens) is None and finding.found == "unknown") or WORDS["mixed"].search(item.name)
     certain = finding.verdict is Verdict.FAIL and bool(agree) and record.bound.certain and not odd
     out.add(certain, finding.rule, f"{item.name}: {finding.message}", at, found, text, _COUNT_BYTES)
+
+
+def scored_alike(record: Record) -> None:
+    """The claimed passes of the seeds: scored in one way, and with one count of bytes."""
+    bound, remedy = record.bound, "Score every seed in one way, with one script on one text."
+    pairs = [(run, item) for run in bound.runs if (item := run.by_name.get(bound.name) or run.final)]
+    for run, item in pairs[1:]:
+        first, own = dict(pairs[0][1].how), dict(item.how)
+        for key in (key for key in own if float(own[key]) != float(first.get(key, own[key]))):
+            values = f"{key} = {own[key]}", f"{first[key]} in {pairs[0][0].file}:{pairs[0][1].line}"
+            message = f"{key} of the pass {item.name} differs between seeds."
+            record.out.warn("A8-SAME-CONFIG", message, run.place(item), *values, remedy)
+    ratios = [(i.loss.value / i.bpb.value, i.loss, i.bpb, run.place(i)) for run, i in pairs if i.loss and i.bpb.low > 0]
+    ratios = sorted((ratio for ratio in ratios if 0 < ratio[0] < math.inf), key=itemgetter(0))
+    for (_, less, many, other), (_, more, few, at) in zip(ratios[:1], ratios[-1:], strict=True):
+        if more.low / few.high <= (1 + ONE_RATIO) * less.high / many.low:
+            continue
+        message = "loss over bpb is not one ratio for all seeds, beyond what rounding allows: not one count of bytes."
+        values = f"loss {more.text}, bpb {few.text}", f"loss {less.text}, bpb {many.text} in {other[0]}"
+        record.out.warn("A7-BYTES", message, at, *values, remedy)
 
 
 def by_name(record: Record) -> None:
@@ -173,8 +196,8 @@ def plausible(record: Record) -> None:
 def is_on(pattern: re.Pattern[str], text: str) -> bool:
     """Whether the line names the method and neither denies it nor gives it a value that switches it off."""
     off, not_before = WORDS["off"], WORDS["not_before"]
-    hits = pattern.finditer(text)
-    return any(not off.match(text, hit.end()) and not not_before.search(text[: hit.start()]) for hit in hits)
+    spans = (hit.span() for hit in pattern.finditer(text))
+    return any(not off.match(text, end) and not not_before.search(text[:start]) for start, end in spans)
 
 
 @each("any")
@@ -183,9 +206,8 @@ def marks(record: Record, run: Run) -> None:
     out, (files, line) = record.out, run.settings.get("train_files", ("", 0))
     if re.search(r"(?:^|[/_])val(?:id)?[_*]", files.rsplit("/", 1)[-1]):
         out.fail("A4-TRAIN-NO-VAL", "the train files are validation shards.", (run.file, line), files)
-    switches = [
-        (line, f"{key}: {value}") for key, (value, line) in run.settings.items() if WORDS["method_switch"].search(key)
-    ]
+    told = WORDS["method_switch"].search
+    switches = [(line, f"{key}: {value}") for key, (value, line) in run.settings.items() if told(key)]
     off = {text.split("_enabled")[0] for _, text in switches if re.search(r"_enabled: (?:False|0)$", text)}
     lines = sorted(switches + [(mark.line, mark.label) for mark in run["marks"]])
     lines = [(line, text) for line, text in lines if not any(text.startswith(name) for name in off)]

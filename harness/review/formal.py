@@ -5,7 +5,7 @@ import re
 
 from harness.review.jsonfile import is_number, shown
 from harness.review.number import Number
-from harness.review.patterns import WORDS
+from harness.review.patterns import PATTERNS, WORDS
 from harness.review.record import LARGEST_SCORE, Record, is_score, track_named
 from harness.review.source import named_files
 
@@ -69,10 +69,10 @@ def fields(record: Record) -> None:
         out.warn(rule, message, at, score.text, f"{LARGEST_SCORE:g} bits in a byte", "Give bits a byte of the text.")
     elif not is_number(score) or score.value == 0:
         out.warn(rule, "val_bpb holds a placeholder, no score.", at, shown(score), "", "Fill it in.")
-    wanted = ("name", "github_id", "author", "date", "bytes_total")
-    missing = ", ".join(n for n in wanted if meta.values.get(n) in (None, "", []))
-    sized = re.search(r'"\w*(?:bytes|size)\w*"\s*:\s*[\[{\d]', text)
-    if missing and not (missing == "bytes_total" and sized):  # sizes under other names; A3 compares them
+    wanted = ("name", "github_id", "author", "date", *(() if record.study else ("val_loss",)), "bytes_total")
+    empty = [name for name in wanted if meta.values.get(name) in (None, "", [])]
+    elsewhere = [name for name in empty if name in PATTERNS.elsewhere and PATTERNS.elsewhere[name].search(text)]
+    if missing := ", ".join(name for name in empty if name not in elsewhere):
         out.warn(rule, f"fields are missing or empty: {missing}.", record.json_file, missing, "", "Add them.")
     for name, value in meta.values.items():
         at, written = (record.json_file, meta.line(name)), meta.raw.get(meta.spelt[name], value)
@@ -182,22 +182,22 @@ def seed_set(record: Record) -> None:
     """Seeds that are claimed, logged, and enough."""
     rule, out, meta, bound = "A8-SEEDS", record.out, record.metadata, record.bound
     logged = {run.seed for run in record.runs if run.seed is not None}
-    claimed = set(meta.seeds) if meta else set()
+    told = " ".join(str(meta.raw.get(key)) for key in ("name", "blurb", "description")) if meta else ""
+    claimed = set(meta.seeds if meta else ()) or {int(seed) for seed in WORDS["seed_in_text"].findall(told)}
     if meta is not None and logged and (unseen := ", ".join(map(str, sorted(claimed - logged)))):
         at = (record.json_file, meta.line("seeds"))
         out.warn(rule, f"no log of seed(s) {unseen}.", at, sorted(claimed), f"logs of {sorted(logged)}")
-    told = len({seed for seed in record.known_seeds if seed not in logged})
+    number = len({seed for seed in record.known_seeds if seed not in logged})
     single = re.search(r"\b(?:single|one|1|2|two)[- ]seed\b", " ".join(record.told[:60]), re.IGNORECASE)
-    told = told or (int(single[0][0] in "2t") + 1 if single else 0)
-    number = max(len(claimed), len(bound.runs) + len(record.absent_logs), 1 if record.runs else told)
+    number = number or (int(single[0][0] in "2t") + 1 if single else 0)
+    number = max(len(claimed), len(bound.runs) + len(record.absent_logs), 1 if record.runs else number)
     scores, mean = [item.bpb.value for item in bound.scores()], record.claimed if bound.how == "mean" else None
     if mean and len({run.key for run in bound.runs}) < len(set(scores)) and not any(is_score(mean, x) for x in scores):
         text = f"seeds {', '.join(str(run.seed) for run in bound.runs)}"
         out.warn(rule, "several runs of one seed go into the mean.", "", text, "", "Claim one run a seed.")
     if record.official and 0 < number < record.readings.min_seeds:
-        usual = record.readings.min_seeds
+        usual, remedy = record.readings.min_seeds, "Add seeds, named before they run."
         message = f"{number} run(s); a record is usually shown with {usual}."
-        remedy = "Add seeds, named before they run."
         out.warn(rule, message, "", number, usual, remedy)
     elif logged and not out.has(rule):
         out.passed(rule, f"{len(logged)} seeds are claimed and logged.", "", sorted(logged))

@@ -34,7 +34,10 @@ class Stat(NamedTuple):
 
 @dataclass(frozen=True)
 class Pass:
-    """One scoring pass by its full name: bpb, nats a token (``None`` when not printed), and its time in seconds."""
+    """One scoring pass by its full name: bpb, nats a token (``None`` when not printed), and its time in seconds.
+
+    how: settings that its own line names, such as a stride
+    """
 
     name: str
     line: int
@@ -42,6 +45,7 @@ class Pass:
     loss: Number | None = None
     seconds: float | None = None
     diagnostic: bool = False
+    how: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass
@@ -186,7 +190,7 @@ class Run:
             same = before is not None and abs(before.bpb.value - bpb.value) <= 1.02 * max(before.bpb.step, bpb.step)
             exact = before if before and same and before.bpb.decimals > item.bpb.decimals else item
             seconds = item.seconds if item.seconds is not None or not (before and same) else before.seconds
-            merged[item.name] = replace(exact, loss=exact.loss or item.loss, seconds=seconds)
+            merged[item.name] = replace(exact, loss=exact.loss or item.loss, seconds=seconds, how=exact.how or item.how)
         self.passes = list(merged.values())
         if not self.trained and WORDS["only_scores"].search(self.file) and all(item.diagnostic for item in self.passes):
             # What only scores is no diagnosis of a training.
@@ -340,6 +344,8 @@ class _Reader:
         bpb = WORDS["val_bpb"].search(line) if step[3] == "val" else None
         if bpb and len(run.curve) < 4 * MAX_KEPT:
             score, loss, tokens = Number.of(bpb[1]), Number.of(step[4]), run.one("val_tokens")
+            if step[2] == "0":  # of no steps at all: the run only scores
+                run.passes.append(Pass("score", number, score, loss))
             bits_a_token = abs(loss.value * BITS_PER_NAT - score.value) <= 2 * (score.step + loss.step)
             if not bits_a_token or (tokens and tokens.value > 1e8):
                 run.curve.append(Pass(f"step {step[1]}", number, score, loss, diagnostic=True))
@@ -353,7 +359,8 @@ class _Reader:
             spent = WORDS["eval_time"].search(line, hit.end())
             seconds = _seconds(spent[1] or spent[3], spent[2] or spent[4]) if spent else None
             bpb, loss = Number.of(hit[hit.re.groups]), Number.of(hit[3]) if hit.re.groups == 4 else None
-            run.passes.append(Pass(name, number, bpb, loss, seconds, bool(WORDS["diagnostic"].search(name))))
+            how = tuple(WORDS["pass_setting"].findall(line))
+            run.passes.append(Pass(name, number, bpb, loss, seconds, bool(WORDS["diagnostic"].search(name)), how))
         elif not hit and WORDS["some_score"].search(line) and not WORDS["any_step"].match(line):
             run.said["unread"] = [Stat(line[:160], 0, number)]
 

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from harness.review.patterns import PATTERNS
+
 _MINUS = "-\u2212\u2013"
 _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺\u2212\u2013", "0123456789-+--")
 _POWER = rf"\s?(?:[×·x*]|\\times|\\cdot)\s?10(?:(?:\^|\*\*)\{{?[{_MINUS}+]?\d{{1,2}}\}}?|[⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]{{1,2}})"
@@ -20,20 +22,7 @@ NUMBER = (
     rf"(?:[eE][-+\u2212]?0{{0,3}}\d{{1,2}}(?!\d)|{_POWER})?(?!\d)"
 )
 SIGN = r"[-+\u2212\u2013\u00b1]?"
-_UNITS: dict[str, tuple[str, float]] = {
-    **dict.fromkeys(("bpb", "bits/byte", "bits per byte"), ("bpb", 1.0)),
-    "mbpb": ("bpb", 1e-3),
-    **dict.fromkeys(("nats/token", "nats per token", "nats", "nat"), ("nats", 1.0)),
-    **dict.fromkeys(("bytes", "byte", "b"), ("bytes", 1.0)),
-    **{unit: ("bytes", 1000.0**power) for power, unit in enumerate(("kb", "mb", "gb"), 1)},
-    **{unit: ("bytes", 1024.0**power) for power, unit in enumerate(("kib", "mib", "gib"), 1)},
-    "ms": ("seconds", 1e-3),
-    **dict.fromkeys(("s", "sec", "secs", "seconds"), ("seconds", 1.0)),
-    **dict.fromkeys(("min", "minutes"), ("seconds", 60.0)),
-    **dict.fromkeys(("h", "hours"), ("seconds", 3600.0)),
-    "%": ("percent", 1.0),
-}
-UNIT = r"(?:" + "|".join(re.escape(name) for name in sorted(_UNITS, key=len, reverse=True)) + r")(?![A-Za-z0-9/])"
+UNIT = r"(?:" + "|".join(re.escape(n) for n in sorted(PATTERNS.units, key=len, reverse=True)) + r")(?![A-Za-z0-9/])"
 QUANTITY = re.compile(
     rf"(?<![\w.#])(?P<about>~|≈|about |roughly )?\s?(?P<sign>{SIGN})(?P<number>{NUMBER})(?P<scale>[MKk](?![\w/]))?"
     rf"(?:[\s*`]?(?P<unit>{UNIT}))?",
@@ -87,7 +76,7 @@ class Number:
     @property
     def scale(self) -> float:
         """Base units in one printed unit."""
-        return _UNITS[self.unit.lower()][1] if self.unit else 1.0
+        return PATTERNS.units[self.unit.lower()][1] if self.unit else 1.0
 
     @property
     def decimals(self) -> int:
@@ -133,7 +122,7 @@ def _number(match: re.Match[str]) -> Number:
     power = re.search(r"\s?(?:[×·x*]|\\times|\\cdot)\s?10[\^*{]*([-+]?\d+)\}?$", digits)
     bare = Number.of(f"{digits[: power.start()]}e{power[1]}" if power else digits)
     unit, about = match["unit"] or "", bool(match["about"])
-    kind, factor = _UNITS[unit.lower()] if unit else ("", 1.0)
+    kind, factor = PATTERNS.units[unit.lower()] if unit else ("", 1.0)
     factor *= _SCALES.get(match["scale"] or "", 1.0)
     step = bare.step * factor
     if about and bare.whole and bare.value:

@@ -150,9 +150,7 @@ def write_sarif(reports: list[FolderReport], path: Path) -> None:
             "name": "".join(word.title() for word in item.id.split("-")),
             "shortDescription": {"text": item.title},
             "fullDescription": {"text": item.text},
-            "help": {
-                "text": " ".join(part for part in (item.lesson.why, item.remedy, f"Source: {item.source}") if part)
-            },
+            "help": {"text": " ".join(filter(None, (item.lesson.why, item.remedy, f"Source: {item.source}")))},
         }
         for item in map(rule, ids)
     ]
@@ -208,8 +206,7 @@ def _name(folder: str) -> str:
 def only_new(report: FolderReport, known: set[tuple[str, str]]) -> FolderReport:
     """The report without the findings that the baseline has."""
     name = _name(report.folder)
-    new = [item for item in report.findings if (name, item.key) not in known]
-    return FolderReport(report.folder, report.track, new, report.facts, report.written)
+    return msgspec.structs.replace(report, findings=[i for i in report.findings if (name, i.key) not in known])
 
 
 def record_folders(paths: Iterable[Path]) -> list[Path]:

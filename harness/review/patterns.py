@@ -5,16 +5,7 @@ from importlib import resources
 
 import msgspec
 
-_NAMES = {
-    "<NUM>": r"<TIME>(?![0-9.])",
-    "<TIME>": r"(-?(?:[0-9]{1,15}(?:\.[0-9]{1,15})?(?:[eE][-+]?[0-9]{1,3})?|nan|inf))",
-    "<TAGS>": r"(?:(?!val_)\w{1,30}[:=][\w.]{1,30} ){0,4}(?P<how>sliding )?",
-    "<BEHIND>": r"(?=\s*(?:[(±+/&]|over\b|of\b|across\b|$))",
-    "<P>": r"\bp(?:[- ]?value)?(?P<op>\W{1,6}?)(?P<p>(?:0?\.\d{1,12}|\d(?:\.\d{1,9})?(?=e))(?:e[-\u2212]\d{1,2})?)",
-    "<N>": r"(?P<n>\d{1,18})",
-    "<TARGET>": r"\b(?:\w+_)?(?:y|tgts?|targets?|gold|labels?|y_true|next_tok(?:en)?s?)(?:_\w+)?\b",
-    "<GATE>": r"(?:\w+_)?(?:alpha|gate|lam|lambda_|mix(?:ing)?_?(?:w|weights?)?|blend\w*|tilt)",
-}
+_SOURCE = msgspec.toml.decode((resources.files(__package__) / "patterns.toml").read_bytes())
 
 
 class Method(msgspec.Struct, frozen=True):
@@ -43,10 +34,12 @@ class Statement(msgspec.Struct, frozen=True):
 class Tables(msgspec.Struct, frozen=True):
     """All of them, as the file's comments describe them."""
 
+    units: dict[str, tuple[str, float]]
     lines: tuple[tuple[str, str, re.Pattern[str]], ...]
     methods: tuple[Method, ...]
     code: tuple[Statement, ...]
     fields: dict[str, tuple[str, ...]]
+    elsewhere: dict[str, re.Pattern[str]]
     figures: dict[str, re.Pattern[str]]
     facts: dict[str, re.Pattern[str]]
     switches: dict[str, re.Pattern[str]]
@@ -58,12 +51,10 @@ class Tables(msgspec.Struct, frozen=True):
 
 def _compiled(_: type, value: str | list[str]) -> re.Pattern[str]:
     text = "".join(value)
-    for name, pattern in _NAMES.items():
-        text = text.replace(name, pattern)
+    for name, pattern in _SOURCE["names"].items():
+        text = text.replace(f"<{name}>", pattern)
     return re.compile(text)
 
 
-PATTERNS: Tables = msgspec.toml.decode(
-    (resources.files(__package__) / "patterns.toml").read_bytes(), type=Tables, dec_hook=_compiled
-)
+PATTERNS = msgspec.convert(_SOURCE, Tables, dec_hook=_compiled)
 WORDS = PATTERNS.words

@@ -20,7 +20,6 @@ from harness.review.source import Folder, open_folder
 from harness.review.unwrap import Unwrapped, unwrap
 
 MAX_LOGS, MAX_CODE_FILES, MAX_SCRIPTS, CODE_BYTES = 40, 24, 12, 1 << 20
-LOG_ENDINGS = (".log", ".txt", ".out", ".stdout", ".stderr")
 TABLES = (".csv", ".tsv", ".json", ".jsonl", ".out")
 """Endings of files that may hold scores without being a log."""
 CODE_ENDINGS = (".py", ".cpp", ".cc", ".c", ".cu", ".h", ".sh")
@@ -58,8 +57,7 @@ class RunSet:
     @property
     def sized(self) -> list[Run]:
         """For each claimed run the one that tells the artifact's size: itself, or the one that trained the model."""
-        pairs = zip(self.runs, self.training, strict=True)
-        return [run if run.total or run.packed else trainer for run, trainer in pairs]
+        return [run if run.total or run.packed else by for run, by in zip(self.runs, self.training, strict=True)]
 
     @property
     def any(self) -> list[Run]:
@@ -148,10 +146,8 @@ class Record:
     @cached_property
     def known_seeds(self) -> set[int]:
         """Seeds that JSON or README name."""
-        seeds: set[int] = set(self.metadata.seeds) if self.metadata else set()
-        if self.readme is not None:
-            seeds |= {row.seed for t in self.readme.tables for row in t.seed_rows if row.seed is not None}
-        return seeds
+        rows = (row for table in (self.readme.tables if self.readme else ()) for row in table.seed_rows)
+        return {row.seed for row in rows if row.seed is not None} | set(self.metadata.seeds if self.metadata else ())
 
     def mentions(self, number: Number, files: Iterable[str] | None = None) -> bool:
         """Whether a log, or a table of results beside it, prints a number like this one anywhere."""
@@ -266,12 +262,7 @@ def _load_code(record: Record) -> None:
 
 
 def _load_logs(record: Record) -> None:
-    names = [
-        n
-        for n in record.folder.names
-        if (n.endswith(LOG_ENDINGS) or re.search(r"(?:^|/)[^/.]*log[^/.]*$", n, re.IGNORECASE))
-        and not n.rsplit("/", 1)[-1].lower().startswith(("requirements", "readme", "license"))
-    ]
+    names = [name for name in record.folder.names if WORDS["log_name"].fullmatch(name)]
     names.sort(key=lambda n: (seed_of_name(n) is None, "/" in n, n))
     seen: set[tuple[object, ...]] = set()
     for name in names[:MAX_LOGS]:

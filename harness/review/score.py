@@ -15,12 +15,12 @@ from harness.review.number import Number, read_numbers
 from harness.review.patterns import PATTERNS, WORDS
 from harness.review.readme import Document
 from harness.review.record import ENOUGH, TABLES, Record, is_score, matches
-from harness.review.statistics import pools
+from harness.review.statistics import final_scores, pools
 
 _TIMES = {"train": 0.011, "eval": 1.0, "pace": 0.0005}
 """Kinds of time, and the seconds by which each may be off; "pace" is that of a step."""
-_TOP = 25
-"""Lines within which a README states its own score."""
+_TOP, _NEAR = 25, 45
+"""Lines within which a README states its own score; characters between a word and the number that it is about."""
 _SHAPE = (("num_layers", "model_dim"), ("n_layer", "n_embd"), ("layers", "dim"))
 LARGEST_RATIO = 2.6
 """Nats a token for one bit a byte, with the largest of the published vocabularies."""
@@ -286,9 +286,8 @@ def of_readme(record: Record, readme: Document) -> Iterator[Figure]:
             yield Figure(rule, (file, line.number), label, kind, value, record.runs, loose=True)
     for kind, found in told.items():
         for text, number in found.items() if len(found) == 1 else ():  # of several, one may be another run's
-            yield Figure(
-                rule, (file, number), f"{kind} in the text", kind, read_numbers(text)[0], record.bound.any, loose=True
-            )
+            value = read_numbers(text)[0]
+            yield Figure(rule, (file, number), f"{kind} in the text", kind, value, record.bound.any, loose=True)
 
 
 def figures(record: Record) -> None:
@@ -357,6 +356,12 @@ def selected(record: Record) -> None:
         record.out.warn("A9-JSON-MATCH", message, (at[0], meta.line("name")), name[0], claimed.text)
     if record.bound.how not in ("", "score"):
         return
+    for table in readme.tables if readme and not record.bound.how else ():
+        for row in table.rows:
+            cells = {_stage(table.name(i)): n for i in range(len(row.cells)) if (n := row.value(i)) and n.decimals > 1}
+            early, packed = cells.get("early"), cells.get("quant")
+            if early and packed and is_score(early, claimed.value) and packed.low > claimed.value + 5e-4:
+                record.out.warn(rule, "the claim is the score before packing.", at, claimed.text, packed.text)
     columns = [one for one in readme.columns if one.kind == "bpb"] if readme else []
     own = [one for one in columns if readme and not WORDS["other_table"].search(readme.above(one.table.line))]
     lists = {f"{one.name}, README line {one.table.line}": one.values for one in own}
@@ -374,17 +379,24 @@ def selected(record: Record) -> None:
 def margin(record: Record) -> None:
     """A record whose own words put its gain below what a record needs; a gain in bpb that is called nats."""
     rule, readme, claimed, nats = "A8-MARGIN", record.readme, record.claimed, record.readings.margin_nats
-    value = claimed.value if claimed else math.nan
-    least, file, own = nats / LARGEST_RATIO, record.readme_file, [value, *_known(record.runs, "bpb")]
+    value, least = claimed.value if claimed else fmean(final_scores(record) or [math.nan]), nats / LARGEST_RATIO
+    losses = [item.loss.value for item in record.bound.scores() if item.loss and item.loss.value > 0] or [math.nan]
+    rates, own = {"nats": value / fmean(losses)}, [value, fmean(losses), *_known(record.runs, "bpb")]
+    file, low, high = record.readme_file, 0.6 * value, value + least
+    head = [*record.told[:_TOP], *(record.metadata.source if record.metadata else ())]
+    contests = record.official and not any(map(WORDS["no_record"].search, head))
     for line in readme.every_line if readme else ():
-        is_record = readme and re.match(r"\W*record\b", readme.title, re.IGNORECASE)
-        hit = WORDS["own_gain"].search(line.text) if is_record else None
-        near = [n for n in line.numbers if n.decimals >= ENOUGH and 0 < n.value - value < least and is_record]
-        near = [n for n in near if WORDS["predecessor"].search(line.text) and not any(is_score(n, x) for x in own)]
+        hit = WORDS["own_gain"].search(line.text) if contests else None
+        spans = [hit.span() for hit in WORDS["predecessor"].finditer(line.text)] if contests else []
+        near = [n for n in line.numbers if n.decimals >= ENOUGH and low < n.value * rates.get(n.kind, 1) < high]
+        near = [n for n in near if not n.signed and any(n.start - z < _NEAR > a - n.end for a, z in spans)]
+        near = [n for n in near if not any(is_score(n, x) for x in own)]
         small = hit[0] if hit and float(hit[1]) < (least if hit[2][0] in "bB" else nats) else ""
-        small = small or (f"{near[0].text} - {value:g}" if near else "")
+        small = small or (f"{near[0].text} - {value / rates.get(near[0].kind, 1):.8g}" if near else "")
         if small and not record.out.has(rule):
             message = f"the README's own gain is below {nats:g} nats a token."
+            if near and near[0].value * rates.get(near[0].kind, 1) <= value:
+                message = "the score does not beat the one that the README calls SOTA, record or base."
             record.out.warn(rule, message, (file, line.number), small, f"{least:.4f} bpb", "Improve further.")
         of = {kind: [n for n in line.numbers if n.kind == kind] for kind in ("nats", "bpb")}
         for gain, base in product(of["nats"], of["bpb"]) if claimed else ():
@@ -419,8 +431,7 @@ def headline(record: Record) -> None:
             record.out.passed("A9-README-MATCH", "README and JSON claim the same score.", record.readme_file)
             return
         logged = any(Number.of(hit[1]).gives(x) for x in _known(record.runs, "bpb"))
-        more = "; the README's stands in a log"
-        message = f"README and JSON state different scores{more * logged}."
+        message = "README and JSON state different scores" + "; the README's stands in a log" * logged + "."
         at, stated = (record.readme_file, line.number), f"{claimed.text} in the JSON"
         record.out.warn("A9-README-MATCH", message, at, hit[1], stated)
         return

@@ -1,7 +1,7 @@
 """Figures, claims and words that are bound to a stage, a seed, a track or a text: each fault beside its honest twin."""
 
 import pytest
-from public_folders import PublicFolder
+from public_folders import SCRIPT, PublicFolder, loss_of
 
 from harness.review.folder import check_folder
 from harness.rules import Verdict
@@ -30,7 +30,102 @@ def alone(bpb, **more):
     return made(TURNED.format(bpb), {**ALONE, "val_bpb": bpb, **more}, NO_LOGS)
 
 
+def scored_by(*strides):
+    """Three seeds whose last pass names its stride in its own line."""
+    folder = made()
+    for run, stride in zip(folder.seeds, strides, strict=True):
+        score = f"val_loss:{loss_of(run.bpb, run.tokens):.4f} val_bpb:{run.bpb:.4f} (stride={stride}, T=0.90)"
+        run.after = [f"final_sliding {score} eval_time:300000ms"]
+    return folder
+
+
+def scored_apart(line):
+    """A run whose score stands in a log of its own."""
+    train = "model_params:35943512\nstep:9800/20000 train_loss:3.5012 train_time:587561ms step_avg:59.96ms\n"
+    metadata = {**ALONE, "seeds": None, "val_bpb": 1.0805}
+    return made(metadata=metadata, files={**NO_LOGS, "train.log": train, "train_score.txt": f"{line}\n"})
+
+
+def packed(early, late):
+    table = f"| Config | val_bpb (pre-quant) | val_bpb (int6 roundtrip) |\n|---|---|---|\n| big | {early} | {late} |\n"
+    return made(f"# X\n\n{table}", {**ALONE, "val_bpb": 1.0805}, NO_LOGS)
+
+
 PAIRS = {
+    "unlike strides in the seeds' last passes": (
+        "A8-SAME-CONFIG",
+        Verdict.WARN,
+        scored_by(8, 8, 16),
+        scored_by(16, 16, 16),
+    ),
+    "unlike counts of bytes in the seeds' last passes": (
+        "A7-BYTES",
+        Verdict.WARN,
+        made(n_bytes=151_068_000),
+        made(n_bytes=151_078_000),
+    ),
+    "no score of the packed model": (
+        "A9-SCORER",
+        Verdict.WARN,
+        made(extra=["skipping_final_int8_zlib_roundtrip_eval:1"]),
+        made(extra=["skipping_final_int8_zlib_roundtrip_eval:0"]),
+    ),
+    "a run that was never scored": (
+        "A9-LOG",
+        Verdict.WARN,
+        scored_apart("nothing"),
+        scored_apart("step:0/0 val_loss:2.7910 val_bpb:1.0805 train_time:0ms step_avg:0.20ms"),
+    ),
+    "the README's score before packing": (
+        "A9-SCORE-MATCH",
+        Verdict.WARN,
+        packed("1.08", "1.42"),
+        packed("1.06", "1.08"),
+    ),
+    "a score behind the record that the README names": (
+        "A8-MARGIN",
+        Verdict.WARN,
+        made("# X\n\nCurrent SOTA (PR #1): **1.0601 BPB**.\n"),
+        made("# X\n\nA non-record run. Current SOTA (PR #1): **1.0601 BPB**.\n"),
+    ),
+    "nats behind those of the record that the README names": (
+        "A8-MARGIN",
+        Verdict.WARN,
+        made("# X\n\nMerged SOTA (PR #1): 1.8822 nats. Delta: -0.9140.\n"),
+        made("# X\n\nMerged SOTA (PR #1): 2.9822 nats. Delta: -0.1832.\n"),
+    ),
+    "a score hardly ahead of it": (
+        "A8-MARGIN",
+        Verdict.WARN,
+        made("# X\n\n| Run | val_bpb |\n|---|---|\n| PR #1 published | 1.08154321 |\n"),
+        made("# X\n\n| Run | val_bpb |\n|---|---|\n| PR #1 published | 1.09154321 |\n"),
+    ),
+    "a seed in words that no log has": (
+        "A8-SEEDS",
+        Verdict.WARN,
+        made(metadata={"seeds": None, "seed_results": {}, "blurb": "8xH100, seed 7, post-quant."}),
+        made(
+            metadata={"seeds": None, "seed_results": {}, "blurb": "8xH100, seed 2, post-quant; mean of seeds 1.0805."}
+        ),
+    ),
+    "no loss under any name": (
+        "A9-METADATA",
+        Verdict.WARN,
+        made(metadata={"val_loss": None}),
+        made(metadata={"val_loss": None, "sliding_loss": 2.79}),
+    ),
+    "no size under any name": (
+        "A9-METADATA",
+        Verdict.WARN,
+        made(metadata={"bytes_total": None, "vocab_size": 1024}),
+        made(metadata={"bytes_total": None, "artifact_size": 15_900_000}),
+    ),
+    "the total in place of the model's size": (
+        "A9-README-MATCH",
+        Verdict.WARN,
+        made(f"# X\n\n- Serialized model int8+zlib: `{15_900_000 + len(SCRIPT):,} bytes`\n"),
+        made("# X\n\n- Serialized model int8+zlib: `15,900,000 bytes`\n"),
+    ),
     "best of the README's own columns": ("A9-SCORE-MATCH", Verdict.WARN, alone(1.0801), alone(1.0805)),
     "best of two runs of one seed": (
         "A9-SCORE-MATCH",
