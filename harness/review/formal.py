@@ -69,7 +69,7 @@ def fields(record: Record) -> None:
         out.warn(rule, message, at, score.text, f"{LARGEST_SCORE:g} bits in a byte", "Give bits a byte of the text.")
     elif not is_number(score) or score.value == 0:
         out.warn(rule, "val_bpb holds a placeholder, no score.", at, shown(score), "", "Fill it in.")
-    wanted = ("name", "github_id", "author", "date", *(() if record.study else ("val_loss",)), "bytes_total")
+    wanted = ("name", "github_id", "author", "date", "bytes_total")
     empty = [name for name in wanted if meta.values.get(name) in (None, "", [])]
     elsewhere = [name for name in empty if name in PATTERNS.elsewhere and PATTERNS.elsewhere[name].search(text)]
     if missing := ", ".join(name for name in empty if name not in elsewhere):

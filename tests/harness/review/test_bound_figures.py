@@ -108,17 +108,11 @@ PAIRS = {
             metadata={"seeds": None, "seed_results": {}, "blurb": "8xH100, seed 2, post-quant; mean of seeds 1.0805."}
         ),
     ),
-    "no loss under any name": (
-        "A9-METADATA",
-        Verdict.WARN,
-        made(metadata={"val_loss": None}),
-        made(metadata={"val_loss": None, "sliding_loss": 2.79}),
-    ),
     "no size under any name": (
         "A9-METADATA",
         Verdict.WARN,
         made(metadata={"bytes_total": None, "vocab_size": 1024}),
-        made(metadata={"bytes_total": None, "artifact_size": 15_900_000}),
+        made(metadata={"bytes_total": None, "val_loss": None, "artifact_size": 15_900_000}),
     ),
     "the total in place of the model's size": (
         "A9-README-MATCH",
