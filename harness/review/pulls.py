@@ -34,6 +34,7 @@ LARGEST_TREE = 8 << 20
 LARGEST_BLOB = 256 << 20
 """Bytes of an object beyond which nothing of it is read."""
 SLICE = 1 << 20
+MAX_FOLDERS = 60  # record folders of one pull request that are judged
 TREE_ENTRY = re.compile(rb"(\d++) ([^\0]++)\0(.{20})|.+", re.DOTALL)
 """A tree is read up to the first bytes that are not an entry."""
 TREE_MODES = {b"40000": "tree", b"100644": "file", b"100755": "file", b"100664": "file", b"120000": "link"}
@@ -172,7 +173,7 @@ def list_added(repository: Path, base: str, pulls: Iterable[Pull]) -> Iterator[t
                 yield pull, []
                 continue
             new = [Added(pull, path, tree) for path, tree in sorted(now.items()) if path not in before]
-            yield pull, new[:60]
+            yield pull, new[:MAX_FOLDERS]
     finally:
         objects.close()
 
