@@ -102,7 +102,7 @@ def train(options: argparse.Namespace, recipe: str, seed: int) -> dict:
 
 
 def configured(options: argparse.Namespace, recipe: str) -> Config:
-    """The preset with a recipe's changes. Raises ``ConfigError`` for one that is no variable of the submission."""
+    """The preset with a recipe's changes. Raises ``ConfigError`` for names that the submission does not know."""
     changes = dict(pair.partition("=")[::2] for pair in recipe.split())
     if unknown := changes.keys() - variables():
         raise ConfigError(f"{', '.join(sorted(unknown))}: `python -m submission.config` lists the variables.")
