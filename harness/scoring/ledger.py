@@ -5,7 +5,7 @@ that breaks C3 cannot be written down in the loop.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -65,7 +65,7 @@ class Stream:
 
 
 class SealedTargets:
-    """Targets of one chunk, on the host: scored at any time, handed out once committed."""
+    """Targets of one chunk, in the referee's memory: scored at any time, handed out once committed."""
 
     def __init__(self, ledger: "ScoreLedger", end: int, values: torch.Tensor) -> None:
         self._ledger, self._end, self._values = ledger, end, values
@@ -102,10 +102,9 @@ class ScoreLedger:
         """What is committed, float64 (committed,)."""
         return self._nats[: self.committed]
 
-    def seal(self, start: int, count: int) -> SealedTargets:
-        """Targets for the referee's own NLL."""
-        values = self._stream.tokens[start + 1 : start + 1 + count].astype(np.int64)
-        return SealedTargets(self, start + count, torch.from_numpy(values))
+    def seal(self, start: int, count: int, place: Callable[[Tokens], torch.Tensor]) -> SealedTargets:
+        """Targets for the referee's own NLL; ``place`` puts them, as int64 (n,), where the logits will be."""
+        return SealedTargets(self, start + count, place(self._stream.tokens[start + 1 : start + 1 + count]))
 
     def commit(self, chunk: int, start: int, nats: npt.NDArray[np.float64]) -> None:
         """Fix the score of one chunk for good [C4-SINGLE-PASS]. Raises ``OutOfOrder`` unless it comes next."""

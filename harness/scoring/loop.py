@@ -28,16 +28,15 @@ def score_stream(
     Raises ``NotFinite`` by the target, or what the client raises.
     """
     chunks = stream.chunks(chunk_tokens)
-    inputs = client.upload(stream.inputs(*chunks[0]))
+    inputs, targets = client.upload(stream.inputs(*chunks[0])), ledger.seal(*chunks[0], client.upload)
     place = witness.state_place(0) if witness else None
     for index, (start, count) in enumerate(chunks):
         last = index + 1 == len(chunks)
         # 1. Reveal: the inputs alone. The state before them is copied first, so nothing in it can know them.
         if place is not None:
             client.copy_state(place)
-        slabs = client.score(index, inputs)
+        slabs, nats = client.score(index, inputs), np.empty(count)
         # 2. Receive: the logits of every row, turned into nats against targets that the worker has not seen.
-        targets, nats = ledger.seal(start, count), np.empty(count)
         for row, slab in slabs:
             nats[row : row + len(slab)] = targets.nats(row, slab).numpy()
             if witness:
@@ -48,12 +47,13 @@ def score_stream(
         learns = adapt and not last
         if learns:
             client.hand_over(index, targets.open())
-        # Books and the next inputs, while the worker learns.
+        # Books and the next chunk, while the worker learns.
         if witness:
             witness.scored(index)
         committed(ledger.committed)
         if not last:
-            inputs = client.upload(stream.inputs(*chunks[index + 1]))
+            following = chunks[index + 1]
+            inputs, targets = client.upload(stream.inputs(*following)), ledger.seal(*following, client.upload)
             place = witness.state_place(index + 1) if witness else None
         if learns:
             client.await_adapted()

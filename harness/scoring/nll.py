@@ -37,6 +37,7 @@ def token_nats(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     1.386294
     """
     if logits.is_cuda:
+        torch._dynamo.mark_static(logits, 1)  # compiled for any vocabulary, a slab would take twice the time
         nats, bad = _kernel()(logits, targets.to(logits.device))
         nats = torch.where(bad, torch.nan, nats).cpu()  # one transfer tells both
         # by NumPy, on one thread: PyTorch would wake a second one for so many rows, and waiting for it took 16 ms

@@ -5,6 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +19,7 @@ def make_stream(targets=100):
 @pytest.mark.rule("C3-SCORE-BEFORE-UPDATE")
 def test_c3_targets_cannot_be_had_before_their_commit():
     ledger = ScoreLedger(make_stream())
-    first, longer = ledger.seal(0, 10), ledger.seal(0, 11)
+    first, longer = (ledger.seal(0, count, torch.from_numpy) for count in (10, 11))
     with pytest.raises(OutOfOrder):
         first.open()
     ledger.commit(0, 0, np.ones(10))

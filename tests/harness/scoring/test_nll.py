@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import logsumexp
+from torch._dynamo.utils import counters
 
 from harness.scoring import nll
 from harness.scoring.nll import NotFinite, row_nats, token_nats
@@ -52,6 +53,19 @@ def test_a_logit_that_is_not_finite_is_refused_with_its_row(value, column):
         token_nats(logits, targets)
     assert refused.value.row == 321
     assert row_nats(logits, targets)[1].nonzero().flatten().tolist() == [321]
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_a_shorter_slab_is_scored_without_compiling_anew():
+    random, graphs = torch.Generator("cuda").manual_seed(3), []
+    for rows in (4096, 777, 2):
+        logits = torch.randn(rows, 8192, generator=random, device="cuda", dtype=torch.float16) * 5
+        targets = torch.arange(rows)
+        found = token_nats(logits, targets)
+        wanted = -torch.log_softmax(logits.double(), 1).gather(1, targets.cuda()[:, None])[:, 0].cpu()
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
+        graphs.append(int(counters["stats"]["unique_graphs"]))
+    assert len(set(graphs)) == 1
 
 
 def test_the_input_is_left_as_it_was():
