@@ -171,3 +171,16 @@ def std_of(values: Sequence[Number], *, sample: bool) -> Range:
     printed = math.sqrt(statistics.pvariance([v.value for v in values]) * len(values) / divisor)
     reach = math.sqrt(math.fsum(v.half**2 for v in values) / divisor)
     return Range(printed, max(printed - reach, 0.0), printed + reach)
+
+
+def student_tail(t: float, df: float) -> float:
+    """The chance that Student's t with ``df`` degrees of freedom, at least 1, exceeds ``t``; to one in 10,000.
+
+    Simpson's rule: with t = √df · tan(x) the density is cos(x) to the power of df - 1, up to a factor.
+    """
+    df, n = max(df, 1.0), 400
+    low = math.atan(t / math.sqrt(df))
+    step = (math.pi / 2 - low) / n
+    heights = (max(math.cos(low + i * step), 0.0) ** (df - 1) * (2 + 2 * (i % 2) - (i in (0, n))) for i in range(n + 1))
+    factor = math.exp(math.lgamma((df + 1) / 2) - math.lgamma(df / 2)) / math.sqrt(math.pi)
+    return factor * step / 3 * math.fsum(heights)
