@@ -273,10 +273,12 @@ def of_readme(record: Record, readme: Document) -> Iterator[Figure]:
         for kind, pattern in PATTERNS.facts.items() if not other else ():
             told[kind] |= {next(filter(None, hit.groups())): line.number for hit in pattern.finditer(line.text)}
         top = line.number <= _TOP and not other and WORDS["headline"].search(line.text)
-        for n in (n for n in line.numbers if top and n.unit.lower() == "mb" and n.decimals):
-            if any(abs(n.value - m.value) <= n.step for x in readme.every_line for m in x.numbers if m.whole):
-                continue  # to the byte elsewhere in the README, and judged there
-            yield Figure(rule, (file, line.number), "MB of the headline", "bytes", n, record.runs, loose=True)
+        for n in (n for n in line.numbers if n.unit.lower() == "mb" and n.decimals):
+            binary = any(abs(1.048576 * n.value - x) < 0.54 * n.step for x in _known(record.runs, "bytes"))
+            elsewhere = (m for x in readme.every_line for m in x.numbers if m.whole)  # to the byte, and judged there
+            name = "MB (these are MiB)" if binary else "MB of the headline"
+            if binary or (top and not any(abs(n.value - m.value) <= n.step for m in elsewhere)):
+                yield Figure(rule, (file, line.number), name, "bytes", n, record.runs, loose=True)
         hit = WORDS["key_fact"].match(line.text)
         if not hit or other or "~" in line.text or "≈" in line.text:
             continue

@@ -96,6 +96,11 @@ WARNED = {
     "a headline of several facts": ("A9-README-MATCH", headed(1.0705), headed(1.0805)),
     "a README's seed without a log": ("A8-SEEDS", seeded(1.08, 1.08, 1.08, 1.08), seeded(1.08, 1.08, 1.08, "pending")),
     "seeds that are announced": ("A8-SEEDS", only_readme(1.08, "pending", "pending"), only_readme(1.08, 1.08, 1.08)),
+    "MiB that are called MB": (
+        "A9-README-MATCH",
+        made("# X\n\nIt has 15.16 MB.\n"),
+        made("# X\n\nIt has 15.16 MiB.\n"),
+    ),
     "a mean of sizes": ("A9-README-MATCH", sized(15_900_100), sized(15_900_000)),
 }
 PAIRS = {name: (rule, Verdict.WARN, *folders) for name, (rule, *folders) in WARNED.items()} | {
