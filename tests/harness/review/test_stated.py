@@ -38,6 +38,8 @@ METHODS = [
     ("A4-EVAL-NO-DATA", Verdict.WARN, "A bigram table, computed from training data at startup"),
     ("A9-METADATA", Verdict.WARN, "8x H100 run, pending compute grant"),
     ("A9-METADATA", Verdict.WARN, "Estimated val_bpb: 1.16, by extrapolation"),
+    ("A9-METADATA", Verdict.WARN, "| This submission (projected) | 1.117 |"),
+    ("A3-ARTIFACT-BYTES", Verdict.WARN, "| 42 | 1.1428 | 16,645,615 | No (over 16MB) |"),
     ("A9-LOG", Verdict.WARN, "The full run waits for a grant. Placeholder log included."),
     ("C3-SCORE-BEFORE-UPDATE", Verdict.WARN, "Muon + SLOT at evaluation"),
     ("C4-SINGLE-PASS", Verdict.WARN, "Two-pass evaluation with a full cache"),
@@ -57,6 +59,7 @@ def test_a_method_in_the_blurb_is_named_by_its_rule(tmp_path, rule, verdict, wor
         "Score-first TTT, not two-pass; replaces the n-gram cache.",
         "Trained on train shards; validated on the validation set.",
         "A time slot of ten minutes, without paid prefix. The estimated gain in bpb is small; no placeholder log.",
+        "PR 42, which was over 16 MB, projected 1.117; this submission has 1.1428 and 15.9 MB.",
         "3 seeds, 2 additional pending compute grant. Frozen layers, recomputed at load time from a seed.",
     ],
 )
