@@ -6,7 +6,7 @@ import re
 from harness.review.jsonfile import is_number, shown
 from harness.review.number import Number
 from harness.review.patterns import PATTERNS, WORDS
-from harness.review.record import LARGEST_SCORE, Record, is_score, track_named
+from harness.review.record import LARGEST_SCORE, NON_RECORD, Record, is_score, track_named
 from harness.review.source import named_files
 
 
@@ -93,10 +93,15 @@ def track(record: Record) -> None:
     """The JSON's track is the folder's."""
     meta, parent = record.metadata, record.folder.parent
     stated, filed = meta.text("track"), parent.startswith("track_")
+    heads = (record.readme_file, record.readme.raw[:12]), (record.json_file, meta.source[:40])
+    told = [(at, n, text) for at, lines in heads for n, text in enumerate(lines, 1) if WORDS["disclaimed"].search(text)]
     if stated and filed and track_named(stated) != track_named(parent):
         certain = record.official and re.search(r"non[-_ ]?record|unlimited", stated, re.IGNORECASE) is not None
         message = f"the track in the JSON is not the folder's; judged as {record.track}."
         record.out.add(certain, "A9-TRACK", message, (record.json_file, meta.line("track")), stated, parent)
+    elif record.official and told:
+        message = f"it says that it is no record: it belongs in track_{NON_RECORD}."
+        record.out.warn("A9-TRACK", message, told[0][:2], told[0][2].strip()[:160], parent, "Move the folder.")
     else:
         by = "" if filed else ", by its own word: it lies in no track's folder"
         record.out.passed("A9-TRACK", f"judged as {record.track}{by}.", record.json_file, stated or parent)
@@ -185,7 +190,7 @@ def seed_set(record: Record) -> None:
         at = (record.json_file, meta.line("seeds")) if claimed - logged else (record.readme_file, 0)
         out.warn(rule, f"no log of seed(s) {unseen}.", at, sorted(wanted), f"logs of {sorted(logged)}")
     number = len({seed for seed in record.known_seeds if seed not in logged})
-    single = re.search(r"\b(?:single|one|1|2|two)[- ]seed\b", " ".join(record.told[:60]), re.IGNORECASE)
+    single = WORDS["few_seeds"].search(" ".join(record.told[:60]))
     number = number or (int(single[0][0] in "2t") + 1 if single else 0)
     number = max(len(claimed), len(bound.runs) + len(record.absent_logs), 1 if record.runs else number)
     scores, mean = [item.bpb.value for item in bound.scores()], record.claimed if bound.how == "mean" else None

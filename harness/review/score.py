@@ -24,9 +24,8 @@ _TOP, _NEAR = 25, 45
 _SHAPE = (("num_layers", "model_dim"), ("n_layer", "n_embd"), ("layers", "dim"))
 LARGEST_RATIO = 2.6
 """Nats a token for one bit a byte, with the largest of the published vocabularies."""
-_Rival = tuple[
-    float, tuple[str, int], str, str, str
-]  # a score to beat, where it stands, what is found and computed, its name
+_Rival = tuple[float, tuple[str, int], str, str, str]
+"""A score to beat, where it stands, what is found and computed, and its name."""
 _BY_SCRIPT = "Copy the figures from the logs by script."
 
 

@@ -257,6 +257,12 @@ PAIRS = {name: (rule, Verdict.WARN, *folders) for name, (rule, *folders) in WARN
         made("# X\n\nval_bpb: 1.0805 (single seed)\n", {**ALONE, "seeds": None}, NO_LOGS),
         made("# X\n\nval_bpb: 1.0805 (three seeds)\n", {**ALONE, "seeds": None}, NO_LOGS),
     ),
+    "one seed by the JSON's number, and no log": (
+        "A8-SEEDS",
+        Verdict.WARN,
+        made("# X\n", {**ALONE, "seeds": None, "num_seeds": 1}, NO_LOGS),
+        made("# X\n", {**ALONE, "seeds": None, "num_seeds": 3}, NO_LOGS),
+    ),
     "a figure of a later pass under an early name": (
         "A9-JSON-MATCH",
         Verdict.WARN,

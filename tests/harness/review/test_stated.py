@@ -29,6 +29,8 @@ def metadata(**changes):
 METHODS = [
     ("A4-TRAIN-NO-VAL", Verdict.WARN, "9 layers, val-only training, STE"),
     ("A4-TRAIN-NO-VAL", Verdict.WARN, "A run trained entirely on the validation shard"),
+    ("A4-TRAIN-NO-VAL", Verdict.WARN, "Val-calibrated GPTQ at 6 bits"),
+    ("A9-TRACK", Verdict.WARN, "Non-record: what did not help"),
     ("A4-PAID-PREFIX", Verdict.WARN, "8L Paid Prefix + SmearGate"),
     ("A6-PREQUANT-TTT", Verdict.WARN, "SP8192 + Parallel Pre-Quant AdamW TTT"),
     ("C2-NORMALISED", Verdict.WARN, "11L + 5-gram Eval Cache"),
@@ -56,6 +58,7 @@ def test_a_method_in_the_blurb_is_named_by_its_rule(tmp_path, rule, verdict, wor
     "words",
     [
         "No val-only training, no pre-quant TTT and no SLOT.",
+        "GPTQ calibrated on train text, validated on the validation set; a new record.",
         "Score-first TTT, not two-pass; replaces the n-gram cache.",
         "Trained on train shards; validated on the validation set.",
         "A time slot of ten minutes, without paid prefix. The estimated gain in bpb is small; no placeholder log.",
