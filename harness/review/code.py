@@ -64,7 +64,7 @@ def preparation(record: Record) -> None:
     plain = {name: data.decode("utf-8", "replace") for name, data in record.code.items() if record.scripts}
     sources = plain | {name: script.source for name, script in record.scripts.items()}
     commands = [text for name, text in sources.items() if name.endswith(".sh")]
-    commands += record.readme.raw if record.readme else []
+    commands += record.readme.raw
     for name, source in sources.items():
         hit = WORDS["val_docs"].search(source)
         if hit and not any(re.search(r"--val[-_]docs[ =]+50[_,]?000\b", text) for text in [*commands, source]):

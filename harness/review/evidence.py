@@ -10,15 +10,7 @@ from harness.fineweb import VARIANTS
 from harness.review.logs import Pass, Run
 from harness.review.number import Number, Range, read_numbers
 from harness.review.patterns import PATTERNS, WORDS
-from harness.review.published import (
-    CERTAIN,
-    LONGEST_WINDOW,
-    SUBSET_TOKENS,
-    implied_bytes,
-    judge_bytes,
-    judge_tokens,
-    variant_of,
-)
+from harness.review.published import CERTAIN, SUBSET_TOKENS, TAIL, implied_bytes, judge_bytes, judge_tokens, variant_of
 from harness.review.record import LARGEST_SCORE, Record, each
 from harness.rules import Verdict
 
@@ -49,7 +41,7 @@ def byte_count(record: Record, run: Run) -> None:
     item = run.by_name.get(name) or run.final
     total = implied(run, item) if item else None
     for count in run["scored_bytes"] if item else ():
-        low, high = readings.byte_low - 4 * LONGEST_WINDOW, readings.byte_high
+        low, high = readings.byte_low - TAIL, readings.byte_high
         if item and count.label.lstrip().startswith(item.name) and not low <= count.value <= high:
             message = f"{item.name}: its line counts other bytes than the text has"
             message += ": the number of its tokens." if stated and count.value == stated.value else "."
@@ -93,11 +85,12 @@ def scored_alike(record: Record) -> None:
     ratios = [(i.loss.value / i.bpb.value, i.loss, i.bpb, run.place(i)) for run, i in pairs if i.loss and i.bpb.low > 0]
     ratios = sorted((ratio for ratio in ratios if 0 < ratio[0] < math.inf), key=itemgetter(0))
     for (_, less, many, other), (_, more, few, at) in zip(ratios[:1], ratios[-1:], strict=True):
-        if more.low / few.high <= (1 + ONE_RATIO) * less.high / many.low:
-            continue
-        message = "loss over bpb is not one ratio for all seeds, beyond what rounding allows: not one count of bytes."
-        values = f"loss {more.text}, bpb {few.text}", f"loss {less.text}, bpb {many.text} in {other[0]}"
-        record.out.warn("A7-BYTES", message, at, *values, remedy)
+        if more.low / few.high > (1 + ONE_RATIO) * less.high / many.low:
+            message = (
+                "loss over bpb is not one ratio for all seeds, beyond what rounding allows: not one count of bytes."
+            )
+            values = f"loss {more.text}, bpb {few.text}", f"loss {less.text}, bpb {many.text} in {other[0]}"
+            record.out.warn("A7-BYTES", message, at, *values, remedy)
 
 
 def by_name(record: Record) -> None:
@@ -109,8 +102,13 @@ def by_name(record: Record) -> None:
         first = {float(hit[1]) for text in texts if (hit := WORDS["first_loss"].search(text))}
         names = {name for name, loss in _UNTRAINED.items() if first and all(abs(x - loss) < 0.06 for x in first)}
     finals = [(run, item) for run in record.bound.runs if (item := run.final) and not run.one("val_tokens")]
-    pairs = [(item.loss or _in_training(record, run, item), item.bpb, run.place(item)) for run, item in finals]
-    if meta and claimed and not record.runs and not record.absent_logs:
+    pairs = list[tuple[Number | None, Number, tuple[str, int]]]()
+    for run, item in finals:  # Without a loss the last one on training text, give or take a tenth, unless it adapts.
+        adapts = WORDS["mixed"].search(item.name) or PATTERNS.stages["ttt"].search(item.name)
+        last = [] if item.loss or adapts else WORDS["last_loss"].findall(record.texts.get(run.file, ""))[-1:]
+        losses = [item.loss, *(Number(text, float(text), half=0.1 * float(text)) for text in last)]
+        pairs.append((losses[-1], item.bpb, run.place(item)))
+    if claimed and not record.runs and not record.absent_logs:
         names = names or {f"sp{size}" for size in WORDS["vocabulary"].findall(meta.text("name"))}
         pairs = [(meta.number("val_loss"), claimed, (record.json_file, meta.line("val_loss")))]
     variants = [variant for variant in VARIANTS if {variant.name} == names]
@@ -121,13 +119,6 @@ def by_name(record: Record) -> None:
         if finding.verdict is Verdict.FAIL:
             message = f"with the tokens of {variant.name}, by its name or the first loss: {finding.message}"
             out.warn(finding.rule, message, at, f"loss {loss.text}, bpb {bpb.text}", "", _COUNT_BYTES, "likely")
-
-
-def _in_training(record: Record, run: Run, item: Pass) -> Number | None:
-    """The last loss on training text, give or take a tenth, for a pass that prints no loss and does not adapt."""
-    adapts = WORDS["mixed"].search(item.name) or PATTERNS.stages["ttt"].search(item.name)
-    losses = [] if adapts else WORDS["last_loss"].findall(record.texts.get(run.file, ""))
-    return Number(losses[-1], float(losses[-1]), half=0.1 * float(losses[-1])) if losses else None
 
 
 @each("runs")
@@ -184,7 +175,7 @@ def gain(record: Record, run: Run) -> None:
 def plausible(record: Record) -> None:
     """A claim that no known method reaches is held for proof."""
     rule, out, floor, claimed = "S6-PLAUSIBLE", record.out, record.readings.floor_bpb, record.claimed
-    if claimed is not None and claimed.value < floor and record.metadata is not None:
+    if claimed is not None and claimed.value < floor:
         message, at = "a score no known method reaches: held until it is proved.", record.metadata.line("val_bpb")
         remedy = "Show that every probability is normalised and that every byte is counted once."
         values = f"{claimed.text} bpb", f"floor {floor:g} bpb", remedy
@@ -231,16 +222,15 @@ def marks(record: Record, run: Run) -> None:
 
 def _texts(record: Record) -> Iterator[tuple[str, int, str, str]]:
     """File, line, text, and what it is: "title" (a name or first heading), "field" of the JSON, or "" (a line)."""
-    for key, value in record.metadata.raw.items() if record.metadata else ():
+    for key, value in record.metadata.raw.items():
         texts = (value if isinstance(value, list) else [value]) if WORDS["fields_of_words"].search(key) else []
         for text in texts:
             if isinstance(text, str) and record.metadata:
                 kind = "title" if key in ("name", "title", "run_name") else "" if key.startswith("note") else "field"
                 yield record.json_file, record.metadata.lines.get(key, 0), text[:4_000], kind
-    if record.readme is not None:
-        first = min(record.readme.headings, default=0)
-        for number, text in record.readme.with_rows.items():
-            yield record.readme_file, number, text, "title" if number == first else ""
+    first = min(record.readme.headings, default=0)
+    for number, text in record.readme.with_rows.items():
+        yield record.readme_file, number, text, "title" if number == first else ""
 
 
 def words(record: Record) -> None:

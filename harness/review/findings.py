@@ -9,14 +9,10 @@ import msgspec
 
 from harness.errors import ExitCode, UsageError
 from harness.fineweb import CAP_BYTES, CEILING, FLOOR
+from harness.review.patterns import PATTERNS
 from harness.rules import SEVERITY, Verdict, catalogue
 
-BLOCKING = (
-    *("A1-CALIBRATION", "A1-TRAIN-CLOCK", "A2-EVAL-CLOCK", "A3-ARTIFACT-BYTES"),
-    *("A4-TRAIN-NO-VAL", "A6-PREQUANT-TTT", "A7-BYTES", "A8-SAME-CONFIG"),
-    *("A9-FILES", "A9-JSON", "A9-METADATA", "A9-ONE-FOLDER", "A9-PLAIN-FILES", "A9-SCORE-MATCH"),
-    *("A9-TRACK", "C4-COVERAGE", "S6-PLAUSIBLE"),
-)
+BLOCKING = PATTERNS.blocking
 """Rules whose FAIL blocks unless ``--block`` says otherwise: docs/reviewing.md has the precision of each."""
 MAX_MORE = 60
 

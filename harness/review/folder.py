@@ -78,8 +78,8 @@ def facts_of(record: Record) -> tuple[dict[str, float | int | str | None], dict[
     totals = [int(run.total.value) for run in bound.sized if run.total]
     trains = [run.train_time.value for run in bound.training if run.train_time]
     evals = [found[0] for run in bound.runs if (found := limits.eval_readings(run, bound.name))]
-    claimed = meta.number("val_bpb") if meta else None
-    written = {name: number.text for name in ("val_bpb", "bytes_total") if meta and (number := meta.number(name))}
+    claimed = meta.number("val_bpb")
+    written = {name: number.text for name in ("val_bpb", "bytes_total") if (number := meta.number(name))}
     facts: dict[str, float | int | str | None] = {
         "claimed_bpb": None if claimed is None else claimed.value,
         "logged_mean_bpb": round(fmean(finals), 8) if finals else None,

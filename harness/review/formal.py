@@ -6,7 +6,7 @@ import re
 from harness.review.jsonfile import is_number, shown
 from harness.review.number import Number
 from harness.review.patterns import PATTERNS, WORDS
-from harness.review.record import LARGEST_SCORE, Record, is_score, track_named
+from harness.review.record import LARGEST_SCORE, NON_RECORD, Record, is_score, track_named
 from harness.review.source import named_files
 
 
@@ -36,8 +36,8 @@ def required_files(record: Record) -> None:
         certain, remedy = not (maybe or record.study), "Ship one log for every seed."
         out.add(certain, rule, f"no training log{form}.", "", "no log with losses", "", remedy)
     bases, lists = {n.rsplit("/", 1)[-1] for n in names}, [list[str]()]
-    linked = [name for text in (record.readme.raw if record.readme else ()) for name in WORDS["linked"].findall(text)]
-    for line in record.readme.raw if record.readme else ():
+    linked = [name for text in record.readme.raw for name in WORDS["linked"].findall(text)]
+    for line in record.readme.raw:
         if hit := WORDS["listed_file"].match(line):
             lists[-1].append(hit[1])
         elif line.strip() and not line.lstrip().startswith(("-", "*")):
@@ -45,16 +45,15 @@ def required_files(record: Record) -> None:
     told = dict.fromkeys([*(name for group in lists if bases & set(group) for name in group), *linked])
     if absent := ", ".join(name for name in told if name not in bases):
         out.warn(rule, "the README lists files that are not here.", record.readme_file, absent)
-    if not out.has(rule):
-        out.passed(rule, "README, metadata, script and logs are there.")
+    out.passed(rule, "README, metadata, script and logs are there.")
 
 
 def fields(record: Record) -> None:
     """The JSON's fields: there, of their type, and no placeholders."""
     meta, out, rule = record.metadata, record.out, "A9-METADATA"
-    if meta is None:
+    if not meta.source:
         return
-    score, before, text = meta.values.get("val_bpb"), len(out.items), " ".join(meta.source)
+    score, text = meta.values.get("val_bpb"), " ".join(meta.source)
     at = (record.json_file, meta.line("val_bpb"))
     if isinstance(score, Number) and not math.isfinite(score.value):
         out.fail(rule, "val_bpb is not a finite number.", at, score.text)
@@ -73,7 +72,9 @@ def fields(record: Record) -> None:
     empty = [name for name in wanted if meta.values.get(name) in (None, "", [])]
     elsewhere = [name for name in empty if name in PATTERNS.elsewhere and PATTERNS.elsewhere[name].search(text)]
     if missing := ", ".join(name for name in empty if name not in elsewhere):
-        out.warn(rule, f"fields are missing or empty: {missing}.", record.json_file, missing, "", "Add them.")
+        sized = any(run.total or run.packed for run in record.runs) or any(map(WORDS["a_size"].search, record.told))
+        unsized = "; nothing tells the artifact's size" * ("bytes_total" in missing and not (sized or record.study))
+        out.warn(rule, f"fields are missing or empty: {missing}{unsized}.", record.json_file, missing, "", "Add them.")
     for name, value in meta.values.items():
         at, written = (record.json_file, meta.line(name)), meta.raw.get(meta.spelt[name], value)
         numeric = name in ("val_loss", "bytes_total") or (name == "val_bpb" and is_number(value))
@@ -85,20 +86,22 @@ def fields(record: Record) -> None:
         message = "val_loss holds a bpb, not nats a token"
         message += ", and no val_bpb is there." if meta.spelt.get("val_bpb") == "val_loss" else "."
         out.warn(rule, message, (record.json_file, meta.line("val_loss")), shown(meta.values.get("val_loss")))
-    if len(out.items) == before:
-        out.passed(rule, "the fields are there, with the usual names and types.", record.json_file)
+    out.passed(rule, "the fields are there, with the usual names and types.", record.json_file)
 
 
 def track(record: Record) -> None:
     """The JSON's track is the folder's."""
     meta, parent = record.metadata, record.folder.parent
-    if meta is None:
-        return
     stated, filed = meta.text("track"), parent.startswith("track_")
+    heads = (record.readme_file, record.readme.raw[:12]), (record.json_file, meta.source[:40])
+    told = [(at, n, text) for at, lines in heads for n, text in enumerate(lines, 1) if WORDS["disclaimed"].search(text)]
     if stated and filed and track_named(stated) != track_named(parent):
         certain = record.official and re.search(r"non[-_ ]?record|unlimited", stated, re.IGNORECASE) is not None
         message = f"the track in the JSON is not the folder's; judged as {record.track}."
         record.out.add(certain, "A9-TRACK", message, (record.json_file, meta.line("track")), stated, parent)
+    elif record.official and told:
+        message = f"it says that it is no record: it belongs in track_{NON_RECORD}."
+        record.out.warn("A9-TRACK", message, told[0][:2], told[0][2].strip()[:160], parent, "Move the folder.")
     else:
         by = "" if filed else ", by its own word: it lies in no track's folder"
         record.out.passed("A9-TRACK", f"judged as {record.track}{by}.", record.json_file, stated or parent)
@@ -108,7 +111,7 @@ def logs_whole(record: Record) -> None:
     """Logs that end in a score; runs that are not compared are one note."""
     out, rule = record.out, "A9-LOG"
     finished = {run.seed for run in record.runs if run.final}
-    named = set(record.metadata.seeds) - finished if record.metadata else set()
+    named = set(record.metadata.seeds) - finished
     for run in record.bound.runs + [run for run in record.bound.others if run.seed in named]:
         if run.final is None:
             at = (run.file, run.curve[-1].line if run.curve else 0)
@@ -157,9 +160,8 @@ def same_config(record: Record) -> None:
     runs = list(of_seed.values())
     if len(runs) < 2:
         return
-    first, named = runs[0], set(record.metadata.seeds) if record.metadata else set()
+    first, named = runs[0], set(record.metadata.seeds)
     certain = record.bound.certain and record.bound.how == "mean" and {run.seed for run in runs} <= named
-    before = len(out.items)
     for other in (run for run in runs[1:] if run.other_hardware == first.other_hardware):
         for key in first.unlike(other):
             if WORDS["per_run"].search(key) or WORDS["harmless"].search(key):
@@ -174,21 +176,21 @@ def same_config(record: Record) -> None:
             if one.settings[key][0] == "True":
                 message, at = "a switch that is on in one log, and that another doesn't know.", one.settings[key][1]
                 out.warn(rule, message, (one.file, at), f"{key} = True")
-    if len(out.items) == before:
-        out.passed(rule, f"{len(runs)} logs have equal settings, apart from seed and places.")
+    out.passed(rule, f"{len(runs)} logs have equal settings, apart from seed and places.")
 
 
 def seed_set(record: Record) -> None:
     """Seeds that are claimed, logged, and enough."""
     rule, out, meta, bound = "A8-SEEDS", record.out, record.metadata, record.bound
     logged = {run.seed for run in record.runs if run.seed is not None}
-    told = " ".join(str(meta.raw.get(key)) for key in ("name", "blurb", "description")) if meta else ""
-    claimed = set(meta.seeds if meta else ()) or {int(seed) for seed in WORDS["seed_in_text"].findall(told)}
-    if meta is not None and logged and (unseen := ", ".join(map(str, sorted(claimed - logged)))):
-        at = (record.json_file, meta.line("seeds"))
-        out.warn(rule, f"no log of seed(s) {unseen}.", at, sorted(claimed), f"logs of {sorted(logged)}")
+    told = " ".join(str(meta.raw.get(key)) for key in ("name", "blurb", "description"))
+    claimed = set(meta.seeds) or {int(seed) for seed in WORDS["seed_in_text"].findall(told)}
+    wanted = claimed | record.known_seeds
+    if logged and (unseen := ", ".join(map(str, sorted(wanted - logged)))):
+        at = (record.json_file, meta.line("seeds")) if claimed - logged else (record.readme_file, 0)
+        out.warn(rule, f"no log of seed(s) {unseen}.", at, sorted(wanted), f"logs of {sorted(logged)}")
     number = len({seed for seed in record.known_seeds if seed not in logged})
-    single = re.search(r"\b(?:single|one|1|2|two)[- ]seed\b", " ".join(record.told[:60]), re.IGNORECASE)
+    single = WORDS["few_seeds"].search(" ".join(record.told[:60]))
     number = number or (int(single[0][0] in "2t") + 1 if single else 0)
     number = max(len(claimed), len(bound.runs) + len(record.absent_logs), 1 if record.runs else number)
     scores, mean = [item.bpb.value for item in bound.scores()], record.claimed if bound.how == "mean" else None

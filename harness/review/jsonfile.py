@@ -11,9 +11,6 @@ from harness.review.number import Number
 from harness.review.patterns import PATTERNS, WORDS
 
 MAX_BYTES, MAX_DEPTH, LONGEST_KEY = 1 << 20, 32, 1_000
-SEED_FIELDS = ("seed_results", "seeds", "per_seed", "results", "runs")
-HOLDERS = ("results", "result", "metrics", "summary", "scores")
-"""Objects in which some folders keep the fields that others write at the top."""
 
 
 class JsonProblem(ValueError):
@@ -112,7 +109,7 @@ def read_metadata(raw: dict[str, Any], text: str) -> Metadata:
         for key in re.findall(r'"([^"\\]{1,80})"\s*:', line[:2_000]):
             lines.setdefault(key, number)
     found = Metadata(raw, text.splitlines(), lines)
-    holders = [raw, *(raw[name] for name in HOLDERS if isinstance(raw.get(name), dict))]
+    holders = [raw, *(raw[name] for name in PATTERNS.places["fields"] if isinstance(raw.get(name), dict))]
     authors = [raw.get("author"), *(raw["authors"] if isinstance(raw.get("authors"), list) else ())]
     people = [item for item in authors if isinstance(item, dict)]
     for name, keys in PATTERNS.fields.items():
@@ -132,7 +129,7 @@ def read_metadata(raw: dict[str, Any], text: str) -> Metadata:
 
 def _read_seeds(found: Metadata, places: list[dict[str, Any]]) -> None:
     raw, seed_in = found.raw, WORDS["seed_key"].fullmatch
-    tables = [(name, raw.get(name)) for name in SEED_FIELDS]
+    tables = [(name, raw.get(name)) for name in PATTERNS.places["seeds"]]
     tables.append(("", {k: v for k, v in raw.items() if seed_in(k) and isinstance(v, dict)}))  # ``seed_42``
     for place in places:  # objects under any other name whose keys are all seeds, such as ``val_bpb_seeds``
         for name, value in place.items():
@@ -147,7 +144,7 @@ def _read_seeds(found: Metadata, places: list[dict[str, Any]]) -> None:
         for seed, run in of_seed:
             numbers = run if isinstance(run, dict) else {"val_bpb": run}
             found.results.setdefault(seed, {k: v for k, v in numbers.items() if is_number(v) and k != "seed"})
-        if of_seed or name == SEED_FIELDS[0]:
+        if of_seed or name == "seed_results":
             scores = [run.get("val_bpb") if isinstance(run, dict) else run for run in runs]
             found.scores = found.scores or [score for score in scores if is_number(score)]
     listed = raw.get("seeds")

@@ -6,7 +6,7 @@ from statistics import fmean
 from harness.review.jsonfile import is_number, shown
 from harness.review.logs import Run, Stat
 from harness.review.patterns import WORDS
-from harness.review.record import TABLES, Record, each
+from harness.review.record import Record, each
 from harness.rules import Verdict
 
 CLOCKS_APART = 60
@@ -147,14 +147,14 @@ def artifact(record: Record, run: Run) -> None:
     if value <= cap:
         out.passed(rule, f"{cap - value:,} bytes under the cap.", run.place(total), f"{value:,} bytes")
         return
-    claimed = (meta.size_of(run.seed) or meta.number("bytes_total")) if meta else None
+    claimed = meta.size_of(run.seed) or meta.number("bytes_total")
     sizes, extra = {int(item.value) for item in run["totals"] if item.label}, int(code.value) if code else 0
     told = {int(i.value) + more for i in run["totals"] + run["models"] for more in (0, extra)}
-    unread = any(n.endswith(TABLES) and n not in record.folder.sizes for n in record.folder.listing)
+    unread = any(WORDS["table_file"].search(n) and n not in record.folder.sizes for n in record.folder.listing)
     words = " ".join(record.told)
     other = claimed is not None and claimed.value <= cap and (unread or int(claimed.value) in told)
     other = other and not re.search(r'"\w*under_16\w*": ?false', words)
-    other = other or re.search(r"\bre-?(?:pack|export|quanti[sz]|compress)", words, re.IGNORECASE) is not None
+    other = bool(other or re.search(r"\bre-?(?:pack|export|quanti[sz]|compress)", words, re.IGNORECASE))
     message = f"the artifact is {value - cap:,} bytes over the cap by the run's own line"
     shipped = (record.folder.size_of(record.main_code) or 0) if record.main_code else 0
     if model and shipped and model.value + shipped <= cap:
@@ -162,7 +162,7 @@ def artifact(record: Record, run: Run) -> None:
         other = True
     if claimed is not None and claimed.value <= cap:
         message += f"; the JSON claims {claimed.value:,.0f}"
-    certain = record.bound.certain and meta is not None and not other and min(sizes | {value}) > cap
+    certain = record.bound.certain and bool(meta.source) and not other and min(sizes | {value}) > cap
     out.add(certain, rule, f"{message}.", run.place(total), f"{value:,} bytes", f"cap {cap:,} bytes")
 
 
@@ -192,9 +192,9 @@ def code_bytes(record: Record) -> None:
         out.unknown(rule, "no log states a code size.")
     elif not unlike:
         out.passed(rule, "the logs counted a file that is shipped.", main, f"{shipped:,} bytes")
-    claimed = meta.number("bytes_code") if meta else None
+    claimed = meta.number("bytes_code")
     sizes |= {0} | ({int(code.value) for code in logged} & {*unlike, *compressed})
-    if meta is not None and claimed is not None and int(claimed.value) not in sizes:
+    if claimed is not None and int(claimed.value) not in sizes:
         at = (record.json_file, meta.line("bytes_code"))
         out.warn(rule, "the claimed code size is not the shipped file's.", at, f"{claimed.value:,.0f}", *values)
     models = [(int(model.value), run.file) for run in record.bound.sized if (model := run.model_and_code[0])]
@@ -212,8 +212,6 @@ def code_bytes(record: Record) -> None:
 def claimed_bytes(record: Record) -> None:
     """The JSON's size of the whole against the logs'; those of its seeds are compared with all other figures."""
     rule, out, meta = "A3-CLAIMED-BYTES", record.out, record.metadata
-    if meta is None:
-        return
     cap, claimed = record.readings.artifact_cap_bytes, meta.number("bytes_total")
     at, totals = (record.json_file, meta.line("bytes_total")), [(run, run.total) for run in record.bound.sized]
     values = [int(total.value) for _, total in totals if total]

@@ -214,11 +214,8 @@ class Run:
 
 def seed_of_name(name: str) -> int | None:
     """The seed that a file name states, such as ``train_seed42.log``; else the one of its folder's name."""
-    for part in reversed(name.split("/")):
-        found = WORDS["seed_of_name"].search(part)
-        if found:
-            return int(found[1] or found[2])
-    return None
+    found = (WORDS["seed_of_name"].search(part) for part in reversed(name.split("/")))
+    return next((int(hit[1] or hit[2]) for hit in found if hit), None)
 
 
 def decode(data: bytes) -> str:

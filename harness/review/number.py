@@ -171,3 +171,10 @@ def std_of(values: Sequence[Number], *, sample: bool) -> Range:
     printed = math.sqrt(statistics.pvariance([v.value for v in values]) * len(values) / divisor)
     reach = math.sqrt(math.fsum(v.half**2 for v in values) / divisor)
     return Range(printed, max(printed - reach, 0.0), printed + reach)
+
+
+def student_tail(t: float, df: float) -> float:
+    """The chance that Student's t with ``df`` degrees of freedom, at least 1, exceeds ``t``."""
+    from scipy.special import stdtr  # scipy.stats takes a second to import
+
+    return float(stdtr(max(df, 1.0), -t))

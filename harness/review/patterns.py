@@ -34,11 +34,13 @@ class Statement(msgspec.Struct, frozen=True):
 class Tables(msgspec.Struct, frozen=True):
     """All of them, as the file's comments describe them."""
 
+    blocking: tuple[str, ...]
     units: dict[str, tuple[str, float]]
     lines: tuple[tuple[str, str, re.Pattern[str]], ...]
     methods: tuple[Method, ...]
     code: tuple[Statement, ...]
     fields: dict[str, tuple[str, ...]]
+    places: dict[str, tuple[str, ...]]
     elsewhere: dict[str, re.Pattern[str]]
     figures: dict[str, re.Pattern[str]]
     facts: dict[str, re.Pattern[str]]
@@ -47,6 +49,7 @@ class Tables(msgspec.Struct, frozen=True):
     words: dict[str, re.Pattern[str]]
     aggregates: dict[str, re.Pattern[str]]
     columns: dict[str, re.Pattern[str]]
+    records: dict[str, tuple[float, str]]
 
 
 def _compiled(_: type, value: str | list[str]) -> re.Pattern[str]:
@@ -58,3 +61,8 @@ def _compiled(_: type, value: str | list[str]) -> re.Pattern[str]:
 
 PATTERNS = msgspec.convert(_SOURCE, Tables, dec_hook=_compiled)
 WORDS = PATTERNS.words
+
+
+def first_of(table: dict[str, re.Pattern[str]], text: str) -> str:
+    """The name of the first pattern of a table that the text holds; empty where none does."""
+    return next((name for name, pattern in table.items() if pattern.search(text)), "")

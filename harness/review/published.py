@@ -12,7 +12,8 @@ from harness.rules import Finding, Verdict
 from harness.units import LN2
 
 LONGEST_WINDOW = 32_768
-"""Tokens of the longest window seen in public: what a dropped tail can cost."""
+TAIL = 4 * LONGEST_WINDOW
+"""Tokens of the longest window seen in public, and their bytes at most: what a dropped tail can cost."""
 SURPLUS = 8_192
 """Tokens by which the whole split exceeds a published count, which leaves out a tail itself."""
 SUBSET_TOKENS = 0.6 * min(v.val_tokens for v in VARIANTS)

@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 from typing import IO, Any
@@ -227,11 +228,9 @@ def read_judged(path: Path) -> dict[str, dict[str, Any]]:
     if path.exists():
         with path.open("rb") as stream:
             for line in stream:
-                try:
+                with suppress(ValueError, KeyError, TypeError):
                     item = json.loads(line)
                     found[item["key"]] = item["report"]
-                except (ValueError, KeyError, TypeError):
-                    continue
     return found
 
 

@@ -13,7 +13,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from harness.review.number import QUANTITY, Number, Range, mean_of, read_numbers, read_one
-from harness.review.patterns import PATTERNS, WORDS
+from harness.review.patterns import PATTERNS, WORDS, first_of
 
 MAX_CHARACTERS, MAX_LINE, MAX_COLUMNS = 200_000, 4_000, 300
 """What is read of one text: characters, characters of a line, columns of seeds. What lies beyond is named."""
@@ -37,7 +37,7 @@ class Row:
     @cached_property
     def aggregate(self) -> str:
         """ "mean", "std", … or ""."""
-        return next((name for name, pattern in PATTERNS.aggregates.items() if pattern.match(self.label)), "")
+        return first_of(PATTERNS.aggregates, self.label)
 
     def cell(self, column: int) -> str:
         """The text of a cell; empty beyond the last."""
@@ -256,10 +256,7 @@ def _seed_first(table: Table) -> Table:
     at = next((i for i, name in enumerate(table.header) if re.fullmatch(r"seeds?", name.strip(), re.IGNORECASE)), None)
     if at is None or re.match(r"seed", table.corner, re.IGNORECASE):
         return table
-
-    def labelled(row: Row) -> Row:
-        cells = (*row.cells[:at], row.label, *row.cells[at + 1 :])
-        return Row(row.line, row.cell(at), cells) if WORDS["seed_cell"].match(row.cell(at)) else row
-
-    header = (*table.header[:at], table.corner, *table.header[at + 1 :])
-    return Table(table.line, "seed", header, tuple(labelled(row) for row in table.rows))
+    header, seeds = (*table.header[:at], table.corner, *table.header[at + 1 :]), WORDS["seed_cell"]
+    turned = (Row(one.line, one.cell(at), (*one.cells[:at], one.label, *one.cells[at + 1 :])) for one in table.rows)
+    rows = tuple(new if seeds.match(new.label) else old for new, old in zip(turned, table.rows, strict=True))
+    return Table(table.line, "seed", header, rows)

@@ -13,16 +13,13 @@ from typing import Literal
 from harness.review.findings import Findings, Readings
 from harness.review.jsonfile import JsonProblem, Metadata, parse_json, read_metadata
 from harness.review.logs import Pass, Run, decode, read_log, seed_of_name
-from harness.review.number import Number
+from harness.review.number import Number, read_one
 from harness.review.patterns import WORDS
 from harness.review.readme import Document
 from harness.review.source import Folder, open_folder
 from harness.review.unwrap import Unwrapped, unwrap
 
 MAX_LOGS, MAX_CODE_FILES, MAX_SCRIPTS, CODE_BYTES = 40, 24, 12, 1 << 20
-TABLES = (".csv", ".tsv", ".json", ".jsonl", ".out")
-"""Endings of files that may hold scores without being a log."""
-CODE_ENDINGS = (".py", ".cpp", ".cc", ".c", ".cu", ".h", ".sh")
 RECORD, NON_RECORD = "10min_16mb", "non_record_16mb"
 ENOUGH = 4
 """Decimals that a score needs: with fewer, a rounded claim may be better than its logs by more than a record's gain."""
@@ -77,9 +74,9 @@ class Record:
     folder: Folder
     readings: Readings
     out: Findings
-    metadata: Metadata | None = None
+    metadata: Metadata = field(default_factory=lambda: Metadata({}, [], {}))
     json_file: str = ""
-    readme: Document | None = None
+    readme: Document = field(default_factory=lambda: Document(""))
     readme_file: str = ""
     runs: list[Run] = field(default_factory=list)
     texts: dict[str, str] = field(default_factory=dict)
@@ -92,12 +89,13 @@ class Record:
     @property
     def told(self) -> list[str]:
         """The lines of README and JSON, as written."""
-        return [*(self.readme.raw if self.readme else ()), *(self.metadata.source if self.metadata else ())]
+        return [*self.readme.raw, *self.metadata.source]
 
     @property
     def study(self) -> bool:
         """Whether it lies outside the record track and claims no score: a report or a tool, and no model."""
-        return not self.official and self.metadata is not None and self.metadata.values.get("val_bpb") in (None, "", [])
+        claim = self.metadata.values.get("val_bpb")
+        return not self.official and bool(self.metadata.source) and claim in (None, "", [])
 
     @property
     def official(self) -> bool:
@@ -107,7 +105,7 @@ class Record:
     @cached_property
     def claimed(self) -> Number | None:
         """The claimed bpb; a placeholder such as 0.0 is none."""
-        found = self.metadata.number("val_bpb") if self.metadata else None
+        found = self.metadata.number("val_bpb")
         return found if found is not None and found.value > 0 else None
 
     @cached_property
@@ -145,20 +143,21 @@ class Record:
 
     @cached_property
     def known_seeds(self) -> set[int]:
-        """Seeds that JSON or README name."""
-        rows = (row for table in (self.readme.tables if self.readme else ()) for row in table.seed_rows)
-        return {row.seed for row in rows if row.seed is not None} | set(self.metadata.seeds if self.metadata else ())
+        """Seeds that the JSON names, or the README with a figure."""
+        tables = (one for one in self.readme.tables if not WORDS["other_table"].search(self.readme.above(one.line)))
+        rows = (row for one in tables for row in one.seed_rows if "seed" in one.corner.lower())
+        told = {row.seed for row in rows if row.seed is not None and any(map(read_one, row.cells))}
+        return told | set(self.metadata.seeds)
 
     def mentions(self, number: Number, files: Iterable[str] | None = None) -> bool:
         """Whether a log, or a table of results beside it, prints a number like this one anywhere."""
-        texts = (*TABLES, ".txt", ".log")
-        names = files or [n for n in self.folder.sizes if n.endswith(texts) and n != self.json_file]
+        texts = (n for n in self.folder.sizes if WORDS["table_file"].search(n) or n.endswith((".txt", ".log")))
+        names = files or [n for n in texts if n != self.json_file]
         for name in names:
             if name not in self._printed:
                 here = name in self.folder.sizes and name not in self.texts
                 text = decode(self.folder.reader(name, 8 << 20)[0]) if here else self.texts.get(name, "")
-                found = set(WORDS["printed"].findall(text))
-                self._printed[name] = sorted({float(text.replace(",", "")) for text in found})
+                self._printed[name] = sorted({float(x.replace(",", "")) for x in set(WORDS["printed"].findall(text))})
             printed, reach = self._printed[name], 2 * number.step
             span = printed[bisect_left(printed, number.value - reach) : bisect_right(printed, number.value + reach)]
             if any(number.gives(value) for value in span):
@@ -203,9 +202,8 @@ def read_record(folder: Folder, readings: Readings, out: Findings) -> Record:
         record.readme_file, record.readme = names[0], Document(decode(data))
     _load_code(record)
     _load_logs(record)
-    if record.metadata is not None:
-        _settle_claim(record, record.metadata)
-    stated = record.metadata.text("track") if record.metadata else ""
+    _settle_claim(record, record.metadata)
+    stated = record.metadata.text("track")
     filed = re.match(r"track_|non[-_]?record", folder.parent) and not re.fullmatch(RECORD, stated)
     record.track = track_named(folder.parent if filed else stated)
     return record
@@ -249,7 +247,7 @@ def _load_json(record: Record) -> None:
 
 
 def _load_code(record: Record) -> None:
-    names = [n for n in record.folder.names if n.endswith(CODE_ENDINGS)]
+    names = [n for n in record.folder.names if WORDS["code_file"].search(n)]
     top = [n for n in names if "/" not in n and n.endswith(".py")]
     named = [n for n in top if n == "train_gpt.py"] or [n for n in top if n.startswith("train")]
     alone = top if len(top) == 1 and not WORDS["not_at_eval"].search(top[0]) else []
@@ -331,13 +329,13 @@ def _candidates(record: Record, scored: list[Run]) -> Iterator[list[Run]]:
     Those of the JSON's seeds, of one form of file name, the last of each seed, all.
     """
     meta, exact = record.metadata, list[Run]()  # the runs that have the scores of the JSON's own list
-    owners = list(meta.results) if meta and len(meta.results) == len(meta.scores) else []
-    for seed, stated in zip_longest(owners, meta.scores if meta else ()):
+    owners = list(meta.results) if len(meta.results) == len(meta.scores) else []
+    for seed, stated in zip_longest(owners, meta.scores):
         fresh = (run for run in scored if seed in (None, run.seed) and not any(run is other for other in exact))
         exact += [r for r in fresh if any(is_score(stated, item.bpb.value) for item in r.by_name.values())][:1]
-    if meta and exact and len(exact) == len(meta.scores):
+    if exact and len(exact) == len(meta.scores):
         yield exact
-    seeds = list(dict.fromkeys(meta.seeds)) if meta else []
+    seeds = list(dict.fromkeys(meta.seeds))
     by_seed = [[run for run in scored if run.seed == seed] for seed in seeds]
     if by_seed and all(len(runs) == 1 for runs in by_seed):
         yield [runs[0] for runs in by_seed]

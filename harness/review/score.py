@@ -6,15 +6,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate, product, takewhile
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
 from harness.review.jsonfile import JsonProblem, Metadata, is_number, parse_json, shown
 from harness.review.logs import Run
-from harness.review.number import Number, read_numbers
-from harness.review.patterns import PATTERNS, WORDS
+from harness.review.number import Number, read_numbers, student_tail
+from harness.review.patterns import PATTERNS, WORDS, first_of
 from harness.review.readme import Document
-from harness.review.record import ENOUGH, TABLES, Record, is_score, matches
+from harness.review.record import ENOUGH, LARGEST_SCORE, Record, is_score, matches, track_named
 from harness.review.statistics import final_scores, pools
 
 _TIMES = {"train": 0.011, "eval": 1.0, "pace": 0.0005}
@@ -24,6 +24,8 @@ _TOP, _NEAR = 25, 45
 _SHAPE = (("num_layers", "model_dim"), ("n_layer", "n_embd"), ("layers", "dim"))
 LARGEST_RATIO = 2.6
 """Nats a token for one bit a byte, with the largest of the published vocabularies."""
+_Rival = tuple[float, tuple[str, int], str, str, str]
+"""A score to beat, where it stands, what is found and computed, and its name."""
 _BY_SCRIPT = "Copy the figures from the logs by script."
 
 
@@ -36,7 +38,7 @@ def claim(record: Record) -> None:
             finite = f"claimed is {claimed.text}" if claimed else ""
             message = f"the last scoring pass, {last.name}, is {last.bpb.text}: there is no score."
             out.fail(rule, message, run.place(last), last.bpb.text, finite, "Repeat the run; find out what overflows.")
-    if meta is None or claimed is None or out.has(rule):
+    if claimed is None or out.has(rule):
         return
     finals = [run.final.bpb.value for run in record.runs if run.final and math.isfinite(run.final.bpb.value)]
     at, scores = (record.json_file, meta.line("val_bpb")), [item.bpb.value for item in bound.scores()]
@@ -72,7 +74,7 @@ def claim(record: Record) -> None:
     else:
         near = min(finals, key=lambda x: abs(x - claimed.value))
         computed, remedy = f"nearest {near:.8f}, mean {mean}", "Claim the mean over the logs that are shipped."
-        unread = [n for n in record.folder.listing if n.endswith(TABLES) and n not in record.folder.sizes]
+        unread = [n for n in record.folder.listing if WORDS["table_file"].search(n) and n not in record.folder.sizes]
         more = f"; {', '.join(unread[:3])} may, which is not here" if unread else ""
         message = f"no score of a log, mean or rounding gives the claim{more}."
         read = not record.incomplete and all(r.final for r in record.runs)
@@ -90,13 +92,12 @@ def last_pass(record: Record) -> None:
         return
     named = [(run, run.final, run.by_name[name]) for run in record.bound.runs if run.final and name in run.by_name]
     later = [(run, last) for run, last, item in named if abs(last.bpb.value - item.bpb.value) > 1e-4]
-    told = record.metadata is not None and any(f"{name} val_bpb" in line for line in record.metadata.source)
+    told = any(f"{name} val_bpb" in line for line in record.metadata.source)
     if later and not told:  # The JSON itself says which pass it claims.
         run, score = later[0]
         message = f"the claimed number is of the pass {name}; a later pass of {len(later)} log(s) gave another."
-        found = f"{name}: {claimed.text}"
-        remedy = "Say why the last pass doesn't count, and leave it out of the run."
-        out.warn(rule, message, run.place(score), found, f"{score.name}: {score.bpb.text}", remedy)
+        values = f"{name}: {claimed.text}", f"{score.name}: {score.bpb.text}"
+        out.warn(rule, message, run.place(score), *values, "Say why the last pass doesn't count, and leave it out.")
     elif name and not later:
         out.passed(rule, f"the last pass of every log, {name}, made the claimed number.", "", name)
 
@@ -133,7 +134,7 @@ class Figure:
         if self.value.about:
             return any(abs(self.shown - x) <= 0.01 * x for x in known)
         text, fine = self.value.text, self.kind in ("bpb", "nats")
-        rounded = 10.0 ** (len(text) - len(text.rstrip("0,"))) / 2 if self.value.whole and text.endswith("000") else 0.0
+        rounded = 10.0 ** (len(text) - len(text.rstrip("0,"))) / 2 if self.value.whole and text.endswith("000") else 0.5
         rounded = 1.02 * self.value.step if self.value.unit.lower() == "mb" or self.kind == "params" else rounded
         least = {"steps": 1.0, **_TIMES}.get(self.kind)
         room = rounded if least is None else max(least, 1.02 * self.value.step * self.unit)
@@ -144,13 +145,7 @@ class Figure:
 def _kind(name: str) -> str:
     """What a figure is, by its key, column or label; empty where that can't be told."""
     words = re.sub(r"[\W_]+", " ", name.lower()).strip()
-    kind = next((kind for kind, pattern in PATTERNS.figures.items() if pattern.search(words)), "")
-    return "" if kind == "none" else kind
-
-
-def _stage(name: str) -> str:
-    """Which pass a score is of, by the words of its name; empty where that can't be told."""
-    return next((stage for stage, pattern in PATTERNS.stages.items() if pattern.search(name)), "")
+    return first_of(PATTERNS.figures, words).replace("none", "")
 
 
 def _known(runs: list[Run], kind: str, stage: str = "") -> list[float]:
@@ -158,7 +153,7 @@ def _known(runs: list[Run], kind: str, stage: str = "") -> list[float]:
     if kind in ("bpb", "nats"):
         early = stage == "early"  # a diagnosis of what is not packed yet is of that stage under any name
         passes = [item for run in runs for item in run.passes + run.curve[-1 if early else 0 :]]
-        named = ((item, _stage(item.name)) for item in passes if stage)
+        named = ((item, first_of(PATTERNS.stages, item.name)) for item in passes if stage)
         chosen = [i for i, of in named if of in ("", stage) or (early and i.diagnostic and of != "quant")]
         kept = chosen if stage else passes
         return [number.value for item in kept if (number := item.bpb if kind == "bpb" else item.loss)]
@@ -182,7 +177,8 @@ def _known(runs: list[Run], kind: str, stage: str = "") -> list[float]:
 def unlike(record: Record, one: Figure) -> str:
     """What the runs say in place of a figure; empty when they give it, or say nothing of the kind."""
     value, kind, runs, fine = one.value, one.kind, one.runs, one.kind in ("bpb", "nats")
-    known, stage = _known(runs, kind, "" if fine else _stage(one.name)), _stage(one.name) if fine else ""
+    stage = first_of(PATTERNS.stages, one.name)
+    known, stage = _known(runs, kind, "" if fine else stage), stage if fine else ""
     same = _known(runs, kind, stage) if stage else known
     if not known or (fine and value.decimals < 3) or (stage == "early" and not same):
         return ""
@@ -192,10 +188,13 @@ def unlike(record: Record, one: Figure) -> str:
     if one.given_by(known):
         packed = stage == "quant" and one.seed is not None and re.search(r"(?i)post[-_ ]?quant|round-?trip", one.name)
         wrong_pass = (stage == "early" or packed) and same and len(runs) == 1 and not one.given_by(same)
-        return f"the log has it of another pass; {nearest}" if wrong_pass else ""
+        of_mean = record.bound.how == "mean" and one.name in PATTERNS.fields["val_loss"] and one.seed is None
+        single = of_mean and not one.given_by([fmean(pool) for pool in pools(record)])
+        text = f"the log has it of {'one seed, not the mean' if single else 'another pass'}; {nearest}"
+        return text if wrong_pass or single else ""
     if kind == "model" and one.given_by(_known(runs, "bytes")):
         return f"the log has it as the total; {nearest}"
-    readme = record.readme.every_line if record.readme and fine and one.rule == "A9-JSON-MATCH" else ()
+    readme = record.readme.every_line if fine and one.rule == "A9-JSON-MATCH" else ()
     told = any(n.text == value.text for line in readme for n in line.numbers)
     if one.seed is None and (told or one.given_by([fmean(pool) for pool in pools(record)])):
         return ""  # What README and JSON both say is judged as the README's.
@@ -223,14 +222,16 @@ def of_json(record: Record, meta: Metadata) -> Iterator[Figure]:
             elif (kind := _kind(key)) not in ("", "bytes", "code") and (kind != "bpb" or value.decimals >= ENOUGH):
                 yield Figure(rule, at, key, kind, value, runs, seed)
     for key, value in meta.raw.items() if record.bound.runs and not record.incomplete else ():
-        if not is_number(value) or key in meta.spelt.values() or (record.claimed and value.text == record.claimed.text):
+        known_by, claimed = {*meta.spelt.values()} - {meta.spelt.get("val_loss")}, record.claimed
+        if not is_number(value) or key in known_by or (claimed and value.text == claimed.text):
             continue
         kind, packed = _kind(key), [item.value for run in record.runs for item in run.packed]
         runs = record.bound.any if record.bound.certain and kind in ("steps", "train", "pace") else record.runs
         one = Figure(rule, (record.json_file, meta.lines.get(key, 0)), key, kind, value, runs)
         known = packed if kind == "model" else _known(runs, kind)
         idle = value.decimals < ENOUGH if kind == "bpb" else known and min(known) <= one.shown <= max(known)
-        if kind in ("steps", "model", "bpb", "train", "pace") and not idle:
+        loss = key == meta.spelt.get("val_loss") and value.value > 0 and record.bound.how and not meta.loss_is_bpb
+        if (kind in ("steps", "model", "bpb", "train", "pace") and not idle) or loss:
             yield one
 
 
@@ -271,10 +272,12 @@ def of_readme(record: Record, readme: Document) -> Iterator[Figure]:
         for kind, pattern in PATTERNS.facts.items() if not other else ():
             told[kind] |= {next(filter(None, hit.groups())): line.number for hit in pattern.finditer(line.text)}
         top = line.number <= _TOP and not other and WORDS["headline"].search(line.text)
-        for n in (n for n in line.numbers if top and n.unit.lower() == "mb" and n.decimals):
-            if any(abs(n.value - m.value) <= n.step for x in readme.every_line for m in x.numbers if m.whole):
-                continue  # to the byte elsewhere in the README, and judged there
-            yield Figure(rule, (file, line.number), "MB of the headline", "bytes", n, record.runs, loose=True)
+        for n in (n for n in line.numbers if n.unit.lower() == "mb" and n.decimals):
+            binary = any(abs(1.048576 * n.value - x) < 0.54 * n.step for x in _known(record.runs, "bytes"))
+            elsewhere = (m for x in readme.every_line for m in x.numbers if m.whole)  # to the byte, and judged there
+            name = "MB (these are MiB)" if binary else "MB of the headline"
+            if binary or (top and not any(abs(n.value - m.value) <= n.step for m in elsewhere)):
+                yield Figure(rule, (file, line.number), name, "bytes", n, record.runs, loose=True)
         hit = WORDS["key_fact"].match(line.text)
         if not hit or other or "~" in line.text or "≈" in line.text:
             continue
@@ -293,9 +296,7 @@ def of_readme(record: Record, readme: Document) -> Iterator[Figure]:
 def figures(record: Record) -> None:
     """What JSON and README state against what the runs say. A key fact is compared with what is near it alone."""
     out = record.out
-    stated = [*(of_json(record, record.metadata) if record.metadata else ())]
-    stated += [*of_others(record), *(of_readme(record, record.readme) if record.readme else ())]
-    for one in stated:
+    for one in (*of_json(record, record.metadata), *of_others(record), *of_readme(record, record.readme)):
         if record.folder.late() or not math.isfinite(one.shown) or not (near := unlike(record, one)):
             continue
         known = _known(one.runs, "bytes" if one.kind == "model" else one.kind)
@@ -318,7 +319,7 @@ def figures(record: Record) -> None:
 def model(record: Record) -> None:
     """Vocabulary, layers and width that a name, title, README or JSON states, against those that the logs print."""
     readme, meta = record.readme, record.metadata
-    names = (record.folder.name.replace("_", " "), readme.title if readme else "", meta.text("name") if meta else "")
+    names = (record.folder.name.replace("_", " "), readme.title, meta.text("name"))
     told: list[tuple[tuple[str, ...], tuple[str, ...], int]]
     told = [(("vocab_size",), (size,), 0) for text in names for size in WORDS["vocabulary"].findall(text)]
     told += [((key,), ("on",), 0) for key, words in PATTERNS.switches.items() if any(map(words.search, names))]
@@ -326,7 +327,7 @@ def model(record: Record) -> None:
         told += [(shape, hit, number) for hit in WORDS["layers_and_width"].findall(line) for shape in _SHAPE]
         settings = WORDS["setting"].findall(line)  # One alone may be an experiment's.
         told += [((key.lower(),), (value,), number) for key, value in settings if len(settings) > 1]
-    stated = {key: (f"{value.value:g}", 0) for key, value in meta.raw.items() if is_number(value)} if meta else {}
+    stated = {key: (f"{value.value:g}", 0) for key, value in meta.raw.items() if is_number(value)}
     sources = [stated, *(run.settings for run in record.bound.any)]
     for keys in dict.fromkeys(keys for keys, *_ in told):
         ran = [(*(source[key][0] for key in keys),) for source in sources if {*keys} <= {*source}]
@@ -335,7 +336,7 @@ def model(record: Record) -> None:
         ran = ran if keys[0] not in PATTERNS.switches or all(off) else [("on",)]
         if ran and not {value for value, _ in values} & {*ran}:
             value, number = values[0]
-            at = (record.readme_file, number) if readme and 0 < number <= len(readme.raw) else record.json_file
+            at = (record.readme_file, number) if 0 < number <= len(readme.raw) else record.json_file
             found, logged = (", ".join(f"{k}: {v}" for k, v in zip(keys, of, strict=True)) for of in (value, ran[0]))
             message = "the model of the README, a name or a title is none of the logs' or of the JSON."
             record.out.warn("A9-README-MATCH", message, at, found, logged, "Ship this model's logs.", "likely")
@@ -344,7 +345,7 @@ def model(record: Record) -> None:
 def selected(record: Record) -> None:
     """The claim is the lowest of several scores that README or JSON list side by side, and not their mean."""
     rule, claimed, meta, readme = "A9-SCORE-MATCH", record.claimed, record.metadata, record.readme
-    if meta is None or claimed is None or claimed.decimals < ENOUGH:
+    if claimed is None or claimed.decimals < ENOUGH:
         return
     listed, at = [number.value for number in meta.scores], (record.json_file, meta.line("val_bpb"))
     if len(listed) > 1 and not min(listed) - 5e-4 < claimed.value < max(listed) + 5e-4:
@@ -356,14 +357,15 @@ def selected(record: Record) -> None:
         record.out.warn("A9-JSON-MATCH", message, (at[0], meta.line("name")), name[0], claimed.text)
     if record.bound.how not in ("", "score"):
         return
-    for table in readme.tables if readme and not record.bound.how else ():
+    for table in readme.tables if not record.bound.how else ():
         for row in table.rows:
-            cells = {_stage(table.name(i)): n for i in range(len(row.cells)) if (n := row.value(i)) and n.decimals > 1}
+            numbers = [(first_of(PATTERNS.stages, table.name(i)), row.value(i)) for i in range(len(row.cells))]
+            cells = {of: n for of, n in numbers if n and n.decimals > 1}
             early, packed = cells.get("early"), cells.get("quant")
             if early and packed and is_score(early, claimed.value) and packed.low > claimed.value + 5e-4:
                 record.out.warn(rule, "the claim is the score before packing.", at, claimed.text, packed.text)
-    columns = [one for one in readme.columns if one.kind == "bpb"] if readme else []
-    own = [one for one in columns if readme and not WORDS["other_table"].search(readme.above(one.table.line))]
+    columns = [one for one in readme.columns if one.kind == "bpb"]
+    own = [one for one in columns if not WORDS["other_table"].search(readme.above(one.table.line))]
     lists = {f"{one.name}, README line {one.table.line}": one.values for one in own}
     pools = {"submission.json": listed, **{where: [n.value for n in numbers] for where, numbers in lists.items()}}
     pools = {where: pool for where, pool in pools.items() if len(pool) > 1}
@@ -377,38 +379,63 @@ def selected(record: Record) -> None:
 
 
 def margin(record: Record) -> None:
-    """A record whose own words put its gain below what a record needs; a gain in bpb that is called nats."""
-    rule, readme, claimed, nats = "A8-MARGIN", record.readme, record.claimed, record.readings.margin_nats
-    value, least = claimed.value if claimed else fmean(final_scores(record) or [math.nan]), nats / LARGEST_RATIO
-    losses = [item.loss.value for item in record.bound.scores() if item.loss and item.loss.value > 0] or [math.nan]
-    rates, own = {"nats": value / fmean(losses)}, [value, fmean(losses), *_known(record.runs, "bpb")]
-    file, low, high = record.readme_file, 0.6 * value, value + least
-    head = [*record.told[:_TOP], *(record.metadata.source if record.metadata else ())]
-    contests = record.official and not any(map(WORDS["no_record"].search, head))
-    for line in readme.every_line if readme else ():
-        hit = WORDS["own_gain"].search(line.text) if contests else None
+    """A record's gain by its README's words, over the score that these want to beat, and over the best one merged."""
+    rule, readme, meta, claimed = "A8-MARGIN", record.readme, record.metadata, record.claimed
+    nats, logged, rivals = record.readings.margin_nats, final_scores(record), list[_Rival]()
+    stated = [claimed.value] if claimed else [float(hit[1]) for _, hit in _own_scores(readme) if not meta.source]
+    value, merged = fmean(stated[:1] or logged or [math.nan]), "a merged record of an earlier day"
+    losses = [item.loss.value for item in record.bound.scores() if item.loss and item.loss.value > 0]
+    rates, own = {"nats": value / fmean(losses or [math.nan])}, [value, *losses, *_known(record.runs, "bpb")]
+    least = nats * (rates["nats"] if losses else 1 / LARGEST_RATIO)
+    filed = record.official and track_named(record.folder.parent) == record.track
+    contests = filed and not any(map(WORDS["no_record"].search, [*record.told[:_TOP], *meta.source]))
+    for line in readme.every_line:
+        at, fine = (record.readme_file, line.number), [n for n in line.numbers if n.decimals >= ENOUGH and not n.signed]
         spans = [hit.span() for hit in WORDS["predecessor"].finditer(line.text)] if contests else []
-        near = [n for n in line.numbers if n.decimals >= ENOUGH and low < n.value * rates.get(n.kind, 1) < high]
-        near = [n for n in near if not n.signed and any(n.start - z < _NEAR > a - n.end for a, z in spans)]
-        near = [n for n in near if not any(is_score(n, x) for x in own)]
-        small = hit[0] if hit and float(hit[1]) < (least if hit[2][0] in "bB" else nats) else ""
-        small = small or (f"{near[0].text} - {value / rates.get(near[0].kind, 1):.8g}" if near else "")
-        if small and not record.out.has(rule):
-            message = f"the README's own gain is below {nats:g} nats a token."
-            if near and near[0].value * rates.get(near[0].kind, 1) <= value:
-                message = "the score does not beat the one that the README calls SOTA, record or base."
-            record.out.warn(rule, message, (file, line.number), small, f"{least:.4f} bpb", "Improve further.")
+        for n in (n for n in fine if any(n.start - z < _NEAR > a - n.end for a, z in spans)):
+            rate, called = rates.get(n.kind, 1), "the one that the README calls SOTA, record or base"
+            if n.value * rate > 0.6 * value and not any(is_score(n, x) for x in own):
+                rivals.append((n.value * rate, at, f"{value / rate:.8g}", n.text, called))
+        hit = WORDS["own_gain"].search(line.text) if contests else None
+        if hit:
+            best = value + float(hit[1]) * (1 if hit[2][0] in "bB" else least / nats)
+            rivals.append((best, at, hit[0], f"{least:.4f} bpb", "the record, by the README's own figure,"))
         of = {kind: [n for n in line.numbers if n.kind == kind] for kind in ("nats", "bpb")}
         for gain, base in product(of["nats"], of["bpb"]) if claimed else ():
             if claimed and abs(abs(base.value - claimed.value) - abs(gain.value)) < gain.step < abs(gain.value):
-                found, computed = gain.text, f"{base.text} - {claimed.text}"
-                record.out.warn(rule, "a gain in bpb is called nats.", (file, line.number), found, computed)
+                computed = f"{base.text} - {claimed.text}"
+                record.out.warn(rule, "a gain in bpb is called nats.", at, gain.text, computed)
+    days = re.findall(r"(?m)^\d{4}-\d\d-\d\d", f"{record.folder.name}\n{meta.text('date')}")
+    known = [one for since, one in PATTERNS.records.items() if since <= min(days, default="")][-1:]
+    for best, name in known if contests and (stated or not record.readme_file) and value < LARGEST_SCORE else ():
+        at = (record.json_file, meta.line("val_bpb")) if meta.source else (record.readme_file, 0)
+        rivals.append((best, at, f"{value:.8g}", f"{best:.8g} of {name}", merged))
+    for best, at, found, text, called in sorted(rivals):
+        message, remedy = "", "Improve it, add seeds, or file the folder under track_non_record_16mb."
+        if value >= best:
+            message = f"the score does not beat {called}."
+        elif value + least > best:
+            message = f"the score beats {called} by less than {nats:g} nats a token."
+        elif called == merged and record.bound.how == "mean" and len(logged) > 1 and stdev(logged) > 0:
+            p = student_tail((best - least - value) / stdev(logged) * math.sqrt(len(logged)), len(logged) - 1)
+            message = f"a gain of {nats:g} nats a token over {called} is not shown."
+            message, found = message if p >= record.readings.alpha else "", f"p = {p:.3f} by a one-sided t-test"
+        if message and not record.out.has(rule):
+            record.out.warn(rule, message, at, found, text, remedy)
+
+
+def _own_scores(readme: Document) -> Iterator[tuple[int, re.Match[str]]]:
+    """Where a README's first lines state its own score."""
+    for line in (line for line in readme.lines if line.number <= _TOP):
+        hit, own = WORDS["headline"].search(line.text), line.heading or WORDS["own_headline"].match(line.text)
+        if hit and own and not WORDS["other_score"].search(line.text):
+            yield line.number, hit
 
 
 def headline(record: Record) -> None:
     """README and JSON claim one score."""
     readme, claimed = record.readme, record.claimed
-    if readme is None or claimed is None:
+    if claimed is None:
         return
     figures = [(line.number, n) for line in readme.every_line for n in line.numbers if n.decimals >= ENOUGH]
     own = dict.fromkeys(number for number, n in figures if claimed.gives(n.value))
@@ -423,15 +450,11 @@ def headline(record: Record) -> None:
                 record.out.warn("A9-README-MATCH", message, at, claimed.text, text[:160], remedy)
     numbers = [number for line in readme.every_line for number in line.numbers if number.decimals > 2]
     same = any(is_score(number, claimed.value) or is_score(claimed, number.value) for number in numbers)
-    for line in readme.lines:
-        hit, own_line = WORDS["headline"].search(line.text), line.heading or WORDS["own_headline"].match(line.text)
-        if not hit or WORDS["other_score"].search(line.text) or line.number > _TOP or not own_line:
-            continue
-        if same:
-            record.out.passed("A9-README-MATCH", "README and JSON claim the same score.", record.readme_file)
-            return
+    for number, hit in [*_own_scores(readme)][:1]:
         logged = any(Number.of(hit[1]).gives(x) for x in _known(record.runs, "bpb"))
         message = "README and JSON state different scores" + "; the README's stands in a log" * logged + "."
-        at, stated = (record.readme_file, line.number), f"{claimed.text} in the JSON"
-        record.out.warn("A9-README-MATCH", message, at, hit[1], stated)
-        return
+        at, stated, rule = (record.readme_file, number), f"{claimed.text} in the JSON", "A9-README-MATCH"
+        if same:
+            record.out.passed(rule, "README and JSON claim the same score.", record.readme_file)
+        else:
+            record.out.warn(rule, message, at, hit[1], stated)

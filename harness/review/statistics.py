@@ -7,7 +7,7 @@ from statistics import fmean, pstdev, stdev
 
 from harness.errors import UsageError
 from harness.review.claims import check_document
-from harness.review.number import Number, read_numbers
+from harness.review.number import Number, read_numbers, student_tail
 from harness.review.patterns import WORDS
 from harness.review.record import Record, load_record, shared_passes
 from harness.rules import Verdict
@@ -18,7 +18,7 @@ _POPULATION = "the deviation is the population's (divided by n); a test over see
 def stated(record: Record) -> None:
     """Means and deviations in the README that its own tables do not give, and no set of runs either."""
     known = pools(record)
-    for claim in check_document(record.readme) if record.readme else ():
+    for claim in check_document(record.readme):
         rule, figure = ("A8-STD", stdev) if "std of" in claim.what else ("A8-MEAN", fmean)
         small = re.search(r"0\.\d{3}|e-", claim.claimed)  # a deviation of scores, and not of bytes or steps
         wrong = claim.verdict is Verdict.FAIL or (claim.verdict is Verdict.WARN and rule == "A8-STD" and small)
@@ -38,16 +38,14 @@ def stated(record: Record) -> None:
 
 def tests(record: Record) -> None:
     """A stated p against the t and the degrees of freedom beside it, one-sided or two-sided."""
-    for line in record.readme.every_line if record.readme else ():
+    for line in record.readme.every_line:
         at, remedy = (record.readme_file, line.number), "Name the test, and compute p from its statistic."
         if hit := WORDS["t_test"].search(line.text):
-            from scipy.special import stdtr  # scipy.stats takes a second to import
-
             t, df, p = (Number.of(hit[name].replace("\u2212", "-")) for name in ("t", "df", "p"))
-            spans = [(k * stdtr(df.high, -t.high), k * stdtr(df.low, -t.low)) for k in (1, 2)]
+            spans = [(k * student_tail(t.high, df.high), k * student_tail(t.low, df.low)) for k in (1, 2)]
             stated = any(low <= 1.02 * p.high and 0.98 * p.low <= high for low, high in spans)
             if not (spans[0][0] <= p.high if "<" in hit["op"] else stated):
-                computed = " or ".join(f"{k * stdtr(df.value, -t.value):.3g}" for k in (1, 2))
+                computed = " or ".join(f"{k * student_tail(t.value, df.value):.3g}" for k in (1, 2))
                 message = "the stated p does not follow from t and df."
                 record.out.warn("A8-TEST", message, at, hit[0], f"{computed} (one-sided, two-sided)", remedy)
 
@@ -78,18 +76,17 @@ def pools(record: Record) -> list[list[float]]:
 
 def deviations(record: Record) -> None:
     """Deviations in the JSON against those of the logs."""
-    rule, out, meta, scores = "A8-STD", record.out, record.metadata, final_scores(record)
-    scores = scores or [score.value for score in (meta.scores if meta else ())]
-    known = pools(record)
+    rule, out, meta = "A8-STD", record.out, record.metadata
+    scores = final_scores(record) or [score.value for score in meta.scores]
     for name in ("val_bpb_std", "val_loss_std") if len(scores) > 1 else ():
-        given = meta.number(name) if meta else None
-        if meta is None or given is None or given.value == 0:
+        given = meta.number(name)
+        if given is None or given.value == 0:
             continue
         losses = [item.loss.value for item in record.bound.scores() if item.loss]
         own = losses if "loss" in name and len(losses) > 1 else scores
         at, both = (record.json_file, meta.line(name)), f"sample {stdev(own):.8f}, population {pstdev(own):.8f}"
         divided = given.gives(pstdev(own), 0.51e-8) and not given.gives(stdev(own), 0.51e-8)
-        given_by = [] if divided else [stdev(pool) for pool in known if given.gives(stdev(pool), 0.51e-8)]
+        given_by = [] if divided else [stdev(pool) for pool in pools(record) if given.gives(stdev(pool), 0.51e-8)]
         if given_by or is_slip(given, [stdev(own)]):
             out.passed(rule, "the deviation is the sample deviation.", at, given.text)
         elif divided or is_slip(given, [pstdev(own)]):

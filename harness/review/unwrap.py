@@ -9,18 +9,17 @@ import ast
 import base64
 import bz2
 import lzma
-import re
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
+
+from harness.review.patterns import WORDS
 
 MAX_OUTPUT, MAX_LAYERS, MAX_NODES, MEMORY = 4 << 20, 4, 20_000, 160 << 20
 MAX_CODE = 1 << 20
 """Characters of a script beside texts and comments: its tree takes up to 600 bytes for each."""
-_TEXTS = re.compile(r"#[^\n]*+|\"{3}.*?\"{3}|'{3}.*?'{3}|\"(?:[^\"\\\n]|\\.)*+\"|'(?:[^'\\\n]|\\.)*+'", re.DOTALL)
-_GAP = r"(?:[ \t\f]|\\\r?\n)*+"
-_CHAIN = re.compile(rf"(?:\.{_GAP}\w++{_GAP}){{200}}")
 DECODERS: tuple[Callable[[bytes], bytes], ...] = (
     *(base64.b85decode, lambda data: base64.b64decode(data, validate=True), base64.a85decode),
     *(lambda data: bytes.fromhex(data.decode("ascii")), base64.b32decode, base64.urlsafe_b64decode),
@@ -34,12 +33,7 @@ UNPACKERS: tuple[Callable[[bytes], bytes], ...] = (
     lambda data: lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=_RAW).decompress(data, MAX_OUTPUT + 1),
 )
 """The last two take input that says nothing of its form, so what they give has to be Python."""
-_PART = r"[^{}\"']++|\"[^\"\n]*+\"|'[^'\n]*+'"
-_FIELD = rf"\{{(?:{_PART}|\{{(?:{_PART})*+\}})*+\}}"
-_FSTRINGS = tuple(
-    re.compile(rf"(?<!\w)(?:[fFtT][rR]?|[rR][fFtT]){q}(?:\{{\{{|{_FIELD}|\\.|(?!{q})[^{{\\{end}])*+{q}", re.DOTALL)
-    for q, end in (('"""', ""), ("'''", ""), ('"', r"\n"), ("'", r"\n"))
-)
+_FSTRINGS = tuple(WORDS[f"{kind}_fstring"] for kind in ("long", "long_single", "short", "short_single"))
 
 
 class OpaqueError(Exception):
@@ -80,18 +74,16 @@ def parse(source: str) -> ast.Module:
     Nor for what takes the parser gigabytes: it keeps every beginning of a dotted name that is imported, so that
     ``import a.a.a…`` of 120 kB takes 4 GB.
     """
-    if _CHAIN.search(source):
+    if WORDS["dotted_name"].search(source):
         raise OpaqueError("it has a dotted name of more than 200 parts")
-    if len(source) > MAX_CODE and len(_TEXTS.sub("", source)) > MAX_CODE:
+    if len(source) > MAX_CODE and len(WORDS["python_texts"].sub("", source)) > MAX_CODE:
         raise OpaqueError(f"it has more than {MAX_CODE:,} characters of code")
 
-    def without_fields(hit: re.Match[str]) -> str:
-        return re.sub(_FIELD, lambda field: "\\\n" * field[0].count("\n"), hit[0].replace("{{", ""))
-
+    without_fields = partial(WORDS["fstring_field"].sub, lambda field: "\\\n" * field[0].count("\n"))
     problem = ""
     for patterns in ((), _FSTRINGS) if len(source) <= MAX_OUTPUT else ((),):
         for pattern in patterns:
-            source = pattern.sub(without_fields, source)
+            source = pattern.sub(lambda hit: without_fields(hit[0].replace("{{", "")), source)
         try:
             return ast.parse(source)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -159,18 +151,14 @@ def _unpacked(nodes: list[ast.AST], late: Callable[[], bool]) -> tuple[str, ast.
                 raise OpaqueError("the folder's time is used up")
             if len(out) > MAX_OUTPUT:
                 raise OpaqueError(f"the packed text unpacks to more than {MAX_OUTPUT:,} bytes")
-            try:
+            with suppress(UnicodeDecodeError, OpaqueError):
                 text = out.decode("utf-8")
                 if text.strip():
                     return text, parse(text)
-            except (UnicodeDecodeError, OpaqueError):
-                continue
     raise OpaqueError("the packed text can't be unpacked")
 
 
 def _each(ways: tuple[Callable[[bytes], bytes], ...], data: bytes) -> Iterator[bytes]:
     for way in ways:
-        try:
+        with suppress(ValueError, lzma.LZMAError, zlib.error, OSError, EOFError, MemoryError):
             yield way(data)
-        except (ValueError, lzma.LZMAError, zlib.error, OSError, EOFError, MemoryError):
-            continue

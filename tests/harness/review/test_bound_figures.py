@@ -1,9 +1,10 @@
 """Figures, claims and words that are bound to a stage, a seed, a track or a text: each fault beside its honest twin."""
 
 import pytest
-from public_folders import SCRIPT, PublicFolder, loss_of
+from public_folders import SCRIPT, TOKENS, PublicFolder, loss_of
 
 from harness.review.folder import check_folder
+from harness.review.number import student_tail
 from harness.rules import Verdict
 
 NO_LOGS = {f"train_seed{seed}.log": None for seed in (1, 2, 3)}
@@ -51,7 +52,58 @@ def packed(early, late):
     return made(f"# X\n\n{table}", {**ALONE, "val_bpb": 1.0805}, NO_LOGS)
 
 
-PAIRS = {
+def dated(day, readme="# X\n\nval_bpb: 1.0805\n"):
+    """A folder of that day. Merged records: 1.0979 on 5, 1.0856 on 7, 1.0828 on 9 and 1.0734 on 14 April."""
+    folder = made(readme, {"date": day})
+    folder.name = f"{day}_Made_Up"
+    return folder
+
+
+def only_readme(*cells, title="val_bpb: 1.0805"):
+    """A README alone, with a table of seeds."""
+    rows = "".join(f"| {seed} | {cell} |\n" for seed, cell in enumerate(cells, 1))
+    return made(f"# X\n\n{title}\n\n| Seed | BPB |\n|---|---|\n{rows}", files={"submission.json": None, **NO_LOGS})
+
+
+def seeded(*cells):
+    return made(only_readme(*cells).files["README.md"])
+
+
+def sized(mean):
+    return made(f"# X\n\n- Mean artifact size: {mean + len(SCRIPT):,} bytes\n", model_bytes=15_900_001)
+
+
+def lost(bpb):
+    return made(metadata={"val_loss": round(loss_of(bpb, TOKENS["modern"]), 6)})
+
+
+def headed(bpb):
+    return made(f"# X\n\n**val_bpb: {bpb}** (3-seed mean) | 15.9 MB | 8xH100\n")
+
+
+WARNED = {
+    "a score behind a merged record": ("A8-MARGIN", dated("2026-04-14"), dated("2026-04-05")),
+    "the same without a claim": (
+        "A8-MARGIN",
+        dated("2026-04-14"),
+        dated("2026-04-14", "# X\n\nDoes **not** set a record.\n"),
+    ),
+    "the same after the challenge": ("A8-MARGIN", dated("2026-05-02"), dated("2026-11-24")),
+    "a gain that the seeds do not show": ("A8-MARGIN", dated("2026-04-09"), dated("2026-04-07")),
+    "a README's score": ("A8-MARGIN", only_readme(title="**val_bpb: 1.1005** | 15.9 MB"), only_readme()),
+    "a loss of no run": ("A9-JSON-MATCH", lost(1.1105), lost(1.0805)),
+    "one seed's loss beside a mean": ("A9-JSON-MATCH", lost(1.0801), lost(1.0805)),
+    "a headline of several facts": ("A9-README-MATCH", headed(1.0705), headed(1.0805)),
+    "a README's seed without a log": ("A8-SEEDS", seeded(1.08, 1.08, 1.08, 1.08), seeded(1.08, 1.08, 1.08, "pending")),
+    "seeds that are announced": ("A8-SEEDS", only_readme(1.08, "pending", "pending"), only_readme(1.08, 1.08, 1.08)),
+    "MiB that are called MB": (
+        "A9-README-MATCH",
+        made("# X\n\nIt has 15.16 MB.\n"),
+        made("# X\n\nIt has 15.16 MiB.\n"),
+    ),
+    "a mean of sizes": ("A9-README-MATCH", sized(15_900_100), sized(15_900_000)),
+}
+PAIRS = {name: (rule, Verdict.WARN, *folders) for name, (rule, *folders) in WARNED.items()} | {
     "unlike strides in the seeds' last passes": (
         "A8-SAME-CONFIG",
         Verdict.WARN,
@@ -205,6 +257,12 @@ PAIRS = {
         made("# X\n\nval_bpb: 1.0805 (single seed)\n", {**ALONE, "seeds": None}, NO_LOGS),
         made("# X\n\nval_bpb: 1.0805 (three seeds)\n", {**ALONE, "seeds": None}, NO_LOGS),
     ),
+    "one seed by the JSON's number, and no log": (
+        "A8-SEEDS",
+        Verdict.WARN,
+        made("# X\n", {**ALONE, "seeds": None, "num_seeds": 1}, NO_LOGS),
+        made("# X\n", {**ALONE, "seeds": None, "num_seeds": 3}, NO_LOGS),
+    ),
     "a figure of a later pass under an early name": (
         "A9-JSON-MATCH",
         Verdict.WARN,
@@ -235,3 +293,17 @@ def test_the_fault_is_named_and_its_twin_is_not(tmp_path, kind):
     rule, verdict, broken, twin = PAIRS[kind]
     assert found(tmp_path / "broken", broken, rule) == [verdict]
     assert found(tmp_path / "twin", twin, rule) == []
+
+
+@pytest.mark.parametrize(("words", "named"), [("", True), ("The artifact has 15.9 MB.", False)])
+def test_a_size_that_nothing_tells_is_said_to_be_missing(tmp_path, words, named):
+    folder = made(f"# X\n\nval_bpb: 1.0805\n\n{words}\n", {**ALONE, "bytes_total": None}, NO_LOGS)
+    messages = [i.message for i in check_folder(folder.write(tmp_path)).findings if i.rule == "A9-METADATA"]
+    assert any("nothing tells the artifact's size" in message for message in messages) is named
+
+
+@pytest.mark.parametrize(
+    ("t", "df", "p"), [(31.8205, 1, 0.01), (6.9646, 2, 0.01), (2.8214, 9, 0.01), (-2.8214, 9, 0.99)]
+)
+def test_tails_of_student_t_are_those_of_the_tables(t, df, p):
+    assert student_tail(t, df) == pytest.approx(p, rel=1e-4)
