@@ -17,14 +17,13 @@ from harness.data import load_validation, open_dataset
 from harness.errors import CouldNotCheck
 from harness.progress import Reporter
 from harness.protocol.session import MODEL_FILE
-from harness.record.predicate import RunRecord
+from harness.record.predicate import MEAN_NATS, RunRecord
 from harness.record.reproduce import environment_for
 from harness.rules import Finding, Verdict
 from harness.run.artifact import BUNDLE_FILE, sealed_at
 from harness.run.cells import RunContext
 from harness.run.evaluate import Told, audit, compile_once, evaluate
 from harness.run.reserve import reserved
-from harness.scoring.audit import MEAN_NATS
 from harness.scoring.ledger import Stream
 from harness.units import LN2
 

@@ -5,13 +5,12 @@ import math
 import numpy as np
 import torch
 
-from harness.record.predicate import AUDITS, C1_CAUSAL, S4_STATE, AuditResult
+from harness.record.predicate import AUDITS, C1_CAUSAL, S4_STATE, AuditResult, mean_tolerance
 from harness.rules import SEVERITY, Finding, Verdict
 from harness.scoring.replay import Original, Replay, nats_apart
 from harness.scoring.sample import FLOOR_NATS, GainSample, Nats, Place
 
-MEAN_NATS = 1e-3  # a fifth of what a record has to gain: a mean over many rows is far steadier than one row
-ROW_SHARE, MEAN_SHARE = 0.75, 0.125  # of what may escape: leaks over a row's tolerance, the estimated sum of others
+ROW_SHARE = 0.75  # of what may escape: leaks over a row's tolerance
 SPREAD = 4.0  # root mean square of 10,000 normal values, at least, in their largest: honest noise has no more of it
 ONE_SIDED = 1.645  # standard deviations that a normal value exceeds once in twenty
 Worst = tuple[float, Place | None]
@@ -118,11 +117,6 @@ def judge_replays(
             "Two fresh replicas with the same state and inputs give different logits.",
         ),
     ]
-
-
-def mean_tolerance(tolerance_nats: float, escape_nats: float) -> float:
-    """The largest estimate of all leaks together that passes, nats a token."""
-    return min(tolerance_nats, MEAN_NATS, MEAN_SHARE * escape_nats)
 
 
 def escaping_nats(by_gain: GainSample, tolerance_nats: float, allowed_nats: float) -> float:
