@@ -31,14 +31,7 @@ CLOCK_RULES = {"train": "A1-TRAIN-CLOCK", "eval": "A2-EVAL-CLOCK"}
 LATER_AUDITS = ("costly targets", "sum of all leaks")
 LATER_FIELDS = ("conditions", "readable", "training", "running_bpb")
 REQUIRED_RULES = {item.id for item in catalogue().values() if item.required}
-MEASURED = {
-    "A3-ARTIFACT-BYTES",
-    "A4-DISJOINT",
-    "A4-NO-NETWORK",
-    "S1-ISOLATION",
-    "S2-NO-SURVIVORS",
-    "S7-OWN-MACHINE",
-}
+MEASURED = {"A3-ARTIFACT-BYTES", "A4-DISJOINT", "A4-NO-NETWORK", "S1-ISOLATION", "S2-NO-SURVIVORS", "S7-OWN-MACHINE"}
 
 
 def check_figures(record: RunRecord) -> list[Finding]:
@@ -341,13 +334,11 @@ def _left_out(record: RunRecord) -> Iterator[str]:
             continue
         # The last chunk may be too short for its part of the positions, so half of them is what is sure.
         least = min(terms.positions, record.data.val_targets) // 2 if name == "causality" else 1
-        most, escape = terms.tolerance_nats, terms.escape_nats
-        most = mean_tolerance(most, escape) if name == LATER_AUDITS[1] else most
+        most, escape = terms.tolerance_nats, terms.escape_nats if record.track.name in known().tracks else math.inf
+        most = mean_tolerance(most, terms.escape_nats) if name == LATER_AUDITS[1] else most
         passed, bound = f"{rule_id} passed without an audit {name!r}", audit.bound_nats or math.inf
         if audit.k < least or audit.tolerance_nats > most:
             yield f"{passed} of {least} positions or more within {most:g} nats"
         # Rows weigh a nat at least, so few draws bound little; a track of one's own may ask for more than there are.
-        elif name == LATER_AUDITS[0] and not (
-            1 - 0.05 ** (1 / draws) <= bound <= (escape if record.track.name in known().tracks else math.inf)
-        ):
+        elif name == LATER_AUDITS[0] and not 1 - 0.05 ** (1 / draws) <= bound <= escape:
             yield f"{passed} that bounds leaks to {escape:g} nats a token (here: {bound:g}, by {draws:,} draws)"

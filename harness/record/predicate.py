@@ -66,6 +66,12 @@ class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     python: str
     packages: dict[str, str]
 
+    @property
+    def kind(self) -> str:
+        """What results are grouped by: its GPUs, processor and cores."""
+        gpus = f"{len(self.gpus)}× {self.gpus[0]}, " if self.gpus else ""
+        return f"{gpus}{self.cpu}, {self.cpu_cores} cores"
+
 
 class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What ran the run, so that it can be checked later. Digests are SHA-256 in hex; "" is what could not be known.
@@ -177,8 +183,7 @@ AUDITS = {  # of a refereed run, by name -> the rule that each is of
     "declared state": S4_STATE,
     "determinism": "S5-DETERMINISM",
 }
-MEAN_NATS = 1e-3  # a fifth of what a record has to gain: a mean over many rows is far steadier than one row
-MEAN_SHARE = 0.125  # of what may escape: the estimated sum of leaks under a row's tolerance
+MEAN_NATS, MEAN_SHARE = 1e-3, 0.125  # a fifth of what a record has to gain, for a mean is steady; of what may escape
 STAGES = {"float": "before quantisation", "packed": "after quantisation", "final": "after test-time training"}
 
 

@@ -293,8 +293,8 @@ def judge_conditions(conditions: Conditions, seconds: float = math.inf) -> Findi
     reasons = conditions.slowed(seconds)
     opened = f" Its cells could open {conditions.open_gpus} GPUs of the machine." if conditions.open_gpus else ""
     if not reasons:
-        own = f"{1 - conditions.foreign_cpu_share:.1%} of the machine was the run's own."
-        return Finding(RULE, Verdict.PASS, own + opened)
+        own = f"{1 - conditions.foreign_cpu_share:.1%} of the machine was the run's own.{opened}"
+        return Finding(RULE, Verdict.PASS, own)
     return Finding(RULE, Verdict.WARN, f"{'; '.join(reasons)}.{opened}", remedy=rule(RULE).remedy)
 
 

@@ -11,7 +11,15 @@ from record_samples import digest_of, make_artifact, make_findings, make_record,
 
 import harness
 from harness.config.tracks import load_track
-from harness.record.arithmetic import check_figures, check_names, check_run, current_digest, known
+from harness.record.arithmetic import (
+    MEASURED,
+    REQUIRED_RULES,
+    check_figures,
+    check_names,
+    check_run,
+    current_digest,
+    known,
+)
 from harness.record.predicate import AuditResult, BudgetEntry, RunRecord, SpanEntry, TrackInfo, Training, mean_tolerance
 from harness.rules import Finding, Verdict
 from harness.run.verdicts import clock_findings
@@ -88,10 +96,7 @@ ARITHMETIC = {
     "audit": (lambda r: audited(r, "PASS"), "over its tolerance"),
     "audit-hidden": (lambda r: audited(r, "FAIL"), "audit a failed, but C1-CAUSAL is given as PASS"),
     "audit-undone": (lambda r: audited(r, "ERROR"), "audit a could not be done, but C1-CAUSAL is given as PASS"),
-    "config": (
-        lambda r: {"submission": replace(r.submission, config={"NUM_LAYERS": 5})},
-        "the configuration gives",
-    ),
+    "config": (lambda r: {"submission": replace(r.submission, config={"NUM_LAYERS": 5})}, "the configuration gives"),
     "config-too-large": (
         lambda r: {"submission": replace(r.submission, config={"NUM_LAYERS": 2**60})},
         "submission.config: no canonical JSON form",
@@ -121,7 +126,7 @@ ARITHMETIC = {
     ),
     "layers": (lambda r: {"isolation": r.isolation | {"landlock": "missing: x"}}, "S1-ISOLATION is given as PASS"),
     "resumed": (
-        lambda r: {"resumes": ["2026-11-24T17:09:00Z, in the audits: x"]},
+        lambda r: {"resumes": ["2026-11-24T17:09:00Z, in the audits: x, in the packaging or evaluation: y"]},
         "C1-CAUSAL is given as PASS, but in 1",
     ),
     "floor": (
@@ -133,10 +138,6 @@ ARITHMETIC = {
         "S7-OWN-MACHINE is given as PASS, but other processes took 40.0%",
     ),
     "no-packed": (lambda r: {"scores": [r.scores[0], r.scores[2]]}, "no row was drawn against the packed model"),
-    "resumed-in-other-words": (
-        lambda r: {"resumes": ["2026-11-24T17:09:00Z, in the audits: x, in the packaging or evaluation: y"]},
-        "C1-CAUSAL is given as PASS, but in 1",
-    ),
     "track-cap": (lambda r: {"sizes": replace(r.sizes, cap_bytes=2_000_000)}, "cap 2,000,000 bytes is not what track"),
 }
 
@@ -177,18 +178,15 @@ def test_another_data_set_than_the_tracks_is_a_warning(record: RunRecord):
 
 @pytest.mark.parametrize("track", ["one_gpu_120s", "10min_16mb"])
 def test_the_sum_of_leaks_is_held_to_its_own_limit_and_a_text_that_is_not_pinned_is_named(record: RunRecord, track):
-    """Whatever the track: a sum of 0.019 nats a token lies within the tolerance of one row, not of all rows."""
     now = load_track(track)
     info, plan = TrackInfo(track, now.digest, now.official, msgspec.to_builtins(now.readings)), now.audit
     fields = {"tolerance_nats": 0.02, "worst_nats": 0.019, "k": 2000, "bound_nats": plan.escape_nats}
     lax = replace(record, track=info, audits=[replace(audit, **fields) for audit in record.audits])
     most = mean_tolerance(plan.tolerance_nats, plan.escape_nats)
     held = [replace(a, worst_nats=0.0, tolerance_nats=most) if "sum" in a.name else a for a in lax.audits]
-    wanted = f"'sum of all leaks' of 1 positions or more within {most:g} nats"
-    for audits, broken in ((lax.audits, True), (held, False)):
-        assert any(wanted in text for _, text in problems(replace(lax, audits=audits))) is broken
-    named = check_names(replace(lax, data=replace(record.data, name=now.dataset)))
-    assert [f.message for f in named if f.verdict is Verdict.WARN and "is not pinned" in f.message]
+    said = [str(problems(replace(lax, audits=audits))) for audits in (lax.audits, held)]
+    assert [f"'sum of all leaks' of 1 positions or more within {most:g}" in text for text in said] == [True, False]
+    assert "is not pinned" in str([*check_names(replace(lax, data=replace(record.data, name=now.dataset)))])
 
 
 def test_what_a_record_says_against_its_own_run_is_passed_on(record: RunRecord):
@@ -282,16 +280,11 @@ def test_a_track_may_tolerate_a_training_a_little_over_the_clock(record: RunReco
 
 
 def test_a_script_that_leaves_its_score_open_passes_and_a_failed_audit_needs_no_positions(record: RunRecord):
-    rules = ("C1-CAUSAL", "S4-STATE-DECLARED", "S5-DETERMINISM", "C2-NORMALISED", "C3-SCORE-BEFORE-UPDATE")
-    rules += ("C4-COVERAGE", "C4-SINGLE-PASS", "A7-BPB", "A7-BYTES", "S3-PROTOCOL", "S6-PLAUSIBLE", "A2-EVAL-CLOCK")
-    rules += ("A1-SETUP-NO-DATA", "A4-TRAIN-NO-VAL", "A4-EVAL-NO-DATA", "A3-CONTAINER", "A3-NO-UNCOUNTED-CODE")
-    rules += ("A1-TRAIN-CLOCK",)
-    still_open = make_findings(**{rule.replace("-", "_"): "UNKNOWN" for rule in rules})
+    still_open = make_findings(**{rule.replace("-", "_"): "UNKNOWN" for rule in REQUIRED_RULES - MEASURED})
     assert problems(replace(record, kind="self-reported", findings=still_open, audits=[])) == []
     lost = [replace(audit, verdict="ERROR", k=0) for audit in record.audits]
-    alone, unpacked = replace(record.conditions, foreign_cpu_share=0.4), [record.scores[0], record.scores[2]]
-    warned = make_findings(C1_CAUSAL="WARN", S7_OWN_MACHINE="WARN")
-    assert problems(replace(record, findings=warned, conditions=alone, scores=unpacked)) == []
+    warned, busy = make_findings(C1_CAUSAL="WARN", S7_OWN_MACHINE="WARN"), replace(record.conditions, gpu_shared=True)
+    assert problems(replace(record, findings=warned, conditions=busy, scores=record.scores[::2])) == []
     honest = make_findings(C1_CAUSAL="ERROR", S4_STATE_DECLARED="ERROR", S5_DETERMINISM="ERROR")
     assert problems(replace(record, findings=honest, audits=lost)) == []
 
