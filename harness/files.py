@@ -36,7 +36,7 @@ def locked(
     until = time.monotonic() + wait_s
     try:
         how = os.O_RDONLY | os.O_NONBLOCK if shared else os.O_RDWR | os.O_CREAT  # a pipe of that name holds nobody up
-        handle = os.open(path, how | os.O_CLOEXEC, 0o666)  # of a group too, where the umask says so
+        handle = os.open(path, how | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)  # a group's, too; no link: it is a stranger's
     except (FileNotFoundError, PermissionError):
         if not shared:
             raise

@@ -42,6 +42,7 @@ _NODES = ("/dev/nvidiactl", "/dev/nvidia-uvm")
 _PYTHON = (sys.executable, "-I", "-B", "-c")
 _SAID_CHARACTERS, _POLL_S = 300, 0.005
 _TABLE = msgspec.toml.decode(Path(__file__).with_name("doctor.toml").read_bytes())
+_EXTRAS = _TABLE["extras"]
 
 State = Literal["ok", "missing", "note"]
 
@@ -119,13 +120,6 @@ def isolation_checks() -> Iterator[Check]:
         yield Check("isolation", layer, state, str(found), remedy)
 
 
-_WITHOUT = {  # extras that are looked at, and what their packages are for
-    "": "",
-    "train": " (submit, try, script and rerun need it)",
-    "gpu": " (fast kernels on a GPU; the pure torch path works without)",
-}
-
-
 def package_checks() -> Iterator[Check]:
     """The packages that this distribution asks for; those of the extras ``train`` and ``gpu`` are only noted."""
     try:
@@ -135,14 +129,14 @@ def package_checks() -> Iterator[Check]:
         return
     for requirement in requirements:
         marker = requirement.marker
-        extra = next((name for name in _WITHOUT if marker is None or marker.evaluate({"extra": name})), None)
+        extra = next((name for name in _EXTRAS if marker is None or marker.evaluate({"extra": name})), None)
         if extra is None or requirement.name == DISTRIBUTION:
             continue
         state: State = "missing"
         try:
             found = metadata.version(requirement.name)
         except metadata.PackageNotFoundError:
-            state, found = "note" if extra else "missing", f"not installed{_WITHOUT[extra]}"
+            state, found = "note" if extra else "missing", f"not installed{_TABLE['extras'][extra]}"
         else:
             if requirement.specifier.contains(found, prereleases=True):
                 state = "ok"

@@ -9,9 +9,11 @@ span (in-loop validation, a recompile).
 """
 
 import time
+import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 from harness.config.tracks import Track
@@ -150,17 +152,8 @@ class ClockReading(NamedTuple):
     source: str
 
 
-_EVALUATIONS = ("eval float", "eval packed", "eval")
-_WARM_UPS = ("warmup compile", "warmup float", "warmup packed", "warmup")
-READINGS = (
-    ClockReading(A1_TRAIN_CLOCK, "training loop", ("train",), "root train_gpt.py"),
-    ClockReading(A1_TRAIN_CLOCK, "loop and packaging", ("train", "package"), "#1001, #1004, #1047"),
-    ClockReading(A1_TRAIN_CLOCK, "set-up, loop and packaging", ("setup", "train", "package"), "the strictest"),
-    ClockReading(A2_EVAL_CLOCK, "last scoring pass", ("eval",), "practice of the records"),
-    ClockReading(A2_EVAL_CLOCK, "packaging and last pass", ("package", "eval"), "#1855 and its kind"),
-    ClockReading(A2_EVAL_CLOCK, "all passes", ("package", *_EVALUATIONS), "#1972, #1858"),
-    ClockReading(A2_EVAL_CLOCK, "all passes and warm-ups", ("package", *_WARM_UPS, *_EVALUATIONS), "the strictest"),
-)
+_ROWS = tomllib.loads(Path(__file__).with_name("readings.toml").read_text("utf-8"))["readings"]
+READINGS = tuple(ClockReading(rule, name, tuple(spans), source) for rule, name, spans, source in _ROWS)
 
 
 def read_clock(rule: str, spans: Sequence[SpanEntry]) -> list[tuple[ClockReading, float]]:

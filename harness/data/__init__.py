@@ -33,7 +33,7 @@ def open_dataset(name: str, folder: Path, progress: Reporter) -> Dataset:
         return open_folder(place, progress)
     variant = name.removeprefix("fineweb_")
     if name != variant and variant in EXPORTS:
-        remedy = f"Fetch it: harness data fetch --variant {variant} --with-docs."
+        remedy = f"Fetch it: harness data fetch --variant {variant} --with-docs. Or give its folder's whole path."
         raise UsageError(f"data set {name} is not in {folder}.", remedy=remedy)
     if place.is_dir() or "/" in name:
         text = f"{name} is not a data set: it has no {MANIFEST}."
@@ -59,4 +59,5 @@ def _place(name: str, folder: Path) -> Path:
     if name == "sotu":
         return folder / f"sotu-{recipe_digest()[:12]}"
     named = folder / name
-    return named if (named / MANIFEST).is_file() else Path(name).expanduser().absolute()
+    published = name in {f"fineweb_{variant}" for variant in EXPORTS}  # no folder of that name in the working one
+    return named if published or (named / MANIFEST).is_file() else Path(name).expanduser().absolute()

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
-from harness.files import file_digest, write_atomic
+from harness.files import file_digest, read_regular, write_atomic
 from harness.progress import Reporter
 from harness.protocol.session import SHARD_HEADER_BYTES as HEADER_BYTES
 from harness.protocol.session import SHARD_MAGIC as MAGIC
@@ -152,7 +152,7 @@ def load_validation(dataset: Dataset) -> Validation:
 def _check_files(folder: Path, files: Mapping[str, str], progress: Reporter) -> None:
     stamp, states = folder / VERIFIED, dict[str, list[str | int]]()
     try:
-        known = msgspec.json.decode(stamp.read_bytes(), type=dict[str, list[str | int]])
+        known = msgspec.json.decode(read_regular(stamp, 1 << 24), type=dict[str, list[str | int]])
     except (OSError, msgspec.DecodeError):
         known = {}
     for name, digest in files.items():

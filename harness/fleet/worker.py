@@ -42,9 +42,7 @@ def main(folder: str, name: str) -> int:
         if code in FINAL_CODES and printed is not None and said.get("verdict") != Verdict.ERROR.value:
             from harness.run.machine import describe_machine
 
-            seconds, this = round(time.monotonic() - started, 3), describe_machine()
-            gpus = f"{len(this.gpus)}× {this.gpus[0]}, " if this.gpus else ""
-            kind = f"{gpus}{this.cpu}, {this.cpu_cores} cores"  # results are grouped by it
+            seconds, kind = round(time.monotonic() - started, 3), describe_machine().kind
             result = Result(job.id, attempt.number, host, kind, seconds, code, msgspec.Raw(output.strip()))
             published = queue.publish(result)
             queue.end_attempt(attempt, code, "" if published else "another attempt was first")

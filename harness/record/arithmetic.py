@@ -19,7 +19,7 @@ import msgspec
 
 from harness.config.tracks import TRAIN_TOLERANCE_S, Track, load_track, track_names
 from harness.record.canonical import canonical_digest
-from harness.record.predicate import AUDITS, RunRecord
+from harness.record.predicate import AUDITS, RunRecord, mean_tolerance
 from harness.rules import Finding, Verdict, catalogue, rule
 from harness.sandbox.layers import Layer, LayerState
 from harness.units import bits_per_byte
@@ -28,9 +28,10 @@ KNOWN_FILE = Path(__file__).with_name("known.json")
 SPAN_SLACK_S = 1e-6
 CLOCK_RULES = {"train": "A1-TRAIN-CLOCK", "eval": "A2-EVAL-CLOCK"}
 # from version 2 on, like the layer of guarded folders
-LATER_AUDITS, LATER_FIELDS = ("costly targets", "sum of all leaks"), ("conditions", "readable", "training")
-SCORE_RULES = {"C2-NORMALISED", "C3-SCORE-BEFORE-UPDATE", "C4-COVERAGE", "C4-SINGLE-PASS", "A7-BPB", *AUDITS.values()}
+LATER_AUDITS = ("costly targets", "sum of all leaks")
+LATER_FIELDS = ("conditions", "readable", "training", "running_bpb")
 REQUIRED_RULES = {item.id for item in catalogue().values() if item.required}
+MEASURED = {"A3-ARTIFACT-BYTES", "A4-DISJOINT", "A4-NO-NETWORK", "S1-ISOLATION", "S2-NO-SURVIVORS", "S7-OWN-MACHINE"}
 
 
 def check_figures(record: RunRecord) -> list[Finding]:
@@ -122,11 +123,13 @@ def _verdicts_and_digests(record: RunRecord) -> Iterator[str]:
     broken = {finding.rule: finding.message for finding in _broken_rules(record)}
     terms, final, training = terms_for(record), record.final, record.training
     cut, floor = training is not None and training.ended == "clock", terms.floor_bpb if terms else 0.0
-    seen = sum(", in the packaging or evaluation: " not in told for told in record.resumes)
+    seen = sum(not told.partition(", in the ")[2].startswith("packaging or eval") for told in record.resumes)
+    unpacked = "no row was drawn against the packed model" * all(score.stage != "packed" for score in record.scores)
     doubts = {  # what stands against a PASS
         "A1-TRAIN-CLOCK": f"the clock cut training short after {training.steps:,} steps" if cut and training else "",
-        "C1-CAUSAL": f"in {seen} tries before this one the text had been seen" if seen else "",
+        "C1-CAUSAL": f"in {seen} tries before this one the text had been seen" if seen else unpacked,
         "S1-ISOLATION": _missing_layers(record),
+        "S7-OWN-MACHINE": "; ".join(record.conditions.slowed()) if record.conditions else "",
         "S6-PLAUSIBLE": f"{final.bpb:.4f} bpb is under the floor of {floor:g}" if final and final.bpb < floor else "",
     }
     for rule_id, message in (doubts | broken).items():
@@ -263,7 +266,7 @@ def check_names(record: RunRecord) -> Iterator[Finding]:
     data, pinned = record.data, known().data.get(record.data.name)
     if terms and data.name != terms.dataset:
         yield warn(f"data set {data.name} instead of the track's {terms.dataset}: not comparable with the track")
-    elif pinned is None and record.track.official:
+    elif terms and pinned is None:
         text = f"data set {data.name} is not pinned in this version"
         yield warn(f"{text}; whether it is the published text is not checked")
     text_here = KnownText(data.val_documents, data.val_targets, data.val_bytes)
@@ -307,7 +310,7 @@ def check_complete(record: RunRecord) -> list[Finding]:
 def _left_out(record: RunRecord) -> Iterator[str]:
     given = {finding.rule: finding.verdict for finding in record.findings}
     if record.kind == "self-reported":
-        if claimed := sorted(name for name in SCORE_RULES if given.get(name) is Verdict.PASS):
+        if claimed := sorted(name for name in REQUIRED_RULES - MEASURED if given.get(name) is Verdict.PASS):
             yield f"a script that scored itself can't pass {', '.join(claimed)}"
         if silent := sorted({"C1-CAUSAL", "A7-BPB"} - given.keys()):
             yield f"a script that scored itself has to say so of {', '.join(silent)}"
@@ -322,18 +325,20 @@ def _left_out(record: RunRecord) -> Iterator[str]:
     ):
         if names:
             yield f"a refereed record {lacks} {', '.join(sorted(names))}"
+    audits = {(audit.name, audit.rule): audit for audit in record.audits}
+    draws = max([1, *(audit.k for (name, _), audit in audits.items() if name == LATER_AUDITS[1])])
     for name, rule_id in AUDITS.items():
-        audit = next((audit for audit in record.audits if (audit.name, audit.rule) == (name, rule_id)), None)
-        if audit is None and not (older and name in LATER_AUDITS):
+        if (audit := audits.get((name, rule_id))) is None and not (older and name in LATER_AUDITS):
             yield f"a refereed record has no audit of {rule_id} called {name!r}"
         if audit is None or terms is None or given.get(rule_id) is not Verdict.PASS:
             continue
         # The last chunk may be too short for its part of the positions, so half of them is what is sure.
         least = min(terms.positions, record.data.val_targets) // 2 if name == "causality" else 1
-        bound = (audit.bound_nats or math.inf) if name == LATER_AUDITS[0] else 0.0
-        passed = f"{rule_id} passed without an audit {name!r}"
-        if audit.k < least or audit.tolerance_nats > terms.tolerance_nats:
-            yield f"{passed} of {least} positions or more within {terms.tolerance_nats:g} nats"
-        # A track of one's own may ask for more draws than there ever are.
-        elif bound > terms.escape_nats and record.track.name in known().tracks:
-            yield f"{passed} that bounds leaks to {terms.escape_nats:g} nats a token (here: {bound:g})"
+        most, escape = terms.tolerance_nats, terms.escape_nats if record.track.name in known().tracks else math.inf
+        most = mean_tolerance(most, terms.escape_nats) if name == LATER_AUDITS[1] else most
+        passed, bound = f"{rule_id} passed without an audit {name!r}", audit.bound_nats or math.inf
+        if audit.k < least or audit.tolerance_nats > most:
+            yield f"{passed} of {least} positions or more within {most:g} nats"
+        # Rows weigh a nat at least, so few draws bound little; a track of one's own may ask for more than there are.
+        elif name == LATER_AUDITS[0] and not 1 - 0.05 ** (1 / draws) <= bound <= escape:
+            yield f"{passed} that bounds leaks to {escape:g} nats a token (here: {bound:g}, by {draws:,} draws)"

@@ -5,7 +5,7 @@ import json
 import re
 from collections import Counter
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,6 +17,7 @@ from harness.errors import CouldNotCheck
 
 MAX_FILE_BYTES = 16_000_000
 LOCK_TIMEOUT_S = 60.0
+CLOCK_SLACK = timedelta(minutes=10)  # a clock that is set, a writer that waits for the folder's lock
 HEX64 = re.compile(r"[0-9a-f]{64}")
 _UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
 
-from harness.record.canonical import parse_utc
+from harness.record.canonical import CLOCK_SLACK, parse_utc
 from harness.record.predicate import Head, Intent, RunRecord
 from harness.record.statement import Entry, date_of
-from harness.record.store import CLOCK_SLACK, intent_mismatch
+from harness.record.store import intent_mismatch
 from harness.rules import Finding, Verdict
 
 DAY = timedelta(days=1)

@@ -8,6 +8,7 @@ Every number a rerun or a reviewer needs is here; derived numbers (bpb, sums, ve
 SHA-256 in hex. ``predecessor`` is the digest of the signer's entry before this one, of whatever kind; "" for the first.
 """
 
+import math
 from typing import Annotated, Literal
 
 import msgspec
@@ -65,6 +66,12 @@ class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     python: str
     packages: dict[str, str]
 
+    @property
+    def kind(self) -> str:
+        """What results are grouped by: its GPUs, processor and cores."""
+        gpus = f"{len(self.gpus)}× {self.gpus[0]}, " if self.gpus else ""
+        return f"{gpus}{self.cpu}, {self.cpu_cores} cores"
+
 
 class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What ran the run, so that it can be checked later. Digests are SHA-256 in hex; "" is what could not be known.
@@ -95,6 +102,9 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ended: Literal["complete", "clock", ""]
 
 
+FOREIGN_SHARE, STOLEN_SHARE, THROTTLED_SHARE = 0.05, 0.02, 0.01  # of the processors, and of the run's time
+
+
 class Conditions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether the run had the machine to itself. Shares are of all processors over the whole run, 0 to 1.
 
@@ -110,6 +120,19 @@ class Conditions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gpu_limits: list[str]
     quota_throttled_s: float = 0.0
     open_gpus: int = 0
+
+    def slowed(self, seconds: float = math.inf) -> list[str]:
+        """In words, each thing that may have slowed a run of ``seconds``."""
+        foreign, stolen, held_s = self.foreign_cpu_share, self.stolen_cpu_share, self.quota_throttled_s
+        found = (
+            (foreign > FOREIGN_SHARE, f"other processes took {foreign:.1%} of the processors"),
+            (stolen > STOLEN_SHARE, f"the hypervisor took {stolen:.1%} of the processors"),
+            (held_s > THROTTLED_SHARE * seconds, f"a quota of its control group held it back for {held_s:.1f} s"),
+            (self.cpu_throttle_events, f"the processors were throttled {self.cpu_throttle_events} times"),
+            (self.gpu_shared, "other processes were on the GPUs"),
+            *((True, f"GPU: {limit}") for limit in self.gpu_limits),
+        )
+        return [text for holds, text in found if holds]
 
 
 class ReadablePart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -160,7 +183,13 @@ AUDITS = {  # of a refereed run, by name -> the rule that each is of
     "declared state": S4_STATE,
     "determinism": "S5-DETERMINISM",
 }
+MEAN_NATS, MEAN_SHARE = 1e-3, 0.125  # a fifth of what a record has to gain, for a mean is steady; of what may escape
 STAGES = {"float": "before quantisation", "packed": "after quantisation", "final": "after test-time training"}
+
+
+def mean_tolerance(tolerance_nats: float, escape_nats: float) -> float:
+    """The largest estimate of all leaks together that passes, nats a token."""
+    return min(tolerance_nats, MEAN_NATS, MEAN_SHARE * escape_nats)
 
 
 class Score(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -16,7 +16,7 @@ import msgspec
 import harness
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
 from harness.record.arithmetic import bpb_problem, terms_for
-from harness.record.canonical import utc_now
+from harness.record.canonical import CLOCK_SLACK, parse_utc, utc_now
 from harness.record.predicate import Review, RunRecord
 from harness.record.statement import Entry
 from harness.record.trust import Accepted, compare_owners
@@ -72,7 +72,8 @@ def outcome_of(review: Review, record: RunRecord) -> Outcome:
         return "different"
     if (record.artifact_digest, final.nats, final.bytes) == (review.artifact_digest, review.nats, review.bytes):
         return "same"
-    return "within-tolerance" if abs(review.bpb - final.bpb) <= review.tolerance_bpb else "different"
+    near = review.bytes == final.bytes and abs(review.bpb - final.bpb) <= review.tolerance_bpb
+    return "within-tolerance" if near else "different"
 
 
 def verdict_of(review: Review, record: RunRecord) -> Verdict:
@@ -181,7 +182,9 @@ def check_reviews(entries: Sequence[Entry], accepted: Accepted) -> Iterator[Find
             None: "; whether by another owner is not known",
             False: "; by another owner",
         }
-        verdict = Verdict.PASS if same is False else Verdict.WARN
+        known = review.outcome == "same" or terms_for(record) is not None
+        text += "" if known else f" of {review.tolerance_bpb:g} bpb, and no version of this track is known here"
+        verdict = Verdict.PASS if same is False and known else Verdict.WARN
         yield Finding(RULE, verdict, f"{text}{whose[same]}: {how}", about.name)
 
 
@@ -192,6 +195,10 @@ def review_problem(review: Review, record: RunRecord) -> str:
     """
     if any(finding.verdict not in (Verdict.FAIL, Verdict.ERROR) for finding in review.findings):
         return "lists findings that speak against nothing"
+    if parse_utc(record.started_at) - parse_utc(review.reviewed_at) > CLOCK_SLACK:
+        return f"is dated {review.reviewed_at}, before the run"
+    if review.outcome == "same" and review.artifact_digest != record.artifact_digest:
+        return "says 'same' of another artifact"
     if not review.bytes and review.findings:  # the repetition ended without a score
         return "" if review.outcome == "different" else f"says {review.outcome!r} without a score"
     if problem := bpb_problem(review.nats, review.bytes, review.bpb):

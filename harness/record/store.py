@@ -8,7 +8,6 @@ import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import timedelta
 from pathlib import Path
 
 import msgspec
@@ -16,12 +15,11 @@ import msgspec
 from harness.errors import CouldNotCheck, RuleBroken
 from harness.files import file_digest, write_atomic
 from harness.record import dsse, statement
-from harness.record.canonical import locked, parse_utc
+from harness.record.canonical import CLOCK_SLACK, locked, parse_utc
 from harness.record.predicate import Head, Intent, Review, RunRecord
 from harness.record.signing import SigningKey, load_private, open_listed, open_signing_key
 
 SMALL_MODEL_BYTES = 1_000_000
-CLOCK_SLACK = timedelta(minutes=10)  # a clock that is set, a writer that waits for the folder's lock
 REMEDY = "`harness verify` shows the state of the folder."
 
 

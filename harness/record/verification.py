@@ -8,6 +8,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -16,9 +17,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from harness.errors import CouldNotCheck, UsageError
 from harness.record import dsse
 from harness.record.arithmetic import check_figures, check_names, check_run
-from harness.record.canonical import locked, read_bounded
+from harness.record.canonical import locked, read_bounded, utc_now
 from harness.record.chain import check_chains, check_copies
-from harness.record.predicate import RunRecord
+from harness.record.predicate import Intent, RunRecord
 from harness.record.reproduce import check_reviews
 from harness.record.statement import CHAIN_FOLDERS, KINDS, Entry, date_of, file_name, read_entry, schema_problem
 from harness.record.trust import Accepted, PublicKey, Role, accepted_keys, first_key, signing_problem
@@ -41,6 +42,11 @@ class EntryReport:
     def verdict(self) -> Verdict:
         """The worst verdict on this file."""
         return worst(self.findings)
+
+    @property
+    def sound(self) -> bool:
+        """Whether it is well-formed and rightly signed: only that may speak about other files."""
+        return not any(f.verdict is Verdict.FAIL and f.rule in PROOF for f in self.findings)
 
     @property
     def record(self) -> RunRecord | None:
@@ -101,18 +107,18 @@ def verify_folder(
             for path in sorted((records_dir / folder).glob("*.json"))
         ]
         about = [Finding("R1-SIGNATURE", Verdict.FAIL, text, where=path.name) for path, text in accepted.bad.items()]
-        about += check_kept(records_dir)
-    # Only what is well-formed and rightly signed may speak about other files.
-    broken = {
-        report.name for report in judged for f in report.findings if f.verdict is Verdict.FAIL and f.rule in PROOF
-    }
-    sound = [report.entry for report in judged if report.entry and report.name not in broken]
+    sound = [report.entry for report in judged if report.entry and report.sound]
     links = [entry for entry in sound if entry.folder != "heads"]
-    for keyid in sorted({entry.signer for entry in links if accepted.keys[entry.signer].status == "retired"}):
-        text = f"key {keyid[:16]} is retired; its dates are its own word, unless a timestamp or history backs them"
-        about.append(Finding("R1-SIGNATURE", Verdict.WARN, text))
+    for key in (accepted.keys[keyid] for keyid in sorted({entry.signer for entry in links})):
+        if (retired := key.status == "retired") or "" < key.not_after < utc_now():
+            word = "retired" if retired else "expired"
+            text = (
+                f"key {key.keyid[:16]} is {word}; its dates are its own word, unless a timestamp or history backs them"
+            )
+            about.append(Finding("R1-SIGNATURE", Verdict.WARN, text))
     of_file: dict[str, list[Finding]] = defaultdict(list)
-    for finding in (*check_chains(sound), *check_copies(links), *check_reviews(links, accepted)):
+    whole = check_chains(sound), check_copies(links), check_reviews(links, accepted), check_kept(records_dir, links)
+    for finding in chain(*whole):
         of_file[finding.where].append(finding)
     for name in {entry.name for entry in links}:
         if not any(finding.rule == "R3-CHAIN" for finding in of_file[name]):
@@ -122,13 +128,23 @@ def verify_folder(
     return VerifyReport(records_dir, entries, tuple(about), accepted, asked=entries)
 
 
-def check_kept(records_dir: Path) -> Iterator[Finding]:
-    """Files of artifacts are kept under their digest."""
-    for path in sorted((records_dir / "artifacts").glob("*")):
+def check_kept(records_dir: Path, entries: Sequence[Entry]) -> Iterator[Finding]:
+    """Files of artifacts are kept under their digest, and are as large as records of them say."""
+    counted: dict[str, list[tuple[str, int]]] = defaultdict(list)
+    for name, record in ((entry.name, entry.predicate) for entry in entries):
+        if isinstance(record, RunRecord):
+            counted[record.artifact_digest].append((name, record.sizes.model_bytes))
+            if record.kind == "refereed" and record.track.readings.get("code_bytes") == "bundle":
+                counted[record.submission.code_digest].append((name, record.sizes.code_bytes))
+    for path in sorted((records_dir / "artifacts").glob("[!.]*")):
         name = f"artifacts/{path.name}"
         try:
-            if not path.name.startswith(".") and hashlib.sha256(read_bounded(path)).hexdigest() != path.name:
+            if hashlib.sha256(data := read_bounded(path)).hexdigest() != path.name:
                 yield Finding("A3-CONTAINER", Verdict.FAIL, "is not the file whose digest is its name", where=name)
+                continue
+            for where, text in ((where, f"counts {n:,} bytes") for where, n in counted[path.name] if n != len(data)):
+                text = f"{text} for {name[:22]}…, which has {len(data):,}"
+                yield Finding("A3-ARTIFACT-BYTES", Verdict.FAIL, text, where=where)
         except CouldNotCheck as error:
             yield Finding("A3-CONTAINER", Verdict.ERROR, str(error), where=name)
 
@@ -160,9 +176,30 @@ def verify_paths(
         if not report.entries and not report.folder:
             remedy = "Name another folder; `harness submit` makes a record."
             raise CouldNotCheck(f"{folder} holds no records.", remedy=remedy)
-        asked = tuple(entry for entry in report.entries if files is None or entry.path.absolute() in files)
-        found.append(replace(report, asked=asked))
+        asked = [entry for entry in report.entries if files is None or entry.path.absolute() in files]
+        for one in beside(report, asked):  # no fault of single files
+            against = (msgspec.structs.replace(f, verdict=Verdict.WARN) for f in one.findings if f.verdict != "PASS")
+            asked.append(replace(one, findings=tuple(against)))
+        found.append(replace(report, asked=tuple(asked)))
+    # A copy of a result may lie in the copier's own folder.
+    copies = [*check_copies(one.entry for report in found for one in report.asked if one.entry and one.sound)]
+    for at, report in enumerate(found):
+        own = ((one, (f for f in copies if f.where == one.name and f not in one.findings)) for one in report.asked)
+        found[at] = replace(report, asked=tuple(replace(one, findings=(*one.findings, *more)) for one, more in own))
     return found
+
+
+def beside(report: VerifyReport, asked: Sequence[EntryReport]) -> Iterator[EntryReport]:
+    """What does not pass of the chains of records: their ends, gaps, and runs of the same thing without a result."""
+    runs = [(one.entry.signer, one.record.submission) for one in asked if one.entry and one.record]
+    things, signers = {(who, run.code_digest, run.config_digest) for who, run in runs}, {who for who, _ in runs}
+    for one in report.entries:
+        it, signer = (one.entry.predicate, one.entry.signer) if one.entry else (None, "")
+        alike = isinstance(it, Intent) and (signer, it.code_digest, it.config_digest) in things
+        gap = one.sound and one.verdict is Verdict.FAIL and not one.record and signer in signers
+        end = one.name.removeprefix("heads/").removesuffix(".json") in signers
+        if (alike or gap or end) and one.verdict is not Verdict.PASS and one not in asked:
+            yield one
 
 
 def judge_file(path: Path, folder: str, keys: dict[str, PublicKey], *, judge_runs: bool = True) -> EntryReport:

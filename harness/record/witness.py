@@ -17,11 +17,10 @@ from pathlib import Path
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import write_atomic
 from harness.git import git
-from harness.record.canonical import canonical_bytes, parse_utc, read_bounded, strict_json
+from harness.record.canonical import CLOCK_SLACK, canonical_bytes, parse_utc, read_bounded, strict_json
 from harness.record.chain import DAY
 from harness.record.predicate import Intent
 from harness.record.statement import Entry, date_of
-from harness.record.store import CLOCK_SLACK
 from harness.record.verification import VerifyReport
 from harness.rules import Finding, Verdict
 
@@ -85,10 +84,13 @@ def check_stamps(report: VerifyReport, authority: Path) -> Iterator[Finding]:
     """
     if not authority.is_file():
         raise UsageError(f"{authority} is not a file of certificates.", remedy="Give the authority's PEM file.")
+    found, folder = 0, report.records_dir / "timestamps"
     for entry in (item.entry for item in report.entries if item.entry):
-        stamp = report.records_dir / "timestamps" / f"{entry.digest}.tsr"
-        if stamp.is_file():
+        if (stamp := folder / f"{entry.digest}.tsr").is_file():
+            found += 1
             yield Finding("R1-SIGNATURE", *_judge_stamp(entry, stamp, authority), where=entry.name)
+    if not found:
+        yield Finding("R1-SIGNATURE", Verdict.WARN, "none of these entries has one to back its date", folder.name)
 
 
 def _judge_stamp(entry: Entry, stamp: Path, authority: Path) -> tuple[Verdict, str]:

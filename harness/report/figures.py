@@ -8,7 +8,7 @@ from pathlib import Path
 from harness.errors import CouldNotCheck, UsageError
 from harness.record.predicate import RunRecord
 from harness.record.statement import Entry
-from harness.record.verification import verify_paths
+from harness.record.verification import beside, verify_paths
 from harness.rules import Finding, Verdict, title_of, worst
 from harness.stats.seeds import SeedStatistics, aggregate, describe_against, pool_fields, pools
 
@@ -164,20 +164,25 @@ class Report:
 def pool_runs(runs: Sequence[ReportedRun]) -> tuple[Pool, ...]:
     """Group runs by owner and everything but the seed.
 
-    Runs that fail do not count in statistics; of a seed that was run twice the first by time counts.
+    Runs that fail or could not be checked do not count; of a seed that was run twice the first by time counts.
     """
     groups: dict[tuple[str, ...], list[ReportedRun]] = {}
     for run in sorted(runs, key=lambda run: run.record.started_at):
         groups.setdefault((run.owner, *pool_fields(run.record).values()), []).append(run)
     found = []
     for group in groups.values():
-        counted = pools([run.record for run in group if run.verdict is not Verdict.FAIL])
+        counted = pools([run.record for run in group if run.verdict not in (Verdict.FAIL, Verdict.ERROR)])
         try:
             statistics = aggregate(counted[0]) if counted else None
         except UsageError:
             statistics = None
         found.append(Pool(tuple(sorted(group, key=lambda run: run.seed)), statistics))
-    return tuple(replace(pool, settings=uncommon_settings(pool, found)) for pool in found)
+    named = [replace(pool, settings=uncommon_settings(pool, found)) for pool in found]
+    keys = [(pool.title, pool.runs[0].owner) for pool in named]
+    for at, (title, owner) in enumerate(keys):  # a name says nothing of whose it is
+        if any(title == other and owner != another for other, another in keys):
+            named[at] = replace(named[at], settings=f"{named[at].settings} key {owner[:8]}".strip())
+    return tuple(named)
 
 
 def uncommon_settings(pool: Pool, pools: Sequence[Pool]) -> str:
@@ -211,7 +216,7 @@ def collect(
     reports, seen = verify_paths(paths, trust=trust), set[str]()
     for report in reports:
         folder += report.folder
-        for entry in report.records:
+        for entry in (*report.records, *beside(report, report.records)):
             if entry.entry is None or entry.record is None:
                 folder += [finding for finding in entry.findings if finding.verdict is not Verdict.PASS]
                 continue
@@ -258,7 +263,7 @@ def overview_table(report: Report) -> PlainTable:
     ranks: Counter[tuple[str, str]] = Counter()
     rows = []
     for line, _ in found:
-        ranked = line.verdict is not Verdict.FAIL and line.bpb is not None
+        ranked = line.verdict not in (Verdict.FAIL, Verdict.ERROR) and line.bpb is not None
         ranks[line.ranked_in] += ranked
         bpb = "none" if line.bpb is None else f"{line.bpb:.4f}"
         bpb += f" ± {line.sample_std:.4f}" if line.sample_std is not None else ""

@@ -35,11 +35,11 @@ def the_pool(report: Report) -> Pool:
         text = f"these records are of {len(report.pools)} sets; the newest holds {printable(names, 900)}."
         raise UsageError(text, remedy="Name the files of one: `harness report` lists them.")
     (pool,) = report.pools
-    for run in pool.runs:
-        for finding in run.findings:
-            if finding.verdict is Verdict.FAIL:
-                words = f"{run.stored.path.name}: {printable(finding.message)}"
-                raise RuleBroken(finding.rule, words, remedy="Leave this record out, or repeat the run.")
+    heads = [f for f in report.folder_findings if f.where in {f"heads/{run.stored.signer}.json" for run in pool.runs}]
+    for finding in (*(finding for run in pool.runs for finding in run.findings), *heads):
+        if finding.verdict is Verdict.FAIL:
+            words = f"{printable(f'{finding.where}: {finding.message}', 300).rstrip('.')}."
+            raise RuleBroken(finding.rule, words, remedy="Leave this record out, or repeat the run.")
     if pool.statistics is None or len(pool.statistics.seeds) < len(pool.runs):
         raise UsageError("a seed appears twice, or a run has no score.", remedy="Name the files of one run a seed.")
     return pool
@@ -65,7 +65,7 @@ def write_public_folder(report: Report, out: Path, *, author: str, github_id: st
         author = author or shown.author()
         meta = shown.text("folder.json.jinja", author=author, github_id=github_id or author)
         texts["submission.json"] = json.dumps(json.loads(meta), indent=2, ensure_ascii=False)
-        texts["README.md"] = shown.text("folder.md.jinja", tables=render_markdown(Report((shown.pool,), ())))
+        texts["README.md"] = shown.text("folder.md.jinja", tables=render_markdown(shown.report))
         for name, text in texts.items():
             (folder / name).write_text(text + "\n", encoding="utf-8")
         folder.replace(out)
@@ -93,6 +93,7 @@ class _Shown:
 
     def __init__(self, report: Report) -> None:
         self.pool = the_pool(report)
+        self.report = Report((self.pool,), tuple(f for f in report.folder_findings if f.where.startswith("intents/")))
         assert self.pool.statistics is not None  # the_pool saw to it
         self.bpb = self.pool.statistics.bpb
         self.run = self.pool.runs[0]
@@ -102,6 +103,8 @@ class _Shown:
         self.spread = "one seed"
         if self.bpb.sample_std is not None:
             self.spread = f"mean of {self.bpb.n} seeds, sample std {self.bpb.sample_std:.5f}"
+        if count := len(self.report.folder_findings):
+            self.spread += f", {count} announced without a result"
 
     def text(self, template: str, **values: object) -> str:
         """What a template makes of this pool."""

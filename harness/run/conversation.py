@@ -17,8 +17,9 @@ from harness.clock.spans import Span
 from harness.errors import CouldNotCheck, HarnessError, RuleBroken, machine_trouble
 from harness.files import told
 from harness.protocol.messages import Kind
+from harness.record.predicate import FOREIGN_SHARE
 from harness.run.cells import RunContext
-from harness.run.machine import FOREIGN_SHARE, killed_for_memory
+from harness.run.machine import killed_for_memory
 from harness.sandbox.answers import OutOfTime, RankFailed, RankGone, Ranks, Silent
 from harness.sandbox.cell import Cell
 from harness.text import printable

@@ -33,9 +33,6 @@ from harness.sandbox.policy import control_groups
 
 PACKAGES = ("torch", "numpy", "sentencepiece", "triton", "mamba-ssm", "flash-attn", "cryptography", "msgspec")
 RULE = "S7-OWN-MACHINE"
-FOREIGN_SHARE = 0.05
-STOLEN_SHARE = 0.02
-THROTTLED_SHARE = 0.01  # of the run's time
 SAMPLE_INTERVAL_S = 1.0
 LOOK_S = 1.0
 PAUSE_S = 2.0  # a wait that takes so much too long is more than a busy machine
@@ -293,20 +290,11 @@ def busy_now() -> float:
 
 def judge_conditions(conditions: Conditions, seconds: float = math.inf) -> Finding:
     """PASS, or WARN that names each thing that may have slowed the run of ``seconds`` [S7-OWN-MACHINE]."""
-    foreign, stolen, held_s = conditions.foreign_cpu_share, conditions.stolen_cpu_share, conditions.quota_throttled_s
-    slowed = (
-        (foreign > FOREIGN_SHARE, f"other processes took {foreign:.1%} of the processors"),
-        (stolen > STOLEN_SHARE, f"the hypervisor took {stolen:.1%} of the processors"),
-        (held_s > THROTTLED_SHARE * seconds, f"a quota of its control group held it back for {held_s:.1f} s"),
-        (conditions.cpu_throttle_events, f"the processors were throttled {conditions.cpu_throttle_events} times"),
-        (conditions.gpu_shared, "other processes were on the GPUs"),
-        *((True, f"GPU: {limit}") for limit in conditions.gpu_limits),
-    )
-    reasons = [text for holds, text in slowed if holds]
+    reasons = conditions.slowed(seconds)
     opened = f" Its cells could open {conditions.open_gpus} GPUs of the machine." if conditions.open_gpus else ""
     if not reasons:
-        own = f"{1 - conditions.foreign_cpu_share:.1%} of the machine was the run's own."
-        return Finding(RULE, Verdict.PASS, own + opened)
+        own = f"{1 - conditions.foreign_cpu_share:.1%} of the machine was the run's own.{opened}"
+        return Finding(RULE, Verdict.PASS, own)
     return Finding(RULE, Verdict.WARN, f"{'; '.join(reasons)}.{opened}", remedy=rule(RULE).remedy)
 
 

@@ -18,9 +18,9 @@ MAX_SETTINGS_BYTES = 4096  # a configuration of 80 variables takes a third of it
 _MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 CONSENT = "GOLF_ACCEPT"
-_PRIVATE = tomllib.loads(Path(__file__).with_name("private.toml").read_text("utf-8"))
-_RESERVED, _RESERVED_PREFIXES = frozenset(_PRIVATE["names"]), tuple(_PRIVATE["beginnings"])
-_SECRET_NAME, _SECRET_VALUE = (re.compile("|".join(_PRIVATE[kind])) for kind in ("secret_names", "secret_values"))
+PRIVATE = tomllib.loads(Path(__file__).with_name("private.toml").read_text("utf-8"))
+_RESERVED, _RESERVED_PREFIXES = frozenset(PRIVATE["names"]), tuple(PRIVATE["beginnings"])
+_SECRET_NAME, _SECRET_VALUE = (re.compile("|".join(PRIVATE[kind])) for kind in ("secret_names", "secret_values"))
 _NUMBER = re.compile(r"[+-]?\d{0,12}\.?\d{0,20}([eE][+-]?\d{1,3})?")
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 

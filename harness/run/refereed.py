@@ -187,7 +187,7 @@ def _make_artifact(context: RunContext, dataset: Dataset) -> predicate.Sizes:
             trained = Trained(
                 track=track.name,
                 track_digest=track.digest,
-                dataset=dataset.name if dataset.name == track.dataset else str(dataset.folder),
+                dataset=str(dataset.folder),
                 data_fingerprint=dataset.fingerprint,
                 code_digest=context.sealed.code_digest,
                 environ=accepted_variables(context.sealed.manifest, context.environ),

@@ -14,17 +14,16 @@ from pathlib import Path
 from harness.config.tracks import load_track
 from harness.config.variables import cache_dir, runs_dir
 from harness.data import load_validation, open_dataset
-from harness.errors import CouldNotCheck
+from harness.errors import CouldNotCheck, RuleBroken
 from harness.progress import Reporter
 from harness.protocol.session import MODEL_FILE
-from harness.record.predicate import RunRecord
+from harness.record.predicate import MEAN_NATS, RunRecord
 from harness.record.reproduce import environment_for
 from harness.rules import Finding, Verdict
 from harness.run.artifact import BUNDLE_FILE, sealed_at
 from harness.run.cells import RunContext
 from harness.run.evaluate import Told, audit, compile_once, evaluate
 from harness.run.reserve import reserved
-from harness.scoring.audit import MEAN_NATS
 from harness.scoring.ledger import Stream
 from harness.units import LN2
 
@@ -49,6 +48,9 @@ def rescore(record: RunRecord, artifact: Path, environ: Mapping[str, str], progr
             here, there = dataset.fingerprint[:16], record.data.fingerprint[:16]
             text = f"data set {dataset.name} is {here}… here and {there}… in the record."
             raise CouldNotCheck(text, remedy="`harness data` shows what is cached; build the record's data set.")
+        if (record.data.val_targets, record.data.val_bytes) != (dataset.val_tokens - 1, dataset.val_bytes):
+            text = f"the record is over {record.data.val_targets:,} targets; the text has {dataset.val_tokens - 1:,}."
+            raise RuleBroken("C4-COVERAGE", text, remedy="Score all of it.")
         runs_dir().mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="rescore-", dir=runs_dir()) as scratch:
             run_dir = Path(scratch)

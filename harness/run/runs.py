@@ -32,7 +32,7 @@ from harness.files import file_digest
 from harness.progress import Reporter
 from harness.protocol.session import MODEL_FILE
 from harness.record.canonical import canonical_digest, utc_now
-from harness.record.predicate import Intent, RunRecord
+from harness.record.predicate import FOREIGN_SHARE, Intent, RunRecord
 from harness.record.signing import open_signing_key
 from harness.record.store import check_announcer, sign_and_store, sign_entry
 from harness.record.verification import verify_folder
@@ -40,7 +40,7 @@ from harness.rules import Verdict
 from harness.run import refereed
 from harness.run.artifact import BUNDLE_FILE, pack_code, read_folder, sealed_at
 from harness.run.cells import RunContext
-from harness.run.machine import FOREIGN_SHARE, busy_now, describe_machine, referee_digest
+from harness.run.machine import busy_now, describe_machine, referee_digest
 from harness.run.manifest import accepted_variables, check_variables, read_manifest
 from harness.run.refereed import TRAINED_FILE, Order
 from harness.run.reserve import going_on, reserved

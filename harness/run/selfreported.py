@@ -31,7 +31,7 @@ from harness.run import artifact
 from harness.run.cells import RunContext, phase_cell
 from harness.run.conversation import failure, failures_named
 from harness.run.machine import MachineWatch
-from harness.run.manifest import EntryModules, SubmissionManifest, is_secret
+from harness.run.manifest import PRIVATE, EntryModules, SubmissionManifest, is_secret
 from harness.run.phases import OVERSIZE_READ
 from harness.run.refereed import Order, record_of
 from harness.run.reserve import run_gpus
@@ -49,18 +49,12 @@ SHOWN_BYTES = 1 << 16  # of the script's output at each look, so that no flood o
 SCORE_RULES = ("C1-CAUSAL", "C2-NORMALISED", "C3-SCORE-BEFORE-UPDATE", "C4-SINGLE-PASS", "C4-COVERAGE", "A7-BPB")
 DATA_RULES = ("A4-TRAIN-NO-VAL", "A4-EVAL-NO-DATA", "A1-SETUP-NO-DATA")
 PUBLIC_PREFIX = "fineweb"
-INSTEAD = {  # of a variable that the referee sets
-    "use --data": ("DATA_PATH", "TOKENIZER_PATH"),
-    "use --track": ("VOCAB_SIZE", "MAX_WALLCLOCK_SECONDS", "RANK", "LOCAL_RANK", "WORLD_SIZE", "OMP_NUM_THREADS"),
-    "use --seed": ("SEED",),
-    "leave it out": ("MASTER_ADDR", "MASTER_PORT", "PYTHONUNBUFFERED", "RUN_ID"),
-}
 _START = "import os,runpy,sys;os.chdir(sys.argv.pop(1));sys.argv.pop(0);runpy.run_path(sys.argv[0],run_name='__main__')"
 
 
 def seal_script(script: Path, run_dir: Path, variables: Mapping[str, str]) -> artifact.SealedSubmission:
     """Copy the script, read-only, into the run's folder. Raises ``UsageError`` for no script or a foreign variable."""
-    for remedy, names in INSTEAD.items():
+    for remedy, names in PRIVATE["of_scripts"].items():
         for name in variables.keys() & names:  # a user's value for one of the referee's would be lost without a word
             raise UsageError(f"--env {name}: the referee sets {name}.", remedy=f"fix: {remedy}.")
     if shown := [name for name, value in variables.items() if is_secret(name, value)]:

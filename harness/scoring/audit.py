@@ -1,20 +1,22 @@
 """Turns what the replicas answered into audit results and findings, each with its bound and its tolerance."""
 
 import math
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from harness.record.predicate import AUDITS, C1_CAUSAL, S4_STATE, AuditResult
+from harness.record.predicate import AUDITS, C1_CAUSAL, S4_STATE, AuditResult, mean_tolerance
 from harness.rules import SEVERITY, Finding, Verdict
 from harness.scoring.replay import Original, Replay, nats_apart
 from harness.scoring.sample import FLOOR_NATS, GainSample, Nats, Place
 
-MEAN_NATS = 1e-3  # a fifth of what a record has to gain: a mean over many rows is far steadier than one row
-ROW_SHARE, MEAN_SHARE = 0.75, 0.125  # of what may escape: leaks over a row's tolerance, the estimated sum of others
+ROW_SHARE = 0.75  # of what may escape: leaks over a row's tolerance
 SPREAD = 4.0  # root mean square of 10,000 normal values, at least, in their largest: honest noise has no more of it
 ONE_SIDED = 1.645  # standard deviations that a normal value exceeds once in twenty
 Worst = tuple[float, Place | None]
+TEXTS: dict[str, dict[str, str]] = tomllib.loads(Path(__file__).with_name("audits.toml").read_text("utf-8"))
 
 
 def judge_replays(
@@ -49,80 +51,26 @@ def judge_replays(
     allowed = mean_tolerance(tolerance_nats, escape_nats)
     escapes = escaping_nats(draws.by_gain, tolerance_nats, allowed)
     rows, k, over = sum(map(len, committed.values())), sum(map(len, keeper.rows.values())), draws.over_frozen
-
-    unclear = ""
-    if declared[0] > tolerance_nats:  # without a random future too, so that this alone shows no leak
-        unclear = f" With the true inputs a replica's logits differ as well: {S4_STATE} may be the cause of both."
-
-    def result(
-        name: str,
-        worst: Worst,
-        k: int,
-        passed: str,
-        failed: str,
-        allowed: float = tolerance_nats,
-        bound: float | None = None,
-    ) -> AuditResult:
-        nats, place = worst
-        good = nats <= allowed
-        where = "" if good or place is None else f" Worst at target {original.target(place):,}: {nats:.3g} nats."
-        verdict = Verdict.PASS if good else Verdict.FAIL
-        text = passed if good else failed + where + unclear * (AUDITS[name] == C1_CAUSAL)
-        capped = min(nats, 1e9)  # JSON knows no infinity
-        return AuditResult(name, AUDITS[name], verdict.value, k, capped, allowed, keeper.secret.hex(), text, bound)
-
-    return [
-        result(
-            "causality",
-            causal,
-            k,
-            f"{k} positions in {len(keeper.rows)} chunks drawn evenly, each with a random future: a leak at more than "
-            f"a fraction f of positions escapes with probability at most (1 - f)^{k}, one that fills more than a "
-            f"fraction f of chunks with (1 - f)^{len(keeper.rows)}.",
-            "Logits change with inputs behind their position.",
-        ),
-        result(
-            "costly targets",
-            by_gain,
-            len(drawn),
-            f"{draws.by_gain.draws} draws over all chunks by what targets can have gained ({draws.by_gain.nats:.2f} "
-            f"nats a token; an honest score is at most {FLOOR_NATS:g} over the committed one or the frequency): leaks "
-            f"worth {escapes:.4f} nats a token in all, in whatever rows and chunks, escape with probability at most "
-            f"5 %. Also drawn: {over.draws} by gain over the packed model ({over.nats:.3f} nats a token), and rows of "
-            f"{len(draws.outlier_chunks)} unusually cheap chunks.",
-            "Targets cost something else once the inputs behind them are random (in a row, or four times the root mean "
-            "square of all).",
-            bound=escapes,
-        ),
-        result(
-            "sum of all leaks",
-            (leak, None),
-            draws.by_gain.draws,
-            f"By {draws.by_gain.draws} random futures the whole stream costs what was committed.",
-            "By random futures the whole stream costs something else than was committed, in nats a token.",
-            allowed,
-        ),
-        result(
-            "declared state",
-            declared,
-            rows,
-            f"A fresh replica with the kept state reproduces {rows:,} targets' nats and {len(whole)} whole rows.",
-            "A fresh replica with the kept state and the same inputs gives other logits than the run did. Undeclared "
-            'state does that, or kernels that each process chooses by timing (torch.compile: "deterministic": True).',
-        ),
-        result(
-            "determinism",
-            agree,
-            rows,
-            f"Two fresh replicas agree on {rows:,} targets' nats and on {len(whole)} whole rows.",
-            "Two fresh replicas with the same state and inputs give different logits.",
-        ),
-    ]
-
-
-def mean_tolerance(tolerance_nats: float, escape_nats: float) -> float:
-    """The largest estimate of all leaks together that passes, nats a token."""
-    return min(tolerance_nats, MEAN_NATS, MEAN_SHARE * escape_nats)
+    said = {"k": k, "chunks": len(keeper.rows), "draws": draws.by_gain.draws, "nats": draws.by_gain.nats}
+    said |= {"floor": FLOOR_NATS, "escapes": escapes, "over": over.draws, "over_nats": over.nats}
+    said |= {"cheap": len(draws.outlier_chunks), "rows": rows, "whole": len(whole)}
+    found: dict[str, tuple[Worst, int, float, float | None]] = {
+        "causality": (causal, k, tolerance_nats, None),
+        "costly targets": (by_gain, len(drawn), tolerance_nats, escapes),
+        "sum of all leaks": ((leak, None), draws.by_gain.draws, allowed, None),
+        "declared state": (declared, rows, tolerance_nats, None),
+        "determinism": (agree, rows, tolerance_nats, None),
+    }
+    results, secret = [], keeper.secret.hex()
+    for name, ((nats, place), count, most, bound) in found.items():
+        text, verdict = TEXTS[name]["passed"].format(**said), Verdict.PASS
+        if not nats <= most:
+            text, verdict = TEXTS[name]["failed"], Verdict.FAIL
+            text += "" if place is None else f" Worst at target {original.target(place):,}: {nats:.3g} nats."
+            if declared[0] > tolerance_nats and AUDITS[name] == C1_CAUSAL:  # this alone shows no leak
+                text += f" With the true inputs a replica's logits differ as well: {S4_STATE} may be the cause of both."
+        results.append(AuditResult(name, AUDITS[name], verdict.value, count, min(nats, 1e9), most, secret, text, bound))
+    return results
 
 
 def escaping_nats(by_gain: GainSample, tolerance_nats: float, allowed_nats: float) -> float:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness.errors import UsageError
 from harness.record.predicate import RunRecord
-from harness.record.verification import VerifyReport
+from harness.record.verification import VerifyReport, beside
 from harness.rules import Verdict
 from harness.stats.compare import ALPHA, MAX_SEEDS, POWER, Summary, TestResult, paired, summarise, welch
 from harness.text import templates
@@ -163,17 +163,20 @@ def describe_pools(records: Sequence[RunRecord]) -> list[str]:
 
 
 def counted_pools(report: VerifyReport) -> tuple[list[list[RunRecord]], list[str]]:
-    """The records asked for that count, by owner and by what seeds must share; a sentence on each that does not.
+    """The records asked for that count, by owner and by what seeds must share; a sentence on all else in their chains.
 
     One owner's records are never pooled with another's: a foreign record in the folder must not move a mean.
     """
     owners: dict[str, list[RunRecord]] = {}
     left_out = []
     for entry in report.records:
-        if entry.record is not None and entry.verdict is not Verdict.FAIL:
+        if entry.record is not None and entry.verdict not in (Verdict.FAIL, Verdict.ERROR):
             owners.setdefault(report.owner_of(entry), []).append(entry.record)
         else:
             left_out.append(f"left out: {entry.name!r}, which does not verify")
+    left_out += [
+        f"{f.where}: {f.message}" for one in beside(report, report.records) for f in one.findings if f.verdict != "PASS"
+    ]
     return [pool for records in owners.values() for pool in pools(records)], left_out
 
 
@@ -240,6 +243,7 @@ def describe_comparison(
     bpb = test.difference
     shown = {
         "differences": (bpb, from_bpb(bpb, "nats/byte", new.text), from_bpb(bpb, "nats/token", new.text)),
+        "machines": [sorted({record.machine.kind for record in side}) for side in (records, baseline)],
         "constants": (ALPHA, POWER, MAX_SEEDS, OTHER_MARGIN),
     }
     text = TEXTS.get_template("comparison.txt.jinja")

@@ -325,3 +325,10 @@ def test_a_file_system_without_locks_is_named_and_nobody_is_accused_of_holding_o
     with files.locked(tmp_path / "turn.lock", shared=True) as mine:  # where no writer can lock, a reader needs none
         assert mine
     assert "GOLF_CACHE_DIR" in said.remedy
+
+
+def test_a_lock_that_is_a_link_makes_no_file_where_it_leads(tmp_path: Path):
+    (tmp_path / ".lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="symbolic links"), files.locked(tmp_path / ".lock"):
+        pass
+    assert not (tmp_path / "elsewhere").exists()

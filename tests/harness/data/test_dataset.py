@@ -1,6 +1,7 @@
 """A data set opens only when each byte of it is what was built."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -101,6 +102,17 @@ def test_a_malformed_manifest_is_one_message(copy, content, says):
     (copy / "dataset.json").write_text(content)
     with pytest.raises(CouldNotCheck, match=says):
         opened(copy)
+
+
+def test_a_published_name_is_never_a_folder_of_the_working_one(copy, tmp_path, monkeypatch):
+    monkeypatch.chdir(copy.rename(tmp_path / "fineweb_sp8192").parent)
+    with pytest.raises(UsageError, match="Fetch it"):
+        open_dataset("fineweb_sp8192", tmp_path / "cache", Silent())
+    assert open_dataset("./fineweb_sp8192", tmp_path / "cache", Silent()).name == "small"
+    (tmp_path / "fineweb_sp8192" / "verified.json").unlink()
+    os.mkfifo(tmp_path / "fineweb_sp8192" / "verified.json")
+    with pytest.raises(UsageError, match="is a device or a pipe"):
+        open_dataset("./fineweb_sp8192", tmp_path / "cache", Silent())
 
 
 @pytest.mark.parametrize("name", ["sotuu", "some/where"])

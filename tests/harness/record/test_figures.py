@@ -11,8 +11,16 @@ from record_samples import digest_of, make_artifact, make_findings, make_record,
 
 import harness
 from harness.config.tracks import load_track
-from harness.record.arithmetic import check_figures, check_names, check_run, current_digest, known
-from harness.record.predicate import AuditResult, BudgetEntry, RunRecord, SpanEntry, TrackInfo, Training
+from harness.record.arithmetic import (
+    MEASURED,
+    REQUIRED_RULES,
+    check_figures,
+    check_names,
+    check_run,
+    current_digest,
+    known,
+)
+from harness.record.predicate import AuditResult, BudgetEntry, RunRecord, SpanEntry, TrackInfo, Training, mean_tolerance
 from harness.rules import Finding, Verdict
 from harness.run.verdicts import clock_findings
 from harness.units import bits_per_byte
@@ -88,10 +96,7 @@ ARITHMETIC = {
     "audit": (lambda r: audited(r, "PASS"), "over its tolerance"),
     "audit-hidden": (lambda r: audited(r, "FAIL"), "audit a failed, but C1-CAUSAL is given as PASS"),
     "audit-undone": (lambda r: audited(r, "ERROR"), "audit a could not be done, but C1-CAUSAL is given as PASS"),
-    "config": (
-        lambda r: {"submission": replace(r.submission, config={"NUM_LAYERS": 5})},
-        "the configuration gives",
-    ),
+    "config": (lambda r: {"submission": replace(r.submission, config={"NUM_LAYERS": 5})}, "the configuration gives"),
     "config-too-large": (
         lambda r: {"submission": replace(r.submission, config={"NUM_LAYERS": 2**60})},
         "submission.config: no canonical JSON form",
@@ -121,13 +126,18 @@ ARITHMETIC = {
     ),
     "layers": (lambda r: {"isolation": r.isolation | {"landlock": "missing: x"}}, "S1-ISOLATION is given as PASS"),
     "resumed": (
-        lambda r: {"resumes": ["2026-11-24T17:09:00Z, in the audits: x"]},
+        lambda r: {"resumes": ["2026-11-24T17:09:00Z, in the audits: x, in the packaging or evaluation: y"]},
         "C1-CAUSAL is given as PASS, but in 1",
     ),
     "floor": (
         lambda r: {"scores": [make_score("final", 500.0)], "running_bpb": []},
         "S6-PLAUSIBLE is given as PASS, but 0.0801 bpb",
     ),
+    "busy": (
+        lambda r: {"conditions": replace(r.conditions, foreign_cpu_share=0.4, gpu_shared=True)},
+        "S7-OWN-MACHINE is given as PASS, but other processes took 40.0%",
+    ),
+    "no-packed": (lambda r: {"scores": [r.scores[0], r.scores[2]]}, "no row was drawn against the packed model"),
     "track-cap": (lambda r: {"sizes": replace(r.sizes, cap_bytes=2_000_000)}, "cap 2,000,000 bytes is not what track"),
 }
 
@@ -166,6 +176,19 @@ def test_another_data_set_than_the_tracks_is_a_warning(record: RunRecord):
     assert "not comparable" in found.message
 
 
+@pytest.mark.parametrize("track", ["one_gpu_120s", "10min_16mb"])
+def test_the_sum_of_leaks_is_held_to_its_own_limit_and_a_text_that_is_not_pinned_is_named(record: RunRecord, track):
+    now = load_track(track)
+    info, plan = TrackInfo(track, now.digest, now.official, msgspec.to_builtins(now.readings)), now.audit
+    fields = {"tolerance_nats": 0.02, "worst_nats": 0.019, "k": 2000, "bound_nats": plan.escape_nats}
+    lax = replace(record, track=info, audits=[replace(audit, **fields) for audit in record.audits])
+    most = mean_tolerance(plan.tolerance_nats, plan.escape_nats)
+    held = [replace(a, worst_nats=0.0, tolerance_nats=most) if "sum" in a.name else a for a in lax.audits]
+    said = [str(problems(replace(lax, audits=audits))) for audits in (lax.audits, held)]
+    assert [f"'sum of all leaks' of 1 positions or more within {most:g}" in text for text in said] == [True, False]
+    assert "is not pinned" in str([*check_names(replace(lax, data=replace(record.data, name=now.dataset)))])
+
+
 def test_what_a_record_says_against_its_own_run_is_passed_on(record: RunRecord):
     finding = Finding("C1-CAUSAL", Verdict.FAIL, "a leak")
     others = [other for other in record.findings if other.rule != "C1-CAUSAL"]
@@ -175,12 +198,17 @@ def test_what_a_record_says_against_its_own_run_is_passed_on(record: RunRecord):
 INCOMPLETE = {
     "bound": (
         lambda r: {"audits": [replace(a, bound_nats=0.2 if a.bound_nats else None) for a in r.audits]},
-        "that bounds leaks to 0.15 nats a token (here: 0.2)",
+        "that bounds leaks to 0.15 nats a token (here: 0.2, by 64 draws)",
     ),
     "bound-unstated": (
         lambda r: {"audits": [replace(a, bound_nats=None) for a in r.audits]},
-        "that bounds leaks to 0.15 nats a token (here: inf)",
+        "that bounds leaks to 0.15 nats a token (here: inf, ",
     ),
+    "too-few-draws": (
+        lambda r: {"audits": [r.audits[0], *(replace(a, k=1) for a in r.audits[1:])]},
+        "leaks to 0.15 nats a token (here: 0.11, by 1 draws)",
+    ),
+    "no-curve": (lambda r: {"running_bpb": []}, "leaves out running_bpb"),
     "no-findings": (lambda r: {"findings": []}, "no verdict on A1-SETUP-NO-DATA, A1-TRAIN-CLOCK"),
     "one-left-out": (lambda r: {"findings": make_findings(S6_PLAUSIBLE="")}, "no verdict on S6-PLAUSIBLE"),
     "left-open": (lambda r: {"findings": make_findings(C1_CAUSAL="UNKNOWN")}, "no verdict on C1-CAUSAL"),
@@ -197,7 +225,7 @@ INCOMPLETE = {
     "no-layers": (lambda r: {"isolation": {}}, "what became of the layers descriptors, environment, guarded"),
     "one-layer": (lambda r: {"isolation": {"rlimits": "in force"}}, "of the layers descriptors, environment, guarded"),
     "self-reported-mute": (lambda r: {"kind": "self-reported", "findings": []}, "has to say so of A7-BPB, C1-CAUSAL"),
-    "self-reported-pass": (lambda r: {"kind": "self-reported"}, "a script that scored itself can't pass A7-BPB"),
+    "self-reported-pass": (lambda r: {"kind": "self-reported"}, "a script that scored itself can't pass A1-SETUP"),
 }
 
 
@@ -252,11 +280,11 @@ def test_a_track_may_tolerate_a_training_a_little_over_the_clock(record: RunReco
 
 
 def test_a_script_that_leaves_its_score_open_passes_and_a_failed_audit_needs_no_positions(record: RunRecord):
-    rules = ("C1-CAUSAL", "S4-STATE-DECLARED", "S5-DETERMINISM", "C2-NORMALISED", "C3-SCORE-BEFORE-UPDATE")
-    rules += ("C4-COVERAGE", "C4-SINGLE-PASS", "A7-BPB")
-    still_open = make_findings(**{rule.replace("-", "_"): "UNKNOWN" for rule in rules})
+    still_open = make_findings(**{rule.replace("-", "_"): "UNKNOWN" for rule in REQUIRED_RULES - MEASURED})
     assert problems(replace(record, kind="self-reported", findings=still_open, audits=[])) == []
     lost = [replace(audit, verdict="ERROR", k=0) for audit in record.audits]
+    warned, busy = make_findings(C1_CAUSAL="WARN", S7_OWN_MACHINE="WARN"), replace(record.conditions, gpu_shared=True)
+    assert problems(replace(record, findings=warned, conditions=busy, scores=record.scores[::2])) == []
     honest = make_findings(C1_CAUSAL="ERROR", S4_STATE_DECLARED="ERROR", S5_DETERMINISM="ERROR")
     assert problems(replace(record, findings=honest, audits=lost)) == []
 

@@ -26,14 +26,7 @@ from harness.record.signing import (
     rotate_key,
 )
 from harness.record.store import sign_and_store, sign_entry
-from harness.record.trust import (
-    change_key,
-    load_public,
-    load_trust,
-    public_path,
-    sign_list,
-    store_public,
-)
+from harness.record.trust import change_key, load_public, load_trust, public_path, sign_list, store_public
 from harness.record.verification import verify_folder
 from harness.rules import Verdict
 
@@ -116,6 +109,13 @@ def test_unknown_expired_early_and_revoked_keys_have_different_messages(tmp_path
     assert "is revoked (laptop stolen)" in failures(records)
     public_path(records, key.keyid).unlink()
     assert "unknown key" in failures(records)
+
+
+@pytest.mark.parametrize(("end", "told"), [("2024-02-01T00:00:00Z", True), ("2999-01-01T00:00:00Z", False)])
+def test_dates_before_the_end_of_a_window_that_is_over_are_the_keys_own_word(tmp_path: Path, end: str, told: bool):
+    store_run(tmp_path, started_at="2024-01-01T00:00:00Z")
+    store_public(tmp_path / "records", replace(listed(tmp_path / "records"), not_after=end))
+    assert ("is expired; its dates" in str(verify_folder(tmp_path / "records").findings)) is told
 
 
 def test_a_revoked_key_does_not_sign_and_is_not_trusted_again(tmp_path: Path):

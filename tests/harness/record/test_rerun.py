@@ -16,11 +16,7 @@ from harness.errors import CouldNotCheck, RuleBroken, UsageError
 from harness.record import dsse
 from harness.record.canonical import canonical_digest
 from harness.record.predicate import RunRecord, SubmissionInfo
-from harness.record.reproduce import (
-    compare_runs,
-    environment_for,
-    tolerance_of,
-)
+from harness.record.reproduce import compare_runs, environment_for, tolerance_of
 from harness.record.signing import describe_key, open_signing_key
 from harness.record.statement import Entry
 from harness.record.store import sign_entry
@@ -28,6 +24,7 @@ from harness.record.trust import store_public
 from harness.record.verification import verify_folder
 from harness.rules import Verdict
 from harness.run.artifact import pack_code, read_folder
+from harness.units import bits_per_byte
 
 ROOT = Path(__file__).parents[3]
 replace = msgspec.structs.replace
@@ -256,6 +253,9 @@ def test_a_key_that_can_not_sign_is_found_before_the_repetition(stored, submissi
     assert "chmod 600" in text
 
 
+PART = {"bytes": 8999, "nats": 12000.5, "bpb": bits_per_byte(12000.5, 8999), "tolerance_bpb": 0.03}  # of the text
+
+
 @pytest.mark.rule("R6-REPRODUCED")
 @pytest.mark.parametrize(
     ("changes", "message"),
@@ -263,6 +263,9 @@ def test_a_key_that_can_not_sign_is_found_before_the_repetition(stored, submissi
         ({"outcome": "same"}, "says 'same'; its figures"),
         ({"bpb": 1.0}, "bpb is given as 1.0"),
         ({"outcome": "within-tolerance", "tolerance_bpb": 1.0}, "allows 1 bpb; track smoke allows 0.03 at most"),
+        ({"level": 2, "outcome": "same", "artifact_digest": "0" * 64}, "says 'same' of another artifact"),
+        ({"outcome": "within-tolerance", **PART}, "says 'within-tolerance'; its figures"),
+        ({"reviewed_at": "2026-11-24T16:00:00Z"}, "is dated 2026-11-24T16:00:00Z, before the run"),
         ({"findings": make_findings(S6_PLAUSIBLE="PASS")[:1]}, "lists findings that speak against nothing"),
     ],
 )
@@ -302,3 +305,8 @@ def test_a_review_counts_when_its_owner_is_another_and_says_how_that_is_known(
     sign_entry(review, records, tmp_path / "reviewer")
     (found,) = [f for f in verify_folder(records).findings if f.rule == "R6-REPRODUCED"]
     assert (found.verdict, how in found.message) == (verdict, True), found
+    theirs = store_run(tmp_path, 2, track=replace(stored.record.track, name="theirs"))
+    lax = replace(review, record=theirs.digest, outcome="within-tolerance", tolerance_bpb=100.0, nats=1e5)
+    sign_entry(replace(lax, bpb=bits_per_byte(1e5, lax.bytes)), records, tmp_path / "reviewer")
+    found = next(f for f in verify_folder(records).findings if f.rule == "R6-REPRODUCED" and "theirs" in f.where)
+    assert (found.verdict, "of 100 bpb, and no version" in found.message) == (Verdict.WARN, True)

@@ -15,11 +15,12 @@ from record_samples import make_artifact, make_intent, make_record, sign_run, st
 
 from harness.errors import CouldNotCheck, ExitCode
 from harness.record import dsse, store
+from harness.record.predicate import Sizes
 from harness.record.signing import create_key, describe_key, load_private, read_active
 from harness.record.statement import encode_statement, read_entry
 from harness.record.store import load_record, sign_entry
 from harness.record.trust import store_public
-from harness.record.verification import verify_folder
+from harness.record.verification import verify_folder, verify_paths
 from harness.rules import Finding, Verdict, exit_code_of
 
 SETTINGS = settings(
@@ -280,6 +281,9 @@ def test_one_result_under_two_keys_is_reported_on_both(tmp_path: Path, same_draw
         record = msgspec.structs.replace(record, audits=audits, spans=spans)
     sign_run(tmp_path, tmp_path / "artifacts" / "a-1", record, keys="thief", at="2026-11-24T17:00:01Z")
     found = [text for text in warnings(tmp_path / "records") if "under another key" in text]
+    sign_run(tmp_path / "elsewhere", tmp_path / "artifacts" / "a-1", record, keys="other", at="2026-11-24T17:00:01Z")
+    apart = verify_paths([tmp_path / "records", tmp_path / "elsewhere" / "records"])[1]  # a folder of the copier's own
+    assert {f.rule for f in apart.findings if f.verdict is Verdict.WARN} == {"R3-CHAIN"}
     assert len(found) == 2
     assert all(("one of them is a copy" if same_draw else "repeated or copied") in text for text in found)
 
@@ -299,6 +303,12 @@ def test_a_pipe_and_a_huge_file_stop_nothing_else(folder: Path):
         f"{'0' * 64}.json": Verdict.FAIL,
     }
     store_run(folder.parent, 4)  # and a writer goes on
+
+
+def test_a_record_counts_the_bytes_of_the_files_that_are_kept_with_it(tmp_path: Path):
+    store_run(tmp_path, 1)
+    store_run(tmp_path, 2, sizes=Sizes(1, 1, 17, 18, 1_000_000))
+    assert {(f.rule, "-2-" in f.where) for f in failures(tmp_path / "records")} == {("A3-ARTIFACT-BYTES", True)}
 
 
 def test_a_kept_file_of_an_artifact_is_what_its_name_says(folder: Path):

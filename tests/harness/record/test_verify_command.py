@@ -8,10 +8,11 @@ from xml.etree import ElementTree
 import msgspec
 import pytest
 from junitparser import JUnitXml
-from record_samples import make_artifact, make_findings, make_record, sign_run, store_run
+from record_samples import make_artifact, make_findings, make_intent, make_record, sign_run, store_run
 
 from harness.config.tracks import load_track
 from harness.record.predicate import BudgetEntry, TrackInfo
+from harness.record.store import sign_entry
 
 
 def break_file(path: Path) -> None:
@@ -44,6 +45,27 @@ def test_one_file_is_judged_with_its_chain_and_without_its_neighbours_faults(cal
     code, text = call("verify", good)
     assert (code, broken.name in text) == (0, False), text
     assert len(list(good_intent.iterdir())) == 2
+
+
+GONE = {"nothing": "", "a result": "best-of-n is possible", "a run": "the chain was cut short"}
+
+
+@pytest.mark.rule("R5-INTENT")
+@pytest.mark.parametrize("gone", GONE)
+def test_what_a_chain_lacks_is_told_with_each_file_and_in_what_is_made_of_it(call, tmp_path: Path, gone: str):
+    first, last = store_run(tmp_path, 1), store_run(tmp_path, 2, nats=13000.0)
+    records, out, cut = tmp_path / "records", tmp_path / "out", gone == "a run"
+    if gone == "a result":
+        sign_entry(make_intent(make_record(make_artifact(tmp_path / "third", 3), 3)), records, tmp_path / "keys")
+    for path in (last.path, *(records / "intents").glob("*-2-*")) if cut else ():
+        path.unlink()
+    code, text = call("verify", first.path)
+    assert (code, GONE[gone] in text, "WARN" in text) == (0, True, gone != "nothing")
+    assert call("report", records, "--out", out)[0] == cut
+    assert GONE[gone] in (out / "report.md").read_text()
+    assert call("rerun", first.path, "--code", tmp_path / "gone")[0] == 2  # it is repeated, if there is its code
+    code, text = call("export", records, out / "folder", "--as", "parameter-golf")
+    assert (code, GONE[gone] in (text if cut else (out / "folder" / "README.md").read_text())) == (cut, True)
 
 
 def test_a_mistyped_list_of_keys_is_no_verdict_on_records(call, tmp_path: Path):

@@ -239,6 +239,7 @@ def test_a_timestamp_backs_a_date_and_names_one_that_was_written_back(records: P
     made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-keyout", folder / "tsa.key", "-out", folder / "tsa.pem"]
     subprocess.run([*map(str, made), *CERTIFICATE], check=True, capture_output=True)
     report = verify_folder(records)
+    assert [f.where for f in check_stamps(report, folder / "tsa.pem")] == ["timestamps"]  # none
     entry = report.records[0]
     request, answer = tmp_path / "query.tsq", records / "timestamps" / f"{entry.entry.digest}.tsr"
     answer.parent.mkdir()

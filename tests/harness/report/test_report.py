@@ -100,7 +100,8 @@ def test_runs_of_one_submission_are_told_apart_by_their_settings(records):
     odd = msgspec.structs.replace(submission, config=submission.config | {"TTT_EPOCHS": 1}, config_digest="0" * 64)
     record = msgspec.structs.replace(run.record, submission=odd)
     others = [run, replace(run, owner="another"), replace(run, stored=replace(run.stored, predicate=record))]
-    names = [submission.name, submission.name, f"{submission.name} (TTT_EPOCHS=1)"]
+    keys = [f"{submission.name} (key {owner})" for owner in (run.owner[:8], "another")]  # not by the name alone
+    names = [*keys, f"{submission.name} (TTT_EPOCHS=1)"]
     assert [pool.name for pool in pool_runs(others)] == names
 
 

@@ -11,8 +11,10 @@ from msgspec.structs import replace
 from record_samples import make_artifact, make_audits, make_record, stored_records
 
 from harness.cli.main import main
+from harness.errors import RuleBroken
+from harness.progress import Silent
 from harness.rules import Verdict
-from harness.run.rescore import drawn_part
+from harness.run.rescore import drawn_part, rescore
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +62,9 @@ def test_level_2_the_artifact_gives_the_same_score_again(call, finished):
     assert verdicts(text, "R6-REPRODUCED") == {"PASS"}
     for audited in ("C1-CAUSAL", "S4-STATE-DECLARED", "S5-DETERMINISM"):
         assert f"{audited} " in text
+    part = replace(finished.stored.record, data=replace(finished.stored.record.data, val_targets=1500))  # given as all
+    with pytest.raises(RuleBroken, match="C4-COVERAGE FAIL: the record is over 1,500 targets"):
+        rescore(part, finished.artifact, {}, Silent())
 
 
 @pytest.mark.rule("R6-REPRODUCED")

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from harness.config.tracks import load_track, track_names
-from harness.scoring.audit import ROW_SHARE, escaping_nats, mean_tolerance
+from harness.record.predicate import mean_tolerance
+from harness.scoring.audit import ROW_SHARE, escaping_nats
 from harness.scoring.sample import FLOOR_NATS, draw_audits, draw_by_gain
 
 CHUNKS, ROWS = 2747, 32  # the chunks of an official track; how long they are changes nothing

@@ -97,6 +97,11 @@ def test_a_self_reported_baseline_is_told():
     other = [msgspec.structs.replace(r, kind="self-reported") for r in BASELINE]
     text = "\n".join(describe_comparison(BETTER, other, Margin(0.0, "bpb")))
     assert "the candidate's scores are refereed, the baseline's self-reported" in text
+    machine = msgspec.structs.replace(BETTER[0].machine, cpu="a faster one")
+    faster = [msgspec.structs.replace(r, machine=machine) for r in BETTER]
+    for candidate, told in ((faster, True), (BETTER, False)):
+        text = "\n".join(describe_comparison(candidate, BASELINE, Margin(0.0, "bpb")))
+        assert ("ran on a faster one, 2 cores, the baseline on a CPU, 2 cores" in text) is told
     assert "mind:" not in "\n".join(describe_comparison(BETTER, BASELINE, Margin(0.0, "bpb")))
 
 
