@@ -62,16 +62,16 @@ class _Guarded:
     result: whether a result goes there, which must not get lost without a word; what is said beside it may
     """
 
+    encoding = "utf-8"  # of the bytes that click writes: it encodes by this name, whatever the stream's own encoding is
+
     def __init__(self, bare: TextIO, *, result: bool) -> None:
         self.bare, self.result = bare, result
-        reconfigure = getattr(bare, "reconfigure", None)
-        if reconfigure is not None:
+        if (reconfigure := getattr(bare, "reconfigure", None)) is not None:
             reconfigure(errors="replace")
 
     def write(self, text: str | bytes) -> int:
-        words = text if isinstance(text, str) else text.decode()  # click writes completions as bytes
         with self._until_nobody_reads():
-            self.bare.write(words.translate(_ESCAPED))
+            self.bare.write((text if isinstance(text, str) else text.decode()).translate(_ESCAPED))
         return len(text)
 
     def flush(self) -> None:

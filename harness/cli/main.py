@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import traceback
+from resource import RLIM_INFINITY, RLIMIT_AS, getrlimit
 
 import click
 
@@ -73,19 +74,18 @@ def _run(arguments: list[str]) -> int:
     except (HarnessError, OSError) as problem:
         known = machine_trouble(problem) if isinstance(problem, OSError) else problem
         if "--json" in arguments:
-            rule = getattr(known, "rule", None)
-            found = {"verdict": known.label, "rule": rule, "message": known.message, "remedy": known.remedy}
-            print(json.dumps(found | ({"log": known.log} if known.log else {})))
+            found = {name: getattr(known, name, None) for name in ("rule", "message", "remedy")}
+            print(json.dumps({"verdict": known.label} | found | ({"log": known.log} if known.log else {})))
         return _say(known)
     except Exception as error:
-        extra = EXTRAS.get((error.name or "").split(".")[0]) if isinstance(error, ModuleNotFoundError) else None
-        if isinstance(error, ModuleNotFoundError) and extra:
+        if isinstance(error, ModuleNotFoundError) and (extra := EXTRAS.get((error.name or "").split(".")[0])):
             words = f"harness {' '.join(arguments[:1])} needs {error.name}, which is not installed here."
             remedy = f"Install the extra {extra}: pip install 'parameter-golf-referee[{extra}]'."
             return _say(CouldNotCheck(words, remedy=remedy))
         traceback.print_exc()  # Python would end with 1, and that is the code of a broken rule
         words = f"the referee itself failed ({type(error).__name__}, above): that says nothing about what it judged."
-        return _say(CouldNotCheck(words, remedy="Report it with these lines."))
+        low = " First raise this shell's limit RLIMIT_AS (ulimit -v)." * (getrlimit(RLIMIT_AS)[0] != RLIM_INFINITY)
+        return _say(CouldNotCheck(words, remedy=f"Report it with these lines.{low}"))
     return code if isinstance(code, int) else ExitCode.GOOD
 
 

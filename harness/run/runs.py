@@ -189,14 +189,14 @@ def resume_run(
 
 
 def find_run(run: str, wanted: Mapping[str, tuple[object, str]]) -> Path:
-    """The folder of a run that remembers each ``wanted`` value. Raises ``UsageError`` when there is none."""
+    """The folder of a run that remembers each ``wanted`` value. Raises ``UsageError`` when there is none.
+
+    Raises ``CouldNotCheck`` for a run that is named and remembers nothing: it has its record already, say.
+    """
     base = runs_dir()
 
     def differences(run_dir: Path) -> str:
-        try:
-            trained = refereed.recall(run_dir)
-        except CouldNotCheck:
-            return "what it does not say" * bool(wanted)
+        trained = refereed.recall(run_dir)
         return ", ".join(words for name, (value, words) in wanted.items() if getattr(trained, name) != value)
 
     if run not in NEWEST:

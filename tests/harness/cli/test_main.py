@@ -113,9 +113,11 @@ def test_every_failure_ends_in_one_line_and_its_exit_code(failing, error, code):
     assert "Traceback" not in err
 
 
-def test_a_defect_of_the_referee_is_no_broken_rule(failing):
+@pytest.mark.parametrize("limit", [-1, 10**9])
+def test_a_defect_of_the_referee_is_no_broken_rule(failing, monkeypatch, limit: int):
+    monkeypatch.setattr("harness.cli.main.getrlimit", lambda _: (limit, limit))
     code, _, err = failing(MemoryError())
-    assert code == ExitCode.COULD_NOT_CHECK
+    assert (code, "raise this shell's limit RLIMIT_AS" in err) == (ExitCode.COULD_NOT_CHECK, limit > 0)
     assert "Traceback" in err
     assert err.splitlines()[-1].startswith("harness: ERROR: the referee itself failed (MemoryError, above)")
 

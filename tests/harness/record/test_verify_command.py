@@ -34,6 +34,7 @@ def test_good_records_give_a_table_statistics_and_zero(call, tmp_path: Path):
     code, text = call("verify")
     assert code == 0
     assert "3 record(s) among 7 signed file(s)" in text
+    assert "dates are the signers' own: --tsa asks" in text  # a whole chain that is dated back verifies
     assert "sample std" in text
 
 

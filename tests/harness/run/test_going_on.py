@@ -183,6 +183,8 @@ def test_another_seed_s_run_is_never_taken(runs: Path):
         job.find_run("newest", {"seed": (1, "seed 1")})
     with pytest.raises(UsageError, match="is not of seed 42"):
         job.find_run("1-smoke-7", {"seed": (42, "seed 42")})
+    with pytest.raises(CouldNotCheck, match="its training did not end"):
+        job.find_run("5-smoke-7", {"seed": (7, "seed 7")})
 
 
 @pytest.mark.parametrize("kept", [True, False])
