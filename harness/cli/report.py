@@ -18,7 +18,7 @@ from harness.report.public_folder import the_pool, write_hub_result, write_publi
 from harness.review.findings import Readings
 from harness.review.folder import check_folders
 from harness.review.output import record_folders
-from harness.rules import Verdict
+from harness.rules import Verdict, exit_code_of
 from harness.text import printable
 
 
@@ -51,9 +51,9 @@ def command(
     ends += [f"page:     {page}", f"markdown: {markdown}"]
     shown = as_text(Markdown(render_markdown(report, terminal_width())))
     say(document, f"{shown}\n\n" + "\n".join(ends), as_json=as_json)
-    judged = [*(run.verdict for run in report.runs), *(finding.verdict for finding in report.folder_findings)]
-    bad = Verdict.FAIL in judged or any(claim.standing.verdict is Verdict.FAIL for claim in claims)
-    return ExitCode.RULE_BROKEN if bad else ExitCode.GOOD
+    judged = [*(finding for run in report.runs for finding in run.findings), *report.folder_findings]
+    bad = any(claim.standing.verdict is Verdict.FAIL for claim in claims)
+    return ExitCode.RULE_BROKEN if bad else exit_code_of(judged)
 
 
 def _claims(folders: Sequence[Path]) -> list[FolderClaim]:

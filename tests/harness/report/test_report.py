@@ -1,6 +1,7 @@
 """Reports as text, Markdown, JSON and HTML: right figures, hostile text defused, failing records marked."""
 
 import json
+import os
 import re
 import shutil
 import xml.etree.ElementTree as xml
@@ -179,6 +180,12 @@ def test_a_failing_record_is_marked_and_left_out_of_the_statistics(tmp_path):
     assert {run.seed: run.verdict.value for run in report.runs}[42] == "FAIL"
     assert report.pools[0].statistics.seeds == (1337, 2025)
     assert board(tmp_path / "records", "--out", tmp_path / "out").return_value == 1
+
+
+def test_a_board_with_a_file_that_could_not_be_read_says_so_by_its_exit_code(tmp_path):
+    store_three_seeds(tmp_path)
+    os.mkfifo(tmp_path / "records" / "runs" / "20270101T000000Z-smoke-9-00000000.json")
+    assert board(tmp_path / "records", "--out", tmp_path / "out").return_value == 3
 
 
 def test_the_command_writes_both_files_and_json(records, tmp_path):
