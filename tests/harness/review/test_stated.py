@@ -196,6 +196,8 @@ def test_a_json_that_contradicts_itself_or_the_script_needs_no_log(tmp_path, rul
     [
         ("Beats the merged SOTA (1.0900) by **0.0009 BPB**.", "by less"),
         ("Beats the merged SOTA (1.0900) by **0.0095 BPB**.", ""),
+        ("The schedule was strong enough to beat `1.0810`.", "by less"),
+        ("The schedule was strong enough to beat `1.0930`.", ""),
         ("Delta to PR #1 (1.0900 BPB): -0.0095 nats.", "called nats"),
         ("Delta to PR #1 (1.0900 BPB): -0.0245 nats.", ""),
         ("Built on PR #1 (SP8192, 1.0815 BPB).", "by less"),
