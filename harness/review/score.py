@@ -393,7 +393,7 @@ def margin(record: Record) -> None:
         at, fine = (record.readme_file, line.number), [n for n in line.numbers if n.decimals >= ENOUGH and not n.signed]
         spans = [hit.span() for hit in WORDS["predecessor"].finditer(line.text)] if contests else []
         for n in (n for n in fine if any(n.start - z < _NEAR > a - n.end for a, z in spans)):
-            rate, called = rates.get(n.kind, 1), "the one that the README calls SOTA, record or base"
+            rate, called = rates.get(n.kind, 1), "the README's SOTA, record or base"
             if n.value * rate > 0.6 * value and not any(is_score(n, x) for x in own):
                 rivals.append((n.value * rate, at, f"{value / rate:.8g}", n.text, called))
         hit = WORDS["own_gain"].search(line.text) if contests else None
