@@ -84,8 +84,8 @@ def _run(arguments: list[str]) -> int:
             return _say(CouldNotCheck(words, remedy=remedy))
         traceback.print_exc()  # Python would end with 1, and that is the code of a broken rule
         words = f"the referee itself failed ({type(error).__name__}, above): that says nothing about what it judged."
-        low = " First raise this shell's limit RLIMIT_AS (ulimit -v)." * (getrlimit(RLIMIT_AS)[0] != RLIM_INFINITY)
-        return _say(CouldNotCheck(words, remedy=f"Report it with these lines.{low}"))
+        low = "First raise this shell's limit RLIMIT_AS (ulimit -v). " * (getrlimit(RLIMIT_AS)[0] != RLIM_INFINITY)
+        return _say(CouldNotCheck(words, remedy=f"{low}If it fails again, report it with these lines."))
     return code if isinstance(code, int) else ExitCode.GOOD
 
 

@@ -19,7 +19,7 @@ import msgspec
 
 from harness.config.tracks import TRAIN_TOLERANCE_S, Track, load_track, track_names
 from harness.record.canonical import canonical_digest
-from harness.record.predicate import AUDITS, RunRecord, mean_tolerance
+from harness.record.predicate import AUDITS, ESCAPE, RunRecord, mean_tolerance
 from harness.rules import Finding, Verdict, catalogue, rule
 from harness.sandbox.layers import Layer, LayerState
 from harness.units import bits_per_byte
@@ -31,6 +31,7 @@ CLOCK_RULES = {"train": "A1-TRAIN-CLOCK", "eval": "A2-EVAL-CLOCK"}
 LATER_AUDITS = ("costly targets", "sum of all leaks")
 LATER_FIELDS = ("conditions", "readable", "training", "running_bpb")
 REQUIRED_RULES = {item.id for item in catalogue().values() if item.required}
+# what the referee itself measures of a script that scores itself
 MEASURED = {"A3-ARTIFACT-BYTES", "A4-DISJOINT", "A4-NO-NETWORK", "S1-ISOLATION", "S2-NO-SURVIVORS", "S7-OWN-MACHINE"}
 
 
@@ -340,5 +341,5 @@ def _left_out(record: RunRecord) -> Iterator[str]:
         if audit.k < least or audit.tolerance_nats > most:
             yield f"{passed} of {least} positions or more within {most:g} nats"
         # Rows weigh a nat at least, so few draws bound little; a track of one's own may ask for more than there are.
-        elif name == LATER_AUDITS[0] and not 1 - 0.05 ** (1 / draws) <= bound <= escape:
+        elif name == LATER_AUDITS[0] and not 1 - ESCAPE ** (1 / draws) <= bound <= escape:
             yield f"{passed} that bounds leaks to {escape:g} nats a token (here: {bound:g}, by {draws:,} draws)"

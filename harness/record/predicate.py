@@ -183,6 +183,7 @@ AUDITS = {  # of a refereed run, by name -> the rule that each is of
     "declared state": S4_STATE,
     "determinism": "S5-DETERMINISM",
 }
+ESCAPE = 0.05  # the chance that the draws of an audit all miss a leak as large as its bound
 MEAN_NATS, MEAN_SHARE = 1e-3, 0.125  # a fifth of what a record has to gain, for a mean is steady; of what may escape
 STAGES = {"float": "before quantisation", "packed": "after quantisation", "final": "after test-time training"}
 

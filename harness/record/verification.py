@@ -112,9 +112,7 @@ def verify_folder(
     for key in (accepted.keys[keyid] for keyid in sorted({entry.signer for entry in links})):
         if (retired := key.status == "retired") or "" < key.not_after < utc_now():
             word = "retired" if retired else "expired"
-            text = (
-                f"key {key.keyid[:16]} is {word}; its dates are its own word, unless a timestamp or history backs them"
-            )
+            text = f"key {key.keyid[:16]} is {word}; its dates are its own word, without a timestamp or history"
             about.append(Finding("R1-SIGNATURE", Verdict.WARN, text))
     of_file: dict[str, list[Finding]] = defaultdict(list)
     whole = check_chains(sound), check_copies(links), check_reviews(links, accepted), check_kept(records_dir, links)

@@ -100,7 +100,7 @@ def track(record: Record) -> None:
         message = f"the track in the JSON is not the folder's; judged as {record.track}."
         record.out.add(certain, "A9-TRACK", message, (record.json_file, meta.line("track")), stated, parent)
     elif record.official and told:
-        message = f"it says that it is no record: it belongs in track_{NON_RECORD}."
+        message = f"the folder calls itself a non-record; those belong in track_{NON_RECORD}."
         record.out.warn("A9-TRACK", message, told[0][:2], told[0][2].strip()[:160], parent, "Move the folder.")
     else:
         by = "" if filed else ", by its own word: it lies in no track's folder"

@@ -21,10 +21,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from harness.record.predicate import ESCAPE
 from harness.scoring.ledger import Chunks
 
 FLOOR_NATS = 1.0  # the weight of a row that is no cheaper than its frequency: a leak can still have lowered it to that
-ESCAPE = 0.05
 OUTLIERS, OUTLIER_ROWS, OUTLIER_SIGMAS = 16, 4, 4.0
 MOST_DRAWS = 20_000
 Nats = npt.NDArray[np.float64]
