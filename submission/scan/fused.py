@@ -19,13 +19,8 @@ TRITON = find_spec("triton") is not None
 CHUNK, TURN = 64, 16  # tokens of a step of the scan; of a program of the rotation
 EVERY = 4  # chunks after which the gradients of angles are added up anew
 RESET_LOG_DECAY = -40.0  # e^-40 is nothing beside float32's 6e-8, and sums of a few keep six digits
-# launch options, chosen once on an H200 at d_state 64, headdim 64 (LOG.md): no autotuning at run time
-ROTATE_FORWARD = {"num_warps": 1, "num_stages": 1, "maxnreg": 128}
-ROTATE_BACKWARD = {"num_warps": 1, "num_stages": 1, "maxnreg": 168}
-FORWARD = {"num_warps": 4, "num_stages": 3}
-STATE_BACKWARD = {"num_warps": 4, "num_stages": 2}
-BACKWARD = {"num_warps": 4, "num_stages": 1}
-GATE_BACKWARD = {"num_warps": 4, "num_stages": 1}
+# launch options are Triton's own (4 warps, 3 stages) or chosen once on an H200 at d_state 64, headdim 64 (LOG.md)
+ROTATE = {"num_warps": 1, "maxnreg": 255}
 
 
 def usable(heads: int, width: int, state: int, angles: int) -> bool:
@@ -78,13 +73,13 @@ def siso_scan(
         rotated = [q.new_empty(b, heads, length, n) for _ in range(2)]
     kernels.rotate_forward[(thetas.shape[2], b)](
         q.contiguous(), k.contiguous(), omega.contiguous(), dt, q_bias, k_bias, thetas, *rotated, length,
-        H=heads, N=n, R=omega.shape[-1], Q=TURN, **ROTATE_FORWARD,
+        H=heads, N=n, R=omega.shape[-1], Q=TURN, **ROTATE,
     )  # fmt: skip
     z, v = zv[..., :inner], zv[..., inner:]
     kernels.scan_forward[(heads, b)](
         *rotated, v, z, a, gamma, weight, d, y, plain, states,
         length, v.stride(0), v.stride(1), z.stride(0), z.stride(1),
-        H=heads, P=inner // heads, N=n, Q=CHUNK, KEEP=keep, **FORWARD,
+        H=heads, P=inner // heads, N=n, Q=CHUNK, KEEP=keep,
     )  # fmt: skip
     return outputs
 
@@ -127,21 +122,21 @@ def siso_scan_backward(
     sizes = {"H": heads, "P": inner // heads, "Q": CHUNK}
     dplain, dot = torch.empty_like(plain), torch.empty_like(a)
     kernels.gate_backward[(chunks, heads, b)](
-        z, plain, dy.contiguous(), dzv, dplain, dot, length, z.stride(0), z.stride(1), **sizes, **GATE_BACKWARD
+        z, plain, dy.contiguous(), dzv, dplain, dot, length, z.stride(0), z.stride(1), **sizes
     )
     dstates, turns = torch.empty_like(states), a.new_empty(b, heads, -(-chunks // EVERY), n)
     kernels.state_backward[(heads, b)](
-        q_rotated, a, dplain, states, dstates, turns, length, N=n, EVERY=EVERY, **sizes, **STATE_BACKWARD
+        q_rotated, a, dplain, states, dstates, turns, length, N=n, EVERY=EVERY, **sizes, num_stages=2
     )
     dq_rotated, dk_rotated = torch.empty_like(q_rotated), torch.empty_like(k_rotated)
     kernels.chunk_backward[(heads, chunks, b)](
         q_rotated, k_rotated, v, a, gamma, weight, d, states, dstates, dplain, dot,
         dq_rotated, dk_rotated, dzv[..., inner:], da, dgamma, dweight, dd, length, v.stride(0), v.stride(1),
-        N=n, **sizes, **BACKWARD,
+        N=n, **sizes,
     )  # fmt: skip
     kernels.rotate_backward[(thetas.shape[2], b)](
         q.contiguous(), k.contiguous(), omega.contiguous(), dt, q_bias, k_bias, thetas, dq_rotated, dk_rotated,
-        dq, dk, ddt, domega, dthetas, dq_bias, dk_bias, length, H=heads, N=n, R=r, Q=TURN, **ROTATE_BACKWARD,
+        dq, dk, ddt, domega, dthetas, dq_bias, dk_bias, length, H=heads, N=n, R=r, Q=TURN, **ROTATE,
     )  # fmt: skip
     # dq and dk are rounded to 16 bits, and sums of their angles over a long sequence would keep what that costs: every
     # few chunks the sum is taken from the states instead

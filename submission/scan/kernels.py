@@ -67,7 +67,7 @@ def rotate_forward(
         still = 2 * R + tl.arange(0, N - 2 * R)
         q_still = tl.load(q_ptr + at + still[None, :], mask=inside, other=0.0).to(tl.float32)
         k_still = tl.load(k_ptr + at + still[None, :], mask=inside, other=0.0).to(tl.float32)
-    for head in range(H):
+    for head in tl.range(H, num_stages=3):
         lane = batch * H + head
         dt = tl.load(dt_ptr + lane * length + rows, mask=valid, other=0.0)
         theta0 = tl.load(thetas_ptr + (lane * tl.cdiv(length, Q) + chunk) * R + r)
@@ -117,7 +117,7 @@ def rotate_backward(
     if 2 * R < N:
         still = 2 * R + tl.arange(0, N - 2 * R)
         dq_still, dk_still = tl.zeros((Q, N - 2 * R), tl.float32), tl.zeros((Q, N - 2 * R), tl.float32)
-    for head in range(H):
+    for head in tl.range(H, num_stages=3):
         lane = batch * H + head
         dt = tl.load(dt_ptr + lane * length + rows, mask=valid, other=0.0)
         theta0 = tl.load(thetas_ptr + (lane * chunks + chunk) * R + r)
