@@ -90,11 +90,9 @@ def public_path(records_dir: Path, keyid: str) -> Path:
     return records_dir / "keys" / f"{keyid}.json"
 
 
-def store_public(records_dir: Path, key: PublicKey) -> Path:
+def store_public(records_dir: Path, key: PublicKey) -> None:
     """Write one entry of the trust list."""
-    path = public_path(records_dir, key.keyid)
-    write_atomic(path, key.encoded(), replace=True)
-    return path
+    write_atomic(public_path(records_dir, key.keyid), key.encoded(), replace=True)
 
 
 def load_public(path: Path) -> PublicKey:
@@ -161,10 +159,7 @@ def ssh_problem(key: PublicKey) -> str:
 
 
 def compare_owners(one: PublicKey, other: PublicKey, accepted: "Accepted") -> tuple[bool | None, str]:
-    """Are ``one`` and ``other`` the same owner's, ``None`` where that can't be known; and how it is known.
-
-    By rotation and SSH keys, else by the names in the list.
-    """
+    """Are both one owner's, by rotation, SSH key or name (``None``: that can't be known); and how it is known."""
     if first_key(one.keyid, accepted.keys) == first_key(other.keyid, accepted.keys):
         return True, "it is the same key, or one follows the other"
     if one.ssh and one.ssh == other.ssh:
@@ -318,10 +313,7 @@ def listed_as(records_dir: Path, key: PublicKey) -> PublicKey:
 
 
 def change_key(records_dir: Path, key: PublicKey, **given: str | tuple[Role, ...] | None) -> PublicKey:
-    """List ``key`` with the fields that are ``given``, such as its status; ``None`` keeps what it says.
-
-    Raises ``UsageError`` for a bad window, or a revoked key that shall be anything else.
-    """
+    """List ``key`` with what is ``given`` (``None`` keeps). Raises ``UsageError`` for a bad window or a revoked key."""
     with locked(records_dir):
         if "revoked" in (key.status, listed_as(records_dir, key).status) and given["status"] != "revoked":
             raise UsageError(f"key {key.keyid[:16]} is revoked and stays so.", remedy="Let its owner make a new one.")
