@@ -80,10 +80,7 @@ class _Guarded:
 
     @contextlib.contextmanager
     def _until_nobody_reads(self) -> Iterator[None]:
-        """The verdict does not depend on who reads it: after a broken pipe the rest goes nowhere.
-
-        Nor do words that a full disk does not take end a run.
-        """
+        """After a broken pipe the rest goes nowhere: neither the verdict nor a run depends on who reads its words."""
         try:
             yield
         except OSError as error:

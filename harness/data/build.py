@@ -83,10 +83,7 @@ class Side:
 
 
 class Baselines:
-    """What the validation text costs without a model, document after document, joined without a separator.
-
-    raw: bytes of the text so far
-    """
+    """What the validation text (``raw`` bytes so far) costs without a model, documents joined without a separator."""
 
     def __init__(self) -> None:
         self._packers: dict[str, Any] = {"zlib_9": zlib.compressobj(9), "xz_9": lzma.LZMACompressor(preset=9)}
@@ -191,10 +188,7 @@ def build_dataset(
 
 
 def folder_lock(folder: Path, *, wait_s: float = 0.0) -> AbstractContextManager[bool]:
-    """Hold a data set's folder against a second builder.
-
-    Raises ``CouldNotCheck`` when another process still holds it after ``wait_s`` seconds.
-    """
+    """Hold a data set's folder against a second builder. Raises ``CouldNotCheck`` when one has it after ``wait_s``."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     path = folder.parent / f".{folder.name}.lock"
     text, remedy = f"another process builds {folder} (it holds {path}).", "Wait until it has finished, then run again."
@@ -204,10 +198,7 @@ def folder_lock(folder: Path, *, wait_s: float = 0.0) -> AbstractContextManager[
 def trained_tokenizer(
     size: int, documents: Iterable[str], name: str, val_documents: int, *, operators: bool
 ) -> Tokenizer:
-    """A BPE of ``size`` pieces, of at most 100 million characters of the train side; of validation none.
-
-    operators: of a text with case operators. Raises ``UsageError`` for too little text
-    """
+    """A BPE of ``size`` pieces from train text, 100 million characters at most. Raises ``UsageError``."""
     lines: list[str] = []
     seen = 0
     for text in islice(documents, val_documents, None):

@@ -47,10 +47,7 @@ def check_bytes(
     manifest: Path | None,
     near: bool,
 ) -> ByteReport:
-    """Audit a folder of shards. Raises ``UsageError`` for what is missing, ``CouldNotCheck`` for damaged shards.
-
-    claimed_bytes, claimed_targets: what a submission divided by (within ``tolerance``) and scored
-    """
+    """Audit a folder of shards, and what a submission divided by and scored. Raises ``UsageError``."""
     tokenizer = folder_tokenizer(folder, tokenizer_file)
     if tokenizer is None:
         raise UsageError(f"{folder} does not say its tokenizer.", remedy="Give --tokenizer FILE.")

@@ -79,11 +79,7 @@ class Dataset(Manifest, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Validation:
-    """The validation stream.
-
-    tokens:       uint16 (N,), all documents with the BOS before each
-    target_bytes: unsigned (N - 1,), raw bytes that target ``tokens[i + 1]`` accounts for; 0 for BOS
-    """
+    """All documents, BOS before each, uint16 (N,); raw bytes of each target ``tokens[i + 1]``, (N - 1,), 0 for BOS."""
 
     tokens: npt.NDArray[np.uint16]
     target_bytes: npt.NDArray[np.unsignedinteger]
@@ -114,11 +110,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def open_folder(folder: Path, progress: Reporter) -> Dataset:
-    """Open a built data set: headers, sizes, digests.
-
-    A file whose size, time and inode are those of its last full check is not read again.
-    Raises ``CouldNotCheck`` for a missing, changed, truncated or foreign file.
-    """
+    """Open a built data set; a file that is as at its last full check is not read again. Raises ``CouldNotCheck``."""
     manifest = read_manifest(folder)
     _check_files(folder, manifest.files, progress)
     train, val = find_shards(folder, "train"), find_shards(folder, "val")
@@ -198,10 +190,7 @@ def write_shard(path: Path, values: npt.NDArray[np.integer]) -> str:
 
 
 def read_head(path: Path) -> tuple[int, int]:
-    """(version, count) of a shard whose size agrees with its header.
-
-    Raises ``CouldNotCheck`` for a foreign, truncated or padded file.
-    """
+    """(version, count) of a shard. Raises ``CouldNotCheck`` for a foreign file, or one of another size than that."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(_HEAD.size)

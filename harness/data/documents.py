@@ -184,10 +184,7 @@ def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """The tokenizer in a file (``*.model``, ``*.tiktoken``, ``*.json`` of byte260), or ``byte260`` by name.
-
-    Raises ``UsageError`` for a missing or foreign file.
-    """
+    """The tokenizer in a ``.model``, ``.tiktoken`` or byte260 ``.json`` file, or ``byte260``. Raises ``UsageError``."""
     if str(path) == "byte260":
         return tokenizers.ByteTokenizer()
     path = Path(path)

@@ -62,10 +62,7 @@ class FileInfo(msgspec.Struct, frozen=True):
 
 
 class FetchRecord(msgspec.Struct, frozen=True):
-    """What was fetched, from where; written before the first file, so that a later try asks for the same.
-
-    files: the export's manifest, then all that it names
-    """
+    """What was fetched (the manifest first), written before the first file: a later try asks for the same."""
 
     repo: str
     prefix: str
@@ -139,10 +136,7 @@ def fetch(
 def plan_files(
     variant: str, partial: Path, train_shards: int | None, with_docs: bool, wanted: str | None
 ) -> FetchRecord:
-    """Pin the revision, read its manifest, list the files with their digests; the result is kept in ``partial``.
-
-    A started fetch keeps its revision. Raises ``CouldNotCheck`` for a manifest that changed or lacks the variant.
-    """
+    """Pin the revision (a started fetch keeps its own), read its manifest, list files and digests in ``partial``."""
     from huggingface_hub import HfApi
 
     name, repo = f"fineweb10B_{variant}", os.environ.get("MATCHED_FINEWEB_REPO_ID", DEFAULT_REPO)
@@ -195,10 +189,7 @@ def plan_files(
 
 
 def complete(folder: Path, record: FetchRecord, progress: Reporter) -> None:
-    """A data set from a fetched export and its documents: the ledger beside the shards, then ``dataset.json``.
-
-    Raises ``CouldNotCheck`` when the documents, tokenised again, are not the validation shards token for token.
-    """
+    """Ledger and ``dataset.json``. Raises ``CouldNotCheck`` for documents that are not what the shards hold."""
     names = [file.name for file in record.files if file.name not in (EXPORTED, DOCS)]
     model = next(name for name in names if name.endswith((".model", ".json")))
     tokenizer, shards = load_tokenizer(folder / model), dataset.find_shards(folder, "val")

@@ -160,10 +160,7 @@ def rotate_key(keys_dir: Path, records_dir: Path, *, owner: str = "") -> tuple[P
 
 
 def bind_key(keys_dir: Path, records_dir: Path, ssh_key: Path) -> PublicKey:
-    """Let an SSH key sign that it and the active key are one person's, and list that. Returns the entry.
-
-    Raises ``CouldNotCheck`` when ``ssh-keygen`` is missing or does not sign.
-    """
+    """Have an SSH key sign that it and the active key are one person's. Raises ``CouldNotCheck`` if it does not."""
     key = open_signing_key(keys_dir, records_dir)
     command = ["ssh-keygen", "-Y", "sign", "-f", str(ssh_key), "-n", trust.SSH_NAMESPACE]
     try:

@@ -221,10 +221,7 @@ def phase_cell(
 
 
 def readable_runtime(context: RunContext) -> tuple[Part, ...]:
-    """What the cells of the evaluation read of the machine.
-
-    Compilers and drivers, where they need them, are gigabytes, of which little is read before the first token.
-    """
+    """What evaluation's cells read of the machine: of compilers and drivers little, before the first token."""
     gpus = context.track.hardware.gpus > 0
     return runtime((*PACKAGES, *context.sealed.manifest.packages), tools=gpus or context.compiles, gpus=gpus)
 

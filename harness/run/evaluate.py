@@ -273,10 +273,7 @@ def warm_up(
 def audit(
     context: RunContext, evaluation: Evaluation, packed: Evaluation, stream: Stream, told: Told
 ) -> list[AuditResult]:
-    """Replay on two replicas, started from the artifact alone like the evaluation itself, one after the other.
-
-    packed: of the same model without adaptation, over the first targets of ``stream``
-    """
+    """Replay on two replicas, one after the other, from the artifact alone; ``packed``: of it without adaptation."""
     plan, keeper = context.track.audit, evaluation.keeper
     assert keeper is not None
     with context.clock.span("audit"):

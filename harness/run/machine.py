@@ -137,10 +137,7 @@ def gpu_names(gpus: Sequence[str]) -> list[str]:
 
 
 def nvidia_smi(query: str, *options: str) -> list[str]:
-    """The lines that nvidia-smi answers to ``query``; none where it is missing or does not answer.
-
-    Asked of nvidia-smi, so that the referee makes no CUDA context for it.
-    """
+    """What nvidia-smi answers, by line; none where it doesn't. So the referee makes no CUDA context to ask for it."""
     command = ["nvidia-smi", *options, query, "--format=csv,noheader"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)

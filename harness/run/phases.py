@@ -48,10 +48,7 @@ _INTEGER = Annotated[int, Meta(gt=-_SAFE_INTEGER, lt=_SAFE_INTEGER)]
 
 
 def describe(context: RunContext) -> None:
-    """Put the submission's own configuration and number of parameters into ``context``.
-
-    Raises ``UsageError`` with the submission's words when it refuses its configuration.
-    """
+    """Put the submission's own configuration into ``context``. Raises ``UsageError`` in its words if it refuses it."""
     limit_s, manifest = context.track.limits.describe_s, context.sealed.manifest
     output = context.run_dir / "description"
     output.mkdir()

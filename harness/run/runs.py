@@ -261,10 +261,7 @@ def _reopen(
 
 
 def submit_seeds(order: Order, seeds: Sequence[int], *, again: bool) -> Iterator[tuple[RunOutcome, bool]]:
-    """Run each seed in turn; yields each outcome when it is there, and whether it was run for it now.
-
-    again: run every seed, also one that has a record
-    """
+    """Run each seed in turn, with ``again`` also those with a record; yields each outcome, and whether it ran now."""
     found = [] if again else list(_earlier(order.records_dir, seeds))
     identity = _identify(order, seeds[0]) if found else None
     kept = {seed: what for seed, whose, what in found if whose == identity}

@@ -176,10 +176,7 @@ def machine_findings(track: Track, watch: MachineWatch) -> list[Finding]:
 def all_findings(
     context: RunContext, record: RunRecord, final: Evaluation, *, val_bytes: int, left_out: list[str]
 ) -> list[Finding]:
-    """Every finding of a refereed run but those on its data and machine; ``record`` holds all else by now.
-
-    left_out: words for each pass for comparison that failed
-    """
+    """Every finding but those on data and machine; ``left_out``: words for each pass for comparison that failed."""
     degenerate = final.keeper.degenerate() if final.keeper else ""
     audited = audit_findings(
         record.audits, bpb=final.score.bpb, floor_bpb=context.track.audit.floor_bpb, degenerate=degenerate

@@ -105,10 +105,7 @@ class TestResult:
 
 
 def welch(candidate: Sequence[float], baseline: Sequence[float], *, margin: float = 0.0) -> TestResult:
-    """One-sided Welch test (unequal variances, sample deviations; Welch 1947, by scipy).
-
-    Raises ``UsageError`` for fewer than two values a side, or when neither side has any spread.
-    """
+    """One-sided Welch test (1947, by scipy). Raises ``UsageError`` for under two values a side, or no spread."""
     from scipy import stats
 
     new, old = _values("candidate", candidate), _values("baseline", baseline)
@@ -122,10 +119,7 @@ def welch(candidate: Sequence[float], baseline: Sequence[float], *, margin: floa
 
 
 def paired(candidate: Sequence[float], baseline: Sequence[float], *, margin: float = 0.0) -> TestResult | None:
-    """One-sided paired t test over the scores of the same seeds in the same order, at least two.
-
-    ``None`` where their differences have no spread but rounding's.
-    """
+    """One-sided paired t test over scores of the same seeds in order; ``None`` where only rounding tells them apart."""
     from scipy import stats
 
     new, old = _values("candidate", candidate), _values("baseline", baseline)
