@@ -40,9 +40,6 @@ class Reporter:
         """One line that stays."""
 
 
-Silent = Reporter
-
-
 class BarReporter(Reporter):
     """One display for the whole command: a line for each stage that is over, and below them a bar for what runs."""
 
@@ -126,5 +123,5 @@ class LineReporter(Reporter):
 def make_reporter(*, silent: bool = False) -> Reporter:
     """The reporter that fits this standard error: bars on a terminal, lines elsewhere, nothing when ``silent``."""
     if silent:
-        return Silent()
+        return Reporter()
     return BarReporter() if sys.stderr.isatty() else LineReporter()

@@ -228,7 +228,6 @@ def bytes_command(folder: Path | None, val_loss: str | None, val_bpb: str | None
         ]
         rows.append(("all causes", "", f"{table.table_bytes - table.exact_bytes:+,}", ""))
         lines += ["", f"Look-up table {table.table_bytes:,} bytes, exact ledger {table.exact_bytes:,} bytes:"]
-        headers = ("cause", "targets", "bytes", f"change of a score of {table.at_bpb:g} bpb")
-        lines.append(fitted_table(headers, rows))
+        lines.append(fitted_table(("cause", "targets", "bytes", f"change of a score of {table.at_bpb:g} bpb"), rows))
     say(report, "\n".join(lines), as_json=as_json)
     return rules.exit_code_of(report.findings)

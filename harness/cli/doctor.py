@@ -129,16 +129,13 @@ def package_checks() -> Iterator[Check]:
         extra = next((name for name in _EXTRAS if marker is None or marker.evaluate({"extra": name})), None)
         if extra is None or requirement.name == DISTRIBUTION:
             continue
-        state: State = "missing"
+        state: State = "ok"
         try:
             found = metadata.version(requirement.name)
+            if not requirement.specifier.contains(found, prereleases=True):
+                state, found = "missing", f"{found}, wanted {requirement.specifier}"
         except metadata.PackageNotFoundError:
-            state, found = "note" if extra else "missing", f"not installed{_TABLE['extras'][extra]}"
-        else:
-            if requirement.specifier.contains(found, prereleases=True):
-                state = "ok"
-            else:
-                found += f", wanted {requirement.specifier}"
+            state, found = "note" if extra else "missing", f"not installed{_EXTRAS[extra]}"
         remedy = f"{_PIP} '{requirement.name}{requirement.specifier}'"
         yield Check("packages", requirement.name, state, found, remedy)
         if requirement.name == "torch" and state == "ok":

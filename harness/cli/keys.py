@@ -79,8 +79,7 @@ def revoke(key: str, reason: str, as_json: bool) -> None:
 def rotate(owner: str, as_json: bool) -> None:
     """Replace the key that signs here. The old one endorses the new one and retires; its records stay good."""
     old, made = rotate_key(keys_dir(), records_dir(), owner=owner)
-    text = f"Key {made.keyid} signs from now on; {old.keyid[:16]} retired at {old.not_after}."
-    say([made], text, as_json=as_json)
+    say([made], f"Key {made.keyid} signs from now on; {old.keyid[:16]} retired at {old.not_after}.", as_json=as_json)
 
 
 @command.command()

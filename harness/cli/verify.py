@@ -61,8 +61,7 @@ def command(
         stamps = witness.check_stamps(report, tsa) if tsa else ()
         reports.append(replace(report, folder=(*report.folder, *gone, *stamps)))
     if intents is not None:
-        missing = witness.extend_log(reports, intents)
-        reports[0] = replace(reports[0], folder=(*reports[0].folder, *missing))
+        reports[0] = replace(reports[0], folder=(*reports[0].folder, *witness.extend_log(reports, intents)))
     if artifact is not None or rescore:
         reports = [_with_artifact(reports, artifact, rescore=rescore, silent=as_json)]
     if junit is not None:

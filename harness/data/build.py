@@ -31,10 +31,7 @@ TRAINING_CHARACTERS = 100_000_000
 
 
 class Side:
-    """One part of a data set while it is written: the tokens of full shards are on disk, the rest is held here.
-
-    part: "val", which has a byte ledger, or "train"; counts: how often each id occurs, int64 (vocab_size,)
-    """
+    """One part, "val" (with a byte ledger) or "train", while it is written: full shards on disk, the rest held here."""
 
     def __init__(self, prefix: str, part: str, folder: Path, shard_tokens: int, vocab_size: int) -> None:
         self.prefix, self.part, self.folder, self.shard_tokens = prefix, part, folder, shard_tokens
@@ -202,8 +199,7 @@ def trained_tokenizer(
     lines: list[str] = []
     seen = 0
     for text in islice(documents, val_documents, None):
-        written = apply_operators(text) if operators else text
-        lines += [line for line in written.splitlines() if line.strip()]
+        lines += filter(str.strip, (apply_operators(text) if operators else text).splitlines())
         seen += len(text)
         if seen > TRAINING_CHARACTERS:
             break

@@ -11,7 +11,7 @@ import numpy as np
 from harness.data import byte_table, dataset
 from harness.data.documents import Documents, folder_tokenizer, ledger_of
 from harness.data.overlap import OverlapAudit
-from harness.data.tokenizers import Bytes, Tokenizer
+from harness.data.tokenizers import Tokenizer
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import file_digest
 from harness.fineweb import DOCUMENTS
@@ -48,8 +48,7 @@ def check_bytes(
     near: bool,
 ) -> ByteReport:
     """Audit a folder of shards, and what a submission divided by and scored. Raises ``UsageError``."""
-    tokenizer = folder_tokenizer(folder, tokenizer_file)
-    if tokenizer is None:
+    if (tokenizer := folder_tokenizer(folder, tokenizer_file)) is None:
         raise UsageError(f"{folder} does not say its tokenizer.", remedy="Give --tokenizer FILE.")
     tokens = dataset.join_values(dataset.find_shards(folder, "val"))
     if len(tokens) < 2:
@@ -61,8 +60,7 @@ def check_bytes(
             remedy="The format has one BOS before each document; --tokenizer names the right tokenizer.",
         )
     findings: list[Finding] = []
-    ledger: Bytes | None = None
-    raw, comparison = None, None
+    ledger, raw, comparison = None, None, None
 
     def say(rule: str, text: str, wrong: str = "") -> None:
         findings.append(Finding(rule, Verdict.FAIL if wrong else Verdict.PASS, text, found=wrong))

@@ -103,8 +103,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise CouldNotCheck(f"{path}: {error}.", remedy=REBUILD) from None
     if manifest.version != 1:
         raise CouldNotCheck(f"{path} is of version {manifest.version}; this referee knows version 1.", remedy=REBUILD)
-    strays = [name for name in manifest.files if Path(name).name != name or name.startswith(".")]
-    if strays:
+    if strays := [name for name in manifest.files if Path(name).name != name or name.startswith(".")]:
         raise CouldNotCheck(f"{path} names a file outside its folder: {strays[0]!r}.", remedy=REBUILD)
     return manifest
 
@@ -115,8 +114,7 @@ def open_folder(folder: Path, progress: Reporter) -> Dataset:
     _check_files(folder, manifest.files, progress)
     train, val = find_shards(folder, "train"), find_shards(folder, "val")
     ledger = find_shards(folder, "val_bytes")
-    unlisted = [p.name for p in (*train, *val, *ledger) if p.name not in manifest.files]
-    if unlisted:
+    if unlisted := [p.name for p in (*train, *val, *ledger) if p.name not in manifest.files]:
         raise CouldNotCheck(f"{folder / unlisted[0]} is not listed in {MANIFEST}.", remedy="Remove the foreign shard.")
     counts = [sum(read_head(path)[1] for path in part) for part in (train, val, ledger)]
     wanted = [manifest.train_tokens, manifest.val_tokens, manifest.val_tokens]
@@ -126,16 +124,11 @@ def open_folder(folder: Path, progress: Reporter) -> Dataset:
 
 
 def load_validation(dataset: Dataset) -> Validation:
-    """The validation stream and its byte ledger, whose sum is proved against the raw size once more.
-
-    Raises ``RuleBroken`` (A7-BYTES) when the ledger does not sum to the documents' bytes, ``CouldNotCheck`` for a token
-    outside the vocabulary.
-    """
+    """The validation stream and ledger. Raises ``RuleBroken`` (A7-BYTES) unless that sums to the documents' bytes."""
     tokens = join_values(find_shards(dataset.folder, "val"))
     ledger = join_values(find_shards(dataset.folder, "val_bytes"))
     refuse_foreign_tokens(tokens, dataset.vocab_size, dataset.folder)
-    total = int(ledger[1:].sum(dtype=np.int64))
-    if total != dataset.val_bytes or ledger[0] != 0:
+    if (total := int(ledger[1:].sum(dtype=np.int64))) != dataset.val_bytes or ledger[0] != 0:
         text = f"the byte ledger of {dataset.folder} sums to {total:,}; the documents hold {dataset.val_bytes:,} bytes."
         raise RuleBroken("A7-BYTES", text, remedy=REBUILD)
     return Validation(tokens.astype(np.uint16, copy=False), ledger[1:])
@@ -147,19 +140,19 @@ def _check_files(folder: Path, files: Mapping[str, str], progress: Reporter) -> 
         known = msgspec.json.decode(read_regular(stamp, 1 << 24), type=dict[str, list[str | int]])
     except (OSError, msgspec.DecodeError):
         known = {}
+    todo, done = dict[str, int](), 0
     for name, digest in files.items():
         if not (path := folder / name).is_file():
             raise CouldNotCheck(f"{path} is missing.", remedy=REBUILD)
         status = path.stat()
         states[name] = [digest, status.st_size, status.st_mtime_ns, status.st_ino]
-    todo = {name: (folder / name).stat().st_size for name in files if known.get(name) != states[name]}
+        if known.get(name) != states[name]:
+            todo[name] = status.st_size
     if not todo:
         return
-    done = 0
     with progress.stage(f"digests of {folder.name}", sum(todo.values()), "bytes") as stage:
         for name, size in todo.items():
-            found = file_digest(folder / name)
-            if found != files[name]:
+            if (found := file_digest(folder / name)) != files[name]:
                 text = f"{folder / name} has changed: its sha256 is {found[:16]}…, wanted {files[name][:16]}…."
                 raise CouldNotCheck(text, remedy=REBUILD)
             done += size
@@ -179,11 +172,11 @@ def write_shard(path: Path, values: npt.NDArray[np.integer]) -> str:
     header = np.zeros(HEADER_BYTES // 4, "<i4")
     header[:3] = MAGIC, version, len(values)
     body = np.ascontiguousarray(values, DTYPES[version])
-    digest = hashlib.sha256(header.tobytes())
-    digest.update(body.data)
+    digest = hashlib.sha256()
     with path.open("xb") as file:
-        file.write(header.tobytes())
-        file.write(body.data)
+        for part in (header.tobytes(), body.data):
+            digest.update(part)
+            file.write(part)
         file.flush()
         os.fsync(file.fileno())
     return digest.hexdigest()
@@ -198,8 +191,7 @@ def read_head(path: Path) -> tuple[int, int]:
     if magic != MAGIC or version not in DTYPES or count < 0 or size < HEADER_BYTES:
         text = f"{path} is not a token shard: magic {magic}, version {version}, {size:,} bytes; wanted magic {MAGIC}."
         raise CouldNotCheck(text, remedy="Remove the foreign file, or build the data set again.")
-    wanted = HEADER_BYTES + count * DTYPES[version].itemsize
-    if size != wanted:
+    if size != (wanted := HEADER_BYTES + count * DTYPES[version].itemsize):
         kind = "truncated" if size < wanted else "longer than its header says"
         text = f"{path} is {kind}: {size:,} bytes, {wanted:,} wanted for {count:,} values."
         raise CouldNotCheck(text, remedy="Fetch or build it again.")
@@ -222,11 +214,9 @@ def find_shards(folder: Path, part: str) -> list[Path]:
     """The shards of one part in stream order. Raises ``CouldNotCheck`` when an index is missing from the middle."""
     found = {}
     for path in sorted(folder.iterdir()):
-        match = SHARD_NAME.fullmatch(path.name)
-        if match and match["part"] == part:
+        if (match := SHARD_NAME.fullmatch(path.name)) and match["part"] == part:
             found[int(match["index"])] = path
-    gaps = sorted(set(range(max(found, default=-1) + 1)) - set(found))
-    if gaps:
+    if gaps := sorted(set(range(max(found, default=-1) + 1)) - set(found)):
         text = f"{folder}: {part} shard {gaps[0]:06d} is missing ({len(found)} of {max(found) + 1} are there)."
         raise CouldNotCheck(text, remedy="Fetch or build the data set again.")
     return [found[index] for index in sorted(found)]
@@ -234,7 +224,6 @@ def find_shards(folder: Path, part: str) -> list[Path]:
 
 def refuse_foreign_tokens(tokens: Values, vocab_size: int, where: Path, remedy: str = "") -> None:
     """Raises ``CouldNotCheck`` if ``where`` holds a token outside a vocabulary of that size."""
-    largest = int(tokens.max(initial=0))
-    if largest >= vocab_size:
+    if (largest := int(tokens.max(initial=0))) >= vocab_size:
         text = f"{where} holds token {largest}, the tokenizer has {vocab_size:,}: wrong tokenizer for these shards."
         raise CouldNotCheck(text, remedy=remedy or "Build or fetch shards and tokenizer together.")

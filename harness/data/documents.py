@@ -135,11 +135,7 @@ def encode_documents(
 def ledger_of(
     documents: Iterable[str], tokens: npt.NDArray[np.integer], tokenizer: Tokenizer, counted: Callable[[int, str], None]
 ) -> tuple[tokenizers.Bytes, int, int]:
-    """The raw bytes of each of ``tokens``, (N,), up to the first document that is not what stands there.
-
-    counted: called with number, from 1 on, and text of each document
-    Returns also how many tokens and documents agree, BOS for BOS and token for token.
-    """
+    """Raw bytes of ``tokens`` up to the first document that is not there; how many tokens and documents agree."""
     ledger, end, seen = np.zeros(len(tokens), np.int64), 0, 0
     for text, (ids, sizes) in encode_documents(documents, tokenizer):
         at, after = end + 1, end + 1 + len(ids)

@@ -250,8 +250,7 @@ def apply_operators(text: str) -> str:
     """The text with case written as operators."""
 
     def write(match: re.Match[str]) -> str:
-        part = match[0]
-        if part in OPERATORS:
+        if (part := match[0]) in OPERATORS:
             return ESCAPE + part
         capital = [_foldable(character) for character in part]
         if all(capital) and len(part) > 1:

@@ -19,11 +19,7 @@ LIKELY, NEAR = 0.6, 0.85  # how alike a name must be to be suggested, and to be 
 def misspelt(
     environ: Mapping[str, str], known: Collection[str], namespace: tuple[str, ...], hints: Mapping[str, str]
 ) -> dict[str, str]:
-    """Variables of ``environ`` that are not ``known`` and seem to be meant by it → a few words of help, or "".
-
-    Meant are names in ``hints``, which has the words; names that begin with one of ``namespace``; and any name that
-    differs from a known one by a letter or two, in case, or in the order of its letters.
-    """
+    """Variables not ``known`` that seem meant (hints, namespace, a near miss) → a few words of help, or ""."""
     meant = {}
     for name in sorted(set(environ) - set(known)):
         own = bool(namespace) and name.startswith(namespace)
@@ -66,8 +62,7 @@ class CellEnvironment:
     def read(cls, phase: str, environ: Mapping[str, str] | None = None) -> Self:
         """Read ``environ`` (default: the process's own). Raises ``NotInACell`` when it is not one of ``phase``."""
         env = os.environ if environ is None else environ
-        found = env.get("GOLF_PHASE")
-        if found != phase:
+        if (found := env.get("GOLF_PHASE")) != phase:
             raise NotInACell(
                 f"this module serves the {phase} phase, and GOLF_PHASE is {found!r}. "
                 "The referee starts it: `harness submit --submission FOLDER`."

@@ -30,14 +30,10 @@ WATCHED_PACKAGES = ("torch", "numpy", "triton", "mamba-ssm", "flash-attn")
 
 
 def environment_for(record: RunRecord, accepted: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
-    """``environ`` with the submission's own variables set to the recorded configuration, and no others of them.
-
-    accepted: the names the submission's manifest lets through; recorded keys map to them in upper case
-    """
+    """``environ`` with the variables in ``accepted`` as they are recorded, under keys in lower case, and no others."""
     clean = {name: value for name, value in environ.items() if name not in accepted}
     for key, value in record.submission.config.items():
-        name = key.upper()
-        if name in accepted and value is not None:
+        if (name := key.upper()) in accepted and value is not None:
             clean[name] = str(int(value)) if isinstance(value, bool) else str(value)
     return clean
 
@@ -58,8 +54,7 @@ def check_code(record: RunRecord, digest: str, files: Mapping[str, str]) -> None
 
 def tolerance_of(record: RunRecord) -> float:
     """The tolerance in bpb: the track's. Raises ``CouldNotCheck`` for a track that nobody here knows."""
-    terms = terms_for(record)
-    if terms is None:
+    if (terms := terms_for(record)) is None:
         text = f"track {record.track.name} of the record is not known here, so no tolerance is."
         raise CouldNotCheck(text, remedy="Use the version of the referee that the record names.")
     return terms.rerun_bpb
@@ -67,8 +62,7 @@ def tolerance_of(record: RunRecord) -> float:
 
 def outcome_of(review: Review, record: RunRecord) -> Outcome:
     """What its figures say: the same bits, as near as the tolerance, or different; with findings always different."""
-    final = record.final
-    if final is None or review.findings:
+    if (final := record.final) is None or review.findings:
         return "different"
     if (record.artifact_digest, final.nats, final.bytes) == (review.artifact_digest, review.nats, review.bytes):
         return "same"
@@ -87,11 +81,7 @@ def verdict_of(review: Review, record: RunRecord) -> Verdict:
 def compare_runs(
     digest: str, record: RunRecord, again: RunRecord, tolerance_bpb: float, note: str = ""
 ) -> tuple[Review, list[str]]:
-    """The review to sign about a record (with its digest), from its repetition; and what it says, for people.
-
-    The tolerance counts only where machines differ or have GPUs. Raises ``UsageError`` when it was not a repetition of
-    the same thing.
-    """
+    """The review to sign of a repetition, and what it says for people. Raises ``UsageError`` if of another thing."""
     pairs = {
         "code": (record.submission.code_digest, again.submission.code_digest),
         "configuration": (record.submission.config_digest, again.submission.config_digest),

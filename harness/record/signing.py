@@ -33,11 +33,7 @@ class SigningKey:
 
 
 def open_signing_key(keys_dir: Path, records_dir: Path) -> SigningKey:
-    """The active private key, created on first use; its public half is listed in ``records_dir/keys``.
-
-    Raises ``CouldNotCheck`` for a file that others can read, a wrong or missing passphrase, or a key that the trust
-    list has revoked, retired or let expire.
-    """
+    """The active key, made and listed on first use. Raises ``CouldNotCheck`` if it can't be opened, or may not sign."""
     there = (keys_dir / ACTIVE).exists()
     key = load_private(keys_dir, read_active(keys_dir)) if there else create_key(keys_dir, first=True)
     return open_listed(key, records_dir, utc_now())

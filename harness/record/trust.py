@@ -81,8 +81,7 @@ class PublicKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def key_id(key: Ed25519PublicKey) -> str:
     """SHA-256 hex of the key's SubjectPublicKeyInfo in DER."""
-    der = key.public_bytes(ser.Encoding.DER, ser.PublicFormat.SubjectPublicKeyInfo)
-    return hashlib.sha256(der).hexdigest()
+    return hashlib.sha256(key.public_bytes(ser.Encoding.DER, ser.PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 
 def public_path(records_dir: Path, keyid: str) -> Path:
@@ -239,10 +238,7 @@ def read_lists(folder: Path, root: str = "") -> tuple[list[TrustList], str, str]
 
 
 def check_list(envelope: Envelope, before: Sequence[TrustList], previous: str, root: str = "") -> TrustList:
-    """The version in ``envelope``, if it may follow ``before``, the last of which has the digest ``previous``.
-
-    Raises ``ValueError`` or ``MsgspecError`` when it is not signed by a root, out of order, or takes back a revocation.
-    """
+    """The next version, if a root signed it in its turn and no revocation is taken back; else it raises."""
     new = msgspec.json.decode(envelope.payload, type=TrustList)
     revoked = {key.keyid for key in (before[-1].keys if before else ()) if key.status == "revoked"}
     roots = {keyid: key for keyid, key in (before[-1] if before else new).roots.items() if keyid not in revoked}
@@ -263,11 +259,7 @@ def check_list(envelope: Envelope, before: Sequence[TrustList], previous: str, r
 
 
 def sign_list(records_dir: Path, signer: str, private: Ed25519PrivateKey, roots: Sequence[str] = ()) -> Path:
-    """Sign the keys as they are listed now as the next version.
-
-    roots: ids of further listed keys that may sign later versions
-    Raises ``UsageError`` when an entry is bad, the list is, or the signer is none of its roots.
-    """
+    """Sign the keys as listed now as the next version; ``roots`` may sign later ones too. Raises ``UsageError``."""
     folder = records_dir / "keys"
     with locked(records_dir):
         keys, bad = load_trust(folder)

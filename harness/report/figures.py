@@ -219,8 +219,7 @@ def collect(
     if not runs and not claims:
         text = f"no record in {', '.join(str(path) for path in paths)}."
         raise CouldNotCheck(text, remedy="`harness submit` makes one; or name a folder that holds runs/.")
-    reference = verify_paths([baseline], trust=trust)[0] if baseline else None
-    compared = describe_against(reports, reference, margin=margin) if reference else []
+    compared = describe_against(reports, verify_paths([baseline], trust=trust)[0], margin=margin) if baseline else []
     return Report(pool_runs(runs), tuple(folder), tuple(compared), tuple(claims))
 
 

@@ -142,11 +142,7 @@ def phase_cell(
     write: tuple[Path, ...] = (),
     extra: Mapping[str, str] | None = None,
 ) -> Iterator[Cell]:
-    """A running cell of ``phase``. At the end everything in it is killed and the kill is noted in the context.
-
-    argv: what runs instead of the sealed code's module of the phase
-    read, write: what the cell may touch beyond that code; extra: further variables of the phase
-    """
+    """A running cell of ``phase``, killed and counted at the end. ``argv``: in place of the phase's module."""
     track, root, title = context.track, context.sealed.root, name or phase
     log_file = context.log_file(title)
     log_file.parent.mkdir(exist_ok=True)

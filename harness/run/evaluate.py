@@ -64,11 +64,7 @@ class Told(NamedTuple):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The result of one pass.
-
-    nats:      committed, float64 (targets,); precision: in words, how the referee computed them
-    hello, keeper: serve the audits of the final stage; only that one has a keeper
-    """
+    """One pass: committed ``nats``, ``precision`` in words; ``hello`` and the final ``keeper`` serve the audits."""
 
     score: Score
     running_bpb: list[tuple[int, float]]

@@ -74,10 +74,7 @@ def referee_digest() -> str:
 
 
 def describe_provenance(referee: str) -> Provenance:
-    """The referee by digest and commit, every package by its list of files, C library, driver, CUDA, image.
-
-    referee: digest of its files when the run began; none can be named where they changed meanwhile
-    """
+    """What ran the run; no digest for a ``referee`` whose files changed meanwhile."""
     root = Path(harness.__file__).resolve().parent
     commit = ""
     with contextlib.suppress(CouldNotCheck, ValueError):  # do these files differ from a repository that holds them?
@@ -158,10 +155,7 @@ class _Look(NamedTuple):
 
 
 class MachineWatch:
-    """Watches the machine for the duration of a ``with`` block; ``conditions`` holds the result afterwards.
-
-    gpus: the GPUs of the run, by index or UUID; as an attribute by name
-    """
+    """Watches the machine, and GPUs by index or UUID, for a ``with`` block; then ``conditions`` holds the result."""
 
     def __init__(self, gpus: Sequence[str]) -> None:
         self._gpus = ["-i", ",".join(gpus)] if gpus else []

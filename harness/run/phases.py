@@ -107,11 +107,7 @@ def read_description(path: Path) -> Description:
 
 
 def train(context: RunContext, shards: tuple[Path, ...]) -> None:
-    """Run the train phase; the shards are opened when every rank is ready [A1-SETUP-NO-DATA].
-
-    The checkpoint lies in ``context.checkpoint_dir`` then; rank 0's loss curve and its last word are in ``context``.
-    Raises ``RuleBroken``: A1-TRAIN-CLOCK when a clock runs out, S3-PROTOCOL when a rank fails.
-    """
+    """Train; the shards are opened when every rank is ready [A1-SETUP-NO-DATA]. Raises ``RuleBroken``: A1, S3."""
     limits = context.track.limits
     context.checkpoint_dir.mkdir()
     with phase_cell(
@@ -223,11 +219,7 @@ def _reporter(stage: Stage, limit_s: float) -> Callable[[int, Message], None]:
 
 
 def package(context: RunContext, *, limit_s: float, budget: str) -> Sizes:
-    """Run the package phase and collect the counted files in ``context.artifact_dir``.
-
-    limit_s: seconds left in the budget that packaging counts in. Raises ``RuleBroken`` when the clock runs out, when a
-    rank fails or when the model file is not a sound container; a file over the cap is left to the count.
-    """
+    """Package within ``limit_s`` and collect the counted files; one over the cap is left to the count."""
     sealed, output = context.sealed, context.run_dir / "package"
     counted = artifact_sizes(context.track, sealed, model_bytes=0)
     room = counted.cap_bytes - counted.total_bytes

@@ -109,11 +109,7 @@ def signed(record: RunRecord, run_dir: Path, records_dir: Path) -> RunOutcome:
 
 
 def submit_run(order: Order, seed: int, *, sign: bool = True, quick: bool = False) -> RunOutcome:
-    """One refereed run. ``sign=False`` (a reviewer's rerun, or a try) announces and stores nothing.
-
-    quick: cut it short; for a try alone
-    Raises ``UsageError`` before it is announced, ``RuleBroken`` or ``CouldNotCheck`` when the run ends without a score.
-    """
+    """One run; without ``sign`` nothing is announced or stored, and ``quick`` cuts it short. Raises without a score."""
     assert not (sign and quick)
     track = load_track(order.track_name).quick() if quick else load_track(order.track_name)
     if sign:
@@ -189,10 +185,7 @@ def resume_run(
 
 
 def find_run(run: str, wanted: Mapping[str, tuple[object, str]]) -> Path:
-    """The folder of a run that remembers each ``wanted`` value. Raises ``UsageError`` when there is none.
-
-    Raises ``CouldNotCheck`` for a run that is named and remembers nothing: it has its record already, say.
-    """
+    """The folder of a run that remembers each ``wanted`` value. Raises ``UsageError``, or ``CouldNotCheck``."""
     base = runs_dir()
 
     def differences(run_dir: Path) -> str:
@@ -200,8 +193,7 @@ def find_run(run: str, wanted: Mapping[str, tuple[object, str]]) -> Path:
         return ", ".join(words for name, (value, words) in wanted.items() if getattr(trained, name) != value)
 
     if run not in NEWEST:
-        path = next((path for path in (base / run, Path(run)) if path.is_dir()), None)
-        if path is None:
+        if (path := next((path for path in (base / run, Path(run)) if path.is_dir()), None)) is None:
             raise UsageError(f"{base} holds no run {run!r}.", remedy="Name one of its folders, or leave the name out.")
         if other := differences(path):
             raise UsageError(f"run {path.name} is not of {other}.", remedy="Leave that out, or name another run.")
@@ -231,8 +223,7 @@ def _reopen(
         "the list of GPUs": machine.gpus != trained.machine.gpus,
         "a package or Python": (machine.python, machine.packages) != (trained.machine.python, trained.machine.packages),
     }
-    changed = [name for name, differs in differences.items() if differs]
-    if changed:
+    if changed := [name for name, differs in differences.items() if differs]:
         raise CouldNotCheck(f"since the training {' and '.join(changed)} changed.", remedy=_AGAIN)
     bundle, packed, checkpoint = run_dir / BUNDLE_FILE, run_dir / "artifact" / MODEL_FILE, run_dir / "checkpoint"
     kept: tuple[tuple[Path, Callable[[], bool], str], ...] = (

@@ -91,10 +91,7 @@ class TestResult:
 
     @property
     def needed(self) -> int | None:
-        """Smallest number of seeds a side that shows the improvement with the probability :data:`POWER`.
-
-        ``None`` above :data:`MAX_SEEDS`, and for an improvement that is zero or negative: no number of seeds shows it.
-        """
+        """Smallest number of seeds a side that shows the improvement with :data:`POWER`; ``None``: no number does."""
         counts, reached = range(2, MAX_SEEDS + 1), partial(power, self.improvement, *self.stds)
         if self.improvement <= 0 or reached(MAX_SEEDS) < POWER:
             return None

@@ -12,7 +12,7 @@ from harness.cli.new import create
 from harness.config.tracks import Hardware, load_track
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import locked
-from harness.progress import Silent
+from harness.progress import Reporter
 from harness.run import reserve
 from harness.run.refereed import Order
 from harness.run.reserve import going_on, reserved, run_gpus, share_of_cores
@@ -98,7 +98,7 @@ def test_too_few_gpus_are_found_before_the_run_is_announced(monkeypatch: pytest.
     for name in ("KEYS", "RUNS", "RECORDS"):
         monkeypatch.setenv(f"GOLF_{name}_DIR", str(tmp_path / name.lower()))
     with pytest.raises(CouldNotCheck, match=f"track {track} wants"):
-        submit_run(Order(create("mine", tmp_path), track, None, {}, tmp_path / "records", Silent()), 1)
+        submit_run(Order(create("mine", tmp_path), track, None, {}, tmp_path / "records", Reporter()), 1)
     assert {path.name for path in tmp_path.iterdir()} == {"mine"}
 
 
