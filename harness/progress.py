@@ -45,8 +45,7 @@ class BarReporter(Reporter):
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._console = Console(file=stream or getattr(sys.stderr, "bare", sys.stderr), highlight=False)
-        self._started = time.monotonic()
-        self._running = 0
+        self._started, self._running = time.monotonic(), 0
         self._bars = Progress(
             TextColumn("{task.fields[since]}", markup=False, table_column=Column(no_wrap=True)),
             TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),

@@ -142,8 +142,7 @@ def pulls_command(
                 stream.write(item.line())
                 stream.flush()
             stage.update(len(judged), f"{len(judged)} of {len(added)}: #{item.added.pull.number}")
-    order = {(item.added.pull.number, item.added.path): item for item in judged}
-    judged = [order[key] for key in sorted(order)]
+    judged = [item for _, item in sorted({(item.added.pull.number, item.added.path): item for item in judged}.items())]
     write_atomic(lines.absolute(), b"".join(item.line() for item in judged), replace=True, mode=None)
     board.write_board(judged, f"{len(chosen)} pull requests, {len(judged)} record folders", out)
     click.echo(f"{len(chosen)} pull requests, {len(judged)} record folders: {out}/board.html, board.csv, folders.jsonl")

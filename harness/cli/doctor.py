@@ -87,10 +87,7 @@ def system_checks() -> Iterator[Check]:
     yield Check("system", "kernel", "ok" if linux else "missing", found, remedy)
     cores, memory = len(os.sched_getaffinity(0)), psutil.virtual_memory().total
     yield Check("system", "processor", "ok", f"{cores} cores, {memory / 1e9:.1f} GB of memory")
-    place = runs_dir()
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
+    free = shutil.disk_usage(next(place for place in (runs_dir(), *runs_dir().parents) if place.exists())).free
     state: State = "ok" if free >= RECOMMENDED_DISK_BYTES else "note"
     remedy = f"Set GOLF_RUNS_DIR to a disk with {RECOMMENDED_DISK_BYTES / 1e9:.0f} GB free."
     yield Check("system", "disk", state, f"{free / 1e9:.1f} GB free for runs", remedy)

@@ -115,9 +115,7 @@ def _with_artifact(reports: list[VerifyReport], artifact: Path | None, *, rescor
 
 def _table(report: VerifyReport) -> str:
     """Every run record, everything that did not pass, statistics of a whole folder, and one closing sentence."""
-    notes = [
-        f for f in report.findings if f.verdict is not Verdict.PASS or f.rule == "R6-REPRODUCED" or f in report.folder
-    ]
+    notes = [f for f in report.findings if f.verdict != "PASS" or f.rule == "R6-REPRODUCED" or f in report.folder]
     whole = len(report.records) == sum(entry.name.startswith("runs/") for entry in report.entries)
     pools = [line for pool in counted_pools(report)[0] for line in describe_pools(pool)] if whole else []
     found = Counter(entry.verdict.value for entry in report.asked)

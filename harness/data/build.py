@@ -196,8 +196,7 @@ def trained_tokenizer(
     size: int, documents: Iterable[str], name: str, val_documents: int, *, operators: bool
 ) -> Tokenizer:
     """A BPE of ``size`` pieces from train text, 100 million characters at most. Raises ``UsageError``."""
-    lines: list[str] = []
-    seen = 0
+    lines, seen = list[str](), 0
     for text in islice(documents, val_documents, None):
         lines += filter(str.strip, (apply_operators(text) if operators else text).splitlines())
         seen += len(text)

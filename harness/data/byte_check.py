@@ -165,9 +165,7 @@ def check_manifest(path: Path, folder: Path, bos_id: int) -> Finding:
     val = dataset.find_shards(folder, "val")
     tokens = dataset.join_values(val)
     found = {"docs_val": int((tokens == bos_id).sum()), "files_val": len(val), "tokens_val": len(tokens)}
-    wrong = [
-        f"{key} is {found[key]:,}, the manifest says {wanted[key]:,}" for key in wanted if found[key] != wanted[key]
-    ]
+    wrong = [f"{key} is {found[key]:,}, the manifest says {n:,}" for key, n in wanted.items() if found[key] != n]
     if wanted["docs_val"] != DOCUMENTS:
         wrong.append(f"the manifest's docs_val is {wanted['docs_val']:,}, the split has {DOCUMENTS:,} (#2127)")
     if wrong:

@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import re
-import struct
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,8 +23,7 @@ import numpy.typing as npt
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
 from harness.files import file_digest, read_regular, write_atomic
 from harness.progress import Reporter
-from harness.protocol.session import SHARD_HEADER_BYTES as HEADER_BYTES
-from harness.protocol.session import SHARD_MAGIC as MAGIC
+from harness.protocol.session import SHARD_HEAD, SHARD_HEADER_BYTES, SHARD_MAGIC
 from harness.rules import Finding
 
 MANIFEST = "dataset.json"
@@ -33,7 +31,6 @@ VERIFIED = "verified.json"
 REBUILD = "Remove the folder and build or fetch it again."
 DTYPES: dict[int, np.dtype[np.unsignedinteger]] = {1: np.dtype("<u2"), 2: np.dtype("<u4")}
 SHARD_NAME = re.compile(r"(?P<prefix>.+)_(?P<part>train|val|val_bytes)_(?P<index>\d{6})\.bin")
-_HEAD = struct.Struct("<3i")
 
 Values = npt.NDArray[np.unsignedinteger]
 
@@ -169,12 +166,11 @@ def shard_name(prefix: str, part: str, index: int) -> str:
 def write_shard(path: Path, values: npt.NDArray[np.integer]) -> str:
     """Write one shard, of version 2 only where a value is over 65,535, and put it on the disk; returns its SHA-256."""
     version = 1 if int(values.max(initial=0)) < 2**16 else 2
-    header = np.zeros(HEADER_BYTES // 4, "<i4")
-    header[:3] = MAGIC, version, len(values)
+    header = SHARD_HEAD.pack(SHARD_MAGIC, version, len(values)).ljust(SHARD_HEADER_BYTES, b"\0")
     body = np.ascontiguousarray(values, DTYPES[version])
     digest = hashlib.sha256()
     with path.open("xb") as file:
-        for part in (header.tobytes(), body.data):
+        for part in (header, body.data):
             digest.update(part)
             file.write(part)
         file.flush()
@@ -186,12 +182,13 @@ def read_head(path: Path) -> tuple[int, int]:
     """(version, count) of a shard. Raises ``CouldNotCheck`` for a foreign file, or one of another size than that."""
     size = path.stat().st_size
     with path.open("rb") as file:
-        head = file.read(_HEAD.size)
-    magic, version, count = _HEAD.unpack(head) if len(head) == _HEAD.size else (0, 0, 0)
-    if magic != MAGIC or version not in DTYPES or count < 0 or size < HEADER_BYTES:
-        text = f"{path} is not a token shard: magic {magic}, version {version}, {size:,} bytes; wanted magic {MAGIC}."
-        raise CouldNotCheck(text, remedy="Remove the foreign file, or build the data set again.")
-    if size != (wanted := HEADER_BYTES + count * DTYPES[version].itemsize):
+        head = file.read(SHARD_HEAD.size)
+    magic, version, count = SHARD_HEAD.unpack(head) if len(head) == SHARD_HEAD.size else (0, 0, 0)
+    if magic != SHARD_MAGIC or version not in DTYPES or count < 0 or size < SHARD_HEADER_BYTES:
+        found = f"magic {magic}, version {version}, {size:,} bytes; wanted magic {SHARD_MAGIC}"
+        remedy = "Remove the foreign file, or build the data set again."
+        raise CouldNotCheck(f"{path} is not a token shard: {found}.", remedy=remedy)
+    if size != (wanted := SHARD_HEADER_BYTES + count * DTYPES[version].itemsize):
         kind = "truncated" if size < wanted else "longer than its header says"
         text = f"{path} is {kind}: {size:,} bytes, {wanted:,} wanted for {count:,} values."
         raise CouldNotCheck(text, remedy="Fetch or build it again.")
@@ -201,7 +198,8 @@ def read_head(path: Path) -> tuple[int, int]:
 def map_values(path: Path) -> Values:
     """The values of one shard, memory-mapped and read-only, (count,). Raises like :func:`read_head`."""
     version, count = read_head(path)
-    return np.asarray(np.memmap(path, DTYPES[version], "r", HEADER_BYTES, (count,)) if count else [], DTYPES[version])
+    dtype = DTYPES[version]
+    return np.asarray(np.memmap(path, dtype, "r", SHARD_HEADER_BYTES, (count,)) if count else [], dtype)
 
 
 def join_values(paths: Iterable[Path]) -> Values:

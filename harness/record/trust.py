@@ -224,8 +224,7 @@ def accepted_keys(folder: Path, root: str = "") -> Accepted:
 
 def read_lists(folder: Path, root: str = "") -> tuple[list[TrustList], str, str]:
     """All sound versions from the first on, the digest of the last, and what is wrong with the next one."""
-    found: list[TrustList] = []
-    digest = ""
+    found, digest = list[TrustList](), ""
     for path in sorted((folder / LIST_FOLDER).glob("*.json")):
         try:
             envelope = decode(read_bounded(path))

@@ -139,8 +139,7 @@ def extend_log(reports: Sequence[VerifyReport], log: Path) -> list[Finding]:
     whose lines do not follow from each other.
     """
     lines = read_bounded(log).splitlines() if log.exists() else []
-    logged: set[str] = set()
-    before = ""
+    logged, before = set[str](), ""
     for number, line in enumerate(lines, start=1):
         try:
             entry = strict_json(line)

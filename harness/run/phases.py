@@ -254,9 +254,8 @@ def package(context: RunContext, *, limit_s: float, budget: str) -> Sizes:
 def lay_out(context: RunContext, packed: Path) -> Sizes:
     """Lay checked model file and sealed bundle into the artifact; unpack its code anew, as no cell has touched it."""
     limits = context.track.limits
-    model = read_model_file(
-        packed, max_bytes=OVERSIZE_READ * limits.artifact_bytes, max_unpacked_bytes=limits.unpacked_bytes
-    )
+    most = OVERSIZE_READ * limits.artifact_bytes
+    model = read_model_file(packed, max_bytes=most, max_unpacked_bytes=limits.unpacked_bytes)
     (context.artifact_dir / MODEL_FILE).write_bytes(model)
     shutil.copyfile(context.sealed.bundle, context.artifact_dir / BUNDLE_FILE)
     remove_tree(context.sealed.root)

@@ -178,9 +178,8 @@ def all_findings(
 ) -> list[Finding]:
     """Every finding but those on data and machine; ``left_out``: words for each pass for comparison that failed."""
     degenerate = final.keeper.degenerate() if final.keeper else ""
-    audited = audit_findings(
-        record.audits, bpb=final.score.bpb, floor_bpb=context.track.audit.floor_bpb, degenerate=degenerate
-    )
+    floor_bpb = context.track.audit.floor_bpb
+    audited = audit_findings(record.audits, bpb=final.score.bpb, floor_bpb=floor_bpb, degenerate=degenerate)
     without_packed = bool(left_out) and all(score.stage != "packed" for score in record.scores)
     in_order = "every answer came in order, in shape and in time."
     return [
