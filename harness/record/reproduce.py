@@ -149,9 +149,7 @@ def machine_differences(record: RunRecord, again: RunRecord) -> list[str]:
 def check_reviews(entries: Sequence[Entry], accepted: Accepted) -> Iterator[Finding]:
     """Findings on reviews [R6-REPRODUCED], and on the records that they speak about. ``entries``: all sound ones."""
     records = {entry.digest: (entry, entry.predicate) for entry in entries if isinstance(entry.predicate, RunRecord)}
-    for entry in entries:
-        if not isinstance(review := entry.predicate, Review):
-            continue
+    for entry, review in ((entry, entry.predicate) for entry in entries if isinstance(entry.predicate, Review)):
         if review.record not in records:
             text = f"reviews the record {review.record[:16]}…, which is not in this folder"
             yield Finding(RULE, Verdict.WARN, text, where=entry.name)

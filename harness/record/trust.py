@@ -181,10 +181,7 @@ def first_key(keyid: str, keys: Mapping[str, PublicKey]) -> str:
 
 
 class TrustList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One signed version of the trust list.
-
-    previous: digest of the version before, "" for the first; roots: id -> public key of who may sign the next
-    """
+    """One signed version of the list: the digest of the ``previous`` one, "" for none; ``roots`` may sign the next."""
 
     version: int
     issued_at: str

@@ -277,9 +277,8 @@ def busy_now() -> float:
 
 def judge_conditions(conditions: Conditions, seconds: float = math.inf) -> Finding:
     """PASS, or WARN that names each thing that may have slowed the run of ``seconds`` [S7-OWN-MACHINE]."""
-    reasons = conditions.slowed(seconds)
     opened = f" Its cells could open {conditions.open_gpus} GPUs of the machine." if conditions.open_gpus else ""
-    if not reasons:
+    if not (reasons := conditions.slowed(seconds)):
         own = f"{1 - conditions.foreign_cpu_share:.1%} of the machine was the run's own.{opened}"
         return Finding(RULE, Verdict.PASS, own)
     return Finding(RULE, Verdict.WARN, f"{'; '.join(reasons)}.{opened}", remedy=rule(RULE).remedy)

@@ -84,9 +84,8 @@ def _judge(record: RunRecord, found: dict[int, float], tolerance_nats: float) ->
     if not (pairs := [(place, bpb, found[place]) for place, bpb in record.running_bpb if place in found]):
         return Finding(RULE, Verdict.ERROR, "the chunks of the run and of the second scoring end at different places")
     place, recorded, now = max(pairs, key=lambda pair: abs(pair[2] - pair[1]))
-    agrees = abs(now - recorded) <= tolerance
     text = (
         f"{pairs[-1][0]:,} targets scored again, {len(pairs)} points compared; largest difference at target {place:,}: "
         f"{recorded:.6f} bpb recorded, {now:.6f} now ({now - recorded:+.2e}, tolerance {tolerance:.1e})"
     )
-    return Finding(RULE, Verdict.PASS if agrees else Verdict.FAIL, text)
+    return Finding(RULE, Verdict.PASS if abs(now - recorded) <= tolerance else Verdict.FAIL, text)

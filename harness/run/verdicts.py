@@ -29,10 +29,7 @@ LARGE_CACHE = 0.125  # of the cap; larger compile caches are shown to reviewers
 
 
 def clock_findings(context: RunContext, spans: list[SpanEntry], budgets: list[BudgetEntry]) -> list[Finding]:
-    """A1 and A2 from the ledger; a run that overran was killed, so this is where measured time meets its limit.
-
-    The track's reading decides. One that keeps it but overruns a stricter published reading is a WARN.
-    """
+    """A1 and A2 from the ledger by the track's reading; over a stricter published reading alone is a WARN."""
     tolerant = context.track.readings.train_clock == "tolerate_200ms"
     findings = []
     for budget in budgets:
@@ -65,8 +62,7 @@ def hardware_findings(hardware: Hardware, gpus: Sequence[str]) -> list[Finding]:
     """A1-HARDWARE of a track that names a GPU model: WARN unless all GPUs of the run, by name, are of it."""
     if not hardware.gpu_model:
         return []
-    counted = Counter(gpus)
-    shown = ", ".join(f"{count}× {name}" for name, count in counted.items()) or "no GPU that nvidia-smi names"
+    shown = ", ".join(f"{count}× {name}" for name, count in Counter(gpus).items()) or "no GPU that nvidia-smi names"
     wanted = f"{hardware.gpus}× {hardware.gpu_model}"
     if len(gpus) == hardware.fitting(gpus) == hardware.gpus:
         return [Finding(A1_HARDWARE, Verdict.PASS, f"{shown}.")]
