@@ -89,9 +89,10 @@ def public_path(records_dir: Path, keyid: str) -> Path:
     return records_dir / "keys" / f"{keyid}.json"
 
 
-def store_public(records_dir: Path, key: PublicKey) -> None:
+def store_public(records_dir: Path, key: PublicKey) -> Path:
     """Write one entry of the trust list."""
-    write_atomic(public_path(records_dir, key.keyid), key.encoded(), replace=True)
+    write_atomic(path := public_path(records_dir, key.keyid), key.encoded(), replace=True)
+    return path
 
 
 def load_public(path: Path) -> PublicKey:

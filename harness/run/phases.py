@@ -107,7 +107,7 @@ def read_description(path: Path) -> Description:
 
 
 def train(context: RunContext, shards: tuple[Path, ...]) -> None:
-    """Train; the shards are opened when every rank is ready [A1-SETUP-NO-DATA]. Raises ``RuleBroken``: A1, S3."""
+    """Train; shards are opened when every rank is ready [A1-SETUP-NO-DATA]. Raises A1-TRAIN-CLOCK, S3-PROTOCOL."""
     limits = context.track.limits
     context.checkpoint_dir.mkdir()
     with phase_cell(

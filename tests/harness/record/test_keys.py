@@ -296,8 +296,7 @@ def test_an_edited_trust_entry_is_named(tmp_path: Path, change, reason):
 
 def test_a_trust_list_elsewhere_decides_instead(tmp_path: Path):
     store_run(tmp_path)
-    mine = tmp_path / "other" / "keys"
-    store_public(tmp_path / "other", describe_key(create_key(tmp_path / "another")))
+    mine = store_public(tmp_path / "other", describe_key(create_key(tmp_path / "another"))).parent
     assert verify_folder(tmp_path / "records", trust=mine).verdict is Verdict.FAIL
     (path,) = (tmp_path / "records" / "keys").iterdir()
     (mine / path.name).write_bytes(path.read_bytes())
