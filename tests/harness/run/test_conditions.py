@@ -182,10 +182,10 @@ def test_a_repository_around_the_environment_is_neither_run_nor_named(tmp_path: 
     (tmp_path / ".git" / "info" / "attributes").write_text("* filter=x\n")
     os.utime(around, (1, 1))
     os.utime(own, (1, 1))
-    monkeypatch.setattr(machine.harness, "__file__", str(around))
+    monkeypatch.setattr(machine, "_ROOT", around.parent)
     assert machine.describe_provenance("").commit == ""
     assert not (tmp_path / "ran").exists()
-    monkeypatch.setattr(machine.harness, "__file__", str(own))
+    monkeypatch.setattr(machine, "_ROOT", own.parent)
     assert machine.describe_provenance("").commit == git("rev-parse", "HEAD")
     assert (tmp_path / "ran").exists()  # so the filter would have run above
 
