@@ -206,10 +206,8 @@ def bytes_command(folder: Path | None, val_loss: str | None, val_bpb: str | None
             total = implied_bytes(Number.of(val_loss), Number.of(val_bpb), val_tokens)
             plan |= {"claimed_bytes": total.value, "tolerance": total.slack}
         except ValueError as error:
-            raise UsageError(
-                f"these three numbers can't belong together: {error}.",
-                remedy="Give nats a token, bits a byte and the number of tokens, as the log prints them.",
-            ) from None
+            remedy = "Give nats a token, bits a byte and the number of tokens, as the log prints them."
+            raise UsageError(f"these three numbers can't belong together: {error}.", remedy=remedy) from None
     elif val_loss is not None or val_bpb is not None:
         raise UsageError("a claim needs --val-loss, --val-bpb and --val-tokens.", remedy="Give all three.")
     if folder is None:

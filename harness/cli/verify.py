@@ -101,7 +101,7 @@ def _with_artifact(reports: list[VerifyReport], artifact: Path | None, *, rescor
     if len(chosen) != 1:
         words = f"--artifact and --rescore belong to one record; {len(chosen)} are given."
         raise UsageError(words, remedy="Name that record's file.")
-    (report, entry), found = chosen[0], []
+    ((report, entry),) = chosen
     assert entry.record is not None
     with gathered(entry.record, report.records_dir, artifact) as folder:
         found = check_artifact_files(entry.record, folder)

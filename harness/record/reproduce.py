@@ -30,7 +30,7 @@ WATCHED_PACKAGES = ("torch", "numpy", "triton", "mamba-ssm", "flash-attn")
 
 
 def environment_for(record: RunRecord, accepted: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
-    """``environ`` with the variables in ``accepted`` as they are recorded, under keys in lower case, and no others."""
+    """``environ``, but of the names in ``accepted`` only those recorded (as keys in any case), with those values."""
     clean = {name: value for name, value in environ.items() if name not in accepted}
     for key, value in record.submission.config.items():
         if (name := key.upper()) in accepted and value is not None:

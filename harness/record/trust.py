@@ -103,10 +103,8 @@ def load_public(path: Path) -> PublicKey:
         actual = key_id(Ed25519PublicKey.from_public_bytes(key.public))
         key.check_window()
     except (ValueError, msgspec.ValidationError) as error:
-        raise UsageError(
-            f"{path} is not a public key entry: {error}.",
-            remedy="Wanted is a file like those in keys/; restore or remove a damaged one.",
-        ) from error
+        remedy = "Wanted is a file like those in keys/; restore or remove a damaged one."
+        raise UsageError(f"{path} is not a public key entry: {error}.", remedy=remedy) from error
     if actual != key.keyid or path.name != f"{key.keyid}.json":
         raise UsageError(f"{path} holds the key {actual}, not the one it claims.", remedy="Restore it, or remove it.")
     if key.encoded() != data:

@@ -66,10 +66,8 @@ def describe(context: RunContext) -> None:
                 raise
             if error.said.startswith(SYNTAX_ERROR):
                 raise UsageError(f"{manifest.name} has a {error.said}.", remedy="Correct that file.") from None
-            raise UsageError(
-                f"{manifest.name} refuses its configuration: {error.said}",
-                remedy="Correct the variable; the run hands on what the environment holds.",
-            ) from None
+            remedy = "Correct the variable; the run hands on what the environment holds."
+            raise UsageError(f"{manifest.name} refuses its configuration: {error.said}", remedy=remedy) from None
     try:
         found = read_description(output / DESCRIPTION_FILE)
     except ValueError as error:
