@@ -146,7 +146,8 @@ def test_a_killed_run_leaves_nothing_reserved(tmp_path: Path):
 
 def test_a_start_that_hangs_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(reserve, "TURN_S", 0.1)
-    (folder,) = _folder_after_a_run(tmp_path)
+    with reserved(Hardware(1, 0)):
+        (folder,) = (tmp_path / "reserved").iterdir()
     with locked(folder / "turn.lock"):
         refuse(Hardware(cpu_cores=1, gpus=0), r"turn\.lock")
 
@@ -163,9 +164,3 @@ def refuse(hardware: Hardware, words: str) -> str:
     with pytest.raises(CouldNotCheck, match=words) as caught, reserved(hardware):
         pass
     return caught.value.remedy
-
-
-def _folder_after_a_run(tmp_path: Path) -> list[Path]:
-    with reserved(Hardware(1, 0)):
-        pass
-    return list((tmp_path / "reserved").iterdir())
